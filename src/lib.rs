@@ -1,1 +1,55 @@
-//! Placeholder.
+//! Watchkeeper is an observation runtime: one explicit loop in place of the poll-and-sleep loops
+//! that every project writes around a distributed system.
+//!
+//! An app gives a [`SourceProvider`] (what is there to look at) and an [`Observer`] (how to look,
+//! and what to remember). An [`ObservationRuntime`] refreshes, polls, and publishes what it knows
+//! through a cloneable [`ObservationHandle`]: the state of its machine, the latest snapshot, every
+//! batch of events, failures, and how fresh it all is. Tests and services wait on that.
+//!
+//! See [`ObservationRuntime`] for a first observer, and `ARCHITECTURE.md` in the repository for
+//! how it works inside.
+
+mod clock;
+mod config;
+mod control;
+mod core;
+mod driver;
+mod error;
+mod failure;
+mod freshness;
+mod handle;
+mod history;
+mod log;
+mod observer;
+mod panics;
+mod runner;
+mod runtime;
+mod schedule;
+mod shared;
+mod source;
+mod status;
+mod subscription;
+mod sync;
+mod waits;
+mod watch;
+
+pub use async_trait::async_trait;
+pub use watchkeeper_fsm::{State, StateKind, StopReason};
+
+pub use config::{Backoff, ObservationConfig, Retry};
+pub use control::ObservationControl;
+pub use error::{ControlError, CursorError, ObservationRuntimeError, StopOutcome};
+pub use failure::{Cause, ObservationFailure, ObservationFailureStage};
+pub use freshness::Freshness;
+pub use handle::{Mark, ObservationHandle};
+pub use history::{Cursor, ObservationBatch};
+pub use observer::{DynError, Observer};
+pub use runtime::ObservationRuntime;
+pub use source::{
+    BoxedSourceProvider, ObservedSource, SharedSources, SourceFn, SourceProvider, SourceSetError,
+    StaticSourceProvider, source_fn,
+};
+pub use status::{ObservationSnapshot, ObservationStatus};
+pub use subscription::{RecvError, Subscription};
+pub use waits::{ByDebug, ByShow, Inconclusive, InvalidWait, Unmet, UnmetOutcome, Wait, WaitBuilder};
+pub use watch::{Watch, WatchClosed};

@@ -1,0 +1,54 @@
+//! The clock of the executor a runtime was started on.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::runtime::Handle;
+use tokio::time::{Instant, Sleep};
+
+/// Tokio's clock, also for threads and executors that are not the runtime's own.
+///
+/// Outside its executor, `Instant::now()` would ignore a paused clock and a timer would have
+/// nothing to wake it.
+#[derive(Clone, Debug)]
+pub(crate) struct Clock {
+    executor: Handle,
+    started: Instant,
+    started_wall: SystemTime,
+}
+
+impl Clock {
+    /// The clock of the current executor.
+    pub(crate) fn of(executor: Handle) -> Self {
+        let started = {
+            let _entered = executor.enter();
+            Instant::now()
+        };
+        Self { executor, started, started_wall: SystemTime::now() }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        let _entered = self.executor.enter();
+        Instant::now()
+    }
+
+    pub(crate) fn sleep_until(&self, deadline: Instant) -> Sleep {
+        let _entered = self.executor.enter();
+        tokio::time::sleep_until(deadline)
+    }
+
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// `instant` on the wall, for display: the start's wall clock plus what has elapsed since.
+    pub(crate) fn wall(&self, instant: Instant) -> SystemTime {
+        let elapsed = instant.saturating_duration_since(self.started);
+        self.started_wall.checked_add(elapsed).unwrap_or(self.started_wall)
+    }
+}
+
+/// Adds without overflow: a far future is as good as never.
+pub(crate) fn later(instant: Instant, by: Duration) -> Instant {
+    const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    instant.checked_add(by).unwrap_or_else(|| instant + FAR)
+}

@@ -1,0 +1,168 @@
+//! How a runtime is configured.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::error::ObservationRuntimeError;
+
+/// The longest duration that is taken for meant.
+pub(crate) const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// How often to look, how long to wait, how much to keep.
+///
+/// Every duration but `offset` must be more than zero, and none may exceed 24 h: `start` answers
+/// others with a typed error that names the field.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use watchkeeper::ObservationConfig;
+///
+/// let config = ObservationConfig {
+///     interval: Duration::from_millis(250),
+///     history_limit: 256,
+///     ..Default::default()
+/// };
+/// assert_eq!(config.poll_timeout, Duration::from_secs(10));
+/// ```
+#[derive(Clone, Debug)]
+pub struct ObservationConfig {
+    /// The distance of two ticks. Default: 1 s.
+    ///
+    /// Ticks lie on a grid from the start; a cycle that outlasts its interval skips the points it
+    /// passed over (they are counted as missed), so that cycles neither overlap nor bunch.
+    pub interval: Duration,
+    /// How many batches `history()` keeps for looking and for slow subscribers. Default: 64.
+    ///
+    /// With 0, `history()` is empty, and the last batch is still kept for those who listen.
+    pub history_limit: usize,
+    /// How long the provider may take. Default: 10 s.
+    pub refresh_timeout: Duration,
+    /// How long `init` may take. Default: 30 s.
+    pub init_timeout: Duration,
+    /// How long `poll` may take. Default: 10 s.
+    pub poll_timeout: Duration,
+    /// How long a stop waits for app code before it answers
+    /// [`Detached`](crate::StopOutcome::Detached). Default: 5 s.
+    pub stop_timeout: Duration,
+    /// The age from which on data is stale. Default: `None`, the larger of 2 s and three intervals
+    /// plus the length of the last cycle.
+    pub stale_after: Option<Duration>,
+    /// When to try again after a failed cycle. Default: at the next tick.
+    pub retry: Retry,
+    /// Moves the grid of ticks, so that many runtimes do not all work at once. Default: zero.
+    ///
+    /// Cycle 0 runs at the start all the same.
+    pub offset: Duration,
+    /// Something else that knows when there is news: each notification starts a cycle soon.
+    /// Default: `None`.
+    ///
+    /// While the runtime is paused, one is remembered until it is resumed.
+    pub wake: Option<Arc<Notify>>,
+    /// The least time between the begin of a cycle and the begin of the next one that a `wake`
+    /// starts. Default: 10 ms.
+    pub min_gap: Duration,
+    /// The number of the first generation. Default: 1.
+    ///
+    /// For those who go on with what an earlier process recorded.
+    pub first_generation: u64,
+}
+
+impl Default for ObservationConfig {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(1),
+            history_limit: 64,
+            refresh_timeout: Duration::from_secs(10),
+            init_timeout: Duration::from_secs(30),
+            poll_timeout: Duration::from_secs(10),
+            stop_timeout: Duration::from_secs(5),
+            stale_after: None,
+            retry: Retry::NextTick,
+            offset: Duration::ZERO,
+            wake: None,
+            min_gap: Duration::from_millis(10),
+            first_generation: 1,
+        }
+    }
+}
+
+impl ObservationConfig {
+    /// Says which field is wrong, if one is.
+    pub(crate) fn validate(&self) -> Result<(), ObservationRuntimeError> {
+        let meant = |value: Duration| !value.is_zero() && value <= LONGEST;
+        if !meant(self.interval) {
+            return Err(ObservationRuntimeError::InvalidInterval { value: self.interval });
+        }
+        let timeouts = [
+            ("refresh_timeout", self.refresh_timeout),
+            ("init_timeout", self.init_timeout),
+            ("poll_timeout", self.poll_timeout),
+            ("stop_timeout", self.stop_timeout),
+        ];
+        if let Some((field, value)) = timeouts.into_iter().find(|(_, value)| !meant(*value)) {
+            return Err(ObservationRuntimeError::InvalidTimeout { field, value });
+        }
+        if let Some(value) = self.stale_after.filter(|value| !meant(*value)) {
+            return Err(ObservationRuntimeError::InvalidStaleAfter { value });
+        }
+        if self.offset > LONGEST {
+            return Err(ObservationRuntimeError::InvalidOffset { value: self.offset });
+        }
+        if !meant(self.min_gap) {
+            return Err(ObservationRuntimeError::InvalidMinGap { value: self.min_gap });
+        }
+        self.retry.validate()
+    }
+
+    /// The age from which on data is stale when the last cycle took `last_cycle`.
+    pub(crate) fn stale_after(&self, last_cycle: Duration) -> Duration {
+        const LEAST: Duration = Duration::from_secs(2);
+        self.stale_after.unwrap_or_else(|| LEAST.max(self.interval * 3 + last_cycle))
+    }
+}
+
+/// When to try again after a failed cycle.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Retry {
+    /// At the next tick of the grid, as after a success.
+    NextTick,
+    /// After a delay of its own that grows with each failure in a row; a success resets it, and
+    /// the grid of ticks goes on where it lies.
+    Backoff(Backoff),
+}
+
+/// Exponential backoff: the `n`th failure in a row waits `first * 2^(n-1)`, at most `max`, less a
+/// random part.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Backoff {
+    /// The delay after the first failure.
+    pub first: Duration,
+    /// The cap.
+    pub max: Duration,
+    /// Which share of the delay is random, from 0.0 (none) to 1.0 (full jitter): the delay is
+    /// drawn evenly between `(1 - jitter) * delay` and `delay`.
+    pub jitter: f64,
+    /// Seeds the jitter: the same seed gives the same delays.
+    pub seed: u64,
+}
+
+impl Retry {
+    fn validate(&self) -> Result<(), ObservationRuntimeError> {
+        let Self::Backoff(backoff) = self else { return Ok(()) };
+        let invalid = |field, value: String| Err(ObservationRuntimeError::InvalidRetry { field, value });
+        if backoff.first.is_zero() || backoff.first > LONGEST {
+            return invalid("first", format!("{:?}", backoff.first));
+        }
+        if backoff.max < backoff.first || backoff.max > LONGEST {
+            return invalid("max", format!("{:?}", backoff.max));
+        }
+        if !(0.0..=1.0).contains(&backoff.jitter) {
+            return invalid("jitter", backoff.jitter.to_string());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,80 @@
+//! The control side of a runtime.
+
+use std::fmt;
+
+use watchkeeper_fsm::StopReason;
+
+use crate::core::Control;
+use crate::error::{ControlError, StopOutcome};
+use crate::runner::Remote;
+
+/// Pauses, resumes, hurries and stops a runtime; cloneable, and the same type for every observer.
+///
+/// Each call resolves when the machine has taken the control, also while a poll hangs. A control
+/// that cannot be taken changes nothing and says why.
+///
+/// # Cancel safety
+///
+/// A call that is dropped may still be taken: it was sent when it was first polled.
+#[derive(Clone)]
+pub struct ObservationControl {
+    remote: Remote<Control, u64>,
+}
+
+impl ObservationControl {
+    pub(crate) fn new(remote: Remote<Control, u64>) -> Self {
+        Self { remote }
+    }
+
+    /// Holds ticks and wakes back until [`resume`](Self::resume). A cycle in flight goes on;
+    /// [`poll_now`](Self::poll_now) still starts one.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`]: too many waiting controls, a stopped runtime, a dead one.
+    pub async fn pause(&self) -> Result<(), ControlError> {
+        self.remote.ask(Control::Pause).await.map(|_| ())
+    }
+
+    /// Lets ticks and wakes start cycles again, at the next point of the grid.
+    ///
+    /// # Errors
+    ///
+    /// As [`pause`](Self::pause).
+    pub async fn resume(&self) -> Result<(), ControlError> {
+        self.remote.ask(Control::Resume).await.map(|_| ())
+    }
+
+    /// Starts a cycle now, or right behind the one in flight, and returns its number.
+    ///
+    /// Several requests during one cycle start one cycle. The grid of ticks does not move.
+    ///
+    /// # Errors
+    ///
+    /// As [`pause`](Self::pause).
+    pub async fn poll_now(&self) -> Result<u64, ControlError> {
+        self.remote.ask(Control::PollNow).await
+    }
+
+    /// Stops the runtime: work in flight is dropped, the end is published, app values are dropped.
+    ///
+    /// Answers within `stop_timeout` of the first request. May be called again, by several, and
+    /// after a call that was dropped; a runtime that has already ended answers at once.
+    pub async fn stop(&self) -> StopOutcome {
+        self.remote.life.stop().await
+    }
+
+    pub(crate) fn request_stop(&self, reason: StopReason) {
+        self.remote.life.request_stop(reason);
+    }
+
+    pub(crate) async fn end(&self) -> StopReason {
+        self.remote.life.end_reason().await
+    }
+}
+
+impl fmt::Debug for ObservationControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObservationControl").field("ended", &self.remote.life.ended()).finish()
+    }
+}

@@ -1,0 +1,510 @@
+//! The machine with everything it is about: what the driver does between two awaits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use watchkeeper_fsm::{
+    Cause, Command, Event, Lifecycle, Options, Stage, State, StateKind, StopReason, WorkId,
+};
+
+use crate::DynError;
+use crate::clock::later;
+use crate::config::{ObservationConfig, Retry};
+use crate::error::{ObservationRuntimeError, chain};
+use crate::failure::ObservationFailure;
+use crate::history::{Cursor, ObservationBatch};
+use crate::log::What;
+use crate::observer::Observer;
+use crate::panics::{catch, discard, discard_logged};
+use crate::runner::{Ended, Life, Machine};
+use crate::schedule::Schedule;
+use crate::shared::{Shared, discard_replaced};
+use crate::source::{ObservedSource, SourceChange, SourceNames, compare};
+use crate::status::ObservationSnapshot;
+
+/// What the driver is to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Todo {
+    Refresh(WorkId),
+    Init(WorkId),
+    Poll(WorkId),
+    Wait,
+    Finish,
+}
+
+/// What somebody may ask of a running observation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Control {
+    Pause,
+    Resume,
+    PollNow,
+}
+
+/// What an event brings along for the commands that follow it.
+enum Carried<O: Observer> {
+    Nothing,
+    Success { snapshot: O::Snapshot, events: Vec<O::Event> },
+    Failure { message: String, error: Option<DynError> },
+}
+
+/// Who waits for the first cycle, and whether it may fail.
+pub(crate) struct FirstCycle {
+    pub(crate) tell: oneshot::Sender<Result<(), ObservationRuntimeError>>,
+}
+
+pub(crate) struct Core<O: Observer> {
+    machine: Lifecycle,
+    shared: Arc<Shared<O::Snapshot, O::Event>>,
+    life: Arc<Life>,
+    config: ObservationConfig,
+    schedule: Schedule,
+    todo: Todo,
+    /// The tick, when one is armed.
+    armed: Option<Instant>,
+    wake_pending: bool,
+    cycle_began: Instant,
+    next_seq: u64,
+    generation: u64,
+    names: SourceNames,
+    failing: u64,
+    first_cycle: Option<FirstCycle>,
+}
+
+impl<O: Observer> Core<O> {
+    pub(crate) fn new(
+        shared: Arc<Shared<O::Snapshot, O::Event>>,
+        life: Arc<Life>,
+        config: ObservationConfig,
+        keeps_state: bool,
+        first_cycle: Option<FirstCycle>,
+    ) -> Self {
+        let start = shared.clock.started();
+        Self {
+            machine: Lifecycle::new(Options {
+                keeps_state_on_timeout: keeps_state,
+                first_generation: config.first_generation,
+            }),
+            schedule: Schedule::new(start, config.interval, config.offset, config.retry),
+            todo: Todo::Wait,
+            armed: None,
+            wake_pending: false,
+            cycle_began: start,
+            next_seq: 0,
+            generation: config.first_generation,
+            names: SourceNames::from([]),
+            failing: 0,
+            first_cycle,
+            shared,
+            life,
+            config,
+        }
+    }
+
+    pub(crate) fn config(&self) -> &ObservationConfig {
+        &self.config
+    }
+
+    pub(crate) fn todo(&self) -> Todo {
+        self.todo
+    }
+
+    pub(crate) fn start(&mut self) {
+        self.apply(Event::Start, Carried::Nothing, None, &mut None);
+    }
+
+    /// The provider has answered, or has not.
+    pub(crate) fn refreshed(
+        &mut self,
+        work: WorkId,
+        ended: Ended<Result<Vec<ObservedSource<O::Source>>, DynError>>,
+        sources: &mut Vec<ObservedSource<O::Source>>,
+        state: &mut Option<O::State>,
+    ) {
+        let set = match Self::sort_out(ended, self.config.refresh_timeout) {
+            Outcome::Done(set) => set,
+            Outcome::Stopped => return,
+            Outcome::Failed(cause, failure) => {
+                return self.failed(work, Stage::SourceRefresh, cause, failure, state);
+            }
+        };
+        match compare(&self.names, &set) {
+            Ok(change) => {
+                discard_logged(std::mem::replace(sources, set), "a replaced source set");
+                let change = change.map(|(names, change)| {
+                    self.names = names;
+                    change
+                });
+                self.apply(Event::Refreshed { work }, Carried::Nothing, change, state);
+            }
+            Err(refused) => {
+                discard_logged(set, "a refused source set");
+                let failure = (refused.to_string(), Some(DynError::from(refused)));
+                self.failed(work, Stage::SourceRefresh, Cause::Error, failure, state);
+            }
+        }
+    }
+
+    /// The observer's `init` has ended.
+    pub(crate) fn initialized(
+        &mut self,
+        work: WorkId,
+        ended: Ended<Result<(O::State, O::Snapshot), DynError>>,
+        state: &mut Option<O::State>,
+    ) {
+        match Self::sort_out(ended, self.config.init_timeout) {
+            Outcome::Done((built, snapshot)) => {
+                *state = Some(built);
+                let carried = Carried::Success { snapshot, events: Vec::new() };
+                self.apply(Event::Initialized { work }, carried, None, state);
+            }
+            Outcome::Stopped => {}
+            Outcome::Failed(cause, failure) => self.failed(work, Stage::Init, cause, failure, state),
+        }
+    }
+
+    /// The observer's `poll` has ended.
+    pub(crate) fn polled(
+        &mut self,
+        work: WorkId,
+        ended: Ended<Result<(O::Snapshot, Vec<O::Event>), DynError>>,
+        state: &mut Option<O::State>,
+    ) {
+        match Self::sort_out(ended, self.config.poll_timeout) {
+            Outcome::Done((snapshot, events)) => {
+                let carried = Carried::Success { snapshot, events };
+                self.apply(Event::Polled { work }, carried, None, state);
+            }
+            Outcome::Stopped => {}
+            Outcome::Failed(cause, failure) => self.failed(work, Stage::Poll, cause, failure, state),
+        }
+    }
+
+    fn sort_out<T>(ended: Ended<Result<T, DynError>>, timeout: Duration) -> Outcome<T> {
+        match ended {
+            Ended::Done(Ok(output)) => Outcome::Done(output),
+            // The error's text is app code.
+            Ended::Done(Err(error)) => match catch(|| chain(&*error)) {
+                Ok(message) => Outcome::Failed(Cause::Error, (message, Some(error))),
+                Err(panic) => {
+                    let message = format!("an error whose text panicked: {panic}");
+                    discard_logged(error, "an error");
+                    Outcome::Failed(Cause::Error, (message, None))
+                }
+            },
+            Ended::TimedOut => Outcome::Failed(Cause::TimedOut, (format!("timed out after {timeout:?}"), None)),
+            Ended::Panicked(panic) => Outcome::Failed(Cause::Panicked, (format!("panicked: {panic}"), None)),
+            Ended::Stopped => Outcome::Stopped,
+        }
+    }
+
+    fn failed(
+        &mut self,
+        work: WorkId,
+        stage: Stage,
+        cause: Cause,
+        (message, error): (String, Option<DynError>),
+        state: &mut Option<O::State>,
+    ) {
+        let carried = Carried::Failure { message, error };
+        self.apply(Event::WorkFailed { work, stage, cause }, carried, None, state);
+    }
+
+    /// Has the machine take one event and does what it commands.
+    fn apply(
+        &mut self,
+        event: Event,
+        mut carried: Carried<O>,
+        sources: Option<SourceChange>,
+        state: &mut Option<O::State>,
+    ) {
+        let now = Instant::now();
+        let before = (self.machine.state(), self.machine.is_paused());
+        let mut success = None;
+        let mut failure = None;
+        let commands = self.machine.handle(event);
+        for command in commands {
+            match command {
+                Command::Refresh { work, .. } => {
+                    self.todo = Todo::Refresh(work);
+                    self.cycle_began = now;
+                    self.wake_pending = false;
+                }
+                Command::Init { work, .. } => self.todo = Todo::Init(work),
+                Command::Poll { work, .. } => self.todo = Todo::Poll(work),
+                Command::Publish { cycle, generation } => {
+                    self.todo = Todo::Wait;
+                    success = self.succeeded(now, cycle, generation, std::mem::replace(&mut carried, Carried::Nothing));
+                }
+                Command::Forget => {
+                    if let (Some(panic), Carried::Failure { message, .. }) =
+                        (state.take().and_then(discard), &mut carried)
+                    {
+                        message.push_str("; dropping its state panicked as well: ");
+                        message.push_str(&panic);
+                    }
+                }
+                Command::Record { cycle, stage, cause, in_a_row } => {
+                    self.todo = Todo::Wait;
+                    let recorded = self.recorded(now, cycle, (stage, cause), in_a_row, std::mem::replace(&mut carried, Carried::Nothing));
+                    failure = Some(recorded);
+                }
+                Command::Arm => self.arm(now),
+                Command::Disarm => self.armed = None,
+                // The race drops the work when it sees the stop.
+                Command::Cancel { .. } => {}
+                Command::Finish { reason } => {
+                    self.todo = Todo::Finish;
+                    self.life.end(reason);
+                    return;
+                }
+                Command::Rejected { event, state } => tracing::trace!(?event, %state, "rejected"),
+            }
+        }
+        self.publish(now, before, success, failure, sources);
+    }
+
+    /// Makes everything one event has changed known at once: batch, status, wake-ups, in this order.
+    fn publish(
+        &mut self,
+        now: Instant,
+        (state_before, paused_before): (State, bool),
+        success: Option<Success<O>>,
+        failure: Option<Arc<ObservationFailure>>,
+        sources: Option<SourceChange>,
+    ) {
+        let (state, paused) = (self.machine.state(), self.machine.is_paused());
+        let changed = (state, paused) != (state_before, paused_before);
+        if !changed && success.is_none() && failure.is_none() && sources.is_none() {
+            return;
+        }
+        if state != state_before {
+            tracing::trace!(from = %state_before, to = %state, cycle = self.machine.cycle(), "transition");
+        }
+        let logged = self.logged((state_before, paused_before), success.as_ref(), failure.as_ref(), sources);
+        let (snapshot, stale_after) = match success {
+            Some(Success { snapshot, stale_after, .. }) => (Some(snapshot), stale_after),
+            None => (None, Duration::ZERO),
+        };
+        let began = snapshot.as_ref().map(|snapshot| now - snapshot.elapsed);
+        let mut replaced = None;
+        self.shared.publish(now, logged, |status| {
+            if state != status.state {
+                (status.state, status.since) = (state, now);
+            }
+            status.paused = paused;
+            status.cycle = self.machine.cycle();
+            status.missed_ticks = self.schedule.missed();
+            if !Arc::ptr_eq(&status.source_names, &self.names) {
+                status.source_names = Arc::clone(&self.names);
+            }
+            if let Some(snapshot) = snapshot {
+                status.generation = snapshot.generation;
+                status.last_success = began;
+                status.stale_after = stale_after;
+                status.last_error = None;
+                replaced = status.snapshot.replace(snapshot);
+            }
+            if let Some(failure) = failure {
+                status.last_error = Some(failure);
+            }
+        });
+        self.shared.history.announce(self.next_seq, self.generation);
+        self.shared.wake();
+        discard_replaced(replaced);
+    }
+
+    /// What the log keeps of it.
+    fn logged(
+        &self,
+        (state_before, paused_before): (State, bool),
+        success: Option<&Success<O>>,
+        failure: Option<&Arc<ObservationFailure>>,
+        sources: Option<SourceChange>,
+    ) -> [Option<What>; 3] {
+        let (state, paused) = (self.machine.state(), self.machine.is_paused());
+        let outcome = match (success, failure) {
+            (Some(Success { snapshot, .. }), _) => {
+                let cycle = snapshot.cycle;
+                Some(What::Succeeded { first: cycle, last: cycle })
+            }
+            (None, Some(failure)) => Some(What::Failed(Arc::clone(failure))),
+            // A rebuild; refreshing and polling are part of every cycle.
+            (None, None) if state.kind() == StateKind::Starting && state_before != state => {
+                Some(What::Entered(state))
+            }
+            (None, None) => None,
+        };
+        let pause = match (paused_before, paused) {
+            (false, true) => Some(What::Paused),
+            (true, false) => Some(What::Resumed),
+            _ => None,
+        };
+        [sources.map(|change| What::Sources(Arc::new(change))), outcome, pause]
+    }
+
+    /// Step one of publishing a success: the batch.
+    fn succeeded(&mut self, now: Instant, cycle: u64, generation: u64, carried: Carried<O>) -> Option<Success<O>> {
+        let Carried::Success { snapshot: value, events } = carried else { return None };
+        let elapsed = now - self.cycle_began;
+        let history = &self.shared.history;
+        let system_time = self.shared.clock.wall(now);
+        let source_count = self.names.len();
+        if generation != self.generation {
+            self.generation = generation;
+            history.begin_generation(generation);
+        }
+        if !events.is_empty() {
+            let seq = self.next_seq;
+            let batch = ObservationBatch { generation, seq, cycle, observed_at: now, system_time, source_count, events };
+            match history.push(Arc::new(batch)) {
+                Ok(evicted) => {
+                    self.next_seq += 1;
+                    discard_replaced(evicted);
+                }
+                // Ended in between: nothing is published any more.
+                Err(batch) => discard_replaced(Some(batch)),
+            }
+        }
+        if self.failing > 0 {
+            tracing::info!(cycle, after_failures = self.failing, "recovered");
+            self.failing = 0;
+        }
+        tracing::debug!(cycle, generation, ?elapsed, sources = source_count, "cycle succeeded");
+        if let Some(FirstCycle { tell }) = self.first_cycle.take() {
+            let _ = tell.send(Ok(()));
+        }
+        let cursor = Cursor { instance: history.instance(), generation, seq: self.next_seq };
+        let snapshot = Arc::new(ObservationSnapshot {
+            generation,
+            cycle,
+            cursor,
+            observed_at: now,
+            system_time,
+            elapsed,
+            source_count,
+            value,
+        });
+        Some(Success { snapshot, stale_after: self.config.stale_after(elapsed) })
+    }
+
+    fn recorded(
+        &mut self,
+        now: Instant,
+        cycle: u64,
+        (stage, cause): (Stage, Cause),
+        in_a_row: u64,
+        carried: Carried<O>,
+    ) -> Arc<ObservationFailure> {
+        let (message, error) = match carried {
+            Carried::Failure { message, error } => (message, error),
+            Carried::Nothing | Carried::Success { .. } => (cause.to_string(), None),
+        };
+        self.failing = in_a_row;
+        if in_a_row.is_power_of_two() {
+            tracing::warn!(cycle, %stage, %cause, in_a_row, message, "cycle failed");
+        } else {
+            tracing::debug!(cycle, %stage, %cause, in_a_row, message, "cycle failed");
+        }
+        if let Some(FirstCycle { tell }) = self.first_cycle.take() {
+            let source = error.unwrap_or_else(|| message.clone().into());
+            let _ = tell.send(Err(match stage {
+                Stage::SourceRefresh => ObservationRuntimeError::SourceRefresh { source },
+                Stage::Init | Stage::Poll => ObservationRuntimeError::ObserverInit { source },
+            }));
+            self.life.request_stop(StopReason::StartFailed);
+        } else {
+            discard_logged(error, "an error");
+        }
+        let failure = Arc::new(ObservationFailure {
+            generation: self.generation,
+            cycle,
+            observed_at: now,
+            system_time: self.shared.clock.wall(now),
+            elapsed: now - self.cycle_began,
+            source_count: self.names.len(),
+            stage,
+            cause,
+            message,
+            in_a_row,
+        });
+        self.shared.record_failure(Arc::clone(&failure));
+        failure
+    }
+
+    fn arm(&mut self, now: Instant) {
+        self.armed = Some(match self.machine.state() {
+            State::Failed { in_a_row, .. } => self.schedule.next_try(now, in_a_row),
+            _ => self.schedule.next_tick(now),
+        });
+    }
+
+    /// When the pending wake may start a cycle.
+    fn wake_due(&self) -> Option<Instant> {
+        (self.wake_pending && !self.machine.is_paused()).then(|| later(self.cycle_began, self.config.min_gap))
+    }
+}
+
+/// A snapshot that is ready to be published.
+struct Success<O: Observer> {
+    snapshot: Arc<ObservationSnapshot<O::Snapshot>>,
+    stale_after: Duration,
+}
+
+/// What became of a unit of work.
+enum Outcome<T> {
+    Done(T),
+    Failed(Cause, (String, Option<DynError>)),
+    Stopped,
+}
+
+impl<O: Observer> Machine for Core<O> {
+    type Control = Control;
+    /// The cycle that a `PollNow` starts.
+    type Reply = u64;
+
+    fn control(&mut self, control: Control) -> u64 {
+        let event = match control {
+            Control::Pause => Event::Pause,
+            Control::Resume => Event::Resume,
+            Control::PollNow => Event::PollNow,
+        };
+        if matches!(control, Control::Resume) && self.is_waiting() && self.machine.is_paused() {
+            self.schedule.forgive();
+        }
+        self.apply(event, Carried::Nothing, None, &mut None);
+        self.machine.poll_now_cycle()
+    }
+
+    fn stop(&mut self, reason: StopReason) {
+        self.apply(Event::Stop(reason), Carried::Nothing, None, &mut None);
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.todo == Todo::Wait
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match (self.armed, self.wake_due()) {
+            (Some(tick), Some(wake)) => Some(tick.min(wake)),
+            (tick, wake) => tick.or(wake),
+        }
+    }
+
+    fn due(&mut self, now: Instant) {
+        if self.armed.is_some_and(|tick| tick <= now) {
+            if !matches!(self.machine.state(), State::Failed { .. }) || self.config.retry == Retry::NextTick {
+                self.schedule.fired();
+            }
+            self.armed = None;
+            self.apply(Event::Tick, Carried::Nothing, None, &mut None);
+        } else if self.wake_due().is_some_and(|wake| wake <= now) {
+            self.apply(Event::PollNow, Carried::Nothing, None, &mut None);
+        }
+    }
+
+    fn woken(&mut self) {
+        self.wake_pending = true;
+    }
+}

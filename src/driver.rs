@@ -1,0 +1,76 @@
+//! The loop: it does what the machine commands, and is the only place that awaits app code.
+
+use tokio::task::consume_budget;
+
+use crate::DynError;
+use crate::core::{Control, Core, Todo};
+use crate::observer::Observer;
+use crate::panics::discard_logged;
+use crate::runner::Inbox;
+use crate::source::{ObservedSource, SourceProvider};
+
+/// Drives one observation from its start to its end.
+///
+/// Sources and state are locals, so that the future of a unit of work can borrow them while the
+/// core takes controls.
+pub(crate) async fn drive<P, O>(provider: P, observer: O, mut core: Core<O>, mut inbox: Inbox<Control, u64>)
+where
+    P: SourceProvider<O::Source>,
+    O: Observer,
+{
+    let mut sources: Vec<ObservedSource<O::Source>> = Vec::new();
+    let mut state: Option<O::State> = None;
+    core.start();
+    loop {
+        match (core.todo(), &mut state) {
+            (Todo::Refresh(work), _) => {
+                let timeout = core.config().refresh_timeout;
+                let ended = inbox.race(&mut core, timeout, fetch(&provider)).await;
+                core.refreshed(work, ended, &mut sources, &mut state);
+            }
+            (Todo::Init(work), _) => {
+                let timeout = core.config().init_timeout;
+                let ended = inbox.race(&mut core, timeout, build(&observer, &sources)).await;
+                core.initialized(work, ended, &mut state);
+            }
+            (Todo::Poll(work), Some(current)) => {
+                let timeout = core.config().poll_timeout;
+                let ended = inbox.race(&mut core, timeout, look(&observer, &sources, current)).await;
+                core.polled(work, ended, &mut state);
+            }
+            (Todo::Poll(_), None) => unreachable!("the machine polls only a state that was built"),
+            (Todo::Wait, _) => inbox.wait(&mut core).await,
+            (Todo::Finish, _) => break,
+        }
+        // Work that is always ready must not starve those it wakes.
+        consume_budget().await;
+    }
+    discard_logged(state, "the state of a stopped observation");
+    discard_logged(sources, "the sources of a stopped observation");
+    discard_logged(provider, "the provider of a stopped observation");
+    discard_logged(observer, "the observer of a stopped observation");
+}
+
+/// Inside its own future, the call itself is covered when it panics.
+async fn fetch<S>(provider: &impl SourceProvider<S>) -> Result<Vec<ObservedSource<S>>, DynError> {
+    provider.sources().await
+}
+
+async fn build<O: Observer>(
+    observer: &O,
+    sources: &[ObservedSource<O::Source>],
+) -> Result<(O::State, O::Snapshot), DynError> {
+    let state = observer.init(sources).await?;
+    let snapshot = observer.snapshot(&state);
+    Ok((state, snapshot))
+}
+
+async fn look<O: Observer>(
+    observer: &O,
+    sources: &[ObservedSource<O::Source>],
+    state: &mut O::State,
+) -> Result<(O::Snapshot, Vec<O::Event>), DynError> {
+    let events = observer.poll(sources, state).await?;
+    let snapshot = observer.snapshot(state);
+    Ok((snapshot, events))
+}

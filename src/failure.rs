@@ -1,0 +1,41 @@
+//! Failed cycles.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+pub use watchkeeper_fsm::{Cause, Stage as ObservationFailureStage};
+
+/// One failed cycle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ObservationFailure {
+    /// The generation that was current.
+    pub generation: u64,
+    /// The cycle that failed; its number is used up.
+    pub cycle: u64,
+    /// When the failure was recorded, on tokio's clock.
+    pub observed_at: Instant,
+    /// The same moment on the wall, for display.
+    pub system_time: SystemTime,
+    /// How long the cycle ran before it failed.
+    pub elapsed: Duration,
+    /// How many sources were known.
+    pub source_count: usize,
+    /// What was being done.
+    pub stage: ObservationFailureStage,
+    /// How it failed.
+    pub cause: Cause,
+    /// The error with all its causes, or what the panic said.
+    pub message: String,
+    /// Which failure in a row this is, from 1.
+    pub in_a_row: u64,
+}
+
+impl fmt::Display for ObservationFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cycle {} failed in {}: {}", self.cycle, self.stage, self.message)
+    }
+}
+
+impl std::error::Error for ObservationFailure {}

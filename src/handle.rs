@@ -1,0 +1,167 @@
+//! The read side of a runtime.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use watchkeeper_fsm::{State, StateKind, StopReason};
+
+use crate::error::CursorError;
+use crate::failure::ObservationFailure;
+use crate::freshness::Freshness;
+use crate::history::{Cursor, ObservationBatch};
+use crate::observer::Observer;
+use crate::shared::Shared;
+use crate::status::{ObservationSnapshot, ObservationStatus};
+use crate::subscription::Subscription;
+use crate::watch::Watch;
+
+/// What is known of a running observation; cloneable.
+///
+/// Reading never waits for the runtime, and what is returned is owned: an `Arc` of what was
+/// published, never a copy of the app's data. Handles stay usable after the end and show the last
+/// state.
+pub struct ObservationHandle<O: Observer> {
+    pub(crate) shared: Arc<Shared<O::Snapshot, O::Event>>,
+}
+
+impl<O: Observer> Clone for ObservationHandle<O> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<O: Observer> ObservationHandle<O> {
+    pub(crate) fn new(shared: Arc<Shared<O::Snapshot, O::Event>>) -> Self {
+        Self { shared }
+    }
+
+    /// What the machine is doing.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.shared.read(|status| status.state)
+    }
+
+    /// Everything that is known, of one moment.
+    #[must_use]
+    pub fn status(&self) -> ObservationStatus<O> {
+        let now = self.shared.clock.now();
+        self.shared.read(|status| ObservationStatus::read(status, now))
+    }
+
+    /// The last success: one `Arc`, whatever its size. `None` before the first; a failure keeps it.
+    #[must_use]
+    pub fn latest_snapshot(&self) -> Option<Arc<ObservationSnapshot<O::Snapshot>>> {
+        self.shared.read(|status| status.snapshot.clone())
+    }
+
+    /// The newest batches, oldest first: at most `history_limit`.
+    ///
+    /// For looking. To consume every batch, [`subscribe`](Self::subscribe).
+    #[must_use]
+    pub fn history(&self) -> Vec<Arc<ObservationBatch<O::Event>>> {
+        self.shared.history.kept()
+    }
+
+    /// The last failure, if no success came after it.
+    #[must_use]
+    pub fn last_error(&self) -> Option<Arc<ObservationFailure>> {
+        self.shared.read(|status| status.last_error.clone())
+    }
+
+    /// The newest 64 failures, oldest first.
+    #[must_use]
+    pub fn failures(&self) -> Vec<Arc<ObservationFailure>> {
+        self.shared.failures()
+    }
+
+    /// How old the last success is now.
+    #[must_use]
+    pub fn freshness(&self) -> Freshness {
+        let now = self.shared.clock.now();
+        self.shared.read(|status| status.freshness(now))
+    }
+
+    /// Every batch from now on, each exactly once.
+    ///
+    /// A snapshot that was read before may already contain the first of them: to go on right
+    /// behind a snapshot, use [`subscribe_from`](Self::subscribe_from) with its cursor.
+    #[must_use]
+    pub fn subscribe(&self) -> Subscription<O::Event> {
+        Subscription::from_now(Arc::clone(&self.shared.history))
+    }
+
+    /// Every batch behind `cursor`, each exactly once: with a snapshot's cursor there is no gap
+    /// and no repetition. A cursor that is too old starts with
+    /// [`Lagged`](crate::RecvError::Lagged).
+    ///
+    /// # Errors
+    ///
+    /// [`CursorError`]: the cursor is of another runtime, or from the future.
+    pub fn subscribe_from(&self, cursor: Cursor) -> Result<Subscription<O::Event>, CursorError> {
+        Subscription::from_cursor(Arc::clone(&self.shared.history), cursor)
+    }
+
+    /// Wakes when the status changes, and when the data turns stale by itself.
+    #[must_use]
+    pub fn watch(&self) -> Watch<O> {
+        Watch::new(Arc::clone(&self.shared))
+    }
+
+    /// This moment, for waits that are to count only what was begun after it.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use watchkeeper::{ObservationHandle, Observer, Unmet};
+    /// # async fn write(_: &str) {}
+    /// # async fn example<O: Observer<Snapshot = String>>(handle: ObservationHandle<O>) -> Result<(), Unmet> {
+    /// write("x").await;
+    /// let written = handle.mark();
+    /// // Only polls that began after the write can show it.
+    /// handle.eventually("x is seen", |seen| seen == "x").after(written).within(Duration::from_secs(5)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        let instance = self.shared.history.instance();
+        self.shared.read(|status| Mark { instance, cycle: status.cycle })
+    }
+
+    /// A tokio instant of this runtime as wall-clock time, for display.
+    #[must_use]
+    pub fn system_time(&self, instant: Instant) -> std::time::SystemTime {
+        self.shared.clock.wall(instant)
+    }
+
+    /// Why the runtime ended, if it has.
+    #[must_use]
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        match self.state() {
+            State::Stopped { reason } => Some(reason),
+            _ => None,
+        }
+    }
+}
+
+impl<O: Observer> fmt::Debug for ObservationHandle<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (state, cycle) = self.shared.read(|status| (status.state, status.cycle));
+        f.debug_struct("ObservationHandle").field("state", &state).field("cycle", &cycle).finish_non_exhaustive()
+    }
+}
+
+/// A moment in one runtime's life: see [`ObservationHandle::mark`].
+///
+/// Cycles that began before the mark do not count for a wait that starts after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub(crate) instance: u64,
+    /// The last cycle that had begun.
+    pub(crate) cycle: u64,
+}
+
+/// Whether `state` is terminal.
+pub(crate) fn is_over(state: State) -> bool {
+    state.kind() == StateKind::Stopped
+}

@@ -1,0 +1,208 @@
+//! The newest batches, shared by everyone who reads them.
+//!
+//! There is one ring and no queue per subscriber: publishing costs the same whoever reads, and a
+//! slow reader blocks nobody. The protocol has three steps, in this order: the batch is pushed,
+//! then the status is published, then the [`Head`] is announced. Readers look at batches only below
+//! the announced head, so whoever sees a batch finds its snapshot published.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::time::Instant;
+use watchkeeper_fsm::StopReason;
+
+use crate::error::CursorError;
+use crate::sync::{Mutex, lock, watch};
+
+/// The events of one cycle, in the order the observer returned them; never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ObservationBatch<E> {
+    /// Which build of the observer's state found them.
+    pub generation: u64,
+    /// The batch's number in this runtime: from 0, without gaps, also across generations.
+    pub seq: u64,
+    /// The cycle that found them.
+    pub cycle: u64,
+    /// When they were published, on tokio's clock; the same instant as the cycle's snapshot.
+    pub observed_at: Instant,
+    /// The same moment on the wall, for display.
+    pub system_time: SystemTime,
+    /// How many sources there were.
+    pub source_count: usize,
+    /// What changed.
+    pub events: Vec<E>,
+}
+
+/// A position between two batches of one runtime.
+///
+/// Taken from a snapshot (`snapshot.cursor`: right behind the events it contains), from a lagged
+/// subscription, or from [`Subscription::cursor`](crate::Subscription::cursor).
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Cursor {
+    pub(crate) instance: u64,
+    pub(crate) generation: u64,
+    pub(crate) seq: u64,
+}
+
+impl Cursor {
+    /// The generation that was current here.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The number of the batch that comes next.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+}
+
+impl fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cursor({}/{}/{})", self.instance, self.generation, self.seq)
+    }
+}
+
+/// How far readers may read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) next_seq: u64,
+    pub(crate) generation: u64,
+    pub(crate) closed: Option<StopReason>,
+}
+
+pub(crate) struct History<E> {
+    instance: u64,
+    limit: usize,
+    ring: Mutex<Ring<E>>,
+    head: watch::Sender<Head>,
+}
+
+struct Ring<E> {
+    batches: VecDeque<Arc<ObservationBatch<E>>>,
+    next_seq: u64,
+    generation: u64,
+    closed: bool,
+}
+
+impl<E> Ring<E> {
+    fn oldest(&self) -> u64 {
+        self.next_seq - self.batches.len() as u64
+    }
+}
+
+/// What a drain found.
+pub(crate) enum Drained {
+    /// Batches were appended.
+    Some,
+    /// The ring has moved on; the oldest batch it holds has this number.
+    Lagged { oldest: u64 },
+}
+
+impl<E> History<E> {
+    pub(crate) fn new(instance: u64, limit: usize, generation: u64) -> Self {
+        let head = Head { next_seq: 0, generation, closed: None };
+        let ring = Ring { batches: VecDeque::new(), next_seq: 0, generation, closed: false };
+        Self { instance, limit, ring: Mutex::new(ring), head: watch::Sender::new(head) }
+    }
+
+    /// Step one of publishing: returns the batch that made room, to be dropped by the caller, or
+    /// gives the batch back when the history was closed in between.
+    pub(crate) fn push(
+        &self,
+        batch: Arc<ObservationBatch<E>>,
+    ) -> Result<Option<Arc<ObservationBatch<E>>>, Arc<ObservationBatch<E>>> {
+        let mut ring = lock(&self.ring);
+        if ring.closed {
+            return Err(batch);
+        }
+        debug_assert_eq!(ring.next_seq, batch.seq, "batches are numbered without gaps");
+        // With a limit of 0 one batch is kept for those who listen.
+        let evicted = if ring.batches.len() >= self.limit.max(1) { ring.batches.pop_front() } else { None };
+        ring.next_seq += 1;
+        ring.generation = batch.generation;
+        ring.batches.push_back(batch);
+        Ok(evicted)
+    }
+
+    /// Step one for a generation that begins without a batch.
+    pub(crate) fn begin_generation(&self, generation: u64) {
+        lock(&self.ring).generation = generation;
+    }
+
+    /// Step three: lets readers read up to here, and wakes them.
+    pub(crate) fn announce(&self, next_seq: u64, generation: u64) {
+        self.head.send_if_modified(|head| {
+            let news = head.closed.is_none() && (head.next_seq, head.generation) != (next_seq, generation);
+            if news {
+                *head = Head { next_seq, generation, closed: None };
+            }
+            news
+        });
+    }
+
+    /// Ends the stream behind what was announced.
+    pub(crate) fn close(&self, reason: StopReason) {
+        lock(&self.ring).closed = true;
+        self.head.send_if_modified(|head| {
+            let first = head.closed.is_none();
+            if first {
+                head.closed = Some(reason);
+            }
+            first
+        });
+    }
+
+    pub(crate) fn watch_head(&self) -> watch::Receiver<Head> {
+        self.head.subscribe()
+    }
+
+    pub(crate) fn instance(&self) -> u64 {
+        self.instance
+    }
+
+    /// Everything that is kept and announced, oldest first.
+    pub(crate) fn kept(&self) -> Vec<Arc<ObservationBatch<E>>> {
+        if self.limit == 0 {
+            return Vec::new();
+        }
+        let announced = self.head.borrow().next_seq;
+        let ring = lock(&self.ring);
+        ring.batches.iter().take_while(|batch| batch.seq < announced).cloned().collect()
+    }
+
+    /// Appends up to `most` batches from number `next` on and below `end` to `into`.
+    pub(crate) fn drain(
+        &self,
+        next: u64,
+        end: u64,
+        most: usize,
+        into: &mut VecDeque<Arc<ObservationBatch<E>>>,
+    ) -> Drained {
+        let ring = lock(&self.ring);
+        let oldest = ring.oldest();
+        if next < oldest {
+            return Drained::Lagged { oldest };
+        }
+        let skip = usize::try_from(next - oldest).unwrap_or(usize::MAX);
+        let count = usize::try_from(end - next).unwrap_or(usize::MAX).min(most);
+        into.extend(ring.batches.range(skip..).take(count).cloned());
+        Drained::Some
+    }
+
+    /// Refuses a cursor that no batch of this runtime can continue.
+    pub(crate) fn check(&self, cursor: Cursor) -> Result<(), CursorError> {
+        if cursor.instance != self.instance {
+            return Err(CursorError::Foreign);
+        }
+        let ring = lock(&self.ring);
+        if cursor.seq > ring.next_seq || cursor.generation > ring.generation {
+            return Err(CursorError::Future { seq: cursor.seq, published: ring.next_seq });
+        }
+        Ok(())
+    }
+}

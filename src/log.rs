@@ -1,0 +1,61 @@
+//! A small log of what happened, without snapshots, for the reports of waits.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use watchkeeper_fsm::State;
+
+use crate::failure::ObservationFailure;
+use crate::source::SourceChange;
+
+/// Entries that are kept. A run of successful cycles is one entry.
+const LIMIT: usize = 256;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) at: Instant,
+    pub(crate) what: What,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum What {
+    /// Cycles that succeeded one after the other; the entry's `at` is the last one's.
+    Succeeded { first: u64, last: u64 },
+    Failed(Arc<ObservationFailure>),
+    Sources(Arc<SourceChange>),
+    Paused,
+    Resumed,
+    /// A transition that is not part of every cycle.
+    Entered(State),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    entries: VecDeque<Entry>,
+    /// How many entries were dropped to make room.
+    forgotten: u64,
+}
+
+impl Log {
+    pub(crate) fn push(&mut self, at: Instant, what: What) {
+        if let (Some(last), What::Succeeded { last: cycle, .. }) = (self.entries.back_mut(), &what) {
+            if let What::Succeeded { last: so_far, .. } = &mut last.what {
+                (*so_far, last.at) = (*cycle, at);
+                return;
+            }
+        }
+        if self.entries.len() == LIMIT {
+            self.entries.pop_front();
+            self.forgotten += 1;
+        }
+        self.entries.push_back(Entry { at, what });
+    }
+
+    /// What happened from `since` on, and whether older entries of that time were dropped.
+    pub(crate) fn since(&self, since: Instant) -> (Vec<Entry>, bool) {
+        let inside: Vec<Entry> = self.entries.iter().filter(|entry| entry.at >= since).cloned().collect();
+        let cut = self.forgotten > 0 && inside.len() == self.entries.len();
+        (inside, cut)
+    }
+}

@@ -1,0 +1,100 @@
+//! What an app gives the runtime.
+
+use async_trait::async_trait;
+
+use crate::ObservedSource;
+
+/// Any error of app code.
+pub type DynError = Box<dyn std::error::Error + Send + Sync>;
+
+/// App code that turns sources into state, snapshots and events.
+///
+/// The runtime calls one method at a time: `init` once, then `poll` in every cycle, `snapshot`
+/// after each success. It owns the state between the calls, times each call, and turns an error, a
+/// time-out or a panic into an [`ObservationFailure`](crate::ObservationFailure).
+///
+/// # The contract of `poll`
+///
+/// State may advance only with what is returned. After a change of `state`, an early `?` loses the
+/// events of that change for good: the next poll starts from the changed state and never reports
+/// them.
+///
+/// ```
+/// # use watchkeeper::{DynError, ObservedSource};
+/// # struct Client;
+/// # impl Client { async fn height(&self) -> Result<u64, DynError> { Ok(0) } }
+/// async fn wrong(sources: &[ObservedSource<Client>], seen: &mut u64) -> Result<Vec<u64>, DynError> {
+///     let mut events = Vec::new();
+///     for source in sources {
+///         let height = source.source.height().await?; // a failing second source ...
+///         events.extend(*seen + 1..=height);
+///         *seen = height.max(*seen); // ... and what the first one told is lost
+///     }
+///     Ok(events)
+/// }
+///
+/// async fn right(sources: &[ObservedSource<Client>], seen: &mut u64) -> Result<Vec<u64>, DynError> {
+///     let mut highest = *seen;
+///     for source in sources {
+///         highest = highest.max(source.source.height().await?);
+///     }
+///     let events = (*seen + 1..=highest).collect(); // everything that can fail is behind us
+///     *seen = highest;
+///     Ok(events)
+/// }
+/// # let _ = (wrong, right);
+/// ```
+///
+/// Where that is hard to keep and the state is cheap to clone, wrap the observer in
+/// [`Transactional`](crate::Transactional). For one probe per source use
+/// [`PerSource`](crate::PerSource), which keeps the contract for you.
+///
+/// # Blocking
+///
+/// These methods run on the async executor. Code that blocks its thread cannot be timed out or
+/// cancelled: put it into [`tokio::task::spawn_blocking`]. On a current-thread executor a blocked
+/// thread blocks everything, the stop included.
+#[async_trait]
+pub trait Observer: Send + Sync + 'static {
+    /// How a source is reached.
+    type Source: Send + Sync + 'static;
+    /// What the observer remembers from cycle to cycle. Nobody else sees it.
+    type State: Send + Sync + 'static;
+    /// The view that is published after a success; shared behind an `Arc`, never cloned by the
+    /// runtime.
+    type Snapshot: Send + Sync + 'static;
+    /// One change. The events of a cycle are published together as a batch.
+    type Event: Send + Sync + 'static;
+
+    /// Builds the state: in cycle 0, and again after a state was lost.
+    ///
+    /// Events found here belong into the first `poll`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the state from being built. The next cycle tries again.
+    async fn init(&self, sources: &[ObservedSource<Self::Source>]) -> Result<Self::State, DynError>;
+
+    /// Looks at the sources, advances the state and returns what changed.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps this cycle from telling the truth. The state is kept, so it must not have
+    /// been changed: see the contract above.
+    async fn poll(
+        &self,
+        sources: &[ObservedSource<Self::Source>],
+        state: &mut Self::State,
+    ) -> Result<Vec<Self::Event>, DynError>;
+
+    /// The view to publish. Runs inside the init or the poll: its panic is that stage's failure.
+    fn snapshot(&self, state: &Self::State) -> Self::Snapshot;
+
+    /// Whether `poll` may be dropped at any of its awaits without leaving the state half changed.
+    ///
+    /// If so, a time-out keeps the state. By default it is dropped and built anew, in a new
+    /// generation. A panic always drops it.
+    fn keeps_state_when_interrupted(&self) -> bool {
+        false
+    }
+}

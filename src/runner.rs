@@ -1,0 +1,360 @@
+//! Running a machine: controls come in by a channel, work is raced against them, the end is told
+//! in any case.
+//!
+//! This module knows nothing of observation, so that other lifecycles can ride it. A [`Machine`]
+//! decides; the [`Inbox`] feeds it what happens, in a fixed order of precedence: the stop, then
+//! controls, then the outcome of the work in flight, then the clock, then wakes. A [`Life`] is
+//! what the outside holds: it asks for the stop and knows the end.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::futures::OwnedNotified;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use watchkeeper_fsm::StopReason;
+
+use crate::clock::{Clock, later};
+use crate::error::{ControlError, StopOutcome};
+use crate::panics::{PanicMessage, catch, discard, poll_caught};
+
+/// Controls that may wait to be taken.
+const CONTROLS: usize = 16;
+
+/// What is driven. Each method is one ordinary event; none of them blocks or awaits.
+pub(crate) trait Machine {
+    type Control: Copy;
+    type Reply;
+
+    /// Somebody asks for something. The reply says that it was taken.
+    fn control(&mut self, control: Self::Control) -> Self::Reply;
+    /// The end is asked for. Work in flight is dropped behind this call.
+    fn stop(&mut self, reason: StopReason);
+    /// Whether it waits, rather than having work to do or having ended.
+    fn is_waiting(&self) -> bool;
+    /// When [`due`](Self::due) is to be called while it waits.
+    fn deadline(&self) -> Option<Instant>;
+    /// The deadline has come.
+    fn due(&mut self, now: Instant);
+    /// Something else knows that there is news.
+    fn woken(&mut self);
+}
+
+/// How a unit of work ended.
+pub(crate) enum Ended<T> {
+    Done(T),
+    TimedOut,
+    Panicked(PanicMessage),
+    /// The machine was stopped; it has been told.
+    Stopped,
+}
+
+struct Request<C, R> {
+    control: C,
+    reply: oneshot::Sender<R>,
+}
+
+/// The side that the driver owns.
+pub(crate) struct Inbox<C, R> {
+    controls: mpsc::Receiver<Request<C, R>>,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    life: Arc<Life>,
+    wake: Option<Wake>,
+    timer: Pin<Box<Sleep>>,
+}
+
+/// A wake-up that misses no notification, not even one that is sent to present waiters only.
+struct Wake {
+    notify: Arc<Notify>,
+    next: Pin<Box<OwnedNotified>>,
+}
+
+impl Wake {
+    fn new(notify: Arc<Notify>) -> Self {
+        let mut next = Box::pin(Arc::clone(&notify).notified_owned());
+        next.as_mut().enable();
+        Self { notify, next }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.next.as_mut().poll(context).map(|()| {
+            self.next.set(Arc::clone(&self.notify).notified_owned());
+            self.next.as_mut().enable();
+        })
+    }
+}
+
+/// Both ends of a machine's life.
+pub(crate) fn life<C, R>(
+    clock: Clock,
+    stop_timeout: Duration,
+    wake: Option<Arc<Notify>>,
+    end: Arc<dyn Terminate>,
+) -> (Remote<C, R>, Inbox<C, R>, EndGuard) {
+    let (sender, controls) = mpsc::channel(CONTROLS);
+    let timer = Box::pin(clock.sleep_until(clock.now()));
+    let life = Arc::new(Life {
+        stop: CancellationToken::new(),
+        request: OnceLock::new(),
+        end: OnceLock::new(),
+        over: CancellationToken::new(),
+        done: CancellationToken::new(),
+        terminate: end,
+        stop_timeout,
+        clock,
+    });
+    let inbox = Inbox {
+        controls,
+        stop: Box::pin(life.stop.clone().cancelled_owned()),
+        life: Arc::clone(&life),
+        wake: wake.map(Wake::new),
+        timer,
+    };
+    let guard = EndGuard { life: Arc::clone(&life) };
+    (Remote { controls: sender, life }, inbox, guard)
+}
+
+impl<C: Copy, R> Inbox<C, R> {
+    /// Runs one unit of work to its end. Controls are taken meanwhile.
+    ///
+    /// Whatever happens, the work has been dropped when this returns; a destructor that panics
+    /// makes the work one that panicked.
+    pub(crate) async fn race<F: Future>(
+        &mut self,
+        machine: &mut impl Machine<Control = C, Reply = R>,
+        timeout: Duration,
+        work: F,
+    ) -> Ended<F::Output> {
+        let mut work = pin!(Some(work));
+        let mut armed = false;
+        let ended = poll_fn(|context| {
+            if self.poll_stop(machine, context) {
+                return Poll::Ready(Ended::Stopped);
+            }
+            self.poll_controls(machine, context);
+            let Some(future) = work.as_mut().as_pin_mut() else { return Poll::Ready(Ended::Stopped) };
+            match poll_caught(future, context) {
+                Poll::Ready(Ok(output)) => return Poll::Ready(Ended::Done(output)),
+                Poll::Ready(Err(panic)) => return Poll::Ready(Ended::Panicked(panic)),
+                Poll::Pending => {}
+            }
+            if !armed {
+                // Work that is ready at once never touches the timer.
+                self.timer.as_mut().reset(later(Instant::now(), timeout));
+                armed = true;
+            }
+            if self.timer.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Ended::TimedOut);
+            }
+            self.poll_wake(machine, context);
+            Poll::Pending
+        })
+        .await;
+        match (catch(|| work.set(None)), ended) {
+            (Ok(()), ended) => ended,
+            (Err(panic), Ended::Done(output)) => {
+                // The output is the app's as well.
+                let also = discard(output).map(|panic| format!("; and: {panic}")).unwrap_or_default();
+                Ended::Panicked(format!("after it was done, in a destructor: {panic}{also}"))
+            }
+            (Err(panic), Ended::TimedOut) => {
+                Ended::Panicked(format!("timed out after {timeout:?}, then its destructor panicked: {panic}"))
+            }
+            (Err(panic), Ended::Panicked(first)) => {
+                Ended::Panicked(format!("{first}; then its destructor panicked: {panic}"))
+            }
+            (Err(panic), Ended::Stopped) => {
+                tracing::error!(panic, "dropping the work of a stopped machine panicked");
+                Ended::Stopped
+            }
+        }
+    }
+
+    /// Waits until the machine has work to do or has ended.
+    pub(crate) async fn wait(&mut self, machine: &mut impl Machine<Control = C, Reply = R>) {
+        let mut armed = None;
+        poll_fn(|context| {
+            loop {
+                if self.poll_stop(machine, context) {
+                    return Poll::Ready(());
+                }
+                self.poll_controls(machine, context);
+                self.poll_wake(machine, context);
+                if !machine.is_waiting() {
+                    return Poll::Ready(());
+                }
+                let Some(deadline) = machine.deadline() else { return Poll::Pending };
+                let now = Instant::now();
+                if deadline > now {
+                    if armed != Some(deadline) {
+                        self.timer.as_mut().reset(deadline);
+                        armed = Some(deadline);
+                    }
+                    if self.timer.as_mut().poll(context).is_pending() {
+                        return Poll::Pending;
+                    }
+                }
+                armed = None;
+                machine.due(now.max(deadline));
+            }
+        })
+        .await;
+    }
+
+    fn poll_stop(&mut self, machine: &mut impl Machine<Control = C, Reply = R>, context: &mut Context<'_>) -> bool {
+        let asked = self.stop.as_mut().poll(context).is_ready();
+        if asked {
+            machine.stop(self.life.reason());
+        }
+        asked
+    }
+
+    fn poll_controls(&mut self, machine: &mut impl Machine<Control = C, Reply = R>, context: &mut Context<'_>) {
+        while let Poll::Ready(Some(Request { control, reply })) = self.controls.poll_recv(context) {
+            // Whoever asked may have gone; it was taken all the same.
+            let _ = reply.send(machine.control(control));
+        }
+    }
+
+    fn poll_wake(&mut self, machine: &mut impl Machine<Control = C, Reply = R>, context: &mut Context<'_>) {
+        if let Some(wake) = &mut self.wake {
+            while wake.poll(context).is_ready() {
+                machine.woken();
+            }
+        }
+    }
+}
+
+/// Publishes the end, from whatever thread finds it out. Called more than once; the first counts.
+pub(crate) trait Terminate: Send + Sync {
+    fn terminate(&self, reason: StopReason);
+}
+
+/// What the outside knows of a machine: that it was asked to stop, and that it has ended.
+pub(crate) struct Life {
+    stop: CancellationToken,
+    request: OnceLock<StopRequest>,
+    end: OnceLock<StopReason>,
+    /// Behind `end`: nothing more is published.
+    over: CancellationToken,
+    /// The driver's task has let go of everything.
+    done: CancellationToken,
+    terminate: Arc<dyn Terminate>,
+    stop_timeout: Duration,
+    clock: Clock,
+}
+
+#[derive(Clone, Copy)]
+struct StopRequest {
+    reason: StopReason,
+    deadline: Instant,
+}
+
+impl Life {
+    /// Asks for the stop; the first reason counts. Needs no executor.
+    pub(crate) fn request_stop(&self, reason: StopReason) {
+        let deadline = later(self.clock.now(), self.stop_timeout);
+        if self.request.set(StopRequest { reason, deadline }).is_ok() {
+            self.stop.cancel();
+        }
+    }
+
+    fn reason(&self) -> StopReason {
+        self.request.get().map_or(StopReason::Requested, |request| request.reason)
+    }
+
+    /// The reason of the end, if it has come.
+    pub(crate) fn ended(&self) -> Option<StopReason> {
+        self.end.get().copied()
+    }
+
+    /// Waits for the end.
+    pub(crate) async fn end_reason(&self) -> StopReason {
+        self.over.cancelled().await;
+        self.ended().unwrap_or(StopReason::Died)
+    }
+
+    /// Asks for the stop and waits for the end, at most until `stop_timeout` after the first one
+    /// asked.
+    pub(crate) async fn stop(&self) -> StopOutcome {
+        self.request_stop(StopReason::Requested);
+        let deadline = self.request.get().map_or_else(|| self.clock.now(), |request| request.deadline);
+        tokio::select! {
+            biased;
+            () = self.done.cancelled() => StopOutcome::Stopped,
+            () = self.clock.sleep_until(deadline) => {
+                self.end(self.reason());
+                StopOutcome::Detached
+            }
+        }
+    }
+
+    /// Publishes the end; the first reason counts.
+    pub(crate) fn end(&self, reason: StopReason) {
+        let reason = *self.end.get_or_init(|| reason);
+        self.terminate.terminate(reason);
+        self.over.cancel();
+    }
+}
+
+/// Tells the end when it is dropped, which the driver's task arranges to be last: also when the
+/// driver panics, and when the executor drops the task.
+pub(crate) struct EndGuard {
+    life: Arc<Life>,
+}
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        let reason = match self.life.request.get() {
+            Some(request) => request.reason,
+            None if std::thread::panicking() => StopReason::Died,
+            None => StopReason::Shutdown,
+        };
+        self.life.end(reason);
+        self.life.done.cancel();
+    }
+}
+
+/// The side that controls hold.
+pub(crate) struct Remote<C, R> {
+    controls: mpsc::Sender<Request<C, R>>,
+    pub(crate) life: Arc<Life>,
+}
+
+impl<C, R> Clone for Remote<C, R> {
+    fn clone(&self) -> Self {
+        Self { controls: self.controls.clone(), life: Arc::clone(&self.life) }
+    }
+}
+
+impl<C, R> Remote<C, R> {
+    /// Has the machine take a control.
+    pub(crate) async fn ask(&self, control: C) -> Result<R, ControlError> {
+        if let Some(reason) = self.life.ended() {
+            return Err(ControlError::ended(reason));
+        }
+        let (reply, taken) = oneshot::channel();
+        match self.controls.try_send(Request { control, reply }) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => return Err(ControlError::Full { capacity: CONTROLS }),
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(self.end_of_life().await),
+        }
+        tokio::select! {
+            biased;
+            reply = taken => match reply {
+                Ok(reply) => Ok(reply),
+                Err(_) => Err(self.end_of_life().await),
+            },
+            error = self.end_of_life() => Err(error),
+        }
+    }
+
+    /// The channel may close a moment before the end is told.
+    async fn end_of_life(&self) -> ControlError {
+        ControlError::ended(self.life.end_reason().await)
+    }
+}

@@ -1,0 +1,219 @@
+//! Starting a runtime, and owning it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tracing::Instrument;
+use watchkeeper_fsm::{State, StopReason};
+
+use crate::clock::Clock;
+use crate::config::ObservationConfig;
+use crate::control::ObservationControl;
+use crate::core::{Core, FirstCycle};
+use crate::driver::drive;
+use crate::error::{ObservationRuntimeError, StopOutcome};
+use crate::handle::ObservationHandle;
+use crate::history::History;
+use crate::observer::Observer;
+use crate::runner::{Terminate, life};
+use crate::shared::Shared;
+use crate::source::{SourceNames, SourceProvider};
+use crate::status::Published;
+
+/// Tells the runtimes of one process apart, so that a cursor finds its own.
+static INSTANCES: AtomicU64 = AtomicU64::new(1);
+
+/// A running observation: one task that owns provider, observer and state.
+///
+/// Dropping it asks for the stop and does not wait; that needs no tokio context. Handles,
+/// subscriptions and waits that live on are told [`StopReason::Dropped`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use watchkeeper::{
+///     DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, State,
+///     StaticSourceProvider, async_trait,
+/// };
+///
+/// struct Counter;
+///
+/// #[async_trait]
+/// impl Observer for Counter {
+///     type Source = u64;
+///     type State = u64;
+///     type Snapshot = u64;
+///     type Event = u64;
+///
+///     async fn init(&self, _: &[ObservedSource<u64>]) -> Result<u64, DynError> {
+///         Ok(0)
+///     }
+///
+///     async fn poll(&self, steps: &[ObservedSource<u64>], sum: &mut u64) -> Result<Vec<u64>, DynError> {
+///         *sum += steps.iter().map(|step| step.source).sum::<u64>();
+///         Ok(vec![*sum])
+///     }
+///
+///     fn snapshot(&self, sum: &u64) -> u64 {
+///         *sum
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let steps = StaticSourceProvider::new(vec![ObservedSource::new("step", 5)]);
+/// let runtime = ObservationRuntime::start(steps, Counter, ObservationConfig::default()).await?;
+/// let handle = runtime.handle();
+/// assert_eq!(handle.latest_snapshot().unwrap().value, 0); // cycle 0 has been published
+///
+/// handle.eventually("the sum reaches 15", |sum| *sum >= 15).within(Duration::from_secs(5)).await?;
+///
+/// let _ = runtime.stop().await;
+/// assert!(matches!(handle.state(), State::Stopped { .. }));
+/// # Ok(())
+/// # }
+/// ```
+pub struct ObservationRuntime<O: Observer> {
+    handle: ObservationHandle<O>,
+    control: ObservationControl,
+}
+
+impl<O: Observer> ObservationRuntime<O> {
+    /// Starts an observation and returns when cycle 0 has been published.
+    ///
+    /// Fails fast: one refresh and one `init`, no retry. When it fails, or when this future is
+    /// dropped, no task is left.
+    ///
+    /// # Errors
+    ///
+    /// [`ObservationRuntimeError`]: a field of the config is out of its range, the first refresh
+    /// or `init` failed, or there is no tokio runtime.
+    ///
+    /// # Panics
+    ///
+    /// If the tokio runtime has no timer (`enable_time`).
+    pub async fn start<P>(
+        provider: P,
+        observer: O,
+        config: ObservationConfig,
+    ) -> Result<Self, ObservationRuntimeError>
+    where
+        P: SourceProvider<O::Source>,
+    {
+        let (tell, told) = oneshot::channel();
+        // From here on, dropping this future drops the runtime and so asks for its stop.
+        let (runtime, task) = Self::spawn(provider, observer, config, Some(FirstCycle { tell }))?;
+        match told.await {
+            Ok(Ok(())) => Ok(runtime),
+            Ok(Err(error)) => {
+                // A panic of the driver's was published as the end; there is nothing to add.
+                let _ = task.await;
+                Err(error)
+            }
+            Err(_) => {
+                let reason = runtime.control.end().await;
+                Err(ObservationRuntimeError::Ended { reason })
+            }
+        }
+    }
+
+    /// Starts an observation that keeps trying: a failed first cycle is a failed cycle like
+    /// others, retried as `config.retry` says. Handle and control are there from the beginning.
+    ///
+    /// # Errors
+    ///
+    /// [`ObservationRuntimeError`]: a field of the config is out of its range, or there is no
+    /// tokio runtime.
+    ///
+    /// # Panics
+    ///
+    /// If the tokio runtime has no timer (`enable_time`).
+    pub fn start_in_background<P>(
+        provider: P,
+        observer: O,
+        config: ObservationConfig,
+    ) -> Result<Self, ObservationRuntimeError>
+    where
+        P: SourceProvider<O::Source>,
+    {
+        Self::spawn(provider, observer, config, None).map(|(runtime, _)| runtime)
+    }
+
+    fn spawn<P>(
+        provider: P,
+        observer: O,
+        config: ObservationConfig,
+        first_cycle: Option<FirstCycle>,
+    ) -> Result<(Self, JoinHandle<()>), ObservationRuntimeError>
+    where
+        P: SourceProvider<O::Source>,
+    {
+        config.validate()?;
+        let executor = Handle::try_current().map_err(|_| ObservationRuntimeError::NoTokioRuntime)?;
+        let instance = INSTANCES.fetch_add(1, Ordering::Relaxed);
+        let clock = Clock::of(executor.clone());
+        let history = History::new(instance, config.history_limit, config.first_generation);
+        let first = Published {
+            number: 0,
+            state: State::Starting,
+            since: clock.started(),
+            paused: false,
+            generation: config.first_generation,
+            cycle: 0,
+            snapshot: None,
+            last_error: None,
+            last_success: None,
+            stale_after: config.stale_after(std::time::Duration::ZERO),
+            source_names: SourceNames::from([]),
+            missed_ticks: 0,
+        };
+        let shared = Arc::new(Shared::new(clock.clone(), history, first));
+        let end: Arc<dyn Terminate> = shared.clone();
+        let (remote, inbox, guard) = life(clock, config.stop_timeout, config.wake.clone(), end);
+        let span = tracing::info_span!("observation", instance, observer = std::any::type_name::<O>());
+        let keeps_state = observer.keeps_state_when_interrupted();
+        let core = Core::new(Arc::clone(&shared), Arc::clone(&remote.life), config, keeps_state, first_cycle);
+        let driver = async move {
+            // Declared first, dropped last: behind everything of the app's.
+            let _guard = guard;
+            drive(provider, observer, core, inbox).await;
+        };
+        let task = executor.spawn(driver.instrument(span));
+        let runtime = Self { handle: ObservationHandle::new(shared), control: ObservationControl::new(remote) };
+        Ok((runtime, task))
+    }
+
+    /// The read side; cloneable, and it outlives the runtime.
+    #[must_use]
+    pub fn handle(&self) -> ObservationHandle<O> {
+        self.handle.clone()
+    }
+
+    /// The control side; cloneable, and it outlives the runtime.
+    #[must_use]
+    pub fn control(&self) -> ObservationControl {
+        self.control.clone()
+    }
+
+    /// Stops the runtime: see [`ObservationControl::stop`].
+    pub async fn stop(&self) -> StopOutcome {
+        self.control.stop().await
+    }
+}
+
+impl<O: Observer> Drop for ObservationRuntime<O> {
+    fn drop(&mut self) {
+        self.control.request_stop(StopReason::Dropped);
+    }
+}
+
+impl<O: Observer> fmt::Debug for ObservationRuntime<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObservationRuntime").field("state", &self.handle.state()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,153 @@
+//! When to look next. Time comes in as an argument.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::clock::later;
+use crate::config::{Backoff, Retry};
+
+/// The grid of ticks, and the delays of retries beside it.
+pub(crate) struct Schedule {
+    /// Point 0 of the grid.
+    origin: Instant,
+    interval: Duration,
+    /// The first point that neither fired nor was passed over.
+    next: u64,
+    missed: u64,
+    /// Points that lie behind when the next tick is armed were skipped on purpose.
+    forgiving: bool,
+    retry: Retry,
+    jitter: fastrand::Rng,
+}
+
+impl Schedule {
+    /// A grid through `start + offset`. The start itself is cycle 0's.
+    pub(crate) fn new(start: Instant, interval: Duration, offset: Duration, retry: Retry) -> Self {
+        let seed = if let Retry::Backoff(Backoff { seed, .. }) = retry { seed } else { 0 };
+        Self {
+            origin: later(start, offset),
+            interval,
+            next: u64::from(offset.is_zero()),
+            missed: 0,
+            forgiving: false,
+            retry,
+            jitter: fastrand::Rng::with_seed(seed),
+        }
+    }
+
+    /// How many points were passed over because a cycle took too long.
+    pub(crate) fn missed(&self) -> u64 {
+        self.missed
+    }
+
+    /// The next point was reached.
+    pub(crate) fn fired(&mut self) {
+        self.next += 1;
+    }
+
+    /// Points passed until the next tick is armed are not missed: nobody meant to use them.
+    pub(crate) fn forgive(&mut self) {
+        self.forgiving = true;
+    }
+
+    /// The first point of the grid behind `now`.
+    pub(crate) fn next_tick(&mut self, now: Instant) -> Instant {
+        let reached = now.checked_duration_since(self.origin).map_or(0, |since| {
+            // A run of 24 h intervals overflows neither count.
+            u64::try_from(since.as_nanos() / self.interval.as_nanos()).unwrap_or(u64::MAX - 1) + 1
+        });
+        if reached > self.next {
+            if !self.forgiving {
+                self.missed += reached - self.next;
+            }
+            self.next = reached;
+        }
+        self.forgiving = false;
+        let nanos = self.interval.as_nanos().saturating_mul(u128::from(self.next));
+        later(self.origin, Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
+    }
+
+    /// When to try again after the `in_a_row`th failed cycle in a row.
+    pub(crate) fn next_try(&mut self, now: Instant, in_a_row: u64) -> Instant {
+        let Retry::Backoff(backoff) = self.retry else { return self.next_tick(now) };
+        self.forgive();
+        let doublings = u32::try_from(in_a_row.saturating_sub(1)).unwrap_or(u32::MAX).min(31);
+        let delay = backoff.first.saturating_mul(1 << doublings).min(backoff.max);
+        later(now, delay.mul_f64(1.0 - backoff.jitter * self.jitter.f64()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn at(start: Instant, millis: u64) -> Instant {
+        start + Duration::from_millis(millis)
+    }
+
+    //  start  .  1 s  .  2 s  .  3 s  .  4 s
+    //    0       |       |       |       |
+    #[test]
+    fn the_next_point_behind_now_is_taken_and_the_passed_ones_are_missed() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start, SECOND, Duration::ZERO, Retry::NextTick);
+        // (now, expected tick, missed so far)
+        for (now, tick, missed) in [(10, 1000, 0), (1010, 2000, 0), (4200, 5000, 2), (5000, 6000, 2)] {
+            assert_eq!(schedule.next_tick(at(start, now)), at(start, tick), "at {now} ms");
+            assert_eq!(schedule.missed(), missed, "at {now} ms");
+            schedule.fired();
+        }
+    }
+
+    #[test]
+    fn a_point_that_comes_to_pass_during_a_cycle_is_missed_even_when_its_tick_was_never_armed() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start, SECOND, Duration::ZERO, Retry::NextTick);
+        assert_eq!(schedule.next_tick(at(start, 1000)), at(start, 2000), "cycle 0 ended on the point");
+        assert_eq!(schedule.missed(), 1);
+    }
+
+    #[test]
+    fn an_offset_moves_the_grid_and_not_the_start() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start, SECOND, at(start, 300) - start, Retry::NextTick);
+        assert_eq!(schedule.next_tick(at(start, 1)), at(start, 300));
+        schedule.fired();
+        assert_eq!(schedule.next_tick(at(start, 301)), at(start, 1300));
+    }
+
+    #[test]
+    fn points_passed_on_purpose_are_not_missed() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start, SECOND, Duration::ZERO, Retry::NextTick);
+        schedule.forgive();
+        assert_eq!(schedule.next_tick(at(start, 9500)), at(start, 10_000));
+        assert_eq!(schedule.missed(), 0);
+    }
+
+    #[test]
+    fn backoff_doubles_up_to_its_cap_and_jitter_only_shortens() {
+        let start = Instant::now();
+        let backoff = Backoff { first: SECOND, max: 5 * SECOND, jitter: 0.0, seed: 1 };
+        let mut plain = Schedule::new(start, SECOND, Duration::ZERO, Retry::Backoff(backoff));
+        let delays: Vec<_> = (1..=5).map(|n| plain.next_try(start, n) - start).collect();
+        assert_eq!(delays, [SECOND, 2 * SECOND, 4 * SECOND, 5 * SECOND, 5 * SECOND]);
+        assert_eq!(plain.next_try(start, u64::MAX) - start, 5 * SECOND);
+
+        let jittered = Retry::Backoff(Backoff { jitter: 0.5, ..backoff });
+        let draw = || {
+            let mut schedule = Schedule::new(start, SECOND, Duration::ZERO, jittered);
+            (1..=20).map(|n| schedule.next_try(start, n) - start).collect::<Vec<_>>()
+        };
+        let drawn = draw();
+        assert_eq!(drawn, draw(), "the same seed gives the same delays");
+        for (n, delay) in (1..).zip(&drawn) {
+            let full = plain.next_try(start, n) - start;
+            assert!(*delay <= full && *delay >= full / 2, "failure {n}: {delay:?} of {full:?}");
+        }
+        assert!(drawn[3..].iter().any(|delay| *delay != drawn[3]), "{drawn:?}");
+    }
+}

@@ -1,0 +1,135 @@
+//! What the driver writes and the handles read.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Waker;
+
+use tokio::time::Instant;
+use watchkeeper_fsm::{State, StateKind, StopReason};
+
+use crate::clock::Clock;
+use crate::failure::ObservationFailure;
+use crate::history::History;
+use crate::log::{Log, What};
+use crate::panics::discard_logged;
+use crate::runner::Terminate;
+use crate::status::Published;
+use crate::sync::{Mutex, lock, watch};
+use crate::waits::queue::{Queues, WaitQueue};
+
+/// How many failures `failures()` keeps.
+const FAILURES: usize = 64;
+
+/// One runtime's readable side. There is one writer, the driver, and one exception: whoever
+/// declares the runtime ended ([`Terminate`]). After that nothing is published any more.
+pub(crate) struct Shared<S, E> {
+    pub(crate) clock: Clock,
+    pub(crate) history: Arc<History<E>>,
+    status: watch::Sender<Published<S>>,
+    failures: Mutex<VecDeque<Arc<ObservationFailure>>>,
+    audience: Mutex<Audience<S>>,
+}
+
+/// Who is told of every publication, and what is kept for their reports. Its lock orders all
+/// publications: a wait that registers sees each one either in the status it starts from or in its
+/// queue, never in both, never in neither.
+struct Audience<S> {
+    queues: Queues<S>,
+    log: Log,
+}
+
+impl<S, E> Shared<S, E> {
+    pub(crate) fn new(clock: Clock, history: History<E>, first: Published<S>) -> Self {
+        Self {
+            clock,
+            history: Arc::new(history),
+            status: watch::Sender::new(first),
+            failures: Mutex::default(),
+            audience: Mutex::new(Audience { queues: Queues::default(), log: Log::default() }),
+        }
+    }
+
+    /// Publishes one change to everyone, without waking them yet; `false` once the runtime ended.
+    ///
+    /// `update` must not drop a value of the app: this runs under locks.
+    pub(crate) fn publish(
+        &self,
+        at: Instant,
+        logged: impl IntoIterator<Item = Option<What>>,
+        update: impl FnOnce(&mut Published<S>),
+    ) -> bool {
+        let mut audience = lock(&self.audience);
+        let Audience { queues, log } = &mut *audience;
+        let mut told = false;
+        // Silent: the wake comes with `wake`, outside of the lock.
+        self.status.send_if_modified(|status| {
+            if status.state.kind() != StateKind::Stopped {
+                update(status);
+                status.number += 1;
+                told = true;
+                queues.push_all(at, status);
+            }
+            false
+        });
+        if told {
+            logged.into_iter().flatten().for_each(|what| log.push(at, what));
+        }
+        told
+    }
+
+    /// Wakes everyone who waits for the status or for a publication.
+    pub(crate) fn wake(&self) {
+        self.status.send_modify(|_| {});
+        let wakers = lock(&self.audience).queues.take_wakers();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    pub(crate) fn record_failure(&self, failure: Arc<ObservationFailure>) {
+        let mut failures = lock(&self.failures);
+        if failures.len() == FAILURES {
+            failures.pop_front();
+        }
+        failures.push_back(failure);
+    }
+
+    pub(crate) fn failures(&self) -> Vec<Arc<ObservationFailure>> {
+        lock(&self.failures).iter().cloned().collect()
+    }
+
+    /// Looks at the status. `look` runs under the watch's read lock: it only copies.
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&Published<S>) -> T) -> T {
+        look(&self.status.borrow())
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<Published<S>> {
+        self.status.subscribe()
+    }
+
+    /// Registers a wait: every publication behind the status returned goes into its queue.
+    pub(crate) fn register(&self, queue: &Arc<WaitQueue<S>>) -> Arc<Published<S>> {
+        let mut audience = lock(&self.audience);
+        audience.queues.register(queue);
+        Arc::new(self.status.borrow().clone())
+    }
+
+    pub(crate) fn log_since(&self, since: Instant) -> (Vec<crate::log::Entry>, bool) {
+        lock(&self.audience).log.since(since)
+    }
+}
+
+impl<S: Send + Sync, E: Send + Sync> Terminate for Shared<S, E> {
+    fn terminate(&self, reason: StopReason) {
+        let at = self.clock.now();
+        let state = State::Stopped { reason };
+        self.publish(at, [Some(What::Entered(state))], |status| {
+            (status.state, status.since) = (state, at);
+        });
+        self.history.close(reason);
+        self.wake();
+    }
+}
+
+/// Drops what a publication replaced, outside of every lock.
+pub(crate) fn discard_replaced<T>(replaced: T) {
+    discard_logged(replaced, "a replaced snapshot or batch");
+}

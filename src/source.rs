@@ -1,0 +1,273 @@
+//! Sources and where they come from.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::DynError;
+use crate::sync::{Mutex, lock};
+
+/// A named thing that can be observed: a node client, an endpoint, a file.
+///
+/// The name is its identity: two sources of one set may not share one, and a source that comes
+/// back under the same name is the same source, replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedSource<S> {
+    /// What the source is called; not empty, unique in its set.
+    pub name: String,
+    /// How the observer reaches it.
+    pub source: S,
+}
+
+impl<S> ObservedSource<S> {
+    /// A source called `name`.
+    pub fn new(name: &str, source: S) -> Self {
+        Self { name: name.to_owned(), source }
+    }
+}
+
+/// Returns the current source set; called anew at the start of each cycle.
+///
+/// An error, a time-out (`refresh_timeout`) or a panic fails the cycle with stage
+/// [`SourceRefresh`](crate::ObservationFailureStage::SourceRefresh) and keeps the observer's state.
+#[async_trait]
+pub trait SourceProvider<S>: Send + Sync + 'static {
+    /// The sources as they are now.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the set from being known. The cycle then fails; nothing is polled.
+    async fn sources(&self) -> Result<Vec<ObservedSource<S>>, DynError>;
+}
+
+/// A provider whose type was erased, for sets of mixed providers.
+pub type BoxedSourceProvider<S> = Box<dyn SourceProvider<S>>;
+
+#[async_trait]
+impl<S: 'static, P: SourceProvider<S> + ?Sized> SourceProvider<S> for Box<P> {
+    async fn sources(&self) -> Result<Vec<ObservedSource<S>>, DynError> {
+        (**self).sources().await
+    }
+}
+
+#[async_trait]
+impl<S: 'static, P: SourceProvider<S> + ?Sized> SourceProvider<S> for Arc<P> {
+    async fn sources(&self) -> Result<Vec<ObservedSource<S>>, DynError> {
+        (**self).sources().await
+    }
+}
+
+/// A source set that never changes.
+#[derive(Clone, Debug)]
+pub struct StaticSourceProvider<S> {
+    sources: Vec<ObservedSource<S>>,
+}
+
+impl<S> StaticSourceProvider<S> {
+    /// Always returns `sources`.
+    #[must_use]
+    pub fn new(sources: Vec<ObservedSource<S>>) -> Self {
+        Self { sources }
+    }
+}
+
+#[async_trait]
+impl<S: Clone + Send + Sync + 'static> SourceProvider<S> for StaticSourceProvider<S> {
+    async fn sources(&self) -> Result<Vec<ObservedSource<S>>, DynError> {
+        Ok(self.sources.clone())
+    }
+}
+
+/// A source set that is replaced by hand while the runtime runs; clones share the set.
+///
+/// A change is seen by the next cycle.
+///
+/// # Examples
+///
+/// ```
+/// use watchkeeper::{ObservedSource, SharedSources};
+///
+/// let sources = SharedSources::new(vec![ObservedSource::new("n1", 8001)]);
+/// let for_the_runtime = sources.clone();
+/// sources.insert("n2", 8002);
+/// sources.remove("n1");
+/// assert_eq!(for_the_runtime.get(), [ObservedSource::new("n2", 8002)]);
+/// ```
+#[derive(Debug)]
+pub struct SharedSources<S> {
+    sources: Arc<Mutex<Vec<ObservedSource<S>>>>,
+}
+
+impl<S> Clone for SharedSources<S> {
+    fn clone(&self) -> Self {
+        Self { sources: Arc::clone(&self.sources) }
+    }
+}
+
+impl<S> Default for SharedSources<S> {
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
+}
+
+impl<S> SharedSources<S> {
+    /// Starts with `sources`.
+    #[must_use]
+    pub fn new(sources: Vec<ObservedSource<S>>) -> Self {
+        Self { sources: Arc::new(Mutex::new(sources)) }
+    }
+
+    /// Replaces the whole set and returns the old one.
+    pub fn replace(&self, sources: Vec<ObservedSource<S>>) -> Vec<ObservedSource<S>> {
+        std::mem::replace(&mut *lock(&self.sources), sources)
+    }
+
+    /// Adds `source` as `name`, or replaces what had that name and returns it.
+    pub fn insert(&self, name: &str, source: S) -> Option<S> {
+        let mut sources = lock(&self.sources);
+        match sources.iter_mut().find(|known| known.name == name) {
+            Some(known) => Some(std::mem::replace(&mut known.source, source)),
+            None => {
+                sources.push(ObservedSource::new(name, source));
+                None
+            }
+        }
+    }
+
+    /// Takes the source called `name` out of the set.
+    pub fn remove(&self, name: &str) -> Option<S> {
+        let mut sources = lock(&self.sources);
+        let at = sources.iter().position(|known| known.name == name)?;
+        Some(sources.remove(at).source)
+    }
+}
+
+impl<S: Clone> SharedSources<S> {
+    /// The set as it is now.
+    #[must_use]
+    pub fn get(&self) -> Vec<ObservedSource<S>> {
+        lock(&self.sources).clone()
+    }
+}
+
+#[async_trait]
+impl<S: Clone + Send + Sync + 'static> SourceProvider<S> for SharedSources<S> {
+    async fn sources(&self) -> Result<Vec<ObservedSource<S>>, DynError> {
+        Ok(self.get())
+    }
+}
+
+/// A provider made of an async closure.
+///
+/// # Examples
+///
+/// ```
+/// use watchkeeper::{ObservedSource, source_fn};
+///
+/// let provider = source_fn(|| async { Ok(vec![ObservedSource::new("n1", 8001)]) });
+/// # fn is_provider(_: impl watchkeeper::SourceProvider<i32>) {}
+/// # is_provider(provider);
+/// ```
+pub fn source_fn<F>(sources: F) -> SourceFn<F> {
+    SourceFn { sources }
+}
+
+/// What [`source_fn`] returns.
+#[derive(Clone, Copy, Debug)]
+pub struct SourceFn<F> {
+    sources: F,
+}
+
+#[async_trait]
+impl<S, F, Fut> SourceProvider<S> for SourceFn<F>
+where
+    S: 'static,
+    F: Fn() -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Vec<ObservedSource<S>>, DynError>> + Send,
+{
+    async fn sources(&self) -> Result<Vec<ObservedSource<S>>, DynError> {
+        (self.sources)().await
+    }
+}
+
+/// Why a source set was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceSetError {
+    /// Two sources have one name.
+    #[error("two sources are named {name:?}: give every source a name of its own")]
+    DuplicateName {
+        /// The name that occurs more than once.
+        name: String,
+    },
+    /// A source has no name.
+    #[error("source number {position} has an empty name: give every source a name of its own")]
+    EmptyName {
+        /// Its place in the set, from 1.
+        position: usize,
+    },
+}
+
+/// The names of one set, in the provider's order; shared until the set changes.
+pub(crate) type SourceNames = Arc<[Arc<str>]>;
+
+/// How a new set differs from the one before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SourceChange {
+    pub(crate) joined: Vec<Arc<str>>,
+    pub(crate) left: Vec<Arc<str>>,
+}
+
+/// Checks a set, and says how its names differ from `known`: `None` when they do not.
+pub(crate) fn compare<S>(
+    known: &SourceNames,
+    set: &[ObservedSource<S>],
+) -> Result<Option<(SourceNames, SourceChange)>, SourceSetError> {
+    // The usual case, and the cheap one: the same names in the same order were checked before.
+    if known.len() == set.len() && known.iter().zip(set).all(|(name, source)| **name == *source.name) {
+        return Ok(None);
+    }
+    let mut seen = HashSet::with_capacity(set.len());
+    for (index, source) in set.iter().enumerate() {
+        if source.name.is_empty() {
+            return Err(SourceSetError::EmptyName { position: index + 1 });
+        }
+        if !seen.insert(source.name.as_str()) {
+            return Err(SourceSetError::DuplicateName { name: source.name.clone() });
+        }
+    }
+    let before: HashSet<&str> = known.iter().map(|name| &**name).collect();
+    let names: SourceNames = set.iter().map(|source| Arc::from(source.name.as_str())).collect();
+    let change = SourceChange {
+        joined: names.iter().filter(|name| !before.contains(&***name)).cloned().collect(),
+        left: known.iter().filter(|name| !seen.contains(&***name)).cloned().collect(),
+    };
+    Ok(Some((names, change)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(names: &[&str]) -> Vec<ObservedSource<()>> {
+        names.iter().map(|name| ObservedSource::new(name, ())).collect()
+    }
+
+    #[test]
+    fn a_change_names_who_joined_and_who_left() {
+        let (known, _) = compare(&SourceNames::from([]), &set(&["a", "b"])).unwrap().unwrap();
+        assert_eq!(compare(&known, &set(&["a", "b"])), Ok(None));
+        let (_, change) = compare(&known, &set(&["b", "c"])).unwrap().unwrap();
+        assert_eq!(change, SourceChange { joined: vec!["c".into()], left: vec!["a".into()] });
+    }
+
+    #[test]
+    fn a_name_is_given_and_given_once() {
+        let none = SourceNames::from([]);
+        let twice = SourceSetError::DuplicateName { name: "a".into() };
+        assert_eq!(compare(&none, &set(&["a", "b", "a"])), Err(twice));
+        assert_eq!(compare(&none, &set(&["a", ""])), Err(SourceSetError::EmptyName { position: 2 }));
+    }
+}

@@ -1,0 +1,147 @@
+//! What a runtime publishes about itself, as one consistent value.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+use watchkeeper_fsm::State;
+
+use crate::failure::ObservationFailure;
+use crate::freshness::Freshness;
+use crate::history::Cursor;
+use crate::observer::Observer;
+use crate::source::SourceNames;
+
+/// The observer's view after a successful cycle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ObservationSnapshot<S> {
+    /// Which build of the observer's state it shows.
+    pub generation: u64,
+    /// The cycle that published it.
+    pub cycle: u64,
+    /// Right behind the events it contains: `subscribe_from(snapshot.cursor)` misses nothing and
+    /// repeats nothing.
+    pub cursor: Cursor,
+    /// When it was published, on tokio's clock.
+    pub observed_at: Instant,
+    /// The same moment on the wall, for display.
+    pub system_time: SystemTime,
+    /// How long the cycle took; the data is no older than `observed_at - elapsed`.
+    pub elapsed: Duration,
+    /// How many sources there were.
+    pub source_count: usize,
+    /// The observer's own view.
+    pub value: S,
+}
+
+/// The value in the status watch: everything a reader can see belongs to one moment.
+pub(crate) struct Published<S> {
+    /// Counts publications.
+    pub(crate) number: u64,
+    pub(crate) state: State,
+    pub(crate) since: Instant,
+    pub(crate) paused: bool,
+    pub(crate) generation: u64,
+    pub(crate) cycle: u64,
+    pub(crate) snapshot: Option<Arc<ObservationSnapshot<S>>>,
+    pub(crate) last_error: Option<Arc<ObservationFailure>>,
+    pub(crate) last_success: Option<Instant>,
+    pub(crate) stale_after: Duration,
+    pub(crate) source_names: SourceNames,
+    pub(crate) missed_ticks: u64,
+}
+
+// Derived, it would ask for `S: Clone`.
+impl<S> Clone for Published<S> {
+    fn clone(&self) -> Self {
+        Self {
+            snapshot: self.snapshot.clone(),
+            last_error: self.last_error.clone(),
+            source_names: Arc::clone(&self.source_names),
+            ..*self
+        }
+    }
+}
+
+impl<S> Published<S> {
+    pub(crate) fn freshness(&self, read_at: Instant) -> Freshness {
+        Freshness { last_success: self.last_success, stale_after: self.stale_after, read_at }
+    }
+
+    /// When the data turns stale, unless there is a success before.
+    pub(crate) fn stale_at(&self) -> Option<Instant> {
+        self.last_success.map(|began| began + self.stale_after)
+    }
+}
+
+/// One consistent view of a runtime: all fields are of the same moment.
+#[non_exhaustive]
+pub struct ObservationStatus<O: Observer> {
+    /// What the machine is doing.
+    pub state: State,
+    /// Since when, on tokio's clock.
+    pub since: Instant,
+    /// Whether ticks and wakes are held back.
+    pub paused: bool,
+    /// The generation of the observer's state; while a lost state is built anew, still the last one.
+    pub generation: u64,
+    /// The cycle in flight, or the last one.
+    pub cycle: u64,
+    /// The last success; a failure keeps it.
+    pub snapshot: Option<Arc<ObservationSnapshot<O::Snapshot>>>,
+    /// The last failure, if no success came after it.
+    pub last_error: Option<Arc<ObservationFailure>>,
+    /// How old the data was when this status was read.
+    pub freshness: Freshness,
+    /// The names of the sources, in the provider's order.
+    pub source_names: Arc<[Arc<str>]>,
+    /// How many points of the tick grid were passed over because a cycle took too long.
+    pub missed_ticks: u64,
+}
+
+impl<O: Observer> ObservationStatus<O> {
+    pub(crate) fn read(published: &Published<O::Snapshot>, read_at: Instant) -> Self {
+        Self {
+            state: published.state,
+            since: published.since,
+            paused: published.paused,
+            generation: published.generation,
+            cycle: published.cycle,
+            snapshot: published.snapshot.clone(),
+            last_error: published.last_error.clone(),
+            freshness: published.freshness(read_at),
+            source_names: Arc::clone(&published.source_names),
+            missed_ticks: published.missed_ticks,
+        }
+    }
+}
+
+impl<O: Observer> Clone for ObservationStatus<O> {
+    fn clone(&self) -> Self {
+        Self {
+            snapshot: self.snapshot.clone(),
+            last_error: self.last_error.clone(),
+            source_names: Arc::clone(&self.source_names),
+            ..*self
+        }
+    }
+}
+
+impl<O: Observer<Snapshot: fmt::Debug>> fmt::Debug for ObservationStatus<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObservationStatus")
+            .field("state", &self.state)
+            .field("since", &self.since)
+            .field("paused", &self.paused)
+            .field("generation", &self.generation)
+            .field("cycle", &self.cycle)
+            .field("snapshot", &self.snapshot)
+            .field("last_error", &self.last_error)
+            .field("freshness", &self.freshness)
+            .field("source_names", &self.source_names)
+            .field("missed_ticks", &self.missed_ticks)
+            .finish()
+    }
+}

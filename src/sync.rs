@@ -1,0 +1,14 @@
+//! The primitives under our own concurrent code, so that the model checker can stand in for them.
+
+#[cfg(not(watchkeeper_loom))]
+pub(crate) use std::sync::{Mutex, MutexGuard};
+#[cfg(not(watchkeeper_loom))]
+pub(crate) use tokio::sync::watch;
+
+use std::sync::PoisonError;
+
+/// Locks, whatever happened to an earlier holder: no app code runs under our locks, so a poisoned
+/// one still guards a consistent value.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,128 @@
+//! One bounded queue of publications for each live wait.
+//!
+//! The publisher never runs a predicate: it appends and wakes. A wait that does not keep up loses
+//! the newest publications, and knows how many.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Waker;
+
+use tokio::time::Instant;
+use watchkeeper_fsm::StateKind;
+
+use crate::status::Published;
+use crate::sync::{Mutex, lock};
+
+/// Publications that one wait may lag behind. Each pins a snapshot.
+const BOUND: usize = 1024;
+
+/// The status right behind one publication, and when it was published.
+pub(crate) struct Publication<S> {
+    pub(crate) at: Instant,
+    pub(crate) status: Arc<Published<S>>,
+}
+
+impl<S> Clone for Publication<S> {
+    fn clone(&self) -> Self {
+        Self { at: self.at, status: Arc::clone(&self.status) }
+    }
+}
+
+pub(crate) struct WaitQueue<S> {
+    inner: Mutex<Inner<S>>,
+}
+
+struct Inner<S> {
+    items: VecDeque<Publication<S>>,
+    waker: Option<Waker>,
+    missed: u64,
+    closed: bool,
+}
+
+impl<S> WaitQueue<S> {
+    pub(crate) fn new() -> Arc<Self> {
+        let inner = Inner { items: VecDeque::new(), waker: None, missed: 0, closed: false };
+        Arc::new(Self { inner: Mutex::new(inner) })
+    }
+
+    /// Appends, and moves the waiter's waker to `wakers`; `false` when the wait is gone.
+    fn push(&self, publication: &Publication<S>, wakers: &mut Vec<Waker>) -> bool {
+        let mut inner = lock(&self.inner);
+        if inner.closed {
+            return false;
+        }
+        // The end of the runtime is told in any case: nothing comes behind it.
+        if inner.items.len() < BOUND || publication.status.state.kind() == StateKind::Stopped {
+            inner.items.push_back(publication.clone());
+        } else {
+            inner.missed += 1;
+        }
+        wakers.extend(inner.waker.take());
+        true
+    }
+
+    /// Takes everything that has come, and has `waker` woken by what comes next. Returns how many
+    /// publications were missed so far.
+    pub(crate) fn take(&self, into: &mut VecDeque<Publication<S>>, waker: &Waker) -> u64 {
+        debug_assert!(into.is_empty(), "taken publications are judged before the next are taken");
+        let mut inner = lock(&self.inner);
+        std::mem::swap(&mut inner.items, into);
+        match &mut inner.waker {
+            Some(known) => known.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+        inner.missed
+    }
+
+    /// The wait is gone: nothing is queued any more, and what was is dropped here.
+    pub(crate) fn close(&self) {
+        let (items, waker) = {
+            let mut inner = lock(&self.inner);
+            inner.closed = true;
+            (std::mem::take(&mut inner.items), inner.waker.take())
+        };
+        drop((items, waker));
+    }
+
+    fn is_closed(&self) -> bool {
+        lock(&self.inner).closed
+    }
+}
+
+/// The queues of all live waits of one runtime.
+pub(crate) struct Queues<S> {
+    queues: Vec<Arc<WaitQueue<S>>>,
+    /// Collected while publishing, woken behind the locks.
+    wakers: Vec<Waker>,
+    /// Closed queues are dropped by the next publication, or when there are this many queues.
+    purge_at: usize,
+}
+
+impl<S> Default for Queues<S> {
+    fn default() -> Self {
+        Self { queues: Vec::new(), wakers: Vec::new(), purge_at: 64 }
+    }
+}
+
+impl<S> Queues<S> {
+    pub(crate) fn register(&mut self, queue: &Arc<WaitQueue<S>>) {
+        if self.queues.len() >= self.purge_at {
+            self.queues.retain(|queue| !queue.is_closed());
+            self.purge_at = (2 * self.queues.len()).max(64);
+        }
+        self.queues.push(Arc::clone(queue));
+    }
+
+    pub(crate) fn push_all(&mut self, at: Instant, status: &Published<S>) {
+        if self.queues.is_empty() {
+            return;
+        }
+        let publication = Publication { at, status: Arc::new(status.clone()) };
+        let wakers = &mut self.wakers;
+        self.queues.retain(|queue| queue.push(&publication, wakers));
+    }
+
+    pub(crate) fn take_wakers(&mut self) -> Vec<Waker> {
+        std::mem::take(&mut self.wakers)
+    }
+}
