@@ -69,6 +69,8 @@ pub(crate) struct Core<O: Observer> {
     generation: u64,
     names: SourceNames,
     failing: u64,
+    /// Something was published and nobody was woken yet.
+    unflushed: bool,
     first_cycle: Option<FirstCycle>,
 }
 
@@ -95,6 +97,7 @@ impl<O: Observer> Core<O> {
             generation: config.first_generation,
             names: SourceNames::from([]),
             failing: 0,
+            unflushed: false,
             first_cycle,
             shared,
             life,
@@ -193,7 +196,9 @@ impl<O: Observer> Core<O> {
                     Outcome::Failed(Cause::Error, (message, None))
                 }
             },
-            Ended::TimedOut => Outcome::Failed(Cause::TimedOut, (format!("timed out after {timeout:?}"), None)),
+            Ended::TimedOut => {
+                Outcome::Failed(Cause::TimedOut, (format!("timed out after {timeout:?}"), None))
+            }
             Ended::Panicked(panic) => Outcome::Failed(Cause::Panicked, (format!("panicked: {panic}"), None)),
             Ended::Stopped => Outcome::Stopped,
         }
@@ -235,7 +240,12 @@ impl<O: Observer> Core<O> {
                 Command::Poll { work, .. } => self.todo = Todo::Poll(work),
                 Command::Publish { cycle, generation } => {
                     self.todo = Todo::Wait;
-                    success = self.succeeded(now, cycle, generation, std::mem::replace(&mut carried, Carried::Nothing));
+                    success = self.succeeded(
+                        now,
+                        cycle,
+                        generation,
+                        std::mem::replace(&mut carried, Carried::Nothing),
+                    );
                 }
                 Command::Forget => {
                     if let (Some(panic), Carried::Failure { message, .. }) =
@@ -247,7 +257,13 @@ impl<O: Observer> Core<O> {
                 }
                 Command::Record { cycle, stage, cause, in_a_row } => {
                     self.todo = Todo::Wait;
-                    let recorded = self.recorded(now, cycle, (stage, cause), in_a_row, std::mem::replace(&mut carried, Carried::Nothing));
+                    let recorded = self.recorded(
+                        now,
+                        cycle,
+                        (stage, cause),
+                        in_a_row,
+                        std::mem::replace(&mut carried, Carried::Nothing),
+                    );
                     failure = Some(recorded);
                 }
                 Command::Arm => self.arm(now),
@@ -265,7 +281,8 @@ impl<O: Observer> Core<O> {
         self.publish(now, before, success, failure, sources);
     }
 
-    /// Makes everything one event has changed known at once: batch, status, wake-ups, in this order.
+    /// Makes everything one event has changed known at once. The batch was pushed before; the
+    /// wake-ups follow in `flush`.
     fn publish(
         &mut self,
         now: Instant,
@@ -310,8 +327,7 @@ impl<O: Observer> Core<O> {
                 status.last_error = Some(failure);
             }
         });
-        self.shared.history.announce(self.next_seq, self.generation);
-        self.shared.wake();
+        self.unflushed = true;
         discard_replaced(replaced);
     }
 
@@ -345,7 +361,13 @@ impl<O: Observer> Core<O> {
     }
 
     /// Step one of publishing a success: the batch.
-    fn succeeded(&mut self, now: Instant, cycle: u64, generation: u64, carried: Carried<O>) -> Option<Success<O>> {
+    fn succeeded(
+        &mut self,
+        now: Instant,
+        cycle: u64,
+        generation: u64,
+        carried: Carried<O>,
+    ) -> Option<Success<O>> {
         let Carried::Success { snapshot: value, events } = carried else { return None };
         let elapsed = now - self.cycle_began;
         let history = &self.shared.history;
@@ -357,7 +379,15 @@ impl<O: Observer> Core<O> {
         }
         if !events.is_empty() {
             let seq = self.next_seq;
-            let batch = ObservationBatch { generation, seq, cycle, observed_at: now, system_time, source_count, events };
+            let batch = ObservationBatch {
+                generation,
+                seq,
+                cycle,
+                observed_at: now,
+                system_time,
+                source_count,
+                events,
+            };
             match history.push(Arc::new(batch)) {
                 Ok(evicted) => {
                     self.next_seq += 1;
@@ -506,5 +536,13 @@ impl<O: Observer> Machine for Core<O> {
 
     fn woken(&mut self) {
         self.wake_pending = true;
+    }
+
+    /// The last step of publishing: batches may be read, and whoever waits is woken.
+    fn flush(&mut self) {
+        if std::mem::take(&mut self.unflushed) {
+            self.shared.history.announce(self.next_seq, self.generation);
+            self.shared.wake();
+        }
     }
 }

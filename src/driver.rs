@@ -6,7 +6,7 @@ use crate::DynError;
 use crate::core::{Control, Core, Todo};
 use crate::observer::Observer;
 use crate::panics::discard_logged;
-use crate::runner::Inbox;
+use crate::runner::{Inbox, Machine};
 use crate::source::{ObservedSource, SourceProvider};
 
 /// Drives one observation from its start to its end.
@@ -42,8 +42,11 @@ where
             (Todo::Wait, _) => inbox.wait(&mut core).await,
             (Todo::Finish, _) => break,
         }
-        // Work that is always ready must not starve those it wakes.
-        consume_budget().await;
+        if !matches!(core.todo(), Todo::Init(_) | Todo::Poll(_)) {
+            // A cycle has ended. Work that is always ready must not starve those it wakes.
+            core.flush();
+            consume_budget().await;
+        }
     }
     discard_logged(state, "the state of a stopped observation");
     discard_logged(sources, "the sources of a stopped observation");

@@ -60,7 +60,9 @@ pub enum ObservationRuntimeError {
     #[error("no tokio runtime here: start the observation from inside one, or enter its handle first")]
     NoTokioRuntime,
     /// The first source refresh failed.
-    #[error("the first source refresh failed: make the sources reachable, or start in the background to keep retrying")]
+    #[error(
+        "the first source refresh failed: make the sources reachable, or start in the background to keep retrying"
+    )]
     SourceRefresh {
         /// Why.
         source: DynError,

@@ -147,7 +147,10 @@ impl<O: Observer> ObservationHandle<O> {
 impl<O: Observer> fmt::Debug for ObservationHandle<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (state, cycle) = self.shared.read(|status| (status.state, status.cycle));
-        f.debug_struct("ObservationHandle").field("state", &state).field("cycle", &cycle).finish_non_exhaustive()
+        f.debug_struct("ObservationHandle")
+            .field("state", &state)
+            .field("cycle", &cycle)
+            .finish_non_exhaustive()
     }
 }
 

@@ -17,11 +17,13 @@ mod driver;
 mod error;
 mod failure;
 mod freshness;
+mod group;
 mod handle;
 mod history;
 mod log;
 mod observer;
 mod panics;
+mod per_source;
 mod runner;
 mod runtime;
 mod schedule;
@@ -30,6 +32,7 @@ mod source;
 mod status;
 mod subscription;
 mod sync;
+mod transactional;
 mod waits;
 mod watch;
 
@@ -41,9 +44,14 @@ pub use control::ObservationControl;
 pub use error::{ControlError, CursorError, ObservationRuntimeError, StopOutcome};
 pub use failure::{Cause, ObservationFailure, ObservationFailureStage};
 pub use freshness::Freshness;
+pub use group::{GroupError, GroupStatus, ObservationGroup};
 pub use handle::{Mark, ObservationHandle};
 pub use history::{Cursor, ObservationBatch};
 pub use observer::{DynError, Observer};
+pub use per_source::{
+    PerSource, PerSourceError, PerSourceSnapshot, PerSourceState, ProbeFailure, SourceEvent, SourceFacts,
+    SourceView,
+};
 pub use runtime::ObservationRuntime;
 pub use source::{
     BoxedSourceProvider, ObservedSource, SharedSources, SourceFn, SourceProvider, SourceSetError,
@@ -51,5 +59,6 @@ pub use source::{
 };
 pub use status::{ObservationSnapshot, ObservationStatus};
 pub use subscription::{RecvError, Subscription};
+pub use transactional::Transactional;
 pub use waits::{ByDebug, ByShow, Inconclusive, InvalidWait, Unmet, UnmetOutcome, Wait, WaitBuilder};
 pub use watch::{Watch, WatchClosed};

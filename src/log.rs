@@ -21,7 +21,10 @@ pub(crate) struct Entry {
 #[derive(Clone, Debug)]
 pub(crate) enum What {
     /// Cycles that succeeded one after the other; the entry's `at` is the last one's.
-    Succeeded { first: u64, last: u64 },
+    Succeeded {
+        first: u64,
+        last: u64,
+    },
     Failed(Arc<ObservationFailure>),
     Sources(Arc<SourceChange>),
     Paused,

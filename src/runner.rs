@@ -9,7 +9,7 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::futures::OwnedNotified;
@@ -42,6 +42,8 @@ pub(crate) trait Machine {
     fn due(&mut self, now: Instant);
     /// Something else knows that there is news.
     fn woken(&mut self);
+    /// The driver is about to wait: whoever waits for what was published is to be woken.
+    fn flush(&mut self);
 }
 
 /// How a unit of work ended.
@@ -132,26 +134,27 @@ impl<C: Copy, R> Inbox<C, R> {
         let mut work = pin!(Some(work));
         let mut armed = false;
         let ended = poll_fn(|context| {
-            if self.poll_stop(machine, context) {
-                return Poll::Ready(Ended::Stopped);
+            loop {
+                if self.stop_was_asked(machine) {
+                    return Poll::Ready(Ended::Stopped);
+                }
+                self.take_controls(machine, context);
+                let Some(future) = work.as_mut().as_pin_mut() else { return Poll::Ready(Ended::Stopped) };
+                match poll_caught(future, context) {
+                    Poll::Ready(Ok(output)) => return Poll::Ready(Ended::Done(output)),
+                    Poll::Ready(Err(panic)) => return Poll::Ready(Ended::Panicked(panic)),
+                    Poll::Pending => {}
+                }
+                if !armed {
+                    // Work that is ready at once never touches the timer.
+                    self.timer.as_mut().reset(later(Instant::now(), timeout));
+                    armed = true;
+                }
+                if self.timer.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(Ended::TimedOut);
+                }
+                ready!(self.suspend(machine, context));
             }
-            self.poll_controls(machine, context);
-            let Some(future) = work.as_mut().as_pin_mut() else { return Poll::Ready(Ended::Stopped) };
-            match poll_caught(future, context) {
-                Poll::Ready(Ok(output)) => return Poll::Ready(Ended::Done(output)),
-                Poll::Ready(Err(panic)) => return Poll::Ready(Ended::Panicked(panic)),
-                Poll::Pending => {}
-            }
-            if !armed {
-                // Work that is ready at once never touches the timer.
-                self.timer.as_mut().reset(later(Instant::now(), timeout));
-                armed = true;
-            }
-            if self.timer.as_mut().poll(context).is_ready() {
-                return Poll::Ready(Ended::TimedOut);
-            }
-            self.poll_wake(machine, context);
-            Poll::Pending
         })
         .await;
         match (catch(|| work.set(None)), ended) {
@@ -179,53 +182,100 @@ impl<C: Copy, R> Inbox<C, R> {
         let mut armed = None;
         poll_fn(|context| {
             loop {
-                if self.poll_stop(machine, context) {
+                if self.stop_was_asked(machine) {
                     return Poll::Ready(());
                 }
-                self.poll_controls(machine, context);
+                self.take_controls(machine, context);
                 self.poll_wake(machine, context);
                 if !machine.is_waiting() {
                     return Poll::Ready(());
                 }
-                let Some(deadline) = machine.deadline() else { return Poll::Pending };
-                let now = Instant::now();
-                if deadline > now {
+                if let Some(deadline) = machine.deadline() {
+                    let now = Instant::now();
+                    if deadline <= now {
+                        machine.due(now);
+                        continue;
+                    }
                     if armed != Some(deadline) {
                         self.timer.as_mut().reset(deadline);
                         armed = Some(deadline);
                     }
-                    if self.timer.as_mut().poll(context).is_pending() {
-                        return Poll::Pending;
+                    if self.timer.as_mut().poll(context).is_ready() {
+                        armed = None;
+                        machine.due(deadline.max(now));
+                        continue;
                     }
                 }
-                armed = None;
-                machine.due(now.max(deadline));
+                ready!(self.suspend(machine, context));
             }
         })
         .await;
     }
 
-    fn poll_stop(&mut self, machine: &mut impl Machine<Control = C, Reply = R>, context: &mut Context<'_>) -> bool {
-        let asked = self.stop.as_mut().poll(context).is_ready();
-        if asked {
-            machine.stop(self.life.reason());
+    /// Without arranging to be woken: cheap enough for work that is always ready.
+    fn stop_was_asked(&self, machine: &mut impl Machine<Control = C, Reply = R>) -> bool {
+        let asked = self.life.request.get();
+        if let Some(request) = asked {
+            machine.stop(request.reason);
         }
-        asked
+        asked.is_some()
     }
 
-    fn poll_controls(&mut self, machine: &mut impl Machine<Control = C, Reply = R>, context: &mut Context<'_>) {
+    fn take_controls(
+        &mut self,
+        machine: &mut impl Machine<Control = C, Reply = R>,
+        context: &mut Context<'_>,
+    ) {
+        if !self.controls.is_empty() {
+            self.poll_controls(machine, context);
+        }
+    }
+
+    /// Tells everyone what has happened and arranges to be woken by what comes next; ready when
+    /// something has come in the meantime, so that the caller looks again.
+    fn suspend(
+        &mut self,
+        machine: &mut impl Machine<Control = C, Reply = R>,
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
+        machine.flush();
+        if self.stop.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        let controls = self.poll_controls(machine, context);
+        let woken = self.poll_wake(machine, context);
+        if controls || woken { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Whether there were any.
+    fn poll_controls(
+        &mut self,
+        machine: &mut impl Machine<Control = C, Reply = R>,
+        context: &mut Context<'_>,
+    ) -> bool {
+        let mut taken = false;
         while let Poll::Ready(Some(Request { control, reply })) = self.controls.poll_recv(context) {
+            taken = true;
             // Whoever asked may have gone; it was taken all the same.
             let _ = reply.send(machine.control(control));
         }
+        taken
     }
 
-    fn poll_wake(&mut self, machine: &mut impl Machine<Control = C, Reply = R>, context: &mut Context<'_>) {
+    /// Whether there was one.
+    fn poll_wake(
+        &mut self,
+        machine: &mut impl Machine<Control = C, Reply = R>,
+        context: &mut Context<'_>,
+    ) -> bool {
+        let mut woken = false;
         if let Some(wake) = &mut self.wake {
             while wake.poll(context).is_ready() {
+                woken = true;
                 machine.woken();
             }
         }
+        woken
     }
 }
 

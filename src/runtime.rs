@@ -184,7 +184,8 @@ impl<O: Observer> ObservationRuntime<O> {
             drive(provider, observer, core, inbox).await;
         };
         let task = executor.spawn(driver.instrument(span));
-        let runtime = Self { handle: ObservationHandle::new(shared), control: ObservationControl::new(remote) };
+        let runtime =
+            Self { handle: ObservationHandle::new(shared), control: ObservationControl::new(remote) };
         Ok((runtime, task))
     }
 

@@ -65,7 +65,9 @@ pub enum RecvError {
     },
     /// The observer's state was built anew; what follows starts over. Told between the last batch
     /// of the old generation and the first of the new one, also when there is none yet.
-    #[error("the observer's state was rebuilt as generation {generation}: start over from the latest snapshot")]
+    #[error(
+        "the observer's state was rebuilt as generation {generation}: start over from the latest snapshot"
+    )]
     Rebuilt {
         /// The new generation.
         generation: u64,

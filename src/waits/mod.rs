@@ -288,7 +288,13 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
                 let label = std::mem::take(&mut self.label);
                 let (entries, cut) = self.shared.log_since(self.began);
                 let ended = self.shared.clock.now().min(self.deadline());
-                Err(self.evidence.report(label, (self.began, self.window, ended), outcome, (&entries, cut), self.show.as_deref()))
+                Err(self.evidence.report(
+                    label,
+                    (self.began, self.window, ended),
+                    outcome,
+                    (&entries, cut),
+                    self.show.as_deref(),
+                ))
             }
         }
     }
@@ -325,7 +331,10 @@ impl<O: Observer, T> Drop for Wait<'_, O, T> {
 
 impl<O: Observer, T> fmt::Debug for Wait<'_, O, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wait").field("label", &self.label).field("window", &self.window).finish_non_exhaustive()
+        f.debug_struct("Wait")
+            .field("label", &self.label)
+            .field("window", &self.window)
+            .finish_non_exhaustive()
     }
 }
 

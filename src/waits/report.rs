@@ -182,7 +182,9 @@ impl<S> Evidence<S> {
             }
             let what = match what {
                 // A run of successes may have begun before the window.
-                What::Succeeded { first, last } => What::Succeeded { first: *first.max(&self.first.cycle), last: *last },
+                What::Succeeded { first, last } => {
+                    What::Succeeded { first: *first.max(&self.first.cycle), last: *last }
+                }
                 other => other.clone(),
             };
             lifecycle.push((at.saturating_duration_since(began), what.to_string()));
@@ -216,7 +218,8 @@ impl fmt::Display for What {
             Self::Succeeded { first, last, .. } => write!(f, "cycles {first} to {last} succeeded"),
             Self::Failed(failure) => failure.fmt(f),
             Self::Sources(change) => {
-                let joined = (!change.joined.is_empty()).then(|| format!("joined: {}", names(&change.joined)));
+                let joined =
+                    (!change.joined.is_empty()).then(|| format!("joined: {}", names(&change.joined)));
                 let left = (!change.left.is_empty()).then(|| format!("left: {}", names(&change.left)));
                 match (joined, left) {
                     (Some(joined), Some(left)) => write!(f, "sources {joined}; {left}"),

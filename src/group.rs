@@ -1,0 +1,239 @@
+//! Many runtimes together.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use watchkeeper_fsm::{State, StopReason};
+
+use crate::ObservationConfig;
+use crate::control::ObservationControl;
+use crate::error::StopOutcome;
+use crate::failure::ObservationFailure;
+use crate::freshness::Freshness;
+use crate::handle::ObservationHandle;
+use crate::observer::Observer;
+use crate::runtime::ObservationRuntime;
+use crate::sync::{Mutex, lock};
+
+/// Runtimes of any kind under one roof: named, spread over their interval, stopped together.
+///
+/// A group schedules nothing: each runtime stays its own task. It owns its members; dropping it
+/// drops them, which asks each for its stop.
+///
+/// # Examples
+///
+/// ```
+/// # use watchkeeper::{GroupError, ObservationConfig, ObservationGroup, ObservationRuntime, Observer, SourceProvider};
+/// # async fn example<O: Observer>(
+/// #     first: (impl SourceProvider<O::Source>, O), second: (impl SourceProvider<O::Source>, O),
+/// # ) -> Result<(), Box<dyn std::error::Error>> {
+/// let group = ObservationGroup::new();
+/// for (name, (provider, observer)) in [("raft", first)] {
+///     let config = group.spread(ObservationConfig::default()); // members do not all work at once
+///     group.add(name, ObservationRuntime::start(provider, observer, config).await?)?;
+/// }
+/// for member in group.statuses() {
+///     println!("{}: {} in cycle {}", member.name, member.state, member.cycle);
+/// }
+/// for (name, outcome) in group.stop_all().await {
+///     println!("{name}: {outcome:?}");
+/// }
+/// # let _ = second;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Default)]
+pub struct ObservationGroup {
+    members: Mutex<Members>,
+}
+
+#[derive(Default)]
+struct Members {
+    by_age: Vec<Arc<dyn Member>>,
+    names: std::collections::HashSet<Arc<str>>,
+    /// How many offsets were given out.
+    spread: u32,
+}
+
+/// Why a runtime was not added.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GroupError {
+    /// The name is taken.
+    #[error("the group already has a member named {name:?}: give each a name of its own")]
+    DuplicateName {
+        /// The name.
+        name: String,
+    },
+    /// The name is empty.
+    #[error("a member needs a name: it may not be empty")]
+    EmptyName,
+}
+
+/// What is known of one member, whatever it observes.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct GroupStatus {
+    /// The member's name.
+    pub name: Arc<str>,
+    /// What its machine is doing.
+    pub state: State,
+    /// Whether ticks and wakes are held back.
+    pub paused: bool,
+    /// The generation of its observer's state.
+    pub generation: u64,
+    /// The cycle in flight, or the last one.
+    pub cycle: u64,
+    /// How old its data was when this was read.
+    pub freshness: Freshness,
+    /// The last failure, if no success came after it.
+    pub last_error: Option<Arc<ObservationFailure>>,
+    /// The names of its sources.
+    pub source_names: Arc<[Arc<str>]>,
+    /// How many ticks it missed.
+    pub missed_ticks: u64,
+}
+
+/// A runtime whose observer was erased.
+trait Member: Send + Sync {
+    fn name(&self) -> &Arc<str>;
+    fn status(&self) -> GroupStatus;
+    fn control(&self) -> ObservationControl;
+}
+
+struct Named<O: Observer> {
+    name: Arc<str>,
+    runtime: ObservationRuntime<O>,
+    handle: ObservationHandle<O>,
+}
+
+impl<O: Observer> Member for Named<O> {
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    fn status(&self) -> GroupStatus {
+        let status = self.handle.status();
+        GroupStatus {
+            name: Arc::clone(&self.name),
+            state: status.state,
+            paused: status.paused,
+            generation: status.generation,
+            cycle: status.cycle,
+            freshness: status.freshness,
+            last_error: status.last_error,
+            source_names: status.source_names,
+            missed_ticks: status.missed_ticks,
+        }
+    }
+
+    fn control(&self) -> ObservationControl {
+        self.runtime.control()
+    }
+}
+
+impl ObservationGroup {
+    /// A group without members.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gives the next member's config an `offset` of its own, so that however many there are, they
+    /// lie evenly over their interval.
+    pub fn spread(&self, config: ObservationConfig) -> ObservationConfig {
+        // The golden ratio's fractional parts: each further point falls into the largest gap left
+        // (the three-distance theorem; Knuth, The Art of Computer Programming 3, 6.4).
+        const GOLDEN: f64 = 0.618_033_988_749_894_9;
+        let nth = {
+            let mut members = lock(&self.members);
+            let nth = members.spread;
+            members.spread = nth.wrapping_add(1);
+            nth
+        };
+        let share = (f64::from(nth) * GOLDEN).fract();
+        let offset = Duration::try_from_secs_f64(config.interval.as_secs_f64() * share).unwrap_or_default();
+        ObservationConfig { offset, ..config }
+    }
+
+    /// Takes a runtime in.
+    ///
+    /// # Errors
+    ///
+    /// [`GroupError`]: the name is taken, or empty. The runtime is then dropped, which stops it.
+    pub fn add<O: Observer>(&self, name: &str, runtime: ObservationRuntime<O>) -> Result<(), GroupError> {
+        if name.is_empty() {
+            return Err(GroupError::EmptyName);
+        }
+        let name: Arc<str> = Arc::from(name);
+        let mut members = lock(&self.members);
+        if !members.names.insert(Arc::clone(&name)) {
+            return Err(GroupError::DuplicateName { name: name.to_string() });
+        }
+        let handle = runtime.handle();
+        members.by_age.push(Arc::new(Named { name, runtime, handle }));
+        Ok(())
+    }
+
+    /// How many members there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        lock(&self.members).by_age.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What is known of each member, in the order they were added.
+    #[must_use]
+    pub fn statuses(&self) -> Vec<GroupStatus> {
+        self.members().iter().map(|member| member.status()).collect()
+    }
+
+    /// What is known of the member called `name`.
+    #[must_use]
+    pub fn status(&self, name: &str) -> Option<GroupStatus> {
+        self.member(name).map(|member| member.status())
+    }
+
+    /// The control of the member called `name`.
+    #[must_use]
+    pub fn control(&self, name: &str) -> Option<ObservationControl> {
+        self.member(name).map(|member| member.control())
+    }
+
+    /// Stops all members at once and returns how each stop ended.
+    ///
+    /// Every member is asked before the first is waited for, so this takes as long as the slowest:
+    /// at most the largest `stop_timeout`. The members stay in the group.
+    pub async fn stop_all(&self) -> Vec<(Arc<str>, StopOutcome)> {
+        let controls: Vec<_> =
+            self.members().iter().map(|member| (Arc::clone(member.name()), member.control())).collect();
+        for (_, control) in &controls {
+            control.request_stop(StopReason::Requested);
+        }
+        let mut outcomes = Vec::with_capacity(controls.len());
+        for (name, control) in controls {
+            outcomes.push((name, control.stop().await));
+        }
+        outcomes
+    }
+
+    fn members(&self) -> Vec<Arc<dyn Member>> {
+        lock(&self.members).by_age.clone()
+    }
+
+    fn member(&self, name: &str) -> Option<Arc<dyn Member>> {
+        lock(&self.members).by_age.iter().find(|member| **member.name() == *name).cloned()
+    }
+}
+
+impl fmt::Debug for ObservationGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObservationGroup").field("members", &self.len()).finish_non_exhaustive()
+    }
+}

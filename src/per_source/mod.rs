@@ -1,0 +1,307 @@
+//! One probe per source: the observer that most need.
+
+mod snapshot;
+mod state;
+
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::config::LONGEST;
+use crate::{DynError, ObservedSource, Observer};
+
+pub use snapshot::{PerSourceSnapshot, ProbeFailure, SourceFacts, SourceView};
+pub use state::PerSourceState;
+
+type Probe<S, V> =
+    dyn Fn(ObservedSource<S>) -> Pin<Box<dyn Future<Output = Result<V, DynError>> + Send>> + Send + Sync;
+
+/// An observer made of one async function that probes one source.
+///
+/// In each cycle it begins a probe of every source that has none in flight, and collects answers
+/// until all probes begun in this cycle have ended, or for [`collect_for`](Self::collect_for). A
+/// probe that is slower stays in flight, at most one for each source; later cycles collect it and
+/// do not wait for it. So a source that hangs costs the others nothing, not even cadence. Probes
+/// are tasks of their own; they are aborted when the observer's state is dropped.
+///
+/// A failed probe is not a failed cycle: it is a fact about its source, and an event. A fresh
+/// runtime means that the loop ran; whether a *source* is fresh, ask
+/// [`SourceView::freshness`].
+///
+/// The first answers are in cycle 0's snapshot; their events come with the first poll.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use watchkeeper::{ObservationConfig, ObservationRuntime, ObservedSource, PerSource, StaticSourceProvider};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let interval = Duration::from_millis(250);
+/// let nodes = StaticSourceProvider::new(vec![ObservedSource::new("n1", 3), ObservedSource::new("n2", 4)]);
+/// let squares = PerSource::new(interval, |node: ObservedSource<i32>| async move { Ok(node.source * node.source) });
+/// let config = ObservationConfig { interval, ..Default::default() };
+/// let runtime = ObservationRuntime::start(nodes, squares, config).await?;
+///
+/// let snapshot = runtime.handle().latest_snapshot().unwrap();
+/// assert_eq!(**snapshot.value.get("n2").unwrap().value.unwrap(), 16);
+/// # let _ = runtime.stop().await;
+/// # Ok(())
+/// # }
+/// ```
+pub struct PerSource<S, V> {
+    probe: Box<Probe<S, V>>,
+    identity: Option<Box<dyn Fn(&S) -> u64 + Send + Sync>>,
+    settings: Settings,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    interval: Duration,
+    probe_timeout: Duration,
+    collect_for: Duration,
+    stale_after: Duration,
+    concurrency: usize,
+}
+
+/// A setting of [`PerSource`] that makes no sense; its `init` fails with it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PerSourceError {
+    /// A duration is zero or over 24 h.
+    #[error("PerSource::{setting} is {value:?}: it must be more than zero and at most 24 h")]
+    InvalidDuration {
+        /// Which one.
+        setting: &'static str,
+        /// What was given.
+        value: Duration,
+    },
+    /// No probe may run.
+    #[error("PerSource::concurrency is 0: at least one probe must be allowed at once")]
+    NoConcurrency,
+}
+
+/// What happened to one source.
+///
+/// `Appeared`, `Changed`, `Replaced` and `Vanished` fold to the values of the snapshot.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SourceEvent<V> {
+    /// The first answer, ever or since it was replaced.
+    Appeared {
+        /// The source's name.
+        source: Arc<str>,
+        /// What it answered.
+        value: Arc<V>,
+    },
+    /// An answer that differs from the one before.
+    Changed {
+        /// The source's name.
+        source: Arc<str>,
+        /// The answer before.
+        old: Arc<V>,
+        /// The new answer.
+        new: Arc<V>,
+    },
+    /// The first failed probe in a row.
+    Failed {
+        /// The source's name.
+        source: Arc<str>,
+        /// Why.
+        failure: Arc<ProbeFailure>,
+    },
+    /// The first answer behind failed probes; told before what it changed.
+    Recovered {
+        /// The source's name.
+        source: Arc<str>,
+        /// How many probes had failed in a row.
+        failures: u64,
+    },
+    /// Another thing has the name now: see [`PerSource::identity`].
+    Replaced {
+        /// The source's name.
+        source: Arc<str>,
+        /// The last answer of what had the name before.
+        last: Option<Arc<V>>,
+    },
+    /// The source has left the set.
+    Vanished {
+        /// The source's name.
+        source: Arc<str>,
+        /// Its last answer.
+        last: Option<Arc<V>>,
+    },
+}
+
+impl<V> SourceEvent<V> {
+    /// The source it is about.
+    #[must_use]
+    pub fn source(&self) -> &Arc<str> {
+        match self {
+            Self::Appeared { source, .. }
+            | Self::Changed { source, .. }
+            | Self::Failed { source, .. }
+            | Self::Recovered { source, .. }
+            | Self::Replaced { source, .. }
+            | Self::Vanished { source, .. } => source,
+        }
+    }
+}
+
+impl<S, V> PerSource<S, V>
+where
+    S: Clone + Send + Sync + 'static,
+    V: PartialEq + Send + Sync + 'static,
+{
+    /// Probes each source by `probe`. `interval` is the runtime's own: the defaults are made of it.
+    #[must_use]
+    pub fn new<F, Fut>(interval: Duration, probe: F) -> Self
+    where
+        F: Fn(ObservedSource<S>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<V, DynError>> + Send + 'static,
+    {
+        Self {
+            probe: Box::new(move |source| Box::pin(probe(source))),
+            identity: None,
+            settings: Settings {
+                interval,
+                probe_timeout: Duration::from_secs(5),
+                collect_for: interval / 2,
+                stale_after: Duration::from_secs(2).max(interval.saturating_mul(3)),
+                concurrency: 256,
+            },
+        }
+    }
+
+    /// How long one probe may take; it is then aborted and counts as failed. Default: 5 s.
+    #[must_use]
+    pub fn probe_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.probe_timeout = timeout;
+        self
+    }
+
+    /// How long a cycle waits for the probes it has begun. Default: half the interval.
+    #[must_use]
+    pub fn collect_for(mut self, collect_for: Duration) -> Self {
+        self.settings.collect_for = collect_for;
+        self
+    }
+
+    /// The age from which on a source is stale, beside the time its last answer took. Default: the
+    /// larger of 2 s and three intervals.
+    #[must_use]
+    pub fn stale_after(mut self, stale_after: Duration) -> Self {
+        self.settings.stale_after = stale_after;
+        self
+    }
+
+    /// How many probes run at once; those that do not fit wait, who waited longest goes first.
+    /// Default: 256.
+    #[must_use]
+    pub fn concurrency(mut self, concurrency: usize) -> Self {
+        self.settings.concurrency = concurrency;
+        self
+    }
+
+    /// What makes a source the same one: when it changes under one name, the source was replaced,
+    /// its value is forgotten and its probe aborted. Default: the name alone.
+    #[must_use]
+    pub fn identity<I: Hash>(mut self, identity: impl Fn(&S) -> I + Send + Sync + 'static) -> Self {
+        self.identity = Some(Box::new(move |source| {
+            let mut hasher = DefaultHasher::new();
+            identity(source).hash(&mut hasher);
+            hasher.finish()
+        }));
+        self
+    }
+
+    fn identify(&self, source: &S) -> u64 {
+        self.identity.as_ref().map_or(0, |identity| identity(source))
+    }
+}
+
+impl Settings {
+    fn validate(&self) -> Result<(), PerSourceError> {
+        let durations = [
+            ("interval", self.interval),
+            ("probe_timeout", self.probe_timeout),
+            ("collect_for", self.collect_for),
+            ("stale_after", self.stale_after),
+        ];
+        for (setting, value) in durations {
+            if value.is_zero() || value > LONGEST.saturating_mul(3) {
+                return Err(PerSourceError::InvalidDuration { setting, value });
+            }
+        }
+        if self.concurrency == 0 { Err(PerSourceError::NoConcurrency) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl<S, V> Observer for PerSource<S, V>
+where
+    S: Clone + Send + Sync + 'static,
+    V: PartialEq + Send + Sync + 'static,
+{
+    type Source = S;
+    type State = PerSourceState<V>;
+    type Snapshot = PerSourceSnapshot<V>;
+    type Event = SourceEvent<V>;
+
+    async fn init(&self, sources: &[ObservedSource<S>]) -> Result<PerSourceState<V>, DynError> {
+        self.settings.validate()?;
+        let mut state = PerSourceState::new();
+        self.look(sources, &mut state).await;
+        Ok(state)
+    }
+
+    async fn poll(
+        &self,
+        sources: &[ObservedSource<S>],
+        state: &mut PerSourceState<V>,
+    ) -> Result<Vec<SourceEvent<V>>, DynError> {
+        self.look(sources, state).await;
+        Ok(state.take_events())
+    }
+
+    fn snapshot(&self, state: &PerSourceState<V>) -> PerSourceSnapshot<V> {
+        state.snapshot(self.settings.stale_after)
+    }
+
+    /// True: an answer and its events go into the state together, between two awaits.
+    fn keeps_state_when_interrupted(&self) -> bool {
+        true
+    }
+}
+
+impl<V> Clone for SourceEvent<V> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Appeared { source, value } => {
+                Self::Appeared { source: source.clone(), value: value.clone() }
+            }
+            Self::Changed { source, old, new } => {
+                Self::Changed { source: source.clone(), old: old.clone(), new: new.clone() }
+            }
+            Self::Failed { source, failure } => {
+                Self::Failed { source: source.clone(), failure: failure.clone() }
+            }
+            Self::Recovered { source, failures } => {
+                Self::Recovered { source: source.clone(), failures: *failures }
+            }
+            Self::Replaced { source, last } => Self::Replaced { source: source.clone(), last: last.clone() },
+            Self::Vanished { source, last } => Self::Vanished { source: source.clone(), last: last.clone() },
+        }
+    }
+}
+
+impl<S, V> fmt::Debug for PerSource<S, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PerSource").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,168 @@
+//! What is known of each source.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rpds::HashTrieMapSync;
+use tokio::time::Instant;
+
+use crate::freshness::Freshness;
+
+/// One failed probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProbeFailure {
+    /// When it was known to have failed, on tokio's clock.
+    pub at: Instant,
+    /// How long the probe ran.
+    pub elapsed: Duration,
+    /// How it failed.
+    pub cause: crate::Cause,
+    /// The error with all its causes, or what the panic said.
+    pub message: String,
+}
+
+impl fmt::Display for ProbeFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// When a source answered, and how often it did not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SourceFacts {
+    /// When the probe of the last answer began: the value is no older than that.
+    pub last_success: Option<Instant>,
+    /// How long the last answer took.
+    pub last_elapsed: Option<Duration>,
+    /// When the value last changed.
+    pub changed_at: Option<Instant>,
+    /// How many probes in a row have failed since the last answer.
+    pub failures_in_a_row: u64,
+    /// The last failure; kept when the source answers again.
+    pub last_failure: Option<Arc<ProbeFailure>>,
+    /// Since when a probe is in flight, if one is.
+    pub in_flight_since: Option<Instant>,
+    /// How many probes were answered.
+    pub answers: u64,
+}
+
+/// All sources of the set, with their values and facts; cheap to clone.
+///
+/// Values sit in a persistent map behind `Arc`s: two snapshots share all that did not change.
+pub struct PerSourceSnapshot<V> {
+    pub(super) layout: Arc<Layout>,
+    pub(super) values: HashTrieMapSync<Arc<str>, Arc<V>>,
+    pub(super) facts: Arc<[SourceFacts]>,
+    pub(super) stale_after: Duration,
+}
+
+/// Which source has which place; shared until the set changes.
+#[derive(Debug, Default)]
+pub(super) struct Layout {
+    pub(super) names: Vec<Arc<str>>,
+    pub(super) places: HashMap<Arc<str>, usize>,
+}
+
+/// One source in a [`PerSourceSnapshot`].
+#[derive(Debug)]
+pub struct SourceView<'a, V> {
+    /// Its name.
+    pub name: &'a Arc<str>,
+    /// Its last answer; `None` if it never answered, or not since it was replaced.
+    pub value: Option<&'a Arc<V>>,
+    /// When it answered, and how often it did not.
+    pub facts: &'a SourceFacts,
+    stale_after: Duration,
+}
+
+impl<V> Clone for SourceView<'_, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<V> Copy for SourceView<'_, V> {}
+
+impl<'a, V> SourceView<'a, V> {
+    /// How old its value is at `now`, counted from when the answering probe began.
+    #[must_use]
+    pub fn freshness(&self, now: Instant) -> Freshness {
+        Freshness {
+            last_success: self.facts.last_success,
+            stale_after: self.stale_after.saturating_add(self.facts.last_elapsed.unwrap_or_default()),
+            read_at: now,
+        }
+    }
+
+    /// Its value, if it is fresh at `now`.
+    #[must_use]
+    pub fn fresh_value(&self, now: Instant) -> Option<&'a Arc<V>> {
+        self.value.filter(|_| self.freshness(now).is_fresh())
+    }
+
+    /// Whether the last probe that ended has failed.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.facts.failures_in_a_row > 0
+    }
+}
+
+impl<V> PerSourceSnapshot<V> {
+    /// How many sources there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.layout.names.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.layout.names.is_empty()
+    }
+
+    /// The source called `name`, if it is in the set.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<SourceView<'_, V>> {
+        self.layout.places.get(name).map(|place| self.view(*place))
+    }
+
+    /// All sources, in the provider's order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = SourceView<'_, V>> {
+        (0..self.len()).map(|place| self.view(place))
+    }
+
+    /// The sources that are fresh at `now`, with their values.
+    pub fn fresh(&self, now: Instant) -> impl Iterator<Item = (&Arc<str>, &Arc<V>)> {
+        self.iter().filter_map(move |source| source.fresh_value(now).map(|value| (source.name, value)))
+    }
+
+    fn view(&self, place: usize) -> SourceView<'_, V> {
+        let name = &self.layout.names[place];
+        let facts = &self.facts[place];
+        SourceView { name, value: self.values.get(name), facts, stale_after: self.stale_after }
+    }
+}
+
+impl<V> Clone for PerSourceSnapshot<V> {
+    fn clone(&self) -> Self {
+        Self {
+            layout: Arc::clone(&self.layout),
+            values: self.values.clone(),
+            facts: Arc::clone(&self.facts),
+            stale_after: self.stale_after,
+        }
+    }
+}
+
+impl<V: fmt::Debug> fmt::Debug for PerSourceSnapshot<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |source: SourceView<'_, V>| {
+            (Arc::clone(source.name), (source.value.cloned(), source.facts.clone()))
+        };
+        f.debug_map().entries(self.iter().map(shown)).finish()
+    }
+}
