@@ -1,0 +1,131 @@
+//! The public face of the machine.
+
+use std::fmt;
+
+use statig::blocking::{InitializedStateMachine, IntoStateMachineExt as _};
+
+use crate::machine::{Leaf, Machine, Output};
+use crate::{Command, Commands, Event, State};
+
+/// What a [`Lifecycle`] is told about the observer and its past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Options {
+    /// The observer can be interrupted anywhere: a poll that timed out does not cost its state. A
+    /// panic always does. Default: false.
+    pub keeps_state_on_timeout: bool,
+    /// The generation of the first state to be published. Default: 1.
+    pub first_generation: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { keeps_state_on_timeout: false, first_generation: 1 }
+    }
+}
+
+/// The lifecycle of one observation runtime: events in, commands out.
+///
+/// It waits for nothing, reads no clock and does no I/O; whoever drives it carries out the commands
+/// and hands in what came of them. It is `Send`.
+///
+/// # Examples
+///
+/// ```
+/// use watchkeeper_fsm::{Command, Event, Lifecycle, Options, State, StopReason};
+///
+/// let mut lifecycle = Lifecycle::new(Options::default());
+/// lifecycle.handle(Event::Start);
+///
+/// // A tick is due only while one is armed. This one is not, and says so.
+/// let commands = lifecycle.handle(Event::Tick);
+/// assert_eq!(*commands, [Command::Rejected { event: Event::Tick, state: State::Starting }]);
+///
+/// let commands = lifecycle.handle(Event::Stop(StopReason::Requested));
+/// assert!(matches!(*commands, [Command::Cancel { .. }, Command::Finish { .. }]));
+/// assert_eq!(lifecycle.state(), State::Stopped { reason: StopReason::Requested });
+/// ```
+#[cfg_attr(test, derive(Clone, PartialEq, Eq))]
+pub struct Lifecycle {
+    pub(crate) machine: InitializedStateMachine<Machine>,
+}
+
+impl Lifecycle {
+    /// Returns a lifecycle that has not begun: it waits for [`Event::Start`].
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        let machine = Machine::new(options).uninitialized_state_machine();
+        Self { machine: machine.init_with_context(&mut Output::new()) }
+    }
+
+    /// Takes one event and returns what is to be done about it, in order.
+    ///
+    /// An event that means nothing in the present state changes nothing and returns one
+    /// [`Command::Rejected`]. No commands at all means that the event was taken and there is nothing
+    /// to do. Costs some ten nanoseconds and allocates nothing.
+    #[must_use = "the commands have to be carried out"]
+    pub fn handle(&mut self, event: Event) -> Commands {
+        let mut output = Output::new();
+        self.machine.handle_with_context(&event, &mut output);
+        if output.refused {
+            let state = self.state();
+            output.commands.push(Command::Rejected { event, state });
+        }
+        output.commands
+    }
+
+    /// Returns the state that readers see.
+    #[must_use]
+    pub fn state(&self) -> State {
+        match *self.machine.state() {
+            Leaf::NotBegun | Leaf::Starting { .. } => State::Starting,
+            Leaf::Refreshing { .. } => State::Refreshing,
+            Leaf::Polling { .. } => State::Polling,
+            Leaf::Idle => State::Idle,
+            Leaf::Failed { stage } => {
+                State::Failed { stage, in_a_row: self.machine.in_a_row, rebuild: !self.machine.has_state }
+            }
+            Leaf::Stopped { reason } => State::Stopped { reason },
+        }
+    }
+
+    /// Returns whether ticks are suspended. A stopped lifecycle is not paused.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.machine.paused
+    }
+
+    /// Returns the number of the cycle in flight, or else of the last one begun. The first is 0.
+    #[must_use]
+    pub fn cycle(&self) -> u64 {
+        self.machine.cycle()
+    }
+
+    /// Returns the generation of the last published state; before the first one, what
+    /// [`Options::first_generation`] says.
+    ///
+    /// It rises by one when a state that replaces a lost one is published, not when building one is
+    /// tried.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.machine.generation()
+    }
+
+    /// Returns the cycle that an [`Event::PollNow`] starts, asked right after it was taken.
+    ///
+    /// That is the next cycle when the event was remembered, and else the one that has just begun.
+    #[must_use]
+    pub fn poll_now_cycle(&self) -> u64 {
+        self.cycle() + u64::from(self.machine.poll_now)
+    }
+}
+
+impl fmt::Debug for Lifecycle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lifecycle")
+            .field("state", &self.state())
+            .field("paused", &self.is_paused())
+            .field("cycle", &self.cycle())
+            .field("generation", &self.generation())
+            .finish_non_exhaustive()
+    }
+}

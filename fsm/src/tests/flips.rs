@@ -1,0 +1,174 @@
+//! A specification that nothing checks is prose. Each row of both tables is changed, one detail at a
+//! time, and every change has to be reported.
+
+use std::collections::HashSet;
+
+use super::OPTIONS;
+use super::compare::{Situation, compare, meaning};
+use super::walk::{Edge, walk};
+use crate::Options;
+use crate::table::{Do, ENDINGS, Ending, Memory, On, Onward, Place, Remembered, Row};
+use crate::table::{TABLE, To, WAITING, When};
+
+/// Every edge under both options, and every situation that the machine gets into.
+struct Walked {
+    edges: Vec<(Options, Vec<Edge>)>,
+    situations: HashSet<Situation>,
+}
+
+impl Walked {
+    fn new() -> Self {
+        let edges = OPTIONS.map(|options| (options, walk(options).1));
+        let situations = edges
+            .iter()
+            .flat_map(|(options, edges)| edges.iter().map(|e| Situation::new(&e.before, *options)))
+            .collect();
+        Self { edges: edges.into(), situations }
+    }
+
+    fn is_reported(&self, table: &[Row<'_>], endings: &[Ending<'_>]) -> bool {
+        self.edges.iter().any(|(options, edges)| compare(*options, edges, table, endings).is_err())
+    }
+
+    /// Whether both say the same of everything that can happen, such as `NotPaused` where nothing can
+    /// ever be paused.
+    fn same_meaning(&self, row: &Row<'_>, flipped: &Row<'_>) -> bool {
+        self.situations.iter().all(|&situation| {
+            On::ALL.iter().all(|&on| {
+                let of = |row: &Row<'_>| {
+                    let about = row.is_about(situation, on);
+                    about.then(|| meaning(row, TABLE, ENDINGS, situation))
+                };
+                of(row) == of(flipped)
+            })
+        })
+    }
+}
+
+/// Every list that differs from `list` in one place: one left out, one replaced, one put in, two
+/// neighbours swapped.
+fn variations<T: Copy + PartialEq>(list: &[T], all: &[T]) -> Vec<Vec<T>> {
+    let mut found = Vec::new();
+    for at in 0..=list.len() {
+        for &other in all {
+            let mut longer = list.to_vec();
+            longer.insert(at, other);
+            found.push(longer);
+        }
+    }
+    for at in 0..list.len() {
+        let mut shorter = list.to_vec();
+        shorter.remove(at);
+        found.push(shorter);
+        for &other in all.iter().filter(|other| **other != list[at]) {
+            let mut replaced = list.to_vec();
+            replaced[at] = other;
+            found.push(replaced);
+        }
+        if at > 0 {
+            let mut swapped = list.to_vec();
+            swapped.swap(at - 1, at);
+            found.push(swapped);
+        }
+    }
+    found
+}
+
+/// Every list with one more or one fewer, where the order says nothing.
+fn neighbours<T: Copy + PartialEq>(list: &[T], all: &[T]) -> Vec<Vec<T>> {
+    let toggle = |item: &T| {
+        let mut toggled: Vec<T> = list.iter().copied().filter(|it| it != item).collect();
+        if toggled.len() == list.len() {
+            toggled.push(*item);
+        }
+        toggled
+    };
+    all.iter().map(toggle).collect()
+}
+
+fn targets() -> impl Iterator<Item = To> {
+    let memories = [Memory::Same, Memory::Paused, Memory::Resumed, Memory::PollNow];
+    let gone = Place::ALL.into_iter().map(To::Go);
+    gone.chain(WAITING.iter().copied().map(To::Rest)).chain(memories.map(To::Stay))
+}
+
+/// Hands each flipped version of `row` to `check`; returns how many there were.
+fn flip(row: Row<'_>, mut check: impl FnMut(Row<'_>)) -> usize {
+    let mut flips = 0;
+    let mut check = |row: Row<'_>| {
+        flips += 1;
+        check(row);
+    };
+    for to in targets().filter(|to| *to != row.to) {
+        check(Row { to, ..row });
+    }
+    for when in When::ALL.into_iter().filter(|when| *when != row.when) {
+        check(Row { when, ..row });
+    }
+    for commands in variations(row.commands, &Do::ALL) {
+        check(Row { commands: &commands, ..row });
+    }
+    for places in neighbours(row.places, &Place::ALL) {
+        check(Row { places: &places, ..row });
+    }
+    for on in neighbours(row.on, &On::ALL) {
+        check(Row { on: &on, ..row });
+    }
+    flips
+}
+
+#[test]
+fn every_flip_of_a_row_is_reported() {
+    let walked = Walked::new();
+    let (mut flips, mut same) = (0, Vec::new());
+    for (index, row) in TABLE.iter().enumerate() {
+        flips += flip(*row, |flipped| {
+            let mut table = TABLE.to_vec();
+            table[index] = flipped;
+            if !walked.is_reported(&table, ENDINGS) {
+                assert!(
+                    walked.same_meaning(row, &flipped),
+                    "{row:?}\nflipped, and not reported:\n{flipped:?}"
+                );
+                same.push(format!("{row:?}\n    {flipped:?}"));
+            }
+        });
+
+        let mut without = TABLE.to_vec();
+        without.remove(index);
+        assert!(walked.is_reported(&without, ENDINGS), "left out: {row:?}");
+        let twice = [TABLE, &[*row]].concat();
+        assert!(walked.is_reported(&twice, ENDINGS), "twice: {row:?}");
+    }
+    println!("{flips} flips of {} rows, {} of them without a difference:", TABLE.len(), same.len());
+    println!("{}", same.join("\n"));
+    assert_eq!((flips, same.len()), (1916, 6));
+}
+
+#[test]
+fn every_flip_of_an_ending_is_reported() {
+    let walked = Walked::new();
+    for (index, &ending) in ENDINGS.iter().enumerate() {
+        let others = Remembered::ALL.into_iter().filter(|it| *it != ending.remembered);
+        let onward = match ending.onward {
+            Onward::There => Onward::NextCycle,
+            Onward::NextCycle => Onward::There,
+        };
+        let lists = variations(ending.commands, &Do::ALL);
+        let flipped = others
+            .map(|remembered| Ending { remembered, ..ending })
+            .chain([Ending { onward, ..ending }])
+            .chain(lists.iter().map(|commands| Ending { commands, ..ending }));
+        for flipped in flipped {
+            let mut endings = ENDINGS.to_vec();
+            endings[index] = flipped;
+            assert!(
+                walked.is_reported(TABLE, &endings),
+                "{ending:?}\nflipped, and not reported:\n{flipped:?}"
+            );
+        }
+        let mut endings = ENDINGS.to_vec();
+        endings.remove(index);
+        assert!(walked.is_reported(TABLE, &endings), "left out: {ending:?}");
+    }
+}
