@@ -228,7 +228,11 @@ impl<O: Observer> Core<O> {
         let before = (self.machine.state(), self.machine.is_paused());
         let mut success = None;
         let mut failure = None;
+        let held = self.holds_ticks();
         let commands = self.machine.handle(event);
+        if self.holds_ticks() != held {
+            self.schedule.pass(now, held);
+        }
         for command in commands {
             match command {
                 Command::Refresh { work, .. } => {
@@ -329,6 +333,12 @@ impl<O: Observer> Core<O> {
         });
         self.unflushed = true;
         discard_replaced(replaced);
+        // Whoever is told that it has started finds cycle 0 published.
+        if began.is_some() {
+            if let Some(FirstCycle { tell }) = self.first_cycle.take() {
+                let _ = tell.send(Ok(()));
+            }
+        }
     }
 
     /// What the log keeps of it.
@@ -402,9 +412,6 @@ impl<O: Observer> Core<O> {
             self.failing = 0;
         }
         tracing::debug!(cycle, generation, ?elapsed, sources = source_count, "cycle succeeded");
-        if let Some(FirstCycle { tell }) = self.first_cycle.take() {
-            let _ = tell.send(Ok(()));
-        }
         let cursor = Cursor { instance: history.instance(), generation, seq: self.next_seq };
         let snapshot = Arc::new(ObservationSnapshot {
             generation,
@@ -447,7 +454,7 @@ impl<O: Observer> Core<O> {
         } else {
             discard_logged(error, "an error");
         }
-        let failure = Arc::new(ObservationFailure {
+        Arc::new(ObservationFailure {
             generation: self.generation,
             cycle,
             observed_at: now,
@@ -458,9 +465,7 @@ impl<O: Observer> Core<O> {
             cause,
             message,
             in_a_row,
-        });
-        self.shared.record_failure(Arc::clone(&failure));
-        failure
+        })
     }
 
     fn arm(&mut self, now: Instant) {
@@ -468,6 +473,13 @@ impl<O: Observer> Core<O> {
             State::Failed { in_a_row, .. } => self.schedule.next_try(now, in_a_row),
             _ => self.schedule.next_tick(now),
         });
+    }
+
+    /// Whether points of the grid come to pass that nobody means to use: a pause, or a retry with a
+    /// delay of its own.
+    fn holds_ticks(&self) -> bool {
+        let retries = matches!(self.machine.state(), State::Failed { .. });
+        self.machine.is_paused() || (retries && self.config.retry != Retry::NextTick)
     }
 
     /// When the pending wake may start a cycle.
@@ -500,9 +512,6 @@ impl<O: Observer> Machine for Core<O> {
             Control::Resume => Event::Resume,
             Control::PollNow => Event::PollNow,
         };
-        if matches!(control, Control::Resume) && self.is_waiting() && self.machine.is_paused() {
-            self.schedule.forgive();
-        }
         self.apply(event, Carried::Nothing, None, &mut None);
         self.machine.poll_now_cycle()
     }
@@ -524,7 +533,7 @@ impl<O: Observer> Machine for Core<O> {
 
     fn due(&mut self, now: Instant) {
         if self.armed.is_some_and(|tick| tick <= now) {
-            if !matches!(self.machine.state(), State::Failed { .. }) || self.config.retry == Retry::NextTick {
+            if !self.holds_ticks() {
                 self.schedule.fired();
             }
             self.armed = None;

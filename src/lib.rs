@@ -9,6 +9,10 @@
 //! See [`ObservationRuntime`] for a first observer, and `ARCHITECTURE.md` in the repository for
 //! how it works inside.
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod clock;
 mod config;
 mod control;

@@ -15,8 +15,6 @@ pub(crate) struct Schedule {
     /// The first point that neither fired nor was passed over.
     next: u64,
     missed: u64,
-    /// Points that lie behind when the next tick is armed were skipped on purpose.
-    forgiving: bool,
     retry: Retry,
     jitter: fastrand::Rng,
 }
@@ -30,7 +28,6 @@ impl Schedule {
             interval,
             next: u64::from(offset.is_zero()),
             missed: 0,
-            forgiving: false,
             retry,
             jitter: fastrand::Rng::with_seed(seed),
         }
@@ -46,24 +43,21 @@ impl Schedule {
         self.next += 1;
     }
 
-    /// Points passed until the next tick is armed are not missed: nobody meant to use them.
-    pub(crate) fn forgive(&mut self) {
-        self.forgiving = true;
-    }
-
-    /// The first point of the grid behind `now`.
-    pub(crate) fn next_tick(&mut self, now: Instant) -> Instant {
+    /// Points up to `now` that did not fire are passed over: missed, unless on purpose.
+    pub(crate) fn pass(&mut self, now: Instant, on_purpose: bool) {
         let reached = now.checked_duration_since(self.origin).map_or(0, |since| {
             // A run of 24 h intervals overflows neither count.
             u64::try_from(since.as_nanos() / self.interval.as_nanos()).unwrap_or(u64::MAX - 1) + 1
         });
         if reached > self.next {
-            if !self.forgiving {
-                self.missed += reached - self.next;
-            }
+            self.missed += if on_purpose { 0 } else { reached - self.next };
             self.next = reached;
         }
-        self.forgiving = false;
+    }
+
+    /// The first point of the grid behind `now`.
+    pub(crate) fn next_tick(&mut self, now: Instant) -> Instant {
+        self.pass(now, false);
         let nanos = self.interval.as_nanos().saturating_mul(u128::from(self.next));
         later(self.origin, Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
     }
@@ -71,7 +65,6 @@ impl Schedule {
     /// When to try again after the `in_a_row`th failed cycle in a row.
     pub(crate) fn next_try(&mut self, now: Instant, in_a_row: u64) -> Instant {
         let Retry::Backoff(backoff) = self.retry else { return self.next_tick(now) };
-        self.forgive();
         let doublings = u32::try_from(in_a_row.saturating_sub(1)).unwrap_or(u32::MAX).min(31);
         let delay = backoff.first.saturating_mul(1 << doublings).min(backoff.max);
         later(now, delay.mul_f64(1.0 - backoff.jitter * self.jitter.f64()))
@@ -123,9 +116,10 @@ mod tests {
     fn points_passed_on_purpose_are_not_missed() {
         let start = Instant::now();
         let mut schedule = Schedule::new(start, SECOND, Duration::ZERO, Retry::NextTick);
-        schedule.forgive();
+        schedule.pass(at(start, 2500), false);
+        schedule.pass(at(start, 8500), true);
         assert_eq!(schedule.next_tick(at(start, 9500)), at(start, 10_000));
-        assert_eq!(schedule.missed(), 0);
+        assert_eq!(schedule.missed(), 3, "1 s and 2 s before, 9 s behind");
     }
 
     #[test]

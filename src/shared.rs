@@ -26,7 +26,6 @@ pub(crate) struct Shared<S, E> {
     pub(crate) clock: Clock,
     pub(crate) history: Arc<History<E>>,
     status: watch::Sender<Published<S>>,
-    failures: Mutex<VecDeque<Arc<ObservationFailure>>>,
     audience: Mutex<Audience<S>>,
 }
 
@@ -36,6 +35,7 @@ pub(crate) struct Shared<S, E> {
 struct Audience<S> {
     queues: Queues<S>,
     log: Log,
+    failures: VecDeque<Arc<ObservationFailure>>,
 }
 
 impl<S, E> Shared<S, E> {
@@ -44,8 +44,11 @@ impl<S, E> Shared<S, E> {
             clock,
             history: Arc::new(history),
             status: watch::Sender::new(first),
-            failures: Mutex::default(),
-            audience: Mutex::new(Audience { queues: Queues::default(), log: Log::default() }),
+            audience: Mutex::new(Audience {
+                queues: Queues::default(),
+                log: Log::default(),
+                failures: VecDeque::new(),
+            }),
         }
     }
 
@@ -59,7 +62,7 @@ impl<S, E> Shared<S, E> {
         update: impl FnOnce(&mut Published<S>),
     ) -> bool {
         let mut audience = lock(&self.audience);
-        let Audience { queues, log } = &mut *audience;
+        let Audience { queues, log, failures } = &mut *audience;
         let mut told = false;
         // Silent: the wake comes with `wake`, outside of the lock.
         self.status.send_if_modified(|status| {
@@ -72,7 +75,15 @@ impl<S, E> Shared<S, E> {
             false
         });
         if told {
-            logged.into_iter().flatten().for_each(|what| log.push(at, what));
+            for what in logged.into_iter().flatten() {
+                if let What::Failed(failure) = &what {
+                    if failures.len() == FAILURES {
+                        failures.pop_front();
+                    }
+                    failures.push_back(Arc::clone(failure));
+                }
+                log.push(at, what);
+            }
         }
         told
     }
@@ -84,16 +95,8 @@ impl<S, E> Shared<S, E> {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    pub(crate) fn record_failure(&self, failure: Arc<ObservationFailure>) {
-        let mut failures = lock(&self.failures);
-        if failures.len() == FAILURES {
-            failures.pop_front();
-        }
-        failures.push_back(failure);
-    }
-
     pub(crate) fn failures(&self) -> Vec<Arc<ObservationFailure>> {
-        lock(&self.failures).iter().cloned().collect()
+        lock(&self.audience).failures.iter().cloned().collect()
     }
 
     /// Looks at the status. `look` runs under the watch's read lock: it only copies.
@@ -123,6 +126,7 @@ impl<S: Send + Sync, E: Send + Sync> Terminate for Shared<S, E> {
         let state = State::Stopped { reason };
         self.publish(at, [Some(What::Entered(state))], |status| {
             (status.state, status.since) = (state, at);
+            status.paused = false;
         });
         self.history.close(reason);
         self.wake();

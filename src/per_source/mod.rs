@@ -65,7 +65,7 @@ pub(crate) struct Settings {
     interval: Duration,
     probe_timeout: Duration,
     collect_for: Duration,
-    stale_after: Duration,
+    stale_after: Option<Duration>,
     concurrency: usize,
 }
 
@@ -172,7 +172,7 @@ where
                 interval,
                 probe_timeout: Duration::from_secs(5),
                 collect_for: interval / 2,
-                stale_after: Duration::from_secs(2).max(interval.saturating_mul(3)),
+                stale_after: None,
                 concurrency: 256,
             },
         }
@@ -196,7 +196,7 @@ where
     /// larger of 2 s and three intervals.
     #[must_use]
     pub fn stale_after(mut self, stale_after: Duration) -> Self {
-        self.settings.stale_after = stale_after;
+        self.settings.stale_after = Some(stale_after);
         self
     }
 
@@ -231,14 +231,19 @@ impl Settings {
             ("interval", self.interval),
             ("probe_timeout", self.probe_timeout),
             ("collect_for", self.collect_for),
-            ("stale_after", self.stale_after),
         ];
-        for (setting, value) in durations {
-            if value.is_zero() || value > LONGEST.saturating_mul(3) {
+        let stale_after = self.stale_after.map(|value| ("stale_after", value));
+        for (setting, value) in durations.into_iter().chain(stale_after) {
+            if value.is_zero() || value > LONGEST {
                 return Err(PerSourceError::InvalidDuration { setting, value });
             }
         }
         if self.concurrency == 0 { Err(PerSourceError::NoConcurrency) } else { Ok(()) }
+    }
+
+    fn stale_after(&self) -> Duration {
+        const LEAST: Duration = Duration::from_secs(2);
+        self.stale_after.unwrap_or_else(|| LEAST.max(self.interval * 3))
     }
 }
 
@@ -270,7 +275,7 @@ where
     }
 
     fn snapshot(&self, state: &PerSourceState<V>) -> PerSourceSnapshot<V> {
-        state.snapshot(self.settings.stale_after)
+        state.snapshot(self.settings.stale_after())
     }
 
     /// True: an answer and its events go into the state together, between two awaits.

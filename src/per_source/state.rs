@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::clock::later;
 use crate::error::chain;
-use crate::panics::{catch, poll_caught};
+use crate::panics::{catch, discard, discard_logged, poll_caught};
 use crate::{Cause, DynError, ObservedSource};
 
 use super::snapshot::Layout;
@@ -73,8 +73,12 @@ where
     pub(super) async fn look(&self, sources: &[ObservedSource<S>], state: &mut PerSourceState<V>) {
         let deadline = later(Instant::now(), self.settings.collect_for);
         self.adopt(sources, state);
-        let mut waiting = state.places_without_probe(self.settings.concurrency);
         let first_of_cycle = state.next_ticket;
+        // What has ended since the last cycle is in flight no more, and may be probed anew.
+        while let Some(ended) = state.probes.try_join_next() {
+            state.collect(ended.ok(), first_of_cycle);
+        }
+        let mut waiting = state.places_without_probe(self.settings.concurrency);
         let mut begun = 0_usize;
         let mut enough = pin!(tokio::time::sleep_until(deadline));
         loop {
@@ -137,17 +141,30 @@ where
 
 async fn ended<V>(
     limit: Duration,
-    probe: impl Future<Output = Result<V, DynError>>,
+    mut probe: impl Future<Output = Result<V, DynError>> + Unpin,
 ) -> Result<V, (Cause, String)> {
-    let mut probe = pin!(probe);
-    match timeout(limit, poll_fn(|context| poll_caught(probe.as_mut(), context))).await {
+    let result = match timeout(limit, poll_fn(|context| poll_caught(Pin::new(&mut probe), context))).await {
         Ok(Ok(Ok(value))) => Ok(value),
-        Ok(Ok(Err(error))) => Err(match catch(|| chain(&*error)) {
-            Ok(message) => (Cause::Error, message),
-            Err(panic) => panicked(&panic),
-        }),
+        Ok(Ok(Err(error))) => Err(explained(error)),
         Ok(Err(panic)) => Err(panicked(&panic)),
         Err(_) => Err((Cause::TimedOut, format!("no answer within {limit:?}"))),
+    };
+    // A task that panicked would have no answer, and its source would never be probed again.
+    let Some(panic) = discard(probe) else { return result };
+    Err(match result {
+        Ok(value) => {
+            discard_logged(value, "an answer");
+            panicked(&panic)
+        }
+        Err((_, message)) => (Cause::Panicked, format!("{message}; then its destructor panicked: {panic}")),
+    })
+}
+
+/// An error's text and its destructor are app code.
+fn explained(error: DynError) -> (Cause, String) {
+    match (catch(|| chain(&*error)), discard(error)) {
+        (Ok(message), None) => (Cause::Error, message),
+        (Err(panic), _) | (Ok(_), Some(panic)) => panicked(&panic),
     }
 }
 

@@ -198,7 +198,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
     ) -> Self {
         let queue = WaitQueue::new();
         let began = shared.clock.now();
-        let first = Publication { at: began, status: shared.register(&queue) };
+        let first = Publication { at: began, status: shared.register(&queue), missed: 0 };
         Self {
             counts_from: first.status.cycle + 1,
             unjudged_from: 0,
@@ -240,14 +240,17 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
                     return verdict;
                 }
             }
-            self.evidence.missed = self.queue.take(&mut self.taken, context.waker());
+            let missed = self.queue.take(&mut self.taken, context.waker());
             if self.taken.is_empty() {
+                self.evidence.missed = missed;
                 return None;
             }
         }
     }
 
     fn judge_one(&mut self, publication: &Publication<O::Snapshot>) -> Option<Verdict<T>> {
+        // What was missed behind the window is no matter.
+        self.evidence.missed = publication.missed;
         if publication.at > self.deadline() {
             return Some(Verdict::Unmet(self.evidence.at_the_end()));
         }

@@ -20,11 +20,13 @@ const BOUND: usize = 1024;
 pub(crate) struct Publication<S> {
     pub(crate) at: Instant,
     pub(crate) status: Arc<Published<S>>,
+    /// How many publications the queue that holds this one had lost before.
+    pub(crate) missed: u64,
 }
 
 impl<S> Clone for Publication<S> {
     fn clone(&self) -> Self {
-        Self { at: self.at, status: Arc::clone(&self.status) }
+        Self { status: Arc::clone(&self.status), ..*self }
     }
 }
 
@@ -53,7 +55,8 @@ impl<S> WaitQueue<S> {
         }
         // The end of the runtime is told in any case: nothing comes behind it.
         if inner.items.len() < BOUND || publication.status.state.kind() == StateKind::Stopped {
-            inner.items.push_back(publication.clone());
+            let missed = inner.missed;
+            inner.items.push_back(Publication { missed, ..publication.clone() });
         } else {
             inner.missed += 1;
         }
@@ -67,11 +70,13 @@ impl<S> WaitQueue<S> {
         debug_assert!(into.is_empty(), "taken publications are judged before the next are taken");
         let mut inner = lock(&self.inner);
         std::mem::swap(&mut inner.items, into);
-        match &mut inner.waker {
-            Some(known) => known.clone_from(waker),
-            none => *none = Some(waker.clone()),
-        }
-        inner.missed
+        let known = inner.waker.as_ref().is_some_and(|known| known.will_wake(waker));
+        let old = if known { None } else { inner.waker.replace(waker.clone()) };
+        let missed = inner.missed;
+        drop(inner);
+        // Dropping a waker may drop its task: not under our lock.
+        drop(old);
+        missed
     }
 
     /// The wait is gone: nothing is queued any more, and what was is dropped here.
@@ -117,7 +122,7 @@ impl<S> Queues<S> {
         if self.queues.is_empty() {
             return;
         }
-        let publication = Publication { at, status: Arc::new(status.clone()) };
+        let publication = Publication { at, status: Arc::new(status.clone()), missed: 0 };
         let wakers = &mut self.wakers;
         self.queues.retain(|queue| queue.push(&publication, wakers));
     }

@@ -1,0 +1,56 @@
+//! Every figure of the design, beside the loop that Watchkeeper replaces, in one run.
+//!
+//! `cargo bench -p watchkeeper` measures all of them and prints one table;
+//! `cargo bench -p watchkeeper -- reads stop` measures two of the parts. What each row means stands
+//! in `benches/README.md`.
+
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "figures are rounded to three digits before anybody reads them"
+)]
+
+mod measure;
+mod old_loop;
+mod rows;
+
+use measure::Table;
+
+/// A part of the table, by the name it can be asked for.
+type Part = (&'static str, fn(&mut Table));
+
+const PARTS: [Part; 8] = [
+    ("reads", rows::reads::measure),
+    ("readers", rows::readers::measure),
+    ("publish", rows::publish::measure),
+    ("cycle", rows::cycle::measure),
+    ("subscribers", rows::subscribers::measure),
+    ("idle", rows::idle::measure),
+    ("stop", rows::stop::measure),
+    ("faults", rows::faults::measure),
+];
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((rows::idle::CHILD, rest)) = arguments.split_first().map(|(flag, rest)| (&**flag, rest)) {
+        return rows::idle::child(rest);
+    }
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        eprintln!("figures are taken from optimised code only: cargo bench -p watchkeeper");
+        return;
+    }
+    let asked: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
+    if let Some(unknown) = asked.iter().find(|asked| PARTS.iter().all(|(name, _)| name != *asked)) {
+        let names: Vec<_> = PARTS.iter().map(|(name, _)| *name).collect();
+        eprintln!("there is no part {unknown:?}: ask for some of {}", names.join(", "));
+        std::process::exit(2);
+    }
+    let mut table = Table::new();
+    for (name, measure) in PARTS {
+        if asked.is_empty() || asked.iter().any(|asked| *asked == name) {
+            measure(&mut table);
+        }
+    }
+    table.print();
+}

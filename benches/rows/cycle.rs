@@ -1,0 +1,120 @@
+//! What a cycle costs beside the app's own work.
+
+use std::time::{Duration, Instant};
+
+use watchkeeper::{
+    DynError, ObservedSource, Observer, PerSource, PerSourceSnapshot, PerSourceState, SourceEvent,
+    async_trait,
+};
+
+use super::laps::{Laps, seconds_per_cycle};
+use super::{NEVER, Side, one_source, one_thread};
+use crate::measure::{Row, Samples, Table, Unit, alternate};
+
+pub(crate) fn measure(table: &mut Table) {
+    let run = |side| seconds_per_cycle(side, one_source(), (1_000, 100_000), Trivial);
+    let cycle = alternate(21, || run(Side::Old), || run(Side::New));
+    let what = "cycle overhead, trivial observer, no events";
+    table.add(Row::compare(what, Unit::Seconds, &cycle, "under 1 us", |cycle| cycle.new < 1e-6));
+    for (sources, name, cycles) in [(1_000, "1k", 50), (10_000, "10k", 5)] {
+        per_source(table, sources, name, cycles);
+    }
+}
+
+/// Finds nothing, at once.
+struct Trivial(Laps);
+
+#[async_trait]
+impl Observer for Trivial {
+    type Source = ();
+    type State = u64;
+    type Snapshot = u64;
+    type Event = ();
+
+    async fn init(&self, _: &[ObservedSource<()>]) -> Result<u64, DynError> {
+        Ok(0)
+    }
+
+    async fn poll(&self, _: &[ObservedSource<()>], polls: &mut u64) -> Result<Vec<()>, DynError> {
+        *polls = self.0.lap().await;
+        Ok(Vec::new())
+    }
+
+    fn snapshot(&self, polls: &u64) -> u64 {
+        *polls
+    }
+}
+
+/// `PerSource`, driven by laps.
+struct Lapped {
+    laps: Laps,
+    probes: PerSource<u64, u64>,
+}
+
+#[async_trait]
+impl Observer for Lapped {
+    type Source = u64;
+    type State = PerSourceState<u64>;
+    type Snapshot = PerSourceSnapshot<u64>;
+    type Event = SourceEvent<u64>;
+
+    async fn init(&self, sources: &[ObservedSource<u64>]) -> Result<Self::State, DynError> {
+        self.probes.init(sources).await
+    }
+
+    async fn poll(
+        &self,
+        sources: &[ObservedSource<u64>],
+        state: &mut Self::State,
+    ) -> Result<Vec<SourceEvent<u64>>, DynError> {
+        self.laps.lap().await;
+        self.probes.poll(sources, state).await
+    }
+
+    fn snapshot(&self, state: &Self::State) -> Self::Snapshot {
+        self.probes.snapshot(state)
+    }
+}
+
+/// Answers at once, and always the same.
+async fn probe(source: ObservedSource<u64>) -> Result<u64, DynError> {
+    Ok(source.source)
+}
+
+fn sources(count: u64) -> Vec<ObservedSource<u64>> {
+    (0..count).map(|nth| ObservedSource::new(&format!("source-{nth}"), nth)).collect()
+}
+
+/// All of the cycle counts, the clone of the source set by its provider too; only awaiting the bare
+/// probes one after the other, which is less than anybody needs to run them at once, is taken off.
+fn per_source(table: &mut Table, count: u64, name: &str, cycles: u64) {
+    let each = |seconds: f64| seconds / count as f64;
+    let bare = || {
+        one_thread().block_on(async {
+            let sources = sources(count);
+            let began = Instant::now();
+            for _ in 0..cycles {
+                for source in &sources {
+                    let answer = Box::pin(probe(source.clone())).await;
+                    std::hint::black_box(answer.ok());
+                }
+            }
+            each(began.elapsed().as_secs_f64() / cycles as f64)
+        })
+    };
+    let cycle = || {
+        each(seconds_per_cycle(Side::New, sources(count), (2, cycles), |laps| Lapped {
+            laps,
+            probes: PerSource::new(NEVER, probe).probe_timeout(Duration::from_secs(1)),
+        }))
+    };
+    let (bare, cycle) = alternate(15, bare, cycle);
+    let beside = Samples::new(vec![cycle.median() - bare.median()]);
+    let what = format!("`PerSource`, {name} sources, nothing changed: a source and cycle");
+    let goal = format!(
+        "under 1 us beside the probe itself ({:.0} ns, of {:.0} ns in all)",
+        bare.median() * 1e9,
+        cycle.median() * 1e9
+    );
+    table.add(Row::alone(what, Unit::Seconds, &beside, &goal, |beside| beside < 1e-6));
+}

@@ -1,0 +1,183 @@
+//! Many runtimes that find nothing, once a second. Each measurement has a process of its own, whose
+//! memory and CPU time nothing else disturbs.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use watchkeeper::{DynError, ObservationConfig, ObservationGroup, ObservedSource, Observer, async_trait};
+
+use super::{one_source, two_workers, watchkeeper};
+use crate::measure::{Row, Samples, Table, Unit, cpu_time, resident_bytes};
+use crate::old_loop::{OldLoop, Pace};
+
+/// The first argument of such a process.
+pub(crate) const CHILD: &str = "--idle";
+
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Ticks that are watched.
+const WATCHED: u32 = 4;
+
+pub(crate) fn measure(table: &mut Table) {
+    let many = Repeated::run("10000", 3);
+    let (old, new) = many.column(0);
+    let met = |bytes: f64| bytes < 6.0 * 1024.0;
+    let what = "idle runtime: memory, one of 10,000";
+    table.add(Row::compare(what, Unit::Bytes, &(old, new), "under 6 KiB", |memory| met(memory.new)));
+
+    let what = "10,000 idle runtimes at 1 s, spread: CPU, share of a core";
+    let met = |ratio: f64| ratio >= 1.0 / 1.6;
+    table.add(Row::compare(what, Unit::Share, &many.column(1), "at most 1.6 times", |cpu| met(cpu.ratio)));
+
+    let what = "10,000 idle runtimes at 1 s, spread by a group: jitter, p99";
+    let met = |seconds: f64| seconds <= 4e-3;
+    table.add(Row::compare(what, Unit::Seconds, &many.column(2), "4 ms", |jitter| met(jitter.new)));
+
+    let crowd = Repeated::run("100000", 1);
+    let what = "100,000 idle runtimes at 1 s, spread: CPU, share of a core";
+    let met = |share: f64| share < 0.3;
+    table.add(Row::compare(what, Unit::Share, &crowd.column(1), "under 30 %", |cpu| met(cpu.new)));
+}
+
+/// What both kinds have shown: memory of one, share of a core, jitter.
+struct Repeated {
+    old: Vec<[f64; 3]>,
+    new: Vec<[f64; 3]>,
+}
+
+impl Repeated {
+    fn run(count: &str, times: usize) -> Self {
+        let mut repeated = Self { old: Vec::new(), new: Vec::new() };
+        for _ in 0..times {
+            repeated.old.push(run_child("old", count));
+            repeated.new.push(run_child("new", count));
+        }
+        repeated
+    }
+
+    fn column(&self, column: usize) -> (Samples, Samples) {
+        let of = |rows: &[[f64; 3]]| Samples::new(rows.iter().map(|row| row[column]).collect());
+        (of(&self.old), of(&self.new))
+    }
+}
+
+fn run_child(side: &str, count: &str) -> [f64; 3] {
+    let program = std::env::current_exe().expect("this program has a path");
+    let output = Command::new(program).args([CHILD, side, count]).output().expect("it runs once more");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let figures: Vec<f64> = said.split_whitespace().filter_map(|figure| figure.parse().ok()).collect();
+    let figures: Option<[f64; 3]> = figures.try_into().ok();
+    figures.unwrap_or_else(|| panic!("{side} {count}: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Measures in a process of its own; prints three figures.
+pub(crate) fn child(arguments: &[String]) {
+    let [side, count] = arguments else { panic!("{CHILD} old|new COUNT") };
+    let count: usize = count.parse().expect("a number of runtimes");
+    let [memory, cpu, jitter] = two_workers().block_on(idle(side == "old", count));
+    println!("{memory} {cpu} {jitter}");
+}
+
+async fn idle(old: bool, count: usize) -> [f64; 3] {
+    let ticks = Arc::new(Ticks::new());
+    let group = ObservationGroup::new();
+    let mut olds = Vec::with_capacity(count);
+    let mut news = Vec::with_capacity(count);
+    // Allocates what the executor needs once.
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let before = resident_bytes();
+    for _ in 0..count {
+        let observer = Idle { ticks: Arc::clone(&ticks), last: AtomicU64::new(0) };
+        let config = group.spread(ObservationConfig { interval: INTERVAL, ..Default::default() });
+        if old {
+            let pace = Pace::Interval { interval: INTERVAL, offset: config.offset };
+            olds.push(
+                OldLoop::start(one_source(), observer, 64, pace).await.expect("its first look succeeds"),
+            );
+        } else {
+            news.push(watchkeeper(observer, config).await);
+        }
+    }
+    // Every one has ticked; some have not before.
+    tokio::time::sleep(INTERVAL * 2).await;
+    let memory = (resident_bytes() - before) / count as f64;
+    ticks.forget();
+    let (began, cpu_before) = (Instant::now(), cpu_time());
+    tokio::time::sleep(INTERVAL * WATCHED).await;
+    let cpu = cpu_time().saturating_sub(cpu_before).as_secs_f64() / began.elapsed().as_secs_f64();
+    let polled = ticks.count();
+    let expected = u64::from(WATCHED) * count as u64;
+    assert!(polled.abs_diff(expected) <= expected / 20, "{polled} polls instead of {expected}");
+    [memory, cpu, ticks.p99()]
+}
+
+/// Finds nothing, and notes how far its polls lie apart.
+struct Idle {
+    ticks: Arc<Ticks>,
+    last: AtomicU64,
+}
+
+#[async_trait]
+impl Observer for Idle {
+    type Source = ();
+    type State = u64;
+    type Snapshot = u64;
+    type Event = ();
+
+    async fn init(&self, _: &[ObservedSource<()>]) -> Result<u64, DynError> {
+        Ok(0)
+    }
+
+    async fn poll(&self, _: &[ObservedSource<()>], polls: &mut u64) -> Result<Vec<()>, DynError> {
+        *polls += 1;
+        let now = self.ticks.began.elapsed().as_micros() as u64;
+        let last = self.last.swap(now, Ordering::Relaxed);
+        if last > 0 {
+            self.ticks.note((now - last).abs_diff(INTERVAL.as_micros() as u64));
+        }
+        Ok(Vec::new())
+    }
+
+    fn snapshot(&self, polls: &u64) -> u64 {
+        *polls
+    }
+}
+
+/// How far the distances of ticks were from the interval: counts by tenths of a millisecond.
+struct Ticks {
+    began: Instant,
+    off: Vec<AtomicU32>,
+}
+
+impl Ticks {
+    const STEP_MICROS: u64 = 100;
+
+    fn new() -> Self {
+        Self { began: Instant::now(), off: (0..10_000).map(|_| AtomicU32::new(0)).collect() }
+    }
+
+    fn note(&self, micros: u64) {
+        let step = (micros / Self::STEP_MICROS) as usize;
+        self.off[step.min(self.off.len() - 1)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn forget(&self) {
+        self.off.iter().for_each(|count| count.store(0, Ordering::Relaxed));
+    }
+
+    fn count(&self) -> u64 {
+        self.off.iter().map(|count| u64::from(count.load(Ordering::Relaxed))).sum()
+    }
+
+    /// The end of the step in which the hundredth part of all ticks begins, in seconds.
+    fn p99(&self) -> f64 {
+        let most = self.count() * 99 / 100;
+        let mut so_far = 0;
+        let within = self.off.iter().take_while(|count| {
+            so_far += u64::from(count.load(Ordering::Relaxed));
+            so_far < most
+        });
+        Duration::from_micros((within.count() as u64 + 1) * Self::STEP_MICROS).as_secs_f64()
+    }
+}

@@ -1,0 +1,84 @@
+//! The rows of the table.
+
+pub(crate) mod cycle;
+pub(crate) mod faults;
+pub(crate) mod idle;
+mod laps;
+pub(crate) mod publish;
+pub(crate) mod readers;
+pub(crate) mod reads;
+pub(crate) mod stop;
+pub(crate) mod subscribers;
+
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use watchkeeper::StaticSourceProvider;
+use watchkeeper::{DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, async_trait};
+
+use crate::old_loop::{OldLoop, Pace};
+
+/// Longer than any measurement: nothing ticks.
+const NEVER: Duration = Duration::from_secs(24 * 3600);
+
+/// Which of the two loops is measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Old,
+    New,
+}
+
+/// One thread, as tests have it.
+fn one_thread() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("the system gives one more executor")
+}
+
+/// Two workers, as services have on this machine.
+fn two_workers() -> Runtime {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(2).enable_all().build().expect("the system gives two more threads")
+}
+
+/// One source, for observers that look at none.
+fn one_source() -> Vec<ObservedSource<()>> {
+    vec![ObservedSource::new("only", ())]
+}
+
+/// Publishes a copy of one value for ever, as an app with a structure of its own does.
+pub(crate) struct Fixed<S>(pub(crate) S);
+
+#[async_trait]
+impl<S: Clone + Send + Sync + 'static> Observer for Fixed<S> {
+    type Source = ();
+    type State = S;
+    type Snapshot = S;
+    type Event = ();
+
+    async fn init(&self, _: &[ObservedSource<()>]) -> Result<S, DynError> {
+        Ok(self.0.clone())
+    }
+
+    async fn poll(&self, _: &[ObservedSource<()>], _: &mut S) -> Result<Vec<()>, DynError> {
+        Ok(Vec::new())
+    }
+
+    fn snapshot(&self, state: &S) -> S {
+        state.clone()
+    }
+}
+
+async fn old_loop<O>(observer: O, interval: Duration) -> OldLoop<O>
+where
+    O: Observer<Source = (), Snapshot: Clone>,
+{
+    let pace = Pace::Interval { interval, offset: interval };
+    OldLoop::start(one_source(), observer, 64, pace).await.expect("its first look succeeds")
+}
+
+async fn watchkeeper<O>(observer: O, config: ObservationConfig) -> ObservationRuntime<O>
+where
+    O: Observer<Source = ()>,
+{
+    let sources = StaticSourceProvider::new(one_source());
+    ObservationRuntime::start(sources, observer, config).await.expect("its first cycle succeeds")
+}

@@ -1,0 +1,281 @@
+//! The steps that are more than one fixed command.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::run::Verdict;
+use crate::shell;
+use crate::workspace::{self, Named, Package};
+
+/// What a package may be built with: its place in the layout.
+#[derive(Debug)]
+enum Rule {
+    /// These packages and no other.
+    Only(&'static [&'static str]),
+    /// None of these, nor of the packages named after them (`hyper` stands for `hyper-util` too).
+    Never(&'static [&'static str]),
+}
+
+/// The machine has no runtime, clock, I/O or randomness; the library has nothing heavy, behind no feature.
+const DIRECTIONS: &[(&str, Rule)] = &[
+    (
+        "watchkeeper-fsm",
+        Rule::Only(&[
+            "statig",
+            "statig_macro",
+            "proc-macro-error2",
+            "proc-macro-error-attr2",
+            "proc-macro2",
+            "quote",
+            "syn",
+            "unicode-ident",
+        ]),
+    ),
+    ("watchkeeper", Rule::Never(&["axum", "hyper", "wasmtime", "alloy", "async-nats"])),
+];
+
+/// Dependencies point the way that the layout says.
+pub(crate) fn directions() -> Result<Verdict, String> {
+    let mut broken = Vec::new();
+    for (package, rule) in DIRECTIONS {
+        let below = workspace::built_with(package)?;
+        println!("  {package} is built with {} packages", below.len());
+        broken.extend(
+            rule.broken_by(&below).map(|named| format!("{package} must not be built with {}", named.name)),
+        );
+    }
+    verdict(&broken)
+}
+
+impl Rule {
+    fn broken_by<'a>(&self, below: &'a [Named]) -> impl Iterator<Item = &'a Named> {
+        below.iter().filter(move |named| match self {
+            Self::Only(allowed) => !allowed.contains(&named.name.as_str()),
+            Self::Never(denied) => denied.iter().any(|denied| is_of(&named.name, denied)),
+        })
+    }
+}
+
+/// Whether `name` is the package `family` or is named after it.
+fn is_of(name: &str, family: &str) -> bool {
+    name.strip_prefix(family).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_']))
+}
+
+/// Whoever depends on a published package can build it with the Rust that it states.
+pub(crate) fn msrv() -> Result<Verdict, String> {
+    let packages = workspace::packages()?;
+    let mut broken = Vec::new();
+    for package in packages.iter().filter(|package| package.is_member && package.is_published) {
+        let below = workspace::built_with(&package.name)?;
+        broken.extend(needs_newer_rust(package, &below, &packages)?);
+    }
+    verdict(&broken)
+}
+
+fn needs_newer_rust(package: &Package, below: &[Named], packages: &[Package]) -> Result<Vec<String>, String> {
+    let Some(stated) = &package.rust_version else {
+        return Ok(vec![format!("{} is published and states no rust-version", package.name)]);
+    };
+    let mut broken = Vec::new();
+    for named in below {
+        let found = packages.iter().find(|other| other.name == named.name && other.version == named.version);
+        let Some(needed) = found.and_then(|other| other.rust_version.as_ref()) else { continue };
+        if release(needed)? > release(stated)? {
+            let Named { name, version } = named;
+            broken
+                .push(format!("{} states Rust {stated}, but {name} {version} needs {needed}", package.name));
+        }
+    }
+    Ok(broken)
+}
+
+/// `1.88` and `1.88.0` are the same release.
+fn release(text: &str) -> Result<[u32; 3], String> {
+    let mut release = [0; 3];
+    for (at, part) in text.split('.').enumerate() {
+        let number = part.parse().ok();
+        let (Some(place), Some(number)) = (release.get_mut(at), number) else {
+            return Err(format!("`{text}` is no Rust release such as 1.88.0"));
+        };
+        *place = number;
+    }
+    Ok(release)
+}
+
+/// Each package that others build is checked by itself, and every feature alone.
+pub(crate) fn features() -> Result<Verdict, String> {
+    let packages = workspace::packages()?;
+    let broken: Vec<String> =
+        feature_checks(&packages).iter().filter_map(|line| shell::run(line).err()).collect();
+    verdict(&broken)
+}
+
+/// A workspace build gives every package the features that any other asks for; these commands do not.
+fn feature_checks(packages: &[Package]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for package in packages.iter().filter(|package| package.is_member) {
+        let line = |features: &str| {
+            format!("cargo clippy --package {} --no-default-features{features} -- -D warnings", package.name)
+        };
+        if package.is_published || !package.features.is_empty() {
+            lines.push(line(""));
+        }
+        lines.extend(package.features.iter().map(|feature| line(&format!(" --features {feature}"))));
+    }
+    lines
+}
+
+/// Our concurrent code under every interleaving that loom finds.
+pub(crate) fn models() -> Result<Verdict, String> {
+    if !mentions(Path::new("src"), "watchkeeper_loom")? {
+        return Ok(Verdict::Skipped("no source in src mentions cfg(watchkeeper_loom)".to_owned()));
+    }
+    // A run without a single model is a failure: nextest's `--no-tests fail`.
+    shell::run(
+        "RUSTFLAGS=--cfg=watchkeeper_loom cargo nextest run --package watchkeeper --lib --release \
+         --profile ci --no-tests fail loom",
+    )?;
+    Ok(Verdict::Passed)
+}
+
+fn mentions(folder: &Path, word: &str) -> Result<bool, String> {
+    let unread = |error: std::io::Error| format!("{} cannot be read: {error}", folder.display());
+    for entry in fs::read_dir(folder).map_err(unread)? {
+        let path = entry.map_err(unread)?.path();
+        let found = if path.is_dir() {
+            mentions(&path, word)?
+        } else {
+            path.extension().is_some_and(|extension| extension == "rs")
+                && fs::read_to_string(&path).map_err(unread)?.contains(word)
+        };
+        if found {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The longest that the demonstration may take, once built.
+const DEMO_LIMIT: Duration = Duration::from_secs(120);
+
+/// The README's first command, as a program reads it: one JSON object a line, exit code 0.
+pub(crate) fn demo() -> Result<Verdict, String> {
+    shell::run("cargo build --release --package openraft_kv")?;
+    let lines = shell::lines_within("cargo run --release --package openraft_kv -- --json", DEMO_LIMIT)?;
+    are_events(&lines)?;
+    Ok(Verdict::Passed)
+}
+
+fn are_events(lines: &[String]) -> Result<(), String> {
+    if lines.is_empty() {
+        return Err("the demonstration printed no event".to_owned());
+    }
+    match lines.iter().find(|line| !serde_json::from_str::<Value>(line).is_ok_and(|value| value.is_object()))
+    {
+        Some(line) => Err(format!("the demonstration printed a line that is no JSON object: {line}")),
+        None => Ok(()),
+    }
+}
+
+fn verdict(broken: &[String]) -> Result<Verdict, String> {
+    if broken.is_empty() { Ok(Verdict::Passed) } else { Err(broken.join("\n")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &str) -> Named {
+        Named { name: name.to_owned(), version: "1.0.0".to_owned() }
+    }
+
+    fn package(name: &str, rust_version: Option<&str>) -> Package {
+        Package {
+            name: name.to_owned(),
+            version: "1.0.0".to_owned(),
+            rust_version: rust_version.map(str::to_owned),
+            features: Vec::new(),
+            is_member: true,
+            is_published: true,
+        }
+    }
+
+    #[test]
+    fn a_rule_finds_the_packages_that_break_it() {
+        let broken = |rule: &Rule, names: &[&str]| -> Vec<String> {
+            let below: Vec<Named> = names.iter().map(|name| named(name)).collect();
+            rule.broken_by(&below).map(|named| named.name.clone()).collect()
+        };
+        let only = Rule::Only(&["statig", "syn"]);
+        assert_eq!(broken(&only, &["statig", "syn"]), [""; 0]);
+        assert_eq!(broken(&only, &["statig", "tokio", "syn", "statig_macro"]), ["tokio", "statig_macro"]);
+        let never = Rule::Never(&["hyper", "async-nats"]);
+        assert_eq!(broken(&never, &["tokio", "hyperfine", "async-trait"]), [""; 0]);
+        assert_eq!(
+            broken(&never, &["hyper", "hyper-util", "async-nats"]),
+            ["hyper", "hyper-util", "async-nats"]
+        );
+    }
+
+    #[test]
+    fn a_dependency_newer_than_the_stated_rust_is_named() {
+        let packages =
+            [package("old", Some("1.56")), package("new", Some("1.90.0")), package("silent", None)];
+        let below = ["old", "new", "silent"].map(named);
+        let check = |stated| needs_newer_rust(&package("core", stated), &below, &packages);
+        assert_eq!(check(Some("1.90")), Ok(vec![]));
+        assert_eq!(
+            check(Some("1.88")),
+            Ok(vec!["core states Rust 1.88, but new 1.0.0 needs 1.90.0".to_owned()])
+        );
+        assert_eq!(check(None), Ok(vec!["core is published and states no rust-version".to_owned()]));
+        assert!(check(Some("1.88-beta")).is_err());
+    }
+
+    #[test]
+    fn releases_compare_by_number() {
+        assert_eq!(release("1.88"), release("1.88.0"));
+        assert!(release("1.100") > release("1.88.3"));
+        assert!(release("1.88.0.1").is_err() && release("").is_err());
+    }
+
+    #[test]
+    fn published_packages_and_features_are_checked_one_by_one() {
+        let core = package("core", None);
+        let with_features = Package {
+            features: ["default", "json"].map(str::to_owned).to_vec(),
+            is_published: false,
+            ..package("app", None)
+        };
+        let tool = Package { is_published: false, ..package("tool", None) };
+        let foreign = Package { is_member: false, ..package("serde", None) };
+        let expected = [
+            "cargo clippy --package core --no-default-features -- -D warnings",
+            "cargo clippy --package app --no-default-features -- -D warnings",
+            "cargo clippy --package app --no-default-features --features default -- -D warnings",
+            "cargo clippy --package app --no-default-features --features json -- -D warnings",
+        ];
+        assert_eq!(feature_checks(&[core, with_features, tool, foreign]), expected);
+    }
+
+    #[test]
+    fn a_word_is_found_in_any_rust_file_below() {
+        assert_eq!(mentions(Path::new("src"), "a_word_is_found_in_any_rust_file_below"), Ok(true));
+        assert_eq!(mentions(Path::new("."), concat!("zzz", "zzz")), Ok(false));
+        assert!(mentions(Path::new("no-such-folder"), "x").is_err());
+    }
+
+    #[test]
+    fn events_are_one_json_object_a_line() {
+        let check =
+            |lines: &[&str]| are_events(&lines.iter().map(|&line| line.to_owned()).collect::<Vec<_>>());
+        assert_eq!(check(&[r#"{"event":"leader"}"#, "{}"]), Ok(()));
+        assert!(check(&[]).is_err_and(|error| error.contains("no event")));
+        for wrong in ["3 nodes started", "1", ""] {
+            assert!(check(&["{}", wrong]).is_err_and(|error| error.contains("no JSON object")), "{wrong}");
+        }
+    }
+}

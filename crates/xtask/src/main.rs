@@ -1,0 +1,47 @@
+//! The project's own commands. `cargo xtask test` answers whether the tree is good.
+//!
+//! Two tables say what is done: the steps in `steps.rs` and the tools they need in `needs.rs`. A new check
+//! or a new tool is an added row; the rest runs the tables and reports.
+
+mod args;
+mod checks;
+mod needs;
+mod run;
+mod shell;
+mod steps;
+mod workspace;
+
+use std::env;
+use std::process::ExitCode;
+
+use args::Request;
+
+/// The workspace: steps name files relative to it, from wherever they are started.
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+fn main() -> ExitCode {
+    let words: Vec<String> = env::args().skip(1).collect();
+    let request = match args::parse(&words) {
+        Ok(request) => request,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            return ExitCode::from(2);
+        }
+    };
+    if let Err(error) = env::set_current_dir(ROOT) {
+        eprintln!("xtask: the workspace has moved from {ROOT}: {error}; build xtask again");
+        return ExitCode::FAILURE;
+    }
+    match request {
+        Request::Help => println!("{}", args::USAGE),
+        Request::List => print!("{}", steps::list()),
+        Request::Test { steps, install } => {
+            let report = run::run(&steps, install);
+            println!("\n{report}");
+            if !report.is_good() {
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}

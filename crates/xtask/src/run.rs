@@ -1,0 +1,256 @@
+//! Runs steps one after the other and says how it went.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::needs::Need;
+use crate::steps::{Step, Work};
+
+/// How a step ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Passed,
+    /// There is nothing to check yet; says why.
+    Skipped(String),
+    /// It did not hold; says what.
+    Failed(String),
+    /// It could not be run for want of a tool; says which. Not a success.
+    LeftOut(String),
+}
+
+/// How all of it went. [`Display`](fmt::Display) is the closing table.
+#[derive(Debug)]
+pub(crate) struct Report {
+    rows: Vec<Row>,
+    took: Duration,
+}
+
+#[derive(Debug)]
+struct Row {
+    step: &'static str,
+    verdict: Verdict,
+    took: Duration,
+}
+
+/// Says what is missing, installs it if asked to, and runs the steps. A failure does not stop the others:
+/// one run tells everything that is wrong.
+pub(crate) fn run(steps: &[&'static Step], install: bool) -> Report {
+    let started = Instant::now();
+    let missing = provide(steps, install);
+    let rows = steps
+        .iter()
+        .map(|step| {
+            println!("\n==> {}: {}", step.name, step.why);
+            let started = Instant::now();
+            let verdict = verdict_of(step, &missing);
+            match &verdict {
+                Verdict::Passed => {}
+                Verdict::Skipped(why) => println!("skipped: {why}"),
+                Verdict::Failed(what) => println!("FAILED: {what}"),
+                Verdict::LeftOut(why) => println!("LEFT OUT: {why}"),
+            }
+            Row { step: step.name, verdict, took: started.elapsed() }
+        })
+        .collect();
+    Report { rows, took: started.elapsed() }
+}
+
+/// Names the tools that the steps need and that are not here, installs them if asked to, and returns those
+/// still missing.
+fn provide(steps: &[&'static Step], install: bool) -> Vec<&'static Need> {
+    let mut needs: Vec<&'static Need> = steps.iter().flat_map(|step| step.needs).copied().collect();
+    needs.sort_by_key(|need| need.name);
+    needs.dedup_by_key(|need| need.name);
+    needs.retain(|need| !need.is_present());
+    if needs.is_empty() {
+        println!("Every tool that the steps need is here.");
+    }
+    for need in &needs {
+        println!("Missing: {}. Install it with: {}", need.name, need.how_to_install());
+    }
+    if install {
+        needs.retain(|need| match need.install() {
+            Ok(()) => false,
+            Err(error) => {
+                println!("{} could not be installed: {error}", need.name);
+                true
+            }
+        });
+    }
+    needs
+}
+
+fn verdict_of(step: &Step, missing: &[&'static Need]) -> Verdict {
+    let lacking = step.needs.iter().find(|need| missing.iter().any(|other| other.name == need.name));
+    if let Some(need) = lacking {
+        return Verdict::LeftOut(format!(
+            "{} is missing; install it with: {}",
+            need.name,
+            need.how_to_install()
+        ));
+    }
+    let done = match step.work {
+        Work::Line(line) => crate::shell::run(line).map(|()| Verdict::Passed),
+        Work::Check(check) => check(),
+    };
+    done.unwrap_or_else(Verdict::Failed)
+}
+
+impl Verdict {
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Skipped(_) => "skipped",
+            Self::Failed(_) => "FAILED",
+            Self::LeftOut(_) => "LEFT OUT",
+        }
+    }
+
+    /// Why it is not simply passed.
+    fn note(&self) -> Option<&str> {
+        match self {
+            Self::Passed => None,
+            Self::Skipped(note) | Self::Failed(note) | Self::LeftOut(note) => Some(note),
+        }
+    }
+
+    fn is_good(&self) -> bool {
+        matches!(self, Self::Passed | Self::Skipped(_))
+    }
+}
+
+impl Report {
+    /// Whether nothing failed and nothing was left out.
+    pub(crate) fn is_good(&self) -> bool {
+        self.rows.iter().all(|row| row.verdict.is_good())
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:<12}{:<9}{:>8}", "step", "result", "seconds")?;
+        for Row { step, verdict, took } in &self.rows {
+            write!(f, "{step:<12}{:<9}{:>8.1}", verdict.word(), took.as_secs_f64())?;
+            if let Some(line) = verdict.note().and_then(|note| note.lines().next()) {
+                write!(f, "  {line}")?;
+            }
+            writeln!(f)?;
+        }
+
+        let count = |word: &str| self.rows.iter().filter(|row| row.verdict.word() == word).count();
+        let left_out = count("LEFT OUT");
+        write!(
+            f,
+            "\n{} passed, {} skipped, {} failed, {left_out} left out; {} s in all.",
+            count("passed"),
+            count("skipped"),
+            count("FAILED"),
+            self.took.as_secs()
+        )?;
+        if left_out > 0 {
+            write!(f, "\nInstall what is missing and run all: cargo xtask test --install")?;
+        }
+        if let Some(row) = self.rows.iter().find(|row| !row.verdict.is_good()) {
+            write!(f, "\nRun the first that did not pass alone: cargo xtask test --only {}", row.step)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static HERE: Need = Need { name: "here", probe: "true", install: &["false"] };
+    static NOWHERE: Need = Need { name: "nowhere", probe: "false", install: &["echo install nowhere"] };
+
+    static PASSES: Step = Step { name: "passes", why: "true", needs: &[&HERE], work: Work::Line("true") };
+    static FAILS: Step = Step { name: "fails", why: "false", needs: &[], work: Work::Line("false") };
+    static LACKS: Step =
+        Step { name: "lacks", why: "true", needs: &[&HERE, &NOWHERE], work: Work::Line("true") };
+    static SKIPS: Step = Step {
+        name: "skips",
+        why: "nothing",
+        needs: &[],
+        work: Work::Check(|| Ok(Verdict::Skipped("nothing to check".to_owned()))),
+    };
+    static BREAKS: Step = Step {
+        name: "breaks",
+        why: "nothing",
+        needs: &[],
+        work: Work::Check(|| Err("the first line\nthe second line".to_owned())),
+    };
+
+    fn verdicts(report: &Report) -> Vec<(&str, &Verdict)> {
+        report.rows.iter().map(|row| (row.step, &row.verdict)).collect()
+    }
+
+    #[test]
+    fn steps_that_pass_or_have_nothing_to_check_are_good() {
+        let report = run(&[&PASSES, &SKIPS], false);
+        let skipped = Verdict::Skipped("nothing to check".to_owned());
+        assert_eq!(verdicts(&report), [("passes", &Verdict::Passed), ("skips", &skipped)]);
+        assert!(report.is_good());
+    }
+
+    #[test]
+    fn a_failure_is_not_good_and_the_steps_after_it_still_run() {
+        let report = run(&[&FAILS, &PASSES], false);
+        let failed = Verdict::Failed("`false` ended with exit status: 1".to_owned());
+        assert_eq!(verdicts(&report), [("fails", &failed), ("passes", &Verdict::Passed)]);
+        assert!(!report.is_good());
+    }
+
+    #[test]
+    fn a_step_without_its_tool_is_left_out_and_that_is_not_good() {
+        let report = run(&[&PASSES, &LACKS], false);
+        let left_out =
+            Verdict::LeftOut("nowhere is missing; install it with: echo install nowhere".to_owned());
+        assert_eq!(verdicts(&report), [("passes", &Verdict::Passed), ("lacks", &left_out)]);
+        assert!(!report.is_good());
+    }
+
+    #[test]
+    fn a_tool_is_installed_only_when_asked_for_and_missing() {
+        assert_eq!(provide(&[&LACKS], false).len(), 1);
+
+        // HERE would fail to install, but it is here; NOWHERE installs, yet its probe never succeeds.
+        let still = provide(&[&PASSES, &LACKS], true);
+        assert_eq!(still.iter().map(|need| need.name).collect::<Vec<_>>(), ["nowhere"]);
+        assert!(!run(&[&LACKS], true).is_good());
+    }
+
+    #[test]
+    fn the_closing_table_names_every_step_and_what_to_do_next() {
+        let row = |step: &Step, seconds, verdict| Row {
+            step: step.name,
+            verdict,
+            took: Duration::from_secs_f64(seconds),
+        };
+        let report = Report {
+            rows: vec![
+                row(&PASSES, 1.2, Verdict::Passed),
+                row(&BREAKS, 12.2, Verdict::Failed("the first line\nthe second line".to_owned())),
+                row(&LACKS, 0.2, Verdict::LeftOut("nowhere is missing".to_owned())),
+            ],
+            took: Duration::from_secs(15),
+        };
+        let table = "\
+step        result    seconds
+passes      passed        1.2
+breaks      FAILED       12.2  the first line
+lacks       LEFT OUT      0.2  nowhere is missing
+
+1 passed, 0 skipped, 1 failed, 1 left out; 15 s in all.
+Install what is missing and run all: cargo xtask test --install
+Run the first that did not pass alone: cargo xtask test --only breaks";
+        assert_eq!(report.to_string(), table);
+    }
+
+    #[test]
+    fn a_check_that_breaks_is_a_failure() {
+        let report = run(&[&BREAKS], false);
+        let failed = Verdict::Failed("the first line\nthe second line".to_owned());
+        assert_eq!(verdicts(&report), [("breaks", &failed)]);
+    }
+}

@@ -1,0 +1,140 @@
+//! Commands, written as they are typed, and printed before they run.
+//!
+//! A line is words split at blanks, without quoting; leading `NAME=value` words set the environment. Every
+//! line can be pasted into a shell. Nothing is read from the terminal.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Runs `line`; its output goes where ours goes.
+pub(crate) fn run(line: &str) -> Result<(), String> {
+    announce(line);
+    let status = command(line).status().map_err(|error| not_started(line, &error))?;
+    succeeded(line, status)
+}
+
+/// Runs `line` and returns what it printed to standard output.
+pub(crate) fn read(line: &str) -> Result<String, String> {
+    announce(line);
+    let output =
+        command(line).stderr(Stdio::inherit()).output().map_err(|error| not_started(line, &error))?;
+    succeeded(line, output.status)?;
+    String::from_utf8(output.stdout).map_err(|error| format!("`{line}` printed no text: {error}"))
+}
+
+/// Runs `line` in silence and answers whether it succeeded.
+pub(crate) fn succeeds(line: &str) -> bool {
+    command(line).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+/// Runs `line` for at most `limit`, printing and returning its lines. At the limit it is killed, an error.
+pub(crate) fn lines_within(line: &str, limit: Duration) -> Result<Vec<String>, String> {
+    announce(line);
+    let mut child =
+        command(line).stdout(Stdio::piped()).spawn().map_err(|error| not_started(line, &error))?;
+    let deadline = Instant::now() + limit;
+    let (sender, receiver) = mpsc::sync_channel(64);
+    if let Some(stdout) = child.stdout.take() {
+        thread::spawn(move || {
+            BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|text| sender.send(text))
+        });
+    }
+
+    let mut seen: Vec<String> = Vec::new();
+    let ended = loop {
+        let Some(left) = deadline.checked_duration_since(Instant::now()) else { break false };
+        match receiver.recv_timeout(left) {
+            Ok(text) => {
+                println!("{text}");
+                seen.push(text);
+            }
+            Err(RecvTimeoutError::Disconnected) => break true,
+            Err(RecvTimeoutError::Timeout) => break false,
+        }
+    };
+    if !ended {
+        // Its error says that the process has ended meanwhile.
+        let _ = child.kill();
+    }
+    let status = child.wait().map_err(|error| format!("`{line}` cannot be waited for: {error}"))?;
+    if !ended {
+        let last = seen.last().map_or("nothing", String::as_str);
+        return Err(format!("`{line}` was killed after {} s; it printed last: {last}", limit.as_secs()));
+    }
+    succeeded(line, status).map(|()| seen)
+}
+
+fn announce(line: &str) {
+    println!("$ {line}");
+}
+
+fn command(line: &str) -> Command {
+    let mut words = line.split_whitespace().peekable();
+    let mut settings = Vec::new();
+    while let Some((name, value)) = words.peek().and_then(|word| setting(word)) {
+        settings.push((name, value));
+        words.next();
+    }
+    let mut command = Command::new(words.next().unwrap_or_default());
+    command.args(words).envs(settings).stdin(Stdio::null());
+    command
+}
+
+/// `NAME=value`, where the name is what an environment variable is called: `--cfg=x` is none.
+fn setting(word: &str) -> Option<(&str, &str)> {
+    let (name, value) = word.split_once('=')?;
+    let is_name = name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+    (is_name && !name.is_empty()).then_some((name, value))
+}
+
+fn succeeded(line: &str, status: ExitStatus) -> Result<(), String> {
+    if status.success() { Ok(()) } else { Err(format!("`{line}` ended with {status}")) }
+}
+
+fn not_started(line: &str, error: &std::io::Error) -> String {
+    format!("`{line}` cannot be started: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leading_settings_reach_the_environment_and_no_argument_is_taken_for_one() {
+        assert_eq!(read("XTASK_A=1 XTASK_B=--cfg=x printenv XTASK_A XTASK_B"), Ok("1\n--cfg=x\n".to_owned()));
+        assert_eq!(read("echo XTASK_A=1 --cfg=x"), Ok("XTASK_A=1 --cfg=x\n".to_owned()));
+    }
+
+    #[test]
+    fn a_command_that_fails_and_one_that_is_not_there_are_told_apart() {
+        let failed = run("false").expect_err("false fails");
+        assert!(failed.contains("`false` ended with exit status: 1"), "{failed}");
+        let absent = run("watchkeeper-no-such-program").expect_err("it does not exist");
+        assert!(absent.contains("`watchkeeper-no-such-program` cannot be started"), "{absent}");
+        assert!(succeeds("true") && !succeeds("false") && !succeeds("watchkeeper-no-such-program"));
+    }
+
+    #[test]
+    fn nothing_is_read_from_the_terminal() {
+        assert_eq!(read("cat"), Ok(String::new()));
+    }
+
+    #[test]
+    fn lines_come_back_and_a_failure_after_them_is_not_lost() {
+        let limit = Duration::from_secs(60);
+        assert_eq!(lines_within("seq 3", limit), Ok(["1", "2", "3"].map(str::to_owned).to_vec()));
+        let failed = lines_within("ls watchkeeper-no-such-file", limit).expect_err("no such file");
+        assert!(failed.contains("ended with exit status"), "{failed}");
+    }
+
+    #[test]
+    fn a_command_over_its_limit_is_killed_whether_silent_or_chatty() {
+        let silent = lines_within("tail -f /dev/null", Duration::from_millis(50)).expect_err("it never ends");
+        assert!(silent.contains("was killed") && silent.contains("nothing"), "{silent}");
+        let chatty = lines_within("yes on", Duration::from_millis(50)).expect_err("it never ends");
+        assert!(chatty.contains("was killed"), "{chatty}");
+    }
+}

@@ -1,0 +1,135 @@
+//! What `cargo xtask test` runs, fast checks first.
+
+use std::fmt::Write;
+
+use crate::checks;
+use crate::needs::{self, Need};
+use crate::run::Verdict;
+
+/// A check of the tree. A new one is an added row in [`STEPS`].
+#[derive(Debug)]
+pub(crate) struct Step {
+    /// What `--only` calls it.
+    pub(crate) name: &'static str,
+    /// What holds when it passes.
+    pub(crate) why: &'static str,
+    /// The tools without which it is left out.
+    pub(crate) needs: &'static [&'static Need],
+    pub(crate) work: Work,
+}
+
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// One command, written as it is typed.
+    Line(&'static str),
+    /// Commands and questions that depend on the workspace. An error is a failure.
+    Check(fn() -> Result<Verdict, String>),
+}
+
+pub(crate) static STEPS: &[Step] = &[
+    Step {
+        name: "fmt",
+        why: "every file is formatted",
+        needs: &[&needs::RUSTFMT],
+        work: Work::Line("cargo fmt --all --check"),
+    },
+    Step {
+        name: "clippy",
+        why: "libraries, tests, examples and benchmarks compile without a warning",
+        needs: &[&needs::CLIPPY],
+        work: Work::Line("cargo clippy --workspace --all-targets --all-features -- -D warnings"),
+    },
+    Step {
+        name: "doc",
+        why: "the documentation has no broken link",
+        needs: &[],
+        work: Work::Line("RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --all-features"),
+    },
+    Step {
+        name: "deny",
+        why: "licences, bans and sources are as deny.toml says (advisories need a database that is not fetched)",
+        needs: &[&needs::CARGO_DENY],
+        work: Work::Line(
+            "cargo deny --workspace --all-features check --hide-inclusion-graph licenses bans sources",
+        ),
+    },
+    Step {
+        name: "directions",
+        why: "the machine is built with no runtime, clock, I/O or randomness, the library with nothing heavy",
+        needs: &[],
+        work: Work::Check(checks::directions),
+    },
+    Step {
+        name: "msrv",
+        why: "no dependency of a published package needs a newer Rust than the package states",
+        needs: &[],
+        work: Work::Check(checks::msrv),
+    },
+    Step {
+        name: "nextest",
+        why: "unit and integration tests pass",
+        needs: &[&needs::CARGO_NEXTEST],
+        work: Work::Line("cargo nextest run --workspace --all-features --profile ci"),
+    },
+    Step {
+        name: "doctest",
+        why: "the examples in the documentation pass",
+        needs: &[],
+        work: Work::Line("cargo test --doc --workspace --all-features"),
+    },
+    Step {
+        name: "features",
+        why: "each published package compiles by itself, and each feature alone",
+        needs: &[&needs::CLIPPY],
+        work: Work::Check(checks::features),
+    },
+    Step {
+        name: "models",
+        why: "our concurrent code holds under every interleaving",
+        needs: &[&needs::CARGO_NEXTEST],
+        work: Work::Check(checks::models),
+    },
+    Step {
+        name: "demo",
+        why: "the README's first command works",
+        needs: &[],
+        work: Work::Check(checks::demo),
+    },
+];
+
+/// The steps' names for a message.
+pub(crate) fn names() -> String {
+    STEPS.iter().map(|step| step.name).collect::<Vec<_>>().join(", ")
+}
+
+/// One line for each step: what holds when it passes, and the tools it needs.
+pub(crate) fn list() -> String {
+    STEPS.iter().fold(String::new(), |mut list, step| {
+        let needs: Vec<&str> = step.needs.iter().map(|need| need.name).collect();
+        let needs = if needs.is_empty() { String::new() } else { format!(" (needs {})", needs.join(", ")) };
+        // Writing to a String cannot fail.
+        let _ = writeln!(list, "{:<11} {}{needs}", step.name, step.why);
+        list
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_step_has_a_name_of_its_own() {
+        let names: BTreeSet<&str> = STEPS.iter().map(|step| step.name).collect();
+        assert_eq!(names.len(), STEPS.len());
+    }
+
+    #[test]
+    fn the_list_shows_each_step_and_what_it_needs() {
+        let list = list();
+        assert_eq!(list.lines().count(), STEPS.len());
+        assert!(list.contains("deny        licences, bans"), "{list}");
+        assert!(list.contains("(needs cargo-deny)"), "{list}");
+    }
+}

@@ -1,0 +1,144 @@
+//! What cargo says about the workspace and the packages it is built from.
+
+use serde_json::Value;
+
+use crate::shell;
+
+/// A package of the dependency graph, the workspace's own included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Package {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    /// The oldest Rust it declares to build with.
+    pub(crate) rust_version: Option<String>,
+    pub(crate) features: Vec<String>,
+    /// Whether it is of this workspace.
+    pub(crate) is_member: bool,
+    /// Whether others may depend on it.
+    pub(crate) is_published: bool,
+}
+
+/// A package as `cargo tree` names it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Named {
+    pub(crate) name: String,
+    pub(crate) version: String,
+}
+
+/// Every package of the lock file that any target needs.
+pub(crate) fn packages() -> Result<Vec<Package>, String> {
+    parse_metadata(&shell::read("cargo metadata --format-version 1 --all-features")?)
+}
+
+/// What `package` is built with, on any target and with all features: normal and build dependencies, and theirs.
+pub(crate) fn built_with(package: &str) -> Result<Vec<Named>, String> {
+    let line = format!(
+        "cargo tree --package {package} --edges normal,build --target all --all-features --prefix none --format {{p}}"
+    );
+    let tree = parse_tree(&shell::read(&line)?)?;
+    Ok(tree.into_iter().filter(|named| named.name != package).collect())
+}
+
+fn parse_metadata(json: &str) -> Result<Vec<Package>, String> {
+    let metadata: Value =
+        serde_json::from_str(json).map_err(|error| format!("cargo metadata printed no JSON: {error}"))?;
+    let members = metadata["workspace_members"].as_array().ok_or("cargo metadata names no members")?;
+    let packages = metadata["packages"].as_array().ok_or("cargo metadata names no packages")?;
+    packages
+        .iter()
+        .map(|package| {
+            let text = |key: &str| package[key].as_str().map(str::to_owned);
+            Ok(Package {
+                name: text("name").ok_or("cargo metadata has a package without a name")?,
+                version: text("version").ok_or("cargo metadata has a package without a version")?,
+                rust_version: text("rust_version"),
+                features: package["features"]
+                    .as_object()
+                    .map(|all| all.keys().cloned().collect())
+                    .unwrap_or_default(),
+                is_member: members.contains(&package["id"]),
+                // `publish = false` is an empty list of registries, no statement is null.
+                is_published: package["publish"].is_null(),
+            })
+        })
+        .collect()
+}
+
+/// Lines such as `syn v2.0.1 (proc-macro) (*)`, in which a package may return.
+fn parse_tree(tree: &str) -> Result<Vec<Named>, String> {
+    let mut all = tree
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
+            [name, version, ..] if version.starts_with('v') => {
+                Ok(Named { name: name.to_owned(), version: version[1..].to_owned() })
+            }
+            _ => Err(format!("cargo tree printed a line that names no package: {line}")),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    all.sort();
+    all.dedup();
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_tells_members_features_and_what_is_published() {
+        let json = r#"{
+            "workspace_members": ["path+file:///w#core@0.1.0", "path+file:///w/tool#0.1.0"],
+            "packages": [
+                {"id": "path+file:///w#core@0.1.0", "name": "core", "version": "0.1.0", "rust_version": "1.88",
+                 "features": {"default": [], "json": ["dep:serde"]}, "publish": null},
+                {"id": "path+file:///w/tool#0.1.0", "name": "tool", "version": "0.1.0", "rust_version": null,
+                 "features": {}, "publish": []},
+                {"id": "registry+https://x#serde@1.0.0", "name": "serde", "version": "1.0.0",
+                 "rust_version": "1.56", "features": {}, "publish": null}
+            ]}"#;
+        let package =
+            |name: &str, version: &str, rust: Option<&str>, features: &[&str], member, published| Package {
+                name: name.to_owned(),
+                version: version.to_owned(),
+                rust_version: rust.map(str::to_owned),
+                features: features.iter().map(|&feature| feature.to_owned()).collect(),
+                is_member: member,
+                is_published: published,
+            };
+        let expected = vec![
+            package("core", "0.1.0", Some("1.88"), &["default", "json"], true, true),
+            package("tool", "0.1.0", None, &[], true, false),
+            package("serde", "1.0.0", Some("1.56"), &[], false, true),
+        ];
+        assert_eq!(parse_metadata(json), Ok(expected));
+    }
+
+    #[test]
+    fn metadata_of_another_form_is_an_error() {
+        for json in
+            ["", "[]", r#"{"workspace_members": []}"#, r#"{"workspace_members": [], "packages": [{}]}"#]
+        {
+            assert!(parse_metadata(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_tree_names_each_package_and_version_once() {
+        let tree = "core v0.1.0 (/w/core)\nsyn v2.0.1\nsyn v1.0.9 (proc-macro)\n\nsyn v2.0.1 (*)\n";
+        let named = |name: &str, version: &str| Named { name: name.to_owned(), version: version.to_owned() };
+        let expected = vec![named("core", "0.1.0"), named("syn", "1.0.9"), named("syn", "2.0.1")];
+        assert_eq!(parse_tree(tree), Ok(expected));
+        assert!(parse_tree("[build-dependencies]").is_err());
+    }
+
+    #[test]
+    fn cargo_still_prints_what_is_read_here() {
+        let all = packages().expect("cargo metadata is read");
+        let own = all.iter().find(|package| package.name == "xtask").expect("xtask is a package");
+        assert!(own.is_member && !own.is_published, "{own:?}");
+        let below = built_with("xtask").expect("cargo tree is read");
+        assert!(below.iter().any(|named| named.name == "serde_json"), "{below:?}");
+        assert!(below.iter().all(|named| named.name != "xtask"), "{below:?}");
+    }
+}

@@ -1,0 +1,21 @@
+//! A key-value store replicated by Raft: one binary, several processes, real failures.
+//!
+//! The crate is the subject that Watchkeeper observes. [`node`] is one member: Raft on
+//! [openraft], a store on [redb] that survives `SIGKILL`, and an HTTP API. [`client`] talks to
+//! that API with typed errors, [`api`] holds what travels between the two, and [`cluster`] runs
+//! several nodes as child processes of this one, to be killed, paused and restarted at will.
+//!
+//! Linux only: a node must die with its parent, and only Linux can promise that.
+//!
+//! [openraft]: https://docs.rs/openraft/0.9
+//! [redb]: https://docs.rs/redb
+
+pub mod api;
+pub mod client;
+pub mod cluster;
+mod http;
+pub mod node;
+
+pub use client::{ClientError, NodeClient};
+pub use cluster::{ClusterError, ClusterOptions, LocalCluster, Roster};
+pub use node::{Node, NodeConfig, NodeError, NodeFlags};

@@ -1,0 +1,104 @@
+//! The `openraft_kv` command.
+
+use std::error::Error;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use openraft_kv::api::Ready;
+use openraft_kv::node::exit_with_parent;
+use openraft_kv::{Node, NodeConfig, NodeError, NodeFlags};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// openraft tells of every message to a dead peer that fails; only its other errors are of use.
+const DEFAULT_LOG: &str = "info,openraft=error,openraft::replication=off,openraft_kv=info";
+
+/// A key-value store replicated by Raft.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run one node until SIGTERM or Ctrl-C
+    Node(NodeFlags),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Node(flags) => node(flags),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One line: what failed, and every reason behind it.
+fn report(error: &dyn Error) {
+    let mut line = format!("openraft_kv: {error}");
+    let mut reason = error.source();
+    while let Some(cause) = reason {
+        line = format!("{line}: {cause}");
+        reason = cause.source();
+    }
+    eprintln!("{line}");
+}
+
+fn node(flags: NodeFlags) -> Result<(), NodeError> {
+    let flags = flags.with_file()?;
+    if let Some(parent) = flags.exit_with_parent {
+        exit_with_parent(parent)?;
+    }
+    let config = NodeConfig::try_from(flags)?;
+    log_to_stderr();
+    run(config)
+}
+
+#[tokio::main]
+async fn run(config: NodeConfig) -> Result<(), NodeError> {
+    let stop = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    let node = Node::start(config).await?;
+    announce(&node);
+    node.serve_until(any(stop)).await
+}
+
+fn announce(node: &Node) {
+    let ready = Ready { node_id: node.id(), listening: node.public_addr().to_owned() };
+    let mut line = serde_json::to_vec(&ready).expect("a struct of a number and a string is JSON");
+    line.push(b'\n');
+    // Who started the node may have stopped reading; that is no reason not to serve.
+    let _ = io::stdout().write_all(&line);
+}
+
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| DEFAULT_LOG.into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .init();
+}
+
+/// Ready when either signal comes.
+async fn any([first, second]: [io::Result<Signal>; 2]) {
+    async fn wait(signal: io::Result<Signal>) {
+        match signal {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    }
+    tokio::select! {
+        () = wait(first) => {}
+        () = wait(second) => {}
+    }
+}

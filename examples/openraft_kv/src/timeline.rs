@@ -1,0 +1,220 @@
+//! Shows an observation as it goes: to a person, or as JSON lines to a program.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use watchkeeper::{ObservationHandle, ObservationStatus, RecvError, State};
+
+use crate::observer::{Leader, RaftObserver};
+
+/// Who reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// A person at a terminal: the last line follows the runtime.
+    Terminal,
+    /// A file or a pipe.
+    Plain,
+    /// A program: one JSON object a line.
+    Json,
+}
+
+/// Prints what happens, with the time since it was made.
+#[derive(Clone, Debug)]
+pub struct Timeline {
+    began: Instant,
+    style: Style,
+    /// What the last line of the terminal says; also keeps lines whole.
+    status: Arc<Mutex<String>>,
+}
+
+/// What the demo found.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// How many nodes run.
+    pub nodes: usize,
+    /// How many keys each of them holds.
+    pub keys: usize,
+    /// The leader that was killed.
+    pub first: Leader,
+    /// The leader behind it.
+    pub second: Leader,
+    /// From the kill until another leader was agreed on.
+    pub failover: Duration,
+    /// Cycles of the observation.
+    pub cycles: u64,
+    /// How many of them failed.
+    pub failures: usize,
+    /// Ticks that were passed over.
+    pub missed_ticks: u64,
+    /// How long it all took.
+    pub elapsed: Duration,
+}
+
+/// The tasks that print; aborted when dropped.
+#[derive(Debug)]
+pub struct Following {
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Following {
+    /// Waits until everything up to the end of the observation was printed.
+    pub async fn to_the_end(mut self) {
+        for task in std::mem::take(&mut self.tasks) {
+            // A task that panicked has printed why.
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Timeline {
+    /// Times count from now.
+    #[must_use]
+    pub fn new(style: Style) -> Self {
+        Self { began: Instant::now(), style, status: Arc::default() }
+    }
+
+    /// Says what is about to be done.
+    pub fn step(&self, what: fmt::Arguments<'_>) {
+        self.line(Instant::now(), "step", &what.to_string(), || json!({ "step": what.to_string() }));
+    }
+
+    /// Prints every event and every turn of the runtime from cycle 0 on.
+    pub fn follow(&self, handle: &ObservationHandle<RaftObserver>) -> Following {
+        let (events, lifecycle) = (self.clone(), self.clone());
+        let mut subscription = handle.subscribe();
+        let mut watch = handle.watch();
+        let print_events = async move {
+            loop {
+                match subscription.recv().await {
+                    Ok(batch) => {
+                        for event in &batch.events {
+                            let json = || json!({ "cycle": batch.cycle, "event": event });
+                            events.line(batch.observed_at, "cluster", &event.to_string(), json);
+                        }
+                    }
+                    Err(RecvError::Closed(_)) => return,
+                    Err(told) => {
+                        let told = told.to_string();
+                        events.line(Instant::now(), "runtime", &told, || json!({ "runtime": told }));
+                    }
+                }
+            }
+        };
+        let print_lifecycle = async move {
+            let mut said = None;
+            let mut status = watch.status();
+            loop {
+                lifecycle.live(&status);
+                let turn = turn(&status);
+                if said.as_ref() != Some(&turn) {
+                    let json = || json!({ "runtime": turn, "cycle": status.cycle });
+                    lifecycle.line(Instant::now(), "runtime", &format!("{turn} (cycle {})", status.cycle), json);
+                    said = Some(turn);
+                }
+                match watch.changed().await {
+                    Ok(next) => status = next,
+                    Err(_) => return lifecycle.live_end(),
+                }
+            }
+        };
+        Following { tasks: vec![tokio::spawn(print_events), tokio::spawn(print_lifecycle)] }
+    }
+
+    /// Says how it went.
+    pub fn summary(&self, summary: &Summary) {
+        let Summary { nodes, keys, first, second, failover, cycles, failures, missed_ticks, elapsed } = summary;
+        let text = format!(
+            "{nodes} nodes hold {keys} keys and agree; {first} was killed, {second} took over after {:.3} s; \
+             {cycles} cycles, {failures} failed, {missed_ticks} ticks missed, {:.1} s",
+            failover.as_secs_f64(),
+            elapsed.as_secs_f64(),
+        );
+        self.line(Instant::now(), "done", &text, || {
+            json!({ "summary": {
+                "nodes": nodes, "keys": keys, "killed": first, "elected": second,
+                "failover_ms": failover.as_millis(), "cycles": cycles, "failed_cycles": failures,
+                "missed_ticks": missed_ticks, "elapsed_ms": elapsed.as_millis(),
+            } })
+        });
+    }
+
+    fn line(&self, at: Instant, kind: &str, text: &str, json: impl FnOnce() -> serde_json::Value) {
+        let at = at.saturating_duration_since(self.began).as_secs_f64();
+        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut out = io::stdout().lock();
+        // Whoever reads may have gone; what is observed goes on.
+        let _ = match self.style {
+            Style::Plain => writeln!(out, "{at:8.3}s  {kind:<8} {text}"),
+            Style::Terminal => {
+                let color = match kind {
+                    "cluster" => "\x1b[36m",
+                    "done" => "\x1b[32m",
+                    "step" => "\x1b[1m",
+                    _ => "\x1b[2m",
+                };
+                write!(out, "\r\x1b[2K{color}{at:8.3}s  {kind:<8} {text}\x1b[0m\n{status}")
+            }
+            Style::Json => {
+                let mut json = json();
+                json["at_s"] = json!((at * 1000.0).round() / 1000.0);
+                writeln!(out, "{json}")
+            }
+        };
+        let _ = out.flush();
+    }
+
+    /// The last line of a terminal: what the runtime is doing at the moment.
+    fn live(&self, status: &ObservationStatus<RaftObserver>) {
+        if self.style != Style::Terminal {
+            return;
+        }
+        let age = status.freshness.age().map_or("never".to_owned(), |age| format!("{:.1} s", age.as_secs_f64()));
+        let text = format!(
+            "\x1b[2m          {:<10} cycle {}, {} sources, data is {age} old\x1b[0m",
+            status.state.kind().to_string(),
+            status.cycle,
+            status.source_names.len(),
+        );
+        let mut shown = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut out = io::stdout().lock();
+        let _ = write!(out, "\r\x1b[2K{text}");
+        let _ = out.flush();
+        *shown = text;
+    }
+
+    fn live_end(&self) {
+        if self.style == Style::Terminal {
+            let mut shown = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+            shown.clear();
+            let _ = write!(io::stdout().lock(), "\r\x1b[2K");
+        }
+    }
+}
+
+/// The turns that are worth a line: refreshing, polling and idling are what a runtime does.
+fn turn(status: &ObservationStatus<RaftObserver>) -> String {
+    let sources = status.source_names.join(" ");
+    match status.state {
+        State::Refreshing | State::Polling | State::Idle if status.freshness.is_stale() => {
+            "observing, and what it knows is stale".to_owned()
+        }
+        State::Refreshing | State::Polling | State::Idle => format!("observing {sources}"),
+        State::Failed { .. } => match &status.last_error {
+            Some(failure) => format!("failed in {}: {}", failure.stage, failure.message),
+            None => "failed".to_owned(),
+        },
+        State::Starting => "starting".to_owned(),
+        State::Stopped { reason } => format!("stopped: {reason}"),
+    }
+}

@@ -1,0 +1,195 @@
+//! The child processes of a local cluster: none may be left, whatever happens.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use openraft_kv::{ClusterError, ClusterOptions, LocalCluster};
+use rustix::process::{Pid, getpgid};
+use tempfile::TempDir;
+
+use crate::common::{options, process_exists};
+
+fn pids(cluster: &LocalCluster) -> Vec<u32> {
+    (1..=3).filter_map(|id| cluster.pid(id)).collect()
+}
+
+fn assert_gone(pids: &[u32], directory: &PathBuf) {
+    for pid in pids {
+        assert!(!process_exists(*pid), "process {pid} is left");
+    }
+    assert!(!directory.exists(), "{} is left", directory.display());
+}
+
+#[tokio::test]
+async fn a_dropped_cluster_leaves_nothing_even_with_a_paused_node() {
+    let mut cluster = LocalCluster::start(options(3)).await.unwrap();
+    let (pids, directory) = (pids(&cluster), cluster.directory().to_owned());
+    assert_eq!(pids.len(), 3);
+    assert!(pids.iter().all(|pid| process_exists(*pid)) && directory.exists());
+    cluster.pause(2).unwrap();
+    drop(cluster);
+    assert_gone(&pids, &directory);
+}
+
+#[tokio::test]
+async fn a_panic_leaves_nothing() {
+    let cluster = LocalCluster::start(options(1)).await.unwrap();
+    let (pids, directory) = (pids(&cluster), cluster.directory().to_owned());
+    let task = tokio::spawn(async move {
+        let _owned = cluster;
+        panic!("on purpose");
+    });
+    assert!(task.await.unwrap_err().is_panic());
+    assert_gone(&pids, &directory);
+}
+
+#[test]
+fn a_cluster_can_be_dropped_where_there_is_no_runtime() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let cluster = runtime.block_on(LocalCluster::start(options(1))).unwrap();
+    let (pids, directory) = (pids(&cluster), cluster.directory().to_owned());
+    let roster = cluster.roster();
+    drop(runtime);
+    drop(cluster);
+    assert_gone(&pids, &directory);
+    assert!(roster.running().is_empty());
+}
+
+/// To Linux the thread that starts a process is its parent, and nodes die with their parent.
+#[tokio::test]
+async fn nodes_outlive_the_thread_that_started_the_cluster() {
+    let start = || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(LocalCluster::start(options(1))).unwrap()
+    };
+    let cluster = std::thread::spawn(start).join().unwrap();
+    let client = cluster.client(1).unwrap();
+    assert_eq!(client.health().await.unwrap().node_id, 1);
+}
+
+#[tokio::test]
+async fn a_start_that_is_abandoned_leaves_nothing() {
+    let parent = TempDir::new().unwrap();
+    let directory = parent.path().join("cluster");
+    let mut options = options(3);
+    options.directory = Some(directory.clone());
+    let start = LocalCluster::start(options);
+    // Long enough to fork, too short to be ready.
+    let abandoned = tokio::time::timeout(Duration::from_millis(1), start).await;
+    assert!(abandoned.is_err());
+    assert!(!directory.exists());
+    assert_eq!(nodes_below(parent.path().to_str().unwrap()), 0);
+}
+
+/// How many processes have `path` in their command line.
+fn nodes_below(path: &str) -> usize {
+    let processes = std::fs::read_dir("/proc").unwrap();
+    processes
+        .filter_map(|entry| std::fs::read(entry.ok()?.path().join("cmdline")).ok())
+        .filter(|line| String::from_utf8_lossy(line).contains(path))
+        .count()
+}
+
+#[tokio::test]
+async fn a_kept_directory_stays_and_a_given_one_must_be_new() {
+    let parent = TempDir::new().unwrap();
+    let directory = parent.path().join("cluster");
+    let given = ClusterOptions { directory: Some(directory.clone()), ..options(1) };
+    let mut cluster = LocalCluster::start(given.clone()).await.unwrap();
+    cluster.keep_directory();
+    drop(cluster);
+    assert!(directory.join("node-1").join("node.redb").exists());
+    assert!(directory.join("node-1.log").exists());
+
+    let error = LocalCluster::start(given).await.unwrap_err();
+    assert!(matches!(error, ClusterError::Directory { .. }), "{error:?}");
+    assert!(directory.exists(), "it is not ours to remove");
+}
+
+#[tokio::test]
+async fn a_node_that_dies_at_its_start_shows_its_log() {
+    let parent = TempDir::new().unwrap();
+    let directory = parent.path().join("cluster");
+    let options = ClusterOptions {
+        directory: Some(directory.clone()),
+        node_flags: vec!["--heartbeat-ms".to_owned(), "0".to_owned()],
+        ..options(3)
+    };
+    let error = LocalCluster::start(options).await.unwrap_err();
+    assert!(matches!(error, ClusterError::DiedAtStart { id: 1, .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("--heartbeat-ms: 0ns"), "{text}");
+    assert!(text.contains("exit status: 1"), "{text}");
+    assert!(!directory.exists());
+    assert_eq!(nodes_below(parent.path().to_str().unwrap()), 0);
+}
+
+#[tokio::test]
+async fn a_program_that_is_no_node_is_an_error() {
+    let with = |program: &str| ClusterOptions { program: Some(program.into()), ..options(1) };
+    let error = LocalCluster::start(with("/no/such/program")).await.unwrap_err();
+    assert!(matches!(error, ClusterError::Spawn { id: 1, .. }), "{error:?}");
+    let error = LocalCluster::start(with("echo")).await.unwrap_err();
+    assert!(matches!(error, ClusterError::NotANode { id: 1, .. }), "{error:?}");
+    let error = LocalCluster::start(with("true")).await.unwrap_err();
+    assert!(matches!(error, ClusterError::DiedAtStart { id: 1, .. }), "{error:?}");
+    for nodes in [0, 65, u64::MAX] {
+        let error = LocalCluster::start(options(nodes)).await.unwrap_err();
+        assert!(matches!(error, ClusterError::Impossible { .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_was_taken_meanwhile_is_named_at_the_restart() {
+    let mut cluster = LocalCluster::start(options(1)).await.unwrap();
+    let addr = cluster.client(1).unwrap().addr().to_owned();
+    cluster.kill(1).await.unwrap();
+    let taken = TcpListener::bind(&addr).unwrap();
+    let error = cluster.restart(1).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains(&format!("cannot listen on {addr}")), "{text}");
+    drop(taken);
+    cluster.restart(1).await.unwrap();
+    assert_eq!(cluster.client(1).unwrap().state().await.unwrap().node_id, 1);
+}
+
+#[tokio::test]
+async fn controls_refuse_what_makes_no_sense() {
+    let mut options = options(1);
+    options.stop_timeout = Duration::from_millis(200);
+    let mut cluster = LocalCluster::start(options).await.unwrap();
+    let error = cluster.kill(9).await.unwrap_err();
+    assert!(error.to_string().contains("no node 9"), "{error}");
+    let error = cluster.restart(1).await.unwrap_err();
+    assert!(matches!(error, ClusterError::StillRunning { id: 1 }), "{error:?}");
+
+    cluster.pause(1).unwrap();
+    let error = cluster.terminate(1).await.unwrap_err();
+    assert!(matches!(error, ClusterError::DidNotStop { id: 1, .. }), "{error:?}");
+    cluster.kill(1).await.unwrap();
+    for error in [
+        cluster.kill(1).await.unwrap_err(),
+        cluster.terminate(1).await.unwrap_err(),
+        cluster.pause(1).unwrap_err(),
+        cluster.resume(1).unwrap_err(),
+        cluster.form().await.unwrap_err(),
+    ] {
+        assert!(matches!(error, ClusterError::NotRunning { id: 1 }), "{error:?}");
+    }
+    assert_eq!(cluster.pid(1), None);
+
+    cluster.restart(1).await.unwrap();
+    cluster.terminate(1).await.unwrap();
+    assert_eq!(cluster.pid(1), None);
+}
+
+#[tokio::test]
+async fn each_node_has_its_own_process_group() {
+    let cluster = LocalCluster::start(options(2)).await.unwrap();
+    for id in 1..=2 {
+        let pid = i32::try_from(cluster.pid(id).unwrap()).unwrap();
+        let group = getpgid(Pid::from_raw(pid)).unwrap();
+        assert_eq!(group.as_raw_nonzero().get(), pid);
+    }
+}

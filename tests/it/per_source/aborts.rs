@@ -1,0 +1,114 @@
+//! No probe outlives what began it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::time::Instant;
+use watchkeeper::{
+    ObservationRuntime, ObservedSource, PerSource, RecvError, StaticSourceProvider, StopOutcome,
+};
+
+use super::{Probes, SECOND, Says, cycle, sources, start};
+use crate::common::{each_second, ms};
+
+async fn three_in_flight() -> (super::Observed, Probes) {
+    let probes = Probes::new();
+    for name in ["a", "b", "c"] {
+        probes.set(name, Says::Hang);
+    }
+    let (runtime, _) = start(&["a", "b", "c", "d"], probes.observer().probe_timeout(100 * SECOND)).await;
+    cycle(&runtime, 2).await;
+    assert_eq!(probes.in_flight(), 3);
+    (runtime, probes)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_aborts_them_at_once() {
+    let (runtime, probes) = three_in_flight().await;
+    let stopped_at = Instant::now();
+    assert_eq!(runtime.stop().await, StopOutcome::Stopped);
+    probes.are_gone().await;
+    assert_eq!(Instant::now(), stopped_at);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drop_aborts_them_at_once() {
+    let (runtime, probes) = three_in_flight().await;
+    let dropped_at = Instant::now();
+    drop(runtime);
+    probes.are_gone().await;
+    assert_eq!(Instant::now(), dropped_at);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_is_given_up_while_it_collects_aborts_them_at_once() {
+    let probes = Probes::new();
+    probes.set("a", Says::Hang);
+    let begin = Instant::now();
+    let provider = StaticSourceProvider::new(sources(&["a", "b"]));
+    let starting = ObservationRuntime::start(provider, probes.observer(), each_second());
+    assert!(tokio::time::timeout(ms(200), starting).await.is_err(), "it collects for half a second");
+    probes.are_gone().await;
+    assert_eq!(begin.elapsed(), ms(200));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rebuild_aborts_those_of_the_old_generation_and_begins_new_ones() {
+    let probes = Probes::new();
+    probes.set("a", Says::Hang).set("b", Says::Hang);
+    let bug = Arc::new(AtomicBool::new(false));
+    let observer = probes.observer().probe_timeout(100 * SECOND).identity({
+        let bug = Arc::clone(&bug);
+        move |source| {
+            assert!(!bug.swap(false, Ordering::Relaxed), "a bug in the app");
+            *source
+        }
+    });
+    let (runtime, _) = start(&["a", "b"], observer).await;
+    let mut subscription = runtime.handle().subscribe();
+    cycle(&runtime, 1).await;
+
+    bug.store(true, Ordering::Relaxed);
+    let mut watch = runtime.handle().watch();
+    let failed = watch.wait_for(|status| status.last_error.is_some()).await.unwrap();
+    let failure = failed.last_error.unwrap();
+    assert_eq!((failure.cycle, &*failure.message), (2, "panicked: a bug in the app"));
+    probes.are_gone().await;
+    assert_eq!(Instant::now(), failure.observed_at);
+
+    let rebuilt = cycle(&runtime, 3).await;
+    assert_eq!((rebuilt.generation, probes.in_flight()), (2, 2));
+    assert_eq!(subscription.recv().await.unwrap_err(), RecvError::Rebuilt { generation: 2 });
+}
+
+/// Comparing two of them is a bug.
+#[derive(Debug)]
+struct NotComparable;
+
+impl PartialEq for NotComparable {
+    fn eq(&self, _: &Self) -> bool {
+        panic!("not comparable")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_cannot_be_compared_fails_the_cycle_and_the_next_one_rebuilds() {
+    let probes = Probes::new();
+    probes.set("slow", Says::Hang);
+    let observer = PerSource::new(SECOND, {
+        let probes = probes.clone();
+        move |source: ObservedSource<u32>| {
+            let answer = probes.probe(source);
+            async move { answer.await.map(|_| NotComparable) }
+        }
+    });
+    let provider = StaticSourceProvider::new(sources(&["a", "slow"]));
+    let runtime = ObservationRuntime::start(provider, observer, each_second()).await.unwrap();
+    assert!(runtime.handle().latest_snapshot().unwrap().value.get("a").unwrap().value.is_some());
+
+    let mut watch = runtime.handle().watch();
+    let failed = watch.wait_for(|status| status.last_error.is_some()).await.unwrap();
+    assert_eq!(failed.last_error.unwrap().message, "panicked: not comparable");
+    probes.are_gone().await;
+    assert_eq!(cycle(&runtime, 2).await.generation, 2);
+}

@@ -1,0 +1,211 @@
+//! `PerSource`, one behaviour a file; here is what they share: a scripted probe.
+
+mod aborts;
+mod cadence;
+mod collecting;
+mod concurrency;
+mod failures;
+mod interrupted;
+mod membership;
+mod replay;
+mod settings;
+mod snapshots;
+
+use std::collections::HashMap;
+use std::future::pending;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use watchkeeper::{
+    DynError, ObservationRuntime, ObservationSnapshot, ObservedSource, Observer, PerSource,
+    PerSourceSnapshot, SharedSources, SourceEvent, Subscription,
+};
+
+use crate::common::{each_second, ms};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What every probe of one source does, until it is told otherwise.
+#[derive(Clone, Debug)]
+enum Says {
+    Value(u32),
+    /// Answers how many probes of it there were.
+    Count,
+    /// Answers after a while.
+    After(Duration, u32),
+    Error(&'static str),
+    Panic(&'static str),
+    /// Panics before there is a future.
+    PanicInTheCall(&'static str),
+    Hang,
+}
+
+/// A scripted probe that counts; clones share the script.
+///
+/// A probe is in flight from the call until its future is dropped.
+#[derive(Clone)]
+struct Probes {
+    script: Arc<Mutex<Script>>,
+    in_flight: Arc<watch::Sender<usize>>,
+}
+
+#[derive(Default)]
+struct Script {
+    says: HashMap<String, Says>,
+    /// By name: how many probes there were, and how many are in flight.
+    counts: HashMap<String, (u32, usize)>,
+    begun: Vec<(Instant, String)>,
+    in_flight: usize,
+    most: usize,
+    most_of_one: usize,
+}
+
+impl Script {
+    fn begin(&mut self, name: &str) -> Says {
+        self.begun.push((Instant::now(), name.to_owned()));
+        let (count, of_one) = self.counts.entry(name.to_owned()).or_default();
+        (*count, *of_one, self.in_flight) = (*count + 1, *of_one + 1, self.in_flight + 1);
+        self.most = self.most.max(self.in_flight);
+        self.most_of_one = self.most_of_one.max(*of_one);
+        match self.says.get(name) {
+            None => Says::Value(1),
+            Some(Says::Count) => Says::Value(*count),
+            Some(says) => says.clone(),
+        }
+    }
+}
+
+struct InFlight {
+    probes: Probes,
+    name: String,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let mut script = self.probes.script.lock().unwrap();
+        script.in_flight -= 1;
+        script.counts.get_mut(&self.name).unwrap().1 -= 1;
+        self.probes.in_flight.send_replace(script.in_flight);
+    }
+}
+
+impl Probes {
+    /// Each source answers 1 until it is told otherwise.
+    fn new() -> Self {
+        Self { script: Arc::default(), in_flight: Arc::new(watch::Sender::new(0)) }
+    }
+
+    fn set(&self, name: &str, says: Says) -> &Self {
+        self.script.lock().unwrap().says.insert(name.to_owned(), says);
+        self
+    }
+
+    /// Every probe that began since the last call, as `name@milliseconds`.
+    fn begun_since(&self, start: Instant) -> String {
+        let begun = std::mem::take(&mut self.script.lock().unwrap().begun);
+        let begun = begun.iter().map(|(at, name)| format!("{name}@{}", (*at - start).as_millis()));
+        begun.collect::<Vec<_>>().join(" ")
+    }
+
+    fn in_flight(&self) -> usize {
+        self.script.lock().unwrap().in_flight
+    }
+
+    /// The most that were ever in flight at once.
+    fn most(&self) -> usize {
+        self.script.lock().unwrap().most
+    }
+
+    /// The most that were ever in flight at once under one name.
+    fn most_of_one(&self) -> usize {
+        self.script.lock().unwrap().most_of_one
+    }
+
+    /// Waits until nothing is in flight.
+    async fn are_gone(&self) {
+        self.in_flight.subscribe().wait_for(|count| *count == 0).await.unwrap();
+    }
+
+    /// The probe. What the source is plays no part.
+    fn probe<S>(&self, source: ObservedSource<S>) -> impl Future<Output = Result<u32, DynError>> + use<S> {
+        let says = self.script.lock().unwrap().begin(&source.name);
+        let guard = InFlight { probes: self.clone(), name: source.name };
+        if let Says::PanicInTheCall(message) = says {
+            panic!("{message}");
+        }
+        async move {
+            let _guard = guard;
+            match says {
+                Says::Value(value) => Ok(value),
+                Says::After(time, value) => {
+                    tokio::time::sleep(time).await;
+                    Ok(value)
+                }
+                Says::Error(message) => Err(message.into()),
+                Says::Panic(message) => panic!("{message}"),
+                Says::Hang => pending().await,
+                Says::Count | Says::PanicInTheCall(_) => unreachable!("was seen to"),
+            }
+        }
+    }
+
+    /// The observer, for a runtime that ticks each second.
+    fn observer(&self) -> PerSource<u32, u32> {
+        let probes = self.clone();
+        PerSource::new(SECOND, move |source| probes.probe(source))
+    }
+}
+
+fn sources(names: &[&str]) -> Vec<ObservedSource<u32>> {
+    names.iter().map(|name| ObservedSource::new(name, 0)).collect()
+}
+
+type Observed = ObservationRuntime<PerSource<u32, u32>>;
+
+async fn start(names: &[&str], observer: PerSource<u32, u32>) -> (Observed, SharedSources<u32>) {
+    let set = SharedSources::new(sources(names));
+    let runtime = ObservationRuntime::start(set.clone(), observer, each_second()).await.unwrap();
+    (runtime, set)
+}
+
+/// Waits for the snapshot of cycle `n`, and returns at the instant of its publication.
+async fn cycle<O: Observer>(
+    runtime: &ObservationRuntime<O>,
+    n: u64,
+) -> Arc<ObservationSnapshot<O::Snapshot>> {
+    let mut watch = runtime.handle().watch();
+    let reached = |snapshot: &Arc<ObservationSnapshot<_>>| snapshot.cycle >= n;
+    let status = watch.wait_for(|status| status.snapshot.as_ref().is_some_and(reached)).await.unwrap();
+    let snapshot = status.snapshot.unwrap();
+    assert_eq!(snapshot.cycle, n);
+    snapshot
+}
+
+/// What the runtime has told since the last call, in words.
+fn told(subscription: &mut Subscription<SourceEvent<u32>>) -> Vec<String> {
+    let batches = std::iter::from_fn(|| subscription.try_recv()).map(Result::unwrap);
+    batches.flat_map(|batch| batch.events.iter().map(in_words).collect::<Vec<_>>()).collect()
+}
+
+fn in_words(event: &SourceEvent<u32>) -> String {
+    match event {
+        SourceEvent::Appeared { source, value } => format!("{source} appeared: {value}"),
+        SourceEvent::Changed { source, old, new } => format!("{source} changed: {old} to {new}"),
+        SourceEvent::Failed { source, failure } => format!("{source} failed: {failure}"),
+        SourceEvent::Recovered { source, failures } => format!("{source} recovered: {failures}"),
+        SourceEvent::Replaced { source, last } => format!("{source} replaced: {last:?}"),
+        SourceEvent::Vanished { source, last } => format!("{source} vanished: {last:?}"),
+        _ => unreachable!("{event:?}"),
+    }
+}
+
+/// What is known of each source: its value, or `-`.
+fn values(snapshot: &PerSourceSnapshot<u32>) -> String {
+    let shown = snapshot.iter().map(|source| match source.value {
+        Some(value) => format!("{}={value}", source.name),
+        None => format!("{}=-", source.name),
+    });
+    shown.collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,142 @@
+//! Whatever happens to the sources, the events fold to the values of the snapshot.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use watchkeeper::{
+    ObservationConfig, ObservationRuntime, ObservedSource, SharedSources, SourceEvent, StateKind,
+    Subscription,
+};
+
+use super::{Probes, Says};
+use crate::common::{each_second, ms};
+
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+/// One source in one cycle: which thing has the name, and what a probe of it does.
+type InTheSet = (u32, Says);
+
+/// What is there in one cycle; `None` for a source that is not in the set.
+type Step = [Option<InTheSet>; 4];
+
+fn says() -> impl Strategy<Value = Says> {
+    prop_oneof![
+        6 => (0..3_u32).prop_map(Says::Value),
+        2 => Just(Says::Error("no")),
+        1 => Just(Says::Panic("a bug")),
+        1 => Just(Says::PanicInTheCall("another bug")),
+        1 => Just(Says::Hang),
+        // From within the cycle that begins it up to four cycles later.
+        4 => (1..40_u64, 0..3_u32).prop_map(|(tenths, value)| Says::After(ms(100 * tenths + 50), value)),
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let source = prop_oneof![1 => Just(None), 4 => ((0..2_u32), says()).prop_map(Some)];
+    prop::collection::vec([source.clone(), source.clone(), source.clone(), source], 1..12)
+}
+
+/// What the events say, and that they make sense one after the other.
+#[derive(Default)]
+struct Replay {
+    values: BTreeMap<String, u32>,
+    failing: BTreeMap<String, ()>,
+}
+
+impl Replay {
+    fn take(&mut self, event: &SourceEvent<u32>) {
+        let name = event.source().to_string();
+        match event {
+            SourceEvent::Appeared { value, .. } => {
+                assert_eq!(self.values.insert(name, **value), None, "{event:?}");
+            }
+            SourceEvent::Changed { old, new, .. } => {
+                assert_ne!(old, new);
+                assert_eq!(self.values.insert(name, **new), Some(**old), "{event:?}");
+            }
+            SourceEvent::Failed { .. } => {
+                assert_eq!(self.failing.insert(name, ()), None, "{event:?}");
+            }
+            SourceEvent::Recovered { failures, .. } => {
+                assert_eq!(self.failing.remove(&name), Some(()), "{event:?}");
+                assert!(*failures > 0);
+            }
+            SourceEvent::Replaced { last, .. } | SourceEvent::Vanished { last, .. } => {
+                self.failing.remove(&name);
+                assert_eq!(self.values.remove(&name), last.as_deref().copied(), "{event:?}");
+            }
+            _ => unreachable!("{event:?}"),
+        }
+    }
+
+    fn take_all(&mut self, subscription: &mut Subscription<SourceEvent<u32>>) {
+        while let Some(batch) = subscription.try_recv() {
+            batch.unwrap().events.iter().for_each(|event| self.take(event));
+        }
+    }
+}
+
+fn arrange(step: &Step, probes: &Probes) -> Vec<ObservedSource<u32>> {
+    let mut set = Vec::new();
+    for (name, source) in NAMES.iter().zip(step) {
+        if let Some((version, says)) = source {
+            probes.set(name, says.clone());
+            set.push(ObservedSource::new(name, *version));
+        }
+    }
+    set
+}
+
+async fn check(steps: &[Step], concurrency: usize, poll_timeout: u64) {
+    let probes = Probes::new();
+    let set = SharedSources::new(arrange(&steps[0], &probes));
+    let config = ObservationConfig { poll_timeout: ms(poll_timeout), ..each_second() };
+    let observer = probes.observer().concurrency(concurrency).probe_timeout(ms(3_320));
+    let observer = observer.identity(|version| *version);
+    let runtime = ObservationRuntime::start(set.clone(), observer, config).await.unwrap();
+    let mut subscription = runtime.handle().subscribe();
+    let mut watch = runtime.handle().watch();
+    let mut replay = Replay::default();
+    // Two more cycles: what is left to be told comes with the first one that succeeds.
+    for n in 1..steps.len() + 2 {
+        let mut next = arrange(steps.get(n).unwrap_or(&steps[steps.len() - 1]), &probes);
+        let by = n % next.len().max(1);
+        next.rotate_left(by); // their order plays no part
+        set.replace(next);
+        let n = n as u64;
+        let ended = |kind| matches!(kind, StateKind::Idle | StateKind::Failed);
+        let status = watch.wait_for(|status| status.cycle == n && ended(status.state.kind())).await.unwrap();
+        replay.take_all(&mut subscription);
+        let snapshot = status.snapshot.unwrap();
+        assert_eq!(snapshot.generation, 1);
+        if snapshot.cycle < n {
+            continue; // it was interrupted
+        }
+        let shown = snapshot.value.iter().filter_map(|source| {
+            let failing = replay.failing.contains_key(&**source.name);
+            assert_eq!(source.is_failing(), failing, "{} in cycle {n}", source.name);
+            source.value.map(|value| (source.name.to_string(), **value))
+        });
+        assert_eq!(shown.collect::<BTreeMap<_, _>>(), replay.values, "in cycle {n}");
+    }
+    assert!(probes.most() <= concurrency, "{} probes at once", probes.most());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn the_events_fold_to_the_values_of_the_snapshot(
+        steps in steps(),
+        concurrency in 1..6_usize,
+        // Below 500 ms a poll may be cut off while it collects.
+        poll_timeout in prop_oneof![Just(220_u64), Just(10_000)],
+    ) {
+        let executor = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        executor.block_on(check(&steps, concurrency, poll_timeout));
+    }
+}

@@ -1,0 +1,538 @@
+//! Every public name and its shape. A change that breaks users fails to compile here.
+
+use std::error::Error;
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures_core::Stream;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use watchkeeper::{
+    Backoff, BoxedSourceProvider, ByDebug, ByShow, Cause, ControlError, Cursor, CursorError, DynError,
+    Freshness, GroupError, GroupStatus, Inconclusive, InvalidWait, Mark, ObservationBatch, ObservationConfig,
+    ObservationControl, ObservationFailure, ObservationFailureStage, ObservationGroup, ObservationHandle,
+    ObservationRuntime, ObservationRuntimeError, ObservationSnapshot, ObservationStatus, ObservedSource,
+    Observer, PerSource, PerSourceError, PerSourceSnapshot, PerSourceState, ProbeFailure, RecvError, Retry,
+    SharedSources, SourceEvent, SourceFacts, SourceProvider, SourceSetError, SourceView, State, StateKind,
+    StaticSourceProvider, StopOutcome, StopReason, Subscription, Transactional, Unmet, UnmetOutcome, Wait,
+    WaitBuilder, Watch, WatchClosed, async_trait, source_fn,
+};
+
+/// Neither cloned nor shown nor compared: nothing may ask for more than an observer must give.
+struct Opaque;
+
+struct Least;
+
+#[async_trait]
+impl Observer for Least {
+    type Source = Opaque;
+    type State = Opaque;
+    type Snapshot = Opaque;
+    type Event = Opaque;
+
+    async fn init(&self, _: &[ObservedSource<Opaque>]) -> Result<Opaque, DynError> {
+        Ok(Opaque)
+    }
+
+    async fn poll(&self, _: &[ObservedSource<Opaque>], _: &mut Opaque) -> Result<Vec<Opaque>, DynError> {
+        Ok(Vec::new())
+    }
+
+    fn snapshot(&self, _: &Opaque) -> Opaque {
+        Opaque
+    }
+}
+
+#[async_trait]
+impl SourceProvider<Opaque> for Least {
+    async fn sources(&self) -> Result<Vec<ObservedSource<Opaque>>, DynError> {
+        Ok(vec![ObservedSource { name: "a".to_owned(), source: Opaque }])
+    }
+}
+
+/// The same, with what shows and compares its values.
+struct Plain;
+
+#[async_trait]
+impl Observer for Plain {
+    type Source = u8;
+    type State = u8;
+    type Snapshot = u8;
+    type Event = u8;
+
+    async fn init(&self, _: &[ObservedSource<u8>]) -> Result<u8, DynError> {
+        Ok(0)
+    }
+
+    async fn poll(&self, _: &[ObservedSource<u8>], _: &mut u8) -> Result<Vec<u8>, DynError> {
+        Ok(Vec::new())
+    }
+
+    fn snapshot(&self, state: &u8) -> u8 {
+        *state
+    }
+}
+
+type Handle = ObservationHandle<Least>;
+type Snapshot = ObservationSnapshot<Opaque>;
+type Batch = ObservationBatch<Opaque>;
+
+/// May be shared by threads and outlive its maker.
+fn shared<T: Send + Sync + Unpin + 'static>() {}
+fn cloned<T: Clone>() {}
+fn copied<T: Copy>() {}
+fn shown<T: Debug>() {}
+fn compared<T: PartialEq + Debug>() {}
+fn hashed<T: Eq + Hash>() {}
+fn error<T: Error + Send + Sync + 'static>() {}
+fn is<T>(_: T) {}
+fn future<T>(future: impl Future<Output = T> + Send) {
+    drop(future);
+}
+fn task<T>(future: impl Future<Output = T> + Send + 'static) {
+    drop(future);
+}
+fn wait<T>(wait: impl Future<Output = Result<T, Unmet>> + Send + Unpin + 'static) {
+    drop(wait);
+}
+
+#[test]
+fn handles_are_cloned_and_shared_whatever_the_observer_gives() {
+    shared::<(ObservationRuntime<Least>, Handle, ObservationControl)>();
+    shared::<(ObservationStatus<Least>, Snapshot, Batch, Arc<ObservationFailure>)>();
+    shared::<(Watch<Least>, Subscription<Opaque>, Cursor, Mark, Freshness)>();
+    shared::<(ObservationConfig, ObservationGroup, GroupStatus, Transactional<Plain>)>();
+    shared::<(PerSource<u8, u8>, PerSourceState<u8>, PerSourceSnapshot<Opaque>, SourceEvent<Opaque>)>();
+    shared::<(SourceFacts, ProbeFailure, SourceView<'static, Opaque>)>();
+    shared::<(SharedSources<u8>, StaticSourceProvider<u8>, BoxedSourceProvider<u8>, ObservedSource<u8>)>();
+
+    cloned::<(Handle, ObservationControl, ObservationStatus<Least>, ObservationConfig)>();
+    cloned::<(SharedSources<Opaque>, StaticSourceProvider<u8>, ObservedSource<u8>)>();
+    cloned::<(PerSourceSnapshot<Opaque>, SourceEvent<Opaque>, SourceFacts, ProbeFailure)>();
+    cloned::<(ObservationSnapshot<u8>, ObservationBatch<u8>, ObservationFailure, GroupStatus, Unmet)>();
+    copied::<(Cursor, Mark, Freshness, SourceView<'static, Opaque>, Retry, Backoff)>();
+    copied::<(State, StateKind, StopReason, StopOutcome, ObservationFailureStage, Cause)>();
+    copied::<(RecvError, CursorError, ControlError, WatchClosed, UnmetOutcome, Inconclusive, InvalidWait)>();
+
+    shown::<(ObservationRuntime<Least>, Handle, ObservationControl, ObservationGroup, ObservationConfig)>();
+    shown::<(Watch<Least>, Subscription<Opaque>, ObservationStatus<Plain>, PerSource<Opaque, Opaque>)>();
+    shown::<(PerSourceState<Opaque>, PerSourceSnapshot<u8>, SourceView<'static, u8>, SourceEvent<u8>)>();
+    shown::<(Wait<'static, Least, u8>, WaitBuilder<'static, Least, u8>, SharedSources<u8>)>();
+    compared::<(ObservationSnapshot<u8>, ObservationBatch<u8>, ObservationFailure, ObservedSource<u8>)>();
+    compared::<(Freshness, Mark, SourceFacts, ProbeFailure, StopOutcome)>();
+    compared::<(RecvError, CursorError, ControlError, WatchClosed, GroupError, SourceSetError, PerSourceError)>(
+    );
+    hashed::<(State, StateKind, StopReason, ObservationFailureStage, Cause, Cursor)>();
+}
+
+#[test]
+fn errors_are_errors() {
+    error::<ObservationRuntimeError>();
+    error::<ControlError>();
+    error::<CursorError>();
+    error::<RecvError>();
+    error::<WatchClosed>();
+    error::<GroupError>();
+    error::<SourceSetError>();
+    error::<PerSourceError>();
+    error::<ObservationFailure>();
+    error::<Unmet>();
+}
+
+/// The whole life of a runtime, by the shape of each call; nothing here runs.
+#[expect(dead_code, reason = "compiling it is the test")]
+fn runtime(config: ObservationConfig) -> Result<(), ObservationRuntimeError> {
+    task(ObservationRuntime::start(Least, Least, config.clone()));
+    let runtime: ObservationRuntime<Least> = ObservationRuntime::start_in_background(Least, Least, config)?;
+    let _: Handle = runtime.handle();
+    let control: ObservationControl = runtime.control();
+    future::<StopOutcome>(runtime.stop());
+    future::<Result<(), ControlError>>(control.pause());
+    future::<Result<(), ControlError>>(control.resume());
+    future::<Result<u64, ControlError>>(control.poll_now());
+    future::<StopOutcome>(control.stop());
+    Ok(())
+}
+
+#[test]
+fn a_handle_reads() {
+    let _: fn(&Handle) -> State = Handle::state;
+    let _: fn(&Handle) -> ObservationStatus<Least> = Handle::status;
+    let _: fn(&Handle) -> Option<Arc<Snapshot>> = Handle::latest_snapshot;
+    let _: fn(&Handle) -> Vec<Arc<Batch>> = Handle::history;
+    let _: fn(&Handle) -> Option<Arc<ObservationFailure>> = Handle::last_error;
+    let _: fn(&Handle) -> Vec<Arc<ObservationFailure>> = Handle::failures;
+    let _: fn(&Handle) -> Freshness = Handle::freshness;
+    let _: fn(&Handle) -> Subscription<Opaque> = Handle::subscribe;
+    let _: fn(&Handle, Cursor) -> Result<Subscription<Opaque>, CursorError> = Handle::subscribe_from;
+    let _: fn(&Handle) -> Watch<Least> = Handle::watch;
+    let _: fn(&Handle) -> Mark = Handle::mark;
+    let _: fn(&Handle, Instant) -> SystemTime = Handle::system_time;
+    let _: fn(&Handle) -> Option<StopReason> = Handle::stop_reason;
+
+    let _: fn(&Freshness) -> Option<Instant> = Freshness::last_success;
+    let _: fn(&Freshness) -> Option<Duration> = Freshness::age;
+    let _: fn(&Freshness) -> Duration = Freshness::stale_after;
+    let _: [fn(&Freshness) -> bool; 3] =
+        [Freshness::is_fresh, Freshness::is_stale, Freshness::never_succeeded];
+    let _: fn(&Cursor) -> u64 = Cursor::seq;
+    let _: fn(&Cursor) -> u64 = Cursor::generation;
+}
+
+#[expect(dead_code, reason = "compiling it is the test")]
+fn follow(handle: &Handle) {
+    let mut watch = handle.watch();
+    let _: ObservationStatus<Least> = watch.status();
+    future::<Result<ObservationStatus<Least>, WatchClosed>>(watch.changed());
+    future::<Result<ObservationStatus<Least>, WatchClosed>>(watch.wait_for(|status| status.paused));
+    let WatchClosed(_reason) = WatchClosed(StopReason::Died);
+
+    let mut subscription = handle.subscribe();
+    future::<Result<Arc<Batch>, RecvError>>(subscription.recv());
+    let _: Option<Result<Arc<Batch>, RecvError>> = subscription.try_recv();
+    let _: Cursor = subscription.cursor();
+    fn stream(_: impl Stream<Item = Result<Arc<Batch>, RecvError>> + Send + Unpin + 'static) {}
+    stream(subscription);
+}
+
+#[expect(dead_code, reason = "compiling it is the test")]
+fn waits(plain: &ObservationHandle<Plain>, opaque: &Handle) {
+    let window = Duration::from_secs(1);
+    let eventually: WaitBuilder<'static, Plain, Arc<ObservationSnapshot<u8>>, ByDebug> =
+        plain.eventually("more than one", |value| *value > 1);
+    let waiting: Wait<'static, Plain, Arc<ObservationSnapshot<u8>>> = eventually.within(window);
+    wait(waiting);
+    wait::<Arc<Snapshot>>(
+        opaque.eventually(String::from("x"), |_| true).show(|_| String::new()).within(window),
+    );
+    let shown: WaitBuilder<'static, Least, Arc<Snapshot>, ByShow<'static, Opaque>> =
+        opaque.eventually("x", |_| true).show(|_| String::new());
+    wait::<Arc<Snapshot>>(shown.or_now().after(opaque.mark()).within(window));
+    wait::<ObservationStatus<Plain>>(plain.reaches(StateKind::Idle).or_now().within(window));
+    wait::<ObservationStatus<Plain>>(plain.reaches(State::Idle).after(plain.mark()).within(window));
+
+    // A predicate may borrow, change what it borrows, and the wait may still go to another thread.
+    let mut judged = Vec::new();
+    let borrowing = plain.eventually("borrowed", |value| {
+        judged.push(*value);
+        false
+    });
+    future(borrowing.within(window));
+}
+
+#[expect(dead_code, reason = "compiling it is the test")]
+fn unmet(unmet: &Unmet) {
+    let _: &str = unmet.label();
+    let _: Duration = unmet.window();
+    let _: u64 = unmet.judged();
+    let _: &[Arc<ObservationFailure>] = unmet.failures();
+    match unmet.outcome() {
+        UnmetOutcome::NotMet => {}
+        UnmetOutcome::Inconclusive(why) => match why {
+            Inconclusive::NothingObserved | Inconclusive::Paused | Inconclusive::Stale => {}
+            Inconclusive::Stopped { reason: _ } => {}
+            Inconclusive::FellBehind { missed } => is::<u64>(missed),
+            _ => {}
+        },
+        UnmetOutcome::Invalid(InvalidWait::Window | InvalidWait::ForeignMark) => {}
+        _ => {}
+    }
+}
+
+#[test]
+fn the_config_is_a_plain_struct_with_defaults() {
+    // Named one by one: a field that is added or renamed is seen here.
+    let ObservationConfig {
+        interval,
+        history_limit,
+        refresh_timeout,
+        init_timeout,
+        poll_timeout,
+        stop_timeout,
+        stale_after,
+        retry,
+        offset,
+        wake,
+        min_gap,
+        first_generation,
+    } = ObservationConfig::default();
+    let seconds = [interval, refresh_timeout, init_timeout, poll_timeout, stop_timeout, offset];
+    assert_eq!(seconds.map(|duration| duration.as_secs()), [1, 10, 30, 10, 5, 0]);
+    assert_eq!((stale_after, min_gap), (None, Duration::from_millis(10)));
+    assert_eq!((history_limit, retry, first_generation), (64_usize, Retry::NextTick, 1_u64));
+    let wake: Option<Arc<Notify>> = wake;
+    assert!(wake.is_none());
+    let backoff = Backoff { first: interval, max: interval, jitter: 0.5_f64, seed: 7_u64 };
+    match Retry::Backoff(backoff) {
+        Retry::NextTick | Retry::Backoff(Backoff { first: _, max: _, jitter: _, seed: _ }) => {}
+    }
+}
+
+#[expect(dead_code, reason = "compiling it is the test")]
+fn fields(
+    status: ObservationStatus<Least>,
+    snapshot: Snapshot,
+    batch: Batch,
+    failure: ObservationFailure,
+    member: GroupStatus,
+) {
+    let ObservationStatus {
+        state,
+        since,
+        paused,
+        generation,
+        cycle,
+        snapshot: latest,
+        last_error,
+        freshness,
+        source_names,
+        missed_ticks,
+        ..
+    } = status;
+    let _: (State, Instant, bool, u64, u64) = (state, since, paused, generation, cycle);
+    let _: (Option<Arc<Snapshot>>, Option<Arc<ObservationFailure>>) = (latest, last_error);
+    let _: (Freshness, Arc<[Arc<str>]>, u64) = (freshness, source_names, missed_ticks);
+
+    let ObservationSnapshot {
+        generation,
+        cycle,
+        cursor,
+        observed_at,
+        system_time,
+        elapsed,
+        source_count,
+        value,
+        ..
+    } = snapshot;
+    let _: (u64, u64, Cursor, Instant, SystemTime) = (generation, cycle, cursor, observed_at, system_time);
+    let _: (Duration, usize, Opaque) = (elapsed, source_count, value);
+
+    let ObservationBatch { generation, seq, cycle, observed_at, system_time, source_count, events, .. } =
+        batch;
+    let _: (u64, u64, u64, Instant, SystemTime) = (generation, seq, cycle, observed_at, system_time);
+    let _: (usize, Vec<Opaque>) = (source_count, events);
+
+    let ObservationFailure {
+        generation,
+        cycle,
+        observed_at,
+        system_time,
+        elapsed,
+        source_count,
+        stage,
+        cause,
+        message,
+        in_a_row,
+        ..
+    } = failure;
+    let _: (u64, u64, Instant, SystemTime, Duration) = (generation, cycle, observed_at, system_time, elapsed);
+    let _: (usize, ObservationFailureStage, Cause, String, u64) =
+        (source_count, stage, cause, message, in_a_row);
+
+    let GroupStatus {
+        name,
+        state,
+        paused,
+        generation,
+        cycle,
+        freshness,
+        last_error,
+        source_names,
+        missed_ticks,
+        ..
+    } = member;
+    let _: (Arc<str>, State, bool, u64, u64) = (name, state, paused, generation, cycle);
+    let _: (Freshness, Option<Arc<ObservationFailure>>, Arc<[Arc<str>]>, u64) =
+        (freshness, last_error, source_names, missed_ticks);
+}
+
+/// Without a wildcard where there is none: these enums are closed.
+#[expect(dead_code, reason = "compiling it is the test")]
+fn closed_enums(
+    state: State,
+    stage: ObservationFailureStage,
+    cause: Cause,
+    stop: StopOutcome,
+    recv: RecvError,
+) {
+    match state {
+        State::Starting | State::Refreshing | State::Polling | State::Idle => {}
+        State::Failed { stage, in_a_row, rebuild } => {
+            let _: (ObservationFailureStage, u64, bool) = (stage, in_a_row, rebuild);
+        }
+        State::Stopped { reason } => is::<StopReason>(reason),
+    }
+    match state.kind() {
+        StateKind::Starting | StateKind::Refreshing | StateKind::Polling => {}
+        StateKind::Idle | StateKind::Failed | StateKind::Stopped => {}
+    }
+    match stage {
+        ObservationFailureStage::SourceRefresh
+        | ObservationFailureStage::Init
+        | ObservationFailureStage::Poll => {}
+    }
+    match cause {
+        Cause::Error | Cause::TimedOut | Cause::Panicked => {}
+    }
+    match stop {
+        StopOutcome::Stopped | StopOutcome::Detached => {}
+    }
+    match recv {
+        RecvError::Lagged { missed, resume } => is::<(u64, Cursor)>((missed, resume)),
+        RecvError::Rebuilt { generation } => is::<u64>(generation),
+        RecvError::Closed(reason) => is::<StopReason>(reason),
+    }
+}
+
+#[expect(dead_code, reason = "compiling it is the test")]
+fn open_enums(
+    start: ObservationRuntimeError,
+    control: ControlError,
+    cursor: CursorError,
+    reason: StopReason,
+    set: SourceSetError,
+    group: GroupError,
+) {
+    match start {
+        ObservationRuntimeError::InvalidInterval { value }
+        | ObservationRuntimeError::InvalidStaleAfter { value }
+        | ObservationRuntimeError::InvalidOffset { value }
+        | ObservationRuntimeError::InvalidMinGap { value } => is::<Duration>(value),
+        ObservationRuntimeError::InvalidTimeout { field, value } => {
+            is::<(&'static str, Duration)>((field, value));
+        }
+        ObservationRuntimeError::InvalidRetry { field, value } => {
+            is::<(&'static str, String)>((field, value));
+        }
+        ObservationRuntimeError::SourceRefresh { source }
+        | ObservationRuntimeError::ObserverInit { source } => is::<DynError>(source),
+        ObservationRuntimeError::Ended { reason } => is::<StopReason>(reason),
+        ObservationRuntimeError::NoTokioRuntime | _ => {}
+    }
+    match control {
+        ControlError::Full { capacity } => is::<usize>(capacity),
+        ControlError::Stopped { reason } | ControlError::Dead { reason } => is::<StopReason>(reason),
+        _ => {}
+    }
+    match cursor {
+        CursorError::Foreign => {}
+        CursorError::Future { seq, published } => is::<(u64, u64)>((seq, published)),
+        _ => {}
+    }
+    match reason {
+        StopReason::Requested | StopReason::Dropped | StopReason::StartFailed => {}
+        StopReason::Shutdown | StopReason::Died | _ => {}
+    }
+    match set {
+        SourceSetError::DuplicateName { name } => is::<String>(name),
+        SourceSetError::EmptyName { position } => is::<usize>(position),
+        _ => {}
+    }
+    match group {
+        GroupError::DuplicateName { name } => is::<String>(name),
+        GroupError::EmptyName | _ => {}
+    }
+}
+
+#[expect(dead_code, reason = "compiling it is the test")]
+fn providers() {
+    fn provider(_: impl SourceProvider<u8>) {}
+    let set = || vec![ObservedSource::new("a", 1_u8)];
+    provider(StaticSourceProvider::new(set()));
+    provider(source_fn(async || Ok(vec![ObservedSource::new("a", 1_u8)])));
+    let boxed: BoxedSourceProvider<u8> = Box::new(SharedSources::<u8>::default());
+    provider(boxed);
+    provider(Arc::new(SharedSources::new(set())));
+    let shared = SharedSources::new(vec![ObservedSource::new("a", Opaque)]);
+    let _: Option<Opaque> = shared.insert("a", Opaque);
+    let _: Option<Opaque> = shared.remove("a");
+    let _: Vec<ObservedSource<Opaque>> = shared.replace(Vec::new());
+    let _: Vec<ObservedSource<u8>> = SharedSources::new(set()).get();
+}
+
+/// Its answers must be comparable, and nothing else.
+#[derive(PartialEq)]
+struct Answer;
+
+#[expect(dead_code, reason = "compiling it is the test")]
+fn per_source(snapshot: &PerSourceSnapshot<Answer>, event: SourceEvent<Answer>, error: PerSourceError) {
+    fn observer<O>(_: O)
+    where
+        O: Observer<
+                Source = u8,
+                State = PerSourceState<Answer>,
+                Snapshot = PerSourceSnapshot<Answer>,
+                Event = SourceEvent<Answer>,
+            >,
+    {
+    }
+    let second = Duration::from_secs(1);
+    observer(
+        PerSource::new(second, |_: ObservedSource<u8>| async { Ok(Answer) })
+            .probe_timeout(second)
+            .collect_for(second)
+            .stale_after(second)
+            .concurrency(7)
+            .identity(|source| source.to_string()),
+    );
+    match event {
+        SourceEvent::Appeared { source, value } => is::<(Arc<str>, Arc<Answer>)>((source, value)),
+        SourceEvent::Changed { source, old, new } => {
+            is::<(Arc<str>, [Arc<Answer>; 2])>((source, [old, new]));
+        }
+        SourceEvent::Failed { source, failure } => is::<(Arc<str>, Arc<ProbeFailure>)>((source, failure)),
+        SourceEvent::Recovered { source, failures } => is::<(Arc<str>, u64)>((source, failures)),
+        SourceEvent::Replaced { source, last } | SourceEvent::Vanished { source, last } => {
+            is::<(Arc<str>, Option<Arc<Answer>>)>((source, last));
+        }
+        event => is::<Arc<str>>(event.source().clone()),
+    }
+    match error {
+        PerSourceError::InvalidDuration { setting, value } => {
+            is::<(&'static str, Duration)>((setting, value));
+        }
+        PerSourceError::NoConcurrency | _ => {}
+    }
+    let now = Instant::now();
+    let _: (usize, bool) = (snapshot.len(), snapshot.is_empty());
+    let _: Option<(&Arc<str>, &Arc<Answer>)> = snapshot.fresh(now).next();
+    let _: usize = snapshot.iter().len();
+    if let Some(view) = snapshot.get("a") {
+        let SourceView { name, value, facts, .. } = view;
+        let _: (&Arc<str>, Option<&Arc<Answer>>, &SourceFacts) = (name, value, facts);
+        let _: Freshness = view.freshness(now);
+        let _: Option<&Arc<Answer>> = view.fresh_value(now);
+        let _: bool = view.is_failing();
+        let SourceFacts {
+            last_success,
+            last_elapsed,
+            changed_at,
+            failures_in_a_row,
+            last_failure,
+            in_flight_since,
+            answers,
+            ..
+        } = facts.clone();
+        let _: [Option<Instant>; 3] = [last_success, changed_at, in_flight_since];
+        let _: (Option<Duration>, u64, u64) = (last_elapsed, failures_in_a_row, answers);
+        if let Some(ProbeFailure { at, elapsed, cause, message, .. }) = last_failure.as_deref() {
+            let _: (&Instant, &Duration, &Cause, &String) = (at, elapsed, cause, message);
+        }
+    }
+}
+
+#[expect(dead_code, reason = "compiling it is the test")]
+fn group(runtime: ObservationRuntime<Least>, config: ObservationConfig) {
+    let group = ObservationGroup::new();
+    let _: ObservationConfig = group.spread(config);
+    let _: Result<(), GroupError> = group.add("a", runtime);
+    let _: (usize, bool) = (group.len(), group.is_empty());
+    let _: Vec<GroupStatus> = group.statuses();
+    let _: Option<GroupStatus> = group.status("a");
+    let _: Option<ObservationControl> = group.control("a");
+    future::<Vec<(Arc<str>, StopOutcome)>>(group.stop_all());
+    fn observer(_: impl Observer<Source = u8, State = u8, Snapshot = u8, Event = u8>) {}
+    observer(Transactional::new(Plain));
+}

@@ -1,0 +1,203 @@
+//! `Transactional`: a poll that fails in whatever way leaves no trace in the state.
+
+use std::collections::VecDeque;
+use std::future::pending;
+use std::sync::{Arc, Mutex};
+
+use watchkeeper::{
+    Cause, DynError, ObservationConfig, ObservationFailureStage, ObservationRuntime, ObservedSource,
+    Observer, RecvError, State, StateKind, StaticSourceProvider, Transactional, async_trait,
+};
+
+use crate::common::{each_second, ms};
+
+/// Each poll books the next number and tells it; what happens behind the booking is written down
+/// before.
+#[derive(Clone, Default)]
+struct Ledger {
+    script: Arc<Mutex<VecDeque<Then>>>,
+    calls: Arc<Mutex<Calls>>,
+}
+
+#[derive(Debug, Default)]
+struct Calls {
+    inits: u64,
+    snapshots: u64,
+    panic_in_snapshot: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Then {
+    Ok,
+    Err,
+    Hang,
+    Panic,
+    PanicInSnapshot,
+    PanicInClone,
+    PanicInDrop,
+}
+
+/// What was booked.
+#[derive(Debug, Default)]
+struct Booked {
+    numbers: Vec<u64>,
+    bug: Option<Then>,
+}
+
+impl Clone for Booked {
+    fn clone(&self) -> Self {
+        assert!(!matches!(self.bug, Some(Then::PanicInClone)), "a bug");
+        Self { numbers: self.numbers.clone(), bug: None }
+    }
+}
+
+impl Drop for Booked {
+    fn drop(&mut self) {
+        assert!(!matches!(self.bug, Some(Then::PanicInDrop)), "a bug");
+    }
+}
+
+#[async_trait]
+impl Observer for Ledger {
+    type Source = ();
+    type State = Booked;
+    type Snapshot = Vec<u64>;
+    type Event = u64;
+
+    async fn init(&self, _: &[ObservedSource<()>]) -> Result<Booked, DynError> {
+        self.calls.lock().unwrap().inits += 1;
+        Ok(Booked::default())
+    }
+
+    async fn poll(&self, _: &[ObservedSource<()>], booked: &mut Booked) -> Result<Vec<u64>, DynError> {
+        let number = booked.numbers.len() as u64;
+        booked.numbers.push(number);
+        let then = self.script.lock().unwrap().pop_front();
+        match then.unwrap_or(Then::Ok) {
+            Then::Ok | Then::PanicInClone => {}
+            Then::Err => return Err("no".into()),
+            Then::Hang => pending().await,
+            Then::Panic => panic!("a bug"),
+            Then::PanicInSnapshot => self.calls.lock().unwrap().panic_in_snapshot = true,
+            bug @ Then::PanicInDrop => {
+                booked.bug = Some(bug);
+                return Err("no".into());
+            }
+        }
+        Ok(vec![number])
+    }
+
+    fn snapshot(&self, booked: &Booked) -> Vec<u64> {
+        let bug = {
+            let mut calls = self.calls.lock().unwrap();
+            calls.snapshots += 1;
+            std::mem::take(&mut calls.panic_in_snapshot)
+        };
+        assert!(!bug, "a bug");
+        booked.numbers.clone()
+    }
+}
+
+/// What is left of a run whose second poll fails: the events told, the snapshot, and how often the
+/// state was built.
+#[derive(Debug, PartialEq)]
+struct Left {
+    events: Vec<u64>,
+    snapshot: Vec<u64>,
+    generation: u64,
+    inits: u64,
+}
+
+/// Three cycles behind cycle 0, of which the second fails.
+async fn run<O>(observer: O, ledger: &Ledger, failing: Then) -> (Left, Cause, String)
+where
+    O: Observer<Source = (), Snapshot = Vec<u64>, Event = u64>,
+{
+    ledger.script.lock().unwrap().extend([Then::Ok, failing]);
+    let config = ObservationConfig { poll_timeout: ms(300), ..each_second() };
+    let provider = StaticSourceProvider::new(Vec::new());
+    let runtime = ObservationRuntime::start(provider, observer, config).await.unwrap();
+    let handle = runtime.handle();
+    let mut subscription = handle.subscribe();
+
+    let failed = handle.watch().wait_for(|status| status.state.kind() == StateKind::Failed).await.unwrap();
+    let failure = failed.last_error.unwrap();
+    assert_eq!((failure.cycle, failure.stage), (2, ObservationFailureStage::Poll), "{failing:?}");
+    assert_eq!(failed.snapshot.unwrap().value, [0], "{failing:?}: what was known stays");
+    // A state that was lost takes a cycle to be built anew.
+    let end =
+        handle.watch().wait_for(|status| status.cycle == 4 && status.state == State::Idle).await.unwrap();
+    let snapshot = end.snapshot.unwrap();
+
+    let mut events = Vec::new();
+    while let Some(batch) = subscription.try_recv() {
+        match batch {
+            Ok(batch) => events.extend(&batch.events),
+            Err(RecvError::Rebuilt { .. }) => events.clear(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let (value, generation) = (snapshot.value.clone(), snapshot.generation);
+    let inits = ledger.calls.lock().unwrap().inits;
+    (Left { events, snapshot: value, generation, inits }, failure.cause, failure.message.clone())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_poll_sees_the_old_state_and_tells_everything() {
+    let cases = [
+        (Then::Err, Cause::Error, "no"),
+        (Then::Hang, Cause::TimedOut, "timed out after 300ms"),
+        (Then::Panic, Cause::Error, "panicked: a bug"),
+        (Then::PanicInSnapshot, Cause::Error, "panicked: a bug"),
+        (Then::PanicInDrop, Cause::Error, "panicked: a bug"),
+    ];
+    for (failing, cause, message) in cases {
+        let ledger = Ledger::default();
+        let (left, failed_by, said) = run(Transactional::new(ledger.clone()), &ledger, failing).await;
+        let nothing_was_lost =
+            Left { events: vec![0, 1, 2], snapshot: vec![0, 1, 2], generation: 1, inits: 1 };
+        assert_eq!(left, nothing_was_lost, "{failing:?}");
+        assert_eq!((failed_by, &*said), (cause, message), "{failing:?}");
+    }
+}
+
+// Not a promise of `Transactional`'s, but what it is there for.
+#[tokio::test(start_paused = true)]
+async fn without_it_events_or_the_state_are_lost() {
+    let lost_event = Left { events: vec![0, 2, 3], snapshot: vec![0, 1, 2, 3], generation: 1, inits: 1 };
+    let rebuilt = Left { events: vec![0], snapshot: vec![0], generation: 2, inits: 2 };
+    let cases = [
+        (Then::Err, lost_event),
+        (Then::Hang, Left { events: vec![0], snapshot: vec![0], ..rebuilt }),
+        (Then::Panic, Left { events: vec![0], snapshot: vec![0], ..rebuilt }),
+        (Then::PanicInSnapshot, Left { events: vec![0], snapshot: vec![0], ..rebuilt }),
+    ];
+    for (failing, expected) in cases {
+        let ledger = Ledger::default();
+        let (left, ..) = run(ledger.clone(), &ledger, failing).await;
+        assert_eq!(left, expected, "{failing:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_that_cannot_be_copied_fails_the_poll_and_is_kept() {
+    let ledger = Ledger::default();
+    let observer = Transactional::new(ledger.clone());
+    let mut booked = observer.init(&[]).await.unwrap();
+    booked.bug = Some(Then::PanicInClone);
+    let error = observer.poll(&[], &mut booked).await.unwrap_err();
+    assert_eq!(error.to_string(), "panicked: a bug");
+    assert!(booked.numbers.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_snapshot_of_a_kept_poll_is_taken_once() {
+    let ledger = Ledger::default();
+    let provider = StaticSourceProvider::new(Vec::new());
+    let observer = Transactional::new(ledger.clone());
+    let runtime = ObservationRuntime::start(provider, observer, each_second()).await.unwrap();
+    let end =
+        runtime.handle().watch().wait_for(|status| status.cycle == 3 && status.state == State::Idle).await;
+    assert_eq!(end.unwrap().snapshot.unwrap().value, [0, 1, 2]);
+    assert_eq!(ledger.calls.lock().unwrap().snapshots, 1 + 3);
+}

@@ -1,0 +1,219 @@
+//! Random lives of a runtime.
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use watchkeeper::StateKind;
+
+use crate::app::{Act, Call, End, Set};
+use crate::reference::{Control, Settings};
+use crate::waiting::Want;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Life {
+    pub(crate) settings: Settings,
+    /// `start`, not `start_in_background`.
+    pub(crate) fail_fast: bool,
+    /// Events of a poll that no script was written for.
+    pub(crate) usual_events: u64,
+    /// What the first calls do.
+    pub(crate) first: Vec<(Call, Act)>,
+    pub(crate) steps: Vec<Step>,
+}
+
+/// One step. A number that chooses among things counts around.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    /// The next call of this kind that nothing was written down for.
+    Script(Call, Act),
+    Sources(Set),
+    /// So many milliseconds go by, and everything runs when it is due.
+    Pass(u64),
+    /// All of this at once, before the runtime gets to run, which takes a while.
+    AtOnce { asks: Vec<Ask>, stall: u64, end: Option<Ending> },
+    Subscribe(How),
+    SubscribeFrom(usize, How),
+    /// Reads so many items.
+    Read(usize, usize),
+    /// Keeps the cursor of the latest snapshot, or of a subscription.
+    KeepCursor(Option<usize>),
+    Unsubscribe(usize),
+    Mark,
+    Wait { want: Want, from: From, window: u64, eager: bool },
+    /// Polls a wait that nobody polls by itself.
+    Look(usize),
+    /// Drops a wait.
+    Forsake(usize),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ask {
+    Control(Control),
+    /// Tells whoever comes that there is news.
+    Wake,
+    /// Tells only those who wait.
+    WakeAll,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ending {
+    Stop,
+    Drop,
+}
+
+/// How a subscription is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// As a stream, whenever it says that there is news.
+    Stream,
+    /// By `recv`, when a step says so.
+    Recv,
+    /// By `try_recv`, when a step says so.
+    TryRecv,
+}
+
+/// From where a wait counts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum From {
+    Begun,
+    Now,
+    Mark(usize),
+    ForeignMark,
+}
+
+pub(crate) fn life() -> impl Strategy<Value = Life> {
+    let first = vec((call(), act()), 0..4);
+    let steps = vec(step(), 1..40);
+    (settings(), prop::bool::weighted(0.2), 0..2_u64, first, steps).prop_map(
+        |(settings, fail_fast, usual_events, first, steps)| Life {
+            settings,
+            fail_fast,
+            usual_events,
+            first,
+            steps,
+        },
+    )
+}
+
+fn settings() -> impl Strategy<Value = Settings> {
+    let schedule = (
+        prop::sample::select(&[50, 100, 250][..]),
+        prop::sample::select(&[0, 0, 30, 120][..]),
+        option::weighted(0.3, Just((40, 200))),
+        prop::sample::select(&[10, 10, 80][..]),
+    );
+    let timeouts = (Just(70), Just(130), prop::sample::select(&[60, 150, 600][..]));
+    let rest = (
+        prop::sample::select(&[0, 1, 1, 3, 40][..]),
+        option::weighted(0.3, prop::sample::select(&[50, 120, 400][..])),
+        prop::sample::select(&[1, 1, 7][..]),
+        any::<bool>(),
+    );
+    (schedule, timeouts, rest).prop_map(|(schedule, timeouts, rest)| {
+        let (interval, offset, backoff, min_gap) = schedule;
+        let (refresh_timeout, init_timeout, poll_timeout) = timeouts;
+        let (history_limit, stale_after, first_generation, interruptible) = rest;
+        Settings {
+            interval,
+            offset,
+            history_limit,
+            refresh_timeout,
+            init_timeout,
+            poll_timeout,
+            stale_after,
+            backoff,
+            min_gap,
+            first_generation,
+            interruptible,
+        }
+    })
+}
+
+fn call() -> impl Strategy<Value = Call> {
+    prop_oneof![1 => Just(Call::Sources), 1 => Just(Call::Init), 3 => Just(Call::Poll), 1 => Just(Call::Snapshot)]
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    // Some of these are time-outs, intervals and their sums.
+    let after = prop_oneof![
+        3 => Just(0),
+        3 => prop::sample::select(&[10, 20, 50, 60, 70, 100, 130, 150, 260, 350, 550][..]),
+    ];
+    let end = prop_oneof![
+        5 => (0..3_u64).prop_map(End::Ok),
+        2 => Just(End::Error),
+        2 => Just(End::Panic),
+        1 => Just(End::Hang),
+        1 => Just(End::HangBadly),
+    ];
+    (after, end).prop_map(|(after, end)| Act { after, end })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let sets: &[Set] = &[&[], &["a"], &["a", "b"], &["b", "a"], &["c"], &["a", "a"], &["a", ""]];
+    prop_oneof![
+        12 => pass().prop_map(Step::Pass),
+        8 => at_once(),
+        6 => (call(), act()).prop_map(|(call, act)| Step::Script(call, act)),
+        2 => prop::sample::select(sets).prop_map(Step::Sources),
+        2 => how().prop_map(Step::Subscribe),
+        2 => (any_one(), how()).prop_map(|(cursor, how)| Step::SubscribeFrom(cursor, how)),
+        3 => (any_one(), 1..40_usize).prop_map(|(which, items)| Step::Read(which, items)),
+        2 => option::of(any_one()).prop_map(Step::KeepCursor),
+        1 => any_one().prop_map(Step::Unsubscribe),
+        1 => Just(Step::Mark),
+        4 => wait(),
+        2 => any_one().prop_map(Step::Look),
+        1 => any_one().prop_map(Step::Forsake),
+    ]
+}
+
+fn pass() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        10 => (1..40_u64).prop_map(|tens| 10 * tens),
+        3 => (4..25_u64).prop_map(|hundreds| 100 * hundreds),
+        // Long enough for a wait to fall behind.
+        1 => Just(25_000),
+    ]
+}
+
+fn at_once() -> impl Strategy<Value = Step> {
+    let ask = prop_oneof![
+        3 => Just(Ask::Control(Control::Pause)),
+        4 => Just(Ask::Control(Control::Resume)),
+        4 => Just(Ask::Control(Control::PollNow)),
+        2 => Just(Ask::Wake),
+        1 => Just(Ask::WakeAll),
+    ];
+    // The channel of controls holds 16.
+    let asks = prop_oneof![20 => vec(ask.clone(), 1..4), 1 => vec(ask, 15..24)];
+    let stall = prop_oneof![3 => Just(0), 1 => (1..60_u64).prop_map(|tens| 10 * tens)];
+    let end = option::weighted(0.06, prop_oneof![Just(Ending::Stop), Just(Ending::Drop)]);
+    (asks, stall, end).prop_map(|(asks, stall, end)| Step::AtOnce { asks, stall, end })
+}
+
+fn how() -> impl Strategy<Value = How> {
+    prop_oneof![Just(How::Stream), Just(How::Recv), Just(How::TryRecv)]
+}
+
+fn wait() -> impl Strategy<Value = Step> {
+    let want = prop_oneof![
+        3 => (1..5_u64).prop_flat_map(|divisor| (Just(divisor), 0..divisor))
+            .prop_map(|(divisor, rest)| Want::Polls(divisor, rest)),
+        1 => Just(Want::Polls(1_000_000, 999_999)),
+        3 => prop::sample::select(&StateKind::ALL[..]).prop_map(Want::State),
+    ];
+    let from = prop_oneof![
+        4 => Just(From::Begun),
+        2 => Just(From::Now),
+        3 => any_one().prop_map(From::Mark),
+        1 => Just(From::ForeignMark),
+    ];
+    let window = prop_oneof![20 => (1..120_u64).prop_map(|tens| 10 * tens), 3 => Just(30_000), 1 => Just(0)];
+    (want, from, window, prop::bool::weighted(0.7))
+        .prop_map(|(want, from, window, eager)| Step::Wait { want, from, window, eager })
+}
+
+fn any_one() -> impl Strategy<Value = usize> {
+    0..8_usize
+}

@@ -1,0 +1,68 @@
+//! The runtime against a model of it: random lives, played on both and compared after each step.
+//!
+//! A life is made of controls, wakes, time, changing sources, failures of every stage and cause,
+//! hangs, subscribers and waits. The model says what must be seen; see `reference.rs`.
+//!
+//! `PROPTEST_CASES` sets the number of lives. One that fails is made smaller, printed, and its seed
+//! kept in `regressions.txt`, which is played first from then on: check it in.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod app;
+mod life;
+mod listen;
+mod play;
+mod read;
+mod reference;
+mod waiting;
+
+use std::panic;
+
+use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
+use tokio::runtime::Builder;
+
+const LIVES: u32 = 10_000;
+const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/model/regressions.txt");
+
+#[test]
+fn a_runtime_does_what_the_model_says() {
+    let by_default = Config::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { by_default.cases } else { LIVES };
+    let config = Config {
+        cases,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(REGRESSIONS))),
+        max_shrink_iters: 20_000,
+        ..by_default
+    };
+    let _quiet = Quiet::new();
+    let played = TestRunner::new(config).run(&life::life(), |life| {
+        let executor = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        // Unconstrained: one step may look at more than tokio lets a task do at a time.
+        executor.block_on(tokio::task::unconstrained(play::play(life)))
+    });
+    if let Err(failure) = played {
+        panic!("{failure}");
+    }
+}
+
+/// While it lives, the scripted panics of the app are not printed.
+struct Quiet;
+
+impl Quiet {
+    fn new() -> Self {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !info.payload_as_str().is_some_and(|text| text.starts_with("scripted")) {
+                usual(info);
+            }
+        }));
+        Self
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let _ = panic::take_hook();
+        }
+    }
+}

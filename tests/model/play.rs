@@ -1,0 +1,350 @@
+//! Plays a life on the runtime and on the model, and compares them after each step.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
+use tokio::sync::Notify;
+use tokio::task::yield_now;
+use tokio::time::{Instant, advance, sleep_until};
+use watchkeeper::{
+    Backoff, ControlError, Cursor, CursorError, InvalidWait, Mark, ObservationConfig, ObservationControl,
+    ObservationHandle, ObservationRuntime, ObservationRuntimeError, ObservationFailureStage as Stage, Retry,
+    StopOutcome, StopReason,
+};
+
+use crate::app::{App, Script};
+use crate::life::{Ask, Ending, From, How, Life, Step};
+use crate::listen::{Follower, Listener, Probe, Waiter};
+use crate::read;
+use crate::reference::{Control, Model, Position, Settings};
+use crate::waiting::{Reading, Want};
+
+pub(crate) type Checked<T = ()> = Result<T, TestCaseError>;
+
+/// Controls that may wait to be taken.
+const CONTROLS: usize = 16;
+
+pub(crate) fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// Plays one life from its start to its end.
+pub(crate) async fn play(life: Life) -> Checked {
+    let Some(mut play) = Play::start(&life).await? else { return Ok(()) };
+    for (number, step) in life.steps.into_iter().enumerate() {
+        let shown = format!("{step:?}");
+        play.step(step).await.and_then(|()| play.check()).map_err(|error| in_step(number, &shown, error))?;
+    }
+    play.end().await
+}
+
+fn in_step(number: usize, step: &str, error: TestCaseError) -> TestCaseError {
+    match error {
+        TestCaseError::Fail(reason) => TestCaseError::fail(format!("in step {number}, {step}: {reason}")),
+        reject @ TestCaseError::Reject(_) => reject,
+    }
+}
+
+struct Play {
+    model: Model,
+    app: App,
+    began: Instant,
+    runtime: Option<ObservationRuntime<App>>,
+    handle: ObservationHandle<App>,
+    control: ObservationControl,
+    wake: Arc<Notify>,
+    cursors: Vec<(Cursor, Position)>,
+    marks: Vec<(Mark, u64)>,
+    listeners: Vec<Listener>,
+    waiters: Vec<Waiter>,
+    follower: Follower,
+}
+
+impl Play {
+    async fn start(life: &Life) -> Checked<Option<Self>> {
+        let mut script = Script::new(life.usual_events);
+        life.first.iter().for_each(|(call, act)| script.then(*call, *act));
+        let app = App::new(script.clone(), life.settings.interruptible);
+        let mut model = Model::new(life.settings, script);
+        let wake = Arc::new(Notify::new());
+        let config = config(&life.settings, &wake);
+        let began = Instant::now();
+        let started = if life.fail_fast {
+            model.first_cycle();
+            ObservationRuntime::start(app.clone(), app.clone(), config).await
+        } else {
+            ObservationRuntime::start_in_background(app.clone(), app.clone(), config)
+        };
+        if life.fail_fast && model.status.snapshot.is_none() {
+            let as_expected = match (started, model.failures[0].stage) {
+                (Err(ObservationRuntimeError::SourceRefresh { .. }), stage) => stage == Stage::SourceRefresh,
+                (Err(ObservationRuntimeError::ObserverInit { .. }), stage) => stage == Stage::Init,
+                _ => false,
+            };
+            prop_assert!(as_expected, "started, or failed otherwise than by {:?}", model.failures[0]);
+            prop_assert_eq!((app.states(), app.clones()), (0, 1), "nothing is left of a failed start");
+            return Ok(None);
+        }
+        let runtime = started.map_err(|error| TestCaseError::fail(format!("did not start: {error}")))?;
+        let (handle, control) = (runtime.handle(), runtime.control());
+        let follower = Follower::new(handle.watch(), &model);
+        let mut play = Self {
+            model,
+            app,
+            began,
+            runtime: Some(runtime),
+            handle,
+            control,
+            wake,
+            cursors: Vec::new(),
+            marks: Vec::new(),
+            listeners: Vec::new(),
+            waiters: Vec::new(),
+            follower,
+        };
+        play.check()?;
+        Ok(Some(play))
+    }
+
+    async fn step(&mut self, step: Step) -> Checked {
+        match step {
+            Step::Script(call, act) => {
+                self.model.script.then(call, act);
+                self.app.script().then(call, act);
+            }
+            Step::Sources(set) => {
+                self.model.script.set = set;
+                self.app.script().set = set;
+            }
+            Step::Pass(time) => self.pass(time).await,
+            Step::AtOnce { asks, stall, end } => self.at_once(&asks, stall, end).await?,
+            Step::Subscribe(how) => {
+                let at = Position { generation: self.model.generation(), seq: self.model.batches.len() as u64 };
+                let listener = Listener::new(self.handle.subscribe(), Reading::new(at), how);
+                self.listeners.push(listener);
+            }
+            Step::SubscribeFrom(which, how) => self.subscribe_from(which, how)?,
+            Step::Read(which, items) => {
+                if let Some(listener) = pick(&mut self.listeners, which) {
+                    listener.read(items, &self.model, self.began)?;
+                }
+            }
+            Step::KeepCursor(of) => self.keep_cursor(of),
+            Step::Unsubscribe(which) => remove(&mut self.listeners, which),
+            Step::Mark => self.marks.push((self.handle.mark(), self.model.status.cycle)),
+            Step::Wait { want, from, window, eager } => self.wait(want, from, window, eager),
+            Step::Look(which) => {
+                if let Some(waiter) = pick(&mut self.waiters, which) {
+                    waiter.look(&mut self.model)?;
+                }
+            }
+            // The model's goes on, and nobody asks it.
+            Step::Forsake(which) => remove(&mut self.waiters, which),
+        }
+        Ok(())
+    }
+
+    /// Lets the runtime run until it waits, without time passing.
+    async fn settle(&mut self) {
+        for _ in 0..3 {
+            yield_now().await;
+        }
+        self.model.run();
+    }
+
+    async fn pass(&mut self, time: u64) {
+        self.settle().await;
+        self.model.pass(time);
+        sleep_until(self.began + millis(self.model.now)).await;
+        self.settle().await;
+    }
+
+    async fn at_once(&mut self, asks: &[Ask], stall: u64, end: Option<Ending>) -> Checked {
+        let mut replies = Vec::new();
+        for ask in asks {
+            match ask {
+                Ask::Wake => self.wake.notify_one(),
+                Ask::WakeAll => self.wake.notify_waiters(),
+                Ask::Control(control) => {
+                    let mut reply = Probe::new(read::ask(self.control.clone(), *control));
+                    let at_once = reply.poll();
+                    replies.push((*control, reply, at_once));
+                }
+            }
+        }
+        let mut stopped = None;
+        match end {
+            Some(Ending::Stop) => {
+                let control = self.control.clone();
+                let mut stop = Probe::new(async move { control.stop().await });
+                let at_once = stop.poll();
+                stopped = Some((stop, at_once));
+            }
+            Some(Ending::Drop) => drop(self.runtime.take()),
+            None => {}
+        }
+        if stall > 0 {
+            advance(millis(stall)).await;
+            self.model.stall(stall);
+        }
+        for _ in 0..3 {
+            yield_now().await;
+        }
+        if let Some((mut stop, at_once)) = stopped {
+            let outcome = at_once.or_else(|| stop.poll_if_woken());
+            prop_assert_eq!(outcome, Some(StopOutcome::Stopped));
+        }
+        let over = self.model.stopped();
+        if let Some(end) = end {
+            let dropped = matches!(end, Ending::Drop);
+            self.model.stop(if dropped { StopReason::Dropped } else { StopReason::Requested });
+        }
+        for (number, (control, mut reply, at_once)) in replies.into_iter().enumerate() {
+            let expected = match (over, self.model.stopped()) {
+                (Some(reason), _) => Err(ControlError::Stopped { reason }),
+                (None, _) if number >= CONTROLS => Err(ControlError::Full { capacity: CONTROLS }),
+                (None, Some(reason)) => Err(ControlError::Stopped { reason }),
+                (None, None) => Ok(self.model.control(control)),
+            };
+            let got = at_once.or_else(|| reply.poll_if_woken());
+            let expected = expected.map(|cycle| matches!(control, Control::PollNow).then_some(cycle));
+            prop_assert_eq!(got, Some(expected), "the answer to {:?}", control);
+        }
+        if asks.iter().any(|ask| !matches!(ask, Ask::Control(_))) {
+            self.model.wake();
+        }
+        self.model.run();
+        Ok(())
+    }
+
+    fn keep_cursor(&mut self, of: Option<usize>) {
+        let kept = match of {
+            None => {
+                let snapshot = self.handle.latest_snapshot();
+                snapshot.zip(self.model.status.snapshot.as_ref()).map(|(real, model)| (real.cursor, model.cursor))
+            }
+            Some(which) => {
+                pick(&mut self.listeners, which).map(|listener| listener.cursor())
+            }
+        };
+        self.cursors.extend(kept);
+    }
+
+    fn subscribe_from(&mut self, which: usize, how: How) -> Checked {
+        let Some((cursor, position)) = pick(&mut self.cursors, which).copied() else {
+            let refused = self.handle.subscribe_from(foreign().0).err();
+            prop_assert_eq!(refused, Some(CursorError::Foreign));
+            return Ok(());
+        };
+        let subscription = self.handle.subscribe_from(cursor);
+        let subscription = subscription.map_err(|error| TestCaseError::fail(format!("refused: {error}")))?;
+        self.listeners.push(Listener::new(subscription, Reading::new(position), how));
+        Ok(())
+    }
+
+    fn wait(&mut self, want: Want, from: From, window: u64, eager: bool) {
+        let (mark, counts_from) = match from {
+            From::Begun => (None, self.model.status.cycle + 1),
+            From::Now => (None, 0),
+            From::ForeignMark => (Some(foreign().1), 0),
+            From::Mark(which) => match pick(&mut self.marks, which) {
+                Some((mark, cycle)) => (Some(*mark), *cycle + 1),
+                None => (None, self.model.status.cycle + 1),
+            },
+        };
+        let invalid = match (window, from) {
+            (0, _) => Some(InvalidWait::Window),
+            (_, From::ForeignMark) => Some(InvalidWait::ForeignMark),
+            _ => None,
+        };
+        let now = matches!(from, From::Now);
+        let verdict = read::verdict(&self.handle, want, (now, mark), millis(window));
+        self.waiters.push(Waiter::new(&mut self.model, verdict, eager, (want, counts_from, window, invalid)));
+    }
+
+    /// Compares everything that can be seen.
+    fn check(&mut self) -> Checked {
+        let Self { model, handle, began, .. } = self;
+        prop_assert_eq!(Instant::now(), *began + millis(model.now), "the clock");
+        let status = handle.status();
+        prop_assert_eq!(&read::status(&status, *began), &model.status);
+        prop_assert_eq!(status.freshness.is_fresh(), model.is_fresh(), "fresh");
+        let age = model.status.last_success.map(|success| millis(model.now - success));
+        prop_assert_eq!(status.freshness.age(), age, "age");
+        prop_assert_eq!(handle.state(), model.status.state);
+        let kept = model.batches.len().saturating_sub(model.settings.history_limit);
+        let history: Vec<_> = handle.history().iter().map(|batch| read::batch(batch, *began)).collect();
+        prop_assert_eq!(&history[..], &model.batches[kept..], "history");
+        let kept = model.failures.len().saturating_sub(64);
+        let failures: Vec<_> = handle.failures().iter().map(|failure| read::failure(failure, *began)).collect();
+        prop_assert_eq!(&failures[..], &model.failures[kept..], "failures");
+        prop_assert_eq!(self.app.script().calls, model.script.calls, "calls of the app");
+        prop_assert_eq!(self.app.states(), model.states(), "states of the observer");
+        let clones = if model.stopped().is_some() { 1 } else { 3 };
+        prop_assert_eq!(self.app.clones(), clones, "provider and observer live as long as it runs");
+        self.follower.check(model, *began)?;
+        for listener in &mut self.listeners {
+            listener.check(model, *began)?;
+        }
+        for waiter in &mut self.waiters {
+            waiter.check(model)?;
+        }
+        Ok(())
+    }
+
+    /// Stops it, and sees that everyone is told and nothing comes behind.
+    async fn end(mut self) -> Checked {
+        self.settle().await;
+        self.at_once(&[], 0, Some(Ending::Stop)).await?;
+        self.wake.notify_one();
+        self.pass(1_000).await;
+        self.check()?;
+        for listener in &mut self.listeners {
+            listener.read(usize::MAX, &self.model, self.began)?;
+        }
+        for waiter in &mut self.waiters {
+            waiter.look(&mut self.model)?;
+        }
+        Ok(())
+    }
+}
+
+/// Of another runtime.
+fn foreign() -> (Cursor, Mark) {
+    let app = App::new(Script::new(0), false);
+    let other = ObservationRuntime::start_in_background(app.clone(), app, ObservationConfig::default()).unwrap();
+    (other.handle().subscribe().cursor(), other.handle().mark())
+}
+
+fn config(settings: &Settings, wake: &Arc<Notify>) -> ObservationConfig {
+    let retry = settings.backoff.map_or(Retry::NextTick, |(first, max)| {
+        Retry::Backoff(Backoff { first: millis(first), max: millis(max), jitter: 0.0, seed: 0 })
+    });
+    ObservationConfig {
+        interval: millis(settings.interval),
+        history_limit: settings.history_limit,
+        refresh_timeout: millis(settings.refresh_timeout),
+        init_timeout: millis(settings.init_timeout),
+        poll_timeout: millis(settings.poll_timeout),
+        stop_timeout: Duration::from_secs(5),
+        stale_after: settings.stale_after.map(millis),
+        retry,
+        offset: millis(settings.offset),
+        wake: Some(Arc::clone(wake)),
+        min_gap: millis(settings.min_gap),
+        first_generation: settings.first_generation,
+    }
+}
+
+fn pick<T>(all: &mut [T], which: usize) -> Option<&mut T> {
+    let count = all.len().max(1);
+    all.get_mut(which % count)
+}
+
+fn remove<T>(all: &mut Vec<T>, which: usize) {
+    if !all.is_empty() {
+        let _ = all.swap_remove(which % all.len());
+    }
+}
