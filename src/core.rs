@@ -304,7 +304,7 @@ impl<O: Observer> Core<O> {
             tracing::trace!(from = %state_before, to = %state, cycle = self.machine.cycle(), "transition");
         }
         let logged = self.logged((state_before, paused_before), success.as_ref(), failure.as_ref(), sources);
-        let (snapshot, stale_after) = match success {
+        let (mut snapshot, stale_after) = match success {
             Some(Success { snapshot, stale_after, .. }) => (Some(snapshot), stale_after),
             None => (None, Duration::ZERO),
         };
@@ -320,7 +320,7 @@ impl<O: Observer> Core<O> {
             if !Arc::ptr_eq(&status.source_names, &self.names) {
                 status.source_names = Arc::clone(&self.names);
             }
-            if let Some(snapshot) = snapshot {
+            if let Some(snapshot) = snapshot.take() {
                 status.generation = snapshot.generation;
                 status.last_success = began;
                 status.stale_after = stale_after;
@@ -332,7 +332,8 @@ impl<O: Observer> Core<O> {
             }
         });
         self.unflushed = true;
-        discard_replaced(replaced);
+        // Behind the end the snapshot was not taken.
+        discard_replaced((replaced, snapshot));
         // Whoever is told that it has started finds cycle 0 published.
         if began.is_some() {
             if let Some(FirstCycle { tell }) = self.first_cycle.take() {

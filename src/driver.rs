@@ -5,7 +5,7 @@ use tokio::task::consume_budget;
 use crate::DynError;
 use crate::core::{Control, Core, Todo};
 use crate::observer::Observer;
-use crate::panics::discard_logged;
+use crate::panics::{discard_logged, holding};
 use crate::runner::{Inbox, Machine};
 use crate::source::{ObservedSource, SourceProvider};
 
@@ -64,8 +64,7 @@ async fn build<O: Observer>(
     sources: &[ObservedSource<O::Source>],
 ) -> Result<(O::State, O::Snapshot), DynError> {
     let state = observer.init(sources).await?;
-    let snapshot = observer.snapshot(&state);
-    Ok((state, snapshot))
+    Ok(holding(state, |state| observer.snapshot(state)))
 }
 
 async fn look<O: Observer>(
@@ -74,6 +73,6 @@ async fn look<O: Observer>(
     state: &mut O::State,
 ) -> Result<(O::Snapshot, Vec<O::Event>), DynError> {
     let events = observer.poll(sources, state).await?;
-    let snapshot = observer.snapshot(state);
+    let (events, snapshot) = holding(events, |_| observer.snapshot(state));
     Ok((snapshot, events))
 }

@@ -17,6 +17,7 @@ mod clock;
 mod config;
 mod control;
 mod core;
+mod deadline;
 mod driver;
 mod error;
 mod failure;

@@ -1,7 +1,7 @@
 //! App code may panic anywhere; the driver may not.
 
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -13,6 +13,18 @@ pub(crate) type PanicMessage = String;
 /// Unwind safety: what a panic may have left half changed is dropped by every caller.
 pub(crate) fn catch<T>(app: impl FnOnce() -> T) -> Result<T, PanicMessage> {
     catch_unwind(AssertUnwindSafe(app)).map_err(message)
+}
+
+/// Runs app code while holding a value of the app's. A panic goes on when that value has been
+/// dropped: unwinding through a destructor that panics as well would abort the process.
+pub(crate) fn holding<V, T>(value: V, app: impl FnOnce(&V) -> T) -> (V, T) {
+    match catch_unwind(AssertUnwindSafe(|| app(&value))) {
+        Ok(output) => (value, output),
+        Err(panic) => {
+            discard_logged(value, "what was held when app code panicked");
+            resume_unwind(panic)
+        }
+    }
 }
 
 /// Polls app code once.

@@ -3,12 +3,12 @@
 //!
 //! This module knows nothing of observation, so that other lifecycles can ride it. A [`Machine`]
 //! decides; the [`Inbox`] feeds it what happens, in a fixed order of precedence: the stop, then
-//! controls, then the outcome of the work in flight, then the clock, then wakes. A [`Life`] is
+//! controls, then the outcome of the work in flight, then wakes, then the clock. A [`Life`] is
 //! what the outside holds: it asks for the stop and knows the end.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -19,8 +19,9 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use watchkeeper_fsm::StopReason;
 
 use crate::clock::{Clock, later};
+use crate::deadline::{Expire, expire_after};
 use crate::error::{ControlError, StopOutcome};
-use crate::panics::{PanicMessage, catch, discard, poll_caught};
+use crate::panics::{PanicMessage, catch, discard, discard_logged, poll_caught};
 
 /// Controls that may wait to be taken.
 const CONTROLS: usize = 16;
@@ -92,7 +93,7 @@ impl Wake {
 
 /// Both ends of a machine's life.
 pub(crate) fn life<C, R>(
-    clock: Clock,
+    clock: &Clock,
     stop_timeout: Duration,
     wake: Option<Arc<Notify>>,
     end: Arc<dyn Terminate>,
@@ -105,9 +106,9 @@ pub(crate) fn life<C, R>(
         end: OnceLock::new(),
         over: CancellationToken::new(),
         done: CancellationToken::new(),
+        given_up: CancellationToken::new(),
         terminate: end,
         stop_timeout,
-        clock,
     });
     let inbox = Inbox {
         controls,
@@ -157,6 +158,13 @@ impl<C: Copy, R> Inbox<C, R> {
             }
         })
         .await;
+        // The stop goes before the outcome, also when it was asked for while app code held the thread.
+        let ended = if !matches!(ended, Ended::Stopped) && self.stop_was_asked(machine) {
+            discard_logged(ended, "the outcome of a stopped machine's work");
+            Ended::Stopped
+        } else {
+            ended
+        };
         match (catch(|| work.set(None)), ended) {
             (Ok(()), ended) => ended,
             (Err(panic), Ended::Done(output)) => {
@@ -215,8 +223,8 @@ impl<C: Copy, R> Inbox<C, R> {
     /// Without arranging to be woken: cheap enough for work that is always ready.
     fn stop_was_asked(&self, machine: &mut impl Machine<Control = C, Reply = R>) -> bool {
         let asked = self.life.request.get();
-        if let Some(request) = asked {
-            machine.stop(request.reason);
+        if let Some(&reason) = asked {
+            machine.stop(reason);
         }
         asked.is_some()
     }
@@ -287,34 +295,28 @@ pub(crate) trait Terminate: Send + Sync {
 /// What the outside knows of a machine: that it was asked to stop, and that it has ended.
 pub(crate) struct Life {
     stop: CancellationToken,
-    request: OnceLock<StopRequest>,
+    request: OnceLock<StopReason>,
     end: OnceLock<StopReason>,
     /// Behind `end`: nothing more is published.
     over: CancellationToken,
     /// The driver's task has let go of everything.
     done: CancellationToken,
+    /// A stop was asked for, and its deadline came before that.
+    given_up: CancellationToken,
     terminate: Arc<dyn Terminate>,
     stop_timeout: Duration,
-    clock: Clock,
-}
-
-#[derive(Clone, Copy)]
-struct StopRequest {
-    reason: StopReason,
-    deadline: Instant,
 }
 
 impl Life {
     /// Asks for the stop; the first reason counts. Needs no executor.
-    pub(crate) fn request_stop(&self, reason: StopReason) {
-        let deadline = later(self.clock.now(), self.stop_timeout);
-        if self.request.set(StopRequest { reason, deadline }).is_ok() {
+    ///
+    /// When the driver has not ended by the deadline, the end is told all the same.
+    pub(crate) fn request_stop(self: &Arc<Self>, reason: StopReason) {
+        if self.request.set(reason).is_ok() {
             self.stop.cancel();
+            let life: Weak<Self> = Arc::downgrade(self);
+            expire_after(self.stop_timeout, life);
         }
-    }
-
-    fn reason(&self) -> StopReason {
-        self.request.get().map_or(StopReason::Requested, |request| request.reason)
     }
 
     /// The reason of the end, if it has come.
@@ -330,16 +332,12 @@ impl Life {
 
     /// Asks for the stop and waits for the end, at most until `stop_timeout` after the first one
     /// asked.
-    pub(crate) async fn stop(&self) -> StopOutcome {
+    pub(crate) async fn stop(self: &Arc<Self>) -> StopOutcome {
         self.request_stop(StopReason::Requested);
-        let deadline = self.request.get().map_or_else(|| self.clock.now(), |request| request.deadline);
         tokio::select! {
             biased;
             () = self.done.cancelled() => StopOutcome::Stopped,
-            () = self.clock.sleep_until(deadline) => {
-                self.end(self.reason());
-                StopOutcome::Detached
-            }
+            () = self.given_up.cancelled() => StopOutcome::Detached,
         }
     }
 
@@ -348,6 +346,16 @@ impl Life {
         let reason = *self.end.get_or_init(|| reason);
         self.terminate.terminate(reason);
         self.over.cancel();
+    }
+}
+
+/// The stop's deadline has come.
+impl Expire for Life {
+    fn expire(&self) {
+        if let (false, Some(&reason)) = (self.done.is_cancelled(), self.request.get()) {
+            self.end(reason);
+            self.given_up.cancel();
+        }
     }
 }
 
@@ -360,7 +368,7 @@ pub(crate) struct EndGuard {
 impl Drop for EndGuard {
     fn drop(&mut self) {
         let reason = match self.life.request.get() {
-            Some(request) => request.reason,
+            Some(&reason) => reason,
             None if std::thread::panicking() => StopReason::Died,
             None => StopReason::Shutdown,
         };

@@ -174,14 +174,17 @@ impl<O: Observer> ObservationRuntime<O> {
         };
         let shared = Arc::new(Shared::new(clock.clone(), history, first));
         let end: Arc<dyn Terminate> = shared.clone();
-        let (remote, inbox, guard) = life(clock, config.stop_timeout, config.wake.clone(), end);
+        let (remote, inbox, guard) = life(&clock, config.stop_timeout, config.wake.clone(), end);
         let span = tracing::info_span!("observation", instance, observer = std::any::type_name::<O>());
         let keeps_state = observer.keeps_state_when_interrupted();
         let core = Core::new(Arc::clone(&shared), Arc::clone(&remote.life), config, keeps_state, first_cycle);
+        // The guard is dropped last, behind everything of the app's: here when the task never ran ...
+        let whole = (Box::pin(drive(provider, observer, core, inbox)), guard);
         let driver = async move {
-            // Declared first, dropped last: behind everything of the app's.
+            let (drive, guard) = whole;
+            // ... and here when it did, because what is awaited is dropped before.
             let _guard = guard;
-            drive(provider, observer, core, inbox).await;
+            drive.await;
         };
         let task = executor.spawn(driver.instrument(span));
         let runtime =

@@ -3,7 +3,7 @@
 mod machine;
 mod table;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub(crate) use machine::{cpu_time, resident_bytes};
 pub(crate) use table::{Medians, Row, Table, Unit};
@@ -54,15 +54,15 @@ pub(crate) fn alternate(
     (Samples::new(olds), Samples::new(news))
 }
 
-/// The seconds that one of many runs of `work` takes, running it for about `budget`.
+/// The CPU seconds that one of many runs of `work` takes, running it for about `budget`.
 pub(crate) fn time_each<T>(budget: Duration, mut work: impl FnMut() -> T) -> f64 {
     let mut runs = 1_u32;
     loop {
-        let began = Instant::now();
+        let began = cpu_time();
         for _ in 0..runs {
             std::hint::black_box(work());
         }
-        let took = began.elapsed();
+        let took = cpu_time().saturating_sub(began);
         // Enough runs for one measurement are found by doubling; the last one counts.
         if took >= budget / 2 || runs >= 1 << 30 {
             return took.as_secs_f64() / f64::from(runs);

@@ -1,6 +1,6 @@
 //! What a cycle costs beside the app's own work.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use watchkeeper::{
     DynError, ObservedSource, Observer, PerSource, PerSourceSnapshot, PerSourceState, SourceEvent,
@@ -9,7 +9,7 @@ use watchkeeper::{
 
 use super::laps::{Laps, seconds_per_cycle};
 use super::{NEVER, Side, one_source, one_thread};
-use crate::measure::{Row, Samples, Table, Unit, alternate};
+use crate::measure::{Row, Samples, Table, Unit, alternate, cpu_time};
 
 pub(crate) fn measure(table: &mut Table) {
     let run = |side| seconds_per_cycle(side, one_source(), (1_000, 100_000), Trivial);
@@ -92,14 +92,14 @@ fn per_source(table: &mut Table, count: u64, name: &str, cycles: u64) {
     let bare = || {
         one_thread().block_on(async {
             let sources = sources(count);
-            let began = Instant::now();
+            let began = cpu_time();
             for _ in 0..cycles {
                 for source in &sources {
                     let answer = Box::pin(probe(source.clone())).await;
                     std::hint::black_box(answer.ok());
                 }
             }
-            each(began.elapsed().as_secs_f64() / cycles as f64)
+            each(cpu_time().saturating_sub(began).as_secs_f64() / cycles as f64)
         })
     };
     let cycle = || {

@@ -2,15 +2,16 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 use watchkeeper::{ObservationConfig, ObservationRuntime, ObservedSource, Observer, StaticSourceProvider};
 
 use super::{NEVER, Side, one_thread};
+use crate::measure::cpu_time;
 use crate::old_loop::{OldLoop, Pace};
 
-/// Counts the polls of one observer, and takes the time between two of them.
+/// Counts the polls of one observer, and takes the CPU time between two of them.
 ///
 /// The old loop runs unpaced. The runtime is woken from inside each poll (`ObservationConfig::wake`
 /// with the least `min_gap`), so its figures contain a wake, and a look at the clock, per cycle.
@@ -22,7 +23,7 @@ pub(crate) struct Laps {
     /// The polls between which time is taken.
     from: u64,
     to: u64,
-    began: Mutex<Option<Instant>>,
+    began: Mutex<Option<Duration>>,
     done: Mutex<Option<oneshot::Sender<Duration>>>,
 }
 
@@ -60,7 +61,7 @@ impl Laps {
     pub(crate) async fn lap(&self) -> u64 {
         let poll = self.polls.fetch_add(1, Ordering::Relaxed);
         if poll == self.from {
-            *self.began.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            *self.began.lock().unwrap_or_else(PoisonError::into_inner) = Some(cpu_time());
         }
         if poll == self.to {
             self.finish();
@@ -80,7 +81,7 @@ impl Laps {
         let done = self.done.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let (Some(began), Some(done)) = (*began, done) {
             // An error only says that nobody waits any more.
-            let _ = done.send(began.elapsed());
+            let _ = done.send(cpu_time().saturating_sub(began));
         }
     }
 }
@@ -117,7 +118,7 @@ where
     }
 }
 
-/// The seconds that one cycle takes, on one thread, when cycle follows cycle.
+/// The CPU seconds that one cycle takes, on one thread, when cycle follows cycle.
 pub(crate) fn seconds_per_cycle<O>(
     side: Side,
     sources: Vec<ObservedSource<O::Source>>,

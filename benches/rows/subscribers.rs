@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError as Gone;
@@ -11,7 +11,7 @@ use watchkeeper::{DynError, ObservedSource, Observer, RecvError, Subscription, a
 
 use super::laps::{Driven, Laps};
 use super::{Side, one_source, one_thread};
-use crate::measure::{Medians, Row, Table, Unit, alternate};
+use crate::measure::{Medians, Row, Table, Unit, alternate, cpu_time};
 use crate::old_loop::Batch;
 
 pub(crate) fn measure(table: &mut Table) {
@@ -130,13 +130,13 @@ fn fan_out(table: &mut Table, subscribers: usize, batches: u64, goal: &str, met:
     let run = |side: Side| {
         one_thread().block_on(async {
             let (driven, readers, _told) = publish(side, batches, 32, 64, subscribers).await;
-            let began = Instant::now();
+            let began = cpu_time();
             let mut tasks: JoinSet<u64> =
                 readers.into_iter().map(|mut reader| async move { reader.read(batches, 0).await }).collect();
             while let Some(missed) = tasks.join_next().await {
                 lost[side as usize].update(|lost| lost + missed.expect("readers do not panic"));
             }
-            let took = began.elapsed();
+            let took = cpu_time().saturating_sub(began);
             end(driven).await;
             batches as f64 / took.as_secs_f64()
         })
@@ -174,9 +174,9 @@ fn catch_up(table: &mut Table) {
         one_thread().block_on(async {
             let (driven, mut readers, told) = publish(side, BATCHES, 0, 1 << 17, 1).await;
             told.await.expect("the last lap is told");
-            let began = Instant::now();
+            let began = cpu_time();
             let missed = readers[0].read(BATCHES, 0).await;
-            let took = began.elapsed();
+            let took = cpu_time().saturating_sub(began);
             if side == Side::New {
                 lost.update(|lost| lost + missed);
             }

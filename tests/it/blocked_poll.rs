@@ -126,6 +126,49 @@ fn dropped_meanwhile_it_publishes_its_end_and_nothing_else() {
     assert_eq!(handle.latest_snapshot().unwrap().cycle, 0);
 }
 
+/// Nobody waits for the stop, and the thread never comes back: the deadline holds all the same.
+#[test]
+fn dropped_meanwhile_its_end_is_told_at_the_deadline() {
+    let executor = executor(Flavour::MultiThread);
+    let gate = Gate::default();
+    let app = App::new();
+    app.then(Call::Poll, [Act::Held(gate.clone(), Box::new(Act::Ok(vec![])))]);
+    let runtime = executor.block_on(app.start(by_hand()));
+    let control = runtime.control();
+    let mut batches = runtime.handle().subscribe();
+    block_on(control.poll_now()).unwrap();
+    gate.wait_until_reached();
+
+    let began = Instant::now();
+    drop(runtime);
+    assert_eq!(block_on(batches.recv()), Err(RecvError::Closed(StopReason::Dropped)));
+    assert!(began.elapsed() >= ms(50));
+    assert_eq!(app.running(), 1, "its thread is still blocked");
+    assert_eq!(block_on(control.stop()), StopOutcome::Detached);
+    gate.open();
+}
+
+/// The worker that a tick wakes is the one that drives the timers of the executor.
+#[test]
+fn the_deadline_holds_while_the_executor_s_own_timers_stand_still() {
+    for flavour in [Flavour::MultiThread, Flavour::CurrentThread] {
+        let executor = executor(flavour);
+        let gate = Gate::default();
+        let app = App::new();
+        app.then(Call::Poll, [Act::Held(gate.clone(), Box::new(Act::Ok(vec![])))]);
+        let config = ObservationConfig { interval: ms(1), ..by_hand() };
+        let runtime = executor.block_on(app.start(config));
+        let driving = std::thread::spawn({
+            let mut watch = runtime.handle().watch();
+            move || executor.block_on(watch.wait_for(|_| false)).map(|_| ())
+        });
+        gate.wait_until_reached();
+        assert_eq!(block_on(runtime.stop()), StopOutcome::Detached, "{flavour:?}");
+        gate.open();
+        assert_eq!(driving.join().unwrap(), Err(WatchClosed(StopReason::Requested)), "{flavour:?}");
+    }
+}
+
 /// Its snapshots look at the runtime when they are dropped.
 struct Late {
     gate: Gate,

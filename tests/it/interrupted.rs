@@ -1,7 +1,10 @@
 //! A poll that was cut off costs the state, unless the observer says that it can be interrupted.
 
 use tokio::time::Instant;
-use watchkeeper::{Cause, ObservationConfig, ObservationFailureStage as Stage, State};
+use watchkeeper::{
+    Cause, DynError, ObservationConfig, ObservationFailureStage as Stage, ObservationRuntime, ObservedSource,
+    Observer, State, StateKind, StaticSourceProvider, async_trait,
+};
 
 use crate::common::{Act, App, Call, at, each_second, ms};
 
@@ -63,4 +66,37 @@ async fn work_is_cut_off_at_its_own_deadline_and_not_before() {
     at(began, 2500).await;
     let failure = handle.last_error().unwrap();
     assert_eq!((failure.cause, failure.elapsed), (Cause::TimedOut, ms(300)));
+}
+
+/// Work that is never idle has used up tokio's budget whenever the deadline is looked at.
+#[tokio::test]
+async fn a_poll_that_is_busy_for_ever_is_cut_off_too() {
+    struct Busy;
+
+    #[async_trait]
+    impl Observer for Busy {
+        type Source = ();
+        type State = ();
+        type Snapshot = ();
+        type Event = ();
+
+        async fn init(&self, _: &[ObservedSource<()>]) -> Result<(), DynError> {
+            Ok(())
+        }
+
+        async fn poll(&self, _: &[ObservedSource<()>], (): &mut ()) -> Result<Vec<()>, DynError> {
+            loop {
+                tokio::task::consume_budget().await;
+            }
+        }
+
+        fn snapshot(&self, (): &()) {}
+    }
+
+    let config = ObservationConfig { interval: ms(10), poll_timeout: ms(20), ..ObservationConfig::default() };
+    let sources = StaticSourceProvider::new(Vec::new());
+    let runtime = ObservationRuntime::start(sources, Busy, config).await.unwrap();
+    let failed = runtime.handle().reaches(StateKind::Failed).within(ms(5000));
+    let failure = failed.await.unwrap().last_error.unwrap();
+    assert_eq!(failure.message, "timed out after 20ms");
 }

@@ -45,7 +45,8 @@ async fn check(name: &str, scripts: &[(Call, Vec<Act>)], state: StateKind, pause
     }
     let before = handle.status();
     assert_eq!((before.state.kind(), before.paused), (state, paused), "{name}");
-    let hangs = usize::from(matches!(state, StateKind::Starting | StateKind::Refreshing | StateKind::Polling));
+    let hangs =
+        usize::from(matches!(state, StateKind::Starting | StateKind::Refreshing | StateKind::Polling));
     assert_eq!(app.running(), hangs, "{name}: calls in flight");
 
     assert_eq!(runtime.stop().await, StopOutcome::Stopped, "{name}");

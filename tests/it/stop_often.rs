@@ -1,7 +1,7 @@
 //! A stop may be asked for again, by several at once, and after a wait for it was given up.
 
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use watchkeeper::{
     DynError, ObservationControl, ObservationRuntime, ObservedSource, Observer, StaticSourceProvider,
@@ -20,7 +20,10 @@ async fn twice_and_by_several_at_once() {
     tokio::time::sleep(ms(1_500)).await;
 
     let outcomes = tokio::join!(one.stop(), other.stop(), runtime.stop(), one.stop());
-    assert_eq!(outcomes, (StopOutcome::Stopped, StopOutcome::Stopped, StopOutcome::Stopped, StopOutcome::Stopped));
+    assert_eq!(
+        outcomes,
+        (StopOutcome::Stopped, StopOutcome::Stopped, StopOutcome::Stopped, StopOutcome::Stopped)
+    );
     assert_eq!(poll_once(other.stop()), std::task::Poll::Ready(StopOutcome::Stopped), "again, at once");
     drop(runtime);
     assert_eq!(one.stop().await, StopOutcome::Stopped, "also when the runtime has gone");
@@ -60,16 +63,16 @@ fn a_later_stop_does_not_wait_anew() {
     app.then(Call::Poll, [Act::Held(gate.clone(), Box::new(Act::Ok(vec![])))]);
     let mut config = each_second();
     config.interval = ms(1);
-    config.stop_timeout = Duration::from_secs(2);
+    config.stop_timeout = ms(1_000);
     let runtime = executor.block_on(app.start(config));
     gate.wait_until_reached();
 
     let asked = Instant::now();
     assert!(poll_once(runtime.stop()).is_pending());
-    executor.block_on(tokio::time::sleep(ms(1_500)));
+    std::thread::sleep(ms(800));
     assert_eq!(block_on(runtime.stop()), StopOutcome::Detached);
     let took = asked.elapsed();
-    assert!(took >= ms(2_000) && took < ms(3_000), "{took:?}");
+    assert!(took >= ms(1_000) && took < ms(1_700), "{took:?}");
     gate.open();
 }
 
@@ -131,23 +134,4 @@ fn stopped_means_that_no_app_code_is_left_not_even_a_destructor() {
         assert_eq!(*answered.lock().unwrap(), Some(false), "{how}: answered before the observer was dropped");
         let WatchClosed(_) = block_on(handle.watch().changed()).unwrap_err();
     }
-}
-
-#[test]
-fn experiment() {
-    let executor = executor(Flavour::MultiThread);
-    let gate = Gate::default();
-    let app = App::new();
-    app.then(Call::Poll, [Act::Held(gate.clone(), Box::new(Act::Ok(vec![])))]);
-    let mut config = each_second();
-    config.interval = ms(1);
-    let _runtime = executor.block_on(app.start(config));
-    gate.wait_until_reached();
-    let handle = executor.handle().clone();
-    let (tx, rx) = std::sync::mpsc::channel();
-    std::thread::spawn(move || { handle.block_on(async { tokio::time::sleep(ms(50)).await }); tx.send(()).unwrap(); });
-    println!("fires alone: {:?}", rx.recv_timeout(ms(2000)));
-    executor.spawn(async {});
-    println!("fires after a spawn: {:?}", rx.recv_timeout(ms(2000)));
-    gate.open();
 }

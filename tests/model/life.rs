@@ -83,7 +83,7 @@ pub(crate) enum From {
 
 pub(crate) fn life() -> impl Strategy<Value = Life> {
     let first = vec((call(), act()), 0..4);
-    let steps = vec(step(), 1..40);
+    let steps = vec(step(), 1..50);
     (settings(), prop::bool::weighted(0.2), 0..2_u64, first, steps).prop_map(
         |(settings, fail_fast, usual_events, first, steps)| Life {
             settings,
@@ -170,8 +170,8 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn pass() -> impl Strategy<Value = u64> {
     prop_oneof![
-        10 => (1..40_u64).prop_map(|tens| 10 * tens),
-        3 => (4..25_u64).prop_map(|hundreds| 100 * hundreds),
+        16 => (1..40_u64).prop_map(|tens| 10 * tens),
+        5 => (4..25_u64).prop_map(|hundreds| 100 * hundreds),
         // Long enough for a wait to fall behind.
         1 => Just(25_000),
     ]
@@ -200,7 +200,7 @@ fn wait() -> impl Strategy<Value = Step> {
     let want = prop_oneof![
         3 => (1..5_u64).prop_flat_map(|divisor| (Just(divisor), 0..divisor))
             .prop_map(|(divisor, rest)| Want::Polls(divisor, rest)),
-        1 => Just(Want::Polls(1_000_000, 999_999)),
+        2 => Just(Want::Polls(1_000_000, 999_999)),
         3 => prop::sample::select(&StateKind::ALL[..]).prop_map(Want::State),
     ];
     let from = prop_oneof![
@@ -209,8 +209,8 @@ fn wait() -> impl Strategy<Value = Step> {
         3 => any_one().prop_map(From::Mark),
         1 => Just(From::ForeignMark),
     ];
-    let window = prop_oneof![20 => (1..120_u64).prop_map(|tens| 10 * tens), 3 => Just(30_000), 1 => Just(0)];
-    (want, from, window, prop::bool::weighted(0.7))
+    let window = prop_oneof![20 => (1..120_u64).prop_map(|tens| 10 * tens), 6 => Just(30_000), 1 => Just(0)];
+    (want, from, window, prop::bool::weighted(0.6))
         .prop_map(|(want, from, window, eager)| Step::Wait { want, from, window, eager })
 }
 

@@ -196,7 +196,7 @@ impl Play {
             let outcome = at_once.or_else(|| stop.poll_if_woken());
             prop_assert_eq!(outcome, Some(StopOutcome::Stopped));
         }
-        let over = self.model.stopped();
+        let (worked, over) = (self.model.works(), self.model.stopped());
         if let Some(end) = end {
             let dropped = matches!(end, Ending::Drop);
             self.model.stop(if dropped { StopReason::Dropped } else { StopReason::Requested });
@@ -213,7 +213,7 @@ impl Play {
             prop_assert_eq!(got, Some(expected), "the answer to {:?}", control);
         }
         if asks.iter().any(|ask| !matches!(ask, Ask::Control(_))) {
-            self.model.wake();
+            self.model.wake(worked);
         }
         self.model.run();
         Ok(())

@@ -180,6 +180,10 @@ impl Model {
         self.settings.first_generation + self.builds.saturating_sub(1)
     }
 
+    pub(crate) fn works(&self) -> bool {
+        matches!(self.doing, Doing::Work { .. })
+    }
+
     pub(crate) fn stopped(&self) -> Option<StopReason> {
         if let Doing::Over(reason) = self.doing { Some(reason) } else { None }
     }
@@ -294,8 +298,14 @@ impl Model {
         self.cycle + u64::from(self.poll_now)
     }
 
-    /// Something else says that there is news.
-    pub(crate) fn wake(&mut self) {
+    /// Something else says that there is news: heard behind the controls, and by a runtime that
+    /// worked when its work waits.
+    pub(crate) fn wake(&mut self, worked: bool) {
+        while let Doing::Work { stage, run: None } = self.doing
+            && worked
+        {
+            self.call(stage);
+        }
         self.wake = true;
     }
 
@@ -323,6 +333,9 @@ impl Model {
             memory.begun += 1;
         }
         let never = matches!(act.end, End::Hang | End::HangBadly);
+        if act.after == 0 && !never {
+            return self.ended(stage, act.end);
+        }
         let done = if never { u64::MAX } else { self.now + act.after };
         let run = Some(Run { end: act.end, done, deadline: self.now + timeout });
         self.doing = Doing::Work { stage, run };

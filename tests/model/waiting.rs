@@ -50,7 +50,9 @@ pub(crate) struct Waiting {
     counts_from: u64,
     deadline: u64,
     invalid: Option<InvalidWait>,
-    /// With how many were missed before it.
+    /// What was known when the wait was made, until that was looked at.
+    first: Option<Publication>,
+    /// Each with how many were missed before it.
     queue: VecDeque<(u64, Publication)>,
     missed: u64,
     judged: u64,
@@ -76,7 +78,8 @@ impl Waiting {
             deadline: now.at + window,
             invalid,
             paused: now.paused,
-            queue: VecDeque::from([(0, now)]),
+            first: Some(now),
+            queue: VecDeque::new(),
             missed: 0,
             judged: 0,
             stale: 0,
@@ -110,7 +113,9 @@ impl Waiting {
         if let Some(invalid) = self.invalid {
             return unmet(UnmetOutcome::Invalid(invalid), 0);
         }
-        while let Some((missed, publication)) = self.queue.pop_front() {
+        let first = self.first.take().map(|first| (0, first));
+        let queued = std::mem::take(&mut self.queue);
+        for (missed, publication) in first.into_iter().chain(queued) {
             if publication.at > self.deadline {
                 return unmet(self.at_the_end(missed), self.judged);
             }

@@ -3,25 +3,27 @@
 //! Whatever is waited for here is waited for on the observation's handle.
 
 use std::io::IsTerminal;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use tokio::time::Instant;
 use watchkeeper::{
-    ObservationConfig, ObservationHandle, ObservationRuntime, ObservationRuntimeError, ObservedSource, Unmet,
-    source_fn,
+    ObservationConfig, ObservationHandle, ObservationRuntime, ObservationRuntimeError, ObservationSnapshot,
+    ObservedSource, SourceProvider, Unmet, WaitBuilder, source_fn,
 };
 
-use crate::api::NodeId;
-use crate::observer::{Leader, RaftObserver};
+use crate::api::Written;
+use crate::observer::{ClusterView, RaftObserver};
 use crate::timeline::{Style, Summary, Timeline};
-use crate::{ClientError, ClusterError, ClusterOptions, LocalCluster};
+use crate::{ClientError, ClusterError, ClusterOptions, LocalCluster, NodeClient};
 
 /// How long anything that is waited for may take.
 const WINDOW: Duration = Duration::from_secs(30);
 /// Keys that are written before and after the failover each.
 const KEYS: usize = 8;
-/// How often one write is tried before it is given up, each time with another leader.
+/// How often one write is repeated before it is given up, each time with the leader then.
 const TRIES: usize = 5;
 
 /// What the demo can be told.
@@ -61,50 +63,65 @@ pub enum DemoError {
     #[error(transparent)]
     Unmet(#[from] Unmet),
     /// A write was refused by one leader after the other.
-    #[error("cannot write {key} after {TRIES} tries")]
+    #[error("cannot write {key}, also not after {TRIES} more tries")]
     Write {
         /// Which key.
         key: String,
         /// What the last leader said.
         source: ClientError,
     },
+    /// A signal came first.
+    #[error("interrupted; the cluster is gone")]
+    Interrupted,
 }
 
-/// Runs the demo to its end; with `keep`, for ever. Dropping the future ends it and leaves no
-/// process and no directory behind.
+/// Runs the demo to its end; with `keep`, it then watches until `interrupted`.
+///
+/// However it ends, no process and no directory is left behind; also when the future is dropped.
 ///
 /// # Errors
 ///
-/// [`DemoError`]; nothing is left behind then either.
-pub async fn run(flags: &DemoFlags) -> Result<(), DemoError> {
-    if flags.nodes < 3 {
-        return Err(DemoError::TooFewNodes { nodes: flags.nodes });
-    }
+/// [`DemoError`].
+pub async fn run(flags: &DemoFlags, interrupted: impl Future<Output = ()>) -> Result<(), DemoError> {
     let style = match (flags.json, std::io::stdout().is_terminal()) {
         (true, _) => Style::Json,
         (false, true) => Style::Terminal,
         (false, false) => Style::Plain,
     };
     let timeline = Timeline::new(style);
-    let options = ClusterOptions { nodes: flags.nodes, ..ClusterOptions::default() };
-    timeline.step(format_args!("starting {} nodes", flags.nodes));
-    let mut cluster = LocalCluster::start(options).await?;
-    // Declared behind the cluster: however this ends, the observer goes before its nodes.
+    let mut interrupted = pin!(interrupted);
+    let mut cluster = tokio::select! {
+        cluster = start(flags, &timeline) => cluster?,
+        () = &mut interrupted => return Err(DemoError::Interrupted),
+    };
+    // Declared behind the cluster: even a panic drops the observer before its nodes.
     let runtime = observe(&cluster, flags.interval).await?;
-    let told = timeline.follow(&runtime.handle());
+    let printed = timeline.follow(&runtime.handle());
     let mut scenario = Scenario { cluster: &mut cluster, handle: runtime.handle(), timeline: &timeline };
-    let summary = scenario.run().await?;
-    timeline.summary(&summary);
-    if flags.keep {
+    let result = tokio::select! {
+        summary = scenario.run() => summary.map(|summary| timeline.summary(&summary)),
+        () = &mut interrupted => Err(DemoError::Interrupted),
+    };
+    if result.is_ok() && flags.keep {
         timeline.step(format_args!("watching until Ctrl-C"));
-        std::future::pending::<()>().await;
+        interrupted.await;
     }
     let _ = runtime.stop().await;
-    told.to_the_end().await;
-    Ok(())
+    printed.to_the_end().await;
+    result
 }
 
-/// Watches every node of the cluster, dead ones too: that they are lost is what there is to see.
+async fn start(flags: &DemoFlags, timeline: &Timeline) -> Result<LocalCluster, DemoError> {
+    if flags.nodes < 3 {
+        return Err(DemoError::TooFewNodes { nodes: flags.nodes });
+    }
+    timeline.step(format_args!("starting {} nodes", flags.nodes));
+    let options = ClusterOptions { nodes: flags.nodes, ..ClusterOptions::default() };
+    Ok(LocalCluster::start(options).await?)
+}
+
+/// Watches every node that the cluster ever started, dead ones too: that they are lost is what
+/// there is to see.
 ///
 /// # Errors
 ///
@@ -115,14 +132,67 @@ pub async fn observe(
 ) -> Result<ObservationRuntime<RaftObserver>, ObservationRuntimeError> {
     let roster = cluster.roster();
     let nodes = source_fn(move || {
-        let name = |client: &crate::NodeClient| format!("n{}", client.id().unwrap_or_default());
-        let nodes = roster.all().into_iter().map(|client| ObservedSource::new(&name(&client), client)).collect();
+        let nodes = sources(&roster.all());
         async { Ok(nodes) }
     });
+    observe_nodes(nodes, interval).await
+}
+
+/// Watches the nodes that `nodes` provides.
+///
+/// # Errors
+///
+/// [`ObservationRuntimeError`]: the interval is zero or absurd.
+pub async fn observe_nodes(
+    nodes: impl SourceProvider<NodeClient>,
+    interval: Duration,
+) -> Result<ObservationRuntime<RaftObserver>, ObservationRuntimeError> {
     let stale_after = Duration::from_secs(1).max(interval.saturating_mul(3));
     let observer = RaftObserver::new(interval, stale_after);
     let config = ObservationConfig { interval, history_limit: 1024, ..ObservationConfig::default() };
     ObservationRuntime::start(nodes, observer, config).await
+}
+
+/// Nodes as sources, called `n1`, `n2` and so on.
+#[must_use]
+pub fn sources(clients: &[NodeClient]) -> Vec<ObservedSource<NodeClient>> {
+    let source = |client: &NodeClient| {
+        let name = client.id().map_or_else(|| client.addr().to_owned(), |id| format!("n{id}"));
+        ObservedSource::new(&name, client.clone())
+    };
+    clients.iter().map(source).collect()
+}
+
+/// Writes to whoever leads. A write that an election interrupts is repeated with its serial, so
+/// that it is applied once.
+///
+/// # Errors
+///
+/// [`DemoError::Write`] when leader after leader refused, [`DemoError::Unmet`] when there was none
+/// to write to.
+pub async fn write(
+    handle: &ObservationHandle<RaftObserver>,
+    (key, value, serial): (&str, &str, u64),
+) -> Result<Written, DemoError> {
+    let mut seen = leading(handle).or_now().within(WINDOW).await?;
+    let mut tried = 0;
+    loop {
+        let Some(leader) = seen.value.leader_client() else { unreachable!("the wait was for a leader") };
+        match leader.write(key, value, serial).await {
+            Ok(written) => return Ok(written),
+            Err(_) if tried < TRIES => tried += 1,
+            Err(source) => return Err(DemoError::Write { key: key.to_owned(), source }),
+        }
+        // Only what is seen from now on can be news.
+        seen = leading(handle).within(WINDOW).await?;
+    }
+}
+
+/// A wait for a leader that is agreed on.
+fn leading(
+    handle: &ObservationHandle<RaftObserver>,
+) -> WaitBuilder<'static, RaftObserver, Arc<ObservationSnapshot<ClusterView>>> {
+    handle.eventually("a leader is agreed on", |cluster| cluster.leader.is_some())
 }
 
 struct Scenario<'a> {
@@ -136,7 +206,8 @@ impl Scenario<'_> {
         let began = Instant::now();
         self.timeline.step(format_args!("forming the cluster"));
         self.cluster.form().await?;
-        let first = self.leader("a leader is agreed on").await?;
+        let formed = leading(&self.handle).or_now().within(WINDOW).await?;
+        let Some(first) = formed.value.leader else { unreachable!("the wait was for a leader") };
         self.write_keys(0..KEYS).await?;
 
         self.timeline.step(format_args!("killing the leader, n{}, with SIGKILL", first.node_id));
@@ -149,7 +220,7 @@ impl Scenario<'_> {
             })
             .within(WINDOW)
             .await?;
-        let second = elected.value.leader.unwrap_or(first);
+        let Some(second) = elected.value.leader else { unreachable!("the wait was for a leader") };
         let failover = elected.observed_at - killed;
         self.write_keys(KEYS..2 * KEYS).await?;
 
@@ -175,44 +246,11 @@ impl Scenario<'_> {
         })
     }
 
-    async fn leader(&self, label: &str) -> Result<Leader, DemoError> {
-        let agreed = self.handle.eventually(label, |cluster| cluster.leader.is_some()).or_now().within(WINDOW);
-        let snapshot = agreed.await?;
-        // The predicate has seen one.
-        snapshot.value.leader.ok_or_else(|| unreachable!("a snapshot without a leader was accepted"))
-    }
-
     async fn write_keys(&self, keys: std::ops::Range<usize>) -> Result<(), DemoError> {
         self.timeline.step(format_args!("writing {} keys", keys.len()));
         for key in keys {
-            self.write(&format!("key-{key:02}"), &format!("value {key}")).await?;
+            write(&self.handle, (&format!("key-{key:02}"), &format!("value {key}"), 1)).await?;
         }
         Ok(())
-    }
-
-    /// Writes to whoever leads. A write that was interrupted by an election is repeated with its
-    /// serial, so that it is applied once.
-    async fn write(&self, key: &str, value: &str) -> Result<(), DemoError> {
-        let mut leader = self.leader("there is a leader to write to").await?;
-        for tried in 1.. {
-            match self.client(leader.node_id)?.write(key, value, 1).await {
-                Ok(_) => return Ok(()),
-                Err(source) if tried == TRIES => return Err(DemoError::Write { key: key.to_owned(), source }),
-                Err(_) => {
-                    // Only what is seen from now on can be news.
-                    let found = self
-                        .handle
-                        .eventually("there is a leader to write to", |cluster| cluster.leader.is_some())
-                        .within(WINDOW)
-                        .await?;
-                    leader = found.value.leader.unwrap_or(leader);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn client(&self, id: NodeId) -> Result<crate::NodeClient, ClusterError> {
-        self.cluster.client(id)
     }
 }

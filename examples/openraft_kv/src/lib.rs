@@ -4,6 +4,7 @@
 //! [openraft], a store on [redb] that survives `SIGKILL`, and an HTTP API. [`client`] talks to
 //! that API with typed errors, [`api`] holds what travels between the two, and [`cluster`] runs
 //! several nodes as child processes of this one, to be killed, paused and restarted at will.
+//! [`observer`] watches them, and [`demo`] is the main job, shown by a [`timeline`].
 //!
 //! Linux only: a node must die with its parent, and only Linux can promise that.
 //!
@@ -13,8 +14,11 @@
 pub mod api;
 pub mod client;
 pub mod cluster;
+pub mod demo;
 mod http;
 pub mod node;
+pub mod observer;
+pub mod timeline;
 
 pub use client::{ClientError, NodeClient};
 pub use cluster::{ClusterError, ClusterOptions, LocalCluster, Roster};

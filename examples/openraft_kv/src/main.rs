@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use openraft_kv::api::Ready;
+use openraft_kv::demo::{self, DemoError, DemoFlags};
 use openraft_kv::node::exit_with_parent;
 use openraft_kv::{Node, NodeConfig, NodeError, NodeFlags};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,10 +17,14 @@ const DEFAULT_LOG: &str = "info,openraft=error,openraft::replication=off,openraf
 
 /// A key-value store replicated by Raft.
 #[derive(Parser)]
-#[command(version)]
+///
+/// Without a command: starts a cluster, kills its leader, and shows what the observation sees.
+#[command(version, args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+    #[command(flatten)]
+    demo: DemoFlags,
 }
 
 #[derive(Subcommand)]
@@ -29,15 +34,34 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Node(flags) => node(flags),
-    };
+    let cli = Cli::parse();
+    match cli.command {
+        Some(Command::Node(flags)) => exit(node(flags)),
+        None => show(&cli.demo),
+    }
+}
+
+fn exit(result: Result<(), impl Error + 'static>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report(&error);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Runs the demo until it ends or a signal ends it: either way every node is gone behind this.
+#[tokio::main]
+async fn show(flags: &DemoFlags) -> ExitCode {
+    // Before the first child: there is no moment at which a signal leaves one behind.
+    let stop = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    match demo::run(flags, any(stop)).await {
+        Err(error @ DemoError::Interrupted) => {
+            report(&error);
+            ExitCode::from(130)
+        }
+        result => exit(result),
     }
 }
 

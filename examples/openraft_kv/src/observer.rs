@@ -11,8 +11,8 @@ use watchkeeper::{
     DynError, ObservedSource, Observer, PerSource, PerSourceSnapshot, PerSourceState, SourceView, async_trait,
 };
 
-use crate::NodeClient;
 use crate::api::{NodeId, NodeState, Role};
+use crate::{ClientError, NodeClient};
 
 /// Watches a Raft cluster through `GET /state` of each node.
 ///
@@ -52,10 +52,12 @@ pub struct NodeView {
     pub presence: Presence,
     /// Its last answer, fresh or not.
     pub state: Option<Arc<NodeState>>,
+    /// How to talk to it.
+    pub client: NodeClient,
 }
 
 /// The cluster after one cycle.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ClusterView {
     /// Every node of the source set, by its source's name.
     pub nodes: Arc<BTreeMap<Arc<str>, NodeView>>,
@@ -135,15 +137,21 @@ impl RaftObserver {
     /// its last answer took) is lost.
     #[must_use]
     pub fn new(interval: Duration, stale_after: Duration) -> Self {
-        let probe = |node: ObservedSource<NodeClient>| async move { Ok(node.source.state().await?) };
+        let probe =
+            |node: ObservedSource<NodeClient>| async move { node.source.state().await.map_err(brief) };
         let nodes = PerSource::new(interval, probe)
             .stale_after(stale_after)
             .identity(|node: &NodeClient| node.addr().to_owned());
         Self { nodes }
     }
 
-    fn view(&self, nodes: &PerSourceState<NodeState>, before: &ClusterView) -> ClusterView {
-        ClusterView::derive(seen(&self.nodes.snapshot(nodes), Instant::now()), before)
+    fn view(
+        &self,
+        sources: &[ObservedSource<NodeClient>],
+        nodes: &PerSourceState<NodeState>,
+        before: &ClusterView,
+    ) -> ClusterView {
+        ClusterView::derive(seen(sources, &self.nodes.snapshot(nodes), Instant::now()), before)
     }
 }
 
@@ -157,7 +165,7 @@ impl Observer for RaftObserver {
     async fn init(&self, sources: &[ObservedSource<NodeClient>]) -> Result<RaftState, DynError> {
         let nodes = self.nodes.init(sources).await?;
         let told = ClusterView::default();
-        let view = self.view(&nodes, &told);
+        let view = self.view(sources, &nodes, &told);
         // What was found now is told by the first poll.
         Ok(RaftState { nodes, view, told })
     }
@@ -168,7 +176,7 @@ impl Observer for RaftObserver {
         state: &mut RaftState,
     ) -> Result<Vec<ClusterEvent>, DynError> {
         self.nodes.poll(sources, &mut state.nodes).await?;
-        state.view = self.view(&state.nodes, &state.view);
+        state.view = self.view(sources, &state.nodes, &state.view);
         let events = state.view.since(&state.told);
         state.told = state.view.clone();
         Ok(events)
@@ -181,12 +189,6 @@ impl Observer for RaftObserver {
     /// True: what an interrupted poll has collected is in `nodes`, and is told by the next one.
     fn keeps_state_when_interrupted(&self) -> bool {
         true
-    }
-}
-
-impl Default for ClusterView {
-    fn default() -> Self {
-        Self { nodes: Arc::default(), leader: None, voters: BTreeSet::new(), term: 0, applied: 0 }
     }
 }
 
@@ -216,10 +218,13 @@ impl ClusterView {
     }
 
     fn agreed_leader(&self) -> Option<Leader> {
-        let voters = || self.present().map(|(_, state)| state).filter(|state| self.voters.contains(&state.node_id));
-        let leader = voters().filter(|state| state.role == Role::Leader).max_by_key(|state| state.current_term)?;
+        let voters =
+            || self.present().map(|(_, state)| state).filter(|state| self.voters.contains(&state.node_id));
+        let leader =
+            voters().filter(|state| state.role == Role::Leader).max_by_key(|state| state.current_term)?;
         let (node_id, term) = (leader.node_id, leader.current_term);
-        let names_it = |state: &&NodeState| state.current_leader == Some(node_id) && state.current_term == term;
+        let names_it =
+            |state: &&NodeState| state.current_leader == Some(node_id) && state.current_term == term;
         let votes = voters().filter(names_it).count();
         (votes > self.voters.len() / 2).then_some(Leader { node_id, term })
     }
@@ -230,10 +235,17 @@ impl ClusterView {
         self.present().map(|(_, state)| state).find(|state| state.node_id == id)
     }
 
+    /// How to talk to the leader that is agreed on.
+    #[must_use]
+    pub fn leader_client(&self) -> Option<&NodeClient> {
+        let leader = self.leader?.node_id;
+        let is_leader = |node: &&NodeView| node.state.as_ref().is_some_and(|state| state.node_id == leader);
+        self.nodes.values().find(is_leader).map(|node| &node.client)
+    }
+
     /// Whether every node of the source set is present and `holds` is true of it.
     pub fn all(&self, mut holds: impl FnMut(&NodeState) -> bool) -> bool {
-        !self.nodes.is_empty()
-            && self.present().filter(|(_, state)| holds(state)).count() == self.nodes.len()
+        !self.nodes.is_empty() && self.present().filter(|(_, state)| holds(state)).count() == self.nodes.len()
     }
 
     /// What changed from `before` to this.
@@ -244,7 +256,10 @@ impl ClusterView {
             events.extend(moved(name, was, &node.presence));
         }
         for name in before.nodes.keys().filter(|name| !self.nodes.contains_key(*name)) {
-            events.push(ClusterEvent::NodeLost { node: Arc::clone(name), reason: "left the source set".to_owned() });
+            events.push(ClusterEvent::NodeLost {
+                node: Arc::clone(name),
+                reason: "left the source set".to_owned(),
+            });
         }
         if self.term > before.term {
             events.push(ClusterEvent::TermAdvanced { from: before.term, to: self.term });
@@ -253,7 +268,10 @@ impl ClusterView {
             events.push(ClusterEvent::LeaderChanged { from: before.leader, to: self.leader });
         }
         if self.voters != before.voters {
-            events.push(ClusterEvent::MembershipChanged { from: before.voters.clone(), to: self.voters.clone() });
+            events.push(ClusterEvent::MembershipChanged {
+                from: before.voters.clone(),
+                to: self.voters.clone(),
+            });
         }
         if self.applied > before.applied {
             events.push(ClusterEvent::AppliedAdvanced { from: before.applied, to: self.applied });
@@ -263,8 +281,13 @@ impl ClusterView {
 }
 
 /// Which nodes can be believed at `now`.
-fn seen(answers: &PerSourceSnapshot<NodeState>, now: Instant) -> BTreeMap<Arc<str>, NodeView> {
-    let view = |source: SourceView<'_, NodeState>| {
+fn seen(
+    sources: &[ObservedSource<NodeClient>],
+    answers: &PerSourceSnapshot<NodeState>,
+    now: Instant,
+) -> BTreeMap<Arc<str>, NodeView> {
+    // The answers are in the order of the sources.
+    let view = |(node, source): (&ObservedSource<NodeClient>, SourceView<'_, NodeState>)| {
         let failure = source.facts.last_failure.as_ref().filter(|_| source.is_failing());
         let presence = match failure {
             _ if source.value.is_none() => Presence::Unseen,
@@ -272,9 +295,25 @@ fn seen(answers: &PerSourceSnapshot<NodeState>, now: Instant) -> BTreeMap<Arc<st
             None if source.freshness(now).is_fresh() => Presence::Present,
             None => Presence::Stale,
         };
-        (Arc::clone(source.name), NodeView { presence, state: source.value.cloned() })
+        let client = node.source.clone();
+        (Arc::clone(source.name), NodeView { presence, state: source.value.cloned(), client })
     };
-    answers.iter().map(view).collect()
+    sources.iter().zip(answers.iter()).map(view).collect()
+}
+
+/// Why a node did not answer, without what its name already says.
+fn brief(error: ClientError) -> DynError {
+    match &error {
+        ClientError::TimedOut { after, .. } => format!("gives no answer within {after:?}").into(),
+        ClientError::Unreachable { source, .. } => {
+            let mut root: &dyn std::error::Error = &**source;
+            while let Some(cause) = root.source() {
+                root = cause;
+            }
+            format!("unreachable: {root}").into()
+        }
+        _ => error.into(),
+    }
 }
 
 /// What a change of one node's presence is called.
@@ -334,7 +373,10 @@ mod tests {
             voters: BTreeSet::from([1, 2, 3]),
             kv: BTreeMap::new(),
         };
-        (Arc::from(format!("n{id}")), NodeView { presence, state: Some(Arc::new(state)) })
+        (
+            Arc::from(format!("n{id}")),
+            NodeView { presence, state: Some(Arc::new(state)), client: NodeClient::new("127.0.0.1:1") },
+        )
     }
 
     #[test]
@@ -345,14 +387,23 @@ mod tests {
             ("all agree", [(1, 1, Present), (1, 1, Present), (1, 1, Present)], Some(1)),
             ("one is stale", [(1, 1, Present), (1, 1, Present), (1, 1, Stale)], Some(1)),
             ("two are stale: no quorum", [(1, 1, Present), (1, 1, Stale), (1, 1, Stale)], None),
-            ("the leader is dead, the others do not know yet", [(1, 1, refused()), (1, 1, Present), (1, 1, Present)], None),
+            (
+                "the leader is dead, the others do not know yet",
+                [(1, 1, refused()), (1, 1, Present), (1, 1, Present)],
+                None,
+            ),
             ("the leader hangs", [(1, 1, Stale), (1, 1, Present), (1, 1, Present)], None),
             ("an election is on", [(0, 2, Present), (0, 2, Present), (0, 2, Present)], None),
-            ("the old leader does not know of the new one", [(1, 1, Present), (2, 2, Present), (2, 2, Present)], Some(2)),
+            (
+                "the old leader does not know of the new one",
+                [(1, 1, Present), (2, 2, Present), (2, 2, Present)],
+                Some(2),
+            ),
             ("the same leader in two terms", [(1, 1, Present), (1, 1, Stale), (1, 2, Present)], None),
         ];
         for (what, nodes, leader) in cases {
-            let nodes = (1..).zip(nodes).map(|(id, (leader, term, presence))| node(id, leader, term, presence));
+            let nodes =
+                (1..).zip(nodes).map(|(id, (leader, term, presence))| node(id, leader, term, presence));
             let view = ClusterView::derive(nodes.collect(), &ClusterView::default());
             assert_eq!(view.leader.map(|leader| leader.node_id), leader, "{what}");
         }
@@ -370,6 +421,9 @@ mod tests {
             told(gone.since(&first)),
             ["n1 is lost: refused", "n2 is lost: refused", "n3 is lost: refused", "no leader is agreed on"],
         );
-        assert_eq!(told(back.since(&gone)), ["n1 is back", "n2 is back", "n3 is back", "leader is n1 (term 4)"]);
+        assert_eq!(
+            told(back.since(&gone)),
+            ["n1 is back", "n2 is back", "n3 is back", "leader is n1 (term 4)"]
+        );
     }
 }

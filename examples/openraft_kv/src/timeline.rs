@@ -89,7 +89,8 @@ impl Timeline {
         self.line(Instant::now(), "step", &what.to_string(), || json!({ "step": what.to_string() }));
     }
 
-    /// Prints every event and every turn of the runtime from cycle 0 on.
+    /// Prints every event and every turn of the runtime from now on.
+    #[must_use]
     pub fn follow(&self, handle: &ObservationHandle<RaftObserver>) -> Following {
         let (events, lifecycle) = (self.clone(), self.clone());
         let mut subscription = handle.subscribe();
@@ -119,7 +120,12 @@ impl Timeline {
                 let turn = turn(&status);
                 if said.as_ref() != Some(&turn) {
                     let json = || json!({ "runtime": turn, "cycle": status.cycle });
-                    lifecycle.line(Instant::now(), "runtime", &format!("{turn} (cycle {})", status.cycle), json);
+                    lifecycle.line(
+                        Instant::now(),
+                        "runtime",
+                        &format!("{turn} (cycle {})", status.cycle),
+                        json,
+                    );
                     said = Some(turn);
                 }
                 match watch.changed().await {
@@ -133,7 +139,8 @@ impl Timeline {
 
     /// Says how it went.
     pub fn summary(&self, summary: &Summary) {
-        let Summary { nodes, keys, first, second, failover, cycles, failures, missed_ticks, elapsed } = summary;
+        let Summary { nodes, keys, first, second, failover, cycles, failures, missed_ticks, elapsed } =
+            summary;
         let text = format!(
             "{nodes} nodes hold {keys} keys and agree; {first} was killed, {second} took over after {:.3} s; \
              {cycles} cycles, {failures} failed, {missed_ticks} ticks missed, {:.1} s",
@@ -179,7 +186,8 @@ impl Timeline {
         if self.style != Style::Terminal {
             return;
         }
-        let age = status.freshness.age().map_or("never".to_owned(), |age| format!("{:.1} s", age.as_secs_f64()));
+        let age =
+            status.freshness.age().map_or("never".to_owned(), |age| format!("{:.1} s", age.as_secs_f64()));
         let text = format!(
             "\x1b[2m          {:<10} cycle {}, {} sources, data is {age} old\x1b[0m",
             status.state.kind().to_string(),

@@ -252,7 +252,7 @@ pub fn each_second() -> ObservationConfig {
     }
 }
 
-pub fn ms(millis: u64) -> Duration {
+pub const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 

@@ -1,8 +1,9 @@
 //! Never more probes at once than allowed, and who waited longest goes first.
 
 use tokio::time::Instant;
+use watchkeeper::{ObservationStatus, State};
 
-use super::{Probes, SECOND, Says, cycle, sources, start};
+use super::{Probes, SECOND, Says, cycle, sources_of, start};
 use crate::common::ms;
 use crate::common::threads::{Flavour, executor};
 
@@ -43,9 +44,7 @@ async fn an_aborted_probe_counts_until_it_is_gone() {
     let observer = probes.observer().concurrency(3).identity(|version| *version);
     let (runtime, set) = start(&["a", "b", "c"], observer).await;
     for n in 1..=10 {
-        let mut replaced = sources(&["a", "b", "c"]);
-        replaced.iter_mut().for_each(|source| source.source = n);
-        set.replace(replaced);
+        set.replace(sources_of(n, &["a", "b", "c"]));
         cycle(&runtime, n.into()).await;
         assert_eq!(probes.in_flight(), 3, "in cycle {n}");
     }
@@ -109,10 +108,10 @@ fn on_real_threads_as_well() {
         let observer = probes.observer().concurrency(4).collect_for(ms(2)).identity(|version| *version);
         let (runtime, set) = start(&names, observer).await;
         for n in 1..=100 {
-            let mut replaced = sources(&names);
-            replaced.iter_mut().for_each(|source| source.source = n);
-            set.replace(replaced);
-            runtime.control().poll_now().await.unwrap();
+            set.replace(sources_of(n, &names));
+            let next = runtime.control().poll_now().await.unwrap();
+            let ended = |status: &ObservationStatus<_>| status.cycle >= next && status.state == State::Idle;
+            runtime.handle().watch().wait_for(ended).await.unwrap();
         }
         let _ = runtime.stop().await;
         probes.are_gone().await;

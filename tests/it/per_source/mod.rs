@@ -23,7 +23,7 @@ use watchkeeper::{
     PerSourceSnapshot, SharedSources, SourceEvent, Subscription,
 };
 
-use crate::common::{each_second, ms};
+use crate::common::each_second;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -159,7 +159,12 @@ impl Probes {
 }
 
 fn sources(names: &[&str]) -> Vec<ObservedSource<u32>> {
-    names.iter().map(|name| ObservedSource::new(name, 0)).collect()
+    sources_of(0, names)
+}
+
+/// Other things of the same names, for an observer that tells them apart.
+fn sources_of(version: u32, names: &[&str]) -> Vec<ObservedSource<u32>> {
+    names.iter().map(|name| ObservedSource::new(name, version)).collect()
 }
 
 type Observed = ObservationRuntime<PerSource<u32, u32>>;

@@ -1,7 +1,7 @@
 //! The child processes of a local cluster: none may be left, whatever happens.
 
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use openraft_kv::{ClusterError, ClusterOptions, LocalCluster};
@@ -14,7 +14,7 @@ fn pids(cluster: &LocalCluster) -> Vec<u32> {
     (1..=3).filter_map(|id| cluster.pid(id)).collect()
 }
 
-fn assert_gone(pids: &[u32], directory: &PathBuf) {
+fn assert_gone(pids: &[u32], directory: &Path) {
     for pid in pids {
         assert!(!process_exists(*pid), "process {pid} is left");
     }

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::common::{SOON, agreed_leader, all, formed, options, until, write};
+use openraft_kv::NodeClient;
+use openraft_kv::demo::sources;
+use watchkeeper::ObservedSource;
+
+use crate::common::{agreed_leader, all, every, formed, options, write};
 
 #[tokio::test]
 async fn a_killed_node_comes_back_with_its_log_vote_and_data() {
@@ -57,14 +61,10 @@ async fn a_purged_log_is_replaced_by_its_snapshot() {
         write(&clients, &key, &value, 1).await;
         expected.insert(key, value);
     }
-    until(SOON, "the log is purged", async || {
-        let metrics = clients[0].metrics().await.map_err(|e| e.to_string())?;
-        match metrics.purged {
-            Some(purged) if purged.index >= 10 => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await;
+    let purged = |node: ObservedSource<NodeClient>| async move {
+        Ok(node.source.metrics().await?.purged.map_or(0, |purged| purged.index))
+    };
+    every("the log is purged", sources(&clients), purged, |index| *index >= 10).await;
 
     cluster.kill(1).await.unwrap();
     cluster.restart(1).await.unwrap();
@@ -77,10 +77,7 @@ async fn a_purged_log_is_replaced_by_its_snapshot() {
     let member = openraft_kv::api::Member { node_id: 2, addr: extra.addr().to_owned() };
     let membership = clients[0].add_learner(&member).await.unwrap();
     assert_eq!(membership.learners, [2].into());
-    until(SOON, "the learner has the data", async || {
-        let kv = extra.state().await.map_err(|e| e.to_string())?.kv;
-        if kv == expected { Ok(()) } else { Err(format!("{kv:?}")) }
-    })
-    .await;
+    let kv = |node: ObservedSource<NodeClient>| async move { Ok(node.source.state().await?.kv) };
+    every("the learner has the data", sources(std::slice::from_ref(&extra)), kv, |kv| *kv == expected).await;
     assert!(extra.metrics().await.unwrap().snapshot.is_some());
 }

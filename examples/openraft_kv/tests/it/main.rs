@@ -1,5 +1,7 @@
 //! Real node processes, started, broken and looked at from outside.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod api;
 mod children;
 mod cluster;
@@ -7,6 +9,8 @@ mod common;
 mod config;
 mod durability;
 mod membership;
+mod observed;
 mod orphans;
+mod show;
 mod start;
 mod storage;

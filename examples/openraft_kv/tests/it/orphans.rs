@@ -8,7 +8,7 @@ use std::time::Duration;
 use openraft_kv::{ClusterOptions, LocalCluster};
 use tempfile::TempDir;
 
-use crate::common::{SOON, options, process_exists, until};
+use crate::common::{gone, options, process_runs};
 
 /// Set in the copy of this test that is the parent: the directory for its cluster.
 const AS_PARENT: &str = "OPENRAFT_KV_TEST_PARENT";
@@ -34,15 +34,11 @@ async fn a_parent_killed_with_sigkill_leaves_no_node() {
         }
     };
     assert_eq!(pids.len(), 2);
-    assert!(pids.iter().all(|pid| process_exists(*pid)));
+    assert!(pids.iter().all(|pid| process_runs(*pid)));
 
     parent.kill().unwrap();
     parent.wait().unwrap();
-    until(SOON, "the nodes are gone", async || {
-        let left: Vec<&u32> = pids.iter().filter(|pid| process_exists(**pid)).collect();
-        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
-    })
-    .await;
+    gone(&pids).await;
 }
 
 /// One of the two nodes is paused, and would never notice anything by itself.

@@ -1,7 +1,5 @@
 //! openraft's own suite for storages, and what it leaves out.
 
-use std::sync::Arc;
-
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt, RaftStateMachine};
 use openraft::testing::{StoreBuilder, Suite};
 use openraft::{CommittedLeaderId, EntryPayload, RaftLogReader, RaftSnapshotBuilder, Vote};
@@ -136,6 +134,5 @@ async fn a_batch_for_a_follower_is_bounded_but_never_empty() {
     log.blocking_append(entries).await.unwrap();
     let batch = log.limited_get_log_entries(1, 4).await.unwrap();
     assert_eq!(batch.len(), 1);
-    let one_of = Arc::new(batch);
-    assert_eq!(one_of[0].log_id, at(1));
+    assert_eq!(batch[0].log_id, at(1));
 }

@@ -1,0 +1,185 @@
+//! The command as a person or a script sees it.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+use crate::common::{PROGRAM, SOON, gone};
+
+/// The command with a temporary directory of its own to look into.
+struct Run {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    temp: tempfile::TempDir,
+}
+
+fn run(args: &[&str]) -> Run {
+    let temp = tempfile::tempdir().unwrap();
+    let mut child = Command::new(PROGRAM)
+        .args(args)
+        .env("TMPDIR", temp.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    Run { child, lines, temp }
+}
+
+impl Run {
+    async fn line(&mut self) -> Option<String> {
+        tokio::time::timeout(SOON, self.lines.next_line()).await.expect("a line in time").unwrap()
+    }
+
+    async fn json(&mut self) -> Option<Value> {
+        Some(serde_json::from_str(&self.line().await?).expect("every line is one JSON object"))
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id().unwrap()).unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+    }
+
+    /// The nodes that have this run's directory open, by what their command lines say.
+    fn nodes(&self) -> Vec<u32> {
+        let directory = self.temp.path().to_string_lossy().into_owned();
+        let processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+            let pid = entry.ok()?.file_name().to_str()?.parse::<u32>().ok()?;
+            let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+            command.contains(&directory).then_some(pid)
+        });
+        processes.collect()
+    }
+
+    fn left_behind(&self) -> Vec<String> {
+        let names = std::fs::read_dir(self.temp.path()).unwrap();
+        names.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    async fn status(&mut self) -> std::process::ExitStatus {
+        tokio::time::timeout(SOON, self.child.wait()).await.expect("it ends in time").unwrap()
+    }
+
+    async fn stderr(&mut self) -> String {
+        let mut text = String::new();
+        let mut stderr = self.child.stderr.take().unwrap();
+        tokio::io::AsyncReadExt::read_to_string(&mut stderr, &mut text).await.unwrap();
+        text
+    }
+}
+
+#[tokio::test]
+async fn json_is_one_event_a_line_and_tells_the_failover() {
+    let mut run = run(&["--json", "--interval", "50ms"]);
+    let mut kinds = Vec::new();
+    let mut summary = Value::Null;
+    while let Some(line) = run.json().await {
+        assert!(line["at_s"].is_number(), "{line}");
+        kinds.extend(line["event"]["event"].as_str().map(str::to_owned));
+        if line["summary"].is_object() {
+            summary = line["summary"].clone();
+        }
+    }
+    assert!(run.status().await.success(), "{}", run.stderr().await);
+    for kind in
+        ["node_seen", "leader_changed", "node_lost", "term_advanced", "node_back", "membership_changed"]
+    {
+        assert!(kinds.iter().any(|told| told == kind), "no {kind} in {kinds:?}");
+    }
+    assert_eq!((&summary["nodes"], &summary["keys"]), (&3.into(), &16.into()), "{summary}");
+    assert_ne!(summary["killed"]["node_id"], summary["elected"]["node_id"]);
+    assert_eq!((run.nodes(), run.left_behind()), (vec![], vec![]));
+}
+
+#[tokio::test]
+async fn five_nodes_piped_are_plain_text() {
+    let mut run = run(&["--nodes", "5"]);
+    let mut text = String::new();
+    while let Some(line) = run.line().await {
+        text += &line;
+        text.push('\n');
+    }
+    assert!(run.status().await.success(), "{text}{}", run.stderr().await);
+    assert!(text.contains("5 nodes hold 16 keys and agree"), "{text}");
+    assert!(!text.contains('\x1b'), "no colours in a pipe");
+}
+
+/// At every step of the demo.
+#[tokio::test]
+async fn an_interrupt_leaves_no_process_and_no_directory() {
+    for step in ["starting", "forming", "writing", "killing", "restarting", "watching"] {
+        for signal in [Signal::INT, Signal::TERM] {
+            let mut run = run(&["--json", "--interval", "50ms", "--keep"]);
+            while let Some(line) = run.json().await {
+                if line["step"].as_str().is_some_and(|said| said.starts_with(step)) {
+                    break;
+                }
+            }
+            run.signal(signal);
+            let status = run.status().await;
+            assert_eq!(status.code(), Some(if step == "watching" { 0 } else { 130 }), "{step}");
+            assert_eq!((run.nodes(), run.left_behind()), (vec![], vec![]), "{step}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_parent_that_is_killed_leaves_no_node_running() {
+    let mut run = run(&["--json", "--keep"]);
+    while let Some(line) = run.json().await {
+        if line["event"]["event"] == "leader_changed" {
+            break;
+        }
+    }
+    let nodes = run.nodes();
+    assert!(nodes.len() >= 3, "{nodes:?}");
+    run.signal(Signal::KILL);
+    run.status().await;
+    gone(&nodes).await;
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_answered_by_one_clear_line() {
+    let cases: [(&[&str], &str); 6] = [
+        (
+            &["--nodes", "2"],
+            "--nodes is 2: the cluster must survive the loss of its leader, which takes 3 or more",
+        ),
+        (&["--nodes", "65"], "nodes: a local cluster has 1 to 64 nodes"),
+        (
+            &["--interval", "0s"],
+            "ObservationConfig::interval is 0ns: it must be more than zero and at most 24 h",
+        ),
+        (
+            &["--interval", "2days"],
+            "ObservationConfig::interval is 172800s: it must be more than zero and at most 24 h",
+        ),
+        (&["--interval", "soon"], "invalid value 'soon' for '--interval <INTERVAL>'"),
+        (&["--nods", "5"], "unexpected argument '--nods' found"),
+    ];
+    for (args, expected) in cases {
+        let mut run = run(args);
+        let status = run.status().await;
+        let stderr = run.stderr().await;
+        assert!(!status.success(), "{args:?}");
+        assert!(stderr.lines().next().unwrap().contains(expected), "{args:?}: {stderr}");
+        assert_eq!((run.nodes(), run.left_behind()), (vec![], vec![]), "{args:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_temporary_directory_that_cannot_be_used_is_named() {
+    let mut child = Command::new(PROGRAM);
+    let missing = "/nonexistent/for/sure";
+    let output = child.env("TMPDIR", missing).stdin(Stdio::null()).output();
+    let output = tokio::time::timeout(Duration::from_secs(15), output).await.unwrap().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr.contains(missing) && stderr.lines().count() == 1, "{stderr}");
+}

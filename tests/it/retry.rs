@@ -1,0 +1,119 @@
+//! A failed cycle is retried at the next tick, or by a backoff of its own; a success resets it.
+
+use tokio::time::Instant;
+use watchkeeper::{Backoff, ObservationConfig, ObservationRuntime, Retry, State};
+
+use crate::common::{Act, App, Call, at, each_second, ms};
+
+const BACKOFF: Backoff = Backoff { first: ms(100), max: ms(400), jitter: 0.0, seed: 7 };
+
+fn by(backoff: Backoff) -> ObservationConfig {
+    ObservationConfig { retry: Retry::Backoff(backoff), poll_timeout: ms(300), ..each_second() }
+}
+
+fn start(app: &App, config: ObservationConfig) -> ObservationRuntime<App> {
+    ObservationRuntime::start_in_background(app.clone(), app.clone(), config).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_default_it_is_retried_at_the_next_tick() {
+    let app = App::new();
+    app.then(Call::Init, vec![Act::Err("down"); 3]);
+    let began = Instant::now();
+    let _runtime = start(&app, each_second());
+    at(began, 4500).await;
+    assert_eq!(app.times(Call::Sources, began), [0, 1000, 2000, 3000, 4000]);
+}
+
+//    failures 1 to 5 of cycles 0 to 4           success    on the grid again
+//    0    100     300        700        1100    1500       2000       3000
+//    |100 |  200  |   400    |   400    |  400  |          |          |
+#[tokio::test(start_paused = true)]
+async fn a_backoff_doubles_up_to_its_cap_and_a_success_returns_to_the_grid() {
+    let app = App::new();
+    app.then(Call::Sources, vec![Act::Err("down"); 5]);
+    let began = Instant::now();
+    let runtime = start(&app, by(BACKOFF));
+    let handle = runtime.handle();
+    at(began, 3500).await;
+    assert_eq!(app.times(Call::Sources, began), [0, 100, 300, 700, 1100, 1500, 2000, 3000]);
+    let in_a_row: Vec<_> = handle.failures().iter().map(|failure| failure.in_a_row).collect();
+    assert_eq!(in_a_row, [1, 2, 3, 4, 5]);
+    assert_eq!(handle.status().missed_ticks, 0, "nobody meant to use the point at 1000");
+
+    // The next failure starts from the first delay.
+    app.then(Call::Poll, [Act::Err("down"), Act::Err("down")]);
+    at(began, 5500).await;
+    assert_eq!(app.times(Call::Sources, began)[8..], [4000, 4100, 4300, 5000]);
+    assert_eq!((handle.state(), handle.status().missed_ticks), (State::Idle, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_delay_counts_from_the_end_of_whatever_failed() {
+    // (who fails in cycle 1, how, when the cycle ends)
+    let cases = [
+        (Call::Sources, Act::Err("down").after(150), 1150),
+        (Call::Poll, Act::Err("down"), 1000),
+        (Call::Poll, Act::Panic("boom").after(50), 1050),
+        (Call::Poll, Act::Hang, 1300),
+    ];
+    for (call, act, ends) in cases {
+        let name = format!("{call:?}: {act:?}");
+        let app = App::new();
+        let spared = usize::from(call == Call::Sources);
+        app.then(call, vec![Act::Ok(Vec::new()); spared]).then(call, [act]);
+        let began = Instant::now();
+        let _runtime = start(&app, by(BACKOFF));
+        at(began, 2500).await;
+        assert_eq!(app.times(Call::Sources, began), [0, 1000, ends + 100, 2000], "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delay_longer_than_the_interval_holds_the_ticks_back() {
+    let app = App::new();
+    app.then(Call::Sources, vec![Act::Err("down"); 2]);
+    let began = Instant::now();
+    let runtime = start(&app, by(Backoff { first: ms(2500), max: ms(9000), ..BACKOFF }));
+    at(began, 9500).await;
+    assert_eq!(app.times(Call::Sources, began), [0, 2500, 7500, 8000, 9000]);
+    assert_eq!(runtime.handle().status().missed_ticks, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn poll_now_tries_at_once_and_the_count_goes_on() {
+    let app = App::new();
+    app.then(Call::Sources, vec![Act::Err("down"); 3]);
+    let began = Instant::now();
+    let runtime = start(&app, by(BACKOFF));
+    at(began, 150).await;
+    assert_eq!(runtime.control().poll_now().await, Ok(2));
+    at(began, 900).await;
+    assert_eq!(app.times(Call::Sources, began), [0, 100, 150, 550], "the third failure waits 400 ms");
+    assert_eq!(runtime.handle().state(), State::Idle);
+}
+
+/// When the failing cycles began, in milliseconds.
+async fn failing(backoff: Backoff) -> Vec<u128> {
+    let app = App::new();
+    app.then(Call::Sources, vec![Act::Err("down"); 12]);
+    let began = Instant::now();
+    let _runtime = start(&app, by(backoff));
+    at(began, 20_500).await;
+    app.times(Call::Sources, began)[..12].to_vec()
+}
+
+#[tokio::test(start_paused = true)]
+async fn jitter_only_shortens_and_is_reproducible_by_its_seed() {
+    let jittered = Backoff { jitter: 0.5, ..BACKOFF };
+    let drawn = failing(jittered).await;
+    assert_eq!(drawn, failing(jittered).await, "the same seed");
+    assert_ne!(drawn, failing(Backoff { seed: 8, ..jittered }).await, "another seed");
+
+    let full = [100, 200].into_iter().chain([400; 9]);
+    for (pair, full) in drawn.windows(2).zip(full) {
+        let delay = pair[1] - pair[0];
+        assert!((full / 2..=full).contains(&delay), "{delay} of {full} ms: {drawn:?}");
+    }
+    assert!(drawn[11] < 100 + 200 + 9 * 400, "none was shortened: {drawn:?}");
+}

@@ -1,0 +1,205 @@
+//! A wake starts a cycle soon, `min_gap` keeps a storm apart, and none is lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use watchkeeper::{
+    Backoff, ObservationConfig, ObservationRuntime, ObservedSource, Retry, StateKind, source_fn,
+};
+
+use crate::common::{Act, App, Call, at, each_second, ms};
+
+fn woken_by(wake: &Arc<Notify>) -> ObservationConfig {
+    ObservationConfig { wake: Some(Arc::clone(wake)), ..each_second() }
+}
+
+type Send = fn(&Notify);
+
+/// To the first who asks, and to those who wait now.
+const SENDS: [(&str, Send); 2] =
+    [("notify_one", Notify::notify_one), ("notify_waiters", Notify::notify_waiters)];
+
+#[tokio::test(start_paused = true)]
+async fn it_starts_a_cycle_at_once_and_leaves_the_grid_alone() {
+    for (name, send) in SENDS {
+        let (app, wake) = (App::new(), Arc::default());
+        let began = Instant::now();
+        let runtime = app.start(woken_by(&wake)).await;
+        at(began, 500).await;
+        send(&wake);
+        at(began, 1700).await;
+        send(&wake);
+        at(began, 3500).await;
+        assert_eq!(app.times(Call::Sources, began), [0, 500, 1000, 1700, 2000, 3000], "{name}");
+        assert_eq!(runtime.handle().status().missed_ticks, 0, "{name}");
+    }
+}
+
+//    500            510            520         ...  600
+//    cycle          cycle          cycle            cycle
+//    ||||||||||||||||||||||||||||||||||||||||||||||||  a wake each millisecond
+#[tokio::test(start_paused = true)]
+async fn a_storm_makes_one_cycle_each_min_gap() {
+    for (name, send) in SENDS {
+        let (app, wake) = (App::new(), Arc::default());
+        let began = Instant::now();
+        let _runtime = app.start(woken_by(&wake)).await;
+        for millis in 500..600 {
+            at(began, millis).await;
+            send(&wake);
+        }
+        at(began, 1500).await;
+        let expected: Vec<_> = [0].into_iter().chain((500..=600).step_by(10)).chain([1000]).collect();
+        assert_eq!(app.times(Call::Sources, began), expected, "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn min_gap_counts_from_the_begin_of_any_cycle() {
+    let (app, wake) = (App::new(), Arc::default());
+    let began = Instant::now();
+    let runtime = app.start(ObservationConfig { min_gap: ms(400), ..woken_by(&wake) }).await;
+    // Behind cycle 0, a tick and a `poll_now`.
+    for (millis, poll_now) in [(100, false), (1100, false), (1700, true)] {
+        at(began, millis).await;
+        if poll_now {
+            runtime.control().poll_now().await.unwrap();
+        }
+        wake.notify_one();
+    }
+    at(began, 2500).await;
+    assert_eq!(app.times(Call::Sources, began), [0, 400, 1000, 1400, 1700, 2000]);
+}
+
+//    1000                    1500       2000
+//    cycle 1 ................|cycle 2   tick
+//         wakes ^ ^ ^
+#[tokio::test(start_paused = true)]
+async fn wakes_during_a_cycle_start_one_more_right_behind_it() {
+    let slow = || Act::slow(500);
+    // (who is slow in cycle 1, min_gap, when cycle 2 begins)
+    let cases = [
+        (Call::Sources, vec![Act::Ok(Vec::new()), slow()], 10, 1500),
+        (Call::Poll, vec![slow()], 10, 1500),
+        (Call::Poll, vec![slow()], 700, 1700),
+        (Call::Poll, vec![Act::Err("down").after(500)], 10, 1500),
+        (Call::Poll, vec![Act::Panic("boom").after(500)], 10, 1500),
+    ];
+    for (send_name, send) in SENDS {
+        for (call, acts, gap, begins) in cases.clone() {
+            let name = format!("{send_name}, {call:?}: {acts:?}, {gap}");
+            let (app, wake) = (App::new(), Arc::default());
+            app.then(call, acts);
+            let began = Instant::now();
+            let _runtime = app.start(ObservationConfig { min_gap: ms(gap), ..woken_by(&wake) }).await;
+            for millis in [1100, 1101, 1400] {
+                at(began, millis).await;
+                send(&wake);
+            }
+            at(began, 2500).await;
+            assert_eq!(app.times(Call::Sources, began), [0, 1000, begins, 2000], "{name}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wake_during_the_first_cycle_counts() {
+    let (app, wake) = (App::new(), Arc::<Notify>::default());
+    app.then(Call::Init, [Act::slow(500)]);
+    let began = Instant::now();
+    let _runtime =
+        ObservationRuntime::start_in_background(app.clone(), app.clone(), woken_by(&wake)).unwrap();
+    at(began, 200).await;
+    wake.notify_waiters();
+    at(began, 1500).await;
+    assert_eq!(app.times(Call::Sources, began), [0, 500, 1000]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wake_that_was_sent_before_the_start_is_not_lost() {
+    let (app, wake) = (App::new(), Arc::<Notify>::default());
+    wake.notify_one();
+    let began = Instant::now();
+    let _runtime = app.start(woken_by(&wake)).await;
+    at(began, 1500).await;
+    assert_eq!(app.times(Call::Sources, began), [0, 10, 1000]);
+}
+
+/// The driver runs the app's code itself here, so it cannot be waiting for a wake.
+#[tokio::test(start_paused = true)]
+async fn a_wake_from_inside_the_app_s_own_call_is_not_lost() {
+    for (name, send) in SENDS {
+        let (app, wake) = (App::new(), Arc::<Notify>::default());
+        let calls = AtomicU64::new(0);
+        let (news, began) = (Arc::clone(&wake), Instant::now());
+        let provider = source_fn(move || {
+            if calls.fetch_add(1, Relaxed) == 1 {
+                send(&news);
+            }
+            async { Ok(vec![ObservedSource::new("a", ())]) }
+        });
+        let _runtime = ObservationRuntime::start(provider, app.clone(), woken_by(&wake)).await.unwrap();
+        at(began, 2500).await;
+        assert_eq!(app.times(Call::Poll, began), [1000, 1010, 2000], "{name}");
+    }
+}
+
+//    200     300 301 302      2500             3000
+//    pause   wakes            resume, cycle    tick
+#[tokio::test(start_paused = true)]
+async fn while_paused_one_is_remembered_until_it_is_resumed() {
+    for (name, send) in SENDS {
+        let (app, wake) = (App::new(), Arc::default());
+        let began = Instant::now();
+        let runtime = app.start(woken_by(&wake)).await;
+        let control = runtime.control();
+        at(began, 200).await;
+        control.pause().await.unwrap();
+        for millis in [300, 301, 302] {
+            at(began, millis).await;
+            send(&wake);
+        }
+        at(began, 2500).await;
+        assert_eq!(app.times(Call::Sources, began), [0], "{name}");
+        control.resume().await.unwrap();
+        at(began, 3500).await;
+        assert_eq!(app.times(Call::Sources, began), [0, 2500, 3000], "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cycle_uses_up_the_wakes_that_came_before_it() {
+    let (app, wake) = (App::new(), Arc::default());
+    let began = Instant::now();
+    let runtime = app.start(woken_by(&wake)).await;
+    let control = runtime.control();
+    at(began, 200).await;
+    control.pause().await.unwrap();
+    wake.notify_one();
+    at(began, 1500).await;
+    assert_eq!(control.poll_now().await, Ok(1), "it has seen the news");
+    at(began, 2500).await;
+    control.resume().await.unwrap();
+    at(began, 3500).await;
+    assert_eq!(app.times(Call::Sources, began), [0, 1500, 3000]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_failure_it_need_not_wait_for_the_retry() {
+    let backoff = Backoff { first: ms(5000), max: ms(5000), jitter: 0.0, seed: 0 };
+    for act in [Act::Err("down"), Act::Panic("boom")] {
+        let name = format!("{act:?}");
+        let (app, wake) = (App::new(), Arc::default());
+        app.then(Call::Poll, [act]);
+        let began = Instant::now();
+        let config = ObservationConfig { retry: Retry::Backoff(backoff), ..woken_by(&wake) };
+        let runtime = app.start(config).await;
+        at(began, 2500).await;
+        assert_eq!(runtime.handle().state().kind(), StateKind::Failed, "{name}");
+        wake.notify_one();
+        at(began, 3500).await;
+        assert_eq!(app.times(Call::Sources, began), [0, 1000, 2500, 3000], "{name}");
+    }
+}
