@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::futures::OwnedNotified;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use watchkeeper_fsm::StopReason;
@@ -151,7 +152,8 @@ impl<C: Copy, R> Inbox<C, R> {
                     self.timer.as_mut().reset(later(Instant::now(), timeout));
                     armed = true;
                 }
-                if self.timer.as_mut().poll(context).is_ready() {
+                // Work that is never idle leaves nothing of the task's budget for its own deadline.
+                if pin!(unconstrained(self.timer.as_mut())).poll(context).is_ready() {
                     return Poll::Ready(Ended::TimedOut);
                 }
                 ready!(self.suspend(machine, context));

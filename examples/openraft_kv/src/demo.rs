@@ -206,9 +206,10 @@ impl Scenario<'_> {
         let began = Instant::now();
         self.timeline.step(format_args!("forming the cluster"));
         self.cluster.form().await?;
-        let formed = leading(&self.handle).or_now().within(WINDOW).await?;
-        let Some(first) = formed.value.leader else { unreachable!("the wait was for a leader") };
         self.write_keys(0..KEYS).await?;
+        // Nothing keeps the leader from changing while keys are written: who leads now is killed.
+        let written = leading(&self.handle).or_now().within(WINDOW).await?;
+        let Some(first) = written.value.leader else { unreachable!("the wait was for a leader") };
 
         self.timeline.step(format_args!("killing the leader, n{}, with SIGKILL", first.node_id));
         let killed = Instant::now();

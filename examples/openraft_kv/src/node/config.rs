@@ -36,10 +36,10 @@ pub struct NodeFlags {
     /// Interval of the leader's heartbeats [default: 50]
     #[arg(long, value_name = "MS")]
     pub heartbeat_ms: Option<u64>,
-    /// Shortest election timeout [default: 150]
+    /// Shortest election timeout [default: 300]
     #[arg(long, value_name = "MS")]
     pub election_min_ms: Option<u64>,
-    /// Longest election timeout [default: 300]
+    /// Longest election timeout [default: 600]
     #[arg(long, value_name = "MS")]
     pub election_max_ms: Option<u64>,
     /// How long a request waits for a quorum [default: 2000]
@@ -172,8 +172,8 @@ impl TryFrom<NodeFlags> for NodeConfig {
             listen: flags.listen.unwrap_or_else(|| "127.0.0.1:0".to_owned()),
             public_addr: flags.public_addr,
             heartbeat: Duration::from_millis(flags.heartbeat_ms.unwrap_or(50)),
-            election_min: Duration::from_millis(flags.election_min_ms.unwrap_or(150)),
-            election_max: Duration::from_millis(flags.election_max_ms.unwrap_or(300)),
+            election_min: Duration::from_millis(flags.election_min_ms.unwrap_or(300)),
+            election_max: Duration::from_millis(flags.election_max_ms.unwrap_or(600)),
             request_timeout: Duration::from_millis(flags.request_timeout_ms.unwrap_or(2000)),
             snapshot_after: flags.snapshot_after.unwrap_or(1000),
             keep_log: flags.keep_log.unwrap_or(100),

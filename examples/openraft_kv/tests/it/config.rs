@@ -63,8 +63,8 @@ fn what_cannot_work_names_its_flag() {
     let cases = [
         ("heartbeat_ms: 0", "--heartbeat-ms"),
         ("heartbeat_ms: 3600001", "--heartbeat-ms"),
-        ("heartbeat_ms: 150", "--election-min-ms"),
-        ("election_min_ms: 300", "--election-max-ms"),
+        ("heartbeat_ms: 300", "--election-min-ms"),
+        ("election_min_ms: 600", "--election-max-ms"),
         ("request_timeout_ms: 0", "--request-timeout-ms"),
         ("snapshot_after: 0", "--snapshot-after"),
         ("cluster: ''", "--cluster"),

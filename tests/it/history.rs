@@ -1,0 +1,70 @@
+//! `history()` holds the newest batches, at most `history_limit` of them.
+
+use tokio::time::Instant;
+use watchkeeper::ObservationConfig;
+
+use crate::common::{Act, App, Call, at, each_second};
+
+#[tokio::test(start_paused = true)]
+async fn the_newest_are_kept_oldest_first() {
+    for (limit, kept) in
+        [(0, &[][..]), (1, &[5]), (3, &[3, 4, 5]), (5, &[1, 2, 3, 4, 5]), (64, &[1, 2, 3, 4, 5])]
+    {
+        let app = App::new();
+        app.then(Call::Poll, (1..=5).map(|n| Act::Ok(vec![n, n + 100])));
+        let start = Instant::now();
+        let runtime = app.start(ObservationConfig { history_limit: limit, ..each_second() }).await;
+        let handle = runtime.handle();
+        assert!(handle.history().is_empty(), "limit {limit}: init finds no events");
+        at(start, 5_500).await;
+
+        let history = handle.history();
+        let found: Vec<_> = history.iter().map(|batch| batch.cycle).collect();
+        assert_eq!(found, kept, "limit {limit}");
+        for batch in history {
+            let n = batch.cycle;
+            assert_eq!((batch.seq, &batch.events[..]), (n - 1, &[n, n + 100][..]), "limit {limit}");
+            assert_eq!(batch.observed_at, start + std::time::Duration::from_secs(n), "limit {limit}");
+            assert_eq!((batch.generation, batch.source_count), (1, 1), "limit {limit}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cycle_without_events_makes_no_batch() {
+    let app = App::new();
+    app.then(Call::Poll, [Act::Ok(vec![1]), Act::Ok(vec![]), Act::Err("down"), Act::Ok(vec![2])]);
+    let start = Instant::now();
+    let runtime = app.start(each_second()).await;
+    at(start, 4_500).await;
+    let history = runtime.handle().history();
+    let found: Vec<_> = history.iter().map(|batch| (batch.seq, batch.cycle)).collect();
+    assert_eq!(found, [(0, 1), (1, 4)], "batches are numbered without gaps");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_and_its_snapshot_share_their_moment() {
+    let app = App::new();
+    app.then(Call::Poll, [Act::slow(300), Act::Ok(vec![1]).after(300)]);
+    let start = Instant::now();
+    let runtime = app.start(each_second()).await;
+    at(start, 2_500).await;
+    let handle = runtime.handle();
+    let (batch, snapshot) = (handle.history().remove(0), handle.latest_snapshot().unwrap());
+    assert_eq!((batch.cycle, batch.observed_at), (snapshot.cycle, snapshot.observed_at));
+    assert_eq!(batch.system_time, snapshot.system_time);
+    assert_eq!(snapshot.cursor.seq(), batch.seq + 1, "the snapshot contains the batch");
+}
+
+/// Batches are shared, not copied.
+#[tokio::test(start_paused = true)]
+async fn every_reader_gets_the_same_batch() {
+    let app = App::new();
+    app.then(Call::Poll, [Act::Ok(vec![1])]);
+    let runtime = app.start(each_second()).await;
+    let handle = runtime.handle();
+    let (mut one, mut other) = (handle.subscribe(), handle.subscribe());
+    let (one, other) = (one.recv().await.unwrap(), other.recv().await.unwrap());
+    assert!(std::sync::Arc::ptr_eq(&one, &other));
+    assert!(std::sync::Arc::ptr_eq(&one, &handle.history()[0]));
+}
