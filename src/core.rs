@@ -24,6 +24,11 @@ use crate::shared::{Shared, discard_replaced};
 use crate::source::{ObservedSource, SourceChange, SourceNames, compare};
 use crate::status::ObservationSnapshot;
 
+/// What an `init` gives, with its snapshot.
+pub(crate) type Built<O> = Result<(<O as Observer>::State, <O as Observer>::Snapshot), DynError>;
+/// What a `poll` gives, with its snapshot.
+pub(crate) type Looked<O> = Result<(<O as Observer>::Snapshot, Vec<<O as Observer>::Event>), DynError>;
+
 /// What the driver is to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Todo {
@@ -150,12 +155,7 @@ impl<O: Observer> Core<O> {
     }
 
     /// The observer's `init` has ended.
-    pub(crate) fn initialized(
-        &mut self,
-        work: WorkId,
-        ended: Ended<Result<(O::State, O::Snapshot), DynError>>,
-        state: &mut Option<O::State>,
-    ) {
+    pub(crate) fn initialized(&mut self, work: WorkId, ended: Ended<Built<O>>, state: &mut Option<O::State>) {
         match Self::sort_out(ended, self.config.init_timeout) {
             Outcome::Done((built, snapshot)) => {
                 *state = Some(built);
@@ -168,12 +168,7 @@ impl<O: Observer> Core<O> {
     }
 
     /// The observer's `poll` has ended.
-    pub(crate) fn polled(
-        &mut self,
-        work: WorkId,
-        ended: Ended<Result<(O::Snapshot, Vec<O::Event>), DynError>>,
-        state: &mut Option<O::State>,
-    ) {
+    pub(crate) fn polled(&mut self, work: WorkId, ended: Ended<Looked<O>>, state: &mut Option<O::State>) {
         match Self::sort_out(ended, self.config.poll_timeout) {
             Outcome::Done((snapshot, events)) => {
                 let carried = Carried::Success { snapshot, events };
@@ -335,10 +330,10 @@ impl<O: Observer> Core<O> {
         // Behind the end the snapshot was not taken.
         discard_replaced((replaced, snapshot));
         // Whoever is told that it has started finds cycle 0 published.
-        if began.is_some() {
-            if let Some(FirstCycle { tell }) = self.first_cycle.take() {
-                let _ = tell.send(Ok(()));
-            }
+        if began.is_some()
+            && let Some(FirstCycle { tell }) = self.first_cycle.take()
+        {
+            let _ = tell.send(Ok(()));
         }
     }
 

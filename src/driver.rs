@@ -3,7 +3,7 @@
 use tokio::task::consume_budget;
 
 use crate::DynError;
-use crate::core::{Control, Core, Todo};
+use crate::core::{Built, Control, Core, Looked, Todo};
 use crate::observer::Observer;
 use crate::panics::{discard_logged, holding};
 use crate::runner::{Inbox, Machine};
@@ -59,10 +59,7 @@ async fn fetch<S>(provider: &impl SourceProvider<S>) -> Result<Vec<ObservedSourc
     provider.sources().await
 }
 
-async fn build<O: Observer>(
-    observer: &O,
-    sources: &[ObservedSource<O::Source>],
-) -> Result<(O::State, O::Snapshot), DynError> {
+async fn build<O: Observer>(observer: &O, sources: &[ObservedSource<O::Source>]) -> Built<O> {
     let state = observer.init(sources).await?;
     Ok(holding(state, |state| observer.snapshot(state)))
 }
@@ -71,7 +68,7 @@ async fn look<O: Observer>(
     observer: &O,
     sources: &[ObservedSource<O::Source>],
     state: &mut O::State,
-) -> Result<(O::Snapshot, Vec<O::Event>), DynError> {
+) -> Looked<O> {
     let events = observer.poll(sources, state).await?;
     let (events, snapshot) = holding(events, |_| observer.snapshot(state));
     Ok((snapshot, events))

@@ -6,6 +6,9 @@
 //! through a cloneable [`ObservationHandle`]: the state of its machine, the latest snapshot, every
 //! batch of events, failures, and how fresh it all is. Tests and services wait on that.
 //!
+//! App code may fail, hang and panic: each is a failure that is told, and the next cycle runs. That
+//! needs unwinding, so `panic = "abort"` is not supported.
+//!
 //! See [`ObservationRuntime`] for a first observer, and `ARCHITECTURE.md` in the repository for
 //! how it works inside.
 

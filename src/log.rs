@@ -42,11 +42,11 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn push(&mut self, at: Instant, what: What) {
-        if let (Some(last), What::Succeeded { last: cycle, .. }) = (self.entries.back_mut(), &what) {
-            if let What::Succeeded { last: so_far, .. } = &mut last.what {
-                (*so_far, last.at) = (*cycle, at);
-                return;
-            }
+        if let (Some(last), What::Succeeded { last: cycle, .. }) = (self.entries.back_mut(), &what)
+            && let What::Succeeded { last: so_far, .. } = &mut last.what
+        {
+            (*so_far, last.at) = (*cycle, at);
+            return;
         }
         if self.entries.len() == LIMIT {
             self.entries.pop_front();

@@ -120,6 +120,7 @@ impl<S> SharedSources<S> {
     }
 
     /// Replaces the whole set and returns the old one.
+    #[allow(clippy::must_use_candidate, reason = "replacing is the point; the old set is a courtesy")]
     pub fn replace(&self, sources: Vec<ObservedSource<S>>) -> Vec<ObservedSource<S>> {
         std::mem::replace(&mut *lock(&self.sources), sources)
     }
@@ -127,16 +128,15 @@ impl<S> SharedSources<S> {
     /// Adds `source` as `name`, or replaces what had that name and returns it.
     pub fn insert(&self, name: &str, source: S) -> Option<S> {
         let mut sources = lock(&self.sources);
-        match sources.iter_mut().find(|known| known.name == name) {
-            Some(known) => Some(std::mem::replace(&mut known.source, source)),
-            None => {
-                sources.push(ObservedSource::new(name, source));
-                None
-            }
+        if let Some(known) = sources.iter_mut().find(|known| known.name == name) {
+            return Some(std::mem::replace(&mut known.source, source));
         }
+        sources.push(ObservedSource::new(name, source));
+        None
     }
 
     /// Takes the source called `name` out of the set.
+    #[allow(clippy::must_use_candidate, reason = "removing is the point; the source is a courtesy")]
     pub fn remove(&self, name: &str) -> Option<S> {
         let mut sources = lock(&self.sources);
         let at = sources.iter().position(|known| known.name == name)?;

@@ -64,10 +64,10 @@ impl<O: Observer> Watch<O> {
     ///
     /// Cancel safe: a status counts as seen only when it is returned.
     pub async fn changed(&mut self) -> Result<ObservationStatus<O>, WatchClosed> {
-        if self.told_end {
-            if let State::Stopped { reason } = self.status.borrow().state {
-                return Err(WatchClosed(reason));
-            }
+        if self.told_end
+            && let State::Stopped { reason } = self.status.borrow().state
+        {
+            return Err(WatchClosed(reason));
         }
         loop {
             let stale_at = {

@@ -20,6 +20,8 @@ pub use state::PerSourceState;
 type Probe<S, V> =
     dyn Fn(ObservedSource<S>) -> Pin<Box<dyn Future<Output = Result<V, DynError>> + Send>> + Send + Sync;
 
+type Identity<S> = dyn Fn(&S) -> u64 + Send + Sync;
+
 /// An observer made of one async function that probes one source.
 ///
 /// In each cycle it begins a probe of every source that has none in flight, and collects answers
@@ -56,7 +58,7 @@ type Probe<S, V> =
 /// ```
 pub struct PerSource<S, V> {
     probe: Box<Probe<S, V>>,
-    identity: Option<Box<dyn Fn(&S) -> u64 + Send + Sync>>,
+    identity: Option<Box<Identity<S>>>,
     settings: Settings,
 }
 

@@ -131,6 +131,7 @@ impl<V> PerSourceSnapshot<V> {
     }
 
     /// All sources, in the provider's order.
+    #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = SourceView<'_, V>> {
         (0..self.len()).map(|place| self.view(place))
     }

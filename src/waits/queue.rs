@@ -96,7 +96,7 @@ impl<S> WaitQueue<S> {
 
 /// The queues of all live waits of one runtime.
 pub(crate) struct Queues<S> {
-    queues: Vec<Arc<WaitQueue<S>>>,
+    live: Vec<Arc<WaitQueue<S>>>,
     /// Collected while publishing, woken behind the locks.
     wakers: Vec<Waker>,
     /// Closed queues are dropped by the next publication, or when there are this many queues.
@@ -105,26 +105,26 @@ pub(crate) struct Queues<S> {
 
 impl<S> Default for Queues<S> {
     fn default() -> Self {
-        Self { queues: Vec::new(), wakers: Vec::new(), purge_at: 64 }
+        Self { live: Vec::new(), wakers: Vec::new(), purge_at: 64 }
     }
 }
 
 impl<S> Queues<S> {
     pub(crate) fn register(&mut self, queue: &Arc<WaitQueue<S>>) {
-        if self.queues.len() >= self.purge_at {
-            self.queues.retain(|queue| !queue.is_closed());
-            self.purge_at = (2 * self.queues.len()).max(64);
+        if self.live.len() >= self.purge_at {
+            self.live.retain(|queue| !queue.is_closed());
+            self.purge_at = (2 * self.live.len()).max(64);
         }
-        self.queues.push(Arc::clone(queue));
+        self.live.push(Arc::clone(queue));
     }
 
     pub(crate) fn push_all(&mut self, at: Instant, status: &Published<S>) {
-        if self.queues.is_empty() {
+        if self.live.is_empty() {
             return;
         }
         let publication = Publication { at, status: Arc::new(status.clone()), missed: 0 };
         let wakers = &mut self.wakers;
-        self.queues.retain(|queue| queue.push(&publication, wakers));
+        self.live.retain(|queue| queue.push(&publication, wakers));
     }
 
     pub(crate) fn take_wakers(&mut self) -> Vec<Waker> {

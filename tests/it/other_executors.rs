@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use watchkeeper::{ObservationConfig, State, StateKind, StopOutcome, StopReason, UnmetOutcome, WatchClosed};
+use watchkeeper::{ObservationConfig, StateKind, StopOutcome, StopReason, UnmetOutcome, WatchClosed};
 
 use crate::common::threads::{Flavour, block_on, executor};
 use crate::common::{Act, App, Call, ms};

@@ -3,7 +3,7 @@
 
 use tokio::time::{Instant, timeout};
 use watchkeeper::{
-    Freshness, ObservationConfig, ObservationStatus, State, StateKind, StopReason, Watch, WatchClosed,
+    ObservationConfig, ObservationStatus, State, StateKind, StopReason, Watch, WatchClosed,
 };
 
 use crate::common::threads::poll_once;
@@ -115,7 +115,7 @@ async fn nobody_is_woken_while_data_stays_fresh() {
     let start = Instant::now();
     let runtime = app.start(each_second()).await;
     let mut watch = runtime.handle().watch();
-    let never = watch.wait_for(|status| !Freshness::is_fresh(&status.freshness));
+    let never = watch.wait_for(|status| !status.freshness.is_fresh());
     assert!(timeout(ms(60_500), never).await.is_err());
     assert_eq!(start.elapsed(), ms(60_500));
 }

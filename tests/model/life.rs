@@ -97,7 +97,7 @@ pub(crate) fn life() -> impl Strategy<Value = Life> {
 
 fn settings() -> impl Strategy<Value = Settings> {
     let schedule = (
-        prop::sample::select(&[50, 100, 250][..]),
+        prop::sample::select(&[50, 100, 250, 1_000][..]),
         prop::sample::select(&[0, 0, 30, 120][..]),
         option::weighted(0.3, Just((40, 200))),
         prop::sample::select(&[10, 10, 80][..]),
