@@ -206,3 +206,35 @@ impl<E> History<E> {
         Ok(())
     }
 }
+
+#[cfg(all(test, not(watchkeeper_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_of_another_runtime_or_from_the_future_is_refused() {
+        let history = History::new(7, 4, 1);
+        let batch = ObservationBatch {
+            generation: 2,
+            seq: 0,
+            cycle: 3,
+            observed_at: Instant::now(),
+            system_time: SystemTime::now(),
+            source_count: 1,
+            events: vec!["found"],
+        };
+        history.push(Arc::new(batch)).unwrap();
+        let cases = [
+            ((7, 1, 0), Ok(())),
+            ((7, 2, 1), Ok(())),
+            ((7, 1, 2), Err(CursorError::Future { seq: 2, published: 1 })),
+            ((7, 3, 1), Err(CursorError::Future { seq: 1, published: 1 })),
+            ((8, 1, 0), Err(CursorError::Foreign)),
+            ((8, 9, 9), Err(CursorError::Foreign)),
+        ];
+        for ((instance, generation, seq), expected) in cases {
+            let cursor = Cursor { instance, generation, seq };
+            assert_eq!(history.check(cursor), expected, "{cursor:?}");
+        }
+    }
+}

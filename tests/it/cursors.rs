@@ -6,13 +6,13 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use watchkeeper::{
-    CursorError, ObservationBatch, ObservationConfig, ObservationHandle, ObservationRuntime, RecvError,
-    StaticSourceProvider, Subscription,
+    CursorError, ObservationConfig, ObservationHandle, ObservationRuntime, RecvError, StaticSourceProvider,
 };
 
-use crate::common::threads::{Flavour, block_on, executor};
-use crate::common::{Act, App, Call, Tally, each_second, ms};
+use crate::common::threads::{Flavour, Tally, block_on, executor};
+use crate::common::{Act, App, Call, at, each_second};
 
 #[tokio::test(start_paused = true)]
 async fn of_another_runtime_it_is_refused() {
@@ -31,18 +31,21 @@ async fn of_another_runtime_it_is_refused() {
 async fn too_old_it_starts_with_the_exact_count() {
     let app = App::new();
     app.then(Call::Poll, (1..=10).map(|n| Act::Ok(vec![n])));
+    let start = Instant::now();
     let runtime = app.start(ObservationConfig { history_limit: 4, ..each_second() }).await;
     let handle = runtime.handle();
     let mut cursors = Vec::new();
-    for _ in 0..=10 {
+    for n in 0..=10 {
+        at(start, n * 1_000 + 500).await;
         cursors.push(handle.latest_snapshot().unwrap().cursor);
-        tokio::time::sleep(ms(1_000)).await;
     }
     for (behind, cursor) in (0_u64..).zip(cursors) {
         let mut batches = handle.subscribe_from(cursor).unwrap();
         let mut next = behind + 1;
         if behind < 6 {
-            let Some(Err(RecvError::Lagged { missed, resume })) = batches.try_recv() else { panic!("{behind}") };
+            let Some(Err(RecvError::Lagged { missed, resume })) = batches.try_recv() else {
+                panic!("{behind}")
+            };
             assert_eq!((missed, resume.seq()), (6 - behind, 6), "behind event {behind}");
             next = 7;
         }
@@ -68,7 +71,8 @@ fn a_snapshot_and_the_batches_behind_its_cursor_have_no_gap_and_no_duplicate() {
             ..ObservationConfig::default()
         };
         let sources = StaticSourceProvider::new(vec![]);
-        let runtime = executor.block_on(ObservationRuntime::start(sources, Tally::default(), config)).unwrap();
+        let runtime =
+            executor.block_on(ObservationRuntime::start(sources, Tally::default(), config)).unwrap();
         let handle = runtime.handle();
         thread::scope(|scope| {
             let readers: Vec<_> = (0..4)
@@ -110,12 +114,4 @@ fn read_behind_a_snapshot(handle: &ObservationHandle<Tally>) -> u64 {
         }
     }
     read
-}
-
-#[allow(dead_code, reason = "asserts at compile time")]
-fn may_be_sent_and_shared(
-    subscription: Subscription<u64>,
-    batch: ObservationBatch<u64>,
-) -> impl Send + Sync + 'static {
-    (subscription, batch)
 }

@@ -89,7 +89,7 @@ impl App {
 
     async fn hang(&self) {
         let _bomb = Bomb(Arc::clone(&self.range));
-        pending().await
+        pending::<()>().await;
     }
 }
 

@@ -49,7 +49,7 @@ impl When {
         match (self, call) {
             (Self::First, _) | (_, Call::Poll) => 0,
             (Self::Rebuilding, Call::Sources) => 2,
-            (Self::Running, _) | (Self::Rebuilding, _) => 1,
+            (Self::Running | Self::Rebuilding, _) => 1,
         }
     }
 }

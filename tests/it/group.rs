@@ -194,15 +194,12 @@ fn one_that_blocks_its_thread_is_reported_as_detached_and_holds_up_nobody() {
     blocked.then(Call::Poll, [Act::Held(gate.clone(), Box::new(Act::Ok(vec![1])))]);
     let hung = App::new();
     hung.then(Call::Poll, [Act::Hang]);
-    let by_hand = ObservationConfig {
-        interval: Duration::from_secs(3_600),
-        stop_timeout: ms(50),
-        ..ObservationConfig::default()
-    };
+    let by_hand = ObservationConfig { interval: Duration::from_secs(3_600), ..ObservationConfig::default() };
+    let impatient = ObservationConfig { stop_timeout: ms(50), ..by_hand.clone() };
     executor.block_on(async {
         let group = ObservationGroup::new();
-        group.add("hung", hung.start(by_hand.clone()).await).unwrap();
-        group.add("blocked", blocked.start(by_hand).await).unwrap();
+        group.add("hung", hung.start(by_hand).await).unwrap();
+        group.add("blocked", blocked.start(impatient).await).unwrap();
         group.add("nodes", probing().await).unwrap();
         for name in ["hung", "blocked"] {
             group.control(name).unwrap().poll_now().await.unwrap();

@@ -39,14 +39,18 @@ impl Observer for Show {
 }
 
 fn shown(sources: &[ObservedSource<u16>]) -> String {
-    sources.iter().map(|it| format!("{}:{} ", it.name, it.source)).collect()
+    let shown: Vec<_> = sources.iter().map(|it| format!("{}:{}", it.name, it.source)).collect();
+    shown.join(" ")
 }
 
-fn set(sources: &[(&str, u16)]) -> Vec<ObservedSource<u16>> {
+/// Names and ports.
+type Set<'a> = &'a [(&'a str, u16)];
+
+fn set(sources: Set<'_>) -> Vec<ObservedSource<u16>> {
     sources.iter().map(|(name, port)| ObservedSource::new(name, *port)).collect()
 }
 
-async fn start(first: &[(&str, u16)]) -> (SharedSources<u16>, ObservationRuntime<Show>) {
+async fn start(first: Set<'_>) -> (SharedSources<u16>, ObservationRuntime<Show>) {
     let sources = SharedSources::new(set(first));
     let runtime = ObservationRuntime::start(sources.clone(), Show, each_second()).await.unwrap();
     (sources, runtime)
@@ -57,9 +61,9 @@ async fn each_cycle_polls_the_set_as_it_is() {
     let began = Instant::now();
     let (sources, runtime) = start(&[("a", 1), ("b", 2)]).await;
     let handle = runtime.handle();
-    assert_eq!(handle.latest_snapshot().unwrap().value.1, "a:1 b:2 ");
+    assert_eq!(handle.latest_snapshot().unwrap().value.1, "a:1 b:2");
     // (what happens, the set from then on, the names told)
-    let cases: [(&str, &[(&str, u16)], &str); 8] = [
+    let cases: [(&str, Set, &str); 8] = [
         ("nothing", &[("a", 1), ("b", 2)], "a b"),
         ("joined", &[("a", 1), ("b", 2), ("c", 3)], "a b c"),
         ("left", &[("b", 2), ("c", 3)], "b c"),
@@ -83,7 +87,7 @@ async fn each_cycle_polls_the_set_as_it_is() {
 
 #[tokio::test(start_paused = true)]
 async fn a_set_that_is_refused_fails_its_cycle_and_costs_nothing_else() {
-    let refused: [(&[(&str, u16)], &str); 4] = [
+    let refused: [(Set, &str); 4] = [
         (
             &[("a", 1), ("b", 2), ("b", 3)],
             r#"two sources are named "b": give every source a name of its own"#,
@@ -117,7 +121,7 @@ async fn a_set_that_is_refused_fails_its_cycle_and_costs_nothing_else() {
         at(began, 3500).await;
         let status = handle.status();
         assert_eq!((status.state, status.generation), (State::Idle, 1), "{message}");
-        assert_eq!(status.snapshot.unwrap().value, (2, "b:2 ".into()), "{message}: the state was kept");
+        assert_eq!(status.snapshot.unwrap().value, (2, "b:2".into()), "{message}: the state was kept");
         assert_eq!(status.last_error, None);
     }
 }

@@ -2,9 +2,7 @@
 //! the reason.
 
 use tokio::time::{Instant, timeout};
-use watchkeeper::{
-    ObservationConfig, ObservationStatus, State, StateKind, StopReason, Watch, WatchClosed,
-};
+use watchkeeper::{ObservationConfig, ObservationStatus, State, StateKind, StopReason, Watch, WatchClosed};
 
 use crate::common::threads::poll_once;
 use crate::common::{Act, App, Call, at, each_second, ms};

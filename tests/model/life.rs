@@ -30,7 +30,11 @@ pub(crate) enum Step {
     /// So many milliseconds go by, and everything runs when it is due.
     Pass(u64),
     /// All of this at once, before the runtime gets to run, which takes a while.
-    AtOnce { asks: Vec<Ask>, stall: u64, end: Option<Ending> },
+    AtOnce {
+        asks: Vec<Ask>,
+        stall: u64,
+        end: Option<Ending>,
+    },
     Subscribe(How),
     SubscribeFrom(usize, How),
     /// Reads so many items.
@@ -39,7 +43,12 @@ pub(crate) enum Step {
     KeepCursor(Option<usize>),
     Unsubscribe(usize),
     Mark,
-    Wait { want: Want, from: From, window: u64, eager: bool },
+    Wait {
+        want: Want,
+        from: From,
+        window: u64,
+        eager: bool,
+    },
     /// Polls a wait that nobody polls by itself.
     Look(usize),
     /// Drops a wait.
@@ -173,7 +182,7 @@ fn pass() -> impl Strategy<Value = u64> {
         16 => (1..40_u64).prop_map(|tens| 10 * tens),
         5 => (4..25_u64).prop_map(|hundreds| 100 * hundreds),
         // Long enough for a wait to fall behind.
-        1 => Just(25_000),
+        1 => Just(18_000),
     ]
 }
 
@@ -210,8 +219,12 @@ fn wait() -> impl Strategy<Value = Step> {
         1 => Just(From::ForeignMark),
     ];
     let window = prop_oneof![20 => (1..120_u64).prop_map(|tens| 10 * tens), 6 => Just(30_000), 1 => Just(0)];
-    (want, from, window, prop::bool::weighted(0.6))
-        .prop_map(|(want, from, window, eager)| Step::Wait { want, from, window, eager })
+    (want, from, window, prop::bool::weighted(0.6)).prop_map(|(want, from, window, eager)| Step::Wait {
+        want,
+        from,
+        window,
+        eager,
+    })
 }
 
 fn any_one() -> impl Strategy<Value = usize> {

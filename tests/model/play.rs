@@ -10,7 +10,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, advance, sleep_until};
 use watchkeeper::{
     Backoff, ControlError, Cursor, CursorError, InvalidWait, Mark, ObservationConfig, ObservationControl,
-    ObservationHandle, ObservationRuntime, ObservationRuntimeError, ObservationFailureStage as Stage, Retry,
+    ObservationFailureStage as Stage, ObservationHandle, ObservationRuntime, ObservationRuntimeError, Retry,
     StopOutcome, StopReason,
 };
 
@@ -121,7 +121,8 @@ impl Play {
             Step::Pass(time) => self.pass(time).await,
             Step::AtOnce { asks, stall, end } => self.at_once(&asks, stall, end).await?,
             Step::Subscribe(how) => {
-                let at = Position { generation: self.model.generation(), seq: self.model.batches.len() as u64 };
+                let at =
+                    Position { generation: self.model.generation(), seq: self.model.batches.len() as u64 };
                 let listener = Listener::new(self.handle.subscribe(), Reading::new(at), how);
                 self.listeners.push(listener);
             }
@@ -203,9 +204,8 @@ impl Play {
         }
         for (number, (control, mut reply, at_once)) in replies.into_iter().enumerate() {
             let expected = match (over, self.model.stopped()) {
-                (Some(reason), _) => Err(ControlError::Stopped { reason }),
                 (None, _) if number >= CONTROLS => Err(ControlError::Full { capacity: CONTROLS }),
-                (None, Some(reason)) => Err(ControlError::Stopped { reason }),
+                (Some(reason), _) | (None, Some(reason)) => Err(ControlError::Stopped { reason }),
                 (None, None) => Ok(self.model.control(control)),
             };
             let got = at_once.or_else(|| reply.poll_if_woken());
@@ -223,11 +223,11 @@ impl Play {
         let kept = match of {
             None => {
                 let snapshot = self.handle.latest_snapshot();
-                snapshot.zip(self.model.status.snapshot.as_ref()).map(|(real, model)| (real.cursor, model.cursor))
+                snapshot
+                    .zip(self.model.status.snapshot.as_ref())
+                    .map(|(real, model)| (real.cursor, model.cursor))
             }
-            Some(which) => {
-                pick(&mut self.listeners, which).map(|listener| listener.cursor())
-            }
+            Some(which) => pick(&mut self.listeners, which).map(|listener| listener.cursor()),
         };
         self.cursors.extend(kept);
     }
@@ -278,7 +278,8 @@ impl Play {
         let history: Vec<_> = handle.history().iter().map(|batch| read::batch(batch, *began)).collect();
         prop_assert_eq!(&history[..], &model.batches[kept..], "history");
         let kept = model.failures.len().saturating_sub(64);
-        let failures: Vec<_> = handle.failures().iter().map(|failure| read::failure(failure, *began)).collect();
+        let failures: Vec<_> =
+            handle.failures().iter().map(|failure| read::failure(failure, *began)).collect();
         prop_assert_eq!(&failures[..], &model.failures[kept..], "failures");
         prop_assert_eq!(self.app.script().calls, model.script.calls, "calls of the app");
         prop_assert_eq!(self.app.states(), model.states(), "states of the observer");
@@ -314,7 +315,8 @@ impl Play {
 /// Of another runtime.
 fn foreign() -> (Cursor, Mark) {
     let app = App::new(Script::new(0), false);
-    let other = ObservationRuntime::start_in_background(app.clone(), app, ObservationConfig::default()).unwrap();
+    let other =
+        ObservationRuntime::start_in_background(app.clone(), app, ObservationConfig::default()).unwrap();
     (other.handle().subscribe().cursor(), other.handle().mark())
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use watchkeeper::{
     ControlError, Cursor, Mark, ObservationBatch, ObservationControl, ObservationFailure, ObservationHandle,
-    ObservationSnapshot, ObservationStatus, RecvError, Unmet,
+    ObservationSnapshot, ObservationStatus, RecvError, Unmet, WaitBuilder,
 };
 
 use crate::app::{App, View};
@@ -106,7 +106,7 @@ pub(crate) fn verdict(
         Want::Polls(divisor, rest) => {
             let wait = handle.eventually("so many polls", move |view| view.memory.done % divisor == rest);
             let wait = if now { wait.or_now() } else { wait };
-            let wait = mark.into_iter().fold(wait, |wait, mark| wait.after(mark)).within(window);
+            let wait = mark.into_iter().fold(wait, WaitBuilder::after).within(window);
             Box::pin(async move {
                 wait.await.map_or_else(|error| unmet(&error), |snapshot| Verdict::Met(snapshot.cycle))
             })
@@ -114,7 +114,7 @@ pub(crate) fn verdict(
         Want::State(kind) => {
             let wait = handle.reaches(kind);
             let wait = if now { wait.or_now() } else { wait };
-            let wait = mark.into_iter().fold(wait, |wait, mark| wait.after(mark)).within(window);
+            let wait = mark.into_iter().fold(wait, WaitBuilder::after).within(window);
             Box::pin(async move {
                 wait.await.map_or_else(
                     |error| unmet(&error),

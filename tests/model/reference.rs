@@ -469,8 +469,8 @@ impl Model {
     fn count_points(&mut self) {
         let come = self.points_until(self.now) - self.points;
         self.points += come;
-        let retries = self.settings.backoff.is_some()
-            && matches!(self.doing, Doing::Waiting { failed: Some(_) });
+        let retries =
+            self.settings.backoff.is_some() && matches!(self.doing, Doing::Waiting { failed: Some(_) });
         if !self.paused && !retries {
             self.owed += come;
         }

@@ -1,9 +1,16 @@
 //! For tests on real threads.
 
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
+use std::time::Duration;
+
+use watchkeeper::{
+    DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, StaticSourceProvider,
+    async_trait,
+};
 
 /// Holds the thread that comes to it until it is opened.
 #[derive(Clone, Debug, Default)]
@@ -77,4 +84,60 @@ pub fn executor(flavour: Flavour) -> tokio::runtime::Runtime {
 pub enum Flavour {
     CurrentThread,
     MultiThread,
+}
+
+/// Counts: the `n`th poll that succeeds finds the event `n` and shows `n`.
+#[derive(Debug)]
+pub struct Tally {
+    /// Behind so many there is nothing more to find.
+    pub at_most: u64,
+    /// Whether each third poll fails.
+    pub each_third_fails: bool,
+    pub polls: AtomicU64,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self { at_most: u64::MAX, each_third_fails: false, polls: AtomicU64::new(0) }
+    }
+}
+
+#[async_trait]
+impl Observer for Tally {
+    type Source = ();
+    type State = u64;
+    type Snapshot = u64;
+    type Event = u64;
+
+    async fn init(&self, _: &[ObservedSource<()>]) -> Result<u64, DynError> {
+        Ok(0)
+    }
+
+    async fn poll(&self, _: &[ObservedSource<()>], successes: &mut u64) -> Result<Vec<u64>, DynError> {
+        let nth = self.polls.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.each_third_fails && nth.is_multiple_of(3) {
+            return Err(format!("poll {nth} fails").into());
+        }
+        if *successes == self.at_most {
+            return Ok(vec![]);
+        }
+        *successes += 1;
+        Ok(vec![*successes])
+    }
+
+    fn snapshot(&self, successes: &u64) -> u64 {
+        *successes
+    }
+}
+
+impl Tally {
+    /// Watches nothing, as fast as can be.
+    pub async fn start(self, history_limit: usize) -> ObservationRuntime<Self> {
+        let config = ObservationConfig {
+            interval: Duration::from_nanos(1),
+            history_limit,
+            ..ObservationConfig::default()
+        };
+        ObservationRuntime::start(StaticSourceProvider::new(vec![]), self, config).await.unwrap()
+    }
 }

@@ -7,10 +7,10 @@ use watchkeeper::{
 use super::{Probes, Says, cycle, sources, told, values};
 use crate::common::{each_second, ms};
 
-//  a:              2     3 x   4     5
-//  h:              |=================...
-//  poll:           |====|x     |  |
-//                  1   1.2     2  2.1     (the time-out is 200 ms, collecting would take 500)
+//  a:      2           3
+//  h:      |==================...
+//  poll:   |====x      |
+//          1   1.2     2 s     (the time-out is 200 ms, collecting would take 500)
 #[tokio::test(start_paused = true)]
 async fn a_time_out_keeps_the_events_and_the_state() {
     let probes = Probes::new();
@@ -35,6 +35,7 @@ async fn a_time_out_keeps_the_events_and_the_state() {
     probes.set("a", Says::Value(3));
     let snapshot = cycle(&runtime, 2).await;
     assert_eq!((snapshot.generation, &*values(&snapshot.value)), (1, "a=3 h=1 new=-"));
+    assert!(snapshot.elapsed.is_zero(), "what hangs was begun by another cycle");
     let expected = [
         "a appeared: 1",
         "gone appeared: 1",

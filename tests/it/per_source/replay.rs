@@ -13,7 +13,8 @@ use crate::common::{each_second, ms};
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
-/// One source in one cycle: which thing has the name, and what a probe of it does.
+/// One source in one cycle: which thing has the name, and what a probe of it does. What each thing
+/// answers is its own: it is below ten for the one, and above for the other.
 type InTheSet = (u32, Says);
 
 /// What is there in one cycle; `None` for a source that is not in the set.
@@ -80,7 +81,12 @@ fn arrange(step: &Step, probes: &Probes) -> Vec<ObservedSource<u32>> {
     let mut set = Vec::new();
     for (name, source) in NAMES.iter().zip(step) {
         if let Some((version, says)) = source {
-            probes.set(name, says.clone());
+            let says = match says {
+                Says::Value(value) => Says::Value(value + 10 * version),
+                Says::After(time, value) => Says::After(*time, value + 10 * version),
+                says => says.clone(),
+            };
+            probes.set(name, says);
             set.push(ObservedSource::new(name, *version));
         }
     }
@@ -102,6 +108,8 @@ async fn check(steps: &[Step], concurrency: usize, poll_timeout: u64) {
         let mut next = arrange(steps.get(n).unwrap_or(&steps[steps.len() - 1]), &probes);
         let by = n % next.len().max(1);
         next.rotate_left(by); // their order plays no part
+        let versions: BTreeMap<String, u32> =
+            next.iter().map(|source| (source.name.clone(), source.source)).collect();
         set.replace(next);
         let n = n as u64;
         let ended = |kind| matches!(kind, StateKind::Idle | StateKind::Failed);
@@ -117,7 +125,11 @@ async fn check(steps: &[Step], concurrency: usize, poll_timeout: u64) {
             assert_eq!(source.is_failing(), failing, "{} in cycle {n}", source.name);
             source.value.map(|value| (source.name.to_string(), **value))
         });
-        assert_eq!(shown.collect::<BTreeMap<_, _>>(), replay.values, "in cycle {n}");
+        let shown: BTreeMap<String, u32> = shown.collect();
+        for (name, value) in &shown {
+            assert_eq!(value / 10, versions[name], "{name} in cycle {n} shows another's answer");
+        }
+        assert_eq!(shown, replay.values, "in cycle {n}");
     }
     assert!(probes.most() <= concurrency, "{} probes at once", probes.most());
 }
