@@ -1,5 +1,8 @@
 //! The machine with everything it is about: what the driver does between two awaits.
 
+#[cfg(all(test, watchkeeper_loom))]
+pub(crate) mod loom_rig;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -271,6 +274,7 @@ impl<O: Observer> Core<O> {
                 Command::Cancel { .. } => {}
                 Command::Finish { reason } => {
                     self.todo = Todo::Finish;
+                    self.trace_transition(before.0);
                     self.life.end(reason);
                     return;
                 }
@@ -295,9 +299,7 @@ impl<O: Observer> Core<O> {
         if !changed && success.is_none() && failure.is_none() && sources.is_none() {
             return;
         }
-        if state != state_before {
-            tracing::trace!(from = %state_before, to = %state, cycle = self.machine.cycle(), "transition");
-        }
+        self.trace_transition(state_before);
         let logged = self.logged((state_before, paused_before), success.as_ref(), failure.as_ref(), sources);
         let (mut snapshot, stale_after) = match success {
             Some(Success { snapshot, stale_after, .. }) => (Some(snapshot), stale_after),
@@ -334,6 +336,13 @@ impl<O: Observer> Core<O> {
             && let Some(FirstCycle { tell }) = self.first_cycle.take()
         {
             let _ = tell.send(Ok(()));
+        }
+    }
+
+    fn trace_transition(&self, from: State) {
+        let to = self.machine.state();
+        if to != from {
+            tracing::trace!(%from, %to, cycle = self.machine.cycle(), "transition");
         }
     }
 
@@ -436,9 +445,9 @@ impl<O: Observer> Core<O> {
         };
         self.failing = in_a_row;
         if in_a_row.is_power_of_two() {
-            tracing::warn!(cycle, %stage, %cause, in_a_row, message, "cycle failed");
+            tracing::warn!(cycle, %stage, %cause, in_a_row, error = message, "cycle failed");
         } else {
-            tracing::debug!(cycle, %stage, %cause, in_a_row, message, "cycle failed");
+            tracing::debug!(cycle, %stage, %cause, in_a_row, error = message, "cycle failed");
         }
         if let Some(FirstCycle { tell }) = self.first_cycle.take() {
             let source = error.unwrap_or_else(|| message.clone().into());
@@ -546,7 +555,7 @@ impl<O: Observer> Machine for Core<O> {
     /// The last step of publishing: batches may be read, and whoever waits is woken.
     fn flush(&mut self) {
         if std::mem::take(&mut self.unflushed) {
-            self.shared.history.announce(self.next_seq, self.generation);
+            self.shared.announce();
             self.shared.wake();
         }
     }

@@ -135,7 +135,7 @@ impl<E> History<E> {
     }
 
     /// Step three: lets readers read up to here, and wakes them.
-    pub(crate) fn announce(&self, next_seq: u64, generation: u64) {
+    pub(crate) fn announce(&self, Cursor { seq: next_seq, generation, .. }: Cursor) {
         self.head.send_if_modified(|head| {
             let news = head.closed.is_none() && (head.next_seq, head.generation) != (next_seq, generation);
             if news {

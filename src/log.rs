@@ -14,6 +14,8 @@ const LIMIT: usize = 256;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
+    /// The number of its publication.
+    number: u64,
     pub(crate) at: Instant,
     pub(crate) what: What,
 }
@@ -41,23 +43,24 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    pub(crate) fn push(&mut self, at: Instant, what: What) {
+    pub(crate) fn push(&mut self, number: u64, at: Instant, what: What) {
         if let (Some(last), What::Succeeded { last: cycle, .. }) = (self.entries.back_mut(), &what)
             && let What::Succeeded { last: so_far, .. } = &mut last.what
         {
-            (*so_far, last.at) = (*cycle, at);
+            (*so_far, last.number, last.at) = (*cycle, number, at);
             return;
         }
         if self.entries.len() == LIMIT {
             self.entries.pop_front();
             self.forgotten += 1;
         }
-        self.entries.push_back(Entry { at, what });
+        self.entries.push_back(Entry { number, at, what });
     }
 
-    /// What happened from `since` on, and whether older entries of that time were dropped.
-    pub(crate) fn since(&self, since: Instant) -> (Vec<Entry>, bool) {
-        let inside: Vec<Entry> = self.entries.iter().filter(|entry| entry.at >= since).cloned().collect();
+    /// What happened behind publication `number`, and whether older entries of that time were
+    /// dropped. A run of successes may have begun before.
+    pub(crate) fn since(&self, number: u64) -> (Vec<Entry>, bool) {
+        let inside: Vec<Entry> = self.entries.iter().filter(|entry| entry.number > number).cloned().collect();
         let cut = self.forgotten > 0 && inside.len() == self.entries.len();
         (inside, cut)
     }

@@ -1,5 +1,8 @@
 //! What the driver writes and the handles read.
 
+#[cfg(all(test, watchkeeper_loom))]
+mod loom_tests;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
@@ -63,18 +66,18 @@ impl<S, E> Shared<S, E> {
     ) -> bool {
         let mut audience = lock(&self.audience);
         let Audience { queues, log, failures } = &mut *audience;
-        let mut told = false;
+        let mut told = None;
         // Silent: the wake comes with `wake`, outside of the lock.
         self.status.send_if_modified(|status| {
             if status.state.kind() != StateKind::Stopped {
                 update(status);
                 status.number += 1;
-                told = true;
+                told = Some(status.number);
                 queues.push_all(at, status);
             }
             false
         });
-        if told {
+        if let Some(number) = told {
             for what in logged.into_iter().flatten() {
                 if let What::Failed(failure) = &what {
                     if failures.len() == FAILURES {
@@ -82,10 +85,18 @@ impl<S, E> Shared<S, E> {
                     }
                     failures.push_back(Arc::clone(failure));
                 }
-                log.push(at, what);
+                log.push(number, at, what);
             }
         }
-        told
+        told.is_some()
+    }
+
+    /// Lets readers read the batches whose status was published. A batch whose status was refused,
+    /// because the end came in between, stays unread.
+    pub(crate) fn announce(&self) {
+        if let Some(cursor) = self.read(|status| status.snapshot.as_ref().map(|snapshot| snapshot.cursor)) {
+            self.history.announce(cursor);
+        }
     }
 
     /// Wakes everyone who waits for the status or for a publication.
@@ -115,8 +126,9 @@ impl<S, E> Shared<S, E> {
         Arc::new(self.status.borrow().clone())
     }
 
-    pub(crate) fn log_since(&self, since: Instant) -> (Vec<crate::log::Entry>, bool) {
-        lock(&self.audience).log.since(since)
+    /// What the log holds behind publication `number`; `true` if more was dropped.
+    pub(crate) fn log_since(&self, number: u64) -> (Vec<crate::log::Entry>, bool) {
+        lock(&self.audience).log.since(number)
     }
 }
 
@@ -128,6 +140,8 @@ impl<S: Send + Sync, E: Send + Sync> Terminate for Shared<S, E> {
             (status.state, status.since) = (state, at);
             status.paused = false;
         });
+        // The driver may have published a success that it has not announced.
+        self.announce();
         self.history.close(reason);
         self.wake();
     }

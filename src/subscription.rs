@@ -1,5 +1,8 @@
 //! Reading every batch in order.
 
+#[cfg(all(test, watchkeeper_loom))]
+mod loom_tests;
+
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;

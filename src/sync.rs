@@ -1,9 +1,17 @@
 //! The primitives under our own concurrent code, so that the model checker can stand in for them.
+//!
+//! With `--cfg watchkeeper_loom` they are loom's: the code then runs only inside a loom model.
 
+#[cfg(watchkeeper_loom)]
+pub(crate) use loom::sync::{Mutex, MutexGuard};
 #[cfg(not(watchkeeper_loom))]
 pub(crate) use std::sync::{Mutex, MutexGuard};
+
 #[cfg(not(watchkeeper_loom))]
 pub(crate) use tokio::sync::watch;
+#[cfg(watchkeeper_loom)]
+#[path = "sync/watch_double.rs"]
+pub(crate) mod watch;
 
 use std::sync::PoisonError;
 

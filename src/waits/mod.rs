@@ -6,6 +6,9 @@
 pub(crate) mod queue;
 mod report;
 
+#[cfg(all(test, watchkeeper_loom))]
+mod loom_tests;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
@@ -289,7 +292,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             Verdict::Met(met) => Ok(met),
             Verdict::Unmet(outcome) => {
                 let label = std::mem::take(&mut self.label);
-                let (entries, cut) = self.shared.log_since(self.began);
+                let (entries, cut) = self.shared.log_since(self.evidence.first.number);
                 let ended = self.shared.clock.now().min(self.deadline());
                 Err(self.evidence.report(
                     label,

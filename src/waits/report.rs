@@ -24,10 +24,10 @@ const SHOWN: usize = 2_000;
 ///   judged 12 snapshots; the last, of cycle 41:
 ///     Cluster { leader: None, fresh: 2 }
 ///   lifecycle
-///     +0.000s Idle, cycle 29
+///     +0.000s idle, cycle 29
 ///     +7.250s cycles 30 to 41 succeeded
 ///     +7.512s cycle 42 failed in poll: connection refused
-///     +10.000s Failed (poll, 3 in a row), cycle 44
+///     +10.000s failed (poll, 3 in a row), cycle 44
 ///   sources: n1, n2, n3
 /// ```
 #[derive(Clone)]
@@ -125,7 +125,7 @@ impl Unmet {
 /// What a wait has seen so far.
 pub(super) struct Evidence<S> {
     /// The status when the wait was made.
-    first: Arc<Published<S>>,
+    pub(super) first: Arc<Published<S>>,
     /// The status behind the last publication.
     pub(super) status: Arc<Published<S>>,
     pub(super) judged: u64,
@@ -176,23 +176,32 @@ impl<S> Evidence<S> {
         let last = last.zip(show).map(|(last, show)| (last.cycle, shorten(show(&last.value))));
         let mut lifecycle = vec![(Duration::ZERO, describe(&self.first))];
         let mut failures = Vec::new();
-        for Entry { at, what } in entries {
-            if let What::Failed(failure) = what {
+        for entry in entries {
+            let Some((at, what)) = self.inside(entry, ended) else { continue };
+            if let What::Failed(failure) = &what {
                 failures.push(Arc::clone(failure));
             }
-            let what = match what {
-                // A run of successes may have begun before the window.
-                What::Succeeded { first, last } => {
-                    What::Succeeded { first: *first.max(&self.first.cycle), last: *last }
-                }
-                other => other.clone(),
-            };
             lifecycle.push((at.saturating_duration_since(began), what.to_string()));
         }
         lifecycle.push((ended.saturating_duration_since(began), describe(&self.status)));
         let sources = self.status.source_names.to_vec();
         let judged = self.judged;
         Unmet(Box::new(Report { label, window, outcome, judged, last, lifecycle, cut, failures, sources }))
+    }
+
+    /// As much of an entry as lies behind the wait's begin and before its end.
+    fn inside(&self, entry: &Entry, ended: Instant) -> Option<(Instant, What)> {
+        let &What::Succeeded { first, last } = &entry.what else {
+            return (entry.at <= ended).then(|| (entry.at, entry.what.clone()));
+        };
+        // A run of successes may have begun before, and may go on behind.
+        let known = self.first.snapshot.as_ref().map_or(0, |snapshot| snapshot.cycle + 1);
+        let first = first.max(known);
+        let (at, last) = match &self.status.snapshot {
+            Some(snapshot) if entry.at > ended => (snapshot.observed_at, last.min(snapshot.cycle)),
+            _ => (entry.at, last),
+        };
+        (first <= last && at <= ended).then_some((at, What::Succeeded { first, last }))
     }
 }
 
@@ -229,7 +238,7 @@ impl fmt::Display for What {
             }
             Self::Paused => f.write_str("paused"),
             Self::Resumed => f.write_str("resumed"),
-            Self::Entered(State::Starting) => f.write_str("Starting: the observer's state is built anew"),
+            Self::Entered(State::Starting) => f.write_str("starting: the observer's state is built anew"),
             Self::Entered(state) => state.fmt(f),
         }
     }

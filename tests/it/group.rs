@@ -8,7 +8,7 @@ use watchkeeper::{
     StateKind, StaticSourceProvider, StopOutcome, StopReason,
 };
 
-use crate::common::threads::{Flavour, Gate, executor};
+use crate::common::threads::{Flavour, Gate, executor, poll_once};
 use crate::common::{Act, App, Call, at, each_second, ms};
 
 async fn probing() -> ObservationRuntime<PerSource<u32, u32>> {
@@ -161,6 +161,21 @@ async fn a_thousand_hung_runtimes_are_stopped_before_any_time_passes() {
     let ended = State::Stopped { reason: StopReason::Requested };
     assert!(group.statuses().iter().all(|status| status.state == ended), "they stay in the group");
     assert_eq!(apps.iter().map(App::running).sum::<usize>(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_is_given_up_has_already_asked_every_member() {
+    let group = ObservationGroup::new();
+    let runtimes = [App::new().start(each_second()).await, App::new().start(each_second()).await];
+    let handles = runtimes.each_ref().map(ObservationRuntime::handle);
+    for (name, runtime) in ["a", "b"].into_iter().zip(runtimes) {
+        group.add(name, runtime).unwrap();
+    }
+    assert!(poll_once(group.stop_all()).is_pending());
+    for handle in &handles {
+        let ended = handle.reaches(StateKind::Stopped).within(ms(1)).await.unwrap();
+        assert_eq!(ended.state, State::Stopped { reason: StopReason::Requested });
+    }
 }
 
 #[tokio::test(start_paused = true)]

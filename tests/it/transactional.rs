@@ -9,7 +9,7 @@ use watchkeeper::{
     Observer, RecvError, State, StateKind, StaticSourceProvider, Transactional, async_trait,
 };
 
-use crate::common::{each_second, ms};
+use crate::common::{each_second, ms, status_when};
 
 /// Each poll books the next number and tells it; what happens behind the booking is written down
 /// before.
@@ -117,16 +117,14 @@ where
     let config = ObservationConfig { poll_timeout: ms(300), ..each_second() };
     let provider = StaticSourceProvider::new(Vec::new());
     let runtime = ObservationRuntime::start(provider, observer, config).await.unwrap();
-    let handle = runtime.handle();
-    let mut subscription = handle.subscribe();
+    let mut subscription = runtime.handle().subscribe();
 
-    let failed = handle.watch().wait_for(|status| status.state.kind() == StateKind::Failed).await.unwrap();
+    let failed = status_when(&runtime, |status| status.state.kind() == StateKind::Failed).await;
     let failure = failed.last_error.unwrap();
     assert_eq!((failure.cycle, failure.stage), (2, ObservationFailureStage::Poll), "{failing:?}");
     assert_eq!(failed.snapshot.unwrap().value, [0], "{failing:?}: what was known stays");
     // A state that was lost takes a cycle to be built anew.
-    let end =
-        handle.watch().wait_for(|status| status.cycle == 4 && status.state == State::Idle).await.unwrap();
+    let end = status_when(&runtime, |status| status.cycle == 4 && status.state == State::Idle).await;
     let snapshot = end.snapshot.unwrap();
 
     let mut events = Vec::new();
@@ -196,8 +194,7 @@ async fn the_snapshot_of_a_kept_poll_is_taken_once() {
     let provider = StaticSourceProvider::new(Vec::new());
     let observer = Transactional::new(ledger.clone());
     let runtime = ObservationRuntime::start(provider, observer, each_second()).await.unwrap();
-    let end =
-        runtime.handle().watch().wait_for(|status| status.cycle == 3 && status.state == State::Idle).await;
-    assert_eq!(end.unwrap().snapshot.unwrap().value, [0, 1, 2]);
+    let end = status_when(&runtime, |status| status.cycle == 3 && status.state == State::Idle).await;
+    assert_eq!(end.snapshot.unwrap().value, [0, 1, 2]);
     assert_eq!(ledger.calls.lock().unwrap().snapshots, 1 + 3);
 }

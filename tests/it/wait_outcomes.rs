@@ -75,7 +75,7 @@ async fn a_state_that_was_not_reached() {
     let handle = runtime.handle();
     at(start, 500).await;
     let unmet = handle.reaches(StateKind::Failed).within(ms(2_000)).await.unwrap_err();
-    assert_eq!((unmet.outcome(), unmet.label()), (NOT_MET, "the runtime reaches Failed"));
+    assert_eq!((unmet.outcome(), unmet.label()), (NOT_MET, "the runtime reaches failed"));
     assert_eq!(unmet.judged(), 6, "three publications of each of two cycles");
 
     let (stopped, unmet) = tokio::join!(runtime.stop(), handle.reaches(StateKind::Failed).within(ms(2_000)));

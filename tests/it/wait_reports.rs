@@ -29,14 +29,14 @@ async fn not_met() {
         ],
     }
   lifecycle
-    +0.000s Idle, cycle 1
+    +0.000s idle, cycle 1
     +0.500s cycle 2 failed in poll: connection refused
     +1.500s sources joined: b
     +1.500s cycle 3 succeeded
     +2.500s cycle 4 failed in poll: panicked: boom
-    +3.500s Starting: the observer's state is built anew
+    +3.500s starting: the observer's state is built anew
     +4.500s cycles 5 to 6 succeeded
-    +5.000s Idle, cycle 6
+    +5.000s idle, cycle 6
   sources: a, b"#;
     assert_eq!(unmet.to_string(), report);
     assert_eq!(format!("{unmet:?}"), report, "`unwrap` shows the same");
@@ -63,10 +63,10 @@ async fn inconclusive() {
     1 polls
     of a
   lifecycle
-    +0.000s Failed (poll, 1 in a row), cycle 2
+    +0.000s failed (poll, 1 in a row), cycle 2
     +1.000s paused
-    +1.500s Stopped (stop was requested)
-    +1.500s Stopped (stop was requested), cycle 3
+    +1.500s stopped (stop was requested)
+    +1.500s stopped (stop was requested), cycle 3
   sources: a"#;
     assert_eq!(wait.await.unwrap().unwrap_err().to_string(), report);
 }
@@ -81,12 +81,12 @@ async fn nothing_to_show() {
     let report = r#"inconclusive (no cycle that counts has succeeded): "anything" within 1.5s
   judged 0; there is no snapshot
   lifecycle
-    +0.000s Starting, cycle 0
+    +0.000s starting, cycle 0
     +0.000s sources joined: a
     +0.000s cycle 0 failed in init: down
-    +1.000s Starting: the observer's state is built anew
+    +1.000s starting: the observer's state is built anew
     +1.000s cycle 1 failed in init: down
-    +1.500s Failed (init, 2 in a row, to be rebuilt), cycle 1
+    +1.500s failed (init, 2 in a row, to be rebuilt), cycle 1
   sources: a"#;
     assert_eq!(unmet.to_string(), report);
 }
@@ -114,9 +114,9 @@ async fn a_report_tells_of_its_window_only() {
   judged 2; the last snapshot, of cycle 3:
     2
   lifecycle
-    +0.000s Failed (poll, 1 in a row), cycle 1
+    +0.000s failed (poll, 1 in a row), cycle 1
     +2.000s cycles 2 to 3 succeeded
-    +2.500s Idle, cycle 3
+    +2.500s idle, cycle 3
   sources: a"#;
     assert_eq!(unmet.to_string(), report);
     assert!(unmet.failures().is_empty(), "{:?}", unmet.failures());

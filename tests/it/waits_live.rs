@@ -114,10 +114,10 @@ async fn several_may_be_awaited_together() {
         handle.eventually("three polls", |seen| seen.polls == 3).within(ms(10_000)),
         handle.eventually("five polls", |seen| seen.polls == 5).within(ms(10_000)),
         handle.reaches(StateKind::Polling).within(ms(10_000)),
-        handle.eventually("the impossible", |_| false).within(ms(7_000)),
+        handle.eventually("the impossible", |_| false).within(ms(7_500)),
     );
     assert_eq!((third.unwrap().cycle, fifth.unwrap().cycle, idle.unwrap().cycle), (3, 5, 1));
-    assert_eq!((impossible.unwrap_err().judged(), start.elapsed()), (7, ms(7_000)));
+    assert_eq!((impossible.unwrap_err().judged(), start.elapsed()), (7, ms(7_500)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,14 +2,16 @@
 //! between.
 
 use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use watchkeeper::{
-    Cause, DynError, ObservationControl, ObservationRuntime, ObservedSource, Observer, StateKind,
-    StaticSourceProvider, async_trait,
+    Cause, DynError, ObservationConfig, ObservationControl, ObservationRuntime, ObservedSource, Observer,
+    StateKind, StaticSourceProvider, async_trait,
 };
 
-use crate::common::threads::poll_once;
+use crate::common::threads::{Flavour, Tally, block_on, executor, poll_once};
 use crate::common::{each_second, ms};
 
 /// Asks for the next cycle in each poll, so that its driver runs cycle after cycle without a pause.
@@ -64,8 +66,44 @@ async fn while_the_driver_runs_many_cycles_in_one_go() {
 
     assert_eq!(third.unwrap().cycle, 3);
     let failed = failed.unwrap();
-    assert_eq!((failed.cycle, failed.last_error.unwrap().cause), (21, Cause::Error), "a passing state");
+    assert_eq!((failed.cycle, failed.last_error.unwrap().cause), (20, Cause::Error), "a passing state");
     assert_eq!(refreshing.unwrap().cycle, 1);
     assert_eq!(latest, (LAST, LAST), "nobody was let in between");
     assert_eq!(began.elapsed(), ms(1_000), "all of it at the first tick");
+}
+
+/// A wait that is made while cycles are published judges the present snapshot and each one behind it,
+/// none twice and none left out.
+#[test]
+fn from_the_moment_it_is_made_on_real_threads() {
+    const CYCLES: u64 = 150;
+    let executor = executor(Flavour::MultiThread);
+    let config = ObservationConfig { interval: Duration::from_secs(3600), ..ObservationConfig::default() };
+    let sources = StaticSourceProvider::new(vec![]);
+    let runtime = executor.block_on(ObservationRuntime::start(sources, Tally::default(), config)).unwrap();
+    let handle = runtime.handle();
+    for round in 1..=40 {
+        let last = round * CYCLES;
+        let wait_for_the_last = || {
+            let mut judged = Vec::new();
+            let wait = handle.eventually("the last of this round", |n| {
+                judged.push(*n);
+                *n == last
+            });
+            block_on(wait.or_now().within(Duration::from_secs(60))).unwrap();
+            let first = judged[0];
+            assert_eq!(judged, (first..=last).collect::<Vec<_>>(), "round {round}");
+        };
+        thread::scope(|scope| {
+            scope.spawn(wait_for_the_last);
+            scope.spawn(wait_for_the_last);
+            let mut watch = handle.watch();
+            for _ in 0..CYCLES {
+                let cycle = block_on(runtime.control().poll_now()).unwrap();
+                let done = watch.wait_for(|status| status.snapshot.as_ref().unwrap().cycle == cycle);
+                block_on(done).map(|_| ()).unwrap();
+            }
+        });
+        assert_eq!(handle.latest_snapshot().unwrap().value, last);
+    }
 }

@@ -123,24 +123,28 @@ async fn the_window_is_over_at_its_end_whenever_it_is_first_polled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_builder_s_time_counts_and_the_very_end_does_too() {
+async fn the_time_before_it_is_given_its_window_counts() {
     let start = Instant::now();
     let runtime = App::new().start(each_second()).await;
     let handle = runtime.handle();
-    // Made at 0 s, given its window later, and met at the last instant of it.
-    let builder = handle.eventually("the third poll", |seen| seen.polls == 3);
-    at(start, 1_500).await;
-    let wait = builder.within(ms(3_000));
-    assert_eq!(wait.await.unwrap().cycle, 3);
-    assert_eq!(start.elapsed(), ms(3_000));
+    // Both are made at 0 s and given their window at 2.5 s.
+    let (first, fourth) = (
+        handle.eventually("the first poll", |seen| seen.polls == 1),
+        handle.eventually("the fourth poll", |seen| seen.polls == 4),
+    );
+    at(start, 2_500).await;
+    assert_eq!(first.within(ms(3_500)).await.unwrap().cycle, 1);
+    assert_eq!(start.elapsed(), ms(2_500));
+    assert_eq!(fourth.within(ms(3_500)).await.unwrap_err().judged(), 3);
+    assert_eq!(start.elapsed(), ms(3_500));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_makes_no_sense_says_so_at_once() {
+    const DAY: u64 = 24 * 3600 * 1000;
     let runtime = App::new().start(each_second()).await;
     let other = App::new().start(each_second()).await;
     let handle = runtime.handle();
-    const DAY: u64 = 24 * 3600 * 1000;
     let cases = [
         (anything(&handle).within(ms(0)), InvalidWait::Window),
         (anything(&handle).or_now().within(ms(DAY + 1)), InvalidWait::Window),

@@ -118,13 +118,22 @@ async fn a_wake_during_the_first_cycle_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wake_that_was_sent_before_the_start_is_not_lost() {
-    let (app, wake) = (App::new(), Arc::<Notify>::default());
-    wake.notify_one();
-    let began = Instant::now();
-    let _runtime = app.start(woken_by(&wake)).await;
-    at(began, 1500).await;
-    assert_eq!(app.times(Call::Sources, began), [0, 10, 1000]);
+async fn a_wake_around_the_start_is_not_lost() {
+    for before in [true, false] {
+        let (app, wake) = (App::new(), Arc::<Notify>::default());
+        if before {
+            wake.notify_one();
+        }
+        let began = Instant::now();
+        let _runtime =
+            ObservationRuntime::start_in_background(app.clone(), app.clone(), woken_by(&wake)).unwrap();
+        if !before {
+            // To those who wait now; the driver had no turn yet.
+            wake.notify_waiters();
+        }
+        at(began, 1500).await;
+        assert_eq!(app.times(Call::Sources, began), [0, 10, 1000], "before the start: {before}");
+    }
 }
 
 /// The driver runs the app's code itself here, so it cannot be waiting for a wake.

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use watchkeeper::{
-    DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, SourceProvider, async_trait,
+    DynError, ObservationConfig, ObservationRuntime, ObservationStatus, ObservedSource, Observer,
+    SourceProvider, async_trait,
 };
 
 /// What one call of the app does.
@@ -28,9 +29,7 @@ pub enum Act {
     After(Duration, Box<Act>),
     /// Never returns, and can be cancelled.
     Hang,
-    /// Blocks its thread, and cannot be cancelled.
-    Block(Duration),
-    /// Blocks its thread until the gate is opened, then does the other thing.
+    /// Blocks its thread until the gate is opened, then does the other thing. Cannot be cancelled.
     Held(threads::Gate, Box<Act>),
 }
 
@@ -191,10 +190,6 @@ impl App {
             Act::Panic(message) => panic!("{message}"),
             Act::Hang => pending().await,
             Act::After(..) | Act::Held(..) => unreachable!("unrolled above"),
-            Act::Block(time) => {
-                std::thread::sleep(time);
-                Ok(Vec::new())
-            }
         }
     }
 }
@@ -261,4 +256,13 @@ pub const fn ms(millis: u64) -> Duration {
 /// Everything that is due before has then happened. Tests stop between the instants they look at.
 pub async fn at(start: Instant, millis: u64) {
     tokio::time::sleep_until(start + ms(millis)).await;
+}
+
+/// Waits for such a status. One that does not come within 100 s will never come.
+pub async fn status_when<O: Observer>(
+    runtime: &ObservationRuntime<O>,
+    condition: impl FnMut(&ObservationStatus<O>) -> bool,
+) -> ObservationStatus<O> {
+    let mut watch = runtime.handle().watch();
+    tokio::time::timeout(Duration::from_secs(100), watch.wait_for(condition)).await.unwrap().unwrap()
 }

@@ -9,7 +9,7 @@ use watchkeeper::{
 };
 
 use super::{Probes, SECOND, Says, cycle, sources, start};
-use crate::common::{each_second, ms};
+use crate::common::{each_second, ms, status_when};
 
 async fn three_in_flight() -> (super::Observed, Probes) {
     let probes = Probes::new();
@@ -69,8 +69,7 @@ async fn a_rebuild_aborts_those_of_the_old_generation_and_begins_new_ones() {
     cycle(&runtime, 1).await;
 
     bug.store(true, Ordering::Relaxed);
-    let mut watch = runtime.handle().watch();
-    let failed = watch.wait_for(|status| status.last_error.is_some()).await.unwrap();
+    let failed = status_when(&runtime, |status| status.last_error.is_some()).await;
     let failure = failed.last_error.unwrap();
     assert_eq!((failure.cycle, &*failure.message), (2, "panicked: a bug in the app"));
     probes.are_gone().await;
@@ -106,8 +105,7 @@ async fn a_value_that_cannot_be_compared_fails_the_cycle_and_the_next_one_rebuil
     let runtime = ObservationRuntime::start(provider, observer, each_second()).await.unwrap();
     assert!(runtime.handle().latest_snapshot().unwrap().value.get("a").unwrap().value.is_some());
 
-    let mut watch = runtime.handle().watch();
-    let failed = watch.wait_for(|status| status.last_error.is_some()).await.unwrap();
+    let failed = status_when(&runtime, |status| status.last_error.is_some()).await;
     assert_eq!(failed.last_error.unwrap().message, "panicked: not comparable");
     probes.are_gone().await;
     assert_eq!(cycle(&runtime, 2).await.generation, 2);

@@ -4,8 +4,8 @@ use tokio::time::Instant;
 use watchkeeper::{ObservationStatus, State};
 
 use super::{Probes, SECOND, Says, cycle, sources_of, start};
-use crate::common::ms;
 use crate::common::threads::{Flavour, executor};
+use crate::common::{ms, status_when};
 
 #[tokio::test(start_paused = true)]
 async fn never_more_probes_run_at_once_than_allowed() {
@@ -111,7 +111,7 @@ fn on_real_threads_as_well() {
             set.replace(sources_of(n, &names));
             let next = runtime.control().poll_now().await.unwrap();
             let ended = |status: &ObservationStatus<_>| status.cycle >= next && status.state == State::Idle;
-            runtime.handle().watch().wait_for(ended).await.unwrap();
+            status_when(&runtime, ended).await;
         }
         let _ = runtime.stop().await;
         probes.are_gone().await;

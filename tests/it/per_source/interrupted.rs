@@ -5,7 +5,7 @@ use watchkeeper::{
 };
 
 use super::{Probes, Says, cycle, sources, told, values};
-use crate::common::{each_second, ms};
+use crate::common::{each_second, ms, status_when};
 
 //  a:      2           3
 //  h:      |==================...
@@ -22,8 +22,7 @@ async fn a_time_out_keeps_the_events_and_the_state() {
     probes.set("a", Says::Value(2)).set("h", Says::Hang).set("new", Says::Error("no"));
     set.remove("gone");
     set.insert("new", 0);
-    let mut watch = runtime.handle().watch();
-    let failed = watch.wait_for(|status| status.state.kind() == StateKind::Failed).await.unwrap();
+    let failed = status_when(&runtime, |status| status.state.kind() == StateKind::Failed).await;
     let failure = failed.last_error.unwrap();
     assert_eq!(
         (failure.cycle, failure.stage, failure.cause, failure.elapsed),

@@ -17,13 +17,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use watchkeeper::{
     DynError, ObservationRuntime, ObservationSnapshot, ObservedSource, Observer, PerSource,
     PerSourceSnapshot, SharedSources, SourceEvent, Subscription,
 };
 
-use crate::common::each_second;
+use crate::common::{each_second, status_when};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -125,7 +125,8 @@ impl Probes {
 
     /// Waits until nothing is in flight.
     async fn are_gone(&self) {
-        self.in_flight.subscribe().wait_for(|count| *count == 0).await.unwrap();
+        let mut in_flight = self.in_flight.subscribe();
+        timeout(100 * SECOND, in_flight.wait_for(|count| *count == 0)).await.unwrap().unwrap();
     }
 
     /// The probe. What the source is plays no part.
@@ -180,9 +181,8 @@ async fn cycle<O: Observer>(
     runtime: &ObservationRuntime<O>,
     n: u64,
 ) -> Arc<ObservationSnapshot<O::Snapshot>> {
-    let mut watch = runtime.handle().watch();
     let reached = |snapshot: &Arc<ObservationSnapshot<_>>| snapshot.cycle >= n;
-    let status = watch.wait_for(|status| status.snapshot.as_ref().is_some_and(reached)).await.unwrap();
+    let status = status_when(runtime, |status| status.snapshot.as_ref().is_some_and(reached)).await;
     let snapshot = status.snapshot.unwrap();
     assert_eq!(snapshot.cycle, n);
     snapshot

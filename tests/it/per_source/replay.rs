@@ -9,7 +9,7 @@ use watchkeeper::{
 };
 
 use super::{Probes, Says};
-use crate::common::{each_second, ms};
+use crate::common::{each_second, ms, status_when};
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -101,7 +101,6 @@ async fn check(steps: &[Step], concurrency: usize, poll_timeout: u64) {
     let observer = observer.identity(|version| *version);
     let runtime = ObservationRuntime::start(set.clone(), observer, config).await.unwrap();
     let mut subscription = runtime.handle().subscribe();
-    let mut watch = runtime.handle().watch();
     let mut replay = Replay::default();
     // Two more cycles: what is left to be told comes with the first one that succeeds.
     for n in 1..steps.len() + 2 {
@@ -113,7 +112,7 @@ async fn check(steps: &[Step], concurrency: usize, poll_timeout: u64) {
         set.replace(next);
         let n = n as u64;
         let ended = |kind| matches!(kind, StateKind::Idle | StateKind::Failed);
-        let status = watch.wait_for(|status| status.cycle == n && ended(status.state.kind())).await.unwrap();
+        let status = status_when(&runtime, |status| status.cycle == n && ended(status.state.kind())).await;
         replay.take_all(&mut subscription);
         let snapshot = status.snapshot.unwrap();
         assert_eq!(snapshot.generation, 1);

@@ -1,0 +1,122 @@
+//! A driver for loom's models: the real core, fed by hand in place of the executor.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use loom::model::Builder;
+use tokio::runtime::Runtime;
+
+use super::*;
+use crate::clock::Clock;
+use crate::history::History;
+use crate::runner::{EndGuard, life};
+use crate::status::Published;
+
+/// Its clock is asked for the time; nothing runs on it.
+static EXECUTOR: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+
+/// Runs `body` in every order of its threads' steps that interrupts a thread at most so often when
+/// it could go on. Says with `--nocapture` how many there were.
+pub(crate) fn model(interruptions: usize, body: impl Fn() + Send + Sync + 'static) {
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
+    let before = RUNS.load(Ordering::Relaxed);
+    let mut model = Builder::new();
+    model.preemption_bound = model.preemption_bound.or(Some(interruptions));
+    LazyLock::force(&EXECUTOR);
+    model.check(move || {
+        RUNS.fetch_add(1, Ordering::Relaxed);
+        body();
+    });
+    println!("{} orders", RUNS.load(Ordering::Relaxed) - before);
+}
+
+/// The snapshot is the number of events so far.
+pub(crate) struct App;
+
+#[async_trait]
+impl Observer for App {
+    type Source = ();
+    type State = ();
+    type Snapshot = u64;
+    type Event = u64;
+
+    async fn init(&self, _: &[ObservedSource<()>]) -> Result<(), DynError> {
+        unreachable!("the rig answers in its place")
+    }
+
+    async fn poll(&self, _: &[ObservedSource<()>], (): &mut ()) -> Result<Vec<u64>, DynError> {
+        unreachable!("the rig answers in its place")
+    }
+
+    fn snapshot(&self, (): &()) -> u64 {
+        unreachable!("the rig answers in its place")
+    }
+}
+
+/// What the driver owns. Dropped, it tells the end as the driver does.
+pub(crate) struct Rig {
+    core: Core<App>,
+    pub(crate) shared: Arc<Shared<u64, u64>>,
+    pub(crate) life: Arc<Life>,
+    events: u64,
+    state: Option<()>,
+    _guard: EndGuard,
+}
+
+impl Rig {
+    /// Cycle 0 has been published.
+    pub(crate) fn new(history_limit: usize) -> Self {
+        let clock = Clock::of(EXECUTOR.handle().clone());
+        let config = ObservationConfig { history_limit, ..ObservationConfig::default() };
+        let first = Published {
+            number: 0,
+            state: State::Starting,
+            since: clock.started(),
+            paused: false,
+            generation: 1,
+            cycle: 0,
+            snapshot: None,
+            last_error: None,
+            last_success: None,
+            stale_after: Duration::from_secs(2),
+            source_names: SourceNames::from([]),
+            missed_ticks: 0,
+        };
+        let shared = Arc::new(Shared::new(clock.clone(), History::new(1, history_limit, 1), first));
+        let (remote, _, guard) = life::<Control, u64>(&clock, config.stop_timeout, None, shared.clone());
+        let mut core = Core::new(Arc::clone(&shared), Arc::clone(&remote.life), config, false, None);
+        core.start();
+        let mut rig = Self { core, shared, life: remote.life, events: 0, state: None, _guard: guard };
+        rig.work(0);
+        rig
+    }
+
+    /// A cycle that finds so many events.
+    pub(crate) fn cycle(&mut self, events: u64) {
+        self.core.control(Control::PollNow);
+        self.work(events);
+    }
+
+    fn work(&mut self, found: u64) {
+        loop {
+            match self.core.todo() {
+                Todo::Refresh(work) => {
+                    let set = Ended::Done(Ok(Vec::new()));
+                    self.core.refreshed(work, set, &mut Vec::new(), &mut self.state);
+                }
+                Todo::Init(work) => {
+                    self.core.initialized(work, Ended::Done(Ok(((), self.events))), &mut self.state);
+                }
+                Todo::Poll(work) => {
+                    let events = (self.events..self.events + found).collect();
+                    self.events += found;
+                    self.core.polled(work, Ended::Done(Ok((self.events, events))), &mut self.state);
+                }
+                Todo::Wait | Todo::Finish => break,
+            }
+        }
+        self.core.flush();
+    }
+}

@@ -1,0 +1,113 @@
+//! Publishing beside those who register, who watch and who declare the end, in every order that loom
+//! finds.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use loom::future::block_on;
+use loom::thread;
+
+use super::*;
+use crate::core::loom_rig::{App, Rig, model};
+use crate::handle::is_over;
+use crate::subscription::{RecvError, Subscription};
+use crate::waits::queue::Publication;
+use crate::watch::Watch;
+
+/// Everything that a wait's queue gets until the end is told.
+fn until_the_end(queue: &WaitQueue<u64>) -> Vec<Publication<u64>> {
+    let mut all = Vec::new();
+    let mut taken = VecDeque::new();
+    block_on(poll_fn(|context| {
+        loop {
+            queue.take(&mut taken, context.waker());
+            if taken.is_empty() {
+                return Poll::Pending;
+            }
+            all.extend(taken.drain(..));
+            if all.last().is_some_and(|last| is_over(last.status.state)) {
+                return Poll::Ready(());
+            }
+        }
+    }));
+    all
+}
+
+#[test]
+fn loom_each_publication_is_in_the_status_a_wait_starts_from_or_in_its_queue() {
+    model(3, || {
+        let mut rig = Rig::new(64);
+        let shared = Arc::clone(&rig.shared);
+        let driver = thread::spawn(move || rig.cycle(1));
+
+        let queue = WaitQueue::new();
+        let first = shared.register(&queue);
+        if is_over(first.state) {
+            // What is closed gets nothing more.
+            queue.close();
+        } else {
+            let queued = until_the_end(&queue);
+            let numbers = queued.iter().map(|publication| publication.status.number);
+            assert!(numbers.eq((1..).map(|n| first.number + n).take(queued.len())), "each once, in order");
+        }
+        driver.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_nothing_is_published_behind_the_end_and_nothing_before_it_is_lost() {
+    model(3, || {
+        // A batch that comes puts out the one before.
+        let mut rig = Rig::new(1);
+        rig.cycle(1);
+        let (shared, life) = (Arc::clone(&rig.shared), Arc::clone(&rig.life));
+        let queue = WaitQueue::new();
+        shared.register(&queue);
+        let mut subscription = Subscription::from_now(Arc::clone(&shared.history));
+        let driver = thread::spawn(move || rig.cycle(1));
+
+        // As the deadline of a stop does while app code blocks the driver's thread.
+        life.end(StopReason::Requested);
+        let end = shared.read(Published::clone);
+        assert_eq!(end.state, State::Stopped { reason: StopReason::Requested });
+        let mut batches = 1;
+        let closed = loop {
+            match block_on(subscription.recv()) {
+                Ok(_) => batches += 1,
+                Err(end) => break end,
+            }
+        };
+        assert_eq!(closed, RecvError::Closed(StopReason::Requested));
+        assert_eq!(batches, end.snapshot.as_ref().unwrap().cursor.seq(), "of those that were published");
+        let kept = shared.history.kept();
+        let queued = until_the_end(&queue);
+        assert_eq!(queued.last().unwrap().status.number, end.number);
+
+        driver.join().unwrap();
+        let later = shared.read(Published::clone);
+        assert_eq!((later.number, later.state, later.cycle), (end.number, end.state, end.cycle));
+        let mut behind = VecDeque::new();
+        queue.take(&mut behind, Waker::noop());
+        assert!(behind.is_empty(), "queued behind the end");
+        assert!(matches!(subscription.try_recv(), Some(Err(RecvError::Closed(_)))), "read behind the end");
+        assert_eq!(shared.history.kept(), kept);
+    });
+}
+
+#[test]
+fn loom_a_watch_is_woken_until_it_has_seen_the_end() {
+    model(3, || {
+        let mut rig = Rig::new(64);
+        let mut watch = Watch::<App>::new(Arc::clone(&rig.shared));
+        let driver = thread::spawn(move || rig.cycle(1));
+
+        let mut last = None;
+        while let Ok(status) = block_on(watch.changed()) {
+            let now = (status.cycle, status.snapshot.map(|snapshot| snapshot.value), status.state.kind());
+            assert_ne!(Some(now), last, "told twice");
+            last = Some(now);
+        }
+        assert_eq!(last, Some((1, Some(1), StateKind::Stopped)));
+        driver.join().unwrap();
+    });
+}
