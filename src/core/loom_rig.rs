@@ -20,16 +20,16 @@ static EXECUTOR: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 /// Runs `body` in every order of its threads' steps that interrupts a thread at most so often when
 /// it could go on. Says with `--nocapture` how many there were.
 pub(crate) fn model(interruptions: usize, body: impl Fn() + Send + Sync + 'static) {
-    static RUNS: AtomicUsize = AtomicUsize::new(0);
-    let before = RUNS.load(Ordering::Relaxed);
+    let orders = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&orders);
     let mut model = Builder::new();
     model.preemption_bound = model.preemption_bound.or(Some(interruptions));
     LazyLock::force(&EXECUTOR);
     model.check(move || {
-        RUNS.fetch_add(1, Ordering::Relaxed);
+        counted.fetch_add(1, Ordering::Relaxed);
         body();
     });
-    println!("{} orders", RUNS.load(Ordering::Relaxed) - before);
+    println!("{} orders", orders.load(Ordering::Relaxed));
 }
 
 /// The snapshot is the number of events so far.

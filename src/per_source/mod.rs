@@ -34,7 +34,12 @@ type Identity<S> = dyn Fn(&S) -> u64 + Send + Sync;
 /// runtime means that the loop ran; whether a *source* is fresh, ask
 /// [`SourceView::freshness`].
 ///
-/// The first answers are in cycle 0's snapshot; their events come with the first poll.
+/// The first answers are in cycle 0's snapshot; their events come with the first poll. Keep
+/// [`collect_for`](Self::collect_for) below the runtime's `poll_timeout`: a poll that is cut off
+/// keeps its events for the next one, and none is told while every poll is cut off.
+///
+/// A stop aborts the probes and does not wait for them. They end at their next await; one that
+/// blocks its thread may outlive the answer `Stopped`, and what it finds is thrown away.
 ///
 /// # Examples
 ///
@@ -91,7 +96,7 @@ pub enum PerSourceError {
 /// What happened to one source.
 ///
 /// `Appeared`, `Changed`, `Replaced` and `Vanished` fold to the values of the snapshot.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SourceEvent<V> {
     /// The first answer, ever or since it was replaced.

@@ -35,7 +35,7 @@ fn until_the_end(queue: &WaitQueue<u64>) -> Vec<Publication<u64>> {
 
 #[test]
 fn loom_each_publication_is_in_the_status_a_wait_starts_from_or_in_its_queue() {
-    model(3, || {
+    model(5, || {
         let mut rig = Rig::new(64);
         let shared = Arc::clone(&rig.shared);
         let driver = thread::spawn(move || rig.cycle(1));
@@ -56,7 +56,7 @@ fn loom_each_publication_is_in_the_status_a_wait_starts_from_or_in_its_queue() {
 
 #[test]
 fn loom_nothing_is_published_behind_the_end_and_nothing_before_it_is_lost() {
-    model(3, || {
+    model(4, || {
         // A batch that comes puts out the one before.
         let mut rig = Rig::new(1);
         rig.cycle(1);
@@ -96,7 +96,7 @@ fn loom_nothing_is_published_behind_the_end_and_nothing_before_it_is_lost() {
 
 #[test]
 fn loom_a_watch_is_woken_until_it_has_seen_the_end() {
-    model(3, || {
+    model(4, || {
         let mut rig = Rig::new(64);
         let mut watch = Watch::<App>::new(Arc::clone(&rig.shared));
         let driver = thread::spawn(move || rig.cycle(1));

@@ -45,7 +45,8 @@ fn loom_behind_a_snapshot_there_is_no_gap_and_no_repetition() {
         let kept = shared.history.kept().len();
         let snapshot = shared.read(|status| status.snapshot.clone()).unwrap();
         assert!(kept as u64 <= snapshot.value, "a batch is kept before its snapshot");
-        let mut subscription = Subscription::from_cursor(Arc::clone(&shared.history), snapshot.cursor).unwrap();
+        let mut subscription =
+            Subscription::from_cursor(Arc::clone(&shared.history), snapshot.cursor).unwrap();
         let mut folded = snapshot.value;
         while let Ok(batch) = block_on(subscription.recv()) {
             assert_eq!(batch.events, [folded]);
@@ -60,7 +61,7 @@ fn loom_behind_a_snapshot_there_is_no_gap_and_no_repetition() {
 
 #[test]
 fn loom_a_slow_reader_is_told_exactly_what_it_missed() {
-    model(3, || {
+    model(4, || {
         let history = Arc::new(History::new(1, 1, 1));
         let mut subscription = Subscription::from_now(Arc::clone(&history));
         let writer = thread::spawn(move || (0..3).for_each(|seq| publish(&history, seq, 1)));
@@ -104,7 +105,7 @@ fn loom_a_rebuild_is_told_between_the_generations() {
 
 #[test]
 fn loom_a_stream_is_woken_for_every_batch_and_for_the_end() {
-    model(3, || {
+    model(4, || {
         let history = Arc::new(History::new(1, 64, 1));
         let mut subscription = Subscription::from_now(Arc::clone(&history));
         let writer = thread::spawn(move || {

@@ -28,7 +28,7 @@ async fn shows(queue: &WaitQueue<u64>, events: u64) {
 
 #[test]
 fn loom_a_wait_is_always_woken() {
-    model(3, || {
+    model(5, || {
         let mut rig = Rig::new(64);
         let queue = WaitQueue::new();
         rig.shared.register(&queue);
@@ -43,7 +43,7 @@ fn loom_a_wait_is_always_woken() {
 
 #[test]
 fn loom_a_wait_that_leaves_disturbs_nobody() {
-    model(3, || {
+    model(5, || {
         let mut rig = Rig::new(64);
         let (leaves, stays) = (WaitQueue::new(), WaitQueue::new());
         rig.shared.register(&leaves);

@@ -59,7 +59,7 @@ async fn too_old_it_starts_with_the_exact_count() {
 /// Four readers start behind the newest snapshot while batches are published as fast as can be.
 #[test]
 fn a_snapshot_and_the_batches_behind_its_cursor_have_no_gap_and_no_duplicate() {
-    const ROUNDS: u64 = 1_000;
+    const ROUNDS: u64 = 300;
     let executor = executor(Flavour::MultiThread);
     for history_limit in [2, 4_096] {
         let wake = Arc::new(Notify::new());

@@ -4,13 +4,16 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 use watchkeeper::{
-    ObservationConfig, ObservationRuntime, ObservationRuntimeError, SourceSetError, StopReason,
+    DynError, ObservationConfig, ObservationRuntime, ObservationRuntimeError, ObservedSource, SourceProvider,
+    SourceSetError, StopReason, async_trait,
 };
 
 use crate::common::{Act, App, Call, each_second, ms};
@@ -152,6 +155,38 @@ fn a_start_that_returns_has_published_on_every_thread() {
         let runtime = executor.block_on(app.start(each_second()));
         assert!(runtime.handle().latest_snapshot().is_some(), "round {round}");
     }
+}
+
+/// Takes its time to go.
+struct Slow {
+    app: App,
+    gone: Arc<AtomicBool>,
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        std::thread::sleep(ms(20));
+        self.gone.store(true, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl SourceProvider<()> for Slow {
+    async fn sources(&self) -> Result<Vec<ObservedSource<()>>, DynError> {
+        self.app.sources().await
+    }
+}
+
+#[test]
+fn a_start_that_returns_an_error_has_let_go_of_everything_on_every_thread() {
+    let executor =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+    let (app, gone) = (App::new(), Arc::<AtomicBool>::default());
+    app.then(Call::Init, [Act::Err("down")]);
+    let provider = Slow { app: app.clone(), gone: Arc::clone(&gone) };
+    let start = ObservationRuntime::start(provider, app, each_second());
+    assert!(executor.block_on(start).is_err());
+    assert!(gone.load(Ordering::SeqCst), "the provider is still there");
 }
 
 fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
