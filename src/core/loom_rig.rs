@@ -15,7 +15,7 @@ use crate::runner::{EndGuard, life};
 use crate::status::Published;
 
 /// Its clock is asked for the time; nothing runs on it.
-static EXECUTOR: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+static EXECUTOR: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("an executor for its clock"));
 
 /// Runs `body` in every order of its threads' steps that interrupts a thread at most so often when
 /// it could go on. Says with `--nocapture` how many there were.

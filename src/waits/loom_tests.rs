@@ -27,16 +27,19 @@ async fn shows(queue: &WaitQueue<u64>, events: u64) {
 }
 
 #[test]
-fn loom_a_wait_is_always_woken() {
-    model(5, || {
+fn loom_every_wait_is_woken() {
+    model(3, || {
         let mut rig = Rig::new(64);
-        let queue = WaitQueue::new();
-        rig.shared.register(&queue);
+        let (one, another) = (WaitQueue::new(), WaitQueue::new());
+        rig.shared.register(&one);
+        rig.shared.register(&another);
         let driver = thread::spawn(move || {
             rig.cycle(1);
             rig
         });
-        block_on(shows(&queue, 1));
+        let waiter = thread::spawn(move || block_on(shows(&one, 1)));
+        block_on(shows(&another, 1));
+        waiter.join().unwrap();
         drop(driver.join().unwrap());
     });
 }

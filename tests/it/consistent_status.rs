@@ -5,7 +5,7 @@ use std::thread;
 
 use watchkeeper::{ObservationStatus, StateKind};
 
-use crate::common::threads::{Flavour, Tally, executor};
+use crate::common::threads::{Flavour, Tally, block_on, executor};
 
 const CYCLES: u64 = 20_000;
 
@@ -29,11 +29,15 @@ fn under_concurrent_readers() {
         // Those who are woken see it as consistently as those who look.
         scope.spawn(|| {
             let mut watch = handle.watch();
+            let mut told = None;
             let all = watch.wait_for(|status| {
                 check(status);
+                let news = Some((status.cycle, status.state));
+                assert!(news != told || status.freshness.is_stale(), "told twice: {status:?}");
+                told = news;
                 status.cycle >= CYCLES
             });
-            crate::common::threads::block_on(all).map(|_| ()).unwrap();
+            block_on(all).map(|_| ()).unwrap();
         });
     });
 }

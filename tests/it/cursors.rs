@@ -95,6 +95,9 @@ fn read_behind_a_snapshot(handle: &ObservationHandle<Tally>) -> u64 {
     let mut known = snapshot.value;
     let mut read = 0;
     for _ in 0..3 {
+        if let Some(newest) = handle.history().last() {
+            assert!(handle.latest_snapshot().unwrap().value > newest.seq, "history ran ahead");
+        }
         match block_on(batches.recv()) {
             Ok(batch) => {
                 assert_eq!(batch.events, [known + 1]);

@@ -100,6 +100,20 @@ async fn a_wait_that_fell_behind_says_by_how_many() {
     }
 }
 
+/// What it missed last, too: nothing comes behind it that could tell.
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_missed_the_very_last_publication_says_so() {
+    let start = Instant::now();
+    let runtime = App::new().start(each_second()).await;
+    let wait = runtime.handle().eventually("the impossible", |_| false).within(ms(1_100_000));
+    at(start, 341_500).await;
+    runtime.control().pause().await.unwrap(); // The queue's last place.
+    runtime.control().resume().await.unwrap();
+    runtime.control().pause().await.unwrap();
+    let unmet = wait.await.unwrap_err();
+    assert_eq!(unmet.outcome(), inconclusive(Inconclusive::FellBehind { missed: 2 }));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_fell_behind_is_met_by_what_it_did_see() {
     for polls in [100, 500] {
