@@ -1,9 +1,13 @@
 //! The clock of the executor a runtime was started on.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep};
+
+use crate::panics::poll_caught;
 
 /// Tokio's clock, also for threads and executors that are not the runtime's own.
 ///
@@ -36,6 +40,11 @@ impl Clock {
         tokio::time::sleep_until(deadline)
     }
 
+    /// For those who wait on whatever executor.
+    pub(crate) fn timer(&self, deadline: Instant) -> Timer {
+        Timer(Box::pin(self.sleep_until(deadline)))
+    }
+
     pub(crate) fn started(&self) -> Instant {
         self.started
     }
@@ -44,6 +53,19 @@ impl Clock {
     pub(crate) fn wall(&self, instant: Instant) -> SystemTime {
         let elapsed = instant.saturating_duration_since(self.started);
         self.started_wall.checked_add(elapsed).unwrap_or(self.started_wall)
+    }
+}
+
+/// Is over at its deadline, or when its executor has shut down.
+///
+/// Tokio's own panics when it is polled behind that; the observation's end has been published then.
+pub(crate) struct Timer(Pin<Box<Sleep>>);
+
+impl Future for Timer {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        poll_caught(self.0.as_mut(), context).map(|_| ())
     }
 }
 

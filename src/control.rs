@@ -36,7 +36,8 @@ impl ObservationControl {
         self.remote.ask(Control::Pause).await.map(|_| ())
     }
 
-    /// Lets ticks and wakes start cycles again, at the next point of the grid.
+    /// Lets ticks and wakes start cycles again, at the next point of the grid; after a failure with
+    /// a backoff, its delay begins anew.
     ///
     /// # Errors
     ///

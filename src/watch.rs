@@ -76,7 +76,7 @@ impl<O: Observer> Watch<O> {
                 if told { None } else { published.stale_at() }
             };
             if let Some(stale_at) = stale_at {
-                let turns_stale = self.shared.clock.sleep_until(stale_at);
+                let turns_stale = self.shared.clock.timer(stale_at);
                 tokio::select! {
                     biased;
                     _ = self.status.changed() => {}

@@ -103,13 +103,12 @@ async fn idle(old: bool, count: usize) -> [f64; 3] {
     tokio::time::sleep(INTERVAL * 2).await;
     let memory = (resident_bytes() - before) / count as f64;
     ticks.forget();
-    let (began, cpu_before) = (Instant::now(), cpu_time());
+    let before = cpu_time();
     tokio::time::sleep(INTERVAL * WATCHED).await;
-    let cpu = cpu_time().saturating_sub(cpu_before).as_secs_f64() / began.elapsed().as_secs_f64();
-    let polled = ticks.count();
-    let expected = u64::from(WATCHED) * count as u64;
-    assert!(polled.abs_diff(expected) <= expected / 20, "{polled} polls instead of {expected}");
-    [memory, cpu, ticks.p99()]
+    let per_poll = cpu_time().saturating_sub(before).as_secs_f64() / ticks.count() as f64;
+    // On a busy machine some ticks come too late to be watched: this is what all of them cost.
+    let share = per_poll * count as f64 / INTERVAL.as_secs_f64();
+    [memory, share, ticks.p99()]
 }
 
 /// Finds nothing, and notes how far its polls lie apart.

@@ -16,10 +16,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use watchkeeper_fsm::{State, StateKind};
 
-use crate::clock::later;
+use crate::clock::{Timer, later};
 use crate::config::LONGEST;
 use crate::handle::{Mark, ObservationHandle, is_over};
 use crate::observer::Observer;
@@ -184,7 +184,7 @@ pub struct Wait<'a, O: Observer, T> {
     /// Snapshots of cycles below this one have been judged.
     unjudged_from: u64,
     evidence: Evidence<O::Snapshot>,
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Option<Timer>,
 }
 
 enum Verdict<T> {
@@ -226,7 +226,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         }
         self.window = window;
         self.show = Some(show);
-        self.timer = Some(Box::pin(self.shared.clock.sleep_until(self.deadline())));
+        self.timer = Some(self.shared.clock.timer(self.deadline()));
         self
     }
 
@@ -318,7 +318,7 @@ impl<O: Observer, T> Future for Wait<'_, O, T> {
             return Poll::Ready(this.finish(verdict));
         }
         if let Some(timer) = &mut this.timer {
-            ready!(timer.as_mut().poll(context));
+            ready!(Pin::new(timer).poll(context));
         }
         // What was published in time counts, also when it is found at the deadline.
         let verdict = this.judge_all(context);

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use tokio::runtime::Handle;
 use tokio::time::Instant;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
 use watchkeeper::{
     Cause, DynError, ObservationConfig, ObservationFailureStage as Stage, ObservationRuntime, ObservedSource,
     Observer, SourceProvider, State, StopOutcome, StopReason, async_trait,
@@ -119,6 +121,29 @@ impl Error for Explosive {
     }
 }
 
+/// Counts the errors that the library logs.
+#[derive(Clone, Default)]
+struct Errors(Arc<AtomicUsize>);
+
+impl Subscriber for Errors {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() == Level::ERROR && metadata.target().starts_with("watchkeeper")
+    }
+
+    fn event(&self, _: &Event<'_>) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
 #[async_trait]
 impl SourceProvider<Held> for App {
     async fn sources(&self) -> Result<Vec<ObservedSource<Held>>, DynError> {
@@ -194,31 +219,33 @@ async fn every_destructor_that_panics_is_survived() {
     use Stage::{Init, Poll, SourceRefresh};
     let twice = r#"two sources are named "a": give every source a name of its own"#;
     let cut_off = "panicked: timed out after 200ms, then its destructor panicked: boom";
-    // (what holds a bomb, the cycle that goes wrong and how)
+    // (what holds a bomb, the cycle that goes wrong and how, errors logged until then)
     let cases = [
-        (Holds::RefreshFuture,           2, Some((SourceRefresh, Panicked, cut_off))),
-        (Holds::RefusedSources,          2, Some((SourceRefresh, Error, twice))),
-        (Holds::Sources,                 2, None),
-        (Holds::InitFuture,              0, Some((Init, Panicked, cut_off))),
-        (Holds::InitState,               0, Some((Init, Panicked, "panicked: snapshot"))),
-        (Holds::PollFuture,              2, Some((Poll, Panicked, cut_off))),
-        (Holds::PollError,               2, Some((Poll, Error, "down"))),
-        (Holds::ErrorText,               2, Some((Poll, Error, "an error whose text panicked: assertion `left != right` failed: no text"))),
-        (Holds::ErrorCause,              2, Some((Poll, Error, "an error whose text panicked: assertion `left != right` failed: no cause"))),
-        (Holds::PanicValue,              2, Some((Poll, Panicked, "panicked: a value that is no text"))),
-        (Holds::StateOfAPanic,           2, Some((Poll, Panicked, "panicked: poll; dropping its state panicked as well: boom"))),
-        (Holds::StateOfATimeOut,         2, Some((Poll, TimedOut, "timed out after 200ms; dropping its state panicked as well: boom"))),
-        (Holds::StateAndSnapshotPanics,  2, Some((Poll, Panicked, "panicked: snapshot; dropping its state panicked as well: boom"))),
-        (Holds::EventsAndSnapshotPanics, 2, Some((Poll, Panicked, "panicked: snapshot"))),
-        (Holds::Snapshots,               2, None),
-        (Holds::Events,                  2, None),
+        (Holds::RefreshFuture,           2, Some((SourceRefresh, Panicked, cut_off)), 0),
+        (Holds::RefusedSources,          2, Some((SourceRefresh, Error, twice)), 1),
+        (Holds::Sources,                 2, None, 2),
+        (Holds::InitFuture,              0, Some((Init, Panicked, cut_off)), 0),
+        (Holds::InitState,               0, Some((Init, Panicked, "panicked: snapshot")), 1),
+        (Holds::PollFuture,              2, Some((Poll, Panicked, cut_off)), 0),
+        (Holds::PollError,               2, Some((Poll, Error, "down")), 1),
+        (Holds::ErrorText,               2, Some((Poll, Error, "an error whose text panicked: assertion `left != right` failed: no text")), 1),
+        (Holds::ErrorCause,              2, Some((Poll, Error, "an error whose text panicked: assertion `left != right` failed: no cause")), 1),
+        (Holds::PanicValue,              2, Some((Poll, Panicked, "panicked: a value that is no text")), 0),
+        (Holds::StateOfAPanic,           2, Some((Poll, Panicked, "panicked: poll; dropping its state panicked as well: boom")), 0),
+        (Holds::StateOfATimeOut,         2, Some((Poll, TimedOut, "timed out after 200ms; dropping its state panicked as well: boom")), 0),
+        (Holds::StateAndSnapshotPanics,  2, Some((Poll, Panicked, "panicked: snapshot; dropping its state panicked as well: boom")), 0),
+        (Holds::EventsAndSnapshotPanics, 2, Some((Poll, Panicked, "panicked: snapshot")), 1),
+        (Holds::Snapshots,               2, None, 2),
+        (Holds::Events,                  2, None, 1),
     ];
-    for (holds, fails, failure) in cases {
-        check(holds, fails, failure).await;
+    for (holds, fails, failure, logged) in cases {
+        check(holds, fails, failure, logged).await;
     }
 }
 
-async fn check(holds: Holds, fails: u64, failure: Option<(Stage, Cause, &str)>) {
+async fn check(holds: Holds, fails: u64, failure: Option<(Stage, Cause, &str)>, logged: usize) {
+    let errors = Errors::default();
+    let _listening = tracing::subscriber::set_default(errors.clone());
     let app = App::new(holds, fails);
     let range = Arc::clone(&app.range);
     let began = Instant::now();
@@ -230,6 +257,7 @@ async fn check(holds: Holds, fails: u64, failure: Option<(Stage, Cause, &str)>) 
     let told = told.as_ref().map(|told| (told.stage, told.cause, told.message.lines().next().unwrap()));
     assert_eq!(told, failure, "{holds:?}");
     assert_eq!(handle.status().cycle, fails, "{holds:?}");
+    assert_eq!(errors.0.load(Relaxed), logged, "{holds:?}");
     assert_eq!(range.unwound.load(Relaxed), 0, "{holds:?}: this would have aborted the process");
     assert!(range.exploded.load(Relaxed) > 0, "{holds:?}: the test is none");
 

@@ -169,3 +169,22 @@ fn a_driver_that_panics_is_told_as_dead() {
     assert_eq!(handle.state(), State::Stopped { reason: StopReason::Died });
     assert_eq!(executor.block_on(runtime.stop()), StopOutcome::Stopped);
 }
+
+/// The timers of an executor that has shut down panic when they are polled: nobody is to see that.
+#[test]
+fn a_wait_that_is_first_polled_behind_it_is_over() {
+    for (how, shut_down) in HOW {
+        let executor = executor(Flavour::CurrentThread);
+        let app = App::new();
+        let runtime = executor.block_on(app.start(each_second()));
+        let handle = runtime.handle();
+        let wait = handle.eventually("anything", |_| true).within(WINDOW);
+        let mut watch = handle.watch();
+        let mut changed = Box::pin(watch.changed());
+        assert!(changed.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        shut_down(executor);
+        let unmet = block_on(wait).unwrap_err();
+        assert!(matches!(unmet.outcome(), UnmetOutcome::Inconclusive(Inconclusive::Stopped { .. })), "{how}");
+        assert_eq!(block_on(changed).unwrap().state, SHUTDOWN, "{how}");
+    }
+}

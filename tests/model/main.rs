@@ -3,8 +3,8 @@
 //! A life is made of controls, wakes, time, changing sources, failures of every stage and cause,
 //! hangs, subscribers and waits. The model says what must be seen; see `reference.rs`.
 //!
-//! `PROPTEST_CASES` sets the number of lives. One that fails is made smaller, printed, and its seed
-//! kept in `regressions.txt`, which is played first from then on: check it in.
+//! `PROPTEST_CASES` sets the number of lives. One that fails is made smaller for half a minute, printed,
+//! and its seed kept in `regressions.txt`, which is played first from then on: check it in.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod app;
@@ -30,7 +30,7 @@ fn a_runtime_does_what_the_model_says() {
     let config = Config {
         cases,
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(REGRESSIONS))),
-        max_shrink_iters: 20_000,
+        max_shrink_time: 30_000,
         ..by_default
     };
     let _quiet = Quiet::new();

@@ -17,7 +17,7 @@ use watchkeeper::{
 use crate::app::{App, Script};
 use crate::life::{Ask, Ending, From, How, Life, Step};
 use crate::listen::{Follower, Listener, Probe, Waiter};
-use crate::read;
+use crate::read::{self, Answer};
 use crate::reference::{Control, Model, Position, Settings};
 use crate::waiting::{Reading, Want};
 
@@ -46,6 +46,9 @@ fn in_step(number: usize, step: &str, error: TestCaseError) -> TestCaseError {
         reject @ TestCaseError::Reject(_) => reject,
     }
 }
+
+/// A control that was sent, and its answer if that came at once.
+type Reply = (Control, Probe<Answer>, Option<Answer>);
 
 struct Play {
     model: Model,
@@ -149,9 +152,7 @@ impl Play {
 
     /// Lets the runtime run until it waits, without time passing.
     async fn settle(&mut self) {
-        for _ in 0..3 {
-            yield_now().await;
-        }
+        others_run().await;
         self.model.run();
     }
 
@@ -163,26 +164,12 @@ impl Play {
     }
 
     async fn at_once(&mut self, asks: &[Ask], stall: u64, end: Option<Ending>) -> Checked {
-        let mut replies = Vec::new();
-        for ask in asks {
-            match ask {
-                Ask::Wake => self.wake.notify_one(),
-                Ask::WakeAll => self.wake.notify_waiters(),
-                Ask::Control(control) => {
-                    let mut reply = Probe::new(read::ask(self.control.clone(), *control));
-                    let at_once = reply.poll();
-                    replies.push((*control, reply, at_once));
-                }
-            }
-        }
-        let mut stopped = None;
+        let replies: Vec<Reply> = asks.iter().filter_map(|ask| self.ask(*ask)).collect();
+        let control = self.control.clone();
+        let mut stopped = Probe::new(async move { control.stop().await });
+        let mut outcome = None;
         match end {
-            Some(Ending::Stop) => {
-                let control = self.control.clone();
-                let mut stop = Probe::new(async move { control.stop().await });
-                let at_once = stop.poll();
-                stopped = Some((stop, at_once));
-            }
+            Some(Ending::Stop) => outcome = stopped.poll(),
             Some(Ending::Drop) => drop(self.runtime.take()),
             None => {}
         }
@@ -190,32 +177,49 @@ impl Play {
             advance(millis(stall)).await;
             self.model.stall(stall);
         }
-        for _ in 0..3 {
-            yield_now().await;
-        }
-        if let Some((mut stop, at_once)) = stopped {
-            let outcome = at_once.or_else(|| stop.poll_if_woken());
-            prop_assert_eq!(outcome, Some(StopOutcome::Stopped));
-        }
-        let (worked, over) = (self.model.works(), self.model.stopped());
+        others_run().await;
+        let (worked, before) = (self.model.works(), self.model.stopped());
         if let Some(end) = end {
             let dropped = matches!(end, Ending::Drop);
             self.model.stop(if dropped { StopReason::Dropped } else { StopReason::Requested });
+            let outcome = outcome.or_else(|| stopped.poll_if_woken());
+            prop_assert_eq!(outcome, Some(StopOutcome::Stopped));
         }
-        for (number, (control, mut reply, at_once)) in replies.into_iter().enumerate() {
-            let expected = match (over, self.model.stopped()) {
-                (None, _) if number >= CONTROLS => Err(ControlError::Full { capacity: CONTROLS }),
-                (Some(reason), _) | (None, Some(reason)) => Err(ControlError::Stopped { reason }),
-                (None, None) => Ok(self.model.control(control)),
-            };
-            let got = at_once.or_else(|| reply.poll_if_woken());
-            let expected = expected.map(|cycle| matches!(control, Control::PollNow).then_some(cycle));
-            prop_assert_eq!(got, Some(expected), "the answer to {:?}", control);
-        }
+        self.check_replies(replies, before)?;
         if asks.iter().any(|ask| !matches!(ask, Ask::Control(_))) {
             self.model.wake(worked);
         }
         self.model.run();
+        Ok(())
+    }
+
+    fn ask(&self, ask: Ask) -> Option<Reply> {
+        match ask {
+            Ask::Wake => self.wake.notify_one(),
+            Ask::WakeAll => self.wake.notify_waiters(),
+            Ask::Control(control) => {
+                let mut reply = Probe::new(read::ask(self.control.clone(), control));
+                let at_once = reply.poll();
+                return Some((control, reply, at_once));
+            }
+        }
+        None
+    }
+
+    /// Has the model take the controls as well. `before`: why it had ended when they were sent.
+    fn check_replies(&mut self, replies: Vec<Reply>, before: Option<StopReason>) -> Checked {
+        for (number, (control, mut reply, at_once)) in replies.into_iter().enumerate() {
+            let expected = match (before, self.model.stopped()) {
+                (None, _) if number >= CONTROLS => Err(ControlError::Full { capacity: CONTROLS }),
+                (Some(reason), _) | (None, Some(reason)) => Err(ControlError::Stopped { reason }),
+                (None, None) => {
+                    let cycle = self.model.control(control);
+                    Ok(matches!(control, Control::PollNow).then_some(cycle))
+                }
+            };
+            let got = at_once.or_else(|| reply.poll_if_woken());
+            prop_assert_eq!(got, Some(expected), "the answer to {:?}", control);
+        }
         Ok(())
     }
 
@@ -309,6 +313,13 @@ impl Play {
             waiter.look(&mut self.model)?;
         }
         Ok(())
+    }
+}
+
+/// Until all of them wait. Timers that are due fire in the first round, and what they wake runs.
+async fn others_run() {
+    for _ in 0..3 {
+        yield_now().await;
     }
 }
 

@@ -83,8 +83,10 @@ pub(crate) fn item(item: Result<std::sync::Arc<ObservationBatch<u64>>, RecvError
     }
 }
 
-/// Asks for a control; the answer to a `PollNow` is a cycle.
-pub(crate) async fn ask(to: ObservationControl, control: Control) -> Result<Option<u64>, ControlError> {
+/// The answer to a control: to a `PollNow`, a cycle.
+pub(crate) type Answer = Result<Option<u64>, ControlError>;
+
+pub(crate) async fn ask(to: ObservationControl, control: Control) -> Answer {
     match control {
         Control::Pause => to.pause().await.map(|()| None),
         Control::Resume => to.resume().await.map(|()| None),
