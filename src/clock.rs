@@ -74,3 +74,23 @@ pub(crate) fn later(instant: Instant, by: Duration) -> Instant {
     const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
     instant.checked_add(by).unwrap_or_else(|| instant + FAR)
 }
+
+#[cfg(all(test, not(watchkeeper_loom)))]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    #[test]
+    fn a_timer_is_over_when_its_executor_has_shut_down() {
+        let executor = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let clock = Clock::of(executor.handle().clone());
+        let far = clock.now() + Duration::from_secs(3600);
+        let (mut waiting, mut unpolled) = (clock.timer(far), clock.timer(far));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut waiting).poll(&mut context).is_pending());
+        drop(executor);
+        assert!(Pin::new(&mut waiting).poll(&mut context).is_ready());
+        assert!(Pin::new(&mut unpolled).poll(&mut context).is_ready());
+    }
+}

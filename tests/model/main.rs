@@ -33,7 +33,7 @@ fn a_runtime_does_what_the_model_says() {
         max_shrink_time: 30_000,
         ..by_default
     };
-    let _quiet = Quiet::new();
+    hide_scripted_panics();
     let played = TestRunner::new(config).run(&life::life(), |life| {
         let executor = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         // Unconstrained: one step may look at more than tokio lets a task do at a time.
@@ -44,26 +44,13 @@ fn a_runtime_does_what_the_model_says() {
     }
 }
 
-/// While it lives, the scripted panics of the app are not printed.
-struct Quiet;
-
-impl Quiet {
-    fn new() -> Self {
-        let usual = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            let said = info.payload().downcast_ref::<&str>();
-            if !said.is_some_and(|text| text.starts_with("scripted")) {
-                usual(info);
-            }
-        }));
-        Self
-    }
-}
-
-impl Drop for Quiet {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            let _ = panic::take_hook();
+/// The scripted panics of the app are not printed.
+fn hide_scripted_panics() {
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        let said = info.payload().downcast_ref::<&str>();
+        if !said.is_some_and(|text| text.starts_with("scripted")) {
+            usual(info);
         }
-    }
+    }));
 }
