@@ -15,7 +15,7 @@ mod measure;
 mod old_loop;
 mod rows;
 
-use measure::Table;
+use measure::{Table, child};
 
 /// A part of the table, by the name it can be asked for.
 type Part = (&'static str, fn(&mut Table));
@@ -33,8 +33,8 @@ const PARTS: [Part; 8] = [
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some((rows::idle::CHILD, rest)) = arguments.split_first().map(|(flag, rest)| (&**flag, rest)) {
-        return rows::idle::child(rest);
+    if let [child::CHILD, part, side, count] = *arguments.iter().map(String::as_str).collect::<Vec<_>>() {
+        return rows::child(part, side, count);
     }
     if !arguments.iter().any(|argument| argument == "--bench") {
         eprintln!("figures are taken from optimised code only: cargo bench -p watchkeeper");

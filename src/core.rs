@@ -72,6 +72,8 @@ pub(crate) struct Core<O: Observer> {
     /// The tick, when one is armed.
     armed: Option<Instant>,
     wake_pending: bool,
+    /// When the last event was taken.
+    latest: Instant,
     cycle_began: Instant,
     next_seq: u64,
     generation: u64,
@@ -100,6 +102,7 @@ impl<O: Observer> Core<O> {
             todo: Todo::Wait,
             armed: None,
             wake_pending: false,
+            latest: start,
             cycle_began: start,
             next_seq: 0,
             generation: config.first_generation,
@@ -122,6 +125,7 @@ impl<O: Observer> Core<O> {
     }
 
     pub(crate) fn start(&mut self) {
+        self.shared.begin();
         self.apply(Event::Start, Carried::Nothing, None, &mut None);
     }
 
@@ -223,6 +227,7 @@ impl<O: Observer> Core<O> {
         state: &mut Option<O::State>,
     ) {
         let now = Instant::now();
+        self.latest = now;
         let before = (self.machine.state(), self.machine.is_paused());
         let mut success = None;
         let mut failure = None;
@@ -281,7 +286,14 @@ impl<O: Observer> Core<O> {
                 Command::Rejected { event, state } => tracing::trace!(?event, %state, "rejected"),
             }
         }
-        self.publish(now, before, success, failure, sources);
+        if success.is_some() || failure.is_some() || sources.is_some() || self.moved(before) {
+            self.publish(now, before, success, failure, sources);
+        }
+    }
+
+    /// Whether what everyone sees of the machine is no longer as it was.
+    fn moved(&self, before: (State, bool)) -> bool {
+        (self.machine.state(), self.machine.is_paused()) != before
     }
 
     /// Makes everything one event has changed known at once. The batch was pushed before; the
@@ -295,10 +307,6 @@ impl<O: Observer> Core<O> {
         sources: Option<SourceChange>,
     ) {
         let (state, paused) = (self.machine.state(), self.machine.is_paused());
-        let changed = (state, paused) != (state_before, paused_before);
-        if !changed && success.is_none() && failure.is_none() && sources.is_none() {
-            return;
-        }
         self.trace_transition(state_before);
         let logged = self.logged((state_before, paused_before), success.as_ref(), failure.as_ref(), sources);
         let (mut snapshot, stale_after) = match success {
@@ -313,6 +321,7 @@ impl<O: Observer> Core<O> {
             }
             status.paused = paused;
             status.cycle = self.machine.cycle();
+            status.next_cycle = status.cycle + 1;
             status.missed_ticks = self.schedule.missed();
             if !Arc::ptr_eq(&status.source_names, &self.names) {
                 status.source_names = Arc::clone(&self.names);
@@ -523,6 +532,10 @@ impl<O: Observer> Machine for Core<O> {
 
     fn stop(&mut self, reason: StopReason) {
         self.apply(Event::Stop(reason), Carried::Nothing, None, &mut None);
+    }
+
+    fn latest(&self) -> Instant {
+        self.latest
     }
 
     fn is_waiting(&self) -> bool {

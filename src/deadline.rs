@@ -5,8 +5,7 @@
 //! on the real clock: it is started by the first stop, sleeps, and calls whoever is still there.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{LazyLock, Weak};
+use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,41 +16,76 @@ pub(crate) trait Expire: Send + Sync {
     fn expire(&self);
 }
 
-type Entry = (Instant, Weak<dyn Expire>);
+#[derive(Default)]
+struct Keeper {
+    pending: Mutex<Pending>,
+    /// There is an earlier deadline than before.
+    earlier: Condvar,
+}
 
-/// `None` where no thread can be had.
-static KEEPER: LazyLock<Option<Sender<Entry>>> = LazyLock::new(|| {
-    let (sender, entries) = channel();
+#[derive(Default)]
+struct Pending {
+    /// Two deadlines may be equal, so each has a number.
+    by_time: BTreeMap<(Instant, u64), Weak<dyn Expire>>,
+    next_number: u64,
+}
+
+/// `false` where no thread can be had.
+static STARTED: LazyLock<bool> = LazyLock::new(|| {
     let thread = thread::Builder::new().name("watchkeeper-deadlines".to_owned());
-    thread.spawn(move || keep(&entries)).ok().map(|_| sender)
+    thread.spawn(|| KEEPER.keep()).is_ok()
 });
+static KEEPER: LazyLock<Keeper> = LazyLock::new(Keeper::default);
 
 /// Calls `who` after a while, unless it has gone by then.
 pub(crate) fn expire_after(after: Duration, who: Weak<dyn Expire>) {
-    let kept = KEEPER.as_ref().is_some_and(|keeper| keeper.send((Instant::now() + after, who)).is_ok());
-    if !kept {
+    if *STARTED {
+        KEEPER.add(Instant::now() + after, who);
+    } else {
         tracing::error!("no thread could be started: a stop waits for app code without a deadline");
     }
 }
 
-fn keep(entries: &Receiver<Entry>) {
-    // Two deadlines may be equal, so each has a number.
-    let mut pending: BTreeMap<(Instant, u64), Weak<dyn Expire>> = BTreeMap::new();
-    for number in 0.. {
-        let received = match pending.first_key_value() {
-            Some(((at, _), _)) => entries.recv_timeout(at.saturating_duration_since(Instant::now())),
-            None => entries.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        };
-        match received {
-            Ok((at, who)) => drop(pending.insert((at, number), who)),
-            Err(RecvTimeoutError::Timeout) => {
-                let who = pending.pop_first().and_then(|(_, who)| who.upgrade());
-                // Wakers are foreign code.
-                if let Some(Err(panic)) = who.map(|who| catch(|| who.expire())) {
-                    tracing::error!(panic, "telling the end of a stopped observation panicked");
+impl Keeper {
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, at: Instant, who: Weak<dyn Expire>) {
+        let mut pending = self.lock();
+        let number = pending.next_number;
+        pending.next_number += 1;
+        // Only an earlier deadline wakes the thread: of many stops at once, the first.
+        let earlier = pending.by_time.first_key_value().is_none_or(|((first, _), _)| at < *first);
+        pending.by_time.insert((at, number), who);
+        drop(pending);
+        if earlier {
+            self.earlier.notify_one();
+        }
+    }
+
+    fn keep(&self) {
+        let mut pending = self.lock();
+        loop {
+            let now = Instant::now();
+            let first = pending.by_time.first_key_value().map(|((at, _), _)| *at);
+            pending = match first {
+                Some(at) if at <= now => {
+                    let who = pending.by_time.pop_first().and_then(|(_, who)| who.upgrade());
+                    drop(pending);
+                    // Wakers and destructors are foreign code: whoever is let go of, is so in here.
+                    if let Err(panic) = catch(move || who.inspect(|who| who.expire()).is_some()) {
+                        tracing::error!(panic, "telling the end of a stopped observation panicked");
+                    }
+                    self.lock()
                 }
-            }
-            Err(RecvTimeoutError::Disconnected) => return,
+                Some(at) => {
+                    let (pending, _) =
+                        self.earlier.wait_timeout(pending, at - now).unwrap_or_else(PoisonError::into_inner);
+                    pending
+                }
+                None => self.earlier.wait(pending).unwrap_or_else(PoisonError::into_inner),
+            };
         }
     }
 }

@@ -125,7 +125,7 @@ impl<O: Observer> ObservationHandle<O> {
     #[must_use]
     pub fn mark(&self) -> Mark {
         let instance = self.shared.history.instance();
-        self.shared.read(|status| Mark { instance, cycle: status.cycle })
+        self.shared.read(|status| Mark { instance, next_cycle: status.next_cycle })
     }
 
     /// A tokio instant of this runtime as wall-clock time, for display.
@@ -160,8 +160,8 @@ impl<O: Observer> fmt::Debug for ObservationHandle<O> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
     pub(crate) instance: u64,
-    /// The last cycle that had begun.
-    pub(crate) cycle: u64,
+    /// The first cycle that had not begun.
+    pub(crate) next_cycle: u64,
 }
 
 /// Whether `state` is terminal.

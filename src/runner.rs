@@ -36,6 +36,8 @@ pub(crate) trait Machine {
     fn control(&mut self, control: Self::Control) -> Self::Reply;
     /// The end is asked for. Work in flight is dropped behind this call.
     fn stop(&mut self, reason: StopReason);
+    /// When the last event was taken: the work that followed from it began then.
+    fn latest(&self) -> Instant;
     /// Whether it waits, rather than having work to do or having ended.
     fn is_waiting(&self) -> bool;
     /// When [`due`](Self::due) is to be called while it waits.
@@ -133,6 +135,7 @@ impl<C: Copy, R> Inbox<C, R> {
         timeout: Duration,
         work: F,
     ) -> Ended<F::Output> {
+        let deadline = later(machine.latest(), timeout);
         let mut work = pin!(Some(work));
         let mut armed = false;
         let ended = poll_fn(|context| {
@@ -149,7 +152,7 @@ impl<C: Copy, R> Inbox<C, R> {
                 }
                 if !armed {
                     // Work that is ready at once never touches the timer.
-                    self.timer.as_mut().reset(later(Instant::now(), timeout));
+                    self.timer.as_mut().reset(deadline);
                     armed = true;
                 }
                 // Work that is never idle leaves nothing of the task's budget for its own deadline.
@@ -362,7 +365,7 @@ impl Expire for Life {
 }
 
 /// Tells the end when it is dropped, which the driver's task arranges to be last: also when the
-/// driver panics, and when the executor drops the task.
+/// executor drops the task.
 pub(crate) struct EndGuard {
     life: Arc<Life>,
 }
@@ -371,7 +374,6 @@ impl Drop for EndGuard {
     fn drop(&mut self) {
         let reason = match self.life.request.get() {
             Some(&reason) => reason,
-            None if std::thread::panicking() => StopReason::Died,
             None => StopReason::Shutdown,
         };
         self.life.end(reason);

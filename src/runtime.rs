@@ -1,6 +1,8 @@
 //! Starting a runtime, and owning it.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,6 +21,7 @@ use crate::error::{ObservationRuntimeError, StopOutcome};
 use crate::handle::ObservationHandle;
 use crate::history::History;
 use crate::observer::Observer;
+use crate::panics::poll_caught;
 use crate::runner::{Terminate, life};
 use crate::shared::Shared;
 use crate::source::{SourceNames, SourceProvider};
@@ -165,6 +168,7 @@ impl<O: Observer> ObservationRuntime<O> {
             paused: false,
             generation: config.first_generation,
             cycle: 0,
+            next_cycle: 0,
             snapshot: None,
             last_error: None,
             last_success: None,
@@ -179,12 +183,17 @@ impl<O: Observer> ObservationRuntime<O> {
         let keeps_state = observer.keeps_state_when_interrupted();
         let core = Core::new(Arc::clone(&shared), Arc::clone(&remote.life), config, keeps_state, first_cycle);
         // The guard is dropped last, behind everything of the app's: here when the task never ran ...
+        let died = Arc::clone(&remote.life);
         let whole = (Box::pin(drive(provider, observer, core, inbox)), guard);
         let driver = async move {
             let (drive, guard) = whole;
             // ... and here when it did, because what is awaited is dropped before.
             let _guard = guard;
-            drive.await;
+            let mut drive = pin!(drive);
+            if let Err(panic) = poll_fn(|context| poll_caught(drive.as_mut(), context)).await {
+                tracing::error!(panic, "the driver panicked");
+                died.end(StopReason::Died);
+            }
         };
         let task = executor.spawn(driver.instrument(span));
         let runtime =

@@ -5,7 +5,6 @@ mod loom_tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::Waker;
 
 use tokio::time::Instant;
 use watchkeeper_fsm::{State, StateKind, StopReason};
@@ -14,7 +13,7 @@ use crate::clock::Clock;
 use crate::failure::ObservationFailure;
 use crate::history::History;
 use crate::log::{Log, What};
-use crate::panics::discard_logged;
+use crate::panics::{catch, discard_logged};
 use crate::runner::Terminate;
 use crate::status::Published;
 use crate::sync::{Mutex, lock, watch};
@@ -99,11 +98,25 @@ impl<S, E> Shared<S, E> {
         }
     }
 
+    /// Notes that cycle 0 begins: nothing that anyone sees has changed.
+    pub(crate) fn begin(&self) {
+        let _ordered = lock(&self.audience);
+        self.status.send_if_modified(|status| {
+            status.next_cycle = status.cycle + 1;
+            false
+        });
+    }
+
     /// Wakes everyone who waits for the status or for a publication.
     pub(crate) fn wake(&self) {
         self.status.send_modify(|_| {});
         let wakers = lock(&self.audience).queues.take_wakers();
-        wakers.into_iter().for_each(Waker::wake);
+        for waker in wakers {
+            // A waker is foreign code: one that panics must not keep the others asleep.
+            if let Err(panic) = catch(|| waker.wake()) {
+                tracing::error!(panic, "waking a wait panicked");
+            }
+        }
     }
 
     pub(crate) fn failures(&self) -> Vec<Arc<ObservationFailure>> {

@@ -45,6 +45,8 @@ pub(crate) struct Published<S> {
     pub(crate) paused: bool,
     pub(crate) generation: u64,
     pub(crate) cycle: u64,
+    /// The first cycle that has not begun: before the start it is 0, like `cycle`.
+    pub(crate) next_cycle: u64,
     pub(crate) snapshot: Option<Arc<ObservationSnapshot<S>>>,
     pub(crate) last_error: Option<Arc<ObservationFailure>>,
     pub(crate) last_success: Option<Instant>,

@@ -107,6 +107,7 @@ impl<O: Observer<State: Clone>> Observer for Transactional<O> {
     type Event = O::Event;
 
     async fn init(&self, sources: &[ObservedSource<O::Source>]) -> Result<O::State, DynError> {
+        discard_logged(lock(&self.snapshot).take(), "an unread snapshot");
         self.inner.init(sources).await
     }
 
@@ -115,6 +116,7 @@ impl<O: Observer<State: Clone>> Observer for Transactional<O> {
         sources: &[ObservedSource<O::Source>],
         state: &mut O::State,
     ) -> Result<Vec<O::Event>, DynError> {
+        discard_logged(lock(&self.snapshot).take(), "an unread snapshot");
         let (copy, snapshot, events) = self.attempt(sources, state).await?;
         let old = std::mem::replace(state, copy);
         let unread = lock(&self.snapshot).replace(snapshot);

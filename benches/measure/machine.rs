@@ -3,14 +3,11 @@
 use std::fs;
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// The time that all threads of this process have run so far.
 pub(crate) fn cpu_time() -> Duration {
-    let tasks = fs::read_dir("/proc/self/task").expect("this process has threads");
-    let nanos = tasks.filter_map(|task| {
-        let stat = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-        stat.split_whitespace().next()?.parse::<u64>().ok()
-    });
-    Duration::from_nanos(nanos.sum())
+    clock_gettime(ClockId::ProcessCPUTime).try_into().expect("a process has run for a while, not for less")
 }
 
 /// The memory that this process holds.

@@ -1,5 +1,6 @@
 //! Taking figures, and setting them side by side.
 
+pub(crate) mod child;
 mod machine;
 mod table;
 

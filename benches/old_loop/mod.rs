@@ -1,7 +1,7 @@
 //! The loop that Watchkeeper replaces, as it is written by hand around a distributed system.
 //!
-//! A task ticks by an interval, clones its sources, polls, and puts a copy of everything under one
-//! mutex; readers copy it out again. Events go to a broadcast channel. Dropping the loop aborts the
+//! A task ticks by an interval, fetches a copy of its sources, polls, and puts a copy of everything
+//! under one mutex; readers copy it out again. Events go to a broadcast channel. Dropping the loop aborts the
 //! task. It takes the same [`Observer`]s as the runtime, so that both do the same work.
 
 #![expect(dead_code, reason = "it keeps and offers what such a loop does, measured or not")]
@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
-use watchkeeper::{DynError, ObservedSource, Observer};
+use watchkeeper::{BoxedSourceProvider, DynError, Observer, SourceProvider};
 
 /// What one look at the sources has shown.
 #[derive(Clone)]
@@ -67,11 +67,11 @@ pub(crate) struct OldLoop<O: Observer> {
 
 impl<O> OldLoop<O>
 where
-    O: Observer<Source: Clone, Snapshot: Clone>,
+    O: Observer<Snapshot: Clone>,
 {
     /// Looks once, then goes on looking in a task.
     pub(crate) async fn start(
-        sources: Vec<ObservedSource<O::Source>>,
+        provider: impl SourceProvider<O::Source>,
         observer: O,
         history_limit: usize,
         pace: Pace,
@@ -79,9 +79,11 @@ where
         let (events, _) = broadcast::channel(history_limit.max(1));
         let shared = Shared { snapshot: None, history: VecDeque::new(), last_error: None };
         let common = Arc::new(Common { shared: Mutex::new(shared), events, history_limit });
+        let sources = provider.sources().await?;
         let state = observer.init(&sources).await?;
-        let mut worker = Worker { common: Arc::clone(&common), sources, observer, state, cycle: 0 };
-        worker.publish(Vec::new());
+        let provider = Box::new(provider);
+        let mut worker = Worker { common: Arc::clone(&common), provider, observer, state, cycle: 0 };
+        worker.publish(sources.len(), Vec::new());
         let task = tokio::spawn(worker.run(pace));
         Ok(Self { common, task })
     }
@@ -126,7 +128,7 @@ impl<O: Observer> Drop for OldLoop<O> {
 
 struct Worker<O: Observer> {
     common: Arc<Common<O::Snapshot, O::Event>>,
-    sources: Vec<ObservedSource<O::Source>>,
+    provider: BoxedSourceProvider<O::Source>,
     observer: O,
     state: O::State,
     cycle: u64,
@@ -134,7 +136,7 @@ struct Worker<O: Observer> {
 
 impl<O> Worker<O>
 where
-    O: Observer<Source: Clone, Snapshot: Clone>,
+    O: Observer<Snapshot: Clone>,
 {
     async fn run(mut self, pace: Pace) {
         match pace {
@@ -154,19 +156,24 @@ where
 
     async fn cycle(&mut self) {
         self.cycle += 1;
-        let sources = self.sources.clone();
-        match self.observer.poll(&sources, &mut self.state).await {
-            Ok(events) => self.publish(events),
+        match self.look().await {
+            Ok((source_count, events)) => self.publish(source_count, events),
             Err(error) => self.common.lock().last_error = Some(error.to_string()),
         }
     }
 
-    fn publish(&mut self, events: Vec<O::Event>) {
+    async fn look(&mut self) -> Result<(usize, Vec<O::Event>), DynError> {
+        let sources = self.provider.sources().await?;
+        let events = self.observer.poll(&sources, &mut self.state).await?;
+        Ok((sources.len(), events))
+    }
+
+    fn publish(&mut self, source_count: usize, events: Vec<O::Event>) {
         let observed_at = SystemTime::now();
         let snapshot = Snapshot {
             cycle: self.cycle,
             observed_at,
-            source_count: self.sources.len(),
+            source_count,
             value: self.observer.snapshot(&self.state),
         };
         let batch = (!events.is_empty()).then(|| Arc::new(Batch { cycle: self.cycle, observed_at, events }));

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use watchkeeper::{
     DynError, ObservedSource, Observer, PerSource, PerSourceSnapshot, PerSourceState, SourceEvent,
-    async_trait,
+    StaticSourceProvider, async_trait,
 };
 
 use super::laps::{Laps, seconds_per_cycle};
-use super::{NEVER, Side, one_source, one_thread};
+use super::{NEVER, Side, one_thread, only_source};
 use crate::measure::{Row, Samples, Table, Unit, alternate, cpu_time};
 
 pub(crate) fn measure(table: &mut Table) {
-    let run = |side| seconds_per_cycle(side, one_source(), (1_000, 100_000), Trivial);
+    let run = |side| seconds_per_cycle(side, only_source(), (1_000, 100_000), Trivial);
     let cycle = alternate(21, || run(Side::Old), || run(Side::New));
     let what = "cycle overhead, trivial observer, no events";
     table.add(Row::compare(what, Unit::Seconds, &cycle, "under 1 us", |cycle| cycle.new < 1e-6));
@@ -103,9 +103,8 @@ fn per_source(table: &mut Table, count: u64, name: &str, cycles: u64) {
         })
     };
     let cycle = || {
-        each(seconds_per_cycle(Side::New, sources(count), (2, cycles), |laps| Lapped {
-            laps,
-            probes: PerSource::new(NEVER, probe).probe_timeout(Duration::from_secs(1)),
+        each(seconds_per_cycle(Side::New, StaticSourceProvider::new(sources(count)), (2, cycles), |laps| {
+            Lapped { laps, probes: PerSource::new(NEVER, probe).probe_timeout(Duration::from_secs(1)) }
         }))
     };
     let (bare, cycle) = alternate(15, bare, cycle);

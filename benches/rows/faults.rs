@@ -174,19 +174,19 @@ impl Observer for JoinAll {
 
 fn some_sources_hang(table: &mut Table) {
     const WINDOW: Duration = Duration::from_secs(4);
-    let sources = || (0..SOURCES).map(|nth| ObservedSource::new(&format!("source-{nth}"), nth)).collect();
+    let sources = || (0..SOURCES).map(|nth| ObservedSource::new(&format!("source-{nth}"), nth));
+    let provider = || StaticSourceProvider::new(sources().collect());
     let old_cycles = two_workers().block_on(async {
         let cycles = Arc::new(AtomicU64::new(0));
         let pace = Pace::Interval { interval: INTERVAL, offset: INTERVAL };
-        let _old = OldLoop::start(sources(), JoinAll(Arc::clone(&cycles)), 64, pace).await;
+        let _old = OldLoop::start(provider(), JoinAll(Arc::clone(&cycles)), 64, pace).await;
         tokio::time::sleep(WINDOW).await;
         cycles.load(Ordering::Relaxed)
     });
     let (cycles, fresh, missed) = two_workers().block_on(async {
-        let provider = StaticSourceProvider::new(sources());
         let observer = PerSource::new(INTERVAL, probe).probe_timeout(PROBE_TIMEOUT);
         let config = ObservationConfig { interval: INTERVAL, ..Default::default() };
-        let new = ObservationRuntime::start(provider, observer, config).await.expect("cycle 0 succeeds");
+        let new = ObservationRuntime::start(provider(), observer, config).await.expect("cycle 0 succeeds");
         let handle = new.handle();
         let before = handle.status().cycle;
         tokio::time::sleep(WINDOW).await;

@@ -1,19 +1,14 @@
-//! Many runtimes that find nothing, once a second. Each measurement has a process of its own, whose
-//! memory and CPU time nothing else disturbs.
+//! Many runtimes that find nothing, once a second.
 
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use watchkeeper::{DynError, ObservationConfig, ObservationGroup, ObservedSource, Observer, async_trait};
 
-use super::{one_source, two_workers, watchkeeper};
-use crate::measure::{Row, Samples, Table, Unit, cpu_time, resident_bytes};
+use super::{Side, only_source, two_workers, watchkeeper};
+use crate::measure::{Row, Samples, Table, Unit, child, cpu_time, resident_bytes};
 use crate::old_loop::{OldLoop, Pace};
-
-/// The first argument of such a process.
-pub(crate) const CHILD: &str = "--idle";
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Ticks that are watched.
@@ -50,8 +45,8 @@ impl Repeated {
     fn run(count: &str, times: usize) -> Self {
         let mut repeated = Self { old: Vec::new(), new: Vec::new() };
         for _ in 0..times {
-            repeated.old.push(run_child("old", count));
-            repeated.new.push(run_child("new", count));
+            repeated.old.push(child::figures(&["idle", "old", count]));
+            repeated.new.push(child::figures(&["idle", "new", count]));
         }
         repeated
     }
@@ -62,24 +57,12 @@ impl Repeated {
     }
 }
 
-fn run_child(side: &str, count: &str) -> [f64; 3] {
-    let program = std::env::current_exe().expect("this program has a path");
-    let output = Command::new(program).args([CHILD, side, count]).output().expect("it runs once more");
-    let said = String::from_utf8_lossy(&output.stdout);
-    let figures: Vec<f64> = said.split_whitespace().filter_map(|figure| figure.parse().ok()).collect();
-    let figures: Option<[f64; 3]> = figures.try_into().ok();
-    figures.unwrap_or_else(|| panic!("{side} {count}: {}", String::from_utf8_lossy(&output.stderr)))
+/// Measures in a process of its own.
+pub(crate) fn child(side: Side, count: usize) {
+    child::tell(&two_workers().block_on(idle(side, count)));
 }
 
-/// Measures in a process of its own; prints three figures.
-pub(crate) fn child(arguments: &[String]) {
-    let [side, count] = arguments else { panic!("{CHILD} old|new COUNT") };
-    let count: usize = count.parse().expect("a number of runtimes");
-    let [memory, cpu, jitter] = two_workers().block_on(idle(side == "old", count));
-    println!("{memory} {cpu} {jitter}");
-}
-
-async fn idle(old: bool, count: usize) -> [f64; 3] {
+async fn idle(side: Side, count: usize) -> [f64; 3] {
     let ticks = Arc::new(Ticks::new());
     let group = ObservationGroup::new();
     let mut olds = Vec::with_capacity(count);
@@ -90,10 +73,10 @@ async fn idle(old: bool, count: usize) -> [f64; 3] {
     for _ in 0..count {
         let observer = Idle { ticks: Arc::clone(&ticks), last: AtomicU64::new(0) };
         let config = group.spread(ObservationConfig { interval: INTERVAL, ..Default::default() });
-        if old {
+        if side == Side::Old {
             let pace = Pace::Interval { interval: INTERVAL, offset: config.offset };
             olds.push(
-                OldLoop::start(one_source(), observer, 64, pace).await.expect("its first look succeeds"),
+                OldLoop::start(only_source(), observer, 64, pace).await.expect("its first look succeeds"),
             );
         } else {
             news.push(watchkeeper(observer, config).await);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
-use watchkeeper::{ObservationConfig, ObservationRuntime, ObservedSource, Observer, StaticSourceProvider};
+use watchkeeper::{ObservationConfig, ObservationRuntime, Observer, SourceProvider};
 
 use super::{NEVER, Side, one_thread};
 use crate::measure::cpu_time;
@@ -94,22 +94,22 @@ pub(crate) enum Driven<O: Observer> {
 
 impl<O> Driven<O>
 where
-    O: Observer<Source: Clone, Snapshot: Clone>,
+    O: Observer<Snapshot: Clone>,
 {
     /// `laps` has to be the one that `observer` counts.
     pub(crate) async fn start(
         side: Side,
-        sources: Vec<ObservedSource<O::Source>>,
+        provider: impl SourceProvider<O::Source>,
         observer: O,
         config: ObservationConfig,
     ) -> Self {
         match side {
             Side::Old => {
-                let started = OldLoop::start(sources, observer, config.history_limit, Pace::Unpaced).await;
+                let started = OldLoop::start(provider, observer, config.history_limit, Pace::Unpaced).await;
                 Self::Old(started.expect("its first look succeeds"))
             }
             Side::New => {
-                let (provider, wake) = (StaticSourceProvider::new(sources), config.wake.clone());
+                let wake = config.wake.clone();
                 let started = ObservationRuntime::start(provider, observer, config).await;
                 wake.expect("the laps of the runtime wake it").notify_one();
                 Self::New(started.expect("its first cycle succeeds"))
@@ -121,17 +121,17 @@ where
 /// The CPU seconds that one cycle takes, on one thread, when cycle follows cycle.
 pub(crate) fn seconds_per_cycle<O>(
     side: Side,
-    sources: Vec<ObservedSource<O::Source>>,
+    provider: impl SourceProvider<O::Source>,
     (warm_up, counted): (u64, u64),
     observer: impl FnOnce(Laps) -> O,
 ) -> f64
 where
-    O: Observer<Source: Clone, Snapshot: Clone>,
+    O: Observer<Snapshot: Clone>,
 {
     let (laps, told) = Laps::new(side, (warm_up, counted), 0);
     let config = laps.config(64);
     let took = one_thread().block_on(async {
-        let driven = Driven::start(side, sources, observer(laps), config).await;
+        let driven = Driven::start(side, provider, observer(laps), config).await;
         let took = told.await.expect("the last lap is told");
         if let Driven::New(runtime) = &driven {
             let _ = runtime.stop().await;

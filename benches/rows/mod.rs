@@ -28,6 +28,17 @@ pub(crate) enum Side {
     New,
 }
 
+/// A measurement that has asked for a process of its own.
+pub(crate) fn child(part: &str, side: &str, count: &str) {
+    let side = if side == "old" { Side::Old } else { Side::New };
+    let count = count.parse().expect("a number of loops");
+    match part {
+        "idle" => idle::child(side, count),
+        "stop" => stop::child(side, count),
+        _ => unreachable!("no part {part:?} asks for a process of its own"),
+    }
+}
+
 /// One thread, as tests have it.
 fn one_thread() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("the system gives one more executor")
@@ -39,9 +50,16 @@ fn two_workers() -> Runtime {
     builder.worker_threads(2).enable_all().build().expect("the system gives two more threads")
 }
 
+/// What an app that keeps flat data knows of one thing: five numbers.
+type Entry = [u64; 5];
+
+fn entries(count: usize) -> Vec<Entry> {
+    (0..).map(|nth| [nth; 5]).take(count).collect()
+}
+
 /// One source, for observers that look at none.
-fn one_source() -> Vec<ObservedSource<()>> {
-    vec![ObservedSource::new("only", ())]
+fn only_source() -> StaticSourceProvider<()> {
+    StaticSourceProvider::new(vec![ObservedSource::new("only", ())])
 }
 
 /// Publishes a copy of one value for ever, as an app with a structure of its own does.
@@ -72,13 +90,12 @@ where
     O: Observer<Source = (), Snapshot: Clone>,
 {
     let pace = Pace::Interval { interval, offset: interval };
-    OldLoop::start(one_source(), observer, 64, pace).await.expect("its first look succeeds")
+    OldLoop::start(only_source(), observer, 64, pace).await.expect("its first look succeeds")
 }
 
 async fn watchkeeper<O>(observer: O, config: ObservationConfig) -> ObservationRuntime<O>
 where
     O: Observer<Source = ()>,
 {
-    let sources = StaticSourceProvider::new(one_source());
-    ObservationRuntime::start(sources, observer, config).await.expect("its first cycle succeeds")
+    ObservationRuntime::start(only_source(), observer, config).await.expect("its first cycle succeeds")
 }

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use watchkeeper::{DynError, ObservedSource, Observer, RecvError, Subscription, async_trait};
 
 use super::laps::{Driven, Laps};
-use super::{Side, one_source, one_thread};
+use super::{Side, one_thread, only_source};
 use crate::measure::{Medians, Row, Table, Unit, alternate, cpu_time};
 use crate::old_loop::Batch;
 
@@ -114,7 +114,7 @@ async fn publish(
     let (laps, told) = Laps::new(side, (0, batches), yield_every);
     let config = laps.config(history_limit);
     // Nothing is polled before this task yields: one thread.
-    let driven = Driven::start(side, one_source(), News(laps), config).await;
+    let driven = Driven::start(side, only_source(), News(laps), config).await;
     let readers = (0..readers).map(|_| Reader::of(&driven)).collect();
     (driven, readers, told)
 }

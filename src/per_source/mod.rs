@@ -178,7 +178,7 @@ where
             settings: Settings {
                 interval,
                 probe_timeout: Duration::from_secs(5),
-                collect_for: interval / 2,
+                collect_for: (interval / 2).min(Duration::from_secs(5)),
                 stale_after: None,
                 concurrency: 256,
             },
@@ -192,7 +192,7 @@ where
         self
     }
 
-    /// How long a cycle waits for the probes it has begun. Default: half the interval.
+    /// How long a cycle waits for the probes it has begun. Default: half the interval, at most 5 s.
     #[must_use]
     pub fn collect_for(mut self, collect_for: Duration) -> Self {
         self.settings.collect_for = collect_for;

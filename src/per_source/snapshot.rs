@@ -58,6 +58,7 @@ pub struct PerSourceSnapshot<V> {
     pub(super) values: HashTrieMapSync<Arc<str>, Arc<V>>,
     pub(super) facts: Arc<[SourceFacts]>,
     pub(super) stale_after: Duration,
+    pub(super) taken_at: Instant,
 }
 
 /// Which source has which place; shared until the set changes.
@@ -124,6 +125,14 @@ impl<V> PerSourceSnapshot<V> {
         self.layout.names.is_empty()
     }
 
+    /// When this was taken, on tokio's clock.
+    ///
+    /// The `now` for a predicate: what was fresh then, however late the snapshot is looked at.
+    #[must_use]
+    pub fn taken_at(&self) -> Instant {
+        self.taken_at
+    }
+
     /// The source called `name`, if it is in the set.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<SourceView<'_, V>> {
@@ -155,6 +164,7 @@ impl<V> Clone for PerSourceSnapshot<V> {
             values: self.values.clone(),
             facts: Arc::clone(&self.facts),
             stale_after: self.stale_after,
+            taken_at: self.taken_at,
         }
     }
 }

@@ -10,6 +10,8 @@ use rpds::HashTrieMapSync;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 
+use tracing::Instrument;
+
 use crate::clock::later;
 use crate::error::chain;
 use crate::panics::{catch, discard, discard_logged, poll_caught};
@@ -112,13 +114,14 @@ where
         // Calling the app's function is app code too.
         let probe = catch(|| (self.probe)(source.clone()));
         let source = Arc::clone(&state.layout.names[place]);
-        let abort = state.probes.spawn(async move {
+        let probing = async move {
             let result = match probe {
                 Ok(probe) => ended(limit, probe).await,
                 Err(panic) => Err(panicked(&panic)),
             };
             Answer { source, ticket, began, ended: Instant::now(), result }
-        });
+        };
+        let abort = state.probes.spawn(probing.in_current_span());
         state.slots[place].in_flight = Some(InFlight { ticket, abort });
         state.slots[place].last_ticket = ticket;
         state.facts[place].in_flight_since = Some(began);
@@ -196,6 +199,7 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
             values: self.values.clone(),
             facts: Arc::from(self.facts.as_slice()),
             stale_after,
+            taken_at: Instant::now(),
         }
     }
 

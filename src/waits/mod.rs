@@ -152,7 +152,7 @@ impl<O: Observer, T, V> WaitBuilder<'_, O, T, V> {
     /// Counts only cycles that began after `mark`: those between the mark and this wait as well,
     /// of which the latest snapshot is judged.
     pub fn after(mut self, mark: Mark) -> Self {
-        self.wait.counts_from = mark.cycle + 1;
+        self.wait.counts_from = mark.next_cycle;
         if mark.instance != self.wait.shared.history.instance() {
             self.wait.invalid = Some(InvalidWait::ForeignMark);
         }
@@ -203,7 +203,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         let began = shared.clock.now();
         let first = Publication { at: began, status: shared.register(&queue), missed: 0 };
         Self {
-            counts_from: first.status.cycle + 1,
+            counts_from: first.status.next_cycle,
             unjudged_from: 0,
             evidence: Evidence::new(Arc::clone(&first.status)),
             taken: VecDeque::from([first]),

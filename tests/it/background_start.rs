@@ -1,7 +1,9 @@
 //! A start in the background keeps trying; handle and control are there from the beginning.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
-use watchkeeper::{ObservationFailureStage as Stage, ObservationRuntime, State};
+use watchkeeper::{ObservationConfig, ObservationFailureStage as Stage, ObservationRuntime, State};
 
 use crate::common::{Act, App, Call, View, at, each_second, ms};
 
@@ -62,4 +64,17 @@ async fn it_tries_until_there_is_a_first_success() {
     at(began, 3500).await;
     assert_eq!(handle.latest_snapshot().unwrap().value, View { polls: 1, sources: vec!["a".into()] });
     assert_eq!(app.times(Call::Init, began), [1000, 2000]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_before_the_first_cycle_begins_sees_it() {
+    let app = App::new();
+    let config = ObservationConfig { interval: Duration::from_secs(3600), ..each_second() };
+    let runtime = ObservationRuntime::start_in_background(app.clone(), app.clone(), config).unwrap();
+    let handle = runtime.handle();
+    let before = handle.mark();
+    let wait = handle.eventually("cycle 0", |_| true).within(Duration::from_secs(60));
+    assert_eq!(wait.await.unwrap().cycle, 0);
+    let wait = handle.eventually("cycle 0", |_| true).after(before).within(Duration::from_secs(60));
+    assert_eq!(wait.await.unwrap().cycle, 0, "it began behind the mark");
 }

@@ -157,9 +157,10 @@ fn a_driver_that_panics_is_told_as_dead() {
     let runtime = executor.block_on(app.start(each_second()));
     let (handle, control) = (runtime.handle(), runtime.control());
     let mut batches = handle.subscribe();
-    let mut wait = Box::pin(handle.eventually("anything", |_| false).within(WINDOW));
+    let mut watch = handle.watch();
+    let mut changed = Box::pin(watch.changed());
     let bomb = Waker::from(Arc::new(Bomb));
-    assert!(wait.as_mut().poll(&mut Context::from_waker(&bomb)).is_pending());
+    assert!(changed.as_mut().poll(&mut Context::from_waker(&bomb)).is_pending());
 
     // It takes the control, and dies when it tells what has begun.
     assert_eq!(executor.block_on(control.poll_now()), Ok(1));
@@ -168,6 +169,26 @@ fn a_driver_that_panics_is_told_as_dead() {
     assert_eq!(executor.block_on(control.poll_now()), dead);
     assert_eq!(handle.state(), State::Stopped { reason: StopReason::Died });
     assert_eq!(executor.block_on(runtime.stop()), StopOutcome::Stopped);
+}
+
+#[test]
+fn a_wait_whose_waker_panics_harms_nobody_else() {
+    struct Bomb;
+    impl Wake for Bomb {
+        fn wake(self: Arc<Self>) {
+            panic!("a waker that panics");
+        }
+    }
+    let executor = executor(Flavour::CurrentThread);
+    let app = App::new();
+    let runtime = executor.block_on(app.start(each_second()));
+    let handle = runtime.handle();
+    let mut bad = Box::pin(handle.eventually("anything", |_| false).within(WINDOW));
+    let bomb = Waker::from(Arc::new(Bomb));
+    assert!(bad.as_mut().poll(&mut Context::from_waker(&bomb)).is_pending());
+    let good = handle.eventually("cycle 1", |view| view.polls == 1).within(WINDOW);
+    assert_eq!(executor.block_on(good).unwrap().cycle, 1);
+    assert!(handle.stop_reason().is_none());
 }
 
 /// The timers of an executor that has shut down panic when they are polled: nobody is to see that.

@@ -59,6 +59,9 @@ struct Play {
     control: ObservationControl,
     wake: Arc<Notify>,
     cursors: Vec<(Cursor, Position)>,
+    /// The runtime's task ran at least once: cycle 0 has begun.
+    ran: bool,
+    /// Each with the first cycle that had not begun.
     marks: Vec<(Mark, u64)>,
     listeners: Vec<Listener>,
     waiters: Vec<Waiter>,
@@ -95,6 +98,7 @@ impl Play {
         let follower = Follower::new(handle.watch(), &model);
         let mut play = Self {
             model,
+            ran: life.fail_fast,
             app,
             began,
             runtime: Some(runtime),
@@ -137,7 +141,7 @@ impl Play {
             }
             Step::KeepCursor(of) => self.keep_cursor(of),
             Step::Unsubscribe(which) => remove(&mut self.listeners, which),
-            Step::Mark => self.marks.push((self.handle.mark(), self.model.status.cycle)),
+            Step::Mark => self.marks.push((self.handle.mark(), self.next_cycle())),
             Step::Wait { want, from, window, eager } => self.wait(want, from, window, eager),
             Step::Look(which) => {
                 if let Some(waiter) = pick(&mut self.waiters, which) {
@@ -150,9 +154,15 @@ impl Play {
         Ok(())
     }
 
+    /// The first cycle that has not begun.
+    fn next_cycle(&self) -> u64 {
+        if self.ran { self.model.status.cycle + 1 } else { 0 }
+    }
+
     /// Lets the runtime run until it waits, without time passing.
     async fn settle(&mut self) {
         others_run().await;
+        self.ran = true;
         self.model.run();
     }
 
@@ -178,6 +188,7 @@ impl Play {
             self.model.stall(stall);
         }
         others_run().await;
+        self.ran = true;
         let (worked, before) = (self.model.works(), self.model.stopped());
         if let Some(end) = end {
             let dropped = matches!(end, Ending::Drop);
@@ -250,12 +261,12 @@ impl Play {
 
     fn wait(&mut self, want: Want, from: From, window: u64, eager: bool) {
         let (mark, counts_from) = match from {
-            From::Begun => (None, self.model.status.cycle + 1),
+            From::Begun => (None, self.next_cycle()),
             From::Now => (None, 0),
             From::ForeignMark => (Some(foreign().1), 0),
             From::Mark(which) => match pick(&mut self.marks, which) {
-                Some((mark, cycle)) => (Some(*mark), *cycle + 1),
-                None => (None, self.model.status.cycle + 1),
+                Some((mark, next_cycle)) => (Some(*mark), *next_cycle),
+                None => (None, self.next_cycle()),
             },
         };
         let invalid = match (window, from) {

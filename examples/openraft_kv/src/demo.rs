@@ -147,7 +147,8 @@ pub async fn observe_nodes(
     nodes: impl SourceProvider<NodeClient>,
     interval: Duration,
 ) -> Result<ObservationRuntime<RaftObserver>, ObservationRuntimeError> {
-    let stale_after = Duration::from_secs(1).max(interval.saturating_mul(3));
+    let stale_after =
+        interval.saturating_mul(3).clamp(Duration::from_secs(1), Duration::from_secs(24 * 3600));
     let observer = RaftObserver::new(interval, stale_after);
     let config = ObservationConfig { interval, history_limit: 1024, ..ObservationConfig::default() };
     ObservationRuntime::start(nodes, observer, config).await

@@ -90,7 +90,7 @@ pub enum ClusterEvent {
         /// The highest term now.
         to: u64,
     },
-    /// A node answered for the first time.
+    /// A node answered for the first time, ever or since it was replaced.
     NodeSeen {
         /// The source's name.
         node: Arc<str>,
@@ -255,7 +255,10 @@ impl ClusterView {
             let was = before.nodes.get(name).map_or(&Presence::Unseen, |node| &node.presence);
             events.extend(moved(name, was, &node.presence));
         }
-        for name in before.nodes.keys().filter(|name| !self.nodes.contains_key(*name)) {
+        let gone = |(name, node): &(&Arc<str>, &NodeView)| {
+            node.presence == Presence::Present && !self.nodes.contains_key(*name)
+        };
+        for (name, _) in before.nodes.iter().filter(gone) {
             events.push(ClusterEvent::NodeLost {
                 node: Arc::clone(name),
                 reason: "left the source set".to_owned(),
@@ -327,6 +330,9 @@ fn moved(name: &Arc<str>, was: &Presence, is: &Presence) -> Option<ClusterEvent>
         }
         (Presence::Present, Presence::Stale) => {
             Some(ClusterEvent::NodeLost { node, reason: "does not answer".to_owned() })
+        }
+        (Presence::Present, Presence::Unseen) => {
+            Some(ClusterEvent::NodeLost { node, reason: "was replaced".to_owned() })
         }
         _ => None,
     }
