@@ -8,13 +8,14 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
 use tokio::time::Instant;
 use watchkeeper_fsm::StopReason;
 
 use crate::error::CursorError;
-use crate::sync::{Mutex, lock, watch};
+use crate::sync::{AtomicBool, Mutex, lock, watch};
 
 /// The events of one cycle, in the order the observer returned them; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +81,8 @@ pub(crate) struct History<E> {
     limit: usize,
     ring: Mutex<Ring<E>>,
     head: watch::Sender<Head>,
+    /// Somebody waits for the next announcement.
+    awaited: AtomicBool,
 }
 
 struct Ring<E> {
@@ -107,7 +110,8 @@ impl<E> History<E> {
     pub(crate) fn new(instance: u64, limit: usize, generation: u64) -> Self {
         let head = Head { next_seq: 0, generation, closed: None };
         let ring = Ring { batches: VecDeque::new(), next_seq: 0, generation, closed: false };
-        Self { instance, limit, ring: Mutex::new(ring), head: watch::Sender::new(head) }
+        let awaited = AtomicBool::new(false);
+        Self { instance, limit, ring: Mutex::new(ring), head: watch::Sender::new(head), awaited }
     }
 
     /// Step one of publishing: returns the batch that made room, to be dropped by the caller, or
@@ -141,8 +145,16 @@ impl<E> History<E> {
             if news {
                 *head = Head { next_seq, generation, closed: None };
             }
-            news
+            // Waking is not free: who was woken and has not looked again needs no second one.
+            news && self.awaited.swap(false, Relaxed)
         });
+    }
+
+    /// Has the next announcement wake those who wait by then. To be called before a look at the head
+    /// that a wait may follow: an announcement that the look does not see finds it awaited, because
+    /// the head's lock orders them.
+    pub(crate) fn await_next(&self) {
+        self.awaited.store(true, Relaxed);
     }
 
     /// Ends the stream behind what was announced.

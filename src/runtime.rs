@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::Instrument;
-use watchkeeper_fsm::{State, StopReason};
+use watchkeeper_fsm::StopReason;
 
 use crate::clock::Clock;
 use crate::config::ObservationConfig;
@@ -24,7 +24,7 @@ use crate::observer::Observer;
 use crate::panics::poll_caught;
 use crate::runner::{Terminate, life};
 use crate::shared::Shared;
-use crate::source::{SourceNames, SourceProvider};
+use crate::source::SourceProvider;
 use crate::status::Published;
 
 /// Tells the runtimes of one process apart, so that a cursor finds its own.
@@ -161,21 +161,7 @@ impl<O: Observer> ObservationRuntime<O> {
         let instance = INSTANCES.fetch_add(1, Ordering::Relaxed);
         let clock = Clock::of(executor.clone());
         let history = History::new(instance, config.history_limit, config.first_generation);
-        let first = Published {
-            number: 0,
-            state: State::Starting,
-            since: clock.started(),
-            paused: false,
-            generation: config.first_generation,
-            cycle: 0,
-            next_cycle: 0,
-            snapshot: None,
-            last_error: None,
-            last_success: None,
-            stale_after: config.stale_after(std::time::Duration::ZERO),
-            source_names: SourceNames::from([]),
-            missed_ticks: 0,
-        };
+        let first = Published::before_the_start(clock.started(), &config);
         let shared = Arc::new(Shared::new(clock.clone(), history, first));
         let end: Arc<dyn Terminate> = shared.clone();
         let (remote, inbox, guard) = life(&clock, config.stop_timeout, config.wake.clone(), end);

@@ -109,7 +109,10 @@ impl<S, E> Shared<S, E> {
 
     /// Wakes everyone who waits for the status or for a publication.
     pub(crate) fn wake(&self) {
-        self.status.send_modify(|_| {});
+        // Waking nobody is not free. Who subscribes later begins with what was published.
+        if self.status.receiver_count() > 0 {
+            self.status.send_modify(|_| {});
+        }
         let wakers = lock(&self.audience).queues.take_wakers();
         for waker in wakers {
             // A waker is foreign code: one that panics must not keep the others asleep.

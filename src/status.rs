@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 use watchkeeper_fsm::State;
 
+use crate::config::ObservationConfig;
 use crate::failure::ObservationFailure;
 use crate::freshness::Freshness;
 use crate::history::Cursor;
@@ -68,6 +69,24 @@ impl<S> Clone for Published<S> {
 }
 
 impl<S> Published<S> {
+    pub(crate) fn before_the_start(at: Instant, config: &ObservationConfig) -> Self {
+        Self {
+            number: 0,
+            state: State::Starting,
+            since: at,
+            paused: false,
+            generation: config.first_generation,
+            cycle: 0,
+            next_cycle: 0,
+            snapshot: None,
+            last_error: None,
+            last_success: None,
+            stale_after: config.stale_after(Duration::ZERO),
+            source_names: SourceNames::from([]),
+            missed_ticks: 0,
+        }
+    }
+
     pub(crate) fn freshness(&self, read_at: Instant) -> Freshness {
         Freshness { last_success: self.last_success, stale_after: self.stale_after, read_at }
     }

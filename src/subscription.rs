@@ -140,6 +140,7 @@ impl<E> Subscription<E> {
                 }
                 return self.ready.pop_front().map(Ok);
             }
+            self.history.await_next();
             let head = *self.head.borrow_and_update();
             if self.next < head.next_seq {
                 match self.history.drain(self.next, head.next_seq, DRAIN, &mut self.ready) {

@@ -3,9 +3,9 @@
 //! With `--cfg watchkeeper_loom` they are loom's: the code then runs only inside a loom model.
 
 #[cfg(watchkeeper_loom)]
-pub(crate) use loom::sync::{Mutex, MutexGuard};
+pub(crate) use loom::sync::{Mutex, MutexGuard, atomic::AtomicBool};
 #[cfg(not(watchkeeper_loom))]
-pub(crate) use std::sync::{Mutex, MutexGuard};
+pub(crate) use std::sync::{Mutex, MutexGuard, atomic::AtomicBool};
 
 #[cfg(not(watchkeeper_loom))]
 pub(crate) use tokio::sync::watch;

@@ -17,5 +17,7 @@ pub(crate) fn figures<const N: usize>(arguments: &[&str]) -> [f64; N] {
 
 /// Tells the figures to who has started this process.
 pub(crate) fn tell(figures: &[f64]) {
-    figures.iter().for_each(|figure| println!("{figure}"));
+    for figure in figures {
+        println!("{figure}");
+    }
 }

@@ -199,6 +199,8 @@ fn blocked(table: &mut Table) {
         blocked.notified().await;
         old.stop();
         let_go.send(()).expect("the poll is blocked");
+        // Its abort waits for the next await, and a late interval has none: a second poll may come.
+        drop(let_go);
         went_on.notified().await;
         old.latest_snapshot().map(|snapshot| snapshot.value)
     });

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use loom::model::Builder;
@@ -70,20 +69,7 @@ impl Rig {
     pub(crate) fn new(history_limit: usize) -> Self {
         let clock = Clock::of(EXECUTOR.handle().clone());
         let config = ObservationConfig { history_limit, ..ObservationConfig::default() };
-        let first = Published {
-            number: 0,
-            state: State::Starting,
-            since: clock.started(),
-            paused: false,
-            generation: 1,
-            cycle: 0,
-            snapshot: None,
-            last_error: None,
-            last_success: None,
-            stale_after: Duration::from_secs(2),
-            source_names: SourceNames::from([]),
-            missed_ticks: 0,
-        };
+        let first = Published::before_the_start(clock.started(), &config);
         let shared = Arc::new(Shared::new(clock.clone(), History::new(1, history_limit, 1), first));
         let (remote, _, guard) = life::<Control, u64>(&clock, config.stop_timeout, None, shared.clone());
         let mut core = Core::new(Arc::clone(&shared), Arc::clone(&remote.life), config, false, None);

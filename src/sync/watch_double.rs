@@ -22,6 +22,7 @@ struct Slot<T> {
     value: T,
     /// Counts the changes that were not silent.
     version: u64,
+    receivers: usize,
 }
 
 pub(crate) struct Sender<T> {
@@ -46,7 +47,7 @@ impl<T> Deref for Ref<'_, T> {
 
 impl<T> Sender<T> {
     pub(crate) fn new(value: T) -> Self {
-        let slot = Mutex::new(Slot { value, version: 0 });
+        let slot = Mutex::new(Slot { value, version: 0, receivers: 0 });
         Self { shared: Arc::new(Shared { slot, waiting: Mutex::new(Vec::new()) }) }
     }
 
@@ -55,8 +56,13 @@ impl<T> Sender<T> {
     }
 
     pub(crate) fn subscribe(&self) -> Receiver<T> {
-        let seen = lock(&self.shared.slot).version;
-        Receiver { shared: Arc::clone(&self.shared), seen }
+        let mut slot = lock(&self.shared.slot);
+        slot.receivers += 1;
+        Receiver { shared: Arc::clone(&self.shared), seen: slot.version }
+    }
+
+    pub(crate) fn receiver_count(&self) -> usize {
+        lock(&self.shared.slot).receivers
     }
 
     /// Without notification when `change` returns `false`, whatever it did.
@@ -84,7 +90,14 @@ impl<T> Sender<T> {
 
 impl<T> Clone for Receiver<T> {
     fn clone(&self) -> Self {
+        lock(&self.shared.slot).receivers += 1;
         Self { shared: Arc::clone(&self.shared), seen: self.seen }
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        lock(&self.shared.slot).receivers -= 1;
     }
 }
 

@@ -21,7 +21,7 @@ const SHOWN: usize = 2_000;
 ///
 /// ```text
 /// not met in time: "a leader is agreed" within 10s
-///   judged 12 snapshots; the last, of cycle 41:
+///   judged 12; the last snapshot, of cycle 41:
 ///     Cluster { leader: None, fresh: 2 }
 ///   lifecycle
 ///     +0.000s idle, cycle 29
