@@ -75,8 +75,10 @@ pub(crate) struct Core<O: Observer> {
     /// When the last event was taken.
     latest: Instant,
     cycle_began: Instant,
-    next_seq: u64,
-    generation: u64,
+    /// Right behind what was published last.
+    cursor: Cursor,
+    /// As far as batches may be read.
+    announced: Cursor,
     names: SourceNames,
     failing: u64,
     /// Something was published and nobody was woken yet.
@@ -93,6 +95,8 @@ impl<O: Observer> Core<O> {
         first_cycle: Option<FirstCycle>,
     ) -> Self {
         let start = shared.clock.started();
+        let generation = config.first_generation;
+        let cursor = Cursor { instance: shared.history.instance(), generation, seq: 0 };
         Self {
             machine: Lifecycle::new(Options {
                 keeps_state_on_timeout: keeps_state,
@@ -104,8 +108,8 @@ impl<O: Observer> Core<O> {
             wake_pending: false,
             latest: start,
             cycle_began: start,
-            next_seq: 0,
-            generation: config.first_generation,
+            cursor,
+            announced: cursor,
             names: SourceNames::from([]),
             failing: 0,
             unflushed: false,
@@ -397,15 +401,14 @@ impl<O: Observer> Core<O> {
         let history = &self.shared.history;
         let system_time = self.shared.clock.wall(now);
         let source_count = self.names.len();
-        if generation != self.generation {
-            self.generation = generation;
+        if generation != self.cursor.generation {
+            self.cursor.generation = generation;
             history.begin_generation(generation);
         }
         if !events.is_empty() {
-            let seq = self.next_seq;
             let batch = ObservationBatch {
                 generation,
-                seq,
+                seq: self.cursor.seq,
                 cycle,
                 observed_at: now,
                 system_time,
@@ -414,7 +417,7 @@ impl<O: Observer> Core<O> {
             };
             match history.push(Arc::new(batch)) {
                 Ok(evicted) => {
-                    self.next_seq += 1;
+                    self.cursor.seq += 1;
                     discard_replaced(evicted);
                 }
                 // Ended in between: nothing is published any more.
@@ -426,11 +429,10 @@ impl<O: Observer> Core<O> {
             self.failing = 0;
         }
         tracing::debug!(cycle, generation, ?elapsed, sources = source_count, "cycle succeeded");
-        let cursor = Cursor { instance: history.instance(), generation, seq: self.next_seq };
         let snapshot = Arc::new(ObservationSnapshot {
             generation,
             cycle,
-            cursor,
+            cursor: self.cursor,
             observed_at: now,
             system_time,
             elapsed,
@@ -469,7 +471,7 @@ impl<O: Observer> Core<O> {
             discard_logged(error, "an error");
         }
         Arc::new(ObservationFailure {
-            generation: self.generation,
+            generation: self.cursor.generation,
             cycle,
             observed_at: now,
             system_time: self.shared.clock.wall(now),
@@ -568,7 +570,10 @@ impl<O: Observer> Machine for Core<O> {
     /// The last step of publishing: batches may be read, and whoever waits is woken.
     fn flush(&mut self) {
         if std::mem::take(&mut self.unflushed) {
-            self.shared.announce();
+            if self.announced != self.cursor {
+                self.announced = self.cursor;
+                self.shared.announce();
+            }
             self.shared.wake();
         }
     }

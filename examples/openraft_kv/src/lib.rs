@@ -4,6 +4,7 @@
 //! [openraft], a store on [redb] that survives `SIGKILL`, and an HTTP API. [`client`] talks to
 //! that API with typed errors, [`api`] holds what travels between the two, and [`cluster`] runs
 //! several nodes as child processes of this one, to be killed, paused and restarted at will.
+//! [`deploy`] makes it an application of `watchkeeper_scenario`.
 //! [`observer`] watches them, and [`demo`] is the main job, shown by a [`timeline`].
 //!
 //! Linux only: a node must die with its parent, and only Linux can promise that.
@@ -15,6 +16,7 @@ pub mod api;
 pub mod client;
 pub mod cluster;
 pub mod demo;
+pub mod deploy;
 mod http;
 pub mod node;
 pub mod observer;

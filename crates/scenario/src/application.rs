@@ -1,0 +1,11 @@
+//! What is tested.
+
+use std::fmt;
+
+/// What is tested: the types that a deployer and a test agree on. It has no values.
+pub trait Application: Send + Sync + 'static {
+    /// What a deployer needs to know: how many nodes there are, and their settings.
+    type Deployment: Clone + fmt::Debug + Send + Sync + 'static;
+    /// How one node is talked to.
+    type NodeClient: Clone + Send + Sync + 'static;
+}

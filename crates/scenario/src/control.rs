@@ -1,0 +1,191 @@
+//! Acting on nodes.
+
+use std::fmt;
+use std::time::Duration;
+
+use watchkeeper::{DynError, async_trait};
+
+/// What can be done to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NodeAction {
+    /// Start a node that is down, with the data it had.
+    Start,
+    /// Ask it to end, and wait until it has.
+    Stop,
+    /// Stop, then start.
+    Restart,
+    /// End it with no chance to say goodbye.
+    Kill,
+    /// Freeze it: it keeps its connections and answers nothing.
+    Pause,
+    /// Go on behind a pause.
+    Resume,
+    /// Cut it off from the other nodes: what is sent is lost, nothing is refused.
+    Isolate,
+    /// Heal the cut.
+    Rejoin,
+}
+
+/// Acts on the nodes of a running cluster, by name.
+///
+/// What a deployer cannot do answers [`NodeControlError::Unsupported`]: that is what the methods
+/// do that are not overridden. An action that is done returns; `start` and `restart` do not wait
+/// until the node is ready, [`wait_ready`](Self::wait_ready) does.
+#[async_trait]
+pub trait NodeControl: Send + Sync + 'static {
+    /// What does not work is told in this deployer's name.
+    fn deployer(&self) -> &str;
+
+    /// The names of all nodes, running or not.
+    fn nodes(&self) -> Vec<String>;
+
+    /// Waits until `node` serves.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeControlError`]: no such node, or it did not serve `within` this time.
+    async fn wait_ready(&self, node: &str, within: Duration) -> Result<(), NodeControlError>;
+
+    /// See [`NodeAction::Start`].
+    ///
+    /// # Errors
+    ///
+    /// [`NodeControlError`].
+    async fn start(&self, node: &str) -> Result<(), NodeControlError> {
+        Err(self.unsupported(NodeAction::Start, node))
+    }
+
+    /// See [`NodeAction::Stop`].
+    ///
+    /// # Errors
+    ///
+    /// [`NodeControlError`].
+    async fn stop(&self, node: &str) -> Result<(), NodeControlError> {
+        Err(self.unsupported(NodeAction::Stop, node))
+    }
+
+    /// See [`NodeAction::Restart`].
+    ///
+    /// # Errors
+    ///
+    /// [`NodeControlError`].
+    async fn restart(&self, node: &str) -> Result<(), NodeControlError> {
+        self.stop(node).await?;
+        self.start(node).await
+    }
+
+    /// See [`NodeAction::Kill`].
+    ///
+    /// # Errors
+    ///
+    /// [`NodeControlError`].
+    async fn kill(&self, node: &str) -> Result<(), NodeControlError> {
+        Err(self.unsupported(NodeAction::Kill, node))
+    }
+
+    /// See [`NodeAction::Pause`].
+    ///
+    /// # Errors
+    ///
+    /// [`NodeControlError`].
+    async fn pause(&self, node: &str) -> Result<(), NodeControlError> {
+        Err(self.unsupported(NodeAction::Pause, node))
+    }
+
+    /// See [`NodeAction::Resume`].
+    ///
+    /// # Errors
+    ///
+    /// [`NodeControlError`].
+    async fn resume(&self, node: &str) -> Result<(), NodeControlError> {
+        Err(self.unsupported(NodeAction::Resume, node))
+    }
+
+    /// See [`NodeAction::Isolate`].
+    ///
+    /// # Errors
+    ///
+    /// [`NodeControlError`].
+    async fn isolate(&self, node: &str) -> Result<(), NodeControlError> {
+        Err(self.unsupported(NodeAction::Isolate, node))
+    }
+
+    /// See [`NodeAction::Rejoin`].
+    ///
+    /// # Errors
+    ///
+    /// [`NodeControlError`].
+    async fn rejoin(&self, node: &str) -> Result<(), NodeControlError> {
+        Err(self.unsupported(NodeAction::Rejoin, node))
+    }
+
+    /// The answer to an action that this deployer does not have.
+    fn unsupported(&self, action: NodeAction, node: &str) -> NodeControlError {
+        NodeControlError::Unsupported { deployer: self.deployer().to_owned(), action, node: node.to_owned() }
+    }
+
+    /// The answer to a name that no node has.
+    fn unknown(&self, node: &str) -> NodeControlError {
+        NodeControlError::UnknownNode { node: node.to_owned(), known: self.nodes() }
+    }
+}
+
+/// Why an action on a node was not done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeControlError {
+    /// This deployer has no such action.
+    #[error("the {deployer} deployer cannot {action} {node}: use a deployer that can")]
+    Unsupported {
+        /// Which deployer.
+        deployer: String,
+        /// What was asked for.
+        action: NodeAction,
+        /// Of which node.
+        node: String,
+    },
+    /// No node is called so.
+    #[error("no node is called {node:?}; the nodes are: {}", known.join(", "))]
+    UnknownNode {
+        /// The name.
+        node: String,
+        /// The names there are.
+        known: Vec<String>,
+    },
+    /// It was tried, and did not work.
+    #[error("could not {action} {node}")]
+    Failed {
+        /// What was tried.
+        action: NodeAction,
+        /// On which node.
+        node: String,
+        /// Why it did not work.
+        source: DynError,
+    },
+    /// The node does not serve.
+    #[error("{node} was not ready within {within:?}: {last}")]
+    NotReady {
+        /// Which node.
+        node: String,
+        /// How long was waited.
+        within: Duration,
+        /// What it last answered, or why it did not.
+        last: String,
+    },
+}
+
+impl fmt::Display for NodeAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+            Self::Kill => "kill",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Isolate => "isolate",
+            Self::Rejoin => "rejoin",
+        })
+    }
+}

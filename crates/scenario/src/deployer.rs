@@ -1,0 +1,85 @@
+//! Where nodes come from.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use watchkeeper::{DynError, async_trait};
+
+use crate::{Application, NodeClients, NodeControl};
+
+/// Brings clusters of an application up.
+#[async_trait]
+pub trait Deployer<A: Application>: Send + Sync {
+    /// What it is called in messages: "local", "compose".
+    fn name(&self) -> &str;
+
+    /// Starts the nodes and returns when each can be talked to.
+    ///
+    /// When it fails, or when its future is dropped, nothing is left running.
+    ///
+    /// # Errors
+    ///
+    /// [`DeployError`].
+    async fn deploy(&self, deployment: &A::Deployment) -> Result<Box<dyn RunningCluster<A>>, DeployError>;
+}
+
+/// Nodes that run.
+///
+/// Dropping it takes them down as well as that can be done without waiting.
+#[async_trait]
+pub trait RunningCluster<A: Application>: Send + Sync + 'static {
+    /// The current clients; the cluster keeps them true while nodes restart, join and leave.
+    fn node_clients(&self) -> NodeClients<A::NodeClient>;
+
+    /// Acts on single nodes.
+    fn node_control(&self) -> Arc<dyn NodeControl>;
+
+    /// What `node` has logged, if that is kept: the newest lines, for a report.
+    async fn log(&self, _node: &str) -> Option<String> {
+        None
+    }
+
+    /// Takes everything down and returns when nothing is left. May be called again.
+    ///
+    /// # Errors
+    ///
+    /// [`DeployError`]: something is left, and the error says what.
+    async fn shut_down(&self) -> Result<(), DeployError>;
+}
+
+/// Why a cluster did not come up, or did not go down.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeployError {
+    /// What the deployer needs is not here.
+    #[error("the {deployer} deployer is not available: {missing}; {fix}")]
+    Unavailable {
+        /// Which deployer.
+        deployer: String,
+        /// What is missing.
+        missing: String,
+        /// How to get it.
+        fix: String,
+    },
+    /// The deployment makes no sense.
+    #[error("the deployment cannot be brought up: {0}")]
+    InvalidDeployment(String),
+    /// A manifest or Compose file has a mistake.
+    #[error("{path}: {problem}", path = path.display())]
+    InvalidManifest {
+        /// The file.
+        path: PathBuf,
+        /// Where the mistake is, and how to mend it.
+        problem: String,
+    },
+    /// A step did not work.
+    #[error("the {deployer} deployer could not {step}")]
+    Failed {
+        /// Which deployer.
+        deployer: String,
+        /// What it was about to do.
+        step: String,
+        /// Why it did not work.
+        source: DynError,
+    },
+}

@@ -1,0 +1,81 @@
+//! The store as an application that deployers bring up.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use watchkeeper_scenario::{Application, NodeClients};
+
+use crate::api::{Formed, Member};
+use crate::{ClientError, NodeClient};
+
+/// The key-value store, for `watchkeeper_scenario`.
+#[derive(Clone, Copy, Debug)]
+pub struct RaftKv;
+
+impl Application for RaftKv {
+    type Deployment = Deployment;
+    type NodeClient = NodeClient;
+}
+
+/// What a deployer is to bring up: nodes called `n1`, `n2` and so on, in no cluster yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deployment {
+    /// How many nodes, at least 1; 3.
+    pub nodes: u64,
+    /// More flags for every node, such as `--heartbeat-ms`, `100`.
+    pub node_flags: Vec<String>,
+}
+
+impl Default for Deployment {
+    fn default() -> Self {
+        Self { nodes: 3, node_flags: Vec::new() }
+    }
+}
+
+/// Why the nodes did not become one cluster.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FormError {
+    /// There is none.
+    #[error("there is no node to form a cluster of: deploy at least one")]
+    NoNodes,
+    /// A node refused or did not answer.
+    #[error("{node} does not form the cluster")]
+    Node {
+        /// Which node.
+        node: String,
+        /// What it answered.
+        source: ClientError,
+    },
+}
+
+/// Makes the nodes one cluster, by asking the first of them, and waits for a leader.
+///
+/// The members are known by the addresses that the nodes tell each other, which need not be those
+/// of the clients.
+///
+/// # Errors
+///
+/// [`FormError`]: there is no node, one does not answer, or there was no leader `within` this time.
+pub async fn form(clients: &NodeClients<NodeClient>, within: Duration) -> Result<Formed, FormError> {
+    let deadline = Instant::now() + within;
+    let nodes = clients.all();
+    let first = nodes.first().ok_or(FormError::NoNodes)?;
+    let refused = |node: &str| {
+        let node = node.to_owned();
+        move |source| FormError::Node { node, source }
+    };
+    let mut members = Vec::with_capacity(nodes.len());
+    for node in &nodes {
+        let state = node.source.state().await.map_err(refused(&node.name))?;
+        members.push(Member { node_id: state.node_id, addr: state.public_addr });
+    }
+    loop {
+        match first.source.init(members.clone()).await {
+            // The members are set and the election lasts: the node waits for it, not we.
+            Err(ClientError::NotLeader { leader: None, .. } | ClientError::TimedOut { .. })
+                if Instant::now() < deadline => {}
+            formed => return formed.map_err(refused(&first.name)),
+        }
+    }
+}
