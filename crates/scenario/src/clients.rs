@@ -55,6 +55,7 @@ impl<C: Clone> NodeClients<C> {
     }
 
     /// Takes a node out of the set.
+    #[allow(clippy::must_use_candidate, reason = "removing is the point; the client is a courtesy")]
     pub fn remove(&self, node: &str) -> Option<C> {
         self.nodes.remove(node)
     }
