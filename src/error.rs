@@ -118,7 +118,8 @@ impl ControlError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a detached runtime still has app code running"]
 pub enum StopOutcome {
-    /// The driver has ended; no app code of this runtime runs any more.
+    /// The driver has ended: it runs no app code any more. A task that the app has spawned, such as a
+    /// probe of `PerSource`, ends at its next await.
     Stopped,
     /// App code blocked its thread past `stop_timeout` and cannot be cancelled. The runtime counts
     /// as stopped, and nothing that code does later is published.

@@ -1,6 +1,7 @@
 //! Sources and where they come from.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -95,10 +96,12 @@ impl<S: Clone + Send + Sync + 'static> SourceProvider<S> for StaticSourceProvide
 /// sources.remove("n1");
 /// assert_eq!(for_the_runtime.get(), [ObservedSource::new("n2", 8002)]);
 /// ```
-#[derive(Debug)]
 pub struct SharedSources<S> {
-    sources: Arc<Mutex<Vec<ObservedSource<S>>>>,
+    /// Behind `Arc`s: no code of the app, not even a `Clone`, runs under the lock.
+    sources: Arc<Mutex<Vec<Shared<S>>>>,
 }
+
+type Shared<S> = (Arc<str>, Arc<S>);
 
 impl<S> Clone for SharedSources<S> {
     fn clone(&self) -> Self {
@@ -116,31 +119,11 @@ impl<S> SharedSources<S> {
     /// Starts with `sources`.
     #[must_use]
     pub fn new(sources: Vec<ObservedSource<S>>) -> Self {
-        Self { sources: Arc::new(Mutex::new(sources)) }
+        Self { sources: Arc::new(Mutex::new(Self::share(sources))) }
     }
 
-    /// Replaces the whole set and returns the old one.
-    #[allow(clippy::must_use_candidate, reason = "replacing is the point; the old set is a courtesy")]
-    pub fn replace(&self, sources: Vec<ObservedSource<S>>) -> Vec<ObservedSource<S>> {
-        std::mem::replace(&mut *lock(&self.sources), sources)
-    }
-
-    /// Adds `source` as `name`, or replaces what had that name and returns it.
-    pub fn insert(&self, name: &str, source: S) -> Option<S> {
-        let mut sources = lock(&self.sources);
-        if let Some(known) = sources.iter_mut().find(|known| known.name == name) {
-            return Some(std::mem::replace(&mut known.source, source));
-        }
-        sources.push(ObservedSource::new(name, source));
-        None
-    }
-
-    /// Takes the source called `name` out of the set.
-    #[allow(clippy::must_use_candidate, reason = "removing is the point; the source is a courtesy")]
-    pub fn remove(&self, name: &str) -> Option<S> {
-        let mut sources = lock(&self.sources);
-        let at = sources.iter().position(|known| known.name == name)?;
-        Some(sources.remove(at).source)
+    fn share(sources: Vec<ObservedSource<S>>) -> Vec<Shared<S>> {
+        sources.into_iter().map(|source| (Arc::from(source.name), Arc::new(source.source))).collect()
     }
 }
 
@@ -148,7 +131,51 @@ impl<S: Clone> SharedSources<S> {
     /// The set as it is now.
     #[must_use]
     pub fn get(&self) -> Vec<ObservedSource<S>> {
-        lock(&self.sources).clone()
+        let sources = lock(&self.sources).clone();
+        sources.iter().map(|(name, source)| ObservedSource::new(name, S::clone(source))).collect()
+    }
+
+    /// Replaces the whole set and returns the old one.
+    #[allow(clippy::must_use_candidate, reason = "replacing is the point; the old set is a courtesy")]
+    pub fn replace(&self, sources: Vec<ObservedSource<S>>) -> Vec<ObservedSource<S>> {
+        let old = std::mem::replace(&mut *lock(&self.sources), Self::share(sources));
+        old.into_iter()
+            .map(|(name, source)| ObservedSource::new(&name, Arc::unwrap_or_clone(source)))
+            .collect()
+    }
+
+    /// Adds `source` as `name`, or replaces what had that name and returns it.
+    pub fn insert(&self, name: &str, source: S) -> Option<S> {
+        let source = Arc::new(source);
+        let old = {
+            let mut sources = lock(&self.sources);
+            match sources.iter_mut().find(|(known, _)| **known == *name) {
+                Some((_, known)) => Some(std::mem::replace(known, source)),
+                None => {
+                    sources.push((Arc::from(name), source));
+                    None
+                }
+            }
+        };
+        old.map(Arc::unwrap_or_clone)
+    }
+
+    /// Takes the source called `name` out of the set.
+    #[allow(clippy::must_use_candidate, reason = "removing is the point; the source is a courtesy")]
+    pub fn remove(&self, name: &str) -> Option<S> {
+        let removed = {
+            let mut sources = lock(&self.sources);
+            let at = sources.iter().position(|(known, _)| **known == *name)?;
+            sources.remove(at)
+        };
+        Some(Arc::unwrap_or_clone(removed.1))
+    }
+}
+
+impl<S> fmt::Debug for SharedSources<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<Arc<str>> = lock(&self.sources).iter().map(|(name, _)| Arc::clone(name)).collect();
+        f.debug_struct("SharedSources").field("names", &names).finish_non_exhaustive()
     }
 }
 

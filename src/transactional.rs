@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use async_trait::async_trait;
 
-use crate::panics::{catch, discard_logged, poll_caught};
+use crate::panics::{catch, discard_logged, holding, poll_caught};
 use crate::sync::{Mutex, lock};
 use crate::{DynError, ObservedSource, Observer};
 
@@ -17,6 +17,9 @@ use crate::{DynError, ObservedSource, Observer};
 /// time-out or a panic leaves no trace in the state, so nothing needs a rebuild, and an early `?`
 /// in `poll` is harmless. A panic of the inner `poll` or `snapshot` is reported as an ordinary
 /// error whose message says that it was one.
+///
+/// One `Transactional` belongs to one runtime: [`snapshot`](Observer::snapshot) answers for the state
+/// that was polled last.
 ///
 /// # Examples
 ///
@@ -82,7 +85,7 @@ impl<O: Observer<State: Clone>> Transactional<O> {
         let attempt = async {
             let mut copy = state.clone();
             let events = self.inner.poll(sources, &mut copy).await?;
-            let snapshot = self.inner.snapshot(&copy);
+            let ((copy, events), snapshot) = holding((copy, events), |(copy, _)| self.inner.snapshot(copy));
             Ok::<_, DynError>((copy, snapshot, events))
         };
         let mut attempt = pin!(Some(attempt));

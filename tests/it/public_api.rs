@@ -441,10 +441,10 @@ fn providers() {
     let boxed: BoxedSourceProvider<u8> = Box::new(SharedSources::new(set()));
     provider(boxed);
     provider(Arc::new(SharedSources::new(set())));
-    let shared = SharedSources::new(vec![ObservedSource::new("a", Opaque)]);
-    let _: Option<Opaque> = shared.insert("a", Opaque);
-    let _: Option<Opaque> = shared.remove("a");
-    let _: Vec<ObservedSource<Opaque>> = shared.replace(Vec::new());
+    let shared = SharedSources::new(vec![ObservedSource::new("a", 7_u8)]);
+    let _: Option<u8> = shared.insert("a", 7);
+    let _: Option<u8> = shared.remove("a");
+    let _: Vec<ObservedSource<u8>> = shared.replace(Vec::new());
     let _: Vec<ObservedSource<u8>> = SharedSources::default().get();
 }
 
