@@ -45,6 +45,10 @@ impl Clock {
         Timer(Box::pin(self.sleep_until(deadline)))
     }
 
+    pub(crate) fn executor(&self) -> &Handle {
+        &self.executor
+    }
+
     pub(crate) fn started(&self) -> Instant {
         self.started
     }

@@ -313,13 +313,13 @@ impl<O: Observer> Core<O> {
         let (state, paused) = (self.machine.state(), self.machine.is_paused());
         self.trace_transition(state_before);
         let logged = self.logged((state_before, paused_before), success.as_ref(), failure.as_ref(), sources);
-        let (mut snapshot, stale_after) = match success {
-            Some(Success { snapshot, stale_after, .. }) => (Some(snapshot), stale_after),
-            None => (None, Duration::ZERO),
+        let (mut snapshot, batch, stale_after) = match success {
+            Some(Success { snapshot, batch, stale_after }) => (Some(snapshot), batch, stale_after),
+            None => (None, None, Duration::ZERO),
         };
         let began = snapshot.as_ref().map(|snapshot| now - snapshot.elapsed);
         let mut replaced = None;
-        self.shared.publish(now, logged, |status| {
+        self.shared.publish(now, logged, batch.as_ref(), |status| {
             if state != status.state {
                 (status.state, status.since) = (state, now);
             }
@@ -343,7 +343,7 @@ impl<O: Observer> Core<O> {
         });
         self.unflushed = true;
         // Behind the end the snapshot was not taken.
-        discard_replaced((replaced, snapshot));
+        discard_replaced((replaced, snapshot, batch));
         // Whoever is told that it has started finds cycle 0 published.
         if began.is_some()
             && let Some(FirstCycle { tell }) = self.first_cycle.take()
@@ -405,8 +405,9 @@ impl<O: Observer> Core<O> {
             self.cursor.generation = generation;
             history.begin_generation(generation);
         }
+        let mut pushed = None;
         if !events.is_empty() {
-            let batch = ObservationBatch {
+            let batch = Arc::new(ObservationBatch {
                 generation,
                 seq: self.cursor.seq,
                 cycle,
@@ -414,10 +415,11 @@ impl<O: Observer> Core<O> {
                 system_time,
                 source_count,
                 events,
-            };
-            match history.push(Arc::new(batch)) {
+            });
+            match history.push(Arc::clone(&batch)) {
                 Ok(evicted) => {
                     self.cursor.seq += 1;
+                    pushed = Some(batch);
                     discard_replaced(evicted);
                 }
                 // Ended in between: nothing is published any more.
@@ -439,7 +441,7 @@ impl<O: Observer> Core<O> {
             source_count,
             value,
         });
-        Some(Success { snapshot, stale_after: self.config.stale_after(elapsed) })
+        Some(Success { snapshot, batch: pushed, stale_after: self.config.stale_after(elapsed) })
     }
 
     fn recorded(
@@ -507,6 +509,7 @@ impl<O: Observer> Core<O> {
 /// A snapshot that is ready to be published.
 struct Success<O: Observer> {
     snapshot: Arc<ObservationSnapshot<O::Snapshot>>,
+    batch: Option<Arc<ObservationBatch<O::Event>>>,
     stale_after: Duration,
 }
 

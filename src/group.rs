@@ -1,5 +1,6 @@
 //! Many runtimes together.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,13 +8,14 @@ use std::time::Duration;
 use watchkeeper_fsm::{State, StopReason};
 
 use crate::ObservationConfig;
+use crate::any::AnyHandle;
 use crate::control::ObservationControl;
 use crate::error::StopOutcome;
 use crate::failure::ObservationFailure;
 use crate::freshness::Freshness;
-use crate::handle::ObservationHandle;
 use crate::observer::Observer;
 use crate::runtime::ObservationRuntime;
+use crate::status::ObservationStatus;
 use crate::sync::{Mutex, lock};
 
 /// Runtimes of any kind under one roof: named, spread over their interval, stopped together.
@@ -50,7 +52,7 @@ pub struct ObservationGroup {
 
 #[derive(Default)]
 struct Members {
-    by_age: Vec<Arc<dyn Member>>,
+    by_age: Vec<Arc<Member>>,
     names: std::collections::HashSet<Arc<str>>,
     /// How many offsets were given out.
     spread: u32,
@@ -95,28 +97,10 @@ pub struct GroupStatus {
     pub missed_ticks: u64,
 }
 
-/// A runtime whose observer was erased.
-trait Member: Send + Sync {
-    fn name(&self) -> &Arc<str>;
-    fn status(&self) -> GroupStatus;
-    fn control(&self) -> ObservationControl;
-}
-
-struct Named<O: Observer> {
-    name: Arc<str>,
-    runtime: ObservationRuntime<O>,
-    handle: ObservationHandle<O>,
-}
-
-impl<O: Observer> Member for Named<O> {
-    fn name(&self) -> &Arc<str> {
-        &self.name
-    }
-
-    fn status(&self) -> GroupStatus {
-        let status = self.handle.status();
-        GroupStatus {
-            name: Arc::clone(&self.name),
+impl GroupStatus {
+    pub(crate) fn of<O: Observer>(name: &Arc<str>, status: ObservationStatus<O>) -> Self {
+        Self {
+            name: Arc::clone(name),
             state: status.state,
             paused: status.paused,
             generation: status.generation,
@@ -127,10 +111,13 @@ impl<O: Observer> Member for Named<O> {
             missed_ticks: status.missed_ticks,
         }
     }
+}
 
-    fn control(&self) -> ObservationControl {
-        self.runtime.control()
-    }
+/// A runtime whose observer was erased. Dropping it drops the runtime.
+struct Member {
+    handle: AnyHandle,
+    control: ObservationControl,
+    _runtime: Box<dyn Any + Send + Sync>,
 }
 
 impl ObservationGroup {
@@ -163,16 +150,40 @@ impl ObservationGroup {
     ///
     /// [`GroupError`]: the name is taken, or empty. The runtime is then dropped, which stops it.
     pub fn add<O: Observer>(&self, name: &str, runtime: ObservationRuntime<O>) -> Result<(), GroupError> {
-        if name.is_empty() {
+        let handle = AnyHandle::new(name, &runtime.handle());
+        self.insert(handle, runtime)
+    }
+
+    /// Takes a runtime in whose snapshots its [`handle`](Self::handle) can show as JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`GroupError`], as for [`add`](Self::add).
+    #[cfg(feature = "json")]
+    pub fn add_with_json<O: Observer>(
+        &self,
+        name: &str,
+        runtime: ObservationRuntime<O>,
+        json: impl Fn(&O::Snapshot) -> serde_json::Value + Send + Sync + 'static,
+    ) -> Result<(), GroupError> {
+        let handle = AnyHandle::with_json(name, &runtime.handle(), json);
+        self.insert(handle, runtime)
+    }
+
+    fn insert<O: Observer>(
+        &self,
+        handle: AnyHandle,
+        runtime: ObservationRuntime<O>,
+    ) -> Result<(), GroupError> {
+        if handle.name().is_empty() {
             return Err(GroupError::EmptyName);
         }
-        let name: Arc<str> = Arc::from(name);
+        let control = runtime.control();
         let mut members = lock(&self.members);
-        if !members.names.insert(Arc::clone(&name)) {
-            return Err(GroupError::DuplicateName { name: name.to_string() });
+        if !members.names.insert(Arc::clone(handle.name())) {
+            return Err(GroupError::DuplicateName { name: handle.name().to_string() });
         }
-        let handle = runtime.handle();
-        members.by_age.push(Arc::new(Named { name, runtime, handle }));
+        members.by_age.push(Arc::new(Member { handle, control, _runtime: Box::new(runtime) }));
         Ok(())
     }
 
@@ -191,19 +202,31 @@ impl ObservationGroup {
     /// What is known of each member, in the order they were added.
     #[must_use]
     pub fn statuses(&self) -> Vec<GroupStatus> {
-        self.members().iter().map(|member| member.status()).collect()
+        self.members().iter().map(|member| member.handle.status()).collect()
     }
 
     /// What is known of the member called `name`.
     #[must_use]
     pub fn status(&self, name: &str) -> Option<GroupStatus> {
-        self.member(name).map(|member| member.status())
+        self.member(name).map(|member| member.handle.status())
+    }
+
+    /// The read side of the member called `name`, with the waits.
+    #[must_use]
+    pub fn handle(&self, name: &str) -> Option<AnyHandle> {
+        self.member(name).map(|member| member.handle.clone())
+    }
+
+    /// The read sides of all members, in the order they were added.
+    #[must_use]
+    pub fn handles(&self) -> Vec<AnyHandle> {
+        self.members().iter().map(|member| member.handle.clone()).collect()
     }
 
     /// The control of the member called `name`.
     #[must_use]
     pub fn control(&self, name: &str) -> Option<ObservationControl> {
-        self.member(name).map(|member| member.control())
+        self.member(name).map(|member| member.control.clone())
     }
 
     /// Stops all members at once and returns how each stop ended.
@@ -211,8 +234,11 @@ impl ObservationGroup {
     /// Every member is asked before the first is waited for, so this takes as long as the slowest:
     /// at most the largest `stop_timeout`. The members stay in the group.
     pub async fn stop_all(&self) -> Vec<(Arc<str>, StopOutcome)> {
-        let controls: Vec<_> =
-            self.members().iter().map(|member| (Arc::clone(member.name()), member.control())).collect();
+        let controls: Vec<_> = self
+            .members()
+            .iter()
+            .map(|member| (Arc::clone(member.handle.name()), member.control.clone()))
+            .collect();
         for (_, control) in &controls {
             control.request_stop(StopReason::Requested);
         }
@@ -223,12 +249,12 @@ impl ObservationGroup {
         outcomes
     }
 
-    fn members(&self) -> Vec<Arc<dyn Member>> {
+    fn members(&self) -> Vec<Arc<Member>> {
         lock(&self.members).by_age.clone()
     }
 
-    fn member(&self, name: &str) -> Option<Arc<dyn Member>> {
-        lock(&self.members).by_age.iter().find(|member| **member.name() == *name).cloned()
+    fn member(&self, name: &str) -> Option<Arc<Member>> {
+        lock(&self.members).by_age.iter().find(|member| **member.handle.name() == *name).cloned()
     }
 }
 

@@ -12,8 +12,9 @@ use crate::freshness::Freshness;
 use crate::history::{Cursor, ObservationBatch};
 use crate::observer::Observer;
 use crate::shared::Shared;
-use crate::status::{ObservationSnapshot, ObservationStatus};
+use crate::status::{ObservationSnapshot, ObservationStatus, Published};
 use crate::subscription::Subscription;
+use crate::waits::why;
 use crate::watch::Watch;
 
 /// What is known of a running observation; cloneable.
@@ -125,7 +126,28 @@ impl<O: Observer> ObservationHandle<O> {
     #[must_use]
     pub fn mark(&self) -> Mark {
         let instance = self.shared.history.instance();
-        self.shared.read(|status| Mark { instance, next_cycle: status.next_cycle })
+        self.shared.read(|status| Mark {
+            instance,
+            next_cycle: status.next_cycle,
+            next_seq: status.snapshot.as_ref().map_or(0, |snapshot| snapshot.cursor.seq),
+        })
+    }
+
+    /// One sentence on the source called `name`, from what is known: how old its last answer is, what failed
+    /// since, whether a probe is in flight. For one that is fresh it says so, for a name that no source has it
+    /// lists those there are.
+    ///
+    /// Sources are told apart by observers that keep what they know by source: [`Observer::source_health`].
+    ///
+    /// ```text
+    /// n3 is stale: last answer 4.2 s ago; failed 7 times in a row, last 0.1 s ago: connection refused
+    /// ```
+    #[must_use]
+    pub fn why_stale(&self, name: &str) -> String {
+        let now = self.shared.clock.now();
+        // An `Arc` is taken out: what is said of a snapshot is app code, not to run under the lock.
+        let status = self.shared.read(Published::clone);
+        why::<O>(&status, name, now)
     }
 
     /// A tokio instant of this runtime as wall-clock time, for display.
@@ -162,6 +184,8 @@ pub struct Mark {
     pub(crate) instance: u64,
     /// The first cycle that had not begun.
     pub(crate) next_cycle: u64,
+    /// The first batch that was not published.
+    pub(crate) next_seq: u64,
 }
 
 /// Whether `state` is terminal.

@@ -206,6 +206,14 @@ impl<E> History<E> {
         Drained::Some
     }
 
+    /// The batches from number `next` on and below `end`, and how many of them are no longer there.
+    pub(crate) fn between(&self, next: u64, end: u64) -> (Vec<Arc<ObservationBatch<E>>>, u64) {
+        let ring = lock(&self.ring);
+        let missed = ring.oldest().clamp(next, end) - next;
+        let wanted = |batch: &&Arc<ObservationBatch<E>>| (next..end).contains(&batch.seq);
+        (ring.batches.iter().filter(wanted).cloned().collect(), missed)
+    }
+
     /// Refuses a cursor that no batch of this runtime can continue.
     pub(crate) fn check(&self, cursor: Cursor) -> Result<(), CursorError> {
         if cursor.instance != self.instance {

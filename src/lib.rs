@@ -16,6 +16,7 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod any;
 mod clock;
 mod config;
 mod control;
@@ -47,6 +48,7 @@ mod watch;
 pub use async_trait::async_trait;
 pub use watchkeeper_fsm::{State, StateKind, StopReason};
 
+pub use any::{AnyHandle, AnySnapshot, AnyWait, AnyWaitBuilder};
 pub use config::{Backoff, ObservationConfig, Retry};
 pub use control::ObservationControl;
 pub use error::{ControlError, CursorError, ObservationRuntimeError, StopOutcome};
@@ -58,7 +60,7 @@ pub use history::{Cursor, ObservationBatch};
 pub use observer::{DynError, Observer};
 pub use per_source::{
     PerSource, PerSourceError, PerSourceSnapshot, PerSourceState, ProbeFailure, SourceEvent, SourceFacts,
-    SourceView,
+    SourceHealth, SourceView,
 };
 pub use runtime::ObservationRuntime;
 pub use source::{
@@ -68,5 +70,8 @@ pub use source::{
 pub use status::{ObservationSnapshot, ObservationStatus};
 pub use subscription::{RecvError, Subscription};
 pub use transactional::Transactional;
-pub use waits::{ByDebug, ByShow, Inconclusive, InvalidWait, Unmet, UnmetOutcome, Wait, WaitBuilder};
+pub use waits::{
+    ByDebug, ByShow, Happens, Held, Holds, Inconclusive, InvalidWait, Invariant, ObservedEvent, Unmet,
+    UnmetOutcome, Wait, WaitBuilder,
+};
 pub use watch::{Watch, WatchClosed};

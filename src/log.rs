@@ -64,4 +64,13 @@ impl Log {
         let cut = self.forgotten > 0 && inside.len() == self.entries.len();
         (inside, cut)
     }
+
+    /// Whether a source called `name` has joined or left, as far back as the log goes.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        let is_it = |known: &Arc<str>| **known == *name;
+        self.entries.iter().any(|entry| match &entry.what {
+            What::Sources(change) => change.joined.iter().any(is_it) || change.left.iter().any(is_it),
+            _ => false,
+        })
+    }
 }

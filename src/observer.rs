@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::ObservedSource;
+use crate::{ObservedSource, SourceHealth};
 
 /// Any error of app code.
 pub type DynError = Box<dyn std::error::Error + Send + Sync>;
@@ -96,5 +96,18 @@ pub trait Observer: Send + Sync + 'static {
     /// generation. A panic always drops it.
     fn keeps_state_when_interrupted(&self) -> bool {
         false
+    }
+
+    /// What is known of the source called `name`, for waits by source, for `why_stale` and for reports.
+    ///
+    /// By default nothing is kept by source. [`PerSource`](crate::PerSource) keeps it; an observer built on
+    /// one answers with [`SourceView::health`](crate::SourceView::health).
+    #[must_use]
+    fn source_health(snapshot: &Self::Snapshot, name: &str) -> Option<SourceHealth>
+    where
+        Self: Sized,
+    {
+        let _ = (snapshot, name);
+        None
     }
 }

@@ -11,7 +11,7 @@ use watchkeeper_fsm::{State, StateKind, StopReason};
 
 use crate::clock::Clock;
 use crate::failure::ObservationFailure;
-use crate::history::History;
+use crate::history::{History, ObservationBatch};
 use crate::log::{Log, What};
 use crate::panics::{catch, discard_logged};
 use crate::runner::Terminate;
@@ -28,14 +28,14 @@ pub(crate) struct Shared<S, E> {
     pub(crate) clock: Clock,
     pub(crate) history: Arc<History<E>>,
     status: watch::Sender<Published<S>>,
-    audience: Mutex<Audience<S>>,
+    audience: Mutex<Audience<S, E>>,
 }
 
 /// Who is told of every publication, and what is kept for their reports. Its lock orders all
 /// publications: a wait that registers sees each one either in the status it starts from or in its
 /// queue, never in both, never in neither.
-struct Audience<S> {
-    queues: Queues<S>,
+struct Audience<S, E> {
+    queues: Queues<S, E>,
     log: Log,
     failures: VecDeque<Arc<ObservationFailure>>,
 }
@@ -61,6 +61,7 @@ impl<S, E> Shared<S, E> {
         &self,
         at: Instant,
         logged: impl IntoIterator<Item = Option<What>>,
+        batch: Option<&Arc<ObservationBatch<E>>>,
         update: impl FnOnce(&mut Published<S>),
     ) -> bool {
         let mut audience = lock(&self.audience);
@@ -72,7 +73,7 @@ impl<S, E> Shared<S, E> {
                 update(status);
                 status.number += 1;
                 told = Some(status.number);
-                queues.push_all(at, status);
+                queues.push_all(at, status, batch);
             }
             false
         });
@@ -136,7 +137,7 @@ impl<S, E> Shared<S, E> {
     }
 
     /// Registers a wait: every publication behind the status returned goes into its queue.
-    pub(crate) fn register(&self, queue: &Arc<WaitQueue<S>>) -> Arc<Published<S>> {
+    pub(crate) fn register(&self, queue: &Arc<WaitQueue<S, E>>) -> Arc<Published<S>> {
         let mut audience = lock(&self.audience);
         audience.queues.register(queue);
         Arc::new(self.status.borrow().clone())
@@ -146,13 +147,18 @@ impl<S, E> Shared<S, E> {
     pub(crate) fn log_since(&self, number: u64) -> (Vec<crate::log::Entry>, bool) {
         lock(&self.audience).log.since(number)
     }
+
+    /// Whether the log tells of a source called `name` that joined or left.
+    pub(crate) fn log_knows(&self, name: &str) -> bool {
+        lock(&self.audience).log.knows(name)
+    }
 }
 
 impl<S: Send + Sync, E: Send + Sync> Terminate for Shared<S, E> {
     fn terminate(&self, reason: StopReason) {
         let at = self.clock.now();
         let state = State::Stopped { reason };
-        self.publish(at, [Some(What::Entered(state))], |status| {
+        self.publish(at, [Some(What::Entered(state))], None, |status| {
             (status.state, status.since) = (state, at);
             status.paused = false;
         });

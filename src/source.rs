@@ -149,12 +149,11 @@ impl<S: Clone> SharedSources<S> {
         let source = Arc::new(source);
         let old = {
             let mut sources = lock(&self.sources);
-            match sources.iter_mut().find(|(known, _)| **known == *name) {
-                Some((_, known)) => Some(std::mem::replace(known, source)),
-                None => {
-                    sources.push((Arc::from(name), source));
-                    None
-                }
+            if let Some((_, known)) = sources.iter_mut().find(|(known, _)| **known == *name) {
+                Some(std::mem::replace(known, source))
+            } else {
+                sources.push((Arc::from(name), source));
+                None
             }
         };
         old.map(Arc::unwrap_or_clone)

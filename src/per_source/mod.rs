@@ -1,7 +1,9 @@
 //! One probe per source: the observer that most need.
 
+pub(crate) mod health;
 mod snapshot;
 mod state;
+mod waits;
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -14,6 +16,7 @@ use async_trait::async_trait;
 use crate::config::LONGEST;
 use crate::{DynError, ObservedSource, Observer};
 
+pub use health::SourceHealth;
 pub use snapshot::{PerSourceSnapshot, ProbeFailure, SourceFacts, SourceView};
 pub use state::PerSourceState;
 
@@ -288,6 +291,10 @@ where
     /// True: an answer and its events go into the state together, between two awaits.
     fn keeps_state_when_interrupted(&self) -> bool {
         true
+    }
+
+    fn source_health(snapshot: &PerSourceSnapshot<V>, name: &str) -> Option<SourceHealth> {
+        snapshot.get(name).map(|source| source.health())
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rpds::HashTrieMapSync;
 use tokio::time::Instant;
 
+use super::SourceHealth;
 use crate::freshness::Freshness;
 
 /// One failed probe.
@@ -48,6 +49,8 @@ pub struct SourceFacts {
     pub in_flight_since: Option<Instant>,
     /// How many probes were answered.
     pub answers: u64,
+    /// How many probes have failed.
+    pub failures: u64,
 }
 
 /// All sources of the set, with their values and facts; cheap to clone.
@@ -109,6 +112,13 @@ impl<'a, V> SourceView<'a, V> {
     #[must_use]
     pub fn is_failing(&self) -> bool {
         self.facts.failures_in_a_row > 0
+    }
+
+    /// What is known of it, to keep.
+    #[must_use]
+    pub fn health(&self) -> SourceHealth {
+        let stale_after = self.stale_after.saturating_add(self.facts.last_elapsed.unwrap_or_default());
+        SourceHealth::new(self.facts.clone(), stale_after)
     }
 }
 

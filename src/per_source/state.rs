@@ -258,6 +258,7 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
             Err((cause, message)) => {
                 let failure = Arc::new(ProbeFailure { at: ended, elapsed, cause, message });
                 facts.failures_in_a_row += 1;
+                facts.failures += 1;
                 facts.last_failure = Some(Arc::clone(&failure));
                 if facts.failures_in_a_row == 1 {
                     self.events.push(SourceEvent::Failed { source, failure });

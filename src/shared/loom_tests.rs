@@ -15,7 +15,7 @@ use crate::waits::queue::Publication;
 use crate::watch::Watch;
 
 /// Everything that a wait's queue gets until the end is told.
-fn until_the_end(queue: &WaitQueue<u64>) -> Vec<Publication<u64>> {
+fn until_the_end(queue: &WaitQueue<u64, u64>) -> Vec<Publication<u64, u64>> {
     let mut all = Vec::new();
     let mut taken = VecDeque::new();
     block_on(poll_fn(|context| {

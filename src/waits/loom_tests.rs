@@ -1,15 +1,17 @@
 //! A wait's queue beside the publisher, in every order that loom finds.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::task::Poll;
 
 use loom::future::block_on;
 use loom::thread;
 
-use super::*;
+use super::queue::{Publication, WaitQueue};
 use crate::core::loom_rig::{Rig, model};
 
 /// Takes publications until one shows a snapshot of so many events.
-async fn shows(queue: &WaitQueue<u64>, events: u64) {
+async fn shows(queue: &WaitQueue<u64, u64>, events: u64) {
     let mut taken = VecDeque::new();
     poll_fn(|context| {
         loop {
@@ -17,7 +19,7 @@ async fn shows(queue: &WaitQueue<u64>, events: u64) {
             if taken.is_empty() {
                 return Poll::Pending;
             }
-            let snapshot = |publication: Publication<u64>| publication.status.snapshot.clone();
+            let snapshot = |publication: Publication<u64, u64>| publication.status.snapshot.clone();
             if taken.drain(..).filter_map(snapshot).any(|snapshot| snapshot.value == events) {
                 return Poll::Ready(());
             }

@@ -10,45 +10,47 @@ use std::task::Waker;
 use tokio::time::Instant;
 use watchkeeper_fsm::StateKind;
 
+use crate::history::ObservationBatch;
 use crate::status::Published;
 use crate::sync::{Mutex, lock};
 
 /// Publications that one wait may lag behind. Each pins a snapshot.
 const BOUND: usize = 1024;
 
-/// The status right behind one publication, and when it was published.
-pub(crate) struct Publication<S> {
+/// The status right behind one publication, its batch, and when it was published.
+pub(crate) struct Publication<S, E> {
     pub(crate) at: Instant,
     pub(crate) status: Arc<Published<S>>,
+    pub(crate) batch: Option<Arc<ObservationBatch<E>>>,
     /// How many publications the queue that holds this one had lost before.
     pub(crate) missed: u64,
 }
 
-impl<S> Clone for Publication<S> {
+impl<S, E> Clone for Publication<S, E> {
     fn clone(&self) -> Self {
-        Self { status: Arc::clone(&self.status), ..*self }
+        Self { status: Arc::clone(&self.status), batch: self.batch.clone(), ..*self }
     }
 }
 
-pub(crate) struct WaitQueue<S> {
-    inner: Mutex<Inner<S>>,
+pub(crate) struct WaitQueue<S, E> {
+    inner: Mutex<Inner<S, E>>,
 }
 
-struct Inner<S> {
-    items: VecDeque<Publication<S>>,
+struct Inner<S, E> {
+    items: VecDeque<Publication<S, E>>,
     waker: Option<Waker>,
     missed: u64,
     closed: bool,
 }
 
-impl<S> WaitQueue<S> {
+impl<S, E> WaitQueue<S, E> {
     pub(crate) fn new() -> Arc<Self> {
         let inner = Inner { items: VecDeque::new(), waker: None, missed: 0, closed: false };
         Arc::new(Self { inner: Mutex::new(inner) })
     }
 
     /// Appends, and moves the waiter's waker to `wakers`; `false` when the wait is gone.
-    fn push(&self, publication: &Publication<S>, wakers: &mut Vec<Waker>) -> bool {
+    fn push(&self, publication: &Publication<S, E>, wakers: &mut Vec<Waker>) -> bool {
         let mut inner = lock(&self.inner);
         if inner.closed {
             return false;
@@ -66,7 +68,7 @@ impl<S> WaitQueue<S> {
 
     /// Takes everything that has come, and has `waker` woken by what comes next. Returns how many
     /// publications were missed so far.
-    pub(crate) fn take(&self, into: &mut VecDeque<Publication<S>>, waker: &Waker) -> u64 {
+    pub(crate) fn take(&self, into: &mut VecDeque<Publication<S, E>>, waker: &Waker) -> u64 {
         debug_assert!(into.is_empty(), "taken publications are judged before the next are taken");
         let mut inner = lock(&self.inner);
         std::mem::swap(&mut inner.items, into);
@@ -95,22 +97,22 @@ impl<S> WaitQueue<S> {
 }
 
 /// The queues of all live waits of one runtime.
-pub(crate) struct Queues<S> {
-    live: Vec<Arc<WaitQueue<S>>>,
+pub(crate) struct Queues<S, E> {
+    live: Vec<Arc<WaitQueue<S, E>>>,
     /// Collected while publishing, woken behind the locks.
     wakers: Vec<Waker>,
     /// Closed queues are dropped by the next publication, or when there are this many queues.
     purge_at: usize,
 }
 
-impl<S> Default for Queues<S> {
+impl<S, E> Default for Queues<S, E> {
     fn default() -> Self {
         Self { live: Vec::new(), wakers: Vec::new(), purge_at: 64 }
     }
 }
 
-impl<S> Queues<S> {
-    pub(crate) fn register(&mut self, queue: &Arc<WaitQueue<S>>) {
+impl<S, E> Queues<S, E> {
+    pub(crate) fn register(&mut self, queue: &Arc<WaitQueue<S, E>>) {
         if self.live.len() >= self.purge_at {
             self.live.retain(|queue| !queue.is_closed());
             self.purge_at = (2 * self.live.len()).max(64);
@@ -118,11 +120,17 @@ impl<S> Queues<S> {
         self.live.push(Arc::clone(queue));
     }
 
-    pub(crate) fn push_all(&mut self, at: Instant, status: &Published<S>) {
+    pub(crate) fn push_all(
+        &mut self,
+        at: Instant,
+        status: &Published<S>,
+        batch: Option<&Arc<ObservationBatch<E>>>,
+    ) {
         if self.live.is_empty() {
             return;
         }
-        let publication = Publication { at, status: Arc::new(status.clone()), missed: 0 };
+        let publication =
+            Publication { at, status: Arc::new(status.clone()), batch: batch.cloned(), missed: 0 };
         let wakers = &mut self.wakers;
         self.live.retain(|queue| queue.push(&publication, wakers));
     }

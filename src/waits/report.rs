@@ -7,43 +7,71 @@ use std::time::Duration;
 use tokio::time::Instant;
 use watchkeeper_fsm::{State, StopReason};
 
+use super::evidence::Evidence;
+use super::show::{Show, Shown};
 use crate::failure::ObservationFailure;
 use crate::log::{Entry, What};
+use crate::observer::Observer;
 use crate::status::{ObservationSnapshot, Published};
 
 /// A shown snapshot is cut behind this many characters.
 const SHOWN: usize = 2_000;
+/// A shown event is cut behind this many characters.
+const EVENT: usize = 200;
 
 /// A wait that was not met, with what a person needs to see why.
 ///
-/// `Display` is the report: label, window, outcome, last value, and what happened to the runtime
-/// inside the window. `Debug` prints the same, so that `unwrap` in a test shows it.
+/// `Display` is the report: label, window, outcome, last value, first violation, and what happened to
+/// the runtime and its sources inside the window. `Debug` prints the same, so that `unwrap` in a test
+/// shows it.
+///
+/// A cluster of three nodes whose leader was killed, and that had not elected another in time:
 ///
 /// ```text
-/// not met in time: "a leader is agreed" within 10s
-///   judged 12; the last snapshot, of cycle 41:
-///     Cluster { leader: None, fresh: 2 }
-///   lifecycle
-///     +0.000s idle, cycle 29
-///     +7.250s cycles 30 to 41 succeeded
-///     +7.512s cycle 42 failed in poll: connection refused
-///     +10.000s failed (poll, 3 in a row), cycle 44
-///   sources: n1, n2, n3
+/// REPORT_ONE
+/// ```
+///
+/// An invariant of the same cluster that was violated:
+///
+/// ```text
+/// REPORT_TWO
 /// ```
 #[derive(Clone)]
-pub struct Unmet(Box<Report>);
+pub struct Unmet(pub(super) Box<Report>);
 
 #[derive(Clone)]
-struct Report {
-    label: String,
-    window: Duration,
-    outcome: UnmetOutcome,
-    judged: u64,
-    last: Option<(u64, String)>,
-    lifecycle: Vec<(Duration, String)>,
-    cut: bool,
-    failures: Vec<Arc<ObservationFailure>>,
-    sources: Vec<Arc<str>>,
+pub(super) struct Report {
+    pub(super) label: String,
+    pub(super) window: Option<Duration>,
+    pub(super) holds: bool,
+    pub(super) outcome: UnmetOutcome,
+    pub(super) judged: u64,
+    pub(super) last: Option<Shown>,
+    pub(super) violation: Option<(Duration, Option<Shown>)>,
+    pub(super) note: Option<String>,
+    pub(super) events: Option<(u64, Vec<String>)>,
+    pub(super) freshness: Freshness,
+    pub(super) lifecycle: Vec<(Duration, String)>,
+    pub(super) cut: bool,
+    pub(super) failures: Vec<Arc<ObservationFailure>>,
+    pub(super) sources: Vec<Source>,
+}
+
+/// When the data was not fresh.
+#[derive(Clone)]
+pub(super) struct Freshness {
+    pub(super) never: bool,
+    pub(super) stale: Vec<(Duration, Option<Duration>)>,
+    pub(super) more: u64,
+}
+
+#[derive(Clone)]
+pub(super) struct Source {
+    pub(super) name: Arc<str>,
+    /// How many of its probes failed inside the window.
+    pub(super) failures: u64,
+    /// What is wrong with it.
+    pub(super) trouble: Option<String>,
 }
 
 /// Why a wait was not met.
@@ -52,6 +80,8 @@ struct Report {
 pub enum UnmetOutcome {
     /// The window is over: fresh data was judged, and none satisfied the condition.
     NotMet,
+    /// What was to hold throughout did not.
+    Violated,
     /// Nothing can be said: the condition may or may not have held.
     Inconclusive(Inconclusive),
     /// The wait itself makes no sense.
@@ -88,6 +118,10 @@ pub enum InvalidWait {
     Window,
     /// The mark was taken from another runtime.
     ForeignMark,
+    /// The time for which a value is to be the same is zero or longer than the window.
+    Hold,
+    /// The wait is for one source, and the observer keeps nothing by source.
+    NoSourceHealth,
 }
 
 impl Unmet {
@@ -97,9 +131,9 @@ impl Unmet {
         &self.0.label
     }
 
-    /// How long it was waited for at most.
+    /// How long it was waited for at most; `None` for an invariant.
     #[must_use]
-    pub fn window(&self) -> Duration {
+    pub fn window(&self) -> Option<Duration> {
         self.0.window
     }
 
@@ -120,89 +154,135 @@ impl Unmet {
     pub fn failures(&self) -> &[Arc<ObservationFailure>] {
         &self.0.failures
     }
+
+    /// Without a story: whoever would know it is gone.
+    pub(super) fn bare(label: &str, outcome: UnmetOutcome) -> Self {
+        Self(Box::new(Report {
+            label: label.to_owned(),
+            window: None,
+            holds: true,
+            outcome,
+            judged: 0,
+            last: None,
+            violation: None,
+            note: None,
+            events: None,
+            freshness: Freshness { never: false, stale: Vec::new(), more: 0 },
+            lifecycle: Vec::new(),
+            cut: false,
+            failures: Vec::new(),
+            sources: Vec::new(),
+        }))
+    }
+
+    /// The cycle whose snapshot was the first violation; `None` if there was none, or if it was time
+    /// that made it.
+    #[must_use]
+    pub fn first_violation(&self) -> Option<u64> {
+        self.0.violation.as_ref()?.1.as_ref().map(|shown| shown.cycle)
+    }
 }
 
-/// What a wait has seen so far.
-pub(super) struct Evidence<S> {
-    /// The status when the wait was made.
-    pub(super) first: Arc<Published<S>>,
-    /// The status behind the last publication.
-    pub(super) status: Arc<Published<S>>,
-    pub(super) judged: u64,
-    pub(super) missed: u64,
-    stale: u64,
-    last: Option<Arc<ObservationSnapshot<S>>>,
+/// What a wait knows of itself.
+pub(super) struct Frame {
+    pub(super) label: String,
+    pub(super) began: Instant,
+    pub(super) window: Option<Duration>,
+    pub(super) ended: Instant,
+    pub(super) outcome: UnmetOutcome,
+    pub(super) note: Option<String>,
+    pub(super) holds: bool,
 }
 
-impl<S> Evidence<S> {
-    pub(super) fn new(first: Arc<Published<S>>) -> Self {
-        Self { status: Arc::clone(&first), first, judged: 0, missed: 0, stale: 0, last: None }
-    }
-
-    pub(super) fn saw(&mut self, snapshot: &Arc<ObservationSnapshot<S>>, fresh: bool) {
-        if fresh {
-            self.judged += 1;
-            self.last = Some(Arc::clone(snapshot));
-        } else {
-            self.stale += 1;
+/// Puts a report together.
+pub(super) fn write<O: Observer>(
+    frame: Frame,
+    evidence: &Evidence<O::Snapshot, O::Event>,
+    (entries, cut): (&[Entry], bool),
+    show: &Show<'_, O>,
+) -> Unmet {
+    let Frame { label, began, window, ended, outcome, note, holds } = frame;
+    let since = |at: Instant| at.saturating_duration_since(began);
+    let shown = |snapshot: &Arc<ObservationSnapshot<O::Snapshot>>| {
+        show.show(snapshot.cycle, &snapshot.value)
+            .map(|shown| Shown { text: shorten(shown.text, SHOWN), ..shown })
+    };
+    let mut lifecycle = vec![(Duration::ZERO, describe(&evidence.first))];
+    let mut failures = Vec::new();
+    for entry in entries {
+        let Some((at, what)) = inside(evidence, entry, ended) else { continue };
+        if let What::Failed(failure) = &what {
+            failures.push(Arc::clone(failure));
         }
+        lifecycle.push((since(at), what.to_string()));
     }
+    lifecycle.push((since(ended), describe(&evidence.status)));
+    let spans = evidence.spans.told.iter();
+    let events = show.event.map(|show| {
+        let shown = evidence.events.iter();
+        let shown = shown.map(|(batch, index)| {
+            format!("cycle {}: {}", batch.cycle, shorten(show(&batch.events[*index]), EVENT))
+        });
+        (evidence.event_count, shown.collect())
+    });
+    Unmet(Box::new(Report {
+        window,
+        holds,
+        outcome,
+        judged: evidence.judged,
+        last: evidence.last.as_ref().or(evidence.status.snapshot.as_ref()).and_then(shown),
+        violation: evidence
+            .violation
+            .as_ref()
+            .map(|violation| (since(violation.at), violation.snapshot.as_ref().and_then(shown))),
+        note,
+        events,
+        freshness: Freshness {
+            never: evidence.status.last_success.is_none(),
+            stale: spans.map(|(from, until)| (since(*from), until.map(since))).collect(),
+            more: evidence.spans.more,
+        },
+        lifecycle,
+        cut,
+        failures,
+        sources: sources::<O>(&evidence.first, &evidence.status, ended),
+        label,
+    }))
+}
 
-    /// The outcome when the window is over.
-    pub(super) fn at_the_end(&self) -> UnmetOutcome {
-        let reason = if self.missed > 0 {
-            Inconclusive::FellBehind { missed: self.missed }
-        } else if self.judged > 0 {
-            return UnmetOutcome::NotMet;
-        } else if self.stale > 0 {
-            Inconclusive::Stale
-        } else if self.status.paused {
-            Inconclusive::Paused
-        } else {
-            Inconclusive::NothingObserved
-        };
-        UnmetOutcome::Inconclusive(reason)
-    }
+/// As much of an entry as lies behind the wait's begin and before its end.
+fn inside<S, E>(evidence: &Evidence<S, E>, entry: &Entry, ended: Instant) -> Option<(Instant, What)> {
+    let &What::Succeeded { first, last } = &entry.what else {
+        return (entry.at <= ended).then(|| (entry.at, entry.what.clone()));
+    };
+    // A run of successes may have begun before, and may go on behind.
+    let known = evidence.first.snapshot.as_ref().map_or(0, |snapshot| snapshot.cycle + 1);
+    let first = first.max(known);
+    let (at, last) = match &evidence.status.snapshot {
+        Some(snapshot) if entry.at > ended => (snapshot.observed_at, last.min(snapshot.cycle)),
+        _ => (entry.at, last),
+    };
+    (first <= last && at <= ended).then_some((at, What::Succeeded { first, last }))
+}
 
-    pub(super) fn report(
-        &self,
-        label: String,
-        (began, window, ended): (Instant, Duration, Instant),
-        outcome: UnmetOutcome,
-        (entries, cut): (&[Entry], bool),
-        show: Option<&(dyn Fn(&S) -> String + Send + '_)>,
-    ) -> Unmet {
-        let last = self.last.as_ref().or(self.status.snapshot.as_ref());
-        let last = last.zip(show).map(|(last, show)| (last.cycle, shorten(show(&last.value))));
-        let mut lifecycle = vec![(Duration::ZERO, describe(&self.first))];
-        let mut failures = Vec::new();
-        for entry in entries {
-            let Some((at, what)) = self.inside(entry, ended) else { continue };
-            if let What::Failed(failure) = &what {
-                failures.push(Arc::clone(failure));
-            }
-            lifecycle.push((at.saturating_duration_since(began), what.to_string()));
-        }
-        lifecycle.push((ended.saturating_duration_since(began), describe(&self.status)));
-        let sources = self.status.source_names.to_vec();
-        let judged = self.judged;
-        Unmet(Box::new(Report { label, window, outcome, judged, last, lifecycle, cut, failures, sources }))
-    }
-
-    /// As much of an entry as lies behind the wait's begin and before its end.
-    fn inside(&self, entry: &Entry, ended: Instant) -> Option<(Instant, What)> {
-        let &What::Succeeded { first, last } = &entry.what else {
-            return (entry.at <= ended).then(|| (entry.at, entry.what.clone()));
-        };
-        // A run of successes may have begun before, and may go on behind.
-        let known = self.first.snapshot.as_ref().map_or(0, |snapshot| snapshot.cycle + 1);
-        let first = first.max(known);
-        let (at, last) = match &self.status.snapshot {
-            Some(snapshot) if entry.at > ended => (snapshot.observed_at, last.min(snapshot.cycle)),
-            _ => (entry.at, last),
-        };
-        (first <= last && at <= ended).then_some((at, What::Succeeded { first, last }))
-    }
+fn sources<O: Observer>(
+    first: &Published<O::Snapshot>,
+    last: &Published<O::Snapshot>,
+    ended: Instant,
+) -> Vec<Source> {
+    let health = |status: &Published<O::Snapshot>, name: &str| {
+        status.snapshot.as_ref().and_then(|snapshot| O::source_health(&snapshot.value, name))
+    };
+    let source = |name: &Arc<str>| {
+        let now = health(last, name);
+        let before = health(first, name).map_or(0, |health| health.facts.failures);
+        let failures = now.as_ref().map_or(0, |health| health.facts.failures.saturating_sub(before));
+        let trouble = now
+            .filter(|health| health.is_failing() || !health.freshness(ended).is_fresh())
+            .map(|health| health.explain(name, ended));
+        Source { name: Arc::clone(name), failures, trouble }
+    };
+    last.source_names.iter().map(source).collect()
 }
 
 fn describe<S>(status: &Published<S>) -> String {
@@ -210,8 +290,8 @@ fn describe<S>(status: &Published<S>) -> String {
     format!("{}, cycle {}{paused}", status.state, status.cycle)
 }
 
-fn shorten(mut shown: String) -> String {
-    if let Some((end, _)) = shown.char_indices().nth(SHOWN) {
+fn shorten(mut shown: String, limit: usize) -> String {
+    if let Some((end, _)) = shown.char_indices().nth(limit) {
         let rest = shown[end..].chars().count();
         shown.truncate(end);
         let _ = write!(shown, " ... ({rest} more characters)");
@@ -248,11 +328,12 @@ impl fmt::Display for UnmetOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotMet => f.write_str("not met in time"),
+            Self::Violated => f.write_str("violated"),
             Self::Inconclusive(Inconclusive::NothingObserved) => {
                 f.write_str("inconclusive (no cycle that counts has succeeded)")
             }
             Self::Inconclusive(Inconclusive::Paused) => f.write_str("inconclusive (the runtime was paused)"),
-            Self::Inconclusive(Inconclusive::Stale) => f.write_str("inconclusive (all data was stale)"),
+            Self::Inconclusive(Inconclusive::Stale) => f.write_str("inconclusive (the data was stale)"),
             Self::Inconclusive(Inconclusive::Stopped { reason }) => {
                 write!(f, "inconclusive (the runtime has stopped: {reason})")
             }
@@ -265,29 +346,101 @@ impl fmt::Display for UnmetOutcome {
             Self::Invalid(InvalidWait::ForeignMark) => {
                 f.write_str("invalid wait (the mark is of another runtime: take one from this handle)")
             }
+            Self::Invalid(InvalidWait::Hold) => f.write_str(
+                "invalid wait (the time to be stable for must be more than zero and at most the window)",
+            ),
+            Self::Invalid(InvalidWait::NoSourceHealth) => f.write_str(
+                "invalid wait (the observer keeps nothing by source: have it implement source_health)",
+            ),
         }
     }
 }
 
 impl fmt::Display for Unmet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { label, window, outcome, judged, last, lifecycle, cut, sources, .. } = &*self.0;
-        writeln!(f, "{outcome}: {label:?} within {window:?}")?;
+        let report = &*self.0;
+        let Report { label, outcome, judged, lifecycle, cut, .. } = report;
+        write!(f, "{outcome}: {label:?}")?;
+        match report.window {
+            Some(window) => writeln!(f, " {} {window:?}", if report.holds { "during" } else { "within" })?,
+            None => writeln!(f)?,
+        }
+        if let Some(note) = &report.note {
+            writeln!(f, "  {note}")?;
+        }
+        match &report.violation {
+            Some((at, Some(shown))) => {
+                writeln!(f, "  first violation at +{:.3}s, in cycle {}:", at.as_secs_f64(), shown.cycle)?;
+                indented(f, &shown.text)?;
+            }
+            Some((at, None)) => writeln!(f, "  first violation at +{:.3}s", at.as_secs_f64())?,
+            None => {}
+        }
         write!(f, "  judged {judged}")?;
-        match last {
-            Some((cycle, shown)) => {
-                writeln!(f, "; the last snapshot, of cycle {cycle}:")?;
-                for line in shown.lines() {
-                    writeln!(f, "    {line}")?;
-                }
+        match &report.last {
+            Some(last) if report.violation_is(last) => writeln!(f, "; that was the last snapshot")?,
+            Some(last) => {
+                writeln!(f, "; the last snapshot, of cycle {}:", last.cycle)?;
+                indented(f, &last.text)?;
             }
             None => writeln!(f, "; there is no snapshot")?,
         }
+        if let Some((count, shown)) = &report.events {
+            writeln!(f, "  events: {count}{}", if *count > 0 { ", the last:" } else { "" })?;
+            for event in shown {
+                writeln!(f, "    {event}")?;
+            }
+        }
+        writeln!(f, "  freshness: {}", report.freshness)?;
         writeln!(f, "  lifecycle{}", if *cut { " (older entries were dropped)" } else { "" })?;
         for (at, what) in lifecycle {
             writeln!(f, "    +{:.3}s {what}", at.as_secs_f64())?;
         }
-        write!(f, "  sources: {}", if sources.is_empty() { "none".to_owned() } else { sources.join(", ") })
+        let names: Vec<&str> = report.sources.iter().map(|source| &*source.name).collect();
+        write!(f, "  sources: {}", if names.is_empty() { "none".to_owned() } else { names.join(", ") })?;
+        for source in &report.sources {
+            let times = if source.failures == 1 { "time" } else { "times" };
+            match (&source.trouble, source.failures) {
+                (None, 0) => {}
+                (None, failures) => {
+                    write!(f, "\n    {} has failed {failures} {times} and is fresh", source.name)?;
+                }
+                (Some(trouble), 0) => write!(f, "\n    {trouble}")?,
+                (Some(trouble), failures) => {
+                    write!(f, "\n    {trouble}; failed {failures} {times} in the window")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    fn violation_is(&self, last: &Shown) -> bool {
+        matches!(&self.violation, Some((_, Some(first))) if first.cycle == last.cycle)
+    }
+}
+
+fn indented(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    text.lines().try_for_each(|line| writeln!(f, "    {line}"))
+}
+
+impl fmt::Display for Freshness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.never {
+            return f.write_str("there was no success");
+        }
+        if self.stale.is_empty() {
+            return f.write_str("fresh");
+        }
+        for (nth, (from, until)) in self.stale.iter().enumerate() {
+            let comma = if nth > 0 { ", " } else { "" };
+            write!(f, "{comma}stale from +{:.3}s", from.as_secs_f64())?;
+            if let Some(until) = until {
+                write!(f, " to +{:.3}s", until.as_secs_f64())?;
+            }
+        }
+        if self.more > 0 { write!(f, " and {} more times", self.more) } else { Ok(()) }
     }
 }
 

@@ -10,14 +10,15 @@ use futures_core::Stream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use watchkeeper::{
-    Backoff, BoxedSourceProvider, ByDebug, ByShow, Cause, ControlError, Cursor, CursorError, DynError,
-    Freshness, GroupError, GroupStatus, Inconclusive, InvalidWait, Mark, ObservationBatch, ObservationConfig,
-    ObservationControl, ObservationFailure, ObservationFailureStage, ObservationGroup, ObservationHandle,
-    ObservationRuntime, ObservationRuntimeError, ObservationSnapshot, ObservationStatus, ObservedSource,
-    Observer, PerSource, PerSourceError, PerSourceSnapshot, PerSourceState, ProbeFailure, RecvError, Retry,
-    SharedSources, SourceEvent, SourceFacts, SourceFn, SourceProvider, SourceSetError, SourceView, State,
-    StateKind, StaticSourceProvider, StopOutcome, StopReason, Subscription, Transactional, Unmet,
-    UnmetOutcome, Wait, WaitBuilder, Watch, WatchClosed, async_trait, source_fn,
+    AnyHandle, AnySnapshot, AnyWait, AnyWaitBuilder, Backoff, BoxedSourceProvider, ByDebug, ByShow, Cause,
+    ControlError, Cursor, CursorError, DynError, Freshness, GroupError, GroupStatus, Happens, Held, Holds,
+    Inconclusive, InvalidWait, Invariant, Mark, ObservationBatch, ObservationConfig, ObservationControl,
+    ObservationFailure, ObservationFailureStage, ObservationGroup, ObservationHandle, ObservationRuntime,
+    ObservationRuntimeError, ObservationSnapshot, ObservationStatus, ObservedEvent, ObservedSource, Observer,
+    PerSource, PerSourceError, PerSourceSnapshot, PerSourceState, ProbeFailure, RecvError, Retry,
+    SharedSources, SourceEvent, SourceFacts, SourceFn, SourceHealth, SourceProvider, SourceSetError,
+    SourceView, State, StateKind, StaticSourceProvider, StopOutcome, StopReason, Subscription, Transactional,
+    Unmet, UnmetOutcome, Wait, WaitBuilder, Watch, WatchClosed, async_trait, source_fn,
 };
 
 /// Neither cloned nor shown nor compared: nothing may ask for more than an observer must give.
@@ -202,18 +203,36 @@ fn follow(handle: &Handle) {
 #[expect(dead_code, reason = "compiling it is the test")]
 fn waits(plain: &ObservationHandle<Plain>, opaque: &Handle) {
     let window = Duration::from_secs(1);
-    let eventually: WaitBuilder<'static, Plain, Arc<ObservationSnapshot<u8>>, ByDebug> =
+    let eventually: WaitBuilder<'static, Plain, Arc<ObservationSnapshot<u8>>, Happens, ByDebug> =
         plain.eventually("more than one", |value| *value > 1);
     let waiting: Wait<'static, Plain, Arc<ObservationSnapshot<u8>>> = eventually.within(window);
     wait(waiting);
     wait::<Arc<Snapshot>>(
         opaque.eventually(String::from("x"), |_| true).show(|_| String::new()).within(window),
     );
-    let shown: WaitBuilder<'static, Least, Arc<Snapshot>, ByShow<'static, Opaque>> =
+    let shown: WaitBuilder<'static, Least, Arc<Snapshot>, Happens, ByShow<'static, Least>> =
         opaque.eventually("x", |_| true).show(|_| String::new());
     wait::<Arc<Snapshot>>(shown.or_now().after(opaque.mark()).within(window));
     wait::<ObservationStatus<Plain>>(plain.reaches(StateKind::Idle).or_now().within(window));
     wait::<ObservationStatus<Plain>>(plain.reaches(State::Idle).after(plain.mark()).within(window));
+
+    let always: WaitBuilder<'static, Plain, Arc<ObservationSnapshot<u8>>, Holds, ByDebug> =
+        plain.always("more than one", |value| *value > 1);
+    wait(always.during(window));
+    wait::<Arc<Snapshot>>(opaque.never("x", |_| true).show(|_| String::new()).during(window));
+    wait::<Arc<ObservationSnapshot<u8>>>(plain.stable_for("x", window, |x| Some(*x)).within(window));
+    wait::<ObservedEvent<u8>>(plain.event("x", |event| *event == 1).within(window));
+    wait::<ObservationStatus<Plain>>(plain.stays_fresh().during(window));
+    wait::<ObservationStatus<Plain>>(plain.becomes_stale().within(window));
+    wait::<Arc<ObservationSnapshot<u8>>>(plain.source_fresh("a").within(window));
+    wait::<Arc<ObservationSnapshot<u8>>>(plain.source_stale("a").within(window));
+    wait::<Arc<ObservationSnapshot<u8>>>(plain.source_failing("a").within(window));
+    wait::<Arc<ObservationSnapshot<u8>>>(plain.source_vanished("a").within(window));
+    let invariant: Invariant = plain.invariant("x", |_| true);
+    let _: Option<Unmet> = invariant.violation();
+    let _: Invariant = opaque.invariant_shown("x", |_| true, |_| String::new());
+    future(async move { invariant.finish().await });
+    let _: String = plain.why_stale("a");
 
     // A predicate may borrow, change what it borrows, and the wait may still go to another thread.
     let mut judged = Vec::new();
@@ -225,9 +244,34 @@ fn waits(plain: &ObservationHandle<Plain>, opaque: &Handle) {
 }
 
 #[expect(dead_code, reason = "compiling it is the test")]
-fn unmet(unmet: &Unmet) {
+fn erased(plain: &ObservationHandle<Plain>, opaque: &Handle, group: &ObservationGroup) {
+    let window = Duration::from_secs(1);
+    let any: AnyHandle = AnyHandle::new("plain", plain);
+    let of_the_group: Option<AnyHandle> = group.handle("plain");
+    drop((AnyHandle::new("opaque", opaque), of_the_group));
+    let eventually: AnyWaitBuilder<'static, Happens> =
+        any.eventually("x", |snapshot: AnySnapshot<'_>| snapshot.value::<u8>() == Some(&1));
+    let waiting: AnyWait<'static> = eventually.or_now().within(window);
+    let _: String = waiting.explain();
+    let always: AnyWaitBuilder<'static, Holds> = any.always("x", |snapshot| snapshot.cycle() > 0);
+    for met in [
+        waiting,
+        always.during(window),
+        any.event("x", |event| event.downcast_ref() == Some(&7_u8)).within(window),
+    ] {
+        future(async move {
+            let _: Result<GroupStatus, Unmet> = met.await;
+        });
+    }
+    let _: Option<SourceHealth> = any.look(|snapshot| snapshot.source_health("a")).flatten();
+}
+
+#[expect(dead_code, reason = "compiling it is the test")]
+fn unmet(unmet: &Unmet, held: Held) {
+    let _: u64 = held.judged;
     let _: &str = unmet.label();
-    let _: Duration = unmet.window();
+    let _: Option<Duration> = unmet.window();
+    let _: Option<u64> = unmet.first_violation();
     let _: u64 = unmet.judged();
     let _: &[Arc<ObservationFailure>] = unmet.failures();
     let _: UnmetOutcome = unmet.outcome();

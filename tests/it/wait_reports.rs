@@ -28,6 +28,7 @@ async fn not_met() {
             "b",
         ],
     }
+  freshness: fresh
   lifecycle
     +0.000s idle, cycle 1
     +0.500s cycle 2 failed in poll: connection refused
@@ -62,6 +63,7 @@ async fn inconclusive() {
   judged 0; the last snapshot, of cycle 1:
     1 polls
     of a
+  freshness: stale from +1.500s
   lifecycle
     +0.000s failed (poll, 1 in a row), cycle 2
     +1.000s paused
@@ -80,6 +82,7 @@ async fn nothing_to_show() {
     let unmet = runtime.handle().eventually("anything", |_| true).within(ms(1_500)).await.unwrap_err();
     let report = r#"inconclusive (no cycle that counts has succeeded): "anything" within 1.5s
   judged 0; there is no snapshot
+  freshness: there was no success
   lifecycle
     +0.000s starting, cycle 0
     +0.000s sources joined: a
@@ -113,6 +116,7 @@ async fn a_report_tells_of_its_window_only() {
     let report = r#"not met in time: "the impossible" within 2.5s
   judged 2; the last snapshot, of cycle 3:
     2
+  freshness: fresh
   lifecycle
     +0.000s failed (poll, 1 in a row), cycle 1
     +2.000s cycles 2 to 3 succeeded

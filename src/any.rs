@@ -1,0 +1,568 @@
+//! Handles whose observer was erased.
+
+use std::any::Any;
+use std::fmt;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use watchkeeper_fsm::StateKind;
+
+use crate::failure::ObservationFailure;
+use crate::group::GroupStatus;
+use crate::handle::{Mark, ObservationHandle};
+use crate::observer::Observer;
+use crate::per_source::SourceHealth;
+use crate::status::{ObservationSnapshot, ObservationStatus};
+use crate::waits::judge::{Judge, Run, SourceWish};
+use crate::waits::show::Show;
+use crate::waits::{ByShow, Happens, Holds, Invariant, Unmet, Wait, WaitBuilder};
+
+#[cfg(feature = "json")]
+type ToJson<O> = Arc<dyn Fn(&<O as Observer>::Snapshot) -> serde_json::Value + Send + Sync>;
+
+/// A named [`ObservationHandle`] of whatever observer: for those who hold many kinds together.
+///
+/// It has the same waits. Their predicates get an [`AnySnapshot`] or an event as `dyn Any`; what they return
+/// is the [`GroupStatus`] of the moment that met them. Cloneable.
+#[derive(Clone)]
+pub struct AnyHandle {
+    name: Arc<str>,
+    inner: Arc<dyn Erased>,
+}
+
+/// A snapshot of whatever type, in the predicate of a wait.
+#[derive(Clone, Copy)]
+pub struct AnySnapshot<'a> {
+    inner: &'a dyn ErasedSnapshot,
+}
+
+/// A wait on an [`AnyHandle`] that still needs its window: see [`WaitBuilder`].
+#[must_use = "a wait needs a window: call `.within(..)` or `.during(..)` and await it"]
+pub struct AnyWaitBuilder<'a, K = Happens> {
+    name: Arc<str>,
+    inner: BoxedBuilder<'a>,
+    kind: PhantomData<fn() -> K>,
+}
+
+/// A pending wait on an [`AnyHandle`]: see [`Wait`].
+#[must_use = "a wait does nothing unless it is awaited"]
+pub struct AnyWait<'a> {
+    name: Arc<str>,
+    inner: Pin<Box<dyn ErasedWait + Send + 'a>>,
+}
+
+impl AnyHandle {
+    /// Erases what `handle` observes.
+    #[must_use]
+    pub fn new<O: Observer>(name: &str, handle: &ObservationHandle<O>) -> Self {
+        let lens = Lens {
+            #[cfg(feature = "json")]
+            json: None,
+            observer: PhantomData,
+        };
+        Self::of(name, handle, lens)
+    }
+
+    /// Erases what `handle` observes, and shows its snapshots as JSON.
+    #[cfg(feature = "json")]
+    #[must_use]
+    pub fn with_json<O: Observer>(
+        name: &str,
+        handle: &ObservationHandle<O>,
+        json: impl Fn(&O::Snapshot) -> serde_json::Value + Send + Sync + 'static,
+    ) -> Self {
+        Self::of(name, handle, Lens { json: Some(Arc::new(json)), observer: PhantomData })
+    }
+
+    fn of<O: Observer>(name: &str, handle: &ObservationHandle<O>, lens: Lens<O>) -> Self {
+        Self { name: Arc::from(name), inner: Arc::new(Typed { handle: handle.clone(), lens }) }
+    }
+
+    /// What it is called.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Everything that is known beside the snapshot, of one moment.
+    #[must_use]
+    pub fn status(&self) -> GroupStatus {
+        self.inner.status(&self.name)
+    }
+
+    /// The newest 64 failures, oldest first.
+    #[must_use]
+    pub fn failures(&self) -> Vec<Arc<ObservationFailure>> {
+        self.inner.failures()
+    }
+
+    /// This moment, for waits that are to count only what was begun after it.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        self.inner.mark()
+    }
+
+    /// One sentence on a source: see [`ObservationHandle::why_stale`].
+    #[must_use]
+    pub fn why_stale(&self, source: &str) -> String {
+        self.inner.why_stale(source)
+    }
+
+    /// Looks at the latest snapshot; `None` before the first.
+    #[must_use]
+    pub fn look<T>(&self, look: impl FnOnce(AnySnapshot<'_>) -> T) -> Option<T> {
+        let mut looked = None;
+        let mut look = Some(look);
+        self.inner.look(&mut |snapshot| looked = look.take().map(|look| look(snapshot)));
+        looked
+    }
+
+    /// See [`ObservationHandle::eventually`].
+    pub fn eventually<'a, F>(&self, label: impl Into<String>, predicate: F) -> AnyWaitBuilder<'a>
+    where
+        F: FnMut(AnySnapshot<'_>) -> bool + Send + 'a,
+    {
+        self.wait(label.into(), Operator::Eventually(Box::new(predicate)))
+    }
+
+    /// See [`ObservationHandle::always`].
+    pub fn always<'a, F>(&self, label: impl Into<String>, predicate: F) -> AnyWaitBuilder<'a, Holds>
+    where
+        F: FnMut(AnySnapshot<'_>) -> bool + Send + 'a,
+    {
+        self.wait(label.into(), Operator::Always(true, Box::new(predicate)))
+    }
+
+    /// See [`ObservationHandle::never`].
+    pub fn never<'a, F>(&self, label: impl Into<String>, predicate: F) -> AnyWaitBuilder<'a, Holds>
+    where
+        F: FnMut(AnySnapshot<'_>) -> bool + Send + 'a,
+    {
+        self.wait(label.into(), Operator::Always(false, Box::new(predicate)))
+    }
+
+    /// See [`ObservationHandle::stable_for`].
+    pub fn stable_for<'a, F, P>(
+        &self,
+        label: impl Into<String>,
+        hold: Duration,
+        mut project: F,
+    ) -> AnyWaitBuilder<'a>
+    where
+        F: FnMut(AnySnapshot<'_>) -> Option<P> + Send + 'a,
+        P: PartialEq + Send + 'a,
+    {
+        // Numbers the runs of equal values: two snapshots of one run have one number.
+        let mut last = None;
+        let mut run = 0_u64;
+        let number = move |snapshot: AnySnapshot<'_>| {
+            let value = project(snapshot);
+            run += u64::from(value != last);
+            last = value;
+            last.is_some().then_some(run)
+        };
+        self.wait(label.into(), Operator::StableFor(hold, Box::new(number)))
+    }
+
+    /// See [`ObservationHandle::event`]; the event is whatever the observer's is.
+    pub fn event<'a, F>(&self, label: impl Into<String>, predicate: F) -> AnyWaitBuilder<'a>
+    where
+        F: FnMut(&dyn Any) -> bool + Send + 'a,
+    {
+        self.wait(label.into(), Operator::Event(Box::new(predicate)))
+    }
+
+    /// See [`ObservationHandle::reaches`].
+    pub fn reaches<'a>(&self, state: impl Into<StateKind>) -> AnyWaitBuilder<'a> {
+        let state = state.into();
+        self.wait(format!("the runtime reaches {state}"), Operator::Reaches(state))
+    }
+
+    /// See [`ObservationHandle::stays_fresh`].
+    pub fn stays_fresh<'a>(&self) -> AnyWaitBuilder<'a, Holds> {
+        self.wait("the data stays fresh".to_owned(), Operator::StaysFresh)
+    }
+
+    /// See [`ObservationHandle::becomes_stale`].
+    pub fn becomes_stale<'a>(&self) -> AnyWaitBuilder<'a> {
+        self.wait("the data becomes stale".to_owned(), Operator::BecomesStale)
+    }
+
+    /// See [`ObservationHandle::source_fresh`].
+    pub fn source_fresh<'a>(&self, source: &str) -> AnyWaitBuilder<'a> {
+        self.source(source, SourceWish::Fresh)
+    }
+
+    /// See [`ObservationHandle::source_stale`].
+    pub fn source_stale<'a>(&self, source: &str) -> AnyWaitBuilder<'a> {
+        self.source(source, SourceWish::Stale)
+    }
+
+    /// See [`ObservationHandle::source_failing`].
+    pub fn source_failing<'a>(&self, source: &str) -> AnyWaitBuilder<'a> {
+        self.source(source, SourceWish::Failing)
+    }
+
+    /// See [`ObservationHandle::source_vanished`].
+    pub fn source_vanished<'a>(&self, source: &str) -> AnyWaitBuilder<'a> {
+        self.source(source, SourceWish::Vanished)
+    }
+
+    /// See [`ObservationHandle::invariant`].
+    pub fn invariant<F>(&self, label: impl Into<String>, predicate: F) -> Invariant
+    where
+        F: FnMut(AnySnapshot<'_>) -> bool + Send + 'static,
+    {
+        self.inner.invariant(label.into(), Box::new(predicate))
+    }
+
+    fn source<'a>(&self, source: &str, wish: SourceWish) -> AnyWaitBuilder<'a> {
+        self.wait(wish.label(source), Operator::Source(source.to_owned(), wish))
+    }
+
+    fn wait<'a, K>(&self, label: String, operator: Operator<'a>) -> AnyWaitBuilder<'a, K> {
+        let inner = self.inner.wait(label, operator);
+        AnyWaitBuilder { name: Arc::clone(&self.name), inner, kind: PhantomData }
+    }
+}
+
+impl fmt::Debug for AnyHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnyHandle").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl<'a> AnySnapshot<'a> {
+    /// The cycle that published it.
+    #[must_use]
+    pub fn cycle(self) -> u64 {
+        self.inner.cycle()
+    }
+
+    /// Which build of the observer's state it shows.
+    #[must_use]
+    pub fn generation(self) -> u64 {
+        self.inner.generation()
+    }
+
+    /// How many sources there were.
+    #[must_use]
+    pub fn source_count(self) -> usize {
+        self.inner.source_count()
+    }
+
+    /// How many batches of events were published up to this snapshot.
+    #[must_use]
+    pub fn batches(self) -> u64 {
+        self.inner.batches()
+    }
+
+    /// The observer's own view, if this is its type.
+    #[must_use]
+    pub fn value<T: 'static>(self) -> Option<&'a T> {
+        self.inner.value().downcast_ref()
+    }
+
+    /// What is known of one source; `None` if it is not in the set, or if nothing is kept by source.
+    #[must_use]
+    pub fn source_health(self, source: &str) -> Option<SourceHealth> {
+        self.inner.source_health(source)
+    }
+
+    /// The observer's own view as JSON, if the handle was given a way to show it.
+    #[cfg(feature = "json")]
+    #[must_use]
+    pub fn to_json(self) -> Option<serde_json::Value> {
+        self.inner.to_json()
+    }
+}
+
+impl fmt::Debug for AnySnapshot<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnySnapshot").field("cycle", &self.cycle()).finish_non_exhaustive()
+    }
+}
+
+impl<'a, K> AnyWaitBuilder<'a, K> {
+    /// See [`WaitBuilder::or_now`].
+    pub fn or_now(self) -> Self {
+        Self { inner: self.inner.or_now(), ..self }
+    }
+
+    /// See [`WaitBuilder::after`].
+    pub fn after(self, mark: Mark) -> Self {
+        Self { inner: self.inner.after(mark), ..self }
+    }
+
+    fn open(self, window: Duration) -> AnyWait<'a> {
+        AnyWait { name: self.name, inner: self.inner.open(window) }
+    }
+}
+
+impl<'a> AnyWaitBuilder<'a, Happens> {
+    /// See [`WaitBuilder::within`].
+    pub fn within(self, window: Duration) -> AnyWait<'a> {
+        self.open(window)
+    }
+}
+
+impl<'a> AnyWaitBuilder<'a, Holds> {
+    /// See [`WaitBuilder::during`].
+    pub fn during(self, window: Duration) -> AnyWait<'a> {
+        self.open(window)
+    }
+}
+
+impl<K> fmt::Debug for AnyWaitBuilder<'_, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnyWaitBuilder").field("handle", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl AnyWait<'_> {
+    /// See [`Wait::explain`].
+    #[must_use]
+    pub fn explain(&self) -> String {
+        self.inner.explain()
+    }
+}
+
+impl Future for AnyWait<'_> {
+    type Output = Result<GroupStatus, Unmet>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        this.inner.as_mut().poll_erased(&this.name, context)
+    }
+}
+
+impl fmt::Debug for AnyWait<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnyWait").field("handle", &self.name).finish_non_exhaustive()
+    }
+}
+
+type AnyPredicate<'a> = Box<dyn FnMut(AnySnapshot<'_>) -> bool + Send + 'a>;
+type EventPredicate<'a> = Box<dyn FnMut(&dyn Any) -> bool + Send + 'a>;
+type BoxedBuilder<'a> = Box<dyn ErasedBuilder<'a> + Send + 'a>;
+
+/// An operator before it knows the observer's types.
+enum Operator<'a> {
+    Eventually(AnyPredicate<'a>),
+    Always(bool, AnyPredicate<'a>),
+    StableFor(Duration, Box<dyn FnMut(AnySnapshot<'_>) -> Option<u64> + Send + 'a>),
+    Event(EventPredicate<'a>),
+    Reaches(StateKind),
+    StaysFresh,
+    BecomesStale,
+    Source(String, SourceWish),
+}
+
+/// What the types of an observer are erased from.
+trait Erased: Send + Sync {
+    fn status(&self, name: &Arc<str>) -> GroupStatus;
+    fn failures(&self) -> Vec<Arc<ObservationFailure>>;
+    fn mark(&self) -> Mark;
+    fn why_stale(&self, source: &str) -> String;
+    fn look(&self, look: &mut dyn FnMut(AnySnapshot<'_>));
+    fn wait<'a>(&self, label: String, operator: Operator<'a>) -> BoxedBuilder<'a>;
+    fn invariant(&self, label: String, predicate: AnyPredicate<'static>) -> Invariant;
+}
+
+trait ErasedSnapshot {
+    fn cycle(&self) -> u64;
+    fn generation(&self) -> u64;
+    fn source_count(&self) -> usize;
+    fn batches(&self) -> u64;
+    fn value(&self) -> &dyn Any;
+    fn source_health(&self, source: &str) -> Option<SourceHealth>;
+    #[cfg(feature = "json")]
+    fn to_json(&self) -> Option<serde_json::Value>;
+}
+
+trait ErasedBuilder<'a> {
+    fn or_now(self: Box<Self>) -> BoxedBuilder<'a>;
+    fn after(self: Box<Self>, mark: Mark) -> BoxedBuilder<'a>;
+    fn open(self: Box<Self>, window: Duration) -> Pin<Box<dyn ErasedWait + Send + 'a>>;
+}
+
+trait ErasedWait {
+    fn poll_erased(
+        self: Pin<&mut Self>,
+        name: &Arc<str>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<GroupStatus, Unmet>>;
+    fn explain(&self) -> String;
+}
+
+/// How snapshots of one observer are looked at.
+struct Lens<O: Observer> {
+    #[cfg(feature = "json")]
+    json: Option<ToJson<O>>,
+    observer: PhantomData<fn() -> O>,
+}
+
+impl<O: Observer> Clone for Lens<O> {
+    fn clone(&self) -> Self {
+        Self {
+            #[cfg(feature = "json")]
+            json: self.json.clone(),
+            observer: PhantomData,
+        }
+    }
+}
+
+struct Typed<O: Observer> {
+    handle: ObservationHandle<O>,
+    lens: Lens<O>,
+}
+
+struct View<'a, O: Observer> {
+    snapshot: &'a ObservationSnapshot<O::Snapshot>,
+    #[allow(dead_code, reason = "shows JSON, with that feature")]
+    lens: &'a Lens<O>,
+}
+
+impl<O: Observer> Lens<O> {
+    fn look<T>(
+        &self,
+        snapshot: &ObservationSnapshot<O::Snapshot>,
+        look: impl FnOnce(AnySnapshot<'_>) -> T,
+    ) -> T {
+        look(AnySnapshot { inner: &View::<O> { snapshot, lens: self } })
+    }
+
+    fn predicate<'a>(
+        &self,
+        mut predicate: AnyPredicate<'a>,
+    ) -> impl FnMut(&ObservationSnapshot<O::Snapshot>) -> bool + Send + use<'a, O> {
+        let lens = self.clone();
+        move |snapshot: &ObservationSnapshot<O::Snapshot>| lens.look(snapshot, &mut predicate)
+    }
+
+    #[allow(clippy::unused_self, reason = "shows JSON, with that feature")]
+    fn show<'a>(&self) -> Show<'a, O> {
+        #[cfg(feature = "json")]
+        if let Some(json) = self.json.clone() {
+            return Show::json(move |snapshot| json(snapshot));
+        }
+        Show::by(|_| "(this handle was given no way to show it)".to_owned())
+    }
+}
+
+impl<O: Observer> Erased for Typed<O> {
+    fn status(&self, name: &Arc<str>) -> GroupStatus {
+        GroupStatus::of(name, self.handle.status())
+    }
+
+    fn failures(&self) -> Vec<Arc<ObservationFailure>> {
+        self.handle.failures()
+    }
+
+    fn mark(&self) -> Mark {
+        self.handle.mark()
+    }
+
+    fn why_stale(&self, source: &str) -> String {
+        self.handle.why_stale(source)
+    }
+
+    fn look(&self, look: &mut dyn FnMut(AnySnapshot<'_>)) {
+        if let Some(snapshot) = self.handle.latest_snapshot() {
+            self.lens.look(&snapshot, look);
+        }
+    }
+
+    fn wait<'a>(&self, label: String, operator: Operator<'a>) -> BoxedBuilder<'a> {
+        let lens = &self.lens;
+        let judge = match operator {
+            Operator::Eventually(predicate) => Judge::Eventually(Box::new(lens.predicate(predicate))),
+            Operator::Always(wanted, predicate) => {
+                Judge::Always { wanted, predicate: Box::new(lens.predicate(predicate)) }
+            }
+            Operator::StableFor(hold, mut number) => {
+                let lens = lens.clone();
+                let run = Run::new(move |snapshot: &ObservationSnapshot<O::Snapshot>| {
+                    lens.look(snapshot, &mut number)
+                });
+                Judge::Stable { hold, run }
+            }
+            Operator::Event(mut predicate) => {
+                Judge::Event(Box::new(move |event: &O::Event| predicate(event)))
+            }
+            Operator::Reaches(state) => Judge::State(state),
+            Operator::StaysFresh => Judge::StaysFresh,
+            Operator::BecomesStale => Judge::BecomesStale,
+            Operator::Source(name, wish) => Judge::Source { name, wish, known: false },
+        };
+        Box::new(self.handle.judging(label, judge).showing(lens.show()))
+    }
+
+    fn invariant(&self, label: String, predicate: AnyPredicate<'static>) -> Invariant {
+        let predicate = Box::new(self.lens.predicate(predicate));
+        let judge = Judge::Always { wanted: true, predicate };
+        self.handle.invariant_of(label, judge, self.lens.show())
+    }
+}
+
+impl<O: Observer> ErasedSnapshot for View<'_, O> {
+    fn cycle(&self) -> u64 {
+        self.snapshot.cycle
+    }
+
+    fn generation(&self) -> u64 {
+        self.snapshot.generation
+    }
+
+    fn source_count(&self) -> usize {
+        self.snapshot.source_count
+    }
+
+    fn batches(&self) -> u64 {
+        self.snapshot.cursor.seq()
+    }
+
+    fn value(&self) -> &dyn Any {
+        &self.snapshot.value
+    }
+
+    fn source_health(&self, source: &str) -> Option<SourceHealth> {
+        O::source_health(&self.snapshot.value, source)
+    }
+
+    #[cfg(feature = "json")]
+    fn to_json(&self) -> Option<serde_json::Value> {
+        self.lens.json.as_ref().map(|json| json(&self.snapshot.value))
+    }
+}
+
+impl<'a, O: Observer> ErasedBuilder<'a> for WaitBuilder<'a, O, ObservationStatus<O>, Happens, ByShow<'a, O>> {
+    fn or_now(self: Box<Self>) -> BoxedBuilder<'a> {
+        Box::new(WaitBuilder::or_now(*self))
+    }
+
+    fn after(self: Box<Self>, mark: Mark) -> BoxedBuilder<'a> {
+        Box::new(WaitBuilder::after(*self, mark))
+    }
+
+    fn open(self: Box<Self>, window: Duration) -> Pin<Box<dyn ErasedWait + Send + 'a>> {
+        Box::pin(self.within(window))
+    }
+}
+
+impl<O: Observer> ErasedWait for Wait<'_, O, ObservationStatus<O>> {
+    fn poll_erased(
+        self: Pin<&mut Self>,
+        name: &Arc<str>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<GroupStatus, Unmet>> {
+        self.poll(context).map_ok(|status| GroupStatus::of(name, status))
+    }
+
+    fn explain(&self) -> String {
+        Wait::explain(self)
+    }
+}

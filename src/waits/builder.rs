@@ -1,0 +1,148 @@
+//! A wait before it has its window.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::judge::Judge;
+use super::show::Show;
+use super::wait::{Moment, Wait};
+use crate::handle::Mark;
+use crate::observer::Observer;
+use crate::shared::Shared;
+
+/// A wait shows snapshots by `Debug`.
+pub struct ByDebug(());
+
+/// A wait shows snapshots by the app's own function.
+pub struct ByShow<'a, O: Observer>(Show<'a, O>);
+
+/// A wait for something to happen: [`within`](WaitBuilder::within) a window.
+#[derive(Debug)]
+pub enum Happens {}
+
+/// A wait for something to hold: [`during`](WaitBuilder::during) all of a window.
+#[derive(Debug)]
+pub enum Holds {}
+
+/// A wait that still needs its window: `within(..)` or `during(..)`.
+///
+/// It has begun: what is published from now on is judged.
+#[must_use = "a wait needs a window: call `.within(..)` or `.during(..)` and await it"]
+pub struct WaitBuilder<'a, O: Observer, T, K = Happens, V = ByDebug> {
+    wait: Wait<'a, O, T>,
+    event: Option<fn(&O::Event) -> String>,
+    show: V,
+    kind: PhantomData<K>,
+}
+
+impl<'a, O: Observer, T, K> WaitBuilder<'a, O, T, K> {
+    pub(super) fn new(
+        shared: &Arc<Shared<O::Snapshot, O::Event>>,
+        label: String,
+        judge: Judge<'a, O>,
+        read: fn(&Moment<O>) -> Option<T>,
+    ) -> Self {
+        let wait = Wait::register(Arc::clone(shared), label, judge, read);
+        Self { wait, event: None, show: ByDebug(()), kind: PhantomData }
+    }
+
+    pub(super) fn showing_events(self, event: fn(&O::Event) -> String) -> Self {
+        Self { event: Some(event), ..self }
+    }
+
+    pub(crate) fn showing(self, show: Show<'a, O>) -> WaitBuilder<'a, O, T, K, ByShow<'a, O>> {
+        WaitBuilder { wait: self.wait, event: self.event, show: ByShow(show), kind: PhantomData }
+    }
+
+    /// Shows snapshots in the report by `show`, for those that are too large for `Debug` or have none.
+    pub fn show(
+        self,
+        show: impl Fn(&O::Snapshot) -> String + Send + 'a,
+    ) -> WaitBuilder<'a, O, T, K, ByShow<'a, O>> {
+        self.showing(Show::by(show))
+    }
+
+    /// Shows snapshots in the report as JSON: in its text, and in [`Unmet::to_json`](super::Unmet::to_json).
+    #[cfg(feature = "json")]
+    pub fn show_json(
+        self,
+        show: impl Fn(&O::Snapshot) -> serde_json::Value + Send + 'a,
+    ) -> WaitBuilder<'a, O, T, K, ByShow<'a, O>> {
+        self.showing(Show::json(show))
+    }
+}
+
+impl<'a, O: Observer, T> WaitBuilder<'a, O, T, Happens>
+where
+    O::Snapshot: fmt::Debug,
+{
+    /// Gives the window, counted from when the wait was made. The wait is then to be awaited.
+    ///
+    /// The result is [`Unmet`](super::Unmet) if the window is zero or over 24 h.
+    pub fn within(self, window: Duration) -> Wait<'a, O, T> {
+        self.showing(Show::debug()).within(window)
+    }
+}
+
+impl<'a, O: Observer, T> WaitBuilder<'a, O, T, Happens, ByShow<'a, O>> {
+    /// Gives the window, counted from when the wait was made. The wait is then to be awaited.
+    ///
+    /// The result is [`Unmet`](super::Unmet) if the window is zero or over 24 h.
+    pub fn within(self, window: Duration) -> Wait<'a, O, T> {
+        self.unbounded().open(window)
+    }
+}
+
+impl<'a, O: Observer, T> WaitBuilder<'a, O, T, Holds>
+where
+    O::Snapshot: fmt::Debug,
+{
+    /// Gives the window, counted from when the wait was made. The wait is then to be awaited.
+    ///
+    /// The result is [`Unmet`](super::Unmet) if the window is zero or over 24 h.
+    pub fn during(self, window: Duration) -> Wait<'a, O, T> {
+        self.showing(Show::debug()).during(window)
+    }
+}
+
+impl<'a, O: Observer, T> WaitBuilder<'a, O, T, Holds, ByShow<'a, O>> {
+    /// Gives the window, counted from when the wait was made. The wait is then to be awaited.
+    ///
+    /// The result is [`Unmet`](super::Unmet) if the window is zero or over 24 h.
+    pub fn during(self, window: Duration) -> Wait<'a, O, T> {
+        self.unbounded().open(window)
+    }
+}
+
+impl<'a, O: Observer, T, K> WaitBuilder<'a, O, T, K, ByShow<'a, O>> {
+    /// A wait that only its owner ends.
+    pub(super) fn unbounded(self) -> Wait<'a, O, T> {
+        let mut wait = self.wait;
+        wait.shows(self.show.0.events(self.event));
+        wait
+    }
+}
+
+impl<O: Observer, T, K, V> WaitBuilder<'_, O, T, K, V> {
+    /// Accepts what is known already: the present snapshot if it is fresh, the present state, and
+    /// the outcome of a cycle in flight.
+    pub fn or_now(mut self) -> Self {
+        self.wait.count_all();
+        self
+    }
+
+    /// Counts only cycles that began after `mark`: those between the mark and this wait as well, of
+    /// which the latest snapshot is judged, and every event that the history still holds.
+    pub fn after(mut self, mark: Mark) -> Self {
+        self.wait.count_from(mark);
+        self
+    }
+}
+
+impl<O: Observer, T, K, V> fmt::Debug for WaitBuilder<'_, O, T, K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WaitBuilder").field("wait", &self.wait).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,185 @@
+//! What a wait has seen, for its verdict and its report.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::queue::Publication;
+use super::report::{Inconclusive, UnmetOutcome};
+use crate::history::ObservationBatch;
+use crate::status::{ObservationSnapshot, Published};
+
+/// Spans of stale data that a report tells one by one.
+const SPANS: usize = 8;
+/// Events that a report shows.
+const EVENTS: usize = 8;
+
+pub(super) struct Evidence<S, E> {
+    /// The status when the wait was made.
+    pub(super) first: Arc<Published<S>>,
+    /// The status behind the last publication that was judged.
+    pub(super) status: Arc<Published<S>>,
+    /// How many snapshots (or, for a state, publications) were judged.
+    pub(super) judged: u64,
+    pub(super) missed: u64,
+    /// Batches that the history no longer had when the wait was made.
+    pub(super) lost_before: u64,
+    /// Publications were missed behind `status`.
+    pub(super) gap: bool,
+    /// How many snapshots were stale when they came.
+    stale: u64,
+    /// The last snapshot that was judged.
+    pub(super) last: Option<Arc<ObservationSnapshot<S>>>,
+    pub(super) violation: Option<Violation<S>>,
+    pub(super) spans: StaleSpans,
+    /// The newest events that were judged, and how many there were.
+    pub(super) events: VecDeque<(Arc<ObservationBatch<E>>, usize)>,
+    pub(super) event_count: u64,
+}
+
+/// What violated a wait first.
+pub(super) struct Violation<S> {
+    pub(super) at: Instant,
+    /// None when it was time that did.
+    pub(super) snapshot: Option<Arc<ObservationSnapshot<S>>>,
+}
+
+/// When the data was stale.
+#[derive(Clone, Debug, Default)]
+pub(super) struct StaleSpans {
+    /// From, and until if it ended.
+    pub(super) told: Vec<(Instant, Option<Instant>)>,
+    /// How many there were beside these.
+    pub(super) more: u64,
+    open: bool,
+}
+
+impl StaleSpans {
+    fn open(&mut self, from: Instant) {
+        if !std::mem::replace(&mut self.open, true) {
+            if self.told.len() < SPANS {
+                self.told.push((from, None));
+            } else {
+                self.more += 1;
+            }
+        }
+    }
+
+    fn close(&mut self, at: Instant) {
+        if std::mem::take(&mut self.open)
+            && self.more == 0
+            && let Some((_, until)) = self.told.last_mut()
+        {
+            *until = Some(at);
+        }
+    }
+}
+
+impl<S, E> Evidence<S, E> {
+    pub(super) fn new(first: Arc<Published<S>>) -> Self {
+        Self {
+            status: Arc::clone(&first),
+            first,
+            judged: 0,
+            missed: 0,
+            lost_before: 0,
+            gap: false,
+            stale: 0,
+            last: None,
+            violation: None,
+            spans: StaleSpans::default(),
+            events: VecDeque::new(),
+            event_count: 0,
+        }
+    }
+
+    /// Goes on to the status behind this publication; `true` if others in between were missed.
+    pub(super) fn advance(&mut self, began: Instant, publication: &Publication<S, E>) -> bool {
+        self.lost(publication.missed);
+        self.note_staleness(began, publication.at);
+        self.status = Arc::clone(&publication.status);
+        if self.status.freshness(publication.at).is_fresh() {
+            self.spans.close(publication.at);
+        }
+        std::mem::take(&mut self.gap)
+    }
+
+    /// So many publications were missed so far.
+    pub(super) fn lost(&mut self, missed: u64) {
+        self.gap |= missed > self.missed;
+        self.missed = missed;
+    }
+
+    /// Notes that the data turned stale before `until`, if it is known to have.
+    pub(super) fn note_staleness(&mut self, began: Instant, until: Instant) {
+        if let Some(stale_at) = self.turned_stale(until) {
+            self.spans.open(stale_at.max(began));
+        }
+    }
+
+    /// When the data turned stale, if that was before `until`, or then.
+    pub(super) fn turned_stale(&self, until: Instant) -> Option<Instant> {
+        self.status.stale_at().filter(|stale_at| *stale_at <= until && !self.gap)
+    }
+
+    pub(super) fn saw(&mut self, snapshot: &Arc<ObservationSnapshot<S>>, fresh: bool) {
+        if fresh {
+            self.judged += 1;
+            self.last = Some(Arc::clone(snapshot));
+        } else {
+            self.stale += 1;
+        }
+    }
+
+    pub(super) fn saw_events(&mut self, batch: &Arc<ObservationBatch<E>>) {
+        self.event_count += batch.events.len() as u64;
+        for index in batch.events.len().saturating_sub(EVENTS)..batch.events.len() {
+            if self.events.len() == EVENTS {
+                self.events.pop_front();
+            }
+            self.events.push_back((Arc::clone(batch), index));
+        }
+    }
+
+    /// The outcome when the window is over and nothing was met.
+    pub(super) fn unmet(&self) -> UnmetOutcome {
+        match self.doubt() {
+            Some(doubt) => UnmetOutcome::Inconclusive(doubt),
+            None => UnmetOutcome::NotMet,
+        }
+    }
+
+    /// Why what was not violated until `end` cannot be said to have held, if it cannot.
+    pub(super) fn doubt_at(&self, end: Instant) -> Option<Inconclusive> {
+        self.doubt().or_else(|| {
+            let stale = !self.status.freshness(end).is_fresh();
+            stale.then_some(if self.status.paused { Inconclusive::Paused } else { Inconclusive::Stale })
+        })
+    }
+
+    /// Why data that was not seen to turn stale cannot be said to have been fresh, if it cannot.
+    pub(super) fn doubt_of_freshness(&self) -> Option<Inconclusive> {
+        if self.missed > 0 {
+            return Some(Inconclusive::FellBehind { missed: self.missed });
+        }
+        let paused = self.status.paused && self.status.last_success.is_none();
+        let doubt = if paused { Inconclusive::Paused } else { Inconclusive::NothingObserved };
+        self.first.last_success.is_none().then_some(doubt)
+    }
+
+    pub(super) fn doubt(&self) -> Option<Inconclusive> {
+        let missed = self.missed + self.lost_before;
+        if missed > 0 {
+            Some(Inconclusive::FellBehind { missed })
+        } else if self.judged > 0 {
+            None
+        } else if self.stale > 0 {
+            Some(Inconclusive::Stale)
+        } else if self.status.paused {
+            Some(Inconclusive::Paused)
+        } else {
+            Some(Inconclusive::NothingObserved)
+        }
+    }
+}

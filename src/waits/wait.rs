@@ -1,0 +1,488 @@
+//! A pending wait.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+use watchkeeper_fsm::State;
+
+use super::evidence::{Evidence, Violation};
+use super::judge::{Finding, Judge, SourceWish, has_source};
+use super::queue::{Publication, WaitQueue};
+use super::report::{self, Frame, Inconclusive, InvalidWait, Unmet, UnmetOutcome};
+use super::show::Show;
+use crate::clock::{Timer, later};
+use crate::config::LONGEST;
+use crate::handle::{Mark, is_over};
+use crate::history::ObservationBatch;
+use crate::observer::Observer;
+use crate::per_source::health::seconds;
+use crate::shared::Shared;
+use crate::status::{ObservationStatus, Published};
+
+/// What is published for `O`, in a wait's queue.
+type Publication_<O> = Publication<<O as Observer>::Snapshot, <O as Observer>::Event>;
+
+/// A pending wait: a future of what was waited for, or of [`Unmet`], which explains itself.
+///
+/// # Cancel safety
+///
+/// Cancel safe when polled by reference: publications queue up while it is not polled (up to
+/// 1,024; a wait that falls further behind says so). Dropping it unregisters it.
+#[must_use = "a wait does nothing unless it is awaited"]
+pub struct Wait<'a, O: Observer, T> {
+    shared: Arc<Shared<O::Snapshot, O::Event>>,
+    queue: Arc<WaitQueue<O::Snapshot, O::Event>>,
+    /// Taken from the queue and not yet judged.
+    taken: VecDeque<Publication_<O>>,
+    label: String,
+    judge: Judge<'a, O>,
+    read: fn(&Moment<O>) -> Option<T>,
+    show: Show<'a, O>,
+    invalid: Option<InvalidWait>,
+    began: Instant,
+    /// None when only its owner ends it.
+    window: Option<Duration>,
+    /// Cycles from this one on count.
+    counts_from: u64,
+    /// Snapshots of cycles below this one have been judged.
+    unjudged_from: u64,
+    evidence: Evidence<O::Snapshot, O::Event>,
+    timer: Option<(Instant, Timer)>,
+}
+
+/// What met a wait, and when.
+pub(crate) struct Moment<O: Observer> {
+    pub(super) at: Instant,
+    pub(super) status: Arc<Published<O::Snapshot>>,
+    pub(super) event: Option<(Arc<ObservationBatch<O::Event>>, usize)>,
+}
+
+impl<O: Observer> Moment<O> {
+    pub(super) fn status(&self) -> ObservationStatus<O> {
+        ObservationStatus::read(&self.status, self.at)
+    }
+}
+
+enum Verdict<O: Observer> {
+    Met(Moment<O>),
+    Unmet(UnmetOutcome),
+}
+
+impl<'a, O: Observer, T> Wait<'a, O, T> {
+    pub(super) fn register(
+        shared: Arc<Shared<O::Snapshot, O::Event>>,
+        label: String,
+        judge: Judge<'a, O>,
+        read: fn(&Moment<O>) -> Option<T>,
+    ) -> Self {
+        let queue = WaitQueue::new();
+        let began = shared.clock.now();
+        let status = shared.register(&queue);
+        let mut wait = Self {
+            counts_from: status.next_cycle,
+            unjudged_from: 0,
+            evidence: Evidence::new(Arc::clone(&status)),
+            taken: VecDeque::from([Publication { at: began, status, batch: None, missed: 0 }]),
+            show: Show::nothing(),
+            invalid: None,
+            window: None,
+            timer: None,
+            shared,
+            queue,
+            label,
+            judge,
+            read,
+            began,
+        };
+        if let Judge::Source { name, known, .. } = &mut wait.judge {
+            *known = wait.shared.log_knows(name);
+        }
+        wait
+    }
+
+    /// Cycles count whenever they began.
+    pub(super) fn count_all(&mut self) {
+        self.counts_from = 0;
+    }
+
+    /// Cycles count that began after `mark`, those included that have ended by now.
+    pub(super) fn count_from(&mut self, mark: Mark) {
+        if mark.instance != self.shared.history.instance() {
+            self.invalid = Some(InvalidWait::ForeignMark);
+            return;
+        }
+        self.counts_from = mark.next_cycle;
+        if let (Judge::Event(_), Some(first)) = (&self.judge, self.taken.front()) {
+            let published = first.status.snapshot.as_ref().map_or(0, |snapshot| snapshot.cursor.seq);
+            let (batches, missed) = self.shared.history.between(mark.next_seq, published);
+            let status = Arc::clone(&first.status);
+            let earlier = batches.into_iter().map(|batch| Publication {
+                at: batch.observed_at,
+                status: Arc::clone(&status),
+                batch: Some(batch),
+                missed: 0,
+            });
+            self.taken = earlier.chain(std::mem::take(&mut self.taken)).collect();
+            self.evidence.lost_before = missed;
+        }
+    }
+
+    pub(super) fn shows(&mut self, show: Show<'a, O>) {
+        self.show = show;
+    }
+
+    pub(super) fn open(mut self, window: Duration) -> Self {
+        if window.is_zero() || window > LONGEST {
+            self.invalid = Some(InvalidWait::Window);
+        }
+        if let Judge::Stable { hold, .. } = &self.judge
+            && (hold.is_zero() || *hold > window)
+        {
+            self.invalid = Some(InvalidWait::Hold);
+        }
+        self.window = Some(window);
+        self
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.window.map(|window| later(self.began, window))
+    }
+
+    /// Judges everything that has come.
+    fn judge_all(&mut self, waker: &Waker) -> Option<Verdict<O>> {
+        loop {
+            while let Some(publication) = self.taken.pop_front() {
+                let verdict = self.judge_one(&publication);
+                if verdict.is_some() {
+                    return verdict;
+                }
+            }
+            let missed = self.queue.take(&mut self.taken, waker);
+            if self.taken.is_empty() {
+                self.evidence.lost(missed);
+                return None;
+            }
+        }
+    }
+
+    fn judge_one(&mut self, publication: &Publication_<O>) -> Option<Verdict<O>> {
+        if let Some(deadline) = self.deadline()
+            && publication.at > deadline
+        {
+            // What was missed behind the window is no matter.
+            self.evidence.lost(publication.missed);
+            return Some(self.conclude(deadline));
+        }
+        if publication.missed == self.evidence.missed
+            && let Some(verdict) = self.aged(publication.at)
+        {
+            return Some(verdict);
+        }
+        if self.evidence.advance(self.began, publication)
+            && let Judge::Stable { run, .. } = &mut self.judge
+        {
+            run.interrupt();
+        }
+        let status = &publication.status;
+        let finding = self.find(publication);
+        let met = |event| Moment { at: publication.at, status: Arc::clone(status), event };
+        match finding {
+            Finding::Met => return Some(Verdict::Met(met(None))),
+            Finding::MetBy(index) => {
+                let event = publication.batch.clone().map(|batch| (batch, index));
+                return Some(Verdict::Met(met(event)));
+            }
+            Finding::Violated => {
+                let snapshot = status.snapshot.clone();
+                self.evidence.violation = Some(Violation { at: publication.at, snapshot });
+                return Some(Verdict::Unmet(UnmetOutcome::Violated));
+            }
+            Finding::NoSourceHealth => {
+                return Some(Verdict::Unmet(UnmetOutcome::Invalid(InvalidWait::NoSourceHealth)));
+            }
+            Finding::Open => {}
+        }
+        match status.state {
+            // What only its owner ends has held until the runtime ended.
+            State::Stopped { .. } if self.window.is_none() => Some(self.conclude(publication.at)),
+            State::Stopped { reason } => {
+                Some(Verdict::Unmet(UnmetOutcome::Inconclusive(Inconclusive::Stopped { reason })))
+            }
+            _ => None,
+        }
+    }
+
+    fn find(&mut self, publication: &Publication_<O>) -> Finding {
+        let Publication { at, status, batch, .. } = publication;
+        if let Judge::State(state) = self.judge {
+            let counts = status.cycle >= self.counts_from || is_over(status.state);
+            self.evidence.judged += u64::from(counts);
+            return if counts && status.state.kind() == state { Finding::Met } else { Finding::Open };
+        }
+        let fresh = status.freshness(*at).is_fresh();
+        if let Some(batch) = batch
+            && batch.cycle >= self.counts_from
+            && fresh
+        {
+            self.evidence.saw_events(batch);
+            let finding = self.judge.batch(batch);
+            if finding != Finding::Open {
+                return finding;
+            }
+        }
+        match &status.snapshot {
+            Some(snapshot) if snapshot.cycle >= self.counts_from.max(self.unjudged_from) => {
+                self.unjudged_from = snapshot.cycle + 1;
+                self.evidence.saw(snapshot, fresh);
+                if fresh {
+                    return self.judge.snapshot(*at, status, snapshot);
+                }
+                if let Judge::Stable { run, .. } = &mut self.judge {
+                    run.interrupt();
+                }
+            }
+            _ => {}
+        }
+        Finding::Open
+    }
+
+    /// What the mere passing of time until `until` says.
+    fn aged(&mut self, until: Instant) -> Option<Verdict<O>> {
+        let stale_at = self.evidence.turned_stale(until)?.max(self.began);
+        match &mut self.judge {
+            Judge::StaysFresh => {
+                self.evidence.note_staleness(self.began, until);
+                self.evidence.violation = Some(Violation { at: stale_at, snapshot: None });
+                Some(Verdict::Unmet(UnmetOutcome::Violated))
+            }
+            Judge::BecomesStale => {
+                let status = Arc::clone(&self.evidence.status);
+                Some(Verdict::Met(Moment { at: stale_at, status, event: None }))
+            }
+            Judge::Stable { run, .. } => {
+                run.interrupt();
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// The verdict at the end of the window, everything before it having been judged.
+    fn conclude(&mut self, end: Instant) -> Verdict<O> {
+        if let Some(verdict) = self.aged(end) {
+            return verdict;
+        }
+        self.evidence.note_staleness(self.began, end);
+        if !self.judge.holds_at_the_end() {
+            return Verdict::Unmet(self.evidence.unmet());
+        }
+        let doubt = match (&self.judge, self.window) {
+            (Judge::StaysFresh, _) => self.evidence.doubt_of_freshness(),
+            (_, Some(_)) => self.evidence.doubt_at(end),
+            // What runs beside a test may outlive what it watches.
+            (_, None) => self.evidence.doubt(),
+        };
+        match doubt {
+            Some(doubt) => Verdict::Unmet(UnmetOutcome::Inconclusive(doubt)),
+            None => Verdict::Met(Moment { at: end, status: Arc::clone(&self.evidence.status), event: None }),
+        }
+    }
+
+    /// Ends a wait that has no window: what was published so far is judged.
+    pub(super) fn end_now(&mut self) -> Result<T, Unmet> {
+        let now = self.shared.clock.now();
+        let verdict = self.judge_all(Waker::noop());
+        let verdict = verdict.unwrap_or_else(|| self.conclude(now));
+        self.finish(&verdict)
+    }
+
+    pub(super) fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Of the runtime that is waited on.
+    pub(super) fn executor(&self) -> Handle {
+        self.shared.clock.executor().clone()
+    }
+
+    pub(super) fn judged(&self) -> u64 {
+        self.evidence.judged
+    }
+
+    fn finish(&mut self, verdict: &Verdict<O>) -> Result<T, Unmet> {
+        self.queue.close();
+        let ended = match verdict {
+            Verdict::Met(moment) => match (self.read)(moment) {
+                Some(met) => return Ok(met),
+                // A met wait without what it is to return was met by nothing.
+                None => UnmetOutcome::Inconclusive(Inconclusive::NothingObserved),
+            },
+            Verdict::Unmet(outcome) => *outcome,
+        };
+        Err(self.report(ended))
+    }
+
+    fn report(&mut self, outcome: UnmetOutcome) -> Unmet {
+        let now = self.shared.clock.now();
+        let ended = self.deadline().map_or(now, |deadline| now.min(deadline));
+        let (entries, cut) = self.shared.log_since(self.evidence.first.number);
+        let note = self.note();
+        let frame = Frame {
+            label: std::mem::take(&mut self.label),
+            began: self.began,
+            window: self.window,
+            ended,
+            outcome,
+            note,
+            holds: self.judge.holds_at_the_end(),
+        };
+        report::write(frame, &self.evidence, (&entries, cut), &self.show)
+    }
+
+    /// What a person should know of this operator beside what every report says.
+    fn note(&self) -> Option<String> {
+        let status = &self.evidence.status;
+        match &self.judge {
+            Judge::Source { name, known: false, .. } if !has_source(status, name) => {
+                Some(unknown_source(name, &status.source_names))
+            }
+            Judge::Source { name, wish, .. } if *wish != SourceWish::Vanished => {
+                Some(why::<O>(status, name, self.shared.clock.now()))
+            }
+            Judge::Stable { run, hold } => {
+                Some(format!("to be the same for {hold:?}; {} runs of equal values began", run.changes))
+            }
+            _ => None,
+        }
+    }
+
+    /// One sentence on why it is still pending, from what is known now; a test may print it while it
+    /// waits.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        let now = self.shared.clock.now();
+        let waited = seconds(now.saturating_duration_since(self.began));
+        let of = self.window.map_or_else(String::new, |window| format!(" of {}", seconds(window)));
+        let said = format!("{:?} is pending for {waited}{of}: ", self.label);
+        let judged = match self.evidence.judged {
+            0 => "nothing that counts was judged yet".to_owned(),
+            judged => format!("judged {judged}"),
+        };
+        let status = self.shared.read(Published::clone);
+        let why = match &self.judge {
+            Judge::Source { name, .. } => why::<O>(&status, name, now),
+            _ => of_the_runtime(&status, now),
+        };
+        format!("{said}{judged}; {why}")
+    }
+}
+
+/// One sentence on a source.
+pub(crate) fn why<O: Observer>(status: &Published<O::Snapshot>, name: &str, now: Instant) -> String {
+    let health = status.snapshot.as_ref().and_then(|snapshot| O::source_health(&snapshot.value, name));
+    let said = match health {
+        Some(health) => health.explain(name, now),
+        None if !has_source(status, name) => unknown_source(name, &status.source_names),
+        None if status.snapshot.is_none() => format!("nothing is known of {name}: no cycle has succeeded"),
+        None => format!("nothing is known of {name}: its observer keeps nothing by source"),
+    };
+    if status.freshness(now).is_fresh() { said } else { format!("{said}; {}", of_the_runtime(status, now)) }
+}
+
+/// One sentence on the runtime.
+fn of_the_runtime<S>(status: &Published<S>, now: Instant) -> String {
+    let freshness = status.freshness(now);
+    let data = match freshness.age() {
+        None => "there is no data".to_owned(),
+        Some(age) if freshness.is_fresh() => format!("the data is {} old", seconds(age)),
+        Some(age) => format!("the data is stale, {} old", seconds(age)),
+    };
+    let since = seconds(now.saturating_duration_since(status.since));
+    let paused = if status.paused { " and paused" } else { "" };
+    let error = status.last_error.as_ref().map(|error| format!("; last error: {error}")).unwrap_or_default();
+    format!("{data}; the runtime is {}{paused} for {since}{error}", status.state)
+}
+
+fn unknown_source(name: &str, known: &[Arc<str>]) -> String {
+    if known.is_empty() {
+        return format!("no source is called {name:?}: there are none");
+    }
+    format!("no source is called {name:?}; the sources are {}", known.join(", "))
+}
+
+impl<O: Observer, T> Future for Wait<'_, O, T> {
+    type Output = Result<T, Unmet>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if let Some(invalid) = this.invalid {
+            return Poll::Ready(this.finish(&Verdict::Unmet(UnmetOutcome::Invalid(invalid))));
+        }
+        loop {
+            if let Some(verdict) = this.judge_all(context.waker()) {
+                return Poll::Ready(this.finish(&verdict));
+            }
+            let now = this.shared.clock.now();
+            let end = this.deadline();
+            // What was published in time counts, also when it is found at the deadline.
+            if let Some(end) = end.filter(|end| *end <= now) {
+                let verdict = this.conclude(end);
+                return Poll::Ready(this.finish(&verdict));
+            }
+            if let Some(verdict) = this.aged(now) {
+                return Poll::Ready(this.finish(&verdict));
+            }
+            match this.wakes_by_time(end, context) {
+                None => return Poll::Pending,
+                // The executor has shut down, and its clock with it.
+                Some(due) if due > now && this.shared.clock.now() < due => {
+                    let verdict = this.judge_all(context.waker());
+                    let verdict = verdict.unwrap_or_else(|| this.conclude(now));
+                    return Poll::Ready(this.finish(&verdict));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+impl<O: Observer, T> Wait<'_, O, T> {
+    /// Arranges to be woken at the end of the window, or when the data turns stale if that is of
+    /// interest; says for when, if that has come.
+    fn wakes_by_time(&mut self, end: Option<Instant>, context: &mut Context<'_>) -> Option<Instant> {
+        let ages = self.judge.is_about_freshness() && !self.evidence.gap;
+        let stale_at = self.evidence.status.stale_at().filter(|_| ages);
+        let next = match (end, stale_at) {
+            (Some(end), Some(stale_at)) => end.min(stale_at),
+            (next, None) | (None, next) => next?,
+        };
+        if self.timer.as_ref().is_none_or(|(at, _)| *at != next) {
+            self.timer = Some((next, self.shared.clock.timer(next)));
+        }
+        let (at, timer) = self.timer.as_mut()?;
+        Pin::new(timer).poll(context).is_ready().then_some(*at)
+    }
+}
+
+impl<O: Observer, T> Unpin for Wait<'_, O, T> {}
+
+impl<O: Observer, T> Drop for Wait<'_, O, T> {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+impl<O: Observer, T> fmt::Debug for Wait<'_, O, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wait")
+            .field("label", &self.label)
+            .field("window", &self.window)
+            .finish_non_exhaustive()
+    }
+}
