@@ -263,6 +263,12 @@ impl LocalCluster {
         process.exit().is_running().then(|| process.pid())
     }
 
+    /// The last lines that the node has logged; `None` if there is no such node.
+    #[must_use]
+    pub fn log_tail(&self, id: NodeId) -> Option<String> {
+        self.nodes.contains_key(&id).then(|| self.directory.log_tail(id))
+    }
+
     /// Where data and logs are.
     #[must_use]
     pub fn directory(&self) -> &Path {

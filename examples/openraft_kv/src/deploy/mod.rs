@@ -1,5 +1,7 @@
 //! The store as an application that deployers bring up.
 
+mod local;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -7,6 +9,8 @@ use watchkeeper_scenario::{Application, NodeClients};
 
 use crate::api::{Formed, Member};
 use crate::{ClientError, NodeClient};
+
+pub use local::LocalDeployer;
 
 /// The key-value store, for `watchkeeper_scenario`.
 #[derive(Clone, Copy, Debug)]

@@ -7,6 +7,7 @@ mod children;
 mod cluster;
 mod common;
 mod config;
+mod deployer;
 mod durability;
 mod membership;
 mod observed;
