@@ -20,12 +20,13 @@ use measure::{Table, child};
 /// A part of the table, by the name it can be asked for.
 type Part = (&'static str, fn(&mut Table));
 
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 9] = [
     ("reads", rows::reads::measure),
     ("readers", rows::readers::measure),
     ("publish", rows::publish::measure),
     ("cycle", rows::cycle::measure),
     ("subscribers", rows::subscribers::measure),
+    ("waits", rows::waits::measure),
     ("idle", rows::idle::measure),
     ("stop", rows::stop::measure),
     ("faults", rows::faults::measure),

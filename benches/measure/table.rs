@@ -19,7 +19,7 @@ pub(crate) enum Unit {
 }
 
 impl Unit {
-    fn show(self, value: f64) -> String {
+    pub(crate) fn show(self, value: f64) -> String {
         match self {
             Self::Seconds if value < 1e-6 => format!("{:.1} ns", value * 1e9),
             Self::Seconds if value < 1e-3 => format!("{:.2} us", value * 1e6),

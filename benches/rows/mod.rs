@@ -9,6 +9,7 @@ pub(crate) mod readers;
 pub(crate) mod reads;
 pub(crate) mod stop;
 pub(crate) mod subscribers;
+pub(crate) mod waits;
 
 use std::time::Duration;
 
