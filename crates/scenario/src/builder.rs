@@ -31,7 +31,7 @@ pub struct ScenarioBuilder<A: Application> {
 #[non_exhaustive]
 pub enum BuildError {
     /// Something has no name.
-    #[error("a {what} needs a name: it may not be empty")]
+    #[error("each {what} needs a name: it may not be empty")]
     EmptyName {
         /// What: "scenario", "observer", "workload" or "expectation".
         what: &'static str,

@@ -400,6 +400,8 @@ impl<A: Application> Drop for Run<A> {
         discard(std::mem::take(&mut self.steps));
         discard(std::mem::take(&mut self.plan.expectations));
         discard(std::mem::take(&mut self.plan.workloads));
+        discard(std::mem::take(&mut self.plan.factories));
+        discard(std::mem::take(&mut self.plan.extensions));
         if let Some(context) = self.context.take() {
             context.release();
         }
