@@ -14,7 +14,7 @@ use crate::{Application, RunContext};
 /// # Examples
 ///
 /// ```
-/// use watchkeeper::PerSource;
+/// use watchkeeper::{ObservationConfig, ObservedSource, PerSource};
 /// use watchkeeper_scenario::{Application, DynError, ObservationExtensionFactory, RunContext, async_trait};
 /// # #[derive(Clone)]
 /// # struct Client;
@@ -31,8 +31,11 @@ use crate::{Application, RunContext};
 ///     }
 ///
 ///     async fn build(&mut self, context: &RunContext<App>) -> Result<(), DynError> {
-///         let observer = PerSource::new(|_name: String, client: Client| async move { client.height().await });
-///         context.observe("heights", context.clients().clone(), observer, Default::default()).await?;
+///         let config = ObservationConfig::default();
+///         let heights = PerSource::new(config.interval, |node: ObservedSource<Client>| async move {
+///             node.source.height().await
+///         });
+///         context.observe("heights", context.clients().clone(), heights, config).await?;
 ///         Ok(())
 ///     }
 /// }

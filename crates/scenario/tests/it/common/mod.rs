@@ -268,3 +268,16 @@ pub fn told(failure: &ScenarioFailure) -> Vec<String> {
     };
     failure.failures().iter().map(tell).collect()
 }
+
+/// Polls a future to its end or its panic, and drops it then. Whether it panicked.
+pub async fn panics<T>(future: impl Future<Output = T>) -> bool {
+    let mut future = Box::pin(future);
+    std::future::poll_fn(|context| {
+        let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| future.as_mut().poll(context)));
+        match polled {
+            Ok(polled) => polled.map(|_| false),
+            Err(_) => std::task::Poll::Ready(true),
+        }
+    })
+    .await
+}
