@@ -170,8 +170,8 @@ impl Observers {
     pub(crate) async fn detach(&self, name: &str) -> Result<StopOutcome, ObserverError> {
         let entry = {
             let mut held = lock(&self.held);
-            held.find(name)?;
-            let at = held.entries.iter().position(|entry| entry.name == name).unwrap_or_default();
+            let at = held.entries.iter().position(|entry| entry.name == name);
+            let at = at.ok_or_else(|| held.unknown(name))?;
             held.entries.remove(at)
         };
         Ok(entry.control.stop().await)
@@ -234,9 +234,11 @@ impl Held {
     }
 
     fn find(&self, name: &str) -> Result<&Entry, ObserverError> {
-        self.entries.iter().find(|entry| entry.name == name).ok_or_else(|| ObserverError::Unknown {
-            name: name.to_owned(),
-            known: self.entries.iter().map(|entry| format!("{} ({})", entry.name, entry.type_name)).collect(),
-        })
+        self.entries.iter().find(|entry| entry.name == name).ok_or_else(|| self.unknown(name))
+    }
+
+    fn unknown(&self, name: &str) -> ObserverError {
+        let known = self.entries.iter().map(|entry| format!("{} ({})", entry.name, entry.type_name));
+        ObserverError::Unknown { name: name.to_owned(), known: known.collect() }
     }
 }

@@ -100,11 +100,18 @@ impl<A: Application> Run<A> {
         let deploying = caught(deployer.deploy(&self.plan.deployment)).instrument(span);
         let problem = match timeout(limit, deploying).await {
             Ok(Ok(Ok(cluster))) => {
-                let (clients, control) = (cluster.node_clients(), cluster.node_control());
+                let deployment = self.plan.deployment.clone();
+                let context = catch(|| {
+                    RunContext::new(deployment, cluster.node_clients(), cluster.node_control(), self.began)
+                });
                 self.cluster = Some(cluster);
-                let context = RunContext::new(self.plan.deployment.clone(), clients, control, self.began);
-                self.context = Some(context.clone());
-                return Some(context);
+                match context {
+                    Ok(context) => {
+                        self.context = Some(context.clone());
+                        return Some(context);
+                    }
+                    Err(panic) => Problem::Panicked(panic),
+                }
             }
             Ok(Ok(Err(error))) => Problem::Error(error.into()),
             Ok(Err(panic)) => Problem::Panicked(panic),
@@ -349,7 +356,11 @@ impl<A: Application> Run<A> {
 
     async fn end_in_order(&mut self) -> (Vec<ObserverTimeline>, Vec<NodeLog>) {
         let limit = self.plan.limits.cleanup;
-        let _ = self.steps.abort().await;
+        // Steps are still at work only if the run was cancelled.
+        let (_, blocked) = self.steps.abort().await;
+        for subject in blocked {
+            self.fail(subject, Problem::Blocked);
+        }
         std::mem::take(&mut self.plan.expectations).into_iter().for_each(discard);
         let mut timelines = Vec::new();
         if let Some(context) = self.context.clone() {

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 /// Resolves at SIGINT (Ctrl-C) or SIGTERM, for [`Scenario::run_until`](crate::Scenario::run_until).
 ///
 /// From this call on, and for the rest of the process's life, the signals no longer end the process: a
@@ -14,9 +16,7 @@ use std::io;
 /// # Panics
 ///
 /// If there is no tokio runtime with I/O here (`enable_io`).
-#[cfg(unix)]
 pub fn ctrl_c() -> io::Result<impl Future<Output = ()> + Send + 'static> {
-    use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     Ok(async move {

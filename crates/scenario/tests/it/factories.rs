@@ -43,15 +43,17 @@ async fn an_observer_may_have_sources_of_its_own() {
     scenario.build().unwrap().run(&memory).await.unwrap();
 }
 
-/// Starts two observers and an extension, then fails as it is told.
+type End = fn() -> Result<(), DynError>;
+
+/// Starts two observers and an extension, then ends as it is told.
 struct HalfWay {
     diary: Diary,
-    end: fn() -> Result<(), DynError>,
+    end: End,
 }
 
 #[async_trait]
 impl ObservationExtensionFactory<Numbers> for HalfWay {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "half-way"
     }
 
@@ -66,7 +68,7 @@ impl ObservationExtensionFactory<Numbers> for HalfWay {
 
 #[tokio::test(start_paused = true)]
 async fn a_factory_that_fails_half_way_leaves_nothing() {
-    let cases: [(fn() -> Result<(), DynError>, &str); 2] = [
+    let cases: [(End, &str); 2] = [
         (|| Err("no third one".into()), r#"prepare factory "half-way": no third one"#),
         (|| panic!("oh no"), r#"prepare factory "half-way": panicked: oh no"#),
     ];

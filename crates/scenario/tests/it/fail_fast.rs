@@ -106,7 +106,7 @@ async fn a_check_that_hangs_is_a_failure() {
     struct Hangs;
     #[async_trait]
     impl Expectation<Numbers> for Hangs {
-        fn name(&self) -> &str {
+        fn name(&self) -> &'static str {
             "hangs"
         }
         async fn check_during_capture(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {

@@ -26,7 +26,7 @@ impl Hangs {
 
 #[async_trait]
 impl ObservationExtensionFactory<Numbers> for Hangs {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "hangs"
     }
     async fn build(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {
@@ -36,7 +36,7 @@ impl ObservationExtensionFactory<Numbers> for Hangs {
 
 #[async_trait]
 impl Expectation<Numbers> for Hangs {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "hangs"
     }
     async fn init(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {
@@ -52,7 +52,7 @@ impl Expectation<Numbers> for Hangs {
 
 #[async_trait]
 impl Workload<Numbers> for Hangs {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "hangs"
     }
     async fn start(&mut self, context: &RunContext<Numbers>) -> Result<(), DynError> {
@@ -60,6 +60,8 @@ impl Workload<Numbers> for Hangs {
         Ok(())
     }
 }
+
+type Add = fn(ScenarioBuilder<Numbers>) -> ScenarioBuilder<Numbers>;
 
 #[tokio::test(start_paused = true)]
 async fn what_hangs_is_named_with_its_limit_and_everything_is_cleaned_up() {
@@ -72,7 +74,6 @@ async fn what_hangs_is_named_with_its_limit_and_everything_is_cleaned_up() {
         cleanup: secs(6),
         ..Limits::default()
     };
-    type Add = fn(ScenarioBuilder<Numbers>) -> ScenarioBuilder<Numbers>;
     let cases: [(Add, u64, &str); 5] = [
         (|it| it.with_factory(Hangs::Build), 2, r#"prepare factory "hangs": TimedOut(2s)"#),
         (|it| it.with_expectation(Hangs::Init), 2, r#"prepare expectation "hangs": TimedOut(2s)"#),

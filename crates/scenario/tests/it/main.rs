@@ -17,4 +17,5 @@ mod panics;
 mod phases;
 mod processes;
 mod reports;
+mod traced;
 mod waits;

@@ -8,41 +8,46 @@ use crate::common::{Memory, Numbers, nothing, observed, told};
 struct Panics(&'static str);
 
 impl Panics {
-    fn reach(&self, step: &str) -> Result<(), DynError> {
+    fn reach(&self, step: &str) {
         assert!(self.0 != step, "in {step}");
-        Ok(())
     }
 }
 
 #[async_trait]
 impl Workload<Numbers> for Panics {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "panics"
     }
     async fn init(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {
-        self.reach("init")
+        self.reach("init");
+        Ok(())
     }
     async fn start(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {
-        self.reach("start")
+        self.reach("start");
+        Ok(())
     }
 }
 
 #[async_trait]
 impl Expectation<Numbers> for Panics {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "panics"
     }
     async fn init(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {
-        self.reach("init")
+        self.reach("init");
+        Ok(())
     }
     async fn start_capture(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {
-        self.reach("start_capture")
+        self.reach("start_capture");
+        Ok(())
     }
     async fn check_during_capture(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {
-        self.reach("check")
+        self.reach("check");
+        Ok(())
     }
     async fn evaluate(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {
-        self.reach("evaluate")
+        self.reach("evaluate");
+        Ok(())
     }
 }
 
@@ -71,18 +76,18 @@ async fn a_panic_is_a_failure_with_its_message() {
             r#"evaluate expectation "panics": panicked: in evaluate"#,
         ),
         (
-            |it| it.expect_wait("wait", |_| async { panic_now().await }),
+            |it| it.expect_wait("wait", |_| async { panic_now() }),
             r#"evaluate expectation "wait": panicked: in the wait"#,
         ),
         (
-            |it| it.expect_wait_throughout("wait", |_| async { panic_now().await }),
+            |it| it.expect_wait_throughout("wait", |_| async { panic_now() }),
             r#"start_capture expectation "wait": panicked: in the wait"#,
         ),
         (
             |it| {
                 it.expect_wait_throughout("wait", |_| async {
                     tokio::task::yield_now().await;
-                    panic_now().await
+                    panic_now()
                 })
             },
             r#"workloads expectation "wait": panicked: in the wait"#,
@@ -97,7 +102,7 @@ async fn a_panic_is_a_failure_with_its_message() {
     }
 }
 
-async fn panic_now() -> Result<(), DynError> {
+fn panic_now() -> Result<(), DynError> {
     panic!("in the wait")
 }
 

@@ -14,6 +14,10 @@ async fn raise(context: RunContext<Numbers>) -> Result<(), DynError> {
     Err("the third write was refused".into())
 }
 
+fn no_value() -> Result<(), DynError> {
+    panic!("no value")
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_failure_tells_all_that_went_wrong_what_was_seen_and_what_was_logged() {
     let memory = Memory::default();
@@ -23,7 +27,7 @@ async fn a_failure_tells_all_that_went_wrong_what_was_seen_and_what_was_logged()
             sleep(secs(1)).await;
             Err::<(), _>("not met in time:\n  n1 is 7 within 1s")
         })
-        .expect_wait("nothing panics", |_| async { None::<Result<(), DynError>>.expect("a value") });
+        .expect_wait("nothing panics", |_| async { no_value() });
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
     let text = failure.to_string();
     let expected = r#"scenario "numbers" on the memory deployer: 3 failures after 1.750s
@@ -32,7 +36,7 @@ async fn a_failure_tells_all_that_went_wrong_what_was_seen_and_what_was_logged()
      the third write was refused
 
 2. expectation "nothing panics" panicked (evaluate, +0.750s)
-     a value
+     no value
 
 3. expectation "n1 is raised too" failed (evaluate, +1.750s)
      not met in time:

@@ -95,7 +95,7 @@ pub struct Memory {
 
 #[async_trait]
 impl Deployer<Numbers> for Memory {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "memory"
     }
 
@@ -131,7 +131,7 @@ impl RunningCluster<Numbers> for MemoryCluster {
     }
 
     async fn log(&self, node: &str) -> Option<String> {
-        Some((1..=50).map(|line| format!("{node} says {line}\n")).collect())
+        Some((1..=50).map(|line| format!("{node} says {line}")).collect::<Vec<_>>().join("\n"))
     }
 
     async fn shut_down(&self) -> Result<(), DeployError> {
@@ -154,7 +154,7 @@ impl MemoryControl {
 
 #[async_trait]
 impl NodeControl for MemoryControl {
-    fn deployer(&self) -> &str {
+    fn deployer(&self) -> &'static str {
         "memory"
     }
 

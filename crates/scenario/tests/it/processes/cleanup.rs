@@ -21,7 +21,7 @@ struct HalfWay {
 
 #[async_trait]
 impl ObservationExtensionFactory<Names> for HalfWay {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "half-way"
     }
 

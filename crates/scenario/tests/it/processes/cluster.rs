@@ -73,7 +73,7 @@ impl Processes {
 
 #[async_trait]
 impl Deployer<Names> for Processes {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "processes"
     }
 
@@ -149,7 +149,7 @@ impl Nodes {
 
 #[async_trait]
 impl NodeControl for Nodes {
-    fn deployer(&self) -> &str {
+    fn deployer(&self) -> &'static str {
         "processes"
     }
 

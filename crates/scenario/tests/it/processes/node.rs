@@ -45,8 +45,8 @@ impl Drop for Node {
 
 /// Blocks until the node listens.
 pub fn listening(output: ChildStdout) -> Option<SocketAddr> {
-    let lines = BufReader::new(output).lines().map_while(Result::ok);
-    lines.filter_map(|line| line.strip_prefix(LISTENING)?.parse().ok()).next()
+    let mut lines = BufReader::new(output).lines().map_while(Result::ok);
+    lines.find_map(|line| line.strip_prefix(LISTENING)?.parse().ok())
 }
 
 fn serve(name: &str) {
