@@ -1,15 +1,149 @@
-//! Observers that ride a test framework's lifecycle.
+//! Observers that ride a test framework's lifecycle: deploy, observe, work, expect, clean up.
 //!
-//! An [`Application`] says what is deployed and how a node is talked to; a [`Deployer`] returns a
-//! [`RunningCluster`] with its [`NodeClients`] and its [`NodeControl`].
+//! An [`Application`] says what is deployed and how a node is talked to. A [`Deployer`] returns a
+//! [`RunningCluster`] with its [`NodeClients`] and its [`NodeControl`]. A [`Scenario`] starts
+//! observers once there are node clients, runs [`Workload`]s, judges [`Expectation`]s, and takes
+//! everything down: observers first, then nodes. What it finds is a [`RunReport`] or a
+//! [`ScenarioFailure`] that joins all failures with what the observers saw. A [`ManualCluster`] is for
+//! tests that drive nodes by hand.
+//!
+//! Observers live in the [`RunContext`], found by name; other values by their type. Any wait of
+//! `watchkeeper` is an expectation, as is any other future of a `Result`:
+//!
+//! ```
+//! # use std::sync::{Arc, atomic::{AtomicU64, Ordering::SeqCst}};
+//! # use std::time::Duration;
+//! use watchkeeper::{ObservationConfig, ObservedSource, PerSource};
+//! use watchkeeper_scenario::{Application, DynError, RunContext, Scenario, WorkloadEnd};
+//! # use watchkeeper_scenario::{DeployError, Deployer, NodeClients, NodeControl, NodeControlError, RunningCluster, async_trait};
+//!
+//! struct Counters; // each node is a number in memory
+//! impl Application for Counters {
+//!     type Deployment = usize;
+//!     type NodeClient = Arc<AtomicU64>;
+//! }
+//! # struct Memory;
+//! # #[async_trait]
+//! # impl Deployer<Counters> for Memory {
+//! #     fn name(&self) -> &'static str { "memory" }
+//! #     async fn deploy(&self, nodes: &usize) -> Result<Box<dyn RunningCluster<Counters>>, DeployError> {
+//! #         let clients = NodeClients::new();
+//! #         for node in 1..=*nodes { clients.insert(&format!("n{node}"), Arc::default()); }
+//! #         Ok(Box::new(Nodes(clients)))
+//! #     }
+//! # }
+//! # #[derive(Clone)]
+//! # struct Nodes(NodeClients<Arc<AtomicU64>>);
+//! # #[async_trait]
+//! # impl RunningCluster<Counters> for Nodes {
+//! #     fn node_clients(&self) -> NodeClients<Arc<AtomicU64>> { self.0.clone() }
+//! #     fn node_control(&self) -> Arc<dyn NodeControl> { Arc::new(self.clone()) }
+//! #     async fn shut_down(&self) -> Result<(), DeployError> { Ok(()) }
+//! # }
+//! # #[async_trait]
+//! # impl NodeControl for Nodes {
+//! #     fn deployer(&self) -> &'static str { "memory" }
+//! #     fn nodes(&self) -> Vec<String> { self.0.names() }
+//! #     async fn wait_ready(&self, _: &str, _: Duration) -> Result<(), NodeControlError> { Ok(()) }
+//! # }
+//!
+//! type Counts = PerSource<Arc<AtomicU64>, u64>;
+//!
+//! async fn both_are_counted(context: RunContext<Counters>) -> Result<(), DynError> {
+//!     let counts = context.require_observer::<Counts>("counts")?;
+//!     let at_three = |name: &str, seen: &<Counts as watchkeeper::Observer>::Snapshot| {
+//!         seen.get(name).and_then(|node| node.fresh_value(seen.taken_at())).is_some_and(|count| **count == 3)
+//!     };
+//!     let agreed = counts.eventually("both are 3", |seen| at_three("n1", seen) && at_three("n2", seen));
+//!     agreed.within(Duration::from_secs(5)).await?;
+//!     Ok(())
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = ObservationConfig { interval: Duration::from_millis(100), ..Default::default() };
+//! let probe = |node: ObservedSource<Arc<AtomicU64>>| async move { Ok(node.source.load(SeqCst)) };
+//! let scenario = Scenario::<Counters>::builder("counting", 2)
+//!     .with_observer("counts", move |_| Counts::new(Duration::from_millis(100), probe), config)
+//!     .workload("count to three", |context| async move {
+//!         for node in context.clients().all() {
+//!             node.source.fetch_add(3, SeqCst);
+//!         }
+//!         Ok::<_, DynError>(())
+//!     })
+//!     .expect_wait_throughout("both are counted", both_are_counted)
+//!     .build()?;
+//! let report = scenario.run(&Memory).await?;
+//! assert_eq!(report.workloads[0].end, WorkloadEnd::Done);
+//! assert_eq!(report.observers[0].sources, ["n1", "n2"]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What happens when
+//!
+//! | phase | what happens | ends when | when that goes wrong |
+//! |---|---|---|---|
+//! | deploy | the deployer brings the nodes up | they can be talked to | clean up |
+//! | prepare | factories build, one after the other; then all `init` | all are done | clean up |
+//! | `start_capture` | expectations begin to look | all have begun | clean up |
+//! | workloads | workloads run; each second all are checked | those that end have ended, and `run_for` is over | drain, evaluate, clean up |
+//! | cooldown | the nodes settle; checks go on | it is over | as above |
+//! | drain | workloads are cancelled, at the deadline aborted | none works | evaluate, clean up |
+//! | evaluate | expectations judge, side by side | all have judged | clean up |
+//! | cleanup | observers stop; extensions are dropped; nodes go down | nothing is left | the failure says what is left |
+//!
+//! Each phase has a time-out of its own ([`Limits`]) and a `tracing` span. A panic in app code is a
+//! failure with its message. Cancelling ([`Scenario::run_until`], for signals with [`ctrl_c`]) drains
+//! and cleans up; dropping the run ends everything in the same order, without waiting for it.
 
 mod application;
+mod builder;
 mod clients;
+mod closures;
+mod context;
 mod control;
 mod deployer;
+mod expectation;
+mod extensions;
+mod factory;
+mod failure;
+mod jobs;
+mod limits;
+mod manual;
+mod observers;
+mod panics;
+mod report;
+mod run;
+mod scenario;
+#[cfg(unix)]
+mod signals;
+mod sync;
+mod text;
+mod timeline;
+mod workload;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 pub use application::Application;
+pub use builder::{BuildError, ScenarioBuilder};
 pub use clients::NodeClients;
+pub use context::RunContext;
 pub use control::{NodeAction, NodeControl, NodeControlError};
 pub use deployer::{DeployError, Deployer, RunningCluster};
+pub use expectation::Expectation;
+pub use extensions::ExtensionError;
+pub use factory::{ObservationExtensionFactory, SourceProviderFactory};
+pub use failure::{Failure, NodeLog, Problem, ScenarioFailure, Subject};
+pub use limits::Limits;
+pub use manual::{ExternalError, ManualCluster, ShutDownError};
+pub use observers::ObserverError;
+pub use report::{Phase, RunReport, WorkloadEnd, WorkloadReport};
+pub use scenario::Scenario;
+#[cfg(unix)]
+pub use signals::ctrl_c;
+pub use timeline::{Moment, ObserverTimeline, Seen};
 pub use watchkeeper::{DynError, async_trait};
+pub use workload::Workload;

@@ -1,0 +1,277 @@
+//! Building a scenario.
+
+use std::any::{TypeId, type_name};
+use std::collections::HashSet;
+use std::fmt;
+use std::time::Duration;
+
+use watchkeeper::{DynError, ObservationConfig, Observer};
+
+use crate::closures::{AtTheEnd, Begun, Closure, Throughout};
+use crate::factory::{Nodes, OneObserver};
+use crate::limits::is_meant;
+use crate::scenario::{AddExtension, Plan};
+use crate::{
+    Application, Expectation, Limits, ObservationExtensionFactory, RunContext, Scenario,
+    SourceProviderFactory, Workload,
+};
+
+/// Collects what a [`Scenario`] is made of.
+///
+/// Mistakes are told by [`build`](Self::build), so that calls can be chained.
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct ScenarioBuilder<A: Application> {
+    plan: Plan<A>,
+    observers: Vec<String>,
+    extension_types: Vec<(TypeId, &'static str)>,
+}
+
+/// Why a scenario was not built.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// Something has no name.
+    #[error("each {what} needs a name: it may not be empty")]
+    EmptyName {
+        /// What: "scenario", "observer", "workload" or "expectation".
+        what: &'static str,
+    },
+    /// Two of a kind have one name.
+    #[error("there are two {what}s called {name:?}: give each a name of its own")]
+    DuplicateName {
+        /// What: "observer", "workload" or "expectation".
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// Two extensions have one type.
+    #[error("there are two extensions of type {type_name}: wrap one of them in a type of its own")]
+    DuplicateExtension {
+        /// The type.
+        type_name: &'static str,
+    },
+    /// A duration is zero or over 24 h.
+    #[error("{field} is {value:?}: it must be more than zero and at most 24 h")]
+    InvalidDuration {
+        /// Which one, such as `Limits::drain` or `cooldown`.
+        field: &'static str,
+        /// What was given.
+        value: Duration,
+    },
+    /// The workloads would time out before they have run long enough.
+    #[error("run_for is {run_for:?}, and Limits::workloads only {limit:?}: raise the limit above it")]
+    RunForOverLimit {
+        /// What was given.
+        run_for: Duration,
+        /// The time-out of the workloads.
+        limit: Duration,
+    },
+    /// All workloads are endless, and nothing says how long they are to run.
+    #[error("all workloads are endless: say with `run_for` how long they are to run")]
+    EndlessWithoutDuration,
+    /// There is neither a workload nor an expectation.
+    #[error("the scenario has no workload and no expectation: add one of them")]
+    NothingToDo,
+}
+
+impl<A: Application> ScenarioBuilder<A> {
+    /// A scenario on `deployment` that does nothing yet.
+    pub fn new(name: &str, deployment: A::Deployment) -> Self {
+        let plan = Plan {
+            name: name.to_owned(),
+            deployment,
+            limits: Limits::default(),
+            run_for: None,
+            cooldown: None,
+            extensions: Vec::new(),
+            factories: Vec::new(),
+            workloads: Vec::new(),
+            expectations: Vec::new(),
+        };
+        Self { plan, observers: Vec::new(), extension_types: Vec::new() }
+    }
+
+    /// Sets the time-outs of the phases. Default: see [`Limits`].
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.plan.limits = limits;
+        self
+    }
+
+    /// Lets the workloads' phase last at least this long. Default: until those workloads have ended
+    /// that are not endless.
+    pub fn run_for(mut self, at_least: Duration) -> Self {
+        self.plan.run_for = Some(at_least);
+        self
+    }
+
+    /// Lets the nodes settle behind the workloads; endless workloads go on meanwhile. Default: there
+    /// is no cooldown.
+    pub fn cooldown(mut self, cooldown: Duration) -> Self {
+        self.plan.cooldown = Some(cooldown);
+        self
+    }
+
+    /// Starts an observer over the node clients, which follows restarts without being told. Its
+    /// handle is [`RunContext::observer`] of this name.
+    pub fn with_observer<O, M>(self, name: &str, make: M, config: ObservationConfig) -> Self
+    where
+        O: Observer<Source = A::NodeClient, Snapshot: fmt::Debug, Event: fmt::Debug>,
+        M: FnOnce(&RunContext<A>) -> O + Send + 'static,
+    {
+        self.with_observer_over(name, Nodes, make, config)
+    }
+
+    /// Starts an observer over sources of its own: `sources` builds their provider once the nodes run.
+    pub fn with_observer_over<O, F, M>(
+        mut self,
+        name: &str,
+        sources: F,
+        make: M,
+        config: ObservationConfig,
+    ) -> Self
+    where
+        O: Observer<Snapshot: fmt::Debug, Event: fmt::Debug>,
+        F: SourceProviderFactory<A, O::Source>,
+        M: FnOnce(&RunContext<A>) -> O + Send + 'static,
+    {
+        self.observers.push(name.to_owned());
+        self.with_factory(OneObserver { name: name.to_owned(), sources, make: Some(make), config })
+    }
+
+    /// Adds what is built once the nodes run.
+    pub fn with_factory(mut self, factory: impl ObservationExtensionFactory<A>) -> Self {
+        self.plan.factories.push(Box::new(factory));
+        self
+    }
+
+    /// Adds a value that the parts of the run find by its type.
+    pub fn with_extension<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.extension_types.push((TypeId::of::<T>(), type_name::<T>()));
+        let add: AddExtension<A> = Box::new(move |context| context.add_extension(value).map(drop));
+        self.plan.extensions.push(add);
+        self
+    }
+
+    /// Adds a workload.
+    pub fn with_workload(mut self, workload: impl Workload<A>) -> Self {
+        self.plan.workloads.push(Box::new(workload));
+        self
+    }
+
+    /// Adds a workload that ends by itself.
+    pub fn workload<F, W, E>(self, name: &str, work: F) -> Self
+    where
+        F: FnOnce(RunContext<A>) -> W + Send + 'static,
+        W: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<DynError> + 'static,
+    {
+        self.with_workload(Closure { name: name.to_owned(), endless: false, work: Some(work) })
+    }
+
+    /// Adds a workload that goes on until it is cancelled: see [`RunContext::cancelled`].
+    pub fn endless_workload<F, W, E>(self, name: &str, work: F) -> Self
+    where
+        F: FnOnce(RunContext<A>) -> W + Send + 'static,
+        W: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<DynError> + 'static,
+    {
+        self.with_workload(Closure { name: name.to_owned(), endless: true, work: Some(work) })
+    }
+
+    /// Adds an expectation.
+    pub fn with_expectation(mut self, expectation: impl Expectation<A>) -> Self {
+        self.plan.expectations.push(Box::new(expectation));
+        self
+    }
+
+    /// Expects a wait to be met that begins when the workloads have ended.
+    ///
+    /// Any future of a `Result` will do; what it is met with is dropped.
+    pub fn expect_wait<F, W, T, E>(self, name: &str, wait: F) -> Self
+    where
+        F: FnOnce(RunContext<A>) -> W + Send + 'static,
+        W: Future<Output = Result<T, E>> + Send + 'static,
+        T: 'static,
+        E: Into<DynError> + 'static,
+    {
+        self.with_expectation(AtTheEnd { name: name.to_owned(), wait: Some(wait) })
+    }
+
+    /// Expects a wait to be met that begins right before the workloads start, so that its window
+    /// covers them. One that fails early ends the workloads; one that is still pending when they have
+    /// ended is awaited.
+    pub fn expect_wait_throughout<F, W, T, E>(self, name: &str, wait: F) -> Self
+    where
+        F: FnOnce(RunContext<A>) -> W + Send + 'static,
+        W: Future<Output = Result<T, E>> + Send + 'static,
+        T: 'static,
+        E: Into<DynError> + 'static,
+    {
+        self.with_expectation(Throughout { name: name.to_owned(), wait: Begun::NotYet(wait) })
+    }
+
+    /// Checks what was collected.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] names the first mistake.
+    pub fn build(self) -> Result<Scenario<A>, BuildError> {
+        let Self { plan, observers, extension_types } = self;
+        if plan.name.is_empty() {
+            return Err(BuildError::EmptyName { what: "scenario" });
+        }
+        check_names("observer", observers.iter().map(String::as_str))?;
+        check_names("workload", plan.workloads.iter().map(|workload| workload.name()))?;
+        check_names("expectation", plan.expectations.iter().map(|expectation| expectation.name()))?;
+        let mut types = HashSet::new();
+        if let Some(&(_, type_name)) = extension_types.iter().find(|(id, _)| !types.insert(*id)) {
+            return Err(BuildError::DuplicateExtension { type_name });
+        }
+        check_durations(&plan)?;
+        if plan.workloads.is_empty() && plan.expectations.is_empty() {
+            return Err(BuildError::NothingToDo);
+        }
+        let all_endless = plan.workloads.iter().all(|workload| workload.is_endless());
+        if !plan.workloads.is_empty() && all_endless && plan.run_for.is_none() {
+            return Err(BuildError::EndlessWithoutDuration);
+        }
+        Ok(Scenario::new(plan))
+    }
+}
+
+fn check_names<'a>(what: &'static str, names: impl Iterator<Item = &'a str>) -> Result<(), BuildError> {
+    let mut seen = HashSet::new();
+    for name in names {
+        if name.is_empty() {
+            return Err(BuildError::EmptyName { what });
+        }
+        if !seen.insert(name) {
+            return Err(BuildError::DuplicateName { what, name: name.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+fn check_durations<A: Application>(plan: &Plan<A>) -> Result<(), BuildError> {
+    let lengths = [("run_for", plan.run_for), ("cooldown", plan.cooldown)];
+    let wrong = lengths
+        .into_iter()
+        .find_map(|(field, value)| Some((field, value.filter(|value| !is_meant(*value))?)));
+    if let Some((field, value)) = plan.limits.wrong().or(wrong) {
+        return Err(BuildError::InvalidDuration { field, value });
+    }
+    let limit = plan.limits.workloads;
+    match plan.run_for {
+        Some(run_for) if run_for >= limit => Err(BuildError::RunForOverLimit { run_for, limit }),
+        _ => Ok(()),
+    }
+}
+
+impl<A: Application> fmt::Debug for ScenarioBuilder<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScenarioBuilder")
+            .field("name", &self.plan.name)
+            .field("observers", &self.observers)
+            .finish_non_exhaustive()
+    }
+}

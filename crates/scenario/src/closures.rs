@@ -1,0 +1,136 @@
+//! Closures as expectations and workloads.
+
+use std::future::poll_fn;
+use std::panic::resume_unwind;
+use std::task::Poll;
+
+use tokio_util::task::AbortOnDropHandle;
+use watchkeeper::{DynError, async_trait};
+
+use crate::{Application, Expectation, RunContext, Workload};
+
+/// A wait that is made when it is evaluated.
+pub(crate) struct AtTheEnd<F> {
+    pub(crate) name: String,
+    /// Taken when it is used.
+    pub(crate) wait: Option<F>,
+}
+
+#[async_trait]
+impl<A, F, W, T, E> Expectation<A> for AtTheEnd<F>
+where
+    A: Application,
+    F: FnOnce(RunContext<A>) -> W + Send + 'static,
+    W: Future<Output = Result<T, E>> + Send,
+    E: Into<DynError>,
+{
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn evaluate(&mut self, context: &RunContext<A>) -> Result<(), DynError> {
+        let Some(wait) = self.wait.take() else { return Ok(()) };
+        let waiting = wait(context.clone());
+        waiting.await.map(drop).map_err(Into::into)
+    }
+}
+
+/// A wait that begins before the workloads and is judged behind them.
+pub(crate) struct Throughout<F> {
+    pub(crate) name: String,
+    pub(crate) wait: Begun<F>,
+}
+
+pub(crate) enum Begun<F> {
+    NotYet(F),
+    Waiting(AbortOnDropHandle<Result<(), DynError>>),
+    Over,
+}
+
+impl<F> Throughout<F> {
+    /// Passes a failure on; a wait that has ended well is not asked again.
+    async fn outcome(&mut self) -> Result<(), DynError> {
+        let Begun::Waiting(task) = &mut self.wait else { return Ok(()) };
+        let ended = task.await;
+        self.wait = Begun::Over;
+        match ended {
+            Ok(outcome) => outcome,
+            // The panic is the expectation's own.
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => resume_unwind(panic),
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+}
+
+#[async_trait]
+impl<A, F, W, T, E> Expectation<A> for Throughout<F>
+where
+    A: Application,
+    F: FnOnce(RunContext<A>) -> W + Send + 'static,
+    W: Future<Output = Result<T, E>> + Send + 'static,
+    E: Into<DynError>,
+{
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn start_capture(&mut self, context: &RunContext<A>) -> Result<(), DynError> {
+        let Begun::NotYet(wait) = std::mem::replace(&mut self.wait, Begun::Over) else { return Ok(()) };
+        let waiting = wait(context.clone());
+        let mut waiting = Box::pin(async move { waiting.await.map(drop).map_err(Into::into) });
+        // Polled here, so that a wait made in an async block has begun when the workloads start; then
+        // in a task, so that it keeps up with what is published.
+        let first = poll_fn(|task| Poll::Ready(waiting.as_mut().poll(task))).await;
+        match first {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => {
+                self.wait = Begun::Waiting(AbortOnDropHandle::new(tokio::spawn(waiting)));
+                Ok(())
+            }
+        }
+    }
+
+    async fn check_during_capture(&mut self, _context: &RunContext<A>) -> Result<(), DynError> {
+        match &self.wait {
+            Begun::Waiting(task) if task.is_finished() => self.outcome().await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn evaluate(&mut self, _context: &RunContext<A>) -> Result<(), DynError> {
+        self.outcome().await
+    }
+}
+
+/// A workload that is a closure.
+pub(crate) struct Closure<F> {
+    pub(crate) name: String,
+    pub(crate) endless: bool,
+    /// Taken when it is started.
+    pub(crate) work: Option<F>,
+}
+
+#[async_trait]
+impl<A, F, W, E> Workload<A> for Closure<F>
+where
+    A: Application,
+    F: FnOnce(RunContext<A>) -> W + Send + 'static,
+    W: Future<Output = Result<(), E>> + Send,
+    E: Into<DynError>,
+{
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn is_endless(&self) -> bool {
+        self.endless
+    }
+
+    async fn start(&mut self, context: &RunContext<A>) -> Result<(), DynError> {
+        let Some(work) = self.work.take() else { return Ok(()) };
+        let working = work(context.clone());
+        working.await.map_err(Into::into)
+    }
+}

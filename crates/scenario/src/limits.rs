@@ -1,0 +1,82 @@
+//! How long the phases of a run may take.
+
+use std::time::Duration;
+
+/// The longest duration that is taken for meant.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// The time-out of each phase, and two lengths.
+///
+/// Each must be more than zero and at most 24 h: `build` answers others with an error that names
+/// the field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// For the deployer to bring the nodes up. Default: 2 min.
+    pub deploy: Duration,
+    /// For all factories, then again for all `init`s. Default: 1 min.
+    pub prepare: Duration,
+    /// For all `start_capture`s, which run side by side. Default: 30 s.
+    pub start_capture: Duration,
+    /// For the workloads that end by themselves. Default: 5 min.
+    pub workloads: Duration,
+    /// How often `check_during_capture` is called. Default: 1 s.
+    pub check_interval: Duration,
+    /// For one round of `check_during_capture`. Default: 10 s.
+    pub check: Duration,
+    /// For workloads to end when they are cancelled; they are aborted then. Default: 10 s.
+    pub drain: Duration,
+    /// For all `evaluate`s, which run side by side. Default: 2 min.
+    pub evaluate: Duration,
+    /// For the observers to stop, then again for the nodes to go down. Default: 1 min.
+    pub cleanup: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            deploy: Duration::from_secs(120),
+            prepare: Duration::from_secs(60),
+            start_capture: Duration::from_secs(30),
+            workloads: Duration::from_secs(300),
+            check_interval: Duration::from_secs(1),
+            check: Duration::from_secs(10),
+            drain: Duration::from_secs(10),
+            evaluate: Duration::from_secs(120),
+            cleanup: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Limits {
+    /// The first field that makes no sense.
+    pub(crate) fn wrong(&self) -> Option<(&'static str, Duration)> {
+        let Self {
+            deploy,
+            prepare,
+            start_capture,
+            workloads,
+            check_interval,
+            check,
+            drain,
+            evaluate,
+            cleanup,
+        } = *self;
+        [
+            ("Limits::deploy", deploy),
+            ("Limits::prepare", prepare),
+            ("Limits::start_capture", start_capture),
+            ("Limits::workloads", workloads),
+            ("Limits::check_interval", check_interval),
+            ("Limits::check", check),
+            ("Limits::drain", drain),
+            ("Limits::evaluate", evaluate),
+            ("Limits::cleanup", cleanup),
+        ]
+        .into_iter()
+        .find(|(_, value)| !is_meant(*value))
+    }
+}
+
+pub(crate) fn is_meant(value: Duration) -> bool {
+    !value.is_zero() && value <= LONGEST
+}

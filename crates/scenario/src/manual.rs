@@ -1,0 +1,345 @@
+//! A cluster that a test drives by hand.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use watchkeeper::{
+    DynError, ObservationConfig, ObservationControl, ObservationHandle, ObservedSource, Observer,
+    SourceProvider, StopOutcome, async_trait,
+};
+
+use crate::observers::Observers;
+use crate::panics::discard;
+use crate::text::listed;
+use crate::{
+    Application, DeployError, Deployer, NodeClients, NodeControl, NodeControlError, ObserverError,
+    ObserverTimeline, RunningCluster,
+};
+
+/// A cluster that a test drives by hand: no phases, no plan.
+///
+/// Observers come and go at any time. [`shut_down`](Self::shut_down) stops the observers, awaited, and
+/// then takes the nodes down. Dropping it does so without waiting and needs no tokio context.
+pub struct ManualCluster<A: Application> {
+    observers: Observers,
+    control: Arc<dyn NodeControl>,
+    sources: ClusterSources<A::NodeClient>,
+    /// Taken out when it is shut down.
+    cluster: Option<Box<dyn RunningCluster<A>>>,
+}
+
+/// The nodes, and the endpoints that the test added.
+struct ClusterSources<C> {
+    nodes: NodeClients<C>,
+    external: NodeClients<C>,
+}
+
+/// Why an external endpoint was not added.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExternalError {
+    /// A node or another endpoint is called so.
+    #[error("there is a source called {name:?} already; the sources are: {}", listed(known))]
+    DuplicateName {
+        /// The name.
+        name: String,
+        /// The names there are.
+        known: Vec<String>,
+    },
+    /// The name is empty.
+    #[error("an external endpoint needs a name: it may not be empty")]
+    EmptyName,
+}
+
+/// What was left when a manual cluster was shut down.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShutDownError {
+    /// The nodes did not all go down.
+    #[error("the cluster did not go down")]
+    Cluster {
+        /// Why.
+        source: DeployError,
+    },
+    /// The nodes are down, but code of these observers blocks its thread.
+    #[error("observers block their threads and were left behind: {}", listed(observers))]
+    Observers {
+        /// Their names.
+        observers: Vec<String>,
+    },
+}
+
+impl<A: Application> ManualCluster<A> {
+    /// Brings a cluster up.
+    ///
+    /// # Errors
+    ///
+    /// [`DeployError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing running.
+    pub async fn deploy(
+        deployer: &(impl Deployer<A> + ?Sized),
+        deployment: &A::Deployment,
+    ) -> Result<Self, DeployError> {
+        let began = Instant::now();
+        let cluster = deployer.deploy(deployment).await?;
+        Ok(Self {
+            observers: Observers::new(began),
+            control: cluster.node_control(),
+            sources: ClusterSources { nodes: cluster.node_clients(), external: NodeClients::new() },
+            cluster: Some(cluster),
+        })
+    }
+
+    /// The nodes as they can be reached now, without the external endpoints.
+    #[must_use]
+    pub fn node_clients(&self) -> &NodeClients<A::NodeClient> {
+        &self.sources.nodes
+    }
+
+    /// The client of the node or external endpoint called `name`, as it can be reached now.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeControlError::UnknownNode`], with the names of those that can be reached.
+    pub fn node_client(&self, name: &str) -> Result<A::NodeClient, NodeControlError> {
+        let client = self.sources.nodes.get(name).or_else(|| self.sources.external.get(name));
+        client.ok_or_else(|| NodeControlError::UnknownNode {
+            node: name.to_owned(),
+            known: self.sources.names(),
+        })
+    }
+
+    /// Adds an endpoint that the deployer does not run. From their next cycle on, it is a source of all
+    /// observers that were attached by [`attach`](Self::attach).
+    ///
+    /// # Errors
+    ///
+    /// [`ExternalError`]: the name is empty or taken.
+    pub fn add_external(&self, name: &str, client: A::NodeClient) -> Result<(), ExternalError> {
+        if name.is_empty() {
+            return Err(ExternalError::EmptyName);
+        }
+        let mut known = self.sources.names();
+        // A node that is down may come back under its name.
+        known.extend(self.control.nodes().into_iter().filter(|node| self.sources.nodes.get(node).is_none()));
+        if known.iter().any(|taken| taken == name) {
+            return Err(ExternalError::DuplicateName { name: name.to_owned(), known });
+        }
+        self.sources.external.insert(name, client);
+        Ok(())
+    }
+
+    /// Takes an external endpoint out and returns its client.
+    #[allow(clippy::must_use_candidate, reason = "removing is the point; the client is a courtesy")]
+    pub fn remove_external(&self, name: &str) -> Option<A::NodeClient> {
+        self.sources.external.remove(name)
+    }
+
+    /// Starts an observer over all nodes and external endpoints; it follows restarts without being told.
+    ///
+    /// # Errors
+    ///
+    /// [`ObserverError`]: the name is empty or taken, or it did not start.
+    pub async fn attach<O>(
+        &self,
+        name: &str,
+        observer: O,
+        config: ObservationConfig,
+    ) -> Result<ObservationHandle<O>, ObserverError>
+    where
+        O: Observer<Source = A::NodeClient, Snapshot: fmt::Debug, Event: fmt::Debug>,
+    {
+        self.attach_over(name, self.sources.clone(), observer, config).await
+    }
+
+    /// Starts an observer over sources of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`attach`](Self::attach).
+    pub async fn attach_over<O, P>(
+        &self,
+        name: &str,
+        sources: P,
+        observer: O,
+        config: ObservationConfig,
+    ) -> Result<ObservationHandle<O>, ObserverError>
+    where
+        O: Observer<Snapshot: fmt::Debug, Event: fmt::Debug>,
+        P: SourceProvider<O::Source>,
+    {
+        self.observers.start(name, sources, observer, config).await
+    }
+
+    /// Stops the observer called `name` and returns how its stop ended. The name is free then; handles
+    /// live on and show the last state.
+    ///
+    /// # Errors
+    ///
+    /// [`ObserverError::Unknown`].
+    pub async fn detach(&self, name: &str) -> Result<StopOutcome, ObserverError> {
+        self.observers.detach(name).await
+    }
+
+    /// The handle of the observer called `name`.
+    ///
+    /// # Errors
+    ///
+    /// [`ObserverError`]: none is called so, or it is of another type.
+    pub fn observer<O: Observer>(&self, name: &str) -> Result<ObservationHandle<O>, ObserverError> {
+        self.observers.require(name)
+    }
+
+    /// The control of the observer called `name`, whatever its type.
+    ///
+    /// # Errors
+    ///
+    /// [`ObserverError::Unknown`].
+    pub fn observer_control(&self, name: &str) -> Result<ObservationControl, ObserverError> {
+        self.observers.control(name)
+    }
+
+    /// What each observer has seen up to now, for a report.
+    #[must_use]
+    pub fn timelines(&self) -> Vec<ObserverTimeline> {
+        self.observers.timelines()
+    }
+
+    /// Acts on nodes: what is done most often stands here as well.
+    #[must_use]
+    pub fn control(&self) -> &dyn NodeControl {
+        &*self.control
+    }
+
+    /// Waits until `node` serves.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeControlError`].
+    pub async fn wait_ready(&self, node: &str, within: Duration) -> Result<(), NodeControlError> {
+        self.control.wait_ready(node, within).await
+    }
+
+    /// Starts a node that is down.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeControlError`].
+    pub async fn start(&self, node: &str) -> Result<(), NodeControlError> {
+        self.control.start(node).await
+    }
+
+    /// Asks a node to end, and waits until it has.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeControlError`].
+    pub async fn stop(&self, node: &str) -> Result<(), NodeControlError> {
+        self.control.stop(node).await
+    }
+
+    /// Stops a node, then starts it.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeControlError`].
+    pub async fn restart(&self, node: &str) -> Result<(), NodeControlError> {
+        self.control.restart(node).await
+    }
+
+    /// Ends a node with no chance to say goodbye.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeControlError`].
+    pub async fn kill(&self, node: &str) -> Result<(), NodeControlError> {
+        self.control.kill(node).await
+    }
+
+    /// Freezes a node.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeControlError`].
+    pub async fn pause(&self, node: &str) -> Result<(), NodeControlError> {
+        self.control.pause(node).await
+    }
+
+    /// Lets a frozen node go on.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeControlError`].
+    pub async fn resume(&self, node: &str) -> Result<(), NodeControlError> {
+        self.control.resume(node).await
+    }
+
+    /// Stops the observers, waits for them, and takes the nodes down.
+    ///
+    /// # Errors
+    ///
+    /// [`ShutDownError`] says what is left.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the cluster, which ends the rest without waiting.
+    pub async fn shut_down(mut self) -> Result<(), ShutDownError> {
+        let left = self.observers.stop_all(None).await;
+        let observers: Vec<_> = left.into_iter().map(|(name, _)| name).collect();
+        if !observers.is_empty() {
+            tracing::warn!("observers block their threads and are left behind: {}", listed(&observers));
+        }
+        if let Some(cluster) = &self.cluster {
+            cluster.shut_down().await.map_err(|source| ShutDownError::Cluster { source })?;
+        }
+        discard(self.cluster.take());
+        if observers.is_empty() { Ok(()) } else { Err(ShutDownError::Observers { observers }) }
+    }
+}
+
+impl<A: Application> Drop for ManualCluster<A> {
+    fn drop(&mut self) {
+        self.observers.release();
+        discard(self.cluster.take());
+    }
+}
+
+impl<A: Application> fmt::Debug for ManualCluster<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManualCluster")
+            .field("nodes", &self.control.nodes())
+            .field("external", &self.sources.external.names())
+            .field("observers", &self.observers.names())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C> Clone for ClusterSources<C> {
+    fn clone(&self) -> Self {
+        Self { nodes: self.nodes.clone(), external: self.external.clone() }
+    }
+}
+
+impl<C: Clone> ClusterSources<C> {
+    fn all(&self) -> Vec<ObservedSource<C>> {
+        let mut all = self.nodes.all();
+        all.extend(self.external.all());
+        all
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.all().into_iter().map(|source| source.name).collect()
+    }
+}
+
+#[async_trait]
+impl<C: Clone + Send + Sync + 'static> SourceProvider<C> for ClusterSources<C> {
+    async fn sources(&self) -> Result<Vec<ObservedSource<C>>, DynError> {
+        Ok(self.all())
+    }
+}

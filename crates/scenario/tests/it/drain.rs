@@ -1,0 +1,77 @@
+//! How workloads end that do not end by themselves.
+
+use std::future::pending;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use watchkeeper_scenario::{DynError, Limits, Phase, WorkloadEnd};
+
+use crate::common::{Drops, Memory, nothing, observed, scenario, secs, told};
+
+#[tokio::test(start_paused = true)]
+async fn an_endless_workload_is_cancelled_and_not_waited_for() {
+    let memory = Memory::default();
+    let scenario = scenario()
+        .workload("ends", |_| async {
+            sleep(secs(2)).await;
+            Ok::<_, DynError>(())
+        })
+        .endless_workload("endless", |context| async move {
+            context.cancelled().await;
+            sleep(secs(1)).await; // it has to finish something
+            Ok::<_, DynError>(())
+        });
+    let report = scenario.build().unwrap().run(&memory).await.unwrap();
+    assert_eq!(report.elapsed, secs(3));
+    assert!(report.phases.contains(&(Phase::Drain, secs(1))), "{report}");
+    assert_eq!(report.workloads[0].end, WorkloadEnd::Done);
+    assert_eq!(report.workloads[1].end, WorkloadEnd::Cancelled);
+}
+
+/// What it holds is dropped before the observers stop.
+#[tokio::test(start_paused = true)]
+async fn a_workload_that_ignores_cancellation_is_aborted_at_the_deadline() {
+    let memory = Memory::default();
+    let diary = memory.diary.clone();
+    let scenario =
+        observed(&memory).workload("ends", nothing).endless_workload("deaf", move |_| async move {
+            let _held = Drops(diary, "workload dropped");
+            pending::<Result<(), DynError>>().await
+        });
+    let report = scenario.build().unwrap().run(&memory).await.unwrap();
+    assert_eq!(report.elapsed, Limits::default().drain);
+    assert_eq!(report.workloads[1].end, WorkloadEnd::Aborted);
+    let expected = ["up", "workload dropped", "observer dropped", "down", "cluster dropped"];
+    assert_eq!(memory.diary.read(), expected);
+}
+
+/// Real time and two threads: the other one is blocked. It is let go when the run is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_workload_that_blocks_its_thread_is_left_behind_and_told() {
+    let memory = Memory::default();
+    let (release, released) = mpsc::channel::<()>();
+    let limits = Limits { drain: Duration::from_millis(50), ..Limits::default() };
+    let scenario = observed(&memory).limits(limits).run_for(Duration::from_millis(50)).endless_workload(
+        "stuck",
+        move |_| async move {
+            let _ = released.recv();
+            Ok::<_, DynError>(())
+        },
+    );
+    let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
+    assert_eq!(told(&failure), [r#"drain workload "stuck": Blocked"#]);
+    assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"]);
+    drop(release);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_behind_the_cancellation_is_still_an_error() {
+    let memory = Memory::default();
+    let scenario = scenario().run_for(secs(1)).endless_workload("sore", |context| async move {
+        context.cancelled().await;
+        Err::<(), _>("a write was lost")
+    });
+    let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
+    assert_eq!(told(&failure), [r#"drain workload "sore": a write was lost"#]);
+}

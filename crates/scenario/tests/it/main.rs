@@ -1,0 +1,21 @@
+//! What scenarios and manual clusters promise: on tokio's paused clock with nodes in memory where the
+//! runner's logic is meant, and with real processes where something could be left behind.
+//!
+//! One binary: linking is what costs.
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
+
+mod build_errors;
+mod common;
+mod context;
+mod drain;
+mod factories;
+mod fail_fast;
+mod limits;
+mod manual;
+mod order;
+mod panics;
+mod phases;
+mod processes;
+mod reports;
+mod traced;
+mod waits;

@@ -1,0 +1,136 @@
+//! Clusters that a test drives by hand.
+
+use watchkeeper::{Inconclusive, StopOutcome, UnmetOutcome};
+use watchkeeper_scenario::{ExternalError, ManualCluster, NodeControlError, ObserverError, ShutDownError};
+
+use crate::common::{Goes, Memory, Number, Numbers, Watcher, often, secs};
+
+async fn two_nodes(memory: &Memory) -> ManualCluster<Numbers> {
+    ManualCluster::deploy(memory, &2).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn observers_follow_nodes_that_are_driven_by_hand() {
+    let memory = Memory::default();
+    let cluster = two_nodes(&memory).await;
+    let numbers = cluster.attach("numbers", Watcher::new(&memory.diary), often()).await.unwrap();
+    cluster.node_client("n1").unwrap().set(8);
+    numbers.eventually("n1 is 8", |seen| seen["n1"] == 8).within(secs(1)).await.unwrap();
+
+    cluster.stop("n1").await.unwrap();
+    numbers.eventually("n1 is gone", |seen| seen.len() == 1).within(secs(1)).await.unwrap();
+    let error = cluster.wait_ready("n1", secs(1)).await.unwrap_err();
+    assert_eq!(error.to_string(), "n1 was not ready within 1s: it is down");
+    let error = cluster.node_client("n1").unwrap_err();
+    assert_eq!(error.to_string(), r#"no node is called "n1"; the nodes are: n2"#);
+
+    cluster.start("n1").await.unwrap();
+    cluster.wait_ready("n1", secs(1)).await.unwrap();
+    cluster.node_client("n1").unwrap().set(9);
+    numbers
+        .eventually("the new n1 is seen", |seen| seen.get("n1") == Some(&9))
+        .within(secs(1))
+        .await
+        .unwrap();
+
+    cluster.restart("n1").await.unwrap();
+    numbers.eventually("n1 begins anew", |seen| seen["n1"] == 0).within(secs(1)).await.unwrap();
+    cluster.shut_down().await.unwrap();
+    assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_deployer_cannot_do_says_so() {
+    let cluster = two_nodes(&Memory::default()).await;
+    let (kill, pause, resume) = tokio::join!(cluster.kill("n1"), cluster.pause("n1"), cluster.resume("n1"));
+    for (error, action) in [(kill, "kill"), (pause, "pause"), (resume, "resume")] {
+        let expected = format!("the memory deployer cannot {action} n1: use a deployer that can");
+        assert_eq!(error.unwrap_err().to_string(), expected);
+    }
+    let error = cluster.control().isolate("n1").await.unwrap_err();
+    assert!(matches!(error, NodeControlError::Unsupported { .. }), "{error}");
+    let error = cluster.stop("n7").await.unwrap_err();
+    assert_eq!(error.to_string(), r#"no node is called "n7"; the nodes are: n1, n2"#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_external_endpoint_is_a_source_from_the_next_cycle_on() {
+    let memory = Memory::default();
+    let cluster = two_nodes(&memory).await;
+    let numbers = cluster.attach("numbers", Watcher::new(&memory.diary), often()).await.unwrap();
+    let outside = Number::default();
+    outside.set(77);
+    cluster.add_external("outside", outside.clone()).unwrap();
+    let seen = numbers.eventually("it is seen", |seen| seen.contains_key("outside")).within(secs(1)).await;
+    assert_eq!(seen.unwrap().value.values().copied().collect::<Vec<_>>(), [1, 2, 77]);
+    assert_eq!(cluster.node_client("outside").unwrap().get(), 77);
+    assert_eq!(cluster.node_clients().names(), ["n1", "n2"], "it is no node");
+
+    for (name, expected) in [
+        ("", "an external endpoint needs a name: it may not be empty"),
+        ("outside", r#"there is a source called "outside" already; the sources are: n1, n2, outside"#),
+        ("n2", r#"there is a source called "n2" already; the sources are: n1, n2, outside"#),
+    ] {
+        assert_eq!(cluster.add_external(name, outside.clone()).unwrap_err().to_string(), expected);
+    }
+    cluster.stop("n2").await.unwrap();
+    let down = cluster.add_external("n2", outside.clone()).unwrap_err();
+    assert!(matches!(down, ExternalError::DuplicateName { .. }), "it may come back: {down}");
+
+    assert!(cluster.remove_external("outside").is_some());
+    numbers.eventually("it is gone", |seen| !seen.contains_key("outside")).within(secs(1)).await.unwrap();
+    cluster.shut_down().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn observers_come_and_go_at_any_time() {
+    let memory = Memory::default();
+    let cluster = two_nodes(&memory).await;
+    let watcher = || Watcher::new(&memory.diary);
+    let first = cluster.attach("numbers", watcher(), often()).await.unwrap();
+    let taken = cluster.attach("numbers", watcher(), often()).await.unwrap_err();
+    assert!(matches!(taken, ObserverError::DuplicateName { .. }), "{taken}");
+
+    assert_eq!(cluster.detach("numbers").await.unwrap(), StopOutcome::Stopped);
+    assert_eq!(memory.diary.count("observer dropped"), 2, "the refused one, and this one");
+    let ended = first.eventually("anything", |_| true).within(secs(1)).await.unwrap_err();
+    assert!(matches!(ended.outcome(), UnmetOutcome::Inconclusive(Inconclusive::Stopped { .. })), "{ended}");
+    let unknown = cluster.detach("numbers").await.unwrap_err();
+    assert_eq!(unknown.to_string(), r#"no observer is called "numbers"; the observers are: none"#);
+
+    let again = cluster.attach("numbers", watcher(), often()).await.unwrap();
+    again.eventually("anything", |_| true).within(secs(1)).await.unwrap();
+    assert!(cluster.observer::<Watcher>("numbers").is_ok());
+    cluster.observer_control("numbers").unwrap().pause().await.unwrap();
+    assert!(cluster.timelines()[0].paused);
+    cluster.shut_down().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_does_not_come_up_or_go_down_says_why() {
+    let memory = Memory { up: Goes::Fails, ..Memory::default() };
+    let error = ManualCluster::<Numbers>::deploy(&memory, &2).await.unwrap_err();
+    assert_eq!(error.to_string(), "the memory deployer could not start the nodes");
+
+    let memory = Memory { down: Goes::Fails, ..Memory::default() };
+    let cluster = two_nodes(&memory).await;
+    cluster.attach("numbers", Watcher::new(&memory.diary), often()).await.unwrap();
+    let error = cluster.shut_down().await.unwrap_err();
+    assert!(matches!(error, ShutDownError::Cluster { .. }), "{error}");
+    assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"]);
+}
+
+#[test]
+fn a_cluster_may_be_dropped_where_there_is_no_runtime() {
+    let memory = Memory::default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let cluster = runtime.block_on(async {
+        let cluster = two_nodes(&memory).await;
+        cluster.attach("numbers", Watcher::new(&memory.diary), often()).await.unwrap();
+        cluster
+    });
+    drop(cluster);
+    assert_eq!(memory.diary.read(), ["up", "cluster dropped"]);
+    drop(runtime);
+    assert_eq!(memory.diary.count("observer dropped"), 1);
+}

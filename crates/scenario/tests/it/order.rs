@@ -1,0 +1,111 @@
+//! The order in which things end, however a run ends: observers, then extensions, then nodes.
+
+use std::future::pending;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+use watchkeeper_scenario::{DynError, Problem, Scenario, WorkloadEnd};
+
+use crate::common::{Drops, Goes, Memory, Numbers, Watcher, observed, secs, told};
+
+/// Notes what ends; `working` is told when its workload works, which goes on for ever.
+fn endless(memory: &Memory, working: &Arc<Notify>) -> Scenario<Numbers> {
+    let working = Arc::clone(working);
+    observed(memory)
+        .with_extension(Drops(memory.diary.clone(), "extension dropped"))
+        .workload("endless", move |context| async move {
+            context.require_observer::<Watcher>("numbers")?;
+            working.notify_one();
+            context.cancelled().await;
+            Ok::<_, DynError>(())
+        })
+        .build()
+        .unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_cancelled_is_drained_and_cleaned_up() {
+    let (memory, working) = (Memory::default(), Arc::new(Notify::new()));
+    let run = endless(&memory, &working).run_until(&memory, working.notified());
+    let failure = run.await.unwrap_err();
+    assert_eq!(told(&failure), ["workloads the run: Cancelled"]);
+    assert!(matches!(failure.failures()[0].problem, Problem::Cancelled));
+    assert_eq!(failure.report().workloads[0].end, WorkloadEnd::Cancelled);
+    let expected = ["up", "observer dropped", "extension dropped", "down", "cluster dropped"];
+    assert_eq!(memory.diary.read(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_may_be_cancelled_while_it_deploys_and_while_it_judges() {
+    let memory = Memory { up: Goes::Hangs, ..Memory::default() };
+    let working = Arc::new(Notify::new());
+    let run = endless(&memory, &working).run_until(&memory, sleep(secs(1)));
+    assert_eq!(told(&run.await.unwrap_err()), ["deploy the run: Cancelled"]);
+    assert_eq!(memory.diary.read(), ["extension dropped"], "it was never added");
+
+    let memory = Memory::default();
+    let diary = memory.diary.clone();
+    let scenario = observed(&memory).expect_wait("long", move |_| async move {
+        let _held = Drops(diary, "expectation dropped");
+        pending::<Result<(), DynError>>().await
+    });
+    let run = scenario.build().unwrap().run_until(&memory, sleep(secs(1)));
+    assert_eq!(told(&run.await.unwrap_err()), ["evaluate the run: Cancelled"]);
+    let expected = ["up", "expectation dropped", "observer dropped", "down", "cluster dropped"];
+    assert_eq!(memory.diary.read(), expected);
+}
+
+/// Without waiting: the observer is asked for its stop first, but the nodes do not wait for it.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_dropped_ends_everything() {
+    let (memory, working) = (Memory::default(), Arc::new(Notify::new()));
+    assert!(timeout(secs(5), endless(&memory, &working).run(&memory)).await.is_err());
+    assert_eq!(memory.diary.read(), ["up", "extension dropped", "cluster dropped"]);
+    while memory.diary.count("observer dropped") == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+fn a_run_may_be_dropped_where_there_is_no_runtime() {
+    let (memory, working) = (Memory::default(), Arc::new(Notify::new()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let mut run = Box::pin(endless(&memory, &working).run(&memory));
+    runtime.block_on(async {
+        tokio::select! {
+            _ = &mut run => panic!("it is endless"),
+            () = working.notified() => {}
+        }
+    });
+    drop(run);
+    assert_eq!(memory.diary.read(), ["up", "extension dropped", "cluster dropped"]);
+    // The runtime had no chance to turn; as it ends, so does the observer.
+    drop(runtime);
+    assert_eq!(memory.diary.count("observer dropped"), 1);
+}
+
+#[test]
+fn a_run_may_outlive_its_runtime() {
+    let (memory, working) = (Memory::default(), Arc::new(Notify::new()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let mut run = Box::pin(endless(&memory, &working).run(&memory));
+    runtime.block_on(async {
+        tokio::select! {
+            _ = &mut run => panic!("it is endless"),
+            () = working.notified() => {}
+        }
+    });
+    drop(runtime);
+    drop(run);
+    assert_eq!(memory.diary.read(), ["up", "observer dropped", "extension dropped", "cluster dropped"]);
+}
+
+/// The clean-up itself may be dropped half-way: the nodes still go down.
+#[tokio::test(start_paused = true)]
+async fn a_clean_up_that_is_dropped_takes_the_nodes_down() {
+    let memory = Memory { down: Goes::Hangs, ..Memory::default() };
+    let scenario = observed(&memory).workload("w", crate::common::nothing).build().unwrap();
+    assert!(timeout(secs(5), scenario.run(&memory)).await.is_err());
+    assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"]);
+}

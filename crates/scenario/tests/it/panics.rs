@@ -1,0 +1,122 @@
+//! App code may panic anywhere: it is a failure with its message, and the run is cleaned up.
+
+use watchkeeper_scenario::{DynError, Expectation, RunContext, ScenarioBuilder, Workload, async_trait};
+
+use crate::common::{Memory, Numbers, nothing, observed, told};
+
+/// Panics in one of its steps.
+struct Panics(&'static str);
+
+impl Panics {
+    fn reach(&self, step: &str) {
+        assert!(self.0 != step, "in {step}");
+    }
+}
+
+#[async_trait]
+impl Workload<Numbers> for Panics {
+    fn name(&self) -> &'static str {
+        "panics"
+    }
+    async fn init(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {
+        self.reach("init");
+        Ok(())
+    }
+    async fn start(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {
+        self.reach("start");
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Expectation<Numbers> for Panics {
+    fn name(&self) -> &'static str {
+        "panics"
+    }
+    async fn init(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {
+        self.reach("init");
+        Ok(())
+    }
+    async fn start_capture(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {
+        self.reach("start_capture");
+        Ok(())
+    }
+    async fn check_during_capture(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {
+        self.reach("check");
+        Ok(())
+    }
+    async fn evaluate(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {
+        self.reach("evaluate");
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_a_failure_with_its_message() {
+    type Add = fn(ScenarioBuilder<Numbers>) -> ScenarioBuilder<Numbers>;
+    let cases: [(Add, &str); 9] = [
+        (|it| it.with_workload(Panics("init")), r#"prepare workload "panics": panicked: in init"#),
+        (|it| it.with_workload(Panics("start")), r#"workloads workload "panics": panicked: in start"#),
+        (|it| it.with_expectation(Panics("init")), r#"prepare expectation "panics": panicked: in init"#),
+        (
+            |it| it.with_expectation(Panics("start_capture")),
+            r#"start_capture expectation "panics": panicked: in start_capture"#,
+        ),
+        (
+            |it| {
+                it.with_expectation(Panics("check")).endless_workload("long", |context| async move {
+                    context.cancelled().await;
+                    Ok::<_, DynError>(())
+                })
+            },
+            r#"workloads expectation "panics": panicked: in check"#,
+        ),
+        (
+            |it| it.with_expectation(Panics("evaluate")),
+            r#"evaluate expectation "panics": panicked: in evaluate"#,
+        ),
+        (
+            |it| it.expect_wait("wait", |_| async { panic_now() }),
+            r#"evaluate expectation "wait": panicked: in the wait"#,
+        ),
+        (
+            |it| it.expect_wait_throughout("wait", |_| async { panic_now() }),
+            r#"start_capture expectation "wait": panicked: in the wait"#,
+        ),
+        (
+            |it| {
+                it.expect_wait_throughout("wait", |_| async {
+                    tokio::task::yield_now().await;
+                    panic_now()
+                })
+            },
+            r#"workloads expectation "wait": panicked: in the wait"#,
+        ),
+    ];
+    for (add, expected) in cases {
+        let memory = Memory::default();
+        let builder = add(observed(&memory).workload("w", nothing).run_for(crate::common::secs(2)));
+        let failure = builder.build().unwrap().run(&memory).await.unwrap_err();
+        assert_eq!(told(&failure), [expected]);
+        assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"], "{expected}");
+    }
+}
+
+fn panic_now() -> Result<(), DynError> {
+    panic!("in the wait")
+}
+
+/// Destructors are app code too: one that panics keeps nothing else from its end.
+#[tokio::test(start_paused = true)]
+async fn a_destructor_that_panics_keeps_nothing_from_its_end() {
+    struct Sharp;
+    impl Drop for Sharp {
+        fn drop(&mut self) {
+            panic!("in a destructor");
+        }
+    }
+    let memory = Memory::default();
+    let scenario = observed(&memory).workload("w", nothing).with_extension(Sharp);
+    scenario.build().unwrap().run(&memory).await.unwrap();
+    assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"]);
+}

@@ -1,0 +1,170 @@
+//! However a run ends, its processes are gone.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use watchkeeper_scenario::{
+    DynError, Limits, ManualCluster, ObservationExtensionFactory, RunContext, Scenario, ScenarioBuilder,
+    async_trait,
+};
+
+use super::cluster::{Asking, Names, Processes, asking, observed, quickly};
+use super::count;
+use crate::common::{secs, told};
+
+/// Starts an observer and a process of its own, then fails.
+struct HalfWay {
+    processes: Processes,
+}
+
+#[async_trait]
+impl ObservationExtensionFactory<Names> for HalfWay {
+    fn name(&self) -> &'static str {
+        "half-way"
+    }
+
+    async fn build(&mut self, context: &RunContext<Names>) -> Result<(), DynError> {
+        let observer = asking(&self.processes.diary);
+        context.observe("half", context.clients().clone(), observer, quickly()).await?;
+        assert_eq!(count(&self.processes.mark), 2);
+        Err("no more".into())
+    }
+}
+
+/// The observers stop, awaited, before the nodes go down: so no probe ever failed.
+#[tokio::test]
+async fn nothing_is_left_behind_a_run_however_it_ends() {
+    type Add = fn(ScenarioBuilder<Names>, &Processes) -> ScenarioBuilder<Names>;
+    let limits = || Limits { workloads: Duration::from_millis(300), ..Limits::default() };
+    let cases: [(Add, &[&str]); 6] = [
+        (|it, _| it, &[]),
+        (
+            |it, _| it.expect_wait("never", |_| async { Err::<(), _>("not held") }),
+            &[r#"evaluate expectation "never": not held"#],
+        ),
+        (
+            |it, _| it.workload("panics", |_| async { Err::<(), _>(no_value()) }),
+            &[r#"workloads workload "panics": panicked: no value"#],
+        ),
+        (
+            |it, _| it.expect_wait("panics", |_| async { Err::<(), _>(no_value()) }),
+            &[r#"evaluate expectation "panics": panicked: no value"#],
+        ),
+        (
+            |it, _| it.workload("hangs", |_| pending::<Result<(), DynError>>()),
+            &[r#"workloads workload "hangs": TimedOut(300ms)"#],
+        ),
+        (
+            |it, processes| it.with_factory(HalfWay { processes: processes.clone() }),
+            &[r#"prepare factory "half-way": no more"#],
+        ),
+    ];
+    for (add, expected) in cases {
+        let processes = Processes::new();
+        let limits = Limits { drain: Duration::from_millis(100), ..limits() };
+        let scenario = add(observed(&processes), &processes).limits(limits).build().unwrap();
+        let report = match scenario.run(&processes).await {
+            Ok(report) => {
+                assert_eq!(expected, [""; 0]);
+                report
+            }
+            Err(failure) => {
+                assert_eq!(told(&failure), expected, "{failure}");
+                failure.report().clone()
+            }
+        };
+        processes.assert_gone(2);
+        let mut diary = processes.diary.read();
+        assert_eq!(diary.pop().as_deref(), Some("nodes go down"), "{expected:?}");
+        assert_eq!(diary, vec!["observer dropped"; report.observers.len()], "{expected:?}");
+        assert!(!report.observers.is_empty() && !report.to_string().contains("failed: "), "{report}");
+    }
+}
+
+fn no_value() -> DynError {
+    panic!("no value")
+}
+
+/// Tells when it works, which goes on for ever.
+fn endless(processes: &Processes, working: &Arc<Notify>) -> Scenario<Names> {
+    let working = Arc::clone(working);
+    let endless = move |context: RunContext<Names>| async move {
+        let names = context.require_observer::<Asking>("names")?;
+        names.eventually("a cycle", |_| true).within(secs(10)).await?;
+        working.notify_one();
+        pending::<Result<(), DynError>>().await
+    };
+    observed(processes).workload("endless", endless).build().unwrap()
+}
+
+#[tokio::test]
+async fn nothing_is_left_behind_a_run_that_is_dropped() {
+    let (processes, working) = (Processes::new(), Arc::new(Notify::new()));
+    let run = endless(&processes, &working).run(&processes);
+    tokio::select! {
+        _ = run => panic!("it is endless"),
+        () = working.notified() => {}
+    }
+    processes.assert_gone(2);
+}
+
+#[tokio::test]
+async fn nothing_is_left_behind_a_panic_beside_the_run() {
+    let (processes, working) = (Processes::new(), Arc::new(Notify::new()));
+    let run = endless(&processes, &working).run(&processes);
+    let test = async {
+        tokio::join!(run, async {
+            working.notified().await;
+            panic!("on purpose")
+        })
+    };
+    assert!(crate::common::panics(test).await);
+    processes.assert_gone(2);
+}
+
+#[test]
+fn nothing_is_left_behind_a_run_that_is_dropped_where_there_is_no_runtime() {
+    let (processes, working) = (Processes::new(), Arc::new(Notify::new()));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut run = Box::pin(endless(&processes, &working).run(&processes));
+    runtime.block_on(async {
+        tokio::select! {
+            _ = &mut run => panic!("it is endless"),
+            () = working.notified() => {}
+        }
+    });
+    assert_eq!(count(&processes.mark), 2);
+    drop(run);
+    processes.assert_gone(2);
+}
+
+/// A deployment that is abandoned has started one node or both.
+#[tokio::test]
+async fn nothing_is_left_behind_a_deployment_that_times_out() {
+    let processes = Processes::new();
+    let limits = Limits { deploy: Duration::from_nanos(1), ..Limits::default() };
+    let failure = observed(&processes).limits(limits).build().unwrap().run(&processes).await.unwrap_err();
+    assert_eq!(told(&failure), [r#"deploy deployer "processes": TimedOut(1ns)"#]);
+    assert_eq!(count(&processes.mark), 0);
+}
+
+#[tokio::test]
+async fn nothing_is_left_behind_a_manual_cluster() {
+    for dropped in [false, true] {
+        let processes = Processes::new();
+        let cluster = ManualCluster::<Names>::deploy(&processes, &2).await.unwrap();
+        let names = cluster.attach("names", asking(&processes.diary), quickly()).await.unwrap();
+        names.eventually("a cycle", |_| true).within(secs(10)).await.unwrap();
+        cluster.pause("n1").await.unwrap(); // it answers nothing, and is ended all the same
+        assert_eq!(count(&processes.mark), 2);
+        if dropped {
+            drop(cluster);
+        } else {
+            cluster.shut_down().await.unwrap();
+            assert_eq!(processes.diary.read(), ["observer dropped", "nodes go down"]);
+        }
+        processes.assert_gone(2);
+    }
+}

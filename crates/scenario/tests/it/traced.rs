@@ -1,0 +1,90 @@
+//! What tracing is told: a span for each phase, and a warning for each failure.
+
+use std::fmt::{Debug, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+
+use crate::common::{Diary, Memory, nothing, observed, secs};
+
+/// Writes down the phases' spans and the warnings.
+#[derive(Default)]
+struct Listener {
+    heard: Diary,
+    spans: AtomicU64,
+}
+
+/// `field=value ...`
+#[derive(Default)]
+struct Text(String);
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        write!(self.0, " {}={value:?}", field.name()).unwrap();
+    }
+}
+
+impl Subscriber for Listener {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("watchkeeper_scenario")
+    }
+
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        if span.metadata().name() == "phase" {
+            let mut text = Text::default();
+            span.record(&mut text);
+            self.heard.note(format!("phase{}", text.0));
+        }
+        Id::from_u64(self.spans.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut text = Text::default();
+        event.record(&mut text);
+        if *event.metadata().level() == Level::WARN {
+            self.heard.note(format!("warning{}", text.0));
+        }
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_phase_has_its_span_and_each_failure_its_warning() {
+    let listener = Listener::default();
+    let heard = listener.heard.clone();
+    let _guard = tracing::subscriber::set_default(listener);
+    let memory = Memory::default();
+    let scenario = observed(&memory)
+        .workload("quick", nothing)
+        .endless_workload("endless", |context| async move {
+            context.cancelled().await;
+            Err::<(), _>("lost")
+        })
+        .cooldown(secs(1));
+    scenario.build().unwrap().run(&memory).await.unwrap_err();
+    let phase = |name: &str| format!(r#"phase scenario="numbers" phase={name}"#);
+    assert_eq!(
+        heard.read(),
+        [
+            phase("deploy"),
+            phase("prepare"),
+            phase("start_capture"),
+            phase("workloads"),
+            phase("cooldown"),
+            phase("drain"),
+            "warning message=workload \"endless\" failed (drain, +1.000s)\n  lost scenario=\"numbers\""
+                .to_owned(),
+            phase("evaluate"),
+            phase("cleanup"),
+        ]
+    );
+}
