@@ -2,29 +2,20 @@
 //!
 //! Whatever is waited for here is waited for on the observation's handle.
 
+use std::future::pending;
 use std::io::IsTerminal;
-use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
-use tokio::time::Instant;
-use watchkeeper::{
-    ObservationConfig, ObservationHandle, ObservationRuntime, ObservationRuntimeError, ObservationSnapshot,
-    ObservedSource, SourceProvider, Unmet, WaitBuilder, source_fn,
-};
+use clap::{Args, ValueEnum};
+use tokio_util::sync::CancellationToken;
+use watchkeeper::{ObservationRuntime, ObservationRuntimeError, ObservedSource, SourceProvider, source_fn};
+use watchkeeper_scenario::{BuildError, Deployer, Failure, Phase, Problem, ScenarioFailure};
 
-use crate::api::Written;
-use crate::observer::{ClusterView, RaftObserver};
-use crate::timeline::{Style, Summary, Timeline};
-use crate::{ClientError, ClusterError, ClusterOptions, LocalCluster, NodeClient};
-
-/// How long anything that is waited for may take.
-const WINDOW: Duration = Duration::from_secs(30);
-/// Keys that are written before and after the failover each.
-const KEYS: usize = 8;
-/// How often one write is repeated before it is given up, each time with the leader then.
-const TRIES: usize = 5;
+use crate::deploy::{Deployment, LocalDeployer, RaftKv};
+use crate::failover::{self, Failover, config};
+use crate::observer::RaftObserver;
+use crate::timeline::{Style, Timeline};
+use crate::{LocalCluster, NodeClient};
 
 /// What the demo can be told.
 #[derive(Clone, Debug, Args)]
@@ -35,12 +26,30 @@ pub struct DemoFlags {
     /// How often the cluster is looked at, such as 50ms or 1s
     #[arg(long, default_value = "100ms", value_parser = humantime::parse_duration)]
     pub interval: Duration,
+    /// What brings the nodes up
+    #[arg(long, value_enum, default_value_t = DeployerName::Local)]
+    pub deployer: DeployerName,
     /// Keep running and watching until Ctrl-C
     #[arg(long)]
     pub keep: bool,
     /// Print one JSON object a line
     #[arg(long)]
     pub json: bool,
+}
+
+/// What brings the nodes up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DeployerName {
+    /// Child processes on this machine
+    Local,
+}
+
+impl DeployerName {
+    fn deployer(self) -> Box<dyn Deployer<RaftKv>> {
+        match self {
+            Self::Local => Box::new(LocalDeployer::new()),
+        }
+    }
 }
 
 /// Why the demo failed.
@@ -53,23 +62,15 @@ pub enum DemoError {
         /// What was asked for.
         nodes: u64,
     },
-    /// The processes could not be handled.
+    /// The scenario makes no sense.
     #[error(transparent)]
-    Cluster(#[from] ClusterError),
-    /// The observation did not start.
-    #[error("cannot observe the cluster")]
-    Observation(#[from] ObservationRuntimeError),
+    Scenario(#[from] BuildError),
+    /// The nodes did not come up, or were not observed; says why in one line.
+    #[error("{0}")]
+    NotStarted(String),
     /// The cluster did not do what was waited for.
     #[error(transparent)]
-    Unmet(#[from] Unmet),
-    /// A write was refused by one leader after the other.
-    #[error("cannot write {key}, also not after {TRIES} more tries")]
-    Write {
-        /// Which key.
-        key: String,
-        /// What the last leader said.
-        source: ClientError,
-    },
+    Failed(ScenarioFailure),
     /// A signal came first.
     #[error("interrupted; the cluster is gone")]
     Interrupted,
@@ -83,41 +84,55 @@ pub enum DemoError {
 ///
 /// [`DemoError`].
 pub async fn run(flags: &DemoFlags, interrupted: impl Future<Output = ()>) -> Result<(), DemoError> {
+    if flags.nodes < 3 {
+        return Err(DemoError::TooFewNodes { nodes: flags.nodes });
+    }
     let style = match (flags.json, std::io::stdout().is_terminal()) {
         (true, _) => Style::Json,
         (false, true) => Style::Terminal,
         (false, false) => Style::Plain,
     };
     let timeline = Timeline::new(style);
-    let mut interrupted = pin!(interrupted);
-    let mut cluster = tokio::select! {
-        cluster = start(flags, &timeline) => cluster?,
-        () = &mut interrupted => return Err(DemoError::Interrupted),
+    let end = CancellationToken::new();
+    let failover = Failover {
+        interval: flags.interval,
+        keep: flags.keep.then(|| end.clone()),
+        timeline: timeline.clone(),
     };
-    // Declared behind the cluster: even a panic drops the observer before its nodes.
-    let runtime = observe(&cluster, flags.interval).await?;
-    let printed = timeline.follow(&runtime.handle());
-    let mut scenario = Scenario { cluster: &mut cluster, handle: runtime.handle(), timeline: &timeline };
-    let result = tokio::select! {
-        summary = scenario.run() => summary.map(|summary| timeline.summary(&summary)),
-        () = &mut interrupted => Err(DemoError::Interrupted),
-    };
-    if result.is_ok() && flags.keep {
-        timeline.step(format_args!("watching until Ctrl-C"));
+    let deployment = Deployment { nodes: flags.nodes, ..Deployment::default() };
+    let scenario = failover::failover(deployment, failover)?;
+    timeline.step(format_args!("starting {} nodes", flags.nodes));
+    let cancel = async {
         interrupted.await;
-    }
-    let _ = runtime.stop().await;
-    printed.to_the_end().await;
-    result
+        end.cancel();
+        // Behind the summary an interrupt ends the watching, and not the run.
+        if timeline.is_summed_up() {
+            pending::<()>().await;
+        }
+    };
+    let result = scenario.run_until(&*flags.deployer.deployer(), cancel).await;
+    timeline.to_the_end().await;
+    result.map(drop).map_err(failed)
 }
 
-async fn start(flags: &DemoFlags, timeline: &Timeline) -> Result<LocalCluster, DemoError> {
-    if flags.nodes < 3 {
-        return Err(DemoError::TooFewNodes { nodes: flags.nodes });
+/// What a failure comes down to, where it is one line.
+fn failed(failure: ScenarioFailure) -> DemoError {
+    let cancelled = |failure: &Failure| matches!(failure.problem, Problem::Cancelled);
+    if failure.failures().iter().any(cancelled) {
+        return DemoError::Interrupted;
     }
-    timeline.step(format_args!("starting {} nodes", flags.nodes));
-    let options = ClusterOptions { nodes: flags.nodes, ..ClusterOptions::default() };
-    Ok(LocalCluster::start(options).await?)
+    match failure.failures() {
+        [Failure { phase: Phase::Deploy | Phase::Prepare, problem: Problem::Error(error), .. }] => {
+            let mut line = error.to_string();
+            let mut reason = error.source();
+            while let Some(cause) = reason {
+                line = format!("{line}: {cause}");
+                reason = cause.source();
+            }
+            DemoError::NotStarted(line)
+        }
+        _ => DemoError::Failed(failure),
+    }
 }
 
 /// Watches every node that the cluster ever started, dead ones too: that they are lost is what
@@ -147,11 +162,7 @@ pub async fn observe_nodes(
     nodes: impl SourceProvider<NodeClient>,
     interval: Duration,
 ) -> Result<ObservationRuntime<RaftObserver>, ObservationRuntimeError> {
-    let stale_after =
-        interval.saturating_mul(3).clamp(Duration::from_secs(1), Duration::from_secs(24 * 3600));
-    let observer = RaftObserver::new(interval, stale_after);
-    let config = ObservationConfig { interval, history_limit: 1024, ..ObservationConfig::default() };
-    ObservationRuntime::start(nodes, observer, config).await
+    ObservationRuntime::start(nodes, RaftObserver::at(interval), config(interval)).await
 }
 
 /// Nodes as sources, called `n1`, `n2` and so on.
@@ -162,97 +173,4 @@ pub fn sources(clients: &[NodeClient]) -> Vec<ObservedSource<NodeClient>> {
         ObservedSource::new(&name, client.clone())
     };
     clients.iter().map(source).collect()
-}
-
-/// Writes to whoever leads. A write that an election interrupts is repeated with its serial, so
-/// that it is applied once.
-///
-/// # Errors
-///
-/// [`DemoError::Write`] when leader after leader refused, [`DemoError::Unmet`] when there was none
-/// to write to.
-pub async fn write(
-    handle: &ObservationHandle<RaftObserver>,
-    (key, value, serial): (&str, &str, u64),
-) -> Result<Written, DemoError> {
-    let mut seen = leading(handle).or_now().within(WINDOW).await?;
-    let mut tried = 0;
-    loop {
-        let Some(leader) = seen.value.leader_client() else { unreachable!("the wait was for a leader") };
-        match leader.write(key, value, serial).await {
-            Ok(written) => return Ok(written),
-            Err(_) if tried < TRIES => tried += 1,
-            Err(source) => return Err(DemoError::Write { key: key.to_owned(), source }),
-        }
-        // Only what is seen from now on can be news.
-        seen = leading(handle).within(WINDOW).await?;
-    }
-}
-
-/// A wait for a leader that is agreed on.
-fn leading(
-    handle: &ObservationHandle<RaftObserver>,
-) -> WaitBuilder<'static, RaftObserver, Arc<ObservationSnapshot<ClusterView>>> {
-    handle.eventually("a leader is agreed on", |cluster| cluster.leader.is_some())
-}
-
-struct Scenario<'a> {
-    cluster: &'a mut LocalCluster,
-    handle: ObservationHandle<RaftObserver>,
-    timeline: &'a Timeline,
-}
-
-impl Scenario<'_> {
-    async fn run(&mut self) -> Result<Summary, DemoError> {
-        let began = Instant::now();
-        self.timeline.step(format_args!("forming the cluster"));
-        self.cluster.form().await?;
-        self.write_keys(0..KEYS).await?;
-        // Nothing keeps the leader from changing while keys are written: who leads now is killed.
-        let written = leading(&self.handle).or_now().within(WINDOW).await?;
-        let Some(first) = written.value.leader else { unreachable!("the wait was for a leader") };
-
-        self.timeline.step(format_args!("killing the leader, n{}, with SIGKILL", first.node_id));
-        let killed = Instant::now();
-        self.cluster.kill(first.node_id).await?;
-        let elected = self
-            .handle
-            .eventually("another leader is agreed on", |cluster| {
-                cluster.leader.is_some_and(|leader| leader.node_id != first.node_id)
-            })
-            .within(WINDOW)
-            .await?;
-        let Some(second) = elected.value.leader else { unreachable!("the wait was for a leader") };
-        let failover = elected.observed_at - killed;
-        self.write_keys(KEYS..2 * KEYS).await?;
-
-        self.timeline.step(format_args!("restarting n{}", first.node_id));
-        self.cluster.restart(first.node_id).await?;
-        self.handle
-            .eventually("all nodes hold 16 keys and agree on the voters", |cluster| {
-                cluster.all(|node| node.kv.len() == 2 * KEYS && node.voters == cluster.voters)
-            })
-            .within(WINDOW)
-            .await?;
-        let status = self.handle.status();
-        Ok(Summary {
-            nodes: self.cluster.clients().len(),
-            keys: 2 * KEYS,
-            first,
-            second,
-            failover,
-            cycles: status.cycle + 1,
-            failures: self.handle.failures().len(),
-            missed_ticks: status.missed_ticks,
-            elapsed: began.elapsed(),
-        })
-    }
-
-    async fn write_keys(&self, keys: std::ops::Range<usize>) -> Result<(), DemoError> {
-        self.timeline.step(format_args!("writing {} keys", keys.len()));
-        for key in keys {
-            write(&self.handle, (&format!("key-{key:02}"), &format!("value {key}"), 1)).await?;
-        }
-        Ok(())
-    }
 }

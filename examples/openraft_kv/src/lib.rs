@@ -5,7 +5,8 @@
 //! that API with typed errors, [`api`] holds what travels between the two, and [`cluster`] runs
 //! several nodes as child processes of this one, to be killed, paused and restarted at will.
 //! [`deploy`] makes it an application of `watchkeeper_scenario`.
-//! [`observer`] watches them, and [`demo`] is the main job, shown by a [`timeline`].
+//! [`observer`] watches them, [`failover`] is the scenario that breaks them, and [`demo`] is the main job,
+//! shown by a [`timeline`].
 //!
 //! Linux only: a node must die with its parent, and only Linux can promise that.
 //!
@@ -17,6 +18,7 @@ pub mod client;
 pub mod cluster;
 pub mod demo;
 pub mod deploy;
+pub mod failover;
 mod http;
 pub mod node;
 pub mod observer;

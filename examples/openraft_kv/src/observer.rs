@@ -145,6 +145,14 @@ impl RaftObserver {
         Self { nodes }
     }
 
+    /// With the time-out that fits an interval: three of them, at least a second.
+    #[must_use]
+    pub fn at(interval: Duration) -> Self {
+        let stale_after =
+            interval.saturating_mul(3).clamp(Duration::from_secs(1), Duration::from_secs(24 * 3600));
+        Self::new(interval, stale_after)
+    }
+
     fn view(
         &self,
         sources: &[ObservedSource<NodeClient>],
@@ -233,6 +241,13 @@ impl ClusterView {
     #[must_use]
     pub fn node(&self, id: NodeId) -> Option<&NodeState> {
         self.present().map(|(_, state)| state).find(|state| state.node_id == id)
+    }
+
+    /// The source that is the leader that is agreed on.
+    #[must_use]
+    pub fn leader_name(&self) -> Option<&Arc<str>> {
+        let leader = self.leader?.node_id;
+        self.present().find(|(_, state)| state.node_id == leader).map(|(name, _)| name)
     }
 
     /// How to talk to the leader that is agreed on.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +31,9 @@ pub struct Timeline {
     style: Style,
     /// What the last line of the terminal says; also keeps lines whole.
     status: Arc<Mutex<String>>,
+    summed_up: Arc<AtomicBool>,
+    /// The tasks that print; each ends with what it follows.
+    followers: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
 /// What the demo found.
@@ -55,33 +59,17 @@ pub struct Summary {
     pub elapsed: Duration,
 }
 
-/// The tasks that print; aborted when dropped.
-#[derive(Debug)]
-pub struct Following {
-    tasks: Vec<JoinHandle<()>>,
-}
-
-impl Following {
-    /// Waits until everything up to the end of the observation was printed.
-    pub async fn to_the_end(mut self) {
-        for task in std::mem::take(&mut self.tasks) {
-            // A task that panicked has printed why.
-            let _ = task.await;
-        }
-    }
-}
-
-impl Drop for Following {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
-    }
-}
-
 impl Timeline {
     /// Times count from now.
     #[must_use]
     pub fn new(style: Style) -> Self {
-        Self { began: Instant::now(), style, status: Arc::default() }
+        Self {
+            began: Instant::now(),
+            style,
+            status: Arc::default(),
+            summed_up: Arc::default(),
+            followers: Arc::default(),
+        }
     }
 
     /// Says what is about to be done.
@@ -89,9 +77,17 @@ impl Timeline {
         self.line(Instant::now(), "step", &what.to_string(), || json!({ "step": what.to_string() }));
     }
 
+    /// Waits until everything was printed up to the end of what is followed.
+    pub async fn to_the_end(&self) {
+        let followers = std::mem::take(&mut *self.followers.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in followers {
+            // A task that panicked has printed why.
+            let _ = task.await;
+        }
+    }
+
     /// Prints every event and every turn of the runtime from now on.
-    #[must_use]
-    pub fn follow(&self, handle: &ObservationHandle<RaftObserver>) -> Following {
+    pub fn follow(&self, handle: &ObservationHandle<RaftObserver>) {
         let (events, lifecycle) = (self.clone(), self.clone());
         let mut subscription = handle.subscribe();
         let mut watch = handle.watch();
@@ -134,11 +130,19 @@ impl Timeline {
                 }
             }
         };
-        Following { tasks: vec![tokio::spawn(print_events), tokio::spawn(print_lifecycle)] }
+        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        followers.extend([tokio::spawn(print_events), tokio::spawn(print_lifecycle)]);
+    }
+
+    /// Whether the summary was told.
+    #[must_use]
+    pub fn is_summed_up(&self) -> bool {
+        self.summed_up.load(Ordering::Relaxed)
     }
 
     /// Says how it went.
     pub fn summary(&self, summary: &Summary) {
+        self.summed_up.store(true, Ordering::Relaxed);
         let Summary { nodes, keys, first, second, failover, cycles, failures, missed_ticks, elapsed } =
             summary;
         let text = format!(

@@ -8,7 +8,7 @@ use std::time::Duration;
 use openraft_kv::api::{NodeId, NodeState, Written};
 use openraft_kv::demo::{observe_nodes, sources};
 use openraft_kv::observer::RaftObserver;
-use openraft_kv::{ClusterOptions, LocalCluster, NodeClient, demo};
+use openraft_kv::{ClusterOptions, LocalCluster, NodeClient, failover};
 use watchkeeper::{
     DynError, ObservationConfig, ObservationRuntime, ObservedSource, PerSource, StaticSourceProvider,
 };
@@ -73,7 +73,7 @@ pub(crate) async fn agreed_leader(clients: &[NodeClient]) -> NodeId {
 /// Writes through whichever node leads.
 pub(crate) async fn write(clients: &[NodeClient], key: &str, value: &str, serial: u64) -> Written {
     let runtime = observed(clients).await;
-    demo::write(&runtime.handle(), (key, value, serial)).await.unwrap()
+    failover::write(&runtime.handle(), (key, value, serial)).await.unwrap()
 }
 
 /// Waits until none of these processes runs.

@@ -92,7 +92,7 @@ async fn json_is_one_event_a_line_and_tells_the_failover() {
     {
         assert!(kinds.iter().any(|told| told == kind), "no {kind} in {kinds:?}");
     }
-    assert_eq!((&summary["nodes"], &summary["keys"]), (&3.into(), &16.into()), "{summary}");
+    assert_eq!((&summary["nodes"], &summary["keys"]), (&3.into(), &24.into()), "{summary}");
     assert_ne!(summary["killed"]["node_id"], summary["elected"]["node_id"]);
     assert_eq!((run.nodes(), run.left_behind()), (vec![], vec![]));
 }
@@ -106,14 +106,14 @@ async fn five_nodes_piped_are_plain_text() {
         text.push('\n');
     }
     assert!(run.status().await.success(), "{text}{}", run.stderr().await);
-    assert!(text.contains("5 nodes hold 16 keys and agree"), "{text}");
+    assert!(text.contains("5 nodes hold 24 keys and agree"), "{text}");
     assert!(!text.contains('\x1b'), "no colours in a pipe");
 }
 
 /// At every step of the demo.
 #[tokio::test]
 async fn an_interrupt_leaves_no_process_and_no_directory() {
-    for step in ["starting", "forming", "writing", "killing", "restarting", "watching"] {
+    for step in ["starting", "forming", "writing", "killing", "restarting", "freezing", "watching"] {
         for signal in [Signal::INT, Signal::TERM] {
             let mut run = run(&["--json", "--interval", "50ms", "--keep"]);
             while let Some(line) = run.json().await {

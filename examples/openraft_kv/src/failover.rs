@@ -1,0 +1,336 @@
+//! The failover scenario: one for every deployer.
+//!
+//! A cluster is formed and written to, its leader is killed, a node hangs, a leader is cut off; each
+//! time the observation has to see it, the rest has to go on, and what was broken has to come back.
+//! What a deployer cannot do is left out, and said.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use watchkeeper::{
+    Invariant, ObservationConfig, ObservationHandle, ObservationSnapshot, Unmet, WaitBuilder, async_trait,
+};
+use watchkeeper_scenario::{
+    BuildError, DynError, Expectation, Limits, NodeControlError, RunContext, Scenario, Workload,
+};
+
+use crate::ClientError;
+use crate::api::{Role, Written};
+use crate::deploy::{Deployment, RaftKv, form};
+use crate::observer::{ClusterView, Leader, Presence, RaftObserver};
+use crate::timeline::{Summary, Timeline};
+
+/// The name under which the scenario's observer is found.
+pub const OBSERVER: &str = "raft";
+/// How long anything that is waited for may take.
+const WINDOW: Duration = Duration::from_secs(30);
+/// Keys that are written at a time.
+const KEYS: usize = 8;
+/// How often one write is repeated before it is given up, each time with the leader then.
+const TRIES: usize = 5;
+
+/// What the scenario is run with.
+#[derive(Clone, Debug)]
+pub struct Failover {
+    /// How often the cluster is looked at.
+    pub interval: Duration,
+    /// Goes on watching behind the summary until this is cancelled, if it is given.
+    pub keep: Option<CancellationToken>,
+    /// Where all of it is told.
+    pub timeline: Timeline,
+}
+
+/// A write that no leader took.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// A write was refused by one leader after the other.
+    #[error("cannot write {key}, also not after {TRIES} more tries")]
+    Refused {
+        /// Which key.
+        key: String,
+        /// What the last leader said.
+        source: ClientError,
+    },
+    /// There was no leader to write to.
+    #[error(transparent)]
+    NoLeader(#[from] Unmet),
+}
+
+/// The scenario on `deployment`.
+///
+/// # Errors
+///
+/// [`BuildError`]: the interval is zero or absurd.
+pub fn failover(deployment: Deployment, failover: Failover) -> Result<Scenario<RaftKv>, BuildError> {
+    let Failover { interval, keep, timeline } = failover;
+    let limits = match keep {
+        Some(_) => Limits { workloads: Duration::from_secs(24 * 3600), ..Limits::default() },
+        None => Limits::default(),
+    };
+    let observer = move |_: &RunContext<RaftKv>| RaftObserver::at(interval);
+    Scenario::builder("failover", deployment)
+        .limits(limits)
+        .with_observer(OBSERVER, observer, config(interval))
+        .with_workload(Break { timeline, keep })
+        .with_expectation(OneLeaderATerm { watched: None })
+        .expect_wait("every node holds the same keys", |context| async move {
+            let nodes = context.require_observer::<RaftObserver>(OBSERVER)?;
+            let same = nodes.eventually("every node holds the same keys", |cluster| {
+                let mut kinds = cluster.present().map(|(_, node)| &node.kv);
+                let first = kinds.next();
+                cluster.all(|_| true) && kinds.all(|kv| Some(kv) == first)
+            });
+            same.or_now().within(WINDOW).await?;
+            Ok::<_, DynError>(())
+        })
+        .build()
+}
+
+/// The observation of a cluster at this interval.
+#[must_use]
+pub fn config(interval: Duration) -> ObservationConfig {
+    ObservationConfig { interval, history_limit: 1024, ..ObservationConfig::default() }
+}
+
+/// Writes to whoever leads. A write that an election interrupts is repeated with its serial, so that it
+/// is applied once.
+///
+/// # Errors
+///
+/// [`WriteError`]: leader after leader refused, or there was none to write to.
+pub async fn write(
+    handle: &ObservationHandle<RaftObserver>,
+    (key, value, serial): (&str, &str, u64),
+) -> Result<Written, WriteError> {
+    let mut seen = leading(handle).or_now().within(WINDOW).await?;
+    let mut tried = 0;
+    loop {
+        let Some(leader) = seen.value.leader_client() else { unreachable!("the wait was for a leader") };
+        match leader.write(key, value, serial).await {
+            Ok(written) => return Ok(written),
+            Err(_) if tried < TRIES => tried += 1,
+            Err(source) => return Err(WriteError::Refused { key: key.to_owned(), source }),
+        }
+        // Only what is seen from now on can be news.
+        seen = leading(handle).within(WINDOW).await?;
+    }
+}
+
+/// A wait for a leader that is agreed on.
+fn leading(
+    handle: &ObservationHandle<RaftObserver>,
+) -> WaitBuilder<'static, RaftObserver, Arc<ObservationSnapshot<ClusterView>>> {
+    handle.eventually("a leader is agreed on", |cluster| cluster.leader.is_some())
+}
+
+/// Breaks nodes, and waits on the observation for what has to follow.
+struct Break {
+    timeline: Timeline,
+    keep: Option<CancellationToken>,
+}
+
+/// One run of it.
+struct Breaking<'a> {
+    context: &'a RunContext<RaftKv>,
+    handle: ObservationHandle<RaftObserver>,
+    timeline: &'a Timeline,
+    written: usize,
+}
+
+#[async_trait]
+impl Workload<RaftKv> for Break {
+    fn name(&self) -> &'static str {
+        "failover"
+    }
+
+    async fn init(&mut self, context: &RunContext<RaftKv>) -> Result<(), DynError> {
+        let handle = context.require_observer::<RaftObserver>(OBSERVER)?;
+        self.timeline.follow(&handle);
+        Ok(())
+    }
+
+    async fn start(&mut self, context: &RunContext<RaftKv>) -> Result<(), DynError> {
+        let handle = context.require_observer::<RaftObserver>(OBSERVER)?;
+        let mut breaking = Breaking { context, handle, timeline: &self.timeline, written: 0 };
+        let summary = breaking.run().await?;
+        self.timeline.summary(&summary);
+        if let Some(interrupted) = &self.keep {
+            self.timeline.step(format_args!("watching until Ctrl-C"));
+            interrupted.cancelled().await;
+        }
+        Ok(())
+    }
+}
+
+impl Breaking<'_> {
+    async fn run(&mut self) -> Result<Summary, DynError> {
+        let began = Instant::now();
+        self.timeline.step(format_args!("forming the cluster"));
+        form(self.context.clients(), WINDOW).await?;
+        self.write_keys().await?;
+        let (first, second, failover) = self.kill_the_leader().await?;
+        self.hang_a_follower().await?;
+        self.cut_the_leader_off().await?;
+        let status = self.handle.status();
+        Ok(Summary {
+            nodes: self.context.clients().names().len(),
+            keys: self.written,
+            first,
+            second,
+            failover,
+            cycles: status.cycle + 1,
+            failures: self.handle.failures().len(),
+            missed_ticks: status.missed_ticks,
+            elapsed: began.elapsed(),
+        })
+    }
+
+    async fn kill_the_leader(&mut self) -> Result<(Leader, Leader, Duration), DynError> {
+        // Nothing keeps the leader from changing while keys are written: who leads now is killed.
+        let (name, first) = self.leader().await?;
+        self.timeline.step(format_args!("killing the leader, {name}"));
+        let killed = Instant::now();
+        self.context.control().kill(&name).await?;
+        let elected = self.another_leader(first).await?;
+        let Some(second) = elected.value.leader else { unreachable!("the wait was for a leader") };
+        let failover = elected.observed_at - killed;
+        self.write_keys().await?;
+        self.timeline.step(format_args!("restarting {name}"));
+        // Where the platform itself restarts what was killed, there is nothing to start.
+        self.done(self.context.control().start(&name).await)?;
+        self.all_agree().await?;
+        Ok((first, second, failover))
+    }
+
+    async fn hang_a_follower(&mut self) -> Result<(), DynError> {
+        let (_, leader) = self.leader().await?;
+        let seen = self.handle.latest_snapshot();
+        let followers = seen.iter().flat_map(|seen| seen.value.present());
+        let follower =
+            followers.filter(|(_, node)| node.node_id != leader.node_id).map(|(name, _)| name).next();
+        let Some(name) = follower.map(Arc::clone) else { return Ok(()) };
+        self.timeline.step(format_args!("freezing {name}"));
+        if !self.done(self.context.control().pause(&name).await)? {
+            return Ok(());
+        }
+        self.no_longer_present(&name).await?;
+        self.write_keys().await?;
+        self.timeline.step(format_args!("waking {name}"));
+        self.context.control().resume(&name).await?;
+        self.all_agree().await
+    }
+
+    async fn cut_the_leader_off(&mut self) -> Result<(), DynError> {
+        let (name, leader) = self.leader().await?;
+        self.timeline.step(format_args!("cutting the leader, {name}, off"));
+        if !self.done(self.context.control().isolate(&name).await)? {
+            return Ok(());
+        }
+        let (gone, elected) = tokio::join!(self.no_longer_present(&name), self.another_leader(leader));
+        gone?;
+        elected?;
+        self.write_keys().await?;
+        self.timeline.step(format_args!("healing the cut"));
+        self.context.control().rejoin(&name).await?;
+        self.all_agree().await
+    }
+
+    /// Whether it was done; what this deployer cannot do is told and left out.
+    fn done(&self, result: Result<(), NodeControlError>) -> Result<bool, NodeControlError> {
+        match result {
+            Err(unsupported @ NodeControlError::Unsupported { .. }) => {
+                self.timeline.step(format_args!("left out: {unsupported}"));
+                Ok(false)
+            }
+            result => result.map(|()| true),
+        }
+    }
+
+    /// Who leads now, with the name of its node.
+    async fn leader(&self) -> Result<(String, Leader), Unmet> {
+        let seen = leading(&self.handle).or_now().within(WINDOW).await?;
+        let Some((name, leader)) = seen.value.leader_name().zip(seen.value.leader) else {
+            unreachable!("the wait was for a leader")
+        };
+        Ok((name.to_string(), leader))
+    }
+
+    async fn another_leader(&self, than: Leader) -> Result<Arc<ObservationSnapshot<ClusterView>>, Unmet> {
+        let another =
+            |cluster: &ClusterView| cluster.leader.is_some_and(|leader| leader.node_id != than.node_id);
+        self.handle.eventually("another leader is agreed on", another).within(WINDOW).await
+    }
+
+    async fn no_longer_present(&self, name: &str) -> Result<(), DynError> {
+        let lost = |cluster: &ClusterView| {
+            cluster.nodes.get(name).is_some_and(|node| node.presence != Presence::Present)
+        };
+        self.handle.eventually(format!("{name} is lost"), lost).within(WINDOW).await?;
+        Ok(())
+    }
+
+    /// Every node is back and holds everything.
+    async fn all_agree(&self) -> Result<(), DynError> {
+        let keys = self.written;
+        let agree = move |cluster: &ClusterView| {
+            cluster.leader.is_some()
+                && cluster.all(|node| node.kv.len() == keys && node.voters == cluster.voters)
+        };
+        self.handle
+            .eventually(format!("all nodes hold {keys} keys and agree on the voters"), agree)
+            .within(WINDOW)
+            .await?;
+        Ok(())
+    }
+
+    async fn write_keys(&mut self) -> Result<(), WriteError> {
+        self.timeline.step(format_args!("writing {KEYS} keys"));
+        for key in self.written..self.written + KEYS {
+            write(&self.handle, (&format!("key-{key:02}"), &format!("value {key}"), 1)).await?;
+            self.written += 1;
+        }
+        Ok(())
+    }
+}
+
+/// Raft's election safety: no term has two leaders.
+struct OneLeaderATerm {
+    watched: Option<Invariant>,
+}
+
+#[async_trait]
+impl Expectation<RaftKv> for OneLeaderATerm {
+    fn name(&self) -> &'static str {
+        "no term has two leaders"
+    }
+
+    async fn start_capture(&mut self, context: &RunContext<RaftKv>) -> Result<(), DynError> {
+        let nodes = context.require_observer::<RaftObserver>(OBSERVER)?;
+        self.watched = Some(nodes.invariant("no term has two leaders", one_leader_a_term));
+        Ok(())
+    }
+
+    async fn check_during_capture(&mut self, _: &RunContext<RaftKv>) -> Result<(), DynError> {
+        match self.watched.as_ref().and_then(Invariant::violation) {
+            Some(violation) => Err(violation.into()),
+            None => Ok(()),
+        }
+    }
+
+    async fn evaluate(&mut self, _: &RunContext<RaftKv>) -> Result<(), DynError> {
+        if let Some(watched) = self.watched.take() {
+            watched.finish().await?;
+        }
+        Ok(())
+    }
+}
+
+fn one_leader_a_term(cluster: &ClusterView) -> bool {
+    let mut terms = HashSet::new();
+    let leaders = cluster.present().filter(|(_, node)| node.role == Role::Leader);
+    leaders.map(|(_, node)| node.current_term).all(|term| terms.insert(term))
+}
