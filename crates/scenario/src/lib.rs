@@ -80,22 +80,7 @@
 //! # }
 //! ```
 //!
-//! # What happens when
-//!
-//! | phase | what happens | ends when | when that goes wrong |
-//! |---|---|---|---|
-//! | deploy | the deployer brings the nodes up | they can be talked to | clean up |
-//! | prepare | factories build, one after the other; then all `init` | all are done | clean up |
-//! | `start_capture` | expectations begin to look | all have begun | clean up |
-//! | workloads | workloads run; each second all are checked | those that end have ended, and `run_for` is over | drain, evaluate, clean up |
-//! | cooldown | the nodes settle; checks go on | it is over | as above |
-//! | drain | workloads are cancelled, at the deadline aborted | none works | evaluate, clean up |
-//! | evaluate | expectations judge, side by side | all have judged | clean up |
-//! | cleanup | observers stop; extensions are dropped; nodes go down | nothing is left | the failure says what is left |
-//!
-//! Each phase has a time-out of its own ([`Limits`]) and a `tracing` span. A panic in app code is a
-//! failure with its message. Cancelling ([`Scenario::run_until`], for signals with [`ctrl_c`]) drains
-//! and cleans up; dropping the run ends everything in the same order, without waiting for it.
+//! See [`Scenario`] for what happens in which order, and [`Limits`] for how long it may take.
 
 mod application;
 mod builder;

@@ -22,6 +22,30 @@ use crate::{
 ///
 /// Observers come and go at any time. [`shut_down`](Self::shut_down) stops the observers, awaited, and
 /// then takes the nodes down. Dropping it does so without waiting and needs no tokio context.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # use watchkeeper::{ObservationConfig, Observer};
+/// # use watchkeeper_scenario::{Application, Deployer, DynError, ManualCluster};
+/// # async fn example<A: Application, O>(
+/// #     deployer: impl Deployer<A>, deployment: A::Deployment, outside: A::NodeClient, raft: O,
+/// # ) -> Result<(), DynError>
+/// # where O: Observer<Source = A::NodeClient, Snapshot = Option<String>, Event: std::fmt::Debug> {
+/// let cluster = ManualCluster::<A>::deploy(&deployer, &deployment).await?;
+/// let raft = cluster.attach("raft", raft, ObservationConfig::default()).await?;
+/// cluster.add_external("witness", outside)?;
+/// cluster.kill("n1").await?;
+/// raft.eventually("n1 leads no more", |leader| leader.as_deref() != Some("n1"))
+///     .within(Duration::from_secs(10))
+///     .await?;
+/// cluster.start("n1").await?;
+/// cluster.wait_ready("n1", Duration::from_secs(10)).await?;
+/// cluster.shut_down().await?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct ManualCluster<A: Application> {
     observers: Observers,
     control: Arc<dyn NodeControl>,

@@ -76,7 +76,7 @@ impl<A: Application> Run<A> {
         tracing::info_span!("phase", scenario = self.plan.name, %phase)
     }
 
-    /// Notes how long the phase took; does nothing when that is noted.
+    /// Notes how long the phase took up to now.
     fn leave(&mut self) {
         let now = Instant::now();
         let took = now.saturating_duration_since(self.phase_began);
@@ -94,8 +94,7 @@ impl<A: Application> Run<A> {
     }
 
     async fn deploy(&mut self, deployer: &(impl Deployer<A> + ?Sized)) -> Option<RunContext<A>> {
-        self.phase_began = Instant::now();
-        let span = tracing::info_span!("phase", scenario = self.plan.name, phase = %Phase::Deploy);
+        let span = self.enter(Phase::Deploy);
         let limit = self.plan.limits.deploy;
         let deploying = caught(deployer.deploy(&self.plan.deployment)).instrument(span);
         let problem = match timeout(limit, deploying).await {

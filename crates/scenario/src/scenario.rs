@@ -13,6 +13,21 @@ use crate::{
 
 /// A deployment, what observes it, what is done to it and what has to hold: made by a
 /// [`ScenarioBuilder`], run once.
+///
+/// | phase | what happens | ends when | if something fails |
+/// |---|---|---|---|
+/// | deploy | the deployer brings the nodes up | they can be talked to | cleanup |
+/// | prepare | factories build, one after the other; then all `init` | all are done | cleanup |
+/// | `start_capture` | expectations begin to look | all have begun | cleanup |
+/// | workloads | workloads run; each second expectations are checked | those that end have ended, and `run_for` is over | drain |
+/// | cooldown | the nodes settle; checks and endless workloads go on | it is over | drain |
+/// | drain | workloads are cancelled; at the deadline they are aborted | none works | evaluate |
+/// | evaluate | expectations judge, side by side | all have judged | cleanup |
+/// | cleanup | observers stop; then extensions are dropped; then the nodes go down | nothing is left | the failure says what is left |
+///
+/// Each phase has a time-out of its own ([`Limits`]) and a `tracing` span. A panic in app code is a
+/// failure with its message. App code that blocks its thread cannot be cancelled: it is left behind,
+/// and the failure says so.
 pub struct Scenario<A: Application> {
     plan: Plan<A>,
 }
@@ -45,10 +60,9 @@ impl<A: Application> Scenario<A> {
 
     /// Runs the scenario on what `deployer` brings up, and takes everything down again.
     ///
-    /// The phases are those of [`Phase`](crate::Phase), each within its limit of [`Limits`]. A broken
-    /// check, a failed workload or a time-out ends the workloads at once; the other expectations are
-    /// still judged, so that the report joins all failures. In the end, whatever happened, the
-    /// observers are stopped and awaited, and then the nodes go down.
+    /// A broken check, a failed workload or a time-out ends the workloads at once; the other
+    /// expectations are still judged, so that the report joins all failures. In the end, whatever
+    /// happened, the observers are stopped and awaited, and then the nodes go down.
     ///
     /// # Errors
     ///

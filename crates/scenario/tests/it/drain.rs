@@ -1,8 +1,6 @@
 //! How workloads end that do not end by themselves.
 
 use std::future::pending;
-use std::sync::mpsc;
-use std::time::Duration;
 
 use tokio::time::sleep;
 use watchkeeper_scenario::{DynError, Limits, Phase, WorkloadEnd};
@@ -44,25 +42,6 @@ async fn a_workload_that_ignores_cancellation_is_aborted_at_the_deadline() {
     assert_eq!(report.workloads[1].end, WorkloadEnd::Aborted);
     let expected = ["up", "workload dropped", "observer dropped", "down", "cluster dropped"];
     assert_eq!(memory.diary.read(), expected);
-}
-
-/// Real time and two threads: the other one is blocked. It is let go when the run is over.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_workload_that_blocks_its_thread_is_left_behind_and_told() {
-    let memory = Memory::default();
-    let (release, released) = mpsc::channel::<()>();
-    let limits = Limits { drain: Duration::from_millis(50), ..Limits::default() };
-    let scenario = observed(&memory).limits(limits).run_for(Duration::from_millis(50)).endless_workload(
-        "stuck",
-        move |_| async move {
-            let _ = released.recv();
-            Ok::<_, DynError>(())
-        },
-    );
-    let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
-    assert_eq!(told(&failure), [r#"drain workload "stuck": Blocked"#]);
-    assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"]);
-    drop(release);
 }
 
 #[tokio::test(start_paused = true)]

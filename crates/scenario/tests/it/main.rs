@@ -4,6 +4,7 @@
 //! One binary: linking is what costs.
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
 
+mod blocked;
 mod build_errors;
 mod common;
 mod context;

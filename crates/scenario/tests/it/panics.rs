@@ -106,6 +106,30 @@ fn panic_now() -> Result<(), DynError> {
     panic!("in the wait")
 }
 
+/// Unwinding through it would end the process, and leave the nodes.
+#[tokio::test(start_paused = true)]
+async fn a_workload_may_panic_twice() {
+    struct Twice;
+    impl Drop for Twice {
+        fn drop(&mut self) {
+            panic!("and once more");
+        }
+    }
+    #[async_trait]
+    impl Workload<Numbers> for Twice {
+        fn name(&self) -> &'static str {
+            "twice"
+        }
+        async fn start(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {
+            panic!("once");
+        }
+    }
+    let memory = Memory::default();
+    let failure = observed(&memory).with_workload(Twice).build().unwrap().run(&memory).await.unwrap_err();
+    assert_eq!(told(&failure), [r#"workloads workload "twice": panicked: once"#]);
+    assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"]);
+}
+
 /// Destructors are app code too: one that panics keeps nothing else from its end.
 #[tokio::test(start_paused = true)]
 async fn a_destructor_that_panics_keeps_nothing_from_its_end() {

@@ -102,11 +102,11 @@ fn endless(processes: &Processes, working: &Arc<Notify>) -> Scenario<Names> {
 #[tokio::test]
 async fn nothing_is_left_behind_a_run_that_is_dropped() {
     let (processes, working) = (Processes::new(), Arc::new(Notify::new()));
-    let run = endless(&processes, &working).run(&processes);
-    tokio::select! {
-        _ = run => panic!("it is endless"),
-        () = working.notified() => {}
-    }
+    let (scenario, deployer) = (endless(&processes, &working), processes.clone());
+    let run = tokio::spawn(async move { scenario.run(&deployer).await.map(drop) });
+    working.notified().await;
+    run.abort();
+    assert!(run.await.unwrap_err().is_cancelled());
     processes.assert_gone(2);
 }
 
