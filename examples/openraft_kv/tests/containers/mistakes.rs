@@ -1,0 +1,63 @@
+//! A file with a mistake is one error that names the file and, where there is one, the line.
+
+use std::fs;
+use std::path::Path;
+
+use openraft_kv::deploy::compose::ComposeDeployer;
+use openraft_kv::deploy::{Deployment, RaftKv};
+use watchkeeper_scenario::{DeployError, Deployer};
+
+use crate::common::Engine;
+
+#[tokio::test]
+async fn a_mistake_in_a_file_is_named_with_its_place() {
+    let engine = Engine::alone().await;
+    let compose = "docker-compose.yml";
+    // The file, what is changed in it to what, and words of the error.
+    let cases: &[(&str, &str, &str, &[&str])] = &[
+        (compose, "hostname: n2", "hostnam: n2", &["line ", "hostnam"]),
+        (compose, "  n2:\n", "  n2\n", &["line "]),
+        (compose, "networks: [raft]", "networks: [rafd]", &["line ", "rafd"]),
+        ("Dockerfile", "ENTRYPOINT", "ENTRYPONT", &["line ", "ENTRYPONT"]),
+        ("Dockerfile", "COPY openraft_kv ", "COPY openraft_kvv ", &["line ", "openraft_kvv"]),
+    ];
+    let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/compose");
+    for (file, from, to, words) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [compose, "Dockerfile"] {
+            fs::copy(original.join(name), folder.path().join(name)).unwrap();
+        }
+        let path = folder.path().join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{file} no longer contains {from:?}");
+        let changed = text.replacen(from, to, 1);
+        let line = changed.lines().position(|line| line.contains(to.trim_end())).unwrap() + 1;
+        fs::write(&path, &changed).unwrap();
+
+        let deployer = ComposeDeployer::with_folder(folder.path());
+        let Err(error) = Deployer::<RaftKv>::deploy(&deployer, &Deployment::default()).await else {
+            panic!("{to:?} is a mistake")
+        };
+        assert!(
+            matches!(&error, DeployError::InvalidManifest { path: named, .. } if *named == path),
+            "{error:?}"
+        );
+        let error = error.to_string();
+        assert_eq!(error.lines().count(), 1, "{error}");
+        for word in *words {
+            assert!(error.contains(word), "{to:?}: {error}");
+        }
+        assert!(error.contains(&format!("line {line}")), "{to:?} is in line {line}: {error}");
+    }
+    engine.ends_as_it_began().await;
+}
+
+#[tokio::test]
+async fn more_nodes_than_services_are_refused() {
+    let deployment = Deployment { nodes: 4, ..Deployment::default() };
+    let _engine = Engine::alone().await;
+    let Err(error) = Deployer::<RaftKv>::deploy(&ComposeDeployer::new(), &deployment).await else {
+        panic!("there are three services")
+    };
+    assert!(matches!(error, DeployError::InvalidDeployment(_)), "{error:?}");
+}
