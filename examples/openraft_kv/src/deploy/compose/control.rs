@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use bollard::Docker;
 use bollard::container::LogOutput;
+use bollard::errors::Error as EngineError;
+use bollard::models::ContainerState;
 use bollard::query_parameters::{
     InspectContainerOptions, KillContainerOptions, LogsOptions, StartContainerOptions, StopContainerOptions,
     WaitContainerOptions,
@@ -71,10 +73,14 @@ impl ContainerControl {
         self.nodes.refresh().await.map_err(|error| failed(error.into()))
     }
 
+    async fn state(&self, container: &str) -> Result<ContainerState, EngineError> {
+        let inspected = self.docker.inspect_container(container, None::<InspectContainerOptions>).await?;
+        Ok(inspected.state.unwrap_or_default())
+    }
+
     /// The process that is the node, as the host numbers it.
     async fn pid(&self, container: &str) -> Result<i64, DynError> {
-        let inspected = self.docker.inspect_container(container, None::<InspectContainerOptions>).await?;
-        let pid = inspected.state.and_then(|state| state.pid).filter(|pid| *pid > 0);
+        let pid = self.state(container).await?.pid.filter(|pid| *pid > 0);
         pid.ok_or_else(|| "it does not run: start it first".into())
     }
 
@@ -101,15 +107,16 @@ impl NodeControl for ContainerControl {
 
     async fn wait_ready(&self, node: &str, within: Duration) -> Result<(), NodeControlError> {
         let not_ready = |last: String| NodeControlError::NotReady { node: node.to_owned(), within, last };
-        let clients = self.nodes.clients();
-        if clients.get(node).is_none() {
-            return Err(self.unknown(node));
-        }
-        let name = node.to_owned();
+        let found = self.nodes.container(node).await.map_err(|error| not_ready(error.to_string()))?;
+        let container = found.ok_or_else(|| self.unknown(node))?;
+        let (name, nodes) = (node.to_owned(), self.nodes.clone());
         let current = source_fn(move || {
-            let client = clients.get(&name);
-            let source = client.map(|client| ObservedSource::new(&name, client));
-            async { Ok(source.into_iter().collect()) }
+            let (name, nodes) = (name.clone(), nodes.clone());
+            async move {
+                nodes.refresh().await?;
+                let client = nodes.clients().get(&name);
+                Ok(client.map(|client| ObservedSource::new(&name, client)).into_iter().collect())
+            }
         });
         let probe = |node: ObservedSource<NodeClient>| async move { Ok(node.source.health().await?) };
         let observer =
@@ -131,10 +138,13 @@ impl NodeControl for ContainerControl {
             Some(failure.message.clone())
         });
         let _ = runtime.stop().await;
-        match served {
-            Ok(_) => Ok(()),
-            Err(_) => Err(not_ready(failure.unwrap_or_else(|| "it gave no answer".to_owned()))),
+        if served.is_ok() {
+            return Ok(());
         }
+        let status = self.state(&container).await.ok().and_then(|state| state.status);
+        let status = status.map_or_else(|| "gone".to_owned(), |status| status.to_string());
+        let answer = failure.unwrap_or_else(|| "it gave no answer".to_owned());
+        Err(not_ready(format!("its container is {status}; {answer}")))
     }
 
     async fn start(&self, node: &str) -> Result<(), NodeControlError> {

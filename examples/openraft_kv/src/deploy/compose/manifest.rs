@@ -33,7 +33,8 @@ impl Manifest {
 /// What is wrong with a Compose file: its checker names a line only when it is no YAML.
 pub(super) fn invalid_compose(file: &Path, error: &str) -> DeployError {
     let word = error.rsplit(['\'', '"']).nth(1).unwrap_or_default();
-    invalid(file, error, |line| !word.is_empty() && line.contains(word))
+    let is_of_word = |c: char| c.is_alphanumeric() || "_-./".contains(c);
+    invalid(file, error, |line| line.split(|c| !is_of_word(c)).any(|other| !word.is_empty() && other == word))
 }
 
 /// Names the line that is meant if `error` does not, and if there is only one such line.
@@ -45,4 +46,51 @@ fn invalid(file: &Path, error: &str, is_meant: impl Fn(&str) -> bool) -> DeployE
         _ => error.to_owned(),
     };
     DeployError::InvalidManifest { path: file.to_owned(), problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "services:\n  n1:\n    hostname: n1\n    hostnam: n1\n    image: kv\n";
+
+    fn problem(error: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = Manifest::of(folder.path());
+        fs::write(&manifest.compose_file, FILE).unwrap();
+        let error = invalid_compose(&manifest.compose_file, error).to_string();
+        error.strip_prefix(&format!("{}: ", manifest.compose_file.display())).unwrap().to_owned()
+    }
+
+    #[test]
+    fn the_line_of_the_word_that_is_complained_of_is_named_if_it_is_the_only_one() {
+        assert_eq!(problem("unsupported option: 'hostnam'"), "line 4: unsupported option: 'hostnam'");
+        assert_eq!(problem("unsupported option: \"hostnam\""), "line 4: unsupported option: \"hostnam\"");
+        assert_eq!(problem("there are two of 'n1' and more"), "there are two of 'n1' and more");
+        assert_eq!(problem("there is no 'network'"), "there is no 'network'");
+        assert_eq!(problem("at 'hostnam', line 7, column 2"), "at 'hostnam', line 7, column 2");
+        assert_eq!(problem("out of words"), "out of words");
+    }
+
+    #[test]
+    fn the_instruction_that_failed_is_the_last_that_was_begun() {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = Manifest::of(folder.path());
+        fs::write(&manifest.compose_file, FILE).unwrap();
+        fs::write(&manifest.dockerfile, "# An image.\nFROM scratch\nCOPY a /a\n").unwrap();
+        let begun = "Step 1/2 : FROM scratch\n ---> \nStep 2/2 : COPY a /a\n";
+        let cases = [
+            (begun, "no such file", "Dockerfile: line 3: no such file"),
+            (
+                "",
+                "dockerfile parse error line 2: unknown",
+                "Dockerfile: dockerfile parse error line 2: unknown",
+            ),
+            ("", "no network is called 'kv'", "docker-compose.yml: line 5: no network is called 'kv'"),
+        ];
+        for (output, error, expected) in cases {
+            let named = manifest.build_failed(output, error).to_string();
+            assert!(named.ends_with(expected), "{named}");
+        }
+    }
 }

@@ -32,6 +32,8 @@ pub use nodes::{CLUSTER_LABEL, ContainerNodes, NODE_LABEL, PORT_LABEL};
 const NAME: &str = "compose";
 /// How long the nodes may take to serve, all together.
 const READY_WITHIN: Duration = Duration::from_secs(30);
+/// How many lines of a node's log explain why it does not serve.
+const LAST_WORDS: usize = 3;
 
 /// Brings the store up in containers, on the engine that `DOCKER_HOST` names or on the default one.
 ///
@@ -144,7 +146,8 @@ async fn served(
             () = control.exit(node) => format!("{node} has ended"),
         };
         let log = control.log(node).await.unwrap_or_default();
-        let last = log.lines().next_back().unwrap_or("nothing");
+        let last: Vec<&str> = log.lines().filter(|line| !line.is_empty()).collect();
+        let last = last[last.len().saturating_sub(LAST_WORDS)..].join(" / ");
         return Err(failed(step, format!("{problem}; it logged last: {last}")));
     }
     Ok(())
