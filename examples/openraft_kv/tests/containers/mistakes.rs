@@ -5,35 +5,43 @@ use std::path::Path;
 
 use openraft_kv::deploy::compose::ComposeDeployer;
 use openraft_kv::deploy::{Deployment, RaftKv};
+use tempfile::TempDir;
 use watchkeeper_scenario::{DeployError, Deployer};
 
 use crate::common::Engine;
 
+const COMPOSE: &str = "docker-compose.yml";
+
+/// A copy of the files with `from` made `to` in `file`, and the line where that is.
+fn changed(file: &str, from: &str, to: &str) -> (TempDir, usize) {
+    let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/compose");
+    let folder = tempfile::tempdir().unwrap();
+    for name in [COMPOSE, "Dockerfile"] {
+        fs::copy(original.join(name), folder.path().join(name)).unwrap();
+    }
+    let path = folder.path().join(file);
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{file} no longer contains {from:?}");
+    let changed = text.replacen(from, to, 1);
+    fs::write(path, &changed).unwrap();
+    let line = changed.lines().position(|line| line.contains(to.trim_end())).unwrap() + 1;
+    (folder, line)
+}
+
 #[tokio::test]
 async fn a_mistake_in_a_file_is_named_with_its_place() {
     let engine = Engine::alone().await;
-    let compose = "docker-compose.yml";
     // The file, what is changed in it to what, and words of the error.
     let cases: &[(&str, &str, &str, &[&str])] = &[
-        (compose, "hostname: n2", "hostnam: n2", &["line ", "hostnam"]),
-        (compose, "  n2:\n", "  n2\n", &["line "]),
-        (compose, "networks: [raft]", "networks: [rafd]", &["line ", "rafd"]),
+        (COMPOSE, "hostname: n2", "hostnam: n2", &["line ", "hostnam"]),
+        (COMPOSE, "  n2:\n", "  n2\n", &["line "]),
+        (COMPOSE, "networks: [raft]", "networks: [rafd]", &["line ", "rafd"]),
         ("Dockerfile", "ENTRYPOINT", "ENTRYPONT", &["line ", "ENTRYPONT"]),
         ("Dockerfile", "COPY openraft_kv ", "COPY openraft_kvv ", &["line ", "openraft_kvv"]),
     ];
-    let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/compose");
     for (file, from, to, words) in cases {
-        let folder = tempfile::tempdir().unwrap();
-        for name in [compose, "Dockerfile"] {
-            fs::copy(original.join(name), folder.path().join(name)).unwrap();
-        }
+        let (folder, line) = changed(file, from, to);
         let path = folder.path().join(file);
-        let text = fs::read_to_string(&path).unwrap();
-        assert!(text.contains(from), "{file} no longer contains {from:?}");
-        let changed = text.replacen(from, to, 1);
-        let line = changed.lines().position(|line| line.contains(to.trim_end())).unwrap() + 1;
-        fs::write(&path, &changed).unwrap();
-
         let deployer = ComposeDeployer::with_folder(folder.path());
         let Err(error) = Deployer::<RaftKv>::deploy(&deployer, &Deployment::default()).await else {
             panic!("{to:?} is a mistake")
@@ -49,6 +57,23 @@ async fn a_mistake_in_a_file_is_named_with_its_place() {
         }
         assert!(error.contains(&format!("line {line}")), "{to:?} is in line {line}: {error}");
     }
+    engine.ends_as_it_began().await;
+}
+
+#[tokio::test]
+async fn a_file_that_only_the_engine_refuses_leaves_nothing_of_what_was_made_before() {
+    let engine = Engine::alone().await;
+    let (folder, _) =
+        changed(COMPOSE, "n3: { labels: *owned }", "n3: { labels: *owned, driver: no-such-driver }");
+    let deployer = ComposeDeployer::with_folder(folder.path());
+    let deployed = Deployer::<RaftKv>::deploy(&deployer, &Deployment::default()).await;
+    let Err(DeployError::Failed { step, source, .. }) = deployed else { panic!("there is no such driver") };
+    assert_eq!(step, "start its containers");
+    let reason = source.to_string();
+    assert!(
+        reason.contains("network") && reason.contains("no-such-driver"),
+        "the network came first: {reason}"
+    );
     engine.ends_as_it_began().await;
 }
 

@@ -13,8 +13,17 @@ pub(super) struct Manifest {
 }
 
 impl Manifest {
-    pub(super) fn of(folder: &Path) -> Self {
-        Self { compose_file: folder.join("docker-compose.yml"), dockerfile: folder.join("Dockerfile") }
+    pub(super) fn of(folder: &Path) -> Result<Self, DeployError> {
+        let found = |name: &str| {
+            let path = folder.join(name);
+            let problem = || "there is no such file: name the folder that has it".to_owned();
+            if path.is_file() {
+                Ok(path)
+            } else {
+                Err(DeployError::InvalidManifest { path, problem: problem() })
+            }
+        };
+        Ok(Self { compose_file: found("docker-compose.yml")?, dockerfile: found("Dockerfile")? })
     }
 
     /// What is wrong, from what a failed build has printed.
@@ -56,10 +65,10 @@ mod tests {
 
     fn problem(error: &str) -> String {
         let folder = tempfile::tempdir().unwrap();
-        let manifest = Manifest::of(folder.path());
-        fs::write(&manifest.compose_file, FILE).unwrap();
-        let error = invalid_compose(&manifest.compose_file, error).to_string();
-        error.strip_prefix(&format!("{}: ", manifest.compose_file.display())).unwrap().to_owned()
+        let file = folder.path().join("docker-compose.yml");
+        fs::write(&file, FILE).unwrap();
+        let error = invalid_compose(&file, error).to_string();
+        error.strip_prefix(&format!("{}: ", file.display())).unwrap().to_owned()
     }
 
     #[test]
@@ -73,11 +82,17 @@ mod tests {
     }
 
     #[test]
-    fn the_instruction_that_failed_is_the_last_that_was_begun() {
+    fn a_missing_file_and_the_instruction_that_failed_are_named() {
         let folder = tempfile::tempdir().unwrap();
-        let manifest = Manifest::of(folder.path());
-        fs::write(&manifest.compose_file, FILE).unwrap();
-        fs::write(&manifest.dockerfile, "# An image.\nFROM scratch\nCOPY a /a\n").unwrap();
+        let missing = |name: &str| {
+            let error = Manifest::of(folder.path()).unwrap_err().to_string();
+            assert!(error.ends_with(&format!("{name}: there is no such file: name the folder that has it")));
+        };
+        missing("docker-compose.yml");
+        fs::write(folder.path().join("docker-compose.yml"), FILE).unwrap();
+        missing("Dockerfile");
+        fs::write(folder.path().join("Dockerfile"), "# An image.\nFROM scratch\nCOPY a /a\n").unwrap();
+        let manifest = Manifest::of(folder.path()).unwrap();
         let begun = "Step 1/2 : FROM scratch\n ---> \nStep 2/2 : COPY a /a\n";
         let cases = [
             (begun, "no such file", "Dockerfile: line 3: no such file"),

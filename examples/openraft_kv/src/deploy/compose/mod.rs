@@ -81,13 +81,14 @@ impl ComposeDeployer {
     }
 
     async fn up(&self, deployment: &Deployment) -> Result<ComposeCluster, DeployError> {
+        let manifest = Manifest::of(&self.folder)?;
         let docker = engine::connect(&self.host).await?;
-        let manifest = Manifest::of(&self.folder);
         let compose = Compose::find(&self.host, &manifest.compose_file, &deployment.node_flags).await?;
         let services = chosen(compose.services().await?, deployment.nodes, &manifest.compose_file)?;
         let context = image::build(&manifest.dockerfile).await?;
         let compose = compose.with_context(context);
         compose.build(&manifest, &services).await?;
+        engine::forget_old_images(&docker).await;
 
         let mut project = Project::up(compose, services.clone()).await?;
         let nodes = ContainerNodes::new(docker.clone(), project.name());

@@ -103,7 +103,8 @@ impl Compose {
             return Err(invalid_compose(&self.file, &listed.error));
         }
         let mut services: Vec<String> = listed.output.lines().map(|line| line.trim().to_owned()).collect();
-        services.sort();
+        // n10 comes behind n2.
+        services.sort_by(|a, b| (a.len(), a).cmp(&(b.len(), b)));
         Ok(services)
     }
 
