@@ -8,7 +8,7 @@ use openraft_kv::deploy::{Deployment, RaftKv};
 use tempfile::TempDir;
 use watchkeeper_scenario::{DeployError, Deployer};
 
-use crate::common::Engine;
+use crate::common::{Engine, Labelled};
 
 const COMPOSE: &str = "docker-compose.yml";
 
@@ -21,10 +21,9 @@ fn changed(file: &str, from: &str, to: &str) -> (TempDir, usize) {
     }
     let path = folder.path().join(file);
     let text = fs::read_to_string(&path).unwrap();
-    assert!(text.contains(from), "{file} no longer contains {from:?}");
-    let changed = text.replacen(from, to, 1);
-    fs::write(path, &changed).unwrap();
-    let line = changed.lines().position(|line| line.contains(to.trim_end())).unwrap() + 1;
+    let at = text.find(from).unwrap_or_else(|| panic!("{file} no longer contains {from:?}"));
+    fs::write(path, text.replacen(from, to, 1)).unwrap();
+    let line = text[..at].matches('\n').count() + 1;
     (folder, line)
 }
 
@@ -63,17 +62,17 @@ async fn a_mistake_in_a_file_is_named_with_its_place() {
 #[tokio::test]
 async fn a_file_that_only_the_engine_refuses_leaves_nothing_of_what_was_made_before() {
     let engine = Engine::alone().await;
-    let (folder, _) =
-        changed(COMPOSE, "n3: { labels: *owned }", "n3: { labels: *owned, driver: no-such-driver }");
+    let (folder, _) = changed(COMPOSE, "hostname: n3", "hostname: n3\n    mem_limit: 1k");
     let deployer = ComposeDeployer::with_folder(folder.path());
-    let deployed = Deployer::<RaftKv>::deploy(&deployer, &Deployment::default()).await;
-    let Err(DeployError::Failed { step, source, .. }) = deployed else { panic!("there is no such driver") };
+    let (deployment, network) = (Deployment::default(), |labelled: &Labelled| labelled[1] >= 1);
+    let (deployed, ()) = tokio::join!(
+        Deployer::<RaftKv>::deploy(&deployer, &deployment),
+        engine.eventually("the network is there before the refusal", network),
+    );
+    let Err(DeployError::Failed { step, source, .. }) = deployed else { panic!("no node lives in 1 KiB") };
     assert_eq!(step, "start its containers");
     let reason = source.to_string();
-    assert!(
-        reason.contains("network") && reason.contains("no-such-driver"),
-        "the network came first: {reason}"
-    );
+    assert!(reason.contains("n3") && reason.contains("memory") && !reason.contains("Creating"), "{reason}");
     engine.ends_as_it_began().await;
 }
 

@@ -39,7 +39,7 @@ pub(super) async fn build(dockerfile: &Path) -> Result<PathBuf, DeployError> {
         )
     })?;
     if !built.success {
-        return Err(failed(STEP, built.error));
+        return Err(failed(STEP, built.error()));
     }
     let program = folder.join(triple).join("container/openraft_kv");
     let context = folder.join("context");

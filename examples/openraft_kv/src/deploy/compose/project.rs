@@ -1,9 +1,9 @@
-//! docker-compose, run to its end and one project at a time.
+//! docker-compose, for one project.
 
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use watchkeeper_scenario::DeployError;
@@ -20,28 +20,49 @@ pub(super) struct Ended {
     pub(super) success: bool,
     /// What it wrote to standard output.
     pub(super) output: String,
-    /// What it wrote to standard error, as one line.
-    pub(super) error: String,
+    error: Vec<String>,
 }
 
-/// Runs `command` to its end on a thread of its own, in a process group that Ctrl-C does not reach.
+impl Ended {
+    /// What it wrote to standard error, as one line.
+    pub(super) fn error(&self) -> String {
+        self.error.join(" ")
+    }
+
+    /// The first line of it that speaks of an error, behind all the progress.
+    fn first_error(&self) -> String {
+        let is_error = |line: &&String| line.to_lowercase().starts_with("error");
+        self.error.iter().find(is_error).cloned().unwrap_or_else(|| self.error())
+    }
+}
+
+/// Runs `command` in a process group of its own, which Ctrl-C does not reach.
 ///
 /// # Cancel safety
 ///
-/// The command runs on when the future is dropped, and the runtime's end waits for it.
+/// The command is killed when the future is dropped.
 pub(super) async fn run(command: Command) -> io::Result<Ended> {
-    tokio::task::spawn_blocking(|| finish(command)).await?
+    let mut command = tokio::process::Command::from(command);
+    let output = command.stdin(Stdio::null()).process_group(0).kill_on_drop(true).output().await?;
+    Ok(Ended::from(&output))
 }
 
+/// Runs `command` to its end on this thread.
 fn finish(mut command: Command) -> io::Result<Ended> {
     let output = command.stdin(Stdio::null()).process_group(0).output()?;
-    let error = String::from_utf8_lossy(&output.stderr);
-    let lines: Vec<&str> = error.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    Ok(Ended {
-        success: output.status.success(),
-        output: String::from_utf8_lossy(&output.stdout).into_owned(),
-        error: lines.join(" "),
-    })
+    Ok(Ended::from(&output))
+}
+
+impl From<&Output> for Ended {
+    fn from(output: &Output) -> Self {
+        let error = String::from_utf8_lossy(&output.stderr);
+        let lines = error.lines().map(str::trim).filter(|line| !line.is_empty());
+        Self {
+            success: output.status.success(),
+            output: String::from_utf8_lossy(&output.stdout).into_owned(),
+            error: lines.map(str::to_owned).collect(),
+        }
+    }
 }
 
 /// How docker-compose is called for one project.
@@ -100,7 +121,7 @@ impl Compose {
         let listed =
             run(self.command(&["config", "--services"])).await.map_err(|error| failed(step, error))?;
         if !listed.success {
-            return Err(invalid_compose(&self.file, &listed.error));
+            return Err(invalid_compose(&self.file, &listed.error()));
         }
         let mut services: Vec<String> = listed.output.lines().map(|line| line.trim().to_owned()).collect();
         // n10 comes behind n2.
@@ -113,7 +134,7 @@ impl Compose {
         let Some(service) = services.first() else { return Ok(()) };
         let step = "build its image";
         let built = run(self.command(&["build", service])).await.map_err(|error| failed(step, error))?;
-        if built.success { Ok(()) } else { Err(manifest.build_failed(&built.output, &built.error)) }
+        if built.success { Ok(()) } else { Err(manifest.build_failed(&built.output, &built.error())) }
     }
 }
 
@@ -131,8 +152,8 @@ impl Project {
     /// dropped, what was made by then is taken down.
     pub(super) async fn up(compose: Compose, services: Vec<String>) -> Result<Self, DeployError> {
         let step = "start its containers";
-        // The project lives on the thread: one that is no longer waited for is dropped there, behind
-        // the last container that was made.
+        // The project lives on the thread, for whose end the runtime waits when it shuts down: one
+        // that is no longer waited for is dropped there, behind the last container that was made.
         let work = move || {
             let mut project = Self { compose, is_down: false };
             let mut up = project.compose.command(&["up", "--detach", "--no-build"]);
@@ -142,7 +163,7 @@ impl Project {
                 Ok(ended) => {
                     // What failed first is what there is to tell.
                     project.is_down = judged(finish(project.down_command())).is_ok();
-                    Err(failed(step, ended.error))
+                    Err(failed(step, ended.first_error()))
                 }
                 Err(error) => Err(failed(step, error)),
             }
@@ -184,7 +205,7 @@ fn judged(down: io::Result<Ended>) -> Result<(), DeployError> {
     let step = "take its containers down";
     match down {
         Ok(ended) if ended.success => Ok(()),
-        Ok(ended) => Err(failed(step, ended.error)),
+        Ok(ended) => Err(failed(step, ended.first_error())),
         Err(error) => Err(failed(step, error)),
     }
 }
