@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::engine::Engine;
 use crate::run::Verdict;
 use crate::shell;
 use crate::workspace::{self, Named, Package};
@@ -178,6 +179,19 @@ fn are_events(lines: &[String]) -> Result<(), String> {
         Some(line) => Err(format!("the demonstration printed a line that is no JSON object: {line}")),
         None => Ok(()),
     }
+}
+
+/// The tests that need a container engine: the other steps leave them out.
+pub(crate) fn containers() -> Result<Verdict, String> {
+    shell::run("cargo clippy --package openraft_kv --test containers -- -D warnings")?;
+    let engine = Engine::bring()?;
+    let tested = shell::run(&format!(
+        "DOCKER_HOST={} cargo nextest run --package openraft_kv --test containers --profile ci",
+        engine.host()
+    ));
+    let stopped = engine.stop();
+    tested.and(stopped)?;
+    Ok(Verdict::Passed)
 }
 
 fn verdict(broken: &[String]) -> Result<Verdict, String> {

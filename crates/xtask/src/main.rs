@@ -5,6 +5,7 @@
 
 mod args;
 mod checks;
+mod engine;
 mod needs;
 mod run;
 mod shell;

@@ -41,6 +41,24 @@ pub(crate) static CARGO_NEXTEST: Need = Need {
     )],
 };
 
+pub(crate) static DOCKER: Need = Need {
+    name: "docker.io",
+    probe: "dockerd --version",
+    install: &["apt-get update", "apt-get install -y docker.io"],
+};
+
+pub(crate) static DOCKER_COMPOSE: Need = Need {
+    name: "docker-compose",
+    probe: "docker-compose version",
+    install: &["apt-get update", "apt-get install -y docker-compose"],
+};
+
+pub(crate) static IPTABLES: Need = Need {
+    name: "iptables",
+    probe: "iptables --version",
+    install: &["apt-get update", "apt-get install -y iptables"],
+};
+
 impl Need {
     pub(crate) fn is_present(&self) -> bool {
         shell::succeeds(self.probe)
@@ -76,7 +94,7 @@ impl Need {
 }
 
 /// A process's own folder belongs to its effective user.
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|folder| folder.uid() == 0)
 }
 

@@ -95,6 +95,18 @@ pub(crate) static STEPS: &[Step] = &[
         needs: &[],
         work: Work::Check(checks::demo),
     },
+    Step {
+        name: "containers",
+        why: "the example in containers fails over, is cut in two, heals, and leaves nothing behind",
+        needs: &[
+            &needs::CARGO_NEXTEST,
+            &needs::CLIPPY,
+            &needs::DOCKER,
+            &needs::DOCKER_COMPOSE,
+            &needs::IPTABLES,
+        ],
+        work: Work::Check(checks::containers),
+    },
 ];
 
 /// The steps' names for a message.

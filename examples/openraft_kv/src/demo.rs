@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use watchkeeper::{ObservationRuntime, ObservationRuntimeError, ObservedSource, SourceProvider, source_fn};
 use watchkeeper_scenario::{BuildError, Deployer, Failure, Phase, Problem, ScenarioFailure};
 
+use crate::deploy::compose::ComposeDeployer;
 use crate::deploy::{Deployment, LocalDeployer, RaftKv};
 use crate::failover::{self, Failover, config};
 use crate::observer::RaftObserver;
@@ -42,12 +43,15 @@ pub struct DemoFlags {
 pub enum DeployerName {
     /// Child processes on this machine
     Local,
+    /// Containers on a Docker engine, by docker-compose
+    Compose,
 }
 
 impl DeployerName {
     fn deployer(self) -> Box<dyn Deployer<RaftKv>> {
         match self {
             Self::Local => Box::new(LocalDeployer::new()),
+            Self::Compose => Box::new(ComposeDeployer::new()),
         }
     }
 }

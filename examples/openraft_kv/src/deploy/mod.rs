@@ -1,5 +1,6 @@
 //! The store as an application that deployers bring up.
 
+pub mod compose;
 mod local;
 
 use std::time::Duration;
