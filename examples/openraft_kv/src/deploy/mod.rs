@@ -1,5 +1,7 @@
 //! The store as an application that deployers bring up.
 
+pub mod k8s;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
