@@ -63,6 +63,7 @@ pub(crate) struct State {
     pub(crate) store: Store,
     asked: Vec<Asked>,
     refusals: Vec<Refusal>,
+    watches_cut: u64,
     /// Refuse a watch that is too old with status 410, not with an event.
     gone_by_status: bool,
     /// Pods end when their container has ended, and not with their deletion.
@@ -150,9 +151,11 @@ impl FakeApiServer {
         self.change(|state| state.gone_by_status = true);
     }
 
-    /// Ends every watch that is open.
-    pub(crate) fn cut(&self, how: Cut) {
+    /// Ends the watch on pods that is open, and returns when nothing more is told through it.
+    pub(crate) async fn cut(&self, how: Cut) {
+        let before = self.change(|state| state.watches_cut);
         self.shared.cuts.send_modify(|(times, last)| (*times, *last) = (*times + 1, how));
+        self.when("a watch is cut", |server| server.change(|state| state.watches_cut) > before).await;
     }
 
     /// Answers `verb` on `kind` so from now on.
@@ -189,13 +192,19 @@ impl FakeApiServer {
     }
 }
 
+impl State {
+    fn progress(&self) -> (u64, usize, u64) {
+        (self.store.version(), self.asked.len(), self.watches_cut)
+    }
+}
+
 impl Shared {
     /// `change` must not call back into the server.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
-        let before = (state.store.version(), state.asked.len());
+        let before = state.progress();
         let result = change(&mut state);
-        let moved = before != (state.store.version(), state.asked.len());
+        let moved = before != state.progress();
         drop(state);
         if moved {
             self.changes.send_modify(|count| *count += 1);

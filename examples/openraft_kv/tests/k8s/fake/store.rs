@@ -96,16 +96,17 @@ impl Store {
         version
     }
 
+    /// Watches that are open go on; new ones cannot begin before this.
     pub(crate) fn compact(&mut self) {
         self.forgotten = self.version;
-        self.changes.clear();
     }
 
-    /// The changes behind `version`; `None` if they are forgotten.
-    pub(super) fn since(&self, version: u64) -> Option<Vec<Change>> {
-        if version < self.forgotten {
-            return None;
-        }
-        Some(self.changes.iter().filter(|change| change.version > version).cloned().collect())
+    pub(super) fn has_forgotten(&self, version: u64) -> bool {
+        version < self.forgotten
+    }
+
+    /// The changes behind `version`.
+    pub(super) fn since(&self, version: u64) -> Vec<Change> {
+        self.changes.iter().filter(|change| change.version > version).cloned().collect()
     }
 }

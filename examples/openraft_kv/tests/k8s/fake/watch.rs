@@ -23,11 +23,16 @@ pub(crate) enum Cut {
 }
 
 pub(super) fn watch(shared: &Arc<Shared>, selection: Selection, version: u64, bookmarks: bool) -> Response {
-    let state = shared.lock();
-    if state.store.since(version).is_none() && state.gone_by_status {
+    let (is_gone, by_status) = {
+        let state = shared.lock();
+        (state.store.has_forgotten(version), state.gone_by_status)
+    };
+    if is_gone && by_status {
         return refused(410, gone());
     }
-    drop(state);
+    if is_gone {
+        return line(&json!({ "type": "ERROR", "object": gone() })).into_response();
+    }
     let (mut changes, mut cuts) = (shared.changes.subscribe(), shared.cuts.subscribe());
     changes.mark_changed();
     cuts.mark_unchanged();
@@ -39,10 +44,6 @@ pub(super) fn watch(shared: &Arc<Shared>, selection: Selection, version: u64, bo
             }
             match open.as_mut()?.next().await {
                 Next::Events(events) => ready.extend(events),
-                Next::Last(event) => {
-                    ready.push_back(event);
-                    open = None;
-                }
                 Next::End(Cut::Close) => return None,
                 Next::End(Cut::Drop) => return Some((Err(io::ErrorKind::ConnectionReset.into()), (None, ready))),
             }
@@ -62,7 +63,6 @@ struct Open {
 
 enum Next {
     Events(Vec<Value>),
-    Last(Value),
     End(Cut),
 }
 
@@ -72,14 +72,14 @@ impl Open {
         tokio::select! {
             biased;
             changed = self.changes.changed() => if changed.is_err() { return Next::End(Cut::Close) },
-            _ = self.cuts.changed() => return Next::End(self.cuts.borrow().1),
+            _ = self.cuts.changed() => {
+                self.shared.change(|state| state.watches_cut += 1);
+                return Next::End(self.cuts.borrow().1);
+            }
         }
         let state = self.shared.lock();
-        let Some(changes) = state.store.since(self.version) else {
-            return Next::Last(json!({ "type": "ERROR", "object": gone() }));
-        };
         let mut events = Vec::new();
-        for change in changes {
+        for change in state.store.since(self.version) {
             self.version = change.version;
             let wanted = match &change.key {
                 Some(key) => self.selection.matches(key, &change.object),
