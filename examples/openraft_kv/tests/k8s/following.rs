@@ -39,7 +39,8 @@ type Addresses = PerSource<NodeClient, String>;
 
 async fn observed(provider: PodSources) -> ObservationRuntime<Addresses> {
     let probe = |node: ObservedSource<NodeClient>| async move { Ok(node.source.addr().to_owned()) };
-    let config = ObservationConfig { interval: INTERVAL, history_limit: 1024, ..ObservationConfig::default() };
+    let config =
+        ObservationConfig { interval: INTERVAL, history_limit: 1024, ..ObservationConfig::default() };
     ObservationRuntime::start(provider, PerSource::new(INTERVAL, probe), config).await.unwrap()
 }
 
@@ -240,7 +241,9 @@ async fn a_list_that_is_refused_is_an_error_of_its_kind_until_it_works() {
     server.refuse_nothing();
     let runtime = ObservationRuntime::start_in_background(
         sources,
-        PerSource::new(INTERVAL, |node: ObservedSource<NodeClient>| async move { Ok(node.source.addr().to_owned()) }),
+        PerSource::new(INTERVAL, |node: ObservedSource<NodeClient>| async move {
+            Ok(node.source.addr().to_owned())
+        }),
         ObservationConfig { interval: INTERVAL, ..ObservationConfig::default() },
     );
     seen(&runtime.unwrap().handle(), &[("n1", "10.0.0.1:4000")]).await;

@@ -61,7 +61,9 @@ pub enum K8sError {
         message: String,
     },
     /// The answer cannot be used, or the request could not be made.
-    #[error("cannot {doing}: this is no usable answer; check that a Kubernetes API of 1.33 or newer is there")]
+    #[error(
+        "cannot {doing}: this is no usable answer; check that a Kubernetes API of 1.33 or newer is there"
+    )]
     Unusable {
         /// What was about to be done.
         doing: String,
@@ -75,6 +77,12 @@ pub enum K8sError {
         within: Duration,
         /// The nodes that are not ready, each with what its pod says.
         waiting: Vec<String>,
+    },
+    /// The node has no pod at the moment.
+    #[error("{node} has no pod at the moment: the StatefulSet has yet to make it, wait until it is ready")]
+    NoPod {
+        /// Which node.
+        node: String,
     },
     /// What was deleted is still there.
     #[error("{what} is still there after {within:?}: look for finalizers with `kubectl get {what} -o yaml`")]

@@ -59,7 +59,8 @@ async fn serve(listener: TcpListener, pods: Api<Pod>, pod: String, port: u16) {
 
 async fn carry(mut local: TcpStream, pods: Api<Pod>, pod: &str, port: u16) -> Result<(), String> {
     let forwarding = pods.portforward(pod, &[port]).await;
-    let mut forwarder = forwarding.map_err(K8sError::of("forward a port")).map_err(|error| error.to_string())?;
+    let mut forwarder =
+        forwarding.map_err(K8sError::of("forward a port")).map_err(|error| error.to_string())?;
     let (Some(mut remote), Some(refusal)) = (forwarder.take_stream(port), forwarder.take_error(port)) else {
         return Err("the API server gave no stream".to_owned());
     };

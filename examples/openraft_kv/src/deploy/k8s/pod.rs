@@ -34,9 +34,9 @@ impl PodView {
     pub(super) fn of(pod: &Pod) -> Self {
         let status = pod.status.as_ref();
         let phase = status.and_then(|status| status.phase.as_deref()).unwrap_or("Pending");
-        let condition = status.and_then(|status| status.conditions.as_ref()).and_then(|conditions| {
-            conditions.iter().find(|condition| condition.type_ == "Ready")
-        });
+        let condition = status
+            .and_then(|status| status.conditions.as_ref())
+            .and_then(|conditions| conditions.iter().find(|condition| condition.type_ == "Ready"));
         let ended = matches!(phase, "Succeeded" | "Failed");
         let ip = status.and_then(|status| status.pod_ip.as_deref()).and_then(|ip| ip.parse::<IpAddr>().ok());
         let addr = ip.zip(port(pod)).filter(|_| !ended).map(|(ip, port)| SocketAddr::new(ip, port));
@@ -105,8 +105,14 @@ mod tests {
     fn a_pod_has_an_address_from_when_it_has_an_ip_until_it_ends() {
         let addr = |status| view(status).addr.map(|addr| addr.to_string());
         assert_eq!(addr(json!({ "phase": "Pending" })), None);
-        assert_eq!(addr(json!({ "phase": "Running", "podIP": "10.1.2.3" })).as_deref(), Some("10.1.2.3:4000"));
-        assert_eq!(addr(json!({ "phase": "Running", "podIP": "fd00::7" })).as_deref(), Some("[fd00::7]:4000"));
+        assert_eq!(
+            addr(json!({ "phase": "Running", "podIP": "10.1.2.3" })).as_deref(),
+            Some("10.1.2.3:4000")
+        );
+        assert_eq!(
+            addr(json!({ "phase": "Running", "podIP": "fd00::7" })).as_deref(),
+            Some("[fd00::7]:4000")
+        );
         assert_eq!(addr(json!({ "phase": "Failed", "podIP": "10.1.2.3" })), None);
     }
 

@@ -205,7 +205,8 @@ impl Follower {
         let mut changed = false;
         for (node, pod) in &self.pods {
             let Some(addr) = pod.addr else { continue };
-            let kept = old.remove(node).filter(|route| route.pod.uid == pod.uid && route.pod.addr == pod.addr);
+            let kept =
+                old.remove(node).filter(|route| route.pod.uid == pod.uid && route.pod.addr == pod.addr);
             let route = match kept {
                 Some(route) => route,
                 None => match self.route(node, pod, addr).await {
@@ -222,7 +223,8 @@ impl Follower {
             self.routes.insert(node.clone(), route);
         }
         if changed || !old.is_empty() {
-            let sources = self.routes.iter().map(|(node, route)| ObservedSource::new(node, route.client.clone()));
+            let sources =
+                self.routes.iter().map(|(node, route)| ObservedSource::new(node, route.client.clone()));
             self.clients.replace(sources.collect());
         }
         self.tell.send_replace(Seen { listed: true, pods: Arc::new(self.pods.clone()), problem });
@@ -249,7 +251,9 @@ impl Follower {
     fn report(&mut self, error: watcher::Error) {
         let (doing, error) = match error {
             watcher::Error::InitialListFailed(error) => ("list the pods", error),
-            watcher::Error::WatchStartFailed(error) | watcher::Error::WatchFailed(error) => ("watch the pods", error),
+            watcher::Error::WatchStartFailed(error) | watcher::Error::WatchFailed(error) => {
+                ("watch the pods", error)
+            }
             // Too old to go on from, which is cured by a new list, or told what is wrong by the server.
             watcher::Error::WatchError(status) if status.code == 410 => {
                 debug!(reason = status.message, "the watch is too old to go on: listing again");

@@ -28,7 +28,11 @@ pub(super) fn forward(shared: &Shared, key: &Key, upgrade: WebSocketUpgrade, por
         .into_response()
 }
 
-async fn carry(mut socket: WebSocket, ip: &str, port: u16) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+async fn carry(
+    mut socket: WebSocket,
+    ip: &str,
+    port: u16,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let [low, high] = port.to_le_bytes();
     for channel in [DATA, ERROR] {
         socket.send(Message::Binary(vec![channel, low, high].into())).await?;

@@ -159,7 +159,14 @@ impl FakeApiServer {
     }
 
     /// Answers `verb` on `kind` so from now on.
-    pub(crate) fn refuse(&self, verb: &'static str, kind: &'static str, code: u16, reason: &str, message: &str) {
+    pub(crate) fn refuse(
+        &self,
+        verb: &'static str,
+        kind: &'static str,
+        code: u16,
+        reason: &str,
+        message: &str,
+    ) {
         let status = routes::status(code, reason, message);
         self.change(|state| state.refusals.push(Refusal { verb, kind, status, code }));
     }

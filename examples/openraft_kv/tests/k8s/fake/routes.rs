@@ -43,7 +43,12 @@ impl Path {
         let mut words = words.into_iter();
         let first = words.next()?;
         if first != "namespaces" {
-            return Some(Self { kind: first, namespace: String::new(), name: words.next(), subresource: None });
+            return Some(Self {
+                kind: first,
+                namespace: String::new(),
+                name: words.next(),
+                subresource: None,
+            });
         }
         let namespace = words.next();
         let Some(kind) = words.next() else {

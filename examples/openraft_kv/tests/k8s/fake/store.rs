@@ -85,7 +85,12 @@ impl Store {
         let mut object = self.objects.remove(key)?;
         let version = self.next_version();
         object["metadata"]["resourceVersion"] = json!(version.to_string());
-        self.changes.push(Change { version, key: Some(key.clone()), word: "DELETED", object: object.clone() });
+        self.changes.push(Change {
+            version,
+            key: Some(key.clone()),
+            word: "DELETED",
+            object: object.clone(),
+        });
         Some(object)
     }
 

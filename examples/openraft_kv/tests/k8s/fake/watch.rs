@@ -45,7 +45,9 @@ pub(super) fn watch(shared: &Arc<Shared>, selection: Selection, version: u64, bo
             match open.as_mut()?.next().await {
                 Next::Events(events) => ready.extend(events),
                 Next::End(Cut::Close) => return None,
-                Next::End(Cut::Drop) => return Some((Err(io::ErrorKind::ConnectionReset.into()), (None, ready))),
+                Next::End(Cut::Drop) => {
+                    return Some((Err(io::ErrorKind::ConnectionReset.into()), (None, ready)));
+                }
             }
         }
     });
