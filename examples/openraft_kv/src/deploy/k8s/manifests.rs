@@ -196,7 +196,8 @@ where
     // The text goes on with an excerpt of the file; the place is in its first line.
     let mistake = |error: serde_saphyr::Error| {
         let error = error.to_string();
-        invalid(path, format!("{}; mend that value", error.lines().next().unwrap_or_default()))
+        let place = error.lines().next().unwrap_or_default();
+        invalid(path, format!("{}; mend that value", place.trim_start_matches("error: ")))
     };
     let written: Value = serde_saphyr::from_str(text).map_err(mistake)?;
     for (key, expected) in [("apiVersion", K::API_VERSION), ("kind", K::KIND)] {

@@ -68,6 +68,8 @@ pub(crate) struct State {
     gone_by_status: bool,
     /// Pods end when their container has ended, and not with their deletion.
     pub(crate) has_kubelet: bool,
+    /// No pod is made.
+    pub(crate) holds_pods: bool,
     /// Namespaces go on terminating.
     pub(crate) holds_namespaces: bool,
     /// By the pod's uid.
@@ -200,8 +202,9 @@ impl FakeApiServer {
 }
 
 impl State {
-    fn progress(&self) -> (u64, usize, u64) {
-        (self.store.version(), self.asked.len(), self.watches_cut)
+    /// What others wait for.
+    fn progress(&self) -> (u64, usize, u64, bool) {
+        (self.store.version(), self.asked.len(), self.watches_cut, self.holds_pods)
     }
 }
 
