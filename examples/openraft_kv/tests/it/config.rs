@@ -99,7 +99,8 @@ fn an_empty_file_is_no_setting_at_all() {
 #[test]
 fn a_number_can_come_from_a_name() {
     let named = |name: &str| NodeFlags { id: None, id_from_name: Some(name.to_owned()), ..minimal() };
-    let id = |flags| NodeConfig::try_from(flags).map(|config| config.id).map_err(|error| error.to_string());
+    let id =
+        |flags: NodeFlags| NodeConfig::try_from(flags).map(|config| config.id).map_err(|e| e.to_string());
     assert_eq!(id(named("openraft-kv-0")), Ok(1));
     assert_eq!(id(named("kv-11")), Ok(12));
     for name in ["kv", "kv-", "kv-x", "7", &format!("kv-{}", u64::MAX)] {

@@ -86,14 +86,14 @@ async fn a_cluster_is_deployed_fails_over_and_is_taken_down() {
     let before = clients.get(&killed).unwrap().addr().to_owned();
     let pods = fixture.kubelet.pids().len();
     // The set takes its time, as a real one does: a leader that is back at once goes on leading.
-    fixture.server.change(|state| state.holds_pods = true);
+    fixture.server.change(|state| state.held.insert("pods"));
     control.kill(&killed).await.unwrap();
     let other =
         handle.eventually("another leader", |c| c.leader.is_some_and(|leader| leader.term > first.term));
     other.or_now().within(SOON).await.unwrap();
     assert_eq!(clients.names().len(), 2);
 
-    fixture.server.change(|state| state.holds_pods = false);
+    fixture.server.change(|state| state.held.remove("pods"));
     control.start(&killed).await.unwrap();
     control.wait_ready(&killed, SOON).await.unwrap();
     assert_ne!(clients.get(&killed).unwrap().addr(), before, "another pod, forwarded by another port");
@@ -285,14 +285,14 @@ async fn a_namespace_of_somebody_else_is_left_alone() {
 async fn shutting_down_waits_until_the_namespace_is_gone() {
     let mut fixture = fixture().await;
     fixture.options.gone_within = Duration::from_millis(200);
-    fixture.server.change(|state| state.holds_namespaces = true);
+    fixture.server.change(|state| state.held.insert("namespaces"));
     let cluster = fixture.deploy(1).await.unwrap();
     let error = cluster.shut_down().await.unwrap_err();
     assert!(matches!(cause(&error), K8sError::NotGone { .. }), "{error:?}");
     assert!(cause(&error).to_string().contains("kubectl get namespace kv-test"), "{error:?}");
 
     // The last finalizer lets go.
-    fixture.server.change(|state| state.holds_namespaces = false);
+    fixture.server.change(|state| state.held.remove("namespaces"));
     cluster.shut_down().await.unwrap();
     assert!(fixture.server.get(&space()).is_none());
     fixture.left_nothing().await;

@@ -1,4 +1,4 @@
-//! Plays the StatefulSet controller and the kubelet on the fake: its pods are real node processes.
+//! Plays the controller of stateful sets and the kubelet on the fake: its pods are real node processes.
 //!
 //! A container's arguments are those of the manifest, but for what a pod's network would give:
 //! where the node listens, and where its data is. A pod that is made again keeps its volume and its
@@ -89,10 +89,10 @@ impl Machine {
         }
     }
 
-    /// Makes the pods that a StatefulSet wants and that are not there.
+    /// Makes the pods that a stateful set wants and that are not there.
     fn make_pods(&self) {
         self.shared.change(|state| {
-            if state.holds_pods {
+            if state.held.contains("pods") {
                 return;
             }
             for (set, object) in state.store.of_kind("statefulsets") {

@@ -14,12 +14,12 @@ use super::deployer::NAME;
 use super::error::K8sError;
 use super::pods::PodSources;
 
-/// What can be done to pods of a StatefulSet, which makes them again whatever ends them.
+/// What can be done to pods of a `StatefulSet`, which makes them again whatever ends them.
 ///
 /// So a node can be killed and restarted, and [`start`](NodeControl::start) only waits until the
 /// set has made the pod. Stopping, pausing and isolating answer that they are unsupported: a pod
 /// that is ended does not stay so, nobody outside its machine can freeze it, and whether a
-/// NetworkPolicy cuts anything is up to the cluster's network, which does not say.
+/// `NetworkPolicy` cuts anything is up to the cluster's network, which does not say.
 pub(super) struct K8sControl {
     pub(super) pods: Api<Pod>,
     pub(super) sources: Arc<PodSources>,
@@ -61,10 +61,10 @@ impl NodeControl for K8sControl {
         self.check(node)?;
         let made = self.sources.when(|seen| seen.pods.contains_key(node));
         let failed = |source: Arc<K8sError>| failed(NodeAction::Start, node, source);
-        match timeout(self.gone_within, made).await {
-            Ok(made) => made.map(drop).map_err(failed),
-            Err(_) => Err(failed(Arc::new(K8sError::NoPod { node: node.to_owned() }))),
-        }
+        let Ok(made) = timeout(self.gone_within, made).await else {
+            return Err(failed(Arc::new(K8sError::NoPod { node: node.to_owned() })));
+        };
+        made.map(drop).map_err(failed)
     }
 
     /// Deletes the pod with the grace that its manifest gives it; the set makes it again.
@@ -107,13 +107,11 @@ impl K8sControl {
             Err(error) => return Err(failed(Arc::new(error))),
         }
         let gone = self.sources.when(|seen| seen.pods.get(node).is_none_or(|now| now.uid != pod.uid));
-        match timeout(self.gone_within, gone).await {
-            Ok(gone) => gone.map(drop).map_err(failed),
-            Err(_) => {
-                let (what, within) = (format!("pod {}", pod.name), self.gone_within);
-                Err(failed(Arc::new(K8sError::NotGone { what, within })))
-            }
-        }
+        let Ok(gone) = timeout(self.gone_within, gone).await else {
+            let (what, within) = (format!("pod {}", pod.name), self.gone_within);
+            return Err(failed(Arc::new(K8sError::NotGone { what, within })));
+        };
+        gone.map(drop).map_err(failed)
     }
 }
 

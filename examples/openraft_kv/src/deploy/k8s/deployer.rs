@@ -32,11 +32,11 @@ const MANAGER: &str = "openraft-kv";
 /// How much of a node's log is of use in a report.
 const LOG_LINES: i64 = 100;
 
-/// Deploys on a Kubernetes cluster of 1.33 or newer: a StatefulSet and its headless Service in a
+/// Deploys on a Kubernetes cluster of 1.33 or newer: a `StatefulSet` and its headless Service in a
 /// namespace of their own, which is deleted in the end.
 ///
 /// The image must be one that the cluster can get. A node is called `n1` and is the pod
-/// `openraft-kv-0`; its pods are made again by the StatefulSet whatever ends them, so that nodes
+/// `openraft-kv-0`; its pods are made again by the `StatefulSet` whatever ends them, so that nodes
 /// can be killed and restarted, and not stopped, paused or isolated.
 #[derive(Clone, Debug, Default)]
 pub struct K8sDeployer {
@@ -111,19 +111,14 @@ impl K8sDeployer {
             let ready = |node: &String| seen.pods.get(node).is_some_and(|pod| pod.ready);
             (seen.problem.is_some() && !seen.listed) || nodes.iter().all(ready)
         });
-        match timeout(within, all_ready).await {
-            Ok(seen) => {
-                if let Some(problem) = seen?.problem {
-                    return Err(problem.into());
-                }
-            }
-            Err(_) => {
-                let pods = sources.pods();
-                let ready = |node: &&String| pods.get(*node).is_some_and(|pod| pod.ready);
-                let waiting = nodes.iter().filter(|node| !ready(node));
-                let waiting = waiting.map(|node| format!("{node}: {}", waits_for(sources, node))).collect();
-                return Err(K8sError::NotReady { within, waiting }.into());
-            }
+        let Ok(seen) = timeout(within, all_ready).await else {
+            let pods = sources.pods();
+            let waiting = nodes.iter().filter(|node| !pods.get(*node).is_some_and(|pod| pod.ready));
+            let waiting = waiting.map(|node| format!("{node}: {}", waits_for(sources, node))).collect();
+            return Err(K8sError::NotReady { within, waiting }.into());
+        };
+        if let Some(problem) = seen?.problem {
+            return Err(problem.into());
         }
         for node in sources.clients().all() {
             node.source.health().await?;

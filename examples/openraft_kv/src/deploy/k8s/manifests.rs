@@ -153,10 +153,10 @@ impl Manifests {
         Ok(self)
     }
 
-    /// One pod of the StatefulSet, with `name`, as a manifest of its own: the same containers under
+    /// One pod of the `StatefulSet`, with `name`, as a manifest of its own: the same containers under
     /// the same restrictions. What is claimed from a cluster is an empty directory in it.
     ///
-    /// For engines that run pods and have no StatefulSets, such as Podman, which does not expand
+    /// For engines that run pods and have no `StatefulSet`s, such as Podman, which does not expand
     /// `$(POD_NAME)` in arguments either: that is done here. The image is `image`, never pulled.
     #[must_use]
     pub fn one_pod(&self, name: &str, image: &str) -> Pod {

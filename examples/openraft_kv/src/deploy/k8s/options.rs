@@ -50,7 +50,7 @@ impl Default for K8sOptions {
 /// The flags of a command that deploys on Kubernetes.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct K8sFlags {
-    /// Image of the nodes, one that the Kubernetes cluster can get [default: localhost/openraft_kv:latest]
+    /// Image of the nodes, one that the Kubernetes cluster can get [default: `localhost/openraft_kv:latest`]
     #[arg(long, value_name = "IMAGE")]
     pub image: Option<String>,
     /// Kubeconfig of the Kubernetes cluster [default: that of kubectl]

@@ -79,7 +79,7 @@ mod tests {
 
     use super::*;
 
-    fn view(status: serde_json::Value) -> PodView {
+    fn view(status: &serde_json::Value) -> PodView {
         let pod = json!({
             "metadata": { "name": "openraft-kv-1", "uid": "u1" },
             "spec": { "containers": [
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_pod_has_an_address_from_when_it_has_an_ip_until_it_ends() {
-        let addr = |status| view(status).addr.map(|addr| addr.to_string());
+        let addr = |status| view(&status).addr.map(|addr| addr.to_string());
         assert_eq!(addr(json!({ "phase": "Pending" })), None);
         assert_eq!(
             addr(json!({ "phase": "Running", "podIP": "10.1.2.3" })).as_deref(),
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn a_pod_is_ready_when_its_condition_says_so() {
         let ready = |condition: &str| {
-            view(json!({
+            view(&json!({
                 "phase": "Running", "podIP": "10.1.2.3",
                 "conditions": [{ "type": "Initialized", "status": "True" }, { "type": "Ready", "status": condition }],
             }))
@@ -127,7 +127,7 @@ mod tests {
         };
         assert!(ready("True"));
         assert!(!ready("False"));
-        assert!(!view(json!({ "phase": "Running", "podIP": "10.1.2.3" })).ready);
+        assert!(!view(&json!({ "phase": "Running", "podIP": "10.1.2.3" })).ready);
     }
 
     #[test]
@@ -136,11 +136,11 @@ mod tests {
             "name": "node", "image": "", "imageID": "", "ready": false, "restartCount": 0,
             "state": { "waiting": { "reason": "ErrImagePull", "message": "no such image" } },
         }] });
-        assert_eq!(view(pulling).waits_for, "ErrImagePull: no such image");
+        assert_eq!(view(&pulling).waits_for, "ErrImagePull: no such image");
         let probing = json!({ "phase": "Running", "conditions": [
             { "type": "Ready", "status": "False", "message": "containers with unready status: [node]" },
         ] });
-        assert_eq!(view(probing).waits_for, "Running, containers with unready status: [node]");
-        assert_eq!(view(json!({})).waits_for, "Pending");
+        assert_eq!(view(&probing).waits_for, "Running, containers with unready status: [node]");
+        assert_eq!(view(&json!({})).waits_for, "Pending");
     }
 }

@@ -10,6 +10,7 @@ mod routes;
 mod store;
 mod watch;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -68,12 +69,10 @@ pub(crate) struct State {
     gone_by_status: bool,
     /// Pods end when their container has ended, and not with their deletion.
     pub(crate) has_kubelet: bool,
-    /// No pod is made.
-    pub(crate) holds_pods: bool,
-    /// Namespaces go on terminating.
-    pub(crate) holds_namespaces: bool,
+    /// Kinds that are held: no pod is made, namespaces go on terminating.
+    pub(crate) held: BTreeSet<&'static str>,
     /// By the pod's uid.
-    pub(crate) logs: std::collections::BTreeMap<String, PathBuf>,
+    pub(crate) logs: BTreeMap<String, PathBuf>,
 }
 
 impl FakeApiServer {
@@ -203,8 +202,8 @@ impl FakeApiServer {
 
 impl State {
     /// What others wait for.
-    fn progress(&self) -> (u64, usize, u64, bool) {
-        (self.store.version(), self.asked.len(), self.watches_cut, self.holds_pods)
+    fn progress(&self) -> (u64, usize, u64, usize) {
+        (self.store.version(), self.asked.len(), self.watches_cut, self.held.len())
     }
 }
 

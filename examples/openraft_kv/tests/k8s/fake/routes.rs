@@ -130,7 +130,7 @@ fn write(shared: &Shared, verb: &str, path: &Path, body: &Bytes, applies: bool) 
     shared.change(|state| {
         let mut key = key(path);
         if key.name.is_empty() {
-            key.name = body["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            body["metadata"]["name"].as_str().unwrap_or_default().clone_into(&mut key.name);
         }
         let exists = state.store.get(&key).is_some();
         let home = Key::of("namespaces", "", &key.namespace);
@@ -161,7 +161,7 @@ fn delete(state: &mut super::State, key: &Key, options: &Value) -> Response {
     }
     let at_once = options["gracePeriodSeconds"] == json!(0);
     let lingers = match key.kind.as_str() {
-        "namespaces" => state.holds_namespaces,
+        "namespaces" => state.held.contains("namespaces"),
         "pods" => state.has_kubelet && !at_once,
         _ => false,
     };
