@@ -1,6 +1,6 @@
 //! The pods of the Kubernetes manifests, run for real by Podman, which is no cluster.
 //!
-//! Three pods of the StatefulSet's template become a Raft cluster, and one is killed. That the
+//! Three pods of the manifests become a Raft cluster, and one is killed. That the
 //! pods start, serve and write shows that the image, the arguments and the volume fit each other;
 //! `/proc` shows that the security context holds.
 
@@ -13,10 +13,10 @@ use std::fs;
 use std::time::Duration;
 
 use openraft_kv::NodeClient;
-use openraft_kv::api::Member;
 use openraft_kv::demo::{observe_nodes, write};
+use openraft_kv::deploy::form;
 use openraft_kv::deploy::k8s::Manifests;
-use watchkeeper::{ObservedSource, StaticSourceProvider};
+use watchkeeper_scenario::NodeClients;
 
 use crate::podman::Podman;
 
@@ -29,37 +29,32 @@ fn the_pods_of_the_manifests_run_restricted_and_fail_over() {
     let manifests = Manifests::embedded().unwrap();
     let pods: Vec<String> = (0..3).map(|ordinal| format!("openraft-kv-{ordinal}")).collect();
     for pod in &pods {
-        podman.play(manifests.one_pod(pod, podman::IMAGE));
+        podman.play(manifests.one_pod(pod, podman::IMAGE), &pods);
     }
-    for pod in &pods {
-        is_restricted(&podman, pod);
-    }
-    let addresses: Vec<String> = pods.iter().map(|pod| format!("{}:4000", podman.ip(pod))).collect();
-    podman.inside(form_and_fail_over(&podman, &pods, &addresses));
+    podman.inside(form_and_fail_over(&podman, &pods));
     podman.stop();
 }
 
-async fn form_and_fail_over(podman: &Podman, pods: &[String], addresses: &[String]) {
-    let clients: Vec<NodeClient> = addresses.iter().map(|addr| NodeClient::new(addr.as_str())).collect();
-    let names = (1..).map(|id| format!("n{id}"));
-    let sources =
-        names.zip(&clients).map(|(name, client)| ObservedSource::new(&name, client.clone())).collect();
-    let runtime = observe_nodes(StaticSourceProvider::new(sources), INTERVAL).await.unwrap();
+async fn form_and_fail_over(podman: &Podman, pods: &[String]) {
+    let clients = NodeClients::new();
+    for (id, pod) in (1..).zip(pods) {
+        clients.insert(&format!("n{id}"), NodeClient::new(format!("{}:4000", podman.ip(pod))));
+    }
+    let runtime = observe_nodes(clients.clone(), INTERVAL).await.unwrap();
     let handle = runtime.handle();
     let serving = handle.eventually("every pod serves", |cluster| cluster.all(|_| true));
     serving.or_now().within(SOON).await.unwrap();
-
-    let mut members = Vec::new();
-    for (id, (pod, client)) in (1..).zip(pods.iter().zip(&clients)) {
-        assert_eq!(client.health().await.unwrap().node_id, id);
-        // The name that the Service gives it in Kubernetes; here there are only addresses.
-        assert_eq!(client.state().await.unwrap().public_addr, format!("{pod}.openraft-kv:4000"));
-        members.push(Member { node_id: id, addr: client.addr().to_owned() });
+    for (id, (pod, node)) in (1..).zip(pods.iter().zip(clients.all())) {
+        let state = node.source.state().await.unwrap();
+        assert_eq!((state.node_id, state.public_addr), (id, format!("{pod}.openraft-kv:4000")));
     }
-    clients[0].init(members).await.unwrap();
+    form(&clients, SOON).await.unwrap();
     let agreed = handle.eventually("a leader is agreed on", |cluster| cluster.leader.is_some());
     let first = agreed.or_now().within(SOON).await.unwrap().value.leader.unwrap();
     write(&handle, ("key", "value", 1)).await.unwrap();
+    for pod in pods {
+        is_restricted(podman, pod);
+    }
 
     let place = usize::try_from(first.node_id).unwrap() - 1;
     podman.kill(&pods[place]);

@@ -6,11 +6,12 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{HostAlias, Pod};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tempfile::TempDir;
 
 pub(crate) const IMAGE: &str = "localhost/openraft_kv:pods";
+const NETWORK: &str = "pods";
 
 /// Runs pods in a network of its own, in which nothing else is.
 ///
@@ -40,24 +41,39 @@ impl Podman {
         fs::copy(program, rootfs.join("openraft_kv")).unwrap();
         let archive = podman.path("image.tar");
         succeed(Command::new("tar").arg("-C").arg(&rootfs).arg("-cf").arg(&archive).arg("openraft_kv"));
+        podman.run(&["network", "create", "--subnet", "10.89.7.0/24", "--disable-dns", NETWORK]);
         podman.run(&["import", "--quiet", archive.to_str().unwrap(), IMAGE]);
         podman
     }
 
-    /// Starts the pod.
-    pub(crate) fn play(&self, mut pod: Pod) {
-        for container in pod.spec.iter_mut().flat_map(|spec| &mut spec.containers) {
+    /// Starts the pod, one of `pods`, which find each other by name.
+    pub(crate) fn play(&self, mut pod: Pod, pods: &[String]) {
+        let name = pod.metadata.name.clone().unwrap();
+        let spec = pod.spec.as_mut().unwrap();
+        // In a cluster the headless Service gives these names.
+        let named = |pod: &String| HostAlias {
+            ip: self.ip(pod),
+            hostnames: Some(vec![format!("{pod}.openraft-kv")]),
+        };
+        spec.host_aliases = Some(pods.iter().map(named).collect());
+        for container in &mut spec.containers {
             // Podman takes each port for one of the machine, where three pods cannot have the same.
             container.ports = None;
             // And it probes by running curl inside, where there is none.
             (container.startup_probe, container.readiness_probe, container.liveness_probe) =
                 Default::default();
         }
-        let name = pod.metadata.name.clone().unwrap();
         let manifest = self.path(&name).with_extension("yaml");
         // JSON is YAML.
         fs::write(&manifest, serde_json::to_vec(&pod).unwrap()).unwrap();
-        self.run(&["play", "kube", manifest.to_str().unwrap()]);
+        let network = format!("{NETWORK}:ip={}", self.ip(&name));
+        self.run(&["play", "kube", "--network", &network, manifest.to_str().unwrap()]);
+    }
+
+    /// Where the pod is.
+    pub(crate) fn ip(&self, pod: &str) -> String {
+        let ordinal: u32 = pod.rsplit_once('-').unwrap().1.parse().unwrap();
+        format!("10.89.7.{}", 10 + ordinal)
     }
 
     /// Kills what runs in the pod.
@@ -68,12 +84,6 @@ impl Podman {
     /// Something of the pod's node, by a Go template.
     pub(crate) fn inspect(&self, pod: &str, template: &str) -> String {
         self.run(&["inspect", &format!("{pod}-node"), "--format", template])
-    }
-
-    pub(crate) fn ip(&self, pod: &str) -> String {
-        let infra = self.run(&["pod", "inspect", pod, "--format", "{{.InfraContainerID}}"]);
-        let template = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
-        self.run(&["inspect", &infra, "--format", template])
     }
 
     /// Runs `future` where the pods' network is.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{Container, Namespace, Pod, Service};
+use k8s_openapi::api::core::v1::{Container, EmptyDirVolumeSource, Namespace, Pod, Service, Volume};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{Metadata, Resource};
 use serde::Serialize;
@@ -154,37 +154,38 @@ impl Manifests {
     }
 
     /// One pod of the `StatefulSet`, with `name`, as a manifest of its own: the same containers under
-    /// the same restrictions. What is claimed from a cluster is an empty directory in it.
+    /// the same restrictions.
     ///
-    /// For engines that run pods and have no `StatefulSet`s, such as Podman, which does not expand
-    /// `$(POD_NAME)` in arguments either: that is done here. The image is `image`, never pulled.
+    /// For engines that run pods and have no `StatefulSet`s, such as Podman. What the cluster adds
+    /// to a pod is done here: `$(POD_NAME)` is expanded in arguments, and what is claimed is an empty
+    /// directory that is called like the claim, `data-NAME`. The image is `image`, never pulled.
     #[must_use]
     pub fn one_pod(&self, name: &str, image: &str) -> Pod {
-        let spec = self.stateful_set.spec.as_ref();
-        let template = spec.map(|spec| spec.template.clone()).unwrap_or_default();
-        let claims = spec.and_then(|spec| spec.volume_claim_templates.clone()).unwrap_or_default();
-        let mut pod = Pod {
-            metadata: ObjectMeta { name: Some(name.to_owned()), ..template.metadata.unwrap_or_default() },
-            spec: template.spec,
-            status: None,
-        };
-        if let Some(spec) = &mut pod.spec {
-            spec.volumes.get_or_insert_default().extend(claims.into_iter().map(|claim| {
-                k8s_openapi::api::core::v1::Volume {
-                    name: claim.metadata.name.unwrap_or_default(),
-                    empty_dir: Some(k8s_openapi::api::core::v1::EmptyDirVolumeSource::default()),
-                    ..Default::default()
-                }
-            }));
-            for container in &mut spec.containers {
-                container.image = Some(image.to_owned());
-                container.image_pull_policy = Some("Never".to_owned());
-                for arg in container.args.iter_mut().flatten() {
-                    *arg = arg.replace("$(POD_NAME)", name);
+        let set = self.stateful_set.spec.clone().unwrap_or_default();
+        let mut spec = set.template.spec.unwrap_or_default();
+        let claims = set.volume_claim_templates.unwrap_or_default();
+        let claims: Vec<String> = claims.into_iter().filter_map(|claim| claim.metadata.name).collect();
+        let claimed = |claim: &str| format!("{claim}-{name}");
+        spec.volumes.get_or_insert_default().extend(claims.iter().map(|claim| Volume {
+            name: claimed(claim),
+            empty_dir: Some(EmptyDirVolumeSource::default()),
+            ..Volume::default()
+        }));
+        for container in &mut spec.containers {
+            container.image = Some(image.to_owned());
+            container.image_pull_policy = Some("Never".to_owned());
+            for arg in container.args.iter_mut().flatten() {
+                *arg = arg.replace("$(POD_NAME)", name);
+            }
+            for mount in container.volume_mounts.iter_mut().flatten() {
+                if claims.contains(&mount.name) {
+                    mount.name = claimed(&mount.name);
                 }
             }
         }
-        pod
+        let metadata =
+            ObjectMeta { name: Some(name.to_owned()), ..set.template.metadata.unwrap_or_default() };
+        Pod { metadata, spec: Some(spec), status: None }
     }
 }
 
@@ -384,6 +385,8 @@ mod tests {
         assert!(args.contains(&"--id-from-name=openraft-kv-0".to_owned()), "{args:?}");
         assert_eq!(args.len(), original.args.as_ref().unwrap().len());
         assert_eq!(spec.containers[0].image_pull_policy.as_deref(), Some("Never"));
-        assert_eq!(spec.volumes.unwrap()[0].name, "data");
+        let mount = &spec.containers[0].volume_mounts.as_ref().unwrap()[0];
+        assert_eq!((mount.name.as_str(), mount.mount_path.as_str()), ("data-openraft-kv-0", "/data"));
+        assert_eq!(spec.volumes.unwrap()[0].name, mount.name);
     }
 }
