@@ -18,7 +18,7 @@ use openraft_kv::deploy::form;
 use openraft_kv::deploy::k8s::Manifests;
 use watchkeeper_scenario::NodeClients;
 
-use crate::podman::Podman;
+use crate::podman::{Podman, ip_of};
 
 const SOON: Duration = Duration::from_secs(30);
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -38,7 +38,7 @@ fn the_pods_of_the_manifests_run_restricted_and_fail_over() {
 async fn form_and_fail_over(podman: &Podman, pods: &[String]) {
     let clients = NodeClients::new();
     for (id, pod) in (1..).zip(pods) {
-        clients.insert(&format!("n{id}"), NodeClient::new(format!("{}:4000", podman.ip(pod))));
+        clients.insert(&format!("n{id}"), NodeClient::new(format!("{}:4000", ip_of(pod))));
     }
     let runtime = observe_nodes(clients.clone(), INTERVAL).await.unwrap();
     let handle = runtime.handle();

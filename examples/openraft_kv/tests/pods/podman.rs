@@ -16,7 +16,8 @@ const NETWORK: &str = "pods";
 /// Runs pods in a network of its own, in which nothing else is.
 ///
 /// The network is that of a child process and is gone with it, and with it the bridge and the
-/// packet filter that Podman makes. Dropping the value removes every pod.
+/// packet filter that Podman makes. Dropping the value removes every pod. What stays is Podman's own: an
+/// empty control group and a cache of what it knows of images.
 pub(crate) struct Podman {
     network: Child,
     directory: TempDir,
@@ -51,10 +52,8 @@ impl Podman {
         let name = pod.metadata.name.clone().unwrap();
         let spec = pod.spec.as_mut().unwrap();
         // In a cluster the headless Service gives these names.
-        let named = |pod: &String| HostAlias {
-            ip: self.ip(pod),
-            hostnames: Some(vec![format!("{pod}.openraft-kv")]),
-        };
+        let named =
+            |pod: &String| HostAlias { ip: ip_of(pod), hostnames: Some(vec![format!("{pod}.openraft-kv")]) };
         spec.host_aliases = Some(pods.iter().map(named).collect());
         for container in &mut spec.containers {
             // Podman takes each port for one of the machine, where three pods cannot have the same.
@@ -66,14 +65,8 @@ impl Podman {
         let manifest = self.path(&name).with_extension("yaml");
         // JSON is YAML.
         fs::write(&manifest, serde_json::to_vec(&pod).unwrap()).unwrap();
-        let network = format!("{NETWORK}:ip={}", self.ip(&name));
+        let network = format!("{NETWORK}:ip={}", ip_of(&name));
         self.run(&["play", "kube", "--network", &network, manifest.to_str().unwrap()]);
-    }
-
-    /// Where the pod is.
-    pub(crate) fn ip(&self, pod: &str) -> String {
-        let ordinal: u32 = pod.rsplit_once('-').unwrap().1.parse().unwrap();
-        format!("10.89.7.{}", 10 + ordinal)
     }
 
     /// Kills what runs in the pod.
@@ -166,6 +159,12 @@ impl Drop for Podman {
             self.end();
         }
     }
+}
+
+/// Where the pod is in the network.
+pub(crate) fn ip_of(pod: &str) -> String {
+    let ordinal: u32 = pod.rsplit_once('-').unwrap().1.parse().unwrap();
+    format!("10.89.7.{}", 10 + ordinal)
 }
 
 /// A process with a network of its own, which it ends with: when it is killed, or we are.

@@ -120,6 +120,7 @@ impl K8sError {
             source @ (kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_)) => {
                 Self::Unreachable { doing, source }
             }
+            kube::Error::Auth(error) => Self::Unauthorized { doing, message: error.to_string() },
             source => Self::Unusable { doing, source },
         }
     }

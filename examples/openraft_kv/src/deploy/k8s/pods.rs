@@ -1,6 +1,7 @@
 //! The pods of a cluster as sources.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -67,7 +68,7 @@ pub(super) struct Seen {
     pub(super) listed: bool,
     /// By the node's name.
     pub(super) pods: Arc<BTreeMap<String, PodView>>,
-    /// What keeps the watch from working, until it works again.
+    /// What last kept the watch from working, until the next event.
     pub(super) problem: Option<Arc<K8sError>>,
 }
 
@@ -106,7 +107,7 @@ impl PodSources {
         self.seen.borrow().pods.clone()
     }
 
-    /// Why the pods are not followed at the moment, if they are not.
+    /// What last kept the pods from being followed, until the next event shows that they are again.
     #[must_use]
     pub fn problem(&self) -> Option<Arc<K8sError>> {
         self.seen.borrow().problem.clone()
@@ -230,7 +231,7 @@ impl Follower {
         self.tell.send_replace(Seen { listed: true, pods: Arc::new(self.pods.clone()), problem });
     }
 
-    async fn route(&self, node: &str, pod: &PodView, addr: std::net::SocketAddr) -> Result<Route, K8sError> {
+    async fn route(&self, node: &str, pod: &PodView, addr: SocketAddr) -> Result<Route, K8sError> {
         let forward = match self.selection.reach {
             Reach::PodIp => None,
             Reach::PortForward => {

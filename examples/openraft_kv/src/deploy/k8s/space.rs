@@ -53,8 +53,15 @@ impl Space {
         match created.map_err(K8sError::of(format!("make the namespace {}", space.name))) {
             Ok(_) => Ok(space),
             Err(error) => {
-                // Without an answer it may have been made; with one it was not.
-                space.gone.store(!matches!(error, K8sError::Unreachable { .. }), Ordering::Release);
+                // Refused for one of these, it was not made; anything else leaves that open.
+                let refused = matches!(
+                    error,
+                    K8sError::Unauthorized { .. }
+                        | K8sError::Forbidden { .. }
+                        | K8sError::NotFound { .. }
+                        | K8sError::Conflict { .. }
+                );
+                space.gone.store(refused, Ordering::Release);
                 Err(error)
             }
         }
