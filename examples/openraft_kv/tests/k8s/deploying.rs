@@ -7,6 +7,7 @@ use std::time::Duration;
 use openraft_kv::demo::{observe_nodes, write};
 use openraft_kv::deploy::k8s::{K8sDeployer, K8sError, K8sOptions, Reach};
 use openraft_kv::deploy::{Deployment, RaftKv, form};
+use openraft_kv::{ClientError, NodeClient};
 use tempfile::TempDir;
 use watchkeeper_scenario::{DeployError, Deployer, NodeAction, NodeControlError, RunningCluster};
 
@@ -92,6 +93,11 @@ async fn a_cluster_is_deployed_fails_over_and_is_taken_down() {
         handle.eventually("another leader", |c| c.leader.is_some_and(|leader| leader.term > first.term));
     other.or_now().within(SOON).await.unwrap();
     assert_eq!(clients.names().len(), 2);
+    let refused = NodeClient::new(before.as_str()).health().await;
+    assert!(
+        matches!(refused, Err(ClientError::Unreachable { .. })),
+        "its forwarded port is closed: {refused:?}"
+    );
 
     fixture.server.change(|state| state.held.remove("pods"));
     control.start(&killed).await.unwrap();
@@ -320,8 +326,15 @@ async fn without_a_cluster_the_answer_is_one_line() {
     assert!(text.contains("staging"), "{text}");
 
     drop(server);
-    let text = deploy(options).await;
+    let text = deploy(options.clone()).await;
     assert!(text.contains("the API server http://127.0.0.1:") && text.contains("refused"), "{text}");
+
+    // Real ones speak TLS: that far it is the same.
+    let path = options.kubeconfig.as_ref().unwrap();
+    let encrypted = std::fs::read_to_string(path).unwrap().replace("http:", "https:");
+    std::fs::write(path, encrypted).unwrap();
+    let text = deploy(options).await;
+    assert!(text.contains("the API server https://127.0.0.1:") && text.contains("refused"), "{text}");
 }
 
 #[tokio::test]

@@ -266,3 +266,18 @@ async fn the_last_pods_stay_sources_while_the_server_is_away() {
         .await;
     assert_eq!(sources.sources().await.unwrap()[0].source.addr(), "10.0.0.1:4000");
 }
+
+#[tokio::test]
+async fn the_watch_ends_with_the_sources() {
+    let server = FakeApiServer::start().await;
+    let sources = PodSources::follow(server.client(), selection());
+    server.watched_from("pods", 0).await;
+    let clients = sources.clients();
+    server.put_pod(&pod("openraft-kv-0", "10.0.0.1:4000"));
+    let runtime = observed(sources).await;
+    seen(&runtime.handle(), &[("n1", "10.0.0.1:4000")]).await;
+    assert_eq!(server.watches_ended(), 0);
+    let _ = runtime.stop().await;
+    server.when("the watch ends", |server| server.watches_ended() == 1).await;
+    assert_eq!(clients.names(), ["n1"], "what was last known");
+}

@@ -64,7 +64,7 @@ pub(crate) struct State {
     pub(crate) store: Store,
     asked: Vec<Asked>,
     refusals: Vec<Refusal>,
-    watches_cut: u64,
+    watches_ended: u64,
     /// Refuse a watch that is too old with status 410, not with an event.
     gone_by_status: bool,
     /// Pods end when their container has ended, and not with their deletion.
@@ -154,9 +154,13 @@ impl FakeApiServer {
 
     /// Ends the watch on pods that is open, and returns when nothing more is told through it.
     pub(crate) async fn cut(&self, how: Cut) {
-        let before = self.change(|state| state.watches_cut);
+        let before = self.watches_ended();
         self.shared.cuts.send_modify(|(times, last)| (*times, *last) = (*times + 1, how));
-        self.when("a watch is cut", |server| server.change(|state| state.watches_cut) > before).await;
+        self.when("a watch ends", |server| server.watches_ended() > before).await;
+    }
+
+    pub(crate) fn watches_ended(&self) -> u64 {
+        self.change(|state| state.watches_ended)
     }
 
     /// Answers `verb` on `kind` so from now on.
@@ -203,7 +207,7 @@ impl FakeApiServer {
 impl State {
     /// What others wait for.
     fn progress(&self) -> (u64, usize, u64, usize) {
-        (self.store.version(), self.asked.len(), self.watches_cut, self.held.len())
+        (self.store.version(), self.asked.len(), self.watches_ended, self.held.len())
     }
 }
 

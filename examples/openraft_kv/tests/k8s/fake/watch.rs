@@ -74,10 +74,7 @@ impl Open {
         tokio::select! {
             biased;
             changed = self.changes.changed() => if changed.is_err() { return Next::End(Cut::Close) },
-            _ = self.cuts.changed() => {
-                self.shared.change(|state| state.watches_cut += 1);
-                return Next::End(self.cuts.borrow().1);
-            }
+            _ = self.cuts.changed() => return Next::End(self.cuts.borrow().1),
         }
         let state = self.shared.lock();
         let mut events = Vec::new();
@@ -95,6 +92,13 @@ impl Open {
             }
         }
         Next::Events(events)
+    }
+}
+
+/// Cut by a test, or given up by the client.
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.shared.change(|state| state.watches_ended += 1);
     }
 }
 
