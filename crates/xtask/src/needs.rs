@@ -59,6 +59,27 @@ pub(crate) static IPTABLES: Need = Need {
     install: &["apt-get update", "apt-get install -y iptables"],
 };
 
+pub(crate) static CATATONIT: Need = Need {
+    name: "catatonit",
+    probe: "catatonit --version",
+    install: &["apt-get update", "apt-get install -y catatonit"],
+};
+
+pub(crate) static IPROUTE: Need = Need {
+    name: "iproute2",
+    probe: "ip -Version",
+    install: &["apt-get update", "apt-get install -y iproute2"],
+};
+
+pub(crate) static PODMAN: Need = Need {
+    name: "podman",
+    probe: "podman --version",
+    install: &["apt-get update", "apt-get install -y podman"],
+};
+
+pub(crate) static RUNC: Need =
+    Need { name: "runc", probe: "runc --version", install: &["apt-get update", "apt-get install -y runc"] };
+
 impl Need {
     pub(crate) fn is_present(&self) -> bool {
         shell::succeeds(self.probe)

@@ -90,6 +90,19 @@ pub(crate) static STEPS: &[Step] = &[
         work: Work::Check(checks::models),
     },
     Step {
+        name: "pods",
+        why: "the pods of the Kubernetes manifests run under Podman, restricted, and fail over",
+        needs: &[
+            &needs::CARGO_NEXTEST,
+            &needs::CLIPPY,
+            &needs::PODMAN,
+            &needs::CATATONIT,
+            &needs::RUNC,
+            &needs::IPROUTE,
+        ],
+        work: Work::Check(checks::pods),
+    },
+    Step {
         name: "demo",
         why: "the README's first command works",
         needs: &[],
