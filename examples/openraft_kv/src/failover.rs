@@ -195,7 +195,9 @@ impl Breaking<'_> {
         self.timeline.step(format_args!("killing the leader, {name}"));
         let killed = Instant::now();
         self.context.control().kill(&name).await?;
-        let elected = self.leader_after_the_loss_of(first).await?;
+        // Only looks that begin now count, and the node is gone. Who leads then may be the same again: a
+        // platform may bring it back before the others have missed it.
+        let elected = leading(&self.handle).within(WINDOW).await?;
         let Some(second) = elected.value.leader else { unreachable!("the wait was for a leader") };
         let failover = elected.observed_at - killed;
         self.write_keys().await?;
@@ -257,19 +259,6 @@ impl Breaking<'_> {
             unreachable!("the wait was for a leader")
         };
         Ok((name.to_string(), leader))
-    }
-
-    /// Another leader, or the same again: a platform may bring a node back before the others have missed it.
-    async fn leader_after_the_loss_of(
-        &self,
-        first: Leader,
-    ) -> Result<Arc<ObservationSnapshot<ClusterView>>, Unmet> {
-        let mut was_lost = false;
-        let led_again = move |cluster: &ClusterView| {
-            was_lost |= cluster.leader.is_none();
-            cluster.leader.is_some_and(|leader| was_lost || leader.node_id != first.node_id)
-        };
-        self.handle.eventually("the cluster is led again", led_again).within(WINDOW).await
     }
 
     async fn another_leader(&self, than: Leader) -> Result<Arc<ObservationSnapshot<ClusterView>>, Unmet> {

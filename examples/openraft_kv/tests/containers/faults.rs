@@ -1,9 +1,23 @@
 //! A cluster in containers that is broken on purpose, as its observers see it.
 
-use openraft_kv::demo::write;
+use openraft_kv::deploy::Deployment;
+use openraft_kv::deploy::compose::ComposeDeployer;
+use openraft_kv::failover::{Failover, failover, write};
 use openraft_kv::observer::Presence;
+use openraft_kv::timeline::{Style, Timeline};
 
-use crate::common::{Engine, SOON, name, observed, others, presence};
+use crate::common::{Engine, INTERVAL, SOON, name, observed, others, presence};
+
+/// The scenario that runs on every deployer: here also with a leader that is cut off.
+#[tokio::test]
+async fn the_failover_scenario_holds() {
+    let engine = Engine::alone().await;
+    let told = Failover { interval: INTERVAL, keep: None, timeline: Timeline::new(Style::Plain) };
+    let scenario = failover(Deployment::default(), told).unwrap();
+    let report = scenario.run(&ComposeDeployer::new()).await.unwrap();
+    assert_eq!(report.deployer, "compose");
+    engine.ends_as_it_began().await;
+}
 
 #[tokio::test]
 async fn a_killed_leader_is_replaced_and_comes_back_with_its_data() {

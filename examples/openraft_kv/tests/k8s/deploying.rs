@@ -4,9 +4,11 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
-use openraft_kv::demo::{observe_nodes, write};
+use openraft_kv::demo::observe_nodes;
 use openraft_kv::deploy::k8s::{K8sDeployer, K8sError, K8sOptions, Reach};
 use openraft_kv::deploy::{Deployment, RaftKv, form};
+use openraft_kv::failover::{Failover, failover, write};
+use openraft_kv::timeline::{Style, Timeline};
 use openraft_kv::{ClientError, NodeClient};
 use tempfile::TempDir;
 use watchkeeper_scenario::{DeployError, Deployer, NodeAction, NodeControlError, RunningCluster};
@@ -64,6 +66,18 @@ fn cause(error: &DeployError) -> &K8sError {
 
 fn space() -> Key {
     Key::of("namespaces", "", SPACE)
+}
+
+/// The scenario that runs on every deployer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_failover_scenario_holds() {
+    let fixture = fixture().await;
+    let interval = Duration::from_millis(50);
+    let told = Failover { interval, keep: None, timeline: Timeline::new(Style::Plain) };
+    let scenario = failover(Deployment::default(), told).unwrap();
+    let report = scenario.run(&K8sDeployer::new(fixture.options.clone())).await.unwrap();
+    assert_eq!(report.deployer, "k8s");
+    fixture.left_nothing().await;
 }
 
 /// The whole life of a cluster, through forwarded ports as from outside.
