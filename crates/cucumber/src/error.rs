@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use watchkeeper::{ControlError, GroupError, ObservationFailure, StateKind, Unmet};
+use watchkeeper::{ControlError, GroupError, ObservationFailure, StateKind, Unmet, UnmetOutcome};
 
 /// Why a step failed. Its text is what the scenario's report shows.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -108,7 +108,7 @@ pub enum StepError {
         report: Unmet,
     },
     /// There were fewer events.
-    #[error("the observer {observer:?} has seen {seen} events since the scenario began\n{report}")]
+    #[error("the observer {observer:?} has seen {} since the scenario began\n{report}", events(*seen))]
     TooFewEvents {
         /// Which one.
         observer: String,
@@ -181,6 +181,10 @@ fn known_or_none(known: &[Arc<str>], some: &str, none: &str) -> String {
     if known.is_empty() { none.to_owned() } else { format!("{some} {}", known.join(", ")) }
 }
 
+fn events(count: u64) -> String {
+    if count == 1 { "1 event".to_owned() } else { format!("{count} events") }
+}
+
 fn states() -> String {
     StateKind::ALL.map(|state| state.to_string()).join(", ")
 }
@@ -193,8 +197,11 @@ fn listed(failures: &[Arc<ObservationFailure>]) -> String {
 }
 
 fn unfinished(unheld: &[Unmet], detached: &[Arc<str>]) -> String {
-    let mut said: Vec<String> =
-        unheld.iter().map(|unmet| format!("a background invariant did not hold\n{unmet}")).collect();
+    let invariant = |unmet: &Unmet| match unmet.outcome() {
+        UnmetOutcome::Violated => format!("a background invariant was violated\n{unmet}"),
+        _ => format!("nothing can be said of a background invariant\n{unmet}"),
+    };
+    let mut said: Vec<String> = unheld.iter().map(invariant).collect();
     if !detached.is_empty() {
         said.push(format!(
             "these observers were stopped and left code behind that blocks its thread: {}; move that into \

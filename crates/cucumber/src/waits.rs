@@ -113,7 +113,8 @@ pub(crate) async fn has_seen_events(observers: &mut Observers, words: Words) -> 
 pub(crate) async fn snapshot_becomes(observers: &mut Observers, words: Words) -> Result<(), StepError> {
     let (path, window) = (words.nth(1), words.window()?);
     pointer::check(path)?;
-    let wanted = pointer::wanted(words.nth(2));
+    let text = words.nth(2);
+    let wanted = pointer::wanted(text);
     let entry = observers.entry(words.observer())?;
     let mut shows_json = true;
     let mut last = None;
@@ -127,7 +128,7 @@ pub(crate) async fn snapshot_becomes(observers: &mut Observers, words: Words) ->
         last = Some(json);
         met
     };
-    let label = format!("the snapshot at {path:?} becomes {wanted}");
+    let label = format!("the snapshot at {path} becomes {text}");
     let wait = entry.begin(entry.handle.eventually(label, becomes)).within(window);
     let ended = observers.wait(wait).await;
     if !shows_json {

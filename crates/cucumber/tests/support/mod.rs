@@ -110,6 +110,11 @@ fn shared(world: &mut World) {
     world.observers = Observers::sharing(&SUITE);
 }
 
+#[given("nothing is observed")]
+async fn unobserved(world: &mut World) {
+    world.observers.finish().await.unwrap();
+}
+
 #[given(regex = r#"^no node of "(.*)" may name (\w+) leader$"#)]
 fn forbidden(world: &mut World, observer: String, leader: String) -> Result<(), StepError> {
     let handle = world.observers.handle(&observer)?;
