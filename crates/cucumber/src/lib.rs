@@ -1,12 +1,4 @@
-//! Cucumber steps that wait on what is observed.
-//!
-//! A World implements [`Observed`] to expose its [`Observers`] by name; [`with_steps`] adds the steps to it, and
-//! [`after`] ends each scenario.
-#![doc = include_str!("../STEPS.md")]
-
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
+#![doc = include_str!("../README.md")]
 
 mod controls;
 mod error;

@@ -1,4 +1,9 @@
 //! Every step, met. And nothing is left running.
+#![allow(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    reason = "without a harness this is no test to clippy; cucumber passes what a step says by value"
+)]
 
 mod support;
 
