@@ -237,15 +237,19 @@ fn a_mistake_is_one_clear_error() {
     ]);
 }
 
-/// The late one shares the observer behind the early one's first event: of two it has seen one.
+/// The late one shares the observer behind the early one's failure and first event: of one failure it has seen
+/// none, of two events one.
 fn scenarios_at_the_same_time_count_for_themselves() {
-    ran("side_by_side").check(&[(
-        "Late",
-        &[
-            "the observer \"shared\" has seen 1 event since the scenario began\nnot met in time: \"at least 2 events \
-             were seen since the scenario began\"",
-        ],
-    )]);
+    ran("side_by_side").check(&[
+        ("Early", &["the observer \"shared\" has recorded failures since the scenario began:\n  cycle 1 failed"]),
+        (
+            "Late",
+            &[
+                "the observer \"shared\" has seen 1 event since the scenario began\nnot met in time: \"at least 2 \
+                 events were seen since the scenario began\"",
+            ],
+        ),
+    ]);
 }
 
 fn a_run_that_fails_by_panicking_returns_an_error() {

@@ -152,6 +152,11 @@ fn shared_names(_: &mut World, leader: String) {
     SHARED.set("n1", Answer::Leader(leader));
 }
 
+#[when("the suite's nodes are gone")]
+fn shared_gone(_: &mut World) {
+    SHARED.0.lock().unwrap().clear();
+}
+
 /// A wait of the project's own, which does not know of invariants.
 #[then(regex = r#"^"(.*)" has seen (\w+) named leader by (\w+)$"#)]
 async fn seen(world: &mut World, observer: String, leader: String, node: String) {
