@@ -19,10 +19,10 @@ pub(crate) async fn resume(observers: &mut Observers, words: Words) -> Result<()
 
 pub(crate) async fn poll_now(observers: &mut Observers, words: Words) -> Result<(), StepError> {
     observers.check()?;
-    let entry = observers.entry_mut(words.observer())?;
+    let entry = observers.entry(words.observer())?;
     let mark = entry.handle.mark();
     entry.control.poll_now().await.map_err(|source| refused(&words, "polled", source))?;
-    entry.polled = Some(mark);
+    observers.polled(words.observer(), mark);
     Ok(())
 }
 

@@ -173,7 +173,7 @@ impl Observers {
     pub async fn wait<T>(&mut self, wait: impl Future<Output = Result<T, Unmet>>) -> Result<T, StepError> {
         let mut wait = pin!(wait);
         let ended = {
-            let mut violations: Vec<Pin<Box<dyn Future<Output = Unmet> + '_>>> = Vec::new();
+            let mut violations: Vec<Pin<Box<dyn Future<Output = Unmet> + Send + '_>>> = Vec::new();
             for invariant in &self.invariants {
                 violations.push(Box::pin(invariant.violated()));
             }
@@ -228,11 +228,11 @@ impl Observers {
         self.entries.get(name).ok_or_else(|| self.unknown(name))
     }
 
-    pub(crate) fn entry_mut(&mut self, name: &str) -> Result<&mut Entry, StepError> {
-        if !self.entries.contains_key(name) {
-            return Err(self.unknown(name));
+    /// Notes when the scenario has asked for a poll.
+    pub(crate) fn polled(&mut self, name: &str, mark: Mark) {
+        if let Some(entry) = self.entries.get_mut(name) {
+            entry.polled = Some(mark);
         }
-        self.entries.get_mut(name).ok_or_else(|| unreachable!("it was there"))
     }
 
     fn unknown(&self, name: &str) -> StepError {
