@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use cucumber::{given, then, when};
 use openraft_kv::api::{Member, NodeId, Role};
-use openraft_kv::demo::{observe, write};
+use openraft_kv::demo::observe;
+use openraft_kv::failover::write;
 use openraft_kv::observer::{ClusterView, RaftObserver};
 use openraft_kv::{ClusterOptions, LocalCluster, NodeClient};
 use watchkeeper::ObservationHandle;
