@@ -140,8 +140,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
     pub(super) fn open(mut self, window: Duration) -> Self {
         if window.is_zero() || window > LONGEST {
             self.invalid = Some(InvalidWait::Window);
-        }
-        if let Judge::Stable { hold, .. } = &self.judge
+        } else if let Judge::Stable { hold, .. } = &self.judge
             && (hold.is_zero() || *hold > window)
         {
             self.invalid = Some(InvalidWait::Hold);
