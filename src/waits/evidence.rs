@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::queue::Publication;
-use super::report::{Inconclusive, UnmetOutcome};
+use super::report::Inconclusive;
 use crate::history::ObservationBatch;
 use crate::status::{ObservationSnapshot, Published};
 
@@ -142,14 +142,6 @@ impl<S, E> Evidence<S, E> {
         }
     }
 
-    /// The outcome when the window is over and nothing was met.
-    pub(super) fn unmet(&self) -> UnmetOutcome {
-        match self.doubt() {
-            Some(doubt) => UnmetOutcome::Inconclusive(doubt),
-            None => UnmetOutcome::NotMet,
-        }
-    }
-
     /// Why what was not violated until `end` cannot be said to have held, if it cannot.
     pub(super) fn doubt_at(&self, end: Instant) -> Option<Inconclusive> {
         self.doubt().or_else(|| {
@@ -158,16 +150,17 @@ impl<S, E> Evidence<S, E> {
         })
     }
 
-    /// Why data that was not seen to turn stale cannot be said to have been fresh, if it cannot.
-    pub(super) fn doubt_of_freshness(&self) -> Option<Inconclusive> {
+    /// Why data that was not seen to turn stale cannot be said to have been fresh since `known`, if it cannot.
+    pub(super) fn doubt_of_freshness(&self, known: &Published<S>) -> Option<Inconclusive> {
         if self.missed > 0 {
             return Some(Inconclusive::FellBehind { missed: self.missed });
         }
         let paused = self.status.paused && self.status.last_success.is_none();
         let doubt = if paused { Inconclusive::Paused } else { Inconclusive::NothingObserved };
-        self.first.last_success.is_none().then_some(doubt)
+        known.last_success.is_none().then_some(doubt)
     }
 
+    /// Why nothing can be said of what was not met, if nothing can.
     pub(super) fn doubt(&self) -> Option<Inconclusive> {
         let missed = self.missed + self.lost_before;
         if missed > 0 {

@@ -278,17 +278,17 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             return verdict;
         }
         self.evidence.note_staleness(self.began, end);
-        if !self.judge.holds_at_the_end() {
-            return Verdict::Unmet(self.evidence.unmet());
-        }
         let doubt = match (&self.judge, self.window) {
-            (Judge::StaysFresh, _) => self.evidence.doubt_of_freshness(),
+            (Judge::StaysFresh, _) => self.evidence.doubt_of_freshness(&self.evidence.first),
+            (Judge::BecomesStale, _) => self.evidence.doubt_of_freshness(&self.evidence.status),
+            (judge, _) if !judge.holds_at_the_end() => self.evidence.doubt(),
             (_, Some(_)) => self.evidence.doubt_at(end),
             // What runs beside a test may outlive what it watches.
             (_, None) => self.evidence.doubt(),
         };
         match doubt {
             Some(doubt) => Verdict::Unmet(UnmetOutcome::Inconclusive(doubt)),
+            None if !self.judge.holds_at_the_end() => Verdict::Unmet(UnmetOutcome::NotMet),
             None => Verdict::Met(Moment { at: end, status: Arc::clone(&self.evidence.status), event: None }),
         }
     }
