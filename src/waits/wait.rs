@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use watchkeeper_fsm::State;
 
 use super::evidence::{Evidence, Violation};
-use super::judge::{Finding, Judge, SourceWish, has_source};
+use super::judge::{Finding, Judge, SourceWish, has_source, is_of_an_older_set};
 use super::queue::{Publication, WaitQueue};
 use super::report::{self, Frame, Inconclusive, InvalidWait, Unmet, UnmetOutcome};
 use super::show::Show;
@@ -388,8 +388,11 @@ pub(crate) fn why<O: Observer>(status: &Published<O::Snapshot>, name: &str, now:
     let said = match health {
         Some(health) => health.explain(name, now),
         None if !has_source(status, name) => unknown_source(name, &status.source_names),
-        None if status.snapshot.is_none() => format!("nothing is known of {name}: no cycle has succeeded"),
-        None => format!("nothing is known of {name}: its observer keeps nothing by source"),
+        None => match &status.snapshot {
+            None => format!("nothing is known of {name}: no cycle has succeeded"),
+            Some(snapshot) if is_of_an_older_set(status, snapshot) => format!("nothing is known of {name} yet"),
+            Some(_) => format!("nothing is known of {name}: its observer keeps nothing by source"),
+        },
     };
     if status.freshness(now).is_fresh() { said } else { format!("{said}; {}", of_the_runtime(status, now)) }
 }
