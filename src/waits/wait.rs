@@ -122,7 +122,8 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             let published = first.status.snapshot.as_ref().map_or(0, |snapshot| snapshot.cursor.seq);
             let (batches, missed) = self.shared.history.between(mark.next_seq, published);
             let status = Arc::clone(&first.status);
-            let earlier = batches.into_iter().map(|batch| Publication {
+            let counts = |batch: &Arc<ObservationBatch<_>>| batch.fresh && batch.cycle >= mark.next_cycle;
+            let earlier = batches.into_iter().filter(counts).map(|batch| Publication {
                 at: batch.observed_at,
                 status: Arc::clone(&status),
                 batch: Some(batch),
