@@ -20,6 +20,8 @@ pub(super) struct Evidence<S, E> {
     pub(super) first: Arc<Published<S>>,
     /// The status behind the last publication that was judged.
     pub(super) status: Arc<Published<S>>,
+    /// When that was published, or found when the wait was made.
+    at: Instant,
     /// How many snapshots (or, for a state, publications) were judged.
     pub(super) judged: u64,
     pub(super) missed: u64,
@@ -77,10 +79,11 @@ impl StaleSpans {
 }
 
 impl<S, E> Evidence<S, E> {
-    pub(super) fn new(first: Arc<Published<S>>) -> Self {
+    pub(super) fn new(first: Arc<Published<S>>, began: Instant) -> Self {
         Self {
             status: Arc::clone(&first),
             first,
+            at: began,
             judged: 0,
             missed: 0,
             lost_before: 0,
@@ -99,6 +102,7 @@ impl<S, E> Evidence<S, E> {
         self.lost(publication.missed);
         self.note_staleness(began, publication.at);
         self.status = Arc::clone(&publication.status);
+        self.at = publication.at;
         if self.status.freshness(publication.at).is_fresh() {
             self.spans.close(publication.at);
         }
@@ -118,9 +122,11 @@ impl<S, E> Evidence<S, E> {
         }
     }
 
-    /// When the data turned stale, if that was before `until`, or then.
+    /// When the data turned stale, if that was before `until`, or then. What was stale when it came turned
+    /// stale then.
     pub(super) fn turned_stale(&self, until: Instant) -> Option<Instant> {
-        self.status.stale_at().filter(|stale_at| *stale_at <= until && !self.gap)
+        let stale_at = self.status.stale_at().filter(|stale_at| *stale_at <= until && !self.gap);
+        stale_at.map(|stale_at| stale_at.max(self.at))
     }
 
     pub(super) fn saw(&mut self, snapshot: &Arc<ObservationSnapshot<S>>, fresh: bool) {

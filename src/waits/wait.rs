@@ -87,7 +87,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         let mut wait = Self {
             counts_from: status.next_cycle,
             unjudged_from: 0,
-            evidence: Evidence::new(Arc::clone(&status)),
+            evidence: Evidence::new(Arc::clone(&status), began),
             taken: VecDeque::from([Publication { at: began, status, batch: None, missed: 0 }]),
             show: Show::nothing(),
             invalid: None,
@@ -391,7 +391,9 @@ pub(crate) fn why<O: Observer>(status: &Published<O::Snapshot>, name: &str, now:
         None if !has_source(status, name) => unknown_source(name, &status.source_names),
         None => match &status.snapshot {
             None => format!("nothing is known of {name}: no cycle has succeeded"),
-            Some(snapshot) if is_of_an_older_set(status, snapshot) => format!("nothing is known of {name} yet"),
+            Some(snapshot) if is_of_an_older_set(status, snapshot) => {
+                format!("nothing is known of {name} yet")
+            }
             Some(_) => format!("nothing is known of {name}: its observer keeps nothing by source"),
         },
     };
