@@ -209,6 +209,8 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             Finding::Open => {}
         }
         match status.state {
+            // Events of before the wait come with what was known when it was made, which is behind them.
+            _ if !self.taken.is_empty() => None,
             // What only its owner ends has held until the runtime ended.
             State::Stopped { .. } if self.window.is_none() => Some(self.conclude(publication.at)),
             State::Stopped { reason } => {
