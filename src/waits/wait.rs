@@ -101,7 +101,8 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             began,
         };
         if let Judge::Source { name, known, .. } = &mut wait.judge {
-            *known = wait.shared.log_knows(name);
+            // The log may have forgotten who joined long ago.
+            *known = has_source(&wait.evidence.first, name) || wait.shared.log_knows(name);
         }
         wait
     }
