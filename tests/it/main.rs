@@ -45,6 +45,7 @@ mod waits_events;
 mod waits_freshness;
 mod waits_hold;
 mod waits_live;
+mod waits_of_sources;
 mod waits_see_all;
 mod waits_stable;
 mod waits_start;
