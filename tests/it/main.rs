@@ -22,6 +22,7 @@ mod group;
 mod history;
 mod interrupted;
 mod invalid_config;
+mod invariants;
 mod logging;
 mod no_tokio;
 mod other_executors;
