@@ -3,6 +3,7 @@
 //! One binary: linking is what costs.
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
 
+mod any_handle;
 mod background_start;
 mod blocked_poll;
 mod common;
