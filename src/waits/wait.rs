@@ -335,7 +335,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         let now = self.shared.clock.now();
         let ended = self.deadline().map_or(now, |deadline| now.min(deadline));
         let (entries, cut) = self.shared.log_since(self.evidence.first.number);
-        let note = self.note();
+        let note = self.note(ended);
         let frame = Frame {
             label: std::mem::take(&mut self.label),
             began: self.began,
@@ -349,14 +349,14 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
     }
 
     /// What a person should know of this operator beside what every report says.
-    fn note(&self) -> Option<String> {
+    fn note(&self, ended: Instant) -> Option<String> {
         let status = &self.evidence.status;
         match &self.judge {
             Judge::Source { name, known: false, .. } if !has_source(status, name) => {
                 Some(unknown_source(name, &status.source_names))
             }
             Judge::Source { name, wish, .. } if *wish != SourceWish::Vanished => {
-                Some(why::<O>(status, name, self.shared.clock.now()))
+                Some(why::<O>(status, name, ended))
             }
             Judge::Stable { run, hold } => {
                 Some(format!("to be the same for {hold:?}; {} runs of equal values began", run.changes))
