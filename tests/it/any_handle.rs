@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use watchkeeper::{
-    AnyHandle, AnySnapshot, AnyWait, DynError, Inconclusive, InvalidWait, ObservationGroup, ObservationRuntime,
-    ObservedSource, PerSource, PerSourceSnapshot, SharedSources, State, StateKind, UnmetOutcome,
+    AnyHandle, AnySnapshot, AnyWait, DynError, Inconclusive, InvalidWait, ObservationGroup,
+    ObservationRuntime, ObservedSource, PerSource, PerSourceSnapshot, SharedSources, State, StateKind,
+    UnmetOutcome,
 };
 
 use crate::common::threads::poll_once;
@@ -33,7 +34,12 @@ async fn app() -> (ObservationGroup, AnyHandle, Instant) {
 async fn each_operator_is_met_by_what_it_is_about() {
     type Make = fn(&AnyHandle) -> AnyWait<'static>;
     let cases: [(&str, Make, u64, u64); 8] = [
-        ("eventually", |app| app.eventually("two polls", |seen| polls(seen) == 2).within(ms(9_500)), 3, 3_000),
+        (
+            "eventually",
+            |app| app.eventually("two polls", |seen| polls(seen) == 2).within(ms(9_500)),
+            3,
+            3_000,
+        ),
         ("always", |app| app.always("few polls", |seen| polls(seen) < 3).during(ms(3_500)), 3, 3_500),
         ("never", |app| app.never("many polls", |seen| polls(seen) > 2).during(ms(3_500)), 3, 3_500),
         ("stable_for", |app| app.stable_for("same", ms(2_000), |_| Some(())).within(ms(9_500)), 3, 3_000),
@@ -60,8 +66,18 @@ async fn each_operator_says_why_it_is_not_met() {
     type Make = fn(&AnyHandle) -> AnyWait<'static>;
     let cases: [(&str, Make, UnmetOutcome, u64); 9] = [
         ("eventually", |app| app.eventually("-", |_| false).within(ms(3_500)), UnmetOutcome::NotMet, 3_500),
-        ("always", |app| app.always("-", |seen| polls(seen) < 2).during(ms(3_500)), UnmetOutcome::Violated, 3_000),
-        ("never", |app| app.never("-", |seen| polls(seen) == 1).during(ms(3_500)), UnmetOutcome::Violated, 1_000),
+        (
+            "always",
+            |app| app.always("-", |seen| polls(seen) < 2).during(ms(3_500)),
+            UnmetOutcome::Violated,
+            3_000,
+        ),
+        (
+            "never",
+            |app| app.never("-", |seen| polls(seen) == 1).during(ms(3_500)),
+            UnmetOutcome::Violated,
+            1_000,
+        ),
         (
             "stable_for",
             |app| app.stable_for("-", ms(1_000), |seen| Some(polls(seen))).within(ms(3_500)),
@@ -103,7 +119,9 @@ async fn starts_are_chosen_as_for_typed_handles() {
     at(start, 1_500).await;
     let anything = || app.eventually("anything", |_| true);
     let Poll::Ready(Ok(now)) = poll_once(anything().or_now().within(ms(5_000))) else { panic!("at once") };
-    let Poll::Ready(Ok(after)) = poll_once(anything().after(mark).within(ms(5_000))) else { panic!("at once") };
+    let Poll::Ready(Ok(after)) = poll_once(anything().after(mark).within(ms(5_000))) else {
+        panic!("at once")
+    };
     assert_eq!((now.cycle, after.cycle), (1, 1));
     let event = app.event("11", |event| event.downcast_ref() == Some(&11_u64)).after(mark);
     assert!(matches!(poll_once(event.within(ms(5_000))), Poll::Ready(Ok(_))));
@@ -222,7 +240,8 @@ mod json {
         let unmet = app.never("four polls", |seen| seen.cycle() == 4).during(ms(5_000)).await.unwrap_err();
         let violation = json!({ "at_s": 1.0, "cycle": 4, "value": { "polls": 4, "sources": ["a"] } });
         assert_eq!(unmet.to_json()["first_violation"], violation);
-        let shown = "in cycle 4:\n    {\n      \"polls\": 4,\n      \"sources\": [\n        \"a\"\n      ]\n    }\n";
+        let shown =
+            "in cycle 4:\n    {\n      \"polls\": 4,\n      \"sources\": [\n        \"a\"\n      ]\n    }\n";
         assert!(unmet.to_string().contains(shown), "{unmet}");
     }
 
