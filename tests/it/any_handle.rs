@@ -221,6 +221,10 @@ mod json {
 
     use super::*;
 
+    fn shown(seen: AnySnapshot<'_>) -> Option<Value> {
+        seen.to_json()
+    }
+
     fn view(seen: &View) -> Value {
         json!({ "polls": seen.polls, "sources": seen.sources })
     }
@@ -232,8 +236,8 @@ mod json {
         group.add_with_json("app", App::new().start(each_second()).await, view).unwrap();
         group.add("mute", App::new().start(each_second()).await).unwrap();
         let app = group.handle("app").unwrap();
-        assert_eq!(app.look(|seen| seen.to_json()).flatten(), Some(json!({ "polls": 0, "sources": ["a"] })));
-        assert_eq!(group.handle("mute").unwrap().look(|seen| seen.to_json()), Some(None));
+        assert_eq!(app.look(shown).flatten(), Some(json!({ "polls": 0, "sources": ["a"] })));
+        assert_eq!(group.handle("mute").unwrap().look(shown), Some(None));
         let polls = |seen: AnySnapshot<'_>| seen.to_json().unwrap().pointer("/polls") == Some(&json!(3));
         assert_eq!(app.eventually("three polls", polls).within(ms(5_000)).await.unwrap().cycle, 3);
         assert_eq!(start.elapsed(), ms(3_000));
@@ -252,6 +256,6 @@ mod json {
         let again: ObservationRuntime<App> = App::new().start(each_second()).await;
         assert!(group.add_with_json("app", again, view).is_err());
         let alone = AnyHandle::with_json("alone", &App::new().start(each_second()).await.handle(), view);
-        assert!(alone.look(|seen| seen.to_json()).flatten().is_some());
+        assert!(alone.look(shown).flatten().is_some());
     }
 }

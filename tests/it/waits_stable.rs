@@ -8,6 +8,8 @@ use watchkeeper::{Inconclusive, InvalidWait, ObservationConfig, UnmetOutcome};
 use crate::common::threads::poll_once;
 use crate::common::{Act, App, Call, at, each_second, ms};
 
+type Case = (&'static str, &'static [Option<u8>], u64, Option<u64>);
+
 /// What a snapshot shows by its number of polls, 1 first; behind the last, always 0.
 fn shows(values: &'static [Option<u8>]) -> impl FnMut(&crate::common::View) -> Option<u8> {
     move |seen| {
@@ -25,7 +27,7 @@ async fn it_is_met_when_one_value_was_seen_for_long_enough() {
     const B: Option<u8> = Some(2);
     const NOTHING: &[Option<u8>] = &[None; 30];
     // (what is shown, hold; the cycle that meets it)
-    let cases: [(&str, &[Option<u8>], u64, Option<u64>); 8] = [
+    let cases: [Case; 8] = [
         ("the same from the first on", &[A, A, A, B], 2_000, Some(3)),
         ("a millisecond longer", &[A, A, A, A, B], 2_001, Some(4)),
         ("a change begins anew", &[A, B, B, B], 2_000, Some(4)),
