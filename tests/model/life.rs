@@ -106,35 +106,38 @@ pub(crate) fn life() -> impl Strategy<Value = Life> {
 
 /// Time passes, all kinds of waits begin, and what they are about changes.
 pub(crate) fn full_of_waits() -> impl Strategy<Value = Life> {
-    let slow = prop::sample::select(&[0, 0, 0, 20, 60, 130][..]);
+    let slow = || prop::sample::select(&[0, 0, 0, 20, 60, 120][..]);
     let end = prop_oneof![
-        8 => (0..3_u64).prop_map(End::Ok),
-        3 => Just(End::Error),
+        6 => (0..3_u64).prop_map(End::Ok),
+        4 => Just(End::Error),
         1 => Just(End::Panic),
-        1 => Just(End::Hang),
+        2 => Just(End::Hang),
     ];
-    let poll = (slow, end).prop_map(|(after, end)| Step::Script(Call::Poll, Act { after, end }));
+    let poll = (slow(), end).prop_map(|(after, end)| Step::Script(Call::Poll, Act { after, end }));
     let sets: &[Set] = &[&["a"], &["a", "b"], &["b"], &["c"], &[]];
+    let ending = prop_oneof![Just(Ending::Stop), Just(Ending::Drop)];
+    let ending = ending.prop_map(|end| Step::AtOnce { asks: Vec::new(), stall: 0, end: Some(end) });
     let step = prop_oneof![
-        10 => pass().prop_map(Step::Pass),
-        8 => wait(wants()),
-        4 => poll,
-        2 => at_once(),
-        2 => prop::sample::select(sets).prop_map(Step::Sources),
-        1 => (call(), act()).prop_map(|(call, act)| Step::Script(call, act)),
-        2 => Just(Step::Mark),
-        2 => any_one().prop_map(Step::Look),
+        20 => pass().prop_map(Step::Pass),
+        16 => wait(wants()),
+        8 => poll,
+        4 => at_once(),
+        8 => prop::sample::select(sets).prop_map(Step::Sources),
+        2 => (call(), act()).prop_map(|(call, act)| Step::Script(call, act)),
+        4 => Just(Step::Mark),
+        4 => any_one().prop_map(Step::Look),
+        1 => ending,
     ];
+    // Waits that begin before anything is known, and marks from before all events.
+    let first_steps = vec(prop_oneof![Just(Step::Mark), wait(wants())], 0..4);
+    let init = (slow(), Just(End::Ok(0))).prop_map(|(after, end)| (Call::Init, Act { after, end }));
+    let first = vec(prop_oneof![2 => init, 1 => (call(), act())], 0..3);
     let stale_after = option::weighted(0.8, prop::sample::select(&[50, 110, 250, 700][..]));
-    let settings =
-        (settings(), stale_after).prop_map(|(settings, stale_after)| Settings { stale_after, ..settings });
-    let first = vec((call(), act()), 0..3);
-    (settings, 0..3_u64, first, vec(step, 1..40)).prop_map(|(settings, usual_events, first, steps)| Life {
-        settings,
-        fail_fast: false,
-        usual_events,
-        first,
-        steps,
+    let settings = (settings(), stale_after, 0..3_u64);
+    (settings, first, first_steps, vec(step, 1..40)).prop_map(|(settings, first, mut steps, more)| {
+        let (settings, stale_after, usual_events) = settings;
+        steps.extend(more);
+        Life { settings: Settings { stale_after, ..settings }, fail_fast: false, usual_events, first, steps }
     })
 }
 
@@ -265,7 +268,7 @@ fn wants() -> impl Strategy<Value = Want> {
         3 => prop_oneof![number, rare].prop_map(|(divisor, rest)| Want::Event(divisor, rest)),
         2 => Just(Want::StaysFresh),
         2 => Just(Want::BecomesStale),
-        4 => (prop::sample::select(&["a", "b", "c", "nobody"][..]), wish)
+        8 => (prop::sample::select(&["a", "a", "b", "b", "c", "nobody"][..]), wish)
             .prop_map(|(name, wish)| Want::Source(name, wish)),
     ]
 }
