@@ -400,6 +400,7 @@ impl<O: Observer> Core<O> {
     ) -> Option<Success<O>> {
         let Carried::Success { snapshot: value, events } = carried else { return None };
         let elapsed = now - self.cycle_began;
+        let stale_after = self.config.stale_after(elapsed);
         let history = &self.shared.history;
         let system_time = self.shared.clock.wall(now);
         let source_count = self.names.len();
@@ -417,6 +418,7 @@ impl<O: Observer> Core<O> {
                 system_time,
                 source_count,
                 events,
+                fresh: elapsed < stale_after,
             });
             match history.push(Arc::clone(&batch)) {
                 Ok(evicted) => {
@@ -445,7 +447,7 @@ impl<O: Observer> Core<O> {
             event_count: self.event_count,
             value,
         });
-        Some(Success { snapshot, batch: pushed, stale_after: self.config.stale_after(elapsed) })
+        Some(Success { snapshot, batch: pushed, stale_after })
     }
 
     fn recorded(

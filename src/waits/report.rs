@@ -155,7 +155,7 @@ impl Unmet {
         &self.0.failures
     }
 
-    /// Without a story: whoever would know it is gone.
+    /// Without a story, not even a lifecycle: whoever would know it is gone.
     pub(super) fn bare(label: &str, outcome: UnmetOutcome) -> Self {
         Self(Box::new(Report {
             label: label.to_owned(),
@@ -364,6 +364,9 @@ impl fmt::Display for Unmet {
         match report.window {
             Some(window) => writeln!(f, " {} {window:?}", if report.holds { "during" } else { "within" })?,
             None => writeln!(f)?,
+        }
+        if lifecycle.is_empty() {
+            return f.write_str("  nothing else is known: whoever watched it is gone");
         }
         if let Some(note) = &report.note {
             writeln!(f, "  {note}")?;
