@@ -218,7 +218,7 @@ async fn sources_that_are_in_trouble() {
     +4.200s idle, cycle 4
   sources: answers, hangs, refuses, recovers
     hangs is stale: last answer 4.2 s ago; probe in flight for 3.2 s
-    refuses has never answered; failed 5 times in a row, last 0.2 s ago: connection refused; failed 4 times in the window
+    refuses has never answered; failed 5 times in a row, last 0.2 s ago: connection refused
     recovers has failed 1 time and is fresh"#;
     assert_eq!(of_four_nodes().await.to_string(), report);
 }
