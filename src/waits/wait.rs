@@ -243,16 +243,10 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             Some(snapshot) if snapshot.cycle >= self.counts_from.max(self.unjudged_from) => {
                 self.unjudged_from = snapshot.cycle + 1;
                 self.evidence.saw(snapshot, fresh);
-                if fresh {
-                    return self.judge.snapshot(*at, status, snapshot);
-                }
-                if let Judge::Stable { run, .. } = &mut self.judge {
-                    run.interrupt();
-                }
+                if fresh { self.judge.snapshot(*at, status, snapshot) } else { Finding::Open }
             }
-            _ => {}
+            _ => Finding::Open,
         }
-        Finding::Open
     }
 
     /// What the mere passing of time until `until` says.
