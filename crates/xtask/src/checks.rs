@@ -37,7 +37,7 @@ const DIRECTIONS: &[(&str, Rule)] = &[
             "unicode-ident",
         ]),
     ),
-    ("watchkeeper", Rule::Never(&["axum", "hyper", "wasmtime", "alloy", "async-nats"])),
+    ("watchkeeper", Rule::Never(&["axum", "hyper", "wasmtime", "alloy", "async-nats", "bollard", "kube", "cucumber"])),
 ];
 
 /// Dependencies point the way that the layout says.
