@@ -456,7 +456,7 @@ impl<O: Observer> Lens<O> {
         if let Some(json) = self.json.clone() {
             return Show::json(move |snapshot| json(snapshot));
         }
-        Show::by(|_| "(this handle was given no way to show it)".to_owned())
+        Show::by(|_| "(this handle was given no way to show it: see AnyHandle::with_json)".to_owned())
     }
 }
 

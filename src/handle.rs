@@ -125,9 +125,10 @@ impl<O: Observer> ObservationHandle<O> {
     /// ```
     #[must_use]
     pub fn mark(&self) -> Mark {
-        let instance = self.shared.history.instance();
+        let (instance, at) = (self.shared.history.instance(), self.shared.clock.now());
         self.shared.read(|status| Mark {
             instance,
+            at,
             next_cycle: status.next_cycle,
             next_seq: status.snapshot.as_ref().map_or(0, |snapshot| snapshot.cursor.seq),
         })
@@ -178,7 +179,10 @@ impl<O: Observer> fmt::Debug for ObservationHandle<O> {
 
 /// A moment in one runtime's life: see [`ObservationHandle::mark`].
 ///
-/// Cycles that began before the mark do not count for a wait that starts after it.
+/// Cycles that began before the mark do not count for a wait that starts after it. A cycle of
+/// [`PerSource`](crate::PerSource) shows each source's last answer, which may be older than the cycle: the waits on
+/// sources count answers by the mark too, and a predicate of your own compares
+/// [`last_success`](crate::SourceFacts::last_success) with [`at`](Self::at).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
     pub(crate) instance: u64,
@@ -186,6 +190,15 @@ pub struct Mark {
     pub(crate) next_cycle: u64,
     /// The first batch that was not published.
     pub(crate) next_seq: u64,
+    pub(crate) at: Instant,
+}
+
+impl Mark {
+    /// When it was taken, on tokio's clock.
+    #[must_use]
+    pub fn at(&self) -> Instant {
+        self.at
+    }
 }
 
 /// Whether `state` is terminal.

@@ -12,6 +12,9 @@ use crate::source::SourceChange;
 /// Entries that are kept. A run of successful cycles is one entry.
 const LIMIT: usize = 256;
 
+/// Sources that have left and are remembered.
+const LEFT: usize = 1_024;
+
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     /// The number of its publication.
@@ -40,10 +43,18 @@ pub(crate) struct Log {
     entries: VecDeque<Entry>,
     /// How many entries were dropped to make room.
     forgotten: u64,
+    /// The newest sources that have left.
+    left: VecDeque<Arc<str>>,
 }
 
 impl Log {
     pub(crate) fn push(&mut self, number: u64, at: Instant, what: What) {
+        if let What::Sources(change) = &what {
+            self.left.retain(|known| !change.left.contains(known));
+            self.left.extend(change.left.iter().cloned());
+            let surplus = self.left.len().saturating_sub(LEFT);
+            self.left.drain(..surplus);
+        }
         if let (Some(last), What::Succeeded { last: cycle, .. }) = (self.entries.back_mut(), &what)
             && let What::Succeeded { last: so_far, .. } = &mut last.what
         {
@@ -65,12 +76,8 @@ impl Log {
         (inside, cut)
     }
 
-    /// Whether a source called `name` has joined or left, as far back as the log goes.
-    pub(crate) fn knows(&self, name: &str) -> bool {
-        let is_it = |known: &Arc<str>| **known == *name;
-        self.entries.iter().any(|entry| match &entry.what {
-            What::Sources(change) => change.joined.iter().any(is_it) || change.left.iter().any(is_it),
-            _ => false,
-        })
+    /// Whether a source called `name` has left, among the newest that have.
+    pub(crate) fn has_left(&self, name: &str) -> bool {
+        self.left.iter().any(|known| **known == *name)
     }
 }

@@ -148,9 +148,9 @@ impl<S, E> Shared<S, E> {
         lock(&self.audience).log.since(number)
     }
 
-    /// Whether the log tells of a source called `name` that joined or left.
-    pub(crate) fn log_knows(&self, name: &str) -> bool {
-        lock(&self.audience).log.knows(name)
+    /// Whether a source called `name` has left.
+    pub(crate) fn has_left(&self, name: &str) -> bool {
+        lock(&self.audience).log.has_left(name)
     }
 }
 

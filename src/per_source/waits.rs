@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::{PerSource, PerSourceSnapshot};
 use crate::handle::ObservationHandle;
 use crate::status::ObservationSnapshot;
-use crate::waits::WaitBuilder;
+use crate::waits::{InvalidWait, WaitBuilder, counts};
 
 type Met<V> = Arc<ObservationSnapshot<PerSourceSnapshot<V>>>;
 
-/// Waits on the values of sources. Only answers that are fresh count: a source that hangs is not taken at
-/// its last word.
+/// Waits on the values of sources. Only answers that are fresh count, and for which the source was asked after
+/// the wait was made (or after the mark): one that hangs is not taken at its last word.
 impl<S, V> ObservationHandle<PerSource<S, V>>
 where
     S: Clone + Send + Sync + 'static,
@@ -36,8 +38,8 @@ where
     where
         F: FnMut(&V) -> bool + Send + 'a,
     {
-        self.eventually(label, move |sources| {
-            !sources.is_empty() && satisfying(sources, &mut predicate) == sources.len()
+        self.answered(label.into(), move |sources, since| {
+            !sources.is_empty() && satisfying(sources, since, &mut predicate) == sources.len()
         })
     }
 
@@ -53,7 +55,7 @@ where
         self.at_least_sources(1, label, predicate)
     }
 
-    /// Waits until at least `count` sources have a fresh answer that satisfies `predicate`.
+    /// Waits until at least `count` sources have a fresh answer that satisfies `predicate`; at least one.
     pub fn at_least_sources<'a, F>(
         &self,
         count: usize,
@@ -63,10 +65,22 @@ where
     where
         F: FnMut(&V) -> bool + Send + 'a,
     {
-        self.eventually(label, move |sources| satisfying(sources, &mut predicate) >= count)
+        let mut wait = self.answered(label.into(), move |sources, since| {
+            satisfying(sources, since, &mut predicate) >= count
+        });
+        if count == 0 {
+            wait.refuse(InvalidWait::NoSources);
+        }
+        wait
     }
 }
 
-fn satisfying<V>(sources: &PerSourceSnapshot<V>, mut predicate: impl FnMut(&V) -> bool) -> usize {
-    sources.fresh(sources.taken_at()).filter(|(_, value)| predicate(value)).count()
+fn satisfying<V>(
+    sources: &PerSourceSnapshot<V>,
+    since: Option<Instant>,
+    mut predicate: impl FnMut(&V) -> bool,
+) -> usize {
+    let now = sources.taken_at();
+    let answers = sources.iter().filter(|source| counts(source.facts.last_success, since));
+    answers.filter_map(|source| source.fresh_value(now)).filter(|value| predicate(value)).count()
 }

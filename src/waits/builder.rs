@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::judge::Judge;
+use super::report::InvalidWait;
 use super::show::Show;
 use super::wait::{Moment, Wait};
 use crate::handle::Mark;
@@ -126,6 +127,10 @@ impl<'a, O: Observer, T, K> WaitBuilder<'a, O, T, K, ByShow<'a, O>> {
 }
 
 impl<O: Observer, T, K, V> WaitBuilder<'_, O, T, K, V> {
+    pub(crate) fn refuse(&mut self, invalid: InvalidWait) {
+        self.wait.refuse(invalid);
+    }
+
     /// Accepts what is known already: the present snapshot if it is fresh, the present state, and
     /// the outcome of a cycle in flight.
     pub fn or_now(mut self) -> Self {

@@ -1,7 +1,8 @@
 //! Conditions that are watched beside a test.
 
 use std::fmt;
-use std::panic::resume_unwind;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -16,6 +17,7 @@ use super::show::Show;
 use super::wait::Wait;
 use crate::handle::ObservationHandle;
 use crate::observer::Observer;
+use crate::panics::poll_caught;
 
 impl<O: Observer> ObservationHandle<O> {
     /// Watches beside a test that every fresh snapshot satisfies `predicate`, until it is collected with
@@ -81,20 +83,26 @@ async fn run<O: Observer>(
     closing: CancellationToken,
     tell: watch::Sender<Option<Unmet>>,
 ) -> Result<Held, Unmet> {
-    let ended = tokio::select! {
-        biased;
-        ended = &mut wait => ended,
-        () = closing.cancelled() => wait.end_now(),
-    };
-    match ended {
-        Ok(_) => Ok(Held { judged: wait.judged() }),
-        Err(unmet) => {
-            if unmet.outcome() == UnmetOutcome::Violated {
-                tell.send_replace(Some(unmet.clone()));
-            }
-            Err(unmet)
+    let mut closed = std::pin::pin!(closing.cancelled());
+    let mut open = true;
+    let ended = poll_fn(|context| {
+        if open && closed.as_mut().poll(context).is_ready() {
+            open = false;
+            wait.close();
         }
+        poll_caught(Pin::new(&mut wait), context)
+    })
+    .await;
+    let unmet = match ended {
+        Ok(Ok(_)) => return Ok(Held { judged: wait.judged() }),
+        Ok(Err(unmet)) => unmet,
+        Err(panic) => wait.panicked(&panic),
+    };
+    let broken = UnmetOutcome::Inconclusive(Inconclusive::Panicked);
+    if unmet.outcome() == UnmetOutcome::Violated || unmet.outcome() == broken {
+        tell.send_replace(Some(unmet.clone()));
     }
+    Err(unmet)
 }
 
 /// An invariant that held.
@@ -124,13 +132,13 @@ impl Invariant {
         &self.label
     }
 
-    /// The first violation, if there was one by now.
+    /// The first violation, if there was one by now; also that the predicate has panicked.
     #[must_use]
     pub fn violation(&self) -> Option<Unmet> {
         self.violation.borrow().clone()
     }
 
-    /// Waits for the first violation; for ever, if there is none.
+    /// Waits for the first violation, or for the predicate to panic; for ever, if there is none.
     ///
     /// # Cancel safety
     ///
@@ -148,25 +156,16 @@ impl Invariant {
     ///
     /// # Errors
     ///
-    /// [`Unmet`]: it was violated; or nothing was judged, or publications were missed, which proves
-    /// nothing.
-    ///
-    /// # Panics
-    ///
-    /// With the predicate's own panic, if it has panicked.
+    /// [`Unmet`]: it was violated; or nothing was judged, publications were missed or the predicate has
+    /// panicked, which proves nothing.
     pub async fn finish(mut self) -> Result<Held, Unmet> {
         self.closing.cancel();
         let Some(task) = self.task.take() else { unreachable!("only this takes the task") };
-        let error = match task.await {
-            Ok(ended) => return ended,
-            Err(error) => error,
-        };
-        if let Ok(panic) = error.try_into_panic() {
-            resume_unwind(panic);
-        }
-        // The executor has shut down.
-        let stopped = Inconclusive::Stopped { reason: StopReason::Shutdown };
-        Err(Unmet::bare(&self.label, UnmetOutcome::Inconclusive(stopped)))
+        task.await.unwrap_or_else(|_| {
+            // The executor has shut down.
+            let stopped = Inconclusive::Stopped { reason: StopReason::Shutdown };
+            Err(Unmet::bare(&self.label, UnmetOutcome::Inconclusive(stopped)))
+        })
     }
 }
 

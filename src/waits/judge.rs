@@ -13,10 +13,15 @@ use crate::status::{ObservationSnapshot, Published};
 /// What an app's predicate is, once its type is forgotten.
 pub(crate) type Predicate<'a, T> = Box<dyn FnMut(&T) -> bool + Send + 'a>;
 
+/// A predicate on answers from some moment on.
+pub(crate) type AnswersPredicate<'a, S> = Box<dyn FnMut(&S, Option<Instant>) -> bool + Send + 'a>;
+
 /// What meets or violates a wait.
 pub(crate) enum Judge<'a, O: Observer> {
     /// Met by a snapshot that satisfies the predicate.
     Eventually(Predicate<'a, ObservationSnapshot<O::Snapshot>>),
+    /// The same, told from when on the answers of single sources count; `None` for all.
+    Answered(AnswersPredicate<'a, O::Snapshot>),
     /// Violated by a snapshot whose verdict is not `wanted`; met at the end.
     Always { wanted: bool, predicate: Predicate<'a, ObservationSnapshot<O::Snapshot>> },
     /// Met when the run of equal values is as long as `hold`.
@@ -125,11 +130,13 @@ impl<O: Observer> Judge<'_, O> {
     pub(crate) fn snapshot(
         &mut self,
         at: Instant,
+        since: Option<Instant>,
         status: &Published<O::Snapshot>,
         snapshot: &Arc<ObservationSnapshot<O::Snapshot>>,
     ) -> Finding {
         match self {
             Self::Eventually(predicate) => Finding::met_if(predicate(snapshot)),
+            Self::Answered(predicate) => Finding::met_if(predicate(&snapshot.value, since)),
             Self::Always { wanted, predicate } => {
                 if predicate(snapshot) == *wanted {
                     Finding::Open
@@ -149,7 +156,9 @@ impl<O: Observer> Judge<'_, O> {
                     None if is_of_an_older_set(status, snapshot) => Finding::Open,
                     None => Finding::NoSourceHealth,
                     Some(health) => Finding::met_if(match wish {
-                        SourceWish::Fresh => health.freshness(at).is_fresh(),
+                        SourceWish::Fresh => {
+                            health.freshness(at).is_fresh() && counts(health.facts.last_success, since)
+                        }
                         SourceWish::Stale => health.freshness(at).is_stale(),
                         _ => health.is_failing(),
                     }),
@@ -183,6 +192,11 @@ impl<O: Observer> Judge<'_, O> {
 /// A source may have joined in a cycle behind this snapshot.
 pub(crate) fn is_of_an_older_set<S>(status: &Published<S>, snapshot: &ObservationSnapshot<S>) -> bool {
     snapshot.cycle < status.cycle
+}
+
+/// Whether what an answer says was so at `since`, or behind it.
+pub(crate) fn counts(answered: Option<Instant>, since: Option<Instant>) -> bool {
+    since.is_none_or(|since| answered.is_some_and(|answered| answered >= since))
 }
 
 pub(crate) fn has_source<S>(status: &Published<S>, name: &str) -> bool {

@@ -21,6 +21,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use watchkeeper_fsm::StateKind;
 
 use crate::handle::ObservationHandle;
@@ -33,6 +34,7 @@ pub use invariant::{Held, Invariant};
 pub use report::{Inconclusive, InvalidWait, Unmet, UnmetOutcome};
 pub use wait::Wait;
 
+pub(crate) use judge::counts;
 use judge::{Judge, Predicate, Run, SourceWish};
 use show::Show;
 use wait::Moment;
@@ -46,6 +48,9 @@ type Snapshot<O> = Arc<ObservationSnapshot<<O as Observer>::Snapshot>>;
 /// Window and start are fixed when the wait is made. By default only cycles count whose work began
 /// after that; see [`or_now`](WaitBuilder::or_now) and [`after`](WaitBuilder::after). What is stale
 /// neither passes nor fails, and a condition that was never evaluated cannot pass.
+///
+/// Predicates run in the task that awaits: one that panics panics there, and one that is slower than the
+/// runtime's cycles makes its wait fall behind, which the wait says.
 impl<O: Observer> ObservationHandle<O> {
     /// Waits for a snapshot that satisfies `predicate`, be it for one cycle.
     ///
@@ -206,7 +211,8 @@ impl<O: Observer> ObservationHandle<O> {
 /// They are judged in every cycle that counts. A failure says what is known of the source, or which sources
 /// there are.
 impl<O: Observer> ObservationHandle<O> {
-    /// Waits for the source called `name` to be in the set with a fresh answer.
+    /// Waits for the source called `name` to be in the set with a fresh answer, for which it was asked after
+    /// this call (or after the mark).
     pub fn source_fresh<'a>(&self, name: &str) -> WaitBuilder<'a, O, Arc<ObservationSnapshot<O::Snapshot>>> {
         self.source(name, SourceWish::Fresh)
     }
@@ -227,7 +233,7 @@ impl<O: Observer> ObservationHandle<O> {
     /// Waits for the source called `name` to have left the set.
     ///
     /// Only a source that is known to have been in the set can leave it: a name that nobody had does not
-    /// meet this. It may have left before this call.
+    /// meet this. It may have left before this call; the newest 1,024 that have left are remembered.
     pub fn source_vanished<'a>(
         &self,
         name: &str,
@@ -238,6 +244,14 @@ impl<O: Observer> ObservationHandle<O> {
     fn source<'a>(&self, name: &str, wish: SourceWish) -> WaitBuilder<'a, O, Snapshot<O>> {
         let judge = Judge::Source { name: name.to_owned(), wish, known: false };
         WaitBuilder::new(&self.shared, wish.label(name), judge, snapshot)
+    }
+
+    /// Waits on answers of single sources: the predicate is told from when on they count.
+    pub(crate) fn answered<'a, F>(&self, label: String, predicate: F) -> WaitBuilder<'a, O, Snapshot<O>>
+    where
+        F: FnMut(&O::Snapshot, Option<Instant>) -> bool + Send + 'a,
+    {
+        WaitBuilder::new(&self.shared, label, Judge::Answered(Box::new(predicate)), snapshot)
     }
 
     /// Any operator, for handles whose observer is erased: returns the status of the moment.

@@ -125,6 +125,8 @@ pub enum Inconclusive {
         /// Why it ended.
         reason: StopReason,
     },
+    /// The predicate of an invariant has panicked.
+    Panicked,
     /// The waiting task did not keep up, and some publications were not judged.
     FellBehind {
         /// How many.
@@ -142,6 +144,8 @@ pub enum InvalidWait {
     ForeignMark,
     /// The time for which a value is to be the same is zero or longer than the window.
     Hold,
+    /// The wait is for at least no sources: anything would meet it.
+    NoSources,
     /// The wait is for one source, and the observer keeps nothing by source.
     NoSourceHealth,
 }
@@ -360,6 +364,9 @@ impl fmt::Display for UnmetOutcome {
             Self::Inconclusive(Inconclusive::Stopped { reason }) => {
                 write!(f, "inconclusive (the runtime has stopped: {reason})")
             }
+            Self::Inconclusive(Inconclusive::Panicked) => {
+                f.write_str("inconclusive (the predicate has panicked)")
+            }
             Self::Inconclusive(Inconclusive::FellBehind { missed }) => {
                 write!(f, "inconclusive (the waiting task missed {missed} publications)")
             }
@@ -372,6 +379,9 @@ impl fmt::Display for UnmetOutcome {
             Self::Invalid(InvalidWait::Hold) => f.write_str(
                 "invalid wait (the time to be stable for must be more than zero and at most the window)",
             ),
+            Self::Invalid(InvalidWait::NoSources) => {
+                f.write_str("invalid wait (it is for at least 0 sources: ask for one or more)")
+            }
             Self::Invalid(InvalidWait::NoSourceHealth) => f.write_str(
                 "invalid wait (the observer keeps nothing by source: have it implement source_health)",
             ),
@@ -391,7 +401,11 @@ impl fmt::Display for Unmet {
         if lifecycle.is_empty() {
             return f.write_str("  nothing else is known: whoever watched it is gone");
         }
-        if let Some(note) = &report.note {
+        let note = report.note.as_deref();
+        if let UnmetOutcome::Invalid(_) = outcome {
+            return write!(f, "  {}", note.unwrap_or("nothing was judged"));
+        }
+        if let Some(note) = note {
             writeln!(f, "  {note}")?;
         }
         match &report.violation {

@@ -48,8 +48,12 @@ pub struct Wait<'a, O: Observer, T> {
     began: Instant,
     /// None when only its owner ends it.
     window: Option<Duration>,
+    /// When its owner ended it.
+    closed: Option<Instant>,
     /// Cycles from this one on count.
     counts_from: u64,
+    /// Answers of single sources from this moment on count; `None` for all.
+    counts_since: Option<Instant>,
     /// Snapshots of cycles below this one have been judged.
     unjudged_from: u64,
     evidence: Evidence<O::Snapshot, O::Event>,
@@ -71,8 +75,22 @@ impl<O: Observer> Moment<O> {
 
 enum Verdict<O: Observer> {
     Met(Moment<O>),
-    Unmet(UnmetOutcome),
+    /// What it is, and since when.
+    Unmet(UnmetOutcome, Instant),
 }
+
+/// How far judging came.
+enum Judged<O: Observer> {
+    Verdict(Verdict<O>),
+    /// Everything that has come was judged.
+    All,
+    /// There may be more; others are to have their turn.
+    Some,
+}
+
+/// How many publications are judged before others have their turn: a predicate is app code, and may be
+/// slower than the publisher.
+const AT_ONCE: usize = 32;
 
 impl<'a, O: Observer, T> Wait<'a, O, T> {
     pub(super) fn register(
@@ -92,6 +110,8 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             show: Show::nothing(),
             invalid: None,
             window: None,
+            closed: None,
+            counts_since: Some(began),
             timer: None,
             shared,
             queue,
@@ -101,8 +121,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             began,
         };
         if let Judge::Source { name, known, .. } = &mut wait.judge {
-            // The log may have forgotten who joined long ago.
-            *known = has_source(&wait.evidence.first, name) || wait.shared.log_knows(name);
+            *known = has_source(&wait.evidence.first, name) || wait.shared.has_left(name);
         }
         wait
     }
@@ -110,6 +129,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
     /// Cycles count whenever they began.
     pub(super) fn count_all(&mut self) {
         self.counts_from = 0;
+        self.counts_since = None;
     }
 
     /// Cycles count that began after `mark`, those included that have ended by now.
@@ -119,6 +139,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             return;
         }
         self.counts_from = mark.next_cycle;
+        self.counts_since = Some(mark.at);
         if let (Judge::Event(_), Some(first)) = (&self.judge, self.taken.front()) {
             let published = first.status.snapshot.as_ref().map_or(0, |snapshot| snapshot.cursor.seq);
             let (batches, missed) = self.shared.history.between(mark.next_seq, published);
@@ -133,6 +154,10 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             self.taken = earlier.chain(std::mem::take(&mut self.taken)).collect();
             self.evidence.lost_before = missed;
         }
+    }
+
+    pub(crate) fn refuse(&mut self, invalid: InvalidWait) {
+        self.invalid = Some(invalid);
     }
 
     pub(super) fn shows(&mut self, show: Show<'a, O>) {
@@ -152,24 +177,25 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.window.map(|window| later(self.began, window))
+        self.window.map(|window| later(self.began, window)).or(self.closed)
     }
 
-    /// Judges everything that has come.
-    fn judge_all(&mut self, waker: &Waker) -> Option<Verdict<O>> {
-        loop {
-            while let Some(publication) = self.taken.pop_front() {
-                let verdict = self.judge_one(&publication);
-                if verdict.is_some() {
-                    return verdict;
+    /// Judges what has come, a bounded part of it at a time.
+    fn judge_some(&mut self, waker: &Waker) -> Judged<O> {
+        for _ in 0..AT_ONCE {
+            if self.taken.is_empty() {
+                let missed = self.queue.take(&mut self.taken, waker);
+                if self.taken.is_empty() {
+                    self.evidence.lost(missed);
+                    return Judged::All;
                 }
             }
-            let missed = self.queue.take(&mut self.taken, waker);
-            if self.taken.is_empty() {
-                self.evidence.lost(missed);
-                return None;
+            let Some(publication) = self.taken.pop_front() else { return Judged::All };
+            if let Some(verdict) = self.judge_one(&publication) {
+                return Judged::Verdict(verdict);
             }
         }
+        Judged::Some
     }
 
     fn judge_one(&mut self, publication: &Publication_<O>) -> Option<Verdict<O>> {
@@ -202,10 +228,11 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             Finding::Violated => {
                 let snapshot = status.snapshot.clone();
                 self.evidence.violation = Some(Violation { at: publication.at, snapshot });
-                return Some(Verdict::Unmet(UnmetOutcome::Violated));
+                return Some(Verdict::Unmet(UnmetOutcome::Violated, publication.at));
             }
             Finding::NoSourceHealth => {
-                return Some(Verdict::Unmet(UnmetOutcome::Invalid(InvalidWait::NoSourceHealth)));
+                let invalid = UnmetOutcome::Invalid(InvalidWait::NoSourceHealth);
+                return Some(Verdict::Unmet(invalid, publication.at));
             }
             Finding::Open => {}
         }
@@ -215,7 +242,8 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             // What only its owner ends has held until the runtime ended.
             State::Stopped { .. } if self.window.is_none() => Some(self.conclude(publication.at)),
             State::Stopped { reason } => {
-                Some(Verdict::Unmet(UnmetOutcome::Inconclusive(Inconclusive::Stopped { reason })))
+                let stopped = UnmetOutcome::Inconclusive(Inconclusive::Stopped { reason });
+                Some(Verdict::Unmet(stopped, publication.at))
             }
             _ => None,
         }
@@ -243,7 +271,11 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             Some(snapshot) if snapshot.cycle >= self.counts_from.max(self.unjudged_from) => {
                 self.unjudged_from = snapshot.cycle + 1;
                 self.evidence.saw(snapshot, fresh);
-                if fresh { self.judge.snapshot(*at, status, snapshot) } else { Finding::Open }
+                if fresh {
+                    self.judge.snapshot(*at, self.counts_since, status, snapshot)
+                } else {
+                    Finding::Open
+                }
             }
             _ => Finding::Open,
         }
@@ -256,7 +288,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             Judge::StaysFresh => {
                 self.evidence.note_staleness(self.began, until);
                 self.evidence.violation = Some(Violation { at: stale_at, snapshot: None });
-                Some(Verdict::Unmet(UnmetOutcome::Violated))
+                Some(Verdict::Unmet(UnmetOutcome::Violated, stale_at))
             }
             Judge::BecomesStale => {
                 let status = Arc::clone(&self.evidence.status);
@@ -285,18 +317,23 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             (_, None) => self.evidence.doubt(),
         };
         match doubt {
-            Some(doubt) => Verdict::Unmet(UnmetOutcome::Inconclusive(doubt)),
-            None if !self.judge.holds_at_the_end() => Verdict::Unmet(UnmetOutcome::NotMet),
+            Some(doubt) => Verdict::Unmet(UnmetOutcome::Inconclusive(doubt), end),
+            None if !self.judge.holds_at_the_end() => Verdict::Unmet(UnmetOutcome::NotMet, end),
             None => Verdict::Met(Moment { at: end, status: Arc::clone(&self.evidence.status), event: None }),
         }
     }
 
-    /// Ends a wait that has no window: what was published so far is judged.
-    pub(super) fn end_now(&mut self) -> Result<T, Unmet> {
+    /// Ends a wait that has no window: what was published so far is judged, and no more.
+    pub(super) fn close(&mut self) {
+        self.closed.get_or_insert(self.shared.clock.now());
+    }
+
+    /// What to say when the predicate has panicked.
+    pub(super) fn panicked(&mut self, panic: &str) -> Unmet {
+        self.queue.close();
+        let outcome = UnmetOutcome::Inconclusive(Inconclusive::Panicked);
         let now = self.shared.clock.now();
-        let verdict = self.judge_all(Waker::noop());
-        let verdict = verdict.unwrap_or_else(|| self.conclude(now));
-        self.finish(&verdict)
+        self.report(outcome, now, Some(format!("the predicate panicked: {panic}")))
     }
 
     pub(super) fn label(&self) -> &str {
@@ -314,22 +351,20 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
 
     fn finish(&mut self, verdict: &Verdict<O>) -> Result<T, Unmet> {
         self.queue.close();
-        let ended = match verdict {
+        let (outcome, ended) = match verdict {
             Verdict::Met(moment) => match (self.read)(moment) {
                 Some(met) => return Ok(met),
                 // A met wait without what it is to return was met by nothing.
-                None => UnmetOutcome::Inconclusive(Inconclusive::NothingObserved),
+                None => (UnmetOutcome::Inconclusive(Inconclusive::NothingObserved), moment.at),
             },
-            Verdict::Unmet(outcome) => *outcome,
+            Verdict::Unmet(outcome, at) => (*outcome, *at),
         };
-        Err(self.report(ended))
+        let note = self.note(ended);
+        Err(self.report(outcome, ended, note))
     }
 
-    fn report(&mut self, outcome: UnmetOutcome) -> Unmet {
-        let now = self.shared.clock.now();
-        let ended = self.deadline().map_or(now, |deadline| now.min(deadline));
+    fn report(&mut self, outcome: UnmetOutcome, ended: Instant, note: Option<String>) -> Unmet {
         let (entries, cut) = self.shared.log_since(self.evidence.first.number);
-        let note = self.note(ended);
         let frame = Frame {
             label: std::mem::take(&mut self.label),
             began: self.began,
@@ -424,11 +459,17 @@ impl<O: Observer, T> Future for Wait<'_, O, T> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         if let Some(invalid) = this.invalid {
-            return Poll::Ready(this.finish(&Verdict::Unmet(UnmetOutcome::Invalid(invalid))));
+            let verdict = Verdict::Unmet(UnmetOutcome::Invalid(invalid), this.began);
+            return Poll::Ready(this.finish(&verdict));
         }
         loop {
-            if let Some(verdict) = this.judge_all(context.waker()) {
-                return Poll::Ready(this.finish(&verdict));
+            match this.judge_some(context.waker()) {
+                Judged::Verdict(verdict) => return Poll::Ready(this.finish(&verdict)),
+                Judged::Some => {
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Judged::All => {}
             }
             let now = this.shared.clock.now();
             let end = this.deadline();
@@ -444,8 +485,13 @@ impl<O: Observer, T> Future for Wait<'_, O, T> {
                 None => return Poll::Pending,
                 // The executor has shut down, and its clock with it.
                 Some(due) if due > now && this.shared.clock.now() < due => {
-                    let verdict = this.judge_all(context.waker());
-                    let verdict = verdict.unwrap_or_else(|| this.conclude(now));
+                    let verdict = loop {
+                        match this.judge_some(context.waker()) {
+                            Judged::Verdict(verdict) => break verdict,
+                            Judged::All => break this.conclude(now),
+                            Judged::Some => {}
+                        }
+                    };
                     return Poll::Ready(this.finish(&verdict));
                 }
                 Some(_) => {}

@@ -196,7 +196,12 @@ async fn a_report_without_a_way_to_show_says_so() {
     let unmet = wait.await.unwrap_err();
     assert!(matches!(unmet.outcome(), UnmetOutcome::Inconclusive(Inconclusive::Stopped { .. })));
     let report = unmet.to_string();
-    assert!(report.contains("of cycle 0:\n    (this handle was given no way to show it)\n"), "{report}");
+    assert!(
+        report.contains(
+            "of cycle 0:\n    (this handle was given no way to show it: see AnyHandle::with_json)\n"
+        ),
+        "{report}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,8 @@ use std::sync::mpsc;
 
 use tokio::time::{Instant, timeout};
 use watchkeeper::{
-    Inconclusive, Invariant, ObservationGroup, ObservationHandle, StopReason, Unmet, UnmetOutcome,
+    Inconclusive, Invariant, ObservationConfig, ObservationGroup, ObservationHandle, StopReason, Unmet,
+    UnmetOutcome,
 };
 
 use crate::common::threads::{Flavour, Tally, block_on, executor};
@@ -132,19 +133,49 @@ async fn it_is_collected_while_a_poll_hangs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_of_the_predicate_comes_out_when_it_is_collected() {
+async fn a_panic_of_the_predicate_is_told_at_once() {
     let start = Instant::now();
     let runtime = App::new().start(each_second()).await;
     let invariant = runtime.handle().invariant("that is fine", |seen| {
         assert!(seen.polls < 2, "scripted panic of a predicate");
         true
     });
-    at(start, 3_500).await;
+    at(start, 1_500).await;
     assert!(invariant.violation().is_none());
-    assert!(timeout(ms(1_000), invariant.violated()).await.is_err(), "a panic is no violation");
-    let panic = tokio::spawn(invariant.finish()).await.unwrap_err().into_panic();
-    assert_eq!(panic.downcast_ref::<&str>(), Some(&"scripted panic of a predicate"));
-    assert_eq!(runtime.handle().latest_snapshot().unwrap().cycle, 4, "the runtime goes on");
+    let told = invariant.violated().await;
+    assert_eq!(start.elapsed(), ms(2_000));
+    assert_eq!(told.outcome(), UnmetOutcome::Inconclusive(Inconclusive::Panicked));
+    let report = told.to_string();
+    assert!(report.contains("  the predicate panicked: scripted panic of a predicate\n"), "{report}");
+    assert_eq!(invariant.finish().await.unwrap_err().to_string(), report);
+    assert_eq!(runtime.handle().latest_snapshot().unwrap().cycle, 2, "the runtime goes on");
+}
+
+/// A predicate that takes longer than a cycle of its runtime: others have their turn, and the end comes.
+#[test]
+fn a_predicate_that_is_slower_than_the_runtime_ends_when_it_is_collected() {
+    let executor =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_time().build().unwrap();
+    executor.block_on(async {
+        let config = ObservationConfig { interval: ms(1), ..each_second() };
+        let runtime = App::new().start(config).await;
+        let slow = runtime.handle().invariant("slowly", |_| {
+            std::thread::sleep(ms(5));
+            true
+        });
+        let wait = runtime.handle().eventually("the impossible", |_| {
+            std::thread::sleep(ms(5));
+            false
+        });
+        assert!(timeout(ms(200), wait.within(ms(60_000))).await.is_err(), "another future has its turn");
+        // Whether it kept up is the machine's to say.
+        let collected = timeout(ms(30_000), slow.finish()).await.expect("it ends");
+        let fell_behind = |unmet: &Unmet| {
+            matches!(unmet.outcome(), UnmetOutcome::Inconclusive(Inconclusive::FellBehind { .. }))
+        };
+        assert!(collected.as_ref().map_or_else(fell_behind, |held| held.judged > 0), "{collected:?}");
+        let _ = runtime.stop().await;
+    });
 }
 
 #[tokio::test(start_paused = true)]

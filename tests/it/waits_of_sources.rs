@@ -25,7 +25,7 @@ async fn an_observer_that_keeps_nothing_by_source_is_told_to() {
             "invalid wait (the observer keeps nothing by source: have it implement source_health): ";
         assert!(report.starts_with(expected), "{report}");
         assert!(
-            report.contains("\n  nothing is known of a: its observer keeps nothing by source\n"),
+            report.ends_with("\n  nothing is known of a: its observer keeps nothing by source"),
             "{report}"
         );
     }

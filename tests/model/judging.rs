@@ -213,7 +213,10 @@ impl Story<'_> {
         }
         let age = snapshot.answered.map(|answered| publication.at - answered);
         match wish {
-            Wish::Fresh => age.is_some_and(|age| age < SOURCE_STALE_AFTER),
+            Wish::Fresh => {
+                let counts = self.wait.counts_since.is_none_or(|since| snapshot.answered >= Some(since));
+                counts && age.is_some_and(|age| age < SOURCE_STALE_AFTER)
+            }
             Wish::Stale => age.is_some_and(|age| age >= SOURCE_STALE_AFTER),
             _ => view.memory.is_failing(name),
         }

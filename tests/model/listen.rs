@@ -50,12 +50,18 @@ impl<T> Probe<T> {
         Self { future: Box::pin(future), flag: Flag::raised() }
     }
 
+    /// Until it is ready, or waits for something else: one that has only let others have their turn is
+    /// polled again.
     pub(crate) fn poll(&mut self) -> Option<T> {
-        self.flag.take();
         let waker = Waker::from(Arc::clone(&self.flag));
-        match self.future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => Some(output),
-            Poll::Pending => None,
+        loop {
+            self.flag.take();
+            if let Poll::Ready(output) = self.future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return Some(output);
+            }
+            if !self.flag.0.load(Ordering::Relaxed) {
+                return None;
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use crate::life::{Ask, Ending, From, How, Life, Step};
 use crate::listen::{Follower, Listener, Probe, Waiter};
 use crate::read::{self, Answer};
 use crate::reference::{Control, Model, Position, Settings};
-use crate::waiting::{Reading, Waiting, Want};
+use crate::waiting::{Reading, Since, Waiting, Want};
 
 pub(crate) type Checked<T = ()> = Result<T, TestCaseError>;
 
@@ -62,7 +62,7 @@ struct Play {
     /// The runtime's task ran at least once: cycle 0 has begun.
     ran: bool,
     /// Each with the first cycle that had not begun, and the first batch that was not published.
-    marks: Vec<(Mark, u64, u64)>,
+    marks: Vec<(Mark, Since)>,
     listeners: Vec<Listener>,
     waiters: Vec<Waiter>,
     follower: Follower,
@@ -142,8 +142,12 @@ impl Play {
             Step::KeepCursor(of) => self.keep_cursor(of),
             Step::Unsubscribe(which) => remove(&mut self.listeners, which),
             Step::Mark => {
-                let mark = (self.handle.mark(), self.next_cycle(), self.model.batches.len() as u64);
-                self.marks.push(mark);
+                let since = Since {
+                    cycle: self.next_cycle(),
+                    batch: Some(self.model.batches.len() as u64),
+                    answer: Some(self.model.now),
+                };
+                self.marks.push((self.handle.mark(), since));
             }
             Step::Wait { want, from, window, eager } => {
                 self.wait(want, from, window, eager);
@@ -268,13 +272,15 @@ impl Play {
     }
 
     fn wait(&mut self, want: Want, from: From, window: u64, eager: bool) {
-        let (mark, counts_from, first_batch) = match from {
-            From::Begun => (None, self.next_cycle(), None),
-            From::Now => (None, 0, None),
-            From::ForeignMark => (Some(foreign().1), 0, None),
+        let since = Since { cycle: self.next_cycle(), batch: None, answer: Some(self.model.now) };
+        let all = Since { cycle: 0, answer: None, ..since };
+        let (mark, since) = match from {
+            From::Begun => (None, since),
+            From::Now => (None, all),
+            From::ForeignMark => (Some(foreign().1), all),
             From::Mark(which) => match pick(&mut self.marks, which) {
-                Some((mark, next_cycle, next_batch)) => (Some(*mark), *next_cycle, Some(*next_batch)),
-                None => (None, self.next_cycle(), None),
+                Some((mark, marked)) => (Some(*mark), *marked),
+                None => (None, since),
             },
         };
         // No window ends in the instant of a publication: which came first is a matter of chance then.
@@ -287,7 +293,7 @@ impl Play {
         };
         let now = matches!(from, From::Now);
         let verdict = read::verdict(&self.handle, want, (now, mark), millis(window));
-        let waiting = Waiting::new(&self.model, want, (counts_from, first_batch), (window, eager), invalid);
+        let waiting = Waiting::new(&self.model, want, since, (window, eager), invalid);
         self.waiters.push(Waiter::new(&mut self.model, verdict, eager, waiting));
     }
 

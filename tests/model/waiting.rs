@@ -84,11 +84,24 @@ pub(crate) enum Verdict {
     },
 }
 
+/// From where on things count for a wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Since {
+    /// Cycles from this one on.
+    pub(crate) cycle: u64,
+    /// Events from this batch on, of those before the wait.
+    pub(crate) batch: Option<u64>,
+    /// Answers of sources from this moment on; `None` for all.
+    pub(crate) answer: Option<u64>,
+}
+
 /// A wait.
 pub(crate) struct Waiting {
     pub(crate) want: Want,
     /// Cycles from this one on count.
     pub(crate) counts_from: u64,
+    /// Answers of sources from this moment on count; `None` for all.
+    pub(crate) counts_since: Option<u64>,
     pub(crate) began: u64,
     pub(crate) deadline: u64,
     invalid: Option<InvalidWait>,
@@ -109,22 +122,22 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    /// `first_batch`: events from that batch on count, of those before the wait.
     pub(crate) fn new(
         model: &Model,
         want: Want,
-        (counts_from, first_batch): (u64, Option<u64>),
+        since: Since,
         (window, is_awaited): (u64, bool),
         invalid: Option<InvalidWait>,
     ) -> Self {
         let now = model.publication();
         let kept = model.oldest_kept();
-        let first_batch = first_batch.unwrap_or(model.batches.len() as u64);
+        let first_batch = since.batch.unwrap_or(model.batches.len() as u64);
         let batches = model.batches.iter().zip(&model.fresh_batches);
         let remembered = batches.filter(|(batch, _)| batch.seq >= first_batch.max(kept));
         Self {
             want,
-            counts_from,
+            counts_from: since.cycle,
+            counts_since: since.answer,
             began: now.at,
             deadline: now.at + window,
             invalid,

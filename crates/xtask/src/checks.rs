@@ -37,7 +37,10 @@ const DIRECTIONS: &[(&str, Rule)] = &[
             "unicode-ident",
         ]),
     ),
-    ("watchkeeper", Rule::Never(&["axum", "hyper", "wasmtime", "alloy", "async-nats", "bollard", "kube", "cucumber"])),
+    (
+        "watchkeeper",
+        Rule::Never(&["axum", "hyper", "wasmtime", "alloy", "async-nats", "bollard", "kube", "cucumber"]),
+    ),
 ];
 
 /// Dependencies point the way that the layout says.

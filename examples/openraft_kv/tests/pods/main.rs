@@ -13,9 +13,10 @@ use std::fs;
 use std::time::Duration;
 
 use openraft_kv::NodeClient;
-use openraft_kv::demo::{observe_nodes, write};
+use openraft_kv::demo::observe_nodes;
 use openraft_kv::deploy::form;
 use openraft_kv::deploy::k8s::Manifests;
+use openraft_kv::failover::write;
 use watchkeeper_scenario::NodeClients;
 
 use crate::podman::{Podman, ip_of};
