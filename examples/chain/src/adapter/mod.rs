@@ -1,5 +1,7 @@
 //! Talking to one node of a chain.
 
+pub mod ethereum;
+
 use std::fmt;
 use std::time::Duration;
 

@@ -1,0 +1,3 @@
+//! The Ethereum adapter on real nodes. Run by `cargo xtask test --only chains`.
+
+mod adapter;
