@@ -3,6 +3,7 @@
 pub mod anvil;
 mod client;
 mod endpoint;
+mod heads;
 mod http;
 mod tls;
 mod transaction;
@@ -13,4 +14,5 @@ pub use alloy::rpc::types::TransactionRequest;
 
 pub use client::EthereumClient;
 pub use endpoint::{Endpoint, EndpointError};
+pub use heads::NewHeads;
 pub use transaction::EthereumTransaction;

@@ -204,7 +204,7 @@ impl Anvil {
     ///
     /// [`AnvilError::NotRunning`], [`AnvilError::System`].
     pub fn pause(&self) -> Result<(), AnvilError> {
-        self.signal(Signal::STOP)
+        self.running()?.pause().map_err(|source| AnvilError::System { what: "pause anvil", source })
     }
 
     /// Ends [`pause`](Self::pause).
@@ -272,9 +272,12 @@ impl Anvil {
         Ok(())
     }
 
+    fn running(&self) -> Result<&Process, AnvilError> {
+        self.process.as_ref().ok_or(AnvilError::NotRunning)
+    }
+
     fn signal(&self, signal: Signal) -> Result<(), AnvilError> {
-        let process = self.process.as_ref().ok_or(AnvilError::NotRunning)?;
-        process.signal(signal).map_err(|source| AnvilError::System { what: "signal anvil", source })
+        self.running()?.signal(signal).map_err(|source| AnvilError::System { what: "signal anvil", source })
     }
 }
 

@@ -1,12 +1,14 @@
 //! The process of a node: started, signalled and reaped without a race.
 
 use std::io::{self, BufRead, BufReader};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
 use tokio::sync::{oneshot, watch};
 
 /// Runs a program as long as its parent lives: `$1` is the parent's id, the rest is the program.
@@ -66,6 +68,15 @@ impl Process {
 
     pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
         Ok(pidfd_send_signal(&self.pidfd, signal)?)
+    }
+
+    /// Stops all its threads until it is told to go on.
+    pub(super) fn pause(&self) -> io::Result<()> {
+        self.signal(Signal::STOP)?;
+        // The signal is on its way: the kernel tells the parent when the last thread has stopped.
+        let halted = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        waitid(WaitId::PidFd(self.pidfd.as_fd()), halted)?;
+        Ok(())
     }
 
     /// Waits for its end.
