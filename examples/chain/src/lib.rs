@@ -7,6 +7,8 @@
 pub mod adapter;
 mod block;
 mod event;
+mod graph;
 
 pub use block::{Block, Hash, Header, Height, ParseHashError, Transaction, Work};
 pub use event::ChainEvent;
+pub use graph::{Branch, Graph, InsertError, Inserted, OnBranch, Path, PruneError};
