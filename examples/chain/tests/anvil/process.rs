@@ -5,11 +5,11 @@ use std::future::pending;
 use std::path::Path;
 use std::process::Stdio;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncBufReadExt, BufReader, Interest};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
-use tokio::time::timeout;
+use tokio::task::spawn_blocking;
 use watchkeeper_chain::adapter::ethereum::anvil::AnvilError;
 
 use crate::common::{PATIENCE, node};
@@ -44,9 +44,12 @@ async fn a_node_dies_with_a_parent_that_is_killed() {
         println!("\nnode {}", node.pid().unwrap());
         return pending().await;
     }
+    let files = tempfile::tempdir().unwrap();
     let mut parent = Command::new(env::current_exe().unwrap())
         .args(["--exact", "process::a_node_dies_with_a_parent_that_is_killed", "--nocapture"])
         .env(PARENT, "")
+        // What it has no time to remove.
+        .env("TMPDIR", files.path())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
@@ -61,6 +64,9 @@ async fn a_node_dies_with_a_parent_that_is_killed() {
     let node = pidfd_open(pid, PidfdFlags::empty()).unwrap();
     parent.kill().await.unwrap();
     // A descriptor of a process is readable when that has ended.
-    let node = AsyncFd::with_interest(node, Interest::READABLE).unwrap();
-    timeout(PATIENCE, node.readable()).await.expect("the node outlived its parent").unwrap();
+    let ended = spawn_blocking(move || {
+        let limit = Timespec::try_from(PATIENCE).unwrap();
+        poll(&mut [PollFd::new(&node, PollFlags::IN)], Some(&limit)).unwrap()
+    });
+    assert_eq!(ended.await.unwrap(), 1, "the node outlived its parent");
 }

@@ -45,11 +45,15 @@ pub(super) enum HttpError {
 impl HttpTransport {
     pub(super) fn new(endpoint: Arc<Endpoint>) -> Result<Self, EndpointError> {
         endpoint.require(["http", "https"], "http or https")?;
+        let mut tcp = HttpConnector::new();
+        tcp.set_nodelay(true);
+        // Or it would refuse addresses of https, which are for the connector around it.
+        tcp.enforce_http(false);
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls::config()?)
             .https_or_http()
             .enable_http1()
-            .build();
+            .wrap_connector(tcp);
         Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector), endpoint })
     }
 

@@ -1,0 +1,5 @@
+//! What needs nothing but Rust.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod endpoints;
