@@ -1,11 +1,15 @@
 //! Talking to one node of a chain.
 
+mod memory;
+
 use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::{Block, Hash, Header, Height, Transaction};
+
+pub use memory::{MemoryNode, Script};
 
 /// One node of one chain, as the observer asks it.
 ///
