@@ -1,6 +1,7 @@
 //! Talking to one node of a chain.
 
 pub mod ethereum;
+mod memory;
 
 use std::fmt;
 use std::time::Duration;
@@ -8,6 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::{Block, Hash, Header, Height, Transaction};
+
+pub use memory::{MemoryNode, Script};
 
 /// One node of one chain, as the observer asks it.
 ///

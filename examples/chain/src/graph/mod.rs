@@ -180,8 +180,7 @@ impl Graph {
 
 impl fmt::Debug for Graph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tips: Vec<String> =
-            self.tips().map(|tip| format!("{:.8} at {}", tip.hash, tip.height)).collect();
+        let tips: Vec<String> = self.tips().map(|tip| format!("{:.8} at {}", tip.hash, tip.height)).collect();
         f.debug_struct("Graph").field("headers", &self.len()).field("tips", &tips).finish_non_exhaustive()
     }
 }

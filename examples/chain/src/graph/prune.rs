@@ -27,8 +27,7 @@ impl Graph {
         let mut kept = 0;
         let mut gone = Vec::new();
         for place in inner.arena.ids() {
-            let Some((id, node)) =
-                u32::try_from(place).ok().and_then(|id| Some((id, inner.arena.get(id)?)))
+            let Some((id, node)) = u32::try_from(place).ok().and_then(|id| Some((id, inner.arena.get(id)?)))
             else {
                 continue;
             };

@@ -1,7 +1,7 @@
 //! Questions about blocks and branches.
 
-use super::arena::{Id, Node};
 use super::Graph;
+use super::arena::{Id, Node};
 use crate::{Hash, Header, Height};
 
 /// Whether a block is on a branch.

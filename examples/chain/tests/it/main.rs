@@ -1,5 +1,4 @@
-//! What needs nothing but Rust.
+//! The chain's layers over nodes in memory, on the paused clock: one topic a file.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod endpoints;
+mod common;
+mod follow;

@@ -1,5 +1,7 @@
 //! Ethereum endpoints that are gone, slow, broken or lie.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::future::pending;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
