@@ -7,6 +7,7 @@
 pub mod adapter;
 mod block;
 mod event;
+pub mod projection;
 
 pub use block::{Block, Hash, Header, Height, ParseHashError, Transaction, Work};
 pub use event::ChainEvent;
