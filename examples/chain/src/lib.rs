@@ -7,7 +7,14 @@
 pub mod adapter;
 mod block;
 mod event;
+mod graph;
+mod observer;
 pub mod projection;
 
 pub use block::{Block, Hash, Header, Height, ParseHashError, Transaction, Work};
 pub use event::ChainEvent;
+pub use graph::{Branch, Graph, InsertError, Inserted, OnBranch, Path, PruneError};
+pub use observer::{
+    Agreement, ChainConfig, ChainConfigError, ChainObserver, ChainSource, ChainState, ChainView, Group,
+    NodeView, Progress, Start,
+};

@@ -1,5 +1,7 @@
 //! Talking to one node of a chain.
 
+mod memory;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -7,6 +9,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::{Block, Hash, Header, Height, Transaction};
+
+pub use memory::{MemoryNode, Script};
 
 /// One node of one chain, as the observer asks it.
 ///
