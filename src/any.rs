@@ -260,6 +260,12 @@ impl<'a> AnySnapshot<'a> {
         self.inner.batches()
     }
 
+    /// How many events were published up to this snapshot.
+    #[must_use]
+    pub fn event_count(self) -> u64 {
+        self.inner.event_count()
+    }
+
     /// The observer's own view, if this is its type.
     #[must_use]
     pub fn value<T: 'static>(self) -> Option<&'a T> {
@@ -377,6 +383,7 @@ trait ErasedSnapshot {
     fn generation(&self) -> u64;
     fn source_count(&self) -> usize;
     fn batches(&self) -> u64;
+    fn event_count(&self) -> u64;
     fn value(&self) -> &dyn Any;
     fn source_health(&self, source: &str) -> Option<SourceHealth>;
     #[cfg(feature = "json")]
@@ -523,6 +530,10 @@ impl<O: Observer> ErasedSnapshot for View<'_, O> {
 
     fn batches(&self) -> u64 {
         self.snapshot.cursor.seq()
+    }
+
+    fn event_count(&self) -> u64 {
+        self.snapshot.event_count
     }
 
     fn value(&self) -> &dyn Any {

@@ -79,6 +79,7 @@ pub(crate) struct Core<O: Observer> {
     cursor: Cursor,
     /// As far as batches may be read.
     announced: Cursor,
+    event_count: u64,
     names: SourceNames,
     failing: u64,
     /// Something was published and nobody was woken yet.
@@ -110,6 +111,7 @@ impl<O: Observer> Core<O> {
             cycle_began: start,
             cursor,
             announced: cursor,
+            event_count: 0,
             names: SourceNames::from([]),
             failing: 0,
             unflushed: false,
@@ -398,6 +400,7 @@ impl<O: Observer> Core<O> {
     ) -> Option<Success<O>> {
         let Carried::Success { snapshot: value, events } = carried else { return None };
         let elapsed = now - self.cycle_began;
+        let stale_after = self.config.stale_after(elapsed);
         let history = &self.shared.history;
         let system_time = self.shared.clock.wall(now);
         let source_count = self.names.len();
@@ -415,10 +418,12 @@ impl<O: Observer> Core<O> {
                 system_time,
                 source_count,
                 events,
+                fresh: elapsed < stale_after,
             });
             match history.push(Arc::clone(&batch)) {
                 Ok(evicted) => {
                     self.cursor.seq += 1;
+                    self.event_count += batch.events.len() as u64;
                     pushed = Some(batch);
                     discard_replaced(evicted);
                 }
@@ -439,9 +444,10 @@ impl<O: Observer> Core<O> {
             system_time,
             elapsed,
             source_count,
+            event_count: self.event_count,
             value,
         });
-        Some(Success { snapshot, batch: pushed, stale_after: self.config.stale_after(elapsed) })
+        Some(Success { snapshot, batch: pushed, stale_after })
     }
 
     fn recorded(

@@ -35,6 +35,8 @@ pub struct ObservationBatch<E> {
     pub source_count: usize,
     /// What changed.
     pub events: Vec<E>,
+    /// Whether its cycle was fast enough for it to be fresh when it came.
+    pub(crate) fresh: bool,
 }
 
 /// A position between two batches of one runtime.
@@ -242,6 +244,7 @@ mod tests {
             system_time: SystemTime::now(),
             source_count: 1,
             events: vec!["found"],
+            fresh: true,
         };
         history.push(Arc::new(batch)).unwrap();
         let cases = [

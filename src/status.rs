@@ -33,6 +33,8 @@ pub struct ObservationSnapshot<S> {
     pub elapsed: Duration,
     /// How many sources there were.
     pub source_count: usize,
+    /// How many events were published up to this snapshot, by all cycles of the runtime.
+    pub event_count: u64,
     /// The observer's own view.
     pub value: S,
 }

@@ -8,6 +8,7 @@ use std::task::Poll;
 use async_trait::async_trait;
 
 use crate::panics::{catch, discard_logged, holding, poll_caught};
+use crate::per_source::SourceHealth;
 use crate::sync::{Mutex, lock};
 use crate::{DynError, ObservedSource, Observer};
 
@@ -135,6 +136,10 @@ impl<O: Observer<State: Clone>> Observer for Transactional<O> {
 
     fn keeps_state_when_interrupted(&self) -> bool {
         true
+    }
+
+    fn source_health(snapshot: &O::Snapshot, name: &str) -> Option<SourceHealth> {
+        O::source_health(snapshot, name)
     }
 }
 

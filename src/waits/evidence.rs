@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::queue::Publication;
-use super::report::{Inconclusive, UnmetOutcome};
+use super::report::Inconclusive;
 use crate::history::ObservationBatch;
 use crate::status::{ObservationSnapshot, Published};
 
@@ -20,6 +20,8 @@ pub(super) struct Evidence<S, E> {
     pub(super) first: Arc<Published<S>>,
     /// The status behind the last publication that was judged.
     pub(super) status: Arc<Published<S>>,
+    /// When that was published, or found when the wait was made.
+    at: Instant,
     /// How many snapshots (or, for a state, publications) were judged.
     pub(super) judged: u64,
     pub(super) missed: u64,
@@ -77,10 +79,11 @@ impl StaleSpans {
 }
 
 impl<S, E> Evidence<S, E> {
-    pub(super) fn new(first: Arc<Published<S>>) -> Self {
+    pub(super) fn new(first: Arc<Published<S>>, began: Instant) -> Self {
         Self {
             status: Arc::clone(&first),
             first,
+            at: began,
             judged: 0,
             missed: 0,
             lost_before: 0,
@@ -99,6 +102,7 @@ impl<S, E> Evidence<S, E> {
         self.lost(publication.missed);
         self.note_staleness(began, publication.at);
         self.status = Arc::clone(&publication.status);
+        self.at = publication.at;
         if self.status.freshness(publication.at).is_fresh() {
             self.spans.close(publication.at);
         }
@@ -118,9 +122,11 @@ impl<S, E> Evidence<S, E> {
         }
     }
 
-    /// When the data turned stale, if that was before `until`, or then.
+    /// When the data turned stale, if that was before `until`, or then. What was stale when it came turned
+    /// stale then.
     pub(super) fn turned_stale(&self, until: Instant) -> Option<Instant> {
-        self.status.stale_at().filter(|stale_at| *stale_at <= until && !self.gap)
+        let stale_at = self.status.stale_at().filter(|stale_at| *stale_at <= until && !self.gap);
+        stale_at.map(|stale_at| stale_at.max(self.at))
     }
 
     pub(super) fn saw(&mut self, snapshot: &Arc<ObservationSnapshot<S>>, fresh: bool) {
@@ -142,14 +148,6 @@ impl<S, E> Evidence<S, E> {
         }
     }
 
-    /// The outcome when the window is over and nothing was met.
-    pub(super) fn unmet(&self) -> UnmetOutcome {
-        match self.doubt() {
-            Some(doubt) => UnmetOutcome::Inconclusive(doubt),
-            None => UnmetOutcome::NotMet,
-        }
-    }
-
     /// Why what was not violated until `end` cannot be said to have held, if it cannot.
     pub(super) fn doubt_at(&self, end: Instant) -> Option<Inconclusive> {
         self.doubt().or_else(|| {
@@ -158,16 +156,17 @@ impl<S, E> Evidence<S, E> {
         })
     }
 
-    /// Why data that was not seen to turn stale cannot be said to have been fresh, if it cannot.
-    pub(super) fn doubt_of_freshness(&self) -> Option<Inconclusive> {
+    /// Why data that was not seen to turn stale cannot be said to have been fresh since `known`, if it cannot.
+    pub(super) fn doubt_of_freshness(&self, known: &Published<S>) -> Option<Inconclusive> {
         if self.missed > 0 {
             return Some(Inconclusive::FellBehind { missed: self.missed });
         }
         let paused = self.status.paused && self.status.last_success.is_none();
         let doubt = if paused { Inconclusive::Paused } else { Inconclusive::NothingObserved };
-        self.first.last_success.is_none().then_some(doubt)
+        known.last_success.is_none().then_some(doubt)
     }
 
+    /// Why nothing can be said of what was not met, if nothing can.
     pub(super) fn doubt(&self) -> Option<Inconclusive> {
         let missed = self.missed + self.lost_before;
         if missed > 0 {

@@ -146,6 +146,7 @@ impl<O: Observer> Judge<'_, O> {
                 }
                 match O::source_health(&snapshot.value, name) {
                     _ if !there => Finding::Open,
+                    None if is_of_an_older_set(status, snapshot) => Finding::Open,
                     None => Finding::NoSourceHealth,
                     Some(health) => Finding::met_if(match wish {
                         SourceWish::Fresh => health.freshness(at).is_fresh(),
@@ -177,6 +178,11 @@ impl<O: Observer> Judge<'_, O> {
     pub(crate) fn holds_at_the_end(&self) -> bool {
         matches!(self, Self::Always { .. } | Self::StaysFresh)
     }
+}
+
+/// A source may have joined in a cycle behind this snapshot.
+pub(crate) fn is_of_an_older_set<S>(status: &Published<S>, snapshot: &ObservationSnapshot<S>) -> bool {
+    snapshot.cycle < status.cycle
 }
 
 pub(crate) fn has_source<S>(status: &Published<S>, name: &str) -> bool {

@@ -156,7 +156,8 @@ impl<O: Observer> ObservationHandle<O> {
     /// Waits for an event that satisfies `predicate`; a failure shows the last events that did not.
     ///
     /// With [`after`](WaitBuilder::after) events count that were published before this call; if the history
-    /// no longer holds all of them and none satisfies it, the wait is inconclusive.
+    /// no longer holds all of them and none satisfies it, the wait is inconclusive. Events that were stale
+    /// when they came do not count.
     pub fn event<'a, F>(
         &self,
         label: impl Into<String>,

@@ -25,16 +25,36 @@ const EVENT: usize = 200;
 /// the runtime and its sources inside the window. `Debug` prints the same, so that `unwrap` in a test
 /// shows it.
 ///
-/// A cluster of three nodes whose leader was killed, and that had not elected another in time:
+/// A Raft cluster of three nodes (`examples/openraft_kv`) whose leader was killed while another node hung:
 ///
 /// ```text
-/// REPORT_ONE
+/// not met in time: "another leader is agreed on" within 4s
+///   judged 16; the last snapshot, of cycle 19:
+///     leader None, present ["n3"]
+///   freshness: fresh
+///   lifecycle
+///     +0.000s idle, cycle 3
+///     +3.798s cycles 4 to 19 succeeded
+///     +4.000s idle, cycle 19
+///   sources: n1, n2, n3
+///     n1 is stale: last answer 4.2 s ago; failed 16 times in a row, last 0.2 s ago: unreachable: Connection refused (os error 111)
+///     n2 is stale: last answer 4.2 s ago; failed 1 time in a row, last 1.0 s ago: gives no answer within 3s; probe in flight for 0.7 s
 /// ```
 ///
-/// An invariant of the same cluster that was violated:
+/// An invariant beside the same test:
 ///
 /// ```text
-/// REPORT_TWO
+/// violated: "three nodes answer"
+///   first violation at +0.874s, in cycle 4:
+///     leader None, present ["n2", "n3"]
+///   judged 3; that was the last snapshot
+///   freshness: fresh
+///   lifecycle
+///     +0.000s idle, cycle 1
+///     +0.874s cycles 2 to 4 succeeded
+///     +0.874s idle, cycle 4
+///   sources: n1, n2, n3
+///     n1 is failing: last answer 0.4 s ago; failed 1 time in a row, last 0.1 s ago: unreachable: Connection refused (os error 111)
 /// ```
 #[derive(Clone)]
 pub struct Unmet(pub(super) Box<Report>);
@@ -70,6 +90,8 @@ pub(super) struct Source {
     pub(super) name: Arc<str>,
     /// How many of its probes failed inside the window.
     pub(super) failures: u64,
+    /// How many have failed since it answered.
+    pub(super) in_a_row: u64,
     /// What is wrong with it.
     pub(super) trouble: Option<String>,
 }
@@ -155,7 +177,7 @@ impl Unmet {
         &self.0.failures
     }
 
-    /// Without a story: whoever would know it is gone.
+    /// Without a story, not even a lifecycle: whoever would know it is gone.
     pub(super) fn bare(label: &str, outcome: UnmetOutcome) -> Self {
         Self(Box::new(Report {
             label: label.to_owned(),
@@ -277,10 +299,11 @@ fn sources<O: Observer>(
         let now = health(last, name);
         let before = health(first, name).map_or(0, |health| health.facts.failures);
         let failures = now.as_ref().map_or(0, |health| health.facts.failures.saturating_sub(before));
+        let in_a_row = now.as_ref().map_or(0, |health| health.facts.failures_in_a_row);
         let trouble = now
             .filter(|health| health.is_failing() || !health.freshness(ended).is_fresh())
             .map(|health| health.explain(name, ended));
-        Source { name: Arc::clone(name), failures, trouble }
+        Source { name: Arc::clone(name), failures, in_a_row, trouble }
     };
     last.source_names.iter().map(source).collect()
 }
@@ -365,6 +388,9 @@ impl fmt::Display for Unmet {
             Some(window) => writeln!(f, " {} {window:?}", if report.holds { "during" } else { "within" })?,
             None => writeln!(f)?,
         }
+        if lifecycle.is_empty() {
+            return f.write_str("  nothing else is known: whoever watched it is gone");
+        }
         if let Some(note) = &report.note {
             writeln!(f, "  {note}")?;
         }
@@ -405,7 +431,8 @@ impl fmt::Display for Unmet {
                 (None, failures) => {
                     write!(f, "\n    {} has failed {failures} {times} and is fresh", source.name)?;
                 }
-                (Some(trouble), 0) => write!(f, "\n    {trouble}")?,
+                // A row of failures that began inside the window was told.
+                (Some(trouble), failures) if failures <= source.in_a_row => write!(f, "\n    {trouble}")?,
                 (Some(trouble), failures) => {
                     write!(f, "\n    {trouble}; failed {failures} {times} in the window")?;
                 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use watchkeeper_fsm::State;
 
 use super::evidence::{Evidence, Violation};
-use super::judge::{Finding, Judge, SourceWish, has_source};
+use super::judge::{Finding, Judge, SourceWish, has_source, is_of_an_older_set};
 use super::queue::{Publication, WaitQueue};
 use super::report::{self, Frame, Inconclusive, InvalidWait, Unmet, UnmetOutcome};
 use super::show::Show;
@@ -87,7 +87,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         let mut wait = Self {
             counts_from: status.next_cycle,
             unjudged_from: 0,
-            evidence: Evidence::new(Arc::clone(&status)),
+            evidence: Evidence::new(Arc::clone(&status), began),
             taken: VecDeque::from([Publication { at: began, status, batch: None, missed: 0 }]),
             show: Show::nothing(),
             invalid: None,
@@ -101,7 +101,8 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             began,
         };
         if let Judge::Source { name, known, .. } = &mut wait.judge {
-            *known = wait.shared.log_knows(name);
+            // The log may have forgotten who joined long ago.
+            *known = has_source(&wait.evidence.first, name) || wait.shared.log_knows(name);
         }
         wait
     }
@@ -122,7 +123,8 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             let published = first.status.snapshot.as_ref().map_or(0, |snapshot| snapshot.cursor.seq);
             let (batches, missed) = self.shared.history.between(mark.next_seq, published);
             let status = Arc::clone(&first.status);
-            let earlier = batches.into_iter().map(|batch| Publication {
+            let counts = |batch: &Arc<ObservationBatch<_>>| batch.fresh && batch.cycle >= mark.next_cycle;
+            let earlier = batches.into_iter().filter(counts).map(|batch| Publication {
                 at: batch.observed_at,
                 status: Arc::clone(&status),
                 batch: Some(batch),
@@ -140,8 +142,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
     pub(super) fn open(mut self, window: Duration) -> Self {
         if window.is_zero() || window > LONGEST {
             self.invalid = Some(InvalidWait::Window);
-        }
-        if let Judge::Stable { hold, .. } = &self.judge
+        } else if let Judge::Stable { hold, .. } = &self.judge
             && (hold.is_zero() || *hold > window)
         {
             self.invalid = Some(InvalidWait::Hold);
@@ -209,6 +210,8 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             Finding::Open => {}
         }
         match status.state {
+            // Events of before the wait come with what was known when it was made, which is behind them.
+            _ if !self.taken.is_empty() => None,
             // What only its owner ends has held until the runtime ended.
             State::Stopped { .. } if self.window.is_none() => Some(self.conclude(publication.at)),
             State::Stopped { reason } => {
@@ -240,16 +243,10 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             Some(snapshot) if snapshot.cycle >= self.counts_from.max(self.unjudged_from) => {
                 self.unjudged_from = snapshot.cycle + 1;
                 self.evidence.saw(snapshot, fresh);
-                if fresh {
-                    return self.judge.snapshot(*at, status, snapshot);
-                }
-                if let Judge::Stable { run, .. } = &mut self.judge {
-                    run.interrupt();
-                }
+                if fresh { self.judge.snapshot(*at, status, snapshot) } else { Finding::Open }
             }
-            _ => {}
+            _ => Finding::Open,
         }
-        Finding::Open
     }
 
     /// What the mere passing of time until `until` says.
@@ -279,17 +276,17 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             return verdict;
         }
         self.evidence.note_staleness(self.began, end);
-        if !self.judge.holds_at_the_end() {
-            return Verdict::Unmet(self.evidence.unmet());
-        }
         let doubt = match (&self.judge, self.window) {
-            (Judge::StaysFresh, _) => self.evidence.doubt_of_freshness(),
+            (Judge::StaysFresh, _) => self.evidence.doubt_of_freshness(&self.evidence.first),
+            (Judge::BecomesStale, _) => self.evidence.doubt_of_freshness(&self.evidence.status),
+            (judge, _) if !judge.holds_at_the_end() => self.evidence.doubt(),
             (_, Some(_)) => self.evidence.doubt_at(end),
             // What runs beside a test may outlive what it watches.
             (_, None) => self.evidence.doubt(),
         };
         match doubt {
             Some(doubt) => Verdict::Unmet(UnmetOutcome::Inconclusive(doubt)),
+            None if !self.judge.holds_at_the_end() => Verdict::Unmet(UnmetOutcome::NotMet),
             None => Verdict::Met(Moment { at: end, status: Arc::clone(&self.evidence.status), event: None }),
         }
     }
@@ -332,7 +329,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         let now = self.shared.clock.now();
         let ended = self.deadline().map_or(now, |deadline| now.min(deadline));
         let (entries, cut) = self.shared.log_since(self.evidence.first.number);
-        let note = self.note();
+        let note = self.note(ended);
         let frame = Frame {
             label: std::mem::take(&mut self.label),
             began: self.began,
@@ -346,14 +343,14 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
     }
 
     /// What a person should know of this operator beside what every report says.
-    fn note(&self) -> Option<String> {
+    fn note(&self, ended: Instant) -> Option<String> {
         let status = &self.evidence.status;
         match &self.judge {
             Judge::Source { name, known: false, .. } if !has_source(status, name) => {
                 Some(unknown_source(name, &status.source_names))
             }
             Judge::Source { name, wish, .. } if *wish != SourceWish::Vanished => {
-                Some(why::<O>(status, name, self.shared.clock.now()))
+                Some(why::<O>(status, name, ended))
             }
             Judge::Stable { run, hold } => {
                 Some(format!("to be the same for {hold:?}; {} runs of equal values began", run.changes))
@@ -389,8 +386,13 @@ pub(crate) fn why<O: Observer>(status: &Published<O::Snapshot>, name: &str, now:
     let said = match health {
         Some(health) => health.explain(name, now),
         None if !has_source(status, name) => unknown_source(name, &status.source_names),
-        None if status.snapshot.is_none() => format!("nothing is known of {name}: no cycle has succeeded"),
-        None => format!("nothing is known of {name}: its observer keeps nothing by source"),
+        None => match &status.snapshot {
+            None => format!("nothing is known of {name}: no cycle has succeeded"),
+            Some(snapshot) if is_of_an_older_set(status, snapshot) => {
+                format!("nothing is known of {name} yet")
+            }
+            Some(_) => format!("nothing is known of {name}: its observer keeps nothing by source"),
+        },
     };
     if status.freshness(now).is_fresh() { said } else { format!("{said}; {}", of_the_runtime(status, now)) }
 }

@@ -56,6 +56,23 @@ async fn a_batch_and_its_snapshot_share_their_moment() {
     assert_eq!(snapshot.cursor.seq(), batch.seq + 1, "the snapshot contains the batch");
 }
 
+/// Batches that the history no longer holds are counted too, and so are those of a state that was lost.
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_counts_every_event_before_it() {
+    let app = App::new();
+    app.then(Call::Poll, [Act::Ok(vec![1, 2]), Act::Ok(vec![]), Act::Panic("lost"), Act::Ok(vec![3, 4, 5])]);
+    let start = Instant::now();
+    let runtime = app.start(ObservationConfig { history_limit: 1, ..each_second() }).await;
+    let handle = runtime.handle();
+    let counted = || handle.latest_snapshot().unwrap().event_count;
+    let mut counts = vec![counted()];
+    for second in 1..=5 {
+        at(start, second * 1_000 + 500).await;
+        counts.push(counted());
+    }
+    assert_eq!(counts, [0, 2, 2, 2, 2, 5], "the fifth cycle builds the state anew");
+}
+
 /// Batches are shared, not copied.
 #[tokio::test(start_paused = true)]
 async fn every_reader_gets_the_same_batch() {

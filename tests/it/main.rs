@@ -3,6 +3,7 @@
 //! One binary: linking is what costs.
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
 
+mod any_handle;
 mod background_start;
 mod blocked_poll;
 mod common;
@@ -22,6 +23,7 @@ mod group;
 mod history;
 mod interrupted;
 mod invalid_config;
+mod invariants;
 mod logging;
 mod no_tokio;
 mod other_executors;
@@ -41,8 +43,13 @@ mod tick_grid;
 mod transactional;
 mod wait_outcomes;
 mod wait_reports;
+mod waits_events;
+mod waits_freshness;
+mod waits_hold;
 mod waits_live;
+mod waits_of_sources;
 mod waits_see_all;
+mod waits_stable;
 mod waits_start;
 mod wake;
 mod watching;

@@ -339,11 +339,12 @@ fn fields(
         system_time,
         elapsed,
         source_count,
+        event_count,
         value,
         ..
     } = snapshot;
     let _: (u64, u64, Cursor, Instant, SystemTime) = (generation, cycle, cursor, observed_at, system_time);
-    let _: (Duration, usize, Opaque) = (elapsed, source_count, value);
+    let _: (Duration, usize, u64, Opaque) = (elapsed, source_count, event_count, value);
 
     let ObservationBatch { generation, seq, cycle, observed_at, system_time, source_count, events, .. } =
         batch;

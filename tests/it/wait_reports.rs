@@ -1,6 +1,7 @@
 //! A wait that was not met prints what a person needs to see why.
 
 use tokio::time::Instant;
+use watchkeeper::{DynError, ObservationRuntime, ObservedSource, PerSource, StaticSourceProvider};
 
 use crate::common::{Act, App, Call, at, each_second, ms};
 
@@ -77,8 +78,7 @@ async fn inconclusive() {
 async fn nothing_to_show() {
     let app = App::new();
     app.then(Call::Init, (0..5).map(|_| Act::Err("down")));
-    let runtime =
-        watchkeeper::ObservationRuntime::start_in_background(app.clone(), app, each_second()).unwrap();
+    let runtime = ObservationRuntime::start_in_background(app.clone(), app, each_second()).unwrap();
     let unmet = runtime.handle().eventually("anything", |_| true).within(ms(1_500)).await.unwrap_err();
     let report = r#"inconclusive (no cycle that counts has succeeded): "anything" within 1.5s
   judged 0; there is no snapshot
@@ -149,4 +149,175 @@ async fn a_large_snapshot_is_cut_and_a_long_story_says_that_it_was() {
     let report = unmet.to_string();
     assert!(report.contains(&format!("    {} ... (1 more characters)\n", "ä".repeat(2_000))), "{report}");
     assert!(report.contains("  lifecycle (older entries were dropped)\n"), "{report}");
+}
+
+//   0 s    1 s   1.5 s   2 s     3 s   4 s     6 s     14 s        15 s
+//   init   ok    made    error   ok    hangs   stale   timed out   violated
+#[tokio::test(start_paused = true)]
+async fn violated() {
+    let app = App::new();
+    app.then(Call::Poll, [Act::Ok(vec![]), Act::Err("connection refused"), Act::Ok(vec![]), Act::Hang]);
+    let start = Instant::now();
+    let runtime = app.interruptible().start(each_second()).await;
+    let handle = runtime.handle();
+    at(start, 1_500).await;
+    let wait = handle.always("fewer than four polls", |seen| seen.polls < 3).during(ms(60_000));
+    let wait = tokio::spawn(wait);
+    at(start, 20_000).await;
+    let unmet = wait.await.unwrap().unwrap_err();
+    let report = r#"violated: "fewer than four polls" during 60s
+  first violation at +13.500s, in cycle 5:
+    View {
+        polls: 3,
+        sources: [
+            "a",
+        ],
+    }
+  judged 2; that was the last snapshot
+  freshness: stale from +4.500s to +13.500s
+  lifecycle
+    +0.000s idle, cycle 1
+    +0.500s cycle 2 failed in poll: connection refused
+    +1.500s cycle 3 succeeded
+    +12.500s cycle 4 failed in poll: timed out after 10s
+    +13.500s cycle 5 succeeded
+    +13.500s idle, cycle 5
+  sources: a"#;
+    assert_eq!(unmet.to_string(), report);
+    assert_eq!((unmet.first_violation(), unmet.failures().len()), (Some(5), 2));
+}
+
+/// Sources that never answered, that fail, that hang and that answer, in one report.
+async fn of_four_nodes() -> watchkeeper::Unmet {
+    let start = Instant::now();
+    let node = move |node: ObservedSource<&'static str>| async move {
+        match node.source {
+            "hangs" if start.elapsed() >= ms(1_000) => std::future::pending().await,
+            "refuses" => Err(DynError::from("connection refused")),
+            "recovers" if start.elapsed() < ms(2_000) => Err(DynError::from("starting up")),
+            _ => Ok(1_u32),
+        }
+    };
+    let set = ["answers", "hangs", "refuses", "recovers"].map(|name| ObservedSource::new(name, name));
+    let set = StaticSourceProvider::new(set.to_vec());
+    let observer = PerSource::new(ms(1_000), node);
+    let runtime = ObservationRuntime::start(set, observer, each_second()).await.unwrap();
+    let wait = runtime.handle().all_sources("all answer 1", |value| *value == 1);
+    wait.show(|nodes| format!("{} nodes", nodes.len())).within(ms(4_200)).await.unwrap_err()
+}
+
+#[tokio::test(start_paused = true)]
+async fn sources_that_are_in_trouble() {
+    let report = r#"not met in time: "all answer 1" within 4.2s
+  judged 4; the last snapshot, of cycle 4:
+    4 nodes
+  freshness: fresh
+  lifecycle
+    +0.000s idle, cycle 0
+    +4.000s cycles 1 to 4 succeeded
+    +4.200s idle, cycle 4
+  sources: answers, hangs, refuses, recovers
+    hangs is stale: last answer 4.2 s ago; probe in flight for 3.2 s
+    refuses has never answered; failed 5 times in a row, last 0.2 s ago: connection refused
+    recovers has failed 1 time and is fresh"#;
+    assert_eq!(of_four_nodes().await.to_string(), report);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_is_awaited_late_tells_how_old_an_answer_was_at_its_end() {
+    let set = StaticSourceProvider::new(vec![ObservedSource::new("n1", ())]);
+    let observer = PerSource::new(ms(1_000), |_| async { Err::<u32, _>(DynError::from("down")) });
+    let start = Instant::now();
+    let runtime = ObservationRuntime::start(set, observer, each_second()).await.unwrap();
+    let wait = runtime.handle().source_fresh("n1").within(ms(2_500));
+    at(start, 60_500).await;
+    let report = wait.await.unwrap_err().to_string();
+    assert!(
+        report.contains("\n  n1 has never answered; failed 3 times in a row, last 0.5 s ago: down\n"),
+        "{report}"
+    );
+}
+
+#[cfg(feature = "json")]
+mod json {
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn all_of_it_in_fields() {
+        let app = App::new();
+        app.then(Call::Poll, [Act::Ok(vec![]), Act::Err("connection refused"), Act::Ok(vec![]), Act::Hang]);
+        let start = Instant::now();
+        let runtime = app.interruptible().start(each_second()).await;
+        at(start, 1_500).await;
+        let wait = runtime.handle().always("fewer than four polls", |seen| seen.polls < 3);
+        let wait = tokio::spawn(wait.show_json(|seen| json!({ "polls": seen.polls })).during(ms(60_000)));
+        at(start, 20_000).await;
+        let last = json!({ "cycle": 5, "value": { "polls": 3 } });
+        let expected = json!({
+            "label": "fewer than four polls",
+            "outcome": "violated",
+            "reason": "violated",
+            "window_s": 60.0,
+            "judged": 2,
+            "note": null,
+            "last": last,
+            "first_violation": { "at_s": 13.5, "cycle": 5, "value": { "polls": 3 } },
+            "events": null,
+            "stale": [{ "from_s": 4.5, "until_s": 13.5 }],
+            "lifecycle": [
+                { "at_s": 0.0, "what": "idle, cycle 1" },
+                { "at_s": 0.5, "what": "cycle 2 failed in poll: connection refused" },
+                { "at_s": 1.5, "what": "cycle 3 succeeded" },
+                { "at_s": 12.5, "what": "cycle 4 failed in poll: timed out after 10s" },
+                { "at_s": 13.5, "what": "cycle 5 succeeded" },
+                { "at_s": 13.5, "what": "idle, cycle 5" },
+            ],
+            "failures": [
+                { "cycle": 2, "stage": "poll", "cause": "error", "message": "connection refused" },
+                { "cycle": 4, "stage": "poll", "cause": "timed out", "message": "timed out after 10s" },
+            ],
+            "sources": [{ "name": "a", "failures": 0, "trouble": null }],
+        });
+        assert_eq!(wait.await.unwrap().unwrap_err().to_json(), expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sources_and_snapshots_that_are_shown_as_text() {
+        let report = of_four_nodes().await.to_json();
+        let refuses =
+            "refuses has never answered; failed 5 times in a row, last 0.2 s ago: connection refused";
+        let hangs = "hangs is stale: last answer 4.2 s ago; probe in flight for 3.2 s";
+        let sources = json!([
+            { "name": "answers", "failures": 0, "trouble": null },
+            { "name": "hangs", "failures": 0, "trouble": hangs },
+            { "name": "refuses", "failures": 4, "trouble": refuses },
+            { "name": "recovers", "failures": 1, "trouble": null },
+        ]);
+        assert_eq!(report["sources"], sources);
+        assert_eq!(report["last"], json!({ "cycle": 4, "value": "4 nodes" }));
+        assert_eq!((&report["outcome"], &report["first_violation"]), (&json!("not_met"), &json!(null)));
+    }
+
+    /// What each kind of outcome is called.
+    #[tokio::test(start_paused = true)]
+    async fn the_names_of_outcomes() {
+        let runtime = App::new().start(each_second()).await;
+        let handle = runtime.handle();
+        let event = handle.event("seven", |event| *event == 7).within(ms(2_500));
+        let invalid = handle.eventually("nothing", |_| false).within(ms(0));
+        let early = handle.eventually("nothing", |_| false).within(ms(500));
+        let (event, invalid, early) = tokio::join!(event, invalid, early);
+        let names = |unmet: watchkeeper::Unmet| {
+            (unmet.to_json()["outcome"].clone(), unmet.to_json()["reason"].clone())
+        };
+        let (event, invalid, early) = (event.unwrap_err(), invalid.unwrap_err(), early.unwrap_err());
+        assert_eq!(event.to_json()["events"], json!({ "count": 0, "last": [] }));
+        assert_eq!(names(event), (json!("not_met"), json!("not met in time")));
+        let why = "invalid wait (the window must be more than zero and at most 24 h)";
+        assert_eq!(names(invalid), (json!("invalid"), json!(why)));
+        let why = "inconclusive (no cycle that counts has succeeded)";
+        assert_eq!(names(early), (json!("inconclusive"), json!(why)));
+    }
 }

@@ -4,10 +4,10 @@
 use std::sync::{Arc, Weak};
 
 use tokio::time::{Instant, timeout};
-use watchkeeper::{ObservationHandle, ObservationSnapshot, StateKind};
+use watchkeeper::{ObservationHandle, ObservationSnapshot, StateKind, Unmet, UnmetOutcome};
 
 use crate::common::threads::poll_once;
-use crate::common::{App, View, at, each_second, ms};
+use crate::common::{Act, App, Call, View, at, each_second, ms};
 
 fn latest(handle: &ObservationHandle<App>) -> Weak<ObservationSnapshot<View>> {
     Arc::downgrade(&handle.latest_snapshot().unwrap())
@@ -136,4 +136,104 @@ async fn many_that_come_and_go_are_all_served() {
         }
         assert_eq!(start.elapsed().as_millis(), u128::from(round) * 1_000);
     }
+}
+
+//   0 s    1 s   2 s   3 s ...
+//   given up in select! every 700 ms; what came meanwhile is judged when it is taken up again
+#[tokio::test(start_paused = true)]
+async fn each_kind_is_taken_up_again_where_it_was_given_up() {
+    async fn now_and_then<T>(wait: impl Future<Output = Result<T, Unmet>>) -> Result<T, Unmet> {
+        let mut wait = std::pin::pin!(wait);
+        loop {
+            tokio::select! {
+                biased;
+                ended = &mut wait => return ended,
+                () = tokio::time::sleep(ms(700)) => {}
+            }
+            tokio::time::sleep(ms(2_600)).await;
+        }
+    }
+    let app = App::new();
+    app.then(Call::Poll, (1..=30).map(|n| Act::Ok(vec![n])));
+    let start = Instant::now();
+    let runtime = app.start(each_second()).await;
+    let handle = runtime.handle();
+    let mut judged = Vec::new();
+    let (all, violated, stable, event, state, fresh, stale) = tokio::join!(
+        now_and_then(
+            handle
+                .always("anything", |seen| {
+                    judged.push(seen.polls);
+                    true
+                })
+                .during(ms(9_500))
+        ),
+        now_and_then(handle.never("five polls", |seen| seen.polls == 5).during(ms(20_500))),
+        now_and_then(handle.stable_for("same", ms(2_000), |seen| Some(seen.polls >= 3)).within(ms(20_500))),
+        now_and_then(handle.event("4", |event| *event == 4).within(ms(20_500))),
+        now_and_then(handle.reaches(StateKind::Polling).within(ms(20_500))),
+        now_and_then(handle.stays_fresh().during(ms(9_500))),
+        now_and_then(handle.becomes_stale().within(ms(9_500))),
+    );
+    // Taken up at 3.3, 6.6 and 9.9 s, for 0.7 s each.
+    assert_eq!((all.unwrap().cycle, fresh.unwrap().cycle), (9, 9));
+    assert_eq!(violated.unwrap_err().first_violation(), Some(5));
+    assert_eq!((stable.unwrap().cycle, event.unwrap().batch.cycle, state.unwrap().cycle), (5, 4, 1));
+    assert_eq!(stale.unwrap_err().outcome(), UnmetOutcome::NotMet);
+    assert_eq!(judged, (1..=9).collect::<Vec<_>>());
+    assert_eq!(start.elapsed(), ms(9_900));
+}
+
+/// Losing a race is no harm to the wait that is dropped by it, nor to those that go on.
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_loses_a_race_is_unregistered() {
+    let start = Instant::now();
+    let runtime = App::new().start(each_second()).await;
+    let handle = runtime.handle();
+    tokio::select! {
+        met = handle.eventually("two polls", |seen| seen.polls == 2).within(ms(9_500)) => {
+            assert_eq!(met.unwrap().cycle, 2);
+        }
+        ended = handle.always("few polls", |seen| seen.polls < 9).during(ms(9_500)) => panic!("{ended:?}"),
+        ended = handle.event("none", |_| true).within(ms(9_500)) => panic!("{ended:?}"),
+        ended = handle.becomes_stale().within(ms(9_500)) => panic!("{}", ended.is_ok()),
+    }
+    let snapshot = latest(&handle);
+    at(start, 3_500).await;
+    assert!(snapshot.upgrade().is_none(), "nobody queues it any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_kinds_are_awaited_together() {
+    let app = App::new();
+    app.then(Call::Poll, [Act::Ok(vec![1]), Act::Err("down"), Act::Ok(vec![3]), Act::Hang]);
+    let start = Instant::now();
+    let runtime = app.start(each_second()).await;
+    let handle = runtime.handle();
+    let when = |ended: bool| (ended, start.elapsed().as_millis());
+    let ended = tokio::join!(
+        async {
+            when(handle.eventually("two polls", |seen| seen.polls == 2).within(ms(9_500)).await.is_ok())
+        },
+        async { when(handle.always("few polls", |seen| seen.polls < 3).during(ms(3_500)).await.is_ok()) },
+        async { when(handle.never("one poll", |seen| seen.polls == 1).during(ms(3_500)).await.is_ok()) },
+        async { when(handle.stable_for("same", ms(2_000), |_| Some(())).within(ms(9_500)).await.is_ok()) },
+        async { when(handle.event("3", |event| *event == 3).within(ms(9_500)).await.is_ok()) },
+        async { when(handle.reaches(StateKind::Failed).within(ms(9_500)).await.is_ok()) },
+        async { when(handle.stays_fresh().during(ms(9_500)).await.is_ok()) },
+        async { when(handle.becomes_stale().within(ms(9_500)).await.is_ok()) },
+        async { when(handle.source_vanished("a").within(ms(9_500)).await.is_ok()) },
+    );
+    let expected = (
+        (true, 3_000),
+        (true, 3_500),
+        (false, 1_000),
+        (true, 3_000),
+        (true, 3_000),
+        (true, 2_000),
+        (false, 6_000),
+        (true, 6_000),
+        (false, 9_500),
+    );
+    assert_eq!(ended, expected);
 }

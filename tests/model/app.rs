@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::time::sleep;
-use watchkeeper::{DynError, ObservedSource, Observer, SourceProvider, async_trait};
+use tokio::time::{Instant, sleep};
+use watchkeeper::{
+    DynError, ObservedSource, Observer, SourceFacts, SourceHealth, SourceProvider, async_trait,
+};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Call {
@@ -71,9 +73,27 @@ impl Script {
 pub(crate) struct Memory {
     pub(crate) begun: u64,
     pub(crate) done: u64,
+    /// When its sources answered last.
+    pub(crate) answered: Option<Instant>,
 }
 
+/// The age in milliseconds from which on the answer of a source is stale.
+pub(crate) const SOURCE_STALE_AFTER: u64 = 100;
+
 impl Memory {
+    /// A poll has succeeded. Not in each of them do the sources answer.
+    pub(crate) fn polled(&mut self, now: Instant) {
+        self.done += 1;
+        if self.done % 3 != 1 {
+            self.answered = Some(now);
+        }
+    }
+
+    /// Whether the source's last probe has failed.
+    pub(crate) fn is_failing(self, name: &str) -> bool {
+        (self.done + name.bytes().map(u64::from).sum::<u64>()).is_multiple_of(3)
+    }
+
     /// The events that a poll finds, each one different.
     pub(crate) fn events(self, count: u64) -> Vec<u64> {
         (0..count).map(|index| 100 * self.begun + index).collect()
@@ -175,7 +195,7 @@ impl Observer for App {
         let act = self.script().next(Call::Poll);
         state.memory.begun += 1;
         let events = self.act(act).await?;
-        state.memory.done += 1;
+        state.memory.polled(Instant::now());
         state.names = names(sources);
         Ok(state.memory.events(events))
     }
@@ -188,6 +208,14 @@ impl Observer for App {
 
     fn keeps_state_when_interrupted(&self) -> bool {
         self.interruptible
+    }
+
+    fn source_health(view: &View, name: &str) -> Option<SourceHealth> {
+        view.names.iter().find(|known| *known == name)?;
+        let mut facts = SourceFacts::default();
+        facts.last_success = view.memory.answered;
+        facts.failures_in_a_row = u64::from(view.memory.is_failing(name));
+        Some(SourceHealth::new(facts, Duration::from_millis(SOURCE_STALE_AFTER)))
     }
 }
 

@@ -7,7 +7,7 @@ use watchkeeper::StateKind;
 
 use crate::app::{Act, Call, End, Set};
 use crate::reference::{Control, Settings};
-use crate::waiting::Want;
+use crate::waiting::{Said, Want, Wish};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Life {
@@ -104,6 +104,43 @@ pub(crate) fn life() -> impl Strategy<Value = Life> {
     )
 }
 
+/// Time passes, all kinds of waits begin, and what they are about changes.
+pub(crate) fn full_of_waits() -> impl Strategy<Value = Life> {
+    let slow = || prop::sample::select(&[0, 0, 0, 20, 60, 120][..]);
+    let end = prop_oneof![
+        6 => (0..3_u64).prop_map(End::Ok),
+        4 => Just(End::Error),
+        1 => Just(End::Panic),
+        2 => Just(End::Hang),
+    ];
+    let poll = (slow(), end).prop_map(|(after, end)| Step::Script(Call::Poll, Act { after, end }));
+    let sets: &[Set] = &[&["a"], &["a", "b"], &["b"], &["c"], &[]];
+    let ending = prop_oneof![Just(Ending::Stop), Just(Ending::Drop)];
+    let ending = ending.prop_map(|end| Step::AtOnce { asks: Vec::new(), stall: 0, end: Some(end) });
+    let step = prop_oneof![
+        20 => pass().prop_map(Step::Pass),
+        16 => wait(wants()),
+        8 => poll,
+        4 => at_once(),
+        8 => prop::sample::select(sets).prop_map(Step::Sources),
+        2 => (call(), act()).prop_map(|(call, act)| Step::Script(call, act)),
+        4 => Just(Step::Mark),
+        4 => any_one().prop_map(Step::Look),
+        1 => ending,
+    ];
+    // Waits that begin before anything is known, and marks from before all events.
+    let first_steps = vec(prop_oneof![Just(Step::Mark), wait(wants())], 0..4);
+    let init = (slow(), Just(End::Ok(0))).prop_map(|(after, end)| (Call::Init, Act { after, end }));
+    let first = vec(prop_oneof![2 => init, 1 => (call(), act())], 0..3);
+    let stale_after = option::weighted(0.8, prop::sample::select(&[50, 110, 250, 700][..]));
+    let settings = (settings(), stale_after, 0..3_u64);
+    (settings, first, first_steps, vec(step, 1..40)).prop_map(|(settings, first, mut steps, more)| {
+        let (settings, stale_after, usual_events) = settings;
+        steps.extend(more);
+        Life { settings: Settings { stale_after, ..settings }, fail_fast: false, usual_events, first, steps }
+    })
+}
+
 fn settings() -> impl Strategy<Value = Settings> {
     let schedule = (
         prop::sample::select(&[50, 100, 250, 1_000][..]),
@@ -171,7 +208,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => option::of(any_one()).prop_map(Step::KeepCursor),
         1 => any_one().prop_map(Step::Unsubscribe),
         1 => Just(Step::Mark),
-        4 => wait(),
+        4 => wait(some_wants()),
         2 => any_one().prop_map(Step::Look),
         1 => any_one().prop_map(Step::Forsake),
     ]
@@ -205,13 +242,38 @@ fn how() -> impl Strategy<Value = How> {
     prop_oneof![Just(How::Stream), Just(How::Recv), Just(How::TryRecv)]
 }
 
-fn wait() -> impl Strategy<Value = Step> {
-    let want = prop_oneof![
+fn some_wants() -> impl Strategy<Value = Want> {
+    prop_oneof![
         3 => (1..5_u64).prop_flat_map(|divisor| (Just(divisor), 0..divisor))
             .prop_map(|(divisor, rest)| Want::Polls(divisor, rest)),
         2 => Just(Want::Polls(1_000_000, 999_999)),
         3 => prop::sample::select(&StateKind::ALL[..]).prop_map(Want::State),
-    ];
+    ]
+}
+
+/// Of every operator.
+fn wants() -> impl Strategy<Value = Want> {
+    let number = (1..5_u64).prop_flat_map(|divisor| (Just(divisor), 0..divisor));
+    let rare = (5..40_u64).prop_flat_map(|divisor| (Just(divisor), 0..divisor));
+    let said = prop_oneof![Just(Said::Always), Just(Said::Never)];
+    let hold = prop::sample::select(&[0, 10, 50, 100, 200, 300, 700, 2_000][..]);
+    let wish = prop::sample::select(&[Wish::Fresh, Wish::Stale, Wish::Failing, Wish::Vanished][..]);
+    prop_oneof![
+        3 => number.clone().prop_map(|(divisor, rest)| Want::Polls(divisor, rest)),
+        2 => Just(Want::Polls(1_000_000, 999_999)),
+        3 => prop::sample::select(&StateKind::ALL[..]).prop_map(Want::State),
+        3 => (prop_oneof![number.clone(), rare.clone()], said)
+            .prop_map(|((divisor, rest), said)| Want::NoPolls(divisor, rest, said)),
+        3 => (1..12_u64, hold).prop_map(|(divisor, hold)| Want::Stable(divisor, hold)),
+        3 => prop_oneof![number, rare].prop_map(|(divisor, rest)| Want::Event(divisor, rest)),
+        2 => Just(Want::StaysFresh),
+        2 => Just(Want::BecomesStale),
+        8 => (prop::sample::select(&["a", "a", "b", "b", "c", "nobody"][..]), wish)
+            .prop_map(|(name, wish)| Want::Source(name, wish)),
+    ]
+}
+
+fn wait(want: impl Strategy<Value = Want>) -> impl Strategy<Value = Step> {
     let from = prop_oneof![
         4 => Just(From::Begun),
         2 => Just(From::Now),

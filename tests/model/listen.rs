@@ -7,15 +7,17 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use futures_core::Stream;
 use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
 use tokio::time::Instant;
-use watchkeeper::{Cursor, InvalidWait, ObservationStatus, Subscription, Watch, WatchClosed};
+use tokio_util::task::AbortOnDropHandle;
+use watchkeeper::{Cursor, ObservationStatus, Subscription, Watch, WatchClosed};
 
 use crate::app::App;
 use crate::life::How;
 use crate::play::Checked;
-use crate::read;
+use crate::read::{self, Judged};
 use crate::reference::{Model, Position};
-use crate::waiting::{Following, Item, Reading, Verdict, Waiting, Want};
+use crate::waiting::{Following, Item, Reading, Verdict, Waiting};
 
 /// Remembers that it was woken. Whoever was not looks at nothing: so no wake-up can be missed
 /// without notice.
@@ -134,42 +136,65 @@ impl Listener {
 
 /// A wait.
 pub(crate) struct Waiter {
-    real: Probe<Verdict>,
+    real: Awaited,
     /// Its place in the model.
     place: usize,
-    eager: bool,
     judged: bool,
 }
 
+enum Awaited {
+    /// By a task of its own, which says when it had the verdict.
+    ByTask(AbortOnDropHandle<(Instant, Verdict)>),
+    /// When a step says so.
+    ByHand(Probe<Verdict>),
+}
+
 impl Waiter {
-    pub(crate) fn new(
-        model: &mut Model,
-        real: Pin<Box<dyn Future<Output = Verdict>>>,
-        eager: bool,
-        (want, counts_from, window, invalid): (Want, u64, u64, Option<InvalidWait>),
-    ) -> Self {
-        let waiting = Waiting::new(model, want, counts_from, window, invalid);
+    pub(crate) fn new(model: &mut Model, real: Judged, eager: bool, waiting: Waiting) -> Self {
         model.waits.push(waiting);
-        Self { real: Probe::new(real), place: model.waits.len() - 1, eager, judged: false }
+        let real = if eager {
+            let task = tokio::spawn(async move {
+                let verdict = real.await;
+                (Instant::now(), verdict)
+            });
+            Awaited::ByTask(AbortOnDropHandle::new(task))
+        } else {
+            Awaited::ByHand(Probe::new(real))
+        };
+        Self { real, place: model.waits.len() - 1, judged: false }
     }
 
-    /// An eager wait is polled when it was woken, and was woken when it has a verdict.
-    pub(crate) fn check(&mut self, model: &mut Model) -> Checked {
-        if !self.eager || self.judged {
+    /// A wait that is awaited has its verdict at the very moment it is due.
+    pub(crate) fn check(&mut self, model: &mut Model, began: Instant) -> Checked {
+        let Awaited::ByTask(task) = &mut self.real else { return Ok(()) };
+        if self.judged {
             return Ok(());
         }
-        let expected = model.waits[self.place].look(model.now);
-        let got = self.real.poll_if_woken();
-        prop_assert_eq!(got, expected, "the verdict of a wait");
+        let waiting = &mut model.waits[self.place];
+        let expected = waiting.look(model.now).map(|(at, verdict)| {
+            // Whoever cannot run is told when it can.
+            let stall = model.stalls.iter().find(|(from, until)| (*from..*until).contains(&at) && at > *from);
+            (stall.map_or(at, |(_, until)| *until), verdict)
+        });
+        let got = match Pin::new(task).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(ended) => {
+                let (at, verdict) = ended.map_err(|error| TestCaseError::fail(error.to_string()))?;
+                Some((u64::try_from((at - began).as_millis()).unwrap(), verdict))
+            }
+            Poll::Pending => None,
+        };
+        prop_assert_eq!(got, expected, "the verdict on {:?}", waiting.want);
         self.judged = got.is_some();
         Ok(())
     }
 
     pub(crate) fn look(&mut self, model: &mut Model) -> Checked {
+        let Awaited::ByHand(probe) = &mut self.real else { return Ok(()) };
         if !self.judged {
-            let expected = model.waits[self.place].look(model.now);
-            let got = self.real.poll();
-            prop_assert_eq!(got, expected, "the verdict of a wait that was left alone");
+            let waiting = &mut model.waits[self.place];
+            let expected = waiting.look(model.now).map(|(_, verdict)| verdict);
+            let got = probe.poll();
+            prop_assert_eq!(got, expected, "the verdict on {:?}, which was left alone", waiting.want);
             self.judged = got.is_some();
         }
         Ok(())

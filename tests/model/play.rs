@@ -19,7 +19,7 @@ use crate::life::{Ask, Ending, From, How, Life, Step};
 use crate::listen::{Follower, Listener, Probe, Waiter};
 use crate::read::{self, Answer};
 use crate::reference::{Control, Model, Position, Settings};
-use crate::waiting::{Reading, Want};
+use crate::waiting::{Reading, Waiting, Want};
 
 pub(crate) type Checked<T = ()> = Result<T, TestCaseError>;
 
@@ -61,8 +61,8 @@ struct Play {
     cursors: Vec<(Cursor, Position)>,
     /// The runtime's task ran at least once: cycle 0 has begun.
     ran: bool,
-    /// Each with the first cycle that had not begun.
-    marks: Vec<(Mark, u64)>,
+    /// Each with the first cycle that had not begun, and the first batch that was not published.
+    marks: Vec<(Mark, u64, u64)>,
     listeners: Vec<Listener>,
     waiters: Vec<Waiter>,
     follower: Follower,
@@ -73,10 +73,10 @@ impl Play {
         let mut script = Script::new(life.usual_events);
         life.first.iter().for_each(|(call, act)| script.then(*call, *act));
         let app = App::new(script.clone(), life.settings.interruptible);
-        let mut model = Model::new(life.settings, script);
+        let began = Instant::now();
+        let mut model = Model::new(life.settings, script, began);
         let wake = Arc::new(Notify::new());
         let config = config(&life.settings, &wake);
-        let began = Instant::now();
         let started = if life.fail_fast {
             model.first_cycle();
             ObservationRuntime::start(app.clone(), app.clone(), config).await
@@ -141,8 +141,16 @@ impl Play {
             }
             Step::KeepCursor(of) => self.keep_cursor(of),
             Step::Unsubscribe(which) => remove(&mut self.listeners, which),
-            Step::Mark => self.marks.push((self.handle.mark(), self.next_cycle())),
-            Step::Wait { want, from, window, eager } => self.wait(want, from, window, eager),
+            Step::Mark => {
+                let mark = (self.handle.mark(), self.next_cycle(), self.model.batches.len() as u64);
+                self.marks.push(mark);
+            }
+            Step::Wait { want, from, window, eager } => {
+                self.wait(want, from, window, eager);
+                if eager {
+                    self.settle().await;
+                }
+            }
             Step::Look(which) => {
                 if let Some(waiter) = pick(&mut self.waiters, which) {
                     waiter.look(&mut self.model)?;
@@ -260,23 +268,27 @@ impl Play {
     }
 
     fn wait(&mut self, want: Want, from: From, window: u64, eager: bool) {
-        let (mark, counts_from) = match from {
-            From::Begun => (None, self.next_cycle()),
-            From::Now => (None, 0),
-            From::ForeignMark => (Some(foreign().1), 0),
+        let (mark, counts_from, first_batch) = match from {
+            From::Begun => (None, self.next_cycle(), None),
+            From::Now => (None, 0, None),
+            From::ForeignMark => (Some(foreign().1), 0, None),
             From::Mark(which) => match pick(&mut self.marks, which) {
-                Some((mark, next_cycle)) => (Some(*mark), *next_cycle),
-                None => (None, self.next_cycle()),
+                Some((mark, next_cycle, next_batch)) => (Some(*mark), *next_cycle, Some(*next_batch)),
+                None => (None, self.next_cycle(), None),
             },
         };
-        let invalid = match (window, from) {
-            (0, _) => Some(InvalidWait::Window),
-            (_, From::ForeignMark) => Some(InvalidWait::ForeignMark),
+        // No window ends in the instant of a publication: which came first is a matter of chance then.
+        let window = if eager && window > 0 { window + 5 } else { window };
+        let invalid = match (window, want, from) {
+            (0, ..) => Some(InvalidWait::Window),
+            (_, Want::Stable(_, hold), _) if hold == 0 || hold > window => Some(InvalidWait::Hold),
+            (.., From::ForeignMark) => Some(InvalidWait::ForeignMark),
             _ => None,
         };
         let now = matches!(from, From::Now);
         let verdict = read::verdict(&self.handle, want, (now, mark), millis(window));
-        self.waiters.push(Waiter::new(&mut self.model, verdict, eager, (want, counts_from, window, invalid)));
+        let waiting = Waiting::new(&self.model, want, (counts_from, first_batch), (window, eager), invalid);
+        self.waiters.push(Waiter::new(&mut self.model, verdict, eager, waiting));
     }
 
     /// Compares everything that can be seen.
@@ -305,7 +317,7 @@ impl Play {
             listener.check(model, *began)?;
         }
         for waiter in &mut self.waiters {
-            waiter.check(model)?;
+            waiter.check(model, *began)?;
         }
         Ok(())
     }
@@ -329,7 +341,7 @@ impl Play {
 
 /// Until all of them wait. Timers that are due fire in the first round, and what they wake runs.
 async fn others_run() {
-    for _ in 0..3 {
+    for _ in 0..4 {
         yield_now().await;
     }
 }

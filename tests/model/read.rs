@@ -1,17 +1,19 @@
 //! What the runtime shows, in the words of the model.
 
+use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use watchkeeper::{
     ControlError, Cursor, Mark, ObservationBatch, ObservationControl, ObservationFailure, ObservationHandle,
-    ObservationSnapshot, ObservationStatus, RecvError, Unmet, WaitBuilder,
+    ObservationSnapshot, ObservationStatus, RecvError, Unmet, Wait, WaitBuilder,
 };
 
 use crate::app::{App, View};
 use crate::reference::{Batch, Control, Failure, Position, Snapshot, Status};
-use crate::waiting::{Item, Verdict, Want};
+use crate::waiting::{Item, Said, Verdict, Want, Wish};
 
 fn millis(duration: Duration) -> u64 {
     assert_eq!(duration.subsec_nanos() % 1_000_000, 0, "the paused clock goes in milliseconds");
@@ -42,6 +44,7 @@ fn snapshot(snapshot: &ObservationSnapshot<View>, began: Instant) -> Snapshot {
         at: millis(snapshot.observed_at - began),
         elapsed: millis(snapshot.elapsed),
         source_count: snapshot.source_count,
+        answered: snapshot.value.memory.answered.map(|answered| millis(answered - began)),
         view: snapshot.value.clone(),
     }
 }
@@ -74,7 +77,7 @@ pub(crate) fn failure(failure: &ObservationFailure, began: Instant) -> Failure {
     }
 }
 
-pub(crate) fn item(item: Result<std::sync::Arc<ObservationBatch<u64>>, RecvError>, began: Instant) -> Item {
+pub(crate) fn item(item: Result<Arc<ObservationBatch<u64>>, RecvError>, began: Instant) -> Item {
     match item {
         Ok(told) => Item::Batch(batch(&told, began)),
         Err(RecvError::Lagged { missed, resume }) => Item::Lagged { missed, resume: position(resume) },
@@ -94,38 +97,98 @@ pub(crate) async fn ask(to: ObservationControl, control: Control) -> Answer {
     }
 }
 
+/// What a wait says, whenever that is.
+pub(crate) type Judged = Pin<Box<dyn Future<Output = Verdict> + Send>>;
+
 /// Makes a wait, now.
 pub(crate) fn verdict(
     handle: &ObservationHandle<App>,
     want: Want,
-    (now, mark): (bool, Option<Mark>),
+    from: (bool, Option<Mark>),
     window: Duration,
-) -> std::pin::Pin<Box<dyn Future<Output = Verdict>>> {
-    fn unmet(unmet: &Unmet) -> Verdict {
-        Verdict::Unmet { outcome: unmet.outcome(), judged: unmet.judged() }
-    }
+) -> Judged {
     match want {
         Want::Polls(divisor, rest) => {
             let wait = handle.eventually("so many polls", move |view| view.memory.done % divisor == rest);
-            let wait = if now { wait.or_now() } else { wait };
-            let wait = mark.into_iter().fold(wait, WaitBuilder::after).within(window);
-            Box::pin(async move {
-                wait.await.map_or_else(|error| unmet(&error), |snapshot| Verdict::Met(snapshot.cycle))
-            })
+            snapshot_of(started(wait, from).within(window))
         }
-        Want::State(kind) => {
-            let wait = handle.reaches(kind);
-            let wait = if now { wait.or_now() } else { wait };
-            let wait = mark.into_iter().fold(wait, WaitBuilder::after).within(window);
-            Box::pin(async move {
-                wait.await.map_or_else(
-                    |error| unmet(&error),
-                    |status| {
-                        assert_eq!(status.state.kind(), kind, "a wait for another state");
-                        Verdict::Met(status.cycle)
-                    },
-                )
-            })
+        Want::NoPolls(divisor, rest, Said::Always) => {
+            let wait = handle.always("not so many polls", move |view| view.memory.done % divisor != rest);
+            snapshot_of(started(wait, from).during(window))
+        }
+        Want::NoPolls(divisor, rest, Said::Never) => {
+            let wait = handle.never("so many polls", move |view| view.memory.done % divisor == rest);
+            snapshot_of(started(wait, from).during(window))
+        }
+        Want::Stable(divisor, hold) => {
+            let part = move |view: &View| Want::part(divisor, view.memory.done);
+            let wait = handle.stable_for("as many polls", Duration::from_millis(hold), part);
+            snapshot_of(started(wait, from).within(window))
+        }
+        Want::Event(divisor, rest) => {
+            let wait =
+                handle.event("such an event", move |event| Want::is_such_an_event(divisor, rest, *event));
+            said(started(wait, from).within(window), |met| (met.batch.cycle, Some(met.index)))
+        }
+        Want::State(kind) => said(started(handle.reaches(kind), from).within(window), move |status| {
+            assert_eq!(status.state.kind(), kind, "a wait for another state");
+            (status.cycle, None)
+        }),
+        Want::StaysFresh => said(started(handle.stays_fresh(), from).during(window), |status| {
+            assert!(status.freshness.is_fresh(), "stale at the end");
+            (status.cycle, None)
+        }),
+        Want::BecomesStale => said(started(handle.becomes_stale(), from).within(window), |status| {
+            assert!(status.freshness.is_stale(), "met by data that is not stale");
+            (status.cycle, None)
+        }),
+        Want::Source(name, wish) => {
+            let wait = match wish {
+                Wish::Fresh => handle.source_fresh(name),
+                Wish::Stale => handle.source_stale(name),
+                Wish::Failing => handle.source_failing(name),
+                Wish::Vanished => handle.source_vanished(name),
+            };
+            snapshot_of(started(wait, from).within(window))
         }
     }
+}
+
+type Builder<T, K> = WaitBuilder<'static, App, T, K>;
+
+fn started<T, K>(wait: Builder<T, K>, (now, mark): (bool, Option<Mark>)) -> Builder<T, K> {
+    let wait = if now { wait.or_now() } else { wait };
+    mark.into_iter().fold(wait, WaitBuilder::after)
+}
+
+fn snapshot_of(wait: Wait<'static, App, Arc<ObservationSnapshot<View>>>) -> Judged {
+    said(wait, |snapshot| (snapshot.cycle, None))
+}
+
+fn said<T: 'static>(
+    wait: Wait<'static, App, T>,
+    met: impl FnOnce(T) -> (u64, Option<usize>) + Send + 'static,
+) -> Judged {
+    Box::pin(async move {
+        match wait.await {
+            Ok(said) => {
+                let (cycle, event) = met(said);
+                Verdict::Met { cycle, event }
+            }
+            Err(unmet) => Verdict::Unmet {
+                outcome: unmet.outcome(),
+                judged: unmet.judged(),
+                violation: violation(&unmet),
+            },
+        }
+    })
+}
+
+/// When the first violation was, in milliseconds from the wait's begin, and its cycle if a snapshot made it.
+fn violation(unmet: &Unmet) -> Option<(u64, Option<u64>)> {
+    let report = unmet.to_string();
+    let (_, behind) = report.split_once("  first violation at +")?;
+    let (seconds, _) = behind.split_once('s').unwrap();
+    let millis = seconds.replace('.', "").parse().unwrap();
+    Some((millis, unmet.first_violation()))
 }

@@ -4,7 +4,9 @@
 //! the design, not from the runtime.
 
 use std::rc::Rc;
+use std::time::Duration;
 
+use tokio::time::Instant;
 use watchkeeper::{Cause, ObservationFailureStage as Stage, State, StopReason};
 
 use crate::app::{Call, End, Memory, Script, View};
@@ -51,6 +53,8 @@ pub(crate) struct Snapshot {
     pub(crate) at: u64,
     pub(crate) elapsed: u64,
     pub(crate) source_count: usize,
+    /// When its sources answered last.
+    pub(crate) answered: Option<u64>,
     pub(crate) view: View,
 }
 
@@ -113,8 +117,15 @@ pub(crate) struct Model {
     pub(crate) publications: u64,
     /// All that there ever were.
     pub(crate) batches: Vec<Batch>,
+    /// Which of them were fresh when they came.
+    pub(crate) fresh_batches: Vec<bool>,
     pub(crate) failures: Vec<Failure>,
     pub(crate) waits: Vec<Waiting>,
+    /// Every name that was ever in the set.
+    pub(crate) names_ever: Vec<String>,
+    /// From and until when nothing could run.
+    pub(crate) stalls: Vec<(u64, u64)>,
+    epoch: Instant,
     doing: Doing,
     memory: Option<Memory>,
     builds: u64,
@@ -135,7 +146,7 @@ pub(crate) struct Model {
 
 impl Model {
     /// A runtime whose first cycle has begun.
-    pub(crate) fn new(settings: Settings, script: Script) -> Self {
+    pub(crate) fn new(settings: Settings, script: Script, epoch: Instant) -> Self {
         let status = Status {
             state: State::Starting,
             since: 0,
@@ -156,8 +167,12 @@ impl Model {
             status,
             publications: 0,
             batches: Vec::new(),
+            fresh_batches: Vec::new(),
             failures: Vec::new(),
             waits: Vec::new(),
+            names_ever: Vec::new(),
+            stalls: Vec::new(),
+            epoch,
             doing: Doing::Work { stage: Stage::SourceRefresh, run: None },
             memory: None,
             builds: 0,
@@ -228,6 +243,7 @@ impl Model {
 
     /// Time passes and nothing can run meanwhile.
     pub(crate) fn stall(&mut self, millis: u64) {
+        self.stalls.push((self.now, self.now + millis));
         self.now += millis;
     }
 
@@ -358,8 +374,9 @@ impl Model {
                 model.succeed(Vec::new());
             }),
             Stage::Poll => self.event(|model| {
+                let now = model.epoch + Duration::from_millis(model.now);
                 let Some(memory) = &mut model.memory else { unreachable!("only a state is polled") };
-                memory.done += 1;
+                memory.polled(now);
                 let events = memory.events(events);
                 if model.script.next(Call::Snapshot).end == End::Panic {
                     return model.fail(stage, Cause::Panicked);
@@ -389,13 +406,18 @@ impl Model {
         }
         let cursor = Position { generation, seq: self.batches.len() as u64 };
         let view = View { memory: self.memory.unwrap_or_default(), names: self.names.clone() };
-        let snapshot = Snapshot { generation, cycle, cursor, at, elapsed, source_count, view };
+        let answered = view
+            .memory
+            .answered
+            .map(|answered| u64::try_from((answered - self.epoch).as_millis()).unwrap_or(u64::MAX));
+        let snapshot = Snapshot { generation, cycle, cursor, at, elapsed, source_count, answered, view };
         let by_default = 2_000.max(3 * self.settings.interval + elapsed);
         self.status.snapshot = Some(Rc::new(snapshot));
         self.status.generation = generation;
         self.status.last_error = None;
         self.status.last_success = Some(self.began);
         self.status.stale_after = self.settings.stale_after.unwrap_or(by_default);
+        self.fresh_batches.resize(self.batches.len(), elapsed < self.status.stale_after);
         self.in_a_row = 0;
         self.rest(None);
     }
@@ -502,6 +524,7 @@ impl Model {
             (model.state(), model.paused, model.names.clone(), cycles, success)
         };
         let before = known(self);
+        let batches = self.batches.len();
         self.count_points();
         change(self);
         if known(self) == before {
@@ -516,7 +539,13 @@ impl Model {
         self.status.missed_ticks = self.missed;
         self.status.names.clone_from(&self.names);
         self.publications += 1;
-        let publication = self.publication();
+        for name in &self.names {
+            if !self.names_ever.contains(name) {
+                self.names_ever.push(name.clone());
+            }
+        }
+        let batch = self.batches.get(batches).cloned();
+        let publication = Publication { batch, ..self.publication() };
         self.waits.iter_mut().for_each(|wait| wait.push(&publication));
     }
 
@@ -528,8 +557,11 @@ impl Model {
             state: status.state,
             cycle: status.cycle,
             paused: status.paused,
+            names: status.names.clone(),
             snapshot: status.snapshot.clone(),
+            batch: None,
             fresh: self.is_fresh(),
+            stale_at: status.last_success.map(|began| began + status.stale_after),
         }
     }
 }

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use watchkeeper::{Inconclusive, InvalidWait, State, StateKind, StopReason, UnmetOutcome};
+use watchkeeper::{InvalidWait, State, StateKind, StopReason, UnmetOutcome};
 
+use crate::judging::{self, Seen};
 use crate::reference::{Batch, Model, Position, Snapshot};
 
 /// Publications that a wait may lag behind.
@@ -20,70 +21,120 @@ pub(crate) struct Publication {
     pub(crate) state: State,
     pub(crate) cycle: u64,
     pub(crate) paused: bool,
+    pub(crate) names: Vec<String>,
     pub(crate) snapshot: Option<Rc<Snapshot>>,
-    /// Whether the snapshot is.
+    pub(crate) batch: Option<Batch>,
+    /// Whether the snapshot is, at this moment.
     pub(crate) fresh: bool,
+    /// When it turns stale; `None` if there was no success yet.
+    pub(crate) stale_at: Option<u64>,
 }
 
-/// What is waited for.
+/// What is waited for. Of the numbers of a pair, the first divides and the second is what is left.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Want {
-    /// A snapshot that shows a number of polls which, divided by the first, leaves the second.
+    /// A snapshot that shows such a number of polls.
     Polls(u64, u64),
+    /// No snapshot that shows such a number of polls; said by `never`, or the other way round by `always`.
+    NoPolls(u64, u64, Said),
+    /// That the number of polls, divided by this, is the same for so long.
+    Stable(u64, u64),
+    /// Such an event.
+    Event(u64, u64),
     State(StateKind),
+    StaysFresh,
+    BecomesStale,
+    Source(&'static str, Wish),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Said {
+    Always,
+    Never,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wish {
+    Fresh,
+    Stale,
+    Failing,
+    Vanished,
+}
+
+impl Want {
+    /// What a wait for stability looks at; there are numbers of polls for which there is no such thing.
+    pub(crate) fn part(divisor: u64, polls: u64) -> Option<u64> {
+        (polls % 7 != 6).then_some(polls / divisor)
+    }
+
+    pub(crate) fn is_such_an_event(divisor: u64, rest: u64, event: u64) -> bool {
+        (event / 100 + event) % divisor == rest
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Verdict {
-    /// With the cycle that met it.
-    Met(u64),
+    /// With the cycle that met it, and which event of its batch.
+    Met { cycle: u64, event: Option<usize> },
     Unmet {
         outcome: UnmetOutcome,
         judged: u64,
+        /// How long after the wait's begin, and by which cycle's snapshot if one did.
+        violation: Option<(u64, Option<u64>)>,
     },
 }
 
 /// A wait.
 pub(crate) struct Waiting {
-    want: Want,
+    pub(crate) want: Want,
     /// Cycles from this one on count.
-    counts_from: u64,
-    deadline: u64,
+    pub(crate) counts_from: u64,
+    pub(crate) began: u64,
+    pub(crate) deadline: u64,
     invalid: Option<InvalidWait>,
-    /// What was known when the wait was made, until that was looked at.
-    first: Option<Publication>,
-    /// Each with how many were missed before it.
-    queue: VecDeque<(u64, Publication)>,
+    /// Batches from before that count and are still known: the cycle of each, whether it was fresh when
+    /// it came, and its events.
+    pub(crate) remembered: Vec<(bool, Batch)>,
+    /// How many batches from before are no longer known.
+    pub(crate) forgotten: u64,
+    /// The source that is waited for was in the set at some time.
+    pub(crate) known: bool,
+    /// What it has taken so far; first what was known when it was made.
+    seen: Vec<Seen>,
+    /// A task takes what comes at once: it does not fall behind.
+    is_awaited: bool,
+    queue: VecDeque<Seen>,
     missed: u64,
-    judged: u64,
-    stale: u64,
-    /// The cycle of the last snapshot that was looked at.
-    seen: Option<u64>,
-    paused: bool,
-    verdict: Option<Verdict>,
+    verdict: Option<(u64, Verdict)>,
 }
 
 impl Waiting {
+    /// `first_batch`: events from that batch on count, of those before the wait.
     pub(crate) fn new(
         model: &Model,
         want: Want,
-        counts_from: u64,
-        window: u64,
+        (counts_from, first_batch): (u64, Option<u64>),
+        (window, is_awaited): (u64, bool),
         invalid: Option<InvalidWait>,
     ) -> Self {
         let now = model.publication();
+        let kept = model.oldest_kept();
+        let first_batch = first_batch.unwrap_or(model.batches.len() as u64);
+        let batches = model.batches.iter().zip(&model.fresh_batches);
+        let remembered = batches.filter(|(batch, _)| batch.seq >= first_batch.max(kept));
         Self {
             want,
             counts_from,
+            began: now.at,
             deadline: now.at + window,
             invalid,
-            paused: now.paused,
-            first: Some(now),
+            remembered: remembered.map(|(batch, fresh)| (*fresh, batch.clone())).collect(),
+            forgotten: kept.saturating_sub(first_batch),
+            known: matches!(want, Want::Source(name, _) if model.names_ever.iter().any(|known| known == name)),
+            seen: vec![Seen { missed: 0, publication: now }],
+            is_awaited,
             queue: VecDeque::new(),
             missed: 0,
-            judged: 0,
-            stale: 0,
-            seen: None,
             verdict: None,
         }
     }
@@ -93,82 +144,26 @@ impl Waiting {
             return;
         }
         let over = publication.state.kind() == StateKind::Stopped;
-        if self.queue.len() < BOUND || over {
-            self.queue.push_back((self.missed, publication.clone()));
+        if self.queue.len() < BOUND || over || self.is_awaited {
+            self.queue.push_back(Seen { missed: self.missed, publication: publication.clone() });
         } else {
             self.missed += 1;
         }
     }
 
-    /// The verdict, if there is one at `now`.
-    pub(crate) fn look(&mut self, now: u64) -> Option<Verdict> {
+    /// The verdict, if there is one at `now`, and when there was one.
+    pub(crate) fn look(&mut self, now: u64) -> Option<(u64, Verdict)> {
         if self.verdict.is_none() {
-            self.verdict = self.judge(now);
+            self.seen.extend(std::mem::take(&mut self.queue));
+            self.verdict = match self.invalid {
+                Some(invalid) => {
+                    let outcome = UnmetOutcome::Invalid(invalid);
+                    Some((self.began, Verdict::Unmet { outcome, judged: 0, violation: None }))
+                }
+                None => judging::verdict(self, &self.seen, self.missed, now),
+            };
         }
         self.verdict
-    }
-
-    fn judge(&mut self, now: u64) -> Option<Verdict> {
-        let unmet = |outcome, judged| Some(Verdict::Unmet { outcome, judged });
-        if let Some(invalid) = self.invalid {
-            return unmet(UnmetOutcome::Invalid(invalid), 0);
-        }
-        let first = self.first.take().map(|first| (0, first));
-        let queued = std::mem::take(&mut self.queue);
-        for (missed, publication) in first.into_iter().chain(queued) {
-            if publication.at > self.deadline {
-                return unmet(self.at_the_end(missed), self.judged);
-            }
-            self.paused = publication.paused;
-            if let Some(cycle) = self.meets(&publication) {
-                return Some(Verdict::Met(cycle));
-            }
-            if let State::Stopped { reason } = publication.state {
-                let stopped = Inconclusive::Stopped { reason };
-                return unmet(UnmetOutcome::Inconclusive(stopped), self.judged);
-            }
-        }
-        if now >= self.deadline { unmet(self.at_the_end(self.missed), self.judged) } else { None }
-    }
-
-    fn meets(&mut self, publication: &Publication) -> Option<u64> {
-        match self.want {
-            Want::State(kind) => {
-                let over = publication.state.kind() == StateKind::Stopped;
-                if publication.cycle < self.counts_from && !over {
-                    return None;
-                }
-                self.judged += 1;
-                (publication.state.kind() == kind).then_some(publication.cycle)
-            }
-            Want::Polls(divisor, rest) => {
-                let snapshot = publication.snapshot.as_ref()?;
-                if snapshot.cycle < self.counts_from || self.seen == Some(snapshot.cycle) {
-                    return None;
-                }
-                self.seen = Some(snapshot.cycle);
-                if !publication.fresh {
-                    self.stale += 1;
-                    return None;
-                }
-                self.judged += 1;
-                (snapshot.view.memory.done % divisor == rest).then_some(snapshot.cycle)
-            }
-        }
-    }
-
-    fn at_the_end(&self, missed: u64) -> UnmetOutcome {
-        UnmetOutcome::Inconclusive(if missed > 0 {
-            Inconclusive::FellBehind { missed }
-        } else if self.judged > 0 {
-            return UnmetOutcome::NotMet;
-        } else if self.stale > 0 {
-            Inconclusive::Stale
-        } else if self.paused {
-            Inconclusive::Paused
-        } else {
-            Inconclusive::NothingObserved
-        })
     }
 }
 

@@ -4,9 +4,12 @@ use crate::steps::{self, STEPS, Step};
 
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask test [--install] [--only STEP]... [--list]
+       cargo xtask test --k8s [--image IMAGE]
   --install    install what is missing, then run; without it, what is missing is named and left out
   --only STEP  run this step alone; may be given several times
-  --list       show the steps";
+  --list       show the steps
+  --k8s        run the scenario on the Kubernetes cluster of the kubeconfig, and nothing else
+  --image      the image of the nodes, one that the cluster can get";
 
 /// What was asked for.
 #[derive(Debug)]
@@ -18,7 +21,13 @@ pub(crate) enum Request {
         steps: Vec<&'static Step>,
         install: bool,
     },
+    /// Run the scenario on a Kubernetes cluster, with nodes of this image.
+    K8s {
+        image: Option<String>,
+    },
 }
+
+const FLAGS: &str = "--install, --only STEP, --list, --k8s, --image IMAGE";
 
 /// Reads the words behind `cargo xtask`; an error is one line that names what is known.
 pub(crate) fn parse(words: &[String]) -> Result<Request, String> {
@@ -33,19 +42,35 @@ pub(crate) fn parse(words: &[String]) -> Result<Request, String> {
     let mut install = false;
     let mut list = false;
     let mut only = Vec::new();
+    let mut k8s = false;
+    let mut image = None;
     while let Some(word) = words.next() {
         match word {
             "--install" => install = true,
             "--list" => list = true,
             "--only" => only.push(named_step(words.next())?),
-            "--help" | "-h" => return Ok(Request::Help),
-            other => {
-                return Err(format!("unknown flag `{other}`; the flags are: --install, --only STEP, --list"));
+            "--k8s" => k8s = true,
+            "--image" => {
+                let word =
+                    words.next().ok_or("`--image` needs an image, such as registry.example/openraft_kv:1")?;
+                image = Some(word.to_owned());
             }
+            "--help" | "-h" => return Ok(Request::Help),
+            other => return Err(format!("unknown flag `{other}`; the flags are: {FLAGS}")),
         }
     }
     if list {
         return Ok(Request::List);
+    }
+    match (k8s, &image) {
+        (true, _) if install || !only.is_empty() => {
+            return Err(
+                "`--k8s` goes with `--image IMAGE` alone: it runs no step, and installs nothing".to_owned()
+            );
+        }
+        (true, _) => return Ok(Request::K8s { image }),
+        (false, Some(_)) => return Err("`--image` is for `--k8s`: give both".to_owned()),
+        (false, None) => {}
     }
     let chosen = |step: &Step| only.is_empty() || only.contains(&step.name);
     Ok(Request::Test { steps: STEPS.iter().filter(|step| chosen(step)).collect(), install })
@@ -67,6 +92,16 @@ mod tests {
     fn parsed(line: &str) -> Result<Request, String> {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         parse(&words)
+    }
+
+    #[test]
+    fn a_cluster_is_tested_with_an_image_or_the_usual_one() {
+        let image = |line| match parsed(line) {
+            Ok(Request::K8s { image }) => image,
+            other => panic!("`{line}` was read as {other:?}"),
+        };
+        assert_eq!(image("test --k8s"), None);
+        assert_eq!(image("test --image kv:7 --k8s").as_deref(), Some("kv:7"));
     }
 
     fn test_of(line: &str) -> (Vec<&'static str>, bool) {
@@ -103,8 +138,12 @@ mod tests {
         let cases = [
             ("", "no command given", "test, help"),
             ("tets", "unknown command `tets`", "test, help"),
-            ("test --fast", "unknown flag `--fast`", "--install, --only STEP, --list"),
-            ("test clippy", "unknown flag `clippy`", "--install, --only STEP, --list"),
+            ("test --fast", "unknown flag `--fast`", "--install, --only STEP, --list, --k8s"),
+            ("test clippy", "unknown flag `clippy`", "--install, --only STEP, --list, --k8s"),
+            ("test --k8s --only fmt", "`--k8s` goes with `--image IMAGE` alone", "runs no step"),
+            ("test --k8s --install", "`--k8s` goes with `--image IMAGE` alone", "installs nothing"),
+            ("test --image kv:7", "`--image` is for `--k8s`", "give both"),
+            ("test --k8s --image", "`--image` needs an image", "such as registry.example"),
             ("test --only", "`--only` needs a step", "fmt, clippy, "),
             ("test --only lint", "unknown step `lint`", "fmt, clippy, "),
         ];

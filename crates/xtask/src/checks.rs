@@ -1,11 +1,14 @@
 //! The steps that are more than one fixed command.
 
+use std::env;
+use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::engine::Engine;
 use crate::run::Verdict;
 use crate::shell;
 use crate::workspace::{self, Named, Package};
@@ -34,7 +37,10 @@ const DIRECTIONS: &[(&str, Rule)] = &[
             "unicode-ident",
         ]),
     ),
-    ("watchkeeper", Rule::Never(&["axum", "hyper", "wasmtime", "alloy", "async-nats"])),
+    (
+        "watchkeeper",
+        Rule::Never(&["axum", "hyper", "wasmtime", "alloy", "async-nats", "bollard", "kube", "cucumber"]),
+    ),
 ];
 
 /// Dependencies point the way that the layout says.
@@ -180,6 +186,47 @@ fn are_events(lines: &[String]) -> Result<(), String> {
     }
 }
 
+/// The tests that need a container engine: the other steps leave them out.
+pub(crate) fn containers() -> Result<Verdict, String> {
+    shell::run("cargo clippy --package openraft_kv --test containers -- -D warnings")?;
+    let engine = Engine::bring()?;
+    let tested = shell::run(&format!(
+        "DOCKER_HOST={} cargo nextest run --package openraft_kv --test containers --profile ci",
+        engine.host()
+    ));
+    let stopped = engine.stop();
+    tested.and(stopped)?;
+    Ok(Verdict::Passed)
+}
+
+/// The tests that need Podman and root: the other steps leave them out.
+pub(crate) fn pods() -> Result<Verdict, String> {
+    shell::run("cargo clippy --package openraft_kv --test pods -- -D warnings")?;
+    // The first that needs an image builds it.
+    shell::run("cargo nextest run --package openraft_kv --test pods --profile ci")?;
+    Ok(Verdict::Passed)
+}
+
+/// The scenario on the cluster of the kubeconfig, which is no step: nobody can install one.
+pub(crate) fn k8s(image: Option<&str>) -> Result<(), String> {
+    let Some(kubeconfig) = find_kubeconfig(env::var_os("KUBECONFIG"), env::home_dir()) else {
+        return Err(
+            "there is no kubeconfig: set KUBECONFIG to that of a cluster that can get the image".to_owned()
+        );
+    };
+    println!("The cluster is that of {}.", kubeconfig.display());
+    let image = image.map_or_else(String::new, |image| format!(" --image {image}"));
+    shell::run(&format!("cargo run --release --package openraft_kv -- --deployer k8s{image}"))
+}
+
+/// As kubectl finds it: the first that exists of a list in the variable, or the one in the home.
+fn find_kubeconfig(variable: Option<OsString>, home: Option<PathBuf>) -> Option<PathBuf> {
+    match variable.filter(|paths| !paths.is_empty()) {
+        Some(paths) => env::split_paths(&paths).find(|path| path.is_file()),
+        None => home.map(|home| home.join(".kube/config")).filter(|path| path.is_file()),
+    }
+}
+
 /// The tests that need a real node of a chain: the other steps leave them out.
 pub(crate) fn chains() -> Result<Verdict, String> {
     shell::run("cargo clippy --package watchkeeper-chain --test anvil -- -D warnings")?;
@@ -273,6 +320,23 @@ mod tests {
         assert_eq!(mentions(Path::new("src"), "a_word_is_found_in_any_rust_file_below"), Ok(true));
         assert_eq!(mentions(Path::new("."), concat!("zzz", "zzz")), Ok(false));
         assert!(mentions(Path::new("no-such-folder"), "x").is_err());
+    }
+
+    #[test]
+    fn a_kubeconfig_is_found_as_kubectl_finds_it() {
+        let home = env::temp_dir().join(format!("watchkeeper-kubeconfig-{}", std::process::id()));
+        let (own, other) = (home.join(".kube/config"), home.join("other"));
+        fs::create_dir_all(home.join(".kube")).unwrap();
+        assert_eq!(find_kubeconfig(None, Some(home.clone())), None);
+        assert_eq!(find_kubeconfig(None, None), None);
+        fs::write(&own, "").unwrap();
+        fs::write(&other, "").unwrap();
+        assert_eq!(find_kubeconfig(None, Some(home.clone())), Some(own.clone()));
+        assert_eq!(find_kubeconfig(Some(OsString::new()), Some(home.clone())), Some(own));
+        let listed = env::join_paths([home.join("absent"), other.clone()]).unwrap();
+        assert_eq!(find_kubeconfig(Some(listed), Some(home.clone())), Some(other));
+        assert_eq!(find_kubeconfig(Some(home.join("absent").into()), Some(home.clone())), None);
+        fs::remove_dir_all(home).unwrap();
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod args;
 mod checks;
+mod engine;
 mod needs;
 mod run;
 mod shell;
@@ -35,6 +36,12 @@ fn main() -> ExitCode {
     match request {
         Request::Help => println!("{}", args::USAGE),
         Request::List => print!("{}", steps::list()),
+        Request::K8s { image } => {
+            if let Err(message) = checks::k8s(image.as_deref()) {
+                eprintln!("xtask: {message}");
+                return ExitCode::FAILURE;
+            }
+        }
         Request::Test { steps, install } => {
             let report = run::run(&steps, install);
             println!("\n{report}");

@@ -41,6 +41,45 @@ pub(crate) static CARGO_NEXTEST: Need = Need {
     )],
 };
 
+pub(crate) static DOCKER: Need = Need {
+    name: "docker.io",
+    probe: "dockerd --version",
+    install: &["apt-get update", "apt-get install -y docker.io"],
+};
+
+pub(crate) static DOCKER_COMPOSE: Need = Need {
+    name: "docker-compose",
+    probe: "docker-compose version",
+    install: &["apt-get update", "apt-get install -y docker-compose"],
+};
+
+pub(crate) static IPTABLES: Need = Need {
+    name: "iptables",
+    probe: "iptables --version",
+    install: &["apt-get update", "apt-get install -y iptables"],
+};
+
+pub(crate) static CATATONIT: Need = Need {
+    name: "catatonit",
+    probe: "catatonit --version",
+    install: &["apt-get update", "apt-get install -y catatonit"],
+};
+
+pub(crate) static IPROUTE: Need = Need {
+    name: "iproute2",
+    probe: "ip -Version",
+    install: &["apt-get update", "apt-get install -y iproute2"],
+};
+
+pub(crate) static PODMAN: Need = Need {
+    name: "podman",
+    probe: "podman --version",
+    install: &["apt-get update", "apt-get install -y podman"],
+};
+
+pub(crate) static RUNC: Need =
+    Need { name: "runc", probe: "runc --version", install: &["apt-get update", "apt-get install -y runc"] };
+
 pub(crate) static NPM: Need = Need {
     name: "npm",
     probe: "npm --version",
@@ -89,7 +128,7 @@ impl Need {
 }
 
 /// A process's own folder belongs to its effective user.
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|folder| folder.uid() == 0)
 }
 

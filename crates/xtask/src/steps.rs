@@ -90,6 +90,19 @@ pub(crate) static STEPS: &[Step] = &[
         work: Work::Check(checks::models),
     },
     Step {
+        name: "pods",
+        why: "the pods of the Kubernetes manifests run under Podman, restricted, and fail over",
+        needs: &[
+            &needs::CARGO_NEXTEST,
+            &needs::CLIPPY,
+            &needs::PODMAN,
+            &needs::CATATONIT,
+            &needs::RUNC,
+            &needs::IPROUTE,
+        ],
+        work: Work::Check(checks::pods),
+    },
+    Step {
         name: "chains",
         why: "the chain adapters and their observer hold on real nodes",
         needs: &[&needs::CARGO_NEXTEST, &needs::CLIPPY, &needs::NPM, &needs::ANVIL],
@@ -100,6 +113,18 @@ pub(crate) static STEPS: &[Step] = &[
         why: "the README's first command works",
         needs: &[],
         work: Work::Check(checks::demo),
+    },
+    Step {
+        name: "containers",
+        why: "the example in containers fails over, is cut in two, heals, and leaves nothing behind",
+        needs: &[
+            &needs::CARGO_NEXTEST,
+            &needs::CLIPPY,
+            &needs::DOCKER,
+            &needs::DOCKER_COMPOSE,
+            &needs::IPTABLES,
+        ],
+        work: Work::Check(checks::containers),
     },
 ];
 

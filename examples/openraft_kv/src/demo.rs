@@ -11,6 +11,8 @@ use tokio_util::sync::CancellationToken;
 use watchkeeper::{ObservationRuntime, ObservationRuntimeError, ObservedSource, SourceProvider, source_fn};
 use watchkeeper_scenario::{BuildError, Deployer, Failure, Phase, Problem, ScenarioFailure};
 
+use crate::deploy::compose::ComposeDeployer;
+use crate::deploy::k8s::{K8sDeployer, K8sFlags};
 use crate::deploy::{Deployment, LocalDeployer, RaftKv};
 use crate::failover::{self, Failover, config};
 use crate::observer::RaftObserver;
@@ -29,6 +31,9 @@ pub struct DemoFlags {
     /// What brings the nodes up
     #[arg(long, value_enum, default_value_t = DeployerName::Local)]
     pub deployer: DeployerName,
+    /// For `--deployer k8s`.
+    #[command(flatten)]
+    pub k8s: K8sFlags,
     /// Keep running and watching until Ctrl-C
     #[arg(long)]
     pub keep: bool,
@@ -42,12 +47,18 @@ pub struct DemoFlags {
 pub enum DeployerName {
     /// Child processes on this machine
     Local,
+    /// Containers on a Docker engine, by docker-compose
+    Compose,
+    /// Pods of the Kubernetes cluster of the kubeconfig
+    K8s,
 }
 
-impl DeployerName {
-    fn deployer(self) -> Box<dyn Deployer<RaftKv>> {
-        match self {
-            Self::Local => Box::new(LocalDeployer::new()),
+impl DemoFlags {
+    fn deployer(&self) -> Box<dyn Deployer<RaftKv>> {
+        match self.deployer {
+            DeployerName::Local => Box::new(LocalDeployer::new()),
+            DeployerName::Compose => Box::new(ComposeDeployer::new()),
+            DeployerName::K8s => Box::new(K8sDeployer::new(self.k8s.clone().into())),
         }
     }
 }
@@ -110,7 +121,7 @@ pub async fn run(flags: &DemoFlags, interrupted: impl Future<Output = ()>) -> Re
             pending::<()>().await;
         }
     };
-    let result = scenario.run_until(&*flags.deployer.deployer(), cancel).await;
+    let result = scenario.run_until(&*flags.deployer(), cancel).await;
     timeline.to_the_end().await;
     result.map(drop).map_err(failed)
 }

@@ -195,7 +195,9 @@ impl Breaking<'_> {
         self.timeline.step(format_args!("killing the leader, {name}"));
         let killed = Instant::now();
         self.context.control().kill(&name).await?;
-        let elected = self.another_leader(first).await?;
+        // Only looks that begin now count, and the node is gone. Who leads then may be the same again: a
+        // platform may bring it back before the others have missed it.
+        let elected = leading(&self.handle).within(WINDOW).await?;
         let Some(second) = elected.value.leader else { unreachable!("the wait was for a leader") };
         let failover = elected.observed_at - killed;
         self.write_keys().await?;

@@ -1,5 +1,7 @@
 //! The cluster as an observation: what its nodes say, and what they agree on.
 
+mod json;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +10,8 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 use watchkeeper::{
-    DynError, ObservedSource, Observer, PerSource, PerSourceSnapshot, PerSourceState, SourceView, async_trait,
+    DynError, ObservedSource, Observer, PerSource, PerSourceSnapshot, PerSourceState, SourceHealth,
+    SourceView, async_trait,
 };
 
 use crate::api::{NodeId, NodeState, Role};
@@ -54,6 +57,8 @@ pub struct NodeView {
     pub state: Option<Arc<NodeState>>,
     /// How to talk to it.
     pub client: NodeClient,
+    /// When it answered, and how often it did not.
+    pub health: SourceHealth,
 }
 
 /// The cluster after one cycle.
@@ -198,6 +203,10 @@ impl Observer for RaftObserver {
     fn keeps_state_when_interrupted(&self) -> bool {
         true
     }
+
+    fn source_health(view: &ClusterView, name: &str) -> Option<SourceHealth> {
+        view.nodes.get(name).map(|node| node.health.clone())
+    }
 }
 
 impl ClusterView {
@@ -314,7 +323,8 @@ fn seen(
             None => Presence::Stale,
         };
         let client = node.source.clone();
-        (Arc::clone(source.name), NodeView { presence, state: source.value.cloned(), client })
+        let view = NodeView { presence, state: source.value.cloned(), client, health: source.health() };
+        (Arc::clone(source.name), view)
     };
     sources.iter().zip(answers.iter()).map(view).collect()
 }
@@ -379,6 +389,9 @@ impl fmt::Display for ClusterEvent {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+    use watchkeeper::SourceFacts;
+
     use super::*;
 
     /// A node that says who leads in which term; node 0 leads nobody.
@@ -396,7 +409,12 @@ mod tests {
         };
         (
             Arc::from(format!("n{id}")),
-            NodeView { presence, state: Some(Arc::new(state)), client: NodeClient::new("127.0.0.1:1") },
+            NodeView {
+                presence,
+                state: Some(Arc::new(state)),
+                client: NodeClient::new("127.0.0.1:1"),
+                health: SourceHealth::new(SourceFacts::default(), Duration::ZERO),
+            },
         )
     }
 
@@ -445,6 +463,26 @@ mod tests {
         assert_eq!(
             told(back.since(&gone)),
             ["n1 is back", "n2 is back", "n3 is back", "leader is n1 (term 4)"]
+        );
+    }
+
+    #[test]
+    fn as_json_nodes_go_by_their_names() {
+        let (name, unseen) = node(3, 0, 0, Presence::Unseen);
+        let unseen = (name, NodeView { state: None, ..unseen });
+        let nodes = [node(1, 1, 4, Presence::Present), node(2, 1, 4, Presence::Present), unseen];
+        let view = ClusterView::derive(nodes.into(), &ClusterView::default());
+        let said = |presence: &str, role: &str| json!({ "presence": presence, "role": role, "term": 4, "applied": 4, "kv": {} });
+        assert_eq!(
+            view.to_json(),
+            json!({
+                "leader": "n1", "term": 4, "applied": 4, "voters": ["n1", "n2", "n3"], "present": 2,
+                "nodes": {
+                    "n1": said("present", "leader"),
+                    "n2": said("present", "follower"),
+                    "n3": { "presence": "unseen", "role": null, "term": null, "applied": null, "kv": null },
+                },
+            })
         );
     }
 }

@@ -4,12 +4,14 @@ mod aborts;
 mod cadence;
 mod collecting;
 mod concurrency;
+mod explained;
 mod failures;
 mod interrupted;
 mod membership;
 mod replay;
 mod settings;
 mod snapshots;
+mod waits;
 
 use std::collections::HashMap;
 use std::future::pending;

@@ -1,5 +1,7 @@
 //! The store as an application that deployers bring up.
 
+pub mod compose;
+pub mod k8s;
 mod local;
 
 use std::time::Duration;

@@ -21,6 +21,9 @@ pub struct NodeFlags {
     /// Number of this node in its cluster, at least 1
     #[arg(long, value_name = "N")]
     pub id: Option<NodeId>,
+    /// Take the number from a name that ends in one, counted from 0: `kv-0` is node 1
+    #[arg(long, value_name = "NAME", conflicts_with = "id")]
+    pub id_from_name: Option<String>,
     /// Name of the cluster; nodes of different names do not talk [default: `openraft_kv`]
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
@@ -136,8 +139,13 @@ impl NodeFlags {
             return Ok(self);
         };
         let file = read_yaml(path)?;
+        let (id, id_from_name) = match (self.id, self.id_from_name) {
+            (None, None) => (file.id, file.id_from_name),
+            given => given,
+        };
         Ok(Self {
-            id: self.id.or(file.id),
+            id,
+            id_from_name,
             cluster: self.cluster.or(file.cluster),
             data_dir: self.data_dir.or(file.data_dir),
             listen: self.listen.or(file.listen),
@@ -166,7 +174,7 @@ impl TryFrom<NodeFlags> for NodeConfig {
 
     fn try_from(flags: NodeFlags) -> Result<Self, ConfigError> {
         let config = Self {
-            id: flags.id.ok_or(missing("id", "id"))?,
+            id: id(&flags)?,
             cluster: flags.cluster.unwrap_or_else(|| "openraft_kv".to_owned()),
             data_dir: flags.data_dir.ok_or(missing("data-dir", "data_dir"))?,
             listen: flags.listen.unwrap_or_else(|| "127.0.0.1:0".to_owned()),
@@ -181,6 +189,24 @@ impl TryFrom<NodeFlags> for NodeConfig {
         config.check()?;
         Ok(config)
     }
+}
+
+fn id(flags: &NodeFlags) -> Result<NodeId, ConfigError> {
+    match (flags.id, &flags.id_from_name) {
+        (Some(id), None) => Ok(id),
+        (None, Some(name)) => ordinal(name).and_then(|ordinal| ordinal.checked_add(1)).ok_or_else(|| {
+            impossible(
+                "id-from-name",
+                format!("`{name}` does not end in `-` and a number: expected such as kv-0"),
+            )
+        }),
+        (Some(_), Some(_)) => Err(impossible("id-from-name", "give this or --id, not both")),
+        (None, None) => Err(missing("id", "id")),
+    }
+}
+
+fn ordinal(name: &str) -> Option<NodeId> {
+    name.rsplit_once('-').and_then(|(_, ordinal)| ordinal.parse().ok())
 }
 
 impl NodeConfig {

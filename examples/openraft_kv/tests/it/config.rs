@@ -95,3 +95,23 @@ fn what_cannot_work_names_its_flag() {
 fn an_empty_file_is_no_setting_at_all() {
     assert_eq!(with_yaml(minimal(), "# nothing\n").unwrap(), NodeConfig::try_from(minimal()).unwrap());
 }
+
+#[test]
+fn a_number_can_come_from_a_name() {
+    let named = |name: &str| NodeFlags { id: None, id_from_name: Some(name.to_owned()), ..minimal() };
+    let id =
+        |flags: NodeFlags| NodeConfig::try_from(flags).map(|config| config.id).map_err(|e| e.to_string());
+    assert_eq!(id(named("openraft-kv-0")), Ok(1));
+    assert_eq!(id(named("kv-11")), Ok(12));
+    for name in ["kv", "kv-", "kv-x", "7", &format!("kv-{}", u64::MAX)] {
+        let error = id(named(name)).unwrap_err();
+        assert!(error.starts_with("--id-from-name: ") && error.contains("such as kv-0"), "{error}");
+    }
+    let both = NodeFlags { id: Some(3), ..named("kv-0") };
+    assert_eq!(id(both), Err("--id-from-name: give this or --id, not both".to_owned()));
+
+    // A flag wins over the file, whichever of the two it is.
+    assert_eq!(with_yaml(named("kv-4"), "id: 9").unwrap().id, 5);
+    assert_eq!(with_yaml(minimal(), "id_from_name: kv-4").unwrap().id, 1);
+    assert_eq!(with_yaml(NodeFlags { id: None, ..minimal() }, "id_from_name: kv-4").unwrap().id, 5);
+}

@@ -174,6 +174,23 @@ async fn what_makes_no_sense_is_answered_by_one_clear_line() {
 }
 
 #[tokio::test]
+async fn a_deployer_that_is_not_available_is_one_clear_line() {
+    let cases = [
+        ("compose", "the compose deployer is not available: no container engine answers at unix:///nowhere"),
+        ("k8s", "the k8s deployer is not available: there is no usable kubeconfig"),
+    ];
+    for (deployer, expected) in cases {
+        let mut command = Command::new(PROGRAM);
+        command.args(["--deployer", deployer]).stdin(Stdio::null());
+        command.env("DOCKER_HOST", "unix:///nowhere").env("KUBECONFIG", "/nowhere");
+        let output = tokio::time::timeout(SOON, command.output()).await.unwrap().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{deployer}: {stderr}");
+        assert!(stderr.contains(expected) && stderr.lines().count() == 1, "{deployer}: {stderr}");
+    }
+}
+
+#[tokio::test]
 async fn a_temporary_directory_that_cannot_be_used_is_named() {
     let mut child = Command::new(PROGRAM);
     let missing = "/nonexistent/for/sure";

@@ -1,0 +1,94 @@
+//! The steps, and where they are added.
+
+use std::future::ready;
+use std::pin::Pin;
+
+use cucumber::Step;
+use cucumber::step::Collection;
+use regex::Regex;
+
+use crate::waits::{
+    becomes_stale, has_recorded_no_failure, has_seen_events, has_sources, is_fresh, is_running, reaches,
+    snapshot_becomes, source_is, stays_fresh,
+};
+use crate::words::Words;
+use crate::{Observed, StepError, controls};
+
+/// Adds the steps of this crate to those of a World, each under Given, When and Then.
+///
+/// A step that fails panics with its [`StepError`]: that is how cucumber is told, and what it reports.
+///
+/// # Examples
+///
+/// ```no_run
+/// use cucumber::World as _;
+/// use watchkeeper_cucumber::{Observed, Observers, after, with_steps};
+/// # #[derive(Debug, Default, cucumber::World)]
+/// # struct World { observers: Observers }
+/// # impl Observed for World {
+/// #     fn observers(&mut self) -> &mut Observers { &mut self.observers }
+/// # }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// World::cucumber()
+///     .steps(with_steps(World::collection()))
+///     .after(after)
+///     .fail_on_skipped() // a step that nobody knows would pass else
+///     .run_and_exit("tests/features")
+///     .await;
+/// # }
+/// ```
+#[must_use]
+pub fn with_steps<W: Observed>(own: Collection<W>) -> Collection<W> {
+    let add = |steps: Collection<W>, (phrase, step): (&str, Step<W>)| {
+        let pattern = format!("^the observer \"([^\"]*)\"(?:'s)? {phrase}$");
+        let Ok(regex) = Regex::new(&pattern) else { unreachable!("the patterns are constants") };
+        steps.given(None, regex.clone(), step).when(None, regex.clone(), step).then(None, regex, step)
+    };
+    phrases().into_iter().fold(own, add)
+}
+
+fn phrases<W: Observed>() -> [(&'static str, Step<W>); 14] {
+    [
+        ("is running", |world, said| judged(ready(is_running(world.observers(), &Words::of(said))))),
+        ("is paused", |world, said| judged(controls::pause(world.observers(), Words::of(said)))),
+        ("is resumed", |world, said| judged(controls::resume(world.observers(), Words::of(said)))),
+        ("is polled now", |world, said| judged(controls::poll_now(world.observers(), Words::of(said)))),
+        ("is stopped", |world, said| judged(controls::stop(world.observers(), Words::of(said)))),
+        ("is fresh within (.+)", |world, said| judged(is_fresh(world.observers(), Words::of(said)))),
+        ("stays fresh for (.+)", |world, said| judged(stays_fresh(world.observers(), Words::of(said)))),
+        ("becomes stale within (.+)", |world, said| {
+            judged(becomes_stale(world.observers(), Words::of(said)))
+        }),
+        ("reaches state \"?([^\"]+?)\"? within (.+)", |world, said| {
+            judged(reaches(world.observers(), Words::of(said)))
+        }),
+        (r"has (\d+) sources? within (.+)", |world, said| {
+            judged(has_sources(world.observers(), Words::of(said)))
+        }),
+        ("source \"([^\"]*)\" is (.+?) within (.+)", |world, said| {
+            judged(source_is(world.observers(), Words::of(said)))
+        }),
+        ("has recorded no failure", |world, said| {
+            judged(ready(has_recorded_no_failure(world.observers(), &Words::of(said))))
+        }),
+        (r"has seen at least (\d+) events? within (.+)", |world, said| {
+            judged(has_seen_events(world.observers(), Words::of(said)))
+        }),
+        ("snapshot at \"([^\"]*)\" becomes \"(.*)\" within ([^\"]+)", |world, said| {
+            judged(snapshot_becomes(world.observers(), Words::of(said)))
+        }),
+    ]
+}
+
+/// Fails the step in the one way that cucumber has.
+fn judged<'a>(
+    step: impl Future<Output = Result<(), StepError>> + 'a,
+) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+    Box::pin(async move {
+        if let Err(error) = step.await {
+            panic!("{error}");
+        }
+    })
+}

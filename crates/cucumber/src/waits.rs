@@ -1,0 +1,161 @@
+//! The steps that look and wait.
+
+use serde_json::Value;
+use watchkeeper::{AnySnapshot, AnyWaitBuilder, Happens, State, StopReason};
+
+use crate::observers::Entry;
+use crate::words::{Condition, Words, condition, count, state};
+use crate::{Observers, StepError, pointer};
+
+pub(crate) fn is_running(observers: &mut Observers, words: &Words) -> Result<(), StepError> {
+    observers.check()?;
+    let status = observers.entry(words.observer())?.handle.status();
+    let how = match status.state {
+        State::Stopped { reason: StopReason::Requested } => "stopped: start another one".to_owned(),
+        State::Stopped { reason } => format!("stopped ({reason}): start another one"),
+        _ if status.paused => "paused: resume it".to_owned(),
+        _ => return Ok(()),
+    };
+    Err(StepError::NotRunning { observer: words.observer().to_owned(), how })
+}
+
+pub(crate) async fn is_fresh(observers: &mut Observers, words: Words) -> Result<(), StepError> {
+    let window = words.window()?;
+    let handle = observers.handle(words.observer())?;
+    let wait = handle.eventually("the data is fresh", |_| true).or_now().within(window);
+    observers.wait(wait).await.map(drop)
+}
+
+pub(crate) async fn stays_fresh(observers: &mut Observers, words: Words) -> Result<(), StepError> {
+    let window = words.window()?;
+    let wait = observers.handle(words.observer())?.stays_fresh().during(window);
+    observers.wait(wait).await.map(drop)
+}
+
+pub(crate) async fn becomes_stale(observers: &mut Observers, words: Words) -> Result<(), StepError> {
+    let window = words.window()?;
+    let wait = observers.handle(words.observer())?.becomes_stale().within(window);
+    observers.wait(wait).await.map(drop)
+}
+
+pub(crate) async fn reaches(observers: &mut Observers, words: Words) -> Result<(), StepError> {
+    let (state, window) = (state(words.nth(1))?, words.window()?);
+    let wait = observers.handle(words.observer())?.reaches(state).or_now().within(window);
+    observers.wait(wait).await.map(drop)
+}
+
+pub(crate) async fn has_sources(observers: &mut Observers, words: Words) -> Result<(), StepError> {
+    let (count, window) = (count(words.nth(1), "sources", 0)?, words.window()?);
+    let entry = observers.entry(words.observer())?;
+    let sources = move |seen: AnySnapshot<'_>| u64::try_from(seen.source_count()) == Ok(count);
+    let label = format!("there are {count} sources");
+    let wait = entry.begin(entry.handle.eventually(label, sources)).within(window);
+    observers.wait(wait).await.map(drop)
+}
+
+pub(crate) async fn source_is(observers: &mut Observers, words: Words) -> Result<(), StepError> {
+    let (source, condition, window) = (words.nth(1), condition(words.nth(2))?, words.window()?);
+    let entry = observers.entry(words.observer())?;
+    let handle = entry.handle.clone();
+    let wait = match condition {
+        Condition::Fresh => handle.source_fresh(source),
+        Condition::Stale => handle.source_stale(source),
+        Condition::Failing => handle.source_failing(source),
+    };
+    let wait = entry.begin(wait).within(window);
+    match observers.wait(wait).await {
+        Err(StepError::Unmet(report)) => {
+            let known = handle.status().source_names;
+            if known.iter().any(|known| **known == *source) {
+                return Err(StepError::Unmet(report));
+            }
+            Err(StepError::UnknownSource {
+                observer: words.observer().to_owned(),
+                name: source.to_owned(),
+                known: known.to_vec(),
+                report,
+            })
+        }
+        ended => ended.map(drop),
+    }
+}
+
+pub(crate) fn has_recorded_no_failure(observers: &mut Observers, words: &Words) -> Result<(), StepError> {
+    observers.check()?;
+    let entry = observers.entry(words.observer())?;
+    let mut failures = entry.handle.failures();
+    failures.retain(|failure| entry.is_ours(failure.observed_at));
+    if failures.is_empty() {
+        return Ok(());
+    }
+    Err(StepError::HasFailed { observer: words.observer().to_owned(), failures })
+}
+
+pub(crate) async fn has_seen_events(observers: &mut Observers, words: Words) -> Result<(), StepError> {
+    let (least, window) = (count(words.nth(1), "events", 1)?, words.window()?);
+    let entry = observers.entry(words.observer())?;
+    let before = entry.events_before();
+    let mut seen = 0;
+    let label = format!("at least {least} events were seen since the scenario began");
+    let enough = |snapshot: AnySnapshot<'_>| {
+        seen = snapshot.event_count().saturating_sub(before);
+        seen >= least
+    };
+    let wait = entry.handle.eventually(label, enough).or_now().within(window);
+    match observers.wait(wait).await {
+        Err(StepError::Unmet(report)) => {
+            Err(StepError::TooFewEvents { observer: words.observer().to_owned(), seen, report })
+        }
+        ended => ended.map(drop),
+    }
+}
+
+pub(crate) async fn snapshot_becomes(observers: &mut Observers, words: Words) -> Result<(), StepError> {
+    let (path, window) = (words.nth(1), words.window()?);
+    pointer::check(path)?;
+    let text = words.nth(2);
+    let wanted = pointer::wanted(text);
+    let entry = observers.entry(words.observer())?;
+    let mut shows_json = true;
+    let mut last = None;
+    let becomes = |snapshot: AnySnapshot<'_>| {
+        let Some(json) = snapshot.to_json() else {
+            // There is nothing to wait for.
+            shows_json = false;
+            return true;
+        };
+        let met = json.pointer(path) == Some(&wanted);
+        last = Some(json);
+        met
+    };
+    let label = format!("the snapshot at {path} becomes {text}");
+    let wait = entry.begin(entry.handle.eventually(label, becomes)).within(window);
+    let ended = observers.wait(wait).await;
+    if !shows_json {
+        return Err(StepError::NoJson { observer: words.observer().to_owned() });
+    }
+    match (ended, last) {
+        (Err(StepError::Unmet(report)), Some(last)) => Err(other(path, &last, report)),
+        (ended, _) => ended.map(drop),
+    }
+}
+
+/// What stood at `path` in place of what was waited for.
+fn other(path: &str, last: &Value, report: watchkeeper::Unmet) -> StepError {
+    let pointer = path.to_owned();
+    match last.pointer(path) {
+        Some(found) => StepError::OtherValue { pointer, found: found.to_string(), report },
+        None => StepError::NoSuchPath { pointer, nearest: pointer::nearest(last, path), report },
+    }
+}
+
+impl Entry {
+    /// Only cycles count that begin after the step, or after the poll that the scenario has asked for if the
+    /// observer is paused: there may be no other one.
+    fn begin<'a>(&self, wait: AnyWaitBuilder<'a, Happens>) -> AnyWaitBuilder<'a, Happens> {
+        match self.polled {
+            Some(mark) if self.handle.status().paused => wait.after(mark),
+            _ => wait,
+        }
+    }
+}

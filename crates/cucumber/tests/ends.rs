@@ -1,0 +1,86 @@
+//! How a scenario's observers end when its end is not clean.
+
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use watchkeeper::{
+    DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, PerSource, StateKind,
+    StaticSourceProvider, async_trait,
+};
+use watchkeeper_cucumber::Observers;
+
+/// Its poll blocks the thread until it is let go.
+struct Blocking {
+    release: Mutex<Receiver<()>>,
+}
+
+#[async_trait]
+impl Observer for Blocking {
+    type Source = ();
+    type State = ();
+    type Snapshot = ();
+    type Event = ();
+
+    async fn init(&self, _: &[ObservedSource<()>]) -> Result<(), DynError> {
+        Ok(())
+    }
+
+    async fn poll(&self, _: &[ObservedSource<()>], (): &mut ()) -> Result<Vec<()>, DynError> {
+        // Whoever holds the sender lets go by dropping it.
+        let _ = self.release.lock().map(|release| release.recv());
+        Ok(Vec::new())
+    }
+
+    fn snapshot(&self, (): &()) {}
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_observer_that_blocks_its_thread_is_named() {
+    let (hold, release) = channel();
+    let config =
+        ObservationConfig { stop_timeout: Duration::from_millis(50), ..ObservationConfig::default() };
+    let blocking = Blocking { release: Mutex::new(release) };
+    let runtime =
+        ObservationRuntime::start(StaticSourceProvider::new(Vec::new()), blocking, config).await.unwrap();
+    let (handle, control) = (runtime.handle(), runtime.control());
+    let polls = handle.reaches(StateKind::Polling).within(Duration::from_secs(30));
+    control.poll_now().await.unwrap();
+    polls.await.unwrap();
+
+    let mut observers = Observers::new();
+    observers.add("raft", runtime).unwrap();
+    let unfinished = observers.finish().await.unwrap_err();
+    assert_eq!(unfinished.detached, [Arc::from("raft")]);
+    assert_eq!(
+        unfinished.to_string(),
+        "these observers were stopped and left code behind that blocks its thread: raft; move that into \
+         spawn_blocking"
+    );
+    drop(hold);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invariant_that_panics_leaves_no_observer_running() {
+    let sources = vec![ObservedSource::new("n1", ())];
+    let observer = PerSource::new(Duration::from_secs(1), |_| async { Ok(1) });
+    let provider = StaticSourceProvider::new(sources);
+    let runtime = ObservationRuntime::start(provider, observer, ObservationConfig::default()).await.unwrap();
+    let handle = runtime.handle();
+    let mut observers = Observers::new();
+    observers.hold(handle.invariant("it can be judged", |_| panic!("it cannot")));
+    observers.add("raft", runtime).unwrap();
+    handle.eventually("it was judged", |_| true).within(Duration::from_secs(5)).await.unwrap();
+
+    let panic = tokio::spawn(async move { observers.finish().await }).await.unwrap_err().into_panic();
+    assert_eq!(panic.downcast_ref(), Some(&"it cannot"));
+    assert_eq!(handle.state().kind(), StateKind::Stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_may_come_twice() {
+    let mut observers = Observers::new();
+    observers.finish().await.unwrap();
+    observers.finish().await.unwrap();
+    assert!(observers.handle("raft").is_err());
+}

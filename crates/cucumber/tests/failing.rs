@@ -1,0 +1,259 @@
+//! Runs that fail, each in a process of its own: what the process returns, and what its three reports say.
+#![allow(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    reason = "without a harness this is no test to clippy; cucumber passes what a step says by value"
+)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::process::{Command, ExitCode, Output};
+use std::time::Duration;
+
+use cucumber::writer::{Basic, Coloring, JUnit, Json};
+use cucumber::{World as _, WriterExt as _};
+use serde_json::Value;
+use support::{SUITE, World, listed, on_the_paused_clock, start_suite};
+use tokio::time::Instant;
+use watchkeeper_cucumber::{after, finish_suite, with_steps};
+
+/// Names the feature that this process is to run, and where it is to report.
+const FEATURE: &str = "WATCHKEEPER_TEST_FEATURE";
+const REPORTS: &str = "WATCHKEEPER_TEST_REPORTS";
+
+fn main() -> ExitCode {
+    if let (Ok(feature), Ok(reports)) = (std::env::var(FEATURE), std::env::var(REPORTS)) {
+        return on_the_paused_clock(run(&feature, Path::new(&reports)));
+    }
+    if listed("failing") {
+        return ExitCode::SUCCESS;
+    }
+    a_failing_scenario_carries_its_report();
+    a_mistake_is_one_clear_error();
+    scenarios_at_the_same_time_count_for_themselves();
+    a_run_that_fails_by_panicking_returns_an_error();
+    ExitCode::SUCCESS
+}
+
+async fn run(feature: &str, reports: &Path) -> ExitCode {
+    let path = format!("{}/tests/failing_features/{feature}.feature", env!("CARGO_MANIFEST_DIR"));
+    start_suite().await;
+    let began = Instant::now();
+    let run = World::cucumber().steps(with_steps(World::collection())).after(after).with_default_cli();
+    if feature == "panic" {
+        run.fail_on_skipped().run_and_exit(path).await;
+        return ExitCode::SUCCESS;
+    }
+    let (json, junit) = (File::create(reports.join("json")), File::create(reports.join("junit")));
+    let writer = Basic::raw(io::stdout(), Coloring::Never, 0)
+        .summarized()
+        .tee::<World, _>(Json::for_tee(json.unwrap()))
+        .tee::<World, _>(JUnit::for_tee(junit.unwrap(), 0))
+        .normalized();
+    let writer = run.with_writer(writer).fail_on_skipped().run(path).await;
+    fs::write(reports.join("elapsed"), began.elapsed().as_millis().to_string()).unwrap();
+    finish_suite(&SUITE, &writer).await
+}
+
+/// What a run in a process of its own has said.
+struct Ran {
+    output: Output,
+    terminal: String,
+    /// Of every test case that failed.
+    junit: Vec<String>,
+    /// By scenario, every step and hook that failed.
+    failures: BTreeMap<String, Vec<String>>,
+    /// On its own clock.
+    elapsed: Duration,
+}
+
+fn ran(feature: &str) -> Ran {
+    let reports = tempfile::tempdir().unwrap();
+    let output = start(feature, reports.path());
+    let read = |name: &str| {
+        let read = fs::read_to_string(reports.path().join(name));
+        read.unwrap_or_else(|error| panic!("no report {name}: {error}; {output:?}"))
+    };
+    let features: Value = serde_json::from_str(&read("json")).unwrap();
+    let mut failures = BTreeMap::<String, Vec<String>>::new();
+    for scenario in features[0]["elements"].as_array().unwrap() {
+        let failed = failures.entry(scenario["name"].as_str().unwrap().to_owned()).or_default();
+        let parts = ["steps", "after"].map(|part| scenario[part].as_array().cloned().unwrap_or_default());
+        for result in parts.concat().iter().map(|part| &part["result"]) {
+            failed.extend(result["error_message"].as_str().map(str::to_owned));
+        }
+    }
+    Ran {
+        terminal: String::from_utf8(output.stdout.clone()).unwrap(),
+        junit: junit_failures(&read("junit")),
+        elapsed: Duration::from_millis(read("elapsed").parse().unwrap()),
+        failures,
+        output,
+    }
+}
+
+fn junit_failures(report: &str) -> Vec<String> {
+    let plain = |message: &str| message.replace("&quot;", "\"").replace("&apos;", "'").replace("&amp;", "&");
+    let failures = report.split("<failure ").skip(1).filter_map(|rest| rest.split("message=\"").nth(1));
+    failures.map(|message| plain(message.split('"').next().unwrap_or_default())).collect()
+}
+
+fn start(feature: &str, reports: &Path) -> Output {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.env(FEATURE, feature).env(REPORTS, reports).output().unwrap()
+}
+
+impl Ran {
+    /// Checks that these scenarios failed, each once, with all of this in what each of the three reports says.
+    fn check(&self, expected: &[(&str, &[&str])]) {
+        let failed = self.failures.iter().filter(|(_, messages)| !messages.is_empty());
+        let failed: Vec<&str> = failed.map(|(name, _)| &**name).collect();
+        let mut known: Vec<&str> = expected.iter().map(|(name, _)| *name).collect();
+        known.sort_unstable();
+        assert_eq!(failed, known, "{}", self.terminal);
+        for (name, parts) in expected {
+            let [message] = &self.failures[*name][..] else { panic!("{name}: {:?}", self.failures[*name]) };
+            for part in *parts {
+                assert!(message.contains(part), "{name}: {part:?} is missing in {message}");
+                // The terminal's is indented.
+                for line in part.lines() {
+                    assert!(self.terminal.contains(line), "{name}: {line:?} is missing in {}", self.terminal);
+                }
+                let told = self.junit.iter().any(|message| message.contains(part));
+                assert!(told, "{name}: {part:?} is missing in {:?}", self.junit);
+            }
+        }
+        assert_eq!(self.output.status.code(), Some(1), "{:?}", self.output);
+    }
+}
+
+fn a_failing_scenario_carries_its_report() {
+    let violated =
+        "violated: \"the forbidden node is never named leader\"\n  first violation at +0.100s, in cycle 1:";
+    let ran = ran("reports");
+    ran.check(&[
+        (
+            "A wait that is not met",
+            &[
+                "\"n1\" is at \"/n1/leader\"\n\
+                 not met in time: \"the snapshot at /n1/leader becomes n2\" within 2s\n  judged 19; the last snapshot, \
+                 of cycle 19:\n",
+                "      \"leader\": \"n1\"\n",
+                "  lifecycle\n    +0.000s idle, cycle 0\n    +1.900s cycles 1 to 19 succeeded\n",
+                "  sources: n1, n2",
+            ],
+        ),
+        (
+            "An invariant that is violated while a step waits",
+            &["a background invariant was violated\n", violated],
+        ),
+        (
+            "An invariant that was violated before a step that does not wait",
+            &["Step panicked. Captured output: a background invariant was violated\n", violated],
+        ),
+        ("An invariant that is violated beside other steps", &["a background invariant was violated\n", violated]),
+        (
+            "An invariant that was never judged",
+            &[
+                "nothing can be said of a background invariant\n\
+                 inconclusive (no cycle that counts has succeeded): \"the forbidden node is never named leader\"",
+            ],
+        ),
+        (
+            "An invariant that was never judged since a step failed",
+            &["the observer \"raft\" is paused: resume it"],
+        ),
+        (
+            "Failures that were recorded",
+            &[
+                "the observer \"raft\" has recorded failures since the scenario began:\n  \
+                 cycle 1 failed in source refresh: there is no node",
+            ],
+        ),
+        (
+            "Too few events",
+            &["the observer \"raft\" has seen 2 events since the scenario began\nnot met in time: "],
+        ),
+        (
+            "A source that does not recover",
+            &["not met in time: \"source \\\"n1\\\" is failing\" within 2s\n", "failed 19 times in the window"],
+        ),
+    ]);
+    assert!(ran.elapsed < Duration::from_secs(60), "an hour is not waited for: {:?}", ran.elapsed);
+}
+
+fn a_mistake_is_one_clear_error() {
+    let no_time = |given: &str| {
+        format!(
+            "{given:?} is no time to wait: it must be more than zero and at most 24 h, such as \"5 seconds\", \
+             \"500 ms\" or \"1 minute\""
+        )
+    };
+    ran("input").check(&[
+        ("Unknown observer", &["no observer is called \"rift\"; the scenario's observers are raft"]),
+        ("No observers", &["no observer is called \"raft\"; the scenario has none: add one"]),
+        ("Duplicate name", &["the group already has a member named \"raft\": give each a name of its own"]),
+        ("Name of the suite's", &["the group already has a member named \"shared\""]),
+        ("Zero time", &[&no_time("0 seconds")]),
+        ("No time", &[&no_time("a while")]),
+        ("Too much time", &[&no_time("2 days")]),
+        (
+            "Unknown state",
+            &[
+                "no state is called \"Sleeping\"; the states are starting, refreshing, polling, idle, failed, \
+                 stopped",
+            ],
+        ),
+        (
+            "Unknown condition",
+            &["a source cannot be waited to be \"happy\"; it can be fresh, stale or failing"],
+        ),
+        (
+            "Unknown source",
+            &["no source of the observer \"raft\" is called \"n9\"; its sources are n1, n2\nnot met in time: "],
+        ),
+        ("No events", &["0 events cannot be waited for: the count must be at least 1"]),
+        ("Too large a count", &["99999999999999999999 sources cannot be waited for: the count"]),
+        ("No pointer", &["\"n1.leader\" is no JSON pointer: it must be empty or begin with a slash"]),
+        (
+            "No such path",
+            &[
+                "there is nothing at \"/n1/leder/name\"; the nearest that exists is \"/n1\", with the keys \
+                 leader\nnot met in time: ",
+            ],
+        ),
+        ("No JSON", &["the observer \"mute\" has no JSON to look into: add it with `add_with_json`"]),
+        ("Paused", &["the observer \"raft\" is paused: resume it"]),
+        ("Stopped", &["the observer \"raft\" is stopped: start another one"]),
+        (
+            "Control of what has stopped",
+            &["the observer \"raft\" was not paused: the runtime has stopped (stop was requested)"],
+        ),
+        ("A step that nobody knows", &["Step doesn't match any function"]),
+    ]);
+}
+
+/// The late one shares the observer behind the early one's failure and first event: of one failure it has seen
+/// none, of two events one.
+fn scenarios_at_the_same_time_count_for_themselves() {
+    ran("side_by_side").check(&[
+        ("Early", &["the observer \"shared\" has recorded failures since the scenario began:\n  cycle 1 failed"]),
+        (
+            "Late",
+            &[
+                "the observer \"shared\" has seen 1 event since the scenario began\nnot met in time: \"at least 2 \
+                 events were seen since the scenario began\"",
+            ],
+        ),
+    ]);
+}
+
+fn a_run_that_fails_by_panicking_returns_an_error() {
+    let output = start("panic", Path::new("/nowhere"));
+    assert_eq!(output.status.code(), Some(101), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("1 step failed"), "{output:?}");
+}

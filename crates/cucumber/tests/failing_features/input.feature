@@ -1,0 +1,68 @@
+Feature: Mistakes
+
+  Background:
+    Given nodes n1, n2 that name n1 leader
+    And they are observed as "raft"
+
+  Scenario: Unknown observer
+    Then the observer "rift" is fresh within 5 seconds
+
+  Scenario: Duplicate name
+    Given they are observed as "raft"
+
+  Scenario: Zero time
+    Then the observer "raft" is fresh within 0 seconds
+
+  Scenario: No time
+    Then the observer "raft" stays fresh for a while
+
+  Scenario: Too much time
+    Then the observer "raft" becomes stale within 2 days
+
+  Scenario: Unknown state
+    Then the observer "raft" reaches state Sleeping within 5 seconds
+
+  Scenario: Unknown condition
+    Then the observer "raft" source "n1" is happy within 5 seconds
+
+  Scenario: Unknown source
+    Then the observer "raft" source "n9" is fresh within 5 seconds
+
+  Scenario: No events
+    Then the observer "raft" has seen at least 0 events within 5 seconds
+
+  Scenario: Too large a count
+    Then the observer "raft" has 99999999999999999999 sources within 5 seconds
+
+  Scenario: No pointer
+    Then the observer "raft" snapshot at "n1.leader" becomes "n1" within 5 seconds
+
+  Scenario: No such path
+    Then the observer "raft" snapshot at "/n1/leder/name" becomes "n1" within 5 seconds
+
+  Scenario: No JSON
+    Given they are observed as "mute" without JSON
+    Then the observer "mute" snapshot at "/n1" becomes "n1" within 5 seconds
+
+  Scenario: Paused
+    When the observer "raft" is paused
+    Then the observer "raft" is running
+
+  Scenario: Stopped
+    When the observer "raft" is stopped
+    Then the observer "raft" is running
+
+  Scenario: Control of what has stopped
+    When the observer "raft" is stopped
+    And the observer "raft" is paused
+
+  Scenario: A step that nobody knows
+    Then the observer "raft" is fersh within 5 seconds
+
+  Scenario: Name of the suite's
+    Given the suite is shared
+    And they are observed as "shared"
+
+  Scenario: No observers
+    Given nothing is observed
+    Then the observer "raft" is running

@@ -1,0 +1,13 @@
+Feature: Observers that the suite shares
+
+  Scenario: Beside one of the scenario's own
+    Given the suite is shared
+    And nodes n1, n2 that name n1 leader
+    And they are observed as "own"
+    Then the observer "shared" has 1 source within 5 seconds
+    And the observer "own" has 2 sources within 5 seconds
+
+  Scenario: It outlives a scenario
+    Given the suite is shared
+    Then the observer "shared" is fresh within 5 seconds
+    And the observer "shared" is running

@@ -1,0 +1,201 @@
+//! A World whose nodes answer what they are told to, on the paused clock.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
+
+use cucumber::{given, then, when};
+use serde_json::{Map, Value, json};
+use tokio::sync::watch;
+use watchkeeper::{
+    DynError, ObservationConfig, ObservationGroup, ObservationHandle, ObservationRuntime, ObservedSource,
+    PerSource, PerSourceSnapshot, source_fn,
+};
+use watchkeeper_cucumber::{Observed, Observers, StepError};
+
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// The observers that all scenarios share.
+pub(crate) static SUITE: LazyLock<ObservationGroup> = LazyLock::new(ObservationGroup::new);
+/// What the suite's observer looks at.
+pub(crate) static SHARED: LazyLock<Nodes> = LazyLock::new(Nodes::default);
+/// How far the scenarios have come that wait for each other.
+static STAGE: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::new(0));
+
+type Cluster = PerSource<Nodes, Value>;
+
+#[derive(Clone, Debug)]
+enum Answer {
+    Leader(String),
+    Refused,
+    Never,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Nodes(Arc<Mutex<BTreeMap<String, Answer>>>);
+
+#[derive(Debug, Default, cucumber::World)]
+pub(crate) struct World {
+    observers: Observers,
+    nodes: Nodes,
+    pub(crate) handles: Vec<ObservationHandle<Cluster>>,
+}
+
+impl Observed for World {
+    fn observers(&mut self) -> &mut Observers {
+        &mut self.observers
+    }
+}
+
+impl Nodes {
+    fn set(&self, node: &str, answer: Answer) {
+        self.0.lock().unwrap().insert(node.to_owned(), answer);
+    }
+
+    fn sources(&self) -> Vec<ObservedSource<Nodes>> {
+        self.0.lock().unwrap().keys().map(|name| ObservedSource::new(name, self.clone())).collect()
+    }
+
+    async fn ask(node: ObservedSource<Nodes>) -> Result<Value, DynError> {
+        let answer = node.source.0.lock().unwrap().get(&node.name).cloned();
+        match answer {
+            Some(Answer::Leader(leader)) => Ok(json!({ "leader": leader })),
+            Some(Answer::Refused) | None => Err("connection refused".into()),
+            Some(Answer::Never) => std::future::pending().await,
+        }
+    }
+
+    pub(crate) async fn observe(&self) -> ObservationRuntime<Cluster> {
+        let nodes = self.clone();
+        let provider = source_fn(move || {
+            let sources = nodes.sources();
+            async move { if sources.is_empty() { Err("there is no node".into()) } else { Ok(sources) } }
+        });
+        let observer = PerSource::new(INTERVAL, Self::ask).stale_after(Duration::from_secs(1));
+        let config = ObservationConfig { interval: INTERVAL, ..ObservationConfig::default() };
+        ObservationRuntime::start(provider, observer, config).await.unwrap()
+    }
+}
+
+pub(crate) fn by_name(snapshot: &PerSourceSnapshot<Value>) -> Value {
+    let answer = |source: watchkeeper::SourceView<'_, Value>| {
+        (source.name.to_string(), source.value.map_or(Value::Null, |value| (**value).clone()))
+    };
+    snapshot.iter().map(answer).collect::<Map<_, _>>().into()
+}
+
+#[given(regex = r"^nodes (.+) that name (\w+) leader$")]
+fn start(world: &mut World, nodes: String, leader: String) {
+    for node in nodes.split(", ") {
+        world.nodes.set(node, Answer::Leader(leader.clone()));
+    }
+}
+
+#[given(regex = r#"^they are observed as "(.*)"$"#)]
+async fn observed(world: &mut World, name: String) -> Result<(), StepError> {
+    let runtime = world.nodes.observe().await;
+    world.handles.push(runtime.handle());
+    Ok(world.observers.add_with_json(&name, runtime, by_name)?)
+}
+
+#[given(regex = r#"^they are observed as "(.*)" without JSON$"#)]
+async fn observed_without_json(world: &mut World, name: String) -> Result<(), StepError> {
+    let runtime = world.nodes.observe().await;
+    world.handles.push(runtime.handle());
+    Ok(world.observers.add(&name, runtime)?)
+}
+
+#[given("the suite is shared")]
+fn shared(world: &mut World) {
+    world.observers = Observers::sharing(&SUITE);
+}
+
+#[given("nothing is observed")]
+async fn unobserved(world: &mut World) {
+    world.observers.finish().await.unwrap();
+}
+
+#[given(regex = r#"^no node of "(.*)" may name (\w+) leader$"#)]
+fn forbidden(world: &mut World, observer: String, leader: String) -> Result<(), StepError> {
+    let handle = world.observers.handle(&observer)?;
+    let named = move |answers: &PerSourceSnapshot<Value>| {
+        answers.iter().all(|source| source.value.is_none_or(|value| value["leader"] != *leader))
+    };
+    let label = "the forbidden node is never named leader";
+    let invariant = handle.invariant(label, move |seen| seen.value().is_some_and(&named));
+    world.observers.hold(invariant);
+    Ok(())
+}
+
+#[when(regex = r"^node (\w+) names (\w+) leader$")]
+fn names(world: &mut World, node: String, leader: String) {
+    world.nodes.set(&node, Answer::Leader(leader));
+}
+
+#[when(regex = r"^node (\w+) hangs$")]
+fn hangs(world: &mut World, node: String) {
+    world.nodes.set(&node, Answer::Never);
+}
+
+#[when(regex = r"^node (\w+) refuses$")]
+fn refuses(world: &mut World, node: String) {
+    world.nodes.set(&node, Answer::Refused);
+}
+
+#[when("all nodes are gone")]
+fn gone(world: &mut World) {
+    world.nodes.0.lock().unwrap().clear();
+}
+
+#[when(regex = r"^the suite's node names (\w+) leader$")]
+fn shared_names(_: &mut World, leader: String) {
+    SHARED.set("n1", Answer::Leader(leader));
+}
+
+#[when("the suite's nodes are gone")]
+fn shared_gone(_: &mut World) {
+    SHARED.0.lock().unwrap().clear();
+}
+
+/// A wait of the project's own, which does not know of invariants.
+#[then(regex = r#"^"(.*)" has seen (\w+) named leader by (\w+)$"#)]
+async fn seen(world: &mut World, observer: String, leader: String, node: String) {
+    let named = world.observers.handle(&observer).unwrap().eventually("it is named", |seen| {
+        let answers = seen.value::<PerSourceSnapshot<Value>>().unwrap();
+        answers.get(&node).unwrap().value.is_some_and(|value| value["leader"] == *leader)
+    });
+    named.or_now().within(Duration::from_secs(5)).await.unwrap();
+}
+
+#[then(regex = r"^stage (\d+) is reached$")]
+fn reached(_: &mut World, stage: u64) {
+    STAGE.send_replace(stage);
+}
+
+#[given(regex = r"^another scenario has reached stage (\d+)$")]
+#[then(regex = r"^another scenario has reached stage (\d+)$")]
+async fn waited(_: &mut World, stage: u64) {
+    STAGE.subscribe().wait_for(|reached| *reached >= stage).await.unwrap();
+}
+
+/// Answers nextest, which asks every test binary for its tests before it runs one.
+pub(crate) fn listed(name: &str) -> bool {
+    let args: Vec<String> = std::env::args().collect();
+    let listing = args.iter().any(|arg| arg == "--list");
+    if listing && !args.iter().any(|arg| arg == "--ignored") {
+        println!("{name}: test");
+    }
+    listing
+}
+
+/// The clock is paused: whatever waits takes no time, and no load of the machine is seen.
+pub(crate) fn on_the_paused_clock<T>(run: impl Future<Output = T>) -> T {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().start_paused(true).build().unwrap().block_on(run)
+}
+
+/// Starts what all scenarios share.
+pub(crate) async fn start_suite() {
+    SHARED.set("n1", Answer::Leader("n1".to_owned()));
+    SUITE.add_with_json("shared", SHARED.observe().await, by_name).unwrap();
+}

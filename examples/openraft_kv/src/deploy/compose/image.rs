@@ -1,0 +1,59 @@
+//! The program for the image: linked statically, so that an empty image can run it.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use watchkeeper_scenario::DeployError;
+
+use super::project::run;
+use super::{failed, unavailable};
+
+const STEP: &str = "build the program for its image";
+
+/// Builds the program and lays it beside a copy of `dockerfile`; returns their folder, the context
+/// of the image's build.
+///
+/// cargo does nothing when nothing has changed, so an image is never older than its source. It
+/// builds into a folder of its own: flags and profile differ from those of every other build.
+pub(super) async fn build(dockerfile: &Path) -> Result<PathBuf, DeployError> {
+    let workspace = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
+    let folder = target.join("image");
+    let triple = format!("{}-unknown-linux-gnu", env::consts::ARCH);
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .current_dir(workspace)
+        .args(["build", "--quiet", "--package", "openraft_kv", "--bin", "openraft_kv"])
+        .args(["--profile", "container"])
+        // With a target named, the flags spare build scripts and macros, which cannot be static.
+        .args(["--target", &triple, "--target-dir"])
+        .arg(&folder)
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env("RUSTFLAGS", "-C target-feature=+crt-static");
+    let built = run(cargo).await.map_err(|error| {
+        unavailable(
+            format!("cargo cannot be started ({error})"),
+            "install Rust with rustup, see https://rustup.rs",
+        )
+    })?;
+    if !built.success {
+        return Err(failed(STEP, built.error()));
+    }
+    let program = folder.join(triple).join("container/openraft_kv");
+    let context = folder.join("context");
+    lay(&program, dockerfile, &context).map_err(|error| failed(STEP, error))?;
+    Ok(context)
+}
+
+/// Another deployment may be reading the same context: files change whole or not at all.
+fn lay(program: &Path, dockerfile: &Path, context: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(context)?;
+    for (from, name) in [(program, "openraft_kv"), (dockerfile, "Dockerfile")] {
+        let new = tempfile::NamedTempFile::new_in(context.with_file_name(""))?;
+        fs::copy(from, new.path())?;
+        new.persist(context.join(name))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! The two files that a person may get wrong, and where in them a mistake is.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use watchkeeper_scenario::DeployError;
+
+/// The Compose file and the Dockerfile of a folder.
+#[derive(Clone, Debug)]
+pub(super) struct Manifest {
+    pub(super) compose_file: PathBuf,
+    pub(super) dockerfile: PathBuf,
+}
+
+impl Manifest {
+    pub(super) fn of(folder: &Path) -> Result<Self, DeployError> {
+        let found = |name: &str| {
+            let path = folder.join(name);
+            let problem = || "there is no such file: name the folder that has it".to_owned();
+            if path.is_file() {
+                Ok(path)
+            } else {
+                Err(DeployError::InvalidManifest { path, problem: problem() })
+            }
+        };
+        Ok(Self { compose_file: found("docker-compose.yml")?, dockerfile: found("Dockerfile")? })
+    }
+
+    /// What is wrong, from what a failed build has printed.
+    pub(super) fn build_failed(&self, output: &str, error: &str) -> DeployError {
+        let mut steps = output.lines().filter_map(|line| line.strip_prefix("Step ")?.split_once(" : "));
+        match steps.next_back() {
+            Some((_, instruction)) => invalid(&self.dockerfile, error, |line| line.trim() == instruction),
+            None if error.to_lowercase().contains("dockerfile") => {
+                invalid(&self.dockerfile, error, |_| false)
+            }
+            None => invalid_compose(&self.compose_file, error),
+        }
+    }
+}
+
+/// What is wrong with a Compose file: its checker names a line only when it is no YAML.
+pub(super) fn invalid_compose(file: &Path, error: &str) -> DeployError {
+    let word = error.rsplit(['\'', '"']).nth(1).unwrap_or_default();
+    let is_of_word = |c: char| c.is_alphanumeric() || "_-./".contains(c);
+    invalid(file, error, |line| line.split(|c| !is_of_word(c)).any(|other| !word.is_empty() && other == word))
+}
+
+/// Names the line that is meant if `error` does not, and if there is only one such line.
+fn invalid(file: &Path, error: &str, is_meant: impl Fn(&str) -> bool) -> DeployError {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let mut meant = text.lines().zip(1..).filter(|(line, _)| is_meant(line)).map(|(_, number)| number);
+    let problem = match (meant.next(), meant.next()) {
+        (Some(line), None) if !error.contains("line ") => format!("line {line}: {error}"),
+        _ => error.to_owned(),
+    };
+    DeployError::InvalidManifest { path: file.to_owned(), problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "services:\n  n1:\n    hostname: n1\n    hostnam: n1\n    image: kv\n";
+
+    fn problem(error: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("docker-compose.yml");
+        fs::write(&file, FILE).unwrap();
+        let error = invalid_compose(&file, error).to_string();
+        error.strip_prefix(&format!("{}: ", file.display())).unwrap().to_owned()
+    }
+
+    #[test]
+    fn the_line_of_the_word_that_is_complained_of_is_named_if_it_is_the_only_one() {
+        assert_eq!(problem("unsupported option: 'hostnam'"), "line 4: unsupported option: 'hostnam'");
+        assert_eq!(problem("unsupported option: \"hostnam\""), "line 4: unsupported option: \"hostnam\"");
+        assert_eq!(problem("there are two of 'n1' and more"), "there are two of 'n1' and more");
+        assert_eq!(problem("there is no 'network'"), "there is no 'network'");
+        assert_eq!(problem("at 'hostnam', line 7, column 2"), "at 'hostnam', line 7, column 2");
+        assert_eq!(problem("out of words"), "out of words");
+    }
+
+    #[test]
+    fn a_missing_file_and_the_instruction_that_failed_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = |name: &str| {
+            let error = Manifest::of(folder.path()).unwrap_err().to_string();
+            assert!(error.ends_with(&format!("{name}: there is no such file: name the folder that has it")));
+        };
+        missing("docker-compose.yml");
+        fs::write(folder.path().join("docker-compose.yml"), FILE).unwrap();
+        missing("Dockerfile");
+        fs::write(folder.path().join("Dockerfile"), "# An image.\nFROM scratch\nCOPY a /a\n").unwrap();
+        let manifest = Manifest::of(folder.path()).unwrap();
+        let begun = "Step 1/2 : FROM scratch\n ---> \nStep 2/2 : COPY a /a\n";
+        let cases = [
+            (begun, "no such file", "Dockerfile: line 3: no such file"),
+            (
+                "",
+                "dockerfile parse error line 2: unknown",
+                "Dockerfile: dockerfile parse error line 2: unknown",
+            ),
+            ("", "no network is called 'kv'", "docker-compose.yml: line 5: no network is called 'kv'"),
+        ];
+        for (output, error, expected) in cases {
+            let named = manifest.build_failed(output, error).to_string();
+            assert!(named.ends_with(expected), "{named}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! docker-compose, for one project.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use watchkeeper_scenario::DeployError;
+
+use super::manifest::{Manifest, invalid_compose};
+use super::{failed, unavailable};
+
+/// Tells the projects of one process apart.
+static PROJECTS: AtomicU64 = AtomicU64::new(1);
+
+/// How a command ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) success: bool,
+    /// What it wrote to standard output.
+    pub(super) output: String,
+    error: Vec<String>,
+}
+
+impl Ended {
+    /// What it wrote to standard error, as one line.
+    pub(super) fn error(&self) -> String {
+        self.error.join(" ")
+    }
+
+    /// The first line of it that speaks of an error, behind all the progress.
+    fn first_error(&self) -> String {
+        let is_error = |line: &&String| line.to_lowercase().starts_with("error");
+        self.error.iter().find(is_error).cloned().unwrap_or_else(|| self.error())
+    }
+}
+
+/// Runs `command` in a process group of its own, which Ctrl-C does not reach.
+///
+/// # Cancel safety
+///
+/// The command is killed when the future is dropped.
+pub(super) async fn run(command: Command) -> io::Result<Ended> {
+    let mut command = tokio::process::Command::from(command);
+    let output = command.stdin(Stdio::null()).process_group(0).kill_on_drop(true).output().await?;
+    Ok(Ended::from(&output))
+}
+
+/// Runs `command` to its end on this thread.
+fn finish(mut command: Command) -> io::Result<Ended> {
+    let output = command.stdin(Stdio::null()).process_group(0).output()?;
+    Ok(Ended::from(&output))
+}
+
+impl From<&Output> for Ended {
+    fn from(output: &Output) -> Self {
+        let error = String::from_utf8_lossy(&output.stderr);
+        let lines = error.lines().map(str::trim).filter(|line| !line.is_empty());
+        Self {
+            success: output.status.success(),
+            output: String::from_utf8_lossy(&output.stdout).into_owned(),
+            error: lines.map(str::to_owned).collect(),
+        }
+    }
+}
+
+/// How docker-compose is called for one project.
+#[derive(Clone, Debug)]
+pub(super) struct Compose {
+    /// `docker-compose`, or `docker compose`.
+    program: &'static [&'static str],
+    host: String,
+    file: PathBuf,
+    project: String,
+    flags: String,
+    context: PathBuf,
+}
+
+impl Compose {
+    /// Looks for docker-compose, and makes up a name for a new project of `file`.
+    pub(super) async fn find(host: &str, file: &Path, node_flags: &[String]) -> Result<Self, DeployError> {
+        let program = program().await?;
+        let number = PROJECTS.fetch_add(1, Ordering::Relaxed);
+        let began = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let project = format!("openraft_kv-{}-{:x}-{number}", std::process::id(), began.as_millis());
+        let flags = node_flags.iter().map(|flag| quoted(flag)).collect::<Vec<_>>().join(" ");
+        Ok(Self {
+            program,
+            host: host.to_owned(),
+            file: file.to_owned(),
+            project,
+            flags,
+            context: PathBuf::from("."),
+        })
+    }
+
+    pub(super) fn with_context(self, context: PathBuf) -> Self {
+        Self { context, ..self }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = called(self.program);
+        command
+            .arg("--file")
+            .arg(&self.file)
+            .args(args)
+            .env("DOCKER_HOST", &self.host)
+            .env("COMPOSE_PROJECT_NAME", &self.project)
+            .env("OPENRAFT_KV_FLAGS", &self.flags)
+            .env("OPENRAFT_KV_CONTEXT", &self.context)
+            // The builder of the engine itself: the other one is an extra program.
+            .env("DOCKER_BUILDKIT", "0")
+            .env("COMPOSE_DOCKER_CLI_BUILD", "0");
+        command
+    }
+
+    /// The services of the file, in the order of their names; this checks the file.
+    pub(super) async fn services(&self) -> Result<Vec<String>, DeployError> {
+        let step = "check its Compose file";
+        let listed =
+            run(self.command(&["config", "--services"])).await.map_err(|error| failed(step, error))?;
+        if !listed.success {
+            return Err(invalid_compose(&self.file, &listed.error()));
+        }
+        let mut services: Vec<String> = listed.output.lines().map(|line| line.trim().to_owned()).collect();
+        // n10 comes behind n2.
+        services.sort_by(|a, b| (a.len(), a).cmp(&(b.len(), b)));
+        Ok(services)
+    }
+
+    /// Builds the image, which is one for all services.
+    pub(super) async fn build(&self, manifest: &Manifest, services: &[String]) -> Result<(), DeployError> {
+        let Some(service) = services.first() else { return Ok(()) };
+        let step = "build its image";
+        let built = run(self.command(&["build", service])).await.map_err(|error| failed(step, error))?;
+        if built.success { Ok(()) } else { Err(manifest.build_failed(&built.output, &built.error())) }
+    }
+}
+
+/// Containers, a network and volumes that are up.
+///
+/// Dropping it takes them down by a process that nobody waits for and that outlives this one.
+#[derive(Debug)]
+pub(super) struct Project {
+    compose: Compose,
+    is_down: bool,
+}
+
+impl Project {
+    /// Creates and starts the containers of `services`. When this fails, or when the future is
+    /// dropped, what was made by then is taken down.
+    pub(super) async fn up(compose: Compose, services: Vec<String>) -> Result<Self, DeployError> {
+        let step = "start its containers";
+        // The project lives on the thread, for whose end the runtime waits when it shuts down: one
+        // that is no longer waited for is dropped there, behind the last container that was made.
+        let work = move || {
+            let mut project = Self { compose, is_down: false };
+            let mut up = project.compose.command(&["up", "--detach", "--no-build"]);
+            up.args(services);
+            match finish(up) {
+                Ok(ended) if ended.success => Ok(project),
+                Ok(ended) => {
+                    // What failed first is what there is to tell.
+                    project.is_down = judged(finish(project.down_command())).is_ok();
+                    Err(failed(step, ended.first_error()))
+                }
+                Err(error) => Err(failed(step, error)),
+            }
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|error| failed(step, error))?
+    }
+
+    /// The name that everything of it is labelled with.
+    pub(super) fn name(&self) -> &str {
+        &self.compose.project
+    }
+
+    /// Takes everything down and returns when docker-compose has. May be called again.
+    pub(super) async fn down(&mut self) -> Result<(), DeployError> {
+        judged(run(self.down_command()).await).inspect(|()| self.is_down = true)
+    }
+
+    fn down_command(&self) -> Command {
+        self.compose.command(&["down", "--volumes", "--remove-orphans", "--timeout", "1"])
+    }
+}
+
+impl Drop for Project {
+    fn drop(&mut self) {
+        if self.is_down {
+            return;
+        }
+        let mut down = self.down_command();
+        down.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        match down.spawn() {
+            // Only so that no zombie stays while this process lives on.
+            Ok(mut child) => drop(std::thread::spawn(move || child.wait())),
+            Err(error) => tracing::error!(project = self.name(), %error, "containers are left behind"),
+        }
+    }
+}
+
+fn judged(down: io::Result<Ended>) -> Result<(), DeployError> {
+    let step = "take its containers down";
+    match down {
+        Ok(ended) if ended.success => Ok(()),
+        Ok(ended) => Err(failed(step, ended.first_error())),
+        Err(error) => Err(failed(step, error)),
+    }
+}
+
+/// docker-compose under the name that it has here.
+async fn program() -> Result<&'static [&'static str], DeployError> {
+    let known: [&'static [&'static str]; 2] = [&["docker-compose"], &["docker", "compose"]];
+    for program in known {
+        let mut version = called(program);
+        version.arg("version");
+        if run(version).await.is_ok_and(|ended| ended.success) {
+            return Ok(program);
+        }
+    }
+    Err(unavailable(
+        "neither `docker-compose` nor `docker compose` runs",
+        "install it (Debian: apt-get install docker-compose)",
+    ))
+}
+
+fn called(program: &[&str]) -> Command {
+    let mut command = Command::new(program[0]);
+    command.args(&program[1..]);
+    command
+}
+
+/// A word that Compose reads as one.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}

@@ -1,0 +1,125 @@
+//! Acting on pods.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{DeleteParams, Preconditions};
+use tokio::time::{Instant, timeout, timeout_at};
+use watchkeeper::async_trait;
+use watchkeeper_scenario::{NodeAction, NodeControl, NodeControlError};
+
+use super::deployer::NAME;
+use super::error::K8sError;
+use super::pods::PodSources;
+
+/// What can be done to pods of a `StatefulSet`, which makes them again whatever ends them.
+///
+/// So a node can be killed and restarted, and [`start`](NodeControl::start) only waits until the
+/// set has made the pod. Stopping, pausing and isolating answer that they are unsupported: a pod
+/// that is ended does not stay so, nobody outside its machine can freeze it, and whether a
+/// `NetworkPolicy` cuts anything is up to the cluster's network, which does not say.
+pub(super) struct K8sControl {
+    pub(super) pods: Api<Pod>,
+    pub(super) sources: Arc<PodSources>,
+    pub(super) nodes: Vec<String>,
+    pub(super) gone_within: Duration,
+}
+
+#[async_trait]
+impl NodeControl for K8sControl {
+    fn deployer(&self) -> &str {
+        NAME
+    }
+
+    fn nodes(&self) -> Vec<String> {
+        self.nodes.clone()
+    }
+
+    async fn wait_ready(&self, node: &str, within: Duration) -> Result<(), NodeControlError> {
+        self.check(node)?;
+        let deadline = Instant::now() + within;
+        let not_ready = |last| NodeControlError::NotReady { node: node.to_owned(), within, last };
+        let ready = self.sources.when(|seen| seen.pods.get(node).is_some_and(|pod| pod.ready));
+        match timeout_at(deadline, ready).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(ended)) => return Err(not_ready(ended.to_string())),
+            Err(_) => return Err(not_ready(waits_for(&self.sources, node))),
+        }
+        let Some(client) = self.sources.clients().get(node) else {
+            return Err(not_ready("its pod went away again".to_owned()));
+        };
+        match timeout_at(deadline, client.health()).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(not_ready(error.to_string())),
+            Err(_) => Err(not_ready("its pod is ready, but gives no answer".to_owned())),
+        }
+    }
+
+    async fn start(&self, node: &str) -> Result<(), NodeControlError> {
+        self.check(node)?;
+        let made = self.sources.when(|seen| seen.pods.contains_key(node));
+        let failed = |source: Arc<K8sError>| failed(NodeAction::Start, node, source);
+        let Ok(made) = timeout(self.gone_within, made).await else {
+            return Err(failed(Arc::new(K8sError::NoPod { node: node.to_owned() })));
+        };
+        made.map(drop).map_err(failed)
+    }
+
+    /// Deletes the pod with the grace that its manifest gives it; the set makes it again.
+    async fn restart(&self, node: &str) -> Result<(), NodeControlError> {
+        self.delete(NodeAction::Restart, node, None).await
+    }
+
+    /// Deletes the pod with no grace; the set makes it again.
+    async fn kill(&self, node: &str) -> Result<(), NodeControlError> {
+        self.delete(NodeAction::Kill, node, Some(0)).await
+    }
+}
+
+impl K8sControl {
+    fn check(&self, node: &str) -> Result<(), NodeControlError> {
+        if self.nodes.iter().any(|known| known == node) { Ok(()) } else { Err(self.unknown(node)) }
+    }
+
+    /// Deletes the pod that the node has now, and waits until that one is gone.
+    async fn delete(
+        &self,
+        action: NodeAction,
+        node: &str,
+        grace_seconds: Option<u32>,
+    ) -> Result<(), NodeControlError> {
+        self.check(node)?;
+        let failed = |source: Arc<K8sError>| failed(action, node, source);
+        let Some(pod) = self.sources.pods().get(node).cloned() else {
+            return Err(failed(Arc::new(K8sError::NoPod { node: node.to_owned() })));
+        };
+        let parameters = DeleteParams {
+            grace_period_seconds: grace_seconds,
+            preconditions: Some(Preconditions { uid: Some(pod.uid.clone()), ..Preconditions::default() }),
+            ..DeleteParams::default()
+        };
+        let deleted = self.pods.delete(&pod.name, &parameters).await;
+        match deleted.map_err(K8sError::of(format!("delete the pod {}", pod.name))) {
+            // Gone already, or replaced already: we have yet to be told.
+            Ok(_) | Err(K8sError::NotFound { .. } | K8sError::Conflict { .. }) => {}
+            Err(error) => return Err(failed(Arc::new(error))),
+        }
+        let gone = self.sources.when(|seen| seen.pods.get(node).is_none_or(|now| now.uid != pod.uid));
+        let Ok(gone) = timeout(self.gone_within, gone).await else {
+            let (what, within) = (format!("pod {}", pod.name), self.gone_within);
+            return Err(failed(Arc::new(K8sError::NotGone { what, within })));
+        };
+        gone.map(drop).map_err(failed)
+    }
+}
+
+/// What keeps the node from being ready, as its pod says.
+pub(super) fn waits_for(sources: &PodSources, node: &str) -> String {
+    sources.pods().get(node).map_or_else(|| "it has no pod".to_owned(), |pod| pod.waits_for.clone())
+}
+
+fn failed(action: NodeAction, node: &str, source: Arc<K8sError>) -> NodeControlError {
+    NodeControlError::Failed { action, node: node.to_owned(), source: source.into() }
+}

@@ -1,0 +1,244 @@
+//! Brings the nodes up as pods.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures_util::TryFutureExt;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{LogParams, Patch, PatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+use watchkeeper::{DynError, async_trait};
+use watchkeeper_scenario::{DeployError, Deployer, NodeClients, NodeControl, RunningCluster};
+
+use super::control::{K8sControl, waits_for};
+use super::error::K8sError;
+use super::manifests::Manifests;
+use super::options::K8sOptions;
+use super::pod::CONTAINER;
+use super::pods::{PodSelection, PodSources, Reach};
+use super::space::{Space, labels};
+use crate::NodeClient;
+use crate::deploy::{Deployment, RaftKv};
+
+/// What this deployer is called.
+pub(super) const NAME: &str = "k8s";
+/// Who has applied an object, for server-side apply.
+const MANAGER: &str = "openraft-kv";
+/// How much of a node's log is of use in a report.
+const LOG_LINES: i64 = 100;
+
+/// Deploys on a Kubernetes cluster of 1.33 or newer: a `StatefulSet` and its headless Service in a
+/// namespace of their own, which is deleted in the end.
+///
+/// The image must be one that the cluster can get. A node is called `n1` and is the pod
+/// `openraft-kv-0`; its pods are made again by the `StatefulSet` whatever ends them, so that nodes
+/// can be killed and restarted, and not stopped, paused or isolated.
+#[derive(Clone, Debug, Default)]
+pub struct K8sDeployer {
+    options: K8sOptions,
+}
+
+impl K8sDeployer {
+    /// Deploys as `options` say.
+    #[must_use]
+    pub fn new(options: K8sOptions) -> Self {
+        Self { options }
+    }
+
+    /// A client of the API server, which has answered.
+    async fn connect(&self) -> Result<(Config, Client), DeployError> {
+        let mut config = self.config().await?;
+        config.connect_timeout = Some(self.options.answer_within);
+        let silent = |reason: String| {
+            unavailable(
+                format!("the API server {} does not answer ({reason})", config.cluster_url),
+                "check that the cluster runs that the kubeconfig leads to",
+            )
+        };
+        let client = Client::try_from(config.clone()).map_err(|error| silent(chain(&error)))?;
+        match timeout(self.options.answer_within, client.apiserver_version()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(silent(chain(&error))),
+            Err(_) => return Err(silent(format!("waited {:?}", self.options.answer_within))),
+        }
+        Ok((config, client))
+    }
+
+    async fn config(&self) -> Result<Config, DeployError> {
+        let K8sOptions { kubeconfig, context, .. } = &self.options;
+        let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
+        let config = match (kubeconfig, context) {
+            (Some(path), _) => {
+                let read = Kubeconfig::read_from(path).map_err(|error| chain(&error));
+                match read {
+                    Ok(read) => {
+                        Config::from_custom_kubeconfig(read, &options).await.map_err(|error| chain(&error))
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+            (None, Some(_)) => Config::from_kubeconfig(&options).await.map_err(|error| chain(&error)),
+            (None, None) => Config::infer().await.map_err(|error| chain(&error)),
+        };
+        config.map_err(|reason| {
+            unavailable(
+                format!("there is no usable kubeconfig ({reason})"),
+                "set KUBECONFIG, or give --kubeconfig and --context",
+            )
+        })
+    }
+
+    fn reach(&self) -> Reach {
+        self.options.reach.unwrap_or_else(|| {
+            // The kubelet sets it in every container.
+            if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
+                Reach::PodIp
+            } else {
+                Reach::PortForward
+            }
+        })
+    }
+
+    /// Waits until every node can be talked to.
+    async fn ready(&self, sources: &PodSources, nodes: &[String]) -> Result<(), DynError> {
+        let within = self.options.ready_within;
+        let all_ready = sources.when(|seen| {
+            let ready = |node: &String| seen.pods.get(node).is_some_and(|pod| pod.ready);
+            (seen.problem.is_some() && !seen.listed) || nodes.iter().all(ready)
+        });
+        let Ok(seen) = timeout(within, all_ready).await else {
+            let pods = sources.pods();
+            let waiting = nodes.iter().filter(|node| !pods.get(*node).is_some_and(|pod| pod.ready));
+            let waiting = waiting.map(|node| format!("{node}: {}", waits_for(sources, node))).collect();
+            return Err(K8sError::NotReady { within, waiting }.into());
+        };
+        if let Some(problem) = seen?.problem {
+            return Err(problem.into());
+        }
+        for node in sources.clients().all() {
+            node.source.health().await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Deployer<RaftKv> for K8sDeployer {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    async fn deploy(&self, deployment: &Deployment) -> Result<Box<dyn RunningCluster<RaftKv>>, DeployError> {
+        let manifests = match &self.options.manifests {
+            Some(directory) => Manifests::from_directory(directory),
+            None => Manifests::embedded(),
+        };
+        let run = unique();
+        let name = self.options.namespace.clone().unwrap_or_else(|| format!("openraft-kv-{run}"));
+        let manifests = manifests?.of(deployment, &name, &self.options.image, &labels(&run))?;
+        let (config, client) = self.connect().await?;
+
+        let space = Space::create(config, client.clone(), &manifests.namespace, run)
+            .await
+            .map_err(failed(format!("make the namespace {name}")))?;
+        apply(&client, &name, &manifests.service).await.map_err(failed("apply service.yaml"))?;
+        apply(&client, &name, &manifests.stateful_set).await.map_err(failed("apply statefulset.yaml"))?;
+
+        let selection = PodSelection {
+            namespace: name.clone(),
+            labels: manifests.selector(),
+            cluster: Some(name.clone()),
+            reach: self.reach(),
+        };
+        let sources = Arc::new(PodSources::follow(client.clone(), selection));
+        let nodes: Vec<String> = (1..=deployment.nodes).map(|id| format!("n{id}")).collect();
+        self.ready(&sources, &nodes).await.map_err(failed("bring the pods up"))?;
+
+        let pods = Api::namespaced(client, &name);
+        let gone_within = self.options.gone_within;
+        let control =
+            Arc::new(K8sControl { pods: pods.clone(), sources: sources.clone(), nodes, gone_within });
+        Ok(Box::new(K8sCluster { sources, control, pods, space, options: self.options.clone() }))
+    }
+}
+
+/// Pods that run.
+struct K8sCluster {
+    sources: Arc<PodSources>,
+    control: Arc<K8sControl>,
+    pods: Api<Pod>,
+    space: Space,
+    options: K8sOptions,
+}
+
+#[async_trait]
+impl RunningCluster<RaftKv> for K8sCluster {
+    fn node_clients(&self) -> NodeClients<NodeClient> {
+        self.sources.clients()
+    }
+
+    fn node_control(&self) -> Arc<dyn NodeControl> {
+        self.control.clone()
+    }
+
+    async fn log(&self, node: &str) -> Option<String> {
+        let pod = self.sources.pods().get(node)?.name.clone();
+        let parameters = LogParams {
+            container: Some(CONTAINER.to_owned()),
+            tail_lines: Some(LOG_LINES),
+            ..LogParams::default()
+        };
+        self.pods.logs(&pod, &parameters).await.ok()
+    }
+
+    async fn shut_down(&self) -> Result<(), DeployError> {
+        let step = format!("delete the namespace {}", self.space.name());
+        self.space.remove(self.options.gone_within).await.map_err(failed(step))
+    }
+}
+
+async fn apply<K>(client: &Client, namespace: &str, object: &K) -> Result<(), K8sError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone,
+    K: std::fmt::Debug,
+{
+    let api = Api::<K>::namespaced(client.clone(), namespace);
+    let name = object.meta().name.clone().unwrap_or_default();
+    let doing = format!("apply the {} {name} in {namespace}", K::kind(&()));
+    let parameters = PatchParams::apply(MANAGER);
+    api.patch(&name, &parameters, &Patch::Apply(object)).map_err(K8sError::of(doing)).await.map(drop)
+}
+
+fn failed<E: Into<DynError>>(step: impl Into<String>) -> impl FnOnce(E) -> DeployError {
+    let step = step.into();
+    move |source| DeployError::Failed { deployer: NAME.to_owned(), step, source: source.into() }
+}
+
+fn unavailable(missing: String, fix: &str) -> DeployError {
+    DeployError::Unavailable { deployer: NAME.to_owned(), missing, fix: fix.to_owned() }
+}
+
+/// An error and its causes, each told once.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let next_text = next.to_string();
+        if !text.contains(&next_text) {
+            text = format!("{text}: {next_text}");
+        }
+        cause = next.source();
+    }
+    text
+}
+
+/// A word that no other run has, fit for a name.
+fn unique() -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    format!("{}-{}", std::process::id(), now.as_nanos())
+}

@@ -1,0 +1,138 @@
+//! What can go wrong between us and the API server.
+
+use std::time::Duration;
+
+use kube::core::Status;
+
+/// Why the cluster's API did not do what was asked. Each text says what was asked for, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum K8sError {
+    /// Nobody answers there: worth another try.
+    #[error("cannot {doing}: the API server does not answer; check the server that the kubeconfig names")]
+    Unreachable {
+        /// What was about to be done.
+        doing: String,
+        /// What the connection said.
+        source: kube::Error,
+    },
+    /// The API server does not know who asks.
+    #[error("cannot {doing}: the API server does not accept the credentials ({message}); log in again")]
+    Unauthorized {
+        /// What was about to be done.
+        doing: String,
+        /// What the API server said.
+        message: String,
+    },
+    /// The account may not do this.
+    #[error("cannot {doing}: the account may not ({message}); give it a role that allows that")]
+    Forbidden {
+        /// What was about to be done.
+        doing: String,
+        /// What the API server said: who, what and where.
+        message: String,
+    },
+    /// There is no such object, or no such kind.
+    #[error("cannot {doing}: {message}; something else may have deleted it")]
+    NotFound {
+        /// What was about to be done.
+        doing: String,
+        /// What the API server said.
+        message: String,
+    },
+    /// The object exists, or somebody else has changed or owns it.
+    #[error("cannot {doing}: {message}; choose another name, or delete what is there")]
+    Conflict {
+        /// What was about to be done.
+        doing: String,
+        /// What the API server said.
+        message: String,
+    },
+    /// The API server refused for another reason.
+    #[error("cannot {doing}: the API server answered {code} {reason}: {message}")]
+    Refused {
+        /// What was about to be done.
+        doing: String,
+        /// The HTTP status.
+        code: u16,
+        /// Why, for programs.
+        reason: String,
+        /// Why, for people.
+        message: String,
+    },
+    /// The answer cannot be used, or the request could not be made.
+    #[error(
+        "cannot {doing}: this is no usable answer; check that a Kubernetes API of 1.33 or newer is there"
+    )]
+    Unusable {
+        /// What was about to be done.
+        doing: String,
+        /// What is wrong.
+        source: kube::Error,
+    },
+    /// The pods are there and do not serve.
+    #[error("not ready within {within:?}: {}", waiting.join("; "))]
+    NotReady {
+        /// How long was waited.
+        within: Duration,
+        /// The nodes that are not ready, each with what its pod says.
+        waiting: Vec<String>,
+    },
+    /// The node has no pod at the moment.
+    #[error("{node} has no pod at the moment: the StatefulSet has yet to make it, wait until it is ready")]
+    NoPod {
+        /// Which node.
+        node: String,
+    },
+    /// What was deleted is still there.
+    #[error("{what} is still there after {within:?}: look for finalizers with `kubectl get {what} -o yaml`")]
+    NotGone {
+        /// Kind and name.
+        what: String,
+        /// How long was waited.
+        within: Duration,
+    },
+    /// A port of this machine could not be had for forwarding.
+    #[error("cannot listen on this machine to forward to {pod}")]
+    Forward {
+        /// The pod.
+        pod: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The namespace belongs to another run.
+    #[error("the namespace {namespace} is not of this run: it is left alone")]
+    NotOurs {
+        /// Its name.
+        namespace: String,
+    },
+    /// Nobody follows the pods any more.
+    #[error("the pods are no longer followed: the cluster was shut down")]
+    Ended,
+}
+
+impl K8sError {
+    /// Sorts an error of `doing`, a phrase such as "list pods".
+    pub(super) fn of(doing: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
+        let doing = doing.into();
+        move |error| match error {
+            kube::Error::Api(status) => Self::status(doing, &status),
+            source @ (kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_)) => {
+                Self::Unreachable { doing, source }
+            }
+            kube::Error::Auth(error) => Self::Unauthorized { doing, message: error.to_string() },
+            source => Self::Unusable { doing, source },
+        }
+    }
+
+    pub(super) fn status(doing: String, status: &Status) -> Self {
+        let message = status.message.clone();
+        match status.code {
+            401 => Self::Unauthorized { doing, message },
+            403 => Self::Forbidden { doing, message },
+            404 => Self::NotFound { doing, message },
+            409 => Self::Conflict { doing, message },
+            code => Self::Refused { doing, code, reason: status.reason.clone(), message },
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What matters of a pod.
+
+use std::net::{IpAddr, SocketAddr};
+
+use k8s_openapi::api::core::v1::Pod;
+
+/// The container of a pod that runs the node.
+pub(super) const CONTAINER: &str = "node";
+/// The port of that container that serves.
+pub(super) const PORT: &str = "http";
+
+/// A node's pod as the API last told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodView {
+    /// The pod's name; the next pod of this node has the same.
+    pub name: String,
+    /// Which pod of that name it is.
+    pub uid: String,
+    /// Where it serves inside the cluster; `None` before it has an address, and once it has ended.
+    pub addr: Option<SocketAddr>,
+    /// Whether its readiness probe succeeds.
+    pub ready: bool,
+    /// What it waits for, if it is not ready.
+    pub waits_for: String,
+}
+
+/// The node's name, `n1` for the pod `...-0`; a pod without an ordinal is called as it is.
+pub(super) fn node_of(pod: &str) -> String {
+    let ordinal = pod.rsplit_once('-').and_then(|(_, ordinal)| ordinal.parse::<u64>().ok());
+    ordinal.and_then(|ordinal| ordinal.checked_add(1)).map_or_else(|| pod.to_owned(), |id| format!("n{id}"))
+}
+
+impl PodView {
+    pub(super) fn of(pod: &Pod) -> Self {
+        let status = pod.status.as_ref();
+        let phase = status.and_then(|status| status.phase.as_deref()).unwrap_or("Pending");
+        let condition = status
+            .and_then(|status| status.conditions.as_ref())
+            .and_then(|conditions| conditions.iter().find(|condition| condition.type_ == "Ready"));
+        let ended = matches!(phase, "Succeeded" | "Failed");
+        let ip = status.and_then(|status| status.pod_ip.as_deref()).and_then(|ip| ip.parse::<IpAddr>().ok());
+        let addr = ip.zip(port(pod)).filter(|_| !ended).map(|(ip, port)| SocketAddr::new(ip, port));
+        Self {
+            name: pod.metadata.name.clone().unwrap_or_default(),
+            uid: pod.metadata.uid.clone().unwrap_or_default(),
+            addr,
+            ready: addr.is_some() && condition.is_some_and(|condition| condition.status == "True"),
+            waits_for: trouble(pod).unwrap_or_else(|| match condition.and_then(|c| c.message.as_deref()) {
+                Some(message) => format!("{phase}, {message}"),
+                None => phase.to_owned(),
+            }),
+        }
+    }
+}
+
+fn port(pod: &Pod) -> Option<u16> {
+    let containers = &pod.spec.as_ref()?.containers;
+    let ports = containers.iter().find(|container| container.name == CONTAINER)?.ports.as_ref()?;
+    let port = ports.iter().find(|port| port.name.as_deref() == Some(PORT))?;
+    u16::try_from(port.container_port).ok()
+}
+
+/// Why the container does not run, such as an image that cannot be pulled.
+fn trouble(pod: &Pod) -> Option<String> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let state = statuses.iter().find(|status| status.name == CONTAINER)?.state.as_ref()?;
+    let (reason, message) = match (&state.waiting, &state.terminated) {
+        (Some(waiting), _) => (waiting.reason.clone(), waiting.message.clone()),
+        (_, Some(ended)) => (ended.reason.clone(), ended.message.clone()),
+        _ => return None,
+    };
+    let reason = reason.unwrap_or_else(|| "not running".to_owned());
+    Some(message.map_or_else(|| reason.clone(), |message| format!("{reason}: {message}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn view(status: &serde_json::Value) -> PodView {
+        let pod = json!({
+            "metadata": { "name": "openraft-kv-1", "uid": "u1" },
+            "spec": { "containers": [
+                { "name": "sidecar", "ports": [{ "name": "http", "containerPort": 1 }] },
+                { "name": "node", "ports": [
+                    { "name": "debug", "containerPort": 2 }, { "name": "http", "containerPort": 4000 },
+                ] },
+            ] },
+            "status": status,
+        });
+        PodView::of(&serde_json::from_value(pod).unwrap())
+    }
+
+    #[test]
+    fn a_node_is_numbered_from_its_pods_ordinal() {
+        let cases = [("openraft-kv-0", "n1"), ("kv-11", "n12"), ("kv", "kv"), ("kv-a", "kv-a"), ("-3", "n4")];
+        for (pod, node) in cases {
+            assert_eq!(node_of(pod), node, "{pod}");
+        }
+    }
+
+    #[test]
+    fn a_pod_has_an_address_from_when_it_has_an_ip_until_it_ends() {
+        let addr = |status| view(&status).addr.map(|addr| addr.to_string());
+        assert_eq!(addr(json!({ "phase": "Pending" })), None);
+        assert_eq!(
+            addr(json!({ "phase": "Running", "podIP": "10.1.2.3" })).as_deref(),
+            Some("10.1.2.3:4000")
+        );
+        assert_eq!(
+            addr(json!({ "phase": "Running", "podIP": "fd00::7" })).as_deref(),
+            Some("[fd00::7]:4000")
+        );
+        assert_eq!(addr(json!({ "phase": "Failed", "podIP": "10.1.2.3" })), None);
+    }
+
+    #[test]
+    fn a_pod_is_ready_when_its_condition_says_so() {
+        let ready = |condition: &str| {
+            view(&json!({
+                "phase": "Running", "podIP": "10.1.2.3",
+                "conditions": [{ "type": "Initialized", "status": "True" }, { "type": "Ready", "status": condition }],
+            }))
+            .ready
+        };
+        assert!(ready("True"));
+        assert!(!ready("False"));
+        assert!(!view(&json!({ "phase": "Running", "podIP": "10.1.2.3" })).ready);
+    }
+
+    #[test]
+    fn what_a_pod_waits_for_is_the_nearest_cause() {
+        let pulling = json!({ "phase": "Pending", "containerStatuses": [{
+            "name": "node", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": { "waiting": { "reason": "ErrImagePull", "message": "no such image" } },
+        }] });
+        assert_eq!(view(&pulling).waits_for, "ErrImagePull: no such image");
+        let probing = json!({ "phase": "Running", "conditions": [
+            { "type": "Ready", "status": "False", "message": "containers with unready status: [node]" },
+        ] });
+        assert_eq!(view(&probing).waits_for, "Running, containers with unready status: [node]");
+        assert_eq!(view(&json!({})).waits_for, "Pending");
+    }
+}

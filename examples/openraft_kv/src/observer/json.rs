@@ -1,0 +1,49 @@
+//! The cluster as JSON, for those who look into it by path.
+
+use serde_json::{Map, Value, json};
+
+use super::{ClusterView, NodeView, Presence};
+
+impl ClusterView {
+    /// Shows it as JSON; nodes go by their names.
+    ///
+    /// ```json
+    /// {
+    ///   "leader": "n2", "term": 4, "applied": 17, "voters": ["n1", "n2", "n3"], "present": 2,
+    ///   "nodes": {
+    ///     "n1": {"presence": "failing", "role": "leader", "term": 3, "applied": 16, "kv": {"a": "1"}}
+    ///   }
+    /// }
+    /// ```
+    ///
+    /// What a node says is its last answer, fresh or not; all of it is null if it never answered.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let nodes: Map<_, _> = self.nodes.iter().map(|(name, view)| (name.to_string(), node(view))).collect();
+        json!({
+            "leader": self.leader.map(|leader| format!("n{}", leader.node_id)),
+            "term": self.term,
+            "applied": self.applied,
+            "voters": self.voters.iter().map(|id| format!("n{id}")).collect::<Vec<_>>(),
+            "present": self.present().count(),
+            "nodes": nodes,
+        })
+    }
+}
+
+fn node(view: &NodeView) -> Value {
+    let presence = match &view.presence {
+        Presence::Unseen => "unseen",
+        Presence::Present => "present",
+        Presence::Failing(_) => "failing",
+        Presence::Stale => "stale",
+    };
+    let state = view.state.as_deref();
+    json!({
+        "presence": presence,
+        "role": state.map(|state| state.role),
+        "term": state.map(|state| state.current_term),
+        "applied": state.and_then(|state| state.last_applied_index),
+        "kv": state.map(|state| &state.kv),
+    })
+}

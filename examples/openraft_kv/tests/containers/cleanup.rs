@@ -1,0 +1,61 @@
+//! Nothing is left behind, however a cluster ends.
+
+use openraft_kv::deploy::compose::ComposeDeployer;
+use openraft_kv::deploy::{Deployment, RaftKv};
+use tokio::runtime;
+use watchkeeper_scenario::{DeployError, Deployer};
+
+use crate::common::{Engine, deploy};
+
+#[tokio::test]
+async fn a_cluster_that_is_dropped_goes_down_by_itself() {
+    let engine = Engine::alone().await;
+    let cluster = deploy().await;
+    engine.eventually("three containers are up", |labelled| labelled[0] >= 3).await;
+    drop(cluster);
+    engine.comes_to_end_as_it_began().await;
+}
+
+/// Drops a deployment while its containers are being made.
+async fn drop_half_way(engine: &Engine) {
+    let deployer = ComposeDeployer::new();
+    let deployment = Deployment::default();
+    tokio::select! {
+        _ = Deployer::<RaftKv>::deploy(&deployer, &deployment) => panic!("it is dropped before it is up"),
+        () = engine.eventually("the network is there", |labelled| labelled[1] >= 1) => {}
+    }
+}
+
+#[tokio::test]
+async fn a_deployment_that_is_dropped_half_way_leaves_nothing() {
+    let engine = Engine::alone().await;
+    drop_half_way(&engine).await;
+    engine.comes_to_end_as_it_began().await;
+}
+
+/// As when Ctrl-C ends a program meanwhile.
+#[test]
+fn a_runtime_that_ends_during_a_deployment_leaves_nothing() {
+    let observing = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let engine = observing.block_on(Engine::alone());
+    let deploying = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    deploying.block_on(drop_half_way(&engine));
+    drop(deploying);
+    observing.block_on(engine.comes_to_end_as_it_began());
+}
+
+#[tokio::test]
+async fn nodes_that_end_at_once_fail_the_deployment_with_their_last_words() {
+    let engine = Engine::alone().await;
+    let node_flags = ["--election-min-ms", "it's no number"].map(str::to_owned).to_vec();
+    let deployment = Deployment { node_flags, ..Deployment::default() };
+    let deployed = Deployer::<RaftKv>::deploy(&ComposeDeployer::new(), &deployment).await;
+    let Err(DeployError::Failed { step, source, .. }) = deployed else {
+        panic!("nodes of that kind cannot run")
+    };
+    assert_eq!(step, "wait for its nodes");
+    let reason = source.to_string();
+    assert!(reason.starts_with("n1 has ended; it logged"), "{reason}");
+    assert!(reason.contains("--election-min-ms"), "the flag went through as one word: {reason}");
+    engine.ends_as_it_began().await;
+}

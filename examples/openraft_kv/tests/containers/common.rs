@@ -1,0 +1,126 @@
+//! What the tests share. Whatever they wait for, they observe.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::query_parameters::{ListContainersOptions, ListNetworksOptions, ListVolumesOptions};
+use openraft_kv::api::NodeId;
+use openraft_kv::demo::observe_nodes;
+use openraft_kv::deploy::compose::{CLUSTER_LABEL, ComposeDeployer};
+use openraft_kv::deploy::{Deployment, RaftKv, form};
+use openraft_kv::observer::{ClusterView, Presence, RaftObserver};
+use tokio::sync::{Mutex, MutexGuard};
+use watchkeeper::{
+    ObservationConfig, ObservationHandle, ObservationRuntime, ObservedSource, PerSource, StaticSourceProvider,
+};
+use watchkeeper_scenario::{Deployer, RunningCluster};
+
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const INTERVAL: Duration = Duration::from_millis(50);
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
+/// How many containers, networks and volumes carry the label, of whatever cluster.
+pub(crate) type Labelled = [usize; 3];
+
+/// The engine, for one test at a time: others would count as left behind.
+pub(crate) struct Engine {
+    pub(crate) docker: Docker,
+    before: Labelled,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Engine {
+    pub(crate) async fn alone() -> Self {
+        let alone = ONE_AT_A_TIME.lock().await;
+        let docker = Docker::connect_with_defaults()
+            .expect("a container engine answers: start one with dockerd, name it by DOCKER_HOST");
+        let docker =
+            docker.negotiate_version().await.expect("a container engine answers: start one with dockerd");
+        let before = labelled(&docker).await;
+        Self { docker, before, _alone: alone }
+    }
+
+    /// Ends a test that has taken everything down.
+    pub(crate) async fn ends_as_it_began(self) {
+        assert_eq!(labelled(&self.docker).await, self.before, "containers, networks, volumes");
+    }
+
+    /// Waits until nothing is there that was not there before.
+    pub(crate) async fn comes_to_end_as_it_began(self) {
+        let before = self.before;
+        self.eventually("nothing is left", move |labelled| *labelled == before).await;
+        // Nothing comes back either: what was asked for before is answered by now.
+        self.ends_as_it_began().await;
+    }
+
+    /// Waits until what is labelled satisfies `condition`.
+    pub(crate) async fn eventually(&self, what: &str, condition: impl Fn(&Labelled) -> bool + Send + Sync) {
+        let engine = StaticSourceProvider::new(vec![ObservedSource::new("engine", self.docker.clone())]);
+        let probe = |engine: ObservedSource<Docker>| async move { Ok(labelled(&engine.source).await) };
+        let config = ObservationConfig { interval: INTERVAL, ..ObservationConfig::default() };
+        let runtime =
+            ObservationRuntime::start(engine, PerSource::new(INTERVAL, probe), config).await.unwrap();
+        let met = runtime.handle().eventually(what, |seen| {
+            seen.iter().all(|engine| engine.value.is_some_and(|labelled| condition(labelled)))
+        });
+        met.or_now().within(SOON).await.unwrap();
+    }
+}
+
+pub(crate) async fn labelled(docker: &Docker) -> Labelled {
+    let filters = || Some(HashMap::from([("label".to_owned(), vec![CLUSTER_LABEL.to_owned()])]));
+    let containers =
+        ListContainersOptions { all: true, filters: filters(), ..ListContainersOptions::default() };
+    let containers = docker.list_containers(Some(containers)).await.unwrap();
+    let networks = docker.list_networks(Some(ListNetworksOptions { filters: filters() })).await.unwrap();
+    let volumes = docker.list_volumes(Some(ListVolumesOptions { filters: filters() })).await.unwrap();
+    [containers.len(), networks.len(), volumes.volumes.unwrap_or_default().len()]
+}
+
+/// The one cluster that is up: its name, and the containers of its nodes.
+pub(crate) async fn containers(docker: &Docker) -> (String, BTreeMap<String, String>) {
+    let filters = HashMap::from([("label".to_owned(), vec![CLUSTER_LABEL.to_owned()])]);
+    let options =
+        ListContainersOptions { all: true, filters: Some(filters), ..ListContainersOptions::default() };
+    let mut cluster = String::new();
+    let mut nodes = BTreeMap::new();
+    for container in docker.list_containers(Some(options)).await.unwrap() {
+        let labels = container.labels.unwrap();
+        cluster.clone_from(&labels[CLUSTER_LABEL]);
+        nodes.insert(labels["watchkeeper.node"].clone(), container.id.unwrap());
+    }
+    (cluster, nodes)
+}
+
+pub(crate) async fn deploy() -> Box<dyn RunningCluster<RaftKv>> {
+    Deployer::<RaftKv>::deploy(&ComposeDeployer::new(), &Deployment::default()).await.unwrap()
+}
+
+/// A formed cluster of three under observation, and who leads it.
+pub(crate) async fn observed() -> (Box<dyn RunningCluster<RaftKv>>, ObservationRuntime<RaftObserver>, NodeId)
+{
+    let cluster = deploy().await;
+    form(&cluster.node_clients(), SOON).await.unwrap();
+    let runtime = observe_nodes(cluster.node_clients(), INTERVAL).await.unwrap();
+    let leader = leader(&runtime.handle()).await;
+    (cluster, runtime, leader)
+}
+
+pub(crate) async fn leader(handle: &ObservationHandle<RaftObserver>) -> NodeId {
+    let agreed = handle.eventually("a leader is agreed on", |c| c.leader.is_some()).or_now().within(SOON);
+    agreed.await.unwrap().value.leader.unwrap().node_id
+}
+
+pub(crate) fn presence(cluster: &ClusterView, id: NodeId) -> &Presence {
+    &cluster.nodes[name(id).as_str()].presence
+}
+
+pub(crate) fn name(id: NodeId) -> String {
+    format!("n{id}")
+}
+
+pub(crate) fn others(id: NodeId) -> impl Iterator<Item = NodeId> {
+    (1..=3).filter(move |other| *other != id)
+}

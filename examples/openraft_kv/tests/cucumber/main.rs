@@ -1,0 +1,36 @@
+//! The features, on local processes: `cargo test -p openraft_kv --test cucumber`.
+#![allow(clippy::needless_pass_by_value, reason = "cucumber passes what a step says by value")]
+
+mod steps;
+
+use cucumber::World as _;
+use steps::World;
+use watchkeeper_cucumber::{after, with_steps};
+
+const FEATURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/features");
+
+#[tokio::main]
+async fn main() {
+    if listed() {
+        return;
+    }
+    let run = World::cucumber()
+        .steps(with_steps(World::collection()))
+        .after(after)
+        // Each scenario starts a cluster of processes.
+        .max_concurrent_scenarios(1)
+        .fail_on_skipped();
+    // Nextest has arguments of its own.
+    let run = if std::env::var_os("NEXTEST").is_some() { run.with_default_cli() } else { run };
+    run.run_and_exit(FEATURES).await;
+}
+
+/// Answers nextest, which asks every test binary for its tests before it runs one.
+fn listed() -> bool {
+    let args: Vec<String> = std::env::args().collect();
+    let listing = args.iter().any(|arg| arg == "--list");
+    if listing && !args.iter().any(|arg| arg == "--ignored") {
+        println!("features: test");
+    }
+    listing
+}

@@ -1,0 +1,372 @@
+//! The deployer applies, waits, acts on pods and takes everything down again.
+
+use std::error::Error;
+use std::path::Path;
+use std::time::Duration;
+
+use openraft_kv::demo::observe_nodes;
+use openraft_kv::deploy::k8s::{K8sDeployer, K8sError, K8sOptions, Reach};
+use openraft_kv::deploy::{Deployment, RaftKv, form};
+use openraft_kv::failover::{Failover, failover, write};
+use openraft_kv::timeline::{Style, Timeline};
+use openraft_kv::{ClientError, NodeClient};
+use tempfile::TempDir;
+use watchkeeper_scenario::{DeployError, Deployer, NodeAction, NodeControlError, RunningCluster};
+
+use crate::SOON;
+use crate::fake::{FakeApiServer, Key};
+use crate::kubelet::{Kubelet, NO_IMAGE};
+
+const SPACE: &str = "kv-test";
+
+/// A fake cluster, and options that lead to it.
+struct Fixture {
+    server: FakeApiServer,
+    kubelet: Kubelet,
+    options: K8sOptions,
+    _directory: TempDir,
+}
+
+async fn fixture() -> Fixture {
+    let server = FakeApiServer::start().await;
+    let kubelet = Kubelet::start(&server);
+    let directory = TempDir::new().unwrap();
+    let options = K8sOptions {
+        kubeconfig: Some(server.kubeconfig(directory.path())),
+        namespace: Some(SPACE.to_owned()),
+        reach: Some(Reach::PodIp),
+        ready_within: SOON,
+        gone_within: SOON,
+        ..K8sOptions::default()
+    };
+    Fixture { server, kubelet, options, _directory: directory }
+}
+
+impl Fixture {
+    async fn deploy(&self, nodes: u64) -> Result<Box<dyn RunningCluster<RaftKv>>, DeployError> {
+        let deployment = Deployment { nodes, node_flags: vec!["--heartbeat-ms=40".to_owned()] };
+        K8sDeployer::new(self.options.clone()).deploy(&deployment).await
+    }
+
+    async fn refused(&self) -> DeployError {
+        self.deploy(1).await.err().expect("this deployment does not work")
+    }
+
+    /// Waits until no object and no process is left.
+    async fn left_nothing(&self) {
+        self.server.when("no object is left", |server| server.keys().is_empty()).await;
+        crate::gone(&self.kubelet.pids()).await;
+    }
+}
+
+fn cause(error: &DeployError) -> &K8sError {
+    let source = error.source().expect("it has a cause");
+    source.downcast_ref().unwrap_or_else(|| panic!("{source:?}"))
+}
+
+fn space() -> Key {
+    Key::of("namespaces", "", SPACE)
+}
+
+/// The scenario that runs on every deployer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_failover_scenario_holds() {
+    let fixture = fixture().await;
+    let interval = Duration::from_millis(50);
+    let told = Failover { interval, keep: None, timeline: Timeline::new(Style::Plain) };
+    let scenario = failover(Deployment::default(), told).unwrap();
+    let report = scenario.run(&K8sDeployer::new(fixture.options.clone())).await.unwrap();
+    assert_eq!(report.deployer, "k8s");
+    fixture.left_nothing().await;
+}
+
+/// The whole life of a cluster, through forwarded ports as from outside.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_is_deployed_fails_over_and_is_taken_down() {
+    let mut fixture = fixture().await;
+    fixture.options.reach = Some(Reach::PortForward);
+    let cluster = fixture.deploy(3).await.unwrap();
+    let (clients, control) = (cluster.node_clients(), cluster.node_control());
+    assert_eq!(clients.names(), ["n1", "n2", "n3"]);
+    assert_eq!(control.nodes(), ["n1", "n2", "n3"]);
+    form(&clients, SOON).await.unwrap();
+
+    let runtime = observe_nodes(clients.clone(), Duration::from_millis(50)).await.unwrap();
+    let handle = runtime.handle();
+    let agreed = handle.eventually("a leader is agreed on", |c| c.leader.is_some()).or_now().within(SOON);
+    let first = agreed.await.unwrap().value.leader.unwrap();
+    write(&handle, ("key", "value", 1)).await.unwrap();
+
+    let killed = format!("n{}", first.node_id);
+    let before = clients.get(&killed).unwrap().addr().to_owned();
+    let pods = fixture.kubelet.pids().len();
+    // The set takes its time, as a real one does: a leader that is back at once goes on leading.
+    fixture.server.change(|state| state.held.insert("pods"));
+    control.kill(&killed).await.unwrap();
+    let other =
+        handle.eventually("another leader", |c| c.leader.is_some_and(|leader| leader.term > first.term));
+    other.or_now().within(SOON).await.unwrap();
+    assert_eq!(clients.names().len(), 2);
+    let refused = NodeClient::new(before.as_str()).health().await;
+    assert!(
+        matches!(refused, Err(ClientError::Unreachable { .. })),
+        "its forwarded port is closed: {refused:?}"
+    );
+
+    fixture.server.change(|state| state.held.remove("pods"));
+    control.start(&killed).await.unwrap();
+    control.wait_ready(&killed, SOON).await.unwrap();
+    assert_ne!(clients.get(&killed).unwrap().addr(), before, "another pod, forwarded by another port");
+    assert_eq!(fixture.kubelet.pids().len(), pods + 1);
+    handle
+        .eventually("the node is back with what was written", |c| {
+            c.leader.is_some() && c.nodes.len() == 3 && c.all(|node| node.kv.len() == 1)
+        })
+        .or_now()
+        .within(SOON)
+        .await
+        .unwrap();
+
+    let log = cluster.log("n1").await.unwrap();
+    assert!(log.contains("serving"), "{log}");
+    let _ = runtime.stop().await;
+    cluster.shut_down().await.unwrap();
+    fixture.left_nothing().await;
+    cluster.shut_down().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_applied_is_the_manifests_in_a_namespace_of_their_own() {
+    let mut fixture = fixture().await;
+    fixture.options.namespace = None;
+    fixture.options.image = "kv:7".to_owned();
+    let cluster = fixture.deploy(2).await.unwrap();
+    let keys = fixture.server.keys();
+    let name = &keys.iter().find(|key| key.kind == "namespaces").unwrap().name;
+    let mut kinds: Vec<String> = keys
+        .iter()
+        .filter(|key| key.namespace == *name)
+        .map(|key| format!("{} {}", key.kind, key.name))
+        .collect();
+    kinds.sort();
+    assert_eq!(
+        kinds,
+        ["pods openraft-kv-0", "pods openraft-kv-1", "services openraft-kv", "statefulsets openraft-kv"]
+    );
+    let set = fixture.server.get(&Key::of("statefulsets", name, "openraft-kv")).unwrap();
+    let container = &set["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(container["image"], "kv:7");
+    let args = container["args"].as_array().unwrap();
+    assert_eq!(args[args.len() - 2..], [format!("--cluster={name}"), "--heartbeat-ms=40".to_owned()]);
+    cluster.shut_down().await.unwrap();
+    fixture.left_nothing().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_pod_ends_well_and_comes_back() {
+    let fixture = fixture().await;
+    let cluster = fixture.deploy(1).await.unwrap();
+    let control = cluster.node_control();
+    let pod = Key::of("pods", SPACE, "openraft-kv-0");
+    let uid = || fixture.server.get(&pod).map(|pod| pod["metadata"]["uid"].clone());
+    let before = uid();
+    control.restart("n1").await.unwrap();
+    control.wait_ready("n1", SOON).await.unwrap();
+    assert_ne!(uid(), before);
+    let log = cluster.log("n1").await.unwrap();
+    assert_eq!(log.matches("serving").count(), 2, "{log}");
+    cluster.shut_down().await.unwrap();
+    fixture.left_nothing().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_pods_cannot_do_and_nodes_that_are_not_there_are_told() {
+    let fixture = fixture().await;
+    let cluster = fixture.deploy(1).await.unwrap();
+    let control = cluster.node_control();
+    let cases = [
+        (NodeAction::Stop, control.stop("n1").await),
+        (NodeAction::Pause, control.pause("n1").await),
+        (NodeAction::Resume, control.resume("n1").await),
+        (NodeAction::Isolate, control.isolate("n1").await),
+        (NodeAction::Rejoin, control.rejoin("n1").await),
+    ];
+    for (action, answer) in cases {
+        let error = answer.unwrap_err();
+        assert!(
+            matches!(&error, NodeControlError::Unsupported { action: told, .. } if *told == action),
+            "{error}"
+        );
+    }
+    for answer in [control.kill("n9").await, control.start("n9").await, control.wait_ready("n9", SOON).await]
+    {
+        assert_eq!(answer.unwrap_err().to_string(), "no node is called \"n9\"; the nodes are: n1");
+    }
+    fixture.server.refuse("delete", "pods", 403, "Forbidden", "pods is forbidden");
+    let error = control.kill("n1").await.unwrap_err();
+    assert!(
+        error
+            .source()
+            .unwrap()
+            .to_string()
+            .contains("cannot delete the pod openraft-kv-0: the account may not")
+    );
+    cluster.shut_down().await.unwrap();
+    fixture.left_nothing().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_cluster_and_a_dropped_deployment_leave_nothing() {
+    let mut fixture = fixture().await;
+    let cluster = fixture.deploy(1).await.unwrap();
+    drop(cluster);
+    fixture.left_nothing().await;
+
+    // Dropped while it waits for pods that never come.
+    fixture.options.image = NO_IMAGE.to_owned();
+    let deploying = fixture.deploy(1);
+    let pods_there =
+        fixture.server.when("a pod is there", |server| server.keys().iter().any(|key| key.kind == "pods"));
+    tokio::select! {
+        _ = deploying => panic!("the image does not exist"),
+        () = pods_there => {}
+    }
+    fixture.left_nothing().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pods_that_are_never_ready_say_why_and_leave_nothing() {
+    let mut fixture = fixture().await;
+    fixture.options.image = NO_IMAGE.to_owned();
+    fixture.options.ready_within = Duration::from_millis(500);
+    let error = fixture.refused().await;
+    assert_eq!(error.to_string(), "the k8s deployer could not bring the pods up");
+    assert_eq!(cause(&error).to_string(), "not ready within 500ms: n1: ErrImagePull: no such host");
+    fixture.left_nothing().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_of_the_api_are_typed_and_leave_nothing() {
+    let mut fixture = fixture().await;
+    fixture.options.ready_within = SOON;
+    let server = &fixture.server;
+
+    server.refuse("create", "namespaces", 403, "Forbidden", "namespaces is forbidden");
+    let error = fixture.refused().await;
+    assert!(matches!(cause(&error), K8sError::Forbidden { .. }), "{error:?}");
+    server.refuse_nothing();
+
+    server.refuse("patch", "statefulsets", 409, "Conflict", "conflict with \"kubectl\": .spec.replicas");
+    let error = fixture.refused().await;
+    assert!(matches!(cause(&error), K8sError::Conflict { .. }), "{error:?}");
+    assert!(cause(&error).to_string().contains(".spec.replicas"), "{error:?}");
+    server.refuse_nothing();
+    fixture.left_nothing().await;
+
+    server.refuse("patch", "services", 404, "NotFound", "the server could not find the requested resource");
+    let error = fixture.refused().await;
+    assert!(matches!(cause(&error), K8sError::NotFound { .. }), "{error:?}");
+    server.refuse_nothing();
+    fixture.left_nothing().await;
+
+    server.refuse("list", "pods", 401, "Unauthorized", "Unauthorized");
+    let error = fixture.refused().await;
+    assert!(error.source().unwrap().to_string().contains("log in again"), "{error:?}");
+    server.refuse_nothing();
+    fixture.left_nothing().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_of_somebody_else_is_left_alone() {
+    let fixture = fixture().await;
+    let theirs = serde_json::json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": {} });
+    fixture.server.change(|state| state.store.put(&space(), theirs));
+    let error = fixture.refused().await;
+    assert!(matches!(cause(&error), K8sError::Conflict { .. }), "{error:?}");
+    assert!(cause(&error).to_string().contains("already exists"), "{error:?}");
+    assert_eq!(fixture.server.keys(), [space()]);
+    assert!(fixture.server.asked("namespaces").iter().all(|asked| asked.verb == "create"));
+
+    // Deleted and made again by somebody else while ours ran.
+    fixture.server.remove(&space());
+    let cluster = fixture.deploy(1).await.unwrap();
+    fixture.server.change(|state| {
+        let mut theirs = state.store.get(&space()).cloned().unwrap();
+        theirs["metadata"]["labels"] = serde_json::json!({});
+        state.store.put(&space(), theirs)
+    });
+    let error = cluster.shut_down().await.unwrap_err();
+    assert!(matches!(cause(&error), K8sError::NotOurs { .. }), "{error:?}");
+    drop(cluster);
+    assert!(fixture.server.get(&space()).is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shutting_down_waits_until_the_namespace_is_gone() {
+    let mut fixture = fixture().await;
+    fixture.options.gone_within = Duration::from_millis(200);
+    fixture.server.change(|state| state.held.insert("namespaces"));
+    let cluster = fixture.deploy(1).await.unwrap();
+    let error = cluster.shut_down().await.unwrap_err();
+    assert!(matches!(cause(&error), K8sError::NotGone { .. }), "{error:?}");
+    assert!(cause(&error).to_string().contains("kubectl get namespace kv-test"), "{error:?}");
+
+    // The last finalizer lets go.
+    fixture.server.change(|state| state.held.remove("namespaces"));
+    cluster.shut_down().await.unwrap();
+    assert!(fixture.server.get(&space()).is_none());
+    fixture.left_nothing().await;
+}
+
+#[tokio::test]
+async fn without_a_cluster_the_answer_is_one_line() {
+    let directory = TempDir::new().unwrap();
+    let deploy = async |options: K8sOptions| {
+        let deployer = K8sDeployer::new(options);
+        let error = deployer.deploy(&Deployment::default()).await.err().expect("there is no cluster");
+        assert!(matches!(error, DeployError::Unavailable { .. }), "{error:?}");
+        assert_eq!(error.to_string().lines().count(), 1, "{error}");
+        error.to_string()
+    };
+    let absent = K8sOptions { kubeconfig: Some(directory.path().join("absent")), ..K8sOptions::default() };
+    let text = deploy(absent).await;
+    assert!(text.contains("there is no usable kubeconfig") && text.contains("set KUBECONFIG"), "{text}");
+
+    let server = FakeApiServer::start().await;
+    let kubeconfig = Some(server.kubeconfig(directory.path()));
+    let options = K8sOptions { kubeconfig, ..K8sOptions::default() };
+    let context = Some("staging".to_owned());
+    let text = deploy(K8sOptions { context, ..options.clone() }).await;
+    assert!(text.contains("staging"), "{text}");
+
+    drop(server);
+    let text = deploy(options.clone()).await;
+    assert!(text.contains("the API server http://127.0.0.1:") && text.contains("refused"), "{text}");
+
+    // Real ones speak TLS: that far it is the same.
+    let path = options.kubeconfig.as_ref().unwrap();
+    let encrypted = std::fs::read_to_string(path).unwrap().replace("http:", "https:");
+    std::fs::write(path, encrypted).unwrap();
+    let text = deploy(options).await;
+    assert!(text.contains("the API server https://127.0.0.1:") && text.contains("refused"), "{text}");
+}
+
+#[tokio::test]
+async fn a_mistake_in_a_manifest_is_told_before_anything_is_asked() {
+    let fixture = fixture().await;
+    let directory = TempDir::new().unwrap();
+    let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/k8s");
+    for file in ["namespace.yaml", "service.yaml", "statefulset.yaml"] {
+        let text = std::fs::read_to_string(manifests.join(file)).unwrap();
+        let text = text.replace("runAsNonRoot: true", "runAsNonRoot: yes please");
+        std::fs::write(directory.path().join(file), text).unwrap();
+    }
+    let options = K8sOptions { manifests: Some(directory.path().to_owned()), ..fixture.options.clone() };
+    let error = K8sDeployer::new(options.clone()).deploy(&Deployment::default()).await.err().unwrap();
+    assert!(matches!(error, DeployError::InvalidManifest { .. }), "{error:?}");
+    assert!(error.to_string().contains("statefulset.yaml: line 28"), "{error}");
+    std::fs::remove_file(directory.path().join("service.yaml")).unwrap();
+    let error = K8sDeployer::new(options).deploy(&Deployment::default()).await.err().unwrap();
+    assert!(error.to_string().contains("service.yaml: cannot be read"), "{error}");
+    assert!(fixture.server.asked("namespaces").is_empty());
+}

@@ -1,0 +1,283 @@
+//! Pods come and go, and the sources follow; what was asked of the server says how.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use openraft_kv::NodeClient;
+use openraft_kv::deploy::k8s::{K8sError, PodSelection, PodSources, Reach};
+use watchkeeper::{
+    ObservationConfig, ObservationHandle, ObservationRuntime, ObservedSource, PerSource, PerSourceSnapshot,
+    SourceEvent, SourceProvider,
+};
+
+use crate::SOON;
+use crate::fake::{Asked, Cut, FakeApiServer, FakePod, Key};
+
+const SPACE: &str = "kv";
+const LABEL: &str = "openraft-kv";
+const INTERVAL: Duration = Duration::from_millis(5);
+
+pub(crate) fn selection() -> PodSelection {
+    PodSelection {
+        namespace: SPACE.to_owned(),
+        labels: format!("app.kubernetes.io/name={LABEL}"),
+        cluster: None,
+        reach: Reach::PodIp,
+    }
+}
+
+pub(crate) fn pod<'a>(name: &'a str, addr: &'a str) -> FakePod<'a> {
+    FakePod { namespace: SPACE, name, label: LABEL, addr: Some(addr), ready: true }
+}
+
+pub(crate) fn key(name: &str) -> Key {
+    Key::of("pods", SPACE, name)
+}
+
+/// An observer that sees where each source is.
+type Addresses = PerSource<NodeClient, String>;
+
+async fn observed(provider: PodSources) -> ObservationRuntime<Addresses> {
+    let probe = |node: ObservedSource<NodeClient>| async move { Ok(node.source.addr().to_owned()) };
+    let config =
+        ObservationConfig { interval: INTERVAL, history_limit: 1024, ..ObservationConfig::default() };
+    ObservationRuntime::start(provider, PerSource::new(INTERVAL, probe), config).await.unwrap()
+}
+
+fn addresses(seen: &PerSourceSnapshot<String>) -> BTreeMap<&str, &str> {
+    let known = seen.iter().filter_map(|source| Some((&**source.name, source.value?.as_str())));
+    known.collect()
+}
+
+/// Waits until the observer sees exactly these nodes at these addresses.
+async fn seen(handle: &ObservationHandle<Addresses>, expected: &[(&str, &str)]) {
+    let expected: BTreeMap<&str, &str> = expected.iter().copied().collect();
+    let all = handle.eventually("the nodes are where their pods are", |seen| addresses(seen) == expected);
+    all.or_now().within(SOON).await.unwrap();
+}
+
+fn short(event: &SourceEvent<String>) -> String {
+    let what = match event {
+        SourceEvent::Appeared { .. } => "appeared",
+        SourceEvent::Vanished { .. } => "vanished",
+        _ => "did something else",
+    };
+    format!("{} {what}", event.source())
+}
+
+/// What was asked: how often for a list, and what the watches went on from.
+fn lists_and_watches(server: &FakeApiServer) -> (usize, Vec<u64>) {
+    let asked = server.asked("pods");
+    let lists = asked.iter().filter(|asked| asked.verb == "list").count();
+    (lists, asked.iter().filter(|asked| asked.verb == "watch").filter_map(|asked| asked.version).collect())
+}
+
+#[tokio::test]
+async fn pods_come_and_go_and_are_followed_by_one_list_and_one_watch() {
+    let server = FakeApiServer::start().await;
+    server.put_pod(&pod("openraft-kv-0", "10.0.0.1:4000"));
+    server.put_pod(&FakePod { label: "another-app", ..pod("other-0", "10.0.0.9:1") });
+    server.put_pod(&FakePod { namespace: "elsewhere", ..pod("openraft-kv-0", "10.0.0.8:1") });
+    let listed = server.pass_time();
+    let runtime = observed(PodSources::follow(server.client(), selection())).await;
+    let handle = runtime.handle();
+    seen(&handle, &[("n1", "10.0.0.1:4000")]).await;
+    server.watched_from("pods", listed).await;
+
+    // Joins: a source from when it has an address, ready or not.
+    server.put_pod(&FakePod { addr: None, ..pod("openraft-kv-1", "") });
+    server.put_pod(&FakePod { ready: false, ..pod("openraft-kv-2", "10.0.0.3:4000") });
+    seen(&handle, &[("n1", "10.0.0.1:4000"), ("n3", "10.0.0.3:4000")]).await;
+    server.put_pod(&pod("openraft-kv-1", "10.0.0.2:4001"));
+    seen(&handle, &[("n1", "10.0.0.1:4000"), ("n2", "10.0.0.2:4001"), ("n3", "10.0.0.3:4000")]).await;
+
+    // Leaves.
+    server.remove(&key("openraft-kv-2"));
+    seen(&handle, &[("n1", "10.0.0.1:4000"), ("n2", "10.0.0.2:4001")]).await;
+
+    for round in 0..20 {
+        let addr = format!("10.0.1.{round}:4000");
+        server.put_pod(&pod("openraft-kv-0", &addr));
+        seen(&handle, &[("n1", &addr), ("n2", "10.0.0.2:4001")]).await;
+    }
+    assert_eq!(lists_and_watches(&server), (1, vec![listed]));
+    let _ = runtime.stop().await;
+}
+
+#[tokio::test]
+async fn a_pod_made_again_under_its_name_is_the_same_source_elsewhere() {
+    let server = FakeApiServer::start().await;
+    server.put_pod(&pod("openraft-kv-0", "10.0.0.1:4000"));
+    let sources = PodSources::follow(server.client(), selection());
+    let client = |sources: &[ObservedSource<NodeClient>]| sources[0].source.addr().to_owned();
+    assert_eq!(client(&sources.sources().await.unwrap()), "10.0.0.1:4000");
+    let (clients, first) = (sources.clients(), sources.pods()["n1"].uid.clone());
+    let runtime = observed(sources).await;
+    let handle = runtime.handle();
+
+    // Two events in a row: nobody need have seen the moment between them.
+    server.remove(&key("openraft-kv-0"));
+    server.put_pod(&pod("openraft-kv-0", "10.0.0.7:4000"));
+    seen(&handle, &[("n1", "10.0.0.7:4000")]).await;
+    assert_eq!(clients.get("n1").unwrap().addr(), "10.0.0.7:4000");
+    assert_ne!(server.get(&key("openraft-kv-0")).unwrap()["metadata"]["uid"], first);
+    let _ = runtime.stop().await;
+}
+
+/// ```text
+/// n1 --------- stays ----------------------->
+/// n2 ------ leaves |
+/// n3               | joins ----------------->
+///      watch  cut, changes forgotten   410, list
+/// ```
+async fn changes_behind_a_gap(by_status: bool) {
+    let server = FakeApiServer::start().await;
+    if by_status {
+        server.refuse_old_watches_by_status();
+    }
+    server.put_pod(&pod("openraft-kv-0", "10.0.0.1:4000"));
+    server.put_pod(&pod("openraft-kv-1", "10.0.0.2:4000"));
+    let runtime = observed(PodSources::follow(server.client(), selection())).await;
+    let handle = runtime.handle();
+    let mut events = handle.subscribe();
+    seen(&handle, &[("n1", "10.0.0.1:4000"), ("n2", "10.0.0.2:4000")]).await;
+    server.watched_from("pods", 2).await;
+
+    // No watch can be had while the pods change; then what they changed is forgotten.
+    server.refuse("watch", "pods", 500, "InternalError", "the fake is out of order");
+    server.cut(Cut::Close).await;
+    server.when("the watch is refused", |server| lists_and_watches(server).1.len() > 1).await;
+    server.remove(&key("openraft-kv-1"));
+    server.put_pod(&pod("openraft-kv-2", "10.0.0.3:4000"));
+    server.compact();
+    server.refuse_nothing();
+
+    seen(&handle, &[("n1", "10.0.0.1:4000"), ("n3", "10.0.0.3:4000")]).await;
+    server.watched_from("pods", 4).await;
+    let (lists, watches) = lists_and_watches(&server);
+    assert_eq!(lists, 2, "one at the beginning and one behind the gap");
+    assert!(watches[..watches.len() - 1].iter().all(|version| *version == 2), "{watches:?}");
+
+    // Each source came or went once, and the one that stayed is told of no second time.
+    let mut told = Vec::new();
+    while told.len() < 4 {
+        let batch = tokio::time::timeout(SOON, events.recv()).await.unwrap().unwrap();
+        told.extend(batch.events.iter().map(short));
+    }
+    told.sort();
+    assert_eq!(told, ["n1 appeared", "n2 appeared", "n2 vanished", "n3 appeared"]);
+    let _ = runtime.stop().await;
+}
+
+#[tokio::test]
+async fn a_watch_that_is_too_old_is_followed_by_one_list() {
+    changes_behind_a_gap(false).await;
+}
+
+#[tokio::test]
+async fn a_watch_that_is_refused_as_too_old_is_followed_by_one_list() {
+    changes_behind_a_gap(true).await;
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_where_its_connection_broke_off() {
+    let server = FakeApiServer::start().await;
+    server.put_pod(&pod("openraft-kv-0", "10.0.0.1:4000"));
+    let runtime = observed(PodSources::follow(server.client(), selection())).await;
+    let handle = runtime.handle();
+    server.watched_from("pods", 1).await;
+    server.put_pod(&pod("openraft-kv-1", "10.0.0.2:4000"));
+    seen(&handle, &[("n1", "10.0.0.1:4000"), ("n2", "10.0.0.2:4000")]).await;
+
+    for (how, last) in [(Cut::Drop, 2), (Cut::Close, 3), (Cut::Drop, 4)] {
+        server.cut(how).await;
+        // Nothing is watched at the moment, and this is not missed.
+        let addr = format!("10.0.0.{last}:4001");
+        server.put_pod(&pod("openraft-kv-0", &addr));
+        seen(&handle, &[("n1", &addr), ("n2", "10.0.0.2:4000")]).await;
+    }
+    let (lists, watches) = lists_and_watches(&server);
+    assert_eq!(lists, 1);
+    assert_eq!(watches, [1, 2, 3, 4]);
+    let _ = runtime.stop().await;
+}
+
+#[tokio::test]
+async fn a_bookmark_moves_the_place_where_a_watch_goes_on() {
+    let server = FakeApiServer::start().await;
+    server.put_pod(&pod("openraft-kv-0", "10.0.0.1:4000"));
+    let runtime = observed(PodSources::follow(server.client(), selection())).await;
+    let handle = runtime.handle();
+    server.watched_from("pods", 1).await;
+
+    for _ in 0..100 {
+        server.pass_time();
+    }
+    let marked = server.bookmark();
+    // Everything before the bookmark is forgotten; who has seen it need not list.
+    server.compact();
+    server.put_pod(&pod("openraft-kv-1", "10.0.0.2:4000"));
+    seen(&handle, &[("n1", "10.0.0.1:4000"), ("n2", "10.0.0.2:4000")]).await;
+    let marked_again = server.bookmark();
+    server.cut(Cut::Close).await;
+    server.watched_from("pods", marked_again).await;
+    let (lists, watches) = lists_and_watches(&server);
+    assert_eq!((lists, watches), (1, vec![1, marked_again]), "the first bookmark was {marked}");
+    let _ = runtime.stop().await;
+}
+
+#[tokio::test]
+async fn a_list_that_is_refused_is_an_error_of_its_kind_until_it_works() {
+    let server = FakeApiServer::start().await;
+    server.put_pod(&pod("openraft-kv-0", "10.0.0.1:4000"));
+    let message = "pods is forbidden: User \"nobody\" cannot list resource \"pods\" in the namespace \"kv\"";
+    server.refuse("list", "pods", 403, "Forbidden", message);
+    let sources = PodSources::follow(server.client(), selection());
+    let error = sources.sources().await.unwrap_err();
+    assert!(error.to_string().starts_with("cannot list the pods of kv: the account may not"), "{error}");
+    assert!(error.to_string().contains("User \"nobody\""), "{error}");
+    assert!(matches!(sources.problem().as_deref(), Some(K8sError::Forbidden { .. })));
+
+    server.refuse_nothing();
+    let runtime = ObservationRuntime::start_in_background(
+        sources,
+        PerSource::new(INTERVAL, |node: ObservedSource<NodeClient>| async move {
+            Ok(node.source.addr().to_owned())
+        }),
+        ObservationConfig { interval: INTERVAL, ..ObservationConfig::default() },
+    );
+    seen(&runtime.unwrap().handle(), &[("n1", "10.0.0.1:4000")]).await;
+}
+
+#[tokio::test]
+async fn the_last_pods_stay_sources_while_the_server_is_away() {
+    let server = FakeApiServer::start().await;
+    server.put_pod(&pod("openraft-kv-0", "10.0.0.1:4000"));
+    let sources = PodSources::follow(server.client(), selection());
+    assert_eq!(sources.sources().await.unwrap().len(), 1);
+    server.watched_from("pods", 1).await;
+    let refused = Asked { verb: "watch", kind: "pods".to_owned(), version: Some(1) };
+    server.refuse("watch", "pods", 503, "ServiceUnavailable", "the fake is away");
+    server.cut(Cut::Drop).await;
+    server
+        .when("the watch is tried again", |server| {
+            server.asked("pods").iter().filter(|asked| **asked == refused).count() > 1
+        })
+        .await;
+    assert_eq!(sources.sources().await.unwrap()[0].source.addr(), "10.0.0.1:4000");
+}
+
+#[tokio::test]
+async fn the_watch_ends_with_the_sources() {
+    let server = FakeApiServer::start().await;
+    let sources = PodSources::follow(server.client(), selection());
+    server.watched_from("pods", 0).await;
+    let clients = sources.clients();
+    server.put_pod(&pod("openraft-kv-0", "10.0.0.1:4000"));
+    let runtime = observed(sources).await;
+    seen(&runtime.handle(), &[("n1", "10.0.0.1:4000")]).await;
+    assert_eq!(server.watches_ended(), 0);
+    let _ = runtime.stop().await;
+    server.when("the watch ends", |server| server.watches_ended() == 1).await;
+    assert_eq!(clients.names(), ["n1"], "what was last known");
+}

@@ -1,0 +1,138 @@
+//! A value that stays the same for a while.
+
+use std::task::Poll;
+
+use tokio::time::Instant;
+use watchkeeper::{Inconclusive, InvalidWait, ObservationConfig, UnmetOutcome};
+
+use crate::common::threads::poll_once;
+use crate::common::{Act, App, Call, at, each_second, ms};
+
+type Case = (&'static str, &'static [Option<u8>], u64, Option<u64>);
+
+/// What a snapshot shows by its number of polls, 1 first; behind the last, always 0.
+fn shows(values: &'static [Option<u8>]) -> impl FnMut(&crate::common::View) -> Option<u8> {
+    move |seen| {
+        usize::try_from(seen.polls - 1).ok().map_or(Some(0), |nth| *values.get(nth).unwrap_or(&Some(0)))
+    }
+}
+
+//   0 s    1 s   2 s   3 s   4 s   5 s   6 s
+//   made   a     a     a     b     b     b      two seconds: met at 3 s
+//          a     b     b     b                  met at 4 s
+//          a     -     a     a     a            met at 5 s
+#[tokio::test(start_paused = true)]
+async fn it_is_met_when_one_value_was_seen_for_long_enough() {
+    const A: Option<u8> = Some(1);
+    const B: Option<u8> = Some(2);
+    const NOTHING: &[Option<u8>] = &[None; 30];
+    // (what is shown, hold; the cycle that meets it)
+    let cases: [Case; 8] = [
+        ("the same from the first on", &[A, A, A, B], 2_000, Some(3)),
+        ("a millisecond longer", &[A, A, A, A, B], 2_001, Some(4)),
+        ("a change begins anew", &[A, B, B, B], 2_000, Some(4)),
+        ("a change back begins anew", &[A, A, B, A, A, A], 2_000, Some(6)),
+        ("a gap begins anew", &[A, None, A, A, A], 2_000, Some(5)),
+        ("nothing is never stable", NOTHING, 2_000, None),
+        ("it changes each time", &[A, B, A, B, A, B, A, B, A, B, A, B, A], 1_000, None),
+        ("nearly as long as the window", &[A; 20], 10_000, None),
+    ];
+    for (name, values, hold, expected) in cases {
+        let start = Instant::now();
+        let runtime = App::new().start(each_second()).await;
+        let wait = runtime.handle().stable_for("the same", ms(hold), shows(values)).within(ms(10_500));
+        match (wait.await, expected) {
+            (Ok(met), Some(cycle)) => {
+                assert_eq!((met.cycle, start.elapsed()), (cycle, ms(cycle * 1_000)), "{name}");
+            }
+            (Err(unmet), None) => {
+                assert_eq!((unmet.outcome(), unmet.judged()), (UnmetOutcome::NotMet, 10), "{name}");
+            }
+            (ended, _) => panic!("{name}: {ended:?}"),
+        }
+    }
+}
+
+/// Nobody knows what a source did while its data was stale.
+#[tokio::test(start_paused = true)]
+async fn a_gap_of_stale_data_begins_anew() {
+    // (what the second poll does; the cycle that meets it, and when)
+    let cases = [
+        ("fresh all the time", Act::slow(1_999), 2, 3_999),
+        ("stale for an instant before each of the next two", Act::slow(2_000), 5, 7_000),
+        ("stale when it came", Act::slow(3_000), 5, 8_000),
+    ];
+    for (name, second, cycle, millis) in cases {
+        let app = App::new();
+        app.then(Call::Poll, [Act::Ok(vec![]), second]);
+        let start = Instant::now();
+        let runtime = app.start(ObservationConfig { stale_after: Some(ms(3_000)), ..each_second() }).await;
+        let wait = runtime.handle().stable_for("the same", ms(2_000), |_| Some(())).within(ms(20_000));
+        let met = wait.await.unwrap();
+        assert_eq!((met.cycle, start.elapsed().as_millis()), (cycle, millis), "{name}");
+    }
+}
+
+/// A failed cycle is no gap while the data is fresh.
+#[tokio::test(start_paused = true)]
+async fn a_failed_cycle_in_between_is_no_change() {
+    let app = App::new();
+    app.then(Call::Poll, [Act::Ok(vec![]), Act::Err("down"), Act::Ok(vec![])]);
+    let runtime = app.start(each_second()).await;
+    let wait = runtime.handle().stable_for("the same", ms(2_000), |_| Some(())).within(ms(10_000));
+    assert_eq!(wait.await.unwrap().cycle, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_missed_begins_anew() {
+    let start = Instant::now();
+    let runtime = App::new().start(each_second()).await;
+    // The first 341 cycles are queued; 176 publications are missed, and seconds later all is known again.
+    let wait = runtime.handle().stable_for("the same", ms(500_000), |_| Some(())).within(ms(1_000_000));
+    at(start, 400_500).await;
+    let met = wait.await.unwrap();
+    assert_eq!((met.cycle, start.elapsed()), (901, ms(901_000)), "a run that began with cycle 401");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_makes_no_sense_is_told_at_once() {
+    let runtime = App::new().start(each_second()).await;
+    let handle = runtime.handle();
+    // (hold, window; what is wrong)
+    let cases = [
+        (0, 1_000, Some(InvalidWait::Hold)),
+        (1_001, 1_000, Some(InvalidWait::Hold)),
+        (1_000, 1_000, None),
+        (1_000, 0, Some(InvalidWait::Window)),
+        (0, 0, Some(InvalidWait::Window)),
+    ];
+    for (hold, window, expected) in cases {
+        let wait = handle.stable_for("the same", ms(hold), |_| Some(())).within(ms(window));
+        let told = match poll_once(wait) {
+            Poll::Ready(Err(unmet)) => Some(unmet.outcome()),
+            Poll::Ready(Ok(met)) => panic!("met by {met:?}"),
+            Poll::Pending => None,
+        };
+        assert_eq!(told, expected.map(UnmetOutcome::Invalid), "{hold} ms within {window} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_data_nothing_can_be_said() {
+    let app = App::new();
+    app.then(Call::Poll, [Act::Hang]);
+    let runtime = app.start(each_second()).await;
+    let wait = runtime.handle().stable_for("the same", ms(1_000), |_| Some(())).within(ms(5_000));
+    let nothing = UnmetOutcome::Inconclusive(Inconclusive::NothingObserved);
+    assert_eq!(wait.await.unwrap_err().outcome(), nothing);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_tells_how_often_it_changed() {
+    let runtime = App::new().start(each_second()).await;
+    let wait = runtime.handle().stable_for("as many polls", ms(2_000), |seen| Some(seen.polls / 2));
+    let report = wait.within(ms(4_500)).await.unwrap_err().to_string();
+    let expected = "not met in time: \"as many polls\" within 4.5s\n  \
+                    to be the same for 2s; 3 runs of equal values began\n  judged 4;";
+    assert!(report.starts_with(expected), "{report}");
+}
