@@ -9,6 +9,7 @@
 //! window they are told to keep, and say so when asked for one.
 
 pub mod checkpoint;
+mod ethereum;
 pub mod feed;
 pub mod inclusion;
 mod projected;
