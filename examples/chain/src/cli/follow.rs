@@ -88,7 +88,7 @@ pub(crate) async fn run(
         interrupted.await;
         let _ = watched.runtime.stop().await;
     };
-    tokio::join!(teller.follow(handle.clone()), stop);
+    tokio::join!(teller.follow(handle.clone()), teller.follow_nodes(handle.clone()), stop);
     drop(heads);
     let Some(last) = handle.latest_snapshot() else { return Ok(()) };
     let (chain, wallets) = (&last.value.chain, &last.value.view.1);

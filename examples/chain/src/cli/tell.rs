@@ -1,13 +1,15 @@
 //! Tells events as they come: to a person, or as JSON lines to a program.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use watchkeeper::{ObservationHandle, RecvError};
-use watchkeeper_chain::{Header, Transaction};
+use watchkeeper_chain::adapter::ethereum::EthereumTransaction;
+use watchkeeper_chain::{Block, Header, NodeView, Transaction};
 
 use super::watched::{Event, Observer};
 
@@ -47,6 +49,27 @@ impl Teller {
         }
     }
 
+    /// Prints every turn of a node, until the observation ends: that it answers, fails or is not believed.
+    pub(crate) async fn follow_nodes(&self, handle: ObservationHandle<Observer>) {
+        let mut watch = handle.watch();
+        let mut told = BTreeMap::new();
+        let mut status = watch.status();
+        loop {
+            let seen = status.snapshot.iter().flat_map(|snapshot| snapshot.value.chain.nodes.iter());
+            for (name, node) in seen {
+                let turn = turn(node);
+                if told.insert(Arc::clone(name), turn.clone()).as_ref() != Some(&turn) {
+                    let json = || json!({ "node": &**name, "is": turn });
+                    self.line(Instant::now(), "node", &format!("{name} {turn}"), json);
+                }
+            }
+            match watch.changed().await {
+                Ok(next) => status = next,
+                Err(_) => return,
+            }
+        }
+    }
+
     fn line(&self, at: Instant, kind: &str, text: &str, json: impl FnOnce() -> Value) {
         let at = at.saturating_duration_since(self.began).as_secs_f64();
         let _whole = self.line.lock().unwrap_or_else(PoisonError::into_inner);
@@ -63,6 +86,17 @@ impl Teller {
             write!(out, "{at:8.3}s  {kind:<7} {first}\n{rest}")
         };
         let _ = out.flush();
+    }
+}
+
+/// What is worth a line of a node.
+fn turn(node: &NodeView) -> String {
+    let failure = node.health.facts.last_failure.as_ref().filter(|_| node.health.is_failing());
+    match (failure, &node.error) {
+        (Some(failure), _) => format!("fails: {failure}"),
+        (None, Some(error)) => format!("answers, but: {error}"),
+        (None, None) if node.head.is_some() => "answers".to_owned(),
+        (None, None) => "has not answered yet".to_owned(),
     }
 }
 
@@ -123,14 +157,10 @@ fn header(header: &Header) -> Value {
 }
 
 fn as_json(event: &Event) -> Value {
-    let blocks = |new: &[std::sync::Arc<watchkeeper_chain::Block<_>>]| {
-        let block = |block: &std::sync::Arc<watchkeeper_chain::Block<_>>| {
+    let blocks = |new: &[Arc<Block<EthereumTransaction>>]| {
+        let block = |block: &Arc<Block<EthereumTransaction>>| {
             let mut shown = header(&block.header);
-            let ids = block.transactions.iter().map(
-                |transaction: &watchkeeper_chain::adapter::ethereum::EthereumTransaction| {
-                    format!("0x{}", transaction.id())
-                },
-            );
+            let ids = block.transactions.iter().map(|transaction| format!("0x{}", transaction.id()));
             shown["transactions"] = ids.collect::<Vec<_>>().into();
             shown
         };
