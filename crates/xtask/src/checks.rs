@@ -227,6 +227,13 @@ fn find_kubeconfig(variable: Option<OsString>, home: Option<PathBuf>) -> Option<
     }
 }
 
+/// The tests that need a real node of a chain: the other steps leave them out.
+pub(crate) fn chains() -> Result<Verdict, String> {
+    shell::run("cargo clippy --package watchkeeper-chain --test anvil -- -D warnings")?;
+    shell::run("cargo nextest run --package watchkeeper-chain --test anvil --profile ci")?;
+    Ok(Verdict::Passed)
+}
+
 fn verdict(broken: &[String]) -> Result<Verdict, String> {
     if broken.is_empty() { Ok(Verdict::Passed) } else { Err(broken.join("\n")) }
 }

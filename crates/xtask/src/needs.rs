@@ -80,6 +80,19 @@ pub(crate) static PODMAN: Need = Need {
 pub(crate) static RUNC: Need =
     Need { name: "runc", probe: "runc --version", install: &["apt-get update", "apt-get install -y runc"] };
 
+pub(crate) static NPM: Need = Need {
+    name: "npm",
+    probe: "npm --version",
+    install: &["apt-get update", "apt-get install -y --no-install-recommends npm"],
+};
+
+/// A real Ethereum node: its package brings the program for this machine. npm comes before it in a step.
+pub(crate) static ANVIL: Need = Need {
+    name: "anvil",
+    probe: "node_modules/.bin/anvil --version",
+    install: &["npm install --no-save --no-package-lock --no-audit --no-fund @foundry-rs/anvil@1.7.1"],
+};
+
 impl Need {
     pub(crate) fn is_present(&self) -> bool {
         shell::succeeds(self.probe)

@@ -58,10 +58,13 @@ pub(crate) fn run(steps: &[&'static Step], install: bool) -> Report {
 /// Names the tools that the steps need and that are not here, installs them if asked to, and returns those
 /// still missing.
 fn provide(steps: &[&'static Step], install: bool) -> Vec<&'static Need> {
-    let mut needs: Vec<&'static Need> = steps.iter().flat_map(|step| step.needs).copied().collect();
-    needs.sort_by_key(|need| need.name);
-    needs.dedup_by_key(|need| need.name);
-    needs.retain(|need| !need.is_present());
+    let mut needs: Vec<&'static Need> = Vec::new();
+    // In the order of the rows: one that is installed by another comes after it.
+    for need in steps.iter().flat_map(|step| step.needs) {
+        if needs.iter().all(|other| other.name != need.name) && !need.is_present() {
+            needs.push(need);
+        }
+    }
     if needs.is_empty() {
         println!("Every tool that the steps need is here.");
     }

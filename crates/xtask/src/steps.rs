@@ -103,6 +103,12 @@ pub(crate) static STEPS: &[Step] = &[
         work: Work::Check(checks::pods),
     },
     Step {
+        name: "chains",
+        why: "the chain adapters and their observer hold on real nodes",
+        needs: &[&needs::CARGO_NEXTEST, &needs::CLIPPY, &needs::NPM, &needs::ANVIL],
+        work: Work::Check(checks::chains),
+    },
+    Step {
         name: "demo",
         why: "the README's first command works",
         needs: &[],

@@ -1,0 +1,61 @@
+//! What goes wrong with a node of one's own.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::BINARY_VARIABLE;
+use crate::adapter::ChainError;
+use crate::adapter::ethereum::EndpointError;
+
+/// Why a node cannot be started or driven.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AnvilError {
+    /// The program is nowhere.
+    #[error(
+        "anvil is not installed: run `npm install --no-save @foundry-rs/anvil`, or name the program in {BINARY_VARIABLE}"
+    )]
+    NotInstalled,
+    /// The program is not where the environment says.
+    #[error("{BINARY_VARIABLE} names {}, and no such file is there", named.display())]
+    NoSuchBinary {
+        /// What it names.
+        named: PathBuf,
+    },
+    /// The system does not start it.
+    #[error("anvil cannot be started: are setpriv (of util-linux) and sh there?")]
+    NotStarted(#[source] io::Error),
+    /// It ended before it was ready.
+    #[error("anvil ended before it was ready; it printed: {printed}")]
+    Ended {
+        /// The last of what it printed.
+        printed: String,
+    },
+    /// It is not ready in time.
+    #[error("anvil was not ready within {after:?}")]
+    NotReady {
+        /// How long was waited.
+        after: Duration,
+    },
+    /// It does not run: it was stopped or killed.
+    #[error("anvil does not run: start it again first")]
+    NotRunning,
+    /// A folder or a signal failed.
+    #[error("the system refused to {what}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// What it printed is no address.
+    #[error("anvil printed an address that cannot be read")]
+    Address(#[from] EndpointError),
+    /// It did not do what it was asked for.
+    #[error(transparent)]
+    Call(#[from] ChainError),
+    /// It has no such snapshot: it was reverted to already, or an older one was.
+    #[error("anvil has no such snapshot any more")]
+    NoSuchSnapshot,
+}

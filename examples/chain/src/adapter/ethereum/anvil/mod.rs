@@ -1,0 +1,309 @@
+//! Real Ethereum nodes of one's own, for tests and demonstrations.
+
+mod binary;
+mod error;
+mod process;
+
+use std::process::Command;
+use std::time::Duration;
+
+use alloy::primitives::{Address, B256, U64, U256};
+use alloy::rpc::types::TransactionRequest;
+use rustix::process::Signal;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+pub use binary::BINARY_VARIABLE;
+pub use error::AnvilError;
+
+use super::{Endpoint, EthereumClient};
+use crate::Hash;
+use process::{Process, Ready};
+
+/// How long a node may take to start or to end; it usually takes 50 ms.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What comes before the address in what it prints.
+const LISTENING: &str = "Listening on ";
+
+/// How a node is made. Two nodes that were made alike and are told the same have the same blocks, hash for hash.
+#[derive(Clone, Debug)]
+pub struct AnvilConfig {
+    /// What the chain is called; 31337.
+    pub chain_id: u64,
+    /// When its first block was made, in seconds since 1970; one moment in 2023.
+    pub genesis_time: u64,
+    /// The seconds from block to block, whatever the clock says; 12.
+    pub block_time: u64,
+}
+
+impl Default for AnvilConfig {
+    fn default() -> Self {
+        Self { chain_id: 31_337, genesis_time: 1_700_000_000, block_time: 12 }
+    }
+}
+
+/// A node of the program anvil, with a chain of its own and ten accounts that own 10,000 ether each.
+///
+/// It makes blocks only when it is told to ([`mine`](Self::mine)), unless
+/// [`set_automine`](Self::set_automine) was. It listens on a port of this machine that the system picks. It dies with
+/// this value, and with this process however that ends; its files go with this value.
+#[derive(Debug)]
+pub struct Anvil {
+    config: AnvilConfig,
+    folder: TempDir,
+    address: String,
+    client: EthereumClient,
+    process: Option<Process>,
+}
+
+/// A state of a node to come back to, once.
+#[derive(Clone, Copy, Debug)]
+pub struct Snapshot(U64);
+
+impl Anvil {
+    /// Starts a node and waits until it answers.
+    ///
+    /// # Errors
+    ///
+    /// [`AnvilError::NotInstalled`] says how to install it; others if it does not start.
+    pub async fn start(config: AnvilConfig) -> Result<Self, AnvilError> {
+        let folder = tempfile::Builder::new()
+            .prefix("watchkeeper-anvil-")
+            .tempdir()
+            .map_err(|source| AnvilError::System { what: "make a folder", source })?;
+        let (process, address) = launch(&config, &folder, "0").await?;
+        let client = EthereumClient::new(format!("http://{address}").parse()?)?;
+        let node = Self { config, folder, address, client, process: Some(process) };
+        node.set_block_time().await?;
+        Ok(node)
+    }
+
+    /// Asks this node; it stays usable while the node is stopped and started again.
+    #[must_use]
+    pub fn client(&self) -> EthereumClient {
+        self.client.clone()
+    }
+
+    /// Where it answers over HTTP.
+    #[must_use]
+    pub fn http(&self) -> Endpoint {
+        self.client.endpoint().clone()
+    }
+
+    /// Where it answers over WebSocket.
+    ///
+    /// # Errors
+    ///
+    /// [`AnvilError::Address`], which does not happen for a node that started.
+    pub fn websocket(&self) -> Result<Endpoint, AnvilError> {
+        Ok(format!("ws://{}", self.address).parse()?)
+    }
+
+    /// The process; `None` while it does not run.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::pid)
+    }
+
+    /// The accounts that it signs for.
+    ///
+    /// # Errors
+    ///
+    /// [`AnvilError::Call`].
+    pub async fn accounts(&self) -> Result<Vec<Address>, AnvilError> {
+        Ok(self.client.ask("eth_accounts", ()).await?)
+    }
+
+    /// What an account owns after the newest block, in wei.
+    ///
+    /// # Errors
+    ///
+    /// [`AnvilError::Call`].
+    pub async fn balance(&self, account: Address) -> Result<U256, AnvilError> {
+        Ok(self.client.ask("eth_getBalance", (account, "latest")).await?)
+    }
+
+    /// Makes so many blocks; the first takes in the transactions that wait.
+    ///
+    /// # Errors
+    ///
+    /// [`AnvilError::Call`].
+    pub async fn mine(&self, blocks: u64) -> Result<(), AnvilError> {
+        self.tell("anvil_mine", (U64::from(blocks),)).await
+    }
+
+    /// Whether every transaction makes a block at once.
+    ///
+    /// # Errors
+    ///
+    /// [`AnvilError::Call`].
+    pub async fn set_automine(&self, automine: bool) -> Result<(), AnvilError> {
+        self.tell("evm_setAutomine", (automine,)).await
+    }
+
+    /// Sends ether from one of its accounts; the next block takes it in.
+    ///
+    /// # Errors
+    ///
+    /// [`AnvilError::Call`], also if the account does not own that much.
+    pub async fn transfer(&self, from: Address, to: Address, wei: U256) -> Result<Hash, AnvilError> {
+        self.send(TransactionRequest {
+            from: Some(from),
+            to: Some(to.into()),
+            value: Some(wei),
+            ..Default::default()
+        })
+        .await
+    }
+
+    /// Sends any transaction of one of its accounts. One with the nonce of another that waits, and a higher
+    /// fee, replaces that.
+    ///
+    /// # Errors
+    ///
+    /// [`AnvilError::Call`].
+    pub async fn send(&self, transaction: TransactionRequest) -> Result<Hash, AnvilError> {
+        let hash: B256 = self.client.ask("eth_sendTransaction", (transaction,)).await?;
+        Ok(Hash(hash.0))
+    }
+
+    /// Replaces so many blocks at the tip by as many empty ones. What was in them is forgotten.
+    ///
+    /// # Errors
+    ///
+    /// [`AnvilError::Call`], also if blocks were made before the node was last started: it has lost their
+    /// states.
+    pub async fn reorg(&self, depth: u64) -> Result<(), AnvilError> {
+        self.tell("anvil_reorg", json!([depth, []])).await
+    }
+
+    /// Remembers what the node knows now.
+    ///
+    /// # Errors
+    ///
+    /// [`AnvilError::Call`].
+    pub async fn snapshot(&self) -> Result<Snapshot, AnvilError> {
+        Ok(Snapshot(self.client.ask("evm_snapshot", ()).await?))
+    }
+
+    /// Goes back to a snapshot. A node that left the snapshot's branch in a reorg has no head afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`AnvilError::NoSuchSnapshot`], [`AnvilError::Call`].
+    pub async fn revert(&self, snapshot: Snapshot) -> Result<(), AnvilError> {
+        let done: bool = self.client.ask("evm_revert", (snapshot.0,)).await?;
+        if done { Ok(()) } else { Err(AnvilError::NoSuchSnapshot) }
+    }
+
+    /// Makes the node hang: it takes connections and answers nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`AnvilError::NotRunning`], [`AnvilError::System`].
+    pub fn pause(&self) -> Result<(), AnvilError> {
+        self.running()?.pause().map_err(|source| AnvilError::System { what: "pause anvil", source })
+    }
+
+    /// Ends [`pause`](Self::pause).
+    ///
+    /// # Errors
+    ///
+    /// [`AnvilError::NotRunning`], [`AnvilError::System`].
+    pub fn resume(&self) -> Result<(), AnvilError> {
+        self.signal(Signal::CONT)
+    }
+
+    /// Stops the node in order: it keeps its chain for the next start. Nothing happens to one that does not run.
+    ///
+    /// # Errors
+    ///
+    /// [`AnvilError::System`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it leaves a node that may have been told to end.
+    pub async fn stop(&mut self) -> Result<(), AnvilError> {
+        if self.process.is_some() {
+            self.signal(Signal::TERM)?;
+            // One that was paused hears of it only now.
+            self.signal(Signal::CONT)?;
+        }
+        if let Some(process) = &mut self.process {
+            let _ = timeout(PATIENCE, process.ended()).await;
+        }
+        self.kill();
+        Ok(())
+    }
+
+    /// Kills the node: its chain is what it was when it last stopped in order.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts the node again at its address, with the chain that it kept. Nothing happens to one that runs.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start); also if another program has taken the port meanwhile.
+    pub async fn start_again(&mut self) -> Result<(), AnvilError> {
+        if self.process.is_some() {
+            return Ok(());
+        }
+        let port = self.address.rsplit(':').next().unwrap_or_default();
+        let (process, _) = launch(&self.config, &self.folder, port).await?;
+        self.process = Some(process);
+        self.set_block_time().await
+    }
+
+    async fn set_block_time(&self) -> Result<(), AnvilError> {
+        self.tell("anvil_setBlockTimestampInterval", (self.config.block_time,)).await
+    }
+
+    /// Asks for something whose answer says nothing.
+    async fn tell(
+        &self,
+        method: &'static str,
+        parameters: impl alloy::rpc::json_rpc::RpcSend,
+    ) -> Result<(), AnvilError> {
+        let _: serde_json::Value = self.client.ask(method, parameters).await?;
+        Ok(())
+    }
+
+    fn running(&self) -> Result<&Process, AnvilError> {
+        self.process.as_ref().ok_or(AnvilError::NotRunning)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), AnvilError> {
+        self.running()?.signal(signal).map_err(|source| AnvilError::System { what: "signal anvil", source })
+    }
+}
+
+/// Runs the program and waits for its address.
+async fn launch(config: &AnvilConfig, folder: &TempDir, port: &str) -> Result<(Process, String), AnvilError> {
+    let mut command = Command::new(binary::find()?);
+    command
+        .args(["--no-mining", "--host", "127.0.0.1", "--port", port])
+        .args(["--chain-id", &config.chain_id.to_string()])
+        .args(["--timestamp", &config.genesis_time.to_string()])
+        .arg("--state")
+        .arg(folder.path().join("state.json"))
+        // It keeps more than it says in the home folder, and leaves it there when it is killed.
+        .env("HOME", folder.path());
+    let (process, ready) = Process::start(&command, LISTENING).map_err(AnvilError::NotStarted)?;
+    let line = listening(ready).await?;
+    let address = line.trim().trim_start_matches(LISTENING).to_owned();
+    Ok((process, address))
+}
+
+async fn listening(ready: Ready) -> Result<String, AnvilError> {
+    let Ok(heard) = timeout(PATIENCE, ready).await else {
+        return Err(AnvilError::NotReady { after: PATIENCE });
+    };
+    heard.unwrap_or_else(|_| Err(String::new())).map_err(|printed| {
+        let last: Vec<&str> = printed.lines().rev().filter(|line| !line.trim().is_empty()).take(3).collect();
+        AnvilError::Ended { printed: last.into_iter().rev().collect::<Vec<_>>().join(" | ") }
+    })
+}

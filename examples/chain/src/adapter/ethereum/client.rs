@@ -1,0 +1,228 @@
+//! Asking an Ethereum node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy::primitives::{B256, U64};
+use alloy::rpc::client::{BatchRequest, RpcClient, Waiter};
+use alloy::rpc::json_rpc::{ErrorPayload, RpcError, RpcRecv, RpcSend};
+use alloy::rpc::types;
+use alloy::transports::{TransportError, TransportErrorKind};
+use async_trait::async_trait;
+use tokio::time::timeout;
+
+use super::http::{HttpError, HttpTransport};
+use super::wire::{self, Asked, WireBlock, WireReceipt};
+use super::{Endpoint, EndpointError, EthereumTransaction};
+use crate::adapter::{ChainClient, ChainError, ChainIdentity};
+use crate::{Block, Hash, Header, Height};
+
+const BY_HASH: &str = "eth_getBlockByHash";
+const BY_NUMBER: &str = "eth_getBlockByNumber";
+const RECEIPTS: &str = "eth_getBlockReceipts";
+const CHAIN_ID: &str = "eth_chainId";
+
+/// An Ethereum node, asked by JSON-RPC over HTTP.
+///
+/// An answer must come within 5 s ([`with_timeout`](Self::with_timeout)) and must be about what was asked.
+/// The hash of every header is recomputed, so that a node cannot give a block another parent, height or time
+/// ([`trusting_hashes`](Self::trusting_hashes)). Clones share their connections.
+///
+/// A block and its receipts come in one batch, which costs one round trip.
+#[derive(Clone, Debug)]
+pub struct EthereumClient {
+    rpc: RpcClient,
+    endpoint: Arc<Endpoint>,
+    timeout: Duration,
+    recomputes_hashes: bool,
+}
+
+impl EthereumClient {
+    /// A node at an address of http or https. It is not asked yet.
+    ///
+    /// # Errors
+    ///
+    /// [`EndpointError::WrongScheme`] for an address of another protocol, [`EndpointError::Tls`].
+    pub fn new(endpoint: Endpoint) -> Result<Self, EndpointError> {
+        let endpoint = Arc::new(endpoint);
+        let transport = HttpTransport::new(Arc::clone(&endpoint))?;
+        Ok(Self {
+            rpc: RpcClient::new(transport, false),
+            endpoint,
+            timeout: Duration::from_secs(5),
+            recomputes_hashes: true,
+        })
+    }
+
+    /// Waits so long for an answer.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// Believes the hashes that the node gives: for chains whose headers have fields that Ethereum's have not.
+    #[must_use]
+    pub fn trusting_hashes(self) -> Self {
+        Self { recomputes_hashes: false, ..self }
+    }
+
+    /// Where the node is.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Asks anything.
+    pub(super) async fn ask<P: RpcSend, R: RpcRecv>(
+        &self,
+        method: &'static str,
+        parameters: P,
+    ) -> Result<R, ChainError> {
+        match timeout(self.timeout, self.rpc.request(method, parameters)).await {
+            Ok(answer) => answer.map_err(|error| self.failure(method, error)),
+            Err(_) => Err(self.timed_out()),
+        }
+    }
+
+    /// Asks for a block's header; `tag` is what JSON-RPC calls what is `asked`.
+    async fn header_of<P: RpcSend>(
+        &self,
+        method: &'static str,
+        tag: P,
+        asked: Asked,
+    ) -> Result<Option<Header>, ChainError> {
+        let header: Option<types::Header> = self.ask(method, (tag, false)).await?;
+        header.map(|header| self.believe(method, &header, asked)).transpose()
+    }
+
+    fn believe(
+        &self,
+        method: &'static str,
+        header: &types::Header,
+        asked: Asked,
+    ) -> Result<Header, ChainError> {
+        wire::header(header, asked, self.recomputes_hashes).map_err(|reason| self.untrue(method, reason))
+    }
+
+    async fn both<A: RpcRecv, B: RpcRecv>(
+        &self,
+        batch: BatchRequest<'_>,
+        (first_method, first): (&'static str, Waiter<A>),
+        (second_method, second): (&'static str, Waiter<B>),
+    ) -> Result<(A, B), ChainError> {
+        timeout(self.timeout, batch.send())
+            .await
+            .map_err(|_| self.timed_out())?
+            .map_err(|error| self.failure(first_method, error))?;
+        // Both are here since the batch is.
+        let first = first.await.map_err(|error| self.failure(first_method, error))?;
+        let second = second.await.map_err(|error| self.failure(second_method, error))?;
+        Ok((first, second))
+    }
+
+    fn failure(&self, method: &'static str, error: TransportError) -> ChainError {
+        let malformed = |reason: &str| ChainError::Malformed {
+            endpoint: self.name(),
+            method,
+            reason: self.endpoint.clear(reason),
+        };
+        match error {
+            RpcError::ErrorResp(error) if is_rate_limit(&error) => self.rate_limited(None),
+            RpcError::ErrorResp(ErrorPayload { code, message, .. }) => {
+                self.refused(method, &format!("{message} (code {code})"))
+            }
+            RpcError::DeserError { err, .. } => malformed(&err.to_string()),
+            RpcError::Transport(TransportErrorKind::Custom(error)) => match error.downcast::<HttpError>() {
+                Ok(error) => match *error {
+                    HttpError::Unreachable(reason) => ChainError::Unreachable {
+                        endpoint: self.name(),
+                        reason: self.endpoint.clear(&reason),
+                    },
+                    HttpError::RateLimited(retry_after) => self.rate_limited(retry_after),
+                    HttpError::Status(status) => self.refused(method, &format!("HTTP status {status}")),
+                    HttpError::Malformed(reason) => malformed(&reason),
+                },
+                Err(error) => malformed(&error.to_string()),
+            },
+            error => malformed(&error.to_string()),
+        }
+    }
+
+    fn name(&self) -> String {
+        self.endpoint.to_string()
+    }
+
+    fn timed_out(&self) -> ChainError {
+        ChainError::TimedOut { endpoint: self.name(), after: self.timeout }
+    }
+
+    fn rate_limited(&self, retry_after: Option<Duration>) -> ChainError {
+        ChainError::RateLimited { endpoint: self.name(), retry_after }
+    }
+
+    fn refused(&self, method: &'static str, reason: &str) -> ChainError {
+        ChainError::Refused { endpoint: self.name(), method, reason: self.endpoint.clear(reason) }
+    }
+
+    fn untrue(&self, method: &'static str, reason: String) -> ChainError {
+        ChainError::Untrue { endpoint: self.name(), method, reason }
+    }
+
+    fn empty(&self) -> ChainError {
+        ChainError::Empty { endpoint: self.name() }
+    }
+}
+
+#[async_trait]
+impl ChainClient for EthereumClient {
+    type Transaction = EthereumTransaction;
+
+    async fn identity(&self) -> Result<ChainIdentity, ChainError> {
+        let mut batch = self.rpc.new_batch();
+        let id = batch.add_call(CHAIN_ID, &()).map_err(|error| self.failure(CHAIN_ID, error))?;
+        let genesis =
+            batch.add_call(BY_NUMBER, &(U64::ZERO, false)).map_err(|error| self.failure(BY_NUMBER, error))?;
+        let (id, genesis): (U64, Option<types::Header>) =
+            self.both(batch, (CHAIN_ID, id), (BY_NUMBER, genesis)).await?;
+        let genesis = genesis.ok_or_else(|| self.empty())?;
+        let genesis = self.believe(BY_NUMBER, &genesis, Asked::Height(0))?;
+        Ok(ChainIdentity { id: id.to_string(), genesis: genesis.hash })
+    }
+
+    async fn head(&self) -> Result<Header, ChainError> {
+        self.header_of(BY_NUMBER, "latest", Asked::Any).await?.ok_or_else(|| self.empty())
+    }
+
+    async fn finalised(&self) -> Result<Option<Header>, ChainError> {
+        self.header_of(BY_NUMBER, "finalized", Asked::Any).await
+    }
+
+    async fn header(&self, hash: Hash) -> Result<Option<Header>, ChainError> {
+        self.header_of(BY_HASH, B256::from(hash.0), Asked::Hash(hash)).await
+    }
+
+    async fn header_at(&self, height: Height) -> Result<Option<Header>, ChainError> {
+        self.header_of(BY_NUMBER, U64::from(height), Asked::Height(height)).await
+    }
+
+    async fn block(&self, hash: Hash) -> Result<Option<Block<EthereumTransaction>>, ChainError> {
+        let tag = B256::from(hash.0);
+        let mut batch = self.rpc.new_batch();
+        let block = batch.add_call(BY_HASH, &(tag, true)).map_err(|error| self.failure(BY_HASH, error))?;
+        let receipts = batch.add_call(RECEIPTS, &(tag,)).map_err(|error| self.failure(RECEIPTS, error))?;
+        let (block, receipts): (Option<WireBlock>, Option<Vec<WireReceipt>>) =
+            self.both(batch, (BY_HASH, block), (RECEIPTS, receipts)).await?;
+        let Some(block) = block else { return Ok(None) };
+        let Some(receipts) = receipts else {
+            return Err(self.refused(RECEIPTS, "it has the block, and not its receipts"));
+        };
+        wire::block(&block, &receipts, Asked::Hash(hash), self.recomputes_hashes)
+            .map(Some)
+            .map_err(|reason| self.untrue(BY_HASH, reason))
+    }
+}
+
+/// The codes that providers limit rates by.
+fn is_rate_limit<E>(error: &ErrorPayload<E>) -> bool {
+    matches!(error.code, 429 | -32005) || error.message.to_ascii_lowercase().contains("rate limit")
+}

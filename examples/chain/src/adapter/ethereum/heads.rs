@@ -1,0 +1,178 @@
+//! News of heads over WebSocket.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use http::HeaderValue;
+use http::header::AUTHORIZATION;
+use rustls::ClientConfig;
+use serde::Deserialize;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Bytes, Message};
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
+use tracing::debug;
+
+use super::{Endpoint, EndpointError, tls};
+
+const SUBSCRIBE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"eth_subscribe","params":["newHeads"]}"#;
+
+/// How long a node may take to connect and to subscribe.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A connection that is silent for so long is asked for a sign of life, and given up after as long again.
+const QUIET: Duration = Duration::from_secs(15);
+/// The time before the first attempt to connect again; it doubles with each that fails.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// What a node says of a head has some kilobytes.
+const LARGEST_MESSAGE: usize = 1 << 20;
+
+/// Wakes an observation when a node announces a new head, until this value is dropped.
+///
+/// Give the same [`Notify`] to [`ObservationConfig::wake`](watchkeeper::ObservationConfig::wake). What the
+/// node announces is not even read: it only makes the next poll come sooner, and the poll is the truth. So
+/// nothing is lost when the connection is: it is made again, 100 ms after it broke, then 200 ms, up to 10 s, and
+/// each time that it stands again wakes too, for the heads that were missed. A connection without any word
+/// for 30 s counts as broken.
+#[derive(Debug)]
+pub struct NewHeads {
+    task: JoinHandle<()>,
+}
+
+impl NewHeads {
+    /// Follows the heads of the node at an address of ws or wss.
+    ///
+    /// # Errors
+    ///
+    /// [`EndpointError::WrongScheme`] for an address of another protocol, [`EndpointError::Tls`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn follow(endpoint: Endpoint, wake: Arc<Notify>) -> Result<Self, EndpointError> {
+        endpoint.require(["ws", "wss"], "ws or wss")?;
+        let follower = Follower { endpoint, tls: Arc::new(tls::config()?), wake };
+        Ok(Self { task: tokio::spawn(follower.run()) })
+    }
+}
+
+impl Drop for NewHeads {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Follower {
+    endpoint: Endpoint,
+    tls: Arc<ClientConfig>,
+    wake: Arc<Notify>,
+}
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// What is looked at in a message of the node.
+#[derive(Deserialize)]
+struct Said {
+    method: Option<String>,
+    error: Option<serde_json::Value>,
+}
+
+/// Why a connection is no more.
+struct Lost(String);
+
+impl Follower {
+    async fn run(self) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let Lost(reason) = match self.subscribe().await {
+                Ok(socket) => {
+                    pause = FIRST_PAUSE;
+                    self.wake.notify_one();
+                    self.listen(socket).await
+                }
+                Err(lost) => lost,
+            };
+            let reason = self.endpoint.clear(&reason);
+            debug!(endpoint = %self.endpoint, reason, again_in = ?pause, "no news of heads");
+            sleep(pause).await;
+            pause = LONGEST_PAUSE.min(pause * 2);
+        }
+    }
+
+    async fn subscribe(&self) -> Result<Socket, Lost> {
+        timeout(PATIENCE, async {
+            let mut request = self.endpoint.secret_url().into_client_request().map_err(lost)?;
+            if let Some(authorization) = self.endpoint.secret_authorization() {
+                let value = HeaderValue::from_str(authorization).map_err(lost)?;
+                request.headers_mut().insert(AUTHORIZATION, value);
+            }
+            let config = WebSocketConfig::default()
+                .max_message_size(Some(LARGEST_MESSAGE))
+                .max_frame_size(Some(LARGEST_MESSAGE));
+            let connector = Connector::Rustls(Arc::clone(&self.tls));
+            let (mut socket, _) = connect_async_tls_with_config(request, Some(config), true, Some(connector))
+                .await
+                .map_err(lost)?;
+            socket.send(Message::text(SUBSCRIBE)).await.map_err(lost)?;
+            loop {
+                let said = said(socket.next().await)?;
+                match said {
+                    Some(Said { error: Some(error), .. }) => return Err(lost(error)),
+                    // The answer, or a head that came before it.
+                    Some(_) => return Ok(socket),
+                    None => {}
+                }
+            }
+        })
+        .await
+        .unwrap_or_else(|_| Err(lost("it took too long to subscribe")))
+    }
+
+    async fn listen(&self, mut socket: Socket) -> Lost {
+        let mut asked = false;
+        loop {
+            match timeout(QUIET, socket.next()).await {
+                Ok(message) => match said(message) {
+                    Ok(said) => {
+                        asked = false;
+                        if said.is_some_and(|said| said.method.as_deref() == Some("eth_subscription")) {
+                            self.wake.notify_one();
+                        }
+                    }
+                    Err(lost) => return lost,
+                },
+                Err(_) if asked => return lost("it was silent for too long"),
+                Err(_) => {
+                    asked = true;
+                    match timeout(QUIET, socket.send(Message::Ping(Bytes::new()))).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => return lost(error),
+                        Err(_) => return lost("it takes no word"),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What a message says; `None` for one that is about the connection.
+fn said(
+    message: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>,
+) -> Result<Option<Said>, Lost> {
+    match message {
+        Some(Ok(Message::Text(text))) => serde_json::from_str(&text).map(Some).map_err(lost),
+        Some(Ok(Message::Close(_))) | None => Err(lost("it closed the connection")),
+        Some(Ok(_)) => Ok(None),
+        Some(Err(error)) => Err(lost(error)),
+    }
+}
+
+fn lost(reason: impl fmt::Display) -> Lost {
+    Lost(reason.to_string())
+}

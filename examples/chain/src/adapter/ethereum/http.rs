@@ -1,0 +1,138 @@
+//! JSON-RPC over HTTP.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use alloy::rpc::json_rpc::{RequestPacket, ResponsePacket, ResponsePayload, RpcError};
+use alloy::transports::{TransportError, TransportErrorKind, TransportFut};
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tower::Service;
+
+use super::{Endpoint, EndpointError, tls};
+
+/// The largest answer that is read. A full block with its receipts has some megabytes.
+const LARGEST_ANSWER: usize = 64 << 20;
+
+/// Asks one node, over connections that are kept.
+#[derive(Clone, Debug)]
+pub(super) struct HttpTransport {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    endpoint: Arc<Endpoint>,
+}
+
+/// Why there is no JSON-RPC answer. The texts may hold secrets of the address.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HttpError {
+    #[error("{0}")]
+    Unreachable(String),
+    #[error("the rate of requests is limited")]
+    RateLimited(Option<Duration>),
+    #[error("HTTP status {0}")]
+    Status(StatusCode),
+    #[error("{0}")]
+    Malformed(String),
+}
+
+impl HttpTransport {
+    pub(super) fn new(endpoint: Arc<Endpoint>) -> Result<Self, EndpointError> {
+        endpoint.require(["http", "https"], "http or https")?;
+        let mut tcp = HttpConnector::new();
+        tcp.set_nodelay(true);
+        // Or it would refuse addresses of https, which are for the connector around it.
+        tcp.enforce_http(false);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls::config()?)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector), endpoint })
+    }
+
+    async fn ask(&self, packet: &RequestPacket) -> Result<ResponsePacket, HttpError> {
+        let body = serde_json::to_vec(packet).map_err(|error| HttpError::Malformed(error.to_string()))?;
+        let mut request = Request::post(self.endpoint.secret_url()).header(CONTENT_TYPE, "application/json");
+        if let Some(authorization) = self.endpoint.secret_authorization() {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let request = request.body(Full::from(body)).map_err(unreachable)?;
+        let (head, body) = self.client.request(request).await.map_err(unreachable)?.into_parts();
+        if head.status == StatusCode::TOO_MANY_REQUESTS {
+            return Err(HttpError::RateLimited(retry_after(&head.headers)));
+        }
+        let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(|error| broken_off(&*error))?;
+        // Nodes answer some questions with an error of JSON-RPC and one of HTTP: the first says more.
+        serde_json::from_slice(&body.to_bytes()).map_err(|error| {
+            if head.status.is_success() {
+                HttpError::Malformed(error.to_string())
+            } else {
+                HttpError::Status(head.status)
+            }
+        })
+    }
+}
+
+impl Service<RequestPacket> for HttpTransport {
+    type Response = ResponsePacket;
+    type Error = TransportError;
+    type Future = TransportFut<'static>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, packet: RequestPacket) -> Self::Future {
+        let transport = self.clone();
+        Box::pin(async move {
+            match transport.ask(&packet).await.map_err(TransportErrorKind::custom)? {
+                // A whole batch refused: alloy would only say that the answers are missing.
+                ResponsePacket::Single(answer) if matches!(packet, RequestPacket::Batch(_)) => {
+                    match answer.payload {
+                        ResponsePayload::Failure(error) => Err(RpcError::ErrorResp(error)),
+                        ResponsePayload::Success(_) => Err(TransportErrorKind::custom(HttpError::Malformed(
+                            "one answer to several questions".to_owned(),
+                        ))),
+                    }
+                }
+                answer => Ok(answer),
+            }
+        })
+    }
+}
+
+/// Only what was refused with seconds is understood; a date is not worth a parser.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+fn unreachable(error: impl Error) -> HttpError {
+    HttpError::Unreachable(chain(&error))
+}
+
+fn broken_off(error: &(dyn Error + Send + Sync + 'static)) -> HttpError {
+    if error.is::<LengthLimitError>() {
+        HttpError::Malformed(format!("it is longer than {LARGEST_ANSWER} bytes"))
+    } else {
+        HttpError::Unreachable(chain(error))
+    }
+}
+
+/// An error with its causes, which hyper leaves out of its own text.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,115 @@
+//! Answers of nodes, as far as they are read, and what is believed of them.
+
+use alloy::primitives::{Address, B256, U64, U256};
+use alloy::rpc::types;
+use serde::Deserialize;
+
+use super::EthereumTransaction;
+use crate::{Block, Hash, Header, Height, Work};
+
+/// What a question was about, and an answer must be about.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asked {
+    Any,
+    Hash(Hash),
+    Height(Height),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct WireBlock {
+    #[serde(flatten)]
+    header: types::Header,
+    transactions: Vec<WireTransaction>,
+}
+
+/// A transaction of any type: chains have some that alloy does not know.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireTransaction {
+    hash: B256,
+    from: Address,
+    to: Option<Address>,
+    value: U256,
+    nonce: U64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct WireReceipt {
+    transaction_hash: B256,
+    /// Not there before the Byzantium fork, when failure showed in nothing but the balance.
+    status: Option<U64>,
+    gas_used: U256,
+    effective_gas_price: U256,
+    blob_gas_used: Option<U256>,
+    blob_gas_price: Option<U256>,
+    contract_address: Option<Address>,
+}
+
+/// A header that answers the question; an error says what contradicts what.
+pub(super) fn header(
+    header: &types::Header,
+    asked: Asked,
+    recomputes_hashes: bool,
+) -> Result<Header, String> {
+    let read = Header {
+        hash: Hash(header.hash.0),
+        parent: Hash(header.inner.parent_hash.0),
+        height: header.inner.number,
+        work: Work::try_from(header.inner.difficulty).unwrap_or(Work::MAX).max(1),
+        time: header.inner.timestamp,
+    };
+    let (hash, height) = (read.hash, read.height);
+    match asked {
+        Asked::Hash(asked) if asked != hash => return Err(format!("block {hash} was given for {asked}")),
+        Asked::Height(asked) if asked != height => {
+            return Err(format!("height {height} was given for {asked}"));
+        }
+        _ => {}
+    }
+    if recomputes_hashes {
+        let computed = Hash(header.inner.hash_slow().0);
+        if computed != hash {
+            return Err(format!("the header of block {hash} at height {height} has the hash {computed}"));
+        }
+    }
+    Ok(read)
+}
+
+/// A block with what its receipts say of its transactions.
+pub(super) fn block(
+    block: &WireBlock,
+    receipts: &[WireReceipt],
+    asked: Asked,
+    recomputes_hashes: bool,
+) -> Result<Block<EthereumTransaction>, String> {
+    let header = header(&block.header, asked, recomputes_hashes)?;
+    if block.transactions.len() != receipts.len() {
+        let (transactions, receipts) = (block.transactions.len(), receipts.len());
+        return Err(format!("block {} has {transactions} transactions and {receipts} receipts", header.hash));
+    }
+    let transactions = block.transactions.iter().zip(receipts).map(|(it, receipt)| it.with(receipt));
+    Ok(Block { header, transactions: transactions.collect::<Result<_, _>>()? })
+}
+
+impl WireTransaction {
+    fn with(&self, receipt: &WireReceipt) -> Result<EthereumTransaction, String> {
+        if receipt.transaction_hash != self.hash {
+            let (hash, other) = (Hash(self.hash.0), Hash(receipt.transaction_hash.0));
+            return Err(format!("the receipt at the place of transaction {hash} is of {other}"));
+        }
+        let price = |used: U256, price: U256| used.saturating_mul(price);
+        let blobs =
+            price(receipt.blob_gas_used.unwrap_or_default(), receipt.blob_gas_price.unwrap_or_default());
+        let succeeded = receipt.status.is_none_or(|status| !status.is_zero());
+        Ok(EthereumTransaction {
+            hash: Hash(self.hash.0),
+            from: self.from,
+            to: self.to.or(receipt.contract_address.filter(|_| succeeded)),
+            value: self.value,
+            nonce: self.nonce.to(),
+            fee: price(receipt.gas_used, receipt.effective_gas_price).saturating_add(blobs),
+            succeeded,
+        })
+    }
+}

@@ -1,0 +1,113 @@
+//! A chain in memory, for tests: nodes that do as they are told.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::pending;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use super::{ChainClient, ChainError, ChainIdentity};
+use crate::{Block, Hash, Header, Height, Transaction};
+
+/// One node; clones are the same node.
+#[derive(Clone, Debug)]
+pub struct MemoryNode<T> {
+    script: Arc<Mutex<Script<T>>>,
+}
+
+/// What a [`MemoryNode`] has and does.
+#[derive(Clone, Debug)]
+pub struct Script<T> {
+    /// Which chain it says it is on.
+    pub identity: ChainIdentity,
+    /// What it has, by the hash it is asked for: a lie is a block under another one's hash.
+    pub blocks: HashMap<Hash, Block<T>>,
+    /// Its best block; an empty chain without one.
+    pub head: Option<Hash>,
+    /// Its last final block.
+    pub finalised: Option<Hash>,
+    /// Questions, by their method, that are answered by an error; `""` is any question.
+    pub fails: HashMap<&'static str, ChainError>,
+    /// Questions, by their method, that are never answered; `""` is any question.
+    pub hangs: Vec<&'static str>,
+    /// How often it was asked, by method.
+    pub calls: BTreeMap<&'static str, usize>,
+}
+
+impl<T: Transaction> MemoryNode<T> {
+    /// A node without blocks.
+    #[must_use]
+    pub fn new(identity: ChainIdentity) -> Self {
+        let script = Script {
+            identity,
+            blocks: HashMap::new(),
+            head: None,
+            finalised: None,
+            fails: HashMap::new(),
+            hangs: Vec::new(),
+            calls: BTreeMap::new(),
+        };
+        Self { script: Arc::new(Mutex::new(script)) }
+    }
+
+    /// What it has and does, to read and to change.
+    #[must_use]
+    pub fn script(&self) -> MutexGuard<'_, Script<T>> {
+        self.script.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn asked<V>(
+        &self,
+        method: &'static str,
+        answer: impl FnOnce(&Script<T>) -> V,
+    ) -> Result<V, ChainError> {
+        let answer = {
+            let mut script = self.script();
+            *script.calls.entry(method).or_default() += 1;
+            let hangs = script.hangs.iter().any(|hangs| hangs.is_empty() || *hangs == method);
+            let error = script.fails.get(method).or_else(|| script.fails.get("")).cloned();
+            (!hangs).then(|| error.map_or_else(|| Ok(answer(&script)), Err))
+        };
+        match answer {
+            Some(answer) => answer,
+            None => pending().await,
+        }
+    }
+}
+
+#[async_trait]
+impl<T: Transaction> ChainClient for MemoryNode<T> {
+    type Transaction = T;
+
+    async fn identity(&self) -> Result<ChainIdentity, ChainError> {
+        self.asked("identity", |script| script.identity.clone()).await
+    }
+
+    async fn head(&self) -> Result<Header, ChainError> {
+        let head = self.asked("head", |script| Some(script.blocks.get(&script.head?)?.header)).await?;
+        head.ok_or_else(|| ChainError::Empty { endpoint: "memory".to_owned() })
+    }
+
+    async fn finalised(&self) -> Result<Option<Header>, ChainError> {
+        self.asked("finalised", |script| Some(script.blocks.get(&script.finalised?)?.header)).await
+    }
+
+    async fn header(&self, hash: Hash) -> Result<Option<Header>, ChainError> {
+        self.asked("header", |script| script.blocks.get(&hash).map(|block| block.header)).await
+    }
+
+    async fn header_at(&self, height: Height) -> Result<Option<Header>, ChainError> {
+        let block = |script: &Script<T>, hash| script.blocks.get(&hash).map(|block| block.header);
+        let branch = |script: &Script<T>| {
+            let head = block(script, script.head?);
+            std::iter::successors(head, |header| block(script, header.parent))
+                .take_while(|header| header.height >= height)
+                .find(|header| header.height == height)
+        };
+        self.asked("header_at", branch).await
+    }
+
+    async fn block(&self, hash: Hash) -> Result<Option<Block<T>>, ChainError> {
+        self.asked("block", |script| script.blocks.get(&hash).cloned()).await
+    }
+}

@@ -1,0 +1,6 @@
+//! The command line's parts.
+
+pub(crate) mod demo;
+pub(crate) mod follow;
+mod tell;
+mod watched;

@@ -1,0 +1,77 @@
+//! An Ethereum chain with wallets and transactions under observation.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy::primitives::Address;
+use tokio::sync::Notify;
+use watchkeeper::{
+    ObservationConfig, ObservationHandle, ObservationRuntime, ObservationRuntimeError, ObservedSource,
+    StaticSourceProvider,
+};
+use watchkeeper_chain::adapter::ethereum::{EthereumClient, EthereumTransaction};
+use watchkeeper_chain::projection::inclusion::{Follower, InclusionView, Inclusions};
+use watchkeeper_chain::projection::wallet::{
+    Account, AccountWallet, Amount, NewWallet, WalletDesk, Wallets, WalletsView,
+};
+use watchkeeper_chain::projection::{Projected, View};
+use watchkeeper_chain::{ChainConfig, ChainEvent, ChainObserver, ChainSource, ChainView, Height};
+
+/// How deep a payment must be to count as confirmed.
+const CONFIRMATIONS: u64 = 2;
+
+pub(crate) type Ether = Account<EthereumTransaction>;
+pub(crate) type Event = ChainEvent<EthereumTransaction>;
+pub(crate) type Seen = View<ChainView, (InclusionView<EthereumTransaction>, WalletsView<Ether>)>;
+pub(crate) type Observer =
+    Projected<ChainObserver<EthereumClient>, (Inclusions<EthereumTransaction>, Wallets<Ether>)>;
+
+/// The observation, and what asks it to look at more.
+pub(crate) struct Watched {
+    pub(crate) runtime: ObservationRuntime<Observer>,
+    pub(crate) follower: Follower,
+    pub(crate) desk: WalletDesk<Ether>,
+}
+
+impl Watched {
+    /// Watches these nodes; `wake` starts a cycle early.
+    pub(crate) fn start(
+        nodes: Vec<ObservedSource<ChainSource<EthereumClient>>>,
+        config: ChainConfig,
+        wake: Option<Arc<Notify>>,
+    ) -> Result<Self, ObservationRuntimeError> {
+        let (inclusions, wallets) = (Inclusions::new(), Wallets::new(Account::new(CONFIRMATIONS)));
+        let (follower, desk) = (inclusions.follower(), wallets.desk());
+        let timing = ObservationConfig {
+            interval: config.interval,
+            history_limit: 1024,
+            min_gap: Duration::from_millis(20),
+            wake,
+            ..ObservationConfig::default()
+        };
+        let observer = Projected::new(ChainObserver::new(config), (inclusions, wallets));
+        let runtime =
+            ObservationRuntime::start_in_background(StaticSourceProvider::new(nodes), observer, timing)?;
+        Ok(Self { runtime, follower, desk })
+    }
+
+    pub(crate) fn handle(&self) -> ObservationHandle<Observer> {
+        self.runtime.handle()
+    }
+}
+
+/// A wallet of one account.
+pub(crate) fn wallet(
+    name: &str,
+    account: Address,
+    from: Height,
+    balance: Amount,
+) -> NewWallet<Address, AccountWallet> {
+    NewWallet { name: Arc::from(name), addresses: vec![account], from, opening: AccountWallet::with(balance) }
+}
+
+/// Wei as people say it.
+pub(crate) fn ether(wei: Amount) -> String {
+    const ETHER: Amount = 1_000_000_000_000_000_000;
+    format!("{}.{:06}", wei / ETHER, wei % ETHER / 1_000_000_000_000)
+}

@@ -1,0 +1,87 @@
+//! What happens on a chain.
+
+use std::sync::Arc;
+
+use crate::adapter::ChainIdentity;
+use crate::{Block, Header, Height};
+
+/// One change of what is known of a chain; those of a cycle come in one batch.
+///
+/// `Committed`, `Reorged` and `Reverted` fold to the canonical branch: each block is told once each time it
+/// joins the branch, by whoever delivered it first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ChainEvent<T> {
+    /// The branch grew at its tip.
+    Committed {
+        /// The new blocks, lowest first; never empty.
+        new: Vec<Arc<Block<T>>>,
+    },
+    /// Another branch is the heaviest.
+    Reorged {
+        /// The blocks that left, highest first; never empty.
+        old: Vec<Header>,
+        /// The blocks that joined, lowest first; never empty.
+        new: Vec<Arc<Block<T>>>,
+        /// The last block of both.
+        ancestor: Header,
+    },
+    /// The branch lost its tip, and nothing took its place: every node that is believed has gone back.
+    Reverted {
+        /// The blocks that left, highest first; never empty.
+        old: Vec<Header>,
+        /// The new tip.
+        ancestor: Header,
+    },
+    /// Everything up to this block is final.
+    Finalised {
+        /// The last final block.
+        block: Header,
+    },
+    /// Two branches weigh the same; the one seen first stays the canonical one.
+    Rivals {
+        /// The tip that was seen first.
+        tip: Header,
+        /// The other one.
+        rival: Header,
+    },
+    /// A node's head is on the canonical branch and too far behind its tip.
+    Lagging {
+        /// The node's name.
+        node: Arc<str>,
+        /// How many blocks.
+        behind: Height,
+    },
+    /// A node that lagged no longer does.
+    CaughtUp {
+        /// The node's name.
+        node: Arc<str>,
+    },
+    /// A node's head went back on its own branch: no other branch took over.
+    Rewound {
+        /// The node's name.
+        node: Arc<str>,
+        /// Its head before.
+        from: Header,
+        /// Its head now.
+        to: Header,
+    },
+    /// A node is on a branch without a block that was final. It is not believed any more.
+    FinalityBreached {
+        /// The node's name.
+        node: Arc<str>,
+        /// The final block.
+        finalised: Header,
+        /// The node's head.
+        head: Header,
+    },
+    /// Another chain is behind a node's address. It is not believed until the old one is back.
+    IdentityChanged {
+        /// The node's name.
+        node: Arc<str>,
+        /// The chain that is observed.
+        expected: ChainIdentity,
+        /// What the node says.
+        found: ChainIdentity,
+    },
+}

@@ -1,0 +1,140 @@
+//! Where the headers are: chunks in the order of arrival, and an index by hash, both shared between clones.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use crate::{Hash, Height, Work};
+
+/// A header's place; a parent's is lower than its children's.
+pub(super) type Id = u32;
+
+const CHUNK_BITS: u32 = 10;
+const CHUNK: usize = 1 << CHUNK_BITS;
+const SHARDS: usize = 1024;
+
+/// A header as it is kept: the parent's hash and its own work follow from the parent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Node {
+    pub(super) hash: Hash,
+    /// Of the branch from the root on, the root included.
+    pub(super) total: Work,
+    pub(super) height: Height,
+    pub(super) time: u64,
+    pub(super) parent: Id,
+    /// A lower ancestor: see `skip_height`.
+    pub(super) skip: Id,
+}
+
+/// Append-only but for whole chunks that are dropped. A clone shares all that neither side changes later.
+#[derive(Clone, Debug)]
+pub(super) struct Arena {
+    /// `None` once nothing of it is needed.
+    chunks: Vec<Option<Arc<Vec<Node>>>>,
+    len: usize,
+    index: Index,
+}
+
+impl Arena {
+    pub(super) fn new() -> Self {
+        Self { chunks: Vec::new(), len: 0, index: Index::new() }
+    }
+
+    /// The id that the next header gets, unless there are too many.
+    pub(super) fn next_id(&self) -> Option<Id> {
+        Id::try_from(self.len).ok()
+    }
+
+    /// Ids of all that ever were inserted, some of them dropped.
+    pub(super) fn ids(&self) -> std::ops::Range<usize> {
+        0..self.len
+    }
+
+    pub(super) fn push(&mut self, id: Id, node: Node) {
+        if self.len.is_multiple_of(CHUNK) {
+            self.chunks.push(Some(Arc::new(Vec::with_capacity(CHUNK))));
+        }
+        if let Some(Some(chunk)) = self.chunks.last_mut() {
+            if let Some(unshared) = Arc::get_mut(chunk) {
+                unshared.push(node);
+            } else {
+                // `make_mut` would leave no room behind the copy.
+                let mut copy = Vec::with_capacity(CHUNK);
+                copy.extend_from_slice(chunk);
+                copy.push(node);
+                *chunk = Arc::new(copy);
+            }
+        }
+        self.index.insert(node.hash, id);
+        self.len += 1;
+    }
+
+    pub(super) fn find(&self, hash: &Hash) -> Option<Id> {
+        self.index.get(hash)
+    }
+
+    /// `None` for one that was dropped.
+    pub(super) fn get(&self, id: Id) -> Option<&Node> {
+        let chunk = self.chunks.get((id >> CHUNK_BITS) as usize)?.as_ref()?;
+        chunk.get(id as usize & (CHUNK - 1))
+    }
+
+    pub(super) fn forget(&mut self, hash: &Hash) {
+        self.index.remove(hash);
+    }
+
+    /// Drops the chunks of which `needed` says that nothing is.
+    pub(super) fn drop_chunks(&mut self, needed: impl Fn(usize) -> bool) {
+        // The last one takes what comes next.
+        let full = self.len >> CHUNK_BITS;
+        for (nth, chunk) in self.chunks.iter_mut().enumerate().take(full) {
+            if !(nth << CHUNK_BITS..(nth + 1) << CHUNK_BITS).any(&needed) {
+                *chunk = None;
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn shared_with(&self, other: &Self) -> (usize, usize) {
+        let pairs = self.chunks.iter().zip(&other.chunks);
+        let same = pairs.filter(|(a, b)| match (a, b) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (a, b) => a.is_none() && b.is_none(),
+        });
+        let shards = self.index.shards.iter().zip(&other.index.shards);
+        (same.count(), shards.filter(|(a, b)| Arc::ptr_eq(a, b)).count())
+    }
+}
+
+/// Ids by hash, in many small maps: a change copies one of them.
+#[derive(Clone, Debug)]
+struct Index {
+    shards: Vec<Arc<HashMap<Hash, Id>>>,
+    /// Whoever makes blocks cannot choose the shard.
+    shard: RandomState,
+}
+
+impl Index {
+    fn new() -> Self {
+        Self { shards: vec![Arc::default(); SHARDS], shard: RandomState::new() }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the lower bits are what is asked for")]
+    fn shard(&self, hash: &Hash) -> usize {
+        self.shard.hash_one(hash) as usize % SHARDS
+    }
+
+    fn get(&self, hash: &Hash) -> Option<Id> {
+        self.shards[self.shard(hash)].get(hash).copied()
+    }
+
+    fn insert(&mut self, hash: Hash, id: Id) {
+        let shard = self.shard(&hash);
+        Arc::make_mut(&mut self.shards[shard]).insert(hash, id);
+    }
+
+    fn remove(&mut self, hash: &Hash) {
+        let shard = self.shard(hash);
+        Arc::make_mut(&mut self.shards[shard]).remove(hash);
+    }
+}

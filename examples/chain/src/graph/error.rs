@@ -1,0 +1,73 @@
+//! Why a header was refused.
+
+use crate::{Hash, Header, Height};
+
+/// What became of a header that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// It was not there before.
+    New,
+    /// The very same one was there.
+    Known,
+}
+
+/// Why a header is not taken; the graph is as before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InsertError {
+    /// Its parent is not there, and may come: keep it, and ask for the parent.
+    #[error("block {0:.8} at {height}: its parent {1:.8} is not known: insert that first", hash, parent)]
+    MissingParent {
+        /// The refused one.
+        hash: Hash,
+        /// Its height.
+        height: Height,
+        /// The one to ask for.
+        parent: Hash,
+    },
+    /// It is no child of the parent that it names.
+    #[error("block {0:.8} claims height {found}; above its parent there is only {expected}", hash)]
+    WrongHeight {
+        /// The refused one.
+        hash: Hash,
+        /// What it claims.
+        found: Height,
+        /// What its parent allows.
+        expected: Height,
+    },
+    /// It is as low as the root or lower, and is not the root: nothing is known there.
+    #[error("block {0:.8} at {height} is not above the root at {root}", hash)]
+    BelowRoot {
+        /// The refused one.
+        hash: Hash,
+        /// Its height.
+        height: Height,
+        /// The root's height.
+        root: Height,
+    },
+    /// A different header has this hash: one of the two is a lie.
+    #[error("block {0:.8} at {1} was {2:.8} at {3} before", found.hash, found.height, known.hash, known.height)]
+    Contradicts {
+        /// The one that is there.
+        known: Header,
+        /// The refused one.
+        found: Header,
+    },
+    /// No branch weighs as much as this one claims to.
+    #[error("block {0:.8} would make its branch heavier than can be counted", hash)]
+    TooHeavy {
+        /// The refused one.
+        hash: Hash,
+    },
+    /// Four thousand million headers were inserted.
+    #[error("the graph is full: begin a new one at a later root")]
+    Full,
+}
+
+/// Why nothing was pruned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("block {boundary:.8} is not in the graph: prune at one that is")]
+pub struct PruneError {
+    /// The block that was to be the new root.
+    pub boundary: Hash,
+}

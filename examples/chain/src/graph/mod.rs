@@ -1,0 +1,186 @@
+//! The headers of all branches, and what they say of each other.
+//!
+//! A [`Graph`] holds facts: which block has which parent. What is canonical is the view of whoever asks:
+//! questions name the tip they are about. What is not in the graph is unknown, which is not false.
+//!
+//! A clone costs one counter: clones share chunks of headers, and a change copies only the chunks that it
+//! touches. Ancestors are found by skip pointers in a logarithmic number of steps.
+
+mod arena;
+mod draw;
+mod error;
+mod prune;
+mod query;
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::{Hash, Header, Height, Work};
+use arena::{Arena, Id, Node};
+
+pub use error::{InsertError, Inserted, PruneError};
+pub use query::{Branch, OnBranch, Path};
+
+/// Headers from a root on, linked to their parents, in the order they were first seen.
+///
+/// # Examples
+///
+/// ```
+/// use watchkeeper_chain::{Graph, Hash, Header, Inserted, OnBranch};
+///
+/// let header = |name: u8, parent: u8, height| {
+///     Header { hash: Hash([name; 32]), parent: Hash([parent; 32]), height, work: 1, time: 0 }
+/// };
+/// let (root, a, b) = (header(1, 0, 7), header(2, 1, 8), header(3, 1, 8));
+/// let mut graph = Graph::new(root);
+/// assert_eq!(graph.insert(a), Ok(Inserted::New));
+/// assert_eq!(graph.insert(b), Ok(Inserted::New));
+///
+/// assert_eq!(graph.common_ancestor(&a.hash, &b.hash), Some(root));
+/// assert_eq!(graph.is_on_branch(&root.hash, &b.hash), OnBranch::Yes);
+/// assert_eq!(graph.is_on_branch(&a.hash, &b.hash), OnBranch::No);
+/// assert_eq!(graph.is_on_branch(&Hash([9; 32]), &b.hash), OnBranch::Unknown);
+/// ```
+#[derive(Clone)]
+pub struct Graph {
+    inner: Arc<Inner>,
+}
+
+#[derive(Clone)]
+struct Inner {
+    arena: Arena,
+    root: Id,
+    root_parent: Hash,
+    root_work: Work,
+    /// Skip pointers count heights from here, whatever was pruned since.
+    base: Height,
+    /// Those without children, in the order they were first seen.
+    leaves: Vec<Id>,
+    len: usize,
+}
+
+impl Graph {
+    /// A graph of one block, below which nothing is known.
+    #[must_use]
+    pub fn new(root: Header) -> Self {
+        let mut arena = Arena::new();
+        let Header { hash, parent, height, work, time } = root;
+        arena.push(0, Node { hash, total: work, height, time, parent: 0, skip: 0 });
+        let inner = Inner {
+            arena,
+            root: 0,
+            root_parent: parent,
+            root_work: work,
+            base: height,
+            leaves: vec![0],
+            len: 1,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Takes a header whose parent is there.
+    ///
+    /// # Errors
+    ///
+    /// [`InsertError`] says what is missing or contradicts; the graph is then as before.
+    pub fn insert(&mut self, header: Header) -> Result<Inserted, InsertError> {
+        let Header { hash, parent, height, work, time } = header;
+        if let Some(known) = self.get(&hash) {
+            return if known == header {
+                Ok(Inserted::Known)
+            } else {
+                Err(InsertError::Contradicts { known, found: header })
+            };
+        }
+        let root = self.root().height;
+        if height <= root {
+            return Err(InsertError::BelowRoot { hash, height, root });
+        }
+        let Some(parent_id) = self.inner.arena.find(&parent) else {
+            return Err(InsertError::MissingParent { hash, height, parent });
+        };
+        let below = *self.node(parent_id);
+        if below.height.checked_add(1) != Some(height) {
+            let expected = below.height.saturating_add(1);
+            return Err(InsertError::WrongHeight { hash, found: height, expected });
+        }
+        let total = below.total.checked_add(work).ok_or(InsertError::TooHeavy { hash })?;
+        let id = self.inner.arena.next_id().ok_or(InsertError::Full)?;
+        let skip_to = query::skip_height(height - self.inner.base) + self.inner.base;
+        let skip = self.climb_down(parent_id, skip_to.max(root));
+        let inner = Arc::make_mut(&mut self.inner);
+        inner.arena.push(id, Node { hash, total, height, time, parent: parent_id, skip });
+        // A parent that was a leaf most often was the last one.
+        if let Some(leaf) = inner.leaves.iter().rposition(|leaf| *leaf == parent_id) {
+            inner.leaves.remove(leaf);
+        }
+        inner.leaves.push(id);
+        inner.len += 1;
+        Ok(Inserted::New)
+    }
+
+    /// The block from which on everything is known.
+    #[must_use]
+    pub fn root(&self) -> Header {
+        self.header(self.inner.root)
+    }
+
+    /// The header of this hash.
+    #[must_use]
+    pub fn get(&self, hash: &Hash) -> Option<Header> {
+        self.inner.arena.find(hash).map(|id| self.header(id))
+    }
+
+    /// Whether the block is here.
+    #[must_use]
+    pub fn contains(&self, hash: &Hash) -> bool {
+        self.inner.arena.find(hash).is_some()
+    }
+
+    /// How many headers are kept; at least one.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a graph is never empty")]
+    pub fn len(&self) -> usize {
+        self.inner.len
+    }
+
+    /// What the branch up to this block weighs. The count starts at the first root of this graph, so that
+    /// it serves to compare branches, and pruning does not change it.
+    #[must_use]
+    pub fn total_work(&self, hash: &Hash) -> Option<Work> {
+        self.find(hash).map(|node| node.total)
+    }
+
+    /// When the block was first seen, as a number that is lower for those seen earlier.
+    #[must_use]
+    pub fn first_seen(&self, hash: &Hash) -> Option<u32> {
+        self.inner.arena.find(hash)
+    }
+
+    fn find(&self, hash: &Hash) -> Option<&Node> {
+        self.inner.arena.find(hash).map(|id| self.node(id))
+    }
+
+    /// Of an id that was reached from one in the index: neither it nor its ancestors up to the root are dropped.
+    fn node(&self, id: Id) -> &Node {
+        self.inner.arena.get(id).expect("what is above the root is kept")
+    }
+
+    fn header(&self, id: Id) -> Header {
+        let Node { hash, total, height, time, parent, .. } = *self.node(id);
+        let (parent, work) = if id == self.inner.root {
+            (self.inner.root_parent, self.inner.root_work)
+        } else {
+            let parent = self.node(parent);
+            (parent.hash, total - parent.total)
+        };
+        Header { hash, parent, height, work, time }
+    }
+}
+
+impl fmt::Debug for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tips: Vec<String> = self.tips().map(|tip| format!("{:.8} at {}", tip.hash, tip.height)).collect();
+        f.debug_struct("Graph").field("headers", &self.len()).field("tips", &tips).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,52 @@
+//! Letting go of what is below finality.
+
+use std::sync::Arc;
+
+use super::{Graph, PruneError};
+use crate::Hash;
+
+impl Graph {
+    /// Makes `boundary` the root: it and its descendants stay, all others go. Returns how many went.
+    ///
+    /// Looks at every header, so it is for now and then, not for every block. Clones that were made before
+    /// keep what they had.
+    ///
+    /// # Errors
+    ///
+    /// `boundary` is not in the graph.
+    pub fn prune(&mut self, boundary: &Hash) -> Result<usize, PruneError> {
+        let root = self.inner.arena.find(boundary).ok_or(PruneError { boundary: *boundary })?;
+        if root == self.inner.root {
+            return Ok(0);
+        }
+        let new_root = self.header(root);
+        let inner = Arc::make_mut(&mut self.inner);
+        let first = root as usize;
+        // Parents come first, so one pass finds all descendants. Those before the new root are none.
+        let mut stays = vec![false; inner.arena.ids().len() - first];
+        let mut kept = 0;
+        let mut gone = Vec::new();
+        for place in inner.arena.ids() {
+            let Some((id, node)) = u32::try_from(place).ok().and_then(|id| Some((id, inner.arena.get(id)?)))
+            else {
+                continue;
+            };
+            let parent = (node.parent as usize).checked_sub(first);
+            if id == root || place > first && parent.is_some_and(|parent| stays[parent]) {
+                stays[place - first] = true;
+                kept += 1;
+            } else if inner.arena.find(&node.hash) == Some(id) {
+                gone.push(node.hash);
+            }
+        }
+        for hash in &gone {
+            inner.arena.forget(hash);
+        }
+        let stays = |place: usize| place.checked_sub(first).is_some_and(|place| stays[place]);
+        inner.arena.drop_chunks(stays);
+        inner.leaves.retain(|leaf| stays(*leaf as usize));
+        (inner.root, inner.root_parent, inner.root_work) = (root, new_root.parent, new_root.work);
+        inner.len = kept;
+        Ok(gone.len())
+    }
+}

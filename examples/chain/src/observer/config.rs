@@ -1,0 +1,165 @@
+//! How a chain is observed.
+
+use std::time::Duration;
+
+use crate::adapter::ChainIdentity;
+use crate::{Header, Height};
+
+/// Where the observation of a chain begins. Nothing below is asked for, and what is there counts as final.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At the first block.
+    Genesis,
+    /// At this height of the branch of whichever node answers first.
+    Height(Height),
+    /// This many blocks below the head of whichever node answers first.
+    Recent(Height),
+    /// At headers that are known from before, lowest first, each the parent of the next. The first is the
+    /// root, the last the tip up to which the events were told: a checkpoint is one header, and with more
+    /// of them a reorg that happened meanwhile is told as one.
+    Known(Vec<Header>),
+}
+
+/// What a [`ChainObserver`](super::ChainObserver) looks at, and its bounds.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use watchkeeper_chain::{ChainConfig, Start};
+///
+/// let config = ChainConfig { start: Start::Genesis, ..ChainConfig::every(Duration::from_millis(250)) };
+/// assert_eq!(config.collect_for, Duration::from_micros(62_500));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainConfig {
+    /// The runtime's own interval.
+    pub interval: Duration,
+    /// Where to begin. Default: 64 blocks below the head.
+    pub start: Start,
+    /// Which chain it is. Default: `None`, the one of the first node that answers.
+    pub chain: Option<ChainIdentity>,
+    /// How long a node may take for its head and finality. Default: 5 s.
+    pub probe_timeout: Duration,
+    /// How long it may take for any other question. Default: 5 s.
+    pub request_timeout: Duration,
+    /// How long a cycle waits for the heads, and then for blocks and missing headers. What takes longer
+    /// goes on, and is taken in by a later cycle. Default: a quarter of the interval, at most 2 s.
+    pub collect_for: Duration,
+    /// The age from which on a node's head counts as stale. Default: the larger of 2 s and 3 intervals.
+    pub stale_after: Duration,
+    /// How long after its last answer a node still counts: for the choice of the branch, and for what may
+    /// be pruned. Default: 60 s.
+    pub forget_after: Duration,
+    /// How often a node is asked which chain it is on, though nothing looks odd. Default: 30 s.
+    ///
+    /// It is asked at once when it is new, was unreachable, or has a head whose parent is not known.
+    pub identify_every: Duration,
+    /// How many blocks a node may be behind before it lags. Default: 3.
+    pub lagging_after: Height,
+    /// How many fresh public nodes it takes to speak of a public chain. Default: 3.
+    pub public_quorum: usize,
+    /// How many headers one node is asked for in a cycle to fill gaps. Default: 512.
+    pub backfill: usize,
+    /// How many blocks beyond the tip are asked for in a cycle. Default: 128.
+    pub block_window: usize,
+    /// How many blocks with transactions are kept in memory. Default: 256; at least `block_window` are.
+    pub blocks_kept: usize,
+    /// How many requests for blocks one node has at once. Default: 8.
+    pub requests_per_node: usize,
+    /// How many headers without parents are kept. Default: 1,024.
+    pub pending_limit: usize,
+    /// How many heights are kept below the last final block. Default: 1,024.
+    pub keep_below_final: Height,
+    /// How many are kept at most for nodes that are further behind. Default: 65,536.
+    pub keep_for_laggards: Height,
+    /// How deep a block is final whatever nodes say. Default: 10,000.
+    pub final_depth: Height,
+}
+
+impl ChainConfig {
+    /// The defaults for a runtime of this interval.
+    #[must_use]
+    pub fn every(interval: Duration) -> Self {
+        Self {
+            interval,
+            start: Start::Recent(64),
+            chain: None,
+            probe_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(5),
+            collect_for: (interval / 4).min(Duration::from_secs(2)),
+            stale_after: Duration::from_secs(2).max(interval.saturating_mul(3)),
+            forget_after: Duration::from_secs(60),
+            identify_every: Duration::from_secs(30),
+            lagging_after: 3,
+            public_quorum: 3,
+            backfill: 512,
+            block_window: 128,
+            blocks_kept: 256,
+            requests_per_node: 8,
+            pending_limit: 1024,
+            keep_below_final: 1024,
+            keep_for_laggards: 65_536,
+            final_depth: 10_000,
+        }
+    }
+
+    pub(super) fn validate(&self) -> Result<(), ChainConfigError> {
+        let counts = [
+            ("public_quorum", self.public_quorum),
+            ("backfill", self.backfill),
+            ("block_window", self.block_window),
+            ("requests_per_node", self.requests_per_node),
+            ("pending_limit", self.pending_limit),
+        ];
+        if let Some((field, _)) = counts.into_iter().find(|(_, value)| *value == 0) {
+            return Err(ChainConfigError::Zero { field });
+        }
+        let durations = [
+            ("request_timeout", self.request_timeout),
+            ("collect_for", self.collect_for),
+            ("forget_after", self.forget_after),
+            ("identify_every", self.identify_every),
+        ];
+        if let Some((field, _)) = durations.into_iter().find(|(_, value)| value.is_zero()) {
+            return Err(ChainConfigError::Zero { field });
+        }
+        let Start::Known(headers) = &self.start else { return Ok(()) };
+        if headers.is_empty() {
+            return Err(ChainConfigError::NoHeaders);
+        }
+        let apart = |pair: &&[Header]| {
+            pair[1].parent != pair[0].hash || Some(pair[1].height) != pair[0].height.checked_add(1)
+        };
+        match headers.windows(2).find(apart) {
+            Some(pair) => Err(ChainConfigError::Gap { below: pair[0], above: pair[1] }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A setting that makes no sense; the observer's `init` fails with it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChainConfigError {
+    /// Nothing would ever happen.
+    #[error("ChainConfig::{field} is zero: give it at least one")]
+    Zero {
+        /// Which one.
+        field: &'static str,
+    },
+    /// There is nothing to start from.
+    #[error("Start::Known has no headers: give it the checkpoint's")]
+    NoHeaders,
+    /// Two headers in a row are not parent and child.
+    #[error(
+        "Start::Known is no chain: {0:.8} at {1} is not the parent of {2:.8} at {3}",
+        below.hash, below.height, above.hash, above.height
+    )]
+    Gap {
+        /// The lower one.
+        below: Header,
+        /// The one that should be its child.
+        above: Header,
+    },
+}

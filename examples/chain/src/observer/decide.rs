@@ -1,0 +1,253 @@
+//! What follows from the facts: which blocks are final, which branch is canonical, what is told of it.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::known::{Chain, Known, Standing};
+use super::node::Node;
+use crate::{Block, ChainEvent, Hash, Header, Height, OnBranch, Transaction};
+
+/// The way from the tip to the best head, as far as blocks are asked for.
+#[derive(Debug)]
+pub(super) struct Way {
+    pub(super) ancestor: Header,
+    /// Lowest first; not more than the window holds.
+    pub(super) joined: Vec<Header>,
+}
+
+impl<T: Transaction> Known<T> {
+    /// Judges the nodes anew: who is still counted, what is final, who breaks it.
+    pub(super) fn judge(&mut self, now: Instant) {
+        let forget_after = self.config.forget_after;
+        for node in self.nodes.values_mut() {
+            let silent = node.health.facts.last_success.map(|last| now.saturating_duration_since(last));
+            node.forgotten = silent.is_some_and(|silent| silent >= forget_after);
+        }
+        let answered = |node: &Node| node.health.facts.last_success.is_some();
+        self.nodes.retain(|_, node| node.listed || answered(node) && !node.forgotten);
+        self.quarantine();
+        self.anchor(now);
+        self.quarantine();
+        self.watch_holders();
+    }
+
+    /// Nodes whose heads are on branches without the anchor are not believed.
+    fn quarantine(&mut self) {
+        let Some(Chain { graph, anchor, .. }) = &self.chain else { return };
+        let breaches = |head: &Header| match self.standing(head) {
+            Standing::Off => true,
+            Standing::Waiting | Standing::Below => false,
+            Standing::Linked => graph
+                .common_ancestor(&head.hash, &anchor.hash)
+                .is_some_and(|shared| shared != *anchor && shared != *head),
+        };
+        let heads = self.nodes.iter().map(|(name, node)| {
+            let head = node.head.filter(|_| node.is_honest());
+            (Arc::clone(name), head.filter(breaches))
+        });
+        let (heads, finalised): (Vec<_>, Header) = (heads.collect(), *anchor);
+        for (name, breach) in heads {
+            let Some(node) = self.nodes.get_mut(&name) else { continue };
+            let before = std::mem::replace(&mut node.breached, breach.is_some());
+            if let Some(head) = breach.filter(|_| !before) {
+                tracing::error!(node = %name, ?head, ?finalised, "a node left a block that is final");
+                self.events.push(ChainEvent::FinalityBreached { node: name, finalised, head });
+            }
+        }
+    }
+
+    /// Advances what no believed branch may leave: what most of those that speak of finality agree on, or
+    /// what is deep enough.
+    fn anchor(&mut self, now: Instant) {
+        let told = self.nodes.values().filter(|node| node.is_believed() && node.is_fresh(now));
+        let told: Vec<Hash> = told.filter_map(|node| Some(node.finalised?.hash)).collect();
+        let final_depth = self.config.final_depth;
+        let Some(Chain { graph, tip, anchor, .. }) = &mut self.chain else { return };
+        let deep =
+            tip.height.checked_sub(final_depth).and_then(|height| graph.ancestor_at(&tip.hash, height));
+        for block in [graph.majority(&told), deep].into_iter().flatten() {
+            let extends = graph.is_on_branch(&anchor.hash, &block.hash) == OnBranch::Yes;
+            if block.height > anchor.height && extends {
+                *anchor = block;
+            }
+        }
+    }
+
+    /// Notes whether the last holder of the tip went away from it.
+    fn watch_holders(&mut self) {
+        let Some(Chain { graph, tip, .. }) = &self.chain else { return };
+        for node in self.nodes.values_mut() {
+            let Some(head) = node.head.filter(|_| node.is_believed()) else { continue };
+            let holds = graph.is_on_branch(&tip.hash, &head.hash);
+            self.tip_was_left |= node.held_tip && holds == OnBranch::No;
+            node.held_tip = holds == OnBranch::Yes;
+        }
+    }
+
+    /// The head that the canonical branch should end in.
+    ///
+    /// The heaviest of those that nodes have which are believed; of equals the tip stays, then the one seen
+    /// first counts. A tip that nobody has any more because its holders fell silent is not given up for its
+    /// own ancestor: nobody went back, somebody is behind.
+    pub(super) fn best(&self) -> Option<Header> {
+        let Chain { graph, tip, anchor, .. } = self.chain.as_ref()?;
+        let heads = self.nodes.values().filter(|node| node.is_believed()).filter_map(|node| node.head);
+        let heads: Vec<Header> = heads.filter(|head| graph.contains(&head.hash)).collect();
+        let weight = |head: &Header| (graph.total_work(&head.hash), Reverse(graph.first_seen(&head.hash)));
+        let Some(best) = heads.iter().copied().max_by_key(weight) else { return Some(*tip) };
+        let is_held = heads.iter().any(|head| graph.is_on_branch(&tip.hash, &head.hash) == OnBranch::Yes);
+        let stays = if is_held {
+            graph.total_work(&best.hash) <= graph.total_work(&tip.hash)
+        } else {
+            let shared = graph.common_ancestor(&tip.hash, &anchor.hash);
+            let is_sound = shared == Some(*tip) || shared == Some(*anchor);
+            is_sound && !self.tip_was_left && graph.is_on_branch(&best.hash, &tip.hash) == OnBranch::Yes
+        };
+        Some(if stays { *tip } else { best })
+    }
+
+    pub(super) fn way(&self) -> Option<Way> {
+        let best = self.best()?;
+        let Chain { graph, tip, .. } = self.chain.as_ref()?;
+        let ancestor = graph.common_ancestor(&tip.hash, &best.hash)?;
+        let window = u64::try_from(self.config.block_window).unwrap_or(u64::MAX);
+        let end = graph.ancestor_at(&best.hash, best.height.min(ancestor.height.saturating_add(window)))?;
+        let mut joined: Vec<Header> = graph.down(&end.hash, ancestor.height).collect();
+        joined.reverse();
+        Some(Way { ancestor, joined })
+    }
+
+    /// Tells how the branch changed, as far as the blocks are there. Nothing is awaited here: what is told
+    /// and what is remembered change together.
+    pub(super) fn advance(&mut self, now: Instant) {
+        if let Some(way) = self.way() {
+            self.follow(&way);
+        }
+        self.finalise();
+        self.watch_holders();
+        self.compare();
+        self.measure(now);
+        self.prune();
+        self.blocks.keep(self.config.blocks_kept.max(self.config.block_window));
+    }
+
+    fn follow(&mut self, way: &Way) {
+        let Some(Chain { graph, tip, .. }) = &mut self.chain else { return };
+        let blocks = way.joined.iter().map_while(|header| self.blocks.get(&header.hash).map(Arc::clone));
+        let new: Vec<Arc<Block<T>>> = blocks.collect();
+        let ancestor = way.ancestor;
+        let next = new.last().map_or(ancestor, |block| block.header);
+        let event = if ancestor == *tip {
+            if new.is_empty() {
+                return;
+            }
+            ChainEvent::Committed { new }
+        } else {
+            let old: Vec<Header> = graph.down(&tip.hash, ancestor.height).collect();
+            if way.joined.is_empty() {
+                ChainEvent::Reverted { old, ancestor }
+            } else {
+                // A branch is told when it is there, or outweighs the old one; a longer one than the window
+                // holds is told in parts.
+                let all = new.len() == way.joined.len();
+                let heavier = graph.total_work(&next.hash) > graph.total_work(&tip.hash);
+                if !all && !heavier {
+                    return;
+                }
+                ChainEvent::Reorged { old, new, ancestor }
+            }
+        };
+        *tip = next;
+        self.tip_was_left = false;
+        for node in self.nodes.values_mut() {
+            node.held_tip = false;
+        }
+        self.events.push(event);
+    }
+
+    /// Tells what is final on the canonical branch, as far as the branch was told.
+    fn finalise(&mut self) {
+        let Some(Chain { graph, tip, anchor, finalised }) = &mut self.chain else { return };
+        let Some(block) = graph.common_ancestor(&tip.hash, &anchor.hash) else { return };
+        let on_branch = block == *anchor || block == *tip;
+        if on_branch && block.height > finalised.height {
+            *finalised = block;
+            self.events.push(ChainEvent::Finalised { block });
+        }
+    }
+
+    /// Tells who is behind, and which heads weigh the same as the tip.
+    fn compare(&mut self) {
+        let Some(Chain { graph, tip, .. }) = &self.chain else { return };
+        let mut rivals: Vec<Header> = Vec::new();
+        for (name, node) in &mut self.nodes {
+            let Some(head) = node.head.filter(|_| node.is_believed()) else { continue };
+            let is_rival = head != *tip && graph.total_work(&head.hash) == graph.total_work(&tip.hash);
+            if is_rival && !rivals.contains(&head) {
+                rivals.push(head);
+            }
+            if !node.listed || node.health.is_failing() {
+                continue;
+            }
+            let behind = (graph.is_on_branch(&head.hash, &tip.hash) == OnBranch::Yes)
+                .then(|| tip.height - head.height)
+                .filter(|behind| *behind > self.config.lagging_after);
+            let before = std::mem::replace(&mut node.lagging, behind.is_some());
+            match behind {
+                Some(behind) if !before => {
+                    self.events.push(ChainEvent::Lagging { node: Arc::clone(name), behind });
+                }
+                None if before => self.events.push(ChainEvent::CaughtUp { node: Arc::clone(name) }),
+                _ => {}
+            }
+        }
+        // A branch that is being caught up with has no rivals yet: there may be better ones.
+        if self.best() != Some(*tip) {
+            rivals.clear();
+        }
+        for rival in rivals.iter().filter(|rival| !self.rivals.contains(rival)) {
+            self.events.push(ChainEvent::Rivals { tip: *tip, rival: *rival });
+        }
+        self.rivals = rivals;
+    }
+
+    /// The best height that anybody who is believed tells.
+    pub(super) fn goal(&self) -> Option<Height> {
+        let heads = self.nodes.values().filter(|node| node.is_believed()).filter_map(|node| node.head);
+        heads.map(|head| head.height).max()
+    }
+
+    fn measure(&mut self, now: Instant) {
+        let Some((tip, goal)) = self.chain.as_ref().map(|chain| chain.tip).zip(self.goal()) else { return };
+        if goal.saturating_sub(tip.height) <= self.config.lagging_after {
+            self.behind_since = None;
+        } else if self.behind_since.is_none() {
+            self.behind_since = Some((now, tip.height));
+        }
+    }
+
+    /// Lets go of what is far below the last final block, and of no use to those that are behind.
+    fn prune(&mut self) {
+        /// Pruning looks at all headers, so it has to be worth it.
+        const LEAST: Height = 64;
+        let config = &self.config;
+        let Some(Chain { graph, tip, finalised, .. }) = &mut self.chain else { return };
+        let heads = self.nodes.values().filter(|node| node.is_believed()).filter_map(|node| node.head);
+        let laggard = heads.filter(|head| graph.contains(&head.hash)).map(|head| head.height).min();
+        let lowest = finalised.height.saturating_sub(config.keep_below_final);
+        let pinned = lowest.min(laggard.unwrap_or(lowest));
+        let boundary = pinned.max(finalised.height.saturating_sub(config.keep_for_laggards)).min(lowest);
+        let worth = LEAST.max(graph.len() as u64 / 8);
+        if boundary < graph.root().height.saturating_add(worth) {
+            return;
+        }
+        if let Some(root) = graph.ancestor_at(&tip.hash, boundary)
+            && graph.prune(&root.hash).is_ok()
+        {
+            self.pending.prune(root.height);
+            self.tellers.retain(|hash, _| graph.contains(hash));
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! One observer of one chain, over all its nodes.
+
+mod blocks;
+mod config;
+mod decide;
+mod fetch;
+mod known;
+mod node;
+mod pending;
+mod probe;
+mod show;
+mod source;
+mod view;
+mod want;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::time::{Instant, sleep_until};
+use watchkeeper::{DynError, ObservedSource, Observer, PerSource, PerSourceState, SourceHealth, async_trait};
+
+use crate::adapter::ChainClient;
+use crate::{ChainEvent, Transaction};
+use fetch::{Asked, Fetches, Question};
+use known::Known;
+use node::Node;
+use probe::{Answer, probe};
+
+pub use config::{ChainConfig, ChainConfigError, Start};
+pub use source::{ChainSource, Group};
+pub use view::{Agreement, ChainView, NodeView, Progress};
+
+/// Observes one chain through any number of nodes, and keeps one graph of it.
+///
+/// In each cycle every node is asked for its head and its last final block, side by side; a node that
+/// hangs or fails costs the others nothing. What follows from the answers is asked in the same cycle:
+/// missing parents, within a bound, and each new block once, of the node that told it first. Whatever is
+/// late is taken in by a later cycle. Events tell only what was delivered, all of a cycle in one batch.
+///
+/// # Which branch is canonical
+///
+/// The heaviest of the heads that nodes have now. Of branches that weigh the same the one that was seen
+/// first stays. A node that falls silent keeps its head for [`ChainConfig::forget_after`]. When all nodes
+/// that had the tip have left it, the best of what they have now takes its place, even a lighter one.
+///
+/// # What is final
+///
+/// The best block that more than half of the nodes that speak of finality have at or below their last final
+/// block; else what lies [`ChainConfig::final_depth`] deep; and always the oldest block that is kept. A
+/// node on a branch without it is not believed while it is there.
+///
+/// # Which chain it is
+///
+/// That of the first node that answers, unless [`ChainConfig::chain`] says it. That a header's hash is
+/// the hash of its content is for the [`ChainClient`] to check.
+#[derive(Debug)]
+pub struct ChainObserver<C: ChainClient> {
+    nodes: PerSource<ChainSource<C>, Answer>,
+    config: ChainConfig,
+}
+
+/// What [`ChainObserver`] remembers.
+pub struct ChainState<T> {
+    nodes: PerSourceState<Answer>,
+    known: Known<T>,
+    fetches: Fetches<T>,
+    cycle: u64,
+}
+
+impl<C: ChainClient> ChainObserver<C> {
+    /// Observes as `config` says.
+    #[must_use]
+    pub fn new(config: ChainConfig) -> Self {
+        let nodes = PerSource::new(config.interval, probe)
+            .probe_timeout(config.probe_timeout)
+            .collect_for(config.collect_for)
+            .stale_after(config.stale_after);
+        Self { nodes, config }
+    }
+
+    async fn look(
+        &self,
+        sources: &[ObservedSource<ChainSource<C>>],
+        state: &mut ChainState<C::Transaction>,
+    ) -> Result<(), DynError> {
+        self.nodes.poll(sources, &mut state.nodes).await?;
+        state.cycle += 1;
+        state.known.tried.clear();
+        self.take_heads(sources, state);
+        let mut asked = HashSet::new();
+        let enough = sleep_until(Instant::now() + self.config.collect_for);
+        tokio::pin!(enough);
+        loop {
+            let now = Instant::now();
+            while let Some((node, found)) = state.fetches.try_next() {
+                state.known.found(&node, found, now);
+            }
+            state.known.judge(now);
+            self.ask(sources, state, &mut asked, now);
+            if !state.fetches.any_of(state.cycle) {
+                break;
+            }
+            tokio::select! {
+                biased;
+                Some((node, found)) = state.fetches.next() => state.known.found(&node, found, Instant::now()),
+                () = &mut enough => break,
+            }
+        }
+        state.known.advance(Instant::now());
+        Ok(())
+    }
+
+    /// Takes in what the nodes said of their heads since the last cycle.
+    fn take_heads(&self, sources: &[ObservedSource<ChainSource<C>>], state: &mut ChainState<C::Transaction>) {
+        let now = Instant::now();
+        let answers = self.nodes.snapshot(&state.nodes);
+        for node in state.known.nodes.values_mut() {
+            node.listed = false;
+        }
+        // The answers are in the order of the sources.
+        for (source, answer) in sources.iter().zip(answers.iter()) {
+            let (name, health, group) = (answer.name, answer.health(), source.source.group);
+            let known = state.known.nodes.entry(Arc::clone(name));
+            let node = known.or_insert_with(|| {
+                Node::new(group, SourceHealth::new(Default::default(), self.config.stale_after))
+            });
+            let is_new = health.facts.answers != node.health.facts.answers;
+            (node.listed, node.group, node.health) = (true, group, health);
+            if node.health.is_failing() {
+                // Whoever comes back may be somebody else.
+                node.identified = None;
+            }
+            if let Some(answer) = answer.value.filter(|_| is_new) {
+                state.known.answered(name, **answer, now);
+            }
+        }
+    }
+
+    fn ask(
+        &self,
+        sources: &[ObservedSource<ChainSource<C>>],
+        state: &mut ChainState<C::Transaction>,
+        asked: &mut HashSet<want::Asked>,
+        now: Instant,
+    ) {
+        for (name, question) in state.known.questions(&state.fetches, asked, now) {
+            let Some(source) = sources.iter().find(|source| *source.name == *name) else { continue };
+            if !matches!(question, Question::Block(_)) {
+                asked.insert((Arc::clone(&name), question.is_for_identity()));
+            }
+            let node = Asked {
+                client: source.source.client.clone(),
+                name: Arc::clone(&name),
+                limit: self.config.request_timeout,
+                budget: self.config.backfill,
+            };
+            let graph = state.known.chain.as_ref().map(|chain| chain.graph.clone());
+            let work = node.answer(question.clone(), graph);
+            state.fetches.begin(&name, question, state.cycle, work);
+        }
+    }
+}
+
+#[async_trait]
+impl<C: ChainClient> Observer for ChainObserver<C> {
+    type Source = ChainSource<C>;
+    type State = ChainState<C::Transaction>;
+    type Snapshot = ChainView;
+    type Event = ChainEvent<C::Transaction>;
+
+    async fn init(
+        &self,
+        sources: &[ObservedSource<ChainSource<C>>],
+    ) -> Result<ChainState<C::Transaction>, DynError> {
+        self.config.validate()?;
+        let nodes = self.nodes.init(&[]).await?;
+        let known = Known::new(self.config.clone());
+        let mut state = ChainState { nodes, known, fetches: Fetches::new(), cycle: 0 };
+        self.look(sources, &mut state).await?;
+        Ok(state)
+    }
+
+    async fn poll(
+        &self,
+        sources: &[ObservedSource<ChainSource<C>>],
+        state: &mut ChainState<C::Transaction>,
+    ) -> Result<Vec<ChainEvent<C::Transaction>>, DynError> {
+        self.look(sources, state).await?;
+        Ok(std::mem::take(&mut state.known.events))
+    }
+
+    fn snapshot(&self, state: &ChainState<C::Transaction>) -> ChainView {
+        state.known.view(Instant::now())
+    }
+
+    /// True: whatever a poll has learned goes into the state between two awaits, with its events, and what
+    /// is still on its way is in the state too.
+    fn keeps_state_when_interrupted(&self) -> bool {
+        true
+    }
+
+    fn source_health(snapshot: &ChainView, name: &str) -> Option<SourceHealth> {
+        snapshot.node(name).map(|node| node.health.clone())
+    }
+}
+
+impl<T: Transaction> fmt::Debug for ChainState<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChainState")
+            .field("cycle", &self.cycle)
+            .field("chain", &self.known.chain)
+            .finish_non_exhaustive()
+    }
+}

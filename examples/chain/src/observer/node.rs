@@ -1,0 +1,85 @@
+//! What is remembered of one node.
+
+use tokio::time::Instant;
+use watchkeeper::SourceHealth;
+
+use super::Group;
+use super::probe::Answer;
+use crate::Header;
+use crate::adapter::{ChainError, ChainIdentity};
+
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and none excludes another")]
+pub(super) struct Node {
+    pub(super) group: Group,
+    pub(super) health: SourceHealth,
+    /// Whether it is in the source set.
+    pub(super) listed: bool,
+    /// The last head that was taken in.
+    pub(super) head: Option<Header>,
+    pub(super) finalised: Option<Header>,
+    /// When it last proved to be on the chain.
+    pub(super) identified: Option<Instant>,
+    /// It has to be asked for its chain.
+    pub(super) asks_identity: bool,
+    /// An answer that is not taken in before the node has proved to be on the chain.
+    pub(super) withheld: Option<Answer>,
+    pub(super) foreign: Option<ChainIdentity>,
+    /// Its head cannot be true.
+    pub(super) lie: Option<ChainError>,
+    /// What went wrong last with a question that was not for its head.
+    pub(super) trouble: Option<ChainError>,
+    /// It asked to be left alone until then.
+    pub(super) rests_until: Option<Instant>,
+    pub(super) breached: bool,
+    pub(super) lagging: bool,
+    /// Its head had the canonical tip on its branch when the nodes were last weighed.
+    pub(super) held_tip: bool,
+    pub(super) forgotten: bool,
+}
+
+impl Node {
+    pub(super) fn new(group: Group, health: SourceHealth) -> Self {
+        Self {
+            group,
+            health,
+            listed: true,
+            head: None,
+            finalised: None,
+            identified: None,
+            asks_identity: true,
+            withheld: None,
+            foreign: None,
+            lie: None,
+            trouble: None,
+            rests_until: None,
+            breached: false,
+            lagging: false,
+            held_tip: false,
+            forgotten: false,
+        }
+    }
+
+    /// Whether its last answer says something about the chain.
+    pub(super) fn is_believed(&self) -> bool {
+        !self.breached && !self.forgotten && self.is_honest()
+    }
+
+    /// Whether it is on the chain and tells no lies.
+    pub(super) fn is_honest(&self) -> bool {
+        self.foreign.is_none() && self.lie.is_none() && self.head.is_some()
+    }
+
+    pub(super) fn is_fresh(&self, now: Instant) -> bool {
+        self.listed && self.health.freshness(now).is_fresh()
+    }
+
+    /// Whether it is worth a question: it answered when it was last asked, and does not rest.
+    pub(super) fn is_reachable(&self, now: Instant) -> bool {
+        self.listed
+            && self.health.facts.last_success.is_some()
+            && !self.health.is_failing()
+            && self.health.facts.in_flight_since.is_none()
+            && self.rests_until.is_none_or(|until| until <= now)
+    }
+}

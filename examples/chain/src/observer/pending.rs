@@ -1,0 +1,104 @@
+//! Headers whose parents are not known yet.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::{Hash, Header, Height};
+
+/// A bounded set of headers without parents.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    headers: HashMap<Hash, (Header, Arc<str>)>,
+    children: HashMap<Hash, Vec<Hash>>,
+    /// Oldest first; some of them have left.
+    order: VecDeque<Hash>,
+    by_node: HashMap<Arc<str>, usize>,
+}
+
+impl Pending {
+    pub(super) fn len(&self) -> usize {
+        self.headers.len()
+    }
+
+    pub(super) fn get(&self, hash: &Hash) -> Option<&Header> {
+        self.headers.get(hash).map(|(header, _)| header)
+    }
+
+    /// Keeps one more. Over the limit, the oldest one of the node that told the most makes room.
+    pub(super) fn insert(&mut self, header: Header, node: &Arc<str>, limit: usize) {
+        if self.headers.contains_key(&header.hash) {
+            return;
+        }
+        self.headers.insert(header.hash, (header, Arc::clone(node)));
+        self.children.entry(header.parent).or_default().push(header.hash);
+        self.order.push_back(header.hash);
+        *self.by_node.entry(Arc::clone(node)).or_default() += 1;
+        if self.headers.len() > limit {
+            let most = self.by_node.iter().max_by_key(|(_, count)| **count).map(|(node, _)| Arc::clone(node));
+            let of_it = |hash: &&Hash| self.headers.get(*hash).map(|(_, node)| node) == most.as_ref();
+            if let Some(oldest) = self.order.iter().find(of_it).copied() {
+                self.remove(&oldest);
+            }
+        }
+        if self.order.len() > 2 * limit {
+            self.order.retain(|hash| self.headers.contains_key(hash));
+        }
+    }
+
+    pub(super) fn remove(&mut self, hash: &Hash) -> Option<(Header, Arc<str>)> {
+        let (header, node) = self.headers.remove(hash)?;
+        if let Some(siblings) = self.children.get_mut(&header.parent) {
+            siblings.retain(|sibling| sibling != hash);
+            if siblings.is_empty() {
+                self.children.remove(&header.parent);
+            }
+        }
+        if let Some(count) = self.by_node.get_mut(&node) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_node.remove(&node);
+            }
+        }
+        Some((header, node))
+    }
+
+    /// Takes those out whose parent has come.
+    pub(super) fn take_children(&mut self, parent: &Hash) -> Vec<(Header, Arc<str>)> {
+        let children = self.children.get(parent).cloned().unwrap_or_default();
+        children.iter().filter_map(|child| self.remove(child)).collect()
+    }
+
+    /// The lowest one below `hash` in an unbroken line; its parent is what is missing.
+    pub(super) fn lowest_below(&self, hash: &Hash) -> Option<Header> {
+        let mut lowest = *self.get(hash)?;
+        // Heights are not checked yet: a lie may lead around in a circle.
+        for _ in 0..self.headers.len() {
+            match self.get(&lowest.parent) {
+                Some(parent) if parent.height < lowest.height => lowest = *parent,
+                _ => break,
+            }
+        }
+        Some(lowest)
+    }
+
+    /// Those told by `node` whose parents are not here either, lowest first.
+    pub(super) fn gaps_of(&self, node: &str) -> Vec<Header> {
+        let own = self.headers.values().filter(|(_, teller)| **teller == *node).map(|(header, _)| *header);
+        let mut gaps: Vec<Header> = own.filter(|header| !self.headers.contains_key(&header.parent)).collect();
+        gaps.sort_by_key(|header| (header.height, header.hash));
+        gaps
+    }
+
+    /// Forgets what is not above `height`, and can never be linked.
+    pub(super) fn prune(&mut self, height: Height) {
+        let low: Vec<Hash> = self
+            .headers
+            .values()
+            .filter(|(header, _)| header.height <= height)
+            .map(|(header, _)| header.hash)
+            .collect();
+        for hash in &low {
+            self.remove(hash);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What is known of a chain after a cycle.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use watchkeeper::SourceHealth;
+
+use super::Group;
+use crate::adapter::{ChainError, ChainIdentity};
+use crate::{Graph, Header, Height};
+
+/// The chain and its nodes after one cycle; cheap to clone.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ChainView {
+    /// Which chain it is; `None` until a node has said so.
+    pub chain: Option<ChainIdentity>,
+    /// The headers of all branches; `None` until the first one is known.
+    pub graph: Option<Graph>,
+    /// The tip of the canonical branch, up to which the events were told.
+    pub tip: Option<Header>,
+    /// The block to which the tip is on its way: the best one that a node which is believed has.
+    pub head: Option<Header>,
+    /// The last final block of the canonical branch. The oldest one that is kept counts as final.
+    pub finalised: Option<Header>,
+    /// Heads that weigh as much as the tip, on other branches.
+    pub rivals: Vec<Header>,
+    /// The best block that more than half of the fresh public nodes have on their branches; `None` if too
+    /// few are fresh, or no such block is known.
+    pub target: Option<Header>,
+    /// How far a catch-up is; `None` while the tip is where the nodes are.
+    pub progress: Option<Progress>,
+    /// Every node by its name.
+    pub nodes: Arc<BTreeMap<Arc<str>, NodeView>>,
+    /// How many headers wait for their parents.
+    pub pending: usize,
+    /// How many blocks with transactions are kept.
+    pub blocks: usize,
+    /// When this was so.
+    pub taken_at: Instant,
+}
+
+/// One node as last seen.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct NodeView {
+    /// Whose it is.
+    pub group: Group,
+    /// The last head that it told.
+    pub head: Option<Header>,
+    /// The last final block that it told.
+    pub finalised: Option<Header>,
+    /// How its head stands to the canonical tip.
+    pub agreement: Agreement,
+    /// When it answered for its head, and how often it did not.
+    pub health: SourceHealth,
+    /// Why it is not believed, or what went wrong with the last question that was not for its head.
+    pub error: Option<ChainError>,
+}
+
+/// How a node's head stands to the canonical tip.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Agreement {
+    /// Nothing can be said: it has not answered yet, or its head is below the oldest block that is kept.
+    Unknown,
+    /// It is on the canonical branch, this many blocks below the tip.
+    Behind(Height),
+    /// The tip is on the node's branch, this many blocks below its head.
+    Ahead(Height),
+    /// It is on another branch, which leaves the canonical one at this block.
+    Forked(Header),
+    /// Parents of it are missing.
+    Pending,
+    /// It is on a branch without a block that is final: not believed.
+    Breached,
+    /// The node is on another chain: not believed.
+    OtherChain(ChainIdentity),
+    /// It contradicts what is known, as the error says: not believed.
+    Untrue,
+}
+
+/// A catch-up on its way.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Progress {
+    /// The tip's height when it began.
+    pub from: Height,
+    /// The tip's height now.
+    pub height: Height,
+    /// The best height that a node which is believed tells.
+    pub goal: Height,
+    /// Blocks a second since it began.
+    pub rate: f64,
+    /// The time that is left at this rate; `None` while there is none.
+    pub left: Option<Duration>,
+}
+
+impl ChainView {
+    /// The node of this name.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<&NodeView> {
+        self.nodes.get(name)
+    }
+
+    /// Whether the node has answered lately.
+    #[must_use]
+    pub fn is_fresh(&self, name: &str) -> bool {
+        self.node(name).is_some_and(|node| node.health.freshness(self.taken_at).is_fresh())
+    }
+
+    /// The head that all nodes have, if all are fresh and have the same one.
+    #[must_use]
+    pub fn shared_head(&self) -> Option<Header> {
+        let first = self.nodes.values().next()?.head?;
+        let same = |(name, node): (&Arc<str>, &NodeView)| node.head == Some(first) && self.is_fresh(name);
+        self.nodes.iter().all(same).then_some(first)
+    }
+
+    /// How many blocks of the public target's branch the node lacks: 0 is in sync. `None` is unknown: there
+    /// is no target, the node is not fresh, or its branch is not known.
+    #[must_use]
+    pub fn behind_target(&self, name: &str) -> Option<Height> {
+        let (target, graph) = (self.target?, self.graph.as_ref()?);
+        let head = self.node(name).filter(|_| self.is_fresh(name))?.head?;
+        let shared = graph.common_ancestor(&head.hash, &target.hash)?;
+        Some(target.height - shared.height)
+    }
+}

@@ -1,0 +1,133 @@
+//! Which questions are worth asking, of whom.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::fetch::{Fetches, Question};
+use super::known::{Chain, Known};
+use super::node::Node;
+use crate::{Hash, Header, Height, OnBranch, Transaction};
+
+/// How far headers may be ahead of the blocks that were told, in cycles of backfill.
+const HEADERS_AHEAD: u64 = 4;
+
+/// A node, and whether it was asked for its identity; else it was for headers.
+pub(super) type Asked = (Arc<str>, bool);
+
+impl<T: Transaction> Known<T> {
+    /// What to ask now, given what is in flight. `asked` is what was asked in this cycle and is asked at
+    /// most once in it.
+    pub(super) fn questions(
+        &self,
+        fetches: &Fetches<T>,
+        asked: &HashSet<Asked>,
+        now: Instant,
+    ) -> Vec<(Arc<str>, Question)> {
+        let mut in_flight = fetches.asked_for();
+        let mut goes_up = fetches.goes_up();
+        let mut questions = Vec::new();
+        for (name, node) in self.nodes.iter().filter(|(_, node)| node.is_reachable(now)) {
+            if fetches.is_busy(name) {
+                continue;
+            }
+            let Some(question) = self.question(name, node, &in_flight, goes_up) else { continue };
+            if asked.contains(&(Arc::clone(name), question.is_for_identity())) {
+                continue;
+            }
+            match &question {
+                Question::Down { from, .. } => _ = in_flight.insert(*from),
+                Question::Up { .. } => goes_up = true,
+                _ => {}
+            }
+            questions.push((Arc::clone(name), question));
+        }
+        self.ask_for_blocks(fetches, &in_flight, now, &mut questions);
+        questions
+    }
+
+    fn question(
+        &self,
+        name: &Arc<str>,
+        node: &Node,
+        in_flight: &HashSet<Hash>,
+        goes_up: bool,
+    ) -> Option<Question> {
+        if node.asks_identity {
+            return Some(Question::Identity);
+        }
+        let identity = self.identity.as_ref().filter(|_| node.is_believed())?;
+        let Some(chain) = &self.chain else {
+            let (start, head) = (self.config.start.clone(), node.head?.height);
+            return Some(Question::Root { start, genesis: identity.genesis, head });
+        };
+        self.gap(chain, name, node, in_flight, goes_up)
+    }
+
+    /// The lowest gap that the node may close.
+    fn gap(
+        &self,
+        Chain { graph, tip, .. }: &Chain,
+        name: &Arc<str>,
+        node: &Node,
+        in_flight: &HashSet<Hash>,
+        goes_up: bool,
+    ) -> Option<Question> {
+        let below_head = node.head.and_then(|head| self.pending.lowest_below(&head.hash));
+        let root = graph.root().height;
+        let mut gaps = self.pending.gaps_of(name);
+        gaps.extend(below_head);
+        let open = |gap: &Header| gap.height > root + 1 && !in_flight.contains(&gap.parent);
+        let gap = gaps.into_iter().filter(open).min_by_key(|gap| gap.height)?;
+        let reach = graph.tips().max_by_key(|tip| graph.total_work(&tip.hash)).map_or(root, |tip| tip.height);
+        let backfill = u64::try_from(self.config.backfill).unwrap_or(Height::MAX);
+        if gap.height.saturating_sub(reach) <= backfill {
+            return Some(Question::Down { from: gap.parent, height: gap.height - 1 });
+        }
+        let ahead = reach.saturating_sub(tip.height);
+        if goes_up || ahead >= backfill.saturating_mul(HEADERS_AHEAD) {
+            return None;
+        }
+        Some(Question::Up { from: reach + 1, to: reach + backfill })
+    }
+
+    /// Each block on the way is asked for once: of the node that told it first, or, where that was in vain,
+    /// of another one that has it on its branch.
+    fn ask_for_blocks(
+        &self,
+        fetches: &Fetches<T>,
+        in_flight: &HashSet<Hash>,
+        now: Instant,
+        questions: &mut Vec<(Arc<str>, Question)>,
+    ) {
+        let (Some(chain), Some(way)) = (&self.chain, self.way()) else { return };
+        let mut busy: HashMap<Arc<str>, usize> = fetches.blocks_by_node();
+        for header in way.joined {
+            if self.blocks.get(&header.hash).is_some() || in_flight.contains(&header.hash) {
+                continue;
+            }
+            let tried = self.tried.get(&header.hash).map_or(&[][..], Vec::as_slice);
+            let teller = self.tellers.get(&header.hash);
+            let may = |(name, node): &(&Arc<str>, &Node)| {
+                let on_branch = |head: Header| chain.graph.is_on_branch(&header.hash, &head.hash);
+                let has_it = node.head.is_some_and(|head| on_branch(head) == OnBranch::Yes);
+                node.is_reachable(now)
+                    && node.is_honest()
+                    && !tried.contains(name)
+                    && (has_it || Some(*name) == teller)
+            };
+            let candidates = self.nodes.iter().filter(may);
+            // The teller first, then whoever has the least to do.
+            let load = |name: &Arc<str>| busy.get(name).copied().unwrap_or_default();
+            let best =
+                candidates.map(|(name, _)| name).min_by_key(|name| (Some(*name) != teller, load(name)));
+            let Some(name) = best.filter(|name| load(name) < self.config.requests_per_node).map(Arc::clone)
+            else {
+                continue;
+            };
+            *busy.entry(Arc::clone(&name)).or_default() += 1;
+            questions.push((name, Question::Block(header)));
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What a node says, asked by the adapter.
+
+use watchkeeper_chain::adapter::ChainClient;
+use watchkeeper_chain::adapter::ethereum::anvil::{Anvil, AnvilConfig};
+use watchkeeper_chain::{Block, Hash};
+
+use crate::common::{branch, ether, hashes, node};
+
+#[tokio::test]
+async fn the_head_follows_the_chain() {
+    let node = node(0).await;
+    let client = node.client();
+    let genesis = client.head().await.unwrap();
+    assert_eq!((genesis.height, genesis.work, genesis.time), (0, 1, 1_700_000_000));
+    node.mine(3).await.unwrap();
+    let head = client.head().await.unwrap();
+    assert_eq!((head.height, head.time), (3, 1_700_000_036));
+}
+
+#[tokio::test]
+async fn headers_are_found_by_hash_and_by_height_and_unknown_ones_are_none() {
+    let node = node(3).await;
+    let client = node.client();
+    for (height, header) in (0..).zip(branch(&client).await) {
+        assert_eq!(header.height, height);
+        assert_eq!(client.header(header.hash).await.unwrap(), Some(header));
+        let empty = Block { header, transactions: vec![] };
+        assert_eq!(client.block(header.hash).await.unwrap(), Some(empty));
+    }
+    let unknown = Hash([7; 32]);
+    assert_eq!(client.header_at(4).await.unwrap(), None);
+    assert_eq!(client.header(unknown).await.unwrap(), None);
+    assert_eq!(client.block(unknown).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_block_has_its_transactions_in_their_order() {
+    let node = node(1).await;
+    let accounts = node.accounts().await.unwrap();
+    let mut sent = Vec::new();
+    for (from, to) in [(0, 1), (0, 2), (1, 2)] {
+        sent.push(node.transfer(accounts[from], accounts[to], ether(1)).await.unwrap());
+    }
+    node.mine(1).await.unwrap();
+    let client = node.client();
+    let head = client.head().await.unwrap();
+    let block = client.block(head.hash).await.unwrap().unwrap();
+    assert_eq!(block.header, head);
+    let found: Vec<_> = block.transactions.iter().map(|it| (it.from, it.to, it.nonce, it.value)).collect();
+    let of = |from: usize, to: usize, nonce| (accounts[from], Some(accounts[to]), nonce, ether(1));
+    assert_eq!(found.len(), 3);
+    assert!([of(0, 1, 0), of(0, 2, 1), of(1, 2, 0)].iter().all(|wanted| found.contains(wanted)), "{found:?}");
+    let hashes: Vec<_> = block.transactions.iter().map(|it| it.hash).collect();
+    assert!(sent.iter().all(|hash| hashes.contains(hash)));
+    assert!(block.transactions.iter().all(|it| it.succeeded && !it.fee.is_zero()));
+}
+
+#[tokio::test]
+async fn nodes_made_alike_and_told_the_same_are_one_chain() {
+    let (one, two) = (node(2).await, node(2).await);
+    for node in [&one, &two] {
+        let accounts = node.accounts().await.unwrap();
+        node.transfer(accounts[3], accounts[4], ether(2)).await.unwrap();
+        node.mine(4).await.unwrap();
+        node.reorg(2).await.unwrap();
+    }
+    assert_eq!(one.client().identity().await.unwrap(), two.client().identity().await.unwrap());
+    assert_eq!(hashes(&branch(&one.client()).await), hashes(&branch(&two.client()).await));
+}
+
+#[tokio::test]
+async fn nodes_of_other_chains_have_other_identities() {
+    let usual = node(0).await;
+    let expected = usual.client().identity().await.unwrap();
+    assert_eq!(expected.id, "31337");
+    let other_id = AnvilConfig { chain_id: 5, ..AnvilConfig::default() };
+    let other_genesis = AnvilConfig { genesis_time: 1_600_000_000, ..AnvilConfig::default() };
+    for (config, same_id) in [(other_id, false), (other_genesis, true)] {
+        let other = Anvil::start(config).await.unwrap();
+        let found = other.client().identity().await.unwrap();
+        assert_ne!(found, expected);
+        assert_eq!(found.id == expected.id, same_id);
+    }
+}
+
+#[tokio::test]
+async fn the_finalised_block_is_on_the_branch_and_far_below() {
+    let node = node(70).await;
+    let client = node.client();
+    let finalised = client.finalised().await.unwrap().unwrap();
+    assert_eq!(client.header_at(finalised.height).await.unwrap(), Some(finalised));
+    assert_eq!(finalised.height, 70 - 64);
+}

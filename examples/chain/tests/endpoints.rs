@@ -1,0 +1,419 @@
+//! Ethereum endpoints that are gone, slow, broken or lie.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::future::pending;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use watchkeeper_chain::adapter::ethereum::{EndpointError, EthereumClient};
+use watchkeeper_chain::adapter::{ChainClient, ChainError};
+use watchkeeper_chain::{Hash, Header};
+
+/// What is in the path of every address here, and in no error.
+const SECRET: &str = "0123456789abcdef";
+
+/// No node: a server that answers as it is told to.
+struct FakeNode {
+    address: SocketAddr,
+    server: JoinHandle<()>,
+}
+
+impl FakeNode {
+    /// Answers every request with what `answer` makes of its method and parameters.
+    async fn answering(answer: impl Fn(&str, &Value) -> Value + Send + Sync + 'static) -> Self {
+        Self::serving(move |_, body| {
+            let one = |question: &Value| {
+                let mut said = answer(question["method"].as_str().unwrap(), &question["params"]);
+                said["jsonrpc"] = "2.0".into();
+                said["id"] = question["id"].clone();
+                said
+            };
+            let said = match serde_json::from_slice(&body).unwrap() {
+                Value::Array(questions) => questions.iter().map(one).collect(),
+                question => one(&question),
+            };
+            Some(said.to_string().into_response())
+        })
+        .await
+    }
+
+    /// Answers with what `serve` makes of headers and body, or not at all.
+    async fn serving(serve: impl Fn(HeaderMap, Bytes) -> Option<Response> + Send + Sync + 'static) -> Self {
+        let serve = Arc::new(serve);
+        let handler = move |headers: HeaderMap, body: Bytes| {
+            let serve = Arc::clone(&serve);
+            async move {
+                match serve(headers, body) {
+                    Some(response) => response,
+                    None => pending().await,
+                }
+            }
+        };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = Router::new().fallback(handler);
+        let server = tokio::spawn(async { axum::serve(listener, app).await.unwrap() });
+        Self { address, server }
+    }
+
+    fn client(&self) -> EthereumClient {
+        client(self.address)
+    }
+}
+
+impl Drop for FakeNode {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+fn client(address: SocketAddr) -> EthereumClient {
+    EthereumClient::new(format!("http://user:password@{address}/v3/{SECRET}").parse().unwrap()).unwrap()
+}
+
+fn result(result: &Value) -> Value {
+    json!({ "result": result })
+}
+
+fn error(code: i64, message: &str) -> Value {
+    json!({ "error": { "code": code, "message": message } })
+}
+
+/// A header as nodes give it, with a hash that is true for it.
+fn wire_header(height: u64, parent: Hash) -> Value {
+    let mut header = json!({
+        "parentHash": format!("0x{parent}"),
+        "number": format!("{height:#x}"),
+        "difficulty": "0x7",
+        "timestamp": "0x64",
+        "gasLimit": "0x0",
+        "gasUsed": "0x0",
+        "extraData": "0x",
+        "nonce": "0x0000000000000000",
+        "miner": format!("0x{}", "0".repeat(40)),
+        "logsBloom": format!("0x{}", "0".repeat(512)),
+    });
+    for root in ["hash", "sha3Uncles", "stateRoot", "transactionsRoot", "receiptsRoot", "mixHash"] {
+        header[root] = format!("0x{}", "0".repeat(64)).into();
+    }
+    let read: alloy::rpc::types::Header = serde_json::from_value(header.clone()).unwrap();
+    header["hash"] = format!("{:#x}", read.inner.hash_slow()).into();
+    header
+}
+
+fn hash(header: &Value) -> Hash {
+    header["hash"].as_str().unwrap().parse().unwrap()
+}
+
+/// The header with something else in one place, and the hash of before.
+fn forged(header: &Value, field: &str, value: impl Into<Value>) -> Value {
+    let mut header = header.clone();
+    header[field] = value.into();
+    header
+}
+
+/// The error, once it is sure that it holds no secret.
+fn told(answer: Result<impl std::fmt::Debug, ChainError>) -> ChainError {
+    let error = answer.unwrap_err();
+    for text in [error.to_string(), format!("{error:?}")] {
+        assert!(!text.contains(SECRET) && !text.contains("password"), "{text}");
+        assert!(text.contains("http://127.0.0.1:"), "{text}");
+    }
+    error
+}
+
+#[tokio::test]
+async fn a_header_is_read_as_it_is() {
+    let wire = wire_header(3, Hash([1; 32]));
+    let header = Header { hash: hash(&wire), parent: Hash([1; 32]), height: 3, work: 7, time: 100 };
+    let node = FakeNode::answering(move |_, _| result(&wire)).await;
+    assert_eq!(node.client().head().await.unwrap(), header);
+    assert_eq!(node.client().header(header.hash).await.unwrap(), Some(header));
+    assert_eq!(node.client().header_at(3).await.unwrap(), Some(header));
+}
+
+#[tokio::test]
+async fn lies_are_told() {
+    let true_header = wire_header(3, Hash([1; 32]));
+    let other = wire_header(3, Hash([2; 32]));
+    let asked = hash(&true_header);
+    for (lie, header, says) in [
+        ("another block", other.clone(), format!("block {} was given for {asked}", hash(&other))),
+        (
+            "a wrong parent",
+            forged(&true_header, "parentHash", other["parentHash"].clone()),
+            "has the hash".to_owned(),
+        ),
+        ("a wrong height", forged(&true_header, "number", "0x4"), "at height 4 has the hash".to_owned()),
+        ("a wrong time", forged(&true_header, "timestamp", "0x65"), "has the hash".to_owned()),
+    ] {
+        let node = FakeNode::answering(move |_, _| result(&header)).await;
+        let error = told(node.client().header(asked).await);
+        assert!(matches!(error, ChainError::Untrue { method: "eth_getBlockByHash", .. }), "{lie}: {error:?}");
+        assert!(error.to_string().contains(&says), "{lie}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn another_height_is_no_answer() {
+    let node = FakeNode::answering(|method, _| {
+        result(&if method == "eth_chainId" { "0x1".into() } else { wire_header(4, Hash([1; 32])) })
+    })
+    .await;
+    let error = told(node.client().header_at(3).await);
+    assert!(matches!(error, ChainError::Untrue { .. }), "{error:?}");
+    assert!(error.to_string().ends_with("height 4 was given for 3"), "{error}");
+    let error = told(node.client().identity().await);
+    assert!(error.to_string().ends_with("height 4 was given for 0"), "{error}");
+}
+
+#[tokio::test]
+async fn hashes_are_believed_on_demand_and_what_was_asked_is_still_checked() {
+    let header = wire_header(3, Hash([1; 32]));
+    let forged = forged(&header, "timestamp", "0x65");
+    let node = FakeNode::answering(move |_, _| result(&forged)).await;
+    let client = node.client().trusting_hashes();
+    assert_eq!(client.header(hash(&header)).await.unwrap().unwrap().time, 101);
+    assert!(matches!(told(client.header(Hash([9; 32])).await), ChainError::Untrue { .. }));
+    assert!(matches!(told(client.header_at(2).await), ChainError::Untrue { .. }));
+}
+
+/// ```text
+/// block:     transaction a (nonce 7)
+/// receipts:  of a; none; two of a; of b
+/// ```
+#[tokio::test]
+async fn receipts_belong_to_the_transactions_of_their_block() {
+    let (a, b) = (format!("0x{}", "a".repeat(64)), format!("0x{}", "b".repeat(64)));
+    let address = format!("0x{}", "1".repeat(40));
+    let transaction =
+        json!({ "hash": a, "type": "0x7e", "from": address, "to": null, "value": "0x1", "nonce": "0x7" });
+    let receipt = |hash: &str| json!({ "transactionHash": hash, "gasUsed": "0x5", "effectiveGasPrice": "0x3", "status": "0x0" });
+    let mut block = wire_header(3, Hash([1; 32]));
+    block["transactions"] = json!([transaction]);
+    let asked = hash(&block);
+    for (receipts, says) in [
+        (json!([receipt(&a)]), None),
+        (json!([]), Some("has 1 transactions and 0 receipts")),
+        (json!([receipt(&a), receipt(&a)]), Some("has 1 transactions and 2 receipts")),
+        (json!([receipt(&b)]), Some("the receipt at the place of transaction aaaa")),
+        (Value::Null, Some("it has the block, and not its receipts")),
+    ] {
+        let block = block.clone();
+        let node = FakeNode::answering(move |method, _| {
+            result(if method == "eth_getBlockReceipts" { &receipts } else { &block })
+        })
+        .await;
+        let answer = node.client().block(asked).await;
+        match says {
+            Some(says) => {
+                let error = told(answer);
+                assert!(error.to_string().contains(says), "{error}");
+            }
+            None => {
+                let block = answer.unwrap().unwrap();
+                let [transaction] = &block.transactions[..] else { panic!("{block:?}") };
+                assert_eq!((transaction.nonce, transaction.succeeded, transaction.to), (7, false, None));
+                assert_eq!(transaction.fee.to_string(), "15");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_chain_behind_the_address_is_another_identity() {
+    let (one, two) = (wire_header(0, Hash([0; 32])), wire_header(0, Hash([1; 32])));
+    let mut identities = Vec::new();
+    for (id, genesis) in [("0x1", one.clone()), ("0x5", one), ("0x1", two)] {
+        let node =
+            FakeNode::answering(
+                move |method, _| {
+                    if method == "eth_chainId" { result(&id.into()) } else { result(&genesis) }
+                },
+            )
+            .await;
+        identities.push(node.client().identity().await.unwrap());
+    }
+    assert_eq!(identities[0].id, "1");
+    assert!(
+        identities[0] != identities[1] && identities[0] != identities[2] && identities[1] != identities[2]
+    );
+}
+
+#[tokio::test]
+async fn an_empty_chain_has_no_head() {
+    let node = FakeNode::answering(|method, _| {
+        result(&if method == "eth_chainId" { "0x1".into() } else { Value::Null })
+    })
+    .await;
+    assert!(matches!(told(node.client().head().await), ChainError::Empty { .. }));
+    assert!(matches!(told(node.client().identity().await), ChainError::Empty { .. }));
+    assert_eq!(node.client().finalised().await.unwrap(), None);
+    assert_eq!(node.client().header_at(0).await.unwrap(), None);
+    assert_eq!(node.client().block(Hash([1; 32])).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_malformed() {
+    let no_parent = {
+        let mut header = wire_header(1, Hash([0; 32]));
+        header.as_object_mut().unwrap().remove("parentHash");
+        json!({ "jsonrpc": "2.0", "id": 0, "result": header }).to_string()
+    };
+    for body in [
+        "",
+        "{",
+        "<html>it works</html>",
+        "[]",
+        "{}",
+        "7",
+        r#"{"jsonrpc":"2.0","id":0}"#,
+        r#"{"jsonrpc":"2.0","id":0,"result":7}"#,
+        r#"{"jsonrpc":"2.0","id":0,"result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":0,"result":{"hash":"0x0123456789abcdef"}}"#,
+        &no_parent,
+    ] {
+        let body = body.to_owned();
+        let text = body.clone();
+        let node = FakeNode::serving(move |_, _| Some(text.clone().into_response())).await;
+        let error = told(node.client().head().await);
+        assert!(
+            matches!(error, ChainError::Malformed { method: "eth_getBlockByNumber", .. }),
+            "{body}: {error:?}"
+        );
+        let error = told(node.client().identity().await);
+        assert!(matches!(error, ChainError::Malformed { .. }), "{body}: {error:?}");
+        let error = told(node.client().block(Hash([1; 32])).await);
+        assert!(matches!(error, ChainError::Malformed { .. }), "{body}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_not_read_to_its_end() {
+    let node = FakeNode::serving(|_, _| Some(" ".repeat(65 << 20).into_response())).await;
+    let error = told(node.client().with_timeout(Duration::from_secs(60)).head().await);
+    assert!(matches!(error, ChainError::Malformed { .. }), "{error:?}");
+    assert!(error.to_string().ends_with("it is longer than 67108864 bytes"), "{error}");
+}
+
+#[tokio::test]
+async fn refusals_are_told_with_the_reason() {
+    for (status, body, says) in [
+        (200, error(-32601, "no such method"), "no such method (code -32601)"),
+        (400, error(-32602, "bad parameters"), "bad parameters (code -32602)"),
+        (200, error(-1, &format!("the key {SECRET} has expired")), "the key *** has expired (code -1)"),
+        (401, json!("go away"), "HTTP status 401 Unauthorized"),
+        (302, json!({}), "HTTP status 302 Found"),
+        (503, Value::Null, "HTTP status 503 Service Unavailable"),
+    ] {
+        let node = FakeNode::serving(move |_, _| {
+            let mut body = body.clone();
+            if body.get("error").is_some() {
+                body["id"] = Value::Null;
+                body["jsonrpc"] = "2.0".into();
+            }
+            Some((StatusCode::from_u16(status).unwrap(), body.to_string()).into_response())
+        })
+        .await;
+        for error in [told(node.client().head().await), told(node.client().block(Hash([1; 32])).await)] {
+            assert!(matches!(error, ChainError::Refused { .. }), "{error:?}");
+            assert!(error.to_string().ends_with(says), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_limited_rate_is_told_with_the_time_to_wait() {
+    let second = Duration::from_secs(1);
+    for (after, expected) in
+        [(Some("7"), Some(7 * second)), (None, None), (Some("soon"), None), (Some("-1"), None)]
+    {
+        let node = FakeNode::serving(move |_, _| {
+            let mut response = (StatusCode::TOO_MANY_REQUESTS, "slow down").into_response();
+            if let Some(after) = after {
+                response.headers_mut().insert("retry-after", after.parse().unwrap());
+            }
+            Some(response)
+        })
+        .await;
+        let error = told(node.client().head().await);
+        assert!(
+            matches!(error, ChainError::RateLimited { retry_after, .. } if retry_after == expected),
+            "{after:?}: {error:?}"
+        );
+    }
+    for said in [error(-32005, "limit exceeded"), error(429, "too fast"), error(-32000, "Rate limit reached")]
+    {
+        let node = FakeNode::answering(move |_, _| said.clone()).await;
+        for error in [told(node.client().head().await), told(node.client().identity().await)] {
+            assert!(matches!(error, ChainError::RateLimited { retry_after: None, .. }), "{error:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_answer_times_out() {
+    let limit = Duration::from_millis(50);
+    let node = FakeNode::serving(|_, _| None).await;
+    let client = node.client().with_timeout(limit);
+    for error in
+        [told(client.head().await), told(client.identity().await), told(client.block(Hash([1; 32])).await)]
+    {
+        assert!(matches!(error, ChainError::TimedOut { after, .. } if after == limit), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_where_nobody_listens_is_unreachable() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let error = told(client(address).head().await);
+    assert!(matches!(error, ChainError::Unreachable { .. }), "{error:?}");
+    assert!(error.to_string().contains("Connection refused"), "{error}");
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_unreachable() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        loop {
+            drop(listener.accept().await.unwrap());
+        }
+    });
+    let error = told(client(address).head().await);
+    assert!(matches!(error, ChainError::Unreachable { .. }), "{error:?}");
+    server.abort();
+}
+
+#[tokio::test]
+async fn user_password_and_path_reach_the_node_and_nobody_else() {
+    let node = FakeNode::serving(|headers, _| {
+        // `user:password` in base64.
+        let known = headers.get("authorization").is_some_and(|header| header == "Basic dXNlcjpwYXNzd29yZA==");
+        let body = json!({ "jsonrpc": "2.0", "id": 0, "result": wire_header(1, Hash([0; 32])) }).to_string();
+        Some(if known { body.into_response() } else { StatusCode::UNAUTHORIZED.into_response() })
+    })
+    .await;
+    let client = node.client();
+    assert_eq!(client.head().await.unwrap().height, 1);
+    assert_eq!(client.endpoint().to_string(), format!("http://{}", node.address));
+    let shown = format!("{client:?}");
+    assert!(!shown.contains(SECRET) && !shown.contains("dXNlcjpwYXNzd29yZA"), "{shown}");
+}
+
+#[test]
+fn a_client_needs_an_address_of_http() {
+    let refused = EthereumClient::new("ws://127.0.0.1:1".parse().unwrap());
+    assert!(matches!(refused, Err(EndpointError::WrongScheme { .. })));
+}

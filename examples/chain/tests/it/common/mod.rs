@@ -1,0 +1,207 @@
+//! Chains that are drawn in text, nodes that have parts of them, and what the observer tells of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use watchkeeper::{ObservationConfig, ObservationRuntime, ObservedSource, SharedSources, Subscription};
+use watchkeeper_chain::adapter::{ChainIdentity, MemoryNode};
+use watchkeeper_chain::{
+    Block, ChainConfig, ChainEvent, ChainObserver, ChainSource, ChainView, Hash, Header, Start, Transaction,
+};
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+
+/// A transaction that is only its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Named(pub(crate) &'static str);
+
+impl Transaction for Named {
+    fn id(&self) -> Hash {
+        hash(self.0)
+    }
+
+    fn conflicts(&self) -> Vec<Vec<u8>> {
+        Vec::new()
+    }
+}
+
+pub(crate) type Node = MemoryNode<Named>;
+pub(crate) type Event = ChainEvent<Named>;
+pub(crate) type Runtime = ObservationRuntime<ChainObserver<Node>>;
+
+/// The hash that a name stands for.
+pub(crate) fn hash(name: &str) -> Hash {
+    let mut bytes = [0; 32];
+    bytes[..name.len()].copy_from_slice(name.as_bytes());
+    Hash(bytes)
+}
+
+/// The name that a hash stands for.
+pub(crate) fn name(hash: Hash) -> String {
+    String::from_utf8(hash.0.into_iter().take_while(|byte| *byte != 0).collect()).unwrap()
+}
+
+/// Blocks by their names.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tree {
+    blocks: BTreeMap<String, Block<Named>>,
+}
+
+impl Tree {
+    /// Lines of blocks, each the parent of the next; a line begins with a known block or with the root.
+    /// A block weighs 1, or what stands behind its colon.
+    ///
+    /// ```text
+    /// g a1 a2 a3
+    /// a1 b2 b3:5
+    /// ```
+    pub(crate) fn new(drawing: &str) -> Self {
+        let mut tree = Self::default();
+        for line in drawing.lines() {
+            tree.line(line);
+        }
+        tree
+    }
+
+    pub(crate) fn line(&mut self, line: &str) {
+        let mut parent: Option<Header> = None;
+        for word in line.split_whitespace() {
+            let (block, work) = word.split_once(':').unwrap_or((word, "1"));
+            if let Some(known) = self.blocks.get(block) {
+                parent = Some(known.header);
+                continue;
+            }
+            let header = Header {
+                hash: hash(block),
+                parent: parent.map_or(hash(""), |parent| parent.hash),
+                height: parent.map_or(0, |parent| parent.height + 1),
+                work: work.parse().unwrap(),
+                time: 0,
+            };
+            self.insert(Block { header, transactions: Vec::new() });
+            parent = Some(header);
+        }
+    }
+
+    pub(crate) fn insert(&mut self, block: Block<Named>) {
+        self.blocks.insert(name(block.header.hash), block);
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Header {
+        self.block(name).header
+    }
+
+    pub(crate) fn block(&self, name: &str) -> &Block<Named> {
+        self.blocks.get(name).unwrap_or_else(|| panic!("{name} is not drawn"))
+    }
+
+    /// A node that has the branch up to `head`.
+    pub(crate) fn node(&self, head: &str) -> Node {
+        let node = MemoryNode::new(identity());
+        self.advance(&node, head);
+        node
+    }
+
+    /// Gives a node the branch up to `head`, and that head.
+    pub(crate) fn advance(&self, node: &Node, head: &str) {
+        let mut script = node.script();
+        let mut next = self.blocks.get(head);
+        assert!(next.is_some(), "{head} is not drawn");
+        while let Some(block) = next {
+            script.blocks.insert(block.header.hash, block.clone());
+            next = self.blocks.get(&name(block.header.parent));
+        }
+        script.head = Some(hash(head));
+    }
+}
+
+pub(crate) fn identity() -> ChainIdentity {
+    ChainIdentity { id: "test".to_owned(), genesis: hash("g") }
+}
+
+/// A chain of `length` blocks above `g`, called by their heights behind `prefix`.
+pub(crate) fn long(prefix: &str, length: u64) -> String {
+    let blocks = (1..=length).map(|height| format!(" {prefix}{height}"));
+    format!("g{}", blocks.collect::<String>())
+}
+
+/// Each second, from genesis on.
+pub(crate) fn config() -> ChainConfig {
+    ChainConfig { start: Start::Genesis, ..ChainConfig::every(SECOND) }
+}
+
+pub(crate) struct Watched {
+    pub(crate) runtime: Runtime,
+    pub(crate) sources: SharedSources<ChainSource<Node>>,
+    told: Subscription<Event>,
+}
+
+pub(crate) fn local(nodes: &[(&str, &Node)]) -> Vec<ObservedSource<ChainSource<Node>>> {
+    nodes.iter().map(|(name, node)| ObservedSource::new(name, ChainSource::local((*node).clone()))).collect()
+}
+
+impl Watched {
+    pub(crate) async fn start(config: ChainConfig, sources: Vec<ObservedSource<ChainSource<Node>>>) -> Self {
+        let sources = SharedSources::new(sources);
+        let timing = ObservationConfig { interval: config.interval, ..Default::default() };
+        let runtime =
+            ObservationRuntime::start(sources.clone(), ChainObserver::new(config), timing).await.unwrap();
+        let told = runtime.handle().subscribe();
+        Self { runtime, sources, told }
+    }
+
+    /// The view after a cycle that begins now or later.
+    pub(crate) async fn cycle(&self) -> ChainView {
+        let handle = self.runtime.handle();
+        let cycle = self.runtime.control().poll_now().await.unwrap();
+        let mut watch = handle.watch();
+        loop {
+            if let Some(snapshot) = handle.latest_snapshot().filter(|snapshot| snapshot.cycle >= cycle) {
+                return snapshot.value.clone();
+            }
+            watch.changed().await.unwrap();
+        }
+    }
+
+    /// What was told since the last call, in words, after one more cycle.
+    pub(crate) async fn told(&mut self) -> Vec<String> {
+        self.cycle().await;
+        self.heard().iter().map(in_words).collect()
+    }
+
+    /// What was told since the last call.
+    pub(crate) fn heard(&mut self) -> Vec<Event> {
+        let batches = std::iter::from_fn(|| self.told.try_recv()).map(Result::unwrap);
+        batches.flat_map(|batch| batch.events.iter().cloned().collect::<Vec<_>>()).collect()
+    }
+}
+
+pub(crate) fn in_words(event: &Event) -> String {
+    let names =
+        |headers: &[Header]| headers.iter().map(|header| name(header.hash)).collect::<Vec<_>>().join(" ");
+    let blocks =
+        |blocks: &[Arc<Block<Named>>]| names(&blocks.iter().map(|block| block.header).collect::<Vec<_>>());
+    let of = |header: &Header| name(header.hash);
+    match event {
+        ChainEvent::Committed { new } => format!("committed {}", blocks(new)),
+        ChainEvent::Reorged { old, new, ancestor } => {
+            format!("reorged {} to {} at {}", names(old), blocks(new), of(ancestor))
+        }
+        ChainEvent::Reverted { old, ancestor } => format!("reverted {} to {}", names(old), of(ancestor)),
+        ChainEvent::Finalised { block } => format!("finalised {}", of(block)),
+        ChainEvent::Rivals { tip, rival } => format!("rivals {} {}", of(tip), of(rival)),
+        ChainEvent::Lagging { node, behind } => format!("{node} lags by {behind}"),
+        ChainEvent::CaughtUp { node } => format!("{node} caught up"),
+        ChainEvent::Rewound { node, from, to } => format!("{node} rewound {} to {}", of(from), of(to)),
+        ChainEvent::FinalityBreached { node, finalised, head } => {
+            format!("{node} breached {} by {}", of(finalised), of(head))
+        }
+        ChainEvent::IdentityChanged { node, found, .. } => format!("{node} is on {}", found.id),
+        _ => unreachable!("{event:?}"),
+    }
+}
+
+pub(crate) fn show(header: Option<Header>) -> String {
+    header.map_or_else(|| "-".to_owned(), |header| name(header.hash))
+}

@@ -1,0 +1,4 @@
+//! The chain's layers over nodes in memory, on the paused clock: one topic a file.
+
+mod common;
+mod follow;
