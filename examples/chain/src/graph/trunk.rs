@@ -55,3 +55,38 @@ impl Graph {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Hash, Header};
+
+    #[test]
+    fn the_trunk_is_the_heaviest_branch_through_forks_and_pruning() {
+        let mut random = fastrand::Rng::with_seed(11);
+        let mut headers =
+            vec![Header { hash: Hash([0; 32]), parent: Hash([1; 32]), height: 3, work: 1, time: 0 }];
+        let mut graph = Graph::new(headers[0]);
+        for nth in 1..3_000_u32 {
+            let parent = headers[headers.len() - 1 - random.usize(0..headers.len().min(4))];
+            let mut hash = Hash([7; 32]);
+            hash.0[..4].copy_from_slice(&nth.to_le_bytes());
+            let work = random.u128(1..4);
+            let header = Header { hash, parent: parent.hash, height: parent.height + 1, work, time: 0 };
+            graph.insert(header).unwrap();
+            headers.push(header);
+            if nth % 500 == 0 {
+                // Not always on the trunk.
+                let boundary = headers[headers.len() - 10];
+                graph.prune(&boundary.hash).unwrap();
+                headers.retain(|header| graph.contains(&header.hash));
+            }
+            let weight = |tip: &Header| graph.total_work(&tip.hash);
+            let top = graph.node(graph.trunk_top().unwrap()).hash;
+            assert_eq!(graph.total_work(&top), graph.tips().map(|tip| weight(&tip)).max().unwrap());
+            for header in graph.down(&top, 0) {
+                assert_eq!(graph.trunk_at(header.height), graph.inner.arena.find(&header.hash));
+            }
+        }
+    }
+}

@@ -56,6 +56,54 @@ pub use view::{Agreement, ChainView, NodeView, Progress};
 ///
 /// That of the first node that answers, unless [`ChainConfig::chain`] says it. That a header's hash is
 /// the hash of its content is for the [`ChainClient`] to check.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use watchkeeper::{ObservationConfig, ObservationRuntime, ObservedSource, StaticSourceProvider};
+/// use watchkeeper_chain::adapter::{ChainIdentity, MemoryNode};
+/// use watchkeeper_chain::{
+///     Block, ChainConfig, ChainObserver, ChainSource, Hash, Header, Start, Transaction,
+/// };
+///
+/// #[derive(Clone, Debug, PartialEq)]
+/// struct Nothing;
+///
+/// impl Transaction for Nothing {
+///     fn id(&self) -> Hash {
+///         Hash([0; 32])
+///     }
+///     fn conflicts(&self) -> Vec<Vec<u8>> {
+///         Vec::new()
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let header = |nth: u8| {
+///     Header { hash: Hash([nth; 32]), parent: Hash([nth - 1; 32]), height: nth.into(), work: 1, time: 0 }
+/// };
+/// let node = MemoryNode::new(ChainIdentity { id: "docs".to_owned(), genesis: Hash([1; 32]) });
+/// for header in (1..=3).map(header) {
+///     let block = Block { header, transactions: vec![Nothing] };
+///     node.script().blocks.insert(header.hash, block);
+///     node.script().head = Some(header.hash);
+/// }
+///
+/// let interval = Duration::from_millis(250);
+/// let config = ChainConfig { start: Start::Genesis, ..ChainConfig::every(interval) };
+/// let nodes = StaticSourceProvider::new(vec![ObservedSource::new("n1", ChainSource::local(node))]);
+/// let timing = ObservationConfig { interval, ..Default::default() };
+/// let runtime = ObservationRuntime::start(nodes, ChainObserver::new(config), timing).await?;
+///
+/// let snapshot = runtime.handle().latest_snapshot().ok_or("nothing was observed")?;
+/// assert_eq!(snapshot.value.tip, Some(header(3)));
+/// assert_eq!(snapshot.value.shared_head(), Some(header(3)));
+/// # let _ = runtime.stop().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ChainObserver<C: ChainClient> {
     nodes: PerSource<ChainSource<C>, Answer>,
