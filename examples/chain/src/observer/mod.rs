@@ -184,12 +184,17 @@ impl<C: ChainClient> ChainObserver<C> {
             let failure = facts.last_failure.as_ref().filter(|_| node.health.is_failing());
             node.failure = failure.map(|failure| self.errors.of(name, failure, &self.config));
             if node.failure.is_some() {
-                // Whoever comes back may be somebody else.
+                // Whoever comes back may be somebody else: here, and where it left the set.
                 node.identified = None;
             }
             if let Some(answer) = answer.value.filter(|_| is_new) {
                 state.known.answered(name, **answer, now);
             }
+        }
+        for node in state.known.nodes.values_mut().filter(|node| !node.listed) {
+            node.identified = None;
+            // They are counted anew when it is back.
+            node.health.facts.answers = 0;
         }
         self.errors.keep(|name| state.known.nodes.contains_key(name));
     }

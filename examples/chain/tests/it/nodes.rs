@@ -220,6 +220,26 @@ async fn another_chain_behind_an_address_is_told_and_not_believed() {
     assert_eq!(watched.told().await, ["committed a3"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_node_that_left_the_set_is_taken_for_what_it_is_when_it_returns() {
+    let tree = Tree::new("g a1 a2 a3\nx x1");
+    let (n1, n2) = (tree.node("a2"), tree.node("a1"));
+    let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
+    watched.told().await;
+    watched.sources.replace(local(&[("n2", &n2)]));
+    assert_eq!(watched.told().await, [""; 0], "who left says nothing against the tip");
+    let other = tree.node("x1");
+    other.script().identity.id = "other".to_owned();
+    watched.sources.replace(local(&[("n1", &other), ("n2", &n2)]));
+    assert_eq!(watched.told().await, ["n1 is on other"]);
+    watched.sources.replace(local(&[("n2", &n2)]));
+    watched.told().await;
+    tree.advance(&n1, "a3");
+    watched.sources.replace(local(&[("n1", &n1), ("n2", &n2)]));
+    assert_eq!(watched.told().await, ["committed a3"]);
+    assert_eq!(n1.script().calls["identity"], 2);
+}
+
 /// A node that goes on telling heads whose parents nobody has.
 #[tokio::test(start_paused = true)]
 async fn headers_without_parents_are_bounded_and_crowd_nobody_out() {
