@@ -83,7 +83,11 @@ impl<T: Transaction> Known<T> {
         gaps.extend(below_head);
         let open = |gap: &Header| gap.height > root + 1 && !in_flight.contains(&gap.parent);
         let gap = gaps.into_iter().filter(open).min_by_key(|gap| gap.height)?;
-        let reach = graph.tips().max_by_key(|tip| graph.total_work(&tip.hash)).map_or(root, |tip| tip.height);
+        // Most likely the node is on the heaviest branch; unless it was seen on another one.
+        let heaviest = graph.tips().max_by_key(|tip| graph.total_work(&tip.hash))?;
+        let elsewhere =
+            node.linked.filter(|block| graph.is_on_branch(&block.hash, &heaviest.hash) == OnBranch::No);
+        let reach = elsewhere.unwrap_or(heaviest).height;
         let backfill = u64::try_from(self.config.backfill).unwrap_or(Height::MAX);
         if gap.height.saturating_sub(reach) <= backfill {
             return Some(Question::Down { from: gap.parent, height: gap.height - 1 });

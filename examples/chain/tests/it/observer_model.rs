@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proptest::sample::Index;
 use watchkeeper_chain::adapter::ChainError;
-use watchkeeper_chain::{Agreement, ChainEvent, ChainView, Header};
+use watchkeeper_chain::{Agreement, ChainConfig, ChainEvent, ChainView, Header};
 
 use crate::common::{Node, SECOND, Tree, Watched, config, fold, hash, local, name};
 
@@ -178,7 +178,11 @@ proptest! {
     /// Nodes fail, hang, leave, come back, lag, rewind and speak of finality: what is told folds to what is
     /// shown in every cycle, nothing final is taken back, and when all is well again the branch is right.
     #[test]
-    fn whatever_nodes_do_the_events_fold_to_the_snapshot(shape in tree(), steps in faults()) {
+    fn whatever_nodes_do_the_events_fold_to_the_snapshot(
+        shape in tree(),
+        steps in faults(),
+        bounds in prop::sample::select(vec![(128, 512, 1024), (2, 3, 5)]),
+    ) {
         on_paused_clock(async {
             let (tree, names) = plant(&shape);
             let plain = Plain { tree: &tree };
@@ -187,7 +191,9 @@ proptest! {
                 let listed = (0..3).filter(|nth| bits & (1 << nth) != 0);
                 local(&listed.map(|nth| (NAMES[nth], &nodes[nth])).collect::<Vec<_>>())
             };
-            let mut watched = Watched::start(config(), of(7)).await;
+            let (block_window, backfill, pending_limit) = bounds;
+            let config = ChainConfig { block_window, blocks_kept: 0, backfill, pending_limit, ..config() };
+            let mut watched = Watched::start(config, of(7)).await;
             let mut told = vec!["g".to_owned()];
             for step in steps {
                 apply(&step, &tree, &names, &nodes);
@@ -208,9 +214,13 @@ proptest! {
                 script.hangs.clear();
             }
             watched.sources.replace(of(7));
+            // What hangs runs out, and what is asked in parts is told.
             tokio::time::sleep(20 * SECOND).await;
-            let view = watched.cycle().await;
-            check_final(&plain, &mut told, &watched.heard())?;
+            let mut view = watched.cycle().await;
+            for _ in 0..60 {
+                view = watched.cycle().await;
+                check_final(&plain, &mut told, &watched.heard())?;
+            }
             plain.check(&view, &told)?;
             let tip = told.last().unwrap();
             let believed = view.nodes.values().filter(|node| node.agreement != Agreement::Breached);
