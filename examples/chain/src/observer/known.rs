@@ -125,8 +125,14 @@ impl<T: Transaction> Known<T> {
                 None
             }
             Found::Root(Ok(None)) => Some(ChainError::Empty { endpoint: name.to_string() }),
-            Found::Headers(headers, error) => {
+            Found::Headers { headers, gap, error } => {
                 self.filled(name, &headers);
+                // What the node says of the gap contradicts what it built on it.
+                if let (Some(gap), Some(ChainError::Untrue { .. })) = (gap, &error)
+                    && headers.is_empty()
+                {
+                    self.pending.forget_children(&gap, name);
+                }
                 error
             }
             Found::Block(_, Ok(Some(block))) => {
