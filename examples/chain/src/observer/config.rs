@@ -12,7 +12,7 @@ pub enum Start {
     Genesis,
     /// At this height of the branch of whichever node answers first.
     Height(Height),
-    /// This many blocks below the head of whichever node answers first.
+    /// This many blocks below the head of the node that is furthest when the first ones answer.
     Recent(Height),
     /// At headers that are known from before, lowest first, each the parent of the next. The first is the
     /// root, the last the tip up to which the events were told: a checkpoint is one header, and with more

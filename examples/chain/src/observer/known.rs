@@ -115,6 +115,7 @@ impl<T: Transaction> Known<T> {
 
     /// Takes in what came of a question.
     pub(super) fn found(&mut self, name: &Arc<str>, found: Found<T>, now: Instant) {
+        let in_vain = matches!(found, Found::Root(Ok(None) | Err(_)));
         let trouble = match found {
             Found::Identity(Ok(identity)) => {
                 self.identified(name, identity, now);
@@ -151,6 +152,9 @@ impl<T: Transaction> Known<T> {
             Found::Identity(Err(error)) | Found::Root(Err(error)) => Some(error),
         };
         let Some(node) = self.nodes.get_mut(name) else { return };
+        if in_vain {
+            node.vain = node.vain.saturating_add(1);
+        }
         if let Some(ChainError::RateLimited { retry_after, .. }) = trouble {
             let rest = retry_after.unwrap_or(self.config.interval);
             node.rests_until = now.checked_add(rest);
