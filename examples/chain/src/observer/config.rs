@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::adapter::ChainIdentity;
-use crate::{Header, Height};
+use crate::{Hash, Header, Height};
 
 /// Where the observation of a chain begins. Nothing below is asked for, and what is there counts as final.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub enum Start {
     Genesis,
     /// At this height of the branch of whichever node answers first.
     Height(Height),
-    /// This many blocks below the head of whichever node answers first.
+    /// This many blocks below the head of the node that is furthest when the first ones answer.
     Recent(Height),
     /// At headers that are known from before, lowest first, each the parent of the next. The first is the
     /// root, the last the tip up to which the events were told: a checkpoint is one header, and with more
@@ -45,6 +45,9 @@ pub struct ChainConfig {
     pub request_timeout: Duration,
     /// How long a cycle waits for the heads, and then for blocks and missing headers. What takes longer
     /// goes on, and is taken in by a later cycle. Default: a quarter of the interval, at most 2 s.
+    ///
+    /// Keep twice of it below the runtime's `poll_timeout`: a poll that is cut off tells nothing, and what it
+    /// learned waits for the next one.
     pub collect_for: Duration,
     /// The age from which on a node's head counts as stale. Default: the larger of 2 s and 3 intervals.
     pub stale_after: Duration,
@@ -61,9 +64,10 @@ pub struct ChainConfig {
     pub public_quorum: usize,
     /// How many headers one node is asked for in a cycle to fill gaps. Default: 512.
     pub backfill: usize,
-    /// How many blocks beyond the tip are asked for in a cycle. Default: 128.
+    /// How many blocks beyond the tip are asked for in a cycle. Default: 128. For a reorg it is as many as it
+    /// takes to outweigh what leaves.
     pub block_window: usize,
-    /// How many blocks with transactions are kept in memory. Default: 256; at least `block_window` are.
+    /// How many blocks with transactions are kept in memory. Default: 256; more while a longer way is told.
     pub blocks_kept: usize,
     /// How many requests for blocks one node has at once. Default: 8.
     pub requests_per_node: usize,
@@ -89,7 +93,7 @@ impl ChainConfig {
             request_timeout: Duration::from_secs(5),
             collect_for: (interval / 4).min(Duration::from_secs(2)),
             stale_after: Duration::from_secs(2).max(interval.saturating_mul(3)),
-            forget_after: Duration::from_secs(60),
+            forget_after: Duration::from_mins(1),
             identify_every: Duration::from_secs(30),
             lagging_after: 3,
             public_quorum: 3,
@@ -132,7 +136,7 @@ impl ChainConfig {
             pair[1].parent != pair[0].hash || Some(pair[1].height) != pair[0].height.checked_add(1)
         };
         match headers.windows(2).find(apart) {
-            Some(pair) => Err(ChainConfigError::Gap { below: pair[0], above: pair[1] }),
+            Some(pair) => Err(ChainConfigError::Gap { hash: pair[1].hash, height: pair[1].height }),
             None => Ok(()),
         }
     }
@@ -152,14 +156,11 @@ pub enum ChainConfigError {
     #[error("Start::Known has no headers: give it the checkpoint's")]
     NoHeaders,
     /// Two headers in a row are not parent and child.
-    #[error(
-        "Start::Known is no chain: {0:.8} at {1} is not the parent of {2:.8} at {3}",
-        below.hash, below.height, above.hash, above.height
-    )]
+    #[error("Start::Known is no chain: {0:.8} at {height} is not the child of the header before it", hash)]
     Gap {
-        /// The lower one.
-        below: Header,
-        /// The one that should be its child.
-        above: Header,
+        /// The upper one.
+        hash: Hash,
+        /// Its height.
+        height: Height,
     },
 }

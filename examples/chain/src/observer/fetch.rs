@@ -34,14 +34,33 @@ pub(super) enum Question {
     Block(Header),
 }
 
+/// What a question is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Purpose {
+    Identity,
+    Root,
+    Headers,
+    Block,
+}
+
 /// What came of it.
 #[derive(Debug)]
 pub(super) enum Found<T> {
     Identity(Result<ChainIdentity, ChainError>),
     Root(Result<Option<Header>, ChainError>),
-    /// Lowest first; with an error, what came before it.
-    Headers(Vec<Header>, Option<ChainError>),
+    /// Lowest first; with an error, what came before it. If they were to close one, the gap.
+    Headers {
+        headers: Vec<Header>,
+        gap: Option<Hash>,
+        error: Option<ChainError>,
+    },
     Block(Header, Result<Option<Block<T>>, ChainError>),
+}
+
+impl<T> Found<T> {
+    fn none() -> Self {
+        Self::Headers { headers: Vec::new(), gap: None, error: None }
+    }
 }
 
 /// All questions in flight; dropping it aborts them.
@@ -81,14 +100,14 @@ impl<T: Send + 'static> Fetches<T> {
 
     /// Whether the node is busy with a question that is not for a block.
     pub(super) fn is_busy(&self, node: &str) -> bool {
-        let other = |flight: &Flight| !matches!(flight.question, Question::Block(_));
+        let other = |flight: &Flight| flight.question.purpose() != Purpose::Block;
         self.flights.values().any(|flight| *flight.node == *node && other(flight))
     }
 
     /// By node, how many blocks it is asked for.
     pub(super) fn blocks_by_node(&self) -> HashMap<Arc<str>, usize> {
         let mut counts = HashMap::new();
-        for flight in self.flights.values().filter(|flight| matches!(flight.question, Question::Block(_))) {
+        for flight in self.flights.values().filter(|flight| flight.question.purpose() == Purpose::Block) {
             *counts.entry(Arc::clone(&flight.node)).or_default() += 1;
         }
         counts
@@ -133,7 +152,9 @@ impl<T: Send + 'static> Fetches<T> {
                 let found = match question {
                     Question::Identity => Found::Identity(Err(error)),
                     Question::Root { .. } => Found::Root(Err(error)),
-                    Question::Down { .. } | Question::Up { .. } => Found::Headers(Vec::new(), Some(error)),
+                    Question::Down { .. } | Question::Up { .. } => {
+                        Found::Headers { headers: Vec::new(), gap: None, error: Some(error) }
+                    }
                     Question::Block(header) => Found::Block(header, Err(error)),
                 };
                 Some((node, found))
@@ -143,8 +164,14 @@ impl<T: Send + 'static> Fetches<T> {
 }
 
 impl Question {
-    pub(super) fn is_for_identity(&self) -> bool {
-        matches!(self, Self::Identity)
+    /// What it is for: a node is asked at most once in a cycle for each, but for blocks.
+    pub(super) fn purpose(&self) -> Purpose {
+        match self {
+            Self::Identity => Purpose::Identity,
+            Self::Root { .. } => Purpose::Root,
+            Self::Down { .. } | Self::Up { .. } => Purpose::Headers,
+            Self::Block(_) => Purpose::Block,
+        }
     }
 
     fn method(&self) -> &'static str {
@@ -183,24 +210,24 @@ impl<C: ChainClient> Asked<C> {
                 Found::Block(header, told)
             }
             Question::Down { from, height } => {
-                let Some(graph) = graph else { return Found::Headers(Vec::new(), None) };
+                let Some(graph) = graph else { return Found::none() };
                 let mut headers = Vec::new();
                 let error = self.down(&graph, from, height, &mut headers).await.err();
                 headers.reverse();
-                Found::Headers(headers, error)
+                Found::Headers { headers, gap: Some(from), error }
             }
             Question::Up { from, to } => {
-                let Some(graph) = graph else { return Found::Headers(Vec::new(), None) };
+                let Some(graph) = graph else { return Found::none() };
                 let mut headers = Vec::new();
                 let error = self.up(from, to, &mut headers).await.err();
                 let first = headers.first().copied().filter(|first| !graph.contains(&first.parent));
-                let Some(first) = first else { return Found::Headers(headers, error) };
+                let Some(first) = first else { return Found::Headers { headers, gap: None, error } };
                 // The node has left the branch that we were on: find out where.
                 let mut below = Vec::new();
                 let lost = self.down(&graph, first.parent, from - 1, &mut below).await.err();
                 below.reverse();
                 below.append(&mut headers);
-                Found::Headers(below, error.or(lost))
+                Found::Headers { headers: below, gap: None, error: error.or(lost) }
             }
         }
     }

@@ -115,6 +115,7 @@ impl<T: Transaction> Known<T> {
 
     /// Takes in what came of a question.
     pub(super) fn found(&mut self, name: &Arc<str>, found: Found<T>, now: Instant) {
+        let in_vain = matches!(found, Found::Root(Ok(None) | Err(_)));
         let trouble = match found {
             Found::Identity(Ok(identity)) => {
                 self.identified(name, identity, now);
@@ -125,9 +126,13 @@ impl<T: Transaction> Known<T> {
                 None
             }
             Found::Root(Ok(None)) => Some(ChainError::Empty { endpoint: name.to_string() }),
-            Found::Headers(headers, error) => {
-                for header in headers {
-                    self.link(header, name);
+            Found::Headers { headers, gap, error } => {
+                self.filled(name, &headers);
+                // What the node says of the gap contradicts what it built on it.
+                if let (Some(gap), Some(ChainError::Untrue { .. })) = (gap, &error)
+                    && headers.is_empty()
+                {
+                    self.pending.forget_children(&gap, name);
                 }
                 error
             }
@@ -147,6 +152,9 @@ impl<T: Transaction> Known<T> {
             Found::Identity(Err(error)) | Found::Root(Err(error)) => Some(error),
         };
         let Some(node) = self.nodes.get_mut(name) else { return };
+        if in_vain {
+            node.vain = node.vain.saturating_add(1);
+        }
         if let Some(ChainError::RateLimited { retry_after, .. }) = trouble {
             let rest = retry_after.unwrap_or(self.config.interval);
             node.rests_until = now.checked_add(rest);
@@ -167,9 +175,21 @@ impl<T: Transaction> Known<T> {
             }
         } else if node.foreign.as_ref() != Some(&found) {
             node.foreign = Some(found.clone());
-            (node.head, node.finalised, node.identified) = (None, None, None);
+            (node.head, node.finalised, node.linked, node.identified) = (None, None, None, None);
             let (node, expected) = (Arc::clone(name), expected.clone());
             self.events.push(ChainEvent::IdentityChanged { node, expected, found });
+        }
+    }
+
+    fn filled(&mut self, name: &Arc<str>, headers: &[Header]) {
+        for header in headers {
+            self.link(*header, name);
+        }
+        let Some((node, chain)) = self.nodes.get_mut(name).zip(self.chain.as_ref()) else { return };
+        node.vain = if headers.is_empty() { node.vain.saturating_add(1) } else { 0 };
+        let highest = headers.last().filter(|highest| chain.graph.contains(&highest.hash));
+        if let Some(highest) = highest.filter(|_| node.is_honest()) {
+            node.linked = Some(*highest);
         }
     }
 
@@ -217,11 +237,10 @@ impl<T: Transaction> Known<T> {
                     self.pending.remove(&next.hash);
                     queue.extend(self.pending.take_children(&next.hash));
                 }
-                Ok(Inserted::Known) => {}
+                Ok(Inserted::Known) | Err(InsertError::BelowRoot { .. }) => {}
                 Err(InsertError::MissingParent { .. }) => {
                     self.pending.insert(next, &teller, self.config.pending_limit);
                 }
-                Err(InsertError::BelowRoot { .. }) => {}
                 Err(error) if next == header => lie = Some(error),
                 Err(error) => {
                     if let Some(node) = self.nodes.get_mut(&teller) {

@@ -1,11 +1,13 @@
 //! Which questions are worth asking, of whom.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::fetch::{Fetches, Question};
+use super::Start;
+use super::fetch::{Fetches, Purpose, Question};
 use super::known::{Chain, Known};
 use super::node::Node;
 use crate::{Hash, Header, Height, OnBranch, Transaction};
@@ -13,8 +15,8 @@ use crate::{Hash, Header, Height, OnBranch, Transaction};
 /// How far headers may be ahead of the blocks that were told, in cycles of backfill.
 const HEADERS_AHEAD: u64 = 4;
 
-/// A node, and whether it was asked for its identity; else it was for headers.
-pub(super) type Asked = (Arc<str>, bool);
+/// A node, and what it was asked for.
+pub(super) type Asked = (Arc<str>, Purpose);
 
 impl<T: Transaction> Known<T> {
     /// What to ask now, given what is in flight. `asked` is what was asked in this cycle and is asked at
@@ -28,12 +30,15 @@ impl<T: Transaction> Known<T> {
         let mut in_flight = fetches.asked_for();
         let mut goes_up = fetches.goes_up();
         let mut questions = Vec::new();
-        for (name, node) in self.nodes.iter().filter(|(_, node)| node.is_reachable(now)) {
+        let mut nodes: Vec<_> = self.nodes.iter().filter(|(_, node)| node.is_reachable(now)).collect();
+        // A node that brings no headers must not keep others from being asked.
+        nodes.sort_by_key(|(_, node)| node.vain);
+        for (name, node) in nodes {
             if fetches.is_busy(name) {
                 continue;
             }
-            let Some(question) = self.question(name, node, &in_flight, goes_up) else { continue };
-            if asked.contains(&(Arc::clone(name), question.is_for_identity())) {
+            let Some(question) = self.question(name, node, &in_flight, goes_up, now) else { continue };
+            if asked.contains(&(Arc::clone(name), question.purpose())) {
                 continue;
             }
             match &question {
@@ -53,6 +58,7 @@ impl<T: Transaction> Known<T> {
         node: &Node,
         in_flight: &HashSet<Hash>,
         goes_up: bool,
+        now: Instant,
     ) -> Option<Question> {
         if node.asks_identity {
             return Some(Question::Identity);
@@ -60,9 +66,22 @@ impl<T: Transaction> Known<T> {
         let identity = self.identity.as_ref().filter(|_| node.is_believed())?;
         let Some(chain) = &self.chain else {
             let (start, head) = (self.config.start.clone(), node.head?.height);
-            return Some(Question::Root { start, genesis: identity.genesis, head });
+            let asks = !matches!(start, Start::Recent(_)) || self.is_furthest(name, now);
+            return asks.then_some(Question::Root { start, genesis: identity.genesis, head });
         };
         self.gap(chain, name, node, in_flight, goes_up)
+    }
+
+    /// Whether no other node is further, once all have said which chain they are on. Those that were asked in
+    /// vain come last.
+    fn is_furthest(&self, name: &Arc<str>, now: Instant) -> bool {
+        let reachable = || self.nodes.iter().filter(|(_, node)| node.is_reachable(now));
+        if reachable().any(|(_, node)| node.asks_identity && node.trouble.is_none()) {
+            return false;
+        }
+        let believed = reachable().filter(|(_, node)| node.is_believed());
+        let rank = |node: &Node| (node.vain, Reverse(node.head.map(|head| head.height)));
+        believed.min_by_key(|(_, node)| rank(node)).is_some_and(|(best, _)| best == name)
     }
 
     /// The lowest gap that the node may close.
@@ -80,7 +99,11 @@ impl<T: Transaction> Known<T> {
         gaps.extend(below_head);
         let open = |gap: &Header| gap.height > root + 1 && !in_flight.contains(&gap.parent);
         let gap = gaps.into_iter().filter(open).min_by_key(|gap| gap.height)?;
-        let reach = graph.tips().max_by_key(|tip| graph.total_work(&tip.hash)).map_or(root, |tip| tip.height);
+        // Most likely the node is on the heaviest branch; unless it was seen on another one.
+        let heaviest = graph.tips().max_by_key(|tip| graph.total_work(&tip.hash))?;
+        let elsewhere =
+            node.linked.filter(|block| graph.is_on_branch(&block.hash, &heaviest.hash) == OnBranch::No);
+        let reach = elsewhere.unwrap_or(heaviest).height;
         let backfill = u64::try_from(self.config.backfill).unwrap_or(Height::MAX);
         if gap.height.saturating_sub(reach) <= backfill {
             return Some(Question::Down { from: gap.parent, height: gap.height - 1 });
@@ -89,10 +112,10 @@ impl<T: Transaction> Known<T> {
         if goes_up || ahead >= backfill.saturating_mul(HEADERS_AHEAD) {
             return None;
         }
-        Some(Question::Up { from: reach + 1, to: reach + backfill })
+        Some(Question::Up { from: reach + 1, to: gap.height.min(reach + backfill) })
     }
 
-    /// Each block on the way is asked for once: of the node that told it first, or, where that was in vain,
+    /// Each block on the way to a better head is asked for once: of the node that told it first, or, where that was in vain,
     /// of another one that has it on its branch.
     fn ask_for_blocks(
         &self,
@@ -101,17 +124,20 @@ impl<T: Transaction> Known<T> {
         now: Instant,
         questions: &mut Vec<(Arc<str>, Question)>,
     ) {
-        let (Some(chain), Some(way)) = (&self.chain, self.way()) else { return };
+        let Some(chain) = &self.chain else { return };
         let mut busy: HashMap<Arc<str>, usize> = fetches.blocks_by_node();
-        for header in way.joined {
-            if self.blocks.get(&header.hash).is_some() || in_flight.contains(&header.hash) {
+        let mut seen = HashSet::new();
+        let ways = self.better().into_iter().filter_map(|head| self.way_to(&head));
+        for header in ways.flat_map(|way| way.joined) {
+            let is_there = self.blocks.get(&header.hash).is_some() || in_flight.contains(&header.hash);
+            if is_there || !seen.insert(header.hash) {
                 continue;
             }
             let tried = self.tried.get(&header.hash).map_or(&[][..], Vec::as_slice);
             let teller = self.tellers.get(&header.hash);
             let may = |(name, node): &(&Arc<str>, &Node)| {
                 let on_branch = |head: Header| chain.graph.is_on_branch(&header.hash, &head.hash);
-                let has_it = node.head.is_some_and(|head| on_branch(head) == OnBranch::Yes);
+                let has_it = node.linked.is_some_and(|head| on_branch(head) == OnBranch::Yes);
                 node.is_reachable(now)
                     && node.is_honest()
                     && !tried.contains(name)

@@ -122,8 +122,12 @@ pub(crate) fn identity() -> ChainIdentity {
 
 /// A chain of `length` blocks above `g`, called by their heights behind `prefix`.
 pub(crate) fn long(prefix: &str, length: u64) -> String {
-    let blocks = (1..=length).map(|height| format!(" {prefix}{height}"));
-    format!("g{}", blocks.collect::<String>())
+    branch("g", prefix, 1..=length)
+}
+
+/// A line of blocks from `from` on, called by their heights behind `prefix`.
+pub(crate) fn branch(from: &str, prefix: &str, heights: std::ops::RangeInclusive<u64>) -> String {
+    heights.fold(from.to_owned(), |line, height| format!("{line} {prefix}{height}"))
 }
 
 /// Each second, from genesis on.
@@ -173,7 +177,7 @@ impl Watched {
     /// What was told since the last call.
     pub(crate) fn heard(&mut self) -> Vec<Event> {
         let batches = std::iter::from_fn(|| self.told.try_recv()).map(Result::unwrap);
-        batches.flat_map(|batch| batch.events.iter().cloned().collect::<Vec<_>>()).collect()
+        batches.flat_map(|batch| batch.events.clone()).collect()
     }
 }
 
@@ -204,4 +208,27 @@ pub(crate) fn in_words(event: &Event) -> String {
 
 pub(crate) fn show(header: Option<Header>) -> String {
     header.map_or_else(|| "-".to_owned(), |header| name(header.hash))
+}
+
+/// Applies events to a branch of names, and checks that they fit.
+pub(crate) fn fold(branch: &mut Vec<String>, events: &[Event]) {
+    for event in events {
+        let (old, new, ancestor) = match event {
+            ChainEvent::Committed { new } => (&[][..], &new[..], None),
+            ChainEvent::Reorged { old, new, ancestor } => (&old[..], &new[..], Some(ancestor)),
+            ChainEvent::Reverted { old, ancestor } => (&old[..], &[][..], Some(ancestor)),
+            _ => continue,
+        };
+        assert!(!old.is_empty() || !new.is_empty(), "{event:?}");
+        for left in old {
+            assert_eq!(branch.pop(), Some(name(left.hash)));
+        }
+        if let Some(ancestor) = ancestor {
+            assert_eq!(branch.last(), Some(&name(ancestor.hash)));
+        }
+        for block in new {
+            assert_eq!(branch.last(), Some(&name(block.header.parent)));
+            branch.push(name(block.header.hash));
+        }
+    }
 }
