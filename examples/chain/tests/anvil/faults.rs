@@ -30,7 +30,7 @@ async fn a_restart_in_order_keeps_the_chain() {
     let client = node.client();
     node.reorg(2).await.unwrap();
     let before = branch(&client).await;
-    node.stop().await.unwrap();
+    node.stop().await;
     let gone = client.head().await;
     assert!(matches!(gone, Err(ChainError::Unreachable { .. })), "{gone:?}");
     node.start_again().await.unwrap();
@@ -45,7 +45,7 @@ async fn a_node_that_was_killed_comes_back_with_an_older_chain() {
     let mut node = node(3).await;
     let client = node.client();
     let identity = client.identity().await.unwrap();
-    node.stop().await.unwrap();
+    node.stop().await;
     node.start_again().await.unwrap();
     let kept = branch(&client).await;
     node.mine(2).await.unwrap();

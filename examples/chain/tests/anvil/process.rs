@@ -30,7 +30,7 @@ async fn a_node_that_does_not_run_takes_no_signal() {
     node.kill();
     assert_eq!(node.pid(), None);
     assert!(matches!(node.pause(), Err(AnvilError::NotRunning)));
-    node.stop().await.unwrap();
+    node.stop().await;
 }
 
 /// Set for the process that is to be killed.

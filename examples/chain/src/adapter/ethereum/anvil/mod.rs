@@ -213,29 +213,25 @@ impl Anvil {
     ///
     /// [`AnvilError::NotRunning`], [`AnvilError::System`].
     pub fn resume(&self) -> Result<(), AnvilError> {
-        self.signal(Signal::CONT)
+        let resumed = self.running()?.signal(Signal::CONT);
+        resumed.map_err(|source| AnvilError::System { what: "resume anvil", source })
     }
 
     /// Stops the node in order: it keeps its chain for the next start. Nothing happens to one that does not run.
     ///
-    /// # Errors
-    ///
-    /// [`AnvilError::System`].
+    /// A node that has not ended after 30 s is killed.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it leaves a node that may have been told to end.
-    pub async fn stop(&mut self) -> Result<(), AnvilError> {
-        if self.process.is_some() {
-            self.signal(Signal::TERM)?;
-            // One that was paused hears of it only now.
-            self.signal(Signal::CONT)?;
-        }
+    /// Dropped, it leaves a node that was told to end.
+    pub async fn stop(&mut self) {
         if let Some(process) = &mut self.process {
+            // They fail for one that has ended by itself. One that is paused hears of the second only after
+            // the first.
+            let _ = (process.signal(Signal::CONT), process.signal(Signal::TERM));
             let _ = timeout(PATIENCE, process.ended()).await;
         }
         self.kill();
-        Ok(())
     }
 
     /// Kills the node: its chain is what it was when it last stopped in order.
@@ -274,10 +270,6 @@ impl Anvil {
 
     fn running(&self) -> Result<&Process, AnvilError> {
         self.process.as_ref().ok_or(AnvilError::NotRunning)
-    }
-
-    fn signal(&self, signal: Signal) -> Result<(), AnvilError> {
-        self.running()?.signal(signal).map_err(|source| AnvilError::System { what: "signal anvil", source })
     }
 }
 
