@@ -13,9 +13,9 @@ use tokio::sync::{oneshot, watch};
 
 /// Runs a program as long as its parent lives: `$1` is the parent's id, the rest is the program.
 ///
-/// `setpriv` has asked the kernel for the signal before the shell looks who the parent is, so that one that
+/// What it says of errors is read too. `setpriv` has asked the kernel for the signal before the shell looks who the parent is, so that one that
 /// died in between is seen.
-const WHILE_PARENT_LIVES: &str = r#"[ "$PPID" = "$1" ] && shift && exec "$@""#;
+const WHILE_PARENT_LIVES: &str = r#"[ "$PPID" = "$1" ] && shift && exec "$@" 2>&1"#;
 
 /// A child process. Dropping it kills it with `SIGKILL`, stopped or not, and reaps it.
 ///
