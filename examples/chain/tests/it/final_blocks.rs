@@ -2,7 +2,7 @@
 
 use watchkeeper_chain::{Agreement, ChainConfig, OnBranch, Start};
 
-use crate::common::{SECOND, Tree, Watched, config, hash, local, long, show};
+use crate::common::{SECOND, Tree, Watched, branch, config, hash, local, long, show};
 
 /// ```text
 /// g - a1 - a2 - a3 - a4         a2 is final
@@ -90,8 +90,7 @@ async fn a_block_that_is_deep_enough_is_final() {
 #[tokio::test(start_paused = true)]
 async fn a_branch_that_leaves_below_the_root_is_a_breach() {
     let mut tree = Tree::new(&long("a", 80));
-    let blocks: String = (2..=90).map(|height| format!(" b{height}")).collect();
-    tree.line(&format!("a1{blocks}"));
+    tree.line(&branch("a1", "b", 2..=90));
     let (n1, n2) = (tree.node("a80"), tree.node("a80"));
     let start = Start::Known(vec![tree.header("a60")]);
     let mut watched =
@@ -137,7 +136,7 @@ async fn a_laggard_pins_what_is_kept_until_it_is_silent_for_the_stated_time() {
     let root = |view: watchkeeper_chain::ChainView| show(Some(view.graph.unwrap().root()));
     assert_eq!(root(watched.cycle().await), "a90", "no more than 300 below the final block");
     n2.script().hangs.push("");
-    tokio::time::sleep(keeps_little().forget_after - 5 * SECOND).await;
+    tokio::time::sleep(55 * SECOND).await;
     assert_eq!(root(watched.cycle().await), "a90");
     tokio::time::sleep(10 * SECOND).await;
     assert_eq!(root(watched.cycle().await), "a386");

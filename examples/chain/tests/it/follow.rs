@@ -2,7 +2,7 @@
 
 use watchkeeper_chain::{ChainConfig, Start};
 
-use crate::common::{Tree, Watched, config, local, long, show};
+use crate::common::{Tree, Watched, config, fold, local, long, show};
 
 /// ```text
 /// g - a1 - a2 - a3
@@ -167,7 +167,7 @@ async fn a_reorg_longer_than_the_window_is_told_in_parts_that_fold() {
         while branch.last().unwrap() != head {
             let view = watched.cycle().await;
             assert!(view.blocks <= 8, "{}", view.blocks);
-            crate::common::fold(&mut branch, &watched.heard());
+            fold(&mut branch, &watched.heard());
             assert_eq!(show(view.tip), *branch.last().unwrap());
         }
     }

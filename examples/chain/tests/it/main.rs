@@ -1,9 +1,12 @@
 //! The chain's layers over nodes in memory, on the paused clock: one topic a file.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod catch_up;
 mod common;
 mod final_blocks;
 mod follow;
 mod graph;
+mod graph_model;
 mod nodes;
 mod public_target;
