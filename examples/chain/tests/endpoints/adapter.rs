@@ -1,6 +1,8 @@
 //! What the adapter makes of them.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -247,6 +249,27 @@ async fn a_limited_rate_is_told_with_the_time_to_wait() {
             assert!(matches!(error, ChainError::RateLimited { retry_after: None, .. }), "{error:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_node_that_wants_to_be_left_alone_is() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let node = FakeNode::serving(move |_, _| {
+        count.fetch_add(1, Ordering::Relaxed);
+        Some((StatusCode::TOO_MANY_REQUESTS, [("retry-after", "60")]).into_response())
+    })
+    .await;
+    let client = node.client();
+    for _ in 0..3 {
+        for error in [told(client.head().await), told(client.clone().block(Hash([1; 32])).await)] {
+            let ChainError::RateLimited { retry_after: Some(left), .. } = error else { panic!("{error:?}") };
+            assert!(left <= Duration::from_mins(1));
+        }
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    told(node.client().head().await);
+    assert_eq!(asked.load(Ordering::Relaxed), 2, "another client knows nothing of it");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod client;
 mod endpoint;
 mod heads;
 mod http;
+mod pace;
 mod tls;
 mod transaction;
 mod wire;
