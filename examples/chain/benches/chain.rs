@@ -92,7 +92,7 @@ fn snapshots(mut graph: Graph, mut plain: Plain) {
         nth += 1;
         let header = grow(nth);
         plain.insert(header.hash, header);
-        kept = plain.clone();
+        kept.clone_from(&plain);
         kept.len()
     });
     let mut next = graph.get(&hash(HEADERS - 1)).unwrap();

@@ -100,11 +100,13 @@ impl<T: Transaction> Known<T> {
     ///
     /// The heaviest of those that nodes have which are believed; of equals the tip stays, then the one seen
     /// first counts. A tip that nobody has any more because its holders fell silent is not given up for its
-    /// own ancestor: nobody went back, somebody is behind.
+    /// own ancestor: nobody went back, somebody is behind. Nor is what is final ever given up, though all go
+    /// back behind it.
     pub(super) fn best(&self) -> Option<Header> {
-        let Chain { graph, tip, anchor, .. } = self.chain.as_ref()?;
+        let Chain { graph, tip, anchor, finalised } = self.chain.as_ref()?;
         let believed = self.nodes.values().filter(|node| node.is_believed());
-        let heads: Vec<Header> = believed.filter_map(|node| node.linked).collect();
+        let has_final = |head: &Header| graph.is_on_branch(&finalised.hash, &head.hash) == OnBranch::Yes;
+        let heads: Vec<Header> = believed.filter_map(|node| node.linked).filter(has_final).collect();
         let weight = |head: &Header| (graph.total_work(&head.hash), Reverse(graph.first_seen(&head.hash)));
         let Some(best) = heads.iter().copied().max_by_key(weight) else { return Some(*tip) };
         let is_held = heads.iter().any(|head| graph.is_on_branch(&tip.hash, &head.hash) == OnBranch::Yes);

@@ -48,6 +48,25 @@ async fn a_breach_by_all_is_loud_and_changes_nothing() {
     assert_eq!(show(watched.cycle().await.tip), "a3");
 }
 
+/// ```text
+/// g - a1 - a2 - a3 - a4 - a5        a3 is final
+/// ```
+#[tokio::test(start_paused = true)]
+async fn the_tip_does_not_follow_nodes_below_the_final_block() {
+    let tree = Tree::new(&long("a", 5));
+    let (n1, n2) = (tree.node("a5"), tree.node("a5"));
+    n1.script().finalised = Some(hash("a3"));
+    let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
+    assert_eq!(watched.told().await, ["committed a1 a2 a3 a4 a5", "finalised a3"]);
+    tree.advance(&n1, "a1");
+    assert_eq!(watched.told().await, ["n1 rewound a5 to a1", "n1 lags by 4"]);
+    tree.advance(&n2, "a4");
+    assert_eq!(watched.told().await, ["n2 rewound a5 to a4", "reverted a5 to a4", "n1 caught up"]);
+    tree.advance(&n2, "a2");
+    assert_eq!(watched.told().await, ["n2 rewound a4 to a2"]);
+    assert_eq!(show(watched.cycle().await.tip), "a4");
+}
+
 /// One node of three alone makes nothing final.
 #[tokio::test(start_paused = true)]
 async fn more_than_half_make_a_block_final() {

@@ -9,4 +9,5 @@ mod follow;
 mod graph;
 mod graph_model;
 mod nodes;
+mod observer_model;
 mod public_target;
