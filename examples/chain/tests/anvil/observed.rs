@@ -198,7 +198,7 @@ async fn a_node_that_leaves_a_final_block_is_not_believed() {
 async fn a_new_head_wakes_an_observation_that_polls_once_an_hour() {
     let mut node = node(1).await;
     let wake = Arc::new(Notify::new());
-    let _heads = NewHeads::follow(node.websocket().unwrap(), Arc::clone(&wake)).unwrap();
+    let _heads = NewHeads::follow(node.websocket(), Arc::clone(&wake)).unwrap();
     let hour = Duration::from_hours(1);
     let mut watched = Watched::with(vec![source("n1", &node)], hour, Some(wake)).await;
     watched.follows(&node).await;
