@@ -245,13 +245,10 @@ impl Anvil {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it leaves a node that was told to end.
+    /// Dropped, it leaves a node that may have been told to end.
     pub async fn stop(&mut self) {
         if let Some(process) = &mut self.process {
-            // They fail for one that has ended by itself. One that is paused hears of the second only after
-            // the first.
-            let _ = (process.signal(Signal::CONT), process.signal(Signal::TERM));
-            let _ = timeout(PATIENCE, process.ended()).await;
+            let _ = timeout(PATIENCE, process.end()).await;
         }
         self.kill();
     }
