@@ -27,7 +27,7 @@ use crate::{ChainEvent, Transaction};
 use fetch::{Asked, Fetches, Purpose};
 use known::Known;
 use node::Node;
-use probe::{Answer, probe};
+use probe::{Answer, Errors};
 
 pub use config::{ChainConfig, ChainConfigError, Start};
 pub use source::{ChainSource, Group};
@@ -59,6 +59,7 @@ pub use view::{Agreement, ChainView, NodeView, Progress};
 #[derive(Debug)]
 pub struct ChainObserver<C: ChainClient> {
     nodes: PerSource<ChainSource<C>, Answer>,
+    errors: Errors,
     config: ChainConfig,
 }
 
@@ -74,11 +75,13 @@ impl<C: ChainClient> ChainObserver<C> {
     /// Observes as `config` says.
     #[must_use]
     pub fn new(config: ChainConfig) -> Self {
-        let nodes = PerSource::new(config.interval, probe)
+        let errors = Errors::default();
+        let kept = errors.clone();
+        let nodes = PerSource::new(config.interval, move |node| kept.clone().probe(node))
             .probe_timeout(config.probe_timeout)
             .collect_for(config.collect_for)
             .stale_after(config.stale_after);
-        Self { nodes, config }
+        Self { nodes, errors, config }
     }
 
     async fn look(
@@ -129,7 +132,10 @@ impl<C: ChainClient> ChainObserver<C> {
             });
             let is_new = health.facts.answers != node.health.facts.answers;
             (node.listed, node.group, node.health) = (true, group, health);
-            if node.health.is_failing() {
+            let facts = &node.health.facts;
+            let failure = facts.last_failure.as_ref().filter(|_| node.health.is_failing());
+            node.failure = failure.map(|failure| self.errors.of(name, failure, &self.config));
+            if node.failure.is_some() {
                 // Whoever comes back may be somebody else.
                 node.identified = None;
             }
@@ -137,6 +143,7 @@ impl<C: ChainClient> ChainObserver<C> {
                 state.known.answered(name, **answer, now);
             }
         }
+        self.errors.keep(|name| state.known.nodes.contains_key(name));
     }
 
     fn ask(
