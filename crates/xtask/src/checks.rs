@@ -228,9 +228,11 @@ fn find_kubeconfig(variable: Option<OsString>, home: Option<PathBuf>) -> Option<
 }
 
 /// The tests that need a real node of a chain: the other steps leave them out.
+///
+/// For the whole workspace, as in the other steps, or all dependencies would be built again with fewer features.
 pub(crate) fn chains() -> Result<Verdict, String> {
-    shell::run("cargo clippy --package watchkeeper-chain --test anvil -- -D warnings")?;
-    shell::run("cargo nextest run --package watchkeeper-chain --test anvil --profile ci")?;
+    shell::run("cargo clippy --workspace --all-features --test anvil -- -D warnings")?;
+    shell::run("cargo nextest run --workspace --all-features --test anvil --profile ci")?;
     Ok(Verdict::Passed)
 }
 

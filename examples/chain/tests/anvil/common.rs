@@ -8,7 +8,7 @@ use watchkeeper_chain::adapter::ethereum::{EthereumClient, U256};
 use watchkeeper_chain::{Hash, Header};
 
 /// How long anything may take on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A node with so many blocks above its first one.
 pub(crate) async fn node(blocks: u64) -> Anvil {

@@ -30,7 +30,7 @@ async fn a_restart_in_order_keeps_the_chain() {
     let client = node.client();
     node.reorg(2).await.unwrap();
     let before = branch(&client).await;
-    node.stop().await.unwrap();
+    node.stop().await;
     let gone = client.head().await;
     assert!(matches!(gone, Err(ChainError::Unreachable { .. })), "{gone:?}");
     node.start_again().await.unwrap();
@@ -41,11 +41,27 @@ async fn a_restart_in_order_keeps_the_chain() {
 }
 
 #[tokio::test]
+async fn a_node_that_is_stopped_as_soon_as_it_answers_keeps_its_chain() {
+    let mut node = node(1).await;
+    for _ in 0..5 {
+        let before = branch(&node.client()).await;
+        node.stop().await;
+        node.start_again().await.unwrap();
+        assert_eq!(branch(&node.client()).await, before);
+        node.mine(1).await.unwrap();
+        node.pause().unwrap();
+        node.stop().await;
+        node.start_again().await.unwrap();
+    }
+    assert_eq!(node.client().head().await.unwrap().height, 6);
+}
+
+#[tokio::test]
 async fn a_node_that_was_killed_comes_back_with_an_older_chain() {
     let mut node = node(3).await;
     let client = node.client();
     let identity = client.identity().await.unwrap();
-    node.stop().await.unwrap();
+    node.stop().await;
     node.start_again().await.unwrap();
     let kept = branch(&client).await;
     node.mine(2).await.unwrap();

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::timeout;
+use watchkeeper_chain::adapter::ChainClient;
 use watchkeeper_chain::adapter::ethereum::NewHeads;
 
-use crate::common::{PATIENCE, node};
+use crate::common::{PATIENCE, ether, node};
 
 async fn woken(wake: &Notify) {
     timeout(PATIENCE, wake.notified()).await.expect("no wake-up came");
@@ -17,7 +18,7 @@ async fn woken(wake: &Notify) {
 async fn new_heads_wake_also_after_the_node_was_started_again() {
     let mut node = node(1).await;
     let wake = Arc::new(Notify::new());
-    let heads = NewHeads::follow(node.websocket().unwrap(), Arc::clone(&wake)).unwrap();
+    let heads = NewHeads::follow(node.websocket(), Arc::clone(&wake)).unwrap();
     // The connection stands.
     woken(&wake).await;
     for _ in 0..3 {
@@ -40,4 +41,25 @@ async fn new_heads_wake_also_after_the_node_was_started_again() {
         }
     };
     timeout(PATIENCE, gone).await.expect("the connection outlived its value");
+}
+
+#[tokio::test]
+async fn with_automine_every_transaction_makes_a_block() {
+    let node = node(1).await;
+    let wake = Arc::new(Notify::new());
+    let _heads = NewHeads::follow(node.websocket(), Arc::clone(&wake)).unwrap();
+    woken(&wake).await;
+    let accounts = node.accounts().await.unwrap();
+    node.set_automine(true).await.unwrap();
+    for height in 2..5 {
+        let sent = node.transfer(accounts[0], accounts[1], ether(1)).await.unwrap();
+        woken(&wake).await;
+        let head = node.client().head().await.unwrap();
+        assert_eq!(head.height, height);
+        let block = node.client().block(head.hash).await.unwrap().unwrap();
+        assert_eq!(block.transactions.iter().map(|it| it.hash).collect::<Vec<_>>(), [sent]);
+    }
+    node.set_automine(false).await.unwrap();
+    node.transfer(accounts[0], accounts[1], ether(1)).await.unwrap();
+    assert_eq!(node.client().head().await.unwrap().height, 4);
 }

@@ -1,4 +1,4 @@
-//! The Ethereum adapter on real nodes. Run by `cargo xtask test --only chains`.
+//! The Ethereum adapter, and the observer, on real nodes. Run by `cargo xtask test --only chains`.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -7,5 +7,7 @@ mod adapter;
 mod common;
 mod faults;
 mod heads;
+mod observed;
 mod process;
 mod reorgs;
+mod watched;

@@ -8,6 +8,7 @@ use std::process::Stdio;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::task::spawn_blocking;
 use watchkeeper_chain::adapter::ethereum::anvil::AnvilError;
@@ -30,7 +31,20 @@ async fn a_node_that_does_not_run_takes_no_signal() {
     node.kill();
     assert_eq!(node.pid(), None);
     assert!(matches!(node.pause(), Err(AnvilError::NotRunning)));
-    node.stop().await.unwrap();
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_whose_port_is_taken_says_so() {
+    let mut node = node(0).await;
+    let address = node.http().to_string();
+    node.kill();
+    let listener = TcpListener::bind(address.trim_start_matches("http://")).await.unwrap();
+    let taken = node.start_again().await;
+    let Err(AnvilError::Ended { printed }) = &taken else { panic!("{taken:?}") };
+    assert!(printed.contains("in use"), "{printed}");
+    drop(listener);
+    node.start_again().await.unwrap();
 }
 
 /// Set for the process that is to be killed.

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use tokio::time::timeout;
 
 use super::http::{HttpError, HttpTransport};
+use super::pace::Pace;
 use super::wire::{self, Asked, WireBlock, WireReceipt};
 use super::{Endpoint, EndpointError, EthereumTransaction};
 use crate::adapter::{ChainClient, ChainError, ChainIdentity};
@@ -26,13 +27,16 @@ const CHAIN_ID: &str = "eth_chainId";
 ///
 /// An answer must come within 5 s ([`with_timeout`](Self::with_timeout)) and must be about what was asked.
 /// The hash of every header is recomputed, so that a node cannot give a block another parent, height or time
-/// ([`trusting_hashes`](Self::trusting_hashes)). Clones share their connections.
+/// ([`trusting_hashes`](Self::trusting_hashes)). A block and its receipts come in one batch, which costs
+/// one round trip.
 ///
-/// A block and its receipts come in one batch, which costs one round trip.
+/// A node that limits the rate of requests and says for how long is left alone so long, for a minute at most:
+/// questions fail meanwhile without being sent. Clones share this, and their connections.
 #[derive(Clone, Debug)]
 pub struct EthereumClient {
     rpc: RpcClient,
     endpoint: Arc<Endpoint>,
+    pace: Pace,
     timeout: Duration,
     recomputes_hashes: bool,
 }
@@ -49,6 +53,7 @@ impl EthereumClient {
         Ok(Self {
             rpc: RpcClient::new(transport, false),
             endpoint,
+            pace: Pace::default(),
             timeout: Duration::from_secs(5),
             recomputes_hashes: true,
         })
@@ -78,10 +83,8 @@ impl EthereumClient {
         method: &'static str,
         parameters: P,
     ) -> Result<R, ChainError> {
-        match timeout(self.timeout, self.rpc.request(method, parameters)).await {
-            Ok(answer) => answer.map_err(|error| self.failure(method, error)),
-            Err(_) => Err(self.timed_out()),
-        }
+        let answer = self.in_time(self.rpc.request(method, parameters)).await?;
+        answer.map_err(|error| self.failure(method, error))
     }
 
     /// Asks for a block's header; `tag` is what JSON-RPC calls what is `asked`.
@@ -110,14 +113,21 @@ impl EthereumClient {
         (first_method, first): (&'static str, Waiter<A>),
         (second_method, second): (&'static str, Waiter<B>),
     ) -> Result<(A, B), ChainError> {
-        timeout(self.timeout, batch.send())
-            .await
-            .map_err(|_| self.timed_out())?
-            .map_err(|error| self.failure(first_method, error))?;
+        self.in_time(batch.send()).await?.map_err(|error| self.failure(first_method, error))?;
         // Both are here since the batch is.
         let first = first.await.map_err(|error| self.failure(first_method, error))?;
         let second = second.await.map_err(|error| self.failure(second_method, error))?;
         Ok((first, second))
+    }
+
+    /// Sends a request, unless the node asked to be left alone, and waits for the answer.
+    async fn in_time<R>(&self, request: impl IntoFuture<Output = R>) -> Result<R, ChainError> {
+        if let Some(left) = self.pace.left() {
+            return Err(self.rate_limited(Some(left)));
+        }
+        timeout(self.timeout, request)
+            .await
+            .map_err(|_| ChainError::TimedOut { endpoint: self.name(), after: self.timeout })
     }
 
     fn failure(&self, method: &'static str, error: TransportError) -> ChainError {
@@ -138,7 +148,12 @@ impl EthereumClient {
                         endpoint: self.name(),
                         reason: self.endpoint.clear(&reason),
                     },
-                    HttpError::RateLimited(retry_after) => self.rate_limited(retry_after),
+                    HttpError::RateLimited(retry_after) => {
+                        if let Some(wish) = retry_after {
+                            self.pace.pause(wish);
+                        }
+                        self.rate_limited(retry_after)
+                    }
                     HttpError::Status(status) => self.refused(method, &format!("HTTP status {status}")),
                     HttpError::Malformed(reason) => malformed(&reason),
                 },
@@ -150,10 +165,6 @@ impl EthereumClient {
 
     fn name(&self) -> String {
         self.endpoint.to_string()
-    }
-
-    fn timed_out(&self) -> ChainError {
-        ChainError::TimedOut { endpoint: self.name(), after: self.timeout }
     }
 
     fn rate_limited(&self, retry_after: Option<Duration>) -> ChainError {

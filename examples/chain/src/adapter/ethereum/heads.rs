@@ -56,8 +56,12 @@ impl NewHeads {
     ///
     /// Outside of a tokio runtime.
     pub fn follow(endpoint: Endpoint, wake: Arc<Notify>) -> Result<Self, EndpointError> {
+        Self::with(endpoint, wake, QUIET)
+    }
+
+    fn with(endpoint: Endpoint, wake: Arc<Notify>, quiet: Duration) -> Result<Self, EndpointError> {
         endpoint.require(["ws", "wss"], "ws or wss")?;
-        let follower = Follower { endpoint, tls: Arc::new(tls::config()?), wake };
+        let follower = Follower { endpoint, tls: Arc::new(tls::config()?), wake, quiet };
         Ok(Self { task: tokio::spawn(follower.run()) })
     }
 }
@@ -72,6 +76,7 @@ struct Follower {
     endpoint: Endpoint,
     tls: Arc<ClientConfig>,
     wake: Arc<Notify>,
+    quiet: Duration,
 }
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -137,7 +142,7 @@ impl Follower {
     async fn listen(&self, mut socket: Socket) -> Lost {
         let mut asked = false;
         loop {
-            match timeout(QUIET, socket.next()).await {
+            match timeout(self.quiet, socket.next()).await {
                 Ok(message) => match said(message) {
                     Ok(said) => {
                         asked = false;
@@ -150,7 +155,7 @@ impl Follower {
                 Err(_) if asked => return lost("it was silent for too long"),
                 Err(_) => {
                     asked = true;
-                    match timeout(QUIET, socket.send(Message::Ping(Bytes::new()))).await {
+                    match timeout(self.quiet, socket.send(Message::Ping(Bytes::new()))).await {
                         Ok(Ok(())) => {}
                         Ok(Err(error)) => return lost(error),
                         Err(_) => return lost("it takes no word"),
@@ -175,4 +180,94 @@ fn said(
 
 fn lost(reason: impl fmt::Display) -> Lost {
     Lost(reason.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+    use tokio_tungstenite::{WebSocketStream, accept_async};
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_mins(1);
+    const ANSWER: &str = r#"{"jsonrpc":"2.0","id":1,"result":"0x1"}"#;
+    const REFUSAL: &str = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"no subscriptions"}}"#;
+    const HEAD: &str = r#"{"jsonrpc":"2.0","method":"eth_subscription","params":{"subscription":"0x1"}}"#;
+
+    /// A server that speaks WebSocket and is no node, and who follows it.
+    struct Fake {
+        listener: TcpListener,
+        wake: Arc<Notify>,
+        _heads: NewHeads,
+    }
+
+    impl Fake {
+        async fn followed(quiet: Duration) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let endpoint = format!("ws://{}", listener.local_addr().unwrap()).parse().unwrap();
+            let wake = Arc::new(Notify::new());
+            let heads = NewHeads::with(endpoint, Arc::clone(&wake), quiet).unwrap();
+            Self { listener, wake, _heads: heads }
+        }
+
+        /// Takes a connection and reads its subscription.
+        async fn asked(&self) -> WebSocketStream<TcpStream> {
+            let (stream, _) = timeout(LONG, self.listener.accept()).await.unwrap().unwrap();
+            let mut socket = accept_async(stream).await.unwrap();
+            assert_eq!(socket.next().await.unwrap().unwrap(), Message::text(SUBSCRIBE));
+            socket
+        }
+
+        /// Takes a connection and grants its subscription.
+        async fn subscribed(&self) -> WebSocketStream<TcpStream> {
+            let mut socket = self.asked().await;
+            socket.send(Message::text(ANSWER)).await.unwrap();
+            self.is_woken().await;
+            socket
+        }
+
+        async fn is_woken(&self) {
+            timeout(LONG, self.wake.notified()).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refused_subscription_wakes_nobody_and_is_tried_again() {
+        let fake = Fake::followed(LONG).await;
+        for _ in 0..2 {
+            fake.asked().await.send(Message::text(REFUSAL)).await.unwrap();
+        }
+        let mut socket = fake.asked().await;
+        assert!(timeout(Duration::ZERO, fake.wake.notified()).await.is_err());
+        socket.send(Message::text(ANSWER)).await.unwrap();
+        fake.is_woken().await;
+        socket.send(Message::text(HEAD)).await.unwrap();
+        fake.is_woken().await;
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_ends_the_connection_and_the_next_one_wakes() {
+        let fake = Fake::followed(LONG).await;
+        let mut socket = fake.subscribed().await;
+        socket.send(Message::text("{")).await.unwrap();
+        fake.subscribed().await;
+    }
+
+    #[tokio::test]
+    async fn a_silent_connection_is_kept_while_it_answers_pings() {
+        let fake = Fake::followed(Duration::from_millis(500)).await;
+        let mut socket = fake.subscribed().await;
+        for _ in 0..3 {
+            // Reading a ping answers it.
+            let message = timeout(LONG, socket.next()).await.unwrap().unwrap().unwrap();
+            assert!(message.is_ping(), "{message:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_silent_connection_that_answers_no_ping_is_given_up() {
+        let fake = Fake::followed(Duration::from_millis(20)).await;
+        let _unread = fake.subscribed().await;
+        fake.subscribed().await;
+    }
 }

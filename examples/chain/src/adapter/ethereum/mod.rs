@@ -1,10 +1,44 @@
 //! Ethereum, and chains that speak its JSON-RPC.
+//!
+//! [`EthereumClient`] asks a node over HTTP, and what it says is checked. [`NewHeads`] listens to a node over
+//! WebSocket, only to have the next poll come sooner. [`EthereumTransaction`] tells what accounts gain and
+//! lose, fees included, so that balances follow from blocks. [`anvil`] starts real nodes on this machine.
+//!
+//! # Examples
+//!
+//! Following a node once every 10 s, and whenever it announces a new head:
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//!
+//! use tokio::sync::Notify;
+//! use watchkeeper::{DynError, ObservationConfig, ObservationRuntime, ObservedSource, SharedSources};
+//! use watchkeeper_chain::adapter::ethereum::{EthereumClient, NewHeads};
+//! use watchkeeper_chain::{ChainConfig, ChainObserver, ChainSource};
+//!
+//! # async fn follow() -> Result<(), DynError> {
+//! let wake = Arc::new(Notify::new());
+//! let _heads = NewHeads::follow("ws://127.0.0.1:8545".parse()?, Arc::clone(&wake))?;
+//! let client = EthereumClient::new("http://127.0.0.1:8545".parse()?)?;
+//! let sources = SharedSources::new(vec![ObservedSource::new("n1", ChainSource::local(client))]);
+//! let interval = Duration::from_secs(10);
+//! let observer = ChainObserver::new(ChainConfig::every(interval));
+//! let config = ObservationConfig { interval, wake: Some(wake), ..Default::default() };
+//! let runtime = ObservationRuntime::start(sources, observer, config).await?;
+//! let mut told = runtime.handle().subscribe();
+//! loop {
+//!     println!("{:?}", told.recv().await?.events);
+//! }
+//! # }
+//! ```
 
 pub mod anvil;
 mod client;
 mod endpoint;
 mod heads;
 mod http;
+mod pace;
 mod tls;
 mod transaction;
 mod wire;

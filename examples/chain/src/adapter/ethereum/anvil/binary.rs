@@ -1,6 +1,7 @@
 //! Where the program is.
 
 use std::env;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::AnvilError;
@@ -11,14 +12,17 @@ pub const BINARY_VARIABLE: &str = "WATCHKEEPER_ANVIL";
 /// The program that `WATCHKEEPER_ANVIL` names; else the one of the npm package in `node_modules` of this folder or
 /// one above; else the one in `PATH`.
 pub(super) fn find() -> Result<PathBuf, AnvilError> {
-    if let Some(named) = env::var_os(BINARY_VARIABLE).filter(|named| !named.is_empty()) {
-        let named = PathBuf::from(named);
+    let named = env::var_os(BINARY_VARIABLE).filter(|named| !named.is_empty());
+    let folder = env::current_dir().unwrap_or_default();
+    find_in(named.map(PathBuf::from), &folder, &env::var_os("PATH").unwrap_or_default())
+}
+
+fn find_in(named: Option<PathBuf>, folder: &Path, path: &OsStr) -> Result<PathBuf, AnvilError> {
+    if let Some(named) = named {
         return if named.is_file() { Ok(named) } else { Err(AnvilError::NoSuchBinary { named }) };
     }
-    let folder = env::current_dir().unwrap_or_default();
-    let path = env::var_os("PATH").unwrap_or_default();
-    let in_path = env::split_paths(&path).map(|folder| folder.join("anvil"));
-    in_packages(&folder).chain(in_path).find(|file| file.is_file()).ok_or(AnvilError::NotInstalled)
+    let in_path = env::split_paths(path).map(|folder| folder.join("anvil"));
+    in_packages(folder).chain(in_path).find(|file| file.is_file()).ok_or(AnvilError::NotInstalled)
 }
 
 /// The package's own program and not its wrapper, which would be killed in its place.
@@ -28,19 +32,37 @@ fn in_packages(folder: &Path) -> impl Iterator<Item = PathBuf> {
         "aarch64" => "arm64",
         other => other,
     };
-    let package = format!("node_modules/@foundry-rs/anvil-{}-{machine}/bin/anvil", env::consts::OS);
-    folder.ancestors().map(|folder| folder.join(&package)).collect::<Vec<_>>().into_iter()
+    let file = format!("node_modules/@foundry-rs/anvil-{}-{machine}/bin/anvil", env::consts::OS);
+    folder.ancestors().map(move |folder| folder.join(&file))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
-    fn packages_are_looked_for_from_here_upwards() {
-        let places: Vec<_> = in_packages(Path::new("/a/b")).collect();
-        assert_eq!(places.len(), 3);
-        assert!(places[0].starts_with("/a/b/node_modules/@foundry-rs"), "{places:?}");
-        assert!(places[2].starts_with("/node_modules/@foundry-rs"), "{places:?}");
+    fn what_is_named_counts_then_the_package_then_the_path() {
+        let root = tempfile::tempdir().unwrap();
+        let file = |path: &Path| {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+            path.to_owned()
+        };
+        let folder = root.path().join("a/b");
+        let path = root.path().join("bin").into_os_string();
+
+        let missing = find_in(None, &folder, &path).unwrap_err().to_string();
+        assert!(missing.contains("npm install --no-save @foundry-rs/anvil"), "{missing}");
+        let in_path = file(&root.path().join("bin/anvil"));
+        assert_eq!(find_in(None, &folder, &path).unwrap(), in_path);
+        let in_packages = file(&in_packages(&folder).nth(1).unwrap());
+        assert!(in_packages.starts_with(root.path().join("a/node_modules/@foundry-rs")), "{in_packages:?}");
+        assert_eq!(find_in(None, &folder, &path).unwrap(), in_packages);
+        let named = file(&root.path().join("mine"));
+        assert_eq!(find_in(Some(named.clone()), &folder, &path).unwrap(), named);
+        let wrong = find_in(Some(root.path().join("none")), &folder, &path).unwrap_err().to_string();
+        assert!(wrong.starts_with("WATCHKEEPER_ANVIL names /") && wrong.contains("none"), "{wrong}");
     }
 }

@@ -1,4 +1,25 @@
 //! Real Ethereum nodes of one's own, for tests and demonstrations.
+//!
+//! The program is found by the environment variable `WATCHKEEPER_ANVIL`, in `node_modules` of the current folder or one
+//! above, or in `PATH`. `npm install --no-save @foundry-rs/anvil` installs it.
+//!
+//! # Examples
+//!
+//! ```no_run
+//! use watchkeeper_chain::adapter::ChainClient;
+//! use watchkeeper_chain::adapter::ethereum::U256;
+//! use watchkeeper_chain::adapter::ethereum::anvil::{Anvil, AnvilConfig};
+//!
+//! # async fn drive() -> Result<(), Box<dyn std::error::Error>> {
+//! let node = Anvil::start(AnvilConfig::default()).await?;
+//! let accounts = node.accounts().await?;
+//! node.transfer(accounts[0], accounts[1], U256::from(1)).await?;
+//! node.mine(3).await?;
+//! node.reorg(2).await?;
+//! assert_eq!(node.client().head().await?.height, 3);
+//! # Ok(())
+//! # }
+//! ```
 
 mod binary;
 mod error;
@@ -8,6 +29,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use alloy::primitives::{Address, B256, U64, U256};
+use alloy::rpc::json_rpc::{RpcRecv, RpcSend};
 use alloy::rpc::types::TransactionRequest;
 use rustix::process::Signal;
 use serde_json::json;
@@ -21,7 +43,7 @@ use super::{Endpoint, EthereumClient};
 use crate::Hash;
 use process::{Process, Ready};
 
-/// How long a node may take to start or to end; it usually takes 50 ms.
+/// How long a node may take for anything; it usually takes 50 ms to start.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What comes before the address in what it prints.
@@ -52,10 +74,12 @@ impl Default for AnvilConfig {
 #[derive(Debug)]
 pub struct Anvil {
     config: AnvilConfig,
-    folder: TempDir,
     address: String,
     client: EthereumClient,
+    websocket: Endpoint,
+    /// Goes before the folder that it writes to.
     process: Option<Process>,
+    folder: TempDir,
 }
 
 /// A state of a node to come back to, once.
@@ -75,7 +99,8 @@ impl Anvil {
             .map_err(|source| AnvilError::System { what: "make a folder", source })?;
         let (process, address) = launch(&config, &folder, "0").await?;
         let client = EthereumClient::new(format!("http://{address}").parse()?)?;
-        let node = Self { config, folder, address, client, process: Some(process) };
+        let websocket = format!("ws://{address}").parse()?;
+        let node = Self { config, address, client, websocket, process: Some(process), folder };
         node.set_block_time().await?;
         Ok(node)
     }
@@ -93,12 +118,9 @@ impl Anvil {
     }
 
     /// Where it answers over WebSocket.
-    ///
-    /// # Errors
-    ///
-    /// [`AnvilError::Address`], which does not happen for a node that started.
-    pub fn websocket(&self) -> Result<Endpoint, AnvilError> {
-        Ok(format!("ws://{}", self.address).parse()?)
+    #[must_use]
+    pub fn websocket(&self) -> Endpoint {
+        self.websocket.clone()
     }
 
     /// The process; `None` while it does not run.
@@ -113,7 +135,7 @@ impl Anvil {
     ///
     /// [`AnvilError::Call`].
     pub async fn accounts(&self) -> Result<Vec<Address>, AnvilError> {
-        Ok(self.client.ask("eth_accounts", ()).await?)
+        self.ask("eth_accounts", ()).await
     }
 
     /// What an account owns after the newest block, in wei.
@@ -122,7 +144,7 @@ impl Anvil {
     ///
     /// [`AnvilError::Call`].
     pub async fn balance(&self, account: Address) -> Result<U256, AnvilError> {
-        Ok(self.client.ask("eth_getBalance", (account, "latest")).await?)
+        self.ask("eth_getBalance", (account, "latest")).await
     }
 
     /// Makes so many blocks; the first takes in the transactions that wait.
@@ -165,7 +187,7 @@ impl Anvil {
     ///
     /// [`AnvilError::Call`].
     pub async fn send(&self, transaction: TransactionRequest) -> Result<Hash, AnvilError> {
-        let hash: B256 = self.client.ask("eth_sendTransaction", (transaction,)).await?;
+        let hash: B256 = self.ask("eth_sendTransaction", (transaction,)).await?;
         Ok(Hash(hash.0))
     }
 
@@ -185,7 +207,7 @@ impl Anvil {
     ///
     /// [`AnvilError::Call`].
     pub async fn snapshot(&self) -> Result<Snapshot, AnvilError> {
-        Ok(Snapshot(self.client.ask("evm_snapshot", ()).await?))
+        Ok(Snapshot(self.ask("evm_snapshot", ()).await?))
     }
 
     /// Goes back to a snapshot. A node that left the snapshot's branch in a reorg has no head afterwards.
@@ -194,7 +216,7 @@ impl Anvil {
     ///
     /// [`AnvilError::NoSuchSnapshot`], [`AnvilError::Call`].
     pub async fn revert(&self, snapshot: Snapshot) -> Result<(), AnvilError> {
-        let done: bool = self.client.ask("evm_revert", (snapshot.0,)).await?;
+        let done: bool = self.ask("evm_revert", (snapshot.0,)).await?;
         if done { Ok(()) } else { Err(AnvilError::NoSuchSnapshot) }
     }
 
@@ -213,29 +235,22 @@ impl Anvil {
     ///
     /// [`AnvilError::NotRunning`], [`AnvilError::System`].
     pub fn resume(&self) -> Result<(), AnvilError> {
-        self.signal(Signal::CONT)
+        let resumed = self.running()?.signal(Signal::CONT);
+        resumed.map_err(|source| AnvilError::System { what: "resume anvil", source })
     }
 
     /// Stops the node in order: it keeps its chain for the next start. Nothing happens to one that does not run.
     ///
-    /// # Errors
-    ///
-    /// [`AnvilError::System`].
+    /// A node that has not ended after 30 s is killed.
     ///
     /// # Cancel safety
     ///
     /// Dropped, it leaves a node that may have been told to end.
-    pub async fn stop(&mut self) -> Result<(), AnvilError> {
-        if self.process.is_some() {
-            self.signal(Signal::TERM)?;
-            // One that was paused hears of it only now.
-            self.signal(Signal::CONT)?;
-        }
+    pub async fn stop(&mut self) {
         if let Some(process) = &mut self.process {
-            let _ = timeout(PATIENCE, process.ended()).await;
+            let _ = timeout(PATIENCE, process.end()).await;
         }
         self.kill();
-        Ok(())
     }
 
     /// Kills the node: its chain is what it was when it last stopped in order.
@@ -263,21 +278,18 @@ impl Anvil {
     }
 
     /// Asks for something whose answer says nothing.
-    async fn tell(
-        &self,
-        method: &'static str,
-        parameters: impl alloy::rpc::json_rpc::RpcSend,
-    ) -> Result<(), AnvilError> {
-        let _: serde_json::Value = self.client.ask(method, parameters).await?;
+    async fn tell(&self, method: &'static str, parameters: impl RpcSend) -> Result<(), AnvilError> {
+        let _: serde_json::Value = self.ask(method, parameters).await?;
         Ok(())
+    }
+
+    /// Asks with more patience than observers have: many blocks take their time.
+    async fn ask<R: RpcRecv>(&self, method: &'static str, parameters: impl RpcSend) -> Result<R, AnvilError> {
+        Ok(self.client().with_timeout(PATIENCE).ask(method, parameters).await?)
     }
 
     fn running(&self) -> Result<&Process, AnvilError> {
         self.process.as_ref().ok_or(AnvilError::NotRunning)
-    }
-
-    fn signal(&self, signal: Signal) -> Result<(), AnvilError> {
-        self.running()?.signal(signal).map_err(|source| AnvilError::System { what: "signal anvil", source })
     }
 }
 

@@ -1,21 +1,24 @@
 //! The process of a node: started, signalled and reaped without a race.
 
+use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
 };
 use tokio::sync::{oneshot, watch};
+use tokio::time::sleep;
 
 /// Runs a program as long as its parent lives: `$1` is the parent's id, the rest is the program.
 ///
-/// `setpriv` has asked the kernel for the signal before the shell looks who the parent is, so that one that
+/// What it says of errors is read too. `setpriv` has asked the kernel for the signal before the shell looks who the parent is, so that one that
 /// died in between is seen.
-const WHILE_PARENT_LIVES: &str = r#"[ "$PPID" = "$1" ] && shift && exec "$@""#;
+const WHILE_PARENT_LIVES: &str = r#"[ "$PPID" = "$1" ] && shift && exec "$@" 2>&1"#;
 
 /// A child process. Dropping it kills it with `SIGKILL`, stopped or not, and reaps it.
 ///
@@ -79,8 +82,27 @@ impl Process {
         Ok(())
     }
 
-    /// Waits for its end.
-    pub(super) async fn ended(&mut self) {
+    /// Asks it to end in order, and waits for that; also if it is paused.
+    pub(super) async fn end(&mut self) {
+        // They fail for one that has ended by itself, which is as well.
+        let _ = self.signal(Signal::CONT);
+        // It answers before it handles the signal, which would kill it until then, and nothing tells when.
+        while !self.handles(Signal::TERM) {
+            sleep(Duration::from_millis(5)).await;
+        }
+        let _ = self.signal(Signal::TERM);
+        self.ended().await;
+    }
+
+    /// Whether it has a handler for a signal; true for one that is gone.
+    fn handles(&self, signal: Signal) -> bool {
+        let Ok(status) = fs::read_to_string(format!("/proc/{}/status", self.pid)) else { return true };
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        caught.is_none_or(|mask| mask >> (signal.as_raw() - 1) & 1 == 1)
+    }
+
+    async fn ended(&mut self) {
         // The sender goes away with the thread, which ends after the process.
         let _ = self.exit.wait_for(Option::is_some).await;
     }

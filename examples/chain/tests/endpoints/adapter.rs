@@ -1,125 +1,19 @@
-//! Ethereum endpoints that are gone, slow, broken or lie.
+//! What the adapter makes of them.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-use std::future::pending;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 use watchkeeper_chain::adapter::ethereum::{EndpointError, EthereumClient};
 use watchkeeper_chain::adapter::{ChainClient, ChainError};
 use watchkeeper_chain::{Hash, Header};
 
-/// What is in the path of every address here, and in no error.
-const SECRET: &str = "0123456789abcdef";
-
-/// No node: a server that answers as it is told to.
-struct FakeNode {
-    address: SocketAddr,
-    server: JoinHandle<()>,
-}
-
-impl FakeNode {
-    /// Answers every request with what `answer` makes of its method and parameters.
-    async fn answering(answer: impl Fn(&str, &Value) -> Value + Send + Sync + 'static) -> Self {
-        Self::serving(move |_, body| {
-            let one = |question: &Value| {
-                let mut said = answer(question["method"].as_str().unwrap(), &question["params"]);
-                said["jsonrpc"] = "2.0".into();
-                said["id"] = question["id"].clone();
-                said
-            };
-            let said = match serde_json::from_slice(&body).unwrap() {
-                Value::Array(questions) => questions.iter().map(one).collect(),
-                question => one(&question),
-            };
-            Some(said.to_string().into_response())
-        })
-        .await
-    }
-
-    /// Answers with what `serve` makes of headers and body, or not at all.
-    async fn serving(serve: impl Fn(HeaderMap, Bytes) -> Option<Response> + Send + Sync + 'static) -> Self {
-        let serve = Arc::new(serve);
-        let handler = move |headers: HeaderMap, body: Bytes| {
-            let serve = Arc::clone(&serve);
-            async move {
-                match serve(headers, body) {
-                    Some(response) => response,
-                    None => pending().await,
-                }
-            }
-        };
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let app = Router::new().fallback(handler);
-        let server = tokio::spawn(async { axum::serve(listener, app).await.unwrap() });
-        Self { address, server }
-    }
-
-    fn client(&self) -> EthereumClient {
-        client(self.address)
-    }
-}
-
-impl Drop for FakeNode {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
-}
-
-fn client(address: SocketAddr) -> EthereumClient {
-    EthereumClient::new(format!("http://user:password@{address}/v3/{SECRET}").parse().unwrap()).unwrap()
-}
-
-fn result(result: &Value) -> Value {
-    json!({ "result": result })
-}
-
-fn error(code: i64, message: &str) -> Value {
-    json!({ "error": { "code": code, "message": message } })
-}
-
-/// A header as nodes give it, with a hash that is true for it.
-fn wire_header(height: u64, parent: Hash) -> Value {
-    let mut header = json!({
-        "parentHash": format!("0x{parent}"),
-        "number": format!("{height:#x}"),
-        "difficulty": "0x7",
-        "timestamp": "0x64",
-        "gasLimit": "0x0",
-        "gasUsed": "0x0",
-        "extraData": "0x",
-        "nonce": "0x0000000000000000",
-        "miner": format!("0x{}", "0".repeat(40)),
-        "logsBloom": format!("0x{}", "0".repeat(512)),
-    });
-    for root in ["hash", "sha3Uncles", "stateRoot", "transactionsRoot", "receiptsRoot", "mixHash"] {
-        header[root] = format!("0x{}", "0".repeat(64)).into();
-    }
-    let read: alloy::rpc::types::Header = serde_json::from_value(header.clone()).unwrap();
-    header["hash"] = format!("{:#x}", read.inner.hash_slow()).into();
-    header
-}
-
-fn hash(header: &Value) -> Hash {
-    header["hash"].as_str().unwrap().parse().unwrap()
-}
-
-/// The header with something else in one place, and the hash of before.
-fn forged(header: &Value, field: &str, value: impl Into<Value>) -> Value {
-    let mut header = header.clone();
-    header[field] = value.into();
-    header
-}
+use crate::fake::{FakeNode, SECRET, client, error, forged, hash, result, wire_header};
 
 /// The error, once it is sure that it holds no secret.
 fn told(answer: Result<impl std::fmt::Debug, ChainError>) -> ChainError {
@@ -214,17 +108,14 @@ async fn receipts_belong_to_the_transactions_of_their_block() {
         })
         .await;
         let answer = node.client().block(asked).await;
-        match says {
-            Some(says) => {
-                let error = told(answer);
-                assert!(error.to_string().contains(says), "{error}");
-            }
-            None => {
-                let block = answer.unwrap().unwrap();
-                let [transaction] = &block.transactions[..] else { panic!("{block:?}") };
-                assert_eq!((transaction.nonce, transaction.succeeded, transaction.to), (7, false, None));
-                assert_eq!(transaction.fee.to_string(), "15");
-            }
+        if let Some(says) = says {
+            let error = told(answer);
+            assert!(error.to_string().contains(says), "{error}");
+        } else {
+            let block = answer.unwrap().unwrap();
+            let [transaction] = &block.transactions[..] else { panic!("{block:?}") };
+            assert_eq!((transaction.nonce, transaction.succeeded, transaction.to), (7, false, None));
+            assert_eq!(transaction.fee.to_string(), "15");
         }
     }
 }
@@ -300,7 +191,7 @@ async fn what_cannot_be_read_is_malformed() {
 #[tokio::test]
 async fn an_answer_without_end_is_not_read_to_its_end() {
     let node = FakeNode::serving(|_, _| Some(" ".repeat(65 << 20).into_response())).await;
-    let error = told(node.client().with_timeout(Duration::from_secs(60)).head().await);
+    let error = told(node.client().with_timeout(Duration::from_mins(1)).head().await);
     assert!(matches!(error, ChainError::Malformed { .. }), "{error:?}");
     assert!(error.to_string().ends_with("it is longer than 67108864 bytes"), "{error}");
 }
@@ -358,6 +249,27 @@ async fn a_limited_rate_is_told_with_the_time_to_wait() {
             assert!(matches!(error, ChainError::RateLimited { retry_after: None, .. }), "{error:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_node_that_wants_to_be_left_alone_is() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let node = FakeNode::serving(move |_, _| {
+        count.fetch_add(1, Ordering::Relaxed);
+        Some((StatusCode::TOO_MANY_REQUESTS, [("retry-after", "60")]).into_response())
+    })
+    .await;
+    let client = node.client();
+    for _ in 0..3 {
+        for error in [told(client.head().await), told(client.clone().block(Hash([1; 32])).await)] {
+            let ChainError::RateLimited { retry_after: Some(left), .. } = error else { panic!("{error:?}") };
+            assert!(left <= Duration::from_mins(1));
+        }
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    told(node.client().head().await);
+    assert_eq!(asked.load(Ordering::Relaxed), 2, "another client knows nothing of it");
 }
 
 #[tokio::test]

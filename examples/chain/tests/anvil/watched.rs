@@ -1,0 +1,130 @@
+//! Nodes under observation.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use watchkeeper::{ObservationConfig, ObservationRuntime, ObservedSource, SharedSources, Subscription};
+use watchkeeper_chain::adapter::ChainClient;
+use watchkeeper_chain::adapter::ethereum::anvil::Anvil;
+use watchkeeper_chain::adapter::ethereum::{EthereumClient, EthereumTransaction};
+use watchkeeper_chain::{
+    Block, ChainConfig, ChainEvent, ChainObserver, ChainSource, ChainView, Header, Start,
+};
+
+use crate::common::{PATIENCE, branch};
+
+pub(crate) type Event = ChainEvent<EthereumTransaction>;
+type Source = ObservedSource<ChainSource<EthereumClient>>;
+
+/// An observation from genesis on, and the branch that its events tell.
+pub(crate) struct Watched {
+    pub(crate) runtime: ObservationRuntime<ChainObserver<EthereumClient>>,
+    pub(crate) sources: SharedSources<ChainSource<EthereumClient>>,
+    told: Subscription<Event>,
+    waiting: VecDeque<Event>,
+    /// What no test has picked yet.
+    heard: Vec<Event>,
+    branch: Vec<Header>,
+}
+
+pub(crate) fn source(name: &str, node: &Anvil) -> Source {
+    ObservedSource::new(name, ChainSource::local(node.client().with_timeout(Duration::from_secs(1))))
+}
+
+impl Watched {
+    /// Polls these nodes twenty times a second.
+    pub(crate) async fn start(sources: Vec<Source>) -> Self {
+        Self::with(sources, Duration::from_millis(50), None).await
+    }
+
+    pub(crate) async fn with(sources: Vec<Source>, interval: Duration, wake: Option<Arc<Notify>>) -> Self {
+        let genesis = sources[0].source.client.header_at(0).await.unwrap().unwrap();
+        let sources = SharedSources::new(sources);
+        let config = ChainConfig { start: Start::Genesis, ..ChainConfig::every(interval) };
+        let timing = ObservationConfig { interval, wake, ..Default::default() };
+        let observer = ChainObserver::new(config);
+        let runtime = ObservationRuntime::start(sources.clone(), observer, timing).await.unwrap();
+        let told = runtime.handle().subscribe();
+        Self { runtime, sources, told, waiting: VecDeque::new(), heard: Vec::new(), branch: vec![genesis] }
+    }
+
+    pub(crate) fn view(&self) -> ChainView {
+        self.runtime.handle().latest_snapshot().unwrap().value.clone()
+    }
+
+    /// The branch that was told so far, lowest first.
+    pub(crate) fn branch(&self) -> &[Header] {
+        &self.branch
+    }
+
+    /// The next event, which is heard then.
+    async fn next(&mut self) -> &Event {
+        while self.waiting.is_empty() {
+            let batch = self.told.recv().await.unwrap();
+            self.waiting.extend(batch.events.iter().cloned());
+        }
+        let event = self.waiting.pop_front().unwrap();
+        self.fold(&event);
+        self.heard.push(event);
+        self.heard.last().unwrap()
+    }
+
+    /// The first event of which `pick` makes something: of those that were heard, or the next one.
+    pub(crate) async fn told<R>(&mut self, what: &str, pick: impl Fn(&Event) -> Option<R>) -> R {
+        if let Some((at, found)) = self.heard.iter().enumerate().find_map(|(at, it)| Some((at, pick(it)?))) {
+            self.heard.remove(at);
+            return found;
+        }
+        let found = timeout(PATIENCE, async {
+            loop {
+                if let Some(found) = pick(self.next().await) {
+                    self.heard.pop();
+                    return found;
+                }
+            }
+        })
+        .await;
+        found.unwrap_or_else(|_| panic!("{what} was not told, but {:#?}; {:#?}", self.heard, self.view()))
+    }
+
+    /// Follows the events until they have told the branch that the node has.
+    pub(crate) async fn follows(&mut self, node: &Anvil) {
+        let wanted = branch(&node.client()).await;
+        let told = timeout(PATIENCE, async {
+            while self.branch != wanted {
+                self.next().await;
+            }
+        })
+        .await;
+        assert!(told.is_ok(), "told {:#?} in place of {wanted:#?}; {:#?}", self.branch, self.view());
+    }
+
+    fn fold(&mut self, event: &Event) {
+        match event {
+            ChainEvent::Committed { new } => self.join(new),
+            ChainEvent::Reorged { old, new, ancestor } => {
+                self.leave(old, ancestor);
+                self.join(new);
+            }
+            ChainEvent::Reverted { old, ancestor } => self.leave(old, ancestor),
+            _ => {}
+        }
+    }
+
+    fn leave(&mut self, old: &[Header], ancestor: &Header) {
+        for header in old {
+            assert_eq!(self.branch.pop().as_ref(), Some(header));
+        }
+        assert_eq!(self.branch.last(), Some(ancestor));
+    }
+
+    fn join(&mut self, new: &[Arc<Block<EthereumTransaction>>]) {
+        for block in new {
+            assert_eq!(self.branch.last().unwrap().hash, block.header.parent);
+            self.branch.push(block.header);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! A server that answers as no node does.
+
+use std::future::pending;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use watchkeeper_chain::Hash;
+use watchkeeper_chain::adapter::ethereum::EthereumClient;
+
+/// What is in the path of every address here, and in no error.
+pub(crate) const SECRET: &str = "0123456789abcdef";
+
+/// No node: a server that answers as it is told to.
+pub(crate) struct FakeNode {
+    pub(crate) address: SocketAddr,
+    server: JoinHandle<()>,
+}
+
+impl FakeNode {
+    /// Answers every request with what `answer` makes of its method and parameters.
+    pub(crate) async fn answering(answer: impl Fn(&str, &Value) -> Value + Send + Sync + 'static) -> Self {
+        Self::serving(move |_, body| {
+            let one = |question: &Value| {
+                let mut said = answer(question["method"].as_str().unwrap(), &question["params"]);
+                said["jsonrpc"] = "2.0".into();
+                said["id"] = question["id"].clone();
+                said
+            };
+            let said = match serde_json::from_slice(&body).unwrap() {
+                Value::Array(questions) => questions.iter().map(one).collect(),
+                question => one(&question),
+            };
+            Some(said.to_string().into_response())
+        })
+        .await
+    }
+
+    /// Answers with what `serve` makes of headers and body, or not at all.
+    pub(crate) async fn serving(
+        serve: impl Fn(HeaderMap, Bytes) -> Option<Response> + Send + Sync + 'static,
+    ) -> Self {
+        let serve = Arc::new(serve);
+        let handler = move |headers: HeaderMap, body: Bytes| {
+            let serve = Arc::clone(&serve);
+            async move {
+                match serve(headers, body) {
+                    Some(response) => response,
+                    None => pending().await,
+                }
+            }
+        };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = Router::new().fallback(handler);
+        let server = tokio::spawn(async { axum::serve(listener, app).await.unwrap() });
+        Self { address, server }
+    }
+
+    pub(crate) fn client(&self) -> EthereumClient {
+        client(self.address)
+    }
+}
+
+/// Answers like a node that has this branch, lowest first, whose blocks are all empty.
+pub(crate) fn chain(id: &'static str, branch: Vec<Value>) -> impl Fn(&str, &Value) -> Value {
+    move |method, parameters| {
+        let tag = parameters[0].as_str().unwrap_or_default();
+        let number = tag.strip_prefix("0x").and_then(|digits| usize::from_str_radix(digits, 16).ok());
+        let found = match (method, tag) {
+            ("eth_chainId", _) => return result(&id.into()),
+            ("eth_getBlockReceipts", _) => return result(&json!([])),
+            ("eth_getBlockByHash", _) => branch.iter().find(|header| header["hash"] == tag),
+            (_, "latest") => branch.last(),
+            (_, _) => number.and_then(|number| branch.get(number)),
+        };
+        result(&found.map_or(Value::Null, |header| forged(header, "transactions", json!([]))))
+    }
+}
+
+/// A branch of so many blocks above its first one, which `seed` tells from others.
+pub(crate) fn branch(seed: u8, blocks: u64) -> Vec<Value> {
+    let mut branch = vec![wire_header(0, Hash([seed; 32]))];
+    for height in 1..=blocks {
+        let parent = branch.last().map_or(Hash([0; 32]), hash);
+        branch.push(wire_header(height, parent));
+    }
+    branch
+}
+
+impl Drop for FakeNode {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+pub(crate) fn client(address: SocketAddr) -> EthereumClient {
+    EthereumClient::new(format!("http://user:password@{address}/v3/{SECRET}").parse().unwrap()).unwrap()
+}
+
+pub(crate) fn result(result: &Value) -> Value {
+    json!({ "result": result })
+}
+
+pub(crate) fn error(code: i64, message: &str) -> Value {
+    json!({ "error": { "code": code, "message": message } })
+}
+
+/// A header as nodes give it, with a hash that is true for it.
+pub(crate) fn wire_header(height: u64, parent: Hash) -> Value {
+    let mut header = json!({
+        "parentHash": format!("0x{parent}"),
+        "number": format!("{height:#x}"),
+        "difficulty": "0x7",
+        "timestamp": "0x64",
+        "gasLimit": "0x0",
+        "gasUsed": "0x0",
+        "extraData": "0x",
+        "nonce": "0x0000000000000000",
+        "miner": format!("0x{}", "0".repeat(40)),
+        "logsBloom": format!("0x{}", "0".repeat(512)),
+    });
+    for root in ["hash", "sha3Uncles", "stateRoot", "transactionsRoot", "receiptsRoot", "mixHash"] {
+        header[root] = format!("0x{}", "0".repeat(64)).into();
+    }
+    let read: alloy::rpc::types::Header = serde_json::from_value(header.clone()).unwrap();
+    header["hash"] = format!("{:#x}", read.inner.hash_slow()).into();
+    header
+}
+
+pub(crate) fn hash(header: &Value) -> Hash {
+    header["hash"].as_str().unwrap().parse().unwrap()
+}
+
+/// The header with something else in one place, and the hash of before.
+pub(crate) fn forged(header: &Value, field: &str, value: impl Into<Value>) -> Value {
+    let mut header = header.clone();
+    header[field] = value.into();
+    header
+}

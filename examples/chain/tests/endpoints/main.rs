@@ -1,0 +1,7 @@
+//! Ethereum endpoints that are gone, slow, broken or lie.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod adapter;
+mod fake;
+mod observed;
