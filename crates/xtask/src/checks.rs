@@ -19,7 +19,8 @@ enum Rule {
     Never(&'static [&'static str]),
 }
 
-/// The machine has no runtime, clock, I/O or randomness; the library has nothing heavy, behind no feature.
+/// The machine has no runtime, clock, I/O or randomness; the library has nothing heavy, behind no feature; the
+/// chain example does without minutes of C++.
 const DIRECTIONS: &[(&str, Rule)] = &[
     (
         "watchkeeper-fsm",
@@ -35,6 +36,7 @@ const DIRECTIONS: &[(&str, Rule)] = &[
         ]),
     ),
     ("watchkeeper", Rule::Never(&["axum", "hyper", "wasmtime", "alloy", "async-nats"])),
+    ("watchkeeper-chain", Rule::Never(&["bitcoin", "bitcoinkernel", "libbitcoinkernel-sys"])),
 ];
 
 /// Dependencies point the way that the layout says.
@@ -178,6 +180,16 @@ fn are_events(lines: &[String]) -> Result<(), String> {
         Some(line) => Err(format!("the demonstration printed a line that is no JSON object: {line}")),
         None => Ok(()),
     }
+}
+
+/// All that the other steps check, for the package that builds Bitcoin Core's consensus library: minutes of C++.
+pub(crate) fn bitcoin() -> Result<Verdict, String> {
+    const PACKAGE: &str = "--package watchkeeper-chain-bitcoin";
+    shell::run(&format!("cargo clippy {PACKAGE} --all-targets -- -D warnings"))?;
+    shell::run(&format!("RUSTDOCFLAGS=-Dwarnings cargo doc {PACKAGE} --no-deps"))?;
+    shell::run(&format!("cargo nextest run {PACKAGE} --profile ci"))?;
+    shell::run(&format!("cargo test --doc {PACKAGE}"))?;
+    Ok(Verdict::Passed)
 }
 
 fn verdict(broken: &[String]) -> Result<Verdict, String> {

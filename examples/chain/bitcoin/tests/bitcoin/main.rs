@@ -1,0 +1,8 @@
+//! Real blocks on the real consensus code: one topic a file.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod blocks;
+mod common;
+mod reorgs;
+mod restarts;
