@@ -141,7 +141,7 @@ impl Watched {
 
     fn heard(&mut self) -> Vec<Event> {
         let batches = std::iter::from_fn(|| self.told.try_recv()).map(Result::unwrap);
-        batches.flat_map(|batch| batch.events.to_vec()).collect()
+        batches.flat_map(|batch| batch.events.clone()).collect()
     }
 }
 
