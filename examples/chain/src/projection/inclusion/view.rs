@@ -31,7 +31,7 @@ pub enum Status {
     /// A block included it that is on the branch no more, and no other does. Left when it is included again,
     /// or replaced.
     ReorgedOut {
-        /// The block that last included it.
+        /// A block that included it: of several, the highest.
         from: Header,
     },
     /// The branch includes another transaction that rules it out. Left when the branch changes.
@@ -59,7 +59,7 @@ pub(super) struct Facts {
     pub(super) seen: Vec<(Hash, Header)>,
     /// The same, of the branch below the kept blocks.
     pub(super) settled: Option<(Hash, Header)>,
-    /// The block that last included it.
+    /// The highest of the blocks that ever included it.
     pub(super) last: Option<Header>,
 }
 
