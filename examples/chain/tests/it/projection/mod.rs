@@ -1,6 +1,7 @@
 //! Projections, folded from events that are made by hand.
 
 mod property;
+mod wallets;
 
 use std::sync::Arc;
 
