@@ -9,6 +9,7 @@ mod block;
 mod event;
 mod graph;
 mod observer;
+pub mod projection;
 
 pub use block::{Block, Hash, Header, Height, ParseHashError, Transaction, Work};
 pub use event::ChainEvent;

@@ -51,7 +51,6 @@ impl<T: Transaction> MemoryNode<T> {
     }
 
     /// What it has and does, to read and to change.
-    #[must_use]
     pub fn script(&self) -> MutexGuard<'_, Script<T>> {
         self.script.lock().unwrap_or_else(PoisonError::into_inner)
     }

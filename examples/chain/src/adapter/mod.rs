@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use crate::{Block, Hash, Header, Height, Transaction};
 
@@ -40,7 +41,7 @@ pub trait ChainClient: Clone + Send + Sync + 'static {
 }
 
 /// Which chain a node is on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChainIdentity {
     /// The chain's own name or number.
     pub id: String,

@@ -76,6 +76,27 @@ impl Graph {
                 columns.push(Column { tip: branch.tip, leaves });
             }
         }
-        columns
+        in_order(&columns)
     }
+}
+
+/// A branch stands right of the one that it leaves, and those that leave it higher up between the two: so
+/// no line crosses a branch.
+fn in_order(columns: &[Column]) -> Vec<Column> {
+    let mut order: Vec<usize> = Vec::new();
+    for (nth, column) in columns.iter().enumerate() {
+        let Some((from, fork)) = column.leaves else {
+            order.push(nth);
+            continue;
+        };
+        // Behind all that is above the fork on this side: branches of the parent, and theirs.
+        let start = order.iter().position(|at| *at == from).map_or(0, |at| at + 1);
+        let above = |at: &&usize| columns[**at].leaves.is_some_and(|(_, other)| other >= fork);
+        let skipped = order[start..].iter().take_while(above).count();
+        order.insert(start + skipped, nth);
+    }
+    let place = |nth: usize| order.iter().position(|at| *at == nth).unwrap_or_default();
+    let tip = |nth: usize| columns[nth].tip;
+    let moved = |nth: usize| columns[nth].leaves.map(|(from, fork)| (place(from), fork));
+    order.iter().map(|nth| Column { tip: tip(*nth), leaves: moved(*nth) }).collect()
 }

@@ -1,6 +1,6 @@
 //! Why a header was refused.
 
-use crate::{Hash, Header, Height};
+use crate::{Hash, Height};
 
 /// What became of a header that was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,12 +46,12 @@ pub enum InsertError {
         root: Height,
     },
     /// A different header has this hash: one of the two is a lie.
-    #[error("block {0:.8} at {1} was {2:.8} at {3} before", found.hash, found.height, known.hash, known.height)]
+    #[error("block {0:.8} is at {height} and is now told with another parent, height, work or time", hash)]
     Contradicts {
-        /// The one that is there.
-        known: Header,
-        /// The refused one.
-        found: Header,
+        /// The hash of both.
+        hash: Hash,
+        /// The height of the one that is there.
+        height: Height,
     },
     /// No branch weighs as much as this one claims to.
     #[error("block {0:.8} would make its branch heavier than can be counted", hash)]

@@ -89,7 +89,7 @@ impl Graph {
             return if known == header {
                 Ok(Inserted::Known)
             } else {
-                Err(InsertError::Contradicts { known, found: header })
+                Err(InsertError::Contradicts { hash, height: known.height })
             };
         }
         let root = self.root().height;
@@ -182,5 +182,51 @@ impl fmt::Debug for Graph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tips: Vec<String> = self.tips().map(|tip| format!("{:.8} at {}", tip.hash, tip.height)).collect();
         f.debug_struct("Graph").field("headers", &self.len()).field("tips", &tips).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ten chunks of one branch.
+    fn long() -> Graph {
+        let header = |height: u64| {
+            let name = |height: u64| Hash(std::array::from_fn(|byte| height.to_le_bytes()[byte % 8]));
+            Header { hash: name(height + 1), parent: name(height), height, work: 1, time: 0 }
+        };
+        let mut graph = Graph::new(header(0));
+        for height in 1..10_000 {
+            graph.insert(header(height)).unwrap();
+        }
+        graph
+    }
+
+    #[test]
+    fn clones_share_all_that_was_not_touched() {
+        let before = long();
+        let mut after = before.clone();
+        assert!(Arc::ptr_eq(&before.inner, &after.inner), "a clone copies nothing");
+        let tip = before.tips().next().unwrap();
+        let hash = Hash([0xff; 32]);
+        after.insert(Header { hash, parent: tip.hash, height: tip.height + 1, ..tip }).unwrap();
+        let (chunks, shards) = before.inner.arena.shared_with(&after.inner.arena);
+        assert_eq!((chunks, shards), (9, 1023), "but one of 10 and one of 1024");
+        assert!(!before.contains(&hash) && after.contains(&hash));
+    }
+
+    #[test]
+    fn what_is_pruned_is_freed() {
+        let mut graph = long();
+        let boundary = graph.ancestor_at(&graph.tips().next().unwrap().hash, 9_000).unwrap();
+        assert_eq!(graph.prune(&boundary.hash), Ok(9_000));
+        let kept = graph.inner.arena.ids().step_by(1024).filter(|id| {
+            let id = Id::try_from(*id).unwrap();
+            graph.inner.arena.get(id).is_some()
+        });
+        assert_eq!(kept.count(), 2, "chunks of 10");
+        let tip = graph.tips().next().unwrap();
+        assert_eq!(graph.ancestor_at(&tip.hash, 9_000), Some(graph.root()));
+        assert_eq!(graph.ancestor_at(&tip.hash, 8_999), None);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::adapter::ChainIdentity;
-use crate::{Header, Height};
+use crate::{Hash, Header, Height};
 
 /// Where the observation of a chain begins. Nothing below is asked for, and what is there counts as final.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl ChainConfig {
             request_timeout: Duration::from_secs(5),
             collect_for: (interval / 4).min(Duration::from_secs(2)),
             stale_after: Duration::from_secs(2).max(interval.saturating_mul(3)),
-            forget_after: Duration::from_secs(60),
+            forget_after: Duration::from_mins(1),
             identify_every: Duration::from_secs(30),
             lagging_after: 3,
             public_quorum: 3,
@@ -132,7 +132,7 @@ impl ChainConfig {
             pair[1].parent != pair[0].hash || Some(pair[1].height) != pair[0].height.checked_add(1)
         };
         match headers.windows(2).find(apart) {
-            Some(pair) => Err(ChainConfigError::Gap { below: pair[0], above: pair[1] }),
+            Some(pair) => Err(ChainConfigError::Gap { hash: pair[1].hash, height: pair[1].height }),
             None => Ok(()),
         }
     }
@@ -152,14 +152,11 @@ pub enum ChainConfigError {
     #[error("Start::Known has no headers: give it the checkpoint's")]
     NoHeaders,
     /// Two headers in a row are not parent and child.
-    #[error(
-        "Start::Known is no chain: {0:.8} at {1} is not the parent of {2:.8} at {3}",
-        below.hash, below.height, above.hash, above.height
-    )]
+    #[error("Start::Known is no chain: {0:.8} at {height} is not the child of the header before it", hash)]
     Gap {
-        /// The lower one.
-        below: Header,
-        /// The one that should be its child.
-        above: Header,
+        /// The upper one.
+        hash: Hash,
+        /// Its height.
+        height: Height,
     },
 }

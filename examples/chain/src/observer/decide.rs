@@ -27,10 +27,20 @@ impl<T: Transaction> Known<T> {
         }
         let answered = |node: &Node| node.health.facts.last_success.is_some();
         self.nodes.retain(|_, node| node.listed || answered(node) && !node.forgotten);
+        self.note_links();
         self.quarantine();
         self.anchor(now);
         self.quarantine();
         self.watch_holders();
+    }
+
+    /// A node whose head is not linked yet is still taken for where it was last.
+    fn note_links(&mut self) {
+        let Some(Chain { graph, .. }) = &self.chain else { return };
+        for node in self.nodes.values_mut() {
+            let linked = [node.head, node.linked].into_iter().flatten();
+            node.linked = linked.into_iter().find(|block| graph.contains(&block.hash));
+        }
     }
 
     /// Nodes whose heads are on branches without the anchor are not believed.
@@ -79,7 +89,7 @@ impl<T: Transaction> Known<T> {
     fn watch_holders(&mut self) {
         let Some(Chain { graph, tip, .. }) = &self.chain else { return };
         for node in self.nodes.values_mut() {
-            let Some(head) = node.head.filter(|_| node.is_believed()) else { continue };
+            let Some(head) = node.linked.filter(|_| node.is_believed()) else { continue };
             let holds = graph.is_on_branch(&tip.hash, &head.hash);
             self.tip_was_left |= node.held_tip && holds == OnBranch::No;
             node.held_tip = holds == OnBranch::Yes;
@@ -93,8 +103,8 @@ impl<T: Transaction> Known<T> {
     /// own ancestor: nobody went back, somebody is behind.
     pub(super) fn best(&self) -> Option<Header> {
         let Chain { graph, tip, anchor, .. } = self.chain.as_ref()?;
-        let heads = self.nodes.values().filter(|node| node.is_believed()).filter_map(|node| node.head);
-        let heads: Vec<Header> = heads.filter(|head| graph.contains(&head.hash)).collect();
+        let believed = self.nodes.values().filter(|node| node.is_believed());
+        let heads: Vec<Header> = believed.filter_map(|node| node.linked).collect();
         let weight = |head: &Header| (graph.total_work(&head.hash), Reverse(graph.first_seen(&head.hash)));
         let Some(best) = heads.iter().copied().max_by_key(weight) else { return Some(*tip) };
         let is_held = heads.iter().any(|head| graph.is_on_branch(&tip.hash, &head.hash) == OnBranch::Yes);
@@ -125,9 +135,10 @@ impl<T: Transaction> Known<T> {
         if let Some(way) = self.way() {
             self.follow(&way);
         }
+        self.anchor(now);
         self.finalise();
         self.watch_holders();
-        self.compare();
+        self.compare(now);
         self.measure(now);
         self.prune();
         self.blocks.keep(self.config.blocks_kept.max(self.config.block_window));
@@ -179,7 +190,7 @@ impl<T: Transaction> Known<T> {
     }
 
     /// Tells who is behind, and which heads weigh the same as the tip.
-    fn compare(&mut self) {
+    fn compare(&mut self, now: Instant) {
         let Some(Chain { graph, tip, .. }) = &self.chain else { return };
         let mut rivals: Vec<Header> = Vec::new();
         for (name, node) in &mut self.nodes {
@@ -188,7 +199,7 @@ impl<T: Transaction> Known<T> {
             if is_rival && !rivals.contains(&head) {
                 rivals.push(head);
             }
-            if !node.listed || node.health.is_failing() {
+            if !node.is_fresh(now) || !node.is_reachable(now) {
                 continue;
             }
             let behind = (graph.is_on_branch(&head.hash, &tip.hash) == OnBranch::Yes)
@@ -234,8 +245,9 @@ impl<T: Transaction> Known<T> {
         const LEAST: Height = 64;
         let config = &self.config;
         let Some(Chain { graph, tip, finalised, .. }) = &mut self.chain else { return };
-        let heads = self.nodes.values().filter(|node| node.is_believed()).filter_map(|node| node.head);
-        let laggard = heads.filter(|head| graph.contains(&head.hash)).map(|head| head.height).min();
+        // Whoever is below the root already keeps it from going further away.
+        let believed = self.nodes.values().filter(|node| node.is_believed());
+        let laggard = believed.filter_map(|node| node.linked.or(node.head)).map(|block| block.height).min();
         let lowest = finalised.height.saturating_sub(config.keep_below_final);
         let pinned = lowest.min(laggard.unwrap_or(lowest));
         let boundary = pinned.max(finalised.height.saturating_sub(config.keep_for_laggards)).min(lowest);

@@ -34,6 +34,15 @@ pub(super) enum Question {
     Block(Header),
 }
 
+/// What a question is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Purpose {
+    Identity,
+    Root,
+    Headers,
+    Block,
+}
+
 /// What came of it.
 #[derive(Debug)]
 pub(super) enum Found<T> {
@@ -81,14 +90,14 @@ impl<T: Send + 'static> Fetches<T> {
 
     /// Whether the node is busy with a question that is not for a block.
     pub(super) fn is_busy(&self, node: &str) -> bool {
-        let other = |flight: &Flight| !matches!(flight.question, Question::Block(_));
+        let other = |flight: &Flight| flight.question.purpose() != Purpose::Block;
         self.flights.values().any(|flight| *flight.node == *node && other(flight))
     }
 
     /// By node, how many blocks it is asked for.
     pub(super) fn blocks_by_node(&self) -> HashMap<Arc<str>, usize> {
         let mut counts = HashMap::new();
-        for flight in self.flights.values().filter(|flight| matches!(flight.question, Question::Block(_))) {
+        for flight in self.flights.values().filter(|flight| flight.question.purpose() == Purpose::Block) {
             *counts.entry(Arc::clone(&flight.node)).or_default() += 1;
         }
         counts
@@ -143,8 +152,14 @@ impl<T: Send + 'static> Fetches<T> {
 }
 
 impl Question {
-    pub(super) fn is_for_identity(&self) -> bool {
-        matches!(self, Self::Identity)
+    /// What it is for: a node is asked at most once in a cycle for each, but for blocks.
+    pub(super) fn purpose(&self) -> Purpose {
+        match self {
+            Self::Identity => Purpose::Identity,
+            Self::Root { .. } => Purpose::Root,
+            Self::Down { .. } | Self::Up { .. } => Purpose::Headers,
+            Self::Block(_) => Purpose::Block,
+        }
     }
 
     fn method(&self) -> &'static str {

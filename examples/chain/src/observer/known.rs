@@ -126,9 +126,7 @@ impl<T: Transaction> Known<T> {
             }
             Found::Root(Ok(None)) => Some(ChainError::Empty { endpoint: name.to_string() }),
             Found::Headers(headers, error) => {
-                for header in headers {
-                    self.link(header, name);
-                }
+                self.filled(name, &headers);
                 error
             }
             Found::Block(_, Ok(Some(block))) => {
@@ -167,9 +165,21 @@ impl<T: Transaction> Known<T> {
             }
         } else if node.foreign.as_ref() != Some(&found) {
             node.foreign = Some(found.clone());
-            (node.head, node.finalised, node.identified) = (None, None, None);
+            (node.head, node.finalised, node.linked, node.identified) = (None, None, None, None);
             let (node, expected) = (Arc::clone(name), expected.clone());
             self.events.push(ChainEvent::IdentityChanged { node, expected, found });
+        }
+    }
+
+    fn filled(&mut self, name: &Arc<str>, headers: &[Header]) {
+        for header in headers {
+            self.link(*header, name);
+        }
+        let Some((node, chain)) = self.nodes.get_mut(name).zip(self.chain.as_ref()) else { return };
+        node.vain = if headers.is_empty() { node.vain.saturating_add(1) } else { 0 };
+        let highest = headers.last().filter(|highest| chain.graph.contains(&highest.hash));
+        if let Some(highest) = highest.filter(|_| node.is_honest()) {
+            node.linked = Some(*highest);
         }
     }
 
@@ -217,11 +227,10 @@ impl<T: Transaction> Known<T> {
                     self.pending.remove(&next.hash);
                     queue.extend(self.pending.take_children(&next.hash));
                 }
-                Ok(Inserted::Known) => {}
+                Ok(Inserted::Known) | Err(InsertError::BelowRoot { .. }) => {}
                 Err(InsertError::MissingParent { .. }) => {
                     self.pending.insert(next, &teller, self.config.pending_limit);
                 }
-                Err(InsertError::BelowRoot { .. }) => {}
                 Err(error) if next == header => lie = Some(error),
                 Err(error) => {
                     if let Some(node) = self.nodes.get_mut(&teller) {

@@ -18,11 +18,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use tokio::time::{Instant, sleep_until};
-use watchkeeper::{DynError, ObservedSource, Observer, PerSource, PerSourceState, SourceHealth, async_trait};
+use watchkeeper::{
+    DynError, ObservedSource, Observer, PerSource, PerSourceState, SourceFacts, SourceHealth, async_trait,
+};
 
 use crate::adapter::ChainClient;
 use crate::{ChainEvent, Transaction};
-use fetch::{Asked, Fetches, Question};
+use fetch::{Asked, Fetches, Purpose};
 use known::Known;
 use node::Node;
 use probe::{Answer, probe};
@@ -123,7 +125,7 @@ impl<C: ChainClient> ChainObserver<C> {
             let (name, health, group) = (answer.name, answer.health(), source.source.group);
             let known = state.known.nodes.entry(Arc::clone(name));
             let node = known.or_insert_with(|| {
-                Node::new(group, SourceHealth::new(Default::default(), self.config.stale_after))
+                Node::new(group, SourceHealth::new(SourceFacts::default(), self.config.stale_after))
             });
             let is_new = health.facts.answers != node.health.facts.answers;
             (node.listed, node.group, node.health) = (true, group, health);
@@ -146,8 +148,8 @@ impl<C: ChainClient> ChainObserver<C> {
     ) {
         for (name, question) in state.known.questions(&state.fetches, asked, now) {
             let Some(source) = sources.iter().find(|source| *source.name == *name) else { continue };
-            if !matches!(question, Question::Block(_)) {
-                asked.insert((Arc::clone(&name), question.is_for_identity()));
+            if question.purpose() != Purpose::Block {
+                asked.insert((Arc::clone(&name), question.purpose()));
             }
             let node = Asked {
                 client: source.source.client.clone(),

@@ -18,6 +18,10 @@ pub(super) struct Node {
     /// The last head that was taken in.
     pub(super) head: Option<Header>,
     pub(super) finalised: Option<Header>,
+    /// The last block of its branch that is in the graph: its head, or how far it was caught up with.
+    pub(super) linked: Option<Header>,
+    /// How often in a row it was asked for headers in vain.
+    pub(super) vain: u32,
     /// When it last proved to be on the chain.
     pub(super) identified: Option<Instant>,
     /// It has to be asked for its chain.
@@ -46,6 +50,8 @@ impl Node {
             listed: true,
             head: None,
             finalised: None,
+            linked: None,
+            vain: 0,
             identified: None,
             asks_identity: true,
             withheld: None,

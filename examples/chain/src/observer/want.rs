@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::fetch::{Fetches, Question};
+use super::fetch::{Fetches, Purpose, Question};
 use super::known::{Chain, Known};
 use super::node::Node;
 use crate::{Hash, Header, Height, OnBranch, Transaction};
@@ -13,8 +13,8 @@ use crate::{Hash, Header, Height, OnBranch, Transaction};
 /// How far headers may be ahead of the blocks that were told, in cycles of backfill.
 const HEADERS_AHEAD: u64 = 4;
 
-/// A node, and whether it was asked for its identity; else it was for headers.
-pub(super) type Asked = (Arc<str>, bool);
+/// A node, and what it was asked for.
+pub(super) type Asked = (Arc<str>, Purpose);
 
 impl<T: Transaction> Known<T> {
     /// What to ask now, given what is in flight. `asked` is what was asked in this cycle and is asked at
@@ -28,12 +28,15 @@ impl<T: Transaction> Known<T> {
         let mut in_flight = fetches.asked_for();
         let mut goes_up = fetches.goes_up();
         let mut questions = Vec::new();
-        for (name, node) in self.nodes.iter().filter(|(_, node)| node.is_reachable(now)) {
+        let mut nodes: Vec<_> = self.nodes.iter().filter(|(_, node)| node.is_reachable(now)).collect();
+        // A node that brings no headers must not keep others from being asked.
+        nodes.sort_by_key(|(_, node)| node.vain);
+        for (name, node) in nodes {
             if fetches.is_busy(name) {
                 continue;
             }
             let Some(question) = self.question(name, node, &in_flight, goes_up) else { continue };
-            if asked.contains(&(Arc::clone(name), question.is_for_identity())) {
+            if asked.contains(&(Arc::clone(name), question.purpose())) {
                 continue;
             }
             match &question {
@@ -89,7 +92,7 @@ impl<T: Transaction> Known<T> {
         if goes_up || ahead >= backfill.saturating_mul(HEADERS_AHEAD) {
             return None;
         }
-        Some(Question::Up { from: reach + 1, to: reach + backfill })
+        Some(Question::Up { from: reach + 1, to: gap.height.min(reach + backfill) })
     }
 
     /// Each block on the way is asked for once: of the node that told it first, or, where that was in vain,
@@ -111,7 +114,7 @@ impl<T: Transaction> Known<T> {
             let teller = self.tellers.get(&header.hash);
             let may = |(name, node): &(&Arc<str>, &Node)| {
                 let on_branch = |head: Header| chain.graph.is_on_branch(&header.hash, &head.hash);
-                let has_it = node.head.is_some_and(|head| on_branch(head) == OnBranch::Yes);
+                let has_it = node.linked.is_some_and(|head| on_branch(head) == OnBranch::Yes);
                 node.is_reachable(now)
                     && node.is_honest()
                     && !tried.contains(name)

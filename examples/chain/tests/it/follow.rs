@@ -1,6 +1,8 @@
 //! How the canonical branch follows the nodes.
 
-use crate::common::{SECOND, Tree, Watched, config, local, show};
+use watchkeeper_chain::{ChainConfig, Start};
+
+use crate::common::{Tree, Watched, config, local, long, show};
 
 /// ```text
 /// g - a1 - a2 - a3
@@ -8,7 +10,7 @@ use crate::common::{SECOND, Tree, Watched, config, local, show};
 ///         b2 - b3 - b4
 /// ```
 #[tokio::test(start_paused = true)]
-async fn two_nodes_grow_and_the_heavier_branch_wins() {
+async fn the_branch_grows_and_gives_way_to_a_heavier_one() {
     let tree = Tree::new("g a1 a2 a3\na1 b2 b3 b4");
     let (n1, n2) = (tree.node("a1"), tree.node("g"));
     let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
@@ -20,6 +22,154 @@ async fn two_nodes_grow_and_the_heavier_branch_wins() {
     assert_eq!(watched.told().await, ["reorged a3 a2 to b2 b3 b4 at a1"]);
     let view = watched.cycle().await;
     assert_eq!((show(view.tip), show(view.head)), ("b4".to_owned(), "b4".to_owned()));
-    tokio::time::advance(SECOND).await;
     assert_eq!(watched.told().await, [""; 0]);
+}
+
+/// ```text
+/// g - a1 - a2 - a3 - a4        weighs 5
+///   \
+///     b1 - b2 (10)             weighs 12
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_shorter_but_heavier_branch_wins() {
+    let tree = Tree::new("g a1 a2 a3 a4\ng b1 b2:10");
+    let (n1, n2) = (tree.node("a4"), tree.node("b1"));
+    let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
+    assert_eq!(watched.told().await, ["committed a1 a2 a3 a4"]);
+    tree.advance(&n2, "b2");
+    assert_eq!(watched.told().await, ["reorged a4 a3 a2 a1 to b1 b2 at g"]);
+}
+
+/// ```text
+/// g - a1 - a2
+///   \
+///     b1 - b2 - b3
+/// ```
+#[tokio::test(start_paused = true)]
+async fn of_equal_weights_the_first_seen_stays() {
+    let tree = Tree::new("g a1 a2\ng b1 b2 b3");
+    let (n1, n2) = (tree.node("a2"), tree.node("g"));
+    // Names do not matter: the node that comes first in the alphabet has the rival.
+    let mut watched = Watched::start(config(), local(&[("z", &n1), ("a", &n2)])).await;
+    assert_eq!(watched.told().await, ["committed a1 a2"]);
+    tree.advance(&n2, "b2");
+    assert_eq!(watched.told().await, ["rivals a2 b2"]);
+    let view = watched.cycle().await;
+    assert_eq!((show(view.tip), show(view.rivals.first().copied())), ("a2".to_owned(), "b2".to_owned()));
+    tree.advance(&n2, "b3");
+    assert_eq!(watched.told().await, ["reorged a2 a1 to b1 b2 b3 at g"]);
+    assert!(watched.cycle().await.rivals.is_empty());
+}
+
+/// ```text
+/// g - a1 - a2 - a3     both nodes leave it
+///       \
+///         b2           lighter
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_lighter_branch_wins_when_all_have_left_the_heavier_one() {
+    let tree = Tree::new("g a1 a2 a3\na1 b2");
+    let (n1, n2) = (tree.node("a3"), tree.node("a3"));
+    let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
+    assert_eq!(watched.told().await, ["committed a1 a2 a3"]);
+    tree.advance(&n1, "b2");
+    assert_eq!(watched.told().await, [""; 0]);
+    tree.advance(&n2, "b2");
+    assert_eq!(watched.told().await, ["reorged a3 a2 to b2 at a1"]);
+}
+
+/// ```text
+/// g - a1 - a2 - a3
+/// ```
+#[tokio::test(start_paused = true)]
+async fn the_tip_is_reverted_when_all_have_gone_back() {
+    let tree = Tree::new("g a1 a2 a3");
+    let (n1, n2) = (tree.node("a3"), tree.node("a3"));
+    let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
+    assert_eq!(watched.told().await, ["committed a1 a2 a3"]);
+    tree.advance(&n1, "a1");
+    assert_eq!(watched.told().await, ["n1 rewound a3 to a1"]);
+    tree.advance(&n2, "a2");
+    assert_eq!(watched.told().await, ["n2 rewound a3 to a2", "reverted a3 to a2"]);
+    tree.advance(&n1, "a3");
+    assert_eq!(watched.told().await, ["committed a3"]);
+}
+
+/// ```text
+/// g - a1 - a2 - a3     n1 has all at once, n2 a cycle later
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_block_that_another_node_has_later_is_not_told_again() {
+    let tree = Tree::new("g a1 a2 a3");
+    let (n1, n2) = (tree.node("a3"), tree.node("a1"));
+    let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
+    assert_eq!(watched.told().await, ["committed a1 a2 a3"]);
+    for head in ["a2", "a3"] {
+        tree.advance(&n2, head);
+        assert_eq!(watched.told().await, [""; 0]);
+    }
+    assert_eq!(show(watched.cycle().await.shared_head()), "a3");
+}
+
+/// ```text
+/// g - a1 - a2 - a3 - a4        what the consumers know ends at a3
+///            \
+///              b3 - b4 - b5    what the nodes have after the restart
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_reorg_during_a_restart_is_told_as_one() {
+    let tree = Tree::new("g a1 a2 a3 a4\na2 b3 b4 b5");
+    let known = ["a1", "a2", "a3"].map(|name| tree.header(name)).to_vec();
+    let n1 = tree.node("b5");
+    let config = ChainConfig { start: Start::Known(known), ..config() };
+    let mut watched = Watched::start(config, local(&[("n1", &n1)])).await;
+    assert_eq!(watched.told().await, ["reorged a3 to b3 b4 b5 at a2"]);
+    assert_eq!(n1.script().calls["block"], 3);
+}
+
+/// ```text
+/// g - a1 - a2             n1 before it is swapped
+///   \
+///     b1 - b2 - b3        what has the name n1 then; b2 was seen, and not told yet
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_source_may_be_swapped_in_the_middle_of_a_reorg() {
+    let tree = Tree::new("g a1 a2\ng b1 b2 b3");
+    let (n1, n2) = (tree.node("a2"), tree.node("b1"));
+    let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
+    assert_eq!(watched.told().await, ["committed a1 a2"]);
+    // The heavier branch is known by its headers, and nobody gives its blocks.
+    n2.script().hangs.push("block");
+    tree.advance(&n2, "b3");
+    assert_eq!(watched.told().await, [""; 0]);
+    assert_eq!(show(watched.cycle().await.head), "b3");
+    let swapped = tree.node("b3");
+    watched.sources.replace(local(&[("n1", &swapped)]));
+    // The questions to the old node run out, then the new one is asked.
+    tokio::time::sleep(config().request_timeout).await;
+    assert_eq!(watched.told().await, ["reorged a2 a1 to b1 b2 b3 at g"]);
+}
+
+/// ```text
+/// g - a1 - ... - a40
+///   \
+///     b1 - ... - b60     longer than a window of 8 blocks
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_reorg_longer_than_the_window_is_told_in_parts_that_fold() {
+    let tree = Tree::new(&format!("{}\n{}", long("a", 40), long("b", 60)));
+    let n1 = tree.node("a40");
+    let config = ChainConfig { block_window: 8, blocks_kept: 8, ..config() };
+    let mut watched = Watched::start(config, local(&[("n1", &n1)])).await;
+    let mut branch = vec!["g".to_owned()];
+    for head in ["a40", "b60"] {
+        tree.advance(&n1, head);
+        while branch.last().unwrap() != head {
+            let view = watched.cycle().await;
+            assert!(view.blocks <= 8, "{}", view.blocks);
+            crate::common::fold(&mut branch, &watched.heard());
+            assert_eq!(show(view.tip), *branch.last().unwrap());
+        }
+    }
+    assert_eq!(branch.len(), 61);
 }

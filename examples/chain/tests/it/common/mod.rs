@@ -205,3 +205,26 @@ pub(crate) fn in_words(event: &Event) -> String {
 pub(crate) fn show(header: Option<Header>) -> String {
     header.map_or_else(|| "-".to_owned(), |header| name(header.hash))
 }
+
+/// Applies events to a branch of names, and checks that they fit.
+pub(crate) fn fold(branch: &mut Vec<String>, events: &[Event]) {
+    for event in events {
+        let (old, new, ancestor) = match event {
+            ChainEvent::Committed { new } => (&[][..], &new[..], None),
+            ChainEvent::Reorged { old, new, ancestor } => (&old[..], &new[..], Some(ancestor)),
+            ChainEvent::Reverted { old, ancestor } => (&old[..], &[][..], Some(ancestor)),
+            _ => continue,
+        };
+        assert!(!old.is_empty() || !new.is_empty(), "{event:?}");
+        for left in old {
+            assert_eq!(branch.pop(), Some(name(left.hash)));
+        }
+        if let Some(ancestor) = ancestor {
+            assert_eq!(branch.last(), Some(&name(ancestor.hash)));
+        }
+        for block in new {
+            assert_eq!(branch.last(), Some(&name(block.header.parent)));
+            branch.push(name(block.header.hash));
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What became of transactions, for whoever asks.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rpds::HashTrieMapSync;
+
+use crate::projection::Place;
+use crate::projection::window::Branches;
+use crate::{Block, Hash, Header, Height};
+
+/// What became of a followed transaction, seen from the tip.
+///
+/// Several may be true one after the other and back again, as branches change; only `Finalised` and a
+/// `Replaced` below the final block are for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// No block of the branch includes it, of those from height `since` on. Whether an older one does is not
+    /// known. Left for any of the others.
+    Pending {
+        /// The lowest height that was looked at.
+        since: Height,
+    },
+    /// The branch includes it. Left when the branch changes, or as the block becomes final.
+    Included {
+        /// In which block.
+        block: Header,
+        /// How deep: 1 in the tip.
+        depth: u64,
+    },
+    /// A block included it that is on the branch no more, and no other does. Left when it is included again,
+    /// or replaced.
+    ReorgedOut {
+        /// A block that included it: of several, the highest.
+        from: Header,
+    },
+    /// The branch includes another transaction that rules it out. Left when the branch changes.
+    Replaced {
+        /// The other transaction.
+        by: Hash,
+        /// In which block.
+        block: Header,
+    },
+    /// A final block includes it. The end.
+    Finalised {
+        /// In which block.
+        block: Header,
+    },
+}
+
+/// What is known of one followed transaction, on all branches.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Facts {
+    /// From which height on blocks were looked at.
+    pub(super) since: Height,
+    /// What it shares with whatever rules it out, once it was seen.
+    pub(super) conflicts: Option<Arc<[Vec<u8>]>>,
+    /// Kept blocks that include it, or another one that rules it out, on whatever branch.
+    pub(super) seen: Vec<(Hash, Header)>,
+    /// The same, of the branch below the kept blocks.
+    pub(super) settled: Option<(Hash, Header)>,
+    /// The highest of the blocks that ever included it.
+    pub(super) last: Option<Header>,
+}
+
+/// Followed transactions, at one tip. A clone shares everything.
+#[derive(Debug)]
+pub struct InclusionView<T> {
+    pub(super) followed: HashTrieMapSync<Hash, Arc<Facts>>,
+    pub(super) kept: Option<Branches<Option<Arc<Block<T>>>>>,
+    pub(super) finalised: Option<Header>,
+}
+
+impl<T> Clone for InclusionView<T> {
+    fn clone(&self) -> Self {
+        let Self { followed, kept, finalised } = self;
+        Self { followed: followed.clone(), kept: kept.clone(), finalised: *finalised }
+    }
+}
+
+impl<T> InclusionView<T> {
+    /// What became of a transaction; `None` if it is not followed.
+    #[must_use]
+    pub fn status(&self, transaction: Hash) -> Option<Status> {
+        let facts = self.followed.get(&transaction)?;
+        let on_branch =
+            |block: &Header| self.kept.as_ref().is_some_and(|kept| kept.is_on_branch(Place::behind(block)));
+        let kept = facts.seen.iter().find(|(_, block)| on_branch(block)).copied();
+        let status = match facts.settled.or(kept) {
+            Some((by, block)) if by != transaction => Status::Replaced { by, block },
+            Some((_, block)) if self.is_final(&block) => Status::Finalised { block },
+            Some((_, block)) => Status::Included { block, depth: self.depth(&block) },
+            None => match facts.last {
+                Some(from) => Status::ReorgedOut { from },
+                None => Status::Pending { since: facts.since },
+            },
+        };
+        Some(status)
+    }
+
+    /// The depth at which the branch includes a followed transaction; 0 while it does not.
+    #[must_use]
+    pub fn depth_of(&self, transaction: Hash) -> u64 {
+        match self.status(transaction) {
+            Some(Status::Included { block, .. } | Status::Finalised { block }) => self.depth(&block),
+            _ => 0,
+        }
+    }
+
+    /// The followed transactions, in no order.
+    pub fn followed(&self) -> impl Iterator<Item = Hash> {
+        self.followed.keys().copied()
+    }
+
+    /// The newest block that is folded in.
+    #[must_use]
+    pub fn tip(&self) -> Option<Place> {
+        self.kept.as_ref().map(Branches::tip)
+    }
+
+    fn depth(&self, block: &Header) -> u64 {
+        self.tip().map_or(0, |tip| tip.next.saturating_sub(block.height))
+    }
+
+    fn is_final(&self, block: &Header) -> bool {
+        self.finalised.is_some_and(|last| block.height <= last.height)
+    }
+
+    pub(super) fn tell(&self, transaction: Hash) -> String {
+        match self.status(transaction) {
+            None => format!("transaction {transaction:.8} is not followed: call Follower::follow"),
+            Some(status) => format!("transaction {transaction:.8} is {status}"),
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pending { since } => write!(f, "in no block from height {since} on"),
+            Self::Included { block, depth } => write!(f, "in {}, {depth} deep", At(block)),
+            Self::ReorgedOut { from } => write!(f, "out again: {} left the branch", At(from)),
+            Self::Replaced { by, block } => write!(f, "replaced by {by:.8} in {}", At(block)),
+            Self::Finalised { block } => write!(f, "final in {}", At(block)),
+        }
+    }
+}
+
+struct At<'a>(&'a Header);
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "block {:.8} at height {}", self.0.hash, self.0.height)
+    }
+}

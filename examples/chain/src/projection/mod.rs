@@ -1,0 +1,57 @@
+//! What apps ask of a chain: views that are folded from [`ChainEvent`]s.
+//!
+//! A [`Projection`] is plain code without a clock or a task: events in, view out. [`Projected`] puts one
+//! beside an observer of a chain, in the same cycle: its snapshot shows the chain and the view of one
+//! moment, and every wait of the handle works on both. The feeds need no projection: they read a
+//! subscription.
+//!
+//! Projections keep facts by block hash and derive what holds for a tip. They forget blocks behind the
+//! window they are told to keep, and say so when asked for one.
+
+pub mod checkpoint;
+pub mod feed;
+pub mod inclusion;
+mod projected;
+pub mod wallet;
+mod window;
+
+use crate::ChainEvent;
+
+pub use projected::{Projected, View};
+pub use window::Place;
+
+/// A view of a chain that is folded from its events.
+///
+/// Both methods run inside a poll and must not block. A clone starts where the original stands.
+pub trait Projection<T>: Clone + Send + Sync + 'static {
+    /// What is shown after each cycle; made in constant time, usually of persistent collections.
+    type View: Send + Sync + 'static;
+
+    /// Takes in one event.
+    fn apply(&mut self, event: &ChainEvent<T>);
+
+    /// Takes in what other tasks have asked for; called once in each cycle, behind its events.
+    fn settle(&mut self) {}
+
+    /// What is known now.
+    fn view(&self) -> Self::View;
+}
+
+/// Two projections of one chain, in step.
+impl<T, A: Projection<T>, B: Projection<T>> Projection<T> for (A, B) {
+    type View = (A::View, B::View);
+
+    fn apply(&mut self, event: &ChainEvent<T>) {
+        self.0.apply(event);
+        self.1.apply(event);
+    }
+
+    fn settle(&mut self) {
+        self.0.settle();
+        self.1.settle();
+    }
+
+    fn view(&self) -> Self::View {
+        (self.0.view(), self.1.view())
+    }
+}

@@ -1,0 +1,75 @@
+//! A projection beside the observer whose events it folds.
+
+use watchkeeper::{DynError, ObservedSource, Observer, SourceHealth, async_trait};
+
+use super::Projection;
+use crate::ChainEvent;
+
+/// An observer of a chain together with a projection of its events.
+///
+/// Both advance in the same cycle, so that a snapshot never shows a block that its projection does not know.
+/// When the observer's state has to be built anew, the projection starts again as it was given.
+#[derive(Debug)]
+pub struct Projected<O, P> {
+    observer: O,
+    initial: P,
+}
+
+/// A chain and a view of it, of one moment.
+#[derive(Clone, Debug)]
+pub struct View<S, V> {
+    /// The snapshot of the chain's own observer.
+    pub chain: S,
+    /// What the projection shows.
+    pub view: V,
+}
+
+impl<O, P> Projected<O, P> {
+    /// Folds the events of `observer` into `projection`.
+    pub fn new(observer: O, projection: P) -> Self {
+        Self { observer, initial: projection }
+    }
+}
+
+#[async_trait]
+impl<T, O, P> Observer for Projected<O, P>
+where
+    T: Send + Sync + 'static,
+    O: Observer<Event = ChainEvent<T>>,
+    P: Projection<T>,
+{
+    type Source = O::Source;
+    type State = (O::State, P);
+    type Snapshot = View<O::Snapshot, P::View>;
+    type Event = ChainEvent<T>;
+
+    async fn init(&self, sources: &[ObservedSource<O::Source>]) -> Result<Self::State, DynError> {
+        Ok((self.observer.init(sources).await?, self.initial.clone()))
+    }
+
+    async fn poll(
+        &self,
+        sources: &[ObservedSource<O::Source>],
+        (chain, projection): &mut Self::State,
+    ) -> Result<Vec<ChainEvent<T>>, DynError> {
+        let events = self.observer.poll(sources, chain).await?;
+        // Nothing awaits from here on: what the observer returned is taken in whole.
+        for event in &events {
+            projection.apply(event);
+        }
+        projection.settle();
+        Ok(events)
+    }
+
+    fn snapshot(&self, (chain, projection): &Self::State) -> Self::Snapshot {
+        View { chain: self.observer.snapshot(chain), view: projection.view() }
+    }
+
+    fn keeps_state_when_interrupted(&self) -> bool {
+        self.observer.keeps_state_when_interrupted()
+    }
+
+    fn source_health(snapshot: &Self::Snapshot, name: &str) -> Option<SourceHealth> {
+        O::source_health(&snapshot.chain, name)
+    }
+}

@@ -1,0 +1,169 @@
+//! Reading older blocks for wallets that came late.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::book::{Book, Flow, Holdings, WalletOf};
+use super::ledger::Ledger;
+use crate::adapter::ChainError;
+use crate::projection::Place;
+use crate::{Block, Hash, Height};
+
+/// Wallets on their way to where the kept blocks begin: the blocks from the first that matters to one of them
+/// are pushed, lowest first. One read of a block serves all.
+///
+/// Made by [`WalletDesk::wanted`](super::WalletDesk::wanted); a block at a time, at whatever pace.
+pub struct Backfill<L: Ledger> {
+    ledger: L,
+    book: Book<L>,
+    holdings: Holdings<L>,
+    flow: Flow,
+    /// Behind the last block that was pushed.
+    at: Option<Place>,
+    next: Height,
+    goal: Goal,
+    /// Where the wallets were at the root, and behind each block from there on.
+    stops: Vec<Stop<L>>,
+}
+
+/// How far blocks are to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Goal {
+    /// Where the kept blocks begin.
+    pub(super) root: Place,
+    /// Up to where they have to be read again, because after a restart only what they did is known: the root,
+    /// or a place behind it.
+    pub(super) read: Place,
+}
+
+/// What is known of the wallets at one place.
+struct Stop<L: Ledger> {
+    place: Place,
+    holdings: Holdings<L>,
+    flow: Flow,
+    block: Option<Arc<Block<L::Transaction>>>,
+}
+
+/// What a backfill has to give at the root.
+pub(super) struct Joining<L: Ledger> {
+    pub(super) wallets: Vec<Arc<WalletOf<L>>>,
+    pub(super) holdings: Holdings<L>,
+    pub(super) flow: Flow,
+    pub(super) blocks: HashMap<Hash, Arc<Block<L::Transaction>>>,
+}
+
+/// Why older blocks could not be read.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackfillError {
+    /// A node did not answer.
+    #[error("reading older blocks: {0}")]
+    Node(#[from] ChainError),
+    /// The node has no such block.
+    #[error("the node has no block at height {height}: ask one that keeps all blocks")]
+    Missing {
+        /// Which.
+        height: Height,
+    },
+    /// The block is not the one that comes next.
+    #[error(
+        "block {found:.8} does not follow {expected:.8} at height {height}: read them from one node, and again"
+    )]
+    Unlinked {
+        /// At which height.
+        height: Height,
+        /// What its parent, or its hash, should be.
+        expected: Hash,
+        /// What was pushed.
+        found: Hash,
+    },
+    /// Nobody follows wallets here any more.
+    #[error("the wallets' projection is gone: the runtime has stopped")]
+    Closed,
+}
+
+impl<L: Ledger> Backfill<L> {
+    pub(super) fn new(ledger: L, wallets: Vec<Arc<WalletOf<L>>>, goal: Goal) -> Self {
+        let first = wallets.iter().map(|wallet| wallet.from).min().unwrap_or(goal.root.next);
+        let (mut book, mut holdings, mut flow) = (Book::new(), Holdings::<L>::new_sync(), Flow::default());
+        for wallet in wallets {
+            let opened = ledger.balance(&wallet.opening, wallet.from).total;
+            flow = flow.plus(Flow { opened, ..Flow::default() });
+            let held = Ok(wallet.opening.clone());
+            book.enter(&ledger, wallet, &held);
+            holdings.push_back_mut(held);
+        }
+        let at = (first >= goal.root.next).then_some(goal.root);
+        let next = first.min(goal.root.next);
+        let mut new = Self { ledger, book, holdings, flow, at, next, goal, stops: Vec::new() };
+        if at.is_some() {
+            new.stop(goal.root, None);
+        }
+        new
+    }
+
+    fn stop(&mut self, place: Place, block: Option<Arc<Block<L::Transaction>>>) {
+        let (holdings, flow) = (self.holdings.clone(), self.flow);
+        self.stops.push(Stop { place, holdings, flow, block });
+    }
+
+    /// Reads on to where the goal is now.
+    pub(super) fn up_to(mut self, goal: Goal) -> Self {
+        self.stops.retain(|stop| stop.place.next >= goal.root.next);
+        Self { goal, ..self }
+    }
+
+    /// What it has for the root, if it has read everything.
+    pub(super) fn join(self, goal: Goal) -> Result<Joining<L>, Box<Self>> {
+        let stop = |place| self.stops.iter().find(|stop| stop.place == place);
+        let (Some(root), Some(_)) = (stop(goal.root), stop(goal.read)) else {
+            return Err(Box::new(self.up_to(goal)));
+        };
+        let (holdings, flow) = (root.holdings.clone(), root.flow);
+        let blocks = self.stops.into_iter().filter_map(|stop| Some((stop.place.hash, stop.block?)));
+        Ok(Joining { wallets: self.book.wallets, holdings, flow, blocks: blocks.collect() })
+    }
+
+    /// The height of the block that is to be pushed next; `None` when it is time to hand over.
+    #[must_use]
+    pub fn wants(&self) -> Option<Height> {
+        (self.next < self.goal.read.next).then_some(self.next)
+    }
+
+    /// Takes in the next block.
+    ///
+    /// # Errors
+    ///
+    /// [`BackfillError::Unlinked`]: it is not the next one of the branch that is observed. Nothing has changed
+    /// then; but if it was the last one wanted, an earlier one may be of another branch.
+    pub fn push(&mut self, block: Block<L::Transaction>) -> Result<(), BackfillError> {
+        let place = Place::behind(&block.header);
+        let unlinked = |expected| BackfillError::Unlinked { height: self.next, expected, found: place.hash };
+        let parent = self.at.map_or(block.header.parent, |at| at.hash);
+        if Place::before(&block.header) != (Place { hash: parent, next: self.next }) {
+            return Err(unlinked(parent));
+        }
+        for end in [self.goal.root, self.goal.read] {
+            if place.next == end.next && place != end {
+                return Err(unlinked(end.hash));
+            }
+        }
+        let (changes, flow) = self.book.fold(&self.ledger, &block, 0, &mut self.holdings);
+        // There are no branches here: what is spent is not asked for again.
+        self.book.settled(&self.ledger, &changes);
+        self.flow = self.flow.plus(flow);
+        (self.at, self.next) = (Some(place), place.next);
+        if place.next >= self.goal.root.next {
+            self.stop(place, Some(Arc::new(block)));
+        }
+        Ok(())
+    }
+}
+
+impl<L: Ledger> fmt::Debug for Backfill<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { next, goal, .. } = self;
+        f.debug_struct("Backfill").field("next", next).field("goal", goal).finish_non_exhaustive()
+    }
+}

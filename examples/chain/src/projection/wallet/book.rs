@@ -1,0 +1,220 @@
+//! Who owns what, and what a block makes of it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rpds::VectorSync;
+use serde::{Deserialize, Serialize};
+
+use super::ledger::{Amount, Fault, Ledger, OutPoint, Target};
+use crate::{Block, Height};
+
+/// A wallet that is to be followed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewWallet<A, W> {
+    /// What it is called; unique.
+    pub name: Arc<str>,
+    /// The addresses whose value is the wallet's; at least one, each in one wallet only.
+    pub addresses: Vec<A>,
+    /// The height of the first block that matters to it.
+    pub from: Height,
+    /// What it has in front of that block.
+    pub opening: W,
+}
+
+/// A [`NewWallet`] of a ledger.
+pub type WalletOf<L> = NewWallet<<L as Ledger>::Address, <L as Ledger>::Wallet>;
+
+/// What moved between the wallets that are followed together and everybody else, since they are followed.
+///
+/// It is summed over transactions, while balances are summed over wallets: [`WalletsView::conserved`] compares
+/// the two.
+///
+/// [`WalletsView::conserved`]: super::WalletsView::conserved
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flow {
+    /// What the wallets had to begin with.
+    pub opened: Amount,
+    /// What was nobody's before: rewards.
+    pub minted: Amount,
+    /// What transactions brought them in excess of what they took.
+    pub came: Amount,
+    /// What transactions took from them in excess of what they brought: payments to others, and fees.
+    pub left: Amount,
+}
+
+impl Flow {
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            opened: self.opened.saturating_add(other.opened),
+            minted: self.minted.saturating_add(other.minted),
+            came: self.came.saturating_add(other.came),
+            left: self.left.saturating_add(other.left),
+        }
+    }
+
+    /// What the wallets must have together; `None` if more left than ever was.
+    #[must_use]
+    pub fn total(&self) -> Option<Amount> {
+        self.opened.checked_add(self.minted)?.checked_add(self.came)?.checked_sub(self.left)
+    }
+}
+
+/// What each wallet has at one block, by number.
+pub(super) type Holdings<L> = VectorSync<Result<<L as Ledger>::Wallet, Fault>>;
+
+/// A change to a followed wallet, and the wallet's number.
+pub(super) type Numbered<L> = (u32, <L as Ledger>::Change);
+
+/// Wallets by number, and what is theirs: facts that hold on every branch.
+#[derive(Clone, Debug)]
+pub(super) struct Book<L: Ledger> {
+    pub(super) wallets: Vec<Arc<WalletOf<L>>>,
+    addresses: HashMap<L::Address, u32>,
+    coins: HashMap<OutPoint, Owned>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Owned {
+    wallet: u32,
+    /// How many kept blocks make it; being part of the root counts as one.
+    makers: u32,
+}
+
+impl<L: Ledger> Book<L> {
+    pub(super) fn new() -> Self {
+        Self { wallets: Vec::new(), addresses: HashMap::new(), coins: HashMap::new() }
+    }
+
+    /// The number of the next wallet.
+    pub(super) fn next(&self) -> u32 {
+        u32::try_from(self.wallets.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Adds a wallet that has `held` at the root.
+    pub(super) fn enter(&mut self, ledger: &L, wallet: Arc<WalletOf<L>>, held: &Result<L::Wallet, Fault>) {
+        let number = self.next();
+        self.addresses.extend(wallet.addresses.iter().map(|address| (address.clone(), number)));
+        let coins = held.as_ref().map(|held| ledger.coins(held)).unwrap_or_default();
+        self.coins.extend(coins.into_iter().map(|coin| (coin, Owned { wallet: number, makers: 1 })));
+        self.wallets.push(wallet);
+    }
+
+    fn owner(&self, target: &Target<'_, L::Address>) -> Option<u32> {
+        match target {
+            Target::Address(address) => self.addresses.get(*address).copied(),
+            Target::Coin(coin) => self.coins.get(*coin).map(|owned| owned.wallet),
+        }
+    }
+
+    fn made(&mut self, coin: OutPoint, wallet: u32) {
+        self.coins.entry(coin).or_insert(Owned { wallet, makers: 0 }).makers += 1;
+    }
+
+    /// Notes what a block made, of which only that is known.
+    pub(super) fn known(&mut self, ledger: &L, changes: &[Numbered<L>]) {
+        for (number, change) in changes {
+            if let Some(coin) = ledger.made(change) {
+                self.made(coin, *number);
+            }
+        }
+    }
+
+    /// Forgets what a block did that is now part of the root: nothing below refers to what it spent.
+    pub(super) fn settled(&mut self, ledger: &L, changes: &[Numbered<L>]) {
+        for (_, change) in changes {
+            if let Target::Coin(coin) = ledger.target(change) {
+                self.coins.remove(coin);
+            }
+        }
+    }
+
+    /// Forgets what a block made whose branch is gone.
+    pub(super) fn abandoned(&mut self, ledger: &L, changes: &[Numbered<L>]) {
+        for coin in changes.iter().filter_map(|(_, change)| ledger.made(change)) {
+            if let Some(owned) = self.coins.get_mut(&coin) {
+                owned.makers = owned.makers.saturating_sub(1);
+                if owned.makers == 0 {
+                    self.coins.remove(&coin);
+                }
+            }
+        }
+    }
+
+    /// Makes of `holdings`, as they were in front of `block`, what they are behind it, for the wallets from
+    /// number `first` on.
+    pub(super) fn fold(
+        &mut self,
+        ledger: &L,
+        block: &Block<L::Transaction>,
+        first: u32,
+        holdings: &mut Holdings<L>,
+    ) -> (Vec<Numbered<L>>, Flow) {
+        let (mut done, mut flow) = (Vec::new(), Flow::default());
+        let mut touched = HashMap::new();
+        for transaction in &block.transactions {
+            let mut net = Net::default();
+            for change in ledger.changes(transaction) {
+                let Some(number) = self.owner(&ledger.target(&change)) else { continue };
+                if number < first || self.wallets[number as usize].from > block.header.height {
+                    continue;
+                }
+                if let Some(coin) = ledger.made(&change) {
+                    self.made(coin, number);
+                }
+                let index = number as usize;
+                if let Some(held) =
+                    touched.entry(index).or_insert_with(|| holdings.get(index).cloned()).as_mut()
+                {
+                    net.add(apply(ledger, held, &change, block));
+                }
+                done.push((number, change));
+            }
+            flow = flow.plus(net.flow());
+        }
+        for (index, held) in touched {
+            if let Some(held) = held {
+                holdings.set_mut(index, held);
+            }
+        }
+        (done, flow)
+    }
+}
+
+fn apply<L: Ledger>(
+    ledger: &L,
+    held: &mut Result<L::Wallet, Fault>,
+    change: &L::Change,
+    block: &Block<L::Transaction>,
+) -> super::Moved {
+    let Ok(wallet) = held else { return super::Moved::default() };
+    ledger.apply(wallet, change, &block.header).unwrap_or_else(|fault| {
+        *held = Err(fault);
+        super::Moved::default()
+    })
+}
+
+/// What one transaction moves, all wallets together.
+#[derive(Default)]
+struct Net {
+    credited: Amount,
+    debited: Amount,
+    minted: Amount,
+}
+
+impl Net {
+    fn add(&mut self, moved: super::Moved) {
+        let into = if moved.minted { &mut self.minted } else { &mut self.credited };
+        *into = into.saturating_add(moved.credited);
+        self.debited = self.debited.saturating_add(moved.debited);
+    }
+
+    fn flow(&self) -> Flow {
+        Flow {
+            opened: 0,
+            minted: self.minted,
+            came: self.credited.saturating_sub(self.debited),
+            left: self.debited.saturating_sub(self.credited),
+        }
+    }
+}

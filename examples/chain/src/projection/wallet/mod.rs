@@ -1,0 +1,28 @@
+//! What wallets have, at every kept block of every branch.
+//!
+//! [`Wallets`] keeps the state of all wallets behind each block, by the block's hash. A block's state is its
+//! parent's with the changes of its own transactions, and shares everything else with it: a new block costs
+//! its own transactions, a reorg costs the blocks that are new, and a question at any kept block reads none.
+//!
+//! Blocks more than `keep` below the tip, or below the final one, are folded into the root and forgotten.
+//! A reorg from below the root cannot be followed: every wallet then waits for its blocks to be read again.
+
+mod account;
+mod backfill;
+mod book;
+mod desk;
+mod ledger;
+mod record;
+mod utxo;
+mod view;
+mod wallets;
+
+pub use account::{Account, AccountChange, AccountTransaction, AccountWallet};
+pub use backfill::{Backfill, BackfillError};
+pub use book::{Flow, NewWallet, WalletOf};
+pub use desk::{AddWalletError, WalletDesk};
+pub use ledger::{Amount, Balance, Fault, Ledger, Moved, OutPoint, Target};
+pub use record::{WalletsRecord, WrongRecord};
+pub use utxo::{Coin, Utxo, UtxoChange, UtxoTransaction, UtxoWallet};
+pub use view::{BalanceError, Unconserved, WalletsView};
+pub use wallets::Wallets;

@@ -1,0 +1,132 @@
+//! Wallets written down, to go on from later.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::book::{Flow, Holdings, Numbered, WalletOf};
+use super::ledger::{Fault, Ledger};
+use super::view::{Entry, WalletsView};
+use super::wallets::Wallets;
+use crate::projection::Place;
+use crate::projection::window::Window;
+use crate::{Hash, Header};
+
+/// Wallets at the root and what each block of the branch did to them: enough to go on from any block of it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "")]
+pub struct WalletsRecord<L: Ledger> {
+    root: Place,
+    wallets: Vec<Held<L>>,
+    flow: Flow,
+    blocks: Vec<Step<L>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "")]
+struct Held<L: Ledger> {
+    wallet: Arc<WalletOf<L>>,
+    held: Result<L::Wallet, Fault>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "")]
+struct Step<L: Ledger> {
+    header: Header,
+    changes: Arc<[Numbered<L>]>,
+    flow: Flow,
+}
+
+/// A record of wallets cannot be gone on from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WrongRecord {
+    /// A block does not follow the one before.
+    #[error("the record of wallets has a gap in front of block {block:.8}: begin anew without it")]
+    Unlinked {
+        /// The block.
+        block: Hash,
+    },
+    /// A block changes a wallet that is not there.
+    #[error(
+        "the record of wallets has no wallet {number}, which block {block:.8} changes: begin anew without it"
+    )]
+    NoWallet {
+        /// The block.
+        block: Hash,
+        /// The wallet's number.
+        number: u32,
+    },
+}
+
+impl<L: Ledger> WalletsView<L> {
+    /// Everything that is needed to go on from here, and from any kept block of the branch. `None` before the
+    /// first block. Wallets
+    /// that still wait for older blocks are not in it: add them again.
+    #[must_use]
+    pub fn record(&self) -> Option<WalletsRecord<L>> {
+        let mut branch = self.kept.as_ref()?.branch();
+        let root = branch.next()?;
+        let mut known: Vec<_> = self.names.values().collect();
+        known.sort_by_key(|known| known.number);
+        let held = known.iter().zip(&root.value.holdings);
+        let held = held.map(|(known, held)| Held { wallet: Arc::clone(&known.wallet), held: held.clone() });
+        let steps = branch.filter_map(|node| {
+            let Entry { changes, flow, .. } = &node.value;
+            Some(Step { header: node.header?, changes: Arc::clone(changes), flow: *flow })
+        });
+        Some(WalletsRecord {
+            root: root.place,
+            wallets: held.collect(),
+            flow: root.value.flow,
+            blocks: steps.collect(),
+        })
+    }
+}
+
+impl<L: Ledger> WalletsRecord<L> {
+    /// The branch, lowest first: where the observer is to start
+    /// ([`Start::Known`](crate::Start::Known)), so that its first events go on from here.
+    #[must_use]
+    pub fn headers(&self) -> Vec<Header> {
+        self.blocks.iter().map(|step| step.header).collect()
+    }
+}
+
+impl<L: Ledger> Wallets<L> {
+    /// Goes on from a record, at its tip, as if its blocks had just been folded. Wallets of the record are not
+    /// to be added again.
+    ///
+    /// # Errors
+    ///
+    /// [`WrongRecord`]: it is not of one piece.
+    pub fn restore(mut self, record: WalletsRecord<L>) -> Result<Self, WrongRecord> {
+        let WalletsRecord { root, wallets, flow, blocks } = record;
+        let mut held: Holdings<L> = wallets.iter().map(|held| held.held.clone()).collect();
+        let wallets: Vec<_> = wallets.into_iter().map(|held| held.wallet).collect();
+        let entry = Entry { holdings: held.clone(), flow, changes: Arc::new([]), block: None };
+        let mut window = Window::new(root, None, entry);
+        for (wallet, held) in wallets.iter().zip(&held) {
+            self.enter(Arc::clone(wallet), held);
+        }
+        for Step { header, changes, flow } in blocks {
+            if Place::before(&header) != window.seen.tip() {
+                return Err(WrongRecord::Unlinked { block: header.hash });
+            }
+            for (number, change) in changes.iter() {
+                let slot = held.get_mut(*number as usize);
+                let slot = slot.ok_or(WrongRecord::NoWallet { block: header.hash, number: *number })?;
+                if let Ok(wallet) = slot
+                    && let Err(fault) = self.ledger.apply(wallet, change, &header)
+                {
+                    *slot = Err(fault);
+                }
+            }
+            self.book.known(&self.ledger, &changes);
+            window.insert(header, Entry { holdings: held.clone(), flow, changes, block: None });
+            window.lead_to(header.hash);
+        }
+        self.open(window, &wallets);
+        Ok(self)
+    }
+}

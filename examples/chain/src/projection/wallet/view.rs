@@ -1,0 +1,277 @@
+//! What wallets have, for whoever asks.
+
+use std::sync::Arc;
+
+use rpds::HashTrieMapSync;
+
+use super::book::{Flow, Holdings, Numbered, WalletOf};
+use super::ledger::{Amount, Balance, Fault, Ledger, Target};
+use crate::projection::Place;
+use crate::projection::window::{Branches, Node};
+use crate::{Block, Hash, Header, Height};
+
+/// What is known at one block.
+pub(super) struct Entry<L: Ledger> {
+    pub(super) holdings: Holdings<L>,
+    pub(super) flow: Flow,
+    /// What the block did to followed wallets.
+    pub(super) changes: Arc<[Numbered<L>]>,
+    /// The block itself, for wallets that come later; a root has none.
+    pub(super) block: Option<Arc<Block<L::Transaction>>>,
+}
+
+impl<L: Ledger> Clone for Entry<L> {
+    fn clone(&self) -> Self {
+        let Self { holdings, flow, changes, block } = self;
+        Self { holdings: holdings.clone(), flow: *flow, changes: Arc::clone(changes), block: block.clone() }
+    }
+}
+
+/// A followed wallet.
+pub(super) struct Known<L: Ledger> {
+    pub(super) number: u32,
+    pub(super) wallet: Arc<WalletOf<L>>,
+}
+
+impl<L: Ledger> Clone for Known<L> {
+    fn clone(&self) -> Self {
+        Self { number: self.number, wallet: Arc::clone(&self.wallet) }
+    }
+}
+
+/// Followed wallets at every kept block. A clone shares everything.
+///
+/// A question costs what the wallet has, never what the chain is long, and reads no block.
+pub struct WalletsView<L: Ledger> {
+    pub(super) ledger: L,
+    pub(super) names: HashTrieMapSync<Arc<str>, Known<L>>,
+    pub(super) waiting: Arc<[Arc<str>]>,
+    pub(super) kept: Option<Branches<Entry<L>>>,
+}
+
+impl<L: Ledger> Clone for WalletsView<L> {
+    fn clone(&self) -> Self {
+        let Self { ledger, names, waiting, kept } = self;
+        let (ledger, names) = (ledger.clone(), names.clone());
+        Self { ledger, names, waiting: Arc::clone(waiting), kept: kept.clone() }
+    }
+}
+
+/// Why it cannot be said what a wallet has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BalanceError {
+    /// Nobody asked to follow it.
+    #[error("no wallet is named {name:?}: add it first")]
+    UnknownWallet {
+        /// The name.
+        name: String,
+    },
+    /// Its blocks up to the kept ones have not been read yet.
+    #[error("wallet {name:?} waits for older blocks to be read: run WalletDesk::backfill")]
+    Waiting {
+        /// The name.
+        name: String,
+    },
+    /// It is not followed at this height.
+    #[error("wallet {name:?} is followed from height {from} on, and was asked for below")]
+    TooEarly {
+        /// The name.
+        name: String,
+        /// The first block that matters to it.
+        from: Height,
+    },
+    /// The block is not kept: never seen, or forgotten.
+    #[error("block {hash:.8} is not kept: it was never seen on the branch, or is below the kept window")]
+    UnknownBlock {
+        /// Its hash.
+        hash: Hash,
+    },
+    /// No block has come yet.
+    #[error("no block has come yet")]
+    Nothing,
+    /// The wallet did what it cannot have done.
+    #[error("wallet {name:?} is not known any more: {fault}")]
+    Faulty {
+        /// The name.
+        name: String,
+        /// What it did.
+        fault: Fault,
+    },
+}
+
+/// Value appeared or vanished.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unconserved {
+    /// Wallets have another sum than transactions moved.
+    #[error("behind block {block:.8} wallets have {held} together, but transactions moved {flow:?}")]
+    Differs {
+        /// At which block.
+        block: Hash,
+        /// The sum of all wallets.
+        held: Amount,
+        /// What transactions moved.
+        flow: Flow,
+    },
+    /// It cannot be judged.
+    #[error("the sum of all wallets is not known: {0}")]
+    Unknown(#[from] BalanceError),
+}
+
+impl<L: Ledger> WalletsView<L> {
+    /// The newest block that is folded in.
+    #[must_use]
+    pub fn tip(&self) -> Option<Place> {
+        self.kept.as_ref().map(Branches::tip)
+    }
+
+    /// Below which nothing is known: the oldest place that can be asked for.
+    #[must_use]
+    pub fn root(&self) -> Option<Place> {
+        self.kept.as_ref().map(Branches::root)
+    }
+
+    /// The wallets that are followed, in no order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.keys().map(|name| &**name)
+    }
+
+    /// The wallets whose older blocks have yet to be read.
+    #[must_use]
+    pub fn waiting(&self) -> &[Arc<str>] {
+        &self.waiting
+    }
+
+    /// The kept blocks, on whatever branch, in no order.
+    pub fn blocks(&self) -> impl Iterator<Item = Header> {
+        self.kept.iter().flat_map(Branches::all).filter_map(|node| node.header)
+    }
+
+    /// What a wallet has at the tip.
+    ///
+    /// # Errors
+    ///
+    /// [`BalanceError`]: it is not known, which is not zero.
+    pub fn balance(&self, name: &str) -> Result<Balance, BalanceError> {
+        let tip = self.tip().ok_or(BalanceError::Nothing)?;
+        self.balance_at(name, tip.hash)
+    }
+
+    /// What a wallet has right behind a kept block, on whatever branch.
+    ///
+    /// # Errors
+    ///
+    /// [`BalanceError`]: it is not known, which is not zero.
+    pub fn balance_at(&self, name: &str, block: Hash) -> Result<Balance, BalanceError> {
+        let wallet = self.wallet_at(name, block)?;
+        Ok(self.ledger.balance(wallet, self.node(block)?.place.next))
+    }
+
+    /// What a wallet has at the tip while transactions are on their way, which are none of the branch: what
+    /// they spend is not spendable, and what they pay is pending.
+    ///
+    /// # Errors
+    ///
+    /// [`BalanceError`]: it is not known; among others because it cannot pay for what is on its way.
+    pub fn balance_with(&self, name: &str, on_their_way: &[L::Transaction]) -> Result<Balance, BalanceError> {
+        let tip = self.tip().ok_or(BalanceError::Nothing)?;
+        let (known, node) = (self.known(name)?, self.node(tip.hash)?);
+        let wallet = holding(known, node)?;
+        let before = self.ledger.balance(wallet, tip.next);
+        // As if all of them were in one block on top.
+        let block = Header { hash: Hash([0; 32]), parent: tip.hash, height: tip.next, work: 0, time: 0 };
+        let mut after = wallet.clone();
+        for change in on_their_way.iter().flat_map(|transaction| self.ledger.changes(transaction)) {
+            if let Target::Address(address) = self.ledger.target(&change)
+                && !known.wallet.addresses.contains(address)
+            {
+                continue;
+            }
+            match self.ledger.apply(&mut after, &change, &block) {
+                // A coin of somebody else's.
+                Ok(_) | Err(Fault::NoCoin { .. }) => {}
+                Err(fault) => return Err(faulty(name, &fault)),
+            }
+        }
+        let after = self.ledger.balance(&after, tip.next);
+        Ok(Balance { pending: after.pending, spendable: after.confirmed.min(before.confirmed), ..before })
+    }
+
+    /// The model's own view of a wallet right behind a kept block: its coins, its count of transactions.
+    ///
+    /// # Errors
+    ///
+    /// [`BalanceError`]: it is not known.
+    pub fn wallet_at(&self, name: &str, block: Hash) -> Result<&L::Wallet, BalanceError> {
+        let (known, node) = (self.known(name)?, self.node(block)?);
+        let from = known.wallet.from;
+        if node.place.next < from {
+            return Err(BalanceError::TooEarly { name: name.to_owned(), from });
+        }
+        holding(known, node)
+    }
+
+    /// What moved in and out of all wallets up to a kept block.
+    ///
+    /// # Errors
+    ///
+    /// [`BalanceError`]: the block is not kept.
+    pub fn flow_at(&self, block: Hash) -> Result<Flow, BalanceError> {
+        Ok(self.node(block)?.value.flow)
+    }
+
+    /// Whether value is conserved at the tip: what all wallets have is what they had, and what was minted and
+    /// came, without what left. Made for [`handle.invariant`](watchkeeper::ObservationHandle::invariant), which
+    /// judges it in every cycle and so through every reorg.
+    ///
+    /// # Errors
+    ///
+    /// [`Unconserved`]: by how much it is not, or why it is not known.
+    pub fn conserved(&self) -> Result<(), Unconserved> {
+        self.tip().map_or(Ok(()), |tip| self.conserved_at(tip.hash))
+    }
+
+    /// [`conserved`](Self::conserved) at a kept block, on whatever branch.
+    ///
+    /// # Errors
+    ///
+    /// [`Unconserved`].
+    pub fn conserved_at(&self, block: Hash) -> Result<(), Unconserved> {
+        let node = self.node(block)?;
+        let mut held: Amount = 0;
+        for known in self.names.values() {
+            let wallet = holding(known, node)?;
+            held = held.saturating_add(self.ledger.balance(wallet, node.place.next).total);
+        }
+        let flow = node.value.flow;
+        if flow.total() == Some(held) { Ok(()) } else { Err(Unconserved::Differs { block, held, flow }) }
+    }
+
+    fn known(&self, name: &str) -> Result<&Known<L>, BalanceError> {
+        self.names.get(name).ok_or_else(|| {
+            let name = name.to_owned();
+            if self.waiting.iter().any(|waiting| **waiting == *name) {
+                BalanceError::Waiting { name }
+            } else {
+                BalanceError::UnknownWallet { name }
+            }
+        })
+    }
+
+    fn node(&self, hash: Hash) -> Result<&Node<Entry<L>>, BalanceError> {
+        let kept = self.kept.as_ref().ok_or(BalanceError::Nothing)?;
+        kept.get(&hash).map(|node| &**node).ok_or(BalanceError::UnknownBlock { hash })
+    }
+}
+
+fn holding<'a, L: Ledger>(known: &Known<L>, node: &'a Node<Entry<L>>) -> Result<&'a L::Wallet, BalanceError> {
+    let name = &known.wallet.name;
+    let held = node.value.holdings.get(known.number as usize);
+    let held = held.ok_or_else(|| BalanceError::UnknownWallet { name: name.to_string() })?;
+    held.as_ref().map_err(|fault| faulty(name, fault))
+}
+
+fn faulty(name: &str, fault: &Fault) -> BalanceError {
+    BalanceError::Faulty { name: name.to_owned(), fault: fault.clone() }
+}

@@ -1,0 +1,227 @@
+//! The newest blocks by hash, what a projection knows at each, and which of them make the branch.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
+use serde::{Deserialize, Serialize};
+
+use crate::{Hash, Header, Height};
+
+/// A place on a branch: right behind one block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The block.
+    pub hash: Hash,
+    /// The height of the block that comes next: 0 in front of a genesis block.
+    pub next: Height,
+}
+
+impl Place {
+    /// Right behind `block`.
+    #[must_use]
+    pub fn behind(block: &Header) -> Self {
+        Self { hash: block.hash, next: block.height + 1 }
+    }
+
+    /// Right in front of `block`.
+    #[must_use]
+    pub fn before(block: &Header) -> Self {
+        Self { hash: block.parent, next: block.height }
+    }
+}
+
+/// A block, or the root in front of the first one, and what is known there.
+#[derive(Debug)]
+pub(super) struct Node<V> {
+    pub(super) place: Place,
+    /// None at a root of which only the hash is known.
+    pub(super) header: Option<Header>,
+    pub(super) value: V,
+}
+
+/// What readers see: blocks by hash, and the branch to the tip. A clone shares everything.
+#[derive(Debug)]
+pub(super) struct Branches<V> {
+    nodes: HashTrieMapSync<Hash, Arc<Node<V>>>,
+    /// The branch from root to tip, by the height that comes next.
+    branch: RedBlackTreeMapSync<Height, Hash>,
+    root: Place,
+    tip: Place,
+}
+
+impl<V> Clone for Branches<V> {
+    fn clone(&self) -> Self {
+        let Self { nodes, branch, root, tip } = self;
+        Self { nodes: nodes.clone(), branch: branch.clone(), root: *root, tip: *tip }
+    }
+}
+
+impl<V> Branches<V> {
+    pub(super) fn root(&self) -> Place {
+        self.root
+    }
+
+    pub(super) fn tip(&self) -> Place {
+        self.tip
+    }
+
+    pub(super) fn get(&self, hash: &Hash) -> Option<&Arc<Node<V>>> {
+        self.nodes.get(hash)
+    }
+
+    /// Whether the branch of the tip goes through this place.
+    pub(super) fn is_on_branch(&self, place: Place) -> bool {
+        self.branch.get(&place.next) == Some(&place.hash)
+    }
+
+    /// The places of the branch, root first.
+    pub(super) fn branch(&self) -> impl Iterator<Item = &Arc<Node<V>>> {
+        self.branch.values().filter_map(|hash| self.nodes.get(hash))
+    }
+
+    /// The place of the branch `blocks` below the tip, or the root if that is nearer.
+    pub(super) fn below_tip(&self, blocks: u64) -> Place {
+        let next = self.tip.next.saturating_sub(blocks).max(self.root.next);
+        self.branch.get(&next).map_or(self.root, |hash| Place { hash: *hash, next })
+    }
+
+    /// Every kept place, on whatever branch, in no order.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Node<V>>> {
+        self.nodes.values()
+    }
+}
+
+/// What is kept, for its one writer.
+#[derive(Clone, Debug)]
+pub(super) struct Window<V> {
+    pub(super) seen: Branches<V>,
+    heights: BTreeMap<Height, Vec<Hash>>,
+}
+
+/// A block that is no longer kept.
+#[derive(Debug)]
+pub(super) struct Dropped<V> {
+    pub(super) node: Arc<Node<V>>,
+    /// Whether the branch goes through it, so that it is now part of the root.
+    pub(super) settled: bool,
+}
+
+impl<V: Clone> Window<V> {
+    /// Begins behind `root`.
+    pub(super) fn new(root: Place, header: Option<Header>, value: V) -> Self {
+        let node = Arc::new(Node { place: root, header, value });
+        let nodes = HashTrieMapSync::new_sync().insert(root.hash, node);
+        let branch = RedBlackTreeMapSync::new_sync().insert(root.next, root.hash);
+        let heights = BTreeMap::from([(root.next, vec![root.hash])]);
+        Self { seen: Branches { nodes, branch, root, tip: root }, heights }
+    }
+
+    /// Adds a block whose parent is kept. The tip stays where it is.
+    pub(super) fn insert(&mut self, header: Header, value: V) {
+        debug_assert!(self.seen.nodes.contains_key(&header.parent), "a block is added behind its parent");
+        let place = Place::behind(&header);
+        self.seen.nodes.insert_mut(header.hash, Arc::new(Node { place, header: Some(header), value }));
+        self.heights.entry(place.next).or_default().push(header.hash);
+    }
+
+    /// Makes a kept block the tip: costs the blocks that join and leave the branch.
+    pub(super) fn lead_to(&mut self, tip: Hash) {
+        let Some(node) = self.seen.nodes.get(&tip) else { return };
+        self.seen.tip = node.place;
+        while let Some((&above, _)) = self.seen.branch.last()
+            && above > self.seen.tip.next
+        {
+            self.seen.branch.remove_mut(&above);
+        }
+        let mut walk = Some(node);
+        while let Some(node) = walk
+            && !self.seen.is_on_branch(node.place)
+        {
+            self.seen.branch.insert_mut(node.place.next, node.place.hash);
+            walk = node.header.and_then(|header| self.seen.nodes.get(&header.parent));
+        }
+    }
+
+    /// Changes what is known at every kept place, parents first: given a place and its parent, which the root
+    /// has none of.
+    pub(super) fn update(&mut self, mut change: impl FnMut(&Node<V>, Option<&Node<V>>) -> V) {
+        for hash in self.heights.values().flatten() {
+            let Some(node) = self.seen.nodes.get(hash) else { continue };
+            let parent = match node.header {
+                Some(header) if node.place != self.seen.root => self.seen.nodes.get(&header.parent),
+                _ => None,
+            };
+            let value = change(node, parent.map(|parent| &**parent));
+            let node = Node { place: node.place, header: node.header, value };
+            self.seen.nodes.insert_mut(*hash, Arc::new(node));
+        }
+    }
+
+    /// Makes a place of the branch the root, and returns everything that no longer has a place behind it,
+    /// lowest first: costs what is dropped.
+    pub(super) fn settle(&mut self, root: Place) -> Vec<Dropped<V>> {
+        let mut dropped = Vec::new();
+        if root.next <= self.seen.root.next || !self.seen.is_on_branch(root) {
+            return dropped;
+        }
+        let below = self.heights.split_off(&root.next);
+        let below = std::mem::replace(&mut self.heights, below);
+        for hash in below.into_values().flatten() {
+            self.forget(&hash, &mut dropped);
+        }
+        // The root's rivals go, and what grew on them: a height without a loss has none above it.
+        let mut above = root.next;
+        while let Some(hashes) = self.heights.get_mut(&above) {
+            let gone: Vec<Hash> = hashes
+                .extract_if(.., |hash| {
+                    let node = self.seen.nodes.get(hash);
+                    let parent = node.and_then(|node| node.header).map(|header| header.parent);
+                    *hash != root.hash && !parent.is_some_and(|parent| self.seen.nodes.contains_key(&parent))
+                })
+                .collect();
+            if gone.is_empty() {
+                break;
+            }
+            for hash in gone {
+                self.forget(&hash, &mut dropped);
+            }
+            above += 1;
+        }
+        while let Some((&lowest, _)) = self.seen.branch.first()
+            && lowest < root.next
+        {
+            self.seen.branch.remove_mut(&lowest);
+        }
+        self.seen.root = root;
+        dropped
+    }
+
+    /// Drops every place that is neither the root nor on the branch nor `wanted`, and what is behind it, and
+    /// returns them.
+    pub(super) fn drop_unless(&mut self, wanted: impl Fn(&Node<V>) -> bool) -> Vec<Arc<Node<V>>> {
+        let mut dropped = Vec::new();
+        for hashes in self.heights.values_mut() {
+            hashes.retain(|hash| {
+                let Some(node) = self.seen.nodes.get(hash).map(Arc::clone) else { return false };
+                let parent = node.header.map(|header| header.parent);
+                let linked = parent.is_some_and(|parent| self.seen.nodes.contains_key(&parent));
+                let stays = self.seen.is_on_branch(node.place) || linked && wanted(&node);
+                if !stays {
+                    self.seen.nodes.remove_mut(hash);
+                    dropped.push(node);
+                }
+                stays
+            });
+        }
+        dropped
+    }
+
+    fn forget(&mut self, hash: &Hash, dropped: &mut Vec<Dropped<V>>) {
+        if let Some(node) = self.seen.nodes.get(hash) {
+            let settled = self.seen.is_on_branch(node.place);
+            dropped.push(Dropped { node: Arc::clone(node), settled });
+            self.seen.nodes.remove_mut(hash);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! How the observer gets to where the nodes are.
+
+use watchkeeper_chain::{ChainConfig, Start};
+
+use crate::common::{SECOND, Tree, Watched, config, fold, local, long, show};
+
+/// ```text
+/// g - a1 - ... - a6        the parents of a6 are asked for by hash
+/// ```
+#[tokio::test(start_paused = true)]
+async fn missing_parents_are_asked_for_once() {
+    let tree = Tree::new(&long("a", 6));
+    let (n1, n2) = (tree.node("a1"), tree.node("a1"));
+    let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
+    watched.told().await;
+    let asked = |method| [&n1, &n2].map(|node| node.script().calls.get(method).copied().unwrap_or(0));
+    let before: usize = asked("header").iter().sum();
+    tree.advance(&n1, "a6");
+    tree.advance(&n2, "a6");
+    assert_eq!(watched.told().await, ["committed a2 a3 a4 a5 a6"]);
+    assert_eq!(asked("header").iter().sum::<usize>() - before, 4, "a5 a4 a3 a2");
+    assert_eq!(asked("block").iter().sum::<usize>(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn headers_are_filled_in_within_a_bound_each_cycle() {
+    let tree = Tree::new(&long("a", 100));
+    let n1 = tree.node("a100");
+    let config = ChainConfig { backfill: 10, block_window: 16, ..config() };
+    let mut watched = Watched::start(config, local(&[("n1", &n1)])).await;
+    let mut branch = vec!["g".to_owned()];
+    let mut cycles = 0;
+    while branch.last().unwrap() != "a100" {
+        let before = n1.script().calls.clone();
+        let view = watched.cycle().await;
+        let since = |method| n1.script().calls.get(method).unwrap_or(&0) - before.get(method).unwrap_or(&0);
+        assert!(since("header") + since("header_at") <= 10);
+        fold(&mut branch, &watched.heard());
+        if branch.last().unwrap() != "a100" && cycles > 0 {
+            let progress = view.progress.unwrap();
+            assert_eq!((progress.goal, progress.height + 1), (100, branch.len() as u64));
+            assert!(progress.rate > 0.0 && progress.left.is_some(), "{progress:?}");
+        }
+        cycles += 1;
+        tokio::time::sleep(SECOND).await;
+    }
+    assert_eq!(branch.len(), 101);
+    assert!(watched.cycle().await.progress.is_none());
+}
+
+/// The nodes go on while it catches up, and change the branch under it.
+#[tokio::test(start_paused = true)]
+async fn a_catch_up_goes_on_beside_new_heads_and_reorgs() {
+    let mut tree = Tree::new(&long("a", 300));
+    let blocks: String = (41..=320).map(|height| format!(" b{height}")).collect();
+    tree.line(&format!("a40{blocks}"));
+    let (n1, n2) = (tree.node("a200"), tree.node("a200"));
+    let config = ChainConfig { backfill: 16, block_window: 16, ..config() };
+    let mut watched = Watched::start(config, local(&[("n1", &n1), ("n2", &n2)])).await;
+    let mut branch = vec!["g".to_owned()];
+    for cycle in 0..60 {
+        let head =
+            if cycle < 5 { format!("a{}", 201 + cycle) } else { format!("b{}", (300 + cycle).min(320)) };
+        tree.advance(&n1, &head);
+        tree.advance(&n2, &head);
+        let view = watched.cycle().await;
+        assert_eq!(show(view.node("n1").unwrap().head), head, "the head is known at once");
+        fold(&mut branch, &watched.heard());
+    }
+    assert_eq!((branch.len(), branch.last().unwrap().as_str()), (321, "b320"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_begins_where_it_is_told() {
+    let tree = Tree::new(&long("a", 100));
+    let known = ["a70", "a71"].map(|name| tree.header(name)).to_vec();
+    let cases = [
+        (Start::Genesis, "g", 100),
+        (Start::Height(90), "a90", 10),
+        (Start::Recent(5), "a95", 5),
+        (Start::Recent(500), "g", 100),
+        (Start::Known(known), "a70", 29),
+    ];
+    for (start, root, told) in cases {
+        let n1 = tree.node("a100");
+        let config = ChainConfig { start: start.clone(), ..config() };
+        let mut watched = Watched::start(config, local(&[("n1", &n1)])).await;
+        let view = watched.cycle().await;
+        let blocks = watched.heard().iter().map(crate::common::in_words).collect::<String>();
+        assert_eq!(show(Some(view.graph.unwrap().root())), root, "{start:?}");
+        assert_eq!(blocks.split(' ').count() - 1, told, "{start:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_starts_without_nodes_and_takes_them_as_they_come() {
+    let tree = Tree::new("g a1 a2");
+    let mut watched = Watched::start(config(), Vec::new()).await;
+    let view = watched.cycle().await;
+    assert!(view.graph.is_none() && view.tip.is_none());
+    watched.sources.replace(local(&[("n1", &tree.node("a2"))]));
+    assert_eq!(watched.told().await, ["committed a1 a2"]);
+}
+
+#[tokio::test]
+async fn settings_that_make_no_sense_are_refused() {
+    use watchkeeper::{ObservationConfig, ObservationRuntime, ObservationRuntimeError, StaticSourceProvider};
+    use watchkeeper_chain::ChainObserver;
+
+    let tree = Tree::new("g a1 a2");
+    let apart = vec![tree.header("g"), tree.header("a2")];
+    let cases = [
+        (ChainConfig { backfill: 0, ..config() }, "backfill is zero"),
+        (ChainConfig { forget_after: std::time::Duration::ZERO, ..config() }, "forget_after is zero"),
+        (ChainConfig { start: Start::Known(Vec::new()), ..config() }, "has no headers"),
+        (ChainConfig { start: Start::Known(apart), ..config() }, "is no chain"),
+    ];
+    for (config, said) in cases {
+        let observer: ChainObserver<crate::common::Node> = ChainObserver::new(config);
+        let provider = StaticSourceProvider::new(Vec::new());
+        let started = ObservationRuntime::start(provider, observer, ObservationConfig::default()).await;
+        let Err(ObservationRuntimeError::ObserverInit { source }) = started else {
+            panic!("it started, though it {said}")
+        };
+        assert!(source.to_string().contains(said), "{source}");
+    }
+}

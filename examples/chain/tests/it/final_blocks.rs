@@ -1,0 +1,144 @@
+//! What is final, who breaks it, and what is let go below it.
+
+use watchkeeper_chain::{Agreement, ChainConfig, OnBranch, Start};
+
+use crate::common::{SECOND, Tree, Watched, config, hash, local, long, show};
+
+/// ```text
+/// g - a1 - a2 - a3 - a4         a2 is final
+///       \    \
+///        \     b3 - b4 - b5     leaves at the final block: a reorg
+///          c2 - ... - c6        leaves below it: a breach
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_reorg_may_reach_down_to_the_final_block_and_no_deeper() {
+    let tree = Tree::new("g a1 a2 a3 a4\na2 b3 b4 b5 b6\na1 c2 c3 c4 c5 c6");
+    let (n1, n2) = (tree.node("a4"), tree.node("a4"));
+    let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
+    for node in [&n1, &n2] {
+        node.script().finalised = Some(hash("a2"));
+    }
+    assert_eq!(watched.told().await, ["committed a1 a2 a3 a4", "finalised a2"]);
+    tree.advance(&n1, "b5");
+    assert_eq!(watched.told().await, ["reorged a4 a3 to b3 b4 b5 at a2"]);
+    tree.advance(&n2, "c6");
+    assert_eq!(watched.told().await, ["n2 breached a2 by c6"]);
+    let view = watched.cycle().await;
+    assert_eq!(view.node("n2").unwrap().agreement, Agreement::Breached);
+    assert_eq!(show(view.tip), "b5");
+    // It is told once, and the node is believed again once it is back.
+    tree.advance(&n1, "b6");
+    assert_eq!(watched.told().await, ["committed b6"]);
+    tree.advance(&n2, "b6");
+    assert_eq!(watched.told().await, [""; 0]);
+    assert_eq!(show(watched.cycle().await.shared_head()), "b6");
+}
+
+/// All nodes break finality: nothing moves, nothing crashes.
+#[tokio::test(start_paused = true)]
+async fn a_breach_by_all_is_loud_and_changes_nothing() {
+    let tree = Tree::new("g a1 a2 a3\ng b1 b2 b3 b4");
+    let n1 = tree.node("a3");
+    n1.script().finalised = Some(hash("a1"));
+    let mut watched = Watched::start(config(), local(&[("n1", &n1)])).await;
+    assert_eq!(watched.told().await, ["committed a1 a2 a3", "finalised a1"]);
+    tree.advance(&n1, "b4");
+    assert_eq!(watched.told().await, ["n1 breached a1 by b4"]);
+    assert_eq!(watched.told().await, [""; 0]);
+    assert_eq!(show(watched.cycle().await.tip), "a3");
+}
+
+/// One node of three alone makes nothing final.
+#[tokio::test(start_paused = true)]
+async fn more_than_half_make_a_block_final() {
+    let tree = Tree::new("g a1 a2 a3");
+    let nodes = ["n1", "n2", "n3"].map(|name| (name, tree.node("a3")));
+    let mut watched =
+        Watched::start(config(), local(&nodes.each_ref().map(|(name, node)| (*name, node)))).await;
+    watched.told().await;
+    for (nth, (block, told)) in
+        [("a3", ""), ("a1", "finalised a1"), ("a2", "finalised a2")].into_iter().enumerate()
+    {
+        for (_, node) in &nodes {
+            node.script().finalised.get_or_insert(hash("g"));
+        }
+        nodes[nth].1.script().finalised = Some(hash(block));
+        assert_eq!(watched.told().await.join(" "), told);
+    }
+}
+
+/// Where nodes speak of no finality, depth makes blocks final.
+#[tokio::test(start_paused = true)]
+async fn a_block_that_is_deep_enough_is_final() {
+    let tree = Tree::new("g a1 a2 a3 a4\ng b1 b2 b3 b4 b5 b6");
+    let n1 = tree.node("a2");
+    let mut watched = Watched::start(ChainConfig { final_depth: 3, ..config() }, local(&[("n1", &n1)])).await;
+    assert_eq!(watched.told().await, ["committed a1 a2"]);
+    tree.advance(&n1, "a4");
+    watched.told().await;
+    assert_eq!(show(watched.cycle().await.finalised), "a1");
+    tree.advance(&n1, "b6");
+    assert_eq!(watched.told().await, ["n1 breached a1 by b6"]);
+}
+
+/// ```text
+/// a60 is where the observation begins:
+/// g - a1 - ... - a60 - ... - a80
+///       \
+///         b2 - ... - b90             leaves far below
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_branch_that_leaves_below_the_root_is_a_breach() {
+    let mut tree = Tree::new(&long("a", 80));
+    let blocks: String = (2..=90).map(|height| format!(" b{height}")).collect();
+    tree.line(&format!("a1{blocks}"));
+    let (n1, n2) = (tree.node("a80"), tree.node("a80"));
+    let start = Start::Known(vec![tree.header("a60")]);
+    let mut watched =
+        Watched::start(ChainConfig { start, ..config() }, local(&[("n1", &n1), ("n2", &n2)])).await;
+    watched.told().await;
+    tree.advance(&n2, "b90");
+    assert_eq!(watched.told().await, ["n2 breached a60 by b90"]);
+    let asked = n2.script().calls["header"];
+    watched.cycle().await;
+    assert_eq!(n2.script().calls["header"], asked, "it is not walked again");
+    // A node that is only far behind breaks nothing.
+    tree.advance(&n1, "a40");
+    let view = watched.cycle().await;
+    assert_eq!(view.node("n1").unwrap().agreement, Agreement::Unknown);
+}
+
+fn keeps_little() -> ChainConfig {
+    ChainConfig { keep_below_final: 4, keep_for_laggards: 300, block_window: 600, ..config() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_far_below_the_final_block_is_let_go_and_then_unknown() {
+    let tree = Tree::new(&long("a", 200));
+    let n1 = tree.node("a200");
+    n1.script().finalised = Some(hash("a150"));
+    let watched = Watched::start(keeps_little(), local(&[("n1", &n1)])).await;
+    let view = watched.cycle().await;
+    let graph = view.graph.unwrap();
+    assert_eq!((show(Some(graph.root())), graph.len()), ("a146".to_owned(), 55));
+    assert_eq!(graph.is_on_branch(&hash("a145"), &hash("a200")), OnBranch::Unknown);
+    assert_eq!(graph.is_on_branch(&hash("a146"), &hash("a200")), OnBranch::Yes);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_laggard_pins_what_is_kept_until_it_is_silent_for_the_stated_time() {
+    let tree = Tree::new(&long("a", 400));
+    let (n1, n2) = (tree.node("a10"), tree.node("a10"));
+    let mut watched = Watched::start(keeps_little(), local(&[("n1", &n1), ("n2", &n2)])).await;
+    watched.told().await;
+    n1.script().finalised = Some(hash("a390"));
+    tree.advance(&n1, "a400");
+    watched.told().await;
+    let root = |view: watchkeeper_chain::ChainView| show(Some(view.graph.unwrap().root()));
+    assert_eq!(root(watched.cycle().await), "a90", "no more than 300 below the final block");
+    n2.script().hangs.push("");
+    tokio::time::sleep(keeps_little().forget_after - 5 * SECOND).await;
+    assert_eq!(root(watched.cycle().await), "a90");
+    tokio::time::sleep(10 * SECOND).await;
+    assert_eq!(root(watched.cycle().await), "a386");
+}

@@ -1,0 +1,273 @@
+//! What single nodes do, and what it costs the others.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use watchkeeper_chain::adapter::{ChainError, ChainIdentity};
+use watchkeeper_chain::{Agreement, Block, ChainConfig, Hash, Header};
+
+use crate::common::{SECOND, Tree, Watched, config, hash, identity, local, long, show};
+
+fn refused() -> ChainError {
+    ChainError::Refused { endpoint: "n1".to_owned(), method: "any", reason: "busy".to_owned() }
+}
+
+/// ```text
+/// g - a1 - ... - a9        n2 stays behind, then comes back
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_node_that_lags_is_told_once_and_when_it_has_caught_up() {
+    let tree = Tree::new(&long("a", 9));
+    let (n1, n2) = (tree.node("a3"), tree.node("a3"));
+    let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
+    assert_eq!(watched.told().await, ["committed a1 a2 a3"]);
+    for (head, told) in [
+        ("a6", &["committed a4 a5 a6"][..]),
+        ("a7", &["committed a7", "n2 lags by 4"]),
+        ("a8", &["committed a8"]),
+    ] {
+        tree.advance(&n1, head);
+        assert_eq!(watched.told().await, told);
+    }
+    assert_eq!(watched.cycle().await.node("n2").unwrap().agreement, Agreement::Behind(5));
+    tree.advance(&n2, "a7");
+    assert_eq!(watched.told().await, ["n2 caught up"]);
+}
+
+/// ```text
+/// g - a1 - a2 - a3         n1 goes back to a1: a rewind
+///       \
+///         b2 - b3          and then to b3: a fork, no rewind
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_rewind_is_told_apart_from_a_fork() {
+    let tree = Tree::new("g a1 a2 a3\na1 b2 b3");
+    let (n1, n2) = (tree.node("a3"), tree.node("a3"));
+    let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
+    assert_eq!(watched.told().await, ["committed a1 a2 a3"]);
+    tree.advance(&n1, "a1");
+    assert_eq!(watched.told().await, ["n1 rewound a3 to a1"]);
+    tree.advance(&n1, "b3");
+    assert_eq!(watched.told().await, ["rivals a3 b3"]);
+    let view = watched.cycle().await;
+    assert_eq!(view.node("n1").unwrap().agreement, Agreement::Forked(tree.header("a1")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cycle_asks_each_node_for_its_head_and_one_node_for_a_new_block() {
+    let tree = Tree::new(&long("a", 20));
+    let nodes = ["n1", "n2", "n3"].map(|name| (name, tree.node("g")));
+    let mut watched =
+        Watched::start(config(), local(&nodes.each_ref().map(|(name, node)| (*name, node)))).await;
+    watched.cycle().await;
+    let calls =
+        |method| nodes.iter().map(move |(_, node)| node.script().calls.get(method).copied().unwrap_or(0));
+    let before: Vec<usize> = calls("head").collect();
+    for height in 1..=20 {
+        for (_, node) in &nodes {
+            tree.advance(node, &format!("a{height}"));
+        }
+        assert_eq!(watched.told().await, [format!("committed a{height}")]);
+    }
+    let asked: Vec<usize> = calls("head").zip(before).map(|(after, before)| after - before).collect();
+    assert_eq!(asked, [20, 20, 20]);
+    assert_eq!(calls("block").sum::<usize>(), 20);
+    // The root, and no header more: heads bring their own.
+    assert_eq!((calls("header").sum::<usize>(), calls("header_at").sum::<usize>()), (3, 0));
+    assert_eq!(calls("identity").collect::<Vec<_>>(), [1, 1, 1]);
+}
+
+/// What a bad node does, and what is said of it.
+type Bad = (&'static str, fn(&Tree, &crate::common::Node), &'static str);
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_node_harms_only_itself() {
+    let cases: [Bad; 8] = [
+        ("fails", |_, node| _ = node.script().fails.insert("", refused()), "refused"),
+        ("hangs", |_, node| node.script().hangs.push(""), "no answer within 5s"),
+        ("has an empty chain", |_, node| node.script().head = None, "its chain is empty"),
+        ("is on another chain", |_, node| node.script().identity.id = "other".to_owned(), ""),
+        (
+            "claims a wrong height",
+            |tree, node| lie(node, Header { height: 9, ..tree.header("a2") }),
+            "cannot be true",
+        ),
+        (
+            "contradicts the others",
+            |tree, node| lie(node, Header { parent: hash("g"), height: 1, ..tree.header("a1") }),
+            "",
+        ),
+        ("names a parent it does not have", |_, node| lie(node, orphan()), "it has a child of"),
+        ("fails for blocks", |_, node| _ = node.script().fails.insert("block", refused()), ""),
+    ];
+    for (what, spoil, said) in cases {
+        let tree = Tree::new("g a1 a2 a3 a4");
+        let (bad, good) = (tree.node("a1"), tree.node("a1"));
+        // The bad one is asked first where there is a choice.
+        let mut watched = Watched::start(config(), local(&[("bad", &bad), ("good", &good)])).await;
+        watched.told().await;
+        spoil(&tree, &bad);
+        tree.advance(&good, "a2");
+        assert_eq!(watched.told().await.last().map(String::as_str), Some("committed a2"), "{what}");
+        tokio::time::sleep(10 * SECOND).await;
+        tree.advance(&good, "a4");
+        assert_eq!(watched.told().await, ["committed a3 a4"], "{what}");
+        let view = watched.cycle().await;
+        let node = view.node("bad").unwrap();
+        let error = node.error.as_ref().map(ToString::to_string).unwrap_or_default();
+        let failure = node.health.facts.last_failure.as_ref().map(|failure| failure.message.clone());
+        let shown = format!("{error} {}", failure.unwrap_or_default());
+        assert!(shown.contains(said), "{what}: {shown}");
+    }
+}
+
+fn lie(node: &crate::common::Node, header: Header) {
+    let mut script = node.script();
+    script.blocks.insert(header.hash, Block { header, transactions: Vec::new() });
+    script.head = Some(header.hash);
+}
+
+fn orphan() -> Header {
+    Header { hash: hash("x9"), parent: hash("x8"), height: 9, work: 1, time: 0 }
+}
+
+/// ```text
+/// g - a1 - a2     told first by n1, which does not give the block
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_block_that_its_teller_does_not_give_is_had_from_another() {
+    let tree = Tree::new("g a1 a2");
+    for spoil in [
+        (|_: &Tree, node: &crate::common::Node| _ = node.script().fails.insert("block", refused()))
+            as fn(&Tree, &crate::common::Node),
+        |_, node| node.script().hangs.push("block"),
+        |tree, node| _ = node.script().blocks.insert(hash("a2"), tree.block("a1").clone()),
+    ] {
+        let (n1, n2) = (tree.node("a1"), tree.node("a1"));
+        let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
+        watched.told().await;
+        tree.advance(&n1, "a2");
+        spoil(&tree, &n1);
+        if n1.script().blocks[&hash("a2")].header == tree.header("a2") {
+            watched.told().await;
+        }
+        tree.advance(&n2, "a2");
+        tokio::time::sleep(config().request_timeout).await;
+        watched.cycle().await;
+        let told: Vec<String> = watched.heard().iter().map(crate::common::in_words).collect();
+        assert_eq!(told, ["committed a2"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_hangs_costs_the_others_no_cadence() {
+    let tree = Tree::new(&long("a", 30));
+    let (n1, n2) = (tree.node("a1"), tree.node("a1"));
+    let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
+    watched.told().await;
+    n1.script().hangs.push("");
+    let before = n1.script().calls["head"];
+    let start = Instant::now();
+    for height in 2..=30 {
+        tree.advance(&n2, &format!("a{height}"));
+        let began = Instant::now();
+        assert_eq!(watched.told().await, [format!("committed a{height}")]);
+        assert!(began.elapsed() <= config().collect_for, "{:?}", began.elapsed());
+        tokio::time::sleep_until(start + u32::try_from(height - 1).unwrap() * SECOND).await;
+        watched.heard();
+    }
+    // One at a time: each is given up after 5 s, and the next one begins with the next cycle.
+    let asked = n1.script().calls["head"] - before;
+    assert!((5..=7).contains(&asked), "{asked}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_that_is_cut_off_loses_nothing() {
+    let tree = Tree::new(&long("a", 12));
+    let n1 = tree.node("g");
+    let patient = ChainConfig { collect_for: 3 * SECOND, request_timeout: 20 * SECOND, ..config() };
+    let sources = watchkeeper::SharedSources::new(local(&[("n1", &n1)]));
+    let timing =
+        watchkeeper::ObservationConfig { interval: SECOND, poll_timeout: SECOND / 2, ..Default::default() };
+    let observer = watchkeeper_chain::ChainObserver::new(patient);
+    let runtime = watchkeeper::ObservationRuntime::start(sources, observer, timing).await.unwrap();
+    let handle = runtime.handle();
+    let mut told = handle.subscribe();
+    n1.script().hangs.push("block");
+    tree.advance(&n1, "a12");
+    while handle.failures().is_empty() {
+        handle.watch().changed().await.unwrap();
+    }
+    n1.script().hangs.clear();
+    let batch = tokio::time::timeout(60 * SECOND, told.recv()).await.unwrap().unwrap();
+    assert_eq!(batch.generation, 1, "the state was kept");
+    let words: Vec<String> = batch.events.iter().map(crate::common::in_words).collect();
+    assert_eq!(words, ["committed a1 a2 a3 a4 a5 a6 a7 a8 a9 a10 a11 a12"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_chain_behind_an_address_is_told_and_not_believed() {
+    let tree = Tree::new("g a1 a2 a3\nx x1 x2 x3 x4 x5 x6");
+    let (n1, n2) = (tree.node("a2"), tree.node("a1"));
+    let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
+    watched.told().await;
+    let other = ChainIdentity { id: "other".to_owned(), genesis: hash("x") };
+    n1.script().identity = other.clone();
+    tree.advance(&n1, "x6");
+    assert_eq!(watched.told().await, ["n1 is on other"]);
+    let view = watched.cycle().await;
+    assert_eq!(view.node("n1").unwrap().agreement, Agreement::OtherChain(other));
+    assert_eq!((show(view.tip), view.pending), ("a2".to_owned(), 0));
+    assert_eq!(watched.told().await, [""; 0]);
+    n1.script().identity = identity();
+    tree.advance(&n1, "a3");
+    assert_eq!(watched.told().await, ["committed a3"]);
+}
+
+/// A node that goes on telling heads whose parents nobody has.
+#[tokio::test(start_paused = true)]
+async fn headers_without_parents_are_bounded_and_crowd_nobody_out() {
+    let tree = Tree::new(&long("a", 30));
+    let (bad, good) = (tree.node("g"), tree.node("g"));
+    let config = ChainConfig { pending_limit: 8, backfill: 4, ..config() };
+    let mut watched = Watched::start(config, local(&[("bad", &bad), ("good", &good)])).await;
+    for nth in 0..40u8 {
+        lie(
+            &bad,
+            Header {
+                hash: Hash([nth + 100; 32]),
+                parent: Hash([nth + 50; 32]),
+                height: 500,
+                work: 1,
+                time: 0,
+            },
+        );
+        assert!(watched.cycle().await.pending <= 8);
+    }
+    tree.advance(&good, "a30");
+    for _ in 0..10 {
+        watched.cycle().await;
+    }
+    let mut branch = vec!["g".to_owned()];
+    crate::common::fold(&mut branch, &watched.heard());
+    assert_eq!(branch.last().unwrap(), "a30");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_limits_the_rate_is_left_alone_as_long_as_it_says() {
+    let tree = Tree::new("g a1 a2");
+    let n1 = tree.node("a1");
+    let mut watched = Watched::start(config(), local(&[("n1", &n1)])).await;
+    watched.told().await;
+    let retry_after = Some(Duration::from_secs(20));
+    let limited = ChainError::RateLimited { endpoint: "n1".to_owned(), retry_after };
+    n1.script().fails.insert("block", limited);
+    tree.advance(&n1, "a2");
+    watched.told().await;
+    let asked = n1.script().calls["block"];
+    n1.script().fails.clear();
+    tokio::time::sleep(10 * SECOND).await;
+    assert_eq!((watched.told().await, n1.script().calls["block"]), (Vec::new(), asked));
+    tokio::time::sleep(10 * SECOND).await;
+    assert_eq!(watched.told().await, ["committed a2"]);
+}
