@@ -1,11 +1,16 @@
 //! Nodes with miners of their own, and what an observer tells of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::{Amount, TxOut};
 use tempfile::TempDir;
-use watchkeeper::{ObservationConfig, ObservationRuntime, ObservedSource, SharedSources, Subscription};
+use watchkeeper::{
+    ObservationConfig, ObservationRuntime, ObservationSnapshot, ObservedSource, Observer, SharedSources,
+    Subscription,
+};
 use watchkeeper_chain::adapter::ChainClient;
+use watchkeeper_chain::projection::View;
 use watchkeeper_chain::{
     Block, ChainConfig, ChainEvent, ChainObserver, ChainSource, ChainView, Header, Start,
 };
@@ -88,34 +93,63 @@ impl Place {
     }
 }
 
+/// A snapshot that shows a chain.
+pub(crate) trait Shows {
+    fn chain(&self) -> &ChainView;
+}
+
+impl Shows for ChainView {
+    fn chain(&self) -> &ChainView {
+        self
+    }
+}
+
+impl<V> Shows for View<ChainView, V> {
+    fn chain(&self) -> &ChainView {
+        &self.chain
+    }
+}
+
 /// An observer of some nodes, whose cycles begin when it is asked.
-pub(crate) struct Watched {
-    runtime: ObservationRuntime<ChainObserver<BitcoinClient>>,
+pub(crate) struct Watched<O: Observer> {
+    pub(crate) runtime: ObservationRuntime<O>,
     told: Subscription<Event>,
 }
 
-impl Watched {
+impl Watched<ChainObserver<BitcoinClient>> {
     pub(crate) async fn start(start: Start, places: &[(&str, &Place)]) -> Self {
-        // A cycle ends when all questions are answered; the next one is never due.
-        let config = ChainConfig { start, collect_for: SOON, ..ChainConfig::every(NEVER) };
+        Self::with(observer(start), places).await
+    }
+}
+
+/// Its cycles end when all questions are answered.
+pub(crate) fn observer(start: Start) -> ChainObserver<BitcoinClient> {
+    ChainObserver::new(ChainConfig { start, collect_for: SOON, ..ChainConfig::every(NEVER) })
+}
+
+impl<O> Watched<O>
+where
+    O: Observer<Source = ChainSource<BitcoinClient>, Event = Event, Snapshot: Shows>,
+{
+    pub(crate) async fn with(observer: O, places: &[(&str, &Place)]) -> Self {
         let source = |(name, place): &(&str, &Place)| {
             ObservedSource::new(name, ChainSource::local(place.client.clone()))
         };
         let sources = SharedSources::new(places.iter().map(source).collect());
         let timing = ObservationConfig { interval: NEVER, poll_timeout: 4 * SOON, ..Default::default() };
-        let runtime = ObservationRuntime::start(sources, ChainObserver::new(config), timing).await.unwrap();
+        let runtime = ObservationRuntime::start(sources, observer, timing).await.unwrap();
         let told = runtime.handle().subscribe();
         Self { runtime, told }
     }
 
-    /// The view after a cycle that begins now.
-    pub(crate) async fn cycle(&self) -> ChainView {
+    /// What is seen in a cycle that begins now.
+    pub(crate) async fn cycle(&self) -> Arc<ObservationSnapshot<O::Snapshot>> {
         let handle = self.runtime.handle();
         let cycle = self.runtime.control().poll_now().await.unwrap();
         let mut watch = handle.watch();
         loop {
             if let Some(snapshot) = handle.latest_snapshot().filter(|snapshot| snapshot.cycle >= cycle) {
-                return snapshot.value.clone();
+                return snapshot;
             }
             watch.changed().await.unwrap();
         }
@@ -125,9 +159,9 @@ impl Watched {
     pub(crate) async fn told_up_to(&mut self, tip: &Header) -> Vec<Event> {
         let mut told = Vec::new();
         loop {
-            let view = self.cycle().await;
+            let seen = self.cycle().await;
             told.extend(self.heard());
-            if view.tip == Some(*tip) {
+            if seen.value.chain().tip == Some(*tip) {
                 return told;
             }
         }

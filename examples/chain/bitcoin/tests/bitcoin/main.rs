@@ -6,3 +6,4 @@ mod blocks;
 mod common;
 mod reorgs;
 mod restarts;
+mod wallets;

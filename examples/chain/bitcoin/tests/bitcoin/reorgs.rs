@@ -151,6 +151,6 @@ async fn equal_branches_of_two_nodes_are_rivals_until_one_grows() {
     let told = watched.told_up_to(&grown.header).await;
     assert_eq!(reorg(&told), (vec![first.header], vec![rival.header, grown.header], shared[0].header));
     one.take(&[rival, grown.clone()]).await;
-    assert_eq!(watched.cycle().await.shared_head(), Some(grown.header));
+    assert_eq!(watched.cycle().await.value.shared_head(), Some(grown.header));
     assert_eq!(one.client.head().await.unwrap(), grown.header);
 }

@@ -22,7 +22,7 @@ async fn a_node_that_was_restarted_has_its_chain_and_its_undo_data() {
     assert!(matches!(error, ChainError::Unreachable { .. }), "{error}");
     let next = place.make(&spent.header, &[]);
     assert!(matches!(place.rejected(&next).await, NodeError::Stopped { .. }));
-    let view = watched.cycle().await;
+    let view = watched.cycle().await.value.clone();
     assert!(view.node("n1").unwrap().health.is_failing());
     assert_eq!(view.tip, Some(spent.header), "what is known stays known");
 
