@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+use super::chunks::Chunks;
 use crate::{Hash, Height, Work};
 
 /// A header's place; a parent's is lower than its children's.
 pub(super) type Id = u32;
 
-const CHUNK_BITS: u32 = 10;
-const CHUNK: usize = 1 << CHUNK_BITS;
 const SHARDS: usize = 1024;
 
 /// A header as it is kept: the parent's hash and its own work follow from the parent.
@@ -29,44 +28,28 @@ pub(super) struct Node {
 /// Append-only but for whole chunks that are dropped. A clone shares all that neither side changes later.
 #[derive(Clone, Debug)]
 pub(super) struct Arena {
-    /// `None` once nothing of it is needed.
-    chunks: Vec<Option<Arc<Vec<Node>>>>,
-    len: usize,
+    nodes: Chunks<Node>,
     index: Index,
 }
 
 impl Arena {
     pub(super) fn new() -> Self {
-        Self { chunks: Vec::new(), len: 0, index: Index::new() }
+        Self { nodes: Chunks::new(), index: Index::new() }
     }
 
     /// The id that the next header gets, unless there are too many.
     pub(super) fn next_id(&self) -> Option<Id> {
-        Id::try_from(self.len).ok()
+        Id::try_from(self.nodes.len()).ok()
     }
 
     /// Ids of all that ever were inserted, some of them dropped.
     pub(super) fn ids(&self) -> std::ops::Range<usize> {
-        0..self.len
+        0..self.nodes.len()
     }
 
     pub(super) fn push(&mut self, id: Id, node: Node) {
-        if self.len.is_multiple_of(CHUNK) {
-            self.chunks.push(Some(Arc::new(Vec::with_capacity(CHUNK))));
-        }
-        if let Some(Some(chunk)) = self.chunks.last_mut() {
-            if let Some(unshared) = Arc::get_mut(chunk) {
-                unshared.push(node);
-            } else {
-                // `make_mut` would leave no room behind the copy.
-                let mut copy = Vec::with_capacity(CHUNK);
-                copy.extend_from_slice(chunk);
-                copy.push(node);
-                *chunk = Arc::new(copy);
-            }
-        }
+        self.nodes.push(node);
         self.index.insert(node.hash, id);
-        self.len += 1;
     }
 
     pub(super) fn find(&self, hash: &Hash) -> Option<Id> {
@@ -75,8 +58,7 @@ impl Arena {
 
     /// `None` for one that was dropped.
     pub(super) fn get(&self, id: Id) -> Option<&Node> {
-        let chunk = self.chunks.get((id >> CHUNK_BITS) as usize)?.as_ref()?;
-        chunk.get(id as usize & (CHUNK - 1))
+        self.nodes.get(id as usize)
     }
 
     pub(super) fn forget(&mut self, hash: &Hash) {
@@ -84,25 +66,19 @@ impl Arena {
     }
 
     /// Drops the chunks of which `needed` says that nothing is.
-    pub(super) fn drop_chunks(&mut self, needed: impl Fn(usize) -> bool) {
-        // The last one takes what comes next.
-        let full = self.len >> CHUNK_BITS;
-        for (nth, chunk) in self.chunks.iter_mut().enumerate().take(full) {
-            if !(nth << CHUNK_BITS..(nth + 1) << CHUNK_BITS).any(&needed) {
-                *chunk = None;
-            }
-        }
+    pub(super) fn keep(&mut self, needed: impl Fn(usize) -> bool) {
+        self.nodes.keep(needed);
     }
 
     #[cfg(test)]
     pub(super) fn shared_with(&self, other: &Self) -> (usize, usize) {
-        let pairs = self.chunks.iter().zip(&other.chunks);
-        let same = pairs.filter(|(a, b)| match (a, b) {
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-            (a, b) => a.is_none() && b.is_none(),
-        });
         let shards = self.index.shards.iter().zip(&other.index.shards);
-        (same.count(), shards.filter(|(a, b)| Arc::ptr_eq(a, b)).count())
+        (self.nodes.shared_with(&other.nodes), shards.filter(|(a, b)| Arc::ptr_eq(a, b)).count())
+    }
+
+    #[cfg(test)]
+    pub(super) fn chunks(&self) -> usize {
+        self.nodes.allocated()
     }
 }
 

@@ -20,30 +20,33 @@ impl Graph {
             return Ok(0);
         }
         let new_root = self.header(root);
-        let inner = Arc::make_mut(&mut self.inner);
         let first = root as usize;
         // Parents come first, so one pass finds all descendants. Those before the new root are none.
-        let mut stays = vec![false; inner.arena.ids().len() - first];
+        let arena = &self.inner.arena;
+        let mut stays = vec![false; arena.ids().len() - first];
         let mut kept = 0;
         let mut gone = Vec::new();
-        for place in inner.arena.ids() {
-            let Some((id, node)) = u32::try_from(place).ok().and_then(|id| Some((id, inner.arena.get(id)?)))
-            else {
+        for place in arena.ids() {
+            let Some((id, node)) = u32::try_from(place).ok().and_then(|id| Some((id, arena.get(id)?))) else {
                 continue;
             };
             let parent = (node.parent as usize).checked_sub(first);
             if id == root || place > first && parent.is_some_and(|parent| stays[parent]) {
                 stays[place - first] = true;
                 kept += 1;
-            } else if inner.arena.find(&node.hash) == Some(id) {
+            } else if arena.find(&node.hash) == Some(id) {
                 gone.push(node.hash);
             }
         }
+        let stays = |place: usize| place.checked_sub(first).is_some_and(|place| stays[place]);
+        self.keep_trunk(root, |id| stays(id as usize));
+        let inner = Arc::make_mut(&mut self.inner);
         for hash in &gone {
             inner.arena.forget(hash);
         }
-        let stays = |place: usize| place.checked_sub(first).is_some_and(|place| stays[place]);
-        inner.arena.drop_chunks(stays);
+        inner.arena.keep(stays);
+        let base = inner.base;
+        inner.trunk.keep(|place| place as u64 + base >= new_root.height);
         inner.leaves.retain(|leaf| stays(*leaf as usize));
         (inner.root, inner.root_parent, inner.root_work) = (root, new_root.parent, new_root.work);
         inner.len = kept;

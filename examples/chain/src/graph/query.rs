@@ -159,6 +159,11 @@ impl Graph {
         let mut id = from;
         let mut node: &Node = self.node(id);
         while node.height > height {
+            if self.trunk_at(node.height) == Some(id)
+                && let Some(ancestor) = self.trunk_at(height)
+            {
+                return ancestor;
+            }
             let above = node.height - base;
             let skip = skip_height(above) + base;
             // The parent's own skip may lead much further down without passing by.

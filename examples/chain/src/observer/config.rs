@@ -61,9 +61,10 @@ pub struct ChainConfig {
     pub public_quorum: usize,
     /// How many headers one node is asked for in a cycle to fill gaps. Default: 512.
     pub backfill: usize,
-    /// How many blocks beyond the tip are asked for in a cycle. Default: 128.
+    /// How many blocks beyond the tip are asked for in a cycle. Default: 128. For a reorg it is as many as it
+    /// takes to outweigh what leaves.
     pub block_window: usize,
-    /// How many blocks with transactions are kept in memory. Default: 256; at least `block_window` are.
+    /// How many blocks with transactions are kept in memory. Default: 256; more while a longer way is told.
     pub blocks_kept: usize,
     /// How many requests for blocks one node has at once. Default: 8.
     pub requests_per_node: usize,

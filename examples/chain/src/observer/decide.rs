@@ -13,7 +13,7 @@ use crate::{Block, ChainEvent, Hash, Header, Height, OnBranch, Transaction};
 #[derive(Debug)]
 pub(super) struct Way {
     pub(super) ancestor: Header,
-    /// Lowest first; not more than the window holds.
+    /// Lowest first.
     pub(super) joined: Vec<Header>,
 }
 
@@ -96,34 +96,56 @@ impl<T: Transaction> Known<T> {
         }
     }
 
-    /// The head that the canonical branch should end in.
-    ///
-    /// The heaviest of those that nodes have which are believed; of equals the tip stays, then the one seen
-    /// first counts. A tip that nobody has any more because its holders fell silent is not given up for its
-    /// own ancestor: nobody went back, somebody is behind.
+    /// The head that the canonical branch should end in: the tip, if nothing is better.
     pub(super) fn best(&self) -> Option<Header> {
-        let Chain { graph, tip, anchor, .. } = self.chain.as_ref()?;
-        let believed = self.nodes.values().filter(|node| node.is_believed());
-        let heads: Vec<Header> = believed.filter_map(|node| node.linked).collect();
-        let weight = |head: &Header| (graph.total_work(&head.hash), Reverse(graph.first_seen(&head.hash)));
-        let Some(best) = heads.iter().copied().max_by_key(weight) else { return Some(*tip) };
-        let is_held = heads.iter().any(|head| graph.is_on_branch(&tip.hash, &head.hash) == OnBranch::Yes);
-        let stays = if is_held {
-            graph.total_work(&best.hash) <= graph.total_work(&tip.hash)
-        } else {
-            let shared = graph.common_ancestor(&tip.hash, &anchor.hash);
-            let is_sound = shared == Some(*tip) || shared == Some(*anchor);
-            is_sound && !self.tip_was_left && graph.is_on_branch(&best.hash, &tip.hash) == OnBranch::Yes
-        };
-        Some(if stays { *tip } else { best })
+        self.better().first().copied().or_else(|| Some(self.chain.as_ref()?.tip))
     }
 
-    pub(super) fn way(&self) -> Option<Way> {
-        let best = self.best()?;
+    /// The heads in which the canonical branch should rather end than in the tip, best first.
+    ///
+    /// They are those of nodes that are believed; the heaviest is the best, of equals the tip, then the one
+    /// seen first. A tip that nobody has any more because its holders fell silent is not given up for its
+    /// own ancestor: nobody went back, somebody is behind. Nor is what is final ever given up, though all go
+    /// back behind it.
+    pub(super) fn better(&self) -> Vec<Header> {
+        let Some(Chain { graph, tip, anchor, finalised }) = &self.chain else { return Vec::new() };
+        let believed = self.nodes.values().filter(|node| node.is_believed());
+        let has_final = |head: &Header| graph.is_on_branch(&finalised.hash, &head.hash) == OnBranch::Yes;
+        let mut heads: Vec<Header> = believed.filter_map(|node| node.linked).filter(has_final).collect();
+        let weight = |head: &Header| graph.total_work(&head.hash);
+        heads.sort_by_key(|head| (Reverse(weight(head)), graph.first_seen(&head.hash)));
+        heads.dedup();
+        let is_held = heads.iter().any(|head| graph.is_on_branch(&tip.hash, &head.hash) == OnBranch::Yes);
+        let shared = graph.common_ancestor(&tip.hash, &anchor.hash);
+        let may_stay = !self.tip_was_left && (shared == Some(*tip) || shared == Some(*anchor));
+        let better = |head: &Header| {
+            if is_held {
+                weight(head) > weight(tip)
+            } else {
+                !(may_stay && graph.is_on_branch(&head.hash, &tip.hash) == OnBranch::Yes)
+            }
+        };
+        let count = heads.iter().take_while(|head| better(head)).count();
+        heads.truncate(count);
+        heads
+    }
+
+    /// The way to `head`: as far as the window reaches, and at least until it outweighs the tip.
+    pub(super) fn way_to(&self, head: &Header) -> Option<Way> {
         let Chain { graph, tip, .. } = self.chain.as_ref()?;
-        let ancestor = graph.common_ancestor(&tip.hash, &best.hash)?;
+        let ancestor = graph.common_ancestor(&tip.hash, &head.hash)?;
         let window = u64::try_from(self.config.block_window).unwrap_or(u64::MAX);
-        let end = graph.ancestor_at(&best.hash, best.height.min(ancestor.height.saturating_add(window)))?;
+        let mut end = head.height.min(ancestor.height.saturating_add(window));
+        let outweighs = |height| {
+            let there = graph.ancestor_at(&head.hash, height);
+            there.is_some_and(|there| graph.total_work(&there.hash) > graph.total_work(&tip.hash))
+        };
+        let mut enough = if ancestor == *tip { end } else { head.height };
+        while end < enough {
+            let middle = end + (enough - end) / 2;
+            (end, enough) = if outweighs(middle) { (end, middle) } else { (middle + 1, enough) };
+        }
+        let end = graph.ancestor_at(&head.hash, end)?;
         let mut joined: Vec<Header> = graph.down(&end.hash, ancestor.height).collect();
         joined.reverse();
         Some(Way { ancestor, joined })
@@ -132,8 +154,12 @@ impl<T: Transaction> Known<T> {
     /// Tells how the branch changed, as far as the blocks are there. Nothing is awaited here: what is told
     /// and what is remembered change together.
     pub(super) fn advance(&mut self, now: Instant) {
-        if let Some(way) = self.way() {
-            self.follow(&way);
+        let ways: Vec<Way> = self.better().iter().filter_map(|head| self.way_to(head)).collect();
+        // Where the blocks of the best branch are not to be had, a worse one is better than none.
+        for way in &ways {
+            if self.follow(way) {
+                break;
+            }
         }
         self.anchor(now);
         self.finalise();
@@ -141,32 +167,31 @@ impl<T: Transaction> Known<T> {
         self.compare(now);
         self.measure(now);
         self.prune();
-        self.blocks.keep(self.config.blocks_kept.max(self.config.block_window));
+        let on_the_way: usize = ways.iter().map(|way| way.joined.len()).sum();
+        self.blocks.keep(self.config.blocks_kept.max(on_the_way));
     }
 
-    fn follow(&mut self, way: &Way) {
-        let Some(Chain { graph, tip, .. }) = &mut self.chain else { return };
+    /// Whether the branch moved.
+    fn follow(&mut self, way: &Way) -> bool {
+        let Some(Chain { graph, tip, .. }) = &mut self.chain else { return false };
         let blocks = way.joined.iter().map_while(|header| self.blocks.get(&header.hash).map(Arc::clone));
         let new: Vec<Arc<Block<T>>> = blocks.collect();
         let ancestor = way.ancestor;
         let next = new.last().map_or(ancestor, |block| block.header);
         let event = if ancestor == *tip {
             if new.is_empty() {
-                return;
+                return false;
             }
             ChainEvent::Committed { new }
         } else {
             let old: Vec<Header> = graph.down(&tip.hash, ancestor.height).collect();
-            if way.joined.is_empty() {
+            let is_heavier = graph.total_work(&next.hash) > graph.total_work(&tip.hash);
+            if new.len() < way.joined.len() && !is_heavier {
+                return false;
+            }
+            if new.is_empty() {
                 ChainEvent::Reverted { old, ancestor }
             } else {
-                // A branch is told when it is there, or outweighs the old one; a longer one than the window
-                // holds is told in parts.
-                let all = new.len() == way.joined.len();
-                let heavier = graph.total_work(&next.hash) > graph.total_work(&tip.hash);
-                if !all && !heavier {
-                    return;
-                }
                 ChainEvent::Reorged { old, new, ancestor }
             }
         };
@@ -176,6 +201,7 @@ impl<T: Transaction> Known<T> {
             node.held_tip = false;
         }
         self.events.push(event);
+        true
     }
 
     /// Tells what is final on the canonical branch, as far as the branch was told.

@@ -27,7 +27,7 @@ use crate::{ChainEvent, Transaction};
 use fetch::{Asked, Fetches, Purpose};
 use known::Known;
 use node::Node;
-use probe::{Answer, probe};
+use probe::{Answer, Errors};
 
 pub use config::{ChainConfig, ChainConfigError, Start};
 pub use source::{ChainSource, Group};
@@ -56,9 +56,58 @@ pub use view::{Agreement, ChainView, NodeView, Progress};
 ///
 /// That of the first node that answers, unless [`ChainConfig::chain`] says it. That a header's hash is
 /// the hash of its content is for the [`ChainClient`] to check.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use watchkeeper::{ObservationConfig, ObservationRuntime, ObservedSource, StaticSourceProvider};
+/// use watchkeeper_chain::adapter::{ChainIdentity, MemoryNode};
+/// use watchkeeper_chain::{
+///     Block, ChainConfig, ChainObserver, ChainSource, Hash, Header, Start, Transaction,
+/// };
+///
+/// #[derive(Clone, Debug, PartialEq)]
+/// struct Nothing;
+///
+/// impl Transaction for Nothing {
+///     fn id(&self) -> Hash {
+///         Hash([0; 32])
+///     }
+///     fn conflicts(&self) -> Vec<Vec<u8>> {
+///         Vec::new()
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let header = |nth: u8| {
+///     Header { hash: Hash([nth; 32]), parent: Hash([nth - 1; 32]), height: nth.into(), work: 1, time: 0 }
+/// };
+/// let node = MemoryNode::new(ChainIdentity { id: "docs".to_owned(), genesis: Hash([1; 32]) });
+/// for header in (1..=3).map(header) {
+///     let block = Block { header, transactions: vec![Nothing] };
+///     node.script().blocks.insert(header.hash, block);
+///     node.script().head = Some(header.hash);
+/// }
+///
+/// let interval = Duration::from_millis(250);
+/// let config = ChainConfig { start: Start::Genesis, ..ChainConfig::every(interval) };
+/// let nodes = StaticSourceProvider::new(vec![ObservedSource::new("n1", ChainSource::local(node))]);
+/// let timing = ObservationConfig { interval, ..Default::default() };
+/// let runtime = ObservationRuntime::start(nodes, ChainObserver::new(config), timing).await?;
+///
+/// let snapshot = runtime.handle().latest_snapshot().ok_or("nothing was observed")?;
+/// assert_eq!(snapshot.value.tip, Some(header(3)));
+/// assert_eq!(snapshot.value.shared_head(), Some(header(3)));
+/// # let _ = runtime.stop().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ChainObserver<C: ChainClient> {
     nodes: PerSource<ChainSource<C>, Answer>,
+    errors: Errors,
     config: ChainConfig,
 }
 
@@ -74,11 +123,13 @@ impl<C: ChainClient> ChainObserver<C> {
     /// Observes as `config` says.
     #[must_use]
     pub fn new(config: ChainConfig) -> Self {
-        let nodes = PerSource::new(config.interval, probe)
+        let errors = Errors::default();
+        let kept = errors.clone();
+        let nodes = PerSource::new(config.interval, move |node| kept.clone().probe(node))
             .probe_timeout(config.probe_timeout)
             .collect_for(config.collect_for)
             .stale_after(config.stale_after);
-        Self { nodes, config }
+        Self { nodes, errors, config }
     }
 
     async fn look(
@@ -129,14 +180,23 @@ impl<C: ChainClient> ChainObserver<C> {
             });
             let is_new = health.facts.answers != node.health.facts.answers;
             (node.listed, node.group, node.health) = (true, group, health);
-            if node.health.is_failing() {
-                // Whoever comes back may be somebody else.
+            let facts = &node.health.facts;
+            let failure = facts.last_failure.as_ref().filter(|_| node.health.is_failing());
+            node.failure = failure.map(|failure| self.errors.of(name, failure, &self.config));
+            if node.failure.is_some() {
+                // Whoever comes back may be somebody else: here, and where it left the set.
                 node.identified = None;
             }
             if let Some(answer) = answer.value.filter(|_| is_new) {
                 state.known.answered(name, **answer, now);
             }
         }
+        for node in state.known.nodes.values_mut().filter(|node| !node.listed) {
+            node.identified = None;
+            // They are counted anew when it is back.
+            node.health.facts.answers = 0;
+        }
+        self.errors.keep(|name| state.known.nodes.contains_key(name));
     }
 
     fn ask(

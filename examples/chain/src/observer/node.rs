@@ -29,6 +29,8 @@ pub(super) struct Node {
     /// An answer that is not taken in before the node has proved to be on the chain.
     pub(super) withheld: Option<Answer>,
     pub(super) foreign: Option<ChainIdentity>,
+    /// Why it did not answer for its head.
+    pub(super) failure: Option<ChainError>,
     /// Its head cannot be true.
     pub(super) lie: Option<ChainError>,
     /// What went wrong last with a question that was not for its head.
@@ -56,6 +58,7 @@ impl Node {
             asks_identity: true,
             withheld: None,
             foreign: None,
+            failure: None,
             lie: None,
             trouble: None,
             rests_until: None,

@@ -1,10 +1,14 @@
 //! What a node is asked in every cycle.
 
-use watchkeeper::{DynError, ObservedSource};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::ChainSource;
+use tokio::time::Instant;
+use watchkeeper::{Cause, DynError, ObservedSource, ProbeFailure};
+
+use super::{ChainConfig, ChainSource};
 use crate::Header;
-use crate::adapter::ChainClient;
+use crate::adapter::{ChainClient, ChainError};
 
 /// What a node says when it is asked for its head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,8 +17,69 @@ pub(super) struct Answer {
     pub(super) finalised: Option<Header>,
 }
 
-pub(super) async fn probe<C: ChainClient>(node: ObservedSource<ChainSource<C>>) -> Result<Answer, DynError> {
-    let client = node.source.client;
+/// The last error of each node, which a failed probe only tells as text; clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Errors {
+    by_node: Arc<Mutex<HashMap<String, Error>>>,
+}
+
+#[derive(Clone, Debug)]
+struct Error {
+    error: ChainError,
+    /// The node asked to be left alone until then.
+    rests_until: Option<Instant>,
+}
+
+impl Errors {
+    /// Asks a node, unless it asked not to be.
+    pub(super) async fn probe<C: ChainClient>(
+        self,
+        node: ObservedSource<ChainSource<C>>,
+    ) -> Result<Answer, DynError> {
+        if let Some(Error { error, .. }) = self.resting(&node.name) {
+            return Err(error.into());
+        }
+        let answer = ask(&node.source.client).await;
+        let error = answer.as_ref().err().cloned();
+        let mut by_node = self.by_node.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = error {
+            let rests_until = match error {
+                ChainError::RateLimited { retry_after, .. } => {
+                    retry_after.and_then(|rest| Instant::now().checked_add(rest))
+                }
+                _ => None,
+            };
+            by_node.insert(node.name, Error { error, rests_until });
+        } else {
+            by_node.remove(&node.name);
+        }
+        Ok(answer?)
+    }
+
+    fn resting(&self, node: &str) -> Option<Error> {
+        let by_node = self.by_node.lock().unwrap_or_else(PoisonError::into_inner);
+        let rests = |error: &&Error| error.rests_until.is_some_and(|until| until > Instant::now());
+        by_node.get(node).filter(rests).cloned()
+    }
+
+    /// Why a probe failed.
+    pub(super) fn of(&self, node: &str, failure: &ProbeFailure, config: &ChainConfig) -> ChainError {
+        let endpoint = node.to_owned();
+        let known = self.by_node.lock().unwrap_or_else(PoisonError::into_inner).get(node).cloned();
+        match (failure.cause, known) {
+            (Cause::TimedOut, _) => ChainError::TimedOut { endpoint, after: config.probe_timeout },
+            (Cause::Error, Some(known)) => known.error,
+            _ => ChainError::Malformed { endpoint, method: "head", reason: failure.message.clone() },
+        }
+    }
+
+    /// Forgets nodes that have left.
+    pub(super) fn keep(&self, is_known: impl Fn(&str) -> bool) {
+        self.by_node.lock().unwrap_or_else(PoisonError::into_inner).retain(|node, _| is_known(node));
+    }
+}
+
+async fn ask<C: ChainClient>(client: &C) -> Result<Answer, ChainError> {
     let head = client.head().await?;
     let finalised = client.finalised().await?;
     Ok(Answer { head, finalised })

@@ -37,7 +37,7 @@ impl<T: Transaction> Known<T> {
             finalised: node.finalised,
             agreement: self.agreement(node),
             health: node.health.clone(),
-            error: node.lie.clone().or_else(|| node.trouble.clone()),
+            error: [&node.failure, &node.lie, &node.trouble].into_iter().flatten().next().cloned(),
         }
     }
 

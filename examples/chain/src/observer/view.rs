@@ -56,7 +56,8 @@ pub struct NodeView {
     pub agreement: Agreement,
     /// When it answered for its head, and how often it did not.
     pub health: SourceHealth,
-    /// Why it is not believed, or what went wrong with the last question that was not for its head.
+    /// Why it did not answer for its head; else why it is not believed; else what went wrong with the last
+    /// other question.
     pub error: Option<ChainError>,
 }
 

@@ -95,7 +95,7 @@ impl<T: Transaction> Known<T> {
         Some(Question::Up { from: reach + 1, to: gap.height.min(reach + backfill) })
     }
 
-    /// Each block on the way is asked for once: of the node that told it first, or, where that was in vain,
+    /// Each block on the way to a better head is asked for once: of the node that told it first, or, where that was in vain,
     /// of another one that has it on its branch.
     fn ask_for_blocks(
         &self,
@@ -104,10 +104,13 @@ impl<T: Transaction> Known<T> {
         now: Instant,
         questions: &mut Vec<(Arc<str>, Question)>,
     ) {
-        let (Some(chain), Some(way)) = (&self.chain, self.way()) else { return };
+        let Some(chain) = &self.chain else { return };
         let mut busy: HashMap<Arc<str>, usize> = fetches.blocks_by_node();
-        for header in way.joined {
-            if self.blocks.get(&header.hash).is_some() || in_flight.contains(&header.hash) {
+        let mut seen = HashSet::new();
+        let ways = self.better().into_iter().filter_map(|head| self.way_to(&head));
+        for header in ways.flat_map(|way| way.joined) {
+            let is_there = self.blocks.get(&header.hash).is_some() || in_flight.contains(&header.hash);
+            if is_there || !seen.insert(header.hash) {
                 continue;
             }
             let tried = self.tried.get(&header.hash).map_or(&[][..], Vec::as_slice);

@@ -2,7 +2,7 @@
 
 use watchkeeper_chain::{ChainConfig, Start};
 
-use crate::common::{SECOND, Tree, Watched, config, fold, local, long, show};
+use crate::common::{Node, SECOND, Tree, Watched, branch, config, fold, in_words, local, long, show};
 
 /// ```text
 /// g - a1 - ... - a6        the parents of a6 are asked for by hash
@@ -28,23 +28,23 @@ async fn headers_are_filled_in_within_a_bound_each_cycle() {
     let n1 = tree.node("a100");
     let config = ChainConfig { backfill: 10, block_window: 16, ..config() };
     let mut watched = Watched::start(config, local(&[("n1", &n1)])).await;
-    let mut branch = vec!["g".to_owned()];
+    let mut told = vec!["g".to_owned()];
     let mut cycles = 0;
-    while branch.last().unwrap() != "a100" {
+    while told.last().unwrap() != "a100" {
         let before = n1.script().calls.clone();
         let view = watched.cycle().await;
         let since = |method| n1.script().calls.get(method).unwrap_or(&0) - before.get(method).unwrap_or(&0);
         assert!(since("header") + since("header_at") <= 10);
-        fold(&mut branch, &watched.heard());
-        if branch.last().unwrap() != "a100" && cycles > 0 {
+        fold(&mut told, &watched.heard());
+        if told.last().unwrap() != "a100" && cycles > 0 {
             let progress = view.progress.unwrap();
-            assert_eq!((progress.goal, progress.height + 1), (100, branch.len() as u64));
+            assert_eq!((progress.goal, progress.height + 1), (100, told.len() as u64));
             assert!(progress.rate > 0.0 && progress.left.is_some(), "{progress:?}");
         }
         cycles += 1;
         tokio::time::sleep(SECOND).await;
     }
-    assert_eq!(branch.len(), 101);
+    assert_eq!(told.len(), 101);
     assert!(watched.cycle().await.progress.is_none());
 }
 
@@ -52,12 +52,11 @@ async fn headers_are_filled_in_within_a_bound_each_cycle() {
 #[tokio::test(start_paused = true)]
 async fn a_catch_up_goes_on_beside_new_heads_and_reorgs() {
     let mut tree = Tree::new(&long("a", 300));
-    let blocks: String = (41..=320).map(|height| format!(" b{height}")).collect();
-    tree.line(&format!("a40{blocks}"));
+    tree.line(&branch("a40", "b", 41..=320));
     let (n1, n2) = (tree.node("a200"), tree.node("a200"));
     let config = ChainConfig { backfill: 16, block_window: 16, ..config() };
     let mut watched = Watched::start(config, local(&[("n1", &n1), ("n2", &n2)])).await;
-    let mut branch = vec!["g".to_owned()];
+    let mut told = vec!["g".to_owned()];
     for cycle in 0..60 {
         let head =
             if cycle < 5 { format!("a{}", 201 + cycle) } else { format!("b{}", (300 + cycle).min(320)) };
@@ -65,9 +64,9 @@ async fn a_catch_up_goes_on_beside_new_heads_and_reorgs() {
         tree.advance(&n2, &head);
         let view = watched.cycle().await;
         assert_eq!(show(view.node("n1").unwrap().head), head, "the head is known at once");
-        fold(&mut branch, &watched.heard());
+        fold(&mut told, &watched.heard());
     }
-    assert_eq!((branch.len(), branch.last().unwrap().as_str()), (321, "b320"));
+    assert_eq!((told.len(), told.last().unwrap().as_str()), (321, "b320"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -86,7 +85,7 @@ async fn it_begins_where_it_is_told() {
         let config = ChainConfig { start: start.clone(), ..config() };
         let mut watched = Watched::start(config, local(&[("n1", &n1)])).await;
         let view = watched.cycle().await;
-        let blocks = watched.heard().iter().map(crate::common::in_words).collect::<String>();
+        let blocks = watched.heard().iter().map(in_words).collect::<String>();
         assert_eq!(show(Some(view.graph.unwrap().root())), root, "{start:?}");
         assert_eq!(blocks.split(' ').count() - 1, told, "{start:?}");
     }
@@ -116,7 +115,7 @@ async fn settings_that_make_no_sense_are_refused() {
         (ChainConfig { start: Start::Known(apart), ..config() }, "is no chain"),
     ];
     for (config, said) in cases {
-        let observer: ChainObserver<crate::common::Node> = ChainObserver::new(config);
+        let observer: ChainObserver<Node> = ChainObserver::new(config);
         let provider = StaticSourceProvider::new(Vec::new());
         let started = ObservationRuntime::start(provider, observer, ObservationConfig::default()).await;
         let Err(ObservationRuntimeError::ObserverInit { source }) = started else {

@@ -2,7 +2,7 @@
 
 use watchkeeper_chain::{Agreement, ChainConfig, OnBranch, Start};
 
-use crate::common::{SECOND, Tree, Watched, config, hash, local, long, show};
+use crate::common::{SECOND, Tree, Watched, branch, config, hash, local, long, show};
 
 /// ```text
 /// g - a1 - a2 - a3 - a4         a2 is final
@@ -48,6 +48,25 @@ async fn a_breach_by_all_is_loud_and_changes_nothing() {
     assert_eq!(show(watched.cycle().await.tip), "a3");
 }
 
+/// ```text
+/// g - a1 - a2 - a3 - a4 - a5        a3 is final
+/// ```
+#[tokio::test(start_paused = true)]
+async fn the_tip_does_not_follow_nodes_below_the_final_block() {
+    let tree = Tree::new(&long("a", 5));
+    let (n1, n2) = (tree.node("a5"), tree.node("a5"));
+    n1.script().finalised = Some(hash("a3"));
+    let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
+    assert_eq!(watched.told().await, ["committed a1 a2 a3 a4 a5", "finalised a3"]);
+    tree.advance(&n1, "a1");
+    assert_eq!(watched.told().await, ["n1 rewound a5 to a1", "n1 lags by 4"]);
+    tree.advance(&n2, "a4");
+    assert_eq!(watched.told().await, ["n2 rewound a5 to a4", "reverted a5 to a4", "n1 caught up"]);
+    tree.advance(&n2, "a2");
+    assert_eq!(watched.told().await, ["n2 rewound a4 to a2"]);
+    assert_eq!(show(watched.cycle().await.tip), "a4");
+}
+
 /// One node of three alone makes nothing final.
 #[tokio::test(start_paused = true)]
 async fn more_than_half_make_a_block_final() {
@@ -90,8 +109,7 @@ async fn a_block_that_is_deep_enough_is_final() {
 #[tokio::test(start_paused = true)]
 async fn a_branch_that_leaves_below_the_root_is_a_breach() {
     let mut tree = Tree::new(&long("a", 80));
-    let blocks: String = (2..=90).map(|height| format!(" b{height}")).collect();
-    tree.line(&format!("a1{blocks}"));
+    tree.line(&branch("a1", "b", 2..=90));
     let (n1, n2) = (tree.node("a80"), tree.node("a80"));
     let start = Start::Known(vec![tree.header("a60")]);
     let mut watched =
@@ -137,7 +155,7 @@ async fn a_laggard_pins_what_is_kept_until_it_is_silent_for_the_stated_time() {
     let root = |view: watchkeeper_chain::ChainView| show(Some(view.graph.unwrap().root()));
     assert_eq!(root(watched.cycle().await), "a90", "no more than 300 below the final block");
     n2.script().hangs.push("");
-    tokio::time::sleep(keeps_little().forget_after - 5 * SECOND).await;
+    tokio::time::sleep(55 * SECOND).await;
     assert_eq!(root(watched.cycle().await), "a90");
     tokio::time::sleep(10 * SECOND).await;
     assert_eq!(root(watched.cycle().await), "a386");

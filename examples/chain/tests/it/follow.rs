@@ -1,8 +1,9 @@
 //! How the canonical branch follows the nodes.
 
-use watchkeeper_chain::{ChainConfig, Start};
+use watchkeeper_chain::adapter::ChainError;
+use watchkeeper_chain::{ChainConfig, ChainEvent, Start};
 
-use crate::common::{Tree, Watched, config, local, long, show};
+use crate::common::{Tree, Watched, config, fold, in_words, local, long, show};
 
 /// ```text
 /// g - a1 - a2 - a3
@@ -153,23 +154,61 @@ async fn a_source_may_be_swapped_in_the_middle_of_a_reorg() {
 /// ```text
 /// g - a1 - ... - a40
 ///   \
-///     b1 - ... - b60     longer than a window of 8 blocks
+///     b1 - ... - b60     outweighs it from b41 on
 /// ```
 #[tokio::test(start_paused = true)]
-async fn a_reorg_longer_than_the_window_is_told_in_parts_that_fold() {
+async fn a_reorg_longer_than_the_window_is_told_when_it_outweighs() {
     let tree = Tree::new(&format!("{}\n{}", long("a", 40), long("b", 60)));
-    let n1 = tree.node("a40");
+    let n1 = tree.node("g");
     let config = ChainConfig { block_window: 8, blocks_kept: 8, ..config() };
     let mut watched = Watched::start(config, local(&[("n1", &n1)])).await;
     let mut branch = vec!["g".to_owned()];
-    for head in ["a40", "b60"] {
+    for (head, parts) in [("a40", [8, 8, 8, 8, 8].as_slice()), ("b60", &[41, 8, 8, 3])] {
         tree.advance(&n1, head);
-        while branch.last().unwrap() != head {
-            let view = watched.cycle().await;
-            assert!(view.blocks <= 8, "{}", view.blocks);
-            crate::common::fold(&mut branch, &watched.heard());
-            assert_eq!(show(view.tip), *branch.last().unwrap());
+        for part in parts {
+            watched.cycle().await;
+            let events = watched.heard();
+            let new = events.iter().map(|event| match event {
+                ChainEvent::Committed { new } | ChainEvent::Reorged { new, .. } => new.len(),
+                _ => 0,
+            });
+            assert_eq!(new.sum::<usize>(), *part);
+            fold(&mut branch, &events);
         }
+        assert_eq!(branch.last().unwrap(), head);
     }
-    assert_eq!(branch.len(), 61);
+    assert_eq!((branch.len(), watched.cycle().await.blocks), (61, 8));
+}
+
+/// ```text
+/// g - a1 - a2 - a3
+///       \
+///         x2 (50)     a head that is told, and whose block nobody gives
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_heavier_branch_without_blocks_holds_nobody_up() {
+    let tree = Tree::new("g a1 a2 a3\na1 x2:50");
+    for hangs in [true, false] {
+        let (bad, good) = (tree.node("a1"), tree.node("a1"));
+        let mut watched = Watched::start(config(), local(&[("bad", &bad), ("good", &good)])).await;
+        watched.told().await;
+        tree.advance(&bad, "x2");
+        if hangs {
+            bad.script().hangs.push("block");
+        } else {
+            let error = ChainError::Unreachable { endpoint: "bad".to_owned(), reason: "gone".to_owned() };
+            bad.script().fails.insert("block", error);
+        }
+        for head in ["a2", "a3"] {
+            tree.advance(&good, head);
+            assert_eq!(watched.told().await, [format!("committed {head}")]);
+        }
+        assert_eq!(show(watched.cycle().await.head), "x2");
+        bad.script().hangs.clear();
+        bad.script().fails.clear();
+        tokio::time::sleep(config().request_timeout).await;
+        watched.cycle().await;
+        let told: Vec<String> = watched.heard().iter().map(in_words).collect();
+        assert_eq!(told, ["reorged a3 a2 to x2 at a1"]);
+    }
 }

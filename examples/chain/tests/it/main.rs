@@ -1,10 +1,14 @@
 //! The chain's layers over nodes in memory, on the paused clock: one topic a file.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod catch_up;
 mod common;
 mod final_blocks;
 mod follow;
 mod graph;
+mod graph_model;
 mod nodes;
+mod observer_model;
 mod projection;
 mod public_target;

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use watchkeeper_chain::adapter::{ChainError, ChainIdentity};
 use watchkeeper_chain::{Agreement, Block, ChainConfig, Hash, Header};
 
-use crate::common::{SECOND, Tree, Watched, config, hash, identity, local, long, show};
+use crate::common::{Node, SECOND, Tree, Watched, config, fold, hash, identity, in_words, local, long, show};
 
 fn refused() -> ChainError {
     ChainError::Refused { endpoint: "n1".to_owned(), method: "any", reason: "busy".to_owned() }
@@ -78,7 +78,7 @@ async fn a_cycle_asks_each_node_for_its_head_and_one_node_for_a_new_block() {
 }
 
 /// What a bad node does, and what is said of it.
-type Bad = (&'static str, fn(&Tree, &crate::common::Node), &'static str);
+type Bad = (&'static str, fn(&Tree, &Node), &'static str);
 
 #[tokio::test(start_paused = true)]
 async fn a_bad_node_harms_only_itself() {
@@ -115,13 +115,11 @@ async fn a_bad_node_harms_only_itself() {
         let view = watched.cycle().await;
         let node = view.node("bad").unwrap();
         let error = node.error.as_ref().map(ToString::to_string).unwrap_or_default();
-        let failure = node.health.facts.last_failure.as_ref().map(|failure| failure.message.clone());
-        let shown = format!("{error} {}", failure.unwrap_or_default());
-        assert!(shown.contains(said), "{what}: {shown}");
+        assert!(error.contains(said), "{what}: {error}");
     }
 }
 
-fn lie(node: &crate::common::Node, header: Header) {
+fn lie(node: &Node, header: Header) {
     let mut script = node.script();
     script.blocks.insert(header.hash, Block { header, transactions: Vec::new() });
     script.head = Some(header.hash);
@@ -137,24 +135,22 @@ fn orphan() -> Header {
 #[tokio::test(start_paused = true)]
 async fn a_block_that_its_teller_does_not_give_is_had_from_another() {
     let tree = Tree::new("g a1 a2");
-    for spoil in [
-        (|_: &Tree, node: &crate::common::Node| _ = node.script().fails.insert("block", refused()))
-            as fn(&Tree, &crate::common::Node),
+    let spoilt: [fn(&Tree, &Node); 3] = [
+        |_, node| _ = node.script().fails.insert("block", refused()),
         |_, node| node.script().hangs.push("block"),
         |tree, node| _ = node.script().blocks.insert(hash("a2"), tree.block("a1").clone()),
-    ] {
+    ];
+    for spoil in spoilt {
         let (n1, n2) = (tree.node("a1"), tree.node("a1"));
         let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
         watched.told().await;
         tree.advance(&n1, "a2");
         spoil(&tree, &n1);
-        if n1.script().blocks[&hash("a2")].header == tree.header("a2") {
-            watched.told().await;
-        }
+        assert_eq!(watched.told().await, [""; 0]);
         tree.advance(&n2, "a2");
         tokio::time::sleep(config().request_timeout).await;
         watched.cycle().await;
-        let told: Vec<String> = watched.heard().iter().map(crate::common::in_words).collect();
+        let told: Vec<String> = watched.heard().iter().map(in_words).collect();
         assert_eq!(told, ["committed a2"]);
     }
 }
@@ -201,7 +197,7 @@ async fn a_poll_that_is_cut_off_loses_nothing() {
     n1.script().hangs.clear();
     let batch = tokio::time::timeout(60 * SECOND, told.recv()).await.unwrap().unwrap();
     assert_eq!(batch.generation, 1, "the state was kept");
-    let words: Vec<String> = batch.events.iter().map(crate::common::in_words).collect();
+    let words: Vec<String> = batch.events.iter().map(in_words).collect();
     assert_eq!(words, ["committed a1 a2 a3 a4 a5 a6 a7 a8 a9 a10 a11 a12"]);
 }
 
@@ -222,6 +218,26 @@ async fn another_chain_behind_an_address_is_told_and_not_believed() {
     n1.script().identity = identity();
     tree.advance(&n1, "a3");
     assert_eq!(watched.told().await, ["committed a3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_left_the_set_is_taken_for_what_it_is_when_it_returns() {
+    let tree = Tree::new("g a1 a2 a3\nx x1");
+    let (n1, n2) = (tree.node("a2"), tree.node("a1"));
+    let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
+    watched.told().await;
+    watched.sources.replace(local(&[("n2", &n2)]));
+    assert_eq!(watched.told().await, [""; 0], "who left says nothing against the tip");
+    let other = tree.node("x1");
+    other.script().identity.id = "other".to_owned();
+    watched.sources.replace(local(&[("n1", &other), ("n2", &n2)]));
+    assert_eq!(watched.told().await, ["n1 is on other"]);
+    watched.sources.replace(local(&[("n2", &n2)]));
+    watched.told().await;
+    tree.advance(&n1, "a3");
+    watched.sources.replace(local(&[("n1", &n1), ("n2", &n2)]));
+    assert_eq!(watched.told().await, ["committed a3"]);
+    assert_eq!(n1.script().calls["identity"], 2);
 }
 
 /// A node that goes on telling heads whose parents nobody has.
@@ -249,7 +265,7 @@ async fn headers_without_parents_are_bounded_and_crowd_nobody_out() {
         watched.cycle().await;
     }
     let mut branch = vec!["g".to_owned()];
-    crate::common::fold(&mut branch, &watched.heard());
+    fold(&mut branch, &watched.heard());
     assert_eq!(branch.last().unwrap(), "a30");
 }
 
@@ -270,4 +286,17 @@ async fn a_node_that_limits_the_rate_is_left_alone_as_long_as_it_says() {
     assert_eq!((watched.told().await, n1.script().calls["block"]), (Vec::new(), asked));
     tokio::time::sleep(10 * SECOND).await;
     assert_eq!(watched.told().await, ["committed a2"]);
+
+    let limited = ChainError::RateLimited { endpoint: "n1".to_owned(), retry_after };
+    n1.script().fails.insert("head", limited);
+    watched.told().await;
+    let asked = n1.script().calls["head"];
+    n1.script().fails.clear();
+    tokio::time::sleep(10 * SECOND).await;
+    let view = watched.cycle().await;
+    assert_eq!(n1.script().calls["head"], asked);
+    let error = view.node("n1").unwrap().error.clone();
+    assert!(matches!(error, Some(ChainError::RateLimited { .. })), "{error:?}");
+    tokio::time::sleep(15 * SECOND).await;
+    assert!(watched.cycle().await.node("n1").unwrap().error.is_none());
 }

@@ -122,8 +122,12 @@ pub(crate) fn identity() -> ChainIdentity {
 
 /// A chain of `length` blocks above `g`, called by their heights behind `prefix`.
 pub(crate) fn long(prefix: &str, length: u64) -> String {
-    let blocks = (1..=length).map(|height| format!(" {prefix}{height}"));
-    format!("g{}", blocks.collect::<String>())
+    branch("g", prefix, 1..=length)
+}
+
+/// A line of blocks from `from` on, called by their heights behind `prefix`.
+pub(crate) fn branch(from: &str, prefix: &str, heights: std::ops::RangeInclusive<u64>) -> String {
+    heights.fold(from.to_owned(), |line, height| format!("{line} {prefix}{height}"))
 }
 
 /// Each second, from genesis on.
@@ -173,7 +177,7 @@ impl Watched {
     /// What was told since the last call.
     pub(crate) fn heard(&mut self) -> Vec<Event> {
         let batches = std::iter::from_fn(|| self.told.try_recv()).map(Result::unwrap);
-        batches.flat_map(|batch| batch.events.iter().cloned().collect::<Vec<_>>()).collect()
+        batches.flat_map(|batch| batch.events.clone()).collect()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Projections, folded from events that are made by hand.
 
+mod checkpoint;
+mod observed;
 mod property;
 mod wallets;
 

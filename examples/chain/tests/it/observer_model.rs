@@ -1,0 +1,272 @@
+//! The observer over random trees and nodes, against what a plain look at all blocks says.
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+use watchkeeper_chain::adapter::ChainError;
+use watchkeeper_chain::{Agreement, ChainEvent, ChainView, Header};
+
+use crate::common::{Node, SECOND, Tree, Watched, config, fold, hash, local, name};
+
+const NAMES: [&str; 3] = ["n1", "n2", "n3"];
+
+/// A random tree: each block's parent is some earlier block, mostly one of the last; weights from 1 to 3.
+fn tree() -> impl Strategy<Value = Vec<(usize, u8)>> {
+    prop::collection::vec((prop_oneof![6 => 0..2_usize, 1 => 0..40_usize], 1..4_u8), 5..60)
+}
+
+fn plant(shape: &[(usize, u8)]) -> (Tree, Vec<String>) {
+    let mut tree = Tree::new("g");
+    let mut names = vec!["g".to_owned()];
+    for (nth, (back, work)) in shape.iter().enumerate() {
+        let parent = names[names.len() - 1 - back % names.len()].clone();
+        let block = format!("b{nth}");
+        tree.line(&format!("{parent} {block}:{work}"));
+        names.push(block);
+    }
+    (tree, names)
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// A node is at any block now: it grew, lagged, rewound or changed its branch.
+    Move(usize, Index),
+    Fail(usize, &'static str),
+    Hang(usize, &'static str),
+    Heal(usize),
+    /// Another source set: those of the bits.
+    List(u8),
+    Finalise(usize, Index),
+    Wait(u8),
+}
+
+fn moves() -> impl Strategy<Value = Vec<Vec<(usize, Index)>>> {
+    prop::collection::vec(prop::collection::vec((0..3_usize, any::<Index>()), 0..4), 1..25)
+}
+
+fn faults() -> impl Strategy<Value = Vec<Step>> {
+    let method = || prop::sample::select(vec!["", "block", "header", "head", "finalised", "identity"]);
+    let step = prop_oneof![
+        10 => (0..3_usize, any::<Index>()).prop_map(|(node, block)| Step::Move(node, block)),
+        1 => (0..3_usize, method()).prop_map(|(node, method)| Step::Fail(node, method)),
+        1 => (0..3_usize, method()).prop_map(|(node, method)| Step::Hang(node, method)),
+        2 => (0..3_usize).prop_map(Step::Heal),
+        1 => (0..8_u8).prop_map(Step::List),
+        1 => (0..3_usize, any::<Index>()).prop_map(|(node, block)| Step::Finalise(node, block)),
+        2 => prop_oneof![0..4_u8, 30..70_u8].prop_map(Step::Wait),
+    ];
+    prop::collection::vec(step, 1..40)
+}
+
+/// The plain look.
+struct Plain<'a> {
+    tree: &'a Tree,
+}
+
+impl Plain<'_> {
+    /// From the block down to genesis, by names.
+    fn branch(&self, tip: &str) -> Vec<String> {
+        let mut branch = vec![tip.to_owned()];
+        while branch.last().unwrap() != "g" {
+            branch.push(name(self.tree.header(branch.last().unwrap()).parent));
+        }
+        branch
+    }
+
+    fn weight(&self, tip: &str) -> u128 {
+        self.branch(tip).iter().map(|block| self.tree.header(block).work).sum()
+    }
+
+    fn has(&self, tip: &str, block: &str) -> bool {
+        self.branch(tip).iter().any(|other| other == block)
+    }
+
+    /// Where the branch may be now: at the old tip, if a head has it and none is heavier, else at a heaviest.
+    fn tips(&self, tip: &str, heads: &[String]) -> Vec<String> {
+        let most = heads.iter().map(|head| self.weight(head)).max().unwrap();
+        let held = heads.iter().any(|head| self.has(head, tip));
+        if held && most <= self.weight(tip) {
+            return vec![tip.to_owned()];
+        }
+        heads.iter().filter(|head| self.weight(head) == most).cloned().collect()
+    }
+
+    /// The graph holds what the tree holds, and the view says of each node what can be seen.
+    fn check(&self, view: &ChainView, told: &[String]) -> Result<(), TestCaseError> {
+        let (graph, tip) = (view.graph.as_ref().unwrap(), name(view.tip.unwrap().hash));
+        prop_assert_eq!(told.last(), Some(&tip), "the events end at the tip");
+        let mut branch: Vec<String> = self.branch(&tip);
+        branch.reverse();
+        prop_assert_eq!(told, &branch, "the events fold to the branch");
+        for header in graph.tips().flat_map(|tip| graph.down(&tip.hash, 0).collect::<Vec<_>>()) {
+            prop_assert_eq!(header, self.tree.header(&name(header.hash)));
+        }
+        let finalised = name(view.finalised.unwrap().hash);
+        prop_assert!(self.has(&tip, &finalised), "{} is final and not on the branch of {}", finalised, tip);
+        for node in view.nodes.values() {
+            self.check_agreement(&node.agreement, node.head, &tip)?;
+        }
+        Ok(())
+    }
+
+    fn check_agreement(
+        &self,
+        agreement: &Agreement,
+        head: Option<Header>,
+        tip: &str,
+    ) -> Result<(), TestCaseError> {
+        let head = head.map(|header| name(header.hash)).unwrap_or_default();
+        let height = |block: &str| self.tree.header(block).height;
+        match agreement {
+            Agreement::Behind(by) => {
+                prop_assert!(self.has(tip, &head));
+                prop_assert_eq!(height(tip) - height(&head), *by);
+            }
+            Agreement::Ahead(by) => {
+                prop_assert!(self.has(&head, tip));
+                prop_assert_eq!(height(&head) - height(tip), *by);
+            }
+            Agreement::Forked(at) => {
+                let shared = self.branch(&head).into_iter().find(|block| self.has(tip, block));
+                prop_assert_eq!(shared.unwrap(), name(at.hash));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn on_paused_clock(work: impl Future<Output = Result<(), TestCaseError>>) -> Result<(), TestCaseError> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(work)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 2_000, ..ProptestConfig::with_cases(100) })]
+
+    /// Every node answers: after each cycle the branch is where a plain look puts it, and each block was
+    /// fetched once.
+    #[test]
+    fn with_good_nodes_each_cycle_ends_where_a_plain_look_does(shape in tree(), steps in moves()) {
+        on_paused_clock(async {
+            let (tree, names) = plant(&shape);
+            let plain = Plain { tree: &tree };
+            let nodes: Vec<Node> = NAMES.iter().map(|_| tree.node("g")).collect();
+            let listed: Vec<_> = NAMES.into_iter().zip(&nodes).collect();
+            let mut watched = Watched::start(config(), local(&listed)).await;
+            let mut heads = vec!["g".to_owned(); 3];
+            let mut told = vec!["g".to_owned()];
+            for step in steps {
+                for (node, block) in step {
+                    heads[node] = names[block.index(names.len())].clone();
+                    tree.advance(&nodes[node], &heads[node]);
+                }
+                let view = watched.cycle().await;
+                let before = told.last().unwrap().clone();
+                fold(&mut told, &watched.heard());
+                let allowed = plain.tips(&before, &heads);
+                let tip = told.last().unwrap();
+                prop_assert!(allowed.contains(tip), "{} after {}, not one of {:?}", tip, before, allowed);
+                plain.check(&view, &told)?;
+            }
+            let fetched: usize = nodes.iter().map(|node| node.script().calls.get("block").copied().unwrap_or(0)).sum();
+            prop_assert!(fetched < names.len(), "{} fetched of {}", fetched, names.len() - 1);
+            Ok(())
+        })?;
+    }
+
+    /// Nodes fail, hang, leave, come back, lag, rewind and speak of finality: what is told folds to what is
+    /// shown in every cycle, nothing final is taken back, and when all is well again the branch is right.
+    #[test]
+    fn whatever_nodes_do_the_events_fold_to_the_snapshot(shape in tree(), steps in faults()) {
+        on_paused_clock(async {
+            let (tree, names) = plant(&shape);
+            let plain = Plain { tree: &tree };
+            let nodes: Vec<Node> = NAMES.iter().map(|_| tree.node("g")).collect();
+            let of = |bits: u8| {
+                let listed = (0..3).filter(|nth| bits & (1 << nth) != 0);
+                local(&listed.map(|nth| (NAMES[nth], &nodes[nth])).collect::<Vec<_>>())
+            };
+            let mut watched = Watched::start(config(), of(7)).await;
+            let mut told = vec!["g".to_owned()];
+            for step in steps {
+                apply(&step, &tree, &names, &nodes);
+                match step {
+                    Step::List(bits) => _ = watched.sources.replace(of(bits)),
+                    Step::Wait(seconds) => tokio::time::sleep(u32::from(seconds) * SECOND).await,
+                    _ => {}
+                }
+                let view = watched.cycle().await;
+                check_final(&plain, &mut told, &watched.heard())?;
+                if view.graph.is_some() {
+                    plain.check(&view, &told)?;
+                }
+            }
+            for node in &nodes {
+                let mut script = node.script();
+                script.fails.clear();
+                script.hangs.clear();
+            }
+            watched.sources.replace(of(7));
+            tokio::time::sleep(20 * SECOND).await;
+            let view = watched.cycle().await;
+            check_final(&plain, &mut told, &watched.heard())?;
+            plain.check(&view, &told)?;
+            let tip = told.last().unwrap();
+            let believed = view.nodes.values().filter(|node| node.agreement != Agreement::Breached);
+            let heads: Vec<String> = believed.map(|node| name(node.head.unwrap().hash)).collect();
+            // At a heaviest head; or beyond it, where those that had the tip were never seen to leave it.
+            let most = heads.iter().map(|head| plain.weight(head)).max();
+            let mut heaviest = heads.iter().filter(|head| Some(plain.weight(head)) == most);
+            prop_assert!(
+                heads.is_empty() || heaviest.any(|head| plain.has(tip, head)),
+                "{} is the tip, the heads are {:?}", tip, heads
+            );
+            Ok(())
+        })?;
+    }
+}
+
+fn apply(step: &Step, tree: &Tree, names: &[String], nodes: &[Node]) {
+    match step {
+        Step::Move(node, block) => tree.advance(&nodes[*node], &names[block.index(names.len())]),
+        Step::Fail(node, method) => {
+            let error =
+                ChainError::Refused { endpoint: "node".to_owned(), method, reason: "told to".to_owned() };
+            nodes[*node].script().fails.insert(method, error);
+        }
+        Step::Hang(node, method) => nodes[*node].script().hangs.push(method),
+        Step::Heal(node) => {
+            let mut script = nodes[*node].script();
+            script.fails.clear();
+            script.hangs.clear();
+        }
+        Step::Finalise(node, block) => {
+            let mut script = nodes[*node].script();
+            let plain = Plain { tree };
+            let branch = plain.branch(&name(script.head.unwrap()));
+            script.finalised = Some(hash(&branch[block.index(branch.len())]));
+        }
+        Step::List(_) | Step::Wait(_) => {}
+    }
+}
+
+/// Folds, and sees that no block leaves that was told to be final.
+fn check_final(
+    plain: &Plain<'_>,
+    told: &mut Vec<String>,
+    events: &[crate::common::Event],
+) -> Result<(), TestCaseError> {
+    let mut last: Option<String> = None;
+    for event in events {
+        fold(told, std::slice::from_ref(event));
+        if let ChainEvent::Finalised { block } = event {
+            let block = name(block.hash);
+            prop_assert!(told.contains(&block), "{} is final and was not told", block);
+            if let Some(last) = last.replace(block.clone()) {
+                prop_assert!(plain.has(&block, &last));
+            }
+        }
+    }
+    Ok(())
+}
