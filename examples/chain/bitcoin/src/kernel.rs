@@ -24,8 +24,8 @@ use crate::transaction::{BitcoinTransaction, Input};
 
 /// A data directory that is open.
 ///
-/// The library may change its chain between two questions about it, and then answers with a null pointer:
-/// whoever submits a block must be alone, as the lock around it sees to.
+/// Most answers take several calls of the library, and a block in between would change what they mean: the
+/// lock around this lets whoever submits one be alone.
 pub(crate) struct Kernel {
     manager: ChainstateManager,
     notes: Arc<Mutex<Notes>>,

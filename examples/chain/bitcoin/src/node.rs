@@ -13,7 +13,7 @@ use crate::kernel::Kernel;
 ///
 /// It keeps its chain in its data directory, and has no network: it knows the blocks that were
 /// [submitted](Self::submit). It stays open until it is [stopped](Self::stop), or until it and all its
-/// clients are dropped.
+/// clients are dropped; the last drop blocks while the chain is written to disk.
 ///
 /// # Cancel safety
 ///
@@ -136,7 +136,7 @@ pub enum NodeError {
     },
     /// What is in the data directory cannot be opened.
     #[error(
-        "the node in {} cannot be opened: does another one use it? Its log, at debug of bitcoinkernel, says more",
+        "the node in {} cannot be opened: does another one use it? The log of `bitcoinkernel`, at debug, says why",
         directory.display()
     )]
     Open {

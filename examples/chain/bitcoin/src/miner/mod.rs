@@ -56,12 +56,12 @@ impl Miner {
     ///
     /// # Errors
     ///
-    /// [`MineError`]: the chain has come to an end that it never comes to.
+    /// [`MineError`]: nothing can follow such a parent, or the block has no nonce.
     pub fn mine(&mut self, parent: &watchkeeper_chain::Header, spends: &[Spend]) -> Result<Mined, MineError> {
         self.made += 1;
         let height = parent.height.saturating_add(1);
-        let time = u32::try_from(parent.time.saturating_add(1)).map_err(|_| MineError::TooLate { height })?;
-        let label = i64::try_from(height).map_err(|_| MineError::TooLate { height })?;
+        let time = u32::try_from(parent.time.saturating_add(1)).map_err(|_| MineError::Beyond { height })?;
+        let label = i64::try_from(height).map_err(|_| MineError::Beyond { height })?;
         let reward = spends
             .iter()
             .fold(subsidy(height), |sum, spend| sum.checked_add(spend.fee).unwrap_or(Amount::MAX));
@@ -80,7 +80,9 @@ impl Miner {
             txdata: std::iter::once(coinbase).chain(others).collect(),
         };
         commit(&mut block);
-        solve(&mut block.header).ok_or(MineError::Unsolved { height })?;
+        if !solve(&mut block.header) {
+            return Err(MineError::Unsolved { height });
+        }
         let reward = Coin { outpoint: OutPoint::new(block.txdata[0].compute_txid(), 0), output };
         Ok(Mined { header: header(&block.header, height), block, reward })
     }
@@ -103,32 +105,30 @@ impl Miner {
 
 /// What the witness of a coinbase holds: nothing yet.
 const RESERVED: [u8; 32] = [0; 32];
+/// How the output begins that holds the hash of all witnesses: nobody can spend it, and 36 bytes follow, of
+/// which the first four say what it is.
+const COMMITMENT: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 
 /// Writes the hash of all witnesses into the coinbase, and that of all transactions into the header.
 fn commit(block: &mut Block) {
     if let Some(root) = block.witness_root() {
         let commitment = Block::compute_witness_commitment(&root, &RESERVED);
-        let mut data = [0xaa, 0x21, 0xa9, 0xed].to_vec();
-        data.extend(commitment.to_byte_array());
-        let script = [vec![0x6a, 0x24], data].concat();
-        block.txdata[0]
-            .output
-            .push(TxOut { value: Amount::ZERO, script_pubkey: ScriptBuf::from_bytes(script) });
+        let script = [&COMMITMENT[..], commitment.as_byte_array()].concat();
+        let output = TxOut { value: Amount::ZERO, script_pubkey: script.into() };
+        block.txdata[0].output.push(output);
     }
     if let Some(root) = block.compute_merkle_root() {
         block.header.merkle_root = root;
     }
 }
 
-/// Finds a nonce; `None` if no hash is good enough.
-fn solve(header: &mut Header) -> Option<()> {
+/// Finds a nonce; whether there is one.
+fn solve(header: &mut Header) -> bool {
     let target = header.target();
-    let nonce = (0..=u32::MAX).find(|nonce| {
-        header.nonce = *nonce;
+    (0..=u32::MAX).any(|nonce| {
+        header.nonce = nonce;
         target.is_met_by(header.block_hash())
-    })?;
-    header.nonce = nonce;
-    Some(())
+    })
 }
 
 /// What a block of this height brings into being.
@@ -141,9 +141,9 @@ fn subsidy(height: Height) -> Amount {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MineError {
-    /// The next block would be later than a header can say.
-    #[error("block {height} would be made after 2106, which no header can say")]
-    TooLate {
+    /// No header can say when or where it is made.
+    #[error("block {height} would be later or higher than a block can say: is its parent a real one?")]
+    Beyond {
         /// The block's height.
         height: Height,
     },

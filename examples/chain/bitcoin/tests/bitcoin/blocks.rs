@@ -3,10 +3,11 @@
 use bitcoin::Amount;
 use bitcoinkernel::BlockValidationResult as Rule;
 use watchkeeper_chain::adapter::{ChainClient, ChainError};
+use watchkeeper_chain::projection::wallet::{OutPoint, UtxoTransaction};
 use watchkeeper_chain::{Block, Hash, Header, Transaction};
 use watchkeeper_chain_bitcoin::{BitcoinTransaction, Input, Key, Mined, NodeError, SpendError};
 
-use crate::common::{Place, coins, made};
+use crate::common::{Place, coins};
 
 fn rule(error: NodeError, of: &Mined) -> Rule {
     match error {
@@ -66,10 +67,15 @@ async fn spent_outputs_are_those_that_were_made() {
 
     let block = place.block(&lower.header).await;
     let [coinbase, spend] = &block.transactions[..] else { panic!("{block:?}") };
-    assert_eq!(made(coinbase), [place.key.paid(coins(51))]);
+    let made = UtxoTransaction::outputs(coinbase);
+    assert_eq!(made[0], (Some(place.key.script()), 51 * u128::from(coins(1).to_sat())));
+    assert_eq!(made[1..], [(None, 0)], "what says the witnesses' hash is nobody's");
     assert!(coinbase.is_coinbase && coinbase.conflicts().is_empty());
     assert_eq!(spend.inputs, [Input { outpoint: reward.outpoint, spent: reward.output }]);
     assert_eq!(spend.outputs, first.transaction.output);
+    let source = place.client.header_at(1).await.unwrap().unwrap();
+    let transaction = place.block(&source).await.transactions[0].id;
+    assert_eq!(UtxoTransaction::inputs(spend), [OutPoint { transaction, output: 0 }]);
     assert_eq!(spend.id.to_string(), first.transaction.compute_txid().to_string());
 
     assert_eq!(created(&block), coins(50));

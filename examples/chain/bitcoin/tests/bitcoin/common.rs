@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bitcoin::{Amount, TxOut};
+use bitcoin::Amount;
 use tempfile::TempDir;
 use watchkeeper::{
     ObservationConfig, ObservationRuntime, ObservationSnapshot, ObservedSource, Observer, SharedSources,
@@ -196,9 +196,4 @@ pub(crate) fn downwards(made: &[Mined]) -> Vec<Header> {
 pub(crate) fn reorg(told: &[Event]) -> (Vec<Header>, Vec<Header>, Header) {
     let [ChainEvent::Reorged { old, new, ancestor }] = told else { panic!("no single reorg: {told:?}") };
     (old.clone(), new.iter().map(|block| block.header).collect(), *ancestor)
-}
-
-/// Everything that a transaction made, but the commitment of a coinbase to the witnesses.
-pub(crate) fn made(transaction: &BitcoinTransaction) -> Vec<TxOut> {
-    transaction.outputs.iter().filter(|output| output.value > Amount::ZERO).cloned().collect()
 }
