@@ -1,8 +1,12 @@
 //! What spends coins.
 
 use bitcoin::absolute::LockTime;
+use bitcoin::hashes::Hash as _;
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
+
+use crate::convert::shown;
+use crate::transaction::{BitcoinTransaction, Input};
 
 /// An output that nobody has spent, as far as is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +22,8 @@ pub struct Coin {
 pub struct Spend {
     /// The transaction.
     pub transaction: Transaction,
+    /// What its inputs spend, in their order.
+    pub spent: Vec<TxOut>,
     /// What it leaves to the miner.
     pub fee: Amount,
 }
@@ -58,7 +64,8 @@ impl Spend {
             input: coins.iter().map(input).collect(),
             output: outputs.to_vec(),
         };
-        Ok(Self { transaction, fee })
+        let spent = coins.iter().map(|coin| coin.output.clone()).collect();
+        Ok(Self { transaction, spent, fee })
     }
 
     pub(super) fn signed(mut self, witnesses: Vec<Witness>) -> Self {
@@ -66,6 +73,22 @@ impl Spend {
             input.witness = witness;
         }
         self
+    }
+}
+
+/// What a block that includes it will tell, to be followed before one does.
+impl From<&Spend> for BitcoinTransaction {
+    fn from(spend: &Spend) -> Self {
+        let Spend { transaction, spent, .. } = spend;
+        let inputs = transaction.input.iter().zip(spent);
+        let inputs =
+            inputs.map(|(input, spent)| Input { outpoint: input.previous_output, spent: spent.clone() });
+        Self {
+            id: shown(transaction.compute_txid().to_byte_array()),
+            inputs: inputs.collect(),
+            outputs: transaction.output.clone(),
+            is_coinbase: false,
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod blocks;
 mod common;
+mod inclusion;
 mod reorgs;
 mod restarts;
 mod wallets;

@@ -92,7 +92,7 @@ async fn balances_follow_a_reorg_and_no_value_is_lost() {
     // The lost branch is still there to ask, and its payment is on its way again.
     let lost = o102.header.hash;
     assert_eq!(NAMES.map(|name| watched.wallets().balance_at(name, lost).unwrap()), before);
-    let on_its_way = &place.block(&o101.header).await.transactions[1..];
+    let on_its_way = &[BitcoinTransaction::from(&to_alice[0])];
     let miner = watched.wallets().balance_with("miner", on_its_way).unwrap();
     assert_eq!(miner, Balance { pending: (29 + 39) * COIN, spendable: 100 * COIN, ..after[0] });
     let paid = watched.wallets().balance_with("alice", on_its_way).unwrap();
