@@ -22,7 +22,8 @@ enum Rule {
     Never(&'static [&'static str]),
 }
 
-/// The machine has no runtime, clock, I/O or randomness; the library has nothing heavy, behind no feature.
+/// The machine has no runtime, clock, I/O or randomness; the library has nothing heavy, behind no feature; the
+/// chain example does without minutes of C++.
 const DIRECTIONS: &[(&str, Rule)] = &[
     (
         "watchkeeper-fsm",
@@ -41,6 +42,7 @@ const DIRECTIONS: &[(&str, Rule)] = &[
         "watchkeeper",
         Rule::Never(&["axum", "hyper", "wasmtime", "alloy", "async-nats", "bollard", "kube", "cucumber"]),
     ),
+    ("watchkeeper-chain", Rule::Never(&["bitcoin", "bitcoinkernel", "libbitcoinkernel-sys"])),
 ];
 
 /// Dependencies point the way that the layout says.
@@ -231,8 +233,22 @@ fn find_kubeconfig(variable: Option<OsString>, home: Option<PathBuf>) -> Option<
 ///
 /// For the whole workspace, as in the other steps, or all dependencies would be built again with fewer features.
 pub(crate) fn chains() -> Result<Verdict, String> {
-    shell::run("cargo clippy --workspace --all-features --test anvil -- -D warnings")?;
-    shell::run("cargo nextest run --workspace --all-features --test anvil --profile ci")?;
+    shell::run(
+        "cargo clippy --workspace --exclude watchkeeper-chain-bitcoin --all-features --test anvil -- -D warnings",
+    )?;
+    shell::run(
+        "cargo nextest run --workspace --exclude watchkeeper-chain-bitcoin --all-features --test anvil --profile ci",
+    )?;
+    Ok(Verdict::Passed)
+}
+
+/// All that the other steps check, for the package that builds Bitcoin Core's consensus library: minutes of C++.
+pub(crate) fn bitcoin() -> Result<Verdict, String> {
+    const PACKAGE: &str = "--package watchkeeper-chain-bitcoin";
+    shell::run(&format!("cargo clippy {PACKAGE} --no-deps --all-targets -- -D warnings"))?;
+    shell::run(&format!("RUSTDOCFLAGS=-Dwarnings cargo doc {PACKAGE} --no-deps"))?;
+    shell::run(&format!("cargo nextest run {PACKAGE} --profile ci"))?;
+    shell::run(&format!("cargo test --doc {PACKAGE}"))?;
     Ok(Verdict::Passed)
 }
 

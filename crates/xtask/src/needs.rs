@@ -93,6 +93,25 @@ pub(crate) static ANVIL: Need = Need {
     install: &["npm install --no-save --no-package-lock --no-audit --no-fund @foundry-rs/anvil@1.7.1"],
 };
 
+pub(crate) static CXX: Need = Need {
+    name: "g++",
+    probe: "c++ --version",
+    install: &["apt-get update", "apt-get install -y --no-install-recommends g++"],
+};
+
+pub(crate) static CMAKE: Need = Need {
+    name: "cmake",
+    probe: "cmake --version",
+    install: &["apt-get update", "apt-get install -y --no-install-recommends cmake make"],
+};
+
+/// Only its headers. The compiler that looks for them comes before it in a step.
+pub(crate) static BOOST: Need = Need {
+    name: "libboost-dev",
+    probe: "c++ -E -x c++ -include boost/multi_index_container.hpp /dev/null",
+    install: &["apt-get update", "apt-get install -y --no-install-recommends libboost-dev"],
+};
+
 impl Need {
     pub(crate) fn is_present(&self) -> bool {
         shell::succeeds(self.probe)

@@ -1,8 +1,8 @@
 //! Going on after a restart without reading the chain again.
 //!
 //! A [`Checkpoint`] is the branch as far back as it may still change, with whatever state the app keeps of it.
-//! After a restart the branch is compared with a node's, from the tip down, so that a reorg that happened
-//! meanwhile costs its own blocks.
+//! After a restart the observer begins with these headers: what happened meanwhile is told as if it had run all
+//! the time, and a reorg costs its own blocks.
 //!
 //! It is written as JSON lines, whole and anew each time: into a file beside, synced, put in place by a rename,
 //! the directory synced. A checkpoint is small (the kept headers and what projections need at them) and is only
@@ -17,8 +17,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Place;
-use crate::adapter::{ChainClient, ChainError, ChainIdentity};
-use crate::{Hash, Header, Height};
+use crate::adapter::ChainIdentity;
+use crate::{ChainConfig, Header, Start};
 
 /// What the first line says, so that other files are told.
 const FORMAT: &str = "watchkeeper-chain checkpoint";
@@ -29,23 +29,20 @@ const VERSION: u32 = 1;
 pub struct Checkpoint<S> {
     /// Of which chain.
     pub identity: ChainIdentity,
-    /// Right in front of the first header.
-    pub root: Place,
-    /// The branch to the tip, lowest first; each names the one before it as its parent.
+    /// The branch to the tip, lowest first; at least one, each names the one before it as its parent.
     pub headers: Vec<Header>,
     /// What the app makes of it, such as [`WalletsRecord`](super::wallet::WalletsRecord).
     pub state: S,
 }
 
-/// Where to go on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resume {
-    /// The last block that both the checkpoint and the node have on their branch.
-    pub at: Place,
-    /// Its header; `None` if it is the root, of which only the place is kept.
-    pub header: Option<Header>,
-    /// The blocks of the checkpoint that the node does not have on its branch, highest first.
-    pub left: Vec<Header>,
+impl<S> Checkpoint<S> {
+    /// How the observer is to be configured to go on from here, beside what else it is told: on this chain, from
+    /// these headers. A reorg that happened meanwhile is then told as one.
+    #[must_use]
+    pub fn resume(&self, config: &ChainConfig) -> ChainConfig {
+        let start = Start::Known(self.headers.clone());
+        ChainConfig { start, chain: Some(self.identity.clone()), ..config.clone() }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -53,7 +50,6 @@ struct Top {
     format: String,
     version: u32,
     identity: ChainIdentity,
-    root: Place,
     headers: usize,
 }
 
@@ -123,68 +119,6 @@ pub enum LoadError {
     },
 }
 
-/// A checkpoint does not fit the chain as it is now.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ResumeError {
-    /// The node did not answer.
-    #[error("comparing the checkpoint with a node: {0}")]
-    Node(#[from] ChainError),
-    /// It is of another chain.
-    #[error("the checkpoint is of chain {} with genesis {:.8}, the node is on {} with {:.8}: give the right \
-             node or checkpoint", expected.id, expected.genesis, found.id, found.genesis)]
-    OtherChain {
-        /// The checkpoint's chain.
-        expected: ChainIdentity,
-        /// The node's.
-        found: ChainIdentity,
-    },
-    /// No kept block is on the node's branch.
-    #[error(
-        "the node has none of the checkpoint's blocks down to height {lowest}: it lags far behind, or the \
-             chain was reorganised deeper than was kept; ask another node, or begin anew"
-    )]
-    TooDeep {
-        /// The lowest kept height.
-        lowest: Height,
-    },
-}
-
-impl<S> Checkpoint<S> {
-    /// The last block that both this and the node behind `client` have on their branch: one request a block
-    /// from the tip down, which is one if nothing was reorganised.
-    ///
-    /// # Errors
-    ///
-    /// [`ResumeError`]: the checkpoint does not fit, or the node did not answer.
-    pub async fn resume<C: ChainClient>(&self, client: &C) -> Result<Resume, ResumeError> {
-        let found = client.identity().await?;
-        if found != self.identity {
-            return Err(ResumeError::OtherChain { expected: self.identity.clone(), found });
-        }
-        let mut left = Vec::new();
-        for header in self.headers.iter().rev() {
-            if is_at(client, header.height, header.hash).await? {
-                return Ok(Resume { at: Place::behind(header), header: Some(*header), left });
-            }
-            left.push(*header);
-        }
-        let lowest = self.root.next.checked_sub(1);
-        match lowest {
-            // In front of the genesis block all branches meet.
-            None => Ok(Resume { at: self.root, header: None, left }),
-            Some(height) if is_at(client, height, self.root.hash).await? => {
-                Ok(Resume { at: self.root, header: None, left })
-            }
-            Some(lowest) => Err(ResumeError::TooDeep { lowest }),
-        }
-    }
-}
-
-async fn is_at<C: ChainClient>(client: &C, height: Height, hash: Hash) -> Result<bool, ChainError> {
-    Ok(client.header_at(height).await?.is_some_and(|found| found.hash == hash))
-}
-
 impl<S: Serialize> Checkpoint<S> {
     /// Writes it to `path`, in place of the one before, which stays whole until this one is. Blocks its thread:
     /// call it on one that may.
@@ -205,12 +139,11 @@ impl<S: Serialize> Checkpoint<S> {
     }
 
     fn lines(&self) -> Result<Vec<u8>, serde_json::Error> {
-        let Self { identity, root, headers, state } = self;
+        let Self { identity, headers, state } = self;
         let top = Top {
             format: FORMAT.to_owned(),
             version: VERSION,
             identity: identity.clone(),
-            root: *root,
             headers: headers.len(),
         };
         let mut text = Vec::new();
@@ -277,6 +210,9 @@ impl<S: DeserializeOwned> Checkpoint<S> {
         let top: Top = serde_json::from_slice(first).map_err(|error| corrupt(1, error.to_string()))?;
         let lines: Vec<&[u8]> = lines.collect();
         let whole = lines.last().is_some_and(|line| line.ends_with(b"\n"));
+        if top.headers == 0 {
+            return Err(corrupt(1, "it has no headers".to_owned()));
+        }
         let count = top.headers.checked_add(2);
         if !whole || count.is_none_or(|count| lines.len() < count) {
             return Err(truncated());
@@ -294,18 +230,18 @@ impl<S: DeserializeOwned> Checkpoint<S> {
             return Err(corrupt(lines.len() + 1, reason));
         }
         let mut branch = Vec::with_capacity(headers.len());
-        let mut place = top.root;
+        let mut place = None;
         for (line, header) in (2..).zip(headers) {
             let header: Header =
                 serde_json::from_slice(header).map_err(|error| corrupt(line, error.to_string()))?;
-            if Place::before(&header) != place {
+            if place.is_some_and(|place| place != Place::before(&header)) {
                 return Err(corrupt(line, "the block does not follow the one before".to_owned()));
             }
-            place = Place::behind(&header);
+            place = Some(Place::behind(&header));
             branch.push(header);
         }
         let state = serde_json::from_slice(state).map_err(|error| corrupt(lines.len(), error.to_string()))?;
-        Ok(Self { identity: top.identity, root: top.root, headers: branch, state })
+        Ok(Self { identity: top.identity, headers: branch, state })
     }
 }
 

@@ -136,7 +136,7 @@ impl<V: Clone> Window<V> {
         }
         let mut walk = Some(node);
         while let Some(node) = walk
-            && !self.seen.branch.get(&node.place.next).is_some_and(|hash| *hash == node.place.hash)
+            && !self.seen.is_on_branch(node.place)
         {
             self.seen.branch.insert_mut(node.place.next, node.place.hash);
             walk = node.header.and_then(|header| self.seen.nodes.get(&header.parent));
@@ -172,8 +172,7 @@ impl<V: Clone> Window<V> {
         }
         // The root's rivals go, and what grew on them: a height without a loss has none above it.
         let mut above = root.next;
-        loop {
-            let Some(hashes) = self.heights.get_mut(&above) else { break };
+        while let Some(hashes) = self.heights.get_mut(&above) {
             let gone: Vec<Hash> = hashes
                 .extract_if(.., |hash| {
                     let node = self.seen.nodes.get(hash);
@@ -195,6 +194,26 @@ impl<V: Clone> Window<V> {
             self.seen.branch.remove_mut(&lowest);
         }
         self.seen.root = root;
+        dropped
+    }
+
+    /// Drops every place that is neither the root nor on the branch nor `wanted`, and what is behind it, and
+    /// returns them.
+    pub(super) fn drop_unless(&mut self, wanted: impl Fn(&Node<V>) -> bool) -> Vec<Arc<Node<V>>> {
+        let mut dropped = Vec::new();
+        for hashes in self.heights.values_mut() {
+            hashes.retain(|hash| {
+                let Some(node) = self.seen.nodes.get(hash).map(Arc::clone) else { return false };
+                let parent = node.header.map(|header| header.parent);
+                let linked = parent.is_some_and(|parent| self.seen.nodes.contains_key(&parent));
+                let stays = self.seen.is_on_branch(node.place) || linked && wanted(&node);
+                if !stays {
+                    self.seen.nodes.remove_mut(hash);
+                    dropped.push(node);
+                }
+                stays
+            });
+        }
         dropped
     }
 

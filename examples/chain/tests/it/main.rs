@@ -10,4 +10,5 @@ mod graph;
 mod graph_model;
 mod nodes;
 mod observer_model;
+mod projection;
 mod public_target;

@@ -141,19 +141,24 @@ impl<T: Transaction> Inclusions<T> {
             Some((_, true)) => {}
             _ => self.begin(Place::before(&header)),
         }
-        self.look_at(block);
+        let learned = self.look_at(block);
         if let Some(window) = &mut self.window {
             window.insert(header, Some(Arc::clone(block)));
             window.lead_to(header.hash);
         }
+        if learned {
+            self.search();
+        }
     }
 
-    /// Notes what a block does to followed transactions.
-    fn look_at(&mut self, block: &Block<T>) {
+    /// Notes what a block does to followed transactions. True if it was learned what rules one of them out: an
+    /// older block may do.
+    fn look_at(&mut self, block: &Block<T>) -> bool {
+        let mut learned = false;
         for transaction in &block.transactions {
             let id = transaction.id();
             if self.followed.contains_key(&id) {
-                self.learn(id, || transaction.conflicts().into());
+                learned |= self.learn(id, || transaction.conflicts().into());
                 self.note(id, id, block.header);
             }
             if self.claims.is_empty() {
@@ -166,6 +171,7 @@ impl<T: Transaction> Inclusions<T> {
                 }
             }
         }
+        learned
     }
 
     /// Notes that `block` includes `by`, which is the followed transaction itself or rules it out.
@@ -176,25 +182,26 @@ impl<T: Transaction> Inclusions<T> {
         }
         let mut facts = Facts::clone(facts);
         facts.seen.push((by, block));
-        if by == followed {
+        let height = |block: Header| (block.height, block.hash);
+        if by == followed && facts.last.is_none_or(|last| height(last) < height(block)) {
             facts.last = Some(block);
         }
         self.followed.insert_mut(followed, Arc::new(facts));
         self.concerned.entry(block.hash).or_default().push(followed);
     }
 
-    /// Learns what rules a followed transaction out.
-    fn learn(&mut self, transaction: Hash, conflicts: impl FnOnce() -> Arc<[Vec<u8>]>) {
-        let Some(facts) = self.followed.get(&transaction) else { return };
-        if facts.conflicts.is_some() {
-            return;
-        }
+    /// Learns what rules a followed transaction out, if that was not known.
+    fn learn(&mut self, transaction: Hash, conflicts: impl FnOnce() -> Arc<[Vec<u8>]>) -> bool {
+        let Some(facts) = self.followed.get(&transaction).filter(|facts| facts.conflicts.is_none()) else {
+            return false;
+        };
         let conflicts = conflicts();
         for conflict in conflicts.iter() {
             self.claims.entry(conflict.clone()).or_default().push(transaction);
         }
         let facts = Facts { conflicts: Some(conflicts), ..Facts::clone(facts) };
         self.followed.insert_mut(transaction, Arc::new(facts));
+        true
     }
 
     fn grant(&mut self, wish: &Wish) {
@@ -206,12 +213,10 @@ impl<T: Transaction> Inclusions<T> {
             let since = self.window.as_ref().map_or(0, |window| window.seen.root().next);
             self.followed.insert_mut(wish.transaction, Arc::new(Facts { since, ..Facts::default() }));
         }
-        let mut learned = news;
-        if let Some(conflicts) = &wish.conflicts {
-            self.learn(wish.transaction, || Arc::clone(conflicts));
-            learned = true;
-        }
-        if learned {
+        let conflicts = wish.conflicts.as_ref();
+        let learned =
+            conflicts.is_some_and(|conflicts| self.learn(wish.transaction, || Arc::clone(conflicts)));
+        if news || learned {
             self.search();
         }
     }
@@ -219,10 +224,12 @@ impl<T: Transaction> Inclusions<T> {
     /// Looks at the kept blocks again, for what has been followed since.
     fn search(&mut self) {
         let Some(window) = &self.window else { return };
-        let mut blocks: Vec<_> = window.seen.all().filter_map(|node| node.value.clone()).collect();
-        blocks.sort_by_key(|block| block.header.height);
-        for block in blocks {
-            self.look_at(&block);
+        let blocks: Vec<_> = window.seen.all().filter_map(|node| node.value.clone()).collect();
+        let mut learned = true;
+        while std::mem::take(&mut learned) {
+            for block in &blocks {
+                learned |= self.look_at(block);
+            }
         }
     }
 

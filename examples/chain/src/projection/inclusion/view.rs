@@ -31,7 +31,7 @@ pub enum Status {
     /// A block included it that is on the branch no more, and no other does. Left when it is included again,
     /// or replaced.
     ReorgedOut {
-        /// The block that last included it.
+        /// A block that included it: of several, the highest.
         from: Header,
     },
     /// The branch includes another transaction that rules it out. Left when the branch changes.
@@ -59,12 +59,11 @@ pub(super) struct Facts {
     pub(super) seen: Vec<(Hash, Header)>,
     /// The same, of the branch below the kept blocks.
     pub(super) settled: Option<(Hash, Header)>,
-    /// The block that last included it.
+    /// The highest of the blocks that ever included it.
     pub(super) last: Option<Header>,
 }
 
 /// Followed transactions, at one tip. A clone shares everything.
-#[derive(Debug)]
 pub struct InclusionView<T> {
     pub(super) followed: HashTrieMapSync<Hash, Arc<Facts>>,
     pub(super) kept: Option<Branches<Option<Arc<Block<T>>>>>,
@@ -131,6 +130,22 @@ impl<T> InclusionView<T> {
             None => format!("transaction {transaction:.8} is not followed: call Follower::follow"),
             Some(status) => format!("transaction {transaction:.8} is {status}"),
         }
+    }
+}
+
+/// For reports: the tip, and what became of each transaction; of many only the first by hash.
+impl<T> fmt::Debug for InclusionView<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 20;
+        let mut followed: Vec<Hash> = self.followed().collect();
+        followed.sort_unstable();
+        let statuses: Vec<_> = followed.iter().take(SHOWN).map(|hash| (hash, self.status(*hash))).collect();
+        let mut view = f.debug_struct("InclusionView");
+        view.field("tip", &self.tip()).field("finalised", &self.finalised).field("followed", &statuses);
+        if followed.len() > SHOWN {
+            view.field("not_shown", &(followed.len() - SHOWN));
+        }
+        view.finish_non_exhaustive()
     }
 }
 

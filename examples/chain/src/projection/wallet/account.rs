@@ -46,13 +46,12 @@ pub trait AccountTransaction: Transaction {
 /// It sees what transactions say: payer, payee, value and fee. What a contract moves inside is not seen; a
 /// wallet that pays what it was given that way is found out as a [`Fault`].
 pub struct Account<T> {
-    /// How many blocks deep a payment must be to be confirmed; 1 is in the tip.
-    pub confirmations: u64,
+    confirmations: u64,
     transaction: PhantomData<fn() -> T>,
 }
 
 impl<T> Account<T> {
-    /// A ledger on which what came in is confirmed so many blocks deep.
+    /// A ledger on which what came in is confirmed so many blocks deep, 1 in the tip.
     #[must_use]
     pub fn new(confirmations: u64) -> Self {
         Self { confirmations, transaction: PhantomData }

@@ -1,10 +1,11 @@
 //! Reading older blocks for wallets that came late.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use super::book::{Book, Flow, Holdings, WalletOf};
-use super::ledger::{Fault, Ledger};
+use super::ledger::Ledger;
 use crate::adapter::ChainError;
 use crate::projection::Place;
 use crate::{Block, Hash, Height};
@@ -21,7 +22,35 @@ pub struct Backfill<L: Ledger> {
     /// Behind the last block that was pushed.
     at: Option<Place>,
     next: Height,
-    root: Place,
+    goal: Goal,
+    /// Where the wallets were at the root, and behind each block from there on.
+    stops: Vec<Stop<L>>,
+}
+
+/// How far blocks are to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Goal {
+    /// Where the kept blocks begin.
+    pub(super) root: Place,
+    /// Up to where they have to be read again, because after a restart only what they did is known: the root,
+    /// or a place behind it.
+    pub(super) read: Place,
+}
+
+/// What is known of the wallets at one place.
+struct Stop<L: Ledger> {
+    place: Place,
+    holdings: Holdings<L>,
+    flow: Flow,
+    block: Option<Arc<Block<L::Transaction>>>,
+}
+
+/// What a backfill has to give at the root.
+pub(super) struct Joining<L: Ledger> {
+    pub(super) wallets: Vec<Arc<WalletOf<L>>>,
+    pub(super) holdings: Holdings<L>,
+    pub(super) flow: Flow,
+    pub(super) blocks: HashMap<Hash, Arc<Block<L::Transaction>>>,
 }
 
 /// Why older blocks could not be read.
@@ -55,51 +84,51 @@ pub enum BackfillError {
 }
 
 impl<L: Ledger> Backfill<L> {
-    pub(super) fn new(ledger: L, wallets: Vec<Arc<WalletOf<L>>>, root: Place) -> Self {
-        let next = wallets.iter().map(|wallet| wallet.from).min().unwrap_or(root.next);
+    pub(super) fn new(ledger: L, wallets: Vec<Arc<WalletOf<L>>>, goal: Goal) -> Self {
+        let first = wallets.iter().map(|wallet| wallet.from).min().unwrap_or(goal.root.next);
         let (mut book, mut holdings, mut flow) = (Book::new(), Holdings::<L>::new_sync(), Flow::default());
         for wallet in wallets {
-            let held: Result<_, Fault> = Ok(wallet.opening.clone());
-            let opened = ledger.balance(&wallet.opening, next).total;
+            let opened = ledger.balance(&wallet.opening, wallet.from).total;
             flow = flow.plus(Flow { opened, ..Flow::default() });
+            let held = Ok(wallet.opening.clone());
             book.enter(&ledger, wallet, &held);
             holdings.push_back_mut(held);
         }
-        Self { ledger, book, holdings, flow, at: None, next, root }
+        let at = (first >= goal.root.next).then_some(goal.root);
+        let next = first.min(goal.root.next);
+        let mut new = Self { ledger, book, holdings, flow, at, next, goal, stops: Vec::new() };
+        if at.is_some() {
+            new.stop(goal.root, None);
+        }
+        new
     }
 
-    /// For wallets that need no older block.
-    pub(super) fn at(ledger: L, wallets: Vec<Arc<WalletOf<L>>>, root: Place) -> Self {
-        Self { at: Some(root), next: root.next, ..Self::new(ledger, wallets, root) }
+    fn stop(&mut self, place: Place, block: Option<Arc<Block<L::Transaction>>>) {
+        let (holdings, flow) = (self.holdings.clone(), self.flow);
+        self.stops.push(Stop { place, holdings, flow, block });
     }
 
-    /// For wallets that were at `root` before.
-    pub(super) fn restored(
-        ledger: L,
-        wallets: Vec<Arc<WalletOf<L>>>,
-        held: Vec<Result<L::Wallet, Fault>>,
-        flow: Flow,
-        root: Place,
-    ) -> Self {
-        Self { holdings: held.into_iter().collect(), flow, ..Self::at(ledger, wallets, root) }
+    /// Reads on to where the goal is now.
+    pub(super) fn up_to(mut self, goal: Goal) -> Self {
+        self.stops.retain(|stop| stop.place.next >= goal.root.next);
+        Self { goal, ..self }
     }
 
-    pub(super) fn up_to(self, root: Place) -> Self {
-        Self { root, ..self }
-    }
-
-    pub(super) fn is_at(&self, root: Place) -> bool {
-        self.at == Some(root)
-    }
-
-    pub(super) fn into_parts(self) -> (Vec<Arc<WalletOf<L>>>, Holdings<L>, Flow) {
-        (self.book.wallets, self.holdings, self.flow)
+    /// What it has for the root, if it has read everything.
+    pub(super) fn join(self, goal: Goal) -> Result<Joining<L>, Box<Self>> {
+        let stop = |place| self.stops.iter().find(|stop| stop.place == place);
+        let (Some(root), Some(_)) = (stop(goal.root), stop(goal.read)) else {
+            return Err(Box::new(self.up_to(goal)));
+        };
+        let (holdings, flow) = (root.holdings.clone(), root.flow);
+        let blocks = self.stops.into_iter().filter_map(|stop| Some((stop.place.hash, stop.block?)));
+        Ok(Joining { wallets: self.book.wallets, holdings, flow, blocks: blocks.collect() })
     }
 
     /// The height of the block that is to be pushed next; `None` when it is time to hand over.
     #[must_use]
     pub fn wants(&self) -> Option<Height> {
-        (self.next < self.root.next).then_some(self.next)
+        (self.next < self.goal.read.next).then_some(self.next)
     }
 
     /// Takes in the next block.
@@ -108,29 +137,33 @@ impl<L: Ledger> Backfill<L> {
     ///
     /// [`BackfillError::Unlinked`]: it is not the next one of the branch that is observed. Nothing has changed
     /// then; but if it was the last one wanted, an earlier one may be of another branch.
-    pub fn push(&mut self, block: &Block<L::Transaction>) -> Result<(), BackfillError> {
-        let header = block.header;
-        let unlinked = |expected, found| BackfillError::Unlinked { height: self.next, expected, found };
-        let parent = self.at.map_or(header.parent, |at| at.hash);
-        if header.parent != parent || header.height != self.next {
-            return Err(unlinked(parent, header.hash));
+    pub fn push(&mut self, block: Block<L::Transaction>) -> Result<(), BackfillError> {
+        let place = Place::behind(&block.header);
+        let unlinked = |expected| BackfillError::Unlinked { height: self.next, expected, found: place.hash };
+        let parent = self.at.map_or(block.header.parent, |at| at.hash);
+        if Place::before(&block.header) != (Place { hash: parent, next: self.next }) {
+            return Err(unlinked(parent));
         }
-        if header.height + 1 == self.root.next && header.hash != self.root.hash {
-            return Err(unlinked(self.root.hash, header.hash));
+        for end in [self.goal.root, self.goal.read] {
+            if place.next == end.next && place != end {
+                return Err(unlinked(end.hash));
+            }
         }
-        let (changes, flow) = self.book.fold(&self.ledger, block, 0, &mut self.holdings);
+        let (changes, flow) = self.book.fold(&self.ledger, &block, 0, &mut self.holdings);
         // There are no branches here: what is spent is not asked for again.
         self.book.settled(&self.ledger, &changes);
         self.flow = self.flow.plus(flow);
-        self.at = Some(Place::behind(&header));
-        self.next += 1;
+        (self.at, self.next) = (Some(place), place.next);
+        if place.next >= self.goal.root.next {
+            self.stop(place, Some(Arc::new(block)));
+        }
         Ok(())
     }
 }
 
 impl<L: Ledger> fmt::Debug for Backfill<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { next, root, .. } = self;
-        f.debug_struct("Backfill").field("next", next).field("root", root).finish_non_exhaustive()
+        let Self { next, goal, .. } = self;
+        f.debug_struct("Backfill").field("next", next).field("goal", goal).finish_non_exhaustive()
     }
 }

@@ -111,6 +111,15 @@ impl<L: Ledger> Book<L> {
         self.coins.entry(coin).or_insert(Owned { wallet, makers: 0 }).makers += 1;
     }
 
+    /// Notes what a block made, of which only that is known.
+    pub(super) fn known(&mut self, ledger: &L, changes: &[Numbered<L>]) {
+        for (number, change) in changes {
+            if let Some(coin) = ledger.made(change) {
+                self.made(coin, *number);
+            }
+        }
+    }
+
     /// Forgets what a block did that is now part of the root: nothing below refers to what it spent.
     pub(super) fn settled(&mut self, ledger: &L, changes: &[Numbered<L>]) {
         for (_, change) in changes {

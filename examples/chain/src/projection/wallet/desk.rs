@@ -6,15 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{oneshot, watch};
 
-use super::backfill::{Backfill, BackfillError};
+use super::backfill::{Backfill, BackfillError, Goal};
 use super::book::WalletOf;
 use super::ledger::Ledger;
-use crate::projection::Place;
-
 use crate::adapter::ChainClient;
 
-/// The answer to a backfill: taken in; or back, because the root is elsewhere.
-pub(super) type Answer<L> = Result<(), (Backfill<L>, Place)>;
+/// The answer to a backfill: taken in; or back, because the kept blocks begin elsewhere now.
+pub(super) type Answer<L> = Result<(), Box<Backfill<L>>>;
 
 /// What passes between [`Wallets`](super::Wallets) and those who add to them.
 pub(super) struct Desk<L: Ledger> {
@@ -32,7 +30,7 @@ struct Inside<L: Ledger> {
 
 /// What wallets wait for, as of the last cycle.
 struct Told<L: Ledger> {
-    root: Option<Place>,
+    goal: Option<Goal>,
     waiting: Vec<Arc<WalletOf<L>>>,
 }
 
@@ -40,7 +38,7 @@ impl<L: Ledger> Desk<L> {
     pub(super) fn new(ledger: L) -> Self {
         let (names, addresses) = (HashSet::new(), HashSet::new());
         let inside = Mutex::new(Inside { asked: Vec::new(), names, addresses, handed: Vec::new() });
-        Self { ledger, inside, told: watch::Sender::new(Told { root: None, waiting: Vec::new() }) }
+        Self { ledger, inside, told: watch::Sender::new(Told { goal: None, waiting: Vec::new() }) }
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside<L>> {
@@ -59,10 +57,10 @@ impl<L: Ledger> Desk<L> {
         self.inside().asked.clone()
     }
 
-    pub(super) fn tell(&self, root: Place, waiting: Vec<Arc<WalletOf<L>>>) {
+    pub(super) fn tell(&self, goal: Goal, waiting: Vec<Arc<WalletOf<L>>>) {
         self.told.send_if_modified(|told| {
             let news = told.waiting.len() != waiting.len();
-            *told = Told { root: Some(root), waiting };
+            *told = Told { goal: Some(goal), waiting };
             news
         });
     }
@@ -166,10 +164,10 @@ impl<L: Ledger> WalletDesk<L> {
         let (ledger, mut told) = (desk.ledger.clone(), desk.told.subscribe());
         // Not held while waiting, or nobody would notice its end.
         drop(desk);
-        let told = told.wait_for(|told| !told.waiting.is_empty() && told.root.is_some()).await;
+        let told = told.wait_for(|told| !told.waiting.is_empty() && told.goal.is_some()).await;
         let told = told.map_err(|_| BackfillError::Closed)?;
-        let root = told.root.ok_or(BackfillError::Closed)?;
-        Ok(Backfill::new(ledger, told.waiting.clone(), root))
+        let goal = told.goal.ok_or(BackfillError::Closed)?;
+        Ok(Backfill::new(ledger, told.waiting.clone(), goal))
     }
 
     /// Hands over what was read; answered in the next cycle. `Some` comes back when the root has moved on
@@ -183,7 +181,7 @@ impl<L: Ledger> WalletDesk<L> {
         self.desk.upgrade().ok_or(BackfillError::Closed)?.inside().handed.push((backfill, reply));
         match answer.await {
             Ok(Ok(())) => Ok(None),
-            Ok(Err((backfill, root))) => Ok(Some(backfill.up_to(root))),
+            Ok(Err(backfill)) => Ok(Some(*backfill)),
             Err(_) => Err(BackfillError::Closed),
         }
     }
@@ -208,7 +206,7 @@ impl<L: Ledger> WalletDesk<L> {
                 let missing = BackfillError::Missing { height };
                 let header = client.header_at(height).await?.ok_or_else(|| missing.clone())?;
                 let block = client.block(header.hash).await?.ok_or(missing)?;
-                backfill.push(&block)?;
+                backfill.push(block)?;
             }
             match self.hand_over(backfill).await? {
                 Some(behind) => backfill = behind,

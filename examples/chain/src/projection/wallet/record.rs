@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::backfill::Backfill;
-use super::book::{Flow, Numbered, WalletOf};
+use super::book::{Flow, Holdings, Numbered, WalletOf};
 use super::ledger::{Fault, Ledger};
 use super::view::{Entry, WalletsView};
 use super::wallets::Wallets;
@@ -38,16 +37,31 @@ struct Step<L: Ledger> {
     flow: Flow,
 }
 
-/// A record does not have the block that was to be gone on from.
+/// A record of wallets cannot be gone on from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the record of wallets does not have block {hash:.8}: begin anew")]
-pub struct NotRecorded {
-    /// The block.
-    pub hash: Hash,
+#[non_exhaustive]
+pub enum WrongRecord {
+    /// A block does not follow the one before.
+    #[error("the record of wallets has a gap in front of block {block:.8}: begin anew without it")]
+    Unlinked {
+        /// The block.
+        block: Hash,
+    },
+    /// A block changes a wallet that is not there.
+    #[error(
+        "the record of wallets has no wallet {number}, which block {block:.8} changes: begin anew without it"
+    )]
+    NoWallet {
+        /// The block.
+        block: Hash,
+        /// The wallet's number.
+        number: u32,
+    },
 }
 
 impl<L: Ledger> WalletsView<L> {
-    /// Everything that is needed to go on from any block of the branch; `None` before the first block. Wallets
+    /// Everything that is needed to go on from here, and from any kept block of the branch. `None` before the
+    /// first block. Wallets
     /// that still wait for older blocks are not in it: add them again.
     #[must_use]
     pub fn record(&self) -> Option<WalletsRecord<L>> {
@@ -71,64 +85,48 @@ impl<L: Ledger> WalletsView<L> {
 }
 
 impl<L: Ledger> WalletsRecord<L> {
-    /// Where it begins.
+    /// The branch, lowest first: where the observer is to start
+    /// ([`Start::Known`](crate::Start::Known)), so that its first events go on from here.
     #[must_use]
-    pub fn root(&self) -> Place {
-        self.root
-    }
-
-    /// The blocks it can go on from besides its root, lowest first.
-    pub fn headers(&self) -> impl Iterator<Item = Header> {
-        self.blocks.iter().map(|step| step.header)
+    pub fn headers(&self) -> Vec<Header> {
+        self.blocks.iter().map(|step| step.header).collect()
     }
 }
 
 impl<L: Ledger> Wallets<L> {
-    /// Goes on from a record, right behind the block `at` that is in it; that becomes the root.
+    /// Goes on from a record, at its tip, as if its blocks had just been folded. Wallets of the record are not
+    /// to be added again.
     ///
     /// # Errors
     ///
-    /// [`NotRecorded`]: the block is not in the record.
-    pub fn restore(self, record: WalletsRecord<L>, at: Hash) -> Result<Self, NotRecorded> {
-        let WalletsRecord { root, wallets, mut flow, blocks } = record;
-        let count = match blocks.iter().position(|step| step.header.hash == at) {
-            Some(position) => position + 1,
-            None if root.hash == at => 0,
-            None => return Err(NotRecorded { hash: at }),
-        };
-        let (wallets, mut holdings): (Vec<_>, Vec<_>) =
-            wallets.into_iter().map(|Held { wallet, held }| (wallet, held)).unzip();
-        let (mut place, mut header) = (root, None);
-        for step in &blocks[..count] {
-            for (number, change) in step.changes.iter() {
-                let Some(slot) = holdings.get_mut(*number as usize) else { continue };
-                if let Ok(held) = slot
-                    && let Err(fault) = self.ledger.apply(held, change, &step.header)
+    /// [`WrongRecord`]: it is not of one piece.
+    pub fn restore(mut self, record: WalletsRecord<L>) -> Result<Self, WrongRecord> {
+        let WalletsRecord { root, wallets, flow, blocks } = record;
+        let mut held: Holdings<L> = wallets.iter().map(|held| held.held.clone()).collect();
+        let wallets: Vec<_> = wallets.into_iter().map(|held| held.wallet).collect();
+        let entry = Entry { holdings: held.clone(), flow, changes: Arc::new([]), block: None };
+        let mut window = Window::new(root, None, entry);
+        for (wallet, held) in wallets.iter().zip(&held) {
+            self.enter(Arc::clone(wallet), held);
+        }
+        for Step { header, changes, flow } in blocks {
+            if Place::before(&header) != window.seen.tip() {
+                return Err(WrongRecord::Unlinked { block: header.hash });
+            }
+            for (number, change) in changes.iter() {
+                let slot = held.get_mut(*number as usize);
+                let slot = slot.ok_or(WrongRecord::NoWallet { block: header.hash, number: *number })?;
+                if let Ok(wallet) = slot
+                    && let Err(fault) = self.ledger.apply(wallet, change, &header)
                 {
                     *slot = Err(fault);
                 }
             }
-            (place, header, flow) = (Place::behind(&step.header), Some(step.header), step.flow);
+            self.book.known(&self.ledger, &changes);
+            window.insert(header, Entry { holdings: held.clone(), flow, changes, block: None });
+            window.lead_to(header.hash);
         }
-        Ok(self.start(place, header, wallets, holdings, flow))
-    }
-
-    fn start(
-        mut self,
-        place: Place,
-        header: Option<Header>,
-        wallets: Vec<Arc<WalletOf<L>>>,
-        holdings: Vec<Result<L::Wallet, Fault>>,
-        flow: Flow,
-    ) -> Self {
-        let nothing = Entry {
-            holdings: rpds::VectorSync::new_sync(),
-            flow: Flow::default(),
-            changes: Arc::new([]),
-            block: None,
-        };
-        self.open(Window::new(place, header, nothing), &wallets);
-        self.join(Backfill::restored(self.ledger.clone(), wallets, holdings, flow, place));
-        self
+        self.open(window, &wallets);
+        Ok(self)
     }
 }

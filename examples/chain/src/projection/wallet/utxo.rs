@@ -37,19 +37,23 @@ pub trait UtxoTransaction: Transaction {
 
 /// The ledger of a chain of coins.
 pub struct Utxo<T> {
-    /// How many blocks deep a reward must be before it may be spent: one in a block of height `h` may be
-    /// spent from height `h + maturity` on. 100 on Bitcoin.
-    pub maturity: u64,
-    /// How many blocks deep a coin must be to be confirmed; 1 is in the tip.
-    pub confirmations: u64,
+    maturity: u64,
+    confirmations: u64,
     transaction: PhantomData<fn() -> T>,
 }
 
 impl<T> Utxo<T> {
-    /// A ledger with Bitcoin's maturity of 100 blocks.
+    /// A ledger on which a coin is confirmed so many blocks deep, 1 in the tip, and with Bitcoin's maturity of
+    /// 100 blocks.
     #[must_use]
     pub fn new(confirmations: u64) -> Self {
         Self { maturity: 100, confirmations, transaction: PhantomData }
+    }
+
+    /// Lets a reward in a block of height `h` be spent from height `h + blocks` on.
+    #[must_use]
+    pub fn maturity(self, blocks: u64) -> Self {
+        Self { maturity: blocks, ..self }
     }
 
     /// How long a coin can be other than confirmed.

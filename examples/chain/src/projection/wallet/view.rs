@@ -1,5 +1,6 @@
 //! What wallets have, for whoever asks.
 
+use std::fmt;
 use std::sync::Arc;
 
 use rpds::HashTrieMapSync;
@@ -274,4 +275,20 @@ fn holding<'a, L: Ledger>(known: &Known<L>, node: &'a Node<Entry<L>>) -> Result<
 
 fn faulty(name: &str, fault: &Fault) -> BalanceError {
     BalanceError::Faulty { name: name.to_owned(), fault: fault.clone() }
+}
+
+/// For reports: the tip, and what each wallet has there; of many only the first by name.
+impl<L: Ledger> fmt::Debug for WalletsView<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 20;
+        let mut names: Vec<&str> = self.names().collect();
+        names.sort_unstable();
+        let balances: Vec<_> = names.iter().take(SHOWN).map(|name| (name, self.balance(name))).collect();
+        let mut view = f.debug_struct("WalletsView");
+        view.field("tip", &self.tip()).field("balances", &balances).field("waiting", &self.waiting);
+        if names.len() > SHOWN {
+            view.field("not_shown", &(names.len() - SHOWN));
+        }
+        view.finish_non_exhaustive()
+    }
 }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use rpds::{HashTrieMapSync, VectorSync};
 
-use super::backfill::Backfill;
+use super::backfill::{Backfill, Goal, Joining};
 use super::book::{Book, Flow, WalletOf};
 use super::desk::{Desk, WalletDesk};
-use super::ledger::Ledger;
+use super::ledger::{Fault, Ledger};
 use super::view::{Entry, Known, WalletsView};
-use crate::projection::window::Window;
+use crate::projection::window::{Node, Window};
 use crate::projection::{Place, Projection};
-use crate::{Block, ChainEvent};
+use crate::{Block, ChainEvent, Hash};
 
 /// How many blocks below the tip are kept, if finality does not settle them sooner.
 const KEEP: u64 = 128;
@@ -72,7 +72,7 @@ impl<L: Ledger> Wallets<L> {
         WalletDesk::of(&self.desk)
     }
 
-    /// Begins with what was known before, of a wallet that nobody needs to add again.
+    /// Goes on from what was known before; nobody needs to add these wallets again.
     pub(super) fn open(&mut self, window: Window<Entry<L>>, wallets: &[Arc<WalletOf<L>>]) {
         self.window = Some(window);
         self.desk.know(wallets);
@@ -141,40 +141,57 @@ impl<L: Ledger> Wallets<L> {
 
     /// Takes wallets in whose state at the root is known; each kept block is gone through once for all of
     /// them.
-    pub(super) fn join(&mut self, backfill: Backfill<L>) {
+    fn join(&mut self, joining: Joining<L>) {
         let Some(window) = &mut self.window else { return };
+        let Joining { wallets, holdings, flow, blocks } = joining;
+        // A block of a lost branch that cannot be read again: it comes with its transactions if it is back.
+        let is_read =
+            |node: &Node<Entry<L>>| node.value.block.is_some() || blocks.contains_key(&node.place.hash);
+        for node in window.drop_unless(is_read) {
+            self.book.abandoned(&self.ledger, &node.value.changes);
+        }
         let first = self.book.next();
-        let (wallets, holdings, flow) = backfill.into_parts();
         for (wallet, held) in wallets.into_iter().zip(&holdings) {
-            let known = Known { number: self.book.next(), wallet: Arc::clone(&wallet) };
-            self.names.insert_mut(Arc::clone(&wallet.name), known);
-            self.book.enter(&self.ledger, wallet, held);
+            self.enter(wallet, held);
         }
         let (book, ledger) = (&mut self.book, &self.ledger);
-        let mut flows = HashMap::new();
+        let mut flows: HashMap<Hash, Flow> = HashMap::new();
+        let Some(window) = &mut self.window else { return };
         window.update(|node, parent| {
             let entry = &node.value;
-            let joined = parent.map_or(&holdings, |parent| &parent.value.holdings);
-            let skip = if parent.is_some() { first as usize } else { 0 };
-            let mut own = entry.holdings.clone();
-            for held in joined.iter().skip(skip) {
-                own.push_back_mut(held.clone());
-            }
-            let mut sum =
-                parent.map_or(flow, |parent| flows.get(&parent.place.hash).copied().unwrap_or_default());
-            let mut changes = Arc::clone(&entry.changes);
-            if let Some(block) = entry.block.as_ref().filter(|_| parent.is_some()) {
+            let (mut own, mut changes) = (entry.holdings.clone(), Arc::clone(&entry.changes));
+            let block = entry.block.as_ref().or_else(|| blocks.get(&node.place.hash)).cloned();
+            let mut sum = flow;
+            if let (Some(parent), Some(block)) = (parent, &block) {
+                for held in parent.value.holdings.iter().skip(first as usize) {
+                    own.push_back_mut(held.clone());
+                }
                 let (more, moved) = book.fold(ledger, block, first, &mut own);
                 changes = changes.iter().cloned().chain(more).collect();
-                sum = sum.plus(moved);
+                sum = flows.get(&parent.place.hash).copied().unwrap_or_default().plus(moved);
+            } else {
+                for held in &holdings {
+                    own.push_back_mut(held.clone());
+                }
             }
             flows.insert(node.place.hash, sum);
-            Entry { holdings: own, flow: entry.flow.plus(sum), changes, block: entry.block.clone() }
+            Entry { holdings: own, flow: entry.flow.plus(sum), changes, block }
         });
     }
 
-    fn is_behind(&self, next: u64) -> bool {
-        self.window.as_ref().is_none_or(|window| next < window.seen.root().next)
+    /// Gives a wallet that has `held` at the root its number.
+    pub(super) fn enter(&mut self, wallet: Arc<WalletOf<L>>, held: &Result<L::Wallet, Fault>) {
+        let known = Known { number: self.book.next(), wallet: Arc::clone(&wallet) };
+        self.names.insert_mut(Arc::clone(&wallet.name), known);
+        self.book.enter(&self.ledger, wallet, held);
+    }
+
+    /// From where on, and up to where, blocks have to be read for wallets that come now.
+    fn goal(&self) -> Option<Goal> {
+        let seen = &self.window.as_ref()?.seen;
+        let root = seen.root();
+        let unread = seen.branch().filter(|node| node.value.block.is_none());
+        Some(Goal { root, read: unread.last().map_or(root, |node| node.place) })
     }
 }
 
@@ -200,28 +217,29 @@ impl<L: Ledger> Projection<L::Transaction> for Wallets<L> {
     }
 
     fn settle(&mut self) {
-        let Some(root) = self.window.as_ref().map(|window| window.seen.root()) else { return };
-        for (backfill, reply) in self.desk.handed() {
-            if backfill.is_at(root) {
-                self.join(backfill);
-                let _ = reply.send(Ok(()));
-            } else {
-                let _ = reply.send(Err((backfill, root)));
-            }
+        let handed = self.desk.handed();
+        // The usual case: nobody came.
+        if handed.is_empty() && self.desk.asked() == self.book.wallets.len() {
+            return;
         }
-        let asked = self.desk.asked();
-        if asked != self.book.wallets.len() {
-            let fresh = |wallet: &Arc<WalletOf<L>>| !self.names.contains_key(&wallet.name);
-            let (waiting, now): (Vec<_>, Vec<_>) =
-                self.desk.wallets().into_iter().filter(fresh).partition(|wallet| self.is_behind(wallet.from));
-            if !now.is_empty() {
-                self.join(Backfill::at(self.ledger.clone(), now, root));
-            }
-            self.waiting = waiting.iter().map(|wallet| Arc::clone(&wallet.name)).collect();
-            self.desk.tell(root, waiting);
-        } else {
-            self.desk.tell(root, Vec::new());
+        let Some(goal) = self.goal() else { return };
+        for (backfill, reply) in handed {
+            let joined = backfill.join(goal).map(|joining| self.join(joining));
+            // Nobody may be waiting for the answer any more.
+            let _ = reply.send(joined);
         }
+        let Some(goal) = self.goal() else { return };
+        let fresh = |wallet: &Arc<WalletOf<L>>| !self.names.contains_key(&wallet.name);
+        let is_behind = |wallet: &Arc<WalletOf<L>>| wallet.from < goal.root.next || goal.read != goal.root;
+        let (waiting, now): (Vec<_>, Vec<_>) =
+            self.desk.wallets().into_iter().filter(fresh).partition(is_behind);
+        if !now.is_empty()
+            && let Ok(joining) = Backfill::new(self.ledger.clone(), now, goal).join(goal)
+        {
+            self.join(joining);
+        }
+        self.waiting = waiting.iter().map(|wallet| Arc::clone(&wallet.name)).collect();
+        self.desk.tell(goal, waiting);
     }
 
     fn view(&self) -> WalletsView<L> {

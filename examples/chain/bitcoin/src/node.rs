@@ -1,0 +1,202 @@
+//! A node of its own chain, in this process.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bitcoinkernel::{BlockValidationResult, KernelError};
+use watchkeeper_chain::Hash;
+
+use crate::client::BitcoinClient;
+use crate::kernel::Kernel;
+
+/// A node of Bitcoin's regtest chain, where anyone can mine, in this process.
+///
+/// It keeps its chain in its data directory, and has no network: it knows the blocks that were
+/// [submitted](Self::submit). It stays open until it is [stopped](Self::stop), or until it and all its
+/// clients are dropped; the last drop blocks while the chain is written to disk.
+///
+/// # Cancel safety
+///
+/// The methods work on tokio's blocking threads. One that is dropped is carried out all the same.
+#[derive(Debug)]
+pub struct RegtestNode {
+    shared: Arc<Shared>,
+}
+
+/// A node that may be stopped.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    directory: PathBuf,
+    kernel: RwLock<Option<Kernel>>,
+}
+
+impl RegtestNode {
+    /// Opens a data directory, new or not.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Directory`] and [`NodeError::Open`]: it cannot be used, or another node has it open.
+    pub async fn open(directory: impl Into<PathBuf>) -> Result<Self, NodeError> {
+        let shared = Arc::new(Shared { directory: directory.into(), kernel: RwLock::new(None) });
+        let node = Self { shared };
+        node.start().await?;
+        Ok(node)
+    }
+
+    /// What the observer asks. It goes on asking this node when that is stopped and started again.
+    #[must_use]
+    pub fn client(&self) -> BitcoinClient {
+        BitcoinClient { node: Arc::clone(&self.shared) }
+    }
+
+    /// Has the node check a block and keep it. On the heaviest branch it becomes the head, if its
+    /// transactions may be made; on another one they are checked once that is the heaviest.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Rejected`]: this block or one below it breaks a rule. A block that is known and good is
+    /// none.
+    pub async fn submit(&self, block: &bitcoin::Block) -> Result<(), NodeError> {
+        let block = block.clone();
+        self.work("submit", move |kernel, shared| match kernel {
+            Some(kernel) => kernel.submit(&block),
+            None => Err(NodeError::Stopped { endpoint: shared.endpoint() }),
+        })
+        .await
+    }
+
+    /// Closes the data directory, once the questions being answered are answered. Its clients then find it
+    /// unreachable. Nothing happens if it is stopped.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Unfinished`]: tokio is shutting down.
+    pub async fn stop(&self) -> Result<(), NodeError> {
+        self.work("stop", |kernel, _| {
+            *kernel = None;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Opens the data directory again. Nothing happens if it is not stopped.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open).
+    pub async fn start(&self) -> Result<(), NodeError> {
+        self.work("start", |kernel, shared| {
+            if kernel.is_none() {
+                *kernel = Some(Kernel::open(&shared.directory)?);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn work(
+        &self,
+        what: &'static str,
+        work: impl FnOnce(&mut Option<Kernel>, &Shared) -> Result<(), NodeError> + Send + 'static,
+    ) -> Result<(), NodeError> {
+        let shared = Arc::clone(&self.shared);
+        let done = tokio::task::spawn_blocking(move || {
+            let mut kernel = shared.kernel.write().unwrap_or_else(PoisonError::into_inner);
+            work(&mut kernel, &shared)
+        });
+        done.await.unwrap_or_else(|error| {
+            Err(NodeError::Unfinished { endpoint: self.shared.endpoint(), what, reason: error.to_string() })
+        })
+    }
+}
+
+impl Shared {
+    /// What the node is called in errors.
+    pub(crate) fn endpoint(&self) -> String {
+        self.directory.display().to_string()
+    }
+
+    /// Asks the node while nobody changes it; blocks.
+    pub(crate) fn read<V>(&self, ask: impl FnOnce(Option<&Kernel>) -> V) -> V {
+        ask(self.kernel.read().unwrap_or_else(PoisonError::into_inner).as_ref())
+    }
+}
+
+/// Why a node did not do as it was told.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The data directory cannot be used.
+    #[error("{} cannot be a data directory: {reason}", directory.display())]
+    Directory {
+        /// Which one.
+        directory: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// What is in the data directory cannot be opened.
+    #[error(
+        "the node in {} cannot be opened: does another one use it? The log of `bitcoinkernel`, at debug, says why",
+        directory.display()
+    )]
+    Open {
+        /// Which one.
+        directory: PathBuf,
+        /// What the consensus library says.
+        source: KernelError,
+    },
+    /// The node is stopped.
+    #[error("the node in {endpoint} is stopped: start it first")]
+    Stopped {
+        /// Its data directory.
+        endpoint: String,
+    },
+    /// The node cannot go on, for want of disk space for example.
+    #[error("the node in {endpoint} broke down: {reason}; mend that, then stop and start it")]
+    Broken {
+        /// Its data directory.
+        endpoint: String,
+        /// Why.
+        reason: String,
+    },
+    /// A block cannot be read by the consensus library.
+    #[error("block {hash} cannot be read")]
+    Unread {
+        /// Which one.
+        hash: Hash,
+        /// What the consensus library says.
+        source: KernelError,
+    },
+    /// A block breaks a rule.
+    #[error("block {hash} was rejected: {}", in_words(*rule))]
+    Rejected {
+        /// Which one: what was submitted, or a block below it.
+        hash: Hash,
+        /// What kind of rule.
+        rule: BlockValidationResult,
+    },
+    /// The work was not finished.
+    #[error("the node in {endpoint} did not {what}: {reason}")]
+    Unfinished {
+        /// Its data directory.
+        endpoint: String,
+        /// What was to be done.
+        what: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+fn in_words(rule: BlockValidationResult) -> &'static str {
+    match rule {
+        BlockValidationResult::Unset => "no reason was given",
+        BlockValidationResult::Consensus => "it breaks a rule of consensus",
+        BlockValidationResult::CachedInvalid => "it was rejected before",
+        BlockValidationResult::InvalidHeader => "its proof of work or its time is wrong",
+        BlockValidationResult::Mutated => "its transactions are not those of its header",
+        BlockValidationResult::MissingPrev => "its parent is not known: submit that first",
+        BlockValidationResult::InvalidPrev => "its parent was rejected",
+        BlockValidationResult::TimeFuture => "its time is too far ahead",
+        BlockValidationResult::HeaderLowWork => "its branch has too little work",
+    }
+}

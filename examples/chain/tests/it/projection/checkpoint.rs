@@ -1,0 +1,127 @@
+//! Checkpoints that are whole, and files that are not.
+
+use std::fs;
+use std::path::PathBuf;
+
+use watchkeeper_chain::adapter::ChainIdentity;
+use watchkeeper_chain::projection::checkpoint::{Checkpoint, LoadError, SaveError};
+
+use super::{Tree, numbered};
+
+/// A directory of one test, gone with it.
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(crate) fn new(test: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("watchkeeper-chain-{}-{test}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn sample() -> Checkpoint<Vec<u128>> {
+    let mut tree = Tree::<super::Coins>::new();
+    let headers = (0..3).map(|parent| {
+        let place = tree.grow(parent, Vec::new());
+        tree.header(place)
+    });
+    let identity = ChainIdentity { id: "test".to_owned(), genesis: numbered(1) };
+    Checkpoint { identity, headers: headers.collect(), state: vec![0, u128::MAX] }
+}
+
+#[test]
+fn a_checkpoint_is_read_as_it_was_written() {
+    let scratch = Scratch::new("round");
+    let path = scratch.path("c");
+    assert_eq!(Checkpoint::<Vec<u128>>::load(&path).unwrap(), None);
+    let mut checkpoint = sample();
+    checkpoint.save(&path).unwrap();
+    assert_eq!(Checkpoint::load(&path).unwrap(), Some(checkpoint.clone()));
+    checkpoint.state.push(3);
+    checkpoint.save(&path).unwrap();
+    assert_eq!(Checkpoint::load(&path).unwrap(), Some(checkpoint));
+    let files: Vec<_> =
+        fs::read_dir(path.parent().unwrap()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(files, ["c"]);
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_leaves_the_old_one() {
+    let scratch = Scratch::new("refused");
+    let path = scratch.path("c");
+    sample().save(&path).unwrap();
+    // Where the new file would go there is a directory.
+    fs::create_dir(scratch.path("c.new")).unwrap();
+    let error = Checkpoint { state: Vec::<u128>::new(), ..sample() }.save(&path).unwrap_err();
+    assert!(matches!(error, SaveError::Io { .. }), "{error}");
+    assert_eq!(Checkpoint::load(&path).unwrap(), Some(sample()));
+    let nowhere = sample().save(&scratch.path("no/such/directory")).unwrap_err();
+    assert!(nowhere.to_string().contains("no/such/directory"), "{nowhere}");
+}
+
+fn load(text: &[u8]) -> Result<Option<Checkpoint<Vec<u128>>>, LoadError> {
+    let scratch = Scratch::new("load");
+    let path = scratch.path("c");
+    fs::write(&path, text).unwrap();
+    Checkpoint::load(&path)
+}
+
+fn written() -> Vec<u8> {
+    let scratch = Scratch::new("written");
+    sample().save(&scratch.path("c")).unwrap();
+    fs::read(scratch.path("c")).unwrap()
+}
+
+/// Cut anywhere, changed anywhere: a typed error, and never another checkpoint.
+#[test]
+fn no_damage_goes_unnoticed() {
+    let text = written();
+    assert!(load(&text).unwrap().is_some());
+    let first = text.iter().position(|byte| *byte == b'\n').unwrap();
+    for length in 0..text.len() {
+        let error = load(&text[..length]).unwrap_err();
+        let expected = if length == 0 || length >= first {
+            matches!(error, LoadError::Truncated { .. })
+        } else {
+            matches!(error, LoadError::Foreign { .. })
+        };
+        assert!(expected, "cut at {length}: {error:?}");
+    }
+    for at in 0..text.len() {
+        let mut text = text.clone();
+        text[at] ^= 1;
+        load(&text).expect_err(&format!("changed at {at}"));
+    }
+}
+
+#[test]
+fn other_files_are_told_apart() {
+    let text = String::from_utf8(written()).unwrap();
+    let version = text.replacen("\"version\":1", "\"version\":2", 1);
+    let longer = format!("{text}{{}}\n");
+    let cases: [(&str, fn(&LoadError) -> bool, &str); 5] = [
+        ("hello\n", |error| matches!(error, LoadError::Foreign { .. }), "is no checkpoint"),
+        ("{\"format\":\"x\",\"version\":1}\n", |error| matches!(error, LoadError::Foreign { .. }), "is no"),
+        (&version, |error| matches!(error, LoadError::Version { found: 2, .. }), "has version 2"),
+        (&longer, |error| matches!(error, LoadError::Corrupt { line: 7, .. }), "more behind the end"),
+        ("", |error| matches!(error, LoadError::Truncated { .. }), "cut short"),
+    ];
+    for (text, is_expected, says) in cases {
+        let error = load(text.as_bytes()).unwrap_err();
+        assert!(is_expected(&error), "{error:?}");
+        assert!(error.to_string().contains(says), "{error}");
+    }
+    let scratch = Scratch::new("directory");
+    let error = Checkpoint::<Vec<u128>>::load(&scratch.path("")).unwrap_err();
+    assert!(matches!(error, LoadError::Io { .. }), "{error}");
+}

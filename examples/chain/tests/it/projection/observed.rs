@@ -1,0 +1,332 @@
+//! Projections beside the observer, on nodes in memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use watchkeeper::{
+    ObservationConfig, ObservationHandle, ObservationRuntime, ObservedSource, RecvError,
+    StaticSourceProvider, StopReason, UnmetOutcome,
+};
+use watchkeeper_chain::adapter::{ChainIdentity, MemoryNode};
+use watchkeeper_chain::projection::checkpoint::Checkpoint;
+use watchkeeper_chain::projection::feed::{BlockFeed, BlockStep, TransactionFeed, TransactionStep};
+use watchkeeper_chain::projection::inclusion::{Follower, InclusionView, InclusionWaits, Inclusions, Status};
+use watchkeeper_chain::projection::wallet::{
+    Account, AccountWallet, Amount, BalanceError, NewWallet, WalletDesk, Wallets, WalletsRecord, WalletsView,
+};
+use watchkeeper_chain::projection::{Projected, View};
+use watchkeeper_chain::{Block, ChainConfig, ChainObserver, ChainSource, ChainView, Start};
+
+use super::{Address, Payment, Tree, numbered};
+use crate::common::SECOND;
+
+type Node = MemoryNode<Payment>;
+type Ledger = Account<Payment>;
+type Both = (Inclusions<Payment>, Wallets<Ledger>);
+type Observed = Projected<ChainObserver<Node>, Both>;
+type Seen = View<ChainView, (InclusionView<Payment>, WalletsView<Ledger>)>;
+
+fn identity() -> ChainIdentity {
+    ChainIdentity { id: "payments".to_owned(), genesis: numbered(1) }
+}
+
+fn pay(id: u64, from: Address, nonce: u64, to: Address, value: Amount) -> Payment {
+    Payment { id: numbered(id), from: Some(from), nonce, to: Some(to), value, fee: 1 }
+}
+
+fn node(tree: &Tree<Payment>, head: usize) -> Node {
+    let node = MemoryNode::new(identity());
+    advance(tree, &node, head);
+    node
+}
+
+/// Gives a node the whole tree, and this head.
+fn advance(tree: &Tree<Payment>, node: &Node, head: usize) {
+    let mut script = node.script();
+    script.blocks.extend(tree.blocks.iter().map(|block| (block.header.hash, Block::clone(block))));
+    script.head = Some(tree.header(head).hash);
+}
+
+fn wallet(name: &str, address: Address, opening: Amount) -> NewWallet<Address, AccountWallet> {
+    let opening = AccountWallet::with(opening);
+    NewWallet { name: name.into(), addresses: vec![address], from: 1, opening }
+}
+
+struct Watched {
+    runtime: ObservationRuntime<Observed>,
+    handle: ObservationHandle<Observed>,
+    follower: Follower,
+    desk: WalletDesk<Ledger>,
+}
+
+async fn watch(node: &Node, config: ChainConfig, wallets: Wallets<Ledger>) -> Watched {
+    let inclusion = Inclusions::new();
+    let (follower, desk) = (inclusion.follower(), wallets.desk());
+    let observer = Projected::new(ChainObserver::new(config), (inclusion, wallets));
+    let sources = vec![ObservedSource::new("n1", ChainSource::local(node.clone()))];
+    let timing = ObservationConfig { interval: SECOND, ..Default::default() };
+    let runtime =
+        ObservationRuntime::start(StaticSourceProvider::new(sources), observer, timing).await.unwrap();
+    Watched { handle: runtime.handle(), runtime, follower, desk }
+}
+
+fn config() -> ChainConfig {
+    ChainConfig { start: Start::Genesis, ..ChainConfig::every(SECOND) }
+}
+
+fn wallets(openings: &[(&str, Address, Amount)]) -> Wallets<Ledger> {
+    let wallets = Wallets::new(Account::new(1));
+    for (name, address, opening) in openings {
+        wallets.desk().add(wallet(name, *address, *opening)).unwrap();
+    }
+    wallets
+}
+
+fn total(seen: &Seen, name: &str) -> Amount {
+    seen.view.1.balance(name).unwrap().total
+}
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// A payment goes through all that can become of it; meanwhile value is conserved in every cycle.
+///
+/// ```text
+/// g - 1(p) - 2 - 3
+///   \
+///     4 - 5 - 6 - 7(p)
+///       \
+///         8(q, which rules p out) - 9 - 10 - 11
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_payment_is_waited_for_through_reorgs() {
+    let (p, q) = (pay(100, 'a', 0, 'b', 20), pay(101, 'a', 0, 'c', 30));
+    let mut tree = Tree::new();
+    let node = node(&tree, 0);
+    let Watched { handle, follower, runtime: _runtime, .. } =
+        watch(&node, config(), wallets(&[("a", 'a', 100), ("b", 'b', 0), ("c", 'c', 0)])).await;
+    let conserved = handle.invariant("value is conserved", |seen: &Seen| seen.view.1.conserved().is_ok());
+
+    let early = handle.included(p.id, 1).within(SECOND * 2).await.unwrap_err();
+    assert!(early.to_string().contains("is not followed: call Follower::follow"), "{early}");
+    follower.follow(&p).unwrap();
+    let early = handle.included(p.id, 1).within(SECOND * 2).await.unwrap_err();
+    assert_eq!(early.outcome(), UnmetOutcome::NotMet);
+    assert!(early.to_string().contains("in no block from height 0 on"), "{early}");
+
+    let one = tree.grow(0, vec![p.clone()]);
+    let two = tree.grow(one, Vec::new());
+    let three = tree.grow(two, Vec::new());
+    advance(&tree, &node, one);
+    let seen = handle.included(p.id, 1).within(SOON).await.unwrap();
+    assert_eq!(seen.value.view.0.depth_of(p.id), 1);
+    assert_eq!([total(&seen.value, "a"), total(&seen.value, "b")], [79, 20]);
+    advance(&tree, &node, three);
+    let seen = handle.included(p.id, 3).within(SOON).await.unwrap();
+    assert_eq!(seen.value.view.0.status(p.id), Some(Status::Included { block: tree.header(one), depth: 3 }));
+    // What is so meets a wait at once.
+    timeout(Duration::ZERO, handle.included(p.id, 3).within(SOON)).await.unwrap().unwrap();
+
+    let four = tree.grow(0, Vec::new());
+    let five = tree.grow(four, Vec::new());
+    let six = tree.grow(five, Vec::new());
+    let seven = tree.grow(six, vec![p.clone()]);
+    let beside = tree.grow(six, Vec::new());
+    advance(&tree, &node, beside);
+    let seen = handle.reorged_out(p.id).within(SOON).await.unwrap();
+    assert_eq!(seen.value.view.0.status(p.id), Some(Status::ReorgedOut { from: tree.header(one) }));
+    assert_eq!([total(&seen.value, "a"), total(&seen.value, "b")], [100, 0]);
+    advance(&tree, &node, seven);
+    node.script().blocks.remove(&tree.header(beside).hash);
+    handle.included(p.id, 1).within(SOON).await.unwrap();
+
+    let eight = tree.grow(four, vec![q.clone()]);
+    let nine = tree.grow(eight, Vec::new());
+    let ten = tree.grow(nine, Vec::new());
+    let eleven = tree.grow(ten, Vec::new());
+    advance(&tree, &node, eleven);
+    let seen = handle.replaced(p.id).within(SOON).await.unwrap();
+    let status = Status::Replaced { by: q.id, block: tree.header(eight) };
+    assert_eq!(seen.value.view.0.status(p.id), Some(status));
+    assert_eq!([total(&seen.value, "b"), total(&seen.value, "c")], [0, 30]);
+
+    follower.follow(&q).unwrap();
+    node.script().finalised = Some(tree.header(nine).hash);
+    let seen = handle.finalised(q.id).within(SOON).await.unwrap();
+    assert_eq!(seen.value.view.0.status(q.id), Some(Status::Finalised { block: tree.header(eight) }));
+    assert_eq!(
+        seen.value.view.1.root().unwrap().hash,
+        tree.header(nine).hash,
+        "wallets forget what is final"
+    );
+    conserved.finish().await.unwrap();
+}
+
+/// An observer that loses a payment's value is caught by the invariant.
+#[tokio::test(start_paused = true)]
+async fn an_overdraft_violates_the_invariant() {
+    let mut tree = Tree::new();
+    let node = node(&tree, 0);
+    let Watched { handle, runtime: _runtime, .. } = watch(&node, config(), wallets(&[("a", 'a', 10)])).await;
+    let conserved = handle.invariant_shown(
+        "value is conserved",
+        |seen: &Seen| seen.view.1.conserved().is_ok(),
+        |seen| format!("{:?}", seen.view.1.conserved()),
+    );
+    let one = tree.grow(0, vec![pay(100, 'a', 0, 'b', 20)]);
+    advance(&tree, &node, one);
+    let unmet = timeout(SOON, conserved.violated()).await.expect("it is violated");
+    assert!(unmet.to_string().contains("Overdrawn"), "{unmet}");
+}
+
+/// ```text
+/// g - 1(p) - 2(q)
+///       \
+///         3(q) - 4
+/// ```
+#[tokio::test(start_paused = true)]
+async fn feeds_tell_each_block_and_each_transaction() {
+    let (p, q) = (pay(100, 'a', 0, 'b', 1), pay(101, 'a', 1, 'b', 1));
+    let mut tree = Tree::new();
+    let node = node(&tree, 0);
+    let Watched { handle, runtime, .. } = watch(&node, config(), wallets(&[])).await;
+    let mut blocks = BlockFeed::new(&handle);
+    let mut transactions = TransactionFeed::new(&handle);
+    let one = tree.grow(0, vec![p.clone()]);
+    let two = tree.grow(one, vec![q.clone()]);
+    let three = tree.grow(one, vec![q.clone()]);
+    let four = tree.grow(three, Vec::new());
+    let joined = |place: usize| BlockStep::Joined(Arc::clone(&tree.blocks[place]));
+    let header = |place| tree.header(place);
+
+    assert_eq!(blocks.wait_for_next_cycle(SOON).await.unwrap(), []);
+    advance(&tree, &node, two);
+    assert_eq!(blocks.wait_for_next_cycle(SOON).await.unwrap(), [joined(one), joined(two)]);
+    assert_eq!(blocks.wait_for_next_cycle(SOON).await.unwrap(), []);
+    advance(&tree, &node, four);
+    assert_eq!(blocks.next().await.unwrap(), BlockStep::Left(header(two)));
+    assert_eq!(blocks.wait_for_next_cycle(SOON).await.unwrap(), [joined(three), joined(four)]);
+
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        told.push(transactions.next().await.unwrap());
+    }
+    let expected = [
+        TransactionStep::Joined { block: header(one), transaction: p },
+        TransactionStep::Joined { block: header(two), transaction: q.clone() },
+        TransactionStep::Left { block: header(two), transaction: q.clone() },
+        TransactionStep::Joined { block: header(three), transaction: q },
+    ];
+    assert_eq!(told, expected);
+    let mut late = TransactionFeed::new(&handle);
+    advance(&tree, &node, three);
+    assert_eq!(late.next().await.unwrap(), TransactionStep::Unknown { block: header(four) });
+
+    node.script().hangs.push("");
+    runtime.stop().await;
+    assert_eq!(blocks.wait_for_next_cycle(SOON).await.unwrap_err().to_string().contains("stopped"), true);
+    // What was told before is still there.
+    assert_eq!(blocks.next().await, Ok(BlockStep::Left(header(four))));
+    assert_eq!(blocks.next().await, Err(RecvError::Closed(StopReason::Requested)));
+}
+
+/// Twenty blocks are there when b is added: they are read once, in a task beside, while the chain goes on.
+#[tokio::test(start_paused = true)]
+async fn a_late_wallet_reads_its_blocks_beside() {
+    let mut tree = Tree::new();
+    let mut at = 0;
+    for nonce in 0..20 {
+        at = tree.grow(at, vec![pay(100 + nonce, 'a', nonce, 'b', 2)]);
+    }
+    let node = node(&tree, at);
+    let wallets = wallets(&[("a", 'a', 1_000)]).keep(4);
+    let Watched { handle, desk, runtime: _runtime, .. } = watch(&node, config(), wallets).await;
+    let all = handle
+        .eventually("all blocks are in", |seen: &Seen| seen.view.1.tip().is_some_and(|tip| tip.next == 21));
+    let seen = all.or_now().within(SOON).await.unwrap();
+    assert_eq!(total(&seen.value, "a"), 1_000 - 20 * 3);
+
+    desk.add(wallet("b", 'b', 0)).unwrap();
+    desk.add(wallet("c", 'c', 7)).unwrap();
+    let waits = handle.eventually("b waits", |seen: &Seen| !seen.view.1.waiting().is_empty());
+    let seen = waits.within(SOON).await.unwrap();
+    assert_eq!(seen.value.view.1.balance("b"), Err(BalanceError::Waiting { name: "b".to_owned() }));
+    let before = node.script().calls.get("block").copied().unwrap_or_default();
+    let (read, reader) = (desk.clone(), node.clone());
+    let reading = tokio::spawn(async move { read.backfill(&reader).await });
+    let known = handle.eventually("b is known", |seen: &Seen| seen.view.1.balance("b").is_ok());
+    let seen = known.within(SOON).await.unwrap();
+    reading.await.unwrap().unwrap();
+    assert_eq!([total(&seen.value, "a"), total(&seen.value, "b"), total(&seen.value, "c")], [940, 40, 7]);
+    assert_eq!(seen.value.view.1.conserved(), Ok(()));
+    let after = node.script().calls.get("block").copied().unwrap_or_default();
+    assert_eq!(after - before, 16, "each block below the kept ones is read once, for both");
+
+    node.script()
+        .fails
+        .insert("block", watchkeeper_chain::adapter::ChainError::Empty { endpoint: "n1".to_owned() });
+    desk.add(wallet("d", 'd', 0)).unwrap();
+    let failed = desk.backfill(&node).await.unwrap_err();
+    assert_eq!(failed.to_string(), "reading older blocks: n1 has no block: its chain is empty");
+    assert_eq!(total(&handle.latest_snapshot().unwrap().value, "b"), 40);
+}
+
+/// While the app is down, the branch it knew is left three blocks deep. It goes on from its checkpoint: nothing
+/// below the fork is asked for, balances are right at once, and the reorg is told as one.
+///
+/// ```text
+/// g - ... - 30 - 31 - 32 - 33       (checkpoint)
+///              \
+///                x - x - x - x
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_restart_goes_on_through_a_reorg_that_it_missed() {
+    let directory = super::checkpoint::Scratch::new("restart");
+    let path = directory.path("chain.checkpoint");
+    let mut tree = Tree::new();
+    let mut at = 0;
+    for nonce in 0..33 {
+        at = tree.grow(at, vec![pay(100 + nonce, 'a', nonce, 'b', 2)]);
+    }
+    let thirty = tree.path(at)[30];
+    let first = node(&tree, at);
+    let wallets = wallets(&[("a", 'a', 1_000), ("b", 'b', 0)]).keep(10);
+    let Watched { handle, runtime, .. } = watch(&first, config(), wallets).await;
+    let all = handle
+        .eventually("all blocks are in", |seen: &Seen| seen.view.1.tip().is_some_and(|tip| tip.next == 34));
+    let seen = all.or_now().within(SOON).await.unwrap();
+    let record = seen.value.view.1.record().unwrap();
+    Checkpoint { identity: identity(), headers: record.headers(), state: record }.save(&path).unwrap();
+    runtime.stop().await;
+
+    let mut fork = thirty;
+    for nonce in 30..34 {
+        fork = tree.grow(fork, vec![pay(200 + nonce, 'a', nonce, 'b', 5)]);
+    }
+    let second = node(&tree, fork);
+    let loaded: Checkpoint<WalletsRecord<Ledger>> = Checkpoint::load(&path).unwrap().unwrap();
+    let config = loaded.resume(&config());
+    let restored = Wallets::new(Account::new(1)).keep(10).restore(loaded.state).unwrap();
+    let Watched { handle, desk, runtime: _runtime, .. } = watch(&second, config, restored).await;
+    let mut blocks = BlockFeed::new(&handle);
+    let conserved = handle.invariant("value is conserved", |seen: &Seen| seen.view.1.conserved().is_ok());
+    let on = handle
+        .eventually("the reorg is in", |seen: &Seen| seen.view.1.tip().is_some_and(|tip| tip.next == 35));
+    let seen = on.or_now().within(SOON).await.unwrap();
+    assert_eq!([total(&seen.value, "a"), total(&seen.value, "b")], [1_000 - 30 * 3 - 4 * 6, 30 * 2 + 4 * 5]);
+    let left: Vec<_> = (0..3).map(|below| BlockStep::Left(tree.header(at - below))).collect();
+    let told = blocks.wait_for_next_cycle(SOON).await.unwrap();
+    assert!(told.is_empty() || told[..3] == left, "{told:?}");
+    assert_eq!(second.script().calls.get("block"), Some(&4), "only the new blocks are read");
+
+    // One that comes now needs all of them, and the kept ones again.
+    desk.add(wallet("c", 'c', 7)).unwrap();
+    desk.backfill(&second).await.unwrap();
+    let known = handle.eventually("c is known", |seen: &Seen| seen.view.1.balance("c").is_ok());
+    let seen = known.or_now().within(SOON).await.unwrap();
+    assert_eq!(total(&seen.value, "c"), 7);
+    for block in seen.value.view.1.blocks() {
+        assert_eq!(seen.value.view.1.conserved_at(block.hash), Ok(()));
+    }
+    conserved.finish().await.unwrap();
+}

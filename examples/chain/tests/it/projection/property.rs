@@ -1,0 +1,500 @@
+//! Random trees of blocks, random transactions, random moves of the tip, finality and wallets that come late:
+//! at every kept block wallets have what a recount from the first block says, and transactions are where a
+//! search of the branch finds them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+use watchkeeper_chain::projection::Projection;
+use watchkeeper_chain::projection::inclusion::{Inclusions, Status};
+use watchkeeper_chain::projection::wallet::{
+    Account, AccountWallet, Amount, Balance, BalanceError, Ledger, NewWallet, OutPoint, Utxo, UtxoWallet,
+    WalletDesk, Wallets,
+};
+use watchkeeper_chain::{Block, ChainEvent, Hash, Header, Height, Transaction};
+
+use super::{Address, Coins, Payment, Tree, numbered};
+
+const CONFIRMATIONS: u64 = 3;
+const MATURITY: u64 = 4;
+const ADDRESSES: [Address; 6] = ['a', 'b', 'c', 'd', 'e', 'f'];
+/// Wallets have these addresses; nobody follows the others.
+const WALLETS: [(&str, &[Address]); 4] =
+    [("w1", &['a']), ("w2", &['b', 'c']), ("w3", &['d']), ("w4", &['e'])];
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// A new block on any block, with transactions made of these numbers, or taken from another branch.
+    Grow { parent: Index, transactions: Vec<(u16, u16, u16)>, again: Option<Index> },
+    /// The tip moves to any block that is not against finality.
+    Lead { to: Index },
+    /// The block that many below the tip becomes final.
+    Finalise { below: usize },
+    /// A wallet is followed, from this height on.
+    Follow { from: Height },
+    /// A transaction is followed.
+    Watch { transaction: Index, by_hash: bool },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let transactions = prop::collection::vec(any::<(u16, u16, u16)>(), 0..5);
+    let grow = (any::<Index>(), transactions, prop::option::weighted(0.3, any::<Index>()));
+    prop_oneof![
+        6 => grow.prop_map(|(parent, transactions, again)| Step::Grow { parent, transactions, again }),
+        4 => any::<Index>().prop_map(|to| Step::Lead { to }),
+        1 => (1..6_usize).prop_map(|below| Step::Finalise { below }),
+        1 => (0..4_u64).prop_map(|from| Step::Follow { from }),
+        2 => (any::<Index>(), any::<bool>())
+            .prop_map(|(transaction, by_hash)| Step::Watch { transaction, by_hash }),
+    ]
+}
+
+/// A ledger that is recounted from the first block on, with nothing but plain collections.
+trait Recount: Ledger<Address = Address> {
+    fn ledger() -> Self;
+
+    /// A transaction that is valid behind `branch`, made of three numbers.
+    fn make(
+        branch: &[Arc<Block<Self::Transaction>>],
+        also: &[Self::Transaction],
+        number: u64,
+        seed: (u16, u16, u16),
+    ) -> Option<Self::Transaction>;
+
+    /// Whether a transaction may be in a block behind `branch`.
+    fn is_valid(
+        branch: &[Arc<Block<Self::Transaction>>],
+        also: &[Self::Transaction],
+        transaction: &Self::Transaction,
+    ) -> bool;
+
+    /// What addresses have behind `branch`.
+    fn recount(branch: &[Arc<Block<Self::Transaction>>], addresses: &[Address]) -> Balance;
+}
+
+type Unspent = BTreeMap<OutPoint, (Address, Amount, Height, bool)>;
+
+fn unspent(branch: &[Arc<Block<Coins>>], also: &[Coins]) -> Unspent {
+    let mut coins = Unspent::new();
+    let next = branch.last().map_or(0, |block| block.header.height + 1);
+    let blocks = branch.iter().map(|block| (block.header.height, &block.transactions[..]));
+    for (height, transactions) in blocks.chain([(next, also)]) {
+        for transaction in transactions {
+            for coin in &transaction.inputs {
+                coins.remove(coin);
+            }
+            for (output, (owner, value)) in (0..).zip(&transaction.outputs) {
+                let Some(owner) = owner else { continue };
+                let coin = OutPoint { transaction: transaction.id, output };
+                coins.insert(coin, (*owner, *value, height, transaction.inputs.is_empty()));
+            }
+        }
+    }
+    coins
+}
+
+impl Recount for Utxo<Coins> {
+    fn ledger() -> Self {
+        Self::new(CONFIRMATIONS).maturity(MATURITY)
+    }
+
+    fn make(
+        branch: &[Arc<Block<Coins>>],
+        also: &[Coins],
+        number: u64,
+        (from, to, how): (u16, u16, u16),
+    ) -> Option<Coins> {
+        let owner = |number: u16| Some(ADDRESSES[usize::from(number) % ADDRESSES.len()]);
+        let coins = unspent(branch, also);
+        let next = branch.last().map_or(0, |block| block.header.height + 1);
+        let spendable: Vec<_> =
+            coins.iter().filter(|(_, (_, _, height, reward))| !reward || height + MATURITY <= next).collect();
+        let id = numbered(1_000_000 + number);
+        if spendable.is_empty() || how % 4 == 0 {
+            return Some(Coins {
+                id,
+                inputs: Vec::new(),
+                outputs: vec![(owner(to), 50 + Amount::from(how % 7))],
+            });
+        }
+        let (coin, (payer, value, ..)) = spendable[usize::from(from) % spendable.len()];
+        let paid = value * Amount::from(how % 5) / 5;
+        let fee = (value - paid).min(1);
+        let outputs = vec![(owner(to), paid), (None, 0), (Some(*payer), value - paid - fee)];
+        Some(Coins { id, inputs: vec![*coin], outputs })
+    }
+
+    fn is_valid(branch: &[Arc<Block<Coins>>], also: &[Coins], transaction: &Coins) -> bool {
+        let coins = unspent(branch, also);
+        let next = branch.last().map_or(0, |block| block.header.height + 1);
+        transaction.inputs.iter().all(|coin| {
+            coins.get(coin).is_some_and(|(_, _, height, reward)| !reward || height + MATURITY <= next)
+        })
+    }
+
+    fn recount(branch: &[Arc<Block<Coins>>], addresses: &[Address]) -> Balance {
+        let next = branch.last().map_or(0, |block| block.header.height + 1);
+        let mut balance = Balance::default();
+        for (owner, value, height, reward) in unspent(branch, &[]).into_values() {
+            if !addresses.contains(&owner) {
+                continue;
+            }
+            let class = if reward && height + MATURITY > next {
+                &mut balance.immature
+            } else if next - height < CONFIRMATIONS {
+                &mut balance.pending
+            } else {
+                &mut balance.confirmed
+            };
+            *class += value;
+            balance.total += value;
+        }
+        Balance { spendable: balance.confirmed, ..balance }
+    }
+}
+
+/// What every account has before it does anything.
+const OPENING: Amount = 1000;
+
+fn balances(branch: &[Arc<Block<Payment>>], also: &[Payment]) -> HashMap<Address, (Amount, u64)> {
+    let mut all: HashMap<_, _> = ADDRESSES.iter().map(|address| (*address, (OPENING, 0))).collect();
+    for payment in branch.iter().flat_map(|block| &block.transactions).chain(also) {
+        if let Some(from) = payment.from {
+            let (balance, sent) = all.get_mut(&from).unwrap();
+            *balance -= payment.value + payment.fee;
+            *sent += 1;
+        }
+        if let Some(to) = payment.to {
+            all.get_mut(&to).unwrap().0 += payment.value;
+        }
+    }
+    all
+}
+
+impl Recount for Account<Payment> {
+    fn ledger() -> Self {
+        Self::new(CONFIRMATIONS)
+    }
+
+    fn make(
+        branch: &[Arc<Block<Payment>>],
+        also: &[Payment],
+        number: u64,
+        (from, to, how): (u16, u16, u16),
+    ) -> Option<Payment> {
+        let address = |number: u16| ADDRESSES[usize::from(number) % ADDRESSES.len()];
+        let id = numbered(1_000_000 + number);
+        if how % 9 == 0 {
+            let (to, value) = (Some(address(to)), 5);
+            return Some(Payment { id, from: None, nonce: 0, to, value, fee: 0 });
+        }
+        let from = address(from);
+        let (balance, nonce) = balances(branch, also)[&from];
+        let fee = 2;
+        let value = Amount::from(how) % balance.checked_sub(fee)?.max(1);
+        let failed = how % 11 == 0;
+        let (to, value) = if failed { (None, 0) } else { (Some(address(to)), value) };
+        Some(Payment { id, from: Some(from), nonce, to, value, fee })
+    }
+
+    fn is_valid(branch: &[Arc<Block<Payment>>], also: &[Payment], payment: &Payment) -> bool {
+        payment.from.is_none_or(|from| {
+            let (balance, nonce) = balances(branch, also)[&from];
+            nonce == payment.nonce && balance >= payment.value + payment.fee
+        })
+    }
+
+    fn recount(branch: &[Arc<Block<Payment>>], addresses: &[Address]) -> Balance {
+        let all = balances(branch, &[]);
+        let total: Amount = addresses.iter().map(|address| all[address].0).sum();
+        let next = branch.last().map_or(0, |block| block.header.height + 1);
+        let young = branch.iter().filter(|block| next - block.header.height < CONFIRMATIONS);
+        let young = young.flat_map(|block| &block.transactions);
+        let young = young.filter(|payment| payment.to.is_some_and(|to| addresses.contains(&to)));
+        let pending = young.map(|payment| payment.value).sum::<Amount>().min(total);
+        let confirmed = total - pending;
+        Balance { immature: 0, pending, confirmed, spendable: confirmed, total }
+    }
+}
+
+/// Everything that is played, beside what is told by plain means.
+struct Play<L: Recount> {
+    tree: Tree<L::Transaction>,
+    wallets: Wallets<L>,
+    desk: WalletDesk<L>,
+    inclusion: Inclusions<L::Transaction>,
+    /// Blocks that were ever on the branch, in the order in which they came.
+    joined: Vec<usize>,
+    finalised: usize,
+    keep: usize,
+    /// Followed wallets and transactions.
+    following: Vec<(&'static str, &'static [Address], Height)>,
+    watched: BTreeSet<Hash>,
+    by_hash: HashSet<Hash>,
+    opening: fn(&[Address]) -> L::Wallet,
+    made: u64,
+    /// Blocks below have no transactions: a wallet is followed from there on.
+    quiet: Height,
+}
+
+impl<L: Recount> Play<L> {
+    fn new(keep: usize, opening: fn(&[Address]) -> L::Wallet) -> Self {
+        let wallets = Wallets::new(L::ledger()).keep(keep as u64);
+        let desk = wallets.desk();
+        Self {
+            tree: Tree::new(),
+            desk,
+            wallets,
+            inclusion: Inclusions::new().keep(1_000),
+            joined: Vec::new(),
+            finalised: 0,
+            keep,
+            following: Vec::new(),
+            watched: BTreeSet::new(),
+            by_hash: HashSet::new(),
+            opening,
+            made: 0,
+            quiet: 0,
+        }
+    }
+
+    fn branch(&self, place: usize) -> Vec<Arc<Block<L::Transaction>>> {
+        self.tree.path(place).into_iter().map(|place| Arc::clone(&self.tree.blocks[place])).collect()
+    }
+
+    fn play(&mut self, step: &Step) {
+        match step {
+            Step::Grow { parent, transactions, again } => {
+                let parent = parent.index(self.tree.blocks.len());
+                let (branch, mut block) = (self.branch(parent), Vec::new());
+                if let Some(again) = again {
+                    // What is on another branch already.
+                    let others = self.tree.blocks[again.index(self.tree.blocks.len())].transactions.clone();
+                    for transaction in others {
+                        let is_new = branch.iter().all(|block| !block.transactions.contains(&transaction));
+                        if is_new && L::is_valid(&branch, &block, &transaction) {
+                            block.push(transaction);
+                        }
+                    }
+                }
+                for seed in transactions {
+                    self.made += 1;
+                    block.extend(L::make(&branch, &block, self.made, *seed));
+                }
+                if self.tree.header(parent).height + 1 < self.quiet {
+                    block.clear();
+                }
+                self.tree.grow(parent, block);
+            }
+            Step::Lead { to } => {
+                let to = to.index(self.tree.blocks.len());
+                // Neither finality nor the kept window is reached below.
+                let shared = self
+                    .tree
+                    .path(to)
+                    .iter()
+                    .zip(self.tree.path(self.tree.tip))
+                    .filter(|(a, b)| **a == *b)
+                    .count();
+                let sound = self.tree.path(to).contains(&self.finalised);
+                let high = self.root_height();
+                if sound
+                    && shared as u64 > high
+                    && let Some(event) = self.tree.lead_to(to)
+                {
+                    for place in self.tree.path(to) {
+                        if place > 0 && !self.joined.contains(&place) {
+                            self.joined.push(place);
+                        }
+                    }
+                    self.tell(&event);
+                }
+            }
+            Step::Finalise { below } => {
+                let path = self.tree.path(self.tree.tip);
+                let place = path[path.len().saturating_sub(*below)];
+                if self.tree.header(place).height > self.tree.header(self.finalised).height {
+                    self.finalised = place;
+                    self.tell(&ChainEvent::Finalised { block: self.tree.header(place) });
+                }
+            }
+            Step::Follow { from } => self.follow(*from),
+            Step::Watch { transaction, by_hash } => {
+                let all: Vec<_> = self.tree.blocks.iter().flat_map(|block| &block.transactions).collect();
+                if let Some(transaction) = (!all.is_empty()).then(|| all[transaction.index(all.len())]) {
+                    if !self.watched.insert(transaction.id()) {
+                        return;
+                    }
+                    let follower = self.inclusion.follower();
+                    if *by_hash {
+                        self.by_hash.insert(transaction.id());
+                        follower.follow_hash(transaction.id()).unwrap();
+                    } else {
+                        follower.follow(transaction).unwrap();
+                    }
+                    self.inclusion.settle();
+                }
+            }
+        }
+    }
+
+    fn follow(&mut self, from: Height) {
+        let Some((name, addresses)) = WALLETS.get(self.following.len()).copied() else { return };
+        // A wallet that does nothing below `from`: else it had something there.
+        let early = self.tree.blocks.iter().filter(|block| block.header.height < from);
+        let from = if early.clone().any(|block| !block.transactions.is_empty()) { 0 } else { from };
+        self.quiet = self.quiet.max(from);
+        let opening = (self.opening)(addresses);
+        let wallet = NewWallet { name: name.into(), addresses: addresses.to_vec(), from, opening };
+        self.desk.add(wallet).unwrap();
+        self.following.push((name, addresses, from));
+        self.wallets.settle();
+        self.backfill();
+    }
+
+    /// Reads the older blocks of the branch for wallets that wait.
+    fn backfill(&mut self) {
+        if self.wallets.view().waiting().is_empty() {
+            return;
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let branch = self.branch(self.tree.tip);
+        let (desk, wallets) = (self.desk.clone(), &mut self.wallets);
+        runtime.block_on(async {
+            let mut backfill = desk.wanted().await.unwrap();
+            while let Some(height) = backfill.wants() {
+                backfill.push(Block::clone(&branch[usize::try_from(height).unwrap()])).unwrap();
+            }
+            let mut handed = Box::pin(desk.hand_over(backfill));
+            assert!(futures_lite(&mut handed).is_none(), "answered before it was asked");
+            wallets.settle();
+            assert!(handed.await.unwrap().is_none(), "taken in");
+        });
+        assert_eq!(self.wallets.view().waiting(), []);
+    }
+
+    fn tell(&mut self, event: &ChainEvent<L::Transaction>) {
+        self.wallets.apply(event);
+        self.wallets.settle();
+        self.inclusion.apply(event);
+        self.inclusion.settle();
+        self.backfill();
+        self.check();
+    }
+
+    /// The height of what the wallets' window is to begin with.
+    fn root_height(&self) -> Height {
+        self.wallets.view().root().map_or(0, |root| root.next - 1)
+    }
+
+    fn check(&self) {
+        self.check_wallets();
+        self.check_transactions();
+    }
+
+    fn check_wallets(&self) {
+        let view = self.wallets.view();
+        let Some(root) = view.root() else { return };
+        let kept: BTreeSet<usize> = view.blocks().map(|header| self.tree.place(header.hash)).collect();
+        let expected: BTreeSet<usize> = self
+            .joined
+            .iter()
+            .copied()
+            .filter(|place| self.tree.path(*place).iter().any(|on| self.tree.header(*on).hash == root.hash))
+            .collect();
+        assert_eq!(kept, expected, "what is behind the root is kept, and nothing else");
+        assert!(self.tree.header(self.finalised).height <= root.next - 1);
+        assert!(self.tree.header(self.tree.tip).height < root.next + self.keep as u64);
+        for place in kept {
+            let (branch, hash) = (self.branch(place), self.tree.header(place).hash);
+            for (name, addresses, from) in &self.following {
+                let expected = if branch.len() as u64 >= *from {
+                    Ok(L::recount(&branch, addresses))
+                } else {
+                    Err(BalanceError::TooEarly { name: (*name).to_owned(), from: *from })
+                };
+                assert_eq!(view.balance_at(name, hash), expected, "{name} at {hash:?}");
+            }
+            assert_eq!(view.conserved_at(hash), Ok(()));
+        }
+    }
+
+    fn check_transactions(&self) {
+        let view = self.inclusion.view();
+        let branch = self.branch(self.tree.tip);
+        let last = self.tree.header(self.finalised);
+        for id in &self.watched {
+            let including =
+                |block: &Block<L::Transaction>| block.transactions.iter().any(|other| other.id() == *id);
+            let all = || self.tree.blocks.iter().flat_map(|block| &block.transactions);
+            let conflicts = all().find(|other| other.id() == *id).unwrap().conflicts();
+            let rival = |block: &Arc<Block<L::Transaction>>| {
+                let rules_out = |other: &&L::Transaction| {
+                    other.id() != *id && other.conflicts().iter().any(|conflict| conflicts.contains(conflict))
+                };
+                block.transactions.iter().find(rules_out).map(|by| (by.id(), block.header))
+            };
+            let seen = self.joined.iter().filter(|place| including(&self.tree.blocks[**place]));
+            let seen =
+                seen.map(|place| self.tree.header(*place)).max_by_key(|block| (block.height, block.hash));
+            let knows_rivals = !self.by_hash.contains(id) || seen.is_some();
+            let status = if let Some(block) = branch.iter().find(|block| including(block)) {
+                let header: Header = block.header;
+                let depth = branch.last().unwrap().header.height - header.height + 1;
+                if header.height <= last.height {
+                    Status::Finalised { block: header }
+                } else {
+                    Status::Included { block: header, depth }
+                }
+            } else if let Some((by, block)) = branch.iter().find_map(rival).filter(|_| knows_rivals) {
+                Status::Replaced { by, block }
+            } else if let Some(from) = seen {
+                Status::ReorgedOut { from }
+            } else {
+                // The height depends on when it was followed.
+                assert!(matches!(view.status(*id), Some(Status::Pending { since: 0..=1 })), "{id:?}");
+                continue;
+            };
+            assert_eq!(view.status(*id), Some(status), "{id:?}");
+        }
+    }
+}
+
+/// Polls once.
+fn futures_lite<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match std::pin::Pin::new(future).poll(&mut context) {
+        std::task::Poll::Ready(output) => Some(output),
+        std::task::Poll::Pending => None,
+    }
+}
+
+fn play<L: Recount>(keep: usize, steps: &[Step], opening: fn(&[Address]) -> L::Wallet) {
+    let mut play = Play::<L>::new(keep, opening);
+    for step in steps {
+        play.play(step);
+    }
+    play.check();
+}
+
+fn cases(count: u32) -> ProptestConfig {
+    // Threads of their own are slow to start, and no case hangs.
+    ProptestConfig { cases: count, fork: false, timeout: 0, failure_persistence: None, ..Default::default() }
+}
+
+proptest! {
+    #![proptest_config(cases(96))]
+
+    #[test]
+    fn coins_are_as_recounted(keep in 2..40_usize, steps in prop::collection::vec(step(), 10..60)) {
+        play::<Utxo<Coins>>(keep, &steps, |_| UtxoWallet::default());
+    }
+
+    #[test]
+    fn accounts_are_as_recounted(keep in 2..40_usize, steps in prop::collection::vec(step(), 10..60)) {
+        let opening = |addresses: &[Address]| AccountWallet::with(OPENING * addresses.len() as Amount);
+        play::<Account<Payment>>(keep, &steps, opening);
+    }
+}
