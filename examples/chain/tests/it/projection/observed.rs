@@ -281,7 +281,7 @@ async fn a_late_wallet_reads_its_blocks_beside() {
 /// ```
 #[tokio::test(start_paused = true)]
 async fn a_restart_goes_on_through_a_reorg_that_it_missed() {
-    let directory = super::checkpoint::Scratch::new("restart");
+    let directory = super::checkpoint::Scratch::new();
     let path = directory.path("chain.checkpoint");
     let mut tree = Tree::new();
     let mut at = 0;
