@@ -92,6 +92,12 @@ impl<L: Ledger> Book<L> {
         u32::try_from(self.wallets.len()).unwrap_or(u32::MAX)
     }
 
+    /// How many coins are known.
+    #[cfg(test)]
+    pub(super) fn coins(&self) -> usize {
+        self.coins.len()
+    }
+
     /// Adds a wallet that has `held` at the root.
     pub(super) fn enter(&mut self, ledger: &L, wallet: Arc<WalletOf<L>>, held: &Result<L::Wallet, Fault>) {
         let number = self.next();

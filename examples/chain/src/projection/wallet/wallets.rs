@@ -270,3 +270,74 @@ impl<L: Ledger> Projection<L::Transaction> for Wallets<L> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Amount, NewWallet, OutPoint, Utxo, UtxoTransaction};
+    use super::*;
+    use crate::{Header, Transaction};
+
+    /// Spends the coin of the one before.
+    #[derive(Clone, Debug, PartialEq)]
+    struct Next {
+        id: Hash,
+        spends: Option<Hash>,
+    }
+
+    impl Transaction for Next {
+        fn id(&self) -> Hash {
+            self.id
+        }
+
+        fn conflicts(&self) -> Vec<Vec<u8>> {
+            Vec::new()
+        }
+    }
+
+    impl UtxoTransaction for Next {
+        type Address = ();
+
+        fn inputs(&self) -> Vec<OutPoint> {
+            self.spends.iter().map(|transaction| OutPoint { transaction: *transaction, output: 0 }).collect()
+        }
+
+        fn outputs(&self) -> Vec<(Option<()>, Amount)> {
+            vec![(Some(()), 1)]
+        }
+
+        fn is_reward(&self) -> bool {
+            self.spends.is_none()
+        }
+    }
+
+    /// A coin that goes on in every block of either side of forks which are left again: what is known of coins
+    /// is bounded by what is kept.
+    #[test]
+    fn coins_that_nothing_kept_refers_to_are_forgotten() {
+        let mut wallets = Wallets::new(Utxo::<Next>::new(1)).keep(4);
+        let wallet =
+            NewWallet { name: "w".into(), addresses: vec![()], from: 1, opening: Default::default() };
+        wallets.desk().add(wallet).unwrap();
+        let hash = |number: u32, side: u8| {
+            let mut bytes = [side; 32];
+            bytes[..4].copy_from_slice(&number.to_be_bytes());
+            Hash(bytes)
+        };
+        let block = |height: u32, side: u8| {
+            let spends = (height > 1).then(|| hash(height - 1, 1));
+            let (id, parent) = (hash(height, side), hash(height - 1, 1));
+            let height = u64::from(height);
+            let header = Header { hash: id, parent, height, work: 1, time: 0 };
+            Arc::new(Block { header, transactions: vec![Next { id, spends }] })
+        };
+        for height in 1..200 {
+            for side in [2, 1] {
+                wallets.apply(&ChainEvent::Committed { new: vec![block(height, side)] });
+                wallets.settle();
+            }
+            // Four blocks and their rivals are kept above the root, which has one coin; one more was spent there.
+            assert!(wallets.book.coins() <= 10, "{} coins at height {height}", wallets.book.coins());
+        }
+        assert_eq!(wallets.view().balance("w").unwrap().total, 1);
+    }
+}

@@ -107,12 +107,15 @@ fn no_damage_goes_unnoticed() {
     }
 }
 
+/// A text, what is wrong with it, and what the message says.
+type Case<'a> = (&'a str, fn(&LoadError) -> bool, &'a str);
+
 #[test]
 fn other_files_are_told_apart() {
     let text = String::from_utf8(written()).unwrap();
     let version = text.replacen("\"version\":1", "\"version\":2", 1);
     let longer = format!("{text}{{}}\n");
-    let cases: [(&str, fn(&LoadError) -> bool, &str); 5] = [
+    let cases: [Case; 5] = [
         ("hello\n", |error| matches!(error, LoadError::Foreign { .. }), "is no checkpoint"),
         ("{\"format\":\"x\",\"version\":1}\n", |error| matches!(error, LoadError::Foreign { .. }), "is no"),
         (&version, |error| matches!(error, LoadError::Version { found: 2, .. }), "has version 2"),
