@@ -12,7 +12,7 @@ pub enum Start {
     Genesis,
     /// At this height of the branch of whichever node answers first.
     Height(Height),
-    /// This many blocks below the head of whichever node answers first.
+    /// This many blocks below the head of the node that is furthest when the first ones answer.
     Recent(Height),
     /// At headers that are known from before, lowest first, each the parent of the next. The first is the
     /// root, the last the tip up to which the events were told: a checkpoint is one header, and with more
@@ -45,6 +45,9 @@ pub struct ChainConfig {
     pub request_timeout: Duration,
     /// How long a cycle waits for the heads, and then for blocks and missing headers. What takes longer
     /// goes on, and is taken in by a later cycle. Default: a quarter of the interval, at most 2 s.
+    ///
+    /// Keep twice of it below the runtime's `poll_timeout`: a poll that is cut off tells nothing, and what it
+    /// learned waits for the next one.
     pub collect_for: Duration,
     /// The age from which on a node's head counts as stale. Default: the larger of 2 s and 3 intervals.
     pub stale_after: Duration,

@@ -48,9 +48,19 @@ pub(super) enum Purpose {
 pub(super) enum Found<T> {
     Identity(Result<ChainIdentity, ChainError>),
     Root(Result<Option<Header>, ChainError>),
-    /// Lowest first; with an error, what came before it.
-    Headers(Vec<Header>, Option<ChainError>),
+    /// Lowest first; with an error, what came before it. If they were to close one, the gap.
+    Headers {
+        headers: Vec<Header>,
+        gap: Option<Hash>,
+        error: Option<ChainError>,
+    },
     Block(Header, Result<Option<Block<T>>, ChainError>),
+}
+
+impl<T> Found<T> {
+    fn none() -> Self {
+        Self::Headers { headers: Vec::new(), gap: None, error: None }
+    }
 }
 
 /// All questions in flight; dropping it aborts them.
@@ -142,7 +152,9 @@ impl<T: Send + 'static> Fetches<T> {
                 let found = match question {
                     Question::Identity => Found::Identity(Err(error)),
                     Question::Root { .. } => Found::Root(Err(error)),
-                    Question::Down { .. } | Question::Up { .. } => Found::Headers(Vec::new(), Some(error)),
+                    Question::Down { .. } | Question::Up { .. } => {
+                        Found::Headers { headers: Vec::new(), gap: None, error: Some(error) }
+                    }
                     Question::Block(header) => Found::Block(header, Err(error)),
                 };
                 Some((node, found))
@@ -198,24 +210,24 @@ impl<C: ChainClient> Asked<C> {
                 Found::Block(header, told)
             }
             Question::Down { from, height } => {
-                let Some(graph) = graph else { return Found::Headers(Vec::new(), None) };
+                let Some(graph) = graph else { return Found::none() };
                 let mut headers = Vec::new();
                 let error = self.down(&graph, from, height, &mut headers).await.err();
                 headers.reverse();
-                Found::Headers(headers, error)
+                Found::Headers { headers, gap: Some(from), error }
             }
             Question::Up { from, to } => {
-                let Some(graph) = graph else { return Found::Headers(Vec::new(), None) };
+                let Some(graph) = graph else { return Found::none() };
                 let mut headers = Vec::new();
                 let error = self.up(from, to, &mut headers).await.err();
                 let first = headers.first().copied().filter(|first| !graph.contains(&first.parent));
-                let Some(first) = first else { return Found::Headers(headers, error) };
+                let Some(first) = first else { return Found::Headers { headers, gap: None, error } };
                 // The node has left the branch that we were on: find out where.
                 let mut below = Vec::new();
                 let lost = self.down(&graph, first.parent, from - 1, &mut below).await.err();
                 below.reverse();
                 below.append(&mut headers);
-                Found::Headers(below, error.or(lost))
+                Found::Headers { headers: below, gap: None, error: error.or(lost) }
             }
         }
     }

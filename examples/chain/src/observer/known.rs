@@ -115,6 +115,7 @@ impl<T: Transaction> Known<T> {
 
     /// Takes in what came of a question.
     pub(super) fn found(&mut self, name: &Arc<str>, found: Found<T>, now: Instant) {
+        let in_vain = matches!(found, Found::Root(Ok(None) | Err(_)));
         let trouble = match found {
             Found::Identity(Ok(identity)) => {
                 self.identified(name, identity, now);
@@ -125,8 +126,14 @@ impl<T: Transaction> Known<T> {
                 None
             }
             Found::Root(Ok(None)) => Some(ChainError::Empty { endpoint: name.to_string() }),
-            Found::Headers(headers, error) => {
+            Found::Headers { headers, gap, error } => {
                 self.filled(name, &headers);
+                // What the node says of the gap contradicts what it built on it.
+                if let (Some(gap), Some(ChainError::Untrue { .. })) = (gap, &error)
+                    && headers.is_empty()
+                {
+                    self.pending.forget_children(&gap, name);
+                }
                 error
             }
             Found::Block(_, Ok(Some(block))) => {
@@ -145,6 +152,9 @@ impl<T: Transaction> Known<T> {
             Found::Identity(Err(error)) | Found::Root(Err(error)) => Some(error),
         };
         let Some(node) = self.nodes.get_mut(name) else { return };
+        if in_vain {
+            node.vain = node.vain.saturating_add(1);
+        }
         if let Some(ChainError::RateLimited { retry_after, .. }) = trouble {
             let rest = retry_after.unwrap_or(self.config.interval);
             node.rests_until = now.checked_add(rest);

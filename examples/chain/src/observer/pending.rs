@@ -68,6 +68,16 @@ impl Pending {
         children.iter().filter_map(|child| self.remove(child)).collect()
     }
 
+    /// Forgets what `node` told to be on top of `parent`.
+    pub(super) fn forget_children(&mut self, parent: &Hash, node: &str) {
+        let children = self.children.get(parent).cloned().unwrap_or_default();
+        let told_by_it = |hash: &Hash| self.headers.get(hash).is_some_and(|(_, teller)| **teller == *node);
+        let gone: Vec<Hash> = children.into_iter().filter(told_by_it).collect();
+        for hash in gone {
+            self.remove(&hash);
+        }
+    }
+
     /// The lowest one below `hash` in an unbroken line; its parent is what is missing.
     pub(super) fn lowest_below(&self, hash: &Hash) -> Option<Header> {
         let mut lowest = *self.get(hash)?;

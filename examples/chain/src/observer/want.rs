@@ -1,10 +1,12 @@
 //! Which questions are worth asking, of whom.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::Start;
 use super::fetch::{Fetches, Purpose, Question};
 use super::known::{Chain, Known};
 use super::node::Node;
@@ -35,7 +37,7 @@ impl<T: Transaction> Known<T> {
             if fetches.is_busy(name) {
                 continue;
             }
-            let Some(question) = self.question(name, node, &in_flight, goes_up) else { continue };
+            let Some(question) = self.question(name, node, &in_flight, goes_up, now) else { continue };
             if asked.contains(&(Arc::clone(name), question.purpose())) {
                 continue;
             }
@@ -56,6 +58,7 @@ impl<T: Transaction> Known<T> {
         node: &Node,
         in_flight: &HashSet<Hash>,
         goes_up: bool,
+        now: Instant,
     ) -> Option<Question> {
         if node.asks_identity {
             return Some(Question::Identity);
@@ -63,9 +66,22 @@ impl<T: Transaction> Known<T> {
         let identity = self.identity.as_ref().filter(|_| node.is_believed())?;
         let Some(chain) = &self.chain else {
             let (start, head) = (self.config.start.clone(), node.head?.height);
-            return Some(Question::Root { start, genesis: identity.genesis, head });
+            let asks = !matches!(start, Start::Recent(_)) || self.is_furthest(name, now);
+            return asks.then_some(Question::Root { start, genesis: identity.genesis, head });
         };
         self.gap(chain, name, node, in_flight, goes_up)
+    }
+
+    /// Whether no other node is further, once all have said which chain they are on. Those that were asked in
+    /// vain come last.
+    fn is_furthest(&self, name: &Arc<str>, now: Instant) -> bool {
+        let reachable = || self.nodes.iter().filter(|(_, node)| node.is_reachable(now));
+        if reachable().any(|(_, node)| node.asks_identity && node.trouble.is_none()) {
+            return false;
+        }
+        let believed = reachable().filter(|(_, node)| node.is_believed());
+        let rank = |node: &Node| (node.vain, Reverse(node.head.map(|head| head.height)));
+        believed.min_by_key(|(_, node)| rank(node)).is_some_and(|(best, _)| best == name)
     }
 
     /// The lowest gap that the node may close.
@@ -83,7 +99,11 @@ impl<T: Transaction> Known<T> {
         gaps.extend(below_head);
         let open = |gap: &Header| gap.height > root + 1 && !in_flight.contains(&gap.parent);
         let gap = gaps.into_iter().filter(open).min_by_key(|gap| gap.height)?;
-        let reach = graph.tips().max_by_key(|tip| graph.total_work(&tip.hash)).map_or(root, |tip| tip.height);
+        // Most likely the node is on the heaviest branch; unless it was seen on another one.
+        let heaviest = graph.tips().max_by_key(|tip| graph.total_work(&tip.hash))?;
+        let elsewhere =
+            node.linked.filter(|block| graph.is_on_branch(&block.hash, &heaviest.hash) == OnBranch::No);
+        let reach = elsewhere.unwrap_or(heaviest).height;
         let backfill = u64::try_from(self.config.backfill).unwrap_or(Height::MAX);
         if gap.height.saturating_sub(reach) <= backfill {
             return Some(Question::Down { from: gap.parent, height: gap.height - 1 });

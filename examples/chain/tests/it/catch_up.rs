@@ -1,8 +1,8 @@
 //! How the observer gets to where the nodes are.
 
-use watchkeeper_chain::{ChainConfig, Start};
+use watchkeeper_chain::{Agreement, Block, ChainConfig, Header, Start};
 
-use crate::common::{Node, SECOND, Tree, Watched, branch, config, fold, in_words, local, long, show};
+use crate::common::{Node, SECOND, Tree, Watched, branch, config, fold, hash, in_words, local, long, show};
 
 /// ```text
 /// g - a1 - ... - a6        the parents of a6 are asked for by hash
@@ -89,6 +89,22 @@ async fn it_begins_where_it_is_told() {
         assert_eq!(show(Some(view.graph.unwrap().root())), root, "{start:?}");
         assert_eq!(blocks.split(' ').count() - 1, told, "{start:?}");
     }
+}
+
+/// A node that is far behind, and one whose height is a lie, do not decide where it begins.
+#[tokio::test(start_paused = true)]
+async fn it_begins_below_the_furthest_node_that_is_true() {
+    let tree = Tree::new(&long("a", 100));
+    let (behind, liar, good) = (tree.node("a5"), tree.node("a50"), tree.node("a100"));
+    let far = Header { height: 1_000, hash: hash("x"), parent: hash("y"), ..tree.header("a50") };
+    liar.script().blocks.insert(far.hash, Block { header: far, transactions: Vec::new() });
+    liar.script().head = Some(far.hash);
+    let config = ChainConfig { start: Start::Recent(10), ..config() };
+    let nodes = local(&[("n1", &behind), ("n2", &liar), ("n3", &good)]);
+    let watched = Watched::start(config, nodes).await;
+    let view = watched.cycle().await;
+    assert_eq!((show(Some(view.graph.unwrap().root())), show(view.tip)), ("a90".into(), "a100".into()));
+    assert_eq!(view.nodes["n1"].agreement, Agreement::Unknown);
 }
 
 #[tokio::test(start_paused = true)]

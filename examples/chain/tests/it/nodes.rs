@@ -240,6 +240,26 @@ async fn a_node_that_left_the_set_is_taken_for_what_it_is_when_it_returns() {
     assert_eq!(n1.script().calls["identity"], 2);
 }
 
+/// ```text
+/// g - a1 - ... - a9       what the node has in the end
+///      \
+///       x (4)             what it told first: a1 is not at 3
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_node_that_lied_about_a_gap_is_believed_when_it_tells_the_truth() {
+    let tree = Tree::new(&long("a", 9));
+    let n1 = tree.node("g");
+    let mut watched = Watched::start(config(), local(&[("n1", &n1)])).await;
+    tree.advance(&n1, "a1");
+    lie(&n1, Header { hash: hash("x"), parent: hash("a1"), height: 4, work: 1, time: 0 });
+    watched.told().await;
+    let error = watched.cycle().await.node("n1").unwrap().error.clone();
+    assert!(matches!(error, Some(ChainError::Untrue { .. })), "{error:?}");
+    tree.advance(&n1, "a9");
+    assert_eq!(watched.told().await, ["committed a1 a2 a3 a4 a5 a6 a7 a8 a9"]);
+    assert_eq!(watched.cycle().await.pending, 0);
+}
+
 /// A node that goes on telling heads whose parents nobody has.
 #[tokio::test(start_paused = true)]
 async fn headers_without_parents_are_bounded_and_crowd_nobody_out() {

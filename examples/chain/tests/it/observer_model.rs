@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proptest::sample::Index;
 use watchkeeper_chain::adapter::ChainError;
-use watchkeeper_chain::{Agreement, ChainEvent, ChainView, Header};
+use watchkeeper_chain::{Agreement, Block, ChainConfig, ChainEvent, ChainView, Header};
 
 use crate::common::{Node, SECOND, Tree, Watched, config, fold, hash, local, name};
 
@@ -33,6 +33,8 @@ enum Step {
     Fail(usize, &'static str),
     Hang(usize, &'static str),
     Heal(usize),
+    /// A node has a head that cannot be true: of a wrong height, or without the parent that it names.
+    Lie(usize, Index, bool),
     /// Another source set: those of the bits.
     List(u8),
     Finalise(usize, Index),
@@ -50,6 +52,8 @@ fn faults() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..3_usize, method()).prop_map(|(node, method)| Step::Fail(node, method)),
         1 => (0..3_usize, method()).prop_map(|(node, method)| Step::Hang(node, method)),
         2 => (0..3_usize).prop_map(Step::Heal),
+        1 => (0..3_usize, any::<Index>(), any::<bool>())
+            .prop_map(|(node, block, orphan)| Step::Lie(node, block, orphan)),
         1 => (0..8_u8).prop_map(Step::List),
         1 => (0..3_usize, any::<Index>()).prop_map(|(node, block)| Step::Finalise(node, block)),
         2 => prop_oneof![0..4_u8, 30..70_u8].prop_map(Step::Wait),
@@ -175,10 +179,14 @@ proptest! {
         })?;
     }
 
-    /// Nodes fail, hang, leave, come back, lag, rewind and speak of finality: what is told folds to what is
+    /// Nodes fail, hang, lie, leave, come back, lag, rewind and speak of finality: what is told folds to what is
     /// shown in every cycle, nothing final is taken back, and when all is well again the branch is right.
     #[test]
-    fn whatever_nodes_do_the_events_fold_to_the_snapshot(shape in tree(), steps in faults()) {
+    fn whatever_nodes_do_the_events_fold_to_the_snapshot(
+        shape in tree(),
+        steps in faults(),
+        bounds in prop::sample::select(vec![(128, 512, 1024), (2, 3, 5)]),
+    ) {
         on_paused_clock(async {
             let (tree, names) = plant(&shape);
             let plain = Plain { tree: &tree };
@@ -187,7 +195,9 @@ proptest! {
                 let listed = (0..3).filter(|nth| bits & (1 << nth) != 0);
                 local(&listed.map(|nth| (NAMES[nth], &nodes[nth])).collect::<Vec<_>>())
             };
-            let mut watched = Watched::start(config(), of(7)).await;
+            let (block_window, backfill, pending_limit) = bounds;
+            let config = ChainConfig { block_window, blocks_kept: 0, backfill, pending_limit, ..config() };
+            let mut watched = Watched::start(config, of(7)).await;
             let mut told = vec!["g".to_owned()];
             for step in steps {
                 apply(&step, &tree, &names, &nodes);
@@ -203,14 +213,22 @@ proptest! {
                 }
             }
             for node in &nodes {
+                let lies = !names.contains(&name(node.script().head.unwrap()));
                 let mut script = node.script();
                 script.fails.clear();
                 script.hangs.clear();
+                if lies {
+                    script.head = Some(hash("g"));
+                }
             }
             watched.sources.replace(of(7));
+            // What hangs runs out, and what is asked in parts is told.
             tokio::time::sleep(20 * SECOND).await;
-            let view = watched.cycle().await;
-            check_final(&plain, &mut told, &watched.heard())?;
+            let mut view = watched.cycle().await;
+            for _ in 0..60 {
+                view = watched.cycle().await;
+                check_final(&plain, &mut told, &watched.heard())?;
+            }
             plain.check(&view, &told)?;
             let tip = told.last().unwrap();
             let believed = view.nodes.values().filter(|node| node.agreement != Agreement::Breached);
@@ -241,10 +259,22 @@ fn apply(step: &Step, tree: &Tree, names: &[String], nodes: &[Node]) {
             script.fails.clear();
             script.hangs.clear();
         }
+        Step::Lie(node, block, orphan) => {
+            let parent = tree.header(&names[block.index(names.len())]);
+            let (parent, height) =
+                if *orphan { (hash("nowhere"), 30) } else { (parent.hash, parent.height + 2) };
+            let header = Header { hash: hash(&format!("lie{node}")), parent, height, work: 1, time: 0 };
+            let mut script = nodes[*node].script();
+            script.blocks.insert(header.hash, Block { header, transactions: Vec::new() });
+            script.head = Some(header.hash);
+        }
         Step::Finalise(node, block) => {
             let mut script = nodes[*node].script();
-            let plain = Plain { tree };
-            let branch = plain.branch(&name(script.head.unwrap()));
+            let head = name(script.head.unwrap());
+            if !names.contains(&head) {
+                return;
+            }
+            let branch = Plain { tree }.branch(&head);
             script.finalised = Some(hash(&branch[block.index(branch.len())]));
         }
         Step::List(_) | Step::Wait(_) => {}

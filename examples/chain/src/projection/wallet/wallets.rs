@@ -273,7 +273,7 @@ impl<L: Ledger> Projection<L::Transaction> for Wallets<L> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Amount, NewWallet, OutPoint, Utxo, UtxoTransaction};
+    use super::super::{Amount, NewWallet, OutPoint, Utxo, UtxoTransaction, UtxoWallet};
     use super::*;
     use crate::{Header, Transaction};
 
@@ -316,7 +316,7 @@ mod tests {
     fn coins_that_nothing_kept_refers_to_are_forgotten() {
         let mut wallets = Wallets::new(Utxo::<Next>::new(1)).keep(4);
         let wallet =
-            NewWallet { name: "w".into(), addresses: vec![()], from: 1, opening: Default::default() };
+            NewWallet { name: "w".into(), addresses: vec![()], from: 1, opening: UtxoWallet::default() };
         wallets.desk().add(wallet).unwrap();
         let hash = |number: u32, side: u8| {
             let mut bytes = [side; 32];
