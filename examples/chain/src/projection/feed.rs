@@ -5,9 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use watchkeeper::{
-    Cursor, ObservationBatch, ObservationHandle, Observer, RecvError, StateKind, Subscription, Unmet,
-};
+use watchkeeper::{Cursor, ObservationBatch, ObservationHandle, Observer, RecvError, Subscription, Unmet};
 
 use crate::{Block, ChainEvent, Hash, Header, Transaction};
 
@@ -83,9 +81,9 @@ impl<O: Observer<Event = ChainEvent<T>>, T: Clone + Send + Sync + 'static> Block
     ///
     /// Cancel safe: a dropped call has taken nothing.
     pub async fn wait_for_next_cycle(&mut self, within: Duration) -> Result<Vec<BlockStep<T>>, FeedError> {
-        let status = self.handle.reaches(StateKind::Idle).show(|_| String::new()).within(within).await;
-        let status = status.map_err(|unmet| FeedError::NoCycle(Box::new(unmet)))?;
-        let Some(end) = status.snapshot.map(|snapshot| snapshot.cursor) else { return Ok(Vec::new()) };
+        let next = self.handle.eventually("a cycle that begins from now on succeeds", |_| true);
+        let snapshot = next.show(|_| String::new()).within(within).await;
+        let end = snapshot.map_err(|unmet| FeedError::NoCycle(Box::new(unmet)))?.cursor;
         // The batches up to the snapshot are there already: this never waits.
         while self.batches.cursor().seq() < end.seq() || self.batches.cursor().generation() < end.generation()
         {

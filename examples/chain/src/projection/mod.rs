@@ -5,6 +5,40 @@
 //! moment, and every wait of the handle works on both. The feeds need no projection: they read a
 //! subscription.
 //!
+//! ```
+//! # use std::error::Error;
+//! # use std::time::Duration;
+//! # use watchkeeper::{ObservationConfig, ObservationRuntime, ObservedSource, StaticSourceProvider};
+//! # use watchkeeper_chain::adapter::ChainClient;
+//! # use watchkeeper_chain::{ChainConfig, ChainObserver, ChainSource, Hash};
+//! use watchkeeper_chain::projection::Projected;
+//! use watchkeeper_chain::projection::inclusion::{InclusionWaits, Inclusions};
+//! use watchkeeper_chain::projection::wallet::{
+//!     Account, AccountTransaction, AccountWallet, NewWallet, Wallets,
+//! };
+//!
+//! # async fn example<C>(client: C, payment: Hash) -> Result<(), Box<dyn Error>>
+//! # where C: ChainClient<Transaction: AccountTransaction<Address = String>> {
+//! let (inclusion, wallets) = (Inclusions::new(), Wallets::new(Account::new(3)));
+//! let (follower, desk) = (inclusion.follower(), wallets.desk());
+//! let opening = AccountWallet::with(10_000);
+//! desk.add(NewWallet { name: "w".into(), addresses: vec!["0xf39f".to_owned()], from: 1, opening })?;
+//!
+//! let interval = Duration::from_millis(250);
+//! let chain = ChainObserver::new(ChainConfig::every(interval));
+//! let nodes = StaticSourceProvider::new(vec![ObservedSource::new("n1", ChainSource::local(client))]);
+//! let timing = ObservationConfig { interval, ..Default::default() };
+//! let runtime =
+//!     ObservationRuntime::start(nodes, Projected::new(chain, (inclusion, wallets)), timing).await?;
+//!
+//! follower.follow_hash(payment)?;
+//! let seen = runtime.handle().included(payment, 3).within(Duration::from_secs(30)).await?;
+//! let (_, wallets) = &seen.value.view;
+//! println!("w has {}", wallets.balance("w")?.spendable);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Projections keep facts by block hash and derive what holds for a tip. They forget blocks behind the
 //! window they are told to keep, and say so when asked for one.
 

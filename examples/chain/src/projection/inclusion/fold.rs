@@ -25,22 +25,26 @@ pub struct Inclusions<T> {
     /// What of a kept block concerns followed transactions.
     concerned: HashMap<Hash, Vec<Hash>>,
     finalised: Option<Header>,
-    desk: Arc<Mutex<Vec<Wish>>>,
-    granted: usize,
+    desk: Arc<Mutex<Wishes>>,
+    /// Of the wishes, as of when they were last looked at.
+    version: u64,
 }
 
-#[derive(Clone, Debug)]
-struct Wish {
-    transaction: Hash,
-    conflicts: Option<Arc<[Vec<u8>]>>,
-    /// Whether it is to be followed, or no longer.
-    follow: bool,
+/// What is to be followed.
+#[derive(Debug, Default)]
+struct Wishes {
+    transactions: HashMap<Hash, Conflicts>,
+    /// Counts the changes.
+    version: u64,
 }
+
+/// What rules a transaction out, if that is known.
+type Conflicts = Option<Arc<[Vec<u8>]>>;
 
 /// Follows transactions with [`Inclusions`], from any task.
 #[derive(Clone)]
 pub struct Follower {
-    desk: Weak<Mutex<Vec<Wish>>>,
+    desk: Weak<Mutex<Wishes>>,
 }
 
 /// The transaction is not followed: nobody looks any more.
@@ -55,7 +59,10 @@ impl Follower {
     ///
     /// [`FollowError`].
     pub fn follow<T: Transaction>(&self, transaction: &T) -> Result<(), FollowError> {
-        self.wish(transaction.id(), Some(transaction.conflicts().into()), true)
+        let conflicts = Some(transaction.conflicts().into());
+        self.wish(|wishes| {
+            wishes.insert(transaction.id(), conflicts);
+        })
     }
 
     /// Follows a transaction of which only the hash is known. What replaces it is not recognised before a block
@@ -65,26 +72,28 @@ impl Follower {
     ///
     /// [`FollowError`].
     pub fn follow_hash(&self, transaction: Hash) -> Result<(), FollowError> {
-        self.wish(transaction, None, true)
+        self.wish(|wishes| {
+            wishes.entry(transaction).or_default();
+        })
     }
 
-    /// Follows a transaction no longer, from the next cycle on.
+    /// Follows a transaction no longer, from the next cycle on. Whatever became of it, it is followed until
+    /// then.
     ///
     /// # Errors
     ///
     /// [`FollowError`].
     pub fn forget(&self, transaction: Hash) -> Result<(), FollowError> {
-        self.wish(transaction, None, false)
+        self.wish(|wishes| {
+            wishes.remove(&transaction);
+        })
     }
 
-    fn wish(
-        &self,
-        transaction: Hash,
-        conflicts: Option<Arc<[Vec<u8>]>>,
-        follow: bool,
-    ) -> Result<(), FollowError> {
+    fn wish(&self, change: impl FnOnce(&mut HashMap<Hash, Conflicts>)) -> Result<(), FollowError> {
         let desk = self.desk.upgrade().ok_or(FollowError)?;
-        desk.lock().unwrap_or_else(PoisonError::into_inner).push(Wish { transaction, conflicts, follow });
+        let mut wishes = desk.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut wishes.transactions);
+        wishes.version += 1;
         Ok(())
     }
 }
@@ -115,7 +124,7 @@ impl<T: Transaction> Inclusions<T> {
             concerned: HashMap::new(),
             finalised: None,
             desk: Arc::default(),
-            granted: 0,
+            version: 0,
         }
     }
 
@@ -204,19 +213,32 @@ impl<T: Transaction> Inclusions<T> {
         true
     }
 
-    fn grant(&mut self, wish: &Wish) {
-        if !wish.follow {
-            return self.forget(wish.transaction);
+    /// Follows what is wished for now, and nothing else.
+    fn grant(&mut self) {
+        let desk = Arc::clone(&self.desk);
+        let wishes = desk.lock().unwrap_or_else(PoisonError::into_inner);
+        if wishes.version == self.version {
+            return;
         }
-        let news = !self.followed.contains_key(&wish.transaction);
+        self.version = wishes.version;
+        let unwanted = self.followed.keys().filter(|followed| !wishes.transactions.contains_key(*followed));
+        for transaction in unwanted.copied().collect::<Vec<_>>() {
+            self.forget(transaction);
+        }
+        let since = self.window.as_ref().map_or(0, |window| window.seen.root().next);
+        let mut news = false;
+        for (transaction, conflicts) in &wishes.transactions {
+            if !self.followed.contains_key(transaction) {
+                let facts = Facts { since, ..Facts::default() };
+                self.followed.insert_mut(*transaction, Arc::new(facts));
+                news = true;
+            }
+            if let Some(conflicts) = conflicts {
+                news |= self.learn(*transaction, || Arc::clone(conflicts));
+            }
+        }
+        drop(wishes);
         if news {
-            let since = self.window.as_ref().map_or(0, |window| window.seen.root().next);
-            self.followed.insert_mut(wish.transaction, Arc::new(Facts { since, ..Facts::default() }));
-        }
-        let conflicts = wish.conflicts.as_ref();
-        let learned =
-            conflicts.is_some_and(|conflicts| self.learn(wish.transaction, || Arc::clone(conflicts)));
-        if news || learned {
             self.search();
         }
     }
@@ -266,7 +288,7 @@ impl<T: Transaction> Inclusions<T> {
             };
             self.followed.insert_mut(transaction, Arc::new(facts));
         }
-        self.grant_all();
+        self.grant();
     }
 
     fn lead_to(&mut self, tip: Place) {
@@ -293,17 +315,6 @@ impl<T: Transaction> Inclusions<T> {
             }
         }
     }
-
-    fn grant_all(&mut self) {
-        let wishes = {
-            let desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
-            desk.get(self.granted..).unwrap_or_default().to_vec()
-        };
-        self.granted += wishes.len();
-        for wish in &wishes {
-            self.grant(wish);
-        }
-    }
 }
 
 impl<T: Transaction> Projection<T> for Inclusions<T> {
@@ -325,7 +336,7 @@ impl<T: Transaction> Projection<T> for Inclusions<T> {
     }
 
     fn settle(&mut self) {
-        self.grant_all();
+        self.grant();
     }
 
     fn view(&self) -> InclusionView<T> {

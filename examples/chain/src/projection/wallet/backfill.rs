@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::book::{Book, Flow, Holdings, WalletOf};
+use super::book::{Book, Draft, Flow, Holdings, WalletOf};
 use super::ledger::Ledger;
 use crate::adapter::ChainError;
 use crate::projection::Place;
@@ -149,7 +149,9 @@ impl<L: Ledger> Backfill<L> {
                 return Err(unlinked(end.hash));
             }
         }
-        let (changes, flow) = self.book.fold(&self.ledger, &block, 0, &mut self.holdings);
+        let mut draft = Draft::new(self.holdings.clone());
+        let (changes, flow) = self.book.fold(&self.ledger, &block, 0, &mut draft);
+        self.holdings = draft.finish();
         // There are no branches here: what is spent is not asked for again.
         self.book.settled(&self.ledger, &changes);
         self.flow = self.flow.plus(flow);

@@ -1,13 +1,14 @@
 //! Who owns what, and what a block makes of it.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use rpds::VectorSync;
 use serde::{Deserialize, Serialize};
 
-use super::ledger::{Amount, Fault, Ledger, OutPoint, Target};
-use crate::{Block, Height};
+use super::ledger::{Amount, Fault, Ledger, Moved, OutPoint, Target};
+use crate::{Block, Header, Height};
 
 /// A wallet that is to be followed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -91,6 +92,12 @@ impl<L: Ledger> Book<L> {
         u32::try_from(self.wallets.len()).unwrap_or(u32::MAX)
     }
 
+    /// How many coins are known.
+    #[cfg(test)]
+    pub(super) fn coins(&self) -> usize {
+        self.coins.len()
+    }
+
     /// Adds a wallet that has `held` at the root.
     pub(super) fn enter(&mut self, ledger: &L, wallet: Arc<WalletOf<L>>, held: &Result<L::Wallet, Fault>) {
         let number = self.next();
@@ -141,17 +148,16 @@ impl<L: Ledger> Book<L> {
         }
     }
 
-    /// Makes of `holdings`, as they were in front of `block`, what they are behind it, for the wallets from
-    /// number `first` on.
+    /// Makes of `draft`, as it was in front of `block`, what it is behind it, for the wallets from number `first`
+    /// on.
     pub(super) fn fold(
         &mut self,
         ledger: &L,
         block: &Block<L::Transaction>,
         first: u32,
-        holdings: &mut Holdings<L>,
+        draft: &mut Draft<L>,
     ) -> (Vec<Numbered<L>>, Flow) {
         let (mut done, mut flow) = (Vec::new(), Flow::default());
-        let mut touched = HashMap::new();
         for transaction in &block.transactions {
             let mut net = Net::default();
             for change in ledger.changes(transaction) {
@@ -162,36 +168,55 @@ impl<L: Ledger> Book<L> {
                 if let Some(coin) = ledger.made(&change) {
                     self.made(coin, number);
                 }
-                let index = number as usize;
-                if let Some(held) =
-                    touched.entry(index).or_insert_with(|| holdings.get(index).cloned()).as_mut()
-                {
-                    net.add(apply(ledger, held, &change, block));
-                }
+                net.add(draft.apply(ledger, number, &change, &block.header));
                 done.push((number, change));
             }
             flow = flow.plus(net.flow());
-        }
-        for (index, held) in touched {
-            if let Some(held) = held {
-                holdings.set_mut(index, held);
-            }
         }
         (done, flow)
     }
 }
 
-fn apply<L: Ledger>(
-    ledger: &L,
-    held: &mut Result<L::Wallet, Fault>,
-    change: &L::Change,
-    block: &Block<L::Transaction>,
-) -> super::Moved {
-    let Ok(wallet) = held else { return super::Moved::default() };
-    ledger.apply(wallet, change, &block.header).unwrap_or_else(|fault| {
-        *held = Err(fault);
-        super::Moved::default()
-    })
+/// Holdings that are being changed: what one block after the other does to a wallet is written once.
+pub(super) struct Draft<L: Ledger> {
+    holdings: Holdings<L>,
+    touched: HashMap<u32, Result<L::Wallet, Fault>>,
+}
+
+impl<L: Ledger> Draft<L> {
+    pub(super) fn new(holdings: Holdings<L>) -> Self {
+        Self { holdings, touched: HashMap::new() }
+    }
+
+    /// Makes a change in `block` to a wallet; one that is not known any more stays so.
+    fn apply(&mut self, ledger: &L, number: u32, change: &L::Change, block: &Header) -> Moved {
+        let held = match self.touched.entry(number) {
+            Entry::Occupied(held) => held.into_mut(),
+            Entry::Vacant(place) => match self.holdings.get(number as usize) {
+                Some(held) => place.insert(held.clone()),
+                None => return Moved::default(),
+            },
+        };
+        let Ok(wallet) = held else { return Moved::default() };
+        ledger.apply(wallet, change, block).unwrap_or_else(|fault| {
+            *held = Err(fault);
+            Moved::default()
+        })
+    }
+
+    /// Does again what a block was seen to do.
+    pub(super) fn replay(&mut self, ledger: &L, changes: &[Numbered<L>], block: &Header) {
+        for (number, change) in changes {
+            self.apply(ledger, *number, change, block);
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Holdings<L> {
+        for (number, held) in self.touched {
+            self.holdings.set_mut(number as usize, held);
+        }
+        self.holdings
+    }
 }
 
 /// What one transaction moves, all wallets together.
@@ -203,7 +228,7 @@ struct Net {
 }
 
 impl Net {
-    fn add(&mut self, moved: super::Moved) {
+    fn add(&mut self, moved: Moved) {
         let into = if moved.minted { &mut self.minted } else { &mut self.credited };
         *into = into.saturating_add(moved.credited);
         self.debited = self.debited.saturating_add(moved.debited);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::book::{Flow, Holdings, Numbered, WalletOf};
 use super::ledger::{Fault, Ledger};
-use super::view::{Entry, WalletsView};
+use super::view::{Entry, WalletsView, holdings};
 use super::wallets::Wallets;
 use crate::projection::Place;
 use crate::projection::window::Window;
@@ -65,11 +65,12 @@ impl<L: Ledger> WalletsView<L> {
     /// that still wait for older blocks are not in it: add them again.
     #[must_use]
     pub fn record(&self) -> Option<WalletsRecord<L>> {
-        let mut branch = self.kept.as_ref()?.branch();
+        let kept = self.kept.as_ref()?;
+        let mut branch = kept.branch();
         let root = branch.next()?;
         let mut known: Vec<_> = self.names.values().collect();
         known.sort_by_key(|known| known.number);
-        let held = known.iter().zip(&root.value.holdings);
+        let held = known.iter().zip(holdings(&self.ledger, kept, root));
         let held = held.map(|(known, held)| Held { wallet: Arc::clone(&known.wallet), held: held.clone() });
         let steps = branch.filter_map(|node| {
             let Entry { changes, flow, .. } = &node.value;
@@ -102,28 +103,22 @@ impl<L: Ledger> Wallets<L> {
     /// [`WrongRecord`]: it is not of one piece.
     pub fn restore(mut self, record: WalletsRecord<L>) -> Result<Self, WrongRecord> {
         let WalletsRecord { root, wallets, flow, blocks } = record;
-        let mut held: Holdings<L> = wallets.iter().map(|held| held.held.clone()).collect();
-        let wallets: Vec<_> = wallets.into_iter().map(|held| held.wallet).collect();
-        let entry = Entry { holdings: held.clone(), flow, changes: Arc::new([]), block: None };
-        let mut window = Window::new(root, None, entry);
+        let count = wallets.len();
+        let (wallets, held): (Vec<_>, Holdings<L>) =
+            wallets.into_iter().map(|held| (held.wallet, held.held)).unzip();
         for (wallet, held) in wallets.iter().zip(&held) {
             self.enter(Arc::clone(wallet), held);
         }
+        let mut window = Window::new(root, None, Entry::root(held, flow));
         for Step { header, changes, flow } in blocks {
             if Place::before(&header) != window.seen.tip() {
                 return Err(WrongRecord::Unlinked { block: header.hash });
             }
-            for (number, change) in changes.iter() {
-                let slot = held.get_mut(*number as usize);
-                let slot = slot.ok_or(WrongRecord::NoWallet { block: header.hash, number: *number })?;
-                if let Ok(wallet) = slot
-                    && let Err(fault) = self.ledger.apply(wallet, change, &header)
-                {
-                    *slot = Err(fault);
-                }
+            if let Some((number, _)) = changes.iter().find(|(number, _)| *number as usize >= count) {
+                return Err(WrongRecord::NoWallet { block: header.hash, number: *number });
             }
             self.book.known(&self.ledger, &changes);
-            window.insert(header, Entry { holdings: held.clone(), flow, changes, block: None });
+            window.insert(header, Entry::new(flow, changes, None));
             window.lead_to(header.hash);
         }
         self.open(window, &wallets);

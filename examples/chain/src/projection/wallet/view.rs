@@ -1,19 +1,21 @@
 //! What wallets have, for whoever asks.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rpds::HashTrieMapSync;
 
-use super::book::{Flow, Holdings, Numbered, WalletOf};
+use super::book::{Draft, Flow, Holdings, Numbered, WalletOf};
 use super::ledger::{Amount, Balance, Fault, Ledger, Target};
 use crate::projection::Place;
 use crate::projection::window::{Branches, Node};
 use crate::{Block, Hash, Header, Height};
 
 /// What is known at one block.
+#[derive(Clone)]
 pub(super) struct Entry<L: Ledger> {
-    pub(super) holdings: Holdings<L>,
+    /// Between two blocks of one event it is worked out when it is asked for; at the root it is there.
+    holdings: OnceLock<Holdings<L>>,
     pub(super) flow: Flow,
     /// What the block did to followed wallets.
     pub(super) changes: Arc<[Numbered<L>]>,
@@ -21,11 +23,57 @@ pub(super) struct Entry<L: Ledger> {
     pub(super) block: Option<Arc<Block<L::Transaction>>>,
 }
 
-impl<L: Ledger> Clone for Entry<L> {
-    fn clone(&self) -> Self {
-        let Self { holdings, flow, changes, block } = self;
-        Self { holdings: holdings.clone(), flow: *flow, changes: Arc::clone(changes), block: block.clone() }
+impl<L: Ledger> Entry<L> {
+    pub(super) fn root(holdings: Holdings<L>, flow: Flow) -> Self {
+        Self { holdings: holdings.into(), flow, changes: Arc::new([]), block: None }
     }
+
+    pub(super) fn new(
+        flow: Flow,
+        changes: Arc<[Numbered<L>]>,
+        block: Option<Arc<Block<L::Transaction>>>,
+    ) -> Self {
+        Self { holdings: OnceLock::new(), flow, changes, block }
+    }
+
+    pub(super) fn with(self, holdings: Holdings<L>) -> Self {
+        Self { holdings: holdings.into(), ..self }
+    }
+
+    /// What each wallet has, if that was worked out.
+    pub(super) fn known(&self) -> Holdings<L> {
+        self.holdings.get().cloned().unwrap_or_else(Holdings::<L>::new_sync)
+    }
+
+    /// Sets what was worked out elsewhere; there is only one answer.
+    pub(super) fn know(&self, holdings: Holdings<L>) {
+        let _ = self.holdings.set(holdings);
+    }
+}
+
+/// What each wallet has at a kept place: worked out from the nearest one below where it is known, once.
+pub(super) fn holdings<'a, L: Ledger>(
+    ledger: &L,
+    kept: &Branches<Entry<L>>,
+    node: &'a Node<Entry<L>>,
+) -> &'a Holdings<L> {
+    node.value.holdings.get_or_init(|| {
+        let (mut steps, mut walk, mut known) = (Vec::new(), Some(node), Holdings::<L>::new_sync());
+        while let Some(node) = walk {
+            if let Some(holdings) = node.value.holdings.get() {
+                known = holdings.clone();
+                break;
+            }
+            let Some(header) = &node.header else { break };
+            steps.push((header, &node.value.changes));
+            walk = kept.get(&header.parent).map(|parent| &**parent);
+        }
+        let mut draft = Draft::new(known);
+        for (header, changes) in steps.into_iter().rev() {
+            draft.replay(ledger, changes, header);
+        }
+        draft.finish()
+    })
 }
 
 /// A followed wallet.
@@ -178,7 +226,7 @@ impl<L: Ledger> WalletsView<L> {
     pub fn balance_with(&self, name: &str, on_their_way: &[L::Transaction]) -> Result<Balance, BalanceError> {
         let tip = self.tip().ok_or(BalanceError::Nothing)?;
         let (known, node) = (self.known(name)?, self.node(tip.hash)?);
-        let wallet = holding(known, node)?;
+        let wallet = self.holding(known, node)?;
         let before = self.ledger.balance(wallet, tip.next);
         // As if all of them were in one block on top.
         let block = Header { hash: Hash([0; 32]), parent: tip.hash, height: tip.next, work: 0, time: 0 };
@@ -210,7 +258,7 @@ impl<L: Ledger> WalletsView<L> {
         if node.place.next < from {
             return Err(BalanceError::TooEarly { name: name.to_owned(), from });
         }
-        holding(known, node)
+        self.holding(known, node)
     }
 
     /// What moved in and out of all wallets up to a kept block.
@@ -242,11 +290,19 @@ impl<L: Ledger> WalletsView<L> {
         let node = self.node(block)?;
         let mut held: Amount = 0;
         for known in self.names.values() {
-            let wallet = holding(known, node)?;
+            let wallet = self.holding(known, node)?;
             held = held.saturating_add(self.ledger.balance(wallet, node.place.next).total);
         }
         let flow = node.value.flow;
         if flow.total() == Some(held) { Ok(()) } else { Err(Unconserved::Differs { block, held, flow }) }
+    }
+
+    fn holding<'a>(&self, known: &Known<L>, node: &'a Node<Entry<L>>) -> Result<&'a L::Wallet, BalanceError> {
+        let name = &known.wallet.name;
+        let kept = self.kept.as_ref().ok_or(BalanceError::Nothing)?;
+        let held = holdings(&self.ledger, kept, node).get(known.number as usize);
+        let held = held.ok_or_else(|| BalanceError::UnknownWallet { name: name.to_string() })?;
+        held.as_ref().map_err(|fault| faulty(name, fault))
     }
 
     fn known(&self, name: &str) -> Result<&Known<L>, BalanceError> {
@@ -264,13 +320,6 @@ impl<L: Ledger> WalletsView<L> {
         let kept = self.kept.as_ref().ok_or(BalanceError::Nothing)?;
         kept.get(&hash).map(|node| &**node).ok_or(BalanceError::UnknownBlock { hash })
     }
-}
-
-fn holding<'a, L: Ledger>(known: &Known<L>, node: &'a Node<Entry<L>>) -> Result<&'a L::Wallet, BalanceError> {
-    let name = &known.wallet.name;
-    let held = node.value.holdings.get(known.number as usize);
-    let held = held.ok_or_else(|| BalanceError::UnknownWallet { name: name.to_string() })?;
-    held.as_ref().map_err(|fault| faulty(name, fault))
 }
 
 fn faulty(name: &str, fault: &Fault) -> BalanceError {

@@ -6,16 +6,19 @@ use std::sync::Arc;
 use rpds::{HashTrieMapSync, VectorSync};
 
 use super::backfill::{Backfill, Goal, Joining};
-use super::book::{Book, Flow, WalletOf};
+use super::book::{Book, Draft, Flow, WalletOf};
 use super::desk::{Desk, WalletDesk};
 use super::ledger::{Fault, Ledger};
-use super::view::{Entry, Known, WalletsView};
+use super::view::{Entry, Known, WalletsView, holdings};
 use crate::projection::window::{Node, Window};
 use crate::projection::{Place, Projection};
 use crate::{Block, ChainEvent, Hash};
 
 /// How many blocks below the tip are kept, if finality does not settle them sooner.
 const KEEP: u64 = 128;
+
+/// How many blocks are taken in at once.
+const PART: usize = 32;
 
 /// The wallets of a chain, as a [`Projection`]. See the [module](super).
 pub struct Wallets<L: Ledger> {
@@ -78,28 +81,39 @@ impl<L: Ledger> Wallets<L> {
         self.desk.know(wallets);
     }
 
-    /// Takes in a block. One that is known costs nothing.
-    fn add(&mut self, block: &Arc<Block<L::Transaction>>) {
-        let header = block.header;
-        let parent = match &self.window {
-            Some(window) if window.seen.get(&header.hash).is_some() => return,
-            Some(window) => window.seen.get(&header.parent),
-            None => None,
-        };
-        let Some(parent) = parent.map(|parent| parent.value.clone()) else {
-            self.begin(Place::before(&header));
-            return self.add(block);
-        };
-        let mut holdings = parent.holdings;
-        let (changes, flow) = self.book.fold(&self.ledger, block, 0, &mut holdings);
-        let entry = Entry {
-            holdings,
-            flow: parent.flow.plus(flow),
-            changes: changes.into(),
-            block: Some(Arc::clone(block)),
-        };
-        if let Some(window) = &mut self.window {
-            window.insert(header, entry);
+    /// Takes in blocks, each the parent of the next. One that is known costs nothing.
+    fn add(&mut self, blocks: &[Arc<Block<L::Transaction>>]) {
+        let mut draft: Option<(Hash, Draft<L>)> = None;
+        for block in blocks {
+            let header = block.header;
+            let seen = self.window.as_ref().map(|window| &window.seen);
+            if seen.is_some_and(|seen| seen.get(&header.hash).is_some()) {
+                continue;
+            }
+            if seen.is_none_or(|seen| seen.get(&header.parent).is_none()) {
+                self.begin(Place::before(&header));
+            }
+            let Some(window) = &mut self.window else { return };
+            let Some(parent) = window.seen.get(&header.parent) else { return };
+            let draft = match &mut draft {
+                Some((at, draft)) if *at == header.parent => {
+                    *at = header.hash;
+                    draft
+                }
+                other => {
+                    let start = holdings(&self.ledger, &window.seen, parent).clone();
+                    &mut other.insert((header.hash, Draft::new(start))).1
+                }
+            };
+            let (changes, flow) = self.book.fold(&self.ledger, block, 0, draft);
+            let flow = parent.value.flow.plus(flow);
+            window.insert(header, Entry::new(flow, changes.into(), Some(Arc::clone(block))));
+        }
+        let seen = self.window.as_ref().map(|window| &window.seen);
+        if let Some(((at, draft), seen)) = draft.zip(seen)
+            && let Some(node) = seen.get(&at)
+        {
+            node.value.know(draft.finish());
         }
     }
 
@@ -110,12 +124,7 @@ impl<L: Ledger> Wallets<L> {
         }
         self.book = Book::new();
         self.names = HashTrieMapSync::new_sync();
-        let entry = Entry {
-            holdings: VectorSync::new_sync(),
-            flow: Flow::default(),
-            changes: Arc::new([]),
-            block: None,
-        };
+        let entry = Entry::root(VectorSync::new_sync(), Flow::default());
         self.window = Some(Window::new(root, None, entry));
         self.settle();
     }
@@ -129,6 +138,10 @@ impl<L: Ledger> Wallets<L> {
 
     fn settle_at(&mut self, root: Place) {
         let Some(window) = &mut self.window else { return };
+        if let Some(node) = window.seen.get(&root.hash) {
+            // What it is worked out from is about to go.
+            holdings(&self.ledger, &window.seen, node);
+        }
         for dropped in window.settle(root) {
             let changes = &dropped.node.value.changes;
             if dropped.settled {
@@ -143,15 +156,18 @@ impl<L: Ledger> Wallets<L> {
     /// them.
     fn join(&mut self, joining: Joining<L>) {
         let Some(window) = &mut self.window else { return };
-        let Joining { wallets, holdings, flow, blocks } = joining;
+        let Joining { wallets, holdings: joined, flow, blocks } = joining;
         // A block of a lost branch that cannot be read again: it comes with its transactions if it is back.
         let is_read =
             |node: &Node<Entry<L>>| node.value.block.is_some() || blocks.contains_key(&node.place.hash);
         for node in window.drop_unless(is_read) {
             self.book.abandoned(&self.ledger, &node.value.changes);
         }
+        for node in window.seen.all() {
+            holdings(&self.ledger, &window.seen, node);
+        }
         let first = self.book.next();
-        for (wallet, held) in wallets.into_iter().zip(&holdings) {
+        for (wallet, held) in wallets.into_iter().zip(&joined) {
             self.enter(wallet, held);
         }
         let (book, ledger) = (&mut self.book, &self.ledger);
@@ -159,23 +175,25 @@ impl<L: Ledger> Wallets<L> {
         let Some(window) = &mut self.window else { return };
         window.update(|node, parent| {
             let entry = &node.value;
-            let (mut own, mut changes) = (entry.holdings.clone(), Arc::clone(&entry.changes));
+            let (mut own, mut changes) = (entry.known(), Arc::clone(&entry.changes));
             let block = entry.block.as_ref().or_else(|| blocks.get(&node.place.hash)).cloned();
             let mut sum = flow;
             if let (Some(parent), Some(block)) = (parent, &block) {
-                for held in parent.value.holdings.iter().skip(first as usize) {
+                for held in parent.value.known().iter().skip(first as usize) {
                     own.push_back_mut(held.clone());
                 }
-                let (more, moved) = book.fold(ledger, block, first, &mut own);
+                let mut draft = Draft::new(own);
+                let (more, moved) = book.fold(ledger, block, first, &mut draft);
+                own = draft.finish();
                 changes = changes.iter().cloned().chain(more).collect();
                 sum = flows.get(&parent.place.hash).copied().unwrap_or_default().plus(moved);
             } else {
-                for held in &holdings {
+                for held in &joined {
                     own.push_back_mut(held.clone());
                 }
             }
             flows.insert(node.place.hash, sum);
-            Entry { holdings: own, flow: entry.flow.plus(sum), changes, block }
+            Entry::new(entry.flow.plus(sum), changes, block).with(own)
         });
     }
 
@@ -201,10 +219,11 @@ impl<L: Ledger> Projection<L::Transaction> for Wallets<L> {
     fn apply(&mut self, event: &ChainEvent<L::Transaction>) {
         match event {
             ChainEvent::Committed { new } | ChainEvent::Reorged { new, .. } => {
-                for block in new {
-                    self.add(block);
-                    // At each block, so that a long catch-up holds no more than is kept.
-                    self.lead_to(Place::behind(&block.header));
+                // In parts, so that a long catch-up holds little more than is kept.
+                for part in new.chunks(PART) {
+                    self.add(part);
+                    let Some(last) = part.last() else { continue };
+                    self.lead_to(Place::behind(&last.header));
                     if let Some(window) = &self.window {
                         self.settle_at(window.seen.below_tip(self.keep));
                     }
@@ -249,5 +268,76 @@ impl<L: Ledger> Projection<L::Transaction> for Wallets<L> {
             waiting: Arc::clone(&self.waiting),
             kept: self.window.as_ref().map(|window| window.seen.clone()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Amount, NewWallet, OutPoint, Utxo, UtxoTransaction, UtxoWallet};
+    use super::*;
+    use crate::{Header, Transaction};
+
+    /// Spends the coin of the one before.
+    #[derive(Clone, Debug, PartialEq)]
+    struct Next {
+        id: Hash,
+        spends: Option<Hash>,
+    }
+
+    impl Transaction for Next {
+        fn id(&self) -> Hash {
+            self.id
+        }
+
+        fn conflicts(&self) -> Vec<Vec<u8>> {
+            Vec::new()
+        }
+    }
+
+    impl UtxoTransaction for Next {
+        type Address = ();
+
+        fn inputs(&self) -> Vec<OutPoint> {
+            self.spends.iter().map(|transaction| OutPoint { transaction: *transaction, output: 0 }).collect()
+        }
+
+        fn outputs(&self) -> Vec<(Option<()>, Amount)> {
+            vec![(Some(()), 1)]
+        }
+
+        fn is_reward(&self) -> bool {
+            self.spends.is_none()
+        }
+    }
+
+    /// A coin that goes on in every block of either side of forks which are left again: what is known of coins
+    /// is bounded by what is kept.
+    #[test]
+    fn coins_that_nothing_kept_refers_to_are_forgotten() {
+        let mut wallets = Wallets::new(Utxo::<Next>::new(1)).keep(4);
+        let wallet =
+            NewWallet { name: "w".into(), addresses: vec![()], from: 1, opening: UtxoWallet::default() };
+        wallets.desk().add(wallet).unwrap();
+        let hash = |number: u32, side: u8| {
+            let mut bytes = [side; 32];
+            bytes[..4].copy_from_slice(&number.to_be_bytes());
+            Hash(bytes)
+        };
+        let block = |height: u32, side: u8| {
+            let spends = (height > 1).then(|| hash(height - 1, 1));
+            let (id, parent) = (hash(height, side), hash(height - 1, 1));
+            let height = u64::from(height);
+            let header = Header { hash: id, parent, height, work: 1, time: 0 };
+            Arc::new(Block { header, transactions: vec![Next { id, spends }] })
+        };
+        for height in 1..200 {
+            for side in [2, 1] {
+                wallets.apply(&ChainEvent::Committed { new: vec![block(height, side)] });
+                wallets.settle();
+            }
+            // Four blocks and their rivals are kept above the root, which has one coin; one more was spent there.
+            assert!(wallets.book.coins() <= 10, "{} coins at height {height}", wallets.book.coins());
+        }
+        assert_eq!(wallets.view().balance("w").unwrap().total, 1);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use watchkeeper_chain::adapter::ChainIdentity;
 use watchkeeper_chain::projection::checkpoint::{Checkpoint, LoadError, SaveError};
@@ -12,9 +13,11 @@ use super::{Tree, numbered};
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    pub(crate) fn new(test: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("watchkeeper-chain-{}-{test}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("watchkeeper-chain-{}-{next}", std::process::id()));
+        fs::create_dir(&path).unwrap();
         Self(path)
     }
 
@@ -41,7 +44,7 @@ fn sample() -> Checkpoint<Vec<u128>> {
 
 #[test]
 fn a_checkpoint_is_read_as_it_was_written() {
-    let scratch = Scratch::new("round");
+    let scratch = Scratch::new();
     let path = scratch.path("c");
     assert_eq!(Checkpoint::<Vec<u128>>::load(&path).unwrap(), None);
     let mut checkpoint = sample();
@@ -57,7 +60,7 @@ fn a_checkpoint_is_read_as_it_was_written() {
 
 #[test]
 fn a_checkpoint_that_cannot_be_written_leaves_the_old_one() {
-    let scratch = Scratch::new("refused");
+    let scratch = Scratch::new();
     let path = scratch.path("c");
     sample().save(&path).unwrap();
     // Where the new file would go there is a directory.
@@ -70,14 +73,14 @@ fn a_checkpoint_that_cannot_be_written_leaves_the_old_one() {
 }
 
 fn load(text: &[u8]) -> Result<Option<Checkpoint<Vec<u128>>>, LoadError> {
-    let scratch = Scratch::new("load");
+    let scratch = Scratch::new();
     let path = scratch.path("c");
     fs::write(&path, text).unwrap();
     Checkpoint::load(&path)
 }
 
 fn written() -> Vec<u8> {
-    let scratch = Scratch::new("written");
+    let scratch = Scratch::new();
     sample().save(&scratch.path("c")).unwrap();
     fs::read(scratch.path("c")).unwrap()
 }
@@ -104,12 +107,15 @@ fn no_damage_goes_unnoticed() {
     }
 }
 
+/// A text, what is wrong with it, and what the message says.
+type Case<'a> = (&'a str, fn(&LoadError) -> bool, &'a str);
+
 #[test]
 fn other_files_are_told_apart() {
     let text = String::from_utf8(written()).unwrap();
     let version = text.replacen("\"version\":1", "\"version\":2", 1);
     let longer = format!("{text}{{}}\n");
-    let cases: [(&str, fn(&LoadError) -> bool, &str); 5] = [
+    let cases: [Case; 5] = [
         ("hello\n", |error| matches!(error, LoadError::Foreign { .. }), "is no checkpoint"),
         ("{\"format\":\"x\",\"version\":1}\n", |error| matches!(error, LoadError::Foreign { .. }), "is no"),
         (&version, |error| matches!(error, LoadError::Version { found: 2, .. }), "has version 2"),
@@ -121,7 +127,7 @@ fn other_files_are_told_apart() {
         assert!(is_expected(&error), "{error:?}");
         assert!(error.to_string().contains(says), "{error}");
     }
-    let scratch = Scratch::new("directory");
+    let scratch = Scratch::new();
     let error = Checkpoint::<Vec<u128>>::load(&scratch.path("")).unwrap_err();
     assert!(matches!(error, LoadError::Io { .. }), "{error}");
 }

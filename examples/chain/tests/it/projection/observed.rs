@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use watchkeeper::{
     ObservationConfig, ObservationHandle, ObservationRuntime, ObservedSource, RecvError,
-    StaticSourceProvider, StopReason, UnmetOutcome,
+    StaticSourceProvider, StopOutcome, StopReason, UnmetOutcome,
 };
 use watchkeeper_chain::adapter::{ChainIdentity, MemoryNode};
 use watchkeeper_chain::projection::checkpoint::Checkpoint;
@@ -223,8 +223,9 @@ async fn feeds_tell_each_block_and_each_transaction() {
     assert_eq!(late.next().await.unwrap(), TransactionStep::Unknown { block: header(four) });
 
     node.script().hangs.push("");
-    runtime.stop().await;
-    assert_eq!(blocks.wait_for_next_cycle(SOON).await.unwrap_err().to_string().contains("stopped"), true);
+    assert_eq!(runtime.stop().await, StopOutcome::Stopped);
+    let stopped = blocks.wait_for_next_cycle(SOON).await.unwrap_err();
+    assert!(stopped.to_string().contains("stopped"), "{stopped}");
     // What was told before is still there.
     assert_eq!(blocks.next().await, Ok(BlockStep::Left(header(four))));
     assert_eq!(blocks.next().await, Err(RecvError::Closed(StopReason::Requested)));
@@ -281,7 +282,7 @@ async fn a_late_wallet_reads_its_blocks_beside() {
 /// ```
 #[tokio::test(start_paused = true)]
 async fn a_restart_goes_on_through_a_reorg_that_it_missed() {
-    let directory = super::checkpoint::Scratch::new("restart");
+    let directory = super::checkpoint::Scratch::new();
     let path = directory.path("chain.checkpoint");
     let mut tree = Tree::new();
     let mut at = 0;
@@ -297,7 +298,7 @@ async fn a_restart_goes_on_through_a_reorg_that_it_missed() {
     let seen = all.or_now().within(SOON).await.unwrap();
     let record = seen.value.view.1.record().unwrap();
     Checkpoint { identity: identity(), headers: record.headers(), state: record }.save(&path).unwrap();
-    runtime.stop().await;
+    assert_eq!(runtime.stop().await, StopOutcome::Stopped);
 
     let mut fork = thirty;
     for nonce in 30..34 {

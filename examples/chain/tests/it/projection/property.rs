@@ -8,7 +8,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use watchkeeper_chain::projection::Projection;
-use watchkeeper_chain::projection::inclusion::{Inclusions, Status};
+use watchkeeper_chain::projection::inclusion::{InclusionView, Inclusions, Status};
 use watchkeeper_chain::projection::wallet::{
     Account, AccountWallet, Amount, Balance, BalanceError, Ledger, NewWallet, OutPoint, Utxo, UtxoWallet,
     WalletDesk, Wallets,
@@ -225,6 +225,8 @@ struct Play<L: Recount> {
     wallets: Wallets<L>,
     desk: WalletDesk<L>,
     inclusion: Inclusions<L::Transaction>,
+    /// Follows every transaction from when it is made, and keeps few blocks.
+    forgetful: Inclusions<L::Transaction>,
     /// Blocks that were ever on the branch, in the order in which they came.
     joined: Vec<usize>,
     finalised: usize,
@@ -248,6 +250,7 @@ impl<L: Recount> Play<L> {
             desk,
             wallets,
             inclusion: Inclusions::new().keep(1_000),
+            forgetful: Inclusions::new().keep(keep as u64),
             joined: Vec::new(),
             finalised: 0,
             keep,
@@ -285,6 +288,9 @@ impl<L: Recount> Play<L> {
                 }
                 if self.tree.header(parent).height + 1 < self.quiet {
                     block.clear();
+                }
+                for transaction in &block {
+                    self.forgetful.follower().follow(transaction).unwrap();
                 }
                 self.tree.grow(parent, block);
             }
@@ -378,8 +384,12 @@ impl<L: Recount> Play<L> {
     fn tell(&mut self, event: &ChainEvent<L::Transaction>) {
         self.wallets.apply(event);
         self.wallets.settle();
-        self.inclusion.apply(event);
-        self.inclusion.settle();
+        for inclusion in [&mut self.inclusion, &mut self.forgetful] {
+            // What is wished for counts from the next cycle on.
+            inclusion.settle();
+            inclusion.apply(event);
+            inclusion.settle();
+        }
         self.backfill();
         self.check();
     }
@@ -405,7 +415,7 @@ impl<L: Recount> Play<L> {
             .filter(|place| self.tree.path(*place).iter().any(|on| self.tree.header(*on).hash == root.hash))
             .collect();
         assert_eq!(kept, expected, "what is behind the root is kept, and nothing else");
-        assert!(self.tree.header(self.finalised).height <= root.next - 1);
+        assert!(self.tree.header(self.finalised).height < root.next);
         assert!(self.tree.header(self.tree.tip).height < root.next + self.keep as u64);
         for place in kept {
             let (branch, hash) = (self.branch(place), self.tree.header(place).hash);
@@ -422,10 +432,16 @@ impl<L: Recount> Play<L> {
     }
 
     fn check_transactions(&self) {
-        let view = self.inclusion.view();
+        let followed: BTreeSet<Hash> = self.inclusion.view().followed().collect();
+        assert_eq!(followed, self.watched);
+        self.check_statuses(&self.inclusion.view(), |id| self.by_hash.contains(id));
+        self.check_statuses(&self.forgetful.view(), |_| false);
+    }
+
+    fn check_statuses(&self, view: &InclusionView<L::Transaction>, by_hash: impl Fn(&Hash) -> bool) {
         let branch = self.branch(self.tree.tip);
         let last = self.tree.header(self.finalised);
-        for id in &self.watched {
+        for id in &view.followed().collect::<Vec<_>>() {
             let including =
                 |block: &Block<L::Transaction>| block.transactions.iter().any(|other| other.id() == *id);
             let all = || self.tree.blocks.iter().flat_map(|block| &block.transactions);
@@ -439,7 +455,7 @@ impl<L: Recount> Play<L> {
             let seen = self.joined.iter().filter(|place| including(&self.tree.blocks[**place]));
             let seen =
                 seen.map(|place| self.tree.header(*place)).max_by_key(|block| (block.height, block.hash));
-            let knows_rivals = !self.by_hash.contains(id) || seen.is_some();
+            let knows_rivals = !by_hash(id) || seen.is_some();
             let status = if let Some(block) = branch.iter().find(|block| including(block)) {
                 let header: Header = block.header;
                 let depth = branch.last().unwrap().header.height - header.height + 1;
@@ -454,7 +470,7 @@ impl<L: Recount> Play<L> {
                 Status::ReorgedOut { from }
             } else {
                 // The height depends on when it was followed.
-                assert!(matches!(view.status(*id), Some(Status::Pending { since: 0..=1 })), "{id:?}");
+                assert!(matches!(view.status(*id), Some(Status::Pending { .. })), "{id:?}");
                 continue;
             };
             assert_eq!(view.status(*id), Some(status), "{id:?}");
