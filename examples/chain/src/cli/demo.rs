@@ -76,7 +76,7 @@ pub(crate) async fn run(flags: &DemoFlags) -> Result<(), DemoError> {
     let wake = Arc::new(Notify::new());
     let mut heads = Vec::new();
     for node in [&one, &two] {
-        heads.push(NewHeads::follow(node.websocket()?, Arc::clone(&wake)).map_err(AnvilError::from)?);
+        heads.push(NewHeads::follow(node.websocket(), Arc::clone(&wake)).map_err(AnvilError::from)?);
     }
     let source = |name, node: &Anvil| ObservedSource::new(name, ChainSource::local(node.client()));
     let config = ChainConfig { start: Start::Genesis, ..ChainConfig::every(INTERVAL) };

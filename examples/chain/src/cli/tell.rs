@@ -82,8 +82,8 @@ impl Teller {
         } else {
             let mut lines = text.lines();
             let first = lines.next().unwrap_or_default();
-            let rest: String = lines.map(|line| format!("{:18}{line}\n", "")).collect();
-            write!(out, "{at:8.3}s  {kind:<7} {first}\n{rest}")
+            let first = writeln!(out, "{at:8.3}s  {kind:<7} {first}");
+            lines.fold(first, |written, line| written.and_then(|()| writeln!(out, "{:18}{line}", "")))
         };
         let _ = out.flush();
     }
