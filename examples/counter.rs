@@ -49,10 +49,9 @@ async fn main() -> Result<(), DynError> {
     let files = StaticSourceProvider::new(vec![ObservedSource::new("file", path.clone())]);
     let config = ObservationConfig { interval: Duration::from_millis(50), ..Default::default() };
     let runtime = ObservationRuntime::start(files, Lengths, config).await?;
-
     std::fs::write(&path, "one two")?;
-    let seen =
-        runtime.handle().eventually("7 bytes", |length| *length == 7).within(Duration::from_secs(5)).await?;
+    let grown = runtime.handle().eventually("7 bytes", |length| *length == 7);
+    let seen = grown.within(Duration::from_secs(5)).await?;
     println!("cycle {}: {} bytes", seen.cycle, seen.value);
     std::fs::remove_file(&path)?;
     println!("stop: {:?}", runtime.stop().await);

@@ -9,8 +9,12 @@
 //! App code may fail, hang and panic: each is a failure that is told, and the next cycle runs. That
 //! needs unwinding, so `panic = "abort"` is not supported.
 //!
-//! See [`ObservationRuntime`] for a first observer, and `ARCHITECTURE.md` in the repository for
-//! how it works inside.
+//! Most need [`PerSource`] alone: one async function that probes one source. Tests wait on the handle
+//! ([`eventually`](ObservationHandle::eventually) and its like); [`ObservationGroup`] holds many runtimes. The
+//! feature `json` shows reports and erased snapshots as JSON.
+//!
+//! See [`PerSource`] and [`ObservationRuntime`] for first observers, and `ARCHITECTURE.md` in the repository
+//! for how it works inside. `watchkeeper-scenario` and `watchkeeper-cucumber` build on it.
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

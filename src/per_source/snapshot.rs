@@ -179,11 +179,38 @@ impl<V> Clone for PerSourceSnapshot<V> {
     }
 }
 
+/// One line a source: its value, and what is wrong with it if something is.
 impl<V: fmt::Debug> fmt::Debug for PerSourceSnapshot<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |source: SourceView<'_, V>| {
-            (Arc::clone(source.name), (source.value.cloned(), source.facts.clone()))
-        };
-        f.debug_map().entries(self.iter().map(shown)).finish()
+        f.debug_map()
+            .entries(self.iter().map(|source| (Shown(source.name), Said { source, at: self.taken_at })))
+            .finish()
+    }
+}
+
+struct Shown<'a>(&'a str);
+
+impl fmt::Debug for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+struct Said<'a, V> {
+    source: SourceView<'a, V>,
+    at: Instant,
+}
+
+impl<V: fmt::Debug> fmt::Debug for Said<'_, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { source, at } = self;
+        match source.value {
+            Some(value) => value.fmt(f)?,
+            None => f.write_str("no value")?,
+        }
+        if source.is_failing() || !source.freshness(*at).is_fresh() {
+            write!(f, " ({})", source.health().explain(source.name, *at))?;
+        }
+        Ok(())
     }
 }

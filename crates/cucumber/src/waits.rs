@@ -94,16 +94,14 @@ pub(crate) fn has_recorded_no_failure(observers: &mut Observers, words: &Words) 
 pub(crate) async fn has_seen_events(observers: &mut Observers, words: Words) -> Result<(), StepError> {
     let (least, window) = (count(words.nth(1), "events", 1)?, words.window()?);
     let entry = observers.entry(words.observer())?;
-    let before = entry.events_before();
-    let mut seen = 0;
+    let (handle, before) = (entry.handle.clone(), entry.events_before());
+    let seen = move |snapshot: AnySnapshot<'_>| snapshot.event_count().saturating_sub(before);
     let label = format!("at least {least} events were seen since the scenario began");
-    let enough = |snapshot: AnySnapshot<'_>| {
-        seen = snapshot.event_count().saturating_sub(before);
-        seen >= least
-    };
-    let wait = entry.handle.eventually(label, enough).or_now().within(window);
+    let wait = handle.eventually(label, |snapshot| seen(snapshot) >= least).or_now().within(window);
     match observers.wait(wait).await {
         Err(StepError::Unmet(report)) => {
+            // Whatever could be judged: a paused observer has seen what it has seen.
+            let seen = handle.look(seen).unwrap_or_default();
             Err(StepError::TooFewEvents { observer: words.observer().to_owned(), seen, report })
         }
         ended => ended.map(drop),

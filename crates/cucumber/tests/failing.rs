@@ -179,8 +179,12 @@ fn a_failing_scenario_carries_its_report() {
             &["the observer \"raft\" has seen 2 events since the scenario began\nnot met in time: "],
         ),
         (
+            "Too few events, with nothing to judge in the window",
+            &["the observer \"raft\" has seen 2 events since the scenario began\ninconclusive (the data was stale): "],
+        ),
+        (
             "A source that does not recover",
-            &["not met in time: \"source \\\"n1\\\" is failing\" within 2s\n", "times in a row, last "],
+            &["not met in time: \"source \\\"n1\\\" is failing\" within 2s\n", "failed 20 times in a row"],
         ),
     ]);
     assert!(ran.elapsed < Duration::from_secs(60), "an hour is not waited for: {:?}", ran.elapsed);

@@ -186,7 +186,8 @@ impl<A: Application> ScenarioBuilder<A> {
 
     /// Expects a wait to be met that begins when the workloads have ended.
     ///
-    /// Any future of a `Result` will do; what it is met with is dropped.
+    /// Any future of a `Result` will do; what it is met with is dropped. Its window must be shorter than
+    /// [`Limits::evaluate`]: a wait that is cut off by that limit has no report of its own.
     pub fn expect_wait<F, W, T, E>(self, name: &str, wait: F) -> Self
     where
         F: FnOnce(RunContext<A>) -> W + Send + 'static,
@@ -199,7 +200,7 @@ impl<A: Application> ScenarioBuilder<A> {
 
     /// Expects a wait to be met that begins right before the workloads start, so that its window
     /// covers them. One that fails early ends the workloads; one that is still pending when they have
-    /// ended is awaited.
+    /// ended is awaited, for [`Limits::evaluate`] at most: cut off by that, it has no report of its own.
     pub fn expect_wait_throughout<F, W, T, E>(self, name: &str, wait: F) -> Self
     where
         F: FnOnce(RunContext<A>) -> W + Send + 'static,

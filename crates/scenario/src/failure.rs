@@ -146,8 +146,30 @@ impl fmt::Display for Failure {
         match problem {
             Problem::Error(error) => write_indented_after(f, &with_causes(&**error)),
             Problem::Panicked(message) => write_indented_after(f, message),
-            Problem::TimedOut(_) | Problem::Blocked | Problem::Cancelled => Ok(()),
+            Problem::TimedOut(_) => write_indented_after(f, &self.more_time()),
+            Problem::Blocked | Problem::Cancelled => Ok(()),
         }
+    }
+}
+
+impl Failure {
+    /// What to do about a time-out.
+    fn more_time(&self) -> String {
+        let limit = match (self.phase, &self.subject) {
+            (Phase::Workloads | Phase::Cooldown, Subject::Expectation(_)) => "check",
+            (Phase::Deploy, _) => "deploy",
+            (Phase::Prepare, _) => "prepare",
+            (Phase::StartCapture, _) => "start_capture",
+            (Phase::Workloads | Phase::Cooldown, _) => "workloads",
+            (Phase::Drain, _) => "drain",
+            (Phase::Evaluate, _) => {
+                return "it was cut off, and what it would have reported is lost: give its wait a shorter window, \
+                        or set a longer Limits::evaluate with ScenarioBuilder::limits"
+                    .to_owned();
+            }
+            (Phase::Cleanup, _) => "cleanup",
+        };
+        format!("if it only needs longer, set Limits::{limit} with ScenarioBuilder::limits")
     }
 }
 

@@ -25,7 +25,8 @@ pub struct Limits {
     pub check: Duration,
     /// For workloads to end when they are cancelled; they are aborted then. Default: 10 s.
     pub drain: Duration,
-    /// For all `evaluate`s, which run side by side. Default: 2 min.
+    /// For all `evaluate`s, which run side by side. Default: 2 min. Must be longer than the window of
+    /// any wait in them: one that is cut off has no report of its own.
     pub evaluate: Duration,
     /// For the observers to stop, then again for the nodes to go down. Default: 1 min.
     pub cleanup: Duration,

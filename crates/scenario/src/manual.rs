@@ -206,6 +206,11 @@ impl<A: Application> ManualCluster<A> {
     /// # Errors
     ///
     /// [`ObserverError::Unknown`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while it waits, the observer goes on stopping and keeps its name:
+    /// [`shut_down`](Self::shut_down) waits for it, and so does calling this again.
     pub async fn detach(&self, name: &str) -> Result<StopOutcome, ObserverError> {
         self.observers.detach(name).await
     }

@@ -4,6 +4,7 @@ use std::any::{Any, type_name};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use watchkeeper::{
@@ -22,16 +23,24 @@ use crate::text::listed;
 /// found again with their type.
 pub(crate) struct Observers {
     held: Mutex<Held>,
+    /// Told whenever a start has ended.
+    start_ended: Notify,
     began: Instant,
 }
 
 #[derive(Default)]
 struct Held {
     entries: Vec<Entry>,
+    /// The starts in flight, each with its number.
+    starting: Vec<(u64, String)>,
+    /// How many starts there were.
+    starts: u64,
     over: bool,
 }
 
 struct Entry {
+    /// Tells it from a later one of its name.
+    number: u64,
     name: String,
     type_name: &'static str,
     /// An `ObservationHandle<O>`.
@@ -91,7 +100,7 @@ pub enum ObserverError {
 
 impl Observers {
     pub(crate) fn new(began: Instant) -> Self {
-        Self { held: Mutex::default(), began }
+        Self { held: Mutex::default(), start_ended: Notify::new(), began }
     }
 
     pub(crate) async fn start<O, P>(
@@ -105,7 +114,7 @@ impl Observers {
         O: Observer<Snapshot: fmt::Debug, Event: fmt::Debug>,
         P: SourceProvider<O::Source>,
     {
-        lock(&self.held).accepts(name)?;
+        let starting = Starting::begin(self, name)?;
         let runtime = ObservationRuntime::start(provider, observer, config)
             .await
             .map_err(|source| ObserverError::NotStarted { name: name.to_owned(), source })?;
@@ -115,6 +124,7 @@ impl Observers {
             Arc::new(move || ObserverTimeline::of(&name, &handle, began))
         };
         let entry = Entry {
+            number: starting.number,
             name: name.to_owned(),
             type_name: type_name::<O>(),
             handle: Box::new(handle.clone()),
@@ -166,19 +176,25 @@ impl Observers {
         tellers.into_iter().map(|tell| tell()).collect()
     }
 
-    /// Takes one out and stops it.
+    /// Stops one, then takes it out: when this is dropped half-way, the end still waits for it.
     pub(crate) async fn detach(&self, name: &str) -> Result<StopOutcome, ObserverError> {
+        let (number, control) = {
+            let held = lock(&self.held);
+            let entry = held.find(name)?;
+            (entry.number, entry.control.clone())
+        };
+        let outcome = control.stop().await;
         let entry = {
             let mut held = lock(&self.held);
-            let at = held.entries.iter().position(|entry| entry.name == name);
-            let at = at.ok_or_else(|| held.unknown(name))?;
-            held.entries.remove(at)
+            let at = held.entries.iter().position(|entry| entry.number == number);
+            at.map(|at| held.entries.remove(at))
         };
-        Ok(entry.control.stop().await)
+        discard(entry);
+        Ok(outcome)
     }
 
-    /// Stops all at once, and takes no more in. Returns those that had not stopped by `deadline`
-    /// (`None`), and those whose code blocks its thread.
+    /// Stops all at once, those that are still being started included, and takes no more in. Returns
+    /// those that had not stopped by `deadline` (`None`), and those whose code blocks its thread.
     pub(crate) async fn stop_all(&self, deadline: Option<Instant>) -> Vec<(String, Option<StopOutcome>)> {
         let mut stops = JoinSet::new();
         let mut left = Vec::new();
@@ -204,11 +220,25 @@ impl Observers {
                 }
             }
         };
+        let all = async { tokio::join!(self.no_start_in_flight(), stopping) };
         match deadline {
-            Some(deadline) => drop(timeout_at(deadline, stopping).await),
-            None => stopping.await,
+            Some(deadline) => drop(timeout_at(deadline, all).await),
+            None => drop(all.await),
         }
+        left.extend(lock(&self.held).starting.iter().map(|(_, name)| (name.clone(), None)));
         left
+    }
+
+    /// Waits until every start has ended. One that comes too late for the run ends with its observer's
+    /// stop.
+    async fn no_start_in_flight(&self) {
+        loop {
+            let ended = self.start_ended.notified();
+            if lock(&self.held).starting.is_empty() {
+                return;
+            }
+            ended.await;
+        }
     }
 
     /// Asks those that still run for their stop. Needs no tokio context, and waits for nothing.
@@ -219,6 +249,30 @@ impl Observers {
             held.entries.iter_mut().filter_map(|entry| entry.runtime.take()).collect()
         };
         runtimes.into_iter().for_each(discard);
+    }
+}
+
+/// A start in flight: counted until this is dropped.
+struct Starting<'a> {
+    observers: &'a Observers,
+    number: u64,
+}
+
+impl<'a> Starting<'a> {
+    fn begin(observers: &'a Observers, name: &str) -> Result<Self, ObserverError> {
+        let mut held = lock(&observers.held);
+        held.accepts(name)?;
+        held.starts += 1;
+        let number = held.starts;
+        held.starting.push((number, name.to_owned()));
+        Ok(Self { observers, number })
+    }
+}
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        lock(&self.observers.held).starting.retain(|(number, _)| *number != self.number);
+        self.observers.start_ended.notify_waiters();
     }
 }
 

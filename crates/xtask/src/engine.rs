@@ -18,11 +18,12 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs a program until standard input ends, then stops it and removes its folder.
 ///
-/// Standard input ends however xtask does, so that no engine outlives it.
+/// Standard input ends however xtask does, so that no engine outlives it. The program's id is in the folder.
 const KEEPER: &str = r#"
 folder=$1
 shift
 "$@" > "$folder/log" 2>&1 &
+echo $! > "$folder/program"
 read -r _
 kill -TERM $!
 wait $!
@@ -114,16 +115,29 @@ impl Kept {
     fn wait_for(&self, socket: &Path) -> Result<(), String> {
         let deadline = Instant::now() + START_LIMIT;
         while !answers(socket) {
-            if Instant::now() > deadline {
-                let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-                let last = log.lines().next_back().unwrap_or("nothing");
-                return Err(format!(
-                    "the engine does not answer after {START_LIMIT:?}; it logged last: {last}"
-                ));
-            }
-            thread::sleep(Duration::from_millis(50));
+            let problem = if self.has_ended() {
+                "the engine has ended".to_owned()
+            } else if Instant::now() > deadline {
+                format!("the engine does not answer after {START_LIMIT:?}")
+            } else {
+                thread::sleep(Duration::from_millis(50));
+                continue;
+            };
+            let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            let last = log.lines().next_back().unwrap_or("nothing");
+            return Err(format!("{problem}; it logged last: {last}"));
         }
         Ok(())
+    }
+
+    /// Whether the program was started and no longer runs.
+    fn has_ended(&self) -> bool {
+        let Ok(program) = fs::read_to_string(self.folder.join("program")) else { return false };
+        // Half a line is half an id.
+        let Some(program) = program.strip_suffix('\n') else { return false };
+        let stat = fs::read_to_string(Path::new("/proc").join(program).join("stat"));
+        // The shell may have waited for it already, or not.
+        stat.map_or(true, |stat| stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('Z')))
     }
 
     fn end(&mut self) {
@@ -183,6 +197,18 @@ mod tests {
         assert_eq!(kept.stop(), Ok(()));
         assert!(!Path::new("/proc").join(&pid).exists(), "it has been stopped and reaped");
         assert!(!folder.exists());
+    }
+
+    #[test]
+    fn a_program_that_ends_at_once_is_told_with_its_last_words() {
+        let folder = folder("ended");
+        let line = ["sh", "-c", "echo starting; echo no room >&2; exit 1"];
+        let kept = Kept::start(&line, folder.clone()).unwrap();
+        let began = Instant::now();
+        let error = kept.wait_for(&folder.join("socket")).unwrap_err();
+        assert_eq!(error, "the engine has ended; it logged last: no room");
+        assert!(began.elapsed() < START_LIMIT);
+        assert_eq!(kept.stop(), Ok(()));
     }
 
     #[test]

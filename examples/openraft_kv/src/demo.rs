@@ -82,14 +82,22 @@ pub enum DemoError {
     /// The cluster did not do what was waited for.
     #[error(transparent)]
     Failed(ScenarioFailure),
-    /// A signal came first.
-    #[error("interrupted; the cluster is gone")]
-    Interrupted,
+    /// A signal came first, and nothing went wrong besides.
+    #[error("interrupted{}", if *deploying {
+        " while the nodes came up; containers and pods that were made by then are still going down"
+    } else {
+        "; the cluster is gone"
+    })]
+    Interrupted {
+        /// Whether the nodes were only coming up.
+        deploying: bool,
+    },
 }
 
 /// Runs the demo to its end; with `keep`, it then watches until `interrupted`.
 ///
-/// However it ends, no process and no directory is left behind; also when the future is dropped.
+/// However it ends, no process and no directory is left behind; also when the future is dropped. Containers
+/// and pods whose deployment is interrupted go down behind its back.
 ///
 /// # Errors
 ///
@@ -128,11 +136,10 @@ pub async fn run(flags: &DemoFlags, interrupted: impl Future<Output = ()>) -> Re
 
 /// What a failure comes down to, where it is one line.
 fn failed(failure: ScenarioFailure) -> DemoError {
-    let cancelled = |failure: &Failure| matches!(failure.problem, Problem::Cancelled);
-    if failure.failures().iter().any(cancelled) {
-        return DemoError::Interrupted;
-    }
     match failure.failures() {
+        [Failure { phase, problem: Problem::Cancelled, .. }] => {
+            DemoError::Interrupted { deploying: *phase == Phase::Deploy }
+        }
         [Failure { phase: Phase::Deploy | Phase::Prepare, problem: Problem::Error(error), .. }] => {
             let mut line = error.to_string();
             let mut reason = error.source();
@@ -184,4 +191,103 @@ pub fn sources(clients: &[NodeClient]) -> Vec<ObservedSource<NodeClient>> {
         ObservedSource::new(&name, client.clone())
     };
     clients.iter().map(source).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+    use std::sync::Arc;
+
+    use watchkeeper_scenario::{
+        DeployError, DynError, NodeClients, NodeControl, NodeControlError, RunningCluster, Scenario,
+        async_trait,
+    };
+
+    use super::*;
+
+    /// No nodes: how they come up and go down is what matters.
+    #[derive(Clone, Copy)]
+    struct NoNodes {
+        come_up: bool,
+        go_down: bool,
+    }
+
+    #[async_trait]
+    impl Deployer<RaftKv> for NoNodes {
+        fn name(&self) -> &'static str {
+            "no nodes"
+        }
+
+        async fn deploy(&self, _: &Deployment) -> Result<Box<dyn RunningCluster<RaftKv>>, DeployError> {
+            if self.come_up { Ok(Box::new(*self)) } else { pending().await }
+        }
+    }
+
+    #[async_trait]
+    impl RunningCluster<RaftKv> for NoNodes {
+        fn node_clients(&self) -> NodeClients<NodeClient> {
+            NodeClients::new()
+        }
+
+        fn node_control(&self) -> Arc<dyn NodeControl> {
+            Arc::new(*self)
+        }
+
+        async fn shut_down(&self) -> Result<(), DeployError> {
+            if self.go_down {
+                return Ok(());
+            }
+            let (deployer, step) = ("no nodes".to_owned(), "take its nodes down".to_owned());
+            Err(DeployError::Failed { deployer, step, source: "two are left".into() })
+        }
+    }
+
+    #[async_trait]
+    impl NodeControl for NoNodes {
+        fn deployer(&self) -> &'static str {
+            "no nodes"
+        }
+
+        fn nodes(&self) -> Vec<String> {
+            Vec::new()
+        }
+
+        async fn wait_ready(&self, node: &str, _: Duration) -> Result<(), NodeControlError> {
+            Err(self.unknown(node))
+        }
+    }
+
+    /// A run that is interrupted: while the nodes come up, or else at work.
+    async fn interrupted(nodes: NoNodes) -> DemoError {
+        let at_work = CancellationToken::new();
+        let tell = at_work.clone();
+        let scenario = Scenario::builder("interrupted", Deployment::default()).workload(
+            "works",
+            move |context| async move {
+                tell.cancel();
+                context.cancelled().await;
+                Ok::<_, DynError>(())
+            },
+        );
+        let interrupted = async { if nodes.come_up { at_work.cancelled().await } else { ready(()).await } };
+        failed(scenario.build().unwrap().run_until(&nodes, interrupted).await.unwrap_err())
+    }
+
+    #[tokio::test]
+    async fn an_interrupt_says_what_is_true_of_the_nodes() {
+        let coming_up = interrupted(NoNodes { come_up: false, go_down: true }).await;
+        assert!(matches!(coming_up, DemoError::Interrupted { deploying: true }), "{coming_up}");
+        assert!(coming_up.to_string().contains("still going down"), "{coming_up}");
+
+        let at_work = interrupted(NoNodes { come_up: true, go_down: true }).await;
+        assert!(matches!(at_work, DemoError::Interrupted { deploying: false }), "{at_work}");
+        assert_eq!(at_work.to_string(), "interrupted; the cluster is gone");
+
+        let left = interrupted(NoNodes { come_up: true, go_down: false }).await;
+        let DemoError::Failed(failure) = &left else { panic!("{left}") };
+        assert_eq!(failure.failures().len(), 2);
+        for told in ["the run was cancelled from outside", "two are left"] {
+            assert!(left.to_string().contains(told), "{left}");
+        }
+    }
 }

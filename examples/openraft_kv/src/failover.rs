@@ -67,10 +67,7 @@ pub enum WriteError {
 /// [`BuildError`]: the interval is zero or absurd.
 pub fn failover(deployment: Deployment, failover: Failover) -> Result<Scenario<RaftKv>, BuildError> {
     let Failover { interval, keep, timeline } = failover;
-    let limits = match keep {
-        Some(_) => Limits { workloads: Duration::from_secs(24 * 3600), ..Limits::default() },
-        None => Limits::default(),
-    };
+    let limits = limits(keep.is_some());
     let observer = move |_: &RunContext<RaftKv>| RaftObserver::at(interval);
     Scenario::builder("failover", deployment)
         .limits(limits)
@@ -88,6 +85,18 @@ pub fn failover(deployment: Deployment, failover: Failover) -> Result<Scenario<R
             Ok::<_, DynError>(())
         })
         .build()
+}
+
+/// Longer than what the deployers themselves wait for: they say best why their nodes did not come up or go
+/// down. To build an image from nothing takes minutes on a busy machine.
+fn limits(keep: bool) -> Limits {
+    let defaults = Limits::default();
+    Limits {
+        deploy: Duration::from_secs(600),
+        workloads: if keep { Duration::from_secs(24 * 3600) } else { defaults.workloads },
+        cleanup: Duration::from_secs(180),
+        ..defaults
+    }
 }
 
 /// The observation of a cluster at this interval.
@@ -195,9 +204,11 @@ impl Breaking<'_> {
         self.timeline.step(format_args!("killing the leader, {name}"));
         let killed = Instant::now();
         self.context.control().kill(&name).await?;
-        // Only looks that begin now count, and the node is gone. Who leads then may be the same again: a
-        // platform may bring it back before the others have missed it.
-        let elected = leading(&self.handle).within(WINDOW).await?;
+        let gone = Instant::now();
+        let elected = self
+            .handle
+            .eventually("a leader leads behind the kill", move |cluster| leads_behind(cluster, first, gone));
+        let elected = elected.within(WINDOW).await?;
         let Some(second) = elected.value.leader else { unreachable!("the wait was for a leader") };
         let failover = elected.observed_at - killed;
         self.write_keys().await?;
@@ -299,6 +310,15 @@ impl Breaking<'_> {
     }
 }
 
+/// Whether somebody leads after `first` was killed, who was gone at `gone`: in a later term, or it is `first`
+/// again and has answered since. A platform may bring it back before the others have missed it. An answer from
+/// before is no sign of life, however fresh it still is.
+fn leads_behind(cluster: &ClusterView, first: Leader, gone: Instant) -> bool {
+    let Some(leader) = cluster.leader else { return false };
+    let answered = cluster.leader_name().and_then(|name| cluster.nodes.get(name)?.health.facts.last_success);
+    leader.term > first.term || answered.is_some_and(|probed| probed > gone)
+}
+
 /// Raft's election safety: no term has two leaders.
 struct OneLeaderATerm {
     watched: Option<Invariant>,
@@ -335,4 +355,73 @@ fn one_leader_a_term(cluster: &ClusterView) -> bool {
     let mut terms = HashSet::new();
     let leaders = cluster.present().filter(|(_, node)| node.role == Role::Leader);
     leaders.map(|(_, node)| node.current_term).all(|term| terms.insert(term))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use watchkeeper::{SourceFacts, SourceHealth};
+
+    use super::*;
+    use crate::NodeClient;
+    use crate::api::NodeState;
+    use crate::deploy::k8s::K8sOptions;
+    use crate::observer::NodeView;
+
+    #[test]
+    fn the_deployers_limits_come_before_those_of_the_scenario() {
+        let K8sOptions { answer_within, ready_within, gone_within, .. } = K8sOptions::default();
+        for keep in [false, true] {
+            let limits = limits(keep);
+            assert!(limits.deploy > answer_within + ready_within, "{limits:?}");
+            assert!(limits.cleanup > gone_within, "{limits:?}");
+        }
+    }
+
+    /// Node 1 leads in term 4 and is killed; at `gone` it is.
+    #[test]
+    fn who_leads_behind_the_kill_is_known_by_term_or_by_an_answer_from_behind_it() {
+        let began = Instant::now();
+        let at = |secs| began + Duration::from_secs(secs);
+        let gone = at(5);
+        let cases = [
+            ("nobody is agreed on", None, 9, false),
+            ("the old answer is still fresh", Some((1, 4)), 4, false),
+            ("the probe began when the node was dying", Some((1, 4)), 5, false),
+            ("it is back in time to lead on", Some((1, 4)), 6, true),
+            ("it was elected again", Some((1, 5)), 6, true),
+            ("another was elected, and was probed before it was known to be gone", Some((2, 5)), 4, true),
+        ];
+        for (what, leader, probed, expected) in cases {
+            let leader = leader.map(|(node_id, term)| Leader { node_id, term });
+            let nodes =
+                leader.map(|leader| (Arc::from("n"), leading(leader, at(probed)))).into_iter().collect();
+            let cluster = ClusterView { nodes: Arc::new(nodes), leader, ..ClusterView::default() };
+            let first = Leader { node_id: 1, term: 4 };
+            assert_eq!(leads_behind(&cluster, first, gone), expected, "{what}");
+        }
+    }
+
+    fn leading(leader: Leader, probed: Instant) -> NodeView {
+        let state = NodeState {
+            node_id: leader.node_id,
+            public_addr: String::new(),
+            role: Role::Leader,
+            current_leader: Some(leader.node_id),
+            current_term: leader.term,
+            last_log_index: None,
+            last_applied_index: None,
+            voters: BTreeSet::from([leader.node_id]),
+            kv: BTreeMap::new(),
+        };
+        let mut facts = SourceFacts::default();
+        facts.last_success = Some(probed);
+        NodeView {
+            presence: Presence::Present,
+            state: Some(Arc::new(state)),
+            client: NodeClient::new("127.0.0.1:1"),
+            health: SourceHealth::new(facts, Duration::from_secs(1)),
+        }
+    }
 }

@@ -57,7 +57,7 @@ async fn show(flags: &DemoFlags) -> ExitCode {
     // Before the first child: there is no moment at which a signal leaves one behind.
     let stop = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     match demo::run(flags, any(stop)).await {
-        Err(error @ DemoError::Interrupted) => {
+        Err(error @ DemoError::Interrupted { .. }) => {
             report(&error);
             ExitCode::from(130)
         }

@@ -40,6 +40,12 @@ Feature: What fails, and how it is told
   Scenario: Too few events
     Then the observer "raft" has seen at least 3 events within 2 seconds
 
+  Scenario: Too few events, with nothing to judge in the window
+    Given the observer "raft" has seen at least 2 events within 5 seconds
+    When all nodes are gone
+    Then the observer "raft" becomes stale within 1 minute
+    And the observer "raft" has seen at least 3 events within 2 seconds
+
   Scenario: A source that does not recover
     When node n2 refuses
     Then the observer "raft" source "n2" is failing within 5 seconds

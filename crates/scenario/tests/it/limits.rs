@@ -90,6 +90,11 @@ async fn what_hangs_is_named_with_its_limit_and_everything_is_cleaned_up() {
         let builder = add(observed(&memory).workload("w", nothing).limits(limits()));
         let failure = builder.build().unwrap().run(&memory).await.unwrap_err();
         assert_eq!(told(&failure), [expected]);
+        let (limit, _) = expected.split_once(' ').unwrap();
+        assert!(
+            failure.to_string().contains(&format!("Limits::{limit} with ScenarioBuilder::limits")),
+            "{failure}"
+        );
         assert_eq!(failure.report().elapsed, secs(lasts), "{expected}");
         assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"], "{expected}");
     }

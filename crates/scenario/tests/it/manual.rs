@@ -3,7 +3,7 @@
 use watchkeeper::{Inconclusive, StopOutcome, UnmetOutcome};
 use watchkeeper_scenario::{ExternalError, ManualCluster, NodeControlError, ObserverError, ShutDownError};
 
-use crate::common::{Goes, Memory, Number, Numbers, Watcher, often, secs};
+use crate::common::{Diary, Goes, Memory, Number, Numbers, Watcher, often, secs};
 
 async fn two_nodes(memory: &Memory) -> ManualCluster<Numbers> {
     ManualCluster::deploy(memory, &2).await.unwrap()
@@ -103,6 +103,32 @@ async fn observers_come_and_go_at_any_time() {
     assert!(cluster.observer::<Watcher>("numbers").is_ok());
     cluster.observer_control("numbers").unwrap().pause().await.unwrap();
     assert!(cluster.timelines()[0].paused);
+    cluster.shut_down().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_detach_that_is_dropped_half_way_is_awaited_by_the_end() {
+    let memory = Memory::default();
+    let cluster = two_nodes(&memory).await;
+    cluster.attach("numbers", Watcher::new(&memory.diary), often()).await.unwrap();
+    // Polled once: the stop is asked for, and nobody has taken it yet.
+    let detached = tokio::time::timeout(secs(0), cluster.detach("numbers")).await;
+    assert!(detached.is_err(), "{detached:?}");
+    assert_eq!(memory.diary.count("observer dropped"), 0);
+    let taken = cluster.attach("numbers", Watcher::new(&Diary::default()), often()).await.unwrap_err();
+    assert!(matches!(taken, ObserverError::DuplicateName { .. }), "{taken}");
+    cluster.shut_down().await.unwrap();
+    assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_is_detached_by_two_at_once() {
+    let memory = Memory::default();
+    let cluster = two_nodes(&memory).await;
+    cluster.attach("numbers", Watcher::new(&memory.diary), often()).await.unwrap();
+    let (first, second) = tokio::join!(cluster.detach("numbers"), cluster.detach("numbers"));
+    assert_eq!((first.unwrap(), second.unwrap()), (StopOutcome::Stopped, StopOutcome::Stopped));
+    cluster.attach("numbers", Watcher::new(&memory.diary), often()).await.unwrap();
     cluster.shut_down().await.unwrap();
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 use watchkeeper::Unmet;
-use watchkeeper_scenario::{DynError, RunContext};
+use watchkeeper_scenario::{DynError, Limits, RunContext};
 
 use crate::common::{Memory, Numbers, Watcher, nothing, observed, secs, told};
 
@@ -102,4 +102,21 @@ async fn a_wait_that_is_made_in_a_closure_has_begun_when_workloads_start() {
         })
         .expect_wait_throughout("n1 was 5", five);
     scenario.build().unwrap().run(&memory).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_is_cut_off_by_the_limit_names_the_fix() {
+    let memory = Memory::default();
+    let scenario = observed(&memory)
+        .limits(Limits { evaluate: secs(1), ..Limits::default() })
+        .workload("nothing", nothing)
+        .expect_wait("n1 becomes 5", five);
+    let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
+    assert_eq!(told(&failure), [r#"evaluate expectation "n1 becomes 5": TimedOut(1s)"#]);
+    assert_eq!(
+        failure.failures()[0].to_string(),
+        "expectation \"n1 becomes 5\" was not done within 1s (evaluate, +1.000s)\n  it was cut off, and what it \
+         would have reported is lost: give its wait a shorter window, or set a longer Limits::evaluate with \
+         ScenarioBuilder::limits"
+    );
 }

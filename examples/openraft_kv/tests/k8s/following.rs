@@ -1,7 +1,7 @@
 //! Pods come and go, and the sources follow; what was asked of the server says how.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openraft_kv::NodeClient;
 use openraft_kv::deploy::k8s::{K8sError, PodSelection, PodSources, Reach};
@@ -177,6 +177,22 @@ async fn a_watch_that_is_too_old_is_followed_by_one_list() {
 #[tokio::test]
 async fn a_watch_that_is_refused_as_too_old_is_followed_by_one_list() {
     changes_behind_a_gap(true).await;
+}
+
+/// Lists are answered, and each watch from where a list ended is too old.
+#[tokio::test]
+async fn a_server_whose_every_watch_is_too_old_is_not_asked_in_a_tight_loop() {
+    let server = FakeApiServer::start().await;
+    server.put_pod(&pod("openraft-kv-0", "10.0.0.1:4000"));
+    server.refuse("watch", "pods", 410, "Expired", "the fake remembers nothing");
+    let began = Instant::now();
+    let sources = PodSources::follow(server.client(), selection());
+    assert_eq!(sources.sources().await.unwrap().len(), 1);
+    server.when("it is asked three times", |server| lists_and_watches(server).1.len() == 3).await;
+    // Two pauses lie between three requests, the second one longer: at least 0.8 s and 1.6 s.
+    assert!(began.elapsed() >= Duration::from_millis(2_400), "{:?}", began.elapsed());
+    assert_eq!(lists_and_watches(&server).0, 3, "each time behind a list");
+    assert!(sources.problem().is_none(), "the pods are known");
 }
 
 #[tokio::test]

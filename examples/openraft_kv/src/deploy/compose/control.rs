@@ -12,6 +12,7 @@ use bollard::query_parameters::{
     WaitContainerOptions,
 };
 use futures_util::{StreamExt, TryStreamExt};
+use tokio::time::{Instant, timeout, timeout_at};
 use watchkeeper::{ObservationConfig, ObservationRuntime, ObservedSource, PerSource, source_fn};
 use watchkeeper_scenario::{DynError, NodeAction, NodeControl, NodeControlError, async_trait};
 
@@ -22,6 +23,8 @@ use crate::NodeClient;
 
 /// How often a node is asked whether it serves.
 const INTERVAL: Duration = Duration::from_millis(50);
+/// How long the engine may take to say why a node was not ready in time.
+const LAST_LOOK: Duration = Duration::from_secs(1);
 /// Seconds that a node may take to stop when it is asked to.
 const STOP_SECONDS: i32 = 5;
 /// How much of a log is kept for a report.
@@ -56,7 +59,7 @@ impl ContainerControl {
         }
     }
 
-    /// Does `act` to the container of `node`; afterwards the node's client is true.
+    /// Does `act` to the container of `node`; afterwards the node's client is true if the engine answers.
     async fn act<F>(
         &self,
         action: NodeAction,
@@ -70,7 +73,11 @@ impl ContainerControl {
         let container = self.nodes.container(node).await.map_err(|error| failed(error.into()))?;
         let container = container.ok_or_else(|| self.unknown(node))?;
         act(container).await.map_err(failed)?;
-        self.nodes.refresh().await.map_err(|error| failed(error.into()))
+        if let Err(error) = self.nodes.refresh().await {
+            // It is done all the same; whoever follows the engine's events learns where the node is.
+            tracing::warn!(node, %error, "{action} was done, and the engine does not say where its nodes are now");
+        }
+        Ok(())
     }
 
     async fn state(&self, container: &str) -> Result<ContainerState, EngineError> {
@@ -105,9 +112,13 @@ impl NodeControl for ContainerControl {
         self.nodes.clients().names()
     }
 
+    /// Answers within [`LAST_LOOK`] behind `within`, also when the engine hangs.
     async fn wait_ready(&self, node: &str, within: Duration) -> Result<(), NodeControlError> {
+        let deadline = Instant::now() + within;
         let not_ready = |last: String| NodeControlError::NotReady { node: node.to_owned(), within, last };
-        let found = self.nodes.container(node).await.map_err(|error| not_ready(error.to_string()))?;
+        let silent = |_| not_ready("the engine does not answer".to_owned());
+        let found = timeout_at(deadline, self.nodes.container(node)).await.map_err(silent)?;
+        let found = found.map_err(|error| not_ready(error.to_string()))?;
         let container = found.ok_or_else(|| self.unknown(node))?;
         let (name, nodes) = (node.to_owned(), self.nodes.clone());
         let current = source_fn(move || {
@@ -122,16 +133,15 @@ impl NodeControl for ContainerControl {
         let observer =
             PerSource::new(INTERVAL, probe).identity(|client: &NodeClient| client.addr().to_owned());
         let config = ObservationConfig { interval: INTERVAL, ..ObservationConfig::default() };
-        let runtime = ObservationRuntime::start(current, observer, config)
-            .await
-            .map_err(|error| not_ready(error.to_string()))?;
+        let started = timeout_at(deadline, ObservationRuntime::start(current, observer, config)).await;
+        let runtime = started.map_err(silent)?.map_err(|error| not_ready(error.to_string()))?;
         let handle = runtime.handle();
         let served = handle
             .eventually("the node serves", |seen| {
                 !seen.is_empty() && seen.iter().all(|node| node.value.is_some() && !node.is_failing())
             })
             .or_now()
-            .within(within)
+            .within(deadline.saturating_duration_since(Instant::now()))
             .await;
         let failure = handle.latest_snapshot().and_then(|seen| {
             let failure = seen.value.get(node)?.facts.last_failure.as_ref()?;
@@ -141,8 +151,12 @@ impl NodeControl for ContainerControl {
         if served.is_ok() {
             return Ok(());
         }
-        let status = self.state(&container).await.ok().and_then(|state| state.status);
-        let status = status.map_or_else(|| "gone".to_owned(), |status| status.to_string());
+        let status = match timeout(LAST_LOOK, self.state(&container)).await {
+            Ok(state) => {
+                state.ok().and_then(|state| state.status).map_or("gone".to_owned(), |is| is.to_string())
+            }
+            Err(_) => "not told of by the engine".to_owned(),
+        };
         let answer = failure.unwrap_or_else(|| "it gave no answer".to_owned());
         Err(not_ready(format!("its container is {status}; {answer}")))
     }
@@ -185,5 +199,81 @@ impl NodeControl for ContainerControl {
 
     async fn rejoin(&self, node: &str) -> Result<(), NodeControlError> {
         self.set_traffic(NodeAction::Rejoin, node, Traffic::Passed).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::Router;
+    use axum::http::{StatusCode, Uri};
+    use axum::response::{IntoResponse, Response};
+    use futures_util::future::join_all;
+    use tokio::net::TcpListener;
+    use tokio_util::task::AbortOnDropHandle;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(15);
+
+    /// An engine that answers the first `lists` requests for its containers; then it is out of order.
+    #[derive(Clone, Copy)]
+    struct Engine {
+        lists: usize,
+        /// Out of order is silent, not an error.
+        hangs: bool,
+    }
+
+    impl Engine {
+        async fn serve(self) -> (ContainerControl, AbortOnDropHandle<()>) {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let addr = listener.local_addr().unwrap();
+            let asked = Arc::new(AtomicUsize::new(0));
+            let answer = move |uri: Uri| self.answer(uri, Arc::clone(&asked));
+            let serving = async move { axum::serve(listener, Router::new().fallback(answer)).await.unwrap() };
+            let docker = Docker::connect_with_host(&format!("tcp://{addr}")).unwrap();
+            let control = ContainerControl::new(docker.clone(), ContainerNodes::new(docker, "cluster"));
+            (control, AbortOnDropHandle::new(tokio::spawn(serving)))
+        }
+
+        async fn answer(self, uri: Uri, asked: Arc<AtomicUsize>) -> Response {
+            if uri.path().ends_with("/kill") {
+                return StatusCode::NO_CONTENT.into_response();
+            }
+            if uri.path().ends_with("/containers/json") && asked.fetch_add(1, Ordering::Relaxed) < self.lists
+            {
+                // One that has no address.
+                let labels = r#"{"watchkeeper.node":"n1","watchkeeper.port":"4000"}"#;
+                return format!(r#"[{{"Id":"c1","Labels":{labels}}}]"#).into_response();
+            }
+            if self.hangs { pending().await } else { StatusCode::INTERNAL_SERVER_ERROR.into_response() }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_kill_that_worked_is_no_failure_when_the_engine_fails_behind_it() {
+        let (control, _engine) = Engine { lists: 1, hangs: false }.serve().await;
+        control.kill("n1").await.unwrap();
+        let error = control.kill("n1").await.unwrap_err();
+        assert_eq!(error.to_string(), "could not kill n1", "its container was not found");
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_hangs_does_not_prolong_the_wait_for_a_node() {
+        let waits = [
+            (0, "n1 was not ready within 2s: the engine does not answer"),
+            (1, "n1 was not ready within 2s: the engine does not answer"),
+            (2, "n1 was not ready within 2s: its container is not told of by the engine; it gave no answer"),
+        ]
+        .map(async |(lists, expected)| {
+            let (control, _engine) = Engine { lists, hangs: true }.serve().await;
+            let waited = control.wait_ready("n1", Duration::from_secs(2));
+            let error = timeout(SOON, waited).await.expect("it ends in time").unwrap_err();
+            assert_eq!(error.to_string(), expected, "after {lists} lists");
+        });
+        join_all(waits).await;
     }
 }

@@ -3,9 +3,11 @@
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use watchkeeper_scenario::DeployError;
 
 use super::manifest::{Manifest, invalid_compose};
@@ -40,11 +42,31 @@ impl Ended {
 ///
 /// # Cancel safety
 ///
-/// The command is killed when the future is dropped.
+/// The command and all that it has started in its group are killed when the future is dropped.
 pub(super) async fn run(command: Command) -> io::Result<Ended> {
     let mut command = tokio::process::Command::from(command);
-    let output = command.stdin(Stdio::null()).process_group(0).kill_on_drop(true).output().await?;
-    Ok(Ended::from(&output))
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.process_group(0).kill_on_drop(true).spawn()?;
+    let leader = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    let ended = pin!(child.wait_with_output());
+    // Behind the child, so that it is dropped first: the leader has not been waited for, and its number
+    // still means this group.
+    let mut group = Group(leader);
+    let output = ended.await;
+    group.0 = None;
+    Ok(Ended::from(&output?))
+}
+
+/// A process group that is killed when this is dropped.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0 {
+            // There is nobody to tell; a group that is gone already is as good.
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+    }
 }
 
 /// Runs `command` to its end on this thread.
@@ -235,4 +257,51 @@ fn called(program: &[&str]) -> Command {
 /// A word that Compose reads as one.
 fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(15);
+
+    /// The command starts another one, which holds a connection for as long as it lives.
+    #[tokio::test]
+    async fn a_command_that_is_dropped_takes_what_it_has_started_with_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let script =
+            format!("bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port}; echo up >&3; exec sleep 1000' & wait");
+        let mut command = Command::new("bash");
+        command.args(["-c", &script]);
+        let running = tokio::spawn(run(command));
+        let (mut connection, _) = timeout(SOON, listener.accept()).await.unwrap().unwrap();
+        let mut said = [0; 3];
+        timeout(SOON, connection.read_exact(&mut said)).await.unwrap().unwrap();
+        assert_eq!(&said, b"up\n");
+
+        running.abort();
+        assert!(running.await.unwrap_err().is_cancelled());
+        let mut rest = Vec::new();
+        timeout(SOON, connection.read_to_end(&mut rest)).await.expect("it has ended").unwrap();
+        assert!(rest.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_command_that_ends_tells_how() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo out; echo WARNING: no >&2; echo ERROR: room >&2; exit 3"]);
+        let ended = run(command).await.unwrap();
+        assert_eq!((ended.success, ended.output.as_str()), (false, "out\n"));
+        assert_eq!(
+            (ended.error(), ended.first_error()),
+            ("WARNING: no ERROR: room".into(), "ERROR: room".into())
+        );
+    }
 }

@@ -2,16 +2,22 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
 use super::error::K8sError;
+
+/// How long to wait before the next connection is taken when one could not be.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A port of this machine that leads to a port of a pod; each connection is a stream of its own.
 ///
@@ -26,17 +32,26 @@ impl Forward {
     pub(super) async fn open(pods: Api<Pod>, pod: &str, port: u16) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let addr = listener.local_addr()?;
-        let serving = serve(listener, pods, pod.to_owned(), port);
+        let listener = Arc::new(listener);
+        let accept = move || {
+            let listener = Arc::clone(&listener);
+            async move { listener.accept().await.map(|(local, _)| local) }
+        };
+        let serving = serve(accept, pods, pod.to_owned(), port);
         Ok(Self { addr, _task: AbortOnDropHandle::new(tokio::spawn(serving)) })
     }
 }
 
-async fn serve(listener: TcpListener, pods: Api<Pod>, pod: String, port: u16) {
+/// Never ends by itself.
+async fn serve<F>(mut accept: impl FnMut() -> F, pods: Api<Pod>, pod: String, port: u16)
+where
+    F: Future<Output = io::Result<TcpStream>>,
+{
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((local, _)) => {
+            accepted = accept() => match accepted {
+                Ok(local) => {
                     let (pods, pod) = (pods.clone(), pod.clone());
                     connections.spawn(async move {
                         if let Err(reason) = carry(local, pods, &pod, port).await {
@@ -45,11 +60,9 @@ async fn serve(listener: TcpListener, pods: Api<Pod>, pod: String, port: u16) {
                     });
                 }
                 Err(error) => {
-                    // Out of descriptors, most likely: those of connections that end are what helps.
-                    debug!(pod, %error, "cannot take a connection to forward");
-                    if connections.join_next().await.is_none() {
-                        return;
-                    }
+                    // Out of descriptors, most likely: somebody has to close some.
+                    debug!(pod, %error, "cannot take a connection to forward; going on");
+                    sleep(PAUSE).await;
                 }
             },
             Some(_) = connections.join_next() => {}
@@ -74,5 +87,43 @@ async fn carry(mut local: TcpStream, pods: Api<Pod>, pod: &str, port: u16) -> Re
     tokio::select! {
         copied = copy_bidirectional(&mut local, &mut remote) => copied.map(drop).map_err(|error| error.to_string()),
         message = refused => Err(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use kube::{Client, Config};
+    use tokio::sync::mpsc;
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+
+    /// The first three connections cannot be taken, and there is no other one whose end could help.
+    #[tokio::test]
+    async fn a_connection_that_cannot_be_taken_ends_nothing() {
+        // Nothing is sent there.
+        let client = Client::try_from(Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
+        let (tell, mut asked) = mpsc::unbounded_channel();
+        let mut failures = 3;
+        let accept = move || {
+            tell.send(Instant::now()).unwrap();
+            let fails = failures > 0;
+            failures -= i32::from(fails);
+            async move { if fails { Err(io::Error::other("too many open files")) } else { pending().await } }
+        };
+        let began = Instant::now();
+        let serving = AbortOnDropHandle::new(tokio::spawn(serve(
+            accept,
+            Api::namespaced(client, "kv"),
+            "openraft-kv-0".to_owned(),
+            4000,
+        )));
+        for nth in 0..=3 {
+            let asked = timeout(Duration::from_secs(15), asked.recv()).await.unwrap().unwrap();
+            assert!(asked - began >= PAUSE * nth, "{:?}", asked - began);
+        }
+        assert!(!serving.is_finished());
     }
 }

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use tokio::sync::watch;
+use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 use watchkeeper::{DynError, ObservedSource, SourceProvider, async_trait};
@@ -20,6 +22,9 @@ use super::forward::Forward;
 use super::pod::{PodView, node_of};
 use crate::NodeClient;
 use crate::http::Http;
+
+/// How long to wait before pods are listed again if no other pause is known.
+const RETRY: Duration = Duration::from_secs(30);
 
 /// How pods are reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -159,6 +164,8 @@ struct Follower {
 
 impl Follower {
     async fn run(mut self) {
+        // Outlives the watcher: a server whose every watch is too old would be asked without a pause.
+        let mut backoff = watcher::DefaultBackoff::default();
         loop {
             let config = watcher::Config::default().labels(&self.selection.labels);
             let mut events = pin!(watcher(self.api.clone(), config).default_backoff());
@@ -170,6 +177,7 @@ impl Follower {
                     // refused for that reason from the beginning: it would ask for the same for ever.
                     Err(watcher::Error::WatchStartFailed(kube::Error::Api(status))) if status.code == 410 => {
                         debug!("the watch is too old to go on from: listing again");
+                        sleep(backoff.next().unwrap_or(RETRY)).await;
                         break;
                     }
                     Err(error) => self.report(error),
