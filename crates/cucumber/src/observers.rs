@@ -199,12 +199,8 @@ impl Observers {
     ///
     /// # Errors
     ///
-    /// [`Unfinished`]: invariants that did not hold or were never judged, observers whose stop had to leave app
-    /// code behind.
-    ///
-    /// # Panics
-    ///
-    /// With the predicate's own panic, if that of an invariant has panicked. The observers are stopped by then.
+    /// [`Unfinished`]: invariants that did not hold, whose predicates panicked or were never judged, observers
+    /// whose stop had to leave app code behind.
     pub async fn finish(&mut self) -> Result<(), Unfinished> {
         let detached = stop(&self.own).await;
         let mut unheld = Vec::new();
