@@ -15,7 +15,7 @@ use watchkeeper_chain::{ChainView, Hash, Height, Transaction};
 use watchkeeper_cucumber::{Observed, StepError};
 
 /// As long as a wait may be.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
+const LONGEST: Duration = Duration::from_hours(24);
 
 /// The chain, transactions and wallets of one moment.
 pub(crate) type Seen<T, L> = View<ChainView, (InclusionView<T>, WalletsView<L>)>;

@@ -37,6 +37,7 @@ pub(crate) async fn each_is_one_clear_error() {
     for (scenario, begins, contains) in EXPECTED {
         let said = told.remove(scenario).unwrap_or_default();
         let [said] = &said[..] else { panic!("{scenario}: {said:?}") };
+        let said = said.strip_prefix("Step panicked. Captured output: ").unwrap_or(said);
         assert!(said.starts_with(begins) && said.contains(contains), "{scenario}: {said}");
     }
     assert!(told.is_empty(), "{told:?}");
@@ -51,8 +52,8 @@ async fn failures() -> BTreeMap<String, Vec<String>> {
         .steps(with_chain_steps(with_steps(World::collection())))
         .after(after)
         .max_concurrent_scenarios(1)
-        .with_default_cli()
         .with_writer(Json::new(report))
+        .with_default_cli()
         .fail_on_skipped()
         .run(FEATURE)
         .await;
