@@ -106,7 +106,7 @@ async fn in_sync<W: WatchesChain>(world: &mut W, said: Context) -> Result<(), Ch
 async fn behind<W: WatchesChain>(world: &mut W, said: Context) -> Result<(), ChainStepError> {
     let [node, given, window] = words(said);
     let blocks = count(&given, "blocks", 0)?;
-    let label = format!("node {node:?} is {blocks} blocks behind the public chain");
+    let label = format!("node {node:?} is {} behind the public chain", said_blocks(blocks));
     stands(world, label, node, blocks, &window).await
 }
 
@@ -218,10 +218,14 @@ fn distance(chain: &ChainView, node: &str) -> String {
         None => "there is no public chain to speak of".to_owned(),
     };
     let behind = match chain.behind_target(node) {
-        Some(blocks) => format!("{node} is {blocks} blocks behind"),
+        Some(blocks) => format!("{node} is {} behind", said_blocks(blocks)),
         None => format!("how far {node} is behind is unknown"),
     };
     format!("{target}, {behind}: {}", heads(chain))
+}
+
+fn said_blocks(blocks: Height) -> String {
+    if blocks == 1 { "1 block".to_owned() } else { format!("{blocks} blocks") }
 }
 
 /// What the pattern has captured, in order.

@@ -57,3 +57,25 @@ Feature: Mistakes
     And wallets "a" to "j" with 10000 ether each
     When all nodes make 1 block
     Then wallet "a" has at least 10001 ether within 1 second
+
+  Scenario: Behind
+    Given 1 node and 3 public nodes that are observed as "chain"
+    When all nodes make 2 blocks
+    Then node "n1" is in sync with the public chain within 20 seconds
+    When the public nodes make 1 block
+    Then node "n1" is in sync with the public chain within 1 second
+
+  Scenario: Not deep enough
+    Given 1 node that is observed as "chain"
+    And wallets "a" to "j" with 10000 ether each
+    When wallet "a" pays wallet "b" 5 ether in transaction "t"
+    And all nodes make 2 blocks
+    Then transaction "t" is included at depth 2 within 20 seconds
+    And transaction "t" is included at depth 3 within 1 second
+
+  Scenario: Still in
+    Given 1 node that is observed as "chain"
+    And wallets "a" to "j" with 10000 ether each
+    When wallet "a" pays wallet "b" 5 ether in transaction "t"
+    And all nodes make 1 block
+    Then transaction "t" is reorged out within 1 second

@@ -14,7 +14,7 @@ use crate::world::World;
 const FEATURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cucumber/mistakes.feature");
 
 /// By scenario, how what its last step says begins, and what else it says.
-const EXPECTED: [(&str, &str, &str); 12] = [
+const EXPECTED: [(&str, &str, &str); 15] = [
     ("No chain", "no chain is observed yet", "Given step"),
     ("Unknown node", "no node is called \"n9\"; the nodes are n1, n2", "in sync"),
     ("Unknown transaction", "no transaction is called \"u\"; the transactions are t", ""),
@@ -27,6 +27,9 @@ const EXPECTED: [(&str, &str, &str); 12] = [
     ("A node that hangs", "", "n2 has "),
     ("No public chain", "", "there is no public chain to speak of, how far n1 is behind is unknown"),
     ("Too poor", "", "a has 10000 ether"),
+    ("Behind", "", "the public chain is at height 3, n1 is 1 block behind"),
+    ("Not deep enough", "", "2 deep"),
+    ("Still in", "", "1 deep"),
 ];
 
 /// # Panics
