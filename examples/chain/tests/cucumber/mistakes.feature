@@ -5,7 +5,8 @@ Feature: Mistakes
 
   Scenario: Unknown node
     Given 2 nodes that are observed as "chain"
-    Then node "n9" is in sync with the public chain within 1 second
+    Then all nodes share the same head within 20 seconds
+    And node "n9" is in sync with the public chain within 1 second
 
   Scenario: Unknown transaction
     Given 1 node that is observed as "chain"
@@ -21,7 +22,8 @@ Feature: Mistakes
     Given 1 node that is observed as "chain"
     And wallets "a" to "j" with 10000 ether each
     When all nodes make 1 block
-    Then wallet "z" has at least 1 wei within 1 second
+    Then wallet "a" has at least 10000 ether within 20 seconds
+    And wallet "z" has at least 1 wei within 1 second
 
   Scenario: Zero time
     Given 1 node that is observed as "chain"
@@ -50,20 +52,23 @@ Feature: Mistakes
 
   Scenario: No public chain
     Given 1 node that is observed as "chain"
-    Then node "n1" is in sync with the public chain within 1 second
+    Then all nodes share the same head within 20 seconds
+    And node "n1" is in sync with the public chain within 1 second
 
   Scenario: Too poor
     Given 1 node that is observed as "chain"
     And wallets "a" to "j" with 10000 ether each
     When all nodes make 1 block
-    Then wallet "a" has at least 10001 ether within 1 second
+    Then wallet "a" has at least 10000 ether within 20 seconds
+    And wallet "a" has at least 10001 ether within 1 second
 
   Scenario: Behind
     Given 1 node and 3 public nodes that are observed as "chain"
     When all nodes make 2 blocks
     Then node "n1" is in sync with the public chain within 20 seconds
     When the public nodes make 1 block
-    Then node "n1" is in sync with the public chain within 1 second
+    Then node "n1" is 1 block behind the public chain within 20 seconds
+    And node "n1" is in sync with the public chain within 1 second
 
   Scenario: Not deep enough
     Given 1 node that is observed as "chain"
@@ -78,4 +83,5 @@ Feature: Mistakes
     And wallets "a" to "j" with 10000 ether each
     When wallet "a" pays wallet "b" 5 ether in transaction "t"
     And all nodes make 1 block
-    Then transaction "t" is reorged out within 1 second
+    Then transaction "t" is included at depth 1 within 20 seconds
+    And transaction "t" is reorged out within 1 second
