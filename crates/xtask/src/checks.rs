@@ -233,12 +233,10 @@ fn find_kubeconfig(variable: Option<OsString>, home: Option<PathBuf>) -> Option<
 ///
 /// For the whole workspace, as in the other steps, or all dependencies would be built again with fewer features.
 pub(crate) fn chains() -> Result<Verdict, String> {
-    shell::run(
-        "cargo clippy --workspace --exclude watchkeeper-chain-bitcoin --all-features --test anvil -- -D warnings",
-    )?;
-    shell::run(
-        "cargo nextest run --workspace --exclude watchkeeper-chain-bitcoin --all-features --test anvil --profile ci",
-    )?;
+    const TARGETS: &str = "--workspace --exclude watchkeeper-chain-bitcoin --all-features --test anvil \
+                           --test chain_features";
+    shell::run(&format!("cargo clippy {TARGETS} -- -D warnings"))?;
+    shell::run(&format!("cargo nextest run {TARGETS} --profile ci"))?;
     Ok(Verdict::Passed)
 }
 

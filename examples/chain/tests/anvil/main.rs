@@ -5,9 +5,11 @@
 mod accounts;
 mod adapter;
 mod common;
+mod deployer;
 mod faults;
 mod heads;
 mod observed;
 mod process;
 mod reorgs;
+mod scenario;
 mod watched;

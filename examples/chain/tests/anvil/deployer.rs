@@ -1,0 +1,173 @@
+//! Real nodes for scenarios.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::time::timeout;
+use watchkeeper_chain::adapter::ChainClient;
+use watchkeeper_chain::adapter::ethereum::EthereumClient;
+use watchkeeper_chain::adapter::ethereum::anvil::{Anvil, AnvilConfig, AnvilError};
+use watchkeeper_scenario::{
+    Application, DeployError, Deployer, DynError, NodeAction, NodeClients, NodeControl, NodeControlError,
+    RunningCluster, async_trait,
+};
+
+const NAME: &str = "anvil";
+
+/// Ethereum nodes that make the same blocks when they are told the same.
+pub(crate) struct Chain;
+
+impl Application for Chain {
+    /// How many nodes there are.
+    type Deployment = usize;
+    type NodeClient = Node;
+}
+
+/// A node as a workload sees it. It does not keep the node alive.
+#[derive(Clone)]
+pub(crate) struct Node {
+    /// Asks the node, also when it was started again.
+    pub(crate) client: EthereumClient,
+    anvil: Weak<Mutex<Anvil>>,
+}
+
+impl Node {
+    /// The node itself, for one thing at a time.
+    pub(crate) async fn anvil(&self) -> Result<OwnedMutexGuard<Anvil>, DynError> {
+        let anvil = self.anvil.upgrade().ok_or("the node was taken down")?;
+        Ok(anvil.lock_owned().await)
+    }
+}
+
+/// Brings up nodes that are called n1, n2 and so on.
+pub(crate) struct AnvilDeployer;
+
+#[async_trait]
+impl Deployer<Chain> for AnvilDeployer {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    async fn deploy(&self, nodes: &usize) -> Result<Box<dyn RunningCluster<Chain>>, DeployError> {
+        if *nodes == 0 {
+            return Err(DeployError::InvalidDeployment("it has no nodes: ask for at least one".to_owned()));
+        }
+        let clients = NodeClients::new();
+        let mut running = BTreeMap::new();
+        for nth in 1..=*nodes {
+            let name = format!("n{nth}");
+            let anvil =
+                Anvil::start(AnvilConfig::default()).await.map_err(|error| not_started(&name, error))?;
+            let client = anvil.client();
+            let anvil = Arc::new(Mutex::new(anvil));
+            clients.insert(&name, Node { client, anvil: Arc::downgrade(&anvil) });
+            running.insert(name, anvil);
+        }
+        let control = Arc::new(Control { clients: clients.clone() });
+        Ok(Box::new(Cluster { clients, control, nodes: Mutex::new(running) }))
+    }
+}
+
+fn not_started(name: &str, error: AnvilError) -> DeployError {
+    if matches!(error, AnvilError::NotInstalled) {
+        let missing = "the program anvil is not installed".to_owned();
+        let fix = "run `npm install --no-save @foundry-rs/anvil`".to_owned();
+        return DeployError::Unavailable { deployer: NAME.to_owned(), missing, fix };
+    }
+    DeployError::Failed { deployer: NAME.to_owned(), step: format!("start {name}"), source: error.into() }
+}
+
+/// Dropping it kills the nodes.
+struct Cluster {
+    clients: NodeClients<Node>,
+    control: Arc<Control>,
+    nodes: Mutex<BTreeMap<String, Arc<Mutex<Anvil>>>>,
+}
+
+#[async_trait]
+impl RunningCluster<Chain> for Cluster {
+    fn node_clients(&self) -> NodeClients<Node> {
+        self.clients.clone()
+    }
+
+    fn node_control(&self) -> Arc<dyn NodeControl> {
+        Arc::clone(&self.control) as Arc<dyn NodeControl>
+    }
+
+    async fn shut_down(&self) -> Result<(), DeployError> {
+        for (_, node) in std::mem::take(&mut *self.nodes.lock().await) {
+            node.lock().await.kill();
+        }
+        Ok(())
+    }
+}
+
+struct Control {
+    clients: NodeClients<Node>,
+}
+
+impl Control {
+    fn node(&self, node: &str) -> Result<Node, NodeControlError> {
+        self.clients.get(node).ok_or_else(|| self.unknown(node))
+    }
+
+    async fn anvil(
+        &self,
+        action: NodeAction,
+        node: &str,
+    ) -> Result<OwnedMutexGuard<Anvil>, NodeControlError> {
+        let found = self.node(node)?.anvil().await;
+        found.map_err(|source| NodeControlError::Failed { action, node: node.to_owned(), source })
+    }
+}
+
+fn done(action: NodeAction, node: &str, ended: Result<(), AnvilError>) -> Result<(), NodeControlError> {
+    ended.map_err(|error| NodeControlError::Failed { action, node: node.to_owned(), source: error.into() })
+}
+
+#[async_trait]
+impl NodeControl for Control {
+    fn deployer(&self) -> &str {
+        NAME
+    }
+
+    fn nodes(&self) -> Vec<String> {
+        self.clients.names()
+    }
+
+    async fn wait_ready(&self, node: &str, within: Duration) -> Result<(), NodeControlError> {
+        let last = match timeout(within, self.node(node)?.client.head()).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it has not answered".to_owned(),
+        };
+        Err(NodeControlError::NotReady { node: node.to_owned(), within, last })
+    }
+
+    async fn start(&self, node: &str) -> Result<(), NodeControlError> {
+        let started = self.anvil(NodeAction::Start, node).await?.start_again().await;
+        done(NodeAction::Start, node, started)
+    }
+
+    async fn stop(&self, node: &str) -> Result<(), NodeControlError> {
+        self.anvil(NodeAction::Stop, node).await?.stop().await;
+        Ok(())
+    }
+
+    async fn kill(&self, node: &str) -> Result<(), NodeControlError> {
+        self.anvil(NodeAction::Kill, node).await?.kill();
+        Ok(())
+    }
+
+    async fn pause(&self, node: &str) -> Result<(), NodeControlError> {
+        let paused = self.anvil(NodeAction::Pause, node).await?.pause();
+        done(NodeAction::Pause, node, paused)
+    }
+
+    async fn resume(&self, node: &str) -> Result<(), NodeControlError> {
+        let resumed = self.anvil(NodeAction::Resume, node).await?.resume();
+        done(NodeAction::Resume, node, resumed)
+    }
+}

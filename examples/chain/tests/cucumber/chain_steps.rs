@@ -1,0 +1,287 @@
+//! Steps for any World that has a chain under observation, as [`with_chain_steps`] adds them.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::time::Duration;
+
+use cucumber::Step;
+use cucumber::step::{Collection, Context};
+use regex::Regex;
+use watchkeeper::{ObservationHandle, Observer, Unmet};
+use watchkeeper_chain::projection::View;
+use watchkeeper_chain::projection::inclusion::{InclusionView, InclusionWaits};
+use watchkeeper_chain::projection::wallet::{Amount, BalanceError, Ledger, WalletsView};
+use watchkeeper_chain::{ChainView, Hash, Height, Transaction};
+use watchkeeper_cucumber::{Observed, StepError};
+
+/// As long as a wait may be.
+const LONGEST: Duration = Duration::from_hours(24);
+
+/// The chain, transactions and wallets of one moment.
+pub(crate) type Seen<T, L> = View<ChainView, (InclusionView<T>, WalletsView<L>)>;
+type SeenBy<W> = Seen<<W as WatchesChain>::Transaction, <W as WatchesChain>::Ledger>;
+
+/// A World that has a chain under observation.
+pub(crate) trait WatchesChain: Observed {
+    type Transaction: Transaction;
+    type Ledger: Ledger;
+    type Observer: Observer<Snapshot = Seen<Self::Transaction, Self::Ledger>>;
+
+    /// What amounts are said in, and how many of the smallest unit each is.
+    const UNITS: &'static [(&'static str, Amount)];
+
+    /// The observation, once there is one.
+    fn chain(&self) -> Option<ObservationHandle<Self::Observer>>;
+
+    /// The transactions that the steps can name; each is followed.
+    fn transactions(&self) -> &BTreeMap<String, Hash>;
+}
+
+/// Why a step about a chain failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChainStepError {
+    #[error("no chain is observed yet: begin with a Given step that starts its nodes")]
+    NoChain,
+    #[error("no node is called {name:?}; {}\n{report}", known_or_none(known, "nodes"))]
+    UnknownNode { name: String, known: Vec<String>, report: Unmet },
+    #[error("no transaction is called {name:?}; {}", known_or_none(known, "transactions"))]
+    UnknownTransaction { name: String, known: Vec<String> },
+    #[error("no wallet is called {name:?}; {}\n{report}", known_or_none(known, "wallets"))]
+    UnknownWallet { name: String, known: Vec<String>, report: Unmet },
+    #[error("{given:?} is no amount: say a whole number of one of {}, such as \"5 {}\"", units.join(", "), units[0])]
+    Amount { given: String, units: Vec<&'static str> },
+    #[error(transparent)]
+    Step(#[from] StepError),
+}
+
+/// Adds the steps about chains to those of a World, each under Given, When and Then.
+///
+/// A wait is met by what was looked up after its step began, never by what was known before.
+pub(crate) fn with_chain_steps<W: WatchesChain>(own: Collection<W>) -> Collection<W> {
+    let add = |steps: Collection<W>, (phrase, step): (&str, Step<W>)| {
+        let Ok(regex) = Regex::new(&format!("^{phrase}$")) else {
+            unreachable!("the patterns are constants")
+        };
+        steps.given(None, regex.clone(), step).when(None, regex.clone(), step).then(None, regex, step)
+    };
+    phrases().into_iter().fold(own, add)
+}
+
+fn phrases<W: WatchesChain>() -> [(&'static str, Step<W>); 6] {
+    [
+        ("all nodes share the same head within (.+)", |world, said| judged(share_the_head(world, said))),
+        ("node \"([^\"]*)\" is in sync with the public chain within (.+)", |world, said| {
+            judged(in_sync(world, said))
+        }),
+        (r#"node "([^"]*)" is (\d+) blocks? behind the public chain within (.+)"#, |world, said| {
+            judged(behind(world, said))
+        }),
+        (r#"transaction "([^"]*)" is included at depth (\d+) within (.+)"#, |world, said| {
+            judged(included(world, said))
+        }),
+        (r#"transaction "([^"]*)" is reorged out within (.+)"#, |world, said| {
+            judged(reorged_out(world, said))
+        }),
+        (r#"wallet "([^"]*)" has at least (.+?) within (.+)"#, |world, said| judged(has(world, said))),
+    ]
+}
+
+async fn share_the_head<W: WatchesChain>(world: &mut W, said: Context) -> Result<(), ChainStepError> {
+    let [window] = words(said);
+    let (window, chain) = (duration(&window)?, observed(world)?);
+    let wait = chain
+        .eventually("all nodes share the same head", |seen| seen.chain.shared_head().is_some())
+        .show(|seen| heads(&seen.chain))
+        .within(window);
+    world.observers().wait(wait).await?;
+    Ok(())
+}
+
+async fn in_sync<W: WatchesChain>(world: &mut W, said: Context) -> Result<(), ChainStepError> {
+    let [node, window] = words(said);
+    let label = format!("node {node:?} is in sync with the public chain");
+    stands(world, label, node, 0, &window).await
+}
+
+async fn behind<W: WatchesChain>(world: &mut W, said: Context) -> Result<(), ChainStepError> {
+    let [node, given, window] = words(said);
+    let blocks = count(&given, "blocks", 0)?;
+    let label = format!("node {node:?} is {} behind the public chain", said_blocks(blocks));
+    stands(world, label, node, blocks, &window).await
+}
+
+/// Waits until the public target is so many blocks ahead of the node.
+async fn stands<W: WatchesChain>(
+    world: &mut W,
+    label: String,
+    node: String,
+    blocks: Height,
+    window: &str,
+) -> Result<(), ChainStepError> {
+    let (window, chain) = (duration(window)?, observed(world)?);
+    let (judge, shown) = (node.clone(), node.clone());
+    let wait = chain
+        .eventually(label, move |seen| seen.chain.behind_target(&judge) == Some(blocks))
+        .show(move |seen| distance(&seen.chain, &shown))
+        .within(window);
+    match world.observers().wait(wait).await {
+        Err(StepError::Unmet(report)) => {
+            let known = known(&chain, |seen| seen.chain.nodes.keys().map(ToString::to_string).collect());
+            if known.contains(&node) {
+                return Err(StepError::Unmet(report).into());
+            }
+            Err(ChainStepError::UnknownNode { name: node, known, report })
+        }
+        ended => Ok(ended.map(drop)?),
+    }
+}
+
+async fn included<W: WatchesChain>(world: &mut W, said: Context) -> Result<(), ChainStepError> {
+    let [name, given, window] = words(said);
+    let (depth, window, chain) = (count(&given, "blocks deep", 1)?, duration(&window)?, observed(world)?);
+    let wait = chain.included(transaction(world, name)?, depth).after(chain.mark()).within(window);
+    world.observers().wait(wait).await?;
+    Ok(())
+}
+
+async fn reorged_out<W: WatchesChain>(world: &mut W, said: Context) -> Result<(), ChainStepError> {
+    let [name, window] = words(said);
+    let (window, chain) = (duration(&window)?, observed(world)?);
+    let wait = chain.reorged_out(transaction(world, name)?).after(chain.mark()).within(window);
+    world.observers().wait(wait).await?;
+    Ok(())
+}
+
+/// All that the wallet has on the canonical branch counts, whatever its class.
+async fn has<W: WatchesChain>(world: &mut W, said: Context) -> Result<(), ChainStepError> {
+    let [name, given, window] = words(said);
+    let (least, window, chain) = (amount::<W>(&given)?, duration(&window)?, observed(world)?);
+    let (judge, shown) = (name.clone(), name.clone());
+    let wait = chain
+        .eventually(format!("wallet {name:?} has at least {given}"), move |seen| {
+            seen.view.1.balance(&judge).is_ok_and(|balance| balance.total >= least)
+        })
+        .show(move |seen| match seen.view.1.balance(&shown) {
+            Ok(balance) => format!("{shown} has {}", said_amount::<W>(balance.total)),
+            Err(error) => error.to_string(),
+        })
+        .within(window);
+    match world.observers().wait(wait).await {
+        Err(StepError::Unmet(report)) => {
+            let is_unknown = chain.latest_snapshot().is_none_or(|seen| {
+                matches!(seen.value.view.1.balance(&name), Err(BalanceError::UnknownWallet { .. }))
+            });
+            if !is_unknown {
+                return Err(StepError::Unmet(report).into());
+            }
+            let wallets = |seen: &SeenBy<W>| seen.view.1.names().map(ToOwned::to_owned).collect();
+            Err(ChainStepError::UnknownWallet { name, known: known(&chain, wallets), report })
+        }
+        ended => Ok(ended.map(drop)?),
+    }
+}
+
+fn observed<W: WatchesChain>(world: &W) -> Result<ObservationHandle<W::Observer>, ChainStepError> {
+    world.chain().ok_or(ChainStepError::NoChain)
+}
+
+fn transaction<W: WatchesChain>(world: &W, name: String) -> Result<Hash, ChainStepError> {
+    let named = world.transactions();
+    let unknown =
+        || ChainStepError::UnknownTransaction { name: name.clone(), known: named.keys().cloned().collect() };
+    named.get(&name).copied().ok_or_else(unknown)
+}
+
+/// The names that the latest snapshot has, in order.
+fn known<O: Observer>(
+    chain: &ObservationHandle<O>,
+    names: impl Fn(&O::Snapshot) -> Vec<String>,
+) -> Vec<String> {
+    let mut known = chain.latest_snapshot().map(|seen| names(&seen.value)).unwrap_or_default();
+    known.sort_unstable();
+    known
+}
+
+fn heads(chain: &ChainView) -> String {
+    let head = |name| match chain.node(name).and_then(|node| node.head) {
+        Some(head) => format!("{:.8} at height {}", head.hash, head.height),
+        None => "no head".to_owned(),
+    };
+    let stale = |name| if chain.is_fresh(name) { "" } else { ", not fresh" };
+    let nodes = chain.nodes.keys().map(|name| format!("{name} has {}{}", head(name), stale(name)));
+    nodes.collect::<Vec<_>>().join("; ")
+}
+
+fn distance(chain: &ChainView, node: &str) -> String {
+    let target = match chain.target {
+        Some(target) => format!("the public chain is at height {}", target.height),
+        None => "there is no public chain to speak of".to_owned(),
+    };
+    let behind = match chain.behind_target(node) {
+        Some(blocks) => format!("{node} is {} behind", said_blocks(blocks)),
+        None => format!("how far {node} is behind is unknown"),
+    };
+    format!("{target}, {behind}: {}", heads(chain))
+}
+
+fn said_blocks(blocks: Height) -> String {
+    if blocks == 1 { "1 block".to_owned() } else { format!("{blocks} blocks") }
+}
+
+/// What the pattern has captured, in order.
+fn words<const N: usize>(said: Context) -> [String; N] {
+    // The first match is the whole step.
+    let mut words = said.matches.into_iter().skip(1).map(|(_, word)| word);
+    std::array::from_fn(|_| words.next().unwrap_or_default())
+}
+
+fn duration(given: &str) -> Result<Duration, StepError> {
+    match humantime::parse_duration(given) {
+        Ok(duration) if !duration.is_zero() && duration <= LONGEST => Ok(duration),
+        _ => Err(StepError::Duration { given: given.to_owned() }),
+    }
+}
+
+fn count(given: &str, what: &'static str, least: u64) -> Result<u64, StepError> {
+    match given.parse() {
+        Ok(count) if count >= least => Ok(count),
+        _ => Err(StepError::Count { given: given.to_owned(), what, least }),
+    }
+}
+
+fn amount<W: WatchesChain>(given: &str) -> Result<Amount, ChainStepError> {
+    let parsed = given.split_once(' ').and_then(|(number, unit)| {
+        let (_, size) = W::UNITS.iter().find(|(name, _)| *name == unit)?;
+        number.parse::<Amount>().ok()?.checked_mul(*size)
+    });
+    let units = || W::UNITS.iter().map(|(name, _)| *name).collect();
+    parsed.ok_or_else(|| ChainStepError::Amount { given: given.to_owned(), units: units() })
+}
+
+/// In the largest unit of which it is a whole number.
+fn said_amount<W: WatchesChain>(amount: Amount) -> String {
+    let whole = W::UNITS.iter().filter(|(_, size)| amount.is_multiple_of(*size));
+    match whole.max_by_key(|(_, size)| *size) {
+        Some((unit, size)) => format!("{} {unit}", amount / size),
+        None => amount.to_string(),
+    }
+}
+
+fn known_or_none(known: &[String], what: &str) -> String {
+    if known.is_empty() {
+        format!("there are no {what}")
+    } else {
+        format!("the {what} are {}", known.join(", "))
+    }
+}
+
+/// Fails the step in the one way that cucumber has.
+fn judged<'a>(
+    step: impl Future<Output = Result<(), ChainStepError>> + 'a,
+) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+    Box::pin(async move {
+        if let Err(error) = step.await {
+            panic!("{error}");
+        }
+    })
+}

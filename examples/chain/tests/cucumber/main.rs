@@ -1,0 +1,48 @@
+//! The features, on real nodes. Run by `cargo xtask test --only chains`.
+#![allow(clippy::needless_pass_by_value, reason = "cucumber passes what a step says by value")]
+
+mod chain_steps;
+mod mistakes;
+mod world;
+
+use std::process::ExitCode;
+
+use chain_steps::with_chain_steps;
+use cucumber::World as _;
+use cucumber::writer::Stats as _;
+use watchkeeper_cucumber::{after, with_steps};
+use world::World;
+
+const FEATURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/features");
+/// What nextest is told that there is.
+const TESTS: [&str; 2] = ["features", "mistakes"];
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    let says = |word: &str| args.iter().any(|arg| arg == word);
+    if says("--list") {
+        if !says("--ignored") {
+            println!("{}", TESTS.map(|test| format!("{test}: test")).join("\n"));
+        }
+        return ExitCode::SUCCESS;
+    }
+    // Nextest asks for one of them.
+    let is_asked_for = |test| says(test) || !TESTS.iter().any(|test| says(test));
+    if is_asked_for("mistakes") {
+        mistakes::each_is_one_clear_error().await;
+    }
+    if is_asked_for("features") && features_fail().await { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+async fn features_fail() -> bool {
+    let run = World::cucumber()
+        .steps(with_chain_steps(with_steps(World::collection())))
+        .after(after)
+        // Each scenario starts nodes.
+        .max_concurrent_scenarios(1)
+        .fail_on_skipped()
+        // Nextest and cargo have arguments of their own.
+        .with_default_cli();
+    run.run(FEATURES).await.execution_has_failed()
+}
