@@ -6,6 +6,7 @@ mod accounts;
 mod adapter;
 mod common;
 mod faults;
+mod follow;
 mod heads;
 mod observed;
 mod process;
