@@ -79,16 +79,31 @@ pub(crate) async fn run(
     let start = from.map_or(Start::Recent(64), Start::Height);
     let config = ChainConfig { start, ..ChainConfig::every(interval) };
     let watched = Watched::start(nodes, config, Some(wake))?;
-    for (nth, account) in accounts.iter().enumerate() {
-        // What it has there is not asked for: what is told is what came and went since.
-        watched.desk.add(wallet(&named("wallet", nth), *account, from.unwrap_or_default(), 0))?;
-    }
     let handle = watched.handle();
     let stop = async {
         interrupted.await;
         let _ = watched.runtime.stop().await;
     };
-    tokio::join!(teller.follow(handle.clone()), teller.follow_nodes(handle.clone()), stop);
+    let names: Vec<_> = (0..accounts.len()).map(|nth| named("wallet", nth)).collect();
+    let add = async {
+        let added = add_wallets(&watched, &names, &accounts).await;
+        if added.is_err() {
+            let _ = watched.runtime.stop().await;
+        }
+        added
+    };
+    let told = async {
+        tokio::join!(teller.follow(handle.clone()), teller.follow_nodes(handle.clone()));
+    };
+    // Nobody may interrupt what has ended.
+    let ended = async {
+        tokio::select! {
+            () = told => {}
+            () = async { stop.await; std::future::pending().await } => {}
+        }
+    };
+    let ((), added) = tokio::join!(ended, add);
+    added?;
     drop(heads);
     let Some(last) = handle.latest_snapshot() else { return Ok(()) };
     let (chain, wallets) = (&last.value.chain, &last.value.view.1);
@@ -99,11 +114,34 @@ pub(crate) async fn run(
             behind.map_or_else(String::new, |behind| format!(", {behind} blocks behind the public chain"));
         teller.say("node", format_args!("{name} {head}{sync}; {}", handle.why_stale(name)));
     }
-    for name in wallets.names() {
+    for name in &names {
         match wallets.balance(name) {
             Ok(balance) => teller.say("wallet", format_args!("{name} {} ether", ether(balance.total))),
             Err(error) => teller.say("wallet", format_args!("{error}")),
         }
+    }
+    Ok(())
+}
+
+/// Adds wallets as soon as it is known where the observation begins. What they have there is not asked for: what
+/// is told is what came and went since.
+async fn add_wallets(
+    watched: &Watched,
+    names: &[String],
+    accounts: &[Address],
+) -> Result<(), AddWalletError> {
+    let mut watch = watched.handle().watch();
+    let root = loop {
+        let status = watch.status();
+        if let Some(root) = status.snapshot.and_then(|snapshot| snapshot.value.view.1.root()) {
+            break root;
+        }
+        if watch.changed().await.is_err() {
+            return Ok(());
+        }
+    };
+    for (name, account) in names.iter().zip(accounts) {
+        watched.desk.add(wallet(name, *account, root.next, 0))?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ mod adapter;
 mod common;
 mod deployer;
 mod faults;
+mod follow;
 mod heads;
 mod observed;
 mod process;
