@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -30,6 +31,8 @@ pub struct Script<T> {
     pub fails: HashMap<&'static str, ChainError>,
     /// Questions, by their method, that are never answered; `""` is any question.
     pub hangs: Vec<&'static str>,
+    /// How long it takes for every answer.
+    pub latency: Duration,
     /// How often it was asked, by method.
     pub calls: BTreeMap<&'static str, usize>,
 }
@@ -45,6 +48,7 @@ impl<T: Transaction> MemoryNode<T> {
             finalised: None,
             fails: HashMap::new(),
             hangs: Vec::new(),
+            latency: Duration::ZERO,
             calls: BTreeMap::new(),
         };
         Self { script: Arc::new(Mutex::new(script)) }
@@ -60,13 +64,16 @@ impl<T: Transaction> MemoryNode<T> {
         method: &'static str,
         answer: impl FnOnce(&Script<T>) -> V,
     ) -> Result<V, ChainError> {
-        let answer = {
+        let (latency, answer) = {
             let mut script = self.script();
             *script.calls.entry(method).or_default() += 1;
             let hangs = script.hangs.iter().any(|hangs| hangs.is_empty() || *hangs == method);
             let error = script.fails.get(method).or_else(|| script.fails.get("")).cloned();
-            (!hangs).then(|| error.map_or_else(|| Ok(answer(&script)), Err))
+            (script.latency, (!hangs).then(|| error.map_or_else(|| Ok(answer(&script)), Err)))
         };
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
         match answer {
             Some(answer) => answer,
             None => pending().await,

@@ -19,13 +19,13 @@ use super::watched::{Watched, ether, wallet};
 pub(crate) struct FollowFlags {
     /// A node of ours, by its HTTP address; several may be given
     #[arg(long, value_name = "URL", required = true)]
-    rpc: Vec<Endpoint>,
+    rpc: Vec<String>,
     /// A node of the public network, by which ours are measured; several may be given
     #[arg(long, value_name = "URL")]
-    public: Vec<Endpoint>,
+    public: Vec<String>,
     /// A WebSocket address whose new heads start a look early; several may be given
     #[arg(long, value_name = "URL")]
-    ws: Vec<Endpoint>,
+    ws: Vec<String>,
     /// An account whose balance is followed, from where the observation begins; several may be given
     #[arg(long, value_name = "ADDRESS")]
     wallet: Vec<Address>,
@@ -54,6 +54,11 @@ pub(crate) enum FollowError {
     Wallet(#[from] AddWalletError),
 }
 
+/// Not left to the parser of flags, which would show the text, and with it what secret is in it.
+fn parse(endpoint: &str) -> Result<Endpoint, EndpointError> {
+    endpoint.parse()
+}
+
 /// Follows until `interrupted`, and then says what is known.
 pub(crate) async fn run(
     flags: FollowFlags,
@@ -64,17 +69,17 @@ pub(crate) async fn run(
     let mut nodes = Vec::new();
     let named = |group: &str, nth: usize| format!("{group}{}", nth + 1);
     for (nth, endpoint) in rpc.into_iter().enumerate() {
-        let source = ChainSource::local(EthereumClient::new(endpoint)?);
+        let source = ChainSource::local(EthereumClient::new(parse(&endpoint)?)?);
         nodes.push(ObservedSource::new(&named("rpc", nth), source));
     }
     for (nth, endpoint) in public.into_iter().enumerate() {
-        let source = ChainSource::public(EthereumClient::new(endpoint)?);
+        let source = ChainSource::public(EthereumClient::new(parse(&endpoint)?)?);
         nodes.push(ObservedSource::new(&named("public", nth), source));
     }
     let wake = Arc::new(Notify::new());
     let mut heads = Vec::new();
     for endpoint in ws {
-        heads.push(NewHeads::follow(endpoint, Arc::clone(&wake))?);
+        heads.push(NewHeads::follow(parse(&endpoint)?, Arc::clone(&wake))?);
     }
     let start = from.map_or(Start::Recent(64), Start::Height);
     let config = ChainConfig { start, ..ChainConfig::every(interval) };

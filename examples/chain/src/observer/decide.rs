@@ -29,7 +29,7 @@ impl<T: Transaction> Known<T> {
         self.nodes.retain(|_, node| node.listed || answered(node) && !node.forgotten);
         self.note_links();
         self.quarantine();
-        self.anchor(now);
+        self.anchor();
         self.quarantine();
         self.watch_holders();
     }
@@ -69,9 +69,9 @@ impl<T: Transaction> Known<T> {
     }
 
     /// Advances what no believed branch may leave: what most of those that speak of finality agree on, or
-    /// what is deep enough.
-    fn anchor(&mut self, now: Instant) {
-        let told = self.nodes.values().filter(|node| node.is_believed() && node.is_fresh(now));
+    /// what is deep enough. One that is silent still has its vote until it is forgotten.
+    fn anchor(&mut self) {
+        let told = self.nodes.values().filter(|node| node.is_believed());
         let told: Vec<Hash> = told.filter_map(|node| Some(node.finalised?.hash)).collect();
         let final_depth = self.config.final_depth;
         let Some(Chain { graph, tip, anchor, .. }) = &mut self.chain else { return };
@@ -161,7 +161,7 @@ impl<T: Transaction> Known<T> {
                 break;
             }
         }
-        self.anchor(now);
+        self.anchor();
         self.finalise();
         self.watch_holders();
         self.compare(now);
@@ -225,12 +225,19 @@ impl<T: Transaction> Known<T> {
             if is_rival && !rivals.contains(&head) {
                 rivals.push(head);
             }
-            if !node.is_fresh(now) || !node.is_reachable(now) {
+            if !node.is_fresh(now) || !node.is_reachable(now, self.config.collect_for) {
                 continue;
             }
-            let behind = (graph.is_on_branch(&head.hash, &tip.hash) == OnBranch::Yes)
+            let on_branch = graph.is_on_branch(&head.hash, &tip.hash);
+            let behind = (on_branch == OnBranch::Yes)
                 .then(|| tip.height - head.height)
                 .filter(|behind| *behind > self.config.lagging_after);
+            // A laggard that is on another branch has not caught up.
+            let is_known =
+                on_branch == OnBranch::Yes || graph.is_on_branch(&tip.hash, &head.hash) == OnBranch::Yes;
+            if !is_known {
+                continue;
+            }
             let before = std::mem::replace(&mut node.lagging, behind.is_some());
             match behind {
                 Some(behind) if !before => {

@@ -9,7 +9,7 @@ use super::blocks::Blocks;
 use super::fetch::Found;
 use super::node::Node;
 use super::pending::Pending;
-use super::probe::Answer;
+use super::probe::{Answer, LONGEST_REST};
 use super::{ChainConfig, Start};
 use crate::adapter::{ChainError, ChainIdentity};
 use crate::{Block, ChainEvent, Graph, Hash, Header, Height, InsertError, Inserted, OnBranch, Transaction};
@@ -156,7 +156,7 @@ impl<T: Transaction> Known<T> {
             node.vain = node.vain.saturating_add(1);
         }
         if let Some(ChainError::RateLimited { retry_after, .. }) = trouble {
-            let rest = retry_after.unwrap_or(self.config.interval);
+            let rest = retry_after.unwrap_or(self.config.interval).min(LONGEST_REST);
             node.rests_until = now.checked_add(rest);
         }
         node.trouble = trouble;

@@ -1,5 +1,7 @@
 //! What is remembered of one node.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 use watchkeeper::SourceHealth;
 
@@ -84,11 +86,19 @@ impl Node {
     }
 
     /// Whether it is worth a question: it answered when it was last asked, and does not rest.
-    pub(super) fn is_reachable(&self, now: Instant) -> bool {
+    ///
+    /// One that takes longer than a cycle waits (`collect_for`) is asked anew before the cycle looks at it: it
+    /// has time for twice what it last took.
+    pub(super) fn is_reachable(&self, now: Instant, collect_for: Duration) -> bool {
+        let facts = &self.health.facts;
+        let slow = facts.last_elapsed.filter(|last| *last >= collect_for);
+        let hangs = facts.in_flight_since.is_some_and(|since| {
+            slow.is_none_or(|last| now.saturating_duration_since(since) > last.saturating_mul(2))
+        });
         self.listed
-            && self.health.facts.last_success.is_some()
+            && facts.last_success.is_some()
             && !self.health.is_failing()
-            && self.health.facts.in_flight_since.is_none()
+            && !hangs
             && self.rests_until.is_none_or(|until| until <= now)
     }
 }

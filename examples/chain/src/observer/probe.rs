@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 use watchkeeper::{Cause, DynError, ObservedSource, ProbeFailure};
@@ -45,7 +46,7 @@ impl Errors {
         if let Some(error) = error {
             let rests_until = match error {
                 ChainError::RateLimited { retry_after, .. } => {
-                    retry_after.and_then(|rest| Instant::now().checked_add(rest))
+                    retry_after.and_then(|rest| Instant::now().checked_add(rest.min(LONGEST_REST)))
                 }
                 _ => None,
             };
@@ -79,8 +80,10 @@ impl Errors {
     }
 }
 
+/// A node that asks for a longer rest is asked again all the same.
+pub(super) const LONGEST_REST: Duration = Duration::from_mins(1);
+
 async fn ask<C: ChainClient>(client: &C) -> Result<Answer, ChainError> {
-    let head = client.head().await?;
-    let finalised = client.finalised().await?;
+    let (head, finalised) = tokio::try_join!(client.head(), client.finalised())?;
     Ok(Answer { head, finalised })
 }

@@ -30,7 +30,8 @@ impl<T: Transaction> Known<T> {
         let mut in_flight = fetches.asked_for();
         let mut goes_up = fetches.goes_up();
         let mut questions = Vec::new();
-        let mut nodes: Vec<_> = self.nodes.iter().filter(|(_, node)| node.is_reachable(now)).collect();
+        let mut nodes: Vec<_> =
+            self.nodes.iter().filter(|(_, node)| node.is_reachable(now, self.config.collect_for)).collect();
         // A node that brings no headers must not keep others from being asked.
         nodes.sort_by_key(|(_, node)| node.vain);
         for (name, node) in nodes {
@@ -75,7 +76,8 @@ impl<T: Transaction> Known<T> {
     /// Whether no other node is further, once all have said which chain they are on. Those that were asked in
     /// vain come last.
     fn is_furthest(&self, name: &Arc<str>, now: Instant) -> bool {
-        let reachable = || self.nodes.iter().filter(|(_, node)| node.is_reachable(now));
+        let reachable =
+            || self.nodes.iter().filter(|(_, node)| node.is_reachable(now, self.config.collect_for));
         if reachable().any(|(_, node)| node.asks_identity && node.trouble.is_none()) {
             return false;
         }
@@ -138,7 +140,7 @@ impl<T: Transaction> Known<T> {
             let may = |(name, node): &(&Arc<str>, &Node)| {
                 let on_branch = |head: Header| chain.graph.is_on_branch(&header.hash, &head.hash);
                 let has_it = node.linked.is_some_and(|head| on_branch(head) == OnBranch::Yes);
-                node.is_reachable(now)
+                node.is_reachable(now, self.config.collect_for)
                     && node.is_honest()
                     && !tried.contains(name)
                     && (has_it || Some(*name) == teller)

@@ -34,6 +34,26 @@ async fn a_reorg_may_reach_down_to_the_final_block_and_no_deeper() {
     assert_eq!(show(watched.cycle().await.shared_head()), "b6");
 }
 
+/// Those that have fallen silent still have their votes: one of three is no majority.
+#[tokio::test(start_paused = true)]
+async fn one_that_is_left_alone_makes_nothing_final() {
+    let tree = Tree::new(&long("a", 5));
+    let nodes = ["n1", "n2", "n3"].map(|name| (name, tree.node("a5")));
+    for (_, node) in &nodes {
+        node.script().finalised = Some(hash("a1"));
+    }
+    let mut watched =
+        Watched::start(config(), local(&nodes.each_ref().map(|(name, node)| (*name, node)))).await;
+    assert_eq!(watched.told().await, ["committed a1 a2 a3 a4 a5", "finalised a1"]);
+    for (_, node) in &nodes[1..] {
+        node.script().hangs.push("");
+    }
+    nodes[0].1.script().finalised = Some(hash("a4"));
+    for _ in 0..10 {
+        assert_eq!(watched.told().await, [""; 0]);
+    }
+}
+
 /// All nodes break finality: nothing moves, nothing crashes.
 #[tokio::test(start_paused = true)]
 async fn a_breach_by_all_is_loud_and_changes_nothing() {

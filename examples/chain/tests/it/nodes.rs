@@ -34,6 +34,44 @@ async fn a_node_that_lags_is_told_once_and_when_it_has_caught_up() {
     assert_eq!(watched.told().await, ["n2 caught up"]);
 }
 
+/// Each answer takes longer than a cycle waits for it, and longer than a cycle.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_slower_than_the_cycles_is_followed_all_the_same() {
+    for latency in [Duration::from_millis(400), Duration::from_millis(1_300)] {
+        let tree = Tree::new(&long("a", 6));
+        let n1 = tree.node("a3");
+        n1.script().latency = latency;
+        let watched = Watched::start(config(), local(&[("n1", &n1)])).await;
+        let handle = watched.runtime.handle();
+        for tip in ["a3", "a6"] {
+            tree.advance(&n1, tip);
+            let hash = hash(tip);
+            handle
+                .eventually(format!("{tip} is the tip"), |view| view.tip.is_some_and(|tip| tip.hash == hash))
+                .within(60 * SECOND)
+                .await
+                .unwrap();
+        }
+    }
+}
+
+/// ```text
+/// g - a1 - a2 - ... - a8        n2 lags at a1, and leaves for b2: it has not caught up
+///        \
+///          b2
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_laggard_that_leaves_the_branch_has_not_caught_up() {
+    let tree = Tree::new(&format!("{}\na1 b2", long("a", 8)));
+    let (n1, n2) = (tree.node("a8"), tree.node("a1"));
+    let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
+    assert_eq!(watched.told().await.last().unwrap(), "n2 lags by 7");
+    tree.advance(&n2, "b2");
+    assert_eq!(watched.told().await, [""; 0]);
+    tree.advance(&n2, "a8");
+    assert_eq!(watched.told().await, ["n2 caught up"]);
+}
+
 /// ```text
 /// g - a1 - a2 - a3         n1 goes back to a1: a rewind
 ///       \
