@@ -44,7 +44,6 @@ impl Watched {
         let (follower, desk) = (inclusions.follower(), wallets.desk());
         let timing = ObservationConfig {
             interval: config.interval,
-            history_limit: 1024,
             min_gap: Duration::from_millis(20),
             wake,
             ..ObservationConfig::default()
