@@ -189,9 +189,12 @@ impl Observer for RaftObserver {
         state: &mut RaftState,
     ) -> Result<Vec<ClusterEvent>, DynError> {
         self.nodes.poll(sources, &mut state.nodes).await?;
-        state.view = self.view(sources, &state.nodes, &state.view);
-        let events = state.view.since(&state.told);
-        state.told = state.view.clone();
+        // What `init` has found was not told yet; it is, though it may be over by now.
+        let mut events = state.view.since(&state.told);
+        let view = self.view(sources, &state.nodes, &state.view);
+        events.extend(view.since(&state.view));
+        state.told = view.clone();
+        state.view = view;
         Ok(events)
     }
 

@@ -80,6 +80,22 @@ async fn another_leader_is_agreed_on_when_the_first_is_killed() {
     assert!(lost < none && none < term && term < told.iter().position(elected).unwrap(), "{told:?}");
 }
 
+/// The first look's events come with the second look, at which the node is dead.
+#[tokio::test]
+async fn what_the_first_look_saw_is_told_though_it_is_over() {
+    let mut cluster = formed(options(3)).await;
+    let runtime = observe(&cluster, Duration::from_secs(60)).await.unwrap();
+    let mut events = runtime.handle().subscribe();
+    cluster.kill(1).await.unwrap();
+    runtime.control().poll_now().await.unwrap();
+    let is_lost =
+        |event: &ClusterEvent| matches!(event, ClusterEvent::NodeLost { node, .. } if **node == *"n1");
+    let told = events_until(&mut events, is_lost).await;
+    let seen = |event: &ClusterEvent| matches!(event, ClusterEvent::NodeSeen { node } if **node == *"n1");
+    assert!(told.iter().position(seen) < told.iter().position(is_lost), "{told:?}");
+    assert!(told.iter().any(seen), "{told:?}");
+}
+
 #[tokio::test]
 async fn a_dead_follower_costs_the_leader_nothing() {
     let (mut cluster, runtime, leader) = observed().await;
