@@ -207,7 +207,14 @@ impl LocalCluster {
     ///
     /// [`ClusterError::UnknownNode`], [`ClusterError::NotRunning`].
     pub fn pause(&mut self, id: NodeId) -> Result<(), ClusterError> {
-        self.signal(id, Signal::STOP)
+        self.signal(id, Signal::STOP)?;
+        // The signal is taken by one thread after the other: until then the node may still answer.
+        let pid = self.node(id)?.process.pid();
+        let enough = std::time::Instant::now() + Duration::from_secs(1);
+        while !is_stopped(pid) && std::time::Instant::now() < enough {
+            std::thread::yield_now();
+        }
+        Ok(())
     }
 
     /// Lets a paused node go on with `SIGCONT`.
@@ -362,6 +369,15 @@ impl LocalCluster {
             .expecting(self.name.as_str(), id)
             .with_timeout(self.options.request_timeout)
     }
+}
+
+/// Whether no thread of the process runs.
+fn is_stopped(pid: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 'Z', 'X']))
+    })
 }
 
 fn member(client: &NodeClient) -> Option<Member> {
