@@ -1,29 +1,18 @@
 //! Value in balances: each transaction takes from one account and gives to another.
 
 use std::fmt;
-use std::hash::Hash as StdHash;
 use std::marker::PhantomData;
 
 use rpds::RedBlackTreeMapSync;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::ledger::{Amount, Balance, Fault, Ledger, Moved, OutPoint, Target};
+use super::ledger::{Address, Amount, Balance, Fault, Ledger, Moved, OutPoint, Target};
 use crate::{Header, Height, Transaction};
 
 /// A transaction from account to account.
 pub trait AccountTransaction: Transaction {
     /// Who can have value.
-    type Address: Clone
-        + Eq
-        + Ord
-        + StdHash
-        + fmt::Debug
-        + Serialize
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static;
+    type Address: Address;
 
     /// Who pays; `None` if value appears: a reward, a withdrawal from staking.
     fn from(&self) -> Option<Self::Address>;

@@ -20,6 +20,17 @@ pub struct OutPoint {
     pub output: u32,
 }
 
+/// What an owner of value can be called: any type of such a kind.
+pub trait Address:
+    Clone + Eq + Ord + StdHash + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static
+{
+}
+
+impl<A> Address for A where
+    A: Clone + Eq + Ord + StdHash + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static
+{
+}
+
 /// How one kind of chain moves value: what a transaction changes, and what wallets make of it.
 ///
 /// Two are here: [`Utxo`](super::Utxo) where value is in coins, [`Account`](super::Account) where it is in
@@ -28,16 +39,7 @@ pub trait Ledger: Clone + fmt::Debug + Send + Sync + 'static {
     /// What blocks are made of.
     type Transaction: Transaction;
     /// Who owns value.
-    type Address: Clone
-        + Eq
-        + Ord
-        + StdHash
-        + fmt::Debug
-        + Serialize
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static;
+    type Address: Address;
     /// One thing that a transaction does.
     type Change: Clone + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static;
     /// What one wallet has at one block. A clone shares everything; the default has nothing.

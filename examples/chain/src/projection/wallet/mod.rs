@@ -21,7 +21,7 @@ pub use account::{Account, AccountChange, AccountTransaction, AccountWallet};
 pub use backfill::{Backfill, BackfillError};
 pub use book::{Flow, NewWallet, WalletOf};
 pub use desk::{AddWalletError, WalletDesk};
-pub use ledger::{Amount, Balance, Fault, Ledger, Moved, OutPoint, Target};
+pub use ledger::{Address, Amount, Balance, Fault, Ledger, Moved, OutPoint, Target};
 pub use record::{WalletsRecord, WrongRecord};
 pub use utxo::{Coin, Utxo, UtxoChange, UtxoTransaction, UtxoWallet};
 pub use view::{BalanceError, Unconserved, WalletsView};

@@ -1,29 +1,18 @@
 //! Value in coins: each transaction spends some whole and makes new ones.
 
 use std::fmt;
-use std::hash::Hash as StdHash;
 use std::marker::PhantomData;
 
 use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::ledger::{Amount, Balance, Fault, Ledger, Moved, OutPoint, Target};
+use super::ledger::{Address, Amount, Balance, Fault, Ledger, Moved, OutPoint, Target};
 use crate::{Header, Height, Transaction};
 
 /// A transaction that spends coins and makes coins.
 pub trait UtxoTransaction: Transaction {
     /// Who can own a coin: a script, or an address.
-    type Address: Clone
-        + Eq
-        + Ord
-        + StdHash
-        + fmt::Debug
-        + Serialize
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static;
+    type Address: Address;
 
     /// The coins that it spends; none for a block's reward.
     fn inputs(&self) -> Vec<OutPoint>;
