@@ -158,13 +158,17 @@ impl Invariant {
     ///
     /// [`Unmet`]: it was violated; or nothing was judged, publications were missed or the predicate has
     /// panicked, which proves nothing.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it ends the watching all the same; what was found is then lost.
     pub async fn finish(mut self) -> Result<Held, Unmet> {
         self.closing.cancel();
         let Some(task) = self.task.take() else { unreachable!("only this takes the task") };
         task.await.unwrap_or_else(|_| {
             // The executor has shut down.
             let stopped = Inconclusive::Stopped { reason: StopReason::Shutdown };
-            Err(Unmet::bare(&self.label, UnmetOutcome::Inconclusive(stopped)))
+            Err(Unmet::bare(&self.label, UnmetOutcome::Inconclusive(stopped), None))
         })
     }
 }

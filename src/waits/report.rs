@@ -125,7 +125,7 @@ pub enum Inconclusive {
         /// Why it ended.
         reason: StopReason,
     },
-    /// The predicate of an invariant has panicked.
+    /// The predicate of an invariant has panicked, or what was to show its snapshot.
     Panicked,
     /// The waiting task did not keep up, and some publications were not judged.
     FellBehind {
@@ -182,7 +182,7 @@ impl Unmet {
     }
 
     /// Without a story, not even a lifecycle: whoever would know it is gone.
-    pub(super) fn bare(label: &str, outcome: UnmetOutcome) -> Self {
+    pub(super) fn bare(label: &str, outcome: UnmetOutcome, note: Option<String>) -> Self {
         Self(Box::new(Report {
             label: label.to_owned(),
             window: None,
@@ -191,7 +191,7 @@ impl Unmet {
             judged: 0,
             last: None,
             violation: None,
-            note: None,
+            note,
             events: None,
             freshness: Freshness { never: false, stale: Vec::new(), more: 0 },
             lifecycle: Vec::new(),
@@ -364,9 +364,7 @@ impl fmt::Display for UnmetOutcome {
             Self::Inconclusive(Inconclusive::Stopped { reason }) => {
                 write!(f, "inconclusive (the runtime has stopped: {reason})")
             }
-            Self::Inconclusive(Inconclusive::Panicked) => {
-                f.write_str("inconclusive (the predicate has panicked)")
-            }
+            Self::Inconclusive(Inconclusive::Panicked) => f.write_str("inconclusive (app code has panicked)"),
             Self::Inconclusive(Inconclusive::FellBehind { missed }) => {
                 write!(f, "inconclusive (the waiting task missed {missed} publications)")
             }
@@ -398,10 +396,10 @@ impl fmt::Display for Unmet {
             Some(window) => writeln!(f, " {} {window:?}", if report.holds { "during" } else { "within" })?,
             None => writeln!(f)?,
         }
-        if lifecycle.is_empty() {
-            return f.write_str("  nothing else is known: whoever watched it is gone");
-        }
         let note = report.note.as_deref();
+        if lifecycle.is_empty() {
+            return write!(f, "  {}", note.unwrap_or("nothing else is known: whoever watched it is gone"));
+        }
         if let UnmetOutcome::Invalid(_) = outcome {
             return write!(f, "  {}", note.unwrap_or("nothing was judged"));
         }

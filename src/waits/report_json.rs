@@ -18,10 +18,11 @@ impl Unmet {
     ///   "label": "a leader is agreed on", "outcome": "not_met", "reason": "not met in time",
     ///   "window_s": 10.0, "judged": 12, "note": null,
     ///   "last": {"cycle": 41, "value": {"leader": null}}, "first_violation": null,
-    ///   "events": null, "stale": [{"from_s": 2.5, "until_s": null}],
-    ///   "lifecycle": [{"at_s": 0.0, "what": "idle, cycle 29"}],
+    ///   "events": null,
+    ///   "never_succeeded": false, "stale": [{"from_s": 2.5, "until_s": null}], "stale_not_shown": 0,
+    ///   "lifecycle": [{"at_s": 0.0, "what": "idle, cycle 29"}], "lifecycle_cut": false,
     ///   "failures": [{"cycle": 42, "stage": "poll", "cause": "error", "message": "connection refused"}],
-    ///   "sources": [{"name": "n1", "failures": 3, "trouble": "n1 is failing: ..."}]
+    ///   "sources": [{"name": "n1", "failures": 3, "failures_in_a_row": 3, "trouble": "n1 is failing: ..."}]
     /// }
     /// ```
     #[must_use]
@@ -53,9 +54,14 @@ impl Unmet {
                 "message": failure.message,
             })
         });
-        let sources = report.sources.iter().map(
-            |source| json!({ "name": &*source.name, "failures": source.failures, "trouble": source.trouble }),
-        );
+        let sources = report.sources.iter().map(|source| {
+            json!({
+                "name": &*source.name,
+                "failures": source.failures,
+                "failures_in_a_row": source.in_a_row,
+                "trouble": source.trouble,
+            })
+        });
         json!({
             "label": report.label,
             "outcome": kind,
@@ -66,8 +72,11 @@ impl Unmet {
             "last": report.last.as_ref().map(|shown| json!({ "cycle": shown.cycle, "value": value(shown) })),
             "first_violation": violation,
             "events": report.events.as_ref().map(|(count, last)| json!({ "count": count, "last": last })),
+            "never_succeeded": report.freshness.never,
             "stale": stale.collect::<Vec<_>>(),
+            "stale_not_shown": report.freshness.more,
             "lifecycle": lifecycle.collect::<Vec<_>>(),
+            "lifecycle_cut": report.cut,
             "failures": failures.collect::<Vec<_>>(),
             "sources": sources.collect::<Vec<_>>(),
         })

@@ -21,6 +21,7 @@ use crate::config::LONGEST;
 use crate::handle::{Mark, is_over};
 use crate::history::ObservationBatch;
 use crate::observer::Observer;
+use crate::panics::catch;
 use crate::per_source::health::seconds;
 use crate::shared::Shared;
 use crate::status::{ObservationStatus, Published};
@@ -328,12 +329,15 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         self.closed.get_or_insert(self.shared.clock.now());
     }
 
-    /// What to say when the predicate has panicked.
+    /// What to say when app code has panicked: the predicate, or whatever was to show a snapshot.
     pub(super) fn panicked(&mut self, panic: &str) -> Unmet {
         self.queue.close();
         let outcome = UnmetOutcome::Inconclusive(Inconclusive::Panicked);
         let now = self.shared.clock.now();
-        self.report(outcome, now, Some(format!("the predicate panicked: {panic}")))
+        let note = format!("app code panicked: {panic}");
+        // A report asks app code too.
+        let report = catch(|| self.report(outcome, now, Some(note.clone())));
+        report.unwrap_or_else(|_| Unmet::bare(&self.label, outcome, Some(note)))
     }
 
     pub(super) fn label(&self) -> &str {
@@ -363,10 +367,10 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         Err(self.report(outcome, ended, note))
     }
 
-    fn report(&mut self, outcome: UnmetOutcome, ended: Instant, note: Option<String>) -> Unmet {
+    fn report(&self, outcome: UnmetOutcome, ended: Instant, note: Option<String>) -> Unmet {
         let (entries, cut) = self.shared.log_since(self.evidence.first.number);
         let frame = Frame {
-            label: std::mem::take(&mut self.label),
+            label: self.label.clone(),
             began: self.began,
             window: self.window,
             ended,

@@ -146,9 +146,24 @@ async fn a_panic_of_the_predicate_is_told_at_once() {
     assert_eq!(start.elapsed(), ms(2_000));
     assert_eq!(told.outcome(), UnmetOutcome::Inconclusive(Inconclusive::Panicked));
     let report = told.to_string();
-    assert!(report.contains("  the predicate panicked: scripted panic of a predicate\n"), "{report}");
+    assert!(report.contains("  app code panicked: scripted panic of a predicate\n"), "{report}");
     assert_eq!(invariant.finish().await.unwrap_err().to_string(), report);
     assert_eq!(runtime.handle().latest_snapshot().unwrap().cycle, 2, "the runtime goes on");
+}
+
+/// What shows a snapshot is app code as well.
+#[tokio::test(start_paused = true)]
+async fn a_violation_that_cannot_be_shown_is_told_all_the_same() {
+    let runtime = App::new().start(each_second()).await;
+    let handle = runtime.handle();
+    let invariant = handle.invariant_shown("never", |_| false, |_| panic!("scripted panic of a show"));
+    let told = timeout(ms(5_000), invariant.violated()).await.expect("it is told");
+    assert_eq!(told.outcome(), UnmetOutcome::Inconclusive(Inconclusive::Panicked));
+    let report = told.to_string();
+    let expected =
+        "inconclusive (app code has panicked): \"never\"\n  app code panicked: scripted panic of a show";
+    assert_eq!(report, expected);
+    assert_eq!(invariant.finish().await.unwrap_err().to_string(), report);
 }
 
 /// A predicate that takes longer than a cycle of its runtime: others have their turn, and the end comes.

@@ -265,7 +265,9 @@ mod json {
             "last": last,
             "first_violation": { "at_s": 13.5, "cycle": 5, "value": { "polls": 3 } },
             "events": null,
+            "never_succeeded": false,
             "stale": [{ "from_s": 4.5, "until_s": 13.5 }],
+            "stale_not_shown": 0,
             "lifecycle": [
                 { "at_s": 0.0, "what": "idle, cycle 1" },
                 { "at_s": 0.5, "what": "cycle 2 failed in poll: connection refused" },
@@ -274,11 +276,12 @@ mod json {
                 { "at_s": 13.5, "what": "cycle 5 succeeded" },
                 { "at_s": 13.5, "what": "idle, cycle 5" },
             ],
+            "lifecycle_cut": false,
             "failures": [
                 { "cycle": 2, "stage": "poll", "cause": "error", "message": "connection refused" },
                 { "cycle": 4, "stage": "poll", "cause": "timed out", "message": "timed out after 10s" },
             ],
-            "sources": [{ "name": "a", "failures": 0, "trouble": null }],
+            "sources": [{ "name": "a", "failures": 0, "failures_in_a_row": 0, "trouble": null }],
         });
         assert_eq!(wait.await.unwrap().unwrap_err().to_json(), expected);
     }
@@ -290,10 +293,10 @@ mod json {
             "refuses has never answered; failed 5 times in a row, last 0.2 s ago: connection refused";
         let hangs = "hangs is stale: last answer 4.2 s ago; probe in flight for 3.2 s";
         let sources = json!([
-            { "name": "answers", "failures": 0, "trouble": null },
-            { "name": "hangs", "failures": 0, "trouble": hangs },
-            { "name": "refuses", "failures": 4, "trouble": refuses },
-            { "name": "recovers", "failures": 1, "trouble": null },
+            { "name": "answers", "failures": 0, "failures_in_a_row": 0, "trouble": null },
+            { "name": "hangs", "failures": 0, "failures_in_a_row": 0, "trouble": hangs },
+            { "name": "refuses", "failures": 4, "failures_in_a_row": 5, "trouble": refuses },
+            { "name": "recovers", "failures": 1, "failures_in_a_row": 0, "trouble": null },
         ]);
         assert_eq!(report["sources"], sources);
         assert_eq!(report["last"], json!({ "cycle": 4, "value": "4 nodes" }));

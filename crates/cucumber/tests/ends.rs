@@ -73,7 +73,7 @@ async fn an_invariant_that_panics_leaves_no_observer_running() {
     handle.eventually("it was judged", |_| true).within(Duration::from_secs(5)).await.unwrap();
 
     let unfinished = observers.finish().await.unwrap_err().to_string();
-    assert!(unfinished.contains("the predicate panicked: it cannot"), "{unfinished}");
+    assert!(unfinished.contains("app code panicked: it cannot"), "{unfinished}");
     assert_eq!(handle.state().kind(), StateKind::Stopped);
 }
 

@@ -28,9 +28,9 @@ pub struct DemoFlags {
     /// How often the cluster is looked at, such as 50ms or 1s
     #[arg(long, default_value = "100ms", value_parser = humantime::parse_duration)]
     pub interval: Duration,
-    /// What brings the nodes up
-    #[arg(long, value_enum, default_value_t = DeployerName::Local)]
-    pub deployer: DeployerName,
+    /// Run the whole scenario, with a node that hangs and a leader that is cut off, on nodes that this brings up
+    #[arg(long, value_enum)]
+    pub deployer: Option<DeployerName>,
     /// For `--deployer k8s`.
     #[command(flatten)]
     pub k8s: K8sFlags,
@@ -56,9 +56,9 @@ pub enum DeployerName {
 impl DemoFlags {
     fn deployer(&self) -> Box<dyn Deployer<RaftKv>> {
         match self.deployer {
-            DeployerName::Local => Box::new(LocalDeployer::new()),
-            DeployerName::Compose => Box::new(ComposeDeployer::new()),
-            DeployerName::K8s => Box::new(K8sDeployer::new(self.k8s.clone().into())),
+            None | Some(DeployerName::Local) => Box::new(LocalDeployer::new()),
+            Some(DeployerName::Compose) => Box::new(ComposeDeployer::new()),
+            Some(DeployerName::K8s) => Box::new(K8sDeployer::new(self.k8s.clone().into())),
         }
     }
 }
@@ -115,6 +115,7 @@ pub async fn run(flags: &DemoFlags, interrupted: impl Future<Output = ()>) -> Re
     let end = CancellationToken::new();
     let failover = Failover {
         interval: flags.interval,
+        all: flags.deployer.is_some(),
         keep: flags.keep.then(|| end.clone()),
         timeline: timeline.clone(),
     };

@@ -1,8 +1,8 @@
 //! The failover scenario: one for every deployer.
 //!
-//! A cluster is formed and written to, its leader is killed, a node hangs, a leader is cut off; each
-//! time the observation has to see it, the rest has to go on, and what was broken has to come back.
-//! What a deployer cannot do is left out, and said.
+//! A cluster is formed and written to, its leader is killed, and, where all of it is asked for, a node
+//! hangs and a leader is cut off; each time the observation has to see it, the rest has to go on, and what
+//! was broken has to come back. What a deployer cannot do is left out, and said.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -37,6 +37,8 @@ const TRIES: usize = 5;
 pub struct Failover {
     /// How often the cluster is looked at.
     pub interval: Duration,
+    /// Also hangs a follower and cuts a leader off.
+    pub all: bool,
     /// Goes on watching behind the summary until this is cancelled, if it is given.
     pub keep: Option<CancellationToken>,
     /// Where all of it is told.
@@ -66,13 +68,13 @@ pub enum WriteError {
 ///
 /// [`BuildError`]: the interval is zero or absurd.
 pub fn failover(deployment: Deployment, failover: Failover) -> Result<Scenario<RaftKv>, BuildError> {
-    let Failover { interval, keep, timeline } = failover;
+    let Failover { interval, all, keep, timeline } = failover;
     let limits = limits(keep.is_some());
     let observer = move |_: &RunContext<RaftKv>| RaftObserver::at(interval);
     Scenario::builder("failover", deployment)
         .limits(limits)
         .with_observer(OBSERVER, observer, config(interval))
-        .with_workload(Break { timeline, keep })
+        .with_workload(Break { all, timeline, keep })
         .with_expectation(OneLeaderATerm { watched: None })
         .expect_wait("every node holds the same keys", |context| async move {
             let nodes = context.require_observer::<RaftObserver>(OBSERVER)?;
@@ -138,6 +140,7 @@ fn leading(
 
 /// Breaks nodes, and waits on the observation for what has to follow.
 struct Break {
+    all: bool,
     timeline: Timeline,
     keep: Option<CancellationToken>,
 }
@@ -165,7 +168,7 @@ impl Workload<RaftKv> for Break {
     async fn start(&mut self, context: &RunContext<RaftKv>) -> Result<(), DynError> {
         let handle = context.require_observer::<RaftObserver>(OBSERVER)?;
         let mut breaking = Breaking { context, handle, timeline: &self.timeline, written: 0 };
-        let summary = breaking.run().await?;
+        let summary = breaking.run(self.all).await?;
         self.timeline.summary(&summary);
         if let Some(interrupted) = &self.keep {
             self.timeline.step(format_args!("watching until Ctrl-C"));
@@ -176,14 +179,16 @@ impl Workload<RaftKv> for Break {
 }
 
 impl Breaking<'_> {
-    async fn run(&mut self) -> Result<Summary, DynError> {
+    async fn run(&mut self, all: bool) -> Result<Summary, DynError> {
         let began = Instant::now();
         self.timeline.step(format_args!("forming the cluster"));
         form(self.context.clients(), WINDOW).await?;
         self.write_keys().await?;
         let (first, second, failover) = self.kill_the_leader().await?;
-        self.hang_a_follower().await?;
-        self.cut_the_leader_off().await?;
+        if all {
+            self.hang_a_follower().await?;
+            self.cut_the_leader_off().await?;
+        }
         let status = self.handle.status();
         Ok(Summary {
             nodes: self.context.clients().names().len(),

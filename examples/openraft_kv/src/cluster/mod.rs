@@ -207,14 +207,7 @@ impl LocalCluster {
     ///
     /// [`ClusterError::UnknownNode`], [`ClusterError::NotRunning`].
     pub fn pause(&mut self, id: NodeId) -> Result<(), ClusterError> {
-        self.signal(id, Signal::STOP)?;
-        // The signal is taken by one thread after the other: until then the node may still answer.
-        let pid = self.node(id)?.process.pid();
-        let enough = std::time::Instant::now() + Duration::from_secs(1);
-        while !is_stopped(pid) && std::time::Instant::now() < enough {
-            std::thread::yield_now();
-        }
-        Ok(())
+        self.running(id)?.pause().map_err(|source| ClusterError::Signal { id, source })
     }
 
     /// Lets a paused node go on with `SIGCONT`.
@@ -293,12 +286,13 @@ impl LocalCluster {
             .ok_or_else(|| ClusterError::UnknownNode { id, known: self.nodes.keys().copied().collect() })
     }
 
-    fn signal(&self, id: NodeId, signal: Signal) -> Result<(), ClusterError> {
+    fn running(&self, id: NodeId) -> Result<&Process, ClusterError> {
         let process = &self.node(id)?.process;
-        if !process.exit().is_running() {
-            return Err(ClusterError::NotRunning { id });
-        }
-        process.signal(signal).map_err(|source| ClusterError::Signal { id, source })
+        if process.exit().is_running() { Ok(process) } else { Err(ClusterError::NotRunning { id }) }
+    }
+
+    fn signal(&self, id: NodeId, signal: Signal) -> Result<(), ClusterError> {
+        self.running(id)?.signal(signal).map_err(|source| ClusterError::Signal { id, source })
     }
 
     async fn launch(&mut self, id: NodeId, listen: &str) -> Result<(), ClusterError> {
@@ -369,15 +363,6 @@ impl LocalCluster {
             .expecting(self.name.as_str(), id)
             .with_timeout(self.options.request_timeout)
     }
-}
-
-/// Whether no thread of the process runs.
-fn is_stopped(pid: u32) -> bool {
-    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
-    threads.flatten().all(|thread| {
-        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 'Z', 'X']))
-    })
 }
 
 fn member(client: &NodeClient) -> Option<Member> {

@@ -1,12 +1,14 @@
 //! One child process: started, signalled and reaped without a race.
 
 use std::io::{self, BufRead, BufReader};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
 use tokio::sync::{oneshot, watch};
 
 /// A child process. Dropping it kills it with `SIGKILL`, stopped or not, and reaps it.
@@ -80,6 +82,15 @@ impl Process {
 
     pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
         Ok(pidfd_send_signal(&self.pidfd, signal)?)
+    }
+
+    /// Stops all its threads until it is told to go on.
+    pub(super) fn pause(&self) -> io::Result<()> {
+        self.signal(Signal::STOP)?;
+        // The signal is on its way: the kernel tells the parent when the last thread has stopped.
+        let halted = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        waitid(WaitId::PidFd(self.pidfd.as_fd()), halted)?;
+        Ok(())
     }
 }
 

@@ -5,7 +5,9 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep_until};
+use watchkeeper::{
+    ObservationConfig, ObservationRuntime, ObservedSource, PerSource, UnmetOutcome, source_fn,
+};
 use watchkeeper_scenario::{
     DeployError, Deployer, DynError, NodeAction, NodeClients, NodeControl, NodeControlError, RunningCluster,
     async_trait,
@@ -16,7 +18,7 @@ use crate::api::NodeId;
 use crate::{ClusterError, ClusterOptions, LocalCluster, NodeClient};
 
 const NAME: &str = "local";
-/// How long a node is left alone between two questions whether it serves.
+/// How often a node is asked whether it serves.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Brings nodes up as child processes: kill is `SIGKILL`, pause is `SIGSTOP`, each node keeps a log.
@@ -173,26 +175,30 @@ impl NodeControl for LocalControl {
 }
 
 /// Waits until the node called `node` says that it is healthy.
-pub(super) async fn ready(
+async fn ready(
     clients: &NodeClients<NodeClient>,
     node: &str,
     within: Duration,
 ) -> Result<(), NodeControlError> {
-    let deadline = Instant::now() + within;
-    loop {
-        let last = match clients.get(node) {
-            None => "it has no address".to_owned(),
-            // Asked anew each time: a node that restarts may have another address.
-            Some(client) => match client.with_timeout(deadline - Instant::now()).health().await {
-                Ok(_) => return Ok(()),
-                Err(error) => error.to_string(),
-            },
-        };
-        if Instant::now() >= deadline {
-            return Err(NodeControlError::NotReady { node: node.to_owned(), within, last });
-        }
-        sleep_until(deadline.min(Instant::now() + ASK_AGAIN)).await;
-    }
+    let not_ready = |last| NodeControlError::NotReady { node: node.to_owned(), within, last };
+    let (clients, name) = (clients.clone(), node.to_owned());
+    let address = source_fn(move || {
+        // Looked up anew in each cycle: a node that restarts may have another address.
+        let found = clients.get(&name).map(|client| ObservedSource::new(&name, client));
+        async { Ok(found.into_iter().collect()) }
+    });
+    let probe = |node: ObservedSource<NodeClient>| async move { Ok(node.source.health().await.map(drop)?) };
+    let config = ObservationConfig { interval: ASK_AGAIN, ..ObservationConfig::default() };
+    let runtime = ObservationRuntime::start(address, PerSource::new(ASK_AGAIN, probe), config).await;
+    let runtime = runtime.map_err(|error| not_ready(error.to_string()))?;
+    let handle = runtime.handle();
+    let served = handle.source_fresh(node).or_now().within(within).await;
+    let served = served.map(drop).map_err(|unmet| match unmet.outcome() {
+        UnmetOutcome::Invalid(_) => not_ready(unmet.outcome().to_string()),
+        _ => not_ready(handle.why_stale(node)),
+    });
+    let _ = runtime.stop().await;
+    served
 }
 
 fn name(id: NodeId) -> String {

@@ -12,7 +12,7 @@ use crate::common::{Engine, INTERVAL, SOON, name, observed, others, presence};
 #[tokio::test]
 async fn the_failover_scenario_holds() {
     let engine = Engine::alone().await;
-    let told = Failover { interval: INTERVAL, keep: None, timeline: Timeline::new(Style::Plain) };
+    let told = Failover { interval: INTERVAL, all: true, keep: None, timeline: Timeline::new(Style::Plain) };
     let scenario = failover(Deployment::default(), told).unwrap();
     let report = scenario.run(&ComposeDeployer::new()).await.unwrap();
     assert_eq!(report.deployer, "compose");

@@ -92,7 +92,7 @@ async fn json_is_one_event_a_line_and_tells_the_failover() {
     {
         assert!(kinds.iter().any(|told| told == kind), "no {kind} in {kinds:?}");
     }
-    assert_eq!((&summary["nodes"], &summary["keys"]), (&3.into(), &24.into()), "{summary}");
+    assert_eq!((&summary["nodes"], &summary["keys"]), (&3.into(), &16.into()), "{summary}");
     assert_ne!(summary["killed"]["node_id"], summary["elected"]["node_id"]);
     assert_eq!((run.nodes(), run.left_behind()), (vec![], vec![]));
 }
@@ -106,14 +106,30 @@ async fn five_nodes_piped_are_plain_text() {
         text.push('\n');
     }
     assert!(run.status().await.success(), "{text}{}", run.stderr().await);
-    assert!(text.contains("5 nodes hold 24 keys and agree"), "{text}");
+    assert!(text.contains("5 nodes hold 16 keys and agree"), "{text}");
     assert!(!text.contains('\x1b'), "no colours in a pipe");
+}
+
+#[tokio::test]
+async fn a_deployer_is_given_the_whole_scenario() {
+    let mut run = run(&["--deployer", "local"]);
+    let mut text = String::new();
+    while let Some(line) = run.line().await {
+        text += &line;
+        text.push('\n');
+    }
+    assert!(run.status().await.success(), "{text}{}", run.stderr().await);
+    for told in ["freezing n", "waking n", "3 nodes hold 24 keys and agree"] {
+        assert!(text.contains(told), "no {told:?} in {text}");
+    }
+    assert!(text.contains("left out: the local deployer cannot isolate n"), "{text}");
+    assert_eq!((run.nodes(), run.left_behind()), (vec![], vec![]));
 }
 
 /// At every step of the demo.
 #[tokio::test]
 async fn an_interrupt_leaves_no_process_and_no_directory() {
-    for step in ["starting", "forming", "writing", "killing", "restarting", "freezing", "watching"] {
+    for step in ["starting", "forming", "writing", "killing", "restarting", "watching"] {
         for signal in [Signal::INT, Signal::TERM] {
             let mut run = run(&["--json", "--interval", "50ms", "--keep"]);
             while let Some(line) = run.json().await {

@@ -73,7 +73,7 @@ fn space() -> Key {
 async fn the_failover_scenario_holds() {
     let fixture = fixture().await;
     let interval = Duration::from_millis(50);
-    let told = Failover { interval, keep: None, timeline: Timeline::new(Style::Plain) };
+    let told = Failover { interval, all: true, keep: None, timeline: Timeline::new(Style::Plain) };
     let scenario = failover(Deployment::default(), told).unwrap();
     let report = scenario.run(&K8sDeployer::new(fixture.options.clone())).await.unwrap();
     assert_eq!(report.deployer, "k8s");
