@@ -2,7 +2,6 @@
 
 mod directory;
 mod error;
-mod process;
 mod roster;
 
 use std::collections::BTreeMap;
@@ -11,11 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use rustix::process::Signal;
 use tokio::time::{Instant, timeout, timeout_at};
+use watchkeeper_process::{Process, ReadyLine, Signal};
 
 use self::directory::Directory;
-use self::process::Process;
 use crate::api::{Formed, Member, NodeId, Ready};
 use crate::client::{ClientError, NodeClient};
 use crate::http::Http;
@@ -133,8 +131,8 @@ impl LocalCluster {
         for id in 1..=self.options.nodes {
             starting.push((id, self.spawn(id, "127.0.0.1:0")?));
         }
-        for (id, process) in starting {
-            self.admit(id, process, deadline).await?;
+        for (id, (process, ready)) in starting {
+            self.admit(id, process, ready, deadline).await?;
         }
         Ok(())
     }
@@ -297,11 +295,11 @@ impl LocalCluster {
 
     async fn launch(&mut self, id: NodeId, listen: &str) -> Result<(), ClusterError> {
         let deadline = Instant::now() + self.options.start_timeout;
-        let process = self.spawn(id, listen)?;
-        self.admit(id, process, deadline).await
+        let (process, ready) = self.spawn(id, listen)?;
+        self.admit(id, process, ready, deadline).await
     }
 
-    fn spawn(&self, id: NodeId, listen: &str) -> Result<Process, ClusterError> {
+    fn spawn(&self, id: NodeId, listen: &str) -> Result<(Process, ReadyLine), ClusterError> {
         let spawned = self.directory.open_log(id).and_then(|log| {
             let mut command = Command::new(&self.program);
             command
@@ -313,10 +311,10 @@ impl LocalCluster {
                 .args(["--exit-with-parent", &std::process::id().to_string()])
                 .args(&self.options.node_flags)
                 .stdin(Stdio::null())
-                .stdout(Stdio::piped())
                 .stderr(log)
                 .process_group(0);
-            Process::start(command)
+            // Its first line, whatever it says.
+            Process::start(command, "")
         });
         spawned.map_err(|source| ClusterError::Spawn { id, program: self.program.clone(), source })
     }
@@ -325,12 +323,13 @@ impl LocalCluster {
     async fn admit(
         &mut self,
         id: NodeId,
-        mut process: Process,
+        process: Process,
+        ready: ReadyLine,
         deadline: Instant,
     ) -> Result<(), ClusterError> {
-        let line = match timeout_at(deadline, process.first_line()).await {
-            Ok(Some(line)) => line,
-            Ok(None) => {
+        let line = match timeout_at(deadline, ready.line()).await {
+            Ok(Ok(line)) => line,
+            Ok(Err(_)) => {
                 let status = process.exit().wait().await;
                 return Err(ClusterError::DiedAtStart {
                     id,

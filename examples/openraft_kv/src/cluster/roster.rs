@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::process::Exit;
+use watchkeeper_process::Exit;
+
 use crate::api::NodeId;
 use crate::client::NodeClient;
 

@@ -31,17 +31,16 @@ use std::time::Duration;
 use alloy::primitives::{Address, B256, U64, U256};
 use alloy::rpc::json_rpc::{RpcRecv, RpcSend};
 use alloy::rpc::types::TransactionRequest;
-use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::timeout;
+use watchkeeper_process::{Process, ReadyLine, Signal, while_parent_lives};
 
 pub use binary::BINARY_VARIABLE;
 pub use error::AnvilError;
 
 use super::{Endpoint, EthereumClient};
 use crate::Hash;
-use process::{Process, Ready};
 
 /// How long a node may take for anything; it usually takes 50 ms to start.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -247,8 +246,8 @@ impl Anvil {
     ///
     /// Dropped, it leaves a node that may have been told to end.
     pub async fn stop(&mut self) {
-        if let Some(process) = &mut self.process {
-            let _ = timeout(PATIENCE, process.end()).await;
+        if let Some(process) = &self.process {
+            let _ = timeout(PATIENCE, process::end(process)).await;
         }
         self.kill();
     }
@@ -304,17 +303,18 @@ async fn launch(config: &AnvilConfig, folder: &TempDir, port: &str) -> Result<(P
         .arg(folder.path().join("state.json"))
         // It keeps more than it says in the home folder, and leaves it there when it is killed.
         .env("HOME", folder.path());
-    let (process, ready) = Process::start(&command, LISTENING).map_err(AnvilError::NotStarted)?;
+    let (process, ready) =
+        Process::start(while_parent_lives(&command), LISTENING).map_err(AnvilError::NotStarted)?;
     let line = listening(ready).await?;
-    let address = line.trim().trim_start_matches(LISTENING).to_owned();
+    let address = line.trim_start_matches(LISTENING).to_owned();
     Ok((process, address))
 }
 
-async fn listening(ready: Ready) -> Result<String, AnvilError> {
-    let Ok(heard) = timeout(PATIENCE, ready).await else {
+async fn listening(ready: ReadyLine) -> Result<String, AnvilError> {
+    let Ok(heard) = timeout(PATIENCE, ready.line()).await else {
         return Err(AnvilError::NotReady { after: PATIENCE });
     };
-    heard.unwrap_or_else(|_| Err(String::new())).map_err(|printed| {
+    heard.map_err(|printed| {
         let last: Vec<&str> = printed.lines().rev().filter(|line| !line.trim().is_empty()).take(3).collect();
         AnvilError::Ended { printed: last.into_iter().rev().collect::<Vec<_>>().join(" | ") }
     })
