@@ -5,6 +5,7 @@
 mod accounts;
 mod adapter;
 mod common;
+mod demo;
 mod deployer;
 mod faults;
 mod follow;
