@@ -128,6 +128,7 @@ impl Demo<'_> {
         self.watched.follower.follow_hash(last).map_err(|_| DemoError::Ended)?;
         let handle = self.watched.handle();
         let included = handle.included(last, 1).within(WINDOW).await?;
+        self.teller.told(&included).await;
         self.teller.say("wait", format_args!("transaction {last:.8} is {}", status(&included.value, last)));
 
         self.teller
@@ -147,6 +148,7 @@ impl Demo<'_> {
             .show(|seen| format!("{:?}", seen.chain.tip))
             .within(WINDOW)
             .await?;
+        self.teller.told(&seen).await;
         if let (Some(graph), Some(tip)) = (&seen.value.chain.graph, seen.value.chain.tip) {
             let drawn = graph.draw(&tip.hash, tip.height.saturating_sub(DEPTH + 2));
             self.teller.say("fork", format_args!("\n{drawn}"));
@@ -210,6 +212,7 @@ impl Demo<'_> {
             .show(|seen| format!("{:?}", seen.chain.nodes))
             .within(WINDOW)
             .await?;
+        self.teller.told(&met).await;
         Ok(View::clone(&met.value))
     }
 

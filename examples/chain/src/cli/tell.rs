@@ -6,8 +6,9 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::time::Instant;
-use watchkeeper::{ObservationHandle, RecvError};
+use watchkeeper::{ObservationHandle, ObservationSnapshot, RecvError};
 use watchkeeper_chain::adapter::ethereum::EthereumTransaction;
 use watchkeeper_chain::{Block, Header, NodeView, Transaction};
 
@@ -19,11 +20,13 @@ pub(crate) struct Teller {
     json: bool,
     /// Keeps lines whole.
     line: Mutex<()>,
+    /// How many events were printed.
+    events: watch::Sender<u64>,
 }
 
 impl Teller {
     pub(crate) fn new(json: bool) -> Self {
-        Self { began: Instant::now(), json, line: Mutex::new(()) }
+        Self { began: Instant::now(), json, line: Mutex::new(()), events: watch::Sender::new(0) }
     }
 
     /// Says what is done, or how it went.
@@ -42,11 +45,26 @@ impl Teller {
                         let json = || json!({ "cycle": batch.cycle, "event": as_json(event) });
                         self.line(batch.observed_at, "chain", &as_text(event), json);
                     }
+                    self.events.send_modify(|told| *told += batch.events.len() as u64);
                 }
-                Err(RecvError::Closed(reason)) => return self.say("ended", format_args!("{reason}")),
-                Err(told) => self.say("missed", format_args!("{told}")),
+                Err(RecvError::Closed(reason)) => {
+                    self.events.send_replace(u64::MAX);
+                    return self.say("ended", format_args!("{reason}"));
+                }
+                Err(missed) => {
+                    // What was missed is not printed any more: nobody waits for it.
+                    let told = handle.latest_snapshot().map_or(0, |snapshot| snapshot.event_count);
+                    self.events.send_replace(told);
+                    self.say("missed", format_args!("{missed}"));
+                }
             }
         }
+    }
+
+    /// Waits until all events up to a snapshot are printed by [`follow`](Self::follow), so that what is said of the
+    /// snapshot comes behind them.
+    pub(crate) async fn told<S>(&self, snapshot: &ObservationSnapshot<S>) {
+        let _ = self.events.subscribe().wait_for(|told| *told >= snapshot.event_count).await;
     }
 
     /// Prints every turn of a node, until the observation ends: that it answers, fails or is not believed.
