@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use watchkeeper::{ObservationHandle, RecvError};
+use watchkeeper_chain::adapter::ChainError;
 use watchkeeper_chain::adapter::ethereum::EthereumTransaction;
 use watchkeeper_chain::{Block, Header, NodeView, Transaction};
 
@@ -29,7 +30,12 @@ impl Teller {
     /// Says what is done, or how it went.
     pub(crate) fn say(&self, kind: &str, text: fmt::Arguments<'_>) {
         let text = text.to_string();
-        self.line(Instant::now(), kind, &text, || json!({ kind: text }));
+        self.tell(kind, &text, || json!({ kind: text }));
+    }
+
+    /// Says something in words, or as `json`.
+    pub(crate) fn tell(&self, kind: &str, text: &str, json: impl FnOnce() -> Value) {
+        self.line(Instant::now(), kind, text, json);
     }
 
     /// Prints every event, until the observation ends.
@@ -60,7 +66,7 @@ impl Teller {
                 let turn = turn(node);
                 if told.insert(Arc::clone(name), turn.clone()).as_ref() != Some(&turn) {
                     let json = || json!({ "node": &**name, "is": turn });
-                    self.line(Instant::now(), "node", &format!("{name} {turn}"), json);
+                    self.tell("node", &format!("{name} {turn}"), json);
                 }
             }
             match watch.changed().await {
@@ -92,11 +98,15 @@ impl Teller {
 /// What is worth a line of a node.
 fn turn(node: &NodeView) -> String {
     let failure = node.health.facts.last_failure.as_ref().filter(|_| node.health.is_failing());
-    match (failure, &node.error) {
-        (Some(failure), _) => format!("fails: {failure}"),
-        (None, Some(error)) => format!("answers, but: {error}"),
-        (None, None) if node.head.is_some() => "answers".to_owned(),
-        (None, None) => "has not answered yet".to_owned(),
+    match (failure, &node.error, node.head) {
+        (Some(failure), ..) => format!("fails: {failure}"),
+        // A node with a head has blocks, only not the one to begin with.
+        (None, Some(ChainError::Empty { .. }), Some(head)) => {
+            format!("answers, but is at {}, below where the observation is to begin", head.height)
+        }
+        (None, Some(error), _) => format!("answers, but: {error}"),
+        (None, None, Some(_)) => "answers".to_owned(),
+        (None, None, None) => "has not answered yet".to_owned(),
     }
 }
 

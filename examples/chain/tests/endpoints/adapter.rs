@@ -16,7 +16,7 @@ use watchkeeper_chain::{Hash, Header};
 use crate::fake::{FakeNode, SECRET, client, error, forged, hash, result, wire_header};
 
 /// The error, once it is sure that it holds no secret.
-fn told(answer: Result<impl std::fmt::Debug, ChainError>) -> ChainError {
+pub(crate) fn told(answer: Result<impl std::fmt::Debug, ChainError>) -> ChainError {
     let error = answer.unwrap_err();
     for text in [error.to_string(), format!("{error:?}")] {
         assert!(!text.contains(SECRET) && !text.contains("password"), "{text}");

@@ -3,5 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod adapter;
+mod balance;
+mod command;
 mod fake;
 mod observed;

@@ -42,14 +42,14 @@ struct Fork {
 
 impl Fork {
     fn told() -> Self {
-        let [p, q, r, x, y] =
-            [(1, 0), (2, 1), (3, 2), (4, 7), (5, 7)].map(|(id, nonce)| pay(100 + id, nonce));
+        let (rival, y) = (pay(104, 7), pay(105, 7));
+        let [p, q, r] = [0, 1, 2].map(|nonce| pay(101 + nonce, nonce));
         let mut inclusions = Inclusions::new().keep(2);
         for payment in [&p, &q, &r, &y] {
             inclusions.follower().follow(payment).unwrap();
         }
         let mut tree = Tree::new();
-        let blocks = [vec![p.clone(), x], vec![q.clone()], vec![], vec![], vec![r.clone()]];
+        let blocks = [vec![p.clone(), rival], vec![q.clone()], vec![], vec![], vec![r.clone()]];
         let old = blocks.into_iter().fold(0, |parent, block| tree.grow(parent, block));
         let blocks = [vec![], vec![], vec![r.clone()], vec![], vec![]];
         let new = blocks.into_iter().fold(1, |parent, block| tree.grow(parent, block));
