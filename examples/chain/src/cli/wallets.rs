@@ -46,13 +46,13 @@ enum Opening {
     Unknown { from: Height },
 }
 
-/// Why no node has said what an account owns: the first error of each kind.
+/// Why no node has said what an account owns: of each kind the first node, and its error.
 #[derive(Default)]
 struct Unsaid {
     /// A node will not say it, however often it is asked.
-    refused: Option<ChainError>,
+    refused: Option<String>,
     /// A node did not answer.
-    silent: Option<ChainError>,
+    silent: Option<String>,
 }
 
 impl Accounts {
@@ -134,15 +134,15 @@ impl Accounts {
     /// Asks one node after the other, until one says it.
     async fn ask(&self, address: Address, block: &Header) -> Result<Amount, Unsaid> {
         let mut unsaid = Unsaid::default();
-        for (_, node) in &self.nodes {
+        for (name, node) in &self.nodes {
             match node.balance(address, block).await {
                 Ok(owns) => return Ok(owns.saturating_to()),
                 Err(
                     error @ (ChainError::Unreachable { .. }
                     | ChainError::TimedOut { .. }
                     | ChainError::RateLimited { .. }),
-                ) => unsaid.silent = unsaid.silent.or(Some(error)),
-                Err(error) => unsaid.refused = unsaid.refused.or(Some(error)),
+                ) => unsaid.silent = unsaid.silent.or_else(|| Some(format!("{name}: {error}"))),
+                Err(error) => unsaid.refused = unsaid.refused.or_else(|| Some(format!("{name}: {error}"))),
             }
         }
         Err(unsaid)
@@ -159,7 +159,7 @@ impl Accounts {
                     Err(error) => {
                         let text = format!("{name}: {error}");
                         if told.as_ref() != Some(&text) {
-                            teller.say("wallet", format_args!("{text}"));
+                            teller.tell("wallet", &text, || json!({ "wallet": null, "unknown": text }));
                             told = Some(text);
                         }
                         sleep(self.pause).await;
