@@ -1,6 +1,7 @@
 //! Real endpoints, for as long as one likes.
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ pub(crate) struct FollowFlags {
     #[arg(long, value_name = "ADDRESS", value_parser = account)]
     wallet: Vec<Address>,
     /// The height to begin at [default: 64 blocks below the head]
-    #[arg(long, value_name = "HEIGHT")]
+    #[arg(long, value_name = "HEIGHT", allow_negative_numbers = true)]
     from: Option<Height>,
     /// How often the nodes are asked, such as 500ms or 12s
     #[arg(long, default_value = "1s", value_parser = interval)]
@@ -90,9 +91,9 @@ fn account(text: &str) -> Result<Address, String> {
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
-    const ALLOWED: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);
+    const ALLOWED: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(8);
     let interval = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if ALLOWED.contains(&interval) { Ok(interval) } else { Err("give 1ms to 24h".to_owned()) }
+    if ALLOWED.contains(&interval) { Ok(interval) } else { Err("give 1ms to 8h".to_owned()) }
 }
 
 /// What is made of each endpoint that was given by a flag. Not left to the parser of flags, which would show the

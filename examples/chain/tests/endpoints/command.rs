@@ -102,8 +102,9 @@ async fn what_makes_no_sense_is_answered_in_one_line() {
         (&["--rpc", rpc, "--wallet", checksum], "its capitals do not fit its digits (EIP-55)"),
         (&["--rpc", rpc, "--wallet", ACCOUNT, "--wallet", ACCOUNT], "is given twice: give each account once"),
         (&["--rpc", rpc, "--from", "ten"], "'ten' for '--from <HEIGHT>': invalid digit"),
-        (&["--rpc", rpc, "--interval", "0s"], "'0s' for '--interval <INTERVAL>': give 1ms to 24h"),
-        (&["--rpc", rpc, "--interval", "2d"], "'2d' for '--interval <INTERVAL>': give 1ms to 24h"),
+        (&["--rpc", rpc, "--from", "-1"], "'-1' for '--from <HEIGHT>': invalid digit"),
+        (&["--rpc", rpc, "--interval", "0s"], "'0s' for '--interval <INTERVAL>': give 1ms to 8h"),
+        (&["--rpc", rpc, "--interval", "9h"], "'9h' for '--interval <INTERVAL>': give 1ms to 8h"),
         (&["--rpc", rpc, "--interval", "soon"], "'soon' for '--interval <INTERVAL>': expected number"),
     ] {
         let output = timeout(PATIENCE, follow(arguments).output()).await.unwrap().unwrap();

@@ -17,7 +17,7 @@ pub(super) struct Wishes {
 /// What rules a transaction out, if that is known.
 type Conflicts = Option<Arc<[Vec<u8>]>>;
 
-/// Follows transactions with [`Inclusions`], from any task.
+/// Follows transactions with [`Inclusions`](super::Inclusions), from any task.
 #[derive(Clone)]
 pub struct Follower {
     desk: Weak<Mutex<Wishes>>,
