@@ -85,7 +85,11 @@ impl Accounts {
         };
         for account in &self.followed {
             let opening = self.opening(account, &root, teller).await;
-            watched.desk.add(wallet(&account.name, account.address, root.height + 1, opening))?;
+            let added = watched.desk.add(wallet(&account.name, account.address, root.height + 1, opening));
+            match added {
+                Err(AddWalletError::Closed) => return Ok(()),
+                added => added?,
+            }
         }
         self.read_older_blocks(&watched.desk, teller).await;
         Ok(())

@@ -4,6 +4,7 @@
 
 mod adapter;
 mod balance;
+mod blocks;
 mod command;
 mod fake;
 mod observed;

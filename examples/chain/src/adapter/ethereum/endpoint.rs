@@ -152,36 +152,32 @@ fn may_be_secret(part: &str) -> bool {
 /// The parts of an address that may be secret, as they are written there and as they are meant; the longest first:
 /// one may be within another.
 fn secrets(url: &Url, authorization: Option<&str>) -> Vec<String> {
-    let query = || url.query().into_iter().flat_map(|query| query.split('&'));
+    let query = url.query().unwrap_or_default();
     // A key may stand there without a name.
-    let values = query().map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
+    let values = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
     let header = authorization.and_then(|header| header.split(' ').next_back());
-    let written =
-        (url.path_segments().into_iter().flatten()).chain(values).chain([url.username()]).chain(header);
-    let meant = written.clone().map(decoded);
+    let written = (url.path_segments().into_iter().flatten())
+        .chain(values)
+        .chain([url.username(), query])
+        .chain(header);
+    let meant = written.clone().map(decoded).chain(url.query_pairs().map(|(_, value)| value.into_owned()));
+    let parts = written.map(str::to_owned).chain(meant).filter(|part| may_be_secret(part));
+    let password = url.password().into_iter().flat_map(|password| [password.to_owned(), decoded(password)]);
     let keys = keys_in_host(url);
     let host = url.host_str().filter(|_| !keys.is_empty());
-    let mut secrets: Vec<String> = (written.map(str::to_owned).chain(meant))
-        .filter(|part| may_be_secret(part))
-        .chain(url.password().into_iter().flat_map(|password| [password.to_owned(), decoded(password)]))
-        .chain(
-            [url.path(), url.query().unwrap_or_default()]
-                .into_iter()
-                .chain(keys)
-                .chain(host)
-                .map(str::to_owned),
-        )
-        .filter(|secret| !matches!(secret.as_str(), "" | "/"))
-        .collect();
+    let host = keys.into_iter().chain(host).map(str::to_owned);
+    // Together they are no word of any text.
+    let whole = [url.path().to_owned(), format!("?{query}")].into_iter().filter(|part| part.len() > 1);
+    let mut secrets: Vec<String> = parts.chain(password).chain(host).chain(whole).collect();
+    secrets.retain(|secret| !secret.is_empty());
     secrets.sort_by_key(|secret| Reverse(secret.len()));
-    secrets.dedup();
     secrets
 }
 
 /// What percent signs stand for.
 fn decoded(part: &str) -> String {
-    // Here a plus is a plus.
-    let part = part.replace('+', "%2B");
+    // These mean something in forms only.
+    let part = part.replace('+', "%2B").replace('=', "%3D").replace('&', "%26");
     form_urlencoded::parse(part.as_bytes()).map(|(name, _)| name).collect()
 }
 
@@ -256,9 +252,10 @@ mod tests {
             ("https://node.example/v3/k3y5", &["k3y5"][..]),
             ("https://node.example/xyz", &["/xyz"]),
             ("https://node.example/?k3y5", &["k3y5"]),
-            ("https://node.example/?key=xyz", &["key=xyz"]),
+            ("https://node.example/?key=xyz", &["?key=xyz"]),
             ("https://node.example/a%2Fb%2Bc1", &["a%2Fb%2Bc1", "a/b+c1"]),
-            ("https://node.example/?key=to%20ken+12", &["to%20ken+12", "to ken+12"]),
+            ("https://node.example/?key=to%20ken+12", &["to%20ken+12", "to ken+12", "to ken 12"]),
+            ("https://node.example/key=k3y5&more", &["key=k3y5&more"]),
             ("https://k3y5:p%2Fw@node.example", &["k3y5", "p%2Fw", "p/w"]),
             ("https://0123456789abcdef.eth.rivet.example", &["0123456789abcdef"]),
         ] {
@@ -269,8 +266,8 @@ mod tests {
             let cleared = endpoint.clear(&format!("for {}", endpoint.secret_url()));
             assert!(secrets.iter().all(|secret| !cleared.contains(secret)), "{cleared}");
         }
-        let endpoint: Endpoint = "https://node.example/eth/rpc".parse().unwrap();
-        assert_eq!(endpoint.clear("json-rpc of ethereum"), "json-rpc of ethereum");
+        let endpoint: Endpoint = "https://node.example/eth/rpc?x".parse().unwrap();
+        assert_eq!(endpoint.clear("json-rpc of ethereum: extra"), "json-rpc of ethereum: extra");
     }
 
     #[test]
