@@ -105,7 +105,7 @@ impl Accounts {
             let Unsaid { refused, silent } = match self.ask(account.address, root).await {
                 Ok(owns) => {
                     account.opening.set(Opening::Told { owns, at: root.height });
-                    account.show(teller, owns, format_args!(" at {place}"));
+                    account.show(teller, owns, root.height, format_args!(" at {place}"));
                     return owns;
                 }
                 Err(unsaid) => unsaid,
@@ -176,23 +176,26 @@ impl Accounts {
 
     /// Says what each account owns at the tip.
     pub(crate) fn tell(&self, wallets: &WalletsView<Ether>, teller: &Teller) {
+        let tip = wallets.tip().map_or(0, |tip| tip.next.saturating_sub(1));
         for account in &self.followed {
             let name = &account.name;
             match (account.opening.get(), wallets.balance(name)) {
                 (Opening::Awaited, _) => {
-                    account
-                        .say(teller, &format!("{name} is not known: no node said what it had to begin with"));
+                    let text = format!("{name} is not known: no node said what it had to begin with");
+                    account.say(teller, &text);
                 }
                 // It ended before the next cycle.
                 (
                     Opening::Told { owns, at },
                     Err(BalanceError::Nothing | BalanceError::UnknownWallet { .. }),
-                ) => account.show(teller, owns, format_args!(" at block {at}")),
+                ) => account.show(teller, owns, at, format_args!(" at block {at}")),
                 (_, Err(error)) => account.say(teller, &format!("{name}: {error}")),
-                (Opening::Told { .. }, Ok(balance)) => account.show(teller, balance.total, format_args!("")),
+                (Opening::Told { .. }, Ok(balance)) => {
+                    account.show(teller, balance.total, tip, format_args!(""));
+                }
                 (Opening::Unknown { from }, Ok(balance)) => {
                     let since = format_args!(" since block {from}, beside what it had before");
-                    account.show(teller, balance.total, since);
+                    account.show(teller, balance.total, tip, since);
                 }
             }
         }
@@ -200,14 +203,17 @@ impl Accounts {
 }
 
 impl Account {
-    fn show(&self, teller: &Teller, owns: Amount, when: fmt::Arguments<'_>) {
-        let text = format!("{} {} ether{when}", self.name, ether(owns));
-        let is_whole = matches!(self.opening.get(), Opening::Told { .. });
-        teller.tell("wallet", &text, || {
-            json!({ "wallet": self.name, "address": self.address, "wei": owns.to_string(), "whole": is_whole })
+    /// Says what it owns behind the block of this height.
+    fn show(&self, teller: &Teller, owns: Amount, height: Height, when: fmt::Arguments<'_>) {
+        let Self { name, address, opening } = self;
+        let whole = matches!(opening.get(), Opening::Told { .. });
+        teller.tell("wallet", &format!("{name} {} ether{when}", ether(owns)), || {
+            let wei = owns.to_string();
+            json!({ "wallet": name, "address": address, "wei": wei, "height": height, "whole": whole })
         });
     }
 
+    /// Says why it is not known what it owns.
     fn say(&self, teller: &Teller, text: &str) {
         teller.tell(
             "wallet",

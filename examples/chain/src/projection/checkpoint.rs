@@ -4,12 +4,12 @@
 //! After a restart the observer begins with these headers: what happened meanwhile is told as if it had run all
 //! the time, and a reorg costs its own blocks.
 //!
-//! The lowest header counts as final. If nodes have left the branch at or below it meanwhile, nothing can be told
-//! of it: each of them is on a branch without a final block
-//! ([`FinalityBreached`](crate::ChainEvent::FinalityBreached), [`Breached`](crate::Agreement::Breached)) and is
-//! not believed, and the tip stays where the checkpoint ends. Nodes that are only behind come back by themselves.
-//! If the nodes are right, remove the checkpoint to begin anew: what apps keep of the lost branch is wrong then.
-//! The more headers a checkpoint has, the deeper the reorgs it outlives.
+//! The lowest header counts as final. Of nodes that are on a branch without it after the restart nothing can be
+//! told: each is shown to be on a branch without a final block
+//! ([`FinalityBreached`](crate::ChainEvent::FinalityBreached), [`Breached`](crate::Agreement::Breached)) and is not
+//! believed, and if all are, the tip stays where the checkpoint ends. If the nodes are right, remove the checkpoint
+//! to begin anew, with whatever else was derived from the lost branch. The more headers a checkpoint has, the deeper
+//! the reorgs that it outlives.
 //!
 //! It is written as JSON lines, whole and anew each time: into a file beside, synced, put in place by a rename,
 //! the directory synced. A checkpoint is small (the kept headers and what projections need at them) and is only

@@ -15,7 +15,10 @@ use crate::fake::{FakeNode, forged, hash, header_with, result, wire_header};
 async fn receipts_belong_to_the_transactions_of_their_block() {
     let [a, b, c] = ["a", "b", "c"].map(|digit| format!("0x{}", digit.repeat(64)));
     let address = format!("0x{}", "1".repeat(40));
-    let transaction = |hash: &str, nonce: &str| json!({ "hash": hash, "type": "0x7e", "from": address, "to": null, "value": "0x1", "nonce": nonce });
+    let transaction = |hash: &str, nonce: &str| {
+        let value = "0x1";
+        json!({ "hash": hash, "type": "0x7e", "from": address, "to": null, "value": value, "nonce": nonce })
+    };
     let mut block = header_with(3, Hash([1; 32]), &c);
     block["transactions"] = json!([transaction(&a, "0x7"), transaction(&b, "0x8")]);
     let asked = hash(&block);

@@ -159,8 +159,8 @@ fn other_files_are_told_apart() {
     assert!(matches!(error, LoadError::Io { .. }), "{error}");
 }
 
-/// The checkpoint has a8, a9 and a10, and all nodes have left the branch when the app is back. Above a8 it is a
-/// reorg. Below, nothing is told of any block: the app has to begin anew.
+/// The checkpoint has a8, a9 and a10, and all nodes have left the branch when the app is back. With a8 on
+/// the new one it is a reorg. Without, nothing is told of any block: the app has to begin anew.
 ///
 /// ```text
 /// g - a1 - ... - a7 - a8 - a9 - a10
@@ -169,7 +169,7 @@ fn other_files_are_told_apart() {
 ///                    c8 - c9 - ... - c12
 /// ```
 #[tokio::test(start_paused = true)]
-async fn a_reorg_at_the_lowest_kept_header_or_below_is_a_breach() {
+async fn a_branch_without_the_lowest_kept_header_is_a_breach() {
     let mut tree = common::Tree::new(&long("a", 10));
     tree.line("a8 b9 b10 b11");
     tree.line("a7 c8 c9 c10 c11 c12");
