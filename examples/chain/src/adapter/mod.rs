@@ -89,6 +89,16 @@ pub enum ChainError {
         /// What it said.
         reason: String,
     },
+    /// The node had what was asked for, and has thrown it away.
+    #[error("{endpoint} no longer has what {method} asks for: {reason}")]
+    Pruned {
+        /// Host and port.
+        endpoint: String,
+        /// What was asked.
+        method: &'static str,
+        /// What it said.
+        reason: String,
+    },
     /// The answer cannot be read.
     #[error("{endpoint} answered {method} with what cannot be read: {reason}")]
     Malformed {

@@ -1,10 +1,13 @@
 //! Real endpoints, for as long as one likes.
 
+use std::collections::HashSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy::primitives::Address;
+use alloy::primitives::{Address, AddressError};
 use clap::Args;
+use serde_json::json;
 use tokio::sync::Notify;
 use watchkeeper::{ObservationRuntimeError, ObservedSource};
 use watchkeeper_chain::adapter::ethereum::{Endpoint, EndpointError, EthereumClient, NewHeads};
@@ -12,7 +15,8 @@ use watchkeeper_chain::projection::wallet::AddWalletError;
 use watchkeeper_chain::{ChainConfig, ChainSource, Height, Start};
 
 use super::tell::Teller;
-use super::watched::{Watched, ether, wallet};
+use super::wallets::Accounts;
+use super::watched::Watched;
 
 /// What is to be followed.
 #[derive(Clone, Debug, Args)]
@@ -27,13 +31,13 @@ pub(crate) struct FollowFlags {
     #[arg(long, value_name = "URL")]
     ws: Vec<String>,
     /// An account whose balance is followed, from where the observation begins; several may be given
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = account)]
     wallet: Vec<Address>,
     /// The height to begin at [default: 64 blocks below the head]
-    #[arg(long, value_name = "HEIGHT")]
+    #[arg(long, value_name = "HEIGHT", allow_negative_numbers = true)]
     from: Option<Height>,
     /// How often the nodes are asked, such as 500ms or 12s
-    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "1s", value_parser = interval)]
     interval: Duration,
     /// Print one JSON object a line
     #[arg(long)]
@@ -44,8 +48,21 @@ pub(crate) struct FollowFlags {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FollowError {
     /// An address is of the wrong kind.
-    #[error(transparent)]
-    Endpoint(#[from] EndpointError),
+    #[error("{flag} number {nth}")]
+    Endpoint {
+        /// The flag that it was given by.
+        flag: &'static str,
+        /// At which place of those that were given by this flag, from 1.
+        nth: usize,
+        /// What is wrong.
+        source: EndpointError,
+    },
+    /// An account is given twice.
+    #[error("--wallet {account} is given twice: give each account once")]
+    Twice {
+        /// Which.
+        account: Address,
+    },
     /// The observation did not start.
     #[error("cannot observe the nodes")]
     Observation(#[from] ObservationRuntimeError),
@@ -54,9 +71,42 @@ pub(crate) enum FollowError {
     Wallet(#[from] AddWalletError),
 }
 
-/// Not left to the parser of flags, which would show the text, and with it what secret is in it.
-fn parse(endpoint: &str) -> Result<Endpoint, EndpointError> {
-    endpoint.parse()
+/// Capitals say whether the digits are right (EIP-55); an address without any says nothing of it.
+fn account(text: &str) -> Result<Address, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    let has = |is: fn(&char) -> bool| digits.chars().any(|digit| is(&digit));
+    let parsed = if has(char::is_ascii_lowercase) && has(char::is_ascii_uppercase) {
+        Address::parse_checksummed(format!("0x{digits}"), None)
+    } else {
+        digits.parse().map_err(AddressError::from)
+    };
+    parsed.map_err(|error| match error {
+        AddressError::InvalidChecksum => {
+            "its capitals do not fit its digits (EIP-55), so one may be wrong; if it is right, give it in small \
+             letters"
+        }
+        AddressError::Hex(_) => "an address has 40 hexadecimal digits behind 0x",
+    }
+    .to_owned())
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    const ALLOWED: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(8);
+    let interval = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if ALLOWED.contains(&interval) { Ok(interval) } else { Err("give 1ms to 8h".to_owned()) }
+}
+
+/// What is made of each endpoint that was given by a flag. Not left to the parser of flags, which would show the
+/// text, and with it what secret is in it.
+fn each<V>(
+    flag: &'static str,
+    endpoints: &[String],
+    make: impl Fn(Endpoint) -> Result<V, EndpointError>,
+) -> Result<Vec<V>, FollowError> {
+    let made = (1..).zip(endpoints).map(|(nth, endpoint)| {
+        endpoint.parse().and_then(&make).map_err(|source| FollowError::Endpoint { flag, nth, source })
+    });
+    made.collect()
 }
 
 /// Follows until `interrupted`, and then says what is known.
@@ -64,51 +114,55 @@ pub(crate) async fn run(
     flags: FollowFlags,
     interrupted: impl Future<Output = ()>,
 ) -> Result<(), FollowError> {
-    let FollowFlags { rpc, public, ws, wallet: accounts, from, interval, json } = flags;
-    let teller = Teller::new(json);
-    let mut nodes = Vec::new();
-    let named = |group: &str, nth: usize| format!("{group}{}", nth + 1);
-    for (nth, endpoint) in rpc.into_iter().enumerate() {
-        let source = ChainSource::local(EthereumClient::new(parse(&endpoint)?)?);
-        nodes.push(ObservedSource::new(&named("rpc", nth), source));
+    let FollowFlags { rpc, public, ws, wallet, from, interval, json } = flags;
+    let mut once = HashSet::new();
+    if let Some(account) = wallet.iter().copied().find(|account| !once.insert(*account)) {
+        return Err(FollowError::Twice { account });
     }
-    for (nth, endpoint) in public.into_iter().enumerate() {
-        let source = ChainSource::public(EthereumClient::new(parse(&endpoint)?)?);
-        nodes.push(ObservedSource::new(&named("public", nth), source));
-    }
+    let named = |group: &'static str, clients: Vec<EthereumClient>| {
+        (1..).zip(clients).map(move |(nth, client)| (format!("{group}{nth}"), client))
+    };
+    let ours: Vec<_> = named("rpc", each("--rpc", &rpc, EthereumClient::new)?).collect();
+    let others: Vec<_> = named("public", each("--public", &public, EthereumClient::new)?).collect();
     let wake = Arc::new(Notify::new());
-    let mut heads = Vec::new();
-    for endpoint in ws {
-        heads.push(NewHeads::follow(parse(&endpoint)?, Arc::clone(&wake))?);
-    }
+    let heads = each("--ws", &ws, |endpoint| NewHeads::follow(endpoint, Arc::clone(&wake)))?;
+    let local = ours.iter().map(|(name, client)| (name, ChainSource::local(client.clone())));
+    let public = others.iter().map(|(name, client)| (name, ChainSource::public(client.clone())));
+    let nodes = local.chain(public).map(|(name, source)| ObservedSource::new(name, source)).collect();
+    let teller = Teller::new(json);
+    let accounts = Accounts::new(wallet, ours.into_iter().chain(others).collect(), interval);
     let start = from.map_or(Start::Recent(64), Start::Height);
-    let config = ChainConfig { start, ..ChainConfig::every(interval) };
-    let watched = Watched::start(nodes, config, Some(wake))?;
+    let watched = Watched::start(nodes, ChainConfig { start, ..ChainConfig::every(interval) }, Some(wake))?;
     let handle = watched.handle();
     let stop = async {
         interrupted.await;
         let _ = watched.runtime.stop().await;
     };
-    let names: Vec<_> = (0..accounts.len()).map(|nth| named("wallet", nth)).collect();
-    let add = async {
-        let added = add_wallets(&watched, &names, &accounts).await;
-        if added.is_err() {
+    let follow = async {
+        if let Err(error) = accounts.follow(&watched, &teller).await {
             let _ = watched.runtime.stop().await;
+            return error;
         }
-        added
+        std::future::pending().await
     };
     let told = async {
         tokio::join!(teller.follow(handle.clone()), teller.follow_nodes(handle.clone()));
     };
-    // Nobody may interrupt what has ended.
-    let ended = async {
-        tokio::select! {
-            () = told => {}
-            () = async { stop.await; std::future::pending().await } => {}
+    // Whatever is told is told to its end; nobody may interrupt what has ended.
+    tokio::pin!(told);
+    let refused = tokio::select! {
+        // The first to be begun: an interruption is heard from the first line on.
+        biased;
+        () = async { stop.await; std::future::pending().await } => None,
+        () = &mut told => None,
+        error = follow => {
+            told.await;
+            Some(error)
         }
     };
-    let ((), added) = tokio::join!(ended, add);
-    added?;
+    if let Some(error) = refused {
+        return Err(error.into());
+    }
     drop(heads);
     let Some(last) = handle.latest_snapshot() else { return Ok(()) };
     let (chain, wallets) = (&last.value.chain, &last.value.view.1);
@@ -117,36 +171,11 @@ pub(crate) async fn run(
         let behind = chain.behind_target(name);
         let sync =
             behind.map_or_else(String::new, |behind| format!(", {behind} blocks behind the public chain"));
-        teller.say("node", format_args!("{name} {head}{sync}; {}", handle.why_stale(name)));
+        let is = handle.why_stale(name);
+        teller.tell("node", &format!("{name} {head}{sync}; {is}"), || {
+            json!({ "node": &**name, "is": is, "height": node.head.map(|head| head.height), "behind": behind })
+        });
     }
-    for name in &names {
-        match wallets.balance(name) {
-            Ok(balance) => teller.say("wallet", format_args!("{name} {} ether", ether(balance.total))),
-            Err(error) => teller.say("wallet", format_args!("{error}")),
-        }
-    }
-    Ok(())
-}
-
-/// Adds wallets as soon as it is known where the observation begins. What they have there is not asked for: what
-/// is told is what came and went since.
-async fn add_wallets(
-    watched: &Watched,
-    names: &[String],
-    accounts: &[Address],
-) -> Result<(), AddWalletError> {
-    let mut watch = watched.handle().watch();
-    let root = loop {
-        let status = watch.status();
-        if let Some(root) = status.snapshot.and_then(|snapshot| snapshot.value.view.1.root()) {
-            break root;
-        }
-        if watch.changed().await.is_err() {
-            return Ok(());
-        }
-    };
-    for (name, account) in names.iter().zip(accounts) {
-        watched.desk.add(wallet(name, *account, root.next, 0))?;
-    }
+    accounts.tell(wallets, &teller);
     Ok(())
 }

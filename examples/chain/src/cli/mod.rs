@@ -3,4 +3,5 @@
 pub(crate) mod demo;
 pub(crate) mod follow;
 mod tell;
+mod wallets;
 mod watched;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use watchkeeper::{ObservationHandle, ObservationSnapshot, RecvError};
+use watchkeeper_chain::adapter::ChainError;
 use watchkeeper_chain::adapter::ethereum::EthereumTransaction;
 use watchkeeper_chain::{Block, Header, NodeView, Transaction};
 
@@ -18,21 +19,29 @@ use super::watched::{Event, Observer};
 pub(crate) struct Teller {
     began: Instant,
     json: bool,
-    /// Keeps lines whole.
-    line: Mutex<()>,
+    out: Mutex<Box<dyn Write + Send>>,
     /// How many events were printed.
     events: watch::Sender<u64>,
 }
 
 impl Teller {
     pub(crate) fn new(json: bool) -> Self {
-        Self { began: Instant::now(), json, line: Mutex::new(()), events: watch::Sender::new(0) }
+        Self::to(Box::new(io::stdout()), json)
+    }
+
+    fn to(out: Box<dyn Write + Send>, json: bool) -> Self {
+        Self { began: Instant::now(), json, out: Mutex::new(out), events: watch::Sender::new(0) }
     }
 
     /// Says what is done, or how it went.
     pub(crate) fn say(&self, kind: &str, text: fmt::Arguments<'_>) {
         let text = text.to_string();
-        self.line(Instant::now(), kind, &text, || json!({ kind: text }));
+        self.tell(kind, &text, || json!({ kind: text }));
+    }
+
+    /// Says something in words, or as `json`.
+    pub(crate) fn tell(&self, kind: &str, text: &str, json: impl FnOnce() -> Value) {
+        self.line(Instant::now(), kind, text, json);
     }
 
     /// Prints every event, until the observation ends.
@@ -67,18 +76,25 @@ impl Teller {
         let _ = self.events.subscribe().wait_for(|told| *told >= snapshot.event_count).await;
     }
 
-    /// Prints every turn of a node, until the observation ends: that it answers, fails or is not believed.
+    /// Prints every turn of a node, until the observation ends: that it answers, fails or is not believed. Also that
+    /// a whole cycle fails, where the one before did not or for another reason.
     pub(crate) async fn follow_nodes(&self, handle: ObservationHandle<Observer>) {
         let mut watch = handle.watch();
-        let mut told = BTreeMap::new();
+        let (mut told, mut failed) = (BTreeMap::new(), None);
         let mut status = watch.status();
         loop {
+            let failure = status.last_error.as_deref();
+            if let Some(failure) = failure.filter(|failure| failed.as_ref() != Some(&failure.message)) {
+                let json = || json!({ "failed": failure.message, "cycle": failure.cycle });
+                self.tell("failed", &failure.to_string(), json);
+            }
+            failed = failure.map(|failure| failure.message.clone());
             let seen = status.snapshot.iter().flat_map(|snapshot| snapshot.value.chain.nodes.iter());
             for (name, node) in seen {
                 let turn = turn(node);
                 if told.insert(Arc::clone(name), turn.clone()).as_ref() != Some(&turn) {
                     let json = || json!({ "node": &**name, "is": turn });
-                    self.line(Instant::now(), "node", &format!("{name} {turn}"), json);
+                    self.tell("node", &format!("{name} {turn}"), json);
                 }
             }
             match watch.changed().await {
@@ -90,8 +106,8 @@ impl Teller {
 
     fn line(&self, at: Instant, kind: &str, text: &str, json: impl FnOnce() -> Value) {
         let at = at.saturating_duration_since(self.began).as_secs_f64();
-        let _whole = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut out = io::stdout().lock();
+        // Lines stay whole.
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever reads may have gone; what is observed goes on.
         let _ = if self.json {
             let mut json = json();
@@ -110,11 +126,15 @@ impl Teller {
 /// What is worth a line of a node.
 fn turn(node: &NodeView) -> String {
     let failure = node.health.facts.last_failure.as_ref().filter(|_| node.health.is_failing());
-    match (failure, &node.error) {
-        (Some(failure), _) => format!("fails: {failure}"),
-        (None, Some(error)) => format!("answers, but: {error}"),
-        (None, None) if node.head.is_some() => "answers".to_owned(),
-        (None, None) => "has not answered yet".to_owned(),
+    match (failure, &node.error, node.head) {
+        (Some(failure), ..) => format!("fails: {failure}"),
+        // A node with a head has blocks, only not the one to begin with.
+        (None, Some(ChainError::Empty { .. }), Some(head)) => {
+            format!("answers, but is at {}, below where the observation is to begin", head.height)
+        }
+        (None, Some(error), _) => format!("answers, but: {error}"),
+        (None, None, Some(_)) => "answers".to_owned(),
+        (None, None, None) => "has not answered yet".to_owned(),
     }
 }
 
@@ -209,5 +229,59 @@ fn as_json(event: &Event) -> Value {
             "kind": "identity_changed", "node": &**node, "expected": expected.id, "found": found.id,
         }),
         other => json!({ "kind": "other", "text": format!("{other:?}") }),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+    use watchkeeper::ObservedSource;
+    use watchkeeper_chain::adapter::ethereum::EthereumClient;
+    use watchkeeper_chain::{ChainConfig, ChainSource};
+
+    use super::super::watched::Watched;
+    use super::*;
+
+    struct Lines(mpsc::Sender<Vec<u8>>);
+
+    impl Write for Lines {
+        fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+            let _ = self.0.send(part.to_vec());
+            Ok(part.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn an_observation_that_cannot_begin_is_told_once() {
+        let client = EthereumClient::new("http://127.0.0.1:1".parse().unwrap()).unwrap();
+        let nodes = vec![ObservedSource::new("rpc1", ChainSource::local(client))];
+        let config = ChainConfig { backfill: 0, ..ChainConfig::every(Duration::from_millis(20)) };
+        let watched = Watched::start(nodes, config, None).unwrap();
+        let (sender, lines) = mpsc::channel();
+        let teller = Teller::to(Box::new(Lines(sender)), true);
+        let handle = watched.handle();
+        let fails_again = async {
+            let mut watch = handle.watch();
+            while watch.changed().await.unwrap().last_error.is_none_or(|failure| failure.in_a_row < 3) {}
+            let _ = watched.runtime.stop().await;
+        };
+        let told = async { tokio::join!(teller.follow_nodes(watched.handle()), fails_again) };
+        timeout(Duration::from_mins(1), told).await.unwrap();
+        drop(teller);
+        let told = String::from_utf8(lines.iter().flatten().collect()).unwrap();
+        let told: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let [line] = &told[..] else { panic!("{told:?}") };
+        assert_eq!(
+            (&line["cycle"], line["failed"].as_str().unwrap().contains("backfill is zero")),
+            (&json!(0), true)
+        );
     }
 }

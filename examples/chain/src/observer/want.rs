@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::Start;
 use super::fetch::{Fetches, Purpose, Question};
 use super::known::{Chain, Known};
 use super::node::Node;
+use super::{Group, Start};
 use crate::{Hash, Header, Height, OnBranch, Transaction};
 
 /// How far headers may be ahead of the blocks that were told, in cycles of backfill.
@@ -117,8 +117,9 @@ impl<T: Transaction> Known<T> {
         Some(Question::Up { from: reach + 1, to: gap.height.min(reach + backfill) })
     }
 
-    /// Each block on the way to a better head is asked for once: of the node that told it first, or, where that was in vain,
-    /// of another one that has it on its branch.
+    /// Each block on the way to a better head is asked for once: of one of our nodes before one of the public
+    /// network, and there of the node that told it first, or, where that was in vain, of another one that has it
+    /// on its branch.
     fn ask_for_blocks(
         &self,
         fetches: &Fetches<T>,
@@ -146,11 +147,14 @@ impl<T: Transaction> Known<T> {
                     && (has_it || Some(*name) == teller)
             };
             let candidates = self.nodes.iter().filter(may);
-            // The teller first, then whoever has the least to do.
+            // Ours first, then the teller, then whoever has the least to do.
             let load = |name: &Arc<str>| busy.get(name).copied().unwrap_or_default();
-            let best =
-                candidates.map(|(name, _)| name).min_by_key(|name| (Some(*name) != teller, load(name)));
-            let Some(name) = best.filter(|name| load(name) < self.config.requests_per_node).map(Arc::clone)
+            let best = candidates
+                .min_by_key(|(name, node)| (node.group == Group::Public, Some(*name) != teller, load(name)));
+            let Some(name) = best
+                .map(|(name, _)| name)
+                .filter(|name| load(name) < self.config.requests_per_node)
+                .map(Arc::clone)
             else {
                 continue;
             };

@@ -4,6 +4,13 @@
 //! After a restart the observer begins with these headers: what happened meanwhile is told as if it had run all
 //! the time, and a reorg costs its own blocks.
 //!
+//! The lowest header counts as final. Of nodes that are on a branch without it after the restart nothing can be
+//! told: each is shown to be on a branch without a final block
+//! ([`FinalityBreached`](crate::ChainEvent::FinalityBreached), [`Breached`](crate::Agreement::Breached)) and is not
+//! believed, and if all are, the tip stays where the checkpoint ends. If the nodes are right, remove the checkpoint
+//! to begin anew, with whatever else was derived from the lost branch. The more headers a checkpoint has, the deeper
+//! the reorgs that it outlives.
+//!
 //! It is written as JSON lines, whole and anew each time: into a file beside, synced, put in place by a rename,
 //! the directory synced. A checkpoint is small (the kept headers and what projections need at them) and is only
 //! ever read whole; a database would add locks and recovery to a file that a rename keeps whole, and people can
@@ -16,9 +23,8 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::Place;
 use crate::adapter::ChainIdentity;
-use crate::{ChainConfig, Header, Start};
+use crate::{ChainConfig, Hash, Header, Height, Start};
 
 /// What the first line says, so that other files are told.
 const FORMAT: &str = "watchkeeper-chain checkpoint";
@@ -73,6 +79,20 @@ pub enum SaveError {
     /// The state cannot be written as JSON.
     #[error("the state has no JSON form: {0}")]
     State(#[from] serde_json::Error),
+    /// There is nothing to go on from.
+    #[error("a checkpoint without headers cannot be gone on from: save one when the first block has come")]
+    NoHeaders,
+    /// Two headers in a row are not parent and child.
+    #[error(
+        "a checkpoint whose headers are no chain cannot be gone on from: block {hash:.8} at height {height} is not \
+         the child of the one before"
+    )]
+    Gap {
+        /// The upper one.
+        hash: Hash,
+        /// Its height.
+        height: Height,
+    },
 }
 
 /// A checkpoint cannot be gone on from.
@@ -125,8 +145,14 @@ impl<S: Serialize> Checkpoint<S> {
     ///
     /// # Errors
     ///
-    /// [`SaveError`].
+    /// [`SaveError`]; also for what [`load`](Self::load) would refuse.
     pub fn save(&self, path: &Path) -> Result<(), SaveError> {
+        if self.headers.is_empty() {
+            return Err(SaveError::NoHeaders);
+        }
+        if let Some(Header { hash, height, .. }) = gap(&self.headers).map(|upper| self.headers[upper]) {
+            return Err(SaveError::Gap { hash, height });
+        }
         let text = self.lines()?;
         let beside = beside(path);
         let io = |source| SaveError::Io { path: path.to_owned(), source };
@@ -162,6 +188,14 @@ fn write_line(text: &mut Vec<u8>, value: &impl Serialize) -> Result<(), serde_js
     serde_json::to_writer(&mut *text, value)?;
     text.push(b'\n');
     Ok(())
+}
+
+/// The place of the first header that is not the child of the one before.
+fn gap(headers: &[Header]) -> Option<usize> {
+    let is_child = |pair: &[Header]| {
+        pair[1].parent == pair[0].hash && pair[0].height.checked_add(1) == Some(pair[1].height)
+    };
+    headers.windows(2).position(|pair| !is_child(pair)).map(|lower| lower + 1)
 }
 
 /// In the same directory, so that the rename stays within one file system.
@@ -229,16 +263,12 @@ impl<S: DeserializeOwned> Checkpoint<S> {
             let reason = format!("its sum is {found}, and was {}", end.sum);
             return Err(corrupt(lines.len() + 1, reason));
         }
-        let mut branch = Vec::with_capacity(headers.len());
-        let mut place = None;
-        for (line, header) in (2..).zip(headers) {
-            let header: Header =
-                serde_json::from_slice(header).map_err(|error| corrupt(line, error.to_string()))?;
-            if place.is_some_and(|place| place != Place::before(&header)) {
-                return Err(corrupt(line, "the block does not follow the one before".to_owned()));
-            }
-            place = Some(Place::behind(&header));
-            branch.push(header);
+        let headers = (2..).zip(headers).map(|(line, header)| {
+            serde_json::from_slice(header).map_err(|error| corrupt(line, error.to_string()))
+        });
+        let branch = headers.collect::<Result<Vec<Header>, _>>()?;
+        if let Some(upper) = gap(&branch) {
+            return Err(corrupt(upper + 2, "the block does not follow the one before".to_owned()));
         }
         let state = serde_json::from_slice(state).map_err(|error| corrupt(lines.len(), error.to_string()))?;
         Ok(Self { identity: top.identity, headers: branch, state })

@@ -1,7 +1,7 @@
 //! What a node says, asked by the adapter.
 
-use watchkeeper_chain::adapter::ChainClient;
 use watchkeeper_chain::adapter::ethereum::anvil::{Anvil, AnvilConfig};
+use watchkeeper_chain::adapter::{ChainClient, ChainError};
 use watchkeeper_chain::{Block, Hash};
 
 use crate::common::{branch, ether, hashes, node};
@@ -90,4 +90,27 @@ async fn the_finalised_block_is_on_the_branch_and_far_below() {
     let finalised = client.finalised().await.unwrap().unwrap();
     assert_eq!(client.header_at(finalised.height).await.unwrap(), Some(finalised));
     assert_eq!(finalised.height, 70 - 64);
+}
+
+/// ```text
+/// g - 1 - 2(a pays b) - 3
+///       \
+///         2 - 3             after a reorg two deep
+/// ```
+#[tokio::test]
+async fn balances_are_those_behind_a_block_on_its_branch() {
+    let node = node(1).await;
+    let (client, accounts) = (node.client(), node.accounts().await.unwrap());
+    node.transfer(accounts[0], accounts[1], ether(1)).await.unwrap();
+    node.mine(2).await.unwrap();
+    let before = branch(&client).await;
+    for (height, owns) in [(0, 10_000), (1, 10_000), (2, 10_001), (3, 10_001)] {
+        let answer = client.balance(accounts[1], &before[height]).await;
+        assert_eq!(answer.unwrap(), ether(owns), "behind {height}");
+    }
+    node.reorg(2).await.unwrap();
+    let after = branch(&client).await;
+    assert_eq!(client.balance(accounts[1], &after[3]).await.unwrap(), ether(10_000));
+    let gone = client.balance(accounts[1], &before[3]).await;
+    assert!(matches!(gone, Err(ChainError::Refused { .. } | ChainError::Pruned { .. })), "{gone:?}");
 }

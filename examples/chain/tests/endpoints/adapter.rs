@@ -16,7 +16,7 @@ use watchkeeper_chain::{Hash, Header};
 use crate::fake::{FakeNode, SECRET, client, error, forged, hash, result, wire_header};
 
 /// The error, once it is sure that it holds no secret.
-fn told(answer: Result<impl std::fmt::Debug, ChainError>) -> ChainError {
+pub(crate) fn told(answer: Result<impl std::fmt::Debug, ChainError>) -> ChainError {
     let error = answer.unwrap_err();
     for text in [error.to_string(), format!("{error:?}")] {
         assert!(!text.contains(SECRET) && !text.contains("password"), "{text}");
@@ -79,45 +79,6 @@ async fn hashes_are_believed_on_demand_and_what_was_asked_is_still_checked() {
     assert_eq!(client.header(hash(&header)).await.unwrap().unwrap().time, 101);
     assert!(matches!(told(client.header(Hash([9; 32])).await), ChainError::Untrue { .. }));
     assert!(matches!(told(client.header_at(2).await), ChainError::Untrue { .. }));
-}
-
-/// ```text
-/// block:     transaction a (nonce 7)
-/// receipts:  of a; none; two of a; of b
-/// ```
-#[tokio::test]
-async fn receipts_belong_to_the_transactions_of_their_block() {
-    let (a, b) = (format!("0x{}", "a".repeat(64)), format!("0x{}", "b".repeat(64)));
-    let address = format!("0x{}", "1".repeat(40));
-    let transaction =
-        json!({ "hash": a, "type": "0x7e", "from": address, "to": null, "value": "0x1", "nonce": "0x7" });
-    let receipt = |hash: &str| json!({ "transactionHash": hash, "gasUsed": "0x5", "effectiveGasPrice": "0x3", "status": "0x0" });
-    let mut block = wire_header(3, Hash([1; 32]));
-    block["transactions"] = json!([transaction]);
-    let asked = hash(&block);
-    for (receipts, says) in [
-        (json!([receipt(&a)]), None),
-        (json!([]), Some("has 1 transactions and 0 receipts")),
-        (json!([receipt(&a), receipt(&a)]), Some("has 1 transactions and 2 receipts")),
-        (json!([receipt(&b)]), Some("the receipt at the place of transaction aaaa")),
-        (Value::Null, Some("it has the block, and not its receipts")),
-    ] {
-        let block = block.clone();
-        let node = FakeNode::answering(move |method, _| {
-            result(if method == "eth_getBlockReceipts" { &receipts } else { &block })
-        })
-        .await;
-        let answer = node.client().block(asked).await;
-        if let Some(says) = says {
-            let error = told(answer);
-            assert!(error.to_string().contains(says), "{error}");
-        } else {
-            let block = answer.unwrap().unwrap();
-            let [transaction] = &block.transactions[..] else { panic!("{block:?}") };
-            assert_eq!((transaction.nonce, transaction.succeeded, transaction.to), (7, false, None));
-            assert_eq!(transaction.fee.to_string(), "15");
-        }
-    }
 }
 
 #[tokio::test]
@@ -319,7 +280,7 @@ async fn user_password_and_path_reach_the_node_and_nobody_else() {
     .await;
     let client = node.client();
     assert_eq!(client.head().await.unwrap().height, 1);
-    assert_eq!(client.endpoint().to_string(), format!("http://{}", node.address));
+    assert_eq!(client.endpoint().to_string(), format!("http://{}/…", node.address));
     let shown = format!("{client:?}");
     assert!(!shown.contains(SECRET) && !shown.contains("dXNlcjpwYXNzd29yZA"), "{shown}");
 }

@@ -112,8 +112,16 @@ pub(crate) fn error(code: i64, message: &str) -> Value {
     json!({ "error": { "code": code, "message": message } })
 }
 
-/// A header as nodes give it, with a hash that is true for it.
+/// What the header of a block without transactions names as their root.
+const ROOT_OF_NONE: &str = "0x56e81f171bcc55a6ff8345e692c0f86e5b48e01b996cadc001622fb5e363b421";
+
+/// The header of a block without transactions as nodes give it, with a hash that is true for it.
 pub(crate) fn wire_header(height: u64, parent: Hash) -> Value {
+    header_with(height, parent, ROOT_OF_NONE)
+}
+
+/// The same of a block whose transactions have this root.
+pub(crate) fn header_with(height: u64, parent: Hash, transactions_root: &str) -> Value {
     let mut header = json!({
         "parentHash": format!("0x{parent}"),
         "number": format!("{height:#x}"),
@@ -126,9 +134,10 @@ pub(crate) fn wire_header(height: u64, parent: Hash) -> Value {
         "miner": format!("0x{}", "0".repeat(40)),
         "logsBloom": format!("0x{}", "0".repeat(512)),
     });
-    for root in ["hash", "sha3Uncles", "stateRoot", "transactionsRoot", "receiptsRoot", "mixHash"] {
+    for root in ["hash", "sha3Uncles", "stateRoot", "receiptsRoot", "mixHash"] {
         header[root] = format!("0x{}", "0".repeat(64)).into();
     }
+    header["transactionsRoot"] = transactions_root.into();
     let read: alloy::rpc::types::Header = serde_json::from_value(header.clone()).unwrap();
     header["hash"] = format!("{:#x}", read.inner.hash_slow()).into();
     header

@@ -3,5 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod adapter;
+mod balance;
+mod blocks;
+mod command;
 mod fake;
 mod observed;

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy::primitives::{B256, U64};
+use alloy::primitives::{Address, B256, U64, U256};
 use alloy::rpc::client::{BatchRequest, RpcClient, Waiter};
 use alloy::rpc::json_rpc::{ErrorPayload, RpcError, RpcRecv, RpcSend};
 use alloy::rpc::types;
 use alloy::transports::{TransportError, TransportErrorKind};
 use async_trait::async_trait;
+use serde_json::json;
 use tokio::time::timeout;
 
 use super::http::{HttpError, HttpTransport};
@@ -22,6 +23,10 @@ const BY_HASH: &str = "eth_getBlockByHash";
 const BY_NUMBER: &str = "eth_getBlockByNumber";
 const RECEIPTS: &str = "eth_getBlockReceipts";
 const CHAIN_ID: &str = "eth_chainId";
+const BALANCE: &str = "eth_getBalance";
+
+/// What JSON-RPC calls parameters that a node does not understand.
+const INVALID_PARAMETERS: i64 = -32602;
 
 /// An Ethereum node, asked by JSON-RPC over HTTP.
 ///
@@ -75,6 +80,48 @@ impl EthereumClient {
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// What an account owns right behind a block, in wei.
+    ///
+    /// The block is asked for by its hash (EIP-1898), so that the answer is of its branch. A node that does not
+    /// understand this is asked by height, and must have the block there.
+    ///
+    /// # Errors
+    ///
+    /// [`ChainError::Pruned`] if the node has thrown away the state of that block, which most do after some
+    /// hundred blocks; [`ChainError::Refused`] if it does not have the block; others as for any question.
+    pub async fn balance(&self, account: Address, block: &Header) -> Result<U256, ChainError> {
+        let by_hash = json!({ "blockHash": B256::from(block.hash.0) });
+        let answer = self.in_time(self.rpc.request(BALANCE, (account, by_hash))).await?;
+        match answer {
+            Err(RpcError::ErrorResp(error)) if error.code == INVALID_PARAMETERS => {
+                self.balance_at_height(account, block).await
+            }
+            answer => self.owned(answer.map_err(|error| self.failure(BALANCE, error))?),
+        }
+    }
+
+    async fn balance_at_height(&self, account: Address, block: &Header) -> Result<U256, ChainError> {
+        let height = U64::from(block.height);
+        let mut batch = self.rpc.new_batch();
+        let owns =
+            batch.add_call(BALANCE, &(account, height)).map_err(|error| self.failure(BALANCE, error))?;
+        let there =
+            batch.add_call(BY_NUMBER, &(height, false)).map_err(|error| self.failure(BY_NUMBER, error))?;
+        let (owns, there): (Option<U256>, Option<types::Header>) =
+            self.both(batch, (BALANCE, owns), (BY_NUMBER, there)).await?;
+        let asked = Asked::Height(block.height);
+        let there = there.map(|header| self.believe(BY_NUMBER, &header, asked)).transpose()?;
+        if there.is_none_or(|there| there.hash != block.hash) {
+            let reason = format!("it does not have block {:.8} at height {}", block.hash, block.height);
+            return Err(self.refused(BALANCE, &reason));
+        }
+        self.owned(owns)
+    }
+
+    fn owned(&self, answer: Option<U256>) -> Result<U256, ChainError> {
+        answer.ok_or_else(|| self.pruned(BALANCE, "it answers with nothing"))
     }
 
     /// Asks anything.
@@ -138,8 +185,9 @@ impl EthereumClient {
         };
         match error {
             RpcError::ErrorResp(error) if is_rate_limit(&error) => self.rate_limited(None),
-            RpcError::ErrorResp(ErrorPayload { code, message, .. }) => {
-                self.refused(method, &format!("{message} (code {code})"))
+            RpcError::ErrorResp(error) => {
+                let said = format!("{} (code {})", error.message, error.code);
+                if is_pruned(&error) { self.pruned(method, &said) } else { self.refused(method, &said) }
             }
             RpcError::DeserError { err, .. } => malformed(&err.to_string()),
             RpcError::Transport(TransportErrorKind::Custom(error)) => match error.downcast::<HttpError>() {
@@ -173,6 +221,10 @@ impl EthereumClient {
 
     fn refused(&self, method: &'static str, reason: &str) -> ChainError {
         ChainError::Refused { endpoint: self.name(), method, reason: self.endpoint.clear(reason) }
+    }
+
+    fn pruned(&self, method: &'static str, reason: &str) -> ChainError {
+        ChainError::Pruned { endpoint: self.name(), method, reason: self.endpoint.clear(reason) }
     }
 
     fn untrue(&self, method: &'static str, reason: String) -> ChainError {
@@ -236,4 +288,19 @@ impl ChainClient for EthereumClient {
 /// The codes that providers limit rates by.
 fn is_rate_limit<E>(error: &ErrorPayload<E>) -> bool {
     matches!(error.code, 429 | -32005) || error.message.to_ascii_lowercase().contains("rate limit")
+}
+
+/// What nodes and providers say where a state or a block was thrown away; there is no code for it.
+fn is_pruned<E>(error: &ErrorPayload<E>) -> bool {
+    const SAID: [&str; 7] = [
+        "missing trie node",
+        "historical state",
+        "state unavailable",
+        "no state available",
+        "pruned",
+        "pruning",
+        "archive",
+    ];
+    let message = error.message.to_ascii_lowercase();
+    SAID.iter().any(|said| message.contains(said))
 }

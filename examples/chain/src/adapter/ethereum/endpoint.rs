@@ -5,12 +5,15 @@ use std::fmt;
 use std::str::FromStr;
 
 use alloy::transports::Authorization;
-use url::Url;
+use url::{Host, Url, form_urlencoded};
 
 /// The address of a node, parsed from a URL such as `https://user:password@node.example/v3/key`.
 ///
-/// It is shown as scheme, host and port. Everything else in it may be a secret, so neither `Display` nor
-/// `Debug` shows it, and the texts of errors are cleared of it.
+/// It is shown as scheme, host and port, and `/…` where there is more. Everything else in it may be a secret, so
+/// neither `Display` nor `Debug` shows it, and the texts of errors are cleared of it. Some providers have the key in
+/// the name of the host: a part of that which looks like one (8 digits and letters mixed, or 20 letters) is shown as
+/// `…`, but for the last two, which are registered for all to see. Two addresses may look alike: tell them apart by
+/// the names of their nodes.
 ///
 /// # Examples
 ///
@@ -18,7 +21,7 @@ use url::Url;
 /// use watchkeeper_chain::adapter::ethereum::Endpoint;
 ///
 /// let endpoint: Endpoint = "https://me:password@node.example/v3/0123456789abcdef".parse()?;
-/// assert_eq!(endpoint.to_string(), "https://node.example:443");
+/// assert_eq!(endpoint.to_string(), "https://node.example:443/…");
 /// # Ok::<(), watchkeeper_chain::adapter::ethereum::EndpointError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]
@@ -27,6 +30,7 @@ pub struct Endpoint {
     url: Url,
     authorization: Option<String>,
     secrets: Vec<String>,
+    shown: String,
 }
 
 /// A text is no address of a node. The text itself is not shown: it may hold a secret.
@@ -57,9 +61,6 @@ pub enum EndpointError {
         reason: String,
     },
 }
-
-/// What is too short to be a secret would only make a text unreadable if it were cut out.
-const SHORTEST_SECRET: usize = 8;
 
 impl Endpoint {
     /// Fails where the protocol is none of `schemes`; `expected` is how a person calls them.
@@ -108,32 +109,81 @@ impl FromStr for Endpoint {
         }
         let authorization = Authorization::extract_from_url(&url).map(|header| header.to_string());
         let secrets = secrets(&url, authorization.as_deref());
+        let shown = shown(&url);
         // Neither fails for an address with a host.
         let _ = (url.set_username(""), url.set_password(None));
-        Ok(Self { url, authorization, secrets })
+        Ok(Self { url, authorization, secrets, shown })
     }
 }
 
-/// The parts of an address that may be secret, the longest first: one may be within another.
+fn shown(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    let host: Vec<&str> = match keys_in_host(url)[..] {
+        [] => vec![host],
+        ref keys => host.split('.').map(|label| if keys.contains(&label) { "…" } else { label }).collect(),
+    };
+    let port = url.port_or_known_default().map_or_else(String::new, |port| format!(":{port}"));
+    let rest = if url.path().len() > 1 || url.query().is_some() { "/…" } else { "" };
+    format!("{}://{}{port}{rest}", url.scheme(), host.join("."))
+}
+
+/// The parts of a host's name that look like keys.
+fn keys_in_host(url: &Url) -> Vec<&str> {
+    let Some(Host::Domain(domain)) = url.host() else { return Vec::new() };
+    let labels: Vec<&str> = domain.trim_end_matches('.').split('.').collect();
+    let free = labels.len().saturating_sub(2);
+    labels[..free].iter().copied().filter(|label| label.split(['-', '_']).any(looks_like_a_key)).collect()
+}
+
+/// A word of a name is not this long, and has no digits in it.
+fn looks_like_a_key(word: &str) -> bool {
+    word.len() >= 20 || word.len() >= 8 && has_digit(word)
+}
+
+fn has_digit(word: &str) -> bool {
+    word.contains(|digit: char| digit.is_ascii_digit())
+}
+
+/// Whether a part of an address may be a secret. To cut out what is shorter would only make a text unreadable.
+fn may_be_secret(part: &str) -> bool {
+    part.len() >= 8 || part.len() >= 4 && has_digit(part)
+}
+
+/// The parts of an address that may be secret, as they are written there and as they are meant; the longest first:
+/// one may be within another.
 fn secrets(url: &Url, authorization: Option<&str>) -> Vec<String> {
-    let values: Vec<_> = url.query_pairs().map(|(_, value)| value).collect();
+    let query = url.query().unwrap_or_default();
+    // A key may stand there without a name.
+    let values = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
     let header = authorization.and_then(|header| header.split(' ').next_back());
-    let mut secrets: Vec<String> = (url.path_segments().into_iter().flatten())
-        .chain(values.iter().map(AsRef::as_ref))
-        .chain([url.username()])
-        .chain(header)
-        .filter(|part| part.len() >= SHORTEST_SECRET)
-        .chain(url.password().filter(|password| !password.is_empty()))
-        .map(str::to_owned)
-        .collect();
+    let written = (url.path_segments().into_iter().flatten())
+        .chain(values)
+        .chain([url.username(), query])
+        .chain(header);
+    let meant = written.clone().map(decoded).chain(url.query_pairs().map(|(_, value)| value.into_owned()));
+    let parts = written.map(str::to_owned).chain(meant).filter(|part| may_be_secret(part));
+    let password = url.password().into_iter().flat_map(|password| [password.to_owned(), decoded(password)]);
+    let keys = keys_in_host(url);
+    let host = url.host_str().filter(|_| !keys.is_empty());
+    let host = keys.into_iter().chain(host).map(str::to_owned);
+    // Together they are no word of any text.
+    let whole = [url.path().to_owned(), format!("?{query}")].into_iter().filter(|part| part.len() > 1);
+    let mut secrets: Vec<String> = parts.chain(password).chain(host).chain(whole).collect();
+    secrets.retain(|secret| !secret.is_empty());
     secrets.sort_by_key(|secret| Reverse(secret.len()));
     secrets
 }
 
+/// What percent signs stand for.
+fn decoded(part: &str) -> String {
+    // These mean something in forms only.
+    let part = part.replace('+', "%2B").replace('=', "%3D").replace('&', "%26");
+    form_urlencoded::parse(part.as_bytes()).map(|(name, _)| name).collect()
+}
+
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.url.scheme(), self.url.host_str().unwrap_or_default())?;
-        self.url.port_or_known_default().map_or(Ok(()), |port| write!(f, ":{port}"))
+        f.write_str(&self.shown)
     }
 }
 
@@ -151,9 +201,31 @@ mod tests {
     fn only_scheme_host_and_port_are_shown() {
         for (address, shown) in [
             ("http://127.0.0.1:8545", "http://127.0.0.1:8545"),
-            ("https://node.example/v3/0123456789abcdef", "https://node.example:443"),
-            ("wss://key@node.example:8546/?token=0123456789", "wss://node.example:8546"),
+            ("http://127.0.0.1:8545/", "http://127.0.0.1:8545"),
+            ("http://localhost:8545/rpc", "http://localhost:8545/…"),
             ("http://me:password@[::1]:80/#part", "http://[::1]:80"),
+            (
+                "http://geth-mainnet-0.geth.svc.cluster.local:8545",
+                "http://geth-mainnet-0.geth.svc.cluster.local:8545",
+            ),
+            ("https://node.example/v3/0123456789abcdef", "https://node.example:443/…"),
+            ("https://node.example/xyz", "https://node.example:443/…"),
+            ("https://node.example?xyz", "https://node.example:443/…"),
+            ("wss://key@node.example:8546/?token=0123456789", "wss://node.example:8546/…"),
+            ("https://eth-mainnet.g.alchemy.example/v2/key", "https://eth-mainnet.g.alchemy.example:443/…"),
+            ("https://0123456789abcdef.eth.rpc.rivet.example", "https://….eth.rpc.rivet.example:443"),
+            ("https://0123456789abcdef.eth.rpc.rivet.example.", "https://….eth.rpc.rivet.example.:443"),
+            (
+                "https://nd-6eaj5va43jgg.eth.us-east-1.amazonaws.example",
+                "https://….eth.us-east-1.amazonaws.example:443",
+            ),
+            (
+                "https://3f2a8c1e-9b7d-4e21-8c3a-5d6e7f8a9b0c.sub.quik.example/xyz",
+                "https://….sub.quik.example:443/…",
+            ),
+            ("https://abcdefghijabcdefghij.sub.quik.example", "https://….sub.quik.example:443"),
+            // The name that is registered is no secret.
+            ("https://0123456789abcdef.example", "https://0123456789abcdef.example:443"),
         ] {
             let endpoint: Endpoint = address.parse().unwrap();
             assert_eq!(endpoint.to_string(), shown);
@@ -169,8 +241,33 @@ mod tests {
         let header = endpoint.secret_authorization().unwrap();
         assert!(header.starts_with("Basic "), "{header}");
         let said = format!("v3: 0123456789abcdef of username1:pw ({header}) with token=tokentoken");
-        assert_eq!(endpoint.clear(&said), "v3: *** of ***:*** (Basic ***) with token=***");
+        assert_eq!(endpoint.clear(&said), "v3: *** of ***:*** (Basic ***) with ***");
         assert_eq!(endpoint.clear(&"é".repeat(1_000)).chars().count(), 303);
+    }
+
+    /// An address, and what may not be seen of it.
+    #[test]
+    fn secrets_are_cut_out_wherever_they_stand() {
+        for (address, secrets) in [
+            ("https://node.example/v3/k3y5", &["k3y5"][..]),
+            ("https://node.example/xyz", &["/xyz"]),
+            ("https://node.example/?k3y5", &["k3y5"]),
+            ("https://node.example/?key=xyz", &["?key=xyz"]),
+            ("https://node.example/a%2Fb%2Bc1", &["a%2Fb%2Bc1", "a/b+c1"]),
+            ("https://node.example/?key=to%20ken+12", &["to%20ken+12", "to ken+12", "to ken 12"]),
+            ("https://node.example/key=k3y5&more", &["key=k3y5&more"]),
+            ("https://k3y5:p%2Fw@node.example", &["k3y5", "p%2Fw", "p/w"]),
+            ("https://0123456789abcdef.eth.rivet.example", &["0123456789abcdef"]),
+        ] {
+            let endpoint: Endpoint = address.parse().unwrap();
+            for secret in secrets {
+                assert_eq!(endpoint.clear(&format!("no {secret} here")), "no *** here", "{address}");
+            }
+            let cleared = endpoint.clear(&format!("for {}", endpoint.secret_url()));
+            assert!(secrets.iter().all(|secret| !cleared.contains(secret)), "{cleared}");
+        }
+        let endpoint: Endpoint = "https://node.example/eth/rpc?x".parse().unwrap();
+        assert_eq!(endpoint.clear("json-rpc of ethereum: extra"), "json-rpc of ethereum: extra");
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! Answers of nodes, as far as they are read, and what is believed of them.
 
-use alloy::primitives::{Address, B256, U64, U256};
+use alloy::primitives::{Address, B256, U64, U256, b256};
 use alloy::rpc::types;
 use serde::Deserialize;
 
 use super::EthereumTransaction;
 use crate::{Block, Hash, Header, Height, Work};
+
+/// The `transactionsRoot` of a block without transactions.
+const ROOT_OF_NONE: B256 = b256!("56e81f171bcc55a6ff8345e692c0f86e5b48e01b996cadc001622fb5e363b421");
 
 /// What a question was about, and an answer must be about.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +39,9 @@ struct WireTransaction {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct WireReceipt {
+    block_hash: B256,
     transaction_hash: B256,
+    transaction_index: U64,
     /// Not there before the Byzantium fork, when failure showed in nothing but the balance.
     status: Option<U64>,
     gas_used: U256,
@@ -88,22 +93,39 @@ pub(super) fn block(
         let (transactions, receipts) = (block.transactions.len(), receipts.len());
         return Err(format!("block {} has {transactions} transactions and {receipts} receipts", header.hash));
     }
-    let transactions = block.transactions.iter().zip(receipts).map(|(it, receipt)| it.with(receipt));
+    // The roots of the header are not recomputed; but that a block has no transactions shows in it.
+    let is_empty = block.header.inner.transactions_root == ROOT_OF_NONE;
+    if recomputes_hashes && is_empty != block.transactions.is_empty() {
+        let says = if is_empty { "none" } else { "some" };
+        let count = block.transactions.len();
+        return Err(format!("block {} has {count} transactions, and its header says {says}", header.hash));
+    }
+    let transactions = (0..).zip(&block.transactions).zip(receipts);
+    let transactions = transactions.map(|((place, it), receipt)| it.with(receipt, header.hash, place));
     Ok(Block { header, transactions: transactions.collect::<Result<_, _>>()? })
 }
 
 impl WireTransaction {
-    fn with(&self, receipt: &WireReceipt) -> Result<EthereumTransaction, String> {
+    fn with(&self, receipt: &WireReceipt, block: Hash, place: u64) -> Result<EthereumTransaction, String> {
+        let hash = Hash(self.hash.0);
         if receipt.transaction_hash != self.hash {
-            let (hash, other) = (Hash(self.hash.0), Hash(receipt.transaction_hash.0));
+            let other = Hash(receipt.transaction_hash.0);
             return Err(format!("the receipt at the place of transaction {hash} is of {other}"));
+        }
+        let other = Hash(receipt.block_hash.0);
+        if other != block {
+            return Err(format!("the receipt of transaction {hash} in block {block} is of block {other}"));
+        }
+        if receipt.transaction_index != U64::from(place) {
+            let other = receipt.transaction_index;
+            return Err(format!("the receipt of transaction {hash} at place {place} is of place {other}"));
         }
         let price = |used: U256, price: U256| used.saturating_mul(price);
         let blobs =
             price(receipt.blob_gas_used.unwrap_or_default(), receipt.blob_gas_price.unwrap_or_default());
         let succeeded = receipt.status.is_none_or(|status| !status.is_zero());
         Ok(EthereumTransaction {
-            hash: Hash(self.hash.0),
+            hash,
             from: self.from,
             to: self.to.or(receipt.contract_address.filter(|_| succeeded)),
             value: self.value,

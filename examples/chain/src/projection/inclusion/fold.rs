@@ -1,11 +1,11 @@
 //! The fold of a chain's events into what became of transactions.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rpds::HashTrieMapSync;
 
+use super::follower::{Follower, Wishes};
 use super::view::{Facts, InclusionView};
 use crate::projection::window::{Node, Window};
 use crate::projection::{Place, Projection};
@@ -30,78 +30,13 @@ pub struct Inclusions<T> {
     version: u64,
 }
 
-/// What is to be followed.
-#[derive(Debug, Default)]
-struct Wishes {
-    transactions: HashMap<Hash, Conflicts>,
-    /// Counts the changes.
-    version: u64,
-}
-
-/// What rules a transaction out, if that is known.
-type Conflicts = Option<Arc<[Vec<u8>]>>;
-
-/// Follows transactions with [`Inclusions`], from any task.
-#[derive(Clone)]
-pub struct Follower {
-    desk: Weak<Mutex<Wishes>>,
-}
-
-/// The transaction is not followed: nobody looks any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the projection of transactions is gone: the runtime has stopped")]
-pub struct FollowError;
-
-impl Follower {
-    /// Follows a transaction from the next cycle on; the kept blocks are searched for it.
-    ///
-    /// # Errors
-    ///
-    /// [`FollowError`].
-    pub fn follow<T: Transaction>(&self, transaction: &T) -> Result<(), FollowError> {
-        let conflicts = Some(transaction.conflicts().into());
-        self.wish(|wishes| {
-            wishes.insert(transaction.id(), conflicts);
-        })
-    }
-
-    /// Follows a transaction of which only the hash is known. What replaces it is not recognised before a block
-    /// has included it.
-    ///
-    /// # Errors
-    ///
-    /// [`FollowError`].
-    pub fn follow_hash(&self, transaction: Hash) -> Result<(), FollowError> {
-        self.wish(|wishes| {
-            wishes.entry(transaction).or_default();
-        })
-    }
-
-    /// Follows a transaction no longer, from the next cycle on. Whatever became of it, it is followed until
-    /// then.
-    ///
-    /// # Errors
-    ///
-    /// [`FollowError`].
-    pub fn forget(&self, transaction: Hash) -> Result<(), FollowError> {
-        self.wish(|wishes| {
-            wishes.remove(&transaction);
-        })
-    }
-
-    fn wish(&self, change: impl FnOnce(&mut HashMap<Hash, Conflicts>)) -> Result<(), FollowError> {
-        let desk = self.desk.upgrade().ok_or(FollowError)?;
-        let mut wishes = desk.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut wishes.transactions);
-        wishes.version += 1;
-        Ok(())
-    }
-}
-
-impl fmt::Debug for Follower {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Follower").finish_non_exhaustive()
-    }
+/// What is known of the branch below where the kept blocks begin anew.
+#[derive(Clone, Copy)]
+enum Below {
+    /// It is the one that was looked at: the branch was left above, by what was told.
+    Shared,
+    /// It may be another one: something was not told.
+    Unknown,
 }
 
 impl<T: Transaction> Default for Inclusions<T> {
@@ -128,7 +63,7 @@ impl<T: Transaction> Inclusions<T> {
         }
     }
 
-    /// Keeps this many blocks below the tip; deeper reorgs cannot be told from new blocks.
+    /// Keeps this many blocks below the tip, to search them for transactions that are followed late.
     #[must_use]
     pub fn keep(self, blocks: u64) -> Self {
         Self { keep: blocks, ..self }
@@ -137,22 +72,30 @@ impl<T: Transaction> Inclusions<T> {
     /// Where transactions are followed, before and while the chain is observed.
     #[must_use]
     pub fn follower(&self) -> Follower {
-        Follower { desk: Arc::downgrade(&self.desk) }
+        Follower::of(&self.desk)
+    }
+
+    /// Takes in blocks on top of each other.
+    fn extend(&mut self, new: &[Arc<Block<T>>]) {
+        for block in new {
+            self.add(block);
+            self.prune();
+        }
     }
 
     fn add(&mut self, block: &Arc<Block<T>>) {
         let header = block.header;
-        let known = self.window.as_ref().map(|window| {
-            (window.seen.get(&header.hash).is_some(), window.seen.get(&header.parent).is_some())
-        });
-        match known {
-            Some((true, _)) => return,
-            Some((_, true)) => {}
-            _ => self.begin(Place::before(&header)),
+        let is_kept =
+            |hash| self.window.as_ref().is_some_and(|window: &Window<_>| window.seen.get(hash).is_some());
+        let is_back = is_kept(&header.hash);
+        if !is_back && !is_kept(&header.parent) {
+            self.begin(Place::before(&header), Below::Unknown);
         }
-        let learned = self.look_at(block);
+        let learned = !is_back && self.look_at(block);
         if let Some(window) = &mut self.window {
-            window.insert(header, Some(Arc::clone(block)));
+            if !is_back {
+                window.insert(header, Some(Arc::clone(block)));
+            }
             window.lead_to(header.hash);
         }
         if learned {
@@ -273,28 +216,44 @@ impl<T: Transaction> Inclusions<T> {
         self.followed.remove_mut(&transaction);
     }
 
-    /// Starts over behind `root`. What is below it is not looked at again.
-    fn begin(&mut self, root: Place) {
-        self.window = Some(Window::new(root, None, None));
+    /// Starts over behind `root`. What is below it is not looked at again: what was known of it stays known as
+    /// far as the branch below is the one that was looked at.
+    fn begin(&mut self, root: Place, below: Below) {
+        let before = self.window.replace(Window::new(root, None, None));
+        let on_branch = |block: &Header| {
+            before.as_ref().is_some_and(|window| window.seen.is_on_branch(Place::behind(block)))
+        };
+        let is_final = |block: &Header| self.finalised.is_some_and(|last| block.height <= last.height);
         self.concerned.clear();
         let transactions: Vec<Hash> = self.followed.keys().copied().collect();
         for transaction in transactions {
             let Some(facts) = self.followed.get(&transaction) else { continue };
-            let facts = Facts {
-                since: root.next,
-                conflicts: facts.conflicts.clone(),
-                last: facts.last,
-                ..Facts::default()
+            let kept = facts.seen.iter().find(|(_, block)| on_branch(block)).copied();
+            let known = facts.settled.or(kept);
+            let (since, settled, last) = match below {
+                Below::Shared => {
+                    let settled = known.filter(|(_, block)| block.height < root.next);
+                    (facts.since.min(root.next), settled, facts.last)
+                }
+                Below::Unknown => (root.next, known.filter(|(_, block)| is_final(block)), None),
             };
+            let facts = Facts { since, conflicts: facts.conflicts.clone(), seen: Vec::new(), settled, last };
             self.followed.insert_mut(transaction, Arc::new(facts));
         }
         self.grant();
     }
 
-    fn lead_to(&mut self, tip: Place) {
+    /// Goes back to the ancestor of what left the branch.
+    fn go_back(&mut self, old: &[Header], ancestor: &Header) {
+        let to = Place::behind(ancestor);
         match &mut self.window {
-            Some(window) if window.seen.get(&tip.hash).is_some() => window.lead_to(tip.hash),
-            _ => self.begin(tip),
+            Some(window) if window.seen.get(&to.hash).is_some() => window.lead_to(to.hash),
+            Some(window) => {
+                let tip = window.seen.tip().hash;
+                let is_ours = old.first().is_some_and(|left| left.hash == tip);
+                self.begin(to, if is_ours { Below::Shared } else { Below::Unknown });
+            }
+            None => self.begin(to, Below::Unknown),
         }
     }
 
@@ -322,14 +281,12 @@ impl<T: Transaction> Projection<T> for Inclusions<T> {
 
     fn apply(&mut self, event: &ChainEvent<T>) {
         match event {
-            ChainEvent::Committed { new } | ChainEvent::Reorged { new, .. } => {
-                for block in new {
-                    self.add(block);
-                    self.lead_to(Place::behind(&block.header));
-                    self.prune();
-                }
+            ChainEvent::Committed { new } => self.extend(new),
+            ChainEvent::Reorged { old, new, ancestor } => {
+                self.go_back(old, ancestor);
+                self.extend(new);
             }
-            ChainEvent::Reverted { ancestor, .. } => self.lead_to(Place::behind(ancestor)),
+            ChainEvent::Reverted { old, ancestor } => self.go_back(old, ancestor),
             ChainEvent::Finalised { block } => self.finalised = Some(*block),
             _ => {}
         }

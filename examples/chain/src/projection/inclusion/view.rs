@@ -57,7 +57,7 @@ pub(super) struct Facts {
     pub(super) conflicts: Option<Arc<[Vec<u8>]>>,
     /// Kept blocks that include it, or another one that rules it out, on whatever branch.
     pub(super) seen: Vec<(Hash, Header)>,
-    /// The same, of the branch below the kept blocks.
+    /// The same, of the branch below the kept blocks, which is looked at no more.
     pub(super) settled: Option<(Hash, Header)>,
     /// The highest of the blocks that ever included it.
     pub(super) last: Option<Header>,

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use watchkeeper_chain::adapter::ChainIdentity;
 use watchkeeper_chain::projection::checkpoint::{Checkpoint, LoadError, SaveError};
+use watchkeeper_chain::{Agreement, Header};
 
 use super::{Tree, numbered};
+use crate::common::{self, Watched, config, identity, local, long, show};
 
 /// A directory of one test, gone with it.
 pub(crate) struct Scratch(PathBuf);
@@ -72,6 +74,31 @@ fn a_checkpoint_that_cannot_be_written_leaves_the_old_one() {
     assert!(nowhere.to_string().contains("no/such/directory"), "{nowhere}");
 }
 
+#[test]
+fn what_could_not_be_gone_on_from_is_not_written() {
+    let scratch = Scratch::new();
+    let path = scratch.path("c");
+    sample().save(&path).unwrap();
+    let [one, two, three] = sample().headers[..] else { panic!("three headers") };
+    let high = Header { height: u64::MAX, ..one };
+    let above = Header { hash: numbered(9), parent: high.hash, height: 0, ..one };
+    for (headers, says) in [
+        (vec![], "a checkpoint without headers cannot be gone on from"),
+        (vec![one, three], "is not the child of the one before"),
+        (vec![two, one, three], "is not the child of the one before"),
+        (vec![one, Header { height: 9, ..two }], "at height 9 is not the child"),
+        (vec![high, above], "at height 0 is not the child"),
+    ] {
+        let expects_gap = !headers.is_empty();
+        let error = Checkpoint { headers, ..sample() }.save(&path).unwrap_err();
+        let is_expected =
+            matches!((&error, expects_gap), (SaveError::NoHeaders, false) | (SaveError::Gap { .. }, true));
+        assert!(is_expected && error.to_string().contains(says), "{error:?}");
+        assert_eq!(Checkpoint::load(&path).unwrap(), Some(sample()), "the old one is whole");
+    }
+    sample().save(&path).unwrap();
+}
+
 fn load(text: &[u8]) -> Result<Option<Checkpoint<Vec<u128>>>, LoadError> {
     let scratch = Scratch::new();
     let path = scratch.path("c");
@@ -130,4 +157,40 @@ fn other_files_are_told_apart() {
     let scratch = Scratch::new();
     let error = Checkpoint::<Vec<u128>>::load(&scratch.path("")).unwrap_err();
     assert!(matches!(error, LoadError::Io { .. }), "{error}");
+}
+
+/// The checkpoint has a8, a9 and a10, and all nodes have left the branch when the app is back. With a8 on
+/// the new one it is a reorg. Without, nothing is told of any block: the app has to begin anew.
+///
+/// ```text
+/// g - a1 - ... - a7 - a8 - a9 - a10
+///                 \     \
+///                  \      b9 - b10 - b11
+///                    c8 - c9 - ... - c12
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_branch_without_the_lowest_kept_header_is_a_breach() {
+    let mut tree = common::Tree::new(&long("a", 10));
+    tree.line("a8 b9 b10 b11");
+    tree.line("a7 c8 c9 c10 c11 c12");
+    let scratch = Scratch::new();
+    let path = scratch.path("c");
+    let headers = ["a8", "a9", "a10"].map(|name| tree.header(name)).to_vec();
+    Checkpoint { identity: identity(), headers, state: () }.save(&path).unwrap();
+    let loaded = Checkpoint::<()>::load(&path).unwrap().unwrap();
+    for (head, told, tip, agreement) in [
+        ("b11", &["reorged a10 a9 to b9 b10 b11 at a8"][..], "b11", Agreement::Behind(0)),
+        ("c12", &["n1 breached a8 by c12", "n2 breached a8 by c12"], "a10", Agreement::Breached),
+    ] {
+        let (n1, n2) = (tree.node(head), tree.node(head));
+        let resumed = loaded.resume(&config());
+        let mut watched = Watched::start(resumed, local(&[("n1", &n1), ("n2", &n2)])).await;
+        assert_eq!(watched.told().await, told);
+        let view = watched.cycle().await;
+        assert_eq!((show(view.tip), &view.node("n1").unwrap().agreement), (tip.to_owned(), &agreement));
+        // Without the checkpoint they are believed.
+        let mut anew = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
+        anew.told().await;
+        assert_eq!(show(anew.cycle().await.tip), head);
+    }
 }

@@ -1,6 +1,7 @@
 //! Projections, folded from events that are made by hand.
 
 mod checkpoint;
+mod inclusion;
 mod observed;
 mod property;
 mod wallets;

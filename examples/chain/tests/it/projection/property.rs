@@ -225,7 +225,7 @@ struct Play<L: Recount> {
     wallets: Wallets<L>,
     desk: WalletDesk<L>,
     inclusion: Inclusions<L::Transaction>,
-    /// Follows every transaction from when it is made, and keeps few blocks.
+    /// Follows every transaction from when it is made, and keeps so few blocks that many reorgs are deeper.
     forgetful: Inclusions<L::Transaction>,
     /// Blocks that were ever on the branch, in the order in which they came.
     joined: Vec<usize>,
@@ -250,7 +250,7 @@ impl<L: Recount> Play<L> {
             desk,
             wallets,
             inclusion: Inclusions::new().keep(1_000),
-            forgetful: Inclusions::new().keep(keep as u64),
+            forgetful: Inclusions::new().keep(keep as u64 / 4),
             joined: Vec::new(),
             finalised: 0,
             keep,
@@ -456,6 +456,14 @@ impl<L: Recount> Play<L> {
             let seen =
                 seen.map(|place| self.tree.header(*place)).max_by_key(|block| (block.height, block.hash));
             let knows_rivals = !by_hash(id) || seen.is_some();
+            if let Some(Status::Pending { since }) = view.status(*id) {
+                // The height depends on when it was followed: nothing is said of blocks below.
+                let looked_at = || branch.iter().filter(|block| block.header.height >= since);
+                assert!(!looked_at().any(|block| including(block)), "{id:?}");
+                assert!(!knows_rivals || looked_at().find_map(rival).is_none(), "{id:?}");
+                assert!(seen.is_none(), "{id:?}");
+                continue;
+            }
             let status = if let Some(block) = branch.iter().find(|block| including(block)) {
                 let header: Header = block.header;
                 let depth = branch.last().unwrap().header.height - header.height + 1;
@@ -466,12 +474,8 @@ impl<L: Recount> Play<L> {
                 }
             } else if let Some((by, block)) = branch.iter().find_map(rival).filter(|_| knows_rivals) {
                 Status::Replaced { by, block }
-            } else if let Some(from) = seen {
-                Status::ReorgedOut { from }
             } else {
-                // The height depends on when it was followed.
-                assert!(matches!(view.status(*id), Some(Status::Pending { .. })), "{id:?}");
-                continue;
+                Status::ReorgedOut { from: seen.unwrap_or_else(|| panic!("{id:?} is in no block")) }
             };
             assert_eq!(view.status(*id), Some(status), "{id:?}");
         }
