@@ -27,7 +27,8 @@ pub(super) struct Known<T> {
     pub(super) tellers: HashMap<Hash, Arc<str>>,
     /// Whom a block was asked of in vain in this cycle.
     pub(super) tried: HashMap<Hash, Vec<Arc<str>>>,
-    /// The last holder of the tip went away from it, and did not just fall silent.
+    /// Nobody has the tip any more, and the last one who had it went away from it: it did not just fall
+    /// silent.
     pub(super) tip_was_left: bool,
     pub(super) rivals: Vec<Header>,
     /// When and at which height the catch-up began.
@@ -51,6 +52,11 @@ pub(super) struct Chain {
 impl Chain {
     pub(super) fn new(root: Header) -> Self {
         Self { graph: Graph::new(root), tip: root, anchor: root, finalised: root }
+    }
+
+    /// Whether a head is lower than anything that is kept: nothing can be said of its branch.
+    pub(super) fn is_below(&self, head: &Header) -> bool {
+        head.height < self.graph.root().height
     }
 }
 
@@ -103,6 +109,7 @@ impl<T: Transaction> Known<T> {
         let attached = self.is_attached(&answer.head);
         let every = self.config.identify_every;
         let Some(node) = self.nodes.get_mut(name) else { return };
+        let attached = attached || node.head == Some(answer.head);
         let proved = node.identified.is_some() && node.foreign.is_none() && attached;
         let due = node.identified.is_none_or(|proved| now.saturating_duration_since(proved) >= every);
         node.asks_identity = due || !proved;
@@ -215,10 +222,14 @@ impl<T: Transaction> Known<T> {
         let before = node.head.replace(answer.head);
         node.finalised = answer.finalised;
         let Some((from, chain)) = before.zip(self.chain.as_ref()) else { return };
-        let back =
-            from != answer.head && chain.graph.is_on_branch(&answer.head.hash, &from.hash) == OnBranch::Yes;
+        let to = answer.head;
+        let back = if chain.is_below(&to) {
+            to.height < from.height
+        } else {
+            to != from && chain.graph.is_on_branch(&to.hash, &from.hash) == OnBranch::Yes
+        };
         if back {
-            self.events.push(ChainEvent::Rewound { node: Arc::clone(name), from, to: answer.head });
+            self.events.push(ChainEvent::Rewound { node: Arc::clone(name), from, to });
         }
     }
 
@@ -272,7 +283,7 @@ impl<T: Transaction> Known<T> {
         let root = chain.graph.root();
         if chain.graph.contains(&head.hash) {
             Standing::Linked
-        } else if head.height < root.height {
+        } else if chain.is_below(head) {
             Standing::Below
         } else if head.height == root.height {
             Standing::Off

@@ -54,7 +54,8 @@ impl<T: Transaction> Known<T> {
         let (Some(head), Some(chain)) = (node.head, &self.chain) else { return Agreement::Unknown };
         match self.standing(&head) {
             Standing::Waiting => Agreement::Pending,
-            Standing::Below | Standing::Off => Agreement::Unknown,
+            Standing::Below => Agreement::Below(chain.tip.height - head.height),
+            Standing::Off => Agreement::Unknown,
             Standing::Linked => compare(chain, &head),
         }
     }

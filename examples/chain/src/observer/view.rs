@@ -21,7 +21,8 @@ pub struct ChainView {
     pub graph: Option<Graph>,
     /// The tip of the canonical branch, up to which the events were told.
     pub tip: Option<Header>,
-    /// The block to which the tip is on its way: the best one that a node which is believed has.
+    /// The block to which the tip is on its way: the best one that a node which is believed has. `None` while
+    /// none of them has the last final block: the tip then stays where it is.
     pub head: Option<Header>,
     /// The last final block of the canonical branch. The oldest one that is kept counts as final.
     pub finalised: Option<Header>,
@@ -64,10 +65,13 @@ pub struct NodeView {
 /// How a node's head stands to the canonical tip.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Agreement {
-    /// Nothing can be said: it has not answered yet, or its head is below the oldest block that is kept.
+    /// Nothing can be said: it has not answered yet.
     Unknown,
     /// It is on the canonical branch, this many blocks below the tip.
     Behind(Height),
+    /// It is this many blocks below the tip, and lower than the oldest block that is kept: on which branch
+    /// cannot be said.
+    Below(Height),
     /// The tip is on the node's branch, this many blocks below its head.
     Ahead(Height),
     /// It is on another branch, which leaves the canonical one at this block.

@@ -140,10 +140,71 @@ async fn a_branch_that_leaves_below_the_root_is_a_breach() {
     let asked = n2.script().calls["header"];
     watched.cycle().await;
     assert_eq!(n2.script().calls["header"], asked, "it is not walked again");
-    // A node that is only far behind breaks nothing.
-    tree.advance(&n1, "a40");
+}
+
+/// ```text
+/// a60 is where the observation begins, and a80 the tip:
+/// g - a1 - ... - a60 - ... - a80 - a81      n2 goes back below a60; it stays there, goes further, and returns
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_node_below_the_root_has_rewound_and_is_believed_when_it_is_back() {
+    let tree = Tree::new(&long("a", 81));
+    let (n1, n2) = (tree.node("a80"), tree.node("a80"));
+    let start = Start::Known(vec![tree.header("a60")]);
+    let mut watched =
+        Watched::start(ChainConfig { start, ..config() }, local(&[("n1", &n1), ("n2", &n2)])).await;
+    watched.told().await;
+    tree.advance(&n2, "a40");
+    assert_eq!(watched.told().await, ["n2 rewound a80 to a40", "n2 lags by 40"]);
+    let asked = n2.script().calls.clone();
     let view = watched.cycle().await;
-    assert_eq!(view.node("n1").unwrap().agreement, Agreement::Unknown);
+    assert_eq!(view.node("n2").unwrap().agreement, Agreement::Below(40));
+    assert_eq!((show(view.tip), show(view.head)), ("a80".to_owned(), "a80".to_owned()));
+    assert_eq!(n2.script().calls["identity"], asked["identity"], "it proved where it is");
+    tree.advance(&n2, "a30");
+    assert_eq!(watched.told().await, ["n2 rewound a40 to a30"]);
+    // It does not hold the tip: when the other one goes back, nobody has it.
+    tree.advance(&n1, "a79");
+    assert_eq!(watched.told().await, ["n1 rewound a80 to a79", "reverted a80 to a79"]);
+    tree.advance(&n2, "a81");
+    assert_eq!(watched.told().await, ["committed a80 a81", "n2 caught up"]);
+}
+
+/// All nodes lose their chain, and begin anew from its first block.
+///
+/// ```text
+/// a60 is where the observation begins, and a80 the tip:
+/// g - a1 - ... - a60 - ... - a80
+///   \
+///     b1 - ... - b90
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_chain_that_is_wiped_keeps_what_is_final_and_says_that_nobody_has_it() {
+    let tree = Tree::new(&format!("{}\n{}", long("a", 80), long("b", 90)));
+    let (n1, n2) = (tree.node("a80"), tree.node("a80"));
+    let start = Start::Known(vec![tree.header("a60")]);
+    let mut watched =
+        Watched::start(ChainConfig { start, ..config() }, local(&[("n1", &n1), ("n2", &n2)])).await;
+    watched.told().await;
+    let both = |head: &str| [&n1, &n2].map(|node| tree.advance(node, head));
+    let steps: [(&str, &[&str], Agreement, &str); 4] = [
+        (
+            "b5",
+            &["n1 rewound a80 to b5", "n2 rewound a80 to b5", "n1 lags by 75", "n2 lags by 75"],
+            Agreement::Below(75),
+            "-",
+        ),
+        ("b50", &[], Agreement::Below(30), "-"),
+        ("b90", &["n1 breached a60 by b90", "n2 breached a60 by b90"], Agreement::Breached, "-"),
+        ("a80", &["n1 caught up", "n2 caught up"], Agreement::Behind(0), "a80"),
+    ];
+    for (at, told, agreement, head) in steps {
+        both(at);
+        assert_eq!(watched.told().await, told, "at {at}");
+        let view = watched.cycle().await;
+        assert!(view.nodes.values().all(|node| node.agreement == agreement), "at {at}: {:?}", view.nodes);
+        assert_eq!([view.tip, view.finalised, view.head].map(show), ["a80", "a60", head], "at {at}");
+    }
 }
 
 fn keeps_little() -> ChainConfig {
