@@ -88,15 +88,19 @@ impl<T: Transaction> Known<T> {
         }
     }
 
-    /// Notes whether the last holder of the tip went away from it.
+    /// Notes whether the last holder of the tip went away from it. One that is not believed any more, as it
+    /// fell silent, is no holder, and did not go away.
     fn watch_holders(&mut self) {
         let Some(Chain { graph, tip, .. }) = &self.chain else { return };
+        let (mut is_held, mut was_left) = (false, false);
         for node in self.nodes.values_mut().filter(|node| node.is_believed()) {
             let holds =
                 node.linked.is_some_and(|head| graph.is_on_branch(&tip.hash, &head.hash) == OnBranch::Yes);
-            self.tip_was_left |= node.held_tip && !holds;
+            was_left |= node.held_tip && !holds;
+            is_held |= holds;
             node.held_tip = holds;
         }
+        self.tip_was_left = !is_held && (was_left || self.tip_was_left);
     }
 
     /// The head that the canonical branch should end in: the tip, if nothing is better. Where nobody who is

@@ -43,14 +43,19 @@ pub use view::{Agreement, ChainView, NodeView, Progress};
 /// # Which branch is canonical
 ///
 /// The heaviest of the heads that nodes have now. Of branches that weigh the same the one that was seen
-/// first stays. A node that falls silent keeps its head for [`ChainConfig::forget_after`]. When all nodes
-/// that had the tip have left it, the best of what they have now takes its place, even a lighter one.
+/// first stays. A node that falls silent keeps its head for [`ChainConfig::forget_after`].
+///
+/// When the last node that had the tip has left it, the best of what nodes have now takes its place, even a
+/// lighter branch or an ancestor of the tip. Where that last one has only fallen silent, the tip is not given up
+/// for its own ancestor, whoever went back before: nobody is known to have lost it, and the others are behind.
 ///
 /// # What is final
 ///
 /// The best block that more than half of the nodes that speak of finality have at or below their last final
 /// block; else what lies [`ChainConfig::final_depth`] deep; and always the oldest block that is kept. A
-/// node on a branch without it is not believed while it is there.
+/// node on a branch without it is not believed while it is there. What is final is never given up: where all
+/// nodes go back behind it, or lose their chain and begin anew, the tip stays, [`ChainView::head`] is `None`,
+/// and each node is shown behind, below or in breach until it is back.
 ///
 /// # Which chain it is
 ///
