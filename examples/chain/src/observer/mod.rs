@@ -40,6 +40,9 @@ pub use view::{Agreement, ChainView, NodeView, Progress};
 /// missing parents, within a bound, and each new block once, of the node that told it first. Whatever is
 /// late is taken in by a later cycle. Events tell only what was delivered, all of a cycle in one batch.
 ///
+/// The tip is where the events lead, in each snapshot. Cycle 0 has none: its snapshot shows the nodes, and as
+/// tip the block where the observation begins; what it found is told by the first poll.
+///
 /// # Which branch is canonical
 ///
 /// The heaviest of the heads that nodes have now. Of branches that weigh the same the one that was seen
@@ -102,9 +105,9 @@ pub use view::{Agreement, ChainView, NodeView, Progress};
 /// let timing = ObservationConfig { interval, ..Default::default() };
 /// let runtime = ObservationRuntime::start(nodes, ChainObserver::new(config), timing).await?;
 ///
-/// let snapshot = runtime.handle().latest_snapshot().ok_or("nothing was observed")?;
-/// assert_eq!(snapshot.value.tip, Some(header(3)));
-/// assert_eq!(snapshot.value.shared_head(), Some(header(3)));
+/// let followed = runtime.handle().eventually("block 3 is the tip", move |view| view.tip == Some(header(3)));
+/// let seen = followed.within(Duration::from_secs(5)).await?;
+/// assert_eq!(seen.value.shared_head(), Some(header(3)));
 /// # let _ = runtime.stop().await;
 /// # Ok(())
 /// # }
@@ -137,6 +140,7 @@ impl<C: ChainClient> ChainObserver<C> {
         Self { nodes, errors, config }
     }
 
+    /// Asks and takes in. What follows from it is for the poll to decide, which also tells it.
     async fn look(
         &self,
         sources: &[ObservedSource<ChainSource<C>>],
@@ -165,7 +169,6 @@ impl<C: ChainClient> ChainObserver<C> {
                 () = &mut enough => break,
             }
         }
-        state.known.advance(Instant::now());
         Ok(())
     }
 
@@ -254,6 +257,8 @@ impl<C: ChainClient> Observer for ChainObserver<C> {
         state: &mut ChainState<C::Transaction>,
     ) -> Result<Vec<ChainEvent<C::Transaction>>, DynError> {
         self.look(sources, state).await?;
+        // Nothing awaits from here on: the branch moves with what is told of it.
+        state.known.advance(Instant::now());
         Ok(std::mem::take(&mut state.known.events))
     }
 

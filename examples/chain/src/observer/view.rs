@@ -19,7 +19,8 @@ pub struct ChainView {
     pub chain: Option<ChainIdentity>,
     /// The headers of all branches; `None` until the first one is known.
     pub graph: Option<Graph>,
-    /// The tip of the canonical branch, up to which the events were told.
+    /// The tip of the canonical branch, up to which the events were told: before the first ones, the block where
+    /// the observation begins.
     pub tip: Option<Header>,
     /// The block to which the tip is on its way: the best one that a node which is believed has. `None` while
     /// none of them has the last final block: the tip then stays where it is.
