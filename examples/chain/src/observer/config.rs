@@ -39,7 +39,7 @@ pub struct ChainConfig {
     pub start: Start,
     /// Which chain it is. Default: `None`, the one of the first node that answers.
     pub chain: Option<ChainIdentity>,
-    /// How long a node may take for its head and finality. Default: 5 s.
+    /// How long a node may take for its head. Default: 5 s.
     pub probe_timeout: Duration,
     /// How long it may take for any other question. Default: 5 s.
     pub request_timeout: Duration,
@@ -54,9 +54,11 @@ pub struct ChainConfig {
     /// How long after its last answer a node still counts: for the choice of the branch, and for what may
     /// be pruned. Default: 60 s.
     pub forget_after: Duration,
-    /// How often a node is asked which chain it is on, though nothing looks odd. Default: 30 s.
+    /// How often a node is asked which chain it is on and what is final, though nothing looks odd and its head
+    /// stays. Default: 30 s.
     ///
-    /// It is asked at once when it is new, was unreachable, or has a head whose parent is not known.
+    /// It is asked for its chain at once when it is new, was unreachable, or has a head whose parent is not known;
+    /// and for its last final block when its head is another one.
     pub identify_every: Duration,
     /// How many blocks a node may be behind before it lags. Default: 3.
     pub lagging_after: Height,

@@ -9,7 +9,7 @@ use super::blocks::Blocks;
 use super::fetch::Found;
 use super::node::Node;
 use super::pending::Pending;
-use super::probe::{Answer, LONGEST_REST};
+use super::probe::LONGEST_REST;
 use super::{ChainConfig, Start};
 use crate::adapter::{ChainError, ChainIdentity};
 use crate::{Block, ChainEvent, Graph, Hash, Header, Height, InsertError, Inserted, OnBranch, Transaction};
@@ -105,18 +105,18 @@ impl<T: Transaction> Known<T> {
     }
 
     /// Takes in what a node said of its head.
-    pub(super) fn answered(&mut self, name: &Arc<str>, answer: Answer, now: Instant) {
-        let attached = self.is_attached(&answer.head);
+    pub(super) fn answered(&mut self, name: &Arc<str>, head: Header, now: Instant) {
+        let attached = self.is_attached(&head);
         let every = self.config.identify_every;
         let Some(node) = self.nodes.get_mut(name) else { return };
-        let attached = attached || node.head == Some(answer.head);
+        let attached = attached || node.head == Some(head);
         let proved = node.identified.is_some() && node.foreign.is_none() && attached;
         let due = node.identified.is_none_or(|proved| now.saturating_duration_since(proved) >= every);
         node.asks_identity = due || !proved;
         if proved {
-            self.take_in(name, answer);
+            self.take_in(name, head);
         } else {
-            node.withheld = Some(answer);
+            node.withheld = Some(head);
         }
     }
 
@@ -126,6 +126,10 @@ impl<T: Transaction> Known<T> {
         let trouble = match found {
             Found::Identity(Ok(identity)) => {
                 self.identified(name, identity, now);
+                None
+            }
+            Found::Final(head, Ok(finalised)) => {
+                self.told_final(name, head, finalised, now);
                 None
             }
             Found::Root(Ok(Some(root))) => {
@@ -156,7 +160,9 @@ impl<T: Transaction> Known<T> {
                 self.tried.entry(header.hash).or_default().push(Arc::clone(name));
                 Some(error)
             }
-            Found::Identity(Err(error)) | Found::Root(Err(error)) => Some(error),
+            Found::Identity(Err(error)) | Found::Final(_, Err(error)) | Found::Root(Err(error)) => {
+                Some(error)
+            }
         };
         let Some(node) = self.nodes.get_mut(name) else { return };
         if in_vain {
@@ -177,15 +183,23 @@ impl<T: Transaction> Known<T> {
         if *expected == found {
             node.identified = Some(now);
             node.foreign = None;
-            if let Some(answer) = withheld {
-                self.take_in(name, answer);
+            if let Some(head) = withheld {
+                self.take_in(name, head);
             }
         } else if node.foreign.as_ref() != Some(&found) {
             node.foreign = Some(found.clone());
-            (node.head, node.finalised, node.linked, node.identified) = (None, None, None, None);
+            (node.head, node.linked, node.identified) = (None, None, None);
+            (node.finalised, node.told_final_at) = (None, None);
             let (node, expected) = (Arc::clone(name), expected.clone());
             self.events.push(ChainEvent::IdentityChanged { node, expected, found });
         }
+    }
+
+    fn told_final(&mut self, name: &Arc<str>, head: Hash, finalised: Option<Header>, now: Instant) {
+        // Whoever has the name now may be somebody else than was asked.
+        let of_it = |node: &&mut Node| node.identified.is_some() && node.is_honest();
+        let Some(node) = self.nodes.get_mut(name).filter(of_it) else { return };
+        (node.finalised, node.told_final_at) = (finalised, Some((head, now)));
     }
 
     fn filled(&mut self, name: &Arc<str>, headers: &[Header]) {
@@ -212,24 +226,22 @@ impl<T: Transaction> Known<T> {
         }
     }
 
-    fn take_in(&mut self, name: &Arc<str>, answer: Answer) {
-        let lie = self.link(answer.head, name);
+    fn take_in(&mut self, name: &Arc<str>, head: Header) {
+        let lie = self.link(head, name);
         let Some(node) = self.nodes.get_mut(name) else { return };
         node.lie = lie.map(|error| untrue(name, &error));
         if node.lie.is_some() {
             return;
         }
-        let before = node.head.replace(answer.head);
-        node.finalised = answer.finalised;
+        let before = node.head.replace(head);
         let Some((from, chain)) = before.zip(self.chain.as_ref()) else { return };
-        let to = answer.head;
-        let back = if chain.is_below(&to) {
-            to.height < from.height
+        let back = if chain.is_below(&head) {
+            head.height < from.height
         } else {
-            to != from && chain.graph.is_on_branch(&to.hash, &from.hash) == OnBranch::Yes
+            head != from && chain.graph.is_on_branch(&head.hash, &from.hash) == OnBranch::Yes
         };
         if back {
-            self.events.push(ChainEvent::Rewound { node: Arc::clone(name), from, to });
+            self.events.push(ChainEvent::Rewound { node: Arc::clone(name), from, to: head });
         }
     }
 

@@ -23,11 +23,11 @@ use watchkeeper::{
 };
 
 use crate::adapter::ChainClient;
-use crate::{ChainEvent, Transaction};
+use crate::{ChainEvent, Header, Transaction};
 use fetch::{Asked, Fetches, Purpose};
 use known::Known;
 use node::Node;
-use probe::{Answer, Errors};
+use probe::Errors;
 
 pub use config::{ChainConfig, ChainConfigError, Start};
 pub use source::{ChainSource, Group};
@@ -35,10 +35,10 @@ pub use view::{Agreement, ChainView, NodeView, Progress};
 
 /// Observes one chain through any number of nodes, and keeps one graph of it.
 ///
-/// In each cycle every node is asked for its head and its last final block, side by side; a node that
-/// hangs or fails costs the others nothing. What follows from the answers is asked in the same cycle:
-/// missing parents, within a bound, and each new block once, of the node that told it first. Whatever is
-/// late is taken in by a later cycle. Events tell only what was delivered, all of a cycle in one batch.
+/// In each cycle every node is asked for its head, side by side; a node that hangs or fails costs the others
+/// nothing. What follows from the answers is asked in the same cycle: the last final block of a node whose head
+/// is new, missing parents, within a bound, and each new block once, of the node that told it first. Whatever
+/// is late is taken in by a later cycle. Events tell only what was delivered, all of a cycle in one batch.
 ///
 /// The tip is where the events lead, in each snapshot. Cycle 0 has none: its snapshot shows the nodes, and as
 /// tip the block where the observation begins; what it found is told by the first poll.
@@ -114,14 +114,14 @@ pub use view::{Agreement, ChainView, NodeView, Progress};
 /// ```
 #[derive(Debug)]
 pub struct ChainObserver<C: ChainClient> {
-    nodes: PerSource<ChainSource<C>, Answer>,
+    nodes: PerSource<ChainSource<C>, Header>,
     errors: Errors,
     config: ChainConfig,
 }
 
 /// What [`ChainObserver`] remembers.
 pub struct ChainState<T> {
-    nodes: PerSourceState<Answer>,
+    nodes: PerSourceState<Header>,
     known: Known<T>,
     fetches: Fetches<T>,
     cycle: u64,
@@ -195,8 +195,8 @@ impl<C: ChainClient> ChainObserver<C> {
                 // Whoever comes back may be somebody else: here, and where it left the set.
                 node.identified = None;
             }
-            if let Some(answer) = answer.value.filter(|_| is_new) {
-                state.known.answered(name, **answer, now);
+            if let Some(head) = answer.value.filter(|_| is_new) {
+                state.known.answered(name, **head, now);
             }
         }
         for node in state.known.nodes.values_mut().filter(|node| !node.listed) {

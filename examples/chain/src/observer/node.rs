@@ -6,9 +6,8 @@ use tokio::time::Instant;
 use watchkeeper::SourceHealth;
 
 use super::Group;
-use super::probe::Answer;
-use crate::Header;
 use crate::adapter::{ChainError, ChainIdentity};
+use crate::{Hash, Header};
 
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and none excludes another")]
@@ -20,6 +19,8 @@ pub(super) struct Node {
     /// The last head that was taken in.
     pub(super) head: Option<Header>,
     pub(super) finalised: Option<Header>,
+    /// Its head when it was last asked for its last final block, and when it answered.
+    pub(super) told_final_at: Option<(Hash, Instant)>,
     /// The last block of its branch that is in the graph: its head, or how far it was caught up with.
     pub(super) linked: Option<Header>,
     /// How often in a row it was asked for headers in vain.
@@ -28,8 +29,8 @@ pub(super) struct Node {
     pub(super) identified: Option<Instant>,
     /// It has to be asked for its chain.
     pub(super) asks_identity: bool,
-    /// An answer that is not taken in before the node has proved to be on the chain.
-    pub(super) withheld: Option<Answer>,
+    /// A head that is not taken in before the node has proved to be on the chain.
+    pub(super) withheld: Option<Header>,
     pub(super) foreign: Option<ChainIdentity>,
     /// Why it did not answer for its head.
     pub(super) failure: Option<ChainError>,
@@ -54,6 +55,7 @@ impl Node {
             listed: true,
             head: None,
             finalised: None,
+            told_final_at: None,
             linked: None,
             vain: 0,
             identified: None,

@@ -14,10 +14,10 @@ use crate::common::{SECOND, Tree, Watched, branch, config, hash, local, long, sh
 async fn a_reorg_may_reach_down_to_the_final_block_and_no_deeper() {
     let tree = Tree::new("g a1 a2 a3 a4\na2 b3 b4 b5 b6\na1 c2 c3 c4 c5 c6");
     let (n1, n2) = (tree.node("a4"), tree.node("a4"));
-    let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
     for node in [&n1, &n2] {
         node.script().finalised = Some(hash("a2"));
     }
+    let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
     assert_eq!(watched.told().await, ["committed a1 a2 a3 a4", "finalised a2"]);
     tree.advance(&n1, "b5");
     assert_eq!(watched.told().await, ["reorged a4 a3 to b3 b4 b5 at a2"]);
@@ -37,7 +37,7 @@ async fn a_reorg_may_reach_down_to_the_final_block_and_no_deeper() {
 /// Those that have fallen silent still have their votes: one of three is no majority.
 #[tokio::test(start_paused = true)]
 async fn one_that_is_left_alone_makes_nothing_final() {
-    let tree = Tree::new(&long("a", 5));
+    let tree = Tree::new(&long("a", 6));
     let nodes = ["n1", "n2", "n3"].map(|name| (name, tree.node("a5")));
     for (_, node) in &nodes {
         node.script().finalised = Some(hash("a1"));
@@ -49,6 +49,9 @@ async fn one_that_is_left_alone_makes_nothing_final() {
         node.script().hangs.push("");
     }
     nodes[0].1.script().finalised = Some(hash("a4"));
+    tree.advance(&nodes[0].1, "a6");
+    assert_eq!(watched.told().await, ["committed a6"]);
+    assert_eq!(show(watched.cycle().await.node("n1").unwrap().finalised), "a4");
     for _ in 0..10 {
         assert_eq!(watched.told().await, [""; 0]);
     }
@@ -87,7 +90,7 @@ async fn the_tip_does_not_follow_nodes_below_the_final_block() {
     assert_eq!(show(watched.cycle().await.tip), "a4");
 }
 
-/// One node of three alone makes nothing final.
+/// One node of three alone makes nothing final. Where the heads stand still, it is found out now and then.
 #[tokio::test(start_paused = true)]
 async fn more_than_half_make_a_block_final() {
     let tree = Tree::new("g a1 a2 a3");
@@ -102,6 +105,7 @@ async fn more_than_half_make_a_block_final() {
             node.script().finalised.get_or_insert(hash("g"));
         }
         nodes[nth].1.script().finalised = Some(hash(block));
+        tokio::time::sleep(config().identify_every).await;
         assert_eq!(watched.told().await.join(" "), told);
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod calls;
 mod catch_up;
 mod common;
 mod final_blocks;

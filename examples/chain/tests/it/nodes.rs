@@ -91,28 +91,29 @@ async fn a_rewind_is_told_apart_from_a_fork() {
     assert_eq!(view.node("n1").unwrap().agreement, Agreement::Forked(tree.header("a1")));
 }
 
+/// One that does not say what is final is heard of all the same, and asked again.
 #[tokio::test(start_paused = true)]
-async fn a_cycle_asks_each_node_for_its_head_and_one_node_for_a_new_block() {
-    let tree = Tree::new(&long("a", 20));
-    let nodes = ["n1", "n2", "n3"].map(|name| (name, tree.node("g")));
-    let mut watched =
-        Watched::start(config(), local(&nodes.each_ref().map(|(name, node)| (*name, node)))).await;
-    watched.cycle().await;
-    let calls =
-        |method| nodes.iter().map(move |(_, node)| node.script().calls.get(method).copied().unwrap_or(0));
-    let before: Vec<usize> = calls("head").collect();
-    for height in 1..=20 {
-        for (_, node) in &nodes {
-            tree.advance(node, &format!("a{height}"));
-        }
-        assert_eq!(watched.told().await, [format!("committed a{height}")]);
+async fn a_node_that_fails_for_its_finality_counts_with_its_head() {
+    let tree = Tree::new("g a1 a2 a3 a4");
+    let spoilt: [fn(&Node); 2] = [
+        |node| _ = node.script().fails.insert("finalised", refused()),
+        |node| node.script().hangs.push("finalised"),
+    ];
+    for spoil in spoilt {
+        let n1 = tree.node("g");
+        n1.script().finalised = Some(hash("a1"));
+        let mut watched = Watched::start(config(), local(&[("n1", &n1)])).await;
+        watched.told().await;
+        spoil(&n1);
+        tree.advance(&n1, "a2");
+        assert_eq!(watched.told().await, ["committed a1 a2"]);
+        tree.advance(&n1, "a4");
+        assert_eq!(watched.told().await, ["committed a3 a4"]);
+        n1.script().fails.clear();
+        n1.script().hangs.clear();
+        tokio::time::sleep(config().request_timeout + SECOND).await;
+        assert_eq!(watched.told().await, ["finalised a1"]);
     }
-    let asked: Vec<usize> = calls("head").zip(before).map(|(after, before)| after - before).collect();
-    assert_eq!(asked, [20, 20, 20]);
-    assert_eq!(calls("block").sum::<usize>(), 20);
-    // The root, and no header more: heads bring their own.
-    assert_eq!((calls("header").sum::<usize>(), calls("header_at").sum::<usize>()), (3, 0));
-    assert_eq!(calls("identity").collect::<Vec<_>>(), [1, 1, 1]);
 }
 
 /// What a bad node does, and what is said of it.

@@ -152,6 +152,8 @@ async fn a_payment_is_waited_for_through_reorgs() {
 
     follower.follow(&q).unwrap();
     node.script().finalised = Some(tree.header(nine).hash);
+    let twelve = tree.grow(eleven, Vec::new());
+    advance(&tree, &node, twelve);
     let seen = handle.finalised(q.id).within(SOON).await.unwrap();
     assert_eq!(seen.value.view.0.status(q.id), Some(Status::Finalised { block: tree.header(eight) }));
     assert_eq!(
