@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::blocks::Blocks;
 use super::fetch::Found;
-use super::node::Node;
+use super::node::{Node, Trouble};
 use super::pending::Pending;
 use super::probe::LONGEST_REST;
 use super::{ChainConfig, Start};
@@ -168,11 +168,24 @@ impl<T: Transaction> Known<T> {
         if in_vain {
             node.vain = node.vain.saturating_add(1);
         }
-        if let Some(ChainError::RateLimited { retry_after, .. }) = trouble {
+        let Some(error) = trouble else { return };
+        if let ChainError::RateLimited { retry_after, .. } = error {
             let rest = retry_after.unwrap_or(self.config.interval).min(LONGEST_REST);
             node.rests_until = now.checked_add(rest);
         }
-        node.trouble = trouble;
+        node.trouble = Some(Trouble { error, answers: node.health.facts.answers });
+    }
+
+    /// A trouble is over when the node has answered for its head since, does not rest, and is asked nothing
+    /// more.
+    pub(super) fn end_troubles(&mut self, is_asked: impl Fn(&str) -> bool, now: Instant) {
+        for (name, node) in &mut self.nodes {
+            let answers = node.health.facts.answers;
+            let is_old = node.trouble.as_ref().is_some_and(|trouble| trouble.answers != answers);
+            if is_old && !node.rests(now) && !is_asked(name) {
+                node.trouble = None;
+            }
+        }
     }
 
     fn identified(&mut self, name: &Arc<str>, found: ChainIdentity, now: Instant) {

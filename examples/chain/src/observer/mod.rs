@@ -169,6 +169,7 @@ impl<C: ChainClient> ChainObserver<C> {
                 () = &mut enough => break,
             }
         }
+        state.known.end_troubles(|node| state.fetches.asks(node, |_| true), Instant::now());
         Ok(())
     }
 

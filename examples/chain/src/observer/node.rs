@@ -36,8 +36,8 @@ pub(super) struct Node {
     pub(super) failure: Option<ChainError>,
     /// Its head cannot be true.
     pub(super) lie: Option<ChainError>,
-    /// What went wrong last with a question that was not for its head.
-    pub(super) trouble: Option<ChainError>,
+    /// What went wrong last with a question that was not for its head; until that is over.
+    pub(super) trouble: Option<Trouble>,
     /// It asked to be left alone until then.
     pub(super) rests_until: Option<Instant>,
     pub(super) breached: bool,
@@ -45,6 +45,13 @@ pub(super) struct Node {
     /// Its head had the canonical tip on its branch when the nodes were last weighed.
     pub(super) held_tip: bool,
     pub(super) forgotten: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Trouble {
+    pub(super) error: ChainError,
+    /// How often the node had answered for its head by then.
+    pub(super) answers: u64,
 }
 
 impl Node {
@@ -83,6 +90,11 @@ impl Node {
         self.foreign.is_none() && self.lie.is_none() && self.head.is_some()
     }
 
+    /// Whether it asked to be left alone.
+    pub(super) fn rests(&self, now: Instant) -> bool {
+        self.rests_until.is_some_and(|until| until > now)
+    }
+
     pub(super) fn is_fresh(&self, now: Instant) -> bool {
         self.listed && self.health.freshness(now).is_fresh()
     }
@@ -97,10 +109,6 @@ impl Node {
         let hangs = facts.in_flight_since.is_some_and(|since| {
             slow.is_none_or(|last| now.saturating_duration_since(since) > last.saturating_mul(2))
         });
-        self.listed
-            && facts.last_success.is_some()
-            && !self.health.is_failing()
-            && !hangs
-            && self.rests_until.is_none_or(|until| until <= now)
+        self.listed && facts.last_success.is_some() && !self.health.is_failing() && !hangs && !self.rests(now)
     }
 }

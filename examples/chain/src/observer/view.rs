@@ -58,8 +58,8 @@ pub struct NodeView {
     pub agreement: Agreement,
     /// When it answered for its head, and how often it did not.
     pub health: SourceHealth,
-    /// Why it did not answer for its head; else why it is not believed; else what went wrong with the last
-    /// other question.
+    /// Why it did not answer for its head; else why it is not believed; else what went wrong with another
+    /// question, until it has answered for its head again and nothing more is asked of it.
     pub error: Option<ChainError>,
 }
 

@@ -13,3 +13,4 @@ mod nodes;
 mod observer_model;
 mod projection;
 mod public_target;
+mod troubles;

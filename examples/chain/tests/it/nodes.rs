@@ -91,31 +91,6 @@ async fn a_rewind_is_told_apart_from_a_fork() {
     assert_eq!(view.node("n1").unwrap().agreement, Agreement::Forked(tree.header("a1")));
 }
 
-/// One that does not say what is final is heard of all the same, and asked again.
-#[tokio::test(start_paused = true)]
-async fn a_node_that_fails_for_its_finality_counts_with_its_head() {
-    let tree = Tree::new("g a1 a2 a3 a4");
-    let spoilt: [fn(&Node); 2] = [
-        |node| _ = node.script().fails.insert("finalised", refused()),
-        |node| node.script().hangs.push("finalised"),
-    ];
-    for spoil in spoilt {
-        let n1 = tree.node("g");
-        n1.script().finalised = Some(hash("a1"));
-        let mut watched = Watched::start(config(), local(&[("n1", &n1)])).await;
-        watched.told().await;
-        spoil(&n1);
-        tree.advance(&n1, "a2");
-        assert_eq!(watched.told().await, ["committed a1 a2"]);
-        tree.advance(&n1, "a4");
-        assert_eq!(watched.told().await, ["committed a3 a4"]);
-        n1.script().fails.clear();
-        n1.script().hangs.clear();
-        tokio::time::sleep(config().request_timeout + SECOND).await;
-        assert_eq!(watched.told().await, ["finalised a1"]);
-    }
-}
-
 /// What a bad node does, and what is said of it.
 type Bad = (&'static str, fn(&Tree, &Node), &'static str);
 
@@ -326,36 +301,4 @@ async fn headers_without_parents_are_bounded_and_crowd_nobody_out() {
     let mut branch = vec!["g".to_owned()];
     fold(&mut branch, &watched.heard());
     assert_eq!(branch.last().unwrap(), "a30");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_node_that_limits_the_rate_is_left_alone_as_long_as_it_says() {
-    let tree = Tree::new("g a1 a2");
-    let n1 = tree.node("a1");
-    let mut watched = Watched::start(config(), local(&[("n1", &n1)])).await;
-    watched.told().await;
-    let retry_after = Some(Duration::from_secs(20));
-    let limited = ChainError::RateLimited { endpoint: "n1".to_owned(), retry_after };
-    n1.script().fails.insert("block", limited);
-    tree.advance(&n1, "a2");
-    watched.told().await;
-    let asked = n1.script().calls["block"];
-    n1.script().fails.clear();
-    tokio::time::sleep(10 * SECOND).await;
-    assert_eq!((watched.told().await, n1.script().calls["block"]), (Vec::new(), asked));
-    tokio::time::sleep(10 * SECOND).await;
-    assert_eq!(watched.told().await, ["committed a2"]);
-
-    let limited = ChainError::RateLimited { endpoint: "n1".to_owned(), retry_after };
-    n1.script().fails.insert("head", limited);
-    watched.told().await;
-    let asked = n1.script().calls["head"];
-    n1.script().fails.clear();
-    tokio::time::sleep(10 * SECOND).await;
-    let view = watched.cycle().await;
-    assert_eq!(n1.script().calls["head"], asked);
-    let error = view.node("n1").unwrap().error.clone();
-    assert!(matches!(error, Some(ChainError::RateLimited { .. })), "{error:?}");
-    tokio::time::sleep(15 * SECOND).await;
-    assert!(watched.cycle().await.node("n1").unwrap().error.is_none());
 }
