@@ -38,7 +38,8 @@ pub struct ChainView {
     pub nodes: Arc<BTreeMap<Arc<str>, NodeView>>,
     /// How many headers wait for their parents.
     pub pending: usize,
-    /// How many blocks with transactions are kept.
+    /// How many blocks with transactions the observer keeps for itself: see
+    /// [`ChainConfig::blocks_kept`](super::ChainConfig::blocks_kept).
     pub blocks: usize,
     /// When this was so.
     pub taken_at: Instant,
