@@ -3,6 +3,7 @@
 mod checkpoint;
 mod observed;
 mod property;
+mod together;
 mod wallets;
 
 use std::sync::Arc;
