@@ -45,7 +45,7 @@ pub enum ChainEvent<T> {
         /// The other one.
         rival: Header,
     },
-    /// A node's head is on the canonical branch and too far behind its tip.
+    /// A node's head is too far behind the canonical tip: on its branch, or below the oldest block that is kept.
     Lagging {
         /// The node's name.
         node: Arc<str>,
@@ -57,7 +57,8 @@ pub enum ChainEvent<T> {
         /// The node's name.
         node: Arc<str>,
     },
-    /// A node's head went back on its own branch: no other branch took over.
+    /// A node's head went back on its own branch: no other branch took over. Below the oldest block that is kept
+    /// branches are not told apart: there, any lower head is a rewind.
     Rewound {
         /// The node's name.
         node: Arc<str>,

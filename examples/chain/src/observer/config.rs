@@ -39,7 +39,7 @@ pub struct ChainConfig {
     pub start: Start,
     /// Which chain it is. Default: `None`, the one of the first node that answers.
     pub chain: Option<ChainIdentity>,
-    /// How long a node may take for its head and finality. Default: 5 s.
+    /// How long a node may take for its head. Default: 5 s.
     pub probe_timeout: Duration,
     /// How long it may take for any other question. Default: 5 s.
     pub request_timeout: Duration,
@@ -54,9 +54,11 @@ pub struct ChainConfig {
     /// How long after its last answer a node still counts: for the choice of the branch, and for what may
     /// be pruned. Default: 60 s.
     pub forget_after: Duration,
-    /// How often a node is asked which chain it is on, though nothing looks odd. Default: 30 s.
+    /// How often a node is asked which chain it is on and what is final, though nothing looks odd and its head
+    /// stays. Default: 30 s.
     ///
-    /// It is asked at once when it is new, was unreachable, or has a head whose parent is not known.
+    /// It is asked for its chain at once when it is new, was unreachable, or has a head whose parent is not known;
+    /// and for its last final block when its head is another one.
     pub identify_every: Duration,
     /// How many blocks a node may be behind before it lags. Default: 3.
     pub lagging_after: Height,
@@ -67,7 +69,14 @@ pub struct ChainConfig {
     /// How many blocks beyond the tip are asked for in a cycle. Default: 128. For a reorg it is as many as it
     /// takes to outweigh what leaves.
     pub block_window: usize,
-    /// How many blocks with transactions are kept in memory. Default: 256; more while a longer way is told.
+    /// How many blocks with transactions the observer keeps for itself, should they be asked for again. Default:
+    /// 256; more while a longer way is told.
+    ///
+    /// This alone does not bound memory: events hold their blocks as long as the runtime's history and its
+    /// readers hold the events. That is up to `history_limit` times [`block_window`](Self::block_window) blocks,
+    /// in a long catch-up 64 x 128 = 8,192 with both defaults, and what readers that are late still hold: 32 batches
+    /// more for a subscription, 1,024 for a wait whose task is held up. Where one block comes in a cycle they are 64, all of them among those kept here. A batch with a
+    /// reorg holds as many as it takes to outweigh what leaves. Lower the two where blocks are large.
     pub blocks_kept: usize,
     /// How many requests for blocks one node has at once. Default: 8.
     pub requests_per_node: usize,

@@ -34,12 +34,15 @@ impl<T: Transaction> Known<T> {
         self.watch_holders();
     }
 
-    /// A node whose head is not linked yet is still taken for where it was last.
+    /// A node whose head is not linked yet is still taken for where it was last; one that is below the root
+    /// has left that.
     fn note_links(&mut self) {
-        let Some(Chain { graph, .. }) = &self.chain else { return };
+        let Some(chain) = &self.chain else { return };
         for node in self.nodes.values_mut() {
-            let linked = [node.head, node.linked].into_iter().flatten();
-            node.linked = linked.into_iter().find(|block| graph.contains(&block.hash));
+            let is_below = node.head.is_some_and(|head| chain.is_below(&head));
+            let mut linked = [node.head, node.linked].into_iter().flatten();
+            let linked = linked.find(|block| chain.graph.contains(&block.hash));
+            node.linked = linked.filter(|_| !is_below);
         }
     }
 
@@ -85,33 +88,47 @@ impl<T: Transaction> Known<T> {
         }
     }
 
-    /// Notes whether the last holder of the tip went away from it.
+    /// Notes whether the last holder of the tip went away from it. One that is not believed any more, as it
+    /// fell silent, is no holder, and did not go away.
     fn watch_holders(&mut self) {
         let Some(Chain { graph, tip, .. }) = &self.chain else { return };
-        for node in self.nodes.values_mut() {
-            let Some(head) = node.linked.filter(|_| node.is_believed()) else { continue };
-            let holds = graph.is_on_branch(&tip.hash, &head.hash);
-            self.tip_was_left |= node.held_tip && holds == OnBranch::No;
-            node.held_tip = holds == OnBranch::Yes;
+        let (mut is_held, mut was_left) = (false, false);
+        for node in self.nodes.values_mut().filter(|node| node.is_believed()) {
+            let holds =
+                node.linked.is_some_and(|head| graph.is_on_branch(&tip.hash, &head.hash) == OnBranch::Yes);
+            was_left |= node.held_tip && !holds;
+            is_held |= holds;
+            node.held_tip = holds;
         }
+        self.tip_was_left = !is_held && (was_left || self.tip_was_left);
     }
 
-    /// The head that the canonical branch should end in: the tip, if nothing is better.
+    /// The head that the canonical branch should end in: the tip, if nothing is better. Where nobody who is
+    /// believed has what is final, nothing can be said.
     pub(super) fn best(&self) -> Option<Header> {
-        self.better().first().copied().or_else(|| Some(self.chain.as_ref()?.tip))
+        let tip = self.chain.as_ref()?.tip;
+        let better = self.better().first().copied();
+        better.or_else(|| self.final_heads().next().map(|_| tip))
+    }
+
+    /// The heads of nodes that are believed, as far as they are linked and have the last final block.
+    fn final_heads(&self) -> impl Iterator<Item = Header> {
+        let believed = self.nodes.values().filter(|node| node.is_believed());
+        let has_final = |head: &Header| {
+            let of = |chain: &Chain| chain.graph.is_on_branch(&chain.finalised.hash, &head.hash);
+            self.chain.as_ref().map(of) == Some(OnBranch::Yes)
+        };
+        believed.filter_map(|node| node.linked).filter(has_final)
     }
 
     /// The heads in which the canonical branch should rather end than in the tip, best first.
     ///
     /// They are those of nodes that are believed; the heaviest is the best, of equals the tip, then the one
-    /// seen first. A tip that nobody has any more because its holders fell silent is not given up for its
-    /// own ancestor: nobody went back, somebody is behind. Nor is what is final ever given up, though all go
-    /// back behind it.
+    /// seen first. A tip whose last holder fell silent is not given up for its own ancestor: nobody went back,
+    /// somebody is behind. Nor is what is final ever given up, though all go back behind it.
     pub(super) fn better(&self) -> Vec<Header> {
-        let Some(Chain { graph, tip, anchor, finalised }) = &self.chain else { return Vec::new() };
-        let believed = self.nodes.values().filter(|node| node.is_believed());
-        let has_final = |head: &Header| graph.is_on_branch(&finalised.hash, &head.hash) == OnBranch::Yes;
-        let mut heads: Vec<Header> = believed.filter_map(|node| node.linked).filter(has_final).collect();
+        let Some(Chain { graph, tip, anchor, .. }) = &self.chain else { return Vec::new() };
+        let mut heads: Vec<Header> = self.final_heads().collect();
         let weight = |head: &Header| graph.total_work(&head.hash);
         heads.sort_by_key(|head| (Reverse(weight(head)), graph.first_seen(&head.hash)));
         heads.dedup();
@@ -217,7 +234,8 @@ impl<T: Transaction> Known<T> {
 
     /// Tells who is behind, and which heads weigh the same as the tip.
     fn compare(&mut self, now: Instant) {
-        let Some(Chain { graph, tip, .. }) = &self.chain else { return };
+        let Some(chain) = &self.chain else { return };
+        let Chain { graph, tip, .. } = chain;
         let mut rivals: Vec<Header> = Vec::new();
         for (name, node) in &mut self.nodes {
             let Some(head) = node.head.filter(|_| node.is_believed()) else { continue };
@@ -228,14 +246,13 @@ impl<T: Transaction> Known<T> {
             if !node.is_fresh(now) || !node.is_reachable(now, self.config.collect_for) {
                 continue;
             }
-            let on_branch = graph.is_on_branch(&head.hash, &tip.hash);
-            let behind = (on_branch == OnBranch::Yes)
+            let is_behind =
+                chain.is_below(&head) || graph.is_on_branch(&head.hash, &tip.hash) == OnBranch::Yes;
+            let behind = is_behind
                 .then(|| tip.height - head.height)
                 .filter(|behind| *behind > self.config.lagging_after);
             // A laggard that is on another branch has not caught up.
-            let is_known =
-                on_branch == OnBranch::Yes || graph.is_on_branch(&tip.hash, &head.hash) == OnBranch::Yes;
-            if !is_known {
+            if !is_behind && graph.is_on_branch(&tip.hash, &head.hash) != OnBranch::Yes {
                 continue;
             }
             let before = std::mem::replace(&mut node.lagging, behind.is_some());

@@ -15,6 +15,8 @@ use crate::{Block, Graph, Hash, Header, Height};
 #[derive(Clone, Debug)]
 pub(super) enum Question {
     Identity,
+    /// The last final block of a node that has this head.
+    Final(Hash),
     /// The first header of the graph.
     Root {
         start: Start,
@@ -38,6 +40,7 @@ pub(super) enum Question {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Purpose {
     Identity,
+    Final,
     Root,
     Headers,
     Block,
@@ -47,6 +50,7 @@ pub(super) enum Purpose {
 #[derive(Debug)]
 pub(super) enum Found<T> {
     Identity(Result<ChainIdentity, ChainError>),
+    Final(Hash, Result<Option<Header>, ChainError>),
     Root(Result<Option<Header>, ChainError>),
     /// Lowest first; with an error, what came before it. If they were to close one, the gap.
     Headers {
@@ -98,10 +102,15 @@ impl<T: Send + 'static> Fetches<T> {
         self.flights.values().any(|flight| flight.cycle == cycle)
     }
 
-    /// Whether the node is busy with a question that is not for a block.
+    /// Whether the node is asked for something of this kind.
+    pub(super) fn asks(&self, node: &str, is_meant: impl Fn(Purpose) -> bool) -> bool {
+        self.flights.values().any(|flight| *flight.node == *node && is_meant(flight.question.purpose()))
+    }
+
+    /// Whether the node is busy with a question of which it has one at a time, beside those for its last final
+    /// block and for blocks.
     pub(super) fn is_busy(&self, node: &str) -> bool {
-        let other = |flight: &Flight| flight.question.purpose() != Purpose::Block;
-        self.flights.values().any(|flight| *flight.node == *node && other(flight))
+        self.asks(node, |purpose| !matches!(purpose, Purpose::Final | Purpose::Block))
     }
 
     /// By node, how many blocks it is asked for.
@@ -151,6 +160,7 @@ impl<T: Send + 'static> Fetches<T> {
                 let error = ChainError::Malformed { endpoint: node.to_string(), method, reason };
                 let found = match question {
                     Question::Identity => Found::Identity(Err(error)),
+                    Question::Final(head) => Found::Final(head, Err(error)),
                     Question::Root { .. } => Found::Root(Err(error)),
                     Question::Down { .. } | Question::Up { .. } => {
                         Found::Headers { headers: Vec::new(), gap: None, error: Some(error) }
@@ -168,6 +178,7 @@ impl Question {
     pub(super) fn purpose(&self) -> Purpose {
         match self {
             Self::Identity => Purpose::Identity,
+            Self::Final(_) => Purpose::Final,
             Self::Root { .. } => Purpose::Root,
             Self::Down { .. } | Self::Up { .. } => Purpose::Headers,
             Self::Block(_) => Purpose::Block,
@@ -177,6 +188,7 @@ impl Question {
     fn method(&self) -> &'static str {
         match self {
             Self::Identity => "identity",
+            Self::Final(_) => "finalised",
             Self::Root { .. } | Self::Down { .. } => "header",
             Self::Up { .. } => "header_at",
             Self::Block(_) => "block",
@@ -198,6 +210,7 @@ impl<C: ChainClient> Asked<C> {
     pub(super) async fn answer(self, question: Question, graph: Option<Graph>) -> Found<C::Transaction> {
         match question {
             Question::Identity => Found::Identity(self.within(self.client.identity()).await),
+            Question::Final(head) => Found::Final(head, self.within(self.client.finalised()).await),
             Question::Root { start, genesis, head } => Found::Root(self.root(start, genesis, head).await),
             Question::Block(header) => {
                 let block = self.within(self.client.block(header.hash)).await;

@@ -7,9 +7,9 @@ use tokio::time::Instant;
 
 use super::blocks::Blocks;
 use super::fetch::Found;
-use super::node::Node;
+use super::node::{Node, Trouble};
 use super::pending::Pending;
-use super::probe::{Answer, LONGEST_REST};
+use super::probe::LONGEST_REST;
 use super::{ChainConfig, Start};
 use crate::adapter::{ChainError, ChainIdentity};
 use crate::{Block, ChainEvent, Graph, Hash, Header, Height, InsertError, Inserted, OnBranch, Transaction};
@@ -27,7 +27,8 @@ pub(super) struct Known<T> {
     pub(super) tellers: HashMap<Hash, Arc<str>>,
     /// Whom a block was asked of in vain in this cycle.
     pub(super) tried: HashMap<Hash, Vec<Arc<str>>>,
-    /// The last holder of the tip went away from it, and did not just fall silent.
+    /// Nobody has the tip any more, and the last one who had it went away from it: it did not just fall
+    /// silent.
     pub(super) tip_was_left: bool,
     pub(super) rivals: Vec<Header>,
     /// When and at which height the catch-up began.
@@ -51,6 +52,11 @@ pub(super) struct Chain {
 impl Chain {
     pub(super) fn new(root: Header) -> Self {
         Self { graph: Graph::new(root), tip: root, anchor: root, finalised: root }
+    }
+
+    /// Whether a head is lower than anything that is kept: nothing can be said of its branch.
+    pub(super) fn is_below(&self, head: &Header) -> bool {
+        head.height < self.graph.root().height
     }
 }
 
@@ -99,17 +105,18 @@ impl<T: Transaction> Known<T> {
     }
 
     /// Takes in what a node said of its head.
-    pub(super) fn answered(&mut self, name: &Arc<str>, answer: Answer, now: Instant) {
-        let attached = self.is_attached(&answer.head);
+    pub(super) fn answered(&mut self, name: &Arc<str>, head: Header, now: Instant) {
+        let attached = self.is_attached(&head);
         let every = self.config.identify_every;
         let Some(node) = self.nodes.get_mut(name) else { return };
+        let attached = attached || node.head == Some(head);
         let proved = node.identified.is_some() && node.foreign.is_none() && attached;
         let due = node.identified.is_none_or(|proved| now.saturating_duration_since(proved) >= every);
         node.asks_identity = due || !proved;
         if proved {
-            self.take_in(name, answer);
+            self.take_in(name, head);
         } else {
-            node.withheld = Some(answer);
+            node.withheld = Some(head);
         }
     }
 
@@ -119,6 +126,10 @@ impl<T: Transaction> Known<T> {
         let trouble = match found {
             Found::Identity(Ok(identity)) => {
                 self.identified(name, identity, now);
+                None
+            }
+            Found::Final(head, Ok(finalised)) => {
+                self.told_final(name, head, finalised, now);
                 None
             }
             Found::Root(Ok(Some(root))) => {
@@ -149,17 +160,32 @@ impl<T: Transaction> Known<T> {
                 self.tried.entry(header.hash).or_default().push(Arc::clone(name));
                 Some(error)
             }
-            Found::Identity(Err(error)) | Found::Root(Err(error)) => Some(error),
+            Found::Identity(Err(error)) | Found::Final(_, Err(error)) | Found::Root(Err(error)) => {
+                Some(error)
+            }
         };
         let Some(node) = self.nodes.get_mut(name) else { return };
         if in_vain {
             node.vain = node.vain.saturating_add(1);
         }
-        if let Some(ChainError::RateLimited { retry_after, .. }) = trouble {
+        let Some(error) = trouble else { return };
+        if let ChainError::RateLimited { retry_after, .. } = error {
             let rest = retry_after.unwrap_or(self.config.interval).min(LONGEST_REST);
             node.rests_until = now.checked_add(rest);
         }
-        node.trouble = trouble;
+        node.trouble = Some(Trouble { error, answers: node.health.facts.answers });
+    }
+
+    /// A trouble is over when the node has answered for its head since, does not rest, and is asked nothing
+    /// more.
+    pub(super) fn end_troubles(&mut self, is_asked: impl Fn(&str) -> bool, now: Instant) {
+        for (name, node) in &mut self.nodes {
+            let answers = node.health.facts.answers;
+            let is_old = node.trouble.as_ref().is_some_and(|trouble| trouble.answers != answers);
+            if is_old && !node.rests(now) && !is_asked(name) {
+                node.trouble = None;
+            }
+        }
     }
 
     fn identified(&mut self, name: &Arc<str>, found: ChainIdentity, now: Instant) {
@@ -170,15 +196,23 @@ impl<T: Transaction> Known<T> {
         if *expected == found {
             node.identified = Some(now);
             node.foreign = None;
-            if let Some(answer) = withheld {
-                self.take_in(name, answer);
+            if let Some(head) = withheld {
+                self.take_in(name, head);
             }
         } else if node.foreign.as_ref() != Some(&found) {
             node.foreign = Some(found.clone());
-            (node.head, node.finalised, node.linked, node.identified) = (None, None, None, None);
+            (node.head, node.linked, node.identified) = (None, None, None);
+            (node.finalised, node.told_final_at) = (None, None);
             let (node, expected) = (Arc::clone(name), expected.clone());
             self.events.push(ChainEvent::IdentityChanged { node, expected, found });
         }
+    }
+
+    fn told_final(&mut self, name: &Arc<str>, head: Hash, finalised: Option<Header>, now: Instant) {
+        // Whoever has the name now may be somebody else than was asked.
+        let of_it = |node: &&mut Node| node.identified.is_some() && node.is_honest();
+        let Some(node) = self.nodes.get_mut(name).filter(of_it) else { return };
+        (node.finalised, node.told_final_at) = (finalised, Some((head, now)));
     }
 
     fn filled(&mut self, name: &Arc<str>, headers: &[Header]) {
@@ -205,20 +239,22 @@ impl<T: Transaction> Known<T> {
         }
     }
 
-    fn take_in(&mut self, name: &Arc<str>, answer: Answer) {
-        let lie = self.link(answer.head, name);
+    fn take_in(&mut self, name: &Arc<str>, head: Header) {
+        let lie = self.link(head, name);
         let Some(node) = self.nodes.get_mut(name) else { return };
         node.lie = lie.map(|error| untrue(name, &error));
         if node.lie.is_some() {
             return;
         }
-        let before = node.head.replace(answer.head);
-        node.finalised = answer.finalised;
+        let before = node.head.replace(head);
         let Some((from, chain)) = before.zip(self.chain.as_ref()) else { return };
-        let back =
-            from != answer.head && chain.graph.is_on_branch(&answer.head.hash, &from.hash) == OnBranch::Yes;
+        let back = if chain.is_below(&head) {
+            head.height < from.height
+        } else {
+            head != from && chain.graph.is_on_branch(&head.hash, &from.hash) == OnBranch::Yes
+        };
         if back {
-            self.events.push(ChainEvent::Rewound { node: Arc::clone(name), from, to: answer.head });
+            self.events.push(ChainEvent::Rewound { node: Arc::clone(name), from, to: head });
         }
     }
 
@@ -272,7 +308,7 @@ impl<T: Transaction> Known<T> {
         let root = chain.graph.root();
         if chain.graph.contains(&head.hash) {
             Standing::Linked
-        } else if head.height < root.height {
+        } else if chain.is_below(head) {
             Standing::Below
         } else if head.height == root.height {
             Standing::Off

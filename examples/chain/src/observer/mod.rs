@@ -23,11 +23,11 @@ use watchkeeper::{
 };
 
 use crate::adapter::ChainClient;
-use crate::{ChainEvent, Transaction};
+use crate::{ChainEvent, Header, Transaction};
 use fetch::{Asked, Fetches, Purpose};
 use known::Known;
 use node::Node;
-use probe::{Answer, Errors};
+use probe::Errors;
 
 pub use config::{ChainConfig, ChainConfigError, Start};
 pub use source::{ChainSource, Group};
@@ -35,22 +35,30 @@ pub use view::{Agreement, ChainView, NodeView, Progress};
 
 /// Observes one chain through any number of nodes, and keeps one graph of it.
 ///
-/// In each cycle every node is asked for its head and its last final block, side by side; a node that
-/// hangs or fails costs the others nothing. What follows from the answers is asked in the same cycle:
-/// missing parents, within a bound, and each new block once, of the node that told it first. Whatever is
-/// late is taken in by a later cycle. Events tell only what was delivered, all of a cycle in one batch.
+/// In each cycle every node is asked for its head, side by side; a node that hangs or fails costs the others
+/// nothing. What follows from the answers is asked in the same cycle: the last final block of a node whose head
+/// is new, missing parents, within a bound, and each new block once, of the node that told it first. Whatever
+/// is late is taken in by a later cycle. Events tell only what was delivered, all of a cycle in one batch.
+///
+/// The tip is where the events lead, in each snapshot. Cycle 0 has none: its snapshot shows the nodes, and as
+/// tip the block where the observation begins; what it found is told by the first poll.
 ///
 /// # Which branch is canonical
 ///
 /// The heaviest of the heads that nodes have now. Of branches that weigh the same the one that was seen
-/// first stays. A node that falls silent keeps its head for [`ChainConfig::forget_after`]. When all nodes
-/// that had the tip have left it, the best of what they have now takes its place, even a lighter one.
+/// first stays. A node that falls silent keeps its head for [`ChainConfig::forget_after`].
+///
+/// When the last node that had the tip has left it, the best of what nodes have now takes its place, even a
+/// lighter branch or an ancestor of the tip. Where that last one has only fallen silent, the tip is not given up
+/// for its own ancestor, whoever went back before: nobody is known to have lost it, and the others are behind.
 ///
 /// # What is final
 ///
 /// The best block that more than half of the nodes that speak of finality have at or below their last final
 /// block; else what lies [`ChainConfig::final_depth`] deep; and always the oldest block that is kept. A
-/// node on a branch without it is not believed while it is there.
+/// node on a branch without it is not believed while it is there. What is final is never given up: where all
+/// nodes go back behind it, or lose their chain and begin anew, the tip stays, [`ChainView::head`] is `None`,
+/// and each node is shown behind, below or in breach until it is back.
 ///
 /// # Which chain it is
 ///
@@ -97,23 +105,23 @@ pub use view::{Agreement, ChainView, NodeView, Progress};
 /// let timing = ObservationConfig { interval, ..Default::default() };
 /// let runtime = ObservationRuntime::start(nodes, ChainObserver::new(config), timing).await?;
 ///
-/// let snapshot = runtime.handle().latest_snapshot().ok_or("nothing was observed")?;
-/// assert_eq!(snapshot.value.tip, Some(header(3)));
-/// assert_eq!(snapshot.value.shared_head(), Some(header(3)));
+/// let followed = runtime.handle().eventually("block 3 is the tip", move |view| view.tip == Some(header(3)));
+/// let seen = followed.within(Duration::from_secs(5)).await?;
+/// assert_eq!(seen.value.shared_head(), Some(header(3)));
 /// # let _ = runtime.stop().await;
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
 pub struct ChainObserver<C: ChainClient> {
-    nodes: PerSource<ChainSource<C>, Answer>,
+    nodes: PerSource<ChainSource<C>, Header>,
     errors: Errors,
     config: ChainConfig,
 }
 
 /// What [`ChainObserver`] remembers.
 pub struct ChainState<T> {
-    nodes: PerSourceState<Answer>,
+    nodes: PerSourceState<Header>,
     known: Known<T>,
     fetches: Fetches<T>,
     cycle: u64,
@@ -132,6 +140,7 @@ impl<C: ChainClient> ChainObserver<C> {
         Self { nodes, errors, config }
     }
 
+    /// Asks and takes in. What follows from it is for the poll to decide, which also tells it.
     async fn look(
         &self,
         sources: &[ObservedSource<ChainSource<C>>],
@@ -160,7 +169,7 @@ impl<C: ChainClient> ChainObserver<C> {
                 () = &mut enough => break,
             }
         }
-        state.known.advance(Instant::now());
+        state.known.end_troubles(|node| state.fetches.asks(node, |_| true), Instant::now());
         Ok(())
     }
 
@@ -187,8 +196,8 @@ impl<C: ChainClient> ChainObserver<C> {
                 // Whoever comes back may be somebody else: here, and where it left the set.
                 node.identified = None;
             }
-            if let Some(answer) = answer.value.filter(|_| is_new) {
-                state.known.answered(name, **answer, now);
+            if let Some(head) = answer.value.filter(|_| is_new) {
+                state.known.answered(name, **head, now);
             }
         }
         for node in state.known.nodes.values_mut().filter(|node| !node.listed) {
@@ -249,6 +258,8 @@ impl<C: ChainClient> Observer for ChainObserver<C> {
         state: &mut ChainState<C::Transaction>,
     ) -> Result<Vec<ChainEvent<C::Transaction>>, DynError> {
         self.look(sources, state).await?;
+        // Nothing awaits from here on: the branch moves with what is told of it.
+        state.known.advance(Instant::now());
         Ok(std::mem::take(&mut state.known.events))
     }
 

@@ -6,9 +6,8 @@ use tokio::time::Instant;
 use watchkeeper::SourceHealth;
 
 use super::Group;
-use super::probe::Answer;
-use crate::Header;
 use crate::adapter::{ChainError, ChainIdentity};
+use crate::{Hash, Header};
 
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and none excludes another")]
@@ -20,6 +19,8 @@ pub(super) struct Node {
     /// The last head that was taken in.
     pub(super) head: Option<Header>,
     pub(super) finalised: Option<Header>,
+    /// Its head when it was last asked for its last final block, and when it answered.
+    pub(super) told_final_at: Option<(Hash, Instant)>,
     /// The last block of its branch that is in the graph: its head, or how far it was caught up with.
     pub(super) linked: Option<Header>,
     /// How often in a row it was asked for headers in vain.
@@ -28,15 +29,15 @@ pub(super) struct Node {
     pub(super) identified: Option<Instant>,
     /// It has to be asked for its chain.
     pub(super) asks_identity: bool,
-    /// An answer that is not taken in before the node has proved to be on the chain.
-    pub(super) withheld: Option<Answer>,
+    /// A head that is not taken in before the node has proved to be on the chain.
+    pub(super) withheld: Option<Header>,
     pub(super) foreign: Option<ChainIdentity>,
     /// Why it did not answer for its head.
     pub(super) failure: Option<ChainError>,
     /// Its head cannot be true.
     pub(super) lie: Option<ChainError>,
-    /// What went wrong last with a question that was not for its head.
-    pub(super) trouble: Option<ChainError>,
+    /// What went wrong last with a question that was not for its head; until that is over.
+    pub(super) trouble: Option<Trouble>,
     /// It asked to be left alone until then.
     pub(super) rests_until: Option<Instant>,
     pub(super) breached: bool,
@@ -44,6 +45,13 @@ pub(super) struct Node {
     /// Its head had the canonical tip on its branch when the nodes were last weighed.
     pub(super) held_tip: bool,
     pub(super) forgotten: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Trouble {
+    pub(super) error: ChainError,
+    /// How often the node had answered for its head by then.
+    pub(super) answers: u64,
 }
 
 impl Node {
@@ -54,6 +62,7 @@ impl Node {
             listed: true,
             head: None,
             finalised: None,
+            told_final_at: None,
             linked: None,
             vain: 0,
             identified: None,
@@ -81,6 +90,11 @@ impl Node {
         self.foreign.is_none() && self.lie.is_none() && self.head.is_some()
     }
 
+    /// Whether it asked to be left alone.
+    pub(super) fn rests(&self, now: Instant) -> bool {
+        self.rests_until.is_some_and(|until| until > now)
+    }
+
     pub(super) fn is_fresh(&self, now: Instant) -> bool {
         self.listed && self.health.freshness(now).is_fresh()
     }
@@ -95,10 +109,6 @@ impl Node {
         let hangs = facts.in_flight_since.is_some_and(|since| {
             slow.is_none_or(|last| now.saturating_duration_since(since) > last.saturating_mul(2))
         });
-        self.listed
-            && facts.last_success.is_some()
-            && !self.health.is_failing()
-            && !hangs
-            && self.rests_until.is_none_or(|until| until <= now)
+        self.listed && facts.last_success.is_some() && !self.health.is_failing() && !hangs && !self.rests(now)
     }
 }

@@ -11,13 +11,6 @@ use super::{ChainConfig, ChainSource};
 use crate::Header;
 use crate::adapter::{ChainClient, ChainError};
 
-/// What a node says when it is asked for its head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Answer {
-    pub(super) head: Header,
-    pub(super) finalised: Option<Header>,
-}
-
 /// The last error of each node, which a failed probe only tells as text; clones share it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Errors {
@@ -32,16 +25,16 @@ struct Error {
 }
 
 impl Errors {
-    /// Asks a node, unless it asked not to be.
+    /// Asks a node for its head, unless it asked not to be.
     pub(super) async fn probe<C: ChainClient>(
         self,
         node: ObservedSource<ChainSource<C>>,
-    ) -> Result<Answer, DynError> {
+    ) -> Result<Header, DynError> {
         if let Some(Error { error, .. }) = self.resting(&node.name) {
             return Err(error.into());
         }
-        let answer = ask(&node.source.client).await;
-        let error = answer.as_ref().err().cloned();
+        let head = node.source.client.head().await;
+        let error = head.as_ref().err().cloned();
         let mut by_node = self.by_node.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(error) = error {
             let rests_until = match error {
@@ -54,7 +47,7 @@ impl Errors {
         } else {
             by_node.remove(&node.name);
         }
-        Ok(answer?)
+        Ok(head?)
     }
 
     fn resting(&self, node: &str) -> Option<Error> {
@@ -82,8 +75,3 @@ impl Errors {
 
 /// A node that asks for a longer rest is asked again all the same.
 pub(super) const LONGEST_REST: Duration = Duration::from_mins(1);
-
-async fn ask<C: ChainClient>(client: &C) -> Result<Answer, ChainError> {
-    let (head, finalised) = tokio::try_join!(client.head(), client.finalised())?;
-    Ok(Answer { head, finalised })
-}

@@ -37,7 +37,10 @@ impl<T: Transaction> Known<T> {
             finalised: node.finalised,
             agreement: self.agreement(node),
             health: node.health.clone(),
-            error: [&node.failure, &node.lie, &node.trouble].into_iter().flatten().next().cloned(),
+            error: {
+                let trouble = node.trouble.as_ref().map(|trouble| &trouble.error);
+                node.failure.as_ref().or(node.lie.as_ref()).or(trouble).cloned()
+            },
         }
     }
 
@@ -54,7 +57,8 @@ impl<T: Transaction> Known<T> {
         let (Some(head), Some(chain)) = (node.head, &self.chain) else { return Agreement::Unknown };
         match self.standing(&head) {
             Standing::Waiting => Agreement::Pending,
-            Standing::Below | Standing::Off => Agreement::Unknown,
+            Standing::Below => Agreement::Below(chain.tip.height - head.height),
+            Standing::Off => Agreement::Unknown,
             Standing::Linked => compare(chain, &head),
         }
     }

@@ -19,9 +19,11 @@ pub struct ChainView {
     pub chain: Option<ChainIdentity>,
     /// The headers of all branches; `None` until the first one is known.
     pub graph: Option<Graph>,
-    /// The tip of the canonical branch, up to which the events were told.
+    /// The tip of the canonical branch, up to which the events were told: before the first ones, the block where
+    /// the observation begins.
     pub tip: Option<Header>,
-    /// The block to which the tip is on its way: the best one that a node which is believed has.
+    /// The block to which the tip is on its way: the best one that a node which is believed has. `None` while
+    /// none of them has the last final block: the tip then stays where it is.
     pub head: Option<Header>,
     /// The last final block of the canonical branch. The oldest one that is kept counts as final.
     pub finalised: Option<Header>,
@@ -36,7 +38,8 @@ pub struct ChainView {
     pub nodes: Arc<BTreeMap<Arc<str>, NodeView>>,
     /// How many headers wait for their parents.
     pub pending: usize,
-    /// How many blocks with transactions are kept.
+    /// How many blocks with transactions the observer keeps for itself: see
+    /// [`ChainConfig::blocks_kept`](super::ChainConfig::blocks_kept).
     pub blocks: usize,
     /// When this was so.
     pub taken_at: Instant,
@@ -56,18 +59,21 @@ pub struct NodeView {
     pub agreement: Agreement,
     /// When it answered for its head, and how often it did not.
     pub health: SourceHealth,
-    /// Why it did not answer for its head; else why it is not believed; else what went wrong with the last
-    /// other question.
+    /// Why it did not answer for its head; else why it is not believed; else what went wrong with another
+    /// question, until it has answered for its head again and nothing more is asked of it.
     pub error: Option<ChainError>,
 }
 
 /// How a node's head stands to the canonical tip.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Agreement {
-    /// Nothing can be said: it has not answered yet, or its head is below the oldest block that is kept.
+    /// Nothing can be said: it has not answered yet.
     Unknown,
     /// It is on the canonical branch, this many blocks below the tip.
     Behind(Height),
+    /// It is this many blocks below the tip, and lower than the oldest block that is kept: on which branch
+    /// cannot be said.
+    Below(Height),
     /// The tip is on the node's branch, this many blocks below its head.
     Ahead(Height),
     /// It is on another branch, which leaves the canonical one at this block.

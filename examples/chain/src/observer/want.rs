@@ -49,6 +49,7 @@ impl<T: Transaction> Known<T> {
             }
             questions.push((Arc::clone(name), question));
         }
+        self.ask_for_finality(fetches, asked, now, &mut questions);
         self.ask_for_blocks(fetches, &in_flight, now, &mut questions);
         questions
     }
@@ -115,6 +116,27 @@ impl<T: Transaction> Known<T> {
             return None;
         }
         Some(Question::Up { from: reach + 1, to: gap.height.min(reach + backfill) })
+    }
+
+    /// What is final changes with the head, as a rule; the rest is found by asking now and then.
+    fn ask_for_finality(
+        &self,
+        fetches: &Fetches<T>,
+        asked: &HashSet<Asked>,
+        now: Instant,
+        questions: &mut Vec<(Arc<str>, Question)>,
+    ) {
+        for (name, node) in &self.nodes {
+            let Some(head) = node.head.filter(|_| node.is_honest()) else { continue };
+            let is_known = node.told_final_at.is_some_and(|(at, told)| {
+                at == head.hash && now.saturating_duration_since(told) < self.config.identify_every
+            });
+            let was_asked = asked.contains(&(Arc::clone(name), Purpose::Final))
+                || fetches.asks(name, |purpose| purpose == Purpose::Final);
+            if !is_known && !was_asked && node.is_reachable(now, self.config.collect_for) {
+                questions.push((Arc::clone(name), Question::Final(head.hash)));
+            }
+        }
     }
 
     /// Each block on the way to a better head is asked for once: of one of our nodes before one of the public

@@ -7,8 +7,9 @@ use crate::ChainEvent;
 
 /// An observer of a chain together with a projection of its events.
 ///
-/// Both advance in the same cycle, so that a snapshot never shows a block that its projection does not know.
-/// When the observer's state has to be built anew, the projection starts again as it was given.
+/// Both advance in the same cycle, so that the projection knows all that the chain's branch has above the block
+/// where the observation began. That needs an observer that shows in cycle 0 nothing that its events have yet to
+/// tell, as [`ChainObserver`](crate::ChainObserver) does. When the observer's state has to be built anew, the projection starts again as it was given.
 #[derive(Debug)]
 pub struct Projected<O, P> {
     observer: O,

@@ -104,7 +104,7 @@ async fn it_begins_below_the_furthest_node_that_is_true() {
     let watched = Watched::start(config, nodes).await;
     let view = watched.cycle().await;
     assert_eq!((show(Some(view.graph.unwrap().root())), show(view.tip)), ("a90".into(), "a100".into()));
-    assert_eq!(view.nodes["n1"].agreement, Agreement::Unknown);
+    assert_eq!(view.nodes["n1"].agreement, Agreement::Below(95));
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,10 +14,10 @@ use crate::common::{SECOND, Tree, Watched, branch, config, hash, local, long, sh
 async fn a_reorg_may_reach_down_to_the_final_block_and_no_deeper() {
     let tree = Tree::new("g a1 a2 a3 a4\na2 b3 b4 b5 b6\na1 c2 c3 c4 c5 c6");
     let (n1, n2) = (tree.node("a4"), tree.node("a4"));
-    let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
     for node in [&n1, &n2] {
         node.script().finalised = Some(hash("a2"));
     }
+    let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
     assert_eq!(watched.told().await, ["committed a1 a2 a3 a4", "finalised a2"]);
     tree.advance(&n1, "b5");
     assert_eq!(watched.told().await, ["reorged a4 a3 to b3 b4 b5 at a2"]);
@@ -37,7 +37,7 @@ async fn a_reorg_may_reach_down_to_the_final_block_and_no_deeper() {
 /// Those that have fallen silent still have their votes: one of three is no majority.
 #[tokio::test(start_paused = true)]
 async fn one_that_is_left_alone_makes_nothing_final() {
-    let tree = Tree::new(&long("a", 5));
+    let tree = Tree::new(&long("a", 6));
     let nodes = ["n1", "n2", "n3"].map(|name| (name, tree.node("a5")));
     for (_, node) in &nodes {
         node.script().finalised = Some(hash("a1"));
@@ -49,6 +49,9 @@ async fn one_that_is_left_alone_makes_nothing_final() {
         node.script().hangs.push("");
     }
     nodes[0].1.script().finalised = Some(hash("a4"));
+    tree.advance(&nodes[0].1, "a6");
+    assert_eq!(watched.told().await, ["committed a6"]);
+    assert_eq!(show(watched.cycle().await.node("n1").unwrap().finalised), "a4");
     for _ in 0..10 {
         assert_eq!(watched.told().await, [""; 0]);
     }
@@ -87,7 +90,7 @@ async fn the_tip_does_not_follow_nodes_below_the_final_block() {
     assert_eq!(show(watched.cycle().await.tip), "a4");
 }
 
-/// One node of three alone makes nothing final.
+/// One node of three alone makes nothing final. Where the heads stand still, it is found out now and then.
 #[tokio::test(start_paused = true)]
 async fn more_than_half_make_a_block_final() {
     let tree = Tree::new("g a1 a2 a3");
@@ -102,6 +105,7 @@ async fn more_than_half_make_a_block_final() {
             node.script().finalised.get_or_insert(hash("g"));
         }
         nodes[nth].1.script().finalised = Some(hash(block));
+        tokio::time::sleep(config().identify_every).await;
         assert_eq!(watched.told().await.join(" "), told);
     }
 }
@@ -140,10 +144,71 @@ async fn a_branch_that_leaves_below_the_root_is_a_breach() {
     let asked = n2.script().calls["header"];
     watched.cycle().await;
     assert_eq!(n2.script().calls["header"], asked, "it is not walked again");
-    // A node that is only far behind breaks nothing.
-    tree.advance(&n1, "a40");
+}
+
+/// ```text
+/// a60 is where the observation begins, and a80 the tip:
+/// g - a1 - ... - a60 - ... - a80 - a81      n2 goes back below a60; it stays there, goes further, and returns
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_node_below_the_root_has_rewound_and_is_believed_when_it_is_back() {
+    let tree = Tree::new(&long("a", 81));
+    let (n1, n2) = (tree.node("a80"), tree.node("a80"));
+    let start = Start::Known(vec![tree.header("a60")]);
+    let mut watched =
+        Watched::start(ChainConfig { start, ..config() }, local(&[("n1", &n1), ("n2", &n2)])).await;
+    watched.told().await;
+    tree.advance(&n2, "a40");
+    assert_eq!(watched.told().await, ["n2 rewound a80 to a40", "n2 lags by 40"]);
+    let asked = n2.script().calls.clone();
     let view = watched.cycle().await;
-    assert_eq!(view.node("n1").unwrap().agreement, Agreement::Unknown);
+    assert_eq!(view.node("n2").unwrap().agreement, Agreement::Below(40));
+    assert_eq!((show(view.tip), show(view.head)), ("a80".to_owned(), "a80".to_owned()));
+    assert_eq!(n2.script().calls["identity"], asked["identity"], "it proved where it is");
+    tree.advance(&n2, "a30");
+    assert_eq!(watched.told().await, ["n2 rewound a40 to a30"]);
+    // It does not hold the tip: when the other one goes back, nobody has it.
+    tree.advance(&n1, "a79");
+    assert_eq!(watched.told().await, ["n1 rewound a80 to a79", "reverted a80 to a79"]);
+    tree.advance(&n2, "a81");
+    assert_eq!(watched.told().await, ["committed a80 a81", "n2 caught up"]);
+}
+
+/// All nodes lose their chain, and begin anew from its first block.
+///
+/// ```text
+/// a60 is where the observation begins, and a80 the tip:
+/// g - a1 - ... - a60 - ... - a80
+///   \
+///     b1 - ... - b90
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_chain_that_is_wiped_keeps_what_is_final_and_says_that_nobody_has_it() {
+    let tree = Tree::new(&format!("{}\n{}", long("a", 80), long("b", 90)));
+    let (n1, n2) = (tree.node("a80"), tree.node("a80"));
+    let start = Start::Known(vec![tree.header("a60")]);
+    let mut watched =
+        Watched::start(ChainConfig { start, ..config() }, local(&[("n1", &n1), ("n2", &n2)])).await;
+    watched.told().await;
+    let both = |head: &str| [&n1, &n2].map(|node| tree.advance(node, head));
+    let steps: [(&str, &[&str], Agreement, &str); 4] = [
+        (
+            "b5",
+            &["n1 rewound a80 to b5", "n2 rewound a80 to b5", "n1 lags by 75", "n2 lags by 75"],
+            Agreement::Below(75),
+            "-",
+        ),
+        ("b50", &[], Agreement::Below(30), "-"),
+        ("b90", &["n1 breached a60 by b90", "n2 breached a60 by b90"], Agreement::Breached, "-"),
+        ("a80", &["n1 caught up", "n2 caught up"], Agreement::Behind(0), "a80"),
+    ];
+    for (at, told, agreement, head) in steps {
+        both(at);
+        assert_eq!(watched.told().await, told, "at {at}");
+        let view = watched.cycle().await;
+        assert!(view.nodes.values().all(|node| node.agreement == agreement), "at {at}: {:?}", view.nodes);
+        assert_eq!([view.tip, view.finalised, view.head].map(show), ["a80", "a60", head], "at {at}");
+    }
 }
 
 fn keeps_little() -> ChainConfig {

@@ -3,7 +3,7 @@
 use watchkeeper_chain::adapter::ChainError;
 use watchkeeper_chain::{ChainConfig, ChainEvent, Start};
 
-use crate::common::{Tree, Watched, config, fold, in_words, local, long, show};
+use crate::common::{SECOND, Tree, Watched, config, fold, hash, in_words, local, long, show};
 
 /// ```text
 /// g - a1 - a2 - a3
@@ -94,6 +94,49 @@ async fn the_tip_is_reverted_when_all_have_gone_back() {
     assert_eq!(watched.told().await, ["n2 rewound a3 to a2", "reverted a3 to a2"]);
     tree.advance(&n1, "a3");
     assert_eq!(watched.told().await, ["committed a3"]);
+}
+
+/// ```text
+/// g - a1 - a2 - a3     n1 goes back to a1, and then n2, which still had a3, falls silent at a3
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_tip_whose_last_holder_fell_silent_is_kept_whoever_left_it_before() {
+    let tree = Tree::new("g a1 a2 a3");
+    let (n1, n2) = (tree.node("a3"), tree.node("a3"));
+    let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
+    assert_eq!(watched.told().await, ["committed a1 a2 a3"]);
+    tree.advance(&n1, "a1");
+    assert_eq!(watched.told().await, ["n1 rewound a3 to a1"]);
+    n2.script().hangs.push("");
+    tokio::time::sleep(config().forget_after + 10 * SECOND).await;
+    assert_eq!(watched.told().await, [""; 0]);
+    assert_eq!(show(watched.cycle().await.tip), "a3");
+    // It comes back, and has left: now the last one is seen to go.
+    tree.advance(&n2, "a2");
+    n2.script().hangs.clear();
+    tokio::time::sleep(config().probe_timeout).await;
+    assert_eq!(watched.told().await, ["n2 rewound a3 to a2", "reverted a3 to a2"]);
+}
+
+/// ```text
+/// g - a1 - a2 - a3 - a4     a2 is final; n1 goes back to a1, takes a4 again, and falls silent there
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_tip_that_was_left_and_is_held_again_is_not_given_up_for_silence() {
+    let tree = Tree::new("g a1 a2 a3 a4");
+    let (n1, n2) = (tree.node("a4"), tree.node("a1"));
+    n1.script().finalised = Some(hash("a2"));
+    let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
+    assert_eq!(watched.told().await, ["committed a1 a2 a3 a4", "finalised a2"]);
+    tree.advance(&n1, "a1");
+    assert_eq!(watched.told().await, ["n1 rewound a4 to a1"]);
+    tree.advance(&n1, "a4");
+    assert_eq!(watched.told().await, [""; 0]);
+    tree.advance(&n2, "a3");
+    n1.script().hangs.push("");
+    tokio::time::sleep(config().forget_after + 10 * SECOND).await;
+    assert_eq!(watched.told().await, [""; 0]);
+    assert_eq!(show(watched.cycle().await.tip), "a4");
 }
 
 /// ```text

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod bodies;
+mod calls;
 mod catch_up;
 mod common;
 mod final_blocks;
@@ -13,3 +14,4 @@ mod nodes;
 mod observer_model;
 mod projection;
 mod public_target;
+mod troubles;

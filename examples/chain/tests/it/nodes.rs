@@ -91,30 +91,6 @@ async fn a_rewind_is_told_apart_from_a_fork() {
     assert_eq!(view.node("n1").unwrap().agreement, Agreement::Forked(tree.header("a1")));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_cycle_asks_each_node_for_its_head_and_one_node_for_a_new_block() {
-    let tree = Tree::new(&long("a", 20));
-    let nodes = ["n1", "n2", "n3"].map(|name| (name, tree.node("g")));
-    let mut watched =
-        Watched::start(config(), local(&nodes.each_ref().map(|(name, node)| (*name, node)))).await;
-    watched.cycle().await;
-    let calls =
-        |method| nodes.iter().map(move |(_, node)| node.script().calls.get(method).copied().unwrap_or(0));
-    let before: Vec<usize> = calls("head").collect();
-    for height in 1..=20 {
-        for (_, node) in &nodes {
-            tree.advance(node, &format!("a{height}"));
-        }
-        assert_eq!(watched.told().await, [format!("committed a{height}")]);
-    }
-    let asked: Vec<usize> = calls("head").zip(before).map(|(after, before)| after - before).collect();
-    assert_eq!(asked, [20, 20, 20]);
-    assert_eq!(calls("block").sum::<usize>(), 20);
-    // The root, and no header more: heads bring their own.
-    assert_eq!((calls("header").sum::<usize>(), calls("header_at").sum::<usize>()), (3, 0));
-    assert_eq!(calls("identity").collect::<Vec<_>>(), [1, 1, 1]);
-}
-
 /// What a bad node does, and what is said of it.
 type Bad = (&'static str, fn(&Tree, &Node), &'static str);
 
@@ -325,36 +301,4 @@ async fn headers_without_parents_are_bounded_and_crowd_nobody_out() {
     let mut branch = vec!["g".to_owned()];
     fold(&mut branch, &watched.heard());
     assert_eq!(branch.last().unwrap(), "a30");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_node_that_limits_the_rate_is_left_alone_as_long_as_it_says() {
-    let tree = Tree::new("g a1 a2");
-    let n1 = tree.node("a1");
-    let mut watched = Watched::start(config(), local(&[("n1", &n1)])).await;
-    watched.told().await;
-    let retry_after = Some(Duration::from_secs(20));
-    let limited = ChainError::RateLimited { endpoint: "n1".to_owned(), retry_after };
-    n1.script().fails.insert("block", limited);
-    tree.advance(&n1, "a2");
-    watched.told().await;
-    let asked = n1.script().calls["block"];
-    n1.script().fails.clear();
-    tokio::time::sleep(10 * SECOND).await;
-    assert_eq!((watched.told().await, n1.script().calls["block"]), (Vec::new(), asked));
-    tokio::time::sleep(10 * SECOND).await;
-    assert_eq!(watched.told().await, ["committed a2"]);
-
-    let limited = ChainError::RateLimited { endpoint: "n1".to_owned(), retry_after };
-    n1.script().fails.insert("head", limited);
-    watched.told().await;
-    let asked = n1.script().calls["head"];
-    n1.script().fails.clear();
-    tokio::time::sleep(10 * SECOND).await;
-    let view = watched.cycle().await;
-    assert_eq!(n1.script().calls["head"], asked);
-    let error = view.node("n1").unwrap().error.clone();
-    assert!(matches!(error, Some(ChainError::RateLimited { .. })), "{error:?}");
-    tokio::time::sleep(15 * SECOND).await;
-    assert!(watched.cycle().await.node("n1").unwrap().error.is_none());
 }

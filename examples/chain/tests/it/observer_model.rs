@@ -2,12 +2,11 @@
 
 use proptest::prelude::*;
 use proptest::sample::Index;
-use watchkeeper_chain::adapter::ChainError;
-use watchkeeper_chain::{Agreement, Block, ChainConfig, ChainEvent, ChainView, Header};
+use watchkeeper_chain::{Agreement, ChainConfig, ChainEvent, ChainView, Header};
 
-use crate::common::{Node, SECOND, Tree, Watched, config, fold, hash, local, name};
-
-const NAMES: [&str; 3] = ["n1", "n2", "n3"];
+use crate::common::{
+    LONG, NAMES, Node, Step, Tree, Watched, config, fold, hash, heal, local, name, on_paused_clock, steps,
+};
 
 /// A random tree: each block's parent is some earlier block, mostly one of the last; weights from 1 to 3.
 fn tree() -> impl Strategy<Value = Vec<(usize, u8)>> {
@@ -26,39 +25,8 @@ fn plant(shape: &[(usize, u8)]) -> (Tree, Vec<String>) {
     (tree, names)
 }
 
-#[derive(Clone, Debug)]
-enum Step {
-    /// A node is at any block now: it grew, lagged, rewound or changed its branch.
-    Move(usize, Index),
-    Fail(usize, &'static str),
-    Hang(usize, &'static str),
-    Heal(usize),
-    /// A node has a head that cannot be true: of a wrong height, or without the parent that it names.
-    Lie(usize, Index, bool),
-    /// Another source set: those of the bits.
-    List(u8),
-    Finalise(usize, Index),
-    Wait(u8),
-}
-
 fn moves() -> impl Strategy<Value = Vec<Vec<(usize, Index)>>> {
     prop::collection::vec(prop::collection::vec((0..3_usize, any::<Index>()), 0..4), 1..25)
-}
-
-fn faults() -> impl Strategy<Value = Vec<Step>> {
-    let method = || prop::sample::select(vec!["", "block", "header", "head", "finalised", "identity"]);
-    let step = prop_oneof![
-        10 => (0..3_usize, any::<Index>()).prop_map(|(node, block)| Step::Move(node, block)),
-        1 => (0..3_usize, method()).prop_map(|(node, method)| Step::Fail(node, method)),
-        1 => (0..3_usize, method()).prop_map(|(node, method)| Step::Hang(node, method)),
-        2 => (0..3_usize).prop_map(Step::Heal),
-        1 => (0..3_usize, any::<Index>(), any::<bool>())
-            .prop_map(|(node, block, orphan)| Step::Lie(node, block, orphan)),
-        1 => (0..8_u8).prop_map(Step::List),
-        1 => (0..3_usize, any::<Index>()).prop_map(|(node, block)| Step::Finalise(node, block)),
-        2 => prop_oneof![0..4_u8, 30..70_u8].prop_map(Step::Wait),
-    ];
-    prop::collection::vec(step, 1..40)
 }
 
 /// The plain look.
@@ -139,12 +107,6 @@ impl Plain<'_> {
     }
 }
 
-fn on_paused_clock(work: impl Future<Output = Result<(), TestCaseError>>) -> Result<(), TestCaseError> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(work)
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { max_shrink_iters: 2_000, ..ProptestConfig::with_cases(100) })]
 
@@ -184,7 +146,7 @@ proptest! {
     #[test]
     fn whatever_nodes_do_the_events_fold_to_the_snapshot(
         shape in tree(),
-        steps in faults(),
+        steps in steps(),
         bounds in prop::sample::select(vec![(128, 512, 1024), (2, 3, 5)]),
     ) {
         on_paused_clock(async {
@@ -200,12 +162,12 @@ proptest! {
             let mut watched = Watched::start(config, of(7)).await;
             let mut told = vec!["g".to_owned()];
             for step in steps {
-                apply(&step, &tree, &names, &nodes);
-                match step {
-                    Step::List(bits) => _ = watched.sources.replace(of(bits)),
-                    Step::Wait(seconds) => tokio::time::sleep(u32::from(seconds) * SECOND).await,
-                    _ => {}
+                if let Step::List(bits) = step {
+                    watched.sources.replace(of(bits));
                 }
+                let branch_to = |block: Index| plain.branch(&names[block.index(names.len())]);
+                step.apply(&nodes, |block| branch_to(block).iter().map(|name| tree.block(name).clone()).collect())
+                    .await;
                 let view = watched.cycle().await;
                 check_final(&plain, &mut told, &watched.heard())?;
                 if view.graph.is_some() {
@@ -214,16 +176,14 @@ proptest! {
             }
             for node in &nodes {
                 let lies = !names.contains(&name(node.script().head.unwrap()));
-                let mut script = node.script();
-                script.fails.clear();
-                script.hangs.clear();
+                heal(node);
                 if lies {
-                    script.head = Some(hash("g"));
+                    node.script().head = Some(hash("g"));
                 }
             }
             watched.sources.replace(of(7));
             // What hangs runs out, and what is asked in parts is told.
-            tokio::time::sleep(20 * SECOND).await;
+            tokio::time::sleep(LONG).await;
             let mut view = watched.cycle().await;
             for _ in 0..60 {
                 view = watched.cycle().await;
@@ -242,42 +202,6 @@ proptest! {
             );
             Ok(())
         })?;
-    }
-}
-
-fn apply(step: &Step, tree: &Tree, names: &[String], nodes: &[Node]) {
-    match step {
-        Step::Move(node, block) => tree.advance(&nodes[*node], &names[block.index(names.len())]),
-        Step::Fail(node, method) => {
-            let error =
-                ChainError::Refused { endpoint: "node".to_owned(), method, reason: "told to".to_owned() };
-            nodes[*node].script().fails.insert(method, error);
-        }
-        Step::Hang(node, method) => nodes[*node].script().hangs.push(method),
-        Step::Heal(node) => {
-            let mut script = nodes[*node].script();
-            script.fails.clear();
-            script.hangs.clear();
-        }
-        Step::Lie(node, block, orphan) => {
-            let parent = tree.header(&names[block.index(names.len())]);
-            let (parent, height) =
-                if *orphan { (hash("nowhere"), 30) } else { (parent.hash, parent.height + 2) };
-            let header = Header { hash: hash(&format!("lie{node}")), parent, height, work: 1, time: 0 };
-            let mut script = nodes[*node].script();
-            script.blocks.insert(header.hash, Block { header, transactions: Vec::new() });
-            script.head = Some(header.hash);
-        }
-        Step::Finalise(node, block) => {
-            let mut script = nodes[*node].script();
-            let head = name(script.head.unwrap());
-            if !names.contains(&head) {
-                return;
-            }
-            let branch = Plain { tree }.branch(&head);
-            script.finalised = Some(hash(&branch[block.index(branch.len())]));
-        }
-        Step::List(_) | Step::Wait(_) => {}
     }
 }
 

@@ -1,14 +1,20 @@
 //! Chains that are drawn in text, nodes that have parts of them, and what the observer tells of it.
 
+mod steps;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use watchkeeper::{ObservationConfig, ObservationRuntime, ObservedSource, SharedSources, Subscription};
+use watchkeeper::{
+    ObservationConfig, ObservationRuntime, ObservedSource, Observer, SharedSources, Subscription,
+};
 use watchkeeper_chain::adapter::{ChainIdentity, MemoryNode};
 use watchkeeper_chain::{
-    Block, ChainConfig, ChainEvent, ChainObserver, ChainSource, ChainView, Hash, Header, Start, Transaction,
+    Block, ChainConfig, ChainEvent, ChainObserver, ChainSource, Hash, Header, Start, Transaction,
 };
+
+pub(crate) use steps::{LONG, NAMES, Step, heal, on_paused_clock, steps};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
@@ -28,7 +34,6 @@ impl Transaction for Named {
 
 pub(crate) type Node = MemoryNode<Named>;
 pub(crate) type Event = ChainEvent<Named>;
-pub(crate) type Runtime = ObservationRuntime<ChainObserver<Node>>;
 
 /// The hash that a name stands for.
 pub(crate) fn hash(name: &str) -> Hash {
@@ -135,28 +140,45 @@ pub(crate) fn config() -> ChainConfig {
     ChainConfig { start: Start::Genesis, ..ChainConfig::every(SECOND) }
 }
 
-pub(crate) struct Watched {
-    pub(crate) runtime: Runtime,
-    pub(crate) sources: SharedSources<ChainSource<Node>>,
-    told: Subscription<Event>,
+pub(crate) struct Watched<O: Observer = ChainObserver<Node>> {
+    pub(crate) runtime: ObservationRuntime<O>,
+    pub(crate) sources: SharedSources<O::Source>,
+    told: Subscription<O::Event>,
 }
 
-pub(crate) fn local(nodes: &[(&str, &Node)]) -> Vec<ObservedSource<ChainSource<Node>>> {
+pub(crate) fn local<T: Transaction>(
+    nodes: &[(&str, &MemoryNode<T>)],
+) -> Vec<ObservedSource<ChainSource<MemoryNode<T>>>> {
     nodes.iter().map(|(name, node)| ObservedSource::new(name, ChainSource::local((*node).clone()))).collect()
 }
 
 impl Watched {
     pub(crate) async fn start(config: ChainConfig, sources: Vec<ObservedSource<ChainSource<Node>>>) -> Self {
+        Self::with(ChainObserver::new(config), sources).await
+    }
+
+    /// What was told since the last call, in words, after one more cycle.
+    pub(crate) async fn told(&mut self) -> Vec<String> {
+        self.cycle().await;
+        self.heard().iter().map(in_words).collect()
+    }
+}
+
+impl<O> Watched<O>
+where
+    O: Observer<Source: Clone, Snapshot: Clone, Event: Clone>,
+{
+    /// Each second.
+    pub(crate) async fn with(observer: O, sources: Vec<ObservedSource<O::Source>>) -> Self {
         let sources = SharedSources::new(sources);
-        let timing = ObservationConfig { interval: config.interval, ..Default::default() };
-        let runtime =
-            ObservationRuntime::start(sources.clone(), ChainObserver::new(config), timing).await.unwrap();
+        let timing = ObservationConfig { interval: SECOND, history_limit: 1024, ..Default::default() };
+        let runtime = ObservationRuntime::start(sources.clone(), observer, timing).await.unwrap();
         let told = runtime.handle().subscribe();
         Self { runtime, sources, told }
     }
 
     /// The view after a cycle that begins now or later.
-    pub(crate) async fn cycle(&self) -> ChainView {
+    pub(crate) async fn cycle(&self) -> O::Snapshot {
         let handle = self.runtime.handle();
         let cycle = self.runtime.control().poll_now().await.unwrap();
         let mut watch = handle.watch();
@@ -168,14 +190,8 @@ impl Watched {
         }
     }
 
-    /// What was told since the last call, in words, after one more cycle.
-    pub(crate) async fn told(&mut self) -> Vec<String> {
-        self.cycle().await;
-        self.heard().iter().map(in_words).collect()
-    }
-
     /// What was told since the last call.
-    pub(crate) fn heard(&mut self) -> Vec<Event> {
+    pub(crate) fn heard(&mut self) -> Vec<O::Event> {
         let batches = std::iter::from_fn(|| self.told.try_recv()).map(Result::unwrap);
         batches.flat_map(|batch| batch.events.clone()).collect()
     }
@@ -212,6 +228,13 @@ pub(crate) fn show(header: Option<Header>) -> String {
 
 /// Applies events to a branch of names, and checks that they fit.
 pub(crate) fn fold(branch: &mut Vec<String>, events: &[Event]) {
+    let mut hashes: Vec<Hash> = branch.iter().map(|name| hash(name)).collect();
+    fold_hashes(&mut hashes, events);
+    *branch = hashes.into_iter().map(name).collect();
+}
+
+/// The same with the hashes of any chain.
+pub(crate) fn fold_hashes<T: Transaction>(branch: &mut Vec<Hash>, events: &[ChainEvent<T>]) {
     for event in events {
         let (old, new, ancestor) = match event {
             ChainEvent::Committed { new } => (&[][..], &new[..], None),
@@ -221,14 +244,14 @@ pub(crate) fn fold(branch: &mut Vec<String>, events: &[Event]) {
         };
         assert!(!old.is_empty() || !new.is_empty(), "{event:?}");
         for left in old {
-            assert_eq!(branch.pop(), Some(name(left.hash)));
+            assert_eq!(branch.pop(), Some(left.hash));
         }
         if let Some(ancestor) = ancestor {
-            assert_eq!(branch.last(), Some(&name(ancestor.hash)));
+            assert_eq!(branch.last(), Some(&ancestor.hash));
         }
         for block in new {
-            assert_eq!(branch.last(), Some(&name(block.header.parent)));
-            branch.push(name(block.header.hash));
+            assert_eq!(branch.last(), Some(&block.header.parent));
+            branch.push(block.header.hash);
         }
     }
 }

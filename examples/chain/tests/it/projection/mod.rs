@@ -4,6 +4,7 @@ mod checkpoint;
 mod inclusion;
 mod observed;
 mod property;
+mod together;
 mod wallets;
 
 use std::sync::Arc;

@@ -152,6 +152,8 @@ async fn a_payment_is_waited_for_through_reorgs() {
 
     follower.follow(&q).unwrap();
     node.script().finalised = Some(tree.header(nine).hash);
+    let twelve = tree.grow(eleven, Vec::new());
+    advance(&tree, &node, twelve);
     let seen = handle.finalised(q.id).within(SOON).await.unwrap();
     assert_eq!(seen.value.view.0.status(q.id), Some(Status::Finalised { block: tree.header(eight) }));
     assert_eq!(
@@ -160,6 +162,23 @@ async fn a_payment_is_waited_for_through_reorgs() {
         "wallets forget what is final"
     );
     conserved.finish().await.unwrap();
+}
+
+/// Cycle 0 looks at the nodes; the blocks it finds are shown with the events that tell them.
+#[tokio::test(start_paused = true)]
+async fn no_snapshot_shows_a_block_that_its_projection_does_not_know() {
+    let mut tree = Tree::new();
+    let one = tree.grow(0, vec![pay(100, 'a', 0, 'b', 20)]);
+    let node = node(&tree, one);
+    let Watched { handle, runtime: _runtime, .. } =
+        watch(&node, config(), wallets(&[("a", 'a', 100), ("b", 'b', 0)])).await;
+    let tips = |seen: &Seen| (seen.chain.tip, seen.view.1.tip().map(|tip| tip.hash));
+    let first = handle.latest_snapshot().unwrap();
+    assert_eq!((first.cycle, tips(&first.value)), (0, (Some(tree.header(0)), None)));
+    assert_eq!(first.value.chain.shared_head(), Some(tree.header(one)));
+    let second = handle.eventually("the next cycle", |_: &Seen| true).within(SOON).await.unwrap();
+    assert_eq!(tips(&second.value), (Some(tree.header(one)), Some(tree.header(one).hash)));
+    assert_eq!([total(&second.value, "a"), total(&second.value, "b")], [79, 20]);
 }
 
 /// An observer that loses a payment's value is caught by the invariant.

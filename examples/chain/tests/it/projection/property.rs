@@ -11,7 +11,7 @@ use watchkeeper_chain::projection::Projection;
 use watchkeeper_chain::projection::inclusion::{InclusionView, Inclusions, Status};
 use watchkeeper_chain::projection::wallet::{
     Account, AccountWallet, Amount, Balance, BalanceError, Ledger, NewWallet, OutPoint, Utxo, UtxoWallet,
-    WalletDesk, Wallets,
+    WalletDesk, Wallets, WalletsView,
 };
 use watchkeeper_chain::{Block, ChainEvent, Hash, Header, Height, Transaction};
 
@@ -21,7 +21,7 @@ const CONFIRMATIONS: u64 = 3;
 const MATURITY: u64 = 4;
 const ADDRESSES: [Address; 6] = ['a', 'b', 'c', 'd', 'e', 'f'];
 /// Wallets have these addresses; nobody follows the others.
-const WALLETS: [(&str, &[Address]); 4] =
+pub(super) const WALLETS: [(&str, &[Address]); 4] =
     [("w1", &['a']), ("w2", &['b', 'c']), ("w3", &['d']), ("w4", &['e'])];
 
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// A ledger that is recounted from the first block on, with nothing but plain collections.
-trait Recount: Ledger<Address = Address> {
+pub(super) trait Recount: Ledger<Address = Address> {
     fn ledger() -> Self;
 
     /// A transaction that is valid behind `branch`, made of three numbers.
@@ -156,7 +156,7 @@ impl Recount for Utxo<Coins> {
 }
 
 /// What every account has before it does anything.
-const OPENING: Amount = 1000;
+pub(super) const OPENING: Amount = 1000;
 
 fn balances(branch: &[Arc<Block<Payment>>], also: &[Payment]) -> HashMap<Address, (Amount, u64)> {
     let mut all: HashMap<_, _> = ADDRESSES.iter().map(|address| (*address, (OPENING, 0))).collect();
@@ -220,19 +220,19 @@ impl Recount for Account<Payment> {
 }
 
 /// Everything that is played, beside what is told by plain means.
-struct Play<L: Recount> {
-    tree: Tree<L::Transaction>,
+pub(super) struct Play<L: Recount> {
+    pub(super) tree: Tree<L::Transaction>,
     wallets: Wallets<L>,
     desk: WalletDesk<L>,
     inclusion: Inclusions<L::Transaction>,
     /// Follows every transaction from when it is made, and keeps so few blocks that many reorgs are deeper.
     forgetful: Inclusions<L::Transaction>,
     /// Blocks that were ever on the branch, in the order in which they came.
-    joined: Vec<usize>,
-    finalised: usize,
+    pub(super) joined: Vec<usize>,
+    pub(super) finalised: usize,
     keep: usize,
     /// Followed wallets and transactions.
-    following: Vec<(&'static str, &'static [Address], Height)>,
+    pub(super) following: Vec<(&'static str, &'static [Address], Height)>,
     watched: BTreeSet<Hash>,
     by_hash: HashSet<Hash>,
     opening: fn(&[Address]) -> L::Wallet,
@@ -242,7 +242,7 @@ struct Play<L: Recount> {
 }
 
 impl<L: Recount> Play<L> {
-    fn new(keep: usize, opening: fn(&[Address]) -> L::Wallet) -> Self {
+    pub(super) fn new(keep: usize, opening: fn(&[Address]) -> L::Wallet) -> Self {
         let wallets = Wallets::new(L::ledger()).keep(keep as u64);
         let desk = wallets.desk();
         Self {
@@ -263,7 +263,7 @@ impl<L: Recount> Play<L> {
         }
     }
 
-    fn branch(&self, place: usize) -> Vec<Arc<Block<L::Transaction>>> {
+    pub(super) fn branch(&self, place: usize) -> Vec<Arc<Block<L::Transaction>>> {
         self.tree.path(place).into_iter().map(|place| Arc::clone(&self.tree.blocks[place])).collect()
     }
 
@@ -271,28 +271,7 @@ impl<L: Recount> Play<L> {
         match step {
             Step::Grow { parent, transactions, again } => {
                 let parent = parent.index(self.tree.blocks.len());
-                let (branch, mut block) = (self.branch(parent), Vec::new());
-                if let Some(again) = again {
-                    // What is on another branch already.
-                    let others = self.tree.blocks[again.index(self.tree.blocks.len())].transactions.clone();
-                    for transaction in others {
-                        let is_new = branch.iter().all(|block| !block.transactions.contains(&transaction));
-                        if is_new && L::is_valid(&branch, &block, &transaction) {
-                            block.push(transaction);
-                        }
-                    }
-                }
-                for seed in transactions {
-                    self.made += 1;
-                    block.extend(L::make(&branch, &block, self.made, *seed));
-                }
-                if self.tree.header(parent).height + 1 < self.quiet {
-                    block.clear();
-                }
-                for transaction in &block {
-                    self.forgetful.follower().follow(transaction).unwrap();
-                }
-                self.tree.grow(parent, block);
+                self.grow(parent, transactions, *again);
             }
             Step::Lead { to } => {
                 let to = to.index(self.tree.blocks.len());
@@ -344,6 +323,37 @@ impl<L: Recount> Play<L> {
                 }
             }
         }
+    }
+
+    /// A new block, with transactions made of these numbers and taken from another one.
+    pub(super) fn grow(
+        &mut self,
+        parent: usize,
+        transactions: &[(u16, u16, u16)],
+        again: Option<Index>,
+    ) -> usize {
+        let (branch, mut block) = (self.branch(parent), Vec::new());
+        if let Some(again) = again {
+            // What is on another branch already.
+            let others = self.tree.blocks[again.index(self.tree.blocks.len())].transactions.clone();
+            for transaction in others {
+                let is_new = branch.iter().all(|block| !block.transactions.contains(&transaction));
+                if is_new && L::is_valid(&branch, &block, &transaction) {
+                    block.push(transaction);
+                }
+            }
+        }
+        for seed in transactions {
+            self.made += 1;
+            block.extend(L::make(&branch, &block, self.made, *seed));
+        }
+        if self.tree.header(parent).height + 1 < self.quiet {
+            block.clear();
+        }
+        for transaction in &block {
+            self.forgetful.follower().follow(transaction).unwrap();
+        }
+        self.tree.grow(parent, block)
     }
 
     fn follow(&mut self, from: Height) {
@@ -400,12 +410,11 @@ impl<L: Recount> Play<L> {
     }
 
     fn check(&self) {
-        self.check_wallets();
+        self.check_wallets(&self.wallets.view());
         self.check_transactions();
     }
 
-    fn check_wallets(&self) {
-        let view = self.wallets.view();
+    pub(super) fn check_wallets(&self, view: &WalletsView<L>) {
         let Some(root) = view.root() else { return };
         let kept: BTreeSet<usize> = view.blocks().map(|header| self.tree.place(header.hash)).collect();
         let expected: BTreeSet<usize> = self
@@ -438,7 +447,11 @@ impl<L: Recount> Play<L> {
         self.check_statuses(&self.forgetful.view(), |_| false);
     }
 
-    fn check_statuses(&self, view: &InclusionView<L::Transaction>, by_hash: impl Fn(&Hash) -> bool) {
+    pub(super) fn check_statuses(
+        &self,
+        view: &InclusionView<L::Transaction>,
+        by_hash: impl Fn(&Hash) -> bool,
+    ) {
         let branch = self.branch(self.tree.tip);
         let last = self.tree.header(self.finalised);
         for id in &view.followed().collect::<Vec<_>>() {
@@ -499,7 +512,7 @@ fn play<L: Recount>(keep: usize, steps: &[Step], opening: fn(&[Address]) -> L::W
     play.check();
 }
 
-fn cases(count: u32) -> ProptestConfig {
+pub(super) fn cases(count: u32) -> ProptestConfig {
     // Threads of their own are slow to start, and no case hangs.
     ProptestConfig { cases: count, fork: false, timeout: 0, failure_persistence: None, ..Default::default() }
 }

@@ -1,0 +1,56 @@
+//! How often nodes are asked.
+
+use tokio::time::Instant;
+
+use crate::common::{SECOND, Tree, Watched, config, local, long};
+
+#[tokio::test(start_paused = true)]
+async fn a_cycle_asks_each_node_for_its_head_and_one_node_for_a_new_block() {
+    let tree = Tree::new(&long("a", 20));
+    let nodes = ["n1", "n2", "n3"].map(|name| (name, tree.node("g")));
+    let mut watched =
+        Watched::start(config(), local(&nodes.each_ref().map(|(name, node)| (*name, node)))).await;
+    watched.cycle().await;
+    let calls =
+        |method| nodes.iter().map(move |(_, node)| node.script().calls.get(method).copied().unwrap_or(0));
+    let before: Vec<usize> = calls("head").collect();
+    for height in 1..=20 {
+        for (_, node) in &nodes {
+            tree.advance(node, &format!("a{height}"));
+        }
+        assert_eq!(watched.told().await, [format!("committed a{height}")]);
+    }
+    let asked: Vec<usize> = calls("head").zip(before).map(|(after, before)| after - before).collect();
+    assert_eq!(asked, [20, 20, 20]);
+    assert_eq!(calls("block").sum::<usize>(), 20);
+    // The root, and no header more: heads bring their own.
+    assert_eq!((calls("header").sum::<usize>(), calls("header_at").sum::<usize>()), (3, 0));
+    assert_eq!(calls("identity").collect::<Vec<_>>(), [1, 1, 1]);
+}
+
+/// Each node for its head; with a new one for its last final block, and one of them for the block; and now and
+/// then for what it is.
+#[tokio::test(start_paused = true)]
+async fn an_idle_cycle_costs_one_call_a_node() {
+    let tree = Tree::new(&long("a", 3));
+    let nodes = ["n1", "n2", "n3"].map(|name| (name, tree.node("g")));
+    let mut watched =
+        Watched::start(config(), local(&nodes.each_ref().map(|(name, node)| (*name, node)))).await;
+    watched.told().await;
+    let calls =
+        || nodes.iter().flat_map(|(_, node)| node.script().calls.clone().into_values()).sum::<usize>();
+    let began = Instant::now();
+    for (head, told, cost) in [("g", "", 3), ("a1", "committed a1", 3 + 3 + 1), ("a1", "", 3), ("a1", "", 3)]
+    {
+        let before = calls();
+        for (_, node) in &nodes {
+            tree.advance(node, head);
+        }
+        assert_eq!((watched.told().await.join(" ").as_str(), calls() - before), (told, cost));
+    }
+    let (before, handle) = (calls(), watched.runtime.handle());
+    let cycle = handle.status().cycle;
+    tokio::time::sleep_until(began + config().identify_every + SECOND / 2).await;
+    let cycles = usize::try_from(handle.status().cycle - cycle).unwrap();
+    assert_eq!(calls() - before, 3 * cycles + 2 * 3, "each is asked once for its chain and its finality");
+}

@@ -1,0 +1,234 @@
+//! The observer and its projections together, over random trees of blocks with transactions and over nodes that
+//! fail, lag, rewind, lie, vanish and answer late: after every cycle the events lead to the tip that is shown, and
+//! wallets and transactions are as a recount of all blocks says.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+use watchkeeper_chain::adapter::{ChainIdentity, MemoryNode};
+use watchkeeper_chain::projection::inclusion::{InclusionView, Inclusions};
+use watchkeeper_chain::projection::wallet::{
+    Account, AccountWallet, Amount, NewWallet, Utxo, UtxoWallet, Wallets, WalletsView,
+};
+use watchkeeper_chain::projection::{Projected, Projection, View};
+use watchkeeper_chain::{
+    Agreement, Block, ChainConfig, ChainEvent, ChainObserver, ChainView, Hash, Start, Work,
+};
+
+use super::property::{OPENING, Play, Recount, WALLETS, cases};
+use super::{Address, Coins, Payment};
+use crate::common::{LONG, NAMES, SECOND, Step, Watched, fold_hashes, heal, local, on_paused_clock, steps};
+
+/// More than any case has: nothing is forgotten but for finality.
+const KEEP: usize = 1_000;
+
+type Seen<L, T> = View<ChainView, (InclusionView<T>, WalletsView<L>)>;
+type Observed<L, T> = Projected<ChainObserver<MemoryNode<T>>, (Inclusions<T>, Wallets<L>)>;
+
+/// A block: how far back its parent is, what it weighs, and what it does.
+#[derive(Clone, Debug)]
+struct Planted {
+    back: usize,
+    work: Work,
+    transactions: Vec<(u16, u16, u16)>,
+    again: Option<Index>,
+}
+
+/// Mostly a child of one of the last blocks.
+fn tree() -> impl Strategy<Value = Vec<Planted>> {
+    let back = prop_oneof![6 => 0..2_usize, 1 => 0..40_usize];
+    let transactions = prop::collection::vec(any::<(u16, u16, u16)>(), 0..4);
+    let again = prop::option::weighted(0.3, any::<Index>());
+    let block = (back, 1..4_u128, transactions, again)
+        .prop_map(|(back, work, transactions, again)| Planted { back, work, transactions, again });
+    prop::collection::vec(block, 5..40)
+}
+
+/// What is told, beside the tree that it is told of.
+struct Told<L: Recount> {
+    plain: Play<L>,
+    branch: Vec<Hash>,
+}
+
+impl<L: Recount> Told<L> {
+    fn plant(tree: &[Planted], opening: fn(&[Address]) -> L::Wallet) -> Self {
+        let mut plain = Play::<L>::new(KEEP, opening);
+        for Planted { back, work, transactions, again } in tree {
+            let count = plain.tree.blocks.len();
+            let place = plain.grow(count - 1 - back % count, transactions, *again);
+            Arc::make_mut(&mut plain.tree.blocks[place]).header.work = *work;
+        }
+        plain.following = WALLETS.iter().map(|(name, addresses)| (*name, *addresses, 1)).collect();
+        let branch = vec![plain.tree.header(0).hash];
+        Self { plain, branch }
+    }
+
+    /// Every transaction and every wallet, from the first block on.
+    fn observer(
+        &self,
+        config: ChainConfig,
+        opening: fn(&[Address]) -> L::Wallet,
+    ) -> Observed<L, L::Transaction> {
+        let mut inclusion = Inclusions::new().keep(KEEP as u64);
+        for transaction in self.plain.tree.blocks.iter().flat_map(|block| &block.transactions) {
+            inclusion.follower().follow(transaction).unwrap();
+        }
+        inclusion.settle();
+        let mut wallets = Wallets::new(L::ledger()).keep(KEEP as u64);
+        for (name, addresses, from) in &self.plain.following {
+            let (addresses, opening) = (addresses.to_vec(), opening(addresses));
+            wallets.desk().add(NewWallet { name: (*name).into(), addresses, from: *from, opening }).unwrap();
+        }
+        wallets.settle();
+        Projected::new(ChainObserver::new(config), (inclusion, wallets))
+    }
+
+    fn node(&self) -> MemoryNode<L::Transaction> {
+        let first = &self.plain.tree.blocks[0];
+        let identity = ChainIdentity { id: "random".to_owned(), genesis: first.header.hash };
+        let node = MemoryNode::new(identity);
+        node.script().blocks.insert(first.header.hash, Block::clone(first));
+        node.script().head = Some(first.header.hash);
+        node
+    }
+
+    /// Highest first.
+    fn branch_to(&self, block: Index) -> Vec<Block<L::Transaction>> {
+        let branch = self.plain.branch(block.index(self.plain.tree.blocks.len()));
+        branch.iter().rev().map(|block| Block::clone(block)).collect()
+    }
+
+    fn weight(&self, place: usize) -> Work {
+        self.plain.branch(place).iter().map(|block| block.header.work).sum()
+    }
+
+    /// Folds, and compares each block with what the tree has.
+    fn hear(&mut self, events: &[ChainEvent<L::Transaction>]) {
+        for event in events {
+            fold_hashes(&mut self.branch, std::slice::from_ref(event));
+            match event {
+                ChainEvent::Committed { new } | ChainEvent::Reorged { new, .. } => {
+                    for block in new {
+                        let place = self.plain.tree.place(block.header.hash);
+                        assert_eq!(block, &self.plain.tree.blocks[place]);
+                        if !self.plain.joined.contains(&place) {
+                            self.plain.joined.push(place);
+                        }
+                    }
+                }
+                ChainEvent::Finalised { block } => {
+                    let (before, place) = (self.plain.finalised, self.plain.tree.place(block.hash));
+                    assert!(self.branch.contains(&block.hash), "{block:?} is final and was not told");
+                    assert!(
+                        self.plain.tree.path(place).contains(&before),
+                        "{block:?} is beside what was final"
+                    );
+                    self.plain.finalised = place;
+                }
+                _ => {}
+            }
+        }
+        self.plain.tree.tip = self.plain.tree.place(self.branch[self.branch.len() - 1]);
+    }
+
+    fn check(&self, seen: &Seen<L, L::Transaction>) {
+        let Some(tip) = seen.chain.tip else { return };
+        let tree = &self.plain.tree;
+        assert_eq!(tip, tree.header(tree.tip), "the events lead to the tip that is shown");
+        let branch: Vec<Hash> = self.plain.branch(tree.tip).iter().map(|block| block.header.hash).collect();
+        assert_eq!(self.branch, branch, "they fold to its branch");
+        assert_eq!(seen.chain.finalised, Some(tree.header(self.plain.finalised)));
+        assert!(branch.contains(&tree.header(self.plain.finalised).hash));
+        let (inclusion, wallets) = &seen.view;
+        if !self.plain.joined.is_empty() {
+            assert_eq!(wallets.tip().map(|place| place.hash), Some(tip.hash));
+            assert_eq!(inclusion.tip().map(|place| place.hash), Some(tip.hash));
+        }
+        self.plain.check_wallets(wallets);
+        self.plain.check_statuses(inclusion, |_| false);
+    }
+
+    /// When all is well again, a heaviest head is on the branch.
+    fn check_end(&self, chain: &ChainView) {
+        let tree = &self.plain.tree;
+        let believed = chain.nodes.values().filter(|node| node.agreement != Agreement::Breached);
+        let heads: Vec<usize> = believed.map(|node| tree.place(node.head.unwrap().hash)).collect();
+        let most = heads.iter().map(|head| self.weight(*head)).max();
+        let mut heaviest = heads.iter().filter(|head| Some(self.weight(**head)) == most);
+        let tip = tree.path(tree.tip);
+        assert!(heads.is_empty() || heaviest.any(|head| tip.contains(head)), "{tip:?} is told of {heads:?}");
+    }
+}
+
+fn observe<L: Recount>(
+    tree: &[Planted],
+    at: [Index; 3],
+    steps: &[Step],
+    (block_window, backfill, pending_limit): (usize, usize, usize),
+    opening: fn(&[Address]) -> L::Wallet,
+) -> Result<(), TestCaseError> {
+    on_paused_clock(async {
+        let mut told = Told::<L>::plant(tree, opening);
+        let nodes = at.map(|_| told.node());
+        for (node, at) in at.into_iter().enumerate() {
+            Step::Move(node, at).apply(&nodes, |block| told.branch_to(block)).await;
+        }
+        let of = |bits: u8| {
+            let listed = (0..3).filter(|nth| bits & (1 << nth) != 0);
+            local(&listed.map(|nth| (NAMES[nth], &nodes[nth])).collect::<Vec<_>>())
+        };
+        let every_second = ChainConfig { start: Start::Genesis, ..ChainConfig::every(SECOND) };
+        let config = ChainConfig { block_window, blocks_kept: 0, backfill, pending_limit, ..every_second };
+        let mut watched = Watched::with(told.observer(config, opening), of(7)).await;
+        told.check(&watched.runtime.handle().latest_snapshot().unwrap().value);
+        for step in steps {
+            if let Step::List(bits) = step {
+                watched.sources.replace(of(*bits));
+            }
+            step.apply(&nodes, |block| told.branch_to(block)).await;
+            let seen = watched.cycle().await;
+            told.hear(&watched.heard());
+            told.check(&seen);
+        }
+        for node in &nodes {
+            heal(node);
+            let head = node.script().head.unwrap();
+            if !told.plain.tree.blocks.iter().any(|block| block.header.hash == head) {
+                node.script().head = Some(told.plain.tree.header(0).hash);
+            }
+        }
+        watched.sources.replace(of(7));
+        tokio::time::sleep(LONG).await;
+        for _ in 0..60 {
+            watched.cycle().await;
+        }
+        let seen = watched.cycle().await;
+        told.hear(&watched.heard());
+        told.check(&seen);
+        told.check_end(&seen.chain);
+        Ok(())
+    })
+}
+
+/// The tree, where its nodes begin, what they do, and the observer's bounds.
+type Case = (Vec<Planted>, [Index; 3], Vec<Step>, (usize, usize, usize));
+
+fn case() -> impl Strategy<Value = Case> {
+    (tree(), any::<[Index; 3]>(), steps(), prop::sample::select(vec![(128, 512, 1024), (2, 3, 5)]))
+}
+
+proptest! {
+    #![proptest_config(cases(192))]
+
+    #[test]
+    fn coins_are_where_a_recount_of_what_nodes_have_says((tree, at, steps, bounds) in case()) {
+        observe::<Utxo<Coins>>(&tree, at, &steps, bounds, |_| UtxoWallet::default())?;
+    }
+
+    #[test]
+    fn accounts_are_where_a_recount_of_what_nodes_have_says((tree, at, steps, bounds) in case()) {
+        let opening = |addresses: &[Address]| AccountWallet::with(OPENING * addresses.len() as Amount);
+        observe::<Account<Payment>>(&tree, at, &steps, bounds, opening)?;
+    }
+}
