@@ -85,7 +85,7 @@ impl Accounts {
         };
         for account in &self.followed {
             let Opening { at, owns, .. } = self.opening(account, &root, teller).await;
-            let added = watched.desk.add(wallet(&account.name, account.address, at + 1, owns));
+            let added = watched.desk.add(wallet(&account.name, account.address, at.saturating_add(1), owns));
             match added {
                 Err(AddWalletError::Closed) => return Ok(()),
                 added => added?,
