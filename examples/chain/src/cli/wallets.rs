@@ -32,18 +32,18 @@ pub(crate) struct Accounts {
 struct Account {
     name: String,
     address: Address,
-    opening: Cell<Opening>,
+    /// None until a node has answered.
+    opening: Cell<Option<Opening>>,
 }
 
-/// What is known of an account where it is followed from.
-#[derive(Clone, Copy, Debug)]
-enum Opening {
-    /// No node has answered yet.
-    Awaited,
-    /// A node said it: so much, behind the block of this height.
-    Told { owns: Amount, at: Height },
-    /// No node can say it. What is shown is what came and went from this height on.
-    Unknown { from: Height },
+/// What an account has where it is followed from.
+#[derive(Clone, Copy)]
+struct Opening {
+    /// Behind the block of this height.
+    at: Height,
+    /// Nothing where no node can say it: what is shown is what came and went since.
+    owns: Amount,
+    is_told: bool,
 }
 
 /// Why no node has said what an account owns: of each kind the first node, and its error.
@@ -64,7 +64,7 @@ impl Accounts {
         let account = |(nth, address): (usize, Address)| Account {
             name: format!("wallet{}", nth + 1),
             address,
-            opening: Cell::new(Opening::Awaited),
+            opening: Cell::new(None),
         };
         Self { followed: addresses.into_iter().enumerate().map(account).collect(), nodes, pause }
     }
@@ -84,8 +84,8 @@ impl Accounts {
             }
         };
         for account in &self.followed {
-            let opening = self.opening(account, &root, teller).await;
-            let added = watched.desk.add(wallet(&account.name, account.address, root.height + 1, opening));
+            let Opening { at, owns, .. } = self.opening(account, &root, teller).await;
+            let added = watched.desk.add(wallet(&account.name, account.address, at.saturating_add(1), owns));
             match added {
                 Err(AddWalletError::Closed) => return Ok(()),
                 added => added?,
@@ -96,17 +96,18 @@ impl Accounts {
     }
 
     /// What an account owns behind `root`: asked until a node says it, or one refuses and the others stay silent.
-    async fn opening(&self, account: &Account, root: &Header, teller: &Teller) -> Amount {
-        let name = &account.name;
-        let place = format!("block {} ({:.8})", root.height, root.hash);
+    async fn opening(&self, account: &Account, root: &Header, teller: &Teller) -> Opening {
+        let (name, at) = (&account.name, root.height);
+        let place = format!("block {at} ({:.8})", root.hash);
         let mut told = None;
         let mut rounds = 1..ROUNDS;
         let refused = loop {
             let Unsaid { refused, silent } = match self.ask(account.address, root).await {
                 Ok(owns) => {
-                    account.opening.set(Opening::Told { owns, at: root.height });
-                    account.show(teller, owns, root.height, format_args!(" at {place}"));
-                    return owns;
+                    let opening = Opening { at, owns, is_told: true };
+                    account.opening.set(Some(opening));
+                    account.show(teller, owns, at, format_args!(" at {place}"));
+                    return opening;
                 }
                 Err(unsaid) => unsaid,
             };
@@ -131,8 +132,9 @@ impl Accounts {
                  head, or give a node that keeps old states{reason}"
             ),
         );
-        account.opening.set(Opening::Unknown { from: root.height + 1 });
-        0
+        let opening = Opening { at, owns: 0, is_told: false };
+        account.opening.set(Some(opening));
+        opening
     }
 
     /// Asks one node after the other, until one says it.
@@ -179,24 +181,30 @@ impl Accounts {
         let tip = wallets.tip().map_or(0, |tip| tip.next.saturating_sub(1));
         for account in &self.followed {
             let name = &account.name;
-            match (account.opening.get(), wallets.balance(name)) {
-                (Opening::Awaited, _) => {
-                    let text = format!("{name} is not known: no node said what it had to begin with");
-                    account.say(teller, &text);
-                }
+            let Some(Opening { at, owns, is_told }) = account.opening.get() else {
+                let text = format!("{name} is not known: no node said what it had to begin with");
+                account.say(teller, &text);
+                continue;
+            };
+            let (owns, height) = match wallets.balance(name) {
+                Ok(balance) => (balance.total, tip),
                 // It ended before the next cycle.
-                (
-                    Opening::Told { owns, at },
-                    Err(BalanceError::Nothing | BalanceError::UnknownWallet { .. }),
-                ) => account.show(teller, owns, at, format_args!(" at block {at}")),
-                (_, Err(error)) => account.say(teller, &format!("{name}: {error}")),
-                (Opening::Told { .. }, Ok(balance)) => {
-                    account.show(teller, balance.total, tip, format_args!(""));
+                Err(BalanceError::Nothing | BalanceError::UnknownWallet { .. }) => (owns, at),
+                Err(BalanceError::Waiting { .. }) => {
+                    let text = format!("{name} is not known yet: blocks above {at} are still read for it");
+                    account.say(teller, &text);
+                    continue;
                 }
-                (Opening::Unknown { from }, Ok(balance)) => {
-                    let since = format_args!(" since block {from}, beside what it had before");
-                    account.show(teller, balance.total, tip, since);
+                Err(error) => {
+                    account.say(teller, &format!("{name}: {error}"));
+                    continue;
                 }
+            };
+            if is_told {
+                account.show(teller, owns, height, format_args!(" at block {height}"));
+            } else {
+                let since = format_args!(" at block {height}, beside what it had at block {at}");
+                account.show(teller, owns, height, since);
             }
         }
     }
@@ -204,10 +212,10 @@ impl Accounts {
 
 impl Account {
     /// Says what it owns behind the block of this height.
-    fn show(&self, teller: &Teller, owns: Amount, height: Height, when: fmt::Arguments<'_>) {
+    fn show(&self, teller: &Teller, owns: Amount, height: Height, place: fmt::Arguments<'_>) {
         let Self { name, address, opening } = self;
-        let whole = matches!(opening.get(), Opening::Told { .. });
-        teller.tell("wallet", &format!("{name} {} ether{when}", ether(owns)), || {
+        let whole = opening.get().is_some_and(|opening| opening.is_told);
+        teller.tell("wallet", &format!("{name} {} ether{place}", ether(owns)), || {
             let wei = owns.to_string();
             json!({ "wallet": name, "address": address, "wei": wei, "height": height, "whole": whole })
         });

@@ -56,8 +56,8 @@ async fn wallets_open_with_what_they_have_where_the_observation_begins() {
     let micros = said / U256::from(1_000_000_000_000_u64);
     let (whole, rest) = (micros / U256::from(1_000_000), micros % U256::from(1_000_000));
     let line = until("wallet1").await;
-    assert!(line.ends_with(&format!("wallet1 {whole}.{rest:0>6} ether")), "{line}");
+    assert!(line.ends_with(&format!("wallet1 {whole}.{rest:0>6} ether at block 71")), "{line}");
     let line = until("wallet2").await;
-    assert!(line.ends_with("wallet2 10002.000000 ether"), "{line}");
+    assert!(line.ends_with("wallet2 10002.000000 ether at block 71"), "{line}");
     assert!(timeout(PATIENCE, follow.wait()).await.unwrap().unwrap().success());
 }

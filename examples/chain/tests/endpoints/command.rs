@@ -68,6 +68,12 @@ fn rpc(node: &FakeNode) -> String {
     format!("http://{}/v3/{SECRET}", node.address)
 }
 
+/// An address where nobody listens.
+fn down() -> String {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    format!("http://{free}")
+}
+
 /// A node of this chain that says this of every balance.
 async fn owning(branch: Vec<Value>, balance: Value) -> FakeNode {
     let chain = chain("0x1", branch);
@@ -128,9 +134,7 @@ async fn an_address_without_capitals_or_without_small_letters_is_taken() {
 
 #[tokio::test]
 async fn a_node_that_is_down_is_told_and_waited_for() {
-    let down = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut follow =
-        Follow::start(&["--interval", "50ms", "--rpc", &format!("http://{down}"), "--wallet", ACCOUNT]);
+    let mut follow = Follow::start(&["--interval", "50ms", "--rpc", &down(), "--wallet", ACCOUNT]);
     follow.says("node    rpc1 fails: http://127.0.0.1:").await;
     follow.interrupt();
     follow.says("wallet1 is not known: no node said what it had to begin with").await;
@@ -167,7 +171,7 @@ async fn a_wallet_opens_with_what_a_node_says_it_has() {
     follow.says(" 3 (").await;
     follow.interrupt();
     let line = follow.says("wallet1").await;
-    assert!(line.ends_with("wallet1 2.000000 ether"), "{line}");
+    assert!(line.contains("wallet1 2.000000 ether at block "), "{line}");
 
     let mut follow = Follow::start(&[&arguments[..], &["--json"]].concat());
     let mut line: Value = serde_json::from_str(&follow.says("wallet1").await).unwrap();
@@ -177,18 +181,23 @@ async fn a_wallet_opens_with_what_a_node_says_it_has() {
     assert_eq!(line, expected);
 }
 
+/// A node that is down as well does not hold it up for ever.
 #[tokio::test]
 async fn a_wallet_whose_old_state_is_gone_is_shown_from_there_on() {
     let node = owning(branch(0, 3), error(-32000, &format!("missing trie node of {SECRET}"))).await;
-    let mut follow = Follow::start(&["--interval", "50ms", "--rpc", &rpc(&node), "--wallet", ACCOUNT]);
-    let line = follow.says("wallet1").await;
-    assert!(
-        line.contains("wallet1 is not known at block 0 (") && line.contains("missing trie node"),
-        "{line}"
-    );
-    follow.says(" 3 (").await;
-    follow.interrupt();
-    follow.says("wallet1 0.000000 ether since block 1, beside what it had before").await;
+    let (node, down) = (rpc(&node), down());
+    let arguments = ["--interval", "50ms", "--rpc", &node, "--wallet", ACCOUNT];
+    for also in [&[][..], &["--public", &down]] {
+        let mut follow = Follow::start(&[&arguments[..], also].concat());
+        let line = follow.says("wallet1").await;
+        assert!(line.contains("wallet1 is not known at block 0 ("), "{line}");
+        assert!(line.contains("rpc1: ") && line.contains("missing trie node"), "{line}");
+        follow.says(" 3 (").await;
+        follow.interrupt();
+        let line = follow.says("wallet1").await;
+        assert!(line.contains("wallet1 0.000000 ether at block "), "{line}");
+        assert!(line.ends_with(", beside what it had at block 0"), "{line}");
+    }
 }
 
 /// The balance comes so late that the blocks behind it are no longer kept: they are read again.
@@ -223,5 +232,5 @@ async fn a_wallet_that_is_known_late_is_caught_up_with() {
     follow.says("block 301 (").await;
     follow.interrupt();
     let line = follow.says("wallet1").await;
-    assert!(line.ends_with("wallet1 2.000000 ether"), "{line}");
+    assert!(line.ends_with("wallet1 2.000000 ether at block 301"), "{line}");
 }
