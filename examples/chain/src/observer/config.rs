@@ -75,8 +75,9 @@ pub struct ChainConfig {
     /// This alone does not bound memory: events hold their blocks as long as the runtime's history and its
     /// readers hold the events. That is up to `history_limit` times [`block_window`](Self::block_window) blocks,
     /// in a long catch-up 64 x 128 = 8,192 with both defaults, and what readers that are late still hold: 32 batches
-    /// more for a subscription, 1,024 for a wait whose task is held up. Where one block comes in a cycle they are 64, all of them among those kept here. A batch with a
-    /// reorg holds as many as it takes to outweigh what leaves. Lower the two where blocks are large.
+    /// more for a subscription, 1,024 for a wait whose task is held up. Where one block comes in a cycle they are
+    /// 64, all of them among those kept here. A batch with a reorg holds as many as it takes to outweigh what
+    /// leaves. Lower the two where blocks are large.
     pub blocks_kept: usize,
     /// How many requests for blocks one node has at once. Default: 8.
     pub requests_per_node: usize,

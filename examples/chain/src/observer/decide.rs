@@ -34,31 +34,40 @@ impl<T: Transaction> Known<T> {
         self.watch_holders();
     }
 
-    /// A node whose head is not linked yet is still taken for where it was last; one that is below the root
-    /// has left that.
+    /// A node whose head is not linked yet is still taken for where it was last; one that is below the root, or
+    /// left our branch there, is not.
     fn note_links(&mut self) {
-        let Some(chain) = &self.chain else { return };
-        for node in self.nodes.values_mut() {
-            let is_below = node.head.is_some_and(|head| chain.is_below(&head));
+        let Some(Chain { graph, .. }) = &self.chain else { return };
+        let is_gone = |node: &Node| match node.head.map(|head| self.standing(&head)) {
+            Some(Standing::Below | Standing::Off) => true,
+            Some(Standing::Waiting) => node.off,
+            Some(Standing::Linked) | None => false,
+        };
+        let gone: Vec<bool> = self.nodes.values().map(is_gone).collect();
+        for (node, is_gone) in self.nodes.values_mut().zip(gone) {
             let mut linked = [node.head, node.linked].into_iter().flatten();
-            let linked = linked.find(|block| chain.graph.contains(&block.hash));
-            node.linked = linked.filter(|_| !is_below);
+            let linked = linked.find(|block| graph.contains(&block.hash));
+            node.linked = linked.filter(|_| !is_gone);
         }
     }
 
     /// Nodes whose heads are on branches without the anchor are not believed.
     fn quarantine(&mut self) {
         let Some(Chain { graph, anchor, .. }) = &self.chain else { return };
-        let breaches = |head: &Header| match self.standing(head) {
+        let leaves = |block: &Header| {
+            let shared = graph.common_ancestor(&block.hash, &anchor.hash);
+            shared.is_some_and(|shared| shared != *anchor && shared != *block)
+        };
+        let breaches = |node: &Node, head: &Header| match self.standing(head) {
             Standing::Off => true,
-            Standing::Waiting | Standing::Below => false,
-            Standing::Linked => graph
-                .common_ancestor(&head.hash, &anchor.hash)
-                .is_some_and(|shared| shared != *anchor && shared != *head),
+            // Whoever was in breach is believed again when it is seen on the branch.
+            Standing::Waiting => node.off || node.breached && node.linked.is_none_or(|block| leaves(&block)),
+            Standing::Below => false,
+            Standing::Linked => leaves(head),
         };
         let heads = self.nodes.iter().map(|(name, node)| {
             let head = node.head.filter(|_| node.is_honest());
-            (Arc::clone(name), head.filter(breaches))
+            (Arc::clone(name), head.filter(|head| breaches(node, head)))
         });
         let (heads, finalised): (Vec<_>, Header) = (heads.collect(), *anchor);
         for (name, breach) in heads {

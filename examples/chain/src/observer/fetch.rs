@@ -23,15 +23,17 @@ pub(super) enum Question {
         genesis: Hash,
         head: Height,
     },
-    /// This header and its ancestors, until one is linked to the graph.
+    /// This header and its ancestors, until one is linked to the graph; of a node that has this head.
     Down {
         from: Hash,
         height: Height,
+        head: Hash,
     },
-    /// The headers of the node's branch between these heights.
+    /// The headers of the node's branch between these heights; of a node that has this head.
     Up {
         from: Height,
         to: Height,
+        head: Hash,
     },
     Block(Header),
 }
@@ -57,6 +59,10 @@ pub(super) enum Found<T> {
         headers: Vec<Header>,
         gap: Option<Hash>,
         error: Option<ChainError>,
+    },
+    /// The branch of the node, which has this head, leaves ours below the root.
+    Off {
+        head: Hash,
     },
     Block(Header, Result<Option<Block<T>>, ChainError>),
 }
@@ -222,19 +228,27 @@ impl<C: ChainClient> Asked<C> {
                 });
                 Found::Block(header, told)
             }
-            Question::Down { from, height } => {
+            Question::Down { from, height, head } => {
                 let Some(graph) = graph else { return Found::none() };
                 let mut headers = Vec::new();
                 let error = self.down(&graph, from, height, &mut headers).await.err();
+                // Before it is kept, and walked on and on: does it lead to the root at all?
+                let is_linked = headers.last().is_some_and(|lowest| graph.contains(&lowest.parent));
+                if error.is_none() && !is_linked && self.is_off(&graph).await {
+                    return Found::Off { head };
+                }
                 headers.reverse();
                 Found::Headers { headers, gap: Some(from), error }
             }
-            Question::Up { from, to } => {
+            Question::Up { from, to, head } => {
                 let Some(graph) = graph else { return Found::none() };
                 let mut headers = Vec::new();
                 let error = self.up(from, to, &mut headers).await.err();
                 let first = headers.first().copied().filter(|first| !graph.contains(&first.parent));
                 let Some(first) = first else { return Found::Headers { headers, gap: None, error } };
+                if self.is_off(&graph).await {
+                    return Found::Off { head };
+                }
                 // The node has left the branch that we were on: find out where.
                 let mut below = Vec::new();
                 let lost = self.down(&graph, first.parent, from - 1, &mut below).await.err();
@@ -291,6 +305,12 @@ impl<C: ChainClient> Asked<C> {
             (next, height) = (header.parent, height - 1);
         }
         Ok(())
+    }
+
+    /// Whether the node's own branch has another block in the root's place.
+    async fn is_off(&self, graph: &Graph) -> bool {
+        let root = graph.root();
+        self.at(root.height).await.is_ok_and(|there| there.is_some_and(|there| there.hash != root.hash))
     }
 
     /// Lowest first, several at once.

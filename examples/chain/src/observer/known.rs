@@ -147,6 +147,10 @@ impl<T: Transaction> Known<T> {
                 }
                 error
             }
+            Found::Off { head } => {
+                self.is_off(name, head);
+                None
+            }
             Found::Block(_, Ok(Some(block))) => {
                 self.delivered(block);
                 None
@@ -227,6 +231,16 @@ impl<T: Transaction> Known<T> {
         }
     }
 
+    /// Nothing of a branch that leaves below the root is ever linked: whoever has the same head is off, too.
+    fn is_off(&mut self, name: &Arc<str>, head: Hash) {
+        for node in self.nodes.values_mut() {
+            node.off |= node.head.is_some_and(|now| now.hash == head);
+        }
+        if self.nodes.get(name).is_some_and(|node| node.off) {
+            self.pending.forget_told_by(name);
+        }
+    }
+
     fn begin_at(&mut self, root: Header) {
         if self.chain.is_some() {
             return;
@@ -240,6 +254,13 @@ impl<T: Transaction> Known<T> {
     }
 
     fn take_in(&mut self, name: &Arc<str>, head: Header) {
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        let goes_on = node.head.is_some_and(|before| head == before || head.parent == before.hash);
+        if node.off && !goes_on {
+            // Its gaps are of the branch that it was on, and not worth a question.
+            node.off = false;
+            self.pending.forget_told_by(name);
+        }
         let lie = self.link(head, name);
         let Some(node) = self.nodes.get_mut(name) else { return };
         node.lie = lie.map(|error| untrue(name, &error));

@@ -41,6 +41,8 @@ pub(super) struct Node {
     /// It asked to be left alone until then.
     pub(super) rests_until: Option<Instant>,
     pub(super) breached: bool,
+    /// Its branch was found to leave ours below the root; the way there is too long to be kept.
+    pub(super) off: bool,
     pub(super) lagging: bool,
     /// Its head had the canonical tip on its branch when the nodes were last weighed.
     pub(super) held_tip: bool,
@@ -74,6 +76,7 @@ impl Node {
             trouble: None,
             rests_until: None,
             breached: false,
+            off: false,
             lagging: false,
             held_tip: false,
             forgotten: false,

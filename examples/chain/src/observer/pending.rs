@@ -78,6 +78,15 @@ impl Pending {
         }
     }
 
+    /// Forgets all that `node` told.
+    pub(super) fn forget_told_by(&mut self, node: &str) {
+        let told_by_it = self.headers.iter().filter(|(_, (_, teller))| **teller == *node);
+        let gone: Vec<Hash> = told_by_it.map(|(hash, _)| *hash).collect();
+        for hash in gone {
+            self.remove(&hash);
+        }
+    }
+
     /// The lowest one below `hash` in an unbroken line; its parent is what is missing.
     pub(super) fn lowest_below(&self, hash: &Hash) -> Option<Header> {
         let mut lowest = *self.get(hash)?;

@@ -65,7 +65,7 @@ impl<T: Transaction> Known<T> {
         if node.asks_identity {
             return Some(Question::Identity);
         }
-        let identity = self.identity.as_ref().filter(|_| node.is_believed())?;
+        let identity = self.identity.as_ref().filter(|_| node.is_honest() && !node.off)?;
         let Some(chain) = &self.chain else {
             let (start, head) = (self.config.start.clone(), node.head?.height);
             let asks = !matches!(start, Start::Recent(_)) || self.is_furthest(name, now);
@@ -96,7 +96,8 @@ impl<T: Transaction> Known<T> {
         in_flight: &HashSet<Hash>,
         goes_up: bool,
     ) -> Option<Question> {
-        let below_head = node.head.and_then(|head| self.pending.lowest_below(&head.hash));
+        let head = node.head?.hash;
+        let below_head = self.pending.lowest_below(&head);
         let root = graph.root().height;
         let mut gaps = self.pending.gaps_of(name);
         gaps.extend(below_head);
@@ -109,13 +110,13 @@ impl<T: Transaction> Known<T> {
         let reach = elsewhere.unwrap_or(heaviest).height;
         let backfill = u64::try_from(self.config.backfill).unwrap_or(Height::MAX);
         if gap.height.saturating_sub(reach) <= backfill {
-            return Some(Question::Down { from: gap.parent, height: gap.height - 1 });
+            return Some(Question::Down { from: gap.parent, height: gap.height - 1, head });
         }
         let ahead = reach.saturating_sub(tip.height);
         if goes_up || ahead >= backfill.saturating_mul(HEADERS_AHEAD) {
             return None;
         }
-        Some(Question::Up { from: reach + 1, to: gap.height.min(reach + backfill) })
+        Some(Question::Up { from: reach + 1, to: gap.height.min(reach + backfill), head })
     }
 
     /// What is final changes with the head, as a rule; the rest is found by asking now and then.

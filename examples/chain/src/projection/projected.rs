@@ -9,7 +9,8 @@ use crate::ChainEvent;
 ///
 /// Both advance in the same cycle, so that the projection knows all that the chain's branch has above the block
 /// where the observation began. That needs an observer that shows in cycle 0 nothing that its events have yet to
-/// tell, as [`ChainObserver`](crate::ChainObserver) does. When the observer's state has to be built anew, the projection starts again as it was given.
+/// tell, as [`ChainObserver`](crate::ChainObserver) does. When the observer's state has to be built anew, the
+/// projection starts again as it was given.
 #[derive(Debug)]
 pub struct Projected<O, P> {
     observer: O,

@@ -211,6 +211,52 @@ async fn a_chain_that_is_wiped_keeps_what_is_final_and_says_that_nobody_has_it()
     }
 }
 
+/// More headers lead from the root to the head than are kept without their parents.
+///
+/// ```text
+/// a20 is where the observation begins:
+/// g - a1 - ... - a20 - ... - a80 - ... - a122
+///       \
+///         b2 - ... - b90 - b91 - ... - b120
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_long_branch_that_leaves_below_the_root_is_a_breach_and_not_walked() {
+    let mut tree = Tree::new(&long("a", 122));
+    tree.line(&branch("a1", "b", 2..=120));
+    // The second bound has the branch asked for from below.
+    for backfill in [16, 4] {
+        let (n1, n2) = (tree.node("a80"), tree.node("a80"));
+        let start = Start::Known(vec![tree.header("a20")]);
+        let bounds = ChainConfig { pending_limit: 40, backfill, ..config() };
+        let config = ChainConfig { start, ..bounds };
+        let mut watched = Watched::start(config, local(&[("n1", &n1), ("n2", &n2)])).await;
+        while show(watched.cycle().await.tip) != "a80" {}
+        watched.heard();
+        tree.advance(&n2, "b90");
+        assert_eq!(watched.told().await, ["n2 breached a20 by b90"]);
+        let calls = || {
+            let calls = n2.script().calls.clone();
+            ["header", "header_at"].iter().filter_map(|method| calls.get(method)).sum::<usize>()
+        };
+        let asked = calls();
+        tree.advance(&n2, "b91");
+        assert_eq!(watched.told().await, [""; 0]);
+        assert_eq!(calls(), asked, "what is on top of it is off too");
+        tree.advance(&n2, "b120");
+        for _ in 0..5 {
+            assert_eq!(watched.told().await, [""; 0], "it is told once");
+        }
+        assert_eq!(watched.cycle().await.node("n2").unwrap().agreement, Agreement::Breached);
+        assert!(calls() <= asked + 2 * backfill + 1, "{} after {asked}", calls());
+        // Nobody else has the blocks below its head: it is asked for them, and believed.
+        tree.advance(&n2, "a122");
+        for _ in 0..30 {
+            watched.cycle().await;
+        }
+        assert_eq!(show(watched.cycle().await.tip), "a122");
+    }
+}
+
 fn keeps_little() -> ChainConfig {
     ChainConfig { keep_below_final: 4, keep_for_laggards: 300, block_window: 600, ..config() }
 }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::sample::Index;
-use watchkeeper_chain::{Agreement, ChainConfig, ChainEvent, ChainView, Header};
+use watchkeeper_chain::{Agreement, ChainConfig, ChainEvent, ChainView, Header, Start};
 
 use crate::common::{
     LONG, NAMES, Node, Step, Tree, Watched, config, fold, hash, heal, local, name, on_paused_clock, steps,
@@ -74,7 +74,12 @@ impl Plain<'_> {
         }
         let finalised = name(view.finalised.unwrap().hash);
         prop_assert!(self.has(&tip, &finalised), "{} is final and not on the branch of {}", finalised, tip);
+        let (tip_height, root) = (view.tip.unwrap().height, graph.root().height);
         for node in view.nodes.values() {
+            if let Agreement::Below(by) = node.agreement {
+                let height = node.head.unwrap().height;
+                prop_assert!(height < root && by == tip_height - height, "{:?}", node);
+            }
             self.check_agreement(&node.agreement, node.head, &tip)?;
         }
         Ok(())
@@ -148,6 +153,7 @@ proptest! {
         shape in tree(),
         steps in steps(),
         bounds in prop::sample::select(vec![(128, 512, 1024), (2, 3, 5)]),
+        root in prop::option::of(any::<Index>()),
     ) {
         on_paused_clock(async {
             let (tree, names) = plant(&shape);
@@ -158,9 +164,13 @@ proptest! {
                 local(&listed.map(|nth| (NAMES[nth], &nodes[nth])).collect::<Vec<_>>())
             };
             let (block_window, backfill, pending_limit) = bounds;
-            let config = ChainConfig { block_window, blocks_kept: 0, backfill, pending_limit, ..config() };
+            // Nodes are below the root, and beside it, where it is not the first block.
+            let root = root.map_or("g", |root| &names[root.index(names.len())]);
+            let start = Start::Known(vec![tree.header(root)]);
+            let config = ChainConfig { start, block_window, blocks_kept: 0, backfill, pending_limit, ..config() };
             let mut watched = Watched::start(config, of(7)).await;
-            let mut told = vec!["g".to_owned()];
+            let mut told = plain.branch(root);
+            told.reverse();
             for step in steps {
                 if let Step::List(bits) = step {
                     watched.sources.replace(of(bits));
@@ -191,7 +201,8 @@ proptest! {
             }
             plain.check(&view, &told)?;
             let tip = told.last().unwrap();
-            let believed = view.nodes.values().filter(|node| node.agreement != Agreement::Breached);
+            let is_there = |agreement: &Agreement| !matches!(agreement, Agreement::Breached | Agreement::Below(_));
+            let believed = view.nodes.values().filter(|node| is_there(&node.agreement));
             let heads: Vec<String> = believed.map(|node| name(node.head.unwrap().hash)).collect();
             // At a heaviest head; or beyond it, where those that had the tip were never seen to leave it.
             let most = heads.iter().map(|head| plain.weight(head)).max();
