@@ -257,6 +257,30 @@ async fn a_long_branch_that_leaves_below_the_root_is_a_breach_and_not_walked() {
     }
 }
 
+/// Two such branches, which are walked in one go each, and do not crowd one another out.
+#[tokio::test(start_paused = true)]
+async fn several_branches_that_leave_below_the_root_are_all_breaches() {
+    let mut tree = Tree::new(&long("a", 9));
+    tree.line(&branch("a1", "b", 2..=9));
+    tree.line(&branch("a1", "c", 2..=9));
+    let [n1, n2, n3] = ["a9", "a9", "a9"].map(|head| tree.node(head));
+    let start = Start::Known(vec![tree.header("a4")]);
+    let config = ChainConfig { start, pending_limit: 5, backfill: 8, ..config() };
+    let mut watched = Watched::start(config, local(&[("n1", &n1), ("n2", &n2), ("n3", &n3)])).await;
+    watched.told().await;
+    tree.advance(&n2, "b9");
+    tree.advance(&n3, "c9");
+    assert_eq!(watched.told().await, ["n2 breached a4 by b9", "n3 breached a4 by c9"]);
+    for _ in 0..5 {
+        assert_eq!(watched.told().await, [""; 0]);
+    }
+    let view = watched.cycle().await;
+    assert_eq!(
+        ["n1", "n2", "n3"].map(|name| view.nodes[name].agreement == Agreement::Breached),
+        [false, true, true]
+    );
+}
+
 fn keeps_little() -> ChainConfig {
     ChainConfig { keep_below_final: 4, keep_for_laggards: 300, block_window: 600, ..config() }
 }
