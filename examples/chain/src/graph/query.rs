@@ -32,7 +32,7 @@ pub struct Path {
 pub struct Branch {
     /// Its last block, which has no child.
     pub tip: Header,
-    /// The block where it leaves the branches that were seen earlier; for the first one the root.
+    /// The highest block that it shares with those before it in the list; for the first one the root.
     pub fork: Header,
 }
 
@@ -95,6 +95,10 @@ impl Graph {
     }
 
     /// The branches whose tips are above `height`, in the order the tips were first seen.
+    ///
+    /// To these alone `fork` refers: branches that end at `height` or below are as if they were not there. Each is
+    /// compared with all before it, so that a thousand branches take half a million comparisons: ask above a
+    /// height that leaves few.
     #[must_use]
     pub fn branches_above(&self, height: Height) -> Vec<Branch> {
         let mut before: Vec<Id> = Vec::new();
