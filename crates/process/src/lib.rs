@@ -15,12 +15,13 @@
 //! # }
 //! ```
 
-use std::io::{self, BufRead, BufReader};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 use tokio::sync::{oneshot, watch};
 
@@ -31,6 +32,9 @@ pub use rustix::process::Signal;
 /// What it says of errors is read too. `setpriv` has asked the kernel for the signal before the shell looks who the
 /// parent is, so that one that died in between is seen.
 const WHILE_PARENT_LIVES: &str = r#"[ "$PPID" = "$1" ] && shift && exec "$@" 2>&1"#;
+
+/// How much of what a program prints before its line is kept, in bytes.
+const KEPT: usize = 64 * 1024;
 
 /// A child process. Dropping it kills it with `SIGKILL`, stopped or not, and reaps it.
 ///
@@ -50,11 +54,11 @@ pub struct Process {
 pub struct ReadyLine(oneshot::Receiver<Result<String, String>>);
 
 impl ReadyLine {
-    /// Waits for the line; it comes without its end.
+    /// Waits for the line; it comes without its end, and without its beginning where it is longer than 64 KiB.
     ///
     /// # Errors
     ///
-    /// The program closed its standard output before: all that it had printed there.
+    /// The program closed its standard output before: the last 64 KiB that it had printed there.
     pub async fn line(self) -> Result<String, String> {
         self.0.await.unwrap_or_else(|_| Err(String::new()))
     }
@@ -145,13 +149,9 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// It has ended.
+    /// It has ended, before or meanwhile.
     pub fn pause(&self) -> io::Result<()> {
-        self.signal(Signal::STOP)?;
-        // The signal is on its way: the kernel tells the parent when the last thread has stopped.
-        let halted = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-        waitid(WaitId::PidFd(self.pidfd.as_fd()), halted)?;
-        Ok(())
+        stop(self.pidfd.as_fd())
     }
 }
 
@@ -167,8 +167,10 @@ impl Drop for Process {
 
 /// Runs `program` by way of `setpriv`, so that the kernel kills it when this process ends, however it ends.
 ///
-/// For programs that do not see to that themselves. Arguments and changes of the environment are kept; standard
-/// input is empty, and errors go where the output goes.
+/// For programs that do not see to that themselves. Its arguments, its directory and the variables that are set or
+/// removed one by one are kept; where it has a directory, a relative path to the program begins there. Standard input
+/// is empty, and errors go where the output goes. All else is not kept, since a [`Command`] does not tell: that
+/// [`env_clear`](Command::env_clear) was called, other streams, and what `CommandExt` adds.
 #[must_use]
 pub fn while_parent_lives(program: &Command) -> Command {
     let mut command = Command::new("setpriv");
@@ -177,10 +179,29 @@ pub fn while_parent_lives(program: &Command) -> Command {
         .arg(std::process::id().to_string())
         .arg(program.get_program())
         .args(program.get_args())
-        .envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))))
         .stdin(Stdio::null())
         .stderr(Stdio::null());
+    if let Some(directory) = program.get_current_dir() {
+        command.current_dir(directory);
+    }
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
     command
+}
+
+fn stop(pidfd: BorrowedFd<'_>) -> io::Result<()> {
+    pidfd_send_signal(pidfd, Signal::STOP)?;
+    // The signal is on its way: the kernel tells the parent when the last thread has stopped.
+    let halted = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    match waitid(WaitId::PidFd(pidfd), halted)? {
+        Some(status) if status.stopped() => Ok(()),
+        // It has ended, and nobody has asked yet how: until then it takes signals.
+        _ => Err(Errno::SRCH.into()),
+    }
 }
 
 fn launch(command: &mut Command) -> io::Result<(Child, OwnedFd)> {
@@ -197,13 +218,22 @@ fn launch(command: &mut Command) -> io::Result<(Child, OwnedFd)> {
 
 /// Reads to the end, or a child that prints more would block on a full pipe.
 fn read(stdout: ChildStdout, mark: &str, ready: oneshot::Sender<Result<String, String>>) {
+    const PIECE: usize = 8 * 1024;
     let mut stdout = BufReader::new(stdout);
     let mut printed = Vec::new();
+    let mut begin = 0_usize;
     loop {
-        let begin = printed.len();
-        if !stdout.read_until(b'\n', &mut printed).is_ok_and(|bytes| bytes > 0) {
+        // A line has an end, but perhaps not soon.
+        let piece = stdout.by_ref().take(PIECE as u64).read_until(b'\n', &mut printed).unwrap_or_default();
+        if piece == 0 {
             let _ = ready.send(Err(String::from_utf8_lossy(&printed).into_owned()));
             return;
+        }
+        let excess = printed.len().saturating_sub(KEPT);
+        printed.drain(..excess);
+        begin = begin.saturating_sub(excess);
+        if piece == PIECE && !printed.ends_with(b"\n") {
+            continue;
         }
         let line = String::from_utf8_lossy(&printed[begin..]);
         if line.contains(mark) {
@@ -211,6 +241,7 @@ fn read(stdout: ChildStdout, mark: &str, ready: oneshot::Sender<Result<String, S
             let _ = io::copy(&mut stdout, &mut io::sink());
             return;
         }
+        begin = printed.len();
     }
 }
 
@@ -246,6 +277,35 @@ mod tests {
         let failing = while_parent_lives(&shell("echo some; echo trouble >&2; exit 1"));
         let (_process, ready) = Process::start(failing, "ready").expect("it starts");
         assert_eq!(ready.line().await, Err("some\ntrouble\n".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn of_much_output_the_last_is_kept() {
+        let much = "yes | head -c 1000000; echo; echo trouble; exit 1";
+        let (_process, ready) = Process::start(shell(much), "ready").expect("it starts");
+        let printed = ready.line().await.expect_err("it has no such line");
+        assert!(printed.ends_with("y\n\ntrouble\n"), "{}", &printed[printed.len() - 20..]);
+        assert_eq!(printed.len(), 64 * 1024);
+    }
+
+    #[tokio::test]
+    async fn a_line_without_an_end_is_told_by_its_last_part() {
+        let one_line = "yes | tr -d '\\n' | head -c 1000000; printf ready";
+        let (_process, ready) = Process::start(shell(one_line), "ready").expect("it starts");
+        let line = ready.line().await.expect("the line");
+        assert!(line.ends_with("yready"), "{}", &line[line.len() - 20..]);
+        assert_eq!(line.len(), 64 * 1024);
+    }
+
+    #[tokio::test]
+    async fn a_program_runs_in_its_directory_with_its_variables() {
+        // Cargo sets it.
+        let inherited = "CARGO_MANIFEST_DIR";
+        assert!(std::env::var_os(inherited).is_some());
+        let mut program = shell(&format!("pwd; echo ${{GIVEN-}} ${{{inherited}-removed}} end"));
+        program.current_dir("/").env("GIVEN", "given").env_remove(inherited);
+        let (_process, ready) = Process::start(while_parent_lives(&program), "ready").expect("it starts");
+        assert_eq!(ready.line().await, Err("/\ngiven removed end\n".to_owned()));
     }
 
     #[tokio::test]
@@ -286,6 +346,18 @@ mod tests {
         process.exit().wait().await.expect("how it ended");
         assert!(process.pause().is_err());
         assert!(process.signal(Signal::TERM).is_err());
+    }
+
+    /// Nobody has asked how it ended, so that it still has its number.
+    #[test]
+    fn who_has_ended_cannot_be_stopped_before_it_is_reaped_either() {
+        let mut child = shell("exit 0").spawn().expect("it starts");
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).expect("a handle");
+        let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        waitid(WaitId::PidFd(pidfd.as_fd()), ended).expect("it ends");
+        let error = stop(pidfd.as_fd()).expect_err("it has ended");
+        assert_eq!(error.raw_os_error(), Some(Errno::SRCH.raw_os_error()));
+        child.wait().expect("it is ours");
     }
 
     #[test]

@@ -19,10 +19,14 @@ use watchkeeper_chain::projection::wallet::{
 use watchkeeper_chain::{Block, ChainEvent, Hash, Header, Height, Transaction};
 
 const WALLETS: u32 = 1_000;
-/// In the blocks whose cost is measured.
+/// In the blocks whose cost is measured, and in those right below them: with each block one of them settles.
 const TRANSACTIONS: u64 = 2_000;
-/// In the blocks below them.
+/// In the blocks further below.
 const BELOW: u64 = 4;
+/// How many blocks wallets keep, which is their default.
+const KEEP: Height = 128;
+/// How many blocks right below are full.
+const FULL: Height = KEEP + 10;
 const LENGTHS: [Height; 3] = [1_000, 10_000, 100_000];
 const REORG: usize = 10;
 const TIMES: usize = 7;
@@ -350,12 +354,16 @@ impl<L: Ledger<Transaction: Scanned>> Chain<L> {
 fn accounts(table: &mut Table) {
     const OPENING: u32 = 1_000_000_000;
     for length in LENGTHS {
-        let mut chain = Chain::new(Wallets::new(Account::<Payment>::new(6)));
+        let mut chain = Chain::new(Wallets::new(Account::<Payment>::new(6)).keep(KEEP));
         let desk = chain.wallets.desk();
         let funded = || AccountWallet::with(OPENING.into());
         (0..WALLETS).for_each(|number| desk.add(wallet(number, funded())).unwrap());
-        for _ in 0..length {
-            let payments = payments(&mut low(&chain.tip), BELOW);
+        for height in 1..=length {
+            let payments = if height > length - FULL {
+                payments(&mut chain.numbers, TRANSACTIONS)
+            } else {
+                payments(&mut low(&chain.tip), BELOW)
+            };
             let new = block(&mut chain.numbers, &chain.tip, payments);
             chain.commit(new);
         }
@@ -371,7 +379,7 @@ fn low(tip: &Header) -> Numbers {
 
 fn coins(table: &mut Table) {
     let length = 10_000;
-    let mut chain = Chain::new(Wallets::new(Utxo::<Spend>::new(6).maturity(1)));
+    let mut chain = Chain::new(Wallets::new(Utxo::<Spend>::new(6).maturity(1)).keep(KEEP));
     let desk = chain.wallets.desk();
     (0..WALLETS).for_each(|number| desk.add(wallet(number, UtxoWallet::default())).unwrap());
     let numbers = &mut chain.numbers;
@@ -381,8 +389,9 @@ fn coins(table: &mut Table) {
         first.iter().map(|spend| (spend.to, OutPoint { transaction: spend.id, output: 0 })).collect();
     let first = block(numbers, &genesis(), first);
     chain.commit(first);
-    for _ in 1..length {
-        let spends = spends(&mut chain.numbers, &mut owned, BELOW);
+    for height in 2..=length {
+        let count = if height > length - FULL { TRANSACTIONS } else { BELOW };
+        let spends = spends(&mut chain.numbers, &mut owned, count);
         let new = block(&mut chain.numbers, &chain.tip, spends);
         chain.commit(new);
     }

@@ -29,7 +29,8 @@ use crate::transaction::{BitcoinTransaction, Input};
 pub(crate) struct Kernel {
     manager: ChainstateManager,
     notes: Arc<Mutex<Notes>>,
-    /// The binding leaks each header that it is asked for, so it is asked once for each.
+    /// The binding leaks each header that it is asked for, so it is asked once for each. None is forgotten: as many
+    /// are kept as were asked for.
     headers: Mutex<HashMap<Hash, Header>>,
     endpoint: String,
 }
@@ -116,8 +117,14 @@ impl Kernel {
             method: "block",
             reason: format!("{hash}: {error}"),
         })?;
-        let spent = self.manager.read_spent_outputs(&entry).map_err(|_| {
-            self.refused(format!("{hash} was never on the best chain: what it spends is not known"))
+        // The library does not say why. Of each block that is on the best chain it must be there.
+        let spent = self.manager.read_spent_outputs(&entry).map_err(|error| {
+            let why = if self.manager.active_chain().contains(&entry) {
+                "what it spends cannot be read"
+            } else {
+                "it may never have been on the best chain: what it spends is not known"
+            };
+            self.refused(format!("{hash}: {why}: {error}"))
         })?;
         let transactions = transactions(&block, &spent).ok_or_else(|| ChainError::Untrue {
             endpoint: self.endpoint.clone(),

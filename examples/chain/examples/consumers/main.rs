@@ -168,6 +168,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn by_hand_a_node_that_hangs_in_the_middle_holds_nobody_up() {
+        let nodes = [(); 4].map(|()| chain::node());
+        chain::at_second(3 * PART, &nodes);
+        let [ours, public @ ..] = &nodes;
+        assert_eq!(sync_before::behind(ours, public).await, Some(1), "it is on a fork");
+        ours.script().hangs = vec!["header"];
+        let told = tokio::time::timeout(WITHIN, sync_before::behind(ours, public)).await;
+        assert_eq!(told, Ok(None));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn both_ways_find_the_block_that_stayed() {
         let before = included_before(3).await.unwrap();
         let found: Vec<_> =

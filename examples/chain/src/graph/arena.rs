@@ -20,8 +20,13 @@ pub(super) struct Node {
     pub(super) total: Work,
     pub(super) height: Height,
     pub(super) time: u64,
+}
+
+/// What a header leads to; apart from the rest, so that a walk touches little memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Links {
     pub(super) parent: Id,
-    /// A lower ancestor: see `skip_height`.
+    /// A lower ancestor: see [`Skips`](super::skips::Skips).
     pub(super) skip: Id,
 }
 
@@ -29,12 +34,13 @@ pub(super) struct Node {
 #[derive(Clone, Debug)]
 pub(super) struct Arena {
     nodes: Chunks<Node>,
+    links: Chunks<Links>,
     index: Index,
 }
 
 impl Arena {
     pub(super) fn new() -> Self {
-        Self { nodes: Chunks::new(), index: Index::new() }
+        Self { nodes: Chunks::new(), links: Chunks::new(), index: Index::new() }
     }
 
     /// The id that the next header gets, unless there are too many.
@@ -47,8 +53,9 @@ impl Arena {
         0..self.nodes.len()
     }
 
-    pub(super) fn push(&mut self, id: Id, node: Node) {
+    pub(super) fn push(&mut self, id: Id, node: Node, links: Links) {
         self.nodes.push(node);
+        self.links.push(links);
         self.index.insert(node.hash, id);
     }
 
@@ -61,13 +68,19 @@ impl Arena {
         self.nodes.get(id as usize)
     }
 
+    /// `None` for one that was dropped.
+    pub(super) fn links(&self, id: Id) -> Option<Links> {
+        self.links.get(id as usize).copied()
+    }
+
     pub(super) fn forget(&mut self, hash: &Hash) {
         self.index.remove(hash);
     }
 
     /// Drops the chunks of which `needed` says that nothing is.
     pub(super) fn keep(&mut self, needed: impl Fn(usize) -> bool) {
-        self.nodes.keep(needed);
+        self.nodes.keep(&needed);
+        self.links.keep(needed);
     }
 
     #[cfg(test)]

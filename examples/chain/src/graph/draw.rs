@@ -1,5 +1,6 @@
 //! Branches as text, for reports.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::Graph;
@@ -12,11 +13,23 @@ struct Column {
     leaves: Option<(usize, Height)>,
 }
 
+impl Column {
+    fn is_above_fork(&self, row: Height) -> bool {
+        self.leaves.is_none_or(|(_, fork)| fork < row)
+    }
+}
+
+/// How many heights are drawn above and below one where a branch begins or ends.
+const AROUND: Height = 3;
+
 impl Graph {
     /// The branches whose tips are above `height`, newest block on top, that of `tip` in the first column.
     ///
     /// A star is a block; its hash stands at the right, in the order of the columns. A branch leaves
-    /// another one where a line joins them. Empty for a tip that is not in the graph.
+    /// another one where a line joins them. Heights that are more than three away from where a branch begins or
+    /// ends are not drawn: a line says how many there are, so that there are at most sixteen lines for each branch
+    /// and eight more. Empty for a tip that is not in the graph. It compares all branches with each other, as
+    /// [`branches_above`](Self::branches_above) does.
     ///
     /// ```text
     ///   8  *    08
@@ -29,34 +42,56 @@ impl Graph {
         let Some(top) = columns.iter().map(|column| column.tip.height).max() else {
             return String::new();
         };
+        let bottom = height.max(self.root().height);
+        let forks = columns.iter().filter_map(|column| Some(column.leaves?.1));
+        let tips = columns.iter().map(|column| column.tip.height);
+        let ends: BTreeSet<Height> =
+            forks.chain(tips).chain([bottom]).filter(|end| (bottom..=top).contains(end)).collect();
         let width = top.to_string().len().max(3);
         let mut drawn = String::new();
-        let mut rest: Vec<Header> = columns.iter().map(|column| column.tip).collect();
-        for row in (height.max(self.root().height)..=top).rev() {
-            let mut cells = vec![' '; columns.len() * 2];
-            let mut names = String::new();
-            for (nth, column) in columns.iter().enumerate() {
-                match column.leaves {
-                    Some((from, fork)) if fork == row => {
-                        let line = &mut cells[from * 2 + 1..nth * 2];
-                        line.iter_mut().filter(|cell| **cell == ' ').for_each(|cell| *cell = '-');
-                        cells[nth * 2] = '\'';
-                    }
-                    Some((_, fork)) if fork > row => {}
-                    _ if row <= column.tip.height => {
-                        cells[nth * 2] = '*';
-                        let _ = write!(names, " {:.8}", rest[nth].hash);
-                        if let Some(parent) = self.get(&rest[nth].parent) {
-                            rest[nth] = parent;
-                        }
-                    }
-                    _ => {}
-                }
+        let mut next = top;
+        for end in ends.into_iter().rev() {
+            let first = end.saturating_add(AROUND).min(next);
+            let between = next - first;
+            if between > 1 {
+                let has = |column: &Column| next <= column.tip.height && column.is_above_fork(next);
+                let cells: String =
+                    columns.iter().map(|column| if has(column) { ": " } else { "  " }).collect();
+                let _ = writeln!(drawn, "{:width$}  {cells} {between} more", "");
+                next = first;
             }
-            let cells: String = cells.iter().collect();
-            let _ = writeln!(drawn, "{row:>width$}  {cells}{names}");
+            let last = end.saturating_sub(AROUND).max(bottom);
+            for row in (last..=next).rev() {
+                let (cells, names) = self.row(&columns, row);
+                let _ = writeln!(drawn, "{row:>width$}  {cells}{names}");
+            }
+            if last == bottom {
+                break;
+            }
+            next = last - 1;
         }
         drawn
+    }
+
+    /// Its cells, and the hashes.
+    fn row(&self, columns: &[Column], row: Height) -> (String, String) {
+        let mut cells = vec![' '; columns.len() * 2];
+        let mut names = String::new();
+        for (nth, column) in columns.iter().enumerate() {
+            if let Some((from, fork)) = column.leaves
+                && fork == row
+            {
+                let line = &mut cells[from * 2 + 1..nth * 2];
+                line.iter_mut().filter(|cell| **cell == ' ').for_each(|cell| *cell = '-');
+                cells[nth * 2] = '\'';
+            } else if column.is_above_fork(row)
+                && let Some(block) = self.ancestor_at(&column.tip.hash, row)
+            {
+                cells[nth * 2] = '*';
+                let _ = write!(names, " {:.8}", block.hash);
+            }
+        }
+        (cells.into_iter().collect(), names)
     }
 
     fn columns(&self, tip: &Hash, height: Height) -> Vec<Column> {

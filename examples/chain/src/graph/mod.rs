@@ -12,14 +12,16 @@ mod draw;
 mod error;
 mod prune;
 mod query;
+mod skips;
 mod trunk;
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::{Hash, Header, Height, Work};
-use arena::{Arena, Id, Node};
+use arena::{Arena, Id, Links, Node};
 use chunks::Chunks;
+use skips::Skips;
 
 pub use error::{InsertError, Inserted, PruneError};
 pub use query::{Branch, OnBranch, Path};
@@ -71,7 +73,7 @@ impl Graph {
     pub fn new(root: Header) -> Self {
         let mut arena = Arena::new();
         let Header { hash, parent, height, work, time } = root;
-        arena.push(0, Node { hash, total: work, height, time, parent: 0, skip: 0 });
+        arena.push(0, Node { hash, total: work, height, time }, Links { parent: 0, skip: 0 });
         let mut trunk = Chunks::new();
         trunk.push(0);
         let inner = Inner {
@@ -115,10 +117,10 @@ impl Graph {
         }
         let total = below.total.checked_add(work).ok_or(InsertError::TooHeavy { hash })?;
         let id = self.inner.arena.next_id().ok_or(InsertError::Full)?;
-        let skip_to = query::skip_height(height - self.inner.base) + self.inner.base;
+        let skip_to = Skips::at(height - self.inner.base).skip().height() + self.inner.base;
         let skip = self.climb_down(parent_id, skip_to.max(root));
         let inner = Arc::make_mut(&mut self.inner);
-        inner.arena.push(id, Node { hash, total, height, time, parent: parent_id, skip });
+        inner.arena.push(id, Node { hash, total, height, time }, Links { parent: parent_id, skip });
         // A parent that was a leaf most often was the last one.
         if let Some(leaf) = inner.leaves.iter().rposition(|leaf| *leaf == parent_id) {
             inner.leaves.remove(leaf);
@@ -176,12 +178,17 @@ impl Graph {
         self.inner.arena.get(id).expect("what is above the root is kept")
     }
 
+    /// Of such an id too.
+    fn links(&self, id: Id) -> Links {
+        self.inner.arena.links(id).expect("what is above the root is kept")
+    }
+
     fn header(&self, id: Id) -> Header {
-        let Node { hash, total, height, time, parent, .. } = *self.node(id);
+        let Node { hash, total, height, time } = *self.node(id);
         let (parent, work) = if id == self.inner.root {
             (self.inner.root_parent, self.inner.root_work)
         } else {
-            let parent = self.node(parent);
+            let parent = self.node(self.links(id).parent);
             (parent.hash, total - parent.total)
         };
         Header { hash, parent, height, work, time }

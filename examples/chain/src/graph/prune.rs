@@ -27,10 +27,12 @@ impl Graph {
         let mut kept = 0;
         let mut gone = Vec::new();
         for place in arena.ids() {
-            let Some((id, node)) = u32::try_from(place).ok().and_then(|id| Some((id, arena.get(id)?))) else {
+            let Some((id, node, links)) =
+                u32::try_from(place).ok().and_then(|id| Some((id, arena.get(id)?, arena.links(id)?)))
+            else {
                 continue;
             };
-            let parent = (node.parent as usize).checked_sub(first);
+            let parent = (links.parent as usize).checked_sub(first);
             if id == root || place > first && parent.is_some_and(|parent| stays[parent]) {
                 stays[place - first] = true;
                 kept += 1;

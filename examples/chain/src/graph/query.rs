@@ -1,7 +1,8 @@
 //! Questions about blocks and branches.
 
 use super::Graph;
-use super::arena::{Id, Node};
+use super::arena::Id;
+use super::skips::Skips;
 use crate::{Hash, Header, Height};
 
 /// Whether a block is on a branch.
@@ -31,24 +32,8 @@ pub struct Path {
 pub struct Branch {
     /// Its last block, which has no child.
     pub tip: Header,
-    /// The block where it leaves the branches that were seen earlier; for the first one the root.
+    /// The highest block that it shares with those before it in the list; for the first one the root.
     pub fork: Header,
-}
-
-/// The height to which the skip pointer of a block at `height` leads, both counted from the base.
-///
-/// The scheme is that of Bitcoin Core's `CBlockIndex` (`GetSkipHeight` in `chain.cpp`): the lowest bit
-/// that is set is cleared, for odd heights the two lowest and one is added, so that a walk can leave the
-/// path of any block after a step or two.
-pub(super) fn skip_height(height: Height) -> Height {
-    let without_lowest = |bits: Height| bits & bits.wrapping_sub(1);
-    if height < 2 {
-        0
-    } else if height.is_multiple_of(2) {
-        without_lowest(height)
-    } else {
-        without_lowest(without_lowest(height - 1)) + 1
-    }
 }
 
 impl Graph {
@@ -99,7 +84,7 @@ impl Graph {
         let mut next = self.inner.arena.find(tip);
         std::iter::from_fn(move || {
             let id = next.filter(|id| self.node(*id).height > height)?;
-            next = (id != self.inner.root).then(|| self.node(id).parent);
+            next = (id != self.inner.root).then(|| self.links(id).parent);
             Some(self.header(id))
         })
     }
@@ -110,6 +95,10 @@ impl Graph {
     }
 
     /// The branches whose tips are above `height`, in the order the tips were first seen.
+    ///
+    /// To these alone `fork` refers: branches that end at `height` or below are as if they were not there. Each is
+    /// compared with all before it, so that a thousand branches take half a million comparisons: ask above a
+    /// height that leaves few.
     #[must_use]
     pub fn branches_above(&self, height: Height) -> Vec<Branch> {
         let mut before: Vec<Id> = Vec::new();
@@ -155,40 +144,60 @@ impl Graph {
 
     /// The ancestor at `height`, which is neither above the block nor below the root.
     pub(super) fn climb_down(&self, from: Id, height: Height) -> Id {
-        let base = self.inner.base;
-        let mut id = from;
-        let mut node: &Node = self.node(id);
-        while node.height > height {
-            if self.trunk_at(node.height) == Some(id)
-                && let Some(ancestor) = self.trunk_at(height)
-            {
-                return ancestor;
+        let (top, goal) = (self.above_base(from), height - self.inner.base);
+        if let Some(found) = self.by_trunk(from, top, goal) {
+            return found;
+        }
+        let (mut id, mut at) = (from, Skips::at(top));
+        while at.height() > goal {
+            let (links, skip) = (self.links(id), at.skip());
+            (id, at) = if skip.height() >= goal { (links.skip, skip) } else { (links.parent, at.parent()) };
+            if let Some(found) = self.by_trunk(id, at.height(), goal) {
+                return found;
             }
-            let above = node.height - base;
-            let skip = skip_height(above) + base;
-            // The parent's own skip may lead much further down without passing by.
-            let skip_of_parent = skip_height(above - 1) + base;
-            let by_parent = skip_of_parent.saturating_add(2) < skip && skip_of_parent >= height;
-            id = if skip == height || (skip > height && !by_parent) { node.skip } else { node.parent };
-            node = self.node(id);
         }
         id
     }
 
     fn meet(&self, one: Id, other: Id) -> Id {
+        for (tip, other) in [(one, other), (other, one)] {
+            if self.is_on_trunk(tip, self.above_base(tip)) {
+                let joins = self.climb_to_trunk(other);
+                return if self.node(joins).height < self.node(tip).height { joins } else { tip };
+            }
+        }
         let lower = self.node(one).height.min(self.node(other).height);
         let (mut one, mut other) = (self.climb_down(one, lower), self.climb_down(other, lower));
+        if one == other {
+            return one;
+        }
+        let mut at = Skips::at(lower - self.inner.base);
+        let root = self.above_base(self.inner.root);
         // At one height skip pointers lead to one height: where they differ, the branches have not met.
         while one != other {
-            let (a, b) = (self.node(one), self.node(other));
-            let above_root = skip_height(a.height - self.inner.base) + self.inner.base >= self.root_height();
-            (one, other) =
-                if above_root && a.skip != b.skip { (a.skip, b.skip) } else { (a.parent, b.parent) };
+            let (a, b, skip) = (self.links(one), self.links(other), at.skip());
+            (one, other, at) = if skip.height() >= root && a.skip != b.skip {
+                (a.skip, b.skip, skip)
+            } else {
+                (a.parent, b.parent, at.parent())
+            };
         }
         one
     }
 
-    fn root_height(&self) -> Height {
-        self.node(self.inner.root).height
+    /// The highest block of the branch that is on the trunk, as all below it are.
+    fn climb_to_trunk(&self, from: Id) -> Id {
+        let (mut id, mut at) = (from, Skips::at(self.above_base(from)));
+        let root = self.above_base(self.inner.root);
+        while !self.is_on_trunk(id, at.height()) {
+            let (links, skip) = (self.links(id), at.skip());
+            let is_too_far = skip.height() < root || self.is_on_trunk(links.skip, skip.height());
+            (id, at) = if is_too_far { (links.parent, at.parent()) } else { (links.skip, skip) };
+        }
+        id
+    }
+
+    fn above_base(&self, id: Id) -> Height {
+        self.node(id).height - self.inner.base
     }
 }

@@ -4,23 +4,30 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::Graph;
-use super::arena::{Id, Node};
+use super::arena::Id;
 use crate::Height;
 
 impl Graph {
-    /// The block of the trunk at a height that is not below the root.
+    /// The block of the trunk at a height above the base that is not below the root.
     pub(super) fn trunk_at(&self, height: Height) -> Option<Id> {
-        let place = usize::try_from(height - self.inner.base).ok()?;
-        self.inner.trunk.get(place).copied()
+        self.inner.trunk.get(usize::try_from(height).ok()?).copied()
+    }
+
+    pub(super) fn is_on_trunk(&self, id: Id, height: Height) -> bool {
+        self.trunk_at(height) == Some(id)
+    }
+
+    /// The ancestor at `goal`, at once if the block, which is at `height`, is on the trunk.
+    pub(super) fn by_trunk(&self, id: Id, height: Height, goal: Height) -> Option<Id> {
+        if self.is_on_trunk(id, height) { self.trunk_at(goal) } else { None }
     }
 
     /// Extends the trunk by a new block, or lays it anew if that made another branch the heaviest.
     pub(super) fn grow_trunk(&mut self, new: Id) {
-        let Node { total, parent, .. } = *self.node(new);
         let Some(top) = self.trunk_top() else { return };
-        if top == parent {
+        if top == self.links(new).parent {
             Arc::make_mut(&mut self.inner).trunk.push(new);
-        } else if self.node(top).total < total {
+        } else if self.node(top).total < self.node(new).total {
             self.lay_trunk(new);
         }
     }
@@ -43,9 +50,9 @@ impl Graph {
     fn lay_trunk(&mut self, top: Id) {
         let mut branch = Vec::new();
         let mut next = top;
-        while self.trunk_at(self.node(next).height) != Some(next) {
+        while !self.is_on_trunk(next, self.node(next).height - self.inner.base) {
             branch.push(next);
-            next = self.node(next).parent;
+            next = self.links(next).parent;
         }
         let below = self.node(next).height - self.inner.base;
         let inner = Arc::make_mut(&mut self.inner);
@@ -85,7 +92,10 @@ mod tests {
             let top = graph.node(graph.trunk_top().unwrap()).hash;
             assert_eq!(graph.total_work(&top), graph.tips().map(|tip| weight(&tip)).max().unwrap());
             for header in graph.down(&top, 0) {
-                assert_eq!(graph.trunk_at(header.height), graph.inner.arena.find(&header.hash));
+                assert_eq!(
+                    graph.trunk_at(header.height - graph.inner.base),
+                    graph.inner.arena.find(&header.hash)
+                );
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Steps for any World that has a chain under observation, as [`with_chain_steps`] adds them.
+//! Steps about the chain that is observed, as [`with_chain_steps`] adds them.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -8,34 +8,20 @@ use cucumber::Step;
 use cucumber::step::{Collection, Context};
 use regex::Regex;
 use watchkeeper::{ObservationHandle, Observer, Unmet};
-use watchkeeper_chain::projection::View;
-use watchkeeper_chain::projection::inclusion::{InclusionView, InclusionWaits};
-use watchkeeper_chain::projection::wallet::{Amount, BalanceError, Ledger, WalletsView};
-use watchkeeper_chain::{ChainView, Hash, Height, Transaction};
+use watchkeeper_chain::projection::inclusion::InclusionWaits;
+use watchkeeper_chain::projection::wallet::{Amount, BalanceError};
+use watchkeeper_chain::{ChainView, Hash, Height};
 use watchkeeper_cucumber::{Observed, StepError};
+
+use crate::world::{Chain, ETHER, World};
 
 /// As long as a wait may be.
 const LONGEST: Duration = Duration::from_hours(24);
 
-/// The chain, transactions and wallets of one moment.
-pub(crate) type Seen<T, L> = View<ChainView, (InclusionView<T>, WalletsView<L>)>;
-type SeenBy<W> = Seen<<W as WatchesChain>::Transaction, <W as WatchesChain>::Ledger>;
+type Seen = <Chain as Observer>::Snapshot;
 
-/// A World that has a chain under observation.
-pub(crate) trait WatchesChain: Observed {
-    type Transaction: Transaction;
-    type Ledger: Ledger;
-    type Observer: Observer<Snapshot = Seen<Self::Transaction, Self::Ledger>>;
-
-    /// What amounts are said in, and how many of the smallest unit each is.
-    const UNITS: &'static [(&'static str, Amount)];
-
-    /// The observation, once there is one.
-    fn chain(&self) -> Option<ObservationHandle<Self::Observer>>;
-
-    /// The transactions that the steps can name; each is followed.
-    fn transactions(&self) -> &BTreeMap<String, Hash>;
-}
+/// What amounts are said in, and how many wei each is.
+const UNITS: [(&str, Amount); 3] = [("ether", ETHER as Amount), ("gwei", 1_000_000_000), ("wei", 1)];
 
 /// Why a step about a chain failed.
 #[derive(Debug, thiserror::Error)]
@@ -54,11 +40,11 @@ pub(crate) enum ChainStepError {
     Step(#[from] StepError),
 }
 
-/// Adds the steps about chains to those of a World, each under Given, When and Then.
+/// Adds the steps about the chain to others, each under Given, When and Then.
 ///
 /// A wait is met by what was looked up after its step began, never by what was known before.
-pub(crate) fn with_chain_steps<W: WatchesChain>(own: Collection<W>) -> Collection<W> {
-    let add = |steps: Collection<W>, (phrase, step): (&str, Step<W>)| {
+pub(crate) fn with_chain_steps(own: Collection<World>) -> Collection<World> {
+    let add = |steps: Collection<World>, (phrase, step): (&str, Step<World>)| {
         let Ok(regex) = Regex::new(&format!("^{phrase}$")) else {
             unreachable!("the patterns are constants")
         };
@@ -67,7 +53,7 @@ pub(crate) fn with_chain_steps<W: WatchesChain>(own: Collection<W>) -> Collectio
     phrases().into_iter().fold(own, add)
 }
 
-fn phrases<W: WatchesChain>() -> [(&'static str, Step<W>); 6] {
+fn phrases() -> [(&'static str, Step<World>); 6] {
     [
         ("all nodes share the same head within (.+)", |world, said| judged(share_the_head(world, said))),
         ("node \"([^\"]*)\" is in sync with the public chain within (.+)", |world, said| {
@@ -86,7 +72,7 @@ fn phrases<W: WatchesChain>() -> [(&'static str, Step<W>); 6] {
     ]
 }
 
-async fn share_the_head<W: WatchesChain>(world: &mut W, said: Context) -> Result<(), ChainStepError> {
+async fn share_the_head(world: &mut World, said: Context) -> Result<(), ChainStepError> {
     let [window] = words(said);
     let (window, chain) = (duration(&window)?, observed(world)?);
     let wait = chain
@@ -97,13 +83,13 @@ async fn share_the_head<W: WatchesChain>(world: &mut W, said: Context) -> Result
     Ok(())
 }
 
-async fn in_sync<W: WatchesChain>(world: &mut W, said: Context) -> Result<(), ChainStepError> {
+async fn in_sync(world: &mut World, said: Context) -> Result<(), ChainStepError> {
     let [node, window] = words(said);
     let label = format!("node {node:?} is in sync with the public chain");
     stands(world, label, node, 0, &window).await
 }
 
-async fn behind<W: WatchesChain>(world: &mut W, said: Context) -> Result<(), ChainStepError> {
+async fn behind(world: &mut World, said: Context) -> Result<(), ChainStepError> {
     let [node, given, window] = words(said);
     let blocks = count(&given, "blocks", 0)?;
     let label = format!("node {node:?} is {} behind the public chain", said_blocks(blocks));
@@ -111,8 +97,8 @@ async fn behind<W: WatchesChain>(world: &mut W, said: Context) -> Result<(), Cha
 }
 
 /// Waits until the public target is so many blocks ahead of the node.
-async fn stands<W: WatchesChain>(
-    world: &mut W,
+async fn stands(
+    world: &mut World,
     label: String,
     node: String,
     blocks: Height,
@@ -136,7 +122,7 @@ async fn stands<W: WatchesChain>(
     }
 }
 
-async fn included<W: WatchesChain>(world: &mut W, said: Context) -> Result<(), ChainStepError> {
+async fn included(world: &mut World, said: Context) -> Result<(), ChainStepError> {
     let [name, given, window] = words(said);
     let (depth, window, chain) = (count(&given, "blocks deep", 1)?, duration(&window)?, observed(world)?);
     let wait = chain.included(transaction(world, name)?, depth).after(chain.mark()).within(window);
@@ -144,7 +130,7 @@ async fn included<W: WatchesChain>(world: &mut W, said: Context) -> Result<(), C
     Ok(())
 }
 
-async fn reorged_out<W: WatchesChain>(world: &mut W, said: Context) -> Result<(), ChainStepError> {
+async fn reorged_out(world: &mut World, said: Context) -> Result<(), ChainStepError> {
     let [name, window] = words(said);
     let (window, chain) = (duration(&window)?, observed(world)?);
     let wait = chain.reorged_out(transaction(world, name)?).after(chain.mark()).within(window);
@@ -153,16 +139,16 @@ async fn reorged_out<W: WatchesChain>(world: &mut W, said: Context) -> Result<()
 }
 
 /// All that the wallet has on the canonical branch counts, whatever its class.
-async fn has<W: WatchesChain>(world: &mut W, said: Context) -> Result<(), ChainStepError> {
+async fn has(world: &mut World, said: Context) -> Result<(), ChainStepError> {
     let [name, given, window] = words(said);
-    let (least, window, chain) = (amount::<W>(&given)?, duration(&window)?, observed(world)?);
+    let (least, window, chain) = (amount(&given)?, duration(&window)?, observed(world)?);
     let (judge, shown) = (name.clone(), name.clone());
     let wait = chain
         .eventually(format!("wallet {name:?} has at least {given}"), move |seen| {
             seen.view.1.balance(&judge).is_ok_and(|balance| balance.total >= least)
         })
         .show(move |seen| match seen.view.1.balance(&shown) {
-            Ok(balance) => format!("{shown} has {}", said_amount::<W>(balance.total)),
+            Ok(balance) => format!("{shown} has {}", said_amount(balance.total)),
             Err(error) => error.to_string(),
         })
         .within(window);
@@ -174,18 +160,18 @@ async fn has<W: WatchesChain>(world: &mut W, said: Context) -> Result<(), ChainS
             if !is_unknown {
                 return Err(StepError::Unmet(report).into());
             }
-            let wallets = |seen: &SeenBy<W>| seen.view.1.names().map(ToOwned::to_owned).collect();
+            let wallets = |seen: &Seen| seen.view.1.names().map(ToOwned::to_owned).collect();
             Err(ChainStepError::UnknownWallet { name, known: known(&chain, wallets), report })
         }
         ended => Ok(ended.map(drop)?),
     }
 }
 
-fn observed<W: WatchesChain>(world: &W) -> Result<ObservationHandle<W::Observer>, ChainStepError> {
+fn observed(world: &World) -> Result<ObservationHandle<Chain>, ChainStepError> {
     world.chain().ok_or(ChainStepError::NoChain)
 }
 
-fn transaction<W: WatchesChain>(world: &W, name: String) -> Result<Hash, ChainStepError> {
+fn transaction(world: &World, name: String) -> Result<Hash, ChainStepError> {
     let named = world.transactions();
     let unknown =
         || ChainStepError::UnknownTransaction { name: name.clone(), known: named.keys().cloned().collect() };
@@ -193,10 +179,7 @@ fn transaction<W: WatchesChain>(world: &W, name: String) -> Result<Hash, ChainSt
 }
 
 /// The names that the latest snapshot has, in order.
-fn known<O: Observer>(
-    chain: &ObservationHandle<O>,
-    names: impl Fn(&O::Snapshot) -> Vec<String>,
-) -> Vec<String> {
+fn known(chain: &ObservationHandle<Chain>, names: impl Fn(&Seen) -> Vec<String>) -> Vec<String> {
     let mut known = chain.latest_snapshot().map(|seen| names(&seen.value)).unwrap_or_default();
     known.sort_unstable();
     known
@@ -249,18 +232,18 @@ fn count(given: &str, what: &'static str, least: u64) -> Result<u64, StepError> 
     }
 }
 
-fn amount<W: WatchesChain>(given: &str) -> Result<Amount, ChainStepError> {
+fn amount(given: &str) -> Result<Amount, ChainStepError> {
     let parsed = given.split_once(' ').and_then(|(number, unit)| {
-        let (_, size) = W::UNITS.iter().find(|(name, _)| *name == unit)?;
+        let (_, size) = UNITS.iter().find(|(name, _)| *name == unit)?;
         number.parse::<Amount>().ok()?.checked_mul(*size)
     });
-    let units = || W::UNITS.iter().map(|(name, _)| *name).collect();
+    let units = || UNITS.iter().map(|(name, _)| *name).collect();
     parsed.ok_or_else(|| ChainStepError::Amount { given: given.to_owned(), units: units() })
 }
 
 /// In the largest unit of which it is a whole number.
-fn said_amount<W: WatchesChain>(amount: Amount) -> String {
-    let whole = W::UNITS.iter().filter(|(_, size)| amount.is_multiple_of(*size));
+fn said_amount(amount: Amount) -> String {
+    let whole = UNITS.iter().filter(|(_, size)| amount.is_multiple_of(*size));
     match whole.max_by_key(|(_, size)| *size) {
         Some((unit, size)) => format!("{} {unit}", amount / size),
         None => amount.to_string(),

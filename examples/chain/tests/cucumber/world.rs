@@ -17,15 +17,15 @@ use watchkeeper_chain::projection::wallet::{Account, AccountWallet, Amount, NewW
 use watchkeeper_chain::{ChainConfig, ChainObserver, ChainSource, Hash, Start};
 use watchkeeper_cucumber::{Observed, Observers};
 
-use crate::chain_steps::WatchesChain;
-
 const INTERVAL: Duration = Duration::from_millis(100);
-const ETHER: u64 = 1_000_000_000_000_000_000;
+pub(crate) const ETHER: u64 = 1_000_000_000_000_000_000;
 /// What each account owns in the first block.
 const OPENING: Amount = 10_000 * ETHER as Amount;
 
 type Ether = Account<EthereumTransaction>;
-type Chain = Projected<ChainObserver<EthereumClient>, (Inclusions<EthereumTransaction>, Wallets<Ether>)>;
+/// Its snapshot is the chain, transactions and wallets of one moment.
+pub(crate) type Chain =
+    Projected<ChainObserver<EthereumClient>, (Inclusions<EthereumTransaction>, Wallets<Ether>)>;
 type Step = Result<(), Box<dyn Error>>;
 
 #[derive(Debug, Default, cucumber::World)]
@@ -51,24 +51,17 @@ impl Observed for World {
     }
 }
 
-impl WatchesChain for World {
-    type Transaction = EthereumTransaction;
-    type Ledger = Ether;
-    type Observer = Chain;
-
-    const UNITS: &'static [(&'static str, Amount)] =
-        &[("ether", ETHER as Amount), ("gwei", 1_000_000_000), ("wei", 1)];
-
-    fn chain(&self) -> Option<ObservationHandle<Chain>> {
+impl World {
+    /// The observation, once there is one.
+    pub(crate) fn chain(&self) -> Option<ObservationHandle<Chain>> {
         Some(self.running.as_ref()?.chain.clone())
     }
 
-    fn transactions(&self) -> &BTreeMap<String, Hash> {
+    /// The transactions that the steps can name; each is followed.
+    pub(crate) fn transactions(&self) -> &BTreeMap<String, Hash> {
         &self.transactions
     }
-}
 
-impl World {
     fn running(&mut self) -> Result<&mut Running, &'static str> {
         self.running
             .as_mut()
@@ -128,7 +121,12 @@ async fn nodes_and_public_nodes(world: &mut World, ours: u64, public: u64, obser
 async fn wallets(world: &mut World) -> Step {
     let running = world.running()?;
     let Some(node) = running.nodes.values().next() else { return Err("there are no nodes".into()) };
-    for (name, account) in ('a'..='j').zip(node.accounts().await?) {
+    let accounts = node.accounts().await?;
+    let names = 'a'..='j';
+    if accounts.len() < names.clone().count() {
+        return Err(format!("{} accounts are too few for the wallets \"a\" to \"j\"", accounts.len()).into());
+    }
+    for (name, account) in names.zip(accounts) {
         let wallet = NewWallet {
             name: Arc::from(name.to_string()),
             addresses: vec![account],

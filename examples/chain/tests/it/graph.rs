@@ -2,7 +2,7 @@
 
 use watchkeeper_chain::{Graph, Header, InsertError, Inserted, OnBranch};
 
-use crate::common::{Tree, hash, name};
+use crate::common::{Tree, branch, hash, long, name};
 
 const FORKS: &str = "g a1 a2 a3 a4\na1 b2 b3\na3 c4 c5";
 
@@ -115,6 +115,43 @@ fn branches_are_drawn() {
     assert_eq!(graph.draw(&hash("c5"), 0), expected);
     assert_eq!(graph.draw(&hash("a2"), 4), "  5    *  63350000\n  4    *  63340000\n");
     assert_eq!(graph.draw(&hash("x"), 0), "");
+}
+
+#[test]
+fn what_is_far_from_a_fork_is_drawn_as_a_number() {
+    let mut tree = Tree::new(&long("a", 1_000));
+    tree.line(&branch("a500", "b", 501..=502));
+    let mut graph = Graph::new(tree.header("g"));
+    for name in (1..=1_000).map(|height| format!("a{height}")).chain(["b501".into(), "b502".into()]) {
+        graph.insert(tree.header(&name)).unwrap();
+    }
+    let drawn = graph.draw(&hash("b502"), 100);
+    let shape: Vec<&str> = drawn.lines().map(|line| line.get(..10).unwrap_or(line).trim_end()).collect();
+    let expected = "1000    *
+ 999    *
+ 998    *
+ 997    *
+        :
+ 505    *
+ 504    *
+ 503    *
+ 502  * *
+ 501  * *
+ 500  *-'
+ 499  *
+ 498  *
+ 497  *
+      :
+ 103  *
+ 102  *
+ 101  *
+ 100  *";
+    assert_eq!(shape.join("\n"), expected);
+    let between: Vec<&str> = drawn.lines().filter(|line| line.ends_with(" more")).collect();
+    assert_eq!(between, ["        :  491 more", "      :    393 more"]);
+    // A single height is drawn: its line would be no shorter.
+    let drawn = graph.draw(&hash("a1000"), 992);
+    assert_eq!(drawn.lines().count(), 9);
 }
 
 /// ```text

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use watchkeeper_chain::adapter::{ChainClient, ChainError};
+use watchkeeper_chain::adapter::ChainClient;
 use watchkeeper_chain::{Header, Height};
 
 const QUORUM: usize = 3;
@@ -20,27 +20,24 @@ pub(crate) async fn behind<C: ChainClient>(ours: &C, public: &[C]) -> Option<Hei
     if branches.len() < QUORUM {
         return None;
     }
-    let (peer, target) = majority(branches).await.ok()??;
+    let (peer, target) = majority(branches).await?;
     let head = timeout(PATIENCE, ours.head()).await.ok()?.ok()?;
-    let shared = ancestor((ours, head), (peer, target)).await.ok()??;
+    let shared = ancestor((ours, head), (peer, target)).await?;
     Some(target.height - shared.height)
 }
 
 /// The best block that more than half of the branches have: all are walked down from the highest head.
-async fn majority<C: ChainClient>(
-    mut branches: Vec<(&C, Header)>,
-) -> Result<Option<(&C, Header)>, ChainError> {
+async fn majority<C: ChainClient>(mut branches: Vec<(&C, Header)>) -> Option<(&C, Header)> {
     loop {
         for (peer, block) in &branches {
             let have = branches.iter().filter(|(_, other)| other.hash == block.hash).count();
             if have * 2 > branches.len() {
-                return Ok(Some((*peer, *block)));
+                return Some((*peer, *block));
             }
         }
         let highest = branches.iter().map(|(_, block)| block.height).max().unwrap_or_default();
         for branch in branches.iter_mut().filter(|(_, block)| block.height == highest) {
-            let Some(parent) = parent(*branch).await? else { return Ok(None) };
-            branch.1 = parent;
+            branch.1 = parent(*branch).await?;
         }
     }
 }
@@ -49,21 +46,19 @@ async fn majority<C: ChainClient>(
 async fn ancestor<C: ChainClient>(
     (ours, mut head): (&C, Header),
     (peer, mut target): (&C, Header),
-) -> Result<Option<Header>, ChainError> {
+) -> Option<Header> {
     while head.hash != target.hash {
         let (ours_first, peer_first) = (head.height >= target.height, target.height >= head.height);
         if ours_first {
-            let Some(parent) = parent((ours, head)).await? else { return Ok(None) };
-            head = parent;
+            head = parent((ours, head)).await?;
         }
         if peer_first {
-            let Some(parent) = parent((peer, target)).await? else { return Ok(None) };
-            target = parent;
+            target = parent((peer, target)).await?;
         }
     }
-    Ok(Some(head))
+    Some(head)
 }
 
-async fn parent<C: ChainClient>((node, block): (&C, Header)) -> Result<Option<Header>, ChainError> {
-    node.header(block.parent).await
+async fn parent<C: ChainClient>((node, block): (&C, Header)) -> Option<Header> {
+    timeout(PATIENCE, node.header(block.parent)).await.ok()?.ok()?
 }
