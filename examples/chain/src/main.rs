@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use cli::{demo, follow};
+use cli::{demo, follow, usage};
 
 /// Follows a chain through its nodes: forks, finality, wallets, transactions.
 #[derive(Parser)]
@@ -33,7 +33,17 @@ async fn main() -> ExitCode {
             std::future::pending::<()>().await;
         }
     };
-    match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => match usage::mistake(&error) {
+            Some(mistake) => {
+                eprintln!("watchkeeper-chain: {mistake}");
+                return ExitCode::from(2);
+            }
+            None => error.exit(),
+        },
+    };
+    match cli.command {
         Command::Demo(flags) => tokio::select! {
             result = demo::run(&flags) => exit(result),
             () = interrupted => {

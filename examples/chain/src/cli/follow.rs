@@ -22,22 +22,22 @@ use super::watched::Watched;
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FollowFlags {
     /// A node of ours, by its HTTP address; several may be given
-    #[arg(long, value_name = "URL", required = true)]
+    #[arg(long, value_name = "URL", num_args = 1.., required = true)]
     rpc: Vec<String>,
     /// A node of the public network, by which ours are measured; several may be given
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", num_args = 1..)]
     public: Vec<String>,
     /// A WebSocket address whose new heads start a look early; several may be given
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", num_args = 1..)]
     ws: Vec<String>,
     /// An account whose balance is followed, from where the observation begins; several may be given
-    #[arg(long, value_name = "ADDRESS", value_parser = account)]
-    wallet: Vec<Address>,
+    #[arg(long, value_name = "ADDRESS", num_args = 1..)]
+    wallet: Vec<String>,
     /// The height to begin at [default: 64 blocks below the head]
     #[arg(long, value_name = "HEIGHT", allow_negative_numbers = true)]
     from: Option<Height>,
     /// How often the nodes are asked, such as 500ms or 12s
-    #[arg(long, default_value = "1s", value_parser = interval)]
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
     interval: Duration,
     /// Print one JSON object a line
     #[arg(long)]
@@ -47,7 +47,7 @@ pub(crate) struct FollowFlags {
 /// Why nothing is followed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FollowError {
-    /// An address is of the wrong kind.
+    /// An address of a node is of the wrong kind.
     #[error("{flag} number {nth}")]
     Endpoint {
         /// The flag that it was given by.
@@ -56,6 +56,14 @@ pub(crate) enum FollowError {
         nth: usize,
         /// What is wrong.
         source: EndpointError,
+    },
+    /// An address of an account is none.
+    #[error("--wallet number {nth}: {reason}")]
+    Account {
+        /// At which place, from 1.
+        nth: usize,
+        /// What is wrong.
+        reason: &'static str,
     },
     /// An account is given twice.
     #[error("--wallet {account} is given twice: give each account once")]
@@ -72,7 +80,7 @@ pub(crate) enum FollowError {
 }
 
 /// Capitals say whether the digits are right (EIP-55); an address without any says nothing of it.
-fn account(text: &str) -> Result<Address, String> {
+fn account(text: &str) -> Result<Address, &'static str> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     let has = |is: fn(&char) -> bool| digits.chars().any(|digit| is(&digit));
     let parsed = if has(char::is_ascii_lowercase) && has(char::is_ascii_uppercase) {
@@ -86,14 +94,14 @@ fn account(text: &str) -> Result<Address, String> {
              letters"
         }
         AddressError::Hex(_) => "an address has 40 hexadecimal digits behind 0x",
-    }
-    .to_owned())
+    })
 }
 
-fn interval(text: &str) -> Result<Duration, String> {
+fn interval(text: &str) -> Result<Duration, &'static str> {
     const ALLOWED: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(8);
-    let interval = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if ALLOWED.contains(&interval) { Ok(interval) } else { Err("give 1ms to 8h".to_owned()) }
+    // Its own errors have parts of the text in them.
+    let interval = humantime::parse_duration(text).ok();
+    interval.filter(|interval| ALLOWED.contains(interval)).ok_or("give 1ms to 8h, such as 500ms or 12s")
 }
 
 /// What is made of each endpoint that was given by a flag. Not left to the parser of flags, which would show the
@@ -115,6 +123,10 @@ pub(crate) async fn run(
     interrupted: impl Future<Output = ()>,
 ) -> Result<(), FollowError> {
     let FollowFlags { rpc, public, ws, wallet, from, interval, json } = flags;
+    let wallet = (1..)
+        .zip(&wallet)
+        .map(|(nth, text)| account(text).map_err(|reason| FollowError::Account { nth, reason }));
+    let wallet: Vec<_> = wallet.collect::<Result<_, _>>()?;
     let mut once = HashSet::new();
     if let Some(account) = wallet.iter().copied().find(|account| !once.insert(*account)) {
         return Err(FollowError::Twice { account });

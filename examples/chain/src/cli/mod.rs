@@ -3,5 +3,6 @@
 pub(crate) mod demo;
 pub(crate) mod follow;
 mod tell;
+pub(crate) mod usage;
 mod wallets;
 mod watched;

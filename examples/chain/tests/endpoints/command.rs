@@ -17,10 +17,14 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 const ACCOUNT: &str = "0x0707070707070707070707070707070707070707";
 
-fn follow(arguments: &[&str]) -> Command {
+fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_watchkeeper-chain"));
-    command.arg("follow").args(arguments).kill_on_drop(true);
+    command.args(arguments).kill_on_drop(true);
     command
+}
+
+fn follow(arguments: &[&str]) -> Command {
+    command(&[&["follow"], arguments].concat())
 }
 
 /// A running command whose lines are read.
@@ -89,35 +93,75 @@ async fn what_makes_no_sense_is_answered_in_one_line() {
     let rpc = "http://127.0.0.1:1";
     let long = format!("https://{SECRET}@/{SECRET}");
     let checksum = "0xF39Fd6e51aad88F6F4ce6aB8827279cffFb92266";
-    for (arguments, says) in [
+    for (arguments, code, says) in [
         (
             &["--rpc", "notaurl"][..],
+            1,
             "--rpc number 1: the address is no URL: relative URL without a base; give",
         ),
         (
             &["--rpc", rpc, "--rpc", &long],
+            1,
             "--rpc number 2: the address is no URL: empty host; give one such as",
         ),
-        (&["--rpc", "ftp://x"], "--rpc number 1: an address of http or https is needed here, not of ftp"),
-        (&["--rpc", rpc, "--public", "ws://x"], "--public number 1: an address of http or https is needed"),
-        (&["--rpc", rpc, "--ws", rpc], "--ws number 1: an address of ws or wss is needed here, not of http"),
+        (&["--rpc", rpc, &long], 1, "--rpc number 2: the address is no URL: empty host"),
+        (&["--rpc", "ftp://x"], 1, "--rpc number 1: an address of http or https is needed here, not of ftp"),
+        (&["--rpc", rpc, "--public", rpc, "ws://x"], 1, "--public number 2: an address of http or https is"),
         (
-            &["--rpc", rpc, "--wallet", "0x12"],
-            "'0x12' for '--wallet <ADDRESS>': an address has 40 hexadecimal",
+            &["--rpc", rpc, "--ws", rpc],
+            1,
+            "--ws number 1: an address of ws or wss is needed here, not of http",
         ),
-        (&["--rpc", rpc, "--wallet", checksum], "its capitals do not fit its digits (EIP-55)"),
-        (&["--rpc", rpc, "--wallet", ACCOUNT, "--wallet", ACCOUNT], "is given twice: give each account once"),
-        (&["--rpc", rpc, "--from", "ten"], "'ten' for '--from <HEIGHT>': invalid digit"),
-        (&["--rpc", rpc, "--from", "-1"], "'-1' for '--from <HEIGHT>': invalid digit"),
-        (&["--rpc", rpc, "--interval", "0s"], "'0s' for '--interval <INTERVAL>': give 1ms to 8h"),
-        (&["--rpc", rpc, "--interval", "9h"], "'9h' for '--interval <INTERVAL>': give 1ms to 8h"),
-        (&["--rpc", rpc, "--interval", "soon"], "'soon' for '--interval <INTERVAL>': expected number"),
+        (&["--rpc", rpc, "--wallet", "0x12"], 1, "--wallet number 1: an address has 40 hexadecimal digits"),
+        (&["--rpc", rpc, "--wallet", ACCOUNT, &long], 1, "--wallet number 2: an address has 40 hexadecimal"),
+        (&["--rpc", rpc, "--wallet", checksum], 1, "its capitals do not fit its digits (EIP-55)"),
+        (&["--rpc", rpc, "--wallet", ACCOUNT, ACCOUNT], 1, "is given twice: give each account once"),
+        (&["--rpc", rpc, "--from", "ten"], 2, "--from <HEIGHT>: invalid digit"),
+        (&["--rpc", rpc, "--from", "-1"], 2, "--from <HEIGHT>: invalid digit"),
+        (&["--rpc", rpc, "--interval", "0s"], 2, "--interval <TIME>: give 1ms to 8h, such as"),
+        (&["--rpc", rpc, "--interval", "9h"], 2, "--interval <TIME>: give 1ms to 8h, such as"),
+        (&["--rpc", rpc, "--interval", "soon"], 2, "--interval <TIME>: give 1ms to 8h, such as"),
+        (&[], 2, "--rpc <URL>... is missing"),
+        (&["--rpc"], 2, "--rpc <URL>... has no value"),
+        (&["--rcp", &long], 2, "there is no flag --rcp"),
+        (&["--rpc", rpc, "--json", "--json"], 2, "--json: "),
     ] {
         let output = timeout(PATIENCE, follow(arguments).output()).await.unwrap().unwrap();
         let told = String::from_utf8(output.stderr).unwrap();
-        let first = told.lines().next().unwrap_or_default();
-        assert!(first.contains(says), "{arguments:?}: {told}");
-        assert!(!output.status.success() && output.stdout.is_empty() && !told.contains(SECRET), "{told}");
+        assert!(told.starts_with("watchkeeper-chain: ") && told.contains(says), "{arguments:?}: {told}");
+        assert_eq!((told.lines().count(), output.status.code()), (1, Some(code)), "{arguments:?}: {told}");
+        assert!(output.stdout.is_empty() && !told.contains(SECRET), "{told}");
+    }
+}
+
+/// An address at a place where none belongs may be one with a key in it all the same.
+#[tokio::test]
+async fn an_address_at_a_wrong_place_is_not_shown() {
+    let url = &format!("http://node.example/v3/{SECRET}");
+    let (short, flag) = (&format!("-{SECRET}"), &format!("--{url}"));
+    let (unit, equals, json) = (&format!("1s{SECRET}"), &format!("--from={url}"), &format!("--json={url}"));
+    let rpc = "http://127.0.0.1:1";
+    for arguments in [
+        &["follow", url][..],
+        &["follow", url, "--rpc", rpc],
+        &["follow", "--rpc", rpc, "--json", url],
+        &["follow", "--rpc", rpc, "--from", url],
+        &["follow", "--rpc", rpc, equals],
+        &["follow", "--rpc", rpc, json],
+        &["follow", "--rpc", rpc, "--interval", url],
+        &["follow", "--rpc", rpc, "--interval", unit],
+        &["follow", "--rpc", rpc, "--interval", "1s", url],
+        &["follow", "--rpc", rpc, flag],
+        &["follow", "--rpc", rpc, short],
+        &["follow", "--rpc", rpc, "--wallet", url],
+        &["demo", url],
+        &["--rpc", url],
+        &[url],
+    ] {
+        let output = timeout(PATIENCE, command(arguments).output()).await.unwrap().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && output.stdout.is_empty(), "{arguments:?}: {told}");
+        assert!(told.lines().count() == 1 && !told.contains(SECRET), "{arguments:?}: {told}");
     }
 }
 
