@@ -143,12 +143,10 @@ impl Accounts {
         for (name, node) in &self.nodes {
             match node.balance(address, block).await {
                 Ok(owns) => return Ok(owns.saturating_to()),
-                Err(
-                    error @ (ChainError::Unreachable { .. }
-                    | ChainError::TimedOut { .. }
-                    | ChainError::RateLimited { .. }),
-                ) => unsaid.silent = unsaid.silent.or_else(|| Some(format!("{name}: {error}"))),
-                Err(error) => unsaid.refused = unsaid.refused.or_else(|| Some(format!("{name}: {error}"))),
+                Err(error) => {
+                    let why = if error.is_retryable() { &mut unsaid.silent } else { &mut unsaid.refused };
+                    why.get_or_insert_with(|| format!("{name}: {}", lasting(error)));
+                }
             }
         }
         Err(unsaid)
@@ -163,6 +161,10 @@ impl Accounts {
                     Ok(()) => told = None,
                     Err(BackfillError::Closed) => return,
                     Err(error) => {
+                        let error = match error {
+                            BackfillError::Node(error) => lasting(error).into(),
+                            error => error,
+                        };
                         let text = format!("{name}: {error}");
                         if told.as_ref() != Some(&text) {
                             teller.tell("wallet", &text, || json!({ "wallet": null, "unknown": text }));
@@ -207,6 +209,14 @@ impl Accounts {
                 account.show(teller, owns, height, since);
             }
         }
+    }
+}
+
+/// The error without the time that is left, by which it would be another one in each round, and told again.
+fn lasting(error: ChainError) -> ChainError {
+    match error {
+        ChainError::RateLimited { endpoint, .. } => ChainError::RateLimited { endpoint, retry_after: None },
+        error => error,
     }
 }
 

@@ -4,13 +4,15 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
-use crate::fake::{FakeNode, SECRET, branch, chain, error, hash, result};
+use crate::fake::{FakeNode, SECRET, answer, branch, chain, error, hash, result};
 
 /// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -242,6 +244,35 @@ async fn a_wallet_whose_old_state_is_gone_is_shown_from_there_on() {
         assert!(line.contains("wallet1 0.000000 ether at block "), "{line}");
         assert!(line.ends_with(", beside what it had at block 0"), "{line}");
     }
+}
+
+/// ```text
+/// eth_getBalance:  429, now | 429, in 1 s | 503 | 2 ether
+/// ```
+#[tokio::test]
+async fn a_wallet_waits_for_a_node_that_is_busy_and_says_so_once() {
+    let chain = chain("0x1", branch(0, 3));
+    let asked = AtomicUsize::new(0);
+    let node = FakeNode::serving(move |_, body| {
+        if !String::from_utf8_lossy(&body).contains("eth_getBalance") {
+            return Some(answer(&body, &chain));
+        }
+        let limited = |after| (StatusCode::TOO_MANY_REQUESTS, [("retry-after", after)]).into_response();
+        Some(match asked.fetch_add(1, Ordering::Relaxed) {
+            0 => limited("0"),
+            1 => limited("1"),
+            2 => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+            _ => answer(&body, |_, _| result(&"0x1bc16d674ec80000".into())),
+        })
+    })
+    .await;
+    let mut follow = Follow::start(&["--interval", "50ms", "--rpc", &rpc(&node), "--wallet", ACCOUNT]);
+    follow.says("wallet1 2.000000 ether at block 0 (").await;
+    let waits: Vec<_> =
+        follow.heard.iter().filter(|line| line.contains("wallet1 waits to be known")).collect();
+    let [limited, away] = waits[..] else { panic!("{waits:#?}") };
+    assert!(limited.ends_with(" limits the rate of requests"), "{limited}");
+    assert!(away.ends_with(" is unreachable: HTTP status 503 Service Unavailable"), "{away}");
 }
 
 /// The balance comes so late that the blocks behind it are no longer kept: they are read again.
