@@ -1,6 +1,10 @@
 //! The `watchkeeper-chain` command.
 
 mod cli;
+#[cfg(test)]
+#[allow(dead_code, clippy::unwrap_used, reason = "shared with the tests of endpoints, which need more of it")]
+#[path = "../tests/endpoints/fake.rs"]
+mod fake;
 
 use std::error::Error;
 use std::process::ExitCode;

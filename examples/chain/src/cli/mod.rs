@@ -1,6 +1,7 @@
 //! The command line's parts.
 
 pub(crate) mod demo;
+mod event;
 pub(crate) mod follow;
 mod tell;
 pub(crate) mod usage;
