@@ -14,6 +14,7 @@ use watchkeeper_chain::adapter::ethereum::{Endpoint, EndpointError, EthereumClie
 use watchkeeper_chain::projection::wallet::AddWalletError;
 use watchkeeper_chain::{ChainConfig, ChainSource, Height, Start};
 
+use super::chain_id;
 use super::tell::Teller;
 use super::wallets::Accounts;
 use super::watched::Watched;
@@ -33,6 +34,9 @@ pub(crate) struct FollowFlags {
     /// An account whose balance is followed, from where the observation begins; several may be given
     #[arg(long, value_name = "ADDRESS", num_args = 1..)]
     wallet: Vec<String>,
+    /// The chain that the nodes must be on, by its number [default: the one that a node tells first]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    chain_id: Option<u64>,
     /// The height to begin at [default: 64 blocks below the head]
     #[arg(long, value_name = "HEIGHT", allow_negative_numbers = true)]
     from: Option<Height>,
@@ -122,7 +126,7 @@ pub(crate) async fn run(
     flags: FollowFlags,
     interrupted: impl Future<Output = ()>,
 ) -> Result<(), FollowError> {
-    let FollowFlags { rpc, public, ws, wallet, from, interval, json } = flags;
+    let FollowFlags { rpc, public, ws, wallet, chain_id, from, interval, json } = flags;
     let wallet = (1..)
         .zip(&wallet)
         .map(|(nth, text)| account(text).map_err(|reason| FollowError::Account { nth, reason }));
@@ -142,9 +146,32 @@ pub(crate) async fn run(
     let public = others.iter().map(|(name, client)| (name, ChainSource::public(client.clone())));
     let nodes = local.chain(public).map(|(name, source)| ObservedSource::new(name, source)).collect();
     let teller = Teller::new(json);
-    let accounts = Accounts::new(wallet, ours.into_iter().chain(others).collect(), interval);
     let start = from.map_or(Start::Recent(64), Start::Height);
-    let watched = Watched::start(nodes, ChainConfig { start, ..ChainConfig::every(interval) }, Some(wake))?;
+    let mut config = ChainConfig { start, ..ChainConfig::every(interval) };
+    if (1..config.public_quorum).contains(&others.len()) {
+        let (few, enough) = (others.len(), config.public_quorum);
+        teller.say(
+            "public",
+            format_args!(
+                "ours are measured by {few} public, while all of these are fresh; {enough} or more outvote one that \
+                 lags or lies"
+            ),
+        );
+        config.public_quorum = few;
+    }
+    tokio::pin!(interrupted);
+    if let Some(id) = chain_id {
+        config.chain = tokio::select! {
+            biased;
+            () = &mut interrupted => {
+                teller.say("ended", format_args!("no node of ours was on chain {id}"));
+                return Ok(());
+            }
+            chain = chain_id::find(id, &ours, interval, &teller) => Some(chain),
+        };
+    }
+    let accounts = Accounts::new(wallet, ours.into_iter().chain(others).collect(), interval);
+    let watched = Watched::start(nodes, config, Some(wake))?;
     let handle = watched.handle();
     let stop = async {
         interrupted.await;

@@ -1,5 +1,6 @@
 //! The command line's parts.
 
+mod chain_id;
 pub(crate) mod demo;
 mod event;
 pub(crate) mod follow;

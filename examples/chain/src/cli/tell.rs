@@ -131,6 +131,14 @@ impl Teller {
     }
 }
 
+/// The error without the time that is left, by which it would be another one in each round, and told again.
+pub(super) fn lasting(error: ChainError) -> ChainError {
+    match error {
+        ChainError::RateLimited { endpoint, .. } => ChainError::RateLimited { endpoint, retry_after: None },
+        error => error,
+    }
+}
+
 /// What is worth a line of a node.
 fn turn(node: &NodeView) -> String {
     let failure = node.health.facts.last_failure.as_ref().filter(|_| node.health.is_failing());

@@ -7,14 +7,13 @@ use std::time::Duration;
 use alloy::primitives::Address;
 use serde_json::json;
 use tokio::time::sleep;
-use watchkeeper_chain::adapter::ChainError;
 use watchkeeper_chain::adapter::ethereum::EthereumClient;
 use watchkeeper_chain::projection::wallet::{
     AddWalletError, Amount, BackfillError, BalanceError, WalletDesk, WalletsView,
 };
 use watchkeeper_chain::{Header, Height};
 
-use super::tell::Teller;
+use super::tell::{Teller, lasting};
 use super::watched::{Ether, Watched, ether, wallet};
 
 /// How often nodes are asked that do not answer while others have refused.
@@ -209,14 +208,6 @@ impl Accounts {
                 account.show(teller, owns, height, since);
             }
         }
-    }
-}
-
-/// The error without the time that is left, by which it would be another one in each round, and told again.
-fn lasting(error: ChainError) -> ChainError {
-    match error {
-        ChainError::RateLimited { endpoint, .. } => ChainError::RateLimited { endpoint, retry_after: None },
-        error => error,
     }
 }
 
