@@ -1,6 +1,7 @@
 //! What accounts own, from where the observation begins.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -153,11 +154,11 @@ impl Accounts {
 
     /// Reads the blocks that have gone by before an account was followed, whenever there are such.
     async fn read_older_blocks(&self, desk: &WalletDesk<Ether>, teller: &Teller) {
-        let mut told = None;
+        let mut told = HashMap::new();
         for (name, node) in self.nodes.iter().cycle() {
             loop {
                 match desk.backfill(node).await {
-                    Ok(()) => told = None,
+                    Ok(()) => told.clear(),
                     Err(BackfillError::Closed) => return,
                     Err(error) => {
                         let error = match error {
@@ -165,9 +166,9 @@ impl Accounts {
                             error => error,
                         };
                         let text = format!("{name}: {error}");
-                        if told.as_ref() != Some(&text) {
+                        if told.get(name) != Some(&text) {
                             teller.tell("wallet", &text, || json!({ "wallet": null, "unknown": text }));
-                            told = Some(text);
+                            told.insert(name, text);
                         }
                         sleep(self.pause).await;
                         break;
