@@ -101,6 +101,16 @@ fn account(text: &str) -> Result<Address, &'static str> {
     })
 }
 
+/// Those that are given, each once.
+fn accounts(texts: &[String]) -> Result<Vec<Address>, FollowError> {
+    let mut once = HashSet::new();
+    let accounts = (1..).zip(texts).map(|(nth, text)| {
+        let account = account(text).map_err(|reason| FollowError::Account { nth, reason })?;
+        if once.insert(account) { Ok(account) } else { Err(FollowError::Twice { account }) }
+    });
+    accounts.collect()
+}
+
 fn interval(text: &str) -> Result<Duration, &'static str> {
     const ALLOWED: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(8);
     // Its own errors have parts of the text in them.
@@ -108,8 +118,8 @@ fn interval(text: &str) -> Result<Duration, &'static str> {
     interval.filter(|interval| ALLOWED.contains(interval)).ok_or("give 1ms to 8h, such as 500ms or 12s")
 }
 
-/// What is made of each endpoint that was given by a flag. Not left to the parser of flags, which would show the
-/// text, and with it what secret is in it.
+/// What is made of each endpoint that was given by a flag. Not left to the parser of flags: which of several is
+/// wrong could then be said only by showing it, and with it what secret is in it.
 fn each<V>(
     flag: &'static str,
     endpoints: &[String],
@@ -121,20 +131,28 @@ fn each<V>(
     made.collect()
 }
 
+/// How many public nodes must be fresh, if so many are given: all of a few, which is told.
+fn quorum(given: usize, enough: usize, teller: &Teller) -> usize {
+    if !(1..enough).contains(&given) {
+        return enough;
+    }
+    teller.say(
+        "public",
+        format_args!(
+            "public nodes: {given}, and ours are measured while all of these are fresh; {enough} or more outvote one \
+             that lags or lies"
+        ),
+    );
+    given
+}
+
 /// Follows until `interrupted`, and then says what is known.
 pub(crate) async fn run(
     flags: FollowFlags,
     interrupted: impl Future<Output = ()>,
 ) -> Result<(), FollowError> {
     let FollowFlags { rpc, public, ws, wallet, chain_id, from, interval, json } = flags;
-    let wallet = (1..)
-        .zip(&wallet)
-        .map(|(nth, text)| account(text).map_err(|reason| FollowError::Account { nth, reason }));
-    let wallet: Vec<_> = wallet.collect::<Result<_, _>>()?;
-    let mut once = HashSet::new();
-    if let Some(account) = wallet.iter().copied().find(|account| !once.insert(*account)) {
-        return Err(FollowError::Twice { account });
-    }
+    let wallet = accounts(&wallet)?;
     let named = |group: &'static str, clients: Vec<EthereumClient>| {
         (1..).zip(clients).map(move |(nth, client)| (format!("{group}{nth}"), client))
     };
@@ -148,17 +166,7 @@ pub(crate) async fn run(
     let teller = Teller::new(json);
     let start = from.map_or(Start::Recent(64), Start::Height);
     let mut config = ChainConfig { start, ..ChainConfig::every(interval) };
-    if (1..config.public_quorum).contains(&others.len()) {
-        let (few, enough) = (others.len(), config.public_quorum);
-        teller.say(
-            "public",
-            format_args!(
-                "ours are measured by {few} public, while all of these are fresh; {enough} or more outvote one that \
-                 lags or lies"
-            ),
-        );
-        config.public_quorum = few;
-    }
+    config.public_quorum = quorum(others.len(), config.public_quorum, &teller);
     tokio::pin!(interrupted);
     if let Some(id) = chain_id {
         config.chain = tokio::select! {

@@ -72,7 +72,10 @@ async fn fewer_public_nodes_than_can_outvote_one_measure_ours_and_it_is_said() {
     let node = FakeNode::answering(chain("0x1", branch(0, 3))).await;
     let node = &rpc(&node);
     for (public, says) in [
-        (&[node, node][..], Some("ours are measured by 2 public, while all of these are fresh; 3 or more")),
+        (
+            &[node, node][..],
+            Some("public nodes: 2, and ours are measured while all of these are fresh; 3 or more"),
+        ),
         (&[node, node, node], None),
     ] {
         let public: Vec<_> = public.iter().map(|url| url.as_str()).collect();
