@@ -1,13 +1,17 @@
 //! The `watchkeeper-chain` command.
 
 mod cli;
+#[cfg(test)]
+#[allow(dead_code, clippy::unwrap_used, reason = "shared with the tests of endpoints, which need more of it")]
+#[path = "../tests/endpoints/fake.rs"]
+mod fake;
 
 use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use cli::{demo, follow};
+use cli::{demo, follow, usage};
 
 /// Follows a chain through its nodes: forks, finality, wallets, transactions.
 #[derive(Parser)]
@@ -33,7 +37,17 @@ async fn main() -> ExitCode {
             std::future::pending::<()>().await;
         }
     };
-    match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => match usage::mistake(&error) {
+            Some(mistake) => {
+                eprintln!("watchkeeper-chain: {mistake}");
+                return ExitCode::from(2);
+            }
+            None => error.exit(),
+        },
+    };
+    match cli.command {
         Command::Demo(flags) => tokio::select! {
             result = demo::run(&flags) => exit(result),
             () = interrupted => {

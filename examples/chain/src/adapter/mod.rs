@@ -55,7 +55,7 @@ pub struct ChainIdentity {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChainError {
-    /// There is no connection.
+    /// There is no connection, or whoever is there has no node to ask right now, such as HTTP status 503.
     #[error("{endpoint} is unreachable: {reason}")]
     Unreachable {
         /// Host and port.
@@ -127,6 +127,17 @@ pub enum ChainError {
     },
 }
 
+impl ChainError {
+    /// Whether the same question may have an answer a little later. What is refused, pruned, unreadable or untrue
+    /// stays so until the node changes.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::TimedOut { .. } | Self::RateLimited { .. })
+    }
+}
+
+/// In whole seconds, rounded up.
 fn retry(after: Option<Duration>) -> impl fmt::Display {
-    after.map_or_else(String::new, |after| format!(": ask again in {after:?}"))
+    let seconds = |after: Duration| after.as_secs() + u64::from(after.subsec_nanos() > 0);
+    after.map_or_else(String::new, |after| format!(": ask again in {} s", seconds(after)))
 }

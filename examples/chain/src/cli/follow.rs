@@ -14,6 +14,7 @@ use watchkeeper_chain::adapter::ethereum::{Endpoint, EndpointError, EthereumClie
 use watchkeeper_chain::projection::wallet::AddWalletError;
 use watchkeeper_chain::{ChainConfig, ChainSource, Height, Start};
 
+use super::chain_id;
 use super::tell::Teller;
 use super::wallets::Accounts;
 use super::watched::Watched;
@@ -22,22 +23,25 @@ use super::watched::Watched;
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FollowFlags {
     /// A node of ours, by its HTTP address; several may be given
-    #[arg(long, value_name = "URL", required = true)]
+    #[arg(long, value_name = "URL", num_args = 1.., required = true)]
     rpc: Vec<String>,
     /// A node of the public network, by which ours are measured; several may be given
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", num_args = 1..)]
     public: Vec<String>,
     /// A WebSocket address whose new heads start a look early; several may be given
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", num_args = 1..)]
     ws: Vec<String>,
     /// An account whose balance is followed, from where the observation begins; several may be given
-    #[arg(long, value_name = "ADDRESS", value_parser = account)]
-    wallet: Vec<Address>,
+    #[arg(long, value_name = "ADDRESS", num_args = 1..)]
+    wallet: Vec<String>,
+    /// The chain that the nodes must be on, by its number [default: the one that a node tells first]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    chain_id: Option<u64>,
     /// The height to begin at [default: 64 blocks below the head]
     #[arg(long, value_name = "HEIGHT", allow_negative_numbers = true)]
     from: Option<Height>,
     /// How often the nodes are asked, such as 500ms or 12s
-    #[arg(long, default_value = "1s", value_parser = interval)]
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
     interval: Duration,
     /// Print one JSON object a line
     #[arg(long)]
@@ -47,7 +51,7 @@ pub(crate) struct FollowFlags {
 /// Why nothing is followed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FollowError {
-    /// An address is of the wrong kind.
+    /// An address of a node is of the wrong kind.
     #[error("{flag} number {nth}")]
     Endpoint {
         /// The flag that it was given by.
@@ -56,6 +60,14 @@ pub(crate) enum FollowError {
         nth: usize,
         /// What is wrong.
         source: EndpointError,
+    },
+    /// An address of an account is none.
+    #[error("--wallet number {nth}: {reason}")]
+    Account {
+        /// At which place, from 1.
+        nth: usize,
+        /// What is wrong.
+        reason: &'static str,
     },
     /// An account is given twice.
     #[error("--wallet {account} is given twice: give each account once")]
@@ -72,7 +84,7 @@ pub(crate) enum FollowError {
 }
 
 /// Capitals say whether the digits are right (EIP-55); an address without any says nothing of it.
-fn account(text: &str) -> Result<Address, String> {
+fn account(text: &str) -> Result<Address, &'static str> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     let has = |is: fn(&char) -> bool| digits.chars().any(|digit| is(&digit));
     let parsed = if has(char::is_ascii_lowercase) && has(char::is_ascii_uppercase) {
@@ -86,18 +98,28 @@ fn account(text: &str) -> Result<Address, String> {
              letters"
         }
         AddressError::Hex(_) => "an address has 40 hexadecimal digits behind 0x",
-    }
-    .to_owned())
+    })
 }
 
-fn interval(text: &str) -> Result<Duration, String> {
+/// Those that are given, each once.
+fn accounts(texts: &[String]) -> Result<Vec<Address>, FollowError> {
+    let mut once = HashSet::new();
+    let accounts = (1..).zip(texts).map(|(nth, text)| {
+        let account = account(text).map_err(|reason| FollowError::Account { nth, reason })?;
+        if once.insert(account) { Ok(account) } else { Err(FollowError::Twice { account }) }
+    });
+    accounts.collect()
+}
+
+fn interval(text: &str) -> Result<Duration, &'static str> {
     const ALLOWED: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(8);
-    let interval = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if ALLOWED.contains(&interval) { Ok(interval) } else { Err("give 1ms to 8h".to_owned()) }
+    // Its own errors have parts of the text in them.
+    let interval = humantime::parse_duration(text).ok();
+    interval.filter(|interval| ALLOWED.contains(interval)).ok_or("give 1ms to 8h, such as 500ms or 12s")
 }
 
-/// What is made of each endpoint that was given by a flag. Not left to the parser of flags, which would show the
-/// text, and with it what secret is in it.
+/// What is made of each endpoint that was given by a flag. Not left to the parser of flags: which of several is
+/// wrong could then be said only by showing it, and with it what secret is in it.
 fn each<V>(
     flag: &'static str,
     endpoints: &[String],
@@ -109,16 +131,28 @@ fn each<V>(
     made.collect()
 }
 
+/// How many public nodes must be fresh, if so many are given: all of a few, which is told.
+fn quorum(given: usize, enough: usize, teller: &Teller) -> usize {
+    if !(1..enough).contains(&given) {
+        return enough;
+    }
+    teller.say(
+        "public",
+        format_args!(
+            "public nodes: {given}, and ours are measured while all of these are fresh; {enough} or more outvote one \
+             that lags or lies"
+        ),
+    );
+    given
+}
+
 /// Follows until `interrupted`, and then says what is known.
 pub(crate) async fn run(
     flags: FollowFlags,
     interrupted: impl Future<Output = ()>,
 ) -> Result<(), FollowError> {
-    let FollowFlags { rpc, public, ws, wallet, from, interval, json } = flags;
-    let mut once = HashSet::new();
-    if let Some(account) = wallet.iter().copied().find(|account| !once.insert(*account)) {
-        return Err(FollowError::Twice { account });
-    }
+    let FollowFlags { rpc, public, ws, wallet, chain_id, from, interval, json } = flags;
+    let wallet = accounts(&wallet)?;
     let named = |group: &'static str, clients: Vec<EthereumClient>| {
         (1..).zip(clients).map(move |(nth, client)| (format!("{group}{nth}"), client))
     };
@@ -130,9 +164,22 @@ pub(crate) async fn run(
     let public = others.iter().map(|(name, client)| (name, ChainSource::public(client.clone())));
     let nodes = local.chain(public).map(|(name, source)| ObservedSource::new(name, source)).collect();
     let teller = Teller::new(json);
-    let accounts = Accounts::new(wallet, ours.into_iter().chain(others).collect(), interval);
     let start = from.map_or(Start::Recent(64), Start::Height);
-    let watched = Watched::start(nodes, ChainConfig { start, ..ChainConfig::every(interval) }, Some(wake))?;
+    let mut config = ChainConfig { start, ..ChainConfig::every(interval) };
+    config.public_quorum = quorum(others.len(), config.public_quorum, &teller);
+    tokio::pin!(interrupted);
+    if let Some(id) = chain_id {
+        config.chain = tokio::select! {
+            biased;
+            () = &mut interrupted => {
+                teller.say("ended", format_args!("no node of ours was on chain {id}"));
+                return Ok(());
+            }
+            chain = chain_id::find(id, &ours, interval, &teller) => Some(chain),
+        };
+    }
+    let accounts = Accounts::new(wallet, ours.into_iter().chain(others).collect(), interval);
+    let watched = Watched::start(nodes, config, Some(wake))?;
     let handle = watched.handle();
     let stop = async {
         interrupted.await;

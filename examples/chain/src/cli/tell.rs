@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use watchkeeper::{ObservationHandle, ObservationSnapshot, RecvError};
+use watchkeeper::{ObservationBatch, ObservationHandle, ObservationSnapshot, RecvError};
+use watchkeeper_chain::NodeView;
 use watchkeeper_chain::adapter::ChainError;
-use watchkeeper_chain::adapter::ethereum::EthereumTransaction;
-use watchkeeper_chain::{Block, Header, NodeView, Transaction};
 
+use super::event::{as_json, as_text};
 use super::watched::{Event, Observer};
 
 /// Prints lines with the time since it was made.
@@ -20,8 +20,8 @@ pub(crate) struct Teller {
     began: Instant,
     json: bool,
     out: Mutex<Box<dyn Write + Send>>,
-    /// How many events were printed.
-    events: watch::Sender<u64>,
+    /// The number of the batch of events that is printed next.
+    next: watch::Sender<u64>,
 }
 
 impl Teller {
@@ -30,7 +30,7 @@ impl Teller {
     }
 
     fn to(out: Box<dyn Write + Send>, json: bool) -> Self {
-        Self { began: Instant::now(), json, out: Mutex::new(out), events: watch::Sender::new(0) }
+        Self { began: Instant::now(), json, out: Mutex::new(out), next: watch::Sender::new(0) }
     }
 
     /// Says what is done, or how it went.
@@ -44,36 +44,44 @@ impl Teller {
         self.line(Instant::now(), kind, text, json);
     }
 
-    /// Prints every event, until the observation ends.
+    /// Prints every event, until the observation ends; also those from before, as far as they are kept.
     pub(crate) async fn follow(&self, handle: ObservationHandle<Observer>) {
         let mut events = handle.subscribe();
+        let next = events.cursor().seq();
+        for batch in handle.history().iter().filter(|batch| batch.seq < next) {
+            self.batch(batch);
+        }
+        self.next.send_replace(next);
         loop {
             match events.recv().await {
                 Ok(batch) => {
-                    for event in &batch.events {
-                        let json = || json!({ "cycle": batch.cycle, "event": as_json(event) });
-                        self.line(batch.observed_at, "chain", &as_text(event), json);
-                    }
-                    self.events.send_modify(|told| *told += batch.events.len() as u64);
+                    self.batch(&batch);
+                    self.next.send_replace(batch.seq + 1);
                 }
                 Err(RecvError::Closed(reason)) => {
-                    self.events.send_replace(u64::MAX);
+                    self.next.send_replace(u64::MAX);
                     return self.say("ended", format_args!("{reason}"));
                 }
                 Err(missed) => {
                     // What was missed is not printed any more: nobody waits for it.
-                    let told = handle.latest_snapshot().map_or(0, |snapshot| snapshot.event_count);
-                    self.events.send_replace(told);
+                    self.next.send_replace(events.cursor().seq());
                     self.say("missed", format_args!("{missed}"));
                 }
             }
         }
     }
 
+    fn batch(&self, batch: &ObservationBatch<Event>) {
+        for event in &batch.events {
+            let json = || json!({ "cycle": batch.cycle, "event": as_json(event) });
+            self.line(batch.observed_at, "chain", &as_text(event), json);
+        }
+    }
+
     /// Waits until all events up to a snapshot are printed by [`follow`](Self::follow), so that what is said of the
     /// snapshot comes behind them.
     pub(crate) async fn told<S>(&self, snapshot: &ObservationSnapshot<S>) {
-        let _ = self.events.subscribe().wait_for(|told| *told >= snapshot.event_count).await;
+        let _ = self.next.subscribe().wait_for(|next| *next >= snapshot.cursor.seq()).await;
     }
 
     /// Prints every turn of a node, until the observation ends: that it answers, fails or is not believed. Also that
@@ -123,6 +131,14 @@ impl Teller {
     }
 }
 
+/// The error without the time that is left, by which it would be another one in each round, and told again.
+pub(super) fn lasting(error: ChainError) -> ChainError {
+    match error {
+        ChainError::RateLimited { endpoint, .. } => ChainError::RateLimited { endpoint, retry_after: None },
+        error => error,
+    }
+}
+
 /// What is worth a line of a node.
 fn turn(node: &NodeView) -> String {
     let failure = node.health.facts.last_failure.as_ref().filter(|_| node.health.is_failing());
@@ -138,100 +154,6 @@ fn turn(node: &NodeView) -> String {
     }
 }
 
-struct At<'a>(&'a Header);
-
-impl fmt::Display for At<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({:.8})", self.0.height, self.0.hash)
-    }
-}
-
-fn as_text(event: &Event) -> String {
-    match event {
-        Event::Committed { new } => {
-            let transactions: usize = new.iter().map(|block| block.transactions.len()).sum();
-            match &new[..] {
-                [block] => format!("block {} with {transactions} transactions", At(&block.header)),
-                new => format!(
-                    "blocks {} to {} with {transactions} transactions",
-                    At(&new[0].header),
-                    At(&new[new.len() - 1].header)
-                ),
-            }
-        }
-        Event::Reorged { old, new, ancestor } => {
-            let tip = new.last().map_or(ancestor, |block| &block.header);
-            format!(
-                "reorg: {} blocks left, {} joined above {}; the tip is {}",
-                old.len(),
-                new.len(),
-                At(ancestor),
-                At(tip)
-            )
-        }
-        Event::Reverted { old, ancestor } => {
-            format!("{} blocks left; the tip is {}", old.len(), At(ancestor))
-        }
-        Event::Finalised { block } => format!("final up to {}", At(block)),
-        Event::Rivals { tip, rival } => {
-            format!("{} and {} weigh the same; the first stays", At(tip), At(rival))
-        }
-        Event::Lagging { node, behind } => format!("{node} is {behind} blocks behind"),
-        Event::CaughtUp { node } => format!("{node} has caught up"),
-        Event::Rewound { node, from, to } => format!("{node} went back from {} to {}", At(from), At(to)),
-        Event::FinalityBreached { node, finalised, head } => {
-            format!("{node} is at {} without the final block {}: not believed", At(head), At(finalised))
-        }
-        Event::IdentityChanged { node, expected, found } => format!(
-            "{node} is on chain {} ({:.8}), not on {} ({:.8}): not believed",
-            found.id, found.genesis, expected.id, expected.genesis
-        ),
-        other => format!("{other:?}"),
-    }
-}
-
-fn header(header: &Header) -> Value {
-    json!({ "height": header.height, "hash": format!("0x{}", header.hash) })
-}
-
-fn as_json(event: &Event) -> Value {
-    let blocks = |new: &[Arc<Block<EthereumTransaction>>]| {
-        let block = |block: &Arc<Block<EthereumTransaction>>| {
-            let mut shown = header(&block.header);
-            let ids = block.transactions.iter().map(|transaction| format!("0x{}", transaction.id()));
-            shown["transactions"] = ids.collect::<Vec<_>>().into();
-            shown
-        };
-        new.iter().map(block).collect::<Vec<_>>()
-    };
-    let headers = |old: &[Header]| old.iter().map(header).collect::<Vec<_>>();
-    match event {
-        Event::Committed { new } => json!({ "kind": "committed", "new": blocks(new) }),
-        Event::Reorged { old, new, ancestor } => {
-            json!({ "kind": "reorged", "old": headers(old), "new": blocks(new), "ancestor": header(ancestor) })
-        }
-        Event::Reverted { old, ancestor } => {
-            json!({ "kind": "reverted", "old": headers(old), "ancestor": header(ancestor) })
-        }
-        Event::Finalised { block } => json!({ "kind": "finalised", "block": header(block) }),
-        Event::Rivals { tip, rival } => {
-            json!({ "kind": "rivals", "tip": header(tip), "rival": header(rival) })
-        }
-        Event::Lagging { node, behind } => json!({ "kind": "lagging", "node": &**node, "behind": behind }),
-        Event::CaughtUp { node } => json!({ "kind": "caught_up", "node": &**node }),
-        Event::Rewound { node, from, to } => {
-            json!({ "kind": "rewound", "node": &**node, "from": header(from), "to": header(to) })
-        }
-        Event::FinalityBreached { node, finalised, head } => json!({
-            "kind": "finality_breached", "node": &**node, "finalised": header(finalised), "head": header(head),
-        }),
-        Event::IdentityChanged { node, expected, found } => json!({
-            "kind": "identity_changed", "node": &**node, "expected": expected.id, "found": found.id,
-        }),
-        other => json!({ "kind": "other", "text": format!("{other:?}") }),
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -241,10 +163,11 @@ mod tests {
     use tokio::time::timeout;
     use watchkeeper::ObservedSource;
     use watchkeeper_chain::adapter::ethereum::EthereumClient;
-    use watchkeeper_chain::{ChainConfig, ChainSource};
+    use watchkeeper_chain::{ChainConfig, ChainSource, Start};
 
-    use super::super::watched::Watched;
+    use super::super::watched::{Seen, Watched};
     use super::*;
+    use crate::fake::{FakeNode, branch, chain};
 
     struct Lines(mpsc::Sender<Vec<u8>>);
 
@@ -283,5 +206,30 @@ mod tests {
             (&line["cycle"], line["failed"].as_str().unwrap().contains("backfill is zero")),
             (&json!(0), true)
         );
+    }
+
+    /// ```text
+    /// events:  blocks 1 to 3                                   (nothing more comes)
+    /// teller:                  begins to follow, waits for them
+    /// ```
+    #[tokio::test]
+    async fn events_from_before_are_told_and_not_waited_for_in_vain() {
+        let node = FakeNode::answering(chain("0x1", branch(0, 3))).await;
+        let nodes = vec![ObservedSource::new("rpc1", ChainSource::local(node.client()))];
+        let config = ChainConfig { start: Start::Genesis, ..ChainConfig::every(Duration::from_millis(50)) };
+        let watched = Watched::start(nodes, config, None).unwrap();
+        let handle = watched.handle();
+        let is_told = |seen: &Seen| seen.chain.tip.is_some_and(|tip| tip.height == 3);
+        let wait = handle.eventually("the tip is at 3", is_told).or_now().within(Duration::from_mins(1));
+        let seen = wait.await.unwrap();
+        let (sender, lines) = mpsc::channel();
+        let teller = Teller::to(Box::new(Lines(sender)), false);
+        tokio::select! {
+            () = teller.follow(watched.handle()) => panic!("it goes on"),
+            told = timeout(Duration::from_mins(1), teller.told(&seen)) => told.unwrap(),
+        }
+        drop(teller);
+        let told = String::from_utf8(lines.iter().flatten().collect()).unwrap();
+        assert!(told.contains(" 3 (") && !told.contains("missed"), "{told}");
     }
 }

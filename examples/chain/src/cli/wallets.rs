@@ -1,20 +1,20 @@
 //! What accounts own, from where the observation begins.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
 use alloy::primitives::Address;
 use serde_json::json;
 use tokio::time::sleep;
-use watchkeeper_chain::adapter::ChainError;
 use watchkeeper_chain::adapter::ethereum::EthereumClient;
 use watchkeeper_chain::projection::wallet::{
     AddWalletError, Amount, BackfillError, BalanceError, WalletDesk, WalletsView,
 };
 use watchkeeper_chain::{Header, Height};
 
-use super::tell::Teller;
+use super::tell::{Teller, lasting};
 use super::watched::{Ether, Watched, ether, wallet};
 
 /// How often nodes are asked that do not answer while others have refused.
@@ -143,12 +143,10 @@ impl Accounts {
         for (name, node) in &self.nodes {
             match node.balance(address, block).await {
                 Ok(owns) => return Ok(owns.saturating_to()),
-                Err(
-                    error @ (ChainError::Unreachable { .. }
-                    | ChainError::TimedOut { .. }
-                    | ChainError::RateLimited { .. }),
-                ) => unsaid.silent = unsaid.silent.or_else(|| Some(format!("{name}: {error}"))),
-                Err(error) => unsaid.refused = unsaid.refused.or_else(|| Some(format!("{name}: {error}"))),
+                Err(error) => {
+                    let why = if error.is_retryable() { &mut unsaid.silent } else { &mut unsaid.refused };
+                    why.get_or_insert_with(|| format!("{name}: {}", lasting(error)));
+                }
             }
         }
         Err(unsaid)
@@ -156,17 +154,21 @@ impl Accounts {
 
     /// Reads the blocks that have gone by before an account was followed, whenever there are such.
     async fn read_older_blocks(&self, desk: &WalletDesk<Ether>, teller: &Teller) {
-        let mut told = None;
+        let mut told = HashMap::new();
         for (name, node) in self.nodes.iter().cycle() {
             loop {
                 match desk.backfill(node).await {
-                    Ok(()) => told = None,
+                    Ok(()) => told.clear(),
                     Err(BackfillError::Closed) => return,
                     Err(error) => {
+                        let error = match error {
+                            BackfillError::Node(error) => lasting(error).into(),
+                            error => error,
+                        };
                         let text = format!("{name}: {error}");
-                        if told.as_ref() != Some(&text) {
+                        if told.get(name) != Some(&text) {
                             teller.tell("wallet", &text, || json!({ "wallet": null, "unknown": text }));
-                            told = Some(text);
+                            told.insert(name, text);
                         }
                         sleep(self.pause).await;
                         break;

@@ -20,6 +20,9 @@ use watchkeeper_chain::{ChainConfig, ChainEvent, ChainObserver, ChainSource, Cha
 /// How deep a payment must be to count as confirmed.
 const CONFIRMATIONS: u64 = 2;
 
+/// The least time between two looks, the second of which a new head starts early.
+const SMALLEST_GAP: Duration = Duration::from_millis(20);
+
 pub(crate) type Ether = Account<EthereumTransaction>;
 pub(crate) type Event = ChainEvent<EthereumTransaction>;
 pub(crate) type Seen = View<ChainView, (InclusionView<EthereumTransaction>, WalletsView<Ether>)>;
@@ -42,12 +45,7 @@ impl Watched {
     ) -> Result<Self, ObservationRuntimeError> {
         let (inclusions, wallets) = (Inclusions::new(), Wallets::new(Account::new(CONFIRMATIONS)));
         let (follower, desk) = (inclusions.follower(), wallets.desk());
-        let timing = ObservationConfig {
-            interval: config.interval,
-            min_gap: Duration::from_millis(20),
-            wake,
-            ..ObservationConfig::default()
-        };
+        let timing = timing(config.interval, wake);
         let observer = Projected::new(ChainObserver::new(config), (inclusions, wallets));
         let runtime =
             ObservationRuntime::start_in_background(StaticSourceProvider::new(nodes), observer, timing)?;
@@ -57,6 +55,12 @@ impl Watched {
     pub(crate) fn handle(&self) -> ObservationHandle<Observer> {
         self.runtime.handle()
     }
+}
+
+/// Whoever wakes may do so without end: it costs ten looks an interval at most.
+fn timing(interval: Duration, wake: Option<Arc<Notify>>) -> ObservationConfig {
+    let min_gap = SMALLEST_GAP.max(interval / 10);
+    ObservationConfig { interval, min_gap, wake, ..ObservationConfig::default() }
 }
 
 /// A wallet of one account.
@@ -73,4 +77,17 @@ pub(crate) fn wallet(
 pub(crate) fn ether(wei: Amount) -> String {
     const ETHER: Amount = 1_000_000_000_000_000_000;
     format!("{}.{:06}", wei / ETHER, wei % ETHER / 1_000_000_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_heads_cost_at_most_ten_looks_an_interval() {
+        for (interval, gap) in [(12_000, 1_200), (1_000, 100), (250, 25), (50, 20), (1, 20)] {
+            let config = timing(Duration::from_millis(interval), None);
+            assert_eq!((config.interval.as_millis(), config.min_gap.as_millis()), (interval.into(), gap));
+        }
+    }
 }

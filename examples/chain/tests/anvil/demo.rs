@@ -26,6 +26,8 @@ async fn the_demo_shows_head_fork_wallets_and_events_and_sums_up() {
     let at = |text: &str| shown.find(text).unwrap_or_else(|| panic!("no {text:?} in:\n{shown}"));
     let story = [
         "starting two nodes",
+        // The last of one or several blocks.
+        " 5 (",
         "wallets before:",
         "3 blocks deep, and makes one more",
         "reorg: 3 blocks left, 4 joined above 2 (",

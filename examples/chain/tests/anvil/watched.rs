@@ -31,7 +31,7 @@ pub(crate) struct Watched {
 }
 
 pub(crate) fn source(name: &str, node: &Anvil) -> Source {
-    ObservedSource::new(name, ChainSource::local(node.client().with_timeout(Duration::from_secs(1))))
+    ObservedSource::new(name, ChainSource::local(node.client().with_timeout(PATIENCE)))
 }
 
 impl Watched {
@@ -43,7 +43,13 @@ impl Watched {
     pub(crate) async fn with(sources: Vec<Source>, interval: Duration, wake: Option<Arc<Notify>>) -> Self {
         let genesis = sources[0].source.client.header_at(0).await.unwrap().unwrap();
         let sources = SharedSources::new(sources);
-        let config = ChainConfig { start: Start::Genesis, ..ChainConfig::every(interval) };
+        // What a busy machine takes longer for is no fault of a node.
+        let config = ChainConfig {
+            start: Start::Genesis,
+            probe_timeout: PATIENCE,
+            request_timeout: PATIENCE,
+            ..ChainConfig::every(interval)
+        };
         let timing = ObservationConfig { interval, wake, ..Default::default() };
         let observer = ChainObserver::new(config);
         let runtime = ObservationRuntime::start(sources.clone(), observer, timing).await.unwrap();

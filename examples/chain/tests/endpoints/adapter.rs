@@ -165,7 +165,7 @@ async fn refusals_are_told_with_the_reason() {
         (200, error(-1, &format!("the key {SECRET} has expired")), "the key *** has expired (code -1)"),
         (401, json!("go away"), "HTTP status 401 Unauthorized"),
         (302, json!({}), "HTTP status 302 Found"),
-        (503, Value::Null, "HTTP status 503 Service Unavailable"),
+        (500, Value::Null, "HTTP status 500 Internal Server Error"),
     ] {
         let node = FakeNode::serving(move |_, _| {
             let mut body = body.clone();
@@ -181,6 +181,55 @@ async fn refusals_are_told_with_the_reason() {
             assert!(error.to_string().ends_with(says), "{error}");
         }
     }
+}
+
+/// Whoever stands before the node says so, also where it speaks JSON-RPC.
+#[tokio::test]
+async fn a_node_that_is_away_for_a_while_is_unreachable() {
+    for status in [408, 425, 502, 503, 504].map(|code| StatusCode::from_u16(code).unwrap()) {
+        for body in ["", r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"no backend"}}"#] {
+            let node = FakeNode::serving(move |_, _| Some((status, body).into_response())).await;
+            for error in [told(node.client().head().await), told(node.client().identity().await)] {
+                assert!(matches!(error, ChainError::Unreachable { .. }), "{error:?}");
+                assert!(error.is_retryable(), "{error:?}");
+                assert!(error.to_string().ends_with(&format!(": HTTP status {status}")), "{error}");
+            }
+        }
+    }
+}
+
+/// What nodes say that have no final block yet, or do not know a block.
+#[tokio::test]
+async fn a_block_that_is_not_there_is_no_error() {
+    for said in [
+        error(-32000, "finalized block not found"),
+        error(-39001, "Unknown block"),
+        error(-39001, "Unknown block error"),
+        result(&Value::Null),
+    ] {
+        let node = FakeNode::answering(move |_, _| said.clone()).await;
+        assert_eq!(node.client().finalised().await.unwrap(), None);
+        assert_eq!(node.client().header(Hash([1; 32])).await.unwrap(), None);
+        assert_eq!(node.client().header_at(7).await.unwrap(), None);
+        assert!(matches!(told(node.client().head().await), ChainError::Empty { .. }));
+    }
+    let node = FakeNode::answering(|_, _| error(-32000, "the database is closed")).await;
+    assert!(matches!(told(node.client().finalised().await), ChainError::Refused { .. }));
+}
+
+#[tokio::test]
+async fn a_height_above_which_there_is_none_is_untrue() {
+    let node = FakeNode::answering(|_, _| result(&wire_header(u64::MAX, Hash([1; 32])))).await;
+    let error = told(node.client().head().await);
+    assert!(matches!(error, ChainError::Untrue { .. }), "{error:?}");
+    assert!(error.to_string().ends_with("is at height 18446744073709551615, above which there is none"));
+}
+
+#[tokio::test]
+async fn what_a_node_says_moves_no_cursor() {
+    let node = FakeNode::answering(|_, _| error(-1, "gone\u{1b}[1A\u{1b}[2K\nall is well")).await;
+    let said = told(node.client().head().await).to_string();
+    assert!(said.ends_with(r"gone\u{1b}[1A\u{1b}[2K\nall is well (code -1)"), "{said}");
 }
 
 #[tokio::test]
@@ -202,6 +251,7 @@ async fn a_limited_rate_is_told_with_the_time_to_wait() {
             matches!(error, ChainError::RateLimited { retry_after, .. } if retry_after == expected),
             "{after:?}: {error:?}"
         );
+        assert_eq!(error.to_string().ends_with(": ask again in 7 s"), expected.is_some(), "{error}");
     }
     for said in [error(-32005, "limit exceeded"), error(429, "too fast"), error(-32000, "Rate limit reached")]
     {

@@ -26,20 +26,7 @@ pub(crate) struct FakeNode {
 impl FakeNode {
     /// Answers every request with what `answer` makes of its method and parameters.
     pub(crate) async fn answering(answer: impl Fn(&str, &Value) -> Value + Send + Sync + 'static) -> Self {
-        Self::serving(move |_, body| {
-            let one = |question: &Value| {
-                let mut said = answer(question["method"].as_str().unwrap(), &question["params"]);
-                said["jsonrpc"] = "2.0".into();
-                said["id"] = question["id"].clone();
-                said
-            };
-            let said = match serde_json::from_slice(&body).unwrap() {
-                Value::Array(questions) => questions.iter().map(one).collect(),
-                question => one(&question),
-            };
-            Some(said.to_string().into_response())
-        })
-        .await
+        Self::serving(move |_, body| Some(self::answer(&body, &answer))).await
     }
 
     /// Answers with what `serve` makes of headers and body, or not at all.
@@ -66,6 +53,21 @@ impl FakeNode {
     pub(crate) fn client(&self) -> EthereumClient {
         client(self.address)
     }
+}
+
+/// What `answer` makes of the method and parameters of each question in a request.
+pub(crate) fn answer(body: &Bytes, answer: impl Fn(&str, &Value) -> Value) -> Response {
+    let one = |question: &Value| {
+        let mut said = answer(question["method"].as_str().unwrap(), &question["params"]);
+        said["jsonrpc"] = "2.0".into();
+        said["id"] = question["id"].clone();
+        said
+    };
+    let said: Value = match serde_json::from_slice(body).unwrap() {
+        Value::Array(questions) => questions.iter().map(one).collect(),
+        question => one(&question),
+    };
+    said.to_string().into_response()
 }
 
 /// Answers like a node that has this branch, lowest first, whose blocks are all empty.

@@ -27,6 +27,8 @@ const BALANCE: &str = "eth_getBalance";
 
 /// What JSON-RPC calls parameters that a node does not understand.
 const INVALID_PARAMETERS: i64 = -32602;
+/// What Ethereum's JSON-RPC calls a block that is not there.
+const UNKNOWN_BLOCK: i64 = -39001;
 
 /// An Ethereum node, asked by JSON-RPC over HTTP.
 ///
@@ -141,7 +143,11 @@ impl EthereumClient {
         tag: P,
         asked: Asked,
     ) -> Result<Option<Header>, ChainError> {
-        let header: Option<types::Header> = self.ask(method, (tag, false)).await?;
+        let header: Option<types::Header> = match self.in_time(self.rpc.request(method, (tag, false))).await?
+        {
+            Err(RpcError::ErrorResp(error)) if is_unknown_block(&error) => None,
+            answer => answer.map_err(|error| self.failure(method, error))?,
+        };
         header.map(|header| self.believe(method, &header, asked)).transpose()
     }
 
@@ -288,6 +294,11 @@ impl ChainClient for EthereumClient {
 /// The codes that providers limit rates by.
 fn is_rate_limit<E>(error: &ErrorPayload<E>) -> bool {
     matches!(error.code, 429 | -32005) || error.message.to_ascii_lowercase().contains("rate limit")
+}
+
+/// How some nodes say that there is no such block, above all that none is final yet, where others answer with null.
+fn is_unknown_block<E>(error: &ErrorPayload<E>) -> bool {
+    error.code == UNKNOWN_BLOCK || error.message.to_ascii_lowercase().contains("block not found")
 }
 
 /// What nodes and providers say where a state or a block was thrown away; there is no code for it.

@@ -83,18 +83,27 @@ impl Endpoint {
         self.authorization.as_deref()
     }
 
-    /// `text` for people: without the secrets of this address, and of a length that can be read.
+    /// `text` for people: without the secrets of this address, in one line of a length that can be read, and without
+    /// what a terminal would obey.
     pub(super) fn clear(&self, text: &str) -> String {
         const LONGEST: usize = 300;
         let mut text = text.to_owned();
         for secret in &self.secrets {
             text = text.replace(secret, "***");
         }
-        if let Some((end, _)) = text.char_indices().nth(LONGEST) {
-            text.truncate(end);
-            text.push_str("...");
+        let mut shown = String::new();
+        for (nth, char) in text.chars().enumerate() {
+            match char {
+                _ if nth == LONGEST => {
+                    shown.push_str("...");
+                    break;
+                }
+                '"' | '\'' | '\\' => shown.push(char),
+                // As it is, or by its number: also what turns the direction of writing.
+                char => shown.extend(char.escape_debug()),
+            }
         }
-        text
+        shown
     }
 }
 
@@ -243,6 +252,14 @@ mod tests {
         let said = format!("v3: 0123456789abcdef of username1:pw ({header}) with token=tokentoken");
         assert_eq!(endpoint.clear(&said), "v3: *** of ***:*** (Basic ***) with ***");
         assert_eq!(endpoint.clear(&"é".repeat(1_000)).chars().count(), 303);
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_cut_out_of_what_a_node_says() {
+        let endpoint: Endpoint = "https://node.example/v3/0123456789abcdef".parse().unwrap();
+        let said = "it's \"\\\" é \u{1b}[2J\u{9b}31m\r\n\t\u{7}\u{202e}0123456789abcdef";
+        let cleared = endpoint.clear(said);
+        assert_eq!(cleared, r#"it's "\" é \u{1b}[2J\u{9b}31m\r\n\t\u{7}\u{202e}***"#);
     }
 
     /// An address, and what may not be seen of it.

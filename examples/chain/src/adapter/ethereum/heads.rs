@@ -9,6 +9,7 @@ use http::HeaderValue;
 use http::header::AUTHORIZATION;
 use rustls::ClientConfig;
 use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -56,12 +57,8 @@ impl NewHeads {
     ///
     /// Outside of a tokio runtime.
     pub fn follow(endpoint: Endpoint, wake: Arc<Notify>) -> Result<Self, EndpointError> {
-        Self::with(endpoint, wake, QUIET)
-    }
-
-    fn with(endpoint: Endpoint, wake: Arc<Notify>, quiet: Duration) -> Result<Self, EndpointError> {
         endpoint.require(["ws", "wss"], "ws or wss")?;
-        let follower = Follower { endpoint, tls: Arc::new(tls::config()?), wake, quiet };
+        let follower = Follower { endpoint, tls: Arc::new(tls::config()?), wake };
         Ok(Self { task: tokio::spawn(follower.run()) })
     }
 }
@@ -76,7 +73,6 @@ struct Follower {
     endpoint: Endpoint,
     tls: Arc<ClientConfig>,
     wake: Arc<Notify>,
-    quiet: Duration,
 }
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -99,7 +95,7 @@ impl Follower {
                 Ok(socket) => {
                     pause = FIRST_PAUSE;
                     self.wake.notify_one();
-                    self.listen(socket).await
+                    listen(socket, &self.wake).await
                 }
                 Err(lost) => lost,
             };
@@ -138,28 +134,29 @@ impl Follower {
         .await
         .unwrap_or_else(|_| Err(lost("it took too long to subscribe")))
     }
+}
 
-    async fn listen(&self, mut socket: Socket) -> Lost {
-        let mut asked = false;
-        loop {
-            match timeout(self.quiet, socket.next()).await {
-                Ok(message) => match said(message) {
-                    Ok(said) => {
-                        asked = false;
-                        if said.is_some_and(|said| said.method.as_deref() == Some("eth_subscription")) {
-                            self.wake.notify_one();
-                        }
+/// Wakes with each head, until the connection is no more.
+async fn listen<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<S>, wake: &Notify) -> Lost {
+    let mut asked = false;
+    loop {
+        match timeout(QUIET, socket.next()).await {
+            Ok(message) => match said(message) {
+                Ok(said) => {
+                    asked = false;
+                    if said.is_some_and(|said| said.method.as_deref() == Some("eth_subscription")) {
+                        wake.notify_one();
                     }
-                    Err(lost) => return lost,
-                },
-                Err(_) if asked => return lost("it was silent for too long"),
-                Err(_) => {
-                    asked = true;
-                    match timeout(self.quiet, socket.send(Message::Ping(Bytes::new()))).await {
-                        Ok(Ok(())) => {}
-                        Ok(Err(error)) => return lost(error),
-                        Err(_) => return lost("it takes no word"),
-                    }
+                }
+                Err(lost) => return lost,
+            },
+            Err(_) if asked => return lost("it was silent for too long"),
+            Err(_) => {
+                asked = true;
+                match timeout(QUIET, socket.send(Message::Ping(Bytes::new()))).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => return lost(error),
+                    Err(_) => return lost("it takes no word"),
                 }
             }
         }
@@ -184,8 +181,11 @@ fn lost(reason: impl fmt::Display) -> Lost {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{DuplexStream, duplex};
     use tokio::net::TcpListener;
-    use tokio_tungstenite::{WebSocketStream, accept_async};
+    use tokio::time::Instant;
+    use tokio_tungstenite::accept_async;
+    use tokio_tungstenite::tungstenite::protocol::Role;
 
     use super::*;
 
@@ -202,11 +202,11 @@ mod tests {
     }
 
     impl Fake {
-        async fn followed(quiet: Duration) -> Self {
+        async fn followed() -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let endpoint = format!("ws://{}", listener.local_addr().unwrap()).parse().unwrap();
             let wake = Arc::new(Notify::new());
-            let heads = NewHeads::with(endpoint, Arc::clone(&wake), quiet).unwrap();
+            let heads = NewHeads::follow(endpoint, Arc::clone(&wake)).unwrap();
             Self { listener, wake, _heads: heads }
         }
 
@@ -233,7 +233,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_subscription_wakes_nobody_and_is_tried_again() {
-        let fake = Fake::followed(LONG).await;
+        let fake = Fake::followed().await;
         for _ in 0..2 {
             fake.asked().await.send(Message::text(REFUSAL)).await.unwrap();
         }
@@ -247,27 +247,45 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_be_read_ends_the_connection_and_the_next_one_wakes() {
-        let fake = Fake::followed(LONG).await;
+        let fake = Fake::followed().await;
         let mut socket = fake.subscribed().await;
         socket.send(Message::text("{")).await.unwrap();
         fake.subscribed().await;
     }
 
-    #[tokio::test]
+    /// Both ends of a connection in memory that takes so many bytes before they are read: the node's, and ours.
+    async fn connection(room: usize) -> (WebSocketStream<DuplexStream>, WebSocketStream<DuplexStream>) {
+        let (node, ours) = duplex(room);
+        let node = WebSocketStream::from_raw_socket(node, Role::Server, None).await;
+        (node, WebSocketStream::from_raw_socket(ours, Role::Client, None).await)
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_silent_connection_is_kept_while_it_answers_pings() {
-        let fake = Fake::followed(Duration::from_millis(500)).await;
-        let mut socket = fake.subscribed().await;
-        for _ in 0..3 {
-            // Reading a ping answers it.
-            let message = timeout(LONG, socket.next()).await.unwrap().unwrap().unwrap();
-            assert!(message.is_ping(), "{message:?}");
+        let (mut node, ours) = connection(1024).await;
+        let wake = Notify::new();
+        let began = Instant::now();
+        let answers = async {
+            for nth in 1..=5 {
+                // Reading a ping answers it.
+                let message = node.next().await.unwrap().unwrap();
+                assert!(message.is_ping(), "{message:?}");
+                assert_eq!(began.elapsed().as_secs(), nth * QUIET.as_secs());
+            }
+        };
+        tokio::select! {
+            Lost(reason) = listen(ours, &wake) => panic!("{reason}"),
+            () = answers => {}
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_silent_connection_that_answers_no_ping_is_given_up() {
-        let fake = Fake::followed(Duration::from_millis(20)).await;
-        let _unread = fake.subscribed().await;
-        fake.subscribed().await;
+        for (room, says) in [(1024, "it was silent for too long"), (1, "it takes no word")] {
+            let (_node, ours) = connection(room).await;
+            let began = Instant::now();
+            let Lost(reason) = listen(ours, &Notify::new()).await;
+            assert_eq!((&*reason, began.elapsed().as_secs()), (says, 2 * QUIET.as_secs()));
+        }
     }
 }

@@ -68,6 +68,9 @@ impl HttpTransport {
         if head.status == StatusCode::TOO_MANY_REQUESTS {
             return Err(HttpError::RateLimited(retry_after(&head.headers)));
         }
+        if is_passing(head.status) {
+            return Err(HttpError::Unreachable(format!("HTTP status {}", head.status)));
+        }
         let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(|error| broken_off(&*error))?;
         // Nodes answer some questions with an error of JSON-RPC and one of HTTP: the first says more.
         serde_json::from_slice(&body.to_bytes()).map_err(|error| {
@@ -106,6 +109,18 @@ impl Service<RequestPacket> for HttpTransport {
             }
         })
     }
+}
+
+/// Whether it says nothing of the question, but that there is no node to answer it right now.
+fn is_passing(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT
+            | StatusCode::TOO_EARLY
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+    )
 }
 
 /// Only what was refused with seconds is understood; a date is not worth a parser.

@@ -72,6 +72,9 @@ pub(super) fn header(
         }
         _ => {}
     }
+    if height == Height::MAX {
+        return Err(format!("block {hash} is at height {height}, above which there is none"));
+    }
     if recomputes_hashes {
         let computed = Hash(header.inner.hash_slow().0);
         if computed != hash {

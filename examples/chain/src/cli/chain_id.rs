@@ -1,0 +1,44 @@
+//! Finding the chain that is to be followed.
+
+use std::time::Duration;
+
+use futures_util::future::select_all;
+use serde_json::json;
+use tokio::time::sleep;
+use watchkeeper_chain::adapter::ethereum::EthereumClient;
+use watchkeeper_chain::adapter::{ChainClient, ChainIdentity};
+
+use super::tell::{Teller, lasting};
+
+/// The chain of this id, from the first of these nodes that is on it. All are asked side by side; who fails or is on
+/// another chain is told, and asked again.
+///
+/// # Panics
+///
+/// Without nodes.
+pub(crate) async fn find(
+    id: u64,
+    nodes: &[(String, EthereumClient)],
+    pause: Duration,
+    teller: &Teller,
+) -> ChainIdentity {
+    let id = &id.to_string();
+    let asked = nodes.iter().map(|(name, client)| {
+        Box::pin(async move {
+            let mut told = None;
+            loop {
+                let turn = match client.identity().await {
+                    Ok(identity) if identity.id == *id => return identity,
+                    Ok(other) => format!("is on chain {}, not on {id}: not believed", other.id),
+                    Err(error) => format!("fails: {}", lasting(error)),
+                };
+                if told.as_ref() != Some(&turn) {
+                    teller.tell("node", &format!("{name} {turn}"), || json!({ "node": name, "is": turn }));
+                    told = Some(turn);
+                }
+                sleep(pause).await;
+            }
+        })
+    });
+    select_all(asked).await.0
+}

@@ -1,0 +1,95 @@
+//! What it says of its flags.
+
+use tokio::time::timeout;
+
+use super::{ACCOUNT, Follow, PATIENCE, command, follow, owning, rpc};
+use crate::fake::{SECRET, branch, result};
+
+#[tokio::test]
+async fn what_makes_no_sense_is_answered_in_one_line() {
+    let rpc = "http://127.0.0.1:1";
+    let long = format!("https://{SECRET}@/{SECRET}");
+    let checksum = "0xF39Fd6e51aad88F6F4ce6aB8827279cffFb92266";
+    for (arguments, code, says) in [
+        (
+            &["--rpc", "notaurl"][..],
+            1,
+            "--rpc number 1: the address is no URL: relative URL without a base; give",
+        ),
+        (
+            &["--rpc", rpc, "--rpc", &long],
+            1,
+            "--rpc number 2: the address is no URL: empty host; give one such as",
+        ),
+        (&["--rpc", rpc, &long], 1, "--rpc number 2: the address is no URL: empty host"),
+        (&["--rpc", "ftp://x"], 1, "--rpc number 1: an address of http or https is needed here, not of ftp"),
+        (&["--rpc", rpc, "--public", rpc, "ws://x"], 1, "--public number 2: an address of http or https is"),
+        (
+            &["--rpc", rpc, "--ws", rpc],
+            1,
+            "--ws number 1: an address of ws or wss is needed here, not of http",
+        ),
+        (&["--rpc", rpc, "--wallet", "0x12"], 1, "--wallet number 1: an address has 40 hexadecimal digits"),
+        (&["--rpc", rpc, "--wallet", ACCOUNT, &long], 1, "--wallet number 2: an address has 40 hexadecimal"),
+        (&["--rpc", rpc, "--wallet", checksum], 1, "its capitals do not fit its digits (EIP-55)"),
+        (&["--rpc", rpc, "--wallet", ACCOUNT, ACCOUNT], 1, "is given twice: give each account once"),
+        (&["--rpc", rpc, "--from", "ten"], 2, "--from <HEIGHT>: invalid digit"),
+        (&["--rpc", rpc, "--from", "-1"], 2, "--from <HEIGHT>: invalid digit"),
+        (&["--rpc", rpc, "--chain-id", "main"], 2, "--chain-id <N>: invalid digit"),
+        (&["--rpc", rpc, "--interval", "0s"], 2, "--interval <TIME>: give 1ms to 8h, such as"),
+        (&["--rpc", rpc, "--interval", "9h"], 2, "--interval <TIME>: give 1ms to 8h, such as"),
+        (&["--rpc", rpc, "--interval", "soon"], 2, "--interval <TIME>: give 1ms to 8h, such as"),
+        (&[], 2, "--rpc <URL>... is missing"),
+        (&["--rpc"], 2, "--rpc <URL>... has no value"),
+        (&["--rcp", &long], 2, "there is no flag --rcp"),
+        (&["--rpc", rpc, "--json", "--json"], 2, "--json: "),
+    ] {
+        let output = timeout(PATIENCE, follow(arguments).output()).await.unwrap().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(told.starts_with("watchkeeper-chain: ") && told.contains(says), "{arguments:?}: {told}");
+        assert_eq!((told.lines().count(), output.status.code()), (1, Some(code)), "{arguments:?}: {told}");
+        assert!(output.stdout.is_empty() && !told.contains(SECRET), "{told}");
+    }
+}
+
+/// An address at a place where none belongs may be one with a key in it all the same.
+#[tokio::test]
+async fn an_address_at_a_wrong_place_is_not_shown() {
+    let url = &format!("http://node.example/v3/{SECRET}");
+    let (short, flag) = (&format!("-{SECRET}"), &format!("--{url}"));
+    let (unit, equals, json) = (&format!("1s{SECRET}"), &format!("--from={url}"), &format!("--json={url}"));
+    let rpc = "http://127.0.0.1:1";
+    for arguments in [
+        &["follow", url][..],
+        &["follow", url, "--rpc", rpc],
+        &["follow", "--rpc", rpc, "--json", url],
+        &["follow", "--rpc", rpc, "--from", url],
+        &["follow", "--rpc", rpc, equals],
+        &["follow", "--rpc", rpc, json],
+        &["follow", "--rpc", rpc, "--interval", url],
+        &["follow", "--rpc", rpc, "--interval", unit],
+        &["follow", "--rpc", rpc, "--interval", "1s", url],
+        &["follow", "--rpc", rpc, flag],
+        &["follow", "--rpc", rpc, short],
+        &["follow", "--rpc", rpc, "--wallet", url],
+        &["demo", url],
+        &["--rpc", url],
+        &[url],
+    ] {
+        let output = timeout(PATIENCE, command(arguments).output()).await.unwrap().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && output.stdout.is_empty(), "{arguments:?}: {told}");
+        assert!(told.lines().count() == 1 && !told.contains(SECRET), "{arguments:?}: {told}");
+    }
+}
+
+/// In small letters nothing is said of the digits, and nothing is refused; nor in capitals alone.
+#[tokio::test]
+async fn an_address_without_capitals_or_without_small_letters_is_taken() {
+    let node = owning(branch(0, 3), result(&"0x0".into())).await;
+    let small = "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266";
+    let large = format!("0x{}", small[2..].to_ascii_uppercase());
+    for account in [small, &large, "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"] {
+        Follow::start(&["--rpc", &rpc(&node), "--wallet", account]).says("wallet1 0.000000 ether").await;
+    }
+}

@@ -1,0 +1,92 @@
+//! What the command `follow` makes of what it is given.
+
+mod flags;
+mod nodes;
+mod wallets;
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::timeout;
+
+use crate::fake::{FakeNode, SECRET, chain};
+
+/// How long anything may take on a busy machine.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+const ACCOUNT: &str = "0x0707070707070707070707070707070707070707";
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_watchkeeper-chain"));
+    command.args(arguments).kill_on_drop(true);
+    command
+}
+
+fn follow(arguments: &[&str]) -> Command {
+    command(&[&["follow"], arguments].concat())
+}
+
+/// A running command whose lines are read.
+struct Follow {
+    process: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    /// What no test has asked for yet: chain and wallets are told in no order.
+    heard: Vec<String>,
+}
+
+impl Follow {
+    fn start(arguments: &[&str]) -> Self {
+        let mut process = follow(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        Self { process, lines, heard: Vec::new() }
+    }
+
+    /// A line with this text: one that was heard, or the next one.
+    async fn says(&mut self, text: &str) -> String {
+        if let Some(at) = self.heard.iter().position(|line| line.contains(text)) {
+            return self.heard.remove(at);
+        }
+        let line = async {
+            loop {
+                let line = self.lines.next_line().await.unwrap();
+                let line = line.unwrap_or_else(|| panic!("it ended without {text:?}: {:#?}", self.heard));
+                assert!(!line.contains(SECRET), "{line}");
+                if line.contains(text) {
+                    return line;
+                }
+                self.heard.push(line);
+            }
+        };
+        let line = timeout(PATIENCE, line).await;
+        line.unwrap_or_else(|_| panic!("no {text:?}: {:#?}", self.heard))
+    }
+
+    fn interrupt(&self) {
+        let pid = self.process.id().and_then(|pid| Pid::from_raw(pid.try_into().unwrap())).unwrap();
+        kill_process(pid, Signal::INT).unwrap();
+    }
+}
+
+fn rpc(node: &FakeNode) -> String {
+    format!("http://{}/v3/{SECRET}", node.address)
+}
+
+/// An address where nobody listens.
+fn down() -> String {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    format!("http://{free}")
+}
+
+/// A node of this chain that says this of every balance.
+async fn owning(branch: Vec<Value>, balance: Value) -> FakeNode {
+    let chain = chain("0x1", branch);
+    FakeNode::answering(move |method, parameters| match method {
+        "eth_getBalance" => balance.clone(),
+        _ => chain(method, parameters),
+    })
+    .await
+}

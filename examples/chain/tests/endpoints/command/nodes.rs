@@ -1,0 +1,94 @@
+//! What it says of the nodes and their chain.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use tokio::time::timeout;
+
+use super::{ACCOUNT, Follow, PATIENCE, down, rpc};
+use crate::fake::{FakeNode, answer, branch, chain};
+
+#[tokio::test]
+async fn a_node_that_is_down_is_told_and_waited_for() {
+    let mut follow = Follow::start(&["--interval", "50ms", "--rpc", &down(), "--wallet", ACCOUNT]);
+    follow.says("node    rpc1 fails: http://127.0.0.1:").await;
+    follow.interrupt();
+    follow.says("wallet1 is not known: no node said what it had to begin with").await;
+    assert!(timeout(PATIENCE, follow.process.wait()).await.unwrap().unwrap().success());
+}
+
+#[tokio::test]
+async fn a_height_beyond_the_head_is_told() {
+    let node = FakeNode::answering(chain("0x1", branch(0, 3))).await;
+    let mut follow = Follow::start(&["--rpc", &rpc(&node), "--from", "99999999999"]);
+    follow.says("rpc1 answers, but is at 3, below where the observation is to begin").await;
+}
+
+#[tokio::test]
+async fn a_second_endpoint_of_another_chain_is_told() {
+    let one = FakeNode::answering(chain("0x1", branch(0, 3))).await;
+    let two = FakeNode::answering(chain("0x5", branch(0, 3))).await;
+    let mut follow = Follow::start(&["--interval", "50ms", "--rpc", &rpc(&one), "--rpc", &rpc(&two)]);
+    // Whoever answers first says which chain it is.
+    let line = follow.says(": not believed").await;
+    assert!(line.contains("rpc1 is on chain 1 (") || line.contains("rpc2 is on chain 5 ("), "{line}");
+}
+
+/// ```text
+/// rpc1: hangs    rpc2: chain 5 | rpc3: chain 1, from its second answer on
+/// ```
+#[tokio::test]
+async fn the_chain_is_the_one_of_the_id_that_is_given() {
+    let hangs = FakeNode::serving(|_, _| None).await;
+    let other = FakeNode::answering(chain("0x5", branch(1, 9))).await;
+    let chain = chain("0x1", branch(0, 3));
+    let asked = AtomicUsize::new(0);
+    let late = FakeNode::serving(move |_, body| {
+        let is_first = asked.fetch_add(1, Ordering::Relaxed) == 0;
+        Some(if is_first { StatusCode::BAD_GATEWAY.into_response() } else { answer(&body, &chain) })
+    })
+    .await;
+    let nodes = [&hangs, &other, &late].map(rpc);
+    let arguments = ["--interval", "50ms", "--chain-id", "1", "--rpc", &nodes[0], &nodes[1], &nodes[2]];
+    let mut follow = Follow::start(&arguments);
+    follow.says("rpc3 fails: ").await;
+    follow.says("rpc2 is on chain 5, not on 1: not believed").await;
+    follow.says(" 3 (").await;
+    follow.says("rpc2 is on chain 5 (").await;
+    follow.interrupt();
+    follow.says("rpc3 at 3").await;
+
+    let mut follow = Follow::start(&["--interval", "50ms", "--chain-id", "7", "--rpc", &nodes[1]]);
+    follow.says("rpc1 is on chain 5, not on 7: not believed").await;
+    follow.interrupt();
+    follow.says("ended   no node of ours was on chain 7").await;
+    assert!(timeout(PATIENCE, follow.process.wait()).await.unwrap().unwrap().success());
+    assert_eq!(follow.heard, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn fewer_public_nodes_than_can_outvote_one_measure_ours_and_it_is_said() {
+    let node = FakeNode::answering(chain("0x1", branch(0, 3))).await;
+    let node = &rpc(&node);
+    for (public, says) in [
+        (
+            &[node, node][..],
+            Some("public nodes: 2, and ours are measured while all of these are fresh; 3 or more"),
+        ),
+        (&[node, node, node], None),
+    ] {
+        let public: Vec<_> = public.iter().map(|url| url.as_str()).collect();
+        let arguments = [&["--interval", "50ms", "--rpc", node, "--public"], &public[..]].concat();
+        let mut follow = Follow::start(&arguments);
+        for nth in 1..=public.len() {
+            follow.says(&format!("public{nth} answers")).await;
+        }
+        follow.says(" 3 (").await;
+        follow.interrupt();
+        follow.says("rpc1 at 3, 0 blocks behind the public chain; ").await;
+        let said = follow.heard.iter().find(|line| line.contains("  public  "));
+        assert_eq!(said.is_some(), says.is_some(), "{said:?}");
+        assert!(said.is_none_or(|line| says.is_some_and(|says| line.contains(says))), "{said:?}");
+    }
+}

@@ -1,0 +1,146 @@
+//! What it says of the wallets.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use serde_json::{Value, json};
+
+use super::{ACCOUNT, Follow, down, owning, rpc};
+use crate::fake::{FakeNode, SECRET, answer, branch, chain, error, hash, result};
+
+#[tokio::test]
+async fn a_wallet_opens_with_what_a_node_says_it_has() {
+    let ether = json!("0x1bc16d674ec80000");
+    let pruned = owning(branch(0, 3), error(-32000, "missing trie node 1a3b")).await;
+    let archive = owning(branch(0, 3), result(&ether)).await;
+    let (pruned, archive) = (rpc(&pruned), rpc(&archive));
+    let arguments = ["--interval", "50ms", "--rpc", &pruned, "--public", &archive, "--wallet", ACCOUNT];
+    let mut follow = Follow::start(&arguments);
+    let root = &hash(&branch(0, 3)[0]).to_string()[..8];
+    follow.says(&format!("wallet1 2.000000 ether at block 0 ({root})")).await;
+    follow.says(" 3 (").await;
+    follow.interrupt();
+    let line = follow.says("wallet1").await;
+    assert!(line.contains("wallet1 2.000000 ether at block "), "{line}");
+
+    let mut follow = Follow::start(&[&arguments[..], &["--json"]].concat());
+    let mut line: Value = serde_json::from_str(&follow.says("wallet1").await).unwrap();
+    line.as_object_mut().unwrap().remove("at_s").unwrap();
+    let wei = "2000000000000000000";
+    let expected = json!({ "wallet": "wallet1", "address": ACCOUNT, "wei": wei, "height": 0, "whole": true });
+    assert_eq!(line, expected);
+}
+
+/// A node that is down as well does not hold it up for ever.
+#[tokio::test]
+async fn a_wallet_whose_old_state_is_gone_is_shown_from_there_on() {
+    let node = owning(branch(0, 3), error(-32000, &format!("missing trie node of {SECRET}"))).await;
+    let (node, down) = (rpc(&node), down());
+    let arguments = ["--interval", "50ms", "--rpc", &node, "--wallet", ACCOUNT];
+    for also in [&[][..], &["--public", &down]] {
+        let mut follow = Follow::start(&[&arguments[..], also].concat());
+        let line = follow.says("wallet1").await;
+        assert!(line.contains("wallet1 is not known at block 0 ("), "{line}");
+        assert!(line.contains("rpc1: ") && line.contains("missing trie node"), "{line}");
+        follow.says(" 3 (").await;
+        follow.interrupt();
+        let line = follow.says("wallet1").await;
+        assert!(line.contains("wallet1 0.000000 ether at block "), "{line}");
+        assert!(line.ends_with(", beside what it had at block 0"), "{line}");
+    }
+}
+
+/// ```text
+/// eth_getBalance:  429, now | 429, in 1 s | 503 | 2 ether
+/// ```
+#[tokio::test]
+async fn a_wallet_waits_for_a_node_that_is_busy_and_says_so_once() {
+    let chain = chain("0x1", branch(0, 3));
+    let asked = AtomicUsize::new(0);
+    let node = FakeNode::serving(move |_, body| {
+        if !String::from_utf8_lossy(&body).contains("eth_getBalance") {
+            return Some(answer(&body, &chain));
+        }
+        let limited = |after| (StatusCode::TOO_MANY_REQUESTS, [("retry-after", after)]).into_response();
+        Some(match asked.fetch_add(1, Ordering::Relaxed) {
+            0 => limited("0"),
+            1 => limited("1"),
+            2 => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+            _ => answer(&body, |_, _| result(&"0x1bc16d674ec80000".into())),
+        })
+    })
+    .await;
+    let mut follow = Follow::start(&["--interval", "50ms", "--rpc", &rpc(&node), "--wallet", ACCOUNT]);
+    follow.says("wallet1 2.000000 ether at block 0 (").await;
+    let waits: Vec<_> =
+        follow.heard.iter().filter(|line| line.contains("wallet1 waits to be known")).collect();
+    let [limited, away] = waits[..] else { panic!("{waits:#?}") };
+    assert!(limited.ends_with(" limits the rate of requests"), "{limited}");
+    assert!(away.ends_with(" is unreachable: HTTP status 503 Service Unavailable"), "{away}");
+}
+
+/// Blocks from before the balance came are read again, of one node after the other; both fail three times.
+#[tokio::test]
+async fn nodes_that_cannot_read_older_blocks_are_told_once_each() {
+    let (short, long) = (chain("0x1", branch(0, 300)), chain("0x1", branch(0, 301)));
+    let read = AtomicUsize::new(0);
+    let node = FakeNode::answering(move |method, parameters| {
+        let read = match method {
+            "eth_getBlockReceipts" => read.fetch_add(1, Ordering::Relaxed),
+            _ => read.load(Ordering::Relaxed),
+        };
+        match method {
+            "eth_getBalance" if read < 300 => error(-32005, "later"),
+            "eth_getBalance" => result(&"0x0".into()),
+            "eth_getBlockReceipts" if (300..306).contains(&read) => error(-32000, "no such index"),
+            _ if read > 306 => long(method, parameters),
+            _ => short(method, parameters),
+        }
+    })
+    .await;
+    let rpc = &rpc(&node);
+    let mut follow =
+        Follow::start(&["--interval", "50ms", "--from", "0", "--rpc", rpc, rpc, "--wallet", ACCOUNT]);
+    follow.says("block 301 (").await;
+    for name in ["rpc1", "rpc2"] {
+        let says = format!("{name}: reading older blocks: ");
+        let told = follow.heard.iter().filter(|line| line.contains(&says)).count();
+        assert_eq!(told, 1, "{name}: {:#?}", follow.heard);
+    }
+}
+
+/// The balance comes so late that the blocks behind it are no longer kept: they are read again.
+#[tokio::test]
+async fn a_wallet_that_is_known_late_is_caught_up_with() {
+    /// Those that are told, and those of them that are not among the 128 kept ones.
+    const READ: usize = 300 + 172;
+    let (short, long) = (branch(0, 300), branch(0, 301));
+    let (short, long) = (chain("0x1", short), chain("0x1", long));
+    let (read, asked) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let node = FakeNode::answering(move |method, parameters| {
+        let read = match method {
+            "eth_getBlockReceipts" => read.fetch_add(1, Ordering::Relaxed) + 1,
+            _ => read.load(Ordering::Relaxed),
+        };
+        if method == "eth_getBalance" {
+            return if read < 300 { error(-32005, "later") } else { result(&"0x1bc16d674ec80000".into()) };
+        }
+        // Five looks later the wallet is taken in.
+        let looks = usize::from(read >= READ && parameters[0] == "latest");
+        if asked.fetch_add(looks, Ordering::Relaxed) < 5 {
+            short(method, parameters)
+        } else {
+            long(method, parameters)
+        }
+    })
+    .await;
+    let arguments = ["--interval", "50ms", "--from", "0", "--rpc", &rpc(&node), "--wallet", ACCOUNT];
+    let mut follow = Follow::start(&arguments);
+    follow.says("wallet1 waits to be known at block 0 (").await;
+    follow.says("wallet1 2.000000 ether at block 0 (").await;
+    follow.says("block 301 (").await;
+    follow.interrupt();
+    let line = follow.says("wallet1").await;
+    assert!(line.ends_with("wallet1 2.000000 ether at block 301"), "{line}");
+}
