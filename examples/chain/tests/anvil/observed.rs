@@ -39,7 +39,7 @@ async fn a_reorg_is_told_with_both_branches_and_their_ancestor() {
     watched.follows(&node).await;
     for depth in [1, 3, 10] {
         let before = watched.branch().to_vec();
-        node.reorg(depth).await.unwrap();
+        watched.at_once(node.reorg(depth)).await.unwrap();
         let after = branch(&node.client()).await;
         let common = before.len() - usize::try_from(depth).unwrap();
         let Reorged { mut old, new, ancestor } = watched.told("the reorg", reorged).await;
@@ -183,7 +183,7 @@ async fn a_node_that_leaves_a_final_block_is_not_believed() {
     if watched.view().finalised.is_none_or(|block| block.height < 6) {
         watched.told("what is final", is_final).await;
     }
-    node.reorg(66).await.unwrap();
+    watched.at_once(node.reorg(66)).await.unwrap();
     let breached = |event: &Event| match event {
         ChainEvent::FinalityBreached { finalised, head, .. } => Some((*finalised, *head)),
         ChainEvent::Reorged { .. } => panic!("{event:?}"),

@@ -57,6 +57,19 @@ impl Watched {
         Self { runtime, sources, told, waiting: VecDeque::new(), heard: Vec::new(), branch: vec![genesis] }
     }
 
+    /// Makes a change that a node takes several steps for, none of which is looked at before the last.
+    pub(crate) async fn at_once<R>(&self, change: impl Future<Output = R>) -> R {
+        let (handle, control) = (self.runtime.handle(), self.runtime.control());
+        control.pause().await.unwrap();
+        // None is in flight behind one more.
+        let paused = handle.mark();
+        control.poll_now().await.unwrap();
+        handle.eventually("one more look", |_| true).after(paused).within(PATIENCE).await.unwrap();
+        let made = change.await;
+        control.resume().await.unwrap();
+        made
+    }
+
     pub(crate) fn view(&self) -> ChainView {
         self.runtime.handle().latest_snapshot().unwrap().value.clone()
     }
