@@ -1,16 +1,14 @@
 //! The fold of a chain's events into what wallets have.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use rpds::{HashTrieMapSync, VectorSync};
 
-use super::backfill::{Backfill, Goal, Joining};
 use super::book::{Book, Draft, Flow, WalletOf};
 use super::desk::{Desk, WalletDesk};
-use super::ledger::{Fault, Ledger};
+use super::ledger::Ledger;
 use super::view::{Entry, Known, WalletsView, holdings};
-use crate::projection::window::{Node, Window};
+use crate::projection::window::Window;
 use crate::projection::{Place, Projection};
 use crate::{Block, ChainEvent, Hash};
 
@@ -25,10 +23,12 @@ pub struct Wallets<L: Ledger> {
     pub(super) ledger: L,
     keep: u64,
     pub(super) book: Book<L>,
-    names: HashTrieMapSync<Arc<str>, Known<L>>,
+    pub(super) names: HashTrieMapSync<Arc<str>, Known<L>>,
     pub(super) window: Option<Window<Entry<L>>>,
-    desk: Arc<Desk<L>>,
-    waiting: Arc<[Arc<str>]>,
+    pub(super) desk: Arc<Desk<L>>,
+    /// Of the desk, as of the last look: each is followed or waits.
+    pub(super) looked_at: usize,
+    pub(super) waiting: Arc<[Arc<str>]>,
 }
 
 impl<L: Ledger> Clone for Wallets<L> {
@@ -40,6 +40,7 @@ impl<L: Ledger> Clone for Wallets<L> {
             names: self.names.clone(),
             window: self.window.clone(),
             desk: Arc::clone(&self.desk),
+            looked_at: self.looked_at,
             waiting: Arc::clone(&self.waiting),
         }
     }
@@ -59,6 +60,7 @@ impl<L: Ledger> Wallets<L> {
             names: HashTrieMapSync::new_sync(),
             window: None,
             desk,
+            looked_at: 0,
             waiting: Arc::new([]),
         }
     }
@@ -126,6 +128,7 @@ impl<L: Ledger> Wallets<L> {
         self.names = HashTrieMapSync::new_sync();
         let entry = Entry::root(VectorSync::new_sync(), Flow::default());
         self.window = Some(Window::new(root, None, entry));
+        self.looked_at = 0;
         self.settle();
     }
 
@@ -151,72 +154,16 @@ impl<L: Ledger> Wallets<L> {
             }
         }
     }
-
-    /// Takes wallets in whose state at the root is known; each kept block is gone through once for all of
-    /// them.
-    fn join(&mut self, joining: Joining<L>) {
-        let Some(window) = &mut self.window else { return };
-        let Joining { wallets, holdings: joined, flow, blocks } = joining;
-        // A block of a lost branch that cannot be read again: it comes with its transactions if it is back.
-        let is_read =
-            |node: &Node<Entry<L>>| node.value.block.is_some() || blocks.contains_key(&node.place.hash);
-        for node in window.drop_unless(is_read) {
-            self.book.abandoned(&self.ledger, &node.value.changes);
-        }
-        for node in window.seen.all() {
-            holdings(&self.ledger, &window.seen, node);
-        }
-        let first = self.book.next();
-        for (wallet, held) in wallets.into_iter().zip(&joined) {
-            self.enter(wallet, held);
-        }
-        let (book, ledger) = (&mut self.book, &self.ledger);
-        let mut flows: HashMap<Hash, Flow> = HashMap::new();
-        let Some(window) = &mut self.window else { return };
-        window.update(|node, parent| {
-            let entry = &node.value;
-            let (mut own, mut changes) = (entry.known(), Arc::clone(&entry.changes));
-            let block = entry.block.as_ref().or_else(|| blocks.get(&node.place.hash)).cloned();
-            let mut sum = flow;
-            if let (Some(parent), Some(block)) = (parent, &block) {
-                for held in parent.value.known().iter().skip(first as usize) {
-                    own.push_back_mut(held.clone());
-                }
-                let mut draft = Draft::new(own);
-                let (more, moved) = book.fold(ledger, block, first, &mut draft);
-                own = draft.finish();
-                changes = changes.iter().cloned().chain(more).collect();
-                sum = flows.get(&parent.place.hash).copied().unwrap_or_default().plus(moved);
-            } else {
-                for held in &joined {
-                    own.push_back_mut(held.clone());
-                }
-            }
-            flows.insert(node.place.hash, sum);
-            Entry::new(entry.flow.plus(sum), changes, block).with(own)
-        });
-    }
-
-    /// Gives a wallet that has `held` at the root its number.
-    pub(super) fn enter(&mut self, wallet: Arc<WalletOf<L>>, held: &Result<L::Wallet, Fault>) {
-        let known = Known { number: self.book.next(), wallet: Arc::clone(&wallet) };
-        self.names.insert_mut(Arc::clone(&wallet.name), known);
-        self.book.enter(&self.ledger, wallet, held);
-    }
-
-    /// From where on, and up to where, blocks have to be read for wallets that come now.
-    fn goal(&self) -> Option<Goal> {
-        let seen = &self.window.as_ref()?.seen;
-        let root = seen.root();
-        let unread = seen.branch().filter(|node| node.value.block.is_none());
-        Some(Goal { root, read: unread.last().map_or(root, |node| node.place) })
-    }
 }
 
 impl<L: Ledger> Projection<L::Transaction> for Wallets<L> {
     type View = WalletsView<L>;
 
     fn apply(&mut self, event: &ChainEvent<L::Transaction>) {
+        // What was read reaches to the root as it was told: it is taken in before the event moves that.
+        if self.desk.has_news(self.looked_at) {
+            self.settle();
+        }
         match event {
             ChainEvent::Committed { new } | ChainEvent::Reorged { new, .. } => {
                 // In parts, so that a long catch-up holds little more than is kept.
@@ -236,29 +183,21 @@ impl<L: Ledger> Projection<L::Transaction> for Wallets<L> {
     }
 
     fn settle(&mut self) {
-        let handed = self.desk.handed();
-        // The usual case: nobody came.
-        if handed.is_empty() && self.desk.asked() == self.book.wallets.len() {
+        // Before the first block nothing can be answered: whoever has come meanwhile keeps waiting.
+        let is_usual = self.waiting.is_empty() && !self.desk.has_news(self.looked_at);
+        if self.window.is_none() || is_usual {
             return;
         }
-        let Some(goal) = self.goal() else { return };
-        for (backfill, reply) in handed {
-            let joined = backfill.join(goal).map(|joining| self.join(joining));
-            // Nobody may be waiting for the answer any more.
-            let _ = reply.send(joined);
+        let handed = self.desk.handed().into_iter();
+        let answers: Vec<_> = handed.map(|(backfill, reply)| (self.take_in(backfill), reply)).collect();
+        self.look_at_asked();
+        // Whoever is told looks at once at what is waited for: that is known by now.
+        for (answer, reply) in answers {
+            // Where nobody waits for it any more, what was read serves the next.
+            if let Err(Ok(Some(behind))) = reply.send(answer) {
+                self.desk.put_back(*behind);
+            }
         }
-        let Some(goal) = self.goal() else { return };
-        let fresh = |wallet: &Arc<WalletOf<L>>| !self.names.contains_key(&wallet.name);
-        let is_behind = |wallet: &Arc<WalletOf<L>>| wallet.from < goal.root.next || goal.read != goal.root;
-        let (waiting, now): (Vec<_>, Vec<_>) =
-            self.desk.wallets().into_iter().filter(fresh).partition(is_behind);
-        if !now.is_empty()
-            && let Ok(joining) = Backfill::new(self.ledger.clone(), now, goal).join(goal)
-        {
-            self.join(joining);
-        }
-        self.waiting = waiting.iter().map(|wallet| Arc::clone(&wallet.name)).collect();
-        self.desk.tell(goal, waiting);
     }
 
     fn view(&self) -> WalletsView<L> {

@@ -1,5 +1,6 @@
 //! Projections, folded from events that are made by hand.
 
+mod backfill;
 mod checkpoint;
 mod inclusion;
 mod observed;

@@ -384,7 +384,7 @@ impl<L: Recount> Play<L> {
                 backfill.push(Block::clone(&branch[usize::try_from(height).unwrap()])).unwrap();
             }
             let mut handed = Box::pin(desk.hand_over(backfill));
-            assert!(futures_lite(&mut handed).is_none(), "answered before it was asked");
+            assert!(polled_once(&mut handed).is_none(), "answered before it was asked");
             wallets.settle();
             assert!(handed.await.unwrap().is_none(), "taken in");
         });
@@ -496,7 +496,7 @@ impl<L: Recount> Play<L> {
 }
 
 /// Polls once.
-fn futures_lite<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+pub(super) fn polled_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     match std::pin::Pin::new(future).poll(&mut context) {
         std::task::Poll::Ready(output) => Some(output),

@@ -12,15 +12,15 @@ use watchkeeper_chain::{ChainEvent, Hash, Header, Height};
 
 use super::{Address, Coins, Payment, Tree, numbered};
 
-fn wallet<W: Default>(name: &str, address: Address) -> NewWallet<Address, W> {
+pub(super) fn wallet<W: Default>(name: &str, address: Address) -> NewWallet<Address, W> {
     NewWallet { name: name.into(), addresses: vec![address], from: 1, opening: W::default() }
 }
 
-fn funded(name: &str, address: Address, balance: Amount) -> NewWallet<Address, AccountWallet> {
+pub(super) fn funded(name: &str, address: Address, balance: Amount) -> NewWallet<Address, AccountWallet> {
     NewWallet { opening: AccountWallet::with(balance), ..wallet(name, address) }
 }
 
-fn reward(id: u64, to: Address, value: Amount) -> Coins {
+pub(super) fn reward(id: u64, to: Address, value: Amount) -> Coins {
     Coins { id: numbered(id), inputs: Vec::new(), outputs: vec![(Some(to), value)] }
 }
 
@@ -30,11 +30,11 @@ fn spend(id: u64, of: &Coins, outputs: &[(Address, Amount)]) -> Coins {
     Coins { id: numbered(id), inputs, outputs }
 }
 
-fn pay(id: u64, from: Address, nonce: u64, to: Address, value: Amount) -> Payment {
+pub(super) fn pay(id: u64, from: Address, nonce: u64, to: Address, value: Amount) -> Payment {
     Payment { id: numbered(id), from: Some(from), nonce, to: Some(to), value, fee: 1 }
 }
 
-fn followed<L: Ledger>(ledger: L, wallets: Vec<WalletOf<L>>) -> Wallets<L> {
+pub(super) fn followed<L: Ledger>(ledger: L, wallets: Vec<WalletOf<L>>) -> Wallets<L> {
     let all = Wallets::new(ledger);
     for wallet in wallets {
         all.desk().add(wallet).unwrap();
@@ -42,7 +42,10 @@ fn followed<L: Ledger>(ledger: L, wallets: Vec<WalletOf<L>>) -> Wallets<L> {
     all
 }
 
-fn tell<L: Ledger>(wallets: &mut Wallets<L>, event: Option<ChainEvent<L::Transaction>>) -> WalletsView<L> {
+pub(super) fn tell<L: Ledger>(
+    wallets: &mut Wallets<L>,
+    event: Option<ChainEvent<L::Transaction>>,
+) -> WalletsView<L> {
     wallets.apply(&event.expect("the tip moves"));
     wallets.settle();
     let view = wallets.view();
