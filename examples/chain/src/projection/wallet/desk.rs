@@ -13,8 +13,11 @@ use super::ledger::Ledger;
 /// The answer to a backfill: taken in; or back, to read on to where the kept blocks begin now.
 pub(super) type Answer<L> = Result<Option<Box<Backfill<L>>>, BackfillError>;
 
-/// A backfill that was handed over, and where its answer is waited for.
-pub(super) type Handed<L> = (Backfill<L>, oneshot::Sender<Answer<L>>);
+/// Where the answer is waited for.
+pub(super) type Reply<L> = oneshot::Sender<Answer<L>>;
+
+/// A backfill that was handed over.
+pub(super) type Handed<L> = (Backfill<L>, Reply<L>);
 
 /// What passes between [`Wallets`](super::Wallets) and those who add to them.
 pub(super) struct Desk<L: Ledger> {

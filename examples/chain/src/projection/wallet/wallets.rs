@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use rpds::{HashTrieMapSync, VectorSync};
 
+use super::backfill::Backfill;
 use super::book::{Book, Draft, Flow, WalletOf};
-use super::desk::{Desk, WalletDesk};
+use super::desk::{Desk, Reply, WalletDesk};
 use super::ledger::Ledger;
 use super::view::{Entry, Known, WalletsView, holdings};
 use crate::projection::window::Window;
@@ -129,7 +130,32 @@ impl<L: Ledger> Wallets<L> {
         let entry = Entry::root(VectorSync::new_sync(), Flow::default());
         self.window = Some(Window::new(root, None, entry));
         self.looked_at = 0;
-        self.settle();
+        self.look_at_desk(Self::leave);
+    }
+
+    /// Its answer waits for the end of the cycle: it says where the root is then.
+    fn leave(behind: Box<Backfill<L>>, reply: Reply<L>, desk: &Desk<L>) {
+        desk.hand_over((*behind, reply));
+    }
+
+    /// Takes in what was handed over and who was added. What has to be read on is left to `behind`.
+    fn look_at_desk(&mut self, behind: impl Fn(Box<Backfill<L>>, Reply<L>, &Desk<L>)) {
+        // Before the first block nothing can be answered: whoever has come meanwhile keeps waiting.
+        let is_usual = self.waiting.is_empty() && !self.desk.has_news(self.looked_at);
+        if self.window.is_none() || is_usual {
+            return;
+        }
+        let handed = self.desk.handed().into_iter();
+        let answers: Vec<_> = handed.map(|(backfill, reply)| (self.take_in(backfill), reply)).collect();
+        self.look_at_asked();
+        // Whoever is told looks at once at what is waited for: that is known by now.
+        for (answer, reply) in answers {
+            match answer {
+                Ok(Some(backfill)) => behind(backfill, reply, &self.desk),
+                // Nobody may be waiting for the answer any more.
+                answer => drop(reply.send(answer)),
+            }
+        }
     }
 
     fn lead_to(&mut self, tip: Place) {
@@ -162,7 +188,7 @@ impl<L: Ledger> Projection<L::Transaction> for Wallets<L> {
     fn apply(&mut self, event: &ChainEvent<L::Transaction>) {
         // What was read reaches to the root as it was told: it is taken in before the event moves that.
         if self.desk.has_news(self.looked_at) {
-            self.settle();
+            self.look_at_desk(Self::leave);
         }
         match event {
             ChainEvent::Committed { new } | ChainEvent::Reorged { new, .. } => {
@@ -183,21 +209,12 @@ impl<L: Ledger> Projection<L::Transaction> for Wallets<L> {
     }
 
     fn settle(&mut self) {
-        // Before the first block nothing can be answered: whoever has come meanwhile keeps waiting.
-        let is_usual = self.waiting.is_empty() && !self.desk.has_news(self.looked_at);
-        if self.window.is_none() || is_usual {
-            return;
-        }
-        let handed = self.desk.handed().into_iter();
-        let answers: Vec<_> = handed.map(|(backfill, reply)| (self.take_in(backfill), reply)).collect();
-        self.look_at_asked();
-        // Whoever is told looks at once at what is waited for: that is known by now.
-        for (answer, reply) in answers {
+        self.look_at_desk(|behind, reply, desk| {
             // Where nobody waits for it any more, what was read serves the next.
-            if let Err(Ok(Some(behind))) = reply.send(answer) {
-                self.desk.put_back(*behind);
+            if let Err(Ok(Some(behind))) = reply.send(Ok(Some(behind))) {
+                desk.put_back(*behind);
             }
-        }
+        });
     }
 
     fn view(&self) -> WalletsView<L> {

@@ -112,9 +112,7 @@ impl<L: Recount> Told<L> {
                     for block in new {
                         let place = self.plain.tree.place(block.header.hash);
                         assert_eq!(block, &self.plain.tree.blocks[place]);
-                        if !self.plain.joined.contains(&place) {
-                            self.plain.joined.push(place);
-                        }
+                        self.plain.join(place);
                     }
                 }
                 ChainEvent::Finalised { block } => {
@@ -141,7 +139,7 @@ impl<L: Recount> Told<L> {
         assert_eq!(seen.chain.finalised, Some(tree.header(self.plain.finalised)));
         assert!(branch.contains(&tree.header(self.plain.finalised).hash));
         let (inclusion, wallets) = &seen.view;
-        if !self.plain.joined.is_empty() {
+        if self.plain.has_joined() {
             assert_eq!(wallets.tip().map(|place| place.hash), Some(tip.hash));
             assert_eq!(inclusion.tip().map(|place| place.hash), Some(tip.hash));
         }
