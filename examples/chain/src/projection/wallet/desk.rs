@@ -8,7 +8,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::backfill::{Backfill, BackfillError, Goal};
 use super::book::WalletOf;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, OutPoint};
 
 /// The answer to a backfill: taken in; or back, to read on to where the kept blocks begin now.
 pub(super) type Answer<L> = Result<Option<Box<Backfill<L>>>, BackfillError>;
@@ -30,6 +30,8 @@ struct Inside<L: Ledger> {
     asked: Vec<Arc<WalletOf<L>>>,
     names: HashSet<Arc<str>>,
     addresses: HashSet<L::Address>,
+    /// Of openings.
+    coins: HashSet<OutPoint>,
     handed: Vec<Handed<L>>,
     /// What was read by calls that have failed or were dropped.
     unfinished: Vec<Backfill<L>>,
@@ -49,9 +51,9 @@ impl<L: Ledger> Clone for Told<L> {
 
 impl<L: Ledger> Desk<L> {
     pub(super) fn new(ledger: L) -> Self {
-        let (asked, names, addresses) = (Vec::new(), HashSet::new(), HashSet::new());
-        let (handed, unfinished) = (Vec::new(), Vec::new());
-        let inside = Mutex::new(Inside { asked, names, addresses, handed, unfinished });
+        let (asked, handed, unfinished) = (Vec::new(), Vec::new(), Vec::new());
+        let (names, addresses, coins) = (HashSet::new(), HashSet::new(), HashSet::new());
+        let inside = Mutex::new(Inside { asked, names, addresses, coins, handed, unfinished });
         Self { ledger, inside, told: watch::Sender::new(Told { goal: None, waiting: Vec::new() }) }
     }
 
@@ -100,15 +102,7 @@ impl<L: Ledger> Desk<L> {
         });
     }
 
-    /// Takes in wallets that were checked before.
-    pub(super) fn know(&self, wallets: &[Arc<WalletOf<L>>]) {
-        for wallet in wallets {
-            // One that was added since is followed as it was added.
-            let _ = self.add(Arc::clone(wallet));
-        }
-    }
-
-    fn add(&self, wallet: Arc<WalletOf<L>>) -> Result<(), AddWalletError> {
+    pub(super) fn add(&self, wallet: Arc<WalletOf<L>>) -> Result<(), AddWalletError> {
         let name = || wallet.name.to_string();
         if wallet.addresses.is_empty() {
             return Err(AddWalletError::NoAddress { name: name() });
@@ -117,11 +111,20 @@ impl<L: Ledger> Desk<L> {
         if inside.names.contains(&wallet.name) {
             return Err(AddWalletError::NameTaken { name: name() });
         }
-        if let Some(taken) = wallet.addresses.iter().find(|address| inside.addresses.contains(*address)) {
+        let mut own = HashSet::new();
+        let mut addresses = wallet.addresses.iter();
+        if let Some(taken) =
+            addresses.find(|address| inside.addresses.contains(*address) || !own.insert(*address))
+        {
             return Err(AddWalletError::AddressTaken { name: name(), address: format!("{taken:?}") });
+        }
+        let coins = self.ledger.coins(&wallet.opening);
+        if let Some(taken) = coins.iter().find(|coin| inside.coins.contains(*coin)) {
+            return Err(AddWalletError::CoinTaken { name: name(), coin: *taken });
         }
         inside.names.insert(Arc::clone(&wallet.name));
         inside.addresses.extend(wallet.addresses.iter().cloned());
+        inside.coins.extend(coins);
         inside.asked.push(wallet);
         Ok(())
     }
@@ -159,12 +162,22 @@ pub enum AddWalletError {
         name: String,
     },
     /// Another wallet has one of its addresses, or it has one twice.
-    #[error("address {address} of wallet {name:?} belongs to a wallet already: an address is in one wallet")]
+    #[error(
+        "address {address} of wallet {name:?} belongs to a wallet already: an address is in one wallet, once"
+    )]
     AddressTaken {
         /// The wallet.
         name: String,
         /// The address.
         address: String,
+    },
+    /// Another wallet's opening has one of its coins.
+    #[error("output {} of {:.8}, which wallet {name:?} begins with, belongs to a wallet already: a coin is in one wallet", coin.output, coin.transaction)]
+    CoinTaken {
+        /// The wallet.
+        name: String,
+        /// The coin.
+        coin: OutPoint,
     },
     /// Nobody follows wallets here any more.
     #[error("the wallets' projection is gone: the runtime has stopped")]

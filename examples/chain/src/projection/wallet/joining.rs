@@ -18,9 +18,12 @@ impl<L: Ledger> Wallets<L> {
     pub(super) fn join(&mut self, joining: Joining<L>) {
         let Some(window) = &mut self.window else { return };
         let Joining { wallets, holdings: joined, flow, blocks } = joining;
+        let first = wallets.iter().map(|wallet| wallet.from).min().unwrap_or_default();
         // A block of a lost branch that cannot be read again: it comes with its transactions if it is back.
-        let is_read =
-            |node: &Node<Entry<L>>| node.value.block.is_some() || blocks.contains_key(&node.place.hash);
+        let is_read = |node: &Node<Entry<L>>| {
+            let matters = node.place.next > first;
+            !matters || node.value.block.is_some() || blocks.contains_key(&node.place.hash)
+        };
         for node in window.drop_unless(is_read) {
             self.book.abandoned(&self.ledger, &node.value.changes);
         }
@@ -86,10 +89,11 @@ impl<L: Ledger> Wallets<L> {
         let asked = self.desk.wallets();
         self.looked_at = asked.len();
         let fresh = |wallet: &Arc<WalletOf<L>>| !self.names.contains_key(&wallet.name);
-        let is_behind = |wallet: &Arc<WalletOf<L>>| wallet.from < goal.root.next || goal.read != goal.root;
+        let is_behind = |wallet: &Arc<WalletOf<L>>| wallet.from < goal.read.next;
         let (waiting, now): (Vec<_>, Vec<_>) = asked.into_iter().filter(fresh).partition(is_behind);
         if !now.is_empty()
-            && let Ok(joining) = Backfill::new(self.ledger.clone(), now, goal).join()
+            && let Ok(joining) =
+                Backfill::new(self.ledger.clone(), now, Goal { read: goal.root, ..goal }).join()
         {
             self.join(joining);
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rpds::{HashTrieMapSync, VectorSync};
 
 use super::backfill::Backfill;
-use super::book::{Book, Draft, Flow, WalletOf};
+use super::book::{Book, Draft, Flow};
 use super::desk::{Desk, Reply, WalletDesk};
 use super::ledger::Ledger;
 use super::view::{Entry, Known, WalletsView, holdings};
@@ -76,12 +76,6 @@ impl<L: Ledger> Wallets<L> {
     #[must_use]
     pub fn desk(&self) -> WalletDesk<L> {
         WalletDesk::of(&self.desk)
-    }
-
-    /// Goes on from what was known before; nobody needs to add these wallets again.
-    pub(super) fn open(&mut self, window: Window<Entry<L>>, wallets: &[Arc<WalletOf<L>>]) {
-        self.window = Some(window);
-        self.desk.know(wallets);
     }
 
     /// Takes in blocks, each the parent of the next. One that is known costs nothing.

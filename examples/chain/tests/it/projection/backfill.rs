@@ -255,6 +255,35 @@ async fn a_hand_over_outlives_a_rebuild() {
     check(&wallets, 10 * PAID);
 }
 
+/// After a restart the blocks to 10 are not there, only what they did, and the branch was left at 8 meanwhile.
+/// A wallet that begins with block 10 needs none of them. Of the branch that was left, block 10 is forgotten: it
+/// may have paid the wallet.
+///
+/// ```text
+/// g - ... - 8 - 9 - 10        (record)
+///             \
+///               9 - 10 - 11
+/// ```
+#[test]
+fn after_a_restart_a_wallet_above_what_cannot_be_read_again_is_followed_at_once() {
+    let mut tree = Tree::new();
+    let (before, _) = late(&mut tree);
+    let (nine, ten) = (tree.header(9).hash, tree.header(10).hash);
+    let record = before.view().record().unwrap();
+    let mut wallets = Wallets::new(Account::new(1)).keep(8).restore(record).unwrap();
+    let tip = payments(&mut tree, 8, 3);
+    tell(&mut wallets, tree.lead_to(tip));
+    wallets.desk().add(NewWallet { from: 10, ..funded("b", 'b', 9 * PAID) }).unwrap();
+    wallets.settle();
+    let view = wallets.view();
+    assert_eq!(view.balance_at("b", nine).unwrap().total, 9 * PAID);
+    assert_eq!(view.balance_at("b", ten), Err(BalanceError::UnknownBlock { hash: ten }));
+    assert_eq!(view.balance("b").unwrap().total, 11 * PAID);
+    for block in view.blocks() {
+        assert_eq!(view.conserved_at(block.hash), Ok(()));
+    }
+}
+
 /// The first node fails at the fifth block, and the reader gives up at the eighth.
 #[tokio::test(start_paused = true)]
 async fn what_was_read_outlives_a_failure_and_a_cancelled_call() {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use watchkeeper_chain::projection::wallet::{
-    Account, AccountWallet, AddWalletError, Amount, Balance, BalanceError, Fault, Ledger, Moved, NewWallet,
-    OutPoint, Target, Unconserved, Utxo, UtxoWallet, WalletOf, Wallets, WalletsView,
+    Account, AccountWallet, AddWalletError, Amount, Balance, BalanceError, Coin, Fault, Ledger, Moved,
+    NewWallet, OutPoint, Target, Unconserved, Utxo, UtxoWallet, WalletOf, Wallets, WalletsView, WrongRecord,
 };
 use watchkeeper_chain::projection::{Place, Projection};
 use watchkeeper_chain::{ChainEvent, Hash, Header, Height};
@@ -230,12 +230,19 @@ async fn a_reorg_below_the_kept_blocks_makes_wallets_wait_for_a_new_read() {
 }
 
 #[test]
-fn a_wallet_is_added_once_and_has_an_address_of_its_own() {
+fn a_wallet_is_added_once_and_has_addresses_and_coins_of_its_own() {
     let wallets = Wallets::new(Utxo::<Coins>::new(1));
     let desk = wallets.desk();
     desk.add(wallet("a", 'a')).unwrap();
     let none = NewWallet { addresses: Vec::new(), ..wallet("b", 'b') };
+    let twice = NewWallet { addresses: vec!['b', 'b'], ..wallet("b", 'b') };
+    let name = OutPoint { transaction: numbered(9), output: 3 };
+    let coin = Coin { name, value: 50, height: 0, reward: false };
+    let with_coin = |name, address| NewWallet { opening: vec![coin].into(), ..wallet(name, address) };
+    desk.add(with_coin("d", 'd')).unwrap();
     let cases = [
+        (twice, AddWalletError::AddressTaken { name: "b".to_owned(), address: "'b'".to_owned() }),
+        (with_coin("b", 'b'), AddWalletError::CoinTaken { name: "b".to_owned(), coin: name }),
         (none, AddWalletError::NoAddress { name: "b".to_owned() }),
         (wallet("a", 'b'), AddWalletError::NameTaken { name: "a".to_owned() }),
         (wallet("b", 'a'), AddWalletError::AddressTaken { name: "b".to_owned(), address: "'a'".to_owned() }),
@@ -246,6 +253,36 @@ fn a_wallet_is_added_once_and_has_an_address_of_its_own() {
     desk.add(wallet("b", 'b')).unwrap();
     drop(wallets);
     assert_eq!(desk.add(wallet("c", 'c')), Err(AddWalletError::Closed));
+}
+
+/// A record has a and b. Beside it was added a wallet that has what is theirs; or it comes to wallets that have
+/// blocks already.
+#[test]
+fn a_record_that_does_not_fit_what_is_followed_is_refused() {
+    let mut tree = Tree::new();
+    let pair = || vec![funded("a", 'a', 50), funded("b", 'b', 0)];
+    let mut wallets = followed(Account::new(1), pair());
+    let one = tree.grow(0, vec![pay(11, 'a', 0, 'b', 20)]);
+    let view = tell(&mut wallets, tree.lead_to(one));
+    let record = || view.record().unwrap();
+    let taken = |name: &str, address: &str| AddWalletError::AddressTaken {
+        name: name.to_owned(),
+        address: address.to_owned(),
+    };
+    let cases = [
+        (funded("c", 'b', 0), taken("b", "'b'")),
+        (funded("b", 'c', 0), AddWalletError::NameTaken { name: "b".to_owned() }),
+        (funded("a", 'a', 50), AddWalletError::NameTaken { name: "a".to_owned() }),
+    ];
+    for (added, error) in cases {
+        let restored = followed(Account::new(1), vec![added]).restore(record());
+        assert_eq!(restored.map(|_| ()).unwrap_err(), WrongRecord::Wallet(error));
+    }
+    let restored = followed(Account::new(1), vec![funded("c", 'c', 0)]).restore(record()).unwrap();
+    assert_eq!(restored.desk().add(funded("a", 'd', 0)), Err(AddWalletError::NameTaken { name: "a".into() }));
+    for begun in [restored, wallets] {
+        assert_eq!(begun.restore(record()).map(|_| ()).unwrap_err(), WrongRecord::Begun);
+    }
 }
 
 /// Counts how many transactions are looked at.
