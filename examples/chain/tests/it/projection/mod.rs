@@ -2,6 +2,7 @@
 
 mod backfill;
 mod checkpoint;
+mod feed;
 mod inclusion;
 mod observed;
 mod property;
