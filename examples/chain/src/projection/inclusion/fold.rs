@@ -63,7 +63,8 @@ impl<T: Transaction> Inclusions<T> {
         }
     }
 
-    /// Keeps this many blocks below the tip, to search them for transactions that are followed late.
+    /// Keeps this many blocks below the tip, to search them for transactions that are followed late. Beside the
+    /// branch up to 1,024 blocks are kept above that; those that left it lowest are forgotten first.
     #[must_use]
     pub fn keep(self, blocks: u64) -> Self {
         Self { keep: blocks, ..self }

@@ -66,7 +66,8 @@ impl<L: Ledger> Wallets<L> {
         }
     }
 
-    /// Keeps this many blocks below the tip: reorgs that deep cost no block that was read before.
+    /// Keeps this many blocks below the tip: reorgs that deep cost no block that was read before. Beside the branch
+    /// up to 1,024 blocks are kept above that; those that left it lowest are forgotten first.
     #[must_use]
     pub fn keep(self, blocks: u64) -> Self {
         Self { keep: blocks, ..self }
@@ -128,12 +129,12 @@ impl<L: Ledger> Wallets<L> {
     }
 
     /// Its answer waits for the end of the cycle: it says where the root is then.
-    fn leave(behind: Box<Backfill<L>>, reply: Reply<L>, desk: &Desk<L>) {
-        desk.hand_over((*behind, reply));
+    fn leave(behind: Backfill<L>, reply: Reply<L>, desk: &Desk<L>) {
+        desk.hand_over((behind, reply));
     }
 
     /// Takes in what was handed over and who was added. What has to be read on is left to `behind`.
-    fn look_at_desk(&mut self, behind: impl Fn(Box<Backfill<L>>, Reply<L>, &Desk<L>)) {
+    fn look_at_desk(&mut self, behind: impl Fn(Backfill<L>, Reply<L>, &Desk<L>)) {
         // Before the first block nothing can be answered: whoever has come meanwhile keeps waiting.
         let is_usual = self.waiting.is_empty() && !self.desk.has_news(self.looked_at);
         if self.window.is_none() || is_usual {
@@ -145,7 +146,7 @@ impl<L: Ledger> Wallets<L> {
         // Whoever is told looks at once at what is waited for: that is known by now.
         for (answer, reply) in answers {
             match answer {
-                Ok(Some(backfill)) => behind(backfill, reply, &self.desk),
+                Ok(Some(backfill)) => behind(*backfill, reply, &self.desk),
                 // Nobody may be waiting for the answer any more.
                 answer => drop(reply.send(answer)),
             }
@@ -205,7 +206,7 @@ impl<L: Ledger> Projection<L::Transaction> for Wallets<L> {
     fn settle(&mut self) {
         self.look_at_desk(|behind, reply, desk| {
             // Where nobody waits for it any more, what was read serves the next.
-            if let Err(Ok(Some(behind))) = reply.send(Ok(Some(behind))) {
+            if let Err(Ok(Some(behind))) = reply.send(Ok(Some(Box::new(behind)))) {
                 desk.put_back(*behind);
             }
         });
@@ -223,9 +224,9 @@ impl<L: Ledger> Projection<L::Transaction> for Wallets<L> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Amount, NewWallet, OutPoint, Utxo, UtxoTransaction, UtxoWallet};
+    use super::super::{Amount, BalanceError, NewWallet, OutPoint, Utxo, UtxoTransaction, UtxoWallet};
     use super::*;
-    use crate::{Header, Transaction};
+    use crate::{Header, Height, Transaction};
 
     /// Spends the coin of the one before.
     #[derive(Clone, Debug, PartialEq)]
@@ -260,19 +261,56 @@ mod tests {
         }
     }
 
+    fn hash(number: u32, side: u8) -> Hash {
+        let mut bytes = [side; 32];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        Hash(bytes)
+    }
+
+    fn following() -> Wallets<Utxo<Next>> {
+        let wallets = Wallets::new(Utxo::new(1)).keep(4);
+        let wallet =
+            NewWallet { name: "w".into(), addresses: vec![()], from: 1, opening: UtxoWallet::default() };
+        wallets.desk().add(wallet).unwrap();
+        wallets
+    }
+
+    /// The upper two blocks of three are replaced again and again.
+    #[test]
+    fn reorgs_in_place_do_not_grow_without_bound() {
+        let mut wallets = following();
+        let block = |id: Hash, parent: Hash, height: Height| {
+            let header = Header { hash: id, parent, height, work: 1, time: 0 };
+            Arc::new(Block {
+                header,
+                transactions: vec![Next { id, spends: (height > 1).then_some(parent) }],
+            })
+        };
+        let lowest = hash(0, 1);
+        wallets.apply(&ChainEvent::Committed { new: vec![block(lowest, hash(0, 0), 1)] });
+        for number in 0..2_000 {
+            let (lower, upper) = (hash(number, 2), hash(number, 3));
+            let new = vec![block(lower, lowest, 2), block(upper, lower, 3)];
+            wallets.apply(&ChainEvent::Committed { new });
+            wallets.settle();
+        }
+        let view = wallets.view();
+        // Beside the branch, of a root and three blocks, with a coin in each.
+        assert_eq!((view.blocks().count(), wallets.book.coins()), (1_024 + 3, 1_024 + 3));
+        assert_eq!(view.balance_at("w", hash(1_999 - 512, 3)).unwrap().total, 1);
+        let forgotten = hash(1_999 - 513, 2);
+        assert_eq!(view.balance_at("w", forgotten), Err(BalanceError::UnknownBlock { hash: forgotten }));
+        for block in view.blocks() {
+            assert!(block.hash == lowest || view.conserved_at(block.parent).is_ok(), "its parent is kept");
+            assert_eq!(view.conserved_at(block.hash), Ok(()));
+        }
+    }
+
     /// A coin that goes on in every block of either side of forks which are left again: what is known of coins
     /// is bounded by what is kept.
     #[test]
     fn coins_that_nothing_kept_refers_to_are_forgotten() {
-        let mut wallets = Wallets::new(Utxo::<Next>::new(1)).keep(4);
-        let wallet =
-            NewWallet { name: "w".into(), addresses: vec![()], from: 1, opening: UtxoWallet::default() };
-        wallets.desk().add(wallet).unwrap();
-        let hash = |number: u32, side: u8| {
-            let mut bytes = [side; 32];
-            bytes[..4].copy_from_slice(&number.to_be_bytes());
-            Hash(bytes)
-        };
+        let mut wallets = following();
         let block = |height: u32, side: u8| {
             let spends = (height > 1).then(|| hash(height - 1, 1));
             let (id, parent) = (hash(height, side), hash(height - 1, 1));

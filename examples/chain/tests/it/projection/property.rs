@@ -238,7 +238,7 @@ type Answer<L> = Result<Option<Backfill<L>>, BackfillError>;
 /// Who reads older blocks.
 enum Reader<L: Ledger> {
     Idle,
-    Reading(Backfill<L>),
+    Reading(Box<Backfill<L>>),
     HandedOver(Pin<Box<dyn Future<Output = Answer<L>>>>),
 }
 
@@ -421,7 +421,7 @@ impl<L: Recount> Play<L> {
         let reader = &mut self.readers[reader];
         if matches!(reader, Reader::Idle) && !self.wallets.view().waiting().is_empty() {
             let wanted = polled_once(&mut Box::pin(self.desk.wanted()));
-            *reader = Reader::Reading(wanted.expect("wallets wait").unwrap());
+            *reader = Reader::Reading(Box::new(wanted.expect("wallets wait").unwrap()));
         }
         let Reader::Reading(backfill) = reader else { return };
         for _ in 0..blocks {
@@ -441,7 +441,7 @@ impl<L: Recount> Play<L> {
         match std::mem::replace(reader, Reader::Idle) {
             Reader::Reading(backfill) => {
                 let desk = self.desk.clone();
-                let mut handed = Box::pin(async move { desk.hand_over(backfill).await });
+                let mut handed = Box::pin(async move { desk.hand_over(*backfill).await });
                 assert!(polled_once(&mut handed).is_none(), "answered before it was asked");
                 *reader = Reader::HandedOver(handed);
             }
@@ -458,7 +458,7 @@ impl<L: Recount> Play<L> {
             let Reader::HandedOver(handed) = reader else { continue };
             *reader = match polled_once(handed).expect("answered in the cycle") {
                 Ok(None) | Err(BackfillError::Superseded) => Reader::Idle,
-                Ok(Some(behind)) => Reader::Reading(behind),
+                Ok(Some(behind)) => Reader::Reading(Box::new(behind)),
                 Err(error) => panic!("{error}"),
             };
         }

@@ -76,6 +76,38 @@ fn a_reward_ripens_before_it_is_spendable() {
     }
 }
 
+/// Before BIP 30 two of Bitcoin's rewards were made twice: the second took the place of the first.
+///
+/// ```text
+/// g - 1(a: 50) - 2(a: the same) - 3(a pays b)
+/// ```
+#[test]
+fn a_coin_that_is_made_twice_is_there_once() {
+    let mut tree = Tree::new();
+    let mut wallets = followed(Utxo::new(1).maturity(1), vec![wallet("a", 'a'), wallet("b", 'b')]);
+    let coin = reward(10, 'a', 50);
+    let one = tree.grow(0, vec![coin.clone()]);
+    let two = tree.grow(one, vec![coin.clone()]);
+    let three = tree.grow(two, vec![spend(11, &coin, &[('b', 50)])]);
+    assert_eq!(totals(&tell(&mut wallets, tree.lead_to(two)), &["a", "b"]), [50, 0]);
+    let view = tell(&mut wallets, tree.lead_to(three));
+    assert_eq!(totals(&view, &["a", "b"]), [0, 50]);
+    assert_eq!(view.balance("a"), Ok(Balance::default()));
+    assert_eq!(totals(&tell(&mut wallets, tree.lead_to(one)), &["a", "b"]), [50, 0]);
+}
+
+#[test]
+fn a_height_that_has_none_above_is_no_panic() {
+    let mut tree = Tree::<Payment>::new();
+    let mut wallets = followed(Account::new(1), vec![funded("a", 'a', 50)]);
+    let one = tree.grow(0, Vec::new());
+    let mut high = (*tree.blocks[one]).clone();
+    high.header.height = Height::MAX;
+    wallets.apply(&ChainEvent::Committed { new: vec![Arc::new(high.clone())] });
+    wallets.settle();
+    assert_eq!(wallets.view().tip(), Some(Place { hash: high.header.hash, next: Height::MAX }));
+}
+
 /// The same transaction is in both branches, at different heights: it is counted once, and is as deep as its
 /// branch says.
 ///
