@@ -183,6 +183,16 @@ fn what_is_on_its_way_is_pending_and_not_spendable() {
     let a = Balance { confirmed: 50, spendable: 29, total: 50, ..Balance::default() };
     assert_eq!(view.balance_with("a", &[pay(11, 'a', 0, 'b', 20)]), Ok(a));
     assert_eq!(view.balance_with("b", &[pay(11, 'a', 0, 'b', 20)]), Ok(b));
+    // b spends what is pending: there is less of it than without.
+    let mut wallets = followed(Account::new(3), vec![funded("a", 'a', 50), funded("b", 'b', 10)]);
+    let mut tree = Tree::new();
+    let one = tree.grow(0, vec![pay(13, 'a', 0, 'b', 20)]);
+    let young = tell(&mut wallets, tree.lead_to(one));
+    let b = Balance { pending: 20, confirmed: 10, spendable: 10, total: 30, ..Balance::default() };
+    assert_eq!(young.balance("b"), Ok(b));
+    let after = Balance { pending: 5, spendable: 0, ..b };
+    assert_eq!(young.balance_with("b", &[pay(14, 'b', 0, 'c', 24)]), Ok(after));
+
     let too_much = view.balance_with("a", &[pay(11, 'a', 0, 'b', 20), pay(12, 'a', 1, 'b', 30)]);
     assert!(matches!(
         too_much,
