@@ -18,10 +18,10 @@ impl<L: Ledger> Wallets<L> {
     pub(super) fn join(&mut self, joining: Joining<L>) {
         let Some(window) = &mut self.window else { return };
         let Joining { wallets, holdings: joined, flow, blocks } = joining;
-        let first = wallets.iter().map(|wallet| wallet.from).min().unwrap_or_default();
+        let from = wallets.iter().map(|wallet| wallet.from).min().unwrap_or_default();
         // A block of a lost branch that cannot be read again: it comes with its transactions if it is back.
         let is_read = |node: &Node<Entry<L>>| {
-            let matters = node.place.next > first;
+            let matters = node.place.next > from;
             !matters || node.value.block.is_some() || blocks.contains_key(&node.place.hash)
         };
         for node in window.drop_unless(is_read) {

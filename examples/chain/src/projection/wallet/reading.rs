@@ -33,8 +33,8 @@ impl<L: Ledger> WalletDesk<L> {
         }
     }
 
-    /// Hands over what was read; answered in the next cycle that has blocks. `Some` comes back when the root has
-    /// moved on meanwhile: read on.
+    /// Hands over what was read; answered in the next cycle, once there are blocks. `Some` comes back when the root
+    /// has moved on meanwhile: read on.
     ///
     /// # Errors
     ///

@@ -104,6 +104,21 @@ async fn a_cancelled_hand_over_is_taken_in_and_a_retry_does_no_harm() {
     check(&wallets, 10 * PAID);
 }
 
+/// Two blocks are read and handed over too early, and nobody waits for the answer.
+#[tokio::test]
+async fn what_comes_back_and_is_not_waited_for_serves_the_next() {
+    let mut tree = Tree::new();
+    let (mut wallets, desk) = late(&mut tree);
+    let mut backfill = desk.wanted().await.unwrap();
+    for place in [1, 2] {
+        backfill.push(Block::clone(&tree.blocks[place])).unwrap();
+    }
+    assert!(polled_once(&mut Box::pin(desk.hand_over(backfill))).is_none());
+    wallets.settle();
+    assert_eq!(desk.wanted().await.unwrap().wants(), Some(3));
+    assert_eq!(desk.wanted().await.unwrap().wants(), Some(1), "it is given out once");
+}
+
 /// Wakes as soon as there is an answer, and looks at once whether a wallet waits.
 struct Awaited {
     desk: WalletDesk<Ledger>,
@@ -204,13 +219,12 @@ async fn a_root_below_what_was_read_ends_the_backfill() {
 }
 
 /// The same while a block is read.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_reader_starts_over_as_soon_as_the_root_is_below() {
     let mut tree = Tree::new();
     let (mut wallets, desk) = late(&mut tree);
     let node = node(&tree, 10);
     node.script().latency = Duration::from_millis(1);
-    tokio::time::pause();
     let mut reading = Box::pin(desk.backfill(&node));
     while node.script().calls.get("block") != Some(&5) {
         assert!(polled_once(&mut reading).is_none());

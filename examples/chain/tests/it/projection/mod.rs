@@ -6,6 +6,8 @@ mod feed;
 mod inclusion;
 mod observed;
 mod property;
+mod recount;
+mod refused;
 mod together;
 mod wallets;
 

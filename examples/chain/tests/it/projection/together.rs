@@ -16,7 +16,8 @@ use watchkeeper_chain::{
     Agreement, Block, ChainConfig, ChainEvent, ChainObserver, ChainView, Hash, Start, Work,
 };
 
-use super::property::{OPENING, Play, Recount, WALLETS, cases};
+use super::property::{Play, WALLETS, cases};
+use super::recount::{OPENING, Recount};
 use super::{Address, Coins, Payment};
 use crate::common::{LONG, NAMES, SECOND, Step, Watched, fold_hashes, heal, local, on_paused_clock, steps};
 
