@@ -75,7 +75,8 @@ impl<O: Observer<Event = ChainEvent<T>>, T: Clone + Send + Sync + 'static> Block
     ///
     /// # Errors
     ///
-    /// [`FeedError`]: no cycle succeeded within the window, or steps are missing.
+    /// [`FeedError`]: no cycle succeeded within the window, or steps are missing. After `Lagged` and `Rebuilt` read
+    /// the snapshot: the steps that led to where they are missing are dropped.
     ///
     /// # Cancel safety
     ///
@@ -88,7 +89,12 @@ impl<O: Observer<Event = ChainEvent<T>>, T: Clone + Send + Sync + 'static> Block
         while self.batches.cursor().seq() < end.seq() || self.batches.cursor().generation() < end.generation()
         {
             match self.batches.try_recv() {
-                Some(batch) => self.take(&*batch?),
+                Some(Ok(batch)) => self.take(&batch),
+                Some(Err(missed)) => {
+                    // What was told before is not what the caller goes on from.
+                    self.ready.clear();
+                    return Err(missed.into());
+                }
                 None => break,
             }
         }

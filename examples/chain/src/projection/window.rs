@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Hash, Header, Height};
 
+/// How many blocks are kept that are not on the branch.
+const RIVALS: usize = 1_024;
+
 /// A place on a branch: right behind one block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
@@ -18,10 +21,10 @@ pub struct Place {
 }
 
 impl Place {
-    /// Right behind `block`.
+    /// Right behind `block`. No chain comes to a height that has none above; a node may lie that it has.
     #[must_use]
     pub fn behind(block: &Header) -> Self {
-        Self { hash: block.hash, next: block.height + 1 }
+        Self { hash: block.hash, next: block.height.saturating_add(1) }
     }
 
     /// Right in front of `block`.
@@ -158,43 +161,71 @@ impl<V: Clone> Window<V> {
         }
     }
 
-    /// Makes a place of the branch the root, and returns everything that no longer has a place behind it,
-    /// lowest first: costs what is dropped.
+    /// Makes a place of the branch the root, forgets what no longer has a place behind it, and then what is too
+    /// much beside the branch. Returns what is dropped, and costs that.
     pub(super) fn settle(&mut self, root: Place) -> Vec<Dropped<V>> {
         let mut dropped = Vec::new();
-        if root.next <= self.seen.root.next || !self.seen.is_on_branch(root) {
-            return dropped;
+        if root.next > self.seen.root.next && self.seen.is_on_branch(root) {
+            self.move_root(root, &mut dropped);
         }
+        self.drop_rivals(&mut dropped);
+        dropped
+    }
+
+    fn move_root(&mut self, root: Place, dropped: &mut Vec<Dropped<V>>) {
         let below = self.heights.split_off(&root.next);
         let below = std::mem::replace(&mut self.heights, below);
         for hash in below.into_values().flatten() {
-            self.forget(&hash, &mut dropped);
+            self.forget(&hash, dropped);
         }
-        // The root's rivals go, and what grew on them: a height without a loss has none above it.
-        let mut above = root.next;
-        while let Some(hashes) = self.heights.get_mut(&above) {
-            let gone: Vec<Hash> = hashes
-                .extract_if(.., |hash| {
-                    let node = self.seen.nodes.get(hash);
-                    let parent = node.and_then(|node| node.header).map(|header| header.parent);
-                    *hash != root.hash && !parent.is_some_and(|parent| self.seen.nodes.contains_key(&parent))
-                })
-                .collect();
-            if gone.is_empty() {
-                break;
-            }
-            for hash in gone {
-                self.forget(&hash, &mut dropped);
-            }
-            above += 1;
-        }
+        self.seen.root = root;
+        // The root's rivals go, and what grew on them.
+        self.drop_orphans(root.next, dropped);
         while let Some((&lowest, _)) = self.seen.branch.first()
             && lowest < root.next
         {
             self.seen.branch.remove_mut(&lowest);
         }
-        self.seen.root = root;
-        dropped
+    }
+
+    /// Of what is beside the branch, what left it lowest goes first, and there what was seen first: where nodes
+    /// change their mind without end and the tip does not rise, nothing else would ever go.
+    fn drop_rivals(&mut self, dropped: &mut Vec<Dropped<V>>) {
+        while self.seen.nodes.size().saturating_sub(self.seen.branch.size()) > RIVALS {
+            let is_rival = |hash: &Hash| {
+                self.seen.nodes.get(hash).is_some_and(|node| !self.seen.is_on_branch(node.place))
+            };
+            let lowest = self.heights.iter_mut().find_map(|(height, hashes)| {
+                let at = hashes.iter().position(is_rival)?;
+                Some((*height, hashes.remove(at)))
+            });
+            let Some((height, hash)) = lowest else { return };
+            self.forget(&hash, dropped);
+            self.drop_orphans(height.saturating_add(1), dropped);
+        }
+    }
+
+    /// Drops what has lost its parent, from where places may have: a height without a loss has none above it.
+    fn drop_orphans(&mut self, from: Height, dropped: &mut Vec<Dropped<V>>) {
+        let mut next = Some(from);
+        while let Some(height) = next
+            && let Some(hashes) = self.heights.get_mut(&height)
+        {
+            let is_orphan = |hash: &mut Hash| {
+                let node = self.seen.nodes.get(hash);
+                let parent = node.and_then(|node| node.header).map(|header| header.parent);
+                *hash != self.seen.root.hash
+                    && !parent.is_some_and(|parent| self.seen.nodes.contains_key(&parent))
+            };
+            let gone: Vec<Hash> = hashes.extract_if(.., is_orphan).collect();
+            if gone.is_empty() {
+                return;
+            }
+            for hash in gone {
+                self.forget(&hash, dropped);
+            }
+            next = height.checked_add(1);
+        }
     }
 
     /// Drops every place that is neither the root nor on the branch nor `wanted`, and what is behind it, and

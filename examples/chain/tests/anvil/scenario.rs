@@ -7,7 +7,7 @@ use std::time::Duration;
 use watchkeeper::{Invariant, ObservationConfig, ObservedSource, StaticSourceProvider};
 use watchkeeper_chain::adapter::ethereum::{Address, EthereumClient, EthereumTransaction};
 use watchkeeper_chain::projection::wallet::{
-    Account, AccountWallet, NewWallet, WalletDesk, Wallets, WalletsView,
+    Account, AccountWallet, Amount, NewWallet, WalletDesk, Wallets, WalletsView,
 };
 use watchkeeper_chain::projection::{Projected, View};
 use watchkeeper_chain::{ChainConfig, ChainEvent, ChainObserver, ChainSource, Height, Start};
@@ -121,6 +121,30 @@ impl Both {
         }
         Ok(())
     }
+
+    /// What was folded from the blocks up to this height is what both nodes say, and each wallet has seen some of
+    /// it: value is conserved too where no transaction is any wallet's.
+    async fn agree(&self, context: &Context, height: Height) -> Result<(), DynError> {
+        let chain = context.require_observer::<Watch>("chain")?;
+        let shared = chain.eventually(format!("all nodes are at {height}"), move |seen| {
+            seen.chain.shared_head().is_some_and(|head| head.height == height)
+        });
+        let seen = shared.or_now().within(PATIENCE).await?;
+        let head = seen.value.chain.shared_head().ok_or("no head is shared")?;
+        for (nth, account) in (1..).zip(&self.accounts) {
+            let known = seen.value.view.balance(&format!("w{nth}"))?.total;
+            if known == ether(10_000).to::<Amount>() {
+                return Err(format!("w{nth} has what it began with").into());
+            }
+            for node in &self.nodes {
+                let said: Amount = node.client.balance(*account, &head).await?.to();
+                if said != known {
+                    return Err(format!("w{nth} has {known}, and a node says {said}").into());
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The process and the folder of a node, as the system knows them.
@@ -180,7 +204,8 @@ async fn value_is_conserved_while_nodes_are_paid_on_hang_and_take_another_branch
             context.control().pause("n2").await?;
             stale.await?;
             context.control().resume("n2").await?;
-            both.pay(0).await
+            both.pay(0).await?;
+            both.agree(&context, 5).await
         })
         .expect_wait_throughout("payments leave the branch", |context: Context| async move {
             let chain = context.require_observer::<Watch>("chain")?;

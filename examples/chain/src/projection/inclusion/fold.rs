@@ -63,7 +63,8 @@ impl<T: Transaction> Inclusions<T> {
         }
     }
 
-    /// Keeps this many blocks below the tip, to search them for transactions that are followed late.
+    /// Keeps this many blocks below the tip, to search them for transactions that are followed late. Beside the
+    /// branch up to 1,024 blocks are kept above that; those that left it lowest are forgotten first.
     #[must_use]
     pub fn keep(self, blocks: u64) -> Self {
         Self { keep: blocks, ..self }
@@ -302,5 +303,44 @@ impl<T: Transaction> Projection<T> for Inclusions<T> {
             kept: self.window.as_ref().map(|window| window.seen.clone()),
             finalised: self.finalised,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Status;
+    use super::*;
+
+    /// In every block there is the same one.
+    #[derive(Clone, Debug, PartialEq)]
+    struct Same;
+
+    impl Transaction for Same {
+        fn id(&self) -> Hash {
+            Hash([9; 32])
+        }
+
+        fn conflicts(&self) -> Vec<Vec<u8>> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn reorgs_in_place_do_not_grow_without_bound() {
+        let mut inclusions = Inclusions::new();
+        inclusions.follower().follow(&Same).unwrap();
+        for number in 0..2_000_u32 {
+            let mut hash = [1; 32];
+            hash[..4].copy_from_slice(&number.to_be_bytes());
+            let header = Header { hash: Hash(hash), parent: Hash([0; 32]), height: 1, work: 1, time: 0 };
+            let new = vec![Arc::new(Block { header, transactions: vec![Same] })];
+            inclusions.apply(&ChainEvent::Committed { new });
+            inclusions.settle();
+            let status = inclusions.view().status(Same.id());
+            assert_eq!(status, Some(Status::Included { block: header, depth: 1 }));
+        }
+        // Beside the branch, of a root and one block.
+        let kept = inclusions.window.as_ref().map(|window| window.seen.all().count());
+        assert_eq!((kept, inclusions.concerned.len()), (Some(1_024 + 2), 1_024 + 1));
     }
 }

@@ -1,6 +1,6 @@
 //! Reading older blocks for wallets that came late.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -78,6 +78,10 @@ pub enum BackfillError {
         /// What was pushed.
         found: Hash,
     },
+    /// What was read is of no use any more: another reader was first, or the kept blocks begin on another
+    /// branch or lower than before.
+    #[error("what was read is not wanted any more: ask what is, and read that")]
+    Superseded,
     /// Nobody follows wallets here any more.
     #[error("the wallets' projection is gone: the runtime has stopped")]
     Closed,
@@ -108,17 +112,37 @@ impl<L: Ledger> Backfill<L> {
         self.stops.push(Stop { place, holdings, flow, block });
     }
 
+    /// Whether all that it reads for is among these.
+    pub(super) fn is_for(&self, waiting: &[Arc<WalletOf<L>>]) -> bool {
+        let waiting: HashSet<&str> = waiting.iter().map(|wallet| &*wallet.name).collect();
+        self.book.wallets.iter().all(|wallet| waiting.contains(&*wallet.name))
+    }
+
+    /// The wallets that it reads for.
+    pub(super) fn wallets(&self) -> &[Arc<WalletOf<L>>] {
+        &self.book.wallets
+    }
+
     /// Reads on to where the goal is now.
-    pub(super) fn up_to(mut self, goal: Goal) -> Self {
+    pub(super) fn aim(&mut self, goal: Goal) -> Result<(), BackfillError> {
+        let is_below = |place: Place| self.next < place.next;
+        let reaches = |place| is_below(place) || self.at_stop(place).is_some();
+        if !reaches(goal.root) || !is_below(goal.root) && !reaches(goal.read) {
+            return Err(BackfillError::Superseded);
+        }
         self.stops.retain(|stop| stop.place.next >= goal.root.next);
-        Self { goal, ..self }
+        self.goal = goal;
+        Ok(())
+    }
+
+    fn at_stop(&self, place: Place) -> Option<&Stop<L>> {
+        self.stops.iter().find(|stop| stop.place == place)
     }
 
     /// What it has for the root, if it has read everything.
-    pub(super) fn join(self, goal: Goal) -> Result<Joining<L>, Box<Self>> {
-        let stop = |place| self.stops.iter().find(|stop| stop.place == place);
-        let (Some(root), Some(_)) = (stop(goal.root), stop(goal.read)) else {
-            return Err(Box::new(self.up_to(goal)));
+    pub(super) fn join(self) -> Result<Joining<L>, Box<Self>> {
+        let (Some(root), Some(_)) = (self.at_stop(self.goal.root), self.at_stop(self.goal.read)) else {
+            return Err(Box::new(self));
         };
         let (holdings, flow) = (root.holdings.clone(), root.flow);
         let blocks = self.stops.into_iter().filter_map(|stop| Some((stop.place.hash, stop.block?)));

@@ -8,36 +8,52 @@ use tokio::sync::{oneshot, watch};
 
 use super::backfill::{Backfill, BackfillError, Goal};
 use super::book::WalletOf;
-use super::ledger::Ledger;
-use crate::adapter::ChainClient;
+use super::ledger::{Ledger, OutPoint};
 
-/// The answer to a backfill: taken in; or back, because the kept blocks begin elsewhere now.
-pub(super) type Answer<L> = Result<(), Box<Backfill<L>>>;
+/// The answer to a backfill: taken in; or back, to read on to where the kept blocks begin now.
+pub(super) type Answer<L> = Result<Option<Box<Backfill<L>>>, BackfillError>;
+
+/// Where the answer is waited for.
+pub(super) type Reply<L> = oneshot::Sender<Answer<L>>;
+
+/// A backfill that was handed over.
+pub(super) type Handed<L> = (Backfill<L>, Reply<L>);
 
 /// What passes between [`Wallets`](super::Wallets) and those who add to them.
 pub(super) struct Desk<L: Ledger> {
-    ledger: L,
+    pub(super) ledger: L,
     inside: Mutex<Inside<L>>,
-    told: watch::Sender<Told<L>>,
+    pub(super) told: watch::Sender<Told<L>>,
 }
 
 struct Inside<L: Ledger> {
     asked: Vec<Arc<WalletOf<L>>>,
     names: HashSet<Arc<str>>,
     addresses: HashSet<L::Address>,
-    handed: Vec<(Backfill<L>, oneshot::Sender<Answer<L>>)>,
+    /// Of openings.
+    coins: HashSet<OutPoint>,
+    handed: Vec<Handed<L>>,
+    /// What was read by calls that have failed or were dropped.
+    unfinished: Vec<Backfill<L>>,
 }
 
 /// What wallets wait for, as of the last cycle.
-struct Told<L: Ledger> {
-    goal: Option<Goal>,
-    waiting: Vec<Arc<WalletOf<L>>>,
+pub(super) struct Told<L: Ledger> {
+    pub(super) goal: Option<Goal>,
+    pub(super) waiting: Vec<Arc<WalletOf<L>>>,
+}
+
+impl<L: Ledger> Clone for Told<L> {
+    fn clone(&self) -> Self {
+        Self { goal: self.goal, waiting: self.waiting.clone() }
+    }
 }
 
 impl<L: Ledger> Desk<L> {
     pub(super) fn new(ledger: L) -> Self {
-        let (names, addresses) = (HashSet::new(), HashSet::new());
-        let inside = Mutex::new(Inside { asked: Vec::new(), names, addresses, handed: Vec::new() });
+        let (asked, handed, unfinished) = (Vec::new(), Vec::new(), Vec::new());
+        let (names, addresses, coins) = (HashSet::new(), HashSet::new(), HashSet::new());
+        let inside = Mutex::new(Inside { asked, names, addresses, coins, handed, unfinished });
         Self { ledger, inside, told: watch::Sender::new(Told { goal: None, waiting: Vec::new() }) }
     }
 
@@ -45,35 +61,48 @@ impl<L: Ledger> Desk<L> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn handed(&self) -> Vec<(Backfill<L>, oneshot::Sender<Answer<L>>)> {
-        std::mem::take(&mut self.inside().handed)
+    /// Whether anything has come since the first `asked` wallets.
+    pub(super) fn has_news(&self, asked: usize) -> bool {
+        let inside = self.inside();
+        inside.asked.len() > asked || !inside.handed.is_empty()
     }
 
-    pub(super) fn asked(&self) -> usize {
-        self.inside().asked.len()
+    pub(super) fn hand_over(&self, handed: Handed<L>) {
+        self.inside().handed.push(handed);
+    }
+
+    pub(super) fn handed(&self) -> Vec<Handed<L>> {
+        std::mem::take(&mut self.inside().handed)
     }
 
     pub(super) fn wallets(&self) -> Vec<Arc<WalletOf<L>>> {
         self.inside().asked.clone()
     }
 
+    /// Keeps what was read for whoever reads next.
+    pub(super) fn put_back(&self, backfill: Backfill<L>) {
+        self.inside().unfinished.push(backfill);
+    }
+
+    pub(super) fn take_back(&self) -> Option<Backfill<L>> {
+        self.inside().unfinished.pop()
+    }
+
     pub(super) fn tell(&self, goal: Goal, waiting: Vec<Arc<WalletOf<L>>>) {
+        if waiting.is_empty() {
+            let unwanted = std::mem::take(&mut self.inside().unfinished);
+            drop(unwanted);
+        }
         self.told.send_if_modified(|told| {
-            let news = told.waiting.len() != waiting.len();
+            let is_same = told.waiting.len() == waiting.len()
+                && told.waiting.iter().zip(&waiting).all(|(before, now)| Arc::ptr_eq(before, now));
+            let news = !is_same || told.goal.is_none();
             *told = Told { goal: Some(goal), waiting };
             news
         });
     }
 
-    /// Takes in wallets that were checked before.
-    pub(super) fn know(&self, wallets: &[Arc<WalletOf<L>>]) {
-        for wallet in wallets {
-            // One that was added since is followed as it was added.
-            let _ = self.add(Arc::clone(wallet));
-        }
-    }
-
-    fn add(&self, wallet: Arc<WalletOf<L>>) -> Result<(), AddWalletError> {
+    pub(super) fn add(&self, wallet: Arc<WalletOf<L>>) -> Result<(), AddWalletError> {
         let name = || wallet.name.to_string();
         if wallet.addresses.is_empty() {
             return Err(AddWalletError::NoAddress { name: name() });
@@ -82,11 +111,20 @@ impl<L: Ledger> Desk<L> {
         if inside.names.contains(&wallet.name) {
             return Err(AddWalletError::NameTaken { name: name() });
         }
-        if let Some(taken) = wallet.addresses.iter().find(|address| inside.addresses.contains(*address)) {
+        let mut own = HashSet::new();
+        let mut addresses = wallet.addresses.iter();
+        if let Some(taken) =
+            addresses.find(|address| inside.addresses.contains(*address) || !own.insert(*address))
+        {
             return Err(AddWalletError::AddressTaken { name: name(), address: format!("{taken:?}") });
+        }
+        let coins = self.ledger.coins(&wallet.opening);
+        if let Some(taken) = coins.iter().find(|coin| inside.coins.contains(*coin)) {
+            return Err(AddWalletError::CoinTaken { name: name(), coin: *taken });
         }
         inside.names.insert(Arc::clone(&wallet.name));
         inside.addresses.extend(wallet.addresses.iter().cloned());
+        inside.coins.extend(coins);
         inside.asked.push(wallet);
         Ok(())
     }
@@ -98,7 +136,7 @@ impl<L: Ledger> Desk<L> {
 /// until its older blocks were read, by [`backfill`](Self::backfill) in a task of the app's own: the chain and
 /// the other wallets are not held up.
 pub struct WalletDesk<L: Ledger> {
-    desk: Weak<Desk<L>>,
+    pub(super) desk: Weak<Desk<L>>,
 }
 
 impl<L: Ledger> Clone for WalletDesk<L> {
@@ -124,12 +162,22 @@ pub enum AddWalletError {
         name: String,
     },
     /// Another wallet has one of its addresses, or it has one twice.
-    #[error("address {address} of wallet {name:?} belongs to a wallet already: an address is in one wallet")]
+    #[error(
+        "address {address} of wallet {name:?} belongs to a wallet already: an address is in one wallet, once"
+    )]
     AddressTaken {
         /// The wallet.
         name: String,
         /// The address.
         address: String,
+    },
+    /// Another wallet's opening has one of its coins.
+    #[error("output {} of {:.8}, which wallet {name:?} begins with, belongs to a wallet already: a coin is in one wallet", coin.output, coin.transaction)]
+    CoinTaken {
+        /// The wallet.
+        name: String,
+        /// The coin.
+        coin: OutPoint,
     },
     /// Nobody follows wallets here any more.
     #[error("the wallets' projection is gone: the runtime has stopped")]
@@ -148,71 +196,6 @@ impl<L: Ledger> WalletDesk<L> {
     /// [`AddWalletError`]: nothing has changed then.
     pub fn add(&self, wallet: WalletOf<L>) -> Result<(), AddWalletError> {
         self.desk.upgrade().ok_or(AddWalletError::Closed)?.add(Arc::new(wallet))
-    }
-
-    /// Waits until wallets wait for older blocks, and returns an empty backfill for all of them.
-    ///
-    /// # Errors
-    ///
-    /// [`BackfillError::Closed`]: nobody follows wallets any more.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe.
-    pub async fn wanted(&self) -> Result<Backfill<L>, BackfillError> {
-        let desk = self.desk.upgrade().ok_or(BackfillError::Closed)?;
-        let (ledger, mut told) = (desk.ledger.clone(), desk.told.subscribe());
-        // Not held while waiting, or nobody would notice its end.
-        drop(desk);
-        let told = told.wait_for(|told| !told.waiting.is_empty() && told.goal.is_some()).await;
-        let told = told.map_err(|_| BackfillError::Closed)?;
-        let goal = told.goal.ok_or(BackfillError::Closed)?;
-        Ok(Backfill::new(ledger, told.waiting.clone(), goal))
-    }
-
-    /// Hands over what was read; answered in the next cycle. `Some` comes back when the root has moved on
-    /// meanwhile: read on.
-    ///
-    /// # Errors
-    ///
-    /// [`BackfillError::Closed`]: nobody follows wallets any more.
-    pub async fn hand_over(&self, backfill: Backfill<L>) -> Result<Option<Backfill<L>>, BackfillError> {
-        let (reply, answer) = oneshot::channel();
-        self.desk.upgrade().ok_or(BackfillError::Closed)?.inside().handed.push((backfill, reply));
-        match answer.await {
-            Ok(Ok(())) => Ok(None),
-            Ok(Err(backfill)) => Ok(Some(*backfill)),
-            Err(_) => Err(BackfillError::Closed),
-        }
-    }
-
-    /// Waits until wallets wait for older blocks, reads those through `client`, one after the other, and hands
-    /// them over. Call it in a loop to serve wallets as they are added.
-    ///
-    /// # Errors
-    ///
-    /// [`BackfillError`]: a block could not be read, or does not belong to the branch. What was read is lost.
-    ///
-    /// # Cancel safety
-    ///
-    /// A dropped call has lost what it read, nothing else.
-    pub async fn backfill<C>(&self, client: &C) -> Result<(), BackfillError>
-    where
-        C: ChainClient<Transaction = L::Transaction>,
-    {
-        let mut backfill = self.wanted().await?;
-        loop {
-            while let Some(height) = backfill.wants() {
-                let missing = BackfillError::Missing { height };
-                let header = client.header_at(height).await?.ok_or_else(|| missing.clone())?;
-                let block = client.block(header.hash).await?.ok_or(missing)?;
-                backfill.push(block)?;
-            }
-            match self.hand_over(backfill).await? {
-                Some(behind) => backfill = behind,
-                None => return Ok(()),
-            }
-        }
     }
 }
 

@@ -99,17 +99,19 @@ pub struct Moved {
 
 /// What a wallet has at a block.
 ///
-/// Everything on the chain is in one of three classes: `immature`, `pending` or `confirmed`. Transactions that
-/// are on their way add to `pending` what they bring, and take from `spendable` what they spend.
+/// On the chain `immature`, `pending` and `confirmed` sum up to `total`. Where transactions are on their way
+/// ([`balance_with`](super::WalletsView::balance_with)), `pending` and `spendable` are told as if the next block had
+/// them, and the others as they are on the chain: the sum then says nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Balance {
     /// Rewards that the next block may not spend yet.
     pub immature: Amount,
-    /// Came in fewer blocks ago than the ledger's `confirmations`, or is on its way.
+    /// Came in fewer blocks ago than the ledger's `confirmations`. What is on its way to the wallet adds to it, change
+    /// too, and what is taken from what is pending is missing in it: it can be less than without.
     pub pending: Amount,
     /// Is at least that deep.
     pub confirmed: Amount,
-    /// What of `confirmed` is not being spent.
+    /// What of `confirmed` is not being spent by what is on its way; without that, all of it.
     pub spendable: Amount,
     /// All there is on the chain, whatever its class, without what is on its way.
     pub total: Amount,

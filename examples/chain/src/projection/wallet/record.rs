@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::book::{Flow, Holdings, Numbered, WalletOf};
+use super::desk::AddWalletError;
 use super::ledger::{Fault, Ledger};
 use super::view::{Entry, WalletsView, holdings};
 use super::wallets::Wallets;
@@ -38,7 +39,7 @@ struct Step<L: Ledger> {
 }
 
 /// A record of wallets cannot be gone on from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WrongRecord {
     /// A block does not follow the one before.
@@ -57,6 +58,12 @@ pub enum WrongRecord {
         /// The wallet's number.
         number: u32,
     },
+    /// A wallet of the record is added already, or has what is another's.
+    #[error("the record of wallets does not fit those that are followed: {0}")]
+    Wallet(#[from] AddWalletError),
+    /// There is something known already.
+    #[error("wallets go on from a record before their first block, and from one record: begin with new ones")]
+    Begun,
 }
 
 impl<L: Ledger> WalletsView<L> {
@@ -96,12 +103,16 @@ impl<L: Ledger> WalletsRecord<L> {
 
 impl<L: Ledger> Wallets<L> {
     /// Goes on from a record, at its tip, as if its blocks had just been folded. Wallets of the record are not
-    /// to be added again.
+    /// to be added, neither before nor after.
     ///
     /// # Errors
     ///
-    /// [`WrongRecord`]: it is not of one piece.
+    /// [`WrongRecord`]: it is not of one piece, or does not fit what is followed already. The desks of these
+    /// wallets are then of no use any more.
     pub fn restore(mut self, record: WalletsRecord<L>) -> Result<Self, WrongRecord> {
+        if self.window.is_some() {
+            return Err(WrongRecord::Begun);
+        }
         let WalletsRecord { root, wallets, flow, blocks } = record;
         let count = wallets.len();
         let (wallets, held): (Vec<_>, Holdings<L>) =
@@ -121,7 +132,10 @@ impl<L: Ledger> Wallets<L> {
             window.insert(header, Entry::new(flow, changes, None));
             window.lead_to(header.hash);
         }
-        self.open(window, &wallets);
+        for wallet in wallets {
+            self.desk.add(wallet)?;
+        }
+        self.window = Some(window);
         Ok(self)
     }
 }

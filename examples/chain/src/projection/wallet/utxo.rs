@@ -117,11 +117,18 @@ impl UtxoWallet {
         self.coins.values()
     }
 
-    fn add(&mut self, coin: Coin) -> Option<()> {
-        self.total = self.total.checked_add(coin.value)?;
+    /// Adds a coin, and returns the value of the one that it takes the place of: one that is made again, as two
+    /// of Bitcoin's early rewards were, is there once. `None` if there is more than can be counted.
+    fn add(&mut self, coin: Coin) -> Option<Amount> {
+        let before = self.coins.get(&coin.name).copied();
+        let lost = before.map_or(0, |before| before.value);
+        self.total = (self.total - lost).checked_add(coin.value)?;
+        if let Some(before) = before {
+            self.young.remove_mut(&(before.height, before.name));
+        }
         self.coins.insert_mut(coin.name, coin);
         self.young.insert_mut((coin.height, coin.name), coin);
-        Some(())
+        Some(lost)
     }
 
     /// Takes those out that are confirmed behind the block of this height.
@@ -189,8 +196,8 @@ impl<T: UtxoTransaction> Ledger for Utxo<T> {
         match change {
             UtxoChange::Made { coin: name, value, reward, .. } => {
                 let coin = Coin { name: *name, value: *value, height, reward: *reward };
-                wallet.add(coin).ok_or(Fault::Overflow { block: hash, height })?;
-                Ok(Moved { credited: *value, debited: 0, minted: *reward })
+                let lost = wallet.add(coin).ok_or(Fault::Overflow { block: hash, height })?;
+                Ok(Moved { credited: *value, debited: lost, minted: *reward })
             }
             UtxoChange::Spent { coin } => {
                 let Some(&Coin { name, value, height: made, .. }) = wallet.coins.get(coin) else {

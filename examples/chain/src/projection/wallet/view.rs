@@ -57,6 +57,7 @@ pub(super) fn holdings<'a, L: Ledger>(
     kept: &Branches<Entry<L>>,
     node: &'a Node<Entry<L>>,
 ) -> &'a Holdings<L> {
+    // The poll may wait here for a reader, but no longer than it would take itself: nothing inside waits in turn.
     node.value.holdings.get_or_init(|| {
         let (mut steps, mut walk, mut known) = (Vec::new(), Some(node), Holdings::<L>::new_sync());
         while let Some(node) = walk {
@@ -90,7 +91,9 @@ impl<L: Ledger> Clone for Known<L> {
 
 /// Followed wallets at every kept block. A clone shares everything.
 ///
-/// A question costs what the wallet has, never what the chain is long, and reads no block.
+/// A question costs what the wallet has, never what the chain is long, and reads no block. The first one at a
+/// block that came in the midst of many first works out what all wallets have there, once for everybody, from what
+/// the blocks below did to them: at most 31, or all of a record after a restart. Who asks there meanwhile waits.
 pub struct WalletsView<L: Ledger> {
     pub(super) ledger: L,
     pub(super) names: HashTrieMapSync<Arc<str>, Known<L>>,
@@ -218,7 +221,7 @@ impl<L: Ledger> WalletsView<L> {
     }
 
     /// What a wallet has at the tip while transactions are on their way, which are none of the branch: what
-    /// they spend is not spendable, and what they pay is pending.
+    /// they spend is neither spendable nor pending any more, and what they pay is pending.
     ///
     /// # Errors
     ///

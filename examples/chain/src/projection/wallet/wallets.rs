@@ -1,16 +1,15 @@
 //! The fold of a chain's events into what wallets have.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use rpds::{HashTrieMapSync, VectorSync};
 
-use super::backfill::{Backfill, Goal, Joining};
-use super::book::{Book, Draft, Flow, WalletOf};
-use super::desk::{Desk, WalletDesk};
-use super::ledger::{Fault, Ledger};
+use super::backfill::Backfill;
+use super::book::{Book, Draft, Flow};
+use super::desk::{Desk, Reply, WalletDesk};
+use super::ledger::Ledger;
 use super::view::{Entry, Known, WalletsView, holdings};
-use crate::projection::window::{Node, Window};
+use crate::projection::window::Window;
 use crate::projection::{Place, Projection};
 use crate::{Block, ChainEvent, Hash};
 
@@ -25,10 +24,12 @@ pub struct Wallets<L: Ledger> {
     pub(super) ledger: L,
     keep: u64,
     pub(super) book: Book<L>,
-    names: HashTrieMapSync<Arc<str>, Known<L>>,
+    pub(super) names: HashTrieMapSync<Arc<str>, Known<L>>,
     pub(super) window: Option<Window<Entry<L>>>,
-    desk: Arc<Desk<L>>,
-    waiting: Arc<[Arc<str>]>,
+    pub(super) desk: Arc<Desk<L>>,
+    /// Of the desk, as of the last look: each is followed or waits.
+    pub(super) looked_at: usize,
+    pub(super) waiting: Arc<[Arc<str>]>,
 }
 
 impl<L: Ledger> Clone for Wallets<L> {
@@ -40,6 +41,7 @@ impl<L: Ledger> Clone for Wallets<L> {
             names: self.names.clone(),
             window: self.window.clone(),
             desk: Arc::clone(&self.desk),
+            looked_at: self.looked_at,
             waiting: Arc::clone(&self.waiting),
         }
     }
@@ -59,11 +61,13 @@ impl<L: Ledger> Wallets<L> {
             names: HashTrieMapSync::new_sync(),
             window: None,
             desk,
+            looked_at: 0,
             waiting: Arc::new([]),
         }
     }
 
-    /// Keeps this many blocks below the tip: reorgs that deep cost no block that was read before.
+    /// Keeps this many blocks below the tip: reorgs that deep cost no block that was read before. Beside the branch
+    /// up to 1,024 blocks are kept above that; those that left it lowest are forgotten first.
     #[must_use]
     pub fn keep(self, blocks: u64) -> Self {
         Self { keep: blocks, ..self }
@@ -73,12 +77,6 @@ impl<L: Ledger> Wallets<L> {
     #[must_use]
     pub fn desk(&self) -> WalletDesk<L> {
         WalletDesk::of(&self.desk)
-    }
-
-    /// Goes on from what was known before; nobody needs to add these wallets again.
-    pub(super) fn open(&mut self, window: Window<Entry<L>>, wallets: &[Arc<WalletOf<L>>]) {
-        self.window = Some(window);
-        self.desk.know(wallets);
     }
 
     /// Takes in blocks, each the parent of the next. One that is known costs nothing.
@@ -126,7 +124,33 @@ impl<L: Ledger> Wallets<L> {
         self.names = HashTrieMapSync::new_sync();
         let entry = Entry::root(VectorSync::new_sync(), Flow::default());
         self.window = Some(Window::new(root, None, entry));
-        self.settle();
+        self.looked_at = 0;
+        self.look_at_desk(Self::leave);
+    }
+
+    /// Its answer waits for the end of the cycle: it says where the root is then.
+    fn leave(behind: Backfill<L>, reply: Reply<L>, desk: &Desk<L>) {
+        desk.hand_over((behind, reply));
+    }
+
+    /// Takes in what was handed over and who was added. What has to be read on is left to `behind`.
+    fn look_at_desk(&mut self, behind: impl Fn(Backfill<L>, Reply<L>, &Desk<L>)) {
+        // Before the first block nothing can be answered: whoever has come meanwhile keeps waiting.
+        let is_usual = self.waiting.is_empty() && !self.desk.has_news(self.looked_at);
+        if self.window.is_none() || is_usual {
+            return;
+        }
+        let handed = self.desk.handed().into_iter();
+        let answers: Vec<_> = handed.map(|(backfill, reply)| (self.take_in(backfill), reply)).collect();
+        self.look_at_asked();
+        // Whoever is told looks at once at what is waited for: that is known by now.
+        for (answer, reply) in answers {
+            match answer {
+                Ok(Some(backfill)) => behind(*backfill, reply, &self.desk),
+                // Nobody may be waiting for the answer any more.
+                answer => drop(reply.send(answer)),
+            }
+        }
     }
 
     fn lead_to(&mut self, tip: Place) {
@@ -151,72 +175,16 @@ impl<L: Ledger> Wallets<L> {
             }
         }
     }
-
-    /// Takes wallets in whose state at the root is known; each kept block is gone through once for all of
-    /// them.
-    fn join(&mut self, joining: Joining<L>) {
-        let Some(window) = &mut self.window else { return };
-        let Joining { wallets, holdings: joined, flow, blocks } = joining;
-        // A block of a lost branch that cannot be read again: it comes with its transactions if it is back.
-        let is_read =
-            |node: &Node<Entry<L>>| node.value.block.is_some() || blocks.contains_key(&node.place.hash);
-        for node in window.drop_unless(is_read) {
-            self.book.abandoned(&self.ledger, &node.value.changes);
-        }
-        for node in window.seen.all() {
-            holdings(&self.ledger, &window.seen, node);
-        }
-        let first = self.book.next();
-        for (wallet, held) in wallets.into_iter().zip(&joined) {
-            self.enter(wallet, held);
-        }
-        let (book, ledger) = (&mut self.book, &self.ledger);
-        let mut flows: HashMap<Hash, Flow> = HashMap::new();
-        let Some(window) = &mut self.window else { return };
-        window.update(|node, parent| {
-            let entry = &node.value;
-            let (mut own, mut changes) = (entry.known(), Arc::clone(&entry.changes));
-            let block = entry.block.as_ref().or_else(|| blocks.get(&node.place.hash)).cloned();
-            let mut sum = flow;
-            if let (Some(parent), Some(block)) = (parent, &block) {
-                for held in parent.value.known().iter().skip(first as usize) {
-                    own.push_back_mut(held.clone());
-                }
-                let mut draft = Draft::new(own);
-                let (more, moved) = book.fold(ledger, block, first, &mut draft);
-                own = draft.finish();
-                changes = changes.iter().cloned().chain(more).collect();
-                sum = flows.get(&parent.place.hash).copied().unwrap_or_default().plus(moved);
-            } else {
-                for held in &joined {
-                    own.push_back_mut(held.clone());
-                }
-            }
-            flows.insert(node.place.hash, sum);
-            Entry::new(entry.flow.plus(sum), changes, block).with(own)
-        });
-    }
-
-    /// Gives a wallet that has `held` at the root its number.
-    pub(super) fn enter(&mut self, wallet: Arc<WalletOf<L>>, held: &Result<L::Wallet, Fault>) {
-        let known = Known { number: self.book.next(), wallet: Arc::clone(&wallet) };
-        self.names.insert_mut(Arc::clone(&wallet.name), known);
-        self.book.enter(&self.ledger, wallet, held);
-    }
-
-    /// From where on, and up to where, blocks have to be read for wallets that come now.
-    fn goal(&self) -> Option<Goal> {
-        let seen = &self.window.as_ref()?.seen;
-        let root = seen.root();
-        let unread = seen.branch().filter(|node| node.value.block.is_none());
-        Some(Goal { root, read: unread.last().map_or(root, |node| node.place) })
-    }
 }
 
 impl<L: Ledger> Projection<L::Transaction> for Wallets<L> {
     type View = WalletsView<L>;
 
     fn apply(&mut self, event: &ChainEvent<L::Transaction>) {
+        // What was read reaches to the root as it was told: it is taken in before the event moves that.
+        if self.desk.has_news(self.looked_at) {
+            self.look_at_desk(Self::leave);
+        }
         match event {
             ChainEvent::Committed { new } | ChainEvent::Reorged { new, .. } => {
                 // In parts, so that a long catch-up holds little more than is kept.
@@ -236,29 +204,12 @@ impl<L: Ledger> Projection<L::Transaction> for Wallets<L> {
     }
 
     fn settle(&mut self) {
-        let handed = self.desk.handed();
-        // The usual case: nobody came.
-        if handed.is_empty() && self.desk.asked() == self.book.wallets.len() {
-            return;
-        }
-        let Some(goal) = self.goal() else { return };
-        for (backfill, reply) in handed {
-            let joined = backfill.join(goal).map(|joining| self.join(joining));
-            // Nobody may be waiting for the answer any more.
-            let _ = reply.send(joined);
-        }
-        let Some(goal) = self.goal() else { return };
-        let fresh = |wallet: &Arc<WalletOf<L>>| !self.names.contains_key(&wallet.name);
-        let is_behind = |wallet: &Arc<WalletOf<L>>| wallet.from < goal.root.next || goal.read != goal.root;
-        let (waiting, now): (Vec<_>, Vec<_>) =
-            self.desk.wallets().into_iter().filter(fresh).partition(is_behind);
-        if !now.is_empty()
-            && let Ok(joining) = Backfill::new(self.ledger.clone(), now, goal).join(goal)
-        {
-            self.join(joining);
-        }
-        self.waiting = waiting.iter().map(|wallet| Arc::clone(&wallet.name)).collect();
-        self.desk.tell(goal, waiting);
+        self.look_at_desk(|behind, reply, desk| {
+            // Where nobody waits for it any more, what was read serves the next.
+            if let Err(Ok(Some(behind))) = reply.send(Ok(Some(Box::new(behind)))) {
+                desk.put_back(*behind);
+            }
+        });
     }
 
     fn view(&self) -> WalletsView<L> {
@@ -273,9 +224,9 @@ impl<L: Ledger> Projection<L::Transaction> for Wallets<L> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Amount, NewWallet, OutPoint, Utxo, UtxoTransaction, UtxoWallet};
+    use super::super::{Amount, BalanceError, NewWallet, OutPoint, Utxo, UtxoTransaction, UtxoWallet};
     use super::*;
-    use crate::{Header, Transaction};
+    use crate::{Header, Height, Transaction};
 
     /// Spends the coin of the one before.
     #[derive(Clone, Debug, PartialEq)]
@@ -310,19 +261,56 @@ mod tests {
         }
     }
 
+    fn hash(number: u32, side: u8) -> Hash {
+        let mut bytes = [side; 32];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        Hash(bytes)
+    }
+
+    fn following() -> Wallets<Utxo<Next>> {
+        let wallets = Wallets::new(Utxo::new(1)).keep(4);
+        let wallet =
+            NewWallet { name: "w".into(), addresses: vec![()], from: 1, opening: UtxoWallet::default() };
+        wallets.desk().add(wallet).unwrap();
+        wallets
+    }
+
+    /// The upper two blocks of three are replaced again and again.
+    #[test]
+    fn reorgs_in_place_do_not_grow_without_bound() {
+        let mut wallets = following();
+        let block = |id: Hash, parent: Hash, height: Height| {
+            let header = Header { hash: id, parent, height, work: 1, time: 0 };
+            Arc::new(Block {
+                header,
+                transactions: vec![Next { id, spends: (height > 1).then_some(parent) }],
+            })
+        };
+        let lowest = hash(0, 1);
+        wallets.apply(&ChainEvent::Committed { new: vec![block(lowest, hash(0, 0), 1)] });
+        for number in 0..2_000 {
+            let (lower, upper) = (hash(number, 2), hash(number, 3));
+            let new = vec![block(lower, lowest, 2), block(upper, lower, 3)];
+            wallets.apply(&ChainEvent::Committed { new });
+            wallets.settle();
+        }
+        let view = wallets.view();
+        // Beside the branch, of a root and three blocks, with a coin in each.
+        assert_eq!((view.blocks().count(), wallets.book.coins()), (1_024 + 3, 1_024 + 3));
+        assert_eq!(view.balance_at("w", hash(1_999 - 512, 3)).unwrap().total, 1);
+        let forgotten = hash(1_999 - 513, 2);
+        assert_eq!(view.balance_at("w", forgotten), Err(BalanceError::UnknownBlock { hash: forgotten }));
+        for block in view.blocks() {
+            assert!(block.hash == lowest || view.conserved_at(block.parent).is_ok(), "its parent is kept");
+            assert_eq!(view.conserved_at(block.hash), Ok(()));
+        }
+    }
+
     /// A coin that goes on in every block of either side of forks which are left again: what is known of coins
     /// is bounded by what is kept.
     #[test]
     fn coins_that_nothing_kept_refers_to_are_forgotten() {
-        let mut wallets = Wallets::new(Utxo::<Next>::new(1)).keep(4);
-        let wallet =
-            NewWallet { name: "w".into(), addresses: vec![()], from: 1, opening: UtxoWallet::default() };
-        wallets.desk().add(wallet).unwrap();
-        let hash = |number: u32, side: u8| {
-            let mut bytes = [side; 32];
-            bytes[..4].copy_from_slice(&number.to_be_bytes());
-            Hash(bytes)
-        };
+        let mut wallets = following();
         let block = |height: u32, side: u8| {
             let spends = (height > 1).then(|| hash(height - 1, 1));
             let (id, parent) = (hash(height, side), hash(height - 1, 1));

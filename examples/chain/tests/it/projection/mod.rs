@@ -1,9 +1,13 @@
 //! Projections, folded from events that are made by hand.
 
+mod backfill;
 mod checkpoint;
+mod feed;
 mod inclusion;
 mod observed;
 mod property;
+mod recount;
+mod refused;
 mod together;
 mod wallets;
 

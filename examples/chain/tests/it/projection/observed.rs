@@ -21,46 +21,46 @@ use watchkeeper_chain::{Block, ChainConfig, ChainObserver, ChainSource, ChainVie
 use super::{Address, Payment, Tree, numbered};
 use crate::common::SECOND;
 
-type Node = MemoryNode<Payment>;
-type Ledger = Account<Payment>;
-type Both = (Inclusions<Payment>, Wallets<Ledger>);
-type Observed = Projected<ChainObserver<Node>, Both>;
-type Seen = View<ChainView, (InclusionView<Payment>, WalletsView<Ledger>)>;
+pub(super) type Node = MemoryNode<Payment>;
+pub(super) type Ledger = Account<Payment>;
+pub(super) type Both = (Inclusions<Payment>, Wallets<Ledger>);
+pub(super) type Observed = Projected<ChainObserver<Node>, Both>;
+pub(super) type Seen = View<ChainView, (InclusionView<Payment>, WalletsView<Ledger>)>;
 
 fn identity() -> ChainIdentity {
     ChainIdentity { id: "payments".to_owned(), genesis: numbered(1) }
 }
 
-fn pay(id: u64, from: Address, nonce: u64, to: Address, value: Amount) -> Payment {
+pub(super) fn pay(id: u64, from: Address, nonce: u64, to: Address, value: Amount) -> Payment {
     Payment { id: numbered(id), from: Some(from), nonce, to: Some(to), value, fee: 1 }
 }
 
-fn node(tree: &Tree<Payment>, head: usize) -> Node {
+pub(super) fn node(tree: &Tree<Payment>, head: usize) -> Node {
     let node = MemoryNode::new(identity());
     advance(tree, &node, head);
     node
 }
 
 /// Gives a node the whole tree, and this head.
-fn advance(tree: &Tree<Payment>, node: &Node, head: usize) {
+pub(super) fn advance(tree: &Tree<Payment>, node: &Node, head: usize) {
     let mut script = node.script();
     script.blocks.extend(tree.blocks.iter().map(|block| (block.header.hash, Block::clone(block))));
     script.head = Some(tree.header(head).hash);
 }
 
-fn wallet(name: &str, address: Address, opening: Amount) -> NewWallet<Address, AccountWallet> {
+pub(super) fn wallet(name: &str, address: Address, opening: Amount) -> NewWallet<Address, AccountWallet> {
     let opening = AccountWallet::with(opening);
     NewWallet { name: name.into(), addresses: vec![address], from: 1, opening }
 }
 
-struct Watched {
-    runtime: ObservationRuntime<Observed>,
-    handle: ObservationHandle<Observed>,
-    follower: Follower,
-    desk: WalletDesk<Ledger>,
+pub(super) struct Watched {
+    pub(super) runtime: ObservationRuntime<Observed>,
+    pub(super) handle: ObservationHandle<Observed>,
+    pub(super) follower: Follower,
+    pub(super) desk: WalletDesk<Ledger>,
 }
 
-async fn watch(node: &Node, config: ChainConfig, wallets: Wallets<Ledger>) -> Watched {
+pub(super) async fn watch(node: &Node, config: ChainConfig, wallets: Wallets<Ledger>) -> Watched {
     let inclusion = Inclusions::new();
     let (follower, desk) = (inclusion.follower(), wallets.desk());
     let observer = Projected::new(ChainObserver::new(config), (inclusion, wallets));
@@ -71,11 +71,11 @@ async fn watch(node: &Node, config: ChainConfig, wallets: Wallets<Ledger>) -> Wa
     Watched { handle: runtime.handle(), runtime, follower, desk }
 }
 
-fn config() -> ChainConfig {
+pub(super) fn config() -> ChainConfig {
     ChainConfig { start: Start::Genesis, ..ChainConfig::every(SECOND) }
 }
 
-fn wallets(openings: &[(&str, Address, Amount)]) -> Wallets<Ledger> {
+pub(super) fn wallets(openings: &[(&str, Address, Amount)]) -> Wallets<Ledger> {
     let wallets = Wallets::new(Account::new(1));
     for (name, address, opening) in openings {
         wallets.desk().add(wallet(name, *address, *opening)).unwrap();
@@ -83,11 +83,11 @@ fn wallets(openings: &[(&str, Address, Amount)]) -> Wallets<Ledger> {
     wallets
 }
 
-fn total(seen: &Seen, name: &str) -> Amount {
+pub(super) fn total(seen: &Seen, name: &str) -> Amount {
     seen.view.1.balance(name).unwrap().total
 }
 
-const SOON: Duration = Duration::from_secs(20);
+pub(super) const SOON: Duration = Duration::from_secs(20);
 
 /// A payment goes through all that can become of it; meanwhile value is conserved in every cycle.
 ///
@@ -274,13 +274,15 @@ async fn a_late_wallet_reads_its_blocks_beside() {
     let before = node.script().calls.get("block").copied().unwrap_or_default();
     let (read, reader) = (desk.clone(), node.clone());
     let reading = tokio::spawn(async move { read.backfill(&reader).await });
+    at = tree.grow(at, vec![pay(120, 'a', 20, 'b', 2)]);
+    advance(&tree, &node, at);
     let known = handle.eventually("b is known", |seen: &Seen| seen.view.1.balance("b").is_ok());
     let seen = known.within(SOON).await.unwrap();
     reading.await.unwrap().unwrap();
-    assert_eq!([total(&seen.value, "a"), total(&seen.value, "b"), total(&seen.value, "c")], [940, 40, 7]);
+    assert_eq!([total(&seen.value, "a"), total(&seen.value, "b"), total(&seen.value, "c")], [937, 42, 7]);
     assert_eq!(seen.value.view.1.conserved(), Ok(()));
     let after = node.script().calls.get("block").copied().unwrap_or_default();
-    assert_eq!(after - before, 16, "each block below the kept ones is read once, for both");
+    assert_eq!(after - before, 17, "each block below the kept ones is read once, for both, and the new one");
 
     node.script()
         .fails
@@ -288,7 +290,7 @@ async fn a_late_wallet_reads_its_blocks_beside() {
     desk.add(wallet("d", 'd', 0)).unwrap();
     let failed = desk.backfill(&node).await.unwrap_err();
     assert_eq!(failed.to_string(), "reading older blocks: n1 has no block: its chain is empty");
-    assert_eq!(total(&handle.latest_snapshot().unwrap().value, "b"), 40);
+    assert_eq!(total(&handle.latest_snapshot().unwrap().value, "b"), 42);
 }
 
 /// While the app is down, the branch it knew is left three blocks deep. It goes on from its checkpoint: nothing

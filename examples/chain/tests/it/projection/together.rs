@@ -16,7 +16,8 @@ use watchkeeper_chain::{
     Agreement, Block, ChainConfig, ChainEvent, ChainObserver, ChainView, Hash, Start, Work,
 };
 
-use super::property::{OPENING, Play, Recount, WALLETS, cases};
+use super::property::{Play, WALLETS, cases};
+use super::recount::{OPENING, Recount};
 use super::{Address, Coins, Payment};
 use crate::common::{LONG, NAMES, SECOND, Step, Watched, fold_hashes, heal, local, on_paused_clock, steps};
 
@@ -112,9 +113,7 @@ impl<L: Recount> Told<L> {
                     for block in new {
                         let place = self.plain.tree.place(block.header.hash);
                         assert_eq!(block, &self.plain.tree.blocks[place]);
-                        if !self.plain.joined.contains(&place) {
-                            self.plain.joined.push(place);
-                        }
+                        self.plain.join(place);
                     }
                 }
                 ChainEvent::Finalised { block } => {
@@ -141,7 +140,7 @@ impl<L: Recount> Told<L> {
         assert_eq!(seen.chain.finalised, Some(tree.header(self.plain.finalised)));
         assert!(branch.contains(&tree.header(self.plain.finalised).hash));
         let (inclusion, wallets) = &seen.view;
-        if !self.plain.joined.is_empty() {
+        if self.plain.has_joined() {
             assert_eq!(wallets.tip().map(|place| place.hash), Some(tip.hash));
             assert_eq!(inclusion.tip().map(|place| place.hash), Some(tip.hash));
         }

@@ -4,23 +4,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use watchkeeper_chain::projection::wallet::{
-    Account, AccountWallet, AddWalletError, Amount, Balance, BalanceError, Fault, Ledger, Moved, NewWallet,
-    OutPoint, Target, Unconserved, Utxo, UtxoWallet, WalletOf, Wallets, WalletsView,
+    Account, AccountWallet, Amount, Balance, BalanceError, Fault, Ledger, Moved, NewWallet, OutPoint, Target,
+    Unconserved, Utxo, UtxoWallet, WalletOf, Wallets, WalletsView,
 };
 use watchkeeper_chain::projection::{Place, Projection};
 use watchkeeper_chain::{ChainEvent, Hash, Header, Height};
 
 use super::{Address, Coins, Payment, Tree, numbered};
 
-fn wallet<W: Default>(name: &str, address: Address) -> NewWallet<Address, W> {
+pub(super) fn wallet<W: Default>(name: &str, address: Address) -> NewWallet<Address, W> {
     NewWallet { name: name.into(), addresses: vec![address], from: 1, opening: W::default() }
 }
 
-fn funded(name: &str, address: Address, balance: Amount) -> NewWallet<Address, AccountWallet> {
+pub(super) fn funded(name: &str, address: Address, balance: Amount) -> NewWallet<Address, AccountWallet> {
     NewWallet { opening: AccountWallet::with(balance), ..wallet(name, address) }
 }
 
-fn reward(id: u64, to: Address, value: Amount) -> Coins {
+pub(super) fn reward(id: u64, to: Address, value: Amount) -> Coins {
     Coins { id: numbered(id), inputs: Vec::new(), outputs: vec![(Some(to), value)] }
 }
 
@@ -30,11 +30,11 @@ fn spend(id: u64, of: &Coins, outputs: &[(Address, Amount)]) -> Coins {
     Coins { id: numbered(id), inputs, outputs }
 }
 
-fn pay(id: u64, from: Address, nonce: u64, to: Address, value: Amount) -> Payment {
+pub(super) fn pay(id: u64, from: Address, nonce: u64, to: Address, value: Amount) -> Payment {
     Payment { id: numbered(id), from: Some(from), nonce, to: Some(to), value, fee: 1 }
 }
 
-fn followed<L: Ledger>(ledger: L, wallets: Vec<WalletOf<L>>) -> Wallets<L> {
+pub(super) fn followed<L: Ledger>(ledger: L, wallets: Vec<WalletOf<L>>) -> Wallets<L> {
     let all = Wallets::new(ledger);
     for wallet in wallets {
         all.desk().add(wallet).unwrap();
@@ -42,7 +42,10 @@ fn followed<L: Ledger>(ledger: L, wallets: Vec<WalletOf<L>>) -> Wallets<L> {
     all
 }
 
-fn tell<L: Ledger>(wallets: &mut Wallets<L>, event: Option<ChainEvent<L::Transaction>>) -> WalletsView<L> {
+pub(super) fn tell<L: Ledger>(
+    wallets: &mut Wallets<L>,
+    event: Option<ChainEvent<L::Transaction>>,
+) -> WalletsView<L> {
     wallets.apply(&event.expect("the tip moves"));
     wallets.settle();
     let view = wallets.view();
@@ -71,6 +74,26 @@ fn a_reward_ripens_before_it_is_spendable() {
         assert_eq!(view.balance("a"), Ok(expected));
         at = tree.grow(at, Vec::new());
     }
+}
+
+/// Before BIP 30 two of Bitcoin's rewards were made twice: the second took the place of the first.
+///
+/// ```text
+/// g - 1(a: 50) - 2(a: the same) - 3(a pays b)
+/// ```
+#[test]
+fn a_coin_that_is_made_twice_is_there_once() {
+    let mut tree = Tree::new();
+    let mut wallets = followed(Utxo::new(1).maturity(1), vec![wallet("a", 'a'), wallet("b", 'b')]);
+    let coin = reward(10, 'a', 50);
+    let one = tree.grow(0, vec![coin.clone()]);
+    let two = tree.grow(one, vec![coin.clone()]);
+    let three = tree.grow(two, vec![spend(11, &coin, &[('b', 50)])]);
+    assert_eq!(totals(&tell(&mut wallets, tree.lead_to(two)), &["a", "b"]), [50, 0]);
+    let view = tell(&mut wallets, tree.lead_to(three));
+    assert_eq!(totals(&view, &["a", "b"]), [0, 50]);
+    assert_eq!(view.balance("a"), Ok(Balance::default()));
+    assert_eq!(totals(&tell(&mut wallets, tree.lead_to(one)), &["a", "b"]), [50, 0]);
 }
 
 /// The same transaction is in both branches, at different heights: it is counted once, and is as deep as its
@@ -148,6 +171,16 @@ fn what_is_on_its_way_is_pending_and_not_spendable() {
     let a = Balance { confirmed: 50, spendable: 29, total: 50, ..Balance::default() };
     assert_eq!(view.balance_with("a", &[pay(11, 'a', 0, 'b', 20)]), Ok(a));
     assert_eq!(view.balance_with("b", &[pay(11, 'a', 0, 'b', 20)]), Ok(b));
+    // b spends what is pending: there is less of it than without.
+    let mut wallets = followed(Account::new(3), vec![funded("a", 'a', 50), funded("b", 'b', 10)]);
+    let mut tree = Tree::new();
+    let one = tree.grow(0, vec![pay(13, 'a', 0, 'b', 20)]);
+    let young = tell(&mut wallets, tree.lead_to(one));
+    let b = Balance { pending: 20, confirmed: 10, spendable: 10, total: 30, ..Balance::default() };
+    assert_eq!(young.balance("b"), Ok(b));
+    let after = Balance { pending: 5, spendable: 0, ..b };
+    assert_eq!(young.balance_with("b", &[pay(14, 'b', 0, 'c', 24)]), Ok(after));
+
     let too_much = view.balance_with("a", &[pay(11, 'a', 0, 'b', 20), pay(12, 'a', 1, 'b', 30)]);
     assert!(matches!(
         too_much,
@@ -224,25 +257,6 @@ async fn a_reorg_below_the_kept_blocks_makes_wallets_wait_for_a_new_read() {
     assert_eq!(wallets.view().balance("c"), Ok(Balance::default()));
     drop(wallets);
     assert!(desk.wanted().await.is_err(), "nobody follows wallets any more");
-}
-
-#[test]
-fn a_wallet_is_added_once_and_has_an_address_of_its_own() {
-    let wallets = Wallets::new(Utxo::<Coins>::new(1));
-    let desk = wallets.desk();
-    desk.add(wallet("a", 'a')).unwrap();
-    let none = NewWallet { addresses: Vec::new(), ..wallet("b", 'b') };
-    let cases = [
-        (none, AddWalletError::NoAddress { name: "b".to_owned() }),
-        (wallet("a", 'b'), AddWalletError::NameTaken { name: "a".to_owned() }),
-        (wallet("b", 'a'), AddWalletError::AddressTaken { name: "b".to_owned(), address: "'a'".to_owned() }),
-    ];
-    for (wallet, error) in cases {
-        assert_eq!(desk.add(wallet), Err(error));
-    }
-    desk.add(wallet("b", 'b')).unwrap();
-    drop(wallets);
-    assert_eq!(desk.add(wallet("c", 'c')), Err(AddWalletError::Closed));
 }
 
 /// Counts how many transactions are looked at.

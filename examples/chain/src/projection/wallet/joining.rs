@@ -1,0 +1,111 @@
+//! Wallets that join those that are followed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::backfill::{Backfill, BackfillError, Goal, Joining};
+use super::book::{Draft, Flow, WalletOf};
+use super::desk::Answer;
+use super::ledger::{Fault, Ledger};
+use super::view::{Entry, Known, holdings};
+use super::wallets::Wallets;
+use crate::Hash;
+use crate::projection::window::Node;
+
+impl<L: Ledger> Wallets<L> {
+    /// Takes wallets in whose state at the root is known; each kept block is gone through once for all of
+    /// them.
+    pub(super) fn join(&mut self, joining: Joining<L>) {
+        let Some(window) = &mut self.window else { return };
+        let Joining { wallets, holdings: joined, flow, blocks } = joining;
+        let from = wallets.iter().map(|wallet| wallet.from).min().unwrap_or_default();
+        // A block of a lost branch that cannot be read again: it comes with its transactions if it is back.
+        let is_read = |node: &Node<Entry<L>>| {
+            let matters = node.place.next > from;
+            !matters || node.value.block.is_some() || blocks.contains_key(&node.place.hash)
+        };
+        for node in window.drop_unless(is_read) {
+            self.book.abandoned(&self.ledger, &node.value.changes);
+        }
+        for node in window.seen.all() {
+            holdings(&self.ledger, &window.seen, node);
+        }
+        let first = self.book.next();
+        for (wallet, held) in wallets.into_iter().zip(&joined) {
+            self.enter(wallet, held);
+        }
+        let (book, ledger) = (&mut self.book, &self.ledger);
+        let mut flows: HashMap<Hash, Flow> = HashMap::new();
+        let Some(window) = &mut self.window else { return };
+        window.update(|node, parent| {
+            let entry = &node.value;
+            let (mut own, mut changes) = (entry.known(), Arc::clone(&entry.changes));
+            let block = entry.block.as_ref().or_else(|| blocks.get(&node.place.hash)).cloned();
+            let mut sum = flow;
+            if let (Some(parent), Some(block)) = (parent, &block) {
+                for held in parent.value.known().iter().skip(first as usize) {
+                    own.push_back_mut(held.clone());
+                }
+                let mut draft = Draft::new(own);
+                let (more, moved) = book.fold(ledger, block, first, &mut draft);
+                own = draft.finish();
+                changes = changes.iter().cloned().chain(more).collect();
+                sum = flows.get(&parent.place.hash).copied().unwrap_or_default().plus(moved);
+            } else {
+                for held in &joined {
+                    own.push_back_mut(held.clone());
+                }
+            }
+            flows.insert(node.place.hash, sum);
+            Entry::new(entry.flow.plus(sum), changes, block).with(own)
+        });
+    }
+
+    /// Gives a wallet that has `held` at the root its number.
+    pub(super) fn enter(&mut self, wallet: Arc<WalletOf<L>>, held: &Result<L::Wallet, Fault>) {
+        let known = Known { number: self.book.next(), wallet: Arc::clone(&wallet) };
+        self.names.insert_mut(Arc::clone(&wallet.name), known);
+        self.book.enter(&self.ledger, wallet, held);
+    }
+
+    /// Takes in what was read for wallets, unless one of them is followed already: a second number would count
+    /// its value twice.
+    pub(super) fn take_in(&mut self, mut backfill: Backfill<L>) -> Answer<L> {
+        let is_followed = |wallet: &Arc<WalletOf<L>>| self.names.contains_key(&wallet.name);
+        let goal = self.goal().filter(|_| !backfill.wallets().iter().any(is_followed));
+        backfill.aim(goal.ok_or(BackfillError::Superseded)?)?;
+        match backfill.join() {
+            Ok(joining) => {
+                self.join(joining);
+                Ok(None)
+            }
+            Err(behind) => Ok(Some(behind)),
+        }
+    }
+
+    /// Follows the wallets of the desk that need no older block, and tells it which of the others wait.
+    pub(super) fn look_at_asked(&mut self) {
+        let Some(goal) = self.goal() else { return };
+        let asked = self.desk.wallets();
+        self.looked_at = asked.len();
+        let fresh = |wallet: &Arc<WalletOf<L>>| !self.names.contains_key(&wallet.name);
+        let is_behind = |wallet: &Arc<WalletOf<L>>| wallet.from < goal.read.next;
+        let (waiting, now): (Vec<_>, Vec<_>) = asked.into_iter().filter(fresh).partition(is_behind);
+        if !now.is_empty()
+            && let Ok(joining) =
+                Backfill::new(self.ledger.clone(), now, Goal { read: goal.root, ..goal }).join()
+        {
+            self.join(joining);
+        }
+        self.waiting = waiting.iter().map(|wallet| Arc::clone(&wallet.name)).collect();
+        self.desk.tell(goal, waiting);
+    }
+
+    /// From where on, and up to where, blocks have to be read for wallets that come now.
+    fn goal(&self) -> Option<Goal> {
+        let seen = &self.window.as_ref()?.seen;
+        let root = seen.root();
+        let unread = seen.branch().filter(|node| node.value.block.is_none());
+        Some(Goal { root, read: unread.last().map_or(root, |node| node.place) })
+    }
+}

@@ -1,0 +1,80 @@
+//! Wallets, records and blocks that make no sense.
+
+use std::sync::Arc;
+
+use watchkeeper_chain::projection::wallet::{
+    Account, AddWalletError, Coin, NewWallet, OutPoint, Utxo, Wallets, WrongRecord,
+};
+use watchkeeper_chain::projection::{Place, Projection};
+use watchkeeper_chain::{ChainEvent, Height};
+
+use super::wallets::{followed, funded, pay, tell, wallet};
+use super::{Coins, Payment, Tree, numbered};
+
+#[test]
+fn a_wallet_is_added_once_and_has_addresses_and_coins_of_its_own() {
+    let wallets = Wallets::new(Utxo::<Coins>::new(1));
+    let desk = wallets.desk();
+    desk.add(wallet("a", 'a')).unwrap();
+    let none = NewWallet { addresses: Vec::new(), ..wallet("b", 'b') };
+    let twice = NewWallet { addresses: vec!['b', 'b'], ..wallet("b", 'b') };
+    let name = OutPoint { transaction: numbered(9), output: 3 };
+    let coin = Coin { name, value: 50, height: 0, reward: false };
+    let with_coin = |name, address| NewWallet { opening: vec![coin].into(), ..wallet(name, address) };
+    desk.add(with_coin("d", 'd')).unwrap();
+    let cases = [
+        (twice, AddWalletError::AddressTaken { name: "b".to_owned(), address: "'b'".to_owned() }),
+        (with_coin("b", 'b'), AddWalletError::CoinTaken { name: "b".to_owned(), coin: name }),
+        (none, AddWalletError::NoAddress { name: "b".to_owned() }),
+        (wallet("a", 'b'), AddWalletError::NameTaken { name: "a".to_owned() }),
+        (wallet("b", 'a'), AddWalletError::AddressTaken { name: "b".to_owned(), address: "'a'".to_owned() }),
+    ];
+    for (wallet, error) in cases {
+        assert_eq!(desk.add(wallet), Err(error));
+    }
+    desk.add(wallet("b", 'b')).unwrap();
+    drop(wallets);
+    assert_eq!(desk.add(wallet("c", 'c')), Err(AddWalletError::Closed));
+}
+
+/// A record has a and b. Beside it was added a wallet that has what is theirs; or it comes to wallets that have
+/// blocks already.
+#[test]
+fn a_record_that_does_not_fit_what_is_followed_is_refused() {
+    let mut tree = Tree::new();
+    let pair = || vec![funded("a", 'a', 50), funded("b", 'b', 0)];
+    let mut wallets = followed(Account::new(1), pair());
+    let one = tree.grow(0, vec![pay(11, 'a', 0, 'b', 20)]);
+    let view = tell(&mut wallets, tree.lead_to(one));
+    let record = || view.record().unwrap();
+    let taken = |name: &str, address: &str| AddWalletError::AddressTaken {
+        name: name.to_owned(),
+        address: address.to_owned(),
+    };
+    let cases = [
+        (funded("c", 'b', 0), taken("b", "'b'")),
+        (funded("b", 'c', 0), AddWalletError::NameTaken { name: "b".to_owned() }),
+        (funded("a", 'a', 50), AddWalletError::NameTaken { name: "a".to_owned() }),
+    ];
+    for (added, error) in cases {
+        let restored = followed(Account::new(1), vec![added]).restore(record());
+        assert_eq!(restored.map(|_| ()).unwrap_err(), WrongRecord::Wallet(error));
+    }
+    let restored = followed(Account::new(1), vec![funded("c", 'c', 0)]).restore(record()).unwrap();
+    assert_eq!(restored.desk().add(funded("a", 'd', 0)), Err(AddWalletError::NameTaken { name: "a".into() }));
+    for begun in [restored, wallets] {
+        assert_eq!(begun.restore(record()).map(|_| ()).unwrap_err(), WrongRecord::Begun);
+    }
+}
+
+#[test]
+fn a_height_that_has_none_above_is_no_panic() {
+    let mut tree = Tree::<Payment>::new();
+    let mut wallets = followed(Account::new(1), vec![funded("a", 'a', 50)]);
+    let one = tree.grow(0, Vec::new());
+    let mut high = (*tree.blocks[one]).clone();
+    high.header.height = Height::MAX;
+    wallets.apply(&ChainEvent::Committed { new: vec![Arc::new(high.clone())] });
+    wallets.settle();
+    assert_eq!(wallets.view().tip(), Some(Place { hash: high.header.hash, next: Height::MAX }));
+}
