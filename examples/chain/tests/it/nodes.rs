@@ -91,30 +91,58 @@ async fn a_rewind_is_told_apart_from_a_fork() {
     assert_eq!(view.node("n1").unwrap().agreement, Agreement::Forked(tree.header("a1")));
 }
 
-/// What a bad node does, and what is said of it.
-type Bad = (&'static str, fn(&Tree, &Node), &'static str);
+/// What a bad node does, what is said to be wrong with it, and how it stands then.
+type Bad = (&'static str, fn(&Tree, &Node), &'static str, fn(&Agreement) -> bool);
 
 #[tokio::test(start_paused = true)]
 async fn a_bad_node_harms_only_itself() {
-    let cases: [Bad; 8] = [
-        ("fails", |_, node| _ = node.script().fails.insert("", refused()), "refused"),
-        ("hangs", |_, node| node.script().hangs.push(""), "no answer within 5s"),
-        ("has an empty chain", |_, node| node.script().head = None, "its chain is empty"),
-        ("is on another chain", |_, node| node.script().identity.id = "other".to_owned(), ""),
+    let is_behind: fn(&Agreement) -> bool = |agreement| *agreement == Agreement::Behind(3);
+    let is_untrue: fn(&Agreement) -> bool = |agreement| *agreement == Agreement::Untrue;
+    let is_pending: fn(&Agreement) -> bool = |agreement| *agreement == Agreement::Pending;
+    let cases: [Bad; 9] = [
+        ("fails", |_, node| _ = node.script().fails.insert("", refused()), "refused", is_behind),
+        ("hangs", |_, node| node.script().hangs.push(""), "no answer within 5s", is_behind),
+        ("has an empty chain", |_, node| node.script().head = None, "its chain is empty", is_behind),
+        (
+            "is on another chain",
+            |_, node| {
+                let mut script = node.script();
+                script.identity.id = "other".to_owned();
+                script.head = Some(hash("a1"));
+            },
+            "-",
+            |agreement| matches!(agreement, Agreement::OtherChain(_)),
+        ),
         (
             "claims a wrong height",
             |tree, node| lie(node, Header { height: 9, ..tree.header("a2") }),
-            "cannot be true",
+            "block 61320000 is at 2 and is now told with another",
+            is_untrue,
+        ),
+        (
+            "claims the greatest height",
+            |_, node| lie(node, Header { height: u64::MAX, ..orphan() }),
+            "-",
+            is_pending,
         ),
         (
             "contradicts the others",
-            |tree, node| lie(node, Header { parent: hash("g"), height: 1, ..tree.header("a1") }),
-            "",
+            |tree, node| lie(node, Header { work: 7, ..tree.header("a1") }),
+            "is now told with another parent, height, work or time",
+            is_untrue,
         ),
-        ("names a parent it does not have", |_, node| lie(node, orphan()), "it has a child of"),
-        ("fails for blocks", |_, node| _ = node.script().fails.insert("block", refused()), ""),
+        ("names a parent it does not have", |_, node| lie(node, orphan()), "it has a child of", is_pending),
+        (
+            "fails for blocks",
+            |tree, node| {
+                tree.advance(node, "a2");
+                node.script().fails.insert("block", refused());
+            },
+            "-",
+            |agreement| *agreement == Agreement::Behind(2),
+        ),
     ];
-    for (what, spoil, said) in cases {
+    for (what, spoil, said, stands) in cases {
         let tree = Tree::new("g a1 a2 a3 a4");
         let (bad, good) = (tree.node("a1"), tree.node("a1"));
         // The bad one is asked first where there is a choice.
@@ -123,14 +151,71 @@ async fn a_bad_node_harms_only_itself() {
         spoil(&tree, &bad);
         tree.advance(&good, "a2");
         assert_eq!(watched.told().await.last().map(String::as_str), Some("committed a2"), "{what}");
-        tokio::time::sleep(10 * SECOND).await;
+        tokio::time::sleep(config().identify_every + SECOND).await;
+        watched.heard();
         tree.advance(&good, "a4");
         assert_eq!(watched.told().await, ["committed a3 a4"], "{what}");
         let view = watched.cycle().await;
         let node = view.node("bad").unwrap();
-        let error = node.error.as_ref().map(ToString::to_string).unwrap_or_default();
-        assert!(error.contains(said), "{what}: {error}");
+        let error = node.error.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
+        assert!(if said == "-" { error == said } else { error.contains(said) }, "{what}: {error}");
+        assert!(stands(&node.agreement), "{what}: {:?}", node.agreement);
     }
+}
+
+/// ```text
+/// g - a1 - ... - a9
+///       \
+///         b2 - b3 - b4 - b5     b3 claims to weigh more than can be counted
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_lie_below_a_head_is_found_once() {
+    let tree = Tree::new(&format!("{}\na1 b2 b3:{} b4 b5 b6 b7", long("a", 9), u128::MAX));
+    let (bad, good) = (tree.node("a1"), tree.node("a1"));
+    let mut watched = Watched::start(config(), local(&[("bad", &bad), ("good", &good)])).await;
+    assert_eq!(watched.told().await, ["committed a1"]);
+    tree.advance(&bad, "b5");
+    watched.cycle().await;
+    let asked = bad.script().calls["header"];
+    // What is put on top of it is no better.
+    for head in ["b5", "b6", "b7"] {
+        tree.advance(&bad, head);
+        let view = watched.cycle().await;
+        let node = view.node("bad").unwrap();
+        let error = node.error.as_ref().map(ToString::to_string).unwrap_or_default();
+        assert!(node.agreement == Agreement::Untrue && error.contains("heavier than can be"), "{node:?}");
+        assert_eq!((bad.script().calls["header"], view.pending), (asked, 0));
+    }
+    for head in ["a3", "a9"] {
+        for node in [&bad, &good] {
+            tree.advance(node, head);
+        }
+        watched.cycle().await;
+    }
+    let view = watched.cycle().await;
+    assert_eq!((show(view.tip), show(view.shared_head())), ("a9".to_owned(), "a9".to_owned()));
+}
+
+/// ```text
+/// g - a1 - ... - a9
+///   \
+///     Each cycle another lie: a child of g
+/// ```
+#[tokio::test(start_paused = true)]
+async fn headers_beside_the_branch_are_bounded_and_crowd_nobody_out() {
+    let tree = Tree::new(&format!("{}\na1 b2 b3 b4", long("a", 9)));
+    let (bad, good) = (tree.node("g"), tree.node("g"));
+    let config = ChainConfig { headers_off_branch: 8, ..config() };
+    let mut watched = Watched::start(config, local(&[("bad", &bad), ("good", &good)])).await;
+    tree.advance(&good, "a3");
+    assert_eq!(watched.told().await, ["committed a1 a2 a3"]);
+    for nth in 0..40u8 {
+        lie(&bad, Header { hash: Hash([nth + 100; 32]), parent: hash("g"), height: 1, work: 1, time: 0 });
+        assert!(watched.cycle().await.graph.unwrap().len() <= 4 + 8);
+    }
+    watched.heard();
+    tree.advance(&good, "b4");
+    assert_eq!(watched.told().await, ["reorged a3 a2 to b2 b3 b4 at a1"]);
 }
 
 fn lie(node: &Node, header: Header) {
