@@ -1,4 +1,4 @@
-//! All that is known of a chain, and how answers go into it. No I/O here: the time is an argument.
+//! All that is known of a chain, and how heads and headers go into it. No I/O here: the time is an argument.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,7 +13,8 @@ use super::{ChainConfig, Start};
 use crate::adapter::{ChainError, ChainIdentity};
 use crate::{ChainEvent, Graph, Hash, Header, Height, InsertError, Inserted, OnBranch, Transaction};
 
-/// Facts first: headers, blocks, and what each node said. What follows from them is decided in `decide`.
+/// Facts first: headers, blocks, and what each node said. Answers to questions go in by `found`; what follows is
+/// decided in `judge`, of the nodes, and in `decide`, of the branch.
 #[derive(Debug)]
 pub(super) struct Known<T> {
     pub(super) config: ChainConfig,

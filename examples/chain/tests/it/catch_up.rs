@@ -97,12 +97,13 @@ async fn a_slow_node_alone_is_caught_up_with_in_parts() {
     tree.advance(&n1, "a40");
     let last = hash("a40");
     let done = watched.runtime.handle();
+    done.eventually("parts of it are there", |view| view.pending > 10).within(30 * SECOND).await.unwrap();
+    let error = watched.cycle().await.node("n1").unwrap().error.clone();
+    assert!(error.is_none(), "{error:?}");
     done.eventually("a40 is the tip", move |view| view.tip.is_some_and(|tip| tip.hash == last))
         .within(90 * SECOND)
         .await
         .unwrap();
-    let error = watched.cycle().await.node("n1").unwrap().error.clone();
-    assert!(error.is_none(), "{error:?}");
 }
 
 /// ```text
