@@ -157,10 +157,10 @@ impl<C: ChainClient> Asked<C> {
             found.sort_by_key(|header| header.height);
             let complete = found.len() as u64 == last - next + 1;
             headers.append(&mut found);
-            match last.checked_add(1) {
-                Some(above) if complete => next = above,
-                _ => return Ok(()),
+            if !complete {
+                return Ok(());
             }
+            next = last + 1;
         }
         Ok(())
     }

@@ -204,8 +204,7 @@ impl<T: Transaction> Known<T> {
             Standing::Off
         } else {
             let lowest = self.pending.lowest_below(&head.hash).unwrap_or(*head);
-            let is_lowest = lowest.height <= root.height.saturating_add(1);
-            if is_lowest { Standing::Off } else { Standing::Waiting }
+            if lowest.height <= root.height + 1 { Standing::Off } else { Standing::Waiting }
         }
     }
 }

@@ -121,7 +121,7 @@ impl<T: Transaction> Known<T> {
         if ahead >= backfill.saturating_mul(HEADERS_AHEAD) || !walks.leave(None, node.vain) {
             return None;
         }
-        Some(Question::Up { from: reach + 1, to: gap.height.min(reach.saturating_add(backfill)), head })
+        Some(Question::Up { from: reach + 1, to: gap.height.min(reach + backfill), head })
     }
 
     /// What is final changes with the head, as a rule; the rest is found by asking now and then.

@@ -9,13 +9,13 @@ use proptest::sample::Index;
 use watchkeeper::ObservedSource;
 use watchkeeper_chain::adapter::{ChainClient, ChainError, ChainIdentity};
 use watchkeeper_chain::{
-    Agreement, Block, ChainConfig, ChainEvent, ChainObserver, ChainSource, ChainView, Hash, Header, Height,
-    Start,
+    Agreement, Block, ChainConfig, ChainEvent, ChainObserver, ChainSource, ChainView, Group, Hash, Header,
+    Height, Start,
 };
 
 use crate::common::{
-    Event, LONG, NAMES, Named, Node, Step, Tree, Watched, config, fold, hash, heal, local, name,
-    on_paused_clock, steps,
+    Event, LONG, NAMES, Named, Node, Step, Tree, Watched, config, fold, hash, heal, name, on_paused_clock,
+    steps,
 };
 
 /// A node that notes which blocks it is asked for, as all with the same notes do.
@@ -198,7 +198,7 @@ proptest! {
         })?;
     }
 
-    /// Nodes fail, hang, lie, leave, come back, lag, rewind and speak of finality: what is told folds to what is
+    /// Nodes of ours and public ones fail, hang, lie, leave, come back, lag, rewind and speak of finality: what is told folds to what is
     /// shown in every cycle, nothing final is taken back, and when all is well again the branch is right.
     #[test]
     fn whatever_nodes_do_the_events_fold_to_the_snapshot(
@@ -206,6 +206,7 @@ proptest! {
         steps in steps(),
         bounds in prop::sample::select(vec![(128, 512, 1024), (2, 3, 5)]),
         root in prop::option::of(any::<Index>()),
+        ours in prop_oneof![Just(7_u8), 0..7_u8],
     ) {
         on_paused_clock(async {
             let (tree, names) = plant(&shape);
@@ -213,7 +214,8 @@ proptest! {
             let nodes: Vec<Node> = NAMES.iter().map(|_| tree.node("g")).collect();
             let of = |bits: u8| {
                 let listed = (0..3).filter(|nth| bits & (1 << nth) != 0);
-                local(&listed.map(|nth| (NAMES[nth], &nodes[nth])).collect::<Vec<_>>())
+                let group = |nth: usize| if ours & (1 << nth) == 0 { ChainSource::public } else { ChainSource::local };
+                listed.map(|nth| ObservedSource::new(NAMES[nth], group(nth)(nodes[nth].clone()))).collect()
             };
             let (block_window, backfill, pending_limit) = bounds;
             // Nodes are below the root, and beside it, where it is not the first block.
@@ -255,7 +257,9 @@ proptest! {
             plain.check(&view, &told)?;
             let tip = told.last().unwrap();
             let is_there = |agreement: &Agreement| !matches!(agreement, Agreement::Breached | Agreement::Below(_));
-            let believed = view.nodes.values().filter(|node| is_there(&node.agreement));
+            let deciders = if ours == 0 { Group::Public } else { Group::Local };
+            let believed =
+                view.nodes.values().filter(|node| node.group == deciders && is_there(&node.agreement));
             let heads: Vec<String> = believed.map(|node| name(node.head.unwrap().hash)).collect();
             // At a heaviest head; or beyond it, where those that had the tip were never seen to leave it.
             let most = heads.iter().map(|head| plain.weight(head)).max();
