@@ -10,9 +10,11 @@ use crate::{Hash, Header, Height};
 pub enum Start {
     /// At the first block.
     Genesis,
-    /// At this height of the branch of whichever node answers first.
+    /// At this height of the branch of whichever node answers first, of those that
+    /// [decide](super::ChainObserver#who-decides).
     Height(Height),
-    /// This many blocks below the head of the node that is furthest when the first ones answer.
+    /// This many blocks below the head of the node that is furthest when the first ones answer, of those that
+    /// [decide](super::ChainObserver#who-decides).
     Recent(Height),
     /// At headers that are known from before, lowest first, each the parent of the next. The first is the
     /// root, the last the tip up to which the events were told: a checkpoint is one header, and with more
@@ -37,11 +39,15 @@ pub struct ChainConfig {
     pub interval: Duration,
     /// Where to begin. Default: 64 blocks below the head.
     pub start: Start,
-    /// Which chain it is. Default: `None`, the one of the first node that answers.
+    /// Which chain it is. Default: `None`, the one of the first node that answers, of those that
+    /// [decide](super::ChainObserver#who-decides).
     pub chain: Option<ChainIdentity>,
     /// How long a node may take for its head. Default: 5 s.
     pub probe_timeout: Duration,
-    /// How long it may take for any other question. Default: 5 s.
+    /// How long it may take for any other call. Default: 5 s.
+    ///
+    /// The headers that are asked for at once have this long together: what came by then is taken in, and the
+    /// others are asked first from then on, until the node brings all in time.
     pub request_timeout: Duration,
     /// How long a cycle waits for the heads, and then for blocks and missing headers. What takes longer
     /// goes on, and is taken in by a later cycle. Default: a quarter of the interval, at most 2 s.
@@ -49,16 +55,18 @@ pub struct ChainConfig {
     /// Keep twice of it below the runtime's `poll_timeout`: a poll that is cut off tells nothing, and what it
     /// learned waits for the next one.
     pub collect_for: Duration,
-    /// The age from which on a node's head counts as stale. Default: the larger of 2 s and 3 intervals.
+    /// The age from which on a node's head counts as stale. Default: the larger of 2 s and 3 intervals, at most
+    /// 24 h, which is the most it may be.
     pub stale_after: Duration,
     /// How long after its last answer a node still counts: for the choice of the branch, and for what may
-    /// be pruned. Default: 60 s.
+    /// be pruned. Default: the larger of 60 s and 5 intervals.
     pub forget_after: Duration,
     /// How often a node is asked which chain it is on and what is final, though nothing looks odd and its head
     /// stays. Default: 30 s.
     ///
     /// It is asked for its chain at once when it is new, was unreachable, or has a head whose parent is not known;
-    /// and for its last final block when its head is another one.
+    /// and for its last final block when its head is another one. Where it does not say what is final, it is asked
+    /// again after an interval, and each time after twice as long, up to this.
     pub identify_every: Duration,
     /// How many blocks a node may be behind before it lags. Default: 3.
     pub lagging_after: Height,
@@ -79,10 +87,14 @@ pub struct ChainConfig {
     /// 64, all of them among those kept here. A batch with a reorg holds as many as it takes to outweigh what
     /// leaves. Lower the two where blocks are large.
     pub blocks_kept: usize,
-    /// How many requests for blocks one node has at once. Default: 8.
+    /// How many requests for blocks one node has at once; what is more is asked of others. Default: 8.
     pub requests_per_node: usize,
     /// How many headers without parents are kept. Default: 1,024.
     pub pending_limit: usize,
+    /// How many headers a node may bring whose blocks nobody was asked for: beside the canonical branch, and ahead
+    /// of it. More of it are refused, and the node is shown as pending, until finality has passed them and they
+    /// are let go. A reorg that is longer cannot be followed. Default: 65,536, some 13 MB a node.
+    pub headers_off_branch: usize,
     /// How many heights are kept below the last final block. Default: 1,024.
     pub keep_below_final: Height,
     /// How many are kept at most for nodes that are further behind. Default: 65,536.
@@ -102,8 +114,8 @@ impl ChainConfig {
             probe_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(5),
             collect_for: (interval / 4).min(Duration::from_secs(2)),
-            stale_after: Duration::from_secs(2).max(interval.saturating_mul(3)),
-            forget_after: Duration::from_mins(1),
+            stale_after: Duration::from_secs(2).max(interval.saturating_mul(3)).min(Duration::from_hours(24)),
+            forget_after: Duration::from_mins(1).max(interval.saturating_mul(5)),
             identify_every: Duration::from_secs(30),
             lagging_after: 3,
             public_quorum: 3,
@@ -112,6 +124,7 @@ impl ChainConfig {
             blocks_kept: 256,
             requests_per_node: 8,
             pending_limit: 1024,
+            headers_off_branch: 65_536,
             keep_below_final: 1024,
             keep_for_laggards: 65_536,
             final_depth: 10_000,
@@ -125,6 +138,7 @@ impl ChainConfig {
             ("block_window", self.block_window),
             ("requests_per_node", self.requests_per_node),
             ("pending_limit", self.pending_limit),
+            ("headers_off_branch", self.headers_off_branch),
         ];
         if let Some((field, _)) = counts.into_iter().find(|(_, value)| *value == 0) {
             return Err(ChainConfigError::Zero { field });

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::known::{Chain, Known, Standing};
-use super::node::Node;
+use super::known::{Chain, Known};
 use crate::{Block, ChainEvent, Hash, Header, Height, OnBranch, Transaction};
 
 /// The way from the tip to the best head, as far as blocks are asked for.
@@ -18,73 +17,10 @@ pub(super) struct Way {
 }
 
 impl<T: Transaction> Known<T> {
-    /// Judges the nodes anew: who is still counted, what is final, who breaks it.
-    pub(super) fn judge(&mut self, now: Instant) {
-        let forget_after = self.config.forget_after;
-        for node in self.nodes.values_mut() {
-            let silent = node.health.facts.last_success.map(|last| now.saturating_duration_since(last));
-            node.forgotten = silent.is_some_and(|silent| silent >= forget_after);
-        }
-        let answered = |node: &Node| node.health.facts.last_success.is_some();
-        self.nodes.retain(|_, node| node.listed || answered(node) && !node.forgotten);
-        self.note_links();
-        self.quarantine();
-        self.anchor();
-        self.quarantine();
-        self.watch_holders();
-    }
-
-    /// A node whose head is not linked yet is still taken for where it was last; one that is below the root, or
-    /// left our branch there, is not.
-    fn note_links(&mut self) {
-        let Some(Chain { graph, .. }) = &self.chain else { return };
-        let is_gone = |node: &Node| match node.head.map(|head| self.standing(&head)) {
-            Some(Standing::Below | Standing::Off) => true,
-            Some(Standing::Waiting) => node.off,
-            Some(Standing::Linked) | None => false,
-        };
-        let gone: Vec<bool> = self.nodes.values().map(is_gone).collect();
-        for (node, is_gone) in self.nodes.values_mut().zip(gone) {
-            let mut linked = [node.head, node.linked].into_iter().flatten();
-            let linked = linked.find(|block| graph.contains(&block.hash));
-            node.linked = linked.filter(|_| !is_gone);
-        }
-    }
-
-    /// Nodes whose heads are on branches without the anchor are not believed.
-    fn quarantine(&mut self) {
-        let Some(Chain { graph, anchor, .. }) = &self.chain else { return };
-        let leaves = |block: &Header| {
-            let shared = graph.common_ancestor(&block.hash, &anchor.hash);
-            shared.is_some_and(|shared| shared != *anchor && shared != *block)
-        };
-        let breaches = |node: &Node, head: &Header| match self.standing(head) {
-            Standing::Off => true,
-            // Whoever was in breach is believed again when it is seen on the branch.
-            Standing::Waiting => node.off || node.breached && node.linked.is_none_or(|block| leaves(&block)),
-            Standing::Below => false,
-            Standing::Linked => leaves(head),
-        };
-        let heads = self.nodes.iter().map(|(name, node)| {
-            let head = node.head.filter(|_| node.is_honest());
-            (Arc::clone(name), head.filter(|head| breaches(node, head)))
-        });
-        let (heads, finalised): (Vec<_>, Header) = (heads.collect(), *anchor);
-        for (name, breach) in heads {
-            let Some(node) = self.nodes.get_mut(&name) else { continue };
-            let before = std::mem::replace(&mut node.breached, breach.is_some());
-            if let Some(head) = breach.filter(|_| !before) {
-                tracing::error!(node = %name, ?head, ?finalised, "a node left a block that is final");
-                self.events.push(ChainEvent::FinalityBreached { node: name, finalised, head });
-            }
-        }
-    }
-
     /// Advances what no believed branch may leave: what most of those that speak of finality agree on, or
     /// what is deep enough. One that is silent still has its vote until it is forgotten.
-    fn anchor(&mut self) {
-        let told = self.nodes.values().filter(|node| node.is_believed());
-        let told: Vec<Hash> = told.filter_map(|node| Some(node.finalised?.hash)).collect();
+    pub(super) fn anchor(&mut self) {
+        let told: Vec<Hash> = self.believed().filter_map(|node| Some(node.finalised?.hash)).collect();
         let final_depth = self.config.final_depth;
         let Some(Chain { graph, tip, anchor, .. }) = &mut self.chain else { return };
         let deep =
@@ -97,21 +33,6 @@ impl<T: Transaction> Known<T> {
         }
     }
 
-    /// Notes whether the last holder of the tip went away from it. One that is not believed any more, as it
-    /// fell silent, is no holder, and did not go away.
-    fn watch_holders(&mut self) {
-        let Some(Chain { graph, tip, .. }) = &self.chain else { return };
-        let (mut is_held, mut was_left) = (false, false);
-        for node in self.nodes.values_mut().filter(|node| node.is_believed()) {
-            let holds =
-                node.linked.is_some_and(|head| graph.is_on_branch(&tip.hash, &head.hash) == OnBranch::Yes);
-            was_left |= node.held_tip && !holds;
-            is_held |= holds;
-            node.held_tip = holds;
-        }
-        self.tip_was_left = !is_held && (was_left || self.tip_was_left);
-    }
-
     /// The head that the canonical branch should end in: the tip, if nothing is better. Where nobody who is
     /// believed has what is final, nothing can be said.
     pub(super) fn best(&self) -> Option<Header> {
@@ -120,9 +41,9 @@ impl<T: Transaction> Known<T> {
         better.or_else(|| self.final_heads().next().map(|_| tip))
     }
 
-    /// The heads of nodes that are believed, as far as they are linked and have the last final block.
+    /// The heads of nodes that decide, as far as they are linked and have the last final block.
     fn final_heads(&self) -> impl Iterator<Item = Header> {
-        let believed = self.nodes.values().filter(|node| node.is_believed());
+        let believed = self.believed();
         let has_final = |head: &Header| {
             let of = |chain: &Chain| chain.graph.is_on_branch(&chain.finalised.hash, &head.hash);
             self.chain.as_ref().map(of) == Some(OnBranch::Yes)
@@ -132,7 +53,7 @@ impl<T: Transaction> Known<T> {
 
     /// The heads in which the canonical branch should rather end than in the tip, best first.
     ///
-    /// They are those of nodes that are believed; the heaviest is the best, of equals the tip, then the one
+    /// They are those of nodes that decide and are believed; the heaviest is the best, of equals the tip, then the one
     /// seen first. A tip whose last holder fell silent is not given up for its own ancestor: nobody went back,
     /// somebody is behind. Nor is what is final ever given up, though all go back behind it.
     pub(super) fn better(&self) -> Vec<Header> {
@@ -283,10 +204,9 @@ impl<T: Transaction> Known<T> {
         self.rivals = rivals;
     }
 
-    /// The best height that anybody who is believed tells.
+    /// The best height that a node which decides tells.
     pub(super) fn goal(&self) -> Option<Height> {
-        let heads = self.nodes.values().filter(|node| node.is_believed()).filter_map(|node| node.head);
-        heads.map(|head| head.height).max()
+        self.believed().filter_map(|node| node.head).map(|head| head.height).max()
     }
 
     fn measure(&mut self, now: Instant) {
@@ -310,7 +230,8 @@ impl<T: Transaction> Known<T> {
         let lowest = finalised.height.saturating_sub(config.keep_below_final);
         let pinned = lowest.min(laggard.unwrap_or(lowest));
         let boundary = pinned.max(finalised.height.saturating_sub(config.keep_for_laggards)).min(lowest);
-        let worth = LEAST.max(graph.len() as u64 / 8);
+        // By what the branch has, not by what is told beside it: that must not keep itself from going.
+        let worth = LEAST.max((tip.height - graph.root().height) / 8);
         if boundary < graph.root().height.saturating_add(worth) {
             return;
         }
@@ -318,7 +239,7 @@ impl<T: Transaction> Known<T> {
             && graph.prune(&root.hash).is_ok()
         {
             self.pending.prune(root.height);
-            self.tellers.retain(|hash, _| graph.contains(hash));
+            self.tellers.retain(|hash| graph.contains(hash));
         }
     }
 }

@@ -1,15 +1,19 @@
 //! One observer of one chain, over all its nodes.
 
+mod answer;
 mod blocks;
 mod config;
 mod decide;
 mod fetch;
+mod found;
+mod judge;
 mod known;
 mod node;
 mod pending;
 mod probe;
 mod show;
 mod source;
+mod tellers;
 mod view;
 mod want;
 
@@ -24,7 +28,8 @@ use watchkeeper::{
 
 use crate::adapter::ChainClient;
 use crate::{ChainEvent, Header, Transaction};
-use fetch::{Asked, Fetches, Purpose};
+use answer::Asked;
+use fetch::{Fetches, Purpose};
 use known::Known;
 use node::Node;
 use probe::Errors;
@@ -37,33 +42,49 @@ pub use view::{Agreement, ChainView, NodeView, Progress};
 ///
 /// In each cycle every node is asked for its head, side by side; a node that hangs or fails costs the others
 /// nothing. What follows from the answers is asked in the same cycle: the last final block of a node whose head
-/// is new, missing parents, within a bound, and each new block once, of the node that told it first. Whatever
-/// is late is taken in by a later cycle. Events tell only what was delivered, all of a cycle in one batch.
+/// is new, missing parents, within a bound, and each new block once. Whatever is late is taken in by a later
+/// cycle. Events tell only what was delivered, all of a cycle in one batch.
+///
+/// A block is asked of a node of ours where one of them has it, and there of the node that told it first. One
+/// that did not give the last block comes after the others of its group, and one that still owes a block from an
+/// earlier cycle after all others: that block is then asked of a second node. Headers are asked of whoever brings
+/// them in time before anybody else.
+///
+/// # Who decides
+///
+/// Where nodes of ours ([`Group::Local`]) are in the source set, they alone decide: which chain it is, where the
+/// observation begins, which branch is canonical, and what is final. Public nodes then give headers and blocks,
+/// and [`ChainView::target`], by which ours are measured; they move nothing, also while none of ours answers.
+///
+/// Where only public nodes are in the set, they decide in the same way. One that claims to be further than more
+/// than half of them does not decide where it begins, and a root that most of them have no branch on is given up
+/// as long as no block was told. From then on the heaviest head counts, whoever tells it: only nodes that are
+/// trusted should be alone in the set.
 ///
 /// The tip is where the events lead, in each snapshot. Cycle 0 has none: its snapshot shows the nodes, and as
 /// tip the block where the observation begins; what it found is told by the first poll.
 ///
 /// # Which branch is canonical
 ///
-/// The heaviest of the heads that nodes have now. Of branches that weigh the same the one that was seen
-/// first stays. A node that falls silent keeps its head for [`ChainConfig::forget_after`].
+/// The heaviest of the heads that the nodes which decide have now. Of branches that weigh the same the one that
+/// was seen first stays. A node that falls silent keeps its head for [`ChainConfig::forget_after`].
 ///
-/// When the last node that had the tip has left it, the best of what nodes have now takes its place, even a
+/// When the last of them that had the tip has left it, the best of what they have now takes its place, even a
 /// lighter branch or an ancestor of the tip. Where that last one has only fallen silent, the tip is not given up
 /// for its own ancestor, whoever went back before: nobody is known to have lost it, and the others are behind.
 ///
 /// # What is final
 ///
-/// The best block that more than half of the nodes that speak of finality have at or below their last final
-/// block; else what lies [`ChainConfig::final_depth`] deep; and always the oldest block that is kept. A
+/// The best block that more than half of the deciding nodes that speak of finality have at or below their last
+/// final block; else what lies [`ChainConfig::final_depth`] deep; and always the oldest block that is kept. A
 /// node on a branch without it is not believed while it is there. What is final is never given up: where all
 /// nodes go back behind it, or lose their chain and begin anew, the tip stays, [`ChainView::head`] is `None`,
 /// and each node is shown behind, below or in breach until it is back.
 ///
 /// # Which chain it is
 ///
-/// That of the first node that answers, unless [`ChainConfig::chain`] says it. That a header's hash is
-/// the hash of its content is for the [`ChainClient`] to check.
+/// That of the first node that answers, of those that decide, unless [`ChainConfig::chain`] says it. That a
+/// header's hash is the hash of its content is for the [`ChainClient`] to check.
 ///
 /// # Examples
 ///
@@ -215,7 +236,7 @@ impl<C: ChainClient> ChainObserver<C> {
         asked: &mut HashSet<want::Asked>,
         now: Instant,
     ) {
-        for (name, question) in state.known.questions(&state.fetches, asked, now) {
+        for (name, question) in state.known.questions(&state.fetches, asked, state.cycle, now) {
             let Some(source) = sources.iter().find(|source| *source.name == *name) else { continue };
             if question.purpose() != Purpose::Block {
                 asked.insert((Arc::clone(&name), question.purpose()));
@@ -225,6 +246,7 @@ impl<C: ChainClient> ChainObserver<C> {
                 name: Arc::clone(&name),
                 limit: self.config.request_timeout,
                 budget: self.config.backfill,
+                suspect: state.known.nodes.get(&name).is_some_and(|node| node.breached),
             };
             let graph = state.known.chain.as_ref().map(|chain| chain.graph.clone());
             let work = node.answer(question.clone(), graph);

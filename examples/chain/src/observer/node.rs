@@ -23,8 +23,13 @@ pub(super) struct Node {
     pub(super) told_final_at: Option<(Hash, Instant)>,
     /// The last block of its branch that is in the graph: its head, or how far it was caught up with.
     pub(super) linked: Option<Header>,
-    /// How often in a row it was asked for headers in vain.
+    /// How often in a row it was asked for headers in vain, or did not bring them in time.
     pub(super) vain: u32,
+    /// It did not give the last block that it was asked for.
+    pub(super) withholds: bool,
+    /// How often in a row it did not say what is final, and until when it is not asked.
+    pub(super) final_in_vain: u32,
+    pub(super) final_rests_until: Option<Instant>,
     /// When it last proved to be on the chain.
     pub(super) identified: Option<Instant>,
     /// It has to be asked for its chain.
@@ -34,8 +39,11 @@ pub(super) struct Node {
     pub(super) foreign: Option<ChainIdentity>,
     /// Why it did not answer for its head.
     pub(super) failure: Option<ChainError>,
-    /// Its head cannot be true.
+    /// Its head, or what it says is below, cannot be true.
     pub(super) lie: Option<ChainError>,
+    /// It is what is below its head: that stays so for what is put on top, until the node is asked which chain
+    /// it is on and gets another chance.
+    pub(super) lies_below: bool,
     /// What went wrong last with a question that was not for its head; until that is over.
     pub(super) trouble: Option<Trouble>,
     /// It asked to be left alone until then.
@@ -67,12 +75,16 @@ impl Node {
             told_final_at: None,
             linked: None,
             vain: 0,
+            withholds: false,
+            final_in_vain: 0,
+            final_rests_until: None,
             identified: None,
             asks_identity: true,
             withheld: None,
             foreign: None,
             failure: None,
             lie: None,
+            lies_below: false,
             trouble: None,
             rests_until: None,
             breached: false,
@@ -91,6 +103,11 @@ impl Node {
     /// Whether it is on the chain and tells no lies.
     pub(super) fn is_honest(&self) -> bool {
         self.foreign.is_none() && self.lie.is_none() && self.head.is_some()
+    }
+
+    /// Whether a head is the one that it had, or stands on that.
+    pub(super) fn goes_on(&self, head: &Header) -> bool {
+        self.head.is_some_and(|before| *head == before || head.parent == before.hash)
     }
 
     /// Whether it asked to be left alone.

@@ -5,7 +5,7 @@ use crate::adapter::ChainClient;
 /// Whose node it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Group {
-    /// One of ours.
+    /// One of ours: where there are some, they decide, and public ones do not.
     Local,
     /// One of the public network, by which ours are measured.
     Public,

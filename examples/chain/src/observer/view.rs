@@ -22,8 +22,8 @@ pub struct ChainView {
     /// The tip of the canonical branch, up to which the events were told: before the first ones, the block where
     /// the observation begins.
     pub tip: Option<Header>,
-    /// The block to which the tip is on its way: the best one that a node which is believed has. `None` while
-    /// none of them has the last final block: the tip then stays where it is.
+    /// The block to which the tip is on its way: the best one that a node which decides has. `None` while none
+    /// of them has the last final block: the tip then stays where it is.
     pub head: Option<Header>,
     /// The last final block of the canonical branch. The oldest one that is kept counts as final.
     pub finalised: Option<Header>,
@@ -95,7 +95,7 @@ pub struct Progress {
     pub from: Height,
     /// The tip's height now.
     pub height: Height,
-    /// The best height that a node which is believed tells.
+    /// The best height that a node which decides tells.
     pub goal: Height,
     /// Blocks a second since it began.
     pub rate: f64,

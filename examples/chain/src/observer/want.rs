@@ -25,10 +25,13 @@ impl<T: Transaction> Known<T> {
         &self,
         fetches: &Fetches<T>,
         asked: &HashSet<Asked>,
+        cycle: u64,
         now: Instant,
     ) -> Vec<(Arc<str>, Question)> {
-        let mut in_flight = fetches.asked_for();
-        let mut goes_up = fetches.goes_up();
+        let mut walks = Walks::default();
+        for (name, question, _) in fetches.flights() {
+            walks.begin(question, self.nodes.get(name).map_or(u32::MAX, |node| node.vain));
+        }
         let mut questions = Vec::new();
         let mut nodes: Vec<_> =
             self.nodes.iter().filter(|(_, node)| node.is_reachable(now, self.config.collect_for)).collect();
@@ -38,53 +41,55 @@ impl<T: Transaction> Known<T> {
             if fetches.is_busy(name) {
                 continue;
             }
-            let Some(question) = self.question(name, node, &in_flight, goes_up, now) else { continue };
+            let Some(question) = self.question(name, node, &walks, now) else { continue };
             if asked.contains(&(Arc::clone(name), question.purpose())) {
                 continue;
             }
-            match &question {
-                Question::Down { from, .. } => _ = in_flight.insert(*from),
-                Question::Up { .. } => goes_up = true,
-                _ => {}
-            }
+            walks.begin(&question, node.vain);
             questions.push((Arc::clone(name), question));
         }
         self.ask_for_finality(fetches, asked, now, &mut questions);
-        self.ask_for_blocks(fetches, &in_flight, now, &mut questions);
+        self.ask_for_blocks(fetches, cycle, now, &mut questions);
         questions
     }
 
-    fn question(
-        &self,
-        name: &Arc<str>,
-        node: &Node,
-        in_flight: &HashSet<Hash>,
-        goes_up: bool,
-        now: Instant,
-    ) -> Option<Question> {
+    fn question(&self, name: &Arc<str>, node: &Node, walks: &Walks, now: Instant) -> Option<Question> {
         if node.asks_identity {
-            return Some(Question::Identity);
+            // Which chain it is, is not for those to say by whom ours are only measured.
+            return (self.identity.is_some() || self.decides(node)).then_some(Question::Identity);
         }
         let identity = self.identity.as_ref().filter(|_| node.is_honest() && !node.off)?;
         let Some(chain) = &self.chain else {
             let (start, head) = (self.config.start.clone(), node.head?.height);
-            let asks = !matches!(start, Start::Recent(_)) || self.is_furthest(name, now);
+            let is_recent = matches!(start, Start::Recent(_));
+            let asks = if is_recent { self.is_furthest(name, now) } else { self.decides(node) };
             return asks.then_some(Question::Root { start, genesis: identity.genesis, head });
         };
-        self.gap(chain, name, node, in_flight, goes_up)
+        self.gap(chain, name, node, walks)
     }
 
-    /// Whether no other node is further, once all have said which chain they are on. Those that were asked in
-    /// vain come last.
+    /// Whether no other node that decides is further, once all of them have said which chain they are on. Those
+    /// that were asked in vain come last. Our own are taken at their word; a public one does not count if it is
+    /// further than more than half of them are.
     fn is_furthest(&self, name: &Arc<str>, now: Instant) -> bool {
-        let reachable =
-            || self.nodes.iter().filter(|(_, node)| node.is_reachable(now, self.config.collect_for));
-        if reachable().any(|(_, node)| node.asks_identity && node.trouble.is_none()) {
+        let group = self.deciders();
+        let nodes = self.nodes.iter().filter(|(_, node)| node.group == group);
+        let reachable: Vec<_> =
+            nodes.filter(|(_, node)| node.is_reachable(now, self.config.collect_for)).collect();
+        if reachable.iter().any(|(_, node)| node.asks_identity && node.trouble.is_none()) {
             return false;
         }
-        let believed = reachable().filter(|(_, node)| node.is_believed());
-        let rank = |node: &Node| (node.vain, Reverse(node.head.map(|head| head.height)));
-        believed.min_by_key(|(_, node)| rank(node)).is_some_and(|(best, _)| best == name)
+        let believed = reachable.into_iter().filter(|(_, node)| node.is_believed());
+        let mut heads: Vec<_> =
+            believed.filter_map(|(name, node)| Some((Reverse(node.head?.height), name, node.vain))).collect();
+        heads.sort();
+        if group == Group::Public {
+            heads.drain(..heads.len() / 2);
+        }
+        heads
+            .iter()
+            .min_by_key(|(height, _, vain)| (*vain, *height))
+            .is_some_and(|(_, best, _)| *best == name)
     }
 
     /// The lowest gap that the node may close.
@@ -93,15 +98,14 @@ impl<T: Transaction> Known<T> {
         Chain { graph, tip, .. }: &Chain,
         name: &Arc<str>,
         node: &Node,
-        in_flight: &HashSet<Hash>,
-        goes_up: bool,
+        walks: &Walks,
     ) -> Option<Question> {
         let head = node.head?.hash;
         let below_head = self.pending.lowest_below(&head);
-        let root = graph.root().height;
+        let lowest = graph.root().height.saturating_add(1);
         let mut gaps = self.pending.gaps_of(name);
         gaps.extend(below_head);
-        let open = |gap: &Header| gap.height > root + 1 && !in_flight.contains(&gap.parent);
+        let open = |gap: &Header| gap.height > lowest && walks.leave(Some(gap.parent), node.vain);
         let gap = gaps.into_iter().filter(open).min_by_key(|gap| gap.height)?;
         // Most likely the node is on the heaviest branch; unless it was seen on another one.
         let heaviest = graph.tips().max_by_key(|tip| graph.total_work(&tip.hash))?;
@@ -112,8 +116,9 @@ impl<T: Transaction> Known<T> {
         if gap.height.saturating_sub(reach) <= backfill {
             return Some(Question::Down { from: gap.parent, height: gap.height - 1, head });
         }
-        let ahead = reach.saturating_sub(tip.height);
-        if goes_up || ahead >= backfill.saturating_mul(HEADERS_AHEAD) {
+        // What others have brought, and nobody may have any more, does not keep it from telling its own branch.
+        let ahead = node.linked.map_or(0, |block| block.height.saturating_sub(tip.height));
+        if ahead >= backfill.saturating_mul(HEADERS_AHEAD) || !walks.leave(None, node.vain) {
             return None;
         }
         Some(Question::Up { from: reach + 1, to: gap.height.min(reach + backfill), head })
@@ -131,7 +136,7 @@ impl<T: Transaction> Known<T> {
             let Some(head) = node.head.filter(|_| node.is_honest()) else { continue };
             let is_known = node.told_final_at.is_some_and(|(at, told)| {
                 at == head.hash && now.saturating_duration_since(told) < self.config.identify_every
-            });
+            }) || node.final_rests_until.is_some_and(|until| until > now);
             let was_asked = asked.contains(&(Arc::clone(name), Purpose::Final))
                 || fetches.asks(name, |purpose| purpose == Purpose::Final);
             if !is_known && !was_asked && node.is_reachable(now, self.config.collect_for) {
@@ -140,22 +145,36 @@ impl<T: Transaction> Known<T> {
         }
     }
 
-    /// Each block on the way to a better head is asked for once: of one of our nodes before one of the public
-    /// network, and there of the node that told it first, or, where that was in vain, of another one that has it
-    /// on its branch.
+    /// Each block on the way to a better head is asked for once, and of a second node if the first one has not
+    /// answered by the next cycle. Whoever has not answered for a block by then comes last; else one of our nodes
+    /// comes before one of the public network, then whoever gave the last block that it was asked for, then the
+    /// node that told the block first.
     fn ask_for_blocks(
         &self,
         fetches: &Fetches<T>,
-        in_flight: &HashSet<Hash>,
+        cycle: u64,
         now: Instant,
         questions: &mut Vec<(Arc<str>, Question)>,
     ) {
         let Some(chain) = &self.chain else { return };
-        let mut busy: HashMap<Arc<str>, usize> = fetches.blocks_by_node();
+        let mut busy: HashMap<&str, usize> = HashMap::new();
+        let mut asked: HashMap<Hash, Vec<&Arc<str>>> = HashMap::new();
+        let (mut late, mut is_late) = (HashSet::new(), HashSet::new());
+        for (name, question, begun) in fetches.flights() {
+            let Question::Block(header) = question else { continue };
+            *busy.entry(name).or_default() += 1;
+            asked.entry(header.hash).or_default().push(name);
+            if begun < cycle {
+                late.insert(name);
+                is_late.insert(header.hash);
+            }
+        }
         let mut seen = HashSet::new();
         let ways = self.better().into_iter().filter_map(|head| self.way_to(&head));
         for header in ways.flat_map(|way| way.joined) {
-            let is_there = self.blocks.get(&header.hash).is_some() || in_flight.contains(&header.hash);
+            let asked = asked.get(&header.hash).map_or(&[][..], Vec::as_slice);
+            let enough = if is_late.contains(&header.hash) { 2 } else { 1 };
+            let is_there = self.blocks.get(&header.hash).is_some() || asked.len() >= enough;
             if is_there || !seen.insert(header.hash) {
                 continue;
             }
@@ -167,22 +186,43 @@ impl<T: Transaction> Known<T> {
                 node.is_reachable(now, self.config.collect_for)
                     && node.is_honest()
                     && !tried.contains(name)
+                    && !asked.contains(name)
                     && (has_it || Some(*name) == teller)
             };
-            let candidates = self.nodes.iter().filter(may);
-            // Ours first, then the teller, then whoever has the least to do.
-            let load = |name: &Arc<str>| busy.get(name).copied().unwrap_or_default();
-            let best = candidates
-                .min_by_key(|(name, node)| (node.group == Group::Public, Some(*name) != teller, load(name)));
-            let Some(name) = best
-                .map(|(name, _)| name)
-                .filter(|name| load(name) < self.config.requests_per_node)
-                .map(Arc::clone)
-            else {
-                continue;
+            let load = |name: &str| busy.get(name).copied().unwrap_or_default();
+            let rank = |(name, node): &(&Arc<str>, &Node)| {
+                let is_public = node.group == Group::Public;
+                (late.contains(name), is_public, node.withholds, Some(*name) != teller, load(name))
             };
-            *busy.entry(Arc::clone(&name)).or_default() += 1;
-            questions.push((name, Question::Block(header)));
+            let candidates = self.nodes.iter().filter(may);
+            let free = candidates.filter(|(name, _)| load(name) < self.config.requests_per_node);
+            let Some((name, _)) = free.min_by_key(rank) else { continue };
+            *busy.entry(name).or_default() += 1;
+            questions.push((Arc::clone(name), Question::Block(header)));
         }
+    }
+}
+
+/// What headers are asked for: by the block that a gap ends in, or going up; with how often in a row the node
+/// that is asked was in vain.
+#[derive(Default)]
+struct Walks {
+    begun: HashMap<Option<Hash>, u32>,
+}
+
+impl Walks {
+    fn begin(&mut self, question: &Question, vain: u32) {
+        let what = match question {
+            Question::Down { from, .. } => Some(*from),
+            Question::Up { .. } => None,
+            _ => return,
+        };
+        let least = self.begun.entry(what).or_insert(vain);
+        *least = vain.min(*least);
+    }
+
+    /// Whether a node is to be asked as well: nobody is asked who does as well, and a slow one bars no better one.
+    fn leave(&self, what: Option<Hash>, vain: u32) -> bool {
+        self.begun.get(&what).is_none_or(|least| vain < *least)
     }
 }

@@ -1,8 +1,9 @@
 //! How often nodes are asked.
 
 use tokio::time::Instant;
+use watchkeeper_chain::adapter::ChainError;
 
-use crate::common::{SECOND, Tree, Watched, config, local, long};
+use crate::common::{SECOND, Tree, Watched, config, hash, in_words, local, long};
 
 #[tokio::test(start_paused = true)]
 async fn a_cycle_asks_each_node_for_its_head_and_one_node_for_a_new_block() {
@@ -53,4 +54,26 @@ async fn an_idle_cycle_costs_one_call_a_node() {
     tokio::time::sleep_until(began + config().identify_every + SECOND / 2).await;
     let cycles = usize::try_from(handle.status().cycle - cycle).unwrap();
     assert_eq!(calls() - before, 3 * cycles + 2 * 3, "each is asked once for its chain and its finality");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_does_not_say_what_is_final_is_asked_less_and_less() {
+    let tree = Tree::new("g a1 a2");
+    let n1 = tree.node("a1");
+    let mut watched = Watched::start(config(), local(&[("n1", &n1)])).await;
+    watched.told().await;
+    let refused = ChainError::Empty { endpoint: "n1".to_owned() };
+    n1.script().fails.insert("finalised", refused);
+    tree.advance(&n1, "a2");
+    let before = n1.script().calls["finalised"];
+    tokio::time::sleep(120 * SECOND).await;
+    // At once, after 1, 2, 4, 8 and 16 s, and then each 30 s.
+    let asked = n1.script().calls["finalised"] - before;
+    assert!((8..=9).contains(&asked), "{asked}");
+    n1.script().fails.clear();
+    n1.script().finalised = Some(hash("a1"));
+    watched.heard();
+    tokio::time::sleep(config().identify_every + SECOND).await;
+    let told: Vec<String> = watched.heard().iter().map(in_words).collect();
+    assert_eq!(told, ["finalised a1"]);
 }

@@ -1,5 +1,7 @@
 //! How the observer gets to where the nodes are.
 
+use std::time::Duration;
+
 use watchkeeper_chain::{Agreement, Block, ChainConfig, Header, Start};
 
 use crate::common::{Node, SECOND, Tree, Watched, branch, config, fold, hash, in_words, local, long, show};
@@ -69,6 +71,64 @@ async fn a_catch_up_goes_on_beside_new_heads_and_reorgs() {
     assert_eq!((told.len(), told.last().unwrap().as_str()), (321, "b320"));
 }
 
+/// The slow one comes first by name, and brings some headers whenever it is asked.
+#[tokio::test(start_paused = true)]
+async fn a_slow_node_does_not_hold_up_a_catch_up() {
+    let tree = Tree::new(&long("a", 640));
+    let (slow, good) = (tree.node("a640"), tree.node("a640"));
+    slow.script().latency = Duration::from_millis(900);
+    let config = ChainConfig { backfill: 64, block_window: 64, ..config() };
+    let watched = Watched::start(config, local(&[("a-slow", &slow), ("good", &good)])).await;
+    let last = hash("a640");
+    let done = watched.runtime.handle();
+    let done = done.eventually("a640 is the tip", move |view| view.tip.is_some_and(|tip| tip.hash == last));
+    // Ten times 64 headers of the good one, when the slow one has had its time once.
+    done.within(20 * SECOND).await.unwrap();
+}
+
+/// Whatever is left of it when the time is over is taken in.
+#[tokio::test(start_paused = true)]
+async fn a_slow_node_alone_is_caught_up_with_in_parts() {
+    let tree = Tree::new(&long("a", 40));
+    let n1 = tree.node("g");
+    let mut watched = Watched::start(config(), local(&[("n1", &n1)])).await;
+    watched.told().await;
+    n1.script().latency = Duration::from_millis(900);
+    tree.advance(&n1, "a40");
+    let last = hash("a40");
+    let done = watched.runtime.handle();
+    done.eventually("parts of it are there", |view| view.pending > 10).within(30 * SECOND).await.unwrap();
+    let error = watched.cycle().await.node("n1").unwrap().error.clone();
+    assert!(error.is_none(), "{error:?}");
+    done.eventually("a40 is the tip", move |view| view.tip.is_some_and(|tip| tip.hash == last))
+        .within(90 * SECOND)
+        .await
+        .unwrap();
+}
+
+/// ```text
+/// g - a1 - ... - a16 - ... - a31      n1 brings headers up to a12, no block, and goes back to g; n2 has a31
+/// ```
+#[tokio::test(start_paused = true)]
+async fn headers_that_their_node_has_left_keep_nobody_from_catching_up() {
+    let tree = Tree::new(&long("a", 31));
+    let (n1, n2) = (tree.node("g"), tree.node("g"));
+    let config = ChainConfig { block_window: 2, backfill: 3, pending_limit: 5, ..config() };
+    let mut watched = Watched::start(config, local(&[("n1", &n1), ("n2", &n2)])).await;
+    n1.script().hangs.push("block");
+    tree.advance(&n1, "a16");
+    for _ in 0..10 {
+        assert_eq!(watched.told().await, [""; 0]);
+    }
+    tree.advance(&n1, "g");
+    watched.told().await;
+    tree.advance(&n2, "a31");
+    for _ in 0..30 {
+        watched.cycle().await;
+    }
+    assert_eq!(show(watched.cycle().await.tip), "a31");
+}
+
 #[tokio::test(start_paused = true)]
 async fn it_begins_where_it_is_told() {
     let tree = Tree::new(&long("a", 100));
@@ -117,6 +177,19 @@ async fn it_starts_without_nodes_and_takes_them_as_they_come() {
     assert_eq!(watched.told().await, ["committed a1 a2"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_defaults_of_a_long_interval_are_taken() {
+    let hours = |hours| Duration::from_hours(hours);
+    let [short, long, longest] = [1, 8, 24].map(|nth| ChainConfig::every(hours(nth)));
+    assert_eq!([short.stale_after, long.stale_after, longest.stale_after], [3, 24, 24].map(hours));
+    assert_eq!([short.forget_after, longest.forget_after], [5, 120].map(hours));
+    assert_eq!(ChainConfig::every(SECOND).forget_after, 60 * SECOND);
+    let tree = Tree::new("g a1");
+    let config = ChainConfig { start: Start::Genesis, ..longest };
+    let mut watched = Watched::start(config, local(&[("n1", &tree.node("a1"))])).await;
+    assert_eq!(watched.told().await, ["committed a1"]);
+}
+
 #[tokio::test]
 async fn settings_that_make_no_sense_are_refused() {
     use watchkeeper::{ObservationConfig, ObservationRuntime, ObservationRuntimeError, StaticSourceProvider};
@@ -126,7 +199,7 @@ async fn settings_that_make_no_sense_are_refused() {
     let apart = vec![tree.header("g"), tree.header("a2")];
     let cases = [
         (ChainConfig { backfill: 0, ..config() }, "backfill is zero"),
-        (ChainConfig { forget_after: std::time::Duration::ZERO, ..config() }, "forget_after is zero"),
+        (ChainConfig { forget_after: Duration::ZERO, ..config() }, "forget_after is zero"),
         (ChainConfig { start: Start::Known(Vec::new()), ..config() }, "has no headers"),
         (ChainConfig { start: Start::Known(apart), ..config() }, "is no chain"),
     ];

@@ -10,6 +10,7 @@ mod final_blocks;
 mod follow;
 mod graph;
 mod graph_model;
+mod lies;
 mod nodes;
 mod observer_model;
 mod projection;

@@ -1,12 +1,59 @@
 //! The observer over random trees and nodes, against what a plain look at all blocks says.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use watchkeeper_chain::{Agreement, ChainConfig, ChainEvent, ChainView, Header, Start};
+use watchkeeper::ObservedSource;
+use watchkeeper_chain::adapter::{ChainClient, ChainError, ChainIdentity};
+use watchkeeper_chain::{
+    Agreement, Block, ChainConfig, ChainEvent, ChainObserver, ChainSource, ChainView, Group, Hash, Header,
+    Height, Start,
+};
 
 use crate::common::{
-    LONG, NAMES, Node, Step, Tree, Watched, config, fold, hash, heal, local, name, on_paused_clock, steps,
+    Event, LONG, NAMES, Named, Node, Step, Tree, Watched, config, fold, hash, heal, name, on_paused_clock,
+    steps,
 };
+
+/// A node that notes which blocks it is asked for, as all with the same notes do.
+#[derive(Clone)]
+struct Noted {
+    node: Node,
+    blocks: Arc<Mutex<HashMap<Hash, usize>>>,
+}
+
+#[async_trait]
+impl ChainClient for Noted {
+    type Transaction = Named;
+
+    async fn identity(&self) -> Result<ChainIdentity, ChainError> {
+        self.node.identity().await
+    }
+
+    async fn head(&self) -> Result<Header, ChainError> {
+        self.node.head().await
+    }
+
+    async fn finalised(&self) -> Result<Option<Header>, ChainError> {
+        self.node.finalised().await
+    }
+
+    async fn header(&self, hash: Hash) -> Result<Option<Header>, ChainError> {
+        self.node.header(hash).await
+    }
+
+    async fn header_at(&self, height: Height) -> Result<Option<Header>, ChainError> {
+        self.node.header_at(height).await
+    }
+
+    async fn block(&self, hash: Hash) -> Result<Option<Block<Named>>, ChainError> {
+        *self.blocks.lock().unwrap().entry(hash).or_default() += 1;
+        self.node.block(hash).await
+    }
+}
 
 /// A random tree: each block's parent is some earlier block, mostly one of the last; weights from 1 to 3.
 fn tree() -> impl Strategy<Value = Vec<(usize, u8)>> {
@@ -123,8 +170,12 @@ proptest! {
             let (tree, names) = plant(&shape);
             let plain = Plain { tree: &tree };
             let nodes: Vec<Node> = NAMES.iter().map(|_| tree.node("g")).collect();
-            let listed: Vec<_> = NAMES.into_iter().zip(&nodes).collect();
-            let mut watched = Watched::start(config(), local(&listed)).await;
+            let blocks: Arc<Mutex<HashMap<Hash, usize>>> = Arc::default();
+            let noted = |node: &Node| Noted { node: node.clone(), blocks: Arc::clone(&blocks) };
+            let listed = NAMES.into_iter().zip(&nodes);
+            let sources =
+                listed.map(|(name, node)| ObservedSource::new(name, ChainSource::local(noted(node)))).collect();
+            let mut watched = Watched::with(ChainObserver::new(config()), sources).await;
             let mut heads = vec!["g".to_owned(); 3];
             let mut told = vec!["g".to_owned()];
             for step in steps {
@@ -140,13 +191,14 @@ proptest! {
                 prop_assert!(allowed.contains(tip), "{} after {}, not one of {:?}", tip, before, allowed);
                 plain.check(&view, &told)?;
             }
-            let fetched: usize = nodes.iter().map(|node| node.script().calls.get("block").copied().unwrap_or(0)).sum();
-            prop_assert!(fetched < names.len(), "{} fetched of {}", fetched, names.len() - 1);
+            for (hash, times) in &*blocks.lock().unwrap() {
+                prop_assert_eq!(*times, 1, "{} was fetched again", name(*hash));
+            }
             Ok(())
         })?;
     }
 
-    /// Nodes fail, hang, lie, leave, come back, lag, rewind and speak of finality: what is told folds to what is
+    /// Nodes of ours and public ones fail, hang, lie, leave, come back, lag, rewind and speak of finality: what is told folds to what is
     /// shown in every cycle, nothing final is taken back, and when all is well again the branch is right.
     #[test]
     fn whatever_nodes_do_the_events_fold_to_the_snapshot(
@@ -154,6 +206,7 @@ proptest! {
         steps in steps(),
         bounds in prop::sample::select(vec![(128, 512, 1024), (2, 3, 5)]),
         root in prop::option::of(any::<Index>()),
+        ours in prop_oneof![Just(7_u8), 0..7_u8],
     ) {
         on_paused_clock(async {
             let (tree, names) = plant(&shape);
@@ -161,7 +214,8 @@ proptest! {
             let nodes: Vec<Node> = NAMES.iter().map(|_| tree.node("g")).collect();
             let of = |bits: u8| {
                 let listed = (0..3).filter(|nth| bits & (1 << nth) != 0);
-                local(&listed.map(|nth| (NAMES[nth], &nodes[nth])).collect::<Vec<_>>())
+                let group = |nth: usize| if ours & (1 << nth) == 0 { ChainSource::public } else { ChainSource::local };
+                listed.map(|nth| ObservedSource::new(NAMES[nth], group(nth)(nodes[nth].clone()))).collect()
             };
             let (block_window, backfill, pending_limit) = bounds;
             // Nodes are below the root, and beside it, where it is not the first block.
@@ -171,6 +225,7 @@ proptest! {
             let mut watched = Watched::start(config, of(7)).await;
             let mut told = plain.branch(root);
             told.reverse();
+            let mut last_final = root.to_owned();
             for step in steps {
                 if let Step::List(bits) = step {
                     watched.sources.replace(of(bits));
@@ -179,7 +234,7 @@ proptest! {
                 step.apply(&nodes, |block| branch_to(block).iter().map(|name| tree.block(name).clone()).collect())
                     .await;
                 let view = watched.cycle().await;
-                check_final(&plain, &mut told, &watched.heard())?;
+                check_final(&plain, &mut told, &mut last_final, &watched.heard())?;
                 if view.graph.is_some() {
                     plain.check(&view, &told)?;
                 }
@@ -197,12 +252,14 @@ proptest! {
             let mut view = watched.cycle().await;
             for _ in 0..60 {
                 view = watched.cycle().await;
-                check_final(&plain, &mut told, &watched.heard())?;
+                check_final(&plain, &mut told, &mut last_final, &watched.heard())?;
             }
             plain.check(&view, &told)?;
             let tip = told.last().unwrap();
             let is_there = |agreement: &Agreement| !matches!(agreement, Agreement::Breached | Agreement::Below(_));
-            let believed = view.nodes.values().filter(|node| is_there(&node.agreement));
+            let deciders = if ours == 0 { Group::Public } else { Group::Local };
+            let believed =
+                view.nodes.values().filter(|node| node.group == deciders && is_there(&node.agreement));
             let heads: Vec<String> = believed.map(|node| name(node.head.unwrap().hash)).collect();
             // At a heaviest head; or beyond it, where those that had the tip were never seen to leave it.
             let most = heads.iter().map(|head| plain.weight(head)).max();
@@ -220,18 +277,18 @@ proptest! {
 fn check_final(
     plain: &Plain<'_>,
     told: &mut Vec<String>,
-    events: &[crate::common::Event],
+    last: &mut String,
+    events: &[Event],
 ) -> Result<(), TestCaseError> {
-    let mut last: Option<String> = None;
     for event in events {
         fold(told, std::slice::from_ref(event));
         if let ChainEvent::Finalised { block } = event {
             let block = name(block.hash);
             prop_assert!(told.contains(&block), "{} is final and was not told", block);
-            if let Some(last) = last.replace(block.clone()) {
-                prop_assert!(plain.has(&block, &last));
-            }
+            prop_assert!(plain.has(&block, last), "{} is final and not above {}", block, last);
+            *last = block;
         }
+        prop_assert!(told.contains(last), "{} was final and left the branch", last);
     }
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! How our nodes are measured by the public network.
 
 use watchkeeper::ObservedSource;
-use watchkeeper_chain::ChainSource;
+use watchkeeper_chain::{Agreement, Block, ChainConfig, ChainSource, Header, Start};
 
-use crate::common::{SECOND, Tree, Watched, config, show};
+use crate::common::{Node, SECOND, Tree, Watched, config, hash, local, long, show};
 
 /// ```text
 /// g - a1 - a2 - a3 - a4 - a5        public: p1 a5, p2 a4, p3 b3
@@ -37,4 +37,81 @@ async fn the_target_is_what_most_of_the_fresh_public_nodes_have() {
     tokio::time::sleep(10 * SECOND).await;
     let view = watched.cycle().await;
     assert_eq!((view.target, behind(&view)), (None, [None, None, None]));
+}
+
+fn public(nodes: &[(&str, &Node)]) -> Vec<ObservedSource<ChainSource<Node>>> {
+    nodes.iter().map(|(name, node)| ObservedSource::new(name, ChainSource::public((*node).clone()))).collect()
+}
+
+/// ```text
+/// g - a1 - a2 - a3              ours
+///       \
+///         b2 - ... - b9         public, and b5 is final there
+/// ```
+#[tokio::test(start_paused = true)]
+async fn public_nodes_move_neither_our_tip_nor_what_is_final() {
+    let tree = Tree::new("g a1 a2 a3 a4\na1 b2 b3 b4 b5 b6 b7 b8 b9");
+    let ours = tree.node("a3");
+    let [p1, p2, p3] = ["b9"; 3].map(|head| tree.node(head));
+    for node in [&p1, &p2, &p3] {
+        node.script().finalised = Some(hash("b5"));
+    }
+    let mut sources = public(&[("p1", &p1), ("p2", &p2), ("p3", &p3)]);
+    sources.extend(local(&[("z", &ours)]));
+    let mut watched = Watched::start(ChainConfig { final_depth: 4, ..config() }, sources).await;
+    assert_eq!(watched.told().await, ["committed a1 a2 a3"]);
+    tree.advance(&ours, "a4");
+    assert_eq!(watched.told().await, ["committed a4"]);
+    let view = watched.cycle().await;
+    assert_eq!([view.target, view.head, view.tip, view.finalised].map(show), ["b9", "a4", "a4", "g"]);
+    assert_eq!((view.behind_target("z"), view.progress), (Some(8), None));
+    assert_eq!(view.node("p1").unwrap().agreement, Agreement::Forked(tree.header("a1")));
+    // They decide where none of ours is in the set.
+    watched.sources.replace(public(&[("p1", &p1), ("p2", &p2), ("p3", &p3)]));
+    let told = watched.told().await;
+    assert_eq!(told[1..], ["reorged a4 a3 a2 to b2 b3 b4 b5 b6 b7 b8 b9 at a1", "finalised b5"]);
+}
+
+/// Ours hangs at first; the public node is on another chain, and answers.
+#[tokio::test(start_paused = true)]
+async fn which_chain_it_is_and_where_it_begins_is_for_ours_to_say() {
+    let tree = Tree::new(&format!("{}\nx x1 x2", long("a", 100)));
+    let (ours, other, far) = (tree.node("a80"), tree.node("x2"), tree.node("a100"));
+    other.script().identity.id = "other".to_owned();
+    ours.script().hangs.push("");
+    let mut sources = public(&[("p1", &other), ("p2", &far)]);
+    sources.extend(local(&[("z", &ours)]));
+    let config = ChainConfig { start: Start::Recent(10), ..config() };
+    let mut watched = Watched::start(config.clone(), sources).await;
+    assert_eq!(watched.told().await, [""; 0]);
+    assert_eq!(watched.cycle().await.chain, None);
+    ours.script().hangs.clear();
+    tokio::time::sleep(config.probe_timeout + SECOND).await;
+    let view = watched.cycle().await;
+    assert_eq!(view.chain.unwrap().id, "test");
+    assert_eq!((show(Some(view.graph.unwrap().root())), show(view.tip)), ("a70".into(), "a80".into()));
+    assert!(matches!(view.nodes["p1"].agreement, Agreement::OtherChain(_)));
+    assert_eq!(view.nodes["p2"].agreement, Agreement::Ahead(20));
+}
+
+/// Where there are only public nodes, one of three has a block of its own far up, and answers first.
+#[tokio::test(start_paused = true)]
+async fn one_public_node_alone_does_not_say_where_it_begins() {
+    let tree = Tree::new(&long("a", 100));
+    for (height, answers_first) in [(1 << 63, false), (1 << 63, true), (u64::MAX, true)] {
+        let (liar, p2, p3) = (tree.node("g"), tree.node("a99"), tree.node("a100"));
+        let far = Header { hash: hash("x"), parent: hash("y"), height, work: 1, time: 0 };
+        liar.script().blocks.insert(far.hash, Block { header: far, transactions: Vec::new() });
+        liar.script().head = Some(far.hash);
+        let config = ChainConfig { start: Start::Recent(0), ..config() };
+        let late: u64 = if answers_first { 400 } else { 0 };
+        for node in [&p2, &p3] {
+            node.script().latency = std::time::Duration::from_millis(late);
+        }
+        let watched = Watched::start(config, public(&[("liar", &liar), ("p2", &p2), ("p3", &p3)])).await;
+        watched.cycle().await;
+        tokio::time::sleep(10 * SECOND).await;
+        let view = watched.cycle().await;
+        assert_eq!((show(Some(view.graph.unwrap().root())), show(view.tip)), ("a100".into(), "a100".into()));
+    }
 }

@@ -1,0 +1,187 @@
+//! How one node is asked, and what its answers come to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::Start;
+use super::fetch::{Found, Question};
+use crate::adapter::{ChainClient, ChainError};
+use crate::{Graph, Hash, Header, Height};
+
+/// One node, asked with a limit.
+#[derive(Clone, Debug)]
+pub(super) struct Asked<C> {
+    pub(super) client: C,
+    pub(super) name: Arc<str>,
+    /// How long one call may take; and how long all the headers of one question, so that no trickle holds it.
+    pub(super) limit: Duration,
+    /// How many headers one question may bring.
+    pub(super) budget: usize,
+    /// It was in breach: before its branch is walked, it is asked whether that leaves ours below the root.
+    pub(super) suspect: bool,
+}
+
+impl<C: ChainClient> Asked<C> {
+    pub(super) async fn answer(self, question: Question, graph: Option<Graph>) -> Found<C::Transaction> {
+        match question {
+            Question::Identity => Found::Identity(self.within(self.client.identity()).await),
+            Question::Final(head) => Found::Final(head, self.within(self.client.finalised()).await),
+            Question::Root { start, genesis, head } => Found::Root(self.root(start, genesis, head).await),
+            Question::Block(header) => {
+                let block = self.within(self.client.block(header.hash)).await;
+                let told = block.and_then(|block| match block {
+                    Some(block) if block.header != header => {
+                        Err(self.untrue("block", format!("{:?} is not what its header said", header.hash)))
+                    }
+                    block => Ok(block),
+                });
+                Found::Block(header, told)
+            }
+            Question::Down { from, height, head } => {
+                let Some(graph) = graph else { return Found::nothing(head, None) };
+                if self.suspect && self.is_off(&graph).await {
+                    return Found::Off { head, root: graph.root().hash };
+                }
+                let mut headers = Vec::new();
+                let end = Instant::now() + self.limit;
+                let error = self.until(end, self.down(&graph, from, height, &mut headers)).await.err();
+                // Before it is kept, and walked on and on: does it lead to the root at all?
+                let is_linked = headers.last().is_none_or(|lowest| graph.contains(&lowest.parent));
+                let is_true = matches!(error, None | Some(ChainError::TimedOut { .. }));
+                if is_true && !is_linked && !self.suspect && self.is_off(&graph).await {
+                    return Found::Off { head, root: graph.root().hash };
+                }
+                headers.reverse();
+                Found::Headers { head, headers, gap: Some(from), error }
+            }
+            Question::Up { from, to, head } => {
+                let Some(graph) = graph else { return Found::nothing(head, None) };
+                if self.suspect && self.is_off(&graph).await {
+                    return Found::Off { head, root: graph.root().hash };
+                }
+                let mut headers = Vec::new();
+                let end = Instant::now() + self.limit;
+                let error = self.until(end, self.up(from, to, &mut headers)).await.err();
+                let first = headers.first().copied().filter(|first| !graph.contains(&first.parent));
+                let Some(first) = first else { return Found::Headers { head, headers, gap: None, error } };
+                if !self.suspect && self.is_off(&graph).await {
+                    return Found::Off { head, root: graph.root().hash };
+                }
+                // The node has left the branch that we were on: find out where, if there is time.
+                let mut below = Vec::new();
+                let lost = self.down(&graph, first.parent, from - 1, &mut below);
+                let lost = self.until(end, lost).await.err();
+                below.reverse();
+                below.append(&mut headers);
+                Found::Headers { head, headers: below, gap: None, error: error.or(lost) }
+            }
+        }
+    }
+
+    async fn root(&self, start: Start, genesis: Hash, head: Height) -> Result<Option<Header>, ChainError> {
+        match start {
+            Start::Genesis => self.within(self.client.header(genesis)).await,
+            Start::Height(height) => self.at(height).await,
+            Start::Recent(depth) => self.at(head.saturating_sub(depth)).await,
+            Start::Known(_) => Ok(None),
+        }
+    }
+
+    async fn at(&self, height: Height) -> Result<Option<Header>, ChainError> {
+        let header = self.within(self.client.header_at(height)).await?;
+        match header {
+            Some(header) if header.height != height => {
+                Err(self.untrue("header_at", format!("asked for {height}, told {}", header.height)))
+            }
+            header => Ok(header),
+        }
+    }
+
+    /// Highest first, until one is linked, or is so low that none will be.
+    async fn down(
+        &self,
+        graph: &Graph,
+        from: Hash,
+        height: Height,
+        headers: &mut Vec<Header>,
+    ) -> Result<(), ChainError> {
+        let (mut next, mut height) = (from, height);
+        while headers.len() < self.budget && height > graph.root().height {
+            let header = self.client.header(next).await?;
+            let Some(header) = header else {
+                return Err(self.untrue("header", format!("it has a child of {next:?}, and not the block")));
+            };
+            if header.hash != next || header.height != height {
+                return Err(self.untrue(
+                    "header",
+                    format!("asked for {next:?} at {height}, told {:?} at {}", header.hash, header.height),
+                ));
+            }
+            headers.push(header);
+            if graph.contains(&header.parent) {
+                return Ok(());
+            }
+            (next, height) = (header.parent, height - 1);
+        }
+        Ok(())
+    }
+
+    /// Whether the node's own branch has another block in the root's place.
+    async fn is_off(&self, graph: &Graph) -> bool {
+        let root = graph.root();
+        self.at(root.height).await.is_ok_and(|there| there.is_some_and(|there| there.hash != root.hash))
+    }
+
+    /// Lowest first, several at once.
+    async fn up(&self, from: Height, to: Height, headers: &mut Vec<Header>) -> Result<(), ChainError>
+    where
+        C: ChainClient,
+    {
+        const AT_ONCE: u64 = 8;
+        let mut next = from;
+        while next <= to {
+            let last = to.min(next.saturating_add(AT_ONCE - 1));
+            let mut answers = JoinSet::new();
+            for height in next..=last {
+                let asked = self.clone();
+                answers.spawn(async move { asked.at(height).await });
+            }
+            let mut found = Vec::new();
+            while let Some(answer) = answers.join_next().await {
+                let answer = answer.map_err(|error| self.untrue("header_at", error.to_string()))?;
+                found.extend(answer?);
+            }
+            found.sort_by_key(|header| header.height);
+            let complete = found.len() as u64 == last - next + 1;
+            headers.append(&mut found);
+            if !complete {
+                return Ok(());
+            }
+            next = last + 1;
+        }
+        Ok(())
+    }
+
+    async fn within<V>(&self, answer: impl Future<Output = Result<V, ChainError>>) -> Result<V, ChainError> {
+        timeout(self.limit, answer).await.map_err(|_| self.late())?
+    }
+
+    async fn until(
+        &self,
+        end: Instant,
+        walk: impl Future<Output = Result<(), ChainError>>,
+    ) -> Result<(), ChainError> {
+        timeout_at(end, walk).await.map_err(|_| self.late())?
+    }
+
+    fn late(&self) -> ChainError {
+        ChainError::TimedOut { endpoint: self.name.to_string(), after: self.limit }
+    }
+
+    fn untrue(&self, method: &'static str, reason: String) -> ChainError {
+        ChainError::Untrue { endpoint: self.name.to_string(), method, reason }
+    }
+}

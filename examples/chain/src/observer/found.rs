@@ -1,0 +1,189 @@
+//! What becomes known by the answers to questions.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::fetch::Found;
+use super::known::{Chain, Known, untrue};
+use super::node::{Node, Trouble};
+use super::probe::LONGEST_REST;
+use crate::adapter::{ChainError, ChainIdentity};
+use crate::{Block, ChainEvent, Hash, Header, Transaction};
+
+impl<T: Transaction> Known<T> {
+    /// Takes in what came of a question.
+    pub(super) fn found(&mut self, name: &Arc<str>, found: Found<T>, now: Instant) {
+        let in_vain = matches!(found, Found::Root(Ok(None) | Err(_)));
+        let trouble = match found {
+            Found::Identity(Ok(identity)) => {
+                self.identified(name, identity, now);
+                None
+            }
+            Found::Final(head, Ok(finalised)) => {
+                self.told_final(name, head, finalised, now);
+                None
+            }
+            Found::Root(Ok(Some(root))) => {
+                self.begin_at(root);
+                None
+            }
+            Found::Root(Ok(None)) => Some(ChainError::Empty { endpoint: name.to_string() }),
+            Found::Headers { head, headers, gap, error } => self.filled(name, head, &headers, gap, error),
+            Found::Off { head, root } => {
+                self.is_off(name, head, root);
+                None
+            }
+            Found::Block(_, Ok(Some(block))) => {
+                self.delivered(name, block);
+                None
+            }
+            Found::Block(header, Ok(None)) => {
+                self.withheld(name, header);
+                let reason = format!("it does not have block {:?}", header.hash);
+                Some(ChainError::Refused { endpoint: name.to_string(), method: "block", reason })
+            }
+            Found::Block(header, Err(error)) => {
+                self.withheld(name, header);
+                Some(error)
+            }
+            Found::Final(_, Err(error)) => {
+                self.kept_final_back(name, now);
+                Some(error)
+            }
+            Found::Identity(Err(error)) | Found::Root(Err(error)) => Some(error),
+        };
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        if in_vain {
+            node.vain = node.vain.saturating_add(1);
+        }
+        let Some(error) = trouble else { return };
+        if let ChainError::RateLimited { retry_after, .. } = error {
+            let rest = retry_after.unwrap_or(self.config.interval).min(LONGEST_REST);
+            node.rests_until = now.checked_add(rest);
+        }
+        node.trouble = Some(Trouble { error, answers: node.health.facts.answers });
+    }
+
+    /// A trouble is over when the node has answered for its head since, does not rest, and is asked nothing
+    /// more.
+    pub(super) fn end_troubles(&mut self, is_asked: impl Fn(&str) -> bool, now: Instant) {
+        for (name, node) in &mut self.nodes {
+            let answers = node.health.facts.answers;
+            let is_old = node.trouble.as_ref().is_some_and(|trouble| trouble.answers != answers);
+            if is_old && !node.rests(now) && !is_asked(name) {
+                node.trouble = None;
+            }
+        }
+    }
+
+    fn identified(&mut self, name: &Arc<str>, found: ChainIdentity, now: Instant) {
+        let expected = self.identity.get_or_insert_with(|| found.clone());
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        node.asks_identity = false;
+        let withheld = node.withheld.take();
+        if *expected == found {
+            node.identified = Some(now);
+            (node.foreign, node.lies_below) = (None, false);
+            if let Some(head) = withheld {
+                self.take_in(name, head);
+            }
+        } else if node.foreign.as_ref() != Some(&found) {
+            node.foreign = Some(found.clone());
+            (node.head, node.linked, node.identified) = (None, None, None);
+            (node.finalised, node.told_final_at) = (None, None);
+            let (node, expected) = (Arc::clone(name), expected.clone());
+            self.events.push(ChainEvent::IdentityChanged { node, expected, found });
+        }
+    }
+
+    fn told_final(&mut self, name: &Arc<str>, head: Hash, finalised: Option<Header>, now: Instant) {
+        // Whoever has the name now may be somebody else than was asked.
+        let of_it = |node: &&mut Node| node.identified.is_some() && node.is_honest();
+        let Some(node) = self.nodes.get_mut(name).filter(of_it) else { return };
+        (node.finalised, node.told_final_at) = (finalised, Some((head, now)));
+        (node.final_in_vain, node.final_rests_until) = (0, None);
+    }
+
+    /// It is asked again after an interval, and each time after twice as long.
+    fn kept_final_back(&mut self, name: &Arc<str>, now: Instant) {
+        let config = &self.config;
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        let rest = config.interval.saturating_mul(1 << node.final_in_vain.min(16));
+        node.final_in_vain = node.final_in_vain.saturating_add(1);
+        node.final_rests_until = now.checked_add(rest.min(config.identify_every));
+    }
+
+    /// Takes in what a node brought to close a gap. Returns what is wrong with it.
+    fn filled(
+        &mut self,
+        name: &Arc<str>,
+        head: Hash,
+        headers: &[Header],
+        gap: Option<Hash>,
+        error: Option<ChainError>,
+    ) -> Option<ChainError> {
+        let lie = headers.iter().find_map(|header| self.link(*header, name));
+        let is_late = matches!(error, Some(ChainError::TimedOut { .. }));
+        // What the node says of the gap contradicts what it built on it.
+        if let (Some(gap), Some(ChainError::Untrue { .. }), []) = (gap, &error, headers) {
+            self.pending.forget_children(&gap, name);
+        }
+        if lie.is_some() {
+            self.pending.forget_told_by(name);
+        }
+        let (node, chain) = self.nodes.get_mut(name).zip(self.chain.as_ref())?;
+        let in_vain = headers.is_empty() || is_late || lie.is_some();
+        node.vain = if in_vain { node.vain.saturating_add(1) } else { 0 };
+        if let Some(lie) = lie.filter(|_| node.head.is_some_and(|now| now.hash == head)) {
+            (node.lie, node.lies_below) = (Some(untrue(name, &lie)), true);
+        }
+        let highest = headers.last().filter(|highest| chain.graph.contains(&highest.hash));
+        if let Some(highest) = highest.filter(|_| node.is_honest()) {
+            node.linked = Some(*highest);
+        }
+        // Who brings headers is heard of, though not all came in time.
+        error.filter(|_| headers.is_empty() || !is_late)
+    }
+
+    /// Nothing of a branch that leaves below the root is ever linked: whoever has the same head is off, too.
+    fn is_off(&mut self, name: &Arc<str>, head: Hash, root: Hash) {
+        if self.chain.as_ref().is_none_or(|chain| chain.graph.root().hash != root) {
+            return;
+        }
+        for node in self.nodes.values_mut() {
+            node.off |= node.head.is_some_and(|now| now.hash == head);
+        }
+        if self.nodes.get(name).is_some_and(|node| node.off) {
+            self.pending.forget_told_by(name);
+        }
+    }
+
+    fn begin_at(&mut self, root: Header) {
+        if self.chain.is_some() {
+            return;
+        }
+        self.chain = Some(Chain::new(root));
+        let heads: Vec<_> =
+            self.nodes.iter().filter_map(|(name, node)| Some((Arc::clone(name), node.head?))).collect();
+        for (name, head) in heads {
+            self.link(head, &name);
+        }
+    }
+
+    fn withheld(&mut self, name: &Arc<str>, header: Header) {
+        self.tried.entry(header.hash).or_default().push(Arc::clone(name));
+        if let Some(node) = self.nodes.get_mut(name) {
+            node.withholds = true;
+        }
+    }
+
+    fn delivered(&mut self, name: &Arc<str>, block: Block<T>) {
+        if let Some(node) = self.nodes.get_mut(name) {
+            node.withholds = false;
+        }
+        self.tellers.remove(&block.header.hash);
+        self.tried.remove(&block.header.hash);
+        self.blocks.insert(block);
+    }
+}

@@ -1,0 +1,129 @@
+//! Which nodes are counted, which are believed, and whose word decides.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::known::{Chain, Known, Standing};
+use super::node::Node;
+use super::pending::Pending;
+use super::tellers::Tellers;
+use super::{Group, Start};
+use crate::{ChainEvent, Header, OnBranch, Transaction};
+
+impl<T: Transaction> Known<T> {
+    /// Judges the nodes anew: who is still counted, what is final, who breaks it.
+    pub(super) fn judge(&mut self, now: Instant) {
+        let forget_after = self.config.forget_after;
+        for node in self.nodes.values_mut() {
+            let silent = node.health.facts.last_success.map(|last| now.saturating_duration_since(last));
+            node.forgotten = silent.is_some_and(|silent| silent >= forget_after);
+        }
+        let answered = |node: &Node| node.health.facts.last_success.is_some();
+        self.nodes.retain(|_, node| node.listed || answered(node) && !node.forgotten);
+        self.doubt_root();
+        self.note_links();
+        self.quarantine();
+        self.anchor();
+        self.quarantine();
+        self.watch_holders();
+    }
+
+    /// Gives up a root that a public node has told, where most of those that decide are on no branch of it: what
+    /// it claimed was not true, or it is alone with it. Nobody has been told anything by then.
+    fn doubt_root(&mut self) {
+        let is_told = matches!(self.config.start, Start::Known(_));
+        let Some(Chain { graph, tip, .. }) = self.chain.as_ref().filter(|_| !is_told) else { return };
+        if *tip != graph.root() || self.deciders() != Group::Public {
+            return;
+        }
+        let heads: Vec<Header> = self.believed().filter_map(|node| node.head).collect();
+        let is_apart = |head: &&Header| matches!(self.standing(head), Standing::Below | Standing::Off);
+        if heads.iter().filter(is_apart).count() * 2 < heads.len().max(1) {
+            return;
+        }
+        (self.chain, self.pending, self.tellers) = (None, Pending::default(), Tellers::default());
+        for node in self.nodes.values_mut() {
+            (node.linked, node.off, node.breached, node.held_tip) = (None, false, false, false);
+        }
+    }
+
+    /// A node whose head is not linked yet is still taken for where it was last; one that is below the root, or
+    /// left our branch there, is not.
+    fn note_links(&mut self) {
+        let Some(Chain { graph, .. }) = &self.chain else { return };
+        let is_gone = |node: &Node| match node.head.map(|head| self.standing(&head)) {
+            Some(Standing::Below | Standing::Off) => true,
+            Some(Standing::Waiting) => node.off,
+            Some(Standing::Linked) | None => false,
+        };
+        let gone: Vec<bool> = self.nodes.values().map(is_gone).collect();
+        for (node, is_gone) in self.nodes.values_mut().zip(gone) {
+            let mut linked = [node.head, node.linked].into_iter().flatten();
+            let linked = linked.find(|block| graph.contains(&block.hash));
+            node.linked = linked.filter(|_| !is_gone);
+        }
+    }
+
+    /// Nodes whose heads are on branches without the anchor are not believed.
+    fn quarantine(&mut self) {
+        let Some(Chain { graph, anchor, .. }) = &self.chain else { return };
+        let leaves = |block: &Header| {
+            let shared = graph.common_ancestor(&block.hash, &anchor.hash);
+            shared.is_some_and(|shared| shared != *anchor && shared != *block)
+        };
+        let breaches = |node: &Node, head: &Header| match self.standing(head) {
+            Standing::Off => true,
+            // Whoever was in breach is believed again when it is seen on the branch.
+            Standing::Waiting => node.off || node.breached && node.linked.is_none_or(|block| leaves(&block)),
+            Standing::Below => false,
+            Standing::Linked => leaves(head),
+        };
+        let heads = self.nodes.iter().map(|(name, node)| {
+            let head = node.head.filter(|_| node.is_honest());
+            (Arc::clone(name), head.filter(|head| breaches(node, head)))
+        });
+        let (heads, finalised): (Vec<_>, Header) = (heads.collect(), *anchor);
+        for (name, breach) in heads {
+            let Some(node) = self.nodes.get_mut(&name) else { continue };
+            let before = std::mem::replace(&mut node.breached, breach.is_some());
+            if let Some(head) = breach.filter(|_| !before) {
+                tracing::error!(node = %name, ?head, ?finalised, "a node left a block that is final");
+                self.events.push(ChainEvent::FinalityBreached { node: name, finalised, head });
+            }
+        }
+    }
+
+    /// Notes whether the last holder of the tip went away from it. One that is not believed any more, as it
+    /// fell silent, is no holder, and did not go away.
+    pub(super) fn watch_holders(&mut self) {
+        let group = self.deciders();
+        let Some(Chain { graph, tip, .. }) = &self.chain else { return };
+        let (mut is_held, mut was_left) = (false, false);
+        for node in self.nodes.values_mut().filter(|node| node.group == group && node.is_believed()) {
+            let holds =
+                node.linked.is_some_and(|head| graph.is_on_branch(&tip.hash, &head.hash) == OnBranch::Yes);
+            was_left |= node.held_tip && !holds;
+            is_held |= holds;
+            node.held_tip = holds;
+        }
+        self.tip_was_left = !is_held && (was_left || self.tip_was_left);
+    }
+
+    /// Whose nodes decide which chain it is, where it begins, and which branch is canonical and final: ours where
+    /// some are in the source set.
+    pub(super) fn deciders(&self) -> Group {
+        let lists = |group| self.nodes.values().any(|node| node.listed && node.group == group);
+        if !lists(Group::Local) && lists(Group::Public) { Group::Public } else { Group::Local }
+    }
+
+    pub(super) fn decides(&self, node: &Node) -> bool {
+        node.group == self.deciders()
+    }
+
+    /// Those of them that are believed.
+    pub(super) fn believed(&self) -> impl Iterator<Item = &Node> {
+        let group = self.deciders();
+        self.nodes.values().filter(move |node| node.group == group && node.is_believed())
+    }
+}

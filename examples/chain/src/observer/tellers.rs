@@ -1,0 +1,48 @@
+//! Who told which header.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::Hash;
+
+/// Who told a header first, until its block is there: what is left in the end are the headers beside the
+/// canonical branch, which are bounded by node.
+#[derive(Debug, Default)]
+pub(super) struct Tellers {
+    by_hash: HashMap<Hash, Arc<str>>,
+    counts: HashMap<Arc<str>, usize>,
+}
+
+impl Tellers {
+    pub(super) fn get(&self, hash: &Hash) -> Option<&Arc<str>> {
+        self.by_hash.get(hash)
+    }
+
+    /// How many headers of this node have no block yet.
+    pub(super) fn count(&self, node: &str) -> usize {
+        self.counts.get(node).copied().unwrap_or_default()
+    }
+
+    pub(super) fn insert(&mut self, hash: Hash, node: Arc<str>) {
+        self.remove(&hash);
+        *self.counts.entry(Arc::clone(&node)).or_default() += 1;
+        self.by_hash.insert(hash, node);
+    }
+
+    pub(super) fn remove(&mut self, hash: &Hash) {
+        let Some(node) = self.by_hash.remove(hash) else { return };
+        if let Some(count) = self.counts.get_mut(&node) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&node);
+            }
+        }
+    }
+
+    pub(super) fn retain(&mut self, stays: impl Fn(&Hash) -> bool) {
+        let gone: Vec<Hash> = self.by_hash.keys().filter(|hash| !stays(hash)).copied().collect();
+        for hash in &gone {
+            self.remove(hash);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Nodes that tell what is not true, or what leads nowhere.
+
+use watchkeeper_chain::adapter::ChainError;
+use watchkeeper_chain::{Agreement, Block, ChainConfig, Hash, Header};
+
+use crate::common::{Node, Tree, Watched, config, fold, hash, local, long, show};
+
+/// Gives a node this header, and that as its head.
+pub(crate) fn lie(node: &Node, header: Header) {
+    let mut script = node.script();
+    script.blocks.insert(header.hash, Block { header, transactions: Vec::new() });
+    script.head = Some(header.hash);
+}
+
+/// ```text
+/// g - a1 - ... - a9
+///       \
+///         b2 - b3 - b4 - b5     b3 claims to weigh more than can be counted
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_lie_below_a_head_is_found_once() {
+    let tree = Tree::new(&format!("{}\na1 b2 b3:{} b4 b5 b6 b7", long("a", 9), u128::MAX));
+    let (bad, good) = (tree.node("a1"), tree.node("a1"));
+    let mut watched = Watched::start(config(), local(&[("bad", &bad), ("good", &good)])).await;
+    assert_eq!(watched.told().await, ["committed a1"]);
+    tree.advance(&bad, "b5");
+    watched.cycle().await;
+    let asked = bad.script().calls["header"];
+    // What is put on top of it is no better.
+    for head in ["b5", "b6", "b7"] {
+        tree.advance(&bad, head);
+        let view = watched.cycle().await;
+        let node = view.node("bad").unwrap();
+        let error = node.error.as_ref().map(ToString::to_string).unwrap_or_default();
+        assert!(node.agreement == Agreement::Untrue && error.contains("heavier than can be"), "{node:?}");
+        assert_eq!((bad.script().calls["header"], view.pending), (asked, 0));
+    }
+    for head in ["a3", "a9"] {
+        for node in [&bad, &good] {
+            tree.advance(node, head);
+        }
+        watched.cycle().await;
+    }
+    let view = watched.cycle().await;
+    assert_eq!((show(view.tip), show(view.shared_head())), ("a9".to_owned(), "a9".to_owned()));
+}
+
+/// ```text
+/// g - a1 - ... - a9
+///   \
+///     Each cycle another lie: a child of g
+/// ```
+#[tokio::test(start_paused = true)]
+async fn headers_beside_the_branch_are_bounded_and_crowd_nobody_out() {
+    let tree = Tree::new(&format!("{}\na1 b2 b3 b4", long("a", 9)));
+    let (bad, good) = (tree.node("g"), tree.node("g"));
+    let config = ChainConfig { headers_off_branch: 8, ..config() };
+    let mut watched = Watched::start(config, local(&[("bad", &bad), ("good", &good)])).await;
+    tree.advance(&good, "a3");
+    assert_eq!(watched.told().await, ["committed a1 a2 a3"]);
+    for nth in 0..40u8 {
+        lie(&bad, Header { hash: Hash([nth + 100; 32]), parent: hash("g"), height: 1, work: 1, time: 0 });
+        assert!(watched.cycle().await.graph.unwrap().len() <= 4 + 8);
+    }
+    watched.heard();
+    tree.advance(&good, "b4");
+    assert_eq!(watched.told().await, ["reorged a3 a2 to b2 b3 b4 at a1"]);
+}
+
+/// ```text
+/// g - a1 - ... - a9       what the node has in the end
+///      \
+///       x (4)             what it told first: a1 is not at 3
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_node_that_lied_about_a_gap_is_believed_when_it_tells_the_truth() {
+    let tree = Tree::new(&long("a", 9));
+    let n1 = tree.node("g");
+    let mut watched = Watched::start(config(), local(&[("n1", &n1)])).await;
+    tree.advance(&n1, "a1");
+    lie(&n1, Header { hash: hash("x"), parent: hash("a1"), height: 4, work: 1, time: 0 });
+    watched.told().await;
+    let error = watched.cycle().await.node("n1").unwrap().error.clone();
+    assert!(matches!(error, Some(ChainError::Untrue { .. })), "{error:?}");
+    tree.advance(&n1, "a9");
+    assert_eq!(watched.told().await, ["committed a1 a2 a3 a4 a5 a6 a7 a8 a9"]);
+    assert_eq!(watched.cycle().await.pending, 0);
+}
+
+/// A node that goes on telling heads whose parents nobody has.
+#[tokio::test(start_paused = true)]
+async fn headers_without_parents_are_bounded_and_crowd_nobody_out() {
+    let tree = Tree::new(&long("a", 30));
+    let (bad, good) = (tree.node("g"), tree.node("g"));
+    let config = ChainConfig { pending_limit: 8, backfill: 4, ..config() };
+    let mut watched = Watched::start(config, local(&[("bad", &bad), ("good", &good)])).await;
+    for nth in 0..40u8 {
+        lie(
+            &bad,
+            Header {
+                hash: Hash([nth + 100; 32]),
+                parent: Hash([nth + 50; 32]),
+                height: 500,
+                work: 1,
+                time: 0,
+            },
+        );
+        assert!(watched.cycle().await.pending <= 8);
+    }
+    tree.advance(&good, "a30");
+    for _ in 0..10 {
+        watched.cycle().await;
+    }
+    let mut branch = vec!["g".to_owned()];
+    fold(&mut branch, &watched.heard());
+    assert_eq!(branch.last().unwrap(), "a30");
+}
