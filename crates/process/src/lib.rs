@@ -146,6 +146,7 @@ impl Process {
     }
 
     /// Stops all its threads until it gets [`Signal::CONT`]: when this returns, none runs.
+    /// Blocks its thread until then, which takes microseconds.
     ///
     /// # Errors
     ///

@@ -10,6 +10,9 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::Runtime;
+use tokio::signal::ctrl_c;
+use tokio::sync::oneshot;
 
 use cli::{demo, follow, usage};
 
@@ -29,14 +32,7 @@ enum Command {
     Follow(follow::FollowFlags),
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let interrupted = async {
-        // Without a handler Ctrl-C ends the process as ever.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
+fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => match usage::mistake(&error) {
@@ -47,7 +43,22 @@ async fn main() -> ExitCode {
             None => error.exit(),
         },
     };
-    match cli.command {
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("watchkeeper-chain: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(run(cli.command));
+    // A name server that does not answer holds a thread: nobody waits for that.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run(command: Command) -> ExitCode {
+    let interrupted = interrupted();
+    match command {
         Command::Demo(flags) => tokio::select! {
             result = demo::run(&flags) => exit(result),
             () = interrupted => {
@@ -56,6 +67,26 @@ async fn main() -> ExitCode {
             }
         },
         Command::Follow(flags) => exit(follow::run(flags, interrupted).await),
+    }
+}
+
+/// Waits for Ctrl-C. A second one ends the process at once, whatever holds up the end.
+fn interrupted() -> impl Future<Output = ()> {
+    let (tell, told) = oneshot::channel();
+    // On its own: printing may wait for whoever reads.
+    tokio::spawn(async {
+        // Without a handler Ctrl-C ends the process as ever.
+        if ctrl_c().await.is_ok() {
+            let _ = tell.send(());
+            if ctrl_c().await.is_ok() {
+                std::process::exit(130);
+            }
+        }
+    });
+    async {
+        if told.await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

@@ -167,6 +167,12 @@ pub(crate) async fn run(
     let start = from.map_or(Start::Recent(64), Start::Height);
     let mut config = ChainConfig { start, ..ChainConfig::every(interval) };
     config.public_quorum = quorum(others.len(), config.public_quorum, &teller);
+    let interrupted = async {
+        tokio::select! {
+            () = interrupted => {}
+            () = teller.unread() => {}
+        }
+    };
     tokio::pin!(interrupted);
     if let Some(id) = chain_id {
         config.chain = tokio::select! {

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use watchkeeper::{ObservationBatch, ObservationHandle, ObservationSnapshot, RecvError};
 use watchkeeper_chain::NodeView;
@@ -22,6 +22,7 @@ pub(crate) struct Teller {
     out: Mutex<Box<dyn Write + Send>>,
     /// The number of the batch of events that is printed next.
     next: watch::Sender<u64>,
+    unread: Notify,
 }
 
 impl Teller {
@@ -30,7 +31,18 @@ impl Teller {
     }
 
     fn to(out: Box<dyn Write + Send>, json: bool) -> Self {
-        Self { began: Instant::now(), json, out: Mutex::new(out), next: watch::Sender::new(0) }
+        Self {
+            began: Instant::now(),
+            json,
+            out: Mutex::new(out),
+            next: watch::Sender::new(0),
+            unread: Notify::new(),
+        }
+    }
+
+    /// Waits until nobody reads any more: the other end of a pipe is closed.
+    pub(crate) async fn unread(&self) {
+        self.unread.notified().await;
     }
 
     /// Says what is done, or how it went.
@@ -116,8 +128,7 @@ impl Teller {
         let at = at.saturating_duration_since(self.began).as_secs_f64();
         // Lines stay whole.
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever reads may have gone; what is observed goes on.
-        let _ = if self.json {
+        let written = if self.json {
             let mut json = json();
             json["at_s"] = json!((at * 1000.0).round() / 1000.0);
             writeln!(out, "{json}")
@@ -127,7 +138,9 @@ impl Teller {
             let first = writeln!(out, "{at:8.3}s  {kind:<7} {first}");
             lines.fold(first, |written, line| written.and_then(|()| writeln!(out, "{:18}{line}", "")))
         };
-        let _ = out.flush();
+        if written.and_then(|()| out.flush()).is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+            self.unread.notify_one();
+        }
     }
 }
 
@@ -173,13 +186,24 @@ mod tests {
 
     impl Write for Lines {
         fn write(&mut self, part: &[u8]) -> io::Result<usize> {
-            let _ = self.0.send(part.to_vec());
+            self.0.send(part.to_vec()).map_err(|_| io::ErrorKind::BrokenPipe)?;
             Ok(part.len())
         }
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_nobody_reads_any_more_is_noticed_with_the_next_line() {
+        let (sender, lines) = mpsc::channel();
+        let teller = Teller::to(Box::new(Lines(sender)), false);
+        teller.say("step", format_args!("one"));
+        drop(lines);
+        timeout(Duration::from_secs(1), teller.unread()).await.unwrap_err();
+        teller.say("step", format_args!("two"));
+        timeout(Duration::from_secs(1), teller.unread()).await.unwrap();
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Start;
@@ -20,6 +20,8 @@ pub(super) struct Asked<C> {
     pub(super) limit: Duration,
     /// How many headers one question may bring.
     pub(super) budget: usize,
+    /// How many calls it is asked for side by side, at least 1.
+    pub(super) at_once: usize,
     /// It was in breach: before its branch is walked, it is asked whether that leaves ours below the root.
     pub(super) suspect: bool,
 }
@@ -135,32 +137,14 @@ impl<C: ChainClient> Asked<C> {
         self.at(root.height).await.is_ok_and(|there| there.is_some_and(|there| there.hash != root.hash))
     }
 
-    /// Lowest first, several at once.
-    async fn up(&self, from: Height, to: Height, headers: &mut Vec<Header>) -> Result<(), ChainError>
-    where
-        C: ChainClient,
-    {
-        const AT_ONCE: u64 = 8;
-        let mut next = from;
-        while next <= to {
-            let last = to.min(next.saturating_add(AT_ONCE - 1));
-            let mut answers = JoinSet::new();
-            for height in next..=last {
-                let asked = self.clone();
-                answers.spawn(async move { asked.at(height).await });
+    /// Lowest first, several at once: what has come in its order is kept, whatever comes of the rest.
+    async fn up(&self, from: Height, to: Height, headers: &mut Vec<Header>) -> Result<(), ChainError> {
+        let mut answers = stream::iter(from..=to).map(|height| self.at(height)).buffered(self.at_once);
+        while let Some(answer) = answers.next().await {
+            match answer? {
+                Some(header) => headers.push(header),
+                None => break,
             }
-            let mut found = Vec::new();
-            while let Some(answer) = answers.join_next().await {
-                let answer = answer.map_err(|error| self.untrue("header_at", error.to_string()))?;
-                found.extend(answer?);
-            }
-            found.sort_by_key(|header| header.height);
-            let complete = found.len() as u64 == last - next + 1;
-            headers.append(&mut found);
-            if !complete {
-                return Ok(());
-            }
-            next = last + 1;
         }
         Ok(())
     }

@@ -72,7 +72,8 @@ pub struct ChainConfig {
     pub lagging_after: Height,
     /// How many fresh public nodes it takes to speak of a public chain. Default: 3.
     pub public_quorum: usize,
-    /// How many headers one node is asked for in a cycle to fill gaps. Default: 512.
+    /// How many headers one node is asked for in a cycle to fill gaps. Default: 512; as many
+    /// more where its branch turns out to have left ours.
     pub backfill: usize,
     /// How many blocks beyond the tip are asked for in a cycle. Default: 128. For a reorg it is as many as it
     /// takes to outweigh what leaves.

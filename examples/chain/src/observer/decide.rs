@@ -120,7 +120,7 @@ impl<T: Transaction> Known<T> {
 
     /// Whether the branch moved.
     fn follow(&mut self, way: &Way) -> bool {
-        let Some(Chain { graph, tip, .. }) = &mut self.chain else { return false };
+        let Some(Chain { graph, tip, is_told, .. }) = &mut self.chain else { return false };
         let blocks = way.joined.iter().map_while(|header| self.blocks.get(&header.hash).map(Arc::clone));
         let new: Vec<Arc<Block<T>>> = blocks.collect();
         let ancestor = way.ancestor;
@@ -142,7 +142,7 @@ impl<T: Transaction> Known<T> {
                 ChainEvent::Reorged { old, new, ancestor }
             }
         };
-        *tip = next;
+        (*tip, *is_told) = (next, true);
         self.tip_was_left = false;
         for node in self.nodes.values_mut() {
             node.held_tip = false;
@@ -153,7 +153,7 @@ impl<T: Transaction> Known<T> {
 
     /// Tells what is final on the canonical branch, as far as the branch was told.
     fn finalise(&mut self) {
-        let Some(Chain { graph, tip, anchor, finalised }) = &mut self.chain else { return };
+        let Some(Chain { graph, tip, anchor, finalised, .. }) = &mut self.chain else { return };
         let Some(block) = graph.common_ancestor(&tip.hash, &anchor.hash) else { return };
         let on_branch = block == *anchor || block == *tip;
         if on_branch && block.height > finalised.height {

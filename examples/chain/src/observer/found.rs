@@ -39,12 +39,12 @@ impl<T: Transaction> Known<T> {
                 None
             }
             Found::Block(header, Ok(None)) => {
-                self.withheld(name, header);
+                self.kept_block_back(name, header);
                 let reason = format!("it does not have block {:?}", header.hash);
                 Some(ChainError::Refused { endpoint: name.to_string(), method: "block", reason })
             }
             Found::Block(header, Err(error)) => {
-                self.withheld(name, header);
+                self.kept_block_back(name, header);
                 Some(error)
             }
             Found::Final(_, Err(error)) => {
@@ -81,11 +81,15 @@ impl<T: Transaction> Known<T> {
         let expected = self.identity.get_or_insert_with(|| found.clone());
         let Some(node) = self.nodes.get_mut(name) else { return };
         node.asks_identity = false;
-        let withheld = node.withheld.take();
+        let unproved = node.unproved.take();
         if *expected == found {
             node.identified = Some(now);
             (node.foreign, node.lies_below) = (None, false);
-            if let Some(head) = withheld {
+            // It may have been in the middle of a reorg: it is asked again.
+            if std::mem::take(&mut node.off) {
+                self.pending.forget_told_by(name);
+            }
+            if let Some(head) = unproved {
                 self.take_in(name, head);
             }
         } else if node.foreign.as_ref() != Some(&found) {
@@ -133,7 +137,8 @@ impl<T: Transaction> Known<T> {
             self.pending.forget_told_by(name);
         }
         let (node, chain) = self.nodes.get_mut(name).zip(self.chain.as_ref())?;
-        let in_vain = headers.is_empty() || is_late || lie.is_some();
+        let is_limited = matches!(error, Some(ChainError::RateLimited { .. }));
+        let in_vain = headers.is_empty() || is_late || is_limited || lie.is_some();
         node.vain = if in_vain { node.vain.saturating_add(1) } else { 0 };
         if let Some(lie) = lie.filter(|_| node.head.is_some_and(|now| now.hash == head)) {
             (node.lie, node.lies_below) = (Some(untrue(name, &lie)), true);
@@ -146,15 +151,14 @@ impl<T: Transaction> Known<T> {
         error.filter(|_| headers.is_empty() || !is_late)
     }
 
-    /// Nothing of a branch that leaves below the root is ever linked: whoever has the same head is off, too.
+    /// Nothing of a branch that leaves below the root is ever linked. What one node says counts for that node alone.
     fn is_off(&mut self, name: &Arc<str>, head: Hash, root: Hash) {
         if self.chain.as_ref().is_none_or(|chain| chain.graph.root().hash != root) {
             return;
         }
-        for node in self.nodes.values_mut() {
-            node.off |= node.head.is_some_and(|now| now.hash == head);
-        }
-        if self.nodes.get(name).is_some_and(|node| node.off) {
+        let of_it = |node: &&mut Node| node.head.is_some_and(|now| now.hash == head);
+        if let Some(node) = self.nodes.get_mut(name).filter(of_it) {
+            node.off = true;
             self.pending.forget_told_by(name);
         }
     }
@@ -171,7 +175,7 @@ impl<T: Transaction> Known<T> {
         }
     }
 
-    fn withheld(&mut self, name: &Arc<str>, header: Header) {
+    fn kept_block_back(&mut self, name: &Arc<str>, header: Header) {
         self.tried.entry(header.hash).or_default().push(Arc::clone(name));
         if let Some(node) = self.nodes.get_mut(name) {
             node.withholds = true;

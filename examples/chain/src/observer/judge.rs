@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::Group;
 use super::known::{Chain, Known, Standing};
 use super::node::Node;
 use super::pending::Pending;
 use super::tellers::Tellers;
-use super::{Group, Start};
 use crate::{ChainEvent, Header, OnBranch, Transaction};
 
 impl<T: Transaction> Known<T> {
@@ -32,17 +32,19 @@ impl<T: Transaction> Known<T> {
     /// Gives up a root that a public node has told, where most of those that decide are on no branch of it: what
     /// it claimed was not true, or it is alone with it. Nobody has been told anything by then.
     fn doubt_root(&mut self) {
-        let is_told = matches!(self.config.start, Start::Known(_));
-        let Some(Chain { graph, tip, .. }) = self.chain.as_ref().filter(|_| !is_told) else { return };
-        if *tip != graph.root() || self.deciders() != Group::Public {
+        if self.chain.as_ref().is_none_or(|chain| chain.is_told) || self.deciders() != Group::Public {
             return;
         }
         let heads: Vec<Header> = self.believed().filter_map(|node| node.head).collect();
         let is_apart = |head: &&Header| matches!(self.standing(head), Standing::Below | Standing::Off);
-        if heads.iter().filter(is_apart).count() * 2 < heads.len().max(1) {
+        if heads.iter().filter(is_apart).count() * 2 <= heads.len() {
             return;
         }
+        tracing::warn!(
+            "most public nodes are not above the block where the observation was to begin: begun anew"
+        );
         (self.chain, self.pending, self.tellers) = (None, Pending::default(), Tellers::default());
+        (self.behind_since, self.tip_was_left, self.rivals) = (None, false, Vec::new());
         for node in self.nodes.values_mut() {
             (node.linked, node.off, node.breached, node.held_tip) = (None, false, false, false);
         }
@@ -111,9 +113,9 @@ impl<T: Transaction> Known<T> {
     }
 
     /// Whose nodes decide which chain it is, where it begins, and which branch is canonical and final: ours where
-    /// some are in the source set.
+    /// some are in the source set, or left it less than `forget_after` after their last answer.
     pub(super) fn deciders(&self) -> Group {
-        let lists = |group| self.nodes.values().any(|node| node.listed && node.group == group);
+        let lists = |group| self.nodes.values().any(|node| node.group == group);
         if !lists(Group::Local) && lists(Group::Public) { Group::Public } else { Group::Local }
     }
 

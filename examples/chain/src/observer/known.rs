@@ -46,11 +46,13 @@ pub(super) struct Chain {
     pub(super) anchor: Header,
     /// The last final block that was told.
     pub(super) finalised: Header,
+    /// Where it begins was told to somebody: by an event above it, or by whoever configured it.
+    pub(super) is_told: bool,
 }
 
 impl Chain {
     pub(super) fn new(root: Header) -> Self {
-        Self { graph: Graph::new(root), tip: root, anchor: root, finalised: root }
+        Self { graph: Graph::new(root), tip: root, anchor: root, finalised: root, is_told: false }
     }
 
     /// Whether a head is lower than anything that is kept: nothing can be said of its branch.
@@ -91,7 +93,7 @@ impl<T: Transaction> Known<T> {
         if let Start::Known(headers) = &known.config.start
             && let [root, rest @ ..] = headers.as_slice()
         {
-            let mut chain = Chain::new(*root);
+            let mut chain = Chain { is_told: true, ..Chain::new(*root) };
             // They were checked to be a chain: each is taken.
             for header in rest {
                 if chain.graph.insert(*header).is_ok() {
@@ -115,7 +117,7 @@ impl<T: Transaction> Known<T> {
         if proved {
             self.take_in(name, head);
         } else {
-            node.withheld = Some(head);
+            node.unproved = Some(head);
         }
     }
 

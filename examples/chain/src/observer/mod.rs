@@ -52,9 +52,10 @@ pub use view::{Agreement, ChainView, NodeView, Progress};
 ///
 /// # Who decides
 ///
-/// Where nodes of ours ([`Group::Local`]) are in the source set, they alone decide: which chain it is, where the
-/// observation begins, which branch is canonical, and what is final. Public nodes then give headers and blocks,
-/// and [`ChainView::target`], by which ours are measured; they move nothing, also while none of ours answers.
+/// Where nodes of ours ([`Group::Local`]) are in the source set, or left it and answered within
+/// [`ChainConfig::forget_after`], they alone decide: which chain it is, where the observation begins, which branch
+/// is canonical, and what is final. Public nodes then give headers and blocks, and [`ChainView::target`], by which
+/// ours are measured; they move nothing, also while none of ours answers.
 ///
 /// Where only public nodes are in the set, they decide in the same way. One that claims to be further than more
 /// than half of them does not decide where it begins, and a root that most of them have no branch on is given up
@@ -241,12 +242,19 @@ impl<C: ChainClient> ChainObserver<C> {
             if question.purpose() != Purpose::Block {
                 asked.insert((Arc::clone(&name), question.purpose()));
             }
+            let known = state.known.nodes.get(&name);
             let node = Asked {
                 client: source.source.client.clone(),
                 name: Arc::clone(&name),
                 limit: self.config.request_timeout,
                 budget: self.config.backfill,
-                suspect: state.known.nodes.get(&name).is_some_and(|node| node.breached),
+                // Who gave nothing the last time may not bear many calls at once.
+                at_once: if known.is_none_or(|node| node.vain > 0) {
+                    1
+                } else {
+                    self.config.requests_per_node
+                },
+                suspect: known.is_some_and(|node| node.breached),
             };
             let graph = state.known.chain.as_ref().map(|chain| chain.graph.clone());
             let work = node.answer(question.clone(), graph);

@@ -35,7 +35,7 @@ pub(super) struct Node {
     /// It has to be asked for its chain.
     pub(super) asks_identity: bool,
     /// A head that is not taken in before the node has proved to be on the chain.
-    pub(super) withheld: Option<Header>,
+    pub(super) unproved: Option<Header>,
     pub(super) foreign: Option<ChainIdentity>,
     /// Why it did not answer for its head.
     pub(super) failure: Option<ChainError>,
@@ -80,7 +80,7 @@ impl Node {
             final_rests_until: None,
             identified: None,
             asks_identity: true,
-            withheld: None,
+            unproved: None,
             foreign: None,
             failure: None,
             lie: None,

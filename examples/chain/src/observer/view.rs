@@ -32,7 +32,8 @@ pub struct ChainView {
     /// The best block that more than half of the fresh public nodes have on their branches; `None` if too
     /// few are fresh, or no such block is known.
     pub target: Option<Header>,
-    /// How far a catch-up is; `None` while the tip is where the nodes are.
+    /// How far a catch-up is; `None` while the tip is at most
+    /// [`lagging_after`](super::ChainConfig::lagging_after) blocks behind the nodes.
     pub progress: Option<Progress>,
     /// Every node by its name.
     pub nodes: Arc<BTreeMap<Arc<str>, NodeView>>,
@@ -67,7 +68,7 @@ pub struct NodeView {
 /// How a node's head stands to the canonical tip.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Agreement {
-    /// Nothing can be said: it has not answered yet.
+    /// Nothing can be said: it has not answered yet, or it is not known where the chain begins.
     Unknown,
     /// It is on the canonical branch, this many blocks below the tip.
     Behind(Height),

@@ -36,7 +36,7 @@ impl<T: Transaction> Known<T> {
         let mut nodes: Vec<_> =
             self.nodes.iter().filter(|(_, node)| node.is_reachable(now, self.config.collect_for)).collect();
         // A node that brings no headers must not keep others from being asked.
-        nodes.sort_by_key(|(_, node)| node.vain);
+        nodes.sort_by_key(|(_, node)| (node.vain, node.group == Group::Public));
         for (name, node) in nodes {
             if fetches.is_busy(name) {
                 continue;
@@ -194,8 +194,14 @@ impl<T: Transaction> Known<T> {
                 let is_public = node.group == Group::Public;
                 (late.contains(name), is_public, node.withholds, Some(*name) != teller, load(name))
             };
-            let candidates = self.nodes.iter().filter(may);
-            let free = candidates.filter(|(name, _)| load(name) < self.config.requests_per_node);
+            // Where one of ours is only busy, its turn is waited for: a public node comes after those that are late.
+            let class =
+                |(name, node): &(&Arc<str>, &Node)| (late.contains(name), node.group == Group::Public);
+            let candidates: Vec<_> = self.nodes.iter().filter(may).collect();
+            let best = candidates.iter().map(class).min();
+            let free = candidates.into_iter().filter(|candidate| {
+                Some(class(candidate)) == best && load(candidate.0) < self.config.requests_per_node
+            });
             let Some((name, _)) = free.min_by_key(rank) else { continue };
             *busy.entry(name).or_default() += 1;
             questions.push((Arc::clone(name), Question::Block(header)));

@@ -1,6 +1,5 @@
 //! Steps about the chain that is observed, as [`with_chain_steps`] adds them.
 
-use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::time::Duration;
 

@@ -109,6 +109,32 @@ async fn a_node_with_enough_to_do_is_passed_over() {
     assert_eq!(watched.told().await.join(" ").split(' ').count(), 21, "all are there, after one cycle more");
 }
 
+/// As long as ours answer, they are waited for, and not what a public node says in their place.
+#[tokio::test(start_paused = true)]
+async fn ours_with_enough_to_do_are_waited_for_before_the_public_network_is_asked() {
+    let tree = Tree::new(&long("a", 20));
+    let (ours, other) = (tree.node("g"), tree.node("g"));
+    let mut sources = local(&[("z", &ours)]);
+    sources.push(ObservedSource::new("p", ChainSource::public(other.clone())));
+    let config = ChainConfig { requests_per_node: 2, ..config() };
+    let mut watched = Watched::start(config, sources).await;
+    watched.told().await;
+    for node in [&ours, &other] {
+        node.script().latency = SECOND / 100;
+        tree.advance(node, "a10");
+    }
+    assert_eq!(watched.told().await.join(" ").split(' ').count(), 11, "all are told");
+    assert_eq!([asked(&ours), asked(&other)], [10, 0]);
+    ours.script().hangs.push("block");
+    for node in [&ours, &other] {
+        tree.advance(node, "a20");
+    }
+    watched.told().await;
+    assert_eq!([asked(&ours), asked(&other)], [12, 0]);
+    assert_eq!(watched.told().await.join(" ").split(' ').count(), 11, "they are had of the other");
+    assert_eq!([asked(&ours), asked(&other)], [12, 10]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_node_that_refuses_blocks_is_not_asked_first_again() {
     let tree = Tree::new(&long("a", 6));

@@ -1,10 +1,19 @@
 //! How the observer gets to where the nodes are.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use watchkeeper_chain::{Agreement, Block, ChainConfig, Header, Start};
+use async_trait::async_trait;
+use tokio::sync::Mutex;
+use watchkeeper::ObservedSource;
+use watchkeeper_chain::adapter::{ChainClient, ChainError, ChainIdentity};
+use watchkeeper_chain::{
+    Agreement, Block, ChainConfig, ChainObserver, ChainSource, Hash, Header, Height, Start,
+};
 
-use crate::common::{Node, SECOND, Tree, Watched, branch, config, fold, hash, in_words, local, long, show};
+use crate::common::{
+    Named, Node, SECOND, Tree, Watched, branch, config, fold, hash, in_words, local, long, show,
+};
 
 /// ```text
 /// g - a1 - ... - a6        the parents of a6 are asked for by hash
@@ -212,4 +221,62 @@ async fn settings_that_make_no_sense_are_refused() {
         };
         assert!(source.to_string().contains(said), "{source}");
     }
+}
+
+/// Answers one question for a height at a time, and none while there are more.
+#[derive(Clone, Debug)]
+struct Narrow {
+    node: Node,
+    alone: Arc<Mutex<()>>,
+}
+
+#[async_trait]
+impl ChainClient for Narrow {
+    type Transaction = Named;
+
+    async fn identity(&self) -> Result<ChainIdentity, ChainError> {
+        self.node.identity().await
+    }
+
+    async fn head(&self) -> Result<Header, ChainError> {
+        self.node.head().await
+    }
+
+    async fn finalised(&self) -> Result<Option<Header>, ChainError> {
+        self.node.finalised().await
+    }
+
+    async fn header(&self, hash: Hash) -> Result<Option<Header>, ChainError> {
+        self.node.header(hash).await
+    }
+
+    async fn header_at(&self, height: Height) -> Result<Option<Header>, ChainError> {
+        // Given back also by a call that is not waited for.
+        let Ok(_alone) = self.alone.try_lock() else {
+            return Err(ChainError::RateLimited { endpoint: "narrow".to_owned(), retry_after: None });
+        };
+        tokio::time::sleep(SECOND / 1000).await;
+        self.node.header_at(height).await
+    }
+
+    async fn block(&self, hash: Hash) -> Result<Option<Block<Named>>, ChainError> {
+        self.node.block(hash).await
+    }
+}
+
+/// What is answered before the first refusal counts, and then it is asked for less at once.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_bears_one_call_at_a_time_is_caught_up_with() {
+    let tree = Tree::new(&long("a", 200));
+    let node = Narrow { node: tree.node("g"), alone: Arc::default() };
+    let config = ChainConfig { backfill: 16, ..config() };
+    let source = ObservedSource::new("n1", ChainSource::local(node.clone()));
+    let watched = Watched::with(ChainObserver::new(config), vec![source]).await;
+    watched.cycle().await;
+    tree.advance(&node.node, "a200");
+    for _ in 0..60 {
+        watched.cycle().await;
+        tokio::time::sleep(SECOND).await;
+    }
+    assert_eq!(show(watched.cycle().await.tip), "a200");
 }

@@ -1,7 +1,8 @@
 //! Nodes that tell what is not true, or what leads nowhere.
 
+use watchkeeper::ObservedSource;
 use watchkeeper_chain::adapter::ChainError;
-use watchkeeper_chain::{Agreement, Block, ChainConfig, Hash, Header};
+use watchkeeper_chain::{Agreement, Block, ChainConfig, ChainSource, Hash, Header, Start};
 
 use crate::common::{Node, Tree, Watched, config, fold, hash, local, long, show};
 
@@ -114,4 +115,34 @@ async fn headers_without_parents_are_bounded_and_crowd_nobody_out() {
     let mut branch = vec!["g".to_owned()];
     fold(&mut branch, &watched.heard());
     assert_eq!(branch.last().unwrap(), "a30");
+}
+
+/// Both have one head; in the place of the root the public node has another block. Ours is slow, so that it is asked too.
+///
+/// ```text
+/// g - a1 - a2 - a3 - a4 - ... - a9     begun at a4
+///                  \
+///                    b4                what the public node says is below a5
+/// ```
+#[tokio::test(start_paused = true)]
+async fn what_one_node_says_of_a_head_is_not_held_against_another() {
+    let tree = Tree::new(&format!("{}\na3 b4", long("a", 9)));
+    let (ours, liar) = (tree.node("a4"), tree.node("a4"));
+    let config = ChainConfig { start: Start::Known(vec![tree.header("a4")]), backfill: 8, ..config() };
+    let mut sources = local(&[("ours", &ours)]);
+    sources.push(ObservedSource::new("liar", ChainSource::public(liar.clone())));
+    let mut watched = Watched::start(config.clone(), sources).await;
+    watched.told().await;
+    for node in [&ours, &liar] {
+        tree.advance(node, "a9");
+    }
+    let a5 = Header { parent: hash("b4"), ..tree.header("a5") };
+    liar.script().blocks.insert(hash("b4"), tree.block("b4").clone());
+    liar.script().blocks.insert(hash("a5"), Block { header: a5, transactions: Vec::new() });
+    ours.script().hangs.push("header");
+    tokio::time::sleep(config.request_timeout * 2).await;
+    assert_eq!(watched.told().await, ["liar breached a4 by a9"]);
+    ours.script().hangs.clear();
+    tokio::time::sleep(config.request_timeout * 2).await;
+    assert_eq!(watched.told().await, ["committed a5 a6 a7 a8 a9"]);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 
 use super::backfill::{Backfill, BackfillError};
-use super::desk::{Desk, Told, WalletDesk};
+use super::desk::{Answer, Desk, Told, WalletDesk};
 use super::ledger::Ledger;
 use crate::Height;
 use crate::adapter::ChainClient;
@@ -47,7 +47,8 @@ impl<L: Ledger> WalletDesk<L> {
     pub async fn hand_over(&self, backfill: Backfill<L>) -> Result<Option<Backfill<L>>, BackfillError> {
         let (reply, answer) = oneshot::channel();
         self.open_desk()?.hand_over((backfill, reply));
-        let answer = answer.await.unwrap_or(Err(BackfillError::Closed));
+        let mut returning = Returning { desk: self, answer };
+        let answer = (&mut returning.answer).await.unwrap_or(Err(BackfillError::Closed));
         answer.map(|behind| behind.map(|behind| *behind))
     }
 
@@ -131,6 +132,23 @@ impl<L: Ledger> WalletDesk<L> {
             let header = client.header_at(height).await?.ok_or_else(|| missing.clone())?;
             let block = client.block(header.hash).await?.ok_or(missing)?;
             reading.step(|backfill| backfill.push(block))?;
+        }
+    }
+}
+
+/// An answer that is waited for: what comes back, and nobody takes any more, is kept for the next reader.
+struct Returning<'a, L: Ledger> {
+    desk: &'a WalletDesk<L>,
+    answer: oneshot::Receiver<Answer<L>>,
+}
+
+impl<L: Ledger> Drop for Returning<'_, L> {
+    fn drop(&mut self) {
+        self.answer.close();
+        if let Ok(Ok(Some(behind))) = self.answer.try_recv()
+            && let Some(desk) = self.desk.desk.upgrade()
+        {
+            desk.put_back(*behind);
         }
     }
 }

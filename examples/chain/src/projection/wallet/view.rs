@@ -264,15 +264,6 @@ impl<L: Ledger> WalletsView<L> {
         self.holding(known, node)
     }
 
-    /// What moved in and out of all wallets up to a kept block.
-    ///
-    /// # Errors
-    ///
-    /// [`BalanceError`]: the block is not kept.
-    pub fn flow_at(&self, block: Hash) -> Result<Flow, BalanceError> {
-        Ok(self.node(block)?.value.flow)
-    }
-
     /// Whether value is conserved at the tip: what all wallets have is what they had, and what was minted and
     /// came, without what left. Made for [`handle.invariant`](watchkeeper::ObservationHandle::invariant), which
     /// judges it in every cycle and so through every reorg.

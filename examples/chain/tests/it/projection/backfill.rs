@@ -115,6 +115,13 @@ async fn what_comes_back_and_is_not_waited_for_serves_the_next() {
     }
     assert!(polled_once(&mut Box::pin(desk.hand_over(backfill))).is_none());
     wallets.settle();
+    let backfill = desk.wanted().await.unwrap();
+    assert_eq!(backfill.wants(), Some(3));
+    // The answer is there when the call is dropped.
+    let mut handed = Box::pin(desk.hand_over(backfill));
+    assert!(polled_once(&mut handed).is_none());
+    wallets.settle();
+    drop(handed);
     assert_eq!(desk.wanted().await.unwrap().wants(), Some(3));
     assert_eq!(desk.wanted().await.unwrap().wants(), Some(1), "it is given out once");
 }
