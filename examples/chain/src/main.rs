@@ -8,11 +8,13 @@ mod fake;
 
 use std::error::Error;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use tokio::runtime::Runtime;
 use tokio::signal::ctrl_c;
 use tokio::sync::oneshot;
+use tokio::time::sleep;
 
 use cli::{demo, follow, usage};
 
@@ -78,6 +80,8 @@ fn interrupted() -> impl Future<Output = ()> {
         // Without a handler Ctrl-C ends the process as ever.
         if ctrl_c().await.is_ok() {
             let _ = tell.send(());
+            // One that comes twice at once, to the process and to its group, is one.
+            sleep(Duration::from_millis(500)).await;
             if ctrl_c().await.is_ok() {
                 std::process::exit(130);
             }

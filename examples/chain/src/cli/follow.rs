@@ -185,7 +185,9 @@ pub(crate) async fn run(
         };
     }
     let accounts = Accounts::new(wallet, ours.into_iter().chain(others).collect(), interval);
-    let watched = Watched::start(nodes, config, Some(wake))?;
+    let watched = Watched::start(nodes, config, Some(Arc::clone(&wake)))?;
+    // What the first look finds is told by the second, which need not wait for the interval.
+    wake.notify_one();
     let handle = watched.handle();
     let stop = async {
         interrupted.await;

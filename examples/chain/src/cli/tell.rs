@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use watchkeeper::{ObservationBatch, ObservationHandle, ObservationSnapshot, RecvError};
-use watchkeeper_chain::NodeView;
 use watchkeeper_chain::adapter::ChainError;
+use watchkeeper_chain::{Agreement, NodeView};
 
 use super::event::{as_json, as_text};
 use super::watched::{Event, Observer};
@@ -40,7 +40,7 @@ impl Teller {
         }
     }
 
-    /// Waits until nobody reads any more: the other end of a pipe is closed.
+    /// Waits until what is said cannot be written any more: nobody reads the pipe, or the disk is full.
     pub(crate) async fn unread(&self) {
         self.unread.notified().await;
     }
@@ -128,17 +128,17 @@ impl Teller {
         let at = at.saturating_duration_since(self.began).as_secs_f64();
         // Lines stay whole.
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = if self.json {
+        let line = if self.json {
             let mut json = json();
             json["at_s"] = json!((at * 1000.0).round() / 1000.0);
-            writeln!(out, "{json}")
+            format!("{json}\n")
         } else {
             let mut lines = text.lines();
-            let first = lines.next().unwrap_or_default();
-            let first = writeln!(out, "{at:8.3}s  {kind:<7} {first}");
-            lines.fold(first, |written, line| written.and_then(|()| writeln!(out, "{:18}{line}", "")))
+            let first = format!("{at:8.3}s  {kind:<7} {}", lines.next().unwrap_or_default());
+            lines.fold(first.trim_end().to_owned() + "\n", |text, line| format!("{text}{:18}{line}\n", ""))
         };
-        if written.and_then(|()| out.flush()).is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+        // Also if the process is ended meanwhile: it is written at once.
+        if out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_err() {
             self.unread.notify_one();
         }
     }
@@ -155,15 +155,24 @@ pub(super) fn lasting(error: ChainError) -> ChainError {
 /// What is worth a line of a node.
 fn turn(node: &NodeView) -> String {
     let failure = node.health.facts.last_failure.as_ref().filter(|_| node.health.is_failing());
-    match (failure, &node.error, node.head) {
+    match (failure, &node.error, node.head, &node.agreement) {
         (Some(failure), ..) => format!("fails: {failure}"),
         // A node with a head has blocks, only not the one to begin with.
-        (None, Some(ChainError::Empty { .. }), Some(head)) => {
-            format!("answers, but is at {}, below where the observation is to begin", head.height)
+        (None, Some(ChainError::Empty { .. }), Some(_), _) => {
+            "answers, but is still below where the observation is to begin".to_owned()
         }
-        (None, Some(error), _) => format!("answers, but: {error}"),
-        (None, None, Some(_)) => "answers".to_owned(),
-        (None, None, None) => "has not answered yet".to_owned(),
+        (None, Some(error), ..) => format!("answers, but: {error}"),
+        (None, None, _, Agreement::OtherChain(found)) => {
+            format!(
+                "answers, but is on chain {} ({:.8}), and not on the one that is followed",
+                found.id, found.genesis
+            )
+        }
+        (None, None, Some(_), _) => "answers".to_owned(),
+        (None, None, None, _) if node.health.facts.last_success.is_some() => {
+            "answers; it is not known yet which chain is followed".to_owned()
+        }
+        (None, None, None, _) => "has not answered yet".to_owned(),
     }
 }
 

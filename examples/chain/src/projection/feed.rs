@@ -24,7 +24,9 @@ pub enum BlockStep<T> {
 /// Every block that joins or leaves the branch, one by one, in an order in which each is the tip when its turn
 /// is.
 ///
-/// It reads a subscription, at its own pace: nothing is lost that the runtime's history holds.
+/// It reads a subscription, at its own pace: nothing is lost that the runtime's history holds. One that is made right
+/// after the start of the runtime misses nothing, since cycle 0 tells no block. It is not ordered with waits: of what
+/// a cycle told, a wait may be met before the feed was read.
 pub struct BlockFeed<O: Observer, T> {
     handle: ObservationHandle<O>,
     batches: Subscription<O::Event>,

@@ -22,7 +22,7 @@ async fn a_node_that_is_down_is_told_and_waited_for() {
 async fn a_height_beyond_the_head_is_told() {
     let node = FakeNode::answering(chain("0x1", branch(0, 3))).await;
     let mut follow = Follow::start(&["--rpc", &rpc(&node), "--from", "99999999999"]);
-    follow.says("rpc1 answers, but is at 3, below where the observation is to begin").await;
+    follow.says("rpc1 answers, but is still below where the observation is to begin").await;
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 use std::env;
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::AnvilError;
@@ -19,10 +21,25 @@ pub(super) fn find() -> Result<PathBuf, AnvilError> {
 
 fn find_in(named: Option<PathBuf>, folder: &Path, path: &OsStr) -> Result<PathBuf, AnvilError> {
     if let Some(named) = named {
-        return if named.is_file() { Ok(named) } else { Err(AnvilError::NoSuchBinary { named }) };
+        return if named.is_file() {
+            Ok(behind_wrapper(named))
+        } else {
+            Err(AnvilError::NoSuchBinary { named })
+        };
     }
     let in_path = env::split_paths(path).map(|folder| folder.join("anvil"));
-    in_packages(folder).chain(in_path).find(|file| file.is_file()).ok_or(AnvilError::NotInstalled)
+    let found = in_packages(folder).chain(in_path).find(|file| file.is_file());
+    found.map(behind_wrapper).ok_or(AnvilError::NotInstalled)
+}
+
+/// What npm links into a `PATH` is a script of the package, behind which the program would live on.
+fn behind_wrapper(file: PathBuf) -> PathBuf {
+    let is_script = |mut opened: File| {
+        let mut begin = [0; 2];
+        opened.read_exact(&mut begin).is_ok() && begin == *b"#!"
+    };
+    let script = File::open(&file).is_ok_and(is_script).then(|| file.canonicalize().ok()).flatten();
+    script.and_then(|script| in_packages(&script).find(|program| program.is_file())).unwrap_or(file)
 }
 
 /// The package's own program and not its wrapper, which would be killed in its place.
@@ -62,6 +79,19 @@ mod tests {
         assert_eq!(find_in(None, &folder, &path).unwrap(), in_packages);
         let named = file(&root.path().join("mine"));
         assert_eq!(find_in(Some(named.clone()), &folder, &path).unwrap(), named);
+
+        // As `npm install --global` has it: a link to a script beside the program.
+        let package = root.path().join("npm/lib/node_modules/@foundry-rs");
+        let script = file(&package.join("anvil/bin.mjs"));
+        fs::write(&script, "#!/usr/bin/env node").unwrap();
+        let program = file(&super::in_packages(&root.path().join("npm/lib")).next().unwrap());
+        fs::create_dir(root.path().join("npm/bin")).unwrap();
+        let linked = root.path().join("npm/bin/anvil");
+        std::os::unix::fs::symlink(&script, &linked).unwrap();
+        let path = root.path().join("npm/bin").into_os_string();
+        let elsewhere = root.path().join("elsewhere");
+        assert_eq!(find_in(None, &elsewhere, &path).unwrap(), program.canonicalize().unwrap());
+        assert_eq!(find_in(Some(linked), &elsewhere, &path).unwrap(), program.canonicalize().unwrap());
         let wrong = find_in(Some(root.path().join("none")), &folder, &path).unwrap_err().to_string();
         assert!(wrong.starts_with("WATCHKEEPER_ANVIL names /") && wrong.contains("none"), "{wrong}");
     }
