@@ -185,15 +185,16 @@ pub(crate) async fn run(
         };
     }
     let accounts = Accounts::new(wallet, ours.into_iter().chain(others).collect(), interval);
-    let watched = Watched::start(nodes, config, Some(Arc::clone(&wake)))?;
-    // What the first look finds is told by the second, which need not wait for the interval.
-    wake.notify_one();
+    let watched = Watched::start(nodes, config, Some(wake))?;
     let handle = watched.handle();
     let stop = async {
         interrupted.await;
         let _ = watched.runtime.stop().await;
     };
     let follow = async {
+        // What the first look finds is told by the second, which need not wait for the interval. It is refused only
+        // by an observation that is over, and then that is told.
+        let _ = watched.runtime.control().poll_now().await;
         if let Err(error) = accounts.follow(&watched, &teller).await {
             let _ = watched.runtime.stop().await;
             return error;

@@ -33,6 +33,14 @@ async fn a_second_endpoint_of_another_chain_is_told() {
     // Whoever answers first says which chain it is.
     let line = follow.says(": not believed").await;
     assert!(line.contains("rpc1 is on chain 1 (") || line.contains("rpc2 is on chain 5 ("), "{line}");
+    follow.says(" answers, but is on chain ").await;
+}
+
+#[tokio::test]
+async fn the_first_blocks_are_told_before_the_first_interval_is_over() {
+    let node = FakeNode::answering(chain("0x1", branch(0, 3))).await;
+    let mut follow = Follow::start(&["--interval", "8h", "--rpc", &rpc(&node), "--from", "0"]);
+    follow.says(" 3 (").await;
 }
 
 /// ```text
