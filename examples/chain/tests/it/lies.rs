@@ -146,3 +146,27 @@ async fn what_one_node_says_of_a_head_is_not_held_against_another() {
     tokio::time::sleep(config.request_timeout * 2).await;
     assert_eq!(watched.told().await, ["committed a5 a6 a7 a8 a9"]);
 }
+
+/// What a node says in the middle of a reorg of its own may fit to nothing; afterwards it goes on as if nothing was.
+///
+/// ```text
+/// g - a1 - a2 - a3 - a4 - ... - a9 - a10     begun at a4
+///                  \
+///                    b4                      what it says is below a5, for a while
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_taken_to_be_off_is_asked_again() {
+    let tree = Tree::new(&format!("{}\na3 b4", long("a", 10)));
+    let node = tree.node("a4");
+    let config = ChainConfig { start: Start::Known(vec![tree.header("a4")]), backfill: 8, ..config() };
+    let mut watched = Watched::start(config.clone(), local(&[("n1", &node)])).await;
+    watched.told().await;
+    tree.advance(&node, "a9");
+    let a5 = Header { parent: hash("b4"), ..tree.header("a5") };
+    node.script().blocks.insert(hash("b4"), tree.block("b4").clone());
+    node.script().blocks.insert(hash("a5"), Block { header: a5, transactions: Vec::new() });
+    assert_eq!(watched.told().await, ["n1 breached a4 by a9"]);
+    tree.advance(&node, "a10");
+    tokio::time::sleep(config.identify_every * 2).await;
+    assert_eq!(watched.told().await, ["committed a5 a6 a7 a8 a9 a10"]);
+}

@@ -117,3 +117,13 @@ async fn one_public_node_alone_does_not_say_where_it_begins() {
         assert_eq!((show(Some(view.graph.unwrap().root())), show(view.tip)), ("a100".into(), "a100".into()));
     }
 }
+
+/// Two public nodes alone, one of them still below where it begins: half is not most.
+#[tokio::test(start_paused = true)]
+async fn where_it_begins_is_not_given_up_for_half_of_the_public_nodes() {
+    let tree = Tree::new(&long("a", 12));
+    let (p1, p2) = (tree.node("a12"), tree.node("a5"));
+    let config = ChainConfig { start: Start::Height(9), ..config() };
+    let mut watched = Watched::start(config, public(&[("p1", &p1), ("p2", &p2)])).await;
+    assert_eq!(watched.told().await, ["committed a10 a11 a12", "p2 lags by 7"]);
+}
