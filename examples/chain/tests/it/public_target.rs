@@ -127,3 +127,22 @@ async fn where_it_begins_is_not_given_up_for_half_of_the_public_nodes() {
     let mut watched = Watched::start(config, public(&[("p1", &p1), ("p2", &p2)])).await;
     assert_eq!(watched.told().await, ["committed a10 a11 a12", "p2 lags by 7"]);
 }
+
+/// The branch went back to where it began, and then all went below: what was told is not told again from elsewhere.
+#[tokio::test(start_paused = true)]
+async fn where_it_begins_is_not_given_up_once_a_block_was_told() {
+    let tree = Tree::new(&long("a", 12));
+    let nodes = ["a12", "a12", "a12"].map(|head| tree.node(head));
+    let config = ChainConfig { start: Start::Height(9), ..config() };
+    let sources = public(&[("p1", &nodes[0]), ("p2", &nodes[1]), ("p3", &nodes[2])]);
+    let mut watched = Watched::start(config, sources).await;
+    assert_eq!(watched.told().await, ["committed a10 a11 a12"]);
+    for head in ["a9", "a5"] {
+        for node in &nodes {
+            tree.advance(node, head);
+        }
+        watched.told().await;
+    }
+    let view = watched.cycle().await;
+    assert_eq!([view.graph.map(|graph| graph.root()), view.tip].map(show), ["a9", "a9"]);
+}
