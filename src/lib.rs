@@ -45,9 +45,15 @@ mod source;
 mod status;
 mod subscription;
 mod sync;
+mod text;
 mod transactional;
 mod waits;
 mod watch;
+
+/// For what a person reads: bounded in bytes, and escaped.
+pub mod report {
+    pub use crate::text::{debug, names, one_line};
+}
 
 pub use async_trait::async_trait;
 pub use watchkeeper_fsm::{State, StateKind, StopReason};
