@@ -14,7 +14,7 @@ use crate::failure::ObservationFailure;
 use crate::group::GroupStatus;
 use crate::handle::{Mark, ObservationHandle};
 use crate::observer::Observer;
-use crate::per_source::SourceHealth;
+use crate::source_health::SourceHealth;
 use crate::status::{ObservationSnapshot, ObservationStatus};
 use crate::waits::judge::{Judge, Run, SourceWish};
 use crate::waits::show::Show;

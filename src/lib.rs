@@ -42,6 +42,7 @@ mod runtime;
 mod schedule;
 mod shared;
 mod source;
+mod source_health;
 mod status;
 mod subscription;
 mod sync;
@@ -68,15 +69,13 @@ pub use group::{GroupError, GroupStatus, ObservationGroup};
 pub use handle::{Mark, ObservationHandle};
 pub use history::{Cursor, ObservationBatch};
 pub use observer::{DynError, Observer};
-pub use per_source::{
-    PerSource, PerSourceError, PerSourceSnapshot, PerSourceState, ProbeFailure, SourceEvent, SourceFacts,
-    SourceHealth, SourceView,
-};
+pub use per_source::{PerSource, PerSourceError, PerSourceSnapshot, PerSourceState, SourceEvent, SourceView};
 pub use runtime::ObservationRuntime;
 pub use source::{
     BoxedSourceProvider, ObservedSource, SharedSources, SourceFn, SourceProvider, SourceSetError,
     StaticSourceProvider, source_fn,
 };
+pub use source_health::{ProbeFailure, SourceFacts, SourceHealth};
 pub use status::{ObservationSnapshot, ObservationStatus};
 pub use subscription::{RecvError, Subscription};
 pub use transactional::Transactional;

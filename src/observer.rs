@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 
-use crate::{ObservedSource, SourceHealth};
+use crate::source::ObservedSource;
+use crate::source_health::SourceHealth;
 
 /// Any error of app code.
 pub type DynError = Box<dyn std::error::Error + Send + Sync>;

@@ -8,7 +8,7 @@ use std::task::Poll;
 use async_trait::async_trait;
 
 use crate::panics::{catch, discard_logged, holding, poll_caught};
-use crate::per_source::SourceHealth;
+use crate::source_health::SourceHealth;
 use crate::sync::{Mutex, lock};
 use crate::{DynError, ObservedSource, Observer};
 

@@ -1,6 +1,5 @@
 //! One probe per source: the observer that most need.
 
-pub(crate) mod health;
 mod snapshot;
 mod state;
 mod waits;
@@ -14,10 +13,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::config::LONGEST;
+use crate::source_health::{ProbeFailure, SourceHealth};
 use crate::{DynError, ObservedSource, Observer};
 
-pub use health::SourceHealth;
-pub use snapshot::{PerSourceSnapshot, ProbeFailure, SourceFacts, SourceView};
+pub use snapshot::{PerSourceSnapshot, SourceView};
 pub use state::PerSourceState;
 
 type Probe<S, V> =

@@ -8,50 +8,8 @@ use std::time::Duration;
 use rpds::HashTrieMapSync;
 use tokio::time::Instant;
 
-use super::SourceHealth;
 use crate::freshness::Freshness;
-
-/// One failed probe.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ProbeFailure {
-    /// When it was known to have failed, on tokio's clock.
-    pub at: Instant,
-    /// How long the probe ran.
-    pub elapsed: Duration,
-    /// How it failed.
-    pub cause: crate::Cause,
-    /// The error with all its causes, or what the panic said.
-    pub message: String,
-}
-
-impl fmt::Display for ProbeFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-/// When a source answered, and how often it did not.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SourceFacts {
-    /// When the probe of the last answer began: the value is no older than that.
-    pub last_success: Option<Instant>,
-    /// How long the last answer took.
-    pub last_elapsed: Option<Duration>,
-    /// When the value last changed.
-    pub changed_at: Option<Instant>,
-    /// How many probes in a row have failed since the last answer.
-    pub failures_in_a_row: u64,
-    /// The last failure; kept when the source answers again.
-    pub last_failure: Option<Arc<ProbeFailure>>,
-    /// Since when a probe is in flight, if one is.
-    pub in_flight_since: Option<Instant>,
-    /// How many probes were answered.
-    pub answers: u64,
-    /// How many probes have failed.
-    pub failures: u64,
-}
+use crate::source_health::{SourceFacts, SourceHealth};
 
 /// All sources of the set, with their values and facts; cheap to clone.
 ///

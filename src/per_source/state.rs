@@ -15,10 +15,11 @@ use tracing::Instrument;
 use crate::clock::later;
 use crate::error::chain;
 use crate::panics::{catch, discard, discard_logged, poll_caught};
+use crate::source_health::{ProbeFailure, SourceFacts};
 use crate::{Cause, DynError, ObservedSource};
 
 use super::snapshot::Layout;
-use super::{PerSource, PerSourceSnapshot, ProbeFailure, SourceEvent, SourceFacts};
+use super::{PerSource, PerSourceSnapshot, SourceEvent};
 
 /// What [`PerSource`] remembers from cycle to cycle.
 pub struct PerSourceState<V> {
@@ -124,7 +125,7 @@ where
         let abort = state.probes.spawn(probing.in_current_span());
         state.slots[place].in_flight = Some(InFlight { ticket, abort });
         state.slots[place].last_ticket = ticket;
-        state.facts[place].in_flight_since = Some(began);
+        state.facts[place].began(began);
     }
 
     /// Takes the set of this cycle over.
@@ -242,25 +243,17 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
             return counted;
         }
         slot.in_flight = None;
-        facts.in_flight_since = None;
-        let elapsed = ended.saturating_duration_since(began);
         match result {
             Ok(value) => {
-                let failures = std::mem::take(&mut facts.failures_in_a_row);
+                let failures = facts.answered(began, ended);
                 if failures > 0 {
                     self.events.push(SourceEvent::Recovered { source: Arc::clone(&source), failures });
                 }
-                facts.last_success = Some(began);
-                facts.last_elapsed = Some(elapsed);
-                facts.answers += 1;
                 self.answered(place, source, value, ended);
             }
             Err((cause, message)) => {
-                let failure = Arc::new(ProbeFailure { at: ended, elapsed, cause, message });
-                facts.failures_in_a_row += 1;
-                facts.failures += 1;
-                facts.last_failure = Some(Arc::clone(&failure));
-                if facts.failures_in_a_row == 1 {
+                let failure = Arc::new(ProbeFailure::new(began, ended, cause, message));
+                if facts.failed(Arc::clone(&failure)) == 1 {
                     self.events.push(SourceEvent::Failed { source, failure });
                 }
             }

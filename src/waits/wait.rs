@@ -22,8 +22,8 @@ use crate::handle::{Mark, is_over};
 use crate::history::ObservationBatch;
 use crate::observer::Observer;
 use crate::panics::catch;
-use crate::per_source::health::seconds;
 use crate::shared::Shared;
+use crate::source_health::seconds;
 use crate::status::{ObservationStatus, Published};
 
 /// What is published for `O`, in a wait's queue.

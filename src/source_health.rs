@@ -1,12 +1,115 @@
 //! Whether one source can be believed, and why not.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::SourceFacts;
+use crate::failure::Cause;
 use crate::freshness::Freshness;
+
+/// One failed probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProbeFailure {
+    /// When it was known to have failed, on tokio's clock.
+    pub at: Instant,
+    /// How long the probe ran.
+    pub elapsed: Duration,
+    /// How it failed.
+    pub cause: Cause,
+    /// The error with all its causes, or what the panic said.
+    pub message: String,
+}
+
+impl ProbeFailure {
+    /// A probe that began at `began` and was known to have failed at `at`.
+    #[must_use]
+    pub fn new(began: Instant, at: Instant, cause: Cause, message: impl Into<String>) -> Self {
+        Self { at, elapsed: at.saturating_duration_since(began), cause, message: message.into() }
+    }
+}
+
+impl fmt::Display for ProbeFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// When a source answered, and how often it did not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SourceFacts {
+    /// When the probe of the last answer began: the value is no older than that.
+    pub last_success: Option<Instant>,
+    /// How long the last answer took.
+    pub last_elapsed: Option<Duration>,
+    /// When the value last changed.
+    pub changed_at: Option<Instant>,
+    /// How many probes in a row have failed since the last answer.
+    pub failures_in_a_row: u64,
+    /// The last failure; kept when the source answers again.
+    pub last_failure: Option<Arc<ProbeFailure>>,
+    /// Since when a probe is in flight, if one is.
+    pub in_flight_since: Option<Instant>,
+    /// How many probes were answered.
+    pub answers: u64,
+    /// How many probes have failed.
+    pub failures: u64,
+}
+
+/// What an observer of its own notes of a source, probe by probe.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tokio::time::Instant;
+/// use watchkeeper::{Cause, ProbeFailure, SourceFacts, SourceHealth};
+///
+/// let mut facts = SourceFacts::default();
+/// let began = Instant::now();
+/// facts.began(began);
+/// facts.answered(began, began + Duration::from_millis(3));
+/// facts.began(began + Duration::from_secs(1));
+/// let failed = began + Duration::from_millis(1_500);
+/// facts.failed(ProbeFailure::new(began + Duration::from_secs(1), failed, Cause::Error, "connection refused"));
+///
+/// let health = SourceHealth::new(facts, Duration::from_secs(2));
+/// assert_eq!(
+///     health.explain("n1", failed),
+///     "n1 is failing: last answer 1.5 s ago; failed 1 time in a row, last 0.0 s ago: connection refused",
+/// );
+/// ```
+impl SourceFacts {
+    /// A probe has begun.
+    pub fn began(&mut self, at: Instant) {
+        self.in_flight_since = Some(at);
+    }
+
+    /// The probe that began at `began` was answered at `ended`. Returns how many probes in a row had failed
+    /// before.
+    #[allow(clippy::must_use_candidate, reason = "recording is the point; the count is a courtesy")]
+    pub fn answered(&mut self, began: Instant, ended: Instant) -> u64 {
+        self.in_flight_since = None;
+        self.last_success = Some(began);
+        self.last_elapsed = Some(ended.saturating_duration_since(began));
+        self.answers += 1;
+        std::mem::take(&mut self.failures_in_a_row)
+    }
+
+    /// A probe has failed. Returns how many in a row have failed with this one.
+    #[allow(clippy::must_use_candidate, reason = "recording is the point; the count is a courtesy")]
+    pub fn failed(&mut self, failure: impl Into<Arc<ProbeFailure>>) -> u64 {
+        self.in_flight_since = None;
+        self.failures += 1;
+        self.failures_in_a_row += 1;
+        self.last_failure = Some(failure.into());
+        self.failures_in_a_row
+    }
+}
 
 /// What is known of one source, without its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,20 +182,15 @@ pub(crate) fn seconds(duration: Duration) -> String {
 
 #[cfg(all(test, not(watchkeeper_loom)))]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::per_source::ProbeFailure;
 
     #[test]
     fn a_sentence_says_what_is_known() {
         let now = Instant::now() + Duration::from_secs(100);
         let ago = |millis| now.checked_sub(Duration::from_millis(millis));
-        let failure = |millis| ProbeFailure {
-            at: ago(millis).unwrap(),
-            elapsed: Duration::ZERO,
-            cause: crate::Cause::Error,
-            message: "connection refused".to_owned(),
+        let failure = |millis: u64| {
+            let at = ago(millis).unwrap();
+            ProbeFailure::new(at, at, Cause::Error, "connection refused")
         };
         // (last answer, failures in a row, in flight since)
         let cases = [
