@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use crate::config::LONGEST;
 use crate::source_health::{ProbeFailure, SourceHealth};
@@ -33,8 +34,8 @@ type Identity<S> = dyn Fn(&S) -> u64 + Send + Sync;
 /// are tasks of their own; they are aborted when the observer's state is dropped.
 ///
 /// A failed probe is not a failed cycle: it is a fact about its source, and an event. A fresh
-/// runtime means that the loop ran; whether a *source* is fresh, ask
-/// [`SourceView::freshness`].
+/// runtime means that the loop ran; which *sources* answer is what
+/// [`PerSourceSnapshot::answering`] says.
 ///
 /// The first answers are in cycle 0's snapshot; their events come with the first poll. Keep
 /// [`collect_for`](Self::collect_for) below the runtime's `poll_timeout`: a poll that is cut off
@@ -58,7 +59,7 @@ type Identity<S> = dyn Fn(&S) -> u64 + Send + Sync;
 /// let runtime = ObservationRuntime::start(nodes, squares, config).await?;
 ///
 /// let snapshot = runtime.handle().latest_snapshot().unwrap();
-/// assert_eq!(**snapshot.value.get("n2").unwrap().value.unwrap(), 16);
+/// assert_eq!(**snapshot.value.get("n2").unwrap().answering_value().unwrap(), 16);
 /// # let _ = runtime.stop().await;
 /// # Ok(())
 /// # }
@@ -107,6 +108,8 @@ pub enum SourceEvent<V> {
         source: Arc<str>,
         /// What it answered.
         value: Arc<V>,
+        /// When it was asked.
+        asked_at: Instant,
     },
     /// An answer that differs from the one before.
     Changed {
@@ -116,6 +119,8 @@ pub enum SourceEvent<V> {
         old: Arc<V>,
         /// The new answer.
         new: Arc<V>,
+        /// When it was asked for the new answer.
+        asked_at: Instant,
     },
     /// The first failed probe in a row.
     Failed {
@@ -130,6 +135,8 @@ pub enum SourceEvent<V> {
         source: Arc<str>,
         /// How many probes had failed in a row.
         failures: u64,
+        /// When it was asked.
+        asked_at: Instant,
     },
     /// Another thing has the name now: see [`PerSource::identity`].
     Replaced {
@@ -158,6 +165,18 @@ impl<V> SourceEvent<V> {
             | Self::Recovered { source, .. }
             | Self::Replaced { source, .. }
             | Self::Vanished { source, .. } => source,
+        }
+    }
+
+    /// When the probe began that found it; `None` for a change of the source set, which no probe finds.
+    #[must_use]
+    pub fn asked_at(&self) -> Option<Instant> {
+        match self {
+            Self::Appeared { asked_at, .. }
+            | Self::Changed { asked_at, .. }
+            | Self::Recovered { asked_at, .. } => Some(*asked_at),
+            Self::Failed { failure, .. } => Some(failure.began()),
+            Self::Replaced { .. } | Self::Vanished { .. } => None,
         }
     }
 }
@@ -284,7 +303,7 @@ where
     }
 
     fn snapshot(&self, state: &PerSourceState<V>) -> PerSourceSnapshot<V> {
-        state.snapshot(self.settings.stale_after())
+        state.snapshot(self.settings.stale_after(), self.settings.collect_for)
     }
 
     /// True: an answer and its events go into the state together, between two awaits.
@@ -295,22 +314,33 @@ where
     fn source_health(snapshot: &PerSourceSnapshot<V>, name: &str) -> Option<SourceHealth> {
         snapshot.get(name).map(|source| source.health())
     }
+
+    fn asked_since(snapshot: &PerSourceSnapshot<V>, since: Instant) -> Option<PerSourceSnapshot<V>> {
+        snapshot.asked_since(since)
+    }
+
+    fn asked_at(event: &SourceEvent<V>) -> Option<Instant> {
+        event.asked_at()
+    }
 }
 
 impl<V> Clone for SourceEvent<V> {
     fn clone(&self) -> Self {
         match self {
-            Self::Appeared { source, value } => {
-                Self::Appeared { source: source.clone(), value: value.clone() }
+            Self::Appeared { source, value, asked_at } => {
+                Self::Appeared { source: source.clone(), value: value.clone(), asked_at: *asked_at }
             }
-            Self::Changed { source, old, new } => {
-                Self::Changed { source: source.clone(), old: old.clone(), new: new.clone() }
-            }
+            Self::Changed { source, old, new, asked_at } => Self::Changed {
+                source: source.clone(),
+                old: old.clone(),
+                new: new.clone(),
+                asked_at: *asked_at,
+            },
             Self::Failed { source, failure } => {
                 Self::Failed { source: source.clone(), failure: failure.clone() }
             }
-            Self::Recovered { source, failures } => {
-                Self::Recovered { source: source.clone(), failures: *failures }
+            Self::Recovered { source, failures, asked_at } => {
+                Self::Recovered { source: source.clone(), failures: *failures, asked_at: *asked_at }
             }
             Self::Replaced { source, last } => Self::Replaced { source: source.clone(), last: last.clone() },
             Self::Vanished { source, last } => Self::Vanished { source: source.clone(), last: last.clone() },

@@ -18,7 +18,7 @@ use crate::panics::{catch, discard, discard_logged, poll_caught};
 use crate::source_health::{ProbeFailure, SourceFacts};
 use crate::{Cause, DynError, ObservedSource};
 
-use super::snapshot::Layout;
+use super::snapshot::{Layout, oldest};
 use super::{PerSource, PerSourceSnapshot, SourceEvent};
 
 /// What [`PerSource`] remembers from cycle to cycle.
@@ -194,12 +194,14 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
         std::mem::take(&mut self.events)
     }
 
-    pub(super) fn snapshot(&self, stale_after: Duration) -> PerSourceSnapshot<V> {
+    pub(super) fn snapshot(&self, stale_after: Duration, collect_for: Duration) -> PerSourceSnapshot<V> {
         PerSourceSnapshot {
             layout: Arc::clone(&self.layout),
             values: self.values.clone(),
             facts: Arc::from(self.facts.as_slice()),
+            oldest: oldest(&self.facts),
             stale_after,
+            collect_for,
             taken_at: Instant::now(),
         }
     }
@@ -247,9 +249,10 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
             Ok(value) => {
                 let failures = facts.answered(began, ended);
                 if failures > 0 {
-                    self.events.push(SourceEvent::Recovered { source: Arc::clone(&source), failures });
+                    let source = Arc::clone(&source);
+                    self.events.push(SourceEvent::Recovered { source, failures, asked_at: began });
                 }
-                self.answered(place, source, value, ended);
+                self.answered(place, source, value, (began, ended));
             }
             Err((cause, message)) => {
                 let failure = Arc::new(ProbeFailure::new(began, ended, cause, message));
@@ -262,7 +265,7 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
     }
 
     /// Touches the map only where a value has changed.
-    fn answered(&mut self, place: usize, source: Arc<str>, value: V, at: Instant)
+    fn answered(&mut self, place: usize, source: Arc<str>, value: V, (asked_at, at): (Instant, Instant))
     where
         V: PartialEq,
     {
@@ -271,9 +274,9 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
             return;
         }
         let new = Arc::new(value);
-        self.events.push(match old.cloned() {
-            Some(old) => SourceEvent::Changed { source: Arc::clone(&source), old, new: Arc::clone(&new) },
-            None => SourceEvent::Appeared { source: Arc::clone(&source), value: Arc::clone(&new) },
+        self.events.push(match (Arc::clone(&source), Arc::clone(&new), old.cloned()) {
+            (source, new, Some(old)) => SourceEvent::Changed { source, old, new, asked_at },
+            (source, value, None) => SourceEvent::Appeared { source, value, asked_at },
         });
         self.values.insert_mut(source, new);
         self.facts[place].changed_at = Some(at);
