@@ -11,12 +11,14 @@ use tokio::time::Instant;
 use crate::freshness::Freshness;
 use crate::source_health::{SourceFacts, SourceHealth};
 
+use super::kept::Kept;
+
 /// All sources of the set, with their values and facts; cheap to clone.
 ///
 /// Values sit in a persistent map behind `Arc`s: two snapshots share all that did not change.
 pub struct PerSourceSnapshot<V> {
     pub(super) layout: Arc<Layout>,
-    pub(super) values: HashTrieMapSync<Arc<str>, Arc<V>>,
+    pub(super) values: HashTrieMapSync<Arc<str>, Kept<V>>,
     pub(super) facts: Arc<[SourceFacts]>,
     pub(super) stale_after: Duration,
     pub(super) taken_at: Instant,
@@ -121,7 +123,7 @@ impl<V> PerSourceSnapshot<V> {
     fn view(&self, place: usize) -> SourceView<'_, V> {
         let name = &self.layout.names[place];
         let facts = &self.facts[place];
-        SourceView { name, value: self.values.get(name), facts, stale_after: self.stale_after }
+        SourceView { name, value: self.values.get(name).map(Kept::get), facts, stale_after: self.stale_after }
     }
 }
 
