@@ -1,5 +1,10 @@
 //! One probe per source: the observer that most need.
 
+mod kept;
+mod lines;
+mod look;
+mod patience;
+mod pending;
 mod snapshot;
 mod state;
 mod waits;
@@ -16,6 +21,9 @@ use tokio::time::Instant;
 use crate::config::LONGEST;
 use crate::source_health::{ProbeFailure, SourceHealth};
 use crate::{DynError, ObservedSource, Observer};
+
+use look::Look;
+use patience::Patience;
 
 pub use snapshot::{PerSourceSnapshot, SourceView};
 pub use state::PerSourceState;
@@ -37,12 +45,33 @@ type Identity<S> = dyn Fn(&S) -> u64 + Send + Sync;
 /// runtime means that the loop ran; which *sources* answer is what
 /// [`PerSourceSnapshot::answering`] says.
 ///
-/// The first answers are in cycle 0's snapshot; their events come with the first poll. Keep
-/// [`collect_for`](Self::collect_for) below the runtime's `poll_timeout`: a poll that is cut off
-/// keeps its events for the next one, and none is told while every poll is cut off.
+/// The first answers are in cycle 0's snapshot; their events come with the first poll.
 ///
 /// A stop aborts the probes and does not wait for them. They end at their next await; one that
 /// blocks its thread may outlive the answer `Stopped`, and what it finds is thrown away.
+///
+/// # Time
+///
+/// Cloning a source, its [`identity`](Self::identity), calling the probe and comparing two answers run in the
+/// cycle itself. Between them the cycle yields at least once a millisecond, so that a stop is answered, and it
+/// keeps its collecting time: the sources that had no turn are the first ones of the next cycle.
+///
+/// Keep [`collect_for`](Self::collect_for) below the runtime's `poll_timeout` and `init_timeout`. A poll that is
+/// cut off while it collects is a warning in the log, and the observer collects for half the time that poll had
+/// from then on. Its events come with the next poll that ends; those of several such polls are folded by source:
+/// of each value that came and went, only the last is told.
+///
+/// # Panics
+///
+/// None of the observer's own. A panic of the probe, of `identity`, of a source's `Clone`, of an answer's
+/// `PartialEq`, or of the destructor of an answer that says nothing new is a failed probe of that source. The
+/// destructor of any other answer that panics is an error in the log.
+///
+/// # Logs
+///
+/// The first failed probe of a streak warns, the first answer after it informs; in one cycle eight lines of each
+/// kind, and one that counts the others. Each probe runs in a span named `probe`, whose field `source` is the
+/// source's name.
 ///
 /// # Examples
 ///
@@ -68,6 +97,7 @@ pub struct PerSource<S, V> {
     probe: Box<Probe<S, V>>,
     identity: Option<Box<Identity<S>>>,
     settings: Settings,
+    patience: Patience,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -203,6 +233,7 @@ where
                 stale_after: None,
                 concurrency: 256,
             },
+            patience: Patience::new(),
         }
     }
 
@@ -247,10 +278,6 @@ where
         }));
         self
     }
-
-    fn identify(&self, source: &S) -> u64 {
-        self.identity.as_ref().map_or(0, |identity| identity(source))
-    }
 }
 
 impl Settings {
@@ -289,7 +316,7 @@ where
     async fn init(&self, sources: &[ObservedSource<S>]) -> Result<PerSourceState<V>, DynError> {
         self.settings.validate()?;
         let mut state = PerSourceState::new();
-        self.look(sources, &mut state).await;
+        Look::new(self, sources, &mut state).run().await;
         Ok(state)
     }
 
@@ -298,7 +325,7 @@ where
         sources: &[ObservedSource<S>],
         state: &mut PerSourceState<V>,
     ) -> Result<Vec<SourceEvent<V>>, DynError> {
-        self.look(sources, state).await;
+        Look::new(self, sources, state).run().await;
         Ok(state.take_events())
     }
 

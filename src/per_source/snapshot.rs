@@ -11,6 +11,8 @@ use tokio::time::Instant;
 use crate::freshness::Freshness;
 use crate::source_health::{SourceFacts, SourceHealth};
 
+use super::kept::Kept;
+
 /// All sources of the set, with their values and facts; cheap to clone.
 ///
 /// Values sit in a persistent map behind `Arc`s: two snapshots share all that did not change.
@@ -19,7 +21,7 @@ use crate::source_health::{SourceFacts, SourceHealth};
 /// [`Observer::asked_since`](crate::Observer::asked_since).
 pub struct PerSourceSnapshot<V> {
     pub(super) layout: Arc<Layout>,
-    pub(super) values: HashTrieMapSync<Arc<str>, Arc<V>>,
+    pub(super) values: HashTrieMapSync<Arc<str>, Kept<V>>,
     pub(super) facts: Arc<[SourceFacts]>,
     /// When the oldest of what it shows was asked for.
     pub(super) oldest: Option<Instant>,
@@ -155,7 +157,8 @@ impl<V> PerSourceSnapshot<V> {
         let name = &self.layout.names[place];
         let facts = &self.facts[place];
         let Self { stale_after, collect_for, taken_at, .. } = *self;
-        SourceView { name, value: self.values.get(name), facts, stale_after, collect_for, taken_at }
+        let value = self.values.get(name).map(Kept::get);
+        SourceView { name, value, facts, stale_after, collect_for, taken_at }
     }
 
     /// The same without what was asked before `since`; `None` if there is none of it.

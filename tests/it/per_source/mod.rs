@@ -7,9 +7,12 @@ mod concurrency;
 mod explained;
 mod failures;
 mod interrupted;
+mod logs;
 mod membership;
+mod panics;
 mod replay;
 mod settings;
+mod slow_app;
 mod snapshots;
 mod waits;
 
