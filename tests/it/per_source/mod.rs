@@ -1,6 +1,7 @@
 //! `PerSource`, one behaviour a file; here is what they share: a scripted probe.
 
 mod aborts;
+mod answering;
 mod cadence;
 mod collecting;
 mod concurrency;
@@ -10,6 +11,7 @@ mod interrupted;
 mod membership;
 mod replay;
 mod settings;
+mod since;
 mod snapshots;
 mod waits;
 
