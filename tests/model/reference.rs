@@ -130,6 +130,7 @@ pub(crate) struct Model {
     memory: Option<Memory>,
     builds: u64,
     names: Vec<String>,
+    set_cycle: Option<u64>,
     paused: bool,
     poll_now: bool,
     wake: bool,
@@ -177,6 +178,7 @@ impl Model {
             memory: None,
             builds: 0,
             names: Vec::new(),
+            set_cycle: None,
             paused: false,
             poll_now: false,
             wake: false,
@@ -393,6 +395,7 @@ impl Model {
             return self.fail(Stage::SourceRefresh, Cause::Error);
         }
         self.names = set.iter().map(ToString::to_string).collect();
+        self.set_cycle = Some(self.cycle);
         let stage = if self.memory.is_some() { Stage::Poll } else { Stage::Init };
         self.doing = Doing::Work { stage, run: None };
     }
@@ -521,7 +524,7 @@ impl Model {
         let known = |model: &Self| {
             let cycles = model.publications_of_cycles();
             let success = model.status.snapshot.as_ref().map(|snapshot| snapshot.cycle);
-            (model.state(), model.paused, model.names.clone(), cycles, success)
+            (model.state(), model.paused, model.names.clone(), model.set_cycle, cycles, success)
         };
         let before = known(self);
         let batches = self.batches.len();
@@ -558,6 +561,7 @@ impl Model {
             cycle: status.cycle,
             paused: status.paused,
             names: status.names.clone(),
+            set_cycle: self.set_cycle,
             snapshot: status.snapshot.clone(),
             batch: None,
             fresh: self.is_fresh(),

@@ -68,7 +68,7 @@ async fn an_invariant_that_panics_leaves_no_observer_running() {
     let runtime = ObservationRuntime::start(provider, observer, ObservationConfig::default()).await.unwrap();
     let handle = runtime.handle();
     let mut observers = Observers::new();
-    observers.hold(handle.invariant("it can be judged", |_| panic!("it cannot")));
+    observers.hold(handle.invariant("it can be judged", |_| -> bool { panic!("it cannot") }));
     observers.add("raft", runtime).unwrap();
     handle.eventually("it was judged", |_| true).within(Duration::from_secs(5)).await.unwrap();
 
