@@ -50,6 +50,12 @@ pub type DynError = Box<dyn std::error::Error + Send + Sync>;
 /// [`Transactional`](crate::Transactional). For one probe per source use
 /// [`PerSource`](crate::PerSource), which keeps the contract for you.
 ///
+/// # Destructors
+///
+/// Sources, states, snapshots, events and errors are dropped one by one, so a destructor that panics is a line in the
+/// log. A single value whose destructor panics twice, in two of its own fields for example, aborts the process: that
+/// is how Rust unwinds, and no library can catch it.
+///
 /// # Blocking
 ///
 /// These methods run on the async executor. Code that blocks its thread cannot be timed out or

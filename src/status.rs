@@ -8,10 +8,12 @@ use tokio::time::Instant;
 use watchkeeper_fsm::State;
 
 use crate::config::ObservationConfig;
+use crate::duplicates::SharedNames;
 use crate::failure::ObservationFailure;
 use crate::freshness::Freshness;
 use crate::history::Cursor;
 use crate::observer::Observer;
+use crate::panics::discard_logged;
 use crate::source::SourceNames;
 
 /// The observer's view after a successful cycle.
@@ -37,6 +39,8 @@ pub struct ObservationSnapshot<S> {
     pub event_count: u64,
     /// The observer's own view.
     pub value: S,
+    /// Names that several sources of its set had.
+    pub(crate) shared_names: SharedNames,
 }
 
 /// The value in the status watch: everything a reader can see belongs to one moment.
@@ -56,6 +60,15 @@ pub(crate) struct Published<S> {
     pub(crate) stale_after: Duration,
     pub(crate) source_names: SourceNames,
     pub(crate) missed_ticks: u64,
+}
+
+/// The snapshot is the app's, and whoever holds this, be it in a queue of many, holds other values as well.
+impl<S> Drop for Published<S> {
+    fn drop(&mut self) {
+        if let Some(snapshot) = self.snapshot.take() {
+            discard_logged(snapshot, "a snapshot");
+        }
+    }
 }
 
 // Derived, it would ask for `S: Clone`.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use watchkeeper_fsm::StateKind;
 
+use crate::duplicates::health_of;
 use crate::history::ObservationBatch;
 use crate::observer::Observer;
 use crate::status::{ObservationSnapshot, Published};
@@ -151,7 +152,7 @@ impl<O: Observer> Judge<'_, O> {
                 if *wish == SourceWish::Vanished {
                     return Finding::met_if(*known && !there);
                 }
-                match O::source_health(&snapshot.value, name) {
+                match health_of::<O>(snapshot, name) {
                     _ if !there => Finding::Open,
                     None if is_of_an_older_set(status, snapshot) => Finding::Open,
                     None => Finding::NoSourceHealth,

@@ -218,7 +218,7 @@ impl Story<'_> {
                 counts && age.is_some_and(|age| age < SOURCE_STALE_AFTER)
             }
             Wish::Stale => age.is_some_and(|age| age >= SOURCE_STALE_AFTER),
-            _ => view.memory.is_failing(name),
+            _ => view.memory.is_failing(name) || publication.shared.iter().any(|shared| shared == name),
         }
     }
 

@@ -22,6 +22,8 @@ pub(crate) struct Publication {
     pub(crate) cycle: u64,
     pub(crate) paused: bool,
     pub(crate) names: Vec<String>,
+    /// Names of the snapshot's set that several sources had.
+    pub(crate) shared: Vec<String>,
     pub(crate) snapshot: Option<Rc<Snapshot>>,
     pub(crate) batch: Option<Batch>,
     /// Whether the snapshot is, at this moment.
