@@ -1,6 +1,7 @@
 //! The clock of the executor a runtime was started on.
 
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
@@ -8,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep};
 
 use crate::panics::poll_caught;
+use crate::shield::Shield;
 
 /// Tokio's clock, also for threads and executors that are not the runtime's own.
 ///
@@ -17,7 +19,35 @@ use crate::panics::poll_caught;
 pub(crate) struct Clock {
     executor: Handle,
     started: Instant,
-    started_wall: SystemTime,
+    wall: Arc<Mutex<Wall>>,
+}
+
+/// What a clock on the wall showed at some instant of tokio's clock.
+#[derive(Clone, Copy, Debug)]
+struct Wall {
+    at: Instant,
+    time: SystemTime,
+}
+
+/// How far wall and tokio's clock may be apart before that is looked into.
+const DRIFT: Duration = Duration::from_millis(1);
+
+impl Wall {
+    /// What it shows at another instant, if nobody sets it in between.
+    fn at(self, instant: Instant) -> SystemTime {
+        let shown = match instant.checked_duration_since(self.at) {
+            Some(behind) => self.time.checked_add(behind),
+            None => self.time.checked_sub(self.at - instant),
+        };
+        shown.unwrap_or(self.time)
+    }
+
+    /// Whether it shows something else now than was to be expected.
+    fn is_off(self, now: Instant, time: SystemTime) -> bool {
+        let expected = self.at(now);
+        let off = time.duration_since(expected).or_else(|_| expected.duration_since(time));
+        off.is_ok_and(|off| off > DRIFT)
+    }
 }
 
 impl Clock {
@@ -27,7 +57,8 @@ impl Clock {
             let _entered = executor.enter();
             Instant::now()
         };
-        Self { executor, started, started_wall: SystemTime::now() }
+        let wall = Wall { at: started, time: SystemTime::now() };
+        Self { executor, started, wall: Arc::new(Mutex::new(wall)) }
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -42,7 +73,7 @@ impl Clock {
 
     /// For those who wait on whatever executor.
     pub(crate) fn timer(&self, deadline: Instant) -> Timer {
-        Timer(Box::pin(self.sleep_until(deadline)))
+        Timer { sleep: Box::pin(self.sleep_until(deadline)), shield: Shield::default() }
     }
 
     pub(crate) fn executor(&self) -> &Handle {
@@ -53,23 +84,44 @@ impl Clock {
         self.started
     }
 
-    /// `instant` on the wall, for display: the start's wall clock plus what has elapsed since.
-    pub(crate) fn wall(&self, instant: Instant) -> SystemTime {
-        let elapsed = instant.saturating_duration_since(self.started);
-        self.started_wall.checked_add(elapsed).unwrap_or(self.started_wall)
+    /// `instant` on the wall, for display, asked at `now`.
+    ///
+    /// The machine may have slept in between, in which tokio's clock stands still, or its clock was set: where
+    /// tokio's clock runs with the system's, the wall's is read again. A clock that is paused or was advanced by
+    /// hand has a time of its own, which is the start's and what has elapsed since.
+    pub(crate) fn wall(&self, instant: Instant, now: Instant) -> SystemTime {
+        let mut wall = self.wall.lock().unwrap_or_else(PoisonError::into_inner);
+        if wall.is_off(now, SystemTime::now())
+            && let Some(at) = self.now_if_running()
+        {
+            *wall = Wall { at, time: SystemTime::now() };
+        }
+        wall.at(instant)
+    }
+
+    /// The time, if tokio's clock runs with the system's.
+    fn now_if_running(&self) -> Option<Instant> {
+        let before = std::time::Instant::now();
+        let now = self.now();
+        (before..=std::time::Instant::now()).contains(&now.into_std()).then_some(now)
     }
 }
 
 /// Is over at its deadline, or when its executor has shut down.
 ///
 /// Tokio's own panics when it is polled behind that; the observation's end has been published then.
-pub(crate) struct Timer(Pin<Box<Sleep>>);
+pub(crate) struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    /// Tokio's driver wakes those who wait, all in one go.
+    shield: Shield,
+}
 
 impl Future for Timer {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        poll_caught(self.0.as_mut(), context).map(|_| ())
+        let waker = self.shield.over(context.waker());
+        poll_caught(self.sleep.as_mut(), &mut Context::from_waker(&waker)).map(|_| ())
     }
 }
 
@@ -84,6 +136,43 @@ mod tests {
     use std::task::Waker;
 
     use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// As if the wall's clock had been set by an hour since the start, or the machine had slept for one.
+    fn off_by_an_hour(clock: &Clock, forward: bool) {
+        let mut wall = clock.wall.lock().unwrap();
+        wall.time = if forward { wall.time - HOUR } else { wall.time + HOUR };
+    }
+
+    #[tokio::test]
+    async fn a_wall_clock_that_was_set_is_read_again() {
+        for forward in [true, false] {
+            let clock = Clock::of(Handle::current());
+            off_by_an_hour(&clock, forward);
+            let now = clock.now();
+            let (before, shown, after) = (SystemTime::now(), clock.wall(now, now), SystemTime::now());
+            assert!(
+                before - DRIFT <= shown && shown <= after + DRIFT,
+                "{shown:?} in {before:?} to {after:?}"
+            );
+            assert_eq!(clock.wall(now + HOUR, now), shown + HOUR, "one that is to come");
+            assert_eq!(clock.wall(now - HOUR / 2, now), shown - HOUR / 2, "one from before the start");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_paused_clock_has_a_time_of_its_own() {
+        let clock = Clock::of(Handle::current());
+        let start = clock.wall(clock.started(), clock.now());
+        for hours in [0, 1, 2] {
+            let now = clock.now();
+            assert_eq!(clock.wall(now, now), start + hours * HOUR);
+            tokio::time::advance(HOUR).await;
+        }
+        off_by_an_hour(&clock, true);
+        assert_eq!(clock.wall(clock.started(), clock.now()), start - HOUR, "it does not look at the wall");
+    }
 
     #[test]
     fn a_timer_is_over_when_its_executor_has_shut_down() {

@@ -9,7 +9,7 @@ use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::panics::catch;
+use crate::panics::{catch, log_panic};
 
 /// Who is called at a deadline.
 pub(crate) trait Expire: Send + Sync {
@@ -37,12 +37,27 @@ static STARTED: LazyLock<bool> = LazyLock::new(|| {
 });
 static KEEPER: LazyLock<Keeper> = LazyLock::new(Keeper::default);
 
-/// Calls `who` after a while, unless it has gone by then.
-pub(crate) fn expire_after(after: Duration, who: Weak<dyn Expire>) {
+/// One deadline; dropped, it is taken back and leaves nothing.
+#[must_use = "a deadline that is dropped does not come"]
+#[derive(Debug)]
+pub(crate) struct Deadline(Option<(Instant, u64)>);
+
+/// Calls `who` after a while, unless it has gone by then or the deadline was dropped.
+pub(crate) fn expire_after(after: Duration, who: Weak<dyn Expire>) -> Deadline {
     if *STARTED {
-        KEEPER.add(Instant::now() + after, who);
+        Deadline(Some(KEEPER.add(Instant::now() + after, who)))
     } else {
         tracing::error!("no thread could be started: a stop waits for app code without a deadline");
+        Deadline(None)
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        if let Some(key) = self.0 {
+            let taken_back = KEEPER.lock().by_time.remove(&key);
+            drop(taken_back);
+        }
     }
 }
 
@@ -51,7 +66,7 @@ impl Keeper {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, at: Instant, who: Weak<dyn Expire>) {
+    fn add(&self, at: Instant, who: Weak<dyn Expire>) -> (Instant, u64) {
         let mut pending = self.lock();
         let number = pending.next_number;
         pending.next_number += 1;
@@ -62,6 +77,7 @@ impl Keeper {
         if earlier {
             self.earlier.notify_one();
         }
+        (at, number)
     }
 
     fn keep(&self) {
@@ -75,7 +91,7 @@ impl Keeper {
                     drop(pending);
                     // Wakers and destructors are foreign code: whoever is let go of, is so in here.
                     if let Err(panic) = catch(move || who.inspect(|who| who.expire()).is_some()) {
-                        tracing::error!(panic, "telling the end of a stopped observation panicked");
+                        log_panic("publishing the end of a stopped observation", &panic);
                     }
                     self.lock()
                 }

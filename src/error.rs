@@ -56,6 +56,21 @@ pub enum ObservationRuntimeError {
         /// What was given.
         value: String,
     },
+    /// `name` is empty or too long.
+    #[error("ObservationConfig::name has {length} bytes: it must be 1 to 256 bytes long, or None")]
+    InvalidName {
+        /// How long it is, in bytes.
+        length: usize,
+    },
+    /// `first_generation` leaves no room for rebuilds.
+    #[error(
+        "ObservationConfig::first_generation is {value}: it must be at most {max}, because each rebuild adds one",
+        max = u64::MAX / 2
+    )]
+    InvalidGeneration {
+        /// What was given.
+        value: u64,
+    },
     /// There is no tokio runtime to run on.
     #[error("no tokio runtime here: start the observation from inside one, or enter its handle first")]
     NoTokioRuntime,
@@ -145,11 +160,15 @@ pub enum CursorError {
     },
 }
 
-/// An error with all its causes, on one line: `outer: middle: root`.
+/// Causes that are followed. An error whose `source` goes round in a circle has no last one.
+const CAUSES: usize = 64;
+
+/// An error with its causes, on one line: `outer: middle: root`.
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
-    while let Some(error) = cause {
+    for _ in 0..CAUSES {
+        let Some(error) = cause else { return text };
         let said = error.to_string();
         // Some errors already end with their cause: do not say it twice.
         if !text.ends_with(&said) {
@@ -158,5 +177,48 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         }
         cause = error.source();
     }
+    if cause.is_some() {
+        text.push_str(": and more causes, which may have no end");
+    }
     text
+}
+
+#[cfg(all(test, not(watchkeeper_loom)))]
+mod tests {
+    use std::error::Error;
+    use std::fmt;
+
+    use super::*;
+
+    /// Its cause is itself, or the next of so many.
+    #[derive(Debug)]
+    struct Link(Option<Box<Link>>, usize);
+
+    impl fmt::Display for Link {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "link {}", self.1)
+        }
+    }
+
+    impl Error for Link {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            match &self.0 {
+                Some(next) => Some(&**next),
+                None if self.1 == 0 => None,
+                None => Some(self),
+            }
+        }
+    }
+
+    fn links(count: usize) -> Link {
+        (1..count).fold(Link(None, 0), |next, n| Link(Some(Box::new(next)), n))
+    }
+
+    #[test]
+    fn an_error_that_is_its_own_cause_has_an_end() {
+        assert_eq!(chain(&Link(None, 7)), "link 7: and more causes, which may have no end");
+        assert_eq!(chain(&links(3)), "link 2: link 1: link 0");
+        assert!(chain(&links(CAUSES + 1)).ends_with(": link 1: link 0"));
+        assert!(chain(&links(CAUSES + 2)).ends_with(": link 1: and more causes, which may have no end"));
+    }
 }

@@ -37,6 +37,12 @@ impl<O: Observer> ObservationHandle<O> {
         Self { shared }
     }
 
+    /// What the config calls the observation: see [`ObservationConfig::name`](crate::ObservationConfig::name).
+    #[must_use]
+    pub fn name(&self) -> Option<&Arc<str>> {
+        self.shared.name.as_ref()
+    }
+
     /// What the machine is doing.
     #[must_use]
     pub fn state(&self) -> State {
@@ -153,9 +159,14 @@ impl<O: Observer> ObservationHandle<O> {
     }
 
     /// A tokio instant of this runtime as wall-clock time, for display.
+    ///
+    /// Reckoned from what the wall's clock shows now; so an instant from before the machine slept, or before its
+    /// clock was set, is off by that. What was published carries its own `system_time`, which was read then.
+    /// Under a paused clock it is the wall time of the start and what tokio's clock has elapsed since.
     #[must_use]
     pub fn system_time(&self, instant: Instant) -> std::time::SystemTime {
-        self.shared.clock.wall(instant)
+        let clock = &self.shared.clock;
+        clock.wall(instant, clock.now())
     }
 
     /// Why the runtime ended, if it has.
@@ -172,6 +183,7 @@ impl<O: Observer> fmt::Debug for ObservationHandle<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (state, cycle) = self.shared.read(|status| (status.state, status.cycle));
         f.debug_struct("ObservationHandle")
+            .field("name", &self.name())
             .field("state", &state)
             .field("cycle", &cycle)
             .finish_non_exhaustive()

@@ -3,27 +3,28 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 use watchkeeper_fsm::StopReason;
 
 use crate::clock::Clock;
 use crate::config::ObservationConfig;
 use crate::control::ObservationControl;
-use crate::core::{Core, FirstCycle};
+use crate::core::{Core, FirstCycle, logged_name};
 use crate::driver::drive;
 use crate::error::{ObservationRuntimeError, StopOutcome};
 use crate::handle::ObservationHandle;
 use crate::history::History;
 use crate::observer::Observer;
-use crate::panics::poll_caught;
+use crate::panics::{AppValue, catch, log_panic, poll_caught};
 use crate::runner::{Terminate, life};
 use crate::shared::Shared;
+use crate::shield::shielded;
 use crate::source::SourceProvider;
 use crate::status::Published;
 
@@ -34,6 +35,25 @@ static INSTANCES: AtomicU64 = AtomicU64::new(1);
 ///
 /// Dropping it asks for the stop and does not wait; that needs no tokio context. Handles,
 /// subscriptions and waits that live on are told [`StopReason::Dropped`].
+///
+/// # Logs
+///
+/// By `tracing`, with the targets `watchkeeper::..`. Each line is inside the span `observation`, whose fields are
+/// `instance`, `observer` and the config's `name`. Names and errors are escaped and cut.
+///
+/// | level | message | when | fields |
+/// |---|---|---|---|
+/// | info | `observation started` | the first source set is known | `name`, `observer`, `interval`, `history_limit`, `sources`, `names` |
+/// | info | `observation ended` | the end was published | `name`, `observer`, `reason`, `cycle` |
+/// | info | `sources joined`, `sources left` | another set | `cycle`, `count`, `names`, `sources` |
+/// | warn | `sources without a name of their own are left out: ..` | once, and when other names are concerned | `cycle`, `names`, `unnamed`, `left_out` |
+/// | info | `every source has a name of its own again` | after that | `cycle` |
+/// | warn | `cycle failed` | the 1st, 2nd, 4th, 8th .. failure in a row | `cycle`, `stage`, `cause`, `in_a_row`, `error` |
+/// | debug | `cycle failed` | the others | the same |
+/// | info | `recovered` | the first success after failures | `cycle`, `after_failures` |
+/// | debug | `cycle succeeded` | each success | `cycle`, `generation`, `elapsed`, `sources`, `events` |
+/// | trace | `transition`, `rejected` | each step of the machine | `from`, `to`, `cycle` |
+/// | error | `.. panicked` | a destructor or waker of the app's | `panic` |
 ///
 /// # Examples
 ///
@@ -111,11 +131,11 @@ impl<O: Observer> ObservationRuntime<O> {
         let (tell, told) = oneshot::channel();
         // From here on, dropping this future drops the runtime and so asks for its stop.
         let (runtime, task) = Self::spawn(provider, observer, config, Some(FirstCycle { tell }))?;
-        match told.await {
+        match shielded(told).await {
             Ok(Ok(())) => Ok(runtime),
             Ok(Err(error)) => {
                 // A panic of the driver's was published as the end; there is nothing to add.
-                let _ = task.await;
+                let _ = shielded(task).await;
                 Err(error)
             }
             Err(_) => {
@@ -156,16 +176,24 @@ impl<O: Observer> ObservationRuntime<O> {
     where
         P: SourceProvider<O::Source>,
     {
+        // Refused, they are dropped each on its own.
+        let (provider, observer) = (AppValue::new(provider), AppValue::new(observer));
         config.validate()?;
         let executor = Handle::try_current().map_err(|_| ObservationRuntimeError::NoTokioRuntime)?;
         let instance = INSTANCES.fetch_add(1, Ordering::Relaxed);
         let clock = Clock::of(executor.clone());
         let history = History::new(instance, config.history_limit, config.first_generation);
         let first = Published::before_the_start(clock.started(), &config);
-        let shared = Arc::new(Shared::new(clock.clone(), history, first));
-        let end: Arc<dyn Terminate> = shared.clone();
-        let (remote, inbox, guard) = life(&clock, config.stop_timeout, config.wake.clone(), end);
-        let span = tracing::info_span!("observation", instance, observer = std::any::type_name::<O>());
+        let name = config.name.as_deref();
+        let shared = Arc::new(Shared::new(name, clock.clone(), history, first));
+        let span = tracing::info_span!(
+            "observation",
+            instance,
+            observer = std::any::type_name::<O>(),
+            name = name.map(logged_name)
+        );
+        let end = Ending::<O> { shared: Arc::clone(&shared), span: Mutex::new(Some(span.clone())) };
+        let (remote, inbox, guard) = life(&clock, config.stop_timeout, config.wake.clone(), Arc::new(end));
         let keeps_state = observer.keeps_state_when_interrupted();
         let core = Core::new(Arc::clone(&shared), Arc::clone(&remote.life), config, keeps_state, first_cycle);
         // The guard is dropped last, behind everything of the app's: here when the task never ran ...
@@ -177,8 +205,8 @@ impl<O: Observer> ObservationRuntime<O> {
             let _guard = guard;
             let mut drive = pin!(drive);
             if let Err(panic) = poll_fn(|context| poll_caught(drive.as_mut(), context)).await {
-                tracing::error!(panic, "the driver panicked");
                 died.end(StopReason::Died);
+                log_panic("the driver", &panic);
             }
         };
         let task = executor.spawn(driver.instrument(span));
@@ -213,6 +241,39 @@ impl<O: Observer> Drop for ObservationRuntime<O> {
 
 impl<O: Observer> fmt::Debug for ObservationRuntime<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ObservationRuntime").field("state", &self.handle.state()).finish_non_exhaustive()
+        f.debug_struct("ObservationRuntime")
+            .field("name", &self.handle.name())
+            .field("state", &self.handle.state())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Publishes the end, then logs it: on whatever thread finds it out.
+struct Ending<O: Observer> {
+    shared: Arc<Shared<O::Snapshot, O::Event>>,
+    /// Until the end: a span is closed when the runtime is over, and not when its last handle goes.
+    span: Mutex<Option<Span>>,
+}
+
+impl<O: Observer> Terminate for Ending<O> {
+    fn terminate(&self, reason: StopReason) {
+        self.shared.terminate(reason);
+        let span = self.span.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(span) = span else { return };
+        // A subscriber of the app's may panic as well.
+        let logged = catch(|| {
+            let cycle = self.shared.read(|status| status.cycle);
+            span.in_scope(|| {
+                tracing::info!(
+                    name = self.shared.name.as_deref().map(logged_name),
+                    observer = std::any::type_name::<O>(),
+                    %reason,
+                    cycle,
+                    "observation ended"
+                );
+            });
+            drop(span);
+        });
+        drop(logged);
     }
 }

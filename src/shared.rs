@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::failure::ObservationFailure;
 use crate::history::{History, ObservationBatch};
 use crate::log::{Log, What};
-use crate::panics::{catch, discard_logged};
+use crate::panics::{catch, discard_each, log_panic};
 use crate::runner::Terminate;
 use crate::status::Published;
 use crate::sync::{Mutex, lock, watch};
@@ -25,6 +25,8 @@ const FAILURES: usize = 64;
 /// One runtime's readable side. There is one writer, the driver, and one exception: whoever
 /// declares the runtime ended ([`Terminate`]). After that nothing is published any more.
 pub(crate) struct Shared<S, E> {
+    /// What the config calls the observation.
+    pub(crate) name: Option<Arc<str>>,
     pub(crate) clock: Clock,
     pub(crate) history: Arc<History<E>>,
     status: watch::Sender<Published<S>>,
@@ -41,8 +43,9 @@ struct Audience<S, E> {
 }
 
 impl<S, E> Shared<S, E> {
-    pub(crate) fn new(clock: Clock, history: History<E>, first: Published<S>) -> Self {
+    pub(crate) fn new(name: Option<&str>, clock: Clock, history: History<E>, first: Published<S>) -> Self {
         Self {
+            name: name.map(Arc::from),
             clock,
             history: Arc::new(history),
             status: watch::Sender::new(first),
@@ -95,7 +98,8 @@ impl<S, E> Shared<S, E> {
     /// because the end came in between, stays unread.
     pub(crate) fn announce(&self) {
         if let Some(cursor) = self.read(|status| status.snapshot.as_ref().map(|snapshot| snapshot.cursor)) {
-            self.history.announce(cursor);
+            let put_out = self.history.announce(cursor);
+            discard_each(put_out);
         }
     }
 
@@ -118,7 +122,7 @@ impl<S, E> Shared<S, E> {
         for waker in wakers {
             // A waker is foreign code: one that panics must not keep the others asleep.
             if let Err(panic) = catch(|| waker.wake()) {
-                tracing::error!(panic, "waking a wait panicked");
+                log_panic("waking a wait", &panic);
             }
         }
     }
@@ -167,9 +171,4 @@ impl<S: Send + Sync, E: Send + Sync> Terminate for Shared<S, E> {
         self.history.close(reason);
         self.wake();
     }
-}
-
-/// Drops what a publication replaced, outside of every lock.
-pub(crate) fn discard_replaced<T>(replaced: T) {
-    discard_logged(replaced, "a replaced snapshot or batch");
 }

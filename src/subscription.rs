@@ -13,6 +13,7 @@ use watchkeeper_fsm::StopReason;
 
 use crate::error::CursorError;
 use crate::history::{Cursor, Drained, Head, History, ObservationBatch};
+use crate::shield::shielded;
 use crate::sync::watch;
 
 /// Batches taken under one lock of the history.
@@ -112,7 +113,7 @@ impl<E> Subscription<E> {
                 return item;
             }
             // The history holds the sender and we hold the history: there is always another head.
-            let _ = self.head.changed().await;
+            let _ = shielded(self.head.changed()).await;
         }
     }
 
@@ -183,7 +184,7 @@ impl<E: Send + Sync + 'static> Stream for Subscription<E> {
                 // A copy that has seen what we have seen.
                 let mut head = self.head.clone();
                 self.news = Some(Box::pin(async move {
-                    let _ = head.changed().await;
+                    let _ = shielded(head.changed()).await;
                 }));
             }
             if let Some(news) = &mut self.news {

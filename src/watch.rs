@@ -8,6 +8,7 @@ use watchkeeper_fsm::{State, StopReason};
 
 use crate::observer::Observer;
 use crate::shared::Shared;
+use crate::shield::shielded;
 use crate::status::{ObservationStatus, Published};
 use crate::sync::watch;
 
@@ -77,14 +78,19 @@ impl<O: Observer> Watch<O> {
             };
             if let Some(stale_at) = stale_at {
                 let turns_stale = self.shared.clock.timer(stale_at);
-                tokio::select! {
-                    biased;
-                    _ = self.status.changed() => {}
-                    () = turns_stale => break,
+                let stale = shielded(async {
+                    tokio::select! {
+                        biased;
+                        _ = self.status.changed() => false,
+                        () = turns_stale => true,
+                    }
+                });
+                if stale.await {
+                    break;
                 }
             } else {
                 // We hold what holds the sender: there is always another change, or the end.
-                let _ = self.status.changed().await;
+                let _ = shielded(self.status.changed()).await;
             }
             // A publication is visible a moment before its wake-up: one that was told is no news.
             if self.status.borrow().number != self.told {

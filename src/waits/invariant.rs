@@ -19,6 +19,7 @@ use super::wait::Wait;
 use crate::handle::ObservationHandle;
 use crate::observer::Observer;
 use crate::panics::{discard_logged, poll_caught};
+use crate::shield::shielded;
 
 impl<O: Observer> ObservationHandle<O> {
     /// Watches beside a test that every fresh snapshot satisfies `predicate`, until it is collected with
@@ -156,7 +157,8 @@ impl Invariant {
     /// Cancel safe.
     pub async fn violated(&self) -> Unmet {
         let mut violation = self.violation.clone();
-        let found = violation.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
+        let found = shielded(violation.wait_for(Option::is_some)).await;
+        let found = found.ok().and_then(|found| found.clone());
         match found {
             Some(unmet) => unmet,
             None => std::future::pending().await,
@@ -176,7 +178,7 @@ impl Invariant {
     pub async fn finish(mut self) -> Result<Held, Unmet> {
         self.closing.cancel();
         let Some(task) = self.task.take() else { unreachable!("only this takes the task") };
-        task.await.unwrap_or_else(|ended| {
+        shielded(task).await.unwrap_or_else(|ended| {
             // The executor has shut down, unless what ended the task was a panic.
             let stopped = Inconclusive::Stopped { reason: StopReason::Shutdown };
             let why = if ended.is_panic() { Inconclusive::Panicked } else { stopped };

@@ -9,6 +9,7 @@ use watchkeeper_fsm::{State, StopReason};
 
 use super::evidence::Evidence;
 use super::show::{Show, Shown};
+use crate::duplicates::health_of;
 use crate::failure::ObservationFailure;
 use crate::log::{Entry, What};
 use crate::observer::Observer;
@@ -320,7 +321,7 @@ fn sources<O: Observer>(
     ended: Instant,
 ) -> Vec<Source> {
     let health = |status: &Published<O::Snapshot>, name: &str| {
-        status.snapshot.as_ref().and_then(|snapshot| O::source_health(&snapshot.value, name))
+        status.snapshot.as_ref().and_then(|snapshot| health_of::<O>(snapshot, name))
     };
     let source = |name: &Arc<str>| {
         let now = health(last, name);

@@ -23,6 +23,7 @@ use super::start::Start;
 use super::{Read, Snapshot};
 use crate::clock::{Timer, later};
 use crate::config::LONGEST;
+use crate::duplicates::health_of;
 use crate::handle::Mark;
 use crate::history::ObservationBatch;
 use crate::observer::Observer;
@@ -340,7 +341,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
 
 /// One sentence on a source.
 pub(crate) fn why<O: Observer>(status: &Published<O::Snapshot>, name: &str, now: Instant) -> String {
-    let health = status.snapshot.as_ref().and_then(|snapshot| O::source_health(&snapshot.value, name));
+    let health = status.snapshot.as_ref().and_then(|snapshot| health_of::<O>(snapshot, name));
     let said = match health {
         Some(health) => health.explain(name, now),
         None if !has_source(status, name) => unknown_source(name, &status.source_names),

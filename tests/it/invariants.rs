@@ -258,7 +258,7 @@ async fn many_are_collected_one_after_the_other() {
 async fn a_handle_of_a_group_watches_as_well() {
     let group = ObservationGroup::new();
     let start = Instant::now();
-    group.add("app", App::new().start(each_second()).await).unwrap();
+    group.add_as("app", App::new().start(each_second()).await).unwrap();
     let handle = group.handle("app").unwrap();
     let held = handle.invariant("cycles ascend", |seen| seen.cycle() < 100);
     let violated =

@@ -293,7 +293,7 @@ impl Story<'_> {
             }
             // Whenever it was asked.
             Wish::Stale => age(snapshot.answered).is_some_and(|age| age >= SOURCE_STALE_AFTER),
-            _ => fails,
+            _ => fails || publication.shared.iter().any(|shared| shared == name),
         }
     }
 

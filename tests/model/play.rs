@@ -9,9 +9,9 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, advance, sleep_until};
 use watchkeeper::{
-    Backoff, ControlError, Cursor, CursorError, InvalidWait, Mark, ObservationConfig, ObservationControl,
-    ObservationFailureStage as Stage, ObservationHandle, ObservationRuntime, ObservationRuntimeError, Retry,
-    StopOutcome, StopReason,
+    Backoff, ControlError, Cursor, CursorError, Duplicates, InvalidWait, Mark, ObservationConfig,
+    ObservationControl, ObservationFailureStage as Stage, ObservationHandle, ObservationRuntime,
+    ObservationRuntimeError, Retry, StopOutcome, StopReason,
 };
 
 use crate::app::{App, Script};
@@ -368,6 +368,8 @@ fn config(settings: &Settings, wake: &Arc<Notify>) -> ObservationConfig {
         Retry::Backoff(Backoff { first: millis(first), max: millis(max), jitter: 0.0, seed: 0 })
     });
     ObservationConfig {
+        name: None,
+        duplicates: if settings.refuses_duplicates() { Duplicates::Refuse } else { Duplicates::KeepFirst },
         interval: millis(settings.interval),
         history_limit: settings.history_limit,
         refresh_timeout: millis(settings.refresh_timeout),

@@ -24,6 +24,8 @@ pub(crate) struct Publication {
     pub(crate) names: Vec<String>,
     /// The cycle whose refresh gave the names.
     pub(crate) set_cycle: Option<u64>,
+    /// Names of the snapshot's set that several sources had.
+    pub(crate) shared: Vec<String>,
     pub(crate) snapshot: Option<Rc<Snapshot>>,
     pub(crate) batch: Option<Batch>,
     /// Whether the snapshot is, at this moment.

@@ -102,7 +102,7 @@ impl Observers {
     /// runtime is then dropped, which stops it.
     pub fn add<O: Observer>(&mut self, name: &str, runtime: ObservationRuntime<O>) -> Result<(), GroupError> {
         self.refuse_duplicate(name)?;
-        self.own.add(name, runtime)?;
+        self.own.add_as(name, runtime)?;
         self.enter(name);
         Ok(())
     }

@@ -337,10 +337,9 @@ fn brief(error: ClientError) -> DynError {
     match &error {
         ClientError::TimedOut { after, .. } => format!("gives no answer within {after:?}").into(),
         ClientError::Unreachable { source, .. } => {
-            let mut root: &dyn std::error::Error = &**source;
-            while let Some(cause) = root.source() {
-                root = cause;
-            }
+            // An error may be its own cause.
+            let causes = std::iter::successors(source.source(), |cause| cause.source()).take(32);
+            let root = causes.last().map_or_else(|| source.to_string(), ToString::to_string);
             format!("unreachable: {root}").into()
         }
         _ => error.into(),
