@@ -199,6 +199,7 @@ fn listed(failures: &[Arc<ObservationFailure>]) -> String {
 fn unfinished(unheld: &[Unmet], detached: &[Arc<str>]) -> String {
     let invariant = |unmet: &Unmet| match unmet.outcome() {
         UnmetOutcome::Violated => format!("a background invariant was violated\n{unmet}"),
+        UnmetOutcome::GaveUp => format!("a background invariant gave up\n{unmet}"),
         _ => format!("nothing can be said of a background invariant\n{unmet}"),
     };
     let mut said: Vec<String> = unheld.iter().map(invariant).collect();

@@ -1,5 +1,7 @@
 //! The steps that look and wait.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 use watchkeeper::{AnySnapshot, AnyWaitBuilder, Happens, State, StopReason};
 
@@ -47,9 +49,12 @@ pub(crate) async fn reaches(observers: &mut Observers, words: Words) -> Result<(
 pub(crate) async fn has_sources(observers: &mut Observers, words: Words) -> Result<(), StepError> {
     let (count, window) = (count(words.nth(1), "sources", 0)?, words.window()?);
     let entry = observers.entry(words.observer())?;
-    let sources = move |seen: AnySnapshot<'_>| u64::try_from(seen.source_count()) == Ok(count);
+    let sources = move |names: &[Arc<str>]| match u64::try_from(names.len()) {
+        Ok(found) if found == count => Ok(()),
+        _ => Err(format!("there are {}", names.len())),
+    };
     let label = format!("there are {count} sources");
-    let wait = entry.begin(entry.handle.eventually(label, sources)).within(window);
+    let wait = entry.begin(entry.handle.source_set(label, sources)).within(window);
     observers.wait(wait).await.map(drop)
 }
 
@@ -148,8 +153,8 @@ fn other(path: &str, last: &Value, report: watchkeeper::Unmet) -> StepError {
 }
 
 impl Entry {
-    /// Only cycles count that begin after the step, or after the poll that the scenario has asked for if the
-    /// observer is paused: there may be no other one.
+    /// What is asked after the step counts, or after the poll that the scenario has asked for if the observer is
+    /// paused: there may be no other one.
     fn begin<'a>(&self, wait: AnyWaitBuilder<'a, Happens>) -> AnyWaitBuilder<'a, Happens> {
         match self.polled {
             Some(mark) if self.handle.status().paused => wait.after(mark),

@@ -148,6 +148,13 @@ fn a_failing_scenario_carries_its_report() {
             ],
         ),
         (
+            "An answer from before the step",
+            &[
+                "there is nothing at \"/n1/leader\"; the nearest that exists is \"/n1\", null\n\
+                 not met in time: \"the snapshot at /n1/leader becomes n1\" within 500ms\n",
+            ],
+        ),
+        (
             "An invariant that is violated while a step waits",
             &["a background invariant was violated\n", violated],
         ),

@@ -7,6 +7,10 @@ Feature: What fails, and how it is told
   Scenario: A wait that is not met
     Then the observer "raft" snapshot at "/n1/leader" becomes "n2" within 2 seconds
 
+  Scenario: An answer from before the step
+    When node n1 hangs
+    Then the observer "raft" snapshot at "/n1/leader" becomes "n1" within 500 ms
+
   Scenario: An invariant that is violated while a step waits
     Given no node of "raft" may name n3 leader
     When node n1 names n3 leader
