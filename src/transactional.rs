@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 
 use async_trait::async_trait;
 
-use crate::panics::{catch, discard_logged, holding, poll_caught};
+use crate::panics::{PanicMessage, catch, discard_logged, holding, poll_caught};
 use crate::source_health::SourceHealth;
 use crate::sync::{Mutex, lock};
 use crate::{DynError, ObservedSource, Observer};
@@ -89,16 +89,33 @@ impl<O: Observer<State: Clone>> Transactional<O> {
             let ((copy, events), snapshot) = holding((copy, events), |(copy, _)| self.inner.snapshot(copy));
             Ok::<_, DynError>((copy, snapshot, events))
         };
-        let mut attempt = pin!(Some(attempt));
-        let ended = poll_fn(|context| match attempt.as_mut().as_pin_mut() {
+        let mut attempt = Attempt(pin!(Some(attempt)));
+        let ended = poll_fn(|context| match attempt.0.as_mut().as_pin_mut() {
             Some(future) => poll_caught(future, context),
             None => Poll::Pending,
         })
         .await;
-        // Its destructors are the app's as well.
-        match (ended, catch(|| attempt.set(None))) {
+        match (ended, attempt.end()) {
             (Ok(result), Ok(())) => result,
             (Err(panic), _) | (Ok(_), Err(panic)) => Err(format!("panicked: {panic}").into()),
+        }
+    }
+}
+
+/// Work on a copy. Its destructors are the app's as well; what they do when it is cut off is no matter for the
+/// state, which was not touched.
+struct Attempt<'a, F>(Pin<&'a mut Option<F>>);
+
+impl<F> Attempt<'_, F> {
+    fn end(&mut self) -> Result<(), PanicMessage> {
+        catch(|| self.0.set(None))
+    }
+}
+
+impl<F> Drop for Attempt<'_, F> {
+    fn drop(&mut self) {
+        if let Err(panic) = self.end() {
+            tracing::error!(panic, "dropping a poll on a copy panicked");
         }
     }
 }

@@ -31,6 +31,8 @@ enum Then {
     Ok,
     Err,
     Hang,
+    /// And when it is cut off, a destructor panics.
+    HangWithABomb,
     Panic,
     PanicInSnapshot,
     PanicInClone,
@@ -77,6 +79,10 @@ impl Observer for Ledger {
             Then::Ok | Then::PanicInClone => {}
             Then::Err => return Err("no".into()),
             Then::Hang => pending().await,
+            Then::HangWithABomb => {
+                let _bomb = Booked { numbers: Vec::new(), bug: Some(Then::PanicInDrop) };
+                pending::<()>().await;
+            }
             Then::Panic => panic!("a bug"),
             Then::PanicInSnapshot => self.calls.lock().unwrap().panic_in_snapshot = true,
             bug @ Then::PanicInDrop => {
@@ -145,6 +151,7 @@ async fn the_next_poll_sees_the_old_state_and_tells_everything() {
     let cases = [
         (Then::Err, Cause::Error, "no"),
         (Then::Hang, Cause::TimedOut, "timed out after 300ms"),
+        (Then::HangWithABomb, Cause::TimedOut, "timed out after 300ms"),
         (Then::Panic, Cause::Error, "panicked: a bug"),
         (Then::PanicInSnapshot, Cause::Error, "panicked: a bug"),
         (Then::PanicInDrop, Cause::Error, "panicked: a bug"),
@@ -167,6 +174,7 @@ async fn without_it_events_or_the_state_are_lost() {
     let cases = [
         (Then::Err, lost_event),
         (Then::Hang, Left { events: vec![0], snapshot: vec![0], ..rebuilt }),
+        (Then::HangWithABomb, Left { events: vec![0], snapshot: vec![0], ..rebuilt }),
         (Then::Panic, Left { events: vec![0], snapshot: vec![0], ..rebuilt }),
         (Then::PanicInSnapshot, Left { events: vec![0], snapshot: vec![0], ..rebuilt }),
     ];
