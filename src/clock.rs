@@ -1,6 +1,7 @@
 //! The clock of the executor a runtime was started on.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
@@ -8,16 +9,18 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep};
 
 use crate::panics::poll_caught;
+use crate::pulse::Pulse;
 
 /// Tokio's clock, also for threads and executors that are not the runtime's own.
 ///
 /// Outside its executor, `Instant::now()` would ignore a paused clock and a timer would have
 /// nothing to wake it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Clock {
     executor: Handle,
     started: Instant,
     started_wall: SystemTime,
+    pulse: Arc<Pulse>,
 }
 
 impl Clock {
@@ -27,7 +30,8 @@ impl Clock {
             let _entered = executor.enter();
             Instant::now()
         };
-        Self { executor, started, started_wall: SystemTime::now() }
+        let pulse = Pulse::of(executor.clone());
+        Self { executor, started, started_wall: SystemTime::now(), pulse }
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -47,6 +51,11 @@ impl Clock {
 
     pub(crate) fn executor(&self) -> &Handle {
         &self.executor
+    }
+
+    /// Whether the executor gives turns.
+    pub(crate) fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
     }
 
     pub(crate) fn started(&self) -> Instant {

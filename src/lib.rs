@@ -13,6 +13,9 @@
 //! ([`eventually`](ObservationHandle::eventually) and its like); [`ObservationGroup`] holds many runtimes. The
 //! feature `json` shows reports and erased snapshots as JSON.
 //!
+//! The tokio runtime that an observation was started on must be driven for as long as something is expected of it; what
+//! is awaited of it may be awaited anywhere. See [`ObservationHandle`](ObservationHandle#which-executor-must-run).
+//!
 //! See [`PerSource`] and [`ObservationRuntime`] for first observers, and `ARCHITECTURE.md` in the repository
 //! for how it works inside. `watchkeeper-scenario` and `watchkeeper-cucumber` build on it.
 
@@ -37,6 +40,7 @@ mod log;
 mod observer;
 mod panics;
 mod per_source;
+mod pulse;
 mod runner;
 mod runtime;
 mod schedule;
@@ -83,4 +87,4 @@ pub use waits::{
     ByDebug, ByShow, Happens, Held, Holds, Inconclusive, InvalidWait, Invariant, ObservedEvent, Unmet,
     UnmetOutcome, Wait, WaitBuilder,
 };
-pub use watch::{Watch, WatchClosed};
+pub use watch::{Watch, WatchError};

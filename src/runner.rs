@@ -8,7 +8,7 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -20,9 +20,10 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use watchkeeper_fsm::StopReason;
 
 use crate::clock::{Clock, later};
-use crate::deadline::{Expire, expire_after};
+use crate::deadline::{Deadline, Expire, expire_after};
 use crate::error::{ControlError, StopOutcome};
 use crate::panics::{PanicMessage, catch, discard, discard_logged, poll_caught};
+use crate::pulse::Pulse;
 
 /// Controls that may wait to be taken.
 const CONTROLS: usize = 16;
@@ -112,6 +113,8 @@ pub(crate) fn life<C, R>(
         given_up: CancellationToken::new(),
         terminate: end,
         stop_timeout,
+        deadline: Mutex::new(None),
+        pulse: Arc::clone(clock.pulse()),
     });
     let inbox = Inbox {
         controls,
@@ -145,7 +148,7 @@ impl<C: Copy, R> Inbox<C, R> {
                 }
                 self.take_controls(machine, context);
                 let Some(future) = work.as_mut().as_pin_mut() else { return Poll::Ready(Ended::Stopped) };
-                match poll_caught(future, context) {
+                match self.life.pulse.driver.inside(|| poll_caught(future, context)) {
                     Poll::Ready(Ok(output)) => return Poll::Ready(Ended::Done(output)),
                     Poll::Ready(Err(panic)) => return Poll::Ready(Ended::Panicked(panic)),
                     Poll::Pending => {}
@@ -310,6 +313,9 @@ pub(crate) struct Life {
     given_up: CancellationToken,
     terminate: Arc<dyn Terminate>,
     stop_timeout: Duration,
+    /// Of the stop, until the driver's task has let go of everything.
+    deadline: Mutex<Option<Deadline>>,
+    pulse: Arc<Pulse>,
 }
 
 impl Life {
@@ -318,10 +324,22 @@ impl Life {
     /// When the driver has not ended by the deadline, the end is told all the same.
     pub(crate) fn request_stop(self: &Arc<Self>, reason: StopReason) {
         if self.request.set(reason).is_ok() {
-            self.stop.cancel();
             let life: Weak<Self> = Arc::downgrade(self);
-            expire_after(self.stop_timeout, life);
+            let deadline = expire_after(self.stop_timeout, life);
+            self.replace_deadline(Some(deadline));
+            self.stop.cancel();
+            // The driver may have ended in between, or long ago.
+            if self.done.is_cancelled() {
+                self.replace_deadline(None);
+            }
         }
+    }
+
+    fn replace_deadline(&self, deadline: Option<Deadline>) {
+        let mut kept = self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *kept, deadline);
+        drop(kept);
+        drop(old);
     }
 
     /// The reason of the end, if it has come.
@@ -378,6 +396,7 @@ impl Drop for EndGuard {
         };
         self.life.end(reason);
         self.life.done.cancel();
+        self.life.replace_deadline(None);
     }
 }
 
@@ -412,6 +431,7 @@ impl<C, R> Remote<C, R> {
                 Err(_) => Err(self.end_of_life().await),
             },
             error = self.end_of_life() => Err(error),
+            no_turn_for = self.life.pulse.no_turn(None, true) => Err(ControlError::NotDriven { no_turn_for }),
         }
     }
 

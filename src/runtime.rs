@@ -95,7 +95,7 @@ impl<O: Observer> ObservationRuntime<O> {
     /// # Errors
     ///
     /// [`ObservationRuntimeError`]: a field of the config is out of its range, the first refresh
-    /// or `init` failed, or there is no tokio runtime.
+    /// or `init` failed, there is no tokio runtime, or nobody drives the one there is.
     ///
     /// # Panics
     ///
@@ -111,7 +111,15 @@ impl<O: Observer> ObservationRuntime<O> {
         let (tell, told) = oneshot::channel();
         // From here on, dropping this future drops the runtime and so asks for its stop.
         let (runtime, task) = Self::spawn(provider, observer, config, Some(FirstCycle { tell }))?;
-        match told.await {
+        let pulse = Arc::clone(runtime.handle.shared.clock.pulse());
+        let told = tokio::select! {
+            biased;
+            told = told => told,
+            no_turn_for = pulse.no_turn(None, false) => {
+                return Err(ObservationRuntimeError::NotDriven { no_turn_for });
+            }
+        };
+        match told {
             Ok(Ok(())) => Ok(runtime),
             Ok(Err(error)) => {
                 // A panic of the driver's was published as the end; there is nothing to add.
@@ -166,6 +174,7 @@ impl<O: Observer> ObservationRuntime<O> {
         let end: Arc<dyn Terminate> = shared.clone();
         let (remote, inbox, guard) = life(&clock, config.stop_timeout, config.wake.clone(), end);
         let span = tracing::info_span!("observation", instance, observer = std::any::type_name::<O>());
+        clock.pulse().logs_as(&span);
         let keeps_state = observer.keeps_state_when_interrupted();
         let core = Core::new(Arc::clone(&shared), Arc::clone(&remote.life), config, keeps_state, first_cycle);
         // The guard is dropped last, behind everything of the app's: here when the task never ran ...

@@ -49,6 +49,10 @@ type Snapshot<O> = Arc<ObservationSnapshot<<O as Observer>::Snapshot>>;
 /// after that; see [`or_now`](WaitBuilder::or_now) and [`after`](WaitBuilder::after). What is stale
 /// neither passes nor fails, and a condition that was never evaluated cannot pass.
 ///
+/// A wait may be awaited on any executor; the runtime's own must be driven meanwhile, or it ends as
+/// [`NotDriven`](Inconclusive::NotDriven) shortly after its window: see
+/// [which executor must run](ObservationHandle#which-executor-must-run).
+///
 /// Predicates run in the task that awaits: one that panics panics there, and one that is slower than the
 /// runtime's cycles makes its wait fall behind, which the wait says.
 impl<O: Observer> ObservationHandle<O> {

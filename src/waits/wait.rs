@@ -1,13 +1,14 @@
 //! A pending wait.
 
+mod driven;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::time::Instant;
 use watchkeeper_fsm::State;
 
@@ -16,12 +17,13 @@ use super::judge::{Finding, Judge, SourceWish, has_source, is_of_an_older_set};
 use super::queue::{Publication, WaitQueue};
 use super::report::{self, Frame, Inconclusive, InvalidWait, Unmet, UnmetOutcome};
 use super::show::Show;
-use crate::clock::{Timer, later};
+use crate::clock::{Clock, Timer, later};
 use crate::config::LONGEST;
 use crate::handle::{Mark, is_over};
 use crate::history::ObservationBatch;
 use crate::observer::Observer;
 use crate::panics::catch;
+use crate::pulse::{Look, Vigil};
 use crate::shared::Shared;
 use crate::source_health::seconds;
 use crate::status::{ObservationStatus, Published};
@@ -59,6 +61,10 @@ pub struct Wait<'a, O: Observer, T> {
     unjudged_from: u64,
     evidence: Evidence<O::Snapshot, O::Event>,
     timer: Option<(Instant, Timer)>,
+    /// Both clocks when it was made.
+    made: Look,
+    /// Since it was first polled.
+    vigil: Option<Vigil>,
 }
 
 /// What met a wait, and when.
@@ -101,7 +107,8 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         read: fn(&Moment<O>) -> Option<T>,
     ) -> Self {
         let queue = WaitQueue::new();
-        let began = shared.clock.now();
+        let made = Look::at(shared.clock.executor());
+        let began = made.tokio();
         let status = shared.register(&queue);
         let mut wait = Self {
             counts_from: status.next_cycle,
@@ -114,6 +121,8 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             closed: None,
             counts_since: Some(began),
             timer: None,
+            made,
+            vigil: None,
             shared,
             queue,
             label,
@@ -345,8 +354,8 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
     }
 
     /// Of the runtime that is waited on.
-    pub(super) fn executor(&self) -> Handle {
-        self.shared.clock.executor().clone()
+    pub(super) fn clock(&self) -> &Clock {
+        &self.shared.clock
     }
 
     pub(super) fn judged(&self) -> u64 {
@@ -363,8 +372,10 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             },
             Verdict::Unmet(outcome, at) => (*outcome, *at),
         };
-        let note = self.note(ended);
-        Err(self.report(outcome, ended, note))
+        let notes = [self.note(ended), self.note_of_the_clock(outcome, ended), self.note_of_stalls(outcome)];
+        let notes: Vec<_> = notes.into_iter().flatten().collect();
+        self.vigil = None;
+        Err(self.report(outcome, ended, (!notes.is_empty()).then(|| notes.join("; "))))
     }
 
     fn report(&self, outcome: UnmetOutcome, ended: Instant, note: Option<String>) -> Unmet {
@@ -415,7 +426,8 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             Judge::Source { name, .. } => why::<O>(&status, name, now),
             _ => of_the_runtime(&status, now),
         };
-        format!("{said}{judged}; {why}")
+        let stall = self.shared.clock.pulse().stall().map_or_else(String::new, |stall| format!("; {stall}"));
+        format!("{said}{judged}; {why}{stall}")
     }
 }
 
@@ -467,7 +479,7 @@ impl<O: Observer, T> Future for Wait<'_, O, T> {
             return Poll::Ready(this.finish(&verdict));
         }
         loop {
-            match this.judge_some(context.waker()) {
+            match this.judge_on_watch(context.waker()) {
                 Judged::Verdict(verdict) => return Poll::Ready(this.finish(&verdict)),
                 Judged::Some => {
                     context.waker().wake_by_ref();
@@ -479,14 +491,18 @@ impl<O: Observer, T> Future for Wait<'_, O, T> {
             let end = this.deadline();
             // What was published in time counts, also when it is found at the deadline.
             if let Some(end) = end.filter(|end| *end <= now) {
-                let verdict = this.conclude(end);
+                let verdict = ready!(this.conclude_if_driven(end, context));
                 return Poll::Ready(this.finish(&verdict));
             }
             if let Some(verdict) = this.aged(now) {
                 return Poll::Ready(this.finish(&verdict));
             }
             match this.wakes_by_time(end, context) {
-                None => return Poll::Pending,
+                None => {
+                    // It wakes this task when the executor gives no turn.
+                    let _ = this.vigil.as_mut().map(|vigil| vigil.poll(context));
+                    return Poll::Pending;
+                }
                 // The executor has shut down, and its clock with it.
                 Some(due) if due > now && this.shared.clock.now() < due => {
                     let verdict = loop {
@@ -516,6 +532,8 @@ impl<O: Observer, T> Wait<'_, O, T> {
         };
         if self.timer.as_ref().is_none_or(|(at, _)| *at != next) {
             self.timer = Some((next, self.shared.clock.timer(next)));
+            // The timer is the executor's.
+            self.vigil.iter().for_each(|vigil| vigil.is_due(next));
         }
         let (at, timer) = self.timer.as_mut()?;
         Pin::new(timer).poll(context).is_ready().then_some(*at)
@@ -536,5 +554,58 @@ impl<O: Observer, T> fmt::Debug for Wait<'_, O, T> {
             .field("label", &self.label)
             .field("window", &self.window)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(watchkeeper_loom)))]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::config::ObservationConfig;
+    use crate::history::History;
+    use crate::{DynError, ObservedSource};
+
+    struct Nothing;
+
+    #[async_trait]
+    impl Observer for Nothing {
+        type Source = ();
+        type State = ();
+        type Snapshot = ();
+        type Event = ();
+
+        async fn init(&self, _: &[ObservedSource<()>]) -> Result<(), DynError> {
+            Ok(())
+        }
+
+        async fn poll(&self, _: &[ObservedSource<()>], (): &mut ()) -> Result<Vec<()>, DynError> {
+            Ok(vec![])
+        }
+
+        fn snapshot(&self, (): &()) {}
+    }
+
+    /// Its timers are over at once, long before they are due.
+    #[test]
+    fn a_wait_whose_executor_has_shut_down_ends_though_nobody_published_the_end() {
+        let executor = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let clock = Clock::of(executor.handle().clone());
+        let first = Published::before_the_start(clock.started(), &ObservationConfig::default());
+        let shared = Arc::new(Shared::new(clock, History::new(1, 4, 1), first));
+        drop(executor);
+        let judge = Judge::<Nothing>::Eventually(Box::new(|_| false));
+        let mut wait = Wait::register(shared, "anything".to_owned(), judge, |_| Some(()));
+        wait.window = Some(Duration::from_secs(3600));
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            let ended = Pin::new(&mut wait).poll(&mut Context::from_waker(Waker::noop()));
+            tell.send(ended.map_err(|unmet| unmet.outcome()))
+        });
+        let nothing = UnmetOutcome::Inconclusive(Inconclusive::NothingObserved);
+        assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok(Poll::Ready(Err(nothing))));
     }
 }

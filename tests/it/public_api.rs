@@ -18,7 +18,7 @@ use watchkeeper::{
     PerSource, PerSourceError, PerSourceSnapshot, PerSourceState, ProbeFailure, RecvError, Retry,
     SharedSources, SourceEvent, SourceFacts, SourceFn, SourceHealth, SourceProvider, SourceSetError,
     SourceView, State, StateKind, StaticSourceProvider, StopOutcome, StopReason, Subscription, Transactional,
-    Unmet, UnmetOutcome, Wait, WaitBuilder, Watch, WatchClosed, async_trait, source_fn,
+    Unmet, UnmetOutcome, Wait, WaitBuilder, Watch, WatchError, async_trait, source_fn,
 };
 
 /// Neither cloned nor shown nor compared: nothing may ask for more than an observer must give.
@@ -118,7 +118,7 @@ fn handles_are_cloned_and_shared_whatever_the_observer_gives() {
     cloned::<(ObservationSnapshot<u8>, ObservationBatch<u8>, ObservationFailure, GroupStatus, Unmet)>();
     copied::<(Cursor, Mark, Freshness, SourceView<'static, Opaque>, Retry, Backoff)>();
     copied::<(State, StateKind, StopReason, StopOutcome, ObservationFailureStage, Cause)>();
-    copied::<(RecvError, CursorError, ControlError, WatchClosed, UnmetOutcome, Inconclusive, InvalidWait)>();
+    copied::<(RecvError, CursorError, ControlError, WatchError, UnmetOutcome, Inconclusive, InvalidWait)>();
 
     shown::<(ObservationRuntime<Least>, Handle, ObservationControl, ObservationGroup, ObservationConfig)>();
     shown::<(Watch<Least>, Subscription<Opaque>, ObservationStatus<Plain>, PerSource<Opaque, Opaque>)>();
@@ -126,7 +126,7 @@ fn handles_are_cloned_and_shared_whatever_the_observer_gives() {
     shown::<(Wait<'static, Least, u8>, WaitBuilder<'static, Least, u8>, SharedSources<u8>)>();
     compared::<(ObservationSnapshot<u8>, ObservationBatch<u8>, ObservationFailure, ObservedSource<u8>)>();
     compared::<(Freshness, Mark, SourceFacts, ProbeFailure, StopOutcome)>();
-    compared::<(RecvError, CursorError, ControlError, WatchClosed, GroupError, SourceSetError, PerSourceError)>(
+    compared::<(RecvError, CursorError, ControlError, WatchError, GroupError, SourceSetError, PerSourceError)>(
     );
     hashed::<(State, StateKind, StopReason, ObservationFailureStage, Cause, Cursor)>();
 }
@@ -137,7 +137,7 @@ fn errors_are_errors() {
     error::<ControlError>();
     error::<CursorError>();
     error::<RecvError>();
-    error::<WatchClosed>();
+    error::<WatchError>();
     error::<GroupError>();
     error::<SourceSetError>();
     error::<PerSourceError>();
@@ -189,9 +189,9 @@ fn a_handle_reads() {
 fn follow(handle: &Handle) {
     let mut watch = handle.watch();
     let _: ObservationStatus<Least> = watch.status();
-    future::<Result<ObservationStatus<Least>, WatchClosed>>(watch.changed());
-    future::<Result<ObservationStatus<Least>, WatchClosed>>(watch.wait_for(|status| status.paused));
-    let WatchClosed(_reason) = WatchClosed(StopReason::Died);
+    future::<Result<ObservationStatus<Least>, WatchError>>(watch.changed());
+    future::<Result<ObservationStatus<Least>, WatchError>>(watch.wait_for(|status| status.paused));
+    let _: fn(StopReason) -> WatchError = WatchError::Closed;
 
     let mut subscription = handle.subscribe();
     future::<Result<Arc<Batch>, RecvError>>(subscription.recv());
