@@ -9,17 +9,19 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep};
 
 use crate::panics::poll_caught;
+use crate::pulse::Pulse;
 use crate::shield::Shield;
 
 /// Tokio's clock, also for threads and executors that are not the runtime's own.
 ///
 /// Outside its executor, `Instant::now()` would ignore a paused clock and a timer would have
 /// nothing to wake it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Clock {
     executor: Handle,
     started: Instant,
     wall: Arc<Mutex<Wall>>,
+    pulse: Arc<Pulse>,
 }
 
 /// What a clock on the wall showed at some instant of tokio's clock.
@@ -58,7 +60,8 @@ impl Clock {
             Instant::now()
         };
         let wall = Wall { at: started, time: SystemTime::now() };
-        Self { executor, started, wall: Arc::new(Mutex::new(wall)) }
+        let pulse = Pulse::of(executor.clone());
+        Self { executor, started, wall: Arc::new(Mutex::new(wall)), pulse }
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -78,6 +81,11 @@ impl Clock {
 
     pub(crate) fn executor(&self) -> &Handle {
         &self.executor
+    }
+
+    /// Whether the executor gives turns.
+    pub(crate) fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
     }
 
     pub(crate) fn started(&self) -> Instant {

@@ -31,7 +31,8 @@ impl ObservationControl {
     ///
     /// # Errors
     ///
-    /// [`ControlError`]: too many waiting controls, a stopped runtime, a dead one.
+    /// [`ControlError`]: too many waiting controls, a stopped runtime, a dead one, or one that had no turn to
+    /// take it for some 5 s.
     pub async fn pause(&self) -> Result<(), ControlError> {
         self.remote.ask(Control::Pause).await.map(|_| ())
     }

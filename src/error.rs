@@ -88,6 +88,13 @@ pub enum ObservationRuntimeError {
         /// Why.
         source: DynError,
     },
+    /// The executor that is to run the observation gave it no turn: on a current-thread runtime nothing runs
+    /// while nobody drives its `block_on`. What was started has been asked to stop.
+    #[error("the first cycle has not ended: {}", no_turn(*no_turn_for))]
+    NotDriven {
+        /// For how long there was no turn, at least.
+        no_turn_for: Duration,
+    },
     /// The runtime ended before its first cycle did.
     #[error("the runtime ended before its first cycle did ({reason})")]
     Ended {
@@ -105,6 +112,13 @@ pub enum ControlError {
     Full {
         /// How many may wait.
         capacity: usize,
+    },
+    /// The control was sent and not taken: the runtime's executor has given its driver no turn for some 5 s.
+    /// It may still be taken, once there is a turn.
+    #[error("the control was not taken yet: {}", no_turn(*no_turn_for))]
+    NotDriven {
+        /// For how long there was no turn, at least.
+        no_turn_for: Duration,
     },
     /// The runtime was stopped.
     #[error("the runtime has stopped ({reason}): start another one")]
@@ -136,8 +150,9 @@ pub enum StopOutcome {
     /// The driver has ended: it runs no app code any more. A task that the app has spawned, such as a
     /// probe of `PerSource`, ends at its next await.
     Stopped,
-    /// App code blocked its thread past `stop_timeout` and cannot be cancelled. The runtime counts
-    /// as stopped, and nothing that code does later is published.
+    /// The driver had no turn to end in until `stop_timeout`: app code blocked its thread, which cannot be
+    /// cancelled, or nobody drives its executor. The runtime counts as stopped, and nothing that is done
+    /// later is published.
     ///
     /// Blocking work belongs into [`tokio::task::spawn_blocking`].
     Detached,
@@ -158,6 +173,15 @@ pub enum CursorError {
         /// How many batches there have been.
         published: u64,
     },
+}
+
+/// What it means that there was no turn, and what to do about it.
+pub(crate) fn no_turn(no_turn_for: Duration) -> String {
+    format!(
+        "the runtime's executor gave it no turn for {:.1} s: keep its `block_on` running, or use a multi-thread \
+         runtime; work that blocks a thread belongs into `spawn_blocking`",
+        no_turn_for.as_secs_f64()
+    )
 }
 
 /// Causes that are followed. An error whose `source` goes round in a circle has no last one.

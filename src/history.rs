@@ -166,9 +166,10 @@ impl<E> History<E> {
         ring.batches.drain(..surplus).collect()
     }
 
-    /// Has the next announcement wake those who wait by then. To be called before a look at the head
+    /// Has the next announcement wake those who wait by then. To be called before each look at the head
     /// that a wait may follow: an announcement that the look does not see finds it awaited, because
-    /// the head's lock orders them.
+    /// the head's lock orders them. One that the look does see may have taken the request with it, so a wait
+    /// follows only a look that saw the head of the look before.
     pub(crate) fn await_next(&self) {
         self.awaited.store(true, Relaxed);
     }

@@ -15,6 +15,9 @@
 //!
 //! What is logged, at which level and with which fields, is listed with [`ObservationRuntime`](ObservationRuntime#logs).
 //!
+//! The tokio runtime that an observation was started on must be driven for as long as something is expected of it; what
+//! is awaited of it may be awaited anywhere. See [`ObservationHandle`](ObservationHandle#which-executor-must-run).
+//!
 //! See [`PerSource`] and [`ObservationRuntime`] for first observers, and `ARCHITECTURE.md` in the repository
 //! for how it works inside. `watchkeeper-scenario` and `watchkeeper-cucumber` build on it.
 
@@ -40,6 +43,7 @@ mod log;
 mod observer;
 mod panics;
 mod per_source;
+mod pulse;
 mod runner;
 mod runtime;
 mod schedule;
@@ -89,4 +93,4 @@ pub use waits::{
     ByDebug, ByShow, Happens, Held, Holds, Inconclusive, InvalidWait, Invariant, ObservedEvent, Unmet,
     UnmetOutcome, Verdict, Wait, WaitBuilder,
 };
-pub use watch::{Watch, WatchClosed};
+pub use watch::{Watch, WatchError};

@@ -22,6 +22,7 @@ use crate::clock::{Clock, later};
 use crate::deadline::{Deadline, Expire, expire_after};
 use crate::error::{ControlError, StopOutcome};
 use crate::panics::{PanicMessage, catch, discard_logged, log_panic, poll_caught};
+use crate::pulse::Pulse;
 use crate::shield::shielded;
 use crate::wake::Wake;
 
@@ -111,6 +112,7 @@ pub(crate) fn life<C, R>(
         terminate: end,
         stop_timeout,
         deadline: Mutex::new(None),
+        pulse: Arc::clone(clock.pulse()),
     });
     let inbox = Inbox {
         controls,
@@ -145,7 +147,7 @@ impl<C: Copy, R> Inbox<C, R> {
                 }
                 self.take_controls(machine, context);
                 let Some(future) = work.0.as_mut().as_pin_mut() else { return Poll::Ready(Ended::Stopped) };
-                match poll_caught(future, context) {
+                match self.life.pulse.driver.inside(|| poll_caught(future, context)) {
                     Poll::Ready(Ok(output)) => return Poll::Ready(Ended::Done(output)),
                     Poll::Ready(Err(panic)) => return Poll::Ready(Ended::Panicked(panic)),
                     Poll::Pending => {}
@@ -312,6 +314,7 @@ pub(crate) struct Life {
     stop_timeout: Duration,
     /// Of the stop, until the driver's task has let go of everything.
     deadline: Mutex<Option<Deadline>>,
+    pulse: Arc<Pulse>,
 }
 
 impl Life {
@@ -437,6 +440,7 @@ impl<C, R> Remote<C, R> {
                     Err(_) => Err(self.end_of_life().await),
                 },
                 error = self.end_of_life() => Err(error),
+                no_turn_for = self.life.pulse.no_turn(None, true) => Err(ControlError::NotDriven { no_turn_for }),
             }
         })
         .await

@@ -115,7 +115,7 @@ impl<O: Observer> ObservationRuntime<O> {
     /// # Errors
     ///
     /// [`ObservationRuntimeError`]: a field of the config is out of its range, the first refresh
-    /// or `init` failed, or there is no tokio runtime.
+    /// or `init` failed, there is no tokio runtime, or nobody drives the one there is.
     ///
     /// # Panics
     ///
@@ -131,7 +131,16 @@ impl<O: Observer> ObservationRuntime<O> {
         let (tell, told) = oneshot::channel();
         // From here on, dropping this future drops the runtime and so asks for its stop.
         let (runtime, task) = Self::spawn(provider, observer, config, Some(FirstCycle { tell }))?;
-        match shielded(told).await {
+        let pulse = Arc::clone(runtime.handle.shared.clock.pulse());
+        let told = shielded(async {
+            tokio::select! {
+                biased;
+                told = told => Ok(told),
+                no_turn_for = pulse.no_turn(None, false) => Err(no_turn_for),
+            }
+        });
+        let told = told.await.map_err(|no_turn_for| ObservationRuntimeError::NotDriven { no_turn_for })?;
+        match told {
             Ok(Ok(())) => Ok(runtime),
             Ok(Err(error)) => {
                 // A panic of the driver's was published as the end; there is nothing to add.
@@ -192,6 +201,7 @@ impl<O: Observer> ObservationRuntime<O> {
             observer = std::any::type_name::<O>(),
             name = name.map(logged_name)
         );
+        clock.pulse().logs_as(&span);
         let end = Ending::<O> { shared: Arc::clone(&shared), span: Mutex::new(Some(span.clone())) };
         let (remote, inbox, guard) = life(&clock, config.stop_timeout, config.wake.clone(), Arc::new(end));
         let keeps_state = observer.keeps_state_when_interrupted();

@@ -18,7 +18,7 @@ use watchkeeper::{
     ObservedSource, Observer, PerSource, PerSourceError, PerSourceSnapshot, PerSourceState, ProbeFailure,
     RecvError, Retry, SharedSources, SourceEvent, SourceFacts, SourceFn, SourceHealth, SourceProvider,
     SourceSetError, SourceView, State, StateKind, StaticSourceProvider, StopOutcome, StopReason,
-    Subscription, Transactional, Unmet, UnmetOutcome, Verdict, Wait, WaitBuilder, Watch, WatchClosed,
+    Subscription, Transactional, Unmet, UnmetOutcome, Verdict, Wait, WaitBuilder, Watch, WatchError,
     async_trait, source_fn,
 };
 
@@ -119,7 +119,7 @@ fn handles_are_cloned_and_shared_whatever_the_observer_gives() {
     cloned::<(ObservationSnapshot<u8>, ObservationBatch<u8>, ObservationFailure, GroupStatus, Unmet)>();
     copied::<(Cursor, Mark, Freshness, SourceView<'static, Opaque>, Retry, Backoff, Duplicates)>();
     copied::<(State, StateKind, StopReason, StopOutcome, ObservationFailureStage, Cause)>();
-    copied::<(RecvError, CursorError, ControlError, WatchClosed, UnmetOutcome, Inconclusive, InvalidWait)>();
+    copied::<(RecvError, CursorError, ControlError, WatchError, UnmetOutcome, Inconclusive, InvalidWait)>();
 
     shown::<(ObservationRuntime<Least>, Handle, ObservationControl, ObservationGroup, ObservationConfig)>();
     shown::<(Watch<Least>, Subscription<Opaque>, ObservationStatus<Plain>, PerSource<Opaque, Opaque>)>();
@@ -127,7 +127,7 @@ fn handles_are_cloned_and_shared_whatever_the_observer_gives() {
     shown::<(Wait<'static, Least, u8>, WaitBuilder<'static, Least, u8>, SharedSources<u8>)>();
     compared::<(ObservationSnapshot<u8>, ObservationBatch<u8>, ObservationFailure, ObservedSource<u8>)>();
     compared::<(Freshness, Mark, SourceFacts, ProbeFailure, StopOutcome)>();
-    compared::<(RecvError, CursorError, ControlError, WatchClosed, GroupError, SourceSetError, PerSourceError)>(
+    compared::<(RecvError, CursorError, ControlError, WatchError, GroupError, SourceSetError, PerSourceError)>(
     );
     hashed::<(State, StateKind, StopReason, ObservationFailureStage, Cause, Cursor)>();
 }
@@ -138,7 +138,7 @@ fn errors_are_errors() {
     error::<ControlError>();
     error::<CursorError>();
     error::<RecvError>();
-    error::<WatchClosed>();
+    error::<WatchError>();
     error::<GroupError>();
     error::<SourceSetError>();
     error::<PerSourceError>();
@@ -190,9 +190,9 @@ fn a_handle_reads() {
 fn follow(handle: &Handle) {
     let mut watch = handle.watch();
     let _: ObservationStatus<Least> = watch.status();
-    future::<Result<ObservationStatus<Least>, WatchClosed>>(watch.changed());
-    future::<Result<ObservationStatus<Least>, WatchClosed>>(watch.wait_for(|status| status.paused));
-    let WatchClosed(_reason) = WatchClosed(StopReason::Died);
+    future::<Result<ObservationStatus<Least>, WatchError>>(watch.changed());
+    future::<Result<ObservationStatus<Least>, WatchError>>(watch.wait_for(|status| status.paused));
+    let _: fn(StopReason) -> WatchError = WatchError::Closed;
 
     let mut subscription = handle.subscribe();
     future::<Result<Arc<Batch>, RecvError>>(subscription.recv());

@@ -12,7 +12,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 use watchkeeper::{
     ControlError, Inconclusive, ObservationHandle, ObservationRuntime, RecvError, State, StateKind,
-    StopOutcome, StopReason, UnmetOutcome, WatchClosed,
+    StopOutcome, StopReason, UnmetOutcome, WatchError,
 };
 
 use crate::common::threads::{Flavour, block_on, executor};
@@ -77,7 +77,7 @@ fn check(name: &str, flavour: Flavour, shut_down: ShutDown, hangs: Option<Call>)
 
     shut_down(executor);
 
-    assert_eq!(watching.join().unwrap(), Err(WatchClosed(StopReason::Shutdown)), "{name}");
+    assert_eq!(watching.join().unwrap(), Err(WatchError::Closed(StopReason::Shutdown)), "{name}");
     assert_eq!(reading.join().unwrap(), Err(RecvError::Closed(StopReason::Shutdown)), "{name}");
     let stopped = UnmetOutcome::Inconclusive(Inconclusive::Stopped { reason: StopReason::Shutdown });
     assert_eq!(waiting.join().unwrap(), Err(stopped), "{name}");
@@ -99,7 +99,11 @@ fn is_over(name: &str, handle: &ObservationHandle<App>) {
     assert_eq!(handle.state(), SHUTDOWN, "{name}");
     assert_eq!(handle.status().state, SHUTDOWN, "{name}");
     let _ = (handle.freshness(), handle.history(), handle.failures(), handle.mark());
-    assert_eq!(block_on(handle.watch().changed()).unwrap_err(), WatchClosed(StopReason::Shutdown), "{name}");
+    assert_eq!(
+        block_on(handle.watch().changed()).unwrap_err(),
+        WatchError::Closed(StopReason::Shutdown),
+        "{name}"
+    );
     let closed = block_on(handle.subscribe().recv());
     assert_eq!(closed, Err(RecvError::Closed(StopReason::Shutdown)), "{name}");
     block_on(handle.reaches(StateKind::Stopped).within(WINDOW)).unwrap();
