@@ -1,7 +1,8 @@
 //! The clock of the executor a runtime was started on.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
@@ -20,37 +21,23 @@ use crate::shield::Shield;
 pub(crate) struct Clock {
     executor: Handle,
     started: Instant,
-    wall: Arc<Mutex<Wall>>,
+    wall: Arc<Wall>,
     pulse: Arc<Pulse>,
 }
 
-/// What a clock on the wall showed at some instant of tokio's clock.
-#[derive(Clone, Copy, Debug)]
+/// In nanoseconds, which last until 2554.
+#[derive(Debug)]
 struct Wall {
-    at: Instant,
-    time: SystemTime,
+    /// What the wall's clock showed at the start, since 1970; or would have shown, as it was set since.
+    start: AtomicU64,
+    /// When it was looked at last, since the start.
+    looked: AtomicU64,
 }
 
-/// How far wall and tokio's clock may be apart before that is looked into.
+/// How far the wall's clock and tokio's may be apart before that is looked into.
 const DRIFT: Duration = Duration::from_millis(1);
-
-impl Wall {
-    /// What it shows at another instant, if nobody sets it in between.
-    fn at(self, instant: Instant) -> SystemTime {
-        let shown = match instant.checked_duration_since(self.at) {
-            Some(behind) => self.time.checked_add(behind),
-            None => self.time.checked_sub(self.at - instant),
-        };
-        shown.unwrap_or(self.time)
-    }
-
-    /// Whether it shows something else now than was to be expected.
-    fn is_off(self, now: Instant, time: SystemTime) -> bool {
-        let expected = self.at(now);
-        let off = time.duration_since(expected).or_else(|_| expected.duration_since(time));
-        off.is_ok_and(|off| off > DRIFT)
-    }
-}
+/// How long one look at the wall's clock is good for.
+const LOOK: Duration = Duration::from_millis(1);
 
 impl Clock {
     /// The clock of the current executor.
@@ -59,9 +46,10 @@ impl Clock {
             let _entered = executor.enter();
             Instant::now()
         };
-        let wall = Wall { at: started, time: SystemTime::now() };
+        let start = AtomicU64::new(nanos(since_1970()));
+        let wall = Arc::new(Wall { start, looked: AtomicU64::new(0) });
         let pulse = Pulse::of(executor.clone());
-        Self { executor, started, wall: Arc::new(Mutex::new(wall)), pulse }
+        Self { executor, started, wall, pulse }
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -98,13 +86,20 @@ impl Clock {
     /// tokio's clock runs with the system's, the wall's is read again. A clock that is paused or was advanced by
     /// hand has a time of its own, which is the start's and what has elapsed since.
     pub(crate) fn wall(&self, instant: Instant, now: Instant) -> SystemTime {
-        let mut wall = self.wall.lock().unwrap_or_else(PoisonError::into_inner);
-        if wall.is_off(now, SystemTime::now())
-            && let Some(at) = self.now_if_running()
-        {
-            *wall = Wall { at, time: SystemTime::now() };
+        let since_start = |instant: Instant| instant.saturating_duration_since(self.started);
+        let mut start = Duration::from_nanos(self.wall.start.load(Relaxed));
+        let looked = Duration::from_nanos(self.wall.looked.load(Relaxed));
+        if since_start(now).abs_diff(looked) >= LOOK {
+            self.wall.looked.store(nanos(since_start(now)), Relaxed);
+            if (start + since_start(now)).abs_diff(since_1970()) > DRIFT
+                && let Some(now) = self.now_if_running()
+            {
+                start = since_1970().saturating_sub(since_start(now));
+                self.wall.start.store(nanos(start), Relaxed);
+            }
         }
-        wall.at(instant)
+        let before_start = self.started.saturating_duration_since(instant);
+        SystemTime::UNIX_EPOCH + (start + since_start(instant)).saturating_sub(before_start)
     }
 
     /// The time, if tokio's clock runs with the system's.
@@ -113,6 +108,15 @@ impl Clock {
         let now = self.now();
         (before..=std::time::Instant::now()).contains(&now.into_std()).then_some(now)
     }
+}
+
+/// What the wall's clock shows.
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Is over at its deadline, or when its executor has shut down.
@@ -147,10 +151,11 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
-    /// As if the wall's clock had been set by an hour since the start, or the machine had slept for one.
+    /// As if the wall's clock had been set by an hour since the last look at it, or the machine had slept for one.
     fn off_by_an_hour(clock: &Clock, forward: bool) {
-        let mut wall = clock.wall.lock().unwrap();
-        wall.time = if forward { wall.time - HOUR } else { wall.time + HOUR };
+        let change = |start| Some(if forward { start - nanos(HOUR) } else { start + nanos(HOUR) });
+        clock.wall.start.fetch_update(Relaxed, Relaxed, change).unwrap();
+        clock.wall.looked.store(u64::MAX, Relaxed);
     }
 
     #[tokio::test]
@@ -158,14 +163,16 @@ mod tests {
         for forward in [true, false] {
             let clock = Clock::of(Handle::current());
             off_by_an_hour(&clock, forward);
+            let before = SystemTime::now();
             let now = clock.now();
-            let (before, shown, after) = (SystemTime::now(), clock.wall(now, now), SystemTime::now());
+            let (shown, after) = (clock.wall(now, now), SystemTime::now());
             assert!(
                 before - DRIFT <= shown && shown <= after + DRIFT,
                 "{shown:?} in {before:?} to {after:?}"
             );
             assert_eq!(clock.wall(now + HOUR, now), shown + HOUR, "one that is to come");
-            assert_eq!(clock.wall(now - HOUR / 2, now), shown - HOUR / 2, "one from before the start");
+            let earlier = now.checked_sub(Duration::from_secs(1)).unwrap();
+            assert_eq!(clock.wall(earlier, now), shown - Duration::from_secs(1), "one from before the start");
         }
     }
 

@@ -15,7 +15,7 @@ use watchkeeper_fsm::{
 use crate::DynError;
 use crate::clock::later;
 use crate::config::{LONGEST_NAME, ObservationConfig, Retry};
-use crate::duplicates::{Settled, SharedNames, settle};
+use crate::duplicates::{LeftOut, Settled, settle};
 use crate::error::{ObservationRuntimeError, chain};
 use crate::failure::ObservationFailure;
 use crate::history::{Cursor, ObservationBatch};
@@ -93,8 +93,7 @@ pub(crate) struct Core<O: Observer> {
     /// The cycle whose refresh gave the names.
     set_cycle: Option<u64>,
     /// What could not be told apart in the last set.
-    shared_names: SharedNames,
-    unnamed: usize,
+    left_out: Option<Arc<LeftOut>>,
     /// Somebody asked for the cycle in flight; it is not one of the schedule's.
     asked: bool,
     failing: u64,
@@ -132,8 +131,7 @@ impl<O: Observer> Core<O> {
             event_count: 0,
             names: SourceNames::from([]),
             set_cycle: None,
-            shared_names: SharedNames::from([]),
-            unnamed: 0,
+            left_out: None,
             asked: false,
             failing: 0,
             begun: false,
@@ -192,7 +190,7 @@ impl<O: Observer> Core<O> {
         settled: Settled<O::Source>,
         sources: &mut AppValues<ObservedSource<O::Source>>,
     ) -> Option<SourceChange> {
-        let Settled { sources: set, change, shared, unnamed } = settled;
+        let Settled { sources: set, change, left_out } = settled;
         *sources = set;
         let change = change.map(|(names, change)| {
             self.names = names;
@@ -215,7 +213,7 @@ impl<O: Observer> Core<O> {
                 }
             }
         }
-        self.note_shared_names(shared, unnamed);
+        self.note_left_out(left_out);
         change
     }
 
@@ -233,30 +231,22 @@ impl<O: Observer> Core<O> {
     }
 
     /// Warns once, and again when other names are concerned.
-    fn note_shared_names(&mut self, shared: SharedNames, unnamed: usize) {
-        let same = self.shared_names.iter().map(|(name, _)| name).eq(shared.iter().map(|(name, _)| name));
-        let known = same && (self.unnamed == 0) == (unnamed == 0);
-        if !known {
-            let cycle = self.machine.cycle();
-            if shared.is_empty() && unnamed == 0 {
-                tracing::info!(cycle, "every source has a name of its own again");
-            } else {
-                let left_out = shared.iter().map(|(_, given)| given - 1).sum::<usize>() + unnamed;
-                let names = names(shared.iter().map(|(name, _)| &**name), LOGGED);
-                tracing::warn!(
-                    cycle,
-                    names,
-                    unnamed,
-                    left_out,
-                    "sources without a name of their own are left out: give every source its own, \
-                     or set ObservationConfig::duplicates to Refuse"
-                );
-            }
+    fn note_left_out(&mut self, left_out: Option<Arc<LeftOut>>) {
+        let cycle = self.machine.cycle();
+        match (&self.left_out, &left_out) {
+            (None, None) => return,
+            (Some(_), None) => tracing::info!(cycle, "every source has a name of its own again"),
+            (Some(known), Some(now)) if known.concerns_the_same(now) => {}
+            (_, Some(now)) => tracing::warn!(
+                cycle,
+                names = names(now.names(), LOGGED),
+                unnamed = now.unnamed,
+                left_out = now.count(),
+                "sources without a name of their own are left out: give every source its own, \
+                 or set ObservationConfig::duplicates to Refuse"
+            ),
         }
-        if self.shared_names != shared {
-            self.shared_names = shared;
-        }
-        self.unnamed = unnamed;
+        self.left_out = left_out;
     }
 
     /// The observer's `init` has ended.
@@ -553,7 +543,7 @@ impl<O: Observer> Core<O> {
             source_count,
             event_count: self.event_count,
             value: value.into_inner(),
-            shared_names: Arc::clone(&self.shared_names),
+            left_out: self.left_out.clone(),
         });
         Some(Success { snapshot, batch: pushed, stale_after })
     }

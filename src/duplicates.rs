@@ -28,17 +28,36 @@ pub enum Duplicates {
     Refuse,
 }
 
-/// Names that are given to several sources of a set, in order, with how many.
-pub(crate) type SharedNames = Arc<[(Arc<str>, usize)]>;
+/// What was left out of a set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LeftOut {
+    /// Names that are given to several sources, in order, with how many.
+    shared: Vec<(Arc<str>, usize)>,
+    /// How many sources have no name.
+    pub(crate) unnamed: usize,
+}
+
+impl LeftOut {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.shared.iter().map(|(name, _)| &**name)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.shared.iter().map(|(_, given)| given - 1).sum::<usize>() + self.unnamed
+    }
+
+    /// Whether the same names are concerned, however often they are given.
+    pub(crate) fn concerns_the_same(&self, other: &Self) -> bool {
+        self.names().eq(other.names()) && (self.unnamed == 0) == (other.unnamed == 0)
+    }
+}
 
 /// A set whose names tell its sources apart.
 pub(crate) struct Settled<S> {
     pub(crate) sources: AppValues<ObservedSource<S>>,
     /// What is new in it, if its names are not those that were known.
     pub(crate) change: Option<(SourceNames, SourceChange)>,
-    pub(crate) shared: SharedNames,
-    /// How many sources without a name were left out.
-    pub(crate) unnamed: usize,
+    pub(crate) left_out: Option<Arc<LeftOut>>,
 }
 
 /// Checks a set, and says how its names differ from `known`.
@@ -52,7 +71,7 @@ pub(crate) fn settle<S>(
     };
     // The usual case, and the cheap one: the same names in the same order were checked before.
     if names_are(&set) {
-        return Ok(Settled { sources: set, change: None, shared: SharedNames::from([]), unnamed: 0 });
+        return Ok(Settled { sources: set, change: None, left_out: None });
     }
     let mut given = HashMap::<&str, usize>::with_capacity(set.len());
     let first: Vec<bool> = set
@@ -78,10 +97,11 @@ pub(crate) fn settle<S>(
         .map(|(name, given)| (Arc::from(name), given))
         .collect();
     shared.sort_unstable();
-    let shared = SharedNames::from(shared);
+    let left_out = LeftOut { shared, unnamed };
+    let left_out = (left_out.count() > 0).then(|| Arc::new(left_out));
     let sources = keep(set, &first);
     let change = (!names_are(&sources)).then(|| compare(known, &sources));
-    Ok(Settled { sources, change, shared, unnamed })
+    Ok(Settled { sources, change, left_out })
 }
 
 /// The sources that are `first` of their name; the others are dropped.
@@ -123,9 +143,11 @@ pub(crate) fn with_its_name_shared<T>(
     name: &str,
     mut health: SourceHealth,
 ) -> SourceHealth {
-    let shared = snapshot.shared_names.binary_search_by(|(shared, _)| (**shared).cmp(name));
-    let Ok(place) = shared else { return health };
-    let (_, given) = snapshot.shared_names[place];
+    let Some(left_out) = &snapshot.left_out else { return health };
+    let Ok(place) = left_out.shared.binary_search_by(|(shared, _)| (**shared).cmp(name)) else {
+        return health;
+    };
+    let (_, given) = left_out.shared[place];
     let facts = &mut health.facts;
     let mut message = format!("the name is given to {given} sources: only the first is observed");
     if let Some(failure) = facts.last_failure.as_ref().filter(|_| facts.failures_in_a_row > 0) {
@@ -184,9 +206,11 @@ mod tests {
         for (names, kept, shared, unnamed) in cases {
             let settled = settle(&known(&["z"]), set(names), Duplicates::KeepFirst).unwrap();
             let places: Vec<usize> = settled.sources.iter().map(|source| source.source).collect();
-            assert_eq!((&*places, settled.unnamed), (kept, unnamed), "{names:?}");
-            let said: Vec<_> = settled.shared.iter().map(|(name, given)| (&**name, *given)).collect();
+            let left_out = settled.left_out.map(Arc::unwrap_or_clone).unwrap_or_default();
+            assert_eq!((&*places, left_out.unnamed), (kept, unnamed), "{names:?}");
+            let said: Vec<_> = left_out.shared.iter().map(|(name, given)| (&**name, *given)).collect();
             assert_eq!(said, shared, "{names:?}");
+            assert_eq!(left_out.count(), names.len() - kept.len(), "{names:?}");
         }
     }
 

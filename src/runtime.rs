@@ -3,13 +3,13 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tracing::{Instrument, Span};
+use tracing::Instrument;
 use watchkeeper_fsm::StopReason;
 
 use crate::clock::Clock;
@@ -21,7 +21,7 @@ use crate::error::{ObservationRuntimeError, StopOutcome};
 use crate::handle::ObservationHandle;
 use crate::history::History;
 use crate::observer::Observer;
-use crate::panics::{AppValue, catch, log_panic, poll_caught};
+use crate::panics::{AppValue, log_panic, poll_caught};
 use crate::runner::{Terminate, life};
 use crate::shared::Shared;
 use crate::shield::shielded;
@@ -38,13 +38,14 @@ static INSTANCES: AtomicU64 = AtomicU64::new(1);
 ///
 /// # Logs
 ///
-/// By `tracing`, with the targets `watchkeeper::..`. Each line is inside the span `observation`, whose fields are
-/// `instance`, `observer` and the config's `name`. Names and errors are escaped and cut.
+/// By `tracing`, with the targets `watchkeeper::..`. Lines are inside the span `observation`, whose fields are
+/// `instance`, `observer` and the config's `name`; only the end of a runtime that blocks its thread is logged outside.
+/// Names and errors are escaped and cut.
 ///
 /// | level | message | when | fields |
 /// |---|---|---|---|
 /// | info | `observation started` | the first source set is known | `name`, `observer`, `interval`, `history_limit`, `sources`, `names` |
-/// | info | `observation ended` | the end was published | `name`, `observer`, `reason`, `cycle` |
+/// | info | `observation ended` | the end was published | `name`, `observer`, `reason`, `cycle`, `instance` |
 /// | info | `sources joined`, `sources left` | another set | `cycle`, `count`, `names`, `sources` |
 /// | warn | `sources without a name of their own are left out: ..` | once, and when other names are concerned | `cycle`, `names`, `unnamed`, `left_out` |
 /// | info | `every source has a name of its own again` | after that | `cycle` |
@@ -193,17 +194,13 @@ impl<O: Observer> ObservationRuntime<O> {
         let clock = Clock::of(executor.clone());
         let history = History::new(instance, config.history_limit, config.first_generation);
         let first = Published::before_the_start(clock.started(), &config);
-        let name = config.name.as_deref();
-        let shared = Arc::new(Shared::new(name, clock.clone(), history, first));
-        let span = tracing::info_span!(
-            "observation",
-            instance,
-            observer = std::any::type_name::<O>(),
-            name = name.map(logged_name)
-        );
+        let (name, observer_type) = (config.name.as_deref(), std::any::type_name::<O>());
+        let shared = Arc::new(Shared::new((name, observer_type), clock.clone(), history, first));
+        let name = name.map(logged_name);
+        let span = tracing::info_span!("observation", instance, observer = observer_type, name);
         clock.pulse().logs_as(&span);
-        let end = Ending::<O> { shared: Arc::clone(&shared), span: Mutex::new(Some(span.clone())) };
-        let (remote, inbox, guard) = life(&clock, config.stop_timeout, config.wake.clone(), Arc::new(end));
+        let end: Arc<dyn Terminate> = shared.clone();
+        let (remote, inbox, guard) = life(&clock, config.stop_timeout, config.wake.clone(), end);
         let keeps_state = observer.keeps_state_when_interrupted();
         let core = Core::new(Arc::clone(&shared), Arc::clone(&remote.life), config, keeps_state, first_cycle);
         // The guard is dropped last, behind everything of the app's: here when the task never ran ...
@@ -255,35 +252,5 @@ impl<O: Observer> fmt::Debug for ObservationRuntime<O> {
             .field("name", &self.handle.name())
             .field("state", &self.handle.state())
             .finish_non_exhaustive()
-    }
-}
-
-/// Publishes the end, then logs it: on whatever thread finds it out.
-struct Ending<O: Observer> {
-    shared: Arc<Shared<O::Snapshot, O::Event>>,
-    /// Until the end: a span is closed when the runtime is over, and not when its last handle goes.
-    span: Mutex<Option<Span>>,
-}
-
-impl<O: Observer> Terminate for Ending<O> {
-    fn terminate(&self, reason: StopReason) {
-        self.shared.terminate(reason);
-        let span = self.span.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(span) = span else { return };
-        // A subscriber of the app's may panic as well.
-        let logged = catch(|| {
-            let cycle = self.shared.read(|status| status.cycle);
-            span.in_scope(|| {
-                tracing::info!(
-                    name = self.shared.name.as_deref().map(logged_name),
-                    observer = std::any::type_name::<O>(),
-                    %reason,
-                    cycle,
-                    "observation ended"
-                );
-            });
-            drop(span);
-        });
-        drop(logged);
     }
 }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use watchkeeper_fsm::{State, StateKind, StopReason};
 
 use crate::clock::Clock;
+use crate::core::logged_name;
 use crate::failure::ObservationFailure;
 use crate::history::{History, ObservationBatch};
 use crate::log::{Log, What};
@@ -27,6 +28,8 @@ const FAILURES: usize = 64;
 pub(crate) struct Shared<S, E> {
     /// What the config calls the observation.
     pub(crate) name: Option<Arc<str>>,
+    /// The type of the observer.
+    observer: &'static str,
     pub(crate) clock: Clock,
     pub(crate) history: Arc<History<E>>,
     status: watch::Sender<Published<S>>,
@@ -43,9 +46,15 @@ struct Audience<S, E> {
 }
 
 impl<S, E> Shared<S, E> {
-    pub(crate) fn new(name: Option<&str>, clock: Clock, history: History<E>, first: Published<S>) -> Self {
+    pub(crate) fn new(
+        (name, observer): (Option<&str>, &'static str),
+        clock: Clock,
+        history: History<E>,
+        first: Published<S>,
+    ) -> Self {
         Self {
             name: name.map(Arc::from),
+            observer,
             clock,
             history: Arc::new(history),
             status: watch::Sender::new(first),
@@ -158,11 +167,20 @@ impl<S, E> Shared<S, E> {
     }
 }
 
+impl<S, E> Shared<S, E> {
+    /// With all that tells runtimes apart: a deadline's thread is outside of the span.
+    fn log_end(&self, reason: StopReason) {
+        let (instance, cycle) = (self.history.instance(), self.read(|status| status.cycle));
+        let name = self.name.as_deref().map(logged_name);
+        tracing::info!(name, observer = self.observer, %reason, cycle, instance, "observation ended");
+    }
+}
+
 impl<S: Send + Sync, E: Send + Sync> Terminate for Shared<S, E> {
     fn terminate(&self, reason: StopReason) {
         let at = self.clock.now();
         let state = State::Stopped { reason };
-        self.publish(at, [Some(What::Entered(state))], None, |status| {
+        let first = self.publish(at, [Some(What::Entered(state))], None, |status| {
             (status.state, status.since) = (state, at);
             status.paused = false;
         });
@@ -170,5 +188,9 @@ impl<S: Send + Sync, E: Send + Sync> Terminate for Shared<S, E> {
         self.announce();
         self.history.close(reason);
         self.wake();
+        if first {
+            // A subscriber is foreign code.
+            let _ = catch(|| self.log_end(reason));
+        }
     }
 }

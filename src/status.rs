@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use watchkeeper_fsm::State;
 
 use crate::config::ObservationConfig;
-use crate::duplicates::SharedNames;
+use crate::duplicates::LeftOut;
 use crate::failure::ObservationFailure;
 use crate::freshness::Freshness;
 use crate::history::Cursor;
@@ -39,8 +39,8 @@ pub struct ObservationSnapshot<S> {
     pub event_count: u64,
     /// The observer's own view. From a wait: without what was asked before its start.
     pub value: S,
-    /// Names that several sources of its set had.
-    pub(crate) shared_names: SharedNames,
+    /// What could not be told apart in its set.
+    pub(crate) left_out: Option<Arc<LeftOut>>,
 }
 
 impl<S> ObservationSnapshot<S> {
@@ -51,7 +51,7 @@ impl<S> ObservationSnapshot<S> {
 
     /// The same moment, with this to see of it.
     pub(crate) fn showing(&self, value: S) -> Self {
-        Self { value, shared_names: Arc::clone(&self.shared_names), ..*self }
+        Self { value, left_out: self.left_out.clone(), ..*self }
     }
 }
 

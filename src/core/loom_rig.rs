@@ -71,7 +71,7 @@ impl Rig {
         let config = ObservationConfig { history_limit, ..ObservationConfig::default() };
         let first = Published::before_the_start(clock.started(), &config);
         let history = History::new(1, history_limit, 1);
-        let shared = Arc::new(Shared::new(None, clock.clone(), history, first));
+        let shared = Arc::new(Shared::new((None, "App"), clock.clone(), history, first));
         let (remote, _, guard) = life::<Control, u64>(&clock, config.stop_timeout, None, shared.clone());
         let mut core = Core::new(Arc::clone(&shared), Arc::clone(&remote.life), config, false, None);
         core.start();

@@ -520,7 +520,7 @@ mod tests {
         let executor = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let clock = Clock::of(executor.handle().clone());
         let first = Published::before_the_start(clock.started(), &ObservationConfig::default());
-        let shared = Arc::new(Shared::new(None, clock, History::new(1, 4, 1), first));
+        let shared = Arc::new(Shared::new((None, "nothing"), clock, History::new(1, 4, 1), first));
         drop(executor);
         let judge = Judge::<Nothing>::Eventually(Box::new(|_| false.into()));
         let mut wait = Wait::register(shared, "anything".to_owned(), judge, Read::Moment(|_| Some(())));
