@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use cucumber::event::ScenarioFinished;
 use cucumber::gherkin::{Feature, Rule, Scenario};
 use cucumber::writer::Stats;
-use watchkeeper::{ObservationGroup, UnmetOutcome};
+use watchkeeper::ObservationGroup;
 
 use crate::Observed;
+use crate::error::is_broken;
 use crate::observers::stop;
 
 /// The `after` hook of a World that observes: stops the scenario's own observers, awaited, and fails the scenario
@@ -33,7 +34,7 @@ pub fn after<'a, W: Observed>(
         let Err(mut unfinished) = world.observers().finish().await else { return };
         if !matches!(finished, ScenarioFinished::StepPassed) {
             // What was cut short need not have been judged.
-            unfinished.unheld.retain(|unmet| unmet.outcome() == UnmetOutcome::Violated);
+            unfinished.unheld.retain(is_broken);
         }
         assert!(unfinished.unheld.is_empty() && unfinished.detached.is_empty(), "{unfinished}");
     })

@@ -3,9 +3,13 @@
 mod controls;
 mod error;
 mod hooks;
+mod number;
 mod observers;
 mod pointer;
+mod shown;
 mod steps;
+mod time;
+mod value;
 mod waits;
 mod words;
 
@@ -13,3 +17,4 @@ pub use error::{StepError, Unfinished};
 pub use hooks::{after, finish_suite};
 pub use observers::{Observed, Observers};
 pub use steps::with_steps;
+pub use time::parse_duration;

@@ -9,6 +9,7 @@ use std::task::Poll;
 
 use serde_json::Value;
 use tokio::time::Instant;
+use watchkeeper::report::one_line;
 use watchkeeper::{
     AnyHandle, AnySnapshot, GroupError, Invariant, Mark, ObservationControl, ObservationGroup,
     ObservationRuntime, Observer, StopOutcome, Unmet,
@@ -208,7 +209,7 @@ impl Observers {
             unheld.extend(invariant.finish().await.err());
         }
         *self = Self::default();
-        Unfinished::of(unheld, detached)
+        Unfinished { unheld, detached }.into_result()
     }
 
     /// Fails if an invariant was violated by now.
@@ -275,7 +276,9 @@ impl fmt::Debug for Observers {
             let paused = if status.paused { ", paused" } else { "" };
             format!("{}, cycle {}{paused}", status.state, status.cycle)
         };
-        f.debug_map().entries(self.entries.iter().map(|(name, entry)| (name, status(entry)))).finish()
+        f.debug_map()
+            .entries(self.entries.iter().map(|(name, entry)| (one_line(name, 100), status(entry))))
+            .finish()
     }
 }
 

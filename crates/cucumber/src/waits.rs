@@ -1,11 +1,16 @@
 //! The steps that look and wait.
 
-use serde_json::Value;
+use watchkeeper::report::one_line;
 use watchkeeper::{AnySnapshot, AnyWaitBuilder, Happens, State, StopReason};
 
 use crate::observers::Entry;
+use crate::shown::{WORDS, json};
+use crate::value::Wanted;
 use crate::words::{Condition, Words, condition, count, state};
 use crate::{Observers, StepError, pointer};
+
+/// Of what a snapshot has instead.
+const FOUND: usize = 500;
 
 pub(crate) fn is_running(observers: &mut Observers, words: &Words) -> Result<(), StepError> {
     observers.check()?;
@@ -54,13 +59,13 @@ pub(crate) async fn has_sources(observers: &mut Observers, words: Words) -> Resu
 }
 
 pub(crate) async fn source_is(observers: &mut Observers, words: Words) -> Result<(), StepError> {
-    let (source, condition, window) = (words.nth(1), condition(words.nth(2))?, words.window()?);
+    let (source, condition, window) = (words.text(1), condition(words.nth(2))?, words.window()?);
     let entry = observers.entry(words.observer())?;
     let handle = entry.handle.clone();
     let wait = match condition {
-        Condition::Fresh => handle.source_fresh(source),
-        Condition::Stale => handle.source_stale(source),
-        Condition::Failing => handle.source_failing(source),
+        Condition::Fresh => handle.source_fresh(&source),
+        Condition::Stale => handle.source_stale(&source),
+        Condition::Failing => handle.source_failing(&source),
     };
     let wait = entry.begin(wait).within(window);
     match observers.wait(wait).await {
@@ -71,7 +76,7 @@ pub(crate) async fn source_is(observers: &mut Observers, words: Words) -> Result
             }
             Err(StepError::UnknownSource {
                 observer: words.observer().to_owned(),
-                name: source.to_owned(),
+                name: source,
                 known: known.to_vec(),
                 report,
             })
@@ -109,10 +114,9 @@ pub(crate) async fn has_seen_events(observers: &mut Observers, words: Words) -> 
 }
 
 pub(crate) async fn snapshot_becomes(observers: &mut Observers, words: Words) -> Result<(), StepError> {
-    let (path, window) = (words.nth(1), words.window()?);
-    pointer::check(path)?;
-    let text = words.nth(2);
-    let wanted = pointer::wanted(text);
+    let (path, raw, window) = (words.text(1), words.nth(2), words.window()?);
+    pointer::check(&path)?;
+    let wanted = Wanted::of(raw);
     let entry = observers.entry(words.observer())?;
     let mut shows_json = true;
     let mut last = None;
@@ -122,28 +126,27 @@ pub(crate) async fn snapshot_becomes(observers: &mut Observers, words: Words) ->
             shows_json = false;
             return true;
         };
-        let met = json.pointer(path) == Some(&wanted);
+        let met = json.pointer(&path).is_some_and(|found| wanted.is(found));
         last = Some(json);
         met
     };
-    let label = format!("the snapshot at {path} becomes {text}");
+    let label = format!("the snapshot at {} becomes {}", one_line(&path, WORDS), one_line(raw, WORDS));
     let wait = entry.begin(entry.handle.eventually(label, becomes)).within(window);
     let ended = observers.wait(wait).await;
     if !shows_json {
         return Err(StepError::NoJson { observer: words.observer().to_owned() });
     }
     match (ended, last) {
-        (Err(StepError::Unmet(report)), Some(last)) => Err(other(path, &last, report)),
+        (Err(StepError::Unmet(report)), Some(last)) => Err(match last.pointer(&path) {
+            Some(found) => StepError::OtherValue {
+                found: json(found, FOUND),
+                hint: wanted.hint(raw, found),
+                pointer: path,
+                report,
+            },
+            None => StepError::NoSuchPath { nearest: pointer::nearest(&last, &path), pointer: path, report },
+        }),
         (ended, _) => ended.map(drop),
-    }
-}
-
-/// What stood at `path` in place of what was waited for.
-fn other(path: &str, last: &Value, report: watchkeeper::Unmet) -> StepError {
-    let pointer = path.to_owned();
-    match last.pointer(path) {
-        Some(found) => StepError::OtherValue { pointer, found: found.to_string(), report },
-        None => StepError::NoSuchPath { pointer, nearest: pointer::nearest(last, path), report },
     }
 }
 

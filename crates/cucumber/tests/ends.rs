@@ -8,7 +8,7 @@ use watchkeeper::{
     DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, PerSource, StateKind,
     StaticSourceProvider, async_trait,
 };
-use watchkeeper_cucumber::Observers;
+use watchkeeper_cucumber::{Observers, StepError};
 
 /// Its poll blocks the thread until it is let go.
 struct Blocking {
@@ -54,7 +54,7 @@ async fn an_observer_that_blocks_its_thread_is_named() {
     assert_eq!(unfinished.detached, [Arc::from("raft")]);
     assert_eq!(
         unfinished.to_string(),
-        "these observers were stopped and left code behind that blocks its thread: raft; move that into \
+        "these observers were stopped and left code running that blocks its thread: raft; move that into \
          spawn_blocking"
     );
     drop(hold);
@@ -83,4 +83,28 @@ async fn the_end_may_come_twice() {
     observers.finish().await.unwrap();
     observers.finish().await.unwrap();
     assert!(observers.handle("raft").is_err());
+}
+
+#[tokio::test]
+async fn what_an_error_says_is_bounded_and_escaped_and_its_debug_is_the_same() {
+    let many: Vec<Arc<str>> = (0..10_000).map(|n| Arc::from(format!("node\n{n}\u{1b}[2J"))).collect();
+    let long = "a\n\u{1b}[2J".repeat(100_000);
+    let duration = |given: &str| watchkeeper_cucumber::parse_duration(given).unwrap_err();
+    let errors = [
+        Observers::new().handle(&long).unwrap_err(),
+        StepError::UnknownObserver { name: "rift".to_owned(), known: many },
+        duration(&long),
+        duration(&format!("5 {}", "x".repeat(1_000_000))),
+        StepError::Count { given: "9".repeat(1_000_000), what: "events", least: 1 },
+        StepError::UnknownState { name: long.clone() },
+        StepError::UnknownCondition { name: long.clone() },
+        StepError::NoJson { observer: long.clone() },
+        StepError::Detached { observer: long },
+    ];
+    for error in errors {
+        let text = error.to_string();
+        assert!(text.len() < 2_000, "{} bytes: {text}", text.len());
+        assert!(!text.contains(['\n', '\u{1b}']), "{text}");
+        assert_eq!(format!("{error:?}"), text);
+    }
 }

@@ -191,10 +191,10 @@ fn a_failing_scenario_carries_its_report() {
 }
 
 fn a_mistake_is_one_clear_error() {
-    let no_time = |given: &str| {
+    let no_time = |given: &str, mistake: &str| {
         format!(
-            "{given:?} is no time to wait: it must be more than zero and at most 24 h, such as \"5 seconds\", \
-             \"500 ms\" or \"1 minute\""
+            "{given:?} is no time to wait: {mistake}; write it such as \"5 seconds\", \"500 ms\" or \"1 minute and \
+             5 seconds\""
         )
     };
     ran("input").check(&[
@@ -202,9 +202,20 @@ fn a_mistake_is_one_clear_error() {
         ("No observers", &["no observer is called \"raft\"; the scenario has none: add one"]),
         ("Duplicate name", &["the group already has a member named \"raft\": give each a name of its own"]),
         ("Name of the suite's", &["the group already has a member named \"shared\""]),
-        ("Zero time", &[&no_time("0 seconds")]),
-        ("No time", &[&no_time("a while")]),
-        ("Too much time", &[&no_time("2 days")]),
+        ("Zero time", &[&no_time("0 seconds", "it is zero; it must be more than zero")]),
+        ("No time", &[&no_time("a while", "\"a\" is no number: use digits")]),
+        ("Too much time", &[&no_time("2 days", "it is over 24 h; it must be at most 24 h")]),
+        (
+            "Unknown unit",
+            &["\"1 minute and 5 parsecs\" is no time to wait: \"parsecs\" is no unit of time; the units are ms, s"],
+        ),
+        ("No unit", &[&no_time("5", "there is no unit after \"5\"")]),
+        ("No number", &[&no_time("seconds", "there is no number before \"seconds\"")]),
+        ("Negative time", &[&no_time("-5 seconds", "\"-5\" is negative")]),
+        (
+            "Words after the time",
+            &[&no_time("5 seconds or so", "\"or\" after \"seconds\" is neither a number nor the end")],
+        ),
         (
             "Unknown state",
             &[
@@ -223,6 +234,47 @@ fn a_mistake_is_one_clear_error() {
         ("No events", &["0 events cannot be waited for: the count must be at least 1"]),
         ("Too large a count", &["99999999999999999999 sources cannot be waited for: the count"]),
         ("No pointer", &["\"n1.leader\" is no JSON pointer: it must be empty or begin with a slash"]),
+        ("No escape of a pointer", &["\"/n1/a~b\" is no JSON pointer: write ~0 for a ~ in a key"]),
+        (
+            "A number where the snapshot has a string",
+            &[
+                "\"2\" is at \"/n1/term\"; the snapshot has the string \"2\", the step says the number 2: write it with \
+                 quotes, becomes \"\\\"2\\\"\"\nnot met in time: ",
+            ],
+        ),
+        (
+            "A string where the snapshot has a number",
+            &[
+                "2 is at \"/n1/term\"; the snapshot has the number 2, the step says the string \"2\": write it without \
+                 quotes, becomes \"2\"\nnot met in time: ",
+            ],
+        ),
+        (
+            "A string where the snapshot has a number, deep inside",
+            &[
+                "{\"term\":2} is at \"/n1\"; the snapshot has the number 2, the step says the string \"2\": write it \
+                 without quotes, 2\nnot met in time: ",
+            ],
+        ),
+        (
+            "A large number that is nearly right",
+            &["18446744073709551615 is at \"/n1/term\"\nnot met in time: "],
+        ),
+        (
+            "A slip in JSON",
+            &[
+                "{\"leader\":\"n1\"} is at \"/n1\"; the step's value is text, for it is no JSON (expected ident at line \
+                 1 column 13)\nnot met in time: ",
+            ],
+        ),
+        (
+            "Escapes and line breaks in a snapshot",
+            &["\"one\\ntwo\\u{202e}\\u001b[2J\" is at \"/n1/said\"\nnot met in time: "],
+        ),
+        (
+            "Escapes in a key of a snapshot",
+            &["the nearest that exists is \"/n1\", with the keys \\u{1b}[2J\nnot met in time: "],
+        ),
         (
             "No such path",
             &[

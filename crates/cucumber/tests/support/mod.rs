@@ -27,6 +27,7 @@ type Cluster = PerSource<Nodes, Value>;
 #[derive(Clone, Debug)]
 enum Answer {
     Leader(String),
+    Json(Value),
     Refused,
     Never,
 }
@@ -60,6 +61,7 @@ impl Nodes {
         let answer = node.source.0.lock().unwrap().get(&node.name).cloned();
         match answer {
             Some(Answer::Leader(leader)) => Ok(json!({ "leader": leader })),
+            Some(Answer::Json(answer)) => Ok(answer),
             Some(Answer::Refused) | None => Err("connection refused".into()),
             Some(Answer::Never) => std::future::pending().await,
         }
@@ -132,11 +134,18 @@ fn names(world: &mut World, node: String, leader: String) {
     world.nodes.set(&node, Answer::Leader(leader));
 }
 
+#[when(regex = r"^node (\w+) answers (.+)$")]
+fn answers(world: &mut World, node: String, answer: String) {
+    world.nodes.set(&node, Answer::Json(serde_json::from_str(&answer).unwrap()));
+}
+
+#[given(regex = r"^node (\w+) hangs$")]
 #[when(regex = r"^node (\w+) hangs$")]
 fn hangs(world: &mut World, node: String) {
     world.nodes.set(&node, Answer::Never);
 }
 
+#[given(regex = r"^node (\w+) refuses$")]
 #[when(regex = r"^node (\w+) refuses$")]
 fn refuses(world: &mut World, node: String) {
     world.nodes.set(&node, Answer::Refused);
