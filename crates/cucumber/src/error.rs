@@ -91,6 +91,20 @@ pub enum StepError {
         /// The wait.
         report: Unmet,
     },
+    /// The loop runs, and no source was ever heard of: fresh data of nothing.
+    #[error(
+        "the observer {} runs, but none of its sources has ever answered: {why}{}",
+        quoted(observer, WORDS),
+        report.as_ref().map(|report| format!("\n{report}")).unwrap_or_default()
+    )]
+    NeverAnswered {
+        /// Which one.
+        observer: String,
+        /// What is known of its sources.
+        why: String,
+        /// The wait, if it was not met.
+        report: Option<Unmet>,
+    },
     /// The text is no JSON pointer.
     #[error("{} is no JSON pointer: {mistake}", quoted(pointer, WORDS))]
     InvalidPointer {
@@ -206,12 +220,14 @@ pub struct Unfinished {
     pub unheld: Vec<Unmet>,
     /// Observers that stopped and left code running that blocks its thread.
     pub detached: Vec<Arc<str>>,
+    /// Observers of the suite that the scenario paused, and that did not resume.
+    pub still_paused: Vec<Arc<str>>,
 }
 
 impl Unfinished {
     pub(crate) fn into_result(self) -> Result<(), Self> {
-        let Self { unheld, detached } = &self;
-        if unheld.is_empty() && detached.is_empty() { Ok(()) } else { Err(self) }
+        let Self { unheld, detached, still_paused } = &self;
+        if unheld.is_empty() && detached.is_empty() && still_paused.is_empty() { Ok(()) } else { Err(self) }
     }
 }
 
@@ -274,7 +290,7 @@ fn newest(failures: &[Arc<ObservationFailure>]) -> String {
 }
 
 fn unfinished(unfinished: &Unfinished) -> String {
-    let Unfinished { unheld, detached } = unfinished;
+    let Unfinished { unheld, detached, still_paused } = unfinished;
     let mut said: Vec<String> = unheld.iter().take(MANY).map(invariant).collect();
     if let Some(more) = unheld.get(MANY..).filter(|more| !more.is_empty()) {
         said.push(format!(
@@ -288,6 +304,12 @@ fn unfinished(unfinished: &Unfinished) -> String {
             "these observers were stopped and left code running that blocks its thread: {}; move that into \
              spawn_blocking",
             listed(detached)
+        ));
+    }
+    if !still_paused.is_empty() {
+        said.push(format!(
+            "these observers of the suite were paused and do not resume: {}; resume them before the scenario ends",
+            listed(still_paused)
         ));
     }
     said.join("\n")

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod basis;
 mod controls;
 mod error;
 mod hooks;
@@ -14,7 +15,7 @@ mod waits;
 mod words;
 
 pub use error::{StepError, Unfinished};
-pub use hooks::{after, finish_suite};
+pub use hooks::{after, finish_run, finish_suite};
 pub use observers::{Observed, Observers};
 pub use steps::with_steps;
 pub use time::parse_duration;

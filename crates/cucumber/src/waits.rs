@@ -1,8 +1,12 @@
 //! The steps that look and wait.
 
-use watchkeeper::report::one_line;
-use watchkeeper::{AnySnapshot, AnyWaitBuilder, Happens, State, StopReason};
+use std::fmt::Write as _;
+use std::sync::Arc;
 
+use watchkeeper::report::one_line;
+use watchkeeper::{AnyHandle, AnySnapshot, AnyWaitBuilder, Happens, State, StopReason, Unmet};
+
+use crate::basis::{answers, answers_in};
 use crate::observers::Entry;
 use crate::shown::{WORDS, json};
 use crate::value::Wanted;
@@ -27,14 +31,41 @@ pub(crate) fn is_running(observers: &mut Observers, words: &Words) -> Result<(),
 pub(crate) async fn is_fresh(observers: &mut Observers, words: Words) -> Result<(), StepError> {
     let window = words.window()?;
     let handle = observers.handle(words.observer())?;
-    let wait = handle.eventually("the data is fresh", |_| true).or_now().within(window);
-    observers.wait(wait).await.map(drop)
+    let answered = |snapshot: AnySnapshot<'_>| {
+        let answers = answers_in(&handle.status().source_names, snapshot);
+        answers.is_empty() || answers.iter().any(|(_, answered)| *answered)
+    };
+    let wait = handle.eventually("the data is fresh", answered).or_now().within(window);
+    match observers.wait(wait).await {
+        Err(StepError::Unmet(report)) => {
+            Err(unanswered(words.observer(), &handle, Some(&report)).unwrap_or(StepError::Unmet(report)))
+        }
+        ended => ended.map(drop),
+    }
+}
+
+/// Why an observer is not fresh though its loop runs: no source has ever answered.
+fn unanswered(observer: &str, handle: &AnyHandle, report: Option<&Unmet>) -> Option<StepError> {
+    /// Sources that are explained.
+    const EXPLAINED: usize = 3;
+    let answers = answers(handle);
+    if answers.is_empty() || answers.iter().any(|(_, answered)| *answered) {
+        return None;
+    }
+    let explain = |(name, _): &(Arc<str>, bool)| one_line(&handle.why_stale(name), 300);
+    let mut why = answers.iter().take(EXPLAINED).map(explain).collect::<Vec<_>>().join("; ");
+    if answers.len() > EXPLAINED {
+        let _ = write!(why, "; and {} more", answers.len() - EXPLAINED);
+    }
+    Some(StepError::NeverAnswered { observer: observer.to_owned(), why, report: report.cloned() })
 }
 
 pub(crate) async fn stays_fresh(observers: &mut Observers, words: Words) -> Result<(), StepError> {
     let window = words.window()?;
-    let wait = observers.handle(words.observer())?.stays_fresh().during(window);
-    observers.wait(wait).await.map(drop)
+    let handle = observers.handle(words.observer())?;
+    let wait = handle.stays_fresh().during(window);
+    observers.wait(wait).await?;
+    unanswered(words.observer(), &handle, None).map_or(Ok(()), Err)
 }
 
 pub(crate) async fn becomes_stale(observers: &mut Observers, words: Words) -> Result<(), StepError> {

@@ -166,6 +166,19 @@ fn shared_gone(_: &mut World) {
     SHARED.0.lock().unwrap().clear();
 }
 
+/// A step that takes a violation for the answer it was after.
+#[then(regex = r#"^"(.*)" cannot stay fresh, for an invariant is violated$"#)]
+async fn taken_for_an_answer(world: &mut World, observer: String) {
+    let calm = world.observers.handle(&observer).unwrap().stays_fresh().during(Duration::from_secs(3600));
+    let ended = world.observers.wait(calm).await;
+    assert!(matches!(ended, Err(StepError::Violated(_))), "{ended:?}");
+}
+
+#[then(regex = r"^(\d+) and (\d+) are (\d+)$")]
+fn adds_up(_: &mut World, first: u64, second: u64, sum: u64) {
+    assert_eq!(first + second, sum, "wrong sum");
+}
+
 /// A wait of the project's own, which does not know of invariants.
 #[then(regex = r#"^"(.*)" has seen (\w+) named leader by (\w+)$"#)]
 async fn seen(world: &mut World, observer: String, leader: String, node: String) {
