@@ -405,7 +405,7 @@ impl fmt::Debug for Observers {
     }
 }
 
-/// Stops all members; returns the names of those that left app code behind.
+/// Stops all members; returns the names of those that left app code running.
 pub(crate) async fn stop(group: &ObservationGroup) -> Vec<Arc<str>> {
     let outcomes = group.stop_all().await.into_iter();
     outcomes.filter(|(_, outcome)| *outcome == StopOutcome::Detached).map(|(name, _)| name).collect()

@@ -19,7 +19,7 @@ const NAME: &str = r#""((?:[^"\\]|\\.)*)""#;
 
 /// Adds the steps of this crate to those of a World, each under Given, When and Then.
 ///
-/// A step that fails panics with its [`StepError`]: that is how cucumber is told, and what it reports.
+/// A step that fails panics with the text of its [`StepError`]: a panic is what cucumber reports.
 ///
 /// # Examples
 ///

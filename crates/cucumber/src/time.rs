@@ -64,26 +64,25 @@ fn nanoseconds(given: &str) -> Result<u128, String> {
     let mut sum = 0_u128;
     let mut last = "";
     loop {
-        let (number, behind) = number(rest, last)?;
-        let (unit, behind) = split(behind.trim_start(), char::is_alphabetic);
+        let (number, after) = number(rest, last)?;
+        let (unit, after) = split(after.trim_start(), char::is_alphabetic);
         if unit.is_empty() {
             return Err(format!("there is no unit after {}", quoted(number, WORD)));
         }
         let part =
             times(number, size(unit)?).ok_or_else(|| format!("{} is no number", quoted(number, WORD)))?;
         sum = sum.saturating_add(part).min(FAR);
-        let mut next = behind.trim_start();
+        let mut next = after.trim_start();
         if next.is_empty() {
             return Ok(sum);
         }
         last = unit;
         for joint in [",", "and"] {
-            let (word, behind) = next.split_at_checked(joint.len()).unwrap_or((next, ""));
-            if word.eq_ignore_ascii_case(joint)
-                && !(joint == "and" && behind.starts_with(char::is_alphabetic))
+            let (word, after) = next.split_at_checked(joint.len()).unwrap_or((next, ""));
+            if word.eq_ignore_ascii_case(joint) && !(joint == "and" && after.starts_with(char::is_alphabetic))
             {
                 last = joint;
-                next = behind.trim_start();
+                next = after.trim_start();
             }
         }
         rest = next;
@@ -92,9 +91,9 @@ fn nanoseconds(given: &str) -> Result<u128, String> {
 
 /// The number that `rest` begins with; `last` is the word before it.
 fn number<'a>(rest: &'a str, last: &str) -> Result<(&'a str, &'a str), String> {
-    let (number, behind) = split(rest, |each| each.is_ascii_digit() || each == '.');
+    let (number, after) = split(rest, |each| each.is_ascii_digit() || each == '.');
     if number.contains(|each: char| each.is_ascii_digit()) {
-        return Ok((number, behind));
+        return Ok((number, after));
     }
     let word = split(rest, |each| !each.is_whitespace()).0;
     let is_negative = word.starts_with('-') && word[1..].starts_with(|each: char| each.is_ascii_digit());

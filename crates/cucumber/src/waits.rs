@@ -136,7 +136,7 @@ pub(crate) async fn has_seen_events(observers: &mut Observers, words: Words) -> 
     let wait = handle.eventually(label, |snapshot| seen(snapshot) >= least).or_now().within(window);
     match observers.wait(wait).await {
         Err(StepError::Unmet(report)) => {
-            // Whatever could be judged: a paused observer has seen what it has seen.
+            // What could be judged counts: a paused observer has seen what it has seen.
             let seen = handle.look(seen).unwrap_or_default();
             Err(StepError::TooFewEvents { observer: words.observer().to_owned(), seen, report })
         }
