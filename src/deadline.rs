@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::panics::catch;
+use crate::text::{MESSAGE, one_line};
 
 /// Who is called at a deadline.
 pub(crate) trait Expire: Send + Sync {
@@ -75,7 +76,10 @@ impl Keeper {
                     drop(pending);
                     // Wakers and destructors are foreign code: whoever is let go of, is so in here.
                     if let Err(panic) = catch(move || who.inspect(|who| who.expire()).is_some()) {
-                        tracing::error!(panic, "telling the end of a stopped observation panicked");
+                        tracing::error!(
+                            panic = one_line(&panic, MESSAGE),
+                            "telling the end of a stopped observation panicked"
+                        );
                     }
                     self.lock()
                 }

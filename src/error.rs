@@ -5,6 +5,7 @@ use std::time::Duration;
 use watchkeeper_fsm::StopReason;
 
 use crate::DynError;
+use crate::text::Said;
 
 /// Why a runtime did not start.
 #[derive(Debug, thiserror::Error)]
@@ -145,18 +146,22 @@ pub enum CursorError {
     },
 }
 
-/// An error with all its causes, on one line: `outer: middle: root`.
+/// An error with all its causes: `outer: middle: root`. As it is recorded: see [`text::message`](crate::text::message).
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
+    /// Some errors name themselves as their cause.
+    const CAUSES: usize = 32;
+    let mut text = Said::by(error);
     let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
+    for _ in 0..CAUSES {
+        let Some(error) = cause else { return text.message() };
+        let said = Said::by(error);
         // Some errors already end with their cause: do not say it twice.
         if !text.ends_with(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
+            text.push(&Said::by(": "));
+            text.push(&said);
         }
         cause = error.source();
     }
-    text
+    text.push(&Said::by(" ... (there are more than 32 causes)"));
+    text.message()
 }

@@ -5,7 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// What a panic said.
+use crate::text::{MESSAGE, one_line, panic_message};
+
+/// What a panic said: at most 480 bytes when it is escaped.
 pub(crate) type PanicMessage = String;
 
 /// Runs app code and turns its panic into a message.
@@ -50,15 +52,15 @@ pub(crate) fn discard<T>(value: T) -> Option<PanicMessage> {
 /// Drops a value of the app that no cycle can be blamed for; a panic is logged.
 pub(crate) fn discard_logged<T>(value: T, what: &'static str) {
     if let Some(panic) = discard(value) {
-        tracing::error!(panic, "dropping {what} panicked");
+        tracing::error!(panic = one_line(&panic, MESSAGE), "dropping {what} panicked");
     }
 }
 
 fn message(payload: Box<dyn Any + Send>) -> PanicMessage {
     let text = match payload.downcast_ref::<&'static str>() {
-        Some(text) => (*text).to_owned(),
+        Some(text) => panic_message(text),
         None => match payload.downcast_ref::<String>() {
-            Some(text) => text.clone(),
+            Some(text) => panic_message(text),
             None => "a value that is no text".to_owned(),
         },
     };

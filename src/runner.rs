@@ -23,6 +23,7 @@ use crate::clock::{Clock, later};
 use crate::deadline::{Expire, expire_after};
 use crate::error::{ControlError, StopOutcome};
 use crate::panics::{PanicMessage, catch, discard, discard_logged, poll_caught};
+use crate::text::{MESSAGE, one_line};
 
 /// Controls that may wait to be taken.
 const CONTROLS: usize = 16;
@@ -184,7 +185,10 @@ impl<C: Copy, R> Inbox<C, R> {
                 Ended::Panicked(format!("{first}; then its destructor panicked: {panic}"))
             }
             (Err(panic), Ended::Stopped) => {
-                tracing::error!(panic, "dropping the work of a stopped machine panicked");
+                tracing::error!(
+                    panic = one_line(&panic, MESSAGE),
+                    "dropping the work of a stopped machine panicked"
+                );
                 Ended::Stopped
             }
         }

@@ -26,6 +26,7 @@ use crate::runner::{Terminate, life};
 use crate::shared::Shared;
 use crate::source::SourceProvider;
 use crate::status::Published;
+use crate::text::{MESSAGE, one_line};
 
 /// Tells the runtimes of one process apart, so that a cursor finds its own.
 static INSTANCES: AtomicU64 = AtomicU64::new(1);
@@ -177,7 +178,7 @@ impl<O: Observer> ObservationRuntime<O> {
             let _guard = guard;
             let mut drive = pin!(drive);
             if let Err(panic) = poll_fn(|context| poll_caught(drive.as_mut(), context)).await {
-                tracing::error!(panic, "the driver panicked");
+                tracing::error!(panic = one_line(&panic, MESSAGE), "the driver panicked");
                 died.end(StopReason::Died);
             }
         };
