@@ -1,5 +1,6 @@
 //! One probe per source: the observer that most need.
 
+mod said;
 mod snapshot;
 mod state;
 mod waits;
@@ -98,7 +99,7 @@ pub enum PerSourceError {
 /// What happened to one source.
 ///
 /// `Appeared`, `Changed`, `Replaced` and `Vanished` fold to the values of the snapshot.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SourceEvent<V> {
     /// The first answer, ever or since it was replaced.
