@@ -16,6 +16,7 @@ use crate::handle::{Mark, ObservationHandle};
 use crate::observer::Observer;
 use crate::source_health::SourceHealth;
 use crate::status::{ObservationSnapshot, ObservationStatus};
+use crate::text::{NAME, quoted};
 use crate::waits::judge::{Judge, Run, SourceWish};
 use crate::waits::show::Show;
 use crate::waits::{ByShow, Happens, Holds, Invariant, Unmet, Wait, WaitBuilder};
@@ -231,7 +232,8 @@ impl AnyHandle {
 
 impl fmt::Debug for AnyHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AnyHandle").field("name", &self.name).finish_non_exhaustive()
+        let name = quoted(&self.name, NAME);
+        f.debug_struct("AnyHandle").field("name", &format_args!("{name}")).finish_non_exhaustive()
     }
 }
 
@@ -324,7 +326,8 @@ impl<'a> AnyWaitBuilder<'a, Holds> {
 
 impl<K> fmt::Debug for AnyWaitBuilder<'_, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AnyWaitBuilder").field("handle", &self.name).finish_non_exhaustive()
+        let name = quoted(&self.name, NAME);
+        f.debug_struct("AnyWaitBuilder").field("handle", &format_args!("{name}")).finish_non_exhaustive()
     }
 }
 
@@ -347,7 +350,8 @@ impl Future for AnyWait<'_> {
 
 impl fmt::Debug for AnyWait<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AnyWait").field("handle", &self.name).finish_non_exhaustive()
+        let name = quoted(&self.name, NAME);
+        f.debug_struct("AnyWait").field("handle", &format_args!("{name}")).finish_non_exhaustive()
     }
 }
 

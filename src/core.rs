@@ -26,6 +26,7 @@ use crate::schedule::Schedule;
 use crate::shared::{Shared, discard_replaced};
 use crate::source::{ObservedSource, SourceChange, SourceNames, compare};
 use crate::status::ObservationSnapshot;
+use crate::text::{self, MESSAGE, one_line};
 
 /// What an `init` gives, with its snapshot.
 pub(crate) type Built<O> = Result<(<O as Observer>::State, <O as Observer>::Snapshot), DynError>;
@@ -320,7 +321,7 @@ impl<O: Observer> Core<O> {
             None => (None, None, Duration::ZERO),
         };
         let began = snapshot.as_ref().map(|snapshot| now - snapshot.elapsed);
-        let mut replaced = None;
+        let (mut replaced, mut replaced_names) = (None, None);
         self.shared.publish(now, logged, batch.as_ref(), |status| {
             if state != status.state {
                 (status.state, status.since) = (state, now);
@@ -330,7 +331,7 @@ impl<O: Observer> Core<O> {
             status.next_cycle = status.cycle + 1;
             status.missed_ticks = self.schedule.missed();
             if !Arc::ptr_eq(&status.source_names, &self.names) {
-                status.source_names = Arc::clone(&self.names);
+                replaced_names = Some(std::mem::replace(&mut status.source_names, Arc::clone(&self.names)));
             }
             if let Some(snapshot) = snapshot.take() {
                 status.generation = snapshot.generation;
@@ -341,11 +342,12 @@ impl<O: Observer> Core<O> {
             }
             if let Some(failure) = failure {
                 status.last_error = Some(failure);
+                status.failures += 1;
             }
         });
         self.unflushed = true;
         // Behind the end the snapshot was not taken.
-        discard_replaced((replaced, snapshot, batch));
+        discard_replaced((replaced, replaced_names, snapshot, batch));
         // Whoever is told that it has started finds cycle 0 published.
         if began.is_some()
             && let Some(FirstCycle { tell }) = self.first_cycle.take()
@@ -375,7 +377,7 @@ impl<O: Observer> Core<O> {
                 let cycle = snapshot.cycle;
                 Some(What::Succeeded { first: cycle, last: cycle })
             }
-            (None, Some(failure)) => Some(What::Failed(Arc::clone(failure))),
+            (None, Some(failure)) => Some(What::failed(failure)),
             // A rebuild; refreshing and polling are part of every cycle.
             (None, None) if state.kind() == StateKind::Starting && state_before != state => {
                 Some(What::Entered(state))
@@ -387,7 +389,7 @@ impl<O: Observer> Core<O> {
             (true, false) => Some(What::Resumed),
             _ => None,
         };
-        [sources.map(|change| What::Sources(Arc::new(change))), outcome, pause]
+        [sources.and_then(|change| What::sources(&change)), outcome, pause]
     }
 
     /// Step one of publishing a success: the batch.
@@ -459,14 +461,15 @@ impl<O: Observer> Core<O> {
         carried: Carried<O>,
     ) -> Arc<ObservationFailure> {
         let (message, error) = match carried {
-            Carried::Failure { message, error } => (message, error),
+            Carried::Failure { message, error } => (text::message(&message), error),
             Carried::Nothing | Carried::Success { .. } => (cause.to_string(), None),
         };
         self.failing = in_a_row;
+        let shown = one_line(&message, MESSAGE);
         if in_a_row.is_power_of_two() {
-            tracing::warn!(cycle, %stage, %cause, in_a_row, error = message, "cycle failed");
+            tracing::warn!(cycle, %stage, %cause, in_a_row, error = shown, "cycle failed");
         } else {
-            tracing::debug!(cycle, %stage, %cause, in_a_row, error = message, "cycle failed");
+            tracing::debug!(cycle, %stage, %cause, in_a_row, error = shown, "cycle failed");
         }
         if let Some(FirstCycle { tell }) = self.first_cycle.take() {
             let source = error.unwrap_or_else(|| message.clone().into());

@@ -1,6 +1,6 @@
 //! Sources and where they come from.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use async_trait::async_trait;
 
 use crate::DynError;
 use crate::sync::{Mutex, lock};
+use crate::text::{NAME, NAMES, names, quoted};
 
 /// A named thing that can be observed: a node client, an endpoint, a file.
 ///
@@ -173,8 +174,9 @@ impl<S: Clone> SharedSources<S> {
 
 impl<S> fmt::Debug for SharedSources<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<Arc<str>> = lock(&self.sources).iter().map(|(name, _)| Arc::clone(name)).collect();
-        f.debug_struct("SharedSources").field("names", &names).finish_non_exhaustive()
+        let known: Vec<Arc<str>> = lock(&self.sources).iter().map(|(name, _)| Arc::clone(name)).collect();
+        let known = names(known.iter().map(|name| &**name), NAMES);
+        f.debug_struct("SharedSources").field("names", &format_args!("{known}")).finish_non_exhaustive()
     }
 }
 
@@ -223,7 +225,7 @@ where
 #[non_exhaustive]
 pub enum SourceSetError {
     /// Two sources have one name.
-    #[error("two sources are named {name:?}: give every source a name of its own")]
+    #[error("two sources are named {}: give every source a name of its own", quoted(name, NAME))]
     DuplicateName {
         /// The name that occurs more than once.
         name: String,
@@ -239,7 +241,7 @@ pub enum SourceSetError {
 /// The names of one set, in the provider's order; shared until the set changes.
 pub(crate) type SourceNames = Arc<[Arc<str>]>;
 
-/// How a new set differs from the one before.
+/// How a new set differs from the one before; in nothing but its order, if no name came or went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SourceChange {
     pub(crate) joined: Vec<Arc<str>>,
@@ -264,13 +266,20 @@ pub(crate) fn compare<S>(
             return Err(SourceSetError::DuplicateName { name: source.name.clone() });
         }
     }
-    let before: HashSet<&str> = known.iter().map(|name| &**name).collect();
-    let names: SourceNames = set.iter().map(|source| Arc::from(source.name.as_str())).collect();
-    let change = SourceChange {
-        joined: names.iter().filter(|name| !before.contains(&***name)).cloned().collect(),
-        left: known.iter().filter(|name| !seen.contains(&***name)).cloned().collect(),
-    };
-    Ok(Some((names, change)))
+    let before: HashMap<&str, &Arc<str>> = known.iter().map(|name| (&**name, name)).collect();
+    let left = known.iter().filter(|name| !seen.contains(&***name)).cloned().collect();
+    let mut joined = Vec::new();
+    // A name that is known is not allocated once more.
+    let names = set.iter().map(|source| {
+        let known = before.get(source.name.as_str());
+        let name = known.map_or_else(|| Arc::from(source.name.as_str()), |name| Arc::clone(name));
+        if known.is_none() {
+            joined.push(Arc::clone(&name));
+        }
+        name
+    });
+    let names: SourceNames = names.collect();
+    Ok(Some((names, SourceChange { joined, left })))
 }
 
 #[cfg(test)]
@@ -287,6 +296,24 @@ mod tests {
         assert_eq!(compare(&known, &set(&["a", "b"])), Ok(None));
         let (_, change) = compare(&known, &set(&["b", "c"])).unwrap().unwrap();
         assert_eq!(change, SourceChange { joined: vec!["c".into()], left: vec!["a".into()] });
+    }
+
+    #[test]
+    fn names_that_stay_are_not_allocated_once_more() {
+        let (known, _) = compare(&SourceNames::from([]), &set(&["a", "b", "c"])).unwrap().unwrap();
+        let (names, change) = compare(&known, &set(&["c", "b", "d"])).unwrap().unwrap();
+        assert!(Arc::ptr_eq(&names[0], &known[2]) && Arc::ptr_eq(&names[1], &known[1]));
+        assert!(Arc::ptr_eq(&names[2], &change.joined[0]));
+        let (_, change) = compare(&known, &set(&["c", "b", "a"])).unwrap().unwrap();
+        assert_eq!(change, SourceChange { joined: vec![], left: vec![] }, "another order");
+    }
+
+    #[test]
+    fn a_name_in_an_error_is_bounded_and_escaped() {
+        let name = format!("n1\r\n\u{1b}[2J{}", "x".repeat(1_000_000));
+        let error = SourceSetError::DuplicateName { name }.to_string();
+        assert!(error.starts_with(r#"two sources are named "n1\r\n\u{1b}[2Jxxx"#), "{error}");
+        assert!(error.len() < 300 && error.contains(" more bytes): give every source"), "{error}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::freshness::Freshness;
 use crate::history::Cursor;
 use crate::observer::Observer;
 use crate::source::SourceNames;
+use crate::text::{NAMES, names};
 
 /// The observer's view after a successful cycle.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub(crate) struct Published<S> {
     pub(crate) next_cycle: u64,
     pub(crate) snapshot: Option<Arc<ObservationSnapshot<S>>>,
     pub(crate) last_error: Option<Arc<ObservationFailure>>,
+    /// How many cycles have failed so far.
+    pub(crate) failures: u64,
     pub(crate) last_success: Option<Instant>,
     pub(crate) stale_after: Duration,
     pub(crate) source_names: SourceNames,
@@ -82,6 +85,7 @@ impl<S> Published<S> {
             next_cycle: 0,
             snapshot: None,
             last_error: None,
+            failures: 0,
             last_success: None,
             stale_after: config.stale_after(Duration::ZERO),
             source_names: SourceNames::from([]),
@@ -154,6 +158,7 @@ impl<O: Observer> Clone for ObservationStatus<O> {
 
 impl<O: Observer<Snapshot: fmt::Debug>> fmt::Debug for ObservationStatus<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sources = names(self.source_names.iter().map(|name| &**name), NAMES);
         f.debug_struct("ObservationStatus")
             .field("state", &self.state)
             .field("since", &self.since)
@@ -163,7 +168,7 @@ impl<O: Observer<Snapshot: fmt::Debug>> fmt::Debug for ObservationStatus<O> {
             .field("snapshot", &self.snapshot)
             .field("last_error", &self.last_error)
             .field("freshness", &self.freshness)
-            .field("source_names", &self.source_names)
+            .field("source_names", &format_args!("{sources}"))
             .field("missed_ticks", &self.missed_ticks)
             .finish()
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::changes::Kept;
 use super::queue::Publication;
 use super::report::Inconclusive;
 use crate::history::ObservationBatch;
@@ -33,6 +34,8 @@ pub(super) struct Evidence<S, E> {
     stale: u64,
     /// The last snapshot that was judged.
     pub(super) last: Option<Arc<ObservationSnapshot<S>>>,
+    /// Those to find out from what has changed.
+    pub(super) kept: Kept<S>,
     pub(super) violation: Option<Violation<S>>,
     pub(super) spans: StaleSpans,
     /// The newest events that were judged, and how many there were.
@@ -81,6 +84,7 @@ impl StaleSpans {
 impl<S, E> Evidence<S, E> {
     pub(super) fn new(first: Arc<Published<S>>, began: Instant) -> Self {
         Self {
+            kept: Kept::new(first.snapshot.as_ref()),
             status: Arc::clone(&first),
             first,
             at: began,
@@ -133,6 +137,7 @@ impl<S, E> Evidence<S, E> {
         if fresh {
             self.judged += 1;
             self.last = Some(Arc::clone(snapshot));
+            self.kept.saw(snapshot);
         } else {
             self.stale += 1;
         }

@@ -18,6 +18,7 @@ use super::wait::Wait;
 use crate::handle::ObservationHandle;
 use crate::observer::Observer;
 use crate::panics::poll_caught;
+use crate::text::{LABEL, quoted};
 
 impl<O: Observer> ObservationHandle<O> {
     /// Watches beside a test that every fresh snapshot satisfies `predicate`, until it is collected with
@@ -117,7 +118,6 @@ pub struct Held {
 ///
 /// Dropping it ends the watching and tells nobody.
 #[must_use = "an invariant that is not collected proves nothing: call `finish`"]
-#[derive(Debug)]
 pub struct Invariant {
     label: Arc<str>,
     closing: CancellationToken,
@@ -170,6 +170,15 @@ impl Invariant {
             let stopped = Inconclusive::Stopped { reason: StopReason::Shutdown };
             Err(Unmet::bare(&self.label, UnmetOutcome::Inconclusive(stopped), None))
         })
+    }
+}
+
+impl fmt::Debug for Invariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Invariant")
+            .field("label", &format_args!("{}", quoted(&self.label, LABEL)))
+            .field("violated", &self.violation.borrow().is_some())
+            .finish_non_exhaustive()
     }
 }
 

@@ -4,6 +4,8 @@
 //! own queue, and the predicate runs in the waiting task. What is stale neither passes nor fails.
 
 mod builder;
+mod changes;
+mod diff;
 mod evidence;
 mod invariant;
 pub(crate) mod judge;
@@ -12,6 +14,7 @@ mod report;
 #[cfg(feature = "json")]
 mod report_json;
 pub(crate) mod show;
+mod story;
 mod wait;
 
 #[cfg(all(test, watchkeeper_loom))]
@@ -28,6 +31,7 @@ use crate::handle::ObservationHandle;
 use crate::history::ObservationBatch;
 use crate::observer::Observer;
 use crate::status::{ObservationSnapshot, ObservationStatus};
+use crate::text::debug_line;
 
 pub use builder::{ByDebug, ByShow, Happens, Holds, WaitBuilder};
 pub use invariant::{Held, Invariant};
@@ -36,6 +40,7 @@ pub use wait::Wait;
 
 pub(crate) use judge::counts;
 use judge::{Judge, Predicate, Run, SourceWish};
+use report::EVENT;
 use show::Show;
 use wait::Moment;
 pub(crate) use wait::why;
@@ -174,7 +179,7 @@ impl<O: Observer> ObservationHandle<O> {
     {
         let judge = Judge::Event(Box::new(predicate));
         WaitBuilder::new(&self.shared, label.into(), judge, event)
-            .showing_events(|event| format!("{event:?}"))
+            .showing_events(|event| debug_line(event, EVENT))
     }
 
     /// Waits for the machine to be in `state`, be it only between two polls of the waiting task.
