@@ -5,6 +5,7 @@ use std::time::Duration;
 use watchkeeper_fsm::StopReason;
 
 use crate::DynError;
+use crate::text::Said;
 
 /// Why a runtime did not start.
 #[derive(Debug, thiserror::Error)]
@@ -184,27 +185,24 @@ pub(crate) fn no_turn(no_turn_for: Duration) -> String {
     )
 }
 
-/// Causes that are followed. An error whose `source` goes round in a circle has no last one.
-const CAUSES: usize = 64;
-
-/// An error with its causes, on one line: `outer: middle: root`.
+/// An error with all its causes: `outer: middle: root`. As it is recorded: see [`text::message`](crate::text::message).
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
+    /// Some errors name themselves as their cause.
+    const CAUSES: usize = 32;
+    let mut text = Said::by(error);
     let mut cause = error.source();
     for _ in 0..CAUSES {
-        let Some(error) = cause else { return text };
-        let said = error.to_string();
+        let Some(error) = cause else { return text.message() };
+        let said = Said::by(error);
         // Some errors already end with their cause: do not say it twice.
         if !text.ends_with(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
+            text.push(&Said::by(": "));
+            text.push(&said);
         }
         cause = error.source();
     }
-    if cause.is_some() {
-        text.push_str(": and more causes, which may have no end");
-    }
-    text
+    text.push(&Said::by(" ... (there are more than 32 causes)"));
+    text.message()
 }
 
 #[cfg(all(test, not(watchkeeper_loom)))]
@@ -240,9 +238,9 @@ mod tests {
 
     #[test]
     fn an_error_that_is_its_own_cause_has_an_end() {
-        assert_eq!(chain(&Link(None, 7)), "link 7: and more causes, which may have no end");
+        assert_eq!(chain(&Link(None, 7)), "link 7 ... (there are more than 32 causes)");
         assert_eq!(chain(&links(3)), "link 2: link 1: link 0");
-        assert!(chain(&links(CAUSES + 1)).ends_with(": link 1: link 0"));
-        assert!(chain(&links(CAUSES + 2)).ends_with(": link 1: and more causes, which may have no end"));
+        assert!(chain(&links(32)).ends_with(": link 1: link 0"));
+        assert!(chain(&links(40)).ends_with(" ... (there are more than 32 causes)"));
     }
 }

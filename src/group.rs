@@ -18,6 +18,7 @@ use crate::observer::Observer;
 use crate::runtime::ObservationRuntime;
 use crate::status::ObservationStatus;
 use crate::sync::{Mutex, lock};
+use crate::text::{NAME, NAMES, names, quoted};
 
 /// Runtimes of any kind under one roof: named, spread over their interval, stopped together.
 ///
@@ -65,7 +66,7 @@ struct Members {
 #[non_exhaustive]
 pub enum GroupError {
     /// The name is taken.
-    #[error("the group already has a member named {name:?}: give each a name of its own")]
+    #[error("the group already has a member named {}: give each a name of its own", quoted(name, NAME))]
     DuplicateName {
         /// The name.
         name: String,
@@ -84,8 +85,8 @@ pub enum GroupError {
     Unnamed,
 }
 
-/// What is known of one member, whatever it observes.
-#[derive(Clone, Debug)]
+/// What is known of one member, whatever it observes. `Debug` shows as many names of sources as fit into a line.
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct GroupStatus {
     /// The member's name.
@@ -121,6 +122,23 @@ impl GroupStatus {
             source_names: status.source_names,
             missed_ticks: status.missed_ticks,
         }
+    }
+}
+
+impl fmt::Debug for GroupStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sources = names(self.source_names.iter().map(|name| &**name), NAMES);
+        f.debug_struct("GroupStatus")
+            .field("name", &format_args!("{}", quoted(&self.name, NAME)))
+            .field("state", &self.state)
+            .field("paused", &self.paused)
+            .field("generation", &self.generation)
+            .field("cycle", &self.cycle)
+            .field("freshness", &self.freshness)
+            .field("last_error", &self.last_error)
+            .field("source_names", &format_args!("{sources}"))
+            .field("missed_ticks", &self.missed_ticks)
+            .finish()
     }
 }
 

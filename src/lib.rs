@@ -62,7 +62,7 @@ mod watch;
 
 /// For what a person reads: bounded in bytes, and escaped.
 pub mod report {
-    pub use crate::text::{debug, names, one_line};
+    pub use crate::text::{debug, debug_line, names, one_line};
 }
 
 pub use async_trait::async_trait;

@@ -5,6 +5,7 @@ mod lines;
 mod look;
 mod patience;
 mod pending;
+mod said;
 mod snapshot;
 mod state;
 mod waits;
@@ -129,7 +130,7 @@ pub enum PerSourceError {
 /// What happened to one source.
 ///
 /// `Appeared`, `Changed`, `Replaced` and `Vanished` fold to the values of the snapshot.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SourceEvent<V> {
     /// The first answer, ever or since it was replaced.
