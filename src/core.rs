@@ -71,6 +71,7 @@ pub(crate) struct FirstCycle {
     pub(crate) tell: oneshot::Sender<Result<(), ObservationRuntimeError>>,
 }
 
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own; the states are the machine's")]
 pub(crate) struct Core<O: Observer> {
     machine: Lifecycle,
     shared: Arc<Shared<O::Snapshot, O::Event>>,

@@ -26,7 +26,7 @@ use stall::{Culprit, Meter, Stall, Turns};
 
 use crate::clock::later;
 use crate::deadline::{Deadline, Expire, expire_after};
-use crate::panics::catch;
+use crate::panics::{AppValue, catch};
 use crate::text::one_line;
 
 /// How long lies between two looks.
@@ -89,7 +89,7 @@ struct VigilState {
     due: Instant,
     /// The same by the system's clock, if tokio's runs along.
     due_really: RealInstant,
-    waker: Option<Waker>,
+    waker: Option<AppValue<Waker>>,
     overdue: bool,
     longest: Option<Stall>,
     meter: Meter,
@@ -263,7 +263,7 @@ impl Expire for Pulse {
         }
         for waker in seen.wakers {
             // A waker is foreign code: one that panics must not keep the others asleep.
-            if let Err(panic) = catch(|| waker.wake()) {
+            if let Err(panic) = catch(|| waker.wake_by_ref()) {
                 tracing::error!(panic, "waking a wait panicked");
             }
         }
@@ -273,7 +273,7 @@ impl Expire for Pulse {
 /// What follows from a look, once the lock is released.
 #[derive(Default)]
 struct Seen {
-    wakers: Vec<Waker>,
+    wakers: Vec<AppValue<Waker>>,
     logs: Vec<(Stall, Option<String>)>,
 }
 
@@ -404,7 +404,7 @@ impl Vigil {
         let (overdue, due, old) = {
             let mut state = self.kept.lock();
             let known = state.waker.as_ref().is_some_and(|known| known.will_wake(context.waker()));
-            let old = if known { None } else { state.waker.replace(context.waker().clone()) };
+            let old = if known { None } else { state.waker.replace(AppValue::new(context.waker().clone())) };
             (std::mem::take(&mut state.overdue), state.due, old)
         };
         // Dropping a waker may drop its task: not under our lock.

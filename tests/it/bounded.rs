@@ -12,7 +12,7 @@ use watchkeeper::{
     UnmetOutcome, async_trait,
 };
 
-use crate::common::{Act, App, Call, at, each_second, ms};
+use crate::common::{Act, App, Call, at, each_second, ms, refusing_duplicates};
 
 const REPORT: usize = 16 * 1_024;
 
@@ -86,7 +86,7 @@ async fn a_name_of_a_megabyte_is_cut_wherever_it_is_printed() {
     let set = SharedSources::new(vec![ObservedSource::new(&name, ())]);
     let refuse = |_| async { Err::<u32, _>(DynError::from("down")) };
     let observer = PerSource::new(ms(1_000), refuse);
-    let runtime = ObservationRuntime::start(set.clone(), observer, each_second()).await.unwrap();
+    let runtime = ObservationRuntime::start(set.clone(), observer, refusing_duplicates()).await.unwrap();
     let handle = runtime.handle();
     let mut wait = handle.source_fresh(&name).within(ms(2_500));
     let explained = wait.explain();

@@ -6,7 +6,7 @@ use watchkeeper::{
     SourceSetError,
 };
 
-use crate::common::{App, at, each_second, ms};
+use crate::common::{App, at, each_second, ms, refusing_duplicates};
 
 /// Ends its line, pretends to be another report, colours it, and writes backwards.
 const EVIL: &str = "n1\r\nnot met in time: \"forged\"\u{1b}[31m\u{7f}\u{9b}2J\u{202e}\u{2028}";
@@ -36,7 +36,7 @@ async fn said(_: ObservedSource<()>) -> Result<String, DynError> {
 async fn of_a_source_its_name_and_its_error() {
     let set = SharedSources::new(vec![ObservedSource::new(EVIL, ())]);
     let observer = PerSource::new(ms(1_000), refused);
-    let runtime = ObservationRuntime::start(set.clone(), observer, each_second()).await.unwrap();
+    let runtime = ObservationRuntime::start(set.clone(), observer, refusing_duplicates()).await.unwrap();
     let start = Instant::now();
     let handle = runtime.handle();
     let mut wait = handle.source_fresh(EVIL).within(ms(2_500));
