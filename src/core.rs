@@ -81,6 +81,8 @@ pub(crate) struct Core<O: Observer> {
     announced: Cursor,
     event_count: u64,
     names: SourceNames,
+    /// The cycle whose refresh gave the names.
+    set_cycle: Option<u64>,
     failing: u64,
     /// Something was published and nobody was woken yet.
     unflushed: bool,
@@ -113,6 +115,7 @@ impl<O: Observer> Core<O> {
             announced: cursor,
             event_count: 0,
             names: SourceNames::from([]),
+            set_cycle: None,
             failing: 0,
             unflushed: false,
             first_cycle,
@@ -157,6 +160,7 @@ impl<O: Observer> Core<O> {
                     self.names = names;
                     change
                 });
+                self.set_cycle = Some(self.machine.cycle());
                 self.apply(Event::Refreshed { work }, Carried::Nothing, change, state);
             }
             Err(refused) => {
@@ -292,7 +296,9 @@ impl<O: Observer> Core<O> {
                 Command::Rejected { event, state } => tracing::trace!(?event, %state, "rejected"),
             }
         }
-        if success.is_some() || failure.is_some() || sources.is_some() || self.moved(before) {
+        // Which sources there are is news also where they are the same and nothing has moved: it is of this cycle.
+        let refreshed = matches!(event, Event::Refreshed { .. });
+        if success.is_some() || failure.is_some() || sources.is_some() || refreshed || self.moved(before) {
             self.publish(now, before, success, failure, sources);
         }
     }
@@ -332,6 +338,7 @@ impl<O: Observer> Core<O> {
             if !Arc::ptr_eq(&status.source_names, &self.names) {
                 status.source_names = Arc::clone(&self.names);
             }
+            status.set_cycle = self.set_cycle;
             if let Some(snapshot) = snapshot.take() {
                 status.generation = snapshot.generation;
                 status.last_success = began;
@@ -418,6 +425,7 @@ impl<O: Observer> Core<O> {
                 system_time,
                 source_count,
                 events,
+                began: self.cycle_began,
                 fresh: elapsed < stale_after,
             });
             match history.push(Arc::clone(&batch)) {

@@ -109,7 +109,7 @@ impl<O: Observer> ObservationHandle<O> {
         Watch::new(Arc::clone(&self.shared))
     }
 
-    /// This moment, for waits that are to count only what was begun after it.
+    /// This moment, for waits that are to count only what was asked after it.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -118,7 +118,7 @@ impl<O: Observer> ObservationHandle<O> {
     /// # async fn example<O: Observer<Snapshot = String>>(handle: ObservationHandle<O>) -> Result<(), Unmet> {
     /// write("x").await;
     /// let written = handle.mark();
-    /// // Only polls that began after the write can show it.
+    /// // Only what was asked after the write can show it.
     /// handle.eventually("x is seen", |seen| seen == "x").after(written).within(Duration::from_secs(5)).await?;
     /// # Ok(())
     /// # }
@@ -129,6 +129,7 @@ impl<O: Observer> ObservationHandle<O> {
         self.shared.read(|status| Mark {
             instance,
             at,
+            number: status.number,
             next_cycle: status.next_cycle,
             next_seq: status.snapshot.as_ref().map_or(0, |snapshot| snapshot.cursor.seq),
         })
@@ -179,10 +180,8 @@ impl<O: Observer> fmt::Debug for ObservationHandle<O> {
 
 /// A moment in one runtime's life: see [`ObservationHandle::mark`].
 ///
-/// Cycles that began before the mark do not count for a wait that starts after it. A cycle of
-/// [`PerSource`](crate::PerSource) shows each source's last answer, which may be older than the cycle: the waits on
-/// sources count answers by the mark too, and a predicate of your own compares
-/// [`last_success`](crate::SourceFacts::last_success) with [`at`](Self::at).
+/// For a wait that starts after it, what was asked before the mark does not count: cycles that began before, and
+/// answers that a later cycle shows of a probe that was asked before ([`Observer::asked_since`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
     pub(crate) instance: u64,
@@ -191,6 +190,8 @@ pub struct Mark {
     /// The first batch that was not published.
     pub(crate) next_seq: u64,
     pub(crate) at: Instant,
+    /// The last publication before it.
+    pub(crate) number: u64,
 }
 
 impl Mark {

@@ -35,6 +35,8 @@ pub struct ObservationBatch<E> {
     pub source_count: usize,
     /// What changed.
     pub events: Vec<E>,
+    /// When its cycle began.
+    pub(crate) began: Instant,
     /// Whether its cycle was fast enough for it to be fresh when it came.
     pub(crate) fresh: bool,
 }
@@ -208,9 +210,13 @@ impl<E> History<E> {
         Drained::Some
     }
 
-    /// The batches from number `next` on and below `end`, and how many of them are no longer there.
+    /// The batches from number `next` on and below `end`, and how many of them are no longer there. None where
+    /// `next` lies behind `end`: who asks for what comes has missed nothing.
     pub(crate) fn between(&self, next: u64, end: u64) -> (Vec<Arc<ObservationBatch<E>>>, u64) {
         let ring = lock(&self.ring);
+        if next >= end {
+            return (Vec::new(), 0);
+        }
         let missed = ring.oldest().clamp(next, end) - next;
         let wanted = |batch: &&Arc<ObservationBatch<E>>| (next..end).contains(&batch.seq);
         (ring.batches.iter().filter(wanted).cloned().collect(), missed)
@@ -244,6 +250,7 @@ mod tests {
             system_time: SystemTime::now(),
             source_count: 1,
             events: vec!["found"],
+            began: Instant::now(),
             fresh: true,
         };
         history.push(Arc::new(batch)).unwrap();

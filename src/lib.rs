@@ -81,6 +81,6 @@ pub use subscription::{RecvError, Subscription};
 pub use transactional::Transactional;
 pub use waits::{
     ByDebug, ByShow, Happens, Held, Holds, Inconclusive, InvalidWait, Invariant, ObservedEvent, Unmet,
-    UnmetOutcome, Wait, WaitBuilder,
+    UnmetOutcome, Verdict, Wait, WaitBuilder,
 };
 pub use watch::{Watch, WatchClosed};

@@ -35,8 +35,20 @@ pub struct ObservationSnapshot<S> {
     pub source_count: usize,
     /// How many events were published up to this snapshot, by all cycles of the runtime.
     pub event_count: u64,
-    /// The observer's own view.
+    /// The observer's own view. From a wait: without what was asked before its start.
     pub value: S,
+}
+
+impl<S> ObservationSnapshot<S> {
+    /// When its cycle began.
+    pub(crate) fn began(&self) -> Instant {
+        self.observed_at - self.elapsed
+    }
+
+    /// The same moment, with this to see of it.
+    pub(crate) fn showing(&self, value: S) -> Self {
+        Self { value, ..*self }
+    }
 }
 
 /// The value in the status watch: everything a reader can see belongs to one moment.
@@ -55,7 +67,11 @@ pub(crate) struct Published<S> {
     pub(crate) last_success: Option<Instant>,
     pub(crate) stale_after: Duration,
     pub(crate) source_names: SourceNames,
+    /// The cycle whose refresh gave the names; `None` before the first.
+    pub(crate) set_cycle: Option<u64>,
     pub(crate) missed_ticks: u64,
+    /// The time between two ticks.
+    pub(crate) interval: Duration,
 }
 
 // Derived, it would ask for `S: Clone`.
@@ -85,7 +101,9 @@ impl<S> Published<S> {
             last_success: None,
             stale_after: config.stale_after(Duration::ZERO),
             source_names: SourceNames::from([]),
+            set_cycle: None,
             missed_ticks: 0,
+            interval: config.interval,
         }
     }
 

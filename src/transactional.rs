@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::task::Poll;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use crate::panics::{catch, discard_logged, holding, poll_caught};
 use crate::source_health::SourceHealth;
@@ -140,6 +141,14 @@ impl<O: Observer<State: Clone>> Observer for Transactional<O> {
 
     fn source_health(snapshot: &O::Snapshot, name: &str) -> Option<SourceHealth> {
         O::source_health(snapshot, name)
+    }
+
+    fn asked_since(snapshot: &O::Snapshot, since: Instant) -> Option<O::Snapshot> {
+        O::asked_since(snapshot, since)
+    }
+
+    fn asked_at(event: &O::Event) -> Option<Instant> {
+        O::asked_at(event)
     }
 }
 

@@ -19,6 +19,7 @@ fn batch(seq: u64, generation: u64) -> Arc<ObservationBatch<u64>> {
         system_time: SystemTime::now(),
         source_count: 0,
         events: vec![seq],
+        began: Instant::now(),
         fresh: true,
     })
 }

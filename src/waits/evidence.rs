@@ -31,7 +31,13 @@ pub(super) struct Evidence<S, E> {
     pub(super) gap: bool,
     /// How many snapshots were stale when they came.
     stale: u64,
-    /// The last snapshot that was judged.
+    /// The last snapshot that counts was not judged: there were sources that nothing was known of yet.
+    unheard: bool,
+    /// The last reason that the predicate gave for not being met.
+    pub(super) reason: Option<String>,
+    /// So many of what was missed lie before the start.
+    pub(super) missed_before: u64,
+    /// The last snapshot that was judged, without what was asked before the start.
     pub(super) last: Option<Arc<ObservationSnapshot<S>>>,
     pub(super) violation: Option<Violation<S>>,
     pub(super) spans: StaleSpans,
@@ -89,6 +95,9 @@ impl<S, E> Evidence<S, E> {
             lost_before: 0,
             gap: false,
             stale: 0,
+            unheard: false,
+            reason: None,
+            missed_before: 0,
             last: None,
             violation: None,
             spans: StaleSpans::default(),
@@ -129,18 +138,27 @@ impl<S, E> Evidence<S, E> {
         stale_at.map(|stale_at| stale_at.max(self.at))
     }
 
-    pub(super) fn saw(&mut self, snapshot: &Arc<ObservationSnapshot<S>>, fresh: bool) {
-        if fresh {
-            self.judged += 1;
-            self.last = Some(Arc::clone(snapshot));
-        } else {
-            self.stale += 1;
-        }
+    /// A snapshot is judged.
+    pub(super) fn saw(&mut self, snapshot: &Arc<ObservationSnapshot<S>>) {
+        self.judged += 1;
+        self.unheard = false;
+        self.last = Some(Arc::clone(snapshot));
     }
 
-    pub(super) fn saw_events(&mut self, batch: &Arc<ObservationBatch<E>>) {
-        self.event_count += batch.events.len() as u64;
-        for index in batch.events.len().saturating_sub(EVENTS)..batch.events.len() {
+    /// A snapshot was stale when it came.
+    pub(super) fn saw_stale(&mut self) {
+        self.stale += 1;
+    }
+
+    /// Of a snapshot one cannot say yet what all sources say.
+    pub(super) fn saw_a_part(&mut self) {
+        self.unheard = true;
+    }
+
+    /// The events of this batch are judged that were asked for since the start.
+    pub(super) fn saw_events(&mut self, batch: &Arc<ObservationBatch<E>>, asked: impl Fn(&E) -> bool) {
+        for (index, _) in batch.events.iter().enumerate().filter(|(_, event)| asked(event)) {
+            self.event_count += 1;
             if self.events.len() == EVENTS {
                 self.events.pop_front();
             }
@@ -166,11 +184,18 @@ impl<S, E> Evidence<S, E> {
         known.last_success.is_none().then_some(doubt)
     }
 
+    /// Whether the data is fresh at this moment, and it is known what the data is.
+    pub(super) fn is_fresh_at(&self, at: Instant) -> bool {
+        !self.gap && self.status.freshness(at).is_fresh()
+    }
+
     /// Why nothing can be said of what was not met, if nothing can.
     pub(super) fn doubt(&self) -> Option<Inconclusive> {
-        let missed = self.missed + self.lost_before;
+        let missed = self.missed.saturating_sub(self.missed_before) + self.lost_before;
         if missed > 0 {
             Some(Inconclusive::FellBehind { missed })
+        } else if self.unheard {
+            Some(Inconclusive::SourcesNotAsked)
         } else if self.judged > 0 {
             None
         } else if self.stale > 0 {

@@ -14,17 +14,19 @@ use super::Snapshot;
 use super::builder::{ByShow, Holds, WaitBuilder};
 use super::report::{Inconclusive, Unmet, UnmetOutcome};
 use super::show::Show;
+use super::verdict::Verdict;
 use super::wait::Wait;
 use crate::handle::ObservationHandle;
 use crate::observer::Observer;
-use crate::panics::poll_caught;
+use crate::panics::{discard_logged, poll_caught};
 
 impl<O: Observer> ObservationHandle<O> {
     /// Watches beside a test that every fresh snapshot satisfies `predicate`, until it is collected with
     /// [`Invariant::finish`].
     ///
-    /// The first violation is pinned with its report. Only cycles count that begin after this call. It runs
-    /// as a task on the runtime's own executor, and ends by itself when the runtime stops.
+    /// The first violation is pinned with its report. What is asked after this call counts, and nothing is judged
+    /// before each source was asked: as for [`always`](Self::always). It runs as a task on the runtime's own executor,
+    /// and ends by itself when the runtime stops.
     ///
     /// # Examples
     ///
@@ -38,18 +40,20 @@ impl<O: Observer> ObservationHandle<O> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn invariant<F>(&self, label: impl Into<String>, predicate: F) -> Invariant
+    pub fn invariant<F, R>(&self, label: impl Into<String>, predicate: F) -> Invariant
     where
-        F: FnMut(&O::Snapshot) -> bool + Send + 'static,
+        F: FnMut(&O::Snapshot) -> R + Send + 'static,
+        R: Into<Verdict>,
         O::Snapshot: fmt::Debug,
     {
         self.always(label, predicate).showing_debug().watch()
     }
 
     /// Like [`invariant`](Self::invariant), for snapshots that are to be shown by `show`.
-    pub fn invariant_shown<F, V>(&self, label: impl Into<String>, predicate: F, show: V) -> Invariant
+    pub fn invariant_shown<F, R, V>(&self, label: impl Into<String>, predicate: F, show: V) -> Invariant
     where
-        F: FnMut(&O::Snapshot) -> bool + Send + 'static,
+        F: FnMut(&O::Snapshot) -> R + Send + 'static,
+        R: Into<Verdict>,
         V: Fn(&O::Snapshot) -> String + Send + 'static,
     {
         self.always(label, predicate).show(show).watch()
@@ -93,16 +97,23 @@ async fn run<O: Observer>(
         poll_caught(Pin::new(&mut wait), context)
     })
     .await;
-    let unmet = match ended {
-        Ok(Ok(_)) => return Ok(Held { judged: wait.judged() }),
-        Ok(Err(unmet)) => unmet,
-        Err(panic) => wait.panicked(&panic),
+    let held = match ended {
+        Ok(Ok(snapshot)) => {
+            discard_logged(snapshot, "the last snapshot of an invariant");
+            Ok(Held { judged: wait.judged() })
+        }
+        Ok(Err(unmet)) => Err(unmet),
+        Err(panic) => Err(wait.panicked(&panic)),
     };
-    let broken = UnmetOutcome::Inconclusive(Inconclusive::Panicked);
-    if unmet.outcome() == UnmetOutcome::Violated || unmet.outcome() == broken {
-        tell.send_replace(Some(unmet.clone()));
+    if let Err(unmet) = &held {
+        let broken = UnmetOutcome::Inconclusive(Inconclusive::Panicked);
+        if [UnmetOutcome::Violated, UnmetOutcome::GaveUp, broken].contains(&unmet.outcome()) {
+            tell.send_replace(Some(unmet.clone()));
+        }
     }
-    Err(unmet)
+    // What a destructor of the app's does changes nothing about what was seen.
+    wait.let_go();
+    held
 }
 
 /// An invariant that held.
@@ -132,13 +143,13 @@ impl Invariant {
         &self.label
     }
 
-    /// The first violation, if there was one by now; also that the predicate has panicked.
+    /// The first violation, if there was one by now; also that the predicate has given up or panicked.
     #[must_use]
     pub fn violation(&self) -> Option<Unmet> {
         self.violation.borrow().clone()
     }
 
-    /// Waits for the first violation, or for the predicate to panic; for ever, if there is none.
+    /// Waits for the first violation, or for the predicate to give up or to panic; for ever, if there is none.
     ///
     /// # Cancel safety
     ///
@@ -156,8 +167,8 @@ impl Invariant {
     ///
     /// # Errors
     ///
-    /// [`Unmet`]: it was violated; or nothing was judged, publications were missed or the predicate has
-    /// panicked, which proves nothing.
+    /// [`Unmet`]: it was violated, or the predicate gave up; or nothing was judged, publications were missed or the
+    /// predicate has panicked, which proves nothing.
     ///
     /// # Cancel safety
     ///
@@ -165,10 +176,11 @@ impl Invariant {
     pub async fn finish(mut self) -> Result<Held, Unmet> {
         self.closing.cancel();
         let Some(task) = self.task.take() else { unreachable!("only this takes the task") };
-        task.await.unwrap_or_else(|_| {
-            // The executor has shut down.
+        task.await.unwrap_or_else(|ended| {
+            // The executor has shut down, unless what ended the task was a panic.
             let stopped = Inconclusive::Stopped { reason: StopReason::Shutdown };
-            Err(Unmet::bare(&self.label, UnmetOutcome::Inconclusive(stopped), None))
+            let why = if ended.is_panic() { Inconclusive::Panicked } else { stopped };
+            Err(Unmet::bare(&self.label, UnmetOutcome::Inconclusive(why), None))
         })
     }
 }

@@ -40,12 +40,14 @@ struct Inner<S, E> {
     items: VecDeque<Publication<S, E>>,
     waker: Option<Waker>,
     missed: u64,
+    /// The number of the first publication that was missed; the others followed it, until the first take.
+    missed_from: u64,
     closed: bool,
 }
 
 impl<S, E> WaitQueue<S, E> {
     pub(crate) fn new() -> Arc<Self> {
-        let inner = Inner { items: VecDeque::new(), waker: None, missed: 0, closed: false };
+        let inner = Inner { items: VecDeque::new(), waker: None, missed: 0, missed_from: 0, closed: false };
         Arc::new(Self { inner: Mutex::new(inner) })
     }
 
@@ -60,6 +62,9 @@ impl<S, E> WaitQueue<S, E> {
             let missed = inner.missed;
             inner.items.push_back(Publication { missed, ..publication.clone() });
         } else {
+            if inner.missed == 0 {
+                inner.missed_from = publication.status.number;
+            }
             inner.missed += 1;
         }
         wakers.extend(inner.waker.take());
@@ -79,6 +84,12 @@ impl<S, E> WaitQueue<S, E> {
         // Dropping a waker may drop its task: not under our lock.
         drop(old);
         missed
+    }
+
+    /// How many of the publications up to `number` were missed; to be asked before anything is taken.
+    pub(crate) fn missed_until(&self, number: u64) -> u64 {
+        let inner = lock(&self.inner);
+        (number + 1).saturating_sub(inner.missed_from).min(inner.missed)
     }
 
     /// The wait is gone: nothing is queued any more, and what was is dropped here.

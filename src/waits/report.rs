@@ -13,9 +13,12 @@ use crate::failure::ObservationFailure;
 use crate::log::{Entry, What};
 use crate::observer::Observer;
 use crate::status::{ObservationSnapshot, Published};
+use crate::text::one_line;
 
 /// A shown snapshot is cut behind this many characters.
 const SHOWN: usize = 2_000;
+/// A reason is cut behind this many bytes.
+const REASON: usize = 1_000;
 /// A shown event is cut behind this many characters.
 const EVENT: usize = 200;
 
@@ -69,6 +72,8 @@ pub(super) struct Report {
     pub(super) last: Option<Shown>,
     pub(super) violation: Option<(Duration, Option<Shown>)>,
     pub(super) note: Option<String>,
+    /// The last reason of the predicate.
+    pub(super) reason: Option<String>,
     pub(super) events: Option<(u64, Vec<String>)>,
     pub(super) freshness: Freshness,
     pub(super) lifecycle: Vec<(Duration, String)>,
@@ -104,6 +109,8 @@ pub enum UnmetOutcome {
     NotMet,
     /// What was to hold throughout did not.
     Violated,
+    /// The predicate gave up: [`Verdict::GiveUp`](super::Verdict::GiveUp). [`Unmet::reason`] says why.
+    GaveUp,
     /// Nothing can be said: the condition may or may not have held.
     Inconclusive(Inconclusive),
     /// The wait itself makes no sense.
@@ -125,6 +132,9 @@ pub enum Inconclusive {
         /// Why it ended.
         reason: StopReason,
     },
+    /// Not every source was asked since the start: there was neither an answer nor a failure of some, and they
+    /// were not silent for long enough to say so. The report names them.
+    SourcesNotAsked,
     /// The predicate of an invariant has panicked, or what was to show its snapshot.
     Panicked,
     /// The waiting task did not keep up, and some publications were not judged.
@@ -142,12 +152,15 @@ pub enum InvalidWait {
     Window,
     /// The mark was taken from another runtime.
     ForeignMark,
-    /// The time for which a value is to be the same is zero or longer than the window.
+    /// The time for which a value is to be the same is zero, or does not fit into the window. The report says which
+    /// window would do.
     Hold,
     /// The wait is for at least no sources: anything would meet it.
     NoSources,
     /// The wait is for one source, and the observer keeps nothing by source.
     NoSourceHealth,
+    /// The wait had ended: its outcome was returned by an earlier poll.
+    PolledAgain,
 }
 
 impl Unmet {
@@ -169,7 +182,14 @@ impl Unmet {
         self.0.outcome
     }
 
-    /// How many snapshots (or, for a state, publications) were judged.
+    /// The last reason that the predicate gave, if it gave one: see [`Verdict`](super::Verdict). Escaped and
+    /// bounded.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        self.0.reason.as_deref()
+    }
+
+    /// How many snapshots (or, for a state, publications; for a source set, refreshes) were judged.
     #[must_use]
     pub fn judged(&self) -> u64 {
         self.0.judged
@@ -192,6 +212,7 @@ impl Unmet {
             last: None,
             violation: None,
             note,
+            reason: None,
             events: None,
             freshness: Freshness { never: false, stale: Vec::new(), more: 0 },
             lifecycle: Vec::new(),
@@ -251,6 +272,7 @@ pub(super) fn write<O: Observer>(
         });
         (evidence.event_count, shown.collect())
     });
+    let reason = evidence.reason.as_ref().map(|reason| one_line(reason, REASON));
     Unmet(Box::new(Report {
         window,
         holds,
@@ -261,7 +283,8 @@ pub(super) fn write<O: Observer>(
             .violation
             .as_ref()
             .map(|violation| (since(violation.at), violation.snapshot.as_ref().and_then(shown))),
-        note,
+        note: note.or_else(|| reason.as_ref().map(|reason| format!("reason: {reason}"))),
+        reason,
         events,
         freshness: Freshness {
             never: evidence.status.last_success.is_none(),
@@ -356,6 +379,7 @@ impl fmt::Display for UnmetOutcome {
         match self {
             Self::NotMet => f.write_str("not met in time"),
             Self::Violated => f.write_str("violated"),
+            Self::GaveUp => f.write_str("given up"),
             Self::Inconclusive(Inconclusive::NothingObserved) => {
                 f.write_str("inconclusive (no cycle that counts has succeeded)")
             }
@@ -363,6 +387,9 @@ impl fmt::Display for UnmetOutcome {
             Self::Inconclusive(Inconclusive::Stale) => f.write_str("inconclusive (the data was stale)"),
             Self::Inconclusive(Inconclusive::Stopped { reason }) => {
                 write!(f, "inconclusive (the runtime has stopped: {reason})")
+            }
+            Self::Inconclusive(Inconclusive::SourcesNotAsked) => {
+                f.write_str("inconclusive (not every source was asked since the start)")
             }
             Self::Inconclusive(Inconclusive::Panicked) => f.write_str("inconclusive (app code has panicked)"),
             Self::Inconclusive(Inconclusive::FellBehind { missed }) => {
@@ -375,7 +402,7 @@ impl fmt::Display for UnmetOutcome {
                 f.write_str("invalid wait (the mark is of another runtime: take one from this handle)")
             }
             Self::Invalid(InvalidWait::Hold) => f.write_str(
-                "invalid wait (the time to be stable for must be more than zero and at most the window)",
+                "invalid wait (the time to be stable for must be more than zero and fit into the window)",
             ),
             Self::Invalid(InvalidWait::NoSources) => {
                 f.write_str("invalid wait (it is for at least 0 sources: ask for one or more)")
@@ -383,6 +410,9 @@ impl fmt::Display for UnmetOutcome {
             Self::Invalid(InvalidWait::NoSourceHealth) => f.write_str(
                 "invalid wait (the observer keeps nothing by source: have it implement source_health)",
             ),
+            Self::Invalid(InvalidWait::PolledAgain) => {
+                f.write_str("invalid wait (it has ended, and was polled again)")
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ impl Unmet {
     /// ```json
     /// {
     ///   "label": "a leader is agreed on", "outcome": "not_met", "reason": "not met in time",
-    ///   "window_s": 10.0, "judged": 12, "note": null,
+    ///   "window_s": 10.0, "judged": 12, "note": "reason: n2 names no leader",
     ///   "last": {"cycle": 41, "value": {"leader": null}}, "first_violation": null,
     ///   "events": null,
     ///   "never_succeeded": false, "stale": [{"from_s": 2.5, "until_s": null}], "stale_not_shown": 0,
@@ -31,6 +31,7 @@ impl Unmet {
         let kind = match report.outcome {
             UnmetOutcome::NotMet => "not_met",
             UnmetOutcome::Violated => "violated",
+            UnmetOutcome::GaveUp => "gave_up",
             UnmetOutcome::Inconclusive(_) => "inconclusive",
             UnmetOutcome::Invalid(_) => "invalid",
         };

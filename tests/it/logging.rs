@@ -15,7 +15,7 @@ use crate::common::{Act, App, Call, at, each_second, ms};
 
 /// Writes down every line and every span.
 #[derive(Clone, Default)]
-struct Listener {
+pub(crate) struct Listener {
     heard: Arc<Mutex<Heard>>,
     spans: Arc<AtomicU64>,
 }
@@ -83,7 +83,7 @@ impl Subscriber for Listener {
 
 impl Listener {
     /// The lines of one level that begin like this.
-    fn lines(&self, level: Level, beginning: &str) -> Vec<String> {
+    pub(crate) fn lines(&self, level: Level, beginning: &str) -> Vec<String> {
         let heard = self.heard.lock().unwrap();
         let lines = heard.lines.iter().filter(|line| line.level == level && line.text.starts_with(beginning));
         lines.map(|line| line.text.clone()).collect()
@@ -91,6 +91,13 @@ impl Listener {
 
     fn count(&self, level: Level) -> usize {
         self.lines(level, "").len()
+    }
+
+    /// The span that each line like this one was written in.
+    pub(crate) fn spans_of(&self, text: &str) -> Vec<String> {
+        let heard = self.heard.lock().unwrap();
+        let lines = heard.lines.iter().filter(|line| line.text == text);
+        lines.map(|line| line.span.map_or(String::new(), |span| heard.spans[&span].clone())).collect()
     }
 }
 

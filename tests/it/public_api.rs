@@ -18,7 +18,7 @@ use watchkeeper::{
     PerSource, PerSourceError, PerSourceSnapshot, PerSourceState, ProbeFailure, RecvError, Retry,
     SharedSources, SourceEvent, SourceFacts, SourceFn, SourceHealth, SourceProvider, SourceSetError,
     SourceView, State, StateKind, StaticSourceProvider, StopOutcome, StopReason, Subscription, Transactional,
-    Unmet, UnmetOutcome, Wait, WaitBuilder, Watch, WatchClosed, async_trait, source_fn,
+    Unmet, UnmetOutcome, Verdict, Wait, WaitBuilder, Watch, WatchClosed, async_trait, source_fn,
 };
 
 /// Neither cloned nor shown nor compared: nothing may ask for more than an observer must give.
@@ -231,6 +231,12 @@ fn waits(plain: &ObservationHandle<Plain>, opaque: &Handle) {
     wait::<Arc<ObservationSnapshot<u8>>>(plain.source_stale("a").within(window));
     wait::<Arc<ObservationSnapshot<u8>>>(plain.source_failing("a").within(window));
     wait::<Arc<ObservationSnapshot<u8>>>(plain.source_vanished("a").within(window));
+    wait::<ObservationStatus<Plain>>(
+        plain.source_set("x", |names: &[Arc<str>]| names.len() == 3).within(window),
+    );
+    wait::<u8>(plain.eventually_some("x", |value| value.checked_sub(1)).within(window));
+    wait(plain.eventually("x", |value| if *value > 1 { Ok(()) } else { Err("too few") }).within(window));
+    wait(plain.event("x", |_| Verdict::GiveUp("no".to_owned())).within(window));
     let invariant: Invariant = plain.invariant("x", |_| true);
     let _: Option<Unmet> = invariant.violation();
     let _: Invariant = opaque.invariant_shown("x", |_| true, |_| String::new());
@@ -267,6 +273,10 @@ fn erased(plain: &ObservationHandle<Plain>, opaque: &Handle, group: &Observation
         });
     }
     let _: Option<SourceHealth> = any.look(|snapshot| snapshot.source_health("a")).flatten();
+    let found: AnyWaitBuilder<'static, Happens, u8> =
+        any.eventually_some("x", |seen| seen.value::<u8>().copied());
+    wait::<u8>(found.within(window));
+    let _: AnyWait<'static> = any.source_set("x", |names| names.is_empty()).within(window);
 }
 
 #[expect(dead_code, reason = "compiling it is the test")]
@@ -278,6 +288,7 @@ fn unmet(unmet: &Unmet, held: Held) {
     let _: u64 = unmet.judged();
     let _: &[Arc<ObservationFailure>] = unmet.failures();
     let _: UnmetOutcome = unmet.outcome();
+    let _: Option<&str> = unmet.reason();
 }
 
 #[test]
@@ -468,8 +479,11 @@ fn open_enums() {
         PerSourceError::InvalidDuration { setting: "interval", value },
         PerSourceError::NoConcurrency,
     ]);
-    is::<[UnmetOutcome; 8]>([
+    is::<[UnmetOutcome; 11]>([
         UnmetOutcome::NotMet,
+        UnmetOutcome::GaveUp,
+        UnmetOutcome::Inconclusive(Inconclusive::SourcesNotAsked),
+        UnmetOutcome::Invalid(InvalidWait::PolledAgain),
         UnmetOutcome::Inconclusive(Inconclusive::NothingObserved),
         UnmetOutcome::Inconclusive(Inconclusive::Paused),
         UnmetOutcome::Inconclusive(Inconclusive::Stale),
@@ -519,12 +533,16 @@ fn per_source() -> impl Observer<
 #[expect(dead_code, reason = "compiling it is the test")]
 fn sources_seen(snapshot: &PerSourceSnapshot<Answer>, event: SourceEvent<Answer>) {
     match event {
-        SourceEvent::Appeared { source, value } => is::<(Arc<str>, Arc<Answer>)>((source, value)),
-        SourceEvent::Changed { source, old, new } => {
-            is::<(Arc<str>, [Arc<Answer>; 2])>((source, [old, new]));
+        SourceEvent::Appeared { source, value, asked_at } => {
+            is::<(Arc<str>, Arc<Answer>, Instant)>((source, value, asked_at));
+        }
+        SourceEvent::Changed { source, old, new, asked_at } => {
+            is::<(Arc<str>, [Arc<Answer>; 2], Instant)>((source, [old, new], asked_at));
         }
         SourceEvent::Failed { source, failure } => is::<(Arc<str>, Arc<ProbeFailure>)>((source, failure)),
-        SourceEvent::Recovered { source, failures } => is::<(Arc<str>, u64)>((source, failures)),
+        SourceEvent::Recovered { source, failures, asked_at } => {
+            is::<(Arc<str>, u64, Instant)>((source, failures, asked_at));
+        }
         SourceEvent::Replaced { source, last } | SourceEvent::Vanished { source, last } => {
             is::<(Arc<str>, Option<Arc<Answer>>)>((source, last));
         }
@@ -533,12 +551,14 @@ fn sources_seen(snapshot: &PerSourceSnapshot<Answer>, event: SourceEvent<Answer>
     let now = Instant::now();
     let _: (usize, bool) = (snapshot.len(), snapshot.is_empty());
     let _: Option<(&Arc<str>, &Arc<Answer>)> = snapshot.fresh(now).next();
+    let _: Option<(&Arc<str>, &Arc<Answer>)> = snapshot.answering().next();
     let _: usize = snapshot.iter().len();
     if let Some(view) = snapshot.get("a") {
         let SourceView { name, value, facts, .. } = view;
         let _: (&Arc<str>, Option<&Arc<Answer>>, &SourceFacts) = (name, value, facts);
         let _: Freshness = view.freshness(now);
         let _: Option<&Arc<Answer>> = view.fresh_value(now);
+        let _: (bool, Option<&Arc<Answer>>) = (view.is_answering(), view.answering_value());
         let _: bool = view.is_failing();
         let SourceFacts {
             last_success,

@@ -102,7 +102,8 @@ async fn a_hold_that_makes_no_sense_is_told_at_once() {
     let cases = [
         (0, 1_000, Some(InvalidWait::Hold)),
         (1_001, 1_000, Some(InvalidWait::Hold)),
-        (1_000, 1_000, None),
+        (1_000, 1_000, Some(InvalidWait::Hold)),
+        (999, 1_000, None),
         (1_000, 0, Some(InvalidWait::Window)),
         (0, 0, Some(InvalidWait::Window)),
     ];

@@ -190,10 +190,10 @@ fn are_events(lines: &[String]) -> Result<(), String> {
 
 /// The tests that need a container engine: the other steps leave them out.
 pub(crate) fn containers() -> Result<Verdict, String> {
-    shell::run("cargo clippy --package openraft_kv --test containers -- -D warnings")?;
+    shell::run("cargo clippy --package openraft_kv --features compose --test containers -- -D warnings")?;
     let engine = Engine::bring()?;
     let tested = shell::run(&format!(
-        "DOCKER_HOST={} cargo nextest run --package openraft_kv --test containers --profile ci",
+        "DOCKER_HOST={} cargo nextest run --package openraft_kv --features compose --test containers --profile ci",
         engine.host()
     ));
     let stopped = engine.stop();
@@ -203,9 +203,9 @@ pub(crate) fn containers() -> Result<Verdict, String> {
 
 /// The tests that need Podman and root: the other steps leave them out.
 pub(crate) fn pods() -> Result<Verdict, String> {
-    shell::run("cargo clippy --package openraft_kv --test pods -- -D warnings")?;
+    shell::run("cargo clippy --package openraft_kv --features k8s --test pods -- -D warnings")?;
     // The first that needs an image builds it.
-    shell::run("cargo nextest run --package openraft_kv --test pods --profile ci")?;
+    shell::run("cargo nextest run --package openraft_kv --features k8s --test pods --profile ci")?;
     Ok(Verdict::Passed)
 }
 
@@ -218,7 +218,7 @@ pub(crate) fn k8s(image: Option<&str>) -> Result<(), String> {
     };
     println!("The cluster is that of {}.", kubeconfig.display());
     let image = image.map_or_else(String::new, |image| format!(" --image {image}"));
-    shell::run(&format!("cargo run --release --package openraft_kv -- --deployer k8s{image}"))
+    shell::run(&format!("cargo run --release --package openraft_kv --features k8s -- --deployer k8s{image}"))
 }
 
 /// As kubectl finds it: the first that exists of a list in the variable, or the one in the home.

@@ -11,8 +11,11 @@ use tokio_util::sync::CancellationToken;
 use watchkeeper::{ObservationRuntime, ObservationRuntimeError, ObservedSource, SourceProvider, source_fn};
 use watchkeeper_scenario::{BuildError, Deployer, Failure, Phase, Problem, ScenarioFailure};
 
+#[cfg(feature = "compose")]
 use crate::deploy::compose::ComposeDeployer;
-use crate::deploy::k8s::{K8sDeployer, K8sFlags};
+#[cfg(feature = "k8s")]
+use crate::deploy::k8s::K8sDeployer;
+use crate::deploy::k8s::K8sFlags;
 use crate::deploy::{Deployment, LocalDeployer, RaftKv};
 use crate::failover::{self, Failover, config};
 use crate::observer::RaftObserver;
@@ -47,18 +50,25 @@ pub struct DemoFlags {
 pub enum DeployerName {
     /// Child processes on this machine
     Local,
-    /// Containers on a Docker engine, by docker-compose
+    /// Containers on a Docker engine, by docker-compose (built with `--features compose`)
     Compose,
-    /// Pods of the Kubernetes cluster of the kubeconfig
+    /// Pods of the Kubernetes cluster of the kubeconfig (built with `--features k8s`)
     K8s,
 }
 
 impl DemoFlags {
-    fn deployer(&self) -> Box<dyn Deployer<RaftKv>> {
+    #[allow(clippy::unnecessary_wraps, reason = "only a build with every feature has them all")]
+    fn deployer(&self) -> Result<Box<dyn Deployer<RaftKv>>, DemoError> {
         match self.deployer {
-            None | Some(DeployerName::Local) => Box::new(LocalDeployer::new()),
-            Some(DeployerName::Compose) => Box::new(ComposeDeployer::new()),
-            Some(DeployerName::K8s) => Box::new(K8sDeployer::new(self.k8s.clone().into())),
+            None | Some(DeployerName::Local) => Ok(Box::new(LocalDeployer::new())),
+            #[cfg(feature = "compose")]
+            Some(DeployerName::Compose) => Ok(Box::new(ComposeDeployer::new())),
+            #[cfg(not(feature = "compose"))]
+            Some(DeployerName::Compose) => Err(DemoError::NotBuilt { deployer: "compose" }),
+            #[cfg(feature = "k8s")]
+            Some(DeployerName::K8s) => Ok(Box::new(K8sDeployer::new(self.k8s.clone().into()))),
+            #[cfg(not(feature = "k8s"))]
+            Some(DeployerName::K8s) => Err(DemoError::NotBuilt { deployer: "k8s" }),
         }
     }
 }
@@ -72,6 +82,12 @@ pub enum DemoError {
     TooFewNodes {
         /// What was asked for.
         nodes: u64,
+    },
+    /// The program was built without this deployer.
+    #[error("this program was built without the {deployer} deployer: build it with `--features {deployer}`")]
+    NotBuilt {
+        /// Which one; the feature has its name.
+        deployer: &'static str,
     },
     /// The scenario makes no sense.
     #[error(transparent)]
@@ -119,6 +135,7 @@ pub async fn run(flags: &DemoFlags, interrupted: impl Future<Output = ()>) -> Re
         keep: flags.keep.then(|| end.clone()),
         timeline: timeline.clone(),
     };
+    let deployer = flags.deployer()?;
     let deployment = Deployment { nodes: flags.nodes, ..Deployment::default() };
     let scenario = failover::failover(deployment, failover)?;
     timeline.step(format_args!("starting {} nodes", flags.nodes));
@@ -130,7 +147,7 @@ pub async fn run(flags: &DemoFlags, interrupted: impl Future<Output = ()>) -> Re
             pending::<()>().await;
         }
     };
-    let result = scenario.run_until(&*flags.deployer(), cancel).await;
+    let result = scenario.run_until(&*deployer, cancel).await;
     timeline.to_the_end().await;
     result.map(drop).map_err(failed)
 }

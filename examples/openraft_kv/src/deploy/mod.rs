@@ -1,5 +1,6 @@
 //! The store as an application that deployers bring up.
 
+#[cfg(feature = "compose")]
 pub mod compose;
 pub mod k8s;
 mod local;

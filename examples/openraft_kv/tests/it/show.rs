@@ -192,10 +192,16 @@ async fn what_makes_no_sense_is_answered_by_one_clear_line() {
 #[tokio::test]
 async fn a_deployer_that_is_not_available_is_one_clear_line() {
     let cases = [
-        ("compose", "the compose deployer is not available: no container engine answers at unix:///nowhere"),
-        ("k8s", "the k8s deployer is not available: there is no usable kubeconfig"),
+        (
+            "compose",
+            cfg!(feature = "compose"),
+            "the compose deployer is not available: no container engine answers at unix:///nowhere",
+        ),
+        ("k8s", cfg!(feature = "k8s"), "the k8s deployer is not available: there is no usable kubeconfig"),
     ];
-    for (deployer, expected) in cases {
+    for (deployer, is_built, unavailable) in cases {
+        let unbuilt = format!("built without the {deployer} deployer: build it with `--features {deployer}`");
+        let expected = if is_built { unavailable } else { &unbuilt };
         let mut command = Command::new(PROGRAM);
         command.args(["--deployer", deployer]).stdin(Stdio::null());
         command.env("DOCKER_HOST", "unix:///nowhere").env("KUBECONFIG", "/nowhere");

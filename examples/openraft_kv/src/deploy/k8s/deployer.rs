@@ -18,9 +18,9 @@ use watchkeeper_scenario::{DeployError, Deployer, NodeClients, NodeControl, Runn
 use super::control::{K8sControl, waits_for};
 use super::error::K8sError;
 use super::manifests::Manifests;
-use super::options::K8sOptions;
+use super::options::{K8sOptions, Reach};
 use super::pod::CONTAINER;
-use super::pods::{PodSelection, PodSources, Reach};
+use super::pods::{PodSelection, PodSources};
 use super::space::{Space, labels};
 use crate::NodeClient;
 use crate::deploy::{Deployment, RaftKv};

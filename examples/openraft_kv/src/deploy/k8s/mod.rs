@@ -1,21 +1,35 @@
-//! Nodes as pods on Kubernetes.
+//! Nodes as pods on Kubernetes, with the feature `k8s`.
 //!
-//! [`K8sDeployer`] applies the manifests of `deploy/k8s` and waits until the pods serve.
-//! [`PodSources`] follows pods by label, also alone, for a cluster that somebody else has deployed.
+//! `K8sDeployer` applies the manifests of `deploy/k8s` and waits until the pods serve.
+//! `PodSources` follows pods by label, also alone, for a cluster that somebody else has deployed.
+//! The flags and options exist without the feature, so that a command without it can say what it lacks.
 
+#[cfg(feature = "k8s")]
 mod control;
+#[cfg(feature = "k8s")]
 mod deployer;
+#[cfg(feature = "k8s")]
 mod error;
+#[cfg(feature = "k8s")]
 mod forward;
+#[cfg(feature = "k8s")]
 mod manifests;
 mod options;
+#[cfg(feature = "k8s")]
 mod pod;
+#[cfg(feature = "k8s")]
 mod pods;
+#[cfg(feature = "k8s")]
 mod space;
 
+#[cfg(feature = "k8s")]
 pub use deployer::K8sDeployer;
+#[cfg(feature = "k8s")]
 pub use error::K8sError;
+#[cfg(feature = "k8s")]
 pub use manifests::Manifests;
-pub use options::{K8sFlags, K8sOptions};
+pub use options::{K8sFlags, K8sOptions, Reach};
+#[cfg(feature = "k8s")]
 pub use pod::PodView;
-pub use pods::{PodSelection, PodSources, Reach};
+#[cfg(feature = "k8s")]
+pub use pods::{PodSelection, PodSources};

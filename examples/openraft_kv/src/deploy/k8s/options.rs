@@ -3,12 +3,19 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::pods::Reach;
-
 /// The image that the nodes run, unless another is named.
-pub(super) const DEFAULT_IMAGE: &str = "localhost/openraft_kv:latest";
+const DEFAULT_IMAGE: &str = "localhost/openraft_kv:latest";
 
-/// How [`K8sDeployer`](super::K8sDeployer) deploys.
+/// How pods are reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Reach {
+    /// By their own addresses: from inside the cluster, or where its network is routed to.
+    PodIp,
+    /// By a port of this machine for each pod, forwarded through the API server.
+    PortForward,
+}
+
+/// How `K8sDeployer` deploys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct K8sOptions {
     /// The kubeconfig; `None` is the one that `kubectl` would take, or inside a pod its account.

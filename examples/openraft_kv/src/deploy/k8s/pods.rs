@@ -19,21 +19,13 @@ use watchkeeper_scenario::NodeClients;
 
 use super::error::K8sError;
 use super::forward::Forward;
+use super::options::Reach;
 use super::pod::{PodView, node_of};
 use crate::NodeClient;
 use crate::http::Http;
 
 /// How long to wait before pods are listed again if no other pause is known.
 const RETRY: Duration = Duration::from_secs(30);
-
-/// How pods are reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Reach {
-    /// By their own addresses: from inside the cluster, or where its network is routed to.
-    PodIp,
-    /// By a port of this machine for each pod, forwarded through the API server.
-    PortForward,
-}
 
 /// Which pods are nodes, and how they are talked to.
 #[derive(Clone, Debug, PartialEq, Eq)]
