@@ -21,7 +21,7 @@ use crate::error::{ObservationRuntimeError, StopOutcome};
 use crate::handle::ObservationHandle;
 use crate::history::History;
 use crate::observer::Observer;
-use crate::panics::poll_caught;
+use crate::panics::{discard_logged, poll_caught};
 use crate::runner::{Terminate, life};
 use crate::shared::Shared;
 use crate::source::SourceProvider;
@@ -208,8 +208,15 @@ impl<O: Observer> ObservationRuntime<O> {
     where
         P: SourceProvider<O::Source>,
     {
-        config.validate()?;
-        let executor = Handle::try_current().map_err(|_| ObservationRuntimeError::NoTokioRuntime)?;
+        let here = || Handle::try_current().map_err(|_| ObservationRuntimeError::NoTokioRuntime);
+        let executor = match config.validate().and_then(|()| here()) {
+            Ok(executor) => executor,
+            Err(error) => {
+                discard_logged(provider, "the provider of an observation that was refused");
+                discard_logged(observer, "the observer of an observation that was refused");
+                return Err(error);
+            }
+        };
         let instance = INSTANCES.fetch_add(1, Ordering::Relaxed);
         let clock = Clock::of(executor.clone());
         let history = History::new(instance, config.history_limit, config.first_generation);

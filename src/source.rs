@@ -8,6 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::DynError;
+use crate::panics::discard_logged;
 use crate::sync::{Mutex, lock};
 
 /// A named thing that can be observed: a node client, an endpoint, a file.
@@ -97,15 +98,29 @@ impl<S: Clone + Send + Sync + 'static> SourceProvider<S> for StaticSourceProvide
 /// assert_eq!(for_the_runtime.get(), [ObservedSource::new("n2", 8002)]);
 /// ```
 pub struct SharedSources<S> {
-    /// Behind `Arc`s: no code of the app, not even a `Clone`, runs under the lock.
-    sources: Arc<Mutex<Vec<Shared<S>>>>,
+    set: Arc<Set<S>>,
+}
+
+/// In `Arc`s: no code of the app, not even a `Clone`, runs under the lock.
+struct Set<S> {
+    sources: Mutex<Vec<Shared<S>>>,
 }
 
 type Shared<S> = (Arc<str>, Arc<S>);
 
+impl<S> Drop for Set<S> {
+    /// One by one: of two destructors that panic in one `Vec`, the second would abort the process.
+    fn drop(&mut self) {
+        let sources = std::mem::take(&mut *lock(&self.sources));
+        for source in sources {
+            discard_logged(source, "a source");
+        }
+    }
+}
+
 impl<S> Clone for SharedSources<S> {
     fn clone(&self) -> Self {
-        Self { sources: Arc::clone(&self.sources) }
+        Self { set: Arc::clone(&self.set) }
     }
 }
 
@@ -119,7 +134,7 @@ impl<S> SharedSources<S> {
     /// Starts with `sources`.
     #[must_use]
     pub fn new(sources: Vec<ObservedSource<S>>) -> Self {
-        Self { sources: Arc::new(Mutex::new(Self::share(sources))) }
+        Self { set: Arc::new(Set { sources: Mutex::new(Self::share(sources)) }) }
     }
 
     fn share(sources: Vec<ObservedSource<S>>) -> Vec<Shared<S>> {
@@ -131,14 +146,14 @@ impl<S: Clone> SharedSources<S> {
     /// The set as it is now.
     #[must_use]
     pub fn get(&self) -> Vec<ObservedSource<S>> {
-        let sources = lock(&self.sources).clone();
+        let sources = lock(&self.set.sources).clone();
         sources.iter().map(|(name, source)| ObservedSource::new(name, S::clone(source))).collect()
     }
 
     /// Replaces the whole set and returns the old one.
     #[allow(clippy::must_use_candidate, reason = "replacing is the point; the old set is a courtesy")]
     pub fn replace(&self, sources: Vec<ObservedSource<S>>) -> Vec<ObservedSource<S>> {
-        let old = std::mem::replace(&mut *lock(&self.sources), Self::share(sources));
+        let old = std::mem::replace(&mut *lock(&self.set.sources), Self::share(sources));
         old.into_iter()
             .map(|(name, source)| ObservedSource::new(&name, Arc::unwrap_or_clone(source)))
             .collect()
@@ -148,7 +163,7 @@ impl<S: Clone> SharedSources<S> {
     pub fn insert(&self, name: &str, source: S) -> Option<S> {
         let source = Arc::new(source);
         let old = {
-            let mut sources = lock(&self.sources);
+            let mut sources = lock(&self.set.sources);
             if let Some((_, known)) = sources.iter_mut().find(|(known, _)| **known == *name) {
                 Some(std::mem::replace(known, source))
             } else {
@@ -163,7 +178,7 @@ impl<S: Clone> SharedSources<S> {
     #[allow(clippy::must_use_candidate, reason = "removing is the point; the source is a courtesy")]
     pub fn remove(&self, name: &str) -> Option<S> {
         let removed = {
-            let mut sources = lock(&self.sources);
+            let mut sources = lock(&self.set.sources);
             let at = sources.iter().position(|(known, _)| **known == *name)?;
             sources.remove(at)
         };
@@ -173,7 +188,7 @@ impl<S: Clone> SharedSources<S> {
 
 impl<S> fmt::Debug for SharedSources<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<Arc<str>> = lock(&self.sources).iter().map(|(name, _)| Arc::clone(name)).collect();
+        let names: Vec<Arc<str>> = lock(&self.set.sources).iter().map(|(name, _)| Arc::clone(name)).collect();
         f.debug_struct("SharedSources").field("names", &names).finish_non_exhaustive()
     }
 }
