@@ -97,7 +97,7 @@ impl Listener {
 
     /// Returns when the handlers are installed. They stay for the rest of the process's life.
     fn start(&'static self) -> io::Result<()> {
-        let (tell, installed) = mpsc::sync_channel(1);
+        let (report, installed) = mpsc::sync_channel(1);
         let listen = move || {
             let signals = runtime::Builder::new_current_thread().enable_io().build().and_then(|runtime| {
                 let _context = runtime.enter();
@@ -106,9 +106,9 @@ impl Listener {
             });
             let (runtime, (mut interrupt, mut terminate)) = match signals {
                 Ok(signals) => signals,
-                Err(error) => return drop(tell.send(Err(error))),
+                Err(error) => return drop(report.send(Err(error))),
             };
-            let _ = tell.send(Ok(()));
+            let _ = report.send(Ok(()));
             runtime.block_on(async {
                 loop {
                     let kind = tokio::select! {
