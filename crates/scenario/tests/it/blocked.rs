@@ -228,24 +228,24 @@ async fn a_shut_down_that_blocks_is_named_and_left_behind() {
     let memory = Memory::default();
     let (release, released) = mpsc::channel();
     let deployer = Stubborn { memory: memory.clone(), released: Mutex::new(Some(released)) };
-    let limits = Limits { cleanup: SOON, ..Limits::default() };
+    let limits = Limits { cleanup: secs(1), ..Limits::default() };
     let scenario = observed(&memory).limits(limits).workload("w", nothing).build().unwrap();
     let failure = scenario.run(&deployer).await.unwrap_err();
     let expected =
-        [r#"cleanup deployer "stubborn": TimedOut(50ms)"#, r#"cleanup deployer "stubborn": Blocked"#];
+        [r#"cleanup deployer "stubborn": TimedOut(1s)"#, r#"cleanup deployer "stubborn": Blocked"#];
     assert_eq!(told(&failure), expected);
     assert_eq!(memory.diary.read(), ["up", "observer dropped"]);
     drop(release);
 }
 
-/// Where there is one thread, nothing else runs meanwhile. Nobody is cancelled: both come back, too late.
+/// Where there is one thread, nothing else runs meanwhile, and nothing is cut off: it comes back too late.
 #[tokio::test]
 async fn on_one_thread_a_shut_down_that_blocks_past_its_limit_is_no_success() {
-    let memory = Memory { down: Goes::Blocks(100), ..Memory::default() };
-    let limits = Limits { cleanup: SOON, ..Limits::default() };
+    let memory = Memory { down: Goes::Blocks(1_100), ..Memory::default() };
+    let limits = Limits { cleanup: secs(1), ..Limits::default() };
     let scenario = observed(&memory).limits(limits).workload("w", nothing).build().unwrap();
     let failure = scenario.run(&memory).await.unwrap_err();
-    assert_eq!(told(&failure), [r#"cleanup deployer "memory": TimedOut(50ms)"#]);
+    assert_eq!(told(&failure), [r#"cleanup deployer "memory": TimedOut(1s)"#]);
     assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"]);
 }
 
@@ -256,24 +256,25 @@ async fn on_one_thread_a_step_that_blocks_past_its_limit_is_no_success() {
         std::thread::sleep(Duration::from_millis(100));
         ready(Ok::<_, DynError>(()))
     };
-    let limits = || Limits { workloads: SOON, start_capture: SOON, evaluate: SOON, ..Limits::default() };
+    let [one, two, three] = [(); 3].map(|()| observed(&Memory::default()));
     let cases = [
         (
-            observed(&Memory::default()).workload("blocks", blocks),
+            one.workload("blocks", blocks).limits(Limits { workloads: SOON, ..Limits::default() }),
             r#"workloads workload "blocks": TimedOut(50ms)"#,
         ),
         (
-            observed(&Memory::default()).workload("w", nothing).expect_wait("blocks", blocks),
+            two.expect_wait("blocks", blocks).limits(Limits { evaluate: SOON, ..Limits::default() }),
             r#"evaluate expectation "blocks": TimedOut(50ms)"#,
         ),
         (
-            observed(&Memory::default()).workload("w", nothing).expect_wait_throughout("blocks", blocks),
+            three
+                .expect_wait_throughout("blocks", blocks)
+                .limits(Limits { start_capture: SOON, ..Limits::default() }),
             r#"start_capture expectation "blocks": TimedOut(50ms)"#,
         ),
     ];
     for (builder, expected) in cases {
-        let memory = Memory::default();
-        let failure = builder.limits(limits()).build().unwrap().run(&memory).await.unwrap_err();
+        let failure = builder.build().unwrap().run(&Memory::default()).await.unwrap_err();
         assert_eq!(told(&failure), [expected]);
     }
 }
