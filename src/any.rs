@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use watchkeeper_fsm::StateKind;
 
+use crate::duplicates::health_of;
 use crate::failure::ObservationFailure;
 use crate::group::GroupStatus;
 use crate::handle::{Mark, ObservationHandle};
@@ -597,7 +598,7 @@ impl<O: Observer> ErasedSnapshot for View<'_, O> {
     }
 
     fn source_health(&self, source: &str) -> Option<SourceHealth> {
-        O::source_health(&self.snapshot.value, source)
+        health_of::<O>(self.snapshot, source)
     }
 
     #[cfg(feature = "json")]

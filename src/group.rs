@@ -9,6 +9,7 @@ use watchkeeper_fsm::{State, StopReason};
 
 use crate::ObservationConfig;
 use crate::any::AnyHandle;
+use crate::config::LONGEST_NAME;
 use crate::control::ObservationControl;
 use crate::error::StopOutcome;
 use crate::failure::ObservationFailure;
@@ -32,8 +33,9 @@ use crate::sync::{Mutex, lock};
 /// # ) -> Result<(), Box<dyn std::error::Error>> {
 /// let group = ObservationGroup::new();
 /// for (name, (provider, observer)) in [("raft", first)] {
-///     let config = group.spread(ObservationConfig::default()); // members do not all work at once
-///     group.add(name, ObservationRuntime::start(provider, observer, config).await?)?;
+///     let config = ObservationConfig { name: Some(name.to_owned()), ..Default::default() };
+///     let config = group.spread(config); // members do not all work at once
+///     group.add(ObservationRuntime::start(provider, observer, config).await?)?;
 /// }
 /// for member in group.statuses() {
 ///     println!("{}: {} in cycle {}", member.name, member.state, member.cycle);
@@ -71,6 +73,15 @@ pub enum GroupError {
     /// The name is empty.
     #[error("a member needs a name: it may not be empty")]
     EmptyName,
+    /// The name is too long.
+    #[error("a member's name may have 256 bytes, and this one has {length}: give it a shorter one")]
+    LongName {
+        /// How long it is, in bytes.
+        length: usize,
+    },
+    /// The runtime was started without a name.
+    #[error("the runtime has no name: set ObservationConfig::name, or name it with ObservationGroup::add_as")]
+    Unnamed,
 }
 
 /// What is known of one member, whatever it observes.
@@ -144,21 +155,33 @@ impl ObservationGroup {
         ObservationConfig { offset, ..config }
     }
 
-    /// Takes a runtime in.
+    /// Takes a runtime in under the name that its config gives it.
     ///
     /// # Errors
     ///
-    /// [`GroupError`]: the name is taken, or empty. The runtime is then dropped, which stops it.
-    pub fn add<O: Observer>(&self, name: &str, runtime: ObservationRuntime<O>) -> Result<(), GroupError> {
+    /// [`GroupError`]: the runtime has no name, or it is taken. The runtime is then dropped, which stops it.
+    pub fn add<O: Observer>(&self, runtime: ObservationRuntime<O>) -> Result<(), GroupError> {
+        let handle = runtime.handle();
+        let name = handle.name().ok_or(GroupError::Unnamed)?;
+        self.insert(AnyHandle::new(name, &handle), runtime)
+    }
+
+    /// Takes a runtime in under this name, whatever its config calls it.
+    ///
+    /// # Errors
+    ///
+    /// [`GroupError`]: the name is taken, empty, or has more than 256 bytes. The runtime is then dropped, which
+    /// stops it.
+    pub fn add_as<O: Observer>(&self, name: &str, runtime: ObservationRuntime<O>) -> Result<(), GroupError> {
         let handle = AnyHandle::new(name, &runtime.handle());
         self.insert(handle, runtime)
     }
 
-    /// Takes a runtime in whose snapshots its [`handle`](Self::handle) can show as JSON.
+    /// Takes a runtime in under this name, and its [`handle`](Self::handle) can show its snapshots as JSON.
     ///
     /// # Errors
     ///
-    /// [`GroupError`], as for [`add`](Self::add).
+    /// [`GroupError`], as for [`add_as`](Self::add_as).
     #[cfg(feature = "json")]
     pub fn add_with_json<O: Observer>(
         &self,
@@ -175,8 +198,10 @@ impl ObservationGroup {
         handle: AnyHandle,
         runtime: ObservationRuntime<O>,
     ) -> Result<(), GroupError> {
-        if handle.name().is_empty() {
-            return Err(GroupError::EmptyName);
+        match handle.name().len() {
+            0 => return Err(GroupError::EmptyName),
+            length if length > LONGEST_NAME => return Err(GroupError::LongName { length }),
+            _ => {}
         }
         let control = runtime.control();
         let mut members = lock(&self.members);

@@ -22,6 +22,27 @@ use crate::watch::Watch;
 /// Reading never waits for the runtime, and what is returned is owned: an `Arc` of what was
 /// published, never a copy of the app's data. Handles stay usable after the end and show the last
 /// state.
+///
+/// # Which executor must run
+///
+/// An observation is a task of the tokio runtime in whose context it was started, and that runtime's clock is its time.
+/// So that runtime must be driven for as long as something is expected of the observation. A multi-thread runtime
+/// drives itself. A current-thread runtime runs only while somebody is inside its `block_on`: once
+/// `rt.block_on(ObservationRuntime::start(..))` has returned, nothing is observed until the next `rt.block_on`.
+/// Waits, watches and controls may be awaited anywhere: on another runtime, or on a plain thread.
+///
+/// Where nobody drives the runtime, or something blocks its thread, what is awaited elsewhere ends all the same: a
+/// thread of this library's own looks after it. A wait ends within some 1.5 s after its window, as
+/// [`Inconclusive::NotDriven`](crate::Inconclusive::NotDriven). A call that has no window ends with an error of that
+/// name after some 5 s without a turn: controls, [`Watch::changed`], [`Invariant::finish`](crate::Invariant::finish),
+/// [`ObservationRuntime::start`](crate::ObservationRuntime::start). [`Subscription::recv`] alone waits for ever. All of
+/// this holds where tokio's clock runs with the system's. Under a paused clock real time means nothing, and nothing
+/// is ended.
+///
+/// A probe, a poll or a predicate that blocks its thread is logged as a warning after 3 s, while somebody waits. If it
+/// was 1 s or longer, the reports of waits and invariants say so. Blocking work belongs into
+/// [`spawn_blocking`](tokio::task::spawn_blocking). A paused clock does not wait for real I/O: the report of a wait in
+/// which nothing answered says that the clock is paused.
 pub struct ObservationHandle<O: Observer> {
     pub(crate) shared: Arc<Shared<O::Snapshot, O::Event>>,
 }
@@ -35,6 +56,12 @@ impl<O: Observer> Clone for ObservationHandle<O> {
 impl<O: Observer> ObservationHandle<O> {
     pub(crate) fn new(shared: Arc<Shared<O::Snapshot, O::Event>>) -> Self {
         Self { shared }
+    }
+
+    /// What the config calls the observation: see [`ObservationConfig::name`](crate::ObservationConfig::name).
+    #[must_use]
+    pub fn name(&self) -> Option<&Arc<str>> {
+        self.shared.name.as_ref()
     }
 
     /// What the machine is doing.
@@ -153,9 +180,14 @@ impl<O: Observer> ObservationHandle<O> {
     }
 
     /// A tokio instant of this runtime as wall-clock time, for display.
+    ///
+    /// Reckoned from what the wall's clock shows now; so an instant from before the machine slept, or before its
+    /// clock was set, is off by that. What was published carries its own `system_time`, which was read then.
+    /// Under a paused clock it is the wall time of the start and what tokio's clock has elapsed since.
     #[must_use]
     pub fn system_time(&self, instant: Instant) -> std::time::SystemTime {
-        self.shared.clock.wall(instant)
+        let clock = &self.shared.clock;
+        clock.wall(instant, clock.now())
     }
 
     /// Why the runtime ended, if it has.
@@ -172,6 +204,7 @@ impl<O: Observer> fmt::Debug for ObservationHandle<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (state, cycle) = self.shared.read(|status| (status.state, status.cycle));
         f.debug_struct("ObservationHandle")
+            .field("name", &self.name())
             .field("state", &state)
             .field("cycle", &cycle)
             .finish_non_exhaustive()

@@ -58,6 +58,12 @@ pub type DynError = Box<dyn std::error::Error + Send + Sync>;
 /// [`source_health`](Self::source_health), [`asked_since`](Self::asked_since) and
 /// [`asked_at`](Self::asked_at). Left out, each falls back to its default without a warning.
 ///
+/// # Destructors
+///
+/// Sources, states, snapshots, events and errors are dropped one by one, so a destructor that panics is a line in the
+/// log. A single value whose destructor panics twice, in two of its own fields for example, aborts the process: that
+/// is how Rust unwinds, and no library can catch it.
+///
 /// # Blocking
 ///
 /// These methods run on the async executor. Code that blocks its thread cannot be timed out or

@@ -10,10 +10,11 @@ use tokio::time::Instant;
 use watchkeeper_fsm::{State, StateKind, StopReason};
 
 use crate::clock::Clock;
+use crate::core::logged_name;
 use crate::failure::ObservationFailure;
 use crate::history::{History, ObservationBatch};
 use crate::log::{Log, What};
-use crate::panics::{catch, discard_logged};
+use crate::panics::{catch, discard_each, log_panic};
 use crate::runner::Terminate;
 use crate::status::Published;
 use crate::sync::{Mutex, lock, watch};
@@ -25,6 +26,10 @@ const FAILURES: usize = 64;
 /// One runtime's readable side. There is one writer, the driver, and one exception: whoever
 /// declares the runtime ended ([`Terminate`]). After that nothing is published any more.
 pub(crate) struct Shared<S, E> {
+    /// What the config calls the observation.
+    pub(crate) name: Option<Arc<str>>,
+    /// The type of the observer.
+    observer: &'static str,
     pub(crate) clock: Clock,
     pub(crate) history: Arc<History<E>>,
     status: watch::Sender<Published<S>>,
@@ -41,8 +46,15 @@ struct Audience<S, E> {
 }
 
 impl<S, E> Shared<S, E> {
-    pub(crate) fn new(clock: Clock, history: History<E>, first: Published<S>) -> Self {
+    pub(crate) fn new(
+        (name, observer): (Option<&str>, &'static str),
+        clock: Clock,
+        history: History<E>,
+        first: Published<S>,
+    ) -> Self {
         Self {
+            name: name.map(Arc::from),
+            observer,
             clock,
             history: Arc::new(history),
             status: watch::Sender::new(first),
@@ -95,7 +107,8 @@ impl<S, E> Shared<S, E> {
     /// because the end came in between, stays unread.
     pub(crate) fn announce(&self) {
         if let Some(cursor) = self.read(|status| status.snapshot.as_ref().map(|snapshot| snapshot.cursor)) {
-            self.history.announce(cursor);
+            let put_out = self.history.announce(cursor);
+            discard_each(put_out);
         }
     }
 
@@ -118,7 +131,7 @@ impl<S, E> Shared<S, E> {
         for waker in wakers {
             // A waker is foreign code: one that panics must not keep the others asleep.
             if let Err(panic) = catch(|| waker.wake()) {
-                tracing::error!(panic, "waking a wait panicked");
+                log_panic("waking a wait", &panic);
             }
         }
     }
@@ -154,11 +167,20 @@ impl<S, E> Shared<S, E> {
     }
 }
 
+impl<S, E> Shared<S, E> {
+    /// With all that tells runtimes apart: a deadline's thread is outside of the span.
+    fn log_end(&self, reason: StopReason) {
+        let (instance, cycle) = (self.history.instance(), self.read(|status| status.cycle));
+        let name = self.name.as_deref().map(logged_name);
+        tracing::info!(name, observer = self.observer, %reason, cycle, instance, "observation ended");
+    }
+}
+
 impl<S: Send + Sync, E: Send + Sync> Terminate for Shared<S, E> {
     fn terminate(&self, reason: StopReason) {
         let at = self.clock.now();
         let state = State::Stopped { reason };
-        self.publish(at, [Some(What::Entered(state))], None, |status| {
+        let first = self.publish(at, [Some(What::Entered(state))], None, |status| {
             (status.state, status.since) = (state, at);
             status.paused = false;
         });
@@ -166,10 +188,9 @@ impl<S: Send + Sync, E: Send + Sync> Terminate for Shared<S, E> {
         self.announce();
         self.history.close(reason);
         self.wake();
+        if first {
+            // A subscriber is foreign code.
+            let _ = catch(|| self.log_end(reason));
+        }
     }
-}
-
-/// Drops what a publication replaced, outside of every lock.
-pub(crate) fn discard_replaced<T>(replaced: T) {
-    discard_logged(replaced, "a replaced snapshot or batch");
 }

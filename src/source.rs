@@ -1,6 +1,5 @@
 //! Sources and where they come from.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -8,13 +7,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::DynError;
-use crate::panics::discard_logged;
+use crate::panics::{AppValue, AppValues};
 use crate::sync::{Mutex, lock};
 
 /// A named thing that can be observed: a node client, an endpoint, a file.
 ///
-/// The name is its identity: two sources of one set may not share one, and a source that comes
-/// back under the same name is the same source, replaced.
+/// The name is its identity: a source that comes back under the same name is the same source, replaced. Of two
+/// sources of one set that share a name the first is observed: see [`Duplicates`](crate::Duplicates).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedSource<S> {
     /// What the source is called; not empty, unique in its set.
@@ -64,21 +63,21 @@ impl<S: 'static, P: SourceProvider<S> + ?Sized> SourceProvider<S> for Arc<P> {
 /// A source set that never changes.
 #[derive(Clone, Debug)]
 pub struct StaticSourceProvider<S> {
-    sources: Vec<ObservedSource<S>>,
+    sources: AppValues<ObservedSource<S>>,
 }
 
 impl<S> StaticSourceProvider<S> {
     /// Always returns `sources`.
     #[must_use]
     pub fn new(sources: Vec<ObservedSource<S>>) -> Self {
-        Self { sources }
+        Self { sources: AppValues::new(sources) }
     }
 }
 
 #[async_trait]
 impl<S: Clone + Send + Sync + 'static> SourceProvider<S> for StaticSourceProvider<S> {
     async fn sources(&self) -> Result<Vec<ObservedSource<S>>, DynError> {
-        Ok(self.sources.clone())
+        Ok(self.sources.clone().into_inner())
     }
 }
 
@@ -98,29 +97,15 @@ impl<S: Clone + Send + Sync + 'static> SourceProvider<S> for StaticSourceProvide
 /// assert_eq!(for_the_runtime.get(), [ObservedSource::new("n2", 8002)]);
 /// ```
 pub struct SharedSources<S> {
-    set: Arc<Set<S>>,
+    /// Behind `Arc`s: no code of the app, not even a `Clone`, runs under the lock.
+    sources: Arc<Mutex<Vec<Shared<S>>>>,
 }
 
-/// In `Arc`s: no code of the app, not even a `Clone`, runs under the lock.
-struct Set<S> {
-    sources: Mutex<Vec<Shared<S>>>,
-}
-
-type Shared<S> = (Arc<str>, Arc<S>);
-
-impl<S> Drop for Set<S> {
-    /// One by one: of two destructors that panic in one `Vec`, the second would abort the process.
-    fn drop(&mut self) {
-        let sources = std::mem::take(&mut *lock(&self.sources));
-        for source in sources {
-            discard_logged(source, "a source");
-        }
-    }
-}
+type Shared<S> = (Arc<str>, AppValue<Arc<S>>);
 
 impl<S> Clone for SharedSources<S> {
     fn clone(&self) -> Self {
-        Self { set: Arc::clone(&self.set) }
+        Self { sources: Arc::clone(&self.sources) }
     }
 }
 
@@ -134,11 +119,12 @@ impl<S> SharedSources<S> {
     /// Starts with `sources`.
     #[must_use]
     pub fn new(sources: Vec<ObservedSource<S>>) -> Self {
-        Self { set: Arc::new(Set { sources: Mutex::new(Self::share(sources)) }) }
+        Self { sources: Arc::new(Mutex::new(Self::share(sources))) }
     }
 
     fn share(sources: Vec<ObservedSource<S>>) -> Vec<Shared<S>> {
-        sources.into_iter().map(|source| (Arc::from(source.name), Arc::new(source.source))).collect()
+        let share = |source| AppValue::new(Arc::new(source));
+        sources.into_iter().map(|source| (Arc::from(source.name), share(source.source))).collect()
     }
 }
 
@@ -146,24 +132,25 @@ impl<S: Clone> SharedSources<S> {
     /// The set as it is now.
     #[must_use]
     pub fn get(&self) -> Vec<ObservedSource<S>> {
-        let sources = lock(&self.set.sources).clone();
-        sources.iter().map(|(name, source)| ObservedSource::new(name, S::clone(source))).collect()
+        let sources = lock(&self.sources).clone();
+        let own = |(name, source): &Shared<S>| ObservedSource::new(name, S::clone(source));
+        sources.iter().map(own).collect::<AppValues<_>>().into_inner()
     }
 
     /// Replaces the whole set and returns the old one.
     #[allow(clippy::must_use_candidate, reason = "replacing is the point; the old set is a courtesy")]
     pub fn replace(&self, sources: Vec<ObservedSource<S>>) -> Vec<ObservedSource<S>> {
-        let old = std::mem::replace(&mut *lock(&self.set.sources), Self::share(sources));
-        old.into_iter()
-            .map(|(name, source)| ObservedSource::new(&name, Arc::unwrap_or_clone(source)))
-            .collect()
+        let old = std::mem::replace(&mut *lock(&self.sources), Self::share(sources));
+        let own =
+            |(name, source): Shared<S>| ObservedSource::new(&name, Arc::unwrap_or_clone(source.into_inner()));
+        old.into_iter().map(own).collect::<AppValues<_>>().into_inner()
     }
 
     /// Adds `source` as `name`, or replaces what had that name and returns it.
     pub fn insert(&self, name: &str, source: S) -> Option<S> {
-        let source = Arc::new(source);
+        let source = AppValue::new(Arc::new(source));
         let old = {
-            let mut sources = lock(&self.set.sources);
+            let mut sources = lock(&self.sources);
             if let Some((_, known)) = sources.iter_mut().find(|(known, _)| **known == *name) {
                 Some(std::mem::replace(known, source))
             } else {
@@ -171,24 +158,24 @@ impl<S: Clone> SharedSources<S> {
                 None
             }
         };
-        old.map(Arc::unwrap_or_clone)
+        old.map(|old| Arc::unwrap_or_clone(old.into_inner()))
     }
 
     /// Takes the source called `name` out of the set.
     #[allow(clippy::must_use_candidate, reason = "removing is the point; the source is a courtesy")]
     pub fn remove(&self, name: &str) -> Option<S> {
         let removed = {
-            let mut sources = lock(&self.set.sources);
+            let mut sources = lock(&self.sources);
             let at = sources.iter().position(|(known, _)| **known == *name)?;
             sources.remove(at)
         };
-        Some(Arc::unwrap_or_clone(removed.1))
+        Some(Arc::unwrap_or_clone(removed.1.into_inner()))
     }
 }
 
 impl<S> fmt::Debug for SharedSources<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<Arc<str>> = lock(&self.set.sources).iter().map(|(name, _)| Arc::clone(name)).collect();
+        let names: Vec<Arc<str>> = lock(&self.sources).iter().map(|(name, _)| Arc::clone(name)).collect();
         f.debug_struct("SharedSources").field("names", &names).finish_non_exhaustive()
     }
 }
@@ -259,56 +246,4 @@ pub(crate) type SourceNames = Arc<[Arc<str>]>;
 pub(crate) struct SourceChange {
     pub(crate) joined: Vec<Arc<str>>,
     pub(crate) left: Vec<Arc<str>>,
-}
-
-/// Checks a set, and says how its names differ from `known`: `None` when they do not.
-pub(crate) fn compare<S>(
-    known: &SourceNames,
-    set: &[ObservedSource<S>],
-) -> Result<Option<(SourceNames, SourceChange)>, SourceSetError> {
-    // The usual case, and the cheap one: the same names in the same order were checked before.
-    if known.len() == set.len() && known.iter().zip(set).all(|(name, source)| **name == *source.name) {
-        return Ok(None);
-    }
-    let mut seen = HashSet::with_capacity(set.len());
-    for (index, source) in set.iter().enumerate() {
-        if source.name.is_empty() {
-            return Err(SourceSetError::EmptyName { position: index + 1 });
-        }
-        if !seen.insert(source.name.as_str()) {
-            return Err(SourceSetError::DuplicateName { name: source.name.clone() });
-        }
-    }
-    let before: HashSet<&str> = known.iter().map(|name| &**name).collect();
-    let names: SourceNames = set.iter().map(|source| Arc::from(source.name.as_str())).collect();
-    let change = SourceChange {
-        joined: names.iter().filter(|name| !before.contains(&***name)).cloned().collect(),
-        left: known.iter().filter(|name| !seen.contains(&***name)).cloned().collect(),
-    };
-    Ok(Some((names, change)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn set(names: &[&str]) -> Vec<ObservedSource<()>> {
-        names.iter().map(|name| ObservedSource::new(name, ())).collect()
-    }
-
-    #[test]
-    fn a_change_names_who_joined_and_who_left() {
-        let (known, _) = compare(&SourceNames::from([]), &set(&["a", "b"])).unwrap().unwrap();
-        assert_eq!(compare(&known, &set(&["a", "b"])), Ok(None));
-        let (_, change) = compare(&known, &set(&["b", "c"])).unwrap().unwrap();
-        assert_eq!(change, SourceChange { joined: vec!["c".into()], left: vec!["a".into()] });
-    }
-
-    #[test]
-    fn a_name_is_given_and_given_once() {
-        let none = SourceNames::from([]);
-        let twice = SourceSetError::DuplicateName { name: "a".into() };
-        assert_eq!(compare(&none, &set(&["a", "b", "a"])), Err(twice));
-        assert_eq!(compare(&none, &set(&["a", ""])), Err(SourceSetError::EmptyName { position: 2 }));
-    }
 }

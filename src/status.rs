@@ -8,10 +8,12 @@ use tokio::time::Instant;
 use watchkeeper_fsm::State;
 
 use crate::config::ObservationConfig;
+use crate::duplicates::LeftOut;
 use crate::failure::ObservationFailure;
 use crate::freshness::Freshness;
 use crate::history::Cursor;
 use crate::observer::Observer;
+use crate::panics::discard_logged;
 use crate::source::SourceNames;
 
 /// The observer's view after a successful cycle.
@@ -37,6 +39,8 @@ pub struct ObservationSnapshot<S> {
     pub event_count: u64,
     /// The observer's own view. From a wait: without what was asked before its start.
     pub value: S,
+    /// What could not be told apart in its set.
+    pub(crate) left_out: Option<Arc<LeftOut>>,
 }
 
 impl<S> ObservationSnapshot<S> {
@@ -47,7 +51,7 @@ impl<S> ObservationSnapshot<S> {
 
     /// The same moment, with this to see of it.
     pub(crate) fn showing(&self, value: S) -> Self {
-        Self { value, ..*self }
+        Self { value, left_out: self.left_out.clone(), ..*self }
     }
 }
 
@@ -72,6 +76,15 @@ pub(crate) struct Published<S> {
     pub(crate) missed_ticks: u64,
     /// The time between two ticks.
     pub(crate) interval: Duration,
+}
+
+/// The snapshot is the app's, and whoever holds this, be it in a queue of many, holds other values as well.
+impl<S> Drop for Published<S> {
+    fn drop(&mut self) {
+        if let Some(snapshot) = self.snapshot.take() {
+            discard_logged(snapshot, "a snapshot");
+        }
+    }
 }
 
 // Derived, it would ask for `S: Clone`.

@@ -1,9 +1,10 @@
 //! Conditions that are watched beside a test.
 
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -19,6 +20,8 @@ use super::wait::Wait;
 use crate::handle::ObservationHandle;
 use crate::observer::Observer;
 use crate::panics::{discard_logged, poll_caught};
+use crate::pulse::Pulse;
+use crate::shield::shielded;
 
 impl<O: Observer> ObservationHandle<O> {
     /// Watches beside a test that every fresh snapshot satisfies `predicate`, until it is collected with
@@ -74,11 +77,12 @@ impl<O: Observer> WaitBuilder<'static, O, Snapshot<O>, Holds, ByShow<'static, O>
     pub(crate) fn watch(self) -> Invariant {
         let wait = self.unbounded();
         let label = Arc::from(wait.label());
-        let executor = wait.executor();
+        let clock = wait.clock();
         let closing = CancellationToken::new();
         let (tell, violation) = watch::channel(None);
-        let task = executor.spawn(run(wait, closing.clone(), tell));
-        Invariant { label, closing, violation, task: Some(task) }
+        let pulse = Arc::clone(clock.pulse());
+        let task = clock.executor().clone().spawn(run(wait, closing.clone(), tell));
+        Invariant { label, pulse, closing, violation, task: Some(task) }
     }
 }
 
@@ -131,6 +135,7 @@ pub struct Held {
 #[derive(Debug)]
 pub struct Invariant {
     label: Arc<str>,
+    pulse: Arc<Pulse>,
     closing: CancellationToken,
     violation: watch::Receiver<Option<Unmet>>,
     task: Option<JoinHandle<Result<Held, Unmet>>>,
@@ -149,18 +154,28 @@ impl Invariant {
         self.violation.borrow().clone()
     }
 
-    /// Waits for the first violation, or for the predicate to give up or to panic; for ever, if there is none.
+    /// Waits for the first violation, or for the predicate to give up or to panic; for ever, if there is none. Ends
+    /// with [`Inconclusive::NotDriven`] if the runtime's executor, on which it is watched, gives no turn for some 5 s.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe.
     pub async fn violated(&self) -> Unmet {
         let mut violation = self.violation.clone();
-        let found = violation.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
-        match found {
-            Some(unmet) => unmet,
-            None => std::future::pending().await,
-        }
+        let found = async {
+            match violation.wait_for(Option::is_some).await.ok().and_then(|found| found.clone()) {
+                Some(unmet) => unmet,
+                None => pending().await,
+            }
+        };
+        shielded(async {
+            tokio::select! {
+                biased;
+                unmet = found => unmet,
+                no_turn_for = self.pulse.no_turn(None, false) => self.not_driven(no_turn_for),
+            }
+        })
+        .await
     }
 
     /// Ends the watching, everything published so far having been judged.
@@ -168,20 +183,40 @@ impl Invariant {
     /// # Errors
     ///
     /// [`Unmet`]: it was violated, or the predicate gave up; or nothing was judged, publications were missed or the
-    /// predicate has panicked, which proves nothing.
+    /// predicate has panicked, which proves nothing; or the runtime's executor, on which it is watched, gives no turn
+    /// for some 5 s.
     ///
     /// # Cancel safety
     ///
     /// Dropping it ends the watching all the same; what was found is then lost.
     pub async fn finish(mut self) -> Result<Held, Unmet> {
         self.closing.cancel();
-        let Some(task) = self.task.take() else { unreachable!("only this takes the task") };
-        task.await.unwrap_or_else(|ended| {
+        let Some(task) = &mut self.task else { unreachable!("only `finish` takes the task") };
+        let pulse = &self.pulse;
+        let ended = shielded(async {
+            tokio::select! {
+                biased;
+                ended = task => Ok(ended),
+                no_turn_for = pulse.no_turn(None, false) => Err(no_turn_for),
+            }
+        });
+        let ended = match ended.await {
+            Ok(ended) => ended,
+            Err(no_turn_for) => return Err(self.violation().unwrap_or_else(|| self.not_driven(no_turn_for))),
+        };
+        self.task = None;
+        ended.unwrap_or_else(|ended| {
             // The executor has shut down, unless what ended the task was a panic.
             let stopped = Inconclusive::Stopped { reason: StopReason::Shutdown };
             let why = if ended.is_panic() { Inconclusive::Panicked } else { stopped };
             Err(Unmet::bare(&self.label, UnmetOutcome::Inconclusive(why), None))
         })
+    }
+
+    fn not_driven(&self, no_turn_for: Duration) -> Unmet {
+        let outcome = UnmetOutcome::Inconclusive(Inconclusive::NotDriven { no_turn_for });
+        let note = "it is watched by a task of that executor, which could not say what it has seen";
+        Unmet::bare(&self.label, outcome, Some(note.to_owned()))
     }
 }
 

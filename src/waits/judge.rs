@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use watchkeeper_fsm::StateKind;
 
 use super::verdict::Verdict;
+use crate::duplicates::health_of;
 use crate::history::ObservationBatch;
 use crate::observer::Observer;
 use crate::status::{ObservationSnapshot, Published};
@@ -250,7 +251,7 @@ fn source<O: Observer>(
     };
     // To be stale is a fact of now about an answer of before: the view has no answer of before.
     let shows = if wish == SourceWish::Stale { &**snapshot } else { view };
-    match O::source_health(&shows.value, name) {
+    match health_of::<O>(shows, name) {
         Some(health) => Finding::met_if(match wish {
             SourceWish::Fresh => health.is_answering(at),
             SourceWish::Stale => health.freshness(at).is_stale(),

@@ -65,6 +65,12 @@ type Snapshot<O> = Arc<ObservationSnapshot<<O as Observer>::Snapshot>>;
 ///
 /// What is stale neither passes nor fails, and a condition that was never evaluated cannot pass.
 ///
+/// # Where it runs
+///
+/// A wait may be awaited on any executor; the runtime's own must be driven meanwhile, or it ends as
+/// [`NotDriven`](Inconclusive::NotDriven) shortly after its window: see
+/// [which executor must run](ObservationHandle#which-executor-must-run).
+///
 /// # Predicates
 ///
 /// They return a `bool`, a `Result<(), reason>` or a [`Verdict`]; the last reason stands in the report. They run in

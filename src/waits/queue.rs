@@ -150,3 +150,71 @@ impl<S, E> Queues<S, E> {
         std::mem::take(&mut self.wakers)
     }
 }
+
+#[cfg(all(test, not(watchkeeper_loom)))]
+mod tests {
+    use std::task::Wake;
+
+    use super::*;
+    use crate::config::ObservationConfig;
+
+    type Queue = WaitQueue<u64, u64>;
+
+    fn publish(queues: &mut Queues<u64, u64>) {
+        let now = Instant::now();
+        queues.push_all(now, &Published::before_the_start(now, &ObservationConfig::default()), None);
+    }
+
+    /// A waker that is like no other.
+    fn waker() -> Waker {
+        struct Nobody;
+        impl Wake for Nobody {
+            fn wake(self: Arc<Self>) {}
+        }
+        Waker::from(Arc::new(Nobody))
+    }
+
+    #[test]
+    fn who_looked_last_is_woken() {
+        let mut queues = Queues::default();
+        let queue = Queue::new();
+        queues.register(&queue);
+        let (first, last) = (waker(), waker());
+        for polled_by in [&first, &last, &last] {
+            queue.take(&mut VecDeque::new(), polled_by);
+        }
+        publish(&mut queues);
+        let woken = queues.take_wakers();
+        assert_eq!(woken.len(), 1);
+        assert!(woken[0].will_wake(&last) && !woken[0].will_wake(&first));
+    }
+
+    #[test]
+    fn a_closed_queue_is_forgotten_by_the_next_publication() {
+        let mut queues = Queues::default();
+        let (closed, open) = (Queue::new(), Queue::new());
+        queues.register(&closed);
+        queues.register(&open);
+        closed.close();
+        publish(&mut queues);
+        assert_eq!((Arc::strong_count(&closed), Arc::strong_count(&open)), (1, 2));
+    }
+
+    /// A runtime that is paused publishes nothing.
+    #[test]
+    fn closed_queues_do_not_pile_up_where_nothing_is_published() {
+        let mut queues = Queues::default();
+        let open: Vec<_> = (0..100).map(|_| Queue::new()).collect();
+        for queue in &open {
+            queues.register(queue);
+        }
+        let closed: Vec<_> = (0..10_000).map(|_| Queue::new()).collect();
+        for queue in &closed {
+            queues.register(queue);
+            queue.close();
+        }
+        let kept = closed.iter().filter(|queue| Arc::strong_count(queue) > 1).count();
+        assert!(kept <= 2 * open.len(), "{kept} closed queues are kept");
+        assert!(open.iter().all(|queue| Arc::strong_count(queue) == 2), "those that are open stay");
+    }
+}

@@ -9,6 +9,8 @@ use watchkeeper_fsm::{State, StopReason};
 
 use super::evidence::Evidence;
 use super::show::{Show, Shown};
+use crate::duplicates::health_of;
+use crate::error::no_turn;
 use crate::failure::ObservationFailure;
 use crate::log::{Entry, What};
 use crate::observer::Observer;
@@ -123,6 +125,12 @@ pub enum UnmetOutcome {
 pub enum Inconclusive {
     /// No cycle that counts has succeeded inside the window.
     NothingObserved,
+    /// The runtime's executor gave no turn until the window was over: nobody drives it, or something blocks
+    /// its thread.
+    NotDriven {
+        /// For how long there was no turn, at least.
+        no_turn_for: Duration,
+    },
     /// The runtime was paused, and no cycle that counts has succeeded.
     Paused,
     /// There was data, all of it stale when it came.
@@ -320,7 +328,7 @@ fn sources<O: Observer>(
     ended: Instant,
 ) -> Vec<Source> {
     let health = |status: &Published<O::Snapshot>, name: &str| {
-        status.snapshot.as_ref().and_then(|snapshot| O::source_health(&snapshot.value, name))
+        status.snapshot.as_ref().and_then(|snapshot| health_of::<O>(snapshot, name))
     };
     let source = |name: &Arc<str>| {
         let now = health(last, name);
@@ -382,6 +390,9 @@ impl fmt::Display for UnmetOutcome {
             Self::GaveUp => f.write_str("given up"),
             Self::Inconclusive(Inconclusive::NothingObserved) => {
                 f.write_str("inconclusive (no cycle that counts has succeeded)")
+            }
+            Self::Inconclusive(Inconclusive::NotDriven { no_turn_for }) => {
+                write!(f, "inconclusive ({})", no_turn(*no_turn_for))
             }
             Self::Inconclusive(Inconclusive::Paused) => f.write_str("inconclusive (the runtime was paused)"),
             Self::Inconclusive(Inconclusive::Stale) => f.write_str("inconclusive (the data was stale)"),

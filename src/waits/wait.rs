@@ -1,15 +1,15 @@
 //! A pending wait.
 
+mod driven;
 mod judging;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use judging::{Judged, Outcome};
@@ -21,12 +21,14 @@ use super::report::{self, Frame, Inconclusive, InvalidWait, Unmet, UnmetOutcome}
 use super::show::Show;
 use super::start::Start;
 use super::{Read, Snapshot};
-use crate::clock::{Timer, later};
+use crate::clock::{Clock, Timer, later};
 use crate::config::LONGEST;
+use crate::duplicates::health_of;
 use crate::handle::Mark;
 use crate::history::ObservationBatch;
 use crate::observer::Observer;
 use crate::panics::{catch, discard_logged};
+use crate::pulse::{Look, Vigil};
 use crate::shared::Shared;
 use crate::source_health::seconds;
 use crate::status::{ObservationStatus, Published};
@@ -70,6 +72,10 @@ pub struct Wait<'a, O: Observer, T> {
     unjudged_sets_from: u64,
     evidence: Evidence<O::Snapshot, O::Event>,
     timer: Option<(Instant, Timer)>,
+    /// Both clocks when it was made.
+    made: Look,
+    /// Since it was first polled.
+    vigil: Option<Vigil>,
 }
 
 /// What met a wait, and when.
@@ -95,7 +101,8 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         read: Read<'a, O, T>,
     ) -> Self {
         let queue = WaitQueue::new();
-        let began = shared.clock.now();
+        let made = Look::at(shared.clock.executor());
+        let began = made.tokio();
         let status = shared.register(&queue);
         let mut wait = Self {
             start: Start::at(began, status.next_cycle),
@@ -110,6 +117,8 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             window: None,
             closed: None,
             timer: None,
+            made,
+            vigil: None,
             shared,
             queue,
             label,
@@ -222,8 +231,8 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
     }
 
     /// Of the runtime that is waited on.
-    pub(super) fn executor(&self) -> Handle {
-        self.shared.clock.executor().clone()
+    pub(super) fn clock(&self) -> &Clock {
+        &self.shared.clock
     }
 
     pub(super) fn judged(&self) -> u64 {
@@ -241,8 +250,11 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             },
             Outcome::Unmet(outcome, at) => (*outcome, *at),
         };
-        let note = self.note(outcome, ended);
-        Err(self.report(outcome, ended, note))
+        let notes =
+            [self.note(outcome, ended), self.note_of_the_clock(outcome, ended), self.note_of_stalls(outcome)];
+        let notes: Vec<_> = notes.into_iter().flatten().collect();
+        self.vigil = None;
+        Err(self.report(outcome, ended, (!notes.is_empty()).then(|| notes.join("; "))))
     }
 
     /// Polled after its end.
@@ -334,13 +346,14 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             Judge::Source { name, .. } => why::<O>(&status, name, now),
             _ => of_the_runtime(&status, now),
         };
-        format!("{said}{judged}; {why}")
+        let stall = self.shared.clock.pulse().stall().map_or_else(String::new, |stall| format!("; {stall}"));
+        format!("{said}{judged}; {why}{stall}")
     }
 }
 
 /// One sentence on a source.
 pub(crate) fn why<O: Observer>(status: &Published<O::Snapshot>, name: &str, now: Instant) -> String {
-    let health = status.snapshot.as_ref().and_then(|snapshot| O::source_health(&snapshot.value, name));
+    let health = status.snapshot.as_ref().and_then(|snapshot| health_of::<O>(snapshot, name));
     let said = match health {
         Some(health) => health.explain(name, now),
         None if !has_source(status, name) => unknown_source(name, &status.source_names),
@@ -391,7 +404,7 @@ impl<O: Observer, T> Future for Wait<'_, O, T> {
         loop {
             // Read before the queue is emptied: what is published up to then is in it.
             let now = this.shared.clock.now();
-            match this.judge_some(context.waker()) {
+            match this.judge_on_watch(context.waker()) {
                 Judged::Ended(outcome) => return Poll::Ready(this.finish(&outcome)),
                 Judged::Some => {
                     context.waker().wake_by_ref();
@@ -402,14 +415,18 @@ impl<O: Observer, T> Future for Wait<'_, O, T> {
             let end = this.deadline();
             // What was published in time counts, also when it is found at the deadline.
             if let Some(end) = end.filter(|end| *end <= now) {
-                let outcome = this.conclude(end);
+                let outcome = ready!(this.conclude_if_driven(end, context));
                 return Poll::Ready(this.finish(&outcome));
             }
             if let Some(outcome) = this.aged(now) {
                 return Poll::Ready(this.finish(&outcome));
             }
             match this.wakes_by_time(end, context) {
-                None => return Poll::Pending,
+                None => {
+                    // It wakes this task when the executor gives no turn.
+                    let _ = this.vigil.as_mut().map(|vigil| vigil.poll(context));
+                    return Poll::Pending;
+                }
                 // The executor has shut down, and its clock with it.
                 Some(due) if due > now && this.shared.clock.now() < due => {
                     let outcome = loop {
@@ -439,6 +456,8 @@ impl<O: Observer, T> Wait<'_, O, T> {
         };
         if self.timer.as_ref().is_none_or(|(at, _)| *at != next) {
             self.timer = Some((next, self.shared.clock.timer(next)));
+            // The timer is the executor's.
+            self.vigil.iter().for_each(|vigil| vigil.is_due(next));
         }
         let (at, timer) = self.timer.as_mut()?;
         Pin::new(timer).poll(context).is_ready().then_some(*at)
@@ -459,5 +478,59 @@ impl<O: Observer, T> fmt::Debug for Wait<'_, O, T> {
             .field("label", &self.label)
             .field("window", &self.window)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(watchkeeper_loom)))]
+mod tests {
+    use std::sync::mpsc;
+    use std::task::Waker;
+    use std::thread;
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::config::ObservationConfig;
+    use crate::history::History;
+    use crate::{DynError, ObservedSource};
+
+    struct Nothing;
+
+    #[async_trait]
+    impl Observer for Nothing {
+        type Source = ();
+        type State = ();
+        type Snapshot = ();
+        type Event = ();
+
+        async fn init(&self, _: &[ObservedSource<()>]) -> Result<(), DynError> {
+            Ok(())
+        }
+
+        async fn poll(&self, _: &[ObservedSource<()>], (): &mut ()) -> Result<Vec<()>, DynError> {
+            Ok(vec![])
+        }
+
+        fn snapshot(&self, (): &()) {}
+    }
+
+    /// Its timers are over at once, long before they are due.
+    #[test]
+    fn a_wait_whose_executor_has_shut_down_ends_though_nobody_published_the_end() {
+        let executor = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let clock = Clock::of(executor.handle().clone());
+        let first = Published::before_the_start(clock.started(), &ObservationConfig::default());
+        let shared = Arc::new(Shared::new((None, "nothing"), clock, History::new(1, 4, 1), first));
+        drop(executor);
+        let judge = Judge::<Nothing>::Eventually(Box::new(|_| false.into()));
+        let mut wait = Wait::register(shared, "anything".to_owned(), judge, Read::Moment(|_| Some(())));
+        wait.window = Some(Duration::from_secs(3600));
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            let ended = Pin::new(&mut wait).poll(&mut Context::from_waker(Waker::noop()));
+            tell.send(ended.map_err(|unmet| unmet.outcome()))
+        });
+        let nothing = UnmetOutcome::Inconclusive(Inconclusive::NothingObserved);
+        assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok(Poll::Ready(Err(nothing))));
     }
 }

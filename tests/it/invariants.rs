@@ -258,7 +258,7 @@ async fn many_are_collected_one_after_the_other() {
 async fn a_handle_of_a_group_watches_as_well() {
     let group = ObservationGroup::new();
     let start = Instant::now();
-    group.add("app", App::new().start(each_second()).await).unwrap();
+    group.add_as("app", App::new().start(each_second()).await).unwrap();
     let handle = group.handle("app").unwrap();
     let held = handle.invariant("cycles ascend", |seen| seen.cycle() < 100);
     let violated =
@@ -267,4 +267,42 @@ async fn a_handle_of_a_group_watches_as_well() {
     assert_eq!(violated.violation().unwrap().first_violation(), Some(2));
     assert_eq!(held.finish().await.unwrap().judged, 4);
     assert_eq!(violated.finish().await.unwrap_err().outcome(), UnmetOutcome::Violated);
+}
+
+/// Panics when it is dropped.
+struct Bad;
+
+impl Drop for Bad {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("scripted panic of a destructor");
+        }
+    }
+}
+
+/// What the app's destructors do changes nothing about what was seen.
+#[tokio::test(start_paused = true)]
+async fn an_invariant_whose_destructors_panic_is_told_as_it_ended() {
+    let start = Instant::now();
+    let runtime = App::new().start(each_second()).await;
+    let handle = runtime.handle();
+    let fewer_than = |limit: u64| {
+        let (bad, worse) = (Bad, Bad);
+        handle.invariant_shown(
+            "few polls",
+            move |seen| {
+                let _held = &bad;
+                seen.polls < limit
+            },
+            move |seen| {
+                let _held = &worse;
+                format!("{} polls", seen.polls)
+            },
+        )
+    };
+    let (held, violated) = (fewer_than(9), fewer_than(2));
+    at(start, 2_500).await;
+    assert_eq!(held.finish().await.unwrap().judged, 2);
+    let unmet = violated.finish().await.unwrap_err();
+    assert_eq!((unmet.outcome(), unmet.first_violation()), (UnmetOutcome::Violated, Some(2)));
 }

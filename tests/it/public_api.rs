@@ -11,14 +11,15 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use watchkeeper::{
     AnyHandle, AnySnapshot, AnyWait, AnyWaitBuilder, Backoff, BoxedSourceProvider, ByDebug, ByShow, Cause,
-    ControlError, Cursor, CursorError, DynError, Freshness, GroupError, GroupStatus, Happens, Held, Holds,
-    Inconclusive, InvalidWait, Invariant, Mark, ObservationBatch, ObservationConfig, ObservationControl,
-    ObservationFailure, ObservationFailureStage, ObservationGroup, ObservationHandle, ObservationRuntime,
-    ObservationRuntimeError, ObservationSnapshot, ObservationStatus, ObservedEvent, ObservedSource, Observer,
-    PerSource, PerSourceError, PerSourceSnapshot, PerSourceState, ProbeFailure, RecvError, Retry,
-    SharedSources, SourceEvent, SourceFacts, SourceFn, SourceHealth, SourceProvider, SourceSetError,
-    SourceView, State, StateKind, StaticSourceProvider, StopOutcome, StopReason, Subscription, Transactional,
-    Unmet, UnmetOutcome, Verdict, Wait, WaitBuilder, Watch, WatchClosed, async_trait, source_fn,
+    ControlError, Cursor, CursorError, Duplicates, DynError, Freshness, GroupError, GroupStatus, Happens,
+    Held, Holds, Inconclusive, InvalidWait, Invariant, Mark, ObservationBatch, ObservationConfig,
+    ObservationControl, ObservationFailure, ObservationFailureStage, ObservationGroup, ObservationHandle,
+    ObservationRuntime, ObservationRuntimeError, ObservationSnapshot, ObservationStatus, ObservedEvent,
+    ObservedSource, Observer, PerSource, PerSourceError, PerSourceSnapshot, PerSourceState, ProbeFailure,
+    RecvError, Retry, SharedSources, SourceEvent, SourceFacts, SourceFn, SourceHealth, SourceProvider,
+    SourceSetError, SourceView, State, StateKind, StaticSourceProvider, StopOutcome, StopReason,
+    Subscription, Transactional, Unmet, UnmetOutcome, Verdict, Wait, WaitBuilder, Watch, WatchError,
+    async_trait, source_fn,
 };
 
 /// Neither cloned nor shown nor compared: nothing may ask for more than an observer must give.
@@ -116,9 +117,9 @@ fn handles_are_cloned_and_shared_whatever_the_observer_gives() {
     cloned::<(SharedSources<Opaque>, StaticSourceProvider<u8>, ObservedSource<u8>, SourceFn<u8>)>();
     cloned::<(PerSourceSnapshot<Opaque>, SourceEvent<Opaque>, SourceFacts, ProbeFailure)>();
     cloned::<(ObservationSnapshot<u8>, ObservationBatch<u8>, ObservationFailure, GroupStatus, Unmet)>();
-    copied::<(Cursor, Mark, Freshness, SourceView<'static, Opaque>, Retry, Backoff)>();
+    copied::<(Cursor, Mark, Freshness, SourceView<'static, Opaque>, Retry, Backoff, Duplicates)>();
     copied::<(State, StateKind, StopReason, StopOutcome, ObservationFailureStage, Cause)>();
-    copied::<(RecvError, CursorError, ControlError, WatchClosed, UnmetOutcome, Inconclusive, InvalidWait)>();
+    copied::<(RecvError, CursorError, ControlError, WatchError, UnmetOutcome, Inconclusive, InvalidWait)>();
 
     shown::<(ObservationRuntime<Least>, Handle, ObservationControl, ObservationGroup, ObservationConfig)>();
     shown::<(Watch<Least>, Subscription<Opaque>, ObservationStatus<Plain>, PerSource<Opaque, Opaque>)>();
@@ -126,7 +127,7 @@ fn handles_are_cloned_and_shared_whatever_the_observer_gives() {
     shown::<(Wait<'static, Least, u8>, WaitBuilder<'static, Least, u8>, SharedSources<u8>)>();
     compared::<(ObservationSnapshot<u8>, ObservationBatch<u8>, ObservationFailure, ObservedSource<u8>)>();
     compared::<(Freshness, Mark, SourceFacts, ProbeFailure, StopOutcome)>();
-    compared::<(RecvError, CursorError, ControlError, WatchClosed, GroupError, SourceSetError, PerSourceError)>(
+    compared::<(RecvError, CursorError, ControlError, WatchError, GroupError, SourceSetError, PerSourceError)>(
     );
     hashed::<(State, StateKind, StopReason, ObservationFailureStage, Cause, Cursor)>();
 }
@@ -137,7 +138,7 @@ fn errors_are_errors() {
     error::<ControlError>();
     error::<CursorError>();
     error::<RecvError>();
-    error::<WatchClosed>();
+    error::<WatchError>();
     error::<GroupError>();
     error::<SourceSetError>();
     error::<PerSourceError>();
@@ -192,9 +193,9 @@ fn a_handle_reads() {
 fn follow(handle: &Handle) {
     let mut watch = handle.watch();
     let _: ObservationStatus<Least> = watch.status();
-    future::<Result<ObservationStatus<Least>, WatchClosed>>(watch.changed());
-    future::<Result<ObservationStatus<Least>, WatchClosed>>(watch.wait_for(|status| status.paused));
-    let WatchClosed(_reason) = WatchClosed(StopReason::Died);
+    future::<Result<ObservationStatus<Least>, WatchError>>(watch.changed());
+    future::<Result<ObservationStatus<Least>, WatchError>>(watch.wait_for(|status| status.paused));
+    let _: fn(StopReason) -> WatchError = WatchError::Closed;
 
     let mut subscription = handle.subscribe();
     future::<Result<Arc<Batch>, RecvError>>(subscription.recv());
@@ -295,6 +296,7 @@ fn unmet(unmet: &Unmet, held: Held) {
 fn the_config_is_a_plain_struct_with_defaults() {
     // Named one by one: a field that is added or renamed is seen here.
     let ObservationConfig {
+        name,
         interval,
         history_limit,
         refresh_timeout,
@@ -307,7 +309,13 @@ fn the_config_is_a_plain_struct_with_defaults() {
         wake,
         min_gap,
         first_generation,
+        duplicates,
     } = ObservationConfig::default();
+    let name: Option<String> = name;
+    assert_eq!((name, duplicates), (None, Duplicates::KeepFirst));
+    match duplicates {
+        Duplicates::KeepFirst | Duplicates::Refuse => {}
+    }
     let seconds = [interval, refresh_timeout, init_timeout, poll_timeout, stop_timeout, offset];
     assert_eq!(seconds.map(|duration| duration.as_secs()), [1, 10, 30, 10, 5, 0]);
     assert_eq!((stale_after, min_gap), (None, Duration::from_millis(10)));
@@ -361,9 +369,9 @@ fn fields(
     let _: (Duration, usize, u64, Opaque) = (elapsed, source_count, event_count, value);
 
     let ObservationBatch { generation, seq, cycle, observed_at, system_time, source_count, events, .. } =
-        batch;
-    let _: (u64, u64, u64, Instant, SystemTime) = (generation, seq, cycle, observed_at, system_time);
-    let _: (usize, Vec<Opaque>) = (source_count, events);
+        &batch;
+    let _: (&u64, &u64, &u64, &Instant, &SystemTime) = (generation, seq, cycle, observed_at, system_time);
+    let _: (&usize, &Vec<Opaque>) = (source_count, events);
 
     let ObservationFailure {
         generation,
@@ -452,13 +460,15 @@ fn open_enums() {
         StopReason::Shutdown,
         StopReason::Died,
     ]);
-    is::<[ObservationRuntimeError; 10]>([
+    is::<[ObservationRuntimeError; 12]>([
         ObservationRuntimeError::InvalidInterval { value },
         ObservationRuntimeError::InvalidTimeout { field: "poll_timeout", value },
         ObservationRuntimeError::InvalidStaleAfter { value },
         ObservationRuntimeError::InvalidOffset { value },
         ObservationRuntimeError::InvalidMinGap { value },
         ObservationRuntimeError::InvalidRetry { field: "max", value: String::new() },
+        ObservationRuntimeError::InvalidName { length: 0_usize },
+        ObservationRuntimeError::InvalidGeneration { value: 1_u64 },
         ObservationRuntimeError::NoTokioRuntime,
         ObservationRuntimeError::SourceRefresh { source: DynError::from("no") },
         ObservationRuntimeError::ObserverInit { source: DynError::from("no") },
@@ -474,7 +484,12 @@ fn open_enums() {
         SourceSetError::DuplicateName { name: String::new() },
         SourceSetError::EmptyName { position: 1_usize },
     ]);
-    is::<[GroupError; 2]>([GroupError::DuplicateName { name: String::new() }, GroupError::EmptyName]);
+    is::<[GroupError; 4]>([
+        GroupError::DuplicateName { name: String::new() },
+        GroupError::EmptyName,
+        GroupError::LongName { length: 257_usize },
+        GroupError::Unnamed,
+    ]);
     is::<[PerSourceError; 2]>([
         PerSourceError::InvalidDuration { setting: "interval", value },
         PerSourceError::NoConcurrency,
@@ -579,10 +594,13 @@ fn sources_seen(snapshot: &PerSourceSnapshot<Answer>, event: SourceEvent<Answer>
 }
 
 #[expect(dead_code, reason = "compiling it is the test")]
-fn group(runtime: ObservationRuntime<Least>, config: ObservationConfig) {
+fn group(runtime: ObservationRuntime<Least>, named: ObservationRuntime<Least>, config: ObservationConfig) {
+    let name = named.handle().name().cloned();
+    is::<Option<Arc<str>>>(name);
     let group = ObservationGroup::new();
     let _: ObservationConfig = group.spread(config);
-    let _: Result<(), GroupError> = group.add("a", runtime);
+    let _: Result<(), GroupError> = group.add(named);
+    let _: Result<(), GroupError> = group.add_as("a", runtime);
     let _: (usize, bool) = (group.len(), group.is_empty());
     let _: Vec<GroupStatus> = group.statuses();
     let _: Option<GroupStatus> = group.status("a");

@@ -160,10 +160,9 @@ fn failed(failure: ScenarioFailure) -> DemoError {
         }
         [Failure { phase: Phase::Deploy | Phase::Prepare, problem: Problem::Error(error), .. }] => {
             let mut line = error.to_string();
-            let mut reason = error.source();
-            while let Some(cause) = reason {
+            // An error may be its own cause.
+            for cause in std::iter::successors(error.source(), |cause| cause.source()).take(32) {
                 line = format!("{line}: {cause}");
-                reason = cause.source();
             }
             DemoError::NotStarted(line)
         }

@@ -68,10 +68,9 @@ async fn show(flags: &DemoFlags) -> ExitCode {
 /// One line: what failed, and every reason behind it.
 fn report(error: &dyn Error) {
     let mut line = format!("openraft_kv: {error}");
-    let mut reason = error.source();
-    while let Some(cause) = reason {
+    // An error may be its own cause.
+    for cause in std::iter::successors(error.source(), |cause| cause.source()).take(32) {
         line = format!("{line}: {cause}");
-        reason = cause.source();
     }
     eprintln!("{line}");
 }

@@ -7,8 +7,8 @@ use watchkeeper::{
 };
 
 use super::{Probes, SECOND, Says, cycle, in_words, sources, told, values};
+use crate::common::listener::Listener;
 use crate::common::{each_second, ms, status_when};
-use crate::logging::Listener;
 
 //  a:      2           3
 //  h:      |==================...

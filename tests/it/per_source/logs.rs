@@ -5,7 +5,7 @@ use tracing::Level;
 use watchkeeper::{DynError, ObservedSource, PerSource};
 
 use super::{Probes, SECOND, Says, cycle, start};
-use crate::logging::Listener;
+use crate::common::listener::Listener;
 
 #[tokio::test(start_paused = true)]
 async fn the_first_failure_of_a_streak_warns_and_the_recovery_informs() {

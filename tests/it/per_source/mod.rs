@@ -1,6 +1,7 @@
 //! `PerSource`, one behaviour a file; here is what they share: a scripted probe.
 
 mod aborts;
+mod answering;
 mod cadence;
 mod collecting;
 mod concurrency;
@@ -12,6 +13,7 @@ mod membership;
 mod panics;
 mod replay;
 mod settings;
+mod since;
 mod slow_app;
 mod snapshots;
 mod waits;

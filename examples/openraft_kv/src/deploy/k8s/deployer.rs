@@ -226,13 +226,12 @@ fn unavailable(missing: String, fix: &str) -> DeployError {
 /// An error and its causes, each told once.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
+    // An error may be its own cause.
+    for next in std::iter::successors(error.source(), |cause| cause.source()).take(32) {
         let next_text = next.to_string();
         if !text.contains(&next_text) {
             text = format!("{text}: {next_text}");
         }
-        cause = next.source();
     }
     text
 }
