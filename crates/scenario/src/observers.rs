@@ -4,7 +4,6 @@ use std::any::{Any, type_name};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -12,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use watchkeeper::{
     ObservationConfig, ObservationControl, ObservationHandle, ObservationRuntime, ObservationRuntimeError,
-    Observer, SourceProvider, StopOutcome, StopReason,
+    Observer, SourceProvider, StopOutcome,
 };
 
 use crate::ObserverTimeline;
@@ -28,8 +27,8 @@ const MANY: usize = 100;
 /// Owns the runtimes, by name.
 ///
 /// A group of the core takes members in and keeps them; here they also leave, and their handles are
-/// found again with their type. A start belongs to a task: the caller may be gone before the start has
-/// ended, and the nodes must not go down before that.
+/// found again with their type. A start has a guard in a task of its own: the caller may be gone before the
+/// start has ended, and the nodes must not go down before that.
 pub(crate) struct Observers {
     held: Arc<Mutex<Held>>,
     starts: InFlight,
@@ -64,14 +63,14 @@ struct Entry {
     runtime: Option<Box<dyn Any + Send>>,
 }
 
-/// What a start is made of.
-struct Start<O: Observer, P> {
+/// Guards a start, in a task of its own: the caller may be gone before the start has ended.
+struct StartGuard {
     name: String,
-    provider: Guarded<P>,
-    observer: Guarded<O>,
-    config: ObservationConfig,
+    control: ObservationControl,
     held: Arc<Mutex<Held>>,
     over: CancellationToken,
+    /// Dropped last.
+    _ticket: Ticket,
 }
 
 /// Why an observer was not started or not found.
@@ -142,7 +141,7 @@ impl Observers {
         }
     }
 
-    /// Cancel safe: a start that nobody waits for any more is cut off by its task.
+    /// Cancel safe: a start that nobody waits for any more is cut off by its guard.
     pub(crate) async fn start<O, P>(
         &self,
         name: &str,
@@ -155,43 +154,50 @@ impl Observers {
         P: SourceProvider<O::Source>,
     {
         let subject = Subject::Observer(name.to_owned());
-        let start = Start {
-            name: name.to_owned(),
-            provider: self.panics.guard(subject.clone(), provider),
-            observer: self.panics.guard(subject, observer),
-            config,
-            held: Arc::clone(&self.held),
-            over: self.over.clone(),
-        };
-        let not_started = |source| ObserverError::NotStarted { name: name.to_owned(), source };
+        let provider = self.panics.guard(subject.clone(), provider);
+        let observer = self.panics.guard(subject, observer);
         let ticket = {
             let held = lock(&self.held);
             held.accepts(name)?;
             self.starts.begin(name)
         };
-        let executor =
-            Handle::try_current().map_err(|_| not_started(ObservationRuntimeError::NoTokioRuntime))?;
-        let (answer, started) = oneshot::channel();
-        // Dropped, it says that the caller is gone; `true`, that the observer was taken in.
-        let (taken_in, caller) = oneshot::channel();
-        // Dropped in this order, also before the task ever ran.
-        let whole = (start, ticket);
-        let task = async move {
-            let (start, ticket) = whole;
-            let _ticket: Ticket = ticket;
-            start.run(answer, caller).await;
+        let begun = catch(|| {
+            ObservationRuntime::start_with_control(provider.into_inner(), observer.into_inner(), config)
+        });
+        let not_started = |source| ObserverError::NotStarted { name: name.to_owned(), source };
+        let (control, starting) = match begun {
+            Ok(begun) => begun.map_err(not_started)?,
+            Err(message) => return Err(ObserverError::Panicked { name: name.to_owned(), message }),
         };
-        executor.spawn(task.in_current_span());
-        let shut_down = || not_started(ObservationRuntimeError::Ended { reason: StopReason::Shutdown });
-        let runtime: ObservationRuntime<O> = started.await.map_err(|_| shut_down())??;
-        let (handle, control) = (runtime.handle(), runtime.control());
+        // Dropped, it says that this future is gone; `true`, that the observer was taken in.
+        let (taken_in, answer) = oneshot::channel();
+        let guard = StartGuard {
+            name: name.to_owned(),
+            control: control.clone(),
+            held: Arc::clone(&self.held),
+            over: self.over.clone(),
+            _ticket: ticket,
+        };
+        tokio::spawn(guard.until(answer).in_current_span());
+        let runtime = match starting.await {
+            Ok(runtime) => runtime,
+            Err(source) => {
+                let _ = taken_in.send(false);
+                let is_over = self.over.is_cancelled();
+                return Err(if is_over {
+                    ObserverError::Over { name: name.to_owned() }
+                } else {
+                    not_started(source)
+                });
+            }
+        };
+        let handle = runtime.handle();
         match self.take_in(name, runtime) {
             Ok(()) => {
                 let _ = taken_in.send(true);
                 Ok(handle)
             }
             Err(refused) => {
-                // The task stops it too, should the caller be gone before it has stopped.
                 let _ = taken_in.send(false);
                 let _ = control.stop().await;
                 Err(refused)
@@ -345,65 +351,27 @@ impl Observers {
     }
 }
 
-impl<O: Observer, P: SourceProvider<O::Source>> Start<O, P> {
-    /// Returns when the observer has been taken in by the caller, or has stopped.
-    async fn run(
-        self,
-        answer: oneshot::Sender<Result<ObservationRuntime<O>, ObserverError>>,
-        mut caller: oneshot::Receiver<bool>,
-    ) {
-        let Self { name, provider, observer, config, held, over } = self;
-        let begun = catch(|| {
-            ObservationRuntime::start_with_control(provider.into_inner(), observer.into_inner(), config)
-        });
-        let failed = match begun {
-            Ok(Ok((control, starting))) => {
-                let mut starting = Box::pin(starting);
-                let outcome = tokio::select! {
-                    biased;
-                    outcome = &mut starting => outcome,
-                    () = over.cancelled() => {
-                        cut_off(name.clone(), control, &held).await;
-                        let _ = answer.send(Err(ObserverError::Over { name }));
-                        return;
-                    }
-                    // It sends only when there is something to take in.
-                    _ = &mut caller => return cut_off(name, control, &held).await,
-                };
-                match outcome {
-                    Ok(runtime) => {
-                        let _ = answer.send(Ok(runtime));
-                        match caller.await {
-                            Ok(true) => {}
-                            Ok(false) => stop(name, control, &held).await,
-                            Err(_) => cut_off(name, control, &held).await,
-                        }
-                        return;
-                    }
-                    Err(source) => ObserverError::NotStarted { name, source },
-                }
-            }
-            Ok(Err(source)) => ObserverError::NotStarted { name, source },
-            Err(message) => ObserverError::Panicked { name, message },
+impl StartGuard {
+    /// Returns when the observer was taken in, or has stopped.
+    async fn until(self, answer: oneshot::Receiver<bool>) {
+        let cut_off = tokio::select! {
+            biased;
+            answer = answer => match answer {
+                Ok(true) => return,
+                Ok(false) => false,
+                Err(_) => true,
+            },
+            () = self.over.cancelled() => true,
         };
-        let _ = answer.send(Err(failed));
-    }
-}
-
-/// Stops an observer that nobody waits for any more.
-async fn cut_off(name: String, control: ObservationControl, held: &Mutex<Held>) {
-    {
-        let mut held = lock(held);
-        if held.cut_off.len() < MANY && !held.cut_off.contains(&name) {
-            held.cut_off.push(name.clone());
+        if cut_off {
+            let mut held = lock(&self.held);
+            if held.cut_off.len() < MANY && !held.cut_off.contains(&self.name) {
+                held.cut_off.push(self.name.clone());
+            }
         }
-    }
-    stop(name, control, held).await;
-}
-
-async fn stop(name: String, control: ObservationControl, held: &Mutex<Held>) {
-    if control.stop().await == StopOutcome::Detached {
-        lock(held).blocked.push((name, control));
+        if self.control.stop().await == StopOutcome::Detached {
+            lock(&self.held).blocked.push((self.name.clone(), self.control.clone()));
+        }
     }
 }
 
