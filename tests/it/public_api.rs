@@ -150,6 +150,9 @@ fn errors_are_errors() {
 #[expect(dead_code, reason = "compiling it is the test")]
 fn runtime(config: ObservationConfig) -> Result<(), ObservationRuntimeError> {
     task(ObservationRuntime::start(Least, Least, config.clone()));
+    let (control, starting) = ObservationRuntime::start_with_control(Least, Least, config.clone())?;
+    let _: ObservationControl = control;
+    task(starting);
     let runtime: ObservationRuntime<Least> = ObservationRuntime::start_in_background(Least, Least, config)?;
     let _: Handle = runtime.handle();
     let control: ObservationControl = runtime.control();

@@ -6,11 +6,15 @@
 
 mod blocked;
 mod build_errors;
+mod checks;
 mod common;
 mod context;
+mod destructors;
 mod drain;
+mod errors;
 mod factories;
 mod fail_fast;
+mod false_pass;
 mod limits;
 mod manual;
 mod order;
@@ -18,5 +22,6 @@ mod panics;
 mod phases;
 mod processes;
 mod reports;
+mod starts;
 mod traced;
 mod waits;
