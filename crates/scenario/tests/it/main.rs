@@ -13,6 +13,7 @@ mod factories;
 mod fail_fast;
 mod limits;
 mod manual;
+mod names;
 mod order;
 mod panics;
 mod phases;
