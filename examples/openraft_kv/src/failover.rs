@@ -46,11 +46,13 @@ pub struct Failover {
 }
 
 /// A write that no leader took.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
     /// A write was refused by one leader after the other.
-    #[error("cannot write {key}, also not after {TRIES} more tries")]
+    #[error(
+        "cannot write {key}, also not after {TRIES} more tries: wait for a leader and repeat it with its serial"
+    )]
     Refused {
         /// Which key.
         key: String,
@@ -61,6 +63,8 @@ pub enum WriteError {
     #[error(transparent)]
     NoLeader(#[from] Unmet),
 }
+
+crate::errors::debug_is_the_text!(WriteError);
 
 /// The scenario on `deployment`.
 ///

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kube::core::Status;
 
 /// Why the cluster's API did not do what was asked. Each text says what was asked for, and what to do.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum K8sError {
     /// Nobody answers there: worth another try.
@@ -110,6 +110,8 @@ pub enum K8sError {
     #[error("the pods are no longer followed: the cluster was shut down")]
     Ended,
 }
+
+crate::errors::debug_is_the_text!(K8sError);
 
 impl K8sError {
     /// Sorts an error of `doing`, a phrase such as "list pods".
