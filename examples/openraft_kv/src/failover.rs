@@ -383,7 +383,7 @@ mod tests {
         let K8sOptions { answer_within, ready_within, gone_within, .. } = K8sOptions::default();
         for keep in [false, true] {
             let limits = limits(keep);
-            assert!(limits.deploy > answer_within + ready_within, "{limits:?}");
+            assert!(limits.deploy > answer_within + ready_within + gone_within, "{limits:?}");
             assert!(limits.cleanup > gone_within, "{limits:?}");
         }
     }
