@@ -128,7 +128,7 @@ async fn a_node_that_dies_at_its_start_shows_its_log() {
 }
 
 /// A program that is given the flags of a node.
-fn script(directory: &TempDir, script: &str) -> Option<PathBuf> {
+fn script(directory: &TempDir, script: &str) -> PathBuf {
     let path = directory.path().join("program");
     let head = r#"#!/bin/sh
 while [ $# -gt 0 ]; do
@@ -139,7 +139,7 @@ cluster=$(dirname "$data")
 "#;
     std::fs::write(&path, format!("{head}{script}")).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    Some(path)
+    path
 }
 
 /// The start said that all was well, with two nodes of three.
@@ -158,7 +158,7 @@ until [ -e "$cluster/first" ] && [ ! -e "/proc/$(cat "$cluster/first")" ]; do sl
 echo "{\"node_id\":$id,\"listening\":\"127.0.0.1:$id\"}"
 exec sleep 1000
 "#;
-    let options = ClusterOptions { program: script(&directory, program), ..options(3) };
+    let options = ClusterOptions { program: Some(script(&directory, program)), ..options(3) };
     let error = LocalCluster::start(options).await.unwrap_err();
     assert!(matches!(error, ClusterError::DiedAtStart { id: 1, .. }), "{error:?}");
     let text = error.to_string();
@@ -170,7 +170,7 @@ exec sleep 1000
 async fn a_program_that_closes_its_output_is_given_up_after_the_start_timeout() {
     let directory = TempDir::new().unwrap();
     let options = ClusterOptions {
-        program: script(&directory, "exec >&-; exec sleep 1000"),
+        program: Some(script(&directory, "exec >&-; exec sleep 1000")),
         start_timeout: Duration::from_millis(300),
         ..options(2)
     };

@@ -65,15 +65,13 @@ impl Names {
         &mut self,
         members: impl Iterator<Item = &'a Member> + Clone,
     ) -> (BTreeMap<String, &'a Member>, Vec<K8sError>) {
-        self.meet(members.clone().filter_map(|member| Some(member.place.as_ref()?.set.as_str())).collect());
+        let places = members.clone().filter_map(|member| member.place.as_ref());
+        self.meet(&places.map(|place| place.set.as_str()).collect());
         let mut named: BTreeMap<String, &Member> = BTreeMap::new();
         let mut left_out = Vec::new();
         let number = |member: &Member| {
-            member
-                .place
-                .as_ref()
-                .filter(|place| self.numbered.as_ref() == Some(&place.set))
-                .map(|place| place.id)
+            let place = member.place.as_ref()?;
+            (self.numbered.as_ref() == Some(&place.set)).then_some(place.id)
         };
         for member in members.clone() {
             if let Some(id) = number(member) {
@@ -95,9 +93,9 @@ impl Names {
     }
 
     /// Takes in the sets that have pods now.
-    fn meet(&mut self, present: BTreeSet<&str>) {
+    fn meet(&mut self, present: &BTreeSet<&str>) {
         self.others.retain(|set| present.contains(set.as_str()));
-        for set in &present {
+        for set in present {
             let has_numbers = self.numbered.as_deref();
             if has_numbers == Some(set) || self.others.contains(*set) {
                 continue;
@@ -117,7 +115,7 @@ mod tests {
 
     use super::*;
 
-    fn member(metadata: Value) -> Member {
+    fn member(metadata: &Value) -> Member {
         let pod: Pod = serde_json::from_value(json!({ "metadata": metadata })).unwrap();
         Member { view: PodView::of(&pod), place: Place::of(&pod) }
     }
@@ -125,11 +123,11 @@ mod tests {
     fn owned(name: &str, kind: &str, owner: &str) -> Member {
         let owner =
             json!({ "apiVersion": "apps/v1", "kind": kind, "name": owner, "uid": owner, "controller": true });
-        member(json!({ "name": name, "ownerReferences": [owner] }))
+        member(&json!({ "name": name, "ownerReferences": [owner] }))
     }
 
     fn bare(name: &str) -> Member {
-        member(json!({ "name": name }))
+        member(&json!({ "name": name }))
     }
 
     fn names(names: &mut Names, members: &[Member]) -> Vec<String> {
@@ -160,7 +158,7 @@ mod tests {
             owned("web-7d9f5c-24567", "ReplicaSet", "web-7d9f5c"),
             owned("job-24567", "Job", "job"),
             owned("kv-0", "StatefulSet", "another"),
-            member(json!({ "name": "web-7d9f5c-24567", "labels": { "pod-template-hash": "7d9f5c" } })),
+            member(&json!({ "name": "web-7d9f5c-24567", "labels": { "pod-template-hash": "7d9f5c" } })),
         ] {
             assert_eq!(other.place, None, "{}", other.view.name);
         }
@@ -182,10 +180,10 @@ mod tests {
         assert_eq!(names(&mut given, &[a0.clone(), b0.clone()]), ["a-0=a-0", "n1=b-0"]);
         // One that comes when the first has gone for good follows it.
         assert_eq!(names(&mut given, &[]), [""; 0]);
-        assert_eq!(names(&mut given, &[a0.clone()]), ["n1=a-0"]);
+        assert_eq!(names(&mut given, std::slice::from_ref(&a0)), ["n1=a-0"]);
 
         let mut fixed = Names::of("b");
-        assert_eq!(names(&mut fixed, &[a0.clone()]), ["a-0=a-0"]);
+        assert_eq!(names(&mut fixed, std::slice::from_ref(&a0)), ["a-0=a-0"]);
         assert_eq!(names(&mut fixed, &[a0, b0]), ["a-0=a-0", "n1=b-0"]);
     }
 
