@@ -10,15 +10,17 @@ use std::time::Duration;
 
 use watchkeeper_fsm::StateKind;
 
+use crate::duplicates::health_of;
 use crate::failure::ObservationFailure;
 use crate::group::GroupStatus;
 use crate::handle::{Mark, ObservationHandle};
 use crate::observer::Observer;
 use crate::source_health::SourceHealth;
 use crate::status::{ObservationSnapshot, ObservationStatus};
-use crate::waits::judge::{Judge, Run, SourceWish};
+use crate::text::{NAME, quoted};
+use crate::waits::judge::{Judge, Predicate, Run, SourceWish};
 use crate::waits::show::Show;
-use crate::waits::{ByShow, Happens, Holds, Invariant, Unmet, Wait, WaitBuilder};
+use crate::waits::{ByShow, Found, Happens, Holds, Invariant, Unmet, Verdict, Wait, WaitBuilder, finding};
 
 #[cfg(feature = "json")]
 type ToJson<O> = Arc<dyn Fn(&<O as Observer>::Snapshot) -> serde_json::Value + Send + Sync>;
@@ -39,19 +41,27 @@ pub struct AnySnapshot<'a> {
     inner: &'a dyn ErasedSnapshot,
 }
 
-/// A wait on an [`AnyHandle`] that still needs its window: see [`WaitBuilder`].
-#[must_use = "a wait needs a window: call `.within(..)` or `.during(..)` and await it"]
-pub struct AnyWaitBuilder<'a, K = Happens> {
+/// A wait on an [`AnyHandle`] that still needs its window, and returns a `T`: see [`WaitBuilder`].
+#[must_use = "a wait without a window does nothing: add `.within(..)` or `.during(..)`, then `.await`"]
+pub struct AnyWaitBuilder<'a, K = Happens, T = GroupStatus> {
     name: Arc<str>,
     inner: BoxedBuilder<'a>,
+    read: Read<'a, T>,
     kind: PhantomData<fn() -> K>,
 }
 
-/// A pending wait on an [`AnyHandle`]: see [`Wait`].
+/// A pending wait on an [`AnyHandle`] that returns a `T`: see [`Wait`].
 #[must_use = "a wait does nothing unless it is awaited"]
-pub struct AnyWait<'a> {
+pub struct AnyWait<'a, T = GroupStatus> {
     name: Arc<str>,
     inner: Pin<Box<dyn ErasedWait + Send + 'a>>,
+    read: Read<'a, T>,
+}
+
+/// How what is returned is read when a wait is met.
+enum Read<'a, T> {
+    Status(fn(GroupStatus) -> T),
+    Found(Found<'a, T>),
 }
 
 impl AnyHandle {
@@ -121,27 +131,46 @@ impl AnyHandle {
     }
 
     /// See [`ObservationHandle::eventually`].
-    pub fn eventually<'a, F>(&self, label: impl Into<String>, predicate: F) -> AnyWaitBuilder<'a>
+    pub fn eventually<'a, F, R>(&self, label: impl Into<String>, predicate: F) -> AnyWaitBuilder<'a>
     where
-        F: FnMut(AnySnapshot<'_>) -> bool + Send + 'a,
+        F: FnMut(AnySnapshot<'_>) -> R + Send + 'a,
+        R: Into<Verdict>,
     {
-        self.wait(label.into(), Operator::Eventually(Box::new(predicate)))
+        self.wait(label.into(), Operator::Eventually(of_any(predicate)))
+    }
+
+    /// See [`ObservationHandle::eventually_some`].
+    pub fn eventually_some<'a, F, T>(
+        &self,
+        label: impl Into<String>,
+        mut find: F,
+    ) -> AnyWaitBuilder<'a, Happens, T>
+    where
+        F: FnMut(AnySnapshot<'_>) -> Option<T> + Send + 'a,
+        T: Send + 'a,
+    {
+        let (mut keep, found) = finding();
+        let predicate = of_any(move |snapshot| keep(find(snapshot)));
+        let inner = self.inner.wait(label.into(), Operator::Eventually(predicate));
+        AnyWaitBuilder { name: Arc::clone(&self.name), inner, read: Read::Found(found), kind: PhantomData }
     }
 
     /// See [`ObservationHandle::always`].
-    pub fn always<'a, F>(&self, label: impl Into<String>, predicate: F) -> AnyWaitBuilder<'a, Holds>
+    pub fn always<'a, F, R>(&self, label: impl Into<String>, predicate: F) -> AnyWaitBuilder<'a, Holds>
     where
-        F: FnMut(AnySnapshot<'_>) -> bool + Send + 'a,
+        F: FnMut(AnySnapshot<'_>) -> R + Send + 'a,
+        R: Into<Verdict>,
     {
-        self.wait(label.into(), Operator::Always(true, Box::new(predicate)))
+        self.wait(label.into(), Operator::Always(true, of_any(predicate)))
     }
 
     /// See [`ObservationHandle::never`].
-    pub fn never<'a, F>(&self, label: impl Into<String>, predicate: F) -> AnyWaitBuilder<'a, Holds>
+    pub fn never<'a, F, R>(&self, label: impl Into<String>, predicate: F) -> AnyWaitBuilder<'a, Holds>
     where
-        F: FnMut(AnySnapshot<'_>) -> bool + Send + 'a,
+        F: FnMut(AnySnapshot<'_>) -> R + Send + 'a,
+        R: Into<Verdict>,
     {
-        self.wait(label.into(), Operator::Always(false, Box::new(predicate)))
+        self.wait(label.into(), Operator::Always(false, of_any(predicate)))
     }
 
     /// See [`ObservationHandle::stable_for`].
@@ -168,11 +197,21 @@ impl AnyHandle {
     }
 
     /// See [`ObservationHandle::event`]; the event is whatever the observer's is.
-    pub fn event<'a, F>(&self, label: impl Into<String>, predicate: F) -> AnyWaitBuilder<'a>
+    pub fn event<'a, F, R>(&self, label: impl Into<String>, mut predicate: F) -> AnyWaitBuilder<'a>
     where
-        F: FnMut(&dyn Any) -> bool + Send + 'a,
+        F: FnMut(&dyn Any) -> R + Send + 'a,
+        R: Into<Verdict>,
     {
-        self.wait(label.into(), Operator::Event(Box::new(predicate)))
+        self.wait(label.into(), Operator::Event(Box::new(move |event| predicate(event).into())))
+    }
+
+    /// See [`ObservationHandle::source_set`].
+    pub fn source_set<'a, F, R>(&self, label: impl Into<String>, mut predicate: F) -> AnyWaitBuilder<'a>
+    where
+        F: FnMut(&[Arc<str>]) -> R + Send + 'a,
+        R: Into<Verdict>,
+    {
+        self.wait(label.into(), Operator::Set(Box::new(move |names| predicate(names).into())))
     }
 
     /// See [`ObservationHandle::reaches`].
@@ -212,11 +251,12 @@ impl AnyHandle {
     }
 
     /// See [`ObservationHandle::invariant`].
-    pub fn invariant<F>(&self, label: impl Into<String>, predicate: F) -> Invariant
+    pub fn invariant<F, R>(&self, label: impl Into<String>, predicate: F) -> Invariant
     where
-        F: FnMut(AnySnapshot<'_>) -> bool + Send + 'static,
+        F: FnMut(AnySnapshot<'_>) -> R + Send + 'static,
+        R: Into<Verdict>,
     {
-        self.inner.invariant(label.into(), Box::new(predicate))
+        self.inner.invariant(label.into(), of_any(predicate))
     }
 
     fn source<'a>(&self, source: &str, wish: SourceWish) -> AnyWaitBuilder<'a> {
@@ -225,13 +265,15 @@ impl AnyHandle {
 
     fn wait<'a, K>(&self, label: String, operator: Operator<'a>) -> AnyWaitBuilder<'a, K> {
         let inner = self.inner.wait(label, operator);
-        AnyWaitBuilder { name: Arc::clone(&self.name), inner, kind: PhantomData }
+        let read = Read::Status(|status| status);
+        AnyWaitBuilder { name: Arc::clone(&self.name), inner, read, kind: PhantomData }
     }
 }
 
 impl fmt::Debug for AnyHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AnyHandle").field("name", &self.name).finish_non_exhaustive()
+        let name = quoted(&self.name, NAME);
+        f.debug_struct("AnyHandle").field("name", &format_args!("{name}")).finish_non_exhaustive()
     }
 }
 
@@ -292,7 +334,7 @@ impl fmt::Debug for AnySnapshot<'_> {
     }
 }
 
-impl<'a, K> AnyWaitBuilder<'a, K> {
+impl<'a, K, T> AnyWaitBuilder<'a, K, T> {
     /// See [`WaitBuilder::or_now`].
     pub fn or_now(self) -> Self {
         Self { inner: self.inner.or_now(), ..self }
@@ -303,32 +345,33 @@ impl<'a, K> AnyWaitBuilder<'a, K> {
         Self { inner: self.inner.after(mark), ..self }
     }
 
-    fn open(self, window: Duration) -> AnyWait<'a> {
-        AnyWait { name: self.name, inner: self.inner.open(window) }
+    fn open(self, window: Duration) -> AnyWait<'a, T> {
+        AnyWait { name: self.name, inner: self.inner.open(window), read: self.read }
     }
 }
 
-impl<'a> AnyWaitBuilder<'a, Happens> {
+impl<'a, T> AnyWaitBuilder<'a, Happens, T> {
     /// See [`WaitBuilder::within`].
-    pub fn within(self, window: Duration) -> AnyWait<'a> {
+    pub fn within(self, window: Duration) -> AnyWait<'a, T> {
         self.open(window)
     }
 }
 
-impl<'a> AnyWaitBuilder<'a, Holds> {
+impl<'a, T> AnyWaitBuilder<'a, Holds, T> {
     /// See [`WaitBuilder::during`].
-    pub fn during(self, window: Duration) -> AnyWait<'a> {
+    pub fn during(self, window: Duration) -> AnyWait<'a, T> {
         self.open(window)
     }
 }
 
-impl<K> fmt::Debug for AnyWaitBuilder<'_, K> {
+impl<K, T> fmt::Debug for AnyWaitBuilder<'_, K, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AnyWaitBuilder").field("handle", &self.name).finish_non_exhaustive()
+        let name = quoted(&self.name, NAME);
+        f.debug_struct("AnyWaitBuilder").field("handle", &format_args!("{name}")).finish_non_exhaustive()
     }
 }
 
-impl AnyWait<'_> {
+impl<T> AnyWait<'_, T> {
     /// See [`Wait::explain`].
     #[must_use]
     pub fn explain(&self) -> String {
@@ -336,23 +379,33 @@ impl AnyWait<'_> {
     }
 }
 
-impl Future for AnyWait<'_> {
-    type Output = Result<GroupStatus, Unmet>;
+impl<T> Future for AnyWait<'_, T> {
+    type Output = Result<T, Unmet>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        this.inner.as_mut().poll_erased(&this.name, context)
+        let ended = std::task::ready!(this.inner.as_mut().poll_erased(&this.name, context));
+        Poll::Ready(ended.map(|status| match &mut this.read {
+            Read::Status(read) => read(status),
+            Read::Found(found) => match found() {
+                Some(found) => found,
+                None => unreachable!("what met the wait was found, and a wait is met once"),
+            },
+        }))
     }
 }
 
-impl fmt::Debug for AnyWait<'_> {
+impl<T> Unpin for AnyWait<'_, T> {}
+
+impl<T> fmt::Debug for AnyWait<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AnyWait").field("handle", &self.name).finish_non_exhaustive()
+        let name = quoted(&self.name, NAME);
+        f.debug_struct("AnyWait").field("handle", &format_args!("{name}")).finish_non_exhaustive()
     }
 }
 
-type AnyPredicate<'a> = Box<dyn FnMut(AnySnapshot<'_>) -> bool + Send + 'a>;
-type EventPredicate<'a> = Box<dyn FnMut(&dyn Any) -> bool + Send + 'a>;
+type AnyPredicate<'a> = Box<dyn FnMut(AnySnapshot<'_>) -> Verdict + Send + 'a>;
+type EventPredicate<'a> = Box<dyn FnMut(&dyn Any) -> Verdict + Send + 'a>;
 type BoxedBuilder<'a> = Box<dyn ErasedBuilder<'a> + Send + 'a>;
 
 /// An operator before it knows the observer's types.
@@ -365,6 +418,13 @@ enum Operator<'a> {
     StaysFresh,
     BecomesStale,
     Source(String, SourceWish),
+    Set(Predicate<'a, [Arc<str>]>),
+}
+
+fn of_any<'a, R: Into<Verdict>>(
+    mut predicate: impl FnMut(AnySnapshot<'_>) -> R + Send + 'a,
+) -> AnyPredicate<'a> {
+    Box::new(move |snapshot| predicate(snapshot).into())
 }
 
 /// What the types of an observer are erased from.
@@ -445,7 +505,7 @@ impl<O: Observer> Lens<O> {
     fn predicate<'a>(
         &self,
         mut predicate: AnyPredicate<'a>,
-    ) -> impl FnMut(&ObservationSnapshot<O::Snapshot>) -> bool + Send + use<'a, O> {
+    ) -> impl FnMut(&ObservationSnapshot<O::Snapshot>) -> Verdict + Send + use<'a, O> {
         let lens = self.clone();
         move |snapshot: &ObservationSnapshot<O::Snapshot>| lens.look(snapshot, &mut predicate)
     }
@@ -503,7 +563,8 @@ impl<O: Observer> Erased for Typed<O> {
             Operator::Reaches(state) => Judge::State(state),
             Operator::StaysFresh => Judge::StaysFresh,
             Operator::BecomesStale => Judge::BecomesStale,
-            Operator::Source(name, wish) => Judge::Source { name, wish, known: false },
+            Operator::Source(name, wish) => Judge::source(&name, wish),
+            Operator::Set(predicate) => Judge::Set(predicate),
         };
         Box::new(self.handle.judging(label, judge).showing(lens.show()))
     }
@@ -541,7 +602,7 @@ impl<O: Observer> ErasedSnapshot for View<'_, O> {
     }
 
     fn source_health(&self, source: &str) -> Option<SourceHealth> {
-        O::source_health(&self.snapshot.value, source)
+        health_of::<O>(self.snapshot, source)
     }
 
     #[cfg(feature = "json")]

@@ -1,6 +1,8 @@
 //! The clock of the executor a runtime was started on.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
@@ -8,17 +10,34 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep};
 
 use crate::panics::poll_caught;
+use crate::pulse::Pulse;
+use crate::shield::Shield;
 
 /// Tokio's clock, also for threads and executors that are not the runtime's own.
 ///
 /// Outside its executor, `Instant::now()` would ignore a paused clock and a timer would have
 /// nothing to wake it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Clock {
     executor: Handle,
     started: Instant,
-    started_wall: SystemTime,
+    wall: Arc<Wall>,
+    pulse: Arc<Pulse>,
 }
+
+/// In nanoseconds, which last until 2554.
+#[derive(Debug)]
+struct Wall {
+    /// What the wall's clock showed at the start, since 1970; or would have shown, as it was set since.
+    start: AtomicU64,
+    /// When it was looked at last, since the start.
+    looked: AtomicU64,
+}
+
+/// How far the wall's clock and tokio's may be apart before that is looked into.
+const DRIFT: Duration = Duration::from_millis(1);
+/// How long one look at the wall's clock is good for.
+const LOOK: Duration = Duration::from_millis(1);
 
 impl Clock {
     /// The clock of the current executor.
@@ -27,7 +46,10 @@ impl Clock {
             let _entered = executor.enter();
             Instant::now()
         };
-        Self { executor, started, started_wall: SystemTime::now() }
+        let start = AtomicU64::new(nanos(since_1970()));
+        let wall = Arc::new(Wall { start, looked: AtomicU64::new(0) });
+        let pulse = Pulse::of(executor.clone());
+        Self { executor, started, wall, pulse }
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -42,34 +64,76 @@ impl Clock {
 
     /// For those who wait on whatever executor.
     pub(crate) fn timer(&self, deadline: Instant) -> Timer {
-        Timer(Box::pin(self.sleep_until(deadline)))
+        Timer { sleep: Box::pin(self.sleep_until(deadline)), shield: Shield::default() }
     }
 
     pub(crate) fn executor(&self) -> &Handle {
         &self.executor
     }
 
+    /// Whether the executor gives turns.
+    pub(crate) fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
+    }
+
     pub(crate) fn started(&self) -> Instant {
         self.started
     }
 
-    /// `instant` on the wall, for display: the start's wall clock plus what has elapsed since.
-    pub(crate) fn wall(&self, instant: Instant) -> SystemTime {
-        let elapsed = instant.saturating_duration_since(self.started);
-        self.started_wall.checked_add(elapsed).unwrap_or(self.started_wall)
+    /// `instant` on the wall, for display, asked at `now`.
+    ///
+    /// The machine may have slept in between, in which tokio's clock stands still, or its clock was set: where
+    /// tokio's clock runs with the system's, the wall's is read again. A clock that is paused or was advanced by
+    /// hand has a time of its own, which is the start's and what has elapsed since.
+    pub(crate) fn wall(&self, instant: Instant, now: Instant) -> SystemTime {
+        let since_start = |instant: Instant| instant.saturating_duration_since(self.started);
+        let mut start = Duration::from_nanos(self.wall.start.load(Relaxed));
+        let looked = Duration::from_nanos(self.wall.looked.load(Relaxed));
+        if since_start(now).abs_diff(looked) >= LOOK {
+            self.wall.looked.store(nanos(since_start(now)), Relaxed);
+            if (start + since_start(now)).abs_diff(since_1970()) > DRIFT
+                && let Some(now) = self.now_if_running()
+            {
+                start = since_1970().saturating_sub(since_start(now));
+                self.wall.start.store(nanos(start), Relaxed);
+            }
+        }
+        let before_start = self.started.saturating_duration_since(instant);
+        SystemTime::UNIX_EPOCH + (start + since_start(instant)).saturating_sub(before_start)
     }
+
+    /// The time, if tokio's clock runs with the system's.
+    fn now_if_running(&self) -> Option<Instant> {
+        let before = std::time::Instant::now();
+        let now = self.now();
+        (before..=std::time::Instant::now()).contains(&now.into_std()).then_some(now)
+    }
+}
+
+/// What the wall's clock shows.
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Is over at its deadline, or when its executor has shut down.
 ///
 /// Tokio's own panics when it is polled behind that; the observation's end has been published then.
-pub(crate) struct Timer(Pin<Box<Sleep>>);
+pub(crate) struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    /// Tokio's driver wakes those who wait, all in one go.
+    shield: Shield,
+}
 
 impl Future for Timer {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        poll_caught(self.0.as_mut(), context).map(|_| ())
+        let waker = self.shield.over(context.waker());
+        poll_caught(self.sleep.as_mut(), &mut Context::from_waker(&waker)).map(|_| ())
     }
 }
 
@@ -84,6 +148,46 @@ mod tests {
     use std::task::Waker;
 
     use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// As if the wall's clock had been set by an hour since the last look at it, or the machine had slept for one.
+    fn off_by_an_hour(clock: &Clock, forward: bool) {
+        let change = |start| Some(if forward { start - nanos(HOUR) } else { start + nanos(HOUR) });
+        clock.wall.start.fetch_update(Relaxed, Relaxed, change).unwrap();
+        clock.wall.looked.store(u64::MAX, Relaxed);
+    }
+
+    #[tokio::test]
+    async fn a_wall_clock_that_was_set_is_read_again() {
+        for forward in [true, false] {
+            let clock = Clock::of(Handle::current());
+            off_by_an_hour(&clock, forward);
+            let before = SystemTime::now();
+            let now = clock.now();
+            let (shown, after) = (clock.wall(now, now), SystemTime::now());
+            assert!(
+                before - DRIFT <= shown && shown <= after + DRIFT,
+                "{shown:?} in {before:?} to {after:?}"
+            );
+            assert_eq!(clock.wall(now + HOUR, now), shown + HOUR, "one that is to come");
+            let earlier = now.checked_sub(Duration::from_secs(1)).unwrap();
+            assert_eq!(clock.wall(earlier, now), shown - Duration::from_secs(1), "one from before the start");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_paused_clock_has_a_time_of_its_own() {
+        let clock = Clock::of(Handle::current());
+        let start = clock.wall(clock.started(), clock.now());
+        for hours in [0, 1, 2] {
+            let now = clock.now();
+            assert_eq!(clock.wall(now, now), start + hours * HOUR);
+            tokio::time::advance(HOUR).await;
+        }
+        off_by_an_hour(&clock, true);
+        assert_eq!(clock.wall(clock.started(), clock.now()), start - HOUR, "it does not look at the wall");
+    }
 
     #[test]
     fn a_timer_is_over_when_its_executor_has_shut_down() {

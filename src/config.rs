@@ -5,10 +5,17 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::duplicates::Duplicates;
 use crate::error::ObservationRuntimeError;
 
 /// The longest duration that is taken for meant.
 pub(crate) const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// Bytes of the longest name.
+pub(crate) const LONGEST_NAME: usize = 256;
+
+/// The largest first generation: each rebuild adds one, and there is room for more than will ever come.
+const LAST_FIRST_GENERATION: u64 = u64::MAX / 2;
 
 /// How often to look, how long to wait, how much to keep.
 ///
@@ -30,6 +37,9 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// ```
 #[derive(Clone, Debug)]
 pub struct ObservationConfig {
+    /// What the observation is called, in logs and in an [`ObservationGroup`](crate::ObservationGroup): 1 to 256
+    /// bytes. Default: `None`.
+    pub name: Option<String>,
     /// The distance of two ticks. Default: 1 s.
     ///
     /// Ticks lie on a grid from the start; a cycle that outlasts its interval skips the points it
@@ -50,6 +60,9 @@ pub struct ObservationConfig {
     pub stop_timeout: Duration,
     /// The age from which on data is stale. Default: `None`, the larger of 2 s and three intervals
     /// plus the length of the last cycle.
+    ///
+    /// Age is counted by tokio's clock, which may stand still while the machine sleeps: sleep does not age data.
+    /// The first cycle after it runs at the tick that was due.
     pub stale_after: Option<Duration>,
     /// When to try again after a failed cycle. Default: at the next tick.
     pub retry: Retry,
@@ -60,20 +73,28 @@ pub struct ObservationConfig {
     /// Something else that knows when there is news: each notification starts a cycle soon.
     /// Default: `None`.
     ///
-    /// While the runtime is paused, one is remembered until it is resumed.
+    /// While the runtime is paused, one is remembered until it is resumed. It neither shortens nor lengthens a
+    /// [backoff](Retry::Backoff): while a failed cycle waits for its retry, a notification is remembered, and the
+    /// retry takes it along.
+    ///
+    /// Several runtimes may share one `Notify`: each notification reaches all of them, also one by `notify_one`.
+    /// App code that awaits the same `Notify` itself takes notifications of `notify_one` away from them.
     pub wake: Option<Arc<Notify>>,
     /// The least time between the begin of a cycle and the begin of the next one that a `wake`
     /// starts. Default: 10 ms.
     pub min_gap: Duration,
-    /// The number of the first generation. Default: 1.
+    /// The number of the first generation, at most half of `u64::MAX`: each rebuild adds one. Default: 1.
     ///
     /// For those who go on with what an earlier process recorded.
     pub first_generation: u64,
+    /// What becomes of sources that share a name. Default: the first is observed, the others are left out.
+    pub duplicates: Duplicates,
 }
 
 impl Default for ObservationConfig {
     fn default() -> Self {
         Self {
+            name: None,
             interval: Duration::from_secs(1),
             history_limit: 64,
             refresh_timeout: Duration::from_secs(10),
@@ -86,6 +107,7 @@ impl Default for ObservationConfig {
             wake: None,
             min_gap: Duration::from_millis(10),
             first_generation: 1,
+            duplicates: Duplicates::KeepFirst,
         }
     }
 }
@@ -93,6 +115,12 @@ impl Default for ObservationConfig {
 impl ObservationConfig {
     /// Says which field is wrong, if one is.
     pub(crate) fn validate(&self) -> Result<(), ObservationRuntimeError> {
+        if let Some(name) = self.name.as_ref().filter(|name| name.is_empty() || name.len() > LONGEST_NAME) {
+            return Err(ObservationRuntimeError::InvalidName { length: name.len() });
+        }
+        if self.first_generation > LAST_FIRST_GENERATION {
+            return Err(ObservationRuntimeError::InvalidGeneration { value: self.first_generation });
+        }
         let meant = |value: Duration| !value.is_zero() && value <= LONGEST;
         if !meant(self.interval) {
             return Err(ObservationRuntimeError::InvalidInterval { value: self.interval });
@@ -130,13 +158,17 @@ impl ObservationConfig {
 pub enum Retry {
     /// At the next tick of the grid, as after a success.
     NextTick,
-    /// After a delay of its own that grows with each failure in a row; a success resets it, and
+    /// After a delay of its own that grows with each retry that fails; a success resets it, and
     /// the grid of ticks goes on where it lies.
+    ///
+    /// A [`wake`](ObservationConfig::wake) waits for the retry. [`poll_now`](crate::ObservationControl::poll_now)
+    /// does not: it tries at once. When that fails, the retry comes when it would have come without it, and the
+    /// delay after it is no longer.
     Backoff(Backoff),
 }
 
-/// Exponential backoff: the `n`th failure in a row waits `first * 2^(n-1)`, at most `max`, less a
-/// random part.
+/// Exponential backoff: behind the failure that begins it, and behind each retry that fails, it waits; the `n`th
+/// time for `first * 2^(n-1)`, at most `max`, less a random part.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Backoff {
     /// The delay after the first failure.

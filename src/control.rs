@@ -31,13 +31,14 @@ impl ObservationControl {
     ///
     /// # Errors
     ///
-    /// [`ControlError`]: too many waiting controls, a stopped runtime, a dead one.
+    /// [`ControlError`]: too many waiting controls, a stopped runtime, a dead one, or one that had no turn to
+    /// take it for some 5 s.
     pub async fn pause(&self) -> Result<(), ControlError> {
         self.remote.ask(Control::Pause).await.map(|_| ())
     }
 
     /// Lets ticks and wakes start cycles again, at the next point of the grid; after a failure with
-    /// a backoff, its delay begins anew.
+    /// a backoff, a delay as long as the one that was paused begins.
     ///
     /// # Errors
     ///
@@ -46,9 +47,13 @@ impl ObservationControl {
         self.remote.ask(Control::Resume).await.map(|_| ())
     }
 
-    /// Starts a cycle now, or right behind the one in flight, and returns its number.
+    /// Starts a cycle now, or right after the one in flight, and returns its number.
     ///
     /// Several requests during one cycle start one cycle. The grid of ticks does not move.
+    ///
+    /// While a [backoff](crate::Retry::Backoff) waits, it tries at once. If that fails, the retry comes when it would
+    /// have come without it, and the delay after it is no longer; a success ends the backoff. Where the cycle lasts
+    /// until the retry is due, it stands for it.
     ///
     /// # Errors
     ///

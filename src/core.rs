@@ -14,23 +14,32 @@ use watchkeeper_fsm::{
 
 use crate::DynError;
 use crate::clock::later;
-use crate::config::{ObservationConfig, Retry};
+use crate::config::{LONGEST_NAME, ObservationConfig, Retry};
+use crate::duplicates::{LeftOut, Settled, settle};
 use crate::error::{ObservationRuntimeError, chain};
 use crate::failure::ObservationFailure;
 use crate::history::{Cursor, ObservationBatch};
 use crate::log::What;
 use crate::observer::Observer;
-use crate::panics::{catch, discard, discard_logged};
+use crate::panics::{AppValue, AppValues, catch, discard_logged};
 use crate::runner::{Ended, Life, Machine};
 use crate::schedule::Schedule;
-use crate::shared::{Shared, discard_replaced};
-use crate::source::{ObservedSource, SourceChange, SourceNames, compare};
+use crate::shared::Shared;
+use crate::source::{ObservedSource, SourceChange, SourceNames};
 use crate::status::ObservationSnapshot;
+use crate::text::{self, MESSAGE, names, one_line};
 
+/// Bytes of a line in the log that are of an error, and of a list of names.
+const LOGGED: usize = 1_000;
+
+/// What a provider gives.
+pub(crate) type Fetched<S> = Result<AppValues<ObservedSource<S>>, DynError>;
 /// What an `init` gives, with its snapshot.
-pub(crate) type Built<O> = Result<(<O as Observer>::State, <O as Observer>::Snapshot), DynError>;
+pub(crate) type Built<O> =
+    Result<(AppValue<<O as Observer>::State>, AppValue<<O as Observer>::Snapshot>), DynError>;
 /// What a `poll` gives, with its snapshot.
-pub(crate) type Looked<O> = Result<(<O as Observer>::Snapshot, Vec<<O as Observer>::Event>), DynError>;
+pub(crate) type Looked<O> =
+    Result<(AppValue<<O as Observer>::Snapshot>, AppValues<<O as Observer>::Event>), DynError>;
 
 /// What the driver is to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +62,8 @@ pub(crate) enum Control {
 /// What an event brings along for the commands that follow it.
 enum Carried<O: Observer> {
     Nothing,
-    Success { snapshot: O::Snapshot, events: Vec<O::Event> },
-    Failure { message: String, error: Option<DynError> },
+    Success { snapshot: AppValue<O::Snapshot>, events: AppValues<O::Event> },
+    Failure { message: String, error: Option<AppValue<DynError>> },
 }
 
 /// Who waits for the first cycle, and whether it may fail.
@@ -81,7 +90,15 @@ pub(crate) struct Core<O: Observer> {
     announced: Cursor,
     event_count: u64,
     names: SourceNames,
+    /// The cycle whose refresh gave the names.
+    set_cycle: Option<u64>,
+    /// What could not be told apart in the last set.
+    left_out: Option<Arc<LeftOut>>,
+    /// Somebody asked for the cycle in flight; it is not one of the schedule's.
+    asked: bool,
     failing: u64,
+    /// The first source set is known, and the start was logged.
+    begun: bool,
     /// Something was published and nobody was woken yet.
     unflushed: bool,
     first_cycle: Option<FirstCycle>,
@@ -113,7 +130,11 @@ impl<O: Observer> Core<O> {
             announced: cursor,
             event_count: 0,
             names: SourceNames::from([]),
+            set_cycle: None,
+            left_out: None,
+            asked: false,
             failing: 0,
+            begun: false,
             unflushed: false,
             first_cycle,
             shared,
@@ -139,9 +160,9 @@ impl<O: Observer> Core<O> {
     pub(crate) fn refreshed(
         &mut self,
         work: WorkId,
-        ended: Ended<Result<Vec<ObservedSource<O::Source>>, DynError>>,
-        sources: &mut Vec<ObservedSource<O::Source>>,
-        state: &mut Option<O::State>,
+        ended: Ended<Fetched<O::Source>>,
+        sources: &mut AppValues<ObservedSource<O::Source>>,
+        state: &mut Option<AppValue<O::State>>,
     ) {
         let set = match Self::sort_out(ended, self.config.refresh_timeout) {
             Outcome::Done(set) => set,
@@ -150,29 +171,95 @@ impl<O: Observer> Core<O> {
                 return self.failed(work, Stage::SourceRefresh, cause, failure, state);
             }
         };
-        match compare(&self.names, &set) {
-            Ok(change) => {
-                discard_logged(std::mem::replace(sources, set), "a replaced source set");
-                let change = change.map(|(names, change)| {
-                    self.names = names;
-                    change
-                });
+        match settle(&self.names, set, self.config.duplicates) {
+            Ok(settled) => {
+                let change = self.take_over(settled, sources);
+                self.set_cycle = Some(self.machine.cycle());
                 self.apply(Event::Refreshed { work }, Carried::Nothing, change, state);
             }
             Err(refused) => {
-                discard_logged(set, "a refused source set");
-                let failure = (refused.to_string(), Some(DynError::from(refused)));
+                let failure = (refused.to_string(), Some(AppValue::new(DynError::from(refused))));
                 self.failed(work, Stage::SourceRefresh, Cause::Error, failure, state);
             }
         }
     }
 
+    /// Makes a set the present one, and logs what is new in it.
+    fn take_over(
+        &mut self,
+        settled: Settled<O::Source>,
+        sources: &mut AppValues<ObservedSource<O::Source>>,
+    ) -> Option<SourceChange> {
+        let Settled { sources: set, change, left_out } = settled;
+        *sources = set;
+        let change = change.map(|(names, change)| {
+            self.names = names;
+            change
+        });
+        if !self.begun {
+            self.begun = true;
+            self.log_start();
+        } else if let Some(SourceChange { joined, left }) = &change {
+            for (what, list) in [("sources joined", joined), ("sources left", left)] {
+                if !list.is_empty() {
+                    let (count, sources) = (list.len(), self.names.len());
+                    tracing::info!(
+                        cycle = self.machine.cycle(),
+                        count,
+                        names = listed(list),
+                        sources,
+                        "{what}"
+                    );
+                }
+            }
+        }
+        self.note_left_out(left_out);
+        change
+    }
+
+    fn log_start(&self) {
+        let ObservationConfig { name, interval, history_limit, .. } = &self.config;
+        tracing::info!(
+            name = name.as_deref().map(logged_name),
+            observer = std::any::type_name::<O>(),
+            ?interval,
+            history_limit,
+            sources = self.names.len(),
+            names = listed(&self.names),
+            "observation started"
+        );
+    }
+
+    /// Warns once, and again when other names are concerned.
+    fn note_left_out(&mut self, left_out: Option<Arc<LeftOut>>) {
+        let cycle = self.machine.cycle();
+        match (&self.left_out, &left_out) {
+            (None, None) => return,
+            (Some(_), None) => tracing::info!(cycle, "every source has a name of its own again"),
+            (Some(known), Some(now)) if known.concerns_the_same(now) => {}
+            (_, Some(now)) => tracing::warn!(
+                cycle,
+                names = names(now.names(), LOGGED),
+                unnamed = now.unnamed,
+                left_out = now.count(),
+                "sources without a name of their own are left out: give every source its own, \
+                 or set ObservationConfig::duplicates to Refuse"
+            ),
+        }
+        self.left_out = left_out;
+    }
+
     /// The observer's `init` has ended.
-    pub(crate) fn initialized(&mut self, work: WorkId, ended: Ended<Built<O>>, state: &mut Option<O::State>) {
+    pub(crate) fn initialized(
+        &mut self,
+        work: WorkId,
+        ended: Ended<Built<O>>,
+        state: &mut Option<AppValue<O::State>>,
+    ) {
         match Self::sort_out(ended, self.config.init_timeout) {
             Outcome::Done((built, snapshot)) => {
                 *state = Some(built);
-                let carried = Carried::Success { snapshot, events: Vec::new() };
+                let carried = Carried::Success { snapshot, events: AppValues::new(Vec::new()) };
                 self.apply(Event::Initialized { work }, carried, None, state);
             }
             Outcome::Stopped => {}
@@ -181,7 +268,12 @@ impl<O: Observer> Core<O> {
     }
 
     /// The observer's `poll` has ended.
-    pub(crate) fn polled(&mut self, work: WorkId, ended: Ended<Looked<O>>, state: &mut Option<O::State>) {
+    pub(crate) fn polled(
+        &mut self,
+        work: WorkId,
+        ended: Ended<Looked<O>>,
+        state: &mut Option<AppValue<O::State>>,
+    ) {
         match Self::sort_out(ended, self.config.poll_timeout) {
             Outcome::Done((snapshot, events)) => {
                 let carried = Carried::Success { snapshot, events };
@@ -197,7 +289,7 @@ impl<O: Observer> Core<O> {
             Ended::Done(Ok(output)) => Outcome::Done(output),
             // The error's text is app code.
             Ended::Done(Err(error)) => match catch(|| chain(&*error)) {
-                Ok(message) => Outcome::Failed(Cause::Error, (message, Some(error))),
+                Ok(message) => Outcome::Failed(Cause::Error, (message, Some(AppValue::new(error)))),
                 Err(panic) => {
                     let message = format!("an error whose text panicked: {panic}");
                     discard_logged(error, "an error");
@@ -217,8 +309,8 @@ impl<O: Observer> Core<O> {
         work: WorkId,
         stage: Stage,
         cause: Cause,
-        (message, error): (String, Option<DynError>),
-        state: &mut Option<O::State>,
+        (message, error): (String, Option<AppValue<DynError>>),
+        state: &mut Option<AppValue<O::State>>,
     ) {
         let carried = Carried::Failure { message, error };
         self.apply(Event::WorkFailed { work, stage, cause }, carried, None, state);
@@ -230,7 +322,7 @@ impl<O: Observer> Core<O> {
         event: Event,
         mut carried: Carried<O>,
         sources: Option<SourceChange>,
-        state: &mut Option<O::State>,
+        state: &mut Option<AppValue<O::State>>,
     ) {
         let now = Instant::now();
         self.latest = now;
@@ -248,6 +340,7 @@ impl<O: Observer> Core<O> {
                     self.todo = Todo::Refresh(work);
                     self.cycle_began = now;
                     self.wake_pending = false;
+                    self.asked = !matches!(event, Event::Start | Event::Tick);
                 }
                 Command::Init { work, .. } => self.todo = Todo::Init(work),
                 Command::Poll { work, .. } => self.todo = Todo::Poll(work),
@@ -262,7 +355,7 @@ impl<O: Observer> Core<O> {
                 }
                 Command::Forget => {
                     if let (Some(panic), Carried::Failure { message, .. }) =
-                        (state.take().and_then(discard), &mut carried)
+                        (state.take().and_then(AppValue::discard), &mut carried)
                     {
                         message.push_str("; dropping its state panicked as well: ");
                         message.push_str(&panic);
@@ -279,7 +372,7 @@ impl<O: Observer> Core<O> {
                     );
                     failure = Some(recorded);
                 }
-                Command::Arm => self.arm(now),
+                Command::Arm => self.arm(now, event == Event::Resume),
                 Command::Disarm => self.armed = None,
                 // The race drops the work when it sees the stop.
                 Command::Cancel { .. } => {}
@@ -292,7 +385,9 @@ impl<O: Observer> Core<O> {
                 Command::Rejected { event, state } => tracing::trace!(?event, %state, "rejected"),
             }
         }
-        if success.is_some() || failure.is_some() || sources.is_some() || self.moved(before) {
+        // Which sources there are is news also where they are the same and nothing has moved: it is of this cycle.
+        let refreshed = matches!(event, Event::Refreshed { .. });
+        if success.is_some() || failure.is_some() || sources.is_some() || refreshed || self.moved(before) {
             self.publish(now, before, success, failure, sources);
         }
     }
@@ -320,7 +415,7 @@ impl<O: Observer> Core<O> {
             None => (None, None, Duration::ZERO),
         };
         let began = snapshot.as_ref().map(|snapshot| now - snapshot.elapsed);
-        let mut replaced = None;
+        let (mut replaced, mut replaced_names) = (None, None);
         self.shared.publish(now, logged, batch.as_ref(), |status| {
             if state != status.state {
                 (status.state, status.since) = (state, now);
@@ -330,8 +425,9 @@ impl<O: Observer> Core<O> {
             status.next_cycle = status.cycle + 1;
             status.missed_ticks = self.schedule.missed();
             if !Arc::ptr_eq(&status.source_names, &self.names) {
-                status.source_names = Arc::clone(&self.names);
+                replaced_names = Some(std::mem::replace(&mut status.source_names, Arc::clone(&self.names)));
             }
+            status.set_cycle = self.set_cycle;
             if let Some(snapshot) = snapshot.take() {
                 status.generation = snapshot.generation;
                 status.last_success = began;
@@ -341,11 +437,14 @@ impl<O: Observer> Core<O> {
             }
             if let Some(failure) = failure {
                 status.last_error = Some(failure);
+                status.failures += 1;
             }
         });
         self.unflushed = true;
-        // Behind the end the snapshot was not taken.
-        discard_replaced((replaced, snapshot, batch));
+        // Each on its own: both may hold values whose destructors panic.
+        discard_logged(replaced, "a replaced snapshot");
+        discard_logged(snapshot, "a snapshot that came after the end");
+        drop((batch, replaced_names));
         // Whoever is told that it has started finds cycle 0 published.
         if began.is_some()
             && let Some(FirstCycle { tell }) = self.first_cycle.take()
@@ -375,7 +474,7 @@ impl<O: Observer> Core<O> {
                 let cycle = snapshot.cycle;
                 Some(What::Succeeded { first: cycle, last: cycle })
             }
-            (None, Some(failure)) => Some(What::Failed(Arc::clone(failure))),
+            (None, Some(failure)) => Some(What::failed(failure)),
             // A rebuild; refreshing and polling are part of every cycle.
             (None, None) if state.kind() == StateKind::Starting && state_before != state => {
                 Some(What::Entered(state))
@@ -387,7 +486,7 @@ impl<O: Observer> Core<O> {
             (true, false) => Some(What::Resumed),
             _ => None,
         };
-        [sources.map(|change| What::Sources(Arc::new(change))), outcome, pause]
+        [sources.and_then(|change| What::sources(&change)), outcome, pause]
     }
 
     /// Step one of publishing a success: the batch.
@@ -402,7 +501,7 @@ impl<O: Observer> Core<O> {
         let elapsed = now - self.cycle_began;
         let stale_after = self.config.stale_after(elapsed);
         let history = &self.shared.history;
-        let system_time = self.shared.clock.wall(now);
+        let system_time = self.shared.clock.wall(now, now);
         let source_count = self.names.len();
         if generation != self.cursor.generation {
             self.cursor.generation = generation;
@@ -417,25 +516,24 @@ impl<O: Observer> Core<O> {
                 observed_at: now,
                 system_time,
                 source_count,
-                events,
+                events: events.into_inner(),
+                began: self.cycle_began,
                 fresh: elapsed < stale_after,
             });
-            match history.push(Arc::clone(&batch)) {
-                Ok(evicted) => {
-                    self.cursor.seq += 1;
-                    self.event_count += batch.events.len() as u64;
-                    pushed = Some(batch);
-                    discard_replaced(evicted);
-                }
-                // Ended in between: nothing is published any more.
-                Err(batch) => discard_replaced(Some(batch)),
+            // Refused when it has ended in between: nothing is published any more.
+            if history.push(Arc::clone(&batch)).is_ok() {
+                self.cursor.seq += 1;
+                self.event_count += batch.events.len() as u64;
+                pushed = Some(batch);
             }
         }
+        self.schedule.succeeded();
         if self.failing > 0 {
             tracing::info!(cycle, after_failures = self.failing, "recovered");
             self.failing = 0;
         }
-        tracing::debug!(cycle, generation, ?elapsed, sources = source_count, "cycle succeeded");
+        let events = pushed.as_ref().map_or(0, |batch| batch.events.len());
+        tracing::debug!(cycle, generation, ?elapsed, sources = source_count, events, "cycle succeeded");
         let snapshot = Arc::new(ObservationSnapshot {
             generation,
             cycle,
@@ -445,7 +543,8 @@ impl<O: Observer> Core<O> {
             elapsed,
             source_count,
             event_count: self.event_count,
-            value,
+            value: value.into_inner(),
+            left_out: self.left_out.clone(),
         });
         Some(Success { snapshot, batch: pushed, stale_after })
     }
@@ -459,30 +558,31 @@ impl<O: Observer> Core<O> {
         carried: Carried<O>,
     ) -> Arc<ObservationFailure> {
         let (message, error) = match carried {
-            Carried::Failure { message, error } => (message, error),
+            Carried::Failure { message, error } => (text::message(&message), error),
             Carried::Nothing | Carried::Success { .. } => (cause.to_string(), None),
         };
         self.failing = in_a_row;
+        self.schedule.failed(now, self.asked, self.machine.is_paused());
+        let shown = one_line(&message, MESSAGE);
         if in_a_row.is_power_of_two() {
-            tracing::warn!(cycle, %stage, %cause, in_a_row, error = message, "cycle failed");
+            tracing::warn!(cycle, %stage, %cause, in_a_row, error = shown, "cycle failed");
         } else {
-            tracing::debug!(cycle, %stage, %cause, in_a_row, error = message, "cycle failed");
+            tracing::debug!(cycle, %stage, %cause, in_a_row, error = shown, "cycle failed");
         }
         if let Some(FirstCycle { tell }) = self.first_cycle.take() {
-            let source = error.unwrap_or_else(|| message.clone().into());
-            let _ = tell.send(Err(match stage {
+            let source = error.map_or_else(|| message.clone().into(), AppValue::into_inner);
+            let unread = tell.send(Err(match stage {
                 Stage::SourceRefresh => ObservationRuntimeError::SourceRefresh { source },
                 Stage::Init | Stage::Poll => ObservationRuntimeError::ObserverInit { source },
             }));
+            discard_logged(unread, "the error of a start that was given up");
             self.life.request_stop(StopReason::StartFailed);
-        } else {
-            discard_logged(error, "an error");
         }
         Arc::new(ObservationFailure {
             generation: self.cursor.generation,
             cycle,
             observed_at: now,
-            system_time: self.shared.clock.wall(now),
+            system_time: self.shared.clock.wall(now, now),
             elapsed: now - self.cycle_began,
             source_count: self.names.len(),
             stage,
@@ -492,24 +592,35 @@ impl<O: Observer> Core<O> {
         })
     }
 
-    fn arm(&mut self, now: Instant) {
-        self.armed = Some(match self.machine.state() {
-            State::Failed { in_a_row, .. } => self.schedule.next_try(now, in_a_row),
-            _ => self.schedule.next_tick(now),
-        });
+    fn arm(&mut self, now: Instant, resumed: bool) {
+        let retry = if self.backs_off() { self.schedule.next_try(now, resumed) } else { None };
+        self.armed = Some(retry.unwrap_or_else(|| self.schedule.next_tick(now)));
     }
 
-    /// Whether points of the grid come to pass that nobody means to use: a pause, or a retry with a
-    /// delay of its own.
+    /// Whether a failed cycle waits for a retry with a delay of its own.
+    fn backs_off(&self) -> bool {
+        matches!(self.machine.state(), State::Failed { .. }) && self.config.retry != Retry::NextTick
+    }
+
+    /// Whether points of the grid come to pass that nobody means to use.
     fn holds_ticks(&self) -> bool {
-        let retries = matches!(self.machine.state(), State::Failed { .. });
-        self.machine.is_paused() || (retries && self.config.retry != Retry::NextTick)
+        self.machine.is_paused() || self.backs_off()
     }
 
-    /// When the pending wake may start a cycle.
+    /// When the pending wake may start a cycle. A retry that has a delay of its own takes it along.
     fn wake_due(&self) -> Option<Instant> {
-        (self.wake_pending && !self.machine.is_paused()).then(|| later(self.cycle_began, self.config.min_gap))
+        let may = self.wake_pending && !self.machine.is_paused() && !self.backs_off();
+        may.then(|| later(self.cycle_began, self.config.min_gap))
     }
+}
+
+fn listed(all: &[Arc<str>]) -> String {
+    names(all.iter().map(|name| &**name), LOGGED)
+}
+
+/// A name of the app's, in a line of the log.
+pub(crate) fn logged_name(name: &str) -> String {
+    one_line(name, LONGEST_NAME)
 }
 
 /// A snapshot that is ready to be published.
@@ -522,7 +633,7 @@ struct Success<O: Observer> {
 /// What became of a unit of work.
 enum Outcome<T> {
     Done(T),
-    Failed(Cause, (String, Option<DynError>)),
+    Failed(Cause, (String, Option<AppValue<DynError>>)),
     Stopped,
 }
 

@@ -1,15 +1,16 @@
 //! Deadlines that come even when the executor does not.
 //!
 //! A worker thread that app code blocks may be the very one that drives the executor's timers; none
-//! of them fires until it is back. So the deadlines of all stops are kept by one thread of our own,
-//! on the real clock: it is started by the first stop, sleeps, and calls whoever is still there.
+//! of them fires until it is back. An executor that nobody drives fires none at all. So the deadlines of all
+//! stops, and the looks at executors that owe somebody an answer, are kept by one thread of our own, on the
+//! real clock: it is started by the first of them, sleeps, and calls whoever is still there.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::panics::catch;
+use crate::panics::{catch, log_panic};
 
 /// Who is called at a deadline.
 pub(crate) trait Expire: Send + Sync {
@@ -25,10 +26,21 @@ struct Keeper {
 
 #[derive(Default)]
 struct Pending {
-    /// Two deadlines may be equal, so each has a number.
-    by_time: BTreeMap<(Instant, u64), Weak<dyn Expire>>,
+    by_time: BTreeMap<Key, Weak<dyn Expire>>,
     next_number: u64,
+    /// Until when the thread sleeps, while it does and nobody has woken it.
+    sleeps_until: Option<Instant>,
 }
+
+/// Two deadlines may be equal, so each has a number.
+type Key = (Instant, u64);
+
+/// One deadline; dropped, it is taken back and leaves nothing.
+#[must_use = "a deadline that is dropped does not come"]
+pub(crate) struct Deadline(Option<(&'static Keeper, Key)>);
+
+/// How long the thread sleeps when there is nothing to keep.
+const NOTHING: Duration = Duration::from_secs(24 * 3600);
 
 /// `false` where no thread can be had.
 static STARTED: LazyLock<bool> = LazyLock::new(|| {
@@ -37,12 +49,13 @@ static STARTED: LazyLock<bool> = LazyLock::new(|| {
 });
 static KEEPER: LazyLock<Keeper> = LazyLock::new(Keeper::default);
 
-/// Calls `who` after a while, unless it has gone by then.
-pub(crate) fn expire_after(after: Duration, who: Weak<dyn Expire>) {
+/// Calls `who` after a while, unless it has gone by then or the deadline was dropped.
+pub(crate) fn expire_after(after: Duration, who: Weak<dyn Expire>) -> Deadline {
     if *STARTED {
-        KEEPER.add(Instant::now() + after, who);
+        KEEPER.add(Instant::now() + after, who)
     } else {
-        tracing::error!("no thread could be started: a stop waits for app code without a deadline");
+        tracing::error!("no thread could be started: stops and waits have no deadline of their own");
+        Deadline(None)
     }
 }
 
@@ -51,17 +64,21 @@ impl Keeper {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, at: Instant, who: Weak<dyn Expire>) {
+    fn add(&'static self, at: Instant, who: Weak<dyn Expire>) -> Deadline {
         let mut pending = self.lock();
-        let number = pending.next_number;
+        let key = (at, pending.next_number);
         pending.next_number += 1;
-        // Only an earlier deadline wakes the thread: of many stops at once, the first.
-        let earlier = pending.by_time.first_key_value().is_none_or(|((first, _), _)| at < *first);
-        pending.by_time.insert((at, number), who);
+        pending.by_time.insert(key, who);
+        // Only an earlier deadline wakes the thread: of many at once, the first.
+        let earlier = pending.sleeps_until.is_some_and(|until| at < until);
+        if earlier {
+            pending.sleeps_until = None;
+        }
         drop(pending);
         if earlier {
             self.earlier.notify_one();
         }
+        Deadline(Some((self, key)))
     }
 
     fn keep(&self) {
@@ -75,17 +92,104 @@ impl Keeper {
                     drop(pending);
                     // Wakers and destructors are foreign code: whoever is let go of, is so in here.
                     if let Err(panic) = catch(move || who.inspect(|who| who.expire()).is_some()) {
-                        tracing::error!(panic, "telling the end of a stopped observation panicked");
+                        log_panic("what was to happen at a deadline", &panic);
                     }
                     self.lock()
                 }
-                Some(at) => {
-                    let (pending, _) =
-                        self.earlier.wait_timeout(pending, at - now).unwrap_or_else(PoisonError::into_inner);
+                first => {
+                    let until = first.unwrap_or(now + NOTHING);
+                    pending.sleeps_until = Some(until);
+                    let woken = self.earlier.wait_timeout(pending, until - now);
+                    let (mut pending, _) = woken.unwrap_or_else(PoisonError::into_inner);
+                    pending.sleeps_until = None;
                     pending
                 }
-                None => self.earlier.wait(pending).unwrap_or_else(PoisonError::into_inner),
             };
         }
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        if let Some((keeper, key)) = self.0.take() {
+            // The thread may wake once for nothing.
+            drop(keeper.lock().by_time.remove(&key));
+        }
+    }
+}
+
+#[cfg(all(test, not(watchkeeper_loom)))]
+mod tests {
+    use std::sync::{Arc, mpsc};
+
+    use super::*;
+
+    struct Tell(&'static str, mpsc::Sender<&'static str>);
+
+    impl Expire for Tell {
+        fn expire(&self) {
+            self.1.send(self.0).expect("the test waits for it");
+        }
+    }
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    /// Longer than any machine is late; what has not come by then never comes.
+    const NEVER: Duration = Duration::from_secs(20);
+
+    fn keeper() -> &'static Keeper {
+        let keeper: &'static Keeper = Box::leak(Box::default());
+        thread::spawn(|| keeper.keep());
+        keeper
+    }
+
+    fn weak(who: &Arc<Tell>) -> Weak<dyn Expire> {
+        let weak: Weak<Tell> = Arc::downgrade(who);
+        weak
+    }
+
+    fn wait_until_it_sleeps(keeper: &Keeper) {
+        let began = Instant::now();
+        while keeper.lock().sleeps_until.is_none() {
+            assert!(began.elapsed() < NEVER, "it was not woken");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn an_earlier_deadline_wakes_the_thread_that_sleeps_until_a_later_one() {
+        let keeper = keeper();
+        let (tell, told) = mpsc::channel();
+        let (late, early) = (Arc::new(Tell("late", tell.clone())), Arc::new(Tell("early", tell)));
+        wait_until_it_sleeps(keeper);
+        let _late = keeper.add(Instant::now() + HOUR, weak(&late));
+        wait_until_it_sleeps(keeper);
+        let _early = keeper.add(Instant::now(), weak(&early));
+        assert_eq!(told.recv_timeout(NEVER), Ok("early"));
+    }
+
+    #[test]
+    fn a_deadline_that_is_taken_back_leaves_nothing_and_calls_nobody() {
+        let keeper = keeper();
+        let (tell, told) = mpsc::channel();
+        let (back, stays) = (Arc::new(Tell("back", tell.clone())), Arc::new(Tell("stays", tell)));
+        let soon = Instant::now() + Duration::from_millis(20);
+        let taken_back = keeper.add(soon, weak(&back));
+        let _stays = keeper.add(soon, weak(&stays));
+        drop(taken_back);
+        assert_eq!(told.recv_timeout(NEVER), Ok("stays"));
+        assert!(keeper.lock().by_time.is_empty());
+        assert_eq!(told.try_recv(), Err(mpsc::TryRecvError::Empty));
+    }
+
+    #[test]
+    fn who_has_gone_is_not_called() {
+        let keeper = keeper();
+        let (tell, told) = mpsc::channel();
+        let (gone, stays) = (Arc::new(Tell("gone", tell.clone())), Arc::new(Tell("stays", tell)));
+        let soon = Instant::now() + Duration::from_millis(20);
+        let _gone = keeper.add(soon, weak(&gone));
+        drop(gone);
+        let _stays = keeper.add(soon, weak(&stays));
+        assert_eq!(told.recv_timeout(NEVER), Ok("stays"));
     }
 }

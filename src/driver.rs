@@ -2,40 +2,43 @@
 
 use tokio::task::consume_budget;
 
-use crate::DynError;
-use crate::core::{Built, Control, Core, Looked, Todo};
+use crate::core::{Built, Control, Core, Fetched, Looked, Todo};
 use crate::observer::Observer;
-use crate::panics::{discard_logged, holding};
+use crate::panics::{AppValue, AppValues, holding};
 use crate::runner::{Inbox, Machine};
 use crate::source::{ObservedSource, SourceProvider};
 
 /// Drives one observation from its start to its end.
 ///
 /// Sources and state are locals, so that the future of a unit of work can borrow them while the
-/// core takes controls.
-pub(crate) async fn drive<P, O>(provider: P, observer: O, mut core: Core<O>, mut inbox: Inbox<Control, u64>)
-where
+/// core takes controls. All that is the app's is dropped value by value, wherever this ends.
+pub(crate) async fn drive<P, O>(
+    provider: AppValue<P>,
+    observer: AppValue<O>,
+    mut core: Core<O>,
+    mut inbox: Inbox<Control, u64>,
+) where
     P: SourceProvider<O::Source>,
     O: Observer,
 {
-    let mut sources: Vec<ObservedSource<O::Source>> = Vec::new();
-    let mut state: Option<O::State> = None;
+    let mut sources = AppValues::new(Vec::new());
+    let mut state: Option<AppValue<O::State>> = None;
     core.start();
     loop {
         match (core.todo(), &mut state) {
             (Todo::Refresh(work), _) => {
                 let timeout = core.config().refresh_timeout;
-                let ended = inbox.race(&mut core, timeout, fetch(&provider)).await;
+                let ended = inbox.race(&mut core, timeout, fetch(&*provider)).await;
                 core.refreshed(work, ended, &mut sources, &mut state);
             }
             (Todo::Init(work), _) => {
                 let timeout = core.config().init_timeout;
-                let ended = inbox.race(&mut core, timeout, build(&observer, &sources)).await;
+                let ended = inbox.race(&mut core, timeout, build(&*observer, &sources)).await;
                 core.initialized(work, ended, &mut state);
             }
             (Todo::Poll(work), Some(current)) => {
                 let timeout = core.config().poll_timeout;
-                let ended = inbox.race(&mut core, timeout, look(&observer, &sources, current)).await;
+                let ended = inbox.race(&mut core, timeout, look(&*observer, &sources, current)).await;
                 core.polled(work, ended, &mut state);
             }
             (Todo::Poll(_), None) => unreachable!("the machine polls only a state that was built"),
@@ -48,20 +51,16 @@ where
             consume_budget().await;
         }
     }
-    discard_logged(state, "the state of a stopped observation");
-    discard_logged(sources, "the sources of a stopped observation");
-    discard_logged(provider, "the provider of a stopped observation");
-    discard_logged(observer, "the observer of a stopped observation");
 }
 
 /// Inside its own future, the call itself is covered when it panics.
-async fn fetch<S>(provider: &impl SourceProvider<S>) -> Result<Vec<ObservedSource<S>>, DynError> {
-    provider.sources().await
+async fn fetch<S>(provider: &impl SourceProvider<S>) -> Fetched<S> {
+    Ok(AppValues::new(provider.sources().await?))
 }
 
 async fn build<O: Observer>(observer: &O, sources: &[ObservedSource<O::Source>]) -> Built<O> {
-    let state = observer.init(sources).await?;
-    Ok(holding(state, |state| observer.snapshot(state)))
+    let state = AppValue::new(observer.init(sources).await?);
+    Ok(holding(state, |state| AppValue::new(observer.snapshot(state))))
 }
 
 async fn look<O: Observer>(
@@ -69,7 +68,7 @@ async fn look<O: Observer>(
     sources: &[ObservedSource<O::Source>],
     state: &mut O::State,
 ) -> Looked<O> {
-    let events = observer.poll(sources, state).await?;
-    let (events, snapshot) = holding(events, |_| observer.snapshot(state));
+    let events = AppValues::new(observer.poll(sources, state).await?);
+    let (events, snapshot) = holding(events, |_| AppValue::new(observer.snapshot(state)));
     Ok((snapshot, events))
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use watchkeeper_fsm::StopReason;
 
 use crate::DynError;
+use crate::text::Said;
 
 /// Why a runtime did not start.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +57,21 @@ pub enum ObservationRuntimeError {
         /// What was given.
         value: String,
     },
+    /// `name` is empty or too long.
+    #[error("ObservationConfig::name has {length} bytes: it must be 1 to 256 bytes long, or None")]
+    InvalidName {
+        /// How long it is, in bytes.
+        length: usize,
+    },
+    /// `first_generation` leaves no room for rebuilds.
+    #[error(
+        "ObservationConfig::first_generation is {value}: it must be at most {max}, because each rebuild adds one",
+        max = u64::MAX / 2
+    )]
+    InvalidGeneration {
+        /// What was given.
+        value: u64,
+    },
     /// There is no tokio runtime to run on.
     #[error("no tokio runtime here: start the observation from inside one, or enter its handle first")]
     NoTokioRuntime,
@@ -72,6 +88,13 @@ pub enum ObservationRuntimeError {
     ObserverInit {
         /// Why.
         source: DynError,
+    },
+    /// The executor that is to run the observation gave it no turn: on a current-thread runtime nothing runs
+    /// while nobody drives its `block_on`. What was started has been asked to stop.
+    #[error("the first cycle has not ended: {}", no_turn(*no_turn_for))]
+    NotDriven {
+        /// For how long there was no turn, at least.
+        no_turn_for: Duration,
     },
     /// The runtime ended before its first cycle did.
     #[error("the runtime ended before its first cycle did ({reason})")]
@@ -90,6 +113,13 @@ pub enum ControlError {
     Full {
         /// How many may wait.
         capacity: usize,
+    },
+    /// The control was sent and not taken: the runtime's executor has given its driver no turn for some 5 s.
+    /// It may still be taken, once there is a turn.
+    #[error("the control was not taken yet: {}", no_turn(*no_turn_for))]
+    NotDriven {
+        /// For how long there was no turn, at least.
+        no_turn_for: Duration,
     },
     /// The runtime was stopped.
     #[error("the runtime has stopped ({reason}): start another one")]
@@ -121,8 +151,9 @@ pub enum StopOutcome {
     /// The driver has ended: it runs no app code any more. A task that the app has spawned, such as a
     /// probe of `PerSource`, ends at its next await.
     Stopped,
-    /// App code blocked its thread past `stop_timeout` and cannot be cancelled. The runtime counts
-    /// as stopped, and nothing that code does later is published.
+    /// The driver had no turn to end in until `stop_timeout`: app code blocked its thread, which cannot be
+    /// cancelled, or nobody drives its executor. The runtime counts as stopped, and nothing that is done
+    /// later is published.
     ///
     /// Blocking work belongs into [`tokio::task::spawn_blocking`].
     Detached,
@@ -145,18 +176,71 @@ pub enum CursorError {
     },
 }
 
-/// An error with all its causes, on one line: `outer: middle: root`.
+/// What it means that there was no turn, and what to do about it.
+pub(crate) fn no_turn(no_turn_for: Duration) -> String {
+    format!(
+        "the runtime's executor gave it no turn for {:.1} s: keep its `block_on` running, or use a multi-thread \
+         runtime; work that blocks a thread belongs into `spawn_blocking`",
+        no_turn_for.as_secs_f64()
+    )
+}
+
+/// An error with all its causes: `outer: middle: root`. As it is recorded: see [`text::message`](crate::text::message).
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
+    /// Some errors name themselves as their cause.
+    const CAUSES: usize = 32;
+    let mut text = Said::by(error);
     let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
+    for _ in 0..CAUSES {
+        let Some(error) = cause else { return text.message() };
+        let said = Said::by(error);
         // Some errors already end with their cause: do not say it twice.
         if !text.ends_with(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
+            text.push(&Said::by(": "));
+            text.push(&said);
         }
         cause = error.source();
     }
-    text
+    text.push(&Said::by(" ... (there are more than 32 causes)"));
+    text.message()
+}
+
+#[cfg(all(test, not(watchkeeper_loom)))]
+mod tests {
+    use std::error::Error;
+    use std::fmt;
+
+    use super::*;
+
+    /// Its cause is itself, or the next of so many.
+    #[derive(Debug)]
+    struct Link(Option<Box<Link>>, usize);
+
+    impl fmt::Display for Link {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "link {}", self.1)
+        }
+    }
+
+    impl Error for Link {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            match &self.0 {
+                Some(next) => Some(&**next),
+                None if self.1 == 0 => None,
+                None => Some(self),
+            }
+        }
+    }
+
+    fn links(count: usize) -> Link {
+        (1..count).fold(Link(None, 0), |next, n| Link(Some(Box::new(next)), n))
+    }
+
+    #[test]
+    fn an_error_that_is_its_own_cause_has_an_end() {
+        assert_eq!(chain(&Link(None, 7)), "link 7 ... (there are more than 32 causes)");
+        assert_eq!(chain(&links(3)), "link 2: link 1: link 0");
+        assert!(chain(&links(32)).ends_with(": link 1: link 0"));
+        assert!(chain(&links(40)).ends_with(" ... (there are more than 32 causes)"));
+    }
 }

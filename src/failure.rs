@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 pub use watchkeeper_fsm::{Cause, Stage as ObservationFailureStage};
 
+use crate::text::{MESSAGE, one_line};
+
 /// One failed cycle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -26,15 +28,17 @@ pub struct ObservationFailure {
     pub stage: ObservationFailureStage,
     /// How it failed.
     pub cause: Cause,
-    /// The error with all its causes, or what the panic said.
+    /// The error with all its causes, or what the panic said: at most 1 KiB. What is longer ends in the count
+    /// of what was cut. `Display` escapes it.
     pub message: String,
     /// Which failure in a row this is, from 1.
     pub in_a_row: u64,
 }
 
+/// One line, escaped.
 impl fmt::Display for ObservationFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cycle {} failed in {}: {}", self.cycle, self.stage, self.message)
+        write!(f, "cycle {} failed in {}: {}", self.cycle, self.stage, one_line(&self.message, MESSAGE))
     }
 }
 

@@ -12,6 +12,11 @@ use tokio::time::Instant;
 /// The age counts from when the successful work *began*: that is the moment the data is known to be
 /// no older than. It grows by itself while a poll hangs or the runtime is paused. Read the handle
 /// again for a newer answer; one `Freshness` does not change.
+///
+/// The age is that of tokio's clock, which may stand still while the machine sleeps: sleep does not age data. What was
+/// fresh before is fresh right after it, until the next cycle or until it is stale by tokio's clock. Where that
+/// matters, compare the wall time of the snapshot, [`system_time`](crate::ObservationSnapshot::system_time), which is
+/// read when it is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Freshness {
     pub(crate) last_success: Option<Instant>,

@@ -9,6 +9,7 @@ use watchkeeper_fsm::{State, StopReason};
 
 use crate::ObservationConfig;
 use crate::any::AnyHandle;
+use crate::config::LONGEST_NAME;
 use crate::control::ObservationControl;
 use crate::error::StopOutcome;
 use crate::failure::ObservationFailure;
@@ -17,6 +18,7 @@ use crate::observer::Observer;
 use crate::runtime::ObservationRuntime;
 use crate::status::ObservationStatus;
 use crate::sync::{Mutex, lock};
+use crate::text::{NAME, NAMES, names, quoted};
 
 /// Runtimes of any kind under one roof: named, spread over their interval, stopped together.
 ///
@@ -32,8 +34,9 @@ use crate::sync::{Mutex, lock};
 /// # ) -> Result<(), Box<dyn std::error::Error>> {
 /// let group = ObservationGroup::new();
 /// for (name, (provider, observer)) in [("raft", first)] {
-///     let config = group.spread(ObservationConfig::default()); // members do not all work at once
-///     group.add(name, ObservationRuntime::start(provider, observer, config).await?)?;
+///     let config = ObservationConfig { name: Some(name.to_owned()), ..Default::default() };
+///     let config = group.spread(config); // members do not all work at once
+///     group.add(ObservationRuntime::start(provider, observer, config).await?)?;
 /// }
 /// for member in group.statuses() {
 ///     println!("{}: {} in cycle {}", member.name, member.state, member.cycle);
@@ -63,7 +66,7 @@ struct Members {
 #[non_exhaustive]
 pub enum GroupError {
     /// The name is taken.
-    #[error("the group already has a member named {name:?}: give each a name of its own")]
+    #[error("the group already has a member named {}: give each a name of its own", quoted(name, NAME))]
     DuplicateName {
         /// The name.
         name: String,
@@ -71,10 +74,19 @@ pub enum GroupError {
     /// The name is empty.
     #[error("a member needs a name: it may not be empty")]
     EmptyName,
+    /// The name is too long.
+    #[error("a member's name may have 256 bytes, and this one has {length}: give it a shorter one")]
+    LongName {
+        /// How long it is, in bytes.
+        length: usize,
+    },
+    /// The runtime was started without a name.
+    #[error("the runtime has no name: set ObservationConfig::name, or name it with ObservationGroup::add_as")]
+    Unnamed,
 }
 
-/// What is known of one member, whatever it observes.
-#[derive(Clone, Debug)]
+/// What is known of one member, whatever it observes. `Debug` shows as many names of sources as fit into a line.
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct GroupStatus {
     /// The member's name.
@@ -113,6 +125,23 @@ impl GroupStatus {
     }
 }
 
+impl fmt::Debug for GroupStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sources = names(self.source_names.iter().map(|name| &**name), NAMES);
+        f.debug_struct("GroupStatus")
+            .field("name", &format_args!("{}", quoted(&self.name, NAME)))
+            .field("state", &self.state)
+            .field("paused", &self.paused)
+            .field("generation", &self.generation)
+            .field("cycle", &self.cycle)
+            .field("freshness", &self.freshness)
+            .field("last_error", &self.last_error)
+            .field("source_names", &format_args!("{sources}"))
+            .field("missed_ticks", &self.missed_ticks)
+            .finish()
+    }
+}
+
 /// A runtime whose observer was erased. Dropping it drops the runtime.
 struct Member {
     handle: AnyHandle,
@@ -144,21 +173,33 @@ impl ObservationGroup {
         ObservationConfig { offset, ..config }
     }
 
-    /// Takes a runtime in.
+    /// Takes a runtime in under the name that its config gives it.
     ///
     /// # Errors
     ///
-    /// [`GroupError`]: the name is taken, or empty. The runtime is then dropped, which stops it.
-    pub fn add<O: Observer>(&self, name: &str, runtime: ObservationRuntime<O>) -> Result<(), GroupError> {
+    /// [`GroupError`]: the runtime has no name, or it is taken. The runtime is then dropped, which stops it.
+    pub fn add<O: Observer>(&self, runtime: ObservationRuntime<O>) -> Result<(), GroupError> {
+        let handle = runtime.handle();
+        let name = handle.name().ok_or(GroupError::Unnamed)?;
+        self.insert(AnyHandle::new(name, &handle), runtime)
+    }
+
+    /// Takes a runtime in under this name, whatever its config calls it.
+    ///
+    /// # Errors
+    ///
+    /// [`GroupError`]: the name is taken, empty, or has more than 256 bytes. The runtime is then dropped, which
+    /// stops it.
+    pub fn add_as<O: Observer>(&self, name: &str, runtime: ObservationRuntime<O>) -> Result<(), GroupError> {
         let handle = AnyHandle::new(name, &runtime.handle());
         self.insert(handle, runtime)
     }
 
-    /// Takes a runtime in whose snapshots its [`handle`](Self::handle) can show as JSON.
+    /// Takes a runtime in under this name, and its [`handle`](Self::handle) can show its snapshots as JSON.
     ///
     /// # Errors
     ///
-    /// [`GroupError`], as for [`add`](Self::add).
+    /// [`GroupError`], as for [`add_as`](Self::add_as).
     #[cfg(feature = "json")]
     pub fn add_with_json<O: Observer>(
         &self,
@@ -175,8 +216,10 @@ impl ObservationGroup {
         handle: AnyHandle,
         runtime: ObservationRuntime<O>,
     ) -> Result<(), GroupError> {
-        if handle.name().is_empty() {
-            return Err(GroupError::EmptyName);
+        match handle.name().len() {
+            0 => return Err(GroupError::EmptyName),
+            length if length > LONGEST_NAME => return Err(GroupError::LongName { length }),
+            _ => {}
         }
         let control = runtime.control();
         let mut members = lock(&self.members);

@@ -22,6 +22,27 @@ use crate::watch::Watch;
 /// Reading never waits for the runtime, and what is returned is owned: an `Arc` of what was
 /// published, never a copy of the app's data. Handles stay usable after the end and show the last
 /// state.
+///
+/// # Which executor must run
+///
+/// An observation is a task of the tokio runtime in whose context it was started, and that runtime's clock is its time.
+/// So that runtime must be driven for as long as something is expected of the observation. A multi-thread runtime
+/// drives itself. A current-thread runtime runs only while somebody is inside its `block_on`: once
+/// `rt.block_on(ObservationRuntime::start(..))` has returned, nothing is observed until the next `rt.block_on`.
+/// Waits, watches and controls may be awaited anywhere: on another runtime, or on a plain thread.
+///
+/// Where nobody drives the runtime, or something blocks its thread, what is awaited elsewhere ends all the same: a
+/// thread of this library's own looks after it. A wait ends within some 1.5 s after its window, as
+/// [`Inconclusive::NotDriven`](crate::Inconclusive::NotDriven). A call that has no window ends with an error of that
+/// name after some 5 s without a turn: controls, [`Watch::changed`], [`Invariant::finish`](crate::Invariant::finish),
+/// [`ObservationRuntime::start`](crate::ObservationRuntime::start). [`Subscription::recv`] alone waits for ever. All of
+/// this holds where tokio's clock runs with the system's. Under a paused clock real time means nothing, and nothing
+/// is ended.
+///
+/// A probe, a poll or a predicate that blocks its thread is logged as a warning after 3 s, while somebody waits. If it
+/// was 1 s or longer, the reports of waits and invariants say so. Blocking work belongs into
+/// [`spawn_blocking`](tokio::task::spawn_blocking). A paused clock does not wait for real I/O: the report of a wait in
+/// which nothing answered says that the clock is paused.
 pub struct ObservationHandle<O: Observer> {
     pub(crate) shared: Arc<Shared<O::Snapshot, O::Event>>,
 }
@@ -35,6 +56,12 @@ impl<O: Observer> Clone for ObservationHandle<O> {
 impl<O: Observer> ObservationHandle<O> {
     pub(crate) fn new(shared: Arc<Shared<O::Snapshot, O::Event>>) -> Self {
         Self { shared }
+    }
+
+    /// What the config calls the observation: see [`ObservationConfig::name`](crate::ObservationConfig::name).
+    #[must_use]
+    pub fn name(&self) -> Option<&Arc<str>> {
+        self.shared.name.as_ref()
     }
 
     /// What the machine is doing.
@@ -109,7 +136,7 @@ impl<O: Observer> ObservationHandle<O> {
         Watch::new(Arc::clone(&self.shared))
     }
 
-    /// This moment, for waits that are to count only what was begun after it.
+    /// This moment, for waits that are to count only what was asked after it.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -118,7 +145,7 @@ impl<O: Observer> ObservationHandle<O> {
     /// # async fn example<O: Observer<Snapshot = String>>(handle: ObservationHandle<O>) -> Result<(), Unmet> {
     /// write("x").await;
     /// let written = handle.mark();
-    /// // Only polls that began after the write can show it.
+    /// // Only what was asked after the write can show it.
     /// handle.eventually("x is seen", |seen| seen == "x").after(written).within(Duration::from_secs(5)).await?;
     /// # Ok(())
     /// # }
@@ -129,6 +156,7 @@ impl<O: Observer> ObservationHandle<O> {
         self.shared.read(|status| Mark {
             instance,
             at,
+            number: status.number,
             next_cycle: status.next_cycle,
             next_seq: status.snapshot.as_ref().map_or(0, |snapshot| snapshot.cursor.seq),
         })
@@ -136,7 +164,7 @@ impl<O: Observer> ObservationHandle<O> {
 
     /// One sentence on the source called `name`, from what is known: how old its last answer is, what failed
     /// since, whether a probe is in flight. For one that is fresh it says so, for a name that no source has it
-    /// lists those there are.
+    /// lists those there are, as many as fit into 400 bytes. One line, escaped, of at most 4 KiB.
     ///
     /// Sources are told apart by observers that keep what they know by source: [`Observer::source_health`].
     ///
@@ -152,9 +180,14 @@ impl<O: Observer> ObservationHandle<O> {
     }
 
     /// A tokio instant of this runtime as wall-clock time, for display.
+    ///
+    /// Reckoned from what the wall's clock shows now; so an instant from before the machine slept, or before its
+    /// clock was set, is off by that. What was published carries its own `system_time`, which was read then.
+    /// Under a paused clock it is the wall time of the start and what tokio's clock has elapsed since.
     #[must_use]
     pub fn system_time(&self, instant: Instant) -> std::time::SystemTime {
-        self.shared.clock.wall(instant)
+        let clock = &self.shared.clock;
+        clock.wall(instant, clock.now())
     }
 
     /// Why the runtime ended, if it has.
@@ -171,6 +204,7 @@ impl<O: Observer> fmt::Debug for ObservationHandle<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (state, cycle) = self.shared.read(|status| (status.state, status.cycle));
         f.debug_struct("ObservationHandle")
+            .field("name", &self.name())
             .field("state", &state)
             .field("cycle", &cycle)
             .finish_non_exhaustive()
@@ -179,10 +213,8 @@ impl<O: Observer> fmt::Debug for ObservationHandle<O> {
 
 /// A moment in one runtime's life: see [`ObservationHandle::mark`].
 ///
-/// Cycles that began before the mark do not count for a wait that starts after it. A cycle of
-/// [`PerSource`](crate::PerSource) shows each source's last answer, which may be older than the cycle: the waits on
-/// sources count answers by the mark too, and a predicate of your own compares
-/// [`last_success`](crate::SourceFacts::last_success) with [`at`](Self::at).
+/// For a wait that starts after it, what was asked before the mark does not count: cycles that began before, and
+/// answers that a later cycle shows of a probe that was asked before ([`Observer::asked_since`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
     pub(crate) instance: u64,
@@ -191,6 +223,8 @@ pub struct Mark {
     /// The first batch that was not published.
     pub(crate) next_seq: u64,
     pub(crate) at: Instant,
+    /// The last publication before it.
+    pub(crate) number: u64,
 }
 
 impl Mark {

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use watchkeeper_fsm::StopReason;
 
 use crate::error::CursorError;
+use crate::panics::discard_each;
 use crate::sync::{AtomicBool, Mutex, lock, watch};
 
 /// The events of one cycle, in the order the observer returned them; never empty.
@@ -35,8 +36,17 @@ pub struct ObservationBatch<E> {
     pub source_count: usize,
     /// What changed.
     pub events: Vec<E>,
+    /// When its cycle began.
+    pub(crate) began: Instant,
     /// Whether its cycle was fast enough for it to be fresh when it came.
     pub(crate) fresh: bool,
+}
+
+/// Events are dropped one by one: a destructor that panics is logged, and costs the others nothing.
+impl<E> Drop for ObservationBatch<E> {
+    fn drop(&mut self) {
+        discard_each(std::mem::take(&mut self.events));
+    }
 }
 
 /// A position between two batches of one runtime.
@@ -116,23 +126,20 @@ impl<E> History<E> {
         Self { instance, limit, ring: Mutex::new(ring), head: watch::Sender::new(head), awaited }
     }
 
-    /// Step one of publishing: returns the batch that made room, to be dropped by the caller, or
-    /// gives the batch back when the history was closed in between.
-    pub(crate) fn push(
-        &self,
-        batch: Arc<ObservationBatch<E>>,
-    ) -> Result<Option<Arc<ObservationBatch<E>>>, Arc<ObservationBatch<E>>> {
+    /// Step one of publishing. Gives the batch back when the history was closed in between.
+    ///
+    /// Until it is announced, the batch that it will put out is kept: readers lose nothing for a batch that they
+    /// may not read yet.
+    pub(crate) fn push(&self, batch: Arc<ObservationBatch<E>>) -> Result<(), Arc<ObservationBatch<E>>> {
         let mut ring = lock(&self.ring);
         if ring.closed {
             return Err(batch);
         }
         debug_assert_eq!(ring.next_seq, batch.seq, "batches are numbered without gaps");
-        // With a limit of 0 one batch is kept for those who listen.
-        let evicted = if ring.batches.len() >= self.limit.max(1) { ring.batches.pop_front() } else { None };
         ring.next_seq += 1;
         ring.generation = batch.generation;
         ring.batches.push_back(batch);
-        Ok(evicted)
+        Ok(())
     }
 
     /// Step one for a generation that begins without a batch.
@@ -140,8 +147,10 @@ impl<E> History<E> {
         lock(&self.ring).generation = generation;
     }
 
-    /// Step three: lets readers read up to here, and wakes them.
-    pub(crate) fn announce(&self, Cursor { seq: next_seq, generation, .. }: Cursor) {
+    /// Step three: lets readers read up to here, and wakes them. Returns what was put out, to be dropped by the
+    /// caller.
+    pub(crate) fn announce(&self, cursor: Cursor) -> Vec<Arc<ObservationBatch<E>>> {
+        let Cursor { seq: next_seq, generation, .. } = cursor;
         self.head.send_if_modified(|head| {
             let news = head.closed.is_none() && (head.next_seq, head.generation) != (next_seq, generation);
             if news {
@@ -150,11 +159,17 @@ impl<E> History<E> {
             // Waking is not free: who was woken and has not looked again needs no second one.
             news && self.awaited.swap(false, Relaxed)
         });
+        let mut ring = lock(&self.ring);
+        let announced = usize::try_from(next_seq.saturating_sub(ring.oldest())).unwrap_or(usize::MAX);
+        // With a limit of 0 one batch is kept for those who listen.
+        let surplus = announced.saturating_sub(self.limit.max(1));
+        ring.batches.drain(..surplus).collect()
     }
 
-    /// Has the next announcement wake those who wait by then. To be called before a look at the head
+    /// Has the next announcement wake those who wait by then. To be called before each look at the head
     /// that a wait may follow: an announcement that the look does not see finds it awaited, because
-    /// the head's lock orders them.
+    /// the head's lock orders them. One that the look does see may have taken the request with it, so a wait
+    /// follows only a look that saw the head of the look before.
     pub(crate) fn await_next(&self) {
         self.awaited.store(true, Relaxed);
     }
@@ -184,9 +199,12 @@ impl<E> History<E> {
         if self.limit == 0 {
             return Vec::new();
         }
-        let announced = self.head.borrow().next_seq;
+        // Under one lock: between two looks all that was announced at the first might have been put out.
         let ring = lock(&self.ring);
-        ring.batches.iter().take_while(|batch| batch.seq < announced).cloned().collect()
+        let announced = self.head.borrow().next_seq;
+        let oldest = announced.saturating_sub(self.limit as u64);
+        let kept = ring.batches.iter().filter(|batch| (oldest..announced).contains(&batch.seq));
+        kept.cloned().collect()
     }
 
     /// Appends up to `most` batches from number `next` on and below `end` to `into`.
@@ -208,9 +226,13 @@ impl<E> History<E> {
         Drained::Some
     }
 
-    /// The batches from number `next` on and below `end`, and how many of them are no longer there.
+    /// The batches from number `next` on and below `end`, and how many of them are no longer there. None where
+    /// `next` lies behind `end`: who asks for what comes has missed nothing.
     pub(crate) fn between(&self, next: u64, end: u64) -> (Vec<Arc<ObservationBatch<E>>>, u64) {
         let ring = lock(&self.ring);
+        if next >= end {
+            return (Vec::new(), 0);
+        }
         let missed = ring.oldest().clamp(next, end) - next;
         let wanted = |batch: &&Arc<ObservationBatch<E>>| (next..end).contains(&batch.seq);
         (ring.batches.iter().filter(wanted).cloned().collect(), missed)
@@ -244,6 +266,7 @@ mod tests {
             system_time: SystemTime::now(),
             source_count: 1,
             events: vec!["found"],
+            began: Instant::now(),
             fresh: true,
         };
         history.push(Arc::new(batch)).unwrap();

@@ -13,6 +13,11 @@
 //! ([`eventually`](ObservationHandle::eventually) and its like); [`ObservationGroup`] holds many runtimes. The
 //! feature `json` shows reports and erased snapshots as JSON.
 //!
+//! What is logged, at which level and with which fields, is listed with [`ObservationRuntime`](ObservationRuntime#logs).
+//!
+//! The tokio runtime that an observation was started on must be driven for as long as something is expected of it; what
+//! is awaited of it may be awaited anywhere. See [`ObservationHandle`](ObservationHandle#which-executor-must-run).
+//!
 //! See [`PerSource`] and [`ObservationRuntime`] for first observers, and `ARCHITECTURE.md` in the repository
 //! for how it works inside. `watchkeeper-scenario` and `watchkeeper-cucumber` build on it.
 
@@ -27,6 +32,7 @@ mod control;
 mod core;
 mod deadline;
 mod driver;
+mod duplicates;
 mod error;
 mod failure;
 mod freshness;
@@ -37,10 +43,12 @@ mod log;
 mod observer;
 mod panics;
 mod per_source;
+mod pulse;
 mod runner;
 mod runtime;
 mod schedule;
 mod shared;
+mod shield;
 mod source;
 mod source_health;
 mod status;
@@ -49,11 +57,12 @@ mod sync;
 mod text;
 mod transactional;
 mod waits;
+mod wake;
 mod watch;
 
 /// For what a person reads: bounded in bytes, and escaped.
 pub mod report {
-    pub use crate::text::{debug, names, one_line};
+    pub use crate::text::{debug, debug_line, names, one_line};
 }
 
 pub use async_trait::async_trait;
@@ -62,6 +71,7 @@ pub use watchkeeper_fsm::{State, StateKind, StopReason};
 pub use any::{AnyHandle, AnySnapshot, AnyWait, AnyWaitBuilder};
 pub use config::{Backoff, ObservationConfig, Retry};
 pub use control::ObservationControl;
+pub use duplicates::Duplicates;
 pub use error::{ControlError, CursorError, ObservationRuntimeError, StopOutcome};
 pub use failure::{Cause, ObservationFailure, ObservationFailureStage};
 pub use freshness::Freshness;
@@ -81,6 +91,6 @@ pub use subscription::{RecvError, Subscription};
 pub use transactional::Transactional;
 pub use waits::{
     ByDebug, ByShow, Happens, Held, Holds, Inconclusive, InvalidWait, Invariant, ObservedEvent, Unmet,
-    UnmetOutcome, Wait, WaitBuilder,
+    UnmetOutcome, Verdict, Wait, WaitBuilder,
 };
-pub use watch::{Watch, WatchClosed};
+pub use watch::{Watch, WatchError};

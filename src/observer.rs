@@ -1,6 +1,7 @@
 //! What an app gives the runtime.
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use crate::source::ObservedSource;
 use crate::source_health::SourceHealth;
@@ -49,6 +50,19 @@ pub type DynError = Box<dyn std::error::Error + Send + Sync>;
 /// Where that is hard to keep and the state is cheap to clone, wrap the observer in
 /// [`Transactional`](crate::Transactional). For one probe per source use
 /// [`PerSource`](crate::PerSource), which keeps the contract for you.
+///
+/// # Wrappers
+///
+/// An observer that wraps another, or is built on one, passes on what that one says:
+/// [`keeps_state_when_interrupted`](Self::keeps_state_when_interrupted),
+/// [`source_health`](Self::source_health), [`asked_since`](Self::asked_since) and
+/// [`asked_at`](Self::asked_at). Left out, each falls back to its default without a warning.
+///
+/// # Destructors
+///
+/// Sources, states, snapshots, events and errors are dropped one by one, so a destructor that panics is a line in the
+/// log. A single value whose destructor panics twice, in two of its own fields for example, aborts the process: that
+/// is how Rust unwinds, and no library can catch it.
 ///
 /// # Blocking
 ///
@@ -109,6 +123,37 @@ pub trait Observer: Send + Sync + 'static {
         Self: Sized,
     {
         let _ = (snapshot, name);
+        None
+    }
+
+    /// What `snapshot` shows without anything that was asked before `since`; `None` if all of it was asked at
+    /// `since` or later, or if that is not kept.
+    ///
+    /// A wait counts what was asked since it was made, or since its mark. By default a snapshot counts by when
+    /// its cycle began. That is right where each cycle asks for all that it shows. An observer whose snapshots
+    /// also show answers of earlier cycles, or of probes that were in flight when the cycle began, takes them out
+    /// here: a probe that was asked before a write cannot show it. What it takes out becomes unknown, not false.
+    ///
+    /// [`PerSource`](crate::PerSource) does so. An observer built on one takes apart what it made of it with
+    /// [`SourceHealth::asked_since`]; one that wraps another passes this on.
+    #[must_use]
+    fn asked_since(snapshot: &Self::Snapshot, since: Instant) -> Option<Self::Snapshot>
+    where
+        Self: Sized,
+    {
+        let _ = (snapshot, since);
+        None
+    }
+
+    /// When that was asked for which `event` was found; `None` if it counts by when its cycle began.
+    ///
+    /// The same as [`asked_since`](Self::asked_since), for waits for events.
+    #[must_use]
+    fn asked_at(event: &Self::Event) -> Option<Instant>
+    where
+        Self: Sized,
+    {
+        let _ = event;
         None
     }
 }

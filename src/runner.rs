@@ -8,11 +8,10 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::sync::futures::OwnedNotified;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep};
@@ -20,9 +19,12 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use watchkeeper_fsm::StopReason;
 
 use crate::clock::{Clock, later};
-use crate::deadline::{Expire, expire_after};
+use crate::deadline::{Deadline, Expire, expire_after};
 use crate::error::{ControlError, StopOutcome};
-use crate::panics::{PanicMessage, catch, discard, discard_logged, poll_caught};
+use crate::panics::{PanicMessage, catch, discard_logged, log_panic, poll_caught};
+use crate::pulse::Pulse;
+use crate::shield::shielded;
+use crate::wake::Wake;
 
 /// Controls that may wait to be taken.
 const CONTROLS: usize = 16;
@@ -59,6 +61,24 @@ pub(crate) enum Ended<T> {
     Stopped,
 }
 
+/// Work that has not ended. Dropped with everything else, when the executor shuts down, it takes nothing along.
+struct InFlight<'a, F>(Pin<&'a mut Option<F>>);
+
+impl<F> InFlight<'_, F> {
+    /// Drops it.
+    fn end(&mut self) -> Result<(), PanicMessage> {
+        catch(|| self.0.set(None))
+    }
+}
+
+impl<F> Drop for InFlight<'_, F> {
+    fn drop(&mut self) {
+        if let Err(panic) = self.end() {
+            log_panic("dropping work in flight", &panic);
+        }
+    }
+}
+
 struct Request<C, R> {
     control: C,
     reply: oneshot::Sender<R>,
@@ -71,27 +91,6 @@ pub(crate) struct Inbox<C, R> {
     life: Arc<Life>,
     wake: Option<Wake>,
     timer: Pin<Box<Sleep>>,
-}
-
-/// A wake-up that misses no notification, not even one that is sent to present waiters only.
-struct Wake {
-    notify: Arc<Notify>,
-    next: Pin<Box<OwnedNotified>>,
-}
-
-impl Wake {
-    fn new(notify: Arc<Notify>) -> Self {
-        let mut next = Box::pin(Arc::clone(&notify).notified_owned());
-        next.as_mut().enable();
-        Self { notify, next }
-    }
-
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.next.as_mut().poll(context).map(|()| {
-            self.next.set(Arc::clone(&self.notify).notified_owned());
-            self.next.as_mut().enable();
-        })
-    }
 }
 
 /// Both ends of a machine's life.
@@ -112,12 +111,14 @@ pub(crate) fn life<C, R>(
         given_up: CancellationToken::new(),
         terminate: end,
         stop_timeout,
+        deadline: Mutex::new(None),
+        pulse: Arc::clone(clock.pulse()),
     });
     let inbox = Inbox {
         controls,
         stop: Box::pin(life.stop.clone().cancelled_owned()),
         life: Arc::clone(&life),
-        wake: wake.map(Wake::new),
+        wake: wake.as_ref().map(Wake::new),
         timer,
     };
     let guard = EndGuard { life: Arc::clone(&life) };
@@ -128,7 +129,8 @@ impl<C: Copy, R> Inbox<C, R> {
     /// Runs one unit of work to its end. Controls are taken meanwhile.
     ///
     /// Whatever happens, the work has been dropped when this returns; a destructor that panics
-    /// makes the work one that panicked.
+    /// makes the work one that panicked. An output that is not returned is dropped here, where its destructor may
+    /// panic once: one that has several values of the app holds each of them in an `AppValue`.
     pub(crate) async fn race<F: Future>(
         &mut self,
         machine: &mut impl Machine<Control = C, Reply = R>,
@@ -136,7 +138,7 @@ impl<C: Copy, R> Inbox<C, R> {
         work: F,
     ) -> Ended<F::Output> {
         let deadline = later(machine.latest(), timeout);
-        let mut work = pin!(Some(work));
+        let mut work = InFlight(pin!(Some(work)));
         let mut armed = false;
         let ended = poll_fn(|context| {
             loop {
@@ -144,8 +146,8 @@ impl<C: Copy, R> Inbox<C, R> {
                     return Poll::Ready(Ended::Stopped);
                 }
                 self.take_controls(machine, context);
-                let Some(future) = work.as_mut().as_pin_mut() else { return Poll::Ready(Ended::Stopped) };
-                match poll_caught(future, context) {
+                let Some(future) = work.0.as_mut().as_pin_mut() else { return Poll::Ready(Ended::Stopped) };
+                match self.life.pulse.driver.inside(|| poll_caught(future, context)) {
                     Poll::Ready(Ok(output)) => return Poll::Ready(Ended::Done(output)),
                     Poll::Ready(Err(panic)) => return Poll::Ready(Ended::Panicked(panic)),
                     Poll::Pending => {}
@@ -170,12 +172,12 @@ impl<C: Copy, R> Inbox<C, R> {
         } else {
             ended
         };
-        match (catch(|| work.set(None)), ended) {
+        match (work.end(), ended) {
             (Ok(()), ended) => ended,
             (Err(panic), Ended::Done(output)) => {
                 // The output is the app's as well.
-                let also = discard(output).map(|panic| format!("; and: {panic}")).unwrap_or_default();
-                Ended::Panicked(format!("after it was done, in a destructor: {panic}{also}"))
+                discard_logged(output, "what work returned whose destructor panicked");
+                Ended::Panicked(format!("after it was done, in a destructor: {panic}"))
             }
             (Err(panic), Ended::TimedOut) => {
                 Ended::Panicked(format!("timed out after {timeout:?}, then its destructor panicked: {panic}"))
@@ -184,7 +186,7 @@ impl<C: Copy, R> Inbox<C, R> {
                 Ended::Panicked(format!("{first}; then its destructor panicked: {panic}"))
             }
             (Err(panic), Ended::Stopped) => {
-                tracing::error!(panic, "dropping the work of a stopped machine panicked");
+                log_panic("dropping the work of a stopped machine", &panic);
                 Ended::Stopped
             }
         }
@@ -310,6 +312,9 @@ pub(crate) struct Life {
     given_up: CancellationToken,
     terminate: Arc<dyn Terminate>,
     stop_timeout: Duration,
+    /// Of the stop, until the driver's task has let go of everything.
+    deadline: Mutex<Option<Deadline>>,
+    pulse: Arc<Pulse>,
 }
 
 impl Life {
@@ -318,10 +323,22 @@ impl Life {
     /// When the driver has not ended by the deadline, the end is told all the same.
     pub(crate) fn request_stop(self: &Arc<Self>, reason: StopReason) {
         if self.request.set(reason).is_ok() {
-            self.stop.cancel();
             let life: Weak<Self> = Arc::downgrade(self);
-            expire_after(self.stop_timeout, life);
+            let deadline = expire_after(self.stop_timeout, life);
+            self.replace_deadline(Some(deadline));
+            self.stop.cancel();
+            // The driver may have ended in between, or long ago.
+            if self.done.is_cancelled() {
+                self.replace_deadline(None);
+            }
         }
+    }
+
+    fn replace_deadline(&self, deadline: Option<Deadline>) {
+        let mut kept = self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *kept, deadline);
+        drop(kept);
+        drop(old);
     }
 
     /// The reason of the end, if it has come.
@@ -331,6 +348,10 @@ impl Life {
 
     /// Waits for the end.
     pub(crate) async fn end_reason(&self) -> StopReason {
+        shielded(self.is_over()).await
+    }
+
+    async fn is_over(&self) -> StopReason {
         self.over.cancelled().await;
         self.ended().unwrap_or(StopReason::Died)
     }
@@ -339,17 +360,22 @@ impl Life {
     /// asked.
     pub(crate) async fn stop(self: &Arc<Self>) -> StopOutcome {
         self.request_stop(StopReason::Requested);
-        tokio::select! {
-            biased;
-            () = self.done.cancelled() => StopOutcome::Stopped,
-            () = self.given_up.cancelled() => StopOutcome::Detached,
-        }
+        shielded(async {
+            tokio::select! {
+                biased;
+                () = self.done.cancelled() => StopOutcome::Stopped,
+                () = self.given_up.cancelled() => StopOutcome::Detached,
+            }
+        })
+        .await
     }
 
-    /// Publishes the end; the first reason counts.
+    /// Publishes the end; the first reason counts. Those who wait for it are woken whatever happens.
     pub(crate) fn end(&self, reason: StopReason) {
         let reason = *self.end.get_or_init(|| reason);
-        self.terminate.terminate(reason);
+        if let Err(panic) = catch(|| self.terminate.terminate(reason)) {
+            log_panic("publishing the end", &panic);
+        }
         self.over.cancel();
     }
 }
@@ -378,6 +404,7 @@ impl Drop for EndGuard {
         };
         self.life.end(reason);
         self.life.done.cancel();
+        self.life.replace_deadline(None);
     }
 }
 
@@ -403,20 +430,56 @@ impl<C, R> Remote<C, R> {
         match self.controls.try_send(Request { control, reply }) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => return Err(ControlError::Full { capacity: CONTROLS }),
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(self.end_of_life().await),
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(shielded(self.end_of_life()).await),
         }
-        tokio::select! {
-            biased;
-            reply = taken => match reply {
-                Ok(reply) => Ok(reply),
-                Err(_) => Err(self.end_of_life().await),
-            },
-            error = self.end_of_life() => Err(error),
-        }
+        shielded(async {
+            tokio::select! {
+                biased;
+                reply = taken => match reply {
+                    Ok(reply) => Ok(reply),
+                    Err(_) => Err(self.end_of_life().await),
+                },
+                error = self.end_of_life() => Err(error),
+                no_turn_for = self.life.pulse.no_turn(None, true) => Err(ControlError::NotDriven { no_turn_for }),
+            }
+        })
+        .await
     }
 
     /// The channel may close a moment before the end is told.
     async fn end_of_life(&self) -> ControlError {
-        ControlError::ended(self.life.end_reason().await)
+        ControlError::ended(self.life.is_over().await)
+    }
+}
+
+#[cfg(all(test, not(watchkeeper_loom)))]
+mod tests {
+    use super::*;
+
+    struct Nobody;
+
+    impl Terminate for Nobody {
+        fn terminate(&self, _: StopReason) {}
+    }
+
+    /// Each used to leave some 200 bytes until its `stop_timeout`.
+    #[tokio::test]
+    async fn a_stop_that_is_over_leaves_no_deadline() {
+        let clock = Clock::of(tokio::runtime::Handle::current());
+        let hours = Duration::from_secs(24 * 3600);
+        for over_before in [false, true] {
+            let (remote, inbox, guard) = life::<(), ()>(&clock, hours, None, Arc::new(Nobody));
+            let kept = |remote: &Remote<(), ()>| Arc::weak_count(&remote.life);
+            if over_before {
+                drop(guard);
+                remote.life.request_stop(StopReason::Requested);
+            } else {
+                remote.life.request_stop(StopReason::Requested);
+                assert_eq!(kept(&remote), 1, "the deadline's");
+                drop(guard);
+            }
+            assert_eq!(kept(&remote), 0, "over before it was asked for: {over_before}");
+            drop(inbox);
+        }
     }
 }

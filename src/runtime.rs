@@ -15,15 +15,16 @@ use watchkeeper_fsm::StopReason;
 use crate::clock::Clock;
 use crate::config::ObservationConfig;
 use crate::control::ObservationControl;
-use crate::core::{Core, FirstCycle};
+use crate::core::{Core, FirstCycle, logged_name};
 use crate::driver::drive;
 use crate::error::{ObservationRuntimeError, StopOutcome};
 use crate::handle::ObservationHandle;
 use crate::history::History;
 use crate::observer::Observer;
-use crate::panics::poll_caught;
+use crate::panics::{AppValue, log_panic, poll_caught};
 use crate::runner::{Terminate, life};
 use crate::shared::Shared;
+use crate::shield::shielded;
 use crate::source::SourceProvider;
 use crate::status::Published;
 
@@ -34,6 +35,26 @@ static INSTANCES: AtomicU64 = AtomicU64::new(1);
 ///
 /// Dropping it asks for the stop and does not wait; that needs no tokio context. Handles,
 /// subscriptions and waits that live on are told [`StopReason::Dropped`].
+///
+/// # Logs
+///
+/// By `tracing`, with the targets `watchkeeper::..`. Lines are inside the span `observation`, whose fields are
+/// `instance`, `observer` and the config's `name`; only the end of a runtime that blocks its thread is logged outside.
+/// Names and errors are escaped and cut.
+///
+/// | level | message | when | fields |
+/// |---|---|---|---|
+/// | info | `observation started` | the first source set is known | `name`, `observer`, `interval`, `history_limit`, `sources`, `names` |
+/// | info | `observation ended` | the end was published | `name`, `observer`, `reason`, `cycle`, `instance` |
+/// | info | `sources joined`, `sources left` | another set | `cycle`, `count`, `names`, `sources` |
+/// | warn | `sources without a name of their own are left out: ..` | once, and when other names are concerned | `cycle`, `names`, `unnamed`, `left_out` |
+/// | info | `every source has a name of its own again` | after that | `cycle` |
+/// | warn | `cycle failed` | the 1st, 2nd, 4th, 8th .. failure in a row | `cycle`, `stage`, `cause`, `in_a_row`, `error` |
+/// | debug | `cycle failed` | the others | the same |
+/// | info | `recovered` | the first success after failures | `cycle`, `after_failures` |
+/// | debug | `cycle succeeded` | each success | `cycle`, `generation`, `elapsed`, `sources`, `events` |
+/// | trace | `transition`, `rejected` | each step of the machine | `from`, `to`, `cycle` |
+/// | error | `.. panicked` | a destructor or waker of the app's | `panic` |
 ///
 /// # Examples
 ///
@@ -95,7 +116,7 @@ impl<O: Observer> ObservationRuntime<O> {
     /// # Errors
     ///
     /// [`ObservationRuntimeError`]: a field of the config is out of its range, the first refresh
-    /// or `init` failed, or there is no tokio runtime.
+    /// or `init` failed, there is no tokio runtime, or nobody drives the one there is.
     ///
     /// # Panics
     ///
@@ -111,11 +132,20 @@ impl<O: Observer> ObservationRuntime<O> {
         let (tell, told) = oneshot::channel();
         // From here on, dropping this future drops the runtime and so asks for its stop.
         let (runtime, task) = Self::spawn(provider, observer, config, Some(FirstCycle { tell }))?;
-        match told.await {
+        let pulse = Arc::clone(runtime.handle.shared.clock.pulse());
+        let told = shielded(async {
+            tokio::select! {
+                biased;
+                told = told => Ok(told),
+                no_turn_for = pulse.no_turn(None, false) => Err(no_turn_for),
+            }
+        });
+        let told = told.await.map_err(|no_turn_for| ObservationRuntimeError::NotDriven { no_turn_for })?;
+        match told {
             Ok(Ok(())) => Ok(runtime),
             Ok(Err(error)) => {
                 // A panic of the driver's was published as the end; there is nothing to add.
-                let _ = task.await;
+                let _ = shielded(task).await;
                 Err(error)
             }
             Err(_) => {
@@ -156,16 +186,21 @@ impl<O: Observer> ObservationRuntime<O> {
     where
         P: SourceProvider<O::Source>,
     {
+        // Refused, they are dropped each on its own.
+        let (provider, observer) = (AppValue::new(provider), AppValue::new(observer));
         config.validate()?;
         let executor = Handle::try_current().map_err(|_| ObservationRuntimeError::NoTokioRuntime)?;
         let instance = INSTANCES.fetch_add(1, Ordering::Relaxed);
         let clock = Clock::of(executor.clone());
         let history = History::new(instance, config.history_limit, config.first_generation);
         let first = Published::before_the_start(clock.started(), &config);
-        let shared = Arc::new(Shared::new(clock.clone(), history, first));
+        let (name, observer_type) = (config.name.as_deref(), std::any::type_name::<O>());
+        let shared = Arc::new(Shared::new((name, observer_type), clock.clone(), history, first));
+        let name = name.map(logged_name);
+        let span = tracing::info_span!("observation", instance, observer = observer_type, name);
+        clock.pulse().logs_as(&span);
         let end: Arc<dyn Terminate> = shared.clone();
         let (remote, inbox, guard) = life(&clock, config.stop_timeout, config.wake.clone(), end);
-        let span = tracing::info_span!("observation", instance, observer = std::any::type_name::<O>());
         let keeps_state = observer.keeps_state_when_interrupted();
         let core = Core::new(Arc::clone(&shared), Arc::clone(&remote.life), config, keeps_state, first_cycle);
         // The guard is dropped last, behind everything of the app's: here when the task never ran ...
@@ -177,8 +212,8 @@ impl<O: Observer> ObservationRuntime<O> {
             let _guard = guard;
             let mut drive = pin!(drive);
             if let Err(panic) = poll_fn(|context| poll_caught(drive.as_mut(), context)).await {
-                tracing::error!(panic, "the driver panicked");
                 died.end(StopReason::Died);
+                log_panic("the driver", &panic);
             }
         };
         let task = executor.spawn(driver.instrument(span));
@@ -213,6 +248,9 @@ impl<O: Observer> Drop for ObservationRuntime<O> {
 
 impl<O: Observer> fmt::Debug for ObservationRuntime<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ObservationRuntime").field("state", &self.handle.state()).finish_non_exhaustive()
+        f.debug_struct("ObservationRuntime")
+            .field("name", &self.handle.name())
+            .field("state", &self.handle.state())
+            .finish_non_exhaustive()
     }
 }

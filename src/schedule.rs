@@ -17,6 +17,10 @@ pub(crate) struct Schedule {
     missed: u64,
     retry: Retry,
     jitter: fastrand::Rng,
+    /// How many delays the backoff has given out since the last success.
+    delays: u64,
+    /// When the last one of them is over.
+    retry_at: Option<Instant>,
 }
 
 impl Schedule {
@@ -30,6 +34,8 @@ impl Schedule {
             missed: 0,
             retry,
             jitter: fastrand::Rng::with_seed(seed),
+            delays: 0,
+            retry_at: None,
         }
     }
 
@@ -62,12 +68,37 @@ impl Schedule {
         later(self.origin, Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
     }
 
-    /// When to try again after the `in_a_row`th failed cycle in a row.
-    pub(crate) fn next_try(&mut self, now: Instant, in_a_row: u64) -> Instant {
-        let Retry::Backoff(backoff) = self.retry else { return self.next_tick(now) };
-        let doublings = u32::try_from(in_a_row.saturating_sub(1)).unwrap_or(u32::MAX).min(31);
+    /// A cycle has succeeded: the backoff starts over.
+    pub(crate) fn succeeded(&mut self) {
+        self.delays = 0;
+    }
+
+    /// A cycle has failed, which somebody asked for or the schedule began.
+    ///
+    /// One that was asked for while a delay ran leaves that delay as it is. If the delay was over before the cycle
+    /// was, the cycle stands for the retry.
+    pub(crate) fn failed(&mut self, now: Instant, asked: bool, paused: bool) {
+        let waited_for = !paused && self.retry_at.is_none_or(|at| at <= now);
+        if !asked || waited_for || self.delays == 0 {
+            self.delays = self.delays.saturating_add(1);
+            self.delay(now);
+        }
+    }
+
+    /// When to try again after a failed cycle, if that has a time of its own. A pause ends the delay that ran;
+    /// when it is over, one of the same length begins.
+    pub(crate) fn next_try(&mut self, now: Instant, resumed: bool) -> Option<Instant> {
+        if resumed {
+            self.delay(now);
+        }
+        self.retry_at
+    }
+
+    fn delay(&mut self, now: Instant) {
+        let Retry::Backoff(backoff) = self.retry else { return };
+        let doublings = u32::try_from(self.delays.saturating_sub(1)).unwrap_or(u32::MAX).min(31);
         let delay = backoff.first.saturating_mul(1 << doublings).min(backoff.max);
-        later(now, delay.mul_f64(1.0 - backoff.jitter * self.jitter.f64()))
+        self.retry_at = Some(later(now, delay.mul_f64(1.0 - backoff.jitter * self.jitter.f64())));
     }
 }
 
@@ -122,26 +153,60 @@ mod tests {
         assert_eq!(schedule.missed(), 3, "1 s and 2 s before, 9 s behind");
     }
 
+    /// The delays of so many failures of the schedule's own.
+    fn delays(start: Instant, backoff: Backoff, failures: u64) -> Vec<Duration> {
+        let mut schedule = Schedule::new(start, SECOND, Duration::ZERO, Retry::Backoff(backoff));
+        let mut delay = || {
+            schedule.failed(start, false, false);
+            schedule.next_try(start, false).unwrap() - start
+        };
+        (0..failures).map(|_| delay()).collect()
+    }
+
     #[test]
     fn backoff_doubles_up_to_its_cap_and_jitter_only_shortens() {
         let start = Instant::now();
         let backoff = Backoff { first: SECOND, max: 5 * SECOND, jitter: 0.0, seed: 1 };
-        let mut plain = Schedule::new(start, SECOND, Duration::ZERO, Retry::Backoff(backoff));
-        let delays: Vec<_> = (1..=5).map(|n| plain.next_try(start, n) - start).collect();
-        assert_eq!(delays, [SECOND, 2 * SECOND, 4 * SECOND, 5 * SECOND, 5 * SECOND]);
-        assert_eq!(plain.next_try(start, u64::MAX) - start, 5 * SECOND);
+        let plain = delays(start, backoff, 100);
+        assert_eq!(plain[..5], [SECOND, 2 * SECOND, 4 * SECOND, 5 * SECOND, 5 * SECOND]);
+        assert_eq!(plain[99], 5 * SECOND);
 
-        let jittered = Retry::Backoff(Backoff { jitter: 0.5, ..backoff });
-        let draw = || {
-            let mut schedule = Schedule::new(start, SECOND, Duration::ZERO, jittered);
-            (1..=20).map(|n| schedule.next_try(start, n) - start).collect::<Vec<_>>()
-        };
-        let drawn = draw();
-        assert_eq!(drawn, draw(), "the same seed gives the same delays");
-        for (n, delay) in (1..).zip(&drawn) {
-            let full = plain.next_try(start, n) - start;
-            assert!(*delay <= full && *delay >= full / 2, "failure {n}: {delay:?} of {full:?}");
+        let jittered = Backoff { jitter: 0.5, ..backoff };
+        let drawn = delays(start, jittered, 20);
+        assert_eq!(drawn, delays(start, jittered, 20), "the same seed gives the same delays");
+        for (n, (delay, full)) in drawn.iter().zip(&plain).enumerate() {
+            assert!(delay <= full && *delay >= *full / 2, "failure {n}: {delay:?} of {full:?}");
         }
         assert!(drawn[3..].iter().any(|delay| *delay != drawn[3]), "{drawn:?}");
+    }
+
+    //    0    1 s          3 s                      7 s
+    //    |    |            |                        |
+    //    F  a F  a  a      F a a     a              F     a: asked for, and fails
+    #[test]
+    fn what_was_asked_for_neither_shortens_nor_lengthens_a_delay() {
+        let start = Instant::now();
+        let backoff = Backoff { first: SECOND, max: 60 * SECOND, jitter: 0.0, seed: 1 };
+        let mut schedule = Schedule::new(start, SECOND, Duration::ZERO, Retry::Backoff(backoff));
+        // (when it failed, asked for, paused, the retry that is due)
+        let steps = [
+            (0, true, false, 1000),
+            (500, true, false, 1000),
+            (1000, false, false, 3000),
+            (1500, true, false, 3000),
+            (2500, true, false, 3000),
+            // It took until the delay was over, and stands for the retry.
+            (3000, true, false, 7000),
+            (7500, true, true, 7000),
+            (8000, false, false, 16_000),
+        ];
+        for (millis, asked, paused, due) in steps {
+            schedule.failed(at(start, millis), asked, paused);
+            assert_eq!(schedule.next_try(at(start, millis), false), Some(at(start, due)), "at {millis} ms");
+        }
+        assert_eq!(schedule.next_try(at(start, 9000), true), Some(at(start, 17_000)), "as long as before");
+        schedule.succeeded();
+        schedule.failed(at(start, 20_000), true, false);
+        assert_eq!(schedule.next_try(at(start, 20_000), false), Some(at(start, 21_000)));
     }
 }

@@ -3,17 +3,17 @@
 #[cfg(all(test, watchkeeper_loom))]
 mod loom_tests;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 use watchkeeper_fsm::{State, StateKind, StopReason};
 
 use crate::clock::Clock;
+use crate::core::logged_name;
 use crate::failure::ObservationFailure;
 use crate::history::{History, ObservationBatch};
-use crate::log::{Log, What};
-use crate::panics::{catch, discard_logged};
+use crate::log::{Entry, Log, What};
+use crate::panics::{catch, discard_each, log_panic};
 use crate::runner::Terminate;
 use crate::status::Published;
 use crate::sync::{Mutex, lock, watch};
@@ -25,6 +25,10 @@ const FAILURES: usize = 64;
 /// One runtime's readable side. There is one writer, the driver, and one exception: whoever
 /// declares the runtime ended ([`Terminate`]). After that nothing is published any more.
 pub(crate) struct Shared<S, E> {
+    /// What the config calls the observation.
+    pub(crate) name: Option<Arc<str>>,
+    /// The type of the observer.
+    observer: &'static str,
     pub(crate) clock: Clock,
     pub(crate) history: Arc<History<E>>,
     status: watch::Sender<Published<S>>,
@@ -37,20 +41,22 @@ pub(crate) struct Shared<S, E> {
 struct Audience<S, E> {
     queues: Queues<S, E>,
     log: Log,
-    failures: VecDeque<Arc<ObservationFailure>>,
 }
 
 impl<S, E> Shared<S, E> {
-    pub(crate) fn new(clock: Clock, history: History<E>, first: Published<S>) -> Self {
+    pub(crate) fn new(
+        (name, observer): (Option<&str>, &'static str),
+        clock: Clock,
+        history: History<E>,
+        first: Published<S>,
+    ) -> Self {
         Self {
+            name: name.map(Arc::from),
+            observer,
             clock,
             history: Arc::new(history),
             status: watch::Sender::new(first),
-            audience: Mutex::new(Audience {
-                queues: Queues::default(),
-                log: Log::default(),
-                failures: VecDeque::new(),
-            }),
+            audience: Mutex::new(Audience { queues: Queues::default(), log: Log::default() }),
         }
     }
 
@@ -65,7 +71,7 @@ impl<S, E> Shared<S, E> {
         update: impl FnOnce(&mut Published<S>),
     ) -> bool {
         let mut audience = lock(&self.audience);
-        let Audience { queues, log, failures } = &mut *audience;
+        let Audience { queues, log } = &mut *audience;
         let mut told = None;
         // Silent: the wake comes with `wake`, outside of the lock.
         self.status.send_if_modified(|status| {
@@ -79,12 +85,6 @@ impl<S, E> Shared<S, E> {
         });
         if let Some(number) = told {
             for what in logged.into_iter().flatten() {
-                if let What::Failed(failure) = &what {
-                    if failures.len() == FAILURES {
-                        failures.pop_front();
-                    }
-                    failures.push_back(Arc::clone(failure));
-                }
                 log.push(number, at, what);
             }
         }
@@ -95,7 +95,8 @@ impl<S, E> Shared<S, E> {
     /// because the end came in between, stays unread.
     pub(crate) fn announce(&self) {
         if let Some(cursor) = self.read(|status| status.snapshot.as_ref().map(|snapshot| snapshot.cursor)) {
-            self.history.announce(cursor);
+            let put_out = self.history.announce(cursor);
+            discard_each(put_out);
         }
     }
 
@@ -118,13 +119,13 @@ impl<S, E> Shared<S, E> {
         for waker in wakers {
             // A waker is foreign code: one that panics must not keep the others asleep.
             if let Err(panic) = catch(|| waker.wake()) {
-                tracing::error!(panic, "waking a wait panicked");
+                log_panic("waking a wait", &panic);
             }
         }
     }
 
     pub(crate) fn failures(&self) -> Vec<Arc<ObservationFailure>> {
-        lock(&self.audience).failures.iter().cloned().collect()
+        lock(&self.audience).log.newest_failures(FAILURES)
     }
 
     /// Looks at the status. `look` runs under the watch's read lock: it only copies.
@@ -143,9 +144,12 @@ impl<S, E> Shared<S, E> {
         Arc::new(self.status.borrow().clone())
     }
 
-    /// What the log holds behind publication `number`; `true` if more was dropped.
-    pub(crate) fn log_since(&self, number: u64) -> (Vec<crate::log::Entry>, bool) {
-        lock(&self.audience).log.since(number)
+    /// What the log holds behind the publication `first`, with the failures until `ended`, if they are known so many.
+    pub(crate) fn logged(&self, first: &Published<S>, ended: Instant, known: Option<u64>) -> Logged {
+        let audience = lock(&self.audience);
+        let (entries, cut) = audience.log.since(first.number);
+        let (failures, failures_cut) = audience.log.failures(first.failures, ended, known);
+        Logged { entries, cut, failures, failures_cut }
     }
 
     /// Whether a source called `name` has left.
@@ -154,11 +158,20 @@ impl<S, E> Shared<S, E> {
     }
 }
 
+impl<S, E> Shared<S, E> {
+    /// With all that tells runtimes apart: a deadline's thread is outside of the span.
+    fn log_end(&self, reason: StopReason) {
+        let (instance, cycle) = (self.history.instance(), self.read(|status| status.cycle));
+        let name = self.name.as_deref().map(logged_name);
+        tracing::info!(name, observer = self.observer, %reason, cycle, instance, "observation ended");
+    }
+}
+
 impl<S: Send + Sync, E: Send + Sync> Terminate for Shared<S, E> {
     fn terminate(&self, reason: StopReason) {
         let at = self.clock.now();
         let state = State::Stopped { reason };
-        self.publish(at, [Some(What::Entered(state))], None, |status| {
+        let first = self.publish(at, [Some(What::Entered(state))], None, |status| {
             (status.state, status.since) = (state, at);
             status.paused = false;
         });
@@ -166,10 +179,19 @@ impl<S: Send + Sync, E: Send + Sync> Terminate for Shared<S, E> {
         self.announce();
         self.history.close(reason);
         self.wake();
+        if first {
+            // A subscriber is foreign code.
+            let _ = catch(|| self.log_end(reason));
+        }
     }
 }
 
-/// Drops what a publication replaced, outside of every lock.
-pub(crate) fn discard_replaced<T>(replaced: T) {
-    discard_logged(replaced, "a replaced snapshot or batch");
+/// What happened inside a window.
+pub(crate) struct Logged {
+    pub(crate) entries: Vec<Entry>,
+    /// Older entries were dropped.
+    pub(crate) cut: bool,
+    pub(crate) failures: Vec<Arc<ObservationFailure>>,
+    /// How many older failures were dropped.
+    pub(crate) failures_cut: u64,
 }

@@ -1,6 +1,5 @@
 //! Sources and where they come from.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -8,12 +7,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::DynError;
+use crate::panics::{AppValue, AppValues};
 use crate::sync::{Mutex, lock};
+use crate::text::{NAME, NAMES, names, quoted};
 
 /// A named thing that can be observed: a node client, an endpoint, a file.
 ///
-/// The name is its identity: two sources of one set may not share one, and a source that comes
-/// back under the same name is the same source, replaced.
+/// The name is its identity: a source that comes back under the same name is the same source, replaced. Of two
+/// sources of one set that share a name the first is observed: see [`Duplicates`](crate::Duplicates).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedSource<S> {
     /// What the source is called; not empty, unique in its set.
@@ -63,21 +64,21 @@ impl<S: 'static, P: SourceProvider<S> + ?Sized> SourceProvider<S> for Arc<P> {
 /// A source set that never changes.
 #[derive(Clone, Debug)]
 pub struct StaticSourceProvider<S> {
-    sources: Vec<ObservedSource<S>>,
+    sources: AppValues<ObservedSource<S>>,
 }
 
 impl<S> StaticSourceProvider<S> {
     /// Always returns `sources`.
     #[must_use]
     pub fn new(sources: Vec<ObservedSource<S>>) -> Self {
-        Self { sources }
+        Self { sources: AppValues::new(sources) }
     }
 }
 
 #[async_trait]
 impl<S: Clone + Send + Sync + 'static> SourceProvider<S> for StaticSourceProvider<S> {
     async fn sources(&self) -> Result<Vec<ObservedSource<S>>, DynError> {
-        Ok(self.sources.clone())
+        Ok(self.sources.clone().into_inner())
     }
 }
 
@@ -101,7 +102,7 @@ pub struct SharedSources<S> {
     sources: Arc<Mutex<Vec<Shared<S>>>>,
 }
 
-type Shared<S> = (Arc<str>, Arc<S>);
+type Shared<S> = (Arc<str>, AppValue<Arc<S>>);
 
 impl<S> Clone for SharedSources<S> {
     fn clone(&self) -> Self {
@@ -123,7 +124,8 @@ impl<S> SharedSources<S> {
     }
 
     fn share(sources: Vec<ObservedSource<S>>) -> Vec<Shared<S>> {
-        sources.into_iter().map(|source| (Arc::from(source.name), Arc::new(source.source))).collect()
+        let share = |source| AppValue::new(Arc::new(source));
+        sources.into_iter().map(|source| (Arc::from(source.name), share(source.source))).collect()
     }
 }
 
@@ -132,21 +134,22 @@ impl<S: Clone> SharedSources<S> {
     #[must_use]
     pub fn get(&self) -> Vec<ObservedSource<S>> {
         let sources = lock(&self.sources).clone();
-        sources.iter().map(|(name, source)| ObservedSource::new(name, S::clone(source))).collect()
+        let own = |(name, source): &Shared<S>| ObservedSource::new(name, S::clone(source));
+        sources.iter().map(own).collect::<AppValues<_>>().into_inner()
     }
 
     /// Replaces the whole set and returns the old one.
     #[allow(clippy::must_use_candidate, reason = "replacing is the point; the old set is a courtesy")]
     pub fn replace(&self, sources: Vec<ObservedSource<S>>) -> Vec<ObservedSource<S>> {
         let old = std::mem::replace(&mut *lock(&self.sources), Self::share(sources));
-        old.into_iter()
-            .map(|(name, source)| ObservedSource::new(&name, Arc::unwrap_or_clone(source)))
-            .collect()
+        let own =
+            |(name, source): Shared<S>| ObservedSource::new(&name, Arc::unwrap_or_clone(source.into_inner()));
+        old.into_iter().map(own).collect::<AppValues<_>>().into_inner()
     }
 
     /// Adds `source` as `name`, or replaces what had that name and returns it.
     pub fn insert(&self, name: &str, source: S) -> Option<S> {
-        let source = Arc::new(source);
+        let source = AppValue::new(Arc::new(source));
         let old = {
             let mut sources = lock(&self.sources);
             if let Some((_, known)) = sources.iter_mut().find(|(known, _)| **known == *name) {
@@ -156,7 +159,7 @@ impl<S: Clone> SharedSources<S> {
                 None
             }
         };
-        old.map(Arc::unwrap_or_clone)
+        old.map(|old| Arc::unwrap_or_clone(old.into_inner()))
     }
 
     /// Takes the source called `name` out of the set.
@@ -167,14 +170,15 @@ impl<S: Clone> SharedSources<S> {
             let at = sources.iter().position(|(known, _)| **known == *name)?;
             sources.remove(at)
         };
-        Some(Arc::unwrap_or_clone(removed.1))
+        Some(Arc::unwrap_or_clone(removed.1.into_inner()))
     }
 }
 
 impl<S> fmt::Debug for SharedSources<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<Arc<str>> = lock(&self.sources).iter().map(|(name, _)| Arc::clone(name)).collect();
-        f.debug_struct("SharedSources").field("names", &names).finish_non_exhaustive()
+        let known: Vec<Arc<str>> = lock(&self.sources).iter().map(|(name, _)| Arc::clone(name)).collect();
+        let known = names(known.iter().map(|name| &**name), NAMES);
+        f.debug_struct("SharedSources").field("names", &format_args!("{known}")).finish_non_exhaustive()
     }
 }
 
@@ -223,7 +227,7 @@ where
 #[non_exhaustive]
 pub enum SourceSetError {
     /// Two sources have one name.
-    #[error("two sources are named {name:?}: give every source a name of its own")]
+    #[error("two sources are named {}: give every source a name of its own", quoted(name, NAME))]
     DuplicateName {
         /// The name that occurs more than once.
         name: String,
@@ -239,61 +243,9 @@ pub enum SourceSetError {
 /// The names of one set, in the provider's order; shared until the set changes.
 pub(crate) type SourceNames = Arc<[Arc<str>]>;
 
-/// How a new set differs from the one before.
+/// How a new set differs from the one before; in nothing but its order, if no name came or went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SourceChange {
     pub(crate) joined: Vec<Arc<str>>,
     pub(crate) left: Vec<Arc<str>>,
-}
-
-/// Checks a set, and says how its names differ from `known`: `None` when they do not.
-pub(crate) fn compare<S>(
-    known: &SourceNames,
-    set: &[ObservedSource<S>],
-) -> Result<Option<(SourceNames, SourceChange)>, SourceSetError> {
-    // The usual case, and the cheap one: the same names in the same order were checked before.
-    if known.len() == set.len() && known.iter().zip(set).all(|(name, source)| **name == *source.name) {
-        return Ok(None);
-    }
-    let mut seen = HashSet::with_capacity(set.len());
-    for (index, source) in set.iter().enumerate() {
-        if source.name.is_empty() {
-            return Err(SourceSetError::EmptyName { position: index + 1 });
-        }
-        if !seen.insert(source.name.as_str()) {
-            return Err(SourceSetError::DuplicateName { name: source.name.clone() });
-        }
-    }
-    let before: HashSet<&str> = known.iter().map(|name| &**name).collect();
-    let names: SourceNames = set.iter().map(|source| Arc::from(source.name.as_str())).collect();
-    let change = SourceChange {
-        joined: names.iter().filter(|name| !before.contains(&***name)).cloned().collect(),
-        left: known.iter().filter(|name| !seen.contains(&***name)).cloned().collect(),
-    };
-    Ok(Some((names, change)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn set(names: &[&str]) -> Vec<ObservedSource<()>> {
-        names.iter().map(|name| ObservedSource::new(name, ())).collect()
-    }
-
-    #[test]
-    fn a_change_names_who_joined_and_who_left() {
-        let (known, _) = compare(&SourceNames::from([]), &set(&["a", "b"])).unwrap().unwrap();
-        assert_eq!(compare(&known, &set(&["a", "b"])), Ok(None));
-        let (_, change) = compare(&known, &set(&["b", "c"])).unwrap().unwrap();
-        assert_eq!(change, SourceChange { joined: vec!["c".into()], left: vec!["a".into()] });
-    }
-
-    #[test]
-    fn a_name_is_given_and_given_once() {
-        let none = SourceNames::from([]);
-        let twice = SourceSetError::DuplicateName { name: "a".into() };
-        assert_eq!(compare(&none, &set(&["a", "b", "a"])), Err(twice));
-        assert_eq!(compare(&none, &set(&["a", ""])), Err(SourceSetError::EmptyName { position: 2 }));
-    }
 }

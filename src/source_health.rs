@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::failure::Cause;
 use crate::freshness::Freshness;
+use crate::text::{self, MESSAGE, NAME, one_line};
 
 /// One failed probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,21 +20,31 @@ pub struct ProbeFailure {
     pub elapsed: Duration,
     /// How it failed.
     pub cause: Cause,
-    /// The error with all its causes, or what the panic said.
+    /// The error with all its causes, or what the panic said: at most 1 KiB. What is longer ends in the count
+    /// of what was cut. `Display` escapes it.
     pub message: String,
 }
 
 impl ProbeFailure {
-    /// A probe that began at `began` and was known to have failed at `at`.
+    /// A probe that began at `began` and was known to have failed at `at`. The message is recorded as
+    /// [`message`](Self::message) says.
     #[must_use]
     pub fn new(began: Instant, at: Instant, cause: Cause, message: impl Into<String>) -> Self {
-        Self { at, elapsed: at.saturating_duration_since(began), cause, message: message.into() }
+        let message = text::message(&message.into());
+        Self { at, elapsed: at.saturating_duration_since(began), cause, message }
+    }
+
+    /// When the probe began: what it says is no newer than that.
+    #[must_use]
+    pub fn began(&self) -> Instant {
+        self.at.checked_sub(self.elapsed).unwrap_or(self.at)
     }
 }
 
+/// One line, escaped.
 impl fmt::Display for ProbeFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&one_line(&self.message, MESSAGE))
     }
 }
 
@@ -47,7 +58,7 @@ pub struct SourceFacts {
     pub last_elapsed: Option<Duration>,
     /// When the value last changed.
     pub changed_at: Option<Instant>,
-    /// How many probes in a row have failed since the last answer.
+    /// How many probes in a row have failed since the last answer. While the last of them counts, all do.
     pub failures_in_a_row: u64,
     /// The last failure; kept when the source answers again.
     pub last_failure: Option<Arc<ProbeFailure>>,
@@ -57,6 +68,9 @@ pub struct SourceFacts {
     pub answers: u64,
     /// How many probes have failed.
     pub failures: u64,
+    /// If set, answers and failures that were asked for before are left out: see
+    /// [`asked_since`](Self::asked_since).
+    pub since: Option<Instant>,
 }
 
 /// What an observer of its own notes of a source, probe by probe.
@@ -109,6 +123,62 @@ impl SourceFacts {
         self.last_failure = Some(failure.into());
         self.failures_in_a_row
     }
+
+    /// Without the answer and the failures whose probes began before `since`; `None` if there are none, and these
+    /// facts count as they are.
+    ///
+    /// A probe in flight stays, and so do the counts of all answers and failures. A failure after which the source
+    /// has answered stays with that answer.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use tokio::time::Instant;
+    /// use watchkeeper::SourceFacts;
+    ///
+    /// let mut facts = SourceFacts::default();
+    /// let began = Instant::now();
+    /// facts.answered(began, began + Duration::from_millis(3));
+    ///
+    /// assert_eq!(facts.asked_since(began), None);
+    /// let later = facts.asked_since(began + Duration::from_millis(1)).unwrap();
+    /// assert_eq!((later.last_success, later.answers), (None, 1));
+    /// ```
+    #[must_use]
+    pub fn asked_since(&self, since: Instant) -> Option<Self> {
+        if self.oldest().is_none_or(|oldest| oldest >= since) {
+            return None;
+        }
+        let mut facts = Self { since: Some(since), ..self.clone() };
+        if facts.last_success.is_some_and(|asked| asked < since) {
+            (facts.last_success, facts.last_elapsed, facts.changed_at) = (None, None, None);
+        }
+        let is_over = facts.failures_in_a_row == 0 && facts.last_success.is_some();
+        if facts.last_failure.as_ref().is_some_and(|failure| failure.began() < since) && !is_over {
+            (facts.failures_in_a_row, facts.last_failure) = (0, None);
+        }
+        Some(facts)
+    }
+
+    /// When the oldest of what is known now was asked for: the last answer, or the failure since.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        let failing = self.last_failure.as_ref().filter(|_| self.failures_in_a_row > 0);
+        let failed = failing.map(|failure| failure.began());
+        match (self.last_success, failed) {
+            (Some(answered), Some(failed)) => Some(answered.min(failed)),
+            (answered, failed) => answered.or(failed),
+        }
+    }
+
+    /// See [`SourceHealth::is_answering`]; the age at which the answer is stale includes the time it took.
+    pub(crate) fn is_answering(&self, now: Instant, stale_after: Duration, collect_for: Duration) -> bool {
+        let freshness = Freshness { last_success: self.last_success, stale_after, read_at: now };
+        let patience = collect_for.max(self.last_elapsed.unwrap_or_default().saturating_mul(2));
+        let hangs = self.in_flight_since.is_some_and(|since| now.saturating_duration_since(since) > patience);
+        freshness.is_fresh() && self.failures_in_a_row == 0 && !hangs
+    }
 }
 
 /// What is known of one source, without its value.
@@ -119,13 +189,52 @@ pub struct SourceHealth {
     pub facts: SourceFacts,
     /// The age from which on its last answer counts as stale.
     pub stale_after: Duration,
+    /// How long a cycle waits for its answer. A probe that is in flight for longer is not answered, as far as one
+    /// can know.
+    pub collect_for: Duration,
 }
 
 impl SourceHealth {
-    /// For observers that keep such facts of their own.
+    /// For observers that keep such facts of their own. By default a cycle waits for an answer for a quarter of
+    /// `stale_after`; see [`collecting_for`](Self::collecting_for).
     #[must_use]
     pub fn new(facts: SourceFacts, stale_after: Duration) -> Self {
-        Self { facts, stale_after }
+        Self { facts, stale_after, collect_for: stale_after / 4 }
+    }
+
+    /// Says how long a cycle waits for an answer.
+    #[must_use]
+    pub fn collecting_for(self, collect_for: Duration) -> Self {
+        Self { collect_for, ..self }
+    }
+
+    /// Without the answer and the failures whose probes began before `since`; `None` if there are none, and it
+    /// counts as it is. For [`Observer::asked_since`](crate::Observer::asked_since).
+    #[must_use]
+    pub fn asked_since(&self, since: Instant) -> Option<Self> {
+        self.facts.asked_since(since).map(|facts| Self { facts, ..*self })
+    }
+
+    /// Whether the source answers, as far as is known at `now`: its last answer is fresh, no probe has failed
+    /// since, and none is in flight for longer than [`collect_for`](Self::collect_for) or twice what the last
+    /// answer took, whichever is longer.
+    ///
+    /// A source that has just died is *fresh* until its last answer is too old, which takes seconds. It is
+    /// *answering* no more once a probe was refused, or not answered in time.
+    #[must_use]
+    pub fn is_answering(&self, now: Instant) -> bool {
+        self.facts.is_answering(now, self.stale_after, self.collect_for)
+    }
+
+    /// Whether it was asked at `since` or later and something is known of it at `now`: an answer, a failure, or
+    /// that it is silent for as long as a cycle waits.
+    pub(crate) fn was_heard(&self, since: Instant, now: Instant) -> bool {
+        let facts = &self.facts;
+        let failed = || facts.last_failure.as_ref().is_none_or(|failure| failure.began() >= since);
+        let is_silent = |begun: Instant| now.saturating_duration_since(begun.max(since)) >= self.collect_for;
+        facts.last_success.is_some_and(|asked| asked >= since)
+            || (self.is_failing() && failed())
+            || facts.in_flight_since.is_some_and(is_silent)
     }
 
     /// How old its last answer is at `now`, counted from when the answering probe began.
@@ -141,16 +250,22 @@ impl SourceHealth {
     }
 
     /// One sentence on the source called `name`, without a full stop: how old its last answer is at `now`,
-    /// what failed since, and whether a probe is in flight.
+    /// what failed since, and whether a probe is in flight. One line, escaped, of at most 2 KiB.
     #[must_use]
     pub fn explain(&self, name: &str, now: Instant) -> String {
         let facts = &self.facts;
+        let name = one_line(name, NAME);
         let freshness = self.freshness(now);
-        let mut said = match freshness.age() {
-            None => format!("{name} has never answered"),
-            Some(age) => {
+        let mut said = match (freshness.age(), facts.since) {
+            (None, None) => format!("{name} has never answered"),
+            (None, Some(since)) => {
+                let counts = seconds(now.saturating_duration_since(since));
+                format!("{name} has answered no probe of the last {counts}")
+            }
+            (Some(age), _) => {
                 let how = match (freshness.is_fresh(), self.is_failing()) {
-                    (true, false) => "fresh",
+                    (true, false) if self.is_answering(now) => "fresh",
+                    (true, false) => "silent",
                     (true, true) => "failing",
                     (false, _) => "stale",
                 };
@@ -161,14 +276,16 @@ impl SourceHealth {
             let ago = seconds(now.saturating_duration_since(failure.at));
             let times = if facts.failures_in_a_row == 1 { "time" } else { "times" };
             let in_a_row = facts.failures_in_a_row;
-            let _ = write!(said, "; failed {in_a_row} {times} in a row, last {ago} ago: {}", failure.message);
+            let _ = write!(said, "; failed {in_a_row} {times} in a row, last {ago} ago: {failure}");
         }
         match facts.in_flight_since {
             Some(since) => {
                 let for_now = seconds(now.saturating_duration_since(since));
                 let _ = write!(said, "; probe in flight for {for_now}");
             }
-            None if freshness.never_succeeded() && !self.is_failing() => said.push_str("; not probed yet"),
+            None if freshness.never_succeeded() && !self.is_failing() => {
+                said.push_str(if facts.since.is_none() { "; not probed yet" } else { "; none is in flight" });
+            }
             None => {}
         }
         said

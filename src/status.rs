@@ -8,11 +8,14 @@ use tokio::time::Instant;
 use watchkeeper_fsm::State;
 
 use crate::config::ObservationConfig;
+use crate::duplicates::LeftOut;
 use crate::failure::ObservationFailure;
 use crate::freshness::Freshness;
 use crate::history::Cursor;
 use crate::observer::Observer;
+use crate::panics::discard_logged;
 use crate::source::SourceNames;
+use crate::text::{NAMES, names};
 
 /// The observer's view after a successful cycle.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,8 +38,22 @@ pub struct ObservationSnapshot<S> {
     pub source_count: usize,
     /// How many events were published up to this snapshot, by all cycles of the runtime.
     pub event_count: u64,
-    /// The observer's own view.
+    /// The observer's own view. From a wait: without what was asked before its start.
     pub value: S,
+    /// What could not be told apart in its set.
+    pub(crate) left_out: Option<Arc<LeftOut>>,
+}
+
+impl<S> ObservationSnapshot<S> {
+    /// When its cycle began.
+    pub(crate) fn began(&self) -> Instant {
+        self.observed_at - self.elapsed
+    }
+
+    /// The same moment, with this to see of it.
+    pub(crate) fn showing(&self, value: S) -> Self {
+        Self { value, left_out: self.left_out.clone(), ..*self }
+    }
 }
 
 /// The value in the status watch: everything a reader can see belongs to one moment.
@@ -52,10 +69,25 @@ pub(crate) struct Published<S> {
     pub(crate) next_cycle: u64,
     pub(crate) snapshot: Option<Arc<ObservationSnapshot<S>>>,
     pub(crate) last_error: Option<Arc<ObservationFailure>>,
+    /// How many cycles have failed so far.
+    pub(crate) failures: u64,
     pub(crate) last_success: Option<Instant>,
     pub(crate) stale_after: Duration,
     pub(crate) source_names: SourceNames,
+    /// The cycle whose refresh gave the names; `None` before the first.
+    pub(crate) set_cycle: Option<u64>,
     pub(crate) missed_ticks: u64,
+    /// The time between two ticks.
+    pub(crate) interval: Duration,
+}
+
+/// The snapshot is the app's, and whoever holds this, be it in a queue of many, holds other values as well.
+impl<S> Drop for Published<S> {
+    fn drop(&mut self) {
+        if let Some(snapshot) = self.snapshot.take() {
+            discard_logged(snapshot, "a snapshot");
+        }
+    }
 }
 
 // Derived, it would ask for `S: Clone`.
@@ -82,10 +114,13 @@ impl<S> Published<S> {
             next_cycle: 0,
             snapshot: None,
             last_error: None,
+            failures: 0,
             last_success: None,
             stale_after: config.stale_after(Duration::ZERO),
             source_names: SourceNames::from([]),
+            set_cycle: None,
             missed_ticks: 0,
+            interval: config.interval,
         }
     }
 
@@ -154,6 +189,7 @@ impl<O: Observer> Clone for ObservationStatus<O> {
 
 impl<O: Observer<Snapshot: fmt::Debug>> fmt::Debug for ObservationStatus<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sources = names(self.source_names.iter().map(|name| &**name), NAMES);
         f.debug_struct("ObservationStatus")
             .field("state", &self.state)
             .field("since", &self.since)
@@ -163,7 +199,7 @@ impl<O: Observer<Snapshot: fmt::Debug>> fmt::Debug for ObservationStatus<O> {
             .field("snapshot", &self.snapshot)
             .field("last_error", &self.last_error)
             .field("freshness", &self.freshness)
-            .field("source_names", &self.source_names)
+            .field("source_names", &format_args!("{sources}"))
             .field("missed_ticks", &self.missed_ticks)
             .finish()
     }

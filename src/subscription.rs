@@ -13,6 +13,7 @@ use watchkeeper_fsm::StopReason;
 
 use crate::error::CursorError;
 use crate::history::{Cursor, Drained, Head, History, ObservationBatch};
+use crate::shield::shielded;
 use crate::sync::watch;
 
 /// Batches taken under one lock of the history.
@@ -49,6 +50,8 @@ pub struct Subscription<E> {
     head: watch::Receiver<Head>,
     next: u64,
     generation: u64,
+    /// The head that the last look saw.
+    seen: Option<Head>,
     ready: VecDeque<Arc<ObservationBatch<E>>>,
     ended: bool,
     // Only for use as a stream: the wait for the next head.
@@ -85,7 +88,7 @@ impl<E> Subscription<E> {
     pub(crate) fn from_now(history: Arc<History<E>>) -> Self {
         let mut head = history.watch_head();
         let Head { next_seq, generation, .. } = *head.borrow_and_update();
-        Self { history, head, next: next_seq, generation, ready: VecDeque::new(), ended: false, news: None }
+        Self::new(history, head, next_seq, generation)
     }
 
     /// Reads what was published behind `cursor`.
@@ -93,7 +96,12 @@ impl<E> Subscription<E> {
         history.check(cursor)?;
         let head = history.watch_head();
         let Cursor { seq: next, generation, .. } = cursor;
-        Ok(Self { history, head, next, generation, ready: VecDeque::new(), ended: false, news: None })
+        Ok(Self::new(history, head, next, generation))
+    }
+
+    fn new(history: Arc<History<E>>, head: watch::Receiver<Head>, next: u64, generation: u64) -> Self {
+        let ready = VecDeque::new();
+        Self { history, head, next, generation, seen: None, ready, ended: false, news: None }
     }
 
     /// The next batch.
@@ -112,7 +120,7 @@ impl<E> Subscription<E> {
                 return item;
             }
             // The history holds the sender and we hold the history: there is always another head.
-            let _ = self.head.changed().await;
+            let _ = shielded(self.head.changed()).await;
         }
     }
 
@@ -156,7 +164,14 @@ impl<E> Subscription<E> {
             if head.generation > self.generation {
                 return Some(self.rebuilt(head.generation));
             }
-            return head.closed.map(|reason| Err(RecvError::Closed(reason)));
+            if let Some(reason) = head.closed {
+                return Some(Err(RecvError::Closed(reason)));
+            }
+            // An announcement between `await_next` and this look has taken the request with it. Two looks
+            // that see the same head have none between them.
+            if self.seen.replace(head) == Some(head) {
+                return None;
+            }
         }
     }
 
@@ -183,7 +198,7 @@ impl<E: Send + Sync + 'static> Stream for Subscription<E> {
                 // A copy that has seen what we have seen.
                 let mut head = self.head.clone();
                 self.news = Some(Box::pin(async move {
-                    let _ = head.changed().await;
+                    let _ = shielded(head.changed()).await;
                 }));
             }
             if let Some(news) = &mut self.news {

@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::pin::pin;
-use std::task::Poll;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
-use crate::panics::{catch, discard_logged, holding, poll_caught};
+use crate::panics::{AppValue, AppValues, PanicMessage, catch, poll_caught};
 use crate::source_health::SourceHealth;
 use crate::sync::{Mutex, lock};
 use crate::{DynError, ObservedSource, Observer};
@@ -17,7 +16,8 @@ use crate::{DynError, ObservedSource, Observer};
 /// For observers whose state is cheap to clone (persistent maps, small structs). An error, a
 /// time-out or a panic leaves no trace in the state, so nothing needs a rebuild, and an early `?`
 /// in `poll` is harmless. A panic of the inner `poll` or `snapshot` is reported as an ordinary
-/// error whose message says that it was one.
+/// error whose message says that it was one. A destructor that panics when a poll is cut off is logged, and
+/// costs nothing either.
 ///
 /// One `Transactional` belongs to one runtime: [`snapshot`](Observer::snapshot) answers for the state
 /// that was polled last.
@@ -63,44 +63,62 @@ use crate::{DynError, ObservedSource, Observer};
 /// # }
 /// ```
 pub struct Transactional<O: Observer> {
-    inner: O,
+    inner: AppValue<O>,
     /// Of the last poll that was kept, until the runtime asks for it.
-    snapshot: Mutex<Option<O::Snapshot>>,
+    snapshot: Mutex<Option<AppValue<O::Snapshot>>>,
 }
+
+/// What a poll on a copy leaves: the new state, its snapshot, and the events. Each is dropped on its own.
+type Attempt<O> = (
+    AppValue<<O as Observer>::State>,
+    AppValue<<O as Observer>::Snapshot>,
+    AppValues<<O as Observer>::Event>,
+);
 
 impl<O: Observer<State: Clone>> Transactional<O> {
     /// Wraps `observer`.
     #[must_use]
     pub fn new(observer: O) -> Self {
-        Self { inner: observer, snapshot: Mutex::new(None) }
+        Self { inner: AppValue::new(observer), snapshot: Mutex::new(None) }
     }
 }
 
 impl<O: Observer<State: Clone>> Transactional<O> {
     /// One poll and its snapshot, on a copy of `state`.
+    ///
+    /// Cut off, it drops the poll and then the copy, each on its own: the state itself is not touched.
     async fn attempt(
         &self,
         sources: &[ObservedSource<O::Source>],
         state: &O::State,
-    ) -> Result<(O::State, O::Snapshot, Vec<O::Event>), DynError> {
-        let attempt = async {
-            let mut copy = state.clone();
-            let events = self.inner.poll(sources, &mut copy).await?;
-            let ((copy, events), snapshot) = holding((copy, events), |(copy, _)| self.inner.snapshot(copy));
-            Ok::<_, DynError>((copy, snapshot, events))
-        };
-        let mut attempt = pin!(Some(attempt));
-        let ended = poll_fn(|context| match attempt.as_mut().as_pin_mut() {
-            Some(future) => poll_caught(future, context),
-            None => Poll::Pending,
-        })
-        .await;
+    ) -> Result<Attempt<O>, DynError> {
+        let mut copy = catch(|| AppValue::new(state.clone())).map_err(panicked)?;
+        // Inside its own future, the call itself is covered when it panics.
+        let polling = async { self.inner.poll(sources, &mut copy).await.map(AppValues::new) };
+        let mut polling = AppValue::new(Box::pin(polling));
+        let ended = poll_fn(|context| poll_caught(polling.as_mut(), context)).await;
         // Its destructors are the app's as well.
-        match (ended, catch(|| attempt.set(None))) {
-            (Ok(result), Ok(())) => result,
-            (Err(panic), _) | (Ok(_), Err(panic)) => Err(format!("panicked: {panic}").into()),
+        let polled = match (ended, polling.discard()) {
+            (Ok(polled), None) => polled.map_err(AppValue::new),
+            (Err(panic), _) | (Ok(_), Some(panic)) => Err(AppValue::new(panicked(panic))),
+        };
+        match polled {
+            Ok(events) => {
+                let snapshot = catch(|| AppValue::new(self.inner.snapshot(&copy)));
+                snapshot.map(|snapshot| (copy, snapshot, events)).map_err(panicked)
+            }
+            Err(error) => Err(copy.discard().map_or_else(|| error.into_inner(), panicked)),
         }
     }
+
+    fn drop_unread_snapshot(&self) {
+        let unread = lock(&self.snapshot).take();
+        drop(unread);
+    }
+}
+
+fn panicked(panic: PanicMessage) -> DynError {
+    format!("panicked: {panic}").into()
 }
 
 #[async_trait]
@@ -111,7 +129,7 @@ impl<O: Observer<State: Clone>> Observer for Transactional<O> {
     type Event = O::Event;
 
     async fn init(&self, sources: &[ObservedSource<O::Source>]) -> Result<O::State, DynError> {
-        discard_logged(lock(&self.snapshot).take(), "an unread snapshot");
+        self.drop_unread_snapshot();
         self.inner.init(sources).await
     }
 
@@ -120,18 +138,18 @@ impl<O: Observer<State: Clone>> Observer for Transactional<O> {
         sources: &[ObservedSource<O::Source>],
         state: &mut O::State,
     ) -> Result<Vec<O::Event>, DynError> {
-        discard_logged(lock(&self.snapshot).take(), "an unread snapshot");
+        self.drop_unread_snapshot();
         let (copy, snapshot, events) = self.attempt(sources, state).await?;
-        let old = std::mem::replace(state, copy);
+        // The new state is in place: its events are returned, whatever a destructor does.
+        let old = AppValue::new(std::mem::replace(state, copy.into_inner()));
         let unread = lock(&self.snapshot).replace(snapshot);
-        // The new state is in place: its events are told, whatever a destructor does.
-        discard_logged((old, unread), "a replaced state");
-        Ok(events)
+        drop((old, unread));
+        Ok(events.into_inner())
     }
 
     fn snapshot(&self, state: &O::State) -> O::Snapshot {
         let kept = lock(&self.snapshot).take();
-        kept.unwrap_or_else(|| self.inner.snapshot(state))
+        kept.map_or_else(|| self.inner.snapshot(state), AppValue::into_inner)
     }
 
     fn keeps_state_when_interrupted(&self) -> bool {
@@ -140,6 +158,14 @@ impl<O: Observer<State: Clone>> Observer for Transactional<O> {
 
     fn source_health(snapshot: &O::Snapshot, name: &str) -> Option<SourceHealth> {
         O::source_health(snapshot, name)
+    }
+
+    fn asked_since(snapshot: &O::Snapshot, since: Instant) -> Option<O::Snapshot> {
+        O::asked_since(snapshot, since)
+    }
+
+    fn asked_at(event: &O::Event) -> Option<Instant> {
+        O::asked_at(event)
     }
 }
 

@@ -1,13 +1,17 @@
 //! Following the status.
 
 use std::fmt;
+use std::future::pending;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use watchkeeper_fsm::{State, StopReason};
 
+use crate::error::no_turn;
 use crate::observer::Observer;
 use crate::shared::Shared;
+use crate::shield::shielded;
 use crate::status::{ObservationStatus, Published};
 use crate::sync::watch;
 
@@ -27,10 +31,28 @@ pub struct Watch<O: Observer> {
     told_end: bool,
 }
 
-/// The runtime has ended, and its last status was seen.
+/// Why there is no next status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the runtime has stopped: {0}")]
-pub struct WatchClosed(pub StopReason);
+#[non_exhaustive]
+pub enum WatchError {
+    /// The runtime has ended, and its last status was seen.
+    #[error("the runtime has stopped: {0}")]
+    Closed(StopReason),
+    /// The runtime's executor has given no turn for some 5 s, so nothing can change. The watch goes on when
+    /// it is asked again.
+    #[error("no status can come: {}", no_turn(*no_turn_for))]
+    NotDriven {
+        /// For how long there was no turn, at least.
+        no_turn_for: Duration,
+    },
+}
+
+/// What ends a look at the status.
+enum News {
+    Changed,
+    Stale,
+    NoTurn(Duration),
+}
 
 impl<O: Observer> Watch<O> {
     pub(crate) fn new(shared: Arc<Shared<O::Snapshot, O::Event>>) -> Self {
@@ -54,20 +76,22 @@ impl<O: Observer> Watch<O> {
         status
     }
 
-    /// Waits for a status that was not seen, and returns it. Data that turns stale makes one.
+    /// Waits for a status that was not seen, and returns it. Data that turns stale makes one, also where the
+    /// runtime's executor is not driven.
     ///
     /// # Errors
     ///
-    /// [`WatchClosed`] with the reason, once the terminal status has been seen.
+    /// [`WatchError::Closed`] with the reason, once the terminal status has been seen;
+    /// [`WatchError::NotDriven`] if the runtime's executor gives no turn for some 5 s.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: a status counts as seen only when it is returned.
-    pub async fn changed(&mut self) -> Result<ObservationStatus<O>, WatchClosed> {
+    pub async fn changed(&mut self) -> Result<ObservationStatus<O>, WatchError> {
         if self.told_end
             && let State::Stopped { reason } = self.status.borrow().state
         {
-            return Err(WatchClosed(reason));
+            return Err(WatchError::Closed(reason));
         }
         loop {
             let stale_at = {
@@ -75,16 +99,29 @@ impl<O: Observer> Watch<O> {
                 let told = self.told_stale.is_some() && self.told_stale == published.last_success;
                 if told { None } else { published.stale_at() }
             };
-            if let Some(stale_at) = stale_at {
-                let turns_stale = self.shared.clock.timer(stale_at);
+            let clock = &self.shared.clock;
+            let status = &mut self.status;
+            let news = shielded(async {
+                let turns_stale = async {
+                    match stale_at {
+                        Some(stale_at) => clock.timer(stale_at).await,
+                        None => pending().await,
+                    }
+                };
                 tokio::select! {
                     biased;
-                    _ = self.status.changed() => {}
-                    () = turns_stale => break,
+                    // We hold what holds the sender: there is always another change, or the end.
+                    _ = status.changed() => News::Changed,
+                    () = turns_stale => News::Stale,
+                    no_turn_for = clock.pulse().no_turn(stale_at, false) => News::NoTurn(no_turn_for),
                 }
-            } else {
-                // We hold what holds the sender: there is always another change, or the end.
-                let _ = self.status.changed().await;
+            });
+            match news.await {
+                News::Changed => {}
+                News::Stale => break,
+                // The timer is the executor's.
+                News::NoTurn(_) if stale_at.is_some_and(|stale_at| stale_at <= clock.now()) => break,
+                News::NoTurn(no_turn_for) => return Err(WatchError::NotDriven { no_turn_for }),
             }
             // A publication is visible a moment before its wake-up: one that was told is no news.
             if self.status.borrow().number != self.told {
@@ -98,7 +135,8 @@ impl<O: Observer> Watch<O> {
     ///
     /// # Errors
     ///
-    /// [`WatchClosed`] when the runtime ended and its last status does not satisfy it.
+    /// [`WatchError::Closed`] when the runtime ended and its last status does not satisfy it;
+    /// [`WatchError::NotDriven`] as with [`changed`](Self::changed).
     ///
     /// # Cancel safety
     ///
@@ -106,7 +144,7 @@ impl<O: Observer> Watch<O> {
     pub async fn wait_for(
         &mut self,
         mut condition: impl FnMut(&ObservationStatus<O>) -> bool,
-    ) -> Result<ObservationStatus<O>, WatchClosed> {
+    ) -> Result<ObservationStatus<O>, WatchError> {
         let mut status = self.status();
         while !condition(&status) {
             status = self.changed().await?;

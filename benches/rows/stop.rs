@@ -132,7 +132,7 @@ fn stop_many(side: Side, count: usize) -> f64 {
                 let group = ObservationGroup::new();
                 for nth in 0..count {
                     let new = watchkeeper(Hangs(Arc::clone(&hung)), config()).await;
-                    group.add(&nth.to_string(), new).expect("each has a name of its own");
+                    group.add_as(&nth.to_string(), new).expect("each has a name of its own");
                 }
                 hung.reaches(count).await;
                 let began = Instant::now();

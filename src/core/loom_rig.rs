@@ -60,7 +60,7 @@ pub(crate) struct Rig {
     pub(crate) shared: Arc<Shared<u64, u64>>,
     pub(crate) life: Arc<Life>,
     events: u64,
-    state: Option<()>,
+    state: Option<AppValue<()>>,
     _guard: EndGuard,
 }
 
@@ -70,7 +70,8 @@ impl Rig {
         let clock = Clock::of(EXECUTOR.handle().clone());
         let config = ObservationConfig { history_limit, ..ObservationConfig::default() };
         let first = Published::before_the_start(clock.started(), &config);
-        let shared = Arc::new(Shared::new(clock.clone(), History::new(1, history_limit, 1), first));
+        let history = History::new(1, history_limit, 1);
+        let shared = Arc::new(Shared::new((None, "App"), clock.clone(), history, first));
         let (remote, _, guard) = life::<Control, u64>(&clock, config.stop_timeout, None, shared.clone());
         let mut core = Core::new(Arc::clone(&shared), Arc::clone(&remote.life), config, false, None);
         core.start();
@@ -89,16 +90,18 @@ impl Rig {
         loop {
             match self.core.todo() {
                 Todo::Refresh(work) => {
-                    let set = Ended::Done(Ok(Vec::new()));
-                    self.core.refreshed(work, set, &mut Vec::new(), &mut self.state);
+                    let none = || AppValues::new(Vec::new());
+                    self.core.refreshed(work, Ended::Done(Ok(none())), &mut none(), &mut self.state);
                 }
                 Todo::Init(work) => {
-                    self.core.initialized(work, Ended::Done(Ok(((), self.events))), &mut self.state);
+                    let built = (AppValue::new(()), AppValue::new(self.events));
+                    self.core.initialized(work, Ended::Done(Ok(built)), &mut self.state);
                 }
                 Todo::Poll(work) => {
                     let events = (self.events..self.events + found).collect();
                     self.events += found;
-                    self.core.polled(work, Ended::Done(Ok((self.events, events))), &mut self.state);
+                    let looked = (AppValue::new(self.events), AppValues::new(events));
+                    self.core.polled(work, Ended::Done(Ok(looked)), &mut self.state);
                 }
                 Todo::Wait | Todo::Finish => break,
             }

@@ -1,5 +1,11 @@
 //! One probe per source: the observer that most need.
 
+mod kept;
+mod lines;
+mod look;
+mod patience;
+mod pending;
+mod said;
 mod snapshot;
 mod state;
 mod waits;
@@ -11,10 +17,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use crate::config::LONGEST;
 use crate::source_health::{ProbeFailure, SourceHealth};
 use crate::{DynError, ObservedSource, Observer};
+
+use look::Look;
+use patience::Patience;
 
 pub use snapshot::{PerSourceSnapshot, SourceView};
 pub use state::PerSourceState;
@@ -33,15 +43,36 @@ type Identity<S> = dyn Fn(&S) -> u64 + Send + Sync;
 /// are tasks of their own; they are aborted when the observer's state is dropped.
 ///
 /// A failed probe is not a failed cycle: it is a fact about its source, and an event. A fresh
-/// runtime means that the loop ran; whether a *source* is fresh, ask
-/// [`SourceView::freshness`].
+/// runtime means that the loop ran; which *sources* answer is what
+/// [`PerSourceSnapshot::answering`] says.
 ///
-/// The first answers are in cycle 0's snapshot; their events come with the first poll. Keep
-/// [`collect_for`](Self::collect_for) below the runtime's `poll_timeout`: a poll that is cut off
-/// keeps its events for the next one, and none is told while every poll is cut off.
+/// The first answers are in cycle 0's snapshot; their events come with the first poll.
 ///
 /// A stop aborts the probes and does not wait for them. They end at their next await; one that
 /// blocks its thread may outlive the answer `Stopped`, and what it finds is thrown away.
+///
+/// # Time
+///
+/// Cloning a source, its [`identity`](Self::identity), calling the probe and comparing two answers run in the
+/// cycle itself. Between them the cycle yields at least once a millisecond, so that a stop is answered, and it
+/// keeps its collecting time: the sources that had no turn are the first ones of the next cycle.
+///
+/// Keep [`collect_for`](Self::collect_for) below the runtime's `poll_timeout` and `init_timeout`. A poll that is
+/// cut off while it collects is a warning in the log, and the observer collects for half the time that poll had
+/// from then on. Its events come with the next poll that ends; those of several such polls are folded by source:
+/// of each value that came and went, only the last is told.
+///
+/// # Panics
+///
+/// None of the observer's own. A panic of the probe, of `identity`, of a source's `Clone`, of an answer's
+/// `PartialEq`, or of the destructor of an answer that says nothing new is a failed probe of that source. The
+/// destructor of any other answer that panics is an error in the log.
+///
+/// # Logs
+///
+/// The first failed probe of a streak warns, the first answer after it informs; in one cycle eight lines of each
+/// kind, and one that counts the others. Each probe runs in a span named `probe`, whose field `source` is the
+/// source's name.
 ///
 /// # Examples
 ///
@@ -58,7 +89,7 @@ type Identity<S> = dyn Fn(&S) -> u64 + Send + Sync;
 /// let runtime = ObservationRuntime::start(nodes, squares, config).await?;
 ///
 /// let snapshot = runtime.handle().latest_snapshot().unwrap();
-/// assert_eq!(**snapshot.value.get("n2").unwrap().value.unwrap(), 16);
+/// assert_eq!(**snapshot.value.get("n2").unwrap().answering_value().unwrap(), 16);
 /// # let _ = runtime.stop().await;
 /// # Ok(())
 /// # }
@@ -67,6 +98,7 @@ pub struct PerSource<S, V> {
     probe: Box<Probe<S, V>>,
     identity: Option<Box<Identity<S>>>,
     settings: Settings,
+    patience: Patience,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -98,7 +130,7 @@ pub enum PerSourceError {
 /// What happened to one source.
 ///
 /// `Appeared`, `Changed`, `Replaced` and `Vanished` fold to the values of the snapshot.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SourceEvent<V> {
     /// The first answer, ever or since it was replaced.
@@ -107,6 +139,8 @@ pub enum SourceEvent<V> {
         source: Arc<str>,
         /// What it answered.
         value: Arc<V>,
+        /// When it was asked.
+        asked_at: Instant,
     },
     /// An answer that differs from the one before.
     Changed {
@@ -116,6 +150,8 @@ pub enum SourceEvent<V> {
         old: Arc<V>,
         /// The new answer.
         new: Arc<V>,
+        /// When it was asked for the new answer.
+        asked_at: Instant,
     },
     /// The first failed probe in a row.
     Failed {
@@ -130,6 +166,8 @@ pub enum SourceEvent<V> {
         source: Arc<str>,
         /// How many probes had failed in a row.
         failures: u64,
+        /// When it was asked.
+        asked_at: Instant,
     },
     /// Another thing has the name now: see [`PerSource::identity`].
     Replaced {
@@ -160,6 +198,18 @@ impl<V> SourceEvent<V> {
             | Self::Vanished { source, .. } => source,
         }
     }
+
+    /// When the probe began that found it; `None` for a change of the source set, which no probe finds.
+    #[must_use]
+    pub fn asked_at(&self) -> Option<Instant> {
+        match self {
+            Self::Appeared { asked_at, .. }
+            | Self::Changed { asked_at, .. }
+            | Self::Recovered { asked_at, .. } => Some(*asked_at),
+            Self::Failed { failure, .. } => Some(failure.began()),
+            Self::Replaced { .. } | Self::Vanished { .. } => None,
+        }
+    }
 }
 
 impl<S, V> PerSource<S, V>
@@ -184,6 +234,7 @@ where
                 stale_after: None,
                 concurrency: 256,
             },
+            patience: Patience::new(),
         }
     }
 
@@ -228,10 +279,6 @@ where
         }));
         self
     }
-
-    fn identify(&self, source: &S) -> u64 {
-        self.identity.as_ref().map_or(0, |identity| identity(source))
-    }
 }
 
 impl Settings {
@@ -270,7 +317,7 @@ where
     async fn init(&self, sources: &[ObservedSource<S>]) -> Result<PerSourceState<V>, DynError> {
         self.settings.validate()?;
         let mut state = PerSourceState::new();
-        self.look(sources, &mut state).await;
+        Look::new(self, sources, &mut state).run().await;
         Ok(state)
     }
 
@@ -279,12 +326,12 @@ where
         sources: &[ObservedSource<S>],
         state: &mut PerSourceState<V>,
     ) -> Result<Vec<SourceEvent<V>>, DynError> {
-        self.look(sources, state).await;
+        Look::new(self, sources, state).run().await;
         Ok(state.take_events())
     }
 
     fn snapshot(&self, state: &PerSourceState<V>) -> PerSourceSnapshot<V> {
-        state.snapshot(self.settings.stale_after())
+        state.snapshot(self.settings.stale_after(), self.settings.collect_for)
     }
 
     /// True: an answer and its events go into the state together, between two awaits.
@@ -295,22 +342,33 @@ where
     fn source_health(snapshot: &PerSourceSnapshot<V>, name: &str) -> Option<SourceHealth> {
         snapshot.get(name).map(|source| source.health())
     }
+
+    fn asked_since(snapshot: &PerSourceSnapshot<V>, since: Instant) -> Option<PerSourceSnapshot<V>> {
+        snapshot.asked_since(since)
+    }
+
+    fn asked_at(event: &SourceEvent<V>) -> Option<Instant> {
+        event.asked_at()
+    }
 }
 
 impl<V> Clone for SourceEvent<V> {
     fn clone(&self) -> Self {
         match self {
-            Self::Appeared { source, value } => {
-                Self::Appeared { source: source.clone(), value: value.clone() }
+            Self::Appeared { source, value, asked_at } => {
+                Self::Appeared { source: source.clone(), value: value.clone(), asked_at: *asked_at }
             }
-            Self::Changed { source, old, new } => {
-                Self::Changed { source: source.clone(), old: old.clone(), new: new.clone() }
-            }
+            Self::Changed { source, old, new, asked_at } => Self::Changed {
+                source: source.clone(),
+                old: old.clone(),
+                new: new.clone(),
+                asked_at: *asked_at,
+            },
             Self::Failed { source, failure } => {
                 Self::Failed { source: source.clone(), failure: failure.clone() }
             }
-            Self::Recovered { source, failures } => {
-                Self::Recovered { source: source.clone(), failures: *failures }
+            Self::Recovered { source, failures, asked_at } => {
+                Self::Recovered { source: source.clone(), failures: *failures, asked_at: *asked_at }
             }
             Self::Replaced { source, last } => Self::Replaced { source: source.clone(), last: last.clone() },
             Self::Vanished { source, last } => Self::Vanished { source: source.clone(), last: last.clone() },

@@ -1,180 +1,86 @@
 //! What `PerSource` remembers, and how a cycle advances it.
 
 use std::fmt;
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rpds::HashTrieMapSync;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-use tracing::Instrument;
-
-use crate::clock::later;
-use crate::error::chain;
-use crate::panics::{catch, discard, discard_logged, poll_caught};
+use crate::panics::{catch, discard, discard_logged};
 use crate::source_health::{ProbeFailure, SourceFacts};
-use crate::{Cause, DynError, ObservedSource};
+use crate::{Cause, ObservedSource};
 
-use super::snapshot::Layout;
-use super::{PerSource, PerSourceSnapshot, SourceEvent};
+use super::kept::Kept;
+use super::lines::Lines;
+use super::look::panicked;
+use super::pending::{discard_events, fold};
+use super::snapshot::{Layout, oldest};
+use super::{PerSourceSnapshot, SourceEvent};
 
 /// What [`PerSource`] remembers from cycle to cycle.
 pub struct PerSourceState<V> {
-    layout: Arc<Layout>,
+    pub(super) layout: Arc<Layout>,
     /// By place, like `facts`.
-    slots: Vec<Slot>,
+    pub(super) slots: Vec<Slot>,
     facts: Vec<SourceFacts>,
-    values: HashTrieMapSync<Arc<str>, Arc<V>>,
+    values: HashTrieMapSync<Arc<str>, Kept<V>>,
     /// Dropping the state aborts them.
-    probes: JoinSet<Answer<V>>,
-    next_ticket: u64,
-    /// What happened and was not returned yet: an interrupted cycle loses nothing.
+    pub(super) probes: JoinSet<Answer<V>>,
+    pub(super) next_ticket: u64,
+    /// How many looks there were.
+    pub(super) looks: u64,
+    /// How many of the last looks were cut off.
+    pub(super) cut_off: u32,
+    /// Whether some places had no turn in the last look.
+    pub(super) left_out: bool,
+    /// What happened and was not returned yet: a look that is cut off loses nothing.
     events: Vec<SourceEvent<V>>,
+    pub(super) lines: Lines,
 }
 
 /// A source's place.
 #[derive(Debug, Default)]
-struct Slot {
+pub(super) struct Slot {
     /// `None` until the app's identity of it was asked for.
     identity: Option<u64>,
-    in_flight: Option<InFlight>,
-    /// The last probe's; who waited longest goes first.
+    /// In which look it was asked for, and whether there was an answer.
+    pub(super) identified_in: u64,
+    pub(super) is_known: bool,
+    pub(super) in_flight: Option<InFlight>,
+    /// Of its last turn; who waited longest goes first.
     last_ticket: u64,
 }
 
 #[derive(Debug)]
-struct InFlight {
+pub(super) struct InFlight {
     ticket: u64,
     abort: AbortHandle,
 }
 
 impl Slot {
-    fn abort(&mut self) {
+    pub(super) fn abort(&mut self) {
         if let Some(InFlight { abort, .. }) = self.in_flight.take() {
             abort.abort();
         }
     }
-}
 
-struct Answer<V> {
-    source: Arc<str>,
-    ticket: u64,
-    began: Instant,
-    ended: Instant,
-    result: Result<V, (Cause, String)>,
-}
-
-impl<S, V> PerSource<S, V>
-where
-    S: Clone + Send + Sync + 'static,
-    V: PartialEq + Send + Sync + 'static,
-{
-    /// Begins probes and collects answers for one cycle.
-    pub(super) async fn look(&self, sources: &[ObservedSource<S>], state: &mut PerSourceState<V>) {
-        let deadline = later(Instant::now(), self.settings.collect_for);
-        self.adopt(sources, state);
-        let first_of_cycle = state.next_ticket;
-        // What has ended since the last cycle is in flight no more, and may be probed anew.
-        while let Some(ended) = state.probes.try_join_next() {
-            state.collect(ended.ok(), first_of_cycle);
-        }
-        let mut waiting = state.places_without_probe(self.settings.concurrency);
-        let mut begun = 0_usize;
-        let mut enough = pin!(tokio::time::sleep_until(deadline));
-        loop {
-            while state.probes.len() < self.settings.concurrency {
-                let Some(place) = waiting.pop() else { break };
-                self.begin(&sources[place], place, state);
-                begun += 1;
-            }
-            while let Some(ended) = state.probes.try_join_next() {
-                begun -= state.collect(ended.ok(), first_of_cycle);
-            }
-            if state.probes.len() < self.settings.concurrency && !waiting.is_empty() {
-                continue;
-            }
-            if begun == 0 && waiting.is_empty() {
-                return;
-            }
-            tokio::select! {
-                biased;
-                Some(ended) = state.probes.join_next() => begun -= state.collect(ended.ok(), first_of_cycle),
-                () = &mut enough => return,
-            }
-        }
-    }
-
-    fn begin(&self, source: &ObservedSource<S>, place: usize, state: &mut PerSourceState<V>) {
-        let began = Instant::now();
-        let ticket = state.next_ticket;
-        state.next_ticket += 1;
-        let limit = self.settings.probe_timeout;
-        // Calling the app's function is app code too.
-        let probe = catch(|| (self.probe)(source.clone()));
-        let source = Arc::clone(&state.layout.names[place]);
-        let probing = async move {
-            let result = match probe {
-                Ok(probe) => ended(limit, probe).await,
-                Err(panic) => Err(panicked(&panic)),
-            };
-            Answer { source, ticket, began, ended: Instant::now(), result }
-        };
-        let abort = state.probes.spawn(probing.in_current_span());
-        state.slots[place].in_flight = Some(InFlight { ticket, abort });
-        state.slots[place].last_ticket = ticket;
-        state.facts[place].began(began);
-    }
-
-    /// Takes the set of this cycle over.
-    fn adopt(&self, sources: &[ObservedSource<S>], state: &mut PerSourceState<V>) {
-        let names = &state.layout.names;
-        let same = names.len() == sources.len()
-            && names.iter().zip(sources).all(|(name, source)| **name == *source.name);
-        if !same {
-            state.relayout(sources);
-        }
-        for (place, source) in sources.iter().enumerate() {
-            let identity = self.identify(&source.source);
-            state.identify(place, identity);
-        }
+    pub(super) fn has_in_flight(&self, ticket: u64) -> bool {
+        self.in_flight.as_ref().is_some_and(|probe| probe.ticket == ticket)
     }
 }
 
-async fn ended<V>(
-    limit: Duration,
-    mut probe: impl Future<Output = Result<V, DynError>> + Unpin,
-) -> Result<V, (Cause, String)> {
-    let result = match timeout(limit, poll_fn(|context| poll_caught(Pin::new(&mut probe), context))).await {
-        Ok(Ok(Ok(value))) => Ok(value),
-        Ok(Ok(Err(error))) => Err(explained(error)),
-        Ok(Err(panic)) => Err(panicked(&panic)),
-        Err(_) => Err((Cause::TimedOut, format!("no answer within {limit:?}"))),
-    };
-    // A task that panicked would have no answer, and its source would never be probed again.
-    let Some(panic) = discard(probe) else { return result };
-    Err(match result {
-        Ok(value) => {
-            discard_logged(value, "an answer");
-            panicked(&panic)
-        }
-        Err((_, message)) => (Cause::Panicked, format!("{message}; then its destructor panicked: {panic}")),
-    })
+pub(super) struct Answer<V> {
+    pub(super) source: Arc<str>,
+    pub(super) ticket: u64,
+    pub(super) began: Instant,
+    pub(super) ended: Instant,
+    pub(super) result: Result<V, Failed>,
 }
 
-/// An error's text and its destructor are app code.
-fn explained(error: DynError) -> (Cause, String) {
-    match (catch(|| chain(&*error)), discard(error)) {
-        (Ok(message), None) => (Cause::Error, message),
-        (Err(panic), _) | (Ok(_), Some(panic)) => panicked(&panic),
-    }
-}
-
-fn panicked(panic: &str) -> (Cause, String) {
-    (Cause::Panicked, format!("panicked: {panic}"))
-}
+/// How a probe failed, and what there is to say.
+pub(super) type Failed = (Cause, String);
 
 impl<V: Send + Sync + 'static> PerSourceState<V> {
     pub(super) fn new() -> Self {
@@ -184,9 +90,30 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
             facts: Vec::new(),
             values: HashTrieMapSync::new_sync(),
             probes: JoinSet::new(),
-            // 0 is the ticket of those that were never probed.
+            // 0 is the ticket of those that had no turn yet.
             next_ticket: 1,
+            looks: 0,
+            cut_off: 0,
+            left_out: false,
             events: Vec::new(),
+            lines: Lines::default(),
+        }
+    }
+
+    /// Takes over the set of this look.
+    pub(super) fn begin_look<S>(&mut self, sources: &[ObservedSource<S>])
+    where
+        V: PartialEq,
+    {
+        self.looks += 1;
+        if self.cut_off > 1 {
+            self.events = fold(std::mem::take(&mut self.events));
+        }
+        let names = &self.layout.names;
+        let same = names.len() == sources.len()
+            && names.iter().zip(sources).all(|(name, source)| **name == *source.name);
+        if !same {
+            self.relayout(sources);
         }
     }
 
@@ -194,28 +121,46 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
         std::mem::take(&mut self.events)
     }
 
-    pub(super) fn snapshot(&self, stale_after: Duration) -> PerSourceSnapshot<V> {
+    pub(super) fn snapshot(&self, stale_after: Duration, collect_for: Duration) -> PerSourceSnapshot<V> {
         PerSourceSnapshot {
             layout: Arc::clone(&self.layout),
             values: self.values.clone(),
             facts: Arc::from(self.facts.as_slice()),
+            oldest: oldest(&self.facts),
             stale_after,
+            collect_for,
             taken_at: Instant::now(),
         }
     }
 
-    /// The places to probe in this cycle; the last one first.
-    fn places_without_probe(&self, concurrency: usize) -> Vec<usize> {
-        let idle = |place: &usize| self.slots[*place].in_flight.is_none();
-        let mut places: Vec<usize> = (0..self.slots.len()).rev().filter(idle).collect();
-        if self.probes.len() + places.len() > concurrency {
-            places.sort_by_key(|place| std::cmp::Reverse(self.slots[*place].last_ticket));
+    /// All places in the order of their turns: if some of them may get none, the one whose last turn is longest
+    /// ago goes first.
+    pub(super) fn turns(&mut self, concurrency: usize) -> Vec<usize> {
+        let mut places: Vec<usize> = (0..self.slots.len()).collect();
+        let idle = self.slots.iter().filter(|slot| slot.in_flight.is_none()).count();
+        let left_out = std::mem::replace(&mut self.left_out, true);
+        if left_out || self.probes.len() + idle > concurrency {
+            places.sort_by_key(|place| self.slots[*place].last_ticket);
         }
         places
     }
 
+    /// It has its turn now.
+    pub(super) fn ticket(&mut self, place: usize) -> u64 {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.slots[place].last_ticket = ticket;
+        ticket
+    }
+
+    /// A probe has begun.
+    pub(super) fn in_flight(&mut self, place: usize, ticket: u64, abort: AbortHandle, began: Instant) {
+        self.slots[place].in_flight = Some(InFlight { ticket, abort });
+        self.facts[place].began(began);
+    }
+
     /// Notes who has the name now.
-    fn identify(&mut self, place: usize, identity: u64) {
+    pub(super) fn identify(&mut self, place: usize, identity: u64) {
         let slot = &mut self.slots[place];
         let before = slot.identity.replace(identity);
         if before.is_none_or(|before| before == identity) {
@@ -224,59 +169,76 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
         slot.abort();
         self.facts[place] = SourceFacts::default();
         let source = Arc::clone(&self.layout.names[place]);
-        let last = self.values.get(&source).cloned();
-        self.values.remove_mut(&source);
+        let last = self.forget(&source);
         self.events.push(SourceEvent::Replaced { source, last });
     }
 
-    /// Takes one ended probe over: 1 if it was begun in this cycle.
-    fn collect(&mut self, answer: Option<Answer<V>>, first_of_cycle: u64) -> usize
+    /// Takes over what the probe in flight brought.
+    pub(super) fn collect(&mut self, place: usize, answer: Answer<V>)
     where
         V: PartialEq,
     {
-        // An aborted probe has nothing to say, and was begun before this cycle.
-        let Some(Answer { source, ticket, began, ended, result }) = answer else { return 0 };
-        let counted = usize::from(ticket >= first_of_cycle);
-        let Some(&place) = self.layout.places.get(&source) else { return counted };
-        let (slot, facts) = (&mut self.slots[place], &mut self.facts[place]);
-        if slot.in_flight.as_ref().is_none_or(|probe| probe.ticket != ticket) {
-            return counted;
-        }
-        slot.in_flight = None;
-        match result {
+        let Answer { source, began, ended, result, .. } = answer;
+        self.slots[place].in_flight = None;
+        match result.and_then(|value| self.news(&source, value)) {
             Ok(value) => {
-                let failures = facts.answered(began, ended);
+                let failures = self.facts[place].answered(began, ended);
                 if failures > 0 {
-                    self.events.push(SourceEvent::Recovered { source: Arc::clone(&source), failures });
+                    self.lines.recovered(&source, failures);
+                    let source = Arc::clone(&source);
+                    self.events.push(SourceEvent::Recovered { source, failures, asked_at: began });
                 }
-                self.answered(place, source, value, ended);
+                if let Some(value) = value {
+                    self.answered(place, source, value, (began, ended));
+                }
             }
-            Err((cause, message)) => {
-                let failure = Arc::new(ProbeFailure::new(began, ended, cause, message));
-                if facts.failed(Arc::clone(&failure)) == 1 {
-                    self.events.push(SourceEvent::Failed { source, failure });
-                }
+            Err(failed) => self.failed(place, began, ended, failed),
+        }
+    }
+
+    /// A value that differs from the one before. Comparing and dropping run app code.
+    fn news(&self, source: &Arc<str>, value: V) -> Result<Option<V>, Failed>
+    where
+        V: PartialEq,
+    {
+        match catch(|| self.values.get(source).is_some_and(|old| **old.get() == value)) {
+            Ok(false) => Ok(Some(value)),
+            Ok(true) => match discard(value) {
+                None => Ok(None),
+                Some(panic) => Err(panicked(&panic)),
+            },
+            Err(panic) => {
+                discard_logged(value, "an answer that could not be compared");
+                Err(panicked(&panic))
             }
         }
-        counted
     }
 
     /// Touches the map only where a value has changed.
-    fn answered(&mut self, place: usize, source: Arc<str>, value: V, at: Instant)
-    where
-        V: PartialEq,
-    {
-        let old = self.values.get(&source);
-        if old.is_some_and(|old| **old == value) {
-            return;
-        }
+    fn answered(&mut self, place: usize, source: Arc<str>, value: V, (asked_at, at): (Instant, Instant)) {
         let new = Arc::new(value);
-        self.events.push(match old.cloned() {
-            Some(old) => SourceEvent::Changed { source: Arc::clone(&source), old, new: Arc::clone(&new) },
-            None => SourceEvent::Appeared { source: Arc::clone(&source), value: Arc::clone(&new) },
+        let old = self.values.get(&source).map(|old| Arc::clone(old.get()));
+        self.events.push(match (Arc::clone(&source), Arc::clone(&new), old) {
+            (source, new, Some(old)) => SourceEvent::Changed { source, old, new, asked_at },
+            (source, value, None) => SourceEvent::Appeared { source, value, asked_at },
         });
-        self.values.insert_mut(source, new);
+        self.values.insert_mut(source, Kept::new(new));
         self.facts[place].changed_at = Some(at);
+    }
+
+    pub(super) fn failed(&mut self, place: usize, began: Instant, ended: Instant, (cause, message): Failed) {
+        let failure = Arc::new(ProbeFailure::new(began, ended, cause, message));
+        if self.facts[place].failed(Arc::clone(&failure)) == 1 {
+            let source = Arc::clone(&self.layout.names[place]);
+            self.lines.failed(&source, &failure);
+            self.events.push(SourceEvent::Failed { source, failure });
+        }
+    }
+
+    fn forget(&mut self, source: &Arc<str>) -> Option<Arc<V>> {
+        let last = self.values.get(source).map(|last| Arc::clone(last.get()));
+        self.values.remove_mut(source);
+        last
     }
 
     /// Rearranges everything for a set with other names.
@@ -303,12 +265,19 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
         for (name, gone) in before.names.iter().zip(slots) {
             if let Some((mut slot, _)) = gone {
                 slot.abort();
-                let last = self.values.get(name).cloned();
-                self.values.remove_mut(name);
+                let last = self.forget(name);
                 self.events.push(SourceEvent::Vanished { source: Arc::clone(name), last });
             }
         }
         self.layout = Arc::new(layout);
+    }
+}
+
+/// Oldest first: each value that an event shows is then still held by a later event or by the map, so that no
+/// event runs two destructors of the app.
+impl<V> Drop for PerSourceState<V> {
+    fn drop(&mut self) {
+        discard_events(std::mem::take(&mut self.events));
     }
 }
 

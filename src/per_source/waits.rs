@@ -2,23 +2,24 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
 use super::{PerSource, PerSourceSnapshot};
 use crate::handle::ObservationHandle;
 use crate::status::ObservationSnapshot;
-use crate::waits::{InvalidWait, WaitBuilder, counts};
+use crate::waits::{InvalidWait, Verdict, WaitBuilder};
 
 type Met<V> = Arc<ObservationSnapshot<PerSourceSnapshot<V>>>;
 
-/// Waits on the values of sources. Only answers that are fresh count, and for which the source was asked after
-/// the wait was made (or after the mark): one that hangs is not taken at its last word.
+/// Waits on the values of sources. Only those count that are answering
+/// ([`SourceView::is_answering`](super::SourceView::is_answering)), by what they were asked after the wait was made
+/// (or after the mark): one that hangs or refuses is not taken at its last word.
+///
+/// A predicate that gives up on one source ends the wait.
 impl<S, V> ObservationHandle<PerSource<S, V>>
 where
     S: Clone + Send + Sync + 'static,
     V: PartialEq + Send + Sync + 'static,
 {
-    /// Waits until every source of the set has a fresh answer that satisfies `predicate`; there must be one.
+    /// Waits until every source of the set answers and its value satisfies `predicate`; there must be one.
     ///
     /// # Examples
     ///
@@ -30,44 +31,46 @@ where
     /// # Ok(())
     /// # }
     /// ```
-    pub fn all_sources<'a, F>(
+    pub fn all_sources<'a, F, R>(
         &self,
         label: impl Into<String>,
         mut predicate: F,
     ) -> WaitBuilder<'a, PerSource<S, V>, Met<V>>
     where
-        F: FnMut(&V) -> bool + Send + 'a,
+        F: FnMut(&V) -> R + Send + 'a,
+        R: Into<Verdict>,
     {
-        self.answered(label.into(), move |sources, since| {
-            !sources.is_empty() && satisfying(sources, since, &mut predicate) == sources.len()
+        self.eventually(label, move |sources| {
+            // Of none, all say whatever is asked for.
+            enough(sources, sources.len().max(1), &mut predicate)
         })
     }
 
-    /// Waits until at least one source has a fresh answer that satisfies `predicate`.
-    pub fn any_source<'a, F>(
+    /// Waits until at least one source answers and its value satisfies `predicate`.
+    pub fn any_source<'a, F, R>(
         &self,
         label: impl Into<String>,
         predicate: F,
     ) -> WaitBuilder<'a, PerSource<S, V>, Met<V>>
     where
-        F: FnMut(&V) -> bool + Send + 'a,
+        F: FnMut(&V) -> R + Send + 'a,
+        R: Into<Verdict>,
     {
         self.at_least_sources(1, label, predicate)
     }
 
-    /// Waits until at least `count` sources have a fresh answer that satisfies `predicate`; at least one.
-    pub fn at_least_sources<'a, F>(
+    /// Waits until at least `count` sources answer and their values satisfy `predicate`; at least one.
+    pub fn at_least_sources<'a, F, R>(
         &self,
         count: usize,
         label: impl Into<String>,
         mut predicate: F,
     ) -> WaitBuilder<'a, PerSource<S, V>, Met<V>>
     where
-        F: FnMut(&V) -> bool + Send + 'a,
+        F: FnMut(&V) -> R + Send + 'a,
+        R: Into<Verdict>,
     {
-        let mut wait = self.answered(label.into(), move |sources, since| {
-            satisfying(sources, since, &mut predicate) >= count
-        });
+        let mut wait = self.eventually(label, move |sources| enough(sources, count, &mut predicate));
         if count == 0 {
             wait.refuse(InvalidWait::NoSources);
         }
@@ -75,12 +78,21 @@ where
     }
 }
 
-fn satisfying<V>(
+/// Whether so many sources satisfy `predicate`; else the first reason that it gave for one that does not.
+fn enough<V, R: Into<Verdict>>(
     sources: &PerSourceSnapshot<V>,
-    since: Option<Instant>,
-    mut predicate: impl FnMut(&V) -> bool,
-) -> usize {
-    let now = sources.taken_at();
-    let answers = sources.iter().filter(|source| counts(source.facts.last_success, since));
-    answers.filter_map(|source| source.fresh_value(now)).filter(|value| predicate(value)).count()
+    wanted: usize,
+    mut predicate: impl FnMut(&V) -> R,
+) -> Verdict {
+    let mut met = 0;
+    let mut first = None;
+    for (name, value) in sources.answering() {
+        match predicate(value).into() {
+            Verdict::Met => met += 1,
+            Verdict::NotYet(reason) if reason.is_empty() || first.is_some() => {}
+            Verdict::NotYet(reason) => first = Some(format!("{name}: {reason}")),
+            Verdict::GiveUp(reason) => return Verdict::GiveUp(format!("{name}: {reason}")),
+        }
+    }
+    if met >= wanted { Verdict::Met } else { Verdict::NotYet(first.unwrap_or_default()) }
 }

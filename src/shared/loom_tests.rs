@@ -10,6 +10,7 @@ use loom::thread;
 use super::*;
 use crate::core::loom_rig::{App, Rig, model};
 use crate::handle::is_over;
+use crate::status::ObservationStatus;
 use crate::subscription::{RecvError, Subscription};
 use crate::waits::queue::Publication;
 use crate::watch::Watch;
@@ -112,5 +113,54 @@ fn loom_a_watch_is_woken_until_it_has_seen_the_end() {
         }
         assert_eq!(last, Some((2, Some(2), StateKind::Stopped)));
         driver.join().unwrap();
+    });
+}
+
+/// The end wakes everyone: while the runtime lives on, each publication has to do so itself.
+#[test]
+fn loom_a_watch_is_woken_while_the_runtime_lives_on() {
+    model(4, || {
+        let mut rig = Rig::new(64);
+        let shared = Arc::clone(&rig.shared);
+        let driver = thread::spawn(move || {
+            rig.cycle(1);
+            rig.cycle(1);
+            rig
+        });
+
+        let mut watch = Watch::<App>::new(shared);
+        let seen = |status: &ObservationStatus<App>| status.snapshot.as_ref().unwrap().value == 2;
+        assert!(block_on(watch.wait_for(seen)).is_ok());
+        drop(driver.join().unwrap());
+    });
+}
+
+/// A wait that is made, and first polled, at any moment of the driver's.
+#[test]
+fn loom_a_queue_that_is_registered_late_is_woken_while_the_runtime_lives_on() {
+    model(5, || {
+        let mut rig = Rig::new(64);
+        let shared = Arc::clone(&rig.shared);
+        let driver = thread::spawn(move || {
+            rig.cycle(1);
+            rig.cycle(1);
+            rig
+        });
+
+        let queue = WaitQueue::new();
+        let first = shared.register(&queue);
+        if first.snapshot.as_ref().unwrap().value < 2 {
+            let mut taken = VecDeque::new();
+            block_on(poll_fn(|context| {
+                loop {
+                    queue.take(&mut taken, context.waker());
+                    let Some(last) = taken.drain(..).last() else { return Poll::Pending };
+                    if last.status.snapshot.as_ref().unwrap().value == 2 {
+                        return Poll::Ready(());
+                    }
+                }
+            }));
+        }
+        drop(driver.join().unwrap());
     });
 }

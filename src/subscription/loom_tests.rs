@@ -19,6 +19,7 @@ fn batch(seq: u64, generation: u64) -> Arc<ObservationBatch<u64>> {
         system_time: SystemTime::now(),
         source_count: 0,
         events: vec![seq],
+        began: Instant::now(),
         fresh: true,
     })
 }
@@ -57,6 +58,51 @@ fn loom_behind_a_snapshot_there_is_no_gap_and_no_repetition() {
         }
         assert_eq!(folded, 2);
         driver.join().unwrap();
+    });
+}
+
+/// The end wakes everyone: while the runtime lives on, each announcement has to do so itself.
+#[test]
+fn loom_a_reader_behind_a_snapshot_is_woken_while_the_runtime_lives_on() {
+    model(4, || {
+        let mut rig = Rig::new(64);
+        let shared = Arc::clone(&rig.shared);
+        let driver = thread::spawn(move || {
+            rig.cycle(1);
+            rig.cycle(1);
+            rig
+        });
+
+        let snapshot = shared.read(|status| status.snapshot.clone()).unwrap();
+        let mut subscription =
+            Subscription::from_cursor(Arc::clone(&shared.history), snapshot.cursor).unwrap();
+        for event in snapshot.value..2 {
+            assert_eq!(block_on(subscription.recv()).unwrap().events, [event]);
+        }
+        drop(driver.join().unwrap());
+    });
+}
+
+/// As above, for the stream, which waits on a copy of the head.
+#[test]
+fn loom_a_stream_behind_a_snapshot_is_woken_while_the_runtime_lives_on() {
+    model(4, || {
+        let mut rig = Rig::new(64);
+        let shared = Arc::clone(&rig.shared);
+        let driver = thread::spawn(move || {
+            rig.cycle(1);
+            rig.cycle(1);
+            rig
+        });
+
+        let snapshot = shared.read(|status| status.snapshot.clone()).unwrap();
+        let mut subscription =
+            Subscription::from_cursor(Arc::clone(&shared.history), snapshot.cursor).unwrap();
+        for event in snapshot.value..2 {
+            let next = block_on(poll_fn(|context| Pin::new(&mut subscription).poll_next(context)));
+            assert_eq!(next.unwrap().unwrap().events, [event]);
+        }
+        drop(driver.join().unwrap());
     });
 }
 

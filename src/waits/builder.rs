@@ -5,10 +5,11 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Read;
 use super::judge::Judge;
 use super::report::InvalidWait;
 use super::show::Show;
-use super::wait::{Moment, Wait};
+use super::wait::Wait;
 use crate::handle::Mark;
 use crate::observer::Observer;
 use crate::shared::Shared;
@@ -29,8 +30,25 @@ pub enum Holds {}
 
 /// A wait that still needs its window: `within(..)` or `during(..)`.
 ///
-/// It has begun: what is published from now on is judged.
-#[must_use = "a wait needs a window: call `.within(..)` or `.during(..)` and await it"]
+/// It has begun: what is asked from now on counts. Without a window it is no future, so that nobody waits for ever
+/// by mistake:
+///
+/// ```compile_fail,E0277
+/// # use watchkeeper::{ObservationHandle, Observer};
+/// # async fn example<O: Observer<Snapshot = Vec<u64>>>(handle: ObservationHandle<O>) {
+/// handle.eventually("three nodes answer", |heights| heights.len() == 3).await;
+/// # }
+/// ```
+///
+/// ```
+/// # use std::time::Duration;
+/// # use watchkeeper::{ObservationHandle, Observer};
+/// # async fn example<O: Observer<Snapshot = Vec<u64>>>(handle: ObservationHandle<O>) {
+/// # let _ =
+/// handle.eventually("three nodes answer", |heights| heights.len() == 3).within(Duration::from_secs(5)).await;
+/// # }
+/// ```
+#[must_use = "a wait without a window does nothing: add `.within(..)` or `.during(..)`, then `.await`"]
 pub struct WaitBuilder<'a, O: Observer, T, K = Happens, V = ByDebug> {
     wait: Wait<'a, O, T>,
     event: Option<fn(&O::Event) -> String>,
@@ -43,7 +61,7 @@ impl<'a, O: Observer, T, K> WaitBuilder<'a, O, T, K> {
         shared: &Arc<Shared<O::Snapshot, O::Event>>,
         label: String,
         judge: Judge<'a, O>,
-        read: fn(&Moment<O>) -> Option<T>,
+        read: Read<'a, O, T>,
     ) -> Self {
         let wait = Wait::register(Arc::clone(shared), label, judge, read);
         Self { wait, event: None, show: ByDebug(()), kind: PhantomData }
@@ -58,6 +76,9 @@ impl<'a, O: Observer, T, K> WaitBuilder<'a, O, T, K> {
     }
 
     /// Shows snapshots in the report by `show`, for those that are too large for `Debug` or have none.
+    ///
+    /// It is called for the newest ten snapshots at most, once each, when the wait has failed. Of the text, 2,000
+    /// bytes are shown, and 16 KiB compared with those of other snapshots. One that panics is noted in the report.
     pub fn show(
         self,
         show: impl Fn(&O::Snapshot) -> String + Send + 'a,
@@ -66,6 +87,7 @@ impl<'a, O: Observer, T, K> WaitBuilder<'a, O, T, K> {
     }
 
     /// Shows snapshots in the report as JSON: in its text, and in [`Unmet::to_json`](super::Unmet::to_json).
+    /// Otherwise like [`show`](Self::show).
     #[cfg(feature = "json")]
     pub fn show_json(
         self,
@@ -131,15 +153,20 @@ impl<O: Observer, T, K, V> WaitBuilder<'_, O, T, K, V> {
         self.wait.refuse(invalid);
     }
 
-    /// Accepts what is known already: the present snapshot if it is fresh, the present state, and
-    /// the outcome of a cycle in flight.
+    /// Accepts what is known already, whenever it was asked: the present snapshot if it is fresh, the present
+    /// state and source set, and the outcome of a cycle in flight.
+    ///
+    /// Of several calls of this and of [`after`](Self::after) the last one counts.
     pub fn or_now(mut self) -> Self {
         self.wait.count_all();
         self
     }
 
-    /// Counts only cycles that began after `mark`: those between the mark and this wait as well, of
-    /// which the latest snapshot is judged, and every event that the history still holds.
+    /// Counts what was asked after `mark`, before this wait as well: of the cycles between the mark and this wait
+    /// the latest snapshot is judged, and every event that the history still holds. The mark may also be younger
+    /// than the wait; the window begins with the wait in any case.
+    ///
+    /// Of several calls of this and of [`or_now`](Self::or_now) the last one counts.
     pub fn after(mut self, mark: Mark) -> Self {
         self.wait.count_from(mark);
         self

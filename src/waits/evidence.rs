@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::changes::Kept;
 use super::queue::Publication;
 use super::report::Inconclusive;
 use crate::history::ObservationBatch;
+use crate::panics::discard_logged;
 use crate::status::{ObservationSnapshot, Published};
 
 /// Spans of stale data that a report tells one by one.
@@ -31,8 +33,16 @@ pub(super) struct Evidence<S, E> {
     pub(super) gap: bool,
     /// How many snapshots were stale when they came.
     stale: u64,
-    /// The last snapshot that was judged.
+    /// The last snapshot that counts was not judged: there were sources that nothing was known of yet.
+    unheard: bool,
+    /// The last reason that the predicate gave for not being met.
+    pub(super) reason: Option<String>,
+    /// So many of what was missed lie before the start.
+    pub(super) missed_before: u64,
+    /// The last snapshot that was judged, without what was asked before the start.
     pub(super) last: Option<Arc<ObservationSnapshot<S>>>,
+    /// Those to find out from what has changed.
+    pub(super) kept: Kept<S>,
     pub(super) violation: Option<Violation<S>>,
     pub(super) spans: StaleSpans,
     /// The newest events that were judged, and how many there were.
@@ -81,6 +91,7 @@ impl StaleSpans {
 impl<S, E> Evidence<S, E> {
     pub(super) fn new(first: Arc<Published<S>>, began: Instant) -> Self {
         Self {
+            kept: Kept::new(first.snapshot.as_ref()),
             status: Arc::clone(&first),
             first,
             at: began,
@@ -89,6 +100,9 @@ impl<S, E> Evidence<S, E> {
             lost_before: 0,
             gap: false,
             stale: 0,
+            unheard: false,
+            reason: None,
+            missed_before: 0,
             last: None,
             violation: None,
             spans: StaleSpans::default(),
@@ -129,18 +143,38 @@ impl<S, E> Evidence<S, E> {
         stale_at.map(|stale_at| stale_at.max(self.at))
     }
 
-    pub(super) fn saw(&mut self, snapshot: &Arc<ObservationSnapshot<S>>, fresh: bool) {
-        if fresh {
-            self.judged += 1;
-            self.last = Some(Arc::clone(snapshot));
-        } else {
-            self.stale += 1;
+    /// Drops what is the app's, piece by piece.
+    pub(super) fn let_go(&mut self) {
+        discard_logged(self.last.take(), "the last snapshot of a wait");
+        discard_logged(self.violation.take(), "the snapshot that violated a wait");
+        self.kept.let_go();
+        for event in self.events.drain(..) {
+            discard_logged(event, "a batch");
         }
     }
 
-    pub(super) fn saw_events(&mut self, batch: &Arc<ObservationBatch<E>>) {
-        self.event_count += batch.events.len() as u64;
-        for index in batch.events.len().saturating_sub(EVENTS)..batch.events.len() {
+    /// A snapshot is judged.
+    pub(super) fn saw(&mut self, snapshot: &Arc<ObservationSnapshot<S>>) {
+        self.judged += 1;
+        self.unheard = false;
+        self.last = Some(Arc::clone(snapshot));
+        self.kept.saw(snapshot);
+    }
+
+    /// A snapshot was stale when it came.
+    pub(super) fn saw_stale(&mut self) {
+        self.stale += 1;
+    }
+
+    /// Of a snapshot one cannot say yet what all sources say.
+    pub(super) fn saw_a_part(&mut self) {
+        self.unheard = true;
+    }
+
+    /// The events of this batch are judged that were asked for since the start.
+    pub(super) fn saw_events(&mut self, batch: &Arc<ObservationBatch<E>>, asked: impl Fn(&E) -> bool) {
+        for (index, _) in batch.events.iter().enumerate().filter(|(_, event)| asked(event)) {
+            self.event_count += 1;
             if self.events.len() == EVENTS {
                 self.events.pop_front();
             }
@@ -166,11 +200,18 @@ impl<S, E> Evidence<S, E> {
         known.last_success.is_none().then_some(doubt)
     }
 
+    /// Whether the data is fresh at this moment, and it is known what the data is.
+    pub(super) fn is_fresh_at(&self, at: Instant) -> bool {
+        !self.gap && self.status.freshness(at).is_fresh()
+    }
+
     /// Why nothing can be said of what was not met, if nothing can.
     pub(super) fn doubt(&self) -> Option<Inconclusive> {
-        let missed = self.missed + self.lost_before;
+        let missed = self.missed.saturating_sub(self.missed_before) + self.lost_before;
         if missed > 0 {
             Some(Inconclusive::FellBehind { missed })
+        } else if self.unheard {
+            Some(Inconclusive::SourcesNotAsked)
         } else if self.judged > 0 {
             None
         } else if self.stale > 0 {

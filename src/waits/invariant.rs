@@ -1,9 +1,10 @@
 //! Conditions that are watched beside a test.
 
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -14,17 +15,22 @@ use super::Snapshot;
 use super::builder::{ByShow, Holds, WaitBuilder};
 use super::report::{Inconclusive, Unmet, UnmetOutcome};
 use super::show::Show;
+use super::verdict::Verdict;
 use super::wait::Wait;
 use crate::handle::ObservationHandle;
 use crate::observer::Observer;
-use crate::panics::poll_caught;
+use crate::panics::{discard_logged, poll_caught};
+use crate::pulse::Pulse;
+use crate::shield::shielded;
+use crate::text::{LABEL, quoted};
 
 impl<O: Observer> ObservationHandle<O> {
     /// Watches beside a test that every fresh snapshot satisfies `predicate`, until it is collected with
     /// [`Invariant::finish`].
     ///
-    /// The first violation is pinned with its report. Only cycles count that begin after this call. It runs
-    /// as a task on the runtime's own executor, and ends by itself when the runtime stops.
+    /// The first violation is pinned with its report. What is asked after this call counts, and nothing is judged
+    /// before each source was asked: as for [`always`](Self::always). It runs as a task on the runtime's own executor,
+    /// and ends by itself when the runtime stops.
     ///
     /// # Examples
     ///
@@ -38,18 +44,20 @@ impl<O: Observer> ObservationHandle<O> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn invariant<F>(&self, label: impl Into<String>, predicate: F) -> Invariant
+    pub fn invariant<F, R>(&self, label: impl Into<String>, predicate: F) -> Invariant
     where
-        F: FnMut(&O::Snapshot) -> bool + Send + 'static,
+        F: FnMut(&O::Snapshot) -> R + Send + 'static,
+        R: Into<Verdict>,
         O::Snapshot: fmt::Debug,
     {
         self.always(label, predicate).showing_debug().watch()
     }
 
     /// Like [`invariant`](Self::invariant), for snapshots that are to be shown by `show`.
-    pub fn invariant_shown<F, V>(&self, label: impl Into<String>, predicate: F, show: V) -> Invariant
+    pub fn invariant_shown<F, R, V>(&self, label: impl Into<String>, predicate: F, show: V) -> Invariant
     where
-        F: FnMut(&O::Snapshot) -> bool + Send + 'static,
+        F: FnMut(&O::Snapshot) -> R + Send + 'static,
+        R: Into<Verdict>,
         V: Fn(&O::Snapshot) -> String + Send + 'static,
     {
         self.always(label, predicate).show(show).watch()
@@ -70,11 +78,12 @@ impl<O: Observer> WaitBuilder<'static, O, Snapshot<O>, Holds, ByShow<'static, O>
     pub(crate) fn watch(self) -> Invariant {
         let wait = self.unbounded();
         let label = Arc::from(wait.label());
-        let executor = wait.executor();
+        let clock = wait.clock();
         let closing = CancellationToken::new();
         let (tell, violation) = watch::channel(None);
-        let task = executor.spawn(run(wait, closing.clone(), tell));
-        Invariant { label, closing, violation, task: Some(task) }
+        let pulse = Arc::clone(clock.pulse());
+        let task = clock.executor().clone().spawn(run(wait, closing.clone(), tell));
+        Invariant { label, pulse, closing, violation, task: Some(task) }
     }
 }
 
@@ -93,16 +102,23 @@ async fn run<O: Observer>(
         poll_caught(Pin::new(&mut wait), context)
     })
     .await;
-    let unmet = match ended {
-        Ok(Ok(_)) => return Ok(Held { judged: wait.judged() }),
-        Ok(Err(unmet)) => unmet,
-        Err(panic) => wait.panicked(&panic),
+    let held = match ended {
+        Ok(Ok(snapshot)) => {
+            discard_logged(snapshot, "the last snapshot of an invariant");
+            Ok(Held { judged: wait.judged() })
+        }
+        Ok(Err(unmet)) => Err(unmet),
+        Err(panic) => Err(wait.panicked(&panic)),
     };
-    let broken = UnmetOutcome::Inconclusive(Inconclusive::Panicked);
-    if unmet.outcome() == UnmetOutcome::Violated || unmet.outcome() == broken {
-        tell.send_replace(Some(unmet.clone()));
+    if let Err(unmet) = &held {
+        let broken = UnmetOutcome::Inconclusive(Inconclusive::Panicked);
+        if [UnmetOutcome::Violated, UnmetOutcome::GaveUp, broken].contains(&unmet.outcome()) {
+            tell.send_replace(Some(unmet.clone()));
+        }
     }
-    Err(unmet)
+    // What a destructor of the app's does changes nothing about what was seen.
+    wait.let_go();
+    held
 }
 
 /// An invariant that held.
@@ -117,9 +133,9 @@ pub struct Held {
 ///
 /// Dropping it ends the watching and tells nobody.
 #[must_use = "an invariant that is not collected proves nothing: call `finish`"]
-#[derive(Debug)]
 pub struct Invariant {
     label: Arc<str>,
+    pulse: Arc<Pulse>,
     closing: CancellationToken,
     violation: watch::Receiver<Option<Unmet>>,
     task: Option<JoinHandle<Result<Held, Unmet>>>,
@@ -132,44 +148,84 @@ impl Invariant {
         &self.label
     }
 
-    /// The first violation, if there was one by now; also that the predicate has panicked.
+    /// The first violation, if there was one by now; also that the predicate has given up or panicked.
     #[must_use]
     pub fn violation(&self) -> Option<Unmet> {
         self.violation.borrow().clone()
     }
 
-    /// Waits for the first violation, or for the predicate to panic; for ever, if there is none.
+    /// Waits for the first violation, or for the predicate to give up or to panic; for ever, if there is none. Ends
+    /// with [`Inconclusive::NotDriven`] if the runtime's executor, on which it is watched, gives no turn for some 5 s.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe.
     pub async fn violated(&self) -> Unmet {
         let mut violation = self.violation.clone();
-        let found = violation.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
-        match found {
-            Some(unmet) => unmet,
-            None => std::future::pending().await,
-        }
+        let found = async {
+            match violation.wait_for(Option::is_some).await.ok().and_then(|found| found.clone()) {
+                Some(unmet) => unmet,
+                None => pending().await,
+            }
+        };
+        shielded(async {
+            tokio::select! {
+                biased;
+                unmet = found => unmet,
+                no_turn_for = self.pulse.no_turn(None, false) => self.not_driven(no_turn_for),
+            }
+        })
+        .await
     }
 
     /// Ends the watching, everything published so far having been judged.
     ///
     /// # Errors
     ///
-    /// [`Unmet`]: it was violated; or nothing was judged, publications were missed or the predicate has
-    /// panicked, which proves nothing.
+    /// [`Unmet`]: it was violated, or the predicate gave up; or nothing was judged, publications were missed or the
+    /// predicate has panicked, which proves nothing; or the runtime's executor, on which it is watched, gives no turn
+    /// for some 5 s.
     ///
     /// # Cancel safety
     ///
     /// Dropping it ends the watching all the same; what was found is then lost.
     pub async fn finish(mut self) -> Result<Held, Unmet> {
         self.closing.cancel();
-        let Some(task) = self.task.take() else { unreachable!("only this takes the task") };
-        task.await.unwrap_or_else(|_| {
-            // The executor has shut down.
+        let Some(task) = &mut self.task else { unreachable!("only `finish` takes the task") };
+        let pulse = &self.pulse;
+        let ended = shielded(async {
+            tokio::select! {
+                biased;
+                ended = task => Ok(ended),
+                no_turn_for = pulse.no_turn(None, false) => Err(no_turn_for),
+            }
+        });
+        let ended = match ended.await {
+            Ok(ended) => ended,
+            Err(no_turn_for) => return Err(self.violation().unwrap_or_else(|| self.not_driven(no_turn_for))),
+        };
+        self.task = None;
+        ended.unwrap_or_else(|ended| {
+            // The executor has shut down, unless what ended the task was a panic.
             let stopped = Inconclusive::Stopped { reason: StopReason::Shutdown };
-            Err(Unmet::bare(&self.label, UnmetOutcome::Inconclusive(stopped), None))
+            let why = if ended.is_panic() { Inconclusive::Panicked } else { stopped };
+            Err(Unmet::bare(&self.label, UnmetOutcome::Inconclusive(why), None))
         })
+    }
+
+    fn not_driven(&self, no_turn_for: Duration) -> Unmet {
+        let outcome = UnmetOutcome::Inconclusive(Inconclusive::NotDriven { no_turn_for });
+        let note = "it is watched by a task of that executor, which could not say what it has seen";
+        Unmet::bare(&self.label, outcome, Some(note.to_owned()))
+    }
+}
+
+impl fmt::Debug for Invariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Invariant")
+            .field("label", &format_args!("{}", quoted(&self.label, LABEL)))
+            .field("violated", &self.violation.borrow().is_some())
+            .finish_non_exhaustive()
     }
 }
 

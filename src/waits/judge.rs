@@ -6,22 +6,20 @@ use std::time::Duration;
 use tokio::time::Instant;
 use watchkeeper_fsm::StateKind;
 
+use super::verdict::Verdict;
+use crate::duplicates::health_of;
 use crate::history::ObservationBatch;
 use crate::observer::Observer;
 use crate::status::{ObservationSnapshot, Published};
+use crate::text::{NAME, quoted};
 
 /// What an app's predicate is, once its type is forgotten.
-pub(crate) type Predicate<'a, T> = Box<dyn FnMut(&T) -> bool + Send + 'a>;
+pub(crate) type Predicate<'a, T> = Box<dyn FnMut(&T) -> Verdict + Send + 'a>;
 
-/// A predicate on answers from some moment on.
-pub(crate) type AnswersPredicate<'a, S> = Box<dyn FnMut(&S, Option<Instant>) -> bool + Send + 'a>;
-
-/// What meets or violates a wait.
+/// What meets or violates a wait. Whatever looks at a snapshot is given the view of it that counts.
 pub(crate) enum Judge<'a, O: Observer> {
     /// Met by a snapshot that satisfies the predicate.
     Eventually(Predicate<'a, ObservationSnapshot<O::Snapshot>>),
-    /// The same, told from when on the answers of single sources count; `None` for all.
-    Answered(AnswersPredicate<'a, O::Snapshot>),
     /// Violated by a snapshot whose verdict is not `wanted`; met at the end.
     Always { wanted: bool, predicate: Predicate<'a, ObservationSnapshot<O::Snapshot>> },
     /// Met when the run of equal values is as long as `hold`.
@@ -34,8 +32,11 @@ pub(crate) enum Judge<'a, O: Observer> {
     StaysFresh,
     /// Met when the data turns stale.
     BecomesStale,
-    /// Met by what is known of one source.
-    Source { name: String, wish: SourceWish, known: bool },
+    /// Met by what is known of one source. `known`: it was in the set at some time; `left`: it has left it in
+    /// a cycle that counts.
+    Source { name: String, wish: SourceWish, known: bool, left: bool },
+    /// Met by a source set that satisfies the predicate.
+    Set(Predicate<'a, [Arc<str>]>),
 }
 
 /// What is waited for of one source.
@@ -55,7 +56,7 @@ impl SourceWish {
             Self::Failing => "is failing",
             Self::Vanished => "has vanished",
         };
-        format!("source {name:?} {is}")
+        format!("source {} {is}", quoted(name, NAME))
     }
 }
 
@@ -88,7 +89,7 @@ impl<'a, S> Run<'a, S> {
 
     /// Takes a snapshot of this moment; returns how long its value has been the same.
     fn extend(&mut self, at: Instant, value: &S) -> Duration {
-        let since = match ((self.same)(value), self.since) {
+        self.since = match ((self.same)(value), self.since) {
             (None, _) => None,
             (Some(true), Some(since)) => Some(since),
             (Some(_), _) => {
@@ -96,8 +97,12 @@ impl<'a, S> Run<'a, S> {
                 Some(at)
             }
         };
-        self.since = since;
-        since.map_or(Duration::ZERO, |since| at.saturating_duration_since(since))
+        self.length(at)
+    }
+
+    /// How long it is at this moment, if nothing has changed since the last snapshot.
+    pub(crate) fn length(&self, at: Instant) -> Duration {
+        self.since.map_or(Duration::ZERO, |since| at.saturating_duration_since(since))
     }
 
     /// What lies between is not known.
@@ -107,74 +112,109 @@ impl<'a, S> Run<'a, S> {
 }
 
 /// What a publication says of a wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Finding {
-    /// Nothing yet.
-    Open,
+    /// Nothing yet, for this reason if there is one.
+    Open(Option<String>),
     Met,
     /// Met by this event of the batch.
     MetBy(usize),
-    Violated,
+    Violated(Option<String>),
+    GaveUp(String),
     /// The observer keeps nothing by source.
     NoSourceHealth,
 }
 
 impl Finding {
     fn met_if(met: bool) -> Self {
-        if met { Self::Met } else { Self::Open }
+        if met { Self::Met } else { Self::Open(None) }
     }
 }
 
+impl From<Verdict> for Finding {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Met => Self::Met,
+            Verdict::NotYet(reason) => Self::Open(some(reason)),
+            Verdict::GiveUp(reason) => Self::GaveUp(reason),
+        }
+    }
+}
+
+fn some(reason: String) -> Option<String> {
+    (!reason.is_empty()).then_some(reason)
+}
+
 impl<O: Observer> Judge<'_, O> {
-    /// Judges a snapshot that counts and is fresh.
+    /// For one source. Whether it is known is seen when the wait is made.
+    pub(crate) fn source(name: &str, wish: SourceWish) -> Self {
+        Self::Source { name: name.to_owned(), wish, known: false, left: false }
+    }
+
+    /// Judges a snapshot that counts and is fresh: `view` is what was asked of it since the start.
     pub(crate) fn snapshot(
         &mut self,
         at: Instant,
-        since: Option<Instant>,
         status: &Published<O::Snapshot>,
-        snapshot: &Arc<ObservationSnapshot<O::Snapshot>>,
+        view: &Arc<ObservationSnapshot<O::Snapshot>>,
     ) -> Finding {
         match self {
-            Self::Eventually(predicate) => Finding::met_if(predicate(snapshot)),
-            Self::Answered(predicate) => Finding::met_if(predicate(&snapshot.value, since)),
-            Self::Always { wanted, predicate } => {
-                if predicate(snapshot) == *wanted {
-                    Finding::Open
-                } else {
-                    Finding::Violated
-                }
+            Self::Eventually(predicate) => predicate(view).into(),
+            Self::Always { wanted, predicate } => match (predicate(view), *wanted) {
+                (Verdict::Met, true) | (Verdict::NotYet(_), false) => Finding::Open(None),
+                (Verdict::Met, false) => Finding::Violated(None),
+                (Verdict::NotYet(reason), true) => Finding::Violated(some(reason)),
+                (Verdict::GiveUp(reason), _) => Finding::GaveUp(reason),
+            },
+            Self::Stable { hold, run } => Finding::met_if(run.extend(at, view) >= *hold),
+            Self::Source { name, wish, .. } if *wish != SourceWish::Vanished => {
+                source::<O>(at, status, view, name, *wish)
             }
-            Self::Stable { hold, run } => Finding::met_if(run.extend(at, snapshot) >= *hold),
-            Self::Source { name, wish, known } => {
-                let there = has_source(status, name);
-                *known |= there;
-                if *wish == SourceWish::Vanished {
-                    return Finding::met_if(*known && !there);
-                }
-                match O::source_health(&snapshot.value, name) {
-                    _ if !there => Finding::Open,
-                    None if is_of_an_older_set(status, snapshot) => Finding::Open,
-                    None => Finding::NoSourceHealth,
-                    Some(health) => Finding::met_if(match wish {
-                        SourceWish::Fresh => {
-                            health.freshness(at).is_fresh() && counts(health.facts.last_success, since)
-                        }
-                        SourceWish::Stale => health.freshness(at).is_stale(),
-                        _ => health.is_failing(),
-                    }),
-                }
-            }
-            Self::Event(_) | Self::State(_) | Self::StaysFresh | Self::BecomesStale => Finding::Open,
+            Self::Source { .. }
+            | Self::Set(_)
+            | Self::Event(_)
+            | Self::State(_)
+            | Self::StaysFresh
+            | Self::BecomesStale => Finding::Open(None),
         }
     }
 
-    /// Judges the events of a cycle that counts and is fresh.
-    pub(crate) fn batch(&mut self, batch: &ObservationBatch<O::Event>) -> Finding {
-        match self {
-            Self::Event(predicate) => {
-                batch.events.iter().position(predicate).map_or(Finding::Open, Finding::MetBy)
+    /// Judges those events of a fresh cycle that count: `asked` says which.
+    pub(crate) fn batch(
+        &mut self,
+        batch: &ObservationBatch<O::Event>,
+        asked: impl Fn(&O::Event) -> bool,
+    ) -> Finding {
+        let mut said = None;
+        if let Self::Event(predicate) = self {
+            for (index, event) in batch.events.iter().enumerate().filter(|(_, event)| asked(event)) {
+                match predicate(event) {
+                    Verdict::Met => return Finding::MetBy(index),
+                    Verdict::NotYet(reason) => said = some(reason),
+                    Verdict::GiveUp(reason) => return Finding::GaveUp(reason),
+                }
             }
-            _ => Finding::Open,
+        }
+        Finding::Open(said)
+    }
+
+    /// Judges the source set; `counts` says whether it was refreshed in a cycle that counts, and was not judged
+    /// before.
+    pub(crate) fn set(&mut self, status: &Published<O::Snapshot>, counts: bool) -> Finding {
+        match self {
+            Self::Set(predicate) if counts => predicate(&status.source_names).into(),
+            Self::Source { name, wish: SourceWish::Vanished, known, left } => {
+                let there = has_source(status, name);
+                *known |= there;
+                *left |= counts && *known && !there;
+                // There may be no snapshot yet that could be returned.
+                Finding::met_if(*left && status.snapshot.is_some())
+            }
+            Self::Source { name, known, .. } => {
+                *known |= has_source(status, name);
+                Finding::Open(None)
+            }
+            _ => Finding::Open(None),
         }
     }
 
@@ -183,20 +223,79 @@ impl<O: Observer> Judge<'_, O> {
         matches!(self, Self::StaysFresh | Self::BecomesStale)
     }
 
+    /// Whether it is about the source set, which is known before anything is polled.
+    pub(crate) fn is_about_the_set(&self) -> bool {
+        matches!(self, Self::Set(_) | Self::Source { wish: SourceWish::Vanished, .. })
+    }
+
+    /// Whether a part of the sources is not enough: what has not been asked yet must not break it.
+    pub(crate) fn needs_all_sources(&self) -> bool {
+        matches!(self, Self::Always { .. } | Self::Stable { .. })
+    }
+
     /// Whether it is met by reaching the end of its window.
     pub(crate) fn holds_at_the_end(&self) -> bool {
         matches!(self, Self::Always { .. } | Self::StaysFresh)
     }
 }
 
+/// What is known of one source.
+fn source<O: Observer>(
+    at: Instant,
+    status: &Published<O::Snapshot>,
+    view: &ObservationSnapshot<O::Snapshot>,
+    name: &str,
+    wish: SourceWish,
+) -> Finding {
+    let Some(snapshot) = status.snapshot.as_ref().filter(|_| has_source(status, name)) else {
+        return Finding::Open(None);
+    };
+    // To be stale is a fact of now about an answer of before: the view has no answer of before.
+    let shows = if wish == SourceWish::Stale { &**snapshot } else { view };
+    match health_of::<O>(shows, name) {
+        Some(health) => Finding::met_if(match wish {
+            SourceWish::Fresh => health.is_answering(at),
+            SourceWish::Stale => health.freshness(at).is_stale(),
+            SourceWish::Failing => health.is_failing(),
+            SourceWish::Vanished => false,
+        }),
+        // It may have joined in a cycle behind this snapshot, or the observer has yet to look at it.
+        None if is_of_an_older_set(status, snapshot) || keeps_health::<O>(status, snapshot) => {
+            Finding::Open(None)
+        }
+        None => Finding::NoSourceHealth,
+    }
+}
+
+/// Whether the observer knows something of at least one source.
+pub(crate) fn keeps_health<O: Observer>(
+    status: &Published<O::Snapshot>,
+    snapshot: &ObservationSnapshot<O::Snapshot>,
+) -> bool {
+    status.source_names.iter().any(|name| O::source_health(&snapshot.value, name).is_some())
+}
+
+/// The sources of the set that were not asked since then, or of which nothing is known yet: neither an answer nor
+/// a failure, nor that they are silent. None where the observer keeps nothing by source.
+pub(crate) fn unheard<O: Observer>(
+    status: &Published<O::Snapshot>,
+    since: Instant,
+    at: Instant,
+) -> Vec<Arc<str>> {
+    let Some(snapshot) = &status.snapshot else { return Vec::new() };
+    let mut kept = false;
+    let mut is_unheard = |name: &&Arc<str>| {
+        let health = O::source_health(&snapshot.value, name);
+        kept |= health.is_some();
+        health.is_none_or(|health| !health.was_heard(since, at))
+    };
+    let unheard: Vec<_> = status.source_names.iter().filter(&mut is_unheard).cloned().collect();
+    if kept { unheard } else { Vec::new() }
+}
+
 /// A source may have joined in a cycle behind this snapshot.
 pub(crate) fn is_of_an_older_set<S>(status: &Published<S>, snapshot: &ObservationSnapshot<S>) -> bool {
     snapshot.cycle < status.cycle
-}
-
-/// Whether what an answer says was so at `since`, or behind it.
-pub(crate) fn counts(answered: Option<Instant>, since: Option<Instant>) -> bool {
-    since.is_none_or(|since| answered.is_some_and(|answered| answered >= since))
 }
 
 pub(crate) fn has_source<S>(status: &Published<S>, name: &str) -> bool {

@@ -1,7 +1,7 @@
 //! One bounded queue of publications for each live wait.
 //!
 //! The publisher never runs a predicate: it appends and wakes. A wait that does not keep up loses
-//! the newest publications, and knows how many.
+//! the newest publications, and knows how many: it may lag behind by 1,024, which pin 100,000 events and names.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,6 +16,10 @@ use crate::sync::{Mutex, lock};
 
 /// Publications that one wait may lag behind. Each pins a snapshot.
 const BOUND: usize = 1024;
+
+/// Events, and names of changed source sets, that the publications of one queue may pin. Where nothing is pinned
+/// yet, a publication is taken whatever it pins: else a wait that keeps up could miss it.
+const PINNED: usize = 100_000;
 
 /// The status right behind one publication, its batch, and when it was published.
 pub(crate) struct Publication<S, E> {
@@ -34,19 +38,52 @@ impl<S, E> Clone for Publication<S, E> {
 
 pub(crate) struct WaitQueue<S, E> {
     inner: Mutex<Inner<S, E>>,
+    /// Whether the wait is for an event: others pin none.
+    events: bool,
 }
 
 struct Inner<S, E> {
     items: VecDeque<Publication<S, E>>,
+    /// How many events and names the items pin.
+    pinned: usize,
     waker: Option<Waker>,
     missed: u64,
+    /// The number of the first publication that was missed; the others followed it, until the first take.
+    missed_from: u64,
     closed: bool,
 }
 
+impl<S, E> Inner<S, E> {
+    /// How many more events and names this publication would pin.
+    fn pins(&self, publication: &Publication<S, E>) -> usize {
+        let names = &publication.status.source_names;
+        let changed = self.items.back().is_some_and(|last| !Arc::ptr_eq(&last.status.source_names, names));
+        let names = if changed { names.len() } else { 0 };
+        names + publication.batch.as_ref().map_or(0, |batch| batch.events.len())
+    }
+}
+
 impl<S, E> WaitQueue<S, E> {
+    /// For a wait that is shown events.
     pub(crate) fn new() -> Arc<Self> {
-        let inner = Inner { items: VecDeque::new(), waker: None, missed: 0, closed: false };
-        Arc::new(Self { inner: Mutex::new(inner) })
+        Self::of(true)
+    }
+
+    /// For a wait that is shown snapshots and states alone: its publications come without their batches.
+    pub(crate) fn without_events() -> Arc<Self> {
+        Self::of(false)
+    }
+
+    fn of(events: bool) -> Arc<Self> {
+        let inner = Inner {
+            items: VecDeque::new(),
+            pinned: 0,
+            waker: None,
+            missed: 0,
+            missed_from: 0,
+            closed: false,
+        };
+        Arc::new(Self { inner: Mutex::new(inner), events })
     }
 
     /// Appends, and moves the waiter's waker to `wakers`; `false` when the wait is gone.
@@ -55,11 +92,22 @@ impl<S, E> WaitQueue<S, E> {
         if inner.closed {
             return false;
         }
+        let mut publication = Publication { missed: inner.missed, ..publication.clone() };
+        if !self.events {
+            publication.batch = None;
+        }
+        let pins = inner.pins(&publication);
+        let pinned = inner.pinned.saturating_add(pins);
+        let has_room = inner.items.len() < BOUND && (pinned <= PINNED || inner.pinned == 0 || pins == 0);
         // The end of the runtime is told in any case: nothing comes behind it.
-        if inner.items.len() < BOUND || publication.status.state.kind() == StateKind::Stopped {
-            let missed = inner.missed;
-            inner.items.push_back(Publication { missed, ..publication.clone() });
+        let is_last = publication.status.state.kind() == StateKind::Stopped;
+        if has_room || is_last {
+            inner.pinned = pinned;
+            inner.items.push_back(publication);
         } else {
+            if inner.missed == 0 {
+                inner.missed_from = publication.status.number;
+            }
             inner.missed += 1;
         }
         wakers.extend(inner.waker.take());
@@ -72,6 +120,7 @@ impl<S, E> WaitQueue<S, E> {
         debug_assert!(into.is_empty(), "taken publications are judged before the next are taken");
         let mut inner = lock(&self.inner);
         std::mem::swap(&mut inner.items, into);
+        inner.pinned = 0;
         let known = inner.waker.as_ref().is_some_and(|known| known.will_wake(waker));
         let old = if known { None } else { inner.waker.replace(waker.clone()) };
         let missed = inner.missed;
@@ -79,6 +128,12 @@ impl<S, E> WaitQueue<S, E> {
         // Dropping a waker may drop its task: not under our lock.
         drop(old);
         missed
+    }
+
+    /// How many of the publications up to `number` were missed; to be asked before anything is taken.
+    pub(crate) fn missed_until(&self, number: u64) -> u64 {
+        let inner = lock(&self.inner);
+        (number + 1).saturating_sub(inner.missed_from).min(inner.missed)
     }
 
     /// The wait is gone: nothing is queued any more, and what was is dropped here.
@@ -137,5 +192,73 @@ impl<S, E> Queues<S, E> {
 
     pub(crate) fn take_wakers(&mut self) -> Vec<Waker> {
         std::mem::take(&mut self.wakers)
+    }
+}
+
+#[cfg(all(test, not(watchkeeper_loom)))]
+mod tests {
+    use std::task::Wake;
+
+    use super::*;
+    use crate::config::ObservationConfig;
+
+    type Queue = WaitQueue<u64, u64>;
+
+    fn publish(queues: &mut Queues<u64, u64>) {
+        let now = Instant::now();
+        queues.push_all(now, &Published::before_the_start(now, &ObservationConfig::default()), None);
+    }
+
+    /// A waker that is like no other.
+    fn waker() -> Waker {
+        struct Nobody;
+        impl Wake for Nobody {
+            fn wake(self: Arc<Self>) {}
+        }
+        Waker::from(Arc::new(Nobody))
+    }
+
+    #[test]
+    fn who_looked_last_is_woken() {
+        let mut queues = Queues::default();
+        let queue = Queue::new();
+        queues.register(&queue);
+        let (first, last) = (waker(), waker());
+        for polled_by in [&first, &last, &last] {
+            queue.take(&mut VecDeque::new(), polled_by);
+        }
+        publish(&mut queues);
+        let woken = queues.take_wakers();
+        assert_eq!(woken.len(), 1);
+        assert!(woken[0].will_wake(&last) && !woken[0].will_wake(&first));
+    }
+
+    #[test]
+    fn a_closed_queue_is_forgotten_by_the_next_publication() {
+        let mut queues = Queues::default();
+        let (closed, open) = (Queue::new(), Queue::new());
+        queues.register(&closed);
+        queues.register(&open);
+        closed.close();
+        publish(&mut queues);
+        assert_eq!((Arc::strong_count(&closed), Arc::strong_count(&open)), (1, 2));
+    }
+
+    /// A runtime that is paused publishes nothing.
+    #[test]
+    fn closed_queues_do_not_pile_up_where_nothing_is_published() {
+        let mut queues = Queues::default();
+        let open: Vec<_> = (0..100).map(|_| Queue::new()).collect();
+        for queue in &open {
+            queues.register(queue);
+        }
+        let closed: Vec<_> = (0..10_000).map(|_| Queue::new()).collect();
+        for queue in &closed {
+            queues.register(queue);
+            queue.close();
+        }
+        let kept = closed.iter().filter(|queue| Arc::strong_count(queue) > 1).count();
+        assert!(kept <= 2 * open.len(), "{kept} closed queues are kept");
+        assert!(open.iter().all(|queue| Arc::strong_count(queue) == 2), "those that are open stay");
     }
 }

@@ -1,30 +1,38 @@
 //! A pending wait.
 
+mod driven;
+mod judging;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::time::Instant;
-use watchkeeper_fsm::State;
 
-use super::evidence::{Evidence, Violation};
-use super::judge::{Finding, Judge, SourceWish, has_source, is_of_an_older_set};
+use judging::{Judged, Outcome};
+
+use super::evidence::Evidence;
+use super::judge::{Judge, SourceWish, has_source, is_of_an_older_set};
 use super::queue::{Publication, WaitQueue};
 use super::report::{self, Frame, Inconclusive, InvalidWait, Unmet, UnmetOutcome};
 use super::show::Show;
-use crate::clock::{Timer, later};
+use super::start::Start;
+use super::{Read, Snapshot};
+use crate::clock::{Clock, Timer, later};
 use crate::config::LONGEST;
-use crate::handle::{Mark, is_over};
+use crate::duplicates::health_of;
+use crate::handle::Mark;
 use crate::history::ObservationBatch;
 use crate::observer::Observer;
-use crate::panics::catch;
+use crate::panics::{catch, discard_logged};
+use crate::pulse::{Look, Vigil};
 use crate::shared::Shared;
 use crate::source_health::seconds;
 use crate::status::{ObservationStatus, Published};
+use crate::text::{LABEL, NAME, NAMES, names, one_line, quoted};
 
 /// What is published for `O`, in a wait's queue.
 type Publication_<O> = Publication<<O as Observer>::Snapshot, <O as Observer>::Event>;
@@ -33,8 +41,9 @@ type Publication_<O> = Publication<<O as Observer>::Snapshot, <O as Observer>::E
 ///
 /// # Cancel safety
 ///
-/// Cancel safe when polled by reference: publications queue up while it is not polled (up to
-/// 1,024; a wait that falls further behind says so). Dropping it unregisters it.
+/// Cancel safe when polled by reference: publications queue up while it is not polled (up to 1,024 that hold
+/// 100,000 events and names of changed source sets; a wait that falls further behind says so). Dropping it
+/// unregisters it. It returns its outcome once: polled again, it is [`InvalidWait::PolledAgain`].
 #[must_use = "a wait does nothing unless it is awaited"]
 pub struct Wait<'a, O: Observer, T> {
     shared: Arc<Shared<O::Snapshot, O::Event>>,
@@ -43,28 +52,38 @@ pub struct Wait<'a, O: Observer, T> {
     taken: VecDeque<Publication_<O>>,
     label: String,
     judge: Judge<'a, O>,
-    read: fn(&Moment<O>) -> Option<T>,
+    read: Read<'a, O, T>,
     show: Show<'a, O>,
     invalid: Option<InvalidWait>,
+    /// The mark is of another runtime.
+    foreign: bool,
+    /// Its outcome was returned.
+    over: bool,
     began: Instant,
     /// None when only its owner ends it.
     window: Option<Duration>,
     /// When its owner ended it.
     closed: Option<Instant>,
-    /// Cycles from this one on count.
-    counts_from: u64,
-    /// Answers of single sources from this moment on count; `None` for all.
-    counts_since: Option<Instant>,
+    /// From where on things count.
+    start: Start,
     /// Snapshots of cycles below this one have been judged.
     unjudged_from: u64,
+    /// Source sets of cycles below this one have been judged.
+    unjudged_sets_from: u64,
     evidence: Evidence<O::Snapshot, O::Event>,
     timer: Option<(Instant, Timer)>,
+    /// Both clocks when it was made.
+    made: Look,
+    /// Since it was first polled.
+    vigil: Option<Vigil>,
 }
 
 /// What met a wait, and when.
 pub(crate) struct Moment<O: Observer> {
     pub(super) at: Instant,
     pub(super) status: Arc<Published<O::Snapshot>>,
+    /// What counts of its snapshot.
+    pub(super) snapshot: Option<Snapshot<O>>,
     pub(super) event: Option<(Arc<ObservationBatch<O::Event>>, usize)>,
 }
 
@@ -74,46 +93,33 @@ impl<O: Observer> Moment<O> {
     }
 }
 
-enum Verdict<O: Observer> {
-    Met(Moment<O>),
-    /// What it is, and since when.
-    Unmet(UnmetOutcome, Instant),
-}
-
-/// How far judging came.
-enum Judged<O: Observer> {
-    Verdict(Verdict<O>),
-    /// Everything that has come was judged.
-    All,
-    /// There may be more; others are to have their turn.
-    Some,
-}
-
-/// How many publications are judged before others have their turn: a predicate is app code, and may be
-/// slower than the publisher.
-const AT_ONCE: usize = 32;
-
 impl<'a, O: Observer, T> Wait<'a, O, T> {
     pub(super) fn register(
         shared: Arc<Shared<O::Snapshot, O::Event>>,
         label: String,
         judge: Judge<'a, O>,
-        read: fn(&Moment<O>) -> Option<T>,
+        read: Read<'a, O, T>,
     ) -> Self {
-        let queue = WaitQueue::new();
-        let began = shared.clock.now();
+        let is_for_events = matches!(judge, Judge::Event(_));
+        let queue = if is_for_events { WaitQueue::new() } else { WaitQueue::without_events() };
+        let made = Look::at(shared.clock.executor());
+        let began = made.tokio();
         let status = shared.register(&queue);
         let mut wait = Self {
-            counts_from: status.next_cycle,
+            start: Start::at(began, status.next_cycle),
             unjudged_from: 0,
+            unjudged_sets_from: 0,
             evidence: Evidence::new(Arc::clone(&status), began),
             taken: VecDeque::from([Publication { at: began, status, batch: None, missed: 0 }]),
             show: Show::nothing(),
             invalid: None,
+            foreign: false,
+            over: false,
             window: None,
             closed: None,
-            counts_since: Some(began),
             timer: None,
+            made,
+            vigil: None,
             shared,
             queue,
             label,
@@ -127,34 +133,37 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         wait
     }
 
-    /// Cycles count whenever they began.
+    /// Everything counts, whenever it was asked.
     pub(super) fn count_all(&mut self) {
-        self.counts_from = 0;
-        self.counts_since = None;
+        self.begin_at(Start::anytime(), None);
     }
 
-    /// Cycles count that began after `mark`, those included that have ended by now.
+    /// What was asked after `mark` counts, cycles included that have ended by now.
     pub(super) fn count_from(&mut self, mark: Mark) {
-        if mark.instance != self.shared.history.instance() {
-            self.invalid = Some(InvalidWait::ForeignMark);
-            return;
-        }
-        self.counts_from = mark.next_cycle;
-        self.counts_since = Some(mark.at);
-        if let (Judge::Event(_), Some(first)) = (&self.judge, self.taken.front()) {
-            let published = first.status.snapshot.as_ref().map_or(0, |snapshot| snapshot.cursor.seq);
-            let (batches, missed) = self.shared.history.between(mark.next_seq, published);
-            let status = Arc::clone(&first.status);
-            let counts = |batch: &Arc<ObservationBatch<_>>| batch.fresh && batch.cycle >= mark.next_cycle;
-            let earlier = batches.into_iter().filter(counts).map(|batch| Publication {
-                at: batch.observed_at,
-                status: Arc::clone(&status),
-                batch: Some(batch),
-                missed: 0,
-            });
-            self.taken = earlier.chain(std::mem::take(&mut self.taken)).collect();
-            self.evidence.lost_before = missed;
-        }
+        self.begin_at(Start::at(mark.at, mark.next_cycle), Some(mark));
+    }
+
+    /// Begins there and nowhere else, before anything is judged.
+    fn begin_at(&mut self, start: Start, mark: Option<Mark>) {
+        let first = &self.evidence.first;
+        let published = first.snapshot.as_ref().map_or(0, |snapshot| snapshot.cursor.seq);
+        let ours = mark.filter(|mark| mark.instance == self.shared.history.instance());
+        self.start = start;
+        self.foreign = mark.is_some() && ours.is_none();
+        // What was published up to the mark cannot have been missed.
+        self.evidence.missed_before = ours.map_or(0, |mark| self.queue.missed_until(mark.number));
+        let (batches, lost) = match ours {
+            Some(mark) if matches!(self.judge, Judge::Event(_)) => {
+                self.shared.history.between(mark.next_seq, published)
+            }
+            _ => (Vec::new(), 0),
+        };
+        self.evidence.lost_before = lost;
+        let publication = |at, batch| Publication { at, status: Arc::clone(first), batch, missed: 0 };
+        let counts = |batch: &Arc<ObservationBatch<_>>| batch.fresh && batch.cycle >= start.cycle;
+        let earlier = batches.into_iter().filter(counts);
+        let earlier = earlier.map(|batch| publication(batch.observed_at, Some(batch)));
+        self.taken = earlier.chain([publication(self.began, None)]).collect();
     }
 
     pub(crate) fn refuse(&mut self, invalid: InvalidWait) {
@@ -166,162 +175,40 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
     }
 
     pub(super) fn open(mut self, window: Duration) -> Self {
+        self.window = Some(window);
         if window.is_zero() || window > LONGEST {
             self.invalid = Some(InvalidWait::Window);
-        } else if let Judge::Stable { hold, .. } = &self.judge
-            && (hold.is_zero() || *hold > window)
-        {
+        } else if !self.can_hold(window) {
             self.invalid = Some(InvalidWait::Hold);
+        } else if self.foreign {
+            self.invalid = Some(InvalidWait::ForeignMark);
         }
-        self.window = Some(window);
         self
+    }
+
+    /// Whether a value can be the same for as long as it is to be. A run begins with the first snapshot that counts;
+    /// unless there is one already, that comes after the begin of the window.
+    fn can_hold(&self, window: Duration) -> bool {
+        let Judge::Stable { hold, .. } = self.judge else { return true };
+        let counts = |cycle| cycle >= self.start.cycle;
+        let is_there = self.evidence.first.snapshot.as_ref().is_some_and(|first| counts(first.cycle));
+        !hold.is_zero() && (hold < window || (hold == window && is_there))
+    }
+
+    /// How long a window must be for a value to be the same for so long: the first cycle that counts may begin a
+    /// tick after the wait.
+    fn what_would_do(&self, hold: Duration) -> String {
+        if hold.is_zero() {
+            return "ask for more than zero".to_owned();
+        }
+        let first = &self.evidence.first;
+        let elapsed = first.snapshot.as_ref().map_or(Duration::ZERO, |snapshot| snapshot.elapsed);
+        let window = hold.saturating_add(first.interval.saturating_mul(2)).saturating_add(elapsed);
+        format!("a window of {window:?} would do: the first snapshot that counts is yet to come")
     }
 
     fn deadline(&self) -> Option<Instant> {
         self.window.map(|window| later(self.began, window)).or(self.closed)
-    }
-
-    /// Judges what has come, a bounded part of it at a time.
-    fn judge_some(&mut self, waker: &Waker) -> Judged<O> {
-        for _ in 0..AT_ONCE {
-            if self.taken.is_empty() {
-                let missed = self.queue.take(&mut self.taken, waker);
-                if self.taken.is_empty() {
-                    self.evidence.lost(missed);
-                    return Judged::All;
-                }
-            }
-            let Some(publication) = self.taken.pop_front() else { return Judged::All };
-            if let Some(verdict) = self.judge_one(&publication) {
-                return Judged::Verdict(verdict);
-            }
-        }
-        Judged::Some
-    }
-
-    fn judge_one(&mut self, publication: &Publication_<O>) -> Option<Verdict<O>> {
-        if let Some(deadline) = self.deadline()
-            && publication.at > deadline
-        {
-            // What was missed behind the window is no matter.
-            self.evidence.lost(publication.missed);
-            return Some(self.conclude(deadline));
-        }
-        if publication.missed == self.evidence.missed
-            && let Some(verdict) = self.aged(publication.at)
-        {
-            return Some(verdict);
-        }
-        if self.evidence.advance(self.began, publication)
-            && let Judge::Stable { run, .. } = &mut self.judge
-        {
-            run.interrupt();
-        }
-        let status = &publication.status;
-        let finding = self.find(publication);
-        let met = |event| Moment { at: publication.at, status: Arc::clone(status), event };
-        match finding {
-            Finding::Met => return Some(Verdict::Met(met(None))),
-            Finding::MetBy(index) => {
-                let event = publication.batch.clone().map(|batch| (batch, index));
-                return Some(Verdict::Met(met(event)));
-            }
-            Finding::Violated => {
-                let snapshot = status.snapshot.clone();
-                self.evidence.violation = Some(Violation { at: publication.at, snapshot });
-                return Some(Verdict::Unmet(UnmetOutcome::Violated, publication.at));
-            }
-            Finding::NoSourceHealth => {
-                let invalid = UnmetOutcome::Invalid(InvalidWait::NoSourceHealth);
-                return Some(Verdict::Unmet(invalid, publication.at));
-            }
-            Finding::Open => {}
-        }
-        match status.state {
-            // Events of before the wait come with what was known when it was made, which is behind them.
-            _ if !self.taken.is_empty() => None,
-            // What only its owner ends has held until the runtime ended.
-            State::Stopped { .. } if self.window.is_none() => Some(self.conclude(publication.at)),
-            State::Stopped { reason } => {
-                let stopped = UnmetOutcome::Inconclusive(Inconclusive::Stopped { reason });
-                Some(Verdict::Unmet(stopped, publication.at))
-            }
-            _ => None,
-        }
-    }
-
-    fn find(&mut self, publication: &Publication_<O>) -> Finding {
-        let Publication { at, status, batch, .. } = publication;
-        if let Judge::State(state) = self.judge {
-            let counts = status.cycle >= self.counts_from || is_over(status.state);
-            self.evidence.judged += u64::from(counts);
-            return if counts && status.state.kind() == state { Finding::Met } else { Finding::Open };
-        }
-        let fresh = status.freshness(*at).is_fresh();
-        if let Some(batch) = batch
-            && batch.cycle >= self.counts_from
-            && fresh
-        {
-            self.evidence.saw_events(batch);
-            let finding = self.judge.batch(batch);
-            if finding != Finding::Open {
-                return finding;
-            }
-        }
-        match &status.snapshot {
-            Some(snapshot) if snapshot.cycle >= self.counts_from.max(self.unjudged_from) => {
-                self.unjudged_from = snapshot.cycle + 1;
-                self.evidence.saw(snapshot, fresh);
-                if fresh {
-                    self.judge.snapshot(*at, self.counts_since, status, snapshot)
-                } else {
-                    Finding::Open
-                }
-            }
-            _ => Finding::Open,
-        }
-    }
-
-    /// What the mere passing of time until `until` says.
-    fn aged(&mut self, until: Instant) -> Option<Verdict<O>> {
-        let stale_at = self.evidence.turned_stale(until)?.max(self.began);
-        match &mut self.judge {
-            Judge::StaysFresh => {
-                self.evidence.note_staleness(self.began, until);
-                self.evidence.violation = Some(Violation { at: stale_at, snapshot: None });
-                Some(Verdict::Unmet(UnmetOutcome::Violated, stale_at))
-            }
-            Judge::BecomesStale => {
-                let status = Arc::clone(&self.evidence.status);
-                Some(Verdict::Met(Moment { at: stale_at, status, event: None }))
-            }
-            Judge::Stable { run, .. } => {
-                run.interrupt();
-                None
-            }
-            _ => None,
-        }
-    }
-
-    /// The verdict at the end of the window, everything before it having been judged.
-    fn conclude(&mut self, end: Instant) -> Verdict<O> {
-        if let Some(verdict) = self.aged(end) {
-            return verdict;
-        }
-        self.evidence.note_staleness(self.began, end);
-        let doubt = match (&self.judge, self.window) {
-            (Judge::StaysFresh, _) => self.evidence.doubt_of_freshness(&self.evidence.first),
-            (Judge::BecomesStale, _) => self.evidence.doubt_of_freshness(&self.evidence.status),
-            (judge, _) if !judge.holds_at_the_end() => self.evidence.doubt(),
-            (_, Some(_)) => self.evidence.doubt_at(end),
-            // What runs beside a test may outlive what it watches.
-            (_, None) => self.evidence.doubt(),
-        };
-        match doubt {
-            Some(doubt) => Verdict::Unmet(UnmetOutcome::Inconclusive(doubt), end),
-            None if !self.judge.holds_at_the_end() => Verdict::Unmet(UnmetOutcome::NotMet, end),
-            None => Verdict::Met(Moment { at: end, status: Arc::clone(&self.evidence.status), event: None }),
-        }
     }
 
     /// Ends a wait that has no window: what was published so far is judged, and no more.
@@ -335,9 +222,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         let outcome = UnmetOutcome::Inconclusive(Inconclusive::Panicked);
         let now = self.shared.clock.now();
         let note = format!("app code panicked: {panic}");
-        // A report asks app code too.
-        let report = catch(|| self.report(outcome, now, Some(note.clone())));
-        report.unwrap_or_else(|_| Unmet::bare(&self.label, outcome, Some(note)))
+        self.report(outcome, now, Some(note))
     }
 
     pub(super) fn label(&self) -> &str {
@@ -345,30 +230,67 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
     }
 
     /// Of the runtime that is waited on.
-    pub(super) fn executor(&self) -> Handle {
-        self.shared.clock.executor().clone()
+    pub(super) fn clock(&self) -> &Clock {
+        &self.shared.clock
     }
 
     pub(super) fn judged(&self) -> u64 {
         self.evidence.judged
     }
 
-    fn finish(&mut self, verdict: &Verdict<O>) -> Result<T, Unmet> {
+    fn finish(&mut self, outcome: &Outcome<O>) -> Result<T, Unmet> {
         self.queue.close();
-        let (outcome, ended) = match verdict {
-            Verdict::Met(moment) => match (self.read)(moment) {
+        self.over = true;
+        let (outcome, ended) = match outcome {
+            Outcome::Met(moment) => match self.read.read(moment) {
                 Some(met) => return Ok(met),
                 // A met wait without what it is to return was met by nothing.
                 None => (UnmetOutcome::Inconclusive(Inconclusive::NothingObserved), moment.at),
             },
-            Verdict::Unmet(outcome, at) => (*outcome, *at),
+            Outcome::Unmet(outcome, at) => (*outcome, *at),
         };
-        let note = self.note(ended);
-        Err(self.report(outcome, ended, note))
+        // What is known of a source is app code to say.
+        let notes = catch(|| {
+            [self.note(outcome, ended), self.note_of_the_clock(outcome, ended), self.note_of_stalls(outcome)]
+        });
+        let notes =
+            notes.unwrap_or_else(|panic| [Some(format!("saying more panicked: {panic}")), None, None]);
+        let notes: Vec<_> = notes.into_iter().flatten().collect();
+        self.vigil = None;
+        Err(self.report(outcome, ended, (!notes.is_empty()).then(|| notes.join("; "))))
     }
 
-    fn report(&self, outcome: UnmetOutcome, ended: Instant, note: Option<String>) -> Unmet {
-        let (entries, cut) = self.shared.log_since(self.evidence.first.number);
+    /// Polled after its end.
+    fn again(&self) -> Unmet {
+        let outcome = UnmetOutcome::Invalid(InvalidWait::PolledAgain);
+        Unmet::bare(&self.label, outcome, Some("it is over: make another wait to look again".to_owned()))
+    }
+
+    /// Drops what is the app's, piece by piece: two destructors that panic at once would abort the process.
+    pub(super) fn let_go(&mut self) {
+        self.queue.close();
+        discard_logged(std::mem::replace(&mut self.judge, Judge::StaysFresh), "the predicate of a wait");
+        discard_logged(
+            std::mem::replace(&mut self.show, Show::nothing()),
+            "what shows the snapshots of a wait",
+        );
+        for publication in self.taken.drain(..) {
+            discard_logged(publication, "a publication");
+        }
+        self.evidence.let_go();
+    }
+
+    fn report(&mut self, outcome: UnmetOutcome, ended: Instant, note: Option<String>) -> Unmet {
+        // Where nothing was judged the report shows what there is, by the same rule.
+        if !self.judge.is_about_freshness()
+            && self.evidence.last.is_none()
+            && let Some(snapshot) = &self.evidence.status.snapshot
+        {
+            self.evidence.last = Some(self.start.view::<O>(snapshot));
+        }
+        let evidence = &self.evidence;
+        let failures = (evidence.missed == 0).then_some(evidence.status.failures);
+        let logged = self.shared.logged(&evidence.first, ended, failures);
         let frame = Frame {
             label: self.label.clone(),
             began: self.began,
@@ -378,13 +300,23 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             note,
             holds: self.judge.holds_at_the_end(),
         };
-        report::write(frame, &self.evidence, (&entries, cut), &self.show)
+        report::write(frame, &self.evidence, logged, &self.show)
     }
 
     /// What a person should know of this operator beside what every report says.
-    fn note(&self, ended: Instant) -> Option<String> {
+    fn note(&self, outcome: UnmetOutcome, ended: Instant) -> Option<String> {
+        /// Names that are listed, in bytes.
+        const NAMES: usize = 400;
         let status = &self.evidence.status;
         match &self.judge {
+            Judge::Stable { hold, .. } if outcome == UnmetOutcome::Invalid(InvalidWait::Hold) => {
+                Some(format!("for a value to be the same for {hold:?}, {}", self.what_would_do(*hold)))
+            }
+            _ if outcome == UnmetOutcome::Inconclusive(Inconclusive::SourcesNotAsked) => {
+                let unheard = self.start.unheard::<O>(status, ended);
+                let unheard = names(unheard.iter().map(|name| &**name), NAMES);
+                Some(format!("neither an answer nor a failure that was asked since the start: {unheard}"))
+            }
             Judge::Source { name, known: false, .. } if !has_source(status, name) => {
                 Some(unknown_source(name, &status.source_names))
             }
@@ -399,13 +331,13 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
     }
 
     /// One sentence on why it is still pending, from what is known now; a test may print it while it
-    /// waits.
+    /// waits. One line, escaped, of at most 4 KiB.
     #[must_use]
     pub fn explain(&self) -> String {
         let now = self.shared.clock.now();
         let waited = seconds(now.saturating_duration_since(self.began));
         let of = self.window.map_or_else(String::new, |window| format!(" of {}", seconds(window)));
-        let said = format!("{:?} is pending for {waited}{of}: ", self.label);
+        let said = format!("{} is pending for {waited}{of}: ", quoted(&self.label, LABEL));
         let judged = match self.evidence.judged {
             0 => "nothing that counts was judged yet".to_owned(),
             judged => format!("judged {judged}"),
@@ -415,22 +347,24 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             Judge::Source { name, .. } => why::<O>(&status, name, now),
             _ => of_the_runtime(&status, now),
         };
-        format!("{said}{judged}; {why}")
+        let stall = self.shared.clock.pulse().stall().map_or_else(String::new, |stall| format!("; {stall}"));
+        format!("{said}{judged}; {why}{stall}")
     }
 }
 
 /// One sentence on a source.
 pub(crate) fn why<O: Observer>(status: &Published<O::Snapshot>, name: &str, now: Instant) -> String {
-    let health = status.snapshot.as_ref().and_then(|snapshot| O::source_health(&snapshot.value, name));
+    let health = status.snapshot.as_ref().and_then(|snapshot| health_of::<O>(snapshot, name));
+    let shown = one_line(name, NAME);
     let said = match health {
         Some(health) => health.explain(name, now),
         None if !has_source(status, name) => unknown_source(name, &status.source_names),
         None => match &status.snapshot {
-            None => format!("nothing is known of {name}: no cycle has succeeded"),
+            None => format!("nothing is known of {shown}: no cycle has succeeded"),
             Some(snapshot) if is_of_an_older_set(status, snapshot) => {
-                format!("nothing is known of {name} yet")
+                format!("nothing is known of {shown} yet")
             }
-            Some(_) => format!("nothing is known of {name}: its observer keeps nothing by source"),
+            Some(_) => format!("nothing is known of {shown}: its observer keeps nothing by source"),
         },
     };
     if status.freshness(now).is_fresh() { said } else { format!("{said}; {}", of_the_runtime(status, now)) }
@@ -451,10 +385,14 @@ fn of_the_runtime<S>(status: &Published<S>, now: Instant) -> String {
 }
 
 fn unknown_source(name: &str, known: &[Arc<str>]) -> String {
+    let name = quoted(name, NAME);
     if known.is_empty() {
-        return format!("no source is called {name:?}: there are none");
+        return format!("no source is called {name}: there are none");
     }
-    format!("no source is called {name:?}; the sources are {}", known.join(", "))
+    format!(
+        "no source is called {name}; the sources are {}",
+        names(known.iter().map(|known| &**known), NAMES)
+    )
 }
 
 impl<O: Observer, T> Future for Wait<'_, O, T> {
@@ -462,41 +400,49 @@ impl<O: Observer, T> Future for Wait<'_, O, T> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
+        if this.over {
+            return Poll::Ready(Err(this.again()));
+        }
         if let Some(invalid) = this.invalid {
-            let verdict = Verdict::Unmet(UnmetOutcome::Invalid(invalid), this.began);
-            return Poll::Ready(this.finish(&verdict));
+            let outcome = Outcome::Unmet(UnmetOutcome::Invalid(invalid), this.began);
+            return Poll::Ready(this.finish(&outcome));
         }
         loop {
-            match this.judge_some(context.waker()) {
-                Judged::Verdict(verdict) => return Poll::Ready(this.finish(&verdict)),
+            // Read before the queue is emptied: what is published up to then is in it.
+            let now = this.shared.clock.now();
+            match this.judge_on_watch(context.waker()) {
+                Judged::Ended(outcome) => return Poll::Ready(this.finish(&outcome)),
                 Judged::Some => {
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }
                 Judged::All => {}
             }
-            let now = this.shared.clock.now();
             let end = this.deadline();
             // What was published in time counts, also when it is found at the deadline.
             if let Some(end) = end.filter(|end| *end <= now) {
-                let verdict = this.conclude(end);
-                return Poll::Ready(this.finish(&verdict));
+                let outcome = ready!(this.conclude_if_driven(end, context));
+                return Poll::Ready(this.finish(&outcome));
             }
-            if let Some(verdict) = this.aged(now) {
-                return Poll::Ready(this.finish(&verdict));
+            if let Some(outcome) = this.aged(now) {
+                return Poll::Ready(this.finish(&outcome));
             }
             match this.wakes_by_time(end, context) {
-                None => return Poll::Pending,
+                None => {
+                    // It wakes this task when the executor gives no turn.
+                    let _ = this.vigil.as_mut().map(|vigil| vigil.poll(context));
+                    return Poll::Pending;
+                }
                 // The executor has shut down, and its clock with it.
                 Some(due) if due > now && this.shared.clock.now() < due => {
-                    let verdict = loop {
+                    let outcome = loop {
                         match this.judge_some(context.waker()) {
-                            Judged::Verdict(verdict) => break verdict,
+                            Judged::Ended(outcome) => break outcome,
                             Judged::All => break this.conclude(now),
                             Judged::Some => {}
                         }
                     };
-                    return Poll::Ready(this.finish(&verdict));
+                    return Poll::Ready(this.finish(&outcome));
                 }
                 Some(_) => {}
             }
@@ -516,6 +462,8 @@ impl<O: Observer, T> Wait<'_, O, T> {
         };
         if self.timer.as_ref().is_none_or(|(at, _)| *at != next) {
             self.timer = Some((next, self.shared.clock.timer(next)));
+            // The timer is the executor's.
+            self.vigil.iter().for_each(|vigil| vigil.is_due(next));
         }
         let (at, timer) = self.timer.as_mut()?;
         Pin::new(timer).poll(context).is_ready().then_some(*at)
@@ -533,8 +481,62 @@ impl<O: Observer, T> Drop for Wait<'_, O, T> {
 impl<O: Observer, T> fmt::Debug for Wait<'_, O, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wait")
-            .field("label", &self.label)
+            .field("label", &format_args!("{}", quoted(&self.label, LABEL)))
             .field("window", &self.window)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(watchkeeper_loom)))]
+mod tests {
+    use std::sync::mpsc;
+    use std::task::Waker;
+    use std::thread;
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::config::ObservationConfig;
+    use crate::history::History;
+    use crate::{DynError, ObservedSource};
+
+    struct Nothing;
+
+    #[async_trait]
+    impl Observer for Nothing {
+        type Source = ();
+        type State = ();
+        type Snapshot = ();
+        type Event = ();
+
+        async fn init(&self, _: &[ObservedSource<()>]) -> Result<(), DynError> {
+            Ok(())
+        }
+
+        async fn poll(&self, _: &[ObservedSource<()>], (): &mut ()) -> Result<Vec<()>, DynError> {
+            Ok(vec![])
+        }
+
+        fn snapshot(&self, (): &()) {}
+    }
+
+    /// Its timers are over at once, long before they are due.
+    #[test]
+    fn a_wait_whose_executor_has_shut_down_ends_though_nobody_published_the_end() {
+        let executor = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let clock = Clock::of(executor.handle().clone());
+        let first = Published::before_the_start(clock.started(), &ObservationConfig::default());
+        let shared = Arc::new(Shared::new((None, "nothing"), clock, History::new(1, 4, 1), first));
+        drop(executor);
+        let judge = Judge::<Nothing>::Eventually(Box::new(|_| false.into()));
+        let mut wait = Wait::register(shared, "anything".to_owned(), judge, Read::Moment(|_| Some(())));
+        wait.window = Some(Duration::from_secs(3600));
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            let ended = Pin::new(&mut wait).poll(&mut Context::from_waker(Waker::noop()));
+            tell.send(ended.map_err(|unmet| unmet.outcome()))
+        });
+        let nothing = UnmetOutcome::Inconclusive(Inconclusive::NothingObserved);
+        assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok(Poll::Ready(Err(nothing))));
     }
 }

@@ -23,7 +23,7 @@ async fn app() -> (ObservationGroup, AnyHandle, Instant) {
     app.then(Call::Poll, [Act::Ok(vec![10, 11]), Act::Err("down"), Act::Ok(vec![30]), Act::Hang]);
     let start = Instant::now();
     let group = ObservationGroup::new();
-    group.add("app", app.start(each_second()).await).unwrap();
+    group.add_as("app", app.start(each_second()).await).unwrap();
     let handle = group.handle("app").unwrap();
     (group, handle, start)
 }
@@ -153,7 +153,7 @@ async fn what_a_handle_shows() {
     let failing = App::new();
     failing.then(Call::Init, [Act::Err("down")]);
     let runtime = ObservationRuntime::start_in_background(failing.clone(), failing, each_second()).unwrap();
-    group.add("young", runtime).unwrap();
+    group.add_as("young", runtime).unwrap();
     assert!(group.handle("young").unwrap().look(|_| ()).is_none(), "there is no snapshot yet");
 }
 
@@ -165,7 +165,7 @@ async fn sources_are_waited_for_by_name() {
     });
     let group = ObservationGroup::new();
     let runtime = ObservationRuntime::start(set.clone(), observer, each_second()).await.unwrap();
-    group.add("nodes", runtime).unwrap();
+    group.add_as("nodes", runtime).unwrap();
     let nodes = group.handle("nodes").unwrap();
     let start = Instant::now();
     nodes.source_fresh("n1").within(ms(5_000)).await.unwrap();
@@ -207,7 +207,7 @@ async fn a_report_without_a_way_to_show_says_so() {
 #[tokio::test(start_paused = true)]
 async fn waits_of_several_members_are_awaited_together() {
     let (group, app, start) = app().await;
-    group.add("other", App::new().start(each_second()).await).unwrap();
+    group.add_as("other", App::new().start(each_second()).await).unwrap();
     let other = group.handle("other").unwrap().clone();
     let (event, fifth, idle) = tokio::join!(
         app.event("30", |event| event.downcast_ref() == Some(&30_u64)).within(ms(9_500)),
@@ -239,7 +239,7 @@ mod json {
         let group = ObservationGroup::new();
         let start = Instant::now();
         group.add_with_json("app", App::new().start(each_second()).await, view).unwrap();
-        group.add("mute", App::new().start(each_second()).await).unwrap();
+        group.add_as("mute", App::new().start(each_second()).await).unwrap();
         let app = group.handle("app").unwrap();
         assert_eq!(app.look(shown).flatten(), Some(json!({ "polls": 0, "sources": ["a"] })));
         assert_eq!(group.handle("mute").unwrap().look(shown), Some(None));

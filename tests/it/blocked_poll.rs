@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use watchkeeper::{
     ControlError, DynError, ObservationConfig, ObservationHandle, ObservationRuntime, ObservationStatus,
-    ObservedSource, Observer, RecvError, State, StaticSourceProvider, StopOutcome, StopReason, WatchClosed,
+    ObservedSource, Observer, RecvError, State, StaticSourceProvider, StopOutcome, StopReason, WatchError,
     async_trait,
 };
 
@@ -73,7 +73,7 @@ fn check(call: Call, act: Act) {
     assert_eq!(seen(&handle), before, "{name}");
     assert_eq!(block_on(batches.recv()), Err(RecvError::Closed(StopReason::Requested)), "{name}");
     assert_eq!(watch.status().state, ENDED, "{name}");
-    assert_eq!(block_on(watch.changed()).unwrap_err(), WatchClosed(StopReason::Requested), "{name}");
+    assert_eq!(block_on(watch.changed()).unwrap_err(), WatchError::Closed(StopReason::Requested), "{name}");
 }
 
 /// Everything a handle can show but the age of it.
@@ -161,7 +161,7 @@ fn the_deadline_holds_while_the_executor_s_own_timers_stand_still() {
         gate.wait_until_reached();
         assert_eq!(block_on(runtime.stop()), StopOutcome::Detached, "{flavour:?}");
         gate.open();
-        assert_eq!(driving.join().unwrap(), Err(WatchClosed(StopReason::Requested)), "{flavour:?}");
+        assert_eq!(driving.join().unwrap(), Err(WatchError::Closed(StopReason::Requested)), "{flavour:?}");
     }
 }
 

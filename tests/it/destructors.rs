@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 use watchkeeper::{
-    Cause, DynError, ObservationConfig, ObservationFailureStage as Stage, ObservationRuntime, ObservedSource,
-    Observer, SourceProvider, State, StopOutcome, StopReason, async_trait,
+    Cause, Duplicates, DynError, ObservationConfig, ObservationFailureStage as Stage, ObservationRuntime,
+    ObservedSource, Observer, SourceProvider, State, StopOutcome, StopReason, async_trait,
 };
 
 use crate::common::{at, ms};
@@ -208,6 +208,7 @@ fn config() -> ObservationConfig {
         refresh_timeout: ms(200),
         init_timeout: ms(200),
         poll_timeout: ms(200),
+        duplicates: Duplicates::Refuse,
         ..ObservationConfig::default()
     }
 }

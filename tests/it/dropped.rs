@@ -1,7 +1,7 @@
 //! Dropping the runtime asks for its stop, inside and outside of a tokio context; handles that live
 //! on are told so.
 
-use watchkeeper::{ControlError, ObservationRuntime, RecvError, State, StopOutcome, StopReason, WatchClosed};
+use watchkeeper::{ControlError, ObservationRuntime, RecvError, State, StopOutcome, StopReason, WatchError};
 
 use crate::common::threads::{Flavour, block_on, executor};
 use crate::common::{Act, App, Call, each_second, ms};
@@ -21,7 +21,7 @@ async fn inside_its_context_work_in_flight_is_dropped_and_every_reader_is_told()
     drop(runtime);
     assert_eq!(batches.recv().await, Err(RecvError::Closed(StopReason::Dropped)));
     assert_eq!(watch.changed().await.unwrap().state, DROPPED);
-    assert_eq!(watch.changed().await.unwrap_err(), WatchClosed(StopReason::Dropped));
+    assert_eq!(watch.changed().await.unwrap_err(), WatchError::Closed(StopReason::Dropped));
     assert_eq!(control.pause().await, Err(ControlError::Stopped { reason: StopReason::Dropped }));
     assert_eq!(control.stop().await, StopOutcome::Stopped);
     assert_eq!(app.running(), 0);

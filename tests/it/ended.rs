@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 use watchkeeper::{
-    ControlError, ObservationConfig, RecvError, State, StateKind, StopReason, UnmetOutcome, WatchClosed,
+    ControlError, ObservationConfig, RecvError, State, StateKind, StopReason, UnmetOutcome, WatchError,
 };
 
 use crate::common::{Act, App, Call, each_second, ms};
@@ -55,14 +55,14 @@ async fn readers_get_what_was_published_before_and_then_the_reason_again_and_aga
     for _ in 0..2 {
         assert_eq!(batches.recv().await, Err(RecvError::Closed(StopReason::Requested)));
         assert_eq!(batches.try_recv(), Some(Err(RecvError::Closed(StopReason::Requested))));
-        assert_eq!(watch.changed().await.unwrap_err(), WatchClosed(StopReason::Requested));
+        assert_eq!(watch.changed().await.unwrap_err(), WatchError::Closed(StopReason::Requested));
     }
     // Who comes later finds the same.
     assert_eq!(handle.subscribe().recv().await, Err(RecvError::Closed(StopReason::Requested)));
     let mut late = handle.watch();
-    assert_eq!(late.changed().await.unwrap_err(), WatchClosed(StopReason::Requested));
+    assert_eq!(late.changed().await.unwrap_err(), WatchError::Closed(StopReason::Requested));
     assert_eq!(late.wait_for(|status| status.state == ENDED).await.unwrap().state, ENDED);
-    assert_eq!(late.wait_for(|_| false).await.unwrap_err(), WatchClosed(StopReason::Requested));
+    assert_eq!(late.wait_for(|_| false).await.unwrap_err(), WatchError::Closed(StopReason::Requested));
     assert_eq!(handle.reaches(StateKind::Stopped).within(ms(1)).await.unwrap().state, ENDED);
     let unmet = handle.eventually("anything", |_| true).within(ms(1)).await.unwrap_err();
     assert!(matches!(unmet.outcome(), UnmetOutcome::Inconclusive(_)), "{unmet}");

@@ -12,8 +12,8 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 use watchkeeper::{
-    DynError, ObservationConfig, ObservationRuntime, ObservationRuntimeError, ObservedSource, SourceProvider,
-    SourceSetError, StopReason, async_trait,
+    Duplicates, DynError, ObservationConfig, ObservationRuntime, ObservationRuntimeError, ObservedSource,
+    SourceProvider, SourceSetError, StopReason, async_trait,
 };
 
 use crate::common::{Act, App, Call, each_second, ms};
@@ -90,7 +90,8 @@ async fn the_app_s_own_error_is_kept_as_the_source() {
 async fn a_first_set_that_is_refused_is_a_typed_source_too() {
     let app = App::new();
     app.set(&["a", "b", "b"]);
-    let error = fails(&app, each_second()).await;
+    let config = ObservationConfig { duplicates: Duplicates::Refuse, ..each_second() };
+    let error = fails(&app, config).await;
     assert_eq!(
         error.source().unwrap().downcast_ref::<SourceSetError>(),
         Some(&SourceSetError::DuplicateName { name: "b".into() })

@@ -27,9 +27,9 @@ async fn members_of_any_kind_are_listed_by_age_and_found_by_name() {
     let failing = App::new();
     failing.then(Call::Poll, [Act::Ok(vec![]), Act::Err("no")]);
     group
-        .add("zebra", failing.start(ObservationConfig { first_generation: 7, ..each_second() }).await)
+        .add_as("zebra", failing.start(ObservationConfig { first_generation: 7, ..each_second() }).await)
         .unwrap();
-    group.add("nodes", probing().await).unwrap();
+    group.add_as("nodes", probing().await).unwrap();
     at(start, 2_500).await;
 
     let statuses = group.statuses();
@@ -51,8 +51,8 @@ async fn members_of_any_kind_are_listed_by_age_and_found_by_name() {
 async fn a_control_reaches_the_member_of_its_name_alone() {
     let group = ObservationGroup::new();
     let app = App::new();
-    group.add("app", app.start(each_second()).await).unwrap();
-    group.add("nodes", probing().await).unwrap();
+    group.add_as("app", app.start(each_second()).await).unwrap();
+    group.add_as("nodes", probing().await).unwrap();
     let start = Instant::now();
     group.control("app").unwrap().pause().await.unwrap();
     at(start, 3_500).await;
@@ -68,18 +68,45 @@ async fn a_control_reaches_the_member_of_its_name_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_name_is_given_and_given_once_and_what_was_refused_is_stopped() {
     let group = ObservationGroup::new();
-    group.add("app", App::new().start(each_second()).await).unwrap();
-    let cases = [("app", GroupError::DuplicateName { name: "app".into() }), ("", GroupError::EmptyName)];
+    group.add_as("app", App::new().start(each_second()).await).unwrap();
+    let long = "x".repeat(257);
+    let cases = [
+        ("app", GroupError::DuplicateName { name: "app".into() }),
+        ("", GroupError::EmptyName),
+        (&long, GroupError::LongName { length: 257 }),
+    ];
     for (name, error) in cases {
         let refused = App::new().start(each_second()).await;
         let handle = refused.handle();
-        assert_eq!(group.add(name, refused), Err(error.clone()));
+        assert_eq!(group.add_as(name, refused), Err(error.clone()));
         assert!(error.to_string().contains("name"), "{error}");
         let ended = handle.reaches(StateKind::Stopped).within(ms(1)).await.unwrap();
         assert_eq!(ended.state, State::Stopped { reason: StopReason::Dropped }, "{name:?}");
     }
     assert_eq!(group.len(), 1);
     assert_eq!(group.status("app").unwrap().state, State::Idle, "who had the name keeps it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_is_called_what_its_config_calls_it() {
+    let group = ObservationGroup::new();
+    let named = |name: &str| ObservationConfig { name: Some(name.to_owned()), ..each_second() };
+    group.add(App::new().start(named("raft")).await).unwrap();
+    assert_eq!(group.status("raft").unwrap().state, State::Idle);
+
+    let taken = group.add(App::new().start(named("raft")).await);
+    assert_eq!(taken, Err(GroupError::DuplicateName { name: "raft".into() }));
+    let unnamed = App::new().start(each_second()).await;
+    let handle = unnamed.handle();
+    let error = group.add(unnamed).unwrap_err();
+    assert_eq!(error, GroupError::Unnamed);
+    assert!(error.to_string().contains("set ObservationConfig::name"), "{error}");
+    let ended = handle.reaches(StateKind::Stopped).within(ms(1)).await.unwrap();
+    assert_eq!(ended.state, State::Stopped { reason: StopReason::Dropped });
+
+    group.add_as("other", App::new().start(named("raft")).await).unwrap();
+    let names: Vec<_> = group.statuses().iter().map(|status| status.name.to_string()).collect();
+    assert_eq!(names, ["raft", "other"]);
 }
 
 /// The offsets of the first `n` members, as shares of their interval, in order.
@@ -118,7 +145,7 @@ async fn members_tick_at_their_own_offsets() {
     let apps = [App::new(), App::new(), App::new()];
     for (name, app) in ["a", "b", "c"].iter().zip(&apps) {
         let config = group.spread(ObservationConfig { interval: Duration::from_secs(10), ..each_second() });
-        group.add(name, app.start(config).await).unwrap();
+        group.add_as(name, app.start(config).await).unwrap();
     }
     at(start, 25_000).await;
     let times = apps.each_ref().map(|app| app.times(Call::Poll, start));
@@ -146,7 +173,7 @@ async fn a_thousand_hung_runtimes_are_stopped_before_any_time_passes() {
     let apps: Vec<App> = (0..1_000).map(|_| App::new()).collect();
     for (n, app) in apps.iter().enumerate() {
         app.then(Call::Poll, [Act::Hang]);
-        group.add(&format!("m{n}"), app.start(each_second()).await).unwrap();
+        group.add_as(&format!("m{n}"), app.start(each_second()).await).unwrap();
     }
     at(start, 1_500).await;
     assert!(group.statuses().iter().all(|status| status.state == State::Polling));
@@ -169,7 +196,7 @@ async fn a_stop_that_is_given_up_has_already_asked_every_member() {
     let runtimes = [App::new().start(each_second()).await, App::new().start(each_second()).await];
     let handles = runtimes.each_ref().map(ObservationRuntime::handle);
     for (name, runtime) in ["a", "b"].into_iter().zip(runtimes) {
-        group.add(name, runtime).unwrap();
+        group.add_as(name, runtime).unwrap();
     }
     assert!(poll_once(group.stop_all()).is_pending());
     for handle in &handles {
@@ -185,8 +212,8 @@ async fn a_dropped_group_stops_its_members() {
     app.then(Call::Poll, [Act::Hang]);
     let (hung, idle) = (app.start(each_second()).await, probing().await);
     let (hung_handle, idle_handle) = (hung.handle(), idle.handle());
-    group.add("hung", hung).unwrap();
-    group.add("idle", idle).unwrap();
+    group.add_as("hung", hung).unwrap();
+    group.add_as("idle", idle).unwrap();
     hung_handle.reaches(StateKind::Polling).within(ms(1_500)).await.unwrap();
 
     let control = group.control("hung").unwrap();
@@ -213,9 +240,9 @@ fn one_that_blocks_its_thread_is_reported_as_detached_and_holds_up_nobody() {
     let impatient = ObservationConfig { stop_timeout: ms(50), ..by_hand.clone() };
     executor.block_on(async {
         let group = ObservationGroup::new();
-        group.add("hung", hung.start(by_hand).await).unwrap();
-        group.add("blocked", blocked.start(impatient).await).unwrap();
-        group.add("nodes", probing().await).unwrap();
+        group.add_as("hung", hung.start(by_hand).await).unwrap();
+        group.add_as("blocked", blocked.start(impatient).await).unwrap();
+        group.add_as("nodes", probing().await).unwrap();
         for name in ["hung", "blocked"] {
             group.control(name).unwrap().poll_now().await.unwrap();
         }

@@ -1,7 +1,12 @@
 //! `history()` holds the newest batches, at most `history_limit` of them.
 
+use std::sync::{Arc, Mutex};
+
 use tokio::time::Instant;
-use watchkeeper::ObservationConfig;
+use watchkeeper::{
+    DynError, ObservationConfig, ObservationHandle, ObservationRuntime, ObservedSource, Observer,
+    StaticSourceProvider, async_trait,
+};
 
 use crate::common::{Act, App, Call, at, each_second};
 
@@ -82,6 +87,63 @@ async fn every_reader_gets_the_same_batch() {
     let handle = runtime.handle();
     let (mut one, mut other) = (handle.subscribe(), handle.subscribe());
     let (one, other) = (one.recv().await.unwrap(), other.recv().await.unwrap());
-    assert!(std::sync::Arc::ptr_eq(&one, &other));
-    assert!(std::sync::Arc::ptr_eq(&one, &handle.history()[0]));
+    assert!(Arc::ptr_eq(&one, &other));
+    assert!(Arc::ptr_eq(&one, &handle.history()[0]));
+}
+
+/// What its readers found in the history, each time a snapshot was dropped: that is between the moment a batch is
+/// published and the moment it may be read.
+#[derive(Clone, Default)]
+struct Peeks {
+    handle: Arc<Mutex<Option<ObservationHandle<Self>>>>,
+    found: Arc<Mutex<Vec<Vec<u64>>>>,
+}
+
+struct Peek(Peeks);
+
+impl Drop for Peek {
+    fn drop(&mut self) {
+        let handle = self.0.handle.lock().unwrap().clone();
+        if let Some(handle) = handle {
+            let found = handle.history().iter().map(|batch| batch.seq).collect();
+            self.0.found.lock().unwrap().push(found);
+        }
+    }
+}
+
+#[async_trait]
+impl Observer for Peeks {
+    type Source = ();
+    type State = ();
+    type Snapshot = Peek;
+    type Event = ();
+
+    async fn init(&self, _: &[ObservedSource<()>]) -> Result<(), DynError> {
+        Ok(())
+    }
+
+    async fn poll(&self, _: &[ObservedSource<()>], (): &mut ()) -> Result<Vec<()>, DynError> {
+        Ok(vec![()])
+    }
+
+    fn snapshot(&self, (): &()) -> Peek {
+        Peek(self.clone())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_a_batch_is_published_the_one_that_it_puts_out_is_still_there() {
+    for (limit, expected) in [(1, [vec![], vec![0], vec![1]]), (2, [vec![], vec![0], vec![0, 1]])] {
+        let peeks = Peeks::default();
+        let start = Instant::now();
+        let config = ObservationConfig { history_limit: limit, ..each_second() };
+        let sources = StaticSourceProvider::new(vec![]);
+        let runtime = ObservationRuntime::start(sources, peeks.clone(), config).await.unwrap();
+        *peeks.handle.lock().unwrap() = Some(runtime.handle());
+        at(start, 3_500).await;
+        let newest = runtime.handle().history().iter().map(|batch| batch.seq).collect::<Vec<_>>();
+        assert_eq!(newest, if limit == 1 { vec![2] } else { vec![1, 2] });
+        assert_eq!(*peeks.found.lock().unwrap(), expected, "limit {limit}");
+        peeks.handle.lock().unwrap().take();
+    }
 }

@@ -38,6 +38,10 @@ const REFUSED: &[(&str, Change, &str)] = &[
     ("ObservationConfig::offset is ", |c| c.offset = OVER, "InvalidOffset { value: 86400.000000001s }"),
     ("ObservationConfig::min_gap is 0ns", |c| c.min_gap = NONE, "InvalidMinGap { value: 0ns }"),
     ("ObservationConfig::min_gap is ", |c| c.min_gap = OVER, "InvalidMinGap { value: 86400.000000001s }"),
+    ("ObservationConfig::name has 0 bytes", |c| c.name = Some(String::new()), "InvalidName { length: 0 }"),
+    ("ObservationConfig::name has 257 bytes", |c| c.name = Some("x".repeat(257)), "InvalidName { length: 257 }"),
+    ("ObservationConfig::first_generation is ", |c| c.first_generation = u64::MAX, "InvalidGeneration { value: 18446744073709551615 }"),
+    ("ObservationConfig::first_generation is ", |c| c.first_generation = u64::MAX / 2 + 1, "InvalidGeneration { value: 9223372036854775808 }"),
     ("Backoff::first is 0ns", |c| c.retry = retry(NONE, SECOND, 0.0), r#"InvalidRetry { field: "first", value: "0ns" }"#),
     ("Backoff::first is ", |c| c.retry = retry(OVER, OVER, 0.0), r#"InvalidRetry { field: "first", value: "86400.000000001s" }"#),
     ("Backoff::max is 1s", |c| c.retry = retry(2 * SECOND, SECOND, 0.0), r#"InvalidRetry { field: "max", value: "1s" }"#),
@@ -74,7 +78,10 @@ async fn both_ways_to_start_refuse_it_and_run_nothing() {
 #[tokio::test(start_paused = true)]
 async fn the_bounds_themselves_are_taken() {
     let least = Duration::from_nanos(1);
-    let bounds: [(&str, Change); 4] = [
+    let bounds: [(&str, Change); 5] = [
+        ("the longest name, the last generation", |c| {
+            (c.name, c.first_generation) = (Some("x".repeat(256)), u64::MAX / 2);
+        }),
         ("the longest", |c| {
             (c.interval, c.refresh_timeout, c.init_timeout, c.poll_timeout) = (DAY, DAY, DAY, DAY);
             (c.stop_timeout, c.stale_after, c.offset, c.min_gap) = (DAY, Some(DAY), DAY, DAY);

@@ -44,6 +44,9 @@ async fn the_first_violation_is_pinned_while_the_test_does_other_things() {
         ],
     }
   judged 2; that was the last snapshot
+  changes
+    +1.000s polls: 0 -> 1
+    +3.000s polls: 1 -> 2
   freshness: fresh
   lifecycle
     +0.000s idle, cycle 0
@@ -153,16 +156,17 @@ async fn a_panic_of_the_predicate_is_told_at_once() {
 
 /// What shows a snapshot is app code as well.
 #[tokio::test(start_paused = true)]
-async fn a_violation_that_cannot_be_shown_is_told_all_the_same() {
+async fn a_violation_that_cannot_be_shown_keeps_its_report() {
     let runtime = App::new().start(each_second()).await;
     let handle = runtime.handle();
     let invariant = handle.invariant_shown("never", |_| false, |_| panic!("scripted panic of a show"));
     let told = timeout(ms(5_000), invariant.violated()).await.expect("it is told");
-    assert_eq!(told.outcome(), UnmetOutcome::Inconclusive(Inconclusive::Panicked));
+    assert_eq!((told.outcome(), told.first_violation()), (UnmetOutcome::Violated, Some(1)));
     let report = told.to_string();
-    let expected =
-        "inconclusive (app code has panicked): \"never\"\n  app code panicked: scripted panic of a show";
-    assert_eq!(report, expected);
+    let expected = "violated: \"never\"\n  first violation at +1.000s, in cycle 1:\n    \
+                    (showing it panicked: scripted panic of a show)\n  judged 1; that was the last snapshot\n  \
+                    freshness: fresh\n  lifecycle\n";
+    assert!(report.starts_with(expected), "{report}");
     assert_eq!(invariant.finish().await.unwrap_err().to_string(), report);
 }
 
@@ -258,7 +262,7 @@ async fn many_are_collected_one_after_the_other() {
 async fn a_handle_of_a_group_watches_as_well() {
     let group = ObservationGroup::new();
     let start = Instant::now();
-    group.add("app", App::new().start(each_second()).await).unwrap();
+    group.add_as("app", App::new().start(each_second()).await).unwrap();
     let handle = group.handle("app").unwrap();
     let held = handle.invariant("cycles ascend", |seen| seen.cycle() < 100);
     let violated =
@@ -267,4 +271,42 @@ async fn a_handle_of_a_group_watches_as_well() {
     assert_eq!(violated.violation().unwrap().first_violation(), Some(2));
     assert_eq!(held.finish().await.unwrap().judged, 4);
     assert_eq!(violated.finish().await.unwrap_err().outcome(), UnmetOutcome::Violated);
+}
+
+/// Panics when it is dropped.
+struct Bad;
+
+impl Drop for Bad {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("scripted panic of a destructor");
+        }
+    }
+}
+
+/// What the app's destructors do changes nothing about what was seen.
+#[tokio::test(start_paused = true)]
+async fn an_invariant_whose_destructors_panic_is_told_as_it_ended() {
+    let start = Instant::now();
+    let runtime = App::new().start(each_second()).await;
+    let handle = runtime.handle();
+    let fewer_than = |limit: u64| {
+        let (bad, worse) = (Bad, Bad);
+        handle.invariant_shown(
+            "few polls",
+            move |seen| {
+                let _held = &bad;
+                seen.polls < limit
+            },
+            move |seen| {
+                let _held = &worse;
+                format!("{} polls", seen.polls)
+            },
+        )
+    };
+    let (held, violated) = (fewer_than(9), fewer_than(2));
+    at(start, 2_500).await;
+    assert_eq!(held.finish().await.unwrap().judged, 2);
+    let unmet = violated.finish().await.unwrap_err();
+    assert_eq!((unmet.outcome(), unmet.first_violation()), (UnmetOutcome::Violated, Some(2)));
 }

@@ -1,98 +1,12 @@
 //! What tracing is told: a span for each runtime, cycles at debug, transitions at trace; failures in
 //! a row warn at 1, 2, 4, 8 ..., and the recovery informs with their count.
 
-use std::collections::BTreeMap;
-use std::fmt::{Debug, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-
 use tokio::time::Instant;
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::Level;
+use watchkeeper::{ObservationConfig, ObservationRuntime, ObservedSource, SharedSources};
 
+use crate::common::listener::Listener;
 use crate::common::{Act, App, Call, at, each_second, ms};
-
-/// Writes down every line and every span.
-#[derive(Clone, Default)]
-struct Listener {
-    heard: Arc<Mutex<Heard>>,
-    spans: Arc<AtomicU64>,
-}
-
-#[derive(Default)]
-struct Heard {
-    spans: BTreeMap<u64, String>,
-    entered: Vec<u64>,
-    lines: Vec<Line>,
-}
-
-struct Line {
-    level: Level,
-    text: String,
-    span: Option<u64>,
-}
-
-/// `message field=value ...`
-#[derive(Default)]
-struct Text(String);
-
-impl Visit for Text {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if field.name() == "message" {
-            self.0.insert_str(0, &format!("{value:?}"));
-        } else {
-            write!(self.0, " {}={value:?}", field.name()).unwrap();
-        }
-    }
-}
-
-impl Subscriber for Listener {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("watchkeeper")
-    }
-
-    fn new_span(&self, span: &Attributes<'_>) -> Id {
-        let id = self.spans.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut text = Text::default();
-        span.record(&mut text);
-        self.heard.lock().unwrap().spans.insert(id, format!("{}{}", span.metadata().name(), text.0));
-        Id::from_u64(id)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut text = Text::default();
-        event.record(&mut text);
-        let mut heard = self.heard.lock().unwrap();
-        let span = heard.entered.last().copied();
-        heard.lines.push(Line { level: *event.metadata().level(), text: text.0, span });
-    }
-
-    fn enter(&self, span: &Id) {
-        self.heard.lock().unwrap().entered.push(span.into_u64());
-    }
-
-    fn exit(&self, span: &Id) {
-        assert_eq!(self.heard.lock().unwrap().entered.pop(), Some(span.into_u64()));
-    }
-}
-
-impl Listener {
-    /// The lines of one level that begin like this.
-    fn lines(&self, level: Level, beginning: &str) -> Vec<String> {
-        let heard = self.heard.lock().unwrap();
-        let lines = heard.lines.iter().filter(|line| line.level == level && line.text.starts_with(beginning));
-        lines.map(|line| line.text.clone()).collect()
-    }
-
-    fn count(&self, level: Level) -> usize {
-        self.lines(level, "").len()
-    }
-}
 
 #[tokio::test(start_paused = true)]
 async fn a_hundred_failures_warn_seven_times_and_the_recovery_informs_once() {
@@ -109,11 +23,28 @@ async fn a_hundred_failures_warn_seven_times_and_the_recovery_informs_once() {
         .into();
     assert_eq!(listener.lines(Level::WARN, ""), warned);
     assert_eq!(listener.lines(Level::DEBUG, "cycle failed").len(), 93, "the others are told at debug");
-    assert_eq!((listener.count(Level::INFO), listener.count(Level::ERROR)), (0, 0));
+    assert_eq!((listener.count(Level::INFO), listener.count(Level::ERROR)), (1, 0), "only its start");
 
     at(start, 103_500).await;
-    assert_eq!(listener.lines(Level::INFO, ""), ["recovered cycle=101 after_failures=100"]);
+    assert_eq!(listener.lines(Level::INFO, "")[1..], ["recovered cycle=101 after_failures=100"]);
     assert_eq!(listener.count(Level::WARN), 7);
+    drop(runtime);
+}
+
+/// An error of many lines is one line of the log, and a short one.
+#[tokio::test(start_paused = true)]
+async fn an_error_forges_no_line_of_the_log() {
+    let listener = Listener::default();
+    let _listening = tracing::subscriber::set_default(listener.clone());
+    let app = App::new();
+    app.then(Call::Poll, [Act::Fail(|| format!("a\nb\u{1b}[2J{}", "x".repeat(1_000_000)).into())]);
+    let start = Instant::now();
+    let runtime = app.start(each_second()).await;
+    at(start, 1_500).await;
+    let warned = listener.lines(Level::WARN, "cycle failed").join("");
+    // The listener escapes once more.
+    assert!(warned.contains(r#"error="a\\nb\\u{1b}[2Jxxx"#) && warned.contains(" more bytes)"), "{warned}");
+    assert!(warned.len() < 1_200, "{} bytes", warned.len());
     drop(runtime);
 }
 
@@ -130,7 +61,7 @@ async fn a_new_row_of_failures_warns_anew() {
     let warned: Vec<_> =
         listener.lines(Level::WARN, "").iter().map(|line| line[line.len() - 3..].to_owned()).collect();
     assert_eq!(warned, ["\"a\"", "\"b\"", "\"d\""]);
-    let informed = listener.lines(Level::INFO, "");
+    let informed = listener.lines(Level::INFO, "recovered");
     assert_eq!(informed, ["recovered cycle=4 after_failures=3", "recovered cycle=6 after_failures=1"]);
 }
 
@@ -139,15 +70,15 @@ async fn cycles_at_debug_and_transitions_at_trace() {
     let listener = Listener::default();
     let _listening = tracing::subscriber::set_default(listener.clone());
     let app = App::new();
-    app.then(Call::Poll, [Act::slow(100), Act::Err("down")]);
+    app.then(Call::Poll, [Act::Ok(vec![1, 2]).after(100), Act::Err("down")]);
     let start = Instant::now();
     let runtime = app.start(each_second()).await;
     at(start, 2_500).await;
     let _ = runtime.stop().await;
 
     let cycles = [
-        "cycle succeeded cycle=0 generation=1 elapsed=0ns sources=1",
-        "cycle succeeded cycle=1 generation=1 elapsed=100ms sources=1",
+        "cycle succeeded cycle=0 generation=1 elapsed=0ns sources=1 events=0",
+        "cycle succeeded cycle=1 generation=1 elapsed=100ms sources=1 events=2",
     ];
     assert_eq!(listener.lines(Level::DEBUG, ""), cycles);
     let moved: Vec<_> = [
@@ -203,10 +134,127 @@ async fn an_app_s_own_lines_are_inside_the_span_too() {
         tracing::info!(target: "watchkeeper::test", "looking");
         Ok(vec![])
     });
-    let runtime = watchkeeper::ObservationRuntime::start(provider, App::new(), each_second()).await.unwrap();
+    let runtime = ObservationRuntime::start(provider, App::new(), each_second()).await.unwrap();
     tokio::time::sleep(ms(2_500)).await;
     drop(runtime);
     let heard = listener.heard.lock().unwrap();
     let inside = heard.lines.iter().filter(|line| line.text == "looking" && line.span == Some(1)).count();
     assert_eq!(inside, 3);
+}
+
+fn named(name: &str) -> ObservationConfig {
+    ObservationConfig { name: Some(name.to_owned()), history_limit: 7, ..each_second() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn start_and_end_say_who_what_and_why() {
+    let listener = Listener::default();
+    let _listening = tracing::subscriber::set_default(listener.clone());
+    let app = App::new();
+    app.set(&["n1", "n2"]);
+    let runtime = app.start(named("raft")).await;
+    let said =
+        r#"name="raft" observer="it::common::App" interval=1s history_limit=7 sources=2 names="n1, n2""#;
+    assert_eq!(listener.lines(Level::INFO, ""), [format!("observation started {said}")]);
+    tokio::time::sleep(ms(2_500)).await;
+    let _ = runtime.stop().await;
+    let said = r#"name="raft" observer="it::common::App" reason=stop was requested cycle=2"#;
+    let ended = &listener.lines(Level::INFO, "")[1..];
+    assert!(
+        ended.len() == 1 && ended[0].starts_with(&format!("observation ended {said} instance=")),
+        "{ended:?}"
+    );
+    let handle = runtime.handle();
+    drop(runtime);
+    assert_eq!(listener.count(Level::INFO), 2, "the first end is the end");
+    assert_eq!(handle.name().map(|name| &**name), Some("raft"));
+    let heard = listener.heard.lock().unwrap();
+    assert!(heard.spans[&1].ends_with(r#" observer="it::common::App" name="raft""#), "{:?}", heard.spans);
+    assert!(heard.lines.iter().all(|line| line.span == Some(1)), "each line is inside its span");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_fails_ends_and_one_that_waits_for_sources_starts_with_them() {
+    let listener = Listener::default();
+    let _listening = tracing::subscriber::set_default(listener.clone());
+    let app = App::new();
+    app.then(Call::Sources, [Act::Err("down")]);
+    ObservationRuntime::start(app.clone(), app.clone(), named("first")).await.unwrap_err();
+    let ended = listener.lines(Level::INFO, "");
+    assert_eq!(ended.len(), 1, "{ended:?}");
+    assert!(ended[0].starts_with("observation ended name=\"first\""), "{ended:?}");
+    assert!(ended[0].contains("reason=the start failed"), "{ended:?}");
+
+    app.then(Call::Sources, [Act::Err("down"), Act::Err("down")]);
+    let start = Instant::now();
+    let _runtime =
+        ObservationRuntime::start_in_background(app.clone(), app.clone(), named("second")).unwrap();
+    at(start, 1_500).await;
+    assert_eq!(listener.count(Level::INFO), 1);
+    at(start, 2_500).await;
+    let informed = listener.lines(Level::INFO, "");
+    assert!(informed[1].starts_with("observation started name=\"second\""), "{informed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn sources_that_join_and_leave_inform() {
+    let listener = Listener::default();
+    let _listening = tracing::subscriber::set_default(listener.clone());
+    let app = App::new();
+    let start = Instant::now();
+    let _runtime = app.start(each_second()).await;
+    // (the set from then on, what is said of it)
+    let cases: [(&[&str], &[&str]); 5] = [
+        (&["a"], &[]),
+        (&["a", "c", "b"], &[r#"sources joined cycle=2 count=2 names="c, b" sources=3"#]),
+        (&["b", "a", "c"], &[]),
+        (
+            &["d", "b"],
+            &[
+                r#"sources joined cycle=4 count=1 names="d" sources=2"#,
+                r#"sources left cycle=4 count=2 names="a, c" sources=2"#,
+            ],
+        ),
+        (&[], &[r#"sources left cycle=5 count=2 names="d, b" sources=0"#]),
+    ];
+    let mut told = 1;
+    for (cycle, (set, expected)) in (1_u64..).zip(cases) {
+        app.set(set);
+        at(start, cycle * 1_000 + 500).await;
+        let informed = listener.lines(Level::INFO, "");
+        assert_eq!(informed[told..], *expected, "{set:?}");
+        told = informed.len();
+    }
+}
+
+/// Names and errors come from outside, and go to terminals.
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_names_and_a_page_of_html_are_short_lines_without_breaks() {
+    let listener = Listener::default();
+    let _listening = tracing::subscriber::set_default(listener.clone());
+    let app = App::new();
+    let page = || format!("<html>\n\u{1b}[2J{}", "x".repeat(1_000_000)).into();
+    app.then(Call::Poll, [Act::Fail(page)]);
+    let sources = SharedSources::new(vec![ObservedSource::new("a\nforged \u{1b}[31m", ())]);
+    let start = Instant::now();
+    let config = named("evil\nname\u{202e}");
+    let _runtime = ObservationRuntime::start(sources.clone(), app.clone(), config).await.unwrap();
+    let many = || (0..10_000).flat_map(|n| [n, n]).map(|n| ObservedSource::new(&format!("{n}\n"), ()));
+    sources.replace(many().collect());
+    at(start, 1_500).await;
+    sources.replace(vec![ObservedSource::new(&"y".repeat(1_000_000), ())]);
+    at(start, 2_500).await;
+
+    let heard = listener.heard.lock().unwrap();
+    let is_told = |what: &str| heard.lines.iter().any(|line| line.text.starts_with(what));
+    for what in
+        ["observation started", "sources joined", "sources left", "sources without a name", "cycle failed"]
+    {
+        assert!(is_told(what), "{what}");
+    }
+    let texts = heard.spans.values().chain(heard.lines.iter().map(|line| &line.text));
+    for text in texts {
+        assert!(text.len() < 2_000, "{} bytes: {}", text.len(), &text[..200]);
+        assert!(!text.contains(['\n', '\u{1b}', '\u{202e}']), "{text:?}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use watchkeeper::{ObservationConfig, StateKind, StopOutcome, StopReason, UnmetOutcome, WatchClosed};
+use watchkeeper::{ObservationConfig, StateKind, StopOutcome, StopReason, UnmetOutcome, WatchError};
 
 use crate::common::threads::{Flavour, block_on, executor};
 use crate::common::{Act, App, Call, ms};
@@ -39,7 +39,7 @@ fn controls_readers_and_waits_on_a_plain_thread() {
     assert!(block_on(watch.changed()).unwrap().paused);
     block_on(control.resume()).unwrap();
     assert_eq!(block_on(control.stop()), StopOutcome::Stopped);
-    assert_eq!(block_on(handle.watch().changed()).unwrap_err(), WatchClosed(StopReason::Requested));
+    assert_eq!(block_on(handle.watch().changed()).unwrap_err(), WatchError::Closed(StopReason::Requested));
 }
 
 #[test]

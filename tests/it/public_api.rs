@@ -11,14 +11,15 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use watchkeeper::{
     AnyHandle, AnySnapshot, AnyWait, AnyWaitBuilder, Backoff, BoxedSourceProvider, ByDebug, ByShow, Cause,
-    ControlError, Cursor, CursorError, DynError, Freshness, GroupError, GroupStatus, Happens, Held, Holds,
-    Inconclusive, InvalidWait, Invariant, Mark, ObservationBatch, ObservationConfig, ObservationControl,
-    ObservationFailure, ObservationFailureStage, ObservationGroup, ObservationHandle, ObservationRuntime,
-    ObservationRuntimeError, ObservationSnapshot, ObservationStatus, ObservedEvent, ObservedSource, Observer,
-    PerSource, PerSourceError, PerSourceSnapshot, PerSourceState, ProbeFailure, RecvError, Retry,
-    SharedSources, SourceEvent, SourceFacts, SourceFn, SourceHealth, SourceProvider, SourceSetError,
-    SourceView, State, StateKind, StaticSourceProvider, StopOutcome, StopReason, Subscription, Transactional,
-    Unmet, UnmetOutcome, Wait, WaitBuilder, Watch, WatchClosed, async_trait, source_fn,
+    ControlError, Cursor, CursorError, Duplicates, DynError, Freshness, GroupError, GroupStatus, Happens,
+    Held, Holds, Inconclusive, InvalidWait, Invariant, Mark, ObservationBatch, ObservationConfig,
+    ObservationControl, ObservationFailure, ObservationFailureStage, ObservationGroup, ObservationHandle,
+    ObservationRuntime, ObservationRuntimeError, ObservationSnapshot, ObservationStatus, ObservedEvent,
+    ObservedSource, Observer, PerSource, PerSourceError, PerSourceSnapshot, PerSourceState, ProbeFailure,
+    RecvError, Retry, SharedSources, SourceEvent, SourceFacts, SourceFn, SourceHealth, SourceProvider,
+    SourceSetError, SourceView, State, StateKind, StaticSourceProvider, StopOutcome, StopReason,
+    Subscription, Transactional, Unmet, UnmetOutcome, Verdict, Wait, WaitBuilder, Watch, WatchError,
+    async_trait, source_fn,
 };
 
 /// Neither cloned nor shown nor compared: nothing may ask for more than an observer must give.
@@ -116,9 +117,9 @@ fn handles_are_cloned_and_shared_whatever_the_observer_gives() {
     cloned::<(SharedSources<Opaque>, StaticSourceProvider<u8>, ObservedSource<u8>, SourceFn<u8>)>();
     cloned::<(PerSourceSnapshot<Opaque>, SourceEvent<Opaque>, SourceFacts, ProbeFailure)>();
     cloned::<(ObservationSnapshot<u8>, ObservationBatch<u8>, ObservationFailure, GroupStatus, Unmet)>();
-    copied::<(Cursor, Mark, Freshness, SourceView<'static, Opaque>, Retry, Backoff)>();
+    copied::<(Cursor, Mark, Freshness, SourceView<'static, Opaque>, Retry, Backoff, Duplicates)>();
     copied::<(State, StateKind, StopReason, StopOutcome, ObservationFailureStage, Cause)>();
-    copied::<(RecvError, CursorError, ControlError, WatchClosed, UnmetOutcome, Inconclusive, InvalidWait)>();
+    copied::<(RecvError, CursorError, ControlError, WatchError, UnmetOutcome, Inconclusive, InvalidWait)>();
 
     shown::<(ObservationRuntime<Least>, Handle, ObservationControl, ObservationGroup, ObservationConfig)>();
     shown::<(Watch<Least>, Subscription<Opaque>, ObservationStatus<Plain>, PerSource<Opaque, Opaque>)>();
@@ -126,7 +127,7 @@ fn handles_are_cloned_and_shared_whatever_the_observer_gives() {
     shown::<(Wait<'static, Least, u8>, WaitBuilder<'static, Least, u8>, SharedSources<u8>)>();
     compared::<(ObservationSnapshot<u8>, ObservationBatch<u8>, ObservationFailure, ObservedSource<u8>)>();
     compared::<(Freshness, Mark, SourceFacts, ProbeFailure, StopOutcome)>();
-    compared::<(RecvError, CursorError, ControlError, WatchClosed, GroupError, SourceSetError, PerSourceError)>(
+    compared::<(RecvError, CursorError, ControlError, WatchError, GroupError, SourceSetError, PerSourceError)>(
     );
     hashed::<(State, StateKind, StopReason, ObservationFailureStage, Cause, Cursor)>();
 }
@@ -137,7 +138,7 @@ fn errors_are_errors() {
     error::<ControlError>();
     error::<CursorError>();
     error::<RecvError>();
-    error::<WatchClosed>();
+    error::<WatchError>();
     error::<GroupError>();
     error::<SourceSetError>();
     error::<PerSourceError>();
@@ -189,9 +190,9 @@ fn a_handle_reads() {
 fn follow(handle: &Handle) {
     let mut watch = handle.watch();
     let _: ObservationStatus<Least> = watch.status();
-    future::<Result<ObservationStatus<Least>, WatchClosed>>(watch.changed());
-    future::<Result<ObservationStatus<Least>, WatchClosed>>(watch.wait_for(|status| status.paused));
-    let WatchClosed(_reason) = WatchClosed(StopReason::Died);
+    future::<Result<ObservationStatus<Least>, WatchError>>(watch.changed());
+    future::<Result<ObservationStatus<Least>, WatchError>>(watch.wait_for(|status| status.paused));
+    let _: fn(StopReason) -> WatchError = WatchError::Closed;
 
     let mut subscription = handle.subscribe();
     future::<Result<Arc<Batch>, RecvError>>(subscription.recv());
@@ -228,6 +229,12 @@ fn waits(plain: &ObservationHandle<Plain>, opaque: &Handle) {
     wait::<Arc<ObservationSnapshot<u8>>>(plain.source_stale("a").within(window));
     wait::<Arc<ObservationSnapshot<u8>>>(plain.source_failing("a").within(window));
     wait::<Arc<ObservationSnapshot<u8>>>(plain.source_vanished("a").within(window));
+    wait::<ObservationStatus<Plain>>(
+        plain.source_set("x", |names: &[Arc<str>]| names.len() == 3).within(window),
+    );
+    wait::<u8>(plain.eventually_some("x", |value| value.checked_sub(1)).within(window));
+    wait(plain.eventually("x", |value| if *value > 1 { Ok(()) } else { Err("too few") }).within(window));
+    wait(plain.event("x", |_| Verdict::GiveUp("no".to_owned())).within(window));
     let invariant: Invariant = plain.invariant("x", |_| true);
     let _: Option<Unmet> = invariant.violation();
     let _: Invariant = opaque.invariant_shown("x", |_| true, |_| String::new());
@@ -264,6 +271,10 @@ fn erased(plain: &ObservationHandle<Plain>, opaque: &Handle, group: &Observation
         });
     }
     let _: Option<SourceHealth> = any.look(|snapshot| snapshot.source_health("a")).flatten();
+    let found: AnyWaitBuilder<'static, Happens, u8> =
+        any.eventually_some("x", |seen| seen.value::<u8>().copied());
+    wait::<u8>(found.within(window));
+    let _: AnyWait<'static> = any.source_set("x", |names| names.is_empty()).within(window);
 }
 
 #[expect(dead_code, reason = "compiling it is the test")]
@@ -275,12 +286,14 @@ fn unmet(unmet: &Unmet, held: Held) {
     let _: u64 = unmet.judged();
     let _: &[Arc<ObservationFailure>] = unmet.failures();
     let _: UnmetOutcome = unmet.outcome();
+    let _: Option<&str> = unmet.reason();
 }
 
 #[test]
 fn the_config_is_a_plain_struct_with_defaults() {
     // Named one by one: a field that is added or renamed is seen here.
     let ObservationConfig {
+        name,
         interval,
         history_limit,
         refresh_timeout,
@@ -293,7 +306,13 @@ fn the_config_is_a_plain_struct_with_defaults() {
         wake,
         min_gap,
         first_generation,
+        duplicates,
     } = ObservationConfig::default();
+    let name: Option<String> = name;
+    assert_eq!((name, duplicates), (None, Duplicates::KeepFirst));
+    match duplicates {
+        Duplicates::KeepFirst | Duplicates::Refuse => {}
+    }
     let seconds = [interval, refresh_timeout, init_timeout, poll_timeout, stop_timeout, offset];
     assert_eq!(seconds.map(|duration| duration.as_secs()), [1, 10, 30, 10, 5, 0]);
     assert_eq!((stale_after, min_gap), (None, Duration::from_millis(10)));
@@ -347,9 +366,9 @@ fn fields(
     let _: (Duration, usize, u64, Opaque) = (elapsed, source_count, event_count, value);
 
     let ObservationBatch { generation, seq, cycle, observed_at, system_time, source_count, events, .. } =
-        batch;
-    let _: (u64, u64, u64, Instant, SystemTime) = (generation, seq, cycle, observed_at, system_time);
-    let _: (usize, Vec<Opaque>) = (source_count, events);
+        &batch;
+    let _: (&u64, &u64, &u64, &Instant, &SystemTime) = (generation, seq, cycle, observed_at, system_time);
+    let _: (&usize, &Vec<Opaque>) = (source_count, events);
 
     let ObservationFailure {
         generation,
@@ -438,13 +457,15 @@ fn open_enums() {
         StopReason::Shutdown,
         StopReason::Died,
     ]);
-    is::<[ObservationRuntimeError; 10]>([
+    is::<[ObservationRuntimeError; 12]>([
         ObservationRuntimeError::InvalidInterval { value },
         ObservationRuntimeError::InvalidTimeout { field: "poll_timeout", value },
         ObservationRuntimeError::InvalidStaleAfter { value },
         ObservationRuntimeError::InvalidOffset { value },
         ObservationRuntimeError::InvalidMinGap { value },
         ObservationRuntimeError::InvalidRetry { field: "max", value: String::new() },
+        ObservationRuntimeError::InvalidName { length: 0_usize },
+        ObservationRuntimeError::InvalidGeneration { value: 1_u64 },
         ObservationRuntimeError::NoTokioRuntime,
         ObservationRuntimeError::SourceRefresh { source: DynError::from("no") },
         ObservationRuntimeError::ObserverInit { source: DynError::from("no") },
@@ -460,13 +481,21 @@ fn open_enums() {
         SourceSetError::DuplicateName { name: String::new() },
         SourceSetError::EmptyName { position: 1_usize },
     ]);
-    is::<[GroupError; 2]>([GroupError::DuplicateName { name: String::new() }, GroupError::EmptyName]);
+    is::<[GroupError; 4]>([
+        GroupError::DuplicateName { name: String::new() },
+        GroupError::EmptyName,
+        GroupError::LongName { length: 257_usize },
+        GroupError::Unnamed,
+    ]);
     is::<[PerSourceError; 2]>([
         PerSourceError::InvalidDuration { setting: "interval", value },
         PerSourceError::NoConcurrency,
     ]);
-    is::<[UnmetOutcome; 8]>([
+    is::<[UnmetOutcome; 11]>([
         UnmetOutcome::NotMet,
+        UnmetOutcome::GaveUp,
+        UnmetOutcome::Inconclusive(Inconclusive::SourcesNotAsked),
+        UnmetOutcome::Invalid(InvalidWait::PolledAgain),
         UnmetOutcome::Inconclusive(Inconclusive::NothingObserved),
         UnmetOutcome::Inconclusive(Inconclusive::Paused),
         UnmetOutcome::Inconclusive(Inconclusive::Stale),
@@ -516,12 +545,16 @@ fn per_source() -> impl Observer<
 #[expect(dead_code, reason = "compiling it is the test")]
 fn sources_seen(snapshot: &PerSourceSnapshot<Answer>, event: SourceEvent<Answer>) {
     match event {
-        SourceEvent::Appeared { source, value } => is::<(Arc<str>, Arc<Answer>)>((source, value)),
-        SourceEvent::Changed { source, old, new } => {
-            is::<(Arc<str>, [Arc<Answer>; 2])>((source, [old, new]));
+        SourceEvent::Appeared { source, value, asked_at } => {
+            is::<(Arc<str>, Arc<Answer>, Instant)>((source, value, asked_at));
+        }
+        SourceEvent::Changed { source, old, new, asked_at } => {
+            is::<(Arc<str>, [Arc<Answer>; 2], Instant)>((source, [old, new], asked_at));
         }
         SourceEvent::Failed { source, failure } => is::<(Arc<str>, Arc<ProbeFailure>)>((source, failure)),
-        SourceEvent::Recovered { source, failures } => is::<(Arc<str>, u64)>((source, failures)),
+        SourceEvent::Recovered { source, failures, asked_at } => {
+            is::<(Arc<str>, u64, Instant)>((source, failures, asked_at));
+        }
         SourceEvent::Replaced { source, last } | SourceEvent::Vanished { source, last } => {
             is::<(Arc<str>, Option<Arc<Answer>>)>((source, last));
         }
@@ -530,12 +563,14 @@ fn sources_seen(snapshot: &PerSourceSnapshot<Answer>, event: SourceEvent<Answer>
     let now = Instant::now();
     let _: (usize, bool) = (snapshot.len(), snapshot.is_empty());
     let _: Option<(&Arc<str>, &Arc<Answer>)> = snapshot.fresh(now).next();
+    let _: Option<(&Arc<str>, &Arc<Answer>)> = snapshot.answering().next();
     let _: usize = snapshot.iter().len();
     if let Some(view) = snapshot.get("a") {
         let SourceView { name, value, facts, .. } = view;
         let _: (&Arc<str>, Option<&Arc<Answer>>, &SourceFacts) = (name, value, facts);
         let _: Freshness = view.freshness(now);
         let _: Option<&Arc<Answer>> = view.fresh_value(now);
+        let _: (bool, Option<&Arc<Answer>>) = (view.is_answering(), view.answering_value());
         let _: bool = view.is_failing();
         let SourceFacts {
             last_success,
@@ -556,10 +591,13 @@ fn sources_seen(snapshot: &PerSourceSnapshot<Answer>, event: SourceEvent<Answer>
 }
 
 #[expect(dead_code, reason = "compiling it is the test")]
-fn group(runtime: ObservationRuntime<Least>, config: ObservationConfig) {
+fn group(runtime: ObservationRuntime<Least>, named: ObservationRuntime<Least>, config: ObservationConfig) {
+    let name = named.handle().name().cloned();
+    is::<Option<Arc<str>>>(name);
     let group = ObservationGroup::new();
     let _: ObservationConfig = group.spread(config);
-    let _: Result<(), GroupError> = group.add("a", runtime);
+    let _: Result<(), GroupError> = group.add(named);
+    let _: Result<(), GroupError> = group.add_as("a", runtime);
     let _: (usize, bool) = (group.len(), group.is_empty());
     let _: Vec<GroupStatus> = group.statuses();
     let _: Option<GroupStatus> = group.status("a");

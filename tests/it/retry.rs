@@ -80,17 +80,71 @@ async fn a_delay_longer_than_the_interval_holds_the_ticks_back() {
     assert_eq!(runtime.handle().status().missed_ticks, 0);
 }
 
+//    0    100   150 200  300        700
+//    F    F     a   a    F          F           a: poll_now, and fails
 #[tokio::test(start_paused = true)]
-async fn poll_now_tries_at_once_and_the_count_goes_on() {
+async fn poll_now_tries_at_once_and_leaves_the_backoff_as_it_is() {
+    for paused in [false, true] {
+        let app = App::new();
+        app.then(Call::Sources, vec![Act::Err("down"); 6]);
+        let began = Instant::now();
+        let runtime = start(&app, by(BACKOFF));
+        let control = runtime.control();
+        for (millis, cycle) in [(150, 2), (200, 3)] {
+            at(began, millis).await;
+            assert_eq!(control.poll_now().await, Ok(cycle));
+            if paused {
+                control.pause().await.unwrap();
+            }
+        }
+        if paused {
+            at(began, 250).await;
+            control.resume().await.unwrap();
+        }
+        at(began, 900).await;
+        // What a pause has cut short begins again when it is over: 200 ms.
+        let then = if paused { [450, 850] } else { [300, 700] };
+        assert_eq!(app.times(Call::Sources, began), [0, 100, 150, 200, then[0], then[1]], "paused: {paused}");
+        let in_a_row: Vec<_> = runtime.handle().failures().iter().map(|failure| failure.in_a_row).collect();
+        assert_eq!(in_a_row, [1, 2, 3, 4, 5, 6], "all of them are failures in a row");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_now_that_outlasts_the_delay_stands_for_the_retry() {
     let app = App::new();
-    app.then(Call::Sources, vec![Act::Err("down"); 3]);
+    app.then(Call::Sources, [Act::Err("down"), Act::Err("down"), Act::Err("down").after(200)]);
     let began = Instant::now();
     let runtime = start(&app, by(BACKOFF));
     at(began, 150).await;
-    assert_eq!(runtime.control().poll_now().await, Ok(2));
+    runtime.control().poll_now().await.unwrap();
     at(began, 900).await;
-    assert_eq!(app.times(Call::Sources, began), [0, 100, 150, 550], "the third failure waits 400 ms");
-    assert_eq!(runtime.handle().state(), State::Idle);
+    assert_eq!(app.times(Call::Sources, began), [0, 100, 150, 750], "400 ms behind its end at 350");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_now_that_is_remembered_leaves_the_backoff_as_it_is() {
+    let app = App::new();
+    app.then(Call::Sources, [Act::Err("down").after(50), Act::Err("down"), Act::Err("down")]);
+    let began = Instant::now();
+    let runtime = start(&app, by(BACKOFF));
+    at(began, 20).await;
+    assert_eq!(runtime.control().poll_now().await, Ok(1));
+    at(began, 900).await;
+    assert_eq!(app.times(Call::Sources, began), [0, 50, 150, 350]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_now_that_succeeds_ends_the_backoff() {
+    let app = App::new();
+    app.then(Call::Sources, vec![Act::Err("down"); 2]);
+    let began = Instant::now();
+    let runtime = start(&app, by(Backoff { first: ms(5_000), max: ms(60_000), ..BACKOFF }));
+    at(began, 5_500).await;
+    assert_eq!(runtime.control().poll_now().await, Ok(2));
+    app.then(Call::Sources, [Act::Err("down")]);
+    at(began, 12_500).await;
+    assert_eq!(app.times(Call::Sources, began), [0, 5_000, 5_500, 6_000, 11_000, 12_000], "5 s again");
 }
 
 /// When the failing cycles began, in milliseconds.

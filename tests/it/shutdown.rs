@@ -2,14 +2,17 @@
 //! wait elsewhere.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
 use watchkeeper::{
     ControlError, Inconclusive, ObservationHandle, ObservationRuntime, RecvError, State, StateKind,
-    StopOutcome, StopReason, UnmetOutcome, WatchClosed,
+    StopOutcome, StopReason, UnmetOutcome, WatchError,
 };
 
 use crate::common::threads::{Flavour, block_on, executor};
@@ -74,7 +77,7 @@ fn check(name: &str, flavour: Flavour, shut_down: ShutDown, hangs: Option<Call>)
 
     shut_down(executor);
 
-    assert_eq!(watching.join().unwrap(), Err(WatchClosed(StopReason::Shutdown)), "{name}");
+    assert_eq!(watching.join().unwrap(), Err(WatchError::Closed(StopReason::Shutdown)), "{name}");
     assert_eq!(reading.join().unwrap(), Err(RecvError::Closed(StopReason::Shutdown)), "{name}");
     let stopped = UnmetOutcome::Inconclusive(Inconclusive::Stopped { reason: StopReason::Shutdown });
     assert_eq!(waiting.join().unwrap(), Err(stopped), "{name}");
@@ -96,7 +99,11 @@ fn is_over(name: &str, handle: &ObservationHandle<App>) {
     assert_eq!(handle.state(), SHUTDOWN, "{name}");
     assert_eq!(handle.status().state, SHUTDOWN, "{name}");
     let _ = (handle.freshness(), handle.history(), handle.failures(), handle.mark());
-    assert_eq!(block_on(handle.watch().changed()).unwrap_err(), WatchClosed(StopReason::Shutdown), "{name}");
+    assert_eq!(
+        block_on(handle.watch().changed()).unwrap_err(),
+        WatchError::Closed(StopReason::Shutdown),
+        "{name}"
+    );
     let closed = block_on(handle.subscribe().recv());
     assert_eq!(closed, Err(RecvError::Closed(StopReason::Shutdown)), "{name}");
     block_on(handle.reaches(StateKind::Stopped).within(WINDOW)).unwrap();
@@ -143,29 +150,37 @@ fn a_stop_that_was_asked_for_before_keeps_its_reason() {
     assert_eq!(handle.stop_reason(), Some(StopReason::Dropped));
 }
 
+/// A subscriber of traces is foreign code too; one that panics takes the driver down, and no more.
 #[test]
 fn a_driver_that_panics_is_told_as_dead() {
-    // What the driver wakes is foreign code.
-    struct Bomb;
-    impl Wake for Bomb {
-        fn wake(self: Arc<Self>) {
-            panic!("a waker that panics");
+    struct Bomb(Arc<AtomicBool>);
+    impl Subscriber for Bomb {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
         }
+        fn event(&self, _: &Event<'_>) {
+            assert!(!self.0.load(Relaxed), "a subscriber that panics");
+        }
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
     }
+    let panics = Arc::new(AtomicBool::new(false));
+    let _listening = tracing::subscriber::set_default(Bomb(Arc::clone(&panics)));
     let executor = executor(Flavour::CurrentThread);
     let app = App::new();
     let runtime = executor.block_on(app.start(each_second()));
     let (handle, control) = (runtime.handle(), runtime.control());
     let mut batches = handle.subscribe();
-    let mut watch = handle.watch();
-    let mut changed = Box::pin(watch.changed());
-    let bomb = Waker::from(Arc::new(Bomb));
-    assert!(changed.as_mut().poll(&mut Context::from_waker(&bomb)).is_pending());
 
-    // It takes the control, and dies when it tells what has begun.
-    assert_eq!(executor.block_on(control.poll_now()), Ok(1));
-    assert_eq!(executor.block_on(batches.recv()), Err(RecvError::Closed(StopReason::Died)));
+    panics.store(true, Relaxed);
     let dead = Err(ControlError::Dead { reason: StopReason::Died });
+    assert_eq!(executor.block_on(control.poll_now()), dead);
+    assert_eq!(executor.block_on(batches.recv()), Err(RecvError::Closed(StopReason::Died)));
     assert_eq!(executor.block_on(control.poll_now()), dead);
     assert_eq!(handle.state(), State::Stopped { reason: StopReason::Died });
     assert_eq!(executor.block_on(runtime.stop()), StopOutcome::Stopped);

@@ -1,11 +1,11 @@
-//! The source set is fetched anew in each cycle, and a set that cannot be told apart is refused.
+//! The source set is fetched in each cycle, and a set that cannot be told apart is refused where the config says so.
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 use watchkeeper::{
-    Cause, DynError, ObservationFailureStage as Stage, ObservationRuntime, ObservedSource, Observer,
-    SharedSources, State, async_trait,
+    Cause, Duplicates, DynError, ObservationConfig, ObservationFailureStage as Stage, ObservationRuntime,
+    ObservedSource, Observer, SharedSources, State, async_trait,
 };
 
 use crate::common::{at, each_second, ms};
@@ -52,7 +52,8 @@ fn set(sources: Set<'_>) -> Vec<ObservedSource<u16>> {
 
 async fn start(first: Set<'_>) -> (SharedSources<u16>, ObservationRuntime<Show>) {
     let sources = SharedSources::new(set(first));
-    let runtime = ObservationRuntime::start(sources.clone(), Show, each_second()).await.unwrap();
+    let config = ObservationConfig { duplicates: Duplicates::Refuse, ..each_second() };
+    let runtime = ObservationRuntime::start(sources.clone(), Show, config).await.unwrap();
     (sources, runtime)
 }
 

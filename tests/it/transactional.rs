@@ -35,6 +35,16 @@ enum Then {
     PanicInSnapshot,
     PanicInClone,
     PanicInDrop,
+    /// It hangs, and a destructor of the poll panics when it is cut off.
+    HangBadly,
+}
+
+struct Bad;
+
+impl Drop for Bad {
+    fn drop(&mut self) {
+        panic!("a bug");
+    }
 }
 
 /// What was booked.
@@ -77,6 +87,10 @@ impl Observer for Ledger {
             Then::Ok | Then::PanicInClone => {}
             Then::Err => return Err("no".into()),
             Then::Hang => pending().await,
+            Then::HangBadly => {
+                let _bad = Bad;
+                pending().await
+            }
             Then::Panic => panic!("a bug"),
             Then::PanicInSnapshot => self.calls.lock().unwrap().panic_in_snapshot = true,
             bug @ Then::PanicInDrop => {
@@ -145,6 +159,7 @@ async fn the_next_poll_sees_the_old_state_and_tells_everything() {
     let cases = [
         (Then::Err, Cause::Error, "no"),
         (Then::Hang, Cause::TimedOut, "timed out after 300ms"),
+        (Then::HangBadly, Cause::TimedOut, "timed out after 300ms"),
         (Then::Panic, Cause::Error, "panicked: a bug"),
         (Then::PanicInSnapshot, Cause::Error, "panicked: a bug"),
         (Then::PanicInDrop, Cause::Error, "panicked: a bug"),

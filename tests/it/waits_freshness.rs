@@ -196,3 +196,24 @@ async fn a_wait_that_fell_behind_cannot_say_that_it_stayed_fresh() {
         "{unmet}"
     );
 }
+
+/// What was missed in between may have renewed the data.
+#[tokio::test(start_paused = true)]
+async fn publications_that_were_missed_leave_open_whether_the_data_turned_stale() {
+    let start = Instant::now();
+    let runtime = App::new().start(stale_after_three()).await;
+    let handle = runtime.handle();
+    let mut becomes = handle.becomes_stale().within(ms(400_200));
+    let mut stays = handle.stays_fresh().during(ms(400_200));
+    // 1,024 publications are queued within some 340 s; those behind are missed. Then the queue is emptied, and
+    // what is published next comes behind the gap.
+    at(start, 390_100).await;
+    assert!(poll_once(&mut becomes).is_pending());
+    assert!(poll_once(&mut stays).is_pending());
+    at(start, 395_100).await;
+    let fell_behind =
+        |outcome| matches!(outcome, UnmetOutcome::Inconclusive(Inconclusive::FellBehind { .. }));
+    let (becomes, stays) = (becomes.await.map(|_| ()).unwrap_err(), stays.await.map(|_| ()).unwrap_err());
+    assert!(fell_behind(becomes.outcome()), "{becomes}");
+    assert!(fell_behind(stays.outcome()), "{stays}");
+}

@@ -97,3 +97,114 @@ async fn an_observer_of_ones_own_says_what_it_keeps() {
     );
     assert_eq!((plain.unwrap().cycle, wrapped.unwrap().cycle), (2, 2), "wrapped, it keeps the same");
 }
+
+/// Looks at one more of its sources in each poll.
+struct OneByOne;
+
+#[async_trait]
+impl Observer for OneByOne {
+    type Source = ();
+    type State = usize;
+    type Snapshot = Vec<String>;
+    type Event = ();
+
+    async fn init(&self, _: &[ObservedSource<()>]) -> Result<usize, DynError> {
+        Ok(1)
+    }
+
+    async fn poll(&self, _: &[ObservedSource<()>], looked: &mut usize) -> Result<Vec<()>, DynError> {
+        *looked += 1;
+        Ok(vec![])
+    }
+
+    fn snapshot(&self, looked: &usize) -> Vec<String> {
+        ["a", "b", "c"].iter().take(*looked).map(ToString::to_string).collect()
+    }
+
+    fn source_health(looked: &Vec<String>, name: &str) -> Option<SourceHealth> {
+        looked.iter().find(|known| *known == name)?;
+        let mut facts = SourceFacts::default();
+        facts.failures_in_a_row = 1;
+        Some(SourceHealth::new(facts, Duration::from_secs(1)))
+    }
+}
+
+//   0 s   1 s    2 s
+//   a     a, b   a, b, c
+#[tokio::test(start_paused = true)]
+async fn a_source_that_the_observer_knows_nothing_of_yet_is_waited_for() {
+    let app = App::new();
+    app.set(&["a", "b", "c"]);
+    let start = Instant::now();
+    let runtime = ObservationRuntime::start(app, OneByOne, each_second()).await.unwrap();
+    let handle = runtime.handle();
+    let always = handle.always("any", |_| true);
+    let (now, later) = tokio::join!(
+        handle.source_failing("c").or_now().within(ms(5_000)),
+        handle.source_failing("c").within(ms(5_000)),
+    );
+    assert_eq!((now.unwrap().cycle, later.unwrap().cycle, start.elapsed()), (2, 2, ms(2_000)));
+    // Nothing is judged before it is known of each source that it was asked.
+    assert_eq!(always.during(ms(3_500)).await.unwrap().cycle, 3);
+    let unmet = handle.always("any", |_| true).during(ms(100)).await.unwrap_err();
+    assert_eq!(unmet.judged(), 0);
+}
+
+/// What an observer of one's own takes out of its snapshots reaches the predicates, wrapped or not.
+#[derive(Clone)]
+struct Asked;
+
+#[async_trait]
+impl Observer for Asked {
+    type Source = ();
+    type State = Vec<Instant>;
+    type Snapshot = Vec<Instant>;
+    type Event = Instant;
+
+    async fn init(&self, _: &[ObservedSource<()>]) -> Result<Vec<Instant>, DynError> {
+        Ok(vec![Instant::now()])
+    }
+
+    async fn poll(
+        &self,
+        _: &[ObservedSource<()>],
+        asked: &mut Vec<Instant>,
+    ) -> Result<Vec<Instant>, DynError> {
+        asked.push(Instant::now());
+        Ok(asked.clone())
+    }
+
+    fn snapshot(&self, asked: &Vec<Instant>) -> Vec<Instant> {
+        asked.clone()
+    }
+
+    fn asked_since(asked: &Vec<Instant>, since: Instant) -> Option<Vec<Instant>> {
+        Some(asked.iter().copied().filter(|asked| *asked >= since).collect())
+    }
+
+    fn asked_at(event: &Instant) -> Option<Instant> {
+        Some(*event)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_of_ones_own_says_what_was_asked_since() {
+    async fn seen<O>(observer: O) -> (usize, usize, usize)
+    where
+        O: Observer<Source = (), Snapshot = Vec<Instant>, Event = Instant>,
+    {
+        let start = Instant::now();
+        let runtime = ObservationRuntime::start(App::new(), observer, each_second()).await.unwrap();
+        let handle = runtime.handle();
+        at(start, 2_500).await;
+        let (made, now, event) = tokio::join!(
+            handle.eventually("any", |_| true).within(ms(2_000)),
+            handle.eventually("any", |_| true).or_now().within(ms(2_000)),
+            handle.event("any", |_| true).within(ms(2_000)),
+        );
+        (made.unwrap().value.len(), now.unwrap().value.len(), event.unwrap().index)
+    }
+    let expected = (1, 3, 3);
+    assert_eq!(seen(Asked).await, expected);
+    assert_eq!(seen(Transactional::new(Asked)).await, expected, "wrapped");
+}

@@ -102,7 +102,8 @@ async fn a_hold_that_makes_no_sense_is_told_at_once() {
     let cases = [
         (0, 1_000, Some(InvalidWait::Hold)),
         (1_001, 1_000, Some(InvalidWait::Hold)),
-        (1_000, 1_000, None),
+        (1_000, 1_000, Some(InvalidWait::Hold)),
+        (999, 1_000, None),
         (1_000, 0, Some(InvalidWait::Window)),
         (0, 0, Some(InvalidWait::Window)),
     ];
@@ -135,4 +136,69 @@ async fn a_report_tells_how_often_it_changed() {
     let expected = "not met in time: \"as many polls\" within 4.5s\n  \
                     to be the same for 2s; 3 runs of equal values began\n  judged 4;";
     assert!(report.starts_with(expected), "{report}");
+}
+
+//   0 s    1 s   2 s   3 s ...
+//   made   a     a     a          the run is as long as it is to be when the window ends: between two cycles
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_long_enough_at_the_end_of_the_window_counts() {
+    let hang = || vec![Act::Ok(vec![]), Act::Hang];
+    // (what the polls do, hold, window; met at the end, or why not)
+    let cases = [
+        ("long enough", vec![], 2_500, 3_500, None),
+        ("a millisecond too short", vec![], 2_501, 3_500, Some(UnmetOutcome::NotMet)),
+        ("fresh until the very end", hang(), 2_900, 3_999, None),
+        ("stale at the very end", hang(), 2_900, 4_000, Some(UnmetOutcome::NotMet)),
+    ];
+    for (name, polls, hold, window, expected) in cases {
+        let app = App::new();
+        app.then(Call::Poll, polls);
+        let start = Instant::now();
+        let runtime = app.start(ObservationConfig { stale_after: Some(ms(3_000)), ..each_second() }).await;
+        let wait = runtime.handle().stable_for("the same", ms(hold), |_| Some(())).within(ms(window));
+        let ended = wait.await.map(|_| ()).map_err(|unmet| unmet.outcome());
+        assert_eq!(ended, expected.map_or(Ok(()), Err), "{name}");
+        assert_eq!(start.elapsed(), ms(window), "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_present_snapshot_may_be_the_same_for_the_whole_window() {
+    let start = Instant::now();
+    let runtime = App::new().start(each_second()).await;
+    let handle = runtime.handle();
+    let mark = handle.mark();
+    at(start, 1_500).await;
+    let whole = || handle.stable_for("the same", ms(2_300), |_| Some(()));
+    let (now, after, later) = tokio::join!(
+        whole().or_now().within(ms(2_300)),
+        whole().after(mark).within(ms(2_300)),
+        whole().after(handle.mark()).within(ms(2_300)),
+    );
+    assert_eq!((now.unwrap().cycle, after.unwrap().cycle), (3, 3));
+    assert_eq!(later.unwrap_err().outcome(), UnmetOutcome::Invalid(InvalidWait::Hold));
+    assert_eq!(start.elapsed(), ms(3_800));
+}
+
+/// What cannot be met is refused at once, with what would do; and that does.
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_cannot_be_met_is_refused_with_a_window_that_would_do() {
+    let runtime = App::new().start(each_second()).await;
+    let handle = runtime.handle();
+    for window in [1_000, 5_000] {
+        let wait = handle.stable_for("the same", ms(5_000), |_| Some(())).within(ms(window));
+        let Poll::Ready(Err(unmet)) = poll_once(wait) else { panic!("at once") };
+        let report = unmet.to_string();
+        let expected = "\n  for a value to be the same for 5s, a window of 7s would do: \
+                        the first snapshot that counts is yet to come";
+        assert!(report.ends_with(expected), "{report}");
+    }
+    handle.stable_for("the same", ms(5_000), |_| Some(())).within(ms(7_000)).await.unwrap();
+    let Poll::Ready(Err(unmet)) = poll_once(handle.stable_for("x", ms(0), |_| Some(())).within(ms(1))) else {
+        panic!("at once")
+    };
+    assert!(
+        unmet.to_string().ends_with("for a value to be the same for 0ns, ask for more than zero"),
+        "{unmet}"
+    );
 }

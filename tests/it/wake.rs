@@ -196,19 +196,128 @@ async fn a_cycle_uses_up_the_wakes_that_came_before_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_failure_it_need_not_wait_for_the_retry() {
-    let backoff = Backoff { first: ms(5000), max: ms(5000), jitter: 0.0, seed: 0 };
+async fn after_a_failure_it_need_not_wait_for_the_next_tick() {
     for act in [Act::Err("down"), Act::Panic("boom")] {
         let name = format!("{act:?}");
         let (app, wake) = (App::new(), Arc::default());
         app.then(Call::Poll, [act]);
         let began = Instant::now();
-        let config = ObservationConfig { retry: Retry::Backoff(backoff), ..woken_by(&wake) };
-        let runtime = app.start(config).await;
-        at(began, 2500).await;
+        let runtime = app.start(woken_by(&wake)).await;
+        at(began, 1500).await;
         assert_eq!(runtime.handle().state().kind(), StateKind::Failed, "{name}");
         wake.notify_one();
-        at(began, 3500).await;
-        assert_eq!(app.times(Call::Sources, began), [0, 1000, 2500, 3000], "{name}");
+        at(began, 2500).await;
+        assert_eq!(app.times(Call::Sources, began), [0, 1000, 1500, 2000], "{name}");
     }
+}
+
+/// Down for good, with backoff from 1 s to 600 s.
+fn backing_off(wake: &Arc<Notify>) -> ObservationConfig {
+    let backoff = Backoff { first: ms(1_000), max: ms(600_000), jitter: 0.0, seed: 0 };
+    ObservationConfig { retry: Retry::Backoff(backoff), ..woken_by(wake) }
+}
+
+fn always_down() -> App {
+    let app = App::new();
+    app.then(Call::Sources, vec![Act::Err("down"); 5_000]);
+    app
+}
+
+//    0    1 s    3 s       7 s           15 s                     31 s
+#[tokio::test(start_paused = true)]
+async fn a_storm_of_wakes_neither_shortens_nor_lengthens_a_backoff() {
+    for (name, send) in SENDS {
+        let (app, wake) = (always_down(), Arc::default());
+        let began = Instant::now();
+        let _runtime =
+            ObservationRuntime::start_in_background(app.clone(), app.clone(), backing_off(&wake)).unwrap();
+        for millis in (5..30_000).step_by(5) {
+            at(began, millis).await;
+            send(&wake);
+        }
+        at(began, 31_500).await;
+        assert_eq!(app.times(Call::Sources, began), [0, 1_000, 3_000, 7_000, 15_000, 31_000], "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn twenty_wakes_while_all_is_down_do_not_put_the_next_try_off() {
+    let (app, wake) = (always_down(), Arc::default());
+    let began = Instant::now();
+    let runtime =
+        ObservationRuntime::start_in_background(app.clone(), app.clone(), backing_off(&wake)).unwrap();
+    for nth in 1..=20 {
+        at(began, 20 * nth).await;
+        wake.notify_one();
+    }
+    for nth in 21..=40 {
+        at(began, 20 * nth).await;
+        runtime.control().poll_now().await.unwrap();
+    }
+    at(began, 3_500).await;
+    let times = app.times(Call::Sources, began);
+    assert_eq!((times.len(), &times[21..]), (23, &[1_000, 3_000][..]), "{times:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wake_during_a_backoff_is_taken_along_by_the_retry() {
+    let (app, wake) = (App::new(), Arc::default());
+    app.then(Call::Poll, [Act::Err("down")]);
+    let began = Instant::now();
+    let _runtime = app.start(backing_off(&wake)).await;
+    // The first one starts the cycle that fails; the others come while its retry is waited for.
+    for millis in [900, 1_200, 1_850] {
+        at(began, millis).await;
+        wake.notify_one();
+    }
+    at(began, 3_500).await;
+    assert_eq!(app.times(Call::Sources, began), [0, 900, 1_900, 2_000, 3_000]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_notify_in_several_configs_wakes_all_of_them_each_time() {
+    for (name, send) in SENDS {
+        let wake = Arc::<Notify>::default();
+        let apps = [App::new(), App::new(), App::new()];
+        let began = Instant::now();
+        let mut runtimes = Vec::new();
+        for app in &apps {
+            runtimes.push(app.start(woken_by(&wake)).await);
+        }
+        for (millis, alive) in [(300, 3), (1_300, 2), (2_300, 1)] {
+            at(began, millis).await;
+            // One that ends takes nothing with it.
+            runtimes.truncate(alive);
+            send(&wake);
+        }
+        at(began, 2_500).await;
+        let times = apps.each_ref().map(|app| app.times(Call::Sources, began));
+        assert_eq!(times[0], [0, 300, 1_000, 1_300, 2_000, 2_300], "{name}");
+        assert_eq!(times[1], [0, 300, 1_000, 1_300, 2_000], "{name}");
+        assert_eq!(times[2], [0, 300, 1_000], "{name}");
+
+        // Nor does it stay behind: the last one gone, the next one is woken.
+        drop(runtimes);
+        let app = App::new();
+        let _runtime = app.start(woken_by(&wake)).await;
+        let began = Instant::now();
+        at(began, 300).await;
+        send(&wake);
+        at(began, 500).await;
+        assert_eq!(app.times(Call::Sources, began)[1..], [300], "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_works_hears_of_a_wake_that_another_one_took() {
+    let wake = Arc::<Notify>::default();
+    let (busy, idle) = (App::new(), App::new());
+    busy.then(Call::Poll, [Act::slow(700)]);
+    let began = Instant::now();
+    let _runtimes = (busy.start(woken_by(&wake)).await, idle.start(woken_by(&wake)).await);
+    at(began, 1_200).await;
+    wake.notify_one();
+    at(began, 2_500).await;
+    assert_eq!(idle.times(Call::Sources, began), [0, 1_000, 1_200, 2_000]);
+    assert_eq!(busy.times(Call::Sources, began), [0, 1_000, 1_700, 2_000]);
 }

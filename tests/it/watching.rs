@@ -2,7 +2,7 @@
 //! the reason.
 
 use tokio::time::{Instant, timeout};
-use watchkeeper::{ObservationConfig, ObservationStatus, State, StateKind, StopReason, Watch, WatchClosed};
+use watchkeeper::{ObservationConfig, ObservationStatus, State, StateKind, StopReason, Watch, WatchError};
 
 use crate::common::threads::poll_once;
 use crate::common::{Act, App, Call, at, each_second, ms};
@@ -157,7 +157,7 @@ async fn it_ends_with_the_reason_while_the_handle_lives() {
     let _ = runtime.stop().await;
     let last = watch.changed().await.unwrap();
     assert_eq!(last.state, State::Stopped { reason: StopReason::Requested });
-    assert_eq!(watch.changed().await.unwrap_err(), WatchClosed(StopReason::Requested));
+    assert_eq!(watch.changed().await.unwrap_err(), WatchError::Closed(StopReason::Requested));
     tokio::time::sleep(ms(60_000)).await;
-    assert_eq!(watch.changed().await.unwrap_err(), WatchClosed(StopReason::Requested));
+    assert_eq!(watch.changed().await.unwrap_err(), WatchError::Closed(StopReason::Requested));
 }

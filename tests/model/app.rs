@@ -217,6 +217,11 @@ impl Observer for App {
         facts.failures_in_a_row = u64::from(view.memory.is_failing(name));
         Some(SourceHealth::new(facts, Duration::from_millis(SOURCE_STALE_AFTER)))
     }
+
+    fn asked_since(view: &View, since: Instant) -> Option<View> {
+        let answered = view.memory.answered.filter(|answered| *answered < since);
+        answered.map(|_| View { memory: Memory { answered: None, ..view.memory }, names: view.names.clone() })
+    }
 }
 
 fn names(sources: &[ObservedSource<()>]) -> Vec<String> {

@@ -61,21 +61,66 @@ impl Story<'_> {
     fn judges(&self, place: usize) -> Option<&Snapshot> {
         // Events from before the wait were judged with what was known with them.
         let is_reminded = place == 0 && self.remembers().next().is_some();
-        self.brings(place).filter(|_| self.at(place).fresh || is_reminded)
+        let is_whole = !self.needs_all() || self.has_heard_all(place);
+        self.brings(place).filter(|_| (self.at(place).fresh || is_reminded) && is_whole)
+    }
+
+    /// A part of the sources is not enough.
+    fn needs_all(&self) -> bool {
+        matches!(self.wait.want, Want::NoPolls(..) | Want::Stable(..))
     }
 
     /// How many snapshots were judged up to this place.
     fn judged(&self, place: usize) -> u64 {
         let judged = |place: &usize| match self.wait.want {
             Want::State(_) => self.state_counts(*place),
+            Want::Source(_, Wish::Vanished) | Want::Set(_) => self.set_counts(*place),
             _ => self.judges(*place).is_some(),
         };
         (0..=place).filter(judged).count() as u64
     }
 
+    /// This publication brings a set of a cycle that counts.
+    fn set_counts(&self, place: usize) -> bool {
+        let is_new = (0..place).all(|earlier| self.at(earlier).set_cycle < self.at(place).set_cycle);
+        is_new && self.at(place).set_cycle >= Some(self.wait.counts_from)
+    }
+
+    /// What the sources answered by this snapshot, as far as they were asked since the start. What was asked at that
+    /// very moment was asked before, unless a cycle that counts began then too.
+    fn answered(&self, place: usize, snapshot: &Snapshot) -> Option<u64> {
+        let Some(since) = self.wait.counts_since else { return snapshot.answered };
+        let began_then = |place: usize| {
+            let judged = self.brings(place).filter(|_| self.at(place).fresh);
+            judged.is_some_and(|snapshot| snapshot.at - snapshot.elapsed <= since)
+        };
+        let is_met_by_a_cycle = (0..=place).any(began_then);
+        let counts = |answered: &u64| *answered > since || (is_met_by_a_cycle && *answered == since);
+        snapshot.answered.filter(counts)
+    }
+
+    /// Each source of the set has answered since the start, or fails: by this place, or by one before.
+    fn has_heard_all(&self, place: usize) -> bool {
+        self.wait.counts_since.is_none() || (0..=place).any(|place| self.hears_all(place))
+    }
+
+    fn hears_all(&self, place: usize) -> bool {
+        let Some(snapshot) = self.brings(place).filter(|_| self.at(place).fresh) else { return false };
+        let names = &self.at(place).names;
+        let is_known = |name: &&String| snapshot.view.names.contains(name);
+        let answered = self.answered(place, snapshot).is_some();
+        let is_heard = |name: &String| is_known(&name) && (answered || snapshot.view.memory.is_failing(name));
+        names.iter().all(is_heard) || !names.iter().any(|name| is_known(&name))
+    }
+
     fn state_counts(&self, place: usize) -> bool {
         let publication = self.at(place);
         publication.cycle >= self.wait.counts_from || publication.state.kind() == StateKind::Stopped
+    }
+
+    /// A snapshot counts, and not all sources have been heard by then.
+    fn is_a_part(&self, place: usize) -> bool {
+        self.brings(place).is_some() && self.at(place).fresh && !self.has_heard_all(place)
     }
 
     /// Nothing was missed between this place and the one before.
@@ -144,6 +189,11 @@ impl Story<'_> {
                 .as_ref()
                 .filter(|_| publication.fresh)
                 .and_then(|batch| self.event_in(batch)),
+            Want::Source(name, Wish::Vanished) => {
+                self.vanished(place, name).then_some(Verdict::Met { cycle: 0, event: None })
+            }
+            Want::Set(count) => (self.set_counts(place) && publication.names.len() == count)
+                .then_some(Verdict::Met { cycle: publication.cycle, event: None }),
             _ => self.judges(place).and_then(|snapshot| self.snapshot(place, snapshot)),
         };
         let said = match publication.state {
@@ -172,6 +222,7 @@ impl Story<'_> {
             }
             Want::Stable(divisor, hold) => self.same_for(place, divisor) >= Some(hold),
             Want::Source(name, wish) => self.source(place, name, wish),
+            Want::Answer => self.answered(place, snapshot).is_some(),
             _ => false,
         };
         met.then_some(Verdict::Met { cycle: snapshot.cycle, event: None })
@@ -179,6 +230,22 @@ impl Story<'_> {
 
     /// How long what is waited for has been the same at this place.
     fn same_for(&self, place: usize, divisor: u64) -> Option<u64> {
+        Some(self.at(place).at - self.same_since(place, divisor)?)
+    }
+
+    /// Since when what is waited for has been the same at the end, all being known and fresh until then.
+    fn same_until_the_end(&self, divisor: u64) -> Option<u64> {
+        let last = (0..self.seen.len()).rev().find(|place| self.judges(*place).is_some())?;
+        let is_known = |place: usize| {
+            let until = self.seen.get(place + 1).map_or(self.wait.deadline, |next| next.publication.at);
+            let stale = self.turned_stale(place, until).is_some();
+            let missed = self.seen.get(place + 1).map_or(self.missed, |next| next.missed);
+            !stale && missed == self.seen[place].missed
+        };
+        (last..self.seen.len()).all(is_known).then(|| self.same_since(last, divisor)).flatten()
+    }
+
+    fn same_since(&self, place: usize, divisor: u64) -> Option<u64> {
         let part = |place| self.judges(place).map(|snapshot| Want::part(divisor, snapshot.view.memory.done));
         let now = part(place)??;
         let mut since = place;
@@ -195,30 +262,38 @@ impl Story<'_> {
                 None => {}
             }
         }
-        Some(self.at(place).at - self.at(since).at)
+        Some(self.at(since).at)
+    }
+
+    /// A source that was in the set has left it in a cycle that counts, and there is a snapshot.
+    fn vanished(&self, place: usize, name: &str) -> bool {
+        let is_there = |place: usize| self.at(place).names.iter().any(|known| known == name);
+        let left = |place: usize| {
+            let known = self.wait.known || (0..place).any(is_there);
+            self.set_counts(place) && known && !is_there(place)
+        };
+        self.at(place).snapshot.is_some() && (0..=place).any(left)
     }
 
     fn source(&self, place: usize, name: &str, wish: Wish) -> bool {
         let publication = self.at(place);
-        let is_there = |place: usize| self.at(place).names.iter().any(|known| known == name);
-        let was_there = (0..place).any(|place| self.judges(place).is_some() && is_there(place));
         let Some(snapshot) = &publication.snapshot else { return false };
         let view = &snapshot.view;
-        if matches!(wish, Wish::Vanished) {
-            return (self.wait.known || was_there) && !is_there(place);
-        }
         // A snapshot knows nothing of a source that joined behind it.
-        if !is_there(place) || !view.names.iter().any(|known| known == name) {
+        let is_there = publication.names.iter().any(|known| known == name);
+        if !is_there || !view.names.iter().any(|known| known == name) {
             return false;
         }
-        let age = snapshot.answered.map(|answered| publication.at - answered);
+        let age = |answered: Option<u64>| answered.map(|answered| publication.at - answered);
+        let fails = view.memory.is_failing(name);
         match wish {
             Wish::Fresh => {
-                let counts = self.wait.counts_since.is_none_or(|since| snapshot.answered >= Some(since));
-                counts && age.is_some_and(|age| age < SOURCE_STALE_AFTER)
+                let age = age(self.answered(place, snapshot));
+                age.is_some_and(|age| age < SOURCE_STALE_AFTER) && !fails
             }
-            Wish::Stale => age.is_some_and(|age| age >= SOURCE_STALE_AFTER),
-            _ => view.memory.is_failing(name),
+            // Whenever it was asked.
+            Wish::Stale => age(snapshot.answered).is_some_and(|age| age >= SOURCE_STALE_AFTER),
+            _ => fails || publication.shared.iter().any(|shared| shared == name),
         }
     }
 
@@ -231,6 +306,13 @@ impl Story<'_> {
             Want::NoPolls(..) => publication.snapshot.as_ref().map_or(0, |snapshot| snapshot.cycle),
             _ => publication.cycle,
         };
+        if let Want::Stable(divisor, hold) = self.wait.want
+            && let Some(since) = self.same_until_the_end(divisor)
+            && self.wait.deadline - since >= hold
+        {
+            let judged = (0..=last).rev().find_map(|place| self.judges(place));
+            return Verdict::Met { cycle: judged.map_or(0, |snapshot| snapshot.cycle), event: None };
+        }
         match self.doubt() {
             Some(doubt) => self.unmet(last, UnmetOutcome::Inconclusive(doubt)),
             None if holds => Verdict::Met { cycle, event: None },
@@ -258,6 +340,10 @@ impl Story<'_> {
                 is_stale.then_some(doubt)
             }
             _ if self.judged(self.seen.len() - 1) > 0 => None,
+            Want::Source(_, Wish::Vanished) | Want::Set(_) => Some(idle),
+            _ if self.needs_all() && (0..self.seen.len()).any(|place| self.is_a_part(place)) => {
+                Some(Inconclusive::SourcesNotAsked)
+            }
             _ if (0..self.seen.len()).any(|place| self.brings(place).is_some()) => Some(Inconclusive::Stale),
             _ => Some(idle),
         }

@@ -270,6 +270,8 @@ fn wants() -> impl Strategy<Value = Want> {
         2 => Just(Want::BecomesStale),
         8 => (prop::sample::select(&["a", "a", "b", "b", "c", "nobody"][..]), wish)
             .prop_map(|(name, wish)| Want::Source(name, wish)),
+        2 => Just(Want::Answer),
+        2 => (0..4_usize).prop_map(Want::Set),
     ]
 }
 

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
-use watchkeeper::{Cursor, ObservationStatus, Subscription, Watch, WatchClosed};
+use watchkeeper::{Cursor, ObservationStatus, Subscription, Watch, WatchError};
 
 use crate::app::App;
 use crate::life::How;
@@ -207,7 +207,7 @@ impl Waiter {
     }
 }
 
-type Changed = (Watch<App>, Result<ObservationStatus<App>, WatchClosed>);
+type Changed = (Watch<App>, Result<ObservationStatus<App>, WatchError>);
 
 /// A watch that follows from the beginning.
 pub(crate) struct Follower {
@@ -236,7 +236,7 @@ impl Follower {
                 self.real = Self::next(watch);
                 // Registers for the next news; there is none yet, or only the end again.
                 let again = self.real.poll().map(|(watch, changed)| (watch, changed.err()));
-                let over = model.stopped().map(WatchClosed);
+                let over = model.stopped().map(WatchError::Closed);
                 prop_assert_eq!(again.as_ref().and_then(|(_, closed)| *closed), over);
                 prop_assert_eq!(again.is_some(), over.is_some(), "the watch told it twice");
                 if let Some((watch, _)) = again {

@@ -9,9 +9,9 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, advance, sleep_until};
 use watchkeeper::{
-    Backoff, ControlError, Cursor, CursorError, InvalidWait, Mark, ObservationConfig, ObservationControl,
-    ObservationFailureStage as Stage, ObservationHandle, ObservationRuntime, ObservationRuntimeError, Retry,
-    StopOutcome, StopReason,
+    Backoff, ControlError, Cursor, CursorError, Duplicates, InvalidWait, Mark, ObservationConfig,
+    ObservationControl, ObservationFailureStage as Stage, ObservationHandle, ObservationRuntime,
+    ObservationRuntimeError, Retry, StopOutcome, StopReason,
 };
 
 use crate::app::{App, Script};
@@ -276,18 +276,21 @@ impl Play {
         let all = Since { cycle: 0, answer: None, ..since };
         let (mark, since) = match from {
             From::Begun => (None, since),
-            From::Now => (None, all),
+            From::Now => (pick(&mut self.marks, 0).map(|(mark, _)| *mark), all),
             From::ForeignMark => (Some(foreign().1), all),
             From::Mark(which) => match pick(&mut self.marks, which) {
                 Some((mark, marked)) => (Some(*mark), *marked),
                 None => (None, since),
             },
         };
+        let is_there = self.model.status.snapshot.as_ref().is_some_and(|first| first.cycle >= since.cycle);
         // No window ends in the instant of a publication: which came first is a matter of chance then.
         let window = if eager && window > 0 { window + 5 } else { window };
         let invalid = match (window, want, from) {
             (0, ..) => Some(InvalidWait::Window),
             (_, Want::Stable(_, hold), _) if hold == 0 || hold > window => Some(InvalidWait::Hold),
+            // What is seen first comes after the begin of the window.
+            (_, Want::Stable(_, hold), _) if hold == window && !is_there => Some(InvalidWait::Hold),
             (.., From::ForeignMark) => Some(InvalidWait::ForeignMark),
             _ => None,
         };
@@ -365,6 +368,8 @@ fn config(settings: &Settings, wake: &Arc<Notify>) -> ObservationConfig {
         Retry::Backoff(Backoff { first: millis(first), max: millis(max), jitter: 0.0, seed: 0 })
     });
     ObservationConfig {
+        name: None,
+        duplicates: if settings.refuses_duplicates() { Duplicates::Refuse } else { Duplicates::KeepFirst },
         interval: millis(settings.interval),
         history_limit: settings.history_limit,
         refresh_timeout: millis(settings.refresh_timeout),

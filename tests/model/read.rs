@@ -149,16 +149,32 @@ pub(crate) fn verdict(
                 Wish::Failing => handle.source_failing(name),
                 Wish::Vanished => handle.source_vanished(name),
             };
+            let wait = started(wait, from).within(window);
+            // Which snapshot there is at the moment of a refresh depends on who runs first.
+            let is_of_the_set = matches!(wish, Wish::Vanished);
+            said(wait, move |snapshot| (if is_of_the_set { 0 } else { snapshot.cycle }, None))
+        }
+        Want::Answer => {
+            let wait = handle.eventually("an answer", |view| view.memory.answered.is_some());
             snapshot_of(started(wait, from).within(window))
+        }
+        Want::Set(count) => {
+            let wait = handle.source_set("so many", move |names| names.len() == count);
+            said(started(wait, from).within(window), |status| (status.cycle, None))
         }
     }
 }
 
 type Builder<T, K> = WaitBuilder<'static, App, T, K>;
 
+/// Of several starts the last one counts.
 fn started<T, K>(wait: Builder<T, K>, (now, mark): (bool, Option<Mark>)) -> Builder<T, K> {
-    let wait = if now { wait.or_now() } else { wait };
-    mark.into_iter().fold(wait, WaitBuilder::after)
+    match mark {
+        Some(mark) if now => wait.after(mark).or_now(),
+        Some(mark) => wait.after(mark).or_now().after(mark).after(mark),
+        None if now => wait.or_now(),
+        None => wait,
+    }
 }
 
 fn snapshot_of(wait: Wait<'static, App, Arc<ObservationSnapshot<View>>>) -> Judged {

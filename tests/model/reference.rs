@@ -29,6 +29,13 @@ pub(crate) struct Settings {
     pub(crate) interruptible: bool,
 }
 
+impl Settings {
+    /// Not drawn: the seeds of lives that once failed would stand for others.
+    pub(crate) fn refuses_duplicates(&self) -> bool {
+        self.interval != 50 && self.interval != 250
+    }
+}
+
 /// What readers see of one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Status {
@@ -130,9 +137,18 @@ pub(crate) struct Model {
     memory: Option<Memory>,
     builds: u64,
     names: Vec<String>,
+    set_cycle: Option<u64>,
+    /// Which of them are given to several sources, and which were when a cycle succeeded last.
+    shared: Vec<String>,
+    shared_at_success: Vec<String>,
     paused: bool,
     poll_now: bool,
     wake: bool,
+    /// The cycle in flight was begun by somebody and not by its tick.
+    asked: bool,
+    /// How many delays the backoff has given out since the last success, and when the last one is over.
+    delays: u64,
+    retry_at: u64,
     cycle: u64,
     began: u64,
     in_a_row: u64,
@@ -177,9 +193,15 @@ impl Model {
             memory: None,
             builds: 0,
             names: Vec::new(),
+            set_cycle: None,
+            shared: Vec::new(),
+            shared_at_success: Vec::new(),
             paused: false,
             poll_now: false,
             wake: false,
+            asked: false,
+            delays: 0,
+            retry_at: 0,
             cycle: 0,
             began: 0,
             in_a_row: 0,
@@ -256,8 +278,14 @@ impl Model {
         }
     }
 
+    /// A retry that has a delay of its own takes wakes along.
     fn wake_due(&self) -> Option<u64> {
-        (self.wake && !self.paused).then(|| self.now.max(self.began + self.settings.min_gap))
+        let heard = self.wake && !self.paused && !self.retries();
+        heard.then(|| self.now.max(self.began + self.settings.min_gap))
+    }
+
+    fn retries(&self) -> bool {
+        self.settings.backoff.is_some() && matches!(self.doing, Doing::Waiting { failed: Some(_) })
     }
 
     /// Does what is due now.
@@ -282,6 +310,7 @@ impl Model {
                         self.event(|model| {
                             model.owed -= u64::from(of_the_grid);
                             model.begin_cycle();
+                            model.asked = false;
                         });
                     } else if self.wake_due().is_some_and(|due| due <= self.now) {
                         self.event(Self::begin_cycle);
@@ -305,6 +334,7 @@ impl Model {
             }
             Control::Resume => {
                 if std::mem::take(&mut model.paused) && waits {
+                    model.retry_at = model.now + model.delay();
                     model.arm();
                 }
             }
@@ -388,11 +418,16 @@ impl Model {
 
     fn refreshed(&mut self) {
         let set = self.script.set;
-        let refused = set.iter().enumerate().any(|(at, name)| name.is_empty() || set[..at].contains(name));
-        if refused {
+        let is_first = |(at, name): (usize, &&str)| !name.is_empty() && !set[..at].contains(name);
+        let names: Vec<String> =
+            set.iter().enumerate().filter(|it| is_first(*it)).map(|(_, name)| (*name).to_owned()).collect();
+        if names.len() < set.len() && (self.settings.refuses_duplicates() || names.is_empty()) {
             return self.fail(Stage::SourceRefresh, Cause::Error);
         }
-        self.names = set.iter().map(ToString::to_string).collect();
+        let given = |name: &String| set.iter().filter(|given| **given == *name).count();
+        self.shared = names.iter().filter(|name| given(name) > 1).cloned().collect();
+        self.names = names;
+        self.set_cycle = Some(self.cycle);
         let stage = if self.memory.is_some() { Stage::Poll } else { Stage::Init };
         self.doing = Doing::Work { stage, run: None };
     }
@@ -419,6 +454,8 @@ impl Model {
         self.status.stale_after = self.settings.stale_after.unwrap_or(by_default);
         self.fresh_batches.resize(self.batches.len(), elapsed < self.status.stale_after);
         self.in_a_row = 0;
+        self.delays = 0;
+        self.shared_at_success.clone_from(&self.shared);
         self.rest(None);
     }
 
@@ -444,6 +481,12 @@ impl Model {
         };
         self.failures.push(failure.clone());
         self.status.last_error = Some(failure);
+        // What was asked for while a delay runs does not touch it.
+        let runs = self.delays > 0 && (self.paused || self.now < self.retry_at);
+        if !(self.asked && runs) {
+            self.delays += 1;
+            self.retry_at = self.now + self.delay();
+        }
         self.rest(Some(stage));
     }
 
@@ -469,16 +512,20 @@ impl Model {
         self.poll_now = false;
         self.wake = false;
         self.tick = None;
+        self.asked = true;
         self.doing = Doing::Work { stage: Stage::SourceRefresh, run: None };
     }
 
     fn arm(&mut self) {
         self.tick = Some(match (&self.doing, self.settings.backoff) {
-            (Doing::Waiting { failed: Some(_) }, Some((first, most))) => {
-                self.now + (first << (self.in_a_row - 1).min(20)).min(most)
-            }
+            (Doing::Waiting { failed: Some(_) }, Some(_)) => self.retry_at,
             _ => self.settings.offset + self.points_until(self.now) * self.settings.interval,
         });
+    }
+
+    fn delay(&self) -> u64 {
+        let (first, most) = self.settings.backoff.unwrap_or((0, 0));
+        (first << self.delays.saturating_sub(1).min(20)).min(most)
     }
 
     /// How many points of the grid there are until `now`, the one at `now` included.
@@ -491,9 +538,7 @@ impl Model {
     fn count_points(&mut self) {
         let come = self.points_until(self.now) - self.points;
         self.points += come;
-        let retries =
-            self.settings.backoff.is_some() && matches!(self.doing, Doing::Waiting { failed: Some(_) });
-        if !self.paused && !retries {
+        if !self.paused && !self.retries() {
             self.owed += come;
         }
     }
@@ -521,7 +566,7 @@ impl Model {
         let known = |model: &Self| {
             let cycles = model.publications_of_cycles();
             let success = model.status.snapshot.as_ref().map(|snapshot| snapshot.cycle);
-            (model.state(), model.paused, model.names.clone(), cycles, success)
+            (model.state(), model.paused, model.names.clone(), model.set_cycle, cycles, success)
         };
         let before = known(self);
         let batches = self.batches.len();
@@ -558,6 +603,8 @@ impl Model {
             cycle: status.cycle,
             paused: status.paused,
             names: status.names.clone(),
+            set_cycle: self.set_cycle,
+            shared: self.shared_at_success.clone(),
             snapshot: status.snapshot.clone(),
             batch: None,
             fresh: self.is_fresh(),

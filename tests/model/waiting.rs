@@ -22,6 +22,10 @@ pub(crate) struct Publication {
     pub(crate) cycle: u64,
     pub(crate) paused: bool,
     pub(crate) names: Vec<String>,
+    /// The cycle whose refresh gave the names.
+    pub(crate) set_cycle: Option<u64>,
+    /// Names of the snapshot's set that several sources had.
+    pub(crate) shared: Vec<String>,
     pub(crate) snapshot: Option<Rc<Snapshot>>,
     pub(crate) batch: Option<Batch>,
     /// Whether the snapshot is, at this moment.
@@ -45,6 +49,10 @@ pub(crate) enum Want {
     StaysFresh,
     BecomesStale,
     Source(&'static str, Wish),
+    /// A snapshot that shows an answer.
+    Answer,
+    /// A set of so many sources.
+    Set(usize),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +99,7 @@ pub(crate) struct Since {
     pub(crate) cycle: u64,
     /// Events from this batch on, of those before the wait.
     pub(crate) batch: Option<u64>,
-    /// Answers of sources from this moment on; `None` for all.
+    /// What was asked from this moment on; `None` for all.
     pub(crate) answer: Option<u64>,
 }
 
@@ -100,7 +108,7 @@ pub(crate) struct Waiting {
     pub(crate) want: Want,
     /// Cycles from this one on count.
     pub(crate) counts_from: u64,
-    /// Answers of sources from this moment on count; `None` for all.
+    /// What was asked from this moment on counts; `None` for all.
     pub(crate) counts_since: Option<u64>,
     pub(crate) began: u64,
     pub(crate) deadline: u64,

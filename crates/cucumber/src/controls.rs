@@ -7,13 +7,13 @@ use crate::{Observers, StepError};
 
 pub(crate) async fn pause(observers: &mut Observers, words: Words) -> Result<(), StepError> {
     observers.check()?;
-    let taken = observers.control(words.observer())?.pause().await;
+    let taken = observers.entry(words.observer())?.pause().await;
     taken.map_err(|source| refused(&words, "paused", source))
 }
 
 pub(crate) async fn resume(observers: &mut Observers, words: Words) -> Result<(), StepError> {
     observers.check()?;
-    let taken = observers.control(words.observer())?.resume().await;
+    let taken = observers.entry(words.observer())?.resume().await;
     taken.map_err(|source| refused(&words, "resumed", source))
 }
 
@@ -28,7 +28,7 @@ pub(crate) async fn poll_now(observers: &mut Observers, words: Words) -> Result<
 
 pub(crate) async fn stop(observers: &mut Observers, words: Words) -> Result<(), StepError> {
     observers.check()?;
-    match observers.control(words.observer())?.stop().await {
+    match observers.entry(words.observer())?.control.stop().await {
         StopOutcome::Stopped => Ok(()),
         StopOutcome::Detached => Err(StepError::Detached { observer: words.observer().to_owned() }),
     }

@@ -1,17 +1,31 @@
 //! Why a step failed.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
-use watchkeeper::{ControlError, GroupError, ObservationFailure, StateKind, Unmet, UnmetOutcome};
+use watchkeeper::report::{names, one_line};
+use watchkeeper::{
+    ControlError, GroupError, Inconclusive, ObservationFailure, StateKind, Unmet, UnmetOutcome,
+};
 
-/// Why a step failed. Its text is what the scenario's report shows.
-#[derive(Clone, Debug, thiserror::Error)]
+use crate::shown::{LIST, WORDS, listed, quoted};
+
+/// Failures and reports that are shown of many.
+const MANY: usize = 10;
+/// Of one failure.
+const FAILURE: usize = 500;
+
+/// Why a step failed.
+///
+/// Its text is what the scenario's report shows: what the step says and what was found, bounded and escaped, with
+/// all causes. `Debug` prints the same, so that `unwrap` in a test shows it.
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StepError {
     /// No observer has this name.
     #[error(
-        "no observer is called {name:?}; {}",
+        "no observer is called {}; {}",
+        quoted(name, WORDS),
         known_or_none(
             known,
             "the scenario's observers are",
@@ -24,20 +38,22 @@ pub enum StepError {
         /// The observers that there are.
         known: Vec<Arc<str>>,
     },
-    /// The observer was not taken in.
+    /// The observer was not added.
     #[error(transparent)]
     Refused(#[from] GroupError),
     /// The time is not one, or zero, or over 24 h.
     #[error(
-        "{given:?} is no time to wait: it must be more than zero and at most 24 h, such as \"5 seconds\", \
-         \"500 ms\" or \"1 minute\""
+        "{} is no time to wait: {mistake}; write it such as \"5 seconds\", \"500 ms\" or \"1 minute and 5 seconds\"",
+        quoted(given, WORDS)
     )]
     Duration {
         /// What the step says.
         given: String,
+        /// What is wrong with it.
+        mistake: String,
     },
     /// The count is out of range.
-    #[error("{given} {what} cannot be waited for: the count must be at least {least} and fit into 64 bits")]
+    #[error("{} {what} cannot be waited for: the count must {}", one_line(given, WORDS), in_range(given, *least))]
     Count {
         /// What the step says.
         given: String,
@@ -47,20 +63,22 @@ pub enum StepError {
         least: u64,
     },
     /// No state has this name.
-    #[error("no state is called {name:?}; the states are {}", states())]
+    #[error("no state is called {}; the states are {}", quoted(name, WORDS), states())]
     UnknownState {
         /// What the step says.
         name: String,
     },
     /// A source cannot be waited to be this.
-    #[error("a source cannot be waited to be {name:?}; it can be fresh, stale or failing")]
+    #[error("a source cannot be waited to be {}; it can be fresh, stale or failing", quoted(name, WORDS))]
     UnknownCondition {
         /// What the step says.
         name: String,
     },
     /// No source had this name until the window was over.
     #[error(
-        "no source of the observer {observer:?} is called {name:?}; {}\n{report}",
+        "no source of the observer {} is called {}; {}\n{report}",
+        quoted(observer, WORDS),
+        quoted(name, WORDS),
         known_or_none(known, "its sources are", "it has none")
     )]
     UnknownSource {
@@ -73,22 +91,39 @@ pub enum StepError {
         /// The wait.
         report: Unmet,
     },
+    /// The loop runs, and no source was ever heard of: fresh data of nothing.
+    #[error(
+        "the observer {} runs, but none of its sources has ever answered: {why}{}",
+        quoted(observer, WORDS),
+        report.as_ref().map(|report| format!("\n{report}")).unwrap_or_default()
+    )]
+    NeverAnswered {
+        /// Which one.
+        observer: String,
+        /// What is known of its sources.
+        why: String,
+        /// The wait, if it was not met.
+        report: Option<Unmet>,
+    },
     /// The text is no JSON pointer.
-    #[error("{pointer:?} is no JSON pointer: it must be empty or begin with a slash, such as \"/nodes/n1\"")]
+    #[error("{} is no JSON pointer: {mistake}", quoted(pointer, WORDS))]
     InvalidPointer {
         /// What the step says.
         pointer: String,
+        /// What is wrong with it.
+        mistake: &'static str,
     },
     /// The observer was not given a way to show JSON.
     #[error(
-        "the observer {observer:?} has no JSON to look into: add it with `add_with_json`, or have its group do so"
+        "the observer {} has no JSON to look into: add it with `add_with_json`, or have its group do so",
+        quoted(observer, WORDS)
     )]
     NoJson {
         /// Which one.
         observer: String,
     },
     /// The pointer led nowhere when the window was over.
-    #[error("there is nothing at {pointer:?}; {nearest}\n{report}")]
+    #[error("there is nothing at {}; {nearest}\n{report}", quoted(pointer, WORDS))]
     NoSuchPath {
         /// What the step says.
         pointer: String,
@@ -98,17 +133,27 @@ pub enum StepError {
         report: Unmet,
     },
     /// Something else stood at the pointer when the window was over.
-    #[error("{found} is at {pointer:?}\n{report}")]
+    #[error(
+        "{found} is at {}{}\n{report}",
+        quoted(pointer, WORDS),
+        hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default()
+    )]
     OtherValue {
         /// What the step says.
         pointer: String,
-        /// What is there, as JSON.
+        /// What is there, as JSON; a long value is cut.
         found: String,
+        /// What is to be written in the step, if its quotes or its JSON are to blame.
+        hint: Option<String>,
         /// The wait.
         report: Unmet,
     },
     /// There were fewer events.
-    #[error("the observer {observer:?} has seen {} since the scenario began\n{report}", events(*seen))]
+    #[error(
+        "the observer {} has seen {} since the scenario began\n{report}",
+        quoted(observer, WORDS),
+        events(*seen)
+    )]
     TooFewEvents {
         /// Which one.
         observer: String,
@@ -118,7 +163,7 @@ pub enum StepError {
         report: Unmet,
     },
     /// The observer is paused, or has stopped.
-    #[error("the observer {observer:?} is {how}")]
+    #[error("the observer {} is {how}", quoted(observer, WORDS))]
     NotRunning {
         /// Which one.
         observer: String,
@@ -126,7 +171,11 @@ pub enum StepError {
         how: String,
     },
     /// The observer has failed.
-    #[error("the observer {observer:?} has recorded failures since the scenario began:{}", listed(failures))]
+    #[error(
+        "the observer {} has recorded failures since the scenario began:{}",
+        quoted(observer, WORDS),
+        newest(failures)
+    )]
     HasFailed {
         /// Which one.
         observer: String,
@@ -136,11 +185,11 @@ pub enum StepError {
     /// What was waited for was not seen.
     #[error(transparent)]
     Unmet(Unmet),
-    /// A background invariant was violated while, or before, the step waited.
-    #[error("a background invariant was violated\n{0}")]
+    /// A background invariant was violated while, or before, the step waited; or its predicate panicked.
+    #[error("{}", invariant(.0))]
     Violated(Unmet),
     /// The observer did not take the control.
-    #[error("the observer {observer:?} was not {asked}: {source}")]
+    #[error("the observer {} was not {asked}: {source}", quoted(observer, WORDS))]
     Control {
         /// Which one.
         observer: String,
@@ -151,8 +200,8 @@ pub enum StepError {
     },
     /// The observer stopped, and code of the app went on.
     #[error(
-        "the observer {observer:?} was stopped and left code behind that blocks its thread: \
-         move that into spawn_blocking"
+        "the observer {} was stopped and left code running that blocks its thread: move that into spawn_blocking",
+        quoted(observer, WORDS)
     )]
     Detached {
         /// Which one.
@@ -161,24 +210,67 @@ pub enum StepError {
 }
 
 /// What a scenario left undone.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{}", unfinished(unheld, detached))]
+///
+/// `Debug` prints its text.
+#[derive(Clone, Default, thiserror::Error)]
+#[error("{}", unfinished(self))]
 #[non_exhaustive]
 pub struct Unfinished {
     /// The invariants that were violated, or of which nothing can be said.
     pub unheld: Vec<Unmet>,
-    /// Observers that stopped and left code behind that blocks its thread.
+    /// Observers that stopped and left code running that blocks its thread.
     pub detached: Vec<Arc<str>>,
+    /// Observers of the suite that the scenario paused, and that did not resume.
+    pub still_paused: Vec<Arc<str>>,
 }
 
 impl Unfinished {
-    pub(crate) fn of(unheld: Vec<Unmet>, detached: Vec<Arc<str>>) -> Result<(), Self> {
-        if unheld.is_empty() && detached.is_empty() { Ok(()) } else { Err(Self { unheld, detached }) }
+    pub(crate) fn into_result(self) -> Result<(), Self> {
+        let Self { unheld, detached, still_paused } = &self;
+        if unheld.is_empty() && detached.is_empty() && still_paused.is_empty() { Ok(()) } else { Err(self) }
     }
 }
 
+impl fmt::Debug for StepError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Debug for Unfinished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Whether the invariant is known not to have held, rather than not known to have held.
+pub(crate) fn is_broken(unmet: &Unmet) -> bool {
+    let panicked = UnmetOutcome::Inconclusive(Inconclusive::Panicked);
+    [UnmetOutcome::Violated, UnmetOutcome::GaveUp, panicked].contains(&unmet.outcome())
+}
+
+/// What is said of an invariant that did not hold.
+pub(crate) fn invariant(unmet: &Unmet) -> String {
+    let said = match unmet.outcome() {
+        UnmetOutcome::Violated => "a background invariant was violated",
+        UnmetOutcome::GaveUp => "a background invariant gave up",
+        _ => "nothing can be said of a background invariant",
+    };
+    format!("{said}\n{unmet}")
+}
+
 fn known_or_none(known: &[Arc<str>], some: &str, none: &str) -> String {
-    if known.is_empty() { none.to_owned() } else { format!("{some} {}", known.join(", ")) }
+    if known.is_empty() { none.to_owned() } else { format!("{some} {}", listed(known)) }
+}
+
+fn in_range(given: &str, least: u64) -> String {
+    match given.parse::<u64>() {
+        Ok(_) => format!("be at least {least}"),
+        Err(_) if !given.is_empty() && given.bytes().all(|each| each.is_ascii_digit()) => {
+            "fit into 64 bits".to_owned()
+        }
+        Err(_) => "be a whole number, in digits".to_owned(),
+    }
 }
 
 fn events(count: u64) -> String {
@@ -189,24 +281,36 @@ fn states() -> String {
     StateKind::ALL.map(|state| state.to_string()).join(", ")
 }
 
-fn listed(failures: &[Arc<ObservationFailure>]) -> String {
-    failures.iter().fold(String::new(), |mut list, failure| {
-        let _ = write!(list, "\n  {failure}");
-        list
-    })
+fn newest(failures: &[Arc<ObservationFailure>]) -> String {
+    let older = failures.len().saturating_sub(MANY);
+    let mut list = if older > 0 { format!("\n  {older} older ones, and") } else { String::new() };
+    for failure in &failures[older..] {
+        let _ = write!(list, "\n  {}", one_line(&failure.to_string(), FAILURE));
+    }
+    list
 }
 
-fn unfinished(unheld: &[Unmet], detached: &[Arc<str>]) -> String {
-    let invariant = |unmet: &Unmet| match unmet.outcome() {
-        UnmetOutcome::Violated => format!("a background invariant was violated\n{unmet}"),
-        _ => format!("nothing can be said of a background invariant\n{unmet}"),
-    };
-    let mut said: Vec<String> = unheld.iter().map(invariant).collect();
+fn unfinished(unfinished: &Unfinished) -> String {
+    let Unfinished { unheld, detached, still_paused } = unfinished;
+    let mut said: Vec<String> = unheld.iter().take(MANY).map(invariant).collect();
+    if let Some(more) = unheld.get(MANY..).filter(|more| !more.is_empty()) {
+        said.push(format!(
+            "{} more background invariants did not hold: {}",
+            more.len(),
+            names(more.iter().map(Unmet::label), LIST)
+        ));
+    }
     if !detached.is_empty() {
         said.push(format!(
-            "these observers were stopped and left code behind that blocks its thread: {}; move that into \
+            "these observers were stopped and left code running that blocks its thread: {}; move that into \
              spawn_blocking",
-            detached.join(", ")
+            listed(detached)
+        ));
+    }
+    if !still_paused.is_empty() {
+        said.push(format!(
+            "these observers of the suite were paused and do not resume: {}; resume them before the scenario ends",
+            listed(still_paused)
         ));
     }
     said.join("\n")

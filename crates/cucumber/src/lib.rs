@@ -1,15 +1,21 @@
 #![doc = include_str!("../README.md")]
 
+mod basis;
 mod controls;
 mod error;
 mod hooks;
+mod number;
 mod observers;
 mod pointer;
+mod shown;
 mod steps;
+mod time;
+mod value;
 mod waits;
 mod words;
 
 pub use error::{StepError, Unfinished};
-pub use hooks::{after, finish_suite};
+pub use hooks::{after, finish_run, finish_suite};
 pub use observers::{Observed, Observers};
 pub use steps::with_steps;
+pub use time::parse_duration;

@@ -3,18 +3,28 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::poll_fn;
+use std::io::{self, Write as _};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+use watchkeeper::report::{names, one_line};
 use watchkeeper::{
-    AnyHandle, AnySnapshot, GroupError, Invariant, Mark, ObservationControl, ObservationGroup,
-    ObservationRuntime, Observer, StopOutcome, Unmet,
+    AnyHandle, AnySnapshot, ControlError, GroupError, Invariant, Mark, ObservationControl, ObservationGroup,
+    ObservationRuntime, Observer, State, StopOutcome, Unmet,
 };
 
+use crate::basis::{self, Basis};
+use crate::error::{invariant, is_broken};
+use crate::shown::LIST;
 use crate::{StepError, Unfinished};
+
+/// How long the end of a scenario waits for a shared observer to resume.
+const RESUME: Duration = Duration::from_secs(5);
 
 /// A World that observes.
 ///
@@ -43,15 +53,20 @@ pub trait Observed: cucumber::World {
 ///
 /// It is the scenario's own view: events and failures count from when the scenario came to know the
 /// observer, so that scenarios that run at the same time do not see each other's. Pausing and stopping is not
-/// private: what the suite shares is paused for all.
+/// private: what the suite shares is paused for all, until the scenario ends.
 ///
 /// Its own observers stop, awaited, in [`finish`](Self::finish), which [`after`](crate::after) calls. Dropping
-/// it asks them to stop and waits for nothing.
+/// it instead asks them to stop and what was paused to resume, waits for nothing, and warns of each invariant that
+/// was broken or that nobody has collected: as an event of `tracing`, or on standard error where no subscriber takes
+/// that. [`finish_run`](crate::finish_run) then fails.
 #[derive(Default)]
 pub struct Observers {
     entries: BTreeMap<Arc<str>, Entry>,
     own: ObservationGroup,
     invariants: Vec<Invariant>,
+    /// What `finish` has collected, should it be cut off.
+    unheld: Vec<Unmet>,
+    basis: Basis,
 }
 
 /// One observer as the scenario sees it.
@@ -62,12 +77,17 @@ pub(crate) struct Entry {
     before: Option<Before>,
     /// When the scenario last asked for a poll.
     pub(crate) polled: Option<Mark>,
+    /// Whether the scenario is who pauses it, if it is paused.
+    pauses: AtomicBool,
+    /// The cycle when it came into the scenario, until that has ended.
+    entered: Option<u64>,
 }
 
 #[derive(Clone, Copy)]
 struct Before {
     until: Instant,
     events: u64,
+    paused: bool,
 }
 
 impl Observers {
@@ -88,13 +108,13 @@ impl Observers {
             let name = Arc::clone(handle.name());
             let Some(control) = suite.control(&name) else { continue };
             let events = handle.look(|seen: AnySnapshot<'_>| seen.event_count()).unwrap_or_default();
-            let before = Some(Before { until: Instant::now(), events });
-            observers.entries.insert(name, Entry { handle, control, before, polled: None });
+            let before = Before { until: Instant::now(), events, paused: handle.status().paused };
+            observers.entries.insert(name, Entry::new(handle, control, Some(before)));
         }
         observers
     }
 
-    /// Takes an observer in that lives as long as the scenario.
+    /// Adds an observer that lives as long as the scenario.
     ///
     /// # Errors
     ///
@@ -102,12 +122,12 @@ impl Observers {
     /// runtime is then dropped, which stops it.
     pub fn add<O: Observer>(&mut self, name: &str, runtime: ObservationRuntime<O>) -> Result<(), GroupError> {
         self.refuse_duplicate(name)?;
-        self.own.add(name, runtime)?;
+        self.own.add_as(name, runtime)?;
         self.enter(name);
         Ok(())
     }
 
-    /// Takes an observer in that lives as long as the scenario, with a way to show its snapshots as JSON.
+    /// Adds an observer that lives as long as the scenario, with a way to show its snapshots as JSON.
     ///
     /// # Errors
     ///
@@ -133,17 +153,19 @@ impl Observers {
         self.entry(name).map(|entry| entry.handle.clone())
     }
 
-    /// The control of the observer called `name`.
+    /// The control of the observer called `name`. What a step pauses by it, the end of the scenario resumes.
     ///
     /// # Errors
     ///
     /// [`StepError::UnknownObserver`].
     pub fn control(&self, name: &str) -> Result<ObservationControl, StepError> {
-        self.entry(name).map(|entry| entry.control.clone())
+        let entry = self.entry(name)?;
+        entry.may_pause();
+        Ok(entry.control.clone())
     }
 
-    /// Keeps an invariant for the rest of the scenario: once it is violated, the step that waits fails, and the
-    /// scenario fails at its end in any case.
+    /// Keeps an invariant for the rest of the scenario: once it is violated, each step that waits fails, and the
+    /// scenario fails at its end in any case, whatever the steps make of that error.
     pub fn hold(&mut self, invariant: Invariant) {
         self.invariants.push(invariant);
     }
@@ -178,9 +200,9 @@ impl Observers {
                 violations.push(Box::pin(invariant.violated()));
             }
             poll_fn(|context| {
-                for (nth, violation) in violations.iter_mut().enumerate() {
+                for violation in &mut violations {
                     if let Poll::Ready(unmet) = violation.as_mut().poll(context) {
-                        return Poll::Ready(Err((nth, unmet)));
+                        return Poll::Ready(Err(unmet));
                     }
                 }
                 wait.as_mut().poll(context).map(Ok)
@@ -188,35 +210,74 @@ impl Observers {
             .await
         };
         match ended {
-            Ok(met) => met.map_err(StepError::Unmet),
-            Err((nth, unmet)) => Err(self.told(nth, unmet)),
+            Ok(met) => {
+                self.basis.asked += u64::from(met.is_ok());
+                met.map_err(StepError::Unmet)
+            }
+            Err(unmet) => Err(StepError::Violated(unmet)),
         }
     }
 
-    /// Ends the scenario: stops its own observers and collects its invariants, all of them awaited.
+    /// Ends the scenario: resumes what it paused of the suite's observers, stops its own and collects its
+    /// invariants, all of that awaited.
     ///
-    /// Idempotent; afterwards the scenario has no observers.
+    /// Idempotent; afterwards the scenario has no observers. What was paused before the scenario stays paused.
     ///
     /// # Errors
     ///
-    /// [`Unfinished`]: invariants that did not hold, whose predicates panicked or were never judged, observers
-    /// whose stop had to leave app code behind.
+    /// [`Unfinished`]: invariants that did not hold (also if a step has returned that as its error), whose
+    /// predicates panicked or were never judged; observers whose stop had to leave app code running, or that do not
+    /// resume.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped half-way, it can be called again: violations found until then are kept, while the invariant whose end
+    /// was awaited just then may be left out if it was not violated.
     pub async fn finish(&mut self) -> Result<(), Unfinished> {
+        self.note();
+        let still_paused = self.resume().await;
         let detached = stop(&self.own).await;
-        let mut unheld = Vec::new();
-        for invariant in std::mem::take(&mut self.invariants) {
-            unheld.extend(invariant.finish().await.err());
+        while !self.invariants.is_empty() {
+            let found = self.unheld.len();
+            let invariant = self.invariants.remove(0);
+            self.unheld.extend(invariant.violation());
+            let ended = invariant.finish().await;
+            self.unheld.truncate(found);
+            self.basis.judged += ended.as_ref().map_or_else(Unmet::judged, |held| held.judged);
+            self.unheld.extend(ended.err());
         }
+        let unheld = std::mem::take(&mut self.unheld);
         *self = Self::default();
-        Unfinished::of(unheld, detached)
+        Unfinished { unheld, detached, still_paused }.into_result()
     }
 
     /// Fails if an invariant was violated by now.
     pub(crate) fn check(&mut self) -> Result<(), StepError> {
-        let violation = |(nth, invariant): (usize, &Invariant)| Some((nth, invariant.violation()?));
-        match self.invariants.iter().enumerate().find_map(violation) {
-            Some((nth, unmet)) => Err(self.told(nth, unmet)),
-            None => Ok(()),
+        if let Some(unmet) = self.invariants.iter().find_map(Invariant::violation) {
+            return Err(StepError::Violated(unmet));
+        }
+        self.basis.asked += 1;
+        Ok(())
+    }
+
+    /// Resumes what the scenario has paused of the suite's; returns what does not answer that.
+    async fn resume(&mut self) -> Vec<Arc<str>> {
+        let mut still_paused = Vec::new();
+        for (name, entry) in self.entries.iter().filter(|(_, entry)| entry.is_left_paused()) {
+            match timeout(RESUME, entry.resume()).await {
+                Ok(Ok(()) | Err(ControlError::Stopped { .. } | ControlError::Dead { .. })) => {}
+                Ok(Err(_)) | Err(_) => still_paused.push(Arc::clone(name)),
+            }
+        }
+        still_paused
+    }
+
+    /// Notes what the observers have seen in the scenario, once for each.
+    fn note(&mut self) {
+        for entry in self.entries.values_mut() {
+            let Some(entered) = entry.entered.take() else { continue };
+            self.basis.cycles += entry.handle.status().cycle.saturating_sub(entered);
+            self.basis.note(&entry.handle);
         }
     }
 
@@ -235,12 +296,6 @@ impl Observers {
         StepError::UnknownObserver { name: name.to_owned(), known: self.entries.keys().cloned().collect() }
     }
 
-    /// A violation that a step tells is not told again at the end.
-    fn told(&mut self, nth: usize, unmet: Unmet) -> StepError {
-        drop(self.invariants.remove(nth));
-        StepError::Violated(unmet)
-    }
-
     fn refuse_duplicate(&self, name: &str) -> Result<(), GroupError> {
         if self.entries.contains_key(name) {
             return Err(GroupError::DuplicateName { name: name.to_owned() });
@@ -250,13 +305,17 @@ impl Observers {
 
     fn enter(&mut self, name: &str) {
         if let (Some(handle), Some(control)) = (self.own.handle(name), self.own.control(name)) {
-            let entry = Entry { handle, control, before: None, polled: None };
-            self.entries.insert(Arc::from(name), entry);
+            self.entries.insert(Arc::from(name), Entry::new(handle, control, None));
         }
     }
 }
 
 impl Entry {
+    fn new(handle: AnyHandle, control: ObservationControl, before: Option<Before>) -> Self {
+        let entered = Some(handle.status().cycle);
+        Self { handle, control, before, polled: None, pauses: AtomicBool::new(false), entered }
+    }
+
     /// How many events were published before the scenario.
     pub(crate) fn events_before(&self) -> u64 {
         self.before.map_or(0, |before| before.events)
@@ -265,6 +324,71 @@ impl Entry {
     /// Whether this moment is the scenario's.
     pub(crate) fn is_ours(&self, at: Instant) -> bool {
         self.before.is_none_or(|before| at > before.until)
+    }
+
+    pub(crate) async fn pause(&self) -> Result<(), ControlError> {
+        self.may_pause();
+        self.control.pause().await
+    }
+
+    pub(crate) async fn resume(&self) -> Result<(), ControlError> {
+        self.control.resume().await?;
+        self.pauses.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// From here on the scenario can pause it. If it is paused now, another has done that.
+    fn may_pause(&self) {
+        if !self.handle.status().paused {
+            self.pauses.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it is the suite's, and paused by the scenario alone.
+    fn is_left_paused(&self) -> bool {
+        let status = self.handle.status();
+        let is_stopped = matches!(status.state, State::Stopped { .. });
+        let was_running = self.before.is_some_and(|before| !before.paused);
+        was_running && self.pauses.load(Ordering::Relaxed) && status.paused && !is_stopped
+    }
+}
+
+impl Drop for Observers {
+    fn drop(&mut self) {
+        self.note();
+        for entry in self.entries.values().filter(|entry| entry.is_left_paused()) {
+            // A control is sent when it is first polled.
+            let _ = pin!(entry.resume()).poll(&mut Context::from_waker(Waker::noop()));
+        }
+        let mut uncollected = Vec::new();
+        for invariant in &self.invariants {
+            match invariant.violation() {
+                Some(unmet) => self.unheld.push(unmet),
+                None => uncollected.push(invariant.label()),
+            }
+        }
+        for unmet in &self.unheld {
+            self.basis.unreported += u64::from(is_broken(unmet));
+            warn(&format!("a scenario has ended, and its end was not awaited: {}", invariant(unmet)));
+        }
+        if !uncollected.is_empty() {
+            warn(&format!(
+                "a scenario has ended, and nobody asked whether these invariants held: {}; let the run call \
+                 `.after(after)`, or await `Observers::finish`",
+                names(uncollected, LIST)
+            ));
+        }
+        basis::add(std::mem::take(&mut self.basis));
+    }
+}
+
+/// Few suites install a subscriber, and none may miss this.
+fn warn(text: &str) {
+    if tracing::enabled!(tracing::Level::WARN) {
+        tracing::warn!("{text}");
+    } else {
+        // Where standard error is closed, nobody can be warned.
+        let _ = writeln!(io::stderr(), "{text}");
     }
 }
 
@@ -275,11 +399,13 @@ impl fmt::Debug for Observers {
             let paused = if status.paused { ", paused" } else { "" };
             format!("{}, cycle {}{paused}", status.state, status.cycle)
         };
-        f.debug_map().entries(self.entries.iter().map(|(name, entry)| (name, status(entry)))).finish()
+        f.debug_map()
+            .entries(self.entries.iter().map(|(name, entry)| (one_line(name, 100), status(entry))))
+            .finish()
     }
 }
 
-/// Stops all members; returns the names of those that left app code behind.
+/// Stops all members; returns the names of those that left app code running.
 pub(crate) async fn stop(group: &ObservationGroup) -> Vec<Arc<str>> {
     let outcomes = group.stop_all().await.into_iter();
     outcomes.filter(|(_, outcome)| *outcome == StopOutcome::Detached).map(|(name, _)| name).collect()

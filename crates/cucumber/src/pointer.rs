@@ -1,24 +1,24 @@
 //! Looking into a snapshot by JSON pointer.
 
 use serde_json::Value;
+use watchkeeper::report::names;
 
 use crate::StepError;
+use crate::shown::{WORDS, quoted};
 
-/// Keys that are listed of one object.
-const KEYS: usize = 20;
+/// What is listed of an object's keys.
+const KEYS: usize = 200;
 
 /// Refuses what can be no JSON pointer (RFC 6901).
 pub(crate) fn check(pointer: &str) -> Result<(), StepError> {
-    let escapes = pointer.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
-    if escapes && (pointer.is_empty() || pointer.starts_with('/')) {
+    let mistake = if !pointer.is_empty() && !pointer.starts_with('/') {
+        "it must be empty or begin with a slash, such as \"/nodes/n1\""
+    } else if !pointer.split('~').skip(1).all(|rest| rest.starts_with(['0', '1'])) {
+        "write ~0 for a ~ in a key, and ~1 for a slash"
+    } else {
         return Ok(());
-    }
-    Err(StepError::InvalidPointer { pointer: pointer.to_owned() })
-}
-
-/// What a step says a value is: JSON if it is some, else text.
-pub(crate) fn wanted(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+    };
+    Err(StepError::InvalidPointer { pointer: pointer.to_owned(), mistake })
 }
 
 /// The longest part of `pointer` that leads somewhere, and what is there.
@@ -32,7 +32,7 @@ pub(crate) fn nearest(root: &Value, pointer: &str) -> String {
         }
     }
     let (value, path) = found;
-    let at = if path.is_empty() { "the snapshot itself".to_owned() } else { format!("{path:?}") };
+    let at = if path.is_empty() { "the snapshot itself".to_owned() } else { quoted(path, WORDS) };
     format!("the nearest that exists is {at}, {}", described(value))
 }
 
@@ -40,10 +40,7 @@ fn described(value: &Value) -> String {
     match value {
         Value::Object(object) if object.is_empty() => "an object without keys".to_owned(),
         Value::Object(object) => {
-            let keys: Vec<&str> = object.keys().take(KEYS).map(String::as_str).collect();
-            let more = object.len() - keys.len();
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            format!("with the keys {}{more}", keys.join(", "))
+            format!("with the keys {}", names(object.keys().map(String::as_str), KEYS))
         }
         Value::Array(array) if array.is_empty() => "an array without elements".to_owned(),
         Value::Array(array) => format!("an array of {}, from 0", array.len()),
@@ -82,31 +79,26 @@ mod tests {
             assert_eq!(nearest(&root, pointer), format!("the nearest that exists is {expected}"));
         }
         let many: Value =
-            (0..25).map(|n| (format!("k{n:02}"), json!(n))).collect::<serde_json::Map<_, _>>().into();
-        assert!(nearest(&many, "/x").ends_with("k18, k19 and 5 more"));
+            (0..1_000).map(|n| (format!("key{n:03}"), json!(n))).collect::<serde_json::Map<_, _>>().into();
+        assert!(nearest(&many, "/x").ends_with("key023, key024 and 975 more"), "{}", nearest(&many, "/x"));
+        let forged = json!({"a\n\u{1b}[2J": 1});
+        assert!(nearest(&forged, "/x").ends_with(r"with the keys a\n\u{1b}[2J"));
     }
 
     #[test]
     fn only_a_pointer_is_taken_for_one() {
-        for (pointer, is_one) in
-            [("", true), ("/a", true), ("/a~0b~1c", true), ("a", false), ("/a~b", false), ("/a~", false)]
-        {
-            assert_eq!(check(pointer).is_ok(), is_one, "{pointer:?}");
-        }
-    }
-
-    #[test]
-    fn a_value_is_json_if_it_can_be() {
         let cases = [
-            ("n2", json!("n2")),
-            ("2", json!(2)),
-            ("\"2\"", json!("2")),
-            ("null", json!(null)),
-            ("[1, 2]", json!([1, 2])),
-            ("", json!("")),
+            ("", None),
+            ("/a", None),
+            ("/a~0b~1c", None),
+            ("a", Some("begin with a slash")),
+            ("/a~b", Some("write ~0 for a ~")),
+            ("/a~", Some("write ~0 for a ~")),
         ];
-        for (text, expected) in cases {
-            assert_eq!(wanted(text), expected);
+        for (pointer, expected) in cases {
+            let refused = check(pointer).err().map(|error| error.to_string());
+            assert_eq!(refused.is_some(), expected.is_some(), "{pointer:?}");
+            assert!(refused.unwrap_or_default().contains(expected.unwrap_or_default()), "{pointer:?}");
         }
     }
 }

@@ -14,9 +14,12 @@ use crate::waits::{
 use crate::words::Words;
 use crate::{Observed, StepError, controls};
 
+/// What stands between quotes; a quote in it is written `\"`.
+const NAME: &str = r#""((?:[^"\\]|\\.)*)""#;
+
 /// Adds the steps of this crate to those of a World, each under Given, When and Then.
 ///
-/// A step that fails panics with its [`StepError`]: that is how cucumber is told, and what it reports.
+/// A step that fails panics with the text of its [`StepError`]: a panic is what cucumber reports.
 ///
 /// # Examples
 ///
@@ -34,7 +37,7 @@ use crate::{Observed, StepError, controls};
 /// World::cucumber()
 ///     .steps(with_steps(World::collection()))
 ///     .after(after)
-///     .fail_on_skipped() // a step that nobody knows would pass else
+///     .fail_on_skipped() // a step that is unknown would pass otherwise
 ///     .run_and_exit("tests/features")
 ///     .await;
 /// # }
@@ -42,7 +45,7 @@ use crate::{Observed, StepError, controls};
 #[must_use]
 pub fn with_steps<W: Observed>(own: Collection<W>) -> Collection<W> {
     let add = |steps: Collection<W>, (phrase, step): (&str, Step<W>)| {
-        let pattern = format!("^the observer \"([^\"]*)\"(?:'s)? {phrase}$");
+        let pattern = format!("^the observer {NAME}(?:'s)? {}$", phrase.replace("{NAME}", NAME));
         let Ok(regex) = Regex::new(&pattern) else { unreachable!("the patterns are constants") };
         steps.given(None, regex.clone(), step).when(None, regex.clone(), step).then(None, regex, step)
     };
@@ -67,7 +70,7 @@ fn phrases<W: Observed>() -> [(&'static str, Step<W>); 14] {
         (r"has (\d+) sources? within (.+)", |world, said| {
             judged(has_sources(world.observers(), Words::of(said)))
         }),
-        ("source \"([^\"]*)\" is (.+?) within (.+)", |world, said| {
+        ("source {NAME} is (.+?) within (.+)", |world, said| {
             judged(source_is(world.observers(), Words::of(said)))
         }),
         ("has recorded no failure", |world, said| {
@@ -76,7 +79,7 @@ fn phrases<W: Observed>() -> [(&'static str, Step<W>); 14] {
         (r"has seen at least (\d+) events? within (.+)", |world, said| {
             judged(has_seen_events(world.observers(), Words::of(said)))
         }),
-        ("snapshot at \"([^\"]*)\" becomes \"(.*)\" within ([^\"]+)", |world, said| {
+        ("snapshot at {NAME} becomes \"(.*)\" within ([^\"]+)", |world, said| {
             judged(snapshot_becomes(world.observers(), Words::of(said)))
         }),
     ]

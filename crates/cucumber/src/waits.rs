@@ -1,11 +1,20 @@
 //! The steps that look and wait.
 
-use serde_json::Value;
-use watchkeeper::{AnySnapshot, AnyWaitBuilder, Happens, State, StopReason};
+use std::fmt::Write as _;
+use std::sync::Arc;
 
+use watchkeeper::report::one_line;
+use watchkeeper::{AnyHandle, AnySnapshot, AnyWaitBuilder, Happens, State, StopReason, Unmet};
+
+use crate::basis::{answers, answers_in};
 use crate::observers::Entry;
+use crate::shown::{WORDS, json};
+use crate::value::Wanted;
 use crate::words::{Condition, Words, condition, count, state};
 use crate::{Observers, StepError, pointer};
+
+/// Of what a snapshot has instead.
+const FOUND: usize = 500;
 
 pub(crate) fn is_running(observers: &mut Observers, words: &Words) -> Result<(), StepError> {
     observers.check()?;
@@ -22,14 +31,41 @@ pub(crate) fn is_running(observers: &mut Observers, words: &Words) -> Result<(),
 pub(crate) async fn is_fresh(observers: &mut Observers, words: Words) -> Result<(), StepError> {
     let window = words.window()?;
     let handle = observers.handle(words.observer())?;
-    let wait = handle.eventually("the data is fresh", |_| true).or_now().within(window);
-    observers.wait(wait).await.map(drop)
+    let answered = |snapshot: AnySnapshot<'_>| {
+        let answers = answers_in(&handle.status().source_names, snapshot);
+        answers.is_empty() || answers.iter().any(|(_, answered)| *answered)
+    };
+    let wait = handle.eventually("the data is fresh", answered).or_now().within(window);
+    match observers.wait(wait).await {
+        Err(StepError::Unmet(report)) => {
+            Err(unanswered(words.observer(), &handle, Some(&report)).unwrap_or(StepError::Unmet(report)))
+        }
+        ended => ended.map(drop),
+    }
+}
+
+/// Why an observer is not fresh though its loop runs: no source has ever answered.
+fn unanswered(observer: &str, handle: &AnyHandle, report: Option<&Unmet>) -> Option<StepError> {
+    /// Sources that are explained.
+    const EXPLAINED: usize = 3;
+    let answers = answers(handle);
+    if answers.is_empty() || answers.iter().any(|(_, answered)| *answered) {
+        return None;
+    }
+    let explain = |(name, _): &(Arc<str>, bool)| one_line(&handle.why_stale(name), 300);
+    let mut why = answers.iter().take(EXPLAINED).map(explain).collect::<Vec<_>>().join("; ");
+    if answers.len() > EXPLAINED {
+        let _ = write!(why, "; and {} more", answers.len() - EXPLAINED);
+    }
+    Some(StepError::NeverAnswered { observer: observer.to_owned(), why, report: report.cloned() })
 }
 
 pub(crate) async fn stays_fresh(observers: &mut Observers, words: Words) -> Result<(), StepError> {
     let window = words.window()?;
-    let wait = observers.handle(words.observer())?.stays_fresh().during(window);
-    observers.wait(wait).await.map(drop)
+    let handle = observers.handle(words.observer())?;
+    let wait = handle.stays_fresh().during(window);
+    observers.wait(wait).await?;
+    unanswered(words.observer(), &handle, None).map_or(Ok(()), Err)
 }
 
 pub(crate) async fn becomes_stale(observers: &mut Observers, words: Words) -> Result<(), StepError> {
@@ -47,20 +83,23 @@ pub(crate) async fn reaches(observers: &mut Observers, words: Words) -> Result<(
 pub(crate) async fn has_sources(observers: &mut Observers, words: Words) -> Result<(), StepError> {
     let (count, window) = (count(words.nth(1), "sources", 0)?, words.window()?);
     let entry = observers.entry(words.observer())?;
-    let sources = move |seen: AnySnapshot<'_>| u64::try_from(seen.source_count()) == Ok(count);
+    let sources = move |names: &[Arc<str>]| match u64::try_from(names.len()) {
+        Ok(found) if found == count => Ok(()),
+        _ => Err(format!("there are {}", names.len())),
+    };
     let label = format!("there are {count} sources");
-    let wait = entry.begin(entry.handle.eventually(label, sources)).within(window);
+    let wait = entry.begin(entry.handle.source_set(label, sources)).within(window);
     observers.wait(wait).await.map(drop)
 }
 
 pub(crate) async fn source_is(observers: &mut Observers, words: Words) -> Result<(), StepError> {
-    let (source, condition, window) = (words.nth(1), condition(words.nth(2))?, words.window()?);
+    let (source, condition, window) = (words.text(1), condition(words.nth(2))?, words.window()?);
     let entry = observers.entry(words.observer())?;
     let handle = entry.handle.clone();
     let wait = match condition {
-        Condition::Fresh => handle.source_fresh(source),
-        Condition::Stale => handle.source_stale(source),
-        Condition::Failing => handle.source_failing(source),
+        Condition::Fresh => handle.source_fresh(&source),
+        Condition::Stale => handle.source_stale(&source),
+        Condition::Failing => handle.source_failing(&source),
     };
     let wait = entry.begin(wait).within(window);
     match observers.wait(wait).await {
@@ -71,7 +110,7 @@ pub(crate) async fn source_is(observers: &mut Observers, words: Words) -> Result
             }
             Err(StepError::UnknownSource {
                 observer: words.observer().to_owned(),
-                name: source.to_owned(),
+                name: source,
                 known: known.to_vec(),
                 report,
             })
@@ -100,7 +139,7 @@ pub(crate) async fn has_seen_events(observers: &mut Observers, words: Words) -> 
     let wait = handle.eventually(label, |snapshot| seen(snapshot) >= least).or_now().within(window);
     match observers.wait(wait).await {
         Err(StepError::Unmet(report)) => {
-            // Whatever could be judged: a paused observer has seen what it has seen.
+            // What could be judged counts: a paused observer has seen what it has seen.
             let seen = handle.look(seen).unwrap_or_default();
             Err(StepError::TooFewEvents { observer: words.observer().to_owned(), seen, report })
         }
@@ -109,10 +148,9 @@ pub(crate) async fn has_seen_events(observers: &mut Observers, words: Words) -> 
 }
 
 pub(crate) async fn snapshot_becomes(observers: &mut Observers, words: Words) -> Result<(), StepError> {
-    let (path, window) = (words.nth(1), words.window()?);
-    pointer::check(path)?;
-    let text = words.nth(2);
-    let wanted = pointer::wanted(text);
+    let (path, raw, window) = (words.text(1), words.nth(2), words.window()?);
+    pointer::check(&path)?;
+    let wanted = Wanted::of(raw);
     let entry = observers.entry(words.observer())?;
     let mut shows_json = true;
     let mut last = None;
@@ -122,34 +160,33 @@ pub(crate) async fn snapshot_becomes(observers: &mut Observers, words: Words) ->
             shows_json = false;
             return true;
         };
-        let met = json.pointer(path) == Some(&wanted);
+        let met = json.pointer(&path).is_some_and(|found| wanted.is(found));
         last = Some(json);
         met
     };
-    let label = format!("the snapshot at {path} becomes {text}");
+    let label = format!("the snapshot at {} becomes {}", one_line(&path, WORDS), one_line(raw, WORDS));
     let wait = entry.begin(entry.handle.eventually(label, becomes)).within(window);
     let ended = observers.wait(wait).await;
     if !shows_json {
         return Err(StepError::NoJson { observer: words.observer().to_owned() });
     }
     match (ended, last) {
-        (Err(StepError::Unmet(report)), Some(last)) => Err(other(path, &last, report)),
+        (Err(StepError::Unmet(report)), Some(last)) => Err(match last.pointer(&path) {
+            Some(found) => StepError::OtherValue {
+                found: json(found, FOUND),
+                hint: wanted.hint(raw, found),
+                pointer: path,
+                report,
+            },
+            None => StepError::NoSuchPath { nearest: pointer::nearest(&last, &path), pointer: path, report },
+        }),
         (ended, _) => ended.map(drop),
     }
 }
 
-/// What stood at `path` in place of what was waited for.
-fn other(path: &str, last: &Value, report: watchkeeper::Unmet) -> StepError {
-    let pointer = path.to_owned();
-    match last.pointer(path) {
-        Some(found) => StepError::OtherValue { pointer, found: found.to_string(), report },
-        None => StepError::NoSuchPath { pointer, nearest: pointer::nearest(last, path), report },
-    }
-}
-
 impl Entry {
-    /// Only cycles count that begin after the step, or after the poll that the scenario has asked for if the
-    /// observer is paused: there may be no other one.
+    /// What is asked after the step counts, or after the poll that the scenario has asked for if the observer is
+    /// paused: there may be no other one.
     fn begin<'a>(&self, wait: AnyWaitBuilder<'a, Happens>) -> AnyWaitBuilder<'a, Happens> {
         match self.polled {
             Some(mark) if self.handle.status().paused => wait.after(mark),

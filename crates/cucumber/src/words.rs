@@ -5,10 +5,7 @@ use std::time::Duration;
 use cucumber::step::Context;
 use watchkeeper::StateKind;
 
-use crate::StepError;
-
-/// As long as a wait may be.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
+use crate::{StepError, parse_duration};
 
 /// What a step's pattern has captured, in order.
 pub(crate) struct Words(Vec<String>);
@@ -24,7 +21,11 @@ pub(crate) enum Condition {
 impl Words {
     pub(crate) fn of(context: Context) -> Self {
         // The first match is the whole step.
-        Self(context.matches.into_iter().skip(1).map(|(_, word)| word).collect())
+        let mut words: Vec<String> = context.matches.into_iter().skip(1).map(|(_, word)| word).collect();
+        if let Some(observer) = words.first_mut() {
+            *observer = unescaped(observer);
+        }
+        Self(words)
     }
 
     /// The observer's name: every pattern begins with it.
@@ -36,17 +37,26 @@ impl Words {
         self.0.get(nth).map_or("", String::as_str)
     }
 
+    /// A word that stands between quotes.
+    pub(crate) fn text(&self, nth: usize) -> String {
+        unescaped(self.nth(nth))
+    }
+
     /// The time to wait: patterns that have one end with it.
     pub(crate) fn window(&self) -> Result<Duration, StepError> {
-        duration(self.0.last().map_or("", String::as_str))
+        parse_duration(self.0.last().map_or("", String::as_str))
     }
 }
 
-fn duration(given: &str) -> Result<Duration, StepError> {
-    match humantime::parse_duration(given) {
-        Ok(duration) if !duration.is_zero() && duration <= LONGEST => Ok(duration),
-        _ => Err(StepError::Duration { given: given.to_owned() }),
+/// What is meant by words between quotes: `\"` is a quote and `\\` a backslash; any other backslash is one.
+pub(crate) fn unescaped(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(each) = rest.next() {
+        let escaped = if each == '\\' { rest.next_if(|next| matches!(next, '"' | '\\')) } else { None };
+        plain.push(escaped.unwrap_or(each));
     }
+    plain
 }
 
 pub(crate) fn count(given: &str, what: &'static str, least: u64) -> Result<u64, StepError> {
@@ -62,12 +72,9 @@ pub(crate) fn state(name: &str) -> Result<StateKind, StepError> {
 }
 
 pub(crate) fn condition(name: &str) -> Result<Condition, StepError> {
-    match name {
-        "fresh" => Ok(Condition::Fresh),
-        "stale" => Ok(Condition::Stale),
-        "failing" => Ok(Condition::Failing),
-        _ => Err(StepError::UnknownCondition { name: name.to_owned() }),
-    }
+    let known = [("fresh", Condition::Fresh), ("stale", Condition::Stale), ("failing", Condition::Failing)];
+    let found = known.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+    found.map(|(_, condition)| condition).ok_or_else(|| StepError::UnknownCondition { name: name.to_owned() })
 }
 
 #[cfg(test)]
@@ -75,36 +82,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_said_as_people_say_it() {
+    fn a_quote_is_written_with_a_backslash() {
         let cases = [
-            ("5 seconds", Some(5_000)),
-            ("1 second", Some(1_000)),
-            ("500 ms", Some(500)),
-            ("500ms", Some(500)),
-            ("1 minute", Some(60_000)),
-            ("1 minute 30 seconds", Some(90_000)),
-            ("1m30s", Some(90_000)),
-            ("24 hours", Some(86_400_000)),
-            ("24 hours 1 ms", None),
-            ("0 seconds", None),
-            ("0", None),
-            ("5", None),
-            ("-5 seconds", None),
-            ("soon", None),
-            ("", None),
+            ("n1", "n1"),
+            (r#"a \"b\""#, r#"a "b""#),
+            (r"C:\dir", r"C:\dir"),
+            (r"C:\\", r"C:\"),
+            (r#"\\""#, r#"\""#),
+            (r"\", r"\"),
+            ("", ""),
         ];
-        for (given, expected) in cases {
-            let parsed = duration(given).ok();
-            assert_eq!(parsed, expected.map(Duration::from_millis), "{given:?}");
+        for (text, expected) in cases {
+            assert_eq!(unescaped(text), expected, "{text}");
         }
     }
 
     #[test]
     fn a_count_is_in_range() {
-        let cases = [("3", 0, Some(3)), ("0", 0, Some(0)), ("0", 1, None), ("99999999999999999999", 0, None)];
-        for (given, least, expected) in cases {
-            assert_eq!(count(given, "sources", least).ok(), expected, "{given:?}");
-        }
+        assert_eq!(count("3", "sources", 0).unwrap(), 3);
+        assert_eq!(count("0", "sources", 0).unwrap(), 0);
+        let refused = |given, least| count(given, "events", least).unwrap_err().to_string();
+        assert_eq!(refused("0", 1), "0 events cannot be waited for: the count must be at least 1");
+        assert_eq!(
+            refused("99999999999999999999", 0),
+            "99999999999999999999 events cannot be waited for: the count must fit into 64 bits"
+        );
+        assert_eq!(
+            refused("some", 1),
+            "some events cannot be waited for: the count must be a whole number, in digits"
+        );
     }
 
     #[test]

@@ -1,17 +1,46 @@
 //! How a scenario's observers end when its end is not clean.
+#![allow(clippy::unwrap_used, reason = "what the tests share is no test to clippy")]
 
+use std::fmt::Write as _;
+use std::future::poll_fn;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Metadata, span};
 use watchkeeper::{
-    DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, PerSource, StateKind,
-    StaticSourceProvider, async_trait,
+    DynError, ObservationConfig, ObservationGroup, ObservationRuntime, ObservedSource, Observer, PerSource,
+    SourceHealth, StateKind, StaticSourceProvider, UnmetOutcome, async_trait,
 };
-use watchkeeper_cucumber::Observers;
+use watchkeeper_cucumber::{Observers, StepError};
+
+const SOON: Duration = Duration::from_secs(5);
+
+/// One source that answers one.
+async fn one() -> ObservationRuntime<PerSource<(), u64>> {
+    let sources = StaticSourceProvider::new(vec![ObservedSource::new("n1", ())]);
+    let observer = PerSource::new(Duration::from_secs(1), |_| async { Ok(1) });
+    ObservationRuntime::start(sources, observer, ObservationConfig::default()).await.unwrap()
+}
+
+/// A scenario with an invariant that was violated.
+async fn violated(label: &str) -> Observers {
+    let mut observers = Observers::new();
+    let runtime = one().await;
+    let handle = runtime.handle();
+    observers.add("raft", runtime).unwrap();
+    let invariant = handle.invariant(label, |_| false);
+    invariant.violated().await;
+    observers.hold(invariant);
+    observers
+}
 
 /// Its poll blocks the thread until it is let go.
 struct Blocking {
+    blocks: mpsc::UnboundedSender<()>,
     release: Mutex<Receiver<()>>,
 }
 
@@ -27,7 +56,8 @@ impl Observer for Blocking {
     }
 
     async fn poll(&self, _: &[ObservedSource<()>], (): &mut ()) -> Result<Vec<()>, DynError> {
-        // Whoever holds the sender lets go by dropping it.
+        let _ = self.blocks.send(());
+        // Dropping the sender lets go.
         let _ = self.release.lock().map(|release| release.recv());
         Ok(Vec::new())
     }
@@ -40,13 +70,12 @@ async fn an_observer_that_blocks_its_thread_is_named() {
     let (hold, release) = channel();
     let config =
         ObservationConfig { stop_timeout: Duration::from_millis(50), ..ObservationConfig::default() };
-    let blocking = Blocking { release: Mutex::new(release) };
+    let (blocks, mut has_begun) = mpsc::unbounded_channel();
+    let blocking = Blocking { blocks, release: Mutex::new(release) };
     let runtime =
         ObservationRuntime::start(StaticSourceProvider::new(Vec::new()), blocking, config).await.unwrap();
-    let (handle, control) = (runtime.handle(), runtime.control());
-    let polls = handle.reaches(StateKind::Polling).within(Duration::from_secs(30));
-    control.poll_now().await.unwrap();
-    polls.await.unwrap();
+    runtime.control().poll_now().await.unwrap();
+    has_begun.recv().await.unwrap();
 
     let mut observers = Observers::new();
     observers.add("raft", runtime).unwrap();
@@ -54,7 +83,7 @@ async fn an_observer_that_blocks_its_thread_is_named() {
     assert_eq!(unfinished.detached, [Arc::from("raft")]);
     assert_eq!(
         unfinished.to_string(),
-        "these observers were stopped and left code behind that blocks its thread: raft; move that into \
+        "these observers were stopped and left code running that blocks its thread: raft; move that into \
          spawn_blocking"
     );
     drop(hold);
@@ -62,18 +91,51 @@ async fn an_observer_that_blocks_its_thread_is_named() {
 
 #[tokio::test(start_paused = true)]
 async fn an_invariant_that_panics_leaves_no_observer_running() {
-    let sources = vec![ObservedSource::new("n1", ())];
-    let observer = PerSource::new(Duration::from_secs(1), |_| async { Ok(1) });
-    let provider = StaticSourceProvider::new(sources);
-    let runtime = ObservationRuntime::start(provider, observer, ObservationConfig::default()).await.unwrap();
+    let runtime = one().await;
     let handle = runtime.handle();
     let mut observers = Observers::new();
-    observers.hold(handle.invariant("it can be judged", |_| panic!("it cannot")));
+    observers.hold(handle.invariant("it can be judged", |_| -> bool { panic!("it cannot") }));
     observers.add("raft", runtime).unwrap();
-    handle.eventually("it was judged", |_| true).within(Duration::from_secs(5)).await.unwrap();
+    handle.eventually("it was judged", |_| true).within(SOON).await.unwrap();
 
     let unfinished = observers.finish().await.unwrap_err().to_string();
     assert!(unfinished.contains("app code panicked: it cannot"), "{unfinished}");
+    assert_eq!(handle.state().kind(), StateKind::Stopped);
+}
+
+/// What it says of its sources panics.
+struct Panics;
+
+#[async_trait]
+impl Observer for Panics {
+    type Source = ();
+    type State = ();
+    type Snapshot = ();
+    type Event = ();
+
+    async fn init(&self, _: &[ObservedSource<()>]) -> Result<(), DynError> {
+        Ok(())
+    }
+
+    async fn poll(&self, _: &[ObservedSource<()>], (): &mut ()) -> Result<Vec<()>, DynError> {
+        Ok(Vec::new())
+    }
+
+    fn snapshot(&self, (): &()) {}
+
+    fn source_health((): &(), _: &str) -> Option<SourceHealth> {
+        panic!("it cannot be said")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_observer_says_of_its_sources_may_panic() {
+    let sources = StaticSourceProvider::new(vec![ObservedSource::new("n1", ())]);
+    let runtime = ObservationRuntime::start(sources, Panics, ObservationConfig::default()).await.unwrap();
+    let handle = runtime.handle();
+    let mut observers = Observers::new();
+    observers.add("raft", runtime).unwrap();
+    observers.finish().await.unwrap();
     assert_eq!(handle.state().kind(), StateKind::Stopped);
 }
 
@@ -83,4 +145,209 @@ async fn the_end_may_come_twice() {
     observers.finish().await.unwrap();
     observers.finish().await.unwrap();
     assert!(observers.handle("raft").is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_violation_that_a_step_has_returned_is_not_forgotten() {
+    let mut observers = violated("one is two").await;
+    for _ in 0..2 {
+        let calm = observers.handle("raft").unwrap().stays_fresh().during(SOON);
+        let ended = observers.wait(calm).await;
+        assert!(matches!(ended, Err(StepError::Violated(_))), "{ended:?}");
+    }
+    let unfinished = observers.finish().await.unwrap_err();
+    let [unmet] = &unfinished.unheld[..] else { panic!("{unfinished}") };
+    assert_eq!((unmet.outcome(), unmet.label()), (UnmetOutcome::Violated, "one is two"));
+    observers.finish().await.unwrap();
+}
+
+/// Cut off at every point where it waits.
+#[tokio::test(start_paused = true)]
+async fn an_end_that_is_cut_off_loses_no_violation() {
+    let shared = one().await;
+    let mut cut = 0;
+    for polls in 0..30 {
+        let mut observers = violated("one is two").await;
+        // Of an observer that goes on: its end takes a turn of the executor.
+        observers.hold(shared.handle().invariant("it goes on", |_| true));
+        let mut end = Box::pin(observers.finish());
+        let mut ended = None;
+        for _ in 0..polls {
+            ended = poll_fn(|context| {
+                Poll::Ready(match end.as_mut().poll(context) {
+                    Poll::Ready(ended) => Some(ended),
+                    Poll::Pending => None,
+                })
+            })
+            .await;
+            if ended.is_some() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(end);
+        cut += u32::from(ended.is_none());
+        let ended = match ended {
+            Some(ended) => ended,
+            None => observers.finish().await,
+        };
+        let unheld = ended.unwrap_err().unheld;
+        let labels: Vec<&str> = unheld.iter().map(watchkeeper::Unmet::label).collect();
+        assert_eq!(labels.first(), Some(&"one is two"), "cut off after {polls} polls");
+    }
+    assert!((2..30).contains(&cut), "cut off {cut} times");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_scenario_paused_of_the_suite_is_resumed_and_nothing_else() {
+    let suite = ObservationGroup::new();
+    for name in ["ours", "before", "other's", "its own way"] {
+        suite.add_as(name, one().await).unwrap();
+    }
+    let paused = || {
+        let members = suite.statuses().into_iter().filter(|member| member.paused);
+        members.map(|member| member.name.to_string()).collect::<Vec<_>>()
+    };
+    suite.control("before").unwrap().pause().await.unwrap();
+
+    let (mut scenario, mut other) = (Observers::sharing(&suite), Observers::sharing(&suite));
+    other.control("other's").unwrap().pause().await.unwrap();
+    for name in ["ours", "before", "other's"] {
+        scenario.control(name).unwrap().pause().await.unwrap();
+    }
+    // Resumed and paused: it was so before the scenario.
+    scenario.control("before").unwrap().resume().await.unwrap();
+    scenario.control("before").unwrap().pause().await.unwrap();
+    // Used for something else, and paused by nobody.
+    scenario.control("its own way").unwrap().poll_now().await.unwrap();
+    assert_eq!(paused(), ["ours", "before", "other's"]);
+
+    scenario.finish().await.unwrap();
+    assert_eq!(paused(), ["before", "other's"]);
+    other.finish().await.unwrap();
+    assert_eq!(paused(), ["before"]);
+    suite.stop_all().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dropped_scenario_paused_of_the_suite_is_resumed() {
+    let suite = ObservationGroup::new();
+    suite.add_as("shared", one().await).unwrap();
+    let scenario = Observers::sharing(&suite);
+    scenario.control("shared").unwrap().pause().await.unwrap();
+    drop(scenario);
+    let handle = suite.handle("shared").unwrap();
+    handle.eventually("it goes on", |_| true).within(SOON).await.unwrap();
+    assert!(!suite.status("shared").unwrap().paused);
+    suite.stop_all().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_survives_that_a_step_stopped_what_it_had_paused() {
+    let suite = ObservationGroup::new();
+    suite.add_as("shared", one().await).unwrap();
+    let mut scenario = Observers::sharing(&suite);
+    let control = scenario.control("shared").unwrap();
+    control.pause().await.unwrap();
+    let _ = control.stop().await;
+    scenario.finish().await.unwrap();
+}
+
+/// Keeps the warnings of this package.
+struct Warnings(Arc<Mutex<String>>);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() == Level::WARN && metadata.target().starts_with("watchkeeper_cucumber")
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        event.record(&mut Said(&mut self.0.lock().unwrap()));
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+struct Said<'a>(&'a mut String);
+
+impl Visit for Said<'_> {
+    fn record_debug(&mut self, _: &Field, value: &dyn std::fmt::Debug) {
+        writeln!(self.0, "{value:?}").unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_violation_is_not_dropped_in_silence() {
+    let said = Arc::default();
+    let _guard = tracing::subscriber::set_default(Warnings(Arc::clone(&said)));
+    let warnings = || std::mem::take(&mut *said.lock().unwrap());
+
+    let mut observers = violated("one is two").await;
+    observers.hold(observers.handle("raft").unwrap().invariant("it goes on", |_| true));
+    drop(observers);
+    let dropped = warnings();
+    for part in [
+        "a scenario has ended, and its end was not awaited: a background invariant was violated\nviolated: \"one is two\"",
+        "nobody asked whether these invariants held: it goes on; let the run call `.after(after)`",
+    ] {
+        assert!(dropped.contains(part), "{dropped}");
+    }
+
+    let mut observers = violated("one is two").await;
+    observers.finish().await.unwrap_err();
+    drop(observers);
+    drop(Observers::new());
+    assert_eq!(warnings(), "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_violations_are_a_bounded_text() {
+    let mut observers = violated("one is two").await;
+    for n in 0..1_000 {
+        let invariant =
+            observers.handle("raft").unwrap().invariant(format!("number {n}\u{1b}[2J"), |_| false);
+        observers.hold(invariant);
+    }
+    let calm = observers.handle("raft").unwrap().eventually("a cycle more", |_| true).within(SOON);
+    calm.await.unwrap();
+    let unfinished = observers.finish().await.unwrap_err();
+    let text = unfinished.to_string();
+    assert_eq!(unfinished.unheld.len(), 1_001);
+    assert!(text.len() < 20_000, "{} bytes", text.len());
+    assert!(text.contains("\n991 more background invariants did not hold: number 9\\u{1b}[2J, "), "{text}");
+    assert_eq!(format!("{unfinished:?}"), text);
+}
+
+#[tokio::test]
+async fn what_an_error_says_is_bounded_and_escaped_and_its_debug_is_the_same() {
+    let many: Vec<Arc<str>> = (0..10_000).map(|n| Arc::from(format!("node\n{n}\u{1b}[2J"))).collect();
+    let long = "a\n\u{1b}[2J".repeat(100_000);
+    let duration = |given: &str| watchkeeper_cucumber::parse_duration(given).unwrap_err();
+    let errors = [
+        Observers::new().handle(&long).unwrap_err(),
+        StepError::UnknownObserver { name: "rift".to_owned(), known: many },
+        duration(&long),
+        duration(&format!("5 {}", "x".repeat(1_000_000))),
+        StepError::Count { given: "9".repeat(1_000_000), what: "events", least: 1 },
+        StepError::UnknownState { name: long.clone() },
+        StepError::UnknownCondition { name: long.clone() },
+        StepError::NoJson { observer: long.clone() },
+        StepError::Detached { observer: long },
+    ];
+    for error in errors {
+        let text = error.to_string();
+        assert!(text.len() < 2_000, "{} bytes: {text}", text.len());
+        assert!(!text.contains(['\n', '\u{1b}']), "{text}");
+        assert_eq!(format!("{error:?}"), text);
+    }
 }

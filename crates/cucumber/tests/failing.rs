@@ -36,25 +36,41 @@ fn main() -> ExitCode {
     a_mistake_is_one_clear_error();
     scenarios_at_the_same_time_count_for_themselves();
     a_run_that_fails_by_panicking_returns_an_error();
+    a_violation_that_a_step_takes_for_an_answer_fails_the_scenario();
+    a_run_in_which_nothing_was_run_fails();
+    a_run_that_asks_no_observer_says_so();
+    a_violation_without_the_after_hook_is_not_silent();
     ExitCode::SUCCESS
 }
 
 async fn run(feature: &str, reports: &Path) -> ExitCode {
-    let path = format!("{}/tests/failing_features/{feature}.feature", env!("CARGO_MANIFEST_DIR"));
+    let path = match feature {
+        // There are reports in it, and no features.
+        "empty" => reports.display().to_string(),
+        "filtered" => concat!(env!("CARGO_MANIFEST_DIR"), "/tests/features").to_owned(),
+        _ => format!("{}/tests/failing_features/{feature}.feature", env!("CARGO_MANIFEST_DIR")),
+    };
     start_suite().await;
     let began = Instant::now();
-    let run = World::cucumber().steps(with_steps(World::collection())).after(after).with_default_cli();
+    let run = World::cucumber().steps(with_steps(World::collection())).with_default_cli();
+    if feature == "no_hook" {
+        let writer = run.run(path).await;
+        return finish_suite(&SUITE, &writer).await;
+    }
+    let run = run.after(after);
     if feature == "panic" {
         run.fail_on_skipped().run_and_exit(path).await;
         return ExitCode::SUCCESS;
     }
+    let filtered = feature == "filtered";
     let (json, junit) = (File::create(reports.join("json")), File::create(reports.join("junit")));
     let writer = Basic::raw(io::stdout(), Coloring::Never, 0)
         .summarized()
         .tee::<World, _>(Json::for_tee(json.unwrap()))
         .tee::<World, _>(JUnit::for_tee(junit.unwrap(), 0))
         .normalized();
-    let writer = run.with_writer(writer).fail_on_skipped().run(path).await;
+    let run = run.with_writer(writer).fail_on_skipped();
+    let writer = run.filter_run(path, move |_, _, _| !filtered).await;
     fs::write(reports.join("elapsed"), began.elapsed().as_millis().to_string()).unwrap();
     finish_suite(&SUITE, &writer).await
 }
@@ -80,7 +96,7 @@ fn ran(feature: &str) -> Ran {
     };
     let features: Value = serde_json::from_str(&read("json")).unwrap();
     let mut failures = BTreeMap::<String, Vec<String>>::new();
-    for scenario in features[0]["elements"].as_array().unwrap() {
+    for scenario in features[0]["elements"].as_array().into_iter().flatten() {
         let failed = failures.entry(scenario["name"].as_str().unwrap().to_owned()).or_default();
         let parts = ["steps", "after"].map(|part| scenario[part].as_array().cloned().unwrap_or_default());
         for result in parts.concat().iter().map(|part| &part["result"]) {
@@ -148,6 +164,13 @@ fn a_failing_scenario_carries_its_report() {
             ],
         ),
         (
+            "An answer from before the step",
+            &[
+                "there is nothing at \"/n1/leader\"; the nearest that exists is \"/n1\", null\n\
+                 not met in time: \"the snapshot at /n1/leader becomes n1\" within 500ms\n",
+            ],
+        ),
+        (
             "An invariant that is violated while a step waits",
             &["a background invariant was violated\n", violated],
         ),
@@ -186,15 +209,27 @@ fn a_failing_scenario_carries_its_report() {
             "A source that does not recover",
             &["not met in time: \"source \\\"n1\\\" is failing\" within 2s\n", "failed 20 times in a row"],
         ),
+        (
+            "A loop that runs, of sources that never answer",
+            &[
+                "the observer \"dead\" runs, but none of its sources has ever answered: n1 has never answered; failed ",
+                ": connection refused; n2 has never answered; probe in flight for 2.0 s\nnot met in time: \"the data \
+                 is fresh\" within 2s\n",
+            ],
+        ),
+        (
+            "A loop that keeps running, of sources that never answer",
+            &["the observer \"dead\" runs, but none of its sources has ever answered: n1 has never answered; failed "],
+        ),
     ]);
     assert!(ran.elapsed < Duration::from_secs(60), "an hour is not waited for: {:?}", ran.elapsed);
 }
 
 fn a_mistake_is_one_clear_error() {
-    let no_time = |given: &str| {
+    let no_time = |given: &str, mistake: &str| {
         format!(
-            "{given:?} is no time to wait: it must be more than zero and at most 24 h, such as \"5 seconds\", \
-             \"500 ms\" or \"1 minute\""
+            "{given:?} is no time to wait: {mistake}; write it such as \"5 seconds\", \"500 ms\" or \"1 minute and \
+             5 seconds\""
         )
     };
     ran("input").check(&[
@@ -202,9 +237,20 @@ fn a_mistake_is_one_clear_error() {
         ("No observers", &["no observer is called \"raft\"; the scenario has none: add one"]),
         ("Duplicate name", &["the group already has a member named \"raft\": give each a name of its own"]),
         ("Name of the suite's", &["the group already has a member named \"shared\""]),
-        ("Zero time", &[&no_time("0 seconds")]),
-        ("No time", &[&no_time("a while")]),
-        ("Too much time", &[&no_time("2 days")]),
+        ("Zero time", &[&no_time("0 seconds", "it is zero; it must be more than zero")]),
+        ("No time", &[&no_time("a while", "\"a\" is no number: use digits")]),
+        ("Too much time", &[&no_time("2 days", "it is over 24 h; it must be at most 24 h")]),
+        (
+            "Unknown unit",
+            &["\"1 minute and 5 parsecs\" is no time to wait: \"parsecs\" is no unit of time; the units are ms, s"],
+        ),
+        ("No unit", &[&no_time("5", "there is no unit after \"5\"")]),
+        ("No number", &[&no_time("seconds", "there is no number before \"seconds\"")]),
+        ("Negative time", &[&no_time("-5 seconds", "\"-5\" is negative")]),
+        (
+            "Words after the time",
+            &[&no_time("5 seconds or so", "\"or\" after \"seconds\" is neither a number nor the end")],
+        ),
         (
             "Unknown state",
             &[
@@ -223,6 +269,47 @@ fn a_mistake_is_one_clear_error() {
         ("No events", &["0 events cannot be waited for: the count must be at least 1"]),
         ("Too large a count", &["99999999999999999999 sources cannot be waited for: the count"]),
         ("No pointer", &["\"n1.leader\" is no JSON pointer: it must be empty or begin with a slash"]),
+        ("No escape of a pointer", &["\"/n1/a~b\" is no JSON pointer: write ~0 for a ~ in a key"]),
+        (
+            "A number where the snapshot has a string",
+            &[
+                "\"2\" is at \"/n1/term\"; the snapshot has the string \"2\", the step says the number 2: write it with \
+                 quotes, becomes \"\\\"2\\\"\"\nnot met in time: ",
+            ],
+        ),
+        (
+            "A string where the snapshot has a number",
+            &[
+                "2 is at \"/n1/term\"; the snapshot has the number 2, the step says the string \"2\": write it without \
+                 quotes, becomes \"2\"\nnot met in time: ",
+            ],
+        ),
+        (
+            "A string where the snapshot has a number, deep inside",
+            &[
+                "{\"term\":2} is at \"/n1\"; the snapshot has the number 2, the step says the string \"2\": write it \
+                 without quotes, 2\nnot met in time: ",
+            ],
+        ),
+        (
+            "A large number that is nearly right",
+            &["18446744073709551615 is at \"/n1/term\"\nnot met in time: "],
+        ),
+        (
+            "A slip in JSON",
+            &[
+                "{\"leader\":\"n1\"} is at \"/n1\"; the step's value is text, for it is no JSON (expected ident at line \
+                 1 column 13)\nnot met in time: ",
+            ],
+        ),
+        (
+            "Escapes and line breaks in a snapshot",
+            &["\"one\\ntwo\\u{202e}\\u001b[2J\" is at \"/n1/said\"\nnot met in time: "],
+        ),
+        (
+            "Escapes in a key of a snapshot",
+            &["the nearest that exists is \"/n1\", with the keys \\u{1b}[2J\nnot met in time: "],
+        ),
         (
             "No such path",
             &[
@@ -241,10 +328,11 @@ fn a_mistake_is_one_clear_error() {
     ]);
 }
 
-/// The late one shares the observer behind the early one's failure and first event: of one failure it has seen
+/// The late one shares the observer after the early one's failure and first event: of one failure it has seen
 /// none, of two events one.
 fn scenarios_at_the_same_time_count_for_themselves() {
-    ran("side_by_side").check(&[
+    let ran = ran("side_by_side");
+    ran.check(&[
         ("Early", &["the observer \"shared\" has recorded failures since the scenario began:\n  cycle 1 failed"]),
         (
             "Late",
@@ -254,10 +342,68 @@ fn scenarios_at_the_same_time_count_for_themselves() {
             ],
         ),
     ]);
+    let rests = "this run rests on 1 feature, 2 scenarios, 16 steps that passed, ";
+    assert!(ran.terminal.contains(rests), "{}", ran.terminal);
+    assert!(ran.terminal.contains("; sources that answered: shared/n1\n"), "{}", ran.terminal);
 }
 
 fn a_run_that_fails_by_panicking_returns_an_error() {
     let output = start("panic", Path::new("/nowhere"));
     assert_eq!(output.status.code(), Some(101), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("1 step failed"), "{output:?}");
+}
+
+/// Each is reported once: by the step that fails with it, or at the scenario's end.
+fn a_violation_that_a_step_takes_for_an_answer_fails_the_scenario() {
+    let ran = ran("taken_for_an_answer");
+    assert_eq!(ran.output.status.code(), Some(1), "{:?}", ran.output);
+    let violated =
+        "a background invariant was violated\nviolated: \"the forbidden node is never named leader\"";
+    for (scenario, step) in [
+        ("Then the scenario ends", None),
+        ("Then a step of the project's own passes", None),
+        ("Then a step of the project's own fails", Some("wrong sum")),
+        ("Then a shipped step looks at the observer", Some(violated)),
+    ] {
+        let said = &ran.failures[scenario];
+        let once = said.iter().filter(|message| message.contains(violated)).count();
+        assert_eq!(once, 1, "{scenario}: {said:?}");
+        let is_expected = |step: &str| said.iter().any(|message| message.contains(step));
+        assert!(step.is_none_or(is_expected), "{scenario}: {said:?}");
+        let expected = if step == Some("wrong sum") { 2 } else { 1 };
+        assert_eq!(said.len(), expected, "{scenario}: {said:?}");
+    }
+}
+
+fn a_run_in_which_nothing_was_run_fails() {
+    for (feature, skipped) in [("empty", 0), ("filtered", 0), ("skipped", 1)] {
+        let output = ran(feature).output;
+        assert_eq!(output.status.code(), Some(1), "{feature}: {output:?}");
+        let refused = format!("no step has passed ({skipped} skipped): this run proves nothing");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(&refused), "{feature}: {said}");
+    }
+}
+
+fn a_run_that_asks_no_observer_says_so() {
+    let ran = ran("no_observer");
+    assert_eq!(ran.output.status.code(), Some(0), "{:?}", ran.output);
+    let said =
+        "this run rests on 1 feature, 1 scenario, 1 step that passed; no step has waited on an observer";
+    assert!(ran.terminal.contains(said), "{}", ran.terminal);
+}
+
+fn a_violation_without_the_after_hook_is_not_silent() {
+    let output = start("no_hook", Path::new("/nowhere"));
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    for part in [
+        "a scenario has ended, and its end was not awaited: a background invariant was violated\nviolated: \"the \
+         forbidden node is never named leader\"",
+        "nobody asked whether these invariants held: the forbidden node is never named leader; let the run call \
+         `.after(after)`",
+        "background invariants were violated in scenarios that no hook has ended",
+    ] {
+        assert!(said.contains(part), "{part:?} is missing in {said}");
+    }
 }

@@ -190,14 +190,13 @@ fn write_indented(f: &mut fmt::Formatter<'_>, text: &str, indent: &str) -> fmt::
 /// An error, then a line for each cause that its text does not already end with.
 fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
+    // An error may be its own cause.
+    for error in std::iter::successors(error.source(), |cause| cause.source()).take(32) {
         let said = error.to_string();
         if !text.ends_with(&said) {
             text.push_str("\ncaused by: ");
             text.push_str(&said);
         }
-        cause = error.source();
     }
     text
 }

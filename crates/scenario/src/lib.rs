@@ -52,7 +52,7 @@
 //! async fn both_are_counted(context: RunContext<Counters>) -> Result<(), DynError> {
 //!     let counts = context.require_observer::<Counts>("counts")?;
 //!     let at_three = |name: &str, seen: &<Counts as watchkeeper::Observer>::Snapshot| {
-//!         seen.get(name).and_then(|node| node.fresh_value(seen.taken_at())).is_some_and(|count| **count == 3)
+//!         seen.get(name).and_then(|node| node.answering_value()).is_some_and(|count| **count == 3)
 //!     };
 //!     let agreed = counts.eventually("both are 3", |seen| at_three("n1", seen) && at_three("n2", seen));
 //!     agreed.within(Duration::from_secs(5)).await?;

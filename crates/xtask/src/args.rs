@@ -5,6 +5,9 @@ use crate::steps::{self, STEPS, Step};
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask test [--install] [--only STEP]... [--list]
        cargo xtask test --k8s [--image IMAGE]
+       cargo xtask mutants [--install]
+  test         run the steps that decide whether a change lands
+  mutants      flip the code line by line and name the flips that no test notices; takes hours, and no step does it
   --install    install what is missing, then run; without it, what is missing is named and left out
   --only STEP  run this step alone; may be given several times
   --list       show the steps
@@ -21,24 +24,44 @@ pub(crate) enum Request {
         steps: Vec<&'static Step>,
         install: bool,
     },
+    /// Flip the code and see which test notices.
+    Mutants {
+        install: bool,
+    },
     /// Run the scenario on a Kubernetes cluster, with nodes of this image.
     K8s {
         image: Option<String>,
     },
 }
 
+const COMMANDS: &str = "test, mutants, help";
 const FLAGS: &str = "--install, --only STEP, --list, --k8s, --image IMAGE";
 
 /// Reads the words behind `cargo xtask`; an error is one line that names what is known.
 pub(crate) fn parse(words: &[String]) -> Result<Request, String> {
     let mut words = words.iter().map(String::as_str);
     match words.next() {
-        Some("test") => {}
-        Some("help" | "--help" | "-h") => return Ok(Request::Help),
-        Some(other) => return Err(format!("unknown command `{other}`; the commands are: test, help")),
-        None => return Err("no command given; the commands are: test, help".to_owned()),
+        Some("test") => test(words),
+        Some("mutants") => mutants(words),
+        Some("help" | "--help" | "-h") => Ok(Request::Help),
+        Some(other) => Err(format!("unknown command `{other}`; the commands are: {COMMANDS}")),
+        None => Err(format!("no command given; the commands are: {COMMANDS}")),
     }
+}
 
+fn mutants<'a>(words: impl Iterator<Item = &'a str>) -> Result<Request, String> {
+    let mut install = false;
+    for word in words {
+        match word {
+            "--install" => install = true,
+            "--help" | "-h" => return Ok(Request::Help),
+            other => return Err(format!("unknown flag `{other}` of `mutants`; the flag is: --install")),
+        }
+    }
+    Ok(Request::Mutants { install })
+}
+
+fn test<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Request, String> {
     let mut install = false;
     let mut list = false;
     let mut only = Vec::new();
@@ -126,8 +149,18 @@ mod tests {
     }
 
     #[test]
+    fn mutants_is_a_command_of_its_own() {
+        for (line, install) in [("mutants", false), ("mutants --install", true)] {
+            match parsed(line) {
+                Ok(Request::Mutants { install: read }) => assert_eq!(read, install, "{line}"),
+                other => panic!("`{line}` was read as {other:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn help_and_list_run_nothing() {
-        for line in ["help", "--help", "test --help", "test --only fmt -h"] {
+        for line in ["help", "--help", "test --help", "test --only fmt -h", "mutants -h"] {
             assert!(matches!(parsed(line), Ok(Request::Help)), "{line}");
         }
         assert!(matches!(parsed("test --install --list"), Ok(Request::List)));
@@ -136,8 +169,9 @@ mod tests {
     #[test]
     fn a_wrong_word_is_answered_by_one_line_with_the_known_ones() {
         let cases = [
-            ("", "no command given", "test, help"),
-            ("tets", "unknown command `tets`", "test, help"),
+            ("", "no command given", "test, mutants, help"),
+            ("tets", "unknown command `tets`", "test, mutants, help"),
+            ("mutants --only fmt", "unknown flag `--only` of `mutants`", "--install"),
             ("test --fast", "unknown flag `--fast`", "--install, --only STEP, --list, --k8s"),
             ("test clippy", "unknown flag `clippy`", "--install, --only STEP, --list, --k8s"),
             ("test --k8s --only fmt", "`--k8s` goes with `--image IMAGE` alone", "runs no step"),

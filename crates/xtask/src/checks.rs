@@ -149,6 +149,49 @@ pub(crate) fn models() -> Result<Verdict, String> {
     Ok(Verdict::Passed)
 }
 
+/// What is flipped: where a fault goes unnoticed for long. Folders end with `/`.
+const FLIPPED: &[&str] =
+    &["src/waits/", "src/history.rs", "src/subscription.rs", "src/deadline.rs", "src/pulse.rs", "fsm/src/"];
+/// What is flipped a second time, for the models to notice: what goes wrong in some orders only.
+const FLIPPED_FOR_MODELS: &[&str] = &["src/waits/queue.rs", "src/history.rs", "src/subscription.rs"];
+
+/// Flips the code line by line and runs the tests on each. Every flip that none of them notices is named.
+pub(crate) fn mutants() -> Result<Verdict, String> {
+    let broken: Vec<String> = [
+        // A tenth of the lives that the models play: each flip plays them again.
+        ("target/mutants", format!("PROPTEST_CASES=250 {}", mutants_line("target/mutants", FLIPPED, ""))),
+        (
+            "target/mutants-of-models",
+            format!(
+                "RUSTFLAGS=--cfg=watchkeeper_loom {}",
+                mutants_line("target/mutants-of-models", FLIPPED_FOR_MODELS, " -- --lib loom")
+            ),
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(output, line)| {
+        let made = fs::create_dir_all(output).map_err(|error| format!("{output} cannot be made: {error}"));
+        let flipped = made.and_then(|()| shell::run(&line));
+        flipped
+            .err()
+            .map(|error| format!("{error}: {output}/mutants.out/missed.txt names what went unnoticed"))
+    })
+    .collect();
+    verdict(&broken)
+}
+
+/// With `=`, so that no shell takes the patterns for its own.
+fn mutants_line(output: &str, files: &[&str], tests: &str) -> String {
+    let files = files.iter().fold(String::new(), |files, file| {
+        let all = if file.ends_with('/') { "**" } else { "" };
+        files + &format!(" --file={file}{all}")
+    });
+    format!(
+        "cargo mutants --test-tool=nextest --all-features --output={output}{files} \
+         --exclude=**/loom_tests.rs --exclude=fsm/src/tests.rs --exclude=fsm/src/tests/**{tests}"
+    )
+}
+
 fn mentions(folder: &Path, word: &str) -> Result<bool, String> {
     let unread = |error: std::io::Error| format!("{} cannot be read: {error}", folder.display());
     for entry in fs::read_dir(folder).map_err(unread)? {
@@ -329,6 +372,21 @@ mod tests {
             "cargo clippy --package app --no-default-features --features json -- -D warnings",
         ];
         assert_eq!(feature_checks(&[core, with_features, tool, foreign]), expected);
+    }
+
+    #[test]
+    fn what_is_flipped_is_there() {
+        let root = Path::new(crate::ROOT);
+        for file in FLIPPED.iter().chain(FLIPPED_FOR_MODELS) {
+            let path = root.join(file);
+            assert!(if file.ends_with('/') { path.is_dir() } else { path.is_file() }, "{file}");
+        }
+        assert_eq!(
+            mutants_line("target/x", &["src/waits/", "src/history.rs"], " -- loom"),
+            "cargo mutants --test-tool=nextest --all-features --output=target/x --file=src/waits/** \
+             --file=src/history.rs --exclude=**/loom_tests.rs --exclude=fsm/src/tests.rs \
+             --exclude=fsm/src/tests/** -- loom"
+        );
     }
 
     #[test]

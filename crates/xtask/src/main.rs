@@ -1,4 +1,5 @@
-//! The project's own commands. `cargo xtask test` answers whether the tree is good.
+//! The project's own commands. `cargo xtask test` answers whether the tree is good; `cargo xtask mutants`, by hand,
+//! whether its tests are.
 //!
 //! Two tables say what is done: the steps in `steps.rs` and the tools they need in `needs.rs`. A new check
 //! or a new tool is an added row; the rest runs the tables and reports.
@@ -39,6 +40,11 @@ fn main() -> ExitCode {
         Request::K8s { image } => {
             if let Err(message) = checks::k8s(image.as_deref()) {
                 eprintln!("xtask: {message}");
+                return ExitCode::FAILURE;
+            }
+        }
+        Request::Mutants { install } => {
+            if !run::run(&[&steps::MUTANTS], install).is_good() {
                 return ExitCode::FAILURE;
             }
         }

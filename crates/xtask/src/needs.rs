@@ -41,6 +41,12 @@ pub(crate) static CARGO_NEXTEST: Need = Need {
     )],
 };
 
+pub(crate) static CARGO_MUTANTS: Need = Need {
+    name: "cargo-mutants",
+    probe: "cargo mutants --version",
+    install: &["cargo install --locked --debug --config profile.dev.debug=false cargo-mutants"],
+};
+
 pub(crate) static DOCKER: Need = Need {
     name: "docker.io",
     probe: "dockerd --version",

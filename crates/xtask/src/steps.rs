@@ -143,6 +143,14 @@ pub(crate) static STEPS: &[Step] = &[
     },
 ];
 
+/// By hand, and in no run of all steps: it takes hours.
+pub(crate) static MUTANTS: Step = Step {
+    name: "mutants",
+    why: "a test notices each flip in waits, history, subscription, deadline and the lifecycle machine",
+    needs: &[&needs::CARGO_NEXTEST, &needs::CARGO_MUTANTS],
+    work: Work::Check(checks::mutants),
+};
+
 /// The steps' names for a message.
 pub(crate) fn names() -> String {
     STEPS.iter().map(|step| step.name).collect::<Vec<_>>().join(", ")

@@ -98,10 +98,9 @@ fn interrupted() -> impl Future<Output = ()> {
 fn exit(result: Result<(), impl Error + 'static>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
     let mut line = format!("watchkeeper-chain: {error}");
-    let mut reason = error.source();
-    while let Some(cause) = reason {
+    // An error may be its own cause.
+    for cause in std::iter::successors(error.source(), |cause| cause.source()).take(32) {
         line = format!("{line}: {cause}");
-        reason = cause.source();
     }
     eprintln!("{line}");
     ExitCode::FAILURE

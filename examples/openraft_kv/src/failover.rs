@@ -289,7 +289,9 @@ impl Breaking<'_> {
 
     async fn no_longer_present(&self, name: &str) -> Result<(), DynError> {
         let lost = |cluster: &ClusterView| {
-            cluster.nodes.get(name).is_some_and(|node| node.presence != Presence::Present)
+            let node = cluster.nodes.get(name);
+            // Not present is not enough: what was not asked since is not known.
+            node.is_some_and(|node| matches!(node.presence, Presence::Failing(_) | Presence::Stale))
         };
         self.handle.eventually(format!("{name} is lost"), lost).within(WINDOW).await?;
         Ok(())

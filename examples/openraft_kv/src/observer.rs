@@ -38,7 +38,7 @@ pub struct Leader {
 /// Whether a node can be believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// It has never answered.
+    /// It has never answered; in a wait, not since the wait's start.
     Unseen,
     /// Its last answer is fresh, and no probe has failed since.
     Present,
@@ -210,6 +210,12 @@ impl Observer for RaftObserver {
     fn source_health(view: &ClusterView, name: &str) -> Option<SourceHealth> {
         view.nodes.get(name).map(|node| node.health.clone())
     }
+
+    /// What the nodes agree on by what they were asked since. Events are not taken apart: one may come of several
+    /// answers, and counts by its cycle.
+    fn asked_since(view: &ClusterView, since: Instant) -> Option<ClusterView> {
+        view.asked_since(since)
+    }
 }
 
 impl ClusterView {
@@ -227,6 +233,20 @@ impl ClusterView {
         view.applied = applied.max().unwrap_or_default().max(before.applied);
         view.leader = view.agreed_leader();
         view
+    }
+
+    /// The same without what was asked of the nodes before `since`; `None` if there is none of it. What only grows
+    /// stays as it is, and so do the voters that nobody names now.
+    fn asked_since(&self, since: Instant) -> Option<Self> {
+        let asked_since = |node: &NodeView| node.health.asked_since(since);
+        if self.nodes.values().all(|node| asked_since(node).is_none()) {
+            return None;
+        }
+        let view = |(name, node): (&Arc<str>, &NodeView)| {
+            let node = asked_since(node).map_or_else(|| node.clone(), |health| node.with(health));
+            (Arc::clone(name), node)
+        };
+        Some(Self::derive(self.nodes.iter().map(view).collect(), self))
     }
 
     /// The nodes that can be believed, with what they say.
@@ -310,6 +330,20 @@ impl ClusterView {
     }
 }
 
+impl NodeView {
+    /// The same node, if this is all that counts of it. That it does not answer for too long is so whenever it was
+    /// asked.
+    fn with(&self, health: SourceHealth) -> Self {
+        let state = self.state.clone().filter(|_| health.facts.last_success.is_some());
+        let presence = match &self.presence {
+            Presence::Present if state.is_none() => Presence::Unseen,
+            Presence::Failing(_) if !health.is_failing() => Presence::Unseen,
+            presence => presence.clone(),
+        };
+        Self { presence, state, client: self.client.clone(), health }
+    }
+}
+
 /// Which nodes can be believed at `now`.
 fn seen(
     sources: &[ObservedSource<NodeClient>],
@@ -337,10 +371,9 @@ fn brief(error: ClientError) -> DynError {
     match &error {
         ClientError::TimedOut { after, .. } => format!("gives no answer within {after:?}").into(),
         ClientError::Unreachable { source, .. } => {
-            let mut root: &dyn std::error::Error = &**source;
-            while let Some(cause) = root.source() {
-                root = cause;
-            }
+            // An error may be its own cause.
+            let causes = std::iter::successors(source.source(), |cause| cause.source()).take(32);
+            let root = causes.last().map_or_else(|| source.to_string(), ToString::to_string);
             format!("unreachable: {root}").into()
         }
         _ => error.into(),
@@ -393,7 +426,7 @@ impl fmt::Display for ClusterEvent {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use watchkeeper::SourceFacts;
+    use watchkeeper::{Cause, ProbeFailure, SourceFacts};
 
     use super::*;
 
@@ -487,5 +520,65 @@ mod tests {
                 },
             })
         );
+    }
+
+    /// A node that was asked at these times, in milliseconds: for its last answer, and then without success.
+    fn asked(id: NodeId, began: Instant, answered: u64, failed: Option<u64>) -> (Arc<str>, NodeView) {
+        let at = |millis| began + Duration::from_millis(millis);
+        let mut facts = SourceFacts::default();
+        facts.answered(at(answered), at(answered + 1));
+        let presence = match failed {
+            None => Presence::Present,
+            Some(asked) => {
+                let failure = ProbeFailure::new(at(asked), at(asked + 1), Cause::Error, "refused");
+                facts.failed(failure);
+                Presence::Failing("refused".to_owned())
+            }
+        };
+        let (name, view) = node(id, 1, 4, presence);
+        (name, NodeView { health: SourceHealth::new(facts, Duration::from_secs(1)), ..view })
+    }
+
+    #[test]
+    fn what_was_asked_of_a_node_before_does_not_count() {
+        use Presence::{Present, Unseen};
+        let began = Instant::now();
+        let refused = || Presence::Failing("refused".to_owned());
+        // (when each was asked last; its presence by what was asked since 500 ms, and who leads then)
+        let cases = [
+            ("all since", [(500, None), (600, None), (700, None)], [Present, Present, Present], Some(1)),
+            ("one before", [(600, None), (600, None), (499, None)], [Present, Present, Unseen], Some(1)),
+            ("the leader before", [(400, None), (600, None), (600, None)], [Unseen, Present, Present], None),
+            ("two before", [(600, None), (400, None), (400, None)], [Present, Unseen, Unseen], None),
+            (
+                "failed since",
+                [(600, None), (600, None), (400, Some(600))],
+                [Present, Present, refused()],
+                Some(1),
+            ),
+            (
+                "failed before",
+                [(600, None), (600, None), (300, Some(400))],
+                [Present, Present, Unseen],
+                Some(1),
+            ),
+        ];
+        for (what, times, presence, leader) in cases {
+            let nodes = (1..).zip(times).map(|(id, (answered, failed))| asked(id, began, answered, failed));
+            let view = ClusterView::derive(nodes.collect(), &ClusterView::default());
+            let since = RaftObserver::asked_since(&view, began + Duration::from_millis(500));
+            assert_eq!(since.is_none(), what == "all since", "{what}");
+            let seen = since.unwrap_or(view);
+            let is: Vec<_> = seen.nodes.values().map(|node| node.presence.clone()).collect();
+            assert_eq!((is, seen.leader.map(|leader| leader.node_id)), (presence.to_vec(), leader), "{what}");
+            let unseen = seen.nodes.values().filter(|node| node.presence == Unseen);
+            assert!(unseen.clone().all(|node| node.state.is_none()), "{what}");
+            assert_eq!(seen.voters, BTreeSet::from([1, 2, 3]), "{what}");
+        }
+        let nobody: BTreeMap<_, _> = (1..=3).map(|id| asked(id, began, 100, None)).collect();
+        let view = ClusterView::derive(nobody, &ClusterView::default());
+        let seen = RaftObserver::asked_since(&view, began + Duration::from_secs(1)).unwrap();
+        assert_eq!((seen.leader, seen.term), (None, 4), "terms only grow");
+        assert_eq!(seen.voters, BTreeSet::from([1, 2, 3]), "what was known is not forgotten");
     }
 }

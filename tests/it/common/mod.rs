@@ -1,5 +1,6 @@
 //! A scripted app: what each call does is written down before.
 
+pub mod listener;
 pub mod threads;
 
 use std::collections::VecDeque;

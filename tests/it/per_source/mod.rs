@@ -1,15 +1,20 @@
 //! `PerSource`, one behaviour a file; here is what they share: a scripted probe.
 
 mod aborts;
+mod answering;
 mod cadence;
 mod collecting;
 mod concurrency;
 mod explained;
 mod failures;
 mod interrupted;
+mod logs;
 mod membership;
+mod panics;
 mod replay;
 mod settings;
+mod since;
+mod slow_app;
 mod snapshots;
 mod waits;
 
@@ -198,10 +203,10 @@ fn told(subscription: &mut Subscription<SourceEvent<u32>>) -> Vec<String> {
 
 fn in_words(event: &SourceEvent<u32>) -> String {
     match event {
-        SourceEvent::Appeared { source, value } => format!("{source} appeared: {value}"),
-        SourceEvent::Changed { source, old, new } => format!("{source} changed: {old} to {new}"),
+        SourceEvent::Appeared { source, value, .. } => format!("{source} appeared: {value}"),
+        SourceEvent::Changed { source, old, new, .. } => format!("{source} changed: {old} to {new}"),
         SourceEvent::Failed { source, failure } => format!("{source} failed: {failure}"),
-        SourceEvent::Recovered { source, failures } => format!("{source} recovered: {failures}"),
+        SourceEvent::Recovered { source, failures, .. } => format!("{source} recovered: {failures}"),
         SourceEvent::Replaced { source, last } => format!("{source} replaced: {last:?}"),
         SourceEvent::Vanished { source, last } => format!("{source} vanished: {last:?}"),
         _ => unreachable!("{event:?}"),

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
+use tokio::time::{Instant, sleep_until, timeout};
 use watchkeeper::{
-    ObservationConfig, ObservationRuntime, ObservedSource, SharedSources, SourceEvent, StateKind,
-    Subscription,
+    ObservationConfig, ObservationRuntime, ObservedSource, Observer, PerSourceSnapshot, SharedSources,
+    SourceEvent, StateKind, Subscription,
 };
 
 use super::{Probes, Says};
@@ -70,6 +71,19 @@ impl Replay {
         }
     }
 
+    fn agrees_with(&self, snapshot: &PerSourceSnapshot<u32>, versions: &BTreeMap<String, u32>, n: u64) {
+        let shown = snapshot.iter().filter_map(|source| {
+            let failing = self.failing.contains(&**source.name);
+            assert_eq!(source.is_failing(), failing, "{} in cycle {n}", source.name);
+            source.value.map(|value| (source.name.to_string(), **value))
+        });
+        let shown: BTreeMap<String, u32> = shown.collect();
+        for (name, value) in &shown {
+            assert_eq!(value / 10, versions[name], "{name} in cycle {n} shows another's answer");
+        }
+        assert_eq!(shown, self.values, "in cycle {n}");
+    }
+
     fn take_all(&mut self, subscription: &mut Subscription<SourceEvent<u32>>) {
         while let Some(batch) = subscription.try_recv() {
             batch.unwrap().events.iter().for_each(|event| self.take(event));
@@ -119,18 +133,32 @@ async fn check(steps: &[Step], concurrency: usize, poll_timeout: u64) {
         if snapshot.cycle < n {
             continue; // it was interrupted
         }
-        let shown = snapshot.value.iter().filter_map(|source| {
-            let failing = replay.failing.contains(&**source.name);
-            assert_eq!(source.is_failing(), failing, "{} in cycle {n}", source.name);
-            source.value.map(|value| (source.name.to_string(), **value))
-        });
-        let shown: BTreeMap<String, u32> = shown.collect();
-        for (name, value) in &shown {
-            assert_eq!(value / 10, versions[name], "{name} in cycle {n} shows another's answer");
-        }
-        assert_eq!(shown, replay.values, "in cycle {n}");
+        replay.agrees_with(&snapshot.value, &versions, n);
     }
     assert!(probes.most() <= concurrency, "{} probes at once", probes.most());
+}
+
+/// Polls that an observer around `PerSource` gives up after some milliseconds, or sees to their end.
+async fn check_given_up(steps: &[(Step, Option<u64>)], concurrency: usize) {
+    let probes = Probes::new();
+    let observer = probes.observer().concurrency(concurrency).probe_timeout(ms(3_320));
+    let observer = observer.identity(|version| *version);
+    let began = Instant::now();
+    let mut state = observer.init(&arrange(&steps[0].0, &probes)).await.unwrap();
+    let mut replay = Replay::default();
+    for (n, (step, given_up)) in (1..).zip(steps.iter().chain([&(steps[steps.len() - 1].0.clone(), None)])) {
+        sleep_until(began + ms(1_000 * n)).await;
+        let set = arrange(step, &probes);
+        let versions = set.iter().map(|source| (source.name.clone(), source.source)).collect();
+        let limit = ms(given_up.unwrap_or(10_000));
+        let Ok(events) = timeout(limit, observer.poll(&set, &mut state)).await else { continue };
+        events.unwrap().iter().for_each(|event| replay.take(event));
+        replay.agrees_with(&observer.snapshot(&state), &versions, n);
+    }
+}
+
+fn paused() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
 
 proptest! {
@@ -143,11 +171,18 @@ proptest! {
         // Below 500 ms a poll may be cut off while it collects.
         poll_timeout in prop_oneof![Just(220_u64), Just(10_000)],
     ) {
-        let executor = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        executor.block_on(check(&steps, concurrency, poll_timeout));
+        paused().block_on(check(&steps, concurrency, poll_timeout));
+    }
+
+    #[test]
+    fn they_do_whenever_polls_are_given_up(
+        steps in steps(),
+        // The longest first: one that collects for less than the others had is not given up.
+        mut limits in prop::collection::vec(prop::option::weighted(0.8, 0..600_u64), 12),
+        concurrency in 1..6_usize,
+    ) {
+        limits.sort_by_key(|limit| std::cmp::Reverse(limit.unwrap_or(300)));
+        let steps: Vec<_> = steps.into_iter().zip(limits).collect();
+        paused().block_on(check_given_up(&steps, concurrency));
     }
 }

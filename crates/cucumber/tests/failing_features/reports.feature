@@ -1,4 +1,4 @@
-Feature: What fails, and how it is told
+Feature: What fails, and what it says
 
   Background:
     Given nodes n1, n2 that name n1 leader
@@ -6,6 +6,10 @@ Feature: What fails, and how it is told
 
   Scenario: A wait that is not met
     Then the observer "raft" snapshot at "/n1/leader" becomes "n2" within 2 seconds
+
+  Scenario: An answer from before the step
+    When node n1 hangs
+    Then the observer "raft" snapshot at "/n1/leader" becomes "n1" within 500 ms
 
   Scenario: An invariant that is violated while a step waits
     Given no node of "raft" may name n3 leader
@@ -50,3 +54,15 @@ Feature: What fails, and how it is told
     When node n2 refuses
     Then the observer "raft" source "n2" is failing within 5 seconds
     And the observer "raft" source "n1" is failing within 2 seconds
+
+  Scenario: A loop that runs, of sources that never answer
+    Given node n1 refuses
+    And node n2 hangs
+    And they are observed as "dead"
+    Then the observer "dead" is fresh within 2 seconds
+
+  Scenario: A loop that keeps running, of sources that never answer
+    Given node n1 refuses
+    And node n2 hangs
+    And they are observed as "dead"
+    Then the observer "dead" stays fresh for 2 seconds

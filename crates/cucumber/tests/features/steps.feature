@@ -41,7 +41,41 @@ Feature: Every step
     Then the observer "raft" snapshot at "/n1" becomes "{"leader": "n2"}" within 5 seconds
     And the observer "raft" has seen at least 3 events within 5 seconds
 
-  Scenario: A poll of a paused observer is seen by the steps behind it
+  Scenario: Numbers are compared as numbers
+    When node n1 answers {"term": 2, "share": 0.5, "limit": 18446744073709551615, "log": [1, {"at": 2.0}]}
+    Then the observer "raft" snapshot at "/n1/term" becomes "2" within 5 seconds
+    And the observer "raft" snapshot at "/n1/term" becomes "2.0" within 5 seconds
+    And the observer "raft" snapshot at "/n1/term" becomes "20e-1" within 5 seconds
+    And the observer "raft" snapshot at "/n1/share" becomes "0.50" within 5 seconds
+    And the observer "raft" snapshot at "/n1/limit" becomes "18446744073709551615" within 5 seconds
+    And the observer "raft" snapshot at "/n1/log" becomes "[1.0, {"at": 2}]" within 5 seconds
+
+  Scenario: Quotes in words, and strings that look like numbers
+    Given nodes the "old" one that name n1 leader
+    And they are observed as "the "old" raft"
+    Then the observer "the \"old\" raft" source "the \"old\" one" is Fresh within 5 seconds
+    And the observer "the \"old\" raft" snapshot at "/the \"old\" one/leader" becomes "n1" within 5 seconds
+    When node n1 answers {"said": "a \"b\" c", "term": "2", "path": "C:\\dir"}
+    Then the observer "raft" snapshot at "/n1/said" becomes "a "b" c" within 5 seconds
+    And the observer "raft" snapshot at "/n1/said" becomes "a \"b\" c" within 5 seconds
+    And the observer "raft" snapshot at "/n1/term" becomes "\"2\"" within 5 seconds
+    And the observer "raft" snapshot at "/n1/term" becomes ""2"" within 5 seconds
+    And the observer "raft" snapshot at "/n1/path" becomes "C:\dir" within 5 seconds
+
+  Scenario Outline: Times as people write them
+    Then the observer "raft" is fresh within <time>
+
+    Examples:
+      | time                   |
+      | 500 MS                 |
+      | 2 Seconds              |
+      | 1 Min                  |
+      | 1 minute and 5 seconds |
+      | 1 hour, 5 Minutes      |
+      | 1m 5s                  |
+      | 1.5 s                  |
+
+  Scenario: A poll of a paused observer is seen by the steps after it
     When the observer "raft" is paused
     And node n1 names n2 leader
     And the observer "raft" is polled now

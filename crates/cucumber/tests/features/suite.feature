@@ -11,3 +11,13 @@ Feature: Observers that the suite shares
     Given the suite is shared
     Then the observer "shared" is fresh within 5 seconds
     And the observer "shared" is running
+
+  @serial
+  Scenario: One scenario pauses it and forgets that
+    Given the suite is shared
+    When the observer "shared" is paused
+
+  @serial
+  Scenario: The next one finds it running
+    Given the suite is shared
+    Then the observer "shared" is running

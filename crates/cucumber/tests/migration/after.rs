@@ -7,8 +7,7 @@ async fn observed(world: &mut World) -> Result<(), Box<dyn Error>> {
     let nodes = StaticSourceProvider::new(nodes.collect());
     let runtime = ObservationRuntime::start(nodes, observer, config).await?;
     world.observers.add_with_json("raft", runtime, |nodes| {
-        let fresh = nodes.fresh(nodes.taken_at());
-        let named: Vec<String> = fresh.filter_map(|(_, state)| state.leader.clone()).collect();
+        let named: Vec<String> = nodes.answering().filter_map(|(_, state)| state.leader.clone()).collect();
         json!({ "leader": agreed(&named, nodes.len()) })
     })?;
     Ok(())

@@ -27,6 +27,7 @@ type Cluster = PerSource<Nodes, Value>;
 #[derive(Clone, Debug)]
 enum Answer {
     Leader(String),
+    Json(Value),
     Refused,
     Never,
 }
@@ -60,6 +61,7 @@ impl Nodes {
         let answer = node.source.0.lock().unwrap().get(&node.name).cloned();
         match answer {
             Some(Answer::Leader(leader)) => Ok(json!({ "leader": leader })),
+            Some(Answer::Json(answer)) => Ok(answer),
             Some(Answer::Refused) | None => Err("connection refused".into()),
             Some(Answer::Never) => std::future::pending().await,
         }
@@ -132,11 +134,18 @@ fn names(world: &mut World, node: String, leader: String) {
     world.nodes.set(&node, Answer::Leader(leader));
 }
 
+#[when(regex = r"^node (\w+) answers (.+)$")]
+fn answers(world: &mut World, node: String, answer: String) {
+    world.nodes.set(&node, Answer::Json(serde_json::from_str(&answer).unwrap()));
+}
+
+#[given(regex = r"^node (\w+) hangs$")]
 #[when(regex = r"^node (\w+) hangs$")]
 fn hangs(world: &mut World, node: String) {
     world.nodes.set(&node, Answer::Never);
 }
 
+#[given(regex = r"^node (\w+) refuses$")]
 #[when(regex = r"^node (\w+) refuses$")]
 fn refuses(world: &mut World, node: String) {
     world.nodes.set(&node, Answer::Refused);
@@ -155,6 +164,19 @@ fn shared_names(_: &mut World, leader: String) {
 #[when("the suite's nodes are gone")]
 fn shared_gone(_: &mut World) {
     SHARED.0.lock().unwrap().clear();
+}
+
+/// A step that takes a violation for the answer it was after.
+#[then(regex = r#"^"(.*)" cannot stay fresh, for an invariant is violated$"#)]
+async fn taken_for_an_answer(world: &mut World, observer: String) {
+    let calm = world.observers.handle(&observer).unwrap().stays_fresh().during(Duration::from_secs(3600));
+    let ended = world.observers.wait(calm).await;
+    assert!(matches!(ended, Err(StepError::Violated(_))), "{ended:?}");
+}
+
+#[then(regex = r"^(\d+) and (\d+) are (\d+)$")]
+fn adds_up(_: &mut World, first: u64, second: u64, sum: u64) {
+    assert_eq!(first + second, sum, "wrong sum");
 }
 
 /// A wait of the project's own, which does not know of invariants.

@@ -306,6 +306,12 @@ impl<C: ChainClient> Observer for ChainObserver<C> {
     fn source_health(snapshot: &ChainView, name: &str) -> Option<SourceHealth> {
         snapshot.node(name).map(|node| node.health.clone())
     }
+
+    /// What the nodes said of their heads since. Where the events lead stays as it is, whoever told it; events count by
+    /// their cycle, since their blocks are asked for in cycles after the head.
+    fn asked_since(snapshot: &ChainView, since: Instant) -> Option<ChainView> {
+        snapshot.asked_since(since)
+    }
 }
 
 impl<T: Transaction> fmt::Debug for ChainState<T> {

@@ -12,6 +12,10 @@ use crate::adapter::{ChainError, ChainIdentity};
 use crate::{Graph, Header, Height};
 
 /// The chain and its nodes after one cycle; cheap to clone.
+///
+/// In a wait it holds nothing that was asked of a node before the wait's start: such a node has no head, and what
+/// follows from heads is unknown as far as it follows from such. The tip, the last final block and the graph are
+/// what the events have led to; they stay.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ChainView {
@@ -104,6 +108,22 @@ pub struct Progress {
     pub left: Option<Duration>,
 }
 
+impl NodeView {
+    /// The same node, if this is all that counts of it.
+    fn with(&self, health: SourceHealth) -> Self {
+        let failed = health.is_failing();
+        let answered = health.facts.last_success.is_some();
+        Self {
+            group: self.group,
+            head: self.head.filter(|_| answered),
+            finalised: self.finalised.filter(|_| answered),
+            agreement: if answered { self.agreement.clone() } else { Agreement::Unknown },
+            error: self.error.clone().filter(|_| answered || failed),
+            health,
+        }
+    }
+}
+
 impl ChainView {
     /// The node of this name.
     #[must_use]
@@ -111,26 +131,57 @@ impl ChainView {
         self.nodes.get(name)
     }
 
-    /// Whether the node has answered lately.
+    /// Whether the node answers: see [`SourceHealth::is_answering`].
+    #[must_use]
+    pub fn is_answering(&self, name: &str) -> bool {
+        self.node(name).is_some_and(|node| node.health.is_answering(self.taken_at))
+    }
+
+    /// Whether the node's last answer is not too old. One that has just died is fresh for a while yet: see
+    /// [`is_answering`](Self::is_answering).
     #[must_use]
     pub fn is_fresh(&self, name: &str) -> bool {
         self.node(name).is_some_and(|node| node.health.freshness(self.taken_at).is_fresh())
     }
 
-    /// The head that all nodes have, if all are fresh and have the same one.
+    /// The head that all nodes have, if all answer and have the same one.
     #[must_use]
     pub fn shared_head(&self) -> Option<Header> {
         let first = self.nodes.values().next()?.head?;
-        let same = |(name, node): (&Arc<str>, &NodeView)| node.head == Some(first) && self.is_fresh(name);
+        let same = |(name, node): (&Arc<str>, &NodeView)| node.head == Some(first) && self.is_answering(name);
         self.nodes.iter().all(same).then_some(first)
     }
 
+    /// The same without what was asked of the nodes before `since`; `None` if there is none of it.
+    pub(super) fn asked_since(&self, since: Instant) -> Option<Self> {
+        let asked_since = |node: &NodeView| node.health.asked_since(since);
+        if self.nodes.values().all(|node| asked_since(node).is_none()) {
+            return None;
+        }
+        let view = |(name, node): (&Arc<str>, &NodeView)| {
+            let node = asked_since(node).map_or_else(|| node.clone(), |health| node.with(health));
+            (Arc::clone(name), node)
+        };
+        let nodes: BTreeMap<_, _> = self.nodes.iter().map(view).collect();
+        let heads = || nodes.values().filter_map(|node| node.head);
+        let has = |head: &Header| heads().any(|told| told == *head);
+        let told_before =
+            |name: &Arc<str>, node: &NodeView| node.head.is_some() && nodes[name].head.is_none();
+        let public = self.nodes.iter().filter(|(_, node)| node.group == Group::Public);
+        let by_all = public.clone().all(|(name, node)| !told_before(name, node));
+        let head =
+            self.head.filter(|head| has(head) || (self.tip == Some(*head) && heads().next().is_some()));
+        let rivals = self.rivals.iter().copied().filter(has).collect();
+        let target = self.target.filter(|_| by_all);
+        Some(Self { nodes: Arc::new(nodes), head, rivals, target, ..self.clone() })
+    }
+
     /// How many blocks of the public target's branch the node lacks: 0 is in sync. `None` is unknown: there
-    /// is no target, the node is not fresh, or its branch is not known.
+    /// is no target, the node does not answer, or its branch is not known.
     #[must_use]
     pub fn behind_target(&self, name: &str) -> Option<Height> {
         let (target, graph) = (self.target?, self.graph.as_ref()?);
-        let head = self.node(name).filter(|_| self.is_fresh(name))?.head?;
+        let head = self.node(name).filter(|_| self.is_answering(name))?.head?;
         let shared = graph.common_ancestor(&head.hash, &target.hash)?;
         Some(target.height - shared.height)
     }

@@ -59,8 +59,8 @@ pub use window::Place;
 ///
 /// Both methods run inside a poll and must not block. A clone starts where the original stands.
 pub trait Projection<T>: Clone + Send + Sync + 'static {
-    /// What is shown after each cycle; made in constant time, usually of persistent collections.
-    type View: Send + Sync + 'static;
+    /// What is shown after each cycle; made and cloned in constant time, usually of persistent collections.
+    type View: Clone + Send + Sync + 'static;
 
     /// Takes in one event.
     fn apply(&mut self, event: &ChainEvent<T>);

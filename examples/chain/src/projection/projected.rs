@@ -1,5 +1,6 @@
 //! A projection beside the observer whose events it folds.
 
+use tokio::time::Instant;
 use watchkeeper::{DynError, ObservedSource, Observer, SourceHealth, async_trait};
 
 use super::Projection;
@@ -73,5 +74,15 @@ where
 
     fn source_health(snapshot: &Self::Snapshot, name: &str) -> Option<SourceHealth> {
         O::source_health(&snapshot.chain, name)
+    }
+
+    /// Of the chain. What the projection shows follows from events, and stays.
+    fn asked_since(snapshot: &Self::Snapshot, since: Instant) -> Option<Self::Snapshot> {
+        let chain = O::asked_since(&snapshot.chain, since)?;
+        Some(View { chain, view: snapshot.view.clone() })
+    }
+
+    fn asked_at(event: &ChainEvent<T>) -> Option<Instant> {
+        O::asked_at(event)
     }
 }

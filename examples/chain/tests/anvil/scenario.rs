@@ -200,7 +200,7 @@ async fn value_is_conserved_while_nodes_are_paid_on_hang_and_take_another_branch
             at(&context, 4).await?;
 
             let chain = context.require_observer::<Watch>("chain")?;
-            let stale = chain.eventually("n2 is stale", |seen| !seen.chain.is_fresh("n2")).within(PATIENCE);
+            let stale = chain.source_stale("n2").within(PATIENCE);
             context.control().pause("n2").await?;
             stale.await?;
             context.control().resume("n2").await?;

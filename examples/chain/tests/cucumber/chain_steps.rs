@@ -1,7 +1,6 @@
 //! Steps about the chain that is observed, as [`with_chain_steps`] adds them.
 
 use std::pin::Pin;
-use std::time::Duration;
 
 use cucumber::Step;
 use cucumber::step::{Collection, Context};
@@ -10,12 +9,9 @@ use watchkeeper::{ObservationHandle, Observer, Unmet};
 use watchkeeper_chain::projection::inclusion::InclusionWaits;
 use watchkeeper_chain::projection::wallet::{Amount, BalanceError};
 use watchkeeper_chain::{ChainView, Hash, Height};
-use watchkeeper_cucumber::{Observed, StepError};
+use watchkeeper_cucumber::{Observed, StepError, parse_duration};
 
 use crate::world::{Chain, ETHER, World};
-
-/// As long as a wait may be.
-const LONGEST: Duration = Duration::from_hours(24);
 
 type Seen = <Chain as Observer>::Snapshot;
 
@@ -73,7 +69,7 @@ fn phrases() -> [(&'static str, Step<World>); 6] {
 
 async fn share_the_head(world: &mut World, said: Context) -> Result<(), ChainStepError> {
     let [window] = words(said);
-    let (window, chain) = (duration(&window)?, observed(world)?);
+    let (window, chain) = (parse_duration(&window)?, observed(world)?);
     let wait = chain
         .eventually("all nodes share the same head", |seen| seen.chain.shared_head().is_some())
         .show(|seen| heads(&seen.chain))
@@ -103,7 +99,7 @@ async fn stands(
     blocks: Height,
     window: &str,
 ) -> Result<(), ChainStepError> {
-    let (window, chain) = (duration(window)?, observed(world)?);
+    let (window, chain) = (parse_duration(window)?, observed(world)?);
     let (judge, shown) = (node.clone(), node.clone());
     let wait = chain
         .eventually(label, move |seen| seen.chain.behind_target(&judge) == Some(blocks))
@@ -123,7 +119,8 @@ async fn stands(
 
 async fn included(world: &mut World, said: Context) -> Result<(), ChainStepError> {
     let [name, given, window] = words(said);
-    let (depth, window, chain) = (count(&given, "blocks deep", 1)?, duration(&window)?, observed(world)?);
+    let (depth, window, chain) =
+        (count(&given, "blocks deep", 1)?, parse_duration(&window)?, observed(world)?);
     let wait = chain.included(transaction(world, name)?, depth).after(chain.mark()).within(window);
     world.observers().wait(wait).await?;
     Ok(())
@@ -131,7 +128,7 @@ async fn included(world: &mut World, said: Context) -> Result<(), ChainStepError
 
 async fn reorged_out(world: &mut World, said: Context) -> Result<(), ChainStepError> {
     let [name, window] = words(said);
-    let (window, chain) = (duration(&window)?, observed(world)?);
+    let (window, chain) = (parse_duration(&window)?, observed(world)?);
     let wait = chain.reorged_out(transaction(world, name)?).after(chain.mark()).within(window);
     world.observers().wait(wait).await?;
     Ok(())
@@ -140,7 +137,7 @@ async fn reorged_out(world: &mut World, said: Context) -> Result<(), ChainStepEr
 /// All that the wallet has on the canonical branch counts, whatever its class.
 async fn has(world: &mut World, said: Context) -> Result<(), ChainStepError> {
     let [name, given, window] = words(said);
-    let (least, window, chain) = (amount(&given)?, duration(&window)?, observed(world)?);
+    let (least, window, chain) = (amount(&given)?, parse_duration(&window)?, observed(world)?);
     let (judge, shown) = (name.clone(), name.clone());
     let wait = chain
         .eventually(format!("wallet {name:?} has at least {given}"), move |seen| {
@@ -217,13 +214,6 @@ fn words<const N: usize>(said: Context) -> [String; N] {
     std::array::from_fn(|_| words.next().unwrap_or_default())
 }
 
-fn duration(given: &str) -> Result<Duration, StepError> {
-    match humantime::parse_duration(given) {
-        Ok(duration) if !duration.is_zero() && duration <= LONGEST => Ok(duration),
-        _ => Err(StepError::Duration { given: given.to_owned() }),
-    }
-}
-
 fn count(given: &str, what: &'static str, least: u64) -> Result<u64, StepError> {
     match given.parse() {
         Ok(count) if count >= least => Ok(count),
@@ -233,7 +223,7 @@ fn count(given: &str, what: &'static str, least: u64) -> Result<u64, StepError> 
 
 fn amount(given: &str) -> Result<Amount, ChainStepError> {
     let parsed = given.split_once(' ').and_then(|(number, unit)| {
-        let (_, size) = UNITS.iter().find(|(name, _)| *name == unit)?;
+        let (_, size) = UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?;
         number.parse::<Amount>().ok()?.checked_mul(*size)
     });
     let units = || UNITS.iter().map(|(name, _)| *name).collect();

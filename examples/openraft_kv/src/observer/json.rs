@@ -16,7 +16,8 @@ impl ClusterView {
     /// }
     /// ```
     ///
-    /// What a node says is its last answer, fresh or not; all of it is null if it never answered.
+    /// What a node says is its last answer, fresh or not; all of it is null if it never answered, in a wait also if
+    /// it has not answered since the wait's start.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let nodes: Map<_, _> = self.nodes.iter().map(|(name, view)| (name.to_string(), node(view))).collect();

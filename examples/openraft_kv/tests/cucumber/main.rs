@@ -3,16 +3,18 @@
 
 mod steps;
 
+use std::process::ExitCode;
+
 use cucumber::World as _;
 use steps::World;
-use watchkeeper_cucumber::{after, with_steps};
+use watchkeeper_cucumber::{after, finish_run, with_steps};
 
 const FEATURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/features");
 
 #[tokio::main]
-async fn main() {
+async fn main() -> ExitCode {
     if listed() {
-        return;
+        return ExitCode::SUCCESS;
     }
     let run = World::cucumber()
         .steps(with_steps(World::collection()))
@@ -22,7 +24,7 @@ async fn main() {
         .fail_on_skipped();
     // Nextest has arguments of its own.
     let run = if std::env::var_os("NEXTEST").is_some() { run.with_default_cli() } else { run };
-    run.run_and_exit(FEATURES).await;
+    finish_run(&run.run(FEATURES).await)
 }
 
 /// Answers nextest, which asks every test binary for its tests before it runs one.

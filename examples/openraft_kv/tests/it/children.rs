@@ -182,10 +182,10 @@ async fn a_program_that_closes_its_output_is_given_up_after_the_start_timeout() 
 async fn a_program_whose_output_is_held_by_another_one_has_died_all_the_same() {
     let directory = TempDir::new().unwrap();
     let options = ClusterOptions {
-        program: script(
+        program: Some(script(
             &directory,
             "setsid sh -c 'echo $$ > \"$0\"; exec sleep 1000' \"$cluster.pid\" & sleep 0.1; exit 3",
-        ),
+        )),
         directory: Some(directory.path().join("cluster")),
         ..options(1)
     };

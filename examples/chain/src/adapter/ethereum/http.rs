@@ -144,10 +144,9 @@ fn broken_off(error: &(dyn Error + Send + Sync + 'static)) -> HttpError {
 /// An error with its causes, which hyper leaves out of its own text.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
+    // An error may be its own cause.
+    for error in std::iter::successors(error.source(), |cause| cause.source()).take(32) {
         text = format!("{text}: {error}");
-        cause = error.source();
     }
     text
 }

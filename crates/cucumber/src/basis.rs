@@ -1,0 +1,169 @@
+//! What a run rests on: how much was run and observed, over all its scenarios.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cucumber::gherkin::{Feature, Scenario};
+use watchkeeper::report::{names, one_line};
+use watchkeeper::{AnyHandle, AnySnapshot};
+
+use crate::shown::LIST;
+
+/// Of the name of an observer or source.
+const NAME: usize = 100;
+
+/// Of all scenarios of this process that have ended since it was last taken: cucumber gives a World no way to hand
+/// anything to the code after the run.
+static RUN: Mutex<Basis> = Mutex::new(Basis::new());
+
+#[derive(Debug, Default)]
+pub(crate) struct Basis {
+    /// By feature, the lines of its scenarios.
+    features: BTreeMap<String, BTreeSet<usize>>,
+    /// How often a step waited on an observer, looked at it or controlled it.
+    pub(crate) asked: u64,
+    pub(crate) cycles: u64,
+    /// How many snapshots invariants have judged.
+    pub(crate) judged: u64,
+    /// Invariants that were broken in scenarios that no hook has ended.
+    pub(crate) unreported: u64,
+    /// By `observer/source`, whether it has answered.
+    sources: BTreeMap<String, bool>,
+}
+
+impl Basis {
+    const fn new() -> Self {
+        Self {
+            features: BTreeMap::new(),
+            asked: 0,
+            cycles: 0,
+            judged: 0,
+            unreported: 0,
+            sources: BTreeMap::new(),
+        }
+    }
+
+    /// Notes which sources of an observer have answered; those of which nothing is kept are left out.
+    pub(crate) fn note(&mut self, observer: &AnyHandle) {
+        let name = one_line(observer.name(), NAME);
+        for (source, answered) in answers(observer) {
+            let answered_before =
+                self.sources.entry(format!("{name}/{}", one_line(&source, NAME))).or_default();
+            *answered_before |= answered;
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        for (feature, lines) in other.features {
+            self.features.entry(feature).or_default().extend(lines);
+        }
+        for (source, answered) in other.sources {
+            *self.sources.entry(source).or_default() |= answered;
+        }
+        self.asked += other.asked;
+        self.cycles += other.cycles;
+        self.judged += other.judged;
+        self.unreported += other.unreported;
+    }
+
+    /// One line.
+    pub(crate) fn said(&self, passed: usize, skipped: usize) -> String {
+        let scenarios: usize = self.features.values().map(BTreeSet::len).sum();
+        let mut ran = Vec::new();
+        if scenarios > 0 {
+            ran.extend([counted(&self.features.len(), "feature"), counted(&scenarios, "scenario")]);
+        }
+        let skipped = if skipped > 0 { format!(" ({skipped} skipped)") } else { String::new() };
+        ran.push(format!("{} that passed{skipped}", counted(&passed, "step")));
+        if self.asked + self.judged == 0 {
+            return format!(
+                "this run rests on {}; no step has waited on an observer or looked at one, so it says nothing of what \
+                 they saw",
+                ran.join(", ")
+            );
+        }
+        let checks = counted(&self.asked, "check");
+        ran.push(format!("{checks} of observers by steps and {} by invariants", self.judged));
+        ran.push(format!("in {}", counted(&self.cycles, "cycle")));
+        let sources = |has_answered: bool| {
+            let which = self.sources.iter().filter(|(_, has)| **has == has_answered);
+            names(which.map(|(source, _)| &**source), LIST)
+        };
+        let silent = if self.sources.values().all(|answered| *answered) {
+            String::new()
+        } else {
+            format!("; sources that never answered: {}", sources(false))
+        };
+        format!("this run rests on {}; sources that answered: {}{silent}", ran.join(", "), sources(true))
+    }
+}
+
+/// Notes a scenario that was run; one that is tried again counts once.
+pub(crate) fn scenario(feature: &Feature, scenario: &Scenario) {
+    let path = feature.path.as_ref().map_or_else(|| feature.name.clone(), |path| path.display().to_string());
+    with(|run| run.features.entry(path).or_default().insert(scenario.position.line));
+}
+
+/// Adds what one scenario has observed.
+pub(crate) fn add(basis: Basis) {
+    with(|run| run.add(basis));
+}
+
+/// What the scenarios rest on that have ended since this was last called.
+pub(crate) fn take() -> Basis {
+    with(std::mem::take)
+}
+
+fn with<T>(change: impl FnOnce(&mut Basis) -> T) -> T {
+    // A panic leaves nothing half changed that matters to a report.
+    change(&mut RUN.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// By source, whether it has ever answered; nothing of those of which the observer keeps nothing.
+pub(crate) fn answers(observer: &AnyHandle) -> Vec<(Arc<str>, bool)> {
+    let sources = observer.status().source_names;
+    let look = || observer.look(|snapshot| answers_in(&sources, snapshot));
+    // The observer's code; it may not keep a scenario from its end.
+    catch_unwind(AssertUnwindSafe(look)).ok().flatten().unwrap_or_default()
+}
+
+pub(crate) fn answers_in(sources: &[Arc<str>], snapshot: AnySnapshot<'_>) -> Vec<(Arc<str>, bool)> {
+    let answer = |name: &Arc<str>| {
+        let health = snapshot.source_health(name)?;
+        Some((Arc::clone(name), health.facts.last_success.is_some()))
+    };
+    sources.iter().filter_map(answer).collect()
+}
+
+fn counted(count: &impl ToString, what: &str) -> String {
+    let count = count.to_string();
+    let plural = if count == "1" { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_says_what_it_rests_on() {
+        let mut basis = Basis { asked: 3, cycles: 12, judged: 1, ..Basis::default() };
+        basis.sources =
+            [("raft/n1", true), ("raft/n2", false)].map(|(name, has)| (name.to_owned(), has)).into();
+        let mut other = Basis { asked: 1, cycles: 1, ..Basis::default() };
+        other.sources = [("raft/n1".to_owned(), false)].into();
+        other.features = [("a.feature".to_owned(), BTreeSet::from([3, 9]))].into();
+        basis.add(other);
+        assert_eq!(
+            basis.said(8, 0),
+            "this run rests on 1 feature, 2 scenarios, 8 steps that passed, 4 checks of observers by steps and 1 by \
+             invariants, in 13 cycles; sources that answered: raft/n1; sources that never answered: raft/n2"
+        );
+        assert_eq!(
+            Basis::default().said(1, 2),
+            "this run rests on 1 step that passed (2 skipped); no step has waited on an observer or looked at one, \
+             so it says nothing of what they saw"
+        );
+    }
+}

@@ -1,0 +1,298 @@
+//! What a step says that a value is, compared with what a snapshot has.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+use watchkeeper::report::one_line;
+
+use crate::number::Decimal;
+use crate::shown::{json, quoted};
+use crate::words::unescaped;
+
+/// What is shown of a value in a hint.
+const SHOWN: usize = 100;
+
+/// What a step says that a value is: JSON if it is some, else text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Null,
+    Bool(bool),
+    /// With its text.
+    Number(Decimal, String),
+    Text(String),
+    Array(Vec<Wanted>),
+    Object(BTreeMap<String, Wanted>),
+}
+
+impl Wanted {
+    /// Reads the words between the quotes of a step: JSON as it stands, or JSON whose quotes are escaped, or text.
+    pub(crate) fn of(raw: &str) -> Self {
+        let plain = unescaped(raw);
+        let read = Self::from_json(raw).or_else(|| Self::from_json(&plain));
+        read.unwrap_or(Self::Text(plain))
+    }
+
+    fn from_json(text: &str) -> Option<Self> {
+        // Refuses what is nested too deep.
+        serde_json::from_str::<Value>(text).ok()?;
+        Self::parsed(serde_json::from_str(text).ok()?)
+    }
+
+    /// Keeps the digits of numbers, which a [`Value`] rounds if they are many.
+    fn parsed(raw: &RawValue) -> Option<Self> {
+        let text = raw.get();
+        Some(match text.as_bytes().first()? {
+            b'n' => Self::Null,
+            b't' => Self::Bool(true),
+            b'f' => Self::Bool(false),
+            b'"' => Self::Text(serde_json::from_str(text).ok()?),
+            b'[' => {
+                let elements: Vec<&RawValue> = serde_json::from_str(text).ok()?;
+                Self::Array(elements.into_iter().map(Self::parsed).collect::<Option<_>>()?)
+            }
+            b'{' => {
+                let fields: BTreeMap<String, &RawValue> = serde_json::from_str(text).ok()?;
+                let fields = fields.into_iter().map(|(key, field)| Some((key, Self::parsed(field)?)));
+                Self::Object(fields.collect::<Option<_>>()?)
+            }
+            _ => Self::Number(Decimal::of(text)?, text.to_owned()),
+        })
+    }
+
+    /// Whether this is what the snapshot has.
+    pub(crate) fn is(&self, found: &Value) -> bool {
+        match (self, found) {
+            (Self::Null, Value::Null) => true,
+            (Self::Bool(wanted), Value::Bool(found)) => wanted == found,
+            (Self::Number(wanted, _), Value::Number(found)) => wanted.is(found),
+            (Self::Text(wanted), Value::String(found)) => wanted == found,
+            (Self::Array(wanted), Value::Array(found)) => {
+                wanted.len() == found.len()
+                    && wanted.iter().zip(found).all(|(wanted, found)| wanted.is(found))
+            }
+            (Self::Object(wanted), Value::Object(found)) => {
+                let field =
+                    |(key, wanted): (&String, &Self)| found.get(key).is_some_and(|found| wanted.is(found));
+                wanted.len() == found.len() && wanted.iter().all(field)
+            }
+            _ => false,
+        }
+    }
+
+    /// What is wrong with the step rather than with the snapshot: quotes too many or too few, or a slip in its JSON.
+    pub(crate) fn hint(&self, raw: &str, found: &Value) -> Option<String> {
+        // In an array or an object the words are those of JSON, else those of a step.
+        let inside = matches!(self, Self::Array(_) | Self::Object(_));
+        let becomes =
+            |text: &str| if inside { text.to_owned() } else { format!("becomes {}", quoted(text, SHOWN)) };
+        match self.misquoted(found) {
+            Some((Self::Text(text), found)) => {
+                let (has, says) = (scalar(found)?, quoted(text, SHOWN));
+                let write = becomes(&one_line(text, SHOWN));
+                Some(format!(
+                    "the snapshot has {has}, the step says the string {says}: write it without quotes, {write}"
+                ))
+            }
+            Some((wanted, found)) => {
+                let (has, text) = (json(found, SHOWN), wanted.scalar()?);
+                let says = one_line(&format!("{}{text}", wanted.kind()?), SHOWN);
+                let write = becomes(&format!("\"{text}\""));
+                Some(format!(
+                    "the snapshot has the string {has}, the step says {says}: write it with quotes, {write}"
+                ))
+            }
+            None => {
+                let plain = unescaped(raw);
+                let slip = serde_json::from_str::<Value>(&plain).err()?;
+                let is_slip = matches!(self, Self::Text(_)) && plain.starts_with(['{', '[', '"']);
+                let slip = one_line(&slip.to_string(), SHOWN);
+                is_slip.then(|| format!("the step's value is text, for it is no JSON ({slip})"))
+            }
+        }
+    }
+
+    /// The first part that can never be equal, for one side is a string and the other what that string looks like.
+    fn misquoted<'a>(&'a self, found: &'a Value) -> Option<(&'a Self, &'a Value)> {
+        let looks_like = |text: &str, kind: Option<&str>| {
+            kind.is_some() && Self::from_json(text).is_some_and(|value| value.kind() == kind)
+        };
+        match (self, found) {
+            (Self::Text(_), Value::String(_)) => None,
+            (Self::Text(text), found) => looks_like(text, kind(found)).then_some((self, found)),
+            (_, Value::String(text)) => looks_like(text, self.kind()).then_some((self, found)),
+            (Self::Array(wanted), Value::Array(found)) => {
+                wanted.iter().zip(found).find_map(|(wanted, found)| wanted.misquoted(found))
+            }
+            (Self::Object(wanted), Value::Object(found)) => {
+                wanted.iter().find_map(|(key, wanted)| wanted.misquoted(found.get(key)?))
+            }
+            _ => None,
+        }
+    }
+
+    /// What comes before its text, if it can be mistaken for a string.
+    fn kind(&self) -> Option<&'static str> {
+        match self {
+            Self::Number(..) => Some("the number "),
+            Self::Bool(_) => Some("the boolean "),
+            Self::Null => Some(""),
+            Self::Text(_) | Self::Array(_) | Self::Object(_) => None,
+        }
+    }
+
+    fn scalar(&self) -> Option<String> {
+        match self {
+            Self::Number(_, text) => Some(text.clone()),
+            Self::Bool(value) => Some(value.to_string()),
+            Self::Null => Some("null".to_owned()),
+            Self::Text(_) | Self::Array(_) | Self::Object(_) => None,
+        }
+    }
+}
+
+/// As [`Wanted::kind`].
+fn kind(found: &Value) -> Option<&'static str> {
+    match found {
+        Value::Number(_) => Some("the number "),
+        Value::Bool(_) => Some("the boolean "),
+        Value::Null => Some(""),
+        Value::String(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+fn scalar(found: &Value) -> Option<String> {
+    Some(format!("{}{}", kind(found)?, json(found, SHOWN)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_value_is_json_if_it_can_be() {
+        let cases = [
+            ("n2", json!("n2")),
+            ("2", json!(2)),
+            (" 2.0 ", json!(2)),
+            ("\"2\"", json!("2")),
+            (r#"\"2\""#, json!("2")),
+            ("null", json!(null)),
+            ("true", json!(true)),
+            ("[1, 2.0]", json!([1, 2])),
+            (r#"{"leader": "n2", "term": 1e1}"#, json!({"leader": "n2", "term": 10})),
+            (r#"{\"leader\": \"n2\"}"#, json!({"leader": "n2"})),
+            (r#"{"said": "a \"b\""}"#, json!({"said": "a \"b\""})),
+            (r#"a "quoted" word"#, json!("a \"quoted\" word")),
+            (r#"a \"quoted\" word"#, json!("a \"quoted\" word")),
+            (r"C:\dir", json!(r"C:\dir")),
+            ("1e400", json!("1e400")),
+            ("", json!("")),
+        ];
+        for (raw, found) in cases {
+            assert!(Wanted::of(raw).is(&found), "{raw} is {found}");
+        }
+        let cases = [
+            ("2", json!("2")),
+            ("\"2\"", json!(2)),
+            ("[1]", json!([1, 2])),
+            ("{}", json!({"a": 1})),
+            (r#"{"a": 1}"#, json!({"b": 1})),
+            ("null", json!("null")),
+            (r#"{"term": 18446744073709551614}"#, json!({"term": u64::MAX})),
+        ];
+        for (raw, found) in cases {
+            assert!(!Wanted::of(raw).is(&found), "{raw} is not {found}");
+        }
+    }
+
+    #[test]
+    fn what_is_nested_without_end_is_text() {
+        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+        assert_eq!(Wanted::of(&deep), Wanted::Text(deep.clone()));
+    }
+
+    #[test]
+    fn a_hint_says_which_quotes_are_missing_or_too_many() {
+        let cases = [
+            (
+                "\"2\"",
+                json!(2),
+                Some(
+                    r#"the snapshot has the number 2, the step says the string "2": write it without quotes, becomes "2""#,
+                ),
+            ),
+            (
+                "2",
+                json!("2"),
+                Some(
+                    r#"the snapshot has the string "2", the step says the number 2: write it with quotes, becomes "\"2\"""#,
+                ),
+            ),
+            (
+                "2",
+                json!("2.0"),
+                Some(
+                    r#"the snapshot has the string "2.0", the step says the number 2: write it with quotes, becomes "\"2\"""#,
+                ),
+            ),
+            (
+                "true",
+                json!("true"),
+                Some(
+                    r#"the snapshot has the string "true", the step says the boolean true: write it with quotes, becomes "\"true\"""#,
+                ),
+            ),
+            (
+                r#"\"null\""#,
+                json!(null),
+                Some(
+                    r#"the snapshot has null, the step says the string "null": write it without quotes, becomes "null""#,
+                ),
+            ),
+            (
+                r#"{"term": "2"}"#,
+                json!({"term": 2}),
+                Some(
+                    r#"the snapshot has the number 2, the step says the string "2": write it without quotes, 2"#,
+                ),
+            ),
+            (
+                "[1, 2]",
+                json!([1, "2"]),
+                Some(
+                    r#"the snapshot has the string "2", the step says the number 2: write it with quotes, "2""#,
+                ),
+            ),
+            (
+                r#"{"leader": n2}"#,
+                json!({"leader": "n2"}),
+                Some("the step's value is text, for it is no JSON (expected ident at line 1 column 13)"),
+            ),
+            (
+                "5",
+                json!("4"),
+                Some(
+                    r#"the snapshot has the string "4", the step says the number 5: write it with quotes, becomes "\"5\"""#,
+                ),
+            ),
+            (
+                r#"\"5\""#,
+                json!(4),
+                Some(
+                    r#"the snapshot has the number 4, the step says the string "5": write it without quotes, becomes "5""#,
+                ),
+            ),
+            ("2", json!(3), None),
+            ("2", json!("n2"), None),
+            ("2", json!("true"), None),
+            ("n2", json!("n1"), None),
+            ("[1]", json!([2]), None),
+        ];
+        for (raw, found, expected) in cases {
+            assert_eq!(Wanted::of(raw).hint(raw, &found).as_deref(), expected, "{raw} against {found}");
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! A value whose destructor may panic.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::panics::discard_logged;
+
+/// An answer in a map: a panic of its destructor is logged and goes no further.
+///
+/// Dropping a whole map would otherwise abort the process as soon as two of them panic.
+pub(super) struct Kept<V>(Option<Arc<V>>);
+
+impl<V> Kept<V> {
+    pub(super) fn new(value: Arc<V>) -> Self {
+        Self(Some(value))
+    }
+
+    pub(super) fn get(&self) -> &Arc<V> {
+        self.0.as_ref().expect("only the destructor takes it")
+    }
+}
+
+impl<V> Drop for Kept<V> {
+    fn drop(&mut self) {
+        discard_logged(self.0.take(), "an answer");
+    }
+}
+
+impl<V: fmt::Debug> fmt::Debug for Kept<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}

@@ -1,0 +1,514 @@
+//! Whether an executor gives turns, found out from outside of it.
+//!
+//! Each call that waits for a runtime keeps a [`Vigil`] meanwhile. While there is one, the deadline thread looks at the
+//! executor now and then: it spawns a task that does nothing but answer, one at a time. As long as that task has
+//! not run, the executor has given no turn: nobody drives it, or something blocks its thread. Without a vigil
+//! nothing is spawned, and the deadline thread sleeps.
+//!
+//! Such time counts only where tokio's clock has run along with the system's. Under a paused clock real time
+//! means nothing: there a freeze is logged, and that is all.
+
+mod stall;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant as RealInstant};
+
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+use tracing::{Dispatch, Span};
+
+pub(crate) use stall::Look;
+use stall::{Culprit, Meter, Stall, Turns};
+
+use crate::clock::later;
+use crate::deadline::{Deadline, Expire, expire_after};
+use crate::panics::catch;
+use crate::text::one_line;
+
+/// How long lies between two looks.
+const LOOK: Duration = Duration::from_millis(250);
+/// What is shorter than this may be a busy machine, and is not counted.
+const STALL: Duration = Duration::from_secs(1);
+/// What is as long as this is logged while it lasts.
+const LOGGED: Duration = Duration::from_secs(3);
+/// After this time the executor is asked for a turn by a call that has no window of its own. With a
+/// [`STALL`] on top, and two looks, such a call ends after some 5 s.
+const PATIENCE: Duration = Duration::from_secs(4);
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+/// A wait's label is logged with so many bytes.
+const NAME: usize = 120;
+
+/// Of one runtime.
+pub(crate) struct Pulse {
+    executor: Handle,
+    /// App code in the driver's own task.
+    pub(crate) driver: Turns,
+    inner: Mutex<Inner>,
+    /// Where and as what it logs: the deadline thread belongs to nobody.
+    logs: OnceLock<(Dispatch, Span)>,
+    me: Weak<Self>,
+}
+
+#[derive(Default)]
+struct Inner {
+    vigils: BTreeMap<u64, Arc<Kept>>,
+    next_number: u64,
+    /// When the deadline thread looks next, if it does.
+    armed: Option<(RealInstant, Deadline)>,
+    /// What was asked of the executor and has no answer.
+    asked: Option<Asked>,
+    driver: Meter,
+}
+
+struct Asked {
+    at: Look,
+    /// Since when tokio's clock has run along.
+    since: Look,
+    logged: bool,
+    by: Culprit,
+}
+
+/// What is kept of a vigil.
+struct Kept {
+    /// Who keeps it, for the log.
+    name: String,
+    /// Whether stalls are measured also before it is due.
+    measures: bool,
+    /// Whether a driver that is stuck in app code is no better than an executor without turns.
+    needs_driver: bool,
+    judging: Turns,
+    state: Mutex<VigilState>,
+}
+
+struct VigilState {
+    /// When the executor owes a turn.
+    due: Instant,
+    /// The same by the system's clock, if tokio's runs along.
+    due_really: RealInstant,
+    waker: Option<Waker>,
+    overdue: bool,
+    longest: Option<Stall>,
+    meter: Meter,
+}
+
+impl Kept {
+    fn lock(&self) -> MutexGuard<'_, VigilState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl VigilState {
+    fn saw(&mut self, stall: Option<Stall>) {
+        if let Some(stall) = stall
+            && stall.long >= STALL
+            && self.longest.is_none_or(|longest| longest.long < stall.long)
+        {
+            self.longest = Some(stall);
+        }
+    }
+}
+
+impl Inner {
+    /// For how long the executor has given no turn.
+    fn silence(&self, now: Look) -> Option<Stall> {
+        let asked = self.asked.as_ref().filter(|asked| asked.since.ran_along(now))?;
+        Some(Stall { long: now.real - asked.since.real, executor: true, by: asked.by })
+    }
+
+    /// For how long the driver has been in one and the same call of app code.
+    fn driver_stall(&self, turns: &Turns, now: Look) -> Option<Stall> {
+        let long = self.driver.lasted(turns, now)?;
+        Some(Stall { long, executor: false, by: Culprit::Driver })
+    }
+
+    fn overdue(&self, kept: &Kept, due: Instant, driver: &Turns, now: Look) -> Option<Duration> {
+        let stuck = self.silence(now).filter(|stall| stall.long >= STALL);
+        let stuck = stuck.or_else(|| {
+            self.driver_stall(driver, now).filter(|stall| kept.needs_driver && stall.long >= STALL)
+        });
+        stuck.filter(|_| due <= now.tokio).map(|stall| stall.long)
+    }
+}
+
+impl Pulse {
+    pub(crate) fn of(executor: Handle) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            executor,
+            driver: Turns::default(),
+            inner: Mutex::default(),
+            logs: OnceLock::new(),
+            me: Weak::clone(me),
+        })
+    }
+
+    /// What is logged belongs to this span.
+    pub(crate) fn logs_as(&self, span: &Span) {
+        let _ = self.logs.set((tracing::dispatcher::get_default(Dispatch::clone), span.clone()));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a vigil for the wait `name`, which measures stalls.
+    pub(crate) fn measure(self: &Arc<Self>, name: &str) -> Vigil {
+        let now = Look::at(&self.executor);
+        let never = later(now.tokio, NEVER);
+        self.keep(Kept { name: name.to_owned(), measures: true, ..Kept::new(never, now) }, now)
+    }
+
+    /// Ready when the executor was found to give no turn for a while though it is `due`, or after some 5 s:
+    /// for how long. With `needs_driver`, also when app code blocks the driver for so long.
+    pub(crate) async fn no_turn(self: &Arc<Self>, due: Option<Instant>, needs_driver: bool) -> Duration {
+        let now = Look::at(&self.executor);
+        let patient = later(now.tokio, PATIENCE);
+        let due = due.map_or(patient, |due| due.min(patient));
+        let mut vigil = self.keep(Kept { needs_driver, ..Kept::new(due, now) }, now);
+        poll_fn(|context| vigil.poll(context)).await
+    }
+
+    fn keep(self: &Arc<Self>, kept: Kept, now: Look) -> Vigil {
+        let kept = Arc::new(kept);
+        let mut inner = self.lock();
+        let number = inner.next_number;
+        inner.next_number += 1;
+        inner.vigils.insert(number, Arc::clone(&kept));
+        self.arm(&mut inner, kept.next_look(now));
+        drop(inner);
+        Vigil { pulse: Arc::clone(self), kept, number, doubted: None }
+    }
+
+    /// Has the deadline thread look at `at`, or before.
+    fn arm(&self, inner: &mut Inner, at: RealInstant) {
+        // A model has no deadline thread.
+        if cfg!(watchkeeper_loom) || inner.armed.as_ref().is_some_and(|(armed, _)| *armed <= at) {
+            return;
+        }
+        let me: Weak<Self> = Weak::clone(&self.me);
+        let after = at.saturating_duration_since(RealInstant::now());
+        inner.armed = Some((at, expire_after(after, me)));
+    }
+
+    /// What stands still at this moment, for a sentence on why.
+    pub(crate) fn stall(&self) -> Option<Stall> {
+        let now = Look::at(&self.executor);
+        let inner = self.lock();
+        let stall = inner.silence(now).filter(|stall| stall.long >= STALL);
+        stall.or_else(|| inner.driver_stall(&self.driver, now).filter(|stall| stall.long >= STALL))
+    }
+
+    fn answered(&self) {
+        let now = Look::at(&self.executor);
+        let mut inner = self.lock();
+        let stall = inner.silence(now);
+        inner.asked = None;
+        inner.vigils.values().for_each(|kept| kept.lock().saw(stall));
+    }
+
+    fn log(&self, write: impl FnOnce(&Span)) {
+        match self.logs.get() {
+            Some((dispatch, span)) => tracing::dispatcher::with_default(dispatch, || write(span)),
+            None => write(&Span::none()),
+        }
+    }
+}
+
+impl fmt::Debug for Pulse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pulse").finish_non_exhaustive()
+    }
+}
+
+/// Answers when it is run, and when it is dropped because its executor is gone.
+struct Answer(Weak<Pulse>);
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(pulse) = self.0.upgrade() {
+            pulse.answered();
+        }
+    }
+}
+
+impl Expire for Pulse {
+    /// The deadline thread looks.
+    fn expire(&self) {
+        let now = Look::at(&self.executor);
+        let mut seen = Seen::default();
+        let ask = {
+            let mut inner = self.lock();
+            inner.armed = None;
+            if inner.vigils.is_empty() {
+                return;
+            }
+            let ask = self.look(&mut inner, now, &mut seen);
+            let next = inner.vigils.values().map(|kept| kept.next_look(now)).min();
+            if let Some(next) = next {
+                self.arm(&mut inner, next);
+            }
+            ask
+        };
+        if ask {
+            // Outside of our lock: a task that cannot run is dropped, and so answers, right here.
+            let answer = Answer(Weak::clone(&self.me));
+            drop(self.executor.spawn(async move { drop(answer) }));
+        }
+        for (stall, name) in seen.logs {
+            let wait = name.map(|name| one_line(&name, NAME));
+            self.log(|span| tracing::warn!(parent: span, wait, "{stall}"));
+        }
+        for waker in seen.wakers {
+            // A waker is foreign code: one that panics must not keep the others asleep.
+            if let Err(panic) = catch(|| waker.wake()) {
+                tracing::error!(panic, "waking a wait panicked");
+            }
+        }
+    }
+}
+
+/// What follows from a look, once the lock is released.
+#[derive(Default)]
+struct Seen {
+    wakers: Vec<Waker>,
+    logs: Vec<(Stall, Option<String>)>,
+}
+
+impl Pulse {
+    /// Says whether the executor is to be asked.
+    fn look(&self, inner: &mut Inner, now: Look, seen: &mut Seen) -> bool {
+        inner.driver.look(&self.driver, now);
+        let mut by = Culprit::Unknown;
+        if inner.driver_stall(&self.driver, now).is_some_and(|stall| stall.long >= LOOK) {
+            by = Culprit::Driver;
+        }
+        let mut predicate = None;
+        for kept in inner.vigils.values() {
+            let mut state = kept.lock();
+            state.meter.look(&kept.judging, now);
+            if let Some(long) = state.meter.lasted(&kept.judging, now).filter(|long| *long >= LOOK) {
+                by = Culprit::Predicate;
+                state.saw(Some(Stall { long, executor: false, by }));
+                if long >= LOGGED && !std::mem::replace(&mut state.meter.logged, true) {
+                    predicate = Some((Stall { long, executor: false, by }, Some(kept.name.clone())));
+                }
+            }
+        }
+        let ask = match &mut inner.asked {
+            None => {
+                inner.asked = Some(Asked { at: now, since: now, logged: false, by });
+                true
+            }
+            Some(asked) => {
+                if !asked.since.ran_along(now) {
+                    asked.since = now;
+                }
+                if by != Culprit::Unknown {
+                    asked.by = by;
+                }
+                false
+            }
+        };
+        let silence = inner.silence(now);
+        let stuck = inner.driver_stall(&self.driver, now);
+        for kept in inner.vigils.values() {
+            let mut state = kept.lock();
+            state.saw(silence);
+            state.saw(stuck);
+            if inner.overdue(kept, state.due, &self.driver, now).is_some() {
+                state.overdue = true;
+                seen.wakers.extend(state.waker.take());
+            }
+        }
+        self.note_logs(inner, now, predicate, seen);
+        ask
+    }
+
+    /// One line for each stall, on the largest thing that stands still.
+    fn note_logs(
+        &self,
+        inner: &mut Inner,
+        now: Look,
+        predicate: Option<(Stall, Option<String>)>,
+        seen: &mut Seen,
+    ) {
+        if let Some(asked) = &mut inner.asked
+            && now.real - asked.at.real >= LOGGED
+        {
+            if !std::mem::replace(&mut asked.logged, true) {
+                inner.driver.logged = true;
+                let long = now.real - asked.at.real;
+                let name = predicate.and_then(|(_, name)| name);
+                seen.logs.push((Stall { long, executor: true, by: asked.by }, name));
+            }
+            return;
+        }
+        seen.logs.extend(predicate);
+        if let Some(stall) = inner.driver_stall(&self.driver, now)
+            && stall.long >= LOGGED
+            && !std::mem::replace(&mut inner.driver.logged, true)
+        {
+            seen.logs.push((stall, None));
+        }
+    }
+}
+
+impl Kept {
+    fn new(due: Instant, now: Look) -> Self {
+        let state = VigilState {
+            due,
+            due_really: now.real + due.saturating_duration_since(now.tokio),
+            waker: None,
+            overdue: false,
+            longest: None,
+            meter: Meter::default(),
+        };
+        Self {
+            name: String::new(),
+            measures: false,
+            needs_driver: false,
+            judging: Turns::default(),
+            state: Mutex::new(state),
+        }
+    }
+
+    fn next_look(&self, now: Look) -> RealInstant {
+        let soon = now.real + LOOK;
+        if self.measures { soon } else { self.lock().due_really.max(soon) }
+    }
+}
+
+/// Kept by somebody who waits. Dropped, it leaves nothing.
+pub(crate) struct Vigil {
+    pulse: Arc<Pulse>,
+    kept: Arc<Kept>,
+    number: u64,
+    /// When its owner first saw that it is overdue.
+    doubted: Option<RealInstant>,
+}
+
+impl Vigil {
+    /// From when on the executor owes a turn to a vigil that measures.
+    pub(crate) fn is_due(&self, due: Instant) {
+        self.kept.lock().due = due;
+    }
+
+    /// Ready when it is overdue: with how long there was no turn.
+    ///
+    /// Its owner may be a task of that very executor, and this poll the first thing that happens there after a
+    /// freeze. So one look is not believed: the answer comes before the next.
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Duration> {
+        let (overdue, due, old) = {
+            let mut state = self.kept.lock();
+            let known = state.waker.as_ref().is_some_and(|known| known.will_wake(context.waker()));
+            let old = if known { None } else { state.waker.replace(context.waker().clone()) };
+            (std::mem::take(&mut state.overdue), state.due, old)
+        };
+        // Dropping a waker may drop its task: not under our lock.
+        drop(old);
+        if !overdue {
+            return Poll::Pending;
+        }
+        let now = Look::at(&self.pulse.executor);
+        let Some(long) = self.pulse.lock().overdue(&self.kept, due, &self.pulse.driver, now) else {
+            self.doubted = None;
+            return Poll::Pending;
+        };
+        match self.doubted {
+            Some(since) if now.real - since >= LOOK / 2 => Poll::Ready(long),
+            Some(_) => Poll::Pending,
+            None => {
+                self.doubted = Some(now.real);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Runs its owner's app code.
+    pub(crate) fn judging<T>(&self, predicates: impl FnOnce() -> T) -> T {
+        self.kept.judging.inside(predicates)
+    }
+
+    /// The longest time without a turn while it was kept, if there was one that matters.
+    pub(crate) fn longest_stall(&self) -> Option<Stall> {
+        let now = Look::at(&self.pulse.executor);
+        let (silence, stuck) = {
+            let inner = self.pulse.lock();
+            (inner.silence(now), inner.driver_stall(&self.pulse.driver, now))
+        };
+        let mut state = self.kept.lock();
+        state.saw(silence);
+        state.saw(stuck);
+        state.longest
+    }
+}
+
+impl Drop for Vigil {
+    fn drop(&mut self) {
+        let kept = self.pulse.lock().vigils.remove(&self.number);
+        // Dropping a waker may drop its task: not under a lock.
+        let waker = self.kept.lock().waker.take();
+        drop((kept, waker));
+    }
+}
+
+#[cfg(all(test, not(watchkeeper_loom)))]
+mod tests {
+    use std::thread;
+
+    use tokio::runtime::{Builder, Runtime};
+
+    use super::*;
+
+    fn executor(paused: bool) -> Runtime {
+        Builder::new_current_thread().enable_time().start_paused(paused).build().expect("an executor")
+    }
+
+    /// A vigil whose executor owes a turn from now on.
+    fn due(executor: &Runtime) -> Vigil {
+        let vigil = Pulse::of(executor.handle().clone()).measure("due");
+        vigil.is_due(Look::at(executor.handle()).tokio);
+        vigil
+    }
+
+    #[test]
+    fn time_without_a_turn_counts_only_on_a_running_clock() {
+        let (running, paused, driven, own) =
+            (executor(false), executor(true), executor(false), executor(false));
+        let (mut on_running, mut on_paused, mut on_driven) = (due(&running), due(&paused), due(&driven));
+        let (over, until_over) = tokio::sync::oneshot::channel::<()>();
+        let driving = thread::spawn(move || driven.block_on(until_over));
+        // All three are looked at by one thread, at the same times.
+        let long = own.block_on(poll_fn(|context| {
+            assert!(on_paused.poll(context).is_pending());
+            assert!(on_driven.poll(context).is_pending());
+            on_running.poll(context)
+        }));
+        assert!(long >= STALL);
+        assert!(on_running.longest_stall().is_some_and(|stall| stall.long >= STALL && stall.executor));
+        assert_eq!(on_paused.longest_stall(), None);
+        assert_eq!(on_driven.longest_stall(), None);
+        over.send(()).unwrap();
+        driving.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_vigil_that_is_over_leaves_nothing() {
+        let executor = executor(false);
+        let pulse = Pulse::of(executor.handle().clone());
+        let (one, other) = (pulse.measure("one"), pulse.measure("other"));
+        drop(one);
+        assert_eq!(pulse.lock().vigils.len(), 1);
+        drop(other);
+        assert!(pulse.lock().vigils.is_empty());
+        let began = RealInstant::now();
+        while pulse.lock().armed.is_some() {
+            assert!(began.elapsed() < Duration::from_secs(20), "it is looked at for nothing");
+            thread::yield_now();
+        }
+        assert!(pulse.lock().asked.is_none(), "and nothing is asked of it");
+    }
+}

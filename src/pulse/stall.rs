@@ -1,0 +1,128 @@
+//! What is measured: both clocks, and how long app code or an executor gave no turn.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant as RealInstant};
+
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+/// Both clocks, read together.
+#[derive(Clone, Copy)]
+pub(crate) struct Look {
+    pub(super) real: RealInstant,
+    pub(super) tokio: Instant,
+}
+
+impl Look {
+    pub(crate) fn at(executor: &Handle) -> Self {
+        let _entered = executor.enter();
+        Self { tokio: Instant::now(), real: RealInstant::now() }
+    }
+
+    pub(crate) fn tokio(self) -> Instant {
+        self.tokio
+    }
+
+    /// How far tokio's clock ran until `later`, and how far the system's.
+    pub(crate) fn until(self, later: Self) -> (Duration, Duration) {
+        (later.tokio.saturating_duration_since(self.tokio), later.real - self.real)
+    }
+
+    /// Whether tokio's clock ran with the system's until `later`.
+    pub(crate) fn ran_along(self, later: Self) -> bool {
+        let (tokio, real) = self.until(later);
+        tokio.abs_diff(real) <= real / 10
+    }
+}
+
+/// Counts how often app code was entered and left: odd while it runs. There is one writer.
+#[derive(Default)]
+pub(crate) struct Turns(AtomicU64);
+
+impl Turns {
+    /// Runs app code.
+    pub(crate) fn inside<T>(&self, app: impl FnOnce() -> T) -> T {
+        struct Leave<'a>(&'a Turns);
+        impl Drop for Leave<'_> {
+            fn drop(&mut self) {
+                self.0.step();
+            }
+        }
+        self.step();
+        let _leave = Leave(self);
+        app()
+    }
+
+    fn step(&self) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+}
+
+/// How long one and the same turn of app code has lasted, as far as was seen.
+#[derive(Default)]
+pub(super) struct Meter {
+    turn: u64,
+    since: Option<Look>,
+    pub(super) logged: bool,
+}
+
+impl Meter {
+    /// Looks again.
+    pub(super) fn look(&mut self, turns: &Turns, now: Look) {
+        let turn = turns.0.load(Relaxed);
+        let runs = turn % 2 == 1;
+        let goes_on = runs && turn == self.turn && self.since.is_some_and(|since| since.ran_along(now));
+        if !goes_on {
+            *self = Self { turn, since: runs.then_some(now), logged: self.logged && turn == self.turn };
+        }
+    }
+
+    /// How long it has lasted until `now`, if it still does.
+    pub(super) fn lasted(&self, turns: &Turns, now: Look) -> Option<Duration> {
+        let since = self.since.filter(|since| turns.0.load(Relaxed) == self.turn && since.ran_along(now))?;
+        Some(now.real - since.real)
+    }
+}
+
+/// A time in which something gave no turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stall {
+    pub(super) long: Duration,
+    /// The executor gave none to any task; else it was one task that had none.
+    pub(super) executor: bool,
+    pub(super) by: Culprit,
+}
+
+/// What blocks a thread, as far as it can be told from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Culprit {
+    Predicate,
+    /// The provider or the observer, in the driver's own task.
+    Driver,
+    Unknown,
+}
+
+impl fmt::Display for Stall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let long = self.long.as_secs_f64();
+        match (self.executor, self.by) {
+            (true, Culprit::Predicate) => {
+                write!(f, "the executor gave no turn for {long:.1} s: a predicate blocks its thread")
+            }
+            (true, Culprit::Driver) => {
+                write!(f, "the executor gave no turn for {long:.1} s: a probe blocks its thread")
+            }
+            (true, Culprit::Unknown) => write!(
+                f,
+                "the executor gave no turn for {long:.1} s: a probe or another task blocks its thread, or nobody \
+                 drives it"
+            ),
+            (false, Culprit::Predicate) => write!(f, "a predicate blocked its thread for {long:.1} s"),
+            (false, _) => {
+                write!(f, "the observation had no turn for {long:.1} s: a probe blocks its thread")
+            }
+        }?;
+        f.write_str(" (blocking work belongs into spawn_blocking)")
+    }
+}

@@ -1,0 +1,100 @@
+//! What a wait makes of an executor that gives no turn, and of a clock that is paused.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use watchkeeper_fsm::State;
+
+use super::Wait;
+use super::judging::{Judged, Outcome};
+use crate::failure::Cause;
+use crate::observer::Observer;
+use crate::pulse::Look;
+use crate::source_health::ProbeFailure;
+use crate::waits::report::{Inconclusive, UnmetOutcome};
+
+impl<O: Observer, T> Wait<'_, O, T> {
+    /// Judges what has come, seen from outside: a predicate may block its thread.
+    pub(super) fn judge_on_watch(&mut self, waker: &Waker) -> Judged<O> {
+        let vigil = self.vigil.take().unwrap_or_else(|| self.shared.clock.pulse().measure(&self.label));
+        let judged = vigil.judging(|| self.judge_some(waker));
+        self.vigil = Some(vigil);
+        judged
+    }
+
+    /// How it ends at the end of the window. Nothing may have come only because the executor has given no
+    /// turn since: its own timer tells, and where that stands still on a running clock, the vigil.
+    pub(super) fn conclude_if_driven(&mut self, end: Instant, context: &mut Context<'_>) -> Poll<Outcome<O>> {
+        let outcome = self.conclude(end);
+        let nothing_came = matches!(
+            outcome,
+            Outcome::Unmet(
+                UnmetOutcome::NotMet
+                    | UnmetOutcome::Inconclusive(
+                        Inconclusive::NothingObserved | Inconclusive::Stale | Inconclusive::Paused
+                    ),
+                _
+            )
+        );
+        let runs = self.made.ran_along(Look::at(self.shared.clock.executor()));
+        if !nothing_came || self.window.is_none() || !runs || self.wakes_by_time(Some(end), context).is_some()
+        {
+            return Poll::Ready(outcome);
+        }
+        let Some(vigil) = &mut self.vigil else { return Poll::Ready(outcome) };
+        vigil.poll(context).map(|no_turn_for| {
+            let not_driven = Inconclusive::NotDriven { no_turn_for };
+            Outcome::Unmet(UnmetOutcome::Inconclusive(not_driven), end)
+        })
+    }
+
+    /// A paused clock does not wait for what is real. Said only where nothing came in and something was
+    /// waited for: what a test scripts on a paused clock answers in its time.
+    pub(super) fn note_of_the_clock(&self, outcome: UnmetOutcome, ended: Instant) -> Option<String> {
+        let nothing_came = matches!(
+            outcome,
+            UnmetOutcome::NotMet
+                | UnmetOutcome::Inconclusive(Inconclusive::NothingObserved | Inconclusive::Stale)
+        );
+        let (tokio, real) = self.made.until(Look::at(self.shared.clock.executor()));
+        let ran_ahead = tokio >= 2 * real && tokio.abs_diff(real) >= Duration::from_millis(100);
+        (nothing_came && ran_ahead && self.something_is_awaited(ended)).then(|| {
+            let (tokio, real) = (tokio.as_secs_f64(), real.as_secs_f64());
+            format!(
+                "tokio's clock ran {tokio:.1} s in {real:.2} s: it is paused, and does not wait for real I/O"
+            )
+        })
+    }
+
+    /// Whether no source answers and one is waited for, or no cycle was judged and one is waited for.
+    fn something_is_awaited(&self, ended: Instant) -> bool {
+        let status = &self.evidence.status;
+        let timed_out = status.last_error.as_ref().is_some_and(|error| error.cause == Cause::TimedOut);
+        let works = matches!(status.state, State::Starting | State::Refreshing | State::Polling);
+        if self.evidence.judged == 0 && (timed_out || works) {
+            return true;
+        }
+        let Some(snapshot) = &status.snapshot else { return false };
+        let names = status.source_names.iter();
+        let mut awaited = false;
+        for health in names.filter_map(|name| O::source_health(&snapshot.value, name)) {
+            if health.freshness(ended).is_fresh() && !health.is_failing() {
+                return false;
+            }
+            let timed_out = |failure: &Arc<ProbeFailure>| failure.cause == Cause::TimedOut;
+            awaited |= health.facts.in_flight_since.is_some()
+                || (health.is_failing() && health.facts.last_failure.as_ref().is_some_and(timed_out));
+        }
+        awaited
+    }
+
+    pub(super) fn note_of_stalls(&self, outcome: UnmetOutcome) -> Option<String> {
+        let said = matches!(
+            outcome,
+            UnmetOutcome::Invalid(_) | UnmetOutcome::Inconclusive(Inconclusive::NotDriven { .. })
+        );
+        self.vigil.as_ref().filter(|_| !said)?.longest_stall().map(|stall| stall.to_string())
+    }
+}

@@ -1,0 +1,276 @@
+//! How a wait judges what was published.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use tokio::time::Instant;
+use watchkeeper_fsm::State;
+
+use super::{Moment, Publication_, Wait};
+use crate::handle::is_over;
+use crate::history::ObservationBatch;
+use crate::observer::Observer;
+use crate::status::Published;
+use crate::waits::Snapshot;
+use crate::waits::evidence::{Evidence, Violation};
+use crate::waits::judge::{Finding, Judge};
+use crate::waits::queue::Publication;
+use crate::waits::report::{Inconclusive, InvalidWait, UnmetOutcome};
+
+/// How a wait ends.
+pub(super) enum Outcome<O: Observer> {
+    Met(Moment<O>),
+    /// What it is, and since when.
+    Unmet(UnmetOutcome, Instant),
+}
+
+/// How far judging came.
+pub(super) enum Judged<O: Observer> {
+    Ended(Outcome<O>),
+    /// Everything that has come was judged.
+    All,
+    /// There may be more; others are to have their turn.
+    Some,
+}
+
+/// How many publications are judged before others have their turn: a predicate is app code, and may be
+/// slower than the publisher.
+const AT_ONCE: usize = 32;
+
+impl<O: Observer, T> Wait<'_, O, T> {
+    /// Judges what has come, a bounded part of it at a time.
+    pub(super) fn judge_some(&mut self, waker: &Waker) -> Judged<O> {
+        for _ in 0..AT_ONCE {
+            if self.taken.is_empty() {
+                let missed = self.queue.take(&mut self.taken, waker);
+                if self.taken.is_empty() {
+                    self.evidence.lost(missed);
+                    return Judged::All;
+                }
+            }
+            let Some(publication) = self.taken.pop_front() else { return Judged::All };
+            if let Some(outcome) = self.judge_one(&publication, waker) {
+                return Judged::Ended(outcome);
+            }
+        }
+        Judged::Some
+    }
+
+    fn judge_one(&mut self, publication: &Publication_<O>, waker: &Waker) -> Option<Outcome<O>> {
+        if let Some(deadline) = self.deadline()
+            && publication.at > deadline
+        {
+            // What was missed behind the window is no matter.
+            self.evidence.lost(publication.missed);
+            return Some(self.conclude(deadline));
+        }
+        if publication.missed == self.evidence.missed
+            && let Some(outcome) = self.aged(publication.at)
+        {
+            return Some(outcome);
+        }
+        if self.evidence.advance(self.began, publication)
+            && let Judge::Stable { run, .. } = &mut self.judge
+        {
+            run.interrupt();
+        }
+        let status = &publication.status;
+        let unmet = match self.find(publication) {
+            Finding::Met => {
+                let snapshot = self.snapshot_of(publication, waker);
+                return Some(met(publication, snapshot, None));
+            }
+            Finding::MetBy(index) => {
+                let event = publication.batch.clone().map(|batch| (batch, index));
+                return Some(met(publication, None, event));
+            }
+            Finding::Violated(reason) => {
+                let snapshot = self.evidence.last.clone();
+                self.evidence.violation = Some(Violation { at: publication.at, snapshot });
+                self.evidence.reason = reason;
+                Some(UnmetOutcome::Violated)
+            }
+            Finding::GaveUp(reason) => {
+                self.evidence.reason = Some(reason);
+                Some(UnmetOutcome::GaveUp)
+            }
+            Finding::NoSourceHealth => Some(UnmetOutcome::Invalid(InvalidWait::NoSourceHealth)),
+            Finding::Open(_) => None,
+        };
+        if let Some(unmet) = unmet {
+            return Some(Outcome::Unmet(unmet, publication.at));
+        }
+        match status.state {
+            // Events of before the wait come with what was known when it was made, which is behind them.
+            _ if !self.taken.is_empty() => None,
+            // What only its owner ends has held until the runtime ended.
+            State::Stopped { .. } if self.window.is_none() => Some(self.conclude(publication.at)),
+            State::Stopped { reason } => {
+                let stopped = UnmetOutcome::Inconclusive(Inconclusive::Stopped { reason });
+                Some(Outcome::Unmet(stopped, publication.at))
+            }
+            _ => None,
+        }
+    }
+
+    fn find(&mut self, publication: &Publication_<O>) -> Finding {
+        let Publication { at, status, batch, .. } = publication;
+        if let Judge::State(state) = self.judge {
+            let counts = status.cycle >= self.start.cycle || is_over(status.state);
+            self.evidence.judged += u64::from(counts);
+            return if counts && status.state.kind() == state { Finding::Met } else { Finding::Open(None) };
+        }
+        let counts = status.set_cycle >= Some(self.start.cycle.max(self.unjudged_sets_from));
+        if counts {
+            self.unjudged_sets_from = status.set_cycle.map_or(0, |cycle| cycle + 1);
+        }
+        let finding = self.judge.set(status, counts);
+        if self.judge.is_about_the_set() {
+            self.evidence.judged += u64::from(counts);
+            return self.remember(finding);
+        }
+        let fresh = status.freshness(*at).is_fresh();
+        if let Some(batch) = batch
+            && batch.cycle >= self.start.cycle
+            && fresh
+        {
+            let since = self.start.since(batch.began);
+            let asked = |event: &_| since.is_none_or(|since| O::asked_at(event).is_none_or(|at| at >= since));
+            self.evidence.saw_events(batch, asked);
+            let finding = self.judge.batch(batch, asked);
+            let finding = self.remember(finding);
+            if !matches!(finding, Finding::Open(_)) {
+                return finding;
+            }
+        }
+        match &status.snapshot {
+            Some(snapshot) if snapshot.cycle >= self.start.cycle.max(self.unjudged_from) => {
+                self.unjudged_from = snapshot.cycle + 1;
+                self.judge_snapshot(*at, fresh, status, snapshot)
+            }
+            _ => Finding::Open(None),
+        }
+    }
+
+    /// A snapshot of a cycle that counts.
+    fn judge_snapshot(
+        &mut self,
+        at: Instant,
+        fresh: bool,
+        status: &Published<O::Snapshot>,
+        snapshot: &Snapshot<O>,
+    ) -> Finding {
+        if !fresh {
+            self.evidence.saw_stale();
+            return Finding::Open(None);
+        }
+        if self.judge.is_about_freshness() {
+            self.evidence.saw(snapshot);
+            return Finding::Open(None);
+        }
+        let view = self.start.view::<O>(snapshot);
+        if self.judge.needs_all_sources() && !self.start.has_heard_all::<O>(status, at) {
+            self.evidence.saw_a_part();
+            return Finding::Open(None);
+        }
+        self.evidence.saw(&view);
+        let finding = self.judge.snapshot(at, status, &view);
+        self.remember(finding)
+    }
+
+    /// Keeps the last reason.
+    fn remember(&mut self, finding: Finding) -> Finding {
+        match finding {
+            Finding::Open(Some(reason)) => {
+                self.evidence.reason = Some(reason);
+                Finding::Open(None)
+            }
+            finding => finding,
+        }
+    }
+
+    /// What is to be seen of the publication that met the wait. A source set is known before its cycle ends: if that
+    /// has succeeded by now, its snapshot is shown.
+    fn snapshot_of(&mut self, publication: &Publication_<O>, waker: &Waker) -> Option<Snapshot<O>> {
+        if !self.judge.is_about_the_set() {
+            return self.evidence.last.clone();
+        }
+        let cycle = publication.status.cycle;
+        let later = loop {
+            if self.taken.is_empty() {
+                self.queue.take(&mut self.taken, waker);
+            }
+            let Some(next) = self.taken.pop_front() else { break None };
+            let snapshot = next.status.snapshot.as_ref();
+            if let Some(snapshot) = snapshot.filter(|snapshot| snapshot.cycle == cycle) {
+                break Some(Arc::clone(snapshot));
+            }
+            if next.status.cycle > cycle {
+                break None;
+            }
+        };
+        let snapshot = later.or_else(|| publication.status.snapshot.clone())?;
+        Some(self.start.view::<O>(&snapshot))
+    }
+
+    /// What the mere passing of time until `until` says.
+    pub(super) fn aged(&mut self, until: Instant) -> Option<Outcome<O>> {
+        let stale_at = self.evidence.turned_stale(until)?.max(self.began);
+        match &mut self.judge {
+            Judge::StaysFresh => {
+                self.evidence.note_staleness(self.began, until);
+                self.evidence.violation = Some(Violation { at: stale_at, snapshot: None });
+                Some(Outcome::Unmet(UnmetOutcome::Violated, stale_at))
+            }
+            Judge::BecomesStale => Some(self.met_by_time(stale_at)),
+            Judge::Stable { run, .. } => {
+                run.interrupt();
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Met, and by no publication.
+    fn met_by_time(&self, at: Instant) -> Outcome<O> {
+        let Evidence { status, last, .. } = &self.evidence;
+        Outcome::Met(Moment { at, status: Arc::clone(status), snapshot: last.clone(), event: None })
+    }
+
+    /// The outcome at the end of the window, everything before it having been judged.
+    pub(super) fn conclude(&mut self, end: Instant) -> Outcome<O> {
+        if let Some(outcome) = self.aged(end) {
+            return outcome;
+        }
+        self.evidence.note_staleness(self.began, end);
+        if let Judge::Stable { hold, run } = &self.judge
+            && run.length(end) >= *hold
+            && self.evidence.is_fresh_at(end)
+        {
+            return self.met_by_time(end);
+        }
+        let doubt = match (&self.judge, self.window) {
+            (Judge::StaysFresh, _) => self.evidence.doubt_of_freshness(&self.evidence.first),
+            (Judge::BecomesStale, _) => self.evidence.doubt_of_freshness(&self.evidence.status),
+            (judge, _) if !judge.holds_at_the_end() => self.evidence.doubt(),
+            (_, Some(_)) => self.evidence.doubt_at(end),
+            // What runs beside a test may outlive what it watches.
+            (_, None) => self.evidence.doubt(),
+        };
+        match doubt {
+            Some(doubt) => Outcome::Unmet(UnmetOutcome::Inconclusive(doubt), end),
+            None if !self.judge.holds_at_the_end() => Outcome::Unmet(UnmetOutcome::NotMet, end),
+            None => self.met_by_time(end),
+        }
+    }
+}
+
+/// Met by this publication.
+fn met<O: Observer>(
+    publication: &Publication_<O>,
+    snapshot: Option<Snapshot<O>>,
+    event: Option<(Arc<ObservationBatch<O::Event>>, usize)>,
+) -> Outcome<O> {
+    let Publication { at, status, .. } = publication;
+    Outcome::Met(Moment { at: *at, status: Arc::clone(status), snapshot, event })
+}

@@ -1,0 +1,146 @@
+//! Hints of the app that there is news.
+//!
+//! `Notify::notify_one` reaches one waiter. Several runtimes may have one `Notify` in their configs, and each of
+//! them is to hear of every notification. So there is one waiter for each `Notify` of the process, the hub,
+//! and the runtimes wait on that.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
+
+/// The hubs in use, by the address of their `Notify`, which they keep alive.
+static HUBS: LazyLock<Mutex<HashMap<usize, Weak<Hub>>>> = LazyLock::new(Mutex::default);
+
+/// One runtime's share in the notifications of a `Notify`. It misses none, not even one that is sent to present
+/// waiters only.
+pub(crate) struct Wake {
+    hub: Arc<Hub>,
+    /// Its place among those that wait.
+    number: u64,
+    /// How many notifications it has heard of.
+    heard: u64,
+}
+
+struct Hub {
+    notify: Arc<Notify>,
+    /// What the `Notify` wakes: everyone who waits here.
+    waker: Waker,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    next: Pin<Box<OwnedNotified>>,
+    /// Notifications so far.
+    count: u64,
+    waiting: HashMap<u64, Waker>,
+    next_number: u64,
+}
+
+struct HubWaker(Weak<Hub>);
+
+impl Wake {
+    pub(crate) fn new(notify: &Arc<Notify>) -> Self {
+        let hub = Hub::of(notify);
+        let (number, heard) = {
+            let mut inner = lock(&hub.inner);
+            inner.next_number += 1;
+            (inner.next_number, inner.count)
+        };
+        Self { hub, number, heard }
+    }
+
+    /// Ready when there were notifications since it was last ready.
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut inner = lock(&self.hub.inner);
+        let old = inner.waiting.insert(self.number, context.waker().clone());
+        let others = self.hub.listen(&mut inner, self.number);
+        let heard = std::mem::replace(&mut self.heard, inner.count);
+        let news = heard != inner.count;
+        drop(inner);
+        drop(old);
+        others.into_iter().for_each(Waker::wake);
+        if news { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Drop for Wake {
+    fn drop(&mut self) {
+        let waker = lock(&self.hub.inner).waiting.remove(&self.number);
+        drop(waker);
+    }
+}
+
+impl fmt::Debug for Wake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wake").field("heard", &self.heard).finish_non_exhaustive()
+    }
+}
+
+impl Hub {
+    fn of(notify: &Arc<Notify>) -> Arc<Self> {
+        let mut hubs = lock(&HUBS);
+        let address = Arc::as_ptr(notify).addr();
+        if let Some(hub) = hubs.get(&address).and_then(Weak::upgrade) {
+            return hub;
+        }
+        let inner = Inner { next: enabled(notify), count: 0, waiting: HashMap::new(), next_number: 0 };
+        let hub = Arc::new_cyclic(|hub| Self {
+            notify: Arc::clone(notify),
+            waker: Waker::from(Arc::new(HubWaker(Weak::clone(hub)))),
+            inner: Mutex::new(inner),
+        });
+        hubs.insert(address, Arc::downgrade(&hub));
+        hub
+    }
+
+    /// Counts the notifications that have come and waits for the next one; returns who is to hear of them
+    /// beside the one that asks.
+    fn listen(&self, inner: &mut Inner, asks: u64) -> Vec<Waker> {
+        let before = inner.count;
+        while inner.next.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready() {
+            inner.count += 1;
+            inner.next = enabled(&self.notify);
+        }
+        if inner.count == before {
+            return Vec::new();
+        }
+        inner.waiting.extract_if(|number, _| *number != asks).map(|(_, waker)| waker).collect()
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        let mut hubs = lock(&HUBS);
+        let address = Arc::as_ptr(&self.notify).addr();
+        // Another hub may already have taken the place of this one.
+        if hubs.get(&address).is_some_and(|hub| hub.strong_count() == 0) {
+            hubs.remove(&address);
+        }
+    }
+}
+
+impl std::task::Wake for HubWaker {
+    fn wake(self: Arc<Self>) {
+        // One that is woken asks, and so learns that there is nothing to wake it for, or that there is.
+        if let Some(hub) = self.0.upgrade() {
+            let waiting = std::mem::take(&mut lock(&hub.inner).waiting);
+            waiting.into_values().for_each(Waker::wake);
+        }
+    }
+}
+
+/// Waits from now on.
+fn enabled(notify: &Arc<Notify>) -> Pin<Box<OwnedNotified>> {
+    let mut next = Box::pin(Arc::clone(notify).notified_owned());
+    next.as_mut().enable();
+    next
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

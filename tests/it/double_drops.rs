@@ -1,0 +1,347 @@
+//! Two destructors that panic in one drop abort a process. So whatever the library holds of an app is dropped
+//! value by value: each panic is logged, and costs the other values nothing.
+
+use std::future::pending;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+use watchkeeper::{
+    Cursor, Duplicates, DynError, ObservationConfig, ObservationControl, ObservationHandle,
+    ObservationRuntime, ObservationRuntimeError, ObservedSource, Observer, SharedSources, SourceProvider,
+    State, StateKind, StaticSourceProvider, StopOutcome, StopReason, Transactional, async_trait,
+};
+
+use crate::common::threads::{Flavour, executor, poll_once};
+use crate::common::{at, each_second, ms};
+
+/// What became of the bombs of one test.
+#[derive(Clone, Default)]
+struct Range(Arc<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    harmless: AtomicBool,
+    exploded: AtomicUsize,
+    /// Dropped while another panic unwound: exploding there aborts the process.
+    fatal: AtomicUsize,
+}
+
+/// Its destructor panics, and so does that of its copies.
+#[derive(Clone)]
+struct Bomb(Range);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        let Counts { harmless, exploded, fatal } = &*self.0.0;
+        if harmless.load(Relaxed) {
+        } else if std::thread::panicking() {
+            fatal.fetch_add(1, Relaxed);
+        } else {
+            exploded.fetch_add(1, Relaxed);
+            panic!("boom");
+        }
+    }
+}
+
+impl Range {
+    fn bomb(&self) -> Bomb {
+        Bomb(self.clone())
+    }
+
+    fn two(&self) -> Vec<Bomb> {
+        vec![self.bomb(), self.bomb()]
+    }
+
+    /// How many have exploded since this was last asked; none of them during the panic of another.
+    fn exploded(&self, when: &str) -> usize {
+        assert_eq!(self.0.fatal.swap(0, Relaxed), 0, "{when}: the process would have been aborted");
+        self.0.exploded.swap(0, Relaxed)
+    }
+
+    /// What is dropped from now on is the test's own.
+    fn close(&self) {
+        self.0.harmless.store(true, Relaxed);
+    }
+}
+
+/// What a poll does beside returning two events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    Return,
+    Hang,
+    /// Asks for the stop, whose outcome goes before its own.
+    Stop,
+}
+
+/// Provider and observer whose sources, events, state and snapshots are bombs.
+struct App {
+    range: Range,
+    names: &'static [&'static str],
+    then: Then,
+    control: Arc<Mutex<Option<ObservationControl>>>,
+    _bomb: Bomb,
+}
+
+impl App {
+    fn new(range: &Range) -> Self {
+        let (range, _bomb) = (range.clone(), range.bomb());
+        Self { range, names: &["a", "b"], then: Then::Return, control: Arc::default(), _bomb }
+    }
+}
+
+#[async_trait]
+impl SourceProvider<Bomb> for App {
+    async fn sources(&self) -> Result<Vec<ObservedSource<Bomb>>, DynError> {
+        Ok(self.names.iter().map(|name| ObservedSource::new(name, self.range.bomb())).collect())
+    }
+}
+
+#[async_trait]
+impl Observer for App {
+    type Source = Bomb;
+    type State = Bomb;
+    type Snapshot = Bomb;
+    type Event = Bomb;
+
+    async fn init(&self, _: &[ObservedSource<Bomb>]) -> Result<Bomb, DynError> {
+        Ok(self.range.bomb())
+    }
+
+    async fn poll(&self, _: &[ObservedSource<Bomb>], _: &mut Bomb) -> Result<Vec<Bomb>, DynError> {
+        match self.then {
+            Then::Return => {}
+            Then::Hang => {
+                let _bomb = self.range.bomb();
+                pending::<()>().await;
+            }
+            Then::Stop => {
+                let control = self.control.lock().unwrap().clone().unwrap();
+                let _ = poll_once(control.stop());
+            }
+        }
+        Ok(self.range.two())
+    }
+
+    fn snapshot(&self, _: &Bomb) -> Bomb {
+        self.range.bomb()
+    }
+}
+
+fn config() -> ObservationConfig {
+    ObservationConfig { history_limit: 1, poll_timeout: ms(200), ..each_second() }
+}
+
+async fn start(provider: App, observer: App, config: ObservationConfig) -> ObservationRuntime<App> {
+    let control = Arc::clone(&observer.control);
+    let runtime = ObservationRuntime::start(provider, observer, config).await.unwrap();
+    *control.lock().unwrap() = Some(runtime.control());
+    runtime
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_cycle_replaces() {
+    let range = Range::default();
+    let began = Instant::now();
+    let runtime = start(App::new(&range), App::new(&range), config()).await;
+    at(began, 1_500).await;
+    assert_eq!(range.exploded("cycle 1"), 3, "two sources and a snapshot");
+    at(began, 2_500).await;
+    assert_eq!(range.exploded("cycle 2"), 5, "two sources, a snapshot and two events");
+    assert_eq!(runtime.handle().status().cycle, 2);
+    range.close();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_or_left_out_of_a_set() {
+    for duplicates in [Duplicates::KeepFirst, Duplicates::Refuse] {
+        let range = Range::default();
+        let provider = App { names: &["a", "b", "a", "b", ""], ..App::new(&range) };
+        let config = ObservationConfig { duplicates, ..config() };
+        let runtime = ObservationRuntime::start_in_background(provider, App::new(&range), config).unwrap();
+        tokio::time::sleep(ms(500)).await;
+        let (dropped, state) = match duplicates {
+            Duplicates::KeepFirst => (3, StateKind::Idle),
+            Duplicates::Refuse => (5, StateKind::Failed),
+        };
+        assert_eq!(range.exploded("the set"), dropped, "{duplicates:?}");
+        assert_eq!(runtime.handle().state().kind(), state, "{duplicates:?}");
+        range.close();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_that_a_stopped_runtime_held() {
+    // (what the poll does, how many explode: always state, two sources, provider and observer; in the others the
+    // first set as well)
+    for (then, dropped) in [(Then::Return, 5), (Then::Hang, 2 + 6), (Then::Stop, 2 + 8)] {
+        let range = Range::default();
+        let began = Instant::now();
+        let observer = App { then, ..App::new(&range) };
+        let runtime = start(App::new(&range), observer, config()).await;
+        let handle = runtime.handle();
+        at(began, 900).await;
+        runtime.control().pause().await.unwrap();
+        assert_eq!(range.exploded("before"), 0, "{then:?}");
+        if then != Then::Return {
+            runtime.control().poll_now().await.unwrap();
+            tokio::time::sleep(ms(50)).await;
+            let state = if then == Then::Hang { StateKind::Polling } else { StateKind::Stopped };
+            assert_eq!(handle.state().kind(), state, "{then:?}");
+        }
+        assert_eq!(runtime.stop().await, StopOutcome::Stopped, "{then:?}");
+        assert_eq!(range.exploded("the end"), dropped, "{then:?}");
+        assert_eq!(handle.stop_reason(), Some(StopReason::Requested), "{then:?}");
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), 0, "{then:?}");
+        range.close();
+    }
+}
+
+#[test]
+fn all_that_an_executor_drops_when_it_shuts_down() {
+    // Idle, or while a poll hangs: state, two sources, provider and observer; and the poll.
+    for (then, dropped) in [(Then::Return, 5), (Then::Hang, 6)] {
+        let executor = executor(Flavour::CurrentThread);
+        let range = Range::default();
+        let observer = App { then, ..App::new(&range) };
+        let config = ObservationConfig { poll_timeout: ms(3_600_000), ..config() };
+        let runtime = executor.block_on(start(App::new(&range), observer, config));
+        let handle = runtime.handle();
+        if then == Then::Hang {
+            executor.block_on(async {
+                runtime.control().poll_now().await.unwrap();
+                handle.watch().wait_for(|status| status.state == State::Polling).await.map(drop).unwrap();
+            });
+        }
+        let _ = range.exploded("before");
+        drop(executor);
+        assert_eq!(range.exploded("the end"), dropped, "{then:?}");
+        assert_eq!(handle.stop_reason(), Some(StopReason::Shutdown), "{then:?}");
+        range.close();
+    }
+}
+
+type Reader = Box<dyn FnOnce()>;
+
+/// Each takes hold behind cycle 2 and lets go when the runtime has gone, which ended in cycle 4 and keeps two batches.
+#[tokio::test(start_paused = true)]
+async fn what_only_readers_still_hold() {
+    let readers: [(&str, usize, fn(ObservationHandle<App>, Cursor) -> Reader); 4] = [
+        ("a handle: a snapshot and the history", 5, |handle, _| Box::new(move || drop(handle))),
+        ("a batch, and what the handle held beside it", 5, |handle, _| {
+            Box::new(move || {
+                let batch = handle.history().pop();
+                drop(handle);
+                drop(batch);
+            })
+        }),
+        ("a subscription: the history and a batch that was put out", 6, |handle, first| {
+            let mut batches = handle.subscribe_from(first).unwrap();
+            let read = batches.try_recv();
+            assert_eq!(read.unwrap().unwrap().seq, 0);
+            Box::new(move || drop(batches))
+        }),
+        ("a wait: the snapshots of cycles 2 to 4, and the history", 7, |handle, _| {
+            let wait = handle.eventually("never", |_| false).show(|_| String::new()).within(ms(60_000));
+            Box::new(move || drop(wait))
+        }),
+    ];
+    for (name, dropped, reader) in readers {
+        let range = Range::default();
+        let began = Instant::now();
+        let config = ObservationConfig { history_limit: 2, ..config() };
+        let runtime = start(App::new(&range), App::new(&range), config).await;
+        let first = runtime.handle().latest_snapshot().unwrap().cursor;
+        at(began, 2_500).await;
+        let let_go = reader(runtime.handle(), first);
+        at(began, 4_500).await;
+        let _ = runtime.stop().await;
+        drop(runtime);
+        let _ = range.exploded(name);
+        let_go();
+        assert_eq!(range.exploded(name), dropped, "{name}");
+        range.close();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_refused_start_was_given() {
+    let range = Range::default();
+    let config = ObservationConfig { interval: ms(0), ..config() };
+    let refused = ObservationRuntime::start(App::new(&range), App::new(&range), config.clone()).await;
+    assert!(matches!(refused, Err(ObservationRuntimeError::InvalidInterval { .. })));
+    let refused = ObservationRuntime::start_in_background(App::new(&range), App::new(&range), config);
+    assert!(matches!(refused, Err(ObservationRuntimeError::InvalidInterval { .. })));
+    assert_eq!(range.exploded("refused"), 4);
+    range.close();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_providers_of_ours_hold() {
+    let range = Range::default();
+    let set = || ["a", "b"].map(|name| ObservedSource::new(name, range.bomb())).into();
+    drop(StaticSourceProvider::new(set()));
+    assert_eq!(range.exploded("static"), 2);
+    drop(SharedSources::new(set()));
+    assert_eq!(range.exploded("shared"), 2);
+
+    let sources = StaticSourceProvider::new(set());
+    let runtime = ObservationRuntime::start(sources, App::new(&range), config()).await.unwrap();
+    tokio::time::sleep(ms(500)).await;
+    assert_eq!(runtime.stop().await, StopOutcome::Stopped);
+    assert_eq!(range.exploded("run"), 6, "state, sources, observer, and the provider's own");
+    range.close();
+}
+
+/// A set that cannot be copied whole leaves the part that was.
+#[tokio::test(start_paused = true)]
+async fn what_was_copied_before_a_copy_panicked() {
+    struct Part(Range, bool);
+    impl Clone for Part {
+        fn clone(&self) -> Self {
+            assert!(self.1, "it cannot be copied");
+            Self(self.0.clone(), true)
+        }
+    }
+    impl Drop for Part {
+        fn drop(&mut self) {
+            // Here it is dropped by the copy's own panic, where an explosion must go no further.
+            self.0.0.exploded.fetch_add(1, Relaxed);
+            assert!(self.0.0.harmless.load(Relaxed), "boom");
+        }
+    }
+    let range = Range::default();
+    let set = || {
+        let parts = [("a", true), ("b", true), ("c", false)];
+        parts.map(|(name, copies)| ObservedSource::new(name, Part(range.clone(), copies))).into()
+    };
+    let (fixed, shared) = (StaticSourceProvider::new(set()), SharedSources::new(set()));
+    let copies: [Box<dyn SourceProvider<Part>>; 2] = [Box::new(fixed), Box::new(shared)];
+    for provider in copies {
+        let copying = tokio::spawn(async move { drop(provider.sources().await) });
+        let panic = copying.await.unwrap_err().into_panic();
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"it cannot be copied"));
+    }
+    assert_eq!(range.exploded("copies"), 2 * (2 + 3), "two copies, and the provider's three");
+    range.close();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_transactional_observer_holds() {
+    let range = Range::default();
+    let began = Instant::now();
+    let observer = Transactional::new(App { then: Then::Hang, ..App::new(&range) });
+    let runtime = ObservationRuntime::start(App::new(&range), observer, config()).await.unwrap();
+    let handle = runtime.handle();
+    at(began, 1_500).await;
+    assert_eq!(range.exploded("cut off"), 4, "two sources, the poll and the copy");
+    let status = handle.status();
+    assert_eq!(status.last_error.unwrap().message, "timed out after 200ms");
+    at(began, 3_500).await;
+    assert_eq!(handle.status().generation, 1, "the state was kept");
+    let _ = range.exploded("more of the same");
+    assert_eq!(runtime.stop().await, StopOutcome::Stopped);
+    assert_eq!(range.exploded("the end"), 5);
+    range.close();
+}

@@ -1,0 +1,314 @@
+//! An executor that nobody drives, and one whose thread is blocked: waits and calls end all the same, and say
+//! why. Under a paused clock nothing is ended.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use watchkeeper::{
+    ControlError, Inconclusive, ObservationConfig, ObservationHandle, ObservationRuntime,
+    ObservationRuntimeError, PerSource, StateKind, StaticSourceProvider, StopOutcome, Unmet, UnmetOutcome,
+    WatchError,
+};
+
+use crate::common::threads::{Flavour, Gate, block_on, executor};
+use crate::common::{Act, App, Call, each_second, ms};
+
+/// What has not ended by then never will.
+const NEVER: Duration = Duration::from_secs(30);
+
+/// A runtime whose executor nobody drives any more.
+fn undriven(config: ObservationConfig) -> (Runtime, App, ObservationRuntime<App>) {
+    let executor = executor(Flavour::CurrentThread);
+    let app = App::new();
+    let runtime = executor.block_on(app.start(config));
+    (executor, app, runtime)
+}
+
+/// What `future` gives on a thread of its own, which knows nothing of tokio.
+fn on_a_thread<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> mpsc::Receiver<T> {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || tell.send(block_on(future)));
+    told
+}
+
+fn ended<T>(told: &mpsc::Receiver<T>) -> T {
+    told.recv_timeout(NEVER).expect("it ends")
+}
+
+fn names_the_cause(unmet: &Unmet, name: &str) {
+    let UnmetOutcome::Inconclusive(Inconclusive::NotDriven { no_turn_for }) = unmet.outcome() else {
+        panic!("{name}: {unmet}");
+    };
+    assert!(no_turn_for >= ms(1_000), "{name}: {unmet}");
+    let report = unmet.to_string();
+    assert!(report.contains("gave it no turn for ") && report.contains("`block_on`"), "{name}: {report}");
+}
+
+#[test]
+fn every_wait_ends_shortly_after_its_window() {
+    let (_executor, _, runtime) = undriven(each_second());
+    let handle = runtime.handle();
+    let erased = watchkeeper::AnyHandle::new("app", &handle);
+    let window = ms(300);
+    let waits = [
+        ("eventually", on_a_thread(unmet(handle.eventually("x", |_| false).within(window)))),
+        ("or_now", on_a_thread(unmet(handle.eventually("x", |_| false).or_now().within(window)))),
+        ("always", on_a_thread(unmet(handle.always("x", |_| true).during(window)))),
+        ("never", on_a_thread(unmet(handle.never("x", |_| false).during(window)))),
+        ("stable_for", on_a_thread(unmet(handle.stable_for("x", ms(100), |_| Some(1)).within(window)))),
+        ("event", on_a_thread(unmet(handle.event("x", |_| true).within(window)))),
+        ("reaches", on_a_thread(unmet(handle.reaches(StateKind::Failed).within(window)))),
+        ("erased", on_a_thread(unmet(erased.eventually("x", |_| false).within(window)))),
+    ];
+    for (name, told) in waits {
+        names_the_cause(&ended(&told), name);
+    }
+}
+
+async fn unmet<T>(wait: impl Future<Output = Result<T, Unmet>>) -> Unmet {
+    wait.await.map(|_| ()).unwrap_err()
+}
+
+/// What was seen before counts: it held, and the data is fresh at the end.
+#[test]
+fn what_holds_by_what_is_known_still_does() {
+    let (_executor, _, runtime) = undriven(each_second());
+    let handle = runtime.handle();
+    let held = on_a_thread(handle.always("known", |_| true).or_now().during(ms(300)));
+    let fresh = on_a_thread(handle.stays_fresh().during(ms(300)));
+    let stale = on_a_thread(handle.becomes_stale().within(ms(60_000)));
+    assert!(ended(&held).is_ok());
+    assert!(ended(&fresh).is_ok());
+    assert!(ended(&stale).unwrap().freshness.is_stale(), "data turns stale by the clock alone");
+}
+
+/// Somebody else polls the wait just when its window is over, or only then for the first time.
+#[test]
+fn a_wait_that_is_polled_by_others_names_the_cause_as_well() {
+    let (_executor, _, runtime) = undriven(each_second());
+    let handle = runtime.handle();
+    let beside = handle.eventually("beside a clock", |_| false).within(ms(300));
+    let late = handle.eventually("awaited late", |_| false).within(ms(1));
+    let (beside, late) = (unmet(beside), unmet(late));
+    let told = on_a_thread(async {
+        let other = executor(Flavour::CurrentThread);
+        other.block_on(async {
+            let mut ticks = tokio::time::interval(ms(20));
+            let mut beside = std::pin::pin!(beside);
+            let beside = loop {
+                tokio::select! {
+                    unmet = &mut beside => break unmet,
+                    _ = ticks.tick() => {}
+                }
+            };
+            (beside, late.await)
+        })
+    });
+    let (beside, late) = ended(&told);
+    names_the_cause(&beside, "beside");
+    names_the_cause(&late, "late");
+}
+
+#[test]
+fn calls_without_a_window_end_after_some_seconds() {
+    let (_executor, app, runtime) = undriven(each_second());
+    let (handle, control) = (runtime.handle(), runtime.control());
+    let invariant = handle.invariant("never watched", |_| true);
+    let never_violated = handle.invariant("never watched", |_| true);
+
+    let change = |handle: &ObservationHandle<App>| {
+        let mut watch = handle.watch();
+        on_a_thread(async move {
+            let turned = watch.changed().await.map(|status| status.freshness.is_stale());
+            (turned, watch.changed().await.map(|_| ()))
+        })
+    };
+    let changed = change(&handle);
+    let waited_for = on_a_thread({
+        let mut watch = handle.watch();
+        async move { watch.wait_for(|status| status.cycle == 9).await.map(|_| ()) }
+    });
+    let polled = on_a_thread({
+        let control = control.clone();
+        async move { control.poll_now().await }
+    });
+    let paused = on_a_thread(async move { control.pause().await });
+    let finished = on_a_thread(async { invariant.finish().await.unwrap_err() });
+    let violated = on_a_thread(async move { never_violated.violated().await });
+    let started = thread::spawn(|| {
+        let executor = executor(Flavour::CurrentThread);
+        let _entered = executor.enter();
+        let app = App::new();
+        block_on(ObservationRuntime::start(app.clone(), app, each_second())).map(|_| ())
+    });
+
+    let (turned, changed) = ended(&changed);
+    assert_eq!(turned, Ok(true), "turning stale is news");
+    assert!(matches!(changed, Err(WatchError::NotDriven { .. })), "{changed:?}");
+    assert!(matches!(ended(&waited_for), Err(WatchError::NotDriven { .. })));
+    let polled = ended(&polled);
+    assert!(matches!(polled, Err(ControlError::NotDriven { .. })), "{polled:?}");
+    let said = polled.unwrap_err().to_string();
+    assert!(said.contains("gave it no turn for ") && said.contains("`block_on`"), "{said}");
+    assert!(matches!(ended(&paused), Err(ControlError::NotDriven { .. })));
+    names_the_cause(&ended(&finished), "finish");
+    names_the_cause(&ended(&violated), "violated");
+    let started = started.join().unwrap();
+    assert!(matches!(started, Err(ObservationRuntimeError::NotDriven { .. })), "{started:?}");
+    assert_eq!(app.calls(Call::Poll), 0, "nothing ran");
+}
+
+/// A control that was given up is still there, and what was ended harms nothing.
+#[test]
+fn it_all_goes_on_when_the_executor_is_driven_again() {
+    let (executor, app, runtime) = undriven(each_second());
+    let (handle, control) = (runtime.handle(), runtime.control());
+    let told = on_a_thread(async move { control.pause().await });
+    assert!(matches!(ended(&told), Err(ControlError::NotDriven { .. })));
+    let mut watch = handle.watch();
+    executor.block_on(watch.wait_for(|status| status.paused)).unwrap();
+    executor.block_on(runtime.control().resume()).unwrap();
+    let before = app.calls(Call::Poll) as u64;
+    let wait = handle.eventually("more polls", |seen| seen.polls > before).within(NEVER);
+    executor.block_on(wait).unwrap();
+}
+
+#[test]
+fn a_stop_is_detached_at_its_deadline() {
+    let config = ObservationConfig { stop_timeout: ms(50), ..each_second() };
+    let (_executor, _, runtime) = undriven(config);
+    let told = on_a_thread(async move { runtime.stop().await });
+    assert_eq!(ended(&told), StopOutcome::Detached);
+}
+
+/// Nobody drives it either, and its clock stands still: real time means nothing.
+#[test]
+fn under_a_paused_clock_nothing_is_ended() {
+    let executor = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let runtime = executor.block_on(App::new().start(each_second()));
+    let handle = runtime.handle();
+    let wait = on_a_thread(unmet(handle.eventually("anything", |_| true).within(ms(100))));
+    let control = runtime.control();
+    let polled = on_a_thread(async move { control.poll_now().await });
+    let changed = on_a_thread({
+        let mut watch = handle.watch();
+        async move { watch.changed().await.map(|status| status.cycle) }
+    });
+    // On a running clock each of them would have ended.
+    assert_eq!(polled.recv_timeout(ms(6_500)), Err(mpsc::RecvTimeoutError::Timeout));
+    assert_eq!(wait.try_recv().map(|_| ()), Err(mpsc::TryRecvError::Empty));
+    assert_eq!(changed.try_recv(), Err(mpsc::TryRecvError::Empty));
+    // It is driven again: cycle 1 was asked for before the window ends.
+    executor.block_on(async { tokio::time::sleep(ms(10)).await });
+    assert_eq!(ended(&polled), Ok(1));
+    assert_eq!(ended(&changed), Ok(1));
+}
+
+//   a thread that drives the executor | a probe blocks it ................. | goes on
+//   a plain thread                    | wait, 300 ms ... ended at 1.3 s      |
+#[test]
+fn a_blocked_thread_ends_waits_on_other_threads() {
+    let executor = executor(Flavour::CurrentThread);
+    let gate = Gate::default();
+    let app = App::new();
+    app.then(Call::Poll, [Act::Held(gate.clone(), Box::new(Act::Ok(vec![])))]);
+    // By hand: no cycle blocks the thread that starts the runtime.
+    let by_hand = ObservationConfig { interval: Duration::from_secs(3600), ..each_second() };
+    let runtime = executor.block_on(app.start(by_hand));
+    let handle = runtime.handle();
+    let (over, until_over) = tokio::sync::oneshot::channel::<()>();
+    let driving = thread::spawn(move || executor.block_on(until_over));
+    block_on(runtime.control().poll_now()).unwrap();
+    gate.wait_until_reached();
+    let told = on_a_thread(unmet(handle.eventually("x", |_| true).within(ms(300))));
+    names_the_cause(&ended(&told), "blocked");
+    gate.open();
+    block_on(handle.eventually("it goes on", |seen| seen.polls == 1).or_now().within(NEVER)).unwrap();
+    over.send(()).unwrap();
+    driving.join().unwrap().unwrap();
+}
+
+/// Blocks its thread, as a call does that knows nothing of async.
+fn block() {
+    thread::sleep(ms(2_200));
+}
+
+/// The wait runs on the very executor that was frozen: it judges as ever, and says so.
+#[test]
+fn a_probe_that_blocks_the_only_thread_is_noted() {
+    let its = executor(Flavour::CurrentThread);
+    let nodes = StaticSourceProvider::new(vec![watchkeeper::ObservedSource::new("n1", ())]);
+    let observer = PerSource::new(ms(100), |_| async {
+        block();
+        Ok::<_, watchkeeper::DynError>(1)
+    });
+    let config = ObservationConfig { interval: ms(100), ..each_second() };
+    let unmet = its.block_on(async {
+        let runtime = ObservationRuntime::start_in_background(nodes, observer, config).unwrap();
+        let handle = runtime.handle();
+        handle.all_sources("answers 2", |value| *value == 2).within(ms(1_500)).await.unwrap_err()
+    });
+    let report = unmet.to_string();
+    assert!(
+        !matches!(unmet.outcome(), UnmetOutcome::Inconclusive(Inconclusive::NotDriven { .. })),
+        "{report}"
+    );
+    let noted = "the executor gave no turn for ";
+    assert!(
+        report.contains(noted) && report.contains("s: a probe or another task blocks its thread"),
+        "{report}"
+    );
+    assert!(report.contains("spawn_blocking"), "{report}");
+}
+
+#[test]
+fn a_poll_that_blocks_its_thread_is_noted() {
+    for flavour in [Flavour::CurrentThread, Flavour::MultiThread] {
+        let its = executor(flavour);
+        let app = App::new();
+        let gate = Gate::default();
+        app.then(Call::Poll, [Act::Held(gate.clone(), Box::new(Act::Ok(vec![])))]);
+        let opener = thread::spawn(move || {
+            gate.wait_until_reached();
+            block();
+            gate.open();
+        });
+        let (wait, invariant) = its.block_on(async {
+            let runtime = app.start(ObservationConfig { interval: ms(400), ..each_second() }).await;
+            let handle = runtime.handle();
+            let invariant = handle.invariant("never", |_| false);
+            let wait = handle.eventually("nothing", |_| false).within(ms(2_000));
+            (wait.await.unwrap_err(), invariant.finish().await.unwrap_err())
+        });
+        opener.join().unwrap();
+        let noted = match flavour {
+            Flavour::CurrentThread => "the executor gave no turn for ",
+            Flavour::MultiThread => "the observation had no turn for ",
+        };
+        for report in [wait.to_string(), invariant.to_string()] {
+            assert!(report.contains(noted) && report.contains("s: a probe blocks its thread"), "{report}");
+        }
+    }
+}
+
+#[test]
+fn a_predicate_that_blocks_its_thread_is_noted() {
+    let (its, other) = (executor(Flavour::MultiThread), executor(Flavour::CurrentThread));
+    let config = || ObservationConfig { interval: ms(900), ..each_second() };
+    let slow = |_: &crate::common::View| {
+        block();
+        false
+    };
+    // On the thread of its own runtime, and on another one.
+    let same = other.block_on(async {
+        let runtime = App::new().start(config()).await;
+        runtime.handle().eventually("slowly", slow).within(ms(2_000)).await.unwrap_err().to_string()
+    });
+    assert!(same.contains("the executor gave no turn for ") && same.contains("a predicate blocks"), "{same}");
+    let runtime = its.block_on(App::new().start(config()));
+    let wait = runtime.handle().eventually("slowly", slow).within(ms(2_000));
+    let apart = block_on(wait).unwrap_err().to_string();
+    assert!(apart.contains("a predicate blocked its thread for "), "{apart}");
+}
