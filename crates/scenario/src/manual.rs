@@ -10,6 +10,7 @@ use watchkeeper::{
     SourceProvider, StopOutcome, async_trait,
 };
 
+use crate::clients::ExternalClients;
 use crate::failure::{Subject, UNBLOCK};
 use crate::observers::Observers;
 use crate::panics::{Guarded, Panics};
@@ -60,7 +61,7 @@ pub struct ManualCluster<A: Application> {
 /// The nodes, and the endpoints that the test added.
 struct ClusterSources<C> {
     nodes: NodeClients<C>,
-    external: NodeClients<C>,
+    external: ExternalClients<C>,
 }
 
 /// Why an external endpoint was not added.
@@ -125,10 +126,11 @@ impl<A: Application> ManualCluster<A> {
         let panics = Panics::default();
         let subject = Subject::Deployer(deployer.name().to_owned());
         let cluster = panics.guard(subject.clone(), deployer.deploy(deployment).await?);
+        let nodes = cluster.node_clients();
         Ok(Self {
             observers: Observers::new(&panics, began),
             control: panics.guard(subject, cluster.node_control()),
-            sources: ClusterSources { nodes: cluster.node_clients(), external: NodeClients::new() },
+            sources: ClusterSources { external: nodes.external(), nodes },
             cluster: Some(cluster),
             panics,
         })
@@ -154,7 +156,7 @@ impl<A: Application> ManualCluster<A> {
     }
 
     /// Adds an endpoint that the deployer does not run. From their next cycle on, it is a source of all
-    /// observers that were attached by [`attach`](Self::attach).
+    /// observers that were attached by [`attach`](Self::attach); not while a node has its name, which may join later.
     ///
     /// # Errors
     ///
@@ -163,14 +165,8 @@ impl<A: Application> ManualCluster<A> {
         if name.is_empty() {
             return Err(ExternalError::EmptyName);
         }
-        let mut known = self.sources.names();
-        // A node that is down may come back under its name.
-        known.extend(self.control.nodes().into_iter().filter(|node| self.sources.nodes.get(node).is_none()));
-        if known.iter().any(|taken| taken == name) {
-            return Err(ExternalError::DuplicateName { name: name.to_owned(), known });
-        }
-        self.sources.external.insert(name, client);
-        Ok(())
+        let added = self.sources.external.add(name, client, self.control.nodes());
+        added.map_err(|known| ExternalError::DuplicateName { name: name.to_owned(), known })
     }
 
     /// Takes an external endpoint out and returns its client.
@@ -385,9 +381,7 @@ impl<C> Clone for ClusterSources<C> {
 
 impl<C: Clone> ClusterSources<C> {
     fn all(&self) -> Vec<ObservedSource<C>> {
-        let mut all = self.nodes.all();
-        all.extend(self.external.all());
-        all
+        self.external.with_nodes()
     }
 
     fn names(&self) -> Vec<String> {

@@ -17,6 +17,7 @@ mod fail_fast;
 mod false_pass;
 mod limits;
 mod manual;
+mod names;
 mod order;
 mod panics;
 mod phases;
