@@ -1,13 +1,15 @@
 //! What can go wrong when a runtime is started or controlled.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use watchkeeper_fsm::StopReason;
 
 use crate::DynError;
+use crate::error_text::{causes, debug_as_text};
 
 /// Why a runtime did not start.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ObservationRuntimeError {
     /// `interval` is zero or over 24 h.
@@ -74,7 +76,9 @@ pub enum ObservationRuntimeError {
         source: DynError,
     },
     /// The runtime ended before its first cycle did.
-    #[error("the runtime ended before its first cycle did ({reason})")]
+    #[error(
+        "the runtime ended before its first cycle did ({reason}): keep its executor running, and start another one"
+    )]
     Ended {
         /// Why it ended.
         reason: StopReason,
@@ -82,7 +86,7 @@ pub enum ObservationRuntimeError {
 }
 
 /// Why a control was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ControlError {
     /// Too many controls wait to be taken; nothing was changed.
@@ -129,14 +133,17 @@ pub enum StopOutcome {
 }
 
 /// Why a cursor was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CursorError {
     /// The cursor is of another runtime.
     #[error("this cursor is of another runtime: take one from this runtime's snapshots, batches or marks")]
     Foreign,
     /// The cursor is ahead of everything published.
-    #[error("this cursor stands at batch {seq}, but only {published} were published")]
+    #[error(
+        "this cursor stands at batch {seq}, but only {published} were published: take cursors from this runtime's \
+         snapshots, batches or marks"
+    )]
     Future {
         /// The batch the cursor expects next.
         seq: u64,
@@ -145,18 +152,26 @@ pub enum CursorError {
     },
 }
 
-/// An error with all its causes, on one line: `outer: middle: root`.
+/// An error with all its causes, `outer: middle: root`, as it is recorded: bounded, and not escaped yet.
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    /// In bytes, beside the count of what was cut.
+    const LONGEST: usize = 4_000;
     let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
+    for cause in causes(error) {
+        let said = cause.to_string();
         // Some errors already end with their cause: do not say it twice.
         if !text.ends_with(&said) {
             text.push_str(": ");
             text.push_str(&said);
         }
-        cause = error.source();
+    }
+    if text.len() > LONGEST {
+        let end = (0..=LONGEST).rfind(|at| text.is_char_boundary(*at)).unwrap_or_default();
+        let more = text.len() - end;
+        text.truncate(end);
+        let _ = write!(text, " ... ({more} more bytes)");
     }
     text
 }
+
+debug_as_text!(ObservationRuntimeError, ControlError, CursorError);

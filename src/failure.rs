@@ -6,8 +6,10 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 pub use watchkeeper_fsm::{Cause, Stage as ObservationFailureStage};
 
+use crate::error_text::debug_as_text;
+
 /// One failed cycle.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ObservationFailure {
     /// The generation that was current.
@@ -39,3 +41,5 @@ impl fmt::Display for ObservationFailure {
 }
 
 impl std::error::Error for ObservationFailure {}
+
+debug_as_text!(ObservationFailure);

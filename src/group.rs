@@ -11,6 +11,7 @@ use crate::ObservationConfig;
 use crate::any::AnyHandle;
 use crate::control::ObservationControl;
 use crate::error::StopOutcome;
+use crate::error_text::debug_as_text;
 use crate::failure::ObservationFailure;
 use crate::freshness::Freshness;
 use crate::observer::Observer;
@@ -59,7 +60,7 @@ struct Members {
 }
 
 /// Why a runtime was not added.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GroupError {
     /// The name is taken.
@@ -72,6 +73,8 @@ pub enum GroupError {
     #[error("a member needs a name: it may not be empty")]
     EmptyName,
 }
+
+debug_as_text!(GroupError);
 
 /// What is known of one member, whatever it observes.
 #[derive(Clone, Debug)]

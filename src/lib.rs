@@ -28,6 +28,7 @@ mod core;
 mod deadline;
 mod driver;
 mod error;
+mod error_text;
 mod failure;
 mod freshness;
 mod group;
@@ -53,6 +54,7 @@ mod watch;
 
 /// For what a person reads: bounded in bytes, and escaped.
 pub mod report {
+    pub use crate::error_text::error_chain;
     pub use crate::text::{debug, names, one_line};
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::DynError;
+use crate::error_text::debug_as_text;
 use crate::sync::{Mutex, lock};
 
 /// A named thing that can be observed: a node client, an endpoint, a file.
@@ -219,7 +220,7 @@ where
 }
 
 /// Why a source set was refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceSetError {
     /// Two sources have one name.
@@ -235,6 +236,8 @@ pub enum SourceSetError {
         position: usize,
     },
 }
+
+debug_as_text!(SourceSetError);
 
 /// The names of one set, in the provider's order; shared until the set changes.
 pub(crate) type SourceNames = Arc<[Arc<str>]>;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use watchkeeper_fsm::{State, StopReason};
 
+use crate::error_text::debug_as_text;
 use crate::observer::Observer;
 use crate::shared::Shared;
 use crate::status::{ObservationStatus, Published};
@@ -28,9 +29,11 @@ pub struct Watch<O: Observer> {
 }
 
 /// The runtime has ended, and its last status was seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the runtime has stopped: {0}")]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the runtime has stopped ({0}): start another one, and watch that")]
 pub struct WatchClosed(pub StopReason);
+
+debug_as_text!(WatchClosed);
 
 impl<O: Observer> Watch<O> {
     pub(crate) fn new(shared: Arc<Shared<O::Snapshot, O::Event>>) -> Self {
