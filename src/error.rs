@@ -5,10 +5,11 @@ use std::time::Duration;
 use watchkeeper_fsm::StopReason;
 
 use crate::DynError;
+use crate::error_text::{CAUSES, causes, debug_as_text};
 use crate::text::Said;
 
 /// Why a runtime did not start.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ObservationRuntimeError {
     /// `interval` is zero or over 24 h.
@@ -97,7 +98,9 @@ pub enum ObservationRuntimeError {
         no_turn_for: Duration,
     },
     /// The runtime ended before its first cycle did.
-    #[error("the runtime ended before its first cycle did ({reason})")]
+    #[error(
+        "the runtime ended before its first cycle did ({reason}): keep its executor running, and start another one"
+    )]
     Ended {
         /// Why it ended.
         reason: StopReason,
@@ -105,7 +108,7 @@ pub enum ObservationRuntimeError {
 }
 
 /// Why a control was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ControlError {
     /// Too many controls wait to be taken; nothing was changed.
@@ -160,14 +163,17 @@ pub enum StopOutcome {
 }
 
 /// Why a cursor was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CursorError {
     /// The cursor is of another runtime.
     #[error("this cursor is of another runtime: take one from this runtime's snapshots, batches or marks")]
     Foreign,
     /// The cursor is ahead of everything published.
-    #[error("this cursor stands at batch {seq}, but only {published} were published")]
+    #[error(
+        "this cursor stands at batch {seq}, but only {published} were published: take cursors from this runtime's \
+         snapshots, batches or marks"
+    )]
     Future {
         /// The batch the cursor expects next.
         seq: u64,
@@ -187,21 +193,18 @@ pub(crate) fn no_turn(no_turn_for: Duration) -> String {
 
 /// An error with all its causes: `outer: middle: root`. As it is recorded: see [`text::message`](crate::text::message).
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    /// Some errors name themselves as their cause.
-    const CAUSES: usize = 32;
     let mut text = Said::by(error);
-    let mut cause = error.source();
-    for _ in 0..CAUSES {
-        let Some(error) = cause else { return text.message() };
-        let said = Said::by(error);
+    for cause in causes(error) {
+        let said = Said::by(cause);
         // Some errors already end with their cause: do not say it twice.
         if !text.ends_with(&said) {
             text.push(&Said::by(": "));
             text.push(&said);
         }
-        cause = error.source();
     }
-    text.push(&Said::by(" ... (there are more than 32 causes)"));
+    if causes(error).count() == CAUSES {
+        text.push(&Said::by(" ... (there are more than 32 causes)"));
+    }
     text.message()
 }
 
@@ -244,3 +247,5 @@ mod tests {
         assert!(chain(&links(40)).ends_with(" ... (there are more than 32 causes)"));
     }
 }
+
+debug_as_text!(ObservationRuntimeError, ControlError, CursorError);

@@ -6,10 +6,11 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 pub use watchkeeper_fsm::{Cause, Stage as ObservationFailureStage};
 
+use crate::error_text::debug_as_text;
 use crate::text::{MESSAGE, one_line};
 
 /// One failed cycle.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ObservationFailure {
     /// The generation that was current.
@@ -43,3 +44,5 @@ impl fmt::Display for ObservationFailure {
 }
 
 impl std::error::Error for ObservationFailure {}
+
+debug_as_text!(ObservationFailure);

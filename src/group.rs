@@ -12,6 +12,7 @@ use crate::any::AnyHandle;
 use crate::config::LONGEST_NAME;
 use crate::control::ObservationControl;
 use crate::error::StopOutcome;
+use crate::error_text::debug_as_text;
 use crate::failure::ObservationFailure;
 use crate::freshness::Freshness;
 use crate::observer::Observer;
@@ -62,7 +63,7 @@ struct Members {
 }
 
 /// Why a runtime was not added.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GroupError {
     /// The name is taken.
@@ -84,6 +85,8 @@ pub enum GroupError {
     #[error("the runtime has no name: set ObservationConfig::name, or name it with ObservationGroup::add_as")]
     Unnamed,
 }
+
+debug_as_text!(GroupError);
 
 /// What is known of one member, whatever it observes. `Debug` shows as many names of sources as fit into a line.
 #[derive(Clone)]

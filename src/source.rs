@@ -7,6 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::DynError;
+use crate::error_text::debug_as_text;
 use crate::panics::{AppValue, AppValues};
 use crate::sync::{Mutex, lock};
 use crate::text::{NAME, NAMES, names, quoted};
@@ -223,7 +224,7 @@ where
 }
 
 /// Why a source set was refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceSetError {
     /// Two sources have one name.
@@ -239,6 +240,8 @@ pub enum SourceSetError {
         position: usize,
     },
 }
+
+debug_as_text!(SourceSetError);
 
 /// The names of one set, in the provider's order; shared until the set changes.
 pub(crate) type SourceNames = Arc<[Arc<str>]>;

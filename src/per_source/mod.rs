@@ -20,6 +20,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use crate::config::LONGEST;
+use crate::error_text::debug_as_text;
 use crate::source_health::{ProbeFailure, SourceHealth};
 use crate::{DynError, ObservedSource, Observer};
 
@@ -111,7 +112,7 @@ pub(crate) struct Settings {
 }
 
 /// A setting of [`PerSource`] that makes no sense; its `init` fails with it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PerSourceError {
     /// A duration is zero or over 24 h.
@@ -126,6 +127,8 @@ pub enum PerSourceError {
     #[error("PerSource::concurrency is 0: at least one probe must be allowed at once")]
     NoConcurrency,
 }
+
+debug_as_text!(PerSourceError);
 
 /// What happened to one source.
 ///
