@@ -17,7 +17,6 @@ use crate::pulse::Pulse;
 /// nothing to wake it.
 #[derive(Clone)]
 pub(crate) struct Clock {
-    executor: Handle,
     started: Instant,
     started_wall: SystemTime,
     pulse: Arc<Pulse>,
@@ -30,17 +29,16 @@ impl Clock {
             let _entered = executor.enter();
             Instant::now()
         };
-        let pulse = Pulse::of(executor.clone());
-        Self { executor, started, started_wall: SystemTime::now(), pulse }
+        Self { started, started_wall: SystemTime::now(), pulse: Pulse::of(executor) }
     }
 
     pub(crate) fn now(&self) -> Instant {
-        let _entered = self.executor.enter();
+        let _entered = self.executor().enter();
         Instant::now()
     }
 
     pub(crate) fn sleep_until(&self, deadline: Instant) -> Sleep {
-        let _entered = self.executor.enter();
+        let _entered = self.executor().enter();
         tokio::time::sleep_until(deadline)
     }
 
@@ -50,7 +48,7 @@ impl Clock {
     }
 
     pub(crate) fn executor(&self) -> &Handle {
-        &self.executor
+        self.pulse.executor()
     }
 
     /// Whether the executor gives turns.
