@@ -76,7 +76,11 @@ async fn main() -> Result<(), DynError> {
 
     handle.source_fresh("there").within(Duration::from_secs(5)).await?;
     println!("{}", handle.why_stale("missing"));
-    let unmet = handle.source_fresh("missing").within(Duration::from_millis(300)).await.unwrap_err();
+    let unmet = handle
+        .source_fresh("missing")
+        .within(Duration::from_millis(300))
+        .await
+        .expect_err("no source is called so");
     assert!(unmet.to_string().contains("missing has never answered; failed"), "{unmet}");
     std::fs::write(folder.join("missing"), "two")?;
     handle.source_fresh("missing").within(Duration::from_secs(5)).await?;

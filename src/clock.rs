@@ -19,7 +19,6 @@ use crate::shield::Shield;
 /// nothing to wake it.
 #[derive(Clone)]
 pub(crate) struct Clock {
-    executor: Handle,
     started: Instant,
     wall: Arc<Wall>,
     pulse: Arc<Pulse>,
@@ -48,17 +47,16 @@ impl Clock {
         };
         let start = AtomicU64::new(nanos(since_1970()));
         let wall = Arc::new(Wall { start, looked: AtomicU64::new(0) });
-        let pulse = Pulse::of(executor.clone());
-        Self { executor, started, wall, pulse }
+        Self { started, wall, pulse: Pulse::of(executor) }
     }
 
     pub(crate) fn now(&self) -> Instant {
-        let _entered = self.executor.enter();
+        let _entered = self.executor().enter();
         Instant::now()
     }
 
     pub(crate) fn sleep_until(&self, deadline: Instant) -> Sleep {
-        let _entered = self.executor.enter();
+        let _entered = self.executor().enter();
         tokio::time::sleep_until(deadline)
     }
 
@@ -68,7 +66,7 @@ impl Clock {
     }
 
     pub(crate) fn executor(&self) -> &Handle {
-        &self.executor
+        self.pulse.executor()
     }
 
     /// Whether the executor gives turns.

@@ -331,7 +331,7 @@ async fn two_sources_of_a_shared_set_and_a_refused_provider_and_observer_may_pan
             panic!("boom");
         }
     }
-    struct Both(#[expect(dead_code, reason = "for its destructor")] Sharp);
+    struct Both(Sharp);
     #[async_trait]
     impl SourceProvider<()> for Both {
         async fn sources(&self) -> Result<Vec<ObservedSource<()>>, DynError> {

@@ -86,8 +86,8 @@ struct App {
 
 impl App {
     fn new(range: &Range) -> Self {
-        let (range, _bomb) = (range.clone(), range.bomb());
-        Self { range, names: &["a", "b"], then: Then::Return, control: Arc::default(), _bomb }
+        let (range, bomb) = (range.clone(), range.bomb());
+        Self { range, names: &["a", "b"], then: Then::Return, control: Arc::default(), _bomb: bomb }
     }
 }
 

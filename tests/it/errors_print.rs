@@ -6,7 +6,7 @@ use std::time::Duration;
 use watchkeeper::report::error_chain;
 use watchkeeper::{
     ControlError, CursorError, GroupError, ObservationRuntime, ObservationRuntimeError, PerSourceError,
-    RecvError, SourceSetError, StopReason, WatchClosed,
+    RecvError, SourceSetError, StopReason, WatchError,
 };
 
 use crate::common::{Act, App, Call, each_second, ms, status_when};
@@ -69,7 +69,7 @@ fn errors() -> Vec<(Box<dyn Error + Send + Sync>, &'static str)> {
          "the observer's state was rebuilt as generation 2: start over from the latest snapshot"),
         (RecvError::Closed(reason).into(),
          "the runtime has stopped (stop was requested): start another one, and subscribe to that"),
-        (WatchClosed(reason).into(),
+        (WatchError::Closed(reason).into(),
          "the runtime has stopped (stop was requested): start another one, and watch that"),
     ]
 }

@@ -278,9 +278,7 @@ struct Bad;
 
 impl Drop for Bad {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            panic!("scripted panic of a destructor");
-        }
+        assert!(std::thread::panicking(), "scripted panic of a destructor");
     }
 }
 

@@ -2,6 +2,12 @@
 //!
 //! One binary: linking is what costs.
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
+#![allow(
+    clippy::items_after_statements,
+    clippy::needless_pass_by_value,
+    clippy::type_complexity,
+    reason = "tables of cases and helpers stand where a test needs them"
+)]
 
 mod any_handle;
 mod background_start;

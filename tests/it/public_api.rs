@@ -277,7 +277,7 @@ fn erased(plain: &ObservationHandle<Plain>, opaque: &Handle, group: &Observation
     let found: AnyWaitBuilder<'static, Happens, u8> =
         any.eventually_some("x", |seen| seen.value::<u8>().copied());
     wait::<u8>(found.within(window));
-    let _: AnyWait<'static> = any.source_set("x", |names| names.is_empty()).within(window);
+    drop::<AnyWait<'static>>(any.source_set("x", <[Arc<str>]>::is_empty).within(window));
 }
 
 #[expect(dead_code, reason = "compiling it is the test")]
