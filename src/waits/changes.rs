@@ -25,13 +25,12 @@ pub(super) struct Kept<S> {
     dropped: u64,
 }
 
-impl<S> Default for Kept<S> {
-    fn default() -> Self {
-        Self { snapshots: VecDeque::new(), dropped: 0 }
-    }
-}
-
 impl<S> Kept<S> {
+    /// What was known before the window is what its first snapshot is compared with.
+    pub(super) fn new(before: Option<&Arc<ObservationSnapshot<S>>>) -> Self {
+        Self { snapshots: before.cloned().into_iter().collect(), dropped: 0 }
+    }
+
     pub(super) fn saw(&mut self, snapshot: &Arc<ObservationSnapshot<S>>) {
         if let Some(last) = self.snapshots.back() {
             let has_events = last.event_count > 0;

@@ -91,7 +91,7 @@ impl StaleSpans {
 impl<S, E> Evidence<S, E> {
     pub(super) fn new(first: Arc<Published<S>>, began: Instant) -> Self {
         Self {
-            kept: Kept::default(),
+            kept: Kept::new(first.snapshot.as_ref()),
             status: Arc::clone(&first),
             first,
             at: began,

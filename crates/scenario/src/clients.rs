@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use watchkeeper::report::names;
 use watchkeeper::{DynError, ObservedSource, SourceProvider, async_trait};
 
+use crate::panics::discard;
 use crate::sync::lock;
 
 /// How many bytes of names a warning shows.
@@ -35,6 +36,15 @@ type Named<C> = (Arc<str>, Arc<C>);
 struct Set<C> {
     nodes: Vec<Named<C>>,
     external: Vec<Named<C>>,
+}
+
+/// Clients are the app's: two destructors that panic at once would abort the process.
+impl<C> Drop for Set<C> {
+    fn drop(&mut self) {
+        for client in self.nodes.drain(..).chain(self.external.drain(..)) {
+            discard(client);
+        }
+    }
 }
 
 impl<C> Clone for NodeClients<C> {
