@@ -474,7 +474,7 @@ impl<O: Observer, T> Unpin for Wait<'_, O, T> {}
 
 impl<O: Observer, T> Drop for Wait<'_, O, T> {
     fn drop(&mut self) {
-        self.queue.close();
+        self.let_go();
     }
 }
 
