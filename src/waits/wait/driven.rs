@@ -28,16 +28,9 @@ impl<O: Observer, T> Wait<'_, O, T> {
     /// turn since: its own timer tells, and where that stands still on a running clock, the vigil.
     pub(super) fn conclude_if_driven(&mut self, end: Instant, context: &mut Context<'_>) -> Poll<Outcome<O>> {
         let outcome = self.conclude(end);
-        let nothing_came = matches!(
-            outcome,
-            Outcome::Unmet(
-                UnmetOutcome::NotMet
-                    | UnmetOutcome::Inconclusive(
-                        Inconclusive::NothingObserved | Inconclusive::Stale | Inconclusive::Paused
-                    ),
-                _
-            )
-        );
+        let paused = UnmetOutcome::Inconclusive(Inconclusive::Paused);
+        let nothing_came =
+            matches!(outcome, Outcome::Unmet(unmet, _) if nothing_came(unmet) || unmet == paused);
         let runs = self.made.ran_along(Look::at(self.shared.clock.executor()));
         if !nothing_came || self.window.is_none() || !runs || self.wakes_by_time(Some(end), context).is_some()
         {
@@ -53,14 +46,9 @@ impl<O: Observer, T> Wait<'_, O, T> {
     /// A paused clock does not wait for what is real. Said only where nothing came in and something was
     /// waited for: what a test scripts on a paused clock answers in its time.
     pub(super) fn note_of_the_clock(&self, outcome: UnmetOutcome, ended: Instant) -> Option<String> {
-        let nothing_came = matches!(
-            outcome,
-            UnmetOutcome::NotMet
-                | UnmetOutcome::Inconclusive(Inconclusive::NothingObserved | Inconclusive::Stale)
-        );
         let (tokio, real) = self.made.until(Look::at(self.shared.clock.executor()));
         let ran_ahead = tokio >= 2 * real && tokio.abs_diff(real) >= Duration::from_millis(100);
-        (nothing_came && ran_ahead && self.something_is_awaited(ended)).then(|| {
+        (nothing_came(outcome) && ran_ahead && self.something_is_awaited(ended)).then(|| {
             let (tokio, real) = (tokio.as_secs_f64(), real.as_secs_f64());
             format!(
                 "tokio's clock ran {tokio:.1} s in {real:.2} s: it is paused, and does not wait for real I/O"
@@ -97,4 +85,15 @@ impl<O: Observer, T> Wait<'_, O, T> {
         );
         self.vigil.as_ref().filter(|_| !said)?.longest_stall().map(|stall| stall.to_string())
     }
+}
+
+/// Whether more of what is observed might have made another outcome.
+fn nothing_came(outcome: UnmetOutcome) -> bool {
+    matches!(
+        outcome,
+        UnmetOutcome::NotMet
+            | UnmetOutcome::Inconclusive(
+                Inconclusive::NothingObserved | Inconclusive::SourcesNotAsked | Inconclusive::Stale
+            )
+    )
 }
