@@ -97,7 +97,7 @@ pub(crate) struct Inbox<C, R> {
 pub(crate) fn life<C, R>(
     clock: &Clock,
     stop_timeout: Duration,
-    wake: Option<Arc<Notify>>,
+    wake: Option<&Arc<Notify>>,
     end: Arc<dyn Terminate>,
 ) -> (Remote<C, R>, Inbox<C, R>, EndGuard) {
     let (sender, controls) = mpsc::channel(CONTROLS);
@@ -118,7 +118,7 @@ pub(crate) fn life<C, R>(
         controls,
         stop: Box::pin(life.stop.clone().cancelled_owned()),
         life: Arc::clone(&life),
-        wake: wake.as_ref().map(Wake::new),
+        wake: wake.map(Wake::new),
         timer,
     };
     let guard = EndGuard { life: Arc::clone(&life) };

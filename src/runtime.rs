@@ -200,7 +200,7 @@ impl<O: Observer> ObservationRuntime<O> {
         let span = tracing::info_span!("observation", instance, observer = observer_type, name);
         clock.pulse().logs_as(&span);
         let end: Arc<dyn Terminate> = shared.clone();
-        let (remote, inbox, guard) = life(&clock, config.stop_timeout, config.wake.clone(), end);
+        let (remote, inbox, guard) = life(&clock, config.stop_timeout, config.wake.as_ref(), end);
         let keeps_state = observer.keeps_state_when_interrupted();
         let core = Core::new(Arc::clone(&shared), Arc::clone(&remote.life), config, keeps_state, first_cycle);
         // The guard is dropped last, behind everything of the app's: here when the task never ran ...
