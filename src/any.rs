@@ -17,6 +17,7 @@ use crate::handle::{Mark, ObservationHandle};
 use crate::observer::Observer;
 use crate::source_health::SourceHealth;
 use crate::status::{ObservationSnapshot, ObservationStatus};
+use crate::text::{NAME, quoted};
 use crate::waits::judge::{Judge, Predicate, Run, SourceWish};
 use crate::waits::show::Show;
 use crate::waits::{ByShow, Found, Happens, Holds, Invariant, Unmet, Verdict, Wait, WaitBuilder, finding};
@@ -271,7 +272,8 @@ impl AnyHandle {
 
 impl fmt::Debug for AnyHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AnyHandle").field("name", &self.name).finish_non_exhaustive()
+        let name = quoted(&self.name, NAME);
+        f.debug_struct("AnyHandle").field("name", &format_args!("{name}")).finish_non_exhaustive()
     }
 }
 
@@ -364,7 +366,8 @@ impl<'a, T> AnyWaitBuilder<'a, Holds, T> {
 
 impl<K, T> fmt::Debug for AnyWaitBuilder<'_, K, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AnyWaitBuilder").field("handle", &self.name).finish_non_exhaustive()
+        let name = quoted(&self.name, NAME);
+        f.debug_struct("AnyWaitBuilder").field("handle", &format_args!("{name}")).finish_non_exhaustive()
     }
 }
 
@@ -396,7 +399,8 @@ impl<T> Unpin for AnyWait<'_, T> {}
 
 impl<T> fmt::Debug for AnyWait<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AnyWait").field("handle", &self.name).finish_non_exhaustive()
+        let name = quoted(&self.name, NAME);
+        f.debug_struct("AnyWait").field("handle", &format_args!("{name}")).finish_non_exhaustive()
     }
 }
 

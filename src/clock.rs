@@ -19,7 +19,6 @@ use crate::shield::Shield;
 /// nothing to wake it.
 #[derive(Clone)]
 pub(crate) struct Clock {
-    executor: Handle,
     started: Instant,
     wall: Arc<Wall>,
     pulse: Arc<Pulse>,
@@ -48,17 +47,16 @@ impl Clock {
         };
         let start = AtomicU64::new(nanos(since_1970()));
         let wall = Arc::new(Wall { start, looked: AtomicU64::new(0) });
-        let pulse = Pulse::of(executor.clone());
-        Self { executor, started, wall, pulse }
+        Self { started, wall, pulse: Pulse::of(executor) }
     }
 
     pub(crate) fn now(&self) -> Instant {
-        let _entered = self.executor.enter();
+        let _entered = self.executor().enter();
         Instant::now()
     }
 
     pub(crate) fn sleep_until(&self, deadline: Instant) -> Sleep {
-        let _entered = self.executor.enter();
+        let _entered = self.executor().enter();
         tokio::time::sleep_until(deadline)
     }
 
@@ -68,7 +66,7 @@ impl Clock {
     }
 
     pub(crate) fn executor(&self) -> &Handle {
-        &self.executor
+        self.pulse.executor()
     }
 
     /// Whether the executor gives turns.
@@ -154,7 +152,7 @@ mod tests {
     /// As if the wall's clock had been set by an hour since the last look at it, or the machine had slept for one.
     fn off_by_an_hour(clock: &Clock, forward: bool) {
         let change = |start| Some(if forward { start - nanos(HOUR) } else { start + nanos(HOUR) });
-        let _ = clock.wall.start.fetch_update(Relaxed, Relaxed, change);
+        clock.wall.start.fetch_update(Relaxed, Relaxed, change).expect("the change is never refused");
         clock.wall.looked.store(u64::MAX, Relaxed);
     }
 

@@ -27,7 +27,7 @@ use crate::schedule::Schedule;
 use crate::shared::Shared;
 use crate::source::{ObservedSource, SourceChange, SourceNames};
 use crate::status::ObservationSnapshot;
-use crate::text::{names, one_line};
+use crate::text::{self, MESSAGE, names, one_line};
 
 /// Bytes of a line in the log that are of an error, and of a list of names.
 const LOGGED: usize = 1_000;
@@ -412,7 +412,7 @@ impl<O: Observer> Core<O> {
             None => (None, None, Duration::ZERO),
         };
         let began = snapshot.as_ref().map(|snapshot| now - snapshot.elapsed);
-        let mut replaced = None;
+        let (mut replaced, mut replaced_names) = (None, None);
         self.shared.publish(now, logged, batch.as_ref(), |status| {
             if state != status.state {
                 (status.state, status.since) = (state, now);
@@ -422,7 +422,7 @@ impl<O: Observer> Core<O> {
             status.next_cycle = status.cycle + 1;
             status.missed_ticks = self.schedule.missed();
             if !Arc::ptr_eq(&status.source_names, &self.names) {
-                status.source_names = Arc::clone(&self.names);
+                replaced_names = Some(std::mem::replace(&mut status.source_names, Arc::clone(&self.names)));
             }
             status.set_cycle = self.set_cycle;
             if let Some(snapshot) = snapshot.take() {
@@ -434,13 +434,14 @@ impl<O: Observer> Core<O> {
             }
             if let Some(failure) = failure {
                 status.last_error = Some(failure);
+                status.failures += 1;
             }
         });
         self.unflushed = true;
         // Each on its own: both may hold values whose destructors panic.
         discard_logged(replaced, "a replaced snapshot");
         discard_logged(snapshot, "a snapshot that came after the end");
-        drop(batch);
+        drop((batch, replaced_names));
         // Whoever is told that it has started finds cycle 0 published.
         if began.is_some()
             && let Some(FirstCycle { tell }) = self.first_cycle.take()
@@ -470,7 +471,7 @@ impl<O: Observer> Core<O> {
                 let cycle = snapshot.cycle;
                 Some(What::Succeeded { first: cycle, last: cycle })
             }
-            (None, Some(failure)) => Some(What::Failed(Arc::clone(failure))),
+            (None, Some(failure)) => Some(What::failed(failure)),
             // A rebuild; refreshing and polling are part of every cycle.
             (None, None) if state.kind() == StateKind::Starting && state_before != state => {
                 Some(What::Entered(state))
@@ -482,7 +483,7 @@ impl<O: Observer> Core<O> {
             (true, false) => Some(What::Resumed),
             _ => None,
         };
-        [sources.map(|change| What::Sources(Arc::new(change))), outcome, pause]
+        [sources.and_then(|change| What::sources(&change)), outcome, pause]
     }
 
     /// Step one of publishing a success: the batch.
@@ -554,16 +555,16 @@ impl<O: Observer> Core<O> {
         carried: Carried<O>,
     ) -> Arc<ObservationFailure> {
         let (message, error) = match carried {
-            Carried::Failure { message, error } => (message, error),
+            Carried::Failure { message, error } => (text::message(&message), error),
             Carried::Nothing | Carried::Success { .. } => (cause.to_string(), None),
         };
         self.failing = in_a_row;
         self.schedule.failed(now, self.machine.is_paused());
+        let shown = one_line(&message, MESSAGE);
         if in_a_row.is_power_of_two() {
-            let error = one_line(&message, LOGGED);
-            tracing::warn!(cycle, %stage, %cause, in_a_row, error, "cycle failed");
+            tracing::warn!(cycle, %stage, %cause, in_a_row, error = shown, "cycle failed");
         } else {
-            tracing::debug!(cycle, %stage, %cause, in_a_row, error = one_line(&message, LOGGED), "cycle failed");
+            tracing::debug!(cycle, %stage, %cause, in_a_row, error = shown, "cycle failed");
         }
         if let Some(FirstCycle { tell }) = self.first_cycle.take() {
             let source = error.map_or_else(|| message.clone().into(), AppValue::into_inner);

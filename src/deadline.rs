@@ -10,7 +10,7 @@ use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::panics::catch;
+use crate::panics::{catch, log_panic};
 
 /// Who is called at a deadline.
 pub(crate) trait Expire: Send + Sync {
@@ -92,7 +92,7 @@ impl Keeper {
                     drop(pending);
                     // Wakers and destructors are foreign code: whoever is let go of, is so in here.
                     if let Err(panic) = catch(move || who.inspect(|who| who.expire()).is_some()) {
-                        tracing::error!(panic, "what was to happen at a deadline panicked");
+                        log_panic("what was to happen at a deadline", &panic);
                     }
                     self.lock()
                 }

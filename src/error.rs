@@ -5,9 +5,11 @@ use std::time::Duration;
 use watchkeeper_fsm::StopReason;
 
 use crate::DynError;
+use crate::error_text::{CAUSES, causes, debug_as_text};
+use crate::text::Said;
 
 /// Why a runtime did not start.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ObservationRuntimeError {
     /// `interval` is zero or over 24 h.
@@ -96,7 +98,9 @@ pub enum ObservationRuntimeError {
         no_turn_for: Duration,
     },
     /// The runtime ended before its first cycle did.
-    #[error("the runtime ended before its first cycle did ({reason})")]
+    #[error(
+        "the runtime ended before its first cycle did ({reason}): keep its executor running, and start another one"
+    )]
     Ended {
         /// Why it ended.
         reason: StopReason,
@@ -104,7 +108,7 @@ pub enum ObservationRuntimeError {
 }
 
 /// Why a control was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ControlError {
     /// Too many controls wait to be taken; nothing was changed.
@@ -159,14 +163,17 @@ pub enum StopOutcome {
 }
 
 /// Why a cursor was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CursorError {
     /// The cursor is of another runtime.
     #[error("this cursor is of another runtime: take one from this runtime's snapshots, batches or marks")]
     Foreign,
     /// The cursor is ahead of everything published.
-    #[error("this cursor stands at batch {seq}, but only {published} were published")]
+    #[error(
+        "this cursor stands at batch {seq}, but only {published} were published: take cursors from this runtime's \
+         snapshots, batches or marks"
+    )]
     Future {
         /// The batch the cursor expects next.
         seq: u64,
@@ -184,27 +191,21 @@ pub(crate) fn no_turn(no_turn_for: Duration) -> String {
     )
 }
 
-/// Causes that are followed. An error whose `source` goes round in a circle has no last one.
-const CAUSES: usize = 64;
-
-/// An error with its causes, on one line: `outer: middle: root`.
+/// An error with all its causes: `outer: middle: root`. As it is recorded: see [`text::message`](crate::text::message).
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    for _ in 0..CAUSES {
-        let Some(error) = cause else { return text };
-        let said = error.to_string();
+    let mut text = Said::by(error);
+    for cause in causes(error) {
+        let said = Said::by(cause);
         // Some errors already end with their cause: do not say it twice.
         if !text.ends_with(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
+            text.push(&Said::by(": "));
+            text.push(&said);
         }
-        cause = error.source();
     }
-    if cause.is_some() {
-        text.push_str(": and more causes, which may have no end");
+    if causes(error).count() == CAUSES {
+        text.push(&Said::by(" ... (there are more than 32 causes)"));
     }
-    text
+    text.message()
 }
 
 #[cfg(all(test, not(watchkeeper_loom)))]
@@ -240,9 +241,11 @@ mod tests {
 
     #[test]
     fn an_error_that_is_its_own_cause_has_an_end() {
-        assert_eq!(chain(&Link(None, 7)), "link 7: and more causes, which may have no end");
+        assert_eq!(chain(&Link(None, 7)), "link 7 ... (there are more than 32 causes)");
         assert_eq!(chain(&links(3)), "link 2: link 1: link 0");
-        assert!(chain(&links(CAUSES + 1)).ends_with(": link 1: link 0"));
-        assert!(chain(&links(CAUSES + 2)).ends_with(": link 1: and more causes, which may have no end"));
+        assert!(chain(&links(32)).ends_with(": link 1: link 0"));
+        assert!(chain(&links(40)).ends_with(" ... (there are more than 32 causes)"));
     }
 }
+
+debug_as_text!(ObservationRuntimeError, ControlError, CursorError);

@@ -6,8 +6,11 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 pub use watchkeeper_fsm::{Cause, Stage as ObservationFailureStage};
 
+use crate::error_text::debug_as_text;
+use crate::text::{MESSAGE, one_line};
+
 /// One failed cycle.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ObservationFailure {
     /// The generation that was current.
@@ -26,16 +29,20 @@ pub struct ObservationFailure {
     pub stage: ObservationFailureStage,
     /// How it failed.
     pub cause: Cause,
-    /// The error with all its causes, or what the panic said.
+    /// The error with all its causes, or what the panic said: at most 1 KiB. What is longer ends in the count
+    /// of what was cut. `Display` escapes it.
     pub message: String,
     /// Which failure in a row this is, from 1.
     pub in_a_row: u64,
 }
 
+/// One line, escaped.
 impl fmt::Display for ObservationFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cycle {} failed in {}: {}", self.cycle, self.stage, self.message)
+        write!(f, "cycle {} failed in {}: {}", self.cycle, self.stage, one_line(&self.message, MESSAGE))
     }
 }
 
 impl std::error::Error for ObservationFailure {}
+
+debug_as_text!(ObservationFailure);

@@ -12,12 +12,14 @@ use crate::any::AnyHandle;
 use crate::config::LONGEST_NAME;
 use crate::control::ObservationControl;
 use crate::error::StopOutcome;
+use crate::error_text::debug_as_text;
 use crate::failure::ObservationFailure;
 use crate::freshness::Freshness;
 use crate::observer::Observer;
 use crate::runtime::ObservationRuntime;
 use crate::status::ObservationStatus;
 use crate::sync::{Mutex, lock};
+use crate::text::{NAME, NAMES, names, quoted};
 
 /// Runtimes of any kind under one roof: named, spread over their interval, stopped together.
 ///
@@ -61,11 +63,11 @@ struct Members {
 }
 
 /// Why a runtime was not added.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GroupError {
     /// The name is taken.
-    #[error("the group already has a member named {name:?}: give each a name of its own")]
+    #[error("the group already has a member named {}: give each a name of its own", quoted(name, NAME))]
     DuplicateName {
         /// The name.
         name: String,
@@ -84,8 +86,10 @@ pub enum GroupError {
     Unnamed,
 }
 
-/// What is known of one member, whatever it observes.
-#[derive(Clone, Debug)]
+debug_as_text!(GroupError);
+
+/// What is known of one member, whatever it observes. `Debug` shows as many names of sources as fit into a line.
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct GroupStatus {
     /// The member's name.
@@ -121,6 +125,23 @@ impl GroupStatus {
             source_names: status.source_names,
             missed_ticks: status.missed_ticks,
         }
+    }
+}
+
+impl fmt::Debug for GroupStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sources = names(self.source_names.iter().map(|name| &**name), NAMES);
+        f.debug_struct("GroupStatus")
+            .field("name", &format_args!("{}", quoted(&self.name, NAME)))
+            .field("state", &self.state)
+            .field("paused", &self.paused)
+            .field("generation", &self.generation)
+            .field("cycle", &self.cycle)
+            .field("freshness", &self.freshness)
+            .field("last_error", &self.last_error)
+            .field("source_names", &format_args!("{sources}"))
+            .field("missed_ticks", &self.missed_ticks)
+            .finish()
     }
 }
 

@@ -164,7 +164,7 @@ impl<O: Observer> ObservationHandle<O> {
 
     /// One sentence on the source called `name`, from what is known: how old its last answer is, what failed
     /// since, whether a probe is in flight. For one that is fresh it says so, for a name that no source has it
-    /// lists those there are.
+    /// lists those there are, as many as fit into 400 bytes. One line, escaped, of at most 4 KiB.
     ///
     /// Sources are told apart by observers that keep what they know by source: [`Observer::source_health`].
     ///

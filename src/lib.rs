@@ -34,6 +34,7 @@ mod deadline;
 mod driver;
 mod duplicates;
 mod error;
+mod error_text;
 mod failure;
 mod freshness;
 mod group;
@@ -62,7 +63,8 @@ mod watch;
 
 /// For what a person reads: bounded in bytes, and escaped.
 pub mod report {
-    pub use crate::text::{debug, names, one_line};
+    pub use crate::error_text::error_chain;
+    pub use crate::text::{debug, debug_line, names, one_line};
 }
 
 pub use async_trait::async_trait;

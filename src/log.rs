@@ -1,6 +1,9 @@
 //! A small log of what happened, without snapshots, for the reports of waits.
+//!
+//! It is bounded in bytes: an entry holds a sentence on a change of the sources, not their names.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -8,34 +11,76 @@ use watchkeeper_fsm::State;
 
 use crate::failure::ObservationFailure;
 use crate::source::SourceChange;
+use crate::text::names;
 
-/// Entries that are kept. A run of successful cycles is one entry.
+/// Entries that are kept. A run of successful cycles is one entry, as is a run of equal failures.
 const LIMIT: usize = 256;
+
+/// Failures that are kept for the reports of waits.
+const FAILURES: usize = 256;
 
 /// Sources that have left and are remembered.
 const LEFT: usize = 1_024;
 
+/// Bytes of names in each list of an entry.
+const NAMED: usize = 200;
+
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    /// The number of its publication.
+    /// The number of its publication; for a run, of the last one's.
     number: u64,
+    /// When it happened; for a run, when it ended.
     pub(crate) at: Instant,
     pub(crate) what: What,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) enum What {
-    /// Cycles that succeeded one after the other; the entry's `at` is the last one's.
+    /// Cycles that succeeded one after the other.
     Succeeded {
         first: u64,
         last: u64,
     },
-    Failed(Arc<ObservationFailure>),
-    Sources(Arc<SourceChange>),
+    /// Cycles that failed one after the other, for the same reason.
+    Failed {
+        first: Arc<ObservationFailure>,
+        /// The last one's cycle.
+        last: u64,
+    },
+    Sources(Change),
     Paused,
     Resumed,
     /// A transition that is not part of every cycle.
     Entered(State),
+}
+
+/// Which sources came and went.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    /// In a bounded sentence.
+    pub(crate) said: Arc<str>,
+    /// The newest that have left, until the log has taken them over.
+    left: Vec<u64>,
+}
+
+impl What {
+    pub(crate) fn failed(failure: &Arc<ObservationFailure>) -> Self {
+        Self::Failed { last: failure.cycle, first: Arc::clone(failure) }
+    }
+
+    /// `None` if only the order is another. To be called outside of locks: it goes through all the names.
+    pub(crate) fn sources(change: &SourceChange) -> Option<Self> {
+        let list = |names_of: &[Arc<str>]| names(names_of.iter().map(|name| &**name), NAMED);
+        let said = match (&change.joined[..], &change.left[..]) {
+            ([], []) => return None,
+            (joined, []) => format!("sources joined: {}", list(joined)),
+            ([], left) => format!("sources left: {}", list(left)),
+            (joined, left) => format!("sources joined: {}; left: {}", list(joined), list(left)),
+        };
+        let older = change.left.len().saturating_sub(LEFT);
+        let left = change.left[older..].iter().map(|name| hash(name)).collect();
+        Some(Self::Sources(Change { said: said.into(), left }))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -43,23 +88,32 @@ pub(crate) struct Log {
     entries: VecDeque<Entry>,
     /// How many entries were dropped to make room.
     forgotten: u64,
-    /// The newest sources that have left.
-    left: VecDeque<Arc<str>>,
+    failures: VecDeque<Arc<ObservationFailure>>,
+    /// How many failures there were, those included that are no longer kept.
+    failed: u64,
+    left: Left,
 }
 
 impl Log {
-    pub(crate) fn push(&mut self, number: u64, at: Instant, what: What) {
-        if let What::Sources(change) = &what {
-            self.left.retain(|known| !change.left.contains(known));
-            self.left.extend(change.left.iter().cloned());
-            let surplus = self.left.len().saturating_sub(LEFT);
-            self.left.drain(..surplus);
+    pub(crate) fn push(&mut self, number: u64, at: Instant, mut what: What) {
+        match &mut what {
+            What::Sources(change) => self.left.extend(std::mem::take(&mut change.left)),
+            What::Failed { first, .. } => {
+                if self.failures.len() == FAILURES {
+                    self.failures.pop_front();
+                }
+                self.failures.push_back(Arc::clone(first));
+                self.failed += 1;
+            }
+            _ => {}
         }
-        if let (Some(last), What::Succeeded { last: cycle, .. }) = (self.entries.back_mut(), &what)
-            && let What::Succeeded { last: so_far, .. } = &mut last.what
-        {
-            (*so_far, last.number, last.at) = (*cycle, number, at);
-            return;
+        if self.continues(&what) {
+            self.entries.truncate(self.entries.len() - self.rebuilding());
+            if let Some(run) = self.entries.back_mut() {
+                (run.number, run.at) = (number, at);
+                run.what.extend(what);
+                return;
+            }
         }
         if self.entries.len() == LIMIT {
             self.entries.pop_front();
@@ -68,16 +122,210 @@ impl Log {
         self.entries.push_back(Entry { number, at, what });
     }
 
+    /// How many of the newest entries only say that a state is built once more.
+    fn rebuilding(&self) -> usize {
+        usize::from(matches!(self.entries.back(), Some(Entry { what: What::Entered(State::Starting), .. })))
+    }
+
+    /// Whether the newest run goes on with this. Failures go on also where a state was built in between, in vain.
+    fn continues(&self, what: &What) -> bool {
+        let before = |back: usize| self.entries.len().checked_sub(1 + back).map(|at| &self.entries[at].what);
+        match what {
+            What::Succeeded { .. } => matches!(before(0), Some(What::Succeeded { .. })),
+            What::Failed { first: failure, .. } => {
+                matches!(before(self.rebuilding()), Some(What::Failed { first, .. }) if is_same(first, failure))
+            }
+            _ => false,
+        }
+    }
+
     /// What happened behind publication `number`, and whether older entries of that time were
-    /// dropped. A run of successes may have begun before.
+    /// dropped. A run may have begun before.
     pub(crate) fn since(&self, number: u64) -> (Vec<Entry>, bool) {
         let inside: Vec<Entry> = self.entries.iter().filter(|entry| entry.number > number).cloned().collect();
         let cut = self.forgotten > 0 && inside.len() == self.entries.len();
         (inside, cut)
     }
 
+    /// The failures behind the first `before` until `ended`, and how many of them are no longer kept. By then there
+    /// were `known`; `None` if that was missed, and then there may be fewer than the number returned.
+    pub(crate) fn failures(
+        &self,
+        before: u64,
+        ended: Instant,
+        known: Option<u64>,
+    ) -> (Vec<Arc<ObservationFailure>>, u64) {
+        let dropped = self.failed - self.failures.len() as u64;
+        let numbered = (dropped + 1..).zip(&self.failures);
+        let wanted = numbered.filter(|(nth, failure)| *nth > before && failure.observed_at <= ended);
+        let kept: Vec<_> = wanted.map(|(_, failure)| Arc::clone(failure)).collect();
+        // What is older than one that is inside is inside as well.
+        let dropped = if kept.is_empty() { dropped.min(known.unwrap_or(dropped)) } else { dropped };
+        (kept, dropped.saturating_sub(before))
+    }
+
+    /// The newest failures, oldest first.
+    pub(crate) fn newest_failures(&self, most: usize) -> Vec<Arc<ObservationFailure>> {
+        self.failures.range(self.failures.len().saturating_sub(most)..).cloned().collect()
+    }
+
     /// Whether a source called `name` has left, among the newest that have.
     pub(crate) fn has_left(&self, name: &str) -> bool {
-        self.left.iter().any(|known| **known == *name)
+        self.left.newest.contains_key(&hash(name))
+    }
+}
+
+impl What {
+    /// Takes over what goes on with this run.
+    fn extend(&mut self, with: Self) {
+        match (self, with) {
+            (Self::Succeeded { last, .. }, Self::Succeeded { last: cycle, .. })
+            | (Self::Failed { last, .. }, Self::Failed { last: cycle, .. }) => *last = cycle,
+            _ => {}
+        }
+    }
+}
+
+/// Whether two failures say the same.
+pub(crate) fn is_same(one: &ObservationFailure, other: &ObservationFailure) -> bool {
+    (one.stage, one.cause, &one.message) == (other.stage, other.cause, &other.message)
+}
+
+/// The newest sources that have left, at least [`LEFT`] of them, by the hashes of their names: names are of any
+/// size.
+#[derive(Debug, Default)]
+struct Left {
+    /// When it left, counted in leavings.
+    newest: HashMap<u64, u64>,
+    count: u64,
+}
+
+impl Left {
+    fn extend(&mut self, left: Vec<u64>) {
+        for name in left {
+            self.count += 1;
+            self.newest.insert(name, self.count);
+        }
+        if self.newest.len() > 2 * LEFT {
+            let mut ages: Vec<u64> = self.newest.values().copied().collect();
+            let surplus = ages.len() - LEFT;
+            let (_, oldest, _) = ages.select_nth_unstable(surplus);
+            let oldest = *oldest;
+            self.newest.retain(|_, age| *age >= oldest);
+        }
+    }
+}
+
+fn hash(name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(all(test, not(watchkeeper_loom)))]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use watchkeeper_fsm::{Cause, Stage};
+
+    use super::*;
+
+    fn failure(cycle: u64, message: &str) -> What {
+        What::failed(&Arc::new(ObservationFailure {
+            generation: 1,
+            cycle,
+            observed_at: Instant::now(),
+            system_time: SystemTime::now(),
+            elapsed: Duration::ZERO,
+            source_count: 1,
+            stage: Stage::Init,
+            cause: Cause::Error,
+            message: message.to_owned(),
+            in_a_row: 1,
+        }))
+    }
+
+    fn change(joined: &[&str], left: &[&str]) -> SourceChange {
+        let names = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect();
+        SourceChange { joined: names(joined), left: names(left) }
+    }
+
+    #[test]
+    fn ten_thousand_names_that_are_new_each_cycle_are_a_short_entry_and_are_known_to_have_left() {
+        let mut log = Log::default();
+        let set = |cycle: usize| (0..10_000).map(|n| format!("c{cycle}-{n}")).collect::<Vec<_>>();
+        for cycle in 1..=3 {
+            let (joined, left) = (set(cycle), set(cycle - 1));
+            let all = |names: &'_ [String]| names.iter().map(|name| Arc::from(name.as_str())).collect();
+            let change = SourceChange { joined: all(&joined), left: all(&left) };
+            log.push(cycle as u64, Instant::now(), What::sources(&change).unwrap());
+        }
+        for entry in &log.entries {
+            let What::Sources(change) = &entry.what else { panic!("{entry:?}") };
+            assert!(change.said.len() < 500 && change.left.capacity() == 0, "{change:?}");
+            assert!(change.said.contains(" and 99") && change.said.contains(" more; left: c"), "{change:?}");
+        }
+        assert!(log.left.newest.len() <= 2 * LEFT, "{}", log.left.newest.len());
+        let remembered = (0..10_000).filter(|n| log.has_left(&format!("c2-{n}"))).collect::<Vec<_>>();
+        assert_eq!(remembered, (10_000 - LEFT..10_000).collect::<Vec<_>>());
+        assert!(!log.has_left("c3-9999") && !log.has_left("never seen"));
+    }
+
+    #[test]
+    fn a_source_that_leaves_again_and_again_makes_no_other_forgotten() {
+        let mut log = Log::default();
+        log.push(1, Instant::now(), What::sources(&change(&[], &["first"])).unwrap());
+        for n in 0..10_000 {
+            log.push(n + 2, Instant::now(), What::sources(&change(&[], &["again"])).unwrap());
+        }
+        assert!(log.has_left("first") && log.has_left("again"));
+    }
+
+    #[test]
+    fn a_failure_that_is_repeated_is_one_entry_also_while_a_state_is_rebuilt() {
+        let mut log = Log::default();
+        let starting = || What::Entered(State::Starting);
+        let all = [failure(0, "down"), starting(), failure(1, "down"), starting(), failure(2, "up")];
+        for (number, what) in (1..).zip(all) {
+            log.push(number, Instant::now(), what);
+        }
+        let cycles = |entry: &Entry| match &entry.what {
+            What::Failed { first, last } => Some((first.cycle, *last)),
+            _ => None,
+        };
+        let entries: Vec<_> = log.entries.iter().map(cycles).collect();
+        assert_eq!(entries, [Some((0, 1)), None, Some((2, 2))]);
+        assert_eq!(log.failures(0, Instant::now(), Some(3)).0.len(), 3);
+    }
+
+    #[test]
+    fn failures_are_complete_or_counted() {
+        let mut log = Log::default();
+        let began = Instant::now();
+        let at = |nth: u64| began + Duration::from_secs(nth);
+        for cycle in 0..300 {
+            let What::Failed { first, .. } = failure(cycle, &cycle.to_string()) else { unreachable!() };
+            let failure =
+                ObservationFailure { observed_at: at(cycle + 1), ..ObservationFailure::clone(&first) };
+            log.push(cycle, Instant::now(), What::failed(&Arc::new(failure)));
+        }
+        // (behind so many, up to so many, whether that is known; the first cycle, how many, how many are lost)
+        let cases = [
+            (0, 300, true, Some(44), 256, 44),
+            (0, 300, false, Some(44), 256, 44),
+            (44, 300, true, Some(44), 256, 0),
+            (290, 295, true, Some(290), 5, 0),
+            (0, 10, true, None, 0, 10),
+            // Not known how many of the 44 are behind the end.
+            (0, 10, false, None, 0, 44),
+            (300, 300, true, None, 0, 0),
+        ];
+        for (before, until, is_known, first, count, lost) in cases {
+            let (kept, cut) = log.failures(before, at(until), is_known.then_some(until));
+            let found = (kept.first().map(|failure| failure.cycle), kept.len(), cut);
+            assert_eq!(found, (first, count, lost), "behind {before}, up to {until}");
+        }
+        let newest = log.newest_failures(64);
+        assert_eq!((newest[0].cycle, newest.len()), (236, 64));
     }
 }

@@ -116,7 +116,73 @@ pub trait Observer: Send + Sync + 'static {
     /// What is known of the source called `name`, for waits by source, for `why_stale` and for reports.
     ///
     /// By default nothing is kept by source. [`PerSource`](crate::PerSource) keeps it; an observer built on
-    /// one answers with [`SourceView::health`](crate::SourceView::health).
+    /// one answers with [`SourceView::health`](crate::SourceView::health). One that asks its sources itself keeps
+    /// [`SourceFacts`](crate::SourceFacts) of each: `began`, then `answered` or `failed`.
+    ///
+    /// # Examples
+    ///
+    /// An observer of its own, whose second source refuses; `examples/own_observer.rs` is a whole one.
+    ///
+    /// ```
+    /// use std::{collections::BTreeMap, time::Duration};
+    ///
+    /// use tokio::time::Instant;
+    /// use watchkeeper::{
+    ///     Cause, DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, ProbeFailure,
+    ///     SourceFacts, SourceHealth, StaticSourceProvider, async_trait,
+    /// };
+    ///
+    /// struct Ports;
+    /// type Known = BTreeMap<String, SourceFacts>;
+    ///
+    /// #[async_trait]
+    /// impl Observer for Ports {
+    ///     type Source = Result<(), &'static str>;
+    ///     type State = Known;
+    ///     type Snapshot = Known;
+    ///     type Event = ();
+    ///
+    ///     async fn init(&self, ports: &[ObservedSource<Self::Source>]) -> Result<Known, DynError> {
+    ///         let mut known = Known::new();
+    ///         self.poll(ports, &mut known).await?;
+    ///         Ok(known)
+    ///     }
+    ///
+    ///     async fn poll(&self, ports: &[ObservedSource<Self::Source>], known: &mut Known) -> Result<Vec<()>, DynError> {
+    ///         for port in ports {
+    ///             let facts = known.entry(port.name.clone()).or_default();
+    ///             let began = Instant::now();
+    ///             facts.began(began);
+    ///             match port.source {
+    ///                 Ok(()) => _ = facts.answered(began, Instant::now()),
+    ///                 Err(why) => _ = facts.failed(ProbeFailure::new(began, Instant::now(), Cause::Error, why)),
+    ///             }
+    ///         }
+    ///         Ok(Vec::new())
+    ///     }
+    ///
+    ///     fn snapshot(&self, known: &Known) -> Known {
+    ///         known.clone()
+    ///     }
+    ///
+    ///     fn source_health(known: &Known, name: &str) -> Option<SourceHealth> {
+    ///         known.get(name).map(|facts| SourceHealth::new(facts.clone(), Duration::from_secs(2)))
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), DynError> {
+    /// let ports = vec![ObservedSource::new("a", Ok(())), ObservedSource::new("b", Err("connection refused"))];
+    /// let runtime =
+    ///     ObservationRuntime::start(StaticSourceProvider::new(ports), Ports, ObservationConfig::default()).await?;
+    /// let handle = runtime.handle();
+    /// handle.source_fresh("a").within(Duration::from_secs(2)).await?;
+    /// let unmet = handle.source_fresh("b").within(Duration::from_secs(2)).await.unwrap_err();
+    /// assert!(unmet.to_string().contains("connection refused"));
+    /// assert!(handle.why_stale("b").ends_with("connection refused"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     fn source_health(snapshot: &Self::Snapshot, name: &str) -> Option<SourceHealth>
     where

@@ -8,13 +8,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::text::one_line;
+use crate::text::{MESSAGE, one_line, panic_message};
 
-/// What a panic said.
+/// What a panic said: at most 480 bytes when it is escaped.
 pub(crate) type PanicMessage = String;
-
-/// Bytes of a panic's message that are logged.
-const LOGGED: usize = 1_000;
 
 /// Runs app code and turns its panic into a message.
 ///
@@ -67,7 +64,7 @@ pub(crate) fn discard_logged<T>(value: T, what: &'static str) {
 
 /// Logs a panic that no cycle can be blamed for. A subscriber that panics as well changes nothing.
 pub(crate) fn log_panic(doing: &str, panic: &str) {
-    let _ = catch(|| tracing::error!(panic = one_line(panic, LOGGED), "{doing} panicked"));
+    let _ = catch(|| tracing::error!(panic = one_line(panic, MESSAGE), "{doing} panicked"));
 }
 
 /// A value of the app. Its destructor may panic: wherever this is dropped, the panic is logged and ends there.
@@ -212,9 +209,9 @@ fn log_drop<T>(panics: u64, panic: &str) {
 
 fn message(payload: Box<dyn Any + Send>) -> PanicMessage {
     let text = match payload.downcast_ref::<&'static str>() {
-        Some(text) => (*text).to_owned(),
+        Some(text) => panic_message(text),
         None => match payload.downcast_ref::<String>() {
-            Some(text) => text.clone(),
+            Some(text) => panic_message(text),
             None => "a value that is no text".to_owned(),
         },
     };

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant as RealInstant};
 
 use tokio::runtime::Handle;
 use tokio::time::Instant;
+use tracing::subscriber::NoSubscriber;
 use tracing::{Dispatch, Span};
 
 pub(crate) use stall::Look;
@@ -26,7 +27,7 @@ use stall::{Culprit, Meter, Stall, Turns};
 
 use crate::clock::later;
 use crate::deadline::{Deadline, Expire, expire_after};
-use crate::panics::catch;
+use crate::panics::{AppValue, catch};
 use crate::text::one_line;
 
 /// How long lies between two looks.
@@ -42,19 +43,19 @@ const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// A wait's label is logged with so many bytes.
 const NAME: usize = 120;
 
-/// Of one runtime.
+/// Of one runtime. An idle one costs some words.
 pub(crate) struct Pulse {
     executor: Handle,
     /// App code in the driver's own task.
     pub(crate) driver: Turns,
-    inner: Mutex<Inner>,
-    /// Where and as what it logs: the deadline thread belongs to nobody.
-    logs: OnceLock<(Dispatch, Span)>,
-    me: Weak<Self>,
+    /// Once there was a vigil.
+    inner: OnceLock<Box<Mutex<Inner>>>,
+    /// Where and as what it logs: the deadline thread has no subscriber of its own.
+    logs: OnceLock<Box<(Dispatch, Span)>>,
 }
 
-#[derive(Default)]
 struct Inner {
+    me: Weak<Pulse>,
     vigils: BTreeMap<u64, Arc<Kept>>,
     next_number: u64,
     /// When the deadline thread looks next, if it does.
@@ -74,7 +75,7 @@ struct Asked {
 
 /// What is kept of a vigil.
 struct Kept {
-    /// Who keeps it, for the log.
+    /// Which wait keeps it, for the log.
     name: String,
     /// Whether stalls are measured also before it is due.
     measures: bool,
@@ -89,7 +90,7 @@ struct VigilState {
     due: Instant,
     /// The same by the system's clock, if tokio's runs along.
     due_really: RealInstant,
-    waker: Option<Waker>,
+    waker: Option<AppValue<Waker>>,
     overdue: bool,
     longest: Option<Stall>,
     meter: Meter,
@@ -113,6 +114,17 @@ impl VigilState {
 }
 
 impl Inner {
+    /// Has the deadline thread look at `at`, or before.
+    fn arm(&mut self, at: RealInstant) {
+        // A model has no deadline thread.
+        if cfg!(watchkeeper_loom) || self.armed.as_ref().is_some_and(|(armed, _)| *armed <= at) {
+            return;
+        }
+        let pulse: Weak<Pulse> = Weak::clone(&self.me);
+        let after = at.saturating_duration_since(RealInstant::now());
+        self.armed = Some((at, expire_after(after, pulse)));
+    }
+
     /// For how long the executor has given no turn.
     fn silence(&self, now: Look) -> Option<Stall> {
         let asked = self.asked.as_ref().filter(|asked| asked.since.ran_along(now))?;
@@ -136,29 +148,32 @@ impl Inner {
 
 impl Pulse {
     pub(crate) fn of(executor: Handle) -> Arc<Self> {
-        Arc::new_cyclic(|me| Self {
-            executor,
-            driver: Turns::default(),
-            inner: Mutex::default(),
-            logs: OnceLock::new(),
-            me: Weak::clone(me),
-        })
+        let driver = Turns::default();
+        Arc::new(Self { executor, driver, inner: OnceLock::new(), logs: OnceLock::new() })
+    }
+
+    pub(crate) fn executor(&self) -> &Handle {
+        &self.executor
     }
 
     /// What is logged belongs to this span.
     pub(crate) fn logs_as(&self, span: &Span) {
-        let _ = self.logs.set((tracing::dispatcher::get_default(Dispatch::clone), span.clone()));
+        let subscriber = tracing::dispatcher::get_default(Dispatch::clone);
+        if !subscriber.is::<NoSubscriber>() {
+            let _ = self.logs.set(Box::new((subscriber, span.clone())));
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    /// `None` before the first vigil.
+    fn lock(&self) -> Option<MutexGuard<'_, Inner>> {
+        self.inner.get().map(|inner| inner.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Keeps a vigil for the wait `name`, which measures stalls.
     pub(crate) fn measure(self: &Arc<Self>, name: &str) -> Vigil {
         let now = Look::at(&self.executor);
         let never = later(now.tokio, NEVER);
-        self.keep(Kept { name: name.to_owned(), measures: true, ..Kept::new(never, now) }, now)
+        self.keep(Kept { name: one_line(name, NAME), measures: true, ..Kept::new(never, now) }, now)
     }
 
     /// Ready when the executor was found to give no turn for a while though it is `due`, or after some 5 s:
@@ -173,45 +188,46 @@ impl Pulse {
 
     fn keep(self: &Arc<Self>, kept: Kept, now: Look) -> Vigil {
         let kept = Arc::new(kept);
-        let mut inner = self.lock();
+        let inner = self.inner.get_or_init(|| {
+            Box::new(Mutex::new(Inner {
+                me: Arc::downgrade(self),
+                vigils: BTreeMap::new(),
+                next_number: 0,
+                armed: None,
+                asked: None,
+                driver: Meter::default(),
+            }))
+        });
+        let mut inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
         let number = inner.next_number;
         inner.next_number += 1;
         inner.vigils.insert(number, Arc::clone(&kept));
-        self.arm(&mut inner, kept.next_look(now));
+        inner.arm(kept.next_look(now));
         drop(inner);
         Vigil { pulse: Arc::clone(self), kept, number, doubted: None }
     }
 
-    /// Has the deadline thread look at `at`, or before.
-    fn arm(&self, inner: &mut Inner, at: RealInstant) {
-        // A model has no deadline thread.
-        if cfg!(watchkeeper_loom) || inner.armed.as_ref().is_some_and(|(armed, _)| *armed <= at) {
-            return;
-        }
-        let me: Weak<Self> = Weak::clone(&self.me);
-        let after = at.saturating_duration_since(RealInstant::now());
-        inner.armed = Some((at, expire_after(after, me)));
-    }
-
     /// What stands still at this moment, for a sentence on why.
     pub(crate) fn stall(&self) -> Option<Stall> {
+        let inner = self.lock()?;
         let now = Look::at(&self.executor);
-        let inner = self.lock();
         let stall = inner.silence(now).filter(|stall| stall.long >= STALL);
         stall.or_else(|| inner.driver_stall(&self.driver, now).filter(|stall| stall.long >= STALL))
     }
 
     fn answered(&self) {
         let now = Look::at(&self.executor);
-        let mut inner = self.lock();
+        let Some(mut inner) = self.lock() else { return };
         let stall = inner.silence(now);
         inner.asked = None;
-        inner.vigils.values().for_each(|kept| kept.lock().saw(stall));
+        for kept in inner.vigils.values() {
+            kept.lock().saw(stall);
+        }
     }
 
     fn log(&self, write: impl FnOnce(&Span)) {
         match self.logs.get() {
-            Some((dispatch, span)) => tracing::dispatcher::with_default(dispatch, || write(span)),
+            Some(logs) => tracing::dispatcher::with_default(&logs.0, || write(&logs.1)),
             None => write(&Span::none()),
         }
     }
@@ -240,31 +256,28 @@ impl Expire for Pulse {
         let now = Look::at(&self.executor);
         let mut seen = Seen::default();
         let ask = {
-            let mut inner = self.lock();
+            let Some(mut inner) = self.lock() else { return };
             inner.armed = None;
             if inner.vigils.is_empty() {
                 return;
             }
             let ask = self.look(&mut inner, now, &mut seen);
-            let next = inner.vigils.values().map(|kept| kept.next_look(now)).min();
-            if let Some(next) = next {
-                self.arm(&mut inner, next);
+            if let Some(next) = inner.vigils.values().map(|kept| kept.next_look(now)).min() {
+                inner.arm(next);
             }
-            ask
+            ask.then(|| Answer(Weak::clone(&inner.me)))
         };
-        if ask {
+        if let Some(answer) = ask {
             // Outside of our lock: a task that cannot run is dropped, and so answers, right here.
-            let answer = Answer(Weak::clone(&self.me));
             drop(self.executor.spawn(async move { drop(answer) }));
         }
-        for (stall, name) in seen.logs {
-            let wait = name.map(|name| one_line(&name, NAME));
+        for (stall, wait) in seen.logs {
             self.log(|span| tracing::warn!(parent: span, wait, "{stall}"));
         }
         for waker in seen.wakers {
             // A waker is foreign code: one that panics must not keep the others asleep.
-            if let Err(panic) = catch(|| waker.wake()) {
-                tracing::error!(panic, "waking a wait panicked");
+            if let Err(panic) = catch(|| waker.wake_by_ref()) {
+                log_panic("waking a wait", &panic);
             }
         }
     }
@@ -273,7 +286,7 @@ impl Expire for Pulse {
 /// What follows from a look, once the lock is released.
 #[derive(Default)]
 struct Seen {
-    wakers: Vec<Waker>,
+    wakers: Vec<AppValue<Waker>>,
     logs: Vec<(Stall, Option<String>)>,
 }
 
@@ -404,7 +417,7 @@ impl Vigil {
         let (overdue, due, old) = {
             let mut state = self.kept.lock();
             let known = state.waker.as_ref().is_some_and(|known| known.will_wake(context.waker()));
-            let old = if known { None } else { state.waker.replace(context.waker().clone()) };
+            let old = if known { None } else { state.waker.replace(AppValue::new(context.waker().clone())) };
             (std::mem::take(&mut state.overdue), state.due, old)
         };
         // Dropping a waker may drop its task: not under our lock.
@@ -413,7 +426,9 @@ impl Vigil {
             return Poll::Pending;
         }
         let now = Look::at(&self.pulse.executor);
-        let Some(long) = self.pulse.lock().overdue(&self.kept, due, &self.pulse.driver, now) else {
+        let inner = self.pulse.lock();
+        let Some(long) = inner.and_then(|inner| inner.overdue(&self.kept, due, &self.pulse.driver, now))
+        else {
             self.doubted = None;
             return Poll::Pending;
         };
@@ -436,7 +451,7 @@ impl Vigil {
     pub(crate) fn longest_stall(&self) -> Option<Stall> {
         let now = Look::at(&self.pulse.executor);
         let (silence, stuck) = {
-            let inner = self.pulse.lock();
+            let inner = self.pulse.lock()?;
             (inner.silence(now), inner.driver_stall(&self.pulse.driver, now))
         };
         let mut state = self.kept.lock();
@@ -448,7 +463,7 @@ impl Vigil {
 
 impl Drop for Vigil {
     fn drop(&mut self) {
-        let kept = self.pulse.lock().vigils.remove(&self.number);
+        let kept = self.pulse.lock().and_then(|mut inner| inner.vigils.remove(&self.number));
         // Dropping a waker may drop its task: not under a lock.
         let waker = self.kept.lock().waker.take();
         drop((kept, waker));
@@ -499,16 +514,17 @@ mod tests {
     fn a_vigil_that_is_over_leaves_nothing() {
         let executor = executor(false);
         let pulse = Pulse::of(executor.handle().clone());
+        assert!(pulse.lock().is_none(), "nor is anything kept before the first");
         let (one, other) = (pulse.measure("one"), pulse.measure("other"));
         drop(one);
-        assert_eq!(pulse.lock().vigils.len(), 1);
+        assert_eq!(pulse.lock().expect("there was a vigil").vigils.len(), 1);
         drop(other);
-        assert!(pulse.lock().vigils.is_empty());
+        assert!(pulse.lock().expect("there was a vigil").vigils.is_empty());
         let began = RealInstant::now();
-        while pulse.lock().armed.is_some() {
+        while pulse.lock().expect("there was a vigil").armed.is_some() {
             assert!(began.elapsed() < Duration::from_secs(20), "it is looked at for nothing");
             thread::yield_now();
         }
-        assert!(pulse.lock().asked.is_none(), "and nothing is asked of it");
+        assert!(pulse.lock().expect("there was a vigil").asked.is_none(), "and nothing is asked of it");
     }
 }

@@ -129,30 +129,83 @@ impl<O: Observer> ObservationRuntime<O> {
     where
         P: SourceProvider<O::Source>,
     {
+        let (_, starting) = Self::start_with_control(provider, observer, config)?;
+        starting.await
+    }
+
+    /// Starts an observation as [`start`](Self::start) does, and returns its control at once: by
+    /// [`ObservationControl::stop`] a start that is given up can be stopped, and its end awaited.
+    ///
+    /// The future resolves when cycle 0 has been published. Dropping it asks for the stop.
+    ///
+    /// # Errors
+    ///
+    /// [`ObservationRuntimeError`]: a field of the config is out of its range, or there is no tokio
+    /// runtime. The future returns what the first cycle failed with.
+    ///
+    /// # Panics
+    ///
+    /// If the tokio runtime has no timer (`enable_time`).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tokio::time::timeout;
+    /// # use watchkeeper::{DynError, ObservationConfig, ObservationRuntime, Observer, SourceProvider, StopOutcome};
+    /// # async fn example<O: Observer>(
+    /// #     provider: impl SourceProvider<O::Source>, observer: O,
+    /// # ) -> Result<(), DynError> {
+    /// let config = ObservationConfig::default();
+    /// let (control, starting) = ObservationRuntime::start_with_control(provider, observer, config)?;
+    /// match timeout(Duration::from_secs(1), starting).await {
+    ///     Ok(started) => drop(started?),
+    ///     // Nothing of the observer runs after this line.
+    ///     Err(_) => assert_eq!(control.stop().await, StopOutcome::Stopped),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn start_with_control<P>(
+        provider: P,
+        observer: O,
+        config: ObservationConfig,
+    ) -> Result<
+        (ObservationControl, impl Future<Output = Result<Self, ObservationRuntimeError>> + Send),
+        ObservationRuntimeError,
+    >
+    where
+        P: SourceProvider<O::Source>,
+    {
         let (tell, told) = oneshot::channel();
-        // From here on, dropping this future drops the runtime and so asks for its stop.
         let (runtime, task) = Self::spawn(provider, observer, config, Some(FirstCycle { tell }))?;
-        let pulse = Arc::clone(runtime.handle.shared.clock.pulse());
-        let told = shielded(async {
-            tokio::select! {
-                biased;
-                told = told => Ok(told),
-                no_turn_for = pulse.no_turn(None, false) => Err(no_turn_for),
+        let control = runtime.control();
+        // Dropping this future drops the runtime and so asks for its stop.
+        let starting = async move {
+            let pulse = Arc::clone(runtime.handle.shared.clock.pulse());
+            let told = shielded(async {
+                tokio::select! {
+                    biased;
+                    told = told => Ok(told),
+                    no_turn_for = pulse.no_turn(None, false) => Err(no_turn_for),
+                }
+            });
+            let told =
+                told.await.map_err(|no_turn_for| ObservationRuntimeError::NotDriven { no_turn_for })?;
+            match told {
+                Ok(Ok(())) => Ok(runtime),
+                Ok(Err(error)) => {
+                    // A panic of the driver's was published as the end; there is nothing to add.
+                    let _ = shielded(task).await;
+                    Err(error)
+                }
+                Err(_) => {
+                    let reason = runtime.control.end().await;
+                    Err(ObservationRuntimeError::Ended { reason })
+                }
             }
-        });
-        let told = told.await.map_err(|no_turn_for| ObservationRuntimeError::NotDriven { no_turn_for })?;
-        match told {
-            Ok(Ok(())) => Ok(runtime),
-            Ok(Err(error)) => {
-                // A panic of the driver's was published as the end; there is nothing to add.
-                let _ = shielded(task).await;
-                Err(error)
-            }
-            Err(_) => {
-                let reason = runtime.control.end().await;
-                Err(ObservationRuntimeError::Ended { reason })
-            }
-        }
+        };
+        Ok((control, starting))
     }
 
     /// Starts an observation that keeps trying: a failed first cycle is a failed cycle like

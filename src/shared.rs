@@ -3,7 +3,6 @@
 #[cfg(all(test, watchkeeper_loom))]
 mod loom_tests;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -13,7 +12,7 @@ use crate::clock::Clock;
 use crate::core::logged_name;
 use crate::failure::ObservationFailure;
 use crate::history::{History, ObservationBatch};
-use crate::log::{Log, What};
+use crate::log::{Entry, Log, What};
 use crate::panics::{catch, discard_each, log_panic};
 use crate::runner::Terminate;
 use crate::status::Published;
@@ -42,7 +41,6 @@ pub(crate) struct Shared<S, E> {
 struct Audience<S, E> {
     queues: Queues<S, E>,
     log: Log,
-    failures: VecDeque<Arc<ObservationFailure>>,
 }
 
 impl<S, E> Shared<S, E> {
@@ -58,11 +56,7 @@ impl<S, E> Shared<S, E> {
             clock,
             history: Arc::new(history),
             status: watch::Sender::new(first),
-            audience: Mutex::new(Audience {
-                queues: Queues::default(),
-                log: Log::default(),
-                failures: VecDeque::new(),
-            }),
+            audience: Mutex::new(Audience { queues: Queues::default(), log: Log::default() }),
         }
     }
 
@@ -77,7 +71,7 @@ impl<S, E> Shared<S, E> {
         update: impl FnOnce(&mut Published<S>),
     ) -> bool {
         let mut audience = lock(&self.audience);
-        let Audience { queues, log, failures } = &mut *audience;
+        let Audience { queues, log } = &mut *audience;
         let mut told = None;
         // Silent: the wake comes with `wake`, outside of the lock.
         self.status.send_if_modified(|status| {
@@ -91,12 +85,6 @@ impl<S, E> Shared<S, E> {
         });
         if let Some(number) = told {
             for what in logged.into_iter().flatten() {
-                if let What::Failed(failure) = &what {
-                    if failures.len() == FAILURES {
-                        failures.pop_front();
-                    }
-                    failures.push_back(Arc::clone(failure));
-                }
                 log.push(number, at, what);
             }
         }
@@ -137,7 +125,7 @@ impl<S, E> Shared<S, E> {
     }
 
     pub(crate) fn failures(&self) -> Vec<Arc<ObservationFailure>> {
-        lock(&self.audience).failures.iter().cloned().collect()
+        lock(&self.audience).log.newest_failures(FAILURES)
     }
 
     /// Looks at the status. `look` runs under the watch's read lock: it only copies.
@@ -156,9 +144,12 @@ impl<S, E> Shared<S, E> {
         Arc::new(self.status.borrow().clone())
     }
 
-    /// What the log holds behind publication `number`; `true` if more was dropped.
-    pub(crate) fn log_since(&self, number: u64) -> (Vec<crate::log::Entry>, bool) {
-        lock(&self.audience).log.since(number)
+    /// What the log holds behind the publication `first`, with the failures until `ended`, if they are known so many.
+    pub(crate) fn logged(&self, first: &Published<S>, ended: Instant, known: Option<u64>) -> Logged {
+        let audience = lock(&self.audience);
+        let (entries, cut) = audience.log.since(first.number);
+        let (failures, failures_cut) = audience.log.failures(first.failures, ended, known);
+        Logged { entries, cut, failures, failures_cut }
     }
 
     /// Whether a source called `name` has left.
@@ -193,4 +184,14 @@ impl<S: Send + Sync, E: Send + Sync> Terminate for Shared<S, E> {
             let _ = catch(|| self.log_end(reason));
         }
     }
+}
+
+/// What happened inside a window.
+pub(crate) struct Logged {
+    pub(crate) entries: Vec<Entry>,
+    /// Older entries were dropped.
+    pub(crate) cut: bool,
+    pub(crate) failures: Vec<Arc<ObservationFailure>>,
+    /// How many older failures were dropped.
+    pub(crate) failures_cut: u64,
 }

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::DynError;
+use crate::error_text::debug_as_text;
 use crate::panics::{AppValue, AppValues};
 use crate::sync::{Mutex, lock};
+use crate::text::{NAME, NAMES, names, quoted};
 
 /// A named thing that can be observed: a node client, an endpoint, a file.
 ///
@@ -175,8 +177,9 @@ impl<S: Clone> SharedSources<S> {
 
 impl<S> fmt::Debug for SharedSources<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<Arc<str>> = lock(&self.sources).iter().map(|(name, _)| Arc::clone(name)).collect();
-        f.debug_struct("SharedSources").field("names", &names).finish_non_exhaustive()
+        let known: Vec<Arc<str>> = lock(&self.sources).iter().map(|(name, _)| Arc::clone(name)).collect();
+        let known = names(known.iter().map(|name| &**name), NAMES);
+        f.debug_struct("SharedSources").field("names", &format_args!("{known}")).finish_non_exhaustive()
     }
 }
 
@@ -221,11 +224,11 @@ where
 }
 
 /// Why a source set was refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceSetError {
     /// Two sources have one name.
-    #[error("two sources are named {name:?}: give every source a name of its own")]
+    #[error("two sources are named {}: give every source a name of its own", quoted(name, NAME))]
     DuplicateName {
         /// The name that occurs more than once.
         name: String,
@@ -238,10 +241,12 @@ pub enum SourceSetError {
     },
 }
 
+debug_as_text!(SourceSetError);
+
 /// The names of one set, in the provider's order; shared until the set changes.
 pub(crate) type SourceNames = Arc<[Arc<str>]>;
 
-/// How a new set differs from the one before.
+/// How a new set differs from the one before; in nothing but its order, if no name came or went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SourceChange {
     pub(crate) joined: Vec<Arc<str>>,

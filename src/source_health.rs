@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::failure::Cause;
 use crate::freshness::Freshness;
+use crate::text::{self, MESSAGE, NAME, one_line};
 
 /// One failed probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,15 +20,18 @@ pub struct ProbeFailure {
     pub elapsed: Duration,
     /// How it failed.
     pub cause: Cause,
-    /// The error with all its causes, or what the panic said.
+    /// The error with all its causes, or what the panic said: at most 1 KiB. What is longer ends in the count
+    /// of what was cut. `Display` escapes it.
     pub message: String,
 }
 
 impl ProbeFailure {
-    /// A probe that began at `began` and was known to have failed at `at`.
+    /// A probe that began at `began` and was known to have failed at `at`. The message is recorded as
+    /// [`message`](Self::message) says.
     #[must_use]
     pub fn new(began: Instant, at: Instant, cause: Cause, message: impl Into<String>) -> Self {
-        Self { at, elapsed: at.saturating_duration_since(began), cause, message: message.into() }
+        let message = text::message(&message.into());
+        Self { at, elapsed: at.saturating_duration_since(began), cause, message }
     }
 
     /// When the probe began: what it says is no newer than that.
@@ -37,9 +41,10 @@ impl ProbeFailure {
     }
 }
 
+/// One line, escaped.
 impl fmt::Display for ProbeFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&one_line(&self.message, MESSAGE))
     }
 }
 
@@ -245,10 +250,11 @@ impl SourceHealth {
     }
 
     /// One sentence on the source called `name`, without a full stop: how old its last answer is at `now`,
-    /// what failed since, and whether a probe is in flight.
+    /// what failed since, and whether a probe is in flight. One line, escaped, of at most 2 KiB.
     #[must_use]
     pub fn explain(&self, name: &str, now: Instant) -> String {
         let facts = &self.facts;
+        let name = one_line(name, NAME);
         let freshness = self.freshness(now);
         let mut said = match (freshness.age(), facts.since) {
             (None, None) => format!("{name} has never answered"),
@@ -270,7 +276,7 @@ impl SourceHealth {
             let ago = seconds(now.saturating_duration_since(failure.at));
             let times = if facts.failures_in_a_row == 1 { "time" } else { "times" };
             let in_a_row = facts.failures_in_a_row;
-            let _ = write!(said, "; failed {in_a_row} {times} in a row, last {ago} ago: {}", failure.message);
+            let _ = write!(said, "; failed {in_a_row} {times} in a row, last {ago} ago: {failure}");
         }
         match facts.in_flight_since {
             Some(since) => {

@@ -15,6 +15,7 @@ use crate::history::Cursor;
 use crate::observer::Observer;
 use crate::panics::discard_logged;
 use crate::source::SourceNames;
+use crate::text::{NAMES, names};
 
 /// The observer's view after a successful cycle.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +69,8 @@ pub(crate) struct Published<S> {
     pub(crate) next_cycle: u64,
     pub(crate) snapshot: Option<Arc<ObservationSnapshot<S>>>,
     pub(crate) last_error: Option<Arc<ObservationFailure>>,
+    /// How many cycles have failed so far.
+    pub(crate) failures: u64,
     pub(crate) last_success: Option<Instant>,
     pub(crate) stale_after: Duration,
     pub(crate) source_names: SourceNames,
@@ -111,6 +114,7 @@ impl<S> Published<S> {
             next_cycle: 0,
             snapshot: None,
             last_error: None,
+            failures: 0,
             last_success: None,
             stale_after: config.stale_after(Duration::ZERO),
             source_names: SourceNames::from([]),
@@ -185,6 +189,7 @@ impl<O: Observer> Clone for ObservationStatus<O> {
 
 impl<O: Observer<Snapshot: fmt::Debug>> fmt::Debug for ObservationStatus<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sources = names(self.source_names.iter().map(|name| &**name), NAMES);
         f.debug_struct("ObservationStatus")
             .field("state", &self.state)
             .field("since", &self.since)
@@ -194,7 +199,7 @@ impl<O: Observer<Snapshot: fmt::Debug>> fmt::Debug for ObservationStatus<O> {
             .field("snapshot", &self.snapshot)
             .field("last_error", &self.last_error)
             .field("freshness", &self.freshness)
-            .field("source_names", &self.source_names)
+            .field("source_names", &format_args!("{sources}"))
             .field("missed_ticks", &self.missed_ticks)
             .finish()
     }

@@ -12,6 +12,7 @@ use futures_core::Stream;
 use watchkeeper_fsm::StopReason;
 
 use crate::error::CursorError;
+use crate::error_text::debug_as_text;
 use crate::history::{Cursor, Drained, Head, History, ObservationBatch};
 use crate::shield::shielded;
 use crate::sync::watch;
@@ -59,7 +60,7 @@ pub struct Subscription<E> {
 }
 
 /// What a subscription is told instead of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RecvError {
     /// The history no longer held the next batches. The next call goes on behind them.
     #[error("missed {missed} batches: read faster, or raise ObservationConfig::history_limit")]
@@ -79,9 +80,11 @@ pub enum RecvError {
         generation: u64,
     },
     /// The runtime has ended and everything it published was read.
-    #[error("the runtime has stopped: {0}")]
+    #[error("the runtime has stopped ({0}): start another one, and subscribe to that")]
     Closed(StopReason),
 }
+
+debug_as_text!(RecvError);
 
 impl<E> Subscription<E> {
     /// Reads what is published from now on.

@@ -7,6 +7,17 @@ use std::fmt::{self, Debug, Write};
 
 use crate::panics::catch;
 
+/// Bytes of a name in a sentence.
+pub(crate) const NAME: usize = 100;
+/// Bytes of several names in a sentence.
+pub(crate) const NAMES: usize = 400;
+/// Bytes of a label.
+pub(crate) const LABEL: usize = 200;
+/// Bytes of an error's text when it is escaped, with the count of what was cut.
+pub(crate) const MESSAGE: usize = 1_024;
+/// Bytes of what a panic said when it is escaped, with the count of what was cut.
+const PANIC: usize = 480;
+
 /// `text` as one line: control characters, line breaks and marks of writing direction are escaped, and
 /// what follows the first `limit` bytes is only counted.
 ///
@@ -23,15 +34,8 @@ use crate::panics::catch;
 /// ```
 #[must_use]
 pub fn one_line(text: &str, limit: usize) -> String {
-    let mut line = String::with_capacity(text.len().min(limit));
-    for (at, character) in text.char_indices() {
-        if push_escaped(&mut line, character, limit, false).is_err() {
-            let rest = text.len() - at;
-            let _ = write!(line, " ... ({rest} more bytes)");
-            break;
-        }
-    }
-    line
+    let (line, shown) = escaped(text, limit, Form::Line);
+    counted(line, text.len() - shown)
 }
 
 /// `value` by its pretty `Debug`, on as many lines as that has: escaped like [`one_line`], line breaks kept.
@@ -52,6 +56,21 @@ pub fn debug<T: Debug + ?Sized>(value: &T, limit: usize) -> String {
     rendered(limit, |out| write!(out, "{value:#?}"))
 }
 
+/// `value` by its `Debug`, as one line: otherwise like [`debug`].
+///
+/// # Examples
+///
+/// ```
+/// use watchkeeper::report::debug_line;
+///
+/// assert_eq!(debug_line(&[1, 2], 80), "[1, 2]");
+/// assert_eq!(debug_line(&"abcdefgh", 5), "\"abcd ... (cut after 5 bytes)");
+/// ```
+#[must_use]
+pub fn debug_line<T: Debug + ?Sized>(value: &T, limit: usize) -> String {
+    render(limit, Form::Line, |out| write!(out, "{value:?}")).told(limit)
+}
+
 /// The names in their order, separated by commas, in at most `limit` bytes; the others are counted.
 ///
 /// # Examples
@@ -65,8 +84,6 @@ pub fn debug<T: Debug + ?Sized>(value: &T, limit: usize) -> String {
 /// ```
 #[must_use]
 pub fn names<'a>(names: impl IntoIterator<Item = &'a str>, limit: usize) -> String {
-    /// Of one name.
-    const NAME: usize = 100;
     let mut shown = String::new();
     let mut more = 0_usize;
     for name in names {
@@ -86,28 +103,159 @@ pub fn names<'a>(names: impl IntoIterator<Item = &'a str>, limit: usize) -> Stri
     }
 }
 
-/// What `render` writes, escaped, up to `limit` bytes; `render` is app code and may panic.
-pub(crate) fn rendered(limit: usize, render: impl FnOnce(&mut dyn Write) -> fmt::Result) -> String {
-    let mut out = Bounded { text: String::new(), limit, cut: false };
-    let ended = catch(|| render(&mut out));
-    let Bounded { mut text, cut, .. } = out;
-    match ended {
-        // Rendering may go on after the cut, and fail or panic then: nothing of that is shown.
-        _ if cut => {
-            let _ = write!(text, " ... (cut after {limit} bytes)");
+/// `text` in quotation marks, as one line of at most `limit` bytes beside the count of what was cut.
+pub(crate) fn quoted(text: &str, limit: usize) -> String {
+    let (line, shown) = escaped(text, limit, Form::Quoted);
+    counted(format!("\"{line}\""), text.len() - shown)
+}
+
+/// What went wrong, as it is recorded: not escaped yet, and so much of it that [`one_line`] shows it whole in
+/// [`MESSAGE`] bytes, with the count of what was cut. What was recorded so stays as it is when it is recorded once
+/// more.
+pub(crate) fn message(text: &str) -> String {
+    recorded(text, 0, MESSAGE)
+}
+
+/// What a panic said, as it is recorded: shorter than a [`message`], so that there is room for what one says
+/// of it.
+pub(crate) fn panic_message(text: &str) -> String {
+    recorded(text, 0, PANIC)
+}
+
+/// `text`, behind which `more` bytes are missing, such that it has `limit` bytes in all when it is escaped.
+fn recorded(text: &str, more: usize, limit: usize) -> String {
+    /// What the longest count has.
+    const COUNT: usize = " ... (18446744073709551615 more bytes)".len();
+    if more == 0 && fits(text, limit) == text.len() {
+        return text.to_owned();
+    }
+    let shown = fits(text, limit.saturating_sub(COUNT));
+    counted(text[..shown].to_owned(), text.len() - shown + more)
+}
+
+/// Takes as much of a text as a message may show, and counts the rest: for the `Display` of errors, which are
+/// the app's and may be of any size.
+#[derive(Default)]
+pub(crate) struct Said {
+    begin: String,
+    more: usize,
+}
+
+impl Said {
+    /// What an error says without its causes.
+    pub(crate) fn by(error: &(impl fmt::Display + ?Sized)) -> Self {
+        let mut said = Self::default();
+        if write!(said, "{error}").is_err() {
+            let _ = said.write_str(" ... (its Display returned an error)");
         }
-        Ok(Ok(())) => {}
-        Ok(Err(fmt::Error)) => text.push_str(" ... (its Debug returned an error)"),
-        Err(panic) => {
-            let _ = write!(text, " ... (its Debug panicked: {})", one_line(&panic, 200));
+        said
+    }
+
+    /// Whether it ends with what `other` says, as errors do that print their cause themselves.
+    pub(crate) fn ends_with(&self, other: &Self) -> bool {
+        self.more == 0 && other.more == 0 && self.begin.ends_with(&other.begin)
+    }
+
+    /// Appends what another said.
+    pub(crate) fn push(&mut self, other: &Self) {
+        let _ = self.write_str(&other.begin);
+        self.more += other.more;
+    }
+
+    /// As it is recorded: see [`message`].
+    pub(crate) fn message(&self) -> String {
+        recorded(&self.begin, self.more, MESSAGE)
+    }
+}
+
+impl Write for Said {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = if self.more > 0 { 0 } else { MESSAGE - self.begin.len() };
+        let fits = prefix(text, room);
+        self.begin.push_str(fits);
+        self.more += text.len() - fits.len();
+        Ok(())
+    }
+}
+
+/// What `render` writes, escaped, up to `limit` bytes; `render` is app code and may panic.
+pub(crate) fn rendered(limit: usize, write: impl FnOnce(&mut dyn Write) -> fmt::Result) -> String {
+    render(limit, Form::Lines, write).told(limit)
+}
+
+/// What became of rendering a value.
+pub(crate) struct Rendered {
+    pub(crate) text: String,
+    pub(crate) end: End,
+}
+
+/// How rendering ended.
+pub(crate) enum End {
+    Whole,
+    /// There is more than was wanted.
+    Cut,
+    /// Its `Debug`, or whatever was to show it, returned an error.
+    Failed,
+    Panicked(String),
+}
+
+impl Rendered {
+    /// The text, with how it ended if that was not well.
+    fn told(self, limit: usize) -> String {
+        let Self { mut text, end } = self;
+        let _ = match end {
+            End::Whole => Ok(()),
+            End::Cut => write!(text, " ... (cut after {limit} bytes)"),
+            _ => write!(text, "{end}"),
+        };
+        text
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole => Ok(()),
+            Self::Cut => f.write_str(" ..."),
+            Self::Failed => f.write_str(" ... (its Debug returned an error)"),
+            Self::Panicked(panic) => write!(f, " ... (its Debug panicked: {})", one_line(panic, 200)),
         }
     }
-    text
+}
+
+/// Renders up to `limit` bytes. What is written may go on after the cut, and fail or panic then: nothing of
+/// that is of interest.
+pub(crate) fn render(
+    limit: usize,
+    form: Form,
+    write: impl FnOnce(&mut dyn Write) -> fmt::Result,
+) -> Rendered {
+    let mut out = Bounded { text: String::new(), limit, form, cut: false };
+    let ended = catch(|| write(&mut out));
+    let end = match ended {
+        _ if out.cut => End::Cut,
+        Ok(Ok(())) => End::Whole,
+        Ok(Err(fmt::Error)) => End::Failed,
+        Err(panic) => End::Panicked(panic),
+    };
+    Rendered { text: out.text, end }
+}
+
+/// How text is escaped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// As one line.
+    Line,
+    /// Line breaks are kept.
+    Lines,
+    /// As one line, in quotation marks.
+    Quoted,
 }
 
 struct Bounded {
     text: String,
     limit: usize,
+    form: Form,
     cut: bool,
 }
 
@@ -116,16 +264,70 @@ impl Write for Bounded {
         if self.cut {
             return Err(fmt::Error);
         }
-        let written = text.chars().try_for_each(|each| push_escaped(&mut self.text, each, self.limit, true));
+        let mut characters = text.chars();
+        let written =
+            characters.try_for_each(|each| push_escaped(&mut self.text, each, self.limit, self.form));
         self.cut = written.is_err();
         written
     }
 }
 
+/// As much of `text` as has room in `limit` bytes when it is escaped, and how many bytes of it that are.
+fn escaped(text: &str, limit: usize, form: Form) -> (String, usize) {
+    let mut line = String::with_capacity(text.len().min(limit));
+    for (at, character) in text.char_indices() {
+        if push_escaped(&mut line, character, limit, form).is_err() {
+            return (line, at);
+        }
+    }
+    (line, text.len())
+}
+
+/// How much of `text` has room in `limit` bytes when it is escaped as one line.
+fn fits(text: &str, limit: usize) -> usize {
+    let mut room = limit;
+    for (at, character) in text.char_indices() {
+        let bytes = if is_plain(character) { character.len_utf8() } else { character.escape_default().len() };
+        if bytes > room {
+            return at;
+        }
+        room -= bytes;
+    }
+    text.len()
+}
+
+/// The beginning of `text` as one line, where what follows is said elsewhere.
+pub(crate) fn beginning(text: &str, limit: usize) -> String {
+    let (mut line, shown) = escaped(text, limit, Form::Line);
+    line.push_str(if shown < text.len() { "..." } else { "" });
+    line
+}
+
+/// The first `limit` bytes, or as many as make whole characters.
+pub(crate) fn prefix(text: &str, limit: usize) -> &str {
+    let mut end = text.len().min(limit);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+fn counted(mut line: String, more: usize) -> String {
+    if more > 0 {
+        let _ = write!(line, " ... ({more} more bytes)");
+    }
+    line
+}
+
 /// Appends one character, escaped if need be, unless it does not fit.
-fn push_escaped(text: &mut String, character: char, limit: usize, keep_breaks: bool) -> fmt::Result {
+fn push_escaped(text: &mut String, character: char, limit: usize, form: Form) -> fmt::Result {
     let room = limit.saturating_sub(text.len());
-    if is_plain(character) || (keep_breaks && character == '\n') {
+    let as_it_is = match character {
+        '\n' => form == Form::Lines,
+        '"' | '\\' => form != Form::Quoted,
+        _ => is_plain(character),
+    };
+    if as_it_is {
         if character.len_utf8() > room {
             return Err(fmt::Error);
         }
@@ -214,5 +416,50 @@ mod tests {
         let shown = names(all.iter().map(String::as_str), 40);
         assert_eq!(shown, "node-0, node-1, node-2, node-3, node-4 and 9995 more");
         assert!(names(["y".repeat(1_000_000).as_str()], 40).len() < 200);
+    }
+
+    #[test]
+    fn a_name_in_quotation_marks_stays_inside_them() {
+        assert_eq!(quoted(r#"a "b" \ c"#, 80), r#""a \"b\" \\ c""#);
+        assert_eq!(quoted("a\nb", 80), r#""a\nb""#);
+        assert_eq!(quoted("abcdef", 3), r#""abc" ... (3 more bytes)"#);
+    }
+
+    #[test]
+    fn a_message_counts_what_it_leaves_out_and_is_recorded_twice_without_a_change() {
+        assert_eq!(message("connection refused"), "connection refused");
+        let page = message(&format!("<html>\n{}", "x".repeat(1_000_000)));
+        let rest = 1_000_007 - (MESSAGE - 38 - 1);
+        assert!(
+            page.starts_with("<html>\nxxx") && page.ends_with(&format!(" ... ({rest} more bytes)")),
+            "{page}"
+        );
+        assert_eq!(message(&page), page);
+        for raw in [page, "\u{1b}\n\u{202e}".repeat(100_000), "\u{1b}".repeat(MESSAGE / 6)] {
+            let recorded = message(&raw);
+            let shown = one_line(&recorded, MESSAGE);
+            assert!(shown.len() <= MESSAGE && shown.matches("more bytes").count() < 2, "{shown}");
+            assert_eq!(message(&recorded), recorded);
+        }
+
+        let mut said = Said::by("first");
+        said.push(&Said::by(&"é".repeat(2_000)));
+        let message = said.message();
+        assert!(message.len() <= MESSAGE, "{}", message.len());
+        let shown = message.matches('é').count();
+        let rest = format!(" ... ({} more bytes)", 4_000 - 2 * shown);
+        assert!(message.starts_with("firsté") && message.ends_with(&rest), "{message}");
+    }
+
+    #[test]
+    fn a_value_on_one_line_forges_no_other() {
+        struct Forges;
+        impl Debug for Forges {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("one\nnot met in time")
+            }
+        }
+        assert_eq!(debug_line(&Forges, 80), r"one\nnot met in time");
+        assert_eq!(debug_line(&vec![1; 1_000_000], 7), "[1, 1,  ... (cut after 7 bytes)");
     }
 }

@@ -117,7 +117,7 @@ impl<O: Observer<State: Clone>> Transactional<O> {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+#[allow(clippy::needless_pass_by_value, reason = "made for `map_err`")]
 fn panicked(panic: PanicMessage) -> DynError {
     format!("panicked: {panic}").into()
 }

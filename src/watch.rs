@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use watchkeeper_fsm::{State, StopReason};
 
 use crate::error::no_turn;
+use crate::error_text::debug_as_text;
 use crate::observer::Observer;
 use crate::shared::Shared;
 use crate::shield::shielded;
@@ -32,11 +33,11 @@ pub struct Watch<O: Observer> {
 }
 
 /// Why there is no next status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WatchError {
     /// The runtime has ended, and its last status was seen.
-    #[error("the runtime has stopped: {0}")]
+    #[error("the runtime has stopped ({0}): start another one, and watch that")]
     Closed(StopReason),
     /// The runtime's executor has given no turn for some 5 s, so nothing can change. The watch goes on when
     /// it is asked again.
@@ -53,6 +54,8 @@ enum News {
     Stale,
     NoTurn(Duration),
 }
+
+debug_as_text!(WatchError);
 
 impl<O: Observer> Watch<O> {
     pub(crate) fn new(shared: Arc<Shared<O::Snapshot, O::Event>>) -> Self {

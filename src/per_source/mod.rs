@@ -5,6 +5,7 @@ mod lines;
 mod look;
 mod patience;
 mod pending;
+mod said;
 mod snapshot;
 mod state;
 mod waits;
@@ -19,6 +20,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use crate::config::LONGEST;
+use crate::error_text::debug_as_text;
 use crate::source_health::{ProbeFailure, SourceHealth};
 use crate::{DynError, ObservedSource, Observer};
 
@@ -110,7 +112,7 @@ pub(crate) struct Settings {
 }
 
 /// A setting of [`PerSource`] that makes no sense; its `init` fails with it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PerSourceError {
     /// A duration is zero or over 24 h.
@@ -126,10 +128,12 @@ pub enum PerSourceError {
     NoConcurrency,
 }
 
+debug_as_text!(PerSourceError);
+
 /// What happened to one source.
 ///
 /// `Appeared`, `Changed`, `Replaced` and `Vanished` fold to the values of the snapshot.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SourceEvent<V> {
     /// The first answer, ever or since it was replaced.

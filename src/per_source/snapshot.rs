@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::freshness::Freshness;
 use crate::source_health::{SourceFacts, SourceHealth};
+use crate::text::{NAME, beginning, one_line};
 
 use super::kept::Kept;
 
@@ -196,37 +197,48 @@ impl<V> Clone for PerSourceSnapshot<V> {
     }
 }
 
-/// One line a source: its value, and what is wrong with it if something is.
+/// One line a source: its value, and what is wrong with it if something is. Names are escaped and cut.
 impl<V: fmt::Debug> fmt::Debug for PerSourceSnapshot<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map()
-            .entries(self.iter().map(|source| (Shown(source.name), Said { source, at: self.taken_at })))
-            .finish()
+        let places = 0..self.len();
+        f.debug_map().entries(places.map(|place| (Name(self, place), Said(self, place)))).finish()
     }
 }
 
-struct Shown<'a>(&'a str);
+// By place: a formatter that has had enough goes through all the same, and looks nothing up.
+struct Name<'a, V>(&'a PerSourceSnapshot<V>, usize);
 
-impl fmt::Debug for Shown<'_> {
+impl<V> fmt::Debug for Name<'_, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
+        f.write_str(&one_line(&self.0.layout.names[self.1], NAME))
     }
 }
 
-struct Said<'a, V> {
-    source: SourceView<'a, V>,
-    at: Instant,
-}
+struct Said<'a, V>(&'a PerSourceSnapshot<V>, usize);
 
 impl<V: fmt::Debug> fmt::Debug for Said<'_, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { source, at } = self;
+        /// Bytes of an error where two snapshots are compared.
+        const SHORT: usize = 80;
+        let (source, at) = (self.0.view(self.1), self.0.taken_at);
         match source.value {
             Some(value) => value.fmt(f)?,
             None => f.write_str("no value")?,
         }
+        // The reports of waits ask for no ages and no counts: these differ always, and are said elsewhere.
+        if f.sign_minus() {
+            let stale = if source.freshness(at).is_stale() { "stale" } else { "" };
+            return match source.facts.last_failure.as_ref().filter(|_| source.is_failing()) {
+                Some(failure) => {
+                    let and = if stale.is_empty() { "" } else { " and " };
+                    write!(f, " ({stale}{and}failing: {})", beginning(&failure.message, SHORT))
+                }
+                None if stale.is_empty() => Ok(()),
+                None => write!(f, " ({stale})"),
+            };
+        }
         if !source.is_answering() {
-            write!(f, " ({})", source.health().explain(source.name, *at))?;
+            write!(f, " ({})", source.health().explain(source.name, at))?;
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ use super::pending::{discard_events, fold};
 use super::snapshot::{Layout, oldest};
 use super::{PerSourceSnapshot, SourceEvent};
 
-/// What [`PerSource`] remembers from cycle to cycle.
+/// What [`PerSource`](crate::PerSource) remembers from cycle to cycle.
 pub struct PerSourceState<V> {
     pub(super) layout: Arc<Layout>,
     /// By place, like `facts`.

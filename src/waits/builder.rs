@@ -76,6 +76,9 @@ impl<'a, O: Observer, T, K> WaitBuilder<'a, O, T, K> {
     }
 
     /// Shows snapshots in the report by `show`, for those that are too large for `Debug` or have none.
+    ///
+    /// It is called for the newest ten snapshots at most, once each, when the wait has failed. Of the text, 2,000
+    /// bytes are shown, and 16 KiB compared with those of other snapshots. One that panics is noted in the report.
     pub fn show(
         self,
         show: impl Fn(&O::Snapshot) -> String + Send + 'a,
@@ -84,6 +87,7 @@ impl<'a, O: Observer, T, K> WaitBuilder<'a, O, T, K> {
     }
 
     /// Shows snapshots in the report as JSON: in its text, and in [`Unmet::to_json`](super::Unmet::to_json).
+    /// Otherwise like [`show`](Self::show).
     #[cfg(feature = "json")]
     pub fn show_json(
         self,

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::changes::Kept;
 use super::queue::Publication;
 use super::report::Inconclusive;
 use crate::history::ObservationBatch;
+use crate::panics::discard_logged;
 use crate::status::{ObservationSnapshot, Published};
 
 /// Spans of stale data that a report tells one by one.
@@ -39,6 +41,8 @@ pub(super) struct Evidence<S, E> {
     pub(super) missed_before: u64,
     /// The last snapshot that was judged, without what was asked before the start.
     pub(super) last: Option<Arc<ObservationSnapshot<S>>>,
+    /// Those to find out from what has changed.
+    pub(super) kept: Kept<S>,
     pub(super) violation: Option<Violation<S>>,
     pub(super) spans: StaleSpans,
     /// The newest events that were judged, and how many there were.
@@ -87,6 +91,7 @@ impl StaleSpans {
 impl<S, E> Evidence<S, E> {
     pub(super) fn new(first: Arc<Published<S>>, began: Instant) -> Self {
         Self {
+            kept: Kept::new(first.snapshot.as_ref()),
             status: Arc::clone(&first),
             first,
             at: began,
@@ -138,11 +143,22 @@ impl<S, E> Evidence<S, E> {
         stale_at.map(|stale_at| stale_at.max(self.at))
     }
 
+    /// Drops what is the app's, piece by piece.
+    pub(super) fn let_go(&mut self) {
+        discard_logged(self.last.take(), "the last snapshot of a wait");
+        discard_logged(self.violation.take(), "the snapshot that violated a wait");
+        self.kept.let_go();
+        for event in self.events.drain(..) {
+            discard_logged(event, "a batch");
+        }
+    }
+
     /// A snapshot is judged.
     pub(super) fn saw(&mut self, snapshot: &Arc<ObservationSnapshot<S>>) {
         self.judged += 1;
         self.unheard = false;
         self.last = Some(Arc::clone(snapshot));
+        self.kept.saw(snapshot);
     }
 
     /// A snapshot was stale when it came.

@@ -22,6 +22,7 @@ use crate::observer::Observer;
 use crate::panics::{discard_logged, poll_caught};
 use crate::pulse::Pulse;
 use crate::shield::shielded;
+use crate::text::{LABEL, quoted};
 
 impl<O: Observer> ObservationHandle<O> {
     /// Watches beside a test that every fresh snapshot satisfies `predicate`, until it is collected with
@@ -132,7 +133,6 @@ pub struct Held {
 ///
 /// Dropping it ends the watching and tells nobody.
 #[must_use = "an invariant that is not collected proves nothing: call `finish`"]
-#[derive(Debug)]
 pub struct Invariant {
     label: Arc<str>,
     pulse: Arc<Pulse>,
@@ -217,6 +217,15 @@ impl Invariant {
         let outcome = UnmetOutcome::Inconclusive(Inconclusive::NotDriven { no_turn_for });
         let note = "it is watched by a task of that executor, which could not say what it has seen";
         Unmet::bare(&self.label, outcome, Some(note.to_owned()))
+    }
+}
+
+impl fmt::Debug for Invariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Invariant")
+            .field("label", &format_args!("{}", quoted(&self.label, LABEL)))
+            .field("violated", &self.violation.borrow().is_some())
+            .finish_non_exhaustive()
     }
 }
 

@@ -11,6 +11,7 @@ use crate::duplicates::health_of;
 use crate::history::ObservationBatch;
 use crate::observer::Observer;
 use crate::status::{ObservationSnapshot, Published};
+use crate::text::{NAME, quoted};
 
 /// What an app's predicate is, once its type is forgotten.
 pub(crate) type Predicate<'a, T> = Box<dyn FnMut(&T) -> Verdict + Send + 'a>;
@@ -55,7 +56,7 @@ impl SourceWish {
             Self::Failing => "is failing",
             Self::Vanished => "has vanished",
         };
-        format!("source {name:?} {is}")
+        format!("source {} {is}", quoted(name, NAME))
     }
 }
 

@@ -4,6 +4,8 @@
 //! own queue, and the predicate runs in the waiting task. What is stale neither passes nor fails.
 
 mod builder;
+mod changes;
+mod diff;
 mod evidence;
 mod invariant;
 pub(crate) mod judge;
@@ -13,6 +15,7 @@ mod report;
 mod report_json;
 pub(crate) mod show;
 mod start;
+mod story;
 mod verdict;
 mod wait;
 
@@ -30,6 +33,7 @@ use crate::history::ObservationBatch;
 use crate::observer::Observer;
 use crate::status::{ObservationSnapshot, ObservationStatus};
 use crate::sync::{Mutex, lock};
+use crate::text::debug_line;
 
 pub use builder::{ByDebug, ByShow, Happens, Holds, WaitBuilder};
 pub use invariant::{Held, Invariant};
@@ -38,6 +42,7 @@ pub use verdict::Verdict;
 pub use wait::Wait;
 
 use judge::{Judge, Predicate, Run, SourceWish};
+use report::EVENT;
 use show::Show;
 use wait::Moment;
 pub(crate) use wait::why;
@@ -254,7 +259,7 @@ impl<O: Observer> ObservationHandle<O> {
         O::Event: fmt::Debug,
     {
         let judge = Judge::Event(Box::new(move |event| predicate(event).into()));
-        self.made(label, judge, Read::Moment(event)).showing_events(|event| format!("{event:?}"))
+        self.made(label, judge, Read::Moment(event)).showing_events(|event| debug_line(event, EVENT))
     }
 
     /// Waits for the machine to be in `state`, be it only between two polls of the waiting task.

@@ -1,7 +1,7 @@
 //! One bounded queue of publications for each live wait.
 //!
 //! The publisher never runs a predicate: it appends and wakes. A wait that does not keep up loses
-//! the newest publications, and knows how many.
+//! the newest publications, and knows how many: it may lag behind by 1,024, which pin 100,000 events and names.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,6 +16,10 @@ use crate::sync::{Mutex, lock};
 
 /// Publications that one wait may lag behind. Each pins a snapshot.
 const BOUND: usize = 1024;
+
+/// Events, and names of changed source sets, that the publications of one queue may pin. Where nothing is pinned
+/// yet, a publication is taken whatever it pins: else a wait that keeps up could miss it.
+const PINNED: usize = 100_000;
 
 /// The status right behind one publication, its batch, and when it was published.
 pub(crate) struct Publication<S, E> {
@@ -34,10 +38,14 @@ impl<S, E> Clone for Publication<S, E> {
 
 pub(crate) struct WaitQueue<S, E> {
     inner: Mutex<Inner<S, E>>,
+    /// Whether the wait is for an event: others pin none.
+    events: bool,
 }
 
 struct Inner<S, E> {
     items: VecDeque<Publication<S, E>>,
+    /// How many events and names the items pin.
+    pinned: usize,
     waker: Option<Waker>,
     missed: u64,
     /// The number of the first publication that was missed; the others followed it, until the first take.
@@ -45,10 +53,37 @@ struct Inner<S, E> {
     closed: bool,
 }
 
+impl<S, E> Inner<S, E> {
+    /// How many more events and names this publication would pin.
+    fn pins(&self, publication: &Publication<S, E>) -> usize {
+        let names = &publication.status.source_names;
+        let changed = self.items.back().is_some_and(|last| !Arc::ptr_eq(&last.status.source_names, names));
+        let names = if changed { names.len() } else { 0 };
+        names + publication.batch.as_ref().map_or(0, |batch| batch.events.len())
+    }
+}
+
 impl<S, E> WaitQueue<S, E> {
+    /// For a wait that is shown events.
     pub(crate) fn new() -> Arc<Self> {
-        let inner = Inner { items: VecDeque::new(), waker: None, missed: 0, missed_from: 0, closed: false };
-        Arc::new(Self { inner: Mutex::new(inner) })
+        Self::of(true)
+    }
+
+    /// For a wait that is shown snapshots and states alone: its publications come without their batches.
+    pub(crate) fn without_events() -> Arc<Self> {
+        Self::of(false)
+    }
+
+    fn of(events: bool) -> Arc<Self> {
+        let inner = Inner {
+            items: VecDeque::new(),
+            pinned: 0,
+            waker: None,
+            missed: 0,
+            missed_from: 0,
+            closed: false,
+        };
+        Arc::new(Self { inner: Mutex::new(inner), events })
     }
 
     /// Appends, and moves the waiter's waker to `wakers`; `false` when the wait is gone.
@@ -57,10 +92,18 @@ impl<S, E> WaitQueue<S, E> {
         if inner.closed {
             return false;
         }
+        let mut publication = Publication { missed: inner.missed, ..publication.clone() };
+        if !self.events {
+            publication.batch = None;
+        }
+        let pins = inner.pins(&publication);
+        let pinned = inner.pinned.saturating_add(pins);
+        let has_room = inner.items.len() < BOUND && (pinned <= PINNED || inner.pinned == 0 || pins == 0);
         // The end of the runtime is told in any case: nothing comes behind it.
-        if inner.items.len() < BOUND || publication.status.state.kind() == StateKind::Stopped {
-            let missed = inner.missed;
-            inner.items.push_back(Publication { missed, ..publication.clone() });
+        let is_last = publication.status.state.kind() == StateKind::Stopped;
+        if has_room || is_last {
+            inner.pinned = pinned;
+            inner.items.push_back(publication);
         } else {
             if inner.missed == 0 {
                 inner.missed_from = publication.status.number;
@@ -77,6 +120,7 @@ impl<S, E> WaitQueue<S, E> {
         debug_assert!(into.is_empty(), "taken publications are judged before the next are taken");
         let mut inner = lock(&self.inner);
         std::mem::swap(&mut inner.items, into);
+        inner.pinned = 0;
         let known = inner.waker.as_ref().is_some_and(|known| known.will_wake(waker));
         let old = if known { None } else { inner.waker.replace(waker.clone()) };
         let missed = inner.missed;

@@ -5,59 +5,82 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use watchkeeper_fsm::{State, StopReason};
+use watchkeeper_fsm::StopReason;
 
+use super::changes::{Changed, Changes, Shower, changes};
 use super::evidence::Evidence;
 use super::show::{Show, Shown};
-use crate::duplicates::health_of;
+use super::story::{self, Lifecycle, Sources};
 use crate::error::no_turn;
 use crate::failure::ObservationFailure;
-use crate::log::{Entry, What};
 use crate::observer::Observer;
-use crate::status::{ObservationSnapshot, Published};
-use crate::text::one_line;
+use crate::panics::catch;
+use crate::shared::Logged;
+use crate::status::ObservationSnapshot;
+use crate::text::{LABEL, one_line, prefix, quoted};
 
-/// A shown snapshot is cut behind this many characters.
-const SHOWN: usize = 2_000;
-/// A reason is cut behind this many bytes.
+/// Bytes of the whole text.
+const TEXT: usize = 16 * 1_024;
+/// Bytes of a snapshot, indentation included.
+const SNAPSHOT: usize = 2_000;
+/// Bytes of an event.
+pub(super) const EVENT: usize = 160;
+/// Bytes of a reason.
 const REASON: usize = 1_000;
-/// A shown event is cut behind this many characters.
-const EVENT: usize = 200;
+/// Bytes of what there is to say of an operator.
+const NOTE: usize = 1_200;
+/// Bytes of what is said of single sources, beside the last of them.
+const SOURCES: usize = 1_500;
+/// Before what belongs to a heading.
+const INDENT: &str = "    ";
 
 /// A wait that was not met, with what a person needs to see why.
 ///
-/// `Display` is the report: label, window, outcome, last value, first violation, and what happened to
-/// the runtime and its sources inside the window. `Debug` prints the same, so that `unwrap` in a test
-/// shows it.
+/// `Display` is the report: label, window, outcome, last value, first violation, what changed inside the window,
+/// and what happened to the runtime and its sources. `Debug` prints the same, so that `unwrap` in a test shows it.
+///
+/// The text has at most 16 KiB, however large snapshots, names and errors are and however many sources there are:
+/// 2,000 bytes of a snapshot, the last eight changes, the newest part of the lifecycle, the first sources in
+/// trouble. What is left out is counted. Names, errors and values are escaped, so that none of them makes a line of
+/// its own; an error that is repeated is printed once.
+///
+/// Changes are found by comparing the newest nine snapshots of cycles with events (of an observer that never emits
+/// any: the newest nine) as they are shown, as far as the first 16 KiB of each. They are shown once, when the wait
+/// has failed.
 ///
 /// A Raft cluster of three nodes (`examples/openraft_kv`) whose leader was killed while another node hung:
 ///
 /// ```text
 /// not met in time: "another leader is agreed on" within 4s
-///   judged 16; the last snapshot, of cycle 19:
+///   judged 16; the last snapshot, of cycle 21:
 ///     leader None, present ["n3"]
+///   changes
+///     +0.259s leader Some("n1"), present ["n1", "n2", "n3"] -> leader None, present ["n2", "n3"]
+///     +0.887s leader None, present ["n2", "n3"] -> leader None, present ["n3"]
 ///   freshness: fresh
 ///   lifecycle
-///     +0.000s idle, cycle 3
-///     +3.798s cycles 4 to 19 succeeded
-///     +4.000s idle, cycle 19
+///     +0.000s idle, cycle 5
+///     +3.882s cycles 6 to 21 succeeded
+///     +4.000s idle, cycle 21
 ///   sources: n1, n2, n3
-///     n1 is stale: last answer 4.2 s ago; failed 16 times in a row, last 0.2 s ago: unreachable: Connection refused (os error 111)
-///     n2 is stale: last answer 4.2 s ago; failed 1 time in a row, last 1.0 s ago: gives no answer within 3s; probe in flight for 0.7 s
+///     n1 is stale: last answer 4.1 s ago; failed 16 times in a row, last 0.1 s ago: unreachable: Connection refused (os error 111)
+///     n2 is stale: last answer 4.1 s ago; failed 1 time in a row, last 0.9 s ago: gives no answer within 3s; probe in flight for 0.6 s
 /// ```
 ///
 /// An invariant beside the same test:
 ///
 /// ```text
 /// violated: "three nodes answer"
-///   first violation at +0.874s, in cycle 4:
+///   first violation at +0.892s, in cycle 6:
 ///     leader None, present ["n2", "n3"]
-///   judged 3; that was the last snapshot
+///   judged 4; that was the last snapshot
+///   changes
+///     +0.892s leader Some("n1"), present ["n1", "n2", "n3"] -> leader None, present ["n2", "n3"]
 ///   freshness: fresh
 ///   lifecycle
-///     +0.000s idle, cycle 1
-///     +0.874s cycles 2 to 4 succeeded
-///     +0.874s idle, cycle 4
+///     +0.000s idle, cycle 2
+///     +0.892s cycles 3 to 6 succeeded
+///     +0.892s idle, cycle 6
 ///   sources: n1, n2, n3
 ///     n1 is failing: last answer 0.4 s ago; failed 1 time in a row, last 0.1 s ago: unreachable: Connection refused (os error 111)
 /// ```
@@ -76,12 +99,13 @@ pub(super) struct Report {
     pub(super) note: Option<String>,
     /// The last reason of the predicate.
     pub(super) reason: Option<String>,
+    pub(super) changes: Changes,
     pub(super) events: Option<(u64, Vec<String>)>,
     pub(super) freshness: Freshness,
-    pub(super) lifecycle: Vec<(Duration, String)>,
-    pub(super) cut: bool,
+    pub(super) lifecycle: Lifecycle,
     pub(super) failures: Vec<Arc<ObservationFailure>>,
-    pub(super) sources: Vec<Source>,
+    pub(super) failures_cut: u64,
+    pub(super) sources: Sources,
 }
 
 /// When the data was not fresh.
@@ -90,17 +114,6 @@ pub(super) struct Freshness {
     pub(super) never: bool,
     pub(super) stale: Vec<(Duration, Option<Duration>)>,
     pub(super) more: u64,
-}
-
-#[derive(Clone)]
-pub(super) struct Source {
-    pub(super) name: Arc<str>,
-    /// How many of its probes failed inside the window.
-    pub(super) failures: u64,
-    /// How many have failed since it answered.
-    pub(super) in_a_row: u64,
-    /// What is wrong with it.
-    pub(super) trouble: Option<String>,
 }
 
 /// Why a wait was not met.
@@ -143,7 +156,7 @@ pub enum Inconclusive {
     /// Not every source was asked since the start: there was neither an answer nor a failure of some, and they
     /// were not silent for long enough to say so. The report names them.
     SourcesNotAsked,
-    /// The predicate of an invariant has panicked, or what was to show its snapshot.
+    /// The predicate of an invariant has panicked.
     Panicked,
     /// The waiting task did not keep up, and some publications were not judged.
     FellBehind {
@@ -203,10 +216,17 @@ impl Unmet {
         self.0.judged
     }
 
-    /// The failures inside the window.
+    /// The failures inside the window, oldest first: all of them, but for [`failures_cut`](Self::failures_cut).
     #[must_use]
     pub fn failures(&self) -> &[Arc<ObservationFailure>] {
         &self.0.failures
+    }
+
+    /// How many older failures of the window are missing from [`failures`](Self::failures): a runtime keeps its
+    /// newest 256.
+    #[must_use]
+    pub fn failures_cut(&self) -> u64 {
+        self.0.failures_cut
     }
 
     /// Without a story, not even a lifecycle: whoever would know it is gone.
@@ -219,14 +239,15 @@ impl Unmet {
             judged: 0,
             last: None,
             violation: None,
-            note,
+            note: note.map(|note| one_line(&note, NOTE)),
             reason: None,
+            changes: Changes::default(),
             events: None,
             freshness: Freshness { never: false, stale: Vec::new(), more: 0 },
-            lifecycle: Vec::new(),
-            cut: false,
+            lifecycle: Lifecycle::default(),
             failures: Vec::new(),
-            sources: Vec::new(),
+            failures_cut: 0,
+            sources: Sources::default(),
         }))
     }
 
@@ -249,34 +270,32 @@ pub(super) struct Frame {
     pub(super) holds: bool,
 }
 
-/// Puts a report together.
+/// Puts a report together. Each snapshot is shown once, whatever it is shown for.
 pub(super) fn write<O: Observer>(
     frame: Frame,
     evidence: &Evidence<O::Snapshot, O::Event>,
-    (entries, cut): (&[Entry], bool),
+    logged: Logged,
     show: &Show<'_, O>,
 ) -> Unmet {
     let Frame { label, began, window, ended, outcome, note, holds } = frame;
     let since = |at: Instant| at.saturating_duration_since(began);
-    let shown = |snapshot: &Arc<ObservationSnapshot<O::Snapshot>>| {
-        show.show(snapshot.cycle, &snapshot.value)
-            .map(|shown| Shown { text: shorten(shown.text, SHOWN), ..shown })
+    let mut shower = Shower::new(show);
+    let last = evidence.last.as_ref().or(evidence.status.snapshot.as_ref());
+    let changes = changes(&evidence.kept, evidence.last.as_ref(), &mut shower, began);
+    let mut shown = |snapshot: &Arc<ObservationSnapshot<O::Snapshot>>| {
+        shower.show(snapshot).map(|seen| Shown::of(snapshot.cycle, seen, SNAPSHOT, INDENT.len()))
     };
-    let mut lifecycle = vec![(Duration::ZERO, describe(&evidence.first))];
-    let mut failures = Vec::new();
-    for entry in entries {
-        let Some((at, what)) = inside(evidence, entry, ended) else { continue };
-        if let What::Failed(failure) = &what {
-            failures.push(Arc::clone(failure));
-        }
-        lifecycle.push((since(at), what.to_string()));
-    }
-    lifecycle.push((since(ended), describe(&evidence.status)));
+    let violation = evidence.violation.as_ref();
+    let violation =
+        violation.map(|violation| (since(violation.at), violation.snapshot.as_ref().and_then(&mut shown)));
+    let last = last.and_then(shown);
     let spans = evidence.spans.told.iter();
     let events = show.event.map(|show| {
         let shown = evidence.events.iter();
         let shown = shown.map(|(batch, index)| {
-            format!("cycle {}: {}", batch.cycle, shorten(show(&batch.events[*index]), EVENT))
+            let event = catch(|| show(&batch.events[*index]));
+            let event = event.unwrap_or_else(|panic| format!("(showing it panicked: {panic})"));
+            format!("cycle {}: {}", batch.cycle, one_line(&event, EVENT))
         });
         (evidence.event_count, shown.collect())
     });
@@ -286,100 +305,25 @@ pub(super) fn write<O: Observer>(
         holds,
         outcome,
         judged: evidence.judged,
-        last: evidence.last.as_ref().or(evidence.status.snapshot.as_ref()).and_then(shown),
-        violation: evidence
-            .violation
-            .as_ref()
-            .map(|violation| (since(violation.at), violation.snapshot.as_ref().and_then(shown))),
-        note: note.or_else(|| reason.as_ref().map(|reason| format!("reason: {reason}"))),
+        last,
+        violation,
+        note: note
+            .map(|note| one_line(&note, NOTE))
+            .or_else(|| reason.as_ref().map(|reason| format!("reason: {reason}"))),
         reason,
+        changes,
         events,
         freshness: Freshness {
             never: evidence.status.last_success.is_none(),
             stale: spans.map(|(from, until)| (since(*from), until.map(since))).collect(),
             more: evidence.spans.more,
         },
-        lifecycle,
-        cut,
-        failures,
-        sources: sources::<O>(&evidence.first, &evidence.status, ended),
+        lifecycle: story::lifecycle(evidence, &logged, began, ended),
+        sources: story::sources::<O>(&evidence.first, &evidence.status, ended),
+        failures: logged.failures,
+        failures_cut: logged.failures_cut,
         label,
     }))
-}
-
-/// As much of an entry as lies behind the wait's begin and before its end.
-fn inside<S, E>(evidence: &Evidence<S, E>, entry: &Entry, ended: Instant) -> Option<(Instant, What)> {
-    let &What::Succeeded { first, last } = &entry.what else {
-        return (entry.at <= ended).then(|| (entry.at, entry.what.clone()));
-    };
-    // A run of successes may have begun before, and may go on behind.
-    let known = evidence.first.snapshot.as_ref().map_or(0, |snapshot| snapshot.cycle + 1);
-    let first = first.max(known);
-    let (at, last) = match &evidence.status.snapshot {
-        Some(snapshot) if entry.at > ended => (snapshot.observed_at, last.min(snapshot.cycle)),
-        _ => (entry.at, last),
-    };
-    (first <= last && at <= ended).then_some((at, What::Succeeded { first, last }))
-}
-
-fn sources<O: Observer>(
-    first: &Published<O::Snapshot>,
-    last: &Published<O::Snapshot>,
-    ended: Instant,
-) -> Vec<Source> {
-    let health = |status: &Published<O::Snapshot>, name: &str| {
-        status.snapshot.as_ref().and_then(|snapshot| health_of::<O>(snapshot, name))
-    };
-    let source = |name: &Arc<str>| {
-        let now = health(last, name);
-        let before = health(first, name).map_or(0, |health| health.facts.failures);
-        let failures = now.as_ref().map_or(0, |health| health.facts.failures.saturating_sub(before));
-        let in_a_row = now.as_ref().map_or(0, |health| health.facts.failures_in_a_row);
-        let trouble = now
-            .filter(|health| health.is_failing() || !health.freshness(ended).is_fresh())
-            .map(|health| health.explain(name, ended));
-        Source { name: Arc::clone(name), failures, in_a_row, trouble }
-    };
-    last.source_names.iter().map(source).collect()
-}
-
-fn describe<S>(status: &Published<S>) -> String {
-    let paused = if status.paused { ", paused" } else { "" };
-    format!("{}, cycle {}{paused}", status.state, status.cycle)
-}
-
-fn shorten(mut shown: String, limit: usize) -> String {
-    if let Some((end, _)) = shown.char_indices().nth(limit) {
-        let rest = shown[end..].chars().count();
-        shown.truncate(end);
-        let _ = write!(shown, " ... ({rest} more characters)");
-    }
-    shown
-}
-
-impl fmt::Display for What {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = |names: &[Arc<str>]| names.join(", ");
-        match self {
-            Self::Succeeded { first, last, .. } if first == last => write!(f, "cycle {first} succeeded"),
-            Self::Succeeded { first, last, .. } => write!(f, "cycles {first} to {last} succeeded"),
-            Self::Failed(failure) => failure.fmt(f),
-            Self::Sources(change) => {
-                let joined =
-                    (!change.joined.is_empty()).then(|| format!("joined: {}", names(&change.joined)));
-                let left = (!change.left.is_empty()).then(|| format!("left: {}", names(&change.left)));
-                match (joined, left) {
-                    (Some(joined), Some(left)) => write!(f, "sources {joined}; {left}"),
-                    (Some(one), None) | (None, Some(one)) => write!(f, "sources {one}"),
-                    (None, None) => f.write_str("sources in another order"),
-                }
-            }
-            Self::Paused => f.write_str("paused"),
-            Self::Resumed => f.write_str("resumed"),
-            Self::Entered(State::Starting) => f.write_str("starting: the observer's state is built anew"),
-            Self::Entered(state) => state.fmt(f),
-        }
-    }
 }
 
 impl fmt::Display for UnmetOutcome {
@@ -430,24 +374,50 @@ impl fmt::Display for UnmetOutcome {
 
 impl fmt::Display for Unmet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let report = &*self.0;
-        let Report { label, outcome, judged, lifecycle, cut, .. } = report;
-        write!(f, "{outcome}: {label:?}")?;
-        match report.window {
-            Some(window) => writeln!(f, " {} {window:?}", if report.holds { "during" } else { "within" })?,
+        let mut text = String::new();
+        self.0.write(&mut text)?;
+        // Each part is bounded; so is their sum, whatever is added to them.
+        let shown = prefix(&text, if text.len() > TEXT { TEXT - 40 } else { TEXT });
+        f.write_str(shown)?;
+        match text.len() - shown.len() {
+            0 => Ok(()),
+            more => write!(f, " ... ({more} more bytes)"),
+        }
+    }
+}
+
+impl Report {
+    fn write(&self, f: &mut String) -> fmt::Result {
+        write!(f, "{}: {}", self.outcome, quoted(&self.label, LABEL))?;
+        match self.window {
+            Some(window) => writeln!(f, " {} {window:?}", if self.holds { "during" } else { "within" })?,
             None => writeln!(f)?,
         }
-        let note = report.note.as_deref();
-        if lifecycle.is_empty() {
+        let note = self.note.as_deref();
+        if self.lifecycle.lines.is_empty() {
             return write!(f, "  {}", note.unwrap_or("nothing else is known: whoever watched it is gone"));
         }
-        if let UnmetOutcome::Invalid(_) = outcome {
+        if let UnmetOutcome::Invalid(_) = self.outcome {
             return write!(f, "  {}", note.unwrap_or("nothing was judged"));
         }
         if let Some(note) = note {
             writeln!(f, "  {note}")?;
         }
-        match &report.violation {
+        self.write_snapshots(f)?;
+        self.write_changes(f)?;
+        if let Some((count, shown)) = &self.events {
+            writeln!(f, "  events: {count}{}", if *count > 0 { ", the last:" } else { "" })?;
+            for event in shown {
+                writeln!(f, "{INDENT}{event}")?;
+            }
+        }
+        writeln!(f, "  freshness: {}", self.freshness)?;
+        self.write_lifecycle(f)?;
+        self.write_sources(f)
+    }
+
+    fn write_snapshots(&self, f: &mut String) -> fmt::Result {
+        match &self.violation {
             Some((at, Some(shown))) => {
                 writeln!(f, "  first violation at +{:.3}s, in cycle {}:", at.as_secs_f64(), shown.cycle)?;
                 indented(f, &shown.text)?;
@@ -455,54 +425,105 @@ impl fmt::Display for Unmet {
             Some((at, None)) => writeln!(f, "  first violation at +{:.3}s", at.as_secs_f64())?,
             None => {}
         }
-        write!(f, "  judged {judged}")?;
-        match &report.last {
-            Some(last) if report.violation_is(last) => writeln!(f, "; that was the last snapshot")?,
+        write!(f, "  judged {}", self.judged)?;
+        match &self.last {
+            Some(last) if self.violation_is(last) => writeln!(f, "; that was the last snapshot"),
             Some(last) => {
                 writeln!(f, "; the last snapshot, of cycle {}:", last.cycle)?;
-                indented(f, &last.text)?;
+                indented(f, &last.text)
             }
-            None => writeln!(f, "; there is no snapshot")?,
+            None => writeln!(f, "; there is no snapshot"),
         }
-        if let Some((count, shown)) = &report.events {
-            writeln!(f, "  events: {count}{}", if *count > 0 { ", the last:" } else { "" })?;
-            for event in shown {
-                writeln!(f, "    {event}")?;
+    }
+
+    fn write_changes(&self, f: &mut String) -> fmt::Result {
+        let Changes { shown, more, dropped } = &self.changes;
+        if shown.is_empty() {
+            return Ok(());
+        }
+        f.push_str("  changes");
+        match (more, dropped) {
+            (0, 0) => {}
+            (more, 0) => write!(f, " (the last {} of {})", shown.len(), shown.len() as u64 + more)?,
+            (0, dropped) => write!(f, " (without those of {dropped} older snapshots)")?,
+            (more, dropped) => {
+                let all = shown.len() as u64 + more;
+                write!(
+                    f,
+                    " (the last {} of {all}, without those of {dropped} older snapshots)",
+                    shown.len()
+                )?;
             }
         }
-        writeln!(f, "  freshness: {}", report.freshness)?;
-        writeln!(f, "  lifecycle{}", if *cut { " (older entries were dropped)" } else { "" })?;
-        for (at, what) in lifecycle {
-            writeln!(f, "    +{:.3}s {what}", at.as_secs_f64())?;
-        }
-        let names: Vec<&str> = report.sources.iter().map(|source| &*source.name).collect();
-        write!(f, "  sources: {}", if names.is_empty() { "none".to_owned() } else { names.join(", ") })?;
-        for source in &report.sources {
-            let times = if source.failures == 1 { "time" } else { "times" };
-            match (&source.trouble, source.failures) {
-                (None, 0) => {}
-                (None, failures) => {
-                    write!(f, "\n    {} has failed {failures} {times} and is fresh", source.name)?;
-                }
-                // A row of failures that began inside the window was told.
-                (Some(trouble), failures) if failures <= source.in_a_row => write!(f, "\n    {trouble}")?,
-                (Some(trouble), failures) => {
-                    write!(f, "\n    {trouble}; failed {failures} {times} in the window")?;
-                }
-            }
+        f.push('\n');
+        for Changed { at, what, .. } in shown {
+            writeln!(f, "{INDENT}+{:.3}s {what}", at.as_secs_f64())?;
         }
         Ok(())
     }
-}
 
-impl Report {
+    fn write_lifecycle(&self, f: &mut String) -> fmt::Result {
+        let Lifecycle { lines, more, cut } = &self.lifecycle;
+        f.push_str("  lifecycle");
+        match (more, cut) {
+            (0, false) => {}
+            (0, true) => f.push_str(" (older entries were dropped)"),
+            (more, false) => write!(f, " ({more} older entries are not shown)")?,
+            (more, true) => write!(f, " ({more} older entries are not shown, others were dropped)")?,
+        }
+        f.push('\n');
+        for (at, what) in lines {
+            writeln!(f, "{INDENT}+{:.3}s {what}", at.as_secs_f64())?;
+        }
+        if self.failures_cut > 0 {
+            let all = self.failures.len() as u64 + self.failures_cut;
+            writeln!(f, "  failures: {all}, of which the oldest {} were dropped", self.failures_cut)?;
+        }
+        Ok(())
+    }
+
+    fn write_sources(&self, f: &mut String) -> fmt::Result {
+        write!(f, "  sources: {}", self.sources.names)?;
+        if let Some(panic) = &self.sources.panicked {
+            return write!(
+                f,
+                "\n{INDENT}(what is known of them is not shown: the observer panicked: {panic})"
+            );
+        }
+        let begin = f.len();
+        let mut shown = 0;
+        for source in self.sources.known.iter().filter(|source| source.is_troubled()) {
+            if f.len() - begin >= SOURCES {
+                break;
+            }
+            shown += 1;
+            let times = if source.failures == 1 { "time" } else { "times" };
+            match (&source.trouble, source.failures) {
+                (None, failures) => {
+                    write!(f, "\n{INDENT}{} has failed {failures} {times} and is fresh", source.name)?;
+                }
+                // A row of failures that began inside the window was told.
+                (Some(trouble), failures) if failures <= source.in_a_row => {
+                    write!(f, "\n{INDENT}{trouble}")?;
+                }
+                (Some(trouble), failures) => {
+                    write!(f, "\n{INDENT}{trouble}; failed {failures} {times} in the window")?;
+                }
+            }
+        }
+        match self.sources.troubled - shown {
+            0 => Ok(()),
+            more => write!(f, "\n{INDENT}and {more} more in trouble"),
+        }
+    }
+
     fn violation_is(&self, last: &Shown) -> bool {
         matches!(&self.violation, Some((_, Some(first))) if first.cycle == last.cycle)
     }
 }
 
-fn indented(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    text.lines().try_for_each(|line| writeln!(f, "    {line}"))
+fn indented(f: &mut String, text: &str) -> fmt::Result {
+    text.lines().try_for_each(|line| writeln!(f, "{INDENT}{line}"))
 }
 
 impl fmt::Display for Freshness {

@@ -1,73 +1,170 @@
-//! How a report shows what the app owns.
+//! How a report shows what the app owns: rendered once, bounded and caught.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use crate::observer::Observer;
+use crate::panics::catch;
+use crate::text::{End, Form, Rendered, one_line, prefix, render};
 
-type ShowSnapshot<'a, O> = Box<dyn Fn(&<O as Observer>::Snapshot) -> String + Send + 'a>;
+/// Bytes of a snapshot that are rendered: what is behind them is neither shown nor compared.
+pub(super) const RENDERED: usize = 16 * 1_024;
+
+type RenderSnapshot<S> = fn(&S, &mut dyn fmt::Write) -> fmt::Result;
+type ShowSnapshot<'a, S> = Box<dyn Fn(&S) -> String + Send + 'a>;
 
 #[cfg(feature = "json")]
-type ShowJson<'a, O> = Box<dyn Fn(&<O as Observer>::Snapshot) -> serde_json::Value + Send + 'a>;
+type ShowJson<'a, S> = Box<dyn Fn(&S) -> serde_json::Value + Send + 'a>;
 
 /// What is known of how to show things.
 pub(crate) struct Show<'a, O: Observer> {
-    snapshot: Option<ShowSnapshot<'a, O>>,
-    #[cfg(feature = "json")]
-    json: Option<ShowJson<'a, O>>,
+    snapshot: How<'a, O::Snapshot>,
     pub(crate) event: Option<fn(&O::Event) -> String>,
+}
+
+enum How<'a, S> {
+    Nothing,
+    Debug(RenderSnapshot<S>),
+    By(ShowSnapshot<'a, S>),
+    #[cfg(feature = "json")]
+    Json(ShowJson<'a, S>),
 }
 
 impl<'a, O: Observer> Show<'a, O> {
     pub(crate) fn nothing() -> Self {
-        Self {
-            snapshot: None,
-            #[cfg(feature = "json")]
-            json: None,
-            event: None,
-        }
+        Self { snapshot: How::Nothing, event: None }
     }
 
     pub(crate) fn debug() -> Self
     where
         O::Snapshot: fmt::Debug,
     {
-        Self::by(|snapshot| format!("{snapshot:#?}"))
+        // To `Debug` a minus means nothing; `PerSourceSnapshot` reads it as: without ages, which differ always.
+        Self { snapshot: How::Debug(|snapshot, out| write!(out, "{snapshot:-#?}")), event: None }
     }
 
     pub(crate) fn by(show: impl Fn(&O::Snapshot) -> String + Send + 'a) -> Self {
-        Self { snapshot: Some(Box::new(show)), ..Self::nothing() }
+        Self { snapshot: How::By(Box::new(show)), event: None }
     }
 
     #[cfg(feature = "json")]
     pub(crate) fn json(show: impl Fn(&O::Snapshot) -> serde_json::Value + Send + 'a) -> Self {
-        Self { json: Some(Box::new(show)), ..Self::nothing() }
+        Self { snapshot: How::Json(Box::new(show)), event: None }
     }
 
     pub(crate) fn events(self, event: Option<fn(&O::Event) -> String>) -> Self {
         Self { event, ..self }
     }
 
-    pub(crate) fn show(&self, cycle: u64, snapshot: &O::Snapshot) -> Option<Shown> {
-        #[cfg(feature = "json")]
-        if let Some(show) = &self.json {
-            let json = show(snapshot);
-            return Some(Shown { cycle, text: format!("{json:#}"), json: Some(json) });
+    /// `None` if there is no way to show it. Calls app code, once.
+    pub(super) fn show(&self, snapshot: &O::Snapshot) -> Option<Seen> {
+        match &self.snapshot {
+            How::Nothing => None,
+            How::Debug(write) => Some(render(RENDERED, Form::Lines, |out| write(snapshot, out)).into()),
+            How::By(show) => Some(match catch(|| show(snapshot)) {
+                Ok(shown) => render(RENDERED, Form::Lines, |out| out.write_str(&shown)).into(),
+                Err(panic) => Seen::panicked(&panic),
+            }),
+            #[cfg(feature = "json")]
+            How::Json(show) => Some(match catch(|| show(snapshot)) {
+                Ok(json) => Seen::json(json),
+                Err(panic) => Seen::panicked(&panic),
+            }),
         }
-        let show = self.snapshot.as_ref()?;
-        Some(Shown {
-            cycle,
-            text: show(snapshot),
+    }
+}
+
+/// A snapshot as its report and the history of changes see it.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    /// At most [`RENDERED`] bytes, escaped, with its line breaks.
+    pub(super) text: String,
+    /// There is more of it.
+    pub(super) cut: bool,
+    /// What went wrong while it was shown.
+    trouble: Option<String>,
+    /// The value itself, unless it is too large.
+    #[cfg(feature = "json")]
+    json: Option<serde_json::Value>,
+    #[cfg(feature = "json")]
+    is_json: bool,
+}
+
+impl From<Rendered> for Seen {
+    fn from(Rendered { text, end }: Rendered) -> Self {
+        let trouble = match end {
+            End::Whole | End::Cut => None,
+            End::Failed | End::Panicked(_) => Some(end.to_string()),
+        };
+        Self {
+            text,
+            cut: matches!(end, End::Cut),
+            trouble,
             #[cfg(feature = "json")]
             json: None,
-        })
+            #[cfg(feature = "json")]
+            is_json: false,
+        }
+    }
+}
+
+impl Seen {
+    fn panicked(panic: &str) -> Self {
+        let text = format!("(showing it panicked: {})", one_line(panic, 200));
+        Rendered { text, end: End::Whole }.into()
+    }
+
+    #[cfg(feature = "json")]
+    fn json(json: serde_json::Value) -> Self {
+        let mut seen = Self::from(render(RENDERED, Form::Lines, |out| write!(out, "{json:#}")));
+        seen.is_json = true;
+        seen.json = Some(json).filter(|_| !seen.cut);
+        seen
+    }
+
+    /// For a report: the first `limit` bytes, the `indent` of each line included, with what became of the rest.
+    pub(super) fn within(&self, limit: usize, indent: usize) -> String {
+        let (mut room, mut taken) = (limit, 0);
+        for line in self.text.split_inclusive('\n') {
+            room = room.saturating_sub(indent);
+            let part = prefix(line, room);
+            taken += part.len();
+            room -= part.len();
+            if part.len() < line.len() {
+                break;
+            }
+        }
+        let mut shown = self.text[..taken].trim_end_matches('\n').to_owned();
+        let rest = self.text.len() - taken;
+        if rest > 0 || self.cut {
+            let than = if self.cut { "more than " } else { "" };
+            let _ = write!(shown, " ... ({than}{rest} more bytes)");
+        }
+        shown.push_str(self.trouble.as_deref().unwrap_or_default());
+        shown
     }
 }
 
 /// A snapshot as a report shows it.
 #[derive(Clone, Debug)]
-pub(crate) struct Shown {
-    pub(crate) cycle: u64,
-    pub(crate) text: String,
+pub(super) struct Shown {
+    pub(super) cycle: u64,
+    pub(super) text: String,
     #[cfg(feature = "json")]
-    pub(crate) json: Option<serde_json::Value>,
+    pub(super) json: Option<serde_json::Value>,
+    /// Its JSON was too large to be kept.
+    #[cfg(feature = "json")]
+    pub(super) is_too_large: bool,
+}
+
+impl Shown {
+    pub(super) fn of(cycle: u64, seen: &Seen, limit: usize, indent: usize) -> Self {
+        Self {
+            cycle,
+            text: seen.within(limit, indent),
+            #[cfg(feature = "json")]
+            json: seen.json.clone(),
+            #[cfg(feature = "json")]
+            is_too_large: seen.is_json && seen.json.is_none(),
+        }
+    }
 }

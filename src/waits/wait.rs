@@ -32,7 +32,7 @@ use crate::pulse::{Look, Vigil};
 use crate::shared::Shared;
 use crate::source_health::seconds;
 use crate::status::{ObservationStatus, Published};
-use crate::text::names;
+use crate::text::{LABEL, NAME, NAMES, names, one_line, quoted};
 
 /// What is published for `O`, in a wait's queue.
 type Publication_<O> = Publication<<O as Observer>::Snapshot, <O as Observer>::Event>;
@@ -41,9 +41,9 @@ type Publication_<O> = Publication<<O as Observer>::Snapshot, <O as Observer>::E
 ///
 /// # Cancel safety
 ///
-/// Cancel safe when polled by reference: publications queue up while it is not polled (up to
-/// 1,024; a wait that falls further behind says so). Dropping it unregisters it. It returns its outcome once:
-/// polled again, it is [`InvalidWait::PolledAgain`].
+/// Cancel safe when polled by reference: publications queue up while it is not polled (up to 1,024 that hold
+/// 100,000 events and names of changed source sets; a wait that falls further behind says so). Dropping it
+/// unregisters it. It returns its outcome once: polled again, it is [`InvalidWait::PolledAgain`].
 #[must_use = "a wait does nothing unless it is awaited"]
 pub struct Wait<'a, O: Observer, T> {
     shared: Arc<Shared<O::Snapshot, O::Event>>,
@@ -100,7 +100,8 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         judge: Judge<'a, O>,
         read: Read<'a, O, T>,
     ) -> Self {
-        let queue = WaitQueue::new();
+        let is_for_events = matches!(judge, Judge::Event(_));
+        let queue = if is_for_events { WaitQueue::new() } else { WaitQueue::without_events() };
         let made = Look::at(shared.clock.executor());
         let began = made.tokio();
         let status = shared.register(&queue);
@@ -221,9 +222,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         let outcome = UnmetOutcome::Inconclusive(Inconclusive::Panicked);
         let now = self.shared.clock.now();
         let note = format!("app code panicked: {panic}");
-        // A report asks app code too.
-        let report = catch(|| self.report(outcome, now, Some(note.clone())));
-        report.unwrap_or_else(|_| Unmet::bare(&self.label, outcome, Some(note)))
+        self.report(outcome, now, Some(note))
     }
 
     pub(super) fn label(&self) -> &str {
@@ -250,8 +249,12 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             },
             Outcome::Unmet(outcome, at) => (*outcome, *at),
         };
+        // What is known of a source is app code to say.
+        let notes = catch(|| {
+            [self.note(outcome, ended), self.note_of_the_clock(outcome, ended), self.note_of_stalls(outcome)]
+        });
         let notes =
-            [self.note(outcome, ended), self.note_of_the_clock(outcome, ended), self.note_of_stalls(outcome)];
+            notes.unwrap_or_else(|panic| [Some(format!("saying more panicked: {panic}")), None, None]);
         let notes: Vec<_> = notes.into_iter().flatten().collect();
         self.vigil = None;
         Err(self.report(outcome, ended, (!notes.is_empty()).then(|| notes.join("; "))))
@@ -274,11 +277,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         for publication in self.taken.drain(..) {
             discard_logged(publication, "a publication");
         }
-        discard_logged(self.evidence.last.take(), "the last snapshot of a wait");
-        discard_logged(self.evidence.violation.take(), "the snapshot that violated a wait");
-        for event in self.evidence.events.drain(..) {
-            discard_logged(event, "a batch");
-        }
+        self.evidence.let_go();
     }
 
     fn report(&mut self, outcome: UnmetOutcome, ended: Instant, note: Option<String>) -> Unmet {
@@ -289,7 +288,9 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         {
             self.evidence.last = Some(self.start.view::<O>(snapshot));
         }
-        let (entries, cut) = self.shared.log_since(self.evidence.first.number);
+        let evidence = &self.evidence;
+        let failures = (evidence.missed == 0).then_some(evidence.status.failures);
+        let logged = self.shared.logged(&evidence.first, ended, failures);
         let frame = Frame {
             label: self.label.clone(),
             began: self.began,
@@ -299,7 +300,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             note,
             holds: self.judge.holds_at_the_end(),
         };
-        report::write(frame, &self.evidence, (&entries, cut), &self.show)
+        report::write(frame, &self.evidence, logged, &self.show)
     }
 
     /// What a person should know of this operator beside what every report says.
@@ -330,13 +331,13 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
     }
 
     /// One sentence on why it is still pending, from what is known now; a test may print it while it
-    /// waits.
+    /// waits. One line, escaped, of at most 4 KiB.
     #[must_use]
     pub fn explain(&self) -> String {
         let now = self.shared.clock.now();
         let waited = seconds(now.saturating_duration_since(self.began));
         let of = self.window.map_or_else(String::new, |window| format!(" of {}", seconds(window)));
-        let said = format!("{:?} is pending for {waited}{of}: ", self.label);
+        let said = format!("{} is pending for {waited}{of}: ", quoted(&self.label, LABEL));
         let judged = match self.evidence.judged {
             0 => "nothing that counts was judged yet".to_owned(),
             judged => format!("judged {judged}"),
@@ -354,15 +355,16 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
 /// One sentence on a source.
 pub(crate) fn why<O: Observer>(status: &Published<O::Snapshot>, name: &str, now: Instant) -> String {
     let health = status.snapshot.as_ref().and_then(|snapshot| health_of::<O>(snapshot, name));
+    let shown = one_line(name, NAME);
     let said = match health {
         Some(health) => health.explain(name, now),
         None if !has_source(status, name) => unknown_source(name, &status.source_names),
         None => match &status.snapshot {
-            None => format!("nothing is known of {name}: no cycle has succeeded"),
+            None => format!("nothing is known of {shown}: no cycle has succeeded"),
             Some(snapshot) if is_of_an_older_set(status, snapshot) => {
-                format!("nothing is known of {name} yet")
+                format!("nothing is known of {shown} yet")
             }
-            Some(_) => format!("nothing is known of {name}: its observer keeps nothing by source"),
+            Some(_) => format!("nothing is known of {shown}: its observer keeps nothing by source"),
         },
     };
     if status.freshness(now).is_fresh() { said } else { format!("{said}; {}", of_the_runtime(status, now)) }
@@ -383,10 +385,14 @@ fn of_the_runtime<S>(status: &Published<S>, now: Instant) -> String {
 }
 
 fn unknown_source(name: &str, known: &[Arc<str>]) -> String {
+    let name = quoted(name, NAME);
     if known.is_empty() {
-        return format!("no source is called {name:?}: there are none");
+        return format!("no source is called {name}: there are none");
     }
-    format!("no source is called {name:?}; the sources are {}", known.join(", "))
+    format!(
+        "no source is called {name}; the sources are {}",
+        names(known.iter().map(|known| &**known), NAMES)
+    )
 }
 
 impl<O: Observer, T> Future for Wait<'_, O, T> {
@@ -468,14 +474,14 @@ impl<O: Observer, T> Unpin for Wait<'_, O, T> {}
 
 impl<O: Observer, T> Drop for Wait<'_, O, T> {
     fn drop(&mut self) {
-        self.queue.close();
+        self.let_go();
     }
 }
 
 impl<O: Observer, T> fmt::Debug for Wait<'_, O, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wait")
-            .field("label", &self.label)
+            .field("label", &format_args!("{}", quoted(&self.label, LABEL)))
             .field("window", &self.window)
             .finish_non_exhaustive()
     }

@@ -321,3 +321,40 @@ async fn a_stop_survives_the_destructors_of_all_that_it_drops() {
     assert_eq!(range.unwound.load(Relaxed), 0);
     assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
 }
+
+/// Two values of the app in one set, in one call: the second panic would abort the process.
+#[tokio::test(start_paused = true)]
+async fn two_sources_of_a_shared_set_and_a_refused_provider_and_observer_may_panic() {
+    struct Sharp;
+    impl Drop for Sharp {
+        fn drop(&mut self) {
+            panic!("boom");
+        }
+    }
+    struct Both(Sharp);
+    #[async_trait]
+    impl SourceProvider<()> for Both {
+        async fn sources(&self) -> Result<Vec<ObservedSource<()>>, DynError> {
+            Ok(Vec::new())
+        }
+    }
+    #[async_trait]
+    impl Observer for Both {
+        type Source = ();
+        type State = ();
+        type Snapshot = ();
+        type Event = ();
+        async fn init(&self, _: &[ObservedSource<()>]) -> Result<(), DynError> {
+            Ok(())
+        }
+        async fn poll(&self, _: &[ObservedSource<()>], (): &mut ()) -> Result<Vec<()>, DynError> {
+            Ok(Vec::new())
+        }
+        fn snapshot(&self, (): &()) {}
+    }
+    let set = vec![ObservedSource::new("a", Sharp), ObservedSource::new("b", Sharp)];
+    drop(watchkeeper::SharedSources::new(set));
+    let config = ObservationConfig { interval: ms(0), ..Default::default() };
+    let refused = ObservationRuntime::start(Both(Sharp), Both(Sharp), config).await;
+    assert!(refused.is_err());
+}

@@ -1,8 +1,8 @@
 //! `start` returns when cycle 0 has been published.
 
-use watchkeeper::State;
+use watchkeeper::{ObservationRuntime, State, StopOutcome};
 
-use crate::common::{App, Call, each_second};
+use crate::common::{Act, App, Call, each_second, ms};
 
 #[tokio::test(start_paused = true)]
 async fn cycle_0_is_one_refresh_and_one_init() {
@@ -17,4 +17,19 @@ async fn cycle_0_is_one_refresh_and_one_init() {
     assert_eq!((snapshot.cycle, snapshot.generation, snapshot.source_count), (0, 1, 1));
     assert!(status.freshness.is_fresh());
     assert!(runtime.handle().history().is_empty(), "init finds no events");
+}
+
+/// Its future has been dropped by then; without the control nobody could wait for the end.
+#[tokio::test(start_paused = true)]
+async fn a_start_that_is_given_up_is_stopped_and_awaited_by_its_control() {
+    for call in [Call::Sources, Call::Init] {
+        let app = App::new();
+        app.then(call, [Act::Hang]);
+        let (control, starting) =
+            ObservationRuntime::start_with_control(app.clone(), app.clone(), each_second()).unwrap();
+        assert!(tokio::time::timeout(ms(50), starting).await.is_err());
+        assert_eq!(app.running(), 1, "its task has not turned yet");
+        assert_eq!(control.stop().await, StopOutcome::Stopped);
+        assert_eq!(app.running(), 0);
+    }
 }

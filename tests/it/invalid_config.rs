@@ -62,7 +62,7 @@ async fn both_ways_to_start_refuse_it_and_run_nothing() {
             ObservationRuntime::start_in_background(app.clone(), app.clone(), config).unwrap_err();
 
         for error in [fast, background] {
-            assert_eq!(format!("{error:?}"), *typed);
+            assert_eq!(format!("{error:?}"), error.to_string(), "{typed}");
             assert!(error.to_string().starts_with(text), "{text}: {error}");
             assert!(error.to_string().contains(" must be "), "{text}: {error}");
             assert!(error.source().is_none());

@@ -31,6 +31,22 @@ async fn a_hundred_failures_warn_seven_times_and_the_recovery_informs_once() {
     drop(runtime);
 }
 
+/// An error of many lines is one line of the log, and a short one.
+#[tokio::test(start_paused = true)]
+async fn an_error_forges_no_line_of_the_log() {
+    let listener = Listener::default();
+    let _listening = tracing::subscriber::set_default(listener.clone());
+    let app = App::new();
+    app.then(Call::Poll, [Act::Fail(|| format!("a\nb\u{1b}[2J{}", "x".repeat(1_000_000)).into())]);
+    let start = Instant::now();
+    let runtime = app.start(each_second()).await;
+    at(start, 1_500).await;
+    let warned = listener.lines(Level::WARN, "cycle failed").join("");
+    assert!(warned.contains(r#"error="a\nb\u{1b}[2Jxxx"#) && warned.contains(" more bytes)"), "{warned}");
+    assert!(warned.len() < 1_200, "{} bytes", warned.len());
+    drop(runtime);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_new_row_of_failures_warns_anew() {
     let listener = Listener::default();

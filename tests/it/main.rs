@@ -2,10 +2,17 @@
 //!
 //! One binary: linking is what costs.
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
+#![allow(
+    clippy::items_after_statements,
+    clippy::needless_pass_by_value,
+    clippy::type_complexity,
+    reason = "tables of cases and helpers stand where a test needs them"
+)]
 
 mod any_handle;
 mod background_start;
 mod blocked_poll;
+mod bounded;
 mod common;
 mod consistent_status;
 mod control_errors;
@@ -15,6 +22,8 @@ mod destructors;
 mod double_drops;
 mod dropped;
 mod ended;
+mod errors_print;
+mod escaped;
 mod fail_fast;
 mod failures;
 mod fan_out;
@@ -29,6 +38,7 @@ mod invariants;
 mod logging;
 mod no_tokio;
 mod other_executors;
+mod own_observer;
 mod panics_in_tasks;
 mod paused_clock;
 mod per_source;
@@ -46,9 +56,9 @@ mod subscriptions;
 mod tick_grid;
 mod transactional;
 mod undriven;
+mod wait_changes;
 mod wait_outcomes;
 mod wait_reports;
-mod waits_clock;
 mod waits_events;
 mod waits_freshness;
 mod waits_hold;

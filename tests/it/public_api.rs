@@ -150,6 +150,9 @@ fn errors_are_errors() {
 #[expect(dead_code, reason = "compiling it is the test")]
 fn runtime(config: ObservationConfig) -> Result<(), ObservationRuntimeError> {
     task(ObservationRuntime::start(Least, Least, config.clone()));
+    let (control, starting) = ObservationRuntime::start_with_control(Least, Least, config.clone())?;
+    let _: ObservationControl = control;
+    task(starting);
     let runtime: ObservationRuntime<Least> = ObservationRuntime::start_in_background(Least, Least, config)?;
     let _: Handle = runtime.handle();
     let control: ObservationControl = runtime.control();
@@ -274,7 +277,7 @@ fn erased(plain: &ObservationHandle<Plain>, opaque: &Handle, group: &Observation
     let found: AnyWaitBuilder<'static, Happens, u8> =
         any.eventually_some("x", |seen| seen.value::<u8>().copied());
     wait::<u8>(found.within(window));
-    let _: AnyWait<'static> = any.source_set("x", |names| names.is_empty()).within(window);
+    drop::<AnyWait<'static>>(any.source_set("x", <[Arc<str>]>::is_empty).within(window));
 }
 
 #[expect(dead_code, reason = "compiling it is the test")]

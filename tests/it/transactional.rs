@@ -89,7 +89,7 @@ impl Observer for Ledger {
             Then::Hang => pending().await,
             Then::HangBadly => {
                 let _bad = Bad;
-                pending().await;
+                pending::<()>().await;
             }
             Then::Panic => panic!("a bug"),
             Then::PanicInSnapshot => self.calls.lock().unwrap().panic_in_snapshot = true,

@@ -29,6 +29,11 @@ async fn not_met() {
             "b",
         ],
     }
+  changes
+    +1.500s polls: 1 -> 2
+    +1.500s sources: ["a"] -> ["a", "b"]
+    +3.500s polls: 2 -> 0
+    +4.500s polls: 0 -> 1
   freshness: fresh
   lifecycle
     +0.000s idle, cycle 1
@@ -86,9 +91,7 @@ async fn nothing_to_show() {
   lifecycle
     +0.000s starting, cycle 0
     +0.000s sources joined: a
-    +0.000s cycle 0 failed in init: down
-    +1.000s starting: the observer's state is built anew
-    +1.000s cycle 1 failed in init: down
+    +0.000s cycles 0 to 1 failed in init, 2 times in 1.000s: down
     +1.500s failed (init, 2 in a row, to be rebuilt), cycle 1
   sources: a"#;
     assert_eq!(unmet.to_string(), report);
@@ -116,6 +119,9 @@ async fn a_report_tells_of_its_window_only() {
     let report = r#"not met in time: "the impossible" within 2.5s
   judged 2; the last snapshot, of cycle 3:
     2
+  changes
+    +1.000s 0 -> 1
+    +2.000s 1 -> 2
   freshness: fresh
   lifecycle
     +0.000s failed (poll, 1 in a row), cycle 1
@@ -145,10 +151,14 @@ async fn a_large_snapshot_is_cut_and_a_long_story_says_that_it_was() {
     app.then(Call::Poll, (0..600).map(|n| if n % 2 == 0 { Act::Ok(vec![]) } else { Act::Err("down") }));
     let runtime = app.start(each_second()).await;
     let wait = runtime.handle().eventually("the impossible", |_| false);
-    let unmet = wait.show(|_| "ä".repeat(2_001)).within(ms(300_500)).await.unwrap_err();
+    let unmet = wait.show(|_| "ä".repeat(1_000)).within(ms(300_500)).await.unwrap_err();
     let report = unmet.to_string();
-    assert!(report.contains(&format!("    {} ... (1 more characters)\n", "ä".repeat(2_000))), "{report}");
-    assert!(report.contains("  lifecycle (older entries were dropped)\n"), "{report}");
+    assert!(report.contains(&format!("    {} ... (4 more bytes)\n", "ä".repeat(998))), "{report}");
+    let lifecycle = "  lifecycle (192 older entries are not shown, others were dropped)\n    \
+                     +0.000s idle, cycle 0\n    +237.000s cycle 237 succeeded\n    \
+                     +238.000s cycle 238 failed in poll: down\n    +239.000s cycle 239 succeeded\n    \
+                     +240.000s cycle 240 failed in poll: as in cycle 238\n";
+    assert!(report.contains(lifecycle), "{report}");
 }
 
 //   0 s    1 s   1.5 s   2 s     3 s   4 s     6 s     14 s        15 s
@@ -174,6 +184,9 @@ async fn violated() {
         ],
     }
   judged 2; that was the last snapshot
+  changes
+    +1.500s polls: 1 -> 2
+    +13.500s polls: 2 -> 3
   freshness: stale from +4.500s to +13.500s
   lifecycle
     +0.000s idle, cycle 1
@@ -264,6 +277,12 @@ mod json {
             "note": null,
             "last": last,
             "first_violation": { "at_s": 13.5, "cycle": 5, "value": { "polls": 3 } },
+            "changes": [
+                { "at_s": 1.5, "cycle": 3, "what": "polls: 1 -> 2" },
+                { "at_s": 13.5, "cycle": 5, "what": "polls: 2 -> 3" },
+            ],
+            "changes_not_shown": 0,
+            "snapshots_not_compared": 0,
             "events": null,
             "never_succeeded": false,
             "stale": [{ "from_s": 4.5, "until_s": 13.5 }],
@@ -276,12 +295,16 @@ mod json {
                 { "at_s": 13.5, "what": "cycle 5 succeeded" },
                 { "at_s": 13.5, "what": "idle, cycle 5" },
             ],
+            "lifecycle_not_shown": 0,
             "lifecycle_cut": false,
             "failures": [
                 { "cycle": 2, "stage": "poll", "cause": "error", "message": "connection refused" },
                 { "cycle": 4, "stage": "poll", "cause": "timed out", "message": "timed out after 10s" },
             ],
+            "failures_not_shown": 0,
+            "failures_cut": 0,
             "sources": [{ "name": "a", "failures": 0, "failures_in_a_row": 0, "trouble": null }],
+            "sources_not_shown": 0,
         });
         assert_eq!(wait.await.unwrap().unwrap_err().to_json(), expected);
     }

@@ -122,6 +122,7 @@ struct Run {
     deadline: u64,
 }
 
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Model {
     pub(crate) settings: Settings,
     pub(crate) script: Script,

@@ -3,14 +3,19 @@
 use std::any::{TypeId, type_name};
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use watchkeeper::{DynError, ObservationConfig, Observer};
 
 use crate::closures::{AtTheEnd, Begun, Closure, Throughout};
 use crate::factory::{Nodes, OneObserver};
+use crate::failure::Subject;
 use crate::limits::is_meant;
+use crate::panics::Panics;
+use crate::part::Part;
 use crate::scenario::{AddExtension, Plan};
+use crate::text::{debug_is_text, quoted, said};
 use crate::{
     Application, Expectation, Limits, ObservationExtensionFactory, RunContext, Scenario,
     SourceProviderFactory, Workload,
@@ -18,16 +23,18 @@ use crate::{
 
 /// Collects what a [`Scenario`] is made of.
 ///
-/// Mistakes are told by [`build`](Self::build), so that calls can be chained.
+/// Mistakes are reported by [`build`](Self::build), so that calls can be chained.
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct ScenarioBuilder<A: Application> {
     plan: Plan<A>,
     observers: Vec<String>,
     extension_types: Vec<(TypeId, &'static str)>,
+    /// The first part that could not be asked for its name.
+    unnamed: Option<BuildError>,
 }
 
 /// Why a scenario was not built.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
     /// Something has no name.
@@ -36,8 +43,16 @@ pub enum BuildError {
         /// What: "scenario", "observer", "workload" or "expectation".
         what: &'static str,
     },
+    /// A part panicked when it was asked for its name, or whether it is endless.
+    #[error("a {what} panicked when it was asked for its name: return a constant there; {}", said(message))]
+    Panicked {
+        /// What: "factory", "workload" or "expectation".
+        what: &'static str,
+        /// What the panic said.
+        message: String,
+    },
     /// Two of a kind have one name.
-    #[error("there are two {what}s called {name:?}: give each a name of its own")]
+    #[error("there are two {what}s called {}: give each a name of its own", quoted(name))]
     DuplicateName {
         /// What: "observer", "workload" or "expectation".
         what: &'static str,
@@ -74,12 +89,15 @@ pub enum BuildError {
     NothingToDo,
 }
 
+debug_is_text!(BuildError);
+
 impl<A: Application> ScenarioBuilder<A> {
     /// A scenario on `deployment` that does nothing yet.
     pub fn new(name: &str, deployment: A::Deployment) -> Self {
+        let panics = Panics::default();
         let plan = Plan {
             name: name.to_owned(),
-            deployment,
+            deployment: Some(Arc::new(panics.guard(Subject::Deployment, deployment))),
             limits: Limits::default(),
             run_for: None,
             cooldown: None,
@@ -87,8 +105,9 @@ impl<A: Application> ScenarioBuilder<A> {
             factories: Vec::new(),
             workloads: Vec::new(),
             expectations: Vec::new(),
+            panics,
         };
-        Self { plan, observers: Vec::new(), extension_types: Vec::new() }
+        Self { plan, observers: Vec::new(), extension_types: Vec::new(), unnamed: None }
     }
 
     /// Sets the time-outs of the phases. Default: see [`Limits`].
@@ -104,14 +123,14 @@ impl<A: Application> ScenarioBuilder<A> {
         self
     }
 
-    /// Lets the nodes settle behind the workloads; endless workloads go on meanwhile. Default: there
+    /// Lets the nodes settle after the workloads; endless workloads go on meanwhile. Default: there
     /// is no cooldown.
     pub fn cooldown(mut self, cooldown: Duration) -> Self {
         self.plan.cooldown = Some(cooldown);
         self
     }
 
-    /// Starts an observer over the node clients, which follows restarts without being told. Its
+    /// Starts an observer over the node clients, which follows restarts by itself. Its
     /// handle is [`RunContext::observer`] of this name.
     pub fn with_observer<O, M>(self, name: &str, make: M, config: ObservationConfig) -> Self
     where
@@ -135,12 +154,18 @@ impl<A: Application> ScenarioBuilder<A> {
         M: FnOnce(&RunContext<A>) -> O + Send + 'static,
     {
         self.observers.push(name.to_owned());
-        self.with_factory(OneObserver { name: name.to_owned(), sources, make: Some(make), config })
+        let guard = self.plan.panics.clone();
+        let subject = || Subject::Factory(name.to_owned());
+        let (sources, make) = (guard.guard(subject(), sources), Some(guard.guard(subject(), make)));
+        self.with_factory(OneObserver { name: name.to_owned(), sources, make, config })
     }
 
     /// Adds what is built once the nodes run.
     pub fn with_factory(mut self, factory: impl ObservationExtensionFactory<A>) -> Self {
-        self.plan.factories.push(Box::new(factory));
+        match Part::factory(&self.plan.panics, self.plan.factories.len(), factory) {
+            Ok(factory) => self.plan.factories.push(factory),
+            Err(message) => self.unnamed("factory", message),
+        }
         self
     }
 
@@ -148,13 +173,17 @@ impl<A: Application> ScenarioBuilder<A> {
     pub fn with_extension<T: Send + Sync + 'static>(mut self, value: T) -> Self {
         self.extension_types.push((TypeId::of::<T>(), type_name::<T>()));
         let add: AddExtension<A> = Box::new(move |context| context.add_extension(value).map(drop));
-        self.plan.extensions.push(add);
+        let subject = Subject::Extension(type_name::<T>().to_owned());
+        self.plan.extensions.push(self.plan.panics.guard(subject, add));
         self
     }
 
     /// Adds a workload.
     pub fn with_workload(mut self, workload: impl Workload<A>) -> Self {
-        self.plan.workloads.push(Box::new(workload));
+        match Part::workload(&self.plan.panics, self.plan.workloads.len(), workload) {
+            Ok(workload) => self.plan.workloads.push(workload),
+            Err(message) => self.unnamed("workload", message),
+        }
         self
     }
 
@@ -168,7 +197,8 @@ impl<A: Application> ScenarioBuilder<A> {
         self.with_workload(Closure { name: name.to_owned(), endless: false, work: Some(work) })
     }
 
-    /// Adds a workload that goes on until it is cancelled: see [`RunContext::cancelled`].
+    /// Adds a workload that goes on until it is cancelled: see [`RunContext::cancelled`]. One that ends before
+    /// that fails the run.
     pub fn endless_workload<F, W, E>(self, name: &str, work: F) -> Self
     where
         F: FnOnce(RunContext<A>) -> W + Send + 'static,
@@ -180,7 +210,10 @@ impl<A: Application> ScenarioBuilder<A> {
 
     /// Adds an expectation.
     pub fn with_expectation(mut self, expectation: impl Expectation<A>) -> Self {
-        self.plan.expectations.push(Box::new(expectation));
+        match Part::expectation(&self.plan.panics, self.plan.expectations.len(), expectation) {
+            Ok(expectation) => self.plan.expectations.push(expectation),
+            Err(message) => self.unnamed("expectation", message),
+        }
         self
     }
 
@@ -195,11 +228,14 @@ impl<A: Application> ScenarioBuilder<A> {
         T: 'static,
         E: Into<DynError> + 'static,
     {
-        self.with_expectation(AtTheEnd { name: name.to_owned(), wait: Some(wait) })
+        let before = self.plan.expectations.len();
+        let mut builder = self.with_expectation(AtTheEnd { name: name.to_owned(), wait: Some(wait) });
+        builder.plan.expectations[before..].iter_mut().for_each(|expectation| expectation.checks = false);
+        builder
     }
 
     /// Expects a wait to be met that begins right before the workloads start, so that its window
-    /// covers them. One that fails early ends the workloads; one that is still pending when they have
+    /// covers them. It runs as a task, which has ended before the nodes go down. One that fails early ends the workloads; one that is still pending when they have
     /// ended is awaited, for [`Limits::evaluate`] at most: cut off by that, it has no report of its own.
     pub fn expect_wait_throughout<F, W, T, E>(self, name: &str, wait: F) -> Self
     where
@@ -211,19 +247,26 @@ impl<A: Application> ScenarioBuilder<A> {
         self.with_expectation(Throughout { name: name.to_owned(), wait: Begun::NotYet(wait) })
     }
 
+    fn unnamed(&mut self, what: &'static str, message: String) {
+        self.unnamed.get_or_insert(BuildError::Panicked { what, message });
+    }
+
     /// Checks what was collected.
     ///
     /// # Errors
     ///
     /// [`BuildError`] names the first mistake.
     pub fn build(self) -> Result<Scenario<A>, BuildError> {
-        let Self { plan, observers, extension_types } = self;
+        let Self { plan, observers, extension_types, unnamed } = self;
         if plan.name.is_empty() {
             return Err(BuildError::EmptyName { what: "scenario" });
         }
+        if let Some(unnamed) = unnamed {
+            return Err(unnamed);
+        }
         check_names("observer", observers.iter().map(String::as_str))?;
-        check_names("workload", plan.workloads.iter().map(|workload| workload.name()))?;
-        check_names("expectation", plan.expectations.iter().map(|expectation| expectation.name()))?;
+        check_names("workload", plan.workloads.iter().map(Part::name))?;
+        check_names("expectation", plan.expectations.iter().map(Part::name))?;
         let mut types = HashSet::new();
         if let Some(&(_, type_name)) = extension_types.iter().find(|(id, _)| !types.insert(*id)) {
             return Err(BuildError::DuplicateExtension { type_name });
@@ -232,7 +275,7 @@ impl<A: Application> ScenarioBuilder<A> {
         if plan.workloads.is_empty() && plan.expectations.is_empty() {
             return Err(BuildError::NothingToDo);
         }
-        let all_endless = plan.workloads.iter().all(|workload| workload.is_endless());
+        let all_endless = plan.workloads.iter().all(|workload| workload.endless);
         if !plan.workloads.is_empty() && all_endless && plan.run_for.is_none() {
             return Err(BuildError::EndlessWithoutDuration);
         }

@@ -1,26 +1,74 @@
 //! The nodes as they can be reached now.
 
-use watchkeeper::{DynError, ObservedSource, SharedSources, SourceProvider, async_trait};
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use watchkeeper::report::names;
+use watchkeeper::{DynError, ObservedSource, SourceProvider, async_trait};
+
+use crate::panics::discard;
+use crate::sync::lock;
+
+/// How many bytes of names a warning shows.
+const NAMES: usize = 1000;
 
 /// The current set of node clients, by node name; clones share the set.
 ///
 /// A deployer keeps it true: a node that restarts elsewhere gets another client under the same
 /// name, one that joins or leaves is inserted or removed. It is a [`SourceProvider`], so an
-/// observer over it follows restarts without being told.
-#[derive(Debug)]
+/// observer over it follows restarts by itself.
+///
+/// A name is one source's. A node that joins under the name of an external endpoint of a
+/// [`ManualCluster`](crate::ManualCluster) takes it: the endpoint is no source until the node has
+/// left or the endpoint is removed and added under another name. That is logged as a warning.
 pub struct NodeClients<C> {
-    nodes: SharedSources<C>,
+    set: Arc<Mutex<Set<C>>>,
+}
+
+/// The external endpoints beside the nodes; clones share them.
+pub(crate) struct ExternalClients<C> {
+    set: Arc<Mutex<Set<C>>>,
+}
+
+/// Clients lie in `Arc`s: no code of the app, not even a `Clone`, runs under the lock.
+type Named<C> = (Arc<str>, Arc<C>);
+
+struct Set<C> {
+    nodes: Vec<Named<C>>,
+    external: Vec<Named<C>>,
+}
+
+/// Clients are the app's: two destructors that panic at once would abort the process.
+impl<C> Drop for Set<C> {
+    fn drop(&mut self) {
+        for client in self.nodes.drain(..).chain(self.external.drain(..)) {
+            discard(client);
+        }
+    }
 }
 
 impl<C> Clone for NodeClients<C> {
     fn clone(&self) -> Self {
-        Self { nodes: self.nodes.clone() }
+        Self { set: Arc::clone(&self.set) }
+    }
+}
+
+impl<C> Clone for ExternalClients<C> {
+    fn clone(&self) -> Self {
+        Self { set: Arc::clone(&self.set) }
     }
 }
 
 impl<C> Default for NodeClients<C> {
     fn default() -> Self {
-        Self { nodes: SharedSources::default() }
+        Self { set: Arc::new(Mutex::new(Set { nodes: Vec::new(), external: Vec::new() })) }
+    }
+}
+
+impl<C> fmt::Debug for NodeClients<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<Arc<str>> = names_of(&lock(&self.set).nodes);
+        f.debug_struct("NodeClients").field("names", &names).finish_non_exhaustive()
     }
 }
 
@@ -34,41 +82,256 @@ impl<C: Clone> NodeClients<C> {
     /// The client of the node called `node`.
     #[must_use]
     pub fn get(&self, node: &str) -> Option<C> {
-        self.nodes.get().into_iter().find(|known| known.name == node).map(|known| known.source)
+        let client = find(&lock(&self.set).nodes, node);
+        client.map(|client| C::clone(&client))
     }
 
     /// All nodes, with their names.
     #[must_use]
     pub fn all(&self) -> Vec<ObservedSource<C>> {
-        self.nodes.get()
+        let nodes = lock(&self.set).nodes.clone();
+        sources(&nodes)
     }
 
     /// The names of all nodes.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        self.nodes.get().into_iter().map(|node| node.name).collect()
+        let names = names_of(&lock(&self.set).nodes);
+        names.iter().map(ToString::to_string).collect()
     }
 
     /// Adds a node, or replaces the client of the node called so and returns the old one.
     pub fn insert(&self, node: &str, client: C) -> Option<C> {
-        self.nodes.insert(node, client)
+        let client = Arc::new(client);
+        let (old, displaced) = {
+            let mut set = lock(&self.set);
+            if let Some((_, known)) = set.nodes.iter_mut().find(|(known, _)| **known == *node) {
+                (Some(std::mem::replace(known, client)), None)
+            } else {
+                set.nodes.push((Arc::from(node), client));
+                (None, find(&set.external, node).map(|_| Arc::from(node)))
+            }
+        };
+        warn_of(displaced.as_slice());
+        old.map(Arc::unwrap_or_clone)
     }
 
     /// Takes a node out of the set.
     #[allow(clippy::must_use_candidate, reason = "removing is the point; the client is a courtesy")]
     pub fn remove(&self, node: &str) -> Option<C> {
-        self.nodes.remove(node)
+        let removed = take(&mut lock(&self.set).nodes, node);
+        removed.map(Arc::unwrap_or_clone)
     }
 
-    /// Replaces the whole set.
+    /// Replaces the whole set. Of two nodes of one name the first is taken, and a warning is logged.
     pub fn replace(&self, nodes: Vec<ObservedSource<C>>) {
-        self.nodes.replace(nodes);
+        let mut named: Vec<Named<C>> = Vec::with_capacity(nodes.len());
+        let mut twice = Vec::new();
+        for node in nodes {
+            match find(&named, &node.name) {
+                Some(_) => twice.push(node.name),
+                None => named.push((Arc::from(node.name), Arc::new(node.source))),
+            }
+        }
+        if !twice.is_empty() {
+            let twice = names(twice.iter().map(String::as_str), NAMES);
+            tracing::warn!(
+                "of two nodes of one name the second is left out; give each a name of its own: {twice}"
+            );
+        }
+        let (old, displaced) = {
+            let mut set = lock(&self.set);
+            let old = std::mem::replace(&mut set.nodes, named);
+            let displaced = set
+                .external
+                .iter()
+                .map(|(name, _)| name)
+                .filter(|name| find(&set.nodes, name).is_some() && find(&old, name).is_none());
+            let displaced: Vec<Arc<str>> = displaced.cloned().collect();
+            (old, displaced)
+        };
+        warn_of(&displaced);
+        drop(old);
     }
+
+    /// The external endpoints beside these nodes.
+    pub(crate) fn external(&self) -> ExternalClients<C> {
+        ExternalClients { set: Arc::clone(&self.set) }
+    }
+}
+
+impl<C: Clone> ExternalClients<C> {
+    /// Adds an endpoint, unless a node, another endpoint or one of `nodes` has its name: then it returns the names
+    /// there are.
+    pub(crate) fn add(&self, name: &str, client: C, nodes: Vec<String>) -> Result<(), Vec<String>> {
+        // Refused, it is dropped outside of the lock.
+        let client = Arc::new(client);
+        let mut set = lock(&self.set);
+        let present = set.nodes.iter().chain(&set.external).map(|(name, _)| name.to_string());
+        let mut known: Vec<String> = present.collect();
+        // A node that is down may come back under its name.
+        known.extend(nodes.into_iter().filter(|node| find(&set.nodes, node).is_none()));
+        if known.iter().any(|known| known == name) {
+            return Err(known);
+        }
+        set.external.push((Arc::from(name), client));
+        Ok(())
+    }
+
+    /// The client of the endpoint called `name`, a source or not.
+    pub(crate) fn get(&self, name: &str) -> Option<C> {
+        let client = find(&lock(&self.set).external, name);
+        client.map(|client| C::clone(&client))
+    }
+
+    pub(crate) fn remove(&self, name: &str) -> Option<C> {
+        let removed = take(&mut lock(&self.set).external, name);
+        removed.map(Arc::unwrap_or_clone)
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        let names = names_of(&lock(&self.set).external);
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    /// The nodes, and the endpoints whose name no node has.
+    pub(crate) fn with_nodes(&self) -> Vec<ObservedSource<C>> {
+        let all = {
+            let set = lock(&self.set);
+            let mut all = set.nodes.clone();
+            all.extend(set.external.iter().filter(|(name, _)| find(&set.nodes, name).is_none()).cloned());
+            all
+        };
+        sources(&all)
+    }
+}
+
+fn find<C>(named: &[Named<C>], name: &str) -> Option<Arc<C>> {
+    named.iter().find(|(known, _)| **known == *name).map(|(_, client)| Arc::clone(client))
+}
+
+fn take<C>(named: &mut Vec<Named<C>>, name: &str) -> Option<Arc<C>> {
+    let at = named.iter().position(|(known, _)| **known == *name)?;
+    Some(named.remove(at).1)
+}
+
+fn names_of<C>(named: &[Named<C>]) -> Vec<Arc<str>> {
+    named.iter().map(|(name, _)| Arc::clone(name)).collect()
+}
+
+fn sources<C: Clone>(named: &[Named<C>]) -> Vec<ObservedSource<C>> {
+    named.iter().map(|(name, client)| ObservedSource::new(name, C::clone(client))).collect()
+}
+
+/// Says that nodes have taken the names of external endpoints.
+fn warn_of(displaced: &[Arc<str>]) {
+    if displaced.is_empty() {
+        return;
+    }
+    let displaced = names(displaced.iter().map(|name| &**name), NAMES);
+    tracing::warn!(
+        "a node and an external endpoint are both called so: {displaced}; the node is the source, and the endpoint is \
+         none until it is removed and added under another name"
+    );
 }
 
 #[async_trait]
 impl<C: Clone + Send + Sync + 'static> SourceProvider<C> for NodeClients<C> {
     async fn sources(&self) -> Result<Vec<ObservedSource<C>>, DynError> {
-        self.nodes.sources().await
+        Ok(self.all())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::thread;
+
+    use super::*;
+
+    fn named(sources: &[ObservedSource<u32>]) -> Vec<(&str, u32)> {
+        sources.iter().map(|source| (source.name.as_str(), source.source)).collect()
+    }
+
+    #[test]
+    fn a_node_that_joins_under_the_name_of_an_endpoint_is_the_one_source_of_that_name() {
+        let nodes = NodeClients::new();
+        let external = nodes.external();
+        nodes.insert("n1", 1);
+        external.add("n3", 33, Vec::new()).unwrap();
+        assert_eq!(named(&external.with_nodes()), [("n1", 1), ("n3", 33)]);
+
+        nodes.insert("n3", 3);
+        assert_eq!(named(&external.with_nodes()), [("n1", 1), ("n3", 3)]);
+        assert_eq!((nodes.get("n3"), external.get("n3")), (Some(3), Some(33)), "nothing is lost");
+        nodes.remove("n3");
+        assert_eq!(named(&external.with_nodes()), [("n1", 1), ("n3", 33)]);
+
+        nodes.replace(vec![ObservedSource::new("n3", 4)]);
+        assert_eq!(named(&external.with_nodes()), [("n3", 4)]);
+        assert_eq!(external.remove("n3"), Some(33));
+        assert_eq!(named(&external.with_nodes()), [("n3", 4)]);
+    }
+
+    #[test]
+    fn of_two_nodes_of_one_name_the_first_is_taken() {
+        let nodes = NodeClients::new();
+        let of = ObservedSource::new;
+        nodes.replace(vec![of("n1", 1), of("n2", 2), of("n1", 3)]);
+        assert_eq!(named(&nodes.all()), [("n1", 1), ("n2", 2)]);
+    }
+
+    #[test]
+    fn the_name_of_a_node_that_is_down_is_taken() {
+        let nodes = NodeClients::new();
+        nodes.insert("n1", 1);
+        let refused = nodes.external().add("n2", 2, vec!["n1".to_owned(), "n2".to_owned()]);
+        assert_eq!(refused, Err(vec!["n1".to_owned(), "n2".to_owned()]));
+    }
+
+    /// The first client was lost, and both calls said that theirs was added.
+    #[test]
+    fn of_endpoints_added_at_once_under_one_name_one_is_added_and_the_others_are_refused() {
+        for round in 0..500 {
+            let nodes = NodeClients::new();
+            let external = nodes.external();
+            let added: Vec<u32> = thread::scope(|scope| {
+                let adding = [1, 2, 3].map(|client| {
+                    let external = &external;
+                    scope.spawn(move || external.add("outside", client, Vec::new()).is_ok().then_some(client))
+                });
+                let joining = scope.spawn(|| nodes.insert("n1", 0));
+                assert_eq!(joining.join().unwrap(), None);
+                adding.into_iter().filter_map(|adding| adding.join().unwrap()).collect()
+            });
+            assert_eq!(added.len(), 1, "round {round}");
+            assert_eq!(external.get("outside"), Some(added[0]), "round {round}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_never_there_twice_while_nodes_and_endpoints_come_and_go() {
+        let nodes = NodeClients::new();
+        let external = nodes.external();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for client in 0..500 {
+                    nodes.insert("n3", client);
+                    nodes.remove("n3");
+                }
+            });
+            scope.spawn(|| {
+                for client in 0..500 {
+                    // Refused while the node is there.
+                    let _ = external.add("n3", client, Vec::new());
+                    external.remove("n3");
+                }
+            });
+            for _ in 0..500 {
+                let seen = external.with_nodes();
+                let distinct: BTreeSet<&str> = seen.iter().map(|source| source.name.as_str()).collect();
+                assert_eq!(distinct.len(), seen.len());
+            }
+        });
     }
 }

@@ -7,6 +7,8 @@ use std::task::Poll;
 use tokio_util::task::AbortOnDropHandle;
 use watchkeeper::{DynError, async_trait};
 
+use crate::failure::Subject;
+use crate::panics::caught;
 use crate::{Application, Expectation, RunContext, Workload};
 
 /// A wait that is made when it is evaluated.
@@ -35,7 +37,7 @@ where
     }
 }
 
-/// A wait that begins before the workloads and is judged behind them.
+/// A wait that begins before the workloads and is judged after them.
 pub(crate) struct Throughout<F> {
     pub(crate) name: String,
     pub(crate) wait: Begun<F>,
@@ -43,9 +45,13 @@ pub(crate) struct Throughout<F> {
 
 pub(crate) enum Begun<F> {
     NotYet(F),
-    Waiting(AbortOnDropHandle<Result<(), DynError>>),
+    /// The run waits for this task before the nodes go down.
+    Waiting(AbortOnDropHandle<Waited>),
     Over,
 }
+
+/// How the wait ended: an error, or what a panic said.
+type Waited = Result<Result<(), DynError>, String>;
 
 impl<F> Throughout<F> {
     /// Passes a failure on; a wait that has ended well is not asked again.
@@ -53,15 +59,13 @@ impl<F> Throughout<F> {
         let Begun::Waiting(task) = &mut self.wait else { return Ok(()) };
         let ended = task.await;
         self.wait = Begun::Over;
-        match ended {
-            Ok(outcome) => outcome,
-            // The panic is the expectation's own.
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => resume_unwind(panic),
-                Err(error) => Err(error.into()),
-            },
-        }
+        own(ended?)
     }
+}
+
+/// A panic in the wait is the expectation's own.
+fn own(ended: Waited) -> Result<(), DynError> {
+    ended.unwrap_or_else(|panic| resume_unwind(Box::new(panic)))
 }
 
 #[async_trait]
@@ -79,14 +83,23 @@ where
     async fn start_capture(&mut self, context: &RunContext<A>) -> Result<(), DynError> {
         let Begun::NotYet(wait) = std::mem::replace(&mut self.wait, Begun::Over) else { return Ok(()) };
         let waiting = wait(context.clone());
-        let mut waiting = Box::pin(async move { waiting.await.map(drop).map_err(Into::into) });
+        let waiting = Box::pin(async move { waiting.await.map(drop).map_err(Into::into) });
+        let waiting = context.panics().guard(Subject::Expectation(self.name.clone()), waiting);
+        let mut waiting = Box::pin(caught(waiting));
         // Polled here, so that a wait made in an async block has begun when the workloads start; then
         // in a task, so that it keeps up with what is published.
         let first = poll_fn(|task| Poll::Ready(waiting.as_mut().poll(task))).await;
         match first {
-            Poll::Ready(outcome) => outcome,
+            Poll::Ready(ended) => own(ended),
             Poll::Pending => {
-                self.wait = Begun::Waiting(AbortOnDropHandle::new(tokio::spawn(waiting)));
+                // Dropped in this order, also before the task ever ran.
+                let whole = (waiting, context.waits().begin(&self.name));
+                let task = tokio::spawn(async move {
+                    let (waiting, ticket) = whole;
+                    let _ticket = ticket;
+                    waiting.await
+                });
+                self.wait = Begun::Waiting(AbortOnDropHandle::new(task));
                 Ok(())
             }
         }

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use watchkeeper::{
-    ObservationConfig, ObservationControl, ObservationHandle, Observer, SourceProvider, StopOutcome,
-};
+use watchkeeper::{ObservationConfig, ObservationControl, ObservationHandle, Observer, SourceProvider};
 
 use crate::extensions::Extensions;
+use crate::in_flight::InFlight;
 use crate::observers::Observers;
+use crate::panics::{Guarded, Panics};
 use crate::{
     Application, ExtensionError, NodeClients, NodeControl, NodeControlError, ObserverError, ObserverTimeline,
 };
@@ -19,17 +19,20 @@ use crate::{
 /// What factories, workloads and expectations of one run share; cloneable.
 ///
 /// Observers and extensions belong to the run, not to this: when the run is over they are stopped
-/// and dropped, whoever still holds a context.
+/// and dropped, also while a context is still held.
 pub struct RunContext<A: Application> {
     shared: Arc<Shared<A>>,
 }
 
 struct Shared<A: Application> {
-    deployment: A::Deployment,
-    clients: NodeClients<A::NodeClient>,
-    control: Arc<dyn NodeControl>,
+    deployment: Arc<Guarded<A::Deployment>>,
+    clients: Guarded<NodeClients<A::NodeClient>>,
+    control: Guarded<Arc<dyn NodeControl>>,
     observers: Observers,
     extensions: Extensions,
+    /// The waits of expectations, each on a task of its own.
+    waits: InFlight,
+    panics: Panics,
     cancel: CancellationToken,
     began: Instant,
 }
@@ -42,16 +45,24 @@ impl<A: Application> Clone for RunContext<A> {
 
 impl<A: Application> RunContext<A> {
     pub(crate) fn new(
-        deployment: A::Deployment,
-        clients: NodeClients<A::NodeClient>,
-        control: Arc<dyn NodeControl>,
+        deployment: Arc<Guarded<A::Deployment>>,
+        clients: Guarded<NodeClients<A::NodeClient>>,
+        control: Guarded<Arc<dyn NodeControl>>,
+        panics: &Panics,
         began: Instant,
     ) -> Self {
-        let observers = Observers::new(began);
-        let (extensions, cancel) = (Extensions::default(), CancellationToken::new());
-        Self {
-            shared: Arc::new(Shared { deployment, clients, control, observers, extensions, cancel, began }),
-        }
+        let shared = Shared {
+            deployment,
+            clients,
+            control,
+            observers: Observers::new(panics, began),
+            extensions: Extensions::new(panics),
+            waits: InFlight::default(),
+            panics: panics.clone(),
+            cancel: CancellationToken::new(),
+            began,
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     /// What was deployed.
@@ -80,18 +91,24 @@ impl<A: Application> RunContext<A> {
     /// Starts, stops, kills, pauses nodes.
     #[must_use]
     pub fn control(&self) -> &dyn NodeControl {
-        &*self.shared.control
+        &**self.shared.control
     }
 
     /// Starts an observer, which is then found under `name` and stopped before the nodes go down.
     ///
-    /// Several of one type are told apart by name. The timeline of a report shows its events and
+    /// Several of one type are distinguished by name. The timeline of a report shows its events and
     /// its last snapshot by `Debug`.
     ///
     /// # Errors
     ///
     /// [`ObserverError`]: the name is empty or taken, it did not start, or the run is over. Nothing
     /// is left running then.
+    ///
+    /// # Cancel safety
+    ///
+    /// When this is dropped, by a time-out or with the workload that awaits it, the start is cut off. A
+    /// task goes on to stop the observer; the run awaits that before the nodes go down, and its report
+    /// names the observer.
     pub async fn observe<O, P>(
         &self,
         name: &str,
@@ -185,13 +202,20 @@ impl<A: Application> RunContext<A> {
         self.shared.began.elapsed()
     }
 
-    pub(crate) fn cancel(&self) {
-        self.shared.cancel.cancel();
+    pub(crate) fn panics(&self) -> &Panics {
+        &self.shared.panics
     }
 
-    /// Stops all observers: see `Observers::stop_all`.
-    pub(crate) async fn stop_observers(&self, deadline: Instant) -> Vec<(String, Option<StopOutcome>)> {
-        self.shared.observers.stop_all(Some(deadline)).await
+    pub(crate) fn waits(&self) -> &InFlight {
+        &self.shared.waits
+    }
+
+    pub(crate) fn observers(&self) -> &Observers {
+        &self.shared.observers
+    }
+
+    pub(crate) fn cancel(&self) {
+        self.shared.cancel.cancel();
     }
 
     /// Ends everything that belongs to the run, in order. Needs no tokio context.

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use watchkeeper::{DynError, async_trait};
 
+use crate::text::{debug_is_text, listed, name, quoted, said};
+
 /// What can be done to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -19,7 +21,7 @@ pub enum NodeAction {
     Kill,
     /// Freeze it: it keeps its connections and answers nothing.
     Pause,
-    /// Go on behind a pause.
+    /// Go on after a pause.
     Resume,
     /// Cut it off from the other nodes: what is sent is lost, nothing is refused.
     Isolate,
@@ -34,7 +36,7 @@ pub enum NodeAction {
 /// until the node is ready, [`wait_ready`](Self::wait_ready) does.
 #[async_trait]
 pub trait NodeControl: Send + Sync + 'static {
-    /// What does not work is told in this deployer's name.
+    /// The deployer's name, for errors.
     fn deployer(&self) -> &str;
 
     /// The names of all nodes, running or not.
@@ -132,11 +134,11 @@ pub trait NodeControl: Send + Sync + 'static {
 }
 
 /// Why an action on a node was not done.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum NodeControlError {
     /// This deployer has no such action.
-    #[error("the {deployer} deployer cannot {action} {node}: use a deployer that can")]
+    #[error("the {} deployer cannot {action} {}: use a deployer that can", name(deployer), name(node))]
     Unsupported {
         /// Which deployer.
         deployer: String,
@@ -146,7 +148,7 @@ pub enum NodeControlError {
         node: String,
     },
     /// No node is called so.
-    #[error("no node is called {node:?}; the nodes are: {}", known.join(", "))]
+    #[error("no node is called {}; the nodes are: {}", quoted(node), listed(known))]
     UnknownNode {
         /// The name.
         node: String,
@@ -154,7 +156,7 @@ pub enum NodeControlError {
         known: Vec<String>,
     },
     /// It was tried, and did not work.
-    #[error("could not {action} {node}")]
+    #[error("could not {action} {}", name(node))]
     Failed {
         /// What was tried.
         action: NodeAction,
@@ -164,7 +166,7 @@ pub enum NodeControlError {
         source: DynError,
     },
     /// The node does not serve.
-    #[error("{node} was not ready within {within:?}: {last}")]
+    #[error("{} was not ready within {within:?}: {}", name(node), said(last))]
     NotReady {
         /// Which node.
         node: String,
@@ -174,6 +176,8 @@ pub enum NodeControlError {
         last: String,
     },
 }
+
+debug_is_text!(NodeControlError);
 
 impl fmt::Display for NodeAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use watchkeeper::report::one_line;
 use watchkeeper::{DynError, async_trait};
 
+use crate::text::{debug_is_text, name, said};
 use crate::{Application, NodeClients, NodeControl};
 
 /// Brings clusters of an application up.
@@ -48,11 +50,11 @@ pub trait RunningCluster<A: Application>: Send + Sync + 'static {
 }
 
 /// Why a cluster did not come up, or did not go down.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum DeployError {
     /// What the deployer needs is not here.
-    #[error("the {deployer} deployer is not available: {missing}; {fix}")]
+    #[error("the {} deployer is not available: {}; {}", name(deployer), said(missing), said(fix))]
     Unavailable {
         /// Which deployer.
         deployer: String,
@@ -62,10 +64,10 @@ pub enum DeployError {
         fix: String,
     },
     /// The deployment makes no sense.
-    #[error("the deployment cannot be brought up: {0}")]
+    #[error("the deployment cannot be brought up: {}", said(.0))]
     InvalidDeployment(String),
     /// A manifest or Compose file has a mistake.
-    #[error("{path}: {problem}", path = path.display())]
+    #[error("{}: {}", one_line(&path.to_string_lossy(), 2_000), said(problem))]
     InvalidManifest {
         /// The file.
         path: PathBuf,
@@ -73,7 +75,7 @@ pub enum DeployError {
         problem: String,
     },
     /// A step did not work.
-    #[error("the {deployer} deployer could not {step}")]
+    #[error("the {} deployer could not {}", name(deployer), said(step))]
     Failed {
         /// Which deployer.
         deployer: String,
@@ -83,3 +85,5 @@ pub enum DeployError {
         source: DynError,
     },
 }
+
+debug_is_text!(DeployError);

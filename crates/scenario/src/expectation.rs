@@ -33,7 +33,8 @@ pub trait Expectation<A: Application>: Send + 'static {
         Ok(())
     }
 
-    /// Looks whether it can still hold, each second while workloads run. Default: it can.
+    /// Looks whether it can still hold: each second while workloads run and the nodes settle, when the last
+    /// workload has ended, and at the end of the cooldown. Default: it can.
     ///
     /// # Errors
     ///

@@ -1,28 +1,30 @@
-//! Values that a run carries, told apart by type.
+//! Values that a run carries, distinguished by type.
 
 use std::any::{Any, TypeId, type_name};
+use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
-use crate::panics::discard;
+use crate::failure::Subject;
+use crate::panics::{Guarded, Panics};
 use crate::sync::lock;
-use crate::text::listed;
+use crate::text::{debug_is_text, listed};
 
 type Value = Arc<dyn Any + Send + Sync>;
 
 /// At most one value of a type, in the order they came.
-#[derive(Default)]
 pub(crate) struct Extensions {
     held: Mutex<Held>,
+    panics: Panics,
 }
 
 #[derive(Default)]
 struct Held {
-    values: Vec<(TypeId, &'static str, Value)>,
+    values: Vec<(TypeId, &'static str, Guarded<Value>)>,
     over: bool,
 }
 
 /// Why an extension was not added or not found.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExtensionError {
     /// There is no extension of this type.
@@ -43,18 +45,27 @@ pub enum ExtensionError {
         type_name: &'static str,
     },
     /// The run is over, and takes nothing in any more.
-    #[error("the run is over: an extension of type {type_name} can no longer be added")]
+    #[error("the run is over: add the extension of type {type_name} while it lasts, best in a factory")]
     Over {
         /// The type.
         type_name: &'static str,
     },
 }
 
+debug_is_text!(ExtensionError);
+
 impl Extensions {
+    pub(crate) fn new(panics: &Panics) -> Self {
+        Self { held: Mutex::default(), panics: panics.clone() }
+    }
+
     pub(crate) fn insert<T: Send + Sync + 'static>(&self, value: T) -> Result<Arc<T>, ExtensionError> {
         let type_name = type_name::<T>();
-        let value = Arc::new(value);
-        // A value that is refused is dropped behind the lock: its destructor is app code.
+        let first = Arc::new(value);
+        let shared: Value = first.clone();
+        let guarded = self.panics.guard(Subject::Extension(type_name.to_owned()), shared);
+        // A value that is refused is dropped after the lock, and under the guard: last, and so declared first.
+        let value = first;
         let mut held = lock(&self.held);
         if held.over {
             return Err(ExtensionError::Over { type_name });
@@ -62,14 +73,14 @@ impl Extensions {
         if held.values.iter().any(|(id, ..)| *id == TypeId::of::<T>()) {
             return Err(ExtensionError::Duplicate { type_name });
         }
-        held.values.push((TypeId::of::<T>(), type_name, value.clone()));
+        held.values.push((TypeId::of::<T>(), type_name, guarded));
         Ok(value)
     }
 
     pub(crate) fn get<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         let value = {
             let held = lock(&self.held);
-            held.values.iter().find(|(id, ..)| *id == TypeId::of::<T>())?.2.clone()
+            held.values.iter().find(|(id, ..)| *id == TypeId::of::<T>())?.2.deref().clone()
         };
         value.downcast().ok()
     }
@@ -88,8 +99,6 @@ impl Extensions {
             held.over = true;
             std::mem::take(&mut held.values)
         };
-        for (_, _, value) in values.into_iter().rev() {
-            discard(value);
-        }
+        values.into_iter().rev().for_each(drop);
     }
 }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use watchkeeper::{BoxedSourceProvider, DynError, ObservationConfig, Observer, SourceProvider, async_trait};
 
+use crate::failure::Subject;
+use crate::panics::Guarded;
 use crate::{Application, RunContext};
 
 /// Builds what needs running nodes: observers, extensions.
@@ -80,7 +82,7 @@ where
     }
 }
 
-/// The node clients themselves: follows restarts without being told.
+/// The node clients themselves: follows restarts by itself.
 pub(crate) struct Nodes;
 
 #[async_trait]
@@ -96,9 +98,9 @@ impl<A: Application> SourceProviderFactory<A, A::NodeClient> for Nodes {
 /// One observer, over what `sources` gives.
 pub(crate) struct OneObserver<F, M> {
     pub(crate) name: String,
-    pub(crate) sources: F,
+    pub(crate) sources: Guarded<F>,
     /// Taken when it is built.
-    pub(crate) make: Option<M>,
+    pub(crate) make: Option<Guarded<M>>,
     pub(crate) config: ObservationConfig,
 }
 
@@ -117,8 +119,10 @@ where
     async fn build(&mut self, context: &RunContext<A>) -> Result<(), DynError> {
         let Some(make) = self.make.take() else { return Ok(()) };
         let provider = self.sources.provider(context).await?;
-        let observer = make(context);
-        context.observe(&self.name, provider, observer, self.config.clone()).await?;
+        // Should `make` panic, the provider is dropped meanwhile.
+        let provider = context.panics().guard(Subject::Factory(self.name.clone()), provider);
+        let observer = make.into_inner()(context);
+        context.observe(&self.name, provider.into_inner(), observer, self.config.clone()).await?;
         Ok(())
     }
 }

@@ -5,8 +5,10 @@ use std::fmt;
 use std::time::Duration;
 
 use watchkeeper::DynError;
+use watchkeeper::report::one_line;
 
-use crate::text::seconds;
+use crate::panics::discard;
+use crate::text::{listed, name, quoted, said, seconds, with_causes};
 use crate::{Phase, RunReport};
 
 /// One thing that went wrong.
@@ -21,6 +23,10 @@ pub struct Failure {
     pub subject: Subject,
     /// How.
     pub problem: Problem,
+    /// The observers that were still being started when this came, and so were cut off.
+    pub starting: Vec<String>,
+    /// How long after its limit a time-out was noticed: something blocked its thread.
+    pub(crate) late: Duration,
 }
 
 /// What failed.
@@ -37,6 +43,10 @@ pub enum Subject {
     Expectation(String),
     /// An observer.
     Observer(String),
+    /// An extension, by its type.
+    Extension(String),
+    /// The deployment, a value of the app.
+    Deployment,
     /// The run as a whole.
     Run,
 }
@@ -51,6 +61,8 @@ pub enum Problem {
     Panicked(String),
     /// It had not ended within the phase's limit.
     TimedOut(Duration),
+    /// An endless workload ended before it was cancelled.
+    EndedEarly,
     /// It blocks its thread, so it cannot be cancelled; it was left behind.
     Blocked,
     /// The run was cancelled from outside.
@@ -102,6 +114,13 @@ impl ScenarioFailure {
     }
 }
 
+impl Drop for Failed {
+    /// Errors are the app's, and so are their destructors.
+    fn drop(&mut self) {
+        self.failures.drain(..).for_each(discard);
+    }
+}
+
 impl fmt::Display for ScenarioFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Failed { report, failures, logs } = &*self.0;
@@ -110,7 +129,8 @@ impl fmt::Display for ScenarioFailure {
             1 => "1 failure".to_owned(),
             many => format!("{many} failures"),
         };
-        writeln!(f, "scenario {scenario:?} on the {deployer} deployer: {count} after {}", seconds(*elapsed))?;
+        let (scenario, deployer) = (quoted(scenario), name(deployer));
+        writeln!(f, "scenario {scenario} on the {deployer} deployer: {count} after {}", seconds(*elapsed))?;
         for (number, failure) in (1..).zip(failures) {
             write!(f, "\n{number}. ")?;
             write_indented(f, &failure.to_string(), "   ")?;
@@ -133,30 +153,51 @@ impl Error for ScenarioFailure {}
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { phase, at, subject, problem } = self;
+        let Self { phase, at, subject, problem, .. } = self;
         write!(f, "{subject} ")?;
         match problem {
             Problem::Error(_) => f.write_str("failed")?,
             Problem::Panicked(_) => f.write_str("panicked")?,
             Problem::TimedOut(limit) => write!(f, "was not done within {limit:?}")?,
+            Problem::EndedEarly => f.write_str("is endless, and ended by itself")?,
             Problem::Blocked => f.write_str("blocks its thread, and was left behind")?,
             Problem::Cancelled => f.write_str("was cancelled from outside")?,
         }
         write!(f, " ({phase}, +{})", seconds(*at))?;
         match problem {
-            Problem::Error(error) => write_indented_after(f, &with_causes(&**error)),
-            Problem::Panicked(message) => write_indented_after(f, message),
-            Problem::TimedOut(_) => write_indented_after(f, &self.more_time()),
-            Problem::Blocked | Problem::Cancelled => Ok(()),
+            Problem::Error(error) => write_indented_after(f, &with_causes(&**error))?,
+            Problem::Panicked(message) => write_indented_after(f, &said(message))?,
+            Problem::TimedOut(_) => write_indented_after(f, &self.more_time())?,
+            Problem::EndedEarly => write_indented_after(
+                f,
+                "what it was to do beside the others was not done: let it go on until it is cancelled, or let \
+                 `Workload::is_endless` return false",
+            )?,
+            Problem::Blocked => write_indented_after(f, UNBLOCK)?,
+            Problem::Cancelled => {}
         }
+        if !self.starting.is_empty() {
+            let text = format!(
+                "these observers were still being started, and were cut off: {}",
+                listed(&self.starting)
+            );
+            write_indented_after(f, &text)?;
+        }
+        Ok(())
     }
 }
+
+/// What to do about app code that blocks its thread.
+pub(crate) const UNBLOCK: &str = "put what blocks into tokio::task::spawn_blocking";
+
+/// Time-outs that are noticed later than this say so: a busy machine is not meant.
+const LATE: Duration = Duration::from_millis(500);
 
 impl Failure {
     /// What to do about a time-out.
     fn more_time(&self) -> String {
         let limit = match (self.phase, &self.subject) {
-            (Phase::Workloads | Phase::Cooldown, Subject::Expectation(_)) => "check",
+            (Phase::Workloads | Phase::Cooldown | Phase::Drain, Subject::Expectation(_)) => "check",
             (Phase::Deploy, _) => "deploy",
             (Phase::Prepare, _) => "prepare",
             (Phase::StartCapture, _) => "start_capture",
@@ -169,7 +210,12 @@ impl Failure {
             }
             (Phase::Cleanup, _) => "cleanup",
         };
-        format!("if it only needs longer, set Limits::{limit} with ScenarioBuilder::limits")
+        let text = format!("if it only needs longer, set Limits::{limit} with ScenarioBuilder::limits");
+        if self.late <= LATE {
+            return text;
+        }
+        let late = seconds(self.late);
+        format!("{text}\na thread was blocked, so that this was noticed {late} late: {UNBLOCK}")
     }
 }
 
@@ -187,28 +233,16 @@ fn write_indented(f: &mut fmt::Formatter<'_>, text: &str, indent: &str) -> fmt::
     Ok(())
 }
 
-/// An error, then a line for each cause that its text does not already end with.
-fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    // An error may be its own cause.
-    for error in std::iter::successors(error.source(), |cause| cause.source()).take(32) {
-        let said = error.to_string();
-        if !text.ends_with(&said) {
-            text.push_str("\ncaused by: ");
-            text.push_str(&said);
-        }
-    }
-    text
-}
-
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Deployer(name) => write!(f, "deployer {name:?}"),
-            Self::Factory(name) => write!(f, "factory {name:?}"),
-            Self::Workload(name) => write!(f, "workload {name:?}"),
-            Self::Expectation(name) => write!(f, "expectation {name:?}"),
-            Self::Observer(name) => write!(f, "observer {name:?}"),
+            Self::Deployer(name) => write!(f, "deployer {}", quoted(name)),
+            Self::Factory(name) => write!(f, "factory {}", quoted(name)),
+            Self::Workload(name) => write!(f, "workload {}", quoted(name)),
+            Self::Expectation(name) => write!(f, "expectation {}", quoted(name)),
+            Self::Observer(name) => write!(f, "observer {}", quoted(name)),
+            Self::Extension(type_name) => write!(f, "extension {}", name(type_name)),
+            Self::Deployment => f.write_str("the deployment"),
             Self::Run => f.write_str("the run"),
         }
     }
@@ -218,15 +252,17 @@ impl fmt::Display for NodeLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         /// How many lines of a log a report shows.
         const LINES: usize = 40;
-        let lines: Vec<_> = self.text.lines().collect();
-        let cut = lines.len().saturating_sub(LINES);
-        write!(f, "log of {}", self.node)?;
-        match (lines.len(), cut) {
+        /// How many bytes of a line.
+        const LINE: usize = 500;
+        let all = self.text.lines().count();
+        let cut = all.saturating_sub(LINES);
+        write!(f, "log of {}", name(&self.node))?;
+        match (all, cut) {
             (0, _) => f.write_str(": empty")?,
             (_, 0) => {}
             (all, _) => write!(f, " (the last {LINES} of {all} lines)")?,
         }
         writeln!(f)?;
-        lines[cut..].iter().try_for_each(|line| writeln!(f, "  {line}"))
+        self.text.lines().skip(cut).try_for_each(|line| writeln!(f, "  {}", one_line(line, LINE)))
     }
 }

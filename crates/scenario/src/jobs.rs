@@ -1,6 +1,10 @@
 //! The tasks of a run.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::task::{Id, JoinSet};
@@ -8,55 +12,11 @@ use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 use watchkeeper::DynError;
 
+use crate::apart::ABORT_GRACE;
 use crate::failure::{Problem, Subject};
-use crate::panics::{caught, message};
-use crate::{Application, Expectation, ObservationExtensionFactory, RunContext, Workload};
-
-/// How long an aborted task may take to be gone. It takes that long only if it blocks its thread.
-const ABORT_GRACE: Duration = Duration::from_secs(1);
-
-/// A part of a scenario, moved into a task while it works.
-pub(crate) enum Part<A: Application> {
-    Factory(Box<dyn ObservationExtensionFactory<A>>),
-    Workload(Box<dyn Workload<A>>),
-    Expectation(Box<dyn Expectation<A>>),
-}
-
-/// What a part is asked for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Step {
-    /// Build what needs nodes, or get ready.
-    Init,
-    /// Begin to look, or to work.
-    Start,
-    Check,
-    Evaluate,
-}
-
-impl<A: Application> Part<A> {
-    fn subject(&self) -> Subject {
-        match self {
-            Self::Factory(factory) => Subject::Factory(factory.name().to_owned()),
-            Self::Workload(workload) => Subject::Workload(workload.name().to_owned()),
-            Self::Expectation(expectation) => Subject::Expectation(expectation.name().to_owned()),
-        }
-    }
-
-    /// Takes a step; what the part has no step for is done.
-    async fn step(&mut self, step: Step, context: &RunContext<A>) -> Result<(), DynError> {
-        match (self, step) {
-            (Self::Factory(factory), Step::Init) => factory.build(context).await,
-            (Self::Workload(workload), Step::Init) => workload.init(context).await,
-            (Self::Workload(workload), Step::Start) => workload.start(context).await,
-            (Self::Expectation(expectation), Step::Init) => expectation.init(context).await,
-            (Self::Expectation(expectation), Step::Start) => expectation.start_capture(context).await,
-            (Self::Expectation(expectation), Step::Check) => expectation.check_during_capture(context).await,
-            (Self::Expectation(expectation), Step::Evaluate) => expectation.evaluate(context).await,
-            (Self::Factory(_), Step::Start | Step::Check | Step::Evaluate)
-            | (Self::Workload(_), Step::Check | Step::Evaluate) => Ok(()),
-        }
-    }
-}
+use crate::panics::{Panics, message};
+use crate::part::{Part, Step};
+use crate::{Application, RunContext};
 
 /// Parts at work. Dropping them aborts their tasks; that needs no tokio context.
 pub(crate) struct Jobs<A: Application> {
@@ -64,8 +24,8 @@ pub(crate) struct Jobs<A: Application> {
     running: HashMap<Id, Job>,
 }
 
-/// A part and how its step ended: an error, or what a panic said.
-type Outcome<A> = (Part<A>, Result<Result<(), DynError>, String>);
+/// A part, how its step ended (an error, or what a panic said), and when.
+type Outcome<A> = (Part<A>, Result<Result<(), DynError>, String>, Instant);
 
 struct Job {
     subject: Subject,
@@ -73,12 +33,15 @@ struct Job {
     place: usize,
     endless: bool,
     began: Instant,
+    polls: Arc<AtomicU64>,
 }
 
 /// A part whose work is over.
 pub(crate) struct Ended<A: Application> {
     pub(crate) subject: Subject,
     pub(crate) place: usize,
+    pub(crate) endless: bool,
+    pub(crate) at: Instant,
     pub(crate) took: Duration,
     /// The part, unless it was aborted.
     pub(crate) part: Option<Part<A>>,
@@ -94,40 +57,43 @@ impl<A: Application> Default for Jobs<A> {
 
 impl<A: Application> Jobs<A> {
     /// Lets a part take a step, in a task that owns it meanwhile.
-    pub(crate) fn spawn(&mut self, place: usize, mut part: Part<A>, step: Step, context: RunContext<A>) {
-        let subject = part.subject();
-        let endless = matches!(&part, Part::Workload(workload) if workload.is_endless());
+    pub(crate) fn spawn(&mut self, mut part: Part<A>, step: Step, panics: Panics, context: RunContext<A>) {
+        let (subject, place, endless) = (part.subject.clone(), part.place, part.endless);
         let span = tracing::debug_span!("part", %subject, ?step);
+        let polls = Arc::new(AtomicU64::new(0));
+        let (counted, of) = (Arc::clone(&polls), subject.clone());
         let work = async move {
-            let outcome = caught(part.step(step, &context)).await;
-            (part, outcome)
+            let outcome = panics.caught(of, counting(counted, part.step(step, &context))).await;
+            (part, outcome, Instant::now())
         };
         let task = self.tasks.spawn(work.instrument(span));
-        self.running.insert(task.id(), Job { subject, place, endless, began: Instant::now() });
+        let job = Job { subject, place, endless, began: Instant::now(), polls };
+        self.running.insert(task.id(), job);
     }
 
     /// The next part whose step is over; `None` when none works.
     ///
     /// Cancel safe.
     pub(crate) async fn next(&mut self) -> Option<Ended<A>> {
-        let (id, part, problem, aborted) = match self.tasks.join_next_with_id().await? {
-            Ok((id, (part, outcome))) => {
+        let (id, part, problem, at) = match self.tasks.join_next_with_id().await? {
+            Ok((id, (part, outcome, at))) => {
                 let problem = match outcome {
                     Ok(outcome) => outcome.err().map(Problem::Error),
                     Err(panic) => Some(Problem::Panicked(panic)),
                 };
-                (id, Some(part), problem, false)
+                (id, Some(part), problem, at)
             }
-            // Only a destructor of the app's can panic here.
+            // All that could panic in the task is guarded.
             Err(error) => {
                 let id = error.id();
                 let problem = error.try_into_panic().ok().map(|panic| Problem::Panicked(message(panic)));
-                let aborted = problem.is_none();
-                (id, None, problem, aborted)
+                (id, None, problem, Instant::now())
             }
         };
-        let Job { subject, place, began, .. } = self.running.remove(&id)?;
-        Some(Ended { subject, place, took: began.elapsed(), part, problem, aborted })
+        let Job { subject, place, endless, began, .. } = self.running.remove(&id)?;
+        let aborted = part.is_none() && problem.is_none();
+        let took = at.saturating_duration_since(began);
+        Some(Ended { subject, place, endless, at, took, part, problem, aborted })
     }
 
     /// Who works and ends by itself.
@@ -138,6 +104,11 @@ impl<A: Application> Jobs<A> {
     /// Who works.
     pub(crate) fn working(&self) -> Vec<Subject> {
         self.subjects(|_| true)
+    }
+
+    /// Who works without an end, and has not come past its first await.
+    pub(crate) fn idle(&self) -> Vec<Subject> {
+        self.subjects(|job| job.endless && job.polls.load(Ordering::Relaxed) < 2)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -164,4 +135,14 @@ impl<A: Application> Jobs<A> {
         self.running.clear();
         (ended, blocked)
     }
+}
+
+/// Counts how often it is polled.
+async fn counting<F: Future>(polls: Arc<AtomicU64>, app: F) -> F::Output {
+    let mut app = pin!(app);
+    poll_fn(|context| {
+        polls.fetch_add(1, Ordering::Relaxed);
+        app.as_mut().poll(context)
+    })
+    .await
 }

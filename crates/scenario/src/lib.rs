@@ -82,6 +82,7 @@
 //!
 //! See [`Scenario`] for what happens in which order, and [`Limits`] for how long it may take.
 
+mod apart;
 mod application;
 mod builder;
 mod clients;
@@ -89,15 +90,19 @@ mod closures;
 mod context;
 mod control;
 mod deployer;
+mod end;
 mod expectation;
 mod extensions;
 mod factory;
 mod failure;
+mod in_flight;
 mod jobs;
 mod limits;
+mod load;
 mod manual;
 mod observers;
 mod panics;
+mod part;
 mod report;
 mod run;
 mod scenario;
@@ -125,7 +130,7 @@ pub use failure::{Failure, NodeLog, Problem, ScenarioFailure, Subject};
 pub use limits::Limits;
 pub use manual::{ExternalError, ManualCluster, ShutDownError};
 pub use observers::ObserverError;
-pub use report::{Phase, RunReport, WorkloadEnd, WorkloadReport};
+pub use report::{ExpectationEnd, ExpectationReport, Phase, RunReport, WorkloadEnd, WorkloadReport};
 pub use scenario::Scenario;
 #[cfg(unix)]
 pub use signals::ctrl_c;

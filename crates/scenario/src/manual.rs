@@ -10,9 +10,11 @@ use watchkeeper::{
     SourceProvider, StopOutcome, async_trait,
 };
 
+use crate::clients::ExternalClients;
+use crate::failure::{Subject, UNBLOCK};
 use crate::observers::Observers;
-use crate::panics::discard;
-use crate::text::listed;
+use crate::panics::{Guarded, Panics};
+use crate::text::{debug_is_text, listed, quoted, said};
 use crate::{
     Application, DeployError, Deployer, NodeClients, NodeControl, NodeControlError, ObserverError,
     ObserverTimeline, RunningCluster,
@@ -20,8 +22,9 @@ use crate::{
 
 /// A cluster that a test drives by hand: no phases, no plan.
 ///
-/// Observers come and go at any time. [`shut_down`](Self::shut_down) stops the observers, awaited, and
-/// then takes the nodes down. Dropping it does so without waiting and needs no tokio context.
+/// Observers come and go at any time. [`shut_down`](Self::shut_down) stops the observers, awaited, also those
+/// whose start was given up, and then takes the nodes down. Dropping it does so without waiting and needs no
+/// tokio context.
 ///
 /// # Examples
 ///
@@ -48,24 +51,25 @@ use crate::{
 /// ```
 pub struct ManualCluster<A: Application> {
     observers: Observers,
-    control: Arc<dyn NodeControl>,
+    control: Guarded<Arc<dyn NodeControl>>,
     sources: ClusterSources<A::NodeClient>,
     /// Taken out when it is shut down.
-    cluster: Option<Box<dyn RunningCluster<A>>>,
+    cluster: Option<Guarded<Box<dyn RunningCluster<A>>>>,
+    panics: Panics,
 }
 
 /// The nodes, and the endpoints that the test added.
 struct ClusterSources<C> {
     nodes: NodeClients<C>,
-    external: NodeClients<C>,
+    external: ExternalClients<C>,
 }
 
 /// Why an external endpoint was not added.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExternalError {
     /// A node or another endpoint is called so.
-    #[error("there is a source called {name:?} already; the sources are: {}", listed(known))]
+    #[error("there is a source called {} already; the sources are: {}", quoted(name), listed(known))]
     DuplicateName {
         /// The name.
         name: String,
@@ -78,22 +82,31 @@ pub enum ExternalError {
 }
 
 /// What was left when a manual cluster was shut down.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ShutDownError {
     /// The nodes did not all go down.
-    #[error("the cluster did not go down")]
+    #[error("the cluster did not go down: end what is left by hand")]
     Cluster {
         /// Why.
         source: DeployError,
     },
+    /// The cluster panicked, while it was shut down or when it was dropped then.
+    #[error("the cluster panicked while it went down: end what is left by hand; {}", said(message))]
+    Panicked {
+        /// What the panic said.
+        message: String,
+    },
     /// The nodes are down, but code of these observers blocks its thread.
-    #[error("observers block their threads and were left behind: {}", listed(observers))]
+    #[error("observers block their threads and were left behind: {}; {UNBLOCK}", listed(observers))]
     Observers {
         /// Their names.
         observers: Vec<String>,
     },
 }
+
+debug_is_text!(ExternalError);
+debug_is_text!(ShutDownError);
 
 impl<A: Application> ManualCluster<A> {
     /// Brings a cluster up.
@@ -110,12 +123,16 @@ impl<A: Application> ManualCluster<A> {
         deployment: &A::Deployment,
     ) -> Result<Self, DeployError> {
         let began = Instant::now();
-        let cluster = deployer.deploy(deployment).await?;
+        let panics = Panics::default();
+        let subject = Subject::Deployer(deployer.name().to_owned());
+        let cluster = panics.guard(subject.clone(), deployer.deploy(deployment).await?);
+        let nodes = cluster.node_clients();
         Ok(Self {
-            observers: Observers::new(began),
-            control: cluster.node_control(),
-            sources: ClusterSources { nodes: cluster.node_clients(), external: NodeClients::new() },
+            observers: Observers::new(&panics, began),
+            control: panics.guard(subject, cluster.node_control()),
+            sources: ClusterSources { external: nodes.external(), nodes },
             cluster: Some(cluster),
+            panics,
         })
     }
 
@@ -139,7 +156,7 @@ impl<A: Application> ManualCluster<A> {
     }
 
     /// Adds an endpoint that the deployer does not run. From their next cycle on, it is a source of all
-    /// observers that were attached by [`attach`](Self::attach).
+    /// observers that were attached by [`attach`](Self::attach); not while a node has its name, which may join later.
     ///
     /// # Errors
     ///
@@ -148,14 +165,8 @@ impl<A: Application> ManualCluster<A> {
         if name.is_empty() {
             return Err(ExternalError::EmptyName);
         }
-        let mut known = self.sources.names();
-        // A node that is down may come back under its name.
-        known.extend(self.control.nodes().into_iter().filter(|node| self.sources.nodes.get(node).is_none()));
-        if known.iter().any(|taken| taken == name) {
-            return Err(ExternalError::DuplicateName { name: name.to_owned(), known });
-        }
-        self.sources.external.insert(name, client);
-        Ok(())
+        let added = self.sources.external.add(name, client, self.control.nodes());
+        added.map_err(|known| ExternalError::DuplicateName { name: name.to_owned(), known })
     }
 
     /// Takes an external endpoint out and returns its client.
@@ -164,11 +175,16 @@ impl<A: Application> ManualCluster<A> {
         self.sources.external.remove(name)
     }
 
-    /// Starts an observer over all nodes and external endpoints; it follows restarts without being told.
+    /// Starts an observer over all nodes and external endpoints; it follows restarts by itself.
     ///
     /// # Errors
     ///
     /// [`ObserverError`]: the name is empty or taken, or it did not start.
+    ///
+    /// # Cancel safety
+    ///
+    /// When this is dropped, as by a time-out, the start is cut off, and the name is free. A task goes on to
+    /// stop the observer; [`shut_down`](Self::shut_down) awaits that before the nodes go down.
     pub async fn attach<O>(
         &self,
         name: &str,
@@ -242,7 +258,7 @@ impl<A: Application> ManualCluster<A> {
     /// Acts on nodes: what is done most often stands here as well.
     #[must_use]
     pub fn control(&self) -> &dyn NodeControl {
-        &*self.control
+        &**self.control
     }
 
     /// Waits until `node` serves.
@@ -308,7 +324,8 @@ impl<A: Application> ManualCluster<A> {
         self.control.resume(node).await
     }
 
-    /// Stops the observers, waits for them, and takes the nodes down.
+    /// Stops the observers, waits for them, and takes the nodes down. A start that was given up is waited
+    /// for as well.
     ///
     /// # Errors
     ///
@@ -323,10 +340,18 @@ impl<A: Application> ManualCluster<A> {
         if !observers.is_empty() {
             tracing::warn!("observers block their threads and are left behind: {}", listed(&observers));
         }
-        if let Some(cluster) = &self.cluster {
-            cluster.shut_down().await.map_err(|source| ShutDownError::Cluster { source })?;
+        // What other destructors have panicked with is logged, and no fault of the cluster's.
+        self.panics.take();
+        if let Some(cluster) = self.cluster.take() {
+            let panicked = |message| ShutDownError::Panicked { message };
+            // Dropped half-way, this drops the future and then the cluster.
+            let ending = self.panics.caught(cluster.subject().clone(), async { cluster.shut_down().await });
+            ending.await.map_err(panicked)?.map_err(|source| ShutDownError::Cluster { source })?;
+            drop(cluster);
+            if let Some(panic) = self.panics.take().into_iter().next() {
+                return Err(panicked(panic.message));
+            }
         }
-        discard(self.cluster.take());
         if observers.is_empty() { Ok(()) } else { Err(ShutDownError::Observers { observers }) }
     }
 }
@@ -334,7 +359,7 @@ impl<A: Application> ManualCluster<A> {
 impl<A: Application> Drop for ManualCluster<A> {
     fn drop(&mut self) {
         self.observers.release();
-        discard(self.cluster.take());
+        drop(self.cluster.take());
     }
 }
 
@@ -356,9 +381,7 @@ impl<C> Clone for ClusterSources<C> {
 
 impl<C: Clone> ClusterSources<C> {
     fn all(&self) -> Vec<ObservedSource<C>> {
-        let mut all = self.nodes.all();
-        all.extend(self.external.all());
-        all
+        self.external.with_nodes()
     }
 
     fn names(&self) -> Vec<String> {

@@ -4,42 +4,54 @@ use std::any::{Any, type_name};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::Notify;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 use watchkeeper::{
     ObservationConfig, ObservationControl, ObservationHandle, ObservationRuntime, ObservationRuntimeError,
     Observer, SourceProvider, StopOutcome,
 };
 
 use crate::ObserverTimeline;
-use crate::panics::discard;
+use crate::failure::Subject;
+use crate::in_flight::{InFlight, Ticket};
+use crate::panics::{Guarded, Panics, catch, discard};
 use crate::sync::lock;
-use crate::text::listed;
+use crate::text::{debug_is_text, listed, quoted, said};
+
+/// How many names of starts that were cut off are kept.
+const MANY: usize = 100;
 
 /// Owns the runtimes, by name.
 ///
 /// A group of the core takes members in and keeps them; here they also leave, and their handles are
-/// found again with their type.
+/// found again with their type. A start has a guard in a task of its own: the caller may be gone before the
+/// start has ended, and the nodes must not go down before that.
 pub(crate) struct Observers {
-    held: Mutex<Held>,
-    /// Told whenever a start has ended.
-    start_ended: Notify,
+    held: Arc<Mutex<Held>>,
+    starts: InFlight,
+    /// Cancelled when nothing is taken in any more.
+    over: CancellationToken,
+    panics: Panics,
     began: Instant,
 }
 
 #[derive(Default)]
 struct Held {
-    entries: Vec<Entry>,
-    /// The starts in flight, each with its number.
-    starting: Vec<(u64, String)>,
-    /// How many starts there were.
-    starts: u64,
+    entries: Vec<Guarded<Entry>>,
+    /// Numbers the entries.
+    taken_in: u64,
+    /// The names of the starts that were cut off.
+    cut_off: Vec<String>,
+    /// Those that are held no more, and whose code blocked its thread when they were stopped.
+    blocked: Vec<(String, ObservationControl)>,
     over: bool,
 }
 
 struct Entry {
-    /// Tells it from a later one of its name.
+    /// Distinguishes it from a later one of its name.
     number: u64,
     name: String,
     type_name: &'static str,
@@ -51,12 +63,22 @@ struct Entry {
     runtime: Option<Box<dyn Any + Send>>,
 }
 
+/// Guards a start, in a task of its own: the caller may be gone before the start has ended.
+struct StartGuard {
+    name: String,
+    control: ObservationControl,
+    held: Arc<Mutex<Held>>,
+    over: CancellationToken,
+    /// Dropped last.
+    _ticket: Ticket,
+}
+
 /// Why an observer was not started or not found.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ObserverError {
     /// No observer is called so.
-    #[error("no observer is called {name:?}; the observers are: {}", listed(known))]
+    #[error("no observer is called {}; the observers are: {}", quoted(name), listed(known))]
     Unknown {
         /// The name that was asked for.
         name: String,
@@ -64,7 +86,7 @@ pub enum ObserverError {
         known: Vec<String>,
     },
     /// The observer of this name is of another type.
-    #[error("the observer {name:?} is a {is}, not a {wanted}: ask for its own type")]
+    #[error("the observer {} is a {is}, not a {wanted}: ask for its own type", quoted(name))]
     OtherType {
         /// The name.
         name: String,
@@ -74,7 +96,7 @@ pub enum ObserverError {
         is: &'static str,
     },
     /// The name is taken.
-    #[error("there is an observer called {name:?} already: give each a name of its own")]
+    #[error("there is an observer called {} already: give each a name of its own", quoted(name))]
     DuplicateName {
         /// The name.
         name: String,
@@ -83,26 +105,43 @@ pub enum ObserverError {
     #[error("an observer needs a name: it may not be empty")]
     EmptyName,
     /// Its runtime did not start.
-    #[error("the observer {name:?} did not start")]
+    #[error("the observer {} did not start", quoted(name))]
     NotStarted {
         /// The name.
         name: String,
         /// Why.
         source: ObservationRuntimeError,
     },
+    /// It panicked when it was about to start.
+    #[error("the observer {} panicked when it was about to start: {}", quoted(name), said(message))]
+    Panicked {
+        /// The name.
+        name: String,
+        /// What the panic said.
+        message: String,
+    },
     /// The run is over, and takes no observer in any more.
-    #[error("the run is over: the observer {name:?} can no longer be started")]
+    #[error("the run is over: start the observer {} while it lasts, and await its start", quoted(name))]
     Over {
         /// The name.
         name: String,
     },
 }
 
+debug_is_text!(ObserverError);
+
 impl Observers {
-    pub(crate) fn new(began: Instant) -> Self {
-        Self { held: Mutex::default(), start_ended: Notify::new(), began }
+    pub(crate) fn new(panics: &Panics, began: Instant) -> Self {
+        Self {
+            held: Arc::default(),
+            starts: InFlight::default(),
+            over: CancellationToken::new(),
+            panics: panics.clone(),
+            began,
+        }
     }
 
+    /// Cancel safe: a start that nobody waits for any more is cut off by its guard.
     pub(crate) async fn start<O, P>(
         &self,
         name: &str,
@@ -114,37 +153,85 @@ impl Observers {
         O: Observer<Snapshot: fmt::Debug, Event: fmt::Debug>,
         P: SourceProvider<O::Source>,
     {
-        let starting = Starting::begin(self, name)?;
-        let runtime = ObservationRuntime::start(provider, observer, config)
-            .await
-            .map_err(|source| ObserverError::NotStarted { name: name.to_owned(), source })?;
-        let (handle, control) = (runtime.handle(), runtime.control());
+        let subject = Subject::Observer(name.to_owned());
+        let provider = self.panics.guard(subject.clone(), provider);
+        let observer = self.panics.guard(subject, observer);
+        let ticket = {
+            let held = lock(&self.held);
+            held.accepts(name)?;
+            self.starts.begin(name)
+        };
+        let begun = catch(|| {
+            ObservationRuntime::start_with_control(provider.into_inner(), observer.into_inner(), config)
+        });
+        let not_started = |source| ObserverError::NotStarted { name: name.to_owned(), source };
+        let (control, starting) = match begun {
+            Ok(begun) => begun.map_err(not_started)?,
+            Err(message) => return Err(ObserverError::Panicked { name: name.to_owned(), message }),
+        };
+        // Dropped, it says that this future is gone; `true`, that the observer was taken in.
+        let (taken_in, answer) = oneshot::channel();
+        let guard = StartGuard {
+            name: name.to_owned(),
+            control: control.clone(),
+            held: Arc::clone(&self.held),
+            over: self.over.clone(),
+            _ticket: ticket,
+        };
+        tokio::spawn(guard.until(answer).in_current_span());
+        let runtime = match starting.await {
+            Ok(runtime) => runtime,
+            Err(source) => {
+                let _ = taken_in.send(false);
+                let is_over = self.over.is_cancelled();
+                return Err(if is_over {
+                    ObserverError::Over { name: name.to_owned() }
+                } else {
+                    not_started(source)
+                });
+            }
+        };
+        let handle = runtime.handle();
+        match self.take_in(name, runtime) {
+            Ok(()) => {
+                let _ = taken_in.send(true);
+                Ok(handle)
+            }
+            Err(refused) => {
+                let _ = taken_in.send(false);
+                let _ = control.stop().await;
+                Err(refused)
+            }
+        }
+    }
+
+    /// While it started, another may have taken the name, or the run may have ended.
+    fn take_in<O>(&self, name: &str, runtime: ObservationRuntime<O>) -> Result<(), ObserverError>
+    where
+        O: Observer<Snapshot: fmt::Debug, Event: fmt::Debug>,
+    {
+        let handle = runtime.handle();
         let timeline = {
             let (name, handle, began) = (name.to_owned(), handle.clone(), self.began);
             Arc::new(move || ObserverTimeline::of(&name, &handle, began))
         };
         let entry = Entry {
-            number: starting.number,
+            number: 0,
             name: name.to_owned(),
             type_name: type_name::<O>(),
-            handle: Box::new(handle.clone()),
-            control: control.clone(),
+            handle: Box::new(handle),
+            control: runtime.control(),
             timeline,
             runtime: Some(Box::new(runtime)),
         };
-        // While it started, another may have taken the name, or the run may have ended.
-        let refused = {
-            let mut held = lock(&self.held);
-            match held.accepts(name) {
-                Ok(()) => {
-                    held.entries.push(entry);
-                    return Ok(handle);
-                }
-                Err(refused) => refused,
-            }
-        };
-        let _ = control.stop().await;
-        Err(refused)
+        // A refused one is dropped after the lock: it is declared before.
+        let mut entry = self.panics.guard(Subject::Observer(name.to_owned()), entry);
+        let mut held = lock(&self.held);
+        held.accepts(name)?;
+        held.taken_in += 1;
+        entry.number = held.taken_in;
+        held.entries.push(entry);
+        Ok(())
     }
 
     pub(crate) fn get<O: Observer>(&self, name: &str) -> Option<ObservationHandle<O>> {
@@ -170,10 +257,20 @@ impl Observers {
     }
 
     pub(crate) fn timelines(&self) -> Vec<ObserverTimeline> {
-        // Behind the lock: showing what was observed is app code.
-        let tellers: Vec<_> =
+        // After the lock: showing what was observed is app code.
+        let timelines: Vec<_> =
             lock(&self.held).entries.iter().map(|entry| Arc::clone(&entry.timeline)).collect();
-        tellers.into_iter().map(|tell| tell()).collect()
+        timelines.into_iter().map(|timeline| timeline()).collect()
+    }
+
+    /// Those that are being started.
+    pub(crate) fn starting(&self) -> Vec<String> {
+        self.starts.names()
+    }
+
+    /// Those whose start was cut off.
+    pub(crate) fn cut_off(&self) -> Vec<String> {
+        lock(&self.held).cut_off.clone()
     }
 
     /// Stops one, then takes it out: when this is dropped half-way, the end still waits for it.
@@ -187,13 +284,17 @@ impl Observers {
         let entry = {
             let mut held = lock(&self.held);
             let at = held.entries.iter().position(|entry| entry.number == number);
-            at.map(|at| held.entries.remove(at))
+            let entry = at.map(|at| held.entries.remove(at));
+            if entry.is_some() && outcome == StopOutcome::Detached {
+                held.blocked.push((name.to_owned(), control));
+            }
+            entry
         };
-        discard(entry);
+        drop(entry);
         Ok(outcome)
     }
 
-    /// Stops all at once, those that are still being started included, and takes no more in. Returns
+    /// Stops all at once, cuts off those that are still being started, and takes no more in. Returns
     /// those that had not stopped by `deadline` (`None`), and those whose code blocks its thread.
     pub(crate) async fn stop_all(&self, deadline: Option<Instant>) -> Vec<(String, Option<StopOutcome>)> {
         let mut stops = JoinSet::new();
@@ -202,47 +303,45 @@ impl Observers {
             let mut held = lock(&self.held);
             held.over = true;
             for entry in &held.entries {
-                let (name, control) = (entry.name.clone(), entry.control.clone());
-                left.push((name.clone(), None));
-                stops.spawn(async move { (name, control.stop().await) });
+                let (number, name, control) = (entry.number, entry.name.clone(), entry.control.clone());
+                left.push((Some(number), name, None));
+                stops.spawn(async move { (number, control.stop().await) });
             }
         }
+        self.over.cancel();
         let stopping = async {
             while let Some(stopped) = stops.join_next().await {
-                let Ok((name, outcome)) = stopped else { continue };
+                let Ok((number, outcome)) = stopped else { continue };
                 match outcome {
-                    StopOutcome::Stopped => left.retain(|(of, _)| *of != name),
+                    StopOutcome::Stopped => left.retain(|(of, ..)| *of != Some(number)),
                     StopOutcome::Detached => {
-                        left.iter_mut()
-                            .filter(|(of, _)| *of == name)
-                            .for_each(|(_, known)| *known = Some(outcome));
+                        let detached = left.iter_mut().filter(|(of, ..)| *of == Some(number));
+                        detached.for_each(|(_, _, known)| *known = Some(outcome));
                     }
                 }
             }
         };
-        let all = async { tokio::join!(self.no_start_in_flight(), stopping) };
+        let all = async { tokio::join!(self.starts.none(|_| true), stopping) };
         match deadline {
             Some(deadline) => drop(timeout_at(deadline, all).await),
             None => drop(all.await),
         }
-        left.extend(lock(&self.held).starting.iter().map(|(_, name)| (name.clone(), None)));
+        let mut left: Vec<_> = left.into_iter().map(|(_, name, outcome)| (name, outcome)).collect();
+        left.extend(self.starts.names().into_iter().map(|name| (name, None)));
+        let blocked = std::mem::take(&mut lock(&self.held).blocked);
+        for (name, control) in blocked {
+            // Answers at once: it was stopped before. It may have ended since.
+            if control.stop().await == StopOutcome::Detached {
+                left.push((name, Some(StopOutcome::Detached)));
+            }
+        }
         left
     }
 
-    /// Waits until every start has ended. One that comes too late for the run ends with its observer's
-    /// stop.
-    async fn no_start_in_flight(&self) {
-        loop {
-            let ended = self.start_ended.notified();
-            if lock(&self.held).starting.is_empty() {
-                return;
-            }
-            ended.await;
-        }
-    }
-
-    /// Asks those that still run for their stop. Needs no tokio context, and waits for nothing.
+    /// Asks those that still run for their stop, and cuts off those that are being started. Needs no tokio
+    /// context, and waits for nothing.
     pub(crate) fn release(&self) {
+        self.over.cancel();
         let runtimes: Vec<_> = {
             let mut held = lock(&self.held);
             held.over = true;
@@ -252,27 +351,27 @@ impl Observers {
     }
 }
 
-/// A start in flight: counted until this is dropped.
-struct Starting<'a> {
-    observers: &'a Observers,
-    number: u64,
-}
-
-impl<'a> Starting<'a> {
-    fn begin(observers: &'a Observers, name: &str) -> Result<Self, ObserverError> {
-        let mut held = lock(&observers.held);
-        held.accepts(name)?;
-        held.starts += 1;
-        let number = held.starts;
-        held.starting.push((number, name.to_owned()));
-        Ok(Self { observers, number })
-    }
-}
-
-impl Drop for Starting<'_> {
-    fn drop(&mut self) {
-        lock(&self.observers.held).starting.retain(|(number, _)| *number != self.number);
-        self.observers.start_ended.notify_waiters();
+impl StartGuard {
+    /// Returns when the observer was taken in, or has stopped.
+    async fn until(self, answer: oneshot::Receiver<bool>) {
+        let cut_off = tokio::select! {
+            biased;
+            answer = answer => match answer {
+                Ok(true) => return,
+                Ok(false) => false,
+                Err(_) => true,
+            },
+            () = self.over.cancelled() => true,
+        };
+        if cut_off {
+            let mut held = lock(&self.held);
+            if held.cut_off.len() < MANY && !held.cut_off.contains(&self.name) {
+                held.cut_off.push(self.name.clone());
+            }
+        }
+        if self.control.stop().await == StopOutcome::Detached {
+            lock(&self.held).blocked.push((self.name.clone(), self.control.clone()));
+        }
     }
 }
 
@@ -288,7 +387,8 @@ impl Held {
     }
 
     fn find(&self, name: &str) -> Result<&Entry, ObserverError> {
-        self.entries.iter().find(|entry| entry.name == name).ok_or_else(|| self.unknown(name))
+        let entry = self.entries.iter().find(|entry| entry.name == name);
+        entry.map(|entry| &**entry).ok_or_else(|| self.unknown(name))
     }
 
     fn unknown(&self, name: &str) -> ObserverError {

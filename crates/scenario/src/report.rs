@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::ObserverTimeline;
-use crate::text::seconds;
+use crate::text::{listed, quoted, seconds};
 
 /// A phase of a run, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,7 +16,7 @@ pub enum Phase {
     Prepare,
     /// Expectations begin to look.
     StartCapture,
-    /// Workloads work; expectations are checked each second.
+    /// Workloads work; expectations are checked each second, and once at the end.
     Workloads,
     /// The nodes settle; expectations are still checked.
     Cooldown,
@@ -28,7 +28,8 @@ pub enum Phase {
     Cleanup,
 }
 
-/// What happened in a run: how long each phase took, how the workloads ended, what the observers saw.
+/// What happened in a run: how long each phase took, how the workloads ended, how often expectations were
+/// checked, what the observers saw. What a run that passed rests on stands here, and what it does not.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RunReport {
@@ -40,10 +41,16 @@ pub struct RunReport {
     pub elapsed: Duration,
     /// The phases it came to, and how long each took.
     pub phases: Vec<(Phase, Duration)>,
+    /// The nodes there were when the deployer had brought them up. `None` if it had not.
+    pub nodes: Option<Vec<String>>,
     /// The workloads that were started, in the order they ended.
     pub workloads: Vec<WorkloadReport>,
+    /// The expectations, in the order they were added.
+    pub expectations: Vec<ExpectationReport>,
     /// What the observers saw, in the order they were started.
     pub observers: Vec<ObserverTimeline>,
+    /// The observers whose start was cut off, since nobody waited for it any more: they saw nothing.
+    pub cut_off: Vec<String>,
 }
 
 /// How one workload ended.
@@ -56,6 +63,9 @@ pub struct WorkloadReport {
     pub took: Duration,
     /// How it ended.
     pub end: WorkloadEnd,
+    /// Whether it came past its first await. An endless workload that is cancelled before that has done
+    /// nothing that takes time: the others ended too soon.
+    pub got_to_work: bool,
 }
 
 /// How a workload ended.
@@ -70,6 +80,31 @@ pub enum WorkloadEnd {
     Aborted,
     /// With an error or a panic: see the failures.
     Failed,
+}
+
+/// How one expectation fared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExpectationReport {
+    /// Its name.
+    pub name: String,
+    /// How often it was checked while the workloads ran and the nodes settled. `None` if it has no check:
+    /// a wait that begins when the workloads have ended.
+    pub checks: Option<u64>,
+    /// How it ended.
+    pub end: ExpectationEnd,
+}
+
+/// How an expectation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExpectationEnd {
+    /// It was judged, and holds.
+    Held,
+    /// One of its steps failed: see the failures.
+    Failed,
+    /// The run ended before it was judged.
+    NotJudged,
 }
 
 impl fmt::Display for Phase {
@@ -98,16 +133,57 @@ impl fmt::Display for WorkloadEnd {
     }
 }
 
+impl fmt::Display for ExpectationEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Held => "held",
+            Self::Failed => "failed",
+            Self::NotJudged => "not judged",
+        })
+    }
+}
+
+impl fmt::Display for WorkloadReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, took, end, got_to_work } = self;
+        write!(f, "workload {}: {end} after {}", quoted(name), seconds(*took))?;
+        if !got_to_work {
+            f.write_str(", and had not come past its first await: give it time with `run_for`")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ExpectationReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, checks, end } = self;
+        write!(f, "expectation {}: {end}", quoted(name))?;
+        match checks {
+            None => Ok(()),
+            Some(1) => f.write_str(", checked once"),
+            Some(times) => write!(f, ", checked {times} times"),
+        }
+    }
+}
+
 impl fmt::Display for RunReport {
-    /// Phases, workloads and observers; what it is about stands in the caller's own line.
+    /// Phases, nodes, workloads, expectations and observers; the scenario's name stands in the caller's own
+    /// line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let phases = self.phases.iter().map(|(phase, took)| format!("{phase} {}", seconds(*took)));
         writeln!(f, "phases: {}", phases.collect::<Vec<_>>().join(", "))?;
-        for WorkloadReport { name, took, end } in &self.workloads {
-            writeln!(f, "workload {name:?}: {end} after {}", seconds(*took))?;
+        match self.nodes.as_deref() {
+            None => {}
+            Some([]) => writeln!(f, "nodes: NONE, so that whatever is said of all nodes holds")?,
+            Some(nodes) => writeln!(f, "nodes: {}", listed(nodes))?,
         }
+        self.workloads.iter().try_for_each(|workload| writeln!(f, "{workload}"))?;
+        self.expectations.iter().try_for_each(|expectation| writeln!(f, "{expectation}"))?;
         for observer in &self.observers {
             write!(f, "\n{observer}\n")?;
+        }
+        for name in &self.cut_off {
+            writeln!(f, "\nobserver {}\n  its start was CUT OFF: it saw nothing", quoted(name))?;
         }
         Ok(())
     }

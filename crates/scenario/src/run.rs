@@ -1,58 +1,88 @@
-//! One run: its phases, and its end.
+//! One run: what it owns, and its phases up to the workloads and after them. See `load.rs` for the
+//! workloads, `end.rs` for the end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout, timeout_at};
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
+use tracing::instrument::WithSubscriber;
 
-use crate::failure::{Failure, NodeLog, Problem, ScenarioFailure, Subject};
-use crate::jobs::{Ended, Jobs, Part, Step};
-use crate::panics::{catch, caught, discard};
-use crate::report::{Phase, RunReport, WorkloadEnd, WorkloadReport};
+use crate::apart::ABORT_GRACE;
+use crate::failure::{Failure, NodeLog, Problem, Subject, UNBLOCK};
+use crate::jobs::{Ended, Jobs};
+use crate::load::Checks;
+use crate::panics::{Guarded, Panics, catch};
+use crate::part::{Part, Step};
+use crate::report::{ExpectationEnd, ExpectationReport, Phase, WorkloadReport};
 use crate::scenario::Plan;
 use crate::{Application, Deployer, ObserverTimeline, RunContext, RunningCluster};
 
-/// How long the logs of all nodes may take.
-const LOGS_WITHIN: Duration = Duration::from_secs(10);
+/// A cluster is dropped where its last user lets go of it.
+pub(crate) type Cluster<A> = Arc<Guarded<Box<dyn RunningCluster<A>>>>;
 
 /// Owns everything that a run starts. Dropping it ends all that, in order, without waiting.
 pub(crate) struct Run<A: Application> {
-    plan: Plan<A>,
-    deployer: String,
-    began: Instant,
-    phase: Phase,
+    pub(crate) plan: Plan<A>,
+    pub(crate) panics: Panics,
+    pub(crate) deployer: String,
+    pub(crate) began: Instant,
+    pub(crate) phase: Phase,
     phase_began: Instant,
-    phases: Vec<(Phase, Duration)>,
-    failures: Vec<Failure>,
-    ended: Vec<WorkloadReport>,
+    pub(crate) phases: Vec<(Phase, Duration)>,
+    pub(crate) failures: Vec<Failure>,
+    pub(crate) nodes: Option<Vec<String>>,
+    pub(crate) ended: Vec<WorkloadReport>,
+    pub(crate) expectations: Vec<ExpectationReport>,
+    /// Workloads that had not come past their first await when they were cancelled.
+    pub(crate) idle: Vec<Subject>,
     /// Workloads at work.
-    load: Jobs<A>,
+    pub(crate) load: Jobs<A>,
+    pub(crate) checks: Checks<A>,
     /// Steps of all others.
-    steps: Jobs<A>,
-    context: Option<RunContext<A>>,
-    cluster: Option<Box<dyn RunningCluster<A>>>,
+    pub(crate) steps: Jobs<A>,
+    pub(crate) context: Option<RunContext<A>>,
+    pub(crate) cluster: Option<Cluster<A>>,
+    pub(crate) timelines: Vec<ObserverTimeline>,
+    pub(crate) cut_off: Vec<String>,
+    pub(crate) logs: Vec<NodeLog>,
 }
 
 impl<A: Application> Run<A> {
-    pub(crate) fn new(plan: Plan<A>, deployer: &str) -> Self {
+    pub(crate) fn new(plan: Plan<A>) -> Self {
         let began = Instant::now();
+        let report = |part: &Part<A>| ExpectationReport {
+            name: part.name().to_owned(),
+            checks: part.checks.then_some(0),
+            end: ExpectationEnd::NotJudged,
+        };
         Self {
+            panics: plan.panics.clone(),
+            expectations: plan.expectations.iter().map(report).collect(),
             plan,
-            deployer: deployer.to_owned(),
+            deployer: "unnamed".to_owned(),
             began,
             phase: Phase::Deploy,
             phase_began: began,
             phases: Vec::new(),
             failures: Vec::new(),
+            nodes: None,
             ended: Vec::new(),
+            idle: Vec::new(),
             load: Jobs::default(),
+            checks: Checks::new(began),
             steps: Jobs::default(),
             context: None,
             cluster: None,
+            timelines: Vec::new(),
+            cut_off: Vec::new(),
+            logs: Vec::new(),
         }
     }
 
-    /// All phases up to `Evaluate`. What goes wrong is noted; what is to be ended afterwards stays here,
+    /// All phases up to `Evaluate`. What goes wrong is recorded; what is to be ended afterwards stays here,
     /// so this may be dropped at any time.
     pub(crate) async fn work(&mut self, deployer: &(impl Deployer<A> + ?Sized)) {
         let Some(context) = self.deploy(deployer).await else { return };
@@ -66,18 +96,14 @@ impl<A: Application> Run<A> {
         self.evaluate(&context).await;
     }
 
-    pub(crate) fn cancelled(&mut self) {
-        self.fail(Subject::Run, Problem::Cancelled);
-    }
-
-    fn enter(&mut self, phase: Phase) -> tracing::Span {
+    pub(crate) fn enter(&mut self, phase: Phase) -> tracing::Span {
         self.leave();
         self.phase = phase;
         tracing::info_span!("phase", scenario = self.plan.name, %phase)
     }
 
     /// Notes how long the phase took up to now.
-    fn leave(&mut self) {
+    pub(crate) fn leave(&mut self) {
         let now = Instant::now();
         let took = now.saturating_duration_since(self.phase_began);
         self.phase_began = now;
@@ -87,64 +113,134 @@ impl<A: Application> Run<A> {
         }
     }
 
-    fn fail(&mut self, subject: Subject, problem: Problem) {
-        let failure = Failure { phase: self.phase, at: self.began.elapsed(), subject, problem };
+    pub(crate) fn fail(&mut self, subject: Subject, problem: Problem) {
+        self.fail_at(self.phase, Instant::now(), subject, problem);
+    }
+
+    pub(crate) fn fail_at(&mut self, phase: Phase, at: Instant, subject: Subject, problem: Problem) {
+        self.record(phase, at, subject, problem, Duration::ZERO);
+    }
+
+    /// Something that belongs to `phase` had not ended by its deadline.
+    pub(crate) fn timed_out(&mut self, phase: Phase, subject: Subject, limit: Duration, deadline: Instant) {
+        let now = Instant::now();
+        let late = now.saturating_duration_since(deadline);
+        self.record(phase, now, subject, Problem::TimedOut(limit), late);
+    }
+
+    fn record(&mut self, phase: Phase, at: Instant, subject: Subject, problem: Problem, late: Duration) {
+        if let Subject::Expectation(name) = &subject {
+            self.expectation_ended(name, ExpectationEnd::Failed);
+        }
+        let cuts_off = matches!(problem, Problem::TimedOut(_) | Problem::Cancelled);
+        let starting = match &self.context {
+            Some(context) if cuts_off => context.observers().starting(),
+            _ => Vec::new(),
+        };
+        let at = at.saturating_duration_since(self.began);
+        let failure = Failure { phase, at, subject, problem, starting, late };
         tracing::warn!(scenario = self.plan.name, "{failure}");
         self.failures.push(failure);
     }
 
+    fn expectation_ended(&mut self, name: &str, end: ExpectationEnd) {
+        self.expectations.iter_mut().filter(|known| known.name == name).for_each(|known| known.end = end);
+    }
+
+    /// Records what destructors have panicked with since the last call. Whether none has.
+    pub(crate) fn no_drop_panicked(&mut self) -> bool {
+        let panics = self.panics.take();
+        let none = panics.is_empty();
+        for panic in panics {
+            self.fail_at(self.phase, panic.at, panic.subject, Problem::Panicked(panic.message));
+        }
+        none
+    }
+
+    /// The deployer is borrowed, so that no other task can work on it. When it blocks this thread, its limit
+    /// and what cancels the run are looked at as soon as it is back.
     async fn deploy(&mut self, deployer: &(impl Deployer<A> + ?Sized)) -> Option<RunContext<A>> {
         let span = self.enter(Phase::Deploy);
+        let deployment = self.plan.deployment.clone()?;
+        match catch(|| deployer.name().to_owned()) {
+            Ok(name) => self.deployer = name,
+            Err(panic) => {
+                self.fail(self.deployer(), Problem::Panicked(panic));
+                return None;
+            }
+        }
         let limit = self.plan.limits.deploy;
-        let deploying = caught(deployer.deploy(&self.plan.deployment)).instrument(span);
-        let problem = match timeout(limit, deploying).await {
+        let deadline = Instant::now() + limit;
+        let _watch = watch(self.deployer(), limit, deadline);
+        let deploying = async { deployer.deploy(&deployment).await };
+        let deploying = self.panics.caught(self.deployer(), deploying).instrument(span);
+        let outcome = timeout_at(deadline, deploying).await;
+        let is_late = Instant::now() > deadline;
+        let deployed = match outcome {
             Ok(Ok(Ok(cluster))) => {
-                let deployment = self.plan.deployment.clone();
-                let context = catch(|| {
-                    RunContext::new(deployment, cluster.node_clients(), cluster.node_control(), self.began)
-                });
-                self.cluster = Some(cluster);
-                match context {
-                    Ok(context) => {
-                        self.context = Some(context.clone());
-                        return Some(context);
-                    }
-                    Err(panic) => Problem::Panicked(panic),
+                let cluster = self.cluster.insert(Arc::new(self.panics.guard(self.deployer(), cluster)));
+                if is_late {
+                    Err(None)
+                } else {
+                    context(deployment, cluster, &self.panics, self.began).map_err(Some)
                 }
             }
-            Ok(Ok(Err(error))) => Problem::Error(error.into()),
-            Ok(Err(panic)) => Problem::Panicked(panic),
-            Err(_) => Problem::TimedOut(limit),
+            Ok(Ok(Err(error))) => Err(Some(Problem::Error(error.into()))),
+            Ok(Err(panic)) => Err(Some(Problem::Panicked(panic))),
+            Err(_) => Err(None),
         };
-        self.fail(Subject::Deployer(self.deployer.clone()), problem);
-        None
+        let context = match deployed {
+            Ok((context, nodes)) => {
+                self.nodes = Some(nodes);
+                Some(self.context.insert(context).clone())
+            }
+            Err(Some(problem)) => {
+                self.fail(self.deployer(), problem);
+                None
+            }
+            Err(None) => {
+                self.timed_out(Phase::Deploy, self.deployer(), limit, deadline);
+                None
+            }
+        };
+        yield_now().await;
+        if self.no_drop_panicked() { context } else { None }
+    }
+
+    pub(crate) fn deployer(&self) -> Subject {
+        Subject::Deployer(self.deployer.clone())
     }
 
     async fn prepare(&mut self, context: &RunContext<A>) -> bool {
         let span = self.enter(Phase::Prepare);
-        async {
+        let well = async {
             let limit = self.plan.limits.prepare;
             for add in std::mem::take(&mut self.plan.extensions) {
-                if let Err(error) = add(context) {
-                    self.fail(Subject::Run, Problem::Error(error.into()));
-                    return false;
-                }
+                let problem = match catch(|| (add.into_inner())(context)) {
+                    Ok(Ok(())) => continue,
+                    Ok(Err(error)) => Problem::Error(error.into()),
+                    Err(panic) => Problem::Panicked(panic),
+                };
+                self.fail(Subject::Run, problem);
+                return false;
             }
             let deadline = Instant::now() + limit;
             // One after the other: a later one may need what an earlier one built.
-            for (place, factory) in std::mem::take(&mut self.plan.factories).into_iter().enumerate() {
-                self.steps.spawn(place, Part::Factory(factory), Step::Init, context.clone());
+            for factory in std::mem::take(&mut self.plan.factories) {
+                self.begin(factory, Step::Init, context);
                 if !self.finish_steps(deadline, limit).await {
                     return false;
                 }
             }
-            for (place, workload) in std::mem::take(&mut self.plan.workloads).into_iter().enumerate() {
-                self.steps.spawn(place, Part::Workload(workload), Step::Init, context.clone());
+            for workload in std::mem::take(&mut self.plan.workloads) {
+                self.begin(workload, Step::Init, context);
             }
             self.expectations(Step::Init, limit, context).await
         }
         .instrument(span)
-        .await
+        .await;
+        // Parts that were not asked any more have been dropped.
+        self.no_drop_panicked() && well
     }
 
     async fn start_capture(&mut self, context: &RunContext<A>) -> bool {
@@ -152,269 +248,116 @@ impl<A: Application> Run<A> {
         self.expectations(Step::Start, self.plan.limits.start_capture, context).instrument(span).await
     }
 
-    /// Runs the workloads until those that end have ended, and for `run_for` if that is given. Whether
-    /// all is well.
-    async fn workloads(&mut self, context: &RunContext<A>) -> bool {
-        let span = self.enter(Phase::Workloads);
-        let began = Instant::now();
-        async {
-            for (place, workload) in std::mem::take(&mut self.plan.workloads).into_iter().enumerate() {
-                self.load.spawn(place, Part::Workload(workload), Step::Start, context.clone());
-            }
-            let limit = self.plan.limits.workloads;
-            let at_least = began + self.plan.run_for.unwrap_or_default();
-            let mut checks = self.checks();
-            loop {
-                let ending = self.load.ending();
-                let enough = Instant::now() >= at_least;
-                if ending.is_empty() && enough {
-                    return true;
-                }
-                tokio::select! {
-                    biased;
-                    Some(ended) = self.load.next() => {
-                        if !self.workload_ended(ended, false) {
-                            return false;
-                        }
-                    }
-                    () = sleep_until(began + limit) => {
-                        for subject in ending {
-                            self.fail(subject, Problem::TimedOut(limit));
-                        }
-                        return false;
-                    }
-                    () = sleep_until(at_least), if !enough => {}
-                    _ = checks.tick() => {
-                        if !self.check(context).await {
-                            return false;
-                        }
-                    }
-                }
-            }
-        }
-        .instrument(span)
-        .await
-    }
-
-    async fn cooldown(&mut self, context: &RunContext<A>) {
-        let Some(cooldown) = self.plan.cooldown else { return };
-        let span = self.enter(Phase::Cooldown);
-        let end = Instant::now() + cooldown;
-        async {
-            let mut checks = self.checks();
-            loop {
-                tokio::select! {
-                    biased;
-                    Some(ended) = self.load.next() => {
-                        if !self.workload_ended(ended, false) {
-                            return;
-                        }
-                    }
-                    () = sleep_until(end) => return,
-                    _ = checks.tick() => {
-                        if !self.check(context).await {
-                            return;
-                        }
-                    }
-                }
-            }
-        }
-        .instrument(span)
-        .await;
-    }
-
-    /// Ends the workloads: they are told, then aborted. Does nothing when none works.
-    pub(crate) async fn drain(&mut self) {
-        if let Some(context) = &self.context {
-            context.cancel();
-        }
-        if self.load.is_empty() {
-            return;
-        }
-        let span = self.enter(Phase::Drain);
-        let deadline = Instant::now() + self.plan.limits.drain;
-        async {
-            while let Ok(Some(ended)) = timeout_at(deadline, self.load.next()).await {
-                self.workload_ended(ended, true);
-            }
-            let (ended, blocked) = self.load.abort().await;
-            for ended in ended {
-                self.workload_ended(ended, true);
-            }
-            for subject in blocked {
-                self.fail(subject, Problem::Blocked);
-            }
-        }
-        .instrument(span)
-        .await;
-    }
-
     async fn evaluate(&mut self, context: &RunContext<A>) {
         let span = self.enter(Phase::Evaluate);
-        self.expectations(Step::Evaluate, self.plan.limits.evaluate, context).instrument(span).await;
+        async {
+            self.finish_checks().await;
+            self.expectations(Step::Evaluate, self.plan.limits.evaluate, context).await;
+        }
+        .instrument(span)
+        .await;
     }
 
-    fn checks(&self) -> tokio::time::Interval {
-        let every = self.plan.limits.check_interval;
-        let mut checks = interval_at(Instant::now() + every, every);
-        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        checks
-    }
-
-    async fn check(&mut self, context: &RunContext<A>) -> bool {
-        self.expectations(Step::Check, self.plan.limits.check, context).await
+    fn begin(&mut self, part: Part<A>, step: Step, context: &RunContext<A>) {
+        self.steps.spawn(part, step, self.panics.clone(), context.clone());
     }
 
     /// Lets every expectation that has not failed take a step, all at once. Whether all is well.
     async fn expectations(&mut self, step: Step, limit: Duration, context: &RunContext<A>) -> bool {
-        for (place, expectation) in std::mem::take(&mut self.plan.expectations).into_iter().enumerate() {
-            self.steps.spawn(place, Part::Expectation(expectation), step, context.clone());
+        self.plan.expectations.sort_by_key(|expectation| expectation.place);
+        for expectation in std::mem::take(&mut self.plan.expectations) {
+            self.begin(expectation, step, context);
         }
         self.finish_steps(Instant::now() + limit, limit).await
     }
 
-    /// Waits for the steps that were begun, and puts back the parts that are well.
+    /// Waits for the steps that were begun, and puts back the parts that are well. Whether all are.
     async fn finish_steps(&mut self, deadline: Instant, limit: Duration) -> bool {
         let failed_before = self.failures.len();
-        let mut well = Vec::new();
         while let Ok(Some(ended)) = timeout_at(deadline, self.steps.next()).await {
-            self.step_ended(ended, &mut well);
+            if ended.problem.is_none() && ended.at > deadline {
+                // It blocked the thread that its limit is noticed on.
+                self.timed_out(self.phase, ended.subject, limit, deadline);
+            } else {
+                self.step_ended(ended);
+            }
+        }
+        for subject in self.steps.working() {
+            self.timed_out(self.phase, subject, limit, deadline);
         }
         if !self.steps.is_empty() {
-            for subject in self.steps.working() {
-                self.fail(subject, Problem::TimedOut(limit));
-            }
-            let (ended, blocked) = self.steps.abort().await;
-            for ended in ended {
-                self.step_ended(ended, &mut well);
-            }
-            for subject in blocked {
-                self.fail(subject, Problem::Blocked);
-            }
+            self.abort_steps().await;
+            self.waits_end().await;
         }
-        well.sort_by_key(|(place, _)| *place);
-        for (_, part) in well {
-            match part {
-                Part::Factory(factory) => discard(factory),
-                Part::Workload(workload) => self.plan.workloads.push(workload),
-                Part::Expectation(expectation) => self.plan.expectations.push(expectation),
-            }
-        }
+        self.no_drop_panicked();
         self.failures.len() == failed_before
     }
 
-    fn step_ended(&mut self, ended: Ended<A>, well: &mut Vec<(usize, Part<A>)>) {
-        let Ended { subject, place, part, problem, .. } = ended;
-        match problem {
-            Some(problem) => {
-                self.fail(subject, problem);
-                discard(part);
-            }
-            None => well.extend(part.map(|part| (place, part))),
+    pub(crate) async fn abort_steps(&mut self) {
+        let (ended, blocked) = self.steps.abort().await;
+        for ended in ended {
+            self.step_ended(ended);
         }
-    }
-
-    /// Whether it is well.
-    fn workload_ended(&mut self, ended: Ended<A>, cancelled: bool) -> bool {
-        let Ended { subject, took, part, problem, aborted, .. } = ended;
-        discard(part);
-        let well = problem.is_none();
-        let end = match (&problem, aborted, cancelled) {
-            (Some(_), ..) => WorkloadEnd::Failed,
-            (None, true, _) => WorkloadEnd::Aborted,
-            (None, false, true) => WorkloadEnd::Cancelled,
-            (None, false, false) => WorkloadEnd::Done,
-        };
-        if let Subject::Workload(name) = &subject {
-            self.ended.push(WorkloadReport { name: name.clone(), took, end });
-        }
-        if let Some(problem) = problem {
-            self.fail(subject, problem);
-        }
-        well
-    }
-
-    /// Ends everything, in order, and says how the run went.
-    pub(crate) async fn clean_up(mut self) -> Result<RunReport, ScenarioFailure> {
-        let span = self.enter(Phase::Cleanup);
-        let (observers, logs) = self.end_in_order().instrument(span).await;
-        self.leave();
-        let report = RunReport {
-            scenario: std::mem::take(&mut self.plan.name),
-            deployer: std::mem::take(&mut self.deployer),
-            elapsed: self.began.elapsed(),
-            phases: std::mem::take(&mut self.phases),
-            workloads: std::mem::take(&mut self.ended),
-            observers,
-        };
-        match std::mem::take(&mut self.failures) {
-            none if none.is_empty() => Ok(report),
-            failures => Err(ScenarioFailure::new(report, failures, logs)),
-        }
-    }
-
-    async fn end_in_order(&mut self) -> (Vec<ObserverTimeline>, Vec<NodeLog>) {
-        let limit = self.plan.limits.cleanup;
-        // Steps are still at work only if the run was cancelled.
-        let (_, blocked) = self.steps.abort().await;
         for subject in blocked {
             self.fail(subject, Problem::Blocked);
         }
-        std::mem::take(&mut self.plan.expectations).into_iter().for_each(discard);
-        let mut timelines = Vec::new();
-        if let Some(context) = self.context.clone() {
-            timelines = context.timelines();
-            for (name, outcome) in context.stop_observers(Instant::now() + limit).await {
-                let problem = outcome.map_or(Problem::TimedOut(limit), |_| Problem::Blocked);
-                self.fail(Subject::Observer(name), problem);
+    }
+
+    /// Puts a part back that is well.
+    fn step_ended(&mut self, ended: Ended<A>) {
+        let Ended { subject, at, part, problem, .. } = ended;
+        match (problem, subject, part) {
+            (Some(problem), subject, _) => self.fail_at(self.phase, at, subject, problem),
+            (None, Subject::Workload(_), Some(workload)) => self.plan.workloads.push(workload),
+            (None, Subject::Expectation(name), Some(expectation)) => {
+                if self.phase == Phase::Evaluate {
+                    self.expectation_ended(&name, ExpectationEnd::Held);
+                }
+                self.plan.expectations.push(expectation);
             }
-            context.release();
+            (None, ..) => {}
         }
-        let Some(cluster) = self.cluster.take() else { return (timelines, Vec::new()) };
-        // While it is taken out, dropping this future drops it, behind the observers.
-        let logs = if self.failures.is_empty() { Vec::new() } else { logs_of(&*cluster).await };
-        let problem = match timeout(limit, caught(cluster.shut_down())).await {
-            Ok(Ok(Ok(()))) => None,
-            Ok(Ok(Err(error))) => Some(Problem::Error(error.into())),
-            Ok(Err(panic)) => Some(Problem::Panicked(panic)),
-            Err(_) => Some(Problem::TimedOut(limit)),
-        };
-        if let Some(problem) = problem {
-            self.fail(Subject::Deployer(self.deployer.clone()), problem);
+    }
+
+    /// Waits until the waits have ended whose expectations are gone: their tasks were aborted.
+    pub(crate) async fn waits_end(&mut self) {
+        let Some(context) = self.context.clone() else { return };
+        let mut live = self.checks.jobs.working();
+        live.extend(self.plan.expectations.iter().map(|expectation| expectation.subject.clone()));
+        let is_gone = |name: &str| !live.contains(&Subject::Expectation(name.to_owned()));
+        if timeout(ABORT_GRACE, context.waits().none(is_gone)).await.is_ok() {
+            return;
         }
-        discard(cluster);
-        (timelines, logs)
+        for name in context.waits().names().into_iter().filter(|name| is_gone(name)) {
+            context.waits().forget(&name);
+            self.fail(Subject::Expectation(name), Problem::Blocked);
+        }
     }
 }
 
-async fn logs_of<A: Application>(cluster: &dyn RunningCluster<A>) -> Vec<NodeLog> {
-    let deadline = Instant::now() + LOGS_WITHIN;
-    let mut logs = Vec::new();
-    for node in catch(|| cluster.node_control().nodes()).unwrap_or_default() {
-        match timeout_at(deadline, caught(cluster.log(&node))).await {
-            Ok(Ok(Some(text))) => logs.push(NodeLog { node, text }),
-            Ok(Ok(None) | Err(_)) => {}
-            Err(_) => break,
-        }
-    }
-    logs
+/// What the parts of a run share, and the names of the nodes.
+fn context<A: Application>(
+    deployment: Arc<Guarded<A::Deployment>>,
+    cluster: &Cluster<A>,
+    panics: &Panics,
+    began: Instant,
+) -> Result<(RunContext<A>, Vec<String>), Problem> {
+    let of_the_cluster = || {
+        let control = panics.guard(cluster.subject().clone(), cluster.node_control());
+        let clients = panics.guard(cluster.subject().clone(), cluster.node_clients());
+        let mut nodes = control.nodes();
+        let more: Vec<_> = clients.names().into_iter().filter(|name| !nodes.contains(name)).collect();
+        nodes.extend(more);
+        (RunContext::new(deployment, clients, control, panics, began), nodes)
+    };
+    catch(of_the_cluster).map_err(Problem::Panicked)
 }
 
-impl<A: Application> Drop for Run<A> {
-    fn drop(&mut self) {
-        // Each under its own guard: a destructor that panics keeps nothing else from its end.
-        if let Some(context) = &self.context {
-            context.cancel();
-        }
-        discard(std::mem::take(&mut self.load));
-        discard(std::mem::take(&mut self.steps));
-        discard(std::mem::take(&mut self.plan.expectations));
-        discard(std::mem::take(&mut self.plan.workloads));
-        discard(std::mem::take(&mut self.plan.factories));
-        discard(std::mem::take(&mut self.plan.extensions));
-        if let Some(context) = self.context.take() {
-            context.release();
-        }
-        discard(self.cluster.take());
-    }
+/// Warns while a deployer blocks the thread on which its limit is noticed.
+fn watch(deployer: Subject, limit: Duration, deadline: Instant) -> AbortOnDropHandle<()> {
+    let watch = async move {
+        sleep_until(deadline + ABORT_GRACE).await;
+        tracing::warn!("{deployer} blocks its thread, and its limit of {limit:?} is over: {UNBLOCK}");
+    };
+    AbortOnDropHandle::new(tokio::spawn(watch.with_current_subscriber()))
 }

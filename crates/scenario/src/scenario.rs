@@ -1,14 +1,18 @@
 //! A scenario, ready to run.
 
 use std::fmt;
-use std::future::pending;
-use std::pin::pin;
+use std::future::{pending, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::failure::{Problem, Subject};
+use crate::panics::{Guarded, Panics, catch};
+use crate::part::Part;
 use crate::run::Run;
 use crate::{
-    Application, Deployer, Expectation, ExtensionError, Limits, ObservationExtensionFactory, RunContext,
-    RunReport, ScenarioBuilder, ScenarioFailure, Workload,
+    Application, Deployer, ExtensionError, Limits, RunContext, RunReport, ScenarioBuilder, ScenarioFailure,
 };
 
 /// A deployment, what observes it, what is done to it and what has to hold: made by a
@@ -19,15 +23,22 @@ use crate::{
 /// | deploy | the deployer brings the nodes up | they can be talked to | cleanup |
 /// | prepare | factories build, one after the other; then all `init` | all are done | cleanup |
 /// | `start_capture` | expectations begin to look | all have begun | cleanup |
-/// | workloads | workloads run; each second expectations are checked | those that end have ended, and `run_for` is over | drain |
-/// | cooldown | the nodes settle; checks and endless workloads go on | it is over | drain |
+/// | workloads | workloads run; each second, and once at the end, expectations are checked | those that end have ended, `run_for` is over, and the last check holds | drain |
+/// | cooldown | the nodes settle; checks and endless workloads go on | it is over, and a last check holds | drain |
 /// | drain | workloads are cancelled; at the deadline they are aborted | none works | evaluate |
 /// | evaluate | expectations judge, side by side | all have judged | cleanup |
 /// | cleanup | observers stop; then extensions are dropped; then the nodes go down | nothing is left | the failure says what is left |
 ///
 /// Each phase has a time-out of its own ([`Limits`]) and a `tracing` span. A panic in app code is a
-/// failure with its message. App code that blocks its thread cannot be cancelled: it is left behind,
-/// and the failure says so.
+/// failure with its message, also in a destructor. App code that blocks its thread cannot be cancelled: it
+/// is left behind, and the failure says so. A deployer is borrowed, and no other thread can take it over:
+/// when it blocks its thread, its limit and what cancels the run are looked at when it is back, and a
+/// warning is logged meanwhile where there is another thread.
+///
+/// Checks run beside the workloads: a slow one holds up neither a failure nor a limit.
+///
+/// An observer whose start is cut off, by a time-out or a cancellation, is stopped and awaited like the
+/// others before the nodes go down; the report names it.
 pub struct Scenario<A: Application> {
     plan: Plan<A>,
 }
@@ -35,17 +46,19 @@ pub struct Scenario<A: Application> {
 /// Adds an extension to a run.
 pub(crate) type AddExtension<A> = Box<dyn FnOnce(&RunContext<A>) -> Result<(), ExtensionError> + Send>;
 
-/// What a run is to do; emptied while it is done.
+/// What a run is to do; emptied while it is done. Each value of the app is dropped under a guard of its own.
 pub(crate) struct Plan<A: Application> {
     pub(crate) name: String,
-    pub(crate) deployment: A::Deployment,
+    /// Taken out when the run is over.
+    pub(crate) deployment: Option<Arc<Guarded<A::Deployment>>>,
     pub(crate) limits: Limits,
     pub(crate) run_for: Option<Duration>,
     pub(crate) cooldown: Option<Duration>,
-    pub(crate) extensions: Vec<AddExtension<A>>,
-    pub(crate) factories: Vec<Box<dyn ObservationExtensionFactory<A>>>,
-    pub(crate) workloads: Vec<Box<dyn Workload<A>>>,
-    pub(crate) expectations: Vec<Box<dyn Expectation<A>>>,
+    pub(crate) extensions: Vec<Guarded<AddExtension<A>>>,
+    pub(crate) factories: Vec<Part<A>>,
+    pub(crate) workloads: Vec<Part<A>>,
+    pub(crate) expectations: Vec<Part<A>>,
+    pub(crate) panics: Panics,
 }
 
 impl<A: Application> Scenario<A> {
@@ -82,9 +95,10 @@ impl<A: Application> Scenario<A> {
     }
 
     /// As [`run`](Self::run), until `cancel` resolves: then the workloads are drained, nothing is
-    /// judged, and everything is taken down as usual.
+    /// judged, and everything is taken down as usual. When it resolves while everything is being taken
+    /// down, the run has failed too. `cancel` is dropped when the run is over.
     ///
-    /// See [`ctrl_c`](crate::ctrl_c) for SIGINT and SIGTERM.
+    /// See [`ctrl_c`](crate::ctrl_c) for SIGINT and SIGTERM; a second one ends the process at once.
     ///
     /// # Errors
     ///
@@ -102,18 +116,64 @@ impl<A: Application> Scenario<A> {
         deployer: &(impl Deployer<A> + ?Sized),
         cancel: impl Future<Output = T>,
     ) -> Result<RunReport, ScenarioFailure> {
-        let mut run = Run::new(self.plan, deployer.name());
-        let mut cancel = pin!(cancel);
+        let mut cancel = Cancel::new(&self.plan.panics, cancel);
+        let mut run = Run::new(self.plan);
         let cancelled = tokio::select! {
             biased;
-            _ = &mut cancel => true,
-            () = run.work(deployer) => false,
+            problem = cancel.comes() => Some(problem),
+            () = run.work(deployer) => None,
         };
-        if cancelled {
-            run.cancelled();
+        if let Some(problem) = cancelled {
+            run.fail(Subject::Run, problem);
         }
         run.drain().await;
-        run.clean_up().await
+        run.end_in_order().await;
+        // It may have come meanwhile, or while something blocked this thread.
+        if let Some(problem) = cancel.has_come().await {
+            run.fail(Subject::Run, problem);
+        }
+        drop(cancel);
+        run.finish()
+    }
+}
+
+/// What cancels a run: a future of the caller, which may panic. It is kept until the run is over, also when
+/// it has come: a second Ctrl-C is then seen by it.
+struct Cancel<F> {
+    future: Guarded<Pin<Box<F>>>,
+    has_come: bool,
+}
+
+impl<F: Future> Cancel<F> {
+    fn new(panics: &Panics, future: F) -> Self {
+        Self { future: panics.guard(Subject::Run, Box::pin(future)), has_come: false }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Problem> {
+        if self.has_come {
+            return Poll::Pending;
+        }
+        let problem = match catch(|| self.future.as_mut().poll(context).map(drop)) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(())) => Problem::Cancelled,
+            Err(panic) => Problem::Panicked(panic),
+        };
+        self.has_come = true;
+        Poll::Ready(problem)
+    }
+
+    /// When it comes, and how. Cancel safe.
+    async fn comes(&mut self) -> Problem {
+        poll_fn(|context| self.poll(context)).await
+    }
+
+    /// Whether it has come since it was last asked.
+    async fn has_come(&mut self) -> Option<Problem> {
+        poll_fn(|context| match self.poll(context) {
+            Poll::Ready(problem) => Poll::Ready(Some(problem)),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
     }
 }
 
@@ -122,9 +182,9 @@ impl<A: Application> fmt::Debug for Scenario<A> {
         let Plan { name, deployment, workloads, expectations, .. } = &self.plan;
         f.debug_struct("Scenario")
             .field("name", name)
-            .field("deployment", deployment)
-            .field("workloads", &workloads.iter().map(|workload| workload.name()).collect::<Vec<_>>())
-            .field("expectations", &expectations.iter().map(|one| one.name()).collect::<Vec<_>>())
+            .field("deployment", &deployment.as_deref().map(|deployment| &**deployment))
+            .field("workloads", &workloads.iter().map(Part::name).collect::<Vec<_>>())
+            .field("expectations", &expectations.iter().map(Part::name).collect::<Vec<_>>())
             .finish_non_exhaustive()
     }
 }

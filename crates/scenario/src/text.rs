@@ -1,16 +1,33 @@
 //! How reports and errors put things.
 
-use std::fmt::{self, Write as _};
+use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 
-use crate::panics::catch;
+use watchkeeper::report::{debug, names, one_line};
+
+/// How many bytes of a name are shown.
+const NAME: usize = 300;
+/// Of a list of names.
+const LIST: usize = 2_000;
+/// Of what an error says, which may have many lines.
+const ERROR: usize = 16_000;
+/// How many causes of an error are shown: a chain may be endless.
+const CAUSES: usize = 16;
 
 /// Names as a sentence lists them.
-pub(crate) fn listed<S: AsRef<str>>(names: &[S]) -> String {
-    if names.is_empty() {
-        return "none".to_owned();
-    }
-    names.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ")
+pub(crate) fn listed<S: AsRef<str>>(all: &[S]) -> String {
+    names(all.iter().map(AsRef::as_ref), LIST)
+}
+
+/// A name inside of a sentence.
+pub(crate) fn name(name: &str) -> String {
+    one_line(name, NAME)
+}
+
+/// A name in quotes.
+pub(crate) fn quoted(name: &str) -> String {
+    one_line(&format!("{name:?}"), NAME)
 }
 
 /// A duration as reports show it.
@@ -18,59 +35,93 @@ pub(crate) fn seconds(duration: Duration) -> String {
     format!("{:.3}s", duration.as_secs_f64())
 }
 
-/// At most `limit` characters of what is written, and how many were cut. What is written is the app's:
-/// it may panic.
-pub(crate) fn shown(limit: usize, value: fmt::Arguments<'_>) -> String {
-    let mut cut = Cut { text: String::new(), room: limit, rest: 0 };
-    if let Err(panic) = catch(|| cut.write_fmt(value)) {
-        let _ = write!(cut.text, " ... (showing it panicked: {panic})");
-    } else if cut.rest > 0 {
-        let _ = write!(cut.text, " ... ({} more characters)", cut.rest);
-    }
-    cut.text
+/// What somebody else says, in its own lines.
+pub(crate) fn said(text: &str) -> String {
+    shown(ERROR, &text)
 }
 
-struct Cut {
-    text: String,
-    room: usize,
-    rest: usize,
+/// What `value` shows, in its own lines: at most `limit` bytes. Showing it is app code: it may panic.
+pub(crate) fn shown(limit: usize, value: &dyn fmt::Display) -> String {
+    /// Shown by its `Display` where a `Debug` is asked for.
+    struct Shown<'a>(&'a dyn fmt::Display);
+    impl fmt::Debug for Shown<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "{}", self.0)
+        }
+    }
+    debug(&Shown(value), limit)
 }
 
-impl fmt::Write for Cut {
-    fn write_str(&mut self, part: &str) -> fmt::Result {
-        let end = part.char_indices().nth(self.room).map_or(part.len(), |(end, _)| end);
-        let (kept, rest) = part.split_at(end);
-        self.text.push_str(kept);
-        self.room -= kept.chars().count();
-        self.rest += rest.chars().count();
-        Ok(())
+/// An error, then a line for each cause that its text does not already end with.
+pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = shown(ERROR, error);
+    let mut cause = crate::panics::catch(|| error.source()).ok().flatten();
+    for _ in 0..CAUSES {
+        let Some(error) = cause else { return text };
+        let said = shown(ERROR.saturating_sub(text.len()).max(NAME), error);
+        if !text.ends_with(&said) {
+            text.push_str("\ncaused by: ");
+            text.push_str(&said);
+        }
+        cause = crate::panics::catch(|| error.source()).ok().flatten();
     }
+    if cause.is_some() {
+        text.push_str("\ncaused by more errors, which are not shown");
+    }
+    text
 }
+
+/// `Debug` of an error is its text with its causes: that is what `unwrap` and a failed `main` print.
+macro_rules! debug_is_text {
+    ($error:ty) => {
+        impl std::fmt::Debug for $error {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&crate::text::with_causes(self))
+            }
+        }
+    };
+}
+pub(crate) use debug_is_text;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn long_values_are_cut_between_characters_with_a_count() {
-        assert_eq!(shown(3, format_args!("äöü")), "äöü");
-        assert_eq!(shown(3, format_args!("äö{}", "üß!")), "äöü ... (2 more characters)");
-    }
-
-    #[test]
-    fn a_value_that_panics_while_it_is_shown_is_shown_up_to_there() {
+    fn an_error_that_panics_while_it_is_shown_is_shown_up_to_there() {
+        #[derive(Debug)]
         struct Broken;
         impl fmt::Display for Broken {
-            fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("half of ")?;
                 panic!("no way")
             }
         }
-        assert_eq!(shown(9, format_args!("a {Broken}")), "a  ... (showing it panicked: no way)");
+        impl Error for Broken {}
+        assert_eq!(with_causes(&Broken), "half of  ... (its Debug panicked: no way)");
     }
 
     #[test]
-    fn a_list_is_never_empty() {
-        assert_eq!(listed(&["a", "b"]), "a, b");
-        assert_eq!(listed::<&str>(&[]), "none");
+    fn a_chain_of_causes_that_goes_round_ends() {
+        #[derive(Debug)]
+        struct Round;
+        impl fmt::Display for Round {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("round")
+            }
+        }
+        impl Error for Round {
+            fn source(&self) -> Option<&(dyn Error + 'static)> {
+                Some(self)
+            }
+        }
+        assert_eq!(with_causes(&Round), "round\ncaused by more errors, which are not shown");
+    }
+
+    #[test]
+    fn names_and_errors_forge_no_lines() {
+        assert_eq!(quoted("a\nb"), r#""a\nb""#);
+        assert_eq!(name("a\nb\u{1b}[2J"), r"a\nb\u{1b}[2J");
+        assert_eq!(said("two\nlines\u{1b}[2J"), "two\nlines\\u{1b}[2J");
     }
 }

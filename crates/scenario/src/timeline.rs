@@ -4,16 +4,24 @@ use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use watchkeeper::{Freshness, ObservationHandle, Observer, State};
+use watchkeeper::report::{debug, one_line};
+use watchkeeper::{Freshness, ObservationHandle, ObservationStatus, Observer, State};
 
-use crate::text::{listed, seconds, shown};
+use crate::panics::catch;
+use crate::text::{listed, quoted, seconds, shown};
 
-/// How many characters of a value a report shows.
+/// How many bytes of a value a report shows.
 const SHOWN: usize = 2_000;
-/// How many characters of one event.
+/// How many bytes of one event.
 const SHOWN_EVENT: usize = 200;
+/// How many events of one cycle.
+const EVENTS: usize = 20;
+/// How many bytes of a failure.
+const SHOWN_FAILURE: usize = 1_000;
 /// How many moments.
 const MOMENTS: usize = 40;
+/// How many failures an observation keeps.
+const KEPT: usize = 64;
 
 /// What one observer saw, and how it stood, when the report was made.
 #[derive(Clone, Debug)]
@@ -35,11 +43,18 @@ pub struct ObserverTimeline {
     pub freshness: Freshness,
     /// The names of its sources.
     pub sources: Vec<String>,
+    /// How many of its sources have ever answered, as its last snapshot knows. `None` if the observer does
+    /// not keep that: see [`Observer::source_health`].
+    pub answered: Option<usize>,
+    /// How many cycles have ended.
+    pub cycles: u64,
+    /// How many of them have failed, counted up to the 64 that an observation keeps.
+    pub failed_cycles: usize,
     /// The newest batches of events and the newest failures, in order of time: at most 40.
     pub moments: Vec<Moment>,
     /// How many older ones are not shown, of those that the observer still knew.
     pub older: usize,
-    /// The last snapshot by its cycle, as `Debug` shows it, cut at 2,000 characters.
+    /// The last snapshot by its cycle, as `Debug` shows it, cut at 2,000 bytes.
     pub last_snapshot: Option<(u64, String)>,
 }
 
@@ -59,7 +74,7 @@ pub struct Moment {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Seen {
-    /// The events of one cycle.
+    /// The first 20 events of one cycle, and how many more there were if there were.
     Events(Vec<String>),
     /// A failed cycle.
     Failure(String),
@@ -75,22 +90,22 @@ impl ObserverTimeline {
         let batches = handle.history().into_iter().map(|batch| Moment {
             at: since(batch.observed_at),
             cycle: batch.cycle,
-            what: Seen::Events(
-                batch.events.iter().map(|event| shown(SHOWN_EVENT, format_args!("{event:?}"))).collect(),
-            ),
+            what: Seen::Events(events(&batch.events)),
         });
-        let failures = handle.failures().into_iter().map(|failure| Moment {
+        let failed = handle.failures();
+        let failed_cycles = failed.len();
+        let last_has_ended = matches!(status.state, State::Idle | State::Failed { .. });
+        let failures = failed.into_iter().map(|failure| Moment {
             at: since(failure.observed_at),
             cycle: failure.cycle,
-            what: Seen::Failure(failure.to_string()),
+            what: Seen::Failure(one_line(&shown(SHOWN_FAILURE, &failure), SHOWN_FAILURE)),
         });
         let mut moments: Vec<_> = batches.chain(failures).collect();
         moments.sort_by_key(|moment| moment.cycle);
         let older = moments.len().saturating_sub(MOMENTS);
         moments.drain(..older);
-        let last_snapshot = status
-            .snapshot
-            .map(|snapshot| (snapshot.cycle, shown(SHOWN, format_args!("{:#?}", snapshot.value))));
+        let answered = answered::<O>(&status);
+        let last_snapshot = status.snapshot.map(|snapshot| (snapshot.cycle, debug(&snapshot.value, SHOWN)));
         Self {
             name: name.to_owned(),
             observer: std::any::type_name::<O>(),
@@ -100,6 +115,9 @@ impl ObserverTimeline {
             cycle: status.cycle,
             freshness: status.freshness,
             sources: status.source_names.iter().map(ToString::to_string).collect(),
+            answered,
+            cycles: status.cycle + u64::from(last_has_ended),
+            failed_cycles,
             moments,
             older,
             last_snapshot,
@@ -107,18 +125,44 @@ impl ObserverTimeline {
     }
 }
 
+/// What is shown of the events of one cycle.
+fn events<E: fmt::Debug>(events: &[E]) -> Vec<String> {
+    let text = |event| one_line(&shown(SHOWN_EVENT, &format_args!("{event:?}")), SHOWN_EVENT + 100);
+    let mut shown: Vec<_> = events.iter().take(EVENTS).map(text).collect();
+    if let Some(more @ 1..) = events.len().checked_sub(EVENTS) {
+        shown.push(format!("and {more} more events"));
+    }
+    shown
+}
+
+/// How many sources have ever answered.
+fn answered<O: Observer>(status: &ObservationStatus<O>) -> Option<usize> {
+    let snapshot = status.snapshot.as_ref()?;
+    let health = |name| catch(|| O::source_health(&snapshot.value, name)).ok().flatten();
+    let known: Vec<_> = status.source_names.iter().filter_map(|name| health(name)).collect();
+    (!known.is_empty()).then(|| known.iter().filter(|health| health.facts.last_success.is_some()).count())
+}
+
 impl fmt::Display for ObserverTimeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, observer, state, cycle, generation, .. } = self;
+        let Self { name, observer, state, cycle, generation, cycles, failed_cycles: failed, .. } = self;
         let paused = if self.paused { ", paused" } else { "" };
         let data = match self.freshness.age() {
             None => "no data yet".to_owned(),
+            _ if self.answered == Some(0) => "NO DATA: none of its sources ever answered".to_owned(),
             Some(age) if self.freshness.is_stale() => format!("STALE, data of {} ago", seconds(age)),
             Some(age) => format!("fresh, data of {} ago", seconds(age)),
         };
-        writeln!(f, "observer {name:?} ({observer})")?;
+        writeln!(f, "observer {} ({observer})", quoted(name))?;
         writeln!(f, "  {state}{paused}, cycle {cycle}, generation {generation}; {data}")?;
-        writeln!(f, "  sources: {}", listed(&self.sources))?;
+        let cycles = if *cycles == 1 { "1 cycle".to_owned() } else { format!("{cycles} cycles") };
+        let or_more = if *failed < KEPT { "" } else { " or more" };
+        write!(f, "  {cycles}, {failed}{or_more} failed; sources: ")?;
+        match (self.sources.len(), self.answered) {
+            (0, _) => writeln!(f, "NONE, so that whatever is said of all sources holds")?,
+            (_, None) => writeln!(f, "{}", listed(&self.sources))?,
+            (all, Some(answered)) => writeln!(f, "{}; {answered} of {all} answered", listed(&self.sources))?,
+        }
         if self.older > 0 {
             writeln!(f, "  ... {} older moments", self.older)?;
         }

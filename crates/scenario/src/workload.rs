@@ -10,7 +10,8 @@ pub trait Workload<A: Application>: Send + 'static {
     /// What it is called in reports; unique among a scenario's workloads.
     fn name(&self) -> &str;
 
-    /// Whether it goes on until it is cancelled. Such a workload is not waited for.
+    /// Whether it goes on until it is cancelled. Such a workload is not waited for; one that ends by itself
+    /// before that fails the run.
     fn is_endless(&self) -> bool {
         false
     }

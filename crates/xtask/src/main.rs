@@ -7,6 +7,8 @@
 mod args;
 mod checks;
 mod engine;
+#[cfg(test)]
+mod errors;
 mod needs;
 mod run;
 mod shell;

@@ -4,6 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use watchkeeper::report::one_line;
+
+use crate::error_text::debug_as_text;
 
 /// How many ancestors a block has.
 pub type Height = u64;
@@ -51,11 +54,13 @@ pub trait Transaction: Clone + fmt::Debug + PartialEq + Send + Sync + 'static {
 }
 
 /// A text that is not 32 bytes of hex.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no hash: give 64 hexadecimal digits, with or without 0x")]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[error("\"{}\" is no hash: give 64 hexadecimal digits, with or without 0x", one_line(text, 100))]
 pub struct ParseHashError {
     text: String,
 }
+
+debug_as_text!(ParseHashError);
 
 impl FromStr for Hash {
     type Err = ParseHashError;

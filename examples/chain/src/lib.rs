@@ -61,6 +61,7 @@
 
 pub mod adapter;
 mod block;
+mod error_text;
 mod event;
 mod graph;
 mod observer;

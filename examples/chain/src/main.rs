@@ -1,6 +1,7 @@
 //! The `watchkeeper-chain` command.
 
 mod cli;
+mod error_text;
 #[cfg(test)]
 #[allow(dead_code, clippy::unwrap_used, reason = "shared with the tests of endpoints, which need more of it")]
 #[path = "../tests/endpoints/fake.rs"]
@@ -15,6 +16,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::ctrl_c;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
+use watchkeeper::report::error_chain;
 
 use cli::{demo, follow, usage};
 
@@ -97,11 +99,6 @@ fn interrupted() -> impl Future<Output = ()> {
 /// One line: what failed, and every reason behind it.
 fn exit(result: Result<(), impl Error + 'static>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
-    let mut line = format!("watchkeeper-chain: {error}");
-    // An error may be its own cause.
-    for cause in std::iter::successors(error.source(), |cause| cause.source()).take(32) {
-        line = format!("{line}: {cause}");
-    }
-    eprintln!("{line}");
+    eprintln!("watchkeeper-chain: {}", error_chain(&error));
     ExitCode::FAILURE
 }

@@ -31,7 +31,7 @@ pub struct NodeClient {
 }
 
 /// Why a node gave no usable answer. Each text names the node and says what to do.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
     /// Nobody takes connections there: retry later, or elsewhere.
@@ -96,6 +96,8 @@ pub enum ClientError {
         reason: String,
     },
 }
+
+crate::errors::debug_is_the_text!(ClientError);
 
 impl NodeClient {
     /// A client of the node at `addr`, a `host:port`, whoever that is.

@@ -17,6 +17,7 @@ use crate::deploy::compose::ComposeDeployer;
 use crate::deploy::k8s::K8sDeployer;
 use crate::deploy::k8s::K8sFlags;
 use crate::deploy::{Deployment, LocalDeployer, RaftKv};
+use crate::errors::Chain;
 use crate::failover::{self, Failover, config};
 use crate::observer::RaftObserver;
 use crate::timeline::{Style, Timeline};
@@ -74,7 +75,7 @@ impl DemoFlags {
 }
 
 /// Why the demo failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum DemoError {
     /// The cluster cannot survive what is about to happen to it.
@@ -109,6 +110,8 @@ pub enum DemoError {
         deploying: bool,
     },
 }
+
+crate::errors::debug_is_the_text!(DemoError);
 
 /// Runs the demo to its end; with `keep`, it then watches until `interrupted`.
 ///
@@ -159,12 +162,7 @@ fn failed(failure: ScenarioFailure) -> DemoError {
             DemoError::Interrupted { deploying: *phase == Phase::Deploy }
         }
         [Failure { phase: Phase::Deploy | Phase::Prepare, problem: Problem::Error(error), .. }] => {
-            let mut line = error.to_string();
-            // An error may be its own cause.
-            for cause in std::iter::successors(error.source(), |cause| cause.source()).take(32) {
-                line = format!("{line}: {cause}");
-            }
-            DemoError::NotStarted(line)
+            DemoError::NotStarted(Chain(&**error).to_string())
         }
         _ => DemoError::Failed(failure),
     }

@@ -46,11 +46,13 @@ pub struct Failover {
 }
 
 /// A write that no leader took.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
     /// A write was refused by one leader after the other.
-    #[error("cannot write {key}, also not after {TRIES} more tries")]
+    #[error(
+        "cannot write {key}, also not after {TRIES} more tries: wait for a leader and repeat it with its serial"
+    )]
     Refused {
         /// Which key.
         key: String,
@@ -61,6 +63,8 @@ pub enum WriteError {
     #[error(transparent)]
     NoLeader(#[from] Unmet),
 }
+
+crate::errors::debug_is_the_text!(WriteError);
 
 /// The scenario on `deployment`.
 ///
@@ -381,7 +385,7 @@ mod tests {
         let K8sOptions { answer_within, ready_within, gone_within, .. } = K8sOptions::default();
         for keep in [false, true] {
             let limits = limits(keep);
-            assert!(limits.deploy > answer_within + ready_within, "{limits:?}");
+            assert!(limits.deploy > answer_within + ready_within + gone_within, "{limits:?}");
             assert!(limits.cleanup > gone_within, "{limits:?}");
         }
     }

@@ -41,11 +41,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn exit(result: Result<(), impl Error + 'static>) -> ExitCode {
+fn exit(result: Result<(), impl Error>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report(&error);
+            // The text and its causes.
+            eprintln!("openraft_kv: {error:?}");
             ExitCode::FAILURE
         }
     }
@@ -58,21 +59,11 @@ async fn show(flags: &DemoFlags) -> ExitCode {
     let stop = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     match demo::run(flags, any(stop)).await {
         Err(error @ DemoError::Interrupted { .. }) => {
-            report(&error);
+            eprintln!("openraft_kv: {error:?}");
             ExitCode::from(130)
         }
         result => exit(result),
     }
-}
-
-/// One line: what failed, and every reason behind it.
-fn report(error: &dyn Error) {
-    let mut line = format!("openraft_kv: {error}");
-    // An error may be its own cause.
-    for cause in std::iter::successors(error.source(), |cause| cause.source()).take(32) {
-        line = format!("{line}: {cause}");
-    }
-    eprintln!("{line}");
 }
 
 fn node(flags: NodeFlags) -> Result<(), NodeError> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use watchkeeper::{
-    DynError, ObservationConfig, ObservationRuntime, ObservationStatus, ObservedSource, Observer,
+    Duplicates, DynError, ObservationConfig, ObservationRuntime, ObservationStatus, ObservedSource, Observer,
     SourceProvider, async_trait,
 };
 
@@ -237,6 +237,11 @@ impl Observer for App {
 
 fn names(sources: &[ObservedSource<()>]) -> Vec<String> {
     sources.iter().map(|source| source.name.clone()).collect()
+}
+
+/// The same; a set in which two sources share a name fails its cycle.
+pub fn refusing_duplicates() -> ObservationConfig {
+    ObservationConfig { duplicates: Duplicates::Refuse, ..each_second() }
 }
 
 /// Ticks each second; time-outs of 10 s each; everything else by default.

@@ -1,14 +1,18 @@
-//! App code that blocks its thread cannot be cancelled: it is left behind, and told.
+//! App code that blocks its thread cannot be cancelled: it is left behind, and reported.
 //!
 //! Real time and two threads: the other one is blocked, and let go when the test is over.
 
-use std::sync::{Mutex, mpsc};
+use std::future::ready;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use watchkeeper::{ObservationConfig, ObservedSource, Observer};
-use watchkeeper_scenario::{DynError, Limits, ManualCluster, RunContext, ShutDownError, async_trait};
+use watchkeeper_scenario::{
+    DeployError, Deployer, DynError, Limits, ManualCluster, NodeClients, NodeControl, RunContext,
+    RunningCluster, ShutDownError, async_trait,
+};
 
-use crate::common::{Memory, Number, Numbers, nothing, observed, scenario, secs, told};
+use crate::common::{Goes, Memory, Number, Numbers, nothing, observed, scenario, secs, told};
 
 const SOON: Duration = Duration::from_millis(50);
 
@@ -127,4 +131,170 @@ async fn an_expectation_that_blocks_is_told() {
     assert_eq!(told(&failure), expected);
     assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"]);
     drop(release);
+}
+
+/// Its task outlives the step that began it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wait_throughout_that_blocks_is_named() {
+    let memory = Memory::default();
+    let (release, released) = mpsc::channel::<()>();
+    let scenario = observed(&memory)
+        .limits(Limits { evaluate: SOON, ..Limits::default() })
+        .workload("quick", nothing)
+        .expect_wait_throughout("stuck", move |_| async move {
+            tokio::task::yield_now().await;
+            let _ = released.recv();
+            Ok::<_, DynError>(())
+        });
+    let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
+    let expected =
+        [r#"evaluate expectation "stuck": TimedOut(50ms)"#, r#"evaluate expectation "stuck": Blocked"#];
+    assert_eq!(told(&failure), expected);
+    assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"]);
+    drop(release);
+}
+
+/// The deployer is borrowed, so that its thread is that of the run: its limit is noticed when it is back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deployment_that_blocks_past_its_limit_is_no_success() {
+    let memory = Memory { up: Goes::Blocks(700), ..Memory::default() };
+    let limits = Limits { deploy: SOON, ..Limits::default() };
+    let scenario = observed(&memory).limits(limits).workload("w", nothing).build().unwrap();
+    let failure = scenario.run(&memory).await.unwrap_err();
+    assert_eq!(told(&failure), [r#"deploy deployer "memory": TimedOut(50ms)"#]);
+    let text = failure.failures()[0].to_string();
+    assert!(text.contains("a thread was blocked") && text.contains("spawn_blocking"), "{text}");
+    assert_eq!(memory.diary.read(), ["up", "down", "cluster dropped"]);
+}
+
+/// Within its limit, but what cancels the run came meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cancels_a_run_is_seen_after_a_deployment_that_blocks() {
+    let memory = Memory { up: Goes::Blocks(100), ..Memory::default() };
+    let (cancel, cancelled) = tokio::sync::oneshot::channel::<()>();
+    let blocked = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(30));
+        cancel.send(())
+    });
+    let scenario = observed(&memory).workload("w", nothing).build().unwrap();
+    let failure = scenario.run_until(&memory, cancelled).await.unwrap_err();
+    assert_eq!(told(&failure), ["deploy the run: Cancelled"]);
+    assert_eq!(memory.diary.read(), ["up", "down", "cluster dropped"]);
+    blocked.join().unwrap().unwrap();
+}
+
+/// Its shut-down blocks until it is released.
+struct Stubborn {
+    memory: Memory,
+    released: Mutex<Option<mpsc::Receiver<()>>>,
+}
+
+struct StubbornCluster {
+    inner: Box<dyn RunningCluster<Numbers>>,
+    released: Mutex<mpsc::Receiver<()>>,
+}
+
+#[async_trait]
+impl Deployer<Numbers> for Stubborn {
+    fn name(&self) -> &'static str {
+        "stubborn"
+    }
+
+    async fn deploy(&self, nodes: &usize) -> Result<Box<dyn RunningCluster<Numbers>>, DeployError> {
+        let inner = self.memory.deploy(nodes).await?;
+        let released = Mutex::new(self.released.lock().unwrap().take().unwrap());
+        Ok(Box::new(StubbornCluster { inner, released }))
+    }
+}
+
+#[async_trait]
+impl RunningCluster<Numbers> for StubbornCluster {
+    fn node_clients(&self) -> NodeClients<Number> {
+        self.inner.node_clients()
+    }
+
+    fn node_control(&self) -> Arc<dyn NodeControl> {
+        self.inner.node_control()
+    }
+
+    async fn shut_down(&self) -> Result<(), DeployError> {
+        let _ = self.released.lock().unwrap().recv();
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shut_down_that_blocks_is_named_and_left_behind() {
+    let memory = Memory::default();
+    let (release, released) = mpsc::channel();
+    let deployer = Stubborn { memory: memory.clone(), released: Mutex::new(Some(released)) };
+    let limits = Limits { cleanup: secs(1), ..Limits::default() };
+    let scenario = observed(&memory).limits(limits).workload("w", nothing).build().unwrap();
+    let failure = scenario.run(&deployer).await.unwrap_err();
+    let expected =
+        [r#"cleanup deployer "stubborn": TimedOut(1s)"#, r#"cleanup deployer "stubborn": Blocked"#];
+    assert_eq!(told(&failure), expected);
+    assert_eq!(memory.diary.read(), ["up", "observer dropped"]);
+    drop(release);
+}
+
+/// Where there is one thread, nothing else runs meanwhile, and nothing is cut off: it comes back too late.
+#[tokio::test]
+async fn on_one_thread_a_shut_down_that_blocks_past_its_limit_is_no_success() {
+    let memory = Memory { down: Goes::Blocks(1_100), ..Memory::default() };
+    let limits = Limits { cleanup: secs(1), ..Limits::default() };
+    let scenario = observed(&memory).limits(limits).workload("w", nothing).build().unwrap();
+    let failure = scenario.run(&memory).await.unwrap_err();
+    assert_eq!(told(&failure), [r#"cleanup deployer "memory": TimedOut(1s)"#]);
+    assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"]);
+}
+
+/// The same for each other step that has a limit.
+#[tokio::test]
+async fn on_one_thread_a_step_that_blocks_past_its_limit_is_no_success() {
+    let blocks = |_: RunContext<Numbers>| {
+        std::thread::sleep(Duration::from_millis(100));
+        ready(Ok::<_, DynError>(()))
+    };
+    let [one, two, three] = [(); 3].map(|()| observed(&Memory::default()));
+    let cases = [
+        (
+            one.workload("blocks", blocks).limits(Limits { workloads: SOON, ..Limits::default() }),
+            r#"workloads workload "blocks": TimedOut(50ms)"#,
+        ),
+        (
+            two.expect_wait("blocks", blocks).limits(Limits { evaluate: SOON, ..Limits::default() }),
+            r#"evaluate expectation "blocks": TimedOut(50ms)"#,
+        ),
+        (
+            three
+                .expect_wait_throughout("blocks", blocks)
+                .limits(Limits { start_capture: SOON, ..Limits::default() }),
+            r#"start_capture expectation "blocks": TimedOut(50ms)"#,
+        ),
+    ];
+    for (builder, expected) in cases {
+        let failure = builder.build().unwrap().run(&Memory::default()).await.unwrap_err();
+        assert_eq!(told(&failure), [expected]);
+    }
+}
+
+/// What cancels the run while its nodes go down is not lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cancels_a_run_is_seen_after_a_shut_down_that_blocks() {
+    let memory = Memory { down: Goes::Blocks(100), ..Memory::default() };
+    let (cancel, cancelled) = tokio::sync::oneshot::channel::<()>();
+    let mut cancel = Some(cancel);
+    let down = memory.diary.clone();
+    let watch = std::thread::spawn(move || {
+        while down.count("down") == 0 {
+            std::thread::yield_now();
+        }
+        cancel.take().unwrap().send(())
+    });
+    let scenario = observed(&memory).workload("w", nothing).build().unwrap();
+    let failure = scenario.run_until(&memory, cancelled).await.unwrap_err();
+    assert_eq!(told(&failure), ["cleanup the run: Cancelled"]);
+    assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"]);
+    watch.join().unwrap().unwrap();
 }

@@ -1,14 +1,12 @@
 //! What the parts of a run find in their context.
 
-use std::future::pending;
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::Notify;
 use tokio::time::sleep;
-use watchkeeper::{PerSource, StopOutcome, source_fn};
-use watchkeeper_scenario::{DynError, ExtensionError, Limits, ObserverError, RunContext, ScenarioBuilder};
+use watchkeeper::{PerSource, StopOutcome};
+use watchkeeper_scenario::{DynError, ExtensionError, ObserverError, RunContext, ScenarioBuilder};
 
-use crate::common::{Diary, Memory, Number, Numbers, Watcher, observed, often, scenario, secs, told};
+use crate::common::{Memory, Number, Numbers, Watcher, observed, often, scenario, secs};
 
 /// Runs `look` as the only workload; what it asserts is told by the run's failure.
 async fn look<F, W>(builder: ScenarioBuilder<Numbers>, memory: &Memory, look: F)
@@ -141,58 +139,6 @@ async fn a_context_that_is_kept_holds_nothing_and_starts_nothing() {
     // The handle still shows what was last seen.
     let handle = context.require_observer::<Watcher>("numbers").unwrap();
     assert!(handle.latest_snapshot().is_some() && handle.stop_reason().is_some());
-}
-
-/// Its start lasts for three seconds, and nobody waits for it.
-#[tokio::test(start_paused = true)]
-async fn an_observer_that_is_still_starting_is_stopped_before_the_nodes_go_down() {
-    let memory = Memory::default();
-    let diary = memory.diary.clone();
-    look(scenario(), &memory, move |context| async move {
-        let asked = Arc::new(Notify::new());
-        let tell = Arc::clone(&asked);
-        let slow = source_fn(move || {
-            let tell = Arc::clone(&tell);
-            async move {
-                tell.notify_one();
-                sleep(secs(3)).await;
-                Ok(Vec::new())
-            }
-        });
-        let watcher = Watcher::new(&diary);
-        tokio::spawn(async move {
-            let late = context.observe("late", slow, watcher, often()).await;
-            assert!(matches!(late, Err(ObserverError::Over { .. })), "{late:?}");
-            diary.note("refused");
-        });
-        asked.notified().await;
-        Ok(())
-    })
-    .await;
-    assert_eq!(memory.diary.read(), ["up", "observer dropped", "refused", "down", "cluster dropped"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_observer_that_does_not_start_in_time_is_named_when_the_run_ends() {
-    let memory = Memory::default();
-    let limits = Limits { cleanup: secs(2), ..Limits::default() };
-    let scenario = scenario().limits(limits).workload("observes", move |context| async move {
-        let asked = Arc::new(Notify::new());
-        let tell = Arc::clone(&asked);
-        let silent = source_fn(move || {
-            tell.notify_one();
-            pending()
-        });
-        tokio::spawn(async move {
-            let watcher = Watcher::new(&Diary::default());
-            context.observe("late", silent, watcher, often()).await
-        });
-        asked.notified().await;
-        Ok::<_, DynError>(())
-    });
-    let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
-    assert_eq!(told(&failure), [r#"cleanup observer "late": TimedOut(2s)"#]);
-    assert_eq!(memory.diary.read(), ["up", "down", "cluster dropped"]);
 }
 
 #[tokio::test(start_paused = true)]

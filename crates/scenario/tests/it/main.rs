@@ -6,17 +6,23 @@
 
 mod blocked;
 mod build_errors;
+mod checks;
 mod common;
 mod context;
+mod destructors;
 mod drain;
+mod errors;
 mod factories;
 mod fail_fast;
+mod false_pass;
 mod limits;
 mod manual;
+mod names;
 mod order;
 mod panics;
 mod phases;
 mod processes;
 mod reports;
+mod starts;
 mod traced;
 mod waits;

@@ -89,7 +89,9 @@ async fn the_phases_come_in_order_and_checks_come_each_second() {
             "expectation check", // at 1 s
             "expectation check", // at 2 s
             "workload end",
-            "expectation check", // 1 s into the cooldown
+            "expectation check", // at 2.5 s, when the last workload has ended
+            "expectation check", // 1 s later, in the cooldown
+            "expectation check", // at 4 s, at the end of the cooldown
             "expectation evaluate",
             "observer dropped",
             "extension dropped",

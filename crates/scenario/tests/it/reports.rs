@@ -43,11 +43,14 @@ async fn a_failure_tells_all_that_went_wrong_what_was_seen_and_what_was_logged()
        n1 is 7 within 1s
 
 phases: deploy 0.000s, prepare 0.000s, start_capture 0.000s, workloads 0.750s, evaluate 1.000s, cleanup 0.000s
+nodes: n1, n2
 workload "raise n2": failed after 0.750s
+expectation "n1 is raised too": failed
+expectation "nothing panics": failed
 
 observer "numbers" (it::common::Watcher)
   idle, cycle 17, generation 1; fresh, data of 0.050s ago
-  sources: n1, n2
+  18 cycles, 0 failed; sources: n1, n2
   +0.100s cycle 1: Became("n1", 1); Became("n2", 2)
   +0.500s cycle 5: Became("n2", 7)
   the last snapshot, of cycle 17:

@@ -1,18 +1,21 @@
-//! What tracing is told: a span for each phase, and a warning for each failure.
+//! What is traced: a span for each phase, and a warning for each failure.
 
 use std::fmt::{Debug, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tracing::field::{Field, Visit};
+use tracing::instrument::WithSubscriber;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
+use watchkeeper_scenario::Limits;
 
-use crate::common::{Diary, Memory, nothing, observed, secs};
+use crate::common::{Diary, Goes, Memory, nothing, observed, secs};
 
 /// Writes down the phases' spans and the warnings.
 #[derive(Default)]
-struct Listener {
-    heard: Diary,
+pub struct Listener {
+    pub heard: Diary,
     spans: AtomicU64,
 }
 
@@ -87,4 +90,20 @@ async fn each_phase_has_its_span_and_each_failure_its_warning() {
             phase("cleanup"),
         ]
     );
+}
+
+/// While the thread is blocked on which its limit would be noticed, another one says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deployer_that_blocks_its_thread_is_warned_of_meanwhile() {
+    let listener = Listener::default();
+    let heard = listener.heard.clone();
+    let memory = Memory { up: Goes::Blocks(2_000), ..Memory::default() };
+    let limits = Limits { deploy: Duration::from_millis(50), ..Limits::default() };
+    let scenario = observed(&memory).limits(limits).workload("w", nothing).build().unwrap();
+    scenario.run(&memory).with_subscriber(listener).await.unwrap_err();
+    let warnings = heard.read().into_iter().filter(|noted| noted.starts_with("warning")).collect::<Vec<_>>();
+    let expected = "warning message=deployer \"memory\" blocks its thread, and its limit of 50ms is over: put what \
+                    blocks into tokio::task::spawn_blocking";
+    assert_eq!(warnings[0], expected);
+    assert!(warnings[1].contains("was not done within 50ms"), "{warnings:?}");
 }

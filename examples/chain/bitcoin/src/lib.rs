@@ -27,6 +27,7 @@
 
 mod client;
 mod convert;
+mod error_text;
 mod kernel;
 mod miner;
 mod node;

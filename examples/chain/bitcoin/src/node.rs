@@ -7,6 +7,7 @@ use bitcoinkernel::{BlockValidationResult, KernelError};
 use watchkeeper_chain::Hash;
 
 use crate::client::BitcoinClient;
+use crate::error_text::debug_as_text;
 use crate::kernel::Kernel;
 
 /// A node of Bitcoin's regtest chain, where anyone can mine, in this process.
@@ -123,7 +124,7 @@ impl Shared {
 }
 
 /// Why a node did not do as it was told.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum NodeError {
     /// The data directory cannot be used.
@@ -160,7 +161,7 @@ pub enum NodeError {
         reason: String,
     },
     /// A block cannot be read by the consensus library.
-    #[error("block {hash} cannot be read")]
+    #[error("block {hash} cannot be read: ask for one that was submitted, or submit it as it was mined")]
     Unread {
         /// Which one.
         hash: Hash,
@@ -186,6 +187,8 @@ pub enum NodeError {
         reason: String,
     },
 }
+
+debug_as_text!(NodeError);
 
 fn in_words(rule: BlockValidationResult) -> &'static str {
     match rule {

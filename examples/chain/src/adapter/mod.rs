@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::error_text::debug_as_text;
 use crate::{Block, Hash, Header, Height, Transaction};
 
 pub use memory::{MemoryNode, Script};
@@ -52,7 +53,7 @@ pub struct ChainIdentity {
 
 /// Why a node did not answer a question. No secret of an endpoint, such as a key in its address, is in
 /// the text.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChainError {
     /// There is no connection, or whoever is there has no node to ask right now, such as HTTP status 503.
@@ -90,7 +91,7 @@ pub enum ChainError {
         reason: String,
     },
     /// The node had what was asked for, and has thrown it away.
-    #[error("{endpoint} no longer has what {method} asks for: {reason}")]
+    #[error("{endpoint} no longer has what {method} asks for (ask a node that keeps all blocks): {reason}")]
     Pruned {
         /// Host and port.
         endpoint: String,
@@ -100,7 +101,7 @@ pub enum ChainError {
         reason: String,
     },
     /// The answer cannot be read.
-    #[error("{endpoint} answered {method} with what cannot be read: {reason}")]
+    #[error("{endpoint} answered {method} with what cannot be read (is it a node of this chain?): {reason}")]
     Malformed {
         /// Host and port.
         endpoint: String,
@@ -110,7 +111,7 @@ pub enum ChainError {
         reason: String,
     },
     /// The answer contradicts the question, itself or an earlier answer.
-    #[error("{endpoint} answered {method} with what cannot be true: {reason}")]
+    #[error("{endpoint} answered {method} with what cannot be true (ask another node): {reason}")]
     Untrue {
         /// Host and port.
         endpoint: String,
@@ -126,6 +127,8 @@ pub enum ChainError {
         endpoint: String,
     },
 }
+
+debug_as_text!(ChainError);
 
 impl ChainError {
     /// Whether the same question may have an answer a little later. What is refused, pruned, unreadable or untrue

@@ -19,6 +19,8 @@ use watchkeeper_chain::projection::View;
 use super::tell::Teller;
 use super::watched::{Seen, Watched, ether, wallet};
 
+use crate::error_text::debug_as_text;
+
 /// How long anything that is waited for may take.
 const WINDOW: Duration = Duration::from_secs(20);
 /// How often the nodes are asked when nothing wakes the observation.
@@ -38,7 +40,7 @@ pub(crate) struct DemoFlags {
 }
 
 /// Why the demo failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub(crate) enum DemoError {
     /// The nodes could not be handled.
     #[error(transparent)]
@@ -53,7 +55,9 @@ pub(crate) enum DemoError {
     #[error(transparent)]
     Unmet(#[from] Unmet),
     /// A balance that was folded from the blocks is not what the node says.
-    #[error("w{wallet} has {known} ether by its transactions, and {said} by n2")]
+    #[error(
+        "w{wallet} has {known} ether by its transactions, and {said} by n2: one of the two is wrong, so run it again"
+    )]
     Balance {
         /// Which wallet.
         wallet: usize,
@@ -63,9 +67,11 @@ pub(crate) enum DemoError {
         said: String,
     },
     /// What is followed is no longer observed.
-    #[error("the observation has ended")]
+    #[error("the observation has ended: start it again")]
     Ended,
 }
+
+debug_as_text!(DemoError);
 
 /// Runs the demo to its end. Both nodes are gone behind it, however it ends.
 pub(crate) async fn run(flags: &DemoFlags) -> Result<(), DemoError> {

@@ -19,6 +19,8 @@ use super::tell::Teller;
 use super::wallets::Accounts;
 use super::watched::Watched;
 
+use crate::error_text::debug_as_text;
+
 /// What is to be followed.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FollowFlags {
@@ -49,7 +51,7 @@ pub(crate) struct FollowFlags {
 }
 
 /// Why nothing is followed.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub(crate) enum FollowError {
     /// An address of a node is of the wrong kind.
     #[error("{flag} number {nth}")]
@@ -82,6 +84,8 @@ pub(crate) enum FollowError {
     #[error(transparent)]
     Wallet(#[from] AddWalletError),
 }
+
+debug_as_text!(FollowError);
 
 /// Capitals say whether the digits are right (EIP-55); an address without any says nothing of it.
 fn account(text: &str) -> Result<Address, &'static str> {

@@ -1,5 +1,6 @@
 //! Why a header was refused.
 
+use crate::error_text::debug_as_text;
 use crate::{Hash, Height};
 
 /// What became of a header that was taken.
@@ -12,7 +13,7 @@ pub enum Inserted {
 }
 
 /// Why a header is not taken; the graph is as before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InsertError {
     /// Its parent is not there, and may come: keep it, and ask for the parent.
@@ -26,7 +27,10 @@ pub enum InsertError {
         parent: Hash,
     },
     /// It is no child of the parent that it names.
-    #[error("block {0:.8} claims height {found}; above its parent there is only {expected}", hash)]
+    #[error(
+        "block {0:.8} claims height {found}; above its parent there is only {expected}: ask another node for it",
+        hash
+    )]
     WrongHeight {
         /// The refused one.
         hash: Hash,
@@ -36,7 +40,7 @@ pub enum InsertError {
         expected: Height,
     },
     /// It is as low as the root or lower, and is not the root: nothing is known there.
-    #[error("block {0:.8} at {height} is not above the root at {root}", hash)]
+    #[error("block {0:.8} at {height} is not above the root at {root}: insert only what is", hash)]
     BelowRoot {
         /// The refused one.
         hash: Hash,
@@ -46,7 +50,10 @@ pub enum InsertError {
         root: Height,
     },
     /// A different header has this hash: one of the two is a lie.
-    #[error("block {0:.8} is at {height} and is now told with another parent, height, work or time", hash)]
+    #[error(
+        "block {0:.8} is at {height} and is now told with another parent, height, work or time: one of the two is a lie, ask another node",
+        hash
+    )]
     Contradicts {
         /// The hash of both.
         hash: Hash,
@@ -54,7 +61,7 @@ pub enum InsertError {
         height: Height,
     },
     /// No branch weighs as much as this one claims to.
-    #[error("block {0:.8} would make its branch heavier than can be counted", hash)]
+    #[error("block {0:.8} would make its branch heavier than can be counted: ask another node for it", hash)]
     TooHeavy {
         /// The refused one.
         hash: Hash,
@@ -64,10 +71,14 @@ pub enum InsertError {
     Full,
 }
 
+debug_as_text!(InsertError);
+
 /// Why nothing was pruned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("block {boundary:.8} is not in the graph: prune at one that is")]
 pub struct PruneError {
     /// The block that was to be the new root.
     pub boundary: Hash,
 }
+
+debug_as_text!(PruneError);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::adapter::ChainIdentity;
+use crate::error_text::debug_as_text;
 use crate::{Hash, Header, Height};
 
 /// Where the observation of a chain begins. Nothing below is asked for, and what is there counts as final.
@@ -168,7 +169,7 @@ impl ChainConfig {
 }
 
 /// A setting that makes no sense; the observer's `init` fails with it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChainConfigError {
     /// Nothing would ever happen.
@@ -181,7 +182,10 @@ pub enum ChainConfigError {
     #[error("Start::Known has no headers: give it the checkpoint's")]
     NoHeaders,
     /// Two headers in a row are not parent and child.
-    #[error("Start::Known is no chain: {0:.8} at {height} is not the child of the header before it", hash)]
+    #[error(
+        "Start::Known is no chain: {0:.8} at {height} is not the child of the header before it: give them in order, without a gap",
+        hash
+    )]
     Gap {
         /// The upper one.
         hash: Hash,
@@ -189,3 +193,5 @@ pub enum ChainConfigError {
         height: Height,
     },
 }
+
+debug_as_text!(ChainConfigError);

@@ -24,6 +24,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::ChainIdentity;
+use crate::error_text::debug_as_text;
 use crate::{ChainConfig, Hash, Header, Height, Start};
 
 /// What the first line says, so that other files are told.
@@ -65,11 +66,11 @@ struct End {
 }
 
 /// A checkpoint was not written; the one before, if any, is still whole.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum SaveError {
     /// The system refused.
-    #[error("writing the checkpoint {}: {source}", path.display())]
+    #[error("cannot write the checkpoint {}: leave room for it in a folder that can be written to", path.display())]
     Io {
         /// Where.
         path: PathBuf,
@@ -77,7 +78,7 @@ pub enum SaveError {
         source: io::Error,
     },
     /// The state cannot be written as JSON.
-    #[error("the state has no JSON form: {0}")]
+    #[error("the state has no JSON form: mend how it is serialized")]
     State(#[from] serde_json::Error),
     /// There is nothing to go on from.
     #[error("a checkpoint without headers cannot be gone on from: save one when the first block has come")]
@@ -85,7 +86,7 @@ pub enum SaveError {
     /// Two headers in a row are not parent and child.
     #[error(
         "a checkpoint whose headers are no chain cannot be gone on from: block {hash:.8} at height {height} is not \
-         the child of the one before"
+         the child of the one before, so give them in order and without a gap"
     )]
     Gap {
         /// The upper one.
@@ -95,12 +96,14 @@ pub enum SaveError {
     },
 }
 
+debug_as_text!(SaveError);
+
 /// A checkpoint cannot be gone on from.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
     /// The system refused.
-    #[error("reading the checkpoint {}: {source}", path.display())]
+    #[error("cannot read the checkpoint {}: make it readable, or give another path", path.display())]
     Io {
         /// Where.
         path: PathBuf,
@@ -138,6 +141,8 @@ pub enum LoadError {
         reason: String,
     },
 }
+
+debug_as_text!(LoadError);
 
 impl<S: Serialize> Checkpoint<S> {
     /// Writes it to `path`, in place of the one before, which stays whole until this one is. Blocks its thread:

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use watchkeeper::{Cursor, ObservationBatch, ObservationHandle, Observer, RecvError, Subscription, Unmet};
 
+use crate::error_text::debug_as_text;
 use crate::{Block, ChainEvent, Hash, Header, Transaction};
 
 /// How many joined blocks a [`TransactionFeed`] remembers, to say what leaves with them.
@@ -34,7 +35,7 @@ pub struct BlockFeed<O: Observer, T> {
 }
 
 /// Why there was no next cycle.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum FeedError {
     /// Batches are missing, or the end; as told by [`RecvError`].
@@ -44,6 +45,8 @@ pub enum FeedError {
     #[error(transparent)]
     NoCycle(Box<Unmet>),
 }
+
+debug_as_text!(FeedError);
 
 impl<O: Observer<Event = ChainEvent<T>>, T: Clone + Send + Sync + 'static> BlockFeed<O, T> {
     /// Reads what happens from now on.

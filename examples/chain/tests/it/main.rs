@@ -6,6 +6,7 @@ mod bodies;
 mod calls;
 mod catch_up;
 mod common;
+mod errors_print;
 mod final_blocks;
 mod follow;
 mod graph;

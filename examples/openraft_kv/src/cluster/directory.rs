@@ -3,6 +3,10 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use watchkeeper::report::one_line;
+use watchkeeper_process::RunDirectory;
 
 use super::ClusterError;
 use crate::api::NodeId;
@@ -12,40 +16,50 @@ const TAIL_LINES: usize = 12;
 
 /// Removed with all that is in it when it is dropped, unless it is to be kept.
 #[derive(Debug)]
-pub(super) struct Directory {
-    path: PathBuf,
-    keep: bool,
+pub(super) enum Directory {
+    /// A temporary one: what a killed run leaves of these, the next run removes.
+    Temporary(RunDirectory),
+    /// One that was named.
+    Given { path: PathBuf, keep: AtomicBool },
 }
 
 impl Directory {
     pub(super) fn make(given: Option<&Path>, keep: bool) -> Result<Self, ClusterError> {
         let made = match given {
-            Some(path) => std::fs::create_dir(path).map(|()| path.to_owned()),
-            None => tempfile::Builder::new().prefix("openraft_kv-").tempdir().map(tempfile::TempDir::keep),
+            Some(path) => std::fs::create_dir(path)
+                .map(|()| Self::Given { path: path.to_owned(), keep: AtomicBool::new(false) }),
+            None => RunDirectory::new("openraft_kv-").map(Self::Temporary),
         };
-        match made {
-            Ok(path) => Ok(Self { path, keep }),
-            Err(source) => Err(ClusterError::Directory {
-                path: given.map_or_else(std::env::temp_dir, Path::to_owned),
-                source,
-            }),
+        let directory = made.map_err(|source| ClusterError::Directory {
+            path: given.map_or_else(std::env::temp_dir, Path::to_owned),
+            source,
+        })?;
+        if keep {
+            directory.keep();
+        }
+        Ok(directory)
+    }
+
+    pub(super) fn keep(&self) {
+        match self {
+            Self::Temporary(directory) => directory.keep(),
+            Self::Given { keep, .. } => keep.store(true, Ordering::Relaxed),
         }
     }
 
-    pub(super) fn keep(&mut self) {
-        self.keep = true;
-    }
-
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        match self {
+            Self::Temporary(directory) => directory.path(),
+            Self::Given { path, .. } => path,
+        }
     }
 
     pub(super) fn data(&self, id: NodeId) -> PathBuf {
-        self.path.join(format!("node-{id}"))
+        self.path().join(format!("node-{id}"))
     }
 
     pub(super) fn log(&self, id: NodeId) -> PathBuf {
-        self.path.join(format!("node-{id}.log"))
+        self.path().join(format!("node-{id}.log"))
     }
 
     pub(super) fn open_log(&self, id: NodeId) -> io::Result<File> {
@@ -60,20 +74,24 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        if !self.keep {
-            // Nobody is left to be told.
-            let _ = std::fs::remove_dir_all(&self.path);
+        if let Self::Given { path, keep } = self
+            && !keep.load(Ordering::Relaxed)
+        {
+            // Nothing reads an error from here.
+            let _ = std::fs::remove_dir_all(path);
         }
     }
 }
 
+/// Lines end here: what else could move a terminal is escaped.
 fn tail(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let start = file.metadata()?.len().saturating_sub(TAIL_BYTES);
     file.seek(SeekFrom::Start(start))?;
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
+    // It grows meanwhile.
+    file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text.lines().collect();
+    let lines: Vec<String> = text.lines().map(|line| one_line(line, bytes.len())).collect();
     Ok(lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n"))
 }

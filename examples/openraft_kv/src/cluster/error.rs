@@ -8,7 +8,7 @@ use crate::api::NodeId;
 use crate::client::ClientError;
 
 /// Why a local cluster cannot do what was asked. Each text says which node and what to do.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ClusterError {
     /// An option has a value that cannot work.
@@ -94,22 +94,31 @@ pub enum ClusterError {
         /// Which node.
         id: NodeId,
     },
-    /// The node runs.
-    #[error("node {id} runs: kill or terminate it first")]
+    /// The node runs, paused or not.
+    #[error("node {id} runs: kill or terminate it first, or resume it if it is paused")]
     StillRunning {
         /// Which node.
         id: NodeId,
     },
-    /// The node was asked to stop and did not.
-    #[error("node {id} did not stop within {after:?}: resume it if it is paused, or kill it")]
+    /// The node was asked to stop and did not. One that is paused is not asked: it would stop when it is resumed.
+    #[error("node {id} did not stop{}", if *paused {
+        ", nor was it asked to, since it is paused: resume it first, or kill it".to_owned()
+    } else {
+        format!(" within {after:?}: see its log, or kill it")
+    })]
     DidNotStop {
         /// Which node.
         id: NodeId,
-        /// How long was waited.
+        /// How long was waited; nothing if it is paused.
         after: Duration,
+        /// Whether it is paused.
+        paused: bool,
     },
+    /// The cluster was shut down, before or meanwhile.
+    #[error("the cluster was shut down: deploy another one")]
+    ShutDown,
     /// The kernel refused a signal.
-    #[error("cannot signal node {id}")]
+    #[error("cannot signal node {id}: see in its log whether it has ended")]
     Signal {
         /// Which node.
         id: NodeId,
@@ -118,3 +127,5 @@ pub enum ClusterError {
         source: io::Error,
     },
 }
+
+crate::errors::debug_is_the_text!(ClusterError);

@@ -2,22 +2,25 @@
 
 mod directory;
 mod error;
+mod launch;
+mod node;
 mod roster;
 
 use std::collections::BTreeMap;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::time::{Instant, timeout, timeout_at};
-use watchkeeper_process::{Process, ReadyLine, Signal};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use self::directory::Directory;
-use crate::api::{Formed, Member, NodeId, Ready};
+use self::launch::Launcher;
+use crate::api::{Formed, Member, NodeId};
 use crate::client::{ClientError, NodeClient};
 use crate::http::Http;
 
+pub(crate) use self::node::Node;
 pub use error::ClusterError;
 pub use roster::Roster;
 
@@ -65,36 +68,28 @@ impl Default for ClusterOptions {
 /// Each child has its own process group, so that Ctrl-C in a terminal reaches this process alone,
 /// and dies with this process whatever ends it. Dropping the cluster kills and reaps every child,
 /// paused ones too, and removes the directory unless it is to be kept; that blocks for a few
-/// milliseconds and needs no runtime.
+/// milliseconds and needs no runtime. Where this process is killed, a temporary directory stays, with
+/// the logs in it, until the next cluster is started.
 ///
 /// # Cancel safety
 ///
 /// Every method may be dropped. A node that was not ready by then is killed.
 #[derive(Debug)]
 pub struct LocalCluster {
-    // Before the directory: the fields are dropped in this order.
-    nodes: BTreeMap<NodeId, LocalNode>,
+    // Before the launcher, which has the directory: the fields are dropped in this order.
+    nodes: BTreeMap<NodeId, Arc<Node>>,
     roster: Roster,
-    name: String,
-    program: PathBuf,
-    options: ClusterOptions,
-    http: Http,
-    directory: Directory,
-}
-
-#[derive(Debug)]
-struct LocalNode {
-    process: Process,
-    addr: String,
+    launcher: Arc<Launcher>,
 }
 
 impl LocalCluster {
-    /// Starts the nodes and waits until each serves. They are no cluster before
+    /// Starts the nodes and returns when each serves. They are no cluster before
     /// [`form`](Self::form).
     ///
     /// # Errors
     ///
-    /// [`ClusterError`]; nothing is left behind then.
+    /// [`ClusterError`], also when a node that served already ends while the others start; nothing is
+    /// left behind then.
     pub async fn start(options: ClusterOptions) -> Result<Self, ClusterError> {
         if !(1..=64).contains(&options.nodes) {
             return Err(ClusterError::Impossible {
@@ -111,28 +106,37 @@ impl LocalCluster {
             })?,
         };
         let directory = Directory::make(options.directory.as_deref(), options.keep_directory)?;
-        let mut cluster = Self {
-            nodes: BTreeMap::new(),
-            roster: Roster::default(),
+        let launcher = Launcher {
             // Ports are reused, and tests run side by side: nodes of two clusters must not talk.
             name: unique_name(),
             program,
             http: Http::new(),
             options,
             directory,
+            closing: CancellationToken::new(),
         };
+        let mut cluster =
+            Self { nodes: BTreeMap::new(), roster: Roster::default(), launcher: Arc::new(launcher) };
         cluster.start_all().await?;
         Ok(cluster)
     }
 
     async fn start_all(&mut self) -> Result<(), ClusterError> {
-        let deadline = Instant::now() + self.options.start_timeout;
+        let deadline = self.deadline();
         let mut starting = Vec::new();
-        for id in 1..=self.options.nodes {
-            starting.push((id, self.spawn(id, "127.0.0.1:0")?));
+        for id in 1..=self.launcher.options.nodes {
+            starting.push((id, self.launcher.launch(id, "127.0.0.1:0")?));
         }
-        for (id, (process, ready)) in starting {
-            self.admit(id, process, ready, deadline).await?;
+        for (id, launched) in starting {
+            let node = Node::admit(&self.launcher, &self.roster, id, launched, deadline).await?;
+            self.nodes.insert(id, node);
+        }
+        // The first may have ended while the last one was waited for.
+        for (id, node) in &self.nodes {
+            if !node.is_running() {
+                let status = node.exit()?.wait().await;
+                return Err(self.launcher.died(*id, status));
+            }
         }
         Ok(())
     }
@@ -143,14 +147,14 @@ impl LocalCluster {
     ///
     /// [`ClusterError::NotFormed`] after the form timeout at the latest.
     pub async fn form(&self) -> Result<Formed, ClusterError> {
-        let after = self.options.form_timeout;
+        let after = self.launcher.options.form_timeout;
         let deadline = Instant::now() + after;
         let running = self.clients();
         let members: Vec<Member> = running.iter().filter_map(member).collect();
         let first = running.first().ok_or(ClusterError::NotRunning { id: 1 })?;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let patient = first.clone().with_timeout(left.min(self.options.request_timeout));
+            let patient = first.clone().with_timeout(left.min(self.launcher.options.request_timeout));
             match patient.init(members.clone()).await {
                 Ok(formed) => return Ok(formed),
                 // The members are set and the election lasts: the node waits for it, not we.
@@ -168,7 +172,10 @@ impl LocalCluster {
     /// [`ClusterError`], as for [`start`](Self::start).
     pub async fn start_extra(&mut self) -> Result<NodeId, ClusterError> {
         let id = self.nodes.keys().last().map_or(1, |last| last + 1);
-        self.launch(id, "127.0.0.1:0").await?;
+        let deadline = self.deadline();
+        let launched = self.launcher.launch(id, "127.0.0.1:0")?;
+        let node = Node::admit(&self.launcher, &self.roster, id, launched, deadline).await?;
+        self.nodes.insert(id, node);
         Ok(id)
     }
 
@@ -178,25 +185,17 @@ impl LocalCluster {
     ///
     /// [`ClusterError::UnknownNode`], [`ClusterError::NotRunning`].
     pub async fn kill(&mut self, id: NodeId) -> Result<(), ClusterError> {
-        self.signal(id, Signal::KILL)?;
-        self.node(id)?.process.exit().wait().await;
-        Ok(())
+        self.node(id)?.kill().await
     }
 
     /// Asks the node with `SIGTERM` to stop and waits until it is gone.
     ///
     /// # Errors
     ///
-    /// [`ClusterError::UnknownNode`], [`ClusterError::NotRunning`],
-    /// [`ClusterError::DidNotStop`] after the stop timeout.
+    /// [`ClusterError::UnknownNode`], [`ClusterError::NotRunning`]; [`ClusterError::DidNotStop`] after the stop
+    /// timeout, or at once for a paused node, which is not asked: it would stop when it is resumed.
     pub async fn terminate(&mut self, id: NodeId) -> Result<(), ClusterError> {
-        let after = self.options.stop_timeout;
-        self.signal(id, Signal::TERM)?;
-        let mut exit = self.node(id)?.process.exit();
-        match timeout(after, exit.wait()).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(ClusterError::DidNotStop { id, after }),
-        }
+        self.node(id)?.terminate().await
     }
 
     /// Stops the node with `SIGSTOP`: it takes connections and answers nothing.
@@ -205,7 +204,7 @@ impl LocalCluster {
     ///
     /// [`ClusterError::UnknownNode`], [`ClusterError::NotRunning`].
     pub fn pause(&mut self, id: NodeId) -> Result<(), ClusterError> {
-        self.running(id)?.pause().map_err(|source| ClusterError::Signal { id, source })
+        self.node(id)?.pause_now()
     }
 
     /// Lets a paused node go on with `SIGCONT`.
@@ -214,7 +213,7 @@ impl LocalCluster {
     ///
     /// [`ClusterError::UnknownNode`], [`ClusterError::NotRunning`].
     pub fn resume(&mut self, id: NodeId) -> Result<(), ClusterError> {
-        self.signal(id, Signal::CONT)
+        self.node(id)?.resume_now()
     }
 
     /// Starts a node again that was killed, terminated or died, with its data and on its port.
@@ -224,12 +223,7 @@ impl LocalCluster {
     /// [`ClusterError::UnknownNode`], [`ClusterError::StillRunning`];
     /// [`ClusterError::DiedAtStart`] if something else has the port by now, which its log says.
     pub async fn restart(&mut self, id: NodeId) -> Result<(), ClusterError> {
-        let node = self.node(id)?;
-        if node.process.exit().is_running() {
-            return Err(ClusterError::StillRunning { id });
-        }
-        let addr = node.addr.clone();
-        self.launch(id, &addr).await
+        self.node(id)?.start().await
     }
 
     /// A client of the node, which need not run.
@@ -238,8 +232,7 @@ impl LocalCluster {
     ///
     /// [`ClusterError::UnknownNode`].
     pub fn client(&self, id: NodeId) -> Result<NodeClient, ClusterError> {
-        let node = self.node(id)?;
-        Ok(self.client_at(id, &node.addr))
+        self.node(id)?.client()
     }
 
     /// Clients of the nodes that run, paused ones included.
@@ -257,110 +250,53 @@ impl LocalCluster {
     /// The process id of a node that runs.
     #[must_use]
     pub fn pid(&self, id: NodeId) -> Option<u32> {
-        let process = &self.nodes.get(&id)?.process;
-        process.exit().is_running().then(|| process.pid())
+        self.nodes.get(&id)?.pid()
     }
 
     /// The last lines that the node has logged; `None` if there is no such node.
     #[must_use]
     pub fn log_tail(&self, id: NodeId) -> Option<String> {
-        self.nodes.contains_key(&id).then(|| self.directory.log_tail(id))
+        self.nodes.contains_key(&id).then(|| self.launcher.directory.log_tail(id))
     }
 
     /// Where data and logs are.
     #[must_use]
     pub fn directory(&self) -> &Path {
-        self.directory.path()
+        self.launcher.directory.path()
     }
 
     /// Leaves the directory behind when the cluster is dropped.
     pub fn keep_directory(&mut self) {
-        self.directory.keep();
+        self.launcher.directory.keep();
     }
 
-    fn node(&self, id: NodeId) -> Result<&LocalNode, ClusterError> {
+    /// The nodes by number, to be acted on side by side.
+    pub(crate) fn nodes(&self) -> &BTreeMap<NodeId, Arc<Node>> {
+        &self.nodes
+    }
+
+    /// Ends all nodes, and what is being done to them.
+    pub(crate) async fn close(&self) {
+        for node in self.nodes.values() {
+            node.close().await;
+        }
+    }
+
+    /// Has every action that is under way end; it holds its node until then.
+    pub(crate) fn closing(&self) -> CancellationToken {
+        self.launcher.closing.clone()
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.launcher.options.start_timeout
+    }
+
+    fn node(&self, id: NodeId) -> Result<&Node, ClusterError> {
+        let known = || self.nodes.keys().copied().collect();
         self.nodes
             .get(&id)
-            .ok_or_else(|| ClusterError::UnknownNode { id, known: self.nodes.keys().copied().collect() })
-    }
-
-    fn running(&self, id: NodeId) -> Result<&Process, ClusterError> {
-        let process = &self.node(id)?.process;
-        if process.exit().is_running() { Ok(process) } else { Err(ClusterError::NotRunning { id }) }
-    }
-
-    fn signal(&self, id: NodeId, signal: Signal) -> Result<(), ClusterError> {
-        self.running(id)?.signal(signal).map_err(|source| ClusterError::Signal { id, source })
-    }
-
-    async fn launch(&mut self, id: NodeId, listen: &str) -> Result<(), ClusterError> {
-        let deadline = Instant::now() + self.options.start_timeout;
-        let (process, ready) = self.spawn(id, listen)?;
-        self.admit(id, process, ready, deadline).await
-    }
-
-    fn spawn(&self, id: NodeId, listen: &str) -> Result<(Process, ReadyLine), ClusterError> {
-        let spawned = self.directory.open_log(id).and_then(|log| {
-            let mut command = Command::new(&self.program);
-            command
-                .args(["node", "--id", &id.to_string()])
-                .args(["--cluster", &self.name])
-                .args(["--listen", listen])
-                .arg("--data-dir")
-                .arg(self.directory.data(id))
-                .args(["--exit-with-parent", &std::process::id().to_string()])
-                .args(&self.options.node_flags)
-                .stdin(Stdio::null())
-                .stderr(log)
-                .process_group(0);
-            // Its first line, whatever it says.
-            Process::start(command, "")
-        });
-        spawned.map_err(|source| ClusterError::Spawn { id, program: self.program.clone(), source })
-    }
-
-    /// Waits until the process says where it listens, and takes it in.
-    async fn admit(
-        &mut self,
-        id: NodeId,
-        process: Process,
-        ready: ReadyLine,
-        deadline: Instant,
-    ) -> Result<(), ClusterError> {
-        let line = match timeout_at(deadline, ready.line()).await {
-            Ok(Ok(line)) => line,
-            Ok(Err(_)) => {
-                let status = process.exit().wait().await;
-                return Err(ClusterError::DiedAtStart {
-                    id,
-                    status: status.map_or_else(|| "status unknown".to_owned(), |s| s.to_string()),
-                    log: self.directory.log(id),
-                    tail: self.directory.log_tail(id),
-                });
-            }
-            Err(_) => {
-                return Err(ClusterError::NotReady {
-                    id,
-                    after: self.options.start_timeout,
-                    log: self.directory.log(id),
-                    tail: self.directory.log_tail(id),
-                });
-            }
-        };
-        let addr = match serde_json::from_str::<Ready>(&line) {
-            Ok(ready) if ready.node_id == id => ready.listening,
-            _ => return Err(ClusterError::NotANode { id, line }),
-        };
-        let client = self.client_at(id, &addr);
-        self.roster.admit(id, client, process.exit());
-        self.nodes.insert(id, LocalNode { process, addr });
-        Ok(())
-    }
-
-    fn client_at(&self, id: NodeId, addr: &str) -> NodeClient {
-        NodeClient::sharing(self.http.clone(), addr)
-            .expecting(self.name.as_str(), id)
-            .with_timeout(self.options.request_timeout)
+            .map(|node| &**node)
+            .ok_or_else(|| ClusterError::UnknownNode { id, known: known() })
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
+use tokio_util::sync::DropGuard;
 use watchkeeper::{
     ObservationConfig, ObservationRuntime, ObservedSource, PerSource, UnmetOutcome, source_fn,
 };
@@ -15,6 +16,7 @@ use watchkeeper_scenario::{
 
 use super::{Deployment, RaftKv};
 use crate::api::NodeId;
+use crate::cluster::Node;
 use crate::{ClusterError, ClusterOptions, LocalCluster, NodeClient};
 
 const NAME: &str = "local";
@@ -61,24 +63,28 @@ impl Deployer<RaftKv> for LocalDeployer {
             error => failed("start the nodes", error),
         })?;
         let clients = NodeClients::new();
-        let mut names = Vec::new();
-        for client in cluster.clients() {
-            if let Some(id) = client.id() {
-                clients.insert(&name(id), client);
-                names.push(name(id));
-            }
+        let mut nodes = Vec::new();
+        for (id, node) in cluster.nodes() {
+            clients.insert(&name(*id), node.client().map_err(|error| failed("reach the nodes", error))?);
+            nodes.push((name(*id), Arc::downgrade(node)));
         }
-        let nodes = Arc::new(Mutex::new(Some(cluster)));
-        let control = LocalControl { nodes: Arc::downgrade(&nodes), clients: clients.clone(), names };
-        Ok(Box::new(LocalNodes { nodes, clients, control: Arc::new(control) }))
+        let control = LocalControl { nodes, clients: clients.clone() };
+        let closing = cluster.closing().drop_guard();
+        Ok(Box::new(LocalNodes {
+            cluster: Mutex::new(Some(cluster)),
+            clients,
+            control: Arc::new(control),
+            _closing: closing,
+        }))
     }
 }
 
-/// The processes. Dropping it kills them, unless an action on a node is under way: then its end does.
+/// The processes. Dropping it kills them; one that an action is starting is killed when the action ends, at once.
 struct LocalNodes {
-    nodes: Arc<Mutex<Option<LocalCluster>>>,
+    cluster: Mutex<Option<LocalCluster>>,
     clients: NodeClients<NodeClient>,
     control: Arc<LocalControl>,
+    _closing: DropGuard,
 }
 
 #[async_trait]
@@ -92,43 +98,59 @@ impl RunningCluster<RaftKv> for LocalNodes {
     }
 
     async fn log(&self, node: &str) -> Option<String> {
-        let id = id(node)?;
-        let nodes = self.nodes.lock().await;
-        nodes.as_ref()?.log_tail(id)
+        self.cluster.lock().await.as_ref()?.log_tail(id(node)?)
     }
 
+    /// Actions on nodes that are under way end with [`ClusterError::ShutDown`].
     async fn shut_down(&self) -> Result<(), DeployError> {
-        let Some(cluster) = self.nodes.lock().await.take() else { return Ok(()) };
-        // Kills and reaps, which blocks for some milliseconds.
-        let gone = tokio::task::spawn_blocking(move || drop(cluster)).await;
-        gone.map_err(|error| failed("kill the nodes", error))
+        let mut cluster = self.cluster.lock().await;
+        if let Some(up) = cluster.as_ref() {
+            up.close().await;
+        }
+        let Some(gone) = cluster.take() else { return Ok(()) };
+        // Removes the directory, which blocks for some milliseconds.
+        let gone = tokio::task::spawn_blocking(move || drop(gone)).await;
+        gone.map_err(|error| failed("remove the nodes' directory", error))
     }
 }
 
 /// Does not keep the processes alive.
 struct LocalControl {
-    nodes: Weak<Mutex<Option<LocalCluster>>>,
+    nodes: Vec<(String, Weak<Node>)>,
     clients: NodeClients<NodeClient>,
-    names: Vec<String>,
 }
 
 impl LocalControl {
-    fn id(&self, node: &str) -> Result<NodeId, NodeControlError> {
-        id(node).filter(|_| self.names.iter().any(|name| name == node)).ok_or_else(|| self.unknown(node))
+    fn known(&self, node: &str) -> Result<&Weak<Node>, NodeControlError> {
+        let found = self.nodes.iter().find(|(name, _)| name == node);
+        found.map(|(_, node)| node).ok_or_else(|| self.unknown(node))
     }
 
+    /// What is done to one node waits for no other node.
     async fn act(
         &self,
         action: NodeAction,
         node: &str,
-        act: impl AsyncFnOnce(&mut LocalCluster, NodeId) -> Result<(), ClusterError>,
+        act: impl AsyncFnOnce(&Node) -> Result<(), ClusterError>,
     ) -> Result<(), NodeControlError> {
-        let id = self.id(node)?;
-        let failed = |source: DynError| NodeControlError::Failed { action, node: node.to_owned(), source };
-        let nodes = self.nodes.upgrade().ok_or_else(|| failed("the cluster was shut down".into()))?;
-        let mut nodes = nodes.lock().await;
-        let cluster = nodes.as_mut().ok_or_else(|| failed("the cluster was shut down".into()))?;
-        act(cluster, id).await.map_err(|error| failed(error.into()))
+        let done = match self.known(node)?.upgrade() {
+            Some(known) => act(&known).await,
+            None => Err(ClusterError::ShutDown),
+        };
+        done.map_err(|error| NodeControlError::Failed { action, node: node.to_owned(), source: error.into() })
+    }
+
+    fn reached_at(&self, node: &str, known: &Node) -> Result<(), ClusterError> {
+        self.clients.insert(node, known.client()?);
+        Ok(())
+    }
+
+    /// Nodes on one machine have one network: it cannot be cut between them alone.
+    fn no_network(&self, action: NodeAction, node: &str) -> NodeControlError {
+        match self.known(node) {
+            Ok(_) => self.unsupported(action, node),
+            Err(unknown) => unknown,
+        }
     }
 }
 
@@ -139,38 +161,58 @@ impl NodeControl for LocalControl {
     }
 
     fn nodes(&self) -> Vec<String> {
-        self.names.clone()
+        self.nodes.iter().map(|(name, _)| name.clone()).collect()
     }
 
     async fn wait_ready(&self, node: &str, within: Duration) -> Result<(), NodeControlError> {
-        self.id(node)?;
+        self.known(node)?;
         ready(&self.clients, node, within).await
     }
 
+    /// Nothing happens to a node that runs; one that is paused is refused.
     async fn start(&self, node: &str) -> Result<(), NodeControlError> {
-        let restarted = async |cluster: &mut LocalCluster, id| {
-            cluster.restart(id).await?;
-            self.clients.insert(node, cluster.client(id)?);
-            Ok(())
+        let start = async |known: &Node| match known.start().await {
+            Err(ClusterError::StillRunning { .. }) if !known.is_paused() => Ok(()),
+            started => started.and_then(|()| self.reached_at(node, known)),
         };
-        self.act(NodeAction::Start, node, restarted).await
+        self.act(NodeAction::Start, node, start).await
     }
 
+    /// Nothing happens to a node that is down; one that is paused is refused, and not stopped later either.
     async fn stop(&self, node: &str) -> Result<(), NodeControlError> {
-        self.act(NodeAction::Stop, node, async |cluster: &mut LocalCluster, id| cluster.terminate(id).await)
-            .await
+        let stop = async |known: &Node| match known.terminate().await {
+            Err(ClusterError::NotRunning { .. }) => Ok(()),
+            stopped => stopped,
+        };
+        self.act(NodeAction::Stop, node, stop).await
+    }
+
+    async fn restart(&self, node: &str) -> Result<(), NodeControlError> {
+        let restart = async |known: &Node| {
+            known.restart().await?;
+            self.reached_at(node, known)
+        };
+        self.act(NodeAction::Restart, node, restart).await
     }
 
     async fn kill(&self, node: &str) -> Result<(), NodeControlError> {
-        self.act(NodeAction::Kill, node, async |cluster: &mut LocalCluster, id| cluster.kill(id).await).await
+        self.act(NodeAction::Kill, node, async |known: &Node| known.kill().await).await
     }
 
     async fn pause(&self, node: &str) -> Result<(), NodeControlError> {
-        self.act(NodeAction::Pause, node, async |cluster: &mut LocalCluster, id| cluster.pause(id)).await
+        self.act(NodeAction::Pause, node, async |known: &Node| known.pause().await).await
     }
 
     async fn resume(&self, node: &str) -> Result<(), NodeControlError> {
-        self.act(NodeAction::Resume, node, async |cluster: &mut LocalCluster, id| cluster.resume(id)).await
+        self.act(NodeAction::Resume, node, async |known: &Node| known.resume().await).await
+    }
+
+    async fn isolate(&self, node: &str) -> Result<(), NodeControlError> {
+        Err(self.no_network(NodeAction::Isolate, node))
+    }
+
+    async fn rejoin(&self, node: &str) -> Result<(), NodeControlError> {
+        Err(self.no_network(NodeAction::Rejoin, node))
     }
 }
 

@@ -40,14 +40,14 @@ impl Default for Deployment {
 }
 
 /// Why the nodes did not become one cluster.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum FormError {
     /// There is none.
     #[error("there is no node to form a cluster of: deploy at least one")]
     NoNodes,
     /// A node refused or did not answer.
-    #[error("{node} does not form the cluster")]
+    #[error("{node} does not form the cluster: check that it runs, and form it once more")]
     Node {
         /// Which node.
         node: String,
@@ -55,6 +55,8 @@ pub enum FormError {
         source: ClientError,
     },
 }
+
+crate::errors::debug_is_the_text!(FormError);
 
 /// Makes the nodes one cluster, by asking the first of them, and waits for a leader.
 ///

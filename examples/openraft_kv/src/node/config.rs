@@ -91,10 +91,10 @@ pub struct NodeConfig {
 }
 
 /// What is wrong with a configuration.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum ConfigError {
     /// The YAML file cannot be read.
-    #[error("cannot read the configuration {}", path.display())]
+    #[error("cannot read the configuration {}: name a file that is there by --config", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -127,6 +127,8 @@ pub enum ConfigError {
         reason: String,
     },
 }
+
+crate::errors::debug_is_the_text!(ConfigError);
 
 impl NodeFlags {
     /// Completes the flags from the YAML file that they name, if any. Flags win.

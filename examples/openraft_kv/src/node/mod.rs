@@ -31,7 +31,7 @@ pub use parent::{ParentError, exit_with_parent};
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Why a node cannot start, or had to stop.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum NodeError {
     /// The configuration cannot work.
     #[error(transparent)]
@@ -61,6 +61,8 @@ pub enum NodeError {
     #[error("Raft has stopped: the store may be damaged or the disk full")]
     Raft(#[source] Box<Fatal<NodeId>>),
 }
+
+crate::errors::debug_is_the_text!(NodeError);
 
 /// A node that has its port and its data, and is ready to serve.
 ///

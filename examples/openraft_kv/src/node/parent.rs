@@ -3,10 +3,10 @@
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
 /// The parent is gone already, or was never the one that was named.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum ParentError {
     /// The kernel refused.
-    #[error("cannot ask the kernel for a signal at the parent's death")]
+    #[error("cannot ask the kernel for a signal at the parent's death: leave --exit-with-parent out")]
     Refused(#[source] std::io::Error),
     /// Another process is the parent.
     #[error(
@@ -14,6 +14,8 @@ pub enum ParentError {
     )]
     NotTheParent(u32),
 }
+
+crate::errors::debug_is_the_text!(ParentError);
 
 /// Has the kernel kill this process when its parent, which must be `pid`, dies.
 ///

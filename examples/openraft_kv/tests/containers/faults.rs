@@ -1,12 +1,13 @@
 //! A cluster in containers that is broken on purpose, as its observers see it.
 
+use bollard::query_parameters::RestartContainerOptions;
 use openraft_kv::deploy::Deployment;
 use openraft_kv::deploy::compose::ComposeDeployer;
 use openraft_kv::failover::{Failover, failover, write};
 use openraft_kv::observer::Presence;
 use openraft_kv::timeline::{Style, Timeline};
 
-use crate::common::{Engine, INTERVAL, SOON, name, observed, others, presence};
+use crate::common::{Engine, INTERVAL, SOON, containers, name, observed, others, presence};
 
 /// The scenario that runs on every deployer: here also with a leader that is cut off.
 #[tokio::test]
@@ -112,6 +113,51 @@ async fn a_leader_that_is_cut_off_turns_stale_and_the_rest_elect_another() {
         .unwrap();
     let _ = runtime.stop().await;
     cluster.shut_down().await.unwrap();
+    engine.ends_as_it_began().await;
+}
+
+/// The restart had a network without the cut, and nothing said so.
+#[tokio::test]
+async fn a_node_that_is_cut_off_stays_so_when_it_restarts() {
+    let engine = Engine::alone().await;
+    let cluster = crate::common::deploy().await;
+    let control = cluster.node_control();
+    let (_, ids) = containers(&engine.docker).await;
+    let short = std::time::Duration::from_secs(2);
+    control.isolate("n2").await.unwrap();
+    control.restart("n2").await.unwrap();
+    let cut = control.wait_ready("n2", short).await.unwrap_err().to_string();
+    assert!(cut.contains("its container is running"), "{cut}");
+
+    // As a person would, behind the cluster's back: it is cut off when the engine's event comes.
+    engine.docker.restart_container(&ids["n2"], None::<RestartContainerOptions>).await.unwrap();
+    let cut_again = async { while control.wait_ready("n2", short).await.is_ok() {} };
+    tokio::time::timeout(SOON, cut_again).await.expect("it is cut off again");
+    control.rejoin("n2").await.unwrap();
+    control.wait_ready("n2", SOON).await.unwrap();
+    cluster.shut_down().await.unwrap();
+    engine.ends_as_it_began().await;
+}
+
+#[tokio::test]
+async fn what_is_done_to_nodes_is_answered_as_by_the_other_deployers() {
+    let engine = Engine::alone().await;
+    let cluster = crate::common::deploy().await;
+    let control = cluster.node_control();
+    control.kill("n1").await.unwrap();
+    control.kill("n1").await.unwrap_err();
+    control.stop("n1").await.expect("it is down already");
+    control.restart("n1").await.expect("what was killed is restarted");
+    control.start("n1").await.expect("it runs already");
+    control.wait_ready("n1", SOON).await.unwrap();
+
+    control.pause("n1").await.unwrap();
+    control.stop("n1").await.unwrap_err();
+    control.resume("n1").await.unwrap();
+    control.wait_ready("n1", SOON).await.expect("the stop is not carried out later");
+    cluster.shut_down().await.unwrap();
+    let late = control.start("n1").await.unwrap_err();
+    assert!(std::error::Error::source(&late).unwrap().to_string().contains("was shut down"), "{late}");
     engine.ends_as_it_began().await;
 }
 

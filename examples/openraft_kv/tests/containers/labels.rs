@@ -1,6 +1,7 @@
 //! Nodes are found by the labels of their containers, and followed.
 
-use bollard::query_parameters::RemoveContainerOptions;
+use bollard::models::ContainerCreateBody;
+use bollard::query_parameters::{CreateContainerOptions, InspectContainerOptions, RemoveContainerOptions};
 use openraft_kv::demo::observe_nodes;
 use openraft_kv::deploy::compose::ContainerNodes;
 use openraft_kv::deploy::form;
@@ -62,6 +63,38 @@ async fn nodes_that_come_back_elsewhere_are_followed_by_whoever_knows_the_label(
     assert_eq!(cluster.node_clients().get("n1").unwrap().addr(), addr("n1"), "the cluster's own clients too");
     assert_eq!(cluster.node_clients().get("n2").unwrap().addr(), addr("n2"));
 
+    let _ = runtime.stop().await;
+    cluster.shut_down().await.unwrap();
+    engine.ends_as_it_began().await;
+}
+
+/// Every observer failed from then on: two sources had one name.
+#[tokio::test]
+async fn two_containers_with_one_label_fail_no_observer_and_are_both_named() {
+    let engine = Engine::alone().await;
+    let (cluster, runtime, _) = observed().await;
+    let handle = runtime.handle();
+    let (label, ids) = containers(&engine.docker).await;
+    let inspected =
+        engine.docker.inspect_container(&ids["n1"], None::<InspectContainerOptions>).await.unwrap();
+    let config = inspected.config.unwrap();
+    let twin =
+        ContainerCreateBody { image: config.image, labels: config.labels, ..ContainerCreateBody::default() };
+    let twin = engine.docker.create_container(None::<CreateContainerOptions>, twin).await.unwrap().id;
+
+    let found = ContainerNodes::new(engine.docker.clone(), &label);
+    found.refresh().await.unwrap();
+    let problem = found.problem().unwrap().to_string();
+    assert!(problem.contains(&twin) && problem.contains(&ids["n1"]), "{problem}");
+    assert_eq!(found.clients().names(), ["n1", "n2", "n3"]);
+    let refused = cluster.node_control().kill("n1").await.unwrap_err();
+    assert!(std::error::Error::source(&refused).unwrap().to_string().contains(&twin), "{refused}");
+    handle.eventually("all are seen", |c| c.all(|_| true)).within(SOON).await.unwrap();
+
+    let force = RemoveContainerOptions { force: true, ..RemoveContainerOptions::default() };
+    engine.docker.remove_container(&twin, Some(force)).await.unwrap();
+    found.refresh().await.unwrap();
+    assert!(found.problem().is_none());
     let _ = runtime.stop().await;
     cluster.shut_down().await.unwrap();
     engine.ends_as_it_began().await;

@@ -1,14 +1,16 @@
 //! The child processes of a local cluster: none may be left, whatever happens.
 
 use std::net::TcpListener;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use openraft_kv::{ClusterError, ClusterOptions, LocalCluster};
-use rustix::process::{Pid, getpgid};
+use rustix::process::{Pid, Signal, getpgid, kill_process};
 use tempfile::TempDir;
+use tokio::time::timeout;
 
-use crate::common::{options, process_exists};
+use crate::common::{SOON, options, process_exists};
 
 fn pids(cluster: &LocalCluster) -> Vec<u32> {
     (1..=3).filter_map(|id| cluster.pid(id)).collect()
@@ -76,7 +78,7 @@ async fn a_start_that_is_abandoned_leaves_nothing() {
     options.directory = Some(directory.clone());
     let start = LocalCluster::start(options);
     // Long enough to fork, too short to be ready.
-    let abandoned = tokio::time::timeout(Duration::from_millis(1), start).await;
+    let abandoned = timeout(Duration::from_millis(1), start).await;
     assert!(abandoned.is_err());
     assert!(!directory.exists());
     assert_eq!(nodes_below(parent.path().to_str().unwrap()), 0);
@@ -123,6 +125,75 @@ async fn a_node_that_dies_at_its_start_shows_its_log() {
     assert!(text.contains("exit status: 1"), "{text}");
     assert!(!directory.exists());
     assert_eq!(nodes_below(parent.path().to_str().unwrap()), 0);
+}
+
+/// A program that is given the flags of a node.
+fn script(directory: &TempDir, script: &str) -> PathBuf {
+    let path = directory.path().join("program");
+    let head = r#"#!/bin/sh
+while [ $# -gt 0 ]; do
+    case "$1" in --id) id=$2 ;; --data-dir) data=$2 ;; esac
+    shift
+done
+cluster=$(dirname "$data")
+"#;
+    std::fs::write(&path, format!("{head}{script}")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+/// The start said that all was well, with two nodes of three.
+#[tokio::test]
+async fn a_node_that_dies_while_the_others_start_fails_the_start() {
+    let directory = TempDir::new().unwrap();
+    // The others serve when nothing is left of the first one, not even a zombie.
+    let program = r#"
+if [ "$id" = 1 ]; then
+    echo $$ > "$cluster/new" && mv "$cluster/new" "$cluster/first"
+    echo 'out of memory' >&2
+    echo '{"node_id":1,"listening":"127.0.0.1:1"}'
+    exit 9
+fi
+until [ -e "$cluster/first" ] && [ ! -e "/proc/$(cat "$cluster/first")" ]; do sleep 0.01; done
+echo "{\"node_id\":$id,\"listening\":\"127.0.0.1:$id\"}"
+exec sleep 1000
+"#;
+    let options = ClusterOptions { program: Some(script(&directory, program)), ..options(3) };
+    let error = LocalCluster::start(options).await.unwrap_err();
+    assert!(matches!(error, ClusterError::DiedAtStart { id: 1, .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("exit status: 9") && text.contains("out of memory"), "{text}");
+}
+
+/// The start waited for the end of the program, for ever.
+#[tokio::test]
+async fn a_program_that_closes_its_output_is_given_up_after_the_start_timeout() {
+    let directory = TempDir::new().unwrap();
+    let options = ClusterOptions {
+        program: Some(script(&directory, "exec >&-; exec sleep 1000")),
+        start_timeout: Duration::from_millis(300),
+        ..options(2)
+    };
+    let error = timeout(SOON, LocalCluster::start(options)).await.expect("it is given up").unwrap_err();
+    assert!(matches!(error, ClusterError::NotReady { id: 1, .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_program_whose_output_is_held_by_another_one_has_died_all_the_same() {
+    let directory = TempDir::new().unwrap();
+    let options = ClusterOptions {
+        program: Some(script(
+            &directory,
+            "setsid sh -c 'echo $$ > \"$0\"; exec sleep 1000' \"$cluster.pid\" & sleep 0.1; exit 3",
+        )),
+        directory: Some(directory.path().join("cluster")),
+        ..options(1)
+    };
+    let error = LocalCluster::start(options).await.unwrap_err();
+    let escaped = std::fs::read_to_string(directory.path().join("cluster.pid")).unwrap();
+    let escaped = Pid::from_raw(escaped.trim().parse().unwrap()).unwrap();
+    kill_process(escaped, Signal::KILL).unwrap();
+    assert!(matches!(error, ClusterError::DiedAtStart { id: 1, .. }), "{error:?}");
 }
 
 #[tokio::test]

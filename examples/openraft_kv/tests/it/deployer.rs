@@ -1,11 +1,15 @@
 //! The local deployer: what can be done to a node by name, and what is left behind.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft_kv::ClientError;
 use openraft_kv::api::Role;
 use openraft_kv::deploy::{Deployment, FormError, LocalDeployer, RaftKv, form};
 use openraft_kv::observer::Presence;
+use tempfile::TempDir;
 use watchkeeper_scenario::{
     DeployError, Deployer, NodeAction, NodeClients, NodeControlError, RunningCluster,
 };
@@ -72,6 +76,9 @@ async fn what_cannot_be_done_says_so() {
         "the local deployer cannot isolate n1: use a deployer that can",
         "a partition takes a network of its own"
     );
+    for unknown in [control.isolate("n7").await, control.rejoin("n7").await, control.restart("n7").await] {
+        assert!(matches!(unknown, Err(NodeControlError::UnknownNode { .. })), "{unknown:?}");
+    }
     control.kill("n1").await.unwrap();
     let twice = control.kill("n1").await.unwrap_err();
     assert!(matches!(&twice, NodeControlError::Failed { action: NodeAction::Kill, .. }), "{twice}");
@@ -87,6 +94,111 @@ async fn what_cannot_be_done_says_so() {
     let nowhere = LocalDeployer::with_program("/nowhere/openraft_kv").deploy(&Deployment::default()).await;
     assert!(matches!(nowhere.err(), Some(DeployError::Failed { .. })));
     assert!(matches!(form(&NodeClients::new(), SOON).await, Err(FormError::NoNodes)));
+}
+
+/// The program, but for a node that starts a second time: that one waits for the file `go`.
+fn slow_at_its_second_start(directory: &TempDir) -> PathBuf {
+    let path = directory.path().join("program");
+    let go = directory.path().join("go");
+    let script = format!(
+        r#"#!/bin/sh
+for flag; do [ "$data" = next ] && data=$flag; [ "$flag" = --data-dir ] && data=next; done
+if [ -e "$data" ]; then until [ -e '{}' ]; do sleep 0.02; done; fi
+exec '{PROGRAM}' "$@"
+"#,
+        go.display()
+    );
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+/// Every action on every node waited for the start, and its log too.
+#[tokio::test]
+async fn a_node_that_starts_holds_up_no_action_on_another() {
+    let directory = TempDir::new().unwrap();
+    let deployer = LocalDeployer::with_program(slow_at_its_second_start(&directory));
+    let cluster = deployer.deploy(&Deployment { nodes: 3, ..Deployment::default() }).await.unwrap();
+    let control = cluster.node_control();
+    control.kill("n1").await.unwrap();
+    let starting = tokio::spawn({
+        let control = Arc::clone(&control);
+        async move { control.start("n1").await }
+    });
+    control.pause("n2").await.unwrap();
+    control.resume("n2").await.unwrap();
+    control.restart("n9").await.unwrap_err();
+    control.kill("n3").await.unwrap();
+    assert!(cluster.log("n1").await.is_some());
+    assert!(!starting.is_finished());
+
+    std::fs::write(directory.path().join("go"), "").unwrap();
+    starting.await.unwrap().unwrap();
+    control.wait_ready("n1", SOON).await.unwrap();
+    control.restart("n3").await.expect("what was killed is restarted as well");
+    control.wait_ready("n3", SOON).await.unwrap();
+    cluster.shut_down().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_starts_holds_up_no_end_of_the_cluster() {
+    for shut_down in [true, false] {
+        let directory = TempDir::new().unwrap();
+        let deployer = LocalDeployer::with_program(slow_at_its_second_start(&directory));
+        let cluster = deployer.deploy(&Deployment { nodes: 1, ..Deployment::default() }).await.unwrap();
+        let control = cluster.node_control();
+        control.kill("n1").await.unwrap();
+        let starting = control.start("n1");
+        tokio::pin!(starting);
+        assert!(futures_now(&mut starting).await.is_none());
+        if shut_down {
+            let (started, down) = tokio::join!(starting, cluster.shut_down());
+            down.unwrap();
+            let late = started.unwrap_err();
+            assert!(
+                std::error::Error::source(&late).unwrap().to_string().contains("was shut down"),
+                "{late}"
+            );
+        } else {
+            drop(cluster);
+            starting.await.unwrap_err();
+        }
+    }
+}
+
+/// What a future has answered when it is polled once.
+async fn futures_now<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    tokio::select! {
+        biased;
+        output = future => Some(output),
+        () = std::future::ready(()) => None,
+    }
+}
+
+/// The signal waited in the paused process, and the resume carried it out.
+#[tokio::test]
+async fn a_stop_that_failed_is_not_carried_out_by_a_resume() {
+    let cluster = deploy(1).await;
+    let (control, client) = (cluster.node_control(), cluster.node_clients().get("n1").unwrap());
+    control.pause("n1").await.unwrap();
+    let paused = control.stop("n1").await.unwrap_err();
+    let reason = std::error::Error::source(&paused).unwrap().to_string();
+    assert!(reason.contains("paused: resume it first, or kill it"), "{reason}");
+    control.restart("n1").await.unwrap_err();
+    control.start("n1").await.unwrap_err();
+    control.resume("n1").await.unwrap();
+    for _ in 0..20 {
+        client.health().await.expect("it was not stopped");
+    }
+
+    // What is as it should be already is no failure, as in the other deployers.
+    control.start("n1").await.unwrap();
+    control.stop("n1").await.unwrap();
+    control.stop("n1").await.unwrap();
+    control.kill("n1").await.unwrap_err();
+    control.restart("n1").await.unwrap();
+    control.wait_ready("n1", SOON).await.unwrap();
+    cluster.shut_down().await.unwrap();
 }
 
 #[tokio::test]

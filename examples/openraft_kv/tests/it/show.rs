@@ -18,7 +18,10 @@ struct Run {
 }
 
 fn run(args: &[&str]) -> Run {
-    let temp = tempfile::tempdir().unwrap();
+    run_in(tempfile::tempdir().unwrap(), args)
+}
+
+fn run_in(temp: tempfile::TempDir, args: &[&str]) -> Run {
     let mut child = Command::new(PROGRAM)
         .args(args)
         .env("TMPDIR", temp.path())
@@ -158,6 +161,27 @@ async fn a_parent_that_is_killed_leaves_no_node_running() {
     run.signal(Signal::KILL);
     run.status().await;
     gone(&nodes).await;
+}
+
+/// Nothing of a killed run can remove its directory but the next one.
+#[tokio::test]
+async fn the_directory_of_a_killed_run_is_removed_by_the_next() {
+    let mut killed = run(&["--json", "--keep"]);
+    while let Some(line) = killed.json().await {
+        if line["event"]["event"] == "leader_changed" {
+            break;
+        }
+    }
+    let nodes = killed.nodes();
+    killed.signal(Signal::KILL);
+    killed.status().await;
+    gone(&nodes).await;
+    assert_eq!(killed.left_behind().len(), 1);
+
+    let mut next = run_in(killed.temp, &["--json"]);
+    while next.json().await.is_some() {}
+    assert!(next.status().await.success());
+    assert_eq!(next.left_behind(), [""; 0]);
 }
 
 #[tokio::test]

@@ -198,8 +198,14 @@ async fn what_pods_cannot_do_and_nodes_that_are_not_there_are_told() {
             "{error}"
         );
     }
-    for answer in [control.kill("n9").await, control.start("n9").await, control.wait_ready("n9", SOON).await]
-    {
+    for answer in [
+        control.kill("n9").await,
+        control.start("n9").await,
+        control.wait_ready("n9", SOON).await,
+        control.stop("n9").await,
+        control.pause("n9").await,
+        control.isolate("n9").await,
+    ] {
         assert_eq!(answer.unwrap_err().to_string(), "no node is called \"n9\"; the nodes are: n1");
     }
     fixture.server.refuse("delete", "pods", 403, "Forbidden", "pods is forbidden");
@@ -231,6 +237,144 @@ async fn a_dropped_cluster_and_a_dropped_deployment_leave_nothing() {
         _ = deploying => panic!("the image does not exist"),
         () = pods_there => {}
     }
+    fixture.left_nothing().await;
+}
+
+/// The drop waited for the server, on the thread where the server was to answer.
+#[tokio::test]
+async fn a_cluster_that_is_dropped_does_not_block_its_thread() {
+    let fixture = fixture().await;
+    for _ in 0..3 {
+        let cluster = fixture.deploy(1).await.unwrap();
+        drop(cluster);
+        fixture.left_nothing().await;
+    }
+}
+
+/// As when a program ends: the runtime goes, and with it what it would have done later.
+#[test]
+fn a_cluster_that_is_dropped_with_its_runtime_leaves_nothing() {
+    let serving = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let fixture = serving.block_on(fixture());
+    for inside in [true, false] {
+        let deploying = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let cluster = deploying.block_on(fixture.deploy(1)).unwrap();
+        if inside {
+            deploying.block_on(async { drop(cluster) });
+            drop(deploying);
+        } else {
+            drop(deploying);
+            drop(cluster);
+        }
+        assert!(fixture.server.get(&space()).is_none(), "it was asked for before the runtime was gone");
+        serving.block_on(fixture.left_nothing());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forwarded_ports_end_with_their_cluster_though_its_control_is_held() {
+    let mut fixture = fixture().await;
+    fixture.options.reach = Some(Reach::PortForward);
+    for shut_down in [true, false] {
+        let cluster = fixture.deploy(2).await.unwrap();
+        let (clients, control) = (cluster.node_clients(), cluster.node_control());
+        let addrs: Vec<String> = clients.all().iter().map(|node| node.source.addr().to_owned()).collect();
+        assert_eq!(addrs.len(), 2);
+        if shut_down {
+            cluster.shut_down().await.unwrap();
+        } else {
+            drop(cluster);
+            fixture.left_nothing().await;
+        }
+        for addr in addrs {
+            let refused = tokio::net::TcpStream::connect(&addr).await;
+            assert!(refused.is_err(), "{addr} is still forwarded");
+        }
+        for late in [control.start("n1").await, control.kill("n1").await, control.restart("n1").await] {
+            let late = late.unwrap_err();
+            assert!(late.source().unwrap().to_string().contains("was shut down"), "{late}");
+        }
+        fixture.left_nothing().await;
+    }
+}
+
+/// The error came while the pods still ran.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deployment_that_fails_returns_when_its_namespace_is_gone() {
+    let mut fixture = fixture().await;
+    fixture.options.image = NO_IMAGE.to_owned();
+    fixture.options.ready_within = Duration::from_millis(300);
+    fixture.server.change(|state| state.held.insert("namespaces"));
+    let server = &fixture.server;
+    let (there, ()) = tokio::join!(
+        async {
+            let error = fixture.refused().await;
+            assert!(matches!(cause(&error), K8sError::NotReady { .. }), "{error:?}");
+            server.get(&space()).is_some()
+        },
+        async {
+            let watched = |asked: &crate::fake::Asked| asked.verb == "watch";
+            server
+                .when("its end is waited for", |server| server.asked("namespaces").iter().any(watched))
+                .await;
+            for key in server.keys() {
+                server.remove(&key);
+            }
+        },
+    );
+    assert!(!there, "it is still there when the deployment has failed");
+    fixture.left_nothing().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deployment_that_fails_says_what_it_could_not_delete() {
+    let mut fixture = fixture().await;
+    fixture.options.image = NO_IMAGE.to_owned();
+    fixture.options.ready_within = Duration::from_millis(300);
+    fixture.options.gone_within = Duration::from_millis(300);
+    fixture.server.change(|state| state.held.insert("namespaces"));
+    let error = fixture.refused().await;
+    let text = cause(&error).to_string();
+    assert!(text.starts_with("not ready within 300ms: n1: ErrImagePull"), "{text}");
+    assert!(
+        text.contains("the namespace kv-test is left: delete it with `kubectl delete namespace kv-test`"),
+        "{text}"
+    );
+    assert!(matches!(cause(&error), K8sError::Left { .. }), "{error:?}");
+    let text = format!("{:?}", cause(&error));
+    assert!(text.contains("still there after 300ms"), "{text}");
+
+    fixture.server.change(|state| state.held.remove("namespaces"));
+    fixture.server.refuse("delete", "namespaces", 403, "Forbidden", "namespaces is forbidden");
+    for key in fixture.server.keys() {
+        fixture.server.remove(&key);
+    }
+    let error = fixture.refused().await;
+    assert!(
+        format!("{:?}", cause(&error)).contains("the account may not (namespaces is forbidden)"),
+        "{error:?}"
+    );
+    fixture.server.refuse_nothing();
+    for key in fixture.server.keys() {
+        fixture.server.remove(&key);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_node_is_restarted_as_by_the_other_deployers() {
+    let fixture = fixture().await;
+    let cluster = fixture.deploy(1).await.unwrap();
+    let control = cluster.node_control();
+    fixture.server.change(|state| state.held.insert("pods"));
+    control.kill("n1").await.unwrap();
+    let (restarted, ()) = tokio::join!(control.restart("n1"), async {
+        // It waits for the set: there is no pod to delete.
+        control.kill("n1").await.unwrap_err();
+        fixture.server.change(|state| state.held.remove("pods"));
+    });
+    restarted.unwrap();
+    control.wait_ready("n1", SOON).await.unwrap();
+    cluster.shut_down().await.unwrap();
     fixture.left_nothing().await;
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn selection() -> PodSelection {
 }
 
 pub(crate) fn pod<'a>(name: &'a str, addr: &'a str) -> FakePod<'a> {
-    FakePod { namespace: SPACE, name, label: LABEL, addr: Some(addr), ready: true }
+    FakePod { namespace: SPACE, name, label: LABEL, addr: Some(addr), ready: true, owner: None }
 }
 
 pub(crate) fn key(name: &str) -> Key {
@@ -121,6 +121,65 @@ async fn a_pod_made_again_under_its_name_is_the_same_source_elsewhere() {
     seen(&handle, &[("n1", "10.0.0.7:4000")]).await;
     assert_eq!(clients.get("n1").unwrap().addr(), "10.0.0.7:4000");
     assert_ne!(server.get(&key("openraft-kv-0")).unwrap()["metadata"]["uid"], first);
+    let _ = runtime.stop().await;
+}
+
+/// They were one source, which was where the last one was heard of, and the end of one was the end of both.
+#[tokio::test]
+async fn two_sets_under_one_label_are_followed_apart() {
+    let of = |set: &'static str, name, addr| FakePod { owner: Some(("StatefulSet", set)), ..pod(name, addr) };
+    let server = FakeApiServer::start().await;
+    server.put_pod(&of("kv", "kv-0", "10.0.0.1:4000"));
+    let runtime = observed(PodSources::follow(server.client(), selection())).await;
+    let handle = runtime.handle();
+    seen(&handle, &[("n1", "10.0.0.1:4000")]).await;
+    server.put_pod(&of("another", "another-0", "10.0.1.1:4000"));
+    server.put_pod(&of("kv", "kv-1", "10.0.0.2:4000"));
+    let both = [("another-0", "10.0.1.1:4000"), ("n1", "10.0.0.1:4000"), ("n2", "10.0.0.2:4000")];
+    seen(&handle, &both).await;
+
+    // A new list finds them by the same names, though the other set is the first in it.
+    server.watched_from("pods", 1).await;
+    server.compact();
+    server.pass_time();
+    server.refuse("watch", "pods", 410, "Expired", "the fake remembers nothing");
+    server.cut(Cut::Close).await;
+    server.when("a new list", |server| lists_and_watches(server).0 == 2).await;
+    server.refuse_nothing();
+    seen(&handle, &both).await;
+
+    server.remove(&key("another-0"));
+    seen(&handle, &[("n1", "10.0.0.1:4000"), ("n2", "10.0.0.2:4000")]).await;
+    server.put_pod(&of("another", "another-0", "10.0.1.7:4000"));
+    server.remove(&key("kv-0"));
+    seen(&handle, &[("another-0", "10.0.1.7:4000"), ("n2", "10.0.0.2:4000")]).await;
+    let _ = runtime.stop().await;
+}
+
+/// The end of its name is random, and was taken for the number of a node.
+#[tokio::test]
+async fn a_deployments_pod_with_a_number_at_its_end_is_no_node_of_a_set() {
+    let server = FakeApiServer::start().await;
+    let web = FakePod { owner: Some(("ReplicaSet", "kv-7d9f5c")), ..pod("kv-7d9f5c-24567", "10.0.0.9:4000") };
+    server.put_pod(&web);
+    let runtime = observed(PodSources::follow(server.client(), selection())).await;
+    seen(&runtime.handle(), &[("kv-7d9f5c-24567", "10.0.0.9:4000")]).await;
+    let _ = runtime.stop().await;
+}
+
+#[tokio::test]
+async fn a_pod_that_is_called_like_a_node_is_left_out_and_named() {
+    let server = FakeApiServer::start().await;
+    server.put_pod(&pod("kv-0", "10.0.0.1:4000"));
+    server.put_pod(&pod("n1", "10.0.0.9:4000"));
+    let sources = PodSources::follow(server.client(), selection());
+    let found = sources.sources().await.unwrap();
+    assert_eq!((found.len(), found[0].source.addr()), (1, "10.0.0.1:4000"));
+    let problem = sources.problem().unwrap().to_string();
+    assert!(problem.contains("the pods kv-0 and n1 are both called n1"), "{problem}");
+    server.remove(&key("n1"));
+    let runtime = observed(sources).await;
+    seen(&runtime.handle(), &[("n1", "10.0.0.1:4000")]).await;
     let _ = runtime.stop().await;
 }
 

@@ -103,6 +103,10 @@ impl Machine {
                         pod["apiVersion"] = json!("v1");
                         pod["kind"] = json!("Pod");
                         pod["status"] = json!({ "phase": "Pending" });
+                        pod["metadata"]["ownerReferences"] = json!([{
+                            "apiVersion": "apps/v1", "kind": "StatefulSet", "name": set.name,
+                            "uid": object["metadata"]["uid"], "controller": true,
+                        }]);
                         state.store.put(&key, pod);
                     }
                 }

@@ -60,6 +60,16 @@ impl Drop for Drops {
     }
 }
 
+/// Panics when it is dropped.
+#[derive(Debug)]
+pub struct Sharp(pub &'static str);
+
+impl Drop for Sharp {
+    fn drop(&mut self) {
+        panic!("drop {}", self.0);
+    }
+}
+
 /// How a deployment, or its end, goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Goes {
@@ -68,6 +78,10 @@ pub enum Goes {
     Fails,
     Panics,
     Hangs,
+    /// Blocks its thread for so many milliseconds, and is then done.
+    Blocks(u64),
+    /// Hangs, and holds what panics when it is dropped.
+    HangsSharply,
 }
 
 impl Goes {
@@ -81,6 +95,14 @@ impl Goes {
             }),
             Self::Panics => panic!("{step} panics"),
             Self::Hangs => pending().await,
+            Self::Blocks(millis) => {
+                std::thread::sleep(Duration::from_millis(millis));
+                Ok(())
+            }
+            Self::HangsSharply => {
+                let _held = Sharp("of the future");
+                pending().await
+            }
         }
     }
 }

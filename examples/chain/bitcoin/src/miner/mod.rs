@@ -14,6 +14,7 @@ use bitcoin::{
 use watchkeeper_chain::Height;
 
 use crate::convert::{header, stored};
+use crate::error_text::debug_as_text;
 
 pub use key::Key;
 pub use spend::{Coin, Spend, SpendError};
@@ -138,7 +139,7 @@ fn subsidy(height: Height) -> Amount {
 }
 
 /// Why no block was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MineError {
     /// No header can say when or where it is made.
@@ -154,3 +155,5 @@ pub enum MineError {
         height: Height,
     },
 }
+
+debug_as_text!(MineError);

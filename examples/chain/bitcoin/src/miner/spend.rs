@@ -6,6 +6,7 @@ use bitcoin::transaction::Version;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
 
 use crate::convert::shown;
+use crate::error_text::debug_as_text;
 use crate::transaction::{BitcoinTransaction, Input};
 
 /// An output that nobody has spent, as far as is known.
@@ -93,7 +94,7 @@ impl From<&Spend> for BitcoinTransaction {
 }
 
 /// Why coins cannot be spent like that.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpendError {
     /// The outputs are worth more than the coins.
@@ -111,3 +112,5 @@ pub enum SpendError {
         outpoint: OutPoint,
     },
 }
+
+debug_as_text!(SpendError);

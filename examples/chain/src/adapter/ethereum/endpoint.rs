@@ -7,6 +7,8 @@ use std::str::FromStr;
 use alloy::transports::Authorization;
 use url::{Host, Url, form_urlencoded};
 
+use crate::error_text::debug_as_text;
+
 /// The address of a node, parsed from a URL such as `https://user:password@node.example/v3/key`.
 ///
 /// It is shown as scheme, host and port, and `/…` where there is more. Everything else in it may be a secret, so
@@ -34,7 +36,7 @@ pub struct Endpoint {
 }
 
 /// A text is no address of a node. The text itself is not shown: it may hold a secret.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EndpointError {
     /// It is no URL.
@@ -55,12 +57,14 @@ pub enum EndpointError {
         found: String,
     },
     /// TLS cannot be set up.
-    #[error("TLS cannot be set up: {reason}")]
+    #[error("TLS cannot be set up: {reason}; give an address without it, such as http://127.0.0.1:8545")]
     Tls {
         /// Why.
         reason: String,
     },
 }
+
+debug_as_text!(EndpointError);
 
 impl Endpoint {
     /// Fails where the protocol is none of `schemes`; `expected` is how a person calls them.

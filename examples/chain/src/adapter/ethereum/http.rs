@@ -19,6 +19,8 @@ use tower::Service;
 
 use super::{Endpoint, EndpointError, tls};
 
+use crate::error_text::debug_as_text;
+
 /// The largest answer that is read. A full block with its receipts has some megabytes.
 const LARGEST_ANSWER: usize = 64 << 20;
 
@@ -30,7 +32,7 @@ pub(super) struct HttpTransport {
 }
 
 /// Why there is no JSON-RPC answer. The texts may hold secrets of the address.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub(super) enum HttpError {
     #[error("{0}")]
     Unreachable(String),
@@ -41,6 +43,8 @@ pub(super) enum HttpError {
     #[error("{0}")]
     Malformed(String),
 }
+
+debug_as_text!(HttpError);
 
 impl HttpTransport {
     pub(super) fn new(endpoint: Arc<Endpoint>) -> Result<Self, EndpointError> {
@@ -141,11 +145,11 @@ fn broken_off(error: &(dyn Error + Send + Sync + 'static)) -> HttpError {
     }
 }
 
-/// An error with its causes, which hyper leaves out of its own text.
+/// An error with its causes, which hyper leaves out of its own text. Whole: secrets are taken out of it next.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     // An error may be its own cause.
-    for error in std::iter::successors(error.source(), |cause| cause.source()).take(32) {
+    for error in std::iter::successors(error.source(), |cause| (*cause).source()).take(32) {
         text = format!("{text}: {error}");
     }
     text

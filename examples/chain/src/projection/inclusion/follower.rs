@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use crate::error_text::debug_as_text;
 use crate::{Hash, Transaction};
 
 /// What is to be followed.
@@ -24,9 +25,11 @@ pub struct Follower {
 }
 
 /// The transaction is not followed: nobody looks any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the projection of transactions is gone: the runtime has stopped")]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the projection of transactions is gone, since the runtime has stopped: start another one")]
 pub struct FollowError;
+
+debug_as_text!(FollowError);
 
 impl Follower {
     pub(super) fn of(desk: &Arc<Mutex<Wishes>>) -> Self {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::book::{Book, Draft, Flow, Holdings, WalletOf};
 use super::ledger::Ledger;
 use crate::adapter::ChainError;
+use crate::error_text::debug_as_text;
 use crate::projection::Place;
 use crate::{Block, Hash, Height};
 
@@ -54,7 +55,7 @@ pub(super) struct Joining<L: Ledger> {
 }
 
 /// Why older blocks could not be read.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackfillError {
     /// A node did not answer.
@@ -83,9 +84,11 @@ pub enum BackfillError {
     #[error("what was read is not wanted any more: ask what is, and read that")]
     Superseded,
     /// Nobody follows wallets here any more.
-    #[error("the wallets' projection is gone: the runtime has stopped")]
+    #[error("the wallets' projection is gone, since the runtime has stopped: start another one")]
     Closed,
 }
+
+debug_as_text!(BackfillError);
 
 impl<L: Ledger> Backfill<L> {
     pub(super) fn new(ledger: L, wallets: Vec<Arc<WalletOf<L>>>, goal: Goal) -> Self {

@@ -10,6 +10,8 @@ use super::backfill::{Backfill, BackfillError, Goal};
 use super::book::WalletOf;
 use super::ledger::{Ledger, OutPoint};
 
+use crate::error_text::debug_as_text;
+
 /// The answer to a backfill: taken in; or back, to read on to where the kept blocks begin now.
 pub(super) type Answer<L> = Result<Option<Box<Backfill<L>>>, BackfillError>;
 
@@ -146,7 +148,7 @@ impl<L: Ledger> Clone for WalletDesk<L> {
 }
 
 /// Why a wallet was not added.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddWalletError {
     /// It has no address.
@@ -180,9 +182,11 @@ pub enum AddWalletError {
         coin: OutPoint,
     },
     /// Nobody follows wallets here any more.
-    #[error("the wallets' projection is gone: the runtime has stopped")]
+    #[error("the wallets' projection is gone, since the runtime has stopped: start another one")]
     Closed,
 }
+
+debug_as_text!(AddWalletError);
 
 impl<L: Ledger> WalletDesk<L> {
     pub(super) fn of(desk: &Arc<Desk<L>>) -> Self {

@@ -6,6 +6,7 @@ use std::hash::Hash as StdHash;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::error_text::debug_as_text;
 use crate::{Hash, Header, Height, Transaction};
 
 /// An amount in the chain's smallest unit: satoshi, wei.
@@ -121,12 +122,12 @@ pub struct Balance {
 ///
 /// Its opening was wrong, it began before the height it is followed from, or value came to it by ways that no
 /// transaction shows. From that block on, on that branch, its balance is unknown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Serialize, serde::Deserialize, thiserror::Error)]
 pub enum Fault {
     /// More left than there was.
     #[error(
-        "block {block:.8} at height {height} takes {taken} from a wallet that has {had}: follow it from an \
-         earlier height, or give what it had there"
+        "Overdrawn in block {block:.8} at height {height}: {taken} are taken from a wallet that has {had}; follow it \
+         from an earlier height, or give what it had there"
     )]
     Overdrawn {
         /// In which block.
@@ -139,7 +140,7 @@ pub enum Fault {
         had: Amount,
     },
     /// A coin is spent that is not there.
-    #[error("block {block:.8} at height {height} spends output {} of {:.8}, which its branch does not have", coin.output, coin.transaction)]
+    #[error("block {block:.8} at height {height} spends output {} of {:.8}, which its branch does not have: follow the wallet from an earlier height, or give it that coin", coin.output, coin.transaction)]
     NoCoin {
         /// In which block.
         block: Hash,
@@ -149,7 +150,9 @@ pub enum Fault {
         coin: OutPoint,
     },
     /// There is more than can be counted.
-    #[error("block {block:.8} at height {height} gives a wallet more than can be counted")]
+    #[error(
+        "block {block:.8} at height {height} gives a wallet more than can be counted: compare the block with that of another node"
+    )]
     Overflow {
         /// In which block.
         block: Hash,
@@ -157,3 +160,5 @@ pub enum Fault {
         height: Height,
     },
 }
+
+debug_as_text!(Fault);

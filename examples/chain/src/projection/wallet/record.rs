@@ -9,6 +9,7 @@ use super::desk::AddWalletError;
 use super::ledger::{Fault, Ledger};
 use super::view::{Entry, WalletsView, holdings};
 use super::wallets::Wallets;
+use crate::error_text::debug_as_text;
 use crate::projection::Place;
 use crate::projection::window::Window;
 use crate::{Hash, Header};
@@ -39,7 +40,7 @@ struct Step<L: Ledger> {
 }
 
 /// A record of wallets cannot be gone on from.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WrongRecord {
     /// A block does not follow the one before.
@@ -65,6 +66,8 @@ pub enum WrongRecord {
     #[error("wallets go on from a record before their first block, and from one record: begin with new ones")]
     Begun,
 }
+
+debug_as_text!(WrongRecord);
 
 impl<L: Ledger> WalletsView<L> {
     /// Everything that is needed to go on from here, and from any kept block of the branch. `None` before the

@@ -7,6 +7,7 @@ use rpds::HashTrieMapSync;
 
 use super::book::{Draft, Flow, Holdings, Numbered, WalletOf};
 use super::ledger::{Amount, Balance, Fault, Ledger, Target};
+use crate::error_text::debug_as_text;
 use crate::projection::Place;
 use crate::projection::window::{Branches, Node};
 use crate::{Block, Hash, Header, Height};
@@ -110,7 +111,7 @@ impl<L: Ledger> Clone for WalletsView<L> {
 }
 
 /// Why it cannot be said what a wallet has.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BalanceError {
     /// Nobody asked to follow it.
@@ -126,7 +127,9 @@ pub enum BalanceError {
         name: String,
     },
     /// It is not followed at this height.
-    #[error("wallet {name:?} is followed from height {from} on, and was asked for below")]
+    #[error(
+        "wallet {name:?} is followed from height {from} on: ask for that or more, or add it from a lower height"
+    )]
     TooEarly {
         /// The name.
         name: String,
@@ -134,13 +137,15 @@ pub enum BalanceError {
         from: Height,
     },
     /// The block is not kept: never seen, or forgotten.
-    #[error("block {hash:.8} is not kept: it was never seen on the branch, or is below the kept window")]
+    #[error(
+        "block {hash:.8} is not kept, being on no branch that is known or below the kept window: ask for a newer one"
+    )]
     UnknownBlock {
         /// Its hash.
         hash: Hash,
     },
     /// No block has come yet.
-    #[error("no block has come yet")]
+    #[error("no block has come yet: wait for the first one")]
     Nothing,
     /// The wallet did what it cannot have done.
     #[error("wallet {name:?} is not known any more: {fault}")]
@@ -152,12 +157,18 @@ pub enum BalanceError {
     },
 }
 
+debug_as_text!(BalanceError);
+
 /// Value appeared or vanished.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unconserved {
     /// Wallets have another sum than transactions moved.
-    #[error("behind block {block:.8} wallets have {held} together, but transactions moved {flow:?}")]
+    #[error(
+        "after block {block:.8} wallets have {held} together, but began with {}, were given {} of rewards and {} by \
+         others, and gave {} away: do not trust the balances, and begin again from an older block",
+        flow.opened, flow.minted, flow.came, flow.left
+    )]
     Differs {
         /// At which block.
         block: Hash,
@@ -170,6 +181,8 @@ pub enum Unconserved {
     #[error("the sum of all wallets is not known: {0}")]
     Unknown(#[from] BalanceError),
 }
+
+debug_as_text!(Unconserved);
 
 impl<L: Ledger> WalletsView<L> {
     /// The newest block that is folded in.

@@ -35,7 +35,7 @@ impl ComposeCluster {
         control: ContainerControl,
     ) -> Self {
         let mut follower = JoinSet::new();
-        follower.spawn(nodes.clone().follow());
+        follower.spawn(control.clone().follow());
         let name = project.name().to_owned();
         Self { docker, name, nodes, control, project: Mutex::new(Some(project)), _follower: follower }
     }
@@ -69,6 +69,7 @@ impl RunningCluster<RaftKv> for ComposeCluster {
 
     async fn shut_down(&self) -> Result<(), DeployError> {
         let step = "take its containers down";
+        self.control.end();
         let mut project = self.project.lock().await;
         if let Some(up) = project.as_mut() {
             up.down().await?;

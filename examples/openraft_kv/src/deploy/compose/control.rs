@@ -1,6 +1,10 @@
 //! Acting on the containers of a cluster.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bollard::Docker;
@@ -11,14 +15,16 @@ use bollard::query_parameters::{
     InspectContainerOptions, KillContainerOptions, LogsOptions, StartContainerOptions, StopContainerOptions,
     WaitContainerOptions,
 };
+use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt};
+use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout, timeout_at};
 use watchkeeper::{ObservationConfig, ObservationRuntime, ObservedSource, PerSource, source_fn};
 use watchkeeper_scenario::{DynError, NodeAction, NodeControl, NodeControlError, async_trait};
 
 use super::NAME;
 use super::nodes::ContainerNodes;
-use super::partition::{self, Traffic};
+use super::partition::{self, Running, Traffic};
 use crate::NodeClient;
 
 /// How often a node is asked whether it serves.
@@ -30,16 +36,102 @@ const STOP_SECONDS: i32 = 5;
 /// How much of a log is kept for a report.
 const LOG_LINES: &str = "200";
 
+/// Sets what becomes of a node's packets.
+type SetTraffic = dyn Fn(Running, Traffic) -> BoxFuture<'static, Result<(), DynError>> + Send + Sync;
+
 /// Acts on the containers that are labelled with a node's name.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct ContainerControl {
     docker: Docker,
     nodes: ContainerNodes,
+    set_traffic: Arc<SetTraffic>,
+    cuts: Arc<std::sync::Mutex<BTreeMap<String, Arc<Mutex<Cut>>>>>,
+    is_down: Arc<AtomicBool>,
+}
+
+/// Whether a node is to be cut off, and the process whose network was last cut for that.
+#[derive(Debug, Default)]
+struct Cut {
+    is_wanted: bool,
+    of: Option<Running>,
+}
+
+impl fmt::Debug for ContainerControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ContainerControl").field("nodes", &self.nodes).finish_non_exhaustive()
+    }
 }
 
 impl ContainerControl {
     pub(super) fn new(docker: Docker, nodes: ContainerNodes) -> Self {
-        Self { docker, nodes }
+        Self {
+            docker,
+            nodes,
+            set_traffic: Arc::new(|node, traffic| Box::pin(partition::set(node, traffic))),
+            cuts: Arc::default(),
+            is_down: Arc::default(),
+        }
+    }
+
+    /// Has every action fail from now on: the cluster was shut down.
+    pub(super) fn end(&self) {
+        self.is_down.store(true, Ordering::Release);
+    }
+
+    /// Keeps the clients true by the engine's events, and nodes cut off that something has restarted.
+    pub(super) async fn follow(self) {
+        let nodes = self.nodes.clone();
+        let then = || {
+            let control = self.clone();
+            async move { control.cut_again().await }
+        };
+        nodes.follow_and(then).await;
+    }
+
+    /// A restart has a network of its own, in which nothing is cut: cuts it for the nodes that are to be cut off.
+    async fn cut_again(&self) {
+        let nodes: Vec<String> = lock(&self.cuts).keys().cloned().collect();
+        for node in nodes {
+            if let Err(error) = self.cut_one_again(&node).await {
+                // Tried again at the next event.
+                tracing::error!(
+                    node,
+                    error,
+                    "a node that was cut off has restarted and is not cut off any more"
+                );
+            }
+        }
+    }
+
+    /// Waits for what is being done to the cut of this node, and of no other.
+    async fn cut_one_again(&self, node: &str) -> Result<(), DynError> {
+        let cut = self.cut(node);
+        let mut cut = cut.lock().await;
+        if !cut.is_wanted {
+            return Ok(());
+        }
+        let Some(container) = self.nodes.container(node).await? else { return Ok(()) };
+        let Some(now) = self.running(&container).await? else { return Ok(()) };
+        if cut.of.as_ref() != Some(&now) {
+            (self.set_traffic)(now.clone(), Traffic::Dropped).await?;
+            tracing::info!(node, "a node that was cut off has restarted, and is cut off again");
+            cut.of = Some(now);
+        }
+        Ok(())
+    }
+
+    fn cut(&self, node: &str) -> Arc<Mutex<Cut>> {
+        Arc::clone(lock(&self.cuts).entry(node.to_owned()).or_default())
+    }
+
+    /// Fails if a node does not run.
+    pub(super) async fn runs(&self, node: &str) -> Result<(), DynError> {
+        let container = self.nodes.container(node).await?.ok_or("its container is gone")?;
+        let state = self.state(&container).await?;
+        if state.running == Some(true) {
+            return Ok(());
+        }
+        Err(state.status.map_or("it has ended".to_owned(), |is| format!("its container is {is}")).into())
     }
 
     /// The newest lines of `node`'s log.
@@ -70,11 +162,14 @@ impl ContainerControl {
         F: Future<Output = Result<(), DynError>> + Send,
     {
         let failed = |source| NodeControlError::Failed { action, node: node.to_owned(), source };
+        if self.is_down.load(Ordering::Acquire) {
+            return Err(failed("the cluster was shut down: deploy another one".into()));
+        }
         let container = self.nodes.container(node).await.map_err(|error| failed(error.into()))?;
         let container = container.ok_or_else(|| self.unknown(node))?;
         act(container).await.map_err(failed)?;
         if let Err(error) = self.nodes.refresh().await {
-            // It is done all the same; whoever follows the engine's events learns where the node is.
+            // It is done all the same; the follower of the engine's events learns where the node is.
             tracing::warn!(node, %error, "{action} was done, and the engine does not say where its nodes are now");
         }
         Ok(())
@@ -85,20 +180,15 @@ impl ContainerControl {
         Ok(inspected.state.unwrap_or_default())
     }
 
-    /// The process that is the node, as the host numbers it.
-    async fn pid(&self, container: &str) -> Result<i64, DynError> {
-        let pid = self.state(container).await?.pid.filter(|pid| *pid > 0);
-        pid.ok_or_else(|| "it does not run: start it first".into())
-    }
-
-    async fn set_traffic(
-        &self,
-        action: NodeAction,
-        node: &str,
-        traffic: Traffic,
-    ) -> Result<(), NodeControlError> {
-        let set = async |container: String| partition::set(self.pid(&container).await?, traffic).await;
-        self.act(action, node, set).await
+    /// The process that is the node, if it runs.
+    async fn running(&self, container: &str) -> Result<Option<Running>, EngineError> {
+        let state = self.state(container).await?;
+        let pid = state.pid.filter(|pid| *pid > 0 && state.running == Some(true));
+        Ok(pid.map(|pid| Running {
+            container: container.to_owned(),
+            pid,
+            started_at: state.started_at.unwrap_or_default(),
+        }))
     }
 }
 
@@ -155,7 +245,7 @@ impl NodeControl for ContainerControl {
             Ok(state) => {
                 state.ok().and_then(|state| state.status).map_or("gone".to_owned(), |is| is.to_string())
             }
-            Err(_) => "not told of by the engine".to_owned(),
+            Err(_) => "not known to the engine in time".to_owned(),
         };
         let answer = failure.unwrap_or_else(|| "it gave no answer".to_owned());
         Err(not_ready(format!("its container is {status}; {answer}")))
@@ -163,15 +253,22 @@ impl NodeControl for ContainerControl {
 
     async fn start(&self, node: &str) -> Result<(), NodeControlError> {
         let start = async |container: String| {
-            Ok(self.docker.start_container(&container, None::<StartContainerOptions>).await?)
+            self.docker.start_container(&container, None::<StartContainerOptions>).await?;
+            let cut = self.cut_one_again(node).await;
+            cut.map_err(|error| format!("it was started, and is not cut off any more ({error})").into())
         };
         self.act(NodeAction::Start, node, start).await
     }
 
+    /// Nothing happens to a node that is down; one that is paused is refused, as by the other deployers.
     async fn stop(&self, node: &str) -> Result<(), NodeControlError> {
         let options = StopContainerOptions { t: Some(STOP_SECONDS), ..StopContainerOptions::default() };
-        let stop =
-            async |container: String| Ok(self.docker.stop_container(&container, Some(options)).await?);
+        let stop = async |container: String| {
+            if self.state(&container).await?.paused == Some(true) {
+                return Err("it is paused: resume it first, or kill it".into());
+            }
+            Ok(self.docker.stop_container(&container, Some(options)).await?)
+        };
         self.act(NodeAction::Stop, node, stop).await
     }
 
@@ -192,88 +289,40 @@ impl NodeControl for ContainerControl {
         self.act(NodeAction::Resume, node, resume).await
     }
 
-    /// Cuts the node off from everything outside its container, observers on the host included.
+    /// Cuts the node off from everything outside its container, observers on the host included, until
+    /// [`rejoin`](NodeControl::rejoin): a restart in between is cut off again, some milliseconds after its start.
     async fn isolate(&self, node: &str) -> Result<(), NodeControlError> {
-        self.set_traffic(NodeAction::Isolate, node, Traffic::Dropped).await
+        let isolate = async |container: String| {
+            let cut = self.cut(node);
+            let mut cut = cut.lock().await;
+            let running = self.running(&container).await?.ok_or("it does not run: start it first")?;
+            (self.set_traffic)(running.clone(), Traffic::Dropped).await?;
+            *cut = Cut { is_wanted: true, of: Some(running) };
+            Ok(())
+        };
+        self.act(NodeAction::Isolate, node, isolate).await
     }
 
     async fn rejoin(&self, node: &str) -> Result<(), NodeControlError> {
-        self.set_traffic(NodeAction::Rejoin, node, Traffic::Passed).await
+        let rejoin = async |container: String| {
+            let cut = self.cut(node);
+            let mut cut = cut.lock().await;
+            match self.running(&container).await? {
+                Some(running) => (self.set_traffic)(running, Traffic::Passed).await?,
+                // The cut went with its network; it is not made again.
+                None if cut.is_wanted => {}
+                None => return Err("it does not run: start it first".into()),
+            }
+            *cut = Cut::default();
+            Ok(())
+        };
+        self.act(NodeAction::Rejoin, node, rejoin).await
     }
+}
+
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::pending;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use axum::Router;
-    use axum::http::{StatusCode, Uri};
-    use axum::response::{IntoResponse, Response};
-    use futures_util::future::join_all;
-    use tokio::net::TcpListener;
-    use tokio_util::task::AbortOnDropHandle;
-
-    use super::*;
-
-    const SOON: Duration = Duration::from_secs(15);
-
-    /// An engine that answers the first `lists` requests for its containers; then it is out of order.
-    #[derive(Clone, Copy)]
-    struct Engine {
-        lists: usize,
-        /// Out of order is silent, not an error.
-        hangs: bool,
-    }
-
-    impl Engine {
-        async fn serve(self) -> (ContainerControl, AbortOnDropHandle<()>) {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let addr = listener.local_addr().unwrap();
-            let asked = Arc::new(AtomicUsize::new(0));
-            let answer = move |uri: Uri| self.answer(uri, Arc::clone(&asked));
-            let serving = async move { axum::serve(listener, Router::new().fallback(answer)).await.unwrap() };
-            let docker = Docker::connect_with_host(&format!("tcp://{addr}")).unwrap();
-            let control = ContainerControl::new(docker.clone(), ContainerNodes::new(docker, "cluster"));
-            (control, AbortOnDropHandle::new(tokio::spawn(serving)))
-        }
-
-        async fn answer(self, uri: Uri, asked: Arc<AtomicUsize>) -> Response {
-            if uri.path().ends_with("/kill") {
-                return StatusCode::NO_CONTENT.into_response();
-            }
-            if uri.path().ends_with("/containers/json") && asked.fetch_add(1, Ordering::Relaxed) < self.lists
-            {
-                // One that has no address.
-                let labels = r#"{"watchkeeper.node":"n1","watchkeeper.port":"4000"}"#;
-                return format!(r#"[{{"Id":"c1","Labels":{labels}}}]"#).into_response();
-            }
-            if self.hangs { pending().await } else { StatusCode::INTERNAL_SERVER_ERROR.into_response() }
-        }
-    }
-
-    #[tokio::test]
-    async fn a_kill_that_worked_is_no_failure_when_the_engine_fails_behind_it() {
-        let (control, _engine) = Engine { lists: 1, hangs: false }.serve().await;
-        control.kill("n1").await.unwrap();
-        let error = control.kill("n1").await.unwrap_err();
-        assert_eq!(error.to_string(), "could not kill n1", "its container was not found");
-    }
-
-    #[tokio::test]
-    async fn an_engine_that_hangs_does_not_prolong_the_wait_for_a_node() {
-        let waits = [
-            (0, "n1 was not ready within 2s: the engine does not answer"),
-            (1, "n1 was not ready within 2s: the engine does not answer"),
-            (2, "n1 was not ready within 2s: its container is not told of by the engine; it gave no answer"),
-        ]
-        .map(async |(lists, expected)| {
-            let (control, _engine) = Engine { lists, hangs: true }.serve().await;
-            let waited = control.wait_ready("n1", Duration::from_secs(2));
-            let error = timeout(SOON, waited).await.expect("it ends in time").unwrap_err();
-            assert_eq!(error.to_string(), expected, "after {lists} lists");
-        });
-        join_all(waits).await;
-    }
-}
+mod tests;

@@ -18,15 +18,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use watchkeeper::report::one_line;
 use watchkeeper_scenario::{DeployError, Deployer, DynError, NodeControl, RunningCluster, async_trait};
 
 use self::cluster::ComposeCluster;
 use self::control::ContainerControl;
 use self::manifest::Manifest;
-use self::project::{Compose, Project};
+use self::project::{Compose, Project, UP_WITHIN};
 use super::{Deployment, RaftKv};
+use crate::errors::Chain;
 
-pub use nodes::{CLUSTER_LABEL, ContainerNodes, NODE_LABEL, PORT_LABEL};
+pub use nodes::{CLUSTER_LABEL, ContainerError, ContainerNodes, NODE_LABEL, PORT_LABEL};
 
 /// What the deployer is called in messages.
 const NAME: &str = "compose";
@@ -34,6 +36,8 @@ const NAME: &str = "compose";
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// How many lines of a node's log explain why it does not serve.
 const LAST_WORDS: usize = 3;
+/// How much of each is shown, in bytes.
+const LAST_WORD: usize = 1000;
 
 /// Brings the store up in containers, on the engine that `DOCKER_HOST` names or on the default one.
 ///
@@ -90,15 +94,20 @@ impl ComposeDeployer {
         compose.build(&manifest, &services).await?;
         engine::forget_old_images(&docker).await;
 
-        let mut project = Project::up(compose, services.clone()).await?;
+        let mut project = Project::up(compose, services.clone(), UP_WITHIN).await?;
         let nodes = ContainerNodes::new(docker.clone(), project.name());
         let control = ContainerControl::new(docker.clone(), nodes.clone());
         match served(&nodes, &control, &services).await {
             Ok(()) => Ok(ComposeCluster::new(docker, project, nodes, control)),
             Err(error) => {
-                // What failed first is what there is to tell.
-                let _ = project.down().await;
-                Err(error)
+                // What failed first comes first.
+                Err(match project.down().await {
+                    Ok(()) => error,
+                    Err(left) => {
+                        let left = project.left(&left);
+                        failed("wait for its nodes", format!("{}; {left}", Chain(&error)))
+                    }
+                })
             }
         }
     }
@@ -146,12 +155,25 @@ async fn served(
             },
             () = control.exit(node) => format!("{node} has ended"),
         };
-        let log = control.log(node).await.unwrap_or_default();
-        let last: Vec<&str> = log.lines().filter(|line| !line.is_empty()).collect();
-        let last = last[last.len().saturating_sub(LAST_WORDS)..].join(" / ");
-        return Err(failed(step, format!("{problem}; it logged last: {last}")));
+        return Err(failed(step, with_last_words(control, node, &problem).await));
+    }
+    // The first may have ended while the last one was waited for.
+    for node in services {
+        if let Err(error) = control.runs(node).await {
+            let problem = format!("{node} has ended: {error}");
+            return Err(failed(step, with_last_words(control, node, &problem).await));
+        }
     }
     Ok(())
+}
+
+/// What is wrong with a node, and the end of its log.
+async fn with_last_words(control: &ContainerControl, node: &str, problem: &str) -> String {
+    let log = control.log(node).await.unwrap_or_default();
+    let last: Vec<String> =
+        log.lines().filter(|line| !line.is_empty()).map(|line| one_line(line, LAST_WORD)).collect();
+    let last = last[last.len().saturating_sub(LAST_WORDS)..].join(" / ");
+    format!("{problem}; it logged last: {last}")
 }
 
 fn failed(step: &str, source: impl Into<DynError>) -> DeployError {

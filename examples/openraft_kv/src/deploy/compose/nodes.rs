@@ -1,7 +1,7 @@
 //! The nodes of a cluster, found by the labels of their containers.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bollard::Docker;
@@ -9,6 +9,7 @@ use bollard::errors::Error as EngineError;
 use bollard::models::ContainerSummary;
 use bollard::query_parameters::{EventsOptions, ListContainersOptions};
 use futures_util::StreamExt;
+use futures_util::future::ready;
 use tokio::sync::Mutex;
 use watchkeeper_scenario::{DynError, NodeClients, async_trait};
 
@@ -27,11 +28,37 @@ pub const PORT_LABEL: &str = "watchkeeper.port";
 /// How long to wait before the engine is asked again when it has gone silent.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Finds the nodes of one cluster by label, whoever started them.
+/// Why the nodes of a cluster cannot be found or told apart.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum ContainerError {
+    /// The engine did not answer, or refused.
+    #[error("the engine does not list its containers: check that it runs and may be asked")]
+    Engine(#[from] EngineError),
+    /// Two containers are labelled with one node's name.
+    #[error(
+        "the containers {first} and {second} are both labelled {NODE_LABEL}={node}, and {second} is left out: remove one \
+         of them, or label it otherwise"
+    )]
+    SameName {
+        /// The node's name.
+        node: String,
+        /// The container that is the source.
+        first: String,
+        /// The container that is left out.
+        second: String,
+    },
+}
+
+crate::errors::debug_is_the_text!(ContainerError);
+
+/// Finds the nodes of one cluster by label, whatever has started them.
 ///
 /// A container is a source from when it first has an address until it is removed: one that is
 /// paused, stopped or killed stays, at its last address. One that comes back elsewhere gets a new
-/// client under the same name. Clones share what is known.
+/// client under the same name. Of two containers with one name the one that was there first is the
+/// source; [`problem`](Self::problem) names both, and nothing is done to either. Clones share what is
+/// known.
 ///
 /// As a [`SourceProvider`] it asks the engine in every cycle; [`follow`](Self::follow) keeps the
 /// [`clients`](Self::clients) true by the engine's events.
@@ -41,9 +68,13 @@ pub struct ContainerNodes {
     cluster: Arc<str>,
     http: Http,
     clients: NodeClients<NodeClient>,
-    /// An older list must not replace a newer one.
-    order: Arc<Mutex<()>>,
+    /// Held while the engine is asked: an older list must not replace a newer one.
+    known: Arc<Mutex<Known>>,
+    problem: Arc<std::sync::Mutex<Option<Arc<ContainerError>>>>,
 }
+
+/// The container that each node is.
+type Known = BTreeMap<String, String>;
 
 impl ContainerNodes {
     /// Looks for containers that are labelled with `cluster`.
@@ -54,7 +85,8 @@ impl ContainerNodes {
             cluster: cluster.into(),
             http: Http::new(),
             clients: NodeClients::new(),
-            order: Arc::default(),
+            known: Arc::default(),
+            problem: Arc::default(),
         }
     }
 
@@ -64,27 +96,50 @@ impl ContainerNodes {
         self.clients.clone()
     }
 
+    /// What keeps containers from being nodes, as of the last refresh.
+    #[must_use]
+    pub fn problem(&self) -> Option<Arc<ContainerError>> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Asks the engine which nodes there are now.
     ///
     /// # Errors
     ///
     /// The engine's error; the clients are then as they were.
     pub async fn refresh(&self) -> Result<(), EngineError> {
-        let _order = self.order.lock().await;
+        let mut known = self.known.lock().await;
         let options = ListContainersOptions {
             all: true,
             filters: Some(HashMap::from([("label".to_owned(), vec![self.label()])])),
             ..ListContainersOptions::default()
         };
         let containers = self.docker.list_containers(Some(options)).await?;
-        let mut nodes: Vec<_> = containers.iter().filter_map(|container| self.node(container)).collect();
-        nodes.sort_by(|a, b| a.name.cmp(&b.name));
-        self.clients.replace(nodes);
+        self.take_in(&mut known, &containers);
         Ok(())
+    }
+
+    fn take_in(&self, known: &mut Known, containers: &[ContainerSummary]) {
+        let (chosen, same_name) = by_name(known, containers);
+        self.clients.replace(chosen.values().filter_map(|container| self.node(container)).collect());
+        *known = chosen.iter().map(|(name, container)| (name.clone(), id(container).to_owned())).collect();
+        let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = same_name.as_ref().map(ToString::to_string);
+        if text != problem.as_ref().map(ToString::to_string) {
+            if let Some(text) = text {
+                tracing::warn!(cluster = &*self.cluster, "{text}");
+            }
+            *problem = same_name.map(Arc::new);
+        }
     }
 
     /// Refreshes on every event of the cluster's containers, for ever.
     pub async fn follow(self) {
+        self.follow_and(|| ready(())).await;
+    }
+
+    /// Refreshes on every event, and does `then` each time.
+    pub(super) async fn follow_and<F: Future<Output = ()> + Send>(self, then: impl Fn() -> F + Send) {
         loop {
             // The stream repeats what happened since: nothing is missed between it and the list.
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -97,16 +152,18 @@ impl ContainerNodes {
             };
             let mut events = std::pin::pin!(self.docker.events(Some(options)));
             let mut known = self.refresh().await;
+            then().await;
             while known.is_ok() && matches!(events.next().await, Some(Ok(_))) {
                 known = self.refresh().await;
+                then().await;
             }
             tracing::debug!(cluster = &*self.cluster, ?known, "the engine's events ended; asking again");
             tokio::time::sleep(RETRY).await;
         }
     }
 
-    /// The id of the container that is the node called `node`.
-    pub(super) async fn container(&self, node: &str) -> Result<Option<String>, EngineError> {
+    /// The id of the container that is the node called `node`; an error if that is not one.
+    pub(super) async fn container(&self, node: &str) -> Result<Option<String>, ContainerError> {
         let labels = vec![self.label(), format!("{NODE_LABEL}={node}")];
         let options = ListContainersOptions {
             all: true,
@@ -114,7 +171,10 @@ impl ContainerNodes {
             ..ListContainersOptions::default()
         };
         let found = self.docker.list_containers(Some(options)).await?;
-        Ok(found.into_iter().find_map(|container| container.id))
+        match by_name(&Known::new(), &found) {
+            (_, Some(same_name)) => Err(same_name),
+            (chosen, None) => Ok(chosen.get(node).map(|container| id(container).to_owned())),
+        }
     }
 
     fn label(&self) -> String {
@@ -141,6 +201,42 @@ impl ContainerNodes {
             None => client,
         }
     }
+}
+
+/// The container of each name: the one that is known, else the oldest. With the first two of one name, if there are.
+fn by_name<'a>(
+    known: &Known,
+    containers: &'a [ContainerSummary],
+) -> (BTreeMap<String, &'a ContainerSummary>, Option<ContainerError>) {
+    let mut named: Vec<(&String, &ContainerSummary)> = Vec::new();
+    for container in containers {
+        named.extend(
+            container.labels.as_ref().and_then(|labels| labels.get(NODE_LABEL)).map(|name| (name, container)),
+        );
+    }
+    named.sort_by_key(|(name, container)| {
+        let is_known = known.get(*name).is_some_and(|known| known == id(container));
+        (!is_known, container.created, id(container))
+    });
+    let mut chosen: BTreeMap<String, &ContainerSummary> = BTreeMap::new();
+    let mut same_name = None;
+    for (name, container) in named {
+        match chosen.get(name) {
+            Some(first) => {
+                same_name.get_or_insert_with(|| ContainerError::SameName {
+                    node: name.clone(),
+                    first: id(first).to_owned(),
+                    second: id(container).to_owned(),
+                });
+            }
+            None => drop(chosen.insert(name.clone(), container)),
+        }
+    }
+    (chosen, same_name)
+}
+
+fn id(container: &ContainerSummary) -> &str {
+    container.id.as_deref().unwrap_or_default()
 }
 
 /// Where the node of `container` serves, if it has an address now.
@@ -196,6 +292,38 @@ mod tests {
         }
         let moved = nodes.node(&container("n2", Some("172.18.0.5"))).unwrap();
         assert_eq!(moved.source.addr(), "172.18.0.5:4000");
+    }
+
+    /// Every observer failed from then on: two sources had one name.
+    #[test]
+    fn of_two_containers_with_one_label_the_first_stays_the_node_and_both_are_named() {
+        let nodes = nodes();
+        let of = |name: &str, id: &str, created: i64, ip: &str| ContainerSummary {
+            id: Some(id.to_owned()),
+            created: Some(created),
+            ..container(name, Some(ip))
+        };
+        let (n1, n2) = (of("n1", "aaa", 5, "172.18.0.2"), of("n2", "bbb", 6, "172.18.0.3"));
+        let mut known = Known::new();
+        nodes.take_in(&mut known, &[n1.clone(), n2.clone()]);
+        assert!(nodes.problem().is_none());
+
+        // Also an older one does not take the place of the one that is known.
+        let again = of("n1", "ccc", 4, "172.18.0.9");
+        nodes.take_in(&mut known, &[again.clone(), n1, n2.clone()]);
+        assert_eq!(nodes.clients().names(), ["n1", "n2"]);
+        assert_eq!(nodes.clients().get("n1").unwrap().addr(), "172.18.0.2:4000");
+        let problem = format!("{:?}", nodes.problem().unwrap());
+        assert!(
+            problem.contains(
+                "the containers aaa and ccc are both labelled watchkeeper.node=n1, and ccc is left out"
+            ),
+            "{problem}"
+        );
+
+        nodes.take_in(&mut known, &[again, n2]);
+        assert_eq!(nodes.clients().get("n1").unwrap().addr(), "172.18.0.9:4000");
+        assert!(nodes.problem().is_none());
     }
 
     #[test]

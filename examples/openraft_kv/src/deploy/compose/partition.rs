@@ -1,9 +1,13 @@
 //! Cuts a container off, as a broken switch would: packets vanish, nothing is refused.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
+use rustix::fs::{Mode, OFlags, openat};
+use watchkeeper::report::one_line;
 use watchkeeper_scenario::DynError;
 
 /// What becomes of packets between a container and all others.
@@ -11,6 +15,17 @@ use watchkeeper_scenario::DynError;
 pub(super) enum Traffic {
     Passed,
     Dropped,
+}
+
+/// The process that is a node: its number alone may be another's by the time it is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Running {
+    /// The id of its container, whole.
+    pub(super) container: String,
+    /// As the host numbers it.
+    pub(super) pid: i64,
+    /// When the engine has started it.
+    pub(super) started_at: String,
 }
 
 impl Traffic {
@@ -29,20 +44,27 @@ impl Traffic {
     }
 }
 
-/// Sets the `traffic` of the network that the process `pid` lives in.
-pub(super) async fn set(pid: i64, traffic: Traffic) -> Result<(), DynError> {
-    tokio::task::spawn_blocking(move || set_now(pid, traffic)).await?
+/// Sets the `traffic` of the network that the node lives in.
+pub(super) async fn set(node: Running, traffic: Traffic) -> Result<(), DynError> {
+    tokio::task::spawn_blocking(move || set_now(&node, traffic)).await?
 }
 
-fn set_now(pid: i64, traffic: Traffic) -> Result<(), DynError> {
+fn set_now(node: &Running, traffic: Traffic) -> Result<(), DynError> {
+    let network = network_of(node)?;
     let mut restore = Command::new("nsenter");
     restore
-        .args(["--target", &pid.to_string(), "--net", "iptables-restore", "--wait"])
+        // Of this process's descriptor, which stays that of the node's network whatever becomes of the node.
+        .arg(format!("--net=/proc/{}/fd/{}", std::process::id(), network.as_raw_fd()))
+        .args(["iptables-restore", "--wait", "10"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .process_group(0);
-    let mut restore = restore.spawn().map_err(|error| format!("nsenter cannot be started: {error}"))?;
+    let mut restore = restore.spawn().map_err(|error| {
+        format!(
+            "nsenter cannot be started ({error}): install it (Debian: apt-get install util-linux iptables)"
+        )
+    })?;
     if let Some(mut stdin) = restore.stdin.take() {
         // A reader that is gone has said why on standard error.
         let _ = stdin.write_all(traffic.table().as_bytes());
@@ -52,6 +74,87 @@ fn set_now(pid: i64, traffic: Traffic) -> Result<(), DynError> {
         return Ok(());
     }
     let reason = String::from_utf8_lossy(&ended.stderr);
-    let reason = reason.lines().next().unwrap_or("no reason was given").trim();
+    let reason = one_line(reason.lines().next().unwrap_or("no reason was given").trim(), 500);
     Err(format!("`nsenter iptables-restore` failed ({reason}): run as root on the engine's machine, with iptables installed").into())
+}
+
+/// The network of the node, held open: of its process and of no other that has its number by now.
+fn network_of(node: &Running) -> Result<File, DynError> {
+    let Running { container, pid, .. } = node;
+    let gone = |error: io::Error| {
+        format!(
+            "process {pid} cannot be looked into ({error}): run as root on the engine's machine, or try again if the node has restarted"
+        )
+    };
+    // The folder is that of one process: nothing can be opened in it once that is gone.
+    let process = File::open(format!("/proc/{pid}")).map_err(gone)?;
+    let open = |name: &str| {
+        let opened = openat(&process, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        opened.map(File::from).map_err(io::Error::from)
+    };
+    let read = |name: &str| {
+        let mut text = String::new();
+        open(name)
+            .and_then(|mut file| file.read_to_string(&mut text))
+            .map_or_else(|_| String::new(), |_| text)
+    };
+    let is_named = read("cgroup").contains(container.as_str()) || is_mounted(&read("mountinfo"), container);
+    if !is_named {
+        return Err(format!(
+            "process {pid} is none of the container {container}: the node has restarted, try again"
+        )
+        .into());
+    }
+    Ok(open("ns/net").map_err(gone)?)
+}
+
+/// Whether the files that the engine mounts into a container, such as `/etc/hosts`, are those of this one.
+///
+/// The machine itself has mounts that are called like the container elsewhere.
+fn is_mounted(mounts: &str, container: &str) -> bool {
+    mounts.lines().any(|line| {
+        let mut fields = line.split(' ').skip(3);
+        let (root, at) = (fields.next(), fields.next());
+        root.is_some_and(|root| root.contains(container)) && at.is_some_and(|at| at.starts_with("/etc/"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The number of a node that has ended is given to another process: whose network was then cut.
+    #[test]
+    fn a_process_that_is_none_of_the_container_is_left_alone() {
+        let mut other = Command::new("sleep").arg("1000").spawn().unwrap();
+        let mut node =
+            Running { container: "c0ffee".repeat(10), pid: other.id().into(), started_at: String::new() };
+        let error = network_of(&node).unwrap_err().to_string();
+        assert!(error.contains("is none of the container c0ffee"), "{error}");
+
+        // The same process, were it of a container that is called like its control group.
+        let group = std::fs::read_to_string(format!("/proc/{}/cgroup", other.id())).unwrap();
+        node.container = group.lines().next().unwrap().to_owned();
+        let network = network_of(&node).unwrap();
+        other.kill().unwrap();
+        other.wait().unwrap();
+        let error = network_of(&node).unwrap_err().to_string();
+        assert!(error.contains("cannot be looked into") && error.contains("try again"), "{error}");
+        // What is open stays what it was.
+        let ours = std::fs::metadata("/proc/self/ns/net").unwrap();
+        assert_eq!(
+            std::os::unix::fs::MetadataExt::ino(&network.metadata().unwrap()),
+            std::os::unix::fs::MetadataExt::ino(&ours)
+        );
+    }
+
+    #[test]
+    fn a_mount_of_the_machine_is_none_of_the_container() {
+        let inside =
+            "812 801 254:0 /docker/containers/c0ffee/hosts /etc/hosts rw,relatime - ext4 /dev/vda rw";
+        let machine =
+            "90 28 0:51 / /docker/containers/c0ffee/mounts/shm rw,nosuid - tmpfs shm rw,size=65536k";
+        assert!(is_mounted(inside, "c0ffee") && !is_mounted(inside, "decaf"));
+        assert!(!is_mounted(machine, "c0ffee") && !is_mounted("", "c0ffee"));
+    }
 }

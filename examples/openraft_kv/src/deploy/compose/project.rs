@@ -6,14 +6,30 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::time::timeout;
+use watchkeeper::report::one_line;
 use watchkeeper_scenario::DeployError;
 
 use super::manifest::{Manifest, invalid_compose};
+use super::nodes::CLUSTER_LABEL;
 use super::{failed, unavailable};
+use crate::errors::Chain;
 
-/// Tells the projects of one process apart.
+/// How long docker-compose may take to say something of itself or of its file.
+const ASK_WITHIN: Duration = Duration::from_secs(20);
+/// How long the image's build may take, whose program is built before.
+const BUILD_WITHIN: Duration = Duration::from_secs(240);
+/// How long the containers may take to be made and started.
+pub(super) const UP_WITHIN: Duration = Duration::from_secs(90);
+/// How long everything may take to go down.
+const DOWN_WITHIN: Duration = Duration::from_secs(90);
+/// How much is shown of what a command says of its errors, in bytes.
+const ERROR: usize = 4000;
+
+/// Distinguishes the projects of one process.
 static PROJECTS: AtomicU64 = AtomicU64::new(1);
 
 /// How a command ended.
@@ -28,13 +44,13 @@ pub(super) struct Ended {
 impl Ended {
     /// What it wrote to standard error, as one line.
     pub(super) fn error(&self) -> String {
-        self.error.join(" ")
+        one_line(&self.error.join(" "), ERROR)
     }
 
     /// The first line of it that speaks of an error, behind all the progress.
     fn first_error(&self) -> String {
         let is_error = |line: &&String| line.to_lowercase().starts_with("error");
-        self.error.iter().find(is_error).cloned().unwrap_or_else(|| self.error())
+        self.error.iter().find(is_error).map_or_else(|| self.error(), |line| one_line(line, ERROR))
     }
 }
 
@@ -49,7 +65,7 @@ pub(super) async fn run(command: Command) -> io::Result<Ended> {
     let child = command.process_group(0).kill_on_drop(true).spawn()?;
     let leader = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
     let ended = pin!(child.wait_with_output());
-    // Behind the child, so that it is dropped first: the leader has not been waited for, and its number
+    // Declared after the child, so that it is dropped first: the leader has not been waited for, and its number
     // still means this group.
     let mut group = Group(leader);
     let output = ended.await;
@@ -63,16 +79,27 @@ struct Group(Option<Pid>);
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(leader) = self.0 {
-            // There is nobody to tell; a group that is gone already is as good.
+            // Nothing reads an error from here; a group that is gone already is as good.
             let _ = kill_process_group(leader, Signal::KILL);
         }
     }
 }
 
-/// Runs `command` to its end on this thread.
-fn finish(mut command: Command) -> io::Result<Ended> {
-    let output = command.stdin(Stdio::null()).process_group(0).output()?;
-    Ok(Ended::from(&output))
+/// Runs `command` as [`run`] does, and kills it if it has not ended within this time.
+async fn run_within(within: Duration, command: Command) -> io::Result<Ended> {
+    let program = command.get_program().to_owned();
+    timeout(within, run(command)).await.unwrap_or_else(|_| {
+        let program = program.display();
+        let reason =
+            format!("{program} did not end within {within:?} and was killed: see whether the engine hangs");
+        Err(io::Error::new(io::ErrorKind::TimedOut, reason))
+    })
+}
+
+/// Runs `command` on this thread, also while the runtime that it is of shuts down.
+fn finish(within: Duration, command: Command) -> io::Result<Ended> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run_within(within, command))
 }
 
 impl From<&Output> for Ended {
@@ -91,7 +118,7 @@ impl From<&Output> for Ended {
 #[derive(Clone, Debug)]
 pub(super) struct Compose {
     /// `docker-compose`, or `docker compose`.
-    program: &'static [&'static str],
+    program: Vec<String>,
     host: String,
     file: PathBuf,
     project: String,
@@ -122,7 +149,7 @@ impl Compose {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = called(self.program);
+        let mut command = called(&self.program);
         command
             .arg("--file")
             .arg(&self.file)
@@ -140,8 +167,9 @@ impl Compose {
     /// The services of the file, in the order of their names; this checks the file.
     pub(super) async fn services(&self) -> Result<Vec<String>, DeployError> {
         let step = "check its Compose file";
-        let listed =
-            run(self.command(&["config", "--services"])).await.map_err(|error| failed(step, error))?;
+        let listed = run_within(ASK_WITHIN, self.command(&["config", "--services"]))
+            .await
+            .map_err(|error| failed(step, error))?;
         if !listed.success {
             return Err(invalid_compose(&self.file, &listed.error()));
         }
@@ -155,7 +183,8 @@ impl Compose {
     pub(super) async fn build(&self, manifest: &Manifest, services: &[String]) -> Result<(), DeployError> {
         let Some(service) = services.first() else { return Ok(()) };
         let step = "build its image";
-        let built = run(self.command(&["build", service])).await.map_err(|error| failed(step, error))?;
+        let built = run_within(BUILD_WITHIN, self.command(&["build", service])).await;
+        let built = built.map_err(|error| failed(step, error))?;
         if built.success { Ok(()) } else { Err(manifest.build_failed(&built.output, &built.error())) }
     }
 }
@@ -170,9 +199,13 @@ pub(super) struct Project {
 }
 
 impl Project {
-    /// Creates and starts the containers of `services`. When this fails, or when the future is
-    /// dropped, what was made by then is taken down.
-    pub(super) async fn up(compose: Compose, services: Vec<String>) -> Result<Self, DeployError> {
+    /// Creates and starts the containers of `services`, `within` this time. When this fails, or when
+    /// the future is dropped, what was made by then is taken down; what is left is named.
+    pub(super) async fn up(
+        compose: Compose,
+        services: Vec<String>,
+        within: Duration,
+    ) -> Result<Self, DeployError> {
         let step = "start its containers";
         // The project lives on the thread, for whose end the runtime waits when it shuts down: one
         // that is no longer waited for is dropped there, behind the last container that was made.
@@ -180,15 +213,19 @@ impl Project {
             let mut project = Self { compose, is_down: false };
             let mut up = project.compose.command(&["up", "--detach", "--no-build"]);
             up.args(services);
-            match finish(up) {
-                Ok(ended) if ended.success => Ok(project),
-                Ok(ended) => {
-                    // What failed first is what there is to tell.
-                    project.is_down = judged(finish(project.down_command())).is_ok();
-                    Err(failed(step, ended.first_error()))
+            let problem = match finish(within, up) {
+                Ok(ended) if ended.success => return Ok(project),
+                Ok(ended) => ended.first_error(),
+                Err(error) => error.to_string(),
+            };
+            // What failed first comes first.
+            Err(match judged(finish(DOWN_WITHIN, project.down_command())) {
+                Ok(()) => {
+                    project.is_down = true;
+                    failed(step, problem)
                 }
-                Err(error) => Err(failed(step, error)),
-            }
+                Err(left) => failed(step, format!("{problem}; {}", project.left(&left))),
+            })
         };
         tokio::task::spawn_blocking(work).await.map_err(|error| failed(step, error))?
     }
@@ -200,7 +237,13 @@ impl Project {
 
     /// Takes everything down and returns when docker-compose has. May be called again.
     pub(super) async fn down(&mut self) -> Result<(), DeployError> {
-        judged(run(self.down_command()).await).inspect(|()| self.is_down = true)
+        judged(run_within(DOWN_WITHIN, self.down_command()).await).inspect(|()| self.is_down = true)
+    }
+
+    /// What to do about containers that could not be taken down.
+    pub(super) fn left(&self, why: &DeployError) -> String {
+        let filter = format!("--filter label={CLUSTER_LABEL}={}", self.name());
+        format!("containers may be left ({}): look for them with `docker ps --all {filter}`", Chain(why))
     }
 
     fn down_command(&self) -> Command {
@@ -233,12 +276,13 @@ fn judged(down: io::Result<Ended>) -> Result<(), DeployError> {
 }
 
 /// docker-compose under the name that it has here.
-async fn program() -> Result<&'static [&'static str], DeployError> {
-    let known: [&'static [&'static str]; 2] = [&["docker-compose"], &["docker", "compose"]];
+async fn program() -> Result<Vec<String>, DeployError> {
+    let known: [&[&str]; 2] = [&["docker-compose"], &["docker", "compose"]];
     for program in known {
-        let mut version = called(program);
+        let program: Vec<String> = program.iter().map(|word| (*word).to_owned()).collect();
+        let mut version = called(&program);
         version.arg("version");
-        if run(version).await.is_ok_and(|ended| ended.success) {
+        if run_within(ASK_WITHIN, version).await.is_ok_and(|ended| ended.success) {
             return Ok(program);
         }
     }
@@ -248,8 +292,8 @@ async fn program() -> Result<&'static [&'static str], DeployError> {
     ))
 }
 
-fn called(program: &[&str]) -> Command {
-    let mut command = Command::new(program[0]);
+fn called(program: &[String]) -> Command {
+    let mut command = Command::new(&program[0]);
     command.args(&program[1..]);
     command
 }
@@ -261,11 +305,8 @@ fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
-    use tokio::time::timeout;
 
     use super::*;
 
@@ -291,6 +332,56 @@ mod tests {
         let mut rest = Vec::new();
         timeout(SOON, connection.read_to_end(&mut rest)).await.expect("it has ended").unwrap();
         assert!(rest.is_empty());
+    }
+
+    /// docker-compose as a script, with a file for what it is called with.
+    fn compose(folder: &Path, script: &str) -> (Compose, PathBuf) {
+        let calls = folder.join("calls");
+        let script = format!("shift 2; echo \"$@\" >> '{}'; {script}", calls.display());
+        let program = ["sh", "-c", &script, "docker-compose"].map(str::to_owned).to_vec();
+        let compose = Compose {
+            program,
+            host: "unix:///nowhere".to_owned(),
+            file: folder.join("docker-compose.yml"),
+            project: "kv-1".to_owned(),
+            flags: String::new(),
+            context: folder.to_owned(),
+        };
+        (compose, calls)
+    }
+
+    /// It was waited for without a limit, by a thread that nothing could end.
+    #[tokio::test]
+    async fn an_up_that_hangs_is_killed_and_what_it_made_is_taken_down() {
+        let folder = tempfile::tempdir().unwrap();
+        let pid = folder.path().join("pid");
+        let script = format!("[ \"$1\" = down ] || {{ sleep 1000 & echo $! > '{}'; wait; }}", pid.display());
+        let (compose, calls) = compose(folder.path(), &script);
+        let up = Project::up(compose, vec!["n1".to_owned()], Duration::from_millis(500));
+        let error = timeout(SOON, up).await.expect("it has a limit").unwrap_err();
+        let text = Chain(&error).to_string();
+        assert!(text.contains("sh did not end within 500ms and was killed"), "{text}");
+        assert!(!text.contains("left"), "{text}");
+        let calls = std::fs::read_to_string(calls).unwrap();
+        let calls: Vec<&str> = calls.lines().collect();
+        assert_eq!(calls, ["up --detach --no-build n1", "down --volumes --remove-orphans --timeout 1"]);
+        let pid = std::fs::read_to_string(pid).unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        assert!(stat.is_empty() || stat.contains(") Z "), "what it had started is gone: {stat}");
+    }
+
+    #[tokio::test]
+    async fn containers_that_cannot_be_taken_down_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let (compose, _) = compose(folder.path(), "echo \"ERROR: no $1\" >&2; exit 1");
+        let error = Project::up(compose, vec!["n1".to_owned()], SOON).await.unwrap_err();
+        let text = Chain(&error).to_string();
+        assert!(
+            text.contains("start its containers") && text.contains("ERROR: no up; containers may be left"),
+            "{text}"
+        );
+        assert!(text.contains("ERROR: no down"), "{text}");
+        assert!(text.contains("docker ps --all --filter label=watchkeeper.cluster=kv-1"), "{text}");
     }
 
     #[tokio::test]

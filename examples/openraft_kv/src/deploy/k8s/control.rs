@@ -41,11 +41,11 @@ impl NodeControl for K8sControl {
         self.check(node)?;
         let deadline = Instant::now() + within;
         let not_ready = |last| NodeControlError::NotReady { node: node.to_owned(), within, last };
-        let ready = self.sources.when(|seen| seen.pods.get(node).is_some_and(|pod| pod.ready));
+        let ready = self.sources.when(|seen| seen.serves(node));
         match timeout_at(deadline, ready).await {
             Ok(Ok(_)) => {}
             Ok(Err(ended)) => return Err(not_ready(ended.to_string())),
-            Err(_) => return Err(not_ready(waits_for(&self.sources, node))),
+            Err(_) => return Err(not_ready(self.sources.seen().waits_for(node))),
         }
         let Some(client) = self.sources.clients().get(node) else {
             return Err(not_ready("its pod went away again".to_owned()));
@@ -58,29 +58,67 @@ impl NodeControl for K8sControl {
     }
 
     async fn start(&self, node: &str) -> Result<(), NodeControlError> {
-        self.check(node)?;
-        let made = self.sources.when(|seen| seen.pods.contains_key(node));
-        let failed = |source: Arc<K8sError>| failed(NodeAction::Start, node, source);
-        let Ok(made) = timeout(self.gone_within, made).await else {
-            return Err(failed(Arc::new(K8sError::NoPod { node: node.to_owned() })));
-        };
-        made.map(drop).map_err(failed)
+        self.made(NodeAction::Start, node).await
     }
 
-    /// Deletes the pod with the grace that its manifest gives it; the set makes it again.
+    /// Deletes the pod with the grace that its manifest gives it; the set makes it again. One that was killed and is
+    /// not there yet is waited for.
     async fn restart(&self, node: &str) -> Result<(), NodeControlError> {
-        self.delete(NodeAction::Restart, node, None).await
+        self.check(node)?;
+        if self.sources.pods().contains_key(node) {
+            self.delete(NodeAction::Restart, node, None).await
+        } else {
+            self.made(NodeAction::Restart, node).await
+        }
     }
 
     /// Deletes the pod with no grace; the set makes it again.
     async fn kill(&self, node: &str) -> Result<(), NodeControlError> {
         self.delete(NodeAction::Kill, node, Some(0)).await
     }
+
+    async fn stop(&self, node: &str) -> Result<(), NodeControlError> {
+        Err(self.impossible(NodeAction::Stop, node))
+    }
+
+    async fn pause(&self, node: &str) -> Result<(), NodeControlError> {
+        Err(self.impossible(NodeAction::Pause, node))
+    }
+
+    async fn resume(&self, node: &str) -> Result<(), NodeControlError> {
+        Err(self.impossible(NodeAction::Resume, node))
+    }
+
+    async fn isolate(&self, node: &str) -> Result<(), NodeControlError> {
+        Err(self.impossible(NodeAction::Isolate, node))
+    }
+
+    async fn rejoin(&self, node: &str) -> Result<(), NodeControlError> {
+        Err(self.impossible(NodeAction::Rejoin, node))
+    }
 }
 
 impl K8sControl {
     fn check(&self, node: &str) -> Result<(), NodeControlError> {
         if self.nodes.iter().any(|known| known == node) { Ok(()) } else { Err(self.unknown(node)) }
+    }
+
+    fn impossible(&self, action: NodeAction, node: &str) -> NodeControlError {
+        match self.check(node) {
+            Ok(()) => self.unsupported(action, node),
+            Err(unknown) => unknown,
+        }
+    }
+
+    /// Waits until the set has made the node's pod.
+    async fn made(&self, action: NodeAction, node: &str) -> Result<(), NodeControlError> {
+        self.check(node)?;
+        let made = self.sources.when(|seen| seen.pods.contains_key(node));
+        let failed = |source: Arc<K8sError>| failed(action, node, source);
+        let Ok(made) = timeout(self.gone_within, made).await else {
+            return Err(failed(Arc::new(K8sError::NoPod { node: node.to_owned() })));
+        };
+        made.map(drop).map_err(failed)
     }
 
     /// Deletes the pod that the node has now, and waits until that one is gone.
@@ -92,6 +130,7 @@ impl K8sControl {
     ) -> Result<(), NodeControlError> {
         self.check(node)?;
         let failed = |source: Arc<K8sError>| failed(action, node, source);
+        self.sources.follows().map_err(failed)?;
         let Some(pod) = self.sources.pods().get(node).cloned() else {
             return Err(failed(Arc::new(K8sError::NoPod { node: node.to_owned() })));
         };
@@ -102,7 +141,7 @@ impl K8sControl {
         };
         let deleted = self.pods.delete(&pod.name, &parameters).await;
         match deleted.map_err(K8sError::of(format!("delete the pod {}", pod.name))) {
-            // Gone already, or replaced already: we have yet to be told.
+            // Gone already, or replaced already: the watch has yet to say so.
             Ok(_) | Err(K8sError::NotFound { .. } | K8sError::Conflict { .. }) => {}
             Err(error) => return Err(failed(Arc::new(error))),
         }
@@ -113,11 +152,6 @@ impl K8sControl {
         };
         gone.map(drop).map_err(failed)
     }
-}
-
-/// What keeps the node from being ready, as its pod says.
-pub(super) fn waits_for(sources: &PodSources, node: &str) -> String {
-    sources.pods().get(node).map_or_else(|| "it has no pod".to_owned(), |pod| pod.waits_for.clone())
 }
 
 fn failed(action: NodeAction, node: &str, source: Arc<K8sError>) -> NodeControlError {

@@ -12,18 +12,21 @@ use kube::{Api, Client, Config, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
+use tokio_util::sync::DropGuard;
 use watchkeeper::{DynError, async_trait};
 use watchkeeper_scenario::{DeployError, Deployer, NodeClients, NodeControl, RunningCluster};
 
-use super::control::{K8sControl, waits_for};
+use super::control::K8sControl;
 use super::error::K8sError;
 use super::manifests::Manifests;
+use super::names::Names;
 use super::options::{K8sOptions, Reach};
 use super::pod::CONTAINER;
 use super::pods::{PodSelection, PodSources};
 use super::space::{Space, labels};
 use crate::NodeClient;
 use crate::deploy::{Deployment, RaftKv};
+use crate::errors::Chain;
 
 /// What this deployer is called.
 pub(super) const NAME: &str = "k8s";
@@ -33,7 +36,8 @@ const MANAGER: &str = "openraft-kv";
 const LOG_LINES: i64 = 100;
 
 /// Deploys on a Kubernetes cluster of 1.33 or newer: a `StatefulSet` and its headless Service in a
-/// namespace of their own, which is deleted in the end.
+/// namespace of their own, which is deleted in the end. A deployment that fails returns when that is done, or says
+/// what is left; one that is dropped asks for it and does not wait.
 ///
 /// The image must be one that the cluster can get. A node is called `n1` and is the pod
 /// `openraft-kv-0`; its pods are made again by the `StatefulSet` whatever ends them, so that nodes
@@ -60,10 +64,10 @@ impl K8sDeployer {
                 "check that the cluster runs that the kubeconfig leads to",
             )
         };
-        let client = Client::try_from(config.clone()).map_err(|error| silent(chain(&error)))?;
+        let client = Client::try_from(config.clone()).map_err(|error| silent(Chain(&error).to_string()))?;
         match timeout(self.options.answer_within, client.apiserver_version()).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(silent(chain(&error))),
+            Ok(Err(error)) => return Err(silent(Chain(&error).to_string())),
             Err(_) => return Err(silent(format!("waited {:?}", self.options.answer_within))),
         }
         Ok((config, client))
@@ -74,16 +78,18 @@ impl K8sDeployer {
         let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
         let config = match (kubeconfig, context) {
             (Some(path), _) => {
-                let read = Kubeconfig::read_from(path).map_err(|error| chain(&error));
+                let read = Kubeconfig::read_from(path).map_err(|error| Chain(&error).to_string());
                 match read {
-                    Ok(read) => {
-                        Config::from_custom_kubeconfig(read, &options).await.map_err(|error| chain(&error))
-                    }
+                    Ok(read) => Config::from_custom_kubeconfig(read, &options)
+                        .await
+                        .map_err(|error| Chain(&error).to_string()),
                     Err(error) => Err(error),
                 }
             }
-            (None, Some(_)) => Config::from_kubeconfig(&options).await.map_err(|error| chain(&error)),
-            (None, None) => Config::infer().await.map_err(|error| chain(&error)),
+            (None, Some(_)) => {
+                Config::from_kubeconfig(&options).await.map_err(|error| Chain(&error).to_string())
+            }
+            (None, None) => Config::infer().await.map_err(|error| Chain(&error).to_string()),
         };
         config.map_err(|reason| {
             unavailable(
@@ -104,20 +110,44 @@ impl K8sDeployer {
         })
     }
 
+    /// Applies what is in the namespace and follows its pods until each node can be talked to.
+    async fn bring_up(
+        &self,
+        client: &Client,
+        manifests: &Manifests,
+        space: &Space,
+        nodes: &[String],
+    ) -> Result<Arc<PodSources>, DeployError> {
+        let name = space.name();
+        space.create(&manifests.namespace).await.map_err(failed(format!("make the namespace {name}")))?;
+        apply(client, name, &manifests.service).await.map_err(failed("apply service.yaml"))?;
+        apply(client, name, &manifests.stateful_set).await.map_err(failed("apply statefulset.yaml"))?;
+        let selection = PodSelection {
+            namespace: name.to_owned(),
+            labels: manifests.selector(),
+            cluster: Some(name.to_owned()),
+            reach: self.reach(),
+        };
+        let names = Names::of(manifests.stateful_set.metadata.name.as_deref().unwrap_or_default());
+        let sources = Arc::new(PodSources::follow_as(client.clone(), selection, names));
+        self.ready(&sources, nodes).await.map_err(failed("bring the pods up"))?;
+        Ok(sources)
+    }
+
     /// Waits until every node can be talked to.
     async fn ready(&self, sources: &PodSources, nodes: &[String]) -> Result<(), DynError> {
         let within = self.options.ready_within;
         let all_ready = sources.when(|seen| {
-            let ready = |node: &String| seen.pods.get(node).is_some_and(|pod| pod.ready);
-            (seen.problem.is_some() && !seen.listed) || nodes.iter().all(ready)
+            (seen.problem.is_some() && !seen.listed) || nodes.iter().all(|node| seen.serves(node))
         });
         let Ok(seen) = timeout(within, all_ready).await else {
-            let pods = sources.pods();
-            let waiting = nodes.iter().filter(|node| !pods.get(*node).is_some_and(|pod| pod.ready));
-            let waiting = waiting.map(|node| format!("{node}: {}", waits_for(sources, node))).collect();
+            let seen = sources.seen();
+            let waiting = nodes.iter().filter(|node| !seen.serves(node));
+            let waiting = waiting.map(|node| format!("{node}: {}", seen.waits_for(node))).collect();
             return Err(K8sError::NotReady { within, waiting }.into());
         };
-        if let Some(problem) = seen?.problem {
+        let seen = seen?;
+        if let (false, Some(problem)) = (seen.listed, seen.problem) {
             return Err(problem.into());
         }
         for node in sources.clients().all() {
@@ -143,37 +173,50 @@ impl Deployer<RaftKv> for K8sDeployer {
         let manifests = manifests?.of(deployment, &name, &self.options.image, &labels(&run))?;
         let (config, client) = self.connect().await?;
 
-        let space = Space::create(config, client.clone(), &manifests.namespace, run)
-            .await
-            .map_err(failed(format!("make the namespace {name}")))?;
-        apply(&client, &name, &manifests.service).await.map_err(failed("apply service.yaml"))?;
-        apply(&client, &name, &manifests.stateful_set).await.map_err(failed("apply statefulset.yaml"))?;
-
-        let selection = PodSelection {
-            namespace: name.clone(),
-            labels: manifests.selector(),
-            cluster: Some(name.clone()),
-            reach: self.reach(),
-        };
-        let sources = Arc::new(PodSources::follow(client.clone(), selection));
+        let space = Space::new(config, client.clone(), &name, run);
         let nodes: Vec<String> = (1..=deployment.nodes).map(|id| format!("n{id}")).collect();
-        self.ready(&sources, &nodes).await.map_err(failed("bring the pods up"))?;
-
+        let sources = match self.bring_up(&client, &manifests, &space, &nodes).await {
+            Ok(sources) => sources,
+            Err(error) => return Err(self.taken_down(&space, error).await),
+        };
         let pods = Api::namespaced(client, &name);
         let gone_within = self.options.gone_within;
         let control =
             Arc::new(K8sControl { pods: pods.clone(), sources: sources.clone(), nodes, gone_within });
-        Ok(Box::new(K8sCluster { sources, control, pods, space, options: self.options.clone() }))
+        let ending = sources.ending().drop_guard();
+        Ok(Box::new(K8sCluster {
+            sources,
+            control,
+            pods,
+            space,
+            options: self.options.clone(),
+            _ending: ending,
+        }))
     }
 }
 
-/// Pods that run.
+impl K8sDeployer {
+    /// Waits until what a failed deployment has made is gone; what is left is added to the error.
+    async fn taken_down(&self, space: &Space, error: DeployError) -> DeployError {
+        let Err(left) = space.remove(self.options.gone_within).await else { return error };
+        let (step, failed) = match error {
+            DeployError::Failed { step, source, .. } => (step, Chain(&*source).to_string()),
+            other => ("bring the pods up".to_owned(), Chain(&other).to_string()),
+        };
+        let namespace = space.name().to_owned();
+        let left = K8sError::Left { failed, namespace, source: Box::new(left) };
+        DeployError::Failed { deployer: NAME.to_owned(), step, source: left.into() }
+    }
+}
+
+/// Pods that run. Dropping it closes the forwarded ports, whoever holds its control, and deletes the namespace.
 struct K8sCluster {
     sources: Arc<PodSources>,
     control: Arc<K8sControl>,
     pods: Api<Pod>,
     space: Space,
     options: K8sOptions,
+    _ending: DropGuard,
 }
 
 #[async_trait]
@@ -197,6 +240,7 @@ impl RunningCluster<RaftKv> for K8sCluster {
     }
 
     async fn shut_down(&self) -> Result<(), DeployError> {
+        self.sources.end().await;
         let step = format!("delete the namespace {}", self.space.name());
         self.space.remove(self.options.gone_within).await.map_err(failed(step))
     }
@@ -221,19 +265,6 @@ fn failed<E: Into<DynError>>(step: impl Into<String>) -> impl FnOnce(E) -> Deplo
 
 fn unavailable(missing: String, fix: &str) -> DeployError {
     DeployError::Unavailable { deployer: NAME.to_owned(), missing, fix: fix.to_owned() }
-}
-
-/// An error and its causes, each told once.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    // An error may be its own cause.
-    for next in std::iter::successors(error.source(), |cause| cause.source()).take(32) {
-        let next_text = next.to_string();
-        if !text.contains(&next_text) {
-            text = format!("{text}: {next_text}");
-        }
-    }
-    text
 }
 
 /// A word that no other run has, fit for a name.

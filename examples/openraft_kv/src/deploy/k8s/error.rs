@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use kube::core::Status;
+use watchkeeper::report::one_line;
+
+/// How much is shown of what the API server says, in bytes.
+const MESSAGE: usize = 2000;
 
 /// Why the cluster's API did not do what was asked. Each text says what was asked for, and what to do.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum K8sError {
     /// Nobody answers there: worth another try.
@@ -49,7 +53,7 @@ pub enum K8sError {
         message: String,
     },
     /// The API server refused for another reason.
-    #[error("cannot {doing}: the API server answered {code} {reason}: {message}")]
+    #[error("cannot {doing}: the API server answered {code} {reason}: {message}; mend what it names")]
     Refused {
         /// What was about to be done.
         doing: String,
@@ -93,7 +97,9 @@ pub enum K8sError {
         within: Duration,
     },
     /// A port of this machine could not be had for forwarding.
-    #[error("cannot listen on this machine to forward to {pod}")]
+    #[error(
+        "cannot listen on this machine to forward to {pod}: close files, or raise their limit (ulimit -n)"
+    )]
     Forward {
         /// The pod.
         pod: String,
@@ -101,15 +107,43 @@ pub enum K8sError {
         source: std::io::Error,
     },
     /// The namespace belongs to another run.
-    #[error("the namespace {namespace} is not of this run: it is left alone")]
+    #[error(
+        "the namespace {namespace} is not of this run, and is left alone: whoever made it has to delete it"
+    )]
     NotOurs {
         /// Its name.
         namespace: String,
     },
+    /// Two pods would be one source.
+    #[error(
+        "the pods {first} and {second} are both called {node}, and {second} is left out: rename it, or take the label off it"
+    )]
+    SameName {
+        /// The name of the source.
+        node: String,
+        /// The pod that is the source.
+        first: String,
+        /// The pod that is left out.
+        second: String,
+    },
+    /// The deployment failed, and what it had made by then could not be deleted.
+    #[error(
+        "{failed}; the namespace {namespace} is left: delete it with `kubectl delete namespace {namespace}`"
+    )]
+    Left {
+        /// Why the deployment failed.
+        failed: String,
+        /// What is left, with all that is in it.
+        namespace: String,
+        /// Why it is.
+        source: Box<K8sError>,
+    },
     /// Nobody follows the pods any more.
-    #[error("the pods are no longer followed: the cluster was shut down")]
+    #[error("the pods are no longer followed: the cluster was shut down, deploy another one")]
     Ended,
 }
+
+crate::errors::debug_is_the_text!(K8sError);
 
 impl K8sError {
     /// Sorts an error of `doing`, a phrase such as "list pods".
@@ -120,13 +154,15 @@ impl K8sError {
             source @ (kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_)) => {
                 Self::Unreachable { doing, source }
             }
-            kube::Error::Auth(error) => Self::Unauthorized { doing, message: error.to_string() },
+            kube::Error::Auth(error) => {
+                Self::Unauthorized { doing, message: one_line(&error.to_string(), MESSAGE) }
+            }
             source => Self::Unusable { doing, source },
         }
     }
 
     pub(super) fn status(doing: String, status: &Status) -> Self {
-        let message = status.message.clone();
+        let message = one_line(&status.message, MESSAGE);
         match status.code {
             401 => Self::Unauthorized { doing, message },
             403 => Self::Forbidden { doing, message },

@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
 use super::error::K8sError;
+use super::options::Reach;
 
 /// How long to wait before the next connection is taken when one could not be.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -25,12 +26,47 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Forward {
     pub(super) addr: SocketAddr,
-    _task: AbortOnDropHandle<()>,
+    task: AbortOnDropHandle<()>,
+}
+
+/// Makes a pod reachable, where that takes anything.
+pub(super) struct Opener {
+    /// `None` where pods are reached by their own addresses.
+    pods: Option<Api<Pod>>,
+    listen: Box<dyn Fn() -> io::Result<std::net::TcpListener> + Send + Sync>,
+}
+
+impl Opener {
+    pub(super) fn new(reach: Reach, pods: &Api<Pod>) -> Self {
+        let pods = (reach == Reach::PortForward).then(|| pods.clone());
+        Self { pods, listen: Box::new(|| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))) }
+    }
+
+    /// Forwards by the listeners that `listen` returns.
+    #[cfg(test)]
+    pub(super) fn listening(
+        pods: Api<Pod>,
+        listen: impl Fn() -> io::Result<std::net::TcpListener> + Send + Sync + 'static,
+    ) -> Self {
+        Self { pods: Some(pods), listen: Box::new(listen) }
+    }
+
+    pub(super) fn open(&self, pod: &str, port: u16) -> io::Result<Option<Forward>> {
+        let Some(pods) = &self.pods else { return Ok(None) };
+        let listener = (self.listen)()?;
+        listener.set_nonblocking(true)?;
+        Forward::start(TcpListener::from_std(listener)?, pods.clone(), pod, port).map(Some)
+    }
 }
 
 impl Forward {
-    pub(super) async fn open(pods: Api<Pod>, pod: &str, port: u16) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    /// Closes the port and returns when it is closed; its connections break.
+    pub(super) async fn close(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+
+    fn start(listener: TcpListener, pods: Api<Pod>, pod: &str, port: u16) -> io::Result<Self> {
         let addr = listener.local_addr()?;
         let listener = Arc::new(listener);
         let accept = move || {
@@ -38,7 +74,7 @@ impl Forward {
             async move { listener.accept().await.map(|(local, _)| local) }
         };
         let serving = serve(accept, pods, pod.to_owned(), port);
-        Ok(Self { addr, _task: AbortOnDropHandle::new(tokio::spawn(serving)) })
+        Ok(Self { addr, task: AbortOnDropHandle::new(tokio::spawn(serving)) })
     }
 }
 
@@ -80,7 +116,7 @@ async fn carry(mut local: TcpStream, pods: Api<Pod>, pod: &str, port: u16) -> Re
     let refused = async {
         match refusal.await {
             Some(message) => message,
-            // Told nothing: the stream itself says how it ends.
+            // Nothing was said: the stream itself says how it ends.
             None => std::future::pending().await,
         }
     };
@@ -105,10 +141,10 @@ mod tests {
     async fn a_connection_that_cannot_be_taken_ends_nothing() {
         // Nothing is sent there.
         let client = Client::try_from(Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
-        let (tell, mut asked) = mpsc::unbounded_channel();
+        let (asking, mut asked) = mpsc::unbounded_channel();
         let mut failures = 3;
         let accept = move || {
-            tell.send(Instant::now()).unwrap();
+            asking.send(Instant::now()).unwrap();
             let fails = failures > 0;
             failures -= i32::from(fails);
             async move { if fails { Err(io::Error::other("too many open files")) } else { pending().await } }

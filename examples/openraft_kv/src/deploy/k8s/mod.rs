@@ -14,6 +14,8 @@ mod error;
 mod forward;
 #[cfg(feature = "k8s")]
 mod manifests;
+#[cfg(feature = "k8s")]
+mod names;
 mod options;
 #[cfg(feature = "k8s")]
 mod pod;

@@ -2,12 +2,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use watchkeeper::report::one_line;
 
 /// The container of a pod that runs the node.
 pub(super) const CONTAINER: &str = "node";
 /// The port of that container that serves.
 pub(super) const PORT: &str = "http";
+
+/// How much is shown of what a pod waits for, in bytes.
+const WAITS_FOR: usize = 500;
 
 /// A node's pod as the API last told of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,12 +26,6 @@ pub struct PodView {
     pub ready: bool,
     /// What it waits for, if it is not ready.
     pub waits_for: String,
-}
-
-/// The node's name, `n1` for the pod `...-0`; a pod without an ordinal is called as it is.
-pub(super) fn node_of(pod: &str) -> String {
-    let ordinal = pod.rsplit_once('-').and_then(|(_, ordinal)| ordinal.parse::<u64>().ok());
-    ordinal.and_then(|ordinal| ordinal.checked_add(1)).map_or_else(|| pod.to_owned(), |id| format!("n{id}"))
 }
 
 impl PodView {
@@ -45,11 +43,15 @@ impl PodView {
             uid: pod.metadata.uid.clone().unwrap_or_default(),
             addr,
             ready: addr.is_some() && condition.is_some_and(|condition| condition.status == "True"),
-            waits_for: trouble(pod).unwrap_or_else(|| match condition.and_then(|c| c.message.as_deref()) {
-                Some(message) => format!("{phase}, {message}"),
-                None => phase.to_owned(),
-            }),
+            waits_for: one_line(&trouble(pod).unwrap_or_else(|| waiting(phase, condition)), WAITS_FOR),
         }
+    }
+}
+
+fn waiting(phase: &str, condition: Option<&PodCondition>) -> String {
+    match condition.and_then(|condition| condition.message.as_deref()) {
+        Some(message) => format!("{phase}, {message}"),
+        None => phase.to_owned(),
     }
 }
 
@@ -91,14 +93,6 @@ mod tests {
             "status": status,
         });
         PodView::of(&serde_json::from_value(pod).unwrap())
-    }
-
-    #[test]
-    fn a_node_is_numbered_from_its_pods_ordinal() {
-        let cases = [("openraft-kv-0", "n1"), ("kv-11", "n12"), ("kv", "kv"), ("kv-a", "kv-a"), ("-3", "n4")];
-        for (pod, node) in cases {
-            assert_eq!(node_of(pod), node, "{pod}");
-        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The pods of a cluster as sources.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
@@ -11,21 +12,26 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 use watchkeeper::{DynError, ObservedSource, SourceProvider, async_trait};
 use watchkeeper_scenario::NodeClients;
 
 use super::error::K8sError;
-use super::forward::Forward;
+use super::forward::{Forward, Opener};
+use super::names::{Member, Names, Place};
 use super::options::Reach;
-use super::pod::{PodView, node_of};
+use super::pod::PodView;
 use crate::NodeClient;
 use crate::http::Http;
 
 /// How long to wait before pods are listed again if no other pause is known.
 const RETRY: Duration = Duration::from_secs(30);
+/// How long to wait before a port that could not be forwarded is tried again, at first and at the most.
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+const LAST_RETRY: Duration = Duration::from_secs(5);
 
 /// Which pods are nodes, and how they are talked to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,18 +50,25 @@ pub struct PodSelection {
 /// Follows pods by label: a [`SourceProvider`] that has one source for each pod with an address.
 ///
 /// The pods are listed once and watched from there on, so that asking for the sources costs the
-/// API server nothing. A source is named after its node, `n1` for the pod `...-0`. A pod that was
-/// deleted and made again under its name is the same source at another address. A pod that is not
-/// ready is a source all the same: whether a node answers is for the observer to find out.
+/// API server nothing. A pod that was deleted and made again under its name is the same source at
+/// another address. A pod that is not ready is a source all the same: whether a node answers is for
+/// the observer to find out.
+///
+/// A source is named after its node, `n1` for the pod `...-0` of a `StatefulSet`. Where several sets
+/// carry the label, the one that was seen first has the numbers; the pods of the others, and those of
+/// no set, are called like the pod. Where two pods would have one name, one is left out and
+/// [`problem`](Self::problem) names both.
 ///
 /// While the API server cannot be reached, the pods that were last seen stay sources, and the
-/// watch is taken up again where it broke off; [`problem`](Self::problem) tells of that. Dropping
-/// the value ends the watch.
+/// watch is taken up again where it broke off; [`problem`](Self::problem) says so. A pod for which
+/// no port can be forwarded is no source, and is tried again every few seconds. Dropping the value
+/// ends the watch and closes the forwarded ports.
 #[derive(Debug)]
 pub struct PodSources {
     clients: NodeClients<NodeClient>,
     seen: watch::Receiver<Seen>,
-    _task: AbortOnDropHandle<()>,
+    end: CancellationToken,
+    task: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
 /// What is known of the pods.
@@ -65,8 +78,26 @@ pub(super) struct Seen {
     pub(super) listed: bool,
     /// By the node's name.
     pub(super) pods: Arc<BTreeMap<String, PodView>>,
-    /// What last kept the watch from working, until the next event.
+    /// The nodes that have a client.
+    pub(super) reached: Arc<BTreeSet<String>>,
+    /// What keeps the pods from being followed or reached, until that works.
     pub(super) problem: Option<Arc<K8sError>>,
+}
+
+impl Seen {
+    /// Whether the node's pod is ready and can be talked to.
+    pub(super) fn serves(&self, node: &str) -> bool {
+        self.pods.get(node).is_some_and(|pod| pod.ready) && self.reached.contains(node)
+    }
+
+    /// What keeps the node from that, as its pod says.
+    pub(super) fn waits_for(&self, node: &str) -> String {
+        match (self.pods.get(node), &self.problem) {
+            (Some(pod), Some(problem)) if pod.ready => problem.to_string(),
+            (Some(pod), _) => pod.waits_for.clone(),
+            (None, _) => "it has no pod".to_owned(),
+        }
+    }
 }
 
 impl PodSources {
@@ -77,19 +108,31 @@ impl PodSources {
     /// When there is no tokio runtime.
     #[must_use]
     pub fn follow(client: Client, selection: PodSelection) -> Self {
+        Self::follow_as(client, selection, Names::default())
+    }
+
+    /// Follows with names that are fixed in part.
+    pub(super) fn follow_as(client: Client, selection: PodSelection, names: Names) -> Self {
         let clients = NodeClients::new();
-        let (tell, seen) = watch::channel(Seen::default());
+        let (publisher, seen) = watch::channel(Seen::default());
+        let end = CancellationToken::new();
+        let api = Api::namespaced(client, &selection.namespace);
         let follower = Follower {
-            api: Api::namespaced(client, &selection.namespace),
-            selection,
+            opener: Opener::new(selection.reach, &api),
+            namespace: selection.namespace,
+            cluster: selection.cluster,
             http: Http::new(),
             clients: clients.clone(),
+            names,
             listing: None,
             pods: BTreeMap::new(),
             routes: BTreeMap::new(),
-            tell,
+            retry: Retry::default(),
+            not_followed: None,
+            publisher,
         };
-        Self { clients, seen, _task: AbortOnDropHandle::new(tokio::spawn(follower.run())) }
+        let following = follower.run(api, selection.labels, end.clone());
+        Self { clients, seen, end, task: Mutex::new(Some(AbortOnDropHandle::new(tokio::spawn(following)))) }
     }
 
     /// The clients of the pods that have an address now; the set is kept true.
@@ -104,16 +147,41 @@ impl PodSources {
         self.seen.borrow().pods.clone()
     }
 
-    /// What last kept the pods from being followed, until the next event shows that they are again.
+    /// What keeps the pods from being followed, named apart or reached, until that works again.
     #[must_use]
     pub fn problem(&self) -> Option<Arc<K8sError>> {
         self.seen.borrow().problem.clone()
     }
 
+    pub(super) fn seen(&self) -> Seen {
+        self.seen.borrow().clone()
+    }
+
+    /// An error once the watch is ended: what was last seen is not what is.
+    pub(super) fn follows(&self) -> Result<(), Arc<K8sError>> {
+        if self.end.is_cancelled() { Err(Arc::new(K8sError::Ended)) } else { Ok(()) }
+    }
+
     /// Waits until what is known satisfies `condition`, and returns it.
     pub(super) async fn when(&self, condition: impl FnMut(&Seen) -> bool) -> Result<Seen, Arc<K8sError>> {
+        self.follows()?;
         let mut seen = self.seen.clone();
         seen.wait_for(condition).await.map(|seen| seen.clone()).map_err(|_| Arc::new(K8sError::Ended))
+    }
+
+    /// Has the watch end and the forwarded ports close, also while somebody holds the value.
+    pub(super) fn ending(&self) -> CancellationToken {
+        self.end.clone()
+    }
+
+    /// Ends the watch and returns when the forwarded ports are closed.
+    pub(super) async fn end(&self) {
+        self.end.cancel();
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            // It panicked, or the runtime shuts down: it has ended.
+            let _ = task.await;
+        }
     }
 }
 
@@ -136,33 +204,82 @@ impl SourceProvider<NodeClient> for PodSources {
 /// The way to one pod, for as long as the pod is the same.
 #[derive(Debug)]
 struct Route {
-    pod: PodView,
+    uid: String,
+    addr: SocketAddr,
     client: NodeClient,
-    _forward: Option<Forward>,
+    forward: Option<Forward>,
 }
 
-/// The task behind [`PodSources`].
+/// When routes that could not be had are tried again.
+#[derive(Debug, Default)]
+struct Retry {
+    failed: u32,
+    at: Option<Instant>,
+}
+
+impl Retry {
+    fn plan(&mut self, has_failed: bool) {
+        self.failed = if has_failed { self.failed.saturating_add(1) } else { 0 };
+        self.at = has_failed.then(|| Instant::now() + self.pause());
+    }
+
+    fn pause(&self) -> Duration {
+        FIRST_RETRY.saturating_mul(1 << self.failed.saturating_sub(1).min(8)).min(LAST_RETRY)
+    }
+
+    async fn due(&self) {
+        match self.at {
+            Some(at) => sleep_until(at).await,
+            None => pending().await,
+        }
+    }
+}
+
+/// The task of [`PodSources`].
 struct Follower {
-    api: Api<Pod>,
-    selection: PodSelection,
+    opener: Opener,
+    namespace: String,
+    cluster: Option<String>,
     http: Http,
     clients: NodeClients<NodeClient>,
-    /// What a list that is under way has told so far.
-    listing: Option<BTreeMap<String, PodView>>,
-    pods: BTreeMap<String, PodView>,
+    names: Names,
+    /// What a list that is under way has brought so far.
+    listing: Option<BTreeMap<String, Member>>,
+    /// By the pod's name, of which there is one at a time.
+    pods: BTreeMap<String, Member>,
+    /// By the node's name.
     routes: BTreeMap<String, Route>,
-    tell: watch::Sender<Seen>,
+    retry: Retry,
+    not_followed: Option<Arc<K8sError>>,
+    publisher: watch::Sender<Seen>,
 }
 
 impl Follower {
-    async fn run(mut self) {
+    async fn run(mut self, api: Api<Pod>, labels: String, end: CancellationToken) {
+        tokio::select! {
+            () = end.cancelled() => {}
+            () = self.follow(&api, &labels) => {}
+        }
+        for route in std::mem::take(&mut self.routes).into_values() {
+            close(route).await;
+        }
+    }
+
+    async fn follow(&mut self, api: &Api<Pod>, labels: &str) {
         // Outlives the watcher: a server whose every watch is too old would be asked without a pause.
         let mut backoff = watcher::DefaultBackoff::default();
         loop {
-            let config = watcher::Config::default().labels(&self.selection.labels);
-            let mut events = pin!(watcher(self.api.clone(), config).default_backoff());
+            let config = watcher::Config::default().labels(labels);
+            let mut events = pin!(watcher(api.clone(), config).default_backoff());
             loop {
-                match events.try_next().await {
+                let event = tokio::select! {
+                    event = events.try_next() => event,
+                    () = self.retry.due() => {
+                        self.publish().await;
+                        continue;
+                    }
+                };
+                match event {
                     Ok(Some(event)) => self.apply(event).await,
                     Ok(None) => return,
                     // The watcher lists again when a watch turns out to be too old, but not when it is
@@ -193,60 +310,70 @@ impl Follower {
             watcher::Event::InitDone => self.pods = self.listing.take().unwrap_or_default(),
             watcher::Event::Apply(pod) => insert(&mut self.pods, &pod),
             watcher::Event::Delete(pod) => {
-                self.pods.remove(&node_of(pod.metadata.name.as_deref().unwrap_or_default()));
+                // Not the one that has its name by now.
+                let name = pod.metadata.name.unwrap_or_default();
+                let is_it = |known: &Member| pod.metadata.uid.as_ref() == Some(&known.view.uid);
+                if self.pods.get(&name).is_some_and(is_it) {
+                    self.pods.remove(&name);
+                }
             }
         }
+        self.not_followed = None;
         self.publish().await;
     }
 
-    /// Clients first: whoever learns of a pod here finds its client.
+    /// Clients first: who learns of a pod here finds its client.
     async fn publish(&mut self) {
-        let mut problem = None;
-        let mut old = std::mem::take(&mut self.routes);
-        let mut changed = false;
-        for (node, pod) in &self.pods {
-            let Some(addr) = pod.addr else { continue };
-            let kept =
-                old.remove(node).filter(|route| route.pod.uid == pod.uid && route.pod.addr == pod.addr);
-            let route = match kept {
-                Some(route) => route,
-                None => match self.route(node, pod, addr).await {
-                    Ok(route) => {
-                        changed = true;
-                        route
-                    }
-                    Err(error) => {
-                        problem = Some(Arc::new(error));
-                        continue;
-                    }
-                },
+        let (named, left_out) = self.names.give(self.pods.values());
+        let mut problem = left_out.into_iter().next().map(Arc::new);
+        let named: Vec<(String, Member)> = named.into_iter().map(|(node, pod)| (node, pod.clone())).collect();
+        let before = std::mem::take(&mut self.routes);
+        let mut old = before;
+        let mut has_failed = false;
+        for (node, pod) in &named {
+            let Some(addr) = pod.view.addr else { continue };
+            let known = old.remove(node);
+            let is_same = |route: &Route| route.uid == pod.view.uid && route.addr == addr;
+            let route = match known {
+                Some(route) if is_same(&route) => Ok(route),
+                replaced => {
+                    close_all(replaced).await;
+                    self.route(node, pod, addr)
+                }
             };
-            self.routes.insert(node.clone(), route);
+            match route {
+                Ok(route) => drop(self.routes.insert(node.clone(), route)),
+                Err(error) => {
+                    warn!(node, %error, "a pod is not reached; trying again");
+                    has_failed = true;
+                    problem = Some(Arc::new(error));
+                }
+            }
         }
-        if changed || !old.is_empty() {
-            let sources =
-                self.routes.iter().map(|(node, route)| ObservedSource::new(node, route.client.clone()));
-            self.clients.replace(sources.collect());
-        }
-        self.tell.send_replace(Seen { listed: true, pods: Arc::new(self.pods.clone()), problem });
+        close_all(old.into_values()).await;
+        self.retry.plan(has_failed);
+        let sources = self.routes.iter().map(|(node, route)| ObservedSource::new(node, route.client.clone()));
+        self.clients.replace(sources.collect());
+        let pods: BTreeMap<String, PodView> = named.into_iter().map(|(node, pod)| (node, pod.view)).collect();
+        self.publisher.send_replace(Seen {
+            listed: true,
+            pods: Arc::new(pods),
+            reached: Arc::new(self.routes.keys().cloned().collect()),
+            problem: self.not_followed.clone().or(problem),
+        });
     }
 
-    async fn route(&self, node: &str, pod: &PodView, addr: SocketAddr) -> Result<Route, K8sError> {
-        let forward = match self.selection.reach {
-            Reach::PodIp => None,
-            Reach::PortForward => {
-                let opened = Forward::open(self.api.clone(), &pod.name, addr.port()).await;
-                Some(opened.map_err(|source| K8sError::Forward { pod: pod.name.clone(), source })?)
-            }
-        };
+    fn route(&self, node: &str, pod: &Member, addr: SocketAddr) -> Result<Route, K8sError> {
+        let Member { view, place } = pod;
+        let forward = self.opener.open(&view.name, addr.port());
+        let forward = forward.map_err(|source| K8sError::Forward { pod: view.name.clone(), source })?;
         let reached = forward.as_ref().map_or(addr, |forward| forward.addr);
         let mut client = NodeClient::sharing(self.http.clone(), reached.to_string());
-        let id = node.strip_prefix('n').and_then(|id| id.parse().ok());
-        if let (Some(cluster), Some(id)) = (&self.selection.cluster, id) {
-            client = client.expecting(cluster.as_str(), id);
+        if let (Some(cluster), Some(place)) = (&self.cluster, place) {
+            client = client.expecting(cluster.as_str(), place.id);
         }
-        debug!(node, pod = pod.name, %addr, %reached, "a pod is reached");
-        Ok(Route { pod: pod.clone(), client, _forward: forward })
+        debug!(node, pod = view.name, %addr, %reached, "a pod is reached");
+        Ok(Route { uid: view.uid.clone(), addr, client, forward })
     }
 
     fn report(&mut self, error: watcher::Error) {
@@ -255,7 +382,7 @@ impl Follower {
             watcher::Error::WatchStartFailed(error) | watcher::Error::WatchFailed(error) => {
                 ("watch the pods", error)
             }
-            // Too old to go on from, which is cured by a new list, or told what is wrong by the server.
+            // Too old to go on from, which is cured by a new list, or the server says what is wrong.
             watcher::Error::WatchError(status) if status.code == 410 => {
                 debug!(reason = status.message, "the watch is too old to go on: listing again");
                 return;
@@ -266,13 +393,30 @@ impl Follower {
                 return;
             }
         };
-        let problem = K8sError::of(format!("{doing} of {}", self.selection.namespace))(error);
+        let problem = Arc::new(K8sError::of(format!("{doing} of {}", self.namespace))(error));
         warn!(%problem, "the pods are not followed; retrying");
-        self.tell.send_modify(|seen| seen.problem = Some(Arc::new(problem)));
+        self.not_followed = Some(Arc::clone(&problem));
+        self.publisher.send_modify(|seen| seen.problem = Some(problem));
     }
 }
 
-fn insert(pods: &mut BTreeMap<String, PodView>, pod: &Pod) {
-    let view = PodView::of(pod);
-    pods.insert(node_of(&view.name), view);
+fn insert(pods: &mut BTreeMap<String, Member>, pod: &Pod) {
+    let member = Member { view: PodView::of(pod), place: Place::of(pod) };
+    pods.insert(member.view.name.clone(), member);
 }
+
+/// A pod that is gone refuses, like a process: its port is closed before anybody learns of that.
+async fn close(route: Route) {
+    if let Some(forward) = route.forward {
+        forward.close().await;
+    }
+}
+
+async fn close_all(routes: impl IntoIterator<Item = Route>) {
+    for route in routes {
+        close(route).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

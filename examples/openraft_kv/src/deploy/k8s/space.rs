@@ -11,6 +11,7 @@ use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::watch_object;
 use kube::{Api, Client, Config};
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
@@ -23,14 +24,16 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// A namespace that is deleted, with all that is in it, when this is dropped.
 ///
-/// The drop asks for the deletion and does not wait for its end. It blocks for that one request,
-/// in a thread of its own: it needs no runtime, and works while one is going down.
+/// The drop asks for the deletion and does not wait for its end. Inside a tokio runtime it does not block either:
+/// the request is made on a thread of the runtime for blocking work, whose end the runtime waits for when it shuts
+/// down. Elsewhere the drop waits for the answer to that one request, 5 s at the most.
 pub(super) struct Space {
     config: Config,
     client: Client,
     name: String,
     run: String,
-    gone: AtomicBool,
+    /// Whether there may be anything to delete.
+    may_exist: AtomicBool,
 }
 
 /// The labels of the namespace of this run.
@@ -39,32 +42,30 @@ pub(super) fn labels(run: &str) -> BTreeMap<String, String> {
 }
 
 impl Space {
-    /// Makes the namespace, which must carry the [`labels`] of `run`.
-    pub(super) async fn create(
-        config: Config,
-        client: Client,
-        namespace: &Namespace,
-        run: String,
-    ) -> Result<Self, K8sError> {
-        let name = namespace.metadata.name.clone().unwrap_or_default();
+    /// A namespace that is yet to be made.
+    pub(super) fn new(config: Config, client: Client, name: &str, run: String) -> Self {
+        Self { config, client, name: name.to_owned(), run, may_exist: AtomicBool::new(false) }
+    }
+
+    /// Makes it as `namespace`, which must carry the [`labels`] of this run.
+    pub(super) async fn create(&self, namespace: &Namespace) -> Result<(), K8sError> {
         // Before the request: when that is dropped half-way, the namespace may exist all the same.
-        let space = Self { config, client: client.clone(), name, run, gone: AtomicBool::new(false) };
-        let created = Api::<Namespace>::all(client).create(&PostParams::default(), namespace).await;
-        match created.map_err(K8sError::of(format!("make the namespace {}", space.name))) {
-            Ok(_) => Ok(space),
-            Err(error) => {
-                // Refused for one of these, it was not made; anything else leaves that open.
-                let refused = matches!(
-                    error,
-                    K8sError::Unauthorized { .. }
-                        | K8sError::Forbidden { .. }
-                        | K8sError::NotFound { .. }
-                        | K8sError::Conflict { .. }
-                );
-                space.gone.store(refused, Ordering::Release);
-                Err(error)
-            }
+        self.may_exist.store(true, Ordering::Release);
+        let created =
+            Api::<Namespace>::all(self.client.clone()).create(&PostParams::default(), namespace).await;
+        let created = created.map_err(K8sError::of(format!("make the namespace {}", self.name)));
+        let is_refused = matches!(
+            created,
+            Err(K8sError::Unauthorized { .. }
+                | K8sError::Forbidden { .. }
+                | K8sError::NotFound { .. }
+                | K8sError::Conflict { .. })
+        );
+        if is_refused {
+            // It was not made; any other error leaves that open.
+            self.may_exist.store(false, Ordering::Release);
         }
+        created.map(drop)
     }
 
     pub(super) fn name(&self) -> &str {
@@ -73,28 +74,29 @@ impl Space {
 
     /// Deletes the namespace and waits until it is gone.
     pub(super) async fn remove(&self, within: Duration) -> Result<(), K8sError> {
+        if !self.may_exist.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let not_gone = |_| K8sError::NotGone { what: format!("namespace {}", self.name), within };
+        timeout(within, self.removed()).await.map_err(not_gone)??;
+        self.may_exist.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    async fn removed(&self) -> Result<(), K8sError> {
         let Some(uid) = request_removal(self.client.clone(), &self.name, &self.run).await? else {
-            self.gone.store(true, Ordering::Release);
             return Ok(());
         };
         let api = Api::<Namespace>::all(self.client.clone());
-        let gone = async {
-            let mut states = pin!(watch_object(api, &self.name).default_backoff());
-            while let Some(state) = states.next().await {
-                match state {
-                    Ok(Some(namespace)) if namespace.metadata.uid.as_ref() == Some(&uid) => {}
-                    Ok(_) => return,
-                    Err(error) => debug!(%error, "cannot watch the namespace; retrying"),
-                }
+        let mut states = pin!(watch_object(api, &self.name).default_backoff());
+        while let Some(state) = states.next().await {
+            match state {
+                Ok(Some(namespace)) if namespace.metadata.uid.as_ref() == Some(&uid) => {}
+                Ok(_) => return Ok(()),
+                Err(error) => debug!(%error, "cannot watch the namespace; retrying"),
             }
-        };
-        match timeout(within, gone).await {
-            Ok(()) => {
-                self.gone.store(true, Ordering::Release);
-                Ok(())
-            }
-            Err(_) => Err(K8sError::NotGone { what: format!("namespace {}", self.name), within }),
         }
+        Ok(())
     }
 }
 
@@ -123,24 +125,52 @@ async fn request_removal(client: Client, name: &str, run: &str) -> Result<Option
 
 impl Drop for Space {
     fn drop(&mut self) {
-        if self.gone.load(Ordering::Acquire) {
+        if !self.may_exist.load(Ordering::Acquire) {
             return;
         }
-        let (config, name, run) = (self.config.clone(), self.name.clone(), self.run.clone());
-        let farewell = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.map_err(|error| error.to_string())?;
-            runtime.block_on(async {
-                let client = Client::try_from(config).map_err(|error| error.to_string())?;
-                match timeout(FAREWELL, request_removal(client, &name, &run)).await {
-                    Ok(Ok(_)) => Ok(()),
-                    Ok(Err(error)) => Err(error.to_string()),
-                    Err(_) => Err(format!("no answer within {FAREWELL:?}")),
-                }
-            })
-        });
-        if let Ok(Err(reason)) = farewell.join() {
-            warn!(namespace = self.name, reason, "the namespace is left behind: delete it with kubectl");
+        let farewell =
+            Farewell { config: Some(self.config.clone()), name: self.name.clone(), run: self.run.clone() };
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(farewell))),
+            Err(_) => drop(farewell),
+        }
+    }
+}
+
+/// Asks for the deletion when it is dropped. A runtime that shuts down drops what it has no thread for any more.
+struct Farewell {
+    config: Option<Config>,
+    name: String,
+    run: String,
+}
+
+impl Farewell {
+    fn request(config: Config, name: &str, run: &str) -> Result<(), String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| error.to_string())?;
+        runtime.block_on(async {
+            let client = Client::try_from(config).map_err(|error| error.to_string())?;
+            match timeout(FAREWELL, request_removal(client, name, run)).await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(_) => Err(format!("no answer within {FAREWELL:?}")),
+            }
+        })
+    }
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        let Some(config) = self.config.take() else { return };
+        let (name, run) = (self.name.clone(), self.run.clone());
+        // A thread of its own has no runtime, whatever this one has.
+        let asked = std::thread::spawn(move || Self::request(config, &name, &run)).join();
+        if let Ok(Err(reason)) = asked {
+            let namespace = &self.name;
+            warn!(
+                namespace,
+                reason, "the namespace is left: delete it with `kubectl delete namespace {namespace}`"
+            );
         }
     }
 }

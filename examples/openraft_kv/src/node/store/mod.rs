@@ -60,7 +60,7 @@ impl fmt::Display for Identity {
 }
 
 /// Why a data directory cannot be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum OpenError {
     /// It cannot be made.
     #[error("cannot make the data directory {}: make its parent first, or choose another --data-dir", path.display())]
@@ -97,6 +97,8 @@ pub enum OpenError {
         source: Box<redb::Error>,
     },
 }
+
+crate::errors::debug_is_the_text!(OpenError);
 
 /// Opens the store of `identity` in `dir`, which is made if it is missing.
 ///

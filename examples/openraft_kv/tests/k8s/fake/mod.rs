@@ -242,6 +242,8 @@ pub(crate) struct FakePod<'a> {
     /// `ip:port`; none before it is scheduled.
     pub(crate) addr: Option<&'a str>,
     pub(crate) ready: bool,
+    /// Kind and name of what made it, if anything did.
+    pub(crate) owner: Option<(&'a str, &'a str)>,
 }
 
 impl FakePod<'_> {
@@ -251,9 +253,15 @@ impl FakePod<'_> {
             (Some(ip), port.parse::<u16>().unwrap())
         });
         let ready = if self.ready { "True" } else { "False" };
+        let owner = self.owner.map(|(kind, name)| {
+            json!({ "apiVersion": "apps/v1", "kind": kind, "name": name, "uid": name, "controller": true })
+        });
         json!({
             "apiVersion": "v1", "kind": "Pod",
-            "metadata": { "labels": { "app.kubernetes.io/name": self.label } },
+            "metadata": {
+                "labels": { "app.kubernetes.io/name": self.label },
+                "ownerReferences": owner.into_iter().collect::<Vec<_>>(),
+            },
             "spec": { "containers": [
                 { "name": "node", "ports": [{ "name": "http", "containerPort": port }] },
             ] },

@@ -4,12 +4,15 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use watchkeeper::report::one_line;
+
 use super::BINARY_VARIABLE;
 use crate::adapter::ChainError;
 use crate::adapter::ethereum::EndpointError;
+use crate::error_text::debug_as_text;
 
 /// Why a node cannot be started or driven.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum AnvilError {
     /// The program is nowhere.
@@ -18,7 +21,7 @@ pub enum AnvilError {
     )]
     NotInstalled,
     /// The program is not where the environment says.
-    #[error("{BINARY_VARIABLE} names {}, and no such file is there", named.display())]
+    #[error("{BINARY_VARIABLE} names {}, and no such file is there: name the program, or unset the variable", named.display())]
     NoSuchBinary {
         /// What it names.
         named: PathBuf,
@@ -27,13 +30,16 @@ pub enum AnvilError {
     #[error("anvil cannot be started: are setpriv (of util-linux) and sh there?")]
     NotStarted(#[source] io::Error),
     /// It ended before it was ready.
-    #[error("anvil ended before it was ready; it printed: {printed}")]
+    #[error(
+        "anvil ended before it was ready (does it run by hand?); it printed: {}",
+        one_line(printed, 1_000)
+    )]
     Ended {
         /// The last of what it printed.
         printed: String,
     },
     /// It is not ready in time.
-    #[error("anvil was not ready within {after:?}")]
+    #[error("anvil was not ready within {after:?}: try again when the machine is less busy")]
     NotReady {
         /// How long was waited.
         after: Duration,
@@ -42,7 +48,7 @@ pub enum AnvilError {
     #[error("anvil does not run: start it again first")]
     NotRunning,
     /// A folder or a signal failed.
-    #[error("the system refused to {what}")]
+    #[error("the system refused to {what}: see that there is room, and that it is allowed")]
     System {
         /// What was tried.
         what: &'static str,
@@ -50,12 +56,14 @@ pub enum AnvilError {
         source: io::Error,
     },
     /// What it printed is no address.
-    #[error("anvil printed an address that cannot be read")]
+    #[error("anvil printed an address that cannot be read: see that {BINARY_VARIABLE} names anvil itself")]
     Address(#[from] EndpointError),
     /// It did not do what it was asked for.
     #[error(transparent)]
     Call(#[from] ChainError),
     /// It has no such snapshot: it was reverted to already, or an older one was.
-    #[error("anvil has no such snapshot any more")]
+    #[error("anvil has no such snapshot any more: take another one")]
     NoSuchSnapshot,
 }
+
+debug_as_text!(AnvilError);

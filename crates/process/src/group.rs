@@ -1,0 +1,94 @@
+//! A child and its own children, which are in one process group.
+
+use std::fs;
+use std::io;
+use std::process::{Child, ExitStatus};
+use std::sync::{Mutex, PoisonError};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// How long the children of a child may take to be gone. It takes microseconds, unless the kernel holds one.
+const GONE_WITHIN: Duration = Duration::from_secs(1);
+
+/// The process group that a child leads.
+#[derive(Debug)]
+pub(crate) struct Group {
+    leader: Pid,
+    /// The number means this group until the leader is reaped: from then on the system may give it away.
+    reaped: Mutex<bool>,
+}
+
+impl Group {
+    pub(crate) fn of(child: &Child) -> Self {
+        Self { leader: Pid::from_child(child), reaped: Mutex::new(false) }
+    }
+
+    /// Kills all processes of the group, stopped or not.
+    pub(crate) fn kill(&self) -> io::Result<()> {
+        let reaped = self.reaped.lock().unwrap_or_else(PoisonError::into_inner);
+        if *reaped {
+            return Ok(());
+        }
+        match kill_process_group(self.leader, Signal::KILL) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Kills what its leader has left, reaps the leader, which has ended, and says how that ended.
+    pub(crate) fn reap(&self, child: &mut Child) -> io::Result<ExitStatus> {
+        // What runs as another user is left.
+        let _ = self.kill();
+        let mut reaped = self.reaped.lock().unwrap_or_else(PoisonError::into_inner);
+        *reaped = true;
+        child.wait()
+    }
+
+    /// Waits until no process of the killed group runs: they are not our children, so that only `/proc` says so.
+    pub(crate) fn wait_until_gone(&self) {
+        let deadline = Instant::now() + GONE_WITHIN;
+        let mut pause = Duration::from_micros(200);
+        while self.is_alive() && Instant::now() < deadline {
+            sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(10));
+        }
+    }
+
+    fn is_alive(&self) -> bool {
+        let group = self.leader.as_raw_nonzero().get();
+        let Ok(processes) = fs::read_dir("/proc") else { return false };
+        let numbered = processes.flatten().filter(|entry| {
+            let name = entry.file_name();
+            name.as_encoded_bytes().first().is_some_and(u8::is_ascii_digit)
+        });
+        numbered
+            .filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok())
+            .any(|stat| runs_in(&stat, group))
+    }
+}
+
+/// Whether a line of `/proc/PID/stat` is of a process in `group` that has not ended.
+fn runs_in(stat: &str, group: i32) -> bool {
+    // The name of the program comes before, in brackets, and may hold anything.
+    let Some((_, rest)) = stat.rsplit_once(") ") else { return false };
+    let mut fields = rest.split(' ');
+    let (state, of) = (fields.next(), fields.nth(1));
+    !matches!(state, Some("Z" | "X")) && of.and_then(|of| of.parse().ok()) == Some(group)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_with_brackets_in_its_name_is_read_right() {
+        let of = |name: &str, state: &str| runs_in(&format!("7 ({name}) {state} 1 42 42 0 -1"), 42);
+        assert!(of("sleep", "S") && of("a) Z 1 43 (", "R") && of("stopped", "T"));
+        assert!(!of("sleep", "Z") && !of("sleep", "X"));
+        assert!(!runs_in("7 (sleep) S 42 1 1 0", 42), "42 is its parent here");
+        assert!(!runs_in("", 42));
+    }
+}

@@ -1,0 +1,256 @@
+//! What a child prints: all of it is read, and one line is looked for.
+
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::process::{ChildStderr, ChildStdout};
+use std::sync::mpsc::Receiver;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::sync::oneshot;
+
+/// How much of what a program prints before its line is kept, in bytes.
+const KEPT: usize = 64 * 1024;
+/// How long the rest of a line may take, once its mark is there.
+const REST_WITHIN: Duration = Duration::from_millis(100);
+
+/// The line by which a program says that it serves.
+#[derive(Debug)]
+pub struct ReadyLine(oneshot::Receiver<Result<String, String>>);
+
+impl ReadyLine {
+    pub(crate) fn new(ready: oneshot::Receiver<Result<String, String>>) -> Self {
+        Self(ready)
+    }
+
+    /// Waits for the line; it comes without its end, and without its beginning where it is longer than 64 KiB.
+    ///
+    /// Give it a limit of time: a program may print nothing and live on.
+    ///
+    /// # Errors
+    ///
+    /// The program closed its standard output before, which does not mean that it has ended: the last 64 KiB that
+    /// it had printed there, and on standard error if that is a pipe.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses the line; the program's output is read all the same.
+    pub async fn line(self) -> Result<String, String> {
+        self.0.await.unwrap_or_else(|_| Err(String::new()))
+    }
+}
+
+/// The last of what was printed. To add to it costs the same, however much was printed before.
+#[derive(Debug, Default)]
+pub(crate) struct Printed(Vec<u8>);
+
+impl Printed {
+    /// Appends, and returns how many bytes were forgotten at the beginning for that.
+    fn push(&mut self, bytes: &[u8]) -> usize {
+        self.0.extend_from_slice(bytes);
+        // Not at every push: what is moved then was pushed since.
+        if self.0.len() < 2 * KEPT {
+            return 0;
+        }
+        let excess = self.0.len() - KEPT;
+        self.0.drain(..excess);
+        excess
+    }
+
+    fn last(&self) -> &[u8] {
+        &self.0[self.0.len().saturating_sub(KEPT)..]
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(self.last()).into_owned()
+    }
+}
+
+/// Reads to the end, or a child that prints more would block on a full pipe.
+pub(crate) fn keep(mut stderr: ChildStderr, printed: &Mutex<Printed>) {
+    let mut chunk = vec![0; KEPT];
+    while let Ok(length @ 1..) = read(&mut stderr, &mut chunk) {
+        lock(printed).push(&chunk[..length]);
+    }
+}
+
+/// Looks for the line with `mark`, and reads on to the end.
+pub(crate) fn look_for(
+    mark: &str,
+    mut stdout: ChildStdout,
+    printed: &Mutex<Printed>,
+    errors_ended: &Receiver<()>,
+    ready: oneshot::Sender<Result<String, String>>,
+) {
+    let mut search = Search::new(mark);
+    let mut chunk = vec![0; KEPT];
+    let answer = loop {
+        if let Some(since) = search.marked
+            && !more_within(&stdout, REST_WITHIN.saturating_sub(since.elapsed()))
+        {
+            break Ok(search.line.text());
+        }
+        match read(&mut stdout, &mut chunk) {
+            Ok(length @ 1..) => {
+                lock(printed).push(&chunk[..length]);
+                if let Some(line) = search.push(&chunk[..length]) {
+                    break Ok(line);
+                }
+            }
+            Ok(0) | Err(_) if search.marked.is_some() => break Ok(search.line.text()),
+            Ok(0) | Err(_) => {
+                // What it said of its errors comes in another thread.
+                let _ = errors_ended.recv_timeout(REST_WITHIN);
+                break Err(lock(printed).text());
+            }
+        }
+    };
+    let _ = ready.send(answer.map(|line| line.trim_end().to_owned()));
+    let _ = io::copy(&mut stdout, &mut io::sink());
+}
+
+/// The line that has no end yet, and whether the mark is in it.
+struct Search<'a> {
+    mark: &'a [u8],
+    line: Printed,
+    /// Since when it has the mark.
+    marked: Option<Instant>,
+}
+
+impl<'a> Search<'a> {
+    fn new(mark: &'a str) -> Self {
+        Self { mark: mark.as_bytes(), line: Printed::default(), marked: None }
+    }
+
+    /// Takes what was printed next, and returns the line with the mark if that has come to its end.
+    fn push(&mut self, mut bytes: &[u8]) -> Option<String> {
+        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+            let (line, rest) = bytes.split_at(end);
+            bytes = &rest[1..];
+            if self.line.0.is_empty() {
+                // Most lines come whole.
+                if contains(line, self.mark) {
+                    self.line.push(line);
+                    return Some(self.line.text());
+                }
+            } else {
+                self.append(line);
+                if self.marked.is_some() {
+                    return Some(self.line.text());
+                }
+                self.line.0.clear();
+            }
+        }
+        if !bytes.is_empty() {
+            self.append(bytes);
+        }
+        None
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        // The mark may have begun in what was there before.
+        let before = self.line.0.len().saturating_sub(self.mark.len().saturating_sub(1));
+        let forgotten = self.line.push(bytes);
+        let news = &self.line.0[before.saturating_sub(forgotten)..];
+        if self.marked.is_none() && contains(news, self.mark) {
+            self.marked = Some(Instant::now());
+        }
+    }
+}
+
+fn contains(bytes: &[u8], mark: &[u8]) -> bool {
+    let Some((first, rest)) = mark.split_first() else { return true };
+    let mut bytes = bytes;
+    while let Some(at) = bytes.iter().position(|byte| byte == first) {
+        bytes = &bytes[at + 1..];
+        if bytes.starts_with(rest) {
+            return true;
+        }
+    }
+    false
+}
+
+fn read(pipe: &mut impl Read, chunk: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match pipe.read(chunk) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
+}
+
+/// Whether more is there, or the end is, within this time.
+fn more_within(pipe: impl AsFd, within: Duration) -> bool {
+    let within = Timespec::try_from(within).unwrap_or_default();
+    // An interruption counts as more: the read that follows then waits, and the line's end does come.
+    !matches!(poll(&mut [PollFd::new(&pipe, PollFlags::IN)], Some(&within)), Ok(0))
+}
+
+fn lock(printed: &Mutex<Printed>) -> std::sync::MutexGuard<'_, Printed> {
+    printed.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is found when `text` comes in pieces of `length` bytes, and whether the line was at its end.
+    fn found(mark: &str, text: &str, length: usize) -> Option<(String, bool)> {
+        let mut search = Search::new(mark);
+        for piece in text.as_bytes().chunks(length) {
+            if let Some(line) = search.push(piece) {
+                return Some((line, true));
+            }
+        }
+        search.marked.map(|_| (search.line.text(), false))
+    }
+
+    #[test]
+    fn a_mark_is_found_wherever_the_pieces_are_cut() {
+        let cases = [
+            ("two", "one\ntwo: 2\nthree\n", Some(("two: 2", true))),
+            ("two", "one two\n", Some(("one two", true))),
+            ("aab", "caaab\n", Some(("caaab", true))),
+            ("> ", "welcome\nready> ", Some(("ready> ", false))),
+            ("", "\nsecond\n", Some(("", true))),
+            ("", "fir", Some(("fir", false))),
+            ("", "", None),
+            ("on\ntw", "one\ntwo\n", None),
+            ("twotwo", "two\ntwo", None),
+        ];
+        for (mark, text, expected) in cases {
+            for length in 1..=text.len().max(1) {
+                let expected = expected.map(|(line, ended)| (line.to_owned(), ended));
+                let found = found(mark, text, length);
+                if mark.is_empty() && found.as_ref().is_some_and(|(_, ended)| !ended) {
+                    // An empty mark is met by whatever comes first of a line.
+                    continue;
+                }
+                assert_eq!(found, expected, "{mark:?} in {text:?} by {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_the_last_64_kib() {
+        let mut printed = Printed::default();
+        let mut all = Vec::new();
+        for n in 0..100_000 {
+            let piece = format!("{n} ");
+            printed.push(piece.as_bytes());
+            all.extend_from_slice(piece.as_bytes());
+            assert!(printed.0.len() < 2 * KEPT);
+        }
+        assert_eq!(printed.last(), &all[all.len() - KEPT..]);
+    }
+
+    /// What is kept was moved at every line: 64 KiB for each of them.
+    #[test]
+    fn short_lines_are_moved_no_more_often_than_they_fill_what_is_kept() {
+        let mut printed = Printed::default();
+        let lines = 1_000_000;
+        let moves = (0..lines).filter(|_| printed.push(b"y\n") > 0).count();
+        assert!((1..=2 * lines / KEPT).contains(&moves), "{moves} moves");
+    }
+}

@@ -1,0 +1,84 @@
+//! The children of a child.
+
+use std::io;
+
+use watchkeeper_process::Process;
+
+use crate::common::{line, runs, shell, start, until};
+
+/// The number after the mark.
+fn number(line: &str) -> u32 {
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+/// The shell starts the program and stays in between.
+#[tokio::test]
+async fn what_a_shell_without_exec_has_started_dies_with_it() {
+    for script in [
+        "sleep 1000 & echo child $!; wait",
+        "(sleep 1000 & echo child $!; wait); true",
+        // One that nothing but SIGKILL ends.
+        "sh -c 'trap \"\" TERM HUP INT; while :; do sleep 1000; done' & echo child $!; wait",
+    ] {
+        let (process, ready) = start(script, "child");
+        let child = number(&line(ready).await.unwrap());
+        assert!(runs(child));
+        drop(process);
+        assert!(!runs(child), "the child of {script:?} outlived it");
+    }
+}
+
+#[tokio::test]
+async fn what_a_program_has_left_dies_when_it_ends_by_itself() {
+    let (process, ready) = start("sleep 1000 >/dev/null & echo child $!; read line; exit 5", "child");
+    let child = number(&line(ready).await.unwrap());
+    let status = process.exit().wait().await.expect("how it ended");
+    assert_eq!(status.code(), Some(5));
+    until("the child is gone", || !runs(child)).await;
+}
+
+#[tokio::test]
+async fn a_paused_child_of_a_child_dies_too() {
+    let (process, ready) = start("sleep 1000 & kill -STOP $!; echo child $!; wait", "child");
+    let child = number(&line(ready).await.unwrap());
+    process.pause().unwrap();
+    drop(process);
+    assert!(!runs(child));
+}
+
+/// It has left the group and holds the output open until the test lets it go, which is after the drop.
+#[tokio::test]
+async fn a_child_of_a_child_that_left_the_group_holds_nobody_up() {
+    let (stdin, held) = io::pipe().unwrap();
+    let mut command = shell("exec 3<&0; setsid cat <&3 & echo up; wait");
+    command.stdin(stdin);
+    let (process, ready) = Process::start(command, "up").unwrap();
+    assert!(line(ready).await.is_ok());
+    let mut exit = process.exit();
+    drop(process);
+    assert!(exit.wait().await.is_some());
+    drop(held);
+}
+
+/// The group's number must not be used once it may be somebody else's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_hundred_that_end_while_they_are_dropped_leave_nobody() {
+    let rounds: Vec<_> = (0..4)
+        .map(|_| {
+            tokio::spawn(async {
+                for round in 0..125 {
+                    let (process, ready) = start("sleep 1000 & echo child $!; kill $$", "child");
+                    let child = number(&line(ready).await.unwrap());
+                    if round % 2 == 0 {
+                        process.exit().wait().await;
+                    }
+                    drop(process);
+                    assert!(!runs(child), "round {round}");
+                }
+            })
+        })
+        .collect();
+    for round in rounds {
+        round.await.unwrap();
+    }
+}

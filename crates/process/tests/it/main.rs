@@ -1,0 +1,10 @@
+//! Child processes as a test starts them.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+mod group;
+mod output;
+mod parent;
+mod pause;
+mod refused;

@@ -1,0 +1,99 @@
+//! What a child prints.
+
+use std::process::Stdio;
+
+use watchkeeper_process::{Process, while_parent_lives};
+
+use crate::common::{line, shell, start};
+
+#[tokio::test]
+async fn the_line_with_the_mark_is_found_and_the_rest_is_read_on() {
+    let (process, ready) = start("echo one; echo two: 2; yes | head -c 1000000; exit 7", "two");
+    assert_eq!(line(ready).await.as_deref(), Ok("two: 2"));
+    let status = process.exit().wait().await.expect("how it ended");
+    assert_eq!(status.code(), Some(7));
+    assert!(!process.exit().is_running());
+}
+
+#[tokio::test]
+async fn one_that_ends_too_early_says_what_it_printed() {
+    let failing = while_parent_lives(&shell("echo some; echo trouble >&2; exit 1"));
+    let (_process, ready) = Process::start(failing, "ready").unwrap();
+    assert_eq!(line(ready).await, Err("some\ntrouble\n".to_owned()));
+}
+
+#[tokio::test]
+async fn of_much_output_the_last_is_kept() {
+    let (_process, ready) = start("yes | head -c 1000000; echo; echo trouble; exit 1", "ready");
+    let printed = line(ready).await.expect_err("it has no such line");
+    assert!(printed.ends_with("y\n\ntrouble\n"), "{}", &printed[printed.len() - 20..]);
+    assert_eq!(printed.len(), 64 * 1024);
+}
+
+#[tokio::test]
+async fn a_line_without_an_end_comes_with_its_last_part() {
+    let (_process, ready) = start("yes | tr -d '\\n' | head -c 1000000; printf ready", "ready");
+    let line = line(ready).await.expect("the line");
+    assert!(line.ends_with("yready"), "{}", &line[line.len() - 20..]);
+    assert_eq!(line.len(), 64 * 1024);
+}
+
+/// The program waits for an answer, as a prompt does, and prints no more.
+#[tokio::test]
+async fn a_prompt_without_a_newline_is_found_while_the_program_waits() {
+    let (process, ready) = start("echo welcome; printf 'ready> '; exec sleep 1000", "ready>");
+    assert_eq!(line(ready).await.as_deref(), Ok("ready>"));
+    assert!(process.exit().is_running());
+}
+
+#[tokio::test]
+async fn a_line_that_is_printed_in_two_pieces_comes_whole() {
+    for _ in 0..20 {
+        let (_process, ready) =
+            start("printf 'listening on 12'; printf '34\\n'; exec sleep 1000", "listening");
+        assert_eq!(line(ready).await.as_deref(), Ok("listening on 1234"));
+    }
+}
+
+/// To move what is kept at every line took minutes.
+#[tokio::test]
+async fn eight_megabytes_of_short_lines_before_the_mark_cost_what_they_are() {
+    let (_process, ready) = start("yes | head -c 8000000; echo ready; exec sleep 1000", "ready");
+    assert_eq!(line(ready).await.as_deref(), Ok("ready"));
+}
+
+#[tokio::test]
+async fn a_line_that_grows_byte_by_byte_is_searched_once() {
+    let script = "yes | tr -d '\\n' | head -c 200000 | dd bs=1 2>/dev/null; echo ready; exec sleep 1000";
+    let (_process, ready) = start(script, "yready");
+    assert!(line(ready).await.is_ok_and(|line| line.ends_with("yyready")));
+}
+
+/// A full pipe holds 64 KiB: the child blocked on it, and its line never came.
+#[tokio::test]
+async fn a_piped_stderr_is_read_and_does_not_block_the_child() {
+    let mut command = shell("yes | head -c 1000000 >&2; echo ready; yes | head -c 1000000 >&2; exit 3");
+    command.stderr(Stdio::piped());
+    let (process, ready) = Process::start(command, "ready").unwrap();
+    assert_eq!(line(ready).await.as_deref(), Ok("ready"));
+    let ended = tokio::time::timeout(crate::common::SOON, async { process.exit().wait().await });
+    assert_eq!(ended.await.expect("it is not held up").unwrap().code(), Some(3));
+}
+
+#[tokio::test]
+async fn what_a_piped_stderr_said_explains_the_missing_line() {
+    for _ in 0..50 {
+        let mut command = shell("echo some; echo trouble >&2; exit 1");
+        command.stderr(Stdio::piped());
+        let (_process, ready) = Process::start(command, "ready").unwrap();
+        let printed = line(ready).await.unwrap_err();
+        assert!(printed.contains("some\n") && printed.contains("trouble\n"), "{printed:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_mark_that_no_line_can_have_is_refused() {
+    let error = Process::start(shell("echo a; echo b"), "a\nb").unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+    assert!(error.to_string().contains(r#""a\nb" has a line break"#), "{error}");
+}

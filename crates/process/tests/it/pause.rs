@@ -1,0 +1,114 @@
+//! Pauses, beside all that undoes them.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, kill_process};
+use watchkeeper_process::{Process, Signal};
+
+use crate::common::{SOON, line, start, state};
+
+async fn busy() -> Process {
+    let (process, ready) = start("echo up; while :; do :; done", "up");
+    assert_eq!(line(ready).await.as_deref(), Ok("up"));
+    process
+}
+
+/// Runs `work` on a thread, which the test does not wait for when it blocks.
+async fn ends(what: &str, work: impl FnOnce() + Send + 'static) {
+    let (done, ended) = tokio::sync::oneshot::channel();
+    thread::spawn(move || {
+        work();
+        let _ = done.send(());
+    });
+    let ended = tokio::time::timeout(SOON, ended).await;
+    assert!(matches!(ended, Ok(Ok(()))), "{what} blocks its thread, or panicked");
+}
+
+#[tokio::test]
+async fn a_paused_process_has_stopped_and_dies_all_the_same() {
+    let process = busy().await;
+    assert!(!process.is_paused());
+    process.pause().unwrap();
+    assert_eq!(state(process.pid()), Some('T'));
+    process.pause().expect("once more is no harm");
+    assert!(process.exit().is_running() && process.is_paused());
+    process.signal(Signal::CONT).unwrap();
+    assert!(!process.is_paused());
+    process.pause().unwrap();
+    let mut exit = process.exit();
+    drop(process);
+    assert!(!exit.is_running());
+    assert!(exit.wait().await.is_some_and(|status| !status.success()));
+}
+
+#[tokio::test]
+async fn who_has_ended_takes_no_signal() {
+    let (process, ready) = start("echo up", "up");
+    assert!(line(ready).await.is_ok());
+    process.exit().wait().await.expect("how it ended");
+    assert!(process.pause().is_err() && !process.is_paused());
+    assert!(process.signal(Signal::TERM).is_err());
+}
+
+/// A `CONT` that comes before the kernel has acted on the `STOP` undoes it without a trace.
+#[tokio::test]
+async fn a_pause_beside_a_resume_does_not_block_its_thread() {
+    let process = busy().await;
+    ends("a pause beside a resume", move || {
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    process.signal(Signal::CONT).unwrap();
+                    thread::sleep(Duration::from_micros(20));
+                }
+            });
+            for _ in 0..500 {
+                process.pause().unwrap();
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        // The last call decides.
+        process.pause().unwrap();
+        assert!(process.is_paused());
+    })
+    .await;
+}
+
+/// As from another program, which knows nothing of our order.
+#[tokio::test]
+async fn a_pause_beside_a_continue_from_outside_does_not_block_its_thread() {
+    let process = busy().await;
+    ends("a pause beside a SIGCONT from outside", move || {
+        let pid = Pid::from_raw(process.pid().cast_signed()).unwrap();
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    kill_process(pid, Signal::CONT).unwrap();
+                    thread::sleep(Duration::from_micros(20));
+                }
+            });
+            for _ in 0..500 {
+                process.pause().unwrap();
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+    })
+    .await;
+}
+
+/// Whichever is first, the answer comes and is true.
+#[tokio::test]
+async fn a_pause_of_one_that_ends_meanwhile_says_so() {
+    for _ in 0..100 {
+        let (process, ready) = start("echo up; exit 0", "up");
+        assert!(line(ready).await.is_ok());
+        match process.pause() {
+            Ok(()) => assert!(process.is_paused()),
+            Err(error) => assert!(!process.exit().is_running(), "{error}"),
+        }
+    }
+}

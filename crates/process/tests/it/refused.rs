@@ -1,0 +1,73 @@
+//! What the system does not allow.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use rustix::process::geteuid;
+use tokio::time::timeout;
+use watchkeeper_process::{Process, Signal};
+
+use crate::common::{SOON, copy_of, in_the_copy, line, shell, until};
+
+#[test]
+fn a_program_that_is_not_there_is_an_error_that_names_it() {
+    let missing = Process::start(Command::new("/no/such/program"), "").unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::NotFound);
+    assert!(missing.to_string().starts_with("cannot start /no/such/program"), "{missing}");
+}
+
+/// Only root has children of other users that it may lose: one who may not kill is made by giving up that right.
+#[tokio::test]
+async fn a_child_that_may_not_be_killed_does_not_block_the_drop() {
+    const TEST: &str = "refused::a_child_that_may_not_be_killed_does_not_block_the_drop";
+    if in_the_copy(TEST) {
+        let (stdin, held) = io::pipe().unwrap();
+        let mut command = shell("echo up; exec cat >/dev/null");
+        command.stdin(stdin).uid(65_534).gid(65_534);
+        let (process, ready) = Process::start(command, "up").unwrap();
+        assert!(line(ready).await.is_ok());
+        let error = process.signal(Signal::KILL).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "the test is of one that may not be killed");
+        let mut exit = process.exit();
+        drop(process);
+        assert!(exit.is_running());
+        // It ends by itself, and that is still seen.
+        drop(held);
+        assert!(exit.wait().await.unwrap().success());
+        return;
+    }
+    if !geteuid().is_root() {
+        eprintln!("not run: it takes root to start a child as another user");
+        return;
+    }
+    let mut copy = copy_of(TEST, &["setpriv", "--bounding-set=-kill"]).spawn().unwrap();
+    let ended = timeout(SOON, async {
+        until("the copy has ended", || copy.try_wait().unwrap().is_some()).await;
+    });
+    let blocked = ended.await.is_err();
+    copy.kill().unwrap();
+    assert!(!blocked && copy.wait().unwrap().success());
+}
+
+/// A program inherits that a signal is ignored; then nobody learns how a child ended, or that it was one.
+#[tokio::test]
+async fn an_ignored_sigchld_is_not_taken_for_the_end_of_a_program() {
+    const TEST: &str = "refused::an_ignored_sigchld_is_not_taken_for_the_end_of_a_program";
+    if in_the_copy(TEST) {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:\t")).unwrap();
+        let ignored = u64::from_str_radix(ignored, 16).unwrap();
+        assert_ne!(ignored & 1 << 16, 0, "the test is of an ignored signal");
+        for script in ["exit 7", "echo up; exec sleep 1000"] {
+            let error = Process::start(shell(script), "up").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            let text = error.to_string();
+            assert!(text.contains("SIGCHLD is ignored") && text.contains("--default-signal=CHLD"), "{text}");
+        }
+        return;
+    }
+    let output = copy_of(TEST, &["env", "--ignore-signal=CHLD"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}

@@ -1,0 +1,92 @@
+//! App code on a task of its own, so that it is seen when it blocks its thread.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, TryLockError};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::Instrument;
+
+use crate::failure::Subject;
+use crate::panics::{Guarded, Panics, catch};
+use crate::sync::lock;
+
+/// How long a task that was given up may take to be gone. It takes that long only if it blocks its thread.
+pub(crate) const ABORT_GRACE: Duration = Duration::from_secs(1);
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// App code that runs apart. Dropping this drops it at once and needs no tokio context; only code that is
+/// being polled just then is dropped by its task, when that poll returns.
+pub(crate) struct Apart<T> {
+    app: Arc<Mutex<Option<Guarded<Boxed<T>>>>>,
+    task: JoinHandle<Option<(Result<T, String>, Instant)>>,
+}
+
+/// How it went.
+pub(crate) enum Went<T> {
+    /// It ended, at this time.
+    Done(T, Instant),
+    Panicked(String),
+    /// It was still working at the deadline, and was dropped.
+    TimedOut,
+    /// It blocked its thread past the deadline, and was left behind.
+    Blocked,
+}
+
+impl<T: Send + 'static> Apart<T> {
+    /// Spawns it on the runtime that this is called on.
+    pub(crate) fn spawn(
+        panics: &Panics,
+        subject: Subject,
+        app: impl Future<Output = T> + Send + 'static,
+    ) -> Self {
+        let app: Boxed<T> = Box::pin(app);
+        let app = Arc::new(Mutex::new(Some(panics.guard(subject, app))));
+        let polled = Arc::clone(&app);
+        let work = poll_fn(move |context| {
+            let mut app = lock(&polled);
+            let Some(future) = app.as_mut() else { return Poll::Ready(None) };
+            let ended = match catch(|| future.as_mut().poll(context)) {
+                Ok(Poll::Pending) => return Poll::Pending,
+                Ok(Poll::Ready(output)) => Ok(output),
+                Err(panic) => Err(panic),
+            };
+            drop(app.take());
+            Poll::Ready(Some((ended, Instant::now())))
+        });
+        Self { app, task: tokio::spawn(work.in_current_span()) }
+    }
+
+    pub(crate) async fn within(mut self, deadline: Instant) -> Went<T> {
+        if let Ok(ended) = timeout_at(deadline, &mut self.task).await {
+            return match ended {
+                Ok(Some((Ok(output), at))) => Went::Done(output, at),
+                Ok(Some((Err(panic), _))) => Went::Panicked(panic),
+                // Nobody else takes it out, and the runtime ends its tasks only when it is dropped itself.
+                Ok(None) | Err(_) => Went::TimedOut,
+            };
+        }
+        self.task.abort();
+        match timeout(ABORT_GRACE, &mut self.task).await {
+            Ok(_) => Went::TimedOut,
+            Err(_) => Went::Blocked,
+        }
+    }
+}
+
+impl<T> Drop for Apart<T> {
+    fn drop(&mut self) {
+        self.task.abort();
+        let app = match self.app.try_lock() {
+            Ok(mut app) => app.take(),
+            Err(TryLockError::Poisoned(app)) => app.into_inner().take(),
+            // It is being polled: the abort drops it when that returns.
+            Err(TryLockError::WouldBlock) => None,
+        };
+        drop(app);
+    }
+}

@@ -1,0 +1,252 @@
+//! Checks: also of short runs and of the last second, and beside what else happens.
+
+use std::future::pending;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use watchkeeper_scenario::{DynError, Expectation, Limits, Phase, RunContext, WorkloadEnd, async_trait};
+
+use crate::common::{Diary, Memory, Numbers, Watcher, nothing, observed, scenario, secs, told};
+
+/// Each check takes this long, and fails if n1 is 13 when it begins.
+struct Unlucky {
+    takes: Duration,
+}
+
+impl Unlucky {
+    fn quick() -> Self {
+        Self { takes: Duration::ZERO }
+    }
+}
+
+#[async_trait]
+impl Expectation<Numbers> for Unlucky {
+    fn name(&self) -> &'static str {
+        "no 13"
+    }
+
+    async fn check_during_capture(&mut self, context: &RunContext<Numbers>) -> Result<(), DynError> {
+        let unlucky = context.node_client("n1")?.get() == 13;
+        sleep(self.takes).await;
+        if unlucky { Err("n1 is 13".into()) } else { Ok(()) }
+    }
+
+    /// What is seen at the end is not what was there while the workloads ran.
+    async fn evaluate(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {
+        Ok(())
+    }
+}
+
+/// Sets n1 to 13 after a while.
+fn unlucky_after(after: Duration) -> impl FnOnce(RunContext<Numbers>) -> Boxed + Send {
+    move |context| {
+        Box::pin(async move {
+            sleep(after).await;
+            context.node_client("n1")?.set(13);
+            Ok(())
+        })
+    }
+}
+
+type Boxed = std::pin::Pin<Box<dyn Future<Output = Result<(), DynError>> + Send>>;
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_shorter_than_the_interval_of_checks_is_checked() {
+    for after in [Duration::ZERO, Duration::from_millis(300)] {
+        let memory = Memory::default();
+        let scenario =
+            scenario().workload("unlucky", unlucky_after(after)).with_expectation(Unlucky::quick());
+        let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
+        assert_eq!(told(&failure), [r#"workloads expectation "no 13": n1 is 13"#]);
+    }
+}
+
+/// The last check of the grid is at 2 s.
+#[tokio::test(start_paused = true)]
+async fn what_happens_after_the_last_check_of_the_grid_is_checked() {
+    let memory = Memory::default();
+    let after = Duration::from_millis(2_900);
+    let scenario = scenario().workload("unlucky", unlucky_after(after)).with_expectation(Unlucky::quick());
+    let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
+    assert_eq!(told(&failure), [r#"workloads expectation "no 13": n1 is 13"#]);
+    assert_eq!(failure.failures()[0].at, after);
+}
+
+/// An endless workload does it in the last 100 ms of the cooldown.
+#[tokio::test(start_paused = true)]
+async fn the_end_of_the_cooldown_is_checked() {
+    let memory = Memory::default();
+    let scenario = scenario()
+        .workload("quick", nothing)
+        .endless_workload("unlucky", |context| async move {
+            sleep(Duration::from_millis(2_950)).await;
+            context.node_client("n1")?.set(13);
+            context.cancelled().await;
+            Ok::<_, DynError>(())
+        })
+        .with_expectation(Unlucky::quick())
+        .cooldown(secs(3));
+    let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
+    assert_eq!(told(&failure), [r#"cooldown expectation "no 13": n1 is 13"#]);
+    assert_eq!(failure.failures()[0].at, secs(3));
+}
+
+/// A round that had begun before the workload ended says nothing about the end.
+#[tokio::test(start_paused = true)]
+async fn the_last_check_begins_after_the_last_workload() {
+    let memory = Memory::default();
+    let scenario = scenario()
+        .workload("unlucky", unlucky_after(Duration::from_millis(1_500)))
+        .with_expectation(Unlucky { takes: secs(4) }); // begins at 1 s
+    let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
+    assert_eq!(told(&failure), [r#"workloads expectation "no 13": n1 is 13"#]);
+    assert_eq!(failure.failures()[0].at, secs(9), "4 s after the first one, which ended at 5 s");
+    assert_eq!(failure.report().expectations[0].checks, Some(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_seen_and_dated_while_a_slow_check_runs() {
+    let memory = Memory::default();
+    let heard = Diary::default();
+    let cancelled = heard.clone();
+    let scenario = scenario()
+        .workload("fails", |_| async {
+            sleep(Duration::from_millis(1_500)).await;
+            Err::<(), _>("lost it")
+        })
+        .workload("long", move |context| async move {
+            context.cancelled().await;
+            cancelled.note(format!("cancelled at {:?}", context.elapsed()));
+            Ok::<_, DynError>(())
+        })
+        .with_expectation(Unlucky { takes: secs(9) }); // begins at 1 s
+    let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
+    assert_eq!(told(&failure), [r#"workloads workload "fails": lost it"#]);
+    assert_eq!(failure.failures()[0].at, Duration::from_millis(1_500));
+    assert_eq!(heard.read(), ["cancelled at 1.5s"]);
+    assert!(failure.report().phases.contains(&(Phase::Workloads, Duration::from_millis(1_500))), "{failure}");
+    assert_eq!(failure.report().elapsed, secs(10), "the check is still awaited before it is judged");
+    assert_eq!(failure.report().workloads[0].took, Duration::from_millis(1_500));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limit_of_the_workloads_is_kept_while_a_slow_check_runs() {
+    let memory = Memory::default();
+    let scenario = scenario()
+        .limits(Limits { workloads: secs(2), ..Limits::default() })
+        .workload("hangs", |context| async move {
+            context.cancelled().await;
+            Ok::<_, DynError>(())
+        })
+        .with_expectation(Unlucky { takes: secs(9) });
+    let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
+    assert_eq!(told(&failure), [r#"workloads workload "hangs": TimedOut(2s)"#]);
+    assert_eq!(failure.failures()[0].at, secs(2));
+    assert!(failure.report().phases.contains(&(Phase::Workloads, secs(2))), "{failure}");
+}
+
+/// One expectation fails at 1 s; the check of the other hangs, and does not hold that up.
+#[tokio::test(start_paused = true)]
+async fn a_broken_check_is_seen_while_another_is_slow() {
+    struct Slow;
+    #[async_trait]
+    impl Expectation<Numbers> for Slow {
+        fn name(&self) -> &'static str {
+            "slow"
+        }
+        async fn check_during_capture(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {
+            pending().await
+        }
+        async fn evaluate(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {
+            Err("it was judged although its check had hung".into())
+        }
+    }
+    let memory = Memory::default();
+    let scenario = scenario()
+        .workload("unlucky", unlucky_after(Duration::from_millis(500)))
+        .workload("long", |context| async move {
+            context.cancelled().await;
+            Ok::<_, DynError>(())
+        })
+        .with_expectation(Slow)
+        .with_expectation(Unlucky::quick());
+    let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
+    assert_eq!(
+        told(&failure),
+        [
+            r#"workloads expectation "no 13": n1 is 13"#,
+            r#"workloads expectation "slow": TimedOut(10s)"#, // of the same round
+        ]
+    );
+    assert_eq!(failure.failures()[0].at, secs(1));
+    assert_eq!(failure.failures()[1].at, secs(11));
+    let long = failure.report().workloads.iter().find(|workload| workload.name == "long").unwrap();
+    assert_eq!((long.end, long.took), (WorkloadEnd::Cancelled, secs(1)));
+}
+
+/// The run is cancelled while a check is in flight, and a wait throughout: both end before the nodes do.
+#[tokio::test(start_paused = true)]
+async fn checks_and_waits_in_flight_end_before_the_nodes_go_down() {
+    struct Held(Diary);
+    #[async_trait]
+    impl Expectation<Numbers> for Held {
+        fn name(&self) -> &'static str {
+            "held"
+        }
+        async fn check_during_capture(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {
+            let _held = crate::common::Drops(self.0.clone(), "check dropped");
+            pending().await
+        }
+        async fn evaluate(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {
+            Ok(())
+        }
+    }
+    let memory = Memory::default();
+    let (check, wait) = (memory.diary.clone(), memory.diary.clone());
+    let scenario = observed(&memory)
+        .workload("long", |context| async move {
+            context.require_observer::<Watcher>("numbers")?;
+            context.cancelled().await;
+            Ok::<_, DynError>(())
+        })
+        .with_expectation(Held(check))
+        .expect_wait_throughout("wait", move |_| async move {
+            let _held = crate::common::Drops(wait, "wait dropped");
+            pending::<Result<(), DynError>>().await
+        });
+    let run = scenario.build().unwrap().run_until(&memory, sleep(Duration::from_millis(1_500)));
+    let failure = run.await.unwrap_err();
+    assert_eq!(told(&failure), ["workloads the run: Cancelled"]);
+    let ends = memory.diary.read();
+    assert_eq!(ends[ends.len() - 3..], ["observer dropped", "down", "cluster dropped"], "{ends:?}");
+    assert_eq!(memory.diary.count("check dropped"), 1);
+    assert_eq!(memory.diary.count("wait dropped"), 1);
+}
+
+/// Cut off by the limit of its judgement, on many threads and many times.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wait_throughout_that_is_cut_off_never_outlives_the_nodes() {
+    for round in 0..100_u32 {
+        let memory = Memory::default();
+        let alive = memory.diary.clone();
+        let scenario = scenario()
+            .limits(Limits { evaluate: Duration::from_micros(1), ..Limits::default() })
+            .workload("quick", nothing)
+            .expect_wait_throughout("wait", move |_| async move {
+                let _held = crate::common::Drops(alive.clone(), "alive");
+                loop {
+                    // An abort takes effect only when this is over.
+                    std::thread::sleep(Duration::from_micros(300));
+                    alive.note("alive");
+                    tokio::task::yield_now().await;
+                    if alive.count("cluster dropped") > 0 {
+                        break Ok::<_, DynError>(());
+                    }
+                }
+            });
+        scenario.build().unwrap().run(&memory).await.unwrap_err();
+        let diary = memory.diary.read();
+        let down = diary.iter().position(|noted| noted == "down").unwrap();
+        assert_eq!(diary[down..], ["down", "cluster dropped"], "round {round}");
+    }
+}

@@ -1,0 +1,177 @@
+//! A run that passed says what it rests on, and what it does not.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use watchkeeper::{ObservationConfig, ObservedSource, PerSource};
+use watchkeeper_scenario::{DynError, ExpectationEnd, Problem, RunContext, RunReport, Scenario, WorkloadEnd};
+
+use crate::common::{Memory, Number, Numbers, nothing, observed, scenario, secs, told};
+
+async fn heeds(context: RunContext<Numbers>) -> Result<(), DynError> {
+    context.cancelled().await;
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endless_workload_that_ends_by_itself_is_a_failure() {
+    for after in [0, 1] {
+        let memory = Memory::default();
+        let scenario = observed(&memory).run_for(secs(5)).endless_workload("load", move |_| async move {
+            sleep(secs(after)).await;
+            Ok::<_, DynError>(())
+        });
+        let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
+        assert_eq!(told(&failure), [r#"workloads workload "load": EndedEarly"#]);
+        assert!(matches!(failure.failures()[0].problem, Problem::EndedEarly));
+        let text = failure.failures()[0].to_string();
+        assert!(text.contains("is endless, and ended by itself"), "{text}");
+        assert!(text.contains("until it is cancelled"), "{text}");
+        assert_eq!(failure.report().elapsed, secs(after));
+        assert_eq!(failure.report().workloads[0].end, WorkloadEnd::Failed);
+    }
+}
+
+/// Also in the cooldown. When it has been cancelled, it may end.
+#[tokio::test(start_paused = true)]
+async fn an_endless_workload_may_not_end_in_the_cooldown_either() {
+    let memory = Memory::default();
+    let ends = |_| async {
+        sleep(secs(2)).await;
+        Ok::<_, DynError>(())
+    };
+    let scenario =
+        observed(&memory).workload("quick", nothing).endless_workload("load", ends).cooldown(secs(5));
+    let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
+    assert_eq!(told(&failure), [r#"cooldown workload "load": EndedEarly"#]);
+
+    let scenario =
+        observed(&memory).workload("quick", nothing).endless_workload("load", heeds).cooldown(secs(5));
+    scenario.build().unwrap().run(&memory).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endless_workload_that_had_no_time_is_named_in_the_report() {
+    let run = async |lasts: u64| {
+        let memory = Memory::default();
+        let scenario = observed(&memory)
+            .workload("ends", move |_| async move {
+                sleep(secs(lasts)).await;
+                Ok::<_, DynError>(())
+            })
+            .endless_workload("load", |context| async move {
+                loop {
+                    tokio::select! {
+                        () = context.cancelled() => return Ok::<_, DynError>(()),
+                        () = sleep(Duration::from_millis(100)) => context.node_client("n1")?.set(9),
+                    }
+                }
+            });
+        scenario.build().unwrap().run(&memory).await.unwrap()
+    };
+    let got_to_work = |report: &RunReport| {
+        report.workloads.iter().find(|workload| workload.name == "load").unwrap().got_to_work
+    };
+    let none = run(0).await;
+    assert!(!got_to_work(&none));
+    let line = "workload \"load\": cancelled after 0.000s, and had not come past its first await: give it time with \
+                `run_for`\n";
+    assert!(none.to_string().contains(line), "{none}");
+    let some = run(1).await;
+    assert!(got_to_work(&some));
+    assert!(some.to_string().contains("workload \"load\": cancelled after 1.000s\n"), "{some}");
+}
+
+fn probed(answers: fn(&str) -> bool) -> PerSource<Number, u64> {
+    PerSource::new(Duration::from_millis(100), move |node: ObservedSource<Number>| async move {
+        if answers(&node.name) { Ok(node.source.get()) } else { Err("connection refused".into()) }
+    })
+}
+
+fn often() -> ObservationConfig {
+    ObservationConfig { interval: Duration::from_millis(100), ..Default::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_none_of_whose_probes_was_answered_is_not_called_fresh() {
+    let run = async |answers: fn(&str) -> bool| {
+        let scenario = scenario()
+            .with_observer("probes", move |_: &RunContext<Numbers>| probed(answers), often())
+            .workload("w", |_| async {
+                sleep(secs(1)).await;
+                Ok::<_, DynError>(())
+            });
+        scenario.build().unwrap().run(&Memory::default()).await.unwrap()
+    };
+    let none = run(|_| false).await;
+    assert_eq!(none.observers[0].answered, Some(0));
+    let text = none.to_string();
+    assert!(text.contains("; NO DATA: none of its sources ever answered\n"), "{text}");
+    assert!(text.contains("0 failed; sources: n1, n2; 0 of 2 answered\n"), "{text}");
+    assert!(!text.contains("fresh"), "{text}");
+
+    let some = run(|name| name == "n2").await;
+    assert_eq!(some.observers[0].answered, Some(1));
+    assert!(some.to_string().contains("; 1 of 2 answered\n"), "{some}");
+}
+
+/// Whatever is said of all its nodes holds.
+#[tokio::test(start_paused = true)]
+async fn a_cluster_of_no_nodes_is_named_in_the_report() {
+    let scenario = Scenario::<Numbers>::builder("nothing", 0)
+        .with_observer("probes", |_: &RunContext<Numbers>| probed(|_| true), often())
+        .workload("w", nothing)
+        .expect_wait("all are 7", |context| async move {
+            let probes = context.require_observer::<PerSource<Number, u64>>("probes")?;
+            let all = probes.eventually("all are 7", |seen| seen.iter().all(|node| node.value.is_some()));
+            all.within(secs(1)).await?;
+            Ok::<_, DynError>(())
+        });
+    let report = scenario.build().unwrap().run(&Memory::default()).await.unwrap();
+    assert_eq!(report.nodes, Some(vec![]));
+    let text = report.to_string();
+    assert!(text.contains("nodes: NONE, so that whatever is said of all nodes holds\n"), "{text}");
+    assert!(text.contains("sources: NONE, so that whatever is said of all sources holds\n"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_says_what_a_passed_run_rests_on() {
+    let memory = Memory::default();
+    let scenario = observed(&memory)
+        .workload("w", |_| async {
+            sleep(Duration::from_millis(2_500)).await;
+            Ok::<_, DynError>(())
+        })
+        .expect_wait_throughout("throughout", nothing)
+        .expect_wait("at the end", nothing);
+    let report = scenario.build().unwrap().run(&memory).await.unwrap();
+    let ends: Vec<_> =
+        report.expectations.iter().map(|one| (one.name.as_str(), one.checks, one.end)).collect();
+    assert_eq!(
+        ends,
+        [("throughout", Some(3), ExpectationEnd::Held), ("at the end", None, ExpectationEnd::Held)]
+    );
+    let text = report.to_string();
+    for line in [
+        "nodes: n1, n2\n",
+        "workload \"w\": done after 2.500s\n",
+        "expectation \"throughout\": held, checked 3 times\n",
+        "expectation \"at the end\": held\n",
+        "26 cycles, 0 failed; sources: n1, n2\n",
+    ] {
+        assert!(text.contains(line), "{line}{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expectation_that_was_not_judged_is_not_called_held() {
+    let memory = Memory::default();
+    let scenario = observed(&memory)
+        .workload("long", heeds)
+        .expect_wait("never asked", nothing)
+        .expect_wait_throughout("broken", |_| async { Err::<(), _>("at once") });
+    let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
+    let ends: Vec<_> = failure.report().expectations.iter().map(|one| one.end).collect();
+    assert_eq!(ends, [ExpectationEnd::NotJudged, ExpectationEnd::Failed]);
+    assert!(failure.to_string().contains("expectation \"never asked\": not judged\n"), "{failure}");
+}

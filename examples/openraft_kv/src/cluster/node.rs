@@ -1,0 +1,194 @@
+//! One node of a local cluster, and what can be done to it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::time::{Instant, timeout};
+use watchkeeper_process::{Exit, Process, Signal};
+
+use super::ClusterError;
+use super::launch::{Launched, Launcher};
+use super::roster::Roster;
+use crate::api::NodeId;
+use crate::client::NodeClient;
+
+/// A node that was started once. Actions on it follow each other, and wait for those on no other node.
+///
+/// Dropping it kills its process.
+#[derive(Debug)]
+pub(crate) struct Node {
+    id: NodeId,
+    // Before the launcher, which may hold the last of the directory: fields are dropped in this order.
+    now: Mutex<Option<Now>>,
+    turn: tokio::sync::Mutex<()>,
+    roster: Roster,
+    launcher: Arc<Launcher>,
+}
+
+/// Its process, which may have ended, and where it serves.
+#[derive(Clone, Debug)]
+struct Now {
+    process: Arc<Process>,
+    addr: String,
+}
+
+impl Node {
+    /// Waits until the process says where it listens, and makes it a node.
+    pub(super) async fn admit(
+        launcher: &Arc<Launcher>,
+        roster: &Roster,
+        id: NodeId,
+        launched: Launched,
+        deadline: Instant,
+    ) -> Result<Arc<Self>, ClusterError> {
+        let (process, addr) = launcher.ready(launched, deadline).await?;
+        let node = Self {
+            id,
+            now: Mutex::new(None),
+            turn: tokio::sync::Mutex::new(()),
+            roster: roster.clone(),
+            launcher: Arc::clone(launcher),
+        };
+        node.set(process, addr);
+        Ok(Arc::new(node))
+    }
+
+    pub(crate) async fn kill(&self) -> Result<(), ClusterError> {
+        self.act(async || {
+            self.signal(Signal::KILL)?;
+            self.exit()?.wait().await;
+            Ok(())
+        })
+        .await
+    }
+
+    pub(crate) async fn terminate(&self) -> Result<(), ClusterError> {
+        self.act(async || self.terminate_now().await).await
+    }
+
+    pub(crate) async fn pause(&self) -> Result<(), ClusterError> {
+        self.act(async || self.pause_now()).await
+    }
+
+    pub(crate) async fn resume(&self) -> Result<(), ClusterError> {
+        self.act(async || self.resume_now()).await
+    }
+
+    /// Starts it with its data and on its port.
+    pub(crate) async fn start(&self) -> Result<(), ClusterError> {
+        self.act(async || self.start_now().await).await
+    }
+
+    /// Terminates it if it runs, and starts it.
+    pub(crate) async fn restart(&self) -> Result<(), ClusterError> {
+        self.act(async || {
+            match self.terminate_now().await {
+                Ok(()) | Err(ClusterError::NotRunning { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            self.start_now().await
+        })
+        .await
+    }
+
+    /// Not beside another action on this node.
+    pub(super) fn pause_now(&self) -> Result<(), ClusterError> {
+        let paused = self.running()?.pause();
+        paused.map_err(|source| ClusterError::Signal { id: self.id, source })
+    }
+
+    /// Not beside another action on this node.
+    pub(super) fn resume_now(&self) -> Result<(), ClusterError> {
+        self.signal(Signal::CONT)
+    }
+
+    /// Ends it for good, and what is being done to it: when this returns, it does not run.
+    pub(crate) async fn close(&self) {
+        self.launcher.closing.cancel();
+        let _turn = self.turn.lock().await;
+        let now = self.now.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Kills and reaps, which blocks for some milliseconds; when the runtime shuts down, it is done there and then.
+        let _ = tokio::task::spawn_blocking(move || drop(now)).await;
+    }
+
+    pub(crate) fn client(&self) -> Result<NodeClient, ClusterError> {
+        Ok(self.launcher.client(self.id, &self.now()?.addr))
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.exit().is_ok_and(|exit| exit.is_running())
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.now().is_ok_and(|now| now.process.is_paused())
+    }
+
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.running().ok().map(|process| process.pid())
+    }
+
+    pub(super) fn exit(&self) -> Result<Exit, ClusterError> {
+        Ok(self.now()?.process.exit())
+    }
+
+    /// One action at a time; none goes on when the cluster goes.
+    async fn act(&self, action: impl AsyncFnOnce() -> Result<(), ClusterError>) -> Result<(), ClusterError> {
+        let acting = async {
+            let _turn = self.turn.lock().await;
+            action().await
+        };
+        tokio::select! {
+            biased;
+            () = self.launcher.closing.cancelled() => Err(ClusterError::ShutDown),
+            done = acting => done,
+        }
+    }
+
+    async fn terminate_now(&self) -> Result<(), ClusterError> {
+        let id = self.id;
+        let process = self.running()?;
+        if process.is_paused() {
+            // The signal would wait, and end it when somebody resumes it.
+            return Err(ClusterError::DidNotStop { id, after: std::time::Duration::ZERO, paused: true });
+        }
+        self.signal(Signal::TERM)?;
+        let after = self.launcher.options.stop_timeout;
+        match timeout(after, process.exit().wait()).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(ClusterError::DidNotStop { id, after, paused: false }),
+        }
+    }
+
+    async fn start_now(&self) -> Result<(), ClusterError> {
+        let Now { process, addr } = self.now()?;
+        if process.exit().is_running() {
+            return Err(ClusterError::StillRunning { id: self.id });
+        }
+        let deadline = Instant::now() + self.launcher.options.start_timeout;
+        let launched = self.launcher.launch(self.id, &addr)?;
+        let (process, addr) = self.launcher.ready(launched, deadline).await?;
+        self.set(process, addr);
+        Ok(())
+    }
+
+    fn set(&self, process: Process, addr: String) {
+        self.roster.admit(self.id, self.launcher.client(self.id, &addr), process.exit());
+        let now = Now { process: Arc::new(process), addr };
+        let old = self.now.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
+        drop(old);
+    }
+
+    fn now(&self) -> Result<Now, ClusterError> {
+        let now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        now.clone().ok_or(ClusterError::ShutDown)
+    }
+
+    fn running(&self) -> Result<Arc<Process>, ClusterError> {
+        let process = self.now()?.process;
+        if process.exit().is_running() { Ok(process) } else { Err(ClusterError::NotRunning { id: self.id }) }
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), ClusterError> {
+        let sent = self.running()?.signal(signal);
+        sent.map_err(|source| ClusterError::Signal { id: self.id, source })
+    }
+}

@@ -1,0 +1,246 @@
+//! What is asked of the engine, and what is not.
+
+use std::future::pending;
+use std::sync::atomic::AtomicUsize;
+
+use axum::Router;
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use futures_util::future::join_all;
+use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::*;
+
+const SOON: Duration = Duration::from_secs(15);
+
+/// An engine that answers the first `lists` requests for its containers; then it is out of order.
+#[derive(Clone, Copy)]
+struct Engine {
+    lists: usize,
+    /// Out of order is silent, not an error.
+    hangs: bool,
+}
+
+impl Engine {
+    async fn serve(self) -> (ContainerControl, AbortOnDropHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let answer = move |uri: Uri| self.answer(uri, Arc::clone(&asked));
+        let serving = async move { axum::serve(listener, Router::new().fallback(answer)).await.unwrap() };
+        let docker = Docker::connect_with_host(&format!("tcp://{addr}")).unwrap();
+        let control = ContainerControl::new(docker.clone(), ContainerNodes::new(docker, "cluster"));
+        (control, AbortOnDropHandle::new(tokio::spawn(serving)))
+    }
+
+    async fn answer(self, uri: Uri, asked: Arc<AtomicUsize>) -> Response {
+        if uri.path().ends_with("/kill") {
+            return StatusCode::NO_CONTENT.into_response();
+        }
+        if uri.path().ends_with("/containers/json") && asked.fetch_add(1, Ordering::Relaxed) < self.lists {
+            // One that has no address.
+            let labels = r#"{"watchkeeper.node":"n1","watchkeeper.port":"4000"}"#;
+            return format!(r#"[{{"Id":"c1","Labels":{labels}}}]"#).into_response();
+        }
+        if self.hangs { pending().await } else { StatusCode::INTERNAL_SERVER_ERROR.into_response() }
+    }
+}
+
+#[tokio::test]
+async fn a_kill_that_worked_is_no_failure_when_the_engine_fails_behind_it() {
+    let (control, _engine) = Engine { lists: 1, hangs: false }.serve().await;
+    control.kill("n1").await.unwrap();
+    let error = control.kill("n1").await.unwrap_err();
+    assert_eq!(error.to_string(), "could not kill n1", "its container was not found");
+}
+
+#[tokio::test]
+async fn an_engine_that_hangs_does_not_prolong_the_wait_for_a_node() {
+    let waits = [
+        (0, "n1 was not ready within 2s: the engine does not answer"),
+        (1, "n1 was not ready within 2s: the engine does not answer"),
+        (
+            2,
+            "n1 was not ready within 2s: its container is not known to the engine in time; it gave no answer",
+        ),
+    ]
+    .map(async |(lists, expected)| {
+        let (control, _engine) = Engine { lists, hangs: true }.serve().await;
+        let waited = control.wait_ready("n1", Duration::from_secs(2));
+        let error = timeout(SOON, waited).await.expect("it ends in time").unwrap_err();
+        assert_eq!(error.to_string(), expected, "after {lists} lists");
+    });
+    join_all(waits).await;
+}
+
+struct Container {
+    name: &'static str,
+    pid: Option<i64>,
+    is_paused: bool,
+}
+
+/// An engine with the containers of one cluster.
+#[derive(Clone, Default)]
+struct Machine {
+    /// By id.
+    containers: Arc<std::sync::Mutex<BTreeMap<String, Container>>>,
+    /// What was done to containers.
+    done: Arc<std::sync::Mutex<Vec<String>>>,
+}
+
+impl Machine {
+    fn put(&self, id: &str, name: &'static str, pid: Option<i64>) {
+        lock(&self.containers).insert(id.to_owned(), Container { name, pid, is_paused: false });
+    }
+
+    fn done(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.done))
+    }
+
+    async fn serve(&self) -> (ContainerControl, AbortOnDropHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let machine = self.clone();
+        let answer = move |uri: Uri| std::future::ready(machine.answer(&uri));
+        let serving = async move { axum::serve(listener, Router::new().fallback(answer)).await.unwrap() };
+        let docker = Docker::connect_with_host(&format!("tcp://{addr}")).unwrap();
+        let mut control = ContainerControl::new(docker.clone(), ContainerNodes::new(docker, "cluster"));
+        let done = Arc::clone(&self.done);
+        control.set_traffic = Arc::new(move |node, traffic| {
+            lock(&done).push(format!("{traffic:?} at {}", node.pid));
+            Box::pin(std::future::ready(Ok(())))
+        });
+        (control, AbortOnDropHandle::new(tokio::spawn(serving)))
+    }
+
+    fn answer(&self, uri: &Uri) -> Response {
+        let words: Vec<&str> = uri.path().trim_start_matches('/').split('/').collect();
+        let mut containers = lock(&self.containers);
+        let ["containers", rest @ ..] =
+            &words[words.iter().position(|word| *word == "containers").unwrap()..]
+        else {
+            unreachable!("it was looked for")
+        };
+        if let ["json"] = rest {
+            // The fake selects by the name that is in the query, if one is.
+            let query = uri.query().unwrap_or_default();
+            let wanted = |name: &str| {
+                !query.contains("watchkeeper.node%3D") || query.contains(&format!("node%3D{name}%22"))
+            };
+            let listed = containers.iter().filter(|(_, container)| wanted(container.name)).map(|(id, container)| {
+                serde_json::json!({
+                    "Id": id, "Created": 1, "Labels": { "watchkeeper.node": container.name, "watchkeeper.port": "4000" },
+                })
+            });
+            return axum::Json(listed.collect::<Vec<_>>()).into_response();
+        }
+        let [id, action] = rest else { return StatusCode::NOT_FOUND.into_response() };
+        let Some(Container { pid, is_paused, .. }) = containers.get_mut(*id) else {
+            return StatusCode::NOT_FOUND.into_response();
+        };
+        if *action == "json" {
+            let state = serde_json::json!({
+                "Running": pid.is_some(), "Paused": *is_paused, "Pid": pid.unwrap_or(0), "StartedAt": format!("{pid:?}"),
+            });
+            return axum::Json(serde_json::json!({ "Id": id, "State": state })).into_response();
+        }
+        lock(&self.done).push(format!("{action} {id}"));
+        match *action {
+            "start" => *pid = Some(pid.unwrap_or(100) + 1),
+            "stop" | "kill" => *pid = None,
+            "pause" => *is_paused = true,
+            "unpause" => *is_paused = false,
+            _ => return StatusCode::NOT_FOUND.into_response(),
+        }
+        StatusCode::NO_CONTENT.into_response()
+    }
+}
+
+/// The restart had a network of its own, without the cut, and nothing said so.
+#[tokio::test]
+async fn an_isolated_node_that_restarts_is_cut_off_again_until_it_rejoins() {
+    let machine = Machine::default();
+    machine.put("c1", "n1", Some(7));
+    machine.put("c2", "n2", Some(8));
+    let (control, _engine) = machine.serve().await;
+    control.isolate("n1").await.unwrap();
+    assert_eq!(machine.done(), ["Dropped at 7"]);
+    control.stop("n1").await.unwrap();
+    control.start("n1").await.unwrap();
+    assert_eq!(machine.done(), ["stop c1", "start c1", "Dropped at 101"]);
+    control.cut_again().await;
+    assert_eq!(machine.done(), [""; 0], "once is enough");
+
+    // Something else restarts it: the engine's events say that there is something new.
+    machine.put("c1", "n1", Some(9));
+    control.cut_again().await;
+    assert_eq!(machine.done(), ["Dropped at 9"]);
+    control.restart("n2").await.unwrap();
+    assert_eq!(machine.done(), ["stop c2", "start c2"]);
+
+    // Down, it rejoins all the same.
+    control.kill("n1").await.unwrap();
+    control.rejoin("n1").await.unwrap();
+    control.start("n1").await.unwrap();
+    control.cut_again().await;
+    assert_eq!(machine.done(), ["kill c1", "start c1"]);
+    control.isolate("n1").await.unwrap();
+    control.rejoin("n1").await.unwrap();
+    assert_eq!(machine.done(), ["Dropped at 101", "Passed at 101"]);
+}
+
+#[tokio::test]
+async fn a_cut_that_cannot_be_made_again_fails_the_start_and_is_tried_again() {
+    let machine = Machine::default();
+    machine.put("c1", "n1", Some(7));
+    let (mut control, _engine) = machine.serve().await;
+    control.isolate("n1").await.unwrap();
+    let works = Arc::clone(&control.set_traffic);
+    control.set_traffic = Arc::new(|_, _| Box::pin(std::future::ready(Err("no iptables".into()))));
+    control.stop("n1").await.unwrap();
+    let error = control.start("n1").await.unwrap_err();
+    let reason = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(reason, "it was started, and is not cut off any more (no iptables)");
+    control.set_traffic = works;
+    machine.done();
+    control.cut_again().await;
+    assert_eq!(machine.done(), ["Dropped at 101"]);
+}
+
+#[tokio::test]
+async fn what_is_done_to_a_node_is_done_to_the_one_container_that_has_its_name() {
+    let machine = Machine::default();
+    machine.put("c1", "n1", Some(7));
+    machine.put("c2", "n1", Some(8));
+    let (control, _engine) = machine.serve().await;
+    for error in [control.kill("n1").await, control.stop("n1").await, control.isolate("n1").await] {
+        let error = error.unwrap_err();
+        let reason = std::error::Error::source(&error).unwrap().to_string();
+        assert!(
+            reason.contains("the containers c1 and c2 are both labelled watchkeeper.node=n1"),
+            "{reason}"
+        );
+    }
+    let error = control.wait_ready("n1", SOON).await.unwrap_err().to_string();
+    assert!(error.contains("c1 and c2"), "{error}");
+    assert_eq!(machine.done(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_paused_node_is_not_stopped_and_nothing_is_done_after_the_end() {
+    let machine = Machine::default();
+    machine.put("c1", "n1", Some(7));
+    let (control, _engine) = machine.serve().await;
+    control.pause("n1").await.unwrap();
+    for error in [control.stop("n1").await, control.restart("n1").await] {
+        let error = error.unwrap_err();
+        let reason = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(reason, "it is paused: resume it first, or kill it");
+    }
+    assert_eq!(machine.done(), ["pause c1"]);
+    control.end();
+    let error = control.resume("n1").await.unwrap_err();
+    assert!(std::error::Error::source(&error).unwrap().to_string().contains("was shut down"), "{error}");
+    assert_eq!(machine.done(), [""; 0]);
+}

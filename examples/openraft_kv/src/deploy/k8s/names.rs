@@ -1,0 +1,199 @@
+//! Which source a pod is: one name is one pod, whatever carries the label.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::error::K8sError;
+use super::pod::PodView;
+
+/// What a pod that a Deployment made carries, and no pod of a `StatefulSet`.
+const TEMPLATE_HASH: &str = "pod-template-hash";
+
+/// A pod's place in its `StatefulSet`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) set: String,
+    /// The node's number: the ordinal, plus 1.
+    pub(super) id: u64,
+}
+
+impl Place {
+    /// By the name, such as `kv-0`, if the pod is of a `StatefulSet` called `kv` or of nothing at all. The random end
+    /// of a Deployment's pod may be a number as well.
+    pub(super) fn of(pod: &Pod) -> Option<Self> {
+        let (set, ordinal) = pod.metadata.name.as_deref()?.rsplit_once('-')?;
+        let id = ordinal.parse::<u64>().ok()?.checked_add(1)?;
+        let owners = pod.metadata.owner_references.as_deref().unwrap_or_default();
+        let is_numbered = match owners.iter().find(|owner| owner.controller == Some(true)).or(owners.first())
+        {
+            Some(owner) => owner.kind == "StatefulSet" && owner.name == set,
+            None => !pod.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(TEMPLATE_HASH)),
+        };
+        is_numbered.then(|| Self { set: set.to_owned(), id })
+    }
+}
+
+/// A pod, and its place if it has one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Member {
+    pub(super) view: PodView,
+    pub(super) place: Option<Place>,
+}
+
+/// Names sources: the pods of one `StatefulSet` are `n1`, `n2` and so on, and all others are called like their pod.
+///
+/// That set is the one that was seen alone or first. Another gets the numbers only if it comes when the first has no
+/// pod, so that no source changes its name while it lives.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    numbered: Option<String>,
+    /// Whether no other set ever gets the numbers.
+    is_fixed: bool,
+    /// The sets with pods that came while another had the numbers.
+    others: BTreeSet<String>,
+}
+
+impl Names {
+    /// Numbers the pods of `set` and no others.
+    pub(super) fn of(set: &str) -> Self {
+        Self { numbered: Some(set.to_owned()), is_fixed: true, others: BTreeSet::new() }
+    }
+
+    /// The name of each pod, and the pods that are left out since another has their name.
+    pub(super) fn give<'a>(
+        &mut self,
+        members: impl Iterator<Item = &'a Member> + Clone,
+    ) -> (BTreeMap<String, &'a Member>, Vec<K8sError>) {
+        let places = members.clone().filter_map(|member| member.place.as_ref());
+        self.meet(&places.map(|place| place.set.as_str()).collect());
+        let mut named: BTreeMap<String, &Member> = BTreeMap::new();
+        let mut left_out = Vec::new();
+        let number = |member: &Member| {
+            let place = member.place.as_ref()?;
+            (self.numbered.as_ref() == Some(&place.set)).then_some(place.id)
+        };
+        for member in members.clone() {
+            if let Some(id) = number(member) {
+                named.insert(format!("n{id}"), member);
+            }
+        }
+        for member in members.filter(|member| number(member).is_none()) {
+            let name = &member.view.name;
+            match named.get(name) {
+                Some(first) => left_out.push(K8sError::SameName {
+                    node: name.clone(),
+                    first: first.view.name.clone(),
+                    second: name.clone(),
+                }),
+                None => drop(named.insert(name.clone(), member)),
+            }
+        }
+        (named, left_out)
+    }
+
+    /// Takes in the sets that have pods now.
+    fn meet(&mut self, present: &BTreeSet<&str>) {
+        self.others.retain(|set| present.contains(set.as_str()));
+        for set in present {
+            let has_numbers = self.numbered.as_deref();
+            if has_numbers == Some(set) || self.others.contains(*set) {
+                continue;
+            }
+            if !self.is_fixed && has_numbers.is_none_or(|numbered| !present.contains(numbered)) {
+                self.numbered = Some((*set).to_owned());
+            } else {
+                self.others.insert((*set).to_owned());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn member(metadata: &Value) -> Member {
+        let pod: Pod = serde_json::from_value(json!({ "metadata": metadata })).unwrap();
+        Member { view: PodView::of(&pod), place: Place::of(&pod) }
+    }
+
+    fn owned(name: &str, kind: &str, owner: &str) -> Member {
+        let owner =
+            json!({ "apiVersion": "apps/v1", "kind": kind, "name": owner, "uid": owner, "controller": true });
+        member(&json!({ "name": name, "ownerReferences": [owner] }))
+    }
+
+    fn bare(name: &str) -> Member {
+        member(&json!({ "name": name }))
+    }
+
+    fn names(names: &mut Names, members: &[Member]) -> Vec<String> {
+        let (named, left_out) = names.give(members.iter());
+        assert!(left_out.is_empty(), "{left_out:?}");
+        named.into_iter().map(|(name, member)| format!("{name}={}", member.view.name)).collect()
+    }
+
+    #[test]
+    fn a_node_is_numbered_from_its_pods_ordinal() {
+        let place = |name: &str| bare(name).place.map(|place| place.id);
+        let cases = [
+            ("openraft-kv-0", Some(1)),
+            ("kv-11", Some(12)),
+            ("kv", None),
+            ("kv-a", None),
+            ("-3", Some(4)),
+            (&format!("kv-{}", u64::MAX), None),
+        ];
+        for (pod, id) in cases {
+            assert_eq!(place(pod), id, "{pod}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_no_ordinal_is_none() {
+        for other in [
+            owned("web-7d9f5c-24567", "ReplicaSet", "web-7d9f5c"),
+            owned("job-24567", "Job", "job"),
+            owned("kv-0", "StatefulSet", "another"),
+            member(&json!({ "name": "web-7d9f5c-24567", "labels": { "pod-template-hash": "7d9f5c" } })),
+        ] {
+            assert_eq!(other.place, None, "{}", other.view.name);
+        }
+    }
+
+    #[test]
+    fn two_sets_under_one_label_are_not_merged() {
+        let [a0, a1] = ["a-0", "a-1"].map(|name| owned(name, "StatefulSet", "a"));
+        let [b0, b1] = ["b-0", "b-1"].map(|name| owned(name, "StatefulSet", "b"));
+        let web = owned("web-24567", "ReplicaSet", "web");
+        let mut given = Names::default();
+        assert_eq!(names(&mut given, &[b0.clone(), web.clone()]), ["n1=b-0", "web-24567=web-24567"]);
+        assert_eq!(
+            names(&mut given, &[a0.clone(), a1.clone(), b0.clone(), b1.clone()]),
+            ["a-0=a-0", "a-1=a-1", "n1=b-0", "n2=b-1"]
+        );
+        // Those that are left keep their names, and so does the first set when it is back.
+        assert_eq!(names(&mut given, &[a0.clone(), a1.clone()]), ["a-0=a-0", "a-1=a-1"]);
+        assert_eq!(names(&mut given, &[a0.clone(), b0.clone()]), ["a-0=a-0", "n1=b-0"]);
+        // One that comes when the first has gone for good follows it.
+        assert_eq!(names(&mut given, &[]), [""; 0]);
+        assert_eq!(names(&mut given, std::slice::from_ref(&a0)), ["n1=a-0"]);
+
+        let mut fixed = Names::of("b");
+        assert_eq!(names(&mut fixed, std::slice::from_ref(&a0)), ["a-0=a-0"]);
+        assert_eq!(names(&mut fixed, &[a0, b0]), ["a-0=a-0", "n1=b-0"]);
+    }
+
+    #[test]
+    fn a_pod_that_is_called_like_a_node_is_left_out_and_both_are_named() {
+        let members = [bare("kv-0"), bare("n1")];
+        let mut given = Names::default();
+        let (named, left_out) = given.give(members.iter());
+        assert_eq!(named["n1"].view.name, "kv-0");
+        let text = left_out[0].to_string();
+        assert!(text.contains("the pods kv-0 and n1 are both called n1"), "{text}");
+    }
+}

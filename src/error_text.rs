@@ -1,0 +1,161 @@
+//! What an error prints: its text and its causes.
+
+use std::error::Error;
+use std::fmt::Write as _;
+
+use crate::panics::catch;
+use crate::text::{one_line, rendered};
+use crate::waits::Unmet;
+
+/// Causes that are followed: an error may be its own cause.
+pub(crate) const CAUSES: usize = 32;
+
+/// Bytes of the first text.
+const FIRST: usize = 16_000;
+
+/// Bytes of each cause.
+const CAUSE: usize = 1_000;
+
+/// The text of an error and those of its causes: `outer: middle: root`.
+///
+/// Only the first text keeps its line breaks, because the reports of waits have several lines, and so does an
+/// [`Unmet`] among the causes. Each other cause is one line. All of it is escaped like
+/// [`one_line`](crate::report::one_line), and bounded: 16,000 bytes of the first text, 1,000 of each cause, and 32
+/// causes. A cause that the text before already ends with is left out. A text that panics says so.
+///
+/// This is what all errors of the project print as `Debug`, which a `main` that returns `Err` and `unwrap` show.
+///
+/// # Examples
+///
+/// ```
+/// use watchkeeper::report::error_chain;
+/// use watchkeeper::{GroupError, ObservationRuntimeError};
+///
+/// let error = ObservationRuntimeError::SourceRefresh { source: "connection\nrefused".into() };
+/// assert_eq!(
+///     error_chain(&error),
+///     "the first source refresh failed: make the sources reachable, or start in the background to keep retrying: \
+///      connection\\nrefused",
+/// );
+/// assert_eq!(format!("{:?}", GroupError::EmptyName), "a member needs a name: it may not be empty");
+/// ```
+#[must_use]
+pub fn error_chain(error: &dyn Error) -> String {
+    let mut text = rendered(FIRST, |out| write!(out, "{error}"));
+    if let Err(panic) = catch(|| push_causes(&mut text, error)) {
+        let _ = write!(text, ": a cause whose text panicked: {}", one_line(&panic, CAUSE));
+    }
+    text
+}
+
+fn push_causes(text: &mut String, error: &dyn Error) {
+    for cause in causes(error) {
+        let said = match cause.downcast_ref::<Unmet>() {
+            Some(report) => rendered(FIRST, |out| write!(out, "{report}")),
+            None => one_line(&cause.to_string(), CAUSE),
+        };
+        // Some errors already end with their cause.
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+    }
+    if causes(error).count() == CAUSES {
+        text.push_str(": and more causes");
+    }
+}
+
+/// The causes of an error, at most [`CAUSES`].
+pub(crate) fn causes<'a>(error: &'a dyn Error) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(error.source(), |cause: &&'a (dyn Error + 'static)| (*cause).source()).take(CAUSES)
+}
+
+/// Gives errors a `Debug` that is their text with its causes.
+macro_rules! debug_as_text {
+    ($($error:ty),+ $(,)?) => {$(
+        impl std::fmt::Debug for $error {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&$crate::report::error_chain(self))
+            }
+        }
+    )+};
+}
+pub(crate) use debug_as_text;
+
+#[cfg(all(test, not(watchkeeper_loom)))]
+mod tests {
+    use std::fmt;
+
+    use super::*;
+
+    /// Texts from the outermost to the root.
+    #[derive(Debug)]
+    struct Link(&'static [&'static str]);
+
+    impl Error for Link {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            // Leaked, in a test: a link owns no other.
+            (self.0.len() > 1).then(|| &*Box::leak(Box::new(Link(&self.0[1..]))) as _)
+        }
+    }
+
+    impl fmt::Display for Link {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            assert_ne!(self.0[0], "panics", "no text");
+            f.write_str(self.0[0])
+        }
+    }
+
+    #[test]
+    fn causes_follow_on_the_same_line_escaped_and_each_once() {
+        let cases: [(&[&str], &str); 5] = [
+            (&["a"], "a"),
+            (&["a", "b", "c"], "a: b: c"),
+            (&["a: b", "b", "c"], "a: b: c"),
+            (
+                &["a\nreport\u{1b}[2J", "b\r\nforged\u{1b}[31m"],
+                "a\nreport\\u{1b}[2J: b\\r\\nforged\\u{1b}[31m",
+            ),
+            (&["panics"], " ... (its Debug panicked: no text)"),
+        ];
+        for (texts, expected) in cases {
+            let shown = error_chain(&Link(texts));
+            // What a failed assertion says of itself has more lines.
+            let shown = shown.replace(r"assertion `left != right` failed: ", "");
+            let shown = shown.split(r"\n  left").next().unwrap();
+            assert_eq!(shown.trim_end_matches(')'), expected.trim_end_matches(')'), "{texts:?}");
+        }
+        let broken = error_chain(&Link(&["a", "b", "panics", "c"]));
+        assert!(broken.starts_with("a: b: a cause whose text panicked: "), "{broken}");
+    }
+
+    #[derive(Debug)]
+    struct Circle;
+
+    impl fmt::Display for Circle {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("round")
+        }
+    }
+
+    impl Error for Circle {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&Circle)
+        }
+    }
+
+    #[test]
+    fn an_error_that_is_its_own_cause_ends() {
+        assert_eq!(error_chain(&Circle), "round: and more causes");
+        assert_eq!(crate::error::chain(&Circle), "round ... (there are more than 32 causes)");
+    }
+
+    #[test]
+    fn a_page_as_a_cause_is_one_line_with_a_count() {
+        let page: &'static str = Box::leak("<html>\n".repeat(100_000).into_boxed_str());
+        let shown = error_chain(&Link(Box::leak(Box::new(["a", page]))));
+        assert!(shown.len() < CAUSE + 100 && shown.ends_with(" more bytes)"), "{shown}");
+        assert!(!shown.contains('\n'), "{shown}");
+        assert!(crate::error::chain(&Link(Box::leak(Box::new(["a", page])))).len() < 10_000);
+    }
+}

@@ -1,0 +1,52 @@
+//! What happened to a source, in words.
+
+use std::fmt;
+
+use super::SourceEvent;
+use crate::text::{NAME, debug_line, one_line};
+
+/// Bytes of a value.
+const VALUE: usize = 120;
+
+/// One line, for timelines: `n2: 1 -> 2`, `n1 failed: connection refused`. Values are shown by `Debug`, by at most
+/// 120 bytes each; all of it is escaped, and has at most 2 KiB.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use watchkeeper::SourceEvent;
+///
+/// let changed = SourceEvent::Changed { source: "n2".into(), old: Arc::new(1), new: Arc::new(2) };
+/// assert_eq!(changed.to_string(), "n2: 1 -> 2");
+/// let appeared = SourceEvent::Appeared { source: "n1".into(), value: Arc::new("up\nand well") };
+/// assert_eq!(appeared.to_string(), r#"n1 appeared: "up\nand well""#);
+/// ```
+impl<V: fmt::Debug> fmt::Display for SourceEvent<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |value: &V| debug_line(value, VALUE);
+        let name = one_line(self.source(), NAME);
+        match self {
+            Self::Appeared { value, .. } => write!(f, "{name} appeared: {}", shown(value)),
+            Self::Changed { old, new, .. } => write!(f, "{name}: {} -> {}", shown(old), shown(new)),
+            Self::Failed { failure, .. } => write!(f, "{name} failed: {failure}"),
+            Self::Recovered { failures: 1, .. } => write!(f, "{name} recovered after 1 failure"),
+            Self::Recovered { failures, .. } => write!(f, "{name} recovered after {failures} failures"),
+            Self::Replaced { last: Some(last), .. } => {
+                write!(f, "{name} was replaced, last: {}", shown(last))
+            }
+            Self::Replaced { last: None, .. } => write!(f, "{name} was replaced, without an answer"),
+            Self::Vanished { last: Some(last), .. } => write!(f, "{name} vanished, last: {}", shown(last)),
+            Self::Vanished { last: None, .. } => write!(f, "{name} vanished, without an answer"),
+        }
+    }
+}
+
+/// The same as `Display`: whoever shows events by `Debug`, as reports and timelines of any observer do, shows them
+/// so.
+impl<V: fmt::Debug> fmt::Debug for SourceEvent<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

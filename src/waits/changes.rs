@@ -1,0 +1,136 @@
+//! What changed inside a window: the newest snapshots, compared by how they are shown.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::diff::{Tree, diff};
+use super::show::{Seen, Show};
+use crate::observer::Observer;
+use crate::panics::discard_logged;
+use crate::status::ObservationSnapshot;
+
+/// Snapshots that are kept to be compared.
+const KEPT: usize = 9;
+/// Changes that a report shows.
+const SHOWN: usize = 8;
+
+/// The newest snapshots that differ, as far as is known without looking into them: those of cycles with events,
+/// or all of an observer that emits none. They are shown and compared only if the wait fails.
+pub(super) struct Kept<S> {
+    snapshots: VecDeque<Arc<ObservationSnapshot<S>>>,
+    /// How many older ones made room.
+    dropped: u64,
+}
+
+impl<S> Kept<S> {
+    /// What was known before the window is what its first snapshot is compared with.
+    pub(super) fn new(before: Option<&Arc<ObservationSnapshot<S>>>) -> Self {
+        Self { snapshots: before.cloned().into_iter().collect(), dropped: 0 }
+    }
+
+    pub(super) fn saw(&mut self, snapshot: &Arc<ObservationSnapshot<S>>) {
+        if let Some(last) = self.snapshots.back() {
+            let has_events = last.event_count > 0;
+            let is_told_apart =
+                last.event_count != snapshot.event_count || last.generation != snapshot.generation;
+            if last.cycle >= snapshot.cycle || (has_events && !is_told_apart) {
+                return;
+            }
+        }
+        if self.snapshots.len() == KEPT {
+            self.snapshots.pop_front();
+            self.dropped += 1;
+        }
+        self.snapshots.push_back(Arc::clone(snapshot));
+    }
+}
+
+impl<S> Kept<S> {
+    /// Drops them one by one: two destructors that panic at once would abort the process.
+    pub(super) fn let_go(&mut self) {
+        for snapshot in self.snapshots.drain(..) {
+            discard_logged(snapshot, "a snapshot that was kept to be compared");
+        }
+    }
+}
+
+/// Changes of a window, for its report.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Changes {
+    /// The newest, oldest first.
+    pub(super) shown: Vec<Changed>,
+    /// How many more were found.
+    pub(super) more: u64,
+    /// How many older snapshots were not kept to be compared.
+    pub(super) dropped: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Changed {
+    pub(super) at: Duration,
+    #[cfg_attr(not(feature = "json"), allow(dead_code, reason = "for JSON"))]
+    pub(super) cycle: u64,
+    /// At most 400 bytes.
+    pub(super) what: String,
+}
+
+/// Shows each snapshot once, however often it is asked for.
+pub(super) struct Shower<'a, 's, O: Observer> {
+    show: &'a Show<'s, O>,
+    /// By their cycles.
+    shown: Vec<(u64, Option<Seen>)>,
+}
+
+impl<'a, 's, O: Observer> Shower<'a, 's, O> {
+    pub(super) fn new(show: &'a Show<'s, O>) -> Self {
+        Self { show, shown: Vec::new() }
+    }
+
+    /// `None` if there is no way to show it.
+    pub(super) fn show(&mut self, snapshot: &Arc<ObservationSnapshot<O::Snapshot>>) -> Option<&Seen> {
+        let known = self.shown.iter().position(|(cycle, _)| *cycle == snapshot.cycle);
+        let at = known.unwrap_or_else(|| {
+            self.shown.push((snapshot.cycle, self.show.show(&snapshot.value)));
+            self.shown.len() - 1
+        });
+        self.shown[at].1.as_ref()
+    }
+}
+
+/// Compares what was kept, and `last`, with each other.
+pub(super) fn changes<O: Observer>(
+    kept: &Kept<O::Snapshot>,
+    last: Option<&Arc<ObservationSnapshot<O::Snapshot>>>,
+    shower: &mut Shower<'_, '_, O>,
+    began: Instant,
+) -> Changes {
+    let mut snapshots: Vec<_> = kept.snapshots.iter().collect();
+    let newest = snapshots.last().map(|newest| newest.cycle);
+    snapshots.extend(last.filter(|last| newest.is_none_or(|newest| newest < last.cycle)));
+    if snapshots.len() < 2 {
+        return Changes::default();
+    }
+    let mut trees = Vec::with_capacity(snapshots.len());
+    for snapshot in snapshots {
+        let Some(seen) = shower.show(snapshot) else { return Changes::default() };
+        trees.push((snapshot, Tree::parse(&seen.text, seen.cut)));
+    }
+    let mut changes = Changes { dropped: kept.dropped, ..Changes::default() };
+    for pair in trees.windows(2).rev() {
+        let [(_, before), (snapshot, after)] = pair else { continue };
+        let at = snapshot.observed_at.saturating_duration_since(began);
+        let mut found = Vec::new();
+        diff(before, after, &mut |what| {
+            if changes.shown.len() + found.len() < SHOWN {
+                found.push(Changed { at, cycle: snapshot.cycle, what: what() });
+            } else {
+                changes.more += 1;
+            }
+        });
+        changes.shown.splice(0..0, found);
+    }
+    changes
+}

@@ -1,0 +1,455 @@
+//! What differs between two texts of a value, in short: `leader: None -> Some(1)`.
+//!
+//! A pretty `Debug`, pretty JSON and most hand-written texts are trees by their indentation. Two trees are
+//! compared by what they name and, where they name nothing, by place.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use crate::text::{one_line, prefix};
+
+/// Bytes of a value, old or new.
+const VALUE: usize = 120;
+/// Bytes of what says where it is.
+const PATH: usize = 100;
+/// Bytes of a value in which the place is sought where it differs.
+const LONG: usize = 16 * 1_024;
+/// What is not there.
+const ABSENT: &str = "absent";
+
+/// One line, with the lines that are indented under it and the one that closes it.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    /// What is before the colon, if there is one.
+    key: Option<String>,
+    head: String,
+    children: Vec<Tree>,
+    tail: String,
+    /// Whether its end was rendered: what is missing behind is not absent.
+    whole: bool,
+}
+
+impl Tree {
+    /// Takes a text apart. Of one that was cut, the last line is left out.
+    pub(super) fn parse(text: &str, cut: bool) -> Self {
+        let lines = if cut { text.rsplit_once('\n').map_or("", |(lines, _)| lines) } else { text };
+        let is_line = !lines.contains('\n');
+        let mut open: Vec<(Option<usize>, Self)> = vec![(None, Self::default())];
+        for line in lines.lines().filter(|line| !line.trim().is_empty()) {
+            let text = line.trim();
+            let indent = Some(line.len() - line.trim_start().len());
+            while open.last().is_some_and(|(above, _)| *above > indent) {
+                close(&mut open);
+            }
+            if let Some((above, opened)) = open.last_mut()
+                && *above == indent
+            {
+                if opened.tail.is_empty() && opened.is_open() && text.starts_with([')', ']', '}']) {
+                    opened.end(text);
+                    continue;
+                }
+                close(&mut open);
+            }
+            open.push((indent, if is_line { Self::whole(text) } else { Self::line(text) }));
+        }
+        if cut {
+            for (_, tree) in &mut open {
+                tree.whole = !tree.tail.is_empty() || !tree.is_open() && tree.children.is_empty();
+            }
+            // Whatever the root holds, there is more of it.
+            open[0].1.whole = false;
+        } else {
+            open[0].1.whole = true;
+        }
+        while open.len() > 1 {
+            close(&mut open);
+        }
+        open.pop().map(|(_, root)| root).unwrap_or_default()
+    }
+
+    fn line(text: &str) -> Self {
+        let text = text.strip_suffix(',').unwrap_or(text);
+        match keyed(text) {
+            Some((key, head)) => Self { key: Some(key.to_owned()), ..Self::whole(head) },
+            None => Self::whole(text),
+        }
+    }
+
+    fn whole(head: &str) -> Self {
+        Self { head: head.to_owned(), whole: true, ..Self::default() }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        (&self.key, &self.head, &self.tail) == (&other.key, &other.head, &other.tail)
+            && self.children.len() == other.children.len()
+            && self.children.iter().zip(&other.children).all(|(one, other)| one.is(other))
+    }
+
+    fn is_open(&self) -> bool {
+        self.head.ends_with(['(', '[', '{'])
+    }
+
+    /// Takes the line that closes it. With a colon behind it, all of it was a key.
+    fn end(&mut self, text: &str) {
+        let text = text.strip_suffix(',').unwrap_or(text);
+        match text[1..].strip_prefix(": ") {
+            Some(head) => {
+                text[..1].clone_into(&mut self.tail);
+                let key = self.short(VALUE);
+                *self = Self { key: Some(key), ..Self::whole(head) };
+            }
+            None => text.clone_into(&mut self.tail),
+        }
+    }
+
+    /// On one line of about so many bytes, at most.
+    fn short(&self, limit: usize) -> String {
+        let mut line = String::new();
+        self.shorten(&mut line, limit);
+        line
+    }
+
+    /// The same without its key.
+    fn value(&self, limit: usize) -> String {
+        let mut line = String::new();
+        self.shorten_value(&mut line, limit);
+        if line.is_empty() { "nothing".to_owned() } else { line }
+    }
+
+    /// Appends it to `line`, as long as that has fewer than `limit` bytes.
+    fn shorten(&self, line: &mut String, limit: usize) {
+        if let Some(key) = &self.key {
+            let _ = write!(line, "{key}: ");
+        }
+        self.shorten_value(line, limit);
+    }
+
+    fn shorten_value(&self, line: &mut String, limit: usize) {
+        line.push_str(&self.head);
+        let is_tight = self.head.is_empty() || self.head.ends_with(['(', '[']);
+        let pad = if is_tight || self.children.is_empty() { "" } else { " " };
+        line.push_str(pad);
+        for (nth, child) in self.children.iter().enumerate() {
+            if line.len() >= limit {
+                return;
+            }
+            line.push_str(if nth > 0 { ", " } else { "" });
+            child.shorten(line, limit);
+        }
+        line.push_str(if self.tail.is_empty() { "" } else { pad });
+        line.push_str(&self.tail);
+    }
+
+    /// Its children by their keys, if each has one of its own.
+    fn by_key(&self) -> Option<HashMap<&str, &Self>> {
+        let keyed = self.children.iter().map(|child| Some((child.key.as_deref()?, child)));
+        let keyed: HashMap<_, _> = keyed.collect::<Option<_>>()?;
+        (keyed.len() == self.children.len()).then_some(keyed)
+    }
+
+    /// A value without parts of its own, be it wrapped: `Some(Id(1))`.
+    fn is_plain(&self) -> bool {
+        match &self.children[..] {
+            [] => true,
+            [only] => only.key.is_none() && only.is_plain(),
+            _ => false,
+        }
+    }
+
+    /// Whether it is best shown whole: a short list of plain values.
+    fn is_short(&self) -> bool {
+        self.whole && self.children.iter().all(Self::is_plain) && self.value(VALUE + 1).len() <= VALUE
+    }
+
+    fn wraps_one(&self) -> bool {
+        self.head.ends_with('(') && self.children.len() == 1
+    }
+}
+
+fn close(open: &mut Vec<(Option<usize>, Tree)>) {
+    if let Some((_, tree)) = open.pop()
+        && let Some((_, above)) = open.last_mut()
+    {
+        above.children.push(tree);
+    }
+}
+
+/// A key and what is behind its colon. A colon in quotation marks is none.
+fn keyed(text: &str) -> Option<(&str, &str)> {
+    let Some(inside) = text.strip_prefix('"') else {
+        return text.split_once(": ").filter(|(key, _)| !key.contains(['(', '[', '{', '"']));
+    };
+    let mut escaped = false;
+    let end = inside.find(|character| {
+        let ends = character == '"' && !escaped;
+        escaped = character == '\\' && !escaped;
+        ends
+    })?;
+    let head = inside[end + 1..].strip_prefix(": ")?;
+    Some((&inside[..end], head))
+}
+
+/// Compares `old` with `new` and hands over each line that says a difference, in the order of `new`.
+pub(super) fn diff(old: &Tree, new: &Tree, found: &mut dyn FnMut(&dyn Fn() -> String)) {
+    Diff { found }.compare(old, new, "");
+}
+
+struct Diff<'a> {
+    found: &'a mut dyn FnMut(&dyn Fn() -> String),
+}
+
+impl Diff<'_> {
+    fn compare(&mut self, old: &Tree, new: &Tree, path: &str) {
+        if old.is(new) {
+            return;
+        }
+        let is_alike = old.head == new.head && !old.children.is_empty() && !new.children.is_empty();
+        if !is_alike || (old.tail != new.tail && old.whole && new.whole) {
+            return self.say(&|| said(path, &old.value(LONG), &new.value(LONG)));
+        }
+        match (old.by_key(), new.by_key()) {
+            (Some(before), Some(after)) => self.compare_keys((old, &before), (new, &after), path),
+            _ => self.compare_places(old, new, path),
+        }
+    }
+
+    fn compare_keys(
+        &mut self,
+        (old, before): (&Tree, &HashMap<&str, &Tree>),
+        (new, after): (&Tree, &HashMap<&str, &Tree>),
+        path: &str,
+    ) {
+        for child in &new.children {
+            let key = child.key.as_deref().unwrap_or_default();
+            match before.get(key) {
+                Some(known) => self.compare(known, child, &inside(path, key)),
+                None if old.whole => self.say(&|| said(&inside(path, key), ABSENT, &child.value(LONG))),
+                None => {}
+            }
+        }
+        for child in old.children.iter().filter(|_| new.whole) {
+            let key = child.key.as_deref().unwrap_or_default();
+            if !after.contains_key(key) {
+                self.say(&|| said(&inside(path, key), &child.value(LONG), ABSENT));
+            }
+        }
+    }
+
+    fn compare_places(&mut self, old: &Tree, new: &Tree, path: &str) {
+        let is_root = path.is_empty() && new.head.is_empty();
+        if !is_root && old.is_short() && new.is_short() {
+            return self.say(&|| said(path, &old.value(LONG), &new.value(LONG)));
+        }
+        let is_whole = old.whole && new.whole;
+        let same = old.children.iter().zip(&new.children).take_while(|(one, other)| one.is(other)).count();
+        let (mut before, mut after) = (&old.children[same..], &new.children[same..]);
+        while let ([rest @ .., one], [others @ .., other]) = (before, after)
+            && is_whole
+            && one.is(other)
+        {
+            (before, after) = (rest, others);
+        }
+        let wraps_one = old.wraps_one() && new.wraps_one();
+        let has_places = !is_root && !wraps_one;
+        let at =
+            |place: usize| if has_places { format!("{path}[{}]", same + place) } else { path.to_owned() };
+        if before.len() == after.len() || !is_whole {
+            for (place, (old, new)) in before.iter().zip(after).enumerate() {
+                match (&old.key, &new.key) {
+                    (None, None) => self.compare(old, new, &at(place)),
+                    (Some(key), Some(other)) if key == other => {
+                        self.compare(old, new, &inside(&at(place), key));
+                    }
+                    _ => self.say(&|| said(&at(place), &old.short(LONG), &new.short(LONG))),
+                }
+            }
+        } else {
+            self.say(&|| said(&at(0), &joined(before), &joined(after)));
+        }
+    }
+
+    fn say(&mut self, line: &dyn Fn() -> String) {
+        (self.found)(line);
+    }
+}
+
+fn inside(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+fn joined(trees: &[Tree]) -> String {
+    if trees.is_empty() {
+        return ABSENT.to_owned();
+    }
+    let mut line = String::new();
+    for tree in trees {
+        line.push_str(if line.is_empty() { "" } else { ", " });
+        tree.shorten(&mut line, LONG);
+    }
+    line
+}
+
+fn said(path: &str, old: &str, new: &str) -> String {
+    let (old, new) = around_the_difference(old, new);
+    if path.is_empty() {
+        format!("{old} -> {new}")
+    } else {
+        format!("{}: {old} -> {new}", one_line(path, PATH))
+    }
+}
+
+/// Both within [`VALUE`] bytes: of long ones, the part where they differ.
+fn around_the_difference(old: &str, new: &str) -> (String, String) {
+    /// Bytes of what is the same before it.
+    const BEFORE: usize = 24;
+    if old.len() <= VALUE && new.len() <= VALUE {
+        return (old.to_owned(), new.to_owned());
+    }
+    let same = old.chars().zip(new.chars()).take_while(|(one, other)| one == other);
+    let same: usize = same.map(|(one, _)| one.len_utf8()).sum();
+    let from = prefix(old, same.saturating_sub(BEFORE)).len();
+    let part = |text: &str| if from == 0 { ended(text) } else { ended(&format!("...{}", &text[from..])) };
+    (part(old), part(new))
+}
+
+/// At most [`VALUE`] bytes.
+fn ended(text: &str) -> String {
+    if text.len() <= VALUE { text.to_owned() } else { format!("{}...", prefix(text, VALUE - 3)) }
+}
+
+#[cfg(all(test, not(watchkeeper_loom)))]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fmt::Debug;
+
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    struct Id(u64);
+
+    #[allow(dead_code, reason = "shown by Debug")]
+    #[derive(Clone, Debug)]
+    struct Node {
+        term: u64,
+        leader: Option<Id>,
+    }
+
+    #[allow(dead_code, reason = "shown by Debug")]
+    #[derive(Clone, Debug)]
+    enum Role {
+        Leader { term: u64 },
+        Follower,
+    }
+
+    fn texts(old: &str, new: &str) -> Vec<String> {
+        let mut all = Vec::new();
+        diff(&Tree::parse(old, false), &Tree::parse(new, false), &mut |line| all.push(line()));
+        all
+    }
+
+    fn values(old: &dyn Debug, new: &dyn Debug) -> Vec<String> {
+        texts(&format!("{old:#?}"), &format!("{new:#?}"))
+    }
+
+    #[test]
+    fn a_field_that_changed_is_named() {
+        let node = |term, leader: Option<u64>| Node { term, leader: leader.map(Id) };
+        assert_eq!(values(&node(1, None), &node(1, Some(1))), ["leader: None -> Some(Id(1))"]);
+        assert_eq!(
+            values(&node(1, Some(1)), &node(2, Some(2))),
+            ["term: 1 -> 2", "leader: Some(Id(1)) -> Some(Id(2))"]
+        );
+        assert_eq!(values(&node(1, Some(1)), &node(1, Some(1))), [""; 0]);
+        let map = |nodes: &[(&'static str, Node)]| nodes.iter().cloned().collect::<BTreeMap<_, _>>();
+        let (old, new) =
+            (map(&[("n1", node(1, None)), ("n2", node(1, None))]), map(&[("n2", node(2, None))]));
+        assert_eq!(values(&old, &new), ["n2.term: 1 -> 2", "n1: Node { term: 1, leader: None } -> absent"]);
+        let (old, new) = (BTreeMap::from([(Id(7), node(1, None))]), BTreeMap::from([(Id(7), node(3, None))]));
+        assert_eq!(values(&old, &new), ["Id(7).term: 1 -> 3"], "a key that is a struct");
+        let (old, new) = ([node(1, None), node(1, None)], [node(1, None), node(2, None)]);
+        assert_eq!(values(&old, &new), ["[1].term: 1 -> 2"], "a place in a list");
+        assert_eq!(
+            values(&Some(node(1, None)), &Some(node(2, None))),
+            ["term: 1 -> 2"],
+            "inside of a wrapper"
+        );
+    }
+
+    #[test]
+    fn lists_and_variants_are_shown_whole_if_they_are_short() {
+        assert_eq!(values(&["a"], &["a", "b"]), [r#"["a"] -> ["a", "b"]"#]);
+        assert_eq!(
+            values(&(1, Role::Follower), &(1, Role::Leader { term: 3 })),
+            ["[1]: Follower -> Leader { term: 3 }"]
+        );
+        let (old, mut new) = ((0..500).collect::<Vec<_>>(), (0..500).collect::<Vec<_>>());
+        new[250] = 7;
+        assert_eq!(values(&old, &new), ["[250]: 250 -> 7"]);
+        new[250] = 250;
+        new.insert(250, 9);
+        assert_eq!(values(&old, &new), ["[250]: absent -> 9"]);
+    }
+
+    #[test]
+    fn texts_that_are_no_debug() {
+        let cases = [
+            (
+                "leader: None, present 3",
+                "leader: n1, present 3",
+                "leader: None, present 3 -> leader: n1, present 3",
+            ),
+            ("3 polls\nof a", "4 polls\nof a", "3 polls -> 4 polls"),
+            ("3 polls\nof a", "3 polls\nof a\nand b", "absent -> and b"),
+            ("term: 1\nleader: n1", "term: 1\nleader: n2", "leader: n1 -> n2"),
+            ("term: 1\nn1 leads", "term: 2\nn1 leads", "term: 1 -> 2"),
+            ("", "now there is one", "nothing -> now there is one"),
+            (
+                "{\n  \"leader\": null\n}",
+                "{\n  \"leader\": {\n    \"id\": 1\n  }\n}",
+                "leader: null -> { id: 1 }",
+            ),
+            ("} ]\n  ) (", "((\n  [", "} ] ) ( -> ((["),
+        ];
+        for (old, new, expected) in cases {
+            assert_eq!(texts(old, new), [expected], "{old:?}, then {new:?}");
+        }
+    }
+
+    #[test]
+    fn long_values_are_shown_where_they_differ() {
+        let (old, new) =
+            (format!("{}1{}", "x".repeat(900), "y".repeat(900)), format!("{}2", "x".repeat(900)));
+        let said = texts(&old, &new).remove(0);
+        let (before, after) = said.split_once(" -> ").unwrap();
+        assert!(
+            before.starts_with("...xxxxx") && before.ends_with("yyy...") && before.len() == VALUE,
+            "{before}"
+        );
+        assert_eq!(after, format!("...{}2", "x".repeat(24)));
+        let path = "k".repeat(900);
+        let said = texts(&format!("{path}: 1\nb: 1"), &format!("{path}: 2\nb: 1")).remove(0);
+        assert!(said.len() < 150 && said.ends_with("k ... (800 more bytes): 1 -> 2"), "{said}");
+    }
+
+    /// What was cut off is not absent, and the line that the cut went through is not compared.
+    #[test]
+    fn of_a_text_that_was_cut_the_part_that_is_known_is_compared() {
+        let all: BTreeMap<_, _> = (0..50).map(|n| (format!("n{n:02}"), 1)).collect();
+        let mut next = all.clone();
+        next.insert("n03".to_owned(), 20_000);
+        next.insert("n49".to_owned(), 2);
+        let (old, new) = (format!("{all:#?}"), format!("{next:#?}"));
+        for cut in 100..200 {
+            let mut lines = Vec::new();
+            let (old, new) = (Tree::parse(&old[..cut], true), Tree::parse(&new[..cut], true));
+            diff(&old, &new, &mut |line| lines.push(line()));
+            assert_eq!(lines, ["n03: 1 -> 20000"], "cut after {cut} bytes");
+        }
+        for (old, new) in [(vec![1; 30], vec![1; 29]), (vec![1; 30], vec![1; 31])] {
+            let (old, new) = (format!("{old:#?}"), format!("{new:#?}"));
+            let mut lines = Vec::new();
+            diff(&Tree::parse(&old[..90], true), &Tree::parse(&new, false), &mut |line| lines.push(line()));
+            assert_eq!(lines, [""; 0]);
+        }
+    }
+}

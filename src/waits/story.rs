@@ -1,0 +1,250 @@
+//! What happened to the runtime and to its sources inside a window.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use watchkeeper_fsm::State;
+
+use super::evidence::Evidence;
+use crate::duplicates::health_of;
+use crate::failure::ObservationFailure;
+use crate::log::{Entry, What, is_same};
+use crate::observer::Observer;
+use crate::panics::catch;
+use crate::shared::Logged;
+use crate::status::Published;
+use crate::text::{MESSAGE, NAME, NAMES, names, one_line};
+
+/// Bytes of a lifecycle in a report.
+const LIFECYCLE: usize = 3_500;
+/// Lines of a lifecycle in a report.
+const LINES: usize = 64;
+/// Bytes of what is kept of single sources.
+const SOURCES: usize = 8 * 1_024;
+
+/// What happened to the runtime, for a report.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lifecycle {
+    pub(super) lines: Vec<(Duration, String)>,
+    /// How many older entries are known and not among the lines.
+    pub(super) more: u64,
+    /// Older entries are no longer known.
+    pub(super) cut: bool,
+}
+
+/// Of a lifecycle that is too long, the newest part and the begin.
+pub(super) fn lifecycle<S, E>(
+    evidence: &Evidence<S, E>,
+    logged: &Logged,
+    began: Instant,
+    ended: Instant,
+) -> Lifecycle {
+    let entries: Vec<_> =
+        logged.entries.iter().filter_map(|entry| inside(evidence, logged, entry, ended)).collect();
+    let first = (began, describe(&evidence.first));
+    let last = (ended, describe(&evidence.status));
+    let mut from = entries.len().saturating_sub(LINES);
+    let lines = loop {
+        let lines = told(&entries[from..]);
+        if from == entries.len() || lines.iter().map(|(_, what)| what.len() + 16).sum::<usize>() <= LIFECYCLE
+        {
+            break lines;
+        }
+        from += 1;
+    };
+    let lines = std::iter::once(first).chain(lines).chain([last]);
+    let lines = lines.map(|(at, what)| (at.saturating_duration_since(began), what)).collect();
+    Lifecycle { lines, more: from as u64, cut: logged.cut }
+}
+
+/// A part of the log as it lies inside the window.
+enum Part {
+    Said(String),
+    Failed { first: u64, last: u64, last_at: Instant, failure: Arc<ObservationFailure> },
+}
+
+/// In words. An error that was told is not told once more.
+fn told(entries: &[(Instant, Part)]) -> Vec<(Instant, String)> {
+    let mut failures: Vec<(u64, &ObservationFailure)> = Vec::new();
+    let mut lines = Vec::with_capacity(entries.len());
+    for (at, part) in entries {
+        let what = match part {
+            Part::Said(said) => said.clone(),
+            Part::Failed { first, last, last_at, failure } => {
+                let known = failures.iter().find(|(_, known)| is_same(known, failure));
+                let why = match known {
+                    Some((cycle, _)) => format!("as in cycle {cycle}"),
+                    None => one_line(&failure.message, MESSAGE),
+                };
+                if known.is_none() {
+                    failures.push((*first, failure));
+                }
+                let stage = failure.stage;
+                if first == last {
+                    format!("cycle {first} failed in {stage}: {why}")
+                } else {
+                    let times = last - first + 1;
+                    let after = last_at.saturating_duration_since(*at).as_secs_f64();
+                    format!("cycles {first} to {last} failed in {stage}, {times} times in {after:.3}s: {why}")
+                }
+            }
+        };
+        lines.push((*at, what));
+    }
+    lines
+}
+
+/// As much of an entry as lies behind the wait's begin and before its end.
+fn inside<S, E>(
+    evidence: &Evidence<S, E>,
+    logged: &Logged,
+    entry: &Entry,
+    ended: Instant,
+) -> Option<(Instant, Part)> {
+    // A run may have begun before, and may go on behind.
+    let (first, last) = (&evidence.first, &evidence.status);
+    match &entry.what {
+        &What::Succeeded { first: began, last: cycle } => {
+            let known = first.snapshot.as_ref().map_or(0, |snapshot| snapshot.cycle + 1);
+            let began = began.max(known);
+            let (at, cycle) = match &last.snapshot {
+                Some(snapshot) if entry.at > ended => (snapshot.observed_at, cycle.min(snapshot.cycle)),
+                _ => (entry.at, cycle),
+            };
+            let said = if began == cycle {
+                format!("cycle {cycle} succeeded")
+            } else {
+                format!("cycles {began} to {cycle} succeeded")
+            };
+            (began <= cycle && at <= ended).then_some((at, Part::Said(said)))
+        }
+        What::Failed { first: failure, last: cycle } => {
+            let known = first.last_error.as_ref().map_or(0, |known| known.cycle + 1);
+            let began = failure.cycle.max(known);
+            let (last_at, cycle) = match &last.last_error {
+                Some(newest) if entry.at > ended => (newest.observed_at, (*cycle).min(newest.cycle)),
+                _ => (entry.at, *cycle),
+            };
+            // Of a run that is longer than what is kept, the begin may be no longer known.
+            let of_began = logged.failures.iter().find(|failure| failure.cycle == began);
+            let at = match of_began {
+                Some(failure) => failure.observed_at,
+                None if began == failure.cycle => failure.observed_at,
+                None => last_at,
+            };
+            let failure = Arc::clone(failure);
+            let part = Part::Failed { first: began, last: cycle, last_at, failure };
+            (began <= cycle && last_at <= ended).then_some((at, part))
+        }
+        _ if entry.at > ended => None,
+        What::Sources(change) => Some((entry.at, Part::Said(change.said.to_string()))),
+        What::Paused => Some((entry.at, Part::Said("paused".to_owned()))),
+        What::Resumed => Some((entry.at, Part::Said("resumed".to_owned()))),
+        What::Entered(State::Starting) => {
+            let said = "starting: the observer's state is built anew".to_owned();
+            Some((entry.at, Part::Said(said)))
+        }
+        What::Entered(state) => Some((entry.at, Part::Said(state.to_string()))),
+    }
+}
+
+fn describe<S>(status: &Published<S>) -> String {
+    let paused = if status.paused { ", paused" } else { "" };
+    format!("{}, cycle {}{paused}", status.state, status.cycle)
+}
+
+/// What is known of the sources at the end of a window, for a report.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sources {
+    #[cfg_attr(not(feature = "json"), allow(dead_code, reason = "for JSON"))]
+    pub(super) count: usize,
+    pub(super) names: String,
+    /// As many as are kept, in the provider's order; first of all those to which something happened.
+    pub(super) known: Vec<Source>,
+    /// To how many something happened.
+    pub(super) troubled: usize,
+    /// What the observer panicked with when it was asked.
+    pub(super) panicked: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    pub(super) name: String,
+    /// How many of its probes failed inside the window.
+    pub(super) failures: u64,
+    /// How many have failed since it answered.
+    pub(super) in_a_row: u64,
+    /// What is wrong with it.
+    pub(super) trouble: Option<String>,
+}
+
+impl Source {
+    pub(super) fn is_troubled(&self) -> bool {
+        self.trouble.is_some() || self.failures > 0
+    }
+
+    fn bytes(&self) -> usize {
+        self.name.len() + self.trouble.as_ref().map_or(0, String::len) + 80
+    }
+}
+
+/// Asks the observer, whose answer is app code.
+pub(super) fn sources<O: Observer>(
+    first: &Published<O::Snapshot>,
+    last: &Published<O::Snapshot>,
+    ended: Instant,
+) -> Sources {
+    let mut sources = Sources {
+        count: last.source_names.len(),
+        names: names(last.source_names.iter().map(|name| &**name), NAMES),
+        ..Sources::default()
+    };
+    if let Err(panic) = catch(|| look::<O>(first, last, ended, &mut sources)) {
+        sources.panicked = Some(one_line(&panic, MESSAGE));
+    }
+    sources
+}
+
+fn look<O: Observer>(
+    first: &Published<O::Snapshot>,
+    last: &Published<O::Snapshot>,
+    ended: Instant,
+    sources: &mut Sources,
+) {
+    let health = |status: &Published<O::Snapshot>, name: &str| {
+        status.snapshot.as_ref().and_then(|snapshot| health_of::<O>(snapshot, name))
+    };
+    let mut room = SOURCES;
+    let mut kept = Vec::new();
+    let mut quiet = Vec::new();
+    for (place, name) in last.source_names.iter().enumerate() {
+        let now = health(last, name);
+        let before = health(first, name).map_or(0, |health| health.facts.failures);
+        let failures = now.as_ref().map_or(0, |health| health.facts.failures.saturating_sub(before));
+        let in_a_row = now.as_ref().map_or(0, |health| health.facts.failures_in_a_row);
+        let trouble = now.filter(|health| health.is_failing() || !health.freshness(ended).is_fresh());
+        if trouble.is_none() && failures == 0 {
+            quiet.push(place);
+            continue;
+        }
+        sources.troubled += 1;
+        if room > 0 {
+            let trouble = trouble.map(|health| health.explain(name, ended));
+            let source = Source { name: one_line(name, NAME), failures, in_a_row, trouble };
+            room = room.saturating_sub(source.bytes());
+            kept.push((place, source));
+        }
+    }
+    for place in quiet {
+        let name = one_line(&last.source_names[place], NAME);
+        let source = Source { name, failures: 0, in_a_row: 0, trouble: None };
+        if room < source.bytes() {
+            break;
+        }
+        room -= source.bytes();
+        kept.push((place, source));
+    }
+    kept.sort_by_key(|(place, _)| *place);
+    sources.known = kept.into_iter().map(|(_, source)| source).collect();
+}
