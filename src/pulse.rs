@@ -27,7 +27,7 @@ use stall::{Culprit, Meter, Stall, Turns};
 
 use crate::clock::later;
 use crate::deadline::{Deadline, Expire, expire_after};
-use crate::panics::{AppValue, catch};
+use crate::panics::{AppValue, catch, log_panic};
 use crate::text::one_line;
 
 /// How long lies between two looks.
