@@ -71,7 +71,6 @@ pub(crate) struct FirstCycle {
     pub(crate) tell: oneshot::Sender<Result<(), ObservationRuntimeError>>,
 }
 
-#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own; the states are the machine's")]
 pub(crate) struct Core<O: Observer> {
     machine: Lifecycle,
     shared: Arc<Shared<O::Snapshot, O::Event>>,
@@ -95,8 +94,6 @@ pub(crate) struct Core<O: Observer> {
     set_cycle: Option<u64>,
     /// What could not be told apart in the last set.
     left_out: Option<Arc<LeftOut>>,
-    /// Somebody asked for the cycle in flight; it is not one of the schedule's.
-    asked: bool,
     failing: u64,
     /// The first source set is known, and the start was logged.
     begun: bool,
@@ -133,7 +130,6 @@ impl<O: Observer> Core<O> {
             names: SourceNames::from([]),
             set_cycle: None,
             left_out: None,
-            asked: false,
             failing: 0,
             begun: false,
             unflushed: false,
@@ -341,7 +337,7 @@ impl<O: Observer> Core<O> {
                     self.todo = Todo::Refresh(work);
                     self.cycle_began = now;
                     self.wake_pending = false;
-                    self.asked = !matches!(event, Event::Start | Event::Tick);
+                    self.schedule.begins(!matches!(event, Event::Start | Event::Tick));
                 }
                 Command::Init { work, .. } => self.todo = Todo::Init(work),
                 Command::Poll { work, .. } => self.todo = Todo::Poll(work),
@@ -563,7 +559,7 @@ impl<O: Observer> Core<O> {
             Carried::Nothing | Carried::Success { .. } => (cause.to_string(), None),
         };
         self.failing = in_a_row;
-        self.schedule.failed(now, self.asked, self.machine.is_paused());
+        self.schedule.failed(now, self.machine.is_paused());
         let shown = one_line(&message, MESSAGE);
         if in_a_row.is_power_of_two() {
             tracing::warn!(cycle, %stage, %cause, in_a_row, error = shown, "cycle failed");

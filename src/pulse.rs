@@ -27,7 +27,7 @@ use stall::{Culprit, Meter, Stall, Turns};
 
 use crate::clock::later;
 use crate::deadline::{Deadline, Expire, expire_after};
-use crate::panics::{AppValue, catch};
+use crate::panics::{AppValue, catch, log_panic};
 use crate::text::one_line;
 
 /// How long lies between two looks.
@@ -277,7 +277,7 @@ impl Expire for Pulse {
         for waker in seen.wakers {
             // A waker is foreign code: one that panics must not keep the others asleep.
             if let Err(panic) = catch(|| waker.wake_by_ref()) {
-                tracing::error!(panic, "waking a wait panicked");
+                log_panic("waking a wait", &panic);
             }
         }
     }

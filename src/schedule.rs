@@ -17,6 +17,8 @@ pub(crate) struct Schedule {
     missed: u64,
     retry: Retry,
     jitter: fastrand::Rng,
+    /// Somebody asked for the cycle in flight; it is not one of the schedule's own.
+    asked: bool,
     /// How many delays the backoff has given out since the last success.
     delays: u64,
     /// When the last one of them is over.
@@ -34,6 +36,7 @@ impl Schedule {
             missed: 0,
             retry,
             jitter: fastrand::Rng::with_seed(seed),
+            asked: false,
             delays: 0,
             retry_at: None,
         }
@@ -68,18 +71,23 @@ impl Schedule {
         later(self.origin, Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
     }
 
+    /// A cycle begins, which somebody asked for or whose time has come.
+    pub(crate) fn begins(&mut self, asked: bool) {
+        self.asked = asked;
+    }
+
     /// A cycle has succeeded: the backoff starts over.
     pub(crate) fn succeeded(&mut self) {
         self.delays = 0;
     }
 
-    /// A cycle has failed, which somebody asked for or the schedule began.
+    /// A cycle has failed.
     ///
     /// One that was asked for while a delay ran leaves that delay as it is. If the delay was over before the cycle
     /// was, the cycle stands for the retry.
-    pub(crate) fn failed(&mut self, now: Instant, asked: bool, paused: bool) {
+    pub(crate) fn failed(&mut self, now: Instant, paused: bool) {
         let waited_for = !paused && self.retry_at.is_none_or(|at| at <= now);
-        if !asked || waited_for || self.delays == 0 {
+        if !self.asked || waited_for || self.delays == 0 {
             self.delays = self.delays.saturating_add(1);
             self.delay(now);
         }
@@ -157,7 +165,7 @@ mod tests {
     fn delays(start: Instant, backoff: Backoff, failures: u64) -> Vec<Duration> {
         let mut schedule = Schedule::new(start, SECOND, Duration::ZERO, Retry::Backoff(backoff));
         let mut delay = || {
-            schedule.failed(start, false, false);
+            schedule.failed(start, false);
             schedule.next_try(start, false).unwrap() - start
         };
         (0..failures).map(|_| delay()).collect()
@@ -201,12 +209,14 @@ mod tests {
             (8000, false, false, 16_000),
         ];
         for (millis, asked, paused, due) in steps {
-            schedule.failed(at(start, millis), asked, paused);
+            schedule.begins(asked);
+            schedule.failed(at(start, millis), paused);
             assert_eq!(schedule.next_try(at(start, millis), false), Some(at(start, due)), "at {millis} ms");
         }
         assert_eq!(schedule.next_try(at(start, 9000), true), Some(at(start, 17_000)), "as long as before");
         schedule.succeeded();
-        schedule.failed(at(start, 20_000), true, false);
+        schedule.begins(true);
+        schedule.failed(at(start, 20_000), false);
         assert_eq!(schedule.next_try(at(start, 20_000), false), Some(at(start, 21_000)));
     }
 }

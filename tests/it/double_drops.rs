@@ -222,12 +222,14 @@ fn all_that_an_executor_drops_when_it_shuts_down() {
     }
 }
 
+/// Lets go of what it holds.
 type Reader = Box<dyn FnOnce()>;
+type Read = fn(ObservationHandle<App>, Cursor) -> Reader;
 
 /// Each takes hold behind cycle 2 and lets go when the runtime has gone, which ended in cycle 4 and keeps two batches.
 #[tokio::test(start_paused = true)]
 async fn what_only_readers_still_hold() {
-    let readers: [(&str, usize, fn(ObservationHandle<App>, Cursor) -> Reader); 4] = [
+    let readers: [(&str, usize, Read); 4] = [
         ("a handle: a snapshot and the history", 5, |handle, _| Box::new(move || drop(handle))),
         ("a batch, and what the handle held beside it", 5, |handle, _| {
             Box::new(move || {

@@ -332,7 +332,7 @@ fn the_config_is_a_plain_struct_with_defaults() {
 fn fields(
     status: ObservationStatus<Least>,
     snapshot: Snapshot,
-    batch: Batch,
+    batch: &Batch,
     failure: ObservationFailure,
     member: GroupStatus,
 ) {
@@ -369,7 +369,7 @@ fn fields(
     let _: (Duration, usize, u64, Opaque) = (elapsed, source_count, event_count, value);
 
     let ObservationBatch { generation, seq, cycle, observed_at, system_time, source_count, events, .. } =
-        &batch;
+        batch;
     let _: (&u64, &u64, &u64, &Instant, &SystemTime) = (generation, seq, cycle, observed_at, system_time);
     let _: (&usize, &Vec<Opaque>) = (source_count, events);
 

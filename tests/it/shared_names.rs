@@ -89,8 +89,9 @@ async fn it_warns_once_and_again_when_other_names_are_concerned() {
         )
     };
     let app = App::new();
-    // (the set from then on, what is warned of in the next cycle)
-    let cases: [(&[&str], Option<(&str, u64, u64)>); 10] = [
+    /// The set from then on, and what is warned of in the next cycle: names, how many have none and are left out.
+    type Case<'a> = (&'a [&'a str], Option<(&'a str, u64, u64)>);
+    let cases: [Case; 10] = [
         (&["a", "b"], None),
         (&["a", "b", "a"], Some(("a", 0, 1))),
         (&["a", "b", "a"], None),

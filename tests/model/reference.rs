@@ -36,6 +36,13 @@ impl Settings {
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begun {
+    /// The start, or a tick.
+    ByItsTime,
+    BySomebody,
+}
+
 /// What readers see of one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Status {
@@ -145,8 +152,8 @@ pub(crate) struct Model {
     paused: bool,
     poll_now: bool,
     wake: bool,
-    /// The cycle in flight was begun by somebody and not by its tick.
-    asked: bool,
+    /// What began the cycle in flight.
+    begun_by: Begun,
     /// How many delays the backoff has given out since the last success, and when the last one is over.
     delays: u64,
     retry_at: u64,
@@ -200,7 +207,7 @@ impl Model {
             paused: false,
             poll_now: false,
             wake: false,
-            asked: false,
+            begun_by: Begun::ByItsTime,
             delays: 0,
             retry_at: 0,
             cycle: 0,
@@ -311,7 +318,7 @@ impl Model {
                         self.event(|model| {
                             model.owed -= u64::from(of_the_grid);
                             model.begin_cycle();
-                            model.asked = false;
+                            model.begun_by = Begun::ByItsTime;
                         });
                     } else if self.wake_due().is_some_and(|due| due <= self.now) {
                         self.event(Self::begin_cycle);
@@ -484,7 +491,7 @@ impl Model {
         self.status.last_error = Some(failure);
         // What was asked for while a delay runs does not touch it.
         let runs = self.delays > 0 && (self.paused || self.now < self.retry_at);
-        if !(self.asked && runs) {
+        if !(self.begun_by == Begun::BySomebody && runs) {
             self.delays += 1;
             self.retry_at = self.now + self.delay();
         }
@@ -513,7 +520,7 @@ impl Model {
         self.poll_now = false;
         self.wake = false;
         self.tick = None;
-        self.asked = true;
+        self.begun_by = Begun::BySomebody;
         self.doing = Doing::Work { stage: Stage::SourceRefresh, run: None };
     }
 
