@@ -59,6 +59,7 @@ mod undriven;
 mod wait_changes;
 mod wait_outcomes;
 mod wait_reports;
+mod waits_clock;
 mod waits_events;
 mod waits_freshness;
 mod waits_hold;

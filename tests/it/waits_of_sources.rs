@@ -138,6 +138,7 @@ async fn a_source_that_the_observer_knows_nothing_of_yet_is_waited_for() {
     let start = Instant::now();
     let runtime = ObservationRuntime::start(app, OneByOne, each_second()).await.unwrap();
     let handle = runtime.handle();
+    assert_eq!(handle.why_stale("c"), "nothing is known of c yet");
     let always = handle.always("any", |_| true);
     let (now, later) = tokio::join!(
         handle.source_failing("c").or_now().within(ms(5_000)),

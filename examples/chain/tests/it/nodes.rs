@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use watchkeeper_chain::adapter::{ChainError, ChainIdentity};
-use watchkeeper_chain::{Agreement, ChainConfig, Header};
+use watchkeeper_chain::{Agreement, ChainConfig, ChainView, Header};
 
 use crate::common::{Node, SECOND, Tree, Watched, config, hash, identity, in_words, local, long, show};
 use crate::lies::lie;
@@ -277,4 +277,37 @@ async fn a_node_that_left_the_set_is_taken_for_what_it_is_when_it_returns() {
     watched.sources.replace(local(&[("n1", &n1), ("n2", &n2)]));
     assert_eq!(watched.told().await, ["committed a3"]);
     assert_eq!(n1.script().calls["identity"], 2);
+}
+
+/// ```text
+/// g - a1 - a2 - a3         both have a3; then n2 hangs, and its head is fresh for seconds yet
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_head_that_was_asked_for_before_a_wait_does_not_meet_it() {
+    let tree = Tree::new("g a1 a2 a3");
+    let (n1, n2) = (tree.node("a3"), tree.node("a3"));
+    let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
+    assert_eq!(watched.told().await, ["committed a1 a2 a3"]);
+    let handle = watched.runtime.handle();
+    let shared = |view: &ChainView| view.shared_head().is_some();
+    handle.eventually("a head is shared", shared).within(5 * SECOND).await.unwrap();
+    n2.script().hangs.push("");
+    let mark = handle.mark();
+    let seen =
+        handle.eventually("a cycle", |_| true).after(mark).within(5 * SECOND).await.unwrap().value.clone();
+    let n2_seen = seen.node("n2").unwrap();
+    assert_eq!((n2_seen.head, &n2_seen.agreement), (None, &Agreement::Unknown));
+    assert_eq!((show(seen.tip), show(seen.head)), ("a3".to_owned(), "a3".to_owned()), "n1 has it");
+    let published = handle.latest_snapshot().unwrap();
+    assert!(published.value.is_fresh("n2"), "its last answer is not old");
+    let (shared, fresh) = tokio::join!(
+        handle.eventually("a head is shared", shared).after(mark).within(SECOND),
+        handle.source_fresh("n2").after(mark).within(SECOND),
+    );
+    assert!(shared.is_err() && fresh.is_err());
+    n1.script().hangs.push("");
+    let mark = handle.mark();
+    let seen =
+        handle.eventually("a cycle", |_| true).after(mark).within(5 * SECOND).await.unwrap().value.clone();
+    assert_eq!((show(seen.tip), seen.head), ("a3".to_owned(), None), "the events have led to a3");
 }
