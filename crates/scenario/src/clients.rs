@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use watchkeeper::report::names;
 use watchkeeper::{DynError, ObservedSource, SourceProvider, async_trait};
 
+use crate::panics::discard;
 use crate::sync::lock;
 
 /// How many bytes of names a warning shows.
@@ -35,6 +36,14 @@ type Named<C> = (Arc<str>, Arc<C>);
 struct Set<C> {
     nodes: Vec<Named<C>>,
     external: Vec<Named<C>>,
+}
+
+impl<C> Drop for Set<C> {
+    /// One by one: of two destructors that panic in one `Vec`, the second would abort the process.
+    fn drop(&mut self) {
+        self.nodes.drain(..).for_each(discard);
+        self.external.drain(..).for_each(discard);
+    }
 }
 
 impl<C> Clone for NodeClients<C> {
@@ -141,7 +150,7 @@ impl<C: Clone> NodeClients<C> {
             (old, displaced)
         };
         warn_of(&displaced);
-        drop(old);
+        old.into_iter().for_each(discard);
     }
 
     /// The external endpoints beside these nodes.
