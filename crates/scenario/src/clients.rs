@@ -38,12 +38,11 @@ struct Set<C> {
     external: Vec<Named<C>>,
 }
 
-/// Clients are the app's: two destructors that panic at once would abort the process.
 impl<C> Drop for Set<C> {
+    /// One by one: of two destructors that panic in one `Vec`, the second would abort the process.
     fn drop(&mut self) {
-        for client in self.nodes.drain(..).chain(self.external.drain(..)) {
-            discard(client);
-        }
+        self.nodes.drain(..).for_each(discard);
+        self.external.drain(..).for_each(discard);
     }
 }
 
@@ -151,7 +150,7 @@ impl<C: Clone> NodeClients<C> {
             (old, displaced)
         };
         warn_of(&displaced);
-        drop(old);
+        old.into_iter().for_each(discard);
     }
 
     /// The external endpoints beside these nodes.

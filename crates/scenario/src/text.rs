@@ -52,7 +52,7 @@ pub(crate) fn shown(limit: usize, value: &dyn fmt::Display) -> String {
     debug(&Shown(value), limit)
 }
 
-/// An error, then a line for each cause that its text does not already end with.
+/// An error as a failure shows it: with a line for each cause that its text does not already end with.
 pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut text = shown(ERROR, error);
     let mut cause = crate::panics::catch(|| error.source()).ok().flatten();
@@ -76,7 +76,7 @@ macro_rules! debug_is_text {
     ($error:ty) => {
         impl std::fmt::Debug for $error {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(&crate::text::with_causes(self))
+                f.write_str(&watchkeeper::report::error_chain(self))
             }
         }
     };

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use watchkeeper::report::{debug, one_line};
+use watchkeeper::report::{debug, debug_line, one_line};
 use watchkeeper::{Freshness, ObservationHandle, ObservationStatus, Observer, State};
 
 use crate::panics::catch;
@@ -127,8 +127,7 @@ impl ObserverTimeline {
 
 /// What is shown of the events of one cycle.
 fn events<E: fmt::Debug>(events: &[E]) -> Vec<String> {
-    let text = |event| one_line(&shown(SHOWN_EVENT, &format_args!("{event:?}")), SHOWN_EVENT + 100);
-    let mut shown: Vec<_> = events.iter().take(EVENTS).map(text).collect();
+    let mut shown: Vec<_> = events.iter().take(EVENTS).map(|event| debug_line(event, SHOWN_EVENT)).collect();
     if let Some(more @ 1..) = events.len().checked_sub(EVENTS) {
         shown.push(format!("and {more} more events"));
     }
