@@ -50,3 +50,36 @@ impl<V: fmt::Debug> fmt::Debug for SourceEvent<V> {
         fmt::Display::fmt(self, f)
     }
 }
+
+#[cfg(all(test, not(watchkeeper_loom)))]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::{Cause, ProbeFailure};
+
+    #[test]
+    fn each_event_is_one_line() {
+        let now = Instant::now();
+        let failure = Arc::new(ProbeFailure::new(now, now, Cause::Error, "connection\nrefused"));
+        let (source, one, two) = (|| Arc::from("n1"), Arc::new(1), Arc::new(2));
+        let last = || Some(Arc::clone(&two));
+        let cases = [
+            (SourceEvent::Appeared { source: source(), value: Arc::clone(&one) }, "n1 appeared: 1"),
+            (SourceEvent::Changed { source: source(), old: one, new: Arc::clone(&two) }, "n1: 1 -> 2"),
+            (SourceEvent::Failed { source: source(), failure }, r"n1 failed: connection\nrefused"),
+            (SourceEvent::Recovered { source: source(), failures: 1 }, "n1 recovered after 1 failure"),
+            (SourceEvent::Recovered { source: source(), failures: 3 }, "n1 recovered after 3 failures"),
+            (SourceEvent::Replaced { source: source(), last: last() }, "n1 was replaced, last: 2"),
+            (SourceEvent::Replaced { source: source(), last: None }, "n1 was replaced, without an answer"),
+            (SourceEvent::Vanished { source: source(), last: last() }, "n1 vanished, last: 2"),
+            (SourceEvent::Vanished { source: source(), last: None }, "n1 vanished, without an answer"),
+        ];
+        for (event, expected) in cases {
+            assert_eq!(event.to_string(), expected);
+            assert_eq!(format!("{event:?} {event:#?}"), format!("{expected} {expected}"));
+        }
+    }
+}

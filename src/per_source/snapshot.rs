@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::freshness::Freshness;
 use crate::source_health::{SourceFacts, SourceHealth};
-use crate::text::{NAME, beginning, one_line};
+use crate::text::{NAME, beginning, one_line, rendered};
 
 use super::kept::Kept;
 
@@ -218,10 +218,15 @@ struct Said<'a, V>(&'a PerSourceSnapshot<V>, usize);
 
 impl<V: fmt::Debug> fmt::Debug for Said<'_, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// Bytes of an error where two snapshots are compared.
+        /// Bytes of a value and of an error where two snapshots are compared.
+        const LARGE: usize = 1_024;
         const SHORT: usize = 80;
         let (source, at) = (self.0.view(self.1), self.0.taken_at);
         match source.value {
+            // Of a large value as much as leaves room for the other sources.
+            Some(value) if f.sign_minus() => {
+                f.write_str(&rendered(LARGE, |out| write!(out, "{value:-#?}")))?;
+            }
             Some(value) => value.fmt(f)?,
             None => f.write_str("no value")?,
         }

@@ -1,6 +1,7 @@
 //! Publishing beside those who register, who watch and who declare the end, in every order that loom
 //! finds.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::{Poll, Waker};
 

@@ -3,7 +3,7 @@
 //! A pretty `Debug`, pretty JSON and most hand-written texts are trees by their indentation. Two trees are
 //! compared by what they name and, where they name nothing, by place.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
 use crate::text::{one_line, prefix};
@@ -177,7 +177,7 @@ fn close(open: &mut Vec<(Option<usize>, Tree)>) {
 /// A key and what is behind its colon. A colon in quotation marks is none.
 fn keyed(text: &str) -> Option<(&str, &str)> {
     let Some(inside) = text.strip_prefix('"') else {
-        return text.split_once(": ").filter(|(key, _)| !key.contains(['(', '[', '{', '"']));
+        return text.split_once(": ").filter(|(key, _)| !key.contains(['(', '{', '"']));
     };
     let mut escaped = false;
     let end = inside.find(|character| {
@@ -209,6 +209,7 @@ impl Diff<'_> {
         }
         match (old.by_key(), new.by_key()) {
             (Some(before), Some(after)) => self.compare_keys((old, &before), (new, &after), path),
+            (None, None) if new.head.ends_with('{') => self.compare_sets(old, new, path),
             _ => self.compare_places(old, new, path),
         }
     }
@@ -232,6 +233,22 @@ impl Diff<'_> {
             if !after.contains_key(key) {
                 self.say(&|| said(&inside(path, key), &child.value(LONG), ABSENT));
             }
+        }
+    }
+
+    /// A set has neither keys nor an order.
+    fn compare_sets(&mut self, old: &Tree, new: &Tree, path: &str) {
+        let gone = |from: &Tree, to: &Tree| {
+            let known: HashSet<_> = to.children.iter().map(|child| child.short(LONG)).collect();
+            let gone =
+                from.children.iter().map(|child| child.short(LONG)).filter(|child| !known.contains(child));
+            gone.collect::<Vec<_>>()
+        };
+        let left = if new.whole { gone(old, new) } else { Vec::new() };
+        let joined = if old.whole { gone(new, old) } else { Vec::new() };
+        if !left.is_empty() || !joined.is_empty() {
+            let list = |all: &[String]| if all.is_empty() { ABSENT.to_owned() } else { all.join(", ") };
+            self.say(&|| said(path, &list(&left), &list(&joined)));
         }
     }
 
@@ -319,7 +336,7 @@ fn ended(text: &str) -> String {
 
 #[cfg(all(test, not(watchkeeper_loom)))]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::fmt::Debug;
 
     use super::*;
@@ -388,6 +405,17 @@ mod tests {
         new[250] = 250;
         new.insert(250, 9);
         assert_eq!(values(&old, &new), ["[250]: absent -> 9"]);
+    }
+
+    #[test]
+    fn sets_have_no_order() {
+        let set = |all: &[u32]| BTreeMap::from([("up", all.iter().copied().collect::<BTreeSet<_>>())]);
+        assert_eq!(values(&set(&[1, 2]), &set(&[1, 3, 4])), ["up: 2 -> 3, 4"]);
+        assert_eq!(values(&set(&[1]), &set(&[1, 2])), ["up: absent -> 2"]);
+        let (old, new) = ("{\n    1,\n    2,\n}", "{\n    2,\n    1,\n}");
+        assert_eq!(texts(old, new), [""; 0]);
+        let name = ("{\n    [::1]:80: 1,\n}", "{\n    [::1]:80: 2,\n}");
+        assert_eq!(texts(name.0, name.1), ["[::1]:80: 1 -> 2"], "a name with brackets");
     }
 
     #[test]

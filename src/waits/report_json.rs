@@ -20,7 +20,7 @@ impl Unmet {
     /// ([`show_json`](super::WaitBuilder::show_json)), else text. One whose pretty JSON has more than 16 KiB is
     /// replaced by the beginning of its text, with a `note` beside it.
     ///
-    /// It has at most 64 KiB when it is printed without spaces. What is left out is counted: `failures_not_shown`
+    /// It has at most 96 KiB when it is printed without spaces. What is left out is counted: `failures_not_shown`
     /// (of those, `failures_cut` were no longer known), `lifecycle_not_shown`, `changes_not_shown`,
     /// `sources_not_shown`. Texts are escaped as in `Display`.
     ///

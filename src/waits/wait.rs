@@ -39,6 +39,8 @@ type Publication_<O> = Publication<<O as Observer>::Snapshot, <O as Observer>::E
 
 /// A pending wait: a future of what was waited for, or of [`Unmet`], which explains itself.
 ///
+/// For its report it holds the newest nine snapshots that differ: see [`Unmet`].
+///
 /// # Cancel safety
 ///
 /// Cancel safe when polled by reference: publications queue up while it is not polled (up to 1,024 that hold

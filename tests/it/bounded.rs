@@ -24,7 +24,7 @@ fn assert_bounded(unmet: &Unmet) -> String {
     #[cfg(feature = "json")]
     {
         let json = unmet.to_json().to_string();
-        assert!(json.len() <= 64 * 1_024, "{} bytes: {json}", json.len());
+        assert!(json.len() <= 96 * 1_024, "{} bytes: {json}", json.len());
     }
     report
 }
@@ -161,6 +161,39 @@ async fn a_panic_of_five_megabytes_is_recorded_by_its_beginning_and_a_count() {
     let failure = wait.await.unwrap().last_error.unwrap();
     assert!(failure.message.len() <= 1_024 && failure.message.starts_with("panicked: zzz"), "{failure}");
     assert!(failure.message.ends_with(" more bytes)"), "{failure}");
+}
+
+/// Of what is escaped as text, once more as JSON, and of what must be cut in each part of a report.
+#[tokio::test(start_paused = true)]
+async fn quotation_marks_everywhere_make_no_longer_report() {
+    let evil = r#"\"\"#.repeat(10_000);
+    let answer = evil.clone();
+    let probe = move |node: ObservedSource<u64>| {
+        let answer = answer.clone();
+        async move {
+            if node.source.is_multiple_of(2) {
+                Err(DynError::from(format!("{} {answer}", node.source)))
+            } else {
+                Ok(answer)
+            }
+        }
+    };
+    let set = SharedSources::new(vec![]);
+    let runtime = ObservationRuntime::start(set.clone(), PerSource::new(ms(1_000), probe), each_second())
+        .await
+        .unwrap();
+    let start = Instant::now();
+    let handle = runtime.handle();
+    let wait = tokio::spawn(handle.never(evil.clone(), |nodes| nodes.len() > 30).during(ms(60_000)));
+    for cycle in 1..50 {
+        let name = |n| format!("{n}{evil}");
+        set.replace((0..cycle).map(|n| ObservedSource::new(&name(n), n)).collect());
+        at(start, cycle * 1_000 + 500).await;
+    }
+    let unmet = wait.await.unwrap().unwrap_err();
+    assert_eq!(unmet.outcome(), UnmetOutcome::Violated);
+    let report = assert_bounded(&unmet);
+    assert!(report.len() > 8 * 1_024 && report.ends_with(" more in trouble"), "{report}");
 }
 
 /// So many records, which count how often they are shown.

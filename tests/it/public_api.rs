@@ -19,7 +19,7 @@ use watchkeeper::{
     RecvError, Retry, SharedSources, SourceEvent, SourceFacts, SourceFn, SourceHealth, SourceProvider,
     SourceSetError, SourceView, State, StateKind, StaticSourceProvider, StopOutcome, StopReason,
     Subscription, Transactional, Unmet, UnmetOutcome, Verdict, Wait, WaitBuilder, Watch, WatchError,
-    async_trait, source_fn,
+    async_trait, report, source_fn,
 };
 
 /// Neither cloned nor shown nor compared: nothing may ask for more than an observer must give.
@@ -288,8 +288,16 @@ fn unmet(unmet: &Unmet, held: Held) {
     let _: Option<u64> = unmet.first_violation();
     let _: u64 = unmet.judged();
     let _: &[Arc<ObservationFailure>] = unmet.failures();
+    let _: u64 = unmet.failures_cut();
     let _: UnmetOutcome = unmet.outcome();
     let _: Option<&str> = unmet.reason();
+}
+
+#[expect(dead_code, reason = "compiling it is the test")]
+fn texts(event: &SourceEvent<u8>) {
+    let _: [String; 2] = [event.to_string(), format!("{event:?}")];
+    let _: [String; 2] = [report::one_line("text", 80), report::names(["n1"], 80)];
+    let _: [String; 2] = [report::debug(&event, 80), report::debug_line("of any size", 80)];
 }
 
 #[test]

@@ -55,6 +55,44 @@ async fn of_sources() {
     }
 }
 
+/// A large answer, or one whose `Debug` panics, hides no other.
+#[tokio::test(start_paused = true)]
+async fn of_a_source_beside_large_ones() {
+    #[derive(PartialEq)]
+    enum Says {
+        Pages(Vec<u8>),
+        Number(u64),
+        Nothing,
+    }
+
+    impl std::fmt::Debug for Says {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            match self {
+                Self::Pages(pages) => pages.fmt(f),
+                Self::Number(number) => number.fmt(f),
+                Self::Nothing => panic!("scripted panic of a Debug"),
+            }
+        }
+    }
+
+    let start = Instant::now();
+    let node = move |node: ObservedSource<&'static str>| async move {
+        Ok(match node.name.as_str() {
+            "n1" => Says::Nothing,
+            "n2" => Says::Pages(vec![7; 1_000_000]),
+            _ => Says::Number(start.elapsed().as_secs()),
+        })
+    };
+    let set = ["n1", "n2", "n3"].map(|name| ObservedSource::new(name, ""));
+    let set = StaticSourceProvider::new(set.to_vec());
+    let runtime =
+        ObservationRuntime::start(set, PerSource::new(ms(1_000), node), each_second()).await.unwrap();
+    let unmet = runtime.handle().eventually("the impossible", |_| false).within(ms(2_500)).await.unwrap_err();
+    assert_eq!(section(&unmet, "changes"), ["+1.000s n3: 0 -> 1", "+2.000s n3: 1 -> 2"], "{unmet}");
+    let panicked = "        n1:  ... (its Debug panicked: scripted panic of a Debug),\n        n2: [\n";
+    assert!(unmet.to_string().contains(panicked), "{unmet}");
+}
+
 #[derive(Clone, Debug)]
 struct Cluster {
     term: u64,
