@@ -63,15 +63,25 @@ mod tests {
     #[test]
     fn each_event_is_one_line() {
         let now = Instant::now();
+        let asked_at = now;
         let failure = Arc::new(ProbeFailure::new(now, now, Cause::Error, "connection\nrefused"));
         let (source, one, two) = (|| Arc::from("n1"), Arc::new(1), Arc::new(2));
         let last = || Some(Arc::clone(&two));
         let cases = [
-            (SourceEvent::Appeared { source: source(), value: Arc::clone(&one) }, "n1 appeared: 1"),
-            (SourceEvent::Changed { source: source(), old: one, new: Arc::clone(&two) }, "n1: 1 -> 2"),
+            (SourceEvent::Appeared { source: source(), value: Arc::clone(&one), asked_at }, "n1 appeared: 1"),
+            (
+                SourceEvent::Changed { source: source(), old: one, new: Arc::clone(&two), asked_at },
+                "n1: 1 -> 2",
+            ),
             (SourceEvent::Failed { source: source(), failure }, r"n1 failed: connection\nrefused"),
-            (SourceEvent::Recovered { source: source(), failures: 1 }, "n1 recovered after 1 failure"),
-            (SourceEvent::Recovered { source: source(), failures: 3 }, "n1 recovered after 3 failures"),
+            (
+                SourceEvent::Recovered { source: source(), failures: 1, asked_at },
+                "n1 recovered after 1 failure",
+            ),
+            (
+                SourceEvent::Recovered { source: source(), failures: 3, asked_at },
+                "n1 recovered after 3 failures",
+            ),
             (SourceEvent::Replaced { source: source(), last: last() }, "n1 was replaced, last: 2"),
             (SourceEvent::Replaced { source: source(), last: None }, "n1 was replaced, without an answer"),
             (SourceEvent::Vanished { source: source(), last: last() }, "n1 vanished, last: 2"),
