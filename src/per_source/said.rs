@@ -16,11 +16,13 @@ const VALUE: usize = 120;
 /// ```
 /// use std::sync::Arc;
 ///
+/// use tokio::time::Instant;
 /// use watchkeeper::SourceEvent;
 ///
-/// let changed = SourceEvent::Changed { source: "n2".into(), old: Arc::new(1), new: Arc::new(2) };
+/// let asked_at = Instant::now();
+/// let changed = SourceEvent::Changed { source: "n2".into(), old: Arc::new(1), new: Arc::new(2), asked_at };
 /// assert_eq!(changed.to_string(), "n2: 1 -> 2");
-/// let appeared = SourceEvent::Appeared { source: "n1".into(), value: Arc::new("up\nand well") };
+/// let appeared = SourceEvent::Appeared { source: "n1".into(), value: Arc::new("up\nand well"), asked_at };
 /// assert_eq!(appeared.to_string(), r#"n1 appeared: "up\nand well""#);
 /// ```
 impl<V: fmt::Debug> fmt::Display for SourceEvent<V> {

@@ -82,8 +82,9 @@ impl Story<'_> {
 
     /// This publication brings a set of a cycle that counts.
     fn set_counts(&self, place: usize) -> bool {
-        let is_new = (0..place).all(|earlier| self.at(earlier).set_cycle < self.at(place).set_cycle);
-        is_new && self.at(place).set_cycle >= Some(self.wait.counts_from)
+        let known = place.checked_sub(1).map(|before| self.at(before).set_cycle);
+        known.is_none_or(|known| known < self.at(place).set_cycle)
+            && self.at(place).set_cycle >= Some(self.wait.counts_from)
     }
 
     /// What the sources answered by this snapshot, as far as they were asked since the start. What was asked at that
@@ -267,10 +268,12 @@ impl Story<'_> {
 
     /// A source that was in the set has left it in a cycle that counts, and there is a snapshot.
     fn vanished(&self, place: usize, name: &str) -> bool {
-        let is_there = |place: usize| self.at(place).names.iter().any(|known| known == name);
+        let mut known = self.wait.known;
         let left = |place: usize| {
-            let known = self.wait.known || (0..place).any(is_there);
-            self.set_counts(place) && known && !is_there(place)
+            let was_known = known;
+            let is_there = self.at(place).names.iter().any(|there| there == name);
+            known |= is_there;
+            was_known && !is_there && self.set_counts(place)
         };
         self.at(place).snapshot.is_some() && (0..=place).any(left)
     }

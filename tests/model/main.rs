@@ -24,7 +24,7 @@ use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
 use tokio::runtime::Builder;
 
 const LIVES: u32 = 10_000;
-const FULL_OF_WAITS: u32 = 600;
+const FULL_OF_WAITS: u32 = 2_500;
 const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/model/regressions.txt");
 const REGRESSIONS_OF_WAITS: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/tests/model/regressions_of_waits.txt");
