@@ -30,6 +30,8 @@ async fn look(files: &[ObservedSource<PathBuf>], known: &mut Known) {
                 *length = Some(found.len());
             }
             Err(error) => {
+                // In a snapshot is only what this look has found: a wait must not be met by an older length.
+                *length = None;
                 facts.failed(ProbeFailure::new(began, Instant::now(), Cause::Error, error.to_string()));
             }
         }

@@ -343,9 +343,10 @@ impl<O: Observer> Core<O> {
                 Command::Poll { work, .. } => self.todo = Todo::Poll(work),
                 Command::Publish { cycle, generation } => {
                     self.todo = Todo::Wait;
+                    let is_polled = matches!(event, Event::Polled { .. });
                     success = self.succeeded(
                         now,
-                        cycle,
+                        (cycle, is_polled),
                         generation,
                         std::mem::replace(&mut carried, Carried::Nothing),
                     );
@@ -490,7 +491,7 @@ impl<O: Observer> Core<O> {
     fn succeeded(
         &mut self,
         now: Instant,
-        cycle: u64,
+        (cycle, is_polled): (u64, bool),
         generation: u64,
         carried: Carried<O>,
     ) -> Option<Success<O>> {
@@ -542,6 +543,7 @@ impl<O: Observer> Core<O> {
             event_count: self.event_count,
             value: value.into_inner(),
             left_out: self.left_out.clone(),
+            is_polled,
         });
         Some(Success { snapshot, batch: pushed, stale_after })
     }

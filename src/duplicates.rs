@@ -21,7 +21,7 @@ pub enum Duplicates {
     /// That is logged once as a warning, and again when other names are concerned. A name that is given to
     /// several sources shows as one whose last probe has failed, wherever the observer keeps what it knows by
     /// source ([`source_health`](crate::Observer::source_health)): in waits by source, in `why_stale` and in
-    /// reports.
+    /// reports. The answers of the one that is observed stay: predicates and waits for all sources see them.
     #[default]
     KeepFirst,
     /// The whole set is refused: the cycle fails with a [`SourceSetError`], and nothing is polled.

@@ -54,7 +54,12 @@ static INSTANCES: AtomicU64 = AtomicU64::new(1);
 /// | info | `recovered` | the first success after failures | `cycle`, `after_failures` |
 /// | debug | `cycle succeeded` | each success | `cycle`, `generation`, `elapsed`, `sources`, `events` |
 /// | trace | `transition`, `rejected` | each step of the machine | `from`, `to`, `cycle` |
+/// | warn | `source failed` | a source of `PerSource`: its first failure in a row; of a cycle the first eight | `source`, `cause`, `error` |
+/// | info | `source recovered` | its first answer after failures; of a cycle the first eight | `source`, `after_failures` |
+/// | warn | `a poll was cut off after ..` | `PerSource` collected for longer than its poll may take | |
+/// | warn | `the executor gave no turn for ..`, `a predicate blocked its thread for ..` | something is waited for, and that lasts 3 s and more | `wait` |
 /// | error | `.. panicked` | a destructor or waker of the app's | `panic` |
+/// | error | `no thread could be started: ..` | once | |
 ///
 /// # Examples
 ///

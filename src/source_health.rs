@@ -175,9 +175,14 @@ impl SourceFacts {
     /// See [`SourceHealth::is_answering`]; the age at which the answer is stale includes the time it took.
     pub(crate) fn is_answering(&self, now: Instant, stale_after: Duration, collect_for: Duration) -> bool {
         let freshness = Freshness { last_success: self.last_success, stale_after, read_at: now };
-        let patience = collect_for.max(self.last_elapsed.unwrap_or_default().saturating_mul(2));
+        let patience = self.patience(collect_for);
         let hangs = self.in_flight_since.is_some_and(|since| now.saturating_duration_since(since) > patience);
         freshness.is_fresh() && self.failures_in_a_row == 0 && !hangs
+    }
+
+    /// How long a probe may be in flight before its source counts as silent.
+    fn patience(&self, collect_for: Duration) -> Duration {
+        collect_for.max(self.last_elapsed.unwrap_or_default().saturating_mul(2))
     }
 }
 
@@ -227,11 +232,13 @@ impl SourceHealth {
     }
 
     /// Whether it was asked at `since` or later and something is known of it at `now`: an answer, a failure, or
-    /// that it is silent for as long as a cycle waits.
+    /// that it is silent. A source that is merely slow is not silent: it has as long as for
+    /// [`is_answering`](Self::is_answering), counted from `since` if it was asked before.
     pub(crate) fn was_heard(&self, since: Instant, now: Instant) -> bool {
         let facts = &self.facts;
         let failed = || facts.last_failure.as_ref().is_none_or(|failure| failure.began() >= since);
-        let is_silent = |begun: Instant| now.saturating_duration_since(begun.max(since)) >= self.collect_for;
+        let patience = facts.patience(self.collect_for);
+        let is_silent = |begun: Instant| now.saturating_duration_since(begun.max(since)) >= patience;
         facts.last_success.is_some_and(|asked| asked >= since)
             || (self.is_failing() && failed())
             || facts.in_flight_since.is_some_and(is_silent)

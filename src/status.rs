@@ -42,6 +42,8 @@ pub struct ObservationSnapshot<S> {
     pub value: S,
     /// What could not be told apart in its set.
     pub(crate) left_out: Option<Arc<LeftOut>>,
+    /// It is of a poll; the first of each generation shows the state as `init` has built it.
+    pub(crate) is_polled: bool,
 }
 
 impl<S> ObservationSnapshot<S> {

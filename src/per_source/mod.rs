@@ -178,6 +178,8 @@ pub enum SourceEvent<V> {
         source: Arc<str>,
         /// The last answer of what had the name before.
         last: Option<Arc<V>>,
+        /// When the look at the sources began that found it.
+        asked_at: Instant,
     },
     /// The source has left the set.
     Vanished {
@@ -185,6 +187,8 @@ pub enum SourceEvent<V> {
         source: Arc<str>,
         /// Its last answer.
         last: Option<Arc<V>>,
+        /// When the look at the sources began that found it.
+        asked_at: Instant,
     },
 }
 
@@ -202,15 +206,17 @@ impl<V> SourceEvent<V> {
         }
     }
 
-    /// When the probe began that found it; `None` for a change of the source set, which no probe finds.
+    /// When the probe began that found it; of a change of the source set, when the look at the sources began that
+    /// found it: that may be an earlier one than that of its batch, if that was cut off.
     #[must_use]
-    pub fn asked_at(&self) -> Option<Instant> {
+    pub fn asked_at(&self) -> Instant {
         match self {
             Self::Appeared { asked_at, .. }
             | Self::Changed { asked_at, .. }
-            | Self::Recovered { asked_at, .. } => Some(*asked_at),
-            Self::Failed { failure, .. } => Some(failure.began()),
-            Self::Replaced { .. } | Self::Vanished { .. } => None,
+            | Self::Recovered { asked_at, .. }
+            | Self::Replaced { asked_at, .. }
+            | Self::Vanished { asked_at, .. } => *asked_at,
+            Self::Failed { failure, .. } => failure.began(),
         }
     }
 }
@@ -351,7 +357,7 @@ where
     }
 
     fn asked_at(event: &SourceEvent<V>) -> Option<Instant> {
-        event.asked_at()
+        Some(event.asked_at())
     }
 }
 
@@ -373,8 +379,12 @@ impl<V> Clone for SourceEvent<V> {
             Self::Recovered { source, failures, asked_at } => {
                 Self::Recovered { source: source.clone(), failures: *failures, asked_at: *asked_at }
             }
-            Self::Replaced { source, last } => Self::Replaced { source: source.clone(), last: last.clone() },
-            Self::Vanished { source, last } => Self::Vanished { source: source.clone(), last: last.clone() },
+            Self::Replaced { source, last, asked_at } => {
+                Self::Replaced { source: source.clone(), last: last.clone(), asked_at: *asked_at }
+            }
+            Self::Vanished { source, last, asked_at } => {
+                Self::Vanished { source: source.clone(), last: last.clone(), asked_at: *asked_at }
+            }
         }
     }
 }

@@ -211,8 +211,8 @@ mod tests {
                 let last = std::mem::take(known).value;
                 known.absent = matches!(does, Does::Leave);
                 events.push(match does {
-                    Does::Replace => SourceEvent::Replaced { source, last },
-                    _ => SourceEvent::Vanished { source, last },
+                    Does::Replace => SourceEvent::Replaced { source, last, asked_at },
+                    _ => SourceEvent::Vanished { source, last, asked_at },
                 });
             }
         }

@@ -84,10 +84,16 @@ mod tests {
                 SourceEvent::Recovered { source: source(), failures: 3, asked_at },
                 "n1 recovered after 3 failures",
             ),
-            (SourceEvent::Replaced { source: source(), last: last() }, "n1 was replaced, last: 2"),
-            (SourceEvent::Replaced { source: source(), last: None }, "n1 was replaced, without an answer"),
-            (SourceEvent::Vanished { source: source(), last: last() }, "n1 vanished, last: 2"),
-            (SourceEvent::Vanished { source: source(), last: None }, "n1 vanished, without an answer"),
+            (SourceEvent::Replaced { source: source(), last: last(), asked_at }, "n1 was replaced, last: 2"),
+            (
+                SourceEvent::Replaced { source: source(), last: None, asked_at },
+                "n1 was replaced, without an answer",
+            ),
+            (SourceEvent::Vanished { source: source(), last: last(), asked_at }, "n1 vanished, last: 2"),
+            (
+                SourceEvent::Vanished { source: source(), last: None, asked_at },
+                "n1 vanished, without an answer",
+            ),
         ];
         for (event, expected) in cases {
             assert_eq!(event.to_string(), expected);

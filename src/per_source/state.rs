@@ -31,6 +31,8 @@ pub struct PerSourceState<V> {
     pub(super) next_ticket: u64,
     /// How many looks there were.
     pub(super) looks: u64,
+    /// When the last one began.
+    look_began: Instant,
     /// How many of the last looks were cut off.
     pub(super) cut_off: u32,
     /// Whether some places had no turn in the last look.
@@ -93,6 +95,7 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
             // 0 is the ticket of those that had no turn yet.
             next_ticket: 1,
             looks: 0,
+            look_began: Instant::now(),
             cut_off: 0,
             left_out: false,
             events: Vec::new(),
@@ -106,6 +109,7 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
         V: PartialEq,
     {
         self.looks += 1;
+        self.look_began = Instant::now();
         if self.cut_off > 1 {
             self.events = fold(std::mem::take(&mut self.events));
         }
@@ -170,7 +174,8 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
         self.facts[place] = SourceFacts::default();
         let source = Arc::clone(&self.layout.names[place]);
         let last = self.forget(&source);
-        self.events.push(SourceEvent::Replaced { source, last });
+        let asked_at = self.look_began;
+        self.events.push(SourceEvent::Replaced { source, last, asked_at });
     }
 
     /// Takes over what the probe in flight brought.
@@ -266,7 +271,8 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
             if let Some((mut slot, _)) = gone {
                 slot.abort();
                 let last = self.forget(name);
-                self.events.push(SourceEvent::Vanished { source: Arc::clone(name), last });
+                let asked_at = self.look_began;
+                self.events.push(SourceEvent::Vanished { source: Arc::clone(name), last, asked_at });
             }
         }
         self.layout = Arc::new(layout);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::Snapshot;
 use super::diff::{Tree, diff};
 use super::show::{Seen, Show};
 use crate::observer::Observer;
@@ -64,8 +65,10 @@ pub(super) struct Changes {
     pub(super) shown: Vec<Changed>,
     /// How many more were found.
     pub(super) more: u64,
-    /// How many older snapshots were not kept to be compared.
+    /// How many snapshots were not compared: older ones, or all where showing one takes long.
     pub(super) dropped: u64,
+    /// None were looked for: to show a snapshot takes long.
+    pub(super) costly: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -80,8 +83,7 @@ pub(super) struct Changed {
 /// Shows each snapshot once, however often it is asked for.
 pub(super) struct Shower<'a, 's, O: Observer> {
     show: &'a Show<'s, O>,
-    /// By their cycles.
-    shown: Vec<(u64, Option<Seen>)>,
+    shown: Vec<(Snapshot<O>, Option<Seen>)>,
 }
 
 impl<'a, 's, O: Observer> Shower<'a, 's, O> {
@@ -91,9 +93,9 @@ impl<'a, 's, O: Observer> Shower<'a, 's, O> {
 
     /// `None` if there is no way to show it.
     pub(super) fn show(&mut self, snapshot: &Arc<ObservationSnapshot<O::Snapshot>>) -> Option<&Seen> {
-        let known = self.shown.iter().position(|(cycle, _)| *cycle == snapshot.cycle);
+        let known = self.shown.iter().position(|(shown, _)| Arc::ptr_eq(shown, snapshot));
         let at = known.unwrap_or_else(|| {
-            self.shown.push((snapshot.cycle, self.show.show(&snapshot.value)));
+            self.shown.push((Arc::clone(snapshot), self.show.show(&snapshot.value)));
             self.shown.len() - 1
         });
         self.shown[at].1.as_ref()
@@ -114,10 +116,16 @@ pub(super) fn changes<O: Observer>(
         return Changes::default();
     }
     let mut trees = Vec::with_capacity(snapshots.len());
-    for snapshot in snapshots {
+    let all = snapshots.len() as u64;
+    // The newest first: it is shown anyway.
+    for snapshot in snapshots.into_iter().rev() {
         let Some(seen) = shower.show(snapshot) else { return Changes::default() };
+        if seen.is_costly {
+            return Changes { dropped: kept.dropped + all, costly: true, ..Changes::default() };
+        }
         trees.push((snapshot, Tree::parse(&seen.text, seen.cut)));
     }
+    trees.reverse();
     let mut changes = Changes { dropped: kept.dropped, ..Changes::default() };
     for pair in trees.windows(2).rev() {
         let [(_, before), (snapshot, after)] = pair else { continue };

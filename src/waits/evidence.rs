@@ -41,7 +41,9 @@ pub(super) struct Evidence<S, E> {
     pub(super) missed_before: u64,
     /// The last snapshot that was judged, without what was asked before the start.
     pub(super) last: Option<Arc<ObservationSnapshot<S>>>,
-    /// Those to find out from what has changed.
+    /// The same snapshot whole, to be compared with those that are kept.
+    pub(super) whole: Option<Arc<ObservationSnapshot<S>>>,
+    /// Those to find out from what has changed: whole, for what was asked before the start has not changed.
     pub(super) kept: Kept<S>,
     pub(super) violation: Option<Violation<S>>,
     pub(super) spans: StaleSpans,
@@ -104,6 +106,7 @@ impl<S, E> Evidence<S, E> {
             reason: None,
             missed_before: 0,
             last: None,
+            whole: None,
             violation: None,
             spans: StaleSpans::default(),
             events: VecDeque::new(),
@@ -146,6 +149,7 @@ impl<S, E> Evidence<S, E> {
     /// Drops what is the app's, piece by piece.
     pub(super) fn let_go(&mut self) {
         discard_logged(self.last.take(), "the last snapshot of a wait");
+        discard_logged(self.whole.take(), "the last snapshot of a wait");
         discard_logged(self.violation.take(), "the snapshot that violated a wait");
         self.kept.let_go();
         for event in self.events.drain(..) {
@@ -154,11 +158,12 @@ impl<S, E> Evidence<S, E> {
     }
 
     /// A snapshot is judged.
-    pub(super) fn saw(&mut self, snapshot: &Arc<ObservationSnapshot<S>>) {
+    pub(super) fn saw(&mut self, view: &Arc<ObservationSnapshot<S>>, whole: &Arc<ObservationSnapshot<S>>) {
         self.judged += 1;
         self.unheard = false;
-        self.last = Some(Arc::clone(snapshot));
-        self.kept.saw(snapshot);
+        self.last = Some(Arc::clone(view));
+        self.whole = Some(Arc::clone(whole));
+        self.kept.saw(whole);
     }
 
     /// A snapshot was stale when it came.

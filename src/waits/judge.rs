@@ -207,8 +207,7 @@ impl<O: Observer> Judge<'_, O> {
                 let there = has_source(status, name);
                 *known |= there;
                 *left |= counts && *known && !there;
-                // There may be no snapshot yet that could be returned.
-                Finding::met_if(*left && status.snapshot.is_some())
+                Finding::met_if(*left)
             }
             Self::Source { name, known, .. } => {
                 *known |= has_source(status, name);
@@ -259,8 +258,11 @@ fn source<O: Observer>(
             SourceWish::Failing => health.is_failing(),
             SourceWish::Vanished => false,
         }),
-        // It may have joined in a cycle behind this snapshot, or the observer has yet to look at it.
-        None if is_of_an_older_set(status, snapshot) || keeps_health::<O>(status, snapshot) => {
+        // It may have joined in a cycle after this snapshot, or the observer has yet to look at it.
+        None if is_of_an_older_set(status, snapshot)
+            || !snapshot.is_polled
+            || keeps_health::<O>(status, snapshot) =>
+        {
             Finding::Open(None)
         }
         None => Finding::NoSourceHealth,

@@ -347,16 +347,15 @@ impl<O: Observer> ObservationHandle<O> {
 
     /// Waits for the source called `name` to have left the set.
     ///
-    /// Judged when the refresh of a cycle is published, also if the poll then fails or hangs. Returns that cycle's
-    /// snapshot if it has succeeded by then, else the last one.
+    /// Judged when the refresh of a cycle is published, also if the poll then fails or hangs, or no cycle has ever
+    /// succeeded. Like [`source_set`](Self::source_set) it returns the status of that moment, whose cycle may not have
+    /// a snapshot yet.
     ///
     /// Only a source that is known to have been in the set can leave it: a name that nobody had does not
     /// meet this. It may have left before this call; the newest 1,024 that have left are remembered.
-    pub fn source_vanished<'a>(
-        &self,
-        name: &str,
-    ) -> WaitBuilder<'a, O, Arc<ObservationSnapshot<O::Snapshot>>> {
-        self.source(name, SourceWish::Vanished)
+    pub fn source_vanished<'a>(&self, name: &str) -> WaitBuilder<'a, O, ObservationStatus<O>> {
+        let wish = SourceWish::Vanished;
+        self.judging(wish.label(name), Judge::source(name, wish))
     }
 
     fn source<'a>(&self, name: &str, wish: SourceWish) -> WaitBuilder<'a, O, Snapshot<O>> {

@@ -281,7 +281,7 @@ pub(super) fn write<O: Observer>(
     let since = |at: Instant| at.saturating_duration_since(began);
     let mut shower = Shower::new(show);
     let last = evidence.last.as_ref().or(evidence.status.snapshot.as_ref());
-    let changes = changes(&evidence.kept, evidence.last.as_ref(), &mut shower, began);
+    let changes = changes(&evidence.kept, evidence.whole.as_ref(), &mut shower, began);
     let mut shown = |snapshot: &Arc<ObservationSnapshot<O::Snapshot>>| {
         shower.show(snapshot).map(|seen| Shown::of(snapshot.cycle, seen, SNAPSHOT, INDENT.len()))
     };
@@ -307,9 +307,7 @@ pub(super) fn write<O: Observer>(
         judged: evidence.judged,
         last,
         violation,
-        note: note
-            .map(|note| one_line(&note, NOTE))
-            .or_else(|| reason.as_ref().map(|reason| format!("reason: {reason}"))),
+        note: note.map(|note| one_line(&note, NOTE)),
         reason,
         changes,
         events,
@@ -400,6 +398,9 @@ impl Report {
         if let UnmetOutcome::Invalid(_) = self.outcome {
             return write!(f, "  {}", note.unwrap_or("nothing was judged"));
         }
+        if let Some(reason) = &self.reason {
+            writeln!(f, "  reason: {reason}")?;
+        }
         if let Some(note) = note {
             writeln!(f, "  {note}")?;
         }
@@ -437,7 +438,10 @@ impl Report {
     }
 
     fn write_changes(&self, f: &mut String) -> fmt::Result {
-        let Changes { shown, more, dropped } = &self.changes;
+        let Changes { shown, more, dropped, costly } = &self.changes;
+        if *costly {
+            return writeln!(f, "  changes: not looked for, for a snapshot has more than 16 KiB to be shown");
+        }
         if shown.is_empty() {
             return Ok(());
         }

@@ -27,7 +27,7 @@ impl Unmet {
     /// ```json
     /// {
     ///   "label": "a leader is agreed on", "outcome": "not_met", "reason": "not met in time",
-    ///   "window_s": 10.0, "judged": 12, "note": "reason: n2 names no leader",
+    ///   "window_s": 10.0, "judged": 12, "predicate_reason": "n2 names no leader", "note": null,
     ///   "last": {"cycle": 41, "value": {"leader": null}}, "first_violation": null,
     ///   "changes": [{"at_s": 1.5, "cycle": 35, "what": "leader: 1 -> null"}],
     ///   "changes_not_shown": 0, "snapshots_not_compared": 0,
@@ -79,6 +79,7 @@ impl Unmet {
             "reason": report.outcome.to_string(),
             "window_s": report.window.map(|window: Duration| window.as_secs_f64()),
             "judged": report.judged,
+            "predicate_reason": report.reason,
             "note": report.note,
             "last": report.last.as_ref().map(value),
             "first_violation": violation,

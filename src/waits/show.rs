@@ -61,7 +61,9 @@ impl<'a, O: Observer> Show<'a, O> {
             How::Nothing => None,
             How::Debug(write) => Some(render(RENDERED, Form::Lines, |out| write(snapshot, out)).into()),
             How::By(show) => Some(match catch(|| show(snapshot)) {
-                Ok(shown) => render(RENDERED, Form::Lines, |out| out.write_str(&shown)).into(),
+                Ok(shown) => {
+                    Seen::from(render(RENDERED, Form::Lines, |out| out.write_str(&shown))).made_whole()
+                }
                 Err(panic) => Seen::panicked(&panic),
             }),
             #[cfg(feature = "json")]
@@ -80,6 +82,8 @@ pub(super) struct Seen {
     pub(super) text: String,
     /// There is more of it.
     pub(super) cut: bool,
+    /// More was made to show it than is shown: `Debug` stops where it is cut, what an app shows by does not.
+    pub(super) is_costly: bool,
     /// What went wrong while it was shown.
     trouble: Option<String>,
     /// The value itself, unless it is too large.
@@ -98,6 +102,7 @@ impl From<Rendered> for Seen {
         Self {
             text,
             cut: matches!(end, End::Cut),
+            is_costly: false,
             trouble,
             #[cfg(feature = "json")]
             json: None,
@@ -113,9 +118,14 @@ impl Seen {
         Rendered { text, end: End::Whole }.into()
     }
 
+    fn made_whole(mut self) -> Self {
+        self.is_costly = self.cut;
+        self
+    }
+
     #[cfg(feature = "json")]
     fn json(json: serde_json::Value) -> Self {
-        let mut seen = Self::from(render(RENDERED, Form::Lines, |out| write!(out, "{json:#}")));
+        let mut seen = Self::from(render(RENDERED, Form::Lines, |out| write!(out, "{json:#}"))).made_whole();
         seen.is_json = true;
         seen.json = Some(json).filter(|_| !seen.cut);
         seen

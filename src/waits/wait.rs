@@ -193,7 +193,9 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
     fn can_hold(&self, window: Duration) -> bool {
         let Judge::Stable { hold, .. } = self.judge else { return true };
         let counts = |cycle| cycle >= self.start.cycle;
-        let is_there = self.evidence.first.snapshot.as_ref().is_some_and(|first| counts(first.cycle));
+        let first = &self.evidence.first;
+        let is_fresh = first.freshness(self.began).is_fresh();
+        let is_there = is_fresh && first.snapshot.as_ref().is_some_and(|first| counts(first.cycle));
         !hold.is_zero() && (hold < window || (hold == window && is_there))
     }
 
@@ -206,6 +208,9 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         let first = &self.evidence.first;
         let elapsed = first.snapshot.as_ref().map_or(Duration::ZERO, |snapshot| snapshot.elapsed);
         let window = hold.saturating_add(first.interval.saturating_mul(2)).saturating_add(elapsed);
+        if window > LONGEST {
+            return format!("no window would do: the longest is {LONGEST:?}");
+        }
         format!("a window of {window:?} would do: the first snapshot that counts is yet to come")
     }
 
@@ -363,7 +368,11 @@ pub(crate) fn why<O: Observer>(status: &Published<O::Snapshot>, name: &str, now:
         None if !has_source(status, name) => unknown_source(name, &status.source_names),
         None => match &status.snapshot {
             None => format!("nothing is known of {shown}: no cycle has succeeded"),
-            Some(snapshot) if is_of_an_older_set(status, snapshot) || keeps_health::<O>(status, snapshot) => {
+            Some(snapshot)
+                if is_of_an_older_set(status, snapshot)
+                    || !snapshot.is_polled
+                    || keeps_health::<O>(status, snapshot) =>
+            {
                 format!("nothing is known of {shown} yet")
             }
             Some(_) => format!("nothing is known of {shown}: its observer keeps nothing by source"),

@@ -231,7 +231,7 @@ fn waits(plain: &ObservationHandle<Plain>, opaque: &Handle) {
     wait::<Arc<ObservationSnapshot<u8>>>(plain.source_fresh("a").within(window));
     wait::<Arc<ObservationSnapshot<u8>>>(plain.source_stale("a").within(window));
     wait::<Arc<ObservationSnapshot<u8>>>(plain.source_failing("a").within(window));
-    wait::<Arc<ObservationSnapshot<u8>>>(plain.source_vanished("a").within(window));
+    wait::<ObservationStatus<Plain>>(plain.source_vanished("a").within(window));
     wait::<ObservationStatus<Plain>>(
         plain.source_set("x", |names: &[Arc<str>]| names.len() == 3).within(window),
     );
@@ -566,8 +566,9 @@ fn sources_seen(snapshot: &PerSourceSnapshot<Answer>, event: SourceEvent<Answer>
         SourceEvent::Recovered { source, failures, asked_at } => {
             is::<(Arc<str>, u64, Instant)>((source, failures, asked_at));
         }
-        SourceEvent::Replaced { source, last } | SourceEvent::Vanished { source, last } => {
-            is::<(Arc<str>, Option<Arc<Answer>>)>((source, last));
+        SourceEvent::Replaced { source, last, asked_at }
+        | SourceEvent::Vanished { source, last, asked_at } => {
+            is::<(Arc<str>, Option<Arc<Answer>>, Instant)>((source, last, asked_at));
         }
         event => is::<Arc<str>>(event.source().clone()),
     }

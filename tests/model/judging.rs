@@ -191,7 +191,7 @@ impl Story<'_> {
                 .filter(|_| publication.fresh)
                 .and_then(|batch| self.event_in(batch)),
             Want::Source(name, Wish::Vanished) => {
-                self.vanished(place, name).then_some(Verdict::Met { cycle: 0, event: None })
+                self.vanished(place, name).then_some(Verdict::Met { cycle: publication.cycle, event: None })
             }
             Want::Set(count) => (self.set_counts(place) && publication.names.len() == count)
                 .then_some(Verdict::Met { cycle: publication.cycle, event: None }),
@@ -266,7 +266,7 @@ impl Story<'_> {
         Some(self.at(since).at)
     }
 
-    /// A source that was in the set has left it in a cycle that counts, and there is a snapshot.
+    /// A source that was in the set has left it in a cycle that counts.
     fn vanished(&self, place: usize, name: &str) -> bool {
         let mut known = self.wait.known;
         let left = |place: usize| {
@@ -275,7 +275,7 @@ impl Story<'_> {
             known |= is_there;
             was_known && !is_there && self.set_counts(place)
         };
-        self.at(place).snapshot.is_some() && (0..=place).any(left)
+        (0..=place).any(left)
     }
 
     fn source(&self, place: usize, name: &str, wish: Wish) -> bool {

@@ -147,12 +147,12 @@ pub(crate) fn verdict(
                 Wish::Fresh => handle.source_fresh(name),
                 Wish::Stale => handle.source_stale(name),
                 Wish::Failing => handle.source_failing(name),
-                Wish::Vanished => handle.source_vanished(name),
+                Wish::Vanished => {
+                    let wait = started(handle.source_vanished(name), from).within(window);
+                    return said(wait, |status| (status.cycle, None));
+                }
             };
-            let wait = started(wait, from).within(window);
-            // Which snapshot there is at the moment of a refresh depends on who runs first.
-            let is_of_the_set = matches!(wish, Wish::Vanished);
-            said(wait, move |snapshot| (if is_of_the_set { 0 } else { snapshot.cycle }, None))
+            snapshot_of(started(wait, from).within(window))
         }
         Want::Answer => {
             let wait = handle.eventually("an answer", |view| view.memory.answered.is_some());

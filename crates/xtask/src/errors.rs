@@ -7,24 +7,36 @@ use std::path::{Path, PathBuf};
 
 /// The types of a source that are errors and derive `Debug`; test modules are not read.
 fn derived(source: &str) -> Vec<String> {
-    let lines: Vec<&str> = source.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).collect();
-    let lines = lines.split(|line| line.starts_with("#[cfg(all(test")).next().unwrap_or_default();
-    let mut found = Vec::new();
-    let mut derives = "";
+    let lines: Vec<&str> = source.lines().collect();
+    // Only a module that is written out ends the file: others are declared at its top.
+    let is_tests = |pair: &[&str]| {
+        let is_for_tests = pair[0].starts_with("#[cfg(test)]") || pair[0].starts_with("#[cfg(all(test");
+        is_for_tests && pair[1].starts_with("mod ") && pair[1].ends_with('{')
+    };
+    let end = lines.windows(2).position(is_tests).unwrap_or(lines.len());
+    let lines = &lines[..end];
+    let (mut found, mut derives, mut is_open) = (Vec::new(), String::new(), false);
     for line in lines {
         let line = line.trim_start();
-        if line.starts_with("#[derive(") {
-            derives = line;
+        if is_open || line.starts_with("#[derive(") {
+            derives.push_str(line);
+            is_open = !line.ends_with(']');
         } else if let Some(name) = type_name(line) {
-            let by_hand = format!("Error for {name} {{");
-            let is_error = derives.contains("Error") || lines.iter().any(|line| line.contains(&by_hand));
+            let is_error = derives.contains("Error") || lines.iter().any(|line| is_error_for(line, name));
             if is_error && derives.contains("Debug") {
                 found.push(name.to_owned());
             }
-            derives = "";
+            derives.clear();
         }
     }
     found
+}
+
+/// `impl std::error::Error for Name {`, be it of a generic type.
+fn is_error_for(line: &str, name: &str) -> bool {
+    let Some((head, of)) = line.split_once("Error for ") else { return false };
+    let is_named = of.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '<', ':']));
+    head.trim_start().starts_with("impl") && is_named
 }
 
 /// The name that a line like `pub enum Name {` declares.
@@ -82,5 +94,10 @@ fn an_error_that_derives_debug_is_found() {
         impl Error for ByHand {}
     "#;
     assert_eq!(derived(source), ["Bad", "ByHand"]);
-    assert_eq!(derived("#[cfg(test)]\n#[derive(Debug, Error)]\nenum E {"), [""; 0]);
+    let tests = "#[cfg(all(test, unix))]\nmod tests {\n#[derive(Debug, Error)]\nenum E {";
+    assert_eq!(derived(tests), [""; 0]);
+    let declared = tests.replace("mod tests {", "mod tests;");
+    assert_eq!(derived(&declared), ["E"], "what is tested elsewhere");
+    let split = "#[derive(\n    Clone,\n    Debug,\n)]\npub struct E<T> {\nimpl<T: Debug> Error for E<T> {";
+    assert_eq!(derived(split), ["E"], "on several lines, and generic");
 }

@@ -49,14 +49,14 @@ impl<O: Observer, T> Wait<'_, O, T> {
                 }
             }
             let Some(publication) = self.taken.pop_front() else { return Judged::All };
-            if let Some(outcome) = self.judge_one(&publication, waker) {
+            if let Some(outcome) = self.judge_one(&publication) {
                 return Judged::Ended(outcome);
             }
         }
         Judged::Some
     }
 
-    fn judge_one(&mut self, publication: &Publication_<O>, waker: &Waker) -> Option<Outcome<O>> {
+    fn judge_one(&mut self, publication: &Publication_<O>) -> Option<Outcome<O>> {
         if let Some(deadline) = self.deadline()
             && publication.at > deadline
         {
@@ -77,7 +77,7 @@ impl<O: Observer, T> Wait<'_, O, T> {
         let status = &publication.status;
         let unmet = match self.find(publication) {
             Finding::Met => {
-                let snapshot = self.snapshot_of(publication, waker);
+                let snapshot = self.evidence.last.clone();
                 return Some(met(publication, snapshot, None));
             }
             Finding::MetBy(index) => {
@@ -165,7 +165,7 @@ impl<O: Observer, T> Wait<'_, O, T> {
             return Finding::Open(None);
         }
         if self.judge.is_about_freshness() {
-            self.evidence.saw(snapshot);
+            self.evidence.saw(snapshot, snapshot);
             return Finding::Open(None);
         }
         let view = self.start.view::<O>(snapshot);
@@ -173,7 +173,7 @@ impl<O: Observer, T> Wait<'_, O, T> {
             self.evidence.saw_a_part();
             return Finding::Open(None);
         }
-        self.evidence.saw(&view);
+        self.evidence.saw(&view, snapshot);
         let finding = self.judge.snapshot(at, status, &view);
         self.remember(finding)
     }
@@ -187,30 +187,6 @@ impl<O: Observer, T> Wait<'_, O, T> {
             }
             finding => finding,
         }
-    }
-
-    /// What is to be seen of the publication that met the wait. A source set is known before its cycle ends: if that
-    /// has succeeded by now, its snapshot is shown.
-    fn snapshot_of(&mut self, publication: &Publication_<O>, waker: &Waker) -> Option<Snapshot<O>> {
-        if !self.judge.is_about_the_set() {
-            return self.evidence.last.clone();
-        }
-        let cycle = publication.status.cycle;
-        let later = loop {
-            if self.taken.is_empty() {
-                self.queue.take(&mut self.taken, waker);
-            }
-            let Some(next) = self.taken.pop_front() else { break None };
-            let snapshot = next.status.snapshot.as_ref();
-            if let Some(snapshot) = snapshot.filter(|snapshot| snapshot.cycle == cycle) {
-                break Some(Arc::clone(snapshot));
-            }
-            if next.status.cycle > cycle {
-                break None;
-            }
-        };
-        let snapshot = later.or_else(|| publication.status.snapshot.clone())?;
-        Some(self.start.view::<O>(&snapshot))
     }
 
     /// What the mere passing of time until `until` says.

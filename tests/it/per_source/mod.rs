@@ -207,8 +207,8 @@ fn in_words(event: &SourceEvent<u32>) -> String {
         SourceEvent::Changed { source, old, new, .. } => format!("{source} changed: {old} to {new}"),
         SourceEvent::Failed { source, failure } => format!("{source} failed: {failure}"),
         SourceEvent::Recovered { source, failures, .. } => format!("{source} recovered: {failures}"),
-        SourceEvent::Replaced { source, last } => format!("{source} replaced: {last:?}"),
-        SourceEvent::Vanished { source, last } => format!("{source} vanished: {last:?}"),
+        SourceEvent::Replaced { source, last, .. } => format!("{source} replaced: {last:?}"),
+        SourceEvent::Vanished { source, last, .. } => format!("{source} vanished: {last:?}"),
         _ => unreachable!("{event:?}"),
     }
 }

@@ -1,9 +1,10 @@
 //! Waits for one source by its name, and for what several say.
 
+use std::pin::Pin;
 use std::task::Poll;
 
 use tokio::time::Instant;
-use watchkeeper::{Inconclusive, UnmetOutcome, WaitBuilder};
+use watchkeeper::{Inconclusive, Unmet, UnmetOutcome, WaitBuilder};
 
 use super::{Observed, Probes, Says, sources, start};
 use crate::common::threads::poll_once;
@@ -16,8 +17,16 @@ async fn two(probes: &Probes) -> (Observed, watchkeeper::SharedSources<u32>, Ins
     (runtime, set, began)
 }
 
-type Snapshot = std::sync::Arc<watchkeeper::ObservationSnapshot<watchkeeper::PerSourceSnapshot<u32>>>;
-type Builder = WaitBuilder<'static, watchkeeper::PerSource<u32, u32>, Snapshot>;
+/// Which cycle met it.
+type Ended = Pin<Box<dyn Future<Output = Result<u64, Unmet>>>>;
+
+/// Less than the five seconds after which a hanging probe has failed.
+fn ended<T: 'static>(
+    wait: WaitBuilder<'static, watchkeeper::PerSource<u32, u32>, T>,
+    cycle: fn(&T) -> u64,
+) -> Ended {
+    Box::pin(async move { wait.within(ms(4_000)).await.map(|met| cycle(&met)) })
+}
 
 //   0 s      1 s       2 s       3 s
 //   answer   refuses   refuses   answers        failing at 1 s
@@ -26,17 +35,17 @@ type Builder = WaitBuilder<'static, watchkeeper::PerSource<u32, u32>, Snapshot>;
 #[tokio::test(start_paused = true)]
 async fn each_wish_is_met_by_the_first_cycle_that_shows_it() {
     type Change = fn(&Probes, &watchkeeper::SharedSources<u32>);
-    type Wish = fn(&Observed) -> Builder;
+    type Wish = fn(&Observed) -> Ended;
     let none: Change = |_, _| {};
     let refuses: Change = |probes, _| _ = probes.set("n2", Says::Error("refused"));
     let hangs: Change = |probes, _| _ = probes.set("n2", Says::Hang);
     let leaves: Change = |_, set| _ = set.remove("n2");
     let joins: Change = |_, set| _ = set.insert("n3", 0);
-    let fresh: Wish = |runtime| runtime.handle().source_fresh("n2");
-    let stale: Wish = |runtime| runtime.handle().source_stale("n2");
-    let failing: Wish = |runtime| runtime.handle().source_failing("n2");
-    let vanished: Wish = |runtime| runtime.handle().source_vanished("n2");
-    let third: Wish = |runtime| runtime.handle().source_fresh("n3");
+    let fresh: Wish = |runtime| ended(runtime.handle().source_fresh("n2"), |met| met.cycle);
+    let stale: Wish = |runtime| ended(runtime.handle().source_stale("n2"), |met| met.cycle);
+    let failing: Wish = |runtime| ended(runtime.handle().source_failing("n2"), |met| met.cycle);
+    let vanished: Wish = |runtime| ended(runtime.handle().source_vanished("n2"), |met| met.cycle);
+    let third: Wish = |runtime| ended(runtime.handle().source_fresh("n3"), |met| met.cycle);
     // (what changes at 0.5 s, what is waited for; the cycle that meets it and when)
     let cases = [
         ("it answers", none, fresh, Some((1, 1_000))),
@@ -60,10 +69,8 @@ async fn each_wish_is_met_by_the_first_cycle_that_shows_it() {
         let (runtime, set, began) = two(&probes).await;
         at(began, 500).await;
         change(&probes, &set);
-        // Less than the five seconds after which a hanging probe has failed.
-        let ended = wish(&runtime).within(ms(4_000)).await;
-        let ended =
-            ended.map(|met| (met.cycle, began.elapsed().as_millis())).map_err(|unmet| unmet.outcome());
+        let ended = wish(&runtime).await;
+        let ended = ended.map(|cycle| (cycle, began.elapsed().as_millis())).map_err(|unmet| unmet.outcome());
         assert_eq!(ended, expected.ok_or(UnmetOutcome::NotMet), "{name}");
     }
 }

@@ -1,6 +1,7 @@
 //! What is known of a chain after a cycle.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,8 +51,9 @@ pub struct ChainView {
     pub taken_at: Instant,
 }
 
-/// One node as last seen.
-#[derive(Clone, Debug)]
+/// One node as last seen. `Debug` leaves out its health, which differs after each answer: it would drown the changes
+/// that a report shows.
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeView {
     /// Whose it is.
@@ -67,6 +69,18 @@ pub struct NodeView {
     /// Why it did not answer for its head; else why it is not believed; else what went wrong with another
     /// question, until it has answered for its head again and nothing more is asked of it.
     pub error: Option<ChainError>,
+}
+
+impl fmt::Debug for NodeView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeView")
+            .field("group", &self.group)
+            .field("head", &self.head)
+            .field("finalised", &self.finalised)
+            .field("agreement", &self.agreement)
+            .field("error", &self.error)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How a node's head stands to the canonical tip.
