@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use tokio::time::Instant;
 use watchkeeper::{
@@ -213,14 +213,14 @@ struct Record<'a>(usize, &'a Shown);
 
 impl fmt::Debug for Record<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.1.records.fetch_add(1, Ordering::Relaxed);
+        self.1.records.fetch_add(1, Relaxed);
         write!(f, "record {}", self.0)
     }
 }
 
 impl fmt::Debug for Records {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.shown.snapshots.fetch_add(1, Ordering::Relaxed);
+        self.shown.snapshots.fetch_add(1, Relaxed);
         f.debug_list().entries((0..self.count).map(|n| Record(n, &self.shown))).finish()
     }
 }
@@ -263,9 +263,9 @@ async fn of_three_hundred_thousand_records_a_report_shows_the_first_and_asks_for
     let handle = runtime.handle();
     let eventually = handle.eventually("the impossible", |_| false).within(ms(1_500)).await.unwrap_err();
     let records = |at_most: usize| {
-        let records = shown.records.swap(0, Ordering::Relaxed);
+        let records = shown.records.swap(0, Relaxed);
         assert!(records < at_most * 16 * 1_024 / "record 0,\n".len(), "{records} records were shown");
-        assert_eq!(shown.snapshots.swap(0, Ordering::Relaxed), at_most, "each once");
+        assert_eq!(shown.snapshots.swap(0, Relaxed), at_most, "each once");
     };
     // Before the window, and at its end.
     records(2);
@@ -287,7 +287,7 @@ async fn a_long_wait_shows_nine_snapshots_once_each() {
     let (runtime, shown) = record(3).await;
     let wait = runtime.handle().eventually("the impossible", |_| false).within(ms(600_500));
     let report = assert_bounded(&wait.await.unwrap_err());
-    assert_eq!((shown.snapshots.load(Ordering::Relaxed), shown.records.load(Ordering::Relaxed)), (9, 27));
+    assert_eq!((shown.snapshots.load(Relaxed), shown.records.load(Relaxed)), (9, 27));
     assert!(report.contains("judged 600; the last snapshot, of cycle 600:"), "{report}");
 }
 
@@ -573,6 +573,28 @@ async fn a_json_value_of_any_size_is_replaced_by_its_beginning_with_a_note() {
         assert!(shown["value"].as_str().unwrap().starts_with("{\n  \"heights\": [\n    7,\n"), "{shown}");
         assert_eq!(shown["note"], "it has more than 16 KiB: this is the beginning of its text");
     }
+}
+
+/// Unlike `Debug`, what an app shows a snapshot by cannot be ended half-way.
+#[tokio::test(start_paused = true)]
+async fn a_large_snapshot_that_an_app_shows_is_shown_once() {
+    let shown = Arc::new(AtomicUsize::new(0));
+    let runtime = App::new().start(each_second()).await;
+    let wait = |size: usize| {
+        let shown = Arc::clone(&shown);
+        let show = move |seen: &crate::common::View| {
+            shown.fetch_add(1, Relaxed);
+            format!("polls: {}\n{}", seen.polls, "x".repeat(size))
+        };
+        runtime.handle().eventually("nothing", |_| false).show(show).within(ms(20_000))
+    };
+    let unmet = wait(1_000_000).await.unwrap_err();
+    let said = "\n  changes: not looked for, for a snapshot has more than 16 KiB to be shown\n";
+    assert!(unmet.to_string().contains(said), "{unmet}");
+    assert_eq!(shown.swap(0, Relaxed), 1);
+    let unmet = wait(10).await.unwrap_err();
+    assert!(unmet.to_string().contains("polls: "), "{unmet}");
+    assert!(shown.load(Relaxed) > 1, "small ones are compared");
 }
 
 #[tokio::test(start_paused = true)]

@@ -274,6 +274,7 @@ mod json {
             "reason": "violated",
             "window_s": 60.0,
             "judged": 2,
+            "predicate_reason": null,
             "note": null,
             "last": last,
             "first_violation": { "at_s": 13.5, "cycle": 5, "value": { "polls": 3 } },

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use watchkeeper::{
     DynError, InvalidWait, ObservationRuntime, ObservedSource, Observer, SourceFacts, SourceHealth,
-    Transactional, UnmetOutcome, async_trait,
+    StaticSourceProvider, Transactional, UnmetOutcome, async_trait,
 };
 
 use crate::common::{Act, App, Call, at, each_second, ms};
@@ -208,4 +208,49 @@ async fn an_observer_of_ones_own_says_what_was_asked_since() {
     let expected = (1, 3, 3);
     assert_eq!(seen(Asked).await, expected);
     assert_eq!(seen(Transactional::new(Asked)).await, expected, "wrapped");
+}
+
+/// Its first state knows of no source: only a poll can tell.
+struct LooksLater;
+
+#[async_trait]
+impl Observer for LooksLater {
+    type Source = ();
+    type State = Option<SourceHealth>;
+    type Snapshot = Option<SourceHealth>;
+    type Event = ();
+
+    async fn init(&self, _: &[ObservedSource<()>]) -> Result<Self::State, DynError> {
+        Ok(None)
+    }
+
+    async fn poll(&self, _: &[ObservedSource<()>], known: &mut Self::State) -> Result<Vec<()>, DynError> {
+        let mut facts = SourceFacts::default();
+        facts.answered(Instant::now(), Instant::now());
+        *known = Some(SourceHealth::new(facts, ms(3_000)));
+        Ok(Vec::new())
+    }
+
+    fn snapshot(&self, known: &Self::State) -> Self::Snapshot {
+        known.clone()
+    }
+
+    fn source_health(known: &Self::Snapshot, _: &str) -> Option<SourceHealth> {
+        known.clone()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_whose_init_looks_at_nothing_is_not_refused() {
+    let source = || StaticSourceProvider::new(vec![ObservedSource::new("a", ())]);
+    let runtime = ObservationRuntime::start(source(), LooksLater, each_second()).await.unwrap();
+    runtime.handle().source_fresh("a").or_now().within(ms(5_000)).await.unwrap();
+    let runtime = ObservationRuntime::start_in_background(source(), LooksLater, each_second()).unwrap();
+    let handle = runtime.handle();
+    let (fresh, always) = tokio::join!(
+        handle.source_fresh("a").within(ms(5_000)),
+        handle.always("known", Option::is_some).during(ms(5_000))
+    );
+    fresh.unwrap();
+    assert!(always.is_err(), "the first state is judged like any other");
 }

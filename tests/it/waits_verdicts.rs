@@ -242,3 +242,18 @@ async fn a_wait_that_is_polled_after_its_end_says_so() {
     drop(met);
     assert_eq!(judged, 1);
 }
+
+/// What else there is to say does not take its place.
+#[tokio::test]
+async fn a_reason_stands_beside_a_note() {
+    let runtime = App::new().start(each_second()).await;
+    let wait = runtime.handle().eventually("slowly", |_| {
+        std::thread::sleep(std::time::Duration::from_millis(1_200));
+        Err::<(), _>("no leader")
+    });
+    let unmet = wait.or_now().within(ms(1_500)).await.unwrap_err();
+    let report = unmet.to_string();
+    assert!(report.contains("\n  reason: no leader\n  the executor gave no turn for "), "{report}");
+    #[cfg(feature = "json")]
+    assert_eq!(unmet.to_json()["predicate_reason"], "no leader");
+}

@@ -78,8 +78,37 @@ async fn slow_sources_that_are_healthy_answer() {
     let handle = runtime.handle();
     handle.all_sources("all answer", |_| true).within(ms(4_000)).await.unwrap();
     assert!(start.elapsed() <= ms(2_250), "by the second answer: {:?}", start.elapsed());
-    let always = handle.always("both answer", |nodes| nodes.answering().count() == 2).or_now();
-    always.during(ms(10_000)).await.unwrap();
+    // From any moment on: their probes are in flight nearly all the time, and slow is not silent.
+    let both = |nodes: &watchkeeper::PerSourceSnapshot<u32>| nodes.answering().count() == 2;
+    for later in [0, 10, 300, 900] {
+        sleep(ms(later)).await;
+        let invariant = handle.invariant("both answer", both);
+        handle.always("both answer", both).during(ms(10_000)).await.unwrap();
+        handle.always("both answer", both).or_now().during(ms(2_000)).await.unwrap();
+        invariant.finish().await.unwrap();
+    }
+}
+
+/// Most answers of a source come after the cycle that asked for them.
+#[tokio::test(start_paused = true)]
+async fn an_invariant_holds_over_sources_that_answer_after_their_cycle() {
+    let probe = |_: ObservedSource<()>| async {
+        sleep(ms(60)).await;
+        Ok(1_u32)
+    };
+    let nodes = ["n1", "n2", "n3"].map(|name| ObservedSource::new(name, ()));
+    let config = ObservationConfig { interval: ms(100), ..ObservationConfig::default() };
+    let observer = PerSource::new(ms(100), probe);
+    let runtime =
+        ObservationRuntime::start(StaticSourceProvider::new(nodes.into()), observer, config).await.unwrap();
+    let handle = runtime.handle();
+    handle.all_sources("all answer", |_| true).within(ms(4_000)).await.unwrap();
+    for later in 0..20 {
+        sleep(ms(17)).await;
+        let invariant = handle.invariant("all answer", |nodes| nodes.answering().count() == 3);
+        sleep(ms(1_000)).await;
+        invariant.finish().await.unwrap_or_else(|unmet| panic!("{later}: {unmet}"));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -80,7 +80,10 @@ async fn what_is_not_known_of_a_source() {
     at(began, 2_500).await;
     assert_eq!(handle.why_stale("n1"), "no source is called \"n1\": there are none");
 
+    let began = Instant::now();
     let app = App::new().start(each_second()).await;
+    assert_eq!(app.handle().why_stale("a"), "nothing is known of a yet", "the first poll is yet to come");
+    at(began, 1_500).await;
     let expected = "nothing is known of a: its observer keeps nothing by source";
     assert_eq!(app.handle().why_stale("a"), expected);
 }

@@ -4,12 +4,12 @@ use std::pin::Pin;
 
 use tokio::time::Instant;
 use watchkeeper::{
-    AnyHandle, Inconclusive, Mark, ObservationHandle, Observer, PerSource, PerSourceSnapshot, SourceEvent,
-    UnmetOutcome,
+    AnyHandle, Inconclusive, Mark, ObservationConfig, ObservationHandle, ObservationRuntime, Observer,
+    PerSource, PerSourceSnapshot, SharedSources, SourceEvent, UnmetOutcome,
 };
 
-use super::{Observed, Probes, Says, start};
-use crate::common::{at, ms};
+use super::{Observed, Probes, Says, sources, start};
+use crate::common::{at, each_second, ms};
 
 type Nodes = PerSource<u32, u32>;
 type Handle = ObservationHandle<Nodes>;
@@ -284,8 +284,7 @@ async fn sources_that_are_never_asked_leave_it_open_and_are_named() {
         let open = UnmetOutcome::Inconclusive(Inconclusive::SourcesNotAsked);
         assert_eq!((unmet.outcome(), unmet.judged()), (open, 0), "{unmet}");
         let report = unmet.to_string();
-        let expected =
-            "\n  neither an answer nor a failure that was asked since the start: n2, n3\n  judged 0;";
+        let expected = "\n  neither an answer nor a failure that was asked since the start: n2, n3";
         assert!(report.contains(expected), "{report}");
     }
     // A part is enough here.
@@ -305,6 +304,47 @@ async fn what_a_report_shows_was_asked_since_the_start() {
         report.contains("\n    n2 is stale: last answer 3.6 s ago; probe in flight for 2.6 s"),
         "{report}"
     );
+    let changes = "\n  changes\n    +1.400s n2: 1 -> 1 (stale)\n  freshness";
+    assert!(report.contains(changes), "its value is what it was: {report}");
+}
+
+/// What was asked before and came since has changed, though it does not count.
+#[tokio::test(start_paused = true)]
+async fn a_report_shows_what_has_changed_and_not_what_counts() {
+    let probes = Probes::new();
+    let began = Instant::now();
+    let (runtime, _) = start(&["n1", "n2"], probes.observer()).await;
+    probes.set("n2", Says::After(ms(800), 2));
+    at(began, 1_600).await;
+    probes.set("n1", Says::Value(3)).set("n2", Says::Hang);
+    let unmet = runtime.handle().eventually("the impossible", |_| false).within(ms(2_000)).await.unwrap_err();
+    let report = unmet.to_string();
+    let expected = "\n  changes\n    +0.900s n1: 1 -> 3\n    +0.900s n2: 1 -> 2\n  freshness";
+    assert!(report.contains(expected), "{report}");
+    assert!(report.contains("        n2: no value,\n"), "{report}");
+}
+
+//   0 s      1 s        1.2 s      1.5 s   2 s
+//   a, gone  gone left  cut off    mark    published with the next cycle
+#[tokio::test(start_paused = true)]
+async fn a_leaving_that_was_found_before_the_mark_does_not_meet_an_event() {
+    let probes = Probes::new();
+    let began = Instant::now();
+    let set = SharedSources::new(sources(&["gone", "h"]));
+    let config = ObservationConfig { poll_timeout: ms(200), ..each_second() };
+    let runtime = ObservationRuntime::start(set.clone(), probes.observer(), config).await.unwrap();
+    let handle = runtime.handle();
+    probes.set("h", Says::Hang);
+    set.remove("gone");
+    at(began, 1_500).await;
+    let mark = handle.mark();
+    let left = |event: &SourceEvent<u32>| matches!(event, SourceEvent::Vanished { .. });
+    let unmet = handle.event("left", left).after(mark).within(ms(2_000)).await.unwrap_err();
+    assert_eq!(unmet.outcome(), UnmetOutcome::NotMet, "{unmet}");
+    let history = handle.history();
+    let all = history.iter().flat_map(|batch| &batch.events);
+    let found: Vec<_> = all.filter(|event| left(event)).map(|event| event.asked_at() - began).collect();
+    assert_eq!(found, [ms(1_000)], "by the poll that was cut off");
 }
 
 #[tokio::test(start_paused = true)]
