@@ -238,7 +238,7 @@ async fn a_node_that_stays_behind_fails_the_scenario_and_leaves_nothing() {
     let failure: ScenarioFailure = scenario.run(&AnvilDeployer).await.unwrap_err();
     let said = failure.to_string();
     assert!(said.contains("all nodes share the same head"), "{said}");
-    assert!(!said.contains("value is conserved"), "{said}");
+    assert!(said.contains("expectation \"value is conserved\": held"), "{said}");
     assert_gone(&traces);
 }
 
