@@ -42,8 +42,8 @@ impl Group {
     pub(crate) fn reap(&self, child: &mut Child) -> io::Result<ExitStatus> {
         // What runs as another user is left.
         let _ = self.kill();
-        let mut reaped = self.reaped.lock().unwrap_or_else(PoisonError::into_inner);
-        *reaped = true;
+        // Before it is waited for, which may take: what another process traces is not ours to reap until that ends.
+        *self.reaped.lock().unwrap_or_else(PoisonError::into_inner) = true;
         child.wait()
     }
 

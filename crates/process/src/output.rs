@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 /// How much of what a program prints before its line is kept, in bytes.
 const KEPT: usize = 64 * 1024;
-/// How long the rest of a line may take, once its mark is there.
+/// How long more of a line with the mark may take: then it is a prompt, which has no end.
 const REST_WITHIN: Duration = Duration::from_millis(100);
 
 /// The line by which a program says that it serves.
@@ -86,19 +86,19 @@ pub(crate) fn look_for(
     let mut search = Search::new(mark);
     let mut chunk = vec![0; KEPT];
     let answer = loop {
-        if let Some(since) = search.marked
-            && !more_within(&stdout, REST_WITHIN.saturating_sub(since.elapsed()))
+        if let Some(left) = search.left(Instant::now())
+            && !more_within(&stdout, left)
         {
             break Ok(search.line.text());
         }
         match read(&mut stdout, &mut chunk) {
             Ok(length @ 1..) => {
                 lock(printed).push(&chunk[..length]);
-                if let Some(line) = search.push(&chunk[..length]) {
+                if let Some(line) = search.push(&chunk[..length], Instant::now()) {
                     break Ok(line);
                 }
             }
-            Ok(0) | Err(_) if search.marked.is_some() => break Ok(search.line.text()),
+            Ok(0) | Err(_) if search.grew.is_some() => break Ok(search.line.text()),
             Ok(0) | Err(_) => {
                 // What it said of its errors comes in another thread.
                 let _ = errors_ended.recv_timeout(REST_WITHIN);
@@ -114,17 +114,22 @@ pub(crate) fn look_for(
 struct Search<'a> {
     mark: &'a [u8],
     line: Printed,
-    /// Since when it has the mark.
-    marked: Option<Instant>,
+    /// When the line last grew, if it has the mark.
+    grew: Option<Instant>,
 }
 
 impl<'a> Search<'a> {
     fn new(mark: &'a str) -> Self {
-        Self { mark: mark.as_bytes(), line: Printed::default(), marked: None }
+        Self { mark: mark.as_bytes(), line: Printed::default(), grew: None }
+    }
+
+    /// How long more of the line may take yet, if it has the mark.
+    fn left(&self, now: Instant) -> Option<Duration> {
+        self.grew.map(|grew| REST_WITHIN.saturating_sub(now.saturating_duration_since(grew)))
     }
 
     /// Takes what was printed next, and returns the line with the mark if that has come to its end.
-    fn push(&mut self, mut bytes: &[u8]) -> Option<String> {
+    fn push(&mut self, mut bytes: &[u8], now: Instant) -> Option<String> {
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             let (line, rest) = bytes.split_at(end);
             bytes = &rest[1..];
@@ -135,26 +140,26 @@ impl<'a> Search<'a> {
                     return Some(self.line.text());
                 }
             } else {
-                self.append(line);
-                if self.marked.is_some() {
+                self.append(line, now);
+                if self.grew.is_some() {
                     return Some(self.line.text());
                 }
                 self.line.0.clear();
             }
         }
         if !bytes.is_empty() {
-            self.append(bytes);
+            self.append(bytes, now);
         }
         None
     }
 
-    fn append(&mut self, bytes: &[u8]) {
+    fn append(&mut self, bytes: &[u8], now: Instant) {
         // The mark may have begun in what was there before.
         let before = self.line.0.len().saturating_sub(self.mark.len().saturating_sub(1));
         let forgotten = self.line.push(bytes);
         let news = &self.line.0[before.saturating_sub(forgotten)..];
-        if self.marked.is_none() && contains(news, self.mark) {
-            self.marked = Some(Instant::now());
+        if self.grew.is_some() || contains(news, self.mark) {
+            self.grew = Some(now);
         }
     }
 }
@@ -199,11 +204,11 @@ mod tests {
     fn found(mark: &str, text: &str, length: usize) -> Option<(String, bool)> {
         let mut search = Search::new(mark);
         for piece in text.as_bytes().chunks(length) {
-            if let Some(line) = search.push(piece) {
+            if let Some(line) = search.push(piece, Instant::now()) {
                 return Some((line, true));
             }
         }
-        search.marked.map(|_| (search.line.text(), false))
+        search.grew.map(|_| (search.line.text(), false))
     }
 
     #[test]
@@ -230,6 +235,23 @@ mod tests {
                 assert_eq!(found, expected, "{mark:?} in {text:?} by {length}");
             }
         }
+    }
+
+    /// The time ran from the mark: of a port that came in three pieces, the third was cut off.
+    #[test]
+    fn a_line_that_goes_on_growing_is_not_cut_off() {
+        let began = Instant::now();
+        let at = |millis| began + Duration::from_millis(millis);
+        let mut search = Search::new("listening on ");
+        assert_eq!(search.push(b"starting", at(0)), None);
+        assert_eq!(search.left(at(500)), None, "there is no mark");
+        for (millis, piece) in [(500, "\nlistening on 12"), (560, "34"), (659, "56")] {
+            assert_eq!(search.push(piece.as_bytes(), at(millis)), None);
+            assert_eq!(search.left(at(millis)), Some(REST_WITHIN), "after {piece:?}");
+        }
+        assert_eq!(search.left(at(758)), Some(Duration::from_millis(1)));
+        assert_eq!(search.left(at(759)), Some(Duration::ZERO));
+        assert_eq!(search.push(b"78\n", at(759)).as_deref(), Some("listening on 12345678"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Programs that end when their parent does, however that ends.
 
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
@@ -39,7 +39,9 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// is empty, and errors go where the output goes. All else is not kept, since a [`Command`] does not say: that
 /// [`env_clear`](Command::env_clear) was called, other streams, and what `CommandExt` adds.
 ///
-/// `setpriv` (Debian: util-linux) and `sh` are those of this process's `PATH`; the program is looked for in its own.
+/// `setpriv` (Debian: util-linux), `sh` and, if there are variables, `env` are those of this process's `PATH` and run
+/// with this process's variables; the program is looked for in its own `PATH`. One with a `=` in its name cannot be run
+/// by `env`: its variables are then those of `setpriv` and `sh` as well.
 ///
 /// # What is left
 ///
@@ -56,6 +58,7 @@ pub fn while_parent_lives(program: &Command) -> Command {
         .args(["-c", WHILE_PARENT_LIVES, "sh"])
         .arg(std::process::id().to_string())
         .arg(lifeline())
+        .args(environment(program))
         .arg(program.get_program())
         .args(program.get_args())
         .stdin(Stdio::null())
@@ -64,13 +67,42 @@ pub fn while_parent_lives(program: &Command) -> Command {
     if let Some(directory) = program.get_current_dir() {
         command.current_dir(directory);
     }
-    for (name, value) in program.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
+    if is_assignment(program) {
+        for (name, value) in program.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
     }
     command
+}
+
+/// Whether `env` would take the program for one more variable: it has a `=` in its name.
+fn is_assignment(program: &Command) -> bool {
+    program.get_program().as_encoded_bytes().contains(&b'=')
+}
+
+/// What sets the variables of the program, and runs nothing else with them: `LD_PRELOAD`, `LD_LIBRARY_PATH` and `PATH`
+/// are for the program, and would be for `setpriv` and the shell as well.
+fn environment(program: &Command) -> Vec<OsString> {
+    let (mut removed, mut set) = (Vec::new(), Vec::new());
+    for (name, value) in program.get_envs() {
+        match value {
+            None => removed.extend([OsString::from("-u"), name.to_owned()]),
+            Some(value) => {
+                let mut pair = name.to_owned();
+                pair.push("=");
+                pair.push(value);
+                set.push(pair);
+            }
+        }
+    }
+    if is_assignment(program) || (removed.is_empty() && set.is_empty()) {
+        return Vec::new();
+    }
+    let env = [found("env").into_os_string()];
+    env.into_iter().chain(removed).chain([OsString::from("--")]).chain(set).collect()
 }
 
 /// The descriptor of a pipe that nobody writes to, and that only this process could: it ends with us.

@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::{oneshot, watch};
@@ -13,6 +14,9 @@ use tokio::sync::{oneshot, watch};
 use crate::group::Group;
 use crate::output::{self, Printed, ReadyLine};
 use crate::signal;
+
+/// How long a killed child may take to be gone. It takes milliseconds, unless something holds it.
+const REAPED_WITHIN: Duration = Duration::from_secs(3);
 
 /// A child process. Dropping it kills it with `SIGKILL`, stopped or not, and reaps it.
 ///
@@ -42,6 +46,8 @@ pub struct Process {
     /// Held while the child is stopped: one that is resumed meanwhile is resumed after it.
     stopping: Mutex<()>,
     thread: Option<JoinHandle<()>>,
+    /// Disconnected at the end of the thread.
+    living: Mutex<mpsc::Receiver<()>>,
 }
 
 /// When and how a process ended.
@@ -109,7 +115,11 @@ impl Process {
         let (line_sender, ready) = oneshot::channel();
         let (ended, status) = watch::channel(None);
         let parent = Builder::new().name("process-parent".to_owned());
-        let thread = parent.spawn(move || live(command, mark, &hand_over, line_sender, &ended))?;
+        let (alive, living) = mpsc::channel();
+        let thread = parent.spawn(move || {
+            live(command, mark, &hand_over, line_sender, &ended);
+            drop(alive);
+        })?;
         let started = start.recv().unwrap_or_else(|_| Err(io::Error::other("the starting thread died")));
         let Started { pid, group, pidfd } = started.map_err(|error| {
             let kind = error.kind();
@@ -120,7 +130,8 @@ impl Process {
             )
         })?;
         let exit = Exit { status, pidfd };
-        let process = Self { pid, group, exit, stopping: Mutex::new(()), thread: Some(thread) };
+        let (thread, living) = (Some(thread), Mutex::new(living));
+        let process = Self { pid, group, exit, stopping: Mutex::new(()), thread, living };
         Ok((process, ReadyLine::new(ready)))
     }
 
@@ -169,7 +180,8 @@ impl Process {
 }
 
 /// Kills it and its group and waits for its end. One that may not be killed, since it has become another user's, is
-/// left and logged: nothing is waited for then.
+/// left and logged: nothing is waited for then. One that was killed and cannot be reaped within 3 s, since the kernel
+/// holds it or another process traces it, is left to its thread and logged.
 impl Drop for Process {
     fn drop(&mut self) {
         let rest = self.group.kill();
@@ -179,9 +191,13 @@ impl Drop for Process {
             tracing::warn!(pid = self.pid, %error, "a child process is left: it may not be killed");
             return;
         }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        let Some(thread) = self.thread.take() else { return };
+        let living = self.living.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if living.recv_timeout(REAPED_WITHIN) == Err(mpsc::RecvTimeoutError::Timeout) {
+            tracing::warn!(pid = self.pid, "a child process is left: it was killed, and something holds it");
+            return;
         }
+        let _ = thread.join();
     }
 }
 

@@ -13,7 +13,7 @@ use crate::text::{debug_is_text, listed, name, quoted, said};
 pub enum NodeAction {
     /// Start a node that is down, with the data it had.
     Start,
-    /// Ask it to end, and wait until it has.
+    /// Ask it to end, and wait until it has. One that does not end in time is killed.
     Stop,
     /// Stop, then start.
     Restart,
@@ -34,6 +34,39 @@ pub enum NodeAction {
 /// What a deployer cannot do answers [`NodeControlError::Unsupported`]: that is what the methods
 /// do that are not overridden. An action that is done returns; `start` and `restart` do not wait
 /// until the node is ready, [`wait_ready`](Self::wait_ready) does.
+///
+/// # What each action answers
+///
+/// The same for every deployer that has the action, so that a test does not depend on which one it runs on. What is
+/// as it should be already is no failure:
+///
+/// | action | on a node that runs | that is paused | that is down |
+/// |---|---|---|---|
+/// | `start` | `Ok`, nothing happens | [`Failed`]: resume or kill it first | `Ok`, it starts with its data |
+/// | `stop` | `Ok`, it is down | [`Failed`], and it is not stopped later either | `Ok`, nothing happens |
+/// | `restart` | `Ok`, it starts with its data | [`Failed`], as for `stop` | `Ok`, it starts with its data |
+/// | `kill` | `Ok`, it is down | `Ok`, it is down | [`Failed`]: there is nothing to kill |
+/// | `pause` | `Ok`, it is paused | `Ok`, nothing happens | [`Failed`]: start it first |
+/// | `resume` | `Ok`, nothing happens | `Ok`, it runs | [`Failed`]: start it first |
+/// | `isolate` | `Ok`, it is cut off, also if it was | not specified | [`Failed`]: start it first |
+/// | `rejoin` | `Ok`, the cut is healed, if there was one | not specified | `Ok` if it was cut off, else [`Failed`] |
+///
+/// - A node that does not end when `stop` or `restart` asks it to is killed after a time that the deployer sets (5 s for
+///   those of this workspace): `stop` returns when it is down. A data store then comes back as after `kill`.
+/// - A node that is cut off stays so, also over a restart, until it rejoins.
+/// - A name that no node has is [`NodeControlError::UnknownNode`].
+/// - Once the cluster was shut down each action is [`Failed`], and `wait_ready` answers
+///   [`NotReady`](NodeControlError::NotReady) at once.
+///
+/// A deployer whose nodes are made again by something else, as in Kubernetes, has no node that stays down: there
+/// `kill` returns when that process is gone, and `start` waits until there is another one.
+///
+/// # Cancel safety
+///
+/// An action whose future is dropped may be done or not, but for one that ends a node and has begun to: that is carried
+/// out all the same, within the time that a stop may take.
+///
+/// [`Failed`]: NodeControlError::Failed
 #[async_trait]
 pub trait NodeControl: Send + Sync + 'static {
     /// The deployer's name, for errors.
@@ -46,7 +79,8 @@ pub trait NodeControl: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`NodeControlError`]: no such node, or it did not serve `within` this time.
+    /// [`NodeControlError`]: no such node; it did not serve `within` this time; or the cluster was shut down, which is
+    /// answered at once.
     async fn wait_ready(&self, node: &str, within: Duration) -> Result<(), NodeControlError>;
 
     /// See [`NodeAction::Start`].

@@ -240,14 +240,25 @@ fn are_events(lines: &[String]) -> Result<(), String> {
     }
 }
 
+/// What the steps build whose tests the other steps leave out: as those do, for the whole workspace.
+///
+/// With another selection of packages or features all dependencies would be built again.
+const AS_THE_OTHERS: &str = "--workspace --exclude watchkeeper-chain-bitcoin --all-features";
+
+fn clippy_of(targets: &str) -> String {
+    format!("cargo clippy {AS_THE_OTHERS} {targets} -- -D warnings")
+}
+
+fn nextest_of(targets: &str) -> String {
+    format!("cargo nextest run {AS_THE_OTHERS} {targets} --profile ci")
+}
+
 /// The tests that need a container engine: the other steps leave them out.
 pub(crate) fn containers() -> Result<Verdict, String> {
-    shell::run("cargo clippy --package openraft_kv --features compose --test containers -- -D warnings")?;
+    const TARGETS: &str = "--test containers";
+    shell::run(&clippy_of(TARGETS))?;
     let engine = Engine::bring()?;
-    let tested = shell::run(&format!(
-        "DOCKER_HOST={} cargo nextest run --package openraft_kv --features compose --test containers --profile ci",
-        engine.host()
-    ));
+    let tested = shell::run(&format!("DOCKER_HOST={} {}", engine.host(), nextest_of(TARGETS)));
     let stopped = engine.stop();
     tested.and(stopped)?;
     Ok(Verdict::Passed)
@@ -255,9 +266,10 @@ pub(crate) fn containers() -> Result<Verdict, String> {
 
 /// The tests that need Podman and root: the other steps leave them out.
 pub(crate) fn pods() -> Result<Verdict, String> {
-    shell::run("cargo clippy --package openraft_kv --features k8s --test pods -- -D warnings")?;
+    const TARGETS: &str = "--test pods";
+    shell::run(&clippy_of(TARGETS))?;
     // The first that needs an image builds it.
-    shell::run("cargo nextest run --package openraft_kv --features k8s --test pods --profile ci")?;
+    shell::run(&nextest_of(TARGETS))?;
     Ok(Verdict::Passed)
 }
 
@@ -282,13 +294,10 @@ fn find_kubeconfig(variable: Option<OsString>, home: Option<PathBuf>) -> Option<
 }
 
 /// The tests that need a real node of a chain: the other steps leave them out.
-///
-/// For the whole workspace, as in the other steps, or all dependencies would be built again with fewer features.
 pub(crate) fn chains() -> Result<Verdict, String> {
-    const TARGETS: &str = "--workspace --exclude watchkeeper-chain-bitcoin --all-features --test anvil \
-                           --test chain_features";
-    shell::run(&format!("cargo clippy {TARGETS} -- -D warnings"))?;
-    shell::run(&format!("cargo nextest run {TARGETS} --profile ci"))?;
+    const TARGETS: &str = "--test anvil --test chain_features";
+    shell::run(&clippy_of(TARGETS))?;
+    shell::run(&nextest_of(TARGETS))?;
     Ok(Verdict::Passed)
 }
 
@@ -309,6 +318,7 @@ fn verdict(broken: &[String]) -> Result<Verdict, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::steps::{STEPS, Work};
 
     fn named(name: &str) -> Named {
         Named { name: name.to_owned(), version: "1.0.0".to_owned() }
@@ -381,6 +391,23 @@ mod tests {
             "cargo clippy --package app --no-default-features --features json -- -D warnings",
         ];
         assert_eq!(feature_checks(&[core, with_features, tool, foreign]), expected);
+    }
+
+    /// Two steps asked for fewer features, and each built all dependencies a second time.
+    #[test]
+    fn what_is_left_out_elsewhere_is_built_with_the_selection_of_the_other_steps() {
+        let of_step = |name: &str| {
+            STEPS.iter().find_map(|step| match step.work {
+                Work::Line(line) if step.name == name => Some(line),
+                _ => None,
+            })
+        };
+        let (clippy, nextest) = (of_step("clippy").unwrap(), of_step("nextest").unwrap());
+        for line in [clippy, nextest, &clippy_of("--test pods"), &nextest_of("--test pods")] {
+            let selects = ["--workspace --exclude watchkeeper-chain-bitcoin ", " --all-features "];
+            assert!(selects.iter().all(|selects| line.contains(selects)), "{line}");
+            assert!(!line.contains("--package") && !line.contains("--features "), "{line}");
+        }
     }
 
     #[test]

@@ -9,6 +9,14 @@ use crate::{Block, Header, Height};
 ///
 /// `Committed`, `Reorged` and `Reverted` fold to the canonical branch: each block is told once each time it
 /// joins the branch, by whoever delivered it first.
+///
+/// # When it counts
+///
+/// In a wait with a start, an event counts by the cycle that emitted it, which began after the start. It is not dated
+/// by the probes that it came of: a block joins the branch once, by heads, headers and contents that were asked of
+/// several nodes in several cycles, and would be dated before most waits for it. So what a wait takes for a sign that a
+/// node was *asked* since is a condition on [`ChainView`](crate::ChainView), whose heads do count by when they were
+/// asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChainEvent<T> {

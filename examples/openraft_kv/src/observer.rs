@@ -20,7 +20,7 @@ use crate::{ClientError, NodeClient};
 /// Watches a Raft cluster through `GET /state` of each node.
 ///
 /// Every node is probed on its own, so that one that hangs costs the others nothing. What the
-/// cluster agrees on is derived from fresh answers only.
+/// cluster agrees on is derived only from nodes that are answering: see [`Presence::Present`].
 #[derive(Debug)]
 pub struct RaftObserver {
     nodes: PerSource<NodeClient, NodeState>,
@@ -40,11 +40,12 @@ pub struct Leader {
 pub enum Presence {
     /// It has never answered; in a wait, not since the wait's start.
     Unseen,
-    /// Its last answer is fresh, and no probe has failed since.
+    /// It is answering: its last answer is fresh, no probe has failed since, and none hangs. See
+    /// [`SourceHealth::is_answering`].
     Present,
     /// Its last probe failed, with this message.
     Failing(String),
-    /// It does not refuse, and has not answered for too long.
+    /// It does not refuse, and does not answer: a probe of it hangs, or its last answer is too old.
     Stale,
 }
 
@@ -69,15 +70,26 @@ pub struct ClusterView {
     /// The leader that a quorum of the voters agrees on: each of them is present, names the same
     /// leader in the same term, and the leader itself is among them and says so.
     pub leader: Option<Leader>,
-    /// The voters of the longest log among the nodes that are present.
+    /// The voters of the longest log among the nodes that are present; while none is, those that were known last. In a
+    /// wait they are unknown, and this is empty, while no node has said so since the wait's start.
     pub voters: BTreeSet<NodeId>,
-    /// The highest term that a present node has seen.
+    /// The highest term that a node has ever said. Terms only grow, so that it counts whenever it was said.
     pub term: u64,
-    /// The highest index that a present node has applied.
+    /// The highest index that a node has ever applied, which only grows as well.
     pub applied: u64,
 }
 
 /// What happened in the cluster.
+///
+/// # When it counts
+///
+/// A wait for events with a start counts those that were asked for since ([`asked_at`](Self::asked_at)). Most events
+/// come of the answers of several nodes, which were asked at different times. Such an event is dated by the *oldest* of
+/// the answers that it takes: an answer that was asked before a write cannot show it, and neither can an event that
+/// rests on it. What the newest answers show without it is dated by them. So a leader that is agreed on counts since
+/// the last moment from which on the answers of a quorum name it.
+///
+/// That a node is silent, or left the set, is no answer to anything: it counts by the cycle that found it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum ClusterEvent {
@@ -87,6 +99,9 @@ pub enum ClusterEvent {
         from: Option<Leader>,
         /// Who it is.
         to: Option<Leader>,
+        /// See [`asked_at`](Self::asked_at).
+        #[serde(skip)]
+        asked_at: Option<Instant>,
     },
     /// A higher term was seen.
     TermAdvanced {
@@ -94,11 +109,17 @@ pub enum ClusterEvent {
         from: u64,
         /// The highest term now.
         to: u64,
+        /// See [`asked_at`](Self::asked_at).
+        #[serde(skip)]
+        asked_at: Option<Instant>,
     },
     /// A node answered for the first time, ever or since it was replaced.
     NodeSeen {
         /// The source's name.
         node: Arc<str>,
+        /// See [`asked_at`](Self::asked_at).
+        #[serde(skip)]
+        asked_at: Option<Instant>,
     },
     /// A node no longer answers.
     NodeLost {
@@ -106,11 +127,17 @@ pub enum ClusterEvent {
         node: Arc<str>,
         /// Why it counts as lost.
         reason: String,
+        /// See [`asked_at`](Self::asked_at).
+        #[serde(skip)]
+        asked_at: Option<Instant>,
     },
     /// A lost node answers again.
     NodeBack {
         /// The source's name.
         node: Arc<str>,
+        /// See [`asked_at`](Self::asked_at).
+        #[serde(skip)]
+        asked_at: Option<Instant>,
     },
     /// The voters changed.
     MembershipChanged {
@@ -118,6 +145,9 @@ pub enum ClusterEvent {
         from: BTreeSet<NodeId>,
         /// The voters now.
         to: BTreeSet<NodeId>,
+        /// See [`asked_at`](Self::asked_at).
+        #[serde(skip)]
+        asked_at: Option<Instant>,
     },
     /// The cluster applied more of its log.
     AppliedAdvanced {
@@ -125,7 +155,26 @@ pub enum ClusterEvent {
         from: u64,
         /// The highest applied index now.
         to: u64,
+        /// See [`asked_at`](Self::asked_at).
+        #[serde(skip)]
+        asked_at: Option<Instant>,
     },
+}
+
+impl ClusterEvent {
+    /// When that was asked for of which the event came; `None` if it counts by the cycle that found it.
+    #[must_use]
+    pub fn asked_at(&self) -> Option<Instant> {
+        match self {
+            Self::LeaderChanged { asked_at, .. }
+            | Self::TermAdvanced { asked_at, .. }
+            | Self::NodeSeen { asked_at, .. }
+            | Self::NodeLost { asked_at, .. }
+            | Self::NodeBack { asked_at, .. }
+            | Self::MembershipChanged { asked_at, .. }
+            | Self::AppliedAdvanced { asked_at, .. } => *asked_at,
+        }
+    }
 }
 
 /// What [`RaftObserver`] remembers.
@@ -138,12 +187,24 @@ pub struct RaftState {
 }
 
 impl RaftObserver {
-    /// `interval` is the runtime's own. A node that has not answered for `stale_after` (plus what
-    /// its last answer took) is lost.
+    /// `interval` is the runtime's own. A node is lost when it refuses, when a probe of it is not answered within half
+    /// an interval or twice what its last answer took, whichever is longer, and in any case when it has not answered
+    /// for `stale_after` (plus what its last answer took).
     #[must_use]
     pub fn new(interval: Duration, stale_after: Duration) -> Self {
-        let probe =
-            |node: ObservedSource<NodeClient>| async move { node.source.state().await.map_err(brief) };
+        Self::asking(interval, stale_after, |node: ObservedSource<NodeClient>| async move {
+            node.source.state().await.map_err(brief)
+        })
+    }
+
+    fn asking<F>(
+        interval: Duration,
+        stale_after: Duration,
+        probe: impl Fn(ObservedSource<NodeClient>) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<NodeState, DynError>> + Send + 'static,
+    {
         let nodes = PerSource::new(interval, probe)
             .stale_after(stale_after)
             .identity(|node: &NodeClient| node.addr().to_owned());
@@ -164,7 +225,7 @@ impl RaftObserver {
         nodes: &PerSourceState<NodeState>,
         before: &ClusterView,
     ) -> ClusterView {
-        ClusterView::derive(seen(sources, &self.nodes.snapshot(nodes), Instant::now()), before)
+        ClusterView::derive(seen(sources, &self.nodes.snapshot(nodes)), before)
     }
 }
 
@@ -211,10 +272,13 @@ impl Observer for RaftObserver {
         view.nodes.get(name).map(|node| node.health.clone())
     }
 
-    /// What the nodes agree on by what they were asked since. Events are not taken apart: one may come of several
-    /// answers, and counts by its cycle.
+    /// What the nodes agree on by what they were asked since.
     fn asked_since(view: &ClusterView, since: Instant) -> Option<ClusterView> {
         view.asked_since(since)
+    }
+
+    fn asked_at(event: &ClusterEvent) -> Option<Instant> {
+        event.asked_at()
     }
 }
 
@@ -236,17 +300,42 @@ impl ClusterView {
     }
 
     /// The same without what was asked of the nodes before `since`; `None` if there is none of it. What only grows
-    /// stays as it is, and so do the voters that nobody names now.
+    /// stays as it is.
     fn asked_since(&self, since: Instant) -> Option<Self> {
-        let asked_since = |node: &NodeView| node.health.asked_since(since);
-        if self.nodes.values().all(|node| asked_since(node).is_none()) {
-            return None;
-        }
+        let known = self.known_since(since);
+        let is_all = known.voters == self.voters
+            && self.nodes.values().all(|node| node.health.asked_since(since).is_none());
+        (!is_all).then_some(Self { term: self.term, applied: self.applied, ..known })
+    }
+
+    /// What the answers say that were asked for at `since` or later, and nothing else.
+    fn known_since(&self, since: Instant) -> Self {
         let view = |(name, node): (&Arc<str>, &NodeView)| {
-            let node = asked_since(node).map_or_else(|| node.clone(), |health| node.with(health));
-            (Arc::clone(name), node)
+            let asked_since = node.health.asked_since(since);
+            (Arc::clone(name), asked_since.map_or_else(|| node.clone(), |health| node.with(health)))
         };
-        Some(Self::derive(self.nodes.iter().map(view).collect(), self))
+        Self::derive(self.nodes.iter().map(view).collect(), &Self::default())
+    }
+
+    /// The last moment such that what was asked since `shows` it: when the oldest answer was asked for that it takes.
+    fn shown_since(&self, shows: impl Fn(&Self) -> bool) -> Option<Instant> {
+        let mut asked: Vec<Instant> = self.nodes.values().filter_map(NodeView::asked_at).collect();
+        asked.sort_unstable();
+        asked.into_iter().rev().find(|since| shows(&self.known_since(*since)))
+    }
+
+    /// When that was asked for which ended the agreement of `before`: of the leader, if it says so no more, else of the
+    /// first of those that no longer name it.
+    fn disagreed_at(&self, before: &Self) -> Option<Instant> {
+        let leader = before.leader?;
+        let names_it = |view: &Self, name: &Arc<str>| {
+            let node = view.nodes.get(name).filter(|node| node.presence == Presence::Present);
+            node.and_then(|node| node.state.as_ref()).is_some_and(|state| state.names(leader))
+        };
+        let lost = || before.nodes.keys().filter(|name| names_it(before, name) && !names_it(self, name));
+        let asked_at = |name: &Arc<str>| self.nodes.get(name)?.asked_at();
+        let own = before.leader_name().and_then(|own| lost().find(|name| *name == own));
+        own.map_or_else(|| lost().filter_map(asked_at).min(), asked_at)
     }
 
     /// The nodes that can be believed, with what they say.
@@ -262,11 +351,9 @@ impl ClusterView {
             || self.present().map(|(_, state)| state).filter(|state| self.voters.contains(&state.node_id));
         let leader =
             voters().filter(|state| state.role == Role::Leader).max_by_key(|state| state.current_term)?;
-        let (node_id, term) = (leader.node_id, leader.current_term);
-        let names_it =
-            |state: &&NodeState| state.current_leader == Some(node_id) && state.current_term == term;
-        let votes = voters().filter(names_it).count();
-        (votes > self.voters.len() / 2).then_some(Leader { node_id, term })
+        let leader = Leader { node_id: leader.node_id, term: leader.current_term };
+        let votes = voters().filter(|state| state.names(leader)).count();
+        (votes > self.voters.len() / 2).then_some(leader)
     }
 
     /// The present node with this id.
@@ -300,7 +387,7 @@ impl ClusterView {
         let mut events = Vec::new();
         for (name, node) in &*self.nodes {
             let was = before.nodes.get(name).map_or(&Presence::Unseen, |node| &node.presence);
-            events.extend(moved(name, was, &node.presence));
+            events.extend(node.moved(name, was));
         }
         let gone = |(name, node): &(&Arc<str>, &NodeView)| {
             node.presence == Presence::Present && !self.nodes.contains_key(*name)
@@ -309,28 +396,70 @@ impl ClusterView {
             events.push(ClusterEvent::NodeLost {
                 node: Arc::clone(name),
                 reason: "left the source set".to_owned(),
+                asked_at: None,
             });
         }
         if self.term > before.term {
-            events.push(ClusterEvent::TermAdvanced { from: before.term, to: self.term });
+            let asked_at = self.shown_since(|view| view.term == self.term);
+            events.push(ClusterEvent::TermAdvanced { from: before.term, to: self.term, asked_at });
         }
         if self.leader != before.leader {
-            events.push(ClusterEvent::LeaderChanged { from: before.leader, to: self.leader });
+            let asked_at = match self.leader {
+                Some(_) => self.shown_since(|view| view.leader == self.leader),
+                None => self.disagreed_at(before),
+            };
+            events.push(ClusterEvent::LeaderChanged { from: before.leader, to: self.leader, asked_at });
         }
         if self.voters != before.voters {
             events.push(ClusterEvent::MembershipChanged {
                 from: before.voters.clone(),
                 to: self.voters.clone(),
+                asked_at: self.shown_since(|view| view.voters == self.voters),
             });
         }
         if self.applied > before.applied {
-            events.push(ClusterEvent::AppliedAdvanced { from: before.applied, to: self.applied });
+            let asked_at = self.shown_since(|view| view.applied == self.applied);
+            events.push(ClusterEvent::AppliedAdvanced { from: before.applied, to: self.applied, asked_at });
         }
         events
     }
 }
 
+impl NodeState {
+    fn names(&self, leader: Leader) -> bool {
+        self.current_leader == Some(leader.node_id) && self.current_term == leader.term
+    }
+}
+
 impl NodeView {
+    /// When that was asked for which its presence shows; `None` for silence.
+    fn asked_at(&self) -> Option<Instant> {
+        match &self.presence {
+            Presence::Present => self.health.facts.last_success,
+            Presence::Failing(_) => self.health.facts.last_failure.as_ref().map(|failure| failure.began()),
+            Presence::Unseen | Presence::Stale => None,
+        }
+    }
+
+    /// What the change of its presence is called.
+    fn moved(&self, name: &Arc<str>, was: &Presence) -> Option<ClusterEvent> {
+        let (node, asked_at) = (Arc::clone(name), self.asked_at());
+        let lost = |reason: &str| {
+            let (node, reason) = (Arc::clone(name), reason.to_owned());
+            Some(ClusterEvent::NodeLost { node, reason, asked_at })
+        };
+        match (was, &self.presence) {
+            (Presence::Unseen, Presence::Present) => Some(ClusterEvent::NodeSeen { node, asked_at }),
+            (Presence::Failing(_) | Presence::Stale, Presence::Present) => {
+                Some(ClusterEvent::NodeBack { node, asked_at })
+            }
+            (Presence::Present, Presence::Failing(reason)) => lost(reason),
+            (Presence::Present, Presence::Stale) => lost("does not answer"),
+            (Presence::Present, Presence::Unseen) => lost("was replaced"),
+            _ => None,
+        }
+    }
+
     /// The same node, if this is all that counts of it. That it does not answer for too long is so whenever it was
     /// asked.
     fn with(&self, health: SourceHealth) -> Self {
@@ -344,11 +473,10 @@ impl NodeView {
     }
 }
 
-/// Which nodes can be believed at `now`.
+/// Which nodes can be believed.
 fn seen(
     sources: &[ObservedSource<NodeClient>],
     answers: &PerSourceSnapshot<NodeState>,
-    now: Instant,
 ) -> BTreeMap<Arc<str>, NodeView> {
     // The answers are in the order of the sources.
     let view = |(node, source): (&ObservedSource<NodeClient>, SourceView<'_, NodeState>)| {
@@ -356,7 +484,7 @@ fn seen(
         let presence = match failure {
             _ if source.value.is_none() => Presence::Unseen,
             Some(failure) => Presence::Failing(failure.message.clone()),
-            None if source.freshness(now).is_fresh() => Presence::Present,
+            None if source.is_answering() => Presence::Present,
             None => Presence::Stale,
         };
         let client = node.source.clone();
@@ -380,25 +508,6 @@ fn brief(error: ClientError) -> DynError {
     }
 }
 
-/// What a change of one node's presence is called.
-fn moved(name: &Arc<str>, was: &Presence, is: &Presence) -> Option<ClusterEvent> {
-    let node = Arc::clone(name);
-    match (was, is) {
-        (Presence::Unseen, Presence::Present) => Some(ClusterEvent::NodeSeen { node }),
-        (Presence::Failing(_) | Presence::Stale, Presence::Present) => Some(ClusterEvent::NodeBack { node }),
-        (Presence::Present, Presence::Failing(reason)) => {
-            Some(ClusterEvent::NodeLost { node, reason: reason.clone() })
-        }
-        (Presence::Present, Presence::Stale) => {
-            Some(ClusterEvent::NodeLost { node, reason: "does not answer".to_owned() })
-        }
-        (Presence::Present, Presence::Unseen) => {
-            Some(ClusterEvent::NodeLost { node, reason: "was replaced".to_owned() })
-        }
-        _ => None,
-    }
-}
-
 impl fmt::Display for Leader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "n{} (term {})", self.node_id, self.term)
@@ -413,172 +522,15 @@ impl fmt::Display for ClusterEvent {
         match self {
             Self::LeaderChanged { to: Some(leader), .. } => write!(f, "leader is {leader}"),
             Self::LeaderChanged { to: None, .. } => f.write_str("no leader is agreed on"),
-            Self::TermAdvanced { from, to } => write!(f, "term {from} -> {to}"),
-            Self::NodeSeen { node } => write!(f, "{node} is up"),
-            Self::NodeLost { node, reason } => write!(f, "{node} is lost: {reason}"),
-            Self::NodeBack { node } => write!(f, "{node} is back"),
+            Self::TermAdvanced { from, to, .. } => write!(f, "term {from} -> {to}"),
+            Self::NodeSeen { node, .. } => write!(f, "{node} is up"),
+            Self::NodeLost { node, reason, .. } => write!(f, "{node} is lost: {reason}"),
+            Self::NodeBack { node, .. } => write!(f, "{node} is back"),
             Self::MembershipChanged { to, .. } => write!(f, "voters are {}", voters(to)),
-            Self::AppliedAdvanced { from, to } => write!(f, "applied {from} -> {to}"),
+            Self::AppliedAdvanced { from, to, .. } => write!(f, "applied {from} -> {to}"),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-    use watchkeeper::{Cause, ProbeFailure, SourceFacts};
-
-    use super::*;
-
-    /// A node that says who leads in which term; node 0 leads nobody.
-    fn node(id: NodeId, leader: NodeId, term: u64, presence: Presence) -> (Arc<str>, NodeView) {
-        let state = NodeState {
-            node_id: id,
-            public_addr: String::new(),
-            role: if id == leader { Role::Leader } else { Role::Follower },
-            current_leader: (leader > 0).then_some(leader),
-            current_term: term,
-            last_log_index: Some(term),
-            last_applied_index: Some(term),
-            voters: BTreeSet::from([1, 2, 3]),
-            kv: BTreeMap::new(),
-        };
-        (
-            Arc::from(format!("n{id}")),
-            NodeView {
-                presence,
-                state: Some(Arc::new(state)),
-                client: NodeClient::new("127.0.0.1:1"),
-                health: SourceHealth::new(SourceFacts::default(), Duration::ZERO),
-            },
-        )
-    }
-
-    #[test]
-    fn a_leader_is_agreed_on_by_a_quorum_of_those_that_can_be_believed() {
-        use Presence::{Present, Stale};
-        let refused = || Presence::Failing("refused".to_owned());
-        let cases = [
-            ("all agree", [(1, 1, Present), (1, 1, Present), (1, 1, Present)], Some(1)),
-            ("one is stale", [(1, 1, Present), (1, 1, Present), (1, 1, Stale)], Some(1)),
-            ("two are stale: no quorum", [(1, 1, Present), (1, 1, Stale), (1, 1, Stale)], None),
-            (
-                "the leader is dead, the others do not know yet",
-                [(1, 1, refused()), (1, 1, Present), (1, 1, Present)],
-                None,
-            ),
-            ("the leader hangs", [(1, 1, Stale), (1, 1, Present), (1, 1, Present)], None),
-            ("an election is on", [(0, 2, Present), (0, 2, Present), (0, 2, Present)], None),
-            (
-                "the old leader does not know of the new one",
-                [(1, 1, Present), (2, 2, Present), (2, 2, Present)],
-                Some(2),
-            ),
-            ("the same leader in two terms", [(1, 1, Present), (1, 1, Stale), (1, 2, Present)], None),
-        ];
-        for (what, nodes, leader) in cases {
-            let nodes =
-                (1..).zip(nodes).map(|(id, (leader, term, presence))| node(id, leader, term, presence));
-            let view = ClusterView::derive(nodes.collect(), &ClusterView::default());
-            assert_eq!(view.leader.map(|leader| leader.node_id), leader, "{what}");
-        }
-    }
-
-    #[test]
-    fn a_cluster_that_is_gone_and_comes_back_is_told_as_such() {
-        let up = || (1..=3).map(|id| node(id, 1, 4, Presence::Present)).collect();
-        let down = || (1..=3).map(|id| node(id, 1, 4, Presence::Failing("refused".to_owned()))).collect();
-        let first = ClusterView::derive(up(), &ClusterView::default());
-        let gone = ClusterView::derive(down(), &first);
-        let back = ClusterView::derive(up(), &gone);
-        let told = |events: Vec<ClusterEvent>| events.iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(
-            told(gone.since(&first)),
-            ["n1 is lost: refused", "n2 is lost: refused", "n3 is lost: refused", "no leader is agreed on"],
-        );
-        assert_eq!(
-            told(back.since(&gone)),
-            ["n1 is back", "n2 is back", "n3 is back", "leader is n1 (term 4)"]
-        );
-    }
-
-    #[test]
-    fn as_json_nodes_go_by_their_names() {
-        let (name, unseen) = node(3, 0, 0, Presence::Unseen);
-        let unseen = (name, NodeView { state: None, ..unseen });
-        let nodes = [node(1, 1, 4, Presence::Present), node(2, 1, 4, Presence::Present), unseen];
-        let view = ClusterView::derive(nodes.into(), &ClusterView::default());
-        let said = |presence: &str, role: &str| json!({ "presence": presence, "role": role, "term": 4, "applied": 4, "kv": {} });
-        assert_eq!(
-            view.to_json(),
-            json!({
-                "leader": "n1", "term": 4, "applied": 4, "voters": ["n1", "n2", "n3"], "present": 2,
-                "nodes": {
-                    "n1": said("present", "leader"),
-                    "n2": said("present", "follower"),
-                    "n3": { "presence": "unseen", "role": null, "term": null, "applied": null, "kv": null },
-                },
-            })
-        );
-    }
-
-    /// A node that was asked at these times, in milliseconds: for its last answer, and then without success.
-    fn asked(id: NodeId, began: Instant, answered: u64, failed: Option<u64>) -> (Arc<str>, NodeView) {
-        let at = |millis| began + Duration::from_millis(millis);
-        let mut facts = SourceFacts::default();
-        facts.answered(at(answered), at(answered + 1));
-        let presence = match failed {
-            None => Presence::Present,
-            Some(asked) => {
-                let failure = ProbeFailure::new(at(asked), at(asked + 1), Cause::Error, "refused");
-                facts.failed(failure);
-                Presence::Failing("refused".to_owned())
-            }
-        };
-        let (name, view) = node(id, 1, 4, presence);
-        (name, NodeView { health: SourceHealth::new(facts, Duration::from_secs(1)), ..view })
-    }
-
-    #[test]
-    fn what_was_asked_of_a_node_before_does_not_count() {
-        use Presence::{Present, Unseen};
-        let began = Instant::now();
-        let refused = || Presence::Failing("refused".to_owned());
-        // (when each was asked last; its presence by what was asked since 500 ms, and who leads then)
-        let cases = [
-            ("all since", [(500, None), (600, None), (700, None)], [Present, Present, Present], Some(1)),
-            ("one before", [(600, None), (600, None), (499, None)], [Present, Present, Unseen], Some(1)),
-            ("the leader before", [(400, None), (600, None), (600, None)], [Unseen, Present, Present], None),
-            ("two before", [(600, None), (400, None), (400, None)], [Present, Unseen, Unseen], None),
-            (
-                "failed since",
-                [(600, None), (600, None), (400, Some(600))],
-                [Present, Present, refused()],
-                Some(1),
-            ),
-            (
-                "failed before",
-                [(600, None), (600, None), (300, Some(400))],
-                [Present, Present, Unseen],
-                Some(1),
-            ),
-        ];
-        for (what, times, presence, leader) in cases {
-            let nodes = (1..).zip(times).map(|(id, (answered, failed))| asked(id, began, answered, failed));
-            let view = ClusterView::derive(nodes.collect(), &ClusterView::default());
-            let since = RaftObserver::asked_since(&view, began + Duration::from_millis(500));
-            assert_eq!(since.is_none(), what == "all since", "{what}");
-            let seen = since.unwrap_or(view);
-            let is: Vec<_> = seen.nodes.values().map(|node| node.presence.clone()).collect();
-            assert_eq!((is, seen.leader.map(|leader| leader.node_id)), (presence.to_vec(), leader), "{what}");
-            let unseen = seen.nodes.values().filter(|node| node.presence == Unseen);
-            assert!(unseen.clone().all(|node| node.state.is_none()), "{what}");
-            assert_eq!(seen.voters, BTreeSet::from([1, 2, 3]), "{what}");
-        }
-        let nobody: BTreeMap<_, _> = (1..=3).map(|id| asked(id, began, 100, None)).collect();
-        let view = ClusterView::derive(nobody, &ClusterView::default());
-        let seen = RaftObserver::asked_since(&view, began + Duration::from_secs(1)).unwrap();
-        assert_eq!((seen.leader, seen.term), (None, 4), "terms only grow");
-        assert_eq!(seen.voters, BTreeSet::from([1, 2, 3]), "what was known is not forgotten");
-    }
-}
+mod tests;

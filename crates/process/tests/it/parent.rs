@@ -31,6 +31,44 @@ async fn the_path_of_a_program_does_not_hide_what_runs_it() {
     assert!(line(ready).await.is_ok());
 }
 
+/// A library of the program's that what runs it cannot load: it ended before the program was there.
+#[tokio::test]
+async fn the_libraries_of_a_program_are_not_loaded_by_what_runs_it() {
+    let setpriv = Command::new("sh").args(["-c", "ldd $(command -v setpriv)"]).output().unwrap();
+    let setpriv = String::from_utf8_lossy(&setpriv.stdout).into_owned();
+    let folder = watchkeeper_process::RunDirectory::new("watchkeeper-test-").unwrap();
+    // Of the libraries that setpriv has, those that a shell does without.
+    let names =
+        setpriv.split_whitespace().filter(|word| word.starts_with("lib") && !word.starts_with("libc."));
+    let names: Vec<&str> = names.collect();
+    assert!(!names.is_empty(), "the test is of a setpriv with libraries of its own: {setpriv}");
+    for name in names {
+        std::fs::write(folder.path().join(name), "no library").unwrap();
+    }
+    let mut program = shell("echo path: $LD_LIBRARY_PATH");
+    program.env("LD_LIBRARY_PATH", folder.path());
+    let (_process, ready) = Process::start(while_parent_lives(&program), "path").unwrap();
+    assert_eq!(line(ready).await, Ok(format!("path: {}", folder.path().display())));
+}
+
+#[tokio::test]
+async fn variables_come_whole_whatever_is_in_them() {
+    let mut program = Command::new("env");
+    program
+        .args(["-0"])
+        .env("a.b", "-u PATH")
+        .env("LINES_", "one\ntwo = 2")
+        .env("EMPTY", "")
+        .env_remove("HOME");
+    let (_process, ready) = Process::start(while_parent_lives(&program), "no such line").unwrap();
+    let printed = line(ready).await.unwrap_err();
+    let variables: Vec<&str> = printed.split('\0').collect();
+    for expected in ["a.b=-u PATH", "LINES_=one\ntwo = 2", "EMPTY="] {
+        assert!(variables.contains(&expected), "{expected:?}: {variables:?}");
+    }
+    assert!(!variables.iter().any(|variable| variable.starts_with("HOME=")), "{variables:?}");
+}
+
 #[tokio::test]
 async fn a_program_that_is_not_there_is_named_by_what_it_prints() {
     let missing = while_parent_lives(&Command::new("/no/such/program"));

@@ -103,7 +103,7 @@ async fn a_pause_beside_a_continue_from_outside_does_not_block_its_thread() {
 /// Whichever is first, the answer comes and is true.
 #[tokio::test]
 async fn a_pause_of_one_that_ends_meanwhile_says_so() {
-    for _ in 0..100 {
+    for _ in 0..500 {
         let (process, ready) = start("echo up; exit 0", "up");
         assert!(line(ready).await.is_ok());
         match process.pause() {

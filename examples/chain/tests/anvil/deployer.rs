@@ -14,6 +14,11 @@ use watchkeeper_scenario::{
     RunningCluster, async_trait,
 };
 
+#[path = "../../../openraft_kv/tests/contract/mod.rs"]
+mod contract;
+
+use contract::State;
+
 const NAME: &str = "anvil";
 
 /// Ethereum nodes that make the same blocks when they are told the same.
@@ -147,17 +152,28 @@ impl NodeControl for Control {
     }
 
     async fn start(&self, node: &str) -> Result<(), NodeControlError> {
-        let started = self.anvil(NodeAction::Start, node).await?.start_again().await;
-        done(NodeAction::Start, node, started)
+        let mut anvil = self.anvil(NodeAction::Start, node).await?;
+        if is_paused(&anvil) {
+            return Err(refused(NodeAction::Start, node, PAUSED));
+        }
+        done(NodeAction::Start, node, anvil.start_again().await)
     }
 
     async fn stop(&self, node: &str) -> Result<(), NodeControlError> {
-        self.anvil(NodeAction::Stop, node).await?.stop().await;
+        let mut anvil = self.anvil(NodeAction::Stop, node).await?;
+        if is_paused(&anvil) {
+            return Err(refused(NodeAction::Stop, node, PAUSED));
+        }
+        anvil.stop().await;
         Ok(())
     }
 
     async fn kill(&self, node: &str) -> Result<(), NodeControlError> {
-        self.anvil(NodeAction::Kill, node).await?.kill();
+        let mut anvil = self.anvil(NodeAction::Kill, node).await?;
+        if anvil.pid().is_none() {
+            return done(NodeAction::Kill, node, Err(AnvilError::NotRunning));
+        }
+        anvil.kill();
         Ok(())
     }
 
@@ -170,4 +186,34 @@ impl NodeControl for Control {
         let resumed = self.anvil(NodeAction::Resume, node).await?.resume();
         done(NodeAction::Resume, node, resumed)
     }
+}
+
+const PAUSED: &str = "it is paused: resume it first, or kill it";
+
+fn refused(action: NodeAction, node: &str, reason: &str) -> NodeControlError {
+    NodeControlError::Failed { action, node: node.to_owned(), source: reason.into() }
+}
+
+/// By the letter of `/proc/PID/stat`.
+fn is_paused(anvil: &Anvil) -> bool {
+    let stat = anvil.pid().and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok());
+    stat.is_some_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
+}
+
+/// As the other deployers are tried: one table for all of them.
+#[tokio::test]
+async fn each_action_answers_as_the_contract_says() {
+    let cluster = AnvilDeployer.deploy(&1).await.unwrap();
+    let (control, node) = (cluster.node_control(), cluster.node_clients().get("n1").unwrap());
+    let is = async |state| {
+        let anvil = node.anvil().await.unwrap();
+        state
+            == match anvil.pid() {
+                None => State::Down,
+                Some(_) if is_paused(&anvil) => State::Paused,
+                Some(_) => State::Runs,
+            }
+    };
+    contract::holds(&*control, "n1", is).await;
+    cluster.shut_down().await.unwrap();
 }

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::task::spawn_blocking;
 use watchkeeper_chain::adapter::ethereum::anvil::AnvilError;
+use watchkeeper_process::RunDirectory;
 
 use crate::common::{PATIENCE, node};
 
@@ -62,7 +63,7 @@ async fn a_node_dies_with_a_parent_that_is_killed() {
     let mut parent = Command::new(env::current_exe().unwrap())
         .args(["--exact", "process::a_node_dies_with_a_parent_that_is_killed", "--nocapture"])
         .env(PARENT, "")
-        // What it has no time to remove.
+        // Where it makes what it has no time to remove.
         .env("TMPDIR", files.path())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
@@ -83,4 +84,10 @@ async fn a_node_dies_with_a_parent_that_is_killed() {
         poll(&mut [PollFd::new(&node, PollFlags::IN)], Some(&limit)).unwrap()
     });
     assert_eq!(ended.await.unwrap(), 1, "the node outlived its parent");
+
+    // Its files are there, and the next run removes them: they stayed for good.
+    let inside = || std::fs::read_dir(files.path()).unwrap().count();
+    assert_eq!(inside(), 1);
+    drop(RunDirectory::new_in(files.path(), "watchkeeper-anvil-").unwrap());
+    assert_eq!(inside(), 0);
 }

@@ -100,11 +100,12 @@ pub enum ClusterError {
         /// Which node.
         id: NodeId,
     },
-    /// The node was asked to stop and did not. One that is paused is not asked: it would stop when it is resumed.
+    /// The node did not stop. One that is paused is not asked to: it would stop when it is resumed. Any other is killed
+    /// when it does not stop in time, and this is one that the kernel holds.
     #[error("node {id} did not stop{}", if *paused {
         ", nor was it asked to, since it is paused: resume it first, or kill it".to_owned()
     } else {
-        format!(" within {after:?}: see its log, or kill it")
+        format!(" within {after:?}, though it was killed: see in /proc what it waits for")
     })]
     DidNotStop {
         /// Which node.

@@ -39,7 +39,7 @@ pub struct ClusterOptions {
     pub start_timeout: Duration,
     /// How long the cluster may take to form; 10 s.
     pub form_timeout: Duration,
-    /// How long a node may take to stop when it is asked to; 5 s.
+    /// How long a node may take to stop when it is asked to; 5 s. Then it is killed.
     pub stop_timeout: Duration,
     /// How long each request of a client may take; 3 s.
     pub request_timeout: Duration,
@@ -73,7 +73,7 @@ impl Default for ClusterOptions {
 ///
 /// # Cancel safety
 ///
-/// Every method may be dropped. A node that was not ready by then is killed.
+/// Every method may be dropped. A node that was not ready by then is killed, and so is one that was asked to stop.
 #[derive(Debug)]
 pub struct LocalCluster {
     // Before the launcher, which has the directory: the fields are dropped in this order.
@@ -188,12 +188,14 @@ impl LocalCluster {
         self.node(id)?.kill().await
     }
 
-    /// Asks the node with `SIGTERM` to stop and waits until it is gone.
+    /// Asks the node with `SIGTERM` to stop and waits until it is gone. One that is not gone after the stop timeout is
+    /// killed.
     ///
     /// # Errors
     ///
-    /// [`ClusterError::UnknownNode`], [`ClusterError::NotRunning`]; [`ClusterError::DidNotStop`] after the stop
-    /// timeout, or at once for a paused node, which is not asked: it would stop when it is resumed.
+    /// [`ClusterError::UnknownNode`], [`ClusterError::NotRunning`]; [`ClusterError::DidNotStop`] at once for a paused
+    /// node, which is not asked: it would stop when it is resumed. Also for one that the kernel holds, which is not
+    /// gone within 5 s of being killed.
     pub async fn terminate(&mut self, id: NodeId) -> Result<(), ClusterError> {
         self.node(id)?.terminate().await
     }

@@ -1,6 +1,8 @@
 //! One node of a local cluster, and what can be done to it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 use watchkeeper_process::{Exit, Process, Signal};
@@ -10,6 +12,9 @@ use super::launch::{Launched, Launcher};
 use super::roster::Roster;
 use crate::api::NodeId;
 use crate::client::NodeClient;
+
+/// How long a killed node may take to be gone. It takes milliseconds, unless the kernel holds it.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
 
 /// A node that was started once. Actions on it follow each other, and wait for those on no other node.
 ///
@@ -29,6 +34,29 @@ pub(crate) struct Node {
 struct Now {
     process: Arc<Process>,
     addr: String,
+    /// Whether it has got a signal that ends it, so that the next action waits for its end first.
+    is_ending: Arc<AtomicBool>,
+}
+
+/// Kills a process that was asked to end, if nobody waits for that any more: it would end at some later time.
+struct Ending<'a>(Option<&'a Process>);
+
+impl Ending<'_> {
+    /// Sends the signal that does not fail to end it, whatever the process makes of others.
+    fn kill(&mut self) {
+        if let Some(process) = self.0.take()
+            && let Err(error) = process.signal(Signal::KILL)
+        {
+            // It has ended, or is none of ours to kill: then its end is waited for and does not come.
+            tracing::debug!(pid = process.pid(), %error, "a node that was asked to stop is not killed");
+        }
+    }
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.kill();
+    }
 }
 
 impl Node {
@@ -54,13 +82,14 @@ impl Node {
 
     pub(crate) async fn kill(&self) -> Result<(), ClusterError> {
         self.act(async || {
-            self.signal(Signal::KILL)?;
+            self.end_with(Signal::KILL)?;
             self.exit()?.wait().await;
             Ok(())
         })
         .await
     }
 
+    /// Asks it to end, and kills it when it has not within the stop timeout, or when the future is dropped.
     pub(crate) async fn terminate(&self) -> Result<(), ClusterError> {
         self.act(async || self.terminate_now().await).await
     }
@@ -134,6 +163,7 @@ impl Node {
     async fn act(&self, action: impl AsyncFnOnce() -> Result<(), ClusterError>) -> Result<(), ClusterError> {
         let acting = async {
             let _turn = self.turn.lock().await;
+            self.ended().await?;
             action().await
         };
         tokio::select! {
@@ -148,18 +178,41 @@ impl Node {
         let process = self.running()?;
         if process.is_paused() {
             // The signal would wait, and end it when somebody resumes it.
-            return Err(ClusterError::DidNotStop { id, after: std::time::Duration::ZERO, paused: true });
+            return Err(ClusterError::DidNotStop { id, after: Duration::ZERO, paused: true });
         }
-        self.signal(Signal::TERM)?;
+        self.end_with(Signal::TERM)?;
+        let mut ending = Ending(Some(&process));
         let after = self.launcher.options.stop_timeout;
-        match timeout(after, process.exit().wait()).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(ClusterError::DidNotStop { id, after, paused: false }),
+        if timeout(after, process.exit().wait()).await.is_err() {
+            tracing::warn!(node = id, ?after, "a node did not stop in time and is killed");
+            ending.kill();
+            let gone = timeout(GONE_WITHIN, process.exit().wait()).await;
+            gone.map_err(|_| ClusterError::DidNotStop { id, after: after + GONE_WITHIN, paused: false })?;
         }
+        ending.0 = None;
+        Ok(())
+    }
+
+    /// Waits for the end of a node that an action has ended which was dropped.
+    async fn ended(&self) -> Result<(), ClusterError> {
+        let now = self.now()?;
+        if now.is_ending.load(Ordering::Acquire) {
+            let gone = timeout(GONE_WITHIN, now.process.exit().wait()).await;
+            let (id, after) = (self.id, GONE_WITHIN);
+            gone.map_err(|_| ClusterError::DidNotStop { id, after, paused: false })?;
+        }
+        Ok(())
+    }
+
+    /// Sends a signal that ends it.
+    fn end_with(&self, signal: Signal) -> Result<(), ClusterError> {
+        self.signal(signal)?;
+        self.now()?.is_ending.store(true, Ordering::Release);
+        Ok(())
     }
 
     async fn start_now(&self) -> Result<(), ClusterError> {
-        let Now { process, addr } = self.now()?;
+        let Now { process, addr, .. } = self.now()?;
         if process.exit().is_running() {
             return Err(ClusterError::StillRunning { id: self.id });
         }
@@ -172,7 +225,7 @@ impl Node {
 
     fn set(&self, process: Process, addr: String) {
         self.roster.admit(self.id, self.launcher.client(self.id, &addr), process.exit());
-        let now = Now { process: Arc::new(process), addr };
+        let now = Now { process: Arc::new(process), addr, is_ending: Arc::default() };
         let old = self.now.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
         drop(old);
     }

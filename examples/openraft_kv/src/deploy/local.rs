@@ -165,11 +165,13 @@ impl NodeControl for LocalControl {
     }
 
     async fn wait_ready(&self, node: &str, within: Duration) -> Result<(), NodeControlError> {
-        self.known(node)?;
+        if self.known(node)?.upgrade().is_none() {
+            let (node, last) = (node.to_owned(), ClusterError::ShutDown.to_string());
+            return Err(NodeControlError::NotReady { node, within, last });
+        }
         ready(&self.clients, node, within).await
     }
 
-    /// Nothing happens to a node that runs; one that is paused is refused.
     async fn start(&self, node: &str) -> Result<(), NodeControlError> {
         let start = async |known: &Node| match known.start().await {
             Err(ClusterError::StillRunning { .. }) if !known.is_paused() => Ok(()),
@@ -178,7 +180,6 @@ impl NodeControl for LocalControl {
         self.act(NodeAction::Start, node, start).await
     }
 
-    /// Nothing happens to a node that is down; one that is paused is refused, and not stopped later either.
     async fn stop(&self, node: &str) -> Result<(), NodeControlError> {
         let stop = async |known: &Node| match known.terminate().await {
             Err(ClusterError::NotRunning { .. }) => Ok(()),

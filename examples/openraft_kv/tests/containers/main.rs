@@ -7,6 +7,8 @@
 
 mod cleanup;
 mod common;
+#[path = "../contract/mod.rs"]
+mod contract;
 mod faults;
 mod labels;
 mod mistakes;

@@ -255,6 +255,50 @@ async fn controls_refuse_what_makes_no_sense() {
     assert_eq!(cluster.pid(1), None);
 }
 
+/// A node that needs a second to end when it is asked to, and says so.
+const SLOW_TO_END: &str = r#"
+trap 'touch "$cluster/asked"; sleep 1; touch "$cluster/ended"; exit 0' TERM
+echo "{\"node_id\":$id,\"listening\":\"127.0.0.1:$id\"}"
+while :; do sleep 0.01; done
+"#;
+
+/// The stop was an error, and then the node ended by itself.
+#[tokio::test]
+async fn a_node_that_does_not_stop_in_time_is_killed_and_not_left_to_end_later() {
+    let directory = TempDir::new().unwrap();
+    let options = ClusterOptions {
+        program: Some(script(&directory, SLOW_TO_END)),
+        stop_timeout: Duration::from_millis(200),
+        ..options(1)
+    };
+    let mut cluster = LocalCluster::start(options).await.unwrap();
+    cluster.terminate(1).await.expect("it is down in the end");
+    assert_eq!(cluster.pid(1), None);
+    let is_there = |name: &str| cluster.directory().join(name).exists();
+    assert_eq!((is_there("asked"), is_there("ended")), (true, false), "it was asked first, and then killed");
+    cluster.restart(1).await.unwrap();
+}
+
+/// The node ended at some time after the stop was given up, under whatever came next.
+#[tokio::test]
+async fn a_stop_that_is_dropped_is_carried_out_before_the_next_action() {
+    let directory = TempDir::new().unwrap();
+    let options = ClusterOptions { program: Some(script(&directory, SLOW_TO_END)), ..options(1) };
+    let mut cluster = LocalCluster::start(options).await.unwrap();
+    let asked = cluster.directory().join("asked");
+    let is_asked = async {
+        while !asked.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        stopped = cluster.terminate(1) => panic!("it takes a second: {stopped:?}"),
+        () = is_asked => {}
+    }
+    cluster.restart(1).await.expect("the node is down, and is started");
+    assert!(cluster.pid(1).is_some() && !cluster.directory().join("ended").exists());
+}
+
 #[tokio::test]
 async fn each_node_has_its_own_process_group() {
     let cluster = LocalCluster::start(options(2)).await.unwrap();

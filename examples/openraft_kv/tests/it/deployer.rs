@@ -15,6 +15,7 @@ use watchkeeper_scenario::{
 };
 
 use crate::common::{PROGRAM, SOON};
+use crate::contract::{self, State};
 
 async fn deploy(nodes: u64) -> Box<dyn RunningCluster<RaftKv>> {
     let deployment = Deployment { nodes, ..Deployment::default() };
@@ -190,15 +191,26 @@ async fn a_stop_that_failed_is_not_carried_out_by_a_resume() {
     for _ in 0..20 {
         client.health().await.expect("it was not stopped");
     }
-
-    // What is as it should be already is no failure, as in the other deployers.
-    control.start("n1").await.unwrap();
-    control.stop("n1").await.unwrap();
-    control.stop("n1").await.unwrap();
-    control.kill("n1").await.unwrap_err();
-    control.restart("n1").await.unwrap();
-    control.wait_ready("n1", SOON).await.unwrap();
     cluster.shut_down().await.unwrap();
+}
+
+#[tokio::test]
+async fn each_action_answers_as_the_contract_says() {
+    let cluster = deploy(1).await;
+    let (control, client) = (cluster.node_control(), cluster.node_clients().get("n1").unwrap());
+    let is = async |state| match state {
+        State::Runs => control.wait_ready("n1", SOON).await.is_ok(),
+        State::Down => matches!(client.health().await, Err(ClientError::Unreachable { .. })),
+        // It takes connections, and answers nothing.
+        State::Paused => {
+            let brief = client.clone().with_timeout(Duration::from_millis(100));
+            matches!(brief.health().await, Err(ClientError::TimedOut { .. }))
+        }
+    };
+    contract::holds(&*control, "n1", is).await;
+    cluster.shut_down().await.unwrap();
+    let late = control.wait_ready("n1", SOON).await.unwrap_err().to_string();
+    assert!(late.contains("was shut down"), "{late}");
 }
 
 #[tokio::test]

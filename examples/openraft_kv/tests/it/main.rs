@@ -7,6 +7,8 @@ mod children;
 mod cluster;
 mod common;
 mod config;
+#[path = "../contract/mod.rs"]
+mod contract;
 mod deployer;
 mod durability;
 mod membership;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::Amount;
-use tempfile::TempDir;
 use watchkeeper::{
     ObservationConfig, ObservationRuntime, ObservationSnapshot, ObservedSource, Observer, SharedSources,
     Subscription,
@@ -17,6 +16,7 @@ use watchkeeper_chain::{
 use watchkeeper_chain_bitcoin::{
     BitcoinClient, BitcoinTransaction, Coin, Key, Mined, Miner, NodeError, RegtestNode, Spend,
 };
+use watchkeeper_process::RunDirectory;
 
 /// The longest that a cycle waits for answers, which come in milliseconds.
 const SOON: Duration = Duration::from_secs(10);
@@ -25,19 +25,19 @@ const NEVER: Duration = Duration::from_hours(1);
 
 pub(crate) type Event = ChainEvent<BitcoinTransaction>;
 
-/// A node in a directory of its own.
+/// A node in a directory of its own. What a killed test leaves of these, the next test removes.
 pub(crate) struct Place {
     pub(crate) node: RegtestNode,
     pub(crate) client: BitcoinClient,
     pub(crate) key: Key,
-    pub(crate) directory: TempDir,
+    pub(crate) directory: RunDirectory,
     miner: Miner,
 }
 
 impl Place {
     /// Whose blocks pay `owner`.
     pub(crate) async fn of(owner: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = RunDirectory::new("watchkeeper-bitcoin-").unwrap();
         let node = RegtestNode::open(directory.path()).await.unwrap();
         let key = Key::named(owner);
         Self { client: node.client(), miner: Miner::new(&key), node, key, directory }

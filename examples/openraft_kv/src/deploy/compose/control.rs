@@ -18,7 +18,7 @@ use bollard::query_parameters::{
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use watchkeeper::{ObservationConfig, ObservationRuntime, ObservedSource, PerSource, source_fn};
 use watchkeeper_scenario::{DynError, NodeAction, NodeControl, NodeControlError, async_trait};
 
@@ -33,6 +33,12 @@ const INTERVAL: Duration = Duration::from_millis(50);
 const LAST_LOOK: Duration = Duration::from_secs(1);
 /// Seconds that a node may take to stop when it is asked to.
 const STOP_SECONDS: i32 = 5;
+/// How often it is seen to that nodes which are to be cut off are, beside the engine's events.
+const CUT_AGAIN: Duration = Duration::from_secs(1);
+/// What a node that is down answers to what takes a node that runs.
+const IS_DOWN: &str = "it does not run: start it first";
+/// What every action answers once the cluster was shut down.
+const SHUT_DOWN: &str = "the cluster was shut down: deploy another one";
 /// How much of a log is kept for a report.
 const LOG_LINES: &str = "200";
 
@@ -54,6 +60,8 @@ pub(super) struct ContainerControl {
 struct Cut {
     is_wanted: bool,
     of: Option<Running>,
+    /// Why the node is not cut off though it is to be.
+    problem: Option<String>,
 }
 
 impl fmt::Debug for ContainerControl {
@@ -85,21 +93,23 @@ impl ContainerControl {
             let control = self.clone();
             async move { control.cut_again().await }
         };
-        nodes.follow_and(then).await;
+        tokio::join!(nodes.follow_and(then), self.keep_cut());
+    }
+
+    /// Cuts off again, also when no event comes: after a cut that failed there may be none.
+    async fn keep_cut(&self) {
+        loop {
+            sleep(CUT_AGAIN).await;
+            self.cut_again().await;
+        }
     }
 
     /// A restart has a network of its own, in which nothing is cut: cuts it for the nodes that are to be cut off.
     async fn cut_again(&self) {
         let nodes: Vec<String> = lock(&self.cuts).keys().cloned().collect();
         for node in nodes {
-            if let Err(error) = self.cut_one_again(&node).await {
-                // Tried again at the next event.
-                tracing::error!(
-                    node,
-                    error,
-                    "a node that was cut off has restarted and is not cut off any more"
-                );
-            }
+            // What fails is kept with the cut, and tried again.
+            let _ = self.cut_one_again(&node).await;
         }
     }
 
@@ -110,14 +120,44 @@ impl ContainerControl {
         if !cut.is_wanted {
             return Ok(());
         }
+        let done = self.cut_what_runs(node, &mut cut).await;
+        let problem = done.as_ref().err().map(ToString::to_string);
+        if let Some(problem) = problem.as_ref().filter(|problem| cut.problem.as_ref() != Some(problem)) {
+            tracing::error!(
+                node,
+                problem,
+                "a node that was cut off has restarted and is not cut off any more; trying again"
+            );
+        }
+        cut.problem = problem;
+        done
+    }
+
+    async fn cut_what_runs(&self, node: &str, cut: &mut Cut) -> Result<(), DynError> {
         let Some(container) = self.nodes.container(node).await? else { return Ok(()) };
         let Some(now) = self.running(&container).await? else { return Ok(()) };
         if cut.of.as_ref() != Some(&now) {
-            (self.set_traffic)(now.clone(), Traffic::Dropped).await?;
+            self.set_traffic(now.clone(), Traffic::Dropped).await?;
             tracing::info!(node, "a node that was cut off has restarted, and is cut off again");
             cut.of = Some(now);
         }
         Ok(())
+    }
+
+    /// Sets the traffic of the network that the node has, which must be its own.
+    async fn set_traffic(&self, node: Running, traffic: Traffic) -> Result<(), DynError> {
+        if let Some(sharer) = self.nodes.shares_network(&node.container).await? {
+            return Err(sharer.into());
+        }
+        (self.set_traffic)(node, traffic).await
+    }
+
+    /// Why the node is not cut off though it is to be, if that is so.
+    async fn not_cut_off(&self, node: &str) -> Option<String> {
+        let cut = lock(&self.cuts).get(node).cloned()?;
+        let cut = cut.lock().await;
+        let problem = cut.problem.as_ref().filter(|_| cut.is_wanted)?;
+        Some(format!("it was cut off, and since it has restarted it is not any more ({problem})"))
     }
 
     fn cut(&self, node: &str) -> Arc<Mutex<Cut>> {
@@ -163,7 +203,7 @@ impl ContainerControl {
     {
         let failed = |source| NodeControlError::Failed { action, node: node.to_owned(), source };
         if self.is_down.load(Ordering::Acquire) {
-            return Err(failed("the cluster was shut down: deploy another one".into()));
+            return Err(failed(SHUT_DOWN.into()));
         }
         let container = self.nodes.container(node).await.map_err(|error| failed(error.into()))?;
         let container = container.ok_or_else(|| self.unknown(node))?;
@@ -173,6 +213,15 @@ impl ContainerControl {
             tracing::warn!(node, %error, "{action} was done, and the engine does not say where its nodes are now");
         }
         Ok(())
+    }
+
+    /// No failure if the container is paused, or not, as it was to become; else what keeps it from that.
+    async fn is_as_wanted(&self, container: &str, paused: bool, error: EngineError) -> Result<(), DynError> {
+        let state = self.state(container).await?;
+        if state.running != Some(true) {
+            return Err(IS_DOWN.into());
+        }
+        if state.paused.unwrap_or_default() == paused { Ok(()) } else { Err(error.into()) }
     }
 
     async fn state(&self, container: &str) -> Result<ContainerState, EngineError> {
@@ -206,6 +255,9 @@ impl NodeControl for ContainerControl {
     async fn wait_ready(&self, node: &str, within: Duration) -> Result<(), NodeControlError> {
         let deadline = Instant::now() + within;
         let not_ready = |last: String| NodeControlError::NotReady { node: node.to_owned(), within, last };
+        if self.is_down.load(Ordering::Acquire) {
+            return Err(not_ready(SHUT_DOWN.to_owned()));
+        }
         let silent = |_| not_ready("the engine does not answer".to_owned());
         let found = timeout_at(deadline, self.nodes.container(node)).await.map_err(silent)?;
         let found = found.map_err(|error| not_ready(error.to_string()))?;
@@ -239,7 +291,9 @@ impl NodeControl for ContainerControl {
         });
         let _ = runtime.stop().await;
         if served.is_ok() {
-            return Ok(());
+            // It is asked by us, whom a cut keeps out: that it serves says that there is none.
+            let not_cut_off = timeout(LAST_LOOK, self.not_cut_off(node)).await.ok().flatten();
+            return not_cut_off.map_or(Ok(()), |problem| Err(not_ready(problem)));
         }
         let status = match timeout(LAST_LOOK, self.state(&container)).await {
             Ok(state) => {
@@ -260,7 +314,6 @@ impl NodeControl for ContainerControl {
         self.act(NodeAction::Start, node, start).await
     }
 
-    /// Nothing happens to a node that is down; one that is paused is refused, as by the other deployers.
     async fn stop(&self, node: &str) -> Result<(), NodeControlError> {
         let options = StopContainerOptions { t: Some(STOP_SECONDS), ..StopContainerOptions::default() };
         let stop = async |container: String| {
@@ -280,12 +333,18 @@ impl NodeControl for ContainerControl {
     }
 
     async fn pause(&self, node: &str) -> Result<(), NodeControlError> {
-        let pause = async |container: String| Ok(self.docker.pause_container(&container).await?);
+        let pause = async |container: String| match self.docker.pause_container(&container).await {
+            Ok(()) => Ok(()),
+            Err(error) => self.is_as_wanted(&container, true, error).await,
+        };
         self.act(NodeAction::Pause, node, pause).await
     }
 
     async fn resume(&self, node: &str) -> Result<(), NodeControlError> {
-        let resume = async |container: String| Ok(self.docker.unpause_container(&container).await?);
+        let resume = async |container: String| match self.docker.unpause_container(&container).await {
+            Ok(()) => Ok(()),
+            Err(error) => self.is_as_wanted(&container, false, error).await,
+        };
         self.act(NodeAction::Resume, node, resume).await
     }
 
@@ -295,9 +354,9 @@ impl NodeControl for ContainerControl {
         let isolate = async |container: String| {
             let cut = self.cut(node);
             let mut cut = cut.lock().await;
-            let running = self.running(&container).await?.ok_or("it does not run: start it first")?;
-            (self.set_traffic)(running.clone(), Traffic::Dropped).await?;
-            *cut = Cut { is_wanted: true, of: Some(running) };
+            let running = self.running(&container).await?.ok_or(IS_DOWN)?;
+            self.set_traffic(running.clone(), Traffic::Dropped).await?;
+            *cut = Cut { is_wanted: true, of: Some(running), problem: None };
             Ok(())
         };
         self.act(NodeAction::Isolate, node, isolate).await
@@ -308,10 +367,10 @@ impl NodeControl for ContainerControl {
             let cut = self.cut(node);
             let mut cut = cut.lock().await;
             match self.running(&container).await? {
-                Some(running) => (self.set_traffic)(running, Traffic::Passed).await?,
+                Some(running) => self.set_traffic(running, Traffic::Passed).await?,
                 // The cut went with its network; it is not made again.
                 None if cut.is_wanted => {}
-                None => return Err("it does not run: start it first".into()),
+                None => return Err(IS_DOWN.into()),
             }
             *cut = Cut::default();
             Ok(())

@@ -2,15 +2,19 @@
 
 use std::env;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use watchkeeper_scenario::DeployError;
 
-use super::project::run;
+use super::project::run_within;
 use super::{failed, unavailable};
 
 const STEP: &str = "build the program for its image";
+/// How long cargo may take: the first time it builds all dependencies.
+const BUILD_WITHIN: Duration = Duration::from_secs(900);
 
 /// Builds the program and lays it beside a copy of `dockerfile`; returns their folder, the context
 /// of the image's build.
@@ -32,11 +36,13 @@ pub(super) async fn build(dockerfile: &Path) -> Result<PathBuf, DeployError> {
         .arg(&folder)
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
-    let built = run(cargo).await.map_err(|error| {
-        unavailable(
+    let hint = "see whether another cargo holds the folder that it builds into";
+    let built = run_within(BUILD_WITHIN, cargo, hint).await.map_err(|error| match error.kind() {
+        ErrorKind::TimedOut => failed(STEP, error),
+        _ => unavailable(
             format!("cargo cannot be started ({error})"),
             "install Rust with rustup, see https://rustup.rs",
-        )
+        ),
     })?;
     if !built.success {
         return Err(failed(STEP, built.error()));

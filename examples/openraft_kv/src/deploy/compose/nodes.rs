@@ -177,6 +177,13 @@ impl ContainerNodes {
         }
     }
 
+    /// What shares the network of this container, if anything of the engine does: such a network is not that of one
+    /// node, and to cut it off would cut the others off as well.
+    pub(super) async fn shares_network(&self, container: &str) -> Result<Option<String>, EngineError> {
+        let containers = self.docker.list_containers(None::<ListContainersOptions>).await?;
+        Ok(sharer(container, &containers))
+    }
+
     fn label(&self) -> String {
         format!("{CLUSTER_LABEL}={}", self.cluster)
     }
@@ -235,6 +242,29 @@ fn by_name<'a>(
     (chosen, same_name)
 }
 
+/// What `container` shares its network with, among those that run.
+fn sharer(container: &str, containers: &[ContainerSummary]) -> Option<String> {
+    let mode = |of: &ContainerSummary| of.host_config.as_ref()?.network_mode.clone();
+    let of_another = |mode: &str| mode.strip_prefix("container:").map(str::to_owned);
+    let own = containers.iter().find(|of| id(of) == container).and_then(mode);
+    let with = match own.as_deref() {
+        Some("host") => Some("this machine (network_mode: host)".to_owned()),
+        Some(own) => of_another(own).map(|other| format!("the container {other}")),
+        None => None,
+    };
+    let with = with.or_else(|| {
+        let is_in_it = |of: &&ContainerSummary| {
+            mode(of).and_then(|mode| of_another(&mode)).as_deref() == Some(container)
+        };
+        containers.iter().find(is_in_it).map(|of| format!("the container {}", id(of)))
+    });
+    with.map(|with| {
+        format!(
+            "it shares its network with {with}, which would be cut off as well: give it a network of its own"
+        )
+    })
+}
+
 fn id(container: &ContainerSummary) -> &str {
     container.id.as_deref().unwrap_or_default()
 }
@@ -257,7 +287,7 @@ impl SourceProvider<NodeClient> for ContainerNodes {
 
 #[cfg(test)]
 mod tests {
-    use bollard::models::{ContainerSummaryNetworkSettings, EndpointSettings};
+    use bollard::models::{ContainerSummaryHostConfig, ContainerSummaryNetworkSettings, EndpointSettings};
 
     use super::*;
 
@@ -324,6 +354,24 @@ mod tests {
         nodes.take_in(&mut known, &[again, n2]);
         assert_eq!(nodes.clients().get("n1").unwrap().addr(), "172.18.0.9:4000");
         assert!(nodes.problem().is_none());
+    }
+
+    #[test]
+    fn a_network_that_is_shared_is_found_from_both_sides() {
+        let of = |id: &str, mode: &str| ContainerSummary {
+            id: Some(id.to_owned()),
+            host_config: Some(ContainerSummaryHostConfig {
+                network_mode: Some(mode.to_owned()),
+                ..ContainerSummaryHostConfig::default()
+            }),
+            ..ContainerSummary::default()
+        };
+        let all = [of("aaa", "kv_raft"), of("bbb", "container:aaa"), of("ccc", "kv_raft"), of("ddd", "host")];
+        let with = |id: &str| sharer(id, &all);
+        assert!(with("aaa").is_some_and(|text| text.contains("the container bbb")));
+        assert!(with("bbb").is_some_and(|text| text.contains("the container aaa")));
+        assert!(with("ddd").is_some_and(|text| text.contains("network_mode: host")));
+        assert_eq!((with("ccc"), with("eee")), (None, None));
     }
 
     #[test]

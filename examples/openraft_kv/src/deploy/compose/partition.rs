@@ -1,8 +1,9 @@
 //! Cuts a container off, as a broken switch would: packets vanish, nothing is refused.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -50,7 +51,7 @@ pub(super) async fn set(node: Running, traffic: Traffic) -> Result<(), DynError>
 }
 
 fn set_now(node: &Running, traffic: Traffic) -> Result<(), DynError> {
-    let network = network_of(node)?;
+    let network = network_of(node, &of_this_machine()?)?;
     let mut restore = Command::new("nsenter");
     restore
         // Of this process's descriptor, which stays that of the node's network whatever becomes of the node.
@@ -78,8 +79,24 @@ fn set_now(node: &Running, traffic: Traffic) -> Result<(), DynError> {
     Err(format!("`nsenter iptables-restore` failed ({reason}): run as root on the engine's machine, with iptables installed").into())
 }
 
-/// The network of the node, held open: of its process and of no other that has its number by now.
-fn network_of(node: &Running) -> Result<File, DynError> {
+/// Which network a file of `/proc/PID/ns/net` is.
+type Network = (u64, u64);
+
+fn number(network: &fs::Metadata) -> Network {
+    (network.dev(), network.ino())
+}
+
+/// The networks that are not to be touched: the one that this process is in, and that of the machine.
+fn of_this_machine() -> Result<Vec<Network>, DynError> {
+    let ours = fs::metadata("/proc/self/ns/net")
+        .map_err(|error| format!("our own network cannot be looked up ({error}): mount /proc"))?;
+    // That of the first process may be hidden from us, as in a container, and is then none that we could reach.
+    let machine = fs::metadata("/proc/1/ns/net").ok();
+    Ok([Some(ours), machine].into_iter().flatten().map(|network| number(&network)).collect())
+}
+
+/// The network of the node, held open: of its process and of no other that has its number by now, and no `other` one.
+fn network_of(node: &Running, others: &[Network]) -> Result<File, DynError> {
     let Running { container, pid, .. } = node;
     let gone = |error: io::Error| {
         format!(
@@ -105,7 +122,13 @@ fn network_of(node: &Running) -> Result<File, DynError> {
         )
         .into());
     }
-    Ok(open("ns/net").map_err(gone)?)
+    let network = open("ns/net").map_err(gone)?;
+    if others.contains(&number(&network.metadata().map_err(gone)?)) {
+        return Err("it has the network of this machine (network_mode: host), which would be cut off as well: give it \
+                    a network of its own"
+            .into());
+    }
+    Ok(network)
 }
 
 /// Whether the files that the engine mounts into a container, such as `/etc/hosts`, are those of this one.
@@ -129,23 +152,25 @@ mod tests {
         let mut other = Command::new("sleep").arg("1000").spawn().unwrap();
         let mut node =
             Running { container: "c0ffee".repeat(10), pid: other.id().into(), started_at: String::new() };
-        let error = network_of(&node).unwrap_err().to_string();
+        let error = network_of(&node, &[]).unwrap_err().to_string();
         assert!(error.contains("is none of the container c0ffee"), "{error}");
 
         // The same process, were it of a container that is called like its control group.
-        let group = std::fs::read_to_string(format!("/proc/{}/cgroup", other.id())).unwrap();
+        let group = fs::read_to_string(format!("/proc/{}/cgroup", other.id())).unwrap();
         node.container = group.lines().next().unwrap().to_owned();
-        let network = network_of(&node).unwrap();
+        let network = network_of(&node, &[]).unwrap();
+        // It has our own network, as a container has with `network_mode: host`: all the machine's packets were dropped.
+        let error = network_of(&node, &of_this_machine().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("network_mode: host") && error.contains("a network of its own"), "{error}");
+        let error = set_now(&node, Traffic::Passed).unwrap_err().to_string();
+        assert!(error.contains("network_mode: host"), "{error}");
         other.kill().unwrap();
         other.wait().unwrap();
-        let error = network_of(&node).unwrap_err().to_string();
+        let error = network_of(&node, &[]).unwrap_err().to_string();
         assert!(error.contains("cannot be looked into") && error.contains("try again"), "{error}");
         // What is open stays what it was.
-        let ours = std::fs::metadata("/proc/self/ns/net").unwrap();
-        assert_eq!(
-            std::os::unix::fs::MetadataExt::ino(&network.metadata().unwrap()),
-            std::os::unix::fs::MetadataExt::ino(&ours)
-        );
+        let ours = fs::metadata("/proc/self/ns/net").unwrap();
+        assert_eq!(number(&network.metadata().unwrap()), number(&ours));
     }
 
     #[test]

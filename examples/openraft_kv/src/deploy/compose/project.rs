@@ -26,6 +26,8 @@ const BUILD_WITHIN: Duration = Duration::from_secs(240);
 pub(super) const UP_WITHIN: Duration = Duration::from_secs(90);
 /// How long everything may take to go down.
 const DOWN_WITHIN: Duration = Duration::from_secs(90);
+/// What to look for when docker-compose does not end.
+const ENGINE: &str = "see whether the engine hangs";
 /// How much is shown of what a command says of its errors, in bytes.
 const ERROR: usize = 4000;
 
@@ -59,7 +61,7 @@ impl Ended {
 /// # Cancel safety
 ///
 /// The command and all that it has started in its group are killed when the future is dropped.
-pub(super) async fn run(command: Command) -> io::Result<Ended> {
+async fn run(command: Command) -> io::Result<Ended> {
     let mut command = tokio::process::Command::from(command);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.process_group(0).kill_on_drop(true).spawn()?;
@@ -86,12 +88,12 @@ impl Drop for Group {
 }
 
 /// Runs `command` as [`run`] does, and kills it if it has not ended within this time.
-async fn run_within(within: Duration, command: Command) -> io::Result<Ended> {
+/// `hint` says what to look for then.
+pub(super) async fn run_within(within: Duration, command: Command, hint: &str) -> io::Result<Ended> {
     let program = command.get_program().to_owned();
     timeout(within, run(command)).await.unwrap_or_else(|_| {
         let program = program.display();
-        let reason =
-            format!("{program} did not end within {within:?} and was killed: see whether the engine hangs");
+        let reason = format!("{program} did not end within {within:?} and was killed: {hint}");
         Err(io::Error::new(io::ErrorKind::TimedOut, reason))
     })
 }
@@ -99,7 +101,7 @@ async fn run_within(within: Duration, command: Command) -> io::Result<Ended> {
 /// Runs `command` on this thread, also while the runtime that it is of shuts down.
 fn finish(within: Duration, command: Command) -> io::Result<Ended> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run_within(within, command))
+    runtime.block_on(run_within(within, command, ENGINE))
 }
 
 impl From<&Output> for Ended {
@@ -167,7 +169,7 @@ impl Compose {
     /// The services of the file, in the order of their names; this checks the file.
     pub(super) async fn services(&self) -> Result<Vec<String>, DeployError> {
         let step = "check its Compose file";
-        let listed = run_within(ASK_WITHIN, self.command(&["config", "--services"]))
+        let listed = run_within(ASK_WITHIN, self.command(&["config", "--services"]), ENGINE)
             .await
             .map_err(|error| failed(step, error))?;
         if !listed.success {
@@ -183,7 +185,7 @@ impl Compose {
     pub(super) async fn build(&self, manifest: &Manifest, services: &[String]) -> Result<(), DeployError> {
         let Some(service) = services.first() else { return Ok(()) };
         let step = "build its image";
-        let built = run_within(BUILD_WITHIN, self.command(&["build", service])).await;
+        let built = run_within(BUILD_WITHIN, self.command(&["build", service]), ENGINE).await;
         let built = built.map_err(|error| failed(step, error))?;
         if built.success { Ok(()) } else { Err(manifest.build_failed(&built.output, &built.error())) }
     }
@@ -237,7 +239,7 @@ impl Project {
 
     /// Takes everything down and returns when docker-compose has. May be called again.
     pub(super) async fn down(&mut self) -> Result<(), DeployError> {
-        judged(run_within(DOWN_WITHIN, self.down_command()).await).inspect(|()| self.is_down = true)
+        judged(run_within(DOWN_WITHIN, self.down_command(), ENGINE).await).inspect(|()| self.is_down = true)
     }
 
     /// What to do about containers that could not be taken down.
@@ -282,7 +284,7 @@ async fn program() -> Result<Vec<String>, DeployError> {
         let program: Vec<String> = program.iter().map(|word| (*word).to_owned()).collect();
         let mut version = called(&program);
         version.arg("version");
-        if run_within(ASK_WITHIN, version).await.is_ok_and(|ended| ended.success) {
+        if run_within(ASK_WITHIN, version, ENGINE).await.is_ok_and(|ended| ended.success) {
             return Ok(program);
         }
     }

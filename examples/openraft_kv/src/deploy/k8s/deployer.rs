@@ -1,7 +1,7 @@
 //! Brings the nodes up as pods.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures_util::TryFutureExt;
 use k8s_openapi::NamespaceResourceScope;
@@ -22,7 +22,7 @@ use super::manifests::Manifests;
 use super::names::Names;
 use super::options::{K8sOptions, Reach};
 use super::pod::CONTAINER;
-use super::pods::{PodSelection, PodSources};
+use super::pods::{PodSelection, PodSources, Seen};
 use super::space::{Space, labels};
 use crate::NodeClient;
 use crate::deploy::{Deployment, RaftKv};
@@ -147,14 +147,44 @@ impl K8sDeployer {
             return Err(K8sError::NotReady { within, waiting }.into());
         };
         let seen = seen?;
-        if let (false, Some(problem)) = (seen.listed, seen.problem) {
-            return Err(problem.into());
+        if let (false, Some(problem)) = (seen.listed, &seen.problem) {
+            return Err(Arc::clone(problem).into());
         }
-        for node in sources.clients().all() {
-            node.source.health().await?;
-        }
-        Ok(())
+        all_answer(nodes, &sources.clients(), &seen, || sources.seen(), within).await
     }
+}
+
+/// Asks each node of `seen`, of which each served, whether it is healthy, and fails if one went away before all had
+/// answered: `now` is what is known of the pods at the moment.
+async fn all_answer(
+    nodes: &[String],
+    clients: &NodeClients<NodeClient>,
+    seen: &Seen,
+    now: impl Fn() -> Seen,
+    within: Duration,
+) -> Result<(), DynError> {
+    let uid = |seen: &Seen, node: &String| seen.pods.get(node).map(|pod| pod.uid.clone());
+    let not_ready = |waiting: Vec<String>| DynError::from(K8sError::NotReady { within, waiting });
+    for node in nodes {
+        let Some(client) = clients.get(node) else {
+            let waits_for = now().waits_for(node);
+            return Err(not_ready(vec![format!("{node}: its pod went away again ({waits_for})")]));
+        };
+        client.health().await?;
+    }
+    // The first may have gone while the last one was asked.
+    let now = now();
+    let lost = nodes.iter().filter_map(|node| {
+        if !now.serves(node) {
+            Some(format!("{node}: it served, and does no more ({})", now.waits_for(node)))
+        } else if uid(&now, node) != uid(seen, node) {
+            Some(format!("{node}: its pod was replaced while others started"))
+        } else {
+            None
+        }
+    });
+    let lost: Vec<String> = lost.collect();
+    if lost.is_empty() { Ok(()) } else { Err(not_ready(lost)) }
 }
 
 #[async_trait]
@@ -271,4 +301,101 @@ fn unavailable(missing: String, fix: &str) -> DeployError {
 fn unique() -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     format!("{}-{}", std::process::id(), now.as_nanos())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use axum::routing::get;
+    use axum::{Json, Router};
+    use serde_json::json;
+    use tokio::net::TcpListener;
+    use tokio::sync::watch;
+    use tokio_util::task::AbortOnDropHandle;
+
+    use super::super::pod::PodView;
+    use super::*;
+
+    const WITHIN: Duration = Duration::from_secs(180);
+
+    /// Nodes that are healthy, once they are let answer.
+    async fn serve(may_answer: watch::Receiver<bool>) -> (String, AbortOnDropHandle<()>) {
+        let answer = move || {
+            let mut may_answer = may_answer.clone();
+            async move {
+                let _ = may_answer.wait_for(|may| *may).await;
+                Json(json!({ "node_id": 1, "status": "ok" }))
+            }
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        let router = Router::new().route("/healthz", get(answer));
+        let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        (addr, AbortOnDropHandle::new(serving))
+    }
+
+    /// Pods that all serve, by the names of their nodes.
+    fn seen(pods: &[(&str, &str)]) -> Seen {
+        let view = |uid: &str| PodView {
+            name: format!("kv-{uid}"),
+            uid: uid.to_owned(),
+            addr: None,
+            ready: true,
+            waits_for: "Running".to_owned(),
+        };
+        let reached: BTreeSet<String> = pods.iter().map(|(node, _)| (*node).to_owned()).collect();
+        let pods: BTreeMap<_, _> = pods.iter().map(|(node, uid)| ((*node).to_owned(), view(uid))).collect();
+        Seen { listed: true, pods: Arc::new(pods), reached: Arc::new(reached), problem: None }
+    }
+
+    fn nodes() -> Vec<String> {
+        ["n1", "n2"].map(str::to_owned).to_vec()
+    }
+
+    /// Whoever had a client was asked: two of three nodes were a cluster of three.
+    #[tokio::test]
+    async fn a_pod_that_went_before_it_was_asked_fails_the_deployment() {
+        let (_may, may_answer) = watch::channel(true);
+        let (addr, _serving) = serve(may_answer).await;
+        let both = seen(&[("n1", "u1"), ("n2", "u2")]);
+        let clients = NodeClients::new();
+        clients.insert("n1", NodeClient::new(addr.clone()));
+        let asked = all_answer(&nodes(), &clients, &both, || seen(&[("n1", "u1")]), WITHIN).await;
+        let error = asked.unwrap_err().to_string();
+        assert!(error.contains("n2: its pod went away again (it has no pod)"), "{error}");
+
+        clients.insert("n2", NodeClient::new(addr));
+        all_answer(&nodes(), &clients, &both, || both.clone(), WITHIN).await.unwrap();
+    }
+
+    /// n1 has answered when it goes, and n2 has not.
+    #[tokio::test]
+    async fn a_pod_that_went_while_another_was_asked_fails_the_deployment() {
+        let (_now, at_once) = watch::channel(true);
+        let (first, _serving) = serve(at_once).await;
+        let both = seen(&[("n1", "u1"), ("n2", "u2")]);
+        let cases = [
+            (seen(&[("n2", "u2")]), "n1: it served, and does no more (it has no pod)"),
+            (seen(&[("n1", "u9"), ("n2", "u2")]), "n1: its pod was replaced while others started"),
+        ];
+        for (later, expected) in cases {
+            let (may, may_answer) = watch::channel(false);
+            let (slow, _serving) = serve(may_answer).await;
+            let clients = NodeClients::new();
+            clients.insert("n1", NodeClient::new(first.clone()));
+            clients.insert("n2", NodeClient::new(slow));
+            let (known, now) = watch::channel(both.clone());
+            let (nodes, asked_of) = (nodes(), clients.clone());
+            let asking =
+                async { all_answer(&nodes, &asked_of, &both, || now.borrow().clone(), WITHIN).await };
+            let change = async {
+                known.send_replace(later);
+                may.send_replace(true);
+            };
+            let (asked, ()) = tokio::join!(asking, change);
+            let error = asked.unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
 }

@@ -10,27 +10,40 @@ use super::pod::PodView;
 /// What a pod that a Deployment made carries, and no pod of a `StatefulSet`.
 const TEMPLATE_HASH: &str = "pod-template-hash";
 
-/// A pod's place in its `StatefulSet`.
+/// What numbered pods are of. Two are never one set, also where they have one name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Set {
+    /// The `StatefulSet` of this name, by its pods' owner.
+    Owned(String),
+    /// Pods that nothing owns, called like those of a `StatefulSet` of this name.
+    Bare(String),
+}
+
+/// A pod's place in its set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    pub(super) set: String,
+    pub(super) set: Set,
     /// The node's number: the ordinal, plus 1.
     pub(super) id: u64,
 }
 
 impl Place {
     /// By the name, such as `kv-0`, if the pod is of a `StatefulSet` called `kv` or of nothing at all. The random end
-    /// of a Deployment's pod may be a number as well.
+    /// of a Deployment's pod may be a number as well, and `kv-00` is no other way to write `kv-0`.
     pub(super) fn of(pod: &Pod) -> Option<Self> {
         let (set, ordinal) = pod.metadata.name.as_deref()?.rsplit_once('-')?;
-        let id = ordinal.parse::<u64>().ok()?.checked_add(1)?;
+        let number = ordinal.parse::<u64>().ok().filter(|number| number.to_string() == ordinal)?;
+        let id = number.checked_add(1)?;
         let owners = pod.metadata.owner_references.as_deref().unwrap_or_default();
-        let is_numbered = match owners.iter().find(|owner| owner.controller == Some(true)).or(owners.first())
-        {
-            Some(owner) => owner.kind == "StatefulSet" && owner.name == set,
-            None => !pod.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(TEMPLATE_HASH)),
+        let owner = owners.iter().find(|owner| owner.controller == Some(true)).or(owners.first());
+        let is_of_template =
+            || pod.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(TEMPLATE_HASH));
+        let set = match owner {
+            Some(owner) if owner.kind == "StatefulSet" && owner.name == set => Set::Owned(set.to_owned()),
+            None if !is_of_template() => Set::Bare(set.to_owned()),
+            _ => return None,
         };
-        is_numbered.then(|| Self { set: set.to_owned(), id })
+        Some(Self { set, id })
     }
 }
 
@@ -41,23 +54,24 @@ pub(super) struct Member {
     pub(super) place: Option<Place>,
 }
 
-/// Names sources: the pods of one `StatefulSet` are `n1`, `n2` and so on, and all others are called like their pod.
+/// Names sources: the pods of one set are `n1`, `n2` and so on, and all others are called like their pod.
 ///
-/// That set is the one that was seen alone or first. Another gets the numbers only if it comes when the first has no
+/// That set is the one that was seen alone or first; of several that were seen at once, a `StatefulSet` comes before
+/// pods that nothing owns. Another gets the numbers only if it comes when the first has no
 /// pod, so that no source changes its name while it lives.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    numbered: Option<String>,
+    numbered: Option<Set>,
     /// Whether no other set ever gets the numbers.
     is_fixed: bool,
     /// The sets with pods that came while another had the numbers.
-    others: BTreeSet<String>,
+    others: BTreeSet<Set>,
 }
 
 impl Names {
-    /// Numbers the pods of `set` and no others.
+    /// Numbers the pods of the `StatefulSet` of this name and no others.
     pub(super) fn of(set: &str) -> Self {
-        Self { numbered: Some(set.to_owned()), is_fixed: true, others: BTreeSet::new() }
+        Self { numbered: Some(Set::Owned(set.to_owned())), is_fixed: true, others: BTreeSet::new() }
     }
 
     /// The name of each pod, and the pods that are left out since another has their name.
@@ -66,44 +80,42 @@ impl Names {
         members: impl Iterator<Item = &'a Member> + Clone,
     ) -> (BTreeMap<String, &'a Member>, Vec<K8sError>) {
         let places = members.clone().filter_map(|member| member.place.as_ref());
-        self.meet(&places.map(|place| place.set.as_str()).collect());
-        let mut named: BTreeMap<String, &Member> = BTreeMap::new();
-        let mut left_out = Vec::new();
+        self.meet(&places.map(|place| &place.set).collect());
         let number = |member: &Member| {
             let place = member.place.as_ref()?;
-            (self.numbered.as_ref() == Some(&place.set)).then_some(place.id)
+            (self.numbered.as_ref() == Some(&place.set)).then(|| format!("n{}", place.id))
         };
-        for member in members.clone() {
-            if let Some(id) = number(member) {
-                named.insert(format!("n{id}"), member);
-            }
-        }
-        for member in members.filter(|member| number(member).is_none()) {
-            let name = &member.view.name;
-            match named.get(name) {
+        // The numbered ones first: theirs are the names that stay.
+        let numbered = members.clone().filter_map(|member| number(member).map(|name| (name, member)));
+        let others = members.filter(|member| number(member).is_none());
+        let others = others.map(|member| (member.view.name.clone(), member));
+        let mut named: BTreeMap<String, &Member> = BTreeMap::new();
+        let mut left_out = Vec::new();
+        for (name, member) in numbered.chain(others) {
+            match named.get(&name) {
                 Some(first) => left_out.push(K8sError::SameName {
-                    node: name.clone(),
+                    node: name,
                     first: first.view.name.clone(),
-                    second: name.clone(),
+                    second: member.view.name.clone(),
                 }),
-                None => drop(named.insert(name.clone(), member)),
+                None => drop(named.insert(name, member)),
             }
         }
         (named, left_out)
     }
 
     /// Takes in the sets that have pods now.
-    fn meet(&mut self, present: &BTreeSet<&str>) {
-        self.others.retain(|set| present.contains(set.as_str()));
-        for set in present {
-            let has_numbers = self.numbered.as_deref();
-            if has_numbers == Some(set) || self.others.contains(*set) {
+    fn meet(&mut self, present: &BTreeSet<&Set>) {
+        self.others.retain(|set| present.contains(set));
+        for &set in present {
+            let has_numbers = self.numbered.as_ref();
+            if has_numbers == Some(set) || self.others.contains(set) {
                 continue;
             }
             if !self.is_fixed && has_numbers.is_none_or(|numbered| !present.contains(numbered)) {
-                self.numbered = Some((*set).to_owned());
+                self.numbered = Some(set.clone());
             } else {
-                self.others.insert((*set).to_owned());
+                self.others.insert(set.clone());
             }
         }
     }
@@ -145,6 +157,8 @@ mod tests {
             ("kv", None),
             ("kv-a", None),
             ("-3", Some(4)),
+            ("kv-00", None),
+            ("kv-+1", None),
             (&format!("kv-{}", u64::MAX), None),
         ];
         for (pod, id) in cases {
@@ -185,6 +199,40 @@ mod tests {
         let mut fixed = Names::of("b");
         assert_eq!(names(&mut fixed, std::slice::from_ref(&a0)), ["a-0=a-0"]);
         assert_eq!(names(&mut fixed, &[a0, b0]), ["a-0=a-0", "n1=b-0"]);
+    }
+
+    /// Both were `n1`, and the second replaced the first without a word.
+    #[test]
+    fn an_ordinal_with_a_leading_zero_is_no_second_holder_of_a_number() {
+        let mut given = Names::default();
+        assert_eq!(names(&mut given, &[bare("kv-0"), bare("kv-00")]), ["kv-00=kv-00", "n1=kv-0"]);
+        assert_eq!(names(&mut Names::default(), &[bare("kv-00")]), ["kv-00=kv-00"]);
+    }
+
+    /// It was the node `n8` of a set that had never made it.
+    #[test]
+    fn a_pod_that_nothing_owns_is_none_of_the_set_that_it_is_called_like() {
+        let members = [owned("kv-0", "StatefulSet", "kv"), bare("kv-1"), bare("kv-7")];
+        assert_eq!(names(&mut Names::of("kv"), &members), ["kv-1=kv-1", "kv-7=kv-7", "n1=kv-0"]);
+        let mut given = Names::default();
+        assert_eq!(names(&mut given, &members), ["kv-1=kv-1", "kv-7=kv-7", "n1=kv-0"]);
+        // Without the set they are one of their own, but not while they live.
+        assert_eq!(names(&mut given, &members[1..]), ["kv-1=kv-1", "kv-7=kv-7"]);
+        assert_eq!(names(&mut Names::default(), &members[1..]), ["n2=kv-1", "n8=kv-7"]);
+    }
+
+    /// However two pods come to one number: none replaces the other without a word.
+    #[test]
+    fn of_two_pods_with_one_number_one_is_left_out_and_both_are_named() {
+        let first = owned("kv-0", "StatefulSet", "kv");
+        let mut second = owned("kv-1", "StatefulSet", "kv");
+        second.place.clone_from(&first.place);
+        let members = [first, second];
+        let mut given = Names::default();
+        let (named, left_out) = given.give(members.iter());
+        assert_eq!((named.len(), named["n1"].view.name.as_str()), (1, "kv-0"));
+        let text = left_out[0].to_string();
+        assert!(text.contains("the pods kv-0 and kv-1 are both called n1"), "{text}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use openraft::BasicNode;
-use openraft::error::{InitializeError, RaftError};
+use openraft::error::{ChangeMembershipError, ClientWriteError, ForwardToLeader, InitializeError, RaftError};
 use openraft::raft::ClientWriteResponse;
 use tokio::time::timeout;
 
@@ -105,8 +105,26 @@ pub(super) async fn change_membership(
     Body(request): Body<ChangeMembershipRequest>,
 ) -> Answer<Membership> {
     let changed = app.raft.change_membership(request.voters, false);
-    let response = timeout(app.request_timeout, changed).await.map_err(|_| not_committed(&app))??;
+    let changed = timeout(app.request_timeout, changed).await.map_err(|_| not_committed(&app))?;
+    let response = changed.map_err(|error| named_leader(&app, &error).unwrap_or_else(|| error.into()))?;
     Ok(Json(membership(&response)))
+}
+
+/// A follower that has yet to learn what is committed refuses a change as if one were under way: only the leader knows.
+fn named_leader(
+    app: &App,
+    error: &RaftError<NodeId, ClientWriteError<NodeId, BasicNode>>,
+) -> Option<Refusal> {
+    let is_in_progress = matches!(
+        error,
+        RaftError::APIError(ClientWriteError::ChangeMembershipError(ChangeMembershipError::InProgress(_)))
+    );
+    let metrics = app.raft.metrics().borrow().clone();
+    let leader_id =
+        metrics.current_leader.filter(|leader| is_in_progress && *leader != app.identity.node_id)?;
+    let leader_node = metrics.membership_config.nodes().find(|(id, _)| **id == leader_id);
+    let leader_node = leader_node.map(|(_, node)| node.clone());
+    Some(ForwardToLeader { leader_id: Some(leader_id), leader_node }.into())
 }
 
 fn members(app: &App, given: Vec<Member>) -> Result<BTreeMap<NodeId, BasicNode>, Refusal> {

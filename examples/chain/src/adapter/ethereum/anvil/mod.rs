@@ -32,9 +32,8 @@ use alloy::primitives::{Address, B256, U64, U256};
 use alloy::rpc::json_rpc::{RpcRecv, RpcSend};
 use alloy::rpc::types::TransactionRequest;
 use serde_json::json;
-use tempfile::TempDir;
 use tokio::time::timeout;
-use watchkeeper_process::{Process, ReadyLine, Signal, while_parent_lives};
+use watchkeeper_process::{Process, ReadyLine, RunDirectory, Signal, while_parent_lives};
 
 pub use binary::BINARY_VARIABLE;
 pub use error::AnvilError;
@@ -69,7 +68,8 @@ impl Default for AnvilConfig {
 ///
 /// It makes blocks only when it is told to ([`mine`](Self::mine)), unless
 /// [`set_automine`](Self::set_automine) was. It listens on a port of this machine that the system picks. It dies with
-/// this value, and with this process however that ends; its files go with this value.
+/// this value, and with this process however that ends. Its files go with this value; where this process is killed, they
+/// stay until the next node is started.
 #[derive(Debug)]
 pub struct Anvil {
     config: AnvilConfig,
@@ -78,7 +78,7 @@ pub struct Anvil {
     websocket: Endpoint,
     /// Goes before the folder that it writes to.
     process: Option<Process>,
-    folder: TempDir,
+    folder: RunDirectory,
 }
 
 /// A state of a node to come back to, once.
@@ -92,9 +92,7 @@ impl Anvil {
     ///
     /// [`AnvilError::NotInstalled`] says how to install it; others if it does not start.
     pub async fn start(config: AnvilConfig) -> Result<Self, AnvilError> {
-        let folder = tempfile::Builder::new()
-            .prefix("watchkeeper-anvil-")
-            .tempdir()
+        let folder = RunDirectory::new("watchkeeper-anvil-")
             .map_err(|source| AnvilError::System { what: "make a folder", source })?;
         let (process, address) = launch(&config, &folder, "0").await?;
         let client = EthereumClient::new(format!("http://{address}").parse()?)?;
@@ -293,7 +291,11 @@ impl Anvil {
 }
 
 /// Runs the program and waits for its address.
-async fn launch(config: &AnvilConfig, folder: &TempDir, port: &str) -> Result<(Process, String), AnvilError> {
+async fn launch(
+    config: &AnvilConfig,
+    folder: &RunDirectory,
+    port: &str,
+) -> Result<(Process, String), AnvilError> {
     let mut command = Command::new(binary::find()?);
     command
         .args(["--no-mining", "--host", "127.0.0.1", "--port", port])

@@ -12,6 +12,11 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
 
+#[path = "../../../../tests/contract/mod.rs"]
+mod contract;
+
+use contract::State;
+
 const SOON: Duration = Duration::from_secs(15);
 
 /// An engine that answers the first `lists` requests for its containers; then it is out of order.
@@ -78,6 +83,17 @@ struct Container {
     name: &'static str,
     pid: Option<i64>,
     is_paused: bool,
+    network: &'static str,
+}
+
+impl Container {
+    fn state(&self) -> State {
+        match (self.pid, self.is_paused) {
+            (None, _) => State::Down,
+            (Some(_), true) => State::Paused,
+            (Some(_), false) => State::Runs,
+        }
+    }
 }
 
 /// An engine with the containers of one cluster.
@@ -91,7 +107,12 @@ struct Machine {
 
 impl Machine {
     fn put(&self, id: &str, name: &'static str, pid: Option<i64>) {
-        lock(&self.containers).insert(id.to_owned(), Container { name, pid, is_paused: false });
+        let container = Container { name, pid, is_paused: false, network: "kv_raft" };
+        lock(&self.containers).insert(id.to_owned(), container);
+    }
+
+    fn state(&self, id: &str) -> State {
+        lock(&self.containers)[id].state()
     }
 
     fn done(&self) -> Vec<String> {
@@ -128,32 +149,118 @@ impl Machine {
             let wanted = |name: &str| {
                 !query.contains("watchkeeper.node%3D") || query.contains(&format!("node%3D{name}%22"))
             };
-            let listed = containers.iter().filter(|(_, container)| wanted(container.name)).map(|(id, container)| {
-                serde_json::json!({
-                    "Id": id, "Created": 1, "Labels": { "watchkeeper.node": container.name, "watchkeeper.port": "4000" },
-                })
-            });
+            let listed =
+                containers.iter().filter(|(_, container)| wanted(container.name)).map(|(id, container)| {
+                    serde_json::json!({
+                        "Id": id, "Created": 1, "HostConfig": { "NetworkMode": container.network },
+                        "Labels": { "watchkeeper.node": container.name, "watchkeeper.port": "4000" },
+                    })
+                });
             return axum::Json(listed.collect::<Vec<_>>()).into_response();
         }
         let [id, action] = rest else { return StatusCode::NOT_FOUND.into_response() };
-        let Some(Container { pid, is_paused, .. }) = containers.get_mut(*id) else {
+        let Some(container) = containers.get_mut(*id) else {
             return StatusCode::NOT_FOUND.into_response();
         };
+        let state = container.state();
+        let Container { pid, is_paused, .. } = container;
         if *action == "json" {
             let state = serde_json::json!({
                 "Running": pid.is_some(), "Paused": *is_paused, "Pid": pid.unwrap_or(0), "StartedAt": format!("{pid:?}"),
             });
             return axum::Json(serde_json::json!({ "Id": id, "State": state })).into_response();
         }
+        // As the real engine answers.
+        let (there_already, conflict) = (StatusCode::NOT_MODIFIED, StatusCode::CONFLICT);
+        let refusal = match (*action, state) {
+            ("start", State::Runs) | ("stop", State::Down) => Some((there_already, "")),
+            ("start", State::Paused) => {
+                Some((conflict, "cannot start a paused container, try unpause instead"))
+            }
+            ("kill" | "pause" | "unpause", State::Down) => Some((conflict, "Container is not running")),
+            ("pause", State::Paused) => Some((conflict, "Container is already paused")),
+            ("unpause", State::Runs) => Some((StatusCode::INTERNAL_SERVER_ERROR, "Container is not paused")),
+            _ => None,
+        };
+        match refusal {
+            Some((StatusCode::NOT_MODIFIED, _)) => return there_already.into_response(),
+            Some((status, message)) => {
+                return (status, axum::Json(serde_json::json!({ "message": message }))).into_response();
+            }
+            None => {}
+        }
         lock(&self.done).push(format!("{action} {id}"));
         match *action {
             "start" => *pid = Some(pid.unwrap_or(100) + 1),
-            "stop" | "kill" => *pid = None,
+            "stop" | "kill" => (*pid, *is_paused) = (None, false),
             "pause" => *is_paused = true,
             "unpause" => *is_paused = false,
             _ => return StatusCode::NOT_FOUND.into_response(),
         }
         StatusCode::NO_CONTENT.into_response()
+    }
+}
+
+/// Each deployer had answers of its own for what was as it should be already.
+#[tokio::test]
+async fn each_action_answers_as_the_contract_says() {
+    let machine = Machine::default();
+    machine.put("c1", "n1", Some(7));
+    let (control, _engine) = machine.serve().await;
+    contract::holds(&control, "n1", async |state| machine.state("c1") == state).await;
+}
+
+/// Nothing more was done about it until the engine had another event, and nothing said so but a line of the log.
+#[tokio::test]
+async fn a_cut_that_cannot_be_made_again_is_tried_again_though_no_event_comes() {
+    let machine = Machine::default();
+    machine.put("c1", "n1", Some(7));
+    let (mut control, _engine) = machine.serve().await;
+    control.isolate("n1").await.unwrap();
+    let (tries, mut tried) = tokio::sync::watch::channel(0);
+    let works = Arc::clone(&control.set_traffic);
+    // It fails twice, as while another program holds the packet filter.
+    control.set_traffic = Arc::new(move |node, traffic| {
+        tries.send_modify(|tries| *tries += 1);
+        if *tries.borrow() <= 2 {
+            return Box::pin(std::future::ready(Err("no iptables".into())));
+        }
+        works(node, traffic)
+    });
+    machine.put("c1", "n1", Some(9));
+    control.cut_again().await;
+    let problem = control.not_cut_off("n1").await.unwrap();
+    assert!(problem.contains("is not any more (no iptables)"), "{problem}");
+    machine.done();
+
+    let keeping = control.clone();
+    let _keeping = AbortOnDropHandle::new(tokio::spawn(async move { keeping.keep_cut().await }));
+    timeout(SOON, tried.wait_for(|tries| *tries == 3)).await.expect("it is tried again").unwrap();
+    // The next action on the cut waits for that one.
+    assert_eq!(control.not_cut_off("n1").await, None);
+    assert_eq!(machine.done(), ["Dropped at 9"]);
+}
+
+/// The filter was that of the whole machine: it lost all its packets.
+#[tokio::test]
+async fn a_node_that_shares_its_network_is_not_cut_off() {
+    for (network, of, words) in [
+        ("host", "c1", "this machine (network_mode: host)"),
+        ("container:c2", "c1", "the container c2"),
+        ("container:c1", "c2", "the container c2"),
+    ] {
+        let machine = Machine::default();
+        machine.put("c1", "n1", Some(7));
+        machine.put("c2", "n2", Some(8));
+        lock(&machine.containers).get_mut(of).unwrap().network = network;
+        let (control, _engine) = machine.serve().await;
+        for error in [control.isolate("n1").await, control.rejoin("n1").await] {
+            let error = error.unwrap_err();
+            let reason = std::error::Error::source(&error).unwrap().to_string();
+            assert!(reason.contains(words) && reason.contains("a network of its own"), "{reason}");
+        }
+        control.cut_again().await;
+        assert_eq!(machine.done(), [""; 0]);
     }
 }
 
@@ -242,5 +349,7 @@ async fn a_paused_node_is_not_stopped_and_nothing_is_done_after_the_end() {
     control.end();
     let error = control.resume("n1").await.unwrap_err();
     assert!(std::error::Error::source(&error).unwrap().to_string().contains("was shut down"), "{error}");
+    let error = control.wait_ready("n1", SOON).await.unwrap_err().to_string();
+    assert!(error.contains("was shut down"), "{error}");
     assert_eq!(machine.done(), [""; 0]);
 }

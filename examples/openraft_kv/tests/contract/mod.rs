@@ -1,0 +1,83 @@
+//! What [`NodeControl`] says that each action answers, tried on one node. Every deployer that has the actions runs this.
+
+use std::error::Error;
+
+use watchkeeper_scenario::{NodeAction, NodeControl, NodeControlError};
+
+/// How a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Runs,
+    Paused,
+    Down,
+}
+
+/// What an action answers: how the node is then, or words of the reason why it was not done.
+type Answer = Result<State, &'static str>;
+
+const TABLE: [(State, NodeAction, Answer); 18] = {
+    use NodeAction::{Kill, Pause, Restart, Resume, Start, Stop};
+    use State::{Down, Paused, Runs};
+    [
+        (Runs, Start, Ok(Runs)),
+        (Runs, Stop, Ok(Down)),
+        (Runs, Restart, Ok(Runs)),
+        (Runs, Kill, Ok(Down)),
+        (Runs, Pause, Ok(Paused)),
+        (Runs, Resume, Ok(Runs)),
+        (Paused, Start, Err("paused")),
+        (Paused, Stop, Err("paused: resume it first, or kill it")),
+        (Paused, Restart, Err("paused: resume it first, or kill it")),
+        (Paused, Kill, Ok(Down)),
+        (Paused, Pause, Ok(Paused)),
+        (Paused, Resume, Ok(Runs)),
+        (Down, Start, Ok(Runs)),
+        (Down, Stop, Ok(Down)),
+        (Down, Restart, Ok(Runs)),
+        (Down, Kill, Err("")),
+        (Down, Pause, Err("does not run")),
+        (Down, Resume, Err("does not run")),
+    ]
+};
+
+/// Tries each action on `node` in each state. `is` says whether the node is so; it runs at first, and at the end.
+pub(crate) async fn holds(control: &dyn NodeControl, node: &str, is: impl AsyncFn(State) -> bool) {
+    for (state, action, expected) in TABLE {
+        let what = format!("{action} of a node that is {state:?}");
+        match state {
+            State::Runs => {}
+            State::Paused => act(control, NodeAction::Pause, node).await.unwrap(),
+            State::Down => act(control, NodeAction::Kill, node).await.unwrap(),
+        }
+        assert!(is(state).await, "before the {what}");
+        let then = match (act(control, action, node).await, expected) {
+            (Ok(()), Ok(then)) => then,
+            (Err(error), Err(words)) => {
+                assert!(matches!(error, NodeControlError::Failed { .. }), "{what}: {error}");
+                let reason = error.source().map(ToString::to_string).unwrap_or_default();
+                assert!(reason.contains(words), "{what}: {reason}");
+                state
+            }
+            (answered, expected) => panic!("{what}: answered {answered:?}, and not {expected:?}"),
+        };
+        assert!(is(then).await, "it is not {then:?} after the {what}");
+        match then {
+            State::Runs => {}
+            State::Paused => act(control, NodeAction::Resume, node).await.unwrap(),
+            State::Down => act(control, NodeAction::Start, node).await.unwrap(),
+        }
+        assert!(is(State::Runs).await, "it does not run at the end of the {what}");
+    }
+}
+
+async fn act(control: &dyn NodeControl, action: NodeAction, node: &str) -> Result<(), NodeControlError> {
+    match action {
+        NodeAction::Start => control.start(node).await,
+        NodeAction::Stop => control.stop(node).await,
+        NodeAction::Restart => control.restart(node).await,
+        NodeAction::Kill => control.kill(node).await,
+        NodeAction::Pause => control.pause(node).await,
+        NodeAction::Resume => control.resume(node).await,
+        other => unreachable!("{other} is not in the table"),
+    }
+}
