@@ -105,7 +105,9 @@ where
         }
     }
 
-    async fn check_during_capture(&mut self, _context: &RunContext<A>) -> Result<(), DynError> {
+    /// So that one that fails early ends the workloads; the wait itself looks on, not this.
+    async fn check_during_capture(&mut self, context: &RunContext<A>) -> Result<(), DynError> {
+        context.looks_at_nothing();
         match &self.wait {
             Begun::Waiting(task) if task.is_finished() => self.outcome().await,
             _ => Ok(()),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -22,6 +23,21 @@ use crate::{
 /// and dropped, also while a context is still held.
 pub struct RunContext<A: Application> {
     shared: Arc<Shared<A>>,
+    looked: Looked,
+}
+
+/// Whether the check that a context was made for has looked at anything. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Looked(Arc<AtomicBool>);
+
+impl Looked {
+    fn new() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+
+    pub(crate) fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 struct Shared<A: Application> {
@@ -39,7 +55,7 @@ struct Shared<A: Application> {
 
 impl<A: Application> Clone for RunContext<A> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self { shared: Arc::clone(&self.shared), looked: self.looked.clone() }
     }
 }
 
@@ -62,7 +78,7 @@ impl<A: Application> RunContext<A> {
             cancel: CancellationToken::new(),
             began,
         };
-        Self { shared: Arc::new(shared) }
+        Self { shared: Arc::new(shared), looked: Looked::new() }
     }
 
     /// What was deployed.
@@ -200,6 +216,17 @@ impl<A: Application> RunContext<A> {
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.shared.began.elapsed()
+    }
+
+    /// A context for one step, and whether that has looked at anything.
+    pub(crate) fn for_step(&self) -> (Self, Looked) {
+        let looked = Looked::new();
+        (Self { shared: Arc::clone(&self.shared), looked: looked.clone() }, looked)
+    }
+
+    /// Says that the check of this context looks at nothing, so that no report counts it.
+    pub(crate) fn looks_at_nothing(&self) {
+        self.looked.0.store(false, Ordering::Relaxed);
     }
 
     pub(crate) fn panics(&self) -> &Panics {

@@ -9,7 +9,7 @@ use tracing::Instrument;
 use crate::Application;
 use crate::apart::{ABORT_GRACE, Apart, Went};
 use crate::failure::{NodeLog, Problem, ScenarioFailure, Subject};
-use crate::panics::{Panics, catch};
+use crate::panics::{Guarded, Panics, catch};
 use crate::report::{Phase, RunReport};
 use crate::run::{Cluster, Run};
 use crate::sync::lock;
@@ -24,7 +24,7 @@ impl<A: Application> Run<A> {
             let limit = self.plan.limits.cleanup;
             // Steps and checks are still at work only if the run was cancelled.
             self.abort_steps().await;
-            self.abort_checks().await;
+            self.abort_checks(|_| true).await;
             self.drop_parts();
             self.waits_end().await;
             self.stop_observers(limit).await;
@@ -120,6 +120,7 @@ impl<A: Application> Run<A> {
             return Ok(report);
         }
         failures.sort_by_key(|failure| failure.at);
+        let failures = failures.into_iter().map(Guarded::into_inner).collect();
         Err(ScenarioFailure::new(report, failures, std::mem::take(&mut self.logs)))
     }
 }

@@ -16,11 +16,11 @@ pub enum Phase {
     Prepare,
     /// Expectations begin to look.
     StartCapture,
-    /// Workloads work; expectations are checked each second, and once at the end.
+    /// Workloads work; expectations are checked each second, and once when the last workload has ended.
     Workloads,
     /// The nodes settle; expectations are still checked.
     Cooldown,
-    /// Workloads that still work are cancelled, then aborted.
+    /// Workloads that still work are cancelled, then aborted; if nothing has failed, expectations are checked once more.
     Drain,
     /// Expectations judge.
     Evaluate,
@@ -88,8 +88,8 @@ pub enum WorkloadEnd {
 pub struct ExpectationReport {
     /// Its name.
     pub name: String,
-    /// How often it was checked while the workloads ran and the nodes settled. `None` if it has no check:
-    /// a wait that begins when the workloads have ended.
+    /// How often it was checked from the start of the workloads to their end. `None` if it has no check: waits,
+    /// which look on by themselves, and expectations that leave `check_during_capture` at its default.
     pub checks: Option<u64>,
     /// How it ended.
     pub end: ExpectationEnd,

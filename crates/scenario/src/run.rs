@@ -32,7 +32,8 @@ pub(crate) struct Run<A: Application> {
     pub(crate) phase: Phase,
     phase_began: Instant,
     pub(crate) phases: Vec<(Phase, Duration)>,
-    pub(crate) failures: Vec<Failure>,
+    /// Errors are the app's, and so are their destructors.
+    pub(crate) failures: Vec<Guarded<Failure>>,
     pub(crate) nodes: Option<Vec<String>>,
     pub(crate) ended: Vec<WorkloadReport>,
     pub(crate) expectations: Vec<ExpectationReport>,
@@ -72,7 +73,7 @@ impl<A: Application> Run<A> {
             ended: Vec::new(),
             idle: Vec::new(),
             load: Jobs::default(),
-            checks: Checks::new(began),
+            checks: Checks::default(),
             steps: Jobs::default(),
             context: None,
             cluster: None,
@@ -92,7 +93,9 @@ impl<A: Application> Run<A> {
         if self.workloads(&context).await {
             self.cooldown(&context).await;
         }
-        self.drain().await;
+        if self.drain().await && self.failures.is_empty() {
+            self.check_the_end(&context).await;
+        }
         self.evaluate(&context).await;
     }
 
@@ -140,11 +143,13 @@ impl<A: Application> Run<A> {
         let at = at.saturating_duration_since(self.began);
         let failure = Failure { phase, at, subject, problem, starting, late };
         tracing::warn!(scenario = self.plan.name, "{failure}");
-        self.failures.push(failure);
+        self.failures.push(self.panics.guard(failure.subject.clone(), failure));
     }
 
+    /// One that has failed stays so, whatever its step comes to later.
     fn expectation_ended(&mut self, name: &str, end: ExpectationEnd) {
-        self.expectations.iter_mut().filter(|known| known.name == name).for_each(|known| known.end = end);
+        let known = self.expectations.iter_mut().filter(|known| known.name == name);
+        known.filter(|known| known.end != ExpectationEnd::Failed).for_each(|known| known.end = end);
     }
 
     /// Records what destructors have panicked with since the last call. Whether none has.
@@ -294,11 +299,12 @@ impl<A: Application> Run<A> {
     }
 
     pub(crate) async fn abort_steps(&mut self) {
-        let (ended, blocked) = self.steps.abort().await;
-        for ended in ended {
+        self.steps.abort(|_| true);
+        let grace = Instant::now() + ABORT_GRACE;
+        while let Ok(Some(ended)) = timeout_at(grace, self.steps.next()).await {
             self.step_ended(ended);
         }
-        for subject in blocked {
+        for subject in self.steps.leave(|_| true) {
             self.fail(subject, Problem::Blocked);
         }
     }
@@ -307,7 +313,7 @@ impl<A: Application> Run<A> {
     fn step_ended(&mut self, ended: Ended<A>) {
         let Ended { subject, at, part, problem, .. } = ended;
         match (problem, subject, part) {
-            (Some(problem), subject, _) => self.fail_at(self.phase, at, subject, problem),
+            (Some(problem), subject, _) => self.fail_at(self.phase, at, subject, problem.into_inner()),
             (None, Subject::Workload(_), Some(workload)) => self.plan.workloads.push(workload),
             (None, Subject::Expectation(name), Some(expectation)) => {
                 if self.phase == Phase::Evaluate {

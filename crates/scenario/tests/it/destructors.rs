@@ -379,7 +379,7 @@ fn a_part_whose_name_panics_is_refused() {
 
 /// An error whose text panics, and its destructor too.
 #[derive(Debug)]
-struct Unsayable(&'static str);
+pub struct Unsayable(pub &'static str);
 
 impl std::fmt::Display for Unsayable {
     fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

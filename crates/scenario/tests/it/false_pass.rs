@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 use watchkeeper::{ObservationConfig, ObservedSource, PerSource};
-use watchkeeper_scenario::{DynError, ExpectationEnd, Problem, RunContext, RunReport, Scenario, WorkloadEnd};
+use watchkeeper_scenario::{
+    DynError, Expectation, ExpectationEnd, Problem, RunContext, RunReport, Scenario, WorkloadEnd, async_trait,
+};
 
 use crate::common::{Memory, Number, Numbers, nothing, observed, scenario, secs, told};
 
@@ -134,6 +136,36 @@ async fn a_cluster_of_no_nodes_is_named_in_the_report() {
     assert!(text.contains("sources: NONE, so that whatever is said of all sources holds\n"), "{text}");
 }
 
+struct Looks;
+
+#[async_trait]
+impl Expectation<Numbers> for Looks {
+    fn name(&self) -> &'static str {
+        "looks"
+    }
+    async fn check_during_capture(&mut self, context: &RunContext<Numbers>) -> Result<(), DynError> {
+        context.node_client("n1")?;
+        Ok(())
+    }
+    async fn evaluate(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {
+        Ok(())
+    }
+}
+
+/// Has no check of its own.
+struct LooksOnlyAtTheEnd;
+
+#[async_trait]
+impl Expectation<Numbers> for LooksOnlyAtTheEnd {
+    fn name(&self) -> &'static str {
+        "looks only at the end"
+    }
+    async fn evaluate(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {
+        Ok(())
+    }
+}
+
+/// What looks at nothing is not said to be checked.
 #[tokio::test(start_paused = true)]
 async fn a_report_says_what_a_passed_run_rests_on() {
     let memory = Memory::default();
@@ -143,20 +175,29 @@ async fn a_report_says_what_a_passed_run_rests_on() {
             Ok::<_, DynError>(())
         })
         .expect_wait_throughout("throughout", nothing)
-        .expect_wait("at the end", nothing);
+        .expect_wait("at the end", nothing)
+        .with_expectation(Looks)
+        .with_expectation(LooksOnlyAtTheEnd);
     let report = scenario.build().unwrap().run(&memory).await.unwrap();
     let ends: Vec<_> =
         report.expectations.iter().map(|one| (one.name.as_str(), one.checks, one.end)).collect();
     assert_eq!(
         ends,
-        [("throughout", Some(3), ExpectationEnd::Held), ("at the end", None, ExpectationEnd::Held)]
+        [
+            ("throughout", None, ExpectationEnd::Held),
+            ("at the end", None, ExpectationEnd::Held),
+            ("looks", Some(3), ExpectationEnd::Held),
+            ("looks only at the end", None, ExpectationEnd::Held),
+        ]
     );
     let text = report.to_string();
     for line in [
         "nodes: n1, n2\n",
         "workload \"w\": done after 2.500s\n",
-        "expectation \"throughout\": held, checked 3 times\n",
+        "expectation \"throughout\": held\n",
         "expectation \"at the end\": held\n",
+        "expectation \"looks\": held, checked 3 times\n",
+        "expectation \"looks only at the end\": held\n",
         "26 cycles, 0 failed; sources: n1, n2\n",
     ] {
         assert!(text.contains(line), "{line}{text}");
