@@ -28,7 +28,7 @@ pub(crate) struct Apart<T> {
 
 /// How it went.
 pub(crate) enum Went<T> {
-    /// It ended, at this time.
+    /// It ended, at this time: maybe after the deadline.
     Done(T, Instant),
     Panicked(String),
     /// It was still working at the deadline, and was dropped.
@@ -62,18 +62,21 @@ impl<T: Send + 'static> Apart<T> {
     }
 
     pub(crate) async fn within(mut self, deadline: Instant) -> Went<T> {
-        if let Ok(ended) = timeout_at(deadline, &mut self.task).await {
-            return match ended {
-                Ok(Some((Ok(output), at))) => Went::Done(output, at),
-                Ok(Some((Err(panic), _))) => Went::Panicked(panic),
-                // Nobody else takes it out, and the runtime ends its tasks only when it is dropped itself.
-                Ok(None) | Err(_) => Went::TimedOut,
-            };
-        }
-        self.task.abort();
-        match timeout(ABORT_GRACE, &mut self.task).await {
-            Ok(_) => Went::TimedOut,
-            Err(_) => Went::Blocked,
+        let ended = match timeout_at(deadline, &mut self.task).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                self.task.abort();
+                match timeout(ABORT_GRACE, &mut self.task).await {
+                    // It was at its end just then, or had blocked its thread: how it went still counts.
+                    Ok(ended) => ended,
+                    Err(_) => return Went::Blocked,
+                }
+            }
+        };
+        match ended {
+            Ok(Some((Ok(output), at))) => Went::Done(output, at),
+            Ok(Some((Err(panic), _))) => Went::Panicked(panic),
+            Ok(None) | Err(_) => Went::TimedOut,
         }
     }
 }

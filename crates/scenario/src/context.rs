@@ -1,8 +1,8 @@
 //! What the parts of a run share.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,9 +10,11 @@ use tokio_util::sync::CancellationToken;
 use watchkeeper::{ObservationConfig, ObservationControl, ObservationHandle, Observer, SourceProvider};
 
 use crate::extensions::Extensions;
+use crate::failure::Subject;
 use crate::in_flight::InFlight;
 use crate::observers::Observers;
 use crate::panics::{Guarded, Panics};
+use crate::sync::lock;
 use crate::{
     Application, ExtensionError, NodeClients, NodeControl, NodeControlError, ObserverError, ObserverTimeline,
 };
@@ -23,20 +25,27 @@ use crate::{
 /// and dropped, also while a context is still held.
 pub struct RunContext<A: Application> {
     shared: Arc<Shared<A>>,
-    looked: Looked,
+    step: Arc<StepNotes>,
 }
 
-/// Whether the check that a context was made for has looked at anything. Clones share it.
-#[derive(Clone)]
-pub(crate) struct Looked(Arc<AtomicBool>);
+/// What the run has to know of the step that a context was made for.
+#[derive(Default)]
+pub(crate) struct StepNotes {
+    /// Whose step it is.
+    of: Option<Subject>,
+    looks_at_nothing: AtomicBool,
+    judged: Mutex<Option<u64>>,
+}
 
-impl Looked {
-    fn new() -> Self {
-        Self(Arc::new(AtomicBool::new(true)))
+impl StepNotes {
+    /// Whether the step, a check, looks at nothing.
+    pub(crate) fn looks_at_nothing(&self) -> bool {
+        self.looks_at_nothing.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// How many snapshots were judged, if that is known.
+    pub(crate) fn judged(&self) -> Option<u64> {
+        *lock(&self.judged)
     }
 }
 
@@ -55,7 +64,7 @@ struct Shared<A: Application> {
 
 impl<A: Application> Clone for RunContext<A> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), looked: self.looked.clone() }
+        Self { shared: Arc::clone(&self.shared), step: Arc::clone(&self.step) }
     }
 }
 
@@ -78,7 +87,7 @@ impl<A: Application> RunContext<A> {
             cancel: CancellationToken::new(),
             began,
         };
-        Self { shared: Arc::new(shared), looked: Looked::new() }
+        Self { shared: Arc::new(shared), step: Arc::default() }
     }
 
     /// What was deployed.
@@ -136,7 +145,7 @@ impl<A: Application> RunContext<A> {
         O: Observer<Snapshot: fmt::Debug, Event: fmt::Debug>,
         P: SourceProvider<O::Source>,
     {
-        self.shared.observers.start(name, provider, observer, config).await
+        self.shared.observers.start(name, provider, observer, config, self.step.of.as_ref()).await
     }
 
     /// The handle of the observer called `name`, if there is one of this type.
@@ -218,15 +227,20 @@ impl<A: Application> RunContext<A> {
         self.shared.began.elapsed()
     }
 
-    /// A context for one step, and whether that has looked at anything.
-    pub(crate) fn for_step(&self) -> (Self, Looked) {
-        let looked = Looked::new();
-        (Self { shared: Arc::clone(&self.shared), looked: looked.clone() }, looked)
+    /// A context for one step of `subject`, and what is noted there.
+    pub(crate) fn for_step(&self, subject: &Subject) -> (Self, Arc<StepNotes>) {
+        let notes = Arc::new(StepNotes { of: Some(subject.clone()), ..StepNotes::default() });
+        (Self { shared: Arc::clone(&self.shared), step: Arc::clone(&notes) }, notes)
     }
 
     /// Says that the check of this context looks at nothing, so that no report counts it.
     pub(crate) fn looks_at_nothing(&self) {
-        self.looked.0.store(false, Ordering::Relaxed);
+        self.step.looks_at_nothing.store(true, Ordering::Relaxed);
+    }
+
+    /// Says how many snapshots the step of this context has judged.
+    pub(crate) fn has_judged(&self, snapshots: Option<u64>) {
+        *lock(&self.step.judged) = snapshots;
     }
 
     pub(crate) fn panics(&self) -> &Panics {

@@ -77,7 +77,13 @@ impl<A: Application> Run<A> {
         let went = Apart::spawn(&self.panics, self.deployer(), ending).within(deadline).await;
         match went {
             Went::Done(Ok(()), at) if at <= deadline => {}
-            Went::Done(Err(error), _) => self.fail(self.deployer(), Problem::Error(error.into())),
+            Went::Done(Err(error), at) => {
+                let error = self.panics.guard(self.deployer(), Problem::Error(error.into()));
+                if at > deadline {
+                    self.timed_out(Phase::Cleanup, self.deployer(), limit, deadline);
+                }
+                self.fail(self.deployer(), error.into_inner());
+            }
             Went::Panicked(panic) => self.fail(self.deployer(), Problem::Panicked(panic)),
             Went::Done(Ok(()), _) | Went::TimedOut => {
                 self.timed_out(Phase::Cleanup, self.deployer(), limit, deadline);
@@ -131,7 +137,7 @@ async fn logs_of<A: Application>(cluster: Cluster<A>, logs: Arc<Mutex<Vec<NodeLo
     for node in catch(|| cluster.node_control().nodes()).unwrap_or_default() {
         let reading = panics.caught(cluster.subject().clone(), async { cluster.log(&node).await });
         match timeout_at(deadline, reading).await {
-            Ok(Ok(Some(text))) => lock(&logs).push(NodeLog { node, text }),
+            Ok(Ok(Some(text))) => lock(&logs).push(NodeLog::new(node, text)),
             Ok(Ok(None) | Err(_)) => {}
             Err(_) => break,
         }

@@ -11,7 +11,7 @@ use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use crate::context::Looked;
+use crate::context::StepNotes;
 use crate::failure::{Problem, Subject};
 use crate::panics::{Guarded, Panics, message};
 use crate::part::{Part, Step};
@@ -29,8 +29,7 @@ type Outcome<A> = (Part<A>, Option<Guarded<Problem>>, Instant);
 
 struct Job {
     subject: Subject,
-    /// Whether anything was looked at: see `RunContext::for_step`.
-    looked: Looked,
+    notes: Arc<StepNotes>,
     panics: Panics,
     task: AbortHandle,
     /// Where the part stands among its like.
@@ -52,8 +51,7 @@ pub(crate) struct Ended<A: Application> {
     /// An error is the app's, and so is its destructor.
     pub(crate) problem: Option<Guarded<Problem>>,
     pub(crate) aborted: bool,
-    /// Whether a check has looked at anything.
-    pub(crate) looked: bool,
+    pub(crate) notes: Arc<StepNotes>,
 }
 
 impl<A: Application> Default for Jobs<A> {
@@ -69,7 +67,7 @@ impl<A: Application> Jobs<A> {
         let span = tracing::debug_span!("part", %subject, ?step);
         let polls = Arc::new(AtomicU64::new(0));
         let (counted, of, guard) = (Arc::clone(&polls), subject.clone(), panics.clone());
-        let (context, looked) = context.for_step();
+        let (context, notes) = context.for_step(&subject);
         let work = async move {
             let outcome = guard.caught(of.clone(), counting(counted, part.step(step, &context))).await;
             let problem = match outcome {
@@ -79,7 +77,7 @@ impl<A: Application> Jobs<A> {
             (part, problem.map(|problem| guard.guard(of, problem)), Instant::now())
         };
         let task = self.tasks.spawn(work.instrument(span));
-        let job = Job { subject, place, endless, began: Instant::now(), polls, looked, panics, task };
+        let job = Job { subject, place, endless, began: Instant::now(), polls, notes, panics, task };
         self.running.insert(job.task.id(), job);
     }
 
@@ -98,13 +96,12 @@ impl<A: Application> Jobs<A> {
             };
             // Those that were left behind end as well.
             let Some(job) = self.running.remove(&id) else { continue };
-            let Job { subject, place, endless, began, looked, panics, .. } = job;
+            let Job { subject, place, endless, began, notes, panics, .. } = job;
             let panicked = |panic| panics.guard(subject.clone(), Problem::Panicked(message(panic)));
             let problem = problem.or(panic.map(panicked));
             let aborted = part.is_none() && problem.is_none();
             let took = at.saturating_duration_since(began);
-            let looked = looked.get();
-            return Some(Ended { subject, place, endless, at, took, part, problem, aborted, looked });
+            return Some(Ended { subject, place, endless, at, took, part, problem, aborted, notes });
         }
     }
 

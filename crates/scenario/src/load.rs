@@ -197,7 +197,7 @@ impl<A: Application> Run<A> {
 
     /// Whether it can still hold.
     fn check_ended(&mut self, ended: Ended<A>) -> bool {
-        let Ended { subject, place, at, part, problem, aborted, looked, .. } = ended;
+        let Ended { subject, place, at, part, problem, aborted, notes, .. } = ended;
         let Some(known) = self.checks.begun.iter().position(|check| check.place == place) else {
             return true;
         };
@@ -206,10 +206,11 @@ impl<A: Application> Run<A> {
             return !is_late;
         }
         if let Some(expectation) = self.expectations.get_mut(place) {
-            expectation.checks = match (expectation.checks, looked) {
-                (checks, true) => Some(checks.unwrap_or_default() + 1),
-                (Some(0), false) => None,
-                (checks, false) => checks,
+            expectation.judged = notes.judged().or(expectation.judged);
+            expectation.checks = match (expectation.checks, notes.looks_at_nothing()) {
+                (checks, false) => Some(checks.unwrap_or_default() + 1),
+                (Some(0), true) => None,
+                (checks, true) => checks,
             };
         }
         match problem {

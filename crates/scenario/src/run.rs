@@ -57,6 +57,7 @@ impl<A: Application> Run<A> {
         let report = |part: &Part<A>| ExpectationReport {
             name: part.name().to_owned(),
             checks: part.checks.then_some(0),
+            judged: None,
             end: ExpectationEnd::NotJudged,
         };
         Self {
@@ -135,9 +136,9 @@ impl<A: Application> Run<A> {
         if let Subject::Expectation(name) = &subject {
             self.expectation_ended(name, ExpectationEnd::Failed);
         }
-        let cuts_off = matches!(problem, Problem::TimedOut(_) | Problem::Cancelled);
-        let starting = match &self.context {
-            Some(context) if cuts_off => context.observers().starting(),
+        let starting = match (&self.context, &problem) {
+            (Some(context), Problem::Cancelled) => context.observers().starting(None),
+            (Some(context), Problem::TimedOut(_)) => context.observers().starting(Some(&subject)),
             _ => Vec::new(),
         };
         let at = at.saturating_duration_since(self.began);
@@ -311,7 +312,10 @@ impl<A: Application> Run<A> {
 
     /// Puts a part back that is well.
     fn step_ended(&mut self, ended: Ended<A>) {
-        let Ended { subject, at, part, problem, .. } = ended;
+        let Ended { subject, at, part, problem, place, notes, .. } = ended;
+        if let (Subject::Expectation(_), Some(known)) = (&subject, self.expectations.get_mut(place)) {
+            known.judged = notes.judged().or(known.judged);
+        }
         match (problem, subject, part) {
             (Some(problem), subject, _) => self.fail_at(self.phase, at, subject, problem.into_inner()),
             (None, Subject::Workload(_), Some(workload)) => self.plan.workloads.push(workload),
@@ -354,6 +358,7 @@ fn context<A: Application>(
         let mut nodes = control.nodes();
         let more: Vec<_> = clients.names().into_iter().filter(|name| !nodes.contains(name)).collect();
         nodes.extend(more);
+        clients.collect(panics, cluster.subject());
         (RunContext::new(deployment, clients, control, panics, began), nodes)
     };
     catch(of_the_cluster).map_err(Problem::Panicked)

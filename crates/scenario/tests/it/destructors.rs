@@ -507,6 +507,8 @@ async fn deployment_cluster_and_clients_may_panic_when_they_are_dropped() {
         all,
         [
             r#"cleanup deployer "sharp": panicked: in a destructor: drop cluster"#,
+            r#"cleanup deployer "sharp": panicked: in a destructor: drop a client"#,
+            r#"cleanup deployer "sharp": panicked: in a destructor: drop a client"#,
             r#"cleanup deployer "sharp": panicked: in a destructor: drop control"#,
             "cleanup the deployment: panicked: in a destructor: drop deployment",
         ]

@@ -1,5 +1,8 @@
 //! A run that passed says what it rests on, and what it does not.
 
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -8,7 +11,7 @@ use watchkeeper_scenario::{
     DynError, Expectation, ExpectationEnd, Problem, RunContext, RunReport, Scenario, WorkloadEnd, async_trait,
 };
 
-use crate::common::{Memory, Number, Numbers, nothing, observed, scenario, secs, told};
+use crate::common::{Memory, Number, Numbers, Watcher, nothing, observed, scenario, secs, told};
 
 async fn heeds(context: RunContext<Numbers>) -> Result<(), DynError> {
     context.cancelled().await;
@@ -109,12 +112,48 @@ async fn an_observer_none_of_whose_probes_was_answered_is_not_called_fresh() {
     assert_eq!(none.observers[0].answered, Some(0));
     let text = none.to_string();
     assert!(text.contains("; NO DATA: none of its sources ever answered\n"), "{text}");
-    assert!(text.contains("0 failed; sources: n1, n2; 0 of 2 answered\n"), "{text}");
+    assert!(text.contains("0 failed; sources: n1, n2; 0 of 2 answered, 0 answer now\n"), "{text}");
     assert!(!text.contains("fresh"), "{text}");
 
     let some = run(|name| name == "n2").await;
     assert_eq!(some.observers[0].answered, Some(1));
-    assert!(some.to_string().contains("; 1 of 2 answered\n"), "{some}");
+    assert!(some.to_string().contains("; 1 of 2 answered, 1 answers now\n"), "{some}");
+}
+
+/// Both answer once, and are then killed: the loop runs on, and has nothing new.
+#[tokio::test(start_paused = true)]
+async fn an_observer_whose_sources_all_died_is_not_called_fresh() {
+    for hang in [false, true] {
+        let killed = Arc::new(AtomicBool::new(false));
+        let kill = Arc::clone(&killed);
+        let probe = move |node: ObservedSource<Number>| {
+            let killed = killed.load(Ordering::SeqCst);
+            async move {
+                match (killed, hang) {
+                    (false, _) => Ok(node.source.get()),
+                    (true, false) => Err("connection refused".into()),
+                    (true, true) => pending().await,
+                }
+            }
+        };
+        let scenario = scenario()
+            .with_observer(
+                "probes",
+                move |_: &RunContext<Numbers>| PerSource::new(Duration::from_millis(100), probe),
+                often(),
+            )
+            .workload("kill all", move |_| async move {
+                sleep(secs(1)).await;
+                kill.store(true, Ordering::SeqCst);
+                sleep(secs(30)).await;
+                Ok::<_, DynError>(())
+            });
+        let report = scenario.build().unwrap().run(&Memory::default()).await.unwrap();
+        let text = report.to_string();
+        assert!(text.contains("; SILENT: none of its sources answers now\n"), "{text}");
+        assert!(text.contains("sources: n1, n2; 2 of 2 answered, 0 answer now\n"), "{text}");
+        assert!(!text.contains("fresh"), "{text}");
+    }
 }
 
 /// Whatever is said of all its nodes holds.
@@ -176,6 +215,18 @@ async fn a_report_says_what_a_passed_run_rests_on() {
         })
         .expect_wait_throughout("throughout", nothing)
         .expect_wait("at the end", nothing)
+        .expect_wait("an invariant", |context| async move {
+            let numbers = context.require_observer::<Watcher>("numbers")?;
+            let invariant = numbers.invariant("there are two", |seen| seen.len() == 2);
+            sleep(Duration::from_millis(450)).await;
+            Ok::<_, DynError>(invariant.finish().await?)
+        })
+        .expect_wait_throughout("an invariant throughout", |context| async move {
+            let numbers = context.require_observer::<Watcher>("numbers")?;
+            let invariant = numbers.invariant("there are two", |seen| seen.len() == 2);
+            sleep(secs(1)).await;
+            Ok::<_, DynError>(invariant.finish().await?)
+        })
         .with_expectation(Looks)
         .with_expectation(LooksOnlyAtTheEnd);
     let report = scenario.build().unwrap().run(&memory).await.unwrap();
@@ -186,6 +237,8 @@ async fn a_report_says_what_a_passed_run_rests_on() {
         [
             ("throughout", None, ExpectationEnd::Held),
             ("at the end", None, ExpectationEnd::Held),
+            ("an invariant", None, ExpectationEnd::Held),
+            ("an invariant throughout", None, ExpectationEnd::Held),
             ("looks", Some(3), ExpectationEnd::Held),
             ("looks only at the end", None, ExpectationEnd::Held),
         ]
@@ -196,9 +249,11 @@ async fn a_report_says_what_a_passed_run_rests_on() {
         "workload \"w\": done after 2.500s\n",
         "expectation \"throughout\": held\n",
         "expectation \"at the end\": held\n",
+        "expectation \"an invariant\": held, judged 4 snapshots\n",
+        "expectation \"an invariant throughout\": held, judged 10 snapshots\n",
         "expectation \"looks\": held, checked 3 times\n",
         "expectation \"looks only at the end\": held\n",
-        "26 cycles, 0 failed; sources: n1, n2\n",
+        "30 cycles, 0 failed; sources: n1, n2\n",
     ] {
         assert!(text.contains(line), "{line}{text}");
     }
