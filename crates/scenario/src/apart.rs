@@ -62,17 +62,13 @@ impl<T: Send + 'static> Apart<T> {
     }
 
     pub(crate) async fn within(mut self, deadline: Instant) -> Went<T> {
-        let ended = match timeout_at(deadline, &mut self.task).await {
-            Ok(ended) => ended,
-            Err(_) => {
-                self.task.abort();
-                match timeout(ABORT_GRACE, &mut self.task).await {
-                    // It was at its end just then, or had blocked its thread: how it went still counts.
-                    Ok(ended) => ended,
-                    Err(_) => return Went::Blocked,
-                }
-            }
-        };
+        let mut ended = timeout_at(deadline, &mut self.task).await;
+        if ended.is_err() {
+            self.task.abort();
+            // It may have been at its end just then, or blocking its thread: how it went still counts.
+            ended = timeout(ABORT_GRACE, &mut self.task).await;
+        }
+        let Ok(ended) = ended else { return Went::Blocked };
         match ended {
             Ok(Some((Ok(output), at))) => Went::Done(output, at),
             Ok(Some((Err(panic), _))) => Went::Panicked(panic),

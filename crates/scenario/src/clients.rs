@@ -163,7 +163,9 @@ impl<C: Clone> NodeClients<C> {
             (old, displaced, set.panics.clone())
         };
         warn_of(&displaced);
-        old.into_iter().for_each(|client| discard_to(panics.as_ref(), client));
+        for client in old {
+            discard_to(panics.as_ref(), client);
+        }
     }
 
     /// From now on, what destructors of clients panic with is collected for `subject`.

@@ -35,14 +35,14 @@ where
     async fn evaluate(&mut self, context: &RunContext<A>) -> Result<(), DynError> {
         let Some(wait) = self.wait.take() else { return Ok(()) };
         let waiting = wait(context.clone());
-        context.has_judged(judged(waiting.await.map_err(Into::into)?));
+        context.has_judged(judged(&waiting.await.map_err(Into::into)?));
         Ok(())
     }
 }
 
 /// How many snapshots a wait has judged, if what it was met with says so.
-fn judged<T: 'static>(met: T) -> Option<u64> {
-    let met: &dyn Any = &met;
+fn judged<T: 'static>(met: &T) -> Option<u64> {
+    let met: &dyn Any = met;
     met.downcast_ref::<Held>().map(|held| held.judged)
 }
 
@@ -94,7 +94,7 @@ where
     async fn start_capture(&mut self, context: &RunContext<A>) -> Result<(), DynError> {
         let Begun::NotYet(wait) = std::mem::replace(&mut self.wait, Begun::Over) else { return Ok(()) };
         let waiting = wait(context.clone());
-        let waiting = Box::pin(async move { waiting.await.map(judged).map_err(Into::into) });
+        let waiting = Box::pin(async move { waiting.await.map(|met| judged(&met)).map_err(Into::into) });
         let waiting = context.panics().guard(Subject::Expectation(self.name.clone()), waiting);
         let mut waiting = Box::pin(caught(waiting));
         // Polled here, so that a wait made in an async block has begun when the workloads start; then

@@ -62,7 +62,7 @@ impl<A: Application> Default for Jobs<A> {
 
 impl<A: Application> Jobs<A> {
     /// Lets a part take a step, in a task that owns it meanwhile.
-    pub(crate) fn spawn(&mut self, mut part: Part<A>, step: Step, panics: Panics, context: RunContext<A>) {
+    pub(crate) fn spawn(&mut self, mut part: Part<A>, step: Step, panics: Panics, context: &RunContext<A>) {
         let (subject, place, endless) = (part.subject.clone(), part.place, part.endless);
         let span = tracing::debug_span!("part", %subject, ?step);
         let polls = Arc::new(AtomicU64::new(0));

@@ -86,7 +86,7 @@ impl<A: Application> Run<A> {
         self.checks.first = Some(began + self.plan.limits.check_interval);
         async {
             for workload in std::mem::take(&mut self.plan.workloads) {
-                self.load.spawn(workload, Step::Start, self.panics.clone(), context.clone());
+                self.load.spawn(workload, Step::Start, self.panics.clone(), context);
             }
             loop {
                 let ending = self.load.ending();
@@ -189,7 +189,7 @@ impl<A: Application> Run<A> {
             begun.push(Check { number, place, phase: self.phase, deadline, is_late: false });
             self.checks.due.retain(|(of, _)| *of != place);
             self.checks.due.push((place, now + self.plan.limits.check_interval));
-            self.checks.jobs.spawn(part, Step::Check, self.panics.clone(), context.clone());
+            self.checks.jobs.spawn(part, Step::Check, self.panics.clone(), context);
         }
         self.checks.begun.extend(&begun);
         begun

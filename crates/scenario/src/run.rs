@@ -265,7 +265,7 @@ impl<A: Application> Run<A> {
     }
 
     fn begin(&mut self, part: Part<A>, step: Step, context: &RunContext<A>) {
-        self.steps.spawn(part, step, self.panics.clone(), context.clone());
+        self.steps.spawn(part, step, self.panics.clone(), context);
     }
 
     /// Lets every expectation that has not failed take a step, all at once. Whether all is well.

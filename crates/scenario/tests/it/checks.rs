@@ -226,7 +226,7 @@ async fn checks_and_waits_in_flight_end_before_the_nodes_go_down() {
 /// Cut off by the limit of its judgement, on many threads and many times.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wait_throughout_that_is_cut_off_never_outlives_the_nodes() {
-    for round in 0..100_u32 {
+    for round in 0..500_u32 {
         let memory = Memory::default();
         let alive = memory.diary.clone();
         let scenario = scenario()

@@ -18,7 +18,7 @@ use crate::common::{Diary, Drops, Goes, Memory, Numbers, Sharp, nothing, observe
 const ENDS_IN_ORDER: [&str; 4] = ["up", "observer dropped", "down", "cluster dropped"];
 
 /// A part of a scenario whose destructor panics. It is well otherwise.
-struct Cutting {
+pub struct Cutting {
     name: &'static str,
     /// What its `start` or `evaluate` does.
     hangs: bool,
@@ -26,11 +26,11 @@ struct Cutting {
 }
 
 impl Cutting {
-    fn new(name: &'static str) -> Self {
+    pub fn new(name: &'static str) -> Self {
         Self { name, hangs: false, _held: Sharp(name) }
     }
 
-    fn hanging(name: &'static str) -> Self {
+    pub fn hanging(name: &'static str) -> Self {
         Self { hangs: true, ..Self::new(name) }
     }
 

@@ -5,10 +5,12 @@ use std::future::pending;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use watchkeeper_scenario::{DynError, Expectation, RunContext, ScenarioBuilder, async_trait};
+use watchkeeper_scenario::{
+    DynError, Expectation, Limits, Problem, RunContext, ScenarioBuilder, async_trait,
+};
 
-use crate::common::{Memory, Numbers, observed, panics, secs, told};
-use crate::destructors::Unsayable;
+use crate::common::{Memory, Numbers, Sharp, observed, panics, secs, told};
+use crate::destructors::{Cutting, Unsayable};
 
 /// Two errors are recorded, or have just come, when the run is dropped.
 #[tokio::test(start_paused = true)]
@@ -100,4 +102,65 @@ async fn checks_that_fail_while_the_run_is_cancelled_are_all_recorded() {
     let checks: Vec<_> = failure.report().expectations.iter().map(|one| one.checks).collect();
     assert_eq!(checks, [Some(1), Some(1)]);
     assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"]);
+}
+
+/// What is sharp hangs or fails; the run is ended after so many turns of its thread.
+fn sharp(memory: &Memory) -> ScenarioBuilder<Numbers> {
+    observed(memory)
+        .with_extension(Sharp("extension"))
+        .with_extension((Sharp("another"), 1))
+        .with_expectation(Checked("a"))
+        .with_expectation(Checked("b"))
+        .with_workload(Cutting::hanging("c"))
+        .with_workload(Cutting::new("d"))
+        .workload("e", |_| async { Err(Unsayable("e")) })
+        .workload("f", |_| async { Err(Unsayable("f")) })
+        .expect_wait_throughout("g", |_| async {
+            let _held = Sharp("a wait");
+            pending::<Result<(), DynError>>().await
+        })
+        .expect_wait("h", |_| async { Err::<(), _>(Unsayable("h")) })
+}
+
+async fn turns(count: u32) {
+    for _ in 0..count {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The tasks of the run are polled by the other thread meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_is_dropped_at_any_moment_releases_its_nodes() {
+    let limits = || Limits { drain: Duration::from_millis(5), ..Limits::default() };
+    for round in 0..500 {
+        let memory = Memory::default();
+        let scenario = sharp(&memory).limits(limits()).build().unwrap();
+        let drop_it = async { turns(round).await };
+        tokio::select! {
+            biased;
+            _ = scenario.run(&memory) => {}
+            () = drop_it => {}
+        }
+        // A task that was being polled lets go when that is over.
+        while memory.diary.count("cluster dropped") < memory.diary.count("up") {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_is_cancelled_at_any_moment_ends_in_order() {
+    let limits = || Limits { drain: Duration::from_millis(5), ..Limits::default() };
+    for round in 0..500 {
+        let memory = Memory::default();
+        let scenario = sharp(&memory).limits(limits()).build().unwrap();
+        let failure = scenario.run_until(&memory, turns(round)).await.unwrap_err();
+        let diary = memory.diary.read();
+        if memory.diary.count("up") > 0 {
+            assert_eq!(diary[diary.len() - 2..], ["down", "cluster dropped"], "round {round}: {diary:?}");
+        }
+        let mut problems = failure.failures().iter().map(|failure| &failure.problem);
+        assert!(!problems.any(|problem| matches!(problem, Problem::Blocked)), "round {round}: {failure}");
+        drop(failure);
+    }
 }
