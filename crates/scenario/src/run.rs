@@ -42,8 +42,9 @@ pub(crate) struct Run<A: Application> {
     /// Workloads at work.
     pub(crate) load: Jobs<A>,
     pub(crate) checks: Checks<A>,
-    /// Steps of all others.
+    /// Steps of all others, which have begun in this phase.
     pub(crate) steps: Jobs<A>,
+    steps_phase: Phase,
     pub(crate) context: Option<RunContext<A>>,
     pub(crate) cluster: Option<Cluster<A>>,
     pub(crate) timelines: Vec<ObserverTimeline>,
@@ -76,6 +77,7 @@ impl<A: Application> Run<A> {
             load: Jobs::default(),
             checks: Checks::default(),
             steps: Jobs::default(),
+            steps_phase: Phase::Deploy,
             context: None,
             cluster: None,
             timelines: Vec::new(),
@@ -265,6 +267,7 @@ impl<A: Application> Run<A> {
     }
 
     fn begin(&mut self, part: Part<A>, step: Step, context: &RunContext<A>) {
+        self.steps_phase = self.phase;
         self.steps.spawn(part, step, self.panics.clone(), context);
     }
 
@@ -306,7 +309,7 @@ impl<A: Application> Run<A> {
             self.step_ended(ended);
         }
         for subject in self.steps.leave(|_| true) {
-            self.fail(subject, Problem::Blocked);
+            self.fail_at(self.steps_phase, Instant::now(), subject, Problem::Blocked);
         }
     }
 
@@ -317,7 +320,7 @@ impl<A: Application> Run<A> {
             known.judged = notes.judged().or(known.judged);
         }
         match (problem, subject, part) {
-            (Some(problem), subject, _) => self.fail_at(self.phase, at, subject, problem.into_inner()),
+            (Some(problem), subject, _) => self.fail_at(self.steps_phase, at, subject, problem.into_inner()),
             (None, Subject::Workload(_), Some(workload)) => self.plan.workloads.push(workload),
             (None, Subject::Expectation(name), Some(expectation)) => {
                 if self.phase == Phase::Evaluate {

@@ -4,7 +4,7 @@
 use std::future::pending;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use watchkeeper_scenario::{
     DynError, Expectation, Limits, Problem, RunContext, ScenarioBuilder, async_trait,
 };
@@ -102,6 +102,38 @@ async fn checks_that_fail_while_the_run_is_cancelled_are_all_recorded() {
     let checks: Vec<_> = failure.report().expectations.iter().map(|one| one.checks).collect();
     assert_eq!(checks, [Some(1), Some(1)]);
     assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"]);
+}
+
+/// Both steps have ended when the run is cancelled: they belong to the phase in which they failed.
+#[tokio::test(start_paused = true)]
+async fn steps_that_fail_while_the_run_is_cancelled_are_all_recorded() {
+    let memory = Memory::default();
+    let cancel = tokio_util::sync::CancellationToken::new();
+    let cancels = |name: &'static str| {
+        let cancel = cancel.clone();
+        move |_| async move {
+            sleep(secs(1)).await;
+            cancel.cancel();
+            Err::<(), _>(format!("{name} does not hold"))
+        }
+    };
+    let scenario = observed(&memory)
+        .expect_wait("a", cancels("a"))
+        .expect_wait("b", cancels("b"))
+        .expect_wait("hangs", |_| pending::<Result<(), DynError>>())
+        .build()
+        .unwrap();
+    let failure = scenario.run_until(&memory, cancel.cancelled()).await.unwrap_err();
+    let mut all = told(&failure);
+    all.sort();
+    assert_eq!(
+        all,
+        [
+            r#"evaluate expectation "a": a does not hold"#,
+            r#"evaluate expectation "b": b does not hold"#,
+            "evaluate the run: Cancelled",
+        ]
+    );
 }
 
 /// What is sharp hangs or fails; the run is ended after so many turns of its thread.
