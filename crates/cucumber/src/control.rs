@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
 use watchkeeper::{AnyHandle, ControlError, ObservationControl, StopOutcome};
@@ -35,12 +35,22 @@ struct Asked {
     before: bool,
     /// The last wish of each scenario that has one, whether to be paused, in the order in which they were sent.
     by: Vec<(Arc<AtomicBool>, bool)>,
+    /// What the end of a scenario has sent last, until it is known to be taken.
+    sent: Option<bool>,
 }
 
-/// Of the observers that a scenario shares now.
-static SHARED: Mutex<Vec<Weak<Wishes>>> = Mutex::new(Vec::new());
+/// Of the observers that scenarios share, and of those whose last scenario has sent what is not taken yet.
+static SHARED: Mutex<Vec<Arc<Wishes>>> = Mutex::new(Vec::new());
 
 impl Asked {
+    /// A scenario comes. Where none has a wish, the observer is as the suite has it.
+    fn begin(&mut self, is_paused: bool) {
+        if self.by.is_empty() && self.sent.is_none_or(|sent| sent == is_paused) {
+            self.sent = None;
+            self.before = is_paused;
+        }
+    }
+
     fn now(&self) -> bool {
         self.by.last().map_or(self.before, |(_, paused)| *paused)
     }
@@ -48,21 +58,24 @@ impl Asked {
 
 impl Wishes {
     fn new(handle: &AnyHandle) -> Self {
-        let asked = Asked { before: handle.status().paused, by: Vec::new() };
+        let asked = Asked { before: handle.status().paused, by: Vec::new(), sent: None };
         Self { name: Arc::clone(handle.name()), asked: Mutex::new(asked) }
     }
 
     /// Those of an observer of the suite.
     fn shared(handle: &AnyHandle) -> Arc<Self> {
         let mut shared = lock(&SHARED);
-        shared.retain(|wishes| wishes.strong_count() > 0);
-        let known =
-            shared.iter().filter_map(Weak::upgrade).find(|known| Arc::ptr_eq(&known.name, handle.name()));
-        known.unwrap_or_else(|| {
-            let wishes = Arc::new(Self::new(handle));
-            shared.push(Arc::downgrade(&wishes));
-            wishes
-        })
+        let is_this = |wishes: &Arc<Self>| Arc::ptr_eq(&wishes.name, handle.name());
+        let is_used =
+            |wishes: &Arc<Self>| Arc::strong_count(wishes) > 1 || lock(&wishes.asked).sent.is_some();
+        shared.retain(|wishes| is_this(wishes) || is_used(wishes));
+        if let Some(wishes) = shared.iter().find(|wishes| is_this(wishes)) {
+            lock(&wishes.asked).begin(handle.status().paused);
+            return Arc::clone(wishes);
+        }
+        let wishes = Arc::new(Self::new(handle));
+        shared.push(Arc::clone(&wishes));
+        wishes
     }
 }
 
@@ -128,13 +141,17 @@ impl ScenarioControl {
 
     /// Undoes what the scenario has asked for. Sent when it is first polled.
     pub(crate) async fn undo(&self) -> Result<(), ControlError> {
-        self.ask(|asked| {
+        let taken = self.ask(|asked| {
             let before = asked.now();
             asked.by.retain(|(of, _)| !Arc::ptr_eq(of, &self.scenario));
             let now = asked.now();
-            (before != now).then_some(now)
-        })
-        .await
+            let changed = (before != now).then_some(now);
+            asked.sent = changed.or(asked.sent);
+            changed
+        });
+        taken.await?;
+        lock(&self.wishes.asked).sent = None;
+        Ok(())
     }
 
     /// Asks the observer to be what `decide` says. That is noted and sent under one lock, so that the last wish that

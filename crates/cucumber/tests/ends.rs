@@ -300,6 +300,27 @@ async fn a_pause_of_another_scenario_is_not_taken_for_the_suite_s() {
     suite.stop_all().await;
 }
 
+/// The next scenario begins before the observer has taken it that it is resumed.
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_a_dropped_scenario_left_is_not_taken_for_the_suite_s() {
+    let (suite, is_paused) = one_shared().await;
+    let first = Observers::sharing(&suite);
+    first.control("s").unwrap().pause().await.unwrap();
+    drop(first);
+    let mut next = Observers::sharing(&suite);
+    next.control("s").unwrap().pause().await.unwrap();
+    next.finish().await.unwrap();
+    assert!(!is_paused(&suite));
+
+    // What the suite does itself between scenarios is seen by the next one.
+    suite.control("s").unwrap().pause().await.unwrap();
+    let mut last = Observers::sharing(&suite);
+    last.control("s").unwrap().resume().await.unwrap();
+    last.finish().await.unwrap();
+    assert!(is_paused(&suite));
+    suite.stop_all().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_dropped_scenario_paused_of_the_suite_is_resumed() {
     let suite = ObservationGroup::new();
