@@ -141,16 +141,19 @@ impl ScenarioControl {
 
     /// Undoes what the scenario has asked for. Sent when it is first polled.
     pub(crate) async fn undo(&self) -> Result<(), ControlError> {
+        let mut sent = None;
         let taken = self.ask(|asked| {
             let before = asked.now();
             asked.by.retain(|(of, _)| !Arc::ptr_eq(of, &self.scenario));
             let now = asked.now();
-            let changed = (before != now).then_some(now);
-            asked.sent = changed.or(asked.sent);
-            changed
+            sent = (before != now).then_some(now);
+            asked.sent = sent.or(asked.sent);
+            sent
         });
         taken.await?;
-        lock(&self.wishes.asked).sent = None;
+        if sent.is_some() {
+            lock(&self.wishes.asked).sent = None;
+        }
         Ok(())
     }
 
