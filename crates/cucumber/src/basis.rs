@@ -5,8 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cucumber::gherkin::{Feature, Scenario};
+use tokio::time::Instant;
 use watchkeeper::report::{names, one_line};
-use watchkeeper::{AnyHandle, AnySnapshot};
+use watchkeeper::{AnyHandle, AnySnapshot, SourceHealth};
 
 use crate::shown::LIST;
 
@@ -30,6 +31,8 @@ pub(crate) struct Basis {
     pub(crate) unreported: u64,
     /// By `observer/source`, whether it has answered.
     sources: BTreeMap<String, bool>,
+    /// By observer, whether it had sources when its scenario ended.
+    observers: BTreeMap<String, bool>,
 }
 
 impl Basis {
@@ -41,13 +44,18 @@ impl Basis {
             judged: 0,
             unreported: 0,
             sources: BTreeMap::new(),
+            observers: BTreeMap::new(),
         }
     }
 
-    /// Notes which sources of an observer have answered; those of which nothing is kept are left out.
-    pub(crate) fn note(&mut self, observer: &AnyHandle) {
+    /// Notes which sources of an observer have answered what was asked after `since`; those of which nothing is kept are
+    /// left out.
+    pub(crate) fn note(&mut self, observer: &AnyHandle, since: Option<Instant>) {
         let name = one_line(observer.name(), NAME);
-        for (source, answered) in answers(observer) {
+        *self.observers.entry(name.clone()).or_default() |= !observer.status().source_names.is_empty();
+        for (source, health) in healths(observer) {
+            let is_ours = |asked: Instant| since.is_none_or(|since| asked > since);
+            let answered = health.facts.last_success.is_some_and(is_ours);
             let answered_before =
                 self.sources.entry(format!("{name}/{}", one_line(&source, NAME))).or_default();
             *answered_before |= answered;
@@ -60,6 +68,9 @@ impl Basis {
         }
         for (source, answered) in other.sources {
             *self.sources.entry(source).or_default() |= answered;
+        }
+        for (observer, had_sources) in other.observers {
+            *self.observers.entry(observer).or_default() |= had_sources;
         }
         self.asked += other.asked;
         self.cycles += other.cycles;
@@ -95,7 +106,18 @@ impl Basis {
         } else {
             format!("; sources that never answered: {}", sources(false))
         };
-        format!("this run rests on {}; sources that answered: {}{silent}", ran.join(", "), sources(true))
+        let empty = self.observers.iter().filter(|(_, had_sources)| !**had_sources);
+        let empty: Vec<&str> = empty.map(|(name, _)| &**name).collect();
+        let empty = if empty.is_empty() {
+            String::new()
+        } else {
+            format!("; observers without sources: {}", names(empty, LIST))
+        };
+        format!(
+            "this run rests on {}; sources that answered: {}{silent}{empty}",
+            ran.join(", "),
+            sources(true)
+        )
     }
 }
 
@@ -120,20 +142,17 @@ fn with<T>(change: impl FnOnce(&mut Basis) -> T) -> T {
     change(&mut RUN.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// By source, whether it has ever answered; nothing of those of which the observer keeps nothing.
-pub(crate) fn answers(observer: &AnyHandle) -> Vec<(Arc<str>, bool)> {
+/// What is known by source; nothing of those of which the observer keeps nothing.
+pub(crate) fn healths(observer: &AnyHandle) -> Vec<(Arc<str>, SourceHealth)> {
     let sources = observer.status().source_names;
-    let look = || observer.look(|snapshot| answers_in(&sources, snapshot));
+    let look = || observer.look(|snapshot| healths_in(&sources, snapshot));
     // The observer's code; it may not keep a scenario from its end.
     catch_unwind(AssertUnwindSafe(look)).ok().flatten().unwrap_or_default()
 }
 
-pub(crate) fn answers_in(sources: &[Arc<str>], snapshot: AnySnapshot<'_>) -> Vec<(Arc<str>, bool)> {
-    let answer = |name: &Arc<str>| {
-        let health = snapshot.source_health(name)?;
-        Some((Arc::clone(name), health.facts.last_success.is_some()))
-    };
-    sources.iter().filter_map(answer).collect()
+pub(crate) fn healths_in(sources: &[Arc<str>], snapshot: AnySnapshot<'_>) -> Vec<(Arc<str>, SourceHealth)> {
+    let health = |name: &Arc<str>| Some((Arc::clone(name), snapshot.source_health(name)?));
+    sources.iter().filter_map(health).collect()
 }
 
 fn counted(count: &impl ToString, what: &str) -> String {
@@ -153,12 +172,13 @@ mod tests {
             [("raft/n1", true), ("raft/n2", false)].map(|(name, has)| (name.to_owned(), has)).into();
         let mut other = Basis { asked: 1, cycles: 1, ..Basis::default() };
         other.sources = [("raft/n1".to_owned(), false)].into();
+        other.observers = [("raft".to_owned(), true), ("empty".to_owned(), false)].into();
         other.features = [("a.feature".to_owned(), BTreeSet::from([3, 9]))].into();
         basis.add(other);
         assert_eq!(
             basis.said(8, 0),
             "this run rests on 1 feature, 2 scenarios, 8 steps that passed, 4 checks of observers by steps and 1 by \
-             invariants, in 13 cycles; sources that answered: raft/n1; sources that never answered: raft/n2"
+             invariants, in 13 cycles; sources that answered: raft/n1; sources that never answered: raft/n2; observers without sources: empty"
         );
         assert_eq!(
             Basis::default().said(1, 2),

@@ -7,13 +7,13 @@ use crate::{Observers, StepError};
 
 pub(crate) async fn pause(observers: &mut Observers, words: Words) -> Result<(), StepError> {
     observers.check()?;
-    let taken = observers.entry(words.observer())?.pause().await;
+    let taken = observers.entry(words.observer())?.control.pause().await;
     taken.map_err(|source| refused(&words, "paused", source))
 }
 
 pub(crate) async fn resume(observers: &mut Observers, words: Words) -> Result<(), StepError> {
     observers.check()?;
-    let taken = observers.entry(words.observer())?.resume().await;
+    let taken = observers.entry(words.observer())?.control.resume().await;
     taken.map_err(|source| refused(&words, "resumed", source))
 }
 

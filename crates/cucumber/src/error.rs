@@ -105,6 +105,32 @@ pub enum StepError {
         /// The wait, if it was not met.
         report: Option<Unmet>,
     },
+    /// The loop runs, and all sources are silent or fail.
+    #[error(
+        "the observer {} runs, but none of its sources answers now: {why}{}",
+        quoted(observer, WORDS),
+        report.as_ref().map(|report| format!("\n{report}")).unwrap_or_default()
+    )]
+    NotAnswering {
+        /// Which one.
+        observer: String,
+        /// What is known of its sources.
+        why: String,
+        /// The wait, if it was not met.
+        report: Option<Unmet>,
+    },
+    /// The loop runs, and there is nothing to look at.
+    #[error(
+        "the observer {} runs, but has no sources, so that nothing is known: let its provider return some{}",
+        quoted(observer, WORDS),
+        report.as_ref().map(|report| format!("\n{report}")).unwrap_or_default()
+    )]
+    NoSources {
+        /// Which one.
+        observer: String,
+        /// The wait, if it was not met.
+        report: Option<Unmet>,
+    },
     /// The text is no JSON pointer.
     #[error("{} is no JSON pointer: {mistake}", quoted(pointer, WORDS))]
     InvalidPointer {
@@ -220,7 +246,7 @@ pub struct Unfinished {
     pub unheld: Vec<Unmet>,
     /// Observers that stopped and left code running that blocks its thread.
     pub detached: Vec<Arc<str>>,
-    /// Observers of the suite that the scenario paused, and that did not resume.
+    /// Observers of the suite that the scenario paused or resumed, and that did not take it that this is undone.
     pub still_paused: Vec<Arc<str>>,
 }
 
@@ -309,7 +335,8 @@ fn unfinished(unfinished: &Unfinished) -> String {
     }
     if !still_paused.is_empty() {
         said.push(format!(
-            "these observers of the suite were paused and do not resume: {}; resume them before the scenario ends",
+            "these observers of the suite were paused or resumed, and do not answer when that is undone: {}; undo it before \
+             the scenario ends",
             listed(still_paused)
         ));
     }

@@ -61,8 +61,8 @@ fn said(finished: &ScenarioFinished) -> &str {
 /// an invariant that was violated. The reason is on standard error.
 ///
 /// On standard output it says what the run rests on: features, scenarios and steps, how often steps and invariants
-/// looked at observers, and which sources have answered in a scenario. That counts all scenarios of the process since
-/// the last run was ended.
+/// looked at observers, which sources have answered what was asked in a scenario, and which observers had no sources.
+/// That counts all scenarios of the process since the last run was ended.
 ///
 /// # Examples
 ///

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod basis;
+mod control;
 mod controls;
 mod error;
 mod hooks;
@@ -14,6 +15,7 @@ mod value;
 mod waits;
 mod words;
 
+pub use control::ScenarioControl;
 pub use error::{StepError, Unfinished};
 pub use hooks::{after, finish_run, finish_suite};
 pub use observers::{Observed, Observers};

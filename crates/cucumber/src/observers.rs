@@ -14,17 +14,18 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout};
 use watchkeeper::report::{names, one_line};
 use watchkeeper::{
-    AnyHandle, AnySnapshot, ControlError, GroupError, Invariant, Mark, ObservationControl, ObservationGroup,
-    ObservationRuntime, Observer, State, StopOutcome, Unmet,
+    AnyHandle, AnySnapshot, ControlError, GroupError, Invariant, Mark, ObservationGroup, ObservationRuntime,
+    Observer, StopOutcome, Unmet,
 };
 
 use crate::basis::{self, Basis};
+use crate::control::ScenarioControl;
 use crate::error::{invariant, is_broken};
 use crate::shown::LIST;
 use crate::{StepError, Unfinished};
 
-/// How long the end of a scenario waits for a shared observer to resume.
-const RESUME: Duration = Duration::from_secs(5);
+/// How long the end of a scenario waits for a shared observer to be as before.
+const UNDO: Duration = Duration::from_secs(5);
 
 /// A World that observes.
 ///
@@ -67,18 +68,18 @@ pub struct Observers {
     /// What `finish` has collected, should it be cut off.
     unheld: Vec<Unmet>,
     basis: Basis,
+    /// Whether it is over; its address says which scenario this is.
+    over: Arc<AtomicBool>,
 }
 
 /// One observer as the scenario sees it.
 pub(crate) struct Entry {
     pub(crate) handle: AnyHandle,
-    pub(crate) control: ObservationControl,
+    pub(crate) control: ScenarioControl,
     /// What was there before the scenario. An observer of its own has no before.
     before: Option<Before>,
     /// When the scenario last asked for a poll.
     pub(crate) polled: Option<Mark>,
-    /// Whether the scenario is who pauses it, if it is paused.
-    pauses: AtomicBool,
     /// The cycle when it came into the scenario, until that has ended.
     entered: Option<u64>,
 }
@@ -87,7 +88,6 @@ pub(crate) struct Entry {
 struct Before {
     until: Instant,
     events: u64,
-    paused: bool,
 }
 
 impl Observers {
@@ -108,7 +108,8 @@ impl Observers {
             let name = Arc::clone(handle.name());
             let Some(control) = suite.control(&name) else { continue };
             let events = handle.look(|seen: AnySnapshot<'_>| seen.event_count()).unwrap_or_default();
-            let before = Before { until: Instant::now(), events, paused: handle.status().paused };
+            let before = Before { until: Instant::now(), events };
+            let control = ScenarioControl::shared(&handle, control, &observers.over);
             observers.entries.insert(name, Entry::new(handle, control, Some(before)));
         }
         observers
@@ -153,15 +154,13 @@ impl Observers {
         self.entry(name).map(|entry| entry.handle.clone())
     }
 
-    /// The control of the observer called `name`. What a step pauses by it, the end of the scenario resumes.
+    /// The control of the observer called `name`. What a step pauses or resumes by it, the end of the scenario undoes.
     ///
     /// # Errors
     ///
     /// [`StepError::UnknownObserver`].
-    pub fn control(&self, name: &str) -> Result<ObservationControl, StepError> {
-        let entry = self.entry(name)?;
-        entry.may_pause();
-        Ok(entry.control.clone())
+    pub fn control(&self, name: &str) -> Result<ScenarioControl, StepError> {
+        self.entry(name).map(|entry| entry.control.clone())
     }
 
     /// Keeps an invariant for the rest of the scenario: once it is violated, each step that waits fails, and the
@@ -218,16 +217,17 @@ impl Observers {
         }
     }
 
-    /// Ends the scenario: resumes what it paused of the suite's observers, stops its own and collects its
+    /// Ends the scenario: undoes what it paused or resumed of the suite's observers, stops its own and collects its
     /// invariants, all of that awaited.
     ///
-    /// Idempotent; afterwards the scenario has no observers. What was paused before the scenario stays paused.
+    /// Idempotent; afterwards the scenario has no observers. What was paused before the scenario is paused after it, and
+    /// what another scenario has paused stays so until that one ends.
     ///
     /// # Errors
     ///
     /// [`Unfinished`]: invariants that did not hold (also if a step has returned that as its error), whose
     /// predicates panicked or were never judged; observers whose stop had to leave app code running, or that do not
-    /// resume.
+    /// take it that they are resumed, or paused again.
     ///
     /// # Cancel safety
     ///
@@ -235,7 +235,7 @@ impl Observers {
     /// was awaited just then may be left out if it was not violated.
     pub async fn finish(&mut self) -> Result<(), Unfinished> {
         self.note();
-        let still_paused = self.resume().await;
+        let still_paused = self.undo().await;
         let detached = stop(&self.own).await;
         while !self.invariants.is_empty() {
             let found = self.unheld.len();
@@ -260,16 +260,17 @@ impl Observers {
         Ok(())
     }
 
-    /// Resumes what the scenario has paused of the suite's; returns what does not answer that.
-    async fn resume(&mut self) -> Vec<Arc<str>> {
-        let mut still_paused = Vec::new();
-        for (name, entry) in self.entries.iter().filter(|(_, entry)| entry.is_left_paused()) {
-            match timeout(RESUME, entry.resume()).await {
+    /// Undoes what the scenario has paused or resumed of the suite's; returns what does not answer that.
+    async fn undo(&mut self) -> Vec<Arc<str>> {
+        self.over.store(true, Ordering::Relaxed);
+        let mut left = Vec::new();
+        for (name, entry) in self.entries.iter().filter(|(_, entry)| entry.before.is_some()) {
+            match timeout(UNDO, entry.control.undo()).await {
                 Ok(Ok(()) | Err(ControlError::Stopped { .. } | ControlError::Dead { .. })) => {}
-                Ok(Err(_)) | Err(_) => still_paused.push(Arc::clone(name)),
+                Ok(Err(_)) | Err(_) => left.push(Arc::clone(name)),
             }
         }
-        still_paused
+        left
     }
 
     /// Notes what the observers have seen in the scenario, once for each.
@@ -277,7 +278,8 @@ impl Observers {
         for entry in self.entries.values_mut() {
             let Some(entered) = entry.entered.take() else { continue };
             self.basis.cycles += entry.handle.status().cycle.saturating_sub(entered);
-            self.basis.note(&entry.handle);
+            let since = entry.before.map(|before| before.until);
+            self.basis.note(&entry.handle, since);
         }
     }
 
@@ -305,15 +307,16 @@ impl Observers {
 
     fn enter(&mut self, name: &str) {
         if let (Some(handle), Some(control)) = (self.own.handle(name), self.own.control(name)) {
+            let control = ScenarioControl::own(&handle, control, &self.over);
             self.entries.insert(Arc::from(name), Entry::new(handle, control, None));
         }
     }
 }
 
 impl Entry {
-    fn new(handle: AnyHandle, control: ObservationControl, before: Option<Before>) -> Self {
+    fn new(handle: AnyHandle, control: ScenarioControl, before: Option<Before>) -> Self {
         let entered = Some(handle.status().cycle);
-        Self { handle, control, before, polled: None, pauses: AtomicBool::new(false), entered }
+        Self { handle, control, before, polled: None, entered }
     }
 
     /// How many events were published before the scenario.
@@ -325,40 +328,15 @@ impl Entry {
     pub(crate) fn is_ours(&self, at: Instant) -> bool {
         self.before.is_none_or(|before| at > before.until)
     }
-
-    pub(crate) async fn pause(&self) -> Result<(), ControlError> {
-        self.may_pause();
-        self.control.pause().await
-    }
-
-    pub(crate) async fn resume(&self) -> Result<(), ControlError> {
-        self.control.resume().await?;
-        self.pauses.store(false, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// From here on the scenario can pause it. If it is paused now, another has done that.
-    fn may_pause(&self) {
-        if !self.handle.status().paused {
-            self.pauses.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether it is the suite's, and paused by the scenario alone.
-    fn is_left_paused(&self) -> bool {
-        let status = self.handle.status();
-        let is_stopped = matches!(status.state, State::Stopped { .. });
-        let was_running = self.before.is_some_and(|before| !before.paused);
-        was_running && self.pauses.load(Ordering::Relaxed) && status.paused && !is_stopped
-    }
 }
 
 impl Drop for Observers {
     fn drop(&mut self) {
         self.note();
-        for entry in self.entries.values().filter(|entry| entry.is_left_paused()) {
+        self.over.store(true, Ordering::Relaxed);
+        for entry in self.entries.values().filter(|entry| entry.before.is_some()) {
             // A control is sent when it is first polled.
-            let _ = pin!(entry.resume()).poll(&mut Context::from_waker(Waker::noop()));
+            let _ = pin!(entry.control.undo()).poll(&mut Context::from_waker(Waker::noop()));
         }
         let mut uncollected = Vec::new();
         for invariant in &self.invariants {

@@ -24,23 +24,25 @@ const NAME: &str = r#""((?:[^"\\]|\\.)*)""#;
 /// # Examples
 ///
 /// ```no_run
+/// use std::process::ExitCode;
+///
 /// use cucumber::World as _;
-/// use watchkeeper_cucumber::{Observed, Observers, after, with_steps};
+/// use watchkeeper_cucumber::{Observed, Observers, after, finish_run, with_steps};
 /// # #[derive(Debug, Default, cucumber::World)]
 /// # struct World { observers: Observers }
 /// # impl Observed for World {
 /// #     fn observers(&mut self) -> &mut Observers { &mut self.observers }
 /// # }
 ///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() {
-/// World::cucumber()
-///     .steps(with_steps(World::collection()))
-///     .after(after)
-///     .fail_on_skipped() // a step that is unknown would pass otherwise
-///     .run_and_exit("tests/features")
-///     .await;
-/// # }
+/// #[tokio::main(flavor = "current_thread")]
+/// async fn main() -> ExitCode {
+///     let run = World::cucumber()
+///         .steps(with_steps(World::collection()))
+///         .after(after)
+///         .fail_on_skipped() // a step that is unknown would pass otherwise
+///         .run("tests/features");
+///     finish_run(&run.await) // a folder without features would pass otherwise
+/// }
 /// ```
 #[must_use]
 pub fn with_steps<W: Observed>(own: Collection<W>) -> Collection<W> {

@@ -65,6 +65,12 @@ fn nanoseconds(given: &str) -> Result<u128, String> {
     let mut last = "";
     loop {
         let (number, after) = number(rest, last)?;
+        if let Some(word) = not_only_digits(rest, after) {
+            return Err(format!(
+                "{} is no number: use digits alone, and a point before a fraction",
+                quoted(word, WORD)
+            ));
+        }
         let (unit, after) = split(after.trim_start(), char::is_alphabetic);
         if unit.is_empty() {
             return Err(format!("there is no unit after {}", quoted(number, WORD)));
@@ -108,6 +114,18 @@ fn number<'a>(rest: &'a str, last: &str) -> Result<(&'a str, &'a str), String> {
             format!("{} after {} is neither a number nor the end", quoted(word, WORD), quoted(last, WORD))
         }
     })
+}
+
+/// The word that begins with a number and goes on as one: `1,000`, `1e3`, `1:30`, `0x10`.
+fn not_only_digits<'a>(rest: &'a str, after: &str) -> Option<&'a str> {
+    let is_digit = |each: char| each.is_ascii_digit();
+    let mut following = after.chars();
+    let goes_on = match following.next()? {
+        'e' | 'E' => following.as_str().trim_start_matches(['+', '-']).starts_with(is_digit),
+        'x' | 'X' => following.as_str().starts_with(|each: char| each.is_ascii_hexdigit()),
+        each => !each.is_alphanumeric() && !each.is_whitespace() && following.as_str().starts_with(is_digit),
+    };
+    goes_on.then(|| split(rest, |each| !each.is_whitespace()).0)
 }
 
 fn split(text: &str, belongs: impl Fn(char) -> bool) -> (&str, &str) {
@@ -190,8 +208,20 @@ mod tests {
             ("", "it is empty".to_owned()),
             ("5", "there is no unit after \"5\"".to_owned()),
             ("0", "there is no unit after \"0\"".to_owned()),
-            ("1,000 ms", "there is no unit after \"1\"".to_owned()),
-            ("1:30", "there is no unit after \"1\"".to_owned()),
+            (
+                "1,000 ms",
+                "\"1,000\" is no number: use digits alone, and a point before a fraction".to_owned(),
+            ),
+            ("1,5 s", "\"1,5\" is no number: use digits alone, and a point before a fraction".to_owned()),
+            (
+                "1 min 1_000ms",
+                "\"1_000ms\" is no number: use digits alone, and a point before a fraction".to_owned(),
+            ),
+            ("1e3 ms", "\"1e3\" is no number: use digits alone, and a point before a fraction".to_owned()),
+            ("1E+3 ms", "\"1E+3\" is no number: use digits alone, and a point before a fraction".to_owned()),
+            ("0x10 ms", "\"0x10\" is no number: use digits alone, and a point before a fraction".to_owned()),
+            ("1:30", "\"1:30\" is no number: use digits alone, and a point before a fraction".to_owned()),
+            ("1 e", unit("e")),
             ("5 5 seconds", "there is no unit after \"5\"".to_owned()),
             ("0 seconds", "it is zero; it must be more than zero".to_owned()),
             ("0.0000000001 s", "it is zero; it must be more than zero".to_owned()),
@@ -204,7 +234,6 @@ mod tests {
             ("340282366920938463463374607431768211455 days 1 ms", over.to_owned()),
             ("5 parsecs", unit("parsecs")),
             ("1 minute 5 parsecs", unit("parsecs")),
-            ("1e3 ms", unit("e")),
             ("seconds", "there is no number before \"seconds\"".to_owned()),
             ("1 minute and seconds", "there is no number before \"seconds\"".to_owned()),
             ("-5 seconds", "\"-5\" is negative".to_owned()),

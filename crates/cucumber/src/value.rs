@@ -83,21 +83,22 @@ impl Wanted {
     /// What is wrong with the step rather than with the snapshot: quotes too many or too few, or a slip in its JSON.
     pub(crate) fn hint(&self, raw: &str, found: &Value) -> Option<String> {
         // In an array or an object the words are those of JSON, else those of a step.
-        let inside = matches!(self, Self::Array(_) | Self::Object(_));
-        let becomes =
-            |text: &str| if inside { text.to_owned() } else { format!("becomes {}", quoted(text, SHOWN)) };
+        let becomes = |part: &Self, text: &str| {
+            let is_inside = !std::ptr::eq(part, self);
+            if is_inside { text.to_owned() } else { format!("becomes {}", quoted(text, SHOWN)) }
+        };
         match self.misquoted(found) {
-            Some((Self::Text(text), found)) => {
-                let (has, says) = (scalar(found)?, quoted(text, SHOWN));
-                let write = becomes(&one_line(text, SHOWN));
+            Some((wanted @ Self::Text(text), found)) => {
+                let (has, says) = (shown(found)?, quoted(text, SHOWN));
+                let write = becomes(wanted, &one_line(text, SHOWN));
                 Some(format!(
                     "the snapshot has {has}, the step says the string {says}: write it without quotes, {write}"
                 ))
             }
             Some((wanted, found)) => {
-                let (has, text) = (json(found, SHOWN), wanted.scalar()?);
-                let says = one_line(&format!("{}{text}", wanted.kind()?), SHOWN);
-                let write = becomes(&format!("\"{text}\""));
+                let has = json(found, SHOWN);
+                let says = one_line(&format!("{}{}", wanted.kind()?, wanted.text()), SHOWN);
+                let write = becomes(wanted, &one_line(&wanted.as_string(found), SHOWN));
                 Some(format!(
                     "the snapshot has the string {has}, the step says {says}: write it with quotes, {write}"
                 ))
@@ -137,17 +138,35 @@ impl Wanted {
             Self::Number(..) => Some("the number "),
             Self::Bool(_) => Some("the boolean "),
             Self::Null => Some(""),
-            Self::Text(_) | Self::Array(_) | Self::Object(_) => None,
+            Self::Array(_) => Some("the array "),
+            Self::Object(_) => Some("the object "),
+            Self::Text(_) => None,
         }
     }
 
-    fn scalar(&self) -> Option<String> {
+    /// As JSON.
+    fn text(&self) -> String {
+        let listed = |parts: Vec<String>| parts.join(",");
+        let string = |text: &str| Value::from(text).to_string();
         match self {
-            Self::Number(_, text) => Some(text.clone()),
-            Self::Bool(value) => Some(value.to_string()),
-            Self::Null => Some("null".to_owned()),
-            Self::Text(_) | Self::Array(_) | Self::Object(_) => None,
+            Self::Number(_, text) => text.clone(),
+            Self::Bool(value) => value.to_string(),
+            Self::Null => "null".to_owned(),
+            Self::Text(text) => string(text),
+            Self::Array(elements) => format!("[{}]", listed(elements.iter().map(Self::text).collect())),
+            Self::Object(fields) => {
+                let field = |(key, value): (&String, &Self)| format!("{}:{}", string(key), value.text());
+                format!("{{{}}}", listed(fields.iter().map(field).collect()))
+            }
         }
+    }
+
+    /// The string of JSON that looks like this: what was found if that is the same array or object, spaces apart.
+    fn as_string(&self, found: &Value) -> String {
+        let is_long = matches!(self, Self::Array(_) | Self::Object(_));
+        let is_same = |found: &&str| is_long && Self::from_json(found).is_some_and(|found| found == *self);
+        let same = found.as_str().filter(is_same);
+        Value::from(same.map_or_else(|| self.text(), str::to_owned)).to_string()
     }
 }
 
@@ -157,11 +176,13 @@ fn kind(found: &Value) -> Option<&'static str> {
         Value::Number(_) => Some("the number "),
         Value::Bool(_) => Some("the boolean "),
         Value::Null => Some(""),
-        Value::String(_) | Value::Array(_) | Value::Object(_) => None,
+        Value::Array(_) => Some("the array "),
+        Value::Object(_) => Some("the object "),
+        Value::String(_) => None,
     }
 }
 
-fn scalar(found: &Value) -> Option<String> {
+fn shown(found: &Value) -> Option<String> {
     Some(format!("{}{}", kind(found)?, json(found, SHOWN)))
 }
 
@@ -266,6 +287,28 @@ mod tests {
                     r#"the snapshot has the string "2", the step says the number 2: write it with quotes, "2""#,
                 ),
             ),
+            (
+                r#"\"[1, 2]\""#,
+                json!([1, 2]),
+                Some(
+                    r#"the snapshot has the array [1,2], the step says the string "[1, 2]": write it without quotes, becomes "[1, 2]""#,
+                ),
+            ),
+            (
+                "[1, 2]",
+                json!("[1, 2]"),
+                Some(
+                    r#"the snapshot has the string "[1, 2]", the step says the array [1,2]: write it with quotes, becomes "\"[1, 2]\"""#,
+                ),
+            ),
+            (
+                r#"{"a": "b"}"#,
+                json!("{\"a\":\"b\"}"),
+                Some(
+                    r#"the snapshot has the string "{\"a\":\"b\"}", the step says the object {"a":"b"}: write it with quotes, becomes "\"{\\\"a\\\":\\\"b\\\"}\"""#,
+                ),
+            ),
+            ("[1]", json!("{}"), None),
             (
                 r#"{"leader": n2}"#,
                 json!({"leader": "n2"}),

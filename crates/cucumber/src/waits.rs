@@ -1,12 +1,19 @@
 //! The steps that look and wait.
 
 use std::fmt::Write as _;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
+use tokio::time::Instant;
 use watchkeeper::report::one_line;
-use watchkeeper::{AnyHandle, AnySnapshot, AnyWaitBuilder, Happens, State, StopReason, Unmet};
+use watchkeeper::{
+    AnyHandle, AnySnapshot, AnyWaitBuilder, Happens, SourceHealth, State, StopReason, Unmet, UnmetOutcome,
+};
 
-use crate::basis::{answers, answers_in};
+use crate::basis::{healths, healths_in};
 use crate::observers::Entry;
 use crate::shown::{WORDS, json};
 use crate::value::Wanted;
@@ -31,11 +38,12 @@ pub(crate) fn is_running(observers: &mut Observers, words: &Words) -> Result<(),
 pub(crate) async fn is_fresh(observers: &mut Observers, words: Words) -> Result<(), StepError> {
     let window = words.window()?;
     let handle = observers.handle(words.observer())?;
-    let answered = |snapshot: AnySnapshot<'_>| {
-        let answers = answers_in(&handle.status().source_names, snapshot);
-        answers.is_empty() || answers.iter().any(|(_, answered)| *answered)
+    let fresh = |snapshot: AnySnapshot<'_>| match known_in(&handle, snapshot) {
+        Known::NoSources => false,
+        Known::Nothing => true,
+        Known::Sources(sources) => is_answered(&sources),
     };
-    let wait = handle.eventually("the data is fresh", answered).or_now().within(window);
+    let wait = handle.eventually("the data is fresh", fresh).or_now().within(window);
     match observers.wait(wait).await {
         Err(StepError::Unmet(report)) => {
             Err(unanswered(words.observer(), &handle, Some(&report)).unwrap_or(StepError::Unmet(report)))
@@ -44,28 +52,108 @@ pub(crate) async fn is_fresh(observers: &mut Observers, words: Words) -> Result<
     }
 }
 
-/// Why an observer is not fresh though its loop runs: no source has ever answered.
+/// What an observer knows of its sources.
+enum Known {
+    /// It has none.
+    NoSources,
+    /// It keeps nothing by source.
+    Nothing,
+    Sources(Vec<(Arc<str>, SourceHealth)>),
+}
+
+fn known_in(handle: &AnyHandle, snapshot: AnySnapshot<'_>) -> Known {
+    let names = handle.status().source_names;
+    known(&names, || healths_in(&names, snapshot))
+}
+
+fn known(names: &[Arc<str>], healths: impl FnOnce() -> Vec<(Arc<str>, SourceHealth)>) -> Known {
+    if names.is_empty() {
+        return Known::NoSources;
+    }
+    let healths = healths();
+    if healths.is_empty() { Known::Nothing } else { Known::Sources(healths) }
+}
+
+fn is_answered(sources: &[(Arc<str>, SourceHealth)]) -> bool {
+    let now = Instant::now();
+    sources.iter().any(|(_, health)| health.is_answering(now))
+}
+
+/// Whether data of some source is fresh still, or none has ever come.
+fn may_be_fresh(sources: &[(Arc<str>, SourceHealth)]) -> bool {
+    let now = Instant::now();
+    let mut answered = sources.iter().filter(|(_, health)| health.facts.last_success.is_some()).peekable();
+    answered.peek().is_none() || answered.any(|(_, health)| health.freshness(now).is_fresh())
+}
+
+/// Why an observer is not fresh though its loop runs: it has no sources, or none answers.
 fn unanswered(observer: &str, handle: &AnyHandle, report: Option<&Unmet>) -> Option<StepError> {
     /// Sources that are explained.
     const EXPLAINED: usize = 3;
-    let answers = answers(handle);
-    if answers.is_empty() || answers.iter().any(|(_, answered)| *answered) {
-        return None;
+    let (observer, report) = (observer.to_owned(), report.cloned());
+    let sources = match known(&handle.status().source_names, || healths(handle)) {
+        Known::NoSources => return Some(StepError::NoSources { observer, report }),
+        Known::Sources(sources) if !is_answered(&sources) => sources,
+        Known::Nothing | Known::Sources(_) => return None,
+    };
+    let explain = |(name, _): &(Arc<str>, SourceHealth)| one_line(&handle.why_stale(name), 300);
+    let mut why = sources.iter().take(EXPLAINED).map(explain).collect::<Vec<_>>().join("; ");
+    if sources.len() > EXPLAINED {
+        let _ = write!(why, "; and {} more", sources.len() - EXPLAINED);
     }
-    let explain = |(name, _): &(Arc<str>, bool)| one_line(&handle.why_stale(name), 300);
-    let mut why = answers.iter().take(EXPLAINED).map(explain).collect::<Vec<_>>().join("; ");
-    if answers.len() > EXPLAINED {
-        let _ = write!(why, "; and {} more", answers.len() - EXPLAINED);
-    }
-    Some(StepError::NeverAnswered { observer: observer.to_owned(), why, report: report.cloned() })
+    let has_answered = sources.iter().any(|(_, health)| health.facts.last_success.is_some());
+    Some(if has_answered {
+        StepError::NotAnswering { observer, why, report }
+    } else {
+        StepError::NeverAnswered { observer, why, report }
+    })
 }
 
+/// The loop has to run, and data of a source to be fresh.
 pub(crate) async fn stays_fresh(observers: &mut Observers, words: Words) -> Result<(), StepError> {
     let window = words.window()?;
     let handle = observers.handle(words.observer())?;
-    let wait = handle.stays_fresh().during(window);
-    observers.wait(wait).await?;
-    unanswered(words.observer(), &handle, None).map_or(Ok(()), Err)
+    let fresh = |snapshot: AnySnapshot<'_>| match known_in(&handle, snapshot) {
+        Known::NoSources => false,
+        Known::Nothing => true,
+        Known::Sources(sources) => may_be_fresh(&sources),
+    };
+    let runs = handle.stays_fresh().during(window);
+    let heard = handle.always("the data of a source stays fresh", fresh).or_now().during(window);
+    let is_silent = AtomicBool::new(false);
+    match observers.wait(both(runs, heard, &is_silent)).await {
+        Err(StepError::Unmet(report)) if is_silent.load(Ordering::Relaxed) => {
+            Err(unanswered(words.observer(), &handle, Some(&report)).unwrap_or(StepError::Unmet(report)))
+        }
+        Err(error) => Err(error),
+        Ok(()) => unanswered(words.observer(), &handle, None).map_or(Ok(()), Err),
+    }
+}
+
+/// Waits for `runs`, and fails before if `heard` is violated. What is inconclusive there is for `runs` to judge.
+async fn both<T, U>(
+    runs: impl Future<Output = Result<T, Unmet>>,
+    heard: impl Future<Output = Result<U, Unmet>>,
+    is_silent: &AtomicBool,
+) -> Result<(), Unmet> {
+    let (mut runs, mut heard) = (pin!(runs), pin!(heard));
+    let mut has_ended = false;
+    poll_fn(|context| {
+        if let Poll::Ready(ended) = runs.as_mut().poll(context) {
+            return Poll::Ready(ended.map(drop));
+        }
+        if !has_ended && let Poll::Ready(ended) = heard.as_mut().poll(context) {
+            has_ended = true;
+            if let Err(unmet) = ended
+                && unmet.outcome() == UnmetOutcome::Violated
+            {
+                is_silent.store(true, Ordering::Relaxed);
+                return Poll::Ready(Err(unmet));
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 pub(crate) async fn becomes_stale(observers: &mut Observers, words: Words) -> Result<(), StepError> {

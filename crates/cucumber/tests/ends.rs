@@ -229,6 +229,98 @@ async fn what_a_scenario_paused_of_the_suite_is_resumed_and_nothing_else() {
     suite.stop_all().await;
 }
 
+/// One observer that is shared, and whether it is paused.
+async fn one_shared() -> (ObservationGroup, impl Fn(&ObservationGroup) -> bool) {
+    let suite = ObservationGroup::new();
+    suite.add_as("s", one().await).unwrap();
+    (suite, |suite| suite.status("s").unwrap().paused)
+}
+
+/// The control was taken while another scenario had paused the observer.
+#[tokio::test(start_paused = true)]
+async fn what_a_scenario_pauses_by_a_control_that_it_took_before_is_resumed() {
+    let (suite, is_paused) = one_shared().await;
+    let (mut a, mut b) = (Observers::sharing(&suite), Observers::sharing(&suite));
+    a.control("s").unwrap().pause().await.unwrap();
+    let control = b.control("s").unwrap();
+    a.finish().await.unwrap();
+    assert!(!is_paused(&suite));
+    control.pause().await.unwrap();
+    assert!(is_paused(&suite));
+    b.finish().await.unwrap();
+    assert!(!is_paused(&suite));
+    suite.stop_all().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scenario_that_only_polls_resumes_no_pause_of_another() {
+    let (suite, is_paused) = one_shared().await;
+    let (mut a, mut b) = (Observers::sharing(&suite), Observers::sharing(&suite));
+    b.control("s").unwrap().poll_now().await.unwrap();
+    a.control("s").unwrap().pause().await.unwrap();
+    b.finish().await.unwrap();
+    assert!(is_paused(&suite));
+    a.finish().await.unwrap();
+    assert!(!is_paused(&suite));
+    suite.stop_all().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_scenario_resumed_of_the_suite_is_paused_again() {
+    let (suite, is_paused) = one_shared().await;
+    suite.control("s").unwrap().pause().await.unwrap();
+    for drops in [false, true] {
+        let mut scenario = Observers::sharing(&suite);
+        scenario.control("s").unwrap().resume().await.unwrap();
+        assert!(!is_paused(&suite));
+        if drops {
+            drop(scenario);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        } else {
+            scenario.finish().await.unwrap();
+        }
+        assert!(is_paused(&suite));
+    }
+    suite.stop_all().await;
+}
+
+/// The second scenario begins while the first one has paused the observer: that is not how it was before.
+#[tokio::test(start_paused = true)]
+async fn a_pause_of_another_scenario_is_not_taken_for_the_suite_s() {
+    let (suite, is_paused) = one_shared().await;
+    let mut a = Observers::sharing(&suite);
+    a.control("s").unwrap().pause().await.unwrap();
+    let mut b = Observers::sharing(&suite);
+    b.control("s").unwrap().resume().await.unwrap();
+    b.control("s").unwrap().pause().await.unwrap();
+    a.finish().await.unwrap();
+    assert!(is_paused(&suite), "the other one has paused it as well");
+    b.finish().await.unwrap();
+    assert!(!is_paused(&suite));
+    suite.stop_all().await;
+}
+
+/// The next scenario begins before the observer has taken it that it is resumed.
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_a_dropped_scenario_left_is_not_taken_for_the_suite_s() {
+    let (suite, is_paused) = one_shared().await;
+    let first = Observers::sharing(&suite);
+    first.control("s").unwrap().pause().await.unwrap();
+    drop(first);
+    let mut next = Observers::sharing(&suite);
+    next.control("s").unwrap().pause().await.unwrap();
+    next.finish().await.unwrap();
+    assert!(!is_paused(&suite));
+
+    // What the suite does itself between scenarios is seen by the next one.
+    suite.control("s").unwrap().pause().await.unwrap();
+    let mut last = Observers::sharing(&suite);
+    last.control("s").unwrap().resume().await.unwrap();
+    last.finish().await.unwrap();
+    assert!(is_paused(&suite));
+    suite.stop_all().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_dropped_scenario_paused_of_the_suite_is_resumed() {
     let suite = ObservationGroup::new();

@@ -33,6 +33,9 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     a_failing_scenario_carries_its_report();
+    an_answer_from_before_the_step_does_not_meet_it();
+    data_of_sources_that_no_longer_answer_is_not_fresh();
+    what_was_heard_before_a_scenario_is_not_said_of_it();
     a_mistake_is_one_clear_error();
     scenarios_at_the_same_time_count_for_themselves();
     a_run_that_fails_by_panicking_returns_an_error();
@@ -223,6 +226,40 @@ fn a_failing_scenario_carries_its_report() {
         ),
     ]);
     assert!(ran.elapsed < Duration::from_secs(60), "an hour is not waited for: {:?}", ran.elapsed);
+}
+
+fn an_answer_from_before_the_step_does_not_meet_it() {
+    ran("older_answers").check(&[(
+        "Both nodes hang after they have answered",
+        &["null is at \"/leader\"\nnot met in time: \"the snapshot at /leader becomes n1\" within 500ms\n"],
+    )]);
+}
+
+fn data_of_sources_that_no_longer_answer_is_not_fresh() {
+    let silent = "the observer \"raft\" runs, but none of its sources answers now: n1 is ";
+    let violated = "violated: \"the data of a source stays fresh\"";
+    let empty = "the observer \"empty\" runs, but has no sources, so that nothing is known";
+    let ran = ran("fresh");
+    ran.check(&[
+        ("All nodes refuse after they have answered", &[silent, "refused", violated]),
+        ("All nodes hang after they have answered", &[silent, "probe in flight for ", violated]),
+        ("All nodes refuse, for less time than makes their answers stale", &[silent, "refused"]),
+        (
+            "All nodes refuse, and the loop is fresh",
+            &[silent, "not met in time: \"the data is fresh\" within 500ms"],
+        ),
+        ("No source at all", &[empty, "not met in time: \"the data is fresh\" within 2s"]),
+        ("No source at all, for a while", &[empty, violated]),
+    ]);
+    assert!(ran.elapsed < Duration::from_secs(300), "an hour is not waited for: {:?}", ran.elapsed);
+    assert!(ran.terminal.contains("; observers without sources: empty\n"), "{}", ran.terminal);
+}
+
+fn what_was_heard_before_a_scenario_is_not_said_of_it() {
+    let ran = ran("silent_suite");
+    assert_eq!(ran.output.status.code(), Some(0), "{:?}", ran.output);
+    let said = "sources that answered: none; sources that never answered: shared/n1\n";
+    assert!(ran.terminal.contains(said), "{}", ran.terminal);
 }
 
 fn a_mistake_is_one_clear_error() {

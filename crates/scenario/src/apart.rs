@@ -28,7 +28,7 @@ pub(crate) struct Apart<T> {
 
 /// How it went.
 pub(crate) enum Went<T> {
-    /// It ended, at this time.
+    /// It ended, at this time: maybe after the deadline.
     Done(T, Instant),
     Panicked(String),
     /// It was still working at the deadline, and was dropped.
@@ -62,18 +62,17 @@ impl<T: Send + 'static> Apart<T> {
     }
 
     pub(crate) async fn within(mut self, deadline: Instant) -> Went<T> {
-        if let Ok(ended) = timeout_at(deadline, &mut self.task).await {
-            return match ended {
-                Ok(Some((Ok(output), at))) => Went::Done(output, at),
-                Ok(Some((Err(panic), _))) => Went::Panicked(panic),
-                // Nobody else takes it out, and the runtime ends its tasks only when it is dropped itself.
-                Ok(None) | Err(_) => Went::TimedOut,
-            };
+        let mut ended = timeout_at(deadline, &mut self.task).await;
+        if ended.is_err() {
+            self.task.abort();
+            // It may have been at its end just then, or blocking its thread: how it went still counts.
+            ended = timeout(ABORT_GRACE, &mut self.task).await;
         }
-        self.task.abort();
-        match timeout(ABORT_GRACE, &mut self.task).await {
-            Ok(_) => Went::TimedOut,
-            Err(_) => Went::Blocked,
+        let Ok(ended) = ended else { return Went::Blocked };
+        match ended {
+            Ok(Some((Ok(output), at))) => Went::Done(output, at),
+            Ok(Some((Err(panic), _))) => Went::Panicked(panic),
+            Ok(None) | Err(_) => Went::TimedOut,
         }
     }
 }

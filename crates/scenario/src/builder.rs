@@ -219,7 +219,8 @@ impl<A: Application> ScenarioBuilder<A> {
 
     /// Expects a wait to be met that begins when the workloads have ended.
     ///
-    /// Any future of a `Result` will do; what it is met with is dropped. Its window must be shorter than
+    /// Any future of a `Result` will do; what it is met with is dropped, but of a [`Held`](watchkeeper::Held) the report
+    /// keeps how many snapshots were judged. Its window must be shorter than
     /// [`Limits::evaluate`]: a wait that is cut off by that limit has no report of its own.
     pub fn expect_wait<F, W, T, E>(self, name: &str, wait: F) -> Self
     where

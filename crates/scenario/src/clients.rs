@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use watchkeeper::report::names;
 use watchkeeper::{DynError, ObservedSource, SourceProvider, async_trait};
 
-use crate::panics::discard;
+use crate::failure::Subject;
+use crate::panics::{Panics, discard};
 use crate::sync::lock;
 
 /// How many bytes of names a warning shows.
@@ -36,13 +37,25 @@ type Named<C> = (Arc<str>, Arc<C>);
 struct Set<C> {
     nodes: Vec<Named<C>>,
     external: Vec<Named<C>>,
+    /// Collects what destructors of clients panic with, once a run or a manual cluster has the set; and whose they are.
+    panics: Option<(Panics, Subject)>,
 }
 
 impl<C> Drop for Set<C> {
     /// One by one: of two destructors that panic in one `Vec`, the second would abort the process.
     fn drop(&mut self) {
-        self.nodes.drain(..).for_each(discard);
-        self.external.drain(..).for_each(discard);
+        let panics = self.panics.take();
+        self.nodes
+            .drain(..)
+            .chain(self.external.drain(..))
+            .for_each(|client| discard_to(panics.as_ref(), client));
+    }
+}
+
+fn discard_to<C>(panics: Option<&(Panics, Subject)>, client: Named<C>) {
+    match panics {
+        Some((panics, subject)) => panics.discard(subject, client),
+        None => discard(client),
     }
 }
 
@@ -60,7 +73,7 @@ impl<C> Clone for ExternalClients<C> {
 
 impl<C> Default for NodeClients<C> {
     fn default() -> Self {
-        Self { set: Arc::new(Mutex::new(Set { nodes: Vec::new(), external: Vec::new() })) }
+        Self { set: Arc::new(Mutex::new(Set { nodes: Vec::new(), external: Vec::new(), panics: None })) }
     }
 }
 
@@ -138,7 +151,7 @@ impl<C: Clone> NodeClients<C> {
                 "of two nodes of one name the second is left out; give each a name of its own: {twice}"
             );
         }
-        let (old, displaced) = {
+        let (old, displaced, panics) = {
             let mut set = lock(&self.set);
             let old = std::mem::replace(&mut set.nodes, named);
             let displaced = set
@@ -147,10 +160,17 @@ impl<C: Clone> NodeClients<C> {
                 .map(|(name, _)| name)
                 .filter(|name| find(&set.nodes, name).is_some() && find(&old, name).is_none());
             let displaced: Vec<Arc<str>> = displaced.cloned().collect();
-            (old, displaced)
+            (old, displaced, set.panics.clone())
         };
         warn_of(&displaced);
-        old.into_iter().for_each(discard);
+        for client in old {
+            discard_to(panics.as_ref(), client);
+        }
+    }
+
+    /// From now on, what destructors of clients panic with is collected for `subject`.
+    pub(crate) fn collect(&self, panics: &Panics, subject: &Subject) {
+        lock(&self.set).panics = Some((panics.clone(), subject.clone()));
     }
 
     /// The external endpoints beside these nodes.

@@ -1,11 +1,12 @@
 //! Closures as expectations and workloads.
 
+use std::any::Any;
 use std::future::poll_fn;
 use std::panic::resume_unwind;
 use std::task::Poll;
 
 use tokio_util::task::AbortOnDropHandle;
-use watchkeeper::{DynError, async_trait};
+use watchkeeper::{DynError, Held, async_trait};
 
 use crate::failure::Subject;
 use crate::panics::caught;
@@ -24,6 +25,7 @@ where
     A: Application,
     F: FnOnce(RunContext<A>) -> W + Send + 'static,
     W: Future<Output = Result<T, E>> + Send,
+    T: 'static,
     E: Into<DynError>,
 {
     fn name(&self) -> &str {
@@ -33,8 +35,15 @@ where
     async fn evaluate(&mut self, context: &RunContext<A>) -> Result<(), DynError> {
         let Some(wait) = self.wait.take() else { return Ok(()) };
         let waiting = wait(context.clone());
-        waiting.await.map(drop).map_err(Into::into)
+        context.has_judged(judged(&waiting.await.map_err(Into::into)?));
+        Ok(())
     }
+}
+
+/// How many snapshots a wait has judged, if what it was met with says so.
+fn judged<T: 'static>(met: &T) -> Option<u64> {
+    let met: &dyn Any = met;
+    met.downcast_ref::<Held>().map(|held| held.judged)
 }
 
 /// A wait that begins before the workloads and is judged after them.
@@ -50,22 +59,23 @@ pub(crate) enum Begun<F> {
     Over,
 }
 
-/// How the wait ended: an error, or what a panic said.
-type Waited = Result<Result<(), DynError>, String>;
+/// How the wait ended: with how many snapshots it has judged, an error, or what a panic said.
+type Waited = Result<Result<Option<u64>, DynError>, String>;
 
 impl<F> Throughout<F> {
     /// Passes a failure on; a wait that has ended well is not asked again.
-    async fn outcome(&mut self) -> Result<(), DynError> {
+    async fn outcome<A: Application>(&mut self, context: &RunContext<A>) -> Result<(), DynError> {
         let Begun::Waiting(task) = &mut self.wait else { return Ok(()) };
         let ended = task.await;
         self.wait = Begun::Over;
-        own(ended?)
+        own(ended?, context)
     }
 }
 
 /// A panic in the wait is the expectation's own.
-fn own(ended: Waited) -> Result<(), DynError> {
-    ended.unwrap_or_else(|panic| resume_unwind(Box::new(panic)))
+fn own<A: Application>(ended: Waited, context: &RunContext<A>) -> Result<(), DynError> {
+    context.has_judged(ended.unwrap_or_else(|panic| resume_unwind(Box::new(panic)))?);
+    Ok(())
 }
 
 #[async_trait]
@@ -74,6 +84,7 @@ where
     A: Application,
     F: FnOnce(RunContext<A>) -> W + Send + 'static,
     W: Future<Output = Result<T, E>> + Send + 'static,
+    T: 'static,
     E: Into<DynError>,
 {
     fn name(&self) -> &str {
@@ -83,17 +94,17 @@ where
     async fn start_capture(&mut self, context: &RunContext<A>) -> Result<(), DynError> {
         let Begun::NotYet(wait) = std::mem::replace(&mut self.wait, Begun::Over) else { return Ok(()) };
         let waiting = wait(context.clone());
-        let waiting = Box::pin(async move { waiting.await.map(drop).map_err(Into::into) });
+        let waiting = Box::pin(async move { waiting.await.map(|met| judged(&met)).map_err(Into::into) });
         let waiting = context.panics().guard(Subject::Expectation(self.name.clone()), waiting);
         let mut waiting = Box::pin(caught(waiting));
         // Polled here, so that a wait made in an async block has begun when the workloads start; then
         // in a task, so that it keeps up with what is published.
         let first = poll_fn(|task| Poll::Ready(waiting.as_mut().poll(task))).await;
         match first {
-            Poll::Ready(ended) => own(ended),
+            Poll::Ready(ended) => own(ended, context),
             Poll::Pending => {
                 // Dropped in this order, also before the task ever ran.
-                let whole = (waiting, context.waits().begin(&self.name));
+                let whole = (waiting, context.waits().begin(&self.name, None));
                 let task = tokio::spawn(async move {
                     let (waiting, ticket) = whole;
                     let _ticket = ticket;
@@ -105,15 +116,17 @@ where
         }
     }
 
-    async fn check_during_capture(&mut self, _context: &RunContext<A>) -> Result<(), DynError> {
+    /// So that one that fails early ends the workloads; the wait itself looks on, not this.
+    async fn check_during_capture(&mut self, context: &RunContext<A>) -> Result<(), DynError> {
+        context.looks_at_nothing();
         match &self.wait {
-            Begun::Waiting(task) if task.is_finished() => self.outcome().await,
+            Begun::Waiting(task) if task.is_finished() => self.outcome(context).await,
             _ => Ok(()),
         }
     }
 
-    async fn evaluate(&mut self, _context: &RunContext<A>) -> Result<(), DynError> {
-        self.outcome().await
+    async fn evaluate(&mut self, context: &RunContext<A>) -> Result<(), DynError> {
+        self.outcome(context).await
     }
 }
 

@@ -1,7 +1,8 @@
 //! What the parts of a run share.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -9,9 +10,11 @@ use tokio_util::sync::CancellationToken;
 use watchkeeper::{ObservationConfig, ObservationControl, ObservationHandle, Observer, SourceProvider};
 
 use crate::extensions::Extensions;
+use crate::failure::Subject;
 use crate::in_flight::InFlight;
 use crate::observers::Observers;
 use crate::panics::{Guarded, Panics};
+use crate::sync::lock;
 use crate::{
     Application, ExtensionError, NodeClients, NodeControl, NodeControlError, ObserverError, ObserverTimeline,
 };
@@ -22,6 +25,28 @@ use crate::{
 /// and dropped, also while a context is still held.
 pub struct RunContext<A: Application> {
     shared: Arc<Shared<A>>,
+    step: Arc<StepNotes>,
+}
+
+/// What the run has to know of the step that a context was made for.
+#[derive(Default)]
+pub(crate) struct StepNotes {
+    /// Whose step it is.
+    of: Option<Subject>,
+    looks_at_nothing: AtomicBool,
+    judged: Mutex<Option<u64>>,
+}
+
+impl StepNotes {
+    /// Whether the step, a check, looks at nothing.
+    pub(crate) fn looks_at_nothing(&self) -> bool {
+        self.looks_at_nothing.load(Ordering::Relaxed)
+    }
+
+    /// How many snapshots were judged, if that is known.
+    pub(crate) fn judged(&self) -> Option<u64> {
+        *lock(&self.judged)
+    }
 }
 
 struct Shared<A: Application> {
@@ -39,7 +64,7 @@ struct Shared<A: Application> {
 
 impl<A: Application> Clone for RunContext<A> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self { shared: Arc::clone(&self.shared), step: Arc::clone(&self.step) }
     }
 }
 
@@ -62,7 +87,7 @@ impl<A: Application> RunContext<A> {
             cancel: CancellationToken::new(),
             began,
         };
-        Self { shared: Arc::new(shared) }
+        Self { shared: Arc::new(shared), step: Arc::default() }
     }
 
     /// What was deployed.
@@ -120,7 +145,7 @@ impl<A: Application> RunContext<A> {
         O: Observer<Snapshot: fmt::Debug, Event: fmt::Debug>,
         P: SourceProvider<O::Source>,
     {
-        self.shared.observers.start(name, provider, observer, config).await
+        self.shared.observers.start(name, provider, observer, config, self.step.of.as_ref()).await
     }
 
     /// The handle of the observer called `name`, if there is one of this type.
@@ -200,6 +225,22 @@ impl<A: Application> RunContext<A> {
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.shared.began.elapsed()
+    }
+
+    /// A context for one step of `subject`, and what is noted there.
+    pub(crate) fn for_step(&self, subject: &Subject) -> (Self, Arc<StepNotes>) {
+        let notes = Arc::new(StepNotes { of: Some(subject.clone()), ..StepNotes::default() });
+        (Self { shared: Arc::clone(&self.shared), step: Arc::clone(&notes) }, notes)
+    }
+
+    /// Says that the check of this context looks at nothing, so that no report counts it.
+    pub(crate) fn looks_at_nothing(&self) {
+        self.step.looks_at_nothing.store(true, Ordering::Relaxed);
+    }
+
+    /// Says how many snapshots the step of this context has judged.
+    pub(crate) fn has_judged(&self, snapshots: Option<u64>) {
+        *lock(&self.step.judged) = snapshots;
     }
 
     pub(crate) fn panics(&self) -> &Panics {

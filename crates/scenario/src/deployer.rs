@@ -74,6 +74,14 @@ pub enum DeployError {
         /// Where the mistake is, and how to mend it.
         problem: String,
     },
+    /// The deployer, or the cluster it brought up, panicked.
+    #[error("the {} deployer panicked: {}", name(deployer), said(message))]
+    Panicked {
+        /// Which deployer.
+        deployer: String,
+        /// What the panic said.
+        message: String,
+    },
     /// A step did not work.
     #[error("the {} deployer could not {}", name(deployer), said(step))]
     Failed {

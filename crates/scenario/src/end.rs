@@ -9,7 +9,7 @@ use tracing::Instrument;
 use crate::Application;
 use crate::apart::{ABORT_GRACE, Apart, Went};
 use crate::failure::{NodeLog, Problem, ScenarioFailure, Subject};
-use crate::panics::{Panics, catch};
+use crate::panics::{Guarded, Panics, catch};
 use crate::report::{Phase, RunReport};
 use crate::run::{Cluster, Run};
 use crate::sync::lock;
@@ -24,7 +24,7 @@ impl<A: Application> Run<A> {
             let limit = self.plan.limits.cleanup;
             // Steps and checks are still at work only if the run was cancelled.
             self.abort_steps().await;
-            self.abort_checks().await;
+            self.abort_checks(|_| true).await;
             self.drop_parts();
             self.waits_end().await;
             self.stop_observers(limit).await;
@@ -77,7 +77,13 @@ impl<A: Application> Run<A> {
         let went = Apart::spawn(&self.panics, self.deployer(), ending).within(deadline).await;
         match went {
             Went::Done(Ok(()), at) if at <= deadline => {}
-            Went::Done(Err(error), _) => self.fail(self.deployer(), Problem::Error(error.into())),
+            Went::Done(Err(error), at) => {
+                let error = self.panics.guard(self.deployer(), Problem::Error(error.into()));
+                if at > deadline {
+                    self.timed_out(Phase::Cleanup, self.deployer(), limit, deadline);
+                }
+                self.fail(self.deployer(), error.into_inner());
+            }
             Went::Panicked(panic) => self.fail(self.deployer(), Problem::Panicked(panic)),
             Went::Done(Ok(()), _) | Went::TimedOut => {
                 self.timed_out(Phase::Cleanup, self.deployer(), limit, deadline);
@@ -120,6 +126,7 @@ impl<A: Application> Run<A> {
             return Ok(report);
         }
         failures.sort_by_key(|failure| failure.at);
+        let failures = failures.into_iter().map(Guarded::into_inner).collect();
         Err(ScenarioFailure::new(report, failures, std::mem::take(&mut self.logs)))
     }
 }
@@ -130,7 +137,7 @@ async fn logs_of<A: Application>(cluster: Cluster<A>, logs: Arc<Mutex<Vec<NodeLo
     for node in catch(|| cluster.node_control().nodes()).unwrap_or_default() {
         let reading = panics.caught(cluster.subject().clone(), async { cluster.log(&node).await });
         match timeout_at(deadline, reading).await {
-            Ok(Ok(Some(text))) => lock(&logs).push(NodeLog { node, text }),
+            Ok(Ok(Some(text))) => lock(&logs).push(NodeLog::new(node, text)),
             Ok(Ok(None) | Err(_)) => {}
             Err(_) => break,
         }

@@ -8,7 +8,7 @@ use watchkeeper::DynError;
 use watchkeeper::report::one_line;
 
 use crate::panics::discard;
-use crate::text::{listed, name, quoted, said, seconds, with_causes};
+use crate::text::{SECTION, limited, listed, name, quoted, said, seconds, with_causes};
 use crate::{Phase, RunReport};
 
 /// One thing that went wrong.
@@ -23,7 +23,8 @@ pub struct Failure {
     pub subject: Subject,
     /// How.
     pub problem: Problem,
-    /// The observers that were still being started when this came, and so were cut off.
+    /// The observers that were still being started when this came, and so were cut off: by the part that was over its
+    /// limit, or by any if the run was cancelled.
     pub starting: Vec<String>,
     /// How long after its limit a time-out was noticed: something blocked its thread.
     pub(crate) late: Duration,
@@ -71,7 +72,8 @@ pub enum Problem {
 
 /// Why a run failed: everything that went wrong, with what the observers saw and the nodes logged.
 ///
-/// `Display` is for the person who reads a failed test; `Debug` is the same, so that `unwrap` shows it.
+/// `Display` is for the person who reads a failed test: failures, report and logs, each at most 64 KiB and the count of
+/// what was cut. `Debug` is the same, so that `unwrap` shows it.
 pub struct ScenarioFailure(Box<Failed>);
 
 struct Failed {
@@ -86,8 +88,10 @@ struct Failed {
 pub struct NodeLog {
     /// The node's name.
     pub node: String,
-    /// What the cluster kept of its log.
+    /// The newest 64 KiB of what the cluster kept of its log, from the begin of a line on.
     pub text: String,
+    /// How many older bytes the cluster had kept.
+    pub cut: usize,
 }
 
 impl ScenarioFailure {
@@ -114,6 +118,19 @@ impl ScenarioFailure {
     }
 }
 
+impl NodeLog {
+    pub(crate) fn new(node: String, text: String) -> Self {
+        /// How many bytes are kept.
+        const KEPT: usize = 64 * 1024;
+        let from = text.len().saturating_sub(KEPT);
+        let from = (from..=text.len()).find(|from| text.is_char_boundary(*from)).unwrap_or_default();
+        let whole = if from == 0 { Some(0) } else { text[from..].find('\n').map(|line| from + line + 1) };
+        let cut = whole.filter(|whole| *whole < text.len()).unwrap_or(from);
+        let text = if cut == 0 { text } else { text[cut..].to_owned() };
+        Self { node, text, cut }
+    }
+}
+
 impl Drop for Failed {
     /// Errors are the app's, and so are their destructors.
     fn drop(&mut self) {
@@ -131,15 +148,15 @@ impl fmt::Display for ScenarioFailure {
         };
         let (scenario, deployer) = (quoted(scenario), name(deployer));
         writeln!(f, "scenario {scenario} on the {deployer} deployer: {count} after {}", seconds(*elapsed))?;
-        for (number, failure) in (1..).zip(failures) {
-            write!(f, "\n{number}. ")?;
-            write_indented(f, &failure.to_string(), "   ")?;
-        }
+        limited(f, SECTION, "failures", |out| {
+            for (number, failure) in (1..).zip(failures) {
+                write!(out, "\n{number}. ")?;
+                write_indented(out, &failure.to_string(), "   ")?;
+            }
+            Ok(())
+        })?;
         write!(f, "\n{report}")?;
-        for log in logs {
-            write!(f, "\n{log}")?;
-        }
-        Ok(())
+        limited(f, SECTION, "logs", |out| logs.iter().try_for_each(|log| write!(out, "\n{log}")))
     }
 }
 
@@ -225,7 +242,7 @@ fn write_indented_after(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
 }
 
 /// The first line here, the others `indent` in; ends the line.
-fn write_indented(f: &mut fmt::Formatter<'_>, text: &str, indent: &str) -> fmt::Result {
+fn write_indented(f: &mut dyn fmt::Write, text: &str, indent: &str) -> fmt::Result {
     for (number, line) in text.lines().enumerate() {
         let indent = if number == 0 { "" } else { indent };
         writeln!(f, "{indent}{line}")?;
@@ -257,10 +274,11 @@ impl fmt::Display for NodeLog {
         let all = self.text.lines().count();
         let cut = all.saturating_sub(LINES);
         write!(f, "log of {}", name(&self.node))?;
-        match (all, cut) {
-            (0, _) => f.write_str(": empty")?,
-            (_, 0) => {}
-            (all, _) => write!(f, " (the last {LINES} of {all} lines)")?,
+        match (all, cut, self.cut) {
+            (0, _, _) => f.write_str(": empty")?,
+            (_, 0, 0) => {}
+            (_, _, 0) => write!(f, " (the last {LINES} of {all} lines)")?,
+            _ => write!(f, " (the last {} lines; older ones were cut)", all - cut)?,
         }
         writeln!(f)?;
         self.text.lines().skip(cut).try_for_each(|line| writeln!(f, "  {}", one_line(line, LINE)))

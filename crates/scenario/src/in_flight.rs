@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
+use crate::failure::Subject;
 use crate::sync::lock;
 
 /// The tasks in flight, by name. Clones share it.
@@ -22,7 +23,14 @@ struct Shared {
 struct Tasks {
     /// How many there ever were: the number of the next one.
     begun: u64,
-    running: Vec<(u64, String)>,
+    running: Vec<Task>,
+}
+
+struct Task {
+    number: u64,
+    name: String,
+    /// Whose step has begun it.
+    of: Option<Subject>,
 }
 
 /// Belongs to a task, which counts as ended when this is dropped: drop it last.
@@ -32,28 +40,35 @@ pub(crate) struct Ticket {
 }
 
 impl InFlight {
-    pub(crate) fn begin(&self, name: &str) -> Ticket {
+    pub(crate) fn begin(&self, name: &str, of: Option<&Subject>) -> Ticket {
         let mut tasks = lock(&self.shared.tasks);
         let number = tasks.begun;
         tasks.begun += 1;
-        tasks.running.push((number, name.to_owned()));
+        tasks.running.push(Task { number, name: name.to_owned(), of: of.cloned() });
         Ticket { number, shared: Arc::clone(&self.shared) }
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
-        lock(&self.shared.tasks).running.iter().map(|(_, name)| name.clone()).collect()
+        lock(&self.shared.tasks).running.iter().map(|task| task.name.clone()).collect()
+    }
+
+    /// The names of those that a step of `subject` has begun.
+    pub(crate) fn names_of(&self, subject: &Subject) -> Vec<String> {
+        let tasks = lock(&self.shared.tasks);
+        let its_own = tasks.running.iter().filter(|task| task.of.as_ref() == Some(subject));
+        its_own.map(|task| task.name.clone()).collect()
     }
 
     /// No longer counts those of this name.
     pub(crate) fn forget(&self, name: &str) {
-        lock(&self.shared.tasks).running.retain(|(_, known)| known != name);
+        lock(&self.shared.tasks).running.retain(|task| task.name != name);
     }
 
     /// Waits until none of those is left whose name fits. Cancel safe.
     pub(crate) async fn none(&self, fits: impl Fn(&str) -> bool) {
         loop {
             let ended = self.shared.ended.notified();
-            if !lock(&self.shared.tasks).running.iter().any(|(_, name)| fits(name)) {
+            if !lock(&self.shared.tasks).running.iter().any(|task| fits(&task.name)) {
                 return;
             }
             ended.await;
@@ -63,7 +78,7 @@ impl InFlight {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        lock(&self.shared.tasks).running.retain(|(number, _)| *number != self.number);
+        lock(&self.shared.tasks).running.retain(|task| task.number != self.number);
         self.shared.ended.notify_waiters();
     }
 }

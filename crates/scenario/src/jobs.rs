@@ -7,28 +7,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::task::{Id, JoinSet};
-use tokio::time::{Instant, timeout_at};
+use tokio::task::{AbortHandle, Id, JoinSet};
+use tokio::time::Instant;
 use tracing::Instrument;
-use watchkeeper::DynError;
 
-use crate::apart::ABORT_GRACE;
+use crate::context::StepNotes;
 use crate::failure::{Problem, Subject};
-use crate::panics::{Panics, message};
+use crate::panics::{Guarded, Panics, message};
 use crate::part::{Part, Step};
 use crate::{Application, RunContext};
 
 /// Parts at work. Dropping them aborts their tasks; that needs no tokio context.
 pub(crate) struct Jobs<A: Application> {
     tasks: JoinSet<Outcome<A>>,
+    /// Those that were left behind are missing here.
     running: HashMap<Id, Job>,
 }
 
-/// A part, how its step ended (an error, or what a panic said), and when.
-type Outcome<A> = (Part<A>, Result<Result<(), DynError>, String>, Instant);
+/// A part, what went wrong in its step, and when that ended.
+type Outcome<A> = (Part<A>, Option<Guarded<Problem>>, Instant);
 
 struct Job {
     subject: Subject,
+    notes: Arc<StepNotes>,
+    panics: Panics,
+    task: AbortHandle,
     /// Where the part stands among its like.
     place: usize,
     endless: bool,
@@ -45,8 +48,10 @@ pub(crate) struct Ended<A: Application> {
     pub(crate) took: Duration,
     /// The part, unless it was aborted.
     pub(crate) part: Option<Part<A>>,
-    pub(crate) problem: Option<Problem>,
+    /// An error is the app's, and so is its destructor.
+    pub(crate) problem: Option<Guarded<Problem>>,
     pub(crate) aborted: bool,
+    pub(crate) notes: Arc<StepNotes>,
 }
 
 impl<A: Application> Default for Jobs<A> {
@@ -57,43 +62,47 @@ impl<A: Application> Default for Jobs<A> {
 
 impl<A: Application> Jobs<A> {
     /// Lets a part take a step, in a task that owns it meanwhile.
-    pub(crate) fn spawn(&mut self, mut part: Part<A>, step: Step, panics: Panics, context: RunContext<A>) {
+    pub(crate) fn spawn(&mut self, mut part: Part<A>, step: Step, panics: Panics, context: &RunContext<A>) {
         let (subject, place, endless) = (part.subject.clone(), part.place, part.endless);
         let span = tracing::debug_span!("part", %subject, ?step);
         let polls = Arc::new(AtomicU64::new(0));
-        let (counted, of) = (Arc::clone(&polls), subject.clone());
+        let (counted, of, guard) = (Arc::clone(&polls), subject.clone(), panics.clone());
+        let (context, notes) = context.for_step(&subject);
         let work = async move {
-            let outcome = panics.caught(of, counting(counted, part.step(step, &context))).await;
-            (part, outcome, Instant::now())
+            let outcome = guard.caught(of.clone(), counting(counted, part.step(step, &context))).await;
+            let problem = match outcome {
+                Ok(outcome) => outcome.err().map(Problem::Error),
+                Err(panic) => Some(Problem::Panicked(panic)),
+            };
+            (part, problem.map(|problem| guard.guard(of, problem)), Instant::now())
         };
         let task = self.tasks.spawn(work.instrument(span));
-        let job = Job { subject, place, endless, began: Instant::now(), polls };
-        self.running.insert(task.id(), job);
+        let job = Job { subject, place, endless, began: Instant::now(), polls, notes, panics, task };
+        self.running.insert(job.task.id(), job);
     }
 
     /// The next part whose step is over; `None` when none works.
     ///
     /// Cancel safe.
     pub(crate) async fn next(&mut self) -> Option<Ended<A>> {
-        let (id, part, problem, at) = match self.tasks.join_next_with_id().await? {
-            Ok((id, (part, outcome, at))) => {
-                let problem = match outcome {
-                    Ok(outcome) => outcome.err().map(Problem::Error),
-                    Err(panic) => Some(Problem::Panicked(panic)),
-                };
-                (id, Some(part), problem, at)
+        loop {
+            if self.running.is_empty() {
+                return None;
             }
-            // All that could panic in the task is guarded.
-            Err(error) => {
-                let id = error.id();
-                let problem = error.try_into_panic().ok().map(|panic| Problem::Panicked(message(panic)));
-                (id, None, problem, Instant::now())
-            }
-        };
-        let Job { subject, place, endless, began, .. } = self.running.remove(&id)?;
-        let aborted = part.is_none() && problem.is_none();
-        let took = at.saturating_duration_since(began);
-        Some(Ended { subject, place, endless, at, took, part, problem, aborted })
+            let (id, part, problem, panic, at) = match self.tasks.join_next_with_id().await? {
+                Ok((id, (part, problem, at))) => (id, Some(part), problem, None, at),
+                // All that could panic in the task is guarded.
+                Err(error) => (error.id(), None, None, error.try_into_panic().ok(), Instant::now()),
+            };
+            // Those that were left behind end as well.
+            let Some(job) = self.running.remove(&id) else { continue };
+            let Job { subject, place, endless, began, notes, panics, .. } = job;
+            let panicked = |panic| panics.guard(subject.clone(), Problem::Panicked(message(panic)));
+            let problem = problem.or(panic.map(panicked));
+            let aborted = part.is_none() && problem.is_none();
+            let took = at.saturating_duration_since(began);
+            return Some(Ended { subject, place, endless, at, took, part, problem, aborted, notes });
+        }
     }
 
     /// Who works and ends by itself.
@@ -112,7 +121,7 @@ impl<A: Application> Jobs<A> {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.tasks.is_empty()
+        self.running.is_empty()
     }
 
     fn subjects(&self, of: impl Fn(&Job) -> bool) -> Vec<Subject> {
@@ -121,19 +130,23 @@ impl<A: Application> Jobs<A> {
         jobs.into_iter().map(|job| job.subject.clone()).collect()
     }
 
-    /// Aborts all and waits until they are gone. Returns what ended meanwhile, and who blocks its
-    /// thread and so cannot be aborted; those are let go.
-    pub(crate) async fn abort(&mut self) -> (Vec<Ended<A>>, Vec<Subject>) {
-        self.tasks.abort_all();
-        let deadline = Instant::now() + ABORT_GRACE;
-        let mut ended = Vec::new();
-        while let Ok(Some(one)) = timeout_at(deadline, self.next()).await {
-            ended.push(one);
-        }
-        let blocked = self.working();
-        self.tasks.detach_all();
-        self.running.clear();
-        (ended, blocked)
+    /// Aborts those that stand at one of `places`. They are gone when [`next`](Self::next) has returned them, which
+    /// takes long only if one blocks its thread.
+    pub(crate) fn abort(&self, places: impl Fn(usize) -> bool) {
+        self.running.values().filter(|job| places(job.place)).for_each(|job| job.task.abort());
+    }
+
+    /// Whether one works that stands at one of `places`.
+    pub(crate) fn works(&self, places: impl Fn(usize) -> bool) -> bool {
+        self.running.values().any(|job| places(job.place))
+    }
+
+    /// Leaves those behind that stand at one of `places`, and returns them.
+    pub(crate) fn leave(&mut self, places: impl Fn(usize) -> bool) -> Vec<Subject> {
+        let mut left: Vec<_> =
+            self.running.extract_if(|_, job| places(job.place)).map(|(_, job)| job).collect();
+        left.sort_by_key(|job| job.place);
+        left.into_iter().map(|job| job.subject).collect()
     }
 }
 

@@ -19,10 +19,11 @@ pub struct Limits {
     pub start_capture: Duration,
     /// For the workloads that end by themselves. Default: 5 min.
     pub workloads: Duration,
-    /// How often `check_during_capture` is called while workloads run and the nodes settle; it is also called
-    /// when the last workload has ended, and at the end of the cooldown. Default: 1 s.
+    /// How often `check_during_capture` of each expectation is called while workloads run and the nodes settle; a
+    /// check that takes longer is begun again when it has ended. It is also called when the last workload has ended,
+    /// at the end of the cooldown, and, if nothing has failed, when workloads were drained. Default: 1 s.
     pub check_interval: Duration,
-    /// For one round of `check_during_capture`, which runs beside the workloads. Default: 10 s.
+    /// For each call of `check_during_capture`, which runs beside the workloads and the other checks. Default: 10 s.
     pub check: Duration,
     /// For workloads to end when they are cancelled; they are aborted then. Default: 10 s.
     pub drain: Duration,

@@ -5,28 +5,39 @@ use std::future::pending;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::Instrument;
 
+use crate::apart::ABORT_GRACE;
 use crate::failure::{Problem, Subject};
 use crate::jobs::{Ended, Jobs};
+use crate::panics::Guarded;
 use crate::part::{Part, Step};
-use crate::report::{ExpectationReport, WorkloadEnd, WorkloadReport};
+use crate::report::{WorkloadEnd, WorkloadReport};
 use crate::run::Run;
 use crate::{Application, Phase, RunContext};
 
-/// The checks of expectations, one round at a time. They run beside the workloads: a slow one holds up
-/// neither a failure nor a limit.
+/// The checks of expectations. They run beside the workloads and beside each other: a slow one holds up neither a
+/// failure, nor a limit, nor another check.
 pub(crate) struct Checks<A: Application> {
     pub(crate) jobs: Jobs<A>,
-    /// The round in flight.
-    round: Option<Round>,
-    /// When the next round is due.
-    next: Instant,
+    /// Those in flight.
+    begun: Vec<Check>,
+    /// How many there ever were: the number of the next one.
+    count: u64,
+    /// By the place of an expectation, when its next check is due; those that are missing wait for the first.
+    due: Vec<(usize, Instant)>,
+    first: Option<Instant>,
 }
 
+/// A check in flight.
 #[derive(Clone, Copy)]
-struct Round {
+struct Check {
+    number: u64,
+    /// Of its expectation.
+    place: usize,
     /// The phase it began in.
     phase: Phase,
     deadline: Instant,
+    /// Its time-out was recorded.
+    is_late: bool,
 }
 
 /// What has come of waiting for the next thing to happen.
@@ -44,9 +55,23 @@ impl Turn {
     }
 }
 
+impl<A: Application> Default for Checks<A> {
+    fn default() -> Self {
+        Self { jobs: Jobs::default(), begun: Vec::new(), count: 0, due: Vec::new(), first: None }
+    }
+}
+
 impl<A: Application> Checks<A> {
-    pub(crate) fn new(now: Instant) -> Self {
-        Self { jobs: Jobs::default(), round: None, next: now }
+    /// When the expectation at `place` is to be checked again. `None` before the workloads.
+    fn due(&self, place: usize) -> Option<Instant> {
+        self.due.iter().find(|(of, _)| *of == place).map(|(_, due)| *due).or(self.first)
+    }
+
+    /// When the next check is over its limit, or is to begin: that of one of the `waiting`.
+    fn next(&self, waiting: &[Part<A>]) -> Option<Instant> {
+        let deadlines = self.begun.iter().filter(|check| !check.is_late).map(|check| check.deadline);
+        let due = waiting.iter().filter(|part| part.checks).filter_map(|part| self.due(part.place));
+        deadlines.chain(due).min()
     }
 }
 
@@ -58,10 +83,10 @@ impl<A: Application> Run<A> {
         let began = Instant::now();
         let limit = self.plan.limits.workloads;
         let (at_least, at_most) = (began + self.plan.run_for.unwrap_or_default(), began + limit);
-        self.checks.next = began + self.plan.limits.check_interval;
+        self.checks.first = Some(began + self.plan.limits.check_interval);
         async {
             for workload in std::mem::take(&mut self.plan.workloads) {
-                self.load.spawn(workload, Step::Start, self.panics.clone(), context.clone());
+                self.load.spawn(workload, Step::Start, self.panics.clone(), context);
             }
             loop {
                 let ending = self.load.ending();
@@ -101,70 +126,97 @@ impl<A: Application> Run<A> {
         .await;
     }
 
+    /// Checks what the workloads have done while they were drained.
+    pub(crate) async fn check_the_end(&mut self, context: &RunContext<A>) {
+        let span = self.enter(Phase::Drain);
+        self.last_check(context).instrument(span).await;
+    }
+
     /// Waits for the next thing to happen: a workload ends, a check ends or is due, or `due` has come.
     async fn turn(&mut self, context: &RunContext<A>, due: Option<Instant>) -> Turn {
-        let round = self.checks.round;
+        let next = self.checks.next(&self.plan.expectations);
         tokio::select! {
             biased;
             Some(ended) = self.load.next() => Turn::well(self.workload_ended(ended, false)),
             Some(ended) = self.checks.jobs.next() => Turn::well(self.check_ended(ended)),
             () = until(due) => Turn::Due,
-            () = sleep_until(round.map_or(self.checks.next, |round| round.deadline)) => {
-                if round.is_some() {
-                    self.finish_checks().await;
+            () = until(next) => {
+                let now = Instant::now();
+                if self.checks_are_late(now).await {
                     return Turn::Failed;
                 }
-                self.begin_checks(context);
+                let due: Vec<usize> = self.plan.expectations.iter().map(|part| part.place).collect();
+                let is_due = |place: &usize| self.checks.due(*place).is_some_and(|due| due <= now);
+                let due = due.into_iter().filter(is_due).collect::<Vec<_>>();
+                self.begin_checks(context, &due);
                 Turn::Well
             }
         }
     }
 
-    /// Checks once more: what was begun before has not seen the end. Whether all is well.
+    /// Checks each expectation once more: what was begun before has not seen the end. Whether all is well.
     async fn last_check(&mut self, context: &RunContext<A>) -> bool {
-        let mut begun = false;
+        let in_flight = self.checks.begun.iter().map(|check| check.place);
+        let waiting = self.plan.expectations.iter().filter(|part| part.checks).map(|part| part.place);
+        let mut wanted: Vec<usize> = in_flight.chain(waiting).collect();
+        let mut last = Vec::new();
         loop {
-            match self.checks.round {
-                None if begun => return true,
-                None => {
-                    self.begin_checks(context);
-                    begun = true;
-                }
-                Some(_) => {
-                    if let Turn::Failed = self.turn(context, None).await {
-                        return false;
-                    }
-                }
+            let begun = self.begin_checks(context, &wanted);
+            wanted.retain(|place| !begun.iter().any(|check| check.place == *place));
+            last.extend(begun.into_iter().map(|check| check.number));
+            last.retain(|number| self.checks.begun.iter().any(|check| check.number == *number));
+            if wanted.is_empty() && last.is_empty() {
+                return true;
+            }
+            if let Turn::Failed = self.turn(context, None).await {
+                return false;
             }
         }
     }
 
-    fn begin_checks(&mut self, context: &RunContext<A>) {
+    /// Begins the checks of those expectations at `places` that are not being checked, and returns them.
+    fn begin_checks(&mut self, context: &RunContext<A>, places: &[usize]) -> Vec<Check> {
         let now = Instant::now();
-        self.checks.next = now + self.plan.limits.check_interval;
         let expectations = std::mem::take(&mut self.plan.expectations).into_iter();
-        let (checked, others): (Vec<Part<A>>, _) = expectations.partition(|expectation| expectation.checks);
+        let (checked, others): (Vec<Part<A>>, _) =
+            expectations.partition(|part| part.checks && places.contains(&part.place));
         self.plan.expectations = others;
-        if !checked.is_empty() {
-            self.checks.round = Some(Round { phase: self.phase, deadline: now + self.plan.limits.check });
+        let mut begun = Vec::with_capacity(checked.len());
+        for part in checked {
+            let (number, place) = (self.checks.count, part.place);
+            let deadline = now + self.plan.limits.check;
+            self.checks.count += 1;
+            begun.push(Check { number, place, phase: self.phase, deadline, is_late: false });
+            self.checks.due.retain(|(of, _)| *of != place);
+            self.checks.due.push((place, now + self.plan.limits.check_interval));
+            self.checks.jobs.spawn(part, Step::Check, self.panics.clone(), context);
         }
-        for expectation in checked {
-            self.checks.jobs.spawn(expectation, Step::Check, self.panics.clone(), context.clone());
-        }
+        self.checks.begun.extend(&begun);
+        begun
     }
 
     /// Whether it can still hold.
     fn check_ended(&mut self, ended: Ended<A>) -> bool {
-        let Ended { subject, place, at, part, problem, .. } = ended;
-        let Some(Round { phase, deadline }) = self.checks.round else { return true };
-        if self.checks.jobs.is_empty() {
-            self.checks.round = None;
+        let Ended { subject, place, at, part, problem, aborted, notes, .. } = ended;
+        let Some(known) = self.checks.begun.iter().position(|check| check.place == place) else {
+            return true;
+        };
+        let Check { phase, deadline, is_late, .. } = self.checks.begun.swap_remove(known);
+        if aborted {
+            return !is_late;
         }
-        if let Some(ExpectationReport { checks: Some(checks), .. }) = self.expectations.get_mut(place) {
-            *checks += 1;
+        if let Some(expectation) = self.expectations.get_mut(place) {
+            expectation.judged = notes.judged().or(expectation.judged);
+            expectation.checks = match (expectation.checks, notes.looks_at_nothing()) {
+                (checks, false) => Some(checks.unwrap_or_default() + 1),
+                (Some(0), true) => None,
+                (checks, true) => checks,
+            };
         }
         match problem {
-            Some(problem) => self.fail_at(phase, at, subject, problem),
+            Some(problem) => self.fail_at(phase, at, subject, problem.into_inner()),
+            // It came while it was being given up.
+            None if is_late => {}
             None if at > deadline => self.timed_out(phase, subject, self.plan.limits.check, deadline),
             None => {
                 self.plan.expectations.extend(part);
@@ -176,38 +228,67 @@ impl<A: Application> Run<A> {
         false
     }
 
-    /// Waits for the checks in flight, at most until their deadline.
+    /// Gives up the checks that are over their limit. Whether there were any.
+    async fn checks_are_late(&mut self, now: Instant) -> bool {
+        let mut late = Vec::new();
+        for check in self.checks.begun.iter_mut().filter(|check| !check.is_late && check.deadline <= now) {
+            check.is_late = true;
+            late.push(*check);
+        }
+        if late.is_empty() {
+            return false;
+        }
+        late.sort_by_key(|check| check.place);
+        let is_late = |place| late.iter().any(|check| check.place == place);
+        for Check { place, phase, deadline, .. } in &late {
+            if let Some(expectation) = self.expectations.get(*place) {
+                let subject = Subject::Expectation(expectation.name.clone());
+                self.timed_out(*phase, subject, self.plan.limits.check, *deadline);
+            }
+        }
+        self.abort_checks(is_late).await;
+        self.waits_end().await;
+        true
+    }
+
+    /// Waits for the checks in flight, each at most until its deadline.
     pub(crate) async fn finish_checks(&mut self) {
-        let Some(Round { phase, deadline }) = self.checks.round else { return };
-        while let Ok(Some(ended)) = timeout_at(deadline, self.checks.jobs.next()).await {
-            self.check_ended(ended);
+        while !self.checks.jobs.is_empty() {
+            let next = self.checks.next(&[]);
+            tokio::select! {
+                biased;
+                Some(ended) = self.checks.jobs.next() => {
+                    self.check_ended(ended);
+                }
+                () = until(next) => {
+                    self.checks_are_late(Instant::now()).await;
+                }
+            }
         }
-        for subject in self.checks.jobs.working() {
-            self.timed_out(phase, subject, self.plan.limits.check, deadline);
-        }
-        self.abort_checks().await;
         self.waits_end().await;
     }
 
-    pub(crate) async fn abort_checks(&mut self) {
-        let (ended, blocked) = self.checks.jobs.abort().await;
-        for ended in ended.into_iter().filter(|ended| !ended.aborted) {
+    pub(crate) async fn abort_checks(&mut self, places: impl Fn(usize) -> bool) {
+        self.checks.jobs.abort(&places);
+        let grace = Instant::now() + ABORT_GRACE;
+        while self.checks.jobs.works(&places) {
+            let Ok(Some(ended)) = timeout_at(grace, self.checks.jobs.next()).await else { break };
             self.check_ended(ended);
         }
-        self.checks.round = None;
-        for subject in blocked {
+        for subject in self.checks.jobs.leave(&places) {
             self.fail(subject, Problem::Blocked);
         }
+        self.checks.begun.retain(|check| !places(check.place));
     }
 
-    /// Ends the workloads: they are cancelled, then aborted. Does nothing when none works.
-    pub(crate) async fn drain(&mut self) {
+    /// Ends the workloads: they are cancelled, then aborted. Whether any was at work.
+    pub(crate) async fn drain(&mut self) -> bool {
         self.idle.extend(self.load.idle());
         if let Some(context) = &self.context {
             context.cancel();
         }
         if self.load.is_empty() {
-            return;
+            return false;
         }
         let span = self.enter(Phase::Drain);
         let deadline = Instant::now() + self.plan.limits.drain;
@@ -215,16 +296,18 @@ impl<A: Application> Run<A> {
             while let Ok(Some(ended)) = timeout_at(deadline, self.load.next()).await {
                 self.workload_ended(ended, true);
             }
-            let (ended, blocked) = self.load.abort().await;
-            for ended in ended {
+            self.load.abort(|_| true);
+            let grace = Instant::now() + ABORT_GRACE;
+            while let Ok(Some(ended)) = timeout_at(grace, self.load.next()).await {
                 self.workload_ended(ended, true);
             }
-            for subject in blocked {
+            for subject in self.load.leave(|_| true) {
                 self.fail(subject, Problem::Blocked);
             }
         }
         .instrument(span)
         .await;
+        true
     }
 
     /// Whether it is well.
@@ -232,7 +315,7 @@ impl<A: Application> Run<A> {
         let Ended { subject, at, took, part, problem, aborted, endless, .. } = ended;
         drop(part);
         let limit = self.plan.limits.workloads;
-        let problem = match problem {
+        let problem = match problem.map(Guarded::into_inner) {
             None if endless && !cancelled => Some(Problem::EndedEarly),
             // It blocked the thread that its limit is noticed on.
             None if took > limit && !endless && !cancelled => Some(Problem::TimedOut(limit)),

@@ -13,8 +13,8 @@ use watchkeeper::{
 use crate::clients::ExternalClients;
 use crate::failure::{Subject, UNBLOCK};
 use crate::observers::Observers;
-use crate::panics::{Guarded, Panics};
-use crate::text::{debug_is_text, listed, quoted, said};
+use crate::panics::{Guarded, Panics, catch};
+use crate::text::{debug_is_text, listed, quoted, said, with_causes};
 use crate::{
     Application, DeployError, Deployer, NodeClients, NodeControl, NodeControlError, ObserverError,
     ObserverTimeline, RunningCluster,
@@ -113,7 +113,8 @@ impl<A: Application> ManualCluster<A> {
     ///
     /// # Errors
     ///
-    /// [`DeployError`].
+    /// [`DeployError`]; a deployer that panics, also in a destructor, is [`DeployError::Panicked`], and what it brought up
+    /// is taken down.
     ///
     /// # Cancel safety
     ///
@@ -124,12 +125,29 @@ impl<A: Application> ManualCluster<A> {
     ) -> Result<Self, DeployError> {
         let began = Instant::now();
         let panics = Panics::default();
-        let subject = Subject::Deployer(deployer.name().to_owned());
-        let cluster = panics.guard(subject.clone(), deployer.deploy(deployment).await?);
-        let nodes = cluster.node_clients();
+        let unnamed = |message| DeployError::Panicked { deployer: "unnamed".to_owned(), message };
+        let name = catch(|| deployer.name().to_owned()).map_err(unnamed)?;
+        let subject = Subject::Deployer(name.clone());
+        let panicked = |message| DeployError::Panicked { deployer: name.clone(), message };
+        let deploying = panics.caught(subject.clone(), async { deployer.deploy(deployment).await });
+        let cluster = panics.guard(subject.clone(), deploying.await.map_err(panicked)??);
+        let of_the_cluster = || {
+            let nodes = cluster.node_clients();
+            nodes.collect(&panics, &subject);
+            (nodes, panics.guard(subject.clone(), cluster.node_control()))
+        };
+        let parts = catch(of_the_cluster);
+        let in_a_destructor = panics.take().into_iter().next().map(|panic| panic.message);
+        let (nodes, control) = match (parts, in_a_destructor) {
+            (Ok(parts), None) => parts,
+            (Err(message), _) | (Ok(_), Some(message)) => {
+                take_down(&panics, cluster).await;
+                return Err(panicked(message));
+            }
+        };
         Ok(Self {
             observers: Observers::new(&panics, began),
-            control: panics.guard(subject, cluster.node_control()),
+            control,
             sources: ClusterSources { external: nodes.external(), nodes },
             cluster: Some(cluster),
             panics,
@@ -213,7 +231,7 @@ impl<A: Application> ManualCluster<A> {
         O: Observer<Snapshot: fmt::Debug, Event: fmt::Debug>,
         P: SourceProvider<O::Source>,
     {
-        self.observers.start(name, sources, observer, config).await
+        self.observers.start(name, sources, observer, config, None).await
     }
 
     /// Stops the observer called `name` and returns how its stop ended. The name is free then; handles
@@ -354,6 +372,21 @@ impl<A: Application> ManualCluster<A> {
         }
         if observers.is_empty() { Ok(()) } else { Err(ShutDownError::Observers { observers }) }
     }
+}
+
+/// Takes a cluster down that is of no use. What is left is logged.
+async fn take_down<A: Application>(panics: &Panics, cluster: Guarded<Box<dyn RunningCluster<A>>>) {
+    let ended = panics.caught(cluster.subject().clone(), async { cluster.shut_down().await }).await;
+    let left = match ended {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => with_causes(&error),
+        Err(panic) => panic,
+    };
+    tracing::error!(
+        "{} did not take its nodes down: end what is left by hand; {}",
+        cluster.subject(),
+        said(&left)
+    );
 }
 
 impl<A: Application> Drop for ManualCluster<A> {

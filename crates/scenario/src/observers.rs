@@ -141,13 +141,14 @@ impl Observers {
         }
     }
 
-    /// Cancel safe: a start that nobody waits for any more is cut off by its guard.
+    /// Starts one in a step of `of`. Cancel safe: a start that nobody waits for any more is cut off by its guard.
     pub(crate) async fn start<O, P>(
         &self,
         name: &str,
         provider: P,
         observer: O,
         config: ObservationConfig,
+        of: Option<&Subject>,
     ) -> Result<ObservationHandle<O>, ObserverError>
     where
         O: Observer<Snapshot: fmt::Debug, Event: fmt::Debug>,
@@ -159,7 +160,7 @@ impl Observers {
         let ticket = {
             let held = lock(&self.held);
             held.accepts(name)?;
-            self.starts.begin(name)
+            self.starts.begin(name, of)
         };
         let begun = catch(|| {
             ObservationRuntime::start_with_control(provider.into_inner(), observer.into_inner(), config)
@@ -263,9 +264,9 @@ impl Observers {
         timelines.into_iter().map(|timeline| timeline()).collect()
     }
 
-    /// Those that are being started.
-    pub(crate) fn starting(&self) -> Vec<String> {
-        self.starts.names()
+    /// Those that are being started, or of these those that a step of `subject` starts.
+    pub(crate) fn starting(&self, subject: Option<&Subject>) -> Vec<String> {
+        subject.map_or_else(|| self.starts.names(), |subject| self.starts.names_of(subject))
     }
 
     /// Those whose start was cut off.

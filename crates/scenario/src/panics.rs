@@ -48,6 +48,11 @@ impl Panics {
         caught(self.guard(subject, Box::pin(app)))
     }
 
+    /// Drops a value of the app; a panic of its destructor is collected.
+    pub(crate) fn discard<T>(&self, subject: &Subject, value: T) {
+        drop(self.guard(subject.clone(), value));
+    }
+
     /// What was collected since the last call, in order of time.
     pub(crate) fn take(&self) -> Vec<DropPanic> {
         std::mem::take(&mut lock(&self.seen))

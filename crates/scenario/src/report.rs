@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::ObserverTimeline;
-use crate::text::{listed, quoted, seconds};
+use crate::text::{SECTION, limited, listed, quoted, seconds};
 
 /// A phase of a run, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,11 +16,11 @@ pub enum Phase {
     Prepare,
     /// Expectations begin to look.
     StartCapture,
-    /// Workloads work; expectations are checked each second, and once at the end.
+    /// Workloads work; expectations are checked each second, and once when the last workload has ended.
     Workloads,
     /// The nodes settle; expectations are still checked.
     Cooldown,
-    /// Workloads that still work are cancelled, then aborted.
+    /// Workloads that still work are cancelled, then aborted; if nothing has failed, expectations are checked once more.
     Drain,
     /// Expectations judge.
     Evaluate,
@@ -88,9 +88,11 @@ pub enum WorkloadEnd {
 pub struct ExpectationReport {
     /// Its name.
     pub name: String,
-    /// How often it was checked while the workloads ran and the nodes settled. `None` if it has no check:
-    /// a wait that begins when the workloads have ended.
+    /// How often it was checked from the start of the workloads to their end. `None` if it has no check: waits,
+    /// which look on by themselves, and expectations that leave `check_during_capture` at its default.
     pub checks: Option<u64>,
+    /// How many snapshots it has judged, if its wait has ended with a [`Held`](watchkeeper::Held), as an invariant does.
+    pub judged: Option<u64>,
     /// How it ended.
     pub end: ExpectationEnd,
 }
@@ -156,20 +158,31 @@ impl fmt::Display for WorkloadReport {
 
 impl fmt::Display for ExpectationReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, checks, end } = self;
+        let Self { name, checks, judged, end } = self;
         write!(f, "expectation {}: {end}", quoted(name))?;
         match checks {
+            None => {}
+            Some(1) => f.write_str(", checked once")?,
+            Some(times) => write!(f, ", checked {times} times")?,
+        }
+        match judged {
             None => Ok(()),
-            Some(1) => f.write_str(", checked once"),
-            Some(times) => write!(f, ", checked {times} times"),
+            Some(1) => f.write_str(", judged 1 snapshot"),
+            Some(snapshots) => write!(f, ", judged {snapshots} snapshots"),
         }
     }
 }
 
 impl fmt::Display for RunReport {
-    /// Phases, nodes, workloads, expectations and observers; the scenario's name stands in the caller's own
-    /// line.
+    /// Phases, nodes, workloads, expectations and observers, at most 64 KiB; the scenario's name stands in the
+    /// caller's own line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        limited(f, SECTION, "the report", |out| self.write(out))
+    }
+}
+
+impl RunReport {
+    fn write(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         let phases = self.phases.iter().map(|(phase, took)| format!("{phase} {}", seconds(*took)));
         writeln!(f, "phases: {}", phases.collect::<Vec<_>>().join(", "))?;
         match self.nodes.as_deref() {

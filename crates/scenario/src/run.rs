@@ -32,7 +32,8 @@ pub(crate) struct Run<A: Application> {
     pub(crate) phase: Phase,
     phase_began: Instant,
     pub(crate) phases: Vec<(Phase, Duration)>,
-    pub(crate) failures: Vec<Failure>,
+    /// Errors are the app's, and so are their destructors.
+    pub(crate) failures: Vec<Guarded<Failure>>,
     pub(crate) nodes: Option<Vec<String>>,
     pub(crate) ended: Vec<WorkloadReport>,
     pub(crate) expectations: Vec<ExpectationReport>,
@@ -41,8 +42,9 @@ pub(crate) struct Run<A: Application> {
     /// Workloads at work.
     pub(crate) load: Jobs<A>,
     pub(crate) checks: Checks<A>,
-    /// Steps of all others.
+    /// Steps of all others, which have begun in this phase.
     pub(crate) steps: Jobs<A>,
+    steps_phase: Phase,
     pub(crate) context: Option<RunContext<A>>,
     pub(crate) cluster: Option<Cluster<A>>,
     pub(crate) timelines: Vec<ObserverTimeline>,
@@ -56,6 +58,7 @@ impl<A: Application> Run<A> {
         let report = |part: &Part<A>| ExpectationReport {
             name: part.name().to_owned(),
             checks: part.checks.then_some(0),
+            judged: None,
             end: ExpectationEnd::NotJudged,
         };
         Self {
@@ -72,8 +75,9 @@ impl<A: Application> Run<A> {
             ended: Vec::new(),
             idle: Vec::new(),
             load: Jobs::default(),
-            checks: Checks::new(began),
+            checks: Checks::default(),
             steps: Jobs::default(),
+            steps_phase: Phase::Deploy,
             context: None,
             cluster: None,
             timelines: Vec::new(),
@@ -92,7 +96,9 @@ impl<A: Application> Run<A> {
         if self.workloads(&context).await {
             self.cooldown(&context).await;
         }
-        self.drain().await;
+        if self.drain().await && self.failures.is_empty() {
+            self.check_the_end(&context).await;
+        }
         self.evaluate(&context).await;
     }
 
@@ -132,19 +138,21 @@ impl<A: Application> Run<A> {
         if let Subject::Expectation(name) = &subject {
             self.expectation_ended(name, ExpectationEnd::Failed);
         }
-        let cuts_off = matches!(problem, Problem::TimedOut(_) | Problem::Cancelled);
-        let starting = match &self.context {
-            Some(context) if cuts_off => context.observers().starting(),
+        let starting = match (&self.context, &problem) {
+            (Some(context), Problem::Cancelled) => context.observers().starting(None),
+            (Some(context), Problem::TimedOut(_)) => context.observers().starting(Some(&subject)),
             _ => Vec::new(),
         };
         let at = at.saturating_duration_since(self.began);
         let failure = Failure { phase, at, subject, problem, starting, late };
         tracing::warn!(scenario = self.plan.name, "{failure}");
-        self.failures.push(failure);
+        self.failures.push(self.panics.guard(failure.subject.clone(), failure));
     }
 
+    /// One that has failed stays so, whatever its step comes to later.
     fn expectation_ended(&mut self, name: &str, end: ExpectationEnd) {
-        self.expectations.iter_mut().filter(|known| known.name == name).for_each(|known| known.end = end);
+        let known = self.expectations.iter_mut().filter(|known| known.name == name);
+        known.filter(|known| known.end != ExpectationEnd::Failed).for_each(|known| known.end = end);
     }
 
     /// Records what destructors have panicked with since the last call. Whether none has.
@@ -259,7 +267,8 @@ impl<A: Application> Run<A> {
     }
 
     fn begin(&mut self, part: Part<A>, step: Step, context: &RunContext<A>) {
-        self.steps.spawn(part, step, self.panics.clone(), context.clone());
+        self.steps_phase = self.phase;
+        self.steps.spawn(part, step, self.panics.clone(), context);
     }
 
     /// Lets every expectation that has not failed take a step, all at once. Whether all is well.
@@ -294,20 +303,24 @@ impl<A: Application> Run<A> {
     }
 
     pub(crate) async fn abort_steps(&mut self) {
-        let (ended, blocked) = self.steps.abort().await;
-        for ended in ended {
+        self.steps.abort(|_| true);
+        let grace = Instant::now() + ABORT_GRACE;
+        while let Ok(Some(ended)) = timeout_at(grace, self.steps.next()).await {
             self.step_ended(ended);
         }
-        for subject in blocked {
-            self.fail(subject, Problem::Blocked);
+        for subject in self.steps.leave(|_| true) {
+            self.fail_at(self.steps_phase, Instant::now(), subject, Problem::Blocked);
         }
     }
 
     /// Puts a part back that is well.
     fn step_ended(&mut self, ended: Ended<A>) {
-        let Ended { subject, at, part, problem, .. } = ended;
+        let Ended { subject, at, part, problem, place, notes, .. } = ended;
+        if let (Subject::Expectation(_), Some(known)) = (&subject, self.expectations.get_mut(place)) {
+            known.judged = notes.judged().or(known.judged);
+        }
         match (problem, subject, part) {
-            (Some(problem), subject, _) => self.fail_at(self.phase, at, subject, problem),
+            (Some(problem), subject, _) => self.fail_at(self.steps_phase, at, subject, problem.into_inner()),
             (None, Subject::Workload(_), Some(workload)) => self.plan.workloads.push(workload),
             (None, Subject::Expectation(name), Some(expectation)) => {
                 if self.phase == Phase::Evaluate {
@@ -348,6 +361,7 @@ fn context<A: Application>(
         let mut nodes = control.nodes();
         let more: Vec<_> = clients.names().into_iter().filter(|name| !nodes.contains(name)).collect();
         nodes.extend(more);
+        clients.collect(panics, cluster.subject());
         (RunContext::new(deployment, clients, control, panics, began), nodes)
     };
     catch(of_the_cluster).map_err(Problem::Panicked)

@@ -25,17 +25,18 @@ use crate::{
 /// | `start_capture` | expectations begin to look | all have begun | cleanup |
 /// | workloads | workloads run; each second, and once at the end, expectations are checked | those that end have ended, `run_for` is over, and the last check holds | drain |
 /// | cooldown | the nodes settle; checks and endless workloads go on | it is over, and a last check holds | drain |
-/// | drain | workloads are cancelled; at the deadline they are aborted | none works | evaluate |
+/// | drain | workloads are cancelled; at the deadline they are aborted; then, if nothing has failed, expectations are checked once more | none works, and that check holds | evaluate |
 /// | evaluate | expectations judge, side by side | all have judged | cleanup |
 /// | cleanup | observers stop; then extensions are dropped; then the nodes go down | nothing is left | the failure says what is left |
 ///
 /// Each phase has a time-out of its own ([`Limits`]) and a `tracing` span. A panic in app code is a
-/// failure with its message, also in a destructor. App code that blocks its thread cannot be cancelled: it
+/// failure with its message, also in a destructor; those of observers, their providers and of errors are logged instead. App code that blocks its thread cannot be cancelled: it
 /// is left behind, and the failure says so. A deployer is borrowed, and no other thread can take it over:
 /// when it blocks its thread, its limit and what cancels the run are looked at when it is back, and a
 /// warning is logged meanwhile where there is another thread.
 ///
-/// Checks run beside the workloads: a slow one holds up neither a failure nor a limit.
+/// Checks run beside the workloads and beside each other: a slow one holds up neither a failure, nor a limit, nor the
+/// checks of another expectation.
 ///
 /// An observer whose start is cut off, by a time-out or a cancellation, is stopped and awaited like the
 /// others before the nodes go down; the report names it.

@@ -12,6 +12,8 @@ const NAME: usize = 300;
 const LIST: usize = 2_000;
 /// Of what an error says, which may have many lines.
 const ERROR: usize = 16_000;
+/// Of one section of a report.
+pub(crate) const SECTION: usize = 64 * 1024;
 /// How many causes of an error are shown: a chain may be endless.
 const CAUSES: usize = 16;
 
@@ -28,6 +30,38 @@ pub(crate) fn name(name: &str) -> String {
 /// A name in quotes.
 pub(crate) fn quoted(name: &str) -> String {
     one_line(&format!("{name:?}"), NAME)
+}
+
+/// Lets `write` write a section of a report, and counts what goes beyond `limit` bytes.
+pub(crate) fn limited(
+    f: &mut fmt::Formatter<'_>,
+    limit: usize,
+    section: &str,
+    write: impl FnOnce(&mut dyn fmt::Write) -> fmt::Result,
+) -> fmt::Result {
+    let mut out = Limited { f, left: limit, cut: 0 };
+    write(&mut out)?;
+    match out.cut {
+        0 => Ok(()),
+        cut => writeln!(f, "\n... ({cut} more bytes of {section})"),
+    }
+}
+
+struct Limited<'a, 'f> {
+    f: &'a mut fmt::Formatter<'f>,
+    left: usize,
+    cut: usize,
+}
+
+impl fmt::Write for Limited<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let fits = if self.cut > 0 { 0 } else { self.left.min(text.len()) };
+        let end = (0..=fits).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        let (shown, rest) = text.split_at(end);
+        self.left -= shown.len();
+        self.cut += rest.len();
+        self.f.write_str(shown)
+    }
 }
 
 /// A duration as reports show it.
@@ -116,6 +150,24 @@ mod tests {
             }
         }
         assert_eq!(with_causes(&Round), "round\ncaused by more errors, which are not shown");
+    }
+
+    #[test]
+    fn a_section_is_cut_between_characters_and_the_rest_is_counted() {
+        struct Section(usize);
+        impl fmt::Display for Section {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                limited(f, self.0, "it", |out| {
+                    out.write_str("ab")?;
+                    out.write_str("äö")?;
+                    out.write_str("c")
+                })
+            }
+        }
+        assert_eq!(Section(7).to_string(), "abäöc");
+        assert_eq!(Section(6).to_string(), "abäö\n... (1 more bytes of it)\n");
+        assert_eq!(Section(5).to_string(), "abä\n... (3 more bytes of it)\n");
+        assert_eq!(Section(0).to_string(), "\n... (7 more bytes of it)\n");
     }
 
     #[test]

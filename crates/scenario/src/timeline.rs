@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use watchkeeper::report::{debug, debug_line, one_line};
-use watchkeeper::{Freshness, ObservationHandle, ObservationStatus, Observer, State};
+use watchkeeper::{Freshness, ObservationHandle, ObservationStatus, Observer, SourceHealth, State};
 
 use crate::panics::catch;
 use crate::text::{listed, quoted, seconds, shown};
@@ -46,6 +46,8 @@ pub struct ObserverTimeline {
     /// How many of its sources have ever answered, as its last snapshot knows. `None` if the observer does
     /// not keep that: see [`Observer::source_health`].
     pub answered: Option<usize>,
+    /// How many of its sources answered at that moment: see [`SourceHealth::is_answering`]. `None` as above.
+    pub answering: Option<usize>,
     /// How many cycles have ended.
     pub cycles: u64,
     /// How many of them have failed, counted up to the 64 that an observation keeps.
@@ -104,7 +106,7 @@ impl ObserverTimeline {
         moments.sort_by_key(|moment| moment.cycle);
         let older = moments.len().saturating_sub(MOMENTS);
         moments.drain(..older);
-        let answered = answered::<O>(&status);
+        let (answered, answering) = answers::<O>(&status).unzip();
         let last_snapshot = status.snapshot.map(|snapshot| (snapshot.cycle, debug(&snapshot.value, SHOWN)));
         Self {
             name: name.to_owned(),
@@ -116,6 +118,7 @@ impl ObserverTimeline {
             freshness: status.freshness,
             sources: status.source_names.iter().map(ToString::to_string).collect(),
             answered,
+            answering,
             cycles: status.cycle + u64::from(last_has_ended),
             failed_cycles,
             moments,
@@ -134,12 +137,16 @@ fn events<E: fmt::Debug>(events: &[E]) -> Vec<String> {
     shown
 }
 
-/// How many sources have ever answered.
-fn answered<O: Observer>(status: &ObservationStatus<O>) -> Option<usize> {
+/// How many sources have ever answered, and how many answer now.
+fn answers<O: Observer>(status: &ObservationStatus<O>) -> Option<(usize, usize)> {
     let snapshot = status.snapshot.as_ref()?;
+    // The moment of the status, on the clock of the runtime.
+    let now = status.freshness.last_success()? + status.freshness.age()?;
     let health = |name| catch(|| O::source_health(&snapshot.value, name)).ok().flatten();
-    let known: Vec<_> = status.source_names.iter().filter_map(|name| health(name)).collect();
-    (!known.is_empty()).then(|| known.iter().filter(|health| health.facts.last_success.is_some()).count())
+    let known: Vec<SourceHealth> = status.source_names.iter().filter_map(|name| health(name)).collect();
+    let count = |which: &dyn Fn(&SourceHealth) -> bool| known.iter().filter(|health| which(health)).count();
+    let answered = count(&|health| health.facts.last_success.is_some());
+    (!known.is_empty()).then(|| (answered, count(&|health| health.is_answering(now))))
 }
 
 impl fmt::Display for ObserverTimeline {
@@ -150,6 +157,7 @@ impl fmt::Display for ObserverTimeline {
             None => "no data yet".to_owned(),
             _ if self.answered == Some(0) => "NO DATA: none of its sources ever answered".to_owned(),
             Some(age) if self.freshness.is_stale() => format!("STALE, data of {} ago", seconds(age)),
+            _ if self.answering == Some(0) => "SILENT: none of its sources answers now".to_owned(),
             Some(age) => format!("fresh, data of {} ago", seconds(age)),
         };
         writeln!(f, "observer {} ({observer})", quoted(name))?;
@@ -160,7 +168,11 @@ impl fmt::Display for ObserverTimeline {
         match (self.sources.len(), self.answered) {
             (0, _) => writeln!(f, "NONE, so that whatever is said of all sources holds")?,
             (_, None) => writeln!(f, "{}", listed(&self.sources))?,
-            (all, Some(answered)) => writeln!(f, "{}; {answered} of {all} answered", listed(&self.sources))?,
+            (all, Some(answered)) => {
+                let now = self.answering.unwrap_or_default();
+                let answer = if now == 1 { "answers" } else { "answer" };
+                writeln!(f, "{}; {answered} of {all} answered, {now} {answer} now", listed(&self.sources))?;
+            }
         }
         if self.older > 0 {
             writeln!(f, "  ... {} older moments", self.older)?;

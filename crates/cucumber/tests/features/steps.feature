@@ -34,6 +34,17 @@ Feature: Every step
     Then the observer "raft" source "n3" is fresh within 5 seconds
     And the observer "raft" has 3 sources within 5 seconds
 
+  Scenario Outline: The source set is known whatever becomes of the poll
+    Given sources that join are observed as "joining", whose poll <goes>
+    Then the observer "joining" has 2 sources within 5 seconds
+    And the observer "joining" has 3 sources within 5 seconds
+
+    Examples:
+      | goes   |
+      | hangs  |
+      | fails  |
+      | panics |
+
   Scenario: Snapshots and events
     Then the observer "raft" snapshot at "/n1/leader" becomes "n1" within 5 seconds
     And the observer "raft" has seen at least 2 events within 5 seconds

@@ -1,6 +1,7 @@
 //! A World whose nodes answer what they are told to, on the paused clock.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use watchkeeper::{
     DynError, ObservationConfig, ObservationGroup, ObservationHandle, ObservationRuntime, ObservedSource,
-    PerSource, PerSourceSnapshot, source_fn,
+    Observer, PerSource, PerSourceSnapshot, SharedSources, async_trait, source_fn,
 };
 use watchkeeper_cucumber::{Observed, Observers, StepError};
 
@@ -107,6 +108,77 @@ async fn observed_without_json(world: &mut World, name: String) -> Result<(), St
     Ok(world.observers.add(&name, runtime)?)
 }
 
+#[given(regex = r#"^they are observed as "(.*)" with the leader that all who answer agree on$"#)]
+async fn observed_in_agreement(world: &mut World, name: String) -> Result<(), StepError> {
+    let runtime = world.nodes.observe().await;
+    world.handles.push(runtime.handle());
+    let agreed = |nodes: &PerSourceSnapshot<Value>| {
+        let mut named = nodes.answering().map(|(_, answer)| answer["leader"].clone());
+        let first = named.next().unwrap_or_default();
+        json!({ "leader": if named.all(|leader| leader == first) { first } else { Value::Null } })
+    };
+    Ok(world.observers.add_with_json(&name, runtime, agreed)?)
+}
+
+#[given(regex = r#"^nothing is observed as "(.*)"$"#)]
+async fn observed_without_sources(world: &mut World, name: String) -> Result<(), StepError> {
+    let observer = PerSource::new(INTERVAL, Nodes::ask);
+    let config = ObservationConfig { interval: INTERVAL, ..ObservationConfig::default() };
+    let runtime = ObservationRuntime::start(SharedSources::new(Vec::new()), observer, config).await.unwrap();
+    Ok(world.observers.add(&name, runtime)?)
+}
+
+/// Its sources grow by one in each cycle, up to three; its polls do as they are named.
+struct Polls {
+    go: String,
+}
+
+#[async_trait]
+impl Observer for Polls {
+    type Source = ();
+    type State = ();
+    type Snapshot = ();
+    type Event = ();
+
+    async fn init(&self, _: &[ObservedSource<()>]) -> Result<(), DynError> {
+        Ok(())
+    }
+
+    async fn poll(&self, _: &[ObservedSource<()>], (): &mut ()) -> Result<Vec<()>, DynError> {
+        match self.go.as_str() {
+            "hangs" => std::future::pending().await,
+            "fails" => Err("as it is to".into()),
+            other => panic!("{other}"),
+        }
+    }
+
+    fn snapshot(&self, (): &()) {}
+}
+
+#[given(regex = r#"^sources that join are observed as "(.*)", whose poll (hangs|fails|panics)$"#)]
+async fn observed_by_polls(world: &mut World, name: String, go: String) -> Result<(), StepError> {
+    let joined = AtomicU64::new(0);
+    let provider = source_fn(move || {
+        let joined = 3.min(joined.fetch_add(1, Ordering::Relaxed) + 1);
+        let sources = (1..=joined).map(|node| ObservedSource::new(&format!("n{node}"), ()));
+        let sources: Vec<_> = sources.collect();
+        async move { Ok(sources) }
+    });
+    let config = ObservationConfig {
+        interval: INTERVAL,
+        poll_timeout: Duration::from_secs(2),
+        ..ObservationConfig::default()
+    };
+    let runtime = ObservationRuntime::start(provider, Polls { go }, config).await.unwrap();
+    Ok(world.observers.add(&name, runtime)?)
+}
+
+#[when("the suite's node refuses")]
+fn shared_refuses(_: &mut World) {
+    SHARED.set("n1", Answer::Refused);
+}
+
+#[when("the suite is shared")]
 #[given("the suite is shared")]
 fn shared(world: &mut World) {
     world.observers = Observers::sharing(&SUITE);

@@ -154,6 +154,22 @@ async fn a_wait_throughout_that_blocks_is_named() {
     drop(release);
 }
 
+/// It comes back while it is given up, and says what is left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_shut_down_says_after_its_limit_is_not_lost() {
+    let memory = Memory { down: Goes::BlocksAndFails(300), ..Memory::default() };
+    let limits = Limits { cleanup: SOON, ..Limits::default() };
+    let scenario = observed(&memory).limits(limits).workload("w", nothing).build().unwrap();
+    let failure = scenario.run(&memory).await.unwrap_err();
+    assert_eq!(
+        told(&failure),
+        [
+            r#"cleanup deployer "memory": TimedOut(50ms)"#,
+            r#"cleanup deployer "memory": the memory deployer could not stop the nodes"#,
+        ]
+    );
+}
+
 /// The deployer is borrowed, so that its thread is that of the run: its limit is noticed when it is back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deployment_that_blocks_past_its_limit_is_no_success() {

@@ -226,7 +226,7 @@ async fn checks_and_waits_in_flight_end_before_the_nodes_go_down() {
 /// Cut off by the limit of its judgement, on many threads and many times.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wait_throughout_that_is_cut_off_never_outlives_the_nodes() {
-    for round in 0..100_u32 {
+    for round in 0..500_u32 {
         let memory = Memory::default();
         let alive = memory.diary.clone();
         let scenario = scenario()
@@ -249,4 +249,113 @@ async fn a_wait_throughout_that_is_cut_off_never_outlives_the_nodes() {
         let down = diary.iter().position(|noted| noted == "down").unwrap();
         assert_eq!(diary[down..], ["down", "cluster dropped"], "round {round}");
     }
+}
+
+/// What an endless workload does when it is cancelled happens after the last check of the workloads.
+#[tokio::test(start_paused = true)]
+async fn what_a_workload_does_while_it_is_drained_is_checked() {
+    for cooldown in [None, Some(secs(2))] {
+        let memory = Memory::default();
+        let mut scenario = scenario()
+            .workload("quick", nothing)
+            .endless_workload("unlucky", |context| async move {
+                context.cancelled().await;
+                context.node_client("n1")?.set(13);
+                Ok::<_, DynError>(())
+            })
+            .with_expectation(Unlucky::quick());
+        if let Some(cooldown) = cooldown {
+            scenario = scenario.cooldown(cooldown);
+        }
+        let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
+        assert_eq!(told(&failure), [r#"drain expectation "no 13": n1 is 13"#]);
+        assert!(failure.failures()[0].to_string().contains("(drain, +"), "{failure}");
+    }
+}
+
+/// One check takes 9 s; the other one is looked at each second meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_slow_check_does_not_hold_up_the_checks_of_another_expectation() {
+    struct Slow;
+    #[async_trait]
+    impl Expectation<Numbers> for Slow {
+        fn name(&self) -> &'static str {
+            "slow"
+        }
+        async fn check_during_capture(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {
+            sleep(secs(9)).await;
+            Ok(())
+        }
+        async fn evaluate(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {
+            Ok(())
+        }
+    }
+    let memory = Memory::default();
+    let scenario = scenario()
+        .workload("unlucky for half a second", |context| async move {
+            sleep(Duration::from_millis(2_750)).await;
+            context.node_client("n1")?.set(13);
+            sleep(Duration::from_millis(500)).await;
+            context.node_client("n1")?.set(1);
+            sleep(secs(20)).await;
+            Ok::<_, DynError>(())
+        })
+        .with_expectation(Slow)
+        .with_expectation(Unlucky::quick());
+    let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
+    assert_eq!(told(&failure), [r#"workloads expectation "no 13": n1 is 13"#]);
+    assert_eq!(failure.failures()[0].at, secs(3));
+    let checks: Vec<_> = failure.report().expectations.iter().map(|one| one.checks).collect();
+    assert_eq!(checks, [Some(1), Some(3)]);
+}
+
+/// A check that is longer than the interval is begun again when it has ended, also beside a quick one; each is checked
+/// once more when the last workload has ended.
+#[tokio::test(start_paused = true)]
+async fn each_check_keeps_its_own_time() {
+    struct Noting(&'static str, Duration, Diary);
+    #[async_trait]
+    impl Expectation<Numbers> for Noting {
+        fn name(&self) -> &'static str {
+            self.0
+        }
+        async fn check_during_capture(&mut self, context: &RunContext<Numbers>) -> Result<(), DynError> {
+            self.2.note(format!("{} at {:?}", self.0, context.elapsed()));
+            sleep(self.1).await;
+            Ok(())
+        }
+        async fn evaluate(&mut self, context: &RunContext<Numbers>) -> Result<(), DynError> {
+            self.2.note(format!("{} is judged at {:?}", self.0, context.elapsed()));
+            Ok(())
+        }
+    }
+    let memory = Memory::default();
+    let scenario = scenario()
+        .workload("w", |_| async {
+            sleep(Duration::from_millis(3_500)).await;
+            Ok::<_, DynError>(())
+        })
+        .with_expectation(Noting("slow", Duration::from_millis(1_200), memory.diary.clone()))
+        .with_expectation(Noting("quick", Duration::ZERO, memory.diary.clone()));
+    scenario.build().unwrap().run(&memory).await.unwrap();
+    let of = |name: &str| {
+        let diary = memory.diary.read();
+        diary.into_iter().filter(|noted| noted.starts_with(name)).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        of("slow"),
+        ["slow at 1s", "slow at 2.2s", "slow at 3.4s", "slow at 4.6s", "slow is judged at 5.8s"]
+    );
+    assert_eq!(
+        of("quick"),
+        [
+            "quick at 1s",
+            "quick at 2s",
+            "quick at 3s",
+            "quick at 3.5s",
+            "quick at 4.5s",
+            "quick at 5.5s",
+            "quick is judged at 5.8s"
+        ]
+    );
 }

@@ -18,7 +18,7 @@ use crate::common::{Diary, Drops, Goes, Memory, Numbers, Sharp, nothing, observe
 const ENDS_IN_ORDER: [&str; 4] = ["up", "observer dropped", "down", "cluster dropped"];
 
 /// A part of a scenario whose destructor panics. It is well otherwise.
-struct Cutting {
+pub struct Cutting {
     name: &'static str,
     /// What its `start` or `evaluate` does.
     hangs: bool,
@@ -26,11 +26,11 @@ struct Cutting {
 }
 
 impl Cutting {
-    fn new(name: &'static str) -> Self {
+    pub fn new(name: &'static str) -> Self {
         Self { name, hangs: false, _held: Sharp(name) }
     }
 
-    fn hanging(name: &'static str) -> Self {
+    pub fn hanging(name: &'static str) -> Self {
         Self { hangs: true, ..Self::new(name) }
     }
 
@@ -379,7 +379,7 @@ fn a_part_whose_name_panics_is_refused() {
 
 /// An error whose text panics, and its destructor too.
 #[derive(Debug)]
-struct Unsayable(&'static str);
+pub struct Unsayable(pub &'static str);
 
 impl std::fmt::Display for Unsayable {
     fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -507,6 +507,8 @@ async fn deployment_cluster_and_clients_may_panic_when_they_are_dropped() {
         all,
         [
             r#"cleanup deployer "sharp": panicked: in a destructor: drop cluster"#,
+            r#"cleanup deployer "sharp": panicked: in a destructor: drop a client"#,
+            r#"cleanup deployer "sharp": panicked: in a destructor: drop a client"#,
             r#"cleanup deployer "sharp": panicked: in a destructor: drop control"#,
             "cleanup the deployment: panicked: in a destructor: drop deployment",
         ]

@@ -1,12 +1,17 @@
 //! A run that passed says what it rests on, and what it does not.
 
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::sleep;
 use watchkeeper::{ObservationConfig, ObservedSource, PerSource};
-use watchkeeper_scenario::{DynError, ExpectationEnd, Problem, RunContext, RunReport, Scenario, WorkloadEnd};
+use watchkeeper_scenario::{
+    DynError, Expectation, ExpectationEnd, Problem, RunContext, RunReport, Scenario, WorkloadEnd, async_trait,
+};
 
-use crate::common::{Memory, Number, Numbers, nothing, observed, scenario, secs, told};
+use crate::common::{Memory, Number, Numbers, Watcher, nothing, observed, scenario, secs, told};
 
 async fn heeds(context: RunContext<Numbers>) -> Result<(), DynError> {
     context.cancelled().await;
@@ -107,12 +112,48 @@ async fn an_observer_none_of_whose_probes_was_answered_is_not_called_fresh() {
     assert_eq!(none.observers[0].answered, Some(0));
     let text = none.to_string();
     assert!(text.contains("; NO DATA: none of its sources ever answered\n"), "{text}");
-    assert!(text.contains("0 failed; sources: n1, n2; 0 of 2 answered\n"), "{text}");
+    assert!(text.contains("0 failed; sources: n1, n2; 0 of 2 answered, 0 answer now\n"), "{text}");
     assert!(!text.contains("fresh"), "{text}");
 
     let some = run(|name| name == "n2").await;
     assert_eq!(some.observers[0].answered, Some(1));
-    assert!(some.to_string().contains("; 1 of 2 answered\n"), "{some}");
+    assert!(some.to_string().contains("; 1 of 2 answered, 1 answers now\n"), "{some}");
+}
+
+/// Both answer once, and are then killed: the loop runs on, and has nothing new.
+#[tokio::test(start_paused = true)]
+async fn an_observer_whose_sources_all_died_is_not_called_fresh() {
+    for hang in [false, true] {
+        let killed = Arc::new(AtomicBool::new(false));
+        let kill = Arc::clone(&killed);
+        let probe = move |node: ObservedSource<Number>| {
+            let killed = killed.load(Ordering::SeqCst);
+            async move {
+                match (killed, hang) {
+                    (false, _) => Ok(node.source.get()),
+                    (true, false) => Err("connection refused".into()),
+                    (true, true) => pending().await,
+                }
+            }
+        };
+        let scenario = scenario()
+            .with_observer(
+                "probes",
+                move |_: &RunContext<Numbers>| PerSource::new(Duration::from_millis(100), probe),
+                often(),
+            )
+            .workload("kill all", move |_| async move {
+                sleep(secs(1)).await;
+                kill.store(true, Ordering::SeqCst);
+                sleep(secs(30)).await;
+                Ok::<_, DynError>(())
+            });
+        let report = scenario.build().unwrap().run(&Memory::default()).await.unwrap();
+        let text = report.to_string();
+        assert!(text.contains("; SILENT: none of its sources answers now\n"), "{text}");
+        assert!(text.contains("sources: n1, n2; 2 of 2 answered, 0 answer now\n"), "{text}");
+        assert!(!text.contains("fresh"), "{text}");
+    }
 }
 
 /// Whatever is said of all its nodes holds.
@@ -134,6 +175,36 @@ async fn a_cluster_of_no_nodes_is_named_in_the_report() {
     assert!(text.contains("sources: NONE, so that whatever is said of all sources holds\n"), "{text}");
 }
 
+struct Looks;
+
+#[async_trait]
+impl Expectation<Numbers> for Looks {
+    fn name(&self) -> &'static str {
+        "looks"
+    }
+    async fn check_during_capture(&mut self, context: &RunContext<Numbers>) -> Result<(), DynError> {
+        context.node_client("n1")?;
+        Ok(())
+    }
+    async fn evaluate(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {
+        Ok(())
+    }
+}
+
+/// Has no check of its own.
+struct LooksOnlyAtTheEnd;
+
+#[async_trait]
+impl Expectation<Numbers> for LooksOnlyAtTheEnd {
+    fn name(&self) -> &'static str {
+        "looks only at the end"
+    }
+    async fn evaluate(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {
+        Ok(())
+    }
+}
+
+/// What looks at nothing is not said to be checked.
 #[tokio::test(start_paused = true)]
 async fn a_report_says_what_a_passed_run_rests_on() {
     let memory = Memory::default();
@@ -143,21 +214,46 @@ async fn a_report_says_what_a_passed_run_rests_on() {
             Ok::<_, DynError>(())
         })
         .expect_wait_throughout("throughout", nothing)
-        .expect_wait("at the end", nothing);
+        .expect_wait("at the end", nothing)
+        .expect_wait("an invariant", |context| async move {
+            let numbers = context.require_observer::<Watcher>("numbers")?;
+            let invariant = numbers.invariant("there are two", |seen| seen.len() == 2);
+            sleep(Duration::from_millis(450)).await;
+            Ok::<_, DynError>(invariant.finish().await?)
+        })
+        .expect_wait_throughout("an invariant throughout", |context| async move {
+            let numbers = context.require_observer::<Watcher>("numbers")?;
+            let invariant = numbers.invariant("there are two", |seen| seen.len() == 2);
+            sleep(secs(1)).await;
+            Ok::<_, DynError>(invariant.finish().await?)
+        })
+        .with_expectation(Looks)
+        .with_expectation(LooksOnlyAtTheEnd);
     let report = scenario.build().unwrap().run(&memory).await.unwrap();
     let ends: Vec<_> =
         report.expectations.iter().map(|one| (one.name.as_str(), one.checks, one.end)).collect();
     assert_eq!(
         ends,
-        [("throughout", Some(3), ExpectationEnd::Held), ("at the end", None, ExpectationEnd::Held)]
+        [
+            ("throughout", None, ExpectationEnd::Held),
+            ("at the end", None, ExpectationEnd::Held),
+            ("an invariant", None, ExpectationEnd::Held),
+            ("an invariant throughout", None, ExpectationEnd::Held),
+            ("looks", Some(3), ExpectationEnd::Held),
+            ("looks only at the end", None, ExpectationEnd::Held),
+        ]
     );
     let text = report.to_string();
     for line in [
         "nodes: n1, n2\n",
         "workload \"w\": done after 2.500s\n",
-        "expectation \"throughout\": held, checked 3 times\n",
+        "expectation \"throughout\": held\n",
         "expectation \"at the end\": held\n",
-        "26 cycles, 0 failed; sources: n1, n2\n",
+        "expectation \"an invariant\": held, judged 4 snapshots\n",
+        "expectation \"an invariant throughout\": held, judged 10 snapshots\n",
+        "expectation \"looks\": held, checked 3 times\n",
+        "expectation \"looks only at the end\": held\n",
+        "30 cycles, 0 failed; sources: n1, n2\n",
     ] {
         assert!(text.contains(line), "{line}{text}");
     }

@@ -10,6 +10,7 @@ mod checks;
 mod common;
 mod context;
 mod destructors;
+mod destructors_dropped;
 mod drain;
 mod errors;
 mod factories;

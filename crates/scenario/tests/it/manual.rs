@@ -1,7 +1,10 @@
 //! Clusters that a test drives by hand.
 
 use watchkeeper::{Inconclusive, StopOutcome, UnmetOutcome};
-use watchkeeper_scenario::{ExternalError, ManualCluster, NodeControlError, ObserverError, ShutDownError};
+use watchkeeper_scenario::{
+    DeployError, Deployer, ExternalError, ManualCluster, NodeClients, NodeControl, NodeControlError,
+    ObserverError, RunningCluster, ShutDownError, async_trait,
+};
 
 use crate::common::{Diary, Goes, Memory, Number, Numbers, Watcher, often, secs};
 
@@ -144,6 +147,69 @@ async fn a_cluster_that_does_not_come_up_or_go_down_says_why() {
     let error = cluster.shut_down().await.unwrap_err();
     assert!(matches!(error, ShutDownError::Cluster { .. }), "{error}");
     assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"]);
+}
+
+/// Panics where it is asked to.
+struct Panicking(&'static str, Memory);
+
+#[async_trait]
+impl Deployer<Numbers> for Panicking {
+    fn name(&self) -> &'static str {
+        assert_ne!(self.0, "name", "no name");
+        "panicking"
+    }
+    async fn deploy(&self, nodes: &usize) -> Result<Box<dyn RunningCluster<Numbers>>, DeployError> {
+        assert_ne!(self.0, "deploy", "no nodes");
+        let inner = self.1.deploy(nodes).await?;
+        Ok(Box::new(PanickingCluster(self.0, inner)))
+    }
+}
+
+struct PanickingCluster(&'static str, Box<dyn RunningCluster<Numbers>>);
+
+#[async_trait]
+impl RunningCluster<Numbers> for PanickingCluster {
+    fn node_clients(&self) -> NodeClients<Number> {
+        assert_ne!(self.0, "node_clients", "no clients");
+        self.1.node_clients()
+    }
+    fn node_control(&self) -> std::sync::Arc<dyn NodeControl> {
+        assert_ne!(self.0, "node_control", "no control");
+        self.1.node_control()
+    }
+    async fn shut_down(&self) -> Result<(), DeployError> {
+        self.1.shut_down().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deployer_that_panics_is_an_error_of_a_manual_cluster() {
+    let cases: [(&str, &str, &[&str]); 4] = [
+        ("name", "the unnamed deployer panicked", &[]),
+        ("deploy", "the panicking deployer panicked", &[]),
+        ("node_clients", "no clients", &["up", "down", "cluster dropped"]),
+        ("node_control", "no control", &["up", "down", "cluster dropped"]),
+    ];
+    for (panics, expected, diary) in cases {
+        let memory = Memory::default();
+        let deployer = Panicking(panics, memory.clone());
+        let error = ManualCluster::<Numbers>::deploy(&deployer, &2).await.unwrap_err();
+        assert!(error.to_string().contains(expected), "{panics}: {error}");
+        assert_eq!(memory.diary.read(), diary, "{panics}");
+    }
+}
+
+/// Two at once would abort the process.
+#[tokio::test(start_paused = true)]
+async fn a_manual_deployment_that_is_dropped_survives_what_its_future_holds() {
+    let memory = Memory { up: Goes::HangsSharply, ..Memory::default() };
+    let pair = async {
+        tokio::join!(
+            ManualCluster::<Numbers>::deploy(&memory, &2),
+            ManualCluster::<Numbers>::deploy(&memory, &2)
+        )
+    };
+    assert!(tokio::time::timeout(secs(1), pair).await.is_err());
 }
 
 #[test]

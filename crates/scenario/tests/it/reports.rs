@@ -69,6 +69,46 @@ log of n1 (the last 40 of 50 lines)
     assert_eq!(failure.logs().len(), 2);
 }
 
+/// Hundreds of failures, each with 6 kB, of parts with long names: what is cut is counted, and each section has its room.
+#[tokio::test(start_paused = true)]
+async fn a_failure_of_hundreds_of_parts_is_a_bounded_text() {
+    let memory = Memory::default();
+    let mut builder = observed(&memory).workload("w", crate::common::nothing);
+    for number in 0..250 {
+        let name = format!("number {number} {}", "x".repeat(280));
+        builder = builder.expect_wait(&name, |_| async { Err::<(), _>("no\n".repeat(2_000)) });
+    }
+    let failure = builder.build().unwrap().run(&memory).await.unwrap_err();
+    assert_eq!(failure.failures().len(), 250);
+    let text = failure.to_string();
+    assert!(text.len() < 200_000, "{} bytes", text.len());
+    for part in [
+        "250 failures",
+        "phases: deploy",
+        "more bytes of failures)",
+        "more bytes of the report)",
+        "log of n2",
+    ] {
+        assert!(text.contains(part), "{part}");
+    }
+    let report = failure.report().to_string();
+    assert!(report.len() < 70_000, "{} bytes", report.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_is_cut_where_it_is_read() {
+    let memory = Memory { log_lines: 100_000, ..Memory::default() };
+    let scenario = observed(&memory).workload("fails", |_| async { Err::<(), _>("at once") });
+    let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
+    for log in failure.logs() {
+        assert!(log.text.len() <= 64 * 1024, "{} bytes", log.text.len());
+        assert!(log.text.starts_with(&log.node) && log.text.ends_with(" says 100000"), "whole lines");
+        assert!(log.cut > 1_000_000, "{} bytes", log.cut);
+    }
+    let text = failure.to_string();
+    assert!(text.contains("log of n1 (the last 40 lines; older ones were cut)\n  n1 says 99961\n"), "{text}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_success_has_a_report_too_without_logs() {
     let memory = Memory::default();

@@ -105,6 +105,35 @@ async fn an_init_that_outlasts_its_limit_is_named_and_ends_before_the_nodes_go_d
     assert_eq!(memory.diary.read(), ENDS_IN_ORDER);
 }
 
+/// One workload hangs and is cut off at the limit of the workloads, while another one, endless, starts an observer.
+#[tokio::test(start_paused = true)]
+async fn a_time_out_names_only_the_starts_of_the_part_that_was_cut_off() {
+    let memory = Memory::default();
+    let (starts, also) = (memory.clone(), memory.clone());
+    let limits = Limits { workloads: secs(1), ..Limits::default() };
+    let scenario = scenario()
+        .limits(limits)
+        .workload("hangs", |_| pending::<Result<(), DynError>>())
+        .workload("hangs in a start", move |context| async move {
+            context.observe("its own", context.clients().clone(), Starting::new(&also), often()).await?;
+            Ok::<_, DynError>(())
+        })
+        .endless_workload("observes", move |context| async move {
+            context.observe("another's", context.clients().clone(), Starting::new(&starts), often()).await?;
+            Ok::<_, DynError>(())
+        });
+    let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
+    assert_eq!(
+        told(&failure),
+        [
+            r#"workloads workload "hangs": TimedOut(1s)"#,
+            r#"workloads workload "hangs in a start": TimedOut(1s)"#
+        ]
+    );
+    let starting: Vec<_> = failure.failures().iter().map(|failure| failure.starting.clone()).collect();
+    assert_eq!(starting, [vec![], vec!["its own".to_owned()]]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_run_that_is_cancelled_during_an_init_names_the_observer() {
     let memory = Memory::default();

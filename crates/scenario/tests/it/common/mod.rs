@@ -80,6 +80,8 @@ pub enum Goes {
     Hangs,
     /// Blocks its thread for so many milliseconds, and is then done.
     Blocks(u64),
+    /// Blocks its thread for so many milliseconds, and then fails.
+    BlocksAndFails(u64),
     /// Hangs, and holds what panics when it is dropped.
     HangsSharply,
 }
@@ -99,6 +101,10 @@ impl Goes {
                 std::thread::sleep(Duration::from_millis(millis));
                 Ok(())
             }
+            Self::BlocksAndFails(millis) => {
+                std::thread::sleep(Duration::from_millis(millis));
+                Box::pin(Self::Fails.go(step)).await
+            }
             Self::HangsSharply => {
                 let _held = Sharp("of the future");
                 pending().await
@@ -108,11 +114,19 @@ impl Goes {
 }
 
 /// Nodes called `n1`, `n2` and so on, each with its number: 1, 2 and so on.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Memory {
     pub diary: Diary,
+    /// How many lines each node has logged.
+    pub log_lines: usize,
     pub up: Goes,
     pub down: Goes,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { diary: Diary::default(), log_lines: 50, up: Goes::Well, down: Goes::Well }
+    }
 }
 
 #[async_trait]
@@ -153,7 +167,12 @@ impl RunningCluster<Numbers> for MemoryCluster {
     }
 
     async fn log(&self, node: &str) -> Option<String> {
-        Some((1..=50).map(|line| format!("{node} says {line}")).collect::<Vec<_>>().join("\n"))
+        Some(
+            (1..=self.memory.log_lines)
+                .map(|line| format!("{node} says {line}"))
+                .collect::<Vec<_>>()
+                .join("\n"),
+        )
     }
 
     async fn shut_down(&self) -> Result<(), DeployError> {
