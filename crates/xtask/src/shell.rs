@@ -3,6 +3,8 @@
 //! A line is words split at blanks, without quoting; leading `NAME=value` words set the environment. Every
 //! line can be pasted into a shell. Nothing is read from the terminal.
 
+use std::env;
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -79,8 +81,17 @@ fn command(line: &str) -> Command {
         words.next();
     }
     let mut command = Command::new(words.next().unwrap_or_default());
-    command.args(words).envs(settings).stdin(Stdio::null());
+    command.args(words).stdin(Stdio::null());
+    // What cargo says of this package: build scripts look at it, and would run again after each plain `cargo`.
+    for (name, _) in env::vars_os().filter(|(name, _)| is_of_our_package(name)) {
+        command.env_remove(name);
+    }
+    command.envs(settings);
     command
+}
+
+fn is_of_our_package(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
 }
 
 /// `NAME=value`, where the name is what an environment variable is called: `--cfg=x` is none.
@@ -106,6 +117,14 @@ mod tests {
     fn leading_settings_reach_the_environment_and_no_argument_is_taken_for_one() {
         assert_eq!(read("XTASK_A=1 XTASK_B=--cfg=x printenv XTASK_A XTASK_B"), Ok("1\n--cfg=x\n".to_owned()));
         assert_eq!(read("echo XTASK_A=1 --cfg=x"), Ok("XTASK_A=1 --cfg=x\n".to_owned()));
+    }
+
+    /// Cargo sets these for this very test.
+    #[test]
+    fn what_cargo_says_of_our_package_reaches_no_command() {
+        assert!(env::var_os("CARGO_PKG_NAME").is_some() && env::var_os("CARGO_MANIFEST_DIR").is_some());
+        assert!(!succeeds("printenv CARGO_PKG_NAME") && !succeeds("printenv CARGO_MANIFEST_DIR"));
+        assert!(succeeds("printenv PATH"));
     }
 
     #[test]
