@@ -440,7 +440,7 @@ impl Report {
     fn write_changes(&self, f: &mut String) -> fmt::Result {
         let Changes { shown, more, dropped, costly } = &self.changes;
         if *costly {
-            return writeln!(f, "  changes: not looked for, for a snapshot has more than 16 KiB to be shown");
+            return writeln!(f, "  changes: not compared: a snapshot takes more than 16 KiB to show");
         }
         if shown.is_empty() {
             return Ok(());

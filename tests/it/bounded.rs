@@ -589,7 +589,7 @@ async fn a_large_snapshot_that_an_app_shows_is_shown_once() {
         runtime.handle().eventually("nothing", |_| false).show(show).within(ms(20_000))
     };
     let unmet = wait(1_000_000).await.unwrap_err();
-    let said = "\n  changes: not looked for, for a snapshot has more than 16 KiB to be shown\n";
+    let said = "\n  changes: not compared: a snapshot takes more than 16 KiB to show\n";
     assert!(unmet.to_string().contains(said), "{unmet}");
     assert_eq!(shown.swap(0, Relaxed), 1);
     let unmet = wait(10).await.unwrap_err();

@@ -17,7 +17,7 @@ use crate::{Phase, RunReport};
 pub struct Failure {
     /// In which phase.
     pub phase: Phase,
-    /// When, counted from the begin of the run.
+    /// When, counted from the beginning of the run.
     pub at: Duration,
     /// What failed.
     pub subject: Subject,
@@ -88,7 +88,7 @@ struct Failed {
 pub struct NodeLog {
     /// The node's name.
     pub node: String,
-    /// The newest 64 KiB of what the cluster kept of its log, from the begin of a line on.
+    /// The newest 64 KiB of what the cluster kept of its log, from the beginning of a line on.
     pub text: String,
     /// How many older bytes the cluster had kept.
     pub cut: usize,

@@ -207,11 +207,9 @@ impl<A: Application> Run<A> {
         }
         if let Some(expectation) = self.expectations.get_mut(place) {
             expectation.judged = notes.judged().or(expectation.judged);
-            expectation.checks = match (expectation.checks, notes.looks_at_nothing()) {
-                (checks, false) => Some(checks.unwrap_or_default() + 1),
-                (Some(0), true) => None,
-                (checks, true) => checks,
-            };
+            if !notes.looks_at_nothing() {
+                expectation.checks = Some(expectation.checks.unwrap_or_default() + 1);
+            }
         }
         match problem {
             Some(problem) => self.fail_at(phase, at, subject, problem.into_inner()),
@@ -276,7 +274,12 @@ impl<A: Application> Run<A> {
             self.check_ended(ended);
         }
         for subject in self.checks.jobs.leave(&places) {
-            self.fail(subject, Problem::Blocked);
+            let is_of_it = |check: &&Check| {
+                let name = self.expectations.get(check.place).map(|known| &known.name);
+                matches!((&subject, name), (Subject::Expectation(own), Some(name)) if own == name)
+            };
+            let phase = self.checks.begun.iter().find(is_of_it).map_or(self.phase, |check| check.phase);
+            self.fail_at(phase, Instant::now(), subject, Problem::Blocked);
         }
         self.checks.begun.retain(|check| !places(check.place));
     }

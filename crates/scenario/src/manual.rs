@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use watchkeeper::{
     DynError, ObservationConfig, ObservationControl, ObservationHandle, ObservedSource, Observer,
     SourceProvider, StopOutcome, async_trait,
@@ -16,7 +16,7 @@ use crate::observers::Observers;
 use crate::panics::{Guarded, Panics, catch};
 use crate::text::{debug_is_text, listed, quoted, said, with_causes};
 use crate::{
-    Application, DeployError, Deployer, NodeClients, NodeControl, NodeControlError, ObserverError,
+    Application, DeployError, Deployer, Limits, NodeClients, NodeControl, NodeControlError, ObserverError,
     ObserverTimeline, RunningCluster,
 };
 
@@ -125,7 +125,10 @@ impl<A: Application> ManualCluster<A> {
     ) -> Result<Self, DeployError> {
         let began = Instant::now();
         let panics = Panics::default();
-        let unnamed = |message| DeployError::Panicked { deployer: "unnamed".to_owned(), message };
+        let unnamed = |message| DeployError::Panicked {
+            deployer: "unnamed".to_owned(),
+            message: format!("it was asked for its name: {message}"),
+        };
         let name = catch(|| deployer.name().to_owned()).map_err(unnamed)?;
         let subject = Subject::Deployer(name.clone());
         let panicked = |message| DeployError::Panicked { deployer: name.clone(), message };
@@ -376,11 +379,13 @@ impl<A: Application> ManualCluster<A> {
 
 /// Takes a cluster down that is of no use. What is left is logged.
 async fn take_down<A: Application>(panics: &Panics, cluster: Guarded<Box<dyn RunningCluster<A>>>) {
-    let ended = panics.caught(cluster.subject().clone(), async { cluster.shut_down().await }).await;
-    let left = match ended {
-        Ok(Ok(())) => return,
-        Ok(Err(error)) => with_causes(&error),
-        Err(panic) => panic,
+    let limit = Limits::default().cleanup;
+    let down = panics.caught(cluster.subject().clone(), async { cluster.shut_down().await });
+    let left = match timeout(limit, down).await {
+        Ok(Ok(Ok(()))) => return,
+        Ok(Ok(Err(error))) => with_causes(&error),
+        Ok(Err(panic)) => panic,
+        Err(_) => format!("its shut_down gave no answer for {limit:?}"),
     };
     tracing::error!(
         "{} did not take its nodes down: end what is left by hand; {}",

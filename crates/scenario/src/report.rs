@@ -88,8 +88,9 @@ pub enum WorkloadEnd {
 pub struct ExpectationReport {
     /// Its name.
     pub name: String,
-    /// How often it was checked from the start of the workloads to their end. `None` if it has no check: waits,
-    /// which look on by themselves, and expectations that leave `check_during_capture` at its default.
+    /// How often it was checked from the start of the workloads to their end. `None` if it was never: it has no check, as
+    /// waits, which look on by themselves, and expectations that leave `check_during_capture` at its default; or the
+    /// run ended before.
     pub checks: Option<u64>,
     /// How many snapshots it has judged, if its wait has ended with a [`Held`](watchkeeper::Held), as an invariant does.
     pub judged: Option<u64>,

@@ -57,7 +57,7 @@ impl<A: Application> Run<A> {
         let began = Instant::now();
         let report = |part: &Part<A>| ExpectationReport {
             name: part.name().to_owned(),
-            checks: part.checks.then_some(0),
+            checks: None,
             judged: None,
             end: ExpectationEnd::NotJudged,
         };
@@ -323,7 +323,7 @@ impl<A: Application> Run<A> {
             (Some(problem), subject, _) => self.fail_at(self.steps_phase, at, subject, problem.into_inner()),
             (None, Subject::Workload(_), Some(workload)) => self.plan.workloads.push(workload),
             (None, Subject::Expectation(name), Some(expectation)) => {
-                if self.phase == Phase::Evaluate {
+                if self.steps_phase == Phase::Evaluate {
                     self.expectation_ended(&name, ExpectationEnd::Held);
                 }
                 self.plan.expectations.push(expectation);

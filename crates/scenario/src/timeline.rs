@@ -64,7 +64,7 @@ pub struct ObserverTimeline {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Moment {
-    /// When, counted from the begin of the run.
+    /// When, counted from the beginning of the run.
     pub at: Duration,
     /// In which cycle.
     pub cycle: u64,

@@ -20,7 +20,7 @@ fn derived(source: &str) -> Vec<String> {
         let line = line.trim_start();
         if is_open || line.starts_with("#[derive(") {
             derives.push_str(line);
-            is_open = !line.ends_with(']');
+            is_open = !line.contains(")]");
         } else if let Some(name) = type_name(line) {
             let is_error = derives.contains("Error") || lines.iter().any(|line| is_error_for(line, name));
             if is_error && derives.contains("Debug") {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 use watchkeeper_scenario::{
-    DynError, Expectation, Limits, Problem, RunContext, ScenarioBuilder, async_trait,
+    DynError, Expectation, ExpectationEnd, Limits, Problem, RunContext, ScenarioBuilder, async_trait,
 };
 
 use crate::common::{Memory, Numbers, Sharp, observed, panics, secs, told};
@@ -120,6 +120,10 @@ async fn steps_that_fail_while_the_run_is_cancelled_are_all_recorded() {
     let scenario = observed(&memory)
         .expect_wait("a", cancels("a"))
         .expect_wait("b", cancels("b"))
+        .expect_wait("holds", |_| async {
+            sleep(secs(1)).await;
+            Ok::<(), DynError>(())
+        })
         .expect_wait("hangs", |_| pending::<Result<(), DynError>>())
         .build()
         .unwrap();
@@ -134,6 +138,8 @@ async fn steps_that_fail_while_the_run_is_cancelled_are_all_recorded() {
             "evaluate the run: Cancelled",
         ]
     );
+    let held = failure.report().expectations.iter().find(|known| known.name == "holds");
+    assert_eq!(held.unwrap().end, ExpectationEnd::Held);
 }
 
 /// What is sharp hangs or fails; the run is ended after so many turns of its thread.
@@ -174,9 +180,12 @@ async fn a_run_that_is_dropped_at_any_moment_releases_its_nodes() {
             () = drop_it => {}
         }
         // A task that was being polled lets go when that is over.
-        while memory.diary.count("cluster dropped") < memory.diary.count("up") {
-            tokio::task::yield_now().await;
-        }
+        let released = async {
+            while memory.diary.count("cluster dropped") < memory.diary.count("up") {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(secs(20), released).await.unwrap_or_else(|_| panic!("round {round}"));
     }
 }
 
