@@ -335,8 +335,8 @@ fn unfinished(unfinished: &Unfinished) -> String {
     }
     if !still_paused.is_empty() {
         said.push(format!(
-            "these observers of the suite were paused or resumed, and do not answer when that is undone: {}; undo it before \
-             the scenario ends",
+            "these observers of the suite were paused or resumed, and did not confirm that this was undone: {}; undo it \
+             before the scenario ends",
             listed(still_paused)
         ));
     }

@@ -7,24 +7,24 @@ use std::io::{self, Write as _};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 use watchkeeper::report::{names, one_line};
 use watchkeeper::{
-    AnyHandle, AnySnapshot, ControlError, GroupError, Invariant, Mark, ObservationGroup, ObservationRuntime,
-    Observer, StopOutcome, Unmet,
+    AnyHandle, AnySnapshot, GroupError, Invariant, Mark, ObservationGroup, ObservationRuntime, Observer,
+    StopOutcome, Unmet,
 };
 
 use crate::basis::{self, Basis};
-use crate::control::ScenarioControl;
+use crate::control::{ScenarioControl, Sent, is_over};
 use crate::error::{invariant, is_broken};
 use crate::shown::LIST;
 use crate::{StepError, Unfinished};
 
-/// How long the end of a scenario waits for a shared observer to be as before.
+/// How long the end of a scenario waits for the shared observers to be as before.
 const UNDO: Duration = Duration::from_secs(5);
 
 /// A World that observes.
@@ -82,6 +82,8 @@ pub(crate) struct Entry {
     pub(crate) polled: Option<Mark>,
     /// The cycle when it came into the scenario, until that has ended.
     entered: Option<u64>,
+    /// What the end of the scenario has sent: `finish` may be cut off, and called again.
+    undone: Option<Arc<Sent>>,
 }
 
 #[derive(Clone, Copy)]
@@ -226,12 +228,12 @@ impl Observers {
     /// # Errors
     ///
     /// [`Unfinished`]: invariants that did not hold (also if a step has returned that as its error), whose
-    /// predicates panicked or were never judged; observers whose stop had to leave app code running, or that do not
-    /// take it that they are resumed, or paused again.
+    /// predicates panicked or were never judged; observers whose stop had to leave app code running, or that did not
+    /// confirm that they are resumed, or paused again: the next scenario that shares one sends what was refused.
     ///
     /// # Cancel safety
     ///
-    /// Dropped half-way, it can be called again: violations found until then are kept, while the invariant whose end
+    /// Dropped half-way, it can be called again: it awaits what it has undone, and violations found until then are kept, while the invariant whose end
     /// was awaited just then may be left out if it was not violated.
     pub async fn finish(&mut self) -> Result<(), Unfinished> {
         self.note();
@@ -260,14 +262,27 @@ impl Observers {
         Ok(())
     }
 
-    /// Undoes what the scenario has paused or resumed of the suite's; returns what does not answer that.
+    /// Undoes what the scenario has paused or resumed of the suite's; returns what did not confirm that.
     async fn undo(&mut self) -> Vec<Arc<str>> {
         self.over.store(true, Ordering::Relaxed);
-        let mut left = Vec::new();
-        for (name, entry) in self.entries.iter().filter(|(_, entry)| entry.before.is_some()) {
-            match timeout(UNDO, entry.control.undo()).await {
-                Ok(Ok(()) | Err(ControlError::Stopped { .. } | ControlError::Dead { .. })) => {}
-                Ok(Err(_)) | Err(_) => left.push(Arc::clone(name)),
+        let (mut left, mut sent) = (Vec::new(), Vec::new());
+        for (name, entry) in self.entries.iter_mut().filter(|(_, entry)| entry.before.is_some()) {
+            match entry.control.undo() {
+                Ok(undone) => entry.undone = undone.or(entry.undone.take()),
+                Err(error) if is_over(&error) => {}
+                Err(_) => {
+                    left.push(Arc::clone(name));
+                    continue;
+                }
+            }
+            sent.extend(entry.undone.clone().map(|undone| (Arc::clone(name), undone)));
+        }
+        let until = Instant::now() + UNDO;
+        for (name, undone) in sent {
+            match timeout_at(until, undone.answer()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) if is_over(&error) => {}
+                Ok(Err(_)) | Err(_) => left.push(name),
             }
         }
         left
@@ -316,7 +331,7 @@ impl Observers {
 impl Entry {
     fn new(handle: AnyHandle, control: ScenarioControl, before: Option<Before>) -> Self {
         let entered = Some(handle.status().cycle);
-        Self { handle, control, before, polled: None, entered }
+        Self { handle, control, before, polled: None, entered, undone: None }
     }
 
     /// How many events were published before the scenario.
@@ -335,8 +350,8 @@ impl Drop for Observers {
         self.note();
         self.over.store(true, Ordering::Relaxed);
         for entry in self.entries.values().filter(|entry| entry.before.is_some()) {
-            // A control is sent when it is first polled.
-            let _ = pin!(entry.control.undo()).poll(&mut Context::from_waker(Waker::noop()));
+            // What is refused is sent by the next scenario that ends or begins.
+            let _ = entry.control.undo();
         }
         let mut uncollected = Vec::new();
         for invariant in &self.invariants {

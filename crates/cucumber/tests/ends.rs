@@ -3,17 +3,19 @@
 
 use std::fmt::Write as _;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, span};
 use watchkeeper::{
-    DynError, ObservationConfig, ObservationGroup, ObservationRuntime, ObservedSource, Observer, PerSource,
-    SourceHealth, StateKind, StaticSourceProvider, UnmetOutcome, async_trait,
+    ControlError, DynError, ObservationConfig, ObservationGroup, ObservationRuntime, ObservedSource,
+    Observer, PerSource, SourceHealth, StateKind, StaticSourceProvider, UnmetOutcome, async_trait,
 };
 use watchkeeper_cucumber::{Observers, StepError};
 
@@ -343,6 +345,189 @@ async fn the_end_survives_that_a_step_stopped_what_it_had_paused() {
     control.pause().await.unwrap();
     let _ = control.stop().await;
     scenario.finish().await.unwrap();
+}
+
+/// Polls it once, and drops it.
+fn poll_once<T>(future: impl Future<Output = T>) -> Poll<T> {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Sends as many controls as may wait: the observer hangs until the test lets the executor go on.
+fn fill(suite: &ObservationGroup) {
+    let control = suite.control("s").unwrap();
+    for _ in 0..16 {
+        assert!(poll_once(control.poll_now()).is_pending());
+    }
+    assert!(matches!(poll_once(control.poll_now()), Poll::Ready(Err(ControlError::Full { .. }))));
+}
+
+/// Until all that was sent is taken.
+async fn taken(suite: &ObservationGroup) {
+    let control = suite.control("s").unwrap();
+    while let Err(ControlError::Full { .. }) = control.poll_now().await {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wish_that_was_refused_does_not_count() {
+    let (suite, is_paused) = one_shared().await;
+    let (mut a, mut b) = (Observers::sharing(&suite), Observers::sharing(&suite));
+    a.control("s").unwrap().pause().await.unwrap();
+    fill(&suite);
+    let refused = b.control("s").unwrap().resume().await;
+    assert!(matches!(refused, Err(ControlError::Full { .. })), "{refused:?}");
+    taken(&suite).await;
+    a.finish().await.unwrap();
+    assert!(!is_paused(&suite));
+    b.finish().await.unwrap();
+    assert!(!is_paused(&suite));
+    suite.stop_all().await;
+}
+
+/// The scenario has paused it, and its wish to resume it was refused.
+#[tokio::test(start_paused = true)]
+async fn a_refused_wish_leaves_the_one_before_it() {
+    let (suite, is_paused) = one_shared().await;
+    let mut scenario = Observers::sharing(&suite);
+    let control = scenario.control("s").unwrap();
+    control.pause().await.unwrap();
+    fill(&suite);
+    control.resume().await.unwrap_err();
+    taken(&suite).await;
+    assert!(is_paused(&suite));
+    scenario.finish().await.unwrap();
+    assert!(!is_paused(&suite));
+
+    // Refused after the end, it is not how the observer was before.
+    fill(&suite);
+    control.pause().await.unwrap_err();
+    taken(&suite).await;
+    let mut next = Observers::sharing(&suite);
+    next.control("s").unwrap().pause().await.unwrap();
+    next.finish().await.unwrap();
+    assert!(!is_paused(&suite));
+    suite.stop_all().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_was_refused_is_made_up_for() {
+    let (suite, is_paused) = one_shared().await;
+    // By the next scenario that begins.
+    let dropped = Observers::sharing(&suite);
+    dropped.control("s").unwrap().pause().await.unwrap();
+    fill(&suite);
+    drop(dropped);
+    taken(&suite).await;
+    assert!(is_paused(&suite));
+    let mut next = Observers::sharing(&suite);
+    taken(&suite).await;
+    assert!(!is_paused(&suite));
+
+    // By one that ends.
+    let mut refused = Observers::sharing(&suite);
+    refused.control("s").unwrap().pause().await.unwrap();
+    fill(&suite);
+    assert_eq!(refused.finish().await.unwrap_err().still_paused, [Arc::from("s")]);
+    taken(&suite).await;
+    assert!(is_paused(&suite));
+    next.finish().await.unwrap();
+    assert!(!is_paused(&suite));
+    suite.stop_all().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_was_refused_and_cut_off_can_be_called_again() {
+    let (suite, is_paused) = one_shared().await;
+    for is_full in [false, true] {
+        let mut scenario = Observers::sharing(&suite);
+        scenario.add("own", one().await).unwrap();
+        scenario.control("s").unwrap().pause().await.unwrap();
+        fill(&suite);
+        // It awaits the stop of its own observer.
+        assert!(poll_once(scenario.finish()).is_pending());
+        if is_full {
+            assert_eq!(scenario.finish().await.unwrap_err().still_paused, [Arc::from("s")]);
+            taken(&suite).await;
+            Observers::sharing(&suite).finish().await.unwrap();
+        } else {
+            taken(&suite).await;
+            scenario.finish().await.unwrap();
+        }
+        assert!(!is_paused(&suite));
+    }
+    suite.stop_all().await;
+}
+
+/// Cut off after it was sent that the observer is resumed, and before that was taken.
+#[tokio::test(start_paused = true)]
+async fn an_end_that_is_called_again_awaits_what_it_has_undone() {
+    let (suite, is_paused) = one_shared().await;
+    let mut scenario = Observers::sharing(&suite);
+    scenario.control("s").unwrap().pause().await.unwrap();
+    assert!(poll_once(scenario.finish()).is_pending());
+    assert!(is_paused(&suite), "it is sent, and not taken");
+    scenario.finish().await.unwrap();
+    assert!(!is_paused(&suite));
+    suite.stop_all().await;
+}
+
+/// Nobody drives the observer while the scenario ends.
+#[test]
+fn an_end_that_is_called_again_names_what_has_not_confirmed() {
+    let runtime =
+        || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let (observed, test) = (runtime(), runtime());
+    let (suite, is_paused) = observed.block_on(one_shared());
+    let mut scenario = test.block_on(async { Observers::sharing(&suite) });
+    observed.block_on(scenario.control("s").unwrap().pause()).unwrap();
+    test.block_on(async {
+        timeout(Duration::from_secs(1), scenario.finish()).await.unwrap_err();
+        let unfinished = scenario.finish().await.unwrap_err();
+        assert_eq!(
+            unfinished.to_string(),
+            "these observers of the suite were paused or resumed, and did not confirm that this was undone: s; undo it \
+             before the scenario ends"
+        );
+    });
+    observed.block_on(taken(&suite));
+    assert!(!is_paused(&suite));
+    observed.block_on(suite.stop_all());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_by_the_suite_after_a_dropped_scenario_is_restored() {
+    let (suite, is_paused) = one_shared().await;
+    let dropped = Observers::sharing(&suite);
+    dropped.control("s").unwrap().pause().await.unwrap();
+    drop(dropped);
+    taken(&suite).await;
+    assert!(!is_paused(&suite));
+
+    suite.control("s").unwrap().pause().await.unwrap();
+    let mut next = Observers::sharing(&suite);
+    next.control("s").unwrap().resume().await.unwrap();
+    assert!(!is_paused(&suite));
+    next.finish().await.unwrap();
+    assert!(is_paused(&suite));
+    suite.stop_all().await;
+}
+
+/// What the end has sent is not taken yet.
+#[tokio::test(start_paused = true)]
+async fn a_scenario_that_begins_while_another_ends_does_not_take_its_pause_for_the_suite_s() {
+    let (suite, is_paused) = one_shared().await;
+    let mut a = Observers::sharing(&suite);
+    a.control("s").unwrap().pause().await.unwrap();
+    let mut end = Box::pin(a.finish());
+    assert!(poll_once(&mut end).is_pending());
+    assert!(is_paused(&suite));
+    let mut b = Observers::sharing(&suite);
+    end.await.unwrap();
+    b.control("s").unwrap().pause().await.unwrap();
+    b.finish().await.unwrap();
+    assert!(!is_paused(&suite));
+    suite.stop_all().await;
 }
 
 /// Keeps the warnings of this package.
