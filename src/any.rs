@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::time::Instant;
 use watchkeeper_fsm::StateKind;
 
 use crate::duplicates::health_of;
@@ -290,6 +291,12 @@ impl<'a> AnySnapshot<'a> {
         self.inner.generation()
     }
 
+    /// When it was published, on tokio's clock.
+    #[must_use]
+    pub fn observed_at(self) -> Instant {
+        self.inner.observed_at()
+    }
+
     /// How many sources there were.
     #[must_use]
     pub fn source_count(self) -> usize {
@@ -441,6 +448,7 @@ trait Erased: Send + Sync {
 trait ErasedSnapshot {
     fn cycle(&self) -> u64;
     fn generation(&self) -> u64;
+    fn observed_at(&self) -> Instant;
     fn source_count(&self) -> usize;
     fn batches(&self) -> u64;
     fn event_count(&self) -> u64;
@@ -583,6 +591,10 @@ impl<O: Observer> ErasedSnapshot for View<'_, O> {
 
     fn generation(&self) -> u64 {
         self.snapshot.generation
+    }
+
+    fn observed_at(&self) -> Instant {
+        self.snapshot.observed_at
     }
 
     fn source_count(&self) -> usize {

@@ -143,9 +143,12 @@ fn with<T>(change: impl FnOnce(&mut Basis) -> T) -> T {
 }
 
 /// What is known by source; nothing of those of which the observer keeps nothing.
-pub(crate) fn healths(observer: &AnyHandle) -> Vec<(Arc<str>, SourceHealth)> {
-    let sources = observer.status().source_names;
-    let look = || observer.look(|snapshot| healths_in(&sources, snapshot));
+fn healths(observer: &AnyHandle) -> Vec<(Arc<str>, SourceHealth)> {
+    healths_of(observer, &observer.status().source_names)
+}
+
+pub(crate) fn healths_of(observer: &AnyHandle, sources: &[Arc<str>]) -> Vec<(Arc<str>, SourceHealth)> {
+    let look = || observer.look(|snapshot| healths_in(sources, snapshot));
     // The observer's code; it may not keep a scenario from its end.
     catch_unwind(AssertUnwindSafe(look)).ok().flatten().unwrap_or_default()
 }

@@ -233,8 +233,8 @@ impl Observers {
     ///
     /// # Cancel safety
     ///
-    /// Dropped half-way, it can be called again: it awaits what it has undone, and violations found until then are kept, while the invariant whose end
-    /// was awaited just then may be left out if it was not violated.
+    /// Dropped half-way, it can be called again: it awaits what it has undone, and violations found until then are
+    /// kept, while the invariant whose end was awaited just then may be left out if it was not violated.
     pub async fn finish(&mut self) -> Result<(), Unfinished> {
         self.note();
         let still_paused = self.undo().await;

@@ -1,10 +1,11 @@
 //! The steps that look and wait.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
 use tokio::time::Instant;
@@ -13,7 +14,7 @@ use watchkeeper::{
     AnyHandle, AnySnapshot, AnyWaitBuilder, Happens, SourceHealth, State, StopReason, Unmet, UnmetOutcome,
 };
 
-use crate::basis::{healths, healths_in};
+use crate::basis::{healths_in, healths_of};
 use crate::observers::Entry;
 use crate::shown::{WORDS, json};
 use crate::value::Wanted;
@@ -38,18 +39,27 @@ pub(crate) fn is_running(observers: &mut Observers, words: &Words) -> Result<(),
 pub(crate) async fn is_fresh(observers: &mut Observers, words: Words) -> Result<(), StepError> {
     let window = words.window()?;
     let handle = observers.handle(words.observer())?;
-    let fresh = |snapshot: AnySnapshot<'_>| match known_in(&handle, snapshot) {
+    let heard = Heard::new(&handle);
+    let fresh = |snapshot: AnySnapshot<'_>| match heard.known(snapshot) {
         Known::NoSources => false,
         Known::Nothing => true,
-        Known::Sources(sources) => is_answered(&sources),
+        Known::Sources(sources) => is_answered(&sources, heard.time_of(snapshot)),
     };
     let wait = handle.eventually("the data is fresh", fresh).or_now().within(window);
     match observers.wait(wait).await {
         Err(StepError::Unmet(report)) => {
-            Err(unanswered(words.observer(), &handle, Some(&report)).unwrap_or(StepError::Unmet(report)))
+            Err(unanswered(words.observer(), &heard, Some(&report)).unwrap_or(StepError::Unmet(report)))
         }
         ended => ended.map(drop),
     }
+}
+
+/// What a step hears of the sources of an observer. It may judge a snapshot late, when another set has come.
+struct Heard<'a> {
+    handle: &'a AnyHandle,
+    began: Instant,
+    /// Of all sets that the step has met.
+    names: Mutex<BTreeSet<Arc<str>>>,
 }
 
 /// What an observer knows of its sources.
@@ -61,42 +71,67 @@ enum Known {
     Sources(Vec<(Arc<str>, SourceHealth)>),
 }
 
-fn known_in(handle: &AnyHandle, snapshot: AnySnapshot<'_>) -> Known {
-    let names = handle.status().source_names;
-    known(&names, || healths_in(&names, snapshot))
+impl<'a> Heard<'a> {
+    fn new(handle: &'a AnyHandle) -> Self {
+        let names = handle.status().source_names.iter().cloned().collect();
+        Self { handle, began: Instant::now(), names: Mutex::new(names) }
+    }
+
+    /// When a snapshot is judged: as it was published, or as the step began if it was there before.
+    fn time_of(&self, snapshot: AnySnapshot<'_>) -> Instant {
+        snapshot.observed_at().max(self.began)
+    }
+
+    /// What a snapshot knows of the sources that it has.
+    fn known(&self, snapshot: AnySnapshot<'_>) -> Known {
+        if snapshot.source_count() == 0 {
+            return Known::NoSources;
+        }
+        known(healths_in(&self.names(), snapshot))
+    }
+
+    /// What is known now.
+    fn known_now(&self) -> Known {
+        if self.handle.status().source_names.is_empty() {
+            return Known::NoSources;
+        }
+        known(healths_of(self.handle, &self.names()))
+    }
+
+    /// The names by now: a snapshot has nothing of those that are not its own.
+    fn names(&self) -> Vec<Arc<str>> {
+        let now = self.handle.status().source_names;
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.extend(now.iter().cloned());
+        names.iter().cloned().collect()
+    }
 }
 
-fn known(names: &[Arc<str>], healths: impl FnOnce() -> Vec<(Arc<str>, SourceHealth)>) -> Known {
-    if names.is_empty() {
-        return Known::NoSources;
-    }
-    let healths = healths();
+fn known(healths: Vec<(Arc<str>, SourceHealth)>) -> Known {
     if healths.is_empty() { Known::Nothing } else { Known::Sources(healths) }
 }
 
-fn is_answered(sources: &[(Arc<str>, SourceHealth)]) -> bool {
-    let now = Instant::now();
-    sources.iter().any(|(_, health)| health.is_answering(now))
+fn is_answered(sources: &[(Arc<str>, SourceHealth)], at: Instant) -> bool {
+    sources.iter().any(|(_, health)| health.is_answering(at))
 }
 
 /// Whether data of some source is fresh still, or none has ever come.
-fn may_be_fresh(sources: &[(Arc<str>, SourceHealth)]) -> bool {
-    let now = Instant::now();
+fn may_be_fresh(sources: &[(Arc<str>, SourceHealth)], at: Instant) -> bool {
     let mut answered = sources.iter().filter(|(_, health)| health.facts.last_success.is_some()).peekable();
-    answered.peek().is_none() || answered.any(|(_, health)| health.freshness(now).is_fresh())
+    answered.peek().is_none() || answered.any(|(_, health)| health.freshness(at).is_fresh())
 }
 
 /// Why an observer is not fresh though its loop runs: it has no sources, or none answers.
-fn unanswered(observer: &str, handle: &AnyHandle, report: Option<&Unmet>) -> Option<StepError> {
+fn unanswered(observer: &str, heard: &Heard<'_>, report: Option<&Unmet>) -> Option<StepError> {
     /// Sources that are explained.
     const EXPLAINED: usize = 3;
     let (observer, report) = (observer.to_owned(), report.cloned());
-    let sources = match known(&handle.status().source_names, || healths(handle)) {
+    let sources = match heard.known_now() {
         Known::NoSources => return Some(StepError::NoSources { observer, report }),
-        Known::Sources(sources) if !is_answered(&sources) => sources,
+        Known::Sources(sources) if !is_answered(&sources, Instant::now()) => sources,
         Known::Nothing | Known::Sources(_) => return None,
     };
-    let explain = |(name, _): &(Arc<str>, SourceHealth)| one_line(&handle.why_stale(name), 300);
+    let explain = |(name, _): &(Arc<str>, SourceHealth)| one_line(&heard.handle.why_stale(name), 300);
     let mut why = sources.iter().take(EXPLAINED).map(explain).collect::<Vec<_>>().join("; ");
     if sources.len() > EXPLAINED {
         let _ = write!(why, "; and {} more", sources.len() - EXPLAINED);
@@ -113,20 +148,21 @@ fn unanswered(observer: &str, handle: &AnyHandle, report: Option<&Unmet>) -> Opt
 pub(crate) async fn stays_fresh(observers: &mut Observers, words: Words) -> Result<(), StepError> {
     let window = words.window()?;
     let handle = observers.handle(words.observer())?;
-    let fresh = |snapshot: AnySnapshot<'_>| match known_in(&handle, snapshot) {
+    let heard = Heard::new(&handle);
+    let fresh = |snapshot: AnySnapshot<'_>| match heard.known(snapshot) {
         Known::NoSources => false,
         Known::Nothing => true,
-        Known::Sources(sources) => may_be_fresh(&sources),
+        Known::Sources(sources) => may_be_fresh(&sources, heard.time_of(snapshot)),
     };
     let runs = handle.stays_fresh().during(window);
-    let heard = handle.always("the data of a source stays fresh", fresh).or_now().during(window);
+    let answers = handle.always("the data of a source stays fresh", fresh).or_now().during(window);
     let is_silent = AtomicBool::new(false);
-    match observers.wait(both(runs, heard, &is_silent)).await {
+    match observers.wait(both(runs, answers, &is_silent)).await {
         Err(StepError::Unmet(report)) if is_silent.load(Ordering::Relaxed) => {
-            Err(unanswered(words.observer(), &handle, Some(&report)).unwrap_or(StepError::Unmet(report)))
+            Err(unanswered(words.observer(), &heard, Some(&report)).unwrap_or(StepError::Unmet(report)))
         }
         Err(error) => Err(error),
-        Ok(()) => unanswered(words.observer(), &handle, None).map_or(Ok(()), Err),
+        Ok(()) => unanswered(words.observer(), &heard, None).map_or(Ok(()), Err),
     }
 }
 
@@ -279,6 +315,110 @@ impl Entry {
         match self.polled {
             Some(mark) if self.handle.status().paused => wait.after(mark),
             _ => wait,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+    use std::time::Duration;
+
+    use tokio::time::{advance, sleep};
+    use watchkeeper::{
+        DynError, ObservationConfig, ObservationRuntime, ObservedSource, PerSource, SourceProvider,
+        async_trait,
+    };
+
+    use super::*;
+
+    /// A set of sources by name, and whether each answers.
+    #[derive(Clone, Default)]
+    struct Sources(Arc<Mutex<Vec<(&'static str, bool)>>>);
+
+    #[async_trait]
+    impl SourceProvider<bool> for Sources {
+        async fn sources(&self) -> Result<Vec<ObservedSource<bool>>, DynError> {
+            let set = self.0.lock().unwrap();
+            Ok(set.iter().map(|(name, answers)| ObservedSource::new(name, *answers)).collect())
+        }
+    }
+
+    impl Sources {
+        fn set(&self, set: &[(&'static str, bool)]) {
+            *self.0.lock().unwrap() = set.to_vec();
+        }
+    }
+
+    /// An observer called `s`, polled each 200 ms. Answers are stale after 1 s, the loop after an hour.
+    async fn observed(set: &[(&'static str, bool)]) -> (Observers, Sources) {
+        let sources = Sources::default();
+        sources.set(set);
+        let probe = |source: ObservedSource<bool>| async move {
+            if source.source { Ok(1) } else { Err(DynError::from("it refuses")) }
+        };
+        let observer = PerSource::new(Duration::from_secs(1), probe).stale_after(Duration::from_secs(1));
+        let config = ObservationConfig {
+            interval: Duration::from_millis(200),
+            stale_after: Some(Duration::from_secs(3600)),
+            ..ObservationConfig::default()
+        };
+        let runtime = ObservationRuntime::start(sources.clone(), observer, config).await.unwrap();
+        let mut observers = Observers::new();
+        observers.add("s", runtime).unwrap();
+        (observers, sources)
+    }
+
+    fn words(window: &str) -> Words {
+        Words::from(["s", window])
+    }
+
+    fn poll<T>(step: &mut std::pin::Pin<Box<impl Future<Output = T>>>) -> Poll<T> {
+        step.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_snapshot_that_is_judged_late_is_judged_by_its_own_time() {
+        let (mut observers, _sources) = observed(&[("n1", true)]).await;
+        let mut step = Box::pin(stays_fresh(&mut observers, words("1 minute")));
+        assert!(poll(&mut step).is_pending());
+        // The step has no turn for a while.
+        sleep(Duration::from_secs(10)).await;
+        let late = poll(&mut step);
+        assert!(late.is_pending(), "{late:?}");
+        step.await.unwrap();
+        observers.finish().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_snapshot_from_before_the_step_is_judged_by_the_time_when_it_began() {
+        for (age, is) in [(500, true), (2_000, false)] {
+            let (mut observers, _sources) = observed(&[("n1", true)]).await;
+            observers.control("s").unwrap().pause().await.unwrap();
+            advance(Duration::from_millis(age)).await;
+            let fresh = is_fresh(&mut observers, words("10 ms")).await;
+            assert_eq!(fresh.is_ok(), is, "{fresh:?}");
+            observers.finish().await.unwrap();
+        }
+    }
+
+    /// Its sources are renamed, or taken away, before the step judges what was seen of them.
+    #[tokio::test(start_paused = true)]
+    async fn a_snapshot_that_is_judged_late_is_judged_by_its_own_sources() {
+        let both: &[_] = &[("n1", true), ("n2", false)];
+        for (before, after, holds) in
+            [(&[("n1", false)][..], &[("n3", true)][..], false), (both, &[("n2", false), ("n3", true)], true)]
+        {
+            let (mut observers, sources) = observed(&[("n1", true), ("n2", true)]).await;
+            let mut step = Box::pin(stays_fresh(&mut observers, words("20 s")));
+            assert!(poll(&mut step).is_pending());
+            sources.set(before);
+            sleep(Duration::from_secs(3)).await;
+            sources.set(after);
+            sleep(Duration::from_secs(3)).await;
+            let ended = step.await;
+            assert_eq!(ended.is_ok(), holds, "{before:?}: {ended:?}");
+            observers.finish().await.unwrap();
         }
     }
 }

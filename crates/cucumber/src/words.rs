@@ -81,6 +81,12 @@ pub(crate) fn condition(name: &str) -> Result<Condition, StepError> {
 mod tests {
     use super::*;
 
+    impl<const N: usize> From<[&str; N]> for Words {
+        fn from(words: [&str; N]) -> Self {
+            Self(words.map(str::to_owned).into())
+        }
+    }
+
     #[test]
     fn a_quote_is_written_with_a_backslash() {
         let cases = [
