@@ -91,7 +91,7 @@ impl Process {
     ///
     /// Its standard output is read to its end, and so is standard error if it is a pipe: the child never blocks on
     /// them. The first line of standard output with `mark` in it is handed to [`ReadyLine`]. A line that has no end
-    /// yet, such as a prompt, counts when nothing more of it comes for 100 ms.
+    /// yet, such as a prompt, counts when nothing more of it comes for 100 ms, or 2 s after its mark.
     ///
     /// Blocks its thread until the program runs, which takes milliseconds.
     ///
