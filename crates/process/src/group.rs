@@ -81,7 +81,30 @@ fn runs_in(stat: &str, group: i32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Command, Stdio};
+    use std::sync::Arc;
+
     use super::*;
+
+    /// One that another process traces cannot be reaped: to kill its group waited for that.
+    #[test]
+    fn a_group_is_killed_at_once_while_its_leader_cannot_be_reaped() {
+        // It leads no group, so that it lives on until its input ends.
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let held = child.stdin.take();
+        let group = Arc::new(Group::of(&child));
+        let reaped = Arc::clone(&group);
+        let reaping = std::thread::spawn(move || reaped.reap(&mut child));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !group.reaped.try_lock().is_ok_and(|reaped| *reaped) {
+            assert!(Instant::now() < deadline, "the lock is held, or the reaping does not begin");
+            std::thread::yield_now();
+        }
+        group.kill().unwrap();
+        assert!(!reaping.is_finished(), "the test is of one that is not reaped yet");
+        drop(held);
+        assert!(reaping.join().unwrap().unwrap().success());
+    }
 
     #[test]
     fn a_program_with_brackets_in_its_name_is_read_right() {

@@ -14,6 +14,8 @@ use tokio::sync::oneshot;
 const KEPT: usize = 64 * 1024;
 /// How long more of a line with the mark may take: then it is a prompt, which has no end.
 const REST_WITHIN: Duration = Duration::from_millis(100);
+/// How long the whole rest of it may take: what goes on growing, such as dots for progress, may have no end.
+const WHOLE_REST_WITHIN: Duration = Duration::from_secs(2);
 
 /// The line by which a program says that it serves.
 #[derive(Debug)]
@@ -86,16 +88,20 @@ pub(crate) fn look_for(
     let mut search = Search::new(mark);
     let mut chunk = vec![0; KEPT];
     let answer = loop {
-        if let Some(left) = search.left(Instant::now())
-            && !more_within(&stdout, left)
-        {
+        let left = search.left(Instant::now());
+        if left.is_some_and(|left| !more_within(&stdout, left)) {
             break Ok(search.line.text());
         }
+        // What is there already counts: this thread may have been late.
+        let is_last = search.is_overdue(Instant::now());
         match read(&mut stdout, &mut chunk) {
             Ok(length @ 1..) => {
                 lock(printed).push(&chunk[..length]);
                 if let Some(line) = search.push(&chunk[..length], Instant::now()) {
                     break Ok(line);
+                }
+                if is_last {
+                    break Ok(search.line.text());
                 }
             }
             Ok(0) | Err(_) if search.grew.is_some() => break Ok(search.line.text()),
@@ -116,16 +122,25 @@ struct Search<'a> {
     line: Printed,
     /// When the line last grew, if it has the mark.
     grew: Option<Instant>,
+    /// When the mark was found.
+    marked: Option<Instant>,
 }
 
 impl<'a> Search<'a> {
     fn new(mark: &'a str) -> Self {
-        Self { mark: mark.as_bytes(), line: Printed::default(), grew: None }
+        Self { mark: mark.as_bytes(), line: Printed::default(), grew: None, marked: None }
     }
 
     /// How long more of the line may take yet, if it has the mark.
     fn left(&self, now: Instant) -> Option<Duration> {
-        self.grew.map(|grew| REST_WITHIN.saturating_sub(now.saturating_duration_since(grew)))
+        let since = |then: Instant| now.saturating_duration_since(then);
+        let more = REST_WITHIN.saturating_sub(since(self.grew?));
+        Some(more.min(WHOLE_REST_WITHIN.saturating_sub(since(self.marked?))))
+    }
+
+    /// Whether the line with the mark has had all its time.
+    fn is_overdue(&self, now: Instant) -> bool {
+        self.marked.is_some_and(|marked| now.saturating_duration_since(marked) >= WHOLE_REST_WITHIN)
     }
 
     /// Takes what was printed next, and returns the line with the mark if that has come to its end.
@@ -160,6 +175,7 @@ impl<'a> Search<'a> {
         let news = &self.line.0[before.saturating_sub(forgotten)..];
         if self.grew.is_some() || contains(news, self.mark) {
             self.grew = Some(now);
+            self.marked.get_or_insert(now);
         }
     }
 }
@@ -252,6 +268,23 @@ mod tests {
         assert_eq!(search.left(at(758)), Some(Duration::from_millis(1)));
         assert_eq!(search.left(at(759)), Some(Duration::ZERO));
         assert_eq!(search.push(b"78\n", at(759)).as_deref(), Some("listening on 12345678"));
+    }
+
+    /// Each dot renewed the time: a program that prints them for ever never became ready.
+    #[test]
+    fn a_line_that_grows_for_ever_has_two_seconds() {
+        let began = Instant::now();
+        let at = |millis| began + Duration::from_millis(millis);
+        let mut search = Search::new("ready");
+        assert_eq!(search.push(b"almost ", at(0)), None);
+        assert!(!search.is_overdue(at(60_000)), "there is no mark");
+        for millis in (60_000..=62_000).step_by(50) {
+            let piece: &[u8] = if millis == 60_000 { b"ready" } else { b"." };
+            assert_eq!(search.push(piece, at(millis)), None);
+            assert_eq!(search.is_overdue(at(millis)), millis == 62_000);
+            let left = REST_WITHIN.min(Duration::from_millis(62_000 - millis));
+            assert_eq!(search.left(at(millis)), Some(left), "at {millis} ms");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -29,6 +30,9 @@ fi
 shift 2
 exec "$@""#;
 
+/// What the variables are called that bring the values of the program's as far as `env`; a number follows.
+const CARRIER: &str = "WATCHKEEPER_PROCESS_VALUE_";
+
 /// Where programs are looked for if `PATH` is not set.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -39,9 +43,10 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// is empty, and errors go where the output goes. All else is not kept, since a [`Command`] does not say: that
 /// [`env_clear`](Command::env_clear) was called, other streams, and what `CommandExt` adds.
 ///
-/// `setpriv` (Debian: util-linux), `sh` and, if there are variables, `env` are those of this process's `PATH` and run
-/// with this process's variables; the program is looked for in its own `PATH`. One with a `=` in its name cannot be run
-/// by `env`: its variables are then those of `setpriv` and `sh` as well.
+/// `setpriv` (Debian: util-linux), `sh` and, if there are variables, `env` (coreutils 8.30 or later) are those of this
+/// process's `PATH` and run with this process's variables; the program is looked for in its own `PATH`. One with a `=`
+/// in its name cannot be run by `env`: its variables are then those of `setpriv` and `sh` as well. The values of
+/// variables are in no command line, where every user could read them.
 ///
 /// # What is left
 ///
@@ -58,9 +63,6 @@ pub fn while_parent_lives(program: &Command) -> Command {
         .args(["-c", WHILE_PARENT_LIVES, "sh"])
         .arg(std::process::id().to_string())
         .arg(lifeline())
-        .args(environment(program))
-        .arg(program.get_program())
-        .args(program.get_args())
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .process_group(0);
@@ -74,7 +76,10 @@ pub fn while_parent_lives(program: &Command) -> Command {
                 None => command.env_remove(name),
             };
         }
+    } else {
+        add_environment(&mut command, program);
     }
+    command.arg(program.get_program()).args(program.get_args());
     command
 }
 
@@ -83,26 +88,44 @@ fn is_assignment(program: &Command) -> bool {
     program.get_program().as_encoded_bytes().contains(&b'=')
 }
 
-/// What sets the variables of the program, and runs nothing else with them: `LD_PRELOAD`, `LD_LIBRARY_PATH` and `PATH`
-/// are for the program, and would be for `setpriv` and the shell as well.
-fn environment(program: &Command) -> Vec<OsString> {
+/// Sets the variables of the program, and runs nothing else with them: `LD_PRELOAD`, `LD_LIBRARY_PATH` and `PATH` are
+/// for the program, and would be for `setpriv` and the shell as well.
+///
+/// Every user can read a command line and not an environment, so that no value is an argument: each is in a variable
+/// with another name until `env` expands that.
+fn add_environment(command: &mut Command, program: &Command) {
     let (mut removed, mut set) = (Vec::new(), Vec::new());
-    for (name, value) in program.get_envs() {
-        match value {
-            None => removed.extend([OsString::from("-u"), name.to_owned()]),
-            Some(value) => {
-                let mut pair = name.to_owned();
-                pair.push("=");
-                pair.push(value);
-                set.push(pair);
-            }
+    for (number, (name, value)) in program.get_envs().enumerate() {
+        let Some(value) = value else {
+            removed.extend(b"-u ");
+            quote(name, &mut removed);
+            removed.push(b' ');
+            continue;
+        };
+        let carrier = format!("{CARRIER}{number}");
+        removed.extend(format!("-u {carrier} ").into_bytes());
+        quote(name, &mut set);
+        set.extend(format!("=${{{carrier}}} ").into_bytes());
+        command.env(carrier, value);
+    }
+    if removed.is_empty() {
+        return;
+    }
+    removed.extend(b"-- ");
+    removed.append(&mut set);
+    command.arg(found("env")).arg("-S").arg(OsString::from_vec(removed));
+}
+
+/// As `env -S` takes it for one word, whatever is in it.
+fn quote(name: &OsStr, quoted: &mut Vec<u8>) {
+    quoted.push(b'\'');
+    for byte in name.as_bytes() {
+        if matches!(byte, b'\'' | b'\\') {
+            quoted.push(b'\\');
         }
+        quoted.push(*byte);
     }
-    if is_assignment(program) || (removed.is_empty() && set.is_empty()) {
-        return Vec::new();
-    }
-    let env = [found("env").into_os_string()];
-    env.into_iter().chain(removed).chain([OsString::from("--")]).chain(set).collect()
+    quoted.push(b'\'');
 }
 
 /// The descriptor of a pipe that nobody writes to, and that only this process could: it ends with us.

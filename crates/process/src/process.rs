@@ -91,7 +91,7 @@ impl Process {
     ///
     /// Its standard output is read to its end, and so is standard error if it is a pipe: the child never blocks on
     /// them. The first line of standard output with `mark` in it is handed to [`ReadyLine`]. A line that has no end
-    /// yet, such as a prompt, counts when nothing more of it comes for 100 ms.
+    /// yet, such as a prompt, counts when nothing more of it comes for 100 ms, or 2 s after its mark.
     ///
     /// Blocks its thread until the program runs, which takes milliseconds.
     ///
@@ -265,4 +265,35 @@ fn read_output(
         thread().spawn(move || output::look_for(&mark, stdout, &printed, &errors_ended, ready))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A killed process that another one traces, or that the kernel holds, cannot be reaped until that lets go of it.
+    /// Its thread then does not end.
+    #[test]
+    fn a_killed_child_that_cannot_be_reaped_does_not_block_the_drop() {
+        let mut command = Command::new("sleep");
+        command.arg("1000");
+        let (mut process, _ready) = Process::start(command, "").unwrap();
+        let (alive, living) = mpsc::channel();
+        let (release, held) = mpsc::channel::<()>();
+        process.living = Mutex::new(living);
+        process.thread = Some(std::thread::spawn(move || {
+            let _ = held.recv();
+            drop(alive);
+        }));
+        let exit = process.exit();
+        let (dropped, is_dropped) = mpsc::channel();
+        let dropping = std::thread::spawn(move || {
+            drop(process);
+            let _ = dropped.send(());
+        });
+        is_dropped.recv_timeout(Duration::from_secs(20)).expect("the drop does not block");
+        assert!(!exit.is_running(), "it was killed");
+        drop(release);
+        dropping.join().unwrap();
+    }
 }

@@ -46,6 +46,15 @@ async fn a_prompt_without_a_newline_is_found_while_the_program_waits() {
     assert!(process.exit().is_running());
 }
 
+/// Each dot renewed the time that the rest of the line has.
+#[tokio::test]
+async fn a_program_that_prints_dots_for_ever_becomes_ready() {
+    let (process, ready) = start("printf 'ready '; while :; do printf .; sleep 0.01; done", "ready");
+    let line = line(ready).await.unwrap();
+    assert!(line.starts_with("ready ") && line.ends_with('.'), "{line}");
+    assert!(process.exit().is_running());
+}
+
 #[tokio::test]
 async fn a_line_that_is_printed_in_two_pieces_comes_whole() {
     for _ in 0..20 {

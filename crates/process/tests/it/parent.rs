@@ -1,6 +1,7 @@
 //! Programs that die with their parent, and the environment they get.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use watchkeeper_process::{Process, while_parent_lives};
@@ -59,14 +60,62 @@ async fn variables_come_whole_whatever_is_in_them() {
         .env("a.b", "-u PATH")
         .env("LINES_", "one\ntwo = 2")
         .env("EMPTY", "")
+        .env("QUOTED", r#"$HOME ${HOME} 'a' "b" \c #d"#)
+        .env(r"a $HOME 'b' \c #d", "odd name")
         .env_remove("HOME");
     let (_process, ready) = Process::start(while_parent_lives(&program), "no such line").unwrap();
     let printed = line(ready).await.unwrap_err();
     let variables: Vec<&str> = printed.split('\0').collect();
-    for expected in ["a.b=-u PATH", "LINES_=one\ntwo = 2", "EMPTY="] {
+    let expected = [
+        "a.b=-u PATH",
+        "LINES_=one\ntwo = 2",
+        "EMPTY=",
+        r#"QUOTED=$HOME ${HOME} 'a' "b" \c #d"#,
+        r"a $HOME 'b' \c #d=odd name",
+    ];
+    for expected in expected {
         assert!(variables.contains(&expected), "{expected:?}: {variables:?}");
     }
-    assert!(!variables.iter().any(|variable| variable.starts_with("HOME=")), "{variables:?}");
+    for absent in ["HOME=", "WATCHKEEPER_PROCESS_VALUE_"] {
+        assert!(!variables.iter().any(|variable| variable.starts_with(absent)), "{absent}: {variables:?}");
+    }
+}
+
+/// They were arguments of `env`, and of all that ran it: every user can read those in `/proc`.
+#[tokio::test]
+async fn the_values_of_variables_are_in_no_command_line() {
+    const TEST: &str = "parent::the_values_of_variables_are_in_no_command_line";
+    if in_the_copy(TEST) {
+        let mut program = shell("echo values: $KEY $LATER");
+        program.env("KEY", "secret-1").env("LATER", "secret-2");
+        let (_process, ready) = Process::start(while_parent_lives(&program), "values:").unwrap();
+        assert_eq!(line(ready).await.as_deref(), Ok("values: secret-1 secret-2"));
+        return;
+    }
+    // What runs the program, each with its command line written down before.
+    let folder = watchkeeper_process::RunDirectory::new("watchkeeper-test-").unwrap();
+    let lines = folder.path().join("lines");
+    for name in ["setpriv", "sh", "env"] {
+        let real = shell(&format!("command -v {name}")).output().unwrap();
+        let real = String::from_utf8(real.stdout).unwrap();
+        let script = format!(
+            "#!/bin/sh\ntr '\\0' '\\n' </proc/$$/cmdline >>'{}'\nexec '{}' \"$@\"\n",
+            lines.display(),
+            real.trim()
+        );
+        let file = folder.path().join(name);
+        std::fs::write(&file, script).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = format!("PATH={}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let output = copy_of(TEST, &["env", &path]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let lines = std::fs::read_to_string(lines).unwrap();
+    for name in ["setpriv", "sh", "env"] {
+        let file = folder.path().join(name).display().to_string();
+        assert!(lines.lines().any(|line| line == file), "{name} was not seen: {lines}");
+    }
+    assert!(lines.contains("KEY") && !lines.contains("secret"), "{lines}");
 }
 
 #[tokio::test]

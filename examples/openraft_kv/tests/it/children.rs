@@ -255,27 +255,41 @@ async fn controls_refuse_what_makes_no_sense() {
     assert_eq!(cluster.pid(1), None);
 }
 
-/// A node that needs a second to end when it is asked to, and says so.
-const SLOW_TO_END: &str = r#"
-trap 'touch "$cluster/asked"; sleep 1; touch "$cluster/ended"; exit 0' TERM
+/// A node that is asked to end, says so, and does not end.
+const NEVER_ENDS: &str = r#"
+trap 'touch "$cluster/asked"; sleep 1000' TERM
 echo "{\"node_id\":$id,\"listening\":\"127.0.0.1:$id\"}"
 while :; do sleep 0.01; done
 "#;
+
+/// A stop that is not given up as long as a test runs.
+const NO_LIMIT: Duration = Duration::from_secs(3600);
+
+async fn is_there(file: PathBuf) {
+    while !file.exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
 
 /// The stop was an error, and then the node ended by itself.
 #[tokio::test]
 async fn a_node_that_does_not_stop_in_time_is_killed_and_not_left_to_end_later() {
     let directory = TempDir::new().unwrap();
-    let options = ClusterOptions {
-        program: Some(script(&directory, SLOW_TO_END)),
-        stop_timeout: Duration::from_millis(200),
-        ..options(1)
+    let program = Some(script(&directory, NEVER_ENDS));
+    let mut cluster =
+        LocalCluster::start(ClusterOptions { program, stop_timeout: NO_LIMIT, ..options(1) }).await.unwrap();
+    let pid = cluster.pid(1).unwrap();
+    let asked = cluster.directory().join("asked");
+    let time_is_up = async {
+        timeout(SOON, is_there(asked)).await.expect("it is asked first");
+        assert!(process_exists(pid), "it may take all its time");
+        tokio::time::pause();
+        tokio::time::advance(NO_LIMIT).await;
+        tokio::time::resume();
     };
-    let mut cluster = LocalCluster::start(options).await.unwrap();
-    cluster.terminate(1).await.expect("it is down in the end");
+    let (stopped, ()) = tokio::join!(cluster.terminate(1), time_is_up);
+    stopped.expect("it is down in the end");
     assert_eq!(cluster.pid(1), None);
-    let is_there = |name: &str| cluster.directory().join(name).exists();
-    assert_eq!((is_there("asked"), is_there("ended")), (true, false), "it was asked first, and then killed");
     cluster.restart(1).await.unwrap();
 }
 
@@ -283,20 +297,17 @@ async fn a_node_that_does_not_stop_in_time_is_killed_and_not_left_to_end_later()
 #[tokio::test]
 async fn a_stop_that_is_dropped_is_carried_out_before_the_next_action() {
     let directory = TempDir::new().unwrap();
-    let options = ClusterOptions { program: Some(script(&directory, SLOW_TO_END)), ..options(1) };
-    let mut cluster = LocalCluster::start(options).await.unwrap();
+    let program = Some(script(&directory, NEVER_ENDS));
+    let mut cluster =
+        LocalCluster::start(ClusterOptions { program, stop_timeout: NO_LIMIT, ..options(1) }).await.unwrap();
+    let stopped = cluster.pid(1).unwrap();
     let asked = cluster.directory().join("asked");
-    let is_asked = async {
-        while !asked.exists() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
     tokio::select! {
-        stopped = cluster.terminate(1) => panic!("it takes a second: {stopped:?}"),
-        () = is_asked => {}
+        stopped = cluster.terminate(1) => panic!("it does not end: {stopped:?}"),
+        asked = timeout(SOON, is_there(asked)) => asked.expect("it is asked"),
     }
     cluster.restart(1).await.expect("the node is down, and is started");
-    assert!(cluster.pid(1).is_some() && !cluster.directory().join("ended").exists());
+    assert!(cluster.pid(1).is_some_and(|pid| pid != stopped) && !process_exists(stopped));
 }
 
 #[tokio::test]

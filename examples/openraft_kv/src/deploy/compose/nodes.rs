@@ -249,12 +249,19 @@ fn sharer(container: &str, containers: &[ContainerSummary]) -> Option<String> {
     let own = containers.iter().find(|of| id(of) == container).and_then(mode);
     let with = match own.as_deref() {
         Some("host") => Some("this machine (network_mode: host)".to_owned()),
-        Some(own) => of_another(own).map(|other| format!("the container {other}")),
+        Some(own) => of_another(own).map(|other| {
+            let other = called(&other, containers).map_or(other.as_str(), id);
+            format!("the container {other}")
+        }),
         None => None,
     };
     let with = with.or_else(|| {
         let is_in_it = |of: &&ContainerSummary| {
-            mode(of).and_then(|mode| of_another(&mode)).as_deref() == Some(container)
+            let other = mode(of).and_then(|mode| of_another(&mode));
+            other.is_some_and(|other| {
+                // The container itself may be missing from the list: it may have just ended.
+                other == container || called(&other, containers).is_some_and(|called| id(called) == container)
+            })
         };
         containers.iter().find(is_in_it).map(|of| format!("the container {}", id(of)))
     });
@@ -263,6 +270,21 @@ fn sharer(container: &str, containers: &[ContainerSummary]) -> Option<String> {
             "it shares its network with {with}, which would be cut off as well: give it a network of its own"
         )
     })
+}
+
+/// The container that the engine takes this for: its id, its name, or the beginning of its id, in this order.
+fn called<'a>(other: &str, containers: &'a [ContainerSummary]) -> Option<&'a ContainerSummary> {
+    let other = other.strip_prefix('/').unwrap_or(other);
+    if other.is_empty() {
+        return None;
+    }
+    let is_named = |of: &ContainerSummary| {
+        let mut names = of.names.iter().flatten();
+        names.any(|name| name.strip_prefix('/').unwrap_or(name) == other)
+    };
+    let whole = containers.iter().find(|of| id(of) == other);
+    let named = || containers.iter().find(|of| is_named(of));
+    whole.or_else(named).or_else(|| containers.iter().find(|of| id(of).starts_with(other)))
 }
 
 fn id(container: &ContainerSummary) -> &str {
@@ -372,6 +394,40 @@ mod tests {
         assert!(with("bbb").is_some_and(|text| text.contains("the container aaa")));
         assert!(with("ddd").is_some_and(|text| text.contains("network_mode: host")));
         assert_eq!((with("ccc"), with("eee")), (None, None));
+    }
+
+    /// Only whole ids were compared: the node that the engine knew by another word was cut off with all beside it.
+    #[test]
+    fn a_network_that_is_shared_is_found_by_name_and_by_the_beginning_of_an_id() {
+        let of = |id: &str, name: &str, mode: &str| ContainerSummary {
+            id: Some(id.to_owned()),
+            names: Some(vec![format!("/{name}")]),
+            host_config: Some(ContainerSummaryHostConfig {
+                network_mode: Some(mode.to_owned()),
+                ..ContainerSummaryHostConfig::default()
+            }),
+            ..ContainerSummary::default()
+        };
+        for word in ["kv-n1-1", "aaa111", "aaa1", "a"] {
+            let all = [
+                of("aaa111", "kv-n1-1", "kv_raft"),
+                of("bbb222", "debug", &format!("container:{word}")),
+                of("ccc333", "kv-n3-1", "kv_raft"),
+            ];
+            let with = |id: &str| sharer(id, &all).unwrap_or_default();
+            assert!(with("aaa111").contains("the container bbb222"), "{word}: {}", with("aaa111"));
+            assert!(with("bbb222").contains("the container aaa111"), "{word}: {}", with("bbb222"));
+            assert_eq!(with("ccc333"), "", "{word}");
+        }
+        // A name goes before the beginning of an id, and nothing is not the beginning of all.
+        let all = [
+            of("aaa111", "kv-n1-1", "kv_raft"),
+            of("bbb222", "aaa1", "kv_raft"),
+            of("ccc333", "debug", "container:aaa1"),
+        ];
+        assert!(sharer("aaa111", &all).is_none() && sharer("bbb222", &all).is_some());
+        let all = [of("aaa111", "kv-n1-1", "kv_raft"), of("bbb222", "debug", "container:")];
+        assert!(sharer("aaa111", &all).is_none());
     }
 
     #[test]
