@@ -1,6 +1,7 @@
 //! What [`NodeControl`] says that each action answers, tried on one node. Every deployer that has the actions runs this.
 
 use std::error::Error;
+use std::time::Duration;
 
 use watchkeeper_scenario::{NodeAction, NodeControl, NodeControlError};
 
@@ -40,7 +41,16 @@ const TABLE: [(State, NodeAction, Answer); 18] = {
     ]
 };
 
-/// Tries each action on `node` in each state. `is` says whether the node is so; it runs at first, and at the end.
+const ACTIONS: [NodeAction; 6] = {
+    use NodeAction::{Kill, Pause, Restart, Resume, Start, Stop};
+    [Start, Stop, Restart, Kill, Pause, Resume]
+};
+
+/// How long an answer may take that is to come at once: nothing waits for it to pass.
+const AT_ONCE: Duration = Duration::from_secs(15);
+
+/// Tries each action on `node` in each state, and on a node that there is not. `is` says whether the node is so; it runs
+/// at first, and at the end.
 pub(crate) async fn holds(control: &dyn NodeControl, node: &str, is: impl AsyncFn(State) -> bool) {
     for (state, action, expected) in TABLE {
         let what = format!("{action} of a node that is {state:?}");
@@ -67,6 +77,38 @@ pub(crate) async fn holds(control: &dyn NodeControl, node: &str, is: impl AsyncF
             State::Down => act(control, NodeAction::Start, node).await.unwrap(),
         }
         assert!(is(State::Runs).await, "it does not run at the end of the {what}");
+    }
+    for action in ACTIONS {
+        is_unknown(act(control, action, "no-such-node").await, node, &format!("{action}"));
+    }
+    is_unknown(control.wait_ready("no-such-node", AT_ONCE).await, node, "a wait");
+}
+
+fn is_unknown(answered: Result<(), NodeControlError>, there_is: &str, what: &str) {
+    match answered {
+        Err(NodeControlError::UnknownNode { node, known }) => {
+            assert_eq!(node, "no-such-node", "{what}");
+            assert!(known.iter().any(|known| known == there_is), "{what}: {known:?}");
+        }
+        other => panic!("{what} of a node that there is not: answered {other:?}"),
+    }
+}
+
+/// Tries each action on `node`, which was one, after the cluster was shut down.
+pub(crate) async fn holds_after_the_end(control: &dyn NodeControl, node: &str) {
+    for action in ACTIONS {
+        match act(control, action, node).await {
+            Err(NodeControlError::Failed { source, .. }) => {
+                let reason = source.to_string();
+                assert!(reason.contains("was shut down"), "{action} after the end: {reason}");
+            }
+            other => panic!("{action} after the end: answered {other:?}"),
+        }
+    }
+    let waited = tokio::time::timeout(AT_ONCE, control.wait_ready(node, AT_ONCE * 10)).await;
+    match waited.expect("a wait after the end is answered at once") {
+        Err(NodeControlError::NotReady { last, .. }) => assert!(last.contains("was shut down"), "{last}"),
+        other => panic!("a wait after the end: answered {other:?}"),
     }
 }
 

@@ -64,6 +64,26 @@ struct Cut {
     problem: Option<String>,
 }
 
+/// Why a node was not cut off again.
+#[derive(Debug)]
+enum NotCut {
+    /// It has restarted, and its new network cannot be cut.
+    Failed(DynError),
+    /// The engine does not say what runs: the cut may hold.
+    Unknown(DynError),
+}
+
+impl NotCut {
+    fn after_a_start(&self) -> String {
+        match self {
+            Self::Failed(error) => format!("it was started, and is not cut off any more ({error})"),
+            Self::Unknown(error) => {
+                format!("it was started, and whether it is cut off again is not known yet ({error})")
+            }
+        }
+    }
+}
+
 impl fmt::Debug for ContainerControl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ContainerControl").field("nodes", &self.nodes).finish_non_exhaustive()
@@ -98,50 +118,66 @@ impl ContainerControl {
 
     /// Cuts off again, also when no event comes: after a cut that failed there may be none.
     async fn keep_cut(&self) {
-        loop {
+        while !self.is_down() {
             sleep(CUT_AGAIN).await;
             self.cut_again().await;
         }
+    }
+
+    fn is_down(&self) -> bool {
+        self.is_down.load(Ordering::Acquire)
     }
 
     /// A restart has a network of its own, in which nothing is cut: cuts it for the nodes that are to be cut off.
     async fn cut_again(&self) {
         let nodes: Vec<String> = lock(&self.cuts).keys().cloned().collect();
         for node in nodes {
+            if self.is_down() {
+                return;
+            }
             // What fails is kept with the cut, and tried again.
-            let _ = self.cut_one_again(&node).await;
+            if let Err(NotCut::Unknown(error)) = self.cut_one_again(&node).await {
+                tracing::debug!(node, %error, "whether a node is still cut off is not known; asking again");
+            }
         }
     }
 
     /// Waits for what is being done to the cut of this node, and of no other.
-    async fn cut_one_again(&self, node: &str) -> Result<(), DynError> {
+    async fn cut_one_again(&self, node: &str) -> Result<(), NotCut> {
         let cut = self.cut(node);
         let mut cut = cut.lock().await;
         if !cut.is_wanted {
             return Ok(());
         }
-        let done = self.cut_what_runs(node, &mut cut).await;
-        let problem = done.as_ref().err().map(ToString::to_string);
-        if let Some(problem) = problem.as_ref().filter(|problem| cut.problem.as_ref() != Some(problem)) {
-            tracing::error!(
-                node,
-                problem,
-                "a node that was cut off has restarted and is not cut off any more; trying again"
-            );
+        // The engine's silence says nothing of the node: what was known of the cut stays.
+        let now = self.what_runs(node).await.map_err(NotCut::Unknown)?;
+        let Some(now) = now.filter(|now| cut.of.as_ref() != Some(now)) else {
+            cut.problem = None;
+            return Ok(());
+        };
+        if let Err(error) = self.set_traffic(now.clone(), Traffic::Dropped).await {
+            let problem = error.to_string();
+            // What is taken down fails too.
+            if cut.problem.as_ref() != Some(&problem) && !self.is_down() {
+                tracing::error!(
+                    node,
+                    problem,
+                    "a node that was cut off has restarted and is not cut off any more; trying again"
+                );
+            }
+            cut.problem = Some(problem);
+            return Err(NotCut::Failed(error));
         }
-        cut.problem = problem;
-        done
+        tracing::info!(node, "a node that was cut off has restarted, and is cut off again");
+        (cut.of, cut.problem) = (Some(now), None);
+        Ok(())
     }
 
-    async fn cut_what_runs(&self, node: &str, cut: &mut Cut) -> Result<(), DynError> {
-        let Some(container) = self.nodes.container(node).await? else { return Ok(()) };
-        let Some(now) = self.running(&container).await? else { return Ok(()) };
-        if cut.of.as_ref() != Some(&now) {
-            self.set_traffic(now.clone(), Traffic::Dropped).await?;
-            tracing::info!(node, "a node that was cut off has restarted, and is cut off again");
-            cut.of = Some(now);
+    async fn what_runs(&self, node: &str) -> Result<Option<Running>, DynError> {
+        match self.nodes.container(node).await? {
+            Some(container) => Ok(self.running(&container).await?),
+            None => Ok(None),
         }
-        Ok(())
     }
 
     /// Sets the traffic of the network that the node has, which must be its own.
@@ -152,12 +188,25 @@ impl ContainerControl {
         (self.set_traffic)(node, traffic).await
     }
 
-    /// Why the node is not cut off though it is to be, if that is so.
+    /// Why a node that serves is not ready: it is to be cut off.
     async fn not_cut_off(&self, node: &str) -> Option<String> {
         let cut = lock(&self.cuts).get(node).cloned()?;
-        let cut = cut.lock().await;
-        let problem = cut.problem.as_ref().filter(|_| cut.is_wanted)?;
-        Some(format!("it was cut off, and since it has restarted it is not any more ({problem})"))
+        let Ok(cut) = timeout(LAST_LOOK, cut.lock()).await else {
+            return Some(
+                "it serves, and whether it is cut off is not known: its cut is still being set".to_owned(),
+            );
+        };
+        if !cut.is_wanted {
+            return None;
+        }
+        Some(match &cut.problem {
+            Some(problem) => {
+                format!("it was cut off, and since it has restarted it is not any more ({problem})")
+            }
+            None => "it is to be cut off, and served: it was cut off meanwhile, or has restarted and is not cut off \
+                     again yet"
+                .to_owned(),
+        })
     }
 
     fn cut(&self, node: &str) -> Arc<Mutex<Cut>> {
@@ -202,7 +251,7 @@ impl ContainerControl {
         F: Future<Output = Result<(), DynError>> + Send,
     {
         let failed = |source| NodeControlError::Failed { action, node: node.to_owned(), source };
-        if self.is_down.load(Ordering::Acquire) {
+        if self.is_down() {
             return Err(failed(SHUT_DOWN.into()));
         }
         let container = self.nodes.container(node).await.map_err(|error| failed(error.into()))?;
@@ -251,11 +300,11 @@ impl NodeControl for ContainerControl {
         self.nodes.clients().names()
     }
 
-    /// Answers within [`LAST_LOOK`] behind `within`, also when the engine hangs.
+    /// Answers within [`LAST_LOOK`] after `within`, also when the engine hangs.
     async fn wait_ready(&self, node: &str, within: Duration) -> Result<(), NodeControlError> {
         let deadline = Instant::now() + within;
         let not_ready = |last: String| NodeControlError::NotReady { node: node.to_owned(), within, last };
-        if self.is_down.load(Ordering::Acquire) {
+        if self.is_down() {
             return Err(not_ready(SHUT_DOWN.to_owned()));
         }
         let silent = |_| not_ready("the engine does not answer".to_owned());
@@ -291,9 +340,8 @@ impl NodeControl for ContainerControl {
         });
         let _ = runtime.stop().await;
         if served.is_ok() {
-            // It is asked by us, whom a cut keeps out: that it serves says that there is none.
-            let not_cut_off = timeout(LAST_LOOK, self.not_cut_off(node)).await.ok().flatten();
-            return not_cut_off.map_or(Ok(()), |problem| Err(not_ready(problem)));
+            // It is asked by us, whom a cut keeps out: that it serves says that there was none.
+            return self.not_cut_off(node).await.map_or(Ok(()), |problem| Err(not_ready(problem)));
         }
         let status = match timeout(LAST_LOOK, self.state(&container)).await {
             Ok(state) => {
@@ -308,8 +356,7 @@ impl NodeControl for ContainerControl {
     async fn start(&self, node: &str) -> Result<(), NodeControlError> {
         let start = async |container: String| {
             self.docker.start_container(&container, None::<StartContainerOptions>).await?;
-            let cut = self.cut_one_again(node).await;
-            cut.map_err(|error| format!("it was started, and is not cut off any more ({error})").into())
+            self.cut_one_again(node).await.map_err(|not_cut| not_cut.after_a_start().into())
         };
         self.act(NodeAction::Start, node, start).await
     }

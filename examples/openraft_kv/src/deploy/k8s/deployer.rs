@@ -353,7 +353,7 @@ mod tests {
         ["n1", "n2"].map(str::to_owned).to_vec()
     }
 
-    /// Whoever had a client was asked: two of three nodes were a cluster of three.
+    /// Only the nodes that had a client were asked: two of three nodes passed for a cluster of three.
     #[tokio::test]
     async fn a_pod_that_went_before_it_was_asked_fails_the_deployment() {
         let (_may, may_answer) = watch::channel(true);

@@ -2,8 +2,8 @@
 //!
 //! It speaks what the client under test uses of the real protocol: list and watch with resource
 //! versions, bookmarks, 410 Gone and connections that drop; get, create, server-side apply and delete
-//! with preconditions; logs and port forwarding. Whoever plays the controllers (the tests, or the
-//! [`Kubelet`](crate::kubelet::Kubelet)) changes objects through it.
+//! with preconditions; logs and port forwarding. The tests, or the
+//! [`Kubelet`](crate::kubelet::Kubelet), play the controllers and change objects through it.
 
 mod forward;
 mod routes;

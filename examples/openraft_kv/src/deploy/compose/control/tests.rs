@@ -103,6 +103,14 @@ struct Machine {
     containers: Arc<std::sync::Mutex<BTreeMap<String, Container>>>,
     /// What was done to containers.
     done: Arc<std::sync::Mutex<Vec<String>>>,
+    out_of_order: Arc<std::sync::Mutex<Option<OutOfOrder>>>,
+}
+
+/// What the engine does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OutOfOrder {
+    Lists,
+    Inspections,
 }
 
 impl Machine {
@@ -143,6 +151,13 @@ impl Machine {
         else {
             unreachable!("it was looked for")
         };
+        let out_of_order = *lock(&self.out_of_order);
+        if matches!(
+            (out_of_order, rest),
+            (Some(OutOfOrder::Lists), ["json"]) | (Some(OutOfOrder::Inspections), [_, "json"])
+        ) {
+            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        }
         if let ["json"] = rest {
             // The fake selects by the name that is in the query, if one is.
             let query = uri.query().unwrap_or_default();
@@ -154,6 +169,7 @@ impl Machine {
                     serde_json::json!({
                         "Id": id, "Created": 1, "HostConfig": { "NetworkMode": container.network },
                         "Labels": { "watchkeeper.node": container.name, "watchkeeper.port": "4000" },
+                        "NetworkSettings": { "Networks": { "raft": { "IPAddress": "127.0.0.1" } } },
                     })
                 });
             return axum::Json(listed.collect::<Vec<_>>()).into_response();
@@ -208,6 +224,10 @@ async fn each_action_answers_as_the_contract_says() {
     machine.put("c1", "n1", Some(7));
     let (control, _engine) = machine.serve().await;
     contract::holds(&control, "n1", async |state| machine.state("c1") == state).await;
+    machine.done();
+    control.end();
+    contract::holds_after_the_end(&control, "n1").await;
+    assert_eq!(machine.done(), [""; 0]);
 }
 
 /// Nothing more was done about it until the engine had another event, and nothing said so but a line of the log.
@@ -237,8 +257,66 @@ async fn a_cut_that_cannot_be_made_again_is_tried_again_though_no_event_comes() 
     let _keeping = AbortOnDropHandle::new(tokio::spawn(async move { keeping.keep_cut().await }));
     timeout(SOON, tried.wait_for(|tries| *tries == 3)).await.expect("it is tried again").unwrap();
     // The next action on the cut waits for that one.
-    assert_eq!(control.not_cut_off("n1").await, None);
+    assert_eq!(problem_of(&control).await, None);
     assert_eq!(machine.done(), ["Dropped at 9"]);
+}
+
+async fn problem_of(control: &ContainerControl) -> Option<String> {
+    control.cut("n1").lock().await.problem.clone()
+}
+
+/// Any error of the engine counted as a restart without a cut, and was logged as one each second.
+#[tokio::test]
+async fn an_engine_that_fails_says_nothing_of_a_cut() {
+    let machine = Machine::default();
+    machine.put("c1", "n1", Some(7));
+    let (mut control, _engine) = machine.serve().await;
+    control.isolate("n1").await.unwrap();
+    for out_of_order in [OutOfOrder::Lists, OutOfOrder::Inspections] {
+        *lock(&machine.out_of_order) = Some(out_of_order);
+        control.cut_again().await;
+        assert_eq!(problem_of(&control).await, None, "{out_of_order:?}");
+        let served = control.not_cut_off("n1").await.unwrap();
+        assert!(served.contains("not cut off again yet"), "{served}");
+    }
+    *lock(&machine.out_of_order) = None;
+
+    // A cut that failed stays so as long as the engine does not say otherwise.
+    let works = Arc::clone(&control.set_traffic);
+    control.set_traffic = Arc::new(|_, _| Box::pin(std::future::ready(Err("no iptables".into()))));
+    machine.put("c1", "n1", Some(9));
+    control.cut_again().await;
+    *lock(&machine.out_of_order) = Some(OutOfOrder::Lists);
+    control.cut_again().await;
+    assert_eq!(problem_of(&control).await.as_deref(), Some("no iptables"));
+    *lock(&machine.out_of_order) = None;
+    // One that is down is not on any network.
+    machine.put("c1", "n1", None);
+    control.cut_again().await;
+    assert_eq!(problem_of(&control).await, None);
+    control.set_traffic = works;
+
+    // While its containers are removed, nothing is cut.
+    machine.put("c1", "n1", Some(11));
+    machine.done();
+    control.end();
+    control.cut_again().await;
+    timeout(SOON, control.keep_cut()).await.expect("it ends with the cluster");
+    assert_eq!(machine.done(), [""; 0]);
+}
+
+/// It was ready if the look at its cut took too long.
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_cut_is_being_set_is_not_ready() {
+    let docker = Docker::connect_with_host("tcp://127.0.0.1:1").unwrap();
+    let control = ContainerControl::new(docker.clone(), ContainerNodes::new(docker, "cluster"));
+    assert_eq!(control.not_cut_off("n1").await, None);
+    let cut = control.cut("n1");
+    let setting = cut.lock().await;
+    let unknown = control.not_cut_off("n1").await.unwrap();
+    assert!(unknown.contains("is not known"), "{unknown}");
+    drop(setting);
+    assert_eq!(control.not_cut_off("n1").await, None);
 }
 
 /// The filter was that of the whole machine: it lost all its packets.
