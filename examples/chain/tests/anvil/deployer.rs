@@ -21,6 +21,8 @@ use contract::State;
 
 const NAME: &str = "anvil";
 
+const SHUT_DOWN: &str = "the cluster was shut down";
+
 /// Ethereum nodes that make the same blocks when they are told the same.
 pub(crate) struct Chain;
 
@@ -41,7 +43,7 @@ pub(crate) struct Node {
 impl Node {
     /// The node itself, for one thing at a time.
     pub(crate) async fn anvil(&self) -> Result<OwnedMutexGuard<Anvil>, DynError> {
-        let anvil = self.anvil.upgrade().ok_or("the node was taken down")?;
+        let anvil = self.anvil.upgrade().ok_or(SHUT_DOWN)?;
         Ok(anvil.lock_owned().await)
     }
 }
@@ -143,7 +145,12 @@ impl NodeControl for Control {
     }
 
     async fn wait_ready(&self, node: &str, within: Duration) -> Result<(), NodeControlError> {
-        let last = match timeout(within, self.node(node)?.client.head()).await {
+        let asked = self.node(node)?;
+        if asked.anvil.strong_count() == 0 {
+            let last = SHUT_DOWN.to_owned();
+            return Err(NodeControlError::NotReady { node: node.to_owned(), within, last });
+        }
+        let last = match timeout(within, asked.client.head()).await {
             Ok(Ok(_)) => return Ok(()),
             Ok(Err(error)) => error.to_string(),
             Err(_) => "it has not answered".to_owned(),
@@ -216,4 +223,5 @@ async fn each_action_answers_as_the_contract_says() {
     };
     contract::holds(&*control, "n1", is).await;
     cluster.shut_down().await.unwrap();
+    contract::holds_after_the_end(&*control, "n1").await;
 }
