@@ -67,7 +67,7 @@ pub(super) struct Changes {
     pub(super) more: u64,
     /// How many snapshots were not compared: older ones, or all where showing one takes long.
     pub(super) dropped: u64,
-    /// None were looked for: to show a snapshot takes long.
+    /// None were looked for: showing a snapshot takes long.
     pub(super) costly: bool,
 }
 

@@ -41,9 +41,7 @@ pub(super) struct Evidence<S, E> {
     pub(super) missed_before: u64,
     /// The last snapshot that was judged, without what was asked before the start.
     pub(super) last: Option<Arc<ObservationSnapshot<S>>>,
-    /// The same snapshot whole, to be compared with those that are kept.
-    pub(super) whole: Option<Arc<ObservationSnapshot<S>>>,
-    /// Those to find out from what has changed: whole, for what was asked before the start has not changed.
+    /// Those to find out from what has changed: whole, because a view would show as absent what only does not count.
     pub(super) kept: Kept<S>,
     pub(super) violation: Option<Violation<S>>,
     pub(super) spans: StaleSpans,
@@ -106,7 +104,6 @@ impl<S, E> Evidence<S, E> {
             reason: None,
             missed_before: 0,
             last: None,
-            whole: None,
             violation: None,
             spans: StaleSpans::default(),
             events: VecDeque::new(),
@@ -149,7 +146,6 @@ impl<S, E> Evidence<S, E> {
     /// Drops what is the app's, piece by piece.
     pub(super) fn let_go(&mut self) {
         discard_logged(self.last.take(), "the last snapshot of a wait");
-        discard_logged(self.whole.take(), "the last snapshot of a wait");
         discard_logged(self.violation.take(), "the snapshot that violated a wait");
         self.kept.let_go();
         for event in self.events.drain(..) {
@@ -162,7 +158,6 @@ impl<S, E> Evidence<S, E> {
         self.judged += 1;
         self.unheard = false;
         self.last = Some(Arc::clone(view));
-        self.whole = Some(Arc::clone(whole));
         self.kept.saw(whole);
     }
 

@@ -258,23 +258,21 @@ fn source<O: Observer>(
             SourceWish::Failing => health.is_failing(),
             SourceWish::Vanished => false,
         }),
-        // It may have joined in a cycle after this snapshot, or the observer has yet to look at it.
-        None if is_of_an_older_set(status, snapshot)
-            || !snapshot.is_polled
-            || keeps_health::<O>(status, snapshot) =>
-        {
-            Finding::Open(None)
-        }
+        None if may_be_known_later::<O>(status, snapshot) => Finding::Open(None),
         None => Finding::NoSourceHealth,
     }
 }
 
-/// Whether the observer knows something of at least one source.
-pub(crate) fn keeps_health<O: Observer>(
+/// Whether a source of which nothing is known may be known later: it may have joined in a cycle after this snapshot,
+/// the observer may have built its state and not polled yet, or it knows of other sources and has yet to look at this one.
+pub(crate) fn may_be_known_later<O: Observer>(
     status: &Published<O::Snapshot>,
     snapshot: &ObservationSnapshot<O::Snapshot>,
 ) -> bool {
-    status.source_names.iter().any(|name| O::source_health(&snapshot.value, name).is_some())
+    let is_of_an_older_set = snapshot.cycle < status.cycle;
+    let keeps_health =
+        || status.source_names.iter().any(|name| O::source_health(&snapshot.value, name).is_some());
+    is_of_an_older_set || !snapshot.is_polled || keeps_health()
 }
 
 /// The sources of the set that were not asked since then, or of which nothing is known yet: neither an answer nor
@@ -293,11 +291,6 @@ pub(crate) fn unheard<O: Observer>(
     };
     let unheard: Vec<_> = status.source_names.iter().filter(&mut is_unheard).cloned().collect();
     if kept { unheard } else { Vec::new() }
-}
-
-/// A source may have joined in a cycle behind this snapshot.
-pub(crate) fn is_of_an_older_set<S>(status: &Published<S>, snapshot: &ObservationSnapshot<S>) -> bool {
-    snapshot.cycle < status.cycle
 }
 
 pub(crate) fn has_source<S>(status: &Published<S>, name: &str) -> bool {

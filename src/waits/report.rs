@@ -46,7 +46,8 @@ const INDENT: &str = "    ";
 ///
 /// Changes are found by comparing the newest nine snapshots of cycles with events (of an observer that never emits
 /// any: the newest nine) as they are shown, as far as the first 16 KiB of each. They are shown once, when the wait
-/// has failed.
+/// has failed. What was published is compared, whether it counts for the wait or not; moments (`Instant`) are left out.
+/// Where the app's own [`show`](super::WaitBuilder::show) makes more than 16 KiB, nothing is compared.
 ///
 /// A Raft cluster of three nodes (`examples/openraft_kv`) whose leader was killed while another node hung:
 ///
@@ -281,7 +282,7 @@ pub(super) fn write<O: Observer>(
     let since = |at: Instant| at.saturating_duration_since(began);
     let mut shower = Shower::new(show);
     let last = evidence.last.as_ref().or(evidence.status.snapshot.as_ref());
-    let changes = changes(&evidence.kept, evidence.whole.as_ref(), &mut shower, began);
+    let changes = changes(&evidence.kept, evidence.status.snapshot.as_ref(), &mut shower, began);
     let mut shown = |snapshot: &Arc<ObservationSnapshot<O::Snapshot>>| {
         shower.show(snapshot).map(|seen| Shown::of(snapshot.cycle, seen, SNAPSHOT, INDENT.len()))
     };

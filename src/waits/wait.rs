@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use judging::{Judged, Outcome};
 
 use super::evidence::Evidence;
-use super::judge::{Judge, SourceWish, has_source, is_of_an_older_set, keeps_health};
+use super::judge::{Judge, SourceWish, has_source, may_be_known_later};
 use super::queue::{Publication, WaitQueue};
 use super::report::{self, Frame, Inconclusive, InvalidWait, Unmet, UnmetOutcome};
 use super::show::Show;
@@ -368,11 +368,7 @@ pub(crate) fn why<O: Observer>(status: &Published<O::Snapshot>, name: &str, now:
         None if !has_source(status, name) => unknown_source(name, &status.source_names),
         None => match &status.snapshot {
             None => format!("nothing is known of {shown}: no cycle has succeeded"),
-            Some(snapshot)
-                if is_of_an_older_set(status, snapshot)
-                    || !snapshot.is_polled
-                    || keeps_health::<O>(status, snapshot) =>
-            {
+            Some(snapshot) if may_be_known_later::<O>(status, snapshot) => {
                 format!("nothing is known of {shown} yet")
             }
             Some(_) => format!("nothing is known of {shown}: its observer keeps nothing by source"),

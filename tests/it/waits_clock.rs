@@ -30,7 +30,7 @@ impl Drop for WhenReplaced {
     }
 }
 
-/// What the runtime's own thread is asked to do, and whom it tells that it is done.
+/// What the runtime's own thread is asked to do, and where it says that it is done.
 type Ask = (u64, u64, mpsc::Sender<()>);
 
 /// Observes on the paused clock. Of each ask it lets so many milliseconds pass, has so many polls done, and lets five

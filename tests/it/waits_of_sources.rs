@@ -210,7 +210,7 @@ async fn an_observer_of_ones_own_says_what_was_asked_since() {
     assert_eq!(seen(Transactional::new(Asked)).await, expected, "wrapped");
 }
 
-/// Its first state knows of no source: only a poll can tell.
+/// Its first state knows of no source: only a poll looks at them.
 struct LooksLater;
 
 #[async_trait]

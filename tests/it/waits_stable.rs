@@ -202,3 +202,29 @@ async fn a_hold_that_cannot_be_met_is_refused_with_a_window_that_would_do() {
         "{unmet}"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_no_window_has_room_for_is_refused_without_advice() {
+    const DAY: u64 = 24 * 3_600_000;
+    let runtime = App::new().start(each_second()).await;
+    let wait = runtime.handle().stable_for("the same", ms(DAY), |_| Some(())).within(ms(DAY));
+    let Poll::Ready(Err(unmet)) = poll_once(wait) else { panic!("at once") };
+    let report = unmet.to_string();
+    assert!(
+        report.ends_with("be the same for 86400s, no window would do: the longest is 86400s"),
+        "{report}"
+    );
+}
+
+/// What is there is no beginning of a run once it is stale.
+#[tokio::test(start_paused = true)]
+async fn a_hold_as_long_as_the_window_is_refused_over_stale_data() {
+    let start = Instant::now();
+    let runtime = App::new().start(each_second()).await;
+    let wait = || runtime.handle().stable_for("the same", ms(1_000), |_| Some(())).or_now().within(ms(1_000));
+    assert!(poll_once(wait()).is_pending(), "fresh data may be the same all along");
+    runtime.control().pause().await.unwrap();
+    at(start, 60_000).await;
+    let Poll::Ready(Err(unmet)) = poll_once(wait()) else { panic!("at once") };
+    assert_eq!(unmet.outcome(), UnmetOutcome::Invalid(InvalidWait::Hold), "{unmet}");
+}

@@ -20,7 +20,7 @@ use crate::{Application, RunContext};
 /// Parts at work. Dropping them aborts their tasks; that needs no tokio context.
 pub(crate) struct Jobs<A: Application> {
     tasks: JoinSet<Outcome<A>>,
-    /// Those that were left behind are missing here.
+    /// Those that were abandoned are missing here.
     running: HashMap<Id, Job>,
 }
 
@@ -94,7 +94,7 @@ impl<A: Application> Jobs<A> {
                 // All that could panic in the task is guarded.
                 Err(error) => (error.id(), None, None, error.try_into_panic().ok(), Instant::now()),
             };
-            // Those that were left behind end as well.
+            // Those that were abandoned end as well.
             let Some(job) = self.running.remove(&id) else { continue };
             let Job { subject, place, endless, began, notes, panics, .. } = job;
             let panicked = |panic| panics.guard(subject.clone(), Problem::Panicked(message(panic)));
@@ -141,12 +141,12 @@ impl<A: Application> Jobs<A> {
         self.running.values().any(|job| places(job.place))
     }
 
-    /// Leaves those behind that stand at one of `places`, and returns them.
-    pub(crate) fn leave(&mut self, places: impl Fn(usize) -> bool) -> Vec<Subject> {
+    /// Abandons those that stand at one of `places`, and returns them with their places.
+    pub(crate) fn leave(&mut self, places: impl Fn(usize) -> bool) -> Vec<(usize, Subject)> {
         let mut left: Vec<_> =
             self.running.extract_if(|_, job| places(job.place)).map(|(_, job)| job).collect();
         left.sort_by_key(|job| job.place);
-        left.into_iter().map(|job| job.subject).collect()
+        left.into_iter().map(|job| (job.place, job.subject)).collect()
     }
 }
 

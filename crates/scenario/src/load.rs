@@ -145,9 +145,9 @@ impl<A: Application> Run<A> {
                 if self.checks_are_late(now).await {
                     return Turn::Failed;
                 }
-                let due: Vec<usize> = self.plan.expectations.iter().map(|part| part.place).collect();
+                let places = self.plan.expectations.iter().map(|part| part.place);
                 let is_due = |place: &usize| self.checks.due(*place).is_some_and(|due| due <= now);
-                let due = due.into_iter().filter(is_due).collect::<Vec<_>>();
+                let due: Vec<usize> = places.filter(is_due).collect();
                 self.begin_checks(context, &due);
                 Turn::Well
             }
@@ -273,12 +273,9 @@ impl<A: Application> Run<A> {
             let Ok(Some(ended)) = timeout_at(grace, self.checks.jobs.next()).await else { break };
             self.check_ended(ended);
         }
-        for subject in self.checks.jobs.leave(&places) {
-            let is_of_it = |check: &&Check| {
-                let name = self.expectations.get(check.place).map(|known| &known.name);
-                matches!((&subject, name), (Subject::Expectation(own), Some(name)) if own == name)
-            };
-            let phase = self.checks.begun.iter().find(is_of_it).map_or(self.phase, |check| check.phase);
+        for (place, subject) in self.checks.jobs.leave(&places) {
+            let check = self.checks.begun.iter().find(|check| check.place == place);
+            let phase = check.map_or(self.phase, |check| check.phase);
             self.fail_at(phase, Instant::now(), subject, Problem::Blocked);
         }
         self.checks.begun.retain(|check| !places(check.place));
@@ -304,7 +301,7 @@ impl<A: Application> Run<A> {
             while let Ok(Some(ended)) = timeout_at(grace, self.load.next()).await {
                 self.workload_ended(ended, true);
             }
-            for subject in self.load.leave(|_| true) {
+            for (_, subject) in self.load.leave(|_| true) {
                 self.fail(subject, Problem::Blocked);
             }
         }

@@ -308,7 +308,7 @@ impl<A: Application> Run<A> {
         while let Ok(Some(ended)) = timeout_at(grace, self.steps.next()).await {
             self.step_ended(ended);
         }
-        for subject in self.steps.leave(|_| true) {
+        for (_, subject) in self.steps.leave(|_| true) {
             self.fail_at(self.steps_phase, Instant::now(), subject, Problem::Blocked);
         }
     }

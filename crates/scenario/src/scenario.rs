@@ -30,8 +30,9 @@ use crate::{
 /// | cleanup | observers stop; then extensions are dropped; then the nodes go down | nothing is left | the failure says what is left |
 ///
 /// Each phase has a time-out of its own ([`Limits`]) and a `tracing` span. A panic in app code is a
-/// failure with its message, also in a destructor; those of observers, their providers and of errors are logged instead. App code that blocks its thread cannot be cancelled: it
-/// is left behind, and the failure says so. A deployer is borrowed, and no other thread can take it over:
+/// failure with its message, also in a destructor; what destructors of observers, of their providers and of errors panic
+/// with is logged instead. App code that blocks its thread cannot be cancelled: it is left to run, and the failure says
+/// so. A deployer is borrowed, and no other thread can take it over:
 /// when it blocks its thread, its limit and what cancels the run are looked at when it is back, and a
 /// warning is logged meanwhile where there is another thread.
 ///

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 use watchkeeper_scenario::{
-    DynError, Expectation, ExpectationEnd, Limits, Problem, RunContext, ScenarioBuilder, async_trait,
+    DynError, Expectation, ExpectationEnd, Limits, Problem, RunContext, ScenarioBuilder, ScenarioFailure,
+    async_trait,
 };
 
 use crate::common::{Memory, Numbers, Sharp, observed, panics, secs, told};
@@ -77,6 +78,12 @@ impl Expectation<Numbers> for Cancels {
     }
 }
 
+fn sorted(failure: &ScenarioFailure) -> Vec<String> {
+    let mut all = told(failure);
+    all.sort();
+    all
+}
+
 /// Both checks have ended when the run is cancelled, and neither was looked at yet.
 #[tokio::test(start_paused = true)]
 async fn checks_that_fail_while_the_run_is_cancelled_are_all_recorded() {
@@ -89,10 +96,8 @@ async fn checks_that_fail_while_the_run_is_cancelled_are_all_recorded() {
         .build()
         .unwrap();
     let failure = scenario.run_until(&memory, cancel.cancelled()).await.unwrap_err();
-    let mut all = told(&failure);
-    all.sort();
     assert_eq!(
-        all,
+        sorted(&failure),
         [
             r#"workloads expectation "a": a is broken"#,
             r#"workloads expectation "b": b is broken"#,
@@ -128,10 +133,8 @@ async fn steps_that_fail_while_the_run_is_cancelled_are_all_recorded() {
         .build()
         .unwrap();
     let failure = scenario.run_until(&memory, cancel.cancelled()).await.unwrap_err();
-    let mut all = told(&failure);
-    all.sort();
     assert_eq!(
-        all,
+        sorted(&failure),
         [
             r#"evaluate expectation "a": a does not hold"#,
             r#"evaluate expectation "b": b does not hold"#,

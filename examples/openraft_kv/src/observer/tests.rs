@@ -255,6 +255,13 @@ impl Nodes {
         self.answers.send_modify(|answers| answers.until = Some(Instant::now()));
     }
 
+    /// All of so many hang, and the observer has seen that nobody answers.
+    async fn fall_silent(&self, count: NodeId) {
+        self.hang(1..=count);
+        let nobody = |cluster: &ClusterView| cluster.present().count() == 0;
+        self.runtime.handle().eventually("nobody answers", nobody).within(SOON).await.unwrap();
+    }
+
     fn hang(&self, nodes: impl IntoIterator<Item = NodeId>) {
         self.answers.send_modify(|answers| {
             for id in nodes {
@@ -264,13 +271,16 @@ impl Nodes {
     }
 }
 
+fn leads(id: NodeId) -> impl Fn(&ClusterView) -> bool {
+    move |cluster| cluster.leader.is_some_and(|leader| leader.node_id == id)
+}
+
 /// It stayed agreed on for as long as its last answer was fresh.
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_hangs_is_agreed_on_no_more_though_its_answer_is_fresh() {
     let nodes = Nodes::observed(3).await;
     nodes.agree(3, 1, 4);
     let handle = nodes.runtime.handle();
-    let leads = |id| move |c: &ClusterView| c.leader.is_some_and(|leader| leader.node_id == id);
     handle.eventually("n1 leads", leads(1)).within(SOON).await.unwrap();
     nodes.hang([1]);
     let is_stale = |c: &ClusterView| c.nodes["n1"].presence == Presence::Stale;
@@ -281,7 +291,7 @@ async fn a_leader_that_hangs_is_agreed_on_no_more_though_its_answer_is_fresh() {
     handle.eventually("n1 leads again", leads(1)).within(SOON).await.unwrap();
 }
 
-/// The voters were those of before, whoever had said so.
+/// The voters stayed those of the last answer.
 #[tokio::test(start_paused = true)]
 async fn a_wait_for_voters_is_not_met_by_what_was_known_before_it() {
     let nodes = Nodes::observed(4).await;
@@ -289,12 +299,7 @@ async fn a_wait_for_voters_is_not_met_by_what_was_known_before_it() {
     let handle = nodes.runtime.handle();
     let four = |c: &ClusterView| c.voters.contains(&4);
     handle.eventually("4 is a voter", four).within(SOON).await.unwrap();
-    nodes.hang(1..=4);
-    handle
-        .eventually("nobody answers", |c: &ClusterView| c.present().count() == 0)
-        .within(SOON)
-        .await
-        .unwrap();
+    nodes.fall_silent(4).await;
     let mark = handle.mark();
     let unmet = handle.eventually("4 is a voter", four).after(mark).within(SOON).await;
     assert!(unmet.is_err(), "all nodes hang");
@@ -310,14 +315,8 @@ async fn an_event_of_probes_that_were_asked_before_the_mark_does_not_count() {
     let nodes = Nodes::observed(3).await;
     nodes.agree(3, 1, 4);
     let handle = nodes.runtime.handle();
-    let leads = |id| move |c: &ClusterView| c.leader.is_some_and(|leader| leader.node_id == id);
     handle.eventually("n1 leads", leads(1)).within(SOON).await.unwrap();
-    nodes.hang(1..=3);
-    handle
-        .eventually("nobody answers", |c: &ClusterView| c.present().count() == 0)
-        .within(SOON)
-        .await
-        .unwrap();
+    nodes.fall_silent(3).await;
     let mark = handle.mark();
     let elected = |event: &ClusterEvent| matches!(event, ClusterEvent::LeaderChanged { to: Some(_), .. });
     let counted = handle.event("a leader is elected", elected).after(mark).within(SOON);

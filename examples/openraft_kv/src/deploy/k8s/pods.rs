@@ -57,8 +57,8 @@ pub struct PodSelection {
 /// A source is named after its node, `n1` for the pod `...-0` of a `StatefulSet`. Where several sets
 /// carry the label, the one that was seen first has the numbers; the pods of the others, and those of
 /// no set, are called like the pod. A pod is of the set that owns it; pods that nothing owns and that are
-/// called `kv-0`, `kv-1` are a set of their own, also beside a `StatefulSet` called `kv`. Where two pods would have one name, one is left out and
-/// [`problem`](Self::problem) names both.
+/// called `kv-0`, `kv-1` are a set of their own, also beside a `StatefulSet` called `kv`. Where two pods would have one
+/// name, one is left out and [`problem`](Self::problem) names both.
 ///
 /// While the API server cannot be reached, the pods that were last seen stay sources, and the
 /// watch is taken up again where it broke off; [`problem`](Self::problem) says so. A pod for which
