@@ -283,7 +283,8 @@ impl Play {
                 None => (None, since),
             },
         };
-        let is_there = self.model.status.snapshot.as_ref().is_some_and(|first| first.cycle >= since.cycle);
+        let counts = self.model.status.snapshot.as_ref().is_some_and(|first| first.cycle >= since.cycle);
+        let is_there = counts && self.model.is_fresh();
         // No window ends in the instant of a publication: which came first is a matter of chance then.
         let window = if eager && window > 0 { window + 5 } else { window };
         let invalid = match (window, want, from) {
