@@ -38,6 +38,8 @@ mod error_text;
 mod failure;
 mod freshness;
 mod group;
+#[cfg(any(doc, doctest))]
+pub mod guides;
 mod handle;
 mod history;
 mod log;

@@ -261,8 +261,7 @@ fn a_value_that_does_not_change_or_stay_is_shown() {
     let null = "null is no other value, for it may be that nothing is known: where it is an answer, write becomes \"null\"";
     let is_not = late("/n1/leader is not n1\"");
     let changes = late("/n1/leader changes\"");
-    let violated =
-        "\nviolated: \"the snapshot at /n1/leader stays n1\" during 3600s\n  first violation at +0.100s, in cycle ";
+    let violated = "\nviolated: \"the snapshot at /n1/leader stays n1\" during 3600s\n  first violation at +0.100s, in cycle ";
     let ran = ran("snapshots");
     ran.check(&[
         ("It is what it was not to be", &[&format!("\"n1\" is at \"/n1/leader\"{is_not}")]),
