@@ -63,7 +63,7 @@ pub(crate) async fn changes(observers: &mut Observers, words: Words) -> Result<(
     let entry = observers.entry(words.observer())?;
     let handle = entry.handle.clone();
     let heard = Heard::new(&handle);
-    let shown = entry.handle.look(|latest| latest.to_json()).flatten();
+    let shown = entry.handle.look(|latest| latest.to_json().unwrap_or_default());
     let shown = shown.as_ref().and_then(|shown| shown.pointer(&place.pointer));
     let mut before = shown.map_or(Wanted::Null, Wanted::from);
     let was_known = before != Wanted::Null;

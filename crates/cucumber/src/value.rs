@@ -297,6 +297,10 @@ mod tests {
         assert_eq!(Wanted::of(&deep), Wanted::Text(deep.clone()));
     }
 
+    fn hint(raw: &str, found: &Value) -> Option<String> {
+        Wanted::of(raw).hint("becomes", raw, found)
+    }
+
     #[test]
     fn a_hint_says_which_quotes_are_missing_or_too_many() {
         let cases = [
@@ -397,11 +401,7 @@ mod tests {
             ("[1]", json!([2]), None),
         ];
         for (raw, found, expected) in cases {
-            assert_eq!(
-                Wanted::of(raw).hint("becomes", raw, &found).as_deref(),
-                expected,
-                "{raw} against {found}"
-            );
+            assert_eq!(hint(raw, &found).as_deref(), expected, "{raw} against {found}");
         }
     }
 

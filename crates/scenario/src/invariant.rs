@@ -11,12 +11,13 @@ use crate::failure::Subject;
 use crate::{Application, Expectation, ObserverError, RunContext};
 
 type Predicate = Box<dyn FnMut(&dyn Any) -> Verdict + Send>;
+type Watch = dyn Fn(&str, Predicate) -> Invariant + Send + Sync;
 
 /// An observer of which only the type of its snapshots is asked for.
 #[derive(Clone)]
 pub(crate) struct AnyWatched {
     snapshot: (TypeId, &'static str),
-    watch: Arc<dyn Fn(&str, Predicate) -> Invariant + Send + Sync>,
+    watch: Arc<Watch>,
 }
 
 impl AnyWatched {
