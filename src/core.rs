@@ -370,12 +370,7 @@ impl<O: Observer> Core<O> {
                 Command::Publish { cycle, generation } => {
                     self.todo = Todo::Wait;
                     let is_polled = matches!(event, Event::Polled { .. });
-                    success = self.succeeded(
-                        now,
-                        (cycle, is_polled),
-                        generation,
-                        carried.take(),
-                    );
+                    success = self.succeeded(now, (cycle, is_polled), generation, carried.take());
                 }
                 Command::Forget => {
                     if let (Some(panic), Carried::Failure { message, .. }) =
@@ -387,13 +382,7 @@ impl<O: Observer> Core<O> {
                 }
                 Command::Record { cycle, stage, cause, in_a_row } => {
                     self.todo = Todo::Wait;
-                    let recorded = self.recorded(
-                        now,
-                        cycle,
-                        (stage, cause),
-                        in_a_row,
-                        carried.take(),
-                    );
+                    let recorded = self.recorded(now, cycle, (stage, cause), in_a_row, carried.take());
                     failure = Some(recorded);
                 }
                 Command::Arm => self.arm(now, event == Event::Resume),
