@@ -65,6 +65,7 @@ mod subscription;
 mod sync;
 mod text;
 mod transactional;
+mod waiting;
 mod waits;
 mod wake;
 mod watch;
