@@ -6,14 +6,14 @@ use crate::core::{Built, Control, Core, Fetched, Looked, Todo};
 use crate::observer::Observer;
 use crate::panics::{AppValue, AppValues, holding};
 use crate::runner::{Inbox, Machine};
-use crate::source::{ObservedSource, SourceProvider};
+use crate::source::{ObservedSource, Provider, SourceProvider};
 
 /// Drives one observation from its start to its end.
 ///
 /// Sources and state are locals, so that the future of a unit of work can borrow them while the
 /// core takes controls. All that is the app's is dropped value by value, wherever this ends.
 pub(crate) async fn drive<P, O>(
-    provider: AppValue<P>,
+    provider: Provider<O::Source, P>,
     observer: AppValue<O>,
     mut core: Core<O>,
     mut inbox: Inbox<Control, u64>,
@@ -28,7 +28,7 @@ pub(crate) async fn drive<P, O>(
         match (core.todo(), &mut state) {
             (Todo::Refresh(work), _) => {
                 let timeout = core.config().refresh_timeout;
-                let ended = inbox.race(&mut core, timeout, fetch(&*provider)).await;
+                let ended = inbox.race(&mut core, timeout, fetch(&provider)).await;
                 core.refreshed(work, ended, &mut sources, &mut state);
             }
             (Todo::Init(work), _) => {
@@ -54,7 +54,7 @@ pub(crate) async fn drive<P, O>(
 }
 
 /// Inside its own future, the call itself is covered when it panics.
-async fn fetch<S>(provider: &impl SourceProvider<S>) -> Fetched<S> {
+async fn fetch<S, P: SourceProvider<S>>(provider: &Provider<S, P>) -> Fetched<S> {
     Ok(AppValues::new(provider.sources().await?))
 }
 
