@@ -65,7 +65,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::config::ObservationConfig;
 use crate::error::chain;
@@ -282,7 +282,7 @@ where
     /// Runs the script: once from its beginning to its end, and, if the observer claims to keep its state when it is
     /// interrupted, once more for each await of each poll: the poll is dropped there, and polled again.
     ///
-    /// The clock is tokio's. A test pauses it, so that nothing takes time. Of one poll 256 awaits are interrupted.
+    /// Between two polls the config's interval passes, by tokio's clock. A test pauses it, so that nothing takes time. Of one poll 256 awaits are interrupted.
     ///
     /// # Errors
     ///
@@ -384,7 +384,10 @@ where
 
     /// Polls, and judges what came.
     async fn look(&mut self, set: &Set<O::Source>, interrupt: Option<u32>) -> Result<Looked, CheckError> {
-        let (step, limit) = (self.at(), self.folding.check.config.poll_timeout);
+        let (step, config) = (self.at(), &self.folding.check.config);
+        let limit = config.poll_timeout;
+        // As in a runtime: what an observer has begun goes on between two polls.
+        sleep(config.interval).await;
         let polled = ended(step, limit, interrupt, self.observer.poll(&set.0, &mut self.state)).await?;
         match polled {
             None => return Ok(Looked::Interrupted),
