@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use tokio::task::unconstrained;
@@ -15,9 +15,10 @@ use crate::error_text::debug_as_text;
 use crate::failure::ObservationFailure;
 use crate::observer::Observer;
 use crate::runtime::ObservationRuntime;
+use crate::shared::{Registered, Shared};
 use crate::shield::shielded;
 use crate::status::ObservationSnapshot;
-use crate::waits::queue::{Publication, WaitQueue};
+use crate::waits::queue::Publication;
 
 /// Why [`ObservationRuntime::poll_now_and_wait`] has no snapshot.
 #[derive(Clone, thiserror::Error)]
@@ -90,8 +91,7 @@ impl<O: Observer> ObservationRuntime<O> {
     /// ```
     pub async fn poll_now_and_wait(&self) -> Result<Arc<ObservationSnapshot<O::Snapshot>>, PollNowError> {
         let handle = self.handle();
-        let ear = Ear(WaitQueue::without_events());
-        drop(handle.shared.register(&ear.0));
+        let mut ear = Ear::of(&handle.shared);
         let control = self.control();
         let pulse = Arc::clone(handle.shared.clock.pulse());
         // The reply must not stay unread for want of a budget: the cycle may be in the queue already.
@@ -100,7 +100,7 @@ impl<O: Observer> ObservationRuntime<O> {
         let mut cycle = None;
         poll_fn(|context| {
             let mut heard = VecDeque::new();
-            let missed = ear.0.take(&mut heard, context.waker());
+            let missed = ear.take(&mut heard, context.waker());
             if cycle.is_none()
                 && let Poll::Ready(taken) = asking.as_mut().poll(context)
             {
@@ -124,12 +124,26 @@ impl<O: Observer> ObservationRuntime<O> {
     }
 }
 
-/// A queue that is closed when nobody listens any more.
-struct Ear<S, E>(Arc<WaitQueue<S, E>>);
+/// Hears all publications until it is dropped.
+struct Ear<'a, S, E> {
+    shared: &'a Shared<S, E>,
+    registered: Registered,
+}
 
-impl<S, E> Drop for Ear<S, E> {
+impl<'a, S, E> Ear<'a, S, E> {
+    fn of(shared: &'a Shared<S, E>) -> Self {
+        let (registered, _) = shared.register(false);
+        Self { shared, registered }
+    }
+
+    fn take(&mut self, heard: &mut VecDeque<Publication<S, E>>, waker: &Waker) -> u64 {
+        self.shared.take(&mut self.registered, heard, waker)
+    }
+}
+
+impl<S, E> Drop for Ear<'_, S, E> {
     fn drop(&mut self) {
-        self.0.close();
+        self.shared.unregister(&mut self.registered);
     }
 }
 

@@ -30,6 +30,7 @@ mod fail_fast;
 mod failures;
 mod fan_out;
 mod first_cycle;
+mod first_observer;
 mod freshness;
 mod frozen;
 mod group;
