@@ -71,7 +71,7 @@ async fn main() -> Result<(), DynError> {
     let config = ObservationConfig { name: Some("nodes".to_owned()), interval, ..Default::default() };
     let nodes = StaticSourceProvider::new(nodes.collect());
     let group = ObservationGroup::new();
-    group.add(ObservationRuntime::start(nodes, PerSource::new(interval, probe), config).await?)?;
+    group.add(ObservationRuntime::start(nodes, PerSource::new(probe), config).await?)?;
     let nodes = group.handle("nodes").ok_or("it was added")?;
     nodes.source_fresh("n0").within(Duration::from_secs(10)).await?;
     nodes.source_failing("n1").within(Duration::from_secs(10)).await?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::duplicates::Duplicates;
 use crate::error::ObservationRuntimeError;
@@ -87,6 +88,14 @@ pub struct ObservationConfig {
     ///
     /// For those who go on with what an earlier process recorded.
     pub first_generation: u64,
+    /// Cancelling this token is a requested stop: as if somebody had called
+    /// [`ObservationControl::stop`](crate::ObservationControl::stop), from whatever thread. Default: `None`.
+    ///
+    /// With one that is cancelled already nothing of the app is asked: `start` returns
+    /// [`Ended`](crate::ObservationRuntimeError::Ended), and a runtime that was started in the background has stopped.
+    /// A stop of the runtime cancels nothing: give it a [`child_token`](CancellationToken::child_token) or not, as is
+    /// convenient.
+    pub parent: Option<CancellationToken>,
     /// What becomes of sources that share a name. Default: the first is observed, the others are left out.
     pub duplicates: Duplicates,
 }
@@ -107,6 +116,7 @@ impl Default for ObservationConfig {
             wake: None,
             min_gap: Duration::from_millis(10),
             first_generation: 1,
+            parent: None,
             duplicates: Duplicates::KeepFirst,
         }
     }

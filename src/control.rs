@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use tokio_util::sync::CancellationToken;
 use watchkeeper_fsm::StopReason;
 
 use crate::core::Control;
 use crate::error::{ControlError, StopOutcome};
+use crate::parent::Parent;
 use crate::runner::Remote;
 
 /// Pauses, resumes, hurries and stops a runtime; cloneable, and the same type for every observer.
@@ -72,6 +74,10 @@ impl ObservationControl {
 
     pub(crate) fn request_stop(&self, reason: StopReason) {
         self.remote.life.request_stop(reason);
+    }
+
+    pub(crate) fn stopped_by(&self, parent: &CancellationToken) -> Parent {
+        Parent::of(&self.remote.life, parent)
     }
 
     pub(crate) async fn end(&self) -> StopReason {

@@ -6,14 +6,14 @@ use crate::core::{Built, Control, Core, Fetched, Looked, Todo};
 use crate::observer::Observer;
 use crate::panics::{AppValue, AppValues, catch, holding, log_panic};
 use crate::runner::{Inbox, Machine};
-use crate::source::{ObservedSource, SourceProvider};
+use crate::source::{ObservedSource, Provider, SourceProvider};
 
 /// What one observation consists of, in the order in which it is dropped.
-pub(crate) struct Driver<P, O: Observer> {
+pub(crate) struct Driver<P: SourceProvider<O::Source>, O: Observer> {
     pub(crate) inbox: Inbox<Control, u64>,
     pub(crate) core: Core<O>,
     pub(crate) observer: AppValue<O>,
-    pub(crate) provider: AppValue<P>,
+    pub(crate) provider: Provider<O::Source, P>,
 }
 
 /// Drives one observation from its start to its end.
@@ -37,12 +37,12 @@ where
         match (todo, &mut state) {
             (Todo::Refresh(work), _) => {
                 // Read before the set: one that changes in between is fetched again.
-                let revision = revision(&**provider);
+                let revision = revision(provider);
                 if known.is_some() && revision == known {
                     core.unchanged(work, &mut state);
                 } else {
                     let timeout = core.config().refresh_timeout;
-                    let ended = inbox.race(core, timeout, fetch(&**provider)).await;
+                    let ended = inbox.race(core, timeout, fetch(provider)).await;
                     let accepted = core.refreshed(work, ended, &mut sources, &mut state);
                     known = revision.filter(|_| accepted);
                 }
@@ -72,7 +72,7 @@ where
 }
 
 /// A provider that panics here is asked for its set, and may panic there, where that is a failure.
-fn revision<S>(provider: &impl SourceProvider<S>) -> Option<u64> {
+fn revision<S, P: SourceProvider<S>>(provider: &Provider<S, P>) -> Option<u64> {
     catch(|| provider.revision()).unwrap_or_else(|panic| {
         log_panic("SourceProvider::revision", &panic);
         None
@@ -80,7 +80,7 @@ fn revision<S>(provider: &impl SourceProvider<S>) -> Option<u64> {
 }
 
 /// Inside its own future, the call itself is covered when it panics.
-async fn fetch<S>(provider: &impl SourceProvider<S>) -> Fetched<S> {
+async fn fetch<S, P: SourceProvider<S>>(provider: &Provider<S, P>) -> Fetched<S> {
     Ok(AppValues::new(provider.sources().await?))
 }
 

@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     fn set(names: &[&str]) -> AppValues<ObservedSource<usize>> {
-        names.iter().enumerate().map(|(place, name)| ObservedSource::new(name, place)).collect()
+        names.iter().enumerate().map(|(place, name)| ObservedSource::new(*name, place)).collect()
     }
 
     fn known(names: &[&str]) -> SourceNames {

@@ -6,7 +6,7 @@ use watchkeeper_fsm::StopReason;
 
 use crate::DynError;
 use crate::error_text::{CAUSES, causes, debug_as_text};
-use crate::text::Said;
+use crate::text::{MESSAGE, Said, one_line};
 
 /// Why a runtime did not start.
 #[derive(thiserror::Error)]
@@ -76,6 +76,17 @@ pub enum ObservationRuntimeError {
     /// There is no tokio runtime to run on.
     #[error("no tokio runtime here: start the observation from inside one, or enter its handle first")]
     NoTokioRuntime,
+    /// The observer panicked before its first cycle.
+    #[error(
+        "the observer's `{method}` panicked: {}; it may not panic, mend what it says",
+        one_line(message, MESSAGE)
+    )]
+    ObserverPanicked {
+        /// Where: `configured` or `keeps_state_when_interrupted`.
+        method: &'static str,
+        /// What the panic said.
+        message: String,
+    },
     /// The first source refresh failed.
     #[error(
         "the first source refresh failed: make the sources reachable, or start in the background to keep retrying"
@@ -98,9 +109,7 @@ pub enum ObservationRuntimeError {
         no_turn_for: Duration,
     },
     /// The runtime ended before its first cycle did.
-    #[error(
-        "the runtime ended before its first cycle did ({reason}): keep its executor running, and start another one"
-    )]
+    #[error("the runtime ended before its first cycle did ({reason}): {}", what_to_do(*reason))]
     Ended {
         /// Why it ended.
         reason: StopReason,
@@ -180,6 +189,14 @@ pub enum CursorError {
         /// How many batches there have been.
         published: u64,
     },
+}
+
+/// After an end that came too early.
+fn what_to_do(reason: StopReason) -> &'static str {
+    match reason {
+        StopReason::Requested => "start another one, with a `parent` that is not cancelled if it has one",
+        _ => "keep its executor running, and start another one",
+    }
 }
 
 /// What it means that there was no turn, and what to do about it.

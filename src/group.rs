@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use watchkeeper_fsm::{State, StopReason};
 
 use crate::ObservationConfig;
@@ -16,6 +17,7 @@ use crate::error_text::debug_as_text;
 use crate::failure::ObservationFailure;
 use crate::freshness::Freshness;
 use crate::observer::Observer;
+use crate::parent::Parent;
 use crate::runtime::ObservationRuntime;
 use crate::status::ObservationStatus;
 use crate::sync::{Mutex, lock};
@@ -52,6 +54,7 @@ use crate::text::{NAME, NAMES, names, quoted};
 #[derive(Default)]
 pub struct ObservationGroup {
     members: Mutex<Members>,
+    parent: Option<CancellationToken>,
 }
 
 #[derive(Default)]
@@ -149,6 +152,7 @@ impl fmt::Debug for GroupStatus {
 struct Member {
     handle: AnyHandle,
     control: ObservationControl,
+    _parent: Option<Parent>,
     _runtime: Box<dyn Any + Send + Sync>,
 }
 
@@ -157,6 +161,15 @@ impl ObservationGroup {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A group without members that is stopped by `parent`: cancelling it asks all members for their stop, those as well
+    /// that are added afterwards.
+    ///
+    /// A member's config may have a [`parent`](ObservationConfig::parent) of its own: whichever comes first stops it.
+    #[must_use]
+    pub fn with_parent(parent: CancellationToken) -> Self {
+        Self { parent: Some(parent), ..Self::default() }
     }
 
     /// Gives the next member's config an `offset` of its own, so that however many there are, they
@@ -225,11 +238,17 @@ impl ObservationGroup {
             _ => {}
         }
         let control = runtime.control();
+        let parent = self.parent.as_ref().map(|parent| control.stopped_by(parent));
         let mut members = lock(&self.members);
         if !members.names.insert(Arc::clone(handle.name())) {
             return Err(GroupError::DuplicateName { name: handle.name().to_string() });
         }
-        members.by_age.push(Arc::new(Member { handle, control, _runtime: Box::new(runtime) }));
+        members.by_age.push(Arc::new(Member {
+            handle,
+            control,
+            _parent: parent,
+            _runtime: Box::new(runtime),
+        }));
         Ok(())
     }
 

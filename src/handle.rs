@@ -190,6 +190,35 @@ impl<O: Observer> ObservationHandle<O> {
         clock.wall(instant, clock.now())
     }
 
+    /// Waits for the end of the runtime, and returns its reason.
+    ///
+    /// It waits for as long as the runtime lives, also where nobody drives its executor.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use watchkeeper::{ObservationHandle, Observer, StopReason};
+    /// # async fn example<O: Observer>(handle: ObservationHandle<O>) {
+    /// if handle.stopped().await != StopReason::Requested {
+    ///     eprintln!("the observation has ended by itself");
+    /// }
+    /// # }
+    /// ```
+    pub async fn stopped(&self) -> StopReason {
+        let mut watch = self.watch();
+        loop {
+            if let Some(reason) = self.stop_reason() {
+                return reason;
+            }
+            // What it says of an executor that nobody drives is no end.
+            let _ = watch.changed().await;
+        }
+    }
+
     /// Why the runtime ended, if it has.
     #[must_use]
     pub fn stop_reason(&self) -> Option<StopReason> {

@@ -49,9 +49,12 @@ pub mod guides;
 mod handle;
 mod history;
 mod log;
+mod observe;
 mod observer;
 mod panics;
+mod parent;
 mod per_source;
+mod poll_now;
 mod pulse;
 mod runner;
 mod runtime;
@@ -65,10 +68,13 @@ mod subscription;
 mod sync;
 mod text;
 mod transactional;
+mod until;
 mod waiting;
 mod waits;
 mod wake;
 mod watch;
+
+pub mod check;
 
 /// For what a person reads: bounded in bytes, and escaped.
 pub mod report {
@@ -77,6 +83,7 @@ pub mod report {
 }
 
 pub use async_trait::async_trait;
+pub use tokio_util::sync::CancellationToken;
 pub use watchkeeper_fsm::{State, StateKind, StopReason};
 
 pub use any::{AnyHandle, AnySnapshot, AnyWait, AnyWaitBuilder};
@@ -89,8 +96,10 @@ pub use freshness::Freshness;
 pub use group::{GroupError, GroupStatus, ObservationGroup};
 pub use handle::{Mark, ObservationHandle};
 pub use history::{Cursor, ObservationBatch};
+pub use observe::observe;
 pub use observer::{DynError, Observer};
 pub use per_source::{PerSource, PerSourceError, PerSourceSnapshot, PerSourceState, SourceEvent, SourceView};
+pub use poll_now::PollNowError;
 pub use runtime::ObservationRuntime;
 pub use source::{
     BoxedSourceProvider, ObservedSource, SharedSources, SourceFn, SourceProvider, SourceSetError,
@@ -100,6 +109,7 @@ pub use source_health::{ProbeFailure, SourceFacts, SourceHealth};
 pub use status::{ObservationSnapshot, ObservationStatus};
 pub use subscription::{RecvError, Subscription};
 pub use transactional::Transactional;
+pub use until::{Until, until};
 pub use waits::{
     ByDebug, ByShow, Happens, Held, Holds, Inconclusive, InvalidWait, Invariant, ObservedEvent, Unmet,
     UnmetOutcome, Verdict, Wait, WaitBuilder,

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use tokio::time::Instant;
 
+use crate::config::ObservationConfig;
 use crate::source::ObservedSource;
 use crate::source_health::SourceHealth;
 
@@ -51,12 +52,43 @@ pub type DynError = Box<dyn std::error::Error + Send + Sync>;
 /// [`Transactional`](crate::Transactional). For one probe per source use
 /// [`PerSource`](crate::PerSource), which keeps the contract for you.
 ///
+/// [`check`](crate::check) finds out whether an observer keeps the contract, over a script of source sets:
+///
+/// ```
+/// # use watchkeeper::check::Check;
+/// # use watchkeeper::{DynError, ObservedSource, PerSource, SourceEvent};
+/// # async fn height(node: ObservedSource<u64>) -> Result<u64, DynError> { Ok(node.source) }
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), watchkeeper::check::CheckError> {
+/// let checked = Check::new(|| PerSource::new(height))
+///     .poll(|| [("n1", 1), ("n2", 1)])
+///     .poll(|| [("n1", 2), ("n2", 1)])
+///     .folding(
+///         |nodes| nodes.iter().filter_map(|node| node.value).map(|height| **height).sum::<u64>(),
+///         |sum, event| match event {
+///             SourceEvent::Appeared { value, .. } => *sum += **value,
+///             SourceEvent::Changed { old, new, .. } => *sum += **new - **old,
+///             _ => {}
+///         },
+///     )
+///     .run()
+///     .await?;
+/// assert_eq!((checked.succeeded, checked.events), (2, 3));
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Wrappers
 ///
-/// An observer that wraps another, or is built on one, passes on what that one says:
-/// [`keeps_state_when_interrupted`](Self::keeps_state_when_interrupted),
-/// [`source_health`](Self::source_health), [`asked_since`](Self::asked_since) and
-/// [`asked_at`](Self::asked_at). Left out, each falls back to its default without a warning.
+/// An observer that wraps another, or is built on one, forwards these five to it, beside `init`, `poll` and `snapshot`:
+///
+/// | method | left out |
+/// |---|---|
+/// | [`configured`](Self::configured) | `init` of [`PerSource`](crate::PerSource) fails with an error that says so |
+/// | [`keeps_state_when_interrupted`](Self::keeps_state_when_interrupted) | a time-out loses the state |
+/// | [`source_health`](Self::source_health) | nothing is known by source: waits by source are refused |
+/// | [`asked_since`](Self::asked_since) | waits count answers that were asked before their start |
+/// | [`asked_at`](Self::asked_at) | the same, of events |
 ///
 /// # Destructors
 ///
@@ -80,6 +112,18 @@ pub trait Observer: Send + Sync + 'static {
     type Snapshot: Send + Sync + 'static;
     /// One change. The events of a cycle are published together as a batch.
     type Event: Send + Sync + 'static;
+
+    /// Takes over what the runtime was configured with. Called once, before everything else, by the call that
+    /// starts the runtime. Default: nothing.
+    ///
+    /// The config has been validated: every field is in its range. A panic here, or in
+    /// [`keeps_state_when_interrupted`](Self::keeps_state_when_interrupted), which is asked next, is the error
+    /// [`ObserverPanicked`](crate::ObservationRuntimeError::ObserverPanicked) of the start.
+    ///
+    /// An observer that wraps another forwards this: see [Wrappers](#wrappers).
+    fn configured(&mut self, config: &ObservationConfig) {
+        let _ = config;
+    }
 
     /// Builds the state: in cycle 0, and again after a state was lost.
     ///

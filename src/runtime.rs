@@ -21,11 +21,12 @@ use crate::error::{ObservationRuntimeError, StopOutcome};
 use crate::handle::ObservationHandle;
 use crate::history::History;
 use crate::observer::Observer;
-use crate::panics::{AppValue, log_panic, poll_caught};
+use crate::panics::{AppValue, catch, log_panic, poll_caught};
+use crate::parent::Parent;
 use crate::runner::{Terminate, life};
 use crate::shared::Shared;
 use crate::shield::shielded;
-use crate::source::SourceProvider;
+use crate::source::{Provider, SourceProvider};
 use crate::status::Published;
 
 /// Tells the runtimes of one process apart, so that a cursor finds its own.
@@ -34,7 +35,8 @@ static INSTANCES: AtomicU64 = AtomicU64::new(1);
 /// A running observation: one task that owns provider, observer and state.
 ///
 /// Dropping it asks for the stop and does not wait; that needs no tokio context. Handles,
-/// subscriptions and waits that live on are told [`StopReason::Dropped`].
+/// subscriptions and waits that live on end with [`StopReason::Dropped`]. Cancelling the
+/// [`parent`](ObservationConfig::parent) of its config is a requested stop.
 ///
 /// # Logs
 ///
@@ -107,6 +109,7 @@ static INSTANCES: AtomicU64 = AtomicU64::new(1);
 /// # Ok(())
 /// # }
 /// ```
+#[must_use = "dropping the runtime stops the observation: keep it for as long as something is to be observed"]
 pub struct ObservationRuntime<O: Observer> {
     handle: ObservationHandle<O>,
     control: ObservationControl,
@@ -245,9 +248,13 @@ impl<O: Observer> ObservationRuntime<O> {
         P: SourceProvider<O::Source>,
     {
         // Refused, they are dropped each on its own.
-        let (provider, observer) = (AppValue::new(provider), AppValue::new(observer));
+        let (provider, mut observer) = (Provider::new(provider), AppValue::new(observer));
         config.validate()?;
         let executor = Handle::try_current().map_err(|_| ObservationRuntimeError::NoTokioRuntime)?;
+        let panicked = |method| move |message| ObservationRuntimeError::ObserverPanicked { method, message };
+        catch(|| observer.configured(&config)).map_err(panicked("configured"))?;
+        let keeps_state = catch(|| observer.keeps_state_when_interrupted())
+            .map_err(panicked("keeps_state_when_interrupted"))?;
         let instance = INSTANCES.fetch_add(1, Ordering::Relaxed);
         let clock = Clock::of(executor.clone());
         let history = History::new(instance, config.history_limit, config.first_generation);
@@ -259,16 +266,17 @@ impl<O: Observer> ObservationRuntime<O> {
         clock.pulse().logs_as(&span);
         let end: Arc<dyn Terminate> = shared.clone();
         let (remote, inbox, guard) = life(&clock, config.stop_timeout, config.wake.as_ref(), end);
-        let keeps_state = observer.keeps_state_when_interrupted();
+        let parent = config.parent.as_ref().map(|parent| Parent::of(&remote.life, parent));
         let core = Core::new(Arc::clone(&shared), Arc::clone(&remote.life), config, keeps_state, first_cycle);
         // The guard is dropped last, behind everything of the app's: here when the task never ran ...
         let died = Arc::clone(&remote.life);
         let whole = Driver { inbox, core, observer, provider };
-        let whole = (Box::pin(drive(Box::new(whole))), guard);
+        let whole = (Box::pin(drive(Box::new(whole))), parent, guard);
         let driver = async move {
-            let (drive, guard) = whole;
+            let (drive, parent, guard) = whole;
             // ... and here when it did, because what is awaited is dropped before.
             let _guard = guard;
+            let _parent = parent;
             let mut drive = pin!(drive);
             if let Err(panic) = poll_fn(|context| poll_caught(drive.as_mut(), context)).await {
                 died.end(StopReason::Died);

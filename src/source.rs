@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::DynError;
 use crate::error_text::debug_as_text;
-use crate::panics::{AppValue, AppValues};
+use crate::panics::{AppValue, AppValues, catch, discard_each, log_panic};
 use crate::sync::{Mutex, lock};
 use crate::text::{NAME, NAMES, names, quoted};
 
@@ -26,12 +27,16 @@ pub struct ObservedSource<S> {
 
 impl<S> ObservedSource<S> {
     /// A source called `name`.
-    pub fn new(name: &str, source: S) -> Self {
-        Self { name: name.to_owned(), source }
+    pub fn new(name: impl Into<String>, source: S) -> Self {
+        Self { name: name.into(), source }
     }
 }
 
-/// Returns the current source set; called anew at the start of each cycle.
+/// Returns the current source set; called at the start of each cycle.
+///
+/// Arrays and `Vec`s are providers of a set that never changes: of pairs `("n1", client)`, whose names may be of any
+/// type that is a `&str`, and of [`ObservedSource`]s. See also [`StaticSourceProvider`], [`SharedSources`] and
+/// [`source_fn`].
 ///
 /// An error, a time-out (`refresh_timeout`) or a panic fails the cycle with stage
 /// [`SourceRefresh`](crate::ObservationFailureStage::SourceRefresh) and keeps the observer's state.
@@ -43,6 +48,15 @@ pub trait SourceProvider<S>: Send + Sync + 'static {
     ///
     /// Whatever keeps the set from being known. The cycle then fails; nothing is polled.
     async fn sources(&self) -> Result<Vec<ObservedSource<S>>, DynError>;
+
+    /// Drops it. What is a collection drops its items one by one, so that two destructors that panic do not abort the
+    /// process.
+    #[doc(hidden)]
+    fn drop_one_by_one(self)
+    where
+        Self: Sized,
+    {
+    }
 
     /// Which set [`sources`](Self::sources) would return now, where the provider counts its changes.
     ///
@@ -77,6 +91,92 @@ impl<S: 'static, P: SourceProvider<S> + ?Sized> SourceProvider<S> for Arc<P> {
 
     fn revision(&self) -> Option<u64> {
         (**self).revision()
+    }
+}
+
+#[async_trait]
+impl<S: Clone + Send + Sync + 'static> SourceProvider<S> for Vec<ObservedSource<S>> {
+    async fn sources(&self) -> Result<Vec<ObservedSource<S>>, DynError> {
+        Ok(copies(self, Clone::clone))
+    }
+
+    fn drop_one_by_one(self) {
+        discard_each(self);
+    }
+}
+
+#[async_trait]
+impl<S: Clone + Send + Sync + 'static, const K: usize> SourceProvider<S> for [ObservedSource<S>; K] {
+    async fn sources(&self) -> Result<Vec<ObservedSource<S>>, DynError> {
+        Ok(copies(self, Clone::clone))
+    }
+
+    fn drop_one_by_one(self) {
+        discard_each(self);
+    }
+}
+
+#[async_trait]
+impl<N, S> SourceProvider<S> for Vec<(N, S)>
+where
+    N: AsRef<str> + Send + Sync + 'static,
+    S: Clone + Send + Sync + 'static,
+{
+    async fn sources(&self) -> Result<Vec<ObservedSource<S>>, DynError> {
+        Ok(copies(self, |(name, source)| ObservedSource::new(name.as_ref(), source.clone())))
+    }
+
+    fn drop_one_by_one(self) {
+        discard_each(self);
+    }
+}
+
+#[async_trait]
+impl<N, S, const K: usize> SourceProvider<S> for [(N, S); K]
+where
+    N: AsRef<str> + Send + Sync + 'static,
+    S: Clone + Send + Sync + 'static,
+{
+    async fn sources(&self) -> Result<Vec<ObservedSource<S>>, DynError> {
+        Ok(copies(self, |(name, source)| ObservedSource::new(name.as_ref(), source.clone())))
+    }
+
+    fn drop_one_by_one(self) {
+        discard_each(self);
+    }
+}
+
+/// A copy that panics half-way drops those before it one by one.
+fn copies<T, S>(items: &[T], copy: impl Fn(&T) -> ObservedSource<S>) -> Vec<ObservedSource<S>> {
+    items.iter().map(copy).collect::<AppValues<_>>().into_inner()
+}
+
+/// A provider of the app's, dropped as [`SourceProvider::drop_one_by_one`] says. A panic is logged and ends there.
+pub(crate) struct Provider<S, P: SourceProvider<S>>(Option<P>, PhantomData<fn() -> S>);
+
+impl<S, P: SourceProvider<S>> Provider<S, P> {
+    pub(crate) const fn new(provider: P) -> Self {
+        Self(Some(provider), PhantomData)
+    }
+
+    pub(crate) async fn sources(&self) -> Result<Vec<ObservedSource<S>>, DynError> {
+        self.0.as_ref().expect("it is there until this is dropped").sources().await
+    }
+}
+
+impl<S, P: SourceProvider<S>> Provider<S, P> {
+    pub(crate) fn revision(&self) -> Option<u64> {
+        self.0.as_ref().and_then(SourceProvider::revision)
+    }
+}
+
+impl<S, P: SourceProvider<S>> Drop for Provider<S, P> {
+    fn drop(&mut self) {
+        if let Some(provider) = self.0.take()
+            && let Err(panic) = catch(|| provider.drop_one_by_one())
+        {
+            log_panic("dropping a source provider", &panic);
+        }
     }
 }
 
@@ -170,7 +270,7 @@ impl<S: Clone> SharedSources<S> {
     #[must_use]
     pub fn get(&self) -> Vec<ObservedSource<S>> {
         let sources = lock(&self.shared).sources.clone();
-        let own = |(name, source): &Shared<S>| ObservedSource::new(name, S::clone(source));
+        let own = |(name, source): &Shared<S>| ObservedSource::new(&**name, S::clone(source));
         sources.iter().map(own).collect::<AppValues<_>>().into_inner()
     }
 
@@ -179,8 +279,9 @@ impl<S: Clone> SharedSources<S> {
     pub fn replace(&self, sources: Vec<ObservedSource<S>>) -> Vec<ObservedSource<S>> {
         let new = Self::share(sources);
         let old = self.change(|sources| std::mem::replace(sources, new));
-        let own =
-            |(name, source): Shared<S>| ObservedSource::new(&name, Arc::unwrap_or_clone(source.into_inner()));
+        let own = |(name, source): Shared<S>| {
+            ObservedSource::new(&*name, Arc::unwrap_or_clone(source.into_inner()))
+        };
         old.into_iter().map(own).collect::<AppValues<_>>().into_inner()
     }
 
@@ -229,15 +330,21 @@ impl<S: Clone + Send + Sync + 'static> SourceProvider<S> for SharedSources<S> {
     }
 }
 
-/// A provider made of an async closure.
+/// A provider made of an async function or closure, whose error may be of any type that turns into a [`DynError`].
+///
+/// A closure that ends with `Ok(..)` says of which type its error is: `Ok::<_, DynError>(..)`.
 ///
 /// # Examples
 ///
 /// ```
 /// use watchkeeper::{ObservedSource, source_fn};
 ///
-/// let provider = source_fn(|| async { Ok(vec![ObservedSource::new("n1", 8001)]) });
-/// # fn is_provider(_: impl watchkeeper::SourceProvider<i32>) {}
+/// async fn nodes() -> std::io::Result<Vec<ObservedSource<u16>>> {
+///     Ok(vec![ObservedSource::new("n1", 8001)]) // read a file, ask a registry
+/// }
+///
+/// let provider = source_fn(nodes);
+/// # fn is_provider(_: impl watchkeeper::SourceProvider<u16>) {}
 /// # is_provider(provider);
 /// ```
 pub fn source_fn<F>(sources: F) -> SourceFn<F> {
@@ -251,14 +358,15 @@ pub struct SourceFn<F> {
 }
 
 #[async_trait]
-impl<S, F, Fut> SourceProvider<S> for SourceFn<F>
+impl<S, F, Fut, E> SourceProvider<S> for SourceFn<F>
 where
     S: 'static,
     F: Fn() -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<Vec<ObservedSource<S>>, DynError>> + Send,
+    Fut: Future<Output = Result<Vec<ObservedSource<S>>, E>> + Send,
+    E: Into<DynError>,
 {
     async fn sources(&self) -> Result<Vec<ObservedSource<S>>, DynError> {
-        (self.sources)().await
+        (self.sources)().await.map_err(Into::into)
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::panics::{AppValue, AppValues, PanicMessage, catch, poll_caught};
 use crate::source_health::SourceHealth;
 use crate::sync::{Mutex, lock};
-use crate::{DynError, ObservedSource, Observer};
+use crate::{DynError, ObservationConfig, ObservedSource, Observer};
 
 /// Polls `O` on a copy of its state, and keeps the copy only when everything went well.
 ///
@@ -151,6 +151,10 @@ impl<O: Observer<State: Clone>> Observer for Transactional<O> {
     fn snapshot(&self, state: &O::State) -> O::Snapshot {
         let kept = lock(&self.snapshot).take();
         kept.map_or_else(|| self.inner.snapshot(state), AppValue::into_inner)
+    }
+
+    fn configured(&mut self, config: &ObservationConfig) {
+        self.inner.configured(config);
     }
 
     fn keeps_state_when_interrupted(&self) -> bool {

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use watchkeeper::{
-    DynError, ObservedSource, Observer, PerSource, PerSourceSnapshot, PerSourceState, SourceEvent,
-    StaticSourceProvider, async_trait,
+    DynError, ObservationConfig, ObservedSource, Observer, PerSource, PerSourceSnapshot, PerSourceState,
+    SourceEvent, StaticSourceProvider, async_trait,
 };
 
 use super::laps::{Laps, seconds_per_cycle};
-use super::{NEVER, Side, one_thread, only_source};
+use super::{Side, one_thread, only_source};
 use crate::measure::{Row, Samples, Table, Unit, alternate, cpu_time};
 
 pub(crate) fn measure(table: &mut Table) {
@@ -58,6 +58,10 @@ impl Observer for Lapped {
     type Snapshot = PerSourceSnapshot<u64>;
     type Event = SourceEvent<u64>;
 
+    fn configured(&mut self, config: &ObservationConfig) {
+        self.probes.configured(config);
+    }
+
     async fn init(&self, sources: &[ObservedSource<u64>]) -> Result<Self::State, DynError> {
         self.probes.init(sources).await
     }
@@ -82,7 +86,7 @@ async fn probe(source: ObservedSource<u64>) -> Result<u64, DynError> {
 }
 
 fn sources(count: u64) -> Vec<ObservedSource<u64>> {
-    (0..count).map(|nth| ObservedSource::new(&format!("source-{nth}"), nth)).collect()
+    (0..count).map(|nth| ObservedSource::new(format!("source-{nth}"), nth)).collect()
 }
 
 /// All of the cycle counts, the clone of the source set by its provider too; only awaiting the bare
@@ -104,7 +108,7 @@ fn per_source(table: &mut Table, count: u64, name: &str, cycles: u64) {
     };
     let cycle = || {
         each(seconds_per_cycle(Side::New, StaticSourceProvider::new(sources(count)), (2, cycles), |laps| {
-            Lapped { laps, probes: PerSource::new(NEVER, probe).probe_timeout(Duration::from_secs(1)) }
+            Lapped { laps, probes: PerSource::new(probe).probe_timeout(Duration::from_secs(1)) }
         }))
     };
     let (bare, cycle) = alternate(15, bare, cycle);

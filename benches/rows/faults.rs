@@ -174,7 +174,7 @@ impl Observer for JoinAll {
 
 fn some_sources_hang(table: &mut Table) {
     const WINDOW: Duration = Duration::from_secs(4);
-    let sources = || (0..SOURCES).map(|nth| ObservedSource::new(&format!("source-{nth}"), nth));
+    let sources = || (0..SOURCES).map(|nth| ObservedSource::new(format!("source-{nth}"), nth));
     let provider = || StaticSourceProvider::new(sources().collect());
     let old_cycles = two_workers().block_on(async {
         let cycles = Arc::new(AtomicU64::new(0));
@@ -184,7 +184,7 @@ fn some_sources_hang(table: &mut Table) {
         cycles.load(Ordering::Relaxed)
     });
     let (cycles, fresh, missed) = two_workers().block_on(async {
-        let observer = PerSource::new(INTERVAL, probe).probe_timeout(PROBE_TIMEOUT);
+        let observer = PerSource::new(probe).probe_timeout(PROBE_TIMEOUT);
         let config = ObservationConfig { interval: INTERVAL, ..Default::default() };
         let new = ObservationRuntime::start(provider(), observer, config).await.expect("cycle 0 succeeds");
         let handle = new.handle();

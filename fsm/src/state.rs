@@ -128,7 +128,7 @@ impl fmt::Display for StopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Requested => "stop was requested",
-            Self::Dropped => "its owner was dropped",
+            Self::Dropped => "its owner was dropped: keep the runtime for as long as it is to observe",
             Self::StartFailed => "the start failed",
             Self::Shutdown => "the executor shut down",
             Self::Died => "the driver panicked",

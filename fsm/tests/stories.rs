@@ -464,7 +464,7 @@ fn what_goes_wrong_reads_as_words() {
     assert_eq!(stages.map(|it| it.to_string()), ["source refresh", "init", "poll"]);
     let reasons = [
         (StopReason::Requested, "stop was requested"),
-        (StopReason::Dropped, "its owner was dropped"),
+        (StopReason::Dropped, "its owner was dropped: keep the runtime for as long as it is to observe"),
         (StopReason::StartFailed, "the start failed"),
         (StopReason::Shutdown, "the executor shut down"),
         (StopReason::Died, "the driver panicked"),

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use crate::config::LONGEST;
 use crate::error_text::debug_as_text;
 use crate::source_health::{ProbeFailure, SourceHealth};
-use crate::{DynError, ObservedSource, Observer};
+use crate::{DynError, ObservationConfig, ObservedSource, Observer};
 
 use look::Look;
 use patience::Patience;
@@ -85,7 +85,7 @@ type Identity<S> = dyn Fn(&S) -> u64 + Send + Sync;
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let interval = Duration::from_millis(250);
 /// let nodes = StaticSourceProvider::new(vec![ObservedSource::new("n1", 3), ObservedSource::new("n2", 4)]);
-/// let squares = PerSource::new(interval, |node: ObservedSource<i32>| async move { Ok(node.source * node.source) });
+/// let squares = PerSource::new(|node: ObservedSource<i32>| async move { Ok(node.source * node.source) });
 /// let config = ObservationConfig { interval, ..Default::default() };
 /// let runtime = ObservationRuntime::start(nodes, squares, config).await?;
 ///
@@ -104,9 +104,10 @@ pub struct PerSource<S, V> {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
-    interval: Duration,
+    /// The runtime's own, once it is known.
+    interval: Option<Duration>,
     probe_timeout: Duration,
-    collect_for: Duration,
+    collect_for: Option<Duration>,
     stale_after: Option<Duration>,
     concurrency: usize,
 }
@@ -123,6 +124,12 @@ pub enum PerSourceError {
         /// What was given.
         value: Duration,
     },
+    /// It does not know its runtime's config: a wrapper has kept it back.
+    #[error(
+        "PerSource does not know the interval of its runtime: the observer that wraps it must forward \
+         `Observer::configured`"
+    )]
+    NotConfigured,
     /// No probe may run.
     #[error("PerSource::concurrency is 0: at least one probe must be allowed at once")]
     NoConcurrency,
@@ -226,20 +233,49 @@ where
     S: Clone + Send + Sync + 'static,
     V: PartialEq + Send + Sync + 'static,
 {
-    /// Probes each source by `probe`. `interval` is the runtime's own: the defaults are made of it.
+    /// Probes each source by `probe`, whose error may be of any type that turns into a [`DynError`].
+    ///
+    /// The interval is that of the runtime: see [`Observer::configured`].
+    ///
+    /// # Examples
+    ///
+    /// Functions need no annotation, nor do closures that end with what they call. A closure that ends with `Ok(..)`
+    /// says of which type its error is:
+    ///
+    /// ```
+    /// # use watchkeeper::{DynError, ObservedSource, PerSource};
+    /// # #[derive(Clone)]
+    /// # struct Client;
+    /// # impl Client { async fn height(&self) -> std::io::Result<u64> { Ok(7) } }
+    /// async fn height(node: ObservedSource<Client>) -> std::io::Result<u64> {
+    ///     node.source.height().await
+    /// }
+    ///
+    /// let by_function = PerSource::new(height);
+    /// let by_closure = PerSource::new(|node: ObservedSource<Client>| async move { node.source.height().await });
+    /// let doubled = PerSource::new(|node: ObservedSource<Client>| async move {
+    ///     let height = node.source.height().await?;
+    ///     Ok::<_, DynError>(2 * height)
+    /// });
+    /// # let _ = (by_function, by_closure, doubled);
+    /// ```
     #[must_use]
-    pub fn new<F, Fut>(interval: Duration, probe: F) -> Self
+    pub fn new<F, Fut, E>(probe: F) -> Self
     where
         F: Fn(ObservedSource<S>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<V, DynError>> + Send + 'static,
+        Fut: Future<Output = Result<V, E>> + Send + 'static,
+        E: Into<DynError>,
     {
         Self {
-            probe: Box::new(move |source| Box::pin(probe(source))),
+            probe: Box::new(move |source| {
+                let probe = probe(source);
+                Box::pin(async move { probe.await.map_err(Into::into) })
+            }),
             identity: None,
             settings: Settings {
-                interval,
+                interval: None,
                 probe_timeout: Duration::from_secs(5),
-                collect_for: (interval / 2).min(Duration::from_secs(5)),
+                collect_for: None,
                 stale_after: None,
                 concurrency: 256,
             },
@@ -254,15 +290,15 @@ where
         self
     }
 
-    /// How long a cycle waits for the probes it has begun. Default: half the interval, at most 5 s.
+    /// How long a cycle waits for the probes it has begun. Default: half the runtime's interval, at most 5 s.
     #[must_use]
     pub fn collect_for(mut self, collect_for: Duration) -> Self {
-        self.settings.collect_for = collect_for;
+        self.settings.collect_for = Some(collect_for);
         self
     }
 
     /// The age from which on a source is stale, beside the time its last answer took. Default: the
-    /// larger of 2 s and three intervals.
+    /// larger of 2 s and three of the runtime's intervals.
     #[must_use]
     pub fn stale_after(mut self, stale_after: Duration) -> Self {
         self.settings.stale_after = Some(stale_after);
@@ -293,22 +329,34 @@ where
 impl Settings {
     fn validate(&self) -> Result<(), PerSourceError> {
         let durations = [
-            ("interval", self.interval),
-            ("probe_timeout", self.probe_timeout),
+            ("probe_timeout", Some(self.probe_timeout)),
             ("collect_for", self.collect_for),
+            ("stale_after", self.stale_after),
         ];
-        let stale_after = self.stale_after.map(|value| ("stale_after", value));
-        for (setting, value) in durations.into_iter().chain(stale_after) {
+        for (setting, value) in durations.into_iter().filter_map(|(setting, value)| Some((setting, value?))) {
             if value.is_zero() || value > LONGEST {
                 return Err(PerSourceError::InvalidDuration { setting, value });
             }
         }
-        if self.concurrency == 0 { Err(PerSourceError::NoConcurrency) } else { Ok(()) }
+        if self.concurrency == 0 {
+            return Err(PerSourceError::NoConcurrency);
+        }
+        if self.interval.is_none() { Err(PerSourceError::NotConfigured) } else { Ok(()) }
+    }
+
+    fn interval(&self) -> Duration {
+        // Without one there is no state, and nothing asks.
+        self.interval.unwrap_or_else(|| ObservationConfig::default().interval)
+    }
+
+    fn collect_for(&self) -> Duration {
+        const MOST: Duration = Duration::from_secs(5);
+        self.collect_for.unwrap_or_else(|| MOST.min(self.interval() / 2))
     }
 
     fn stale_after(&self) -> Duration {
         const LEAST: Duration = Duration::from_secs(2);
-        self.stale_after.unwrap_or_else(|| LEAST.max(self.interval * 3))
+        self.stale_after.unwrap_or_else(|| LEAST.max(self.interval() * 3))
     }
 }
 
@@ -322,6 +370,10 @@ where
     type State = PerSourceState<V>;
     type Snapshot = PerSourceSnapshot<V>;
     type Event = SourceEvent<V>;
+
+    fn configured(&mut self, config: &ObservationConfig) {
+        self.settings.interval = Some(config.interval);
+    }
 
     async fn init(&self, sources: &[ObservedSource<S>]) -> Result<PerSourceState<V>, DynError> {
         self.settings.validate()?;
@@ -340,7 +392,7 @@ where
     }
 
     fn snapshot(&self, state: &PerSourceState<V>) -> PerSourceSnapshot<V> {
-        state.snapshot(self.settings.stale_after(), self.settings.collect_for)
+        state.snapshot(self.settings.stale_after(), self.settings.collect_for())
     }
 
     /// True: an answer and its events go into the state together, between two awaits.

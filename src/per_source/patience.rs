@@ -32,7 +32,7 @@ impl Patience {
     /// One that was cut off while it collected would be cut off again: from then on half of what it had is
     /// enough.
     pub(super) fn collect_for(&self, settings: &Settings) -> Duration {
-        let most = self.most.load(Ordering::Relaxed).min(nanos(settings.collect_for));
+        let most = self.most.load(Ordering::Relaxed).min(nanos(settings.collect_for()));
         let had = self.cut_off_after.swap(NONE, Ordering::Relaxed);
         if had >= most {
             return Duration::from_nanos(most);
@@ -43,7 +43,7 @@ impl Patience {
             "a poll was cut off after {:?}, while PerSource collected answers: it collects for {now:?} from now \
              on; set PerSource::collect_for ({:?}) below poll_timeout and init_timeout",
             Duration::from_nanos(had),
-            settings.collect_for,
+            settings.collect_for(),
         );
         now
     }

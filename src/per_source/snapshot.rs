@@ -148,6 +148,14 @@ impl<V> PerSourceSnapshot<V> {
         self.iter().filter_map(|source| source.answering_value().map(|value| (source.name, value)))
     }
 
+    /// The value of the source called `name`, if it answered when this was taken: see [`SourceView::is_answering`].
+    ///
+    /// `None` for a source that does not, and for a name that no source has.
+    #[must_use]
+    pub fn answer(&self, name: &str) -> Option<&V> {
+        self.get(name)?.answering_value().map(|value| &**value)
+    }
+
     /// The sources whose values are fresh at `now`, with these values. One that has just died is among them: see
     /// [`answering`](Self::answering).
     pub fn fresh(&self, now: Instant) -> impl Iterator<Item = (&Arc<str>, &Arc<V>)> {

@@ -1,12 +1,11 @@
 //! Publishing beside those who register, who watch and who declare the end, in every order that loom
 //! finds.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::task::{Poll, Waker};
 
 use loom::future::block_on;
 use loom::thread;
+use watchkeeper_fsm::StateKind;
 
 use super::*;
 use crate::core::loom_rig::{App, Rig, model};

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::core::loom_rig::{Rig, model};
+use crate::history::Announced;
 
 fn batch(seq: u64, generation: u64) -> Arc<ObservationBatch<u64>> {
     Arc::new(ObservationBatch {
@@ -31,7 +32,8 @@ fn publish(history: &History<u64>, seq: u64, generation: u64) {
 }
 
 fn announce(history: &History<u64>, seq: u64, generation: u64) {
-    history.announce(Cursor { instance: history.instance(), generation, seq });
+    let cursor = Cursor { instance: history.instance(), generation, seq };
+    history.announce(cursor, &mut Announced::default());
 }
 
 #[test]

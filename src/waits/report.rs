@@ -183,6 +183,8 @@ pub enum InvalidWait {
     NoSourceHealth,
     /// The wait had ended: its outcome was returned by an earlier poll.
     PolledAgain,
+    /// What was to be observed for it could not be started; the report says why.
+    NotStarted,
 }
 
 impl Unmet {
@@ -231,7 +233,7 @@ impl Unmet {
     }
 
     /// Without a story, not even a lifecycle: whoever would know it is gone.
-    pub(super) fn bare(label: &str, outcome: UnmetOutcome, note: Option<String>) -> Self {
+    pub(crate) fn bare(label: &str, outcome: UnmetOutcome, note: Option<String>) -> Self {
         Self(Box::new(Report {
             label: label.to_owned(),
             window: None,
@@ -364,6 +366,7 @@ impl fmt::Display for UnmetOutcome {
             Self::Invalid(InvalidWait::NoSourceHealth) => f.write_str(
                 "invalid wait (the observer keeps nothing by source: have it implement source_health)",
             ),
+            Self::Invalid(InvalidWait::NotStarted) => f.write_str("not started: there is nothing to wait on"),
             Self::Invalid(InvalidWait::PolledAgain) => {
                 f.write_str("invalid wait (it has ended, and was polled again)")
             }

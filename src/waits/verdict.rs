@@ -2,10 +2,14 @@
 
 use std::fmt::Display;
 
+use crate::error::chain;
+use crate::observer::DynError;
+
 /// What the predicate of a wait says of a snapshot, of a source's value or of an event.
 ///
 /// Predicates return whatever turns into a verdict: a `bool`, a `Result<(), reason>` whose error is a reason to
-/// go on waiting, or a `Verdict` itself. The last reason stands in the report.
+/// go on waiting, or a `Verdict` itself; or a `Result` of one of these, whose error is a reason as well. The last
+/// reason stands in the report.
 ///
 /// # Examples
 ///
@@ -33,6 +37,16 @@ pub enum Verdict {
 impl From<bool> for Verdict {
     fn from(met: bool) -> Self {
         if met { Self::Met } else { Self::NotYet(String::new()) }
+    }
+}
+
+/// An error means "not yet": the error and its causes are the reason.
+impl<T: Into<Self>, E: Into<DynError>> From<Result<T, E>> for Verdict {
+    fn from(said: Result<T, E>) -> Self {
+        match said {
+            Ok(said) => said.into(),
+            Err(error) => Self::NotYet(chain(&*error.into())),
+        }
     }
 }
 

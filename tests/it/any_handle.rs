@@ -1,7 +1,6 @@
 //! Handles of a group, whose observers are erased: the same waits for all of them.
 
 use std::task::Poll;
-use std::time::Duration;
 
 use tokio::time::Instant;
 use watchkeeper::{
@@ -160,7 +159,7 @@ async fn what_a_handle_shows() {
 #[tokio::test(start_paused = true)]
 async fn sources_are_waited_for_by_name() {
     let set = SharedSources::new(vec![ObservedSource::new("n1", Some(1)), ObservedSource::new("n2", None)]);
-    let observer = PerSource::new(Duration::from_secs(1), |node: ObservedSource<Option<u32>>| async move {
+    let observer = PerSource::new(|node: ObservedSource<Option<u32>>| async move {
         node.source.ok_or_else(|| DynError::from("connection refused"))
     });
     let group = ObservationGroup::new();

@@ -38,8 +38,8 @@ async fn ten_thousand_failing_sources_make_a_short_report() {
     let refuse = |node: ObservedSource<()>| async move {
         Err::<u32, _>(DynError::from(format!("{}: {}", node.name, "connection refused ".repeat(20))))
     };
-    let nodes = (0..10_000).map(|n| ObservedSource::new(&format!("node-{n:05}"), ())).collect();
-    let observer = PerSource::new(ms(1_000), refuse);
+    let nodes = (0..10_000).map(|n| ObservedSource::new(format!("node-{n:05}"), ())).collect();
+    let observer = PerSource::new(refuse);
     let runtime =
         ObservationRuntime::start(StaticSourceProvider::new(nodes), observer, each_second()).await.unwrap();
     let handle = runtime.handle();
@@ -71,7 +71,7 @@ async fn names_that_are_new_in_each_cycle_make_a_short_report() {
     let wait = runtime.handle().eventually("the impossible", |_| false).show(|_| String::new());
     let wait = tokio::spawn(wait.within(ms(20_500)));
     for cycle in 0..20 {
-        let name = |n| ObservedSource::new(&format!("c{cycle}-{n}"), ());
+        let name = |n| ObservedSource::new(format!("c{cycle}-{n}"), ());
         sources.replace((0..10_000).map(name).collect());
         at(start, cycle * 1_000 + 1_500).await;
     }
@@ -85,7 +85,7 @@ async fn a_name_of_a_megabyte_is_cut_wherever_it_is_printed() {
     let name = "n".repeat(1_000_000);
     let set = SharedSources::new(vec![ObservedSource::new(&name, ())]);
     let refuse = |_| async { Err::<u32, _>(DynError::from("down")) };
-    let observer = PerSource::new(ms(1_000), refuse);
+    let observer = PerSource::new(refuse);
     let runtime = ObservationRuntime::start(set.clone(), observer, refusing_duplicates()).await.unwrap();
     let handle = runtime.handle();
     let mut wait = handle.source_fresh(&name).within(ms(2_500));
@@ -144,8 +144,7 @@ async fn an_error_of_five_megabytes_is_recorded_by_its_beginning_and_a_count() {
 
     let probe = |_| async { Err::<u32, _>(DynError::from("y".repeat(5_000_000))) };
     let nodes = StaticSourceProvider::new(vec![ObservedSource::new("n1", ())]);
-    let runtime =
-        ObservationRuntime::start(nodes, PerSource::new(ms(1_000), probe), each_second()).await.unwrap();
+    let runtime = ObservationRuntime::start(nodes, PerSource::new(probe), each_second()).await.unwrap();
     let why = runtime.handle().why_stale("n1");
     assert!(why.len() < 1_200 && why.ends_with(" more bytes)"), "{why}");
 }
@@ -179,15 +178,13 @@ async fn quotation_marks_everywhere_make_no_longer_report() {
         }
     };
     let set = SharedSources::new(vec![]);
-    let runtime = ObservationRuntime::start(set.clone(), PerSource::new(ms(1_000), probe), each_second())
-        .await
-        .unwrap();
+    let runtime = ObservationRuntime::start(set.clone(), PerSource::new(probe), each_second()).await.unwrap();
     let start = Instant::now();
     let handle = runtime.handle();
     let wait = tokio::spawn(handle.never(evil.clone(), |nodes| nodes.len() > 30).during(ms(60_000)));
     for cycle in 1..50 {
         let name = |n| format!("{n}{evil}");
-        set.replace((0..cycle).map(|n| ObservedSource::new(&name(n), n)).collect());
+        set.replace((0..cycle).map(|n| ObservedSource::new(name(n), n)).collect());
         at(start, cycle * 1_000 + 500).await;
     }
     let unmet = wait.await.unwrap().unwrap_err();
@@ -544,7 +541,7 @@ async fn a_wait_that_nobody_polls_pins_few_sets_of_names() {
     let wait = handle.eventually("the impossible", |_| false).within(ms(10_500));
     let mut names = Vec::new();
     for cycle in 0..10 {
-        sources.replace((0..30_000).map(|n| ObservedSource::new(&format!("c{cycle}-{n}"), ())).collect());
+        sources.replace((0..30_000).map(|n| ObservedSource::new(format!("c{cycle}-{n}"), ())).collect());
         at(start, cycle * 1_000 + 1_500).await;
         names.push(Arc::downgrade(&handle.status().source_names[0]));
     }

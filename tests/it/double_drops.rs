@@ -94,7 +94,7 @@ impl App {
 #[async_trait]
 impl SourceProvider<Bomb> for App {
     async fn sources(&self) -> Result<Vec<ObservedSource<Bomb>>, DynError> {
-        Ok(self.names.iter().map(|name| ObservedSource::new(name, self.range.bomb())).collect())
+        Ok(self.names.iter().map(|name| ObservedSource::new(*name, self.range.bomb())).collect())
     }
 }
 
@@ -196,6 +196,29 @@ async fn all_that_a_stopped_runtime_held() {
         assert_eq!(Handle::current().metrics().num_alive_tasks(), 0, "{then:?}");
         range.close();
     }
+}
+
+/// An array or a `Vec` is the provider itself. A config that is refused drops it as the end does.
+#[tokio::test(start_paused = true)]
+async fn the_sources_of_an_array_or_a_vec() {
+    async fn check<P: SourceProvider<Bomb>>(make: fn(&Range) -> P) {
+        // Two sources and the observer; where it ran, a copy of the set, the state and its snapshot as well.
+        for (interval, dropped) in [(ms(0), 2 + 1), (ms(1_000), 2 + 1 + 2 + 2)] {
+            let range = Range::default();
+            let config = ObservationConfig { interval, ..config() };
+            let started = ObservationRuntime::start_in_background(make(&range), App::new(&range), config);
+            if let Ok(runtime) = started {
+                tokio::time::sleep(ms(500)).await;
+                assert_eq!(runtime.stop().await, StopOutcome::Stopped);
+            }
+            assert_eq!(range.exploded("the end"), dropped, "{}", std::any::type_name::<P>());
+            range.close();
+        }
+    }
+    check(|range| ["a", "b"].map(|name| (name, range.bomb()))).await;
+    check(|range| ["a", "b"].map(|name| ObservedSource::new(name, range.bomb()))).await;
+    check(|range| Vec::from(["a", "b"].map(|name| (name, range.bomb())))).await;
+    check(|range| Vec::from(["a", "b"].map(|name| ObservedSource::new(name, range.bomb())))).await;
 }
 
 #[test]

@@ -42,8 +42,8 @@ fn errors() -> Vec<(Box<dyn Error + Send + Sync>, &'static str)> {
          "the observer's init failed: mend its cause, or start in the background to keep retrying: \
           PerSource::concurrency is 0: at least one probe must be allowed at once"),
         (Start::Ended { reason }.into(),
-         "the runtime ended before its first cycle did (stop was requested): keep its executor running, and start \
-          another one"),
+         "the runtime ended before its first cycle did (stop was requested): start another one, with a `parent` \
+          that is not cancelled if it has one"),
         (ControlError::Full { capacity: 16 }.into(),
          "16 controls are waiting to be taken: await the earlier ones, then try again"),
         (ControlError::Stopped { reason }.into(), "the runtime has stopped (stop was requested): start another one"),
@@ -90,7 +90,7 @@ async fn a_failed_start_under_a_question_mark_prints_what_to_do() {
     async fn main() -> Result<(), Box<dyn Error>> {
         let app = App::new();
         app.then(Call::Init, [Act::Err("connection refused\nby \u{1b}[2J")]);
-        ObservationRuntime::start(app.clone(), app, each_second()).await?;
+        drop(ObservationRuntime::start(app.clone(), app, each_second()).await?);
         Ok(())
     }
     let expected = "the observer's init failed: mend its cause, or start in the background to keep retrying: \

@@ -35,7 +35,7 @@ async fn said(_: ObservedSource<()>) -> Result<String, DynError> {
 #[tokio::test(start_paused = true)]
 async fn of_a_source_its_name_and_its_error() {
     let set = SharedSources::new(vec![ObservedSource::new(EVIL, ())]);
-    let observer = PerSource::new(ms(1_000), refused);
+    let observer = PerSource::new(refused);
     let runtime = ObservationRuntime::start(set.clone(), observer, refusing_duplicates()).await.unwrap();
     let start = Instant::now();
     let handle = runtime.handle();
@@ -98,8 +98,7 @@ async fn an_error_of_many_lines_is_one_line_with_a_count() {
         Err::<u32, _>(DynError::from(format!("502\n<html>\n{}</html>", "  <p>no route</p>\n".repeat(1_000))))
     };
     let set = SharedSources::new(vec![ObservedSource::new("n1", ())]);
-    let runtime =
-        ObservationRuntime::start(set, PerSource::new(ms(1_000), page), each_second()).await.unwrap();
+    let runtime = ObservationRuntime::start(set, PerSource::new(page), each_second()).await.unwrap();
     let unmet = runtime.handle().source_fresh("n1").within(ms(2_500)).await.unwrap_err();
     let report = unmet.to_string();
     assert_eq!(report.lines().count(), 13, "{report}");
@@ -111,8 +110,7 @@ async fn an_error_of_many_lines_is_one_line_with_a_count() {
 #[tokio::test(start_paused = true)]
 async fn of_values_and_what_the_app_shows() {
     let set = SharedSources::new(vec![ObservedSource::new("n1", ())]);
-    let runtime =
-        ObservationRuntime::start(set, PerSource::new(ms(1_000), said), each_second()).await.unwrap();
+    let runtime = ObservationRuntime::start(set, PerSource::new(said), each_second()).await.unwrap();
     let handle = runtime.handle();
     let label = format!("label {EVIL}");
     let by_debug = handle.eventually(label.clone(), |_| false).within(ms(1_500));

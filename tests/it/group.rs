@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use watchkeeper::{
-    GroupError, ObservationConfig, ObservationGroup, ObservationRuntime, ObservedSource, PerSource, State,
-    StateKind, StaticSourceProvider, StopOutcome, StopReason,
+    DynError, GroupError, ObservationConfig, ObservationGroup, ObservationRuntime, ObservedSource, PerSource,
+    State, StateKind, StaticSourceProvider, StopOutcome, StopReason,
 };
 
 use crate::common::threads::{Flavour, Gate, executor, poll_once};
@@ -14,8 +14,7 @@ use crate::common::{Act, App, Call, at, each_second, ms};
 async fn probing() -> ObservationRuntime<PerSource<u32, u32>> {
     let provider =
         StaticSourceProvider::new(vec![ObservedSource::new("n1", 1), ObservedSource::new("n2", 2)]);
-    let observer =
-        PerSource::new(Duration::from_secs(1), |node: ObservedSource<u32>| async move { Ok(node.source) });
+    let observer = PerSource::new(|node: ObservedSource<u32>| async move { Ok::<_, DynError>(node.source) });
     ObservationRuntime::start(provider, observer, each_second()).await.unwrap()
 }
 

@@ -94,7 +94,7 @@ async fn the_bounds_themselves_are_taken() {
         let mut config = ObservationConfig { stale_after: Some(least), min_gap: least, ..Default::default() };
         change(&mut config);
         let app = App::new();
-        app.start(config).await;
+        drop(app.start(config).await);
         assert_eq!(app.calls(Call::Init), 1, "{name}");
     }
 }

@@ -3,7 +3,7 @@
 
 use tokio::time::Instant;
 use tracing::Level;
-use watchkeeper::{ObservationConfig, ObservationRuntime, ObservedSource, SharedSources};
+use watchkeeper::{DynError, ObservationConfig, ObservationRuntime, ObservedSource, SharedSources};
 
 use crate::common::listener::Listener;
 use crate::common::{Act, App, Call, at, each_second, ms};
@@ -131,7 +131,7 @@ async fn an_app_s_own_lines_are_inside_the_span_too() {
     let _listening = tracing::subscriber::set_default(listener.clone());
     let provider = watchkeeper::source_fn(async || {
         tracing::info!(target: "watchkeeper::test", "looking");
-        Ok(vec![])
+        Ok::<_, DynError>(vec![])
     });
     let runtime = ObservationRuntime::start(provider, App::new(), each_second()).await.unwrap();
     tokio::time::sleep(ms(2_500)).await;
@@ -238,10 +238,10 @@ async fn ten_thousand_names_and_a_page_of_html_are_short_lines_without_breaks() 
     let start = Instant::now();
     let config = named("evil\nname\u{202e}");
     let _runtime = ObservationRuntime::start(sources.clone(), app.clone(), config).await.unwrap();
-    let many = || (0..10_000).flat_map(|n| [n, n]).map(|n| ObservedSource::new(&format!("{n}\n"), ()));
+    let many = || (0..10_000).flat_map(|n| [n, n]).map(|n| ObservedSource::new(format!("{n}\n"), ()));
     sources.replace(many().collect());
     at(start, 1_500).await;
-    sources.replace(vec![ObservedSource::new(&"y".repeat(1_000_000), ())]);
+    sources.replace(vec![ObservedSource::new("y".repeat(1_000_000), ())]);
     at(start, 2_500).await;
 
     let heard = listener.heard.lock().unwrap();

@@ -16,7 +16,7 @@ async fn of_a_silent_server(probe_timeout: u64) -> Unmet {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = server.local_addr().unwrap();
     let nodes = StaticSourceProvider::new(vec![ObservedSource::new("n1", address)]);
-    let observer = PerSource::new(ms(1_000), |node: ObservedSource<std::net::SocketAddr>| async move {
+    let observer = PerSource::new(|node: ObservedSource<std::net::SocketAddr>| async move {
         let mut stream = TcpStream::connect(node.source).await?;
         Ok::<_, DynError>(stream.read_u8().await?)
     });

@@ -37,7 +37,7 @@ impl Observer for Sees {
 }
 
 fn set(sources: &[(&str, u32)]) -> Set {
-    sources.iter().map(|(name, source)| ObservedSource::new(name, *source)).collect()
+    sources.iter().map(|(name, source)| ObservedSource::new(*name, *source)).collect()
 }
 
 const BEFORE: &[(&str, u32)] = &[("a", 1), ("b", 2)];
@@ -92,11 +92,11 @@ async fn a_closure_is_called_in_every_cycle() {
         let now = Arc::clone(&now);
         move || {
             let now = Arc::clone(&now);
-            async move { Ok(now.lock().unwrap().clone()) }
+            async move { Ok::<_, DynError>(now.lock().unwrap().clone()) }
         }
     });
     check("closure", provider, || *now.lock().unwrap() = set(AFTER), AFTER).await;
-    check("async closure", source_fn(async || Ok(set(BEFORE))), || {}, BEFORE).await;
+    check("async closure", source_fn(async || Ok::<_, DynError>(set(BEFORE))), || {}, BEFORE).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -112,4 +112,34 @@ async fn a_provider_behind_a_box_or_an_arc_is_the_provider() {
     let now = shared();
     let dynamic: Arc<dyn SourceProvider<u32>> = Arc::new(now.clone());
     check("arc of any", dynamic, || drop(now.replace(set(AFTER))), AFTER).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn arrays_and_vecs_of_names_and_sources_are_providers() {
+    let pairs = || [("a", 1), ("b", 2)];
+    check("array of pairs", pairs(), || {}, BEFORE).await;
+    check("pairs", pairs().to_vec(), || {}, BEFORE).await;
+    check("named by Strings", pairs().map(|(name, source)| (name.to_owned(), source)), || {}, BEFORE).await;
+    let shared = pairs().map(|(name, source)| (Arc::<str>::from(name), source));
+    check("named by Arcs", shared.to_vec(), || {}, BEFORE).await;
+    check("sources", set(BEFORE), || {}, BEFORE).await;
+    let sources = pairs().map(|(name, source)| ObservedSource::new(name.to_owned(), source));
+    check("array of sources", sources.clone(), || {}, BEFORE).await;
+    check("behind an arc", Arc::new(sources), || {}, BEFORE).await;
+    let boxed: BoxedSourceProvider<u32> = Box::new(pairs());
+    check("boxed", boxed, || {}, BEFORE).await;
+}
+
+/// The error of a provider may be of any type that turns into a `DynError`.
+#[tokio::test(start_paused = true)]
+async fn a_function_has_an_error_of_its_own() {
+    async fn refused() -> std::io::Result<Set> {
+        Err(std::io::Error::other("no registry"))
+    }
+    let error = ObservationRuntime::start(source_fn(refused), Sees, each_second()).await.unwrap_err();
+    assert!(format!("{error:?}").ends_with("no registry"), "{error:?}");
+    async fn named() -> Result<Set, String> {
+        Ok(set(BEFORE))
+    }
+    check("its error is a String", source_fn(named), || {}, BEFORE).await;
 }

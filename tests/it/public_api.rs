@@ -10,16 +10,16 @@ use futures_core::Stream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use watchkeeper::{
-    AnyHandle, AnySnapshot, AnyWait, AnyWaitBuilder, Backoff, BoxedSourceProvider, ByDebug, ByShow, Cause,
-    ControlError, Cursor, CursorError, Duplicates, DynError, Freshness, GroupError, GroupStatus, Happens,
-    Held, Holds, Inconclusive, InvalidWait, Invariant, Mark, ObservationBatch, ObservationConfig,
-    ObservationControl, ObservationFailure, ObservationFailureStage, ObservationGroup, ObservationHandle,
-    ObservationRuntime, ObservationRuntimeError, ObservationSnapshot, ObservationStatus, ObservedEvent,
-    ObservedSource, Observer, PerSource, PerSourceError, PerSourceSnapshot, PerSourceState, ProbeFailure,
-    RecvError, Retry, SharedSources, SourceEvent, SourceFacts, SourceFn, SourceHealth, SourceProvider,
-    SourceSetError, SourceView, State, StateKind, StaticSourceProvider, StopOutcome, StopReason,
-    Subscription, Transactional, Unmet, UnmetOutcome, Verdict, Wait, WaitBuilder, Watch, WatchError,
-    async_trait, report, source_fn,
+    AnyHandle, AnySnapshot, AnyWait, AnyWaitBuilder, Backoff, BoxedSourceProvider, ByDebug, ByShow,
+    CancellationToken, Cause, ControlError, Cursor, CursorError, Duplicates, DynError, Freshness, GroupError,
+    GroupStatus, Happens, Held, Holds, Inconclusive, InvalidWait, Invariant, Mark, ObservationBatch,
+    ObservationConfig, ObservationControl, ObservationFailure, ObservationFailureStage, ObservationGroup,
+    ObservationHandle, ObservationRuntime, ObservationRuntimeError, ObservationSnapshot, ObservationStatus,
+    ObservedEvent, ObservedSource, Observer, PerSource, PerSourceError, PerSourceSnapshot, PerSourceState,
+    ProbeFailure, RecvError, Retry, SharedSources, SourceEvent, SourceFacts, SourceFn, SourceHealth,
+    SourceProvider, SourceSetError, SourceView, State, StateKind, StaticSourceProvider, StopOutcome,
+    StopReason, Subscription, Transactional, Unmet, UnmetOutcome, Verdict, Wait, WaitBuilder, Watch,
+    WatchError, async_trait, report, source_fn,
 };
 
 /// Neither cloned nor shown nor compared: nothing may ask for more than an observer must give.
@@ -52,6 +52,77 @@ impl SourceProvider<Opaque> for Least {
     async fn sources(&self) -> Result<Vec<ObservedSource<Opaque>>, DynError> {
         Ok(vec![ObservedSource { name: "a".to_owned(), source: Opaque }])
     }
+}
+
+/// The whole of both traits as their users know them, bounds included: what is generic over the source, its state and its
+/// events, and answers every method.
+struct WordForWord<S, T, V, E>(std::marker::PhantomData<fn() -> (S, T, V, E)>);
+
+#[async_trait]
+impl<S, T, V, E> Observer for WordForWord<S, T, V, E>
+where
+    S: Send + Sync + 'static,
+    T: Default + Send + Sync + 'static,
+    V: Default + Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    type Source = S;
+    type State = T;
+    type Snapshot = V;
+    type Event = E;
+
+    fn configured(&mut self, _: &ObservationConfig) {}
+
+    async fn init(&self, _: &[ObservedSource<Self::Source>]) -> Result<Self::State, DynError> {
+        Ok(T::default())
+    }
+
+    async fn poll(
+        &self,
+        _: &[ObservedSource<Self::Source>],
+        _: &mut Self::State,
+    ) -> Result<Vec<Self::Event>, DynError> {
+        Ok(Vec::new())
+    }
+
+    fn snapshot(&self, _: &Self::State) -> Self::Snapshot {
+        V::default()
+    }
+
+    fn keeps_state_when_interrupted(&self) -> bool {
+        false
+    }
+
+    fn source_health(_: &Self::Snapshot, _: &str) -> Option<SourceHealth> {
+        None
+    }
+
+    fn asked_since(_: &Self::Snapshot, _: Instant) -> Option<Self::Snapshot> {
+        None
+    }
+
+    fn asked_at(_: &Self::Event) -> Option<Instant> {
+        None
+    }
+}
+
+#[async_trait]
+impl<S, T, V, E> SourceProvider<S> for WordForWord<S, T, V, E>
+where
+    S: 'static,
+    T: 'static,
+    V: 'static,
+    E: 'static,
+{
+    async fn sources(&self) -> Result<Vec<ObservedSource<S>>, DynError> {
+        Ok(Vec::new())
+    }
+}
+
+#[test]
+fn both_traits_are_implemented_word_for_word() {
+    fn is<O: Observer<Source = Opaque> + SourceProvider<Opaque>>() {}
+    is::<WordForWord<Opaque, u8, u8, Opaque>>();
 }
 
 /// The same, with what shows and compares its values.
@@ -317,6 +388,7 @@ fn the_config_is_a_plain_struct_with_defaults() {
         wake,
         min_gap,
         first_generation,
+        parent,
         duplicates,
     } = ObservationConfig::default();
     let name: Option<String> = name;
@@ -329,7 +401,8 @@ fn the_config_is_a_plain_struct_with_defaults() {
     assert_eq!((stale_after, min_gap), (None, Duration::from_millis(10)));
     assert_eq!((history_limit, retry, first_generation), (64_usize, Retry::NextTick, 1_u64));
     let wake: Option<Arc<Notify>> = wake;
-    assert!(wake.is_none());
+    let parent: Option<CancellationToken> = parent;
+    assert!(wake.is_none() && parent.is_none());
     let backoff = Backoff { first: interval, max: interval, jitter: 0.5_f64, seed: 7_u64 };
     match Retry::Backoff(backoff) {
         Retry::NextTick | Retry::Backoff(Backoff { first: _, max: _, jitter: _, seed: _ }) => {}
@@ -522,7 +595,7 @@ fn providers() {
     fn provider(_: impl SourceProvider<u8>) {}
     let set = || vec![ObservedSource::new("a", 1_u8)];
     provider(StaticSourceProvider::new(set()));
-    provider(source_fn(async || Ok(vec![ObservedSource::new("a", 1_u8)])));
+    provider(source_fn(async || Ok::<_, DynError>(vec![ObservedSource::new("a", 1_u8)])));
     let boxed: BoxedSourceProvider<u8> = Box::new(SharedSources::new(set()));
     provider(boxed);
     provider(Arc::new(SharedSources::new(set())));
@@ -545,7 +618,7 @@ fn per_source() -> impl Observer<
     Event = SourceEvent<Answer>,
 > {
     let second = Duration::from_secs(1);
-    PerSource::new(second, |_: ObservedSource<u8>| async { Ok(Answer) })
+    PerSource::new(|_: ObservedSource<u8>| async { Ok::<_, DynError>(Answer) })
         .probe_timeout(second)
         .collect_for(second)
         .stale_after(second)

@@ -1,12 +1,11 @@
 //! Sources that share a name, or have none, cost the others nothing: the first of each name is observed.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::Level;
 use watchkeeper::{
-    AnyHandle, Cause, ObservationConfig, ObservationFailureStage as Stage, ObservationRuntime,
+    AnyHandle, Cause, DynError, ObservationConfig, ObservationFailureStage as Stage, ObservationRuntime,
     ObservedSource, PerSource, SharedSources, StateKind,
 };
 
@@ -15,20 +14,20 @@ use crate::common::{App, at, each_second, ms};
 
 /// Answers with its number, at once.
 fn numbers() -> PerSource<u64, u64> {
-    PerSource::new(Duration::from_secs(1), |source: ObservedSource<u64>| async move {
-        if source.source == u64::MAX { Err("down".into()) } else { Ok(source.source) }
+    PerSource::new(|source: ObservedSource<u64>| async move {
+        if source.source == u64::MAX { Err(DynError::from("down")) } else { Ok(source.source) }
     })
 }
 
 fn set(sources: &[(&str, u64)]) -> Vec<ObservedSource<u64>> {
-    sources.iter().map(|(name, number)| ObservedSource::new(name, *number)).collect()
+    sources.iter().map(|(name, number)| ObservedSource::new(*name, *number)).collect()
 }
 
 const GIVEN_TWICE: &str = "the name is given to 2 sources: only the first is observed";
 
 #[tokio::test(start_paused = true)]
 async fn one_of_250_costs_the_other_249_nothing() {
-    let mut sources: Vec<_> = (0..250).map(|n| ObservedSource::new(&format!("n{n}"), n)).collect();
+    let mut sources: Vec<_> = (0..250).map(|n| ObservedSource::new(format!("n{n}"), n)).collect();
     sources[200].name = "n7".to_owned();
     let sources = SharedSources::new(sources);
     let began = Instant::now();

@@ -47,7 +47,7 @@ fn shown(sources: &[ObservedSource<u16>]) -> String {
 type Set<'a> = &'a [(&'a str, u16)];
 
 fn set(sources: Set<'_>) -> Vec<ObservedSource<u16>> {
-    sources.iter().map(|(name, port)| ObservedSource::new(name, *port)).collect()
+    sources.iter().map(|(name, port)| ObservedSource::new(*name, *port)).collect()
 }
 
 async fn start(first: Set<'_>) -> (SharedSources<u16>, ObservationRuntime<Show>) {

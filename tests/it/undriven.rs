@@ -240,7 +240,7 @@ fn block() {
 fn a_probe_that_blocks_the_only_thread_is_noted() {
     let its = executor(Flavour::CurrentThread);
     let nodes = StaticSourceProvider::new(vec![watchkeeper::ObservedSource::new("n1", ())]);
-    let observer = PerSource::new(ms(100), |_| async {
+    let observer = PerSource::new(|_| async {
         block();
         Ok::<_, watchkeeper::DynError>(1)
     });

@@ -32,8 +32,7 @@ async fn of_sources() {
         }
     };
     let set = SharedSources::new(vec![ObservedSource::new("n1", "")]);
-    let runtime =
-        ObservationRuntime::start(set.clone(), PerSource::new(ms(1_000), node), each_second()).await.unwrap();
+    let runtime = ObservationRuntime::start(set.clone(), PerSource::new(node), each_second()).await.unwrap();
     at(start, 500).await;
     let wait = tokio::spawn(runtime.handle().eventually("the impossible", |_| false).within(ms(8_000)));
     at(start, 6_500).await;
@@ -77,7 +76,7 @@ async fn of_a_source_beside_large_ones() {
 
     let start = Instant::now();
     let node = move |node: ObservedSource<&'static str>| async move {
-        Ok(match node.name.as_str() {
+        Ok::<_, DynError>(match node.name.as_str() {
             "n1" => Says::Nothing,
             "n2" => Says::Pages(vec![7; 1_000_000]),
             _ => Says::Number(start.elapsed().as_secs()),
@@ -85,8 +84,7 @@ async fn of_a_source_beside_large_ones() {
     };
     let set = ["n1", "n2", "n3"].map(|name| ObservedSource::new(name, ""));
     let set = StaticSourceProvider::new(set.to_vec());
-    let runtime =
-        ObservationRuntime::start(set, PerSource::new(ms(1_000), node), each_second()).await.unwrap();
+    let runtime = ObservationRuntime::start(set, PerSource::new(node), each_second()).await.unwrap();
     let unmet = runtime.handle().eventually("the impossible", |_| false).within(ms(2_500)).await.unwrap_err();
     assert_eq!(section(&unmet, "changes"), ["+1.000s n3: 0 -> 1", "+2.000s n3: 1 -> 2"], "{unmet}");
     let panicked = "        n1:  ... (its Debug panicked: scripted panic of a Debug),\n        n2: [\n";

@@ -213,7 +213,7 @@ async fn of_four_nodes() -> watchkeeper::Unmet {
     };
     let set = ["answers", "hangs", "refuses", "recovers"].map(|name| ObservedSource::new(name, name));
     let set = StaticSourceProvider::new(set.to_vec());
-    let observer = PerSource::new(ms(1_000), node);
+    let observer = PerSource::new(node);
     let runtime = ObservationRuntime::start(set, observer, each_second()).await.unwrap();
     let wait = runtime.handle().all_sources("all answer 1", |value| *value == 1);
     wait.show(|nodes| format!("{} nodes", nodes.len())).within(ms(4_200)).await.unwrap_err()
@@ -239,7 +239,7 @@ async fn sources_that_are_in_trouble() {
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_is_awaited_late_tells_how_old_an_answer_was_at_its_end() {
     let set = StaticSourceProvider::new(vec![ObservedSource::new("n1", ())]);
-    let observer = PerSource::new(ms(1_000), |_| async { Err::<u32, _>(DynError::from("down")) });
+    let observer = PerSource::new(|_| async { Err::<u32, _>(DynError::from("down")) });
     let start = Instant::now();
     let runtime = ObservationRuntime::start(set, observer, each_second()).await.unwrap();
     let wait = runtime.handle().source_fresh("n1").within(ms(2_500));

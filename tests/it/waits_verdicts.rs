@@ -164,7 +164,7 @@ async fn events_are_judged_with_reasons_as_well() {
 
 async fn heights() -> (ObservationRuntime<PerSource<u64, u64>>, ObservationHandle<PerSource<u64, u64>>) {
     let nodes = [("n1", 7), ("n2", 3), ("n3", 0)].map(|(name, height)| ObservedSource::new(name, height));
-    let observer = PerSource::new(ms(1_000), |node: ObservedSource<u64>| async move {
+    let observer = PerSource::new(|node: ObservedSource<u64>| async move {
         if node.source == 0 { Err(DynError::from("refused")) } else { Ok(node.source) }
     });
     let nodes = StaticSourceProvider::new(nodes.into());

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use watchkeeper::{
-    Backoff, ObservationConfig, ObservationRuntime, ObservedSource, Retry, StateKind, source_fn,
+    Backoff, DynError, ObservationConfig, ObservationRuntime, ObservedSource, Retry, StateKind, source_fn,
 };
 
 use crate::common::{Act, App, Call, at, each_second, ms};
@@ -147,7 +147,7 @@ async fn a_wake_from_inside_the_app_s_own_call_is_not_lost() {
             if calls.fetch_add(1, Relaxed) == 1 {
                 send(&news);
             }
-            async { Ok(vec![ObservedSource::new("a", ())]) }
+            async { Ok::<_, DynError>(vec![ObservedSource::new("a", ())]) }
         });
         let _runtime = ObservationRuntime::start(provider, app.clone(), woken_by(&wake)).await.unwrap();
         at(began, 2500).await;

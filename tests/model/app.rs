@@ -173,7 +173,7 @@ impl SourceProvider<()> for App {
     async fn sources(&self) -> Result<Vec<ObservedSource<()>>, DynError> {
         let act = self.script().next(Call::Sources);
         self.act(act).await?;
-        Ok(self.script().set.iter().map(|name| ObservedSource::new(name, ())).collect())
+        Ok(self.script().set.iter().map(|name| ObservedSource::new(*name, ())).collect())
     }
 }
 

@@ -383,6 +383,7 @@ fn config(settings: &Settings, wake: &Arc<Notify>) -> ObservationConfig {
         wake: Some(Arc::clone(wake)),
         min_gap: millis(settings.min_gap),
         first_generation: settings.first_generation,
+        parent: None,
     }
 }
 

@@ -250,7 +250,7 @@ mod tests {
     use std::time::Duration;
 
     use watchkeeper::{
-        ObservationConfig, ObservationGroup, ObservationRuntime, ObservedSource, PerSource,
+        DynError, ObservationConfig, ObservationGroup, ObservationRuntime, ObservedSource, PerSource,
         StaticSourceProvider,
     };
 
@@ -260,7 +260,7 @@ mod tests {
     async fn suite() -> ObservationGroup {
         let suite = ObservationGroup::new();
         let sources = StaticSourceProvider::new(vec![ObservedSource::new("n1", ())]);
-        let observer = PerSource::new(Duration::from_secs(1), |_| async { Ok(1) });
+        let observer = PerSource::new(|_| async { Ok::<_, DynError>(1) });
         let config = ObservationConfig::default();
         suite.add_as("s", ObservationRuntime::start(sources, observer, config).await.unwrap()).unwrap();
         suite

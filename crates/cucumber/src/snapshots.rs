@@ -205,7 +205,7 @@ mod tests {
             sleep(source.source).await;
             Ok::<_, DynError>(1)
         };
-        let observer = PerSource::new(ms(200), probe).stale_after(Duration::from_secs(5));
+        let observer = PerSource::new(probe).stale_after(Duration::from_secs(5));
         let config = ObservationConfig { interval: ms(200), ..ObservationConfig::default() };
         let sources = StaticSourceProvider::new(sources.into());
         let runtime = ObservationRuntime::start(sources, observer, config).await.unwrap();

@@ -307,7 +307,7 @@ mod tests {
     impl SourceProvider<bool> for Sources {
         async fn sources(&self) -> Result<Vec<ObservedSource<bool>>, DynError> {
             let set = self.0.lock().unwrap();
-            Ok(set.iter().map(|(name, answers)| ObservedSource::new(name, *answers)).collect())
+            Ok(set.iter().map(|(name, answers)| ObservedSource::new(*name, *answers)).collect())
         }
     }
 
@@ -324,7 +324,7 @@ mod tests {
         let probe = |source: ObservedSource<bool>| async move {
             if source.source { Ok(1) } else { Err(DynError::from("it refuses")) }
         };
-        let observer = PerSource::new(Duration::from_secs(1), probe).stale_after(Duration::from_secs(1));
+        let observer = PerSource::new(probe).stale_after(Duration::from_secs(1));
         let config = ObservationConfig {
             interval: Duration::from_millis(200),
             stale_after: Some(Duration::from_secs(3600)),

@@ -24,7 +24,7 @@ const SOON: Duration = Duration::from_secs(5);
 /// One source that answers one.
 async fn one() -> ObservationRuntime<PerSource<(), u64>> {
     let sources = StaticSourceProvider::new(vec![ObservedSource::new("n1", ())]);
-    let observer = PerSource::new(Duration::from_secs(1), |_| async { Ok(1) });
+    let observer = PerSource::new(|_| async { Ok::<_, DynError>(1) });
     ObservationRuntime::start(sources, observer, ObservationConfig::default()).await.unwrap()
 }
 

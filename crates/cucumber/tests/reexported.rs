@@ -19,7 +19,7 @@ impl cucumber::World for World {
 
     async fn new() -> Result<Self, Infallible> {
         let probe = |_: ObservedSource<()>| async { Ok::<_, DynError>(1) };
-        let observer = PerSource::new(Duration::from_millis(100), probe);
+        let observer = PerSource::new(probe);
         let config =
             ObservationConfig { interval: Duration::from_millis(100), ..ObservationConfig::default() };
         let sources = SharedSources::new(vec![ObservedSource::new("n1", ())]);

@@ -239,7 +239,7 @@ fn names_of<C>(named: &[Named<C>]) -> Vec<Arc<str>> {
 }
 
 fn sources<C: Clone>(named: &[Named<C>]) -> Vec<ObservedSource<C>> {
-    named.iter().map(|(name, client)| ObservedSource::new(name, C::clone(client))).collect()
+    named.iter().map(|(name, client)| ObservedSource::new(&**name, C::clone(client))).collect()
 }
 
 /// Says that nodes have taken the names of external endpoints.

@@ -34,7 +34,7 @@ use crate::{Application, RunContext};
 ///
 ///     async fn build(&mut self, context: &RunContext<App>) -> Result<(), DynError> {
 ///         let config = ObservationConfig::default();
-///         let heights = PerSource::new(config.interval, |node: ObservedSource<Client>| async move {
+///         let heights = PerSource::new(|node: ObservedSource<Client>| async move {
 ///             node.source.height().await
 ///         });
 ///         context.observe("heights", context.clients().clone(), heights, config).await?;

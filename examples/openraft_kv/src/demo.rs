@@ -181,7 +181,7 @@ pub async fn observe(
     let roster = cluster.roster();
     let nodes = source_fn(move || {
         let nodes = sources(&roster.all());
-        async { Ok(nodes) }
+        async { Ok::<_, watchkeeper::DynError>(nodes) }
     });
     observe_nodes(nodes, interval).await
 }
@@ -195,7 +195,7 @@ pub async fn observe_nodes(
     nodes: impl SourceProvider<NodeClient>,
     interval: Duration,
 ) -> Result<ObservationRuntime<RaftObserver>, ObservationRuntimeError> {
-    ObservationRuntime::start(nodes, RaftObserver::at(interval), config(interval)).await
+    ObservationRuntime::start(nodes, RaftObserver::new(), config(interval)).await
 }
 
 /// Nodes as sources, called `n1`, `n2` and so on.

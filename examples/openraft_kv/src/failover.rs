@@ -74,7 +74,7 @@ crate::errors::debug_is_the_text!(WriteError);
 pub fn failover(deployment: Deployment, failover: Failover) -> Result<Scenario<RaftKv>, BuildError> {
     let Failover { interval, all, keep, timeline } = failover;
     let limits = limits(keep.is_some());
-    let observer = move |_: &RunContext<RaftKv>| RaftObserver::at(interval);
+    let observer = move |_: &RunContext<RaftKv>| RaftObserver::new();
     Scenario::builder("failover", deployment)
         .limits(limits)
         .with_observer(OBSERVER, observer, config(interval))

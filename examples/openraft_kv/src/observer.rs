@@ -10,8 +10,8 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 use watchkeeper::{
-    DynError, ObservedSource, Observer, PerSource, PerSourceSnapshot, PerSourceState, SourceHealth,
-    SourceView, async_trait,
+    DynError, ObservationConfig, ObservedSource, Observer, PerSource, PerSourceSnapshot, PerSourceState,
+    SourceHealth, SourceView, async_trait,
 };
 
 use crate::api::{NodeId, NodeState, Role};
@@ -186,37 +186,35 @@ pub struct RaftState {
     told: ClusterView,
 }
 
+impl Default for RaftObserver {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl RaftObserver {
-    /// `interval` is the runtime's own. A node is lost when it refuses, when a probe of it is not answered within half
-    /// an interval or twice what its last answer took, whichever is longer, and in any case when it has not answered
-    /// for `stale_after` (plus what its last answer took).
+    /// A node is lost when it refuses, when a probe of it is not answered within half the runtime's interval or twice
+    /// what its last answer took, whichever is longer, and in any case when it has not answered for
+    /// [`stale_after`](Self::stale_after).
     #[must_use]
-    pub fn new(interval: Duration, stale_after: Duration) -> Self {
-        Self::asking(interval, stale_after, |node: ObservedSource<NodeClient>| async move {
-            node.source.state().await.map_err(brief)
-        })
+    pub fn new() -> Self {
+        Self::asking(
+            |node: ObservedSource<NodeClient>| async move { node.source.state().await.map_err(brief) },
+        )
     }
 
-    fn asking<F>(
-        interval: Duration,
-        stale_after: Duration,
-        probe: impl Fn(ObservedSource<NodeClient>) -> F + Send + Sync + 'static,
-    ) -> Self
+    fn asking<F>(probe: impl Fn(ObservedSource<NodeClient>) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<NodeState, DynError>> + Send + 'static,
     {
-        let nodes = PerSource::new(interval, probe)
-            .stale_after(stale_after)
-            .identity(|node: &NodeClient| node.addr().to_owned());
-        Self { nodes }
+        Self { nodes: PerSource::new(probe).identity(|node: &NodeClient| node.addr().to_owned()) }
     }
 
-    /// With the time-out that fits an interval: three of them, at least a second.
+    /// The age from which on a node is lost, beside the time its last answer took. Default: the larger of 2 s and three
+    /// of the runtime's intervals.
     #[must_use]
-    pub fn at(interval: Duration) -> Self {
-        let stale_after =
-            interval.saturating_mul(3).clamp(Duration::from_secs(1), Duration::from_secs(24 * 3600));
-        Self::new(interval, stale_after)
+    pub fn stale_after(self, stale_after: Duration) -> Self {
+        Self { nodes: self.nodes.stale_after(stale_after) }
     }
 
     fn view(
@@ -235,6 +233,10 @@ impl Observer for RaftObserver {
     type State = RaftState;
     type Snapshot = ClusterView;
     type Event = ClusterEvent;
+
+    fn configured(&mut self, config: &ObservationConfig) {
+        self.nodes.configured(config);
+    }
 
     async fn init(&self, sources: &[ObservedSource<NodeClient>]) -> Result<RaftState, DynError> {
         let nodes = self.nodes.init(sources).await?;

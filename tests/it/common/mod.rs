@@ -200,7 +200,7 @@ impl SourceProvider<()> for App {
     async fn sources(&self) -> Result<Vec<ObservedSource<()>>, DynError> {
         self.act(Call::Sources).await?;
         let script = self.script.lock().unwrap();
-        Ok(script.set.iter().map(|name| ObservedSource::new(name, ())).collect())
+        Ok(script.set.iter().map(|name| ObservedSource::new(*name, ())).collect())
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::time::Instant;
 use watchkeeper::{
-    DynError, ObservationRuntime, ObservedSource, Observer, PerSource, PerSourceSnapshot, PerSourceState,
-    RecvError, SourceEvent, StaticSourceProvider, StopOutcome, async_trait,
+    DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, PerSource, PerSourceSnapshot,
+    PerSourceState, RecvError, SourceEvent, StaticSourceProvider, StopOutcome, async_trait,
 };
 
 use super::{Probes, SECOND, Says, cycle, sources, start};
@@ -65,6 +65,10 @@ impl Observer for BuiltOnOne {
     type State = PerSourceState<u32>;
     type Snapshot = PerSourceSnapshot<u32>;
     type Event = SourceEvent<u32>;
+
+    fn configured(&mut self, config: &ObservationConfig) {
+        self.nodes.configured(config);
+    }
 
     async fn init(&self, set: &[ObservedSource<u32>]) -> Result<Self::State, DynError> {
         self.nodes.init(set).await

@@ -33,7 +33,7 @@ async fn bad_and_late(dies: Dies) -> ObservationRuntime<PerSource<(), u32>> {
     let interval = ms(250);
     let nodes = ["bad", "late"].map(|name| ObservedSource::new(name, ()));
     let config = ObservationConfig { interval, ..ObservationConfig::default() };
-    let observer = PerSource::new(interval, probe);
+    let observer = PerSource::new(probe);
     ObservationRuntime::start(StaticSourceProvider::new(nodes.into()), observer, config).await.unwrap()
 }
 
@@ -66,12 +66,12 @@ async fn a_dead_source_does_not_pass_while_its_last_answer_is_fresh() {
 async fn slow_sources_that_are_healthy_answer() {
     let probe = |_: ObservedSource<()>| async {
         sleep(Duration::from_secs(1)).await;
-        Ok(1_u32)
+        Ok::<_, DynError>(1_u32)
     };
     let interval = ms(250);
     let nodes = ["n1", "n2"].map(|name| ObservedSource::new(name, ()));
     let config = ObservationConfig { interval, ..ObservationConfig::default() };
-    let observer = PerSource::new(interval, probe);
+    let observer = PerSource::new(probe);
     let start = Instant::now();
     let runtime =
         ObservationRuntime::start(StaticSourceProvider::new(nodes.into()), observer, config).await.unwrap();
@@ -94,11 +94,11 @@ async fn slow_sources_that_are_healthy_answer() {
 async fn an_invariant_holds_over_sources_that_answer_after_their_cycle() {
     let probe = |_: ObservedSource<()>| async {
         sleep(ms(60)).await;
-        Ok(1_u32)
+        Ok::<_, DynError>(1_u32)
     };
     let nodes = ["n1", "n2", "n3"].map(|name| ObservedSource::new(name, ()));
     let config = ObservationConfig { interval: ms(100), ..ObservationConfig::default() };
-    let observer = PerSource::new(ms(100), probe);
+    let observer = PerSource::new(probe);
     let runtime =
         ObservationRuntime::start(StaticSourceProvider::new(nodes.into()), observer, config).await.unwrap();
     let handle = runtime.handle();

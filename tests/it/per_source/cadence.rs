@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
-use watchkeeper::{ObservationConfig, ObservationRuntime, PerSource, StaticSourceProvider, source_fn};
+use watchkeeper::{
+    DynError, ObservationConfig, ObservationRuntime, PerSource, StaticSourceProvider, source_fn,
+};
 
 use super::{Probes, SECOND, Says, cycle, sources};
 use crate::common::{each_second, ms};
@@ -37,7 +39,7 @@ async fn ten_of_a_thousand_hang_and_the_others_keep_the_cadence_and_are_fresh_in
             refreshed.lock().unwrap().push(Instant::now());
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let set = sources(&names);
-            async move { Ok(set) }
+            async move { Ok::<_, DynError>(set) }
         }
     });
     let observer = probes.observer().concurrency(1000).probe_timeout(ms(4_700));
@@ -98,7 +100,7 @@ async fn after_a_thousand_cycles_no_more_is_kept_than_after_twenty() {
         probes.set(name, if n % 10 == 0 { Says::Hang } else { Says::Count });
     }
     let live = Arc::new(AtomicUsize::new(0));
-    let observer = PerSource::new(SECOND, {
+    let observer = PerSource::new({
         let (probes, live) = (probes.clone(), Arc::clone(&live));
         move |source| {
             let (answer, live) = (probes.probe(source), Arc::clone(&live));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use watchkeeper::{Cause, DynError, ObservationRuntime, ObservedSource, PerSource, SharedSources};
 
-use super::{Probes, SECOND, Says, cycle, in_words, sources, start, told};
+use super::{Probes, Says, cycle, in_words, sources, start, told};
 use crate::common::{each_second, ms};
 
 #[tokio::test(start_paused = true)]
@@ -50,7 +50,7 @@ struct Middle {
 
 #[tokio::test(start_paused = true)]
 async fn an_error_is_told_with_all_its_causes() {
-    let observer = PerSource::new(SECOND, |_: ObservedSource<u32>| async {
+    let observer = PerSource::new(|_: ObservedSource<u32>| async {
         let source = Middle { source: std::io::Error::other("connection reset") };
         Err::<u32, DynError>(Outer { source }.into())
     });
@@ -172,7 +172,7 @@ async fn a_panic_in_a_destructor_or_in_the_text_of_an_error_is_a_failed_probe() 
     ];
     for (bug, message) in cases {
         let begun = Arc::new(AtomicU32::new(0));
-        let observer = PerSource::new(SECOND, {
+        let observer = PerSource::new({
             let begun = Arc::clone(&begun);
             move |_: ObservedSource<u32>| {
                 begun.fetch_add(1, Ordering::Relaxed);
@@ -199,7 +199,7 @@ async fn a_panic_in_a_destructor_or_in_the_text_of_an_error_is_a_failed_probe() 
 
 #[tokio::test(start_paused = true)]
 async fn an_aborted_probe_whose_destructor_panics_says_nothing() {
-    let observer = PerSource::new(SECOND, |source: ObservedSource<u32>| async move {
+    let observer = PerSource::new(|source: ObservedSource<u32>| async move {
         if source.name == "a" { with_a_bug(Bug::DestructorAfterTimeout).await } else { Ok(1) }
     });
     let (runtime, set) = start(&["a", "b"], observer).await;

@@ -6,7 +6,7 @@ use watchkeeper::{
     StateKind, StaticSourceProvider,
 };
 
-use super::{Probes, SECOND, Says, cycle, in_words, sources, told, values};
+use super::{Probes, SECOND, Says, by_hand, cycle, in_words, sources, told, values};
 use crate::common::listener::Listener;
 use crate::common::{each_second, ms, status_when};
 
@@ -91,7 +91,7 @@ async fn an_init_that_is_cut_off_is_followed_by_one_that_is_not() {
 #[tokio::test(start_paused = true)]
 async fn what_waits_after_many_polls_that_were_cut_off_is_bounded() {
     let probes = Probes::new();
-    let observer = probes.observer().collect_for(3_000 * SECOND).probe_timeout(80_000 * SECOND);
+    let observer = by_hand(probes.observer().collect_for(3_000 * SECOND).probe_timeout(80_000 * SECOND));
     let mut state = observer.init(&sources(&["a"])).await.unwrap();
     let mut limit = 1_000 * SECOND;
     let mut values = 0;

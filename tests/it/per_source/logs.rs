@@ -4,7 +4,7 @@ use tracing::Level;
 
 use watchkeeper::{DynError, ObservedSource, PerSource};
 
-use super::{Probes, SECOND, Says, cycle, start};
+use super::{Probes, Says, cycle, start};
 use crate::common::listener::Listener;
 
 #[tokio::test(start_paused = true)]
@@ -59,7 +59,7 @@ async fn names_and_errors_are_escaped_and_bounded() {
     let listener = Listener::default();
     let _listening = tracing::subscriber::set_default(listener.clone());
     let name = format!("n1\n\u{1b}[2J{}", "x".repeat(1_000_000));
-    let observer = PerSource::new(SECOND, |_: ObservedSource<u32>| async {
+    let observer = PerSource::new(|_: ObservedSource<u32>| async {
         tracing::info!(target: "watchkeeper::test", "asking");
         Err::<u32, DynError>(format!("<html>\n{}", "y".repeat(1_000_000)).into())
     });
@@ -76,11 +76,11 @@ async fn names_and_errors_are_escaped_and_bounded() {
 async fn what_a_probe_logs_is_in_a_span_that_names_its_source() {
     let listener = Listener::default();
     let _listening = tracing::subscriber::set_default(listener.clone());
-    let observer = PerSource::new(SECOND, |source: ObservedSource<u32>| {
+    let observer = PerSource::new(|source: ObservedSource<u32>| {
         tracing::info!(target: "watchkeeper::test", "called");
         async move {
             tracing::info!(target: "watchkeeper::test", "asked");
-            Ok(source.source)
+            Ok::<_, DynError>(source.source)
         }
     });
     let (_runtime, _) = start(&["n1", "n2"], observer).await;

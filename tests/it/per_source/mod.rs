@@ -162,8 +162,14 @@ impl Probes {
     /// The observer, for a runtime that ticks each second.
     fn observer(&self) -> PerSource<u32, u32> {
         let probes = self.clone();
-        PerSource::new(SECOND, move |source| probes.probe(source))
+        PerSource::new(move |source| probes.probe(source))
     }
+}
+
+/// One that no runtime configures.
+fn by_hand<O: Observer>(mut observer: O) -> O {
+    observer.configured(&each_second());
+    observer
 }
 
 fn sources(names: &[&str]) -> Vec<ObservedSource<u32>> {
@@ -172,7 +178,7 @@ fn sources(names: &[&str]) -> Vec<ObservedSource<u32>> {
 
 /// Other things of the same names, for an observer that tells them apart.
 fn sources_of(version: u32, names: &[&str]) -> Vec<ObservedSource<u32>> {
-    names.iter().map(|name| ObservedSource::new(name, version)).collect()
+    names.iter().map(|name| ObservedSource::new(*name, version)).collect()
 }
 
 type Observed = ObservationRuntime<PerSource<u32, u32>>;

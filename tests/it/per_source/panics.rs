@@ -4,9 +4,11 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-use watchkeeper::{Cause, ObservationRuntime, ObservedSource, Observer, PerSource, SourceEvent, source_fn};
+use watchkeeper::{
+    Cause, DynError, ObservationRuntime, ObservedSource, Observer, PerSource, SourceEvent, source_fn,
+};
 
-use super::{SECOND, cycle};
+use super::cycle;
 use crate::common::{each_second, ms};
 
 /// Where the app's bug is.
@@ -90,11 +92,13 @@ async fn a_panic_of_one_source_s_code_is_its_failed_probe_and_no_more() {
                 let thing = |bug| Thing { bug, switch: Arc::clone(&switch) };
                 let bad = ObservedSource::new("bad", thing(Some(bug)));
                 let good = ObservedSource::new("good", thing(None));
-                async { Ok(vec![bad, good]) }
+                async { Ok::<_, DynError>(vec![bad, good]) }
             }
         });
         let observer =
-            PerSource::new(SECOND, |source: ObservedSource<Thing>| async move { Ok(Said(source.source)) });
+            PerSource::new(
+                |source: ObservedSource<Thing>| async move { Ok::<_, DynError>(Said(source.source)) },
+            );
         let observer = observer.identity(|thing: &Thing| {
             thing.meet(Bug::Identity);
             Thing { bug: thing.bug, switch: Arc::clone(&thing.switch) }
@@ -151,13 +155,13 @@ impl Drop for Bomb {
 fn bombs(unequal: bool) -> (PerSource<u32, Bomb>, Arc<AtomicBool>, Arc<AtomicUsize>) {
     let (fuse, exploded) = <(Arc<AtomicBool>, Arc<AtomicUsize>)>::default();
     let of_probes = (Arc::clone(&fuse), Arc::clone(&exploded));
-    let observer = PerSource::new(SECOND, move |source: ObservedSource<u32>| {
+    let observer = PerSource::new(move |source: ObservedSource<u32>| {
         let (fuse, exploded) = of_probes.clone();
         async move {
             if source.name.starts_with("hangs") {
                 std::future::pending::<()>().await;
             }
-            Ok(Bomb { fuse, exploded, unequal })
+            Ok::<_, DynError>(Bomb { fuse, exploded, unequal })
         }
     });
     (observer, fuse, exploded)
@@ -168,6 +172,7 @@ fn bombs(unequal: bool) -> (PerSource<u32, Bomb>, Arc<AtomicBool>, Arc<AtomicUsi
 async fn values_whose_destructors_all_panic_are_dropped_with_snapshot_and_state() {
     let set = super::sources(&["a", "b", "c", "d"]);
     let (observer, fuse, exploded) = bombs(false);
+    let observer = super::by_hand(observer);
     let state = observer.init(&set).await.unwrap();
     let snapshot = observer.snapshot(&state);
     fuse.store(true, Relaxed);
@@ -181,6 +186,7 @@ async fn values_whose_destructors_all_panic_are_dropped_with_snapshot_and_state(
 async fn events_that_wait_in_the_state_are_dropped_one_by_one() {
     let set = super::sources(&["a", "b", "c", "d"]);
     let (observer, fuse, exploded) = bombs(true);
+    let observer = super::by_hand(observer);
     let mut state = observer.init(&set).await.unwrap();
     for n in 1..=3 {
         // One is new and hangs, so that the poll collects until it is cut off.
@@ -198,7 +204,7 @@ async fn events_that_wait_in_the_state_are_dropped_one_by_one() {
 #[tokio::test(start_paused = true)]
 async fn the_values_of_sources_that_leave_cost_nothing_but_themselves() {
     let (observer, fuse, exploded) = bombs(false);
-    let observer = observer.identity(|version| *version);
+    let observer = super::by_hand(observer.identity(|version| *version));
     let mut state = observer.init(&super::sources(&["a", "b", "c"])).await.unwrap();
     let _ = observer.poll(&super::sources(&["a", "b", "c"]), &mut state).await.unwrap();
     let set = super::sources_of(1, &["a"]);

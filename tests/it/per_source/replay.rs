@@ -101,7 +101,7 @@ fn arrange(step: &Step, probes: &Probes) -> Vec<ObservedSource<u32>> {
                 says => says.clone(),
             };
             probes.set(name, says);
-            set.push(ObservedSource::new(name, *version));
+            set.push(ObservedSource::new(*name, *version));
         }
     }
     set
@@ -142,7 +142,7 @@ async fn check(steps: &[Step], concurrency: usize, poll_timeout: u64) {
 async fn check_given_up(steps: &[(Step, Option<u64>)], concurrency: usize) {
     let probes = Probes::new();
     let observer = probes.observer().concurrency(concurrency).probe_timeout(ms(3_320));
-    let observer = observer.identity(|version| *version);
+    let observer = super::by_hand(observer.identity(|version| *version));
     let began = Instant::now();
     let mut state = observer.init(&arrange(&steps[0].0, &probes)).await.unwrap();
     let mut replay = Replay::default();

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, advance};
 use watchkeeper::{
-    ObservationConfig, ObservationControl, ObservationRuntime, ObservedSource, PerSource,
+    DynError, ObservationConfig, ObservationControl, ObservationRuntime, ObservedSource, PerSource,
     StaticSourceProvider, StopOutcome, source_fn,
 };
 
@@ -108,14 +108,14 @@ async fn a_cycle_keeps_its_collecting_time_and_no_source_starves() {
             move || {
                 let thing = |name: &String| ObservedSource::new(name, Thing(slow_in, Arc::clone(&slow)));
                 let things: Vec<_> = names().iter().map(thing).collect();
-                async { Ok(things) }
+                async { Ok::<_, DynError>(things) }
             }
         });
-        let observer = PerSource::new(INTERVAL, move |source: ObservedSource<Thing>| {
+        let observer = PerSource::new(move |source: ObservedSource<Thing>| {
             if slow_in == Where::Call {
                 source.source.1.pay();
             }
-            async move { Ok(source.source) }
+            async move { Ok::<_, DynError>(source.source) }
         });
         let observer = observer.identity(|thing: &Thing| Thing(thing.0, Arc::clone(&thing.1)));
         let config = ObservationConfig { interval: INTERVAL, ..ObservationConfig::default() };
@@ -143,7 +143,7 @@ async fn a_stop_and_a_pause_are_answered_while_probes_are_begun() {
         let (asks, asked) = oneshot::channel::<ObservationControl>();
         let (asks, asked) = (Mutex::new(Some(asks)), Mutex::new(Some(asked)));
         let answered_at = Arc::new(AtomicUsize::new(0));
-        let observer = PerSource::new(INTERVAL, {
+        let observer = PerSource::new({
             let (begun, answered_at) = (Arc::clone(&begun), Arc::clone(&answered_at));
             move |_: ObservedSource<u32>| {
                 // In the first poll.
@@ -160,7 +160,7 @@ async fn a_stop_and_a_pause_are_answered_while_probes_are_begun() {
                         answered_at.store(begun.load(Relaxed), Relaxed);
                     });
                 }
-                async { Ok(1) }
+                async { Ok::<_, DynError>(1) }
             }
         });
         let observer = observer.concurrency(SOURCES);
@@ -181,12 +181,12 @@ async fn a_stop_and_a_pause_are_answered_while_probes_are_begun() {
 fn one_call_that_blocks_is_one_call_for_which_a_stop_waits() {
     executor(Flavour::CurrentThread).block_on(async {
         let begun = Arc::new(AtomicUsize::new(0));
-        let observer = PerSource::new(ms(20), {
+        let observer = PerSource::new({
             let begun = Arc::clone(&begun);
             move |_: ObservedSource<u32>| {
                 begun.fetch_add(1, Relaxed);
                 std::thread::sleep(ms(3));
-                async { Ok(1) }
+                async { Ok::<_, DynError>(1) }
             }
         });
         let observer = observer.collect_for(Duration::from_secs(60));
@@ -207,11 +207,11 @@ fn one_call_that_blocks_is_one_call_for_which_a_stop_waits() {
 #[tokio::test(start_paused = true)]
 async fn a_cycle_of_no_time_at_all_still_goes_on_with_the_next_sources() {
     let (slow, clock) = Slow::new();
-    let observer = PerSource::new(INTERVAL, {
+    let observer = PerSource::new({
         let slow = Arc::clone(&slow);
         move |_: ObservedSource<u32>| {
             slow.pay();
-            async { Ok(1) }
+            async { Ok::<_, DynError>(1) }
         }
     });
     let observer = observer.collect_for(Duration::from_nanos(1));

@@ -126,9 +126,8 @@ async fn a_source_is_fresh_or_stale_or_was_never_seen() {
 #[tokio::test(start_paused = true)]
 async fn by_default_a_source_is_stale_after_three_intervals_but_not_before_two_seconds() {
     for (interval, stale_after) in [(ms(100), 2 * SECOND), (SECOND, 3 * SECOND), (10 * SECOND, 30 * SECOND)] {
-        let observer =
-            watchkeeper::PerSource::new(interval, |_: watchkeeper::ObservedSource<u32>| async { Ok(1) });
-        let (runtime, _) = start(&["a"], observer).await;
+        let probe = |_: watchkeeper::ObservedSource<u32>| async { Ok::<_, watchkeeper::DynError>(1) };
+        let runtime = watchkeeper::observe(interval, [("a", 0)], probe).await.unwrap();
         let freshness = cycle(&runtime, 0).await.value.get("a").unwrap().freshness(Instant::now());
         assert_eq!(freshness.stale_after(), stale_after);
     }

@@ -46,9 +46,7 @@ mod observing {
 
     use cucumber::{given, when};
     use serde_json::json;
-    use watchkeeper::{
-        ObservationConfig, ObservationRuntime, ObservedSource, PerSource, StaticSourceProvider,
-    };
+    use watchkeeper::{ObservedSource, observe};
     use watchkeeper_cucumber::{Observed, Observers};
 
     use crate::nodes::{Node, agreed};

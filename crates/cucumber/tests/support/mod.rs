@@ -72,9 +72,9 @@ impl Nodes {
         let nodes = self.clone();
         let provider = source_fn(move || {
             let sources = nodes.sources();
-            async move { if sources.is_empty() { Err("there is no node".into()) } else { Ok(sources) } }
+            async move { if sources.is_empty() { Err("there is no node") } else { Ok(sources) } }
         });
-        let observer = PerSource::new(INTERVAL, Self::ask).stale_after(Duration::from_secs(1));
+        let observer = PerSource::new(Self::ask).stale_after(Duration::from_secs(1));
         let config = ObservationConfig { interval: INTERVAL, ..ObservationConfig::default() };
         ObservationRuntime::start(provider, observer, config).await.unwrap()
     }
@@ -122,7 +122,7 @@ async fn observed_in_agreement(world: &mut World, name: String) -> Result<(), St
 
 #[given(regex = r#"^nothing is observed as "(.*)"$"#)]
 async fn observed_without_sources(world: &mut World, name: String) -> Result<(), StepError> {
-    let observer = PerSource::new(INTERVAL, Nodes::ask);
+    let observer = PerSource::new(Nodes::ask);
     let config = ObservationConfig { interval: INTERVAL, ..ObservationConfig::default() };
     let runtime = ObservationRuntime::start(SharedSources::new(Vec::new()), observer, config).await.unwrap();
     Ok(world.observers.add(&name, runtime)?)
@@ -160,9 +160,9 @@ async fn observed_by_polls(world: &mut World, name: String, go: String) -> Resul
     let joined = AtomicU64::new(0);
     let provider = source_fn(move || {
         let joined = 3.min(joined.fetch_add(1, Ordering::Relaxed) + 1);
-        let sources = (1..=joined).map(|node| ObservedSource::new(&format!("n{node}"), ()));
+        let sources = (1..=joined).map(|node| ObservedSource::new(format!("n{node}"), ()));
         let sources: Vec<_> = sources.collect();
-        async move { Ok(sources) }
+        async move { Ok::<_, DynError>(sources) }
     });
     let config = ObservationConfig {
         interval: INTERVAL,

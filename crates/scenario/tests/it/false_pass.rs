@@ -88,8 +88,8 @@ async fn an_endless_workload_that_had_no_time_is_named_in_the_report() {
 }
 
 fn probed(answers: fn(&str) -> bool) -> PerSource<Number, u64> {
-    PerSource::new(Duration::from_millis(100), move |node: ObservedSource<Number>| async move {
-        if answers(&node.name) { Ok(node.source.get()) } else { Err("connection refused".into()) }
+    PerSource::new(move |node: ObservedSource<Number>| async move {
+        if answers(&node.name) { Ok(node.source.get()) } else { Err("connection refused") }
     })
 }
 
@@ -131,17 +131,13 @@ async fn an_observer_whose_sources_all_died_is_not_called_fresh() {
             async move {
                 match (killed, hang) {
                     (false, _) => Ok(node.source.get()),
-                    (true, false) => Err("connection refused".into()),
+                    (true, false) => Err("connection refused"),
                     (true, true) => pending().await,
                 }
             }
         };
         let scenario = scenario()
-            .with_observer(
-                "probes",
-                move |_: &RunContext<Numbers>| PerSource::new(Duration::from_millis(100), probe),
-                often(),
-            )
+            .with_observer("probes", move |_: &RunContext<Numbers>| PerSource::new(probe), often())
             .workload("kill all", move |_| async move {
                 sleep(secs(1)).await;
                 kill.store(true, Ordering::SeqCst);

@@ -70,7 +70,7 @@ async fn observed(count: usize) -> [Calls; 2] {
     let sources = nodes
         .iter()
         .enumerate()
-        .map(|(nth, node)| ObservedSource::new(&format!("n{nth}"), ChainSource::local(node.clone())));
+        .map(|(nth, node)| ObservedSource::new(format!("n{nth}"), ChainSource::local(node.clone())));
     let timing = ObservationConfig::default();
     let config = ChainConfig { start: Start::Genesis, ..ChainConfig::every(timing.interval) };
     let sources = StaticSourceProvider::new(sources.collect());

@@ -23,7 +23,8 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep_until};
 use watchkeeper::{
-    DynError, ObservedSource, Observer, PerSource, PerSourceState, SourceFacts, SourceHealth, async_trait,
+    DynError, ObservationConfig, ObservedSource, Observer, PerSource, PerSourceState, SourceFacts,
+    SourceHealth, async_trait,
 };
 
 use crate::adapter::ChainClient;
@@ -155,7 +156,7 @@ impl<C: ChainClient> ChainObserver<C> {
     pub fn new(config: ChainConfig) -> Self {
         let errors = Errors::default();
         let kept = errors.clone();
-        let nodes = PerSource::new(config.interval, move |node| kept.clone().probe(node))
+        let nodes = PerSource::new(move |node| kept.clone().probe(node))
             .probe_timeout(config.probe_timeout)
             .collect_for(config.collect_for)
             .stale_after(config.stale_after);
@@ -269,6 +270,10 @@ impl<C: ChainClient> Observer for ChainObserver<C> {
     type State = ChainState<C::Transaction>;
     type Snapshot = ChainView;
     type Event = ChainEvent<C::Transaction>;
+
+    fn configured(&mut self, config: &ObservationConfig) {
+        self.nodes.configured(config);
+    }
 
     async fn init(
         &self,

@@ -1,7 +1,7 @@
 //! A projection beside the observer whose events it folds.
 
 use tokio::time::Instant;
-use watchkeeper::{DynError, ObservedSource, Observer, SourceHealth, async_trait};
+use watchkeeper::{DynError, ObservationConfig, ObservedSource, Observer, SourceHealth, async_trait};
 
 use super::Projection;
 use crate::ChainEvent;
@@ -45,6 +45,10 @@ where
     type State = (O::State, P);
     type Snapshot = View<O::Snapshot, P::View>;
     type Event = ChainEvent<T>;
+
+    fn configured(&mut self, config: &ObservationConfig) {
+        self.observer.configured(config);
+    }
 
     async fn init(&self, sources: &[ObservedSource<O::Source>]) -> Result<Self::State, DynError> {
         Ok((self.observer.init(sources).await?, self.initial.clone()))

@@ -16,7 +16,7 @@ async fn the_target_is_what_most_of_the_fresh_public_nodes_have() {
     let public = [("p1", "a5"), ("p2", "a4"), ("p3", "b3")].map(|(name, head)| (name, tree.node(head)));
     let ours = [("n1", "a4"), ("n2", "a2"), ("n3", "b3")].map(|(name, head)| (name, tree.node(head)));
     let of =
-        |(name, node): &(&str, _), group: fn(_) -> _| ObservedSource::new(name, group(Clone::clone(node)));
+        |(name, node): &(&str, _), group: fn(_) -> _| ObservedSource::new(*name, group(Clone::clone(node)));
     let mut sources: Vec<_> = public.iter().map(|node| of(node, ChainSource::public)).collect();
     sources.extend(ours.iter().map(|node| of(node, ChainSource::local)));
     let watched = Watched::start(config(), sources).await;
@@ -40,7 +40,10 @@ async fn the_target_is_what_most_of_the_fresh_public_nodes_have() {
 }
 
 fn public(nodes: &[(&str, &Node)]) -> Vec<ObservedSource<ChainSource<Node>>> {
-    nodes.iter().map(|(name, node)| ObservedSource::new(name, ChainSource::public((*node).clone()))).collect()
+    nodes
+        .iter()
+        .map(|(name, node)| ObservedSource::new(*name, ChainSource::public((*node).clone())))
+        .collect()
 }
 
 /// ```text

@@ -228,11 +228,13 @@ async fn ready(
     let address = source_fn(move || {
         // Looked up anew in each cycle: a node that restarts may have another address.
         let found = clients.get(&name).map(|client| ObservedSource::new(&name, client));
-        async { Ok(found.into_iter().collect()) }
+        async { Ok::<_, DynError>(found.into_iter().collect()) }
     });
-    let probe = |node: ObservedSource<NodeClient>| async move { Ok(node.source.health().await.map(drop)?) };
+    let probe = |node: ObservedSource<NodeClient>| async move {
+        Ok::<_, DynError>(node.source.health().await.map(drop)?)
+    };
     let config = ObservationConfig { interval: ASK_AGAIN, ..ObservationConfig::default() };
-    let runtime = ObservationRuntime::start(address, PerSource::new(ASK_AGAIN, probe), config).await;
+    let runtime = ObservationRuntime::start(address, PerSource::new(probe), config).await;
     let runtime = runtime.map_err(|error| not_ready(error.to_string()))?;
     let handle = runtime.handle();
     let served = handle.source_fresh(node).or_now().within(within).await;

@@ -232,8 +232,8 @@ impl Nodes {
             }
         };
         let sources =
-            (1..=nodes).map(|id| ObservedSource::new(&format!("n{id}"), NodeClient::new("127.0.0.1:1")));
-        let observer = RaftObserver::asking(INTERVAL, STALE_AFTER, probe);
+            (1..=nodes).map(|id| ObservedSource::new(format!("n{id}"), NodeClient::new("127.0.0.1:1")));
+        let observer = RaftObserver::asking(probe).stale_after(STALE_AFTER);
         let config = ObservationConfig { interval: INTERVAL, ..ObservationConfig::default() };
         let provider = StaticSourceProvider::new(sources.collect());
         Self { answers, runtime: ObservationRuntime::start(provider, observer, config).await.unwrap() }

@@ -63,8 +63,7 @@ impl Engine {
         let engine = StaticSourceProvider::new(vec![ObservedSource::new("engine", self.docker.clone())]);
         let probe = |engine: ObservedSource<Docker>| async move { Ok(labelled(&engine.source).await) };
         let config = ObservationConfig { interval: INTERVAL, ..ObservationConfig::default() };
-        let runtime =
-            ObservationRuntime::start(engine, PerSource::new(INTERVAL, probe), config).await.unwrap();
+        let runtime = ObservationRuntime::start(engine, PerSource::new(probe), config).await.unwrap();
         let met = runtime.handle().eventually(what, |seen| {
             seen.iter().all(|engine| engine.value.is_some_and(|labelled| condition(labelled)))
         });

@@ -45,7 +45,7 @@ pub(crate) async fn every<S, V, F, Fut>(
 {
     let config = ObservationConfig { interval: INTERVAL, ..ObservationConfig::default() };
     let provider = StaticSourceProvider::new(sources);
-    let runtime = ObservationRuntime::start(provider, PerSource::new(INTERVAL, probe), config).await.unwrap();
+    let runtime = ObservationRuntime::start(provider, PerSource::new(probe), config).await.unwrap();
     let all = runtime.handle().eventually(what, |seen| {
         seen.iter().all(|source| !source.is_failing() && source.value.is_some_and(|value| condition(value)))
     });

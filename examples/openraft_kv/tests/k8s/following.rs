@@ -38,10 +38,12 @@ pub(crate) fn key(name: &str) -> Key {
 type Addresses = PerSource<NodeClient, String>;
 
 async fn observed(provider: PodSources) -> ObservationRuntime<Addresses> {
-    let probe = |node: ObservedSource<NodeClient>| async move { Ok(node.source.addr().to_owned()) };
+    let probe = |node: ObservedSource<NodeClient>| async move {
+        Ok::<_, watchkeeper::DynError>(node.source.addr().to_owned())
+    };
     let config =
         ObservationConfig { interval: INTERVAL, history_limit: 1024, ..ObservationConfig::default() };
-    ObservationRuntime::start(provider, PerSource::new(INTERVAL, probe), config).await.unwrap()
+    ObservationRuntime::start(provider, PerSource::new(probe), config).await.unwrap()
 }
 
 fn addresses(seen: &PerSourceSnapshot<String>) -> BTreeMap<&str, &str> {
@@ -316,8 +318,8 @@ async fn a_list_that_is_refused_is_an_error_of_its_kind_until_it_works() {
     server.refuse_nothing();
     let runtime = ObservationRuntime::start_in_background(
         sources,
-        PerSource::new(INTERVAL, |node: ObservedSource<NodeClient>| async move {
-            Ok(node.source.addr().to_owned())
+        PerSource::new(|node: ObservedSource<NodeClient>| async move {
+            Ok::<_, watchkeeper::DynError>(node.source.addr().to_owned())
         }),
         ObservationConfig { interval: INTERVAL, ..ObservationConfig::default() },
     );

@@ -18,13 +18,13 @@ const SOON: Duration = Duration::from_secs(20);
 /// Waits until none of these processes runs.
 async fn gone(pids: &[u32]) {
     let interval = Duration::from_millis(20);
-    let processes = pids.iter().map(|pid| ObservedSource::new(&pid.to_string(), *pid)).collect();
+    let processes = pids.iter().map(|pid| ObservedSource::new(pid.to_string(), *pid)).collect();
     let probe = |process: ObservedSource<u32>| async move {
-        Ok(Path::new(&format!("/proc/{}", process.source)).exists())
+        Ok::<_, watchkeeper::DynError>(Path::new(&format!("/proc/{}", process.source)).exists())
     };
     let config = ObservationConfig { interval, ..ObservationConfig::default() };
     let provider = StaticSourceProvider::new(processes);
-    let runtime = ObservationRuntime::start(provider, PerSource::new(interval, probe), config).await.unwrap();
+    let runtime = ObservationRuntime::start(provider, PerSource::new(probe), config).await.unwrap();
     let gone = runtime.handle().eventually("the processes are gone", |seen| {
         seen.iter().all(|process| process.value.is_some_and(|exists| !**exists))
     });

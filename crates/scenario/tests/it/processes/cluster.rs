@@ -200,7 +200,7 @@ pub type Asking = PerSource<Client, String>;
 
 pub fn asking(diary: &Diary) -> Asking {
     let dropped = Arc::new(Drops(diary.clone(), "observer dropped"));
-    PerSource::new(quickly().interval, move |node: ObservedSource<Client>| {
+    PerSource::new(move |node: ObservedSource<Client>| {
         let held = Arc::clone(&dropped);
         async move {
             let name = node.source.name().await;

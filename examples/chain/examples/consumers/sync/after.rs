@@ -17,7 +17,7 @@ pub(crate) async fn watch<C: ChainClient>(
     nodes.extend(
         (1..)
             .zip(public)
-            .map(|(nth, peer)| ObservedSource::new(&format!("public{nth}"), ChainSource::public(peer))),
+            .map(|(nth, peer)| ObservedSource::new(format!("public{nth}"), ChainSource::public(peer))),
     );
     let timing = ObservationConfig { interval, ..Default::default() };
     let observer = ChainObserver::new(ChainConfig::every(interval));

@@ -149,7 +149,7 @@ pub(crate) struct Watched<O: Observer = ChainObserver<Node>> {
 pub(crate) fn local<T: Transaction>(
     nodes: &[(&str, &MemoryNode<T>)],
 ) -> Vec<ObservedSource<ChainSource<MemoryNode<T>>>> {
-    nodes.iter().map(|(name, node)| ObservedSource::new(name, ChainSource::local((*node).clone()))).collect()
+    nodes.iter().map(|(name, node)| ObservedSource::new(*name, ChainSource::local((*node).clone()))).collect()
 }
 
 impl Watched {

@@ -317,12 +317,14 @@ impl NodeControl for ContainerControl {
             async move {
                 nodes.refresh().await?;
                 let client = nodes.clients().get(&name);
-                Ok(client.map(|client| ObservedSource::new(&name, client)).into_iter().collect())
+                Ok::<_, DynError>(
+                    client.map(|client| ObservedSource::new(&name, client)).into_iter().collect(),
+                )
             }
         });
-        let probe = |node: ObservedSource<NodeClient>| async move { Ok(node.source.health().await?) };
-        let observer =
-            PerSource::new(INTERVAL, probe).identity(|client: &NodeClient| client.addr().to_owned());
+        let probe =
+            |node: ObservedSource<NodeClient>| async move { Ok::<_, DynError>(node.source.health().await?) };
+        let observer = PerSource::new(probe).identity(|client: &NodeClient| client.addr().to_owned());
         let config = ObservationConfig { interval: INTERVAL, ..ObservationConfig::default() };
         let started = timeout_at(deadline, ObservationRuntime::start(current, observer, config)).await;
         let runtime = started.map_err(silent)?.map_err(|error| not_ready(error.to_string()))?;

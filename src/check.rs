@@ -1,0 +1,486 @@
+//! Checks an observer of one's own, without a runtime.
+//!
+//! [`Check`] runs an observer over a script of source sets and looks for what breaks an observation in silence: events
+//! that do not add up to the snapshot, a failed poll that has changed the state all the same, and a poll that loses
+//! something when it is dropped at one of its awaits though
+//! [`keeps_state_when_interrupted`](Observer::keeps_state_when_interrupted) claims that it may be.
+//!
+//! # Examples
+//!
+//! An observer that advances its state and then fails: what its first source said is never emitted.
+//!
+//! ```
+//! use watchkeeper::check::Check;
+//! use watchkeeper::{DynError, ObservedSource, Observer, async_trait};
+//!
+//! /// Follows the highest number of its sources, and emits each.
+//! struct Highest;
+//!
+//! #[async_trait]
+//! impl Observer for Highest {
+//!     type Source = Result<u64, &'static str>;
+//!     type State = u64;
+//!     type Snapshot = u64;
+//!     type Event = u64;
+//!
+//!     async fn init(&self, _: &[ObservedSource<Self::Source>]) -> Result<u64, DynError> {
+//!         Ok(0)
+//!     }
+//!
+//!     async fn poll(&self, nodes: &[ObservedSource<Self::Source>], seen: &mut u64) -> Result<Vec<u64>, DynError> {
+//!         let mut events = Vec::new();
+//!         for node in nodes {
+//!             let height = node.source?; // a failing second source ...
+//!             events.extend(*seen + 1..=height);
+//!             *seen = height.max(*seen); // ... and what the first one said is lost
+//!         }
+//!         Ok(events)
+//!     }
+//!
+//!     fn snapshot(&self, seen: &u64) -> u64 {
+//!         *seen
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() {
+//! let found = Check::new(|| Highest)
+//!     .poll(|| [("a", Ok(1)), ("b", Ok(1))])
+//!     .poll(|| [("a", Ok(2)), ("b", Err("refused"))])
+//!     .folding(|seen| *seen, |seen, event| *seen = *event)
+//!     .run()
+//!     .await
+//!     .unwrap_err();
+//! assert_eq!(
+//!     found.to_string(),
+//!     "poll 2 failed and changed the state: the snapshot showed 1 before and shows 2 after; change the state only \
+//!      when everything that can fail is over (the error: refused)"
+//! );
+//! # }
+//! ```
+
+use std::fmt::{self, Debug};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+use crate::config::ObservationConfig;
+use crate::error::chain;
+use crate::error_text::debug_as_text;
+use crate::observer::{DynError, Observer};
+use crate::panics::{AppValue, catch, poll_caught};
+use crate::source::ObservedSource;
+use crate::text::{MESSAGE, debug_line, one_line};
+
+/// How many awaits of one poll are interrupted.
+const AWAITS: u32 = 256;
+
+/// Bytes of a value in an error.
+const VALUE: usize = 500;
+
+/// A check of one observer over one script: see the [module](self).
+///
+/// Observer and script are made anew for each run, because a poll that is interrupted needs a run of its own.
+#[must_use = "nothing is checked until `folding(..)` has been called and `run()` was awaited"]
+pub struct Check<O: Observer> {
+    observer: Box<dyn Fn() -> O + Send + Sync>,
+    script: Vec<MakeSet<O::Source>>,
+    config: ObservationConfig,
+}
+
+type MakeSet<S> = Box<dyn Fn() -> Set<S> + Send + Sync>;
+
+/// A set of a script: made of an array or a `Vec` of pairs `(name, source)`, or of [`ObservedSource`]s.
+pub struct Set<S>(Vec<ObservedSource<S>>);
+
+/// A [`Check`] that knows what the events are to add up to.
+#[must_use = "nothing is checked until `run()` was awaited"]
+pub struct Folding<O: Observer, M> {
+    check: Check<O>,
+    view: View<O, M>,
+    fold: Fold<O, M>,
+}
+
+type View<O, M> = Box<dyn Fn(&<O as Observer>::Snapshot) -> M + Send + Sync>;
+type Fold<O, M> = Box<dyn Fn(&mut M, &<O as Observer>::Event) + Send + Sync>;
+
+/// What a check that found nothing rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Checked {
+    /// Polls of the script that succeeded.
+    pub succeeded: u64,
+    /// Polls of the script that failed.
+    pub failed: u64,
+    /// Events of the script.
+    pub events: u64,
+    /// At how many awaits a poll was interrupted. 0 where the observer does not claim to keep its state, and where its
+    /// polls never wait.
+    pub interruptions: u64,
+}
+
+/// Where in a check something was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Step {
+    /// Which poll of the script, from 1; 0 is the `init`.
+    pub poll: u64,
+    /// Which poll had been interrupted in this run, and at which of its awaits, both from 1.
+    pub interrupted: Option<(u64, u32)>,
+}
+
+/// What a [`Check`] found.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckError {
+    /// The script has no set.
+    #[error("the script has no polls: add one with `Check::poll`")]
+    EmptyScript,
+    /// `init` failed. In a check it is to succeed.
+    #[error("init failed: {}; give poll 1 a set with which it succeeds", one_line(error, MESSAGE))]
+    InitFailed {
+        /// With what.
+        error: String,
+    },
+    /// The events up to a poll do not add up to its snapshot.
+    #[error(
+        "{step}: the events so far add up to {folded}, and the snapshot shows {shown}; emit an event for each change of \
+         the state, in the poll that makes it"
+    )]
+    EventsDiffer {
+        /// In which poll.
+        step: Step,
+        /// What the snapshot shows.
+        shown: String,
+        /// What the events make.
+        folded: String,
+    },
+    /// A poll that failed has changed the state.
+    #[error(
+        "{step} failed and changed the state: the snapshot showed {before} before and shows {after} after; change the \
+         state only when everything that can fail is over (the error: {})",
+        one_line(error, MESSAGE)
+    )]
+    ErrorChangedState {
+        /// In which poll.
+        step: Step,
+        /// With what it failed.
+        error: String,
+        /// What the snapshot showed before.
+        before: String,
+        /// What it shows after.
+        after: String,
+    },
+    /// After an interruption the script ended with another snapshot than without.
+    #[error(
+        "{step}: the script ended with {shown}, and without the interruption with {expected}; put what was found and its \
+         events into the state together, between two awaits, or do not claim `keeps_state_when_interrupted`"
+    )]
+    LostByInterruption {
+        /// The last poll, and what was interrupted.
+        step: Step,
+        /// What the uninterrupted script ended with.
+        expected: String,
+        /// What this one ended with.
+        shown: String,
+    },
+    /// Code of the observer, or one of the check's closures, panicked.
+    #[error("{step} panicked: {}", one_line(message, MESSAGE))]
+    Panicked {
+        /// Where.
+        step: Step,
+        /// What the panic said.
+        message: String,
+    },
+    /// An `init` or a poll did not end.
+    #[error("{step} did not end within {limit:?}")]
+    TimedOut {
+        /// Where.
+        step: Step,
+        /// How long it had: the config's `init_timeout` or `poll_timeout`.
+        limit: Duration,
+    },
+}
+
+debug_as_text!(CheckError);
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.poll {
+            0 => f.write_str("init")?,
+            poll => write!(f, "poll {poll}")?,
+        }
+        match self.interrupted {
+            Some((poll, nth)) => write!(f, ", after poll {poll} was dropped at its await {nth}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<N: Into<String>, S, const K: usize> From<[(N, S); K]> for Set<S> {
+    fn from(sources: [(N, S); K]) -> Self {
+        Self(sources.into_iter().map(|(name, source)| ObservedSource::new(name, source)).collect())
+    }
+}
+
+impl<N: Into<String>, S> From<Vec<(N, S)>> for Set<S> {
+    fn from(sources: Vec<(N, S)>) -> Self {
+        Self(sources.into_iter().map(|(name, source)| ObservedSource::new(name, source)).collect())
+    }
+}
+
+impl<S> From<Vec<ObservedSource<S>>> for Set<S> {
+    fn from(sources: Vec<ObservedSource<S>>) -> Self {
+        Self(sources)
+    }
+}
+
+impl<O: Observer> Check<O> {
+    /// Checks the observers that `observer` makes.
+    pub fn new(observer: impl Fn() -> O + Send + Sync + 'static) -> Self {
+        Self { observer: Box::new(observer), script: Vec::new(), config: ObservationConfig::default() }
+    }
+
+    /// Adds a poll of these sources to the script. `init` gets the set of the first one.
+    ///
+    /// Sources stand for what is observed: fakes that say what each is to answer, or fail with.
+    pub fn poll<T: Into<Set<O::Source>>>(mut self, sources: impl Fn() -> T + Send + Sync + 'static) -> Self {
+        self.script.push(Box::new(move || sources().into()));
+        self
+    }
+
+    /// What the observer is [configured](Observer::configured) with; its `init_timeout` and `poll_timeout` limit the
+    /// check as well. Default: that of [`ObservationConfig`].
+    pub fn configured(self, config: ObservationConfig) -> Self {
+        Self { config, ..self }
+    }
+
+    /// Says what the events are to add up to: from `M::default()` on, `fold` takes in one event after the other, and
+    /// must make what `view` takes from the snapshot after each poll that succeeds.
+    ///
+    /// Leave out of the view what has no events, such as the time of the last look.
+    pub fn folding<M>(
+        self,
+        view: impl Fn(&O::Snapshot) -> M + Send + Sync + 'static,
+        fold: impl Fn(&mut M, &O::Event) + Send + Sync + 'static,
+    ) -> Folding<O, M>
+    where
+        M: Default + PartialEq + Debug,
+    {
+        Folding { check: self, view: Box::new(view), fold: Box::new(fold) }
+    }
+}
+
+impl<O, M> Folding<O, M>
+where
+    O: Observer,
+    M: Default + PartialEq + Debug,
+{
+    /// Runs the script: once from its beginning to its end, and, if the observer claims to keep its state when it is
+    /// interrupted, once more for each await of each poll: the poll is dropped there, and polled again.
+    ///
+    /// Between two polls the config's interval passes, by tokio's clock. A test pauses it, so that nothing takes time. Of one poll 256 awaits are interrupted.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckError`] says in which step what was expected, and what came.
+    pub async fn run(self) -> Result<Checked, CheckError> {
+        let Run { end, mut checked, claims, .. } = Run::begin(&self, None).await?.run_to_the_end().await?;
+        if !claims {
+            return Ok(checked);
+        }
+        for poll in 1..=checked.succeeded + checked.failed {
+            for nth in 1..=AWAITS {
+                let run = Run::begin(&self, Some((poll, nth))).await?.run_to_the_end().await?;
+                if !run.was_interrupted {
+                    break;
+                }
+                checked.interruptions += 1;
+                if run.end != end {
+                    let (expected, shown) = (shown(&end), shown(&run.end));
+                    return Err(CheckError::LostByInterruption { step: run.at(), expected, shown });
+                }
+            }
+        }
+        Ok(checked)
+    }
+}
+
+/// One run of the script.
+struct Run<'a, O: Observer, M> {
+    folding: &'a Folding<O, M>,
+    observer: AppValue<O>,
+    state: AppValue<O::State>,
+    /// Whether the observer says that it keeps its state when it is interrupted.
+    claims: bool,
+    poll: u64,
+    interrupt: Option<(u64, u32)>,
+    was_interrupted: bool,
+    folded: M,
+    /// What the last snapshot showed.
+    end: M,
+    checked: Checked,
+}
+
+impl<'a, O, M> Run<'a, O, M>
+where
+    O: Observer,
+    M: Default + PartialEq + Debug,
+{
+    async fn begin(folding: &'a Folding<O, M>, interrupt: Option<(u64, u32)>) -> Result<Self, CheckError> {
+        let at = Step { poll: 0, interrupted: None };
+        let Check { observer, script, config } = &folding.check;
+        let first = script.first().ok_or(CheckError::EmptyScript)?;
+        let made = catch(|| {
+            let mut observer = AppValue::new(observer());
+            observer.configured(config);
+            let claims = observer.keeps_state_when_interrupted();
+            (observer, claims, first())
+        });
+        let (observer, claims, set) = made.map_err(|message| CheckError::Panicked { step: at, message })?;
+        let limit = config.init_timeout;
+        let built = ended(at, limit, None, async { observer.init(&set.0).await.map(AppValue::new) }).await?;
+        let Some(built) = built else { unreachable!("an init is not interrupted") };
+        let state = built.map_err(|error| CheckError::InitFailed { error: text(&error) })?;
+        let checked = Checked { succeeded: 0, failed: 0, events: 0, interruptions: 0 };
+        let (folded, end) = (M::default(), M::default());
+        let mut run = Self {
+            folding,
+            observer,
+            state,
+            claims,
+            poll: 0,
+            interrupt,
+            was_interrupted: false,
+            folded,
+            end,
+            checked,
+        };
+        run.end = run.view()?;
+        Ok(run)
+    }
+
+    fn at(&self) -> Step {
+        let interrupted = self.interrupt.filter(|_| self.was_interrupted);
+        Step { poll: self.poll, interrupted }
+    }
+
+    /// Runs the script to its end.
+    async fn run_to_the_end(mut self) -> Result<Self, CheckError> {
+        for set in &self.folding.check.script {
+            self.poll += 1;
+            let set = self.caught(|_| set())?;
+            let nth = self.interrupt.filter(|(poll, _)| *poll == self.poll).map(|(_, nth)| nth);
+            if self.look(&set, nth).await? == Looked::Interrupted {
+                self.was_interrupted = true;
+                self.look(&set, None).await?;
+            }
+        }
+        Ok(self)
+    }
+
+    /// Polls, and judges what came.
+    async fn look(&mut self, set: &Set<O::Source>, interrupt: Option<u32>) -> Result<Looked, CheckError> {
+        let (step, config) = (self.at(), &self.folding.check.config);
+        let limit = config.poll_timeout;
+        // As in a runtime: what an observer has begun goes on between two polls.
+        sleep(config.interval).await;
+        let polled = ended(step, limit, interrupt, self.observer.poll(&set.0, &mut self.state)).await?;
+        match polled {
+            None => return Ok(Looked::Interrupted),
+            Some(Ok(events)) => {
+                self.checked.succeeded += 1;
+                self.checked.events += events.len() as u64;
+                for event in &events {
+                    self.caught(|run| (run.folding.fold)(&mut run.folded, event))?;
+                }
+                self.end = self.view()?;
+                if self.folded != self.end {
+                    let (folded, shown) = (shown(&self.folded), shown(&self.end));
+                    return Err(CheckError::EventsDiffer { step, shown, folded });
+                }
+            }
+            Some(Err(error)) => {
+                self.checked.failed += 1;
+                let (before, after) = (std::mem::take(&mut self.end), self.view()?);
+                // What an interrupted poll had found may show by now.
+                if before != after && !self.was_interrupted {
+                    let (before, after, error) = (shown(&before), shown(&after), text(&error));
+                    return Err(CheckError::ErrorChangedState { step, error, before, after });
+                }
+                self.end = after;
+            }
+        }
+        Ok(Looked::ToTheEnd)
+    }
+
+    fn view(&mut self) -> Result<M, CheckError> {
+        self.caught(|run| {
+            let snapshot = AppValue::new(run.observer.snapshot(&run.state));
+            (run.folding.view)(&snapshot)
+        })
+    }
+
+    fn caught<T>(&mut self, app: impl FnOnce(&mut Self) -> T) -> Result<T, CheckError> {
+        let step = self.at();
+        catch(|| app(self)).map_err(|message| CheckError::Panicked { step, message })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Looked {
+    ToTheEnd,
+    Interrupted,
+}
+
+/// Runs work of the observer to its end, or drops it at this await: `None` then.
+async fn ended<F: Future>(
+    step: Step,
+    limit: Duration,
+    interrupt: Option<u32>,
+    work: F,
+) -> Result<Option<F::Output>, CheckError> {
+    let mut work = pin!(work);
+    let mut awaits = 0;
+    let working = poll_fn(|context| match poll_caught(work.as_mut(), context) {
+        Poll::Ready(ended) => Poll::Ready(ended.map(Some)),
+        Poll::Pending => {
+            awaits += 1;
+            if interrupt == Some(awaits) { Poll::Ready(Ok(None)) } else { Poll::Pending }
+        }
+    });
+    match timeout(limit, working).await {
+        Ok(ended) => ended.map_err(|message| CheckError::Panicked { step, message }),
+        Err(_) => Err(CheckError::TimedOut { step, limit }),
+    }
+}
+
+fn shown(value: &impl Debug) -> String {
+    debug_line(value, VALUE)
+}
+
+/// The text of an error is app code.
+fn text(error: &DynError) -> String {
+    catch(|| chain(&**error)).unwrap_or_else(|panic| format!("an error whose text panicked: {panic}"))
+}
+
+impl<S> Debug for Set<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Set").field("sources", &self.0.len()).finish()
+    }
+}
+
+impl<O: Observer> Debug for Check<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Check").finish_non_exhaustive()
+    }
+}
+
+impl<O: Observer, M> Debug for Folding<O, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Folding").finish_non_exhaustive()
+    }
+}

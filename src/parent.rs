@@ -1,0 +1,61 @@
+//! A parent: cancelling its token is a requested stop.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Wake, Waker};
+
+use tokio::task::unconstrained;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use watchkeeper_fsm::StopReason;
+
+use crate::runner::Life;
+
+/// Has a runtime stopped by its parent, until this is dropped.
+///
+/// There is no task in between: the stop is asked for by the thread that cancels, also while app code blocks the
+/// executor.
+pub(crate) struct Parent {
+    _cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+/// What the token wakes.
+struct Stops {
+    parent: CancellationToken,
+    life: Weak<Life>,
+}
+
+impl Parent {
+    pub(crate) fn of(life: &Arc<Life>, parent: &CancellationToken) -> Self {
+        let stops = Arc::new(Stops { parent: parent.clone(), life: Arc::downgrade(life) });
+        let waker = Waker::from(Arc::clone(&stops));
+        let mut cancelled = Box::pin(parent.clone().cancelled_owned());
+        // Registers the waker, whatever is left of the budget of the task that starts.
+        let registering =
+            Pin::new(&mut unconstrained(cancelled.as_mut())).poll(&mut Context::from_waker(&waker));
+        if registering.is_ready() {
+            stops.wake();
+        }
+        Self { _cancelled: cancelled }
+    }
+}
+
+impl Wake for Stops {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.parent.is_cancelled()
+            && let Some(life) = self.life.upgrade()
+        {
+            life.request_stop(StopReason::Requested);
+        }
+    }
+}
+
+impl fmt::Debug for Parent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parent").finish_non_exhaustive()
+    }
+}

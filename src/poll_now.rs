@@ -1,0 +1,166 @@
+//! Polling now, and waiting for what comes of it.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use tokio::task::unconstrained;
+use watchkeeper_fsm::{State, StopReason};
+
+use crate::error::{ControlError, no_turn};
+use crate::error_text::debug_as_text;
+use crate::failure::ObservationFailure;
+use crate::observer::Observer;
+use crate::runtime::ObservationRuntime;
+use crate::shared::{Registered, Shared};
+use crate::shield::shielded;
+use crate::status::ObservationSnapshot;
+use crate::waits::queue::Publication;
+
+/// Why [`ObservationRuntime::poll_now_and_wait`] has no snapshot.
+#[derive(Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum PollNowError {
+    /// The control was not taken: no cycle was started.
+    #[error(transparent)]
+    NotTaken(#[from] ControlError),
+    /// The cycle has failed.
+    #[error("the cycle that was asked for has failed: {0}")]
+    Failed(Arc<ObservationFailure>),
+    /// The runtime ended before the cycle did.
+    #[error("the runtime ended before the cycle that was asked for did ({reason}): start another one")]
+    Ended {
+        /// Why it ended.
+        reason: StopReason,
+    },
+    /// The runtime's executor has given it no turn for some 5 s, or app code has blocked it for so long. The cycle may
+    /// still end.
+    #[error("the cycle that was asked for has not ended: {}", no_turn(*no_turn_for))]
+    NotDriven {
+        /// For how long there was no turn, at least.
+        no_turn_for: Duration,
+    },
+    /// More than 1,000 publications came before this call had a turn, and its cycle was among those that were lost.
+    #[error(
+        "{missed} publications were missed, and the cycle that was asked for with them: await this where nothing blocks"
+    )]
+    FellBehind {
+        /// How many.
+        missed: u64,
+    },
+}
+
+debug_as_text!(PollNowError);
+
+impl<O: Observer> ObservationRuntime<O> {
+    /// Starts a cycle now, or right after the one in flight, and returns the snapshot of that very cycle.
+    ///
+    /// Otherwise as [`ObservationControl::poll_now`](crate::ObservationControl::poll_now). It lasts as long as the
+    /// cycle does: at most `refresh_timeout` and `poll_timeout` (or `init_timeout`), behind the cycle in flight.
+    ///
+    /// # Errors
+    ///
+    /// [`PollNowError`]: the control was not taken, that very cycle failed, the runtime ended, or its executor gives
+    /// no turn.
+    ///
+    /// # Cancel safety
+    ///
+    /// The cycle runs whether this is awaited to its end or not.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use watchkeeper::{ObservedSource, SharedSources};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), watchkeeper::DynError> {
+    /// async fn length(file: ObservedSource<String>) -> std::io::Result<usize> {
+    ///     Ok(file.source.len())
+    /// }
+    ///
+    /// let files = SharedSources::default();
+    /// let runtime = watchkeeper::observe(Duration::from_secs(60), files.clone(), length).await?;
+    /// files.insert("motd", "hello".to_owned());
+    /// let snapshot = runtime.poll_now_and_wait().await?;
+    /// assert_eq!(snapshot.value.answer("motd"), Some(&5));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn poll_now_and_wait(&self) -> Result<Arc<ObservationSnapshot<O::Snapshot>>, PollNowError> {
+        let handle = self.handle();
+        let mut ear = Ear::of(&handle.shared);
+        let control = self.control();
+        let pulse = Arc::clone(handle.shared.clock.pulse());
+        // The reply must not stay unread for want of a budget: the cycle may be in the queue already.
+        let mut asking = pin!(unconstrained(control.poll_now()));
+        let mut no_turn_for = pin!(shielded(pulse.no_turn(None, true)));
+        let mut cycle = None;
+        poll_fn(|context| {
+            let mut heard = VecDeque::new();
+            let missed = ear.take(&mut heard, context.waker());
+            if cycle.is_none()
+                && let Poll::Ready(taken) = asking.as_mut().poll(context)
+            {
+                cycle = Some(taken?);
+            }
+            // What came before the control was taken is of an earlier cycle; what came with it was heard, or is yet
+            // to be.
+            if let Some(cycle) = cycle
+                && let Some(ended) = heard.iter().find_map(|publication| of_cycle(cycle, publication, missed))
+            {
+                return Poll::Ready(ended);
+            }
+            if cycle.is_some()
+                && let Poll::Ready(no_turn_for) = no_turn_for.as_mut().poll(context)
+            {
+                return Poll::Ready(Err(PollNowError::NotDriven { no_turn_for }));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// Hears all publications until it is dropped.
+struct Ear<'a, S, E> {
+    shared: &'a Shared<S, E>,
+    registered: Registered,
+}
+
+impl<'a, S, E> Ear<'a, S, E> {
+    fn of(shared: &'a Shared<S, E>) -> Self {
+        let (registered, _) = shared.register(false);
+        Self { shared, registered }
+    }
+
+    fn take(&mut self, heard: &mut VecDeque<Publication<S, E>>, waker: &Waker) -> u64 {
+        self.shared.take(&mut self.registered, heard, waker)
+    }
+}
+
+impl<S, E> Drop for Ear<'_, S, E> {
+    fn drop(&mut self) {
+        self.shared.unregister(&mut self.registered);
+    }
+}
+
+type Ended<S> = Result<Arc<ObservationSnapshot<S>>, PollNowError>;
+
+/// How the cycle ended, if this says so.
+fn of_cycle<S, E>(cycle: u64, publication: &Publication<S, E>, missed: u64) -> Option<Ended<S>> {
+    let status = &publication.status;
+    let snapshot = status.snapshot.as_ref().filter(|snapshot| snapshot.cycle >= cycle);
+    let failure = status.last_error.as_ref().filter(|failure| failure.cycle >= cycle);
+    match (snapshot, failure) {
+        (Some(snapshot), _) if snapshot.cycle == cycle => Some(Ok(Arc::clone(snapshot))),
+        (_, Some(failure)) if failure.cycle == cycle => Some(Err(PollNowError::Failed(Arc::clone(failure)))),
+        (None, None) => match status.state {
+            State::Stopped { reason } => Some(Err(PollNowError::Ended { reason })),
+            _ => None,
+        },
+        _ => Some(Err(PollNowError::FellBehind { missed })),
+    }
+}

@@ -1,0 +1,198 @@
+//! Waiting for one condition, with nothing running.
+
+use std::fmt;
+use std::future::pending;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::{LONGEST, ObservationConfig};
+use crate::observer::{DynError, Observer};
+use crate::runtime::ObservationRuntime;
+use crate::source::ObservedSource;
+use crate::text::{LABEL, quoted};
+use crate::waits::{InvalidWait, Unmet, UnmetOutcome, Verdict};
+
+/// Waits until one condition is met, where no observation runs.
+///
+/// `condition` is asked at once, and then at each [`every`](Until::every), one question at a time, until
+/// [`within`](Until::within) is over. It says what a predicate of a wait says: a `bool`, a `Result<(), reason>` or a
+/// [`Verdict`], or a `Result` of one of these. An error means "not yet", with the error and its causes as the reason.
+///
+/// Underneath an observation runs for as long as it is awaited, so a condition that is not met is reported as by
+/// every other wait: see [`Unmet`]. The condition itself runs in the task that awaits and may borrow; one that panics
+/// panics there. For more than one wait on the same thing, start an observation: see [`observe`](crate::observe).
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use watchkeeper::until;
+///
+/// # struct Job { left: std::cell::Cell<u32> }
+/// # impl Job {
+/// #     async fn left(&self) -> std::io::Result<u32> {
+/// #         self.left.set(self.left.get() - 1);
+/// #         Ok(self.left.get())
+/// #     }
+/// # }
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), watchkeeper::DynError> {
+/// # let job = Job { left: 4.into() };
+/// until("the job is done", || async { job.left().await.map(|left| left == 0) })
+///     .every(Duration::from_millis(100))
+///     .within(Duration::from_secs(10))
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// What it says when the condition is not met:
+///
+/// ```
+/// # use std::time::Duration;
+/// # use watchkeeper::until;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let refused = || async { Err::<bool, _>("connection refused") };
+/// let unmet = until("the job is done", refused).within(Duration::from_secs(1)).await.unwrap_err();
+/// assert_eq!(unmet.reason(), Some("connection refused"));
+/// assert!(unmet.to_string().starts_with(r#"not met in time: "the job is done" within 1s"#));
+/// # }
+/// ```
+pub fn until<C, Fut, R>(label: impl Into<String>, condition: C) -> Until<C>
+where
+    C: FnMut() -> Fut,
+    Fut: Future<Output = R>,
+    R: Into<Verdict>,
+{
+    Until { label: label.into(), condition, every: Duration::from_millis(100) }
+}
+
+/// A condition that still needs its window: see [`until`].
+#[must_use = "a condition without a window is not asked: add `.within(..)`, then `.await`"]
+pub struct Until<C> {
+    label: String,
+    condition: C,
+    every: Duration,
+}
+
+impl<C> Until<C> {
+    /// The time between two questions. Default: 100 ms.
+    ///
+    /// An answer that takes longer skips the questions that it passed over.
+    pub fn every(self, every: Duration) -> Self {
+        Self { every, ..self }
+    }
+
+    /// Asks until the condition is met, at most for `window`, which begins when this is first polled.
+    ///
+    /// The window ends it also while the condition has not answered; its future is then dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Unmet`]: the condition was not met or gave up; nothing can be said, if it never answered; window or interval is
+    /// zero or over 24 h; there is no tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it drops the condition's future and asks no more.
+    pub async fn within<Fut, R>(self, window: Duration) -> Result<(), Unmet>
+    where
+        C: FnMut() -> Fut,
+        Fut: Future<Output = R>,
+        R: Into<Verdict>,
+    {
+        let Self { label, mut condition, every } = self;
+        let (ask, mut asked) = mpsc::channel::<Reply>(1);
+        // The window alone ends a question.
+        let config = ObservationConfig {
+            interval: every,
+            init_timeout: LONGEST,
+            poll_timeout: LONGEST,
+            stale_after: Some(LONGEST),
+            ..ObservationConfig::default()
+        };
+        let started = ObservationRuntime::start_in_background([("condition", ())], Condition { ask }, config);
+        let runtime = started.map_err(|error| {
+            let not_started = UnmetOutcome::Invalid(InvalidWait::NotStarted);
+            Unmet::bare(&label, not_started, Some(error.to_string()))
+        })?;
+        let wait = runtime.handle().eventually(label, |said: &Said| said.0.clone());
+        let wait = wait.or_now().within(window);
+        let answering = async {
+            while let Some(mut reply) = asked.recv().await {
+                tokio::select! {
+                    biased;
+                    said = condition() => drop(reply.send(said.into())),
+                    () = reply.closed() => {}
+                }
+            }
+            pending::<()>().await;
+        };
+        let ended = tokio::select! {
+            biased;
+            ended = wait => ended.map(drop),
+            () = answering => Ok(()),
+        };
+        let _ = runtime.stop().await;
+        ended
+    }
+}
+
+impl<C> fmt::Debug for Until<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Until")
+            .field("label", &format_args!("{}", quoted(&self.label, LABEL)))
+            .field("every", &self.every)
+            .finish_non_exhaustive()
+    }
+}
+
+type Reply = oneshot::Sender<Verdict>;
+
+/// Has the condition asked by the task that awaits it.
+struct Condition {
+    ask: mpsc::Sender<Reply>,
+}
+
+/// What the condition said last.
+#[derive(Clone, PartialEq, Eq)]
+struct Said(Verdict);
+
+impl fmt::Debug for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Verdict::Met => f.write_str("met"),
+            Verdict::NotYet(reason) if reason.is_empty() => f.write_str("not yet"),
+            Verdict::NotYet(reason) => write!(f, "not yet: {reason}"),
+            Verdict::GiveUp(reason) => write!(f, "gave up: {reason}"),
+        }
+    }
+}
+
+#[async_trait]
+impl Observer for Condition {
+    type Source = ();
+    type State = Said;
+    type Snapshot = Said;
+    type Event = ();
+
+    async fn init(&self, _: &[ObservedSource<()>]) -> Result<Said, DynError> {
+        let (reply, said) = oneshot::channel();
+        self.ask.send(reply).await?;
+        Ok(Said(said.await?))
+    }
+
+    async fn poll(&self, condition: &[ObservedSource<()>], said: &mut Said) -> Result<Vec<()>, DynError> {
+        let now = self.init(condition).await?;
+        let news = if now == *said { Vec::new() } else { vec![()] };
+        *said = now;
+        Ok(news)
+    }
+
+    fn snapshot(&self, said: &Said) -> Said {
+        said.clone()
+    }
+}
