@@ -15,10 +15,11 @@ use watchkeeper_fsm::{
 use crate::DynError;
 use crate::clock::later;
 use crate::config::{LONGEST_NAME, ObservationConfig, Retry};
+use crate::cursor::{Cursor, First};
 use crate::duplicates::{LeftOut, Settled, settle};
 use crate::error::{ObservationRuntimeError, chain};
 use crate::failure::ObservationFailure;
-use crate::history::{Cursor, ObservationBatch};
+use crate::history::ObservationBatch;
 use crate::log::What;
 use crate::observer::Observer;
 use crate::panics::{AppValue, AppValues, catch, discard_logged};
@@ -111,12 +112,13 @@ impl<O: Observer> Core<O> {
         first_cycle: Option<FirstCycle>,
     ) -> Self {
         let start = shared.clock.started();
-        let generation = config.first_generation;
-        let cursor = Cursor { instance: shared.history.instance(), generation, seq: 0 };
+        let First { generation, seq, cycle, event_count } = shared.history.first();
+        let cursor = Cursor { instance: shared.history.instance(), generation, seq };
         Self {
             machine: Lifecycle::new(Options {
                 keeps_state_on_timeout: keeps_state,
-                first_generation: config.first_generation,
+                first_generation: generation,
+                first_cycle: cycle,
             }),
             schedule: Schedule::new(start, config.interval, config.offset, config.retry),
             todo: Todo::Wait,
@@ -126,7 +128,7 @@ impl<O: Observer> Core<O> {
             cycle_began: start,
             cursor,
             announced: cursor,
-            event_count: 0,
+            event_count,
             names: SourceNames::from([]),
             set_cycle: None,
             left_out: None,

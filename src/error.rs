@@ -64,12 +64,15 @@ pub enum ObservationRuntimeError {
         /// How long it is, in bytes.
         length: usize,
     },
-    /// `first_generation` leaves no room for rebuilds.
+    /// A number of `resume` leaves no room for what is to come.
     #[error(
-        "ObservationConfig::first_generation is {value}: it must be at most {max}, because each rebuild adds one",
-        max = u64::MAX / 2
+        "ObservationConfig::resume: its {field} is {value}: it must be at most {max}, because the runtime counts on \
+         from it; resume from another record, or start without one",
+        max = crate::cursor::LAST_RESUMED
     )]
-    InvalidGeneration {
+    InvalidResume {
+        /// Which one: `cursor.generation`, `cursor.seq`, `cycle` or `event_count`.
+        field: &'static str,
         /// What was given.
         value: u64,
     },
@@ -169,7 +172,8 @@ pub enum CursorError {
     /// The cursor is of another runtime.
     #[error("this cursor is of another runtime: take one from this runtime's snapshots, batches or marks")]
     Foreign,
-    /// The cursor is ahead of everything published.
+    /// The cursor is ahead of everything published; one of an earlier process, of the point that this one
+    /// [resumed](crate::Resume) from.
     #[error(
         "this cursor stands at batch {seq}, but only {published} were published: take cursors from this runtime's \
          snapshots, batches or marks"

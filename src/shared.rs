@@ -163,7 +163,7 @@ impl<S, E> Shared<S, E> {
     fn log_end(&self, reason: StopReason) {
         let (instance, cycle) = (self.history.instance(), self.read(|status| status.cycle));
         let name = self.name.as_deref().map(logged_name);
-        tracing::info!(name, observer = self.observer, %reason, cycle, instance, "observation ended");
+        tracing::info!(name, observer = self.observer, %reason, cycle, %instance, "observation ended");
     }
 }
 

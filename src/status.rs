@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use watchkeeper_fsm::State;
 
 use crate::config::ObservationConfig;
+use crate::cursor::Cursor;
 use crate::duplicates::LeftOut;
 use crate::failure::ObservationFailure;
 use crate::freshness::Freshness;
-use crate::history::Cursor;
 use crate::observer::Observer;
 use crate::panics::discard_logged;
 use crate::source::SourceNames;
@@ -36,7 +36,8 @@ pub struct ObservationSnapshot<S> {
     pub elapsed: Duration,
     /// How many sources there were.
     pub source_count: usize,
-    /// How many events were published up to this snapshot, by all cycles of the runtime.
+    /// How many events were published up to this snapshot, by all cycles of the runtime, and of those that it has
+    /// [resumed](crate::Resume).
     pub event_count: u64,
     /// The observer's own view. From a wait: without what was asked before its start.
     pub value: S,
@@ -67,7 +68,7 @@ pub(crate) struct Published<S> {
     pub(crate) paused: bool,
     pub(crate) generation: u64,
     pub(crate) cycle: u64,
-    /// The first cycle that has not begun: before the start it is 0, like `cycle`.
+    /// The first cycle that has not begun: before the start it is the first, like `cycle`.
     pub(crate) next_cycle: u64,
     pub(crate) snapshot: Option<Arc<ObservationSnapshot<S>>>,
     pub(crate) last_error: Option<Arc<ObservationFailure>>,
@@ -106,14 +107,15 @@ impl<S> Clone for Published<S> {
 
 impl<S> Published<S> {
     pub(crate) fn before_the_start(at: Instant, config: &ObservationConfig) -> Self {
+        let first = config.first();
         Self {
             number: 0,
             state: State::Starting,
             since: at,
             paused: false,
-            generation: config.first_generation,
-            cycle: 0,
-            next_cycle: 0,
+            generation: first.generation,
+            cycle: first.cycle,
+            next_cycle: first.cycle,
             snapshot: None,
             last_error: None,
             failures: 0,

@@ -11,9 +11,10 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use watchkeeper_fsm::StopReason;
 
+use crate::cursor::Cursor;
 use crate::error::CursorError;
 use crate::error_text::debug_as_text;
-use crate::history::{Cursor, Drained, Head, History, ObservationBatch};
+use crate::history::{Drained, Head, History, ObservationBatch};
 use crate::shield::shielded;
 use crate::sync::watch;
 

@@ -148,7 +148,8 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
     /// Begins there and nowhere else, before anything is judged.
     fn begin_at(&mut self, start: Start, mark: Option<Mark>) {
         let first = &self.evidence.first;
-        let published = first.snapshot.as_ref().map_or(0, |snapshot| snapshot.cursor.seq);
+        let none = self.shared.history.first().seq;
+        let published = first.snapshot.as_ref().map_or(none, |snapshot| snapshot.cursor.seq);
         let ours = mark.filter(|mark| mark.instance == self.shared.history.instance());
         self.start = start;
         self.foreign = mark.is_some() && ours.is_none();
@@ -504,6 +505,7 @@ mod tests {
 
     use super::*;
     use crate::config::ObservationConfig;
+    use crate::cursor::{First, Instance};
     use crate::history::History;
     use crate::{DynError, ObservedSource};
 
@@ -533,7 +535,12 @@ mod tests {
         let executor = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let clock = Clock::of(executor.handle().clone());
         let first = Published::before_the_start(clock.started(), &ObservationConfig::default());
-        let shared = Arc::new(Shared::new((None, "nothing"), clock, History::new(1, 4, 1), first));
+        let shared = Arc::new(Shared::new(
+            (None, "nothing"),
+            clock,
+            History::new(Instance(1), 4, First::default()),
+            first,
+        ));
         drop(executor);
         let judge = Judge::<Nothing>::Eventually(Box::new(|_| false.into()));
         let mut wait = Wait::register(shared, "anything".to_owned(), judge, Read::Moment(|_| Some(())));

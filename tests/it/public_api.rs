@@ -15,11 +15,11 @@ use watchkeeper::{
     Held, Holds, Inconclusive, InvalidWait, Invariant, Mark, ObservationBatch, ObservationConfig,
     ObservationControl, ObservationFailure, ObservationFailureStage, ObservationGroup, ObservationHandle,
     ObservationRuntime, ObservationRuntimeError, ObservationSnapshot, ObservationStatus, ObservedEvent,
-    ObservedSource, Observer, PerSource, PerSourceError, PerSourceSnapshot, PerSourceState, ProbeFailure,
-    RecvError, Retry, SharedSources, SourceEvent, SourceFacts, SourceFn, SourceHealth, SourceProvider,
-    SourceSetError, SourceView, State, StateKind, StaticSourceProvider, StopOutcome, StopReason,
-    Subscription, Transactional, Unmet, UnmetOutcome, Verdict, Wait, WaitBuilder, Watch, WatchError,
-    async_trait, report, source_fn,
+    ObservedSource, Observer, PerSource, PerSourceError, PerSourceSnapshot, PerSourceState, PositionError,
+    PositionProblem, ProbeFailure, RecvError, Resume, Retry, SharedSources, SourceEvent, SourceFacts,
+    SourceFn, SourceHealth, SourceProvider, SourceSetError, SourceView, State, StateKind,
+    StaticSourceProvider, StopOutcome, StopReason, Subscription, Transactional, Unmet, UnmetOutcome, Verdict,
+    Wait, WaitBuilder, Watch, WatchError, async_trait, report, source_fn,
 };
 
 /// Neither cloned nor shown nor compared: nothing may ask for more than an observer must give.
@@ -129,7 +129,9 @@ fn handles_are_cloned_and_shared_whatever_the_observer_gives() {
     compared::<(Freshness, Mark, SourceFacts, ProbeFailure, StopOutcome)>();
     compared::<(RecvError, CursorError, ControlError, WatchError, GroupError, SourceSetError, PerSourceError)>(
     );
-    hashed::<(State, StateKind, StopReason, ObservationFailureStage, Cause, Cursor)>();
+    hashed::<(State, StateKind, StopReason, ObservationFailureStage, Cause, Cursor, Resume)>();
+    copied::<(Resume, PositionProblem)>();
+    compared::<(Cursor, Resume, PositionError, PositionProblem)>();
 }
 
 #[test]
@@ -137,6 +139,7 @@ fn errors_are_errors() {
     error::<ObservationRuntimeError>();
     error::<ControlError>();
     error::<CursorError>();
+    error::<PositionError>();
     error::<RecvError>();
     error::<WatchError>();
     error::<GroupError>();
@@ -187,6 +190,14 @@ fn a_handle_reads() {
         [Freshness::is_fresh, Freshness::is_stale, Freshness::never_succeeded];
     let _: fn(&Cursor) -> u64 = Cursor::seq;
     let _: fn(&Cursor) -> u64 = Cursor::generation;
+    let _: fn(&Cursor) -> u128 = Cursor::instance;
+    let _: fn(&str) -> Result<Cursor, PositionError> = str::parse;
+    let _: fn(&str) -> Result<Resume, PositionError> = str::parse;
+    let _: fn(&Snapshot) -> Resume = |snapshot| Resume::from(snapshot);
+    let _: [fn(&Resume) -> String; 1] = [Resume::to_string];
+    let _: fn(&Cursor) -> String = Cursor::to_string;
+    let _: fn(&PositionError) -> (usize, &'static str, PositionProblem) =
+        |error| (error.at(), error.field(), error.problem());
 }
 
 #[expect(dead_code, reason = "compiling it is the test")]
@@ -316,7 +327,7 @@ fn the_config_is_a_plain_struct_with_defaults() {
         offset,
         wake,
         min_gap,
-        first_generation,
+        resume,
         duplicates,
     } = ObservationConfig::default();
     let name: Option<String> = name;
@@ -327,7 +338,7 @@ fn the_config_is_a_plain_struct_with_defaults() {
     let seconds = [interval, refresh_timeout, init_timeout, poll_timeout, stop_timeout, offset];
     assert_eq!(seconds.map(|duration| duration.as_secs()), [1, 10, 30, 10, 5, 0]);
     assert_eq!((stale_after, min_gap), (None, Duration::from_millis(10)));
-    assert_eq!((history_limit, retry, first_generation), (64_usize, Retry::NextTick, 1_u64));
+    assert_eq!((history_limit, retry, resume), (64_usize, Retry::NextTick, None::<Resume>));
     let wake: Option<Arc<Notify>> = wake;
     assert!(wake.is_none());
     let backoff = Backoff { first: interval, max: interval, jitter: 0.5_f64, seed: 7_u64 };
@@ -476,7 +487,7 @@ fn open_enums() {
         ObservationRuntimeError::InvalidMinGap { value },
         ObservationRuntimeError::InvalidRetry { field: "max", value: String::new() },
         ObservationRuntimeError::InvalidName { length: 0_usize },
-        ObservationRuntimeError::InvalidGeneration { value: 1_u64 },
+        ObservationRuntimeError::InvalidResume { field: "cycle", value: 1_u64 },
         ObservationRuntimeError::NoTokioRuntime,
         ObservationRuntimeError::SourceRefresh { source: DynError::from("no") },
         ObservationRuntimeError::ObserverInit { source: DynError::from("no") },
