@@ -4,6 +4,7 @@
 pub(crate) mod loom_rig;
 
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -19,15 +20,15 @@ use crate::cursor::{Cursor, First};
 use crate::duplicates::{LeftOut, Settled, settle};
 use crate::error::{ObservationRuntimeError, chain};
 use crate::failure::ObservationFailure;
-use crate::history::ObservationBatch;
+use crate::history::{Announced, ObservationBatch};
 use crate::log::What;
 use crate::observer::Observer;
 use crate::panics::{AppValue, AppValues, catch, discard_logged};
 use crate::runner::{Ended, Life, Machine};
 use crate::schedule::Schedule;
-use crate::shared::Shared;
+use crate::shared::{Shared, Wakes};
 use crate::source::{ObservedSource, SourceChange, SourceNames};
-use crate::status::ObservationSnapshot;
+use crate::status::{ObservationSnapshot, Published};
 use crate::text::{self, MESSAGE, names, one_line};
 
 /// Bytes of a line in the log that are of an error, and of a list of names.
@@ -67,6 +68,12 @@ enum Carried<O: Observer> {
     Failure { message: String, error: Option<AppValue<DynError>> },
 }
 
+/// Memory that is used again and again.
+struct Scratch<E> {
+    wakers: Vec<Waker>,
+    announced: Announced<E>,
+}
+
 /// Who waits for the first cycle, and whether it may fail.
 pub(crate) struct FirstCycle {
     pub(crate) tell: oneshot::Sender<Result<(), ObservationRuntimeError>>,
@@ -87,8 +94,8 @@ pub(crate) struct Core<O: Observer> {
     cycle_began: Instant,
     /// Right behind what was published last.
     cursor: Cursor,
-    /// As far as batches may be read.
-    announced: Cursor,
+    /// As far as batches may be read, if that is yet to be said.
+    to_announce: Option<Cursor>,
     event_count: u64,
     names: SourceNames,
     /// The cycle whose refresh gave the names.
@@ -98,8 +105,9 @@ pub(crate) struct Core<O: Observer> {
     failing: u64,
     /// The first source set is known, and the start was logged.
     begun: bool,
-    /// Something was published and nobody was woken yet.
-    unflushed: bool,
+    /// Somebody waits for what was published and was not woken yet.
+    to_wake: bool,
+    scratch: Scratch<O::Event>,
     first_cycle: Option<FirstCycle>,
 }
 
@@ -127,14 +135,15 @@ impl<O: Observer> Core<O> {
             latest: start,
             cycle_began: start,
             cursor,
-            announced: cursor,
+            to_announce: None,
             event_count,
             names: SourceNames::from([]),
             set_cycle: None,
             left_out: None,
             failing: 0,
             begun: false,
-            unflushed: false,
+            to_wake: false,
+            scratch: Scratch { wakers: Vec::new(), announced: Announced::default() },
             first_cycle,
             shared,
             life,
@@ -152,33 +161,42 @@ impl<O: Observer> Core<O> {
 
     pub(crate) fn start(&mut self) {
         self.shared.begin();
-        self.apply(Event::Start, Carried::Nothing, None, &mut None);
+        self.apply(Instant::now(), Event::Start, Carried::Nothing, None, &mut None);
     }
 
-    /// The provider has answered, or has not.
+    /// The provider says that its set is the one that is known. Nothing was done for it, and no time has passed.
+    pub(crate) fn unchanged(&mut self, work: WorkId, state: &mut Option<AppValue<O::State>>) {
+        self.set_cycle = Some(self.machine.cycle());
+        self.apply(self.latest, Event::Refreshed { work }, Carried::Nothing, None, state);
+    }
+
+    /// The provider has answered, or has not. Says whether its set is the present one.
     pub(crate) fn refreshed(
         &mut self,
         work: WorkId,
         ended: Ended<Fetched<O::Source>>,
         sources: &mut AppValues<ObservedSource<O::Source>>,
         state: &mut Option<AppValue<O::State>>,
-    ) {
+    ) -> bool {
         let set = match Self::sort_out(ended, self.config.refresh_timeout) {
             Outcome::Done(set) => set,
-            Outcome::Stopped => return,
+            Outcome::Stopped => return false,
             Outcome::Failed(cause, failure) => {
-                return self.failed(work, Stage::SourceRefresh, cause, failure, state);
+                self.failed(work, Stage::SourceRefresh, cause, failure, state);
+                return false;
             }
         };
         match settle(&self.names, set, self.config.duplicates) {
             Ok(settled) => {
                 let change = self.take_over(settled, sources);
                 self.set_cycle = Some(self.machine.cycle());
-                self.apply(Event::Refreshed { work }, Carried::Nothing, change, state);
+                self.apply(Instant::now(), Event::Refreshed { work }, Carried::Nothing, change, state);
+                true
             }
             Err(refused) => {
                 let failure = (refused.to_string(), Some(AppValue::new(DynError::from(refused))));
                 self.failed(work, Stage::SourceRefresh, Cause::Error, failure, state);
+                false
             }
         }
     }
@@ -259,7 +277,7 @@ impl<O: Observer> Core<O> {
             Outcome::Done((built, snapshot)) => {
                 *state = Some(built);
                 let carried = Carried::Success { snapshot, events: AppValues::new(Vec::new()) };
-                self.apply(Event::Initialized { work }, carried, None, state);
+                self.apply(Instant::now(), Event::Initialized { work }, carried, None, state);
             }
             Outcome::Stopped => {}
             Outcome::Failed(cause, failure) => self.failed(work, Stage::Init, cause, failure, state),
@@ -276,7 +294,7 @@ impl<O: Observer> Core<O> {
         match Self::sort_out(ended, self.config.poll_timeout) {
             Outcome::Done((snapshot, events)) => {
                 let carried = Carried::Success { snapshot, events };
-                self.apply(Event::Polled { work }, carried, None, state);
+                self.apply(Instant::now(), Event::Polled { work }, carried, None, state);
             }
             Outcome::Stopped => {}
             Outcome::Failed(cause, failure) => self.failed(work, Stage::Poll, cause, failure, state),
@@ -312,18 +330,18 @@ impl<O: Observer> Core<O> {
         state: &mut Option<AppValue<O::State>>,
     ) {
         let carried = Carried::Failure { message, error };
-        self.apply(Event::WorkFailed { work, stage, cause }, carried, None, state);
+        self.apply(Instant::now(), Event::WorkFailed { work, stage, cause }, carried, None, state);
     }
 
-    /// Has the machine take one event and does what it commands.
+    /// Has the machine take one event, which came at `now`, and does what it commands.
     fn apply(
         &mut self,
+        now: Instant,
         event: Event,
         mut carried: Carried<O>,
         sources: Option<SourceChange>,
         state: &mut Option<AppValue<O::State>>,
     ) {
-        let now = Instant::now();
         self.latest = now;
         let before = (self.machine.state(), self.machine.is_paused());
         let mut success = None;
@@ -385,10 +403,12 @@ impl<O: Observer> Core<O> {
                 Command::Rejected { event, state } => tracing::trace!(?event, %state, "rejected"),
             }
         }
-        // Which sources there are is news also where they are the same and nothing has moved: it is of this cycle.
-        let refreshed = matches!(event, Event::Refreshed { .. });
-        if success.is_some() || failure.is_some() || sources.is_some() || refreshed || self.moved(before) {
+        if success.is_some() || failure.is_some() || sources.is_some() {
             self.publish(now, before, success, failure, sources);
+        } else if self.moved(before) || matches!(event, Event::Refreshed { .. }) {
+            // Which sources there are is news also where they are the same and nothing has moved: it is of this
+            // cycle.
+            self.publish_position(now, before);
         }
     }
 
@@ -407,7 +427,6 @@ impl<O: Observer> Core<O> {
         failure: Option<Arc<ObservationFailure>>,
         sources: Option<SourceChange>,
     ) {
-        let (state, paused) = (self.machine.state(), self.machine.is_paused());
         self.trace_transition(state_before);
         let logged = self.logged((state_before, paused_before), success.as_ref(), failure.as_ref(), sources);
         let (mut snapshot, batch, stale_after) = match success {
@@ -416,18 +435,12 @@ impl<O: Observer> Core<O> {
         };
         let began = snapshot.as_ref().map(|snapshot| now - snapshot.elapsed);
         let (mut replaced, mut replaced_names) = (None, None);
-        self.shared.publish(now, logged, batch.as_ref(), |status| {
-            if state != status.state {
-                (status.state, status.since) = (state, now);
-            }
-            status.paused = paused;
-            status.cycle = self.machine.cycle();
-            status.next_cycle = status.cycle + 1;
-            status.missed_ticks = self.schedule.missed();
+        let succeeded = snapshot.is_some();
+        let published = self.shared.publish(now, logged, batch.as_ref(), |status| {
+            self.write_position(now, status);
             if !Arc::ptr_eq(&status.source_names, &self.names) {
                 replaced_names = Some(std::mem::replace(&mut status.source_names, Arc::clone(&self.names)));
             }
-            status.set_cycle = self.set_cycle;
             if let Some(snapshot) = snapshot.take() {
                 status.generation = snapshot.generation;
                 status.last_success = began;
@@ -440,7 +453,13 @@ impl<O: Observer> Core<O> {
                 status.failures += 1;
             }
         });
-        self.unflushed = true;
+        // What is refused, because the end came in between, stays unread.
+        if let Some(Wakes(wakes)) = published {
+            self.to_wake |= wakes;
+            if succeeded {
+                self.to_announce = Some(self.cursor);
+            }
+        }
         // Each on its own: both may hold values whose destructors panic.
         discard_logged(replaced, "a replaced snapshot");
         discard_logged(snapshot, "a snapshot that came after the end");
@@ -453,6 +472,26 @@ impl<O: Observer> Core<O> {
         }
     }
 
+    /// Publishes what the machine is doing, and nothing else.
+    fn publish_position(&mut self, now: Instant, before: (State, bool)) {
+        self.trace_transition(before.0);
+        let logged = self.logged_position(before);
+        let published = self.shared.publish(now, logged, None, |status| self.write_position(now, status));
+        self.to_wake |= published == Some(Wakes(true));
+    }
+
+    fn write_position(&self, now: Instant, status: &mut Published<O::Snapshot>) {
+        let state = self.machine.state();
+        if state != status.state {
+            (status.state, status.since) = (state, now);
+        }
+        status.paused = self.machine.is_paused();
+        status.cycle = self.machine.cycle();
+        status.next_cycle = status.cycle + 1;
+        status.missed_ticks = self.schedule.missed();
+        status.set_cycle = self.set_cycle;
+    }
+
     fn trace_transition(&self, from: State) {
         let to = self.machine.state();
         if to != from {
@@ -463,30 +502,33 @@ impl<O: Observer> Core<O> {
     /// What the log keeps of it.
     fn logged(
         &self,
-        (state_before, paused_before): (State, bool),
+        before: (State, bool),
         success: Option<&Success<O>>,
         failure: Option<&Arc<ObservationFailure>>,
         sources: Option<SourceChange>,
     ) -> [Option<What>; 3] {
-        let (state, paused) = (self.machine.state(), self.machine.is_paused());
+        let [moved, pause] = self.logged_position(before);
         let outcome = match (success, failure) {
             (Some(Success { snapshot, .. }), _) => {
                 let cycle = snapshot.cycle;
                 Some(What::Succeeded { first: cycle, last: cycle })
             }
             (None, Some(failure)) => Some(What::failed(failure)),
-            // A rebuild; refreshing and polling are part of every cycle.
-            (None, None) if state.kind() == StateKind::Starting && state_before != state => {
-                Some(What::Entered(state))
-            }
-            (None, None) => None,
+            (None, None) => moved,
         };
+        [sources.and_then(|change| What::sources(&change)), outcome, pause]
+    }
+
+    /// What the log keeps where nothing else is new. Refreshing and polling are part of every cycle.
+    fn logged_position(&self, (state_before, paused_before): (State, bool)) -> [Option<What>; 2] {
+        let (state, paused) = (self.machine.state(), self.machine.is_paused());
+        let rebuilds = state.kind() == StateKind::Starting && state_before != state;
         let pause = match (paused_before, paused) {
             (false, true) => Some(What::Paused),
             (true, false) => Some(What::Resumed),
             _ => None,
         };
-        [sources.and_then(|change| What::sources(&change)), outcome, pause]
+        [rebuilds.then_some(What::Entered(state)), pause]
     }
 
     /// Step one of publishing a success: the batch.
@@ -649,12 +691,12 @@ impl<O: Observer> Machine for Core<O> {
             Control::Resume => Event::Resume,
             Control::PollNow => Event::PollNow,
         };
-        self.apply(event, Carried::Nothing, None, &mut None);
+        self.apply(Instant::now(), event, Carried::Nothing, None, &mut None);
         self.machine.poll_now_cycle()
     }
 
     fn stop(&mut self, reason: StopReason) {
-        self.apply(Event::Stop(reason), Carried::Nothing, None, &mut None);
+        self.apply(Instant::now(), Event::Stop(reason), Carried::Nothing, None, &mut None);
     }
 
     fn latest(&self) -> Instant {
@@ -678,9 +720,9 @@ impl<O: Observer> Machine for Core<O> {
                 self.schedule.fired();
             }
             self.armed = None;
-            self.apply(Event::Tick, Carried::Nothing, None, &mut None);
+            self.apply(now, Event::Tick, Carried::Nothing, None, &mut None);
         } else if self.wake_due().is_some_and(|wake| wake <= now) {
-            self.apply(Event::PollNow, Carried::Nothing, None, &mut None);
+            self.apply(now, Event::PollNow, Carried::Nothing, None, &mut None);
         }
     }
 
@@ -690,12 +732,11 @@ impl<O: Observer> Machine for Core<O> {
 
     /// The last step of publishing: batches may be read, and whoever waits is woken.
     fn flush(&mut self) {
-        if std::mem::take(&mut self.unflushed) {
-            if self.announced != self.cursor {
-                self.announced = self.cursor;
-                self.shared.announce();
-            }
-            self.shared.wake();
+        if let Some(cursor) = self.to_announce.take() {
+            self.shared.history.announce(cursor, &mut self.scratch.announced);
+        }
+        if std::mem::take(&mut self.to_wake) {
+            self.shared.wake(&mut self.scratch.wakers);
         }
     }
 }

@@ -4,7 +4,7 @@ use tokio::task::consume_budget;
 
 use crate::core::{Built, Control, Core, Fetched, Looked, Todo};
 use crate::observer::Observer;
-use crate::panics::{AppValue, AppValues, holding};
+use crate::panics::{AppValue, AppValues, catch, holding, log_panic};
 use crate::runner::{Inbox, Machine};
 use crate::source::{ObservedSource, SourceProvider};
 
@@ -23,13 +23,23 @@ pub(crate) async fn drive<P, O>(
 {
     let mut sources = AppValues::new(Vec::new());
     let mut state: Option<AppValue<O::State>> = None;
+    // The revision of `sources`, if the provider counts them.
+    let mut known = None;
     core.start();
     loop {
-        match (core.todo(), &mut state) {
+        let todo = core.todo();
+        match (todo, &mut state) {
             (Todo::Refresh(work), _) => {
-                let timeout = core.config().refresh_timeout;
-                let ended = inbox.race(&mut core, timeout, fetch(&*provider)).await;
-                core.refreshed(work, ended, &mut sources, &mut state);
+                // Read before the set: one that changes in between is fetched again.
+                let revision = revision(&*provider);
+                if known.is_some() && revision == known {
+                    core.unchanged(work, &mut state);
+                } else {
+                    let timeout = core.config().refresh_timeout;
+                    let ended = inbox.race(&mut core, timeout, fetch(&*provider)).await;
+                    let accepted = core.refreshed(work, ended, &mut sources, &mut state);
+                    known = revision.filter(|_| accepted);
+                }
             }
             (Todo::Init(work), _) => {
                 let timeout = core.config().init_timeout;
@@ -46,11 +56,21 @@ pub(crate) async fn drive<P, O>(
             (Todo::Finish, _) => break,
         }
         if !matches!(core.todo(), Todo::Init(_) | Todo::Poll(_)) {
-            // A cycle has ended. Work that is always ready must not starve those it wakes.
             core.flush();
-            consume_budget().await;
+            if todo != Todo::Wait {
+                // A cycle has ended. Work that is always ready must not starve those it wakes.
+                consume_budget().await;
+            }
         }
     }
+}
+
+/// A provider that panics here is asked for its set, and may panic there, where that is a failure.
+fn revision<S>(provider: &impl SourceProvider<S>) -> Option<u64> {
+    catch(|| provider.revision()).unwrap_or_else(|panic| {
+        log_panic("SourceProvider::revision", &panic);
+        None
+    })
 }
 
 /// Inside its own future, the call itself is covered when it panics.

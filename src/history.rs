@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::task::Waker;
 use std::time::SystemTime;
 
 use tokio::time::Instant;
@@ -15,8 +15,9 @@ use watchkeeper_fsm::StopReason;
 
 use crate::cursor::{Cursor, First, Instance};
 use crate::error::CursorError;
-use crate::panics::discard_each;
-use crate::sync::{AtomicBool, Mutex, lock, watch};
+use crate::panics::{discard_each, discard_logged};
+use crate::sync::{Mutex, lock};
+use crate::waiting::{Place, Waiting, drop_waker, wake_all};
 
 /// The events of one cycle, in the order the observer returned them; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,16 +64,16 @@ pub(crate) struct History<E> {
     first: First,
     limit: usize,
     ring: Mutex<Ring<E>>,
-    head: watch::Sender<Head>,
-    /// Somebody waits for the next announcement.
-    awaited: AtomicBool,
 }
 
 struct Ring<E> {
     batches: VecDeque<Arc<ObservationBatch<E>>>,
+    /// What was pushed; the head is what was announced.
     next_seq: u64,
     generation: u64,
-    closed: bool,
+    head: Head,
+    /// Readers that wait for another head.
+    waiting: Waiting,
 }
 
 impl<E> Ring<E> {
@@ -81,21 +82,46 @@ impl<E> Ring<E> {
     }
 }
 
-/// What a drain found.
-pub(crate) enum Drained {
+/// What follows from an announcement, without the lock.
+pub(crate) struct Announced<E> {
+    wakers: Vec<Waker>,
+    /// Batches that were put out.
+    put_out: Vec<Arc<ObservationBatch<E>>>,
+}
+
+// Derived, it would ask for `E: Default`.
+impl<E> Default for Announced<E> {
+    fn default() -> Self {
+        Self { wakers: Vec::new(), put_out: Vec::new() }
+    }
+}
+
+impl<E> Announced<E> {
+    fn finish(&mut self) {
+        wake_all(&mut self.wakers);
+        for batch in self.put_out.drain(..) {
+            discard_logged(batch, "a batch");
+        }
+    }
+}
+
+/// What a reader finds.
+pub(crate) enum Found {
     /// Batches were appended.
-    Some,
+    Batches,
     /// The ring has moved on; the oldest batch it holds has this number.
     Lagged { oldest: u64 },
+    /// No batch behind its position: the head, and its waker is woken by another one.
+    Nothing(Head),
 }
 
 impl<E> History<E> {
     pub(crate) fn new(instance: Instance, limit: usize, first: First) -> Self {
         let First { generation, seq: next_seq, .. } = first;
         let head = Head { next_seq, generation, closed: None };
-        let ring = Ring { batches: VecDeque::new(), next_seq, generation, closed: false };
-        let awaited = AtomicBool::new(false);
-        Self { instance, first, limit, ring: Mutex::new(ring), head: watch::Sender::new(head), awaited }
+        let batches = VecDeque::new();
+        let ring = Ring { batches, next_seq, generation, head, waiting: Waiting::default() };
+        Self { instance, first, limit, ring: Mutex::new(ring) }
     }
 
     /// Step one of publishing. Gives the batch back when the history was closed in between.
@@ -104,7 +130,7 @@ impl<E> History<E> {
     /// may not read yet.
     pub(crate) fn push(&self, batch: Arc<ObservationBatch<E>>) -> Result<(), Arc<ObservationBatch<E>>> {
         let mut ring = lock(&self.ring);
-        if ring.closed {
+        if ring.head.closed.is_some() {
             return Err(batch);
         }
         debug_assert_eq!(ring.next_seq, batch.seq, "batches are numbered without gaps");
@@ -119,47 +145,40 @@ impl<E> History<E> {
         lock(&self.ring).generation = generation;
     }
 
-    /// Step three: lets readers read up to here, and wakes them. Returns what was put out, to be dropped by the
-    /// caller.
-    pub(crate) fn announce(&self, cursor: Cursor) -> Vec<Arc<ObservationBatch<E>>> {
+    /// Step three: lets readers read up to here, and wakes them. `announced` is empty, and is so again: it is kept
+    /// for its memory.
+    pub(crate) fn announce(&self, cursor: Cursor, announced: &mut Announced<E>) {
         let Cursor { seq: next_seq, generation, .. } = cursor;
-        self.head.send_if_modified(|head| {
-            let news = head.closed.is_none() && (head.next_seq, head.generation) != (next_seq, generation);
-            if news {
-                *head = Head { next_seq, generation, closed: None };
+        {
+            let mut ring = lock(&self.ring);
+            let head = Head { next_seq, generation, closed: None };
+            if ring.head.closed.is_none() && ring.head != head {
+                ring.head = head;
+                ring.waiting.take(&mut announced.wakers);
             }
-            // Waking is not free: who was woken and has not looked again needs no second one.
-            news && self.awaited.swap(false, Relaxed)
-        });
-        let mut ring = lock(&self.ring);
-        let announced = usize::try_from(next_seq.saturating_sub(ring.oldest())).unwrap_or(usize::MAX);
-        // With a limit of 0 one batch is kept for those who listen.
-        let surplus = announced.saturating_sub(self.limit.max(1));
-        ring.batches.drain(..surplus).collect()
-    }
-
-    /// Has the next announcement wake those who wait by then. To be called before each look at the head
-    /// that a wait may follow: an announcement that the look does not see finds it awaited, because
-    /// the head's lock orders them. One that the look does see may have taken the request with it, so a wait
-    /// follows only a look that saw the head of the look before.
-    pub(crate) fn await_next(&self) {
-        self.awaited.store(true, Relaxed);
+            let readable = usize::try_from(next_seq.saturating_sub(ring.oldest())).unwrap_or(usize::MAX);
+            // With a limit of 0 one batch is kept for those who listen.
+            let surplus = readable.saturating_sub(self.limit.max(1));
+            announced.put_out.extend(ring.batches.drain(..surplus));
+        }
+        announced.finish();
     }
 
     /// Ends the stream behind what was announced.
     pub(crate) fn close(&self, reason: StopReason) {
-        lock(&self.ring).closed = true;
-        self.head.send_if_modified(|head| {
-            let first = head.closed.is_none();
-            if first {
-                head.closed = Some(reason);
+        let mut wakers = Vec::new();
+        {
+            let mut ring = lock(&self.ring);
+            if ring.head.closed.is_none() {
+                ring.head.closed = Some(reason);
+                ring.waiting.take(&mut wakers);
             }
-            first
-        });
+        }
+        wake_all(&mut wakers);
     }
 
-    pub(crate) fn watch_head(&self) -> watch::Receiver<Head> {
-        self.head.subscribe()
+    pub(crate) fn head(&self) -> Head {
+        lock(&self.ring).head
     }
 
     pub(crate) fn instance(&self) -> Instance {
@@ -175,31 +194,49 @@ impl<E> History<E> {
         if self.limit == 0 {
             return Vec::new();
         }
-        // Under one lock: between two looks all that was announced at the first might have been put out.
         let ring = lock(&self.ring);
-        let announced = self.head.borrow().next_seq;
+        let announced = ring.head.next_seq;
         let oldest = announced.saturating_sub(self.limit as u64);
         let kept = ring.batches.iter().filter(|batch| (oldest..announced).contains(&batch.seq));
         kept.cloned().collect()
     }
 
-    /// Appends up to `most` batches from number `next` on and below `end` to `into`.
-    pub(crate) fn drain(
+    /// Looks for a reader that has everything before number `next`, and knows of no generation after `generation`.
+    ///
+    /// Appends up to `most` batches to `into`. Where there is nothing at all to tell, `waker`, if there is one,
+    /// is woken by what comes next.
+    pub(crate) fn look(
         &self,
-        next: u64,
-        end: u64,
+        (next, generation): (u64, u64),
         most: usize,
         into: &mut VecDeque<Arc<ObservationBatch<E>>>,
-    ) -> Drained {
-        let ring = lock(&self.ring);
+        (place, waker): (&mut Place, Option<&Waker>),
+    ) -> Found {
+        let mut ring = lock(&self.ring);
+        let head = ring.head;
+        if next >= head.next_seq {
+            let waits = waker.filter(|_| head.generation <= generation && head.closed.is_none());
+            let old = waits.and_then(|waker| ring.waiting.wait(place, waker));
+            drop(ring);
+            drop_waker(old);
+            return Found::Nothing(head);
+        }
         let oldest = ring.oldest();
         if next < oldest {
-            return Drained::Lagged { oldest };
+            return Found::Lagged { oldest };
         }
         let skip = usize::try_from(next - oldest).unwrap_or(usize::MAX);
-        let count = usize::try_from(end - next).unwrap_or(usize::MAX).min(most);
+        let count = usize::try_from(head.next_seq - next).unwrap_or(usize::MAX).min(most);
         into.extend(ring.batches.range(skip..).take(count).cloned());
-        Drained::Some
+        Found::Batches
+    }
+
+    /// A reader is gone.
+    pub(crate) fn leave(&self, place: &mut Place) {
+        if place.is_taken() {
+            let waker = lock(&self.ring).waiting.leave(place);
+            drop_waker(waker);
+        }
     }
 
     /// The batches from number `next` on and below `end`, and how many of them are no longer there. None where

@@ -58,6 +58,7 @@ mod subscription;
 mod sync;
 mod text;
 mod transactional;
+mod waiting;
 mod waits;
 mod wake;
 mod watch;

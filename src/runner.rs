@@ -141,28 +141,32 @@ impl<C: Copy, R> Inbox<C, R> {
         let mut work = InFlight(pin!(Some(work)));
         let mut armed = false;
         let ended = poll_fn(|context| {
-            loop {
+            if self.stop_was_asked(machine) {
+                return Poll::Ready(Ended::Stopped);
+            }
+            self.take_controls(machine, context);
+            let Some(future) = work.0.as_mut().as_pin_mut() else { return Poll::Ready(Ended::Stopped) };
+            match self.life.pulse.driver.inside(|| poll_caught(future, context)) {
+                Poll::Ready(Ok(output)) => return Poll::Ready(Ended::Done(output)),
+                Poll::Ready(Err(panic)) => return Poll::Ready(Ended::Panicked(panic)),
+                Poll::Pending => {}
+            }
+            if !armed {
+                // Work that is ready at once never touches the timer.
+                self.timer.as_mut().reset(deadline);
+                armed = true;
+            }
+            // Work that is never idle leaves nothing of the task's budget for its own deadline.
+            if pin!(unconstrained(self.timer.as_mut())).poll(context).is_ready() {
+                return Poll::Ready(Ended::TimedOut);
+            }
+            // What comes meanwhile is taken. The work is not polled again for it: work that yields means to.
+            while self.suspend(machine, context).is_ready() {
                 if self.stop_was_asked(machine) {
                     return Poll::Ready(Ended::Stopped);
                 }
-                self.take_controls(machine, context);
-                let Some(future) = work.0.as_mut().as_pin_mut() else { return Poll::Ready(Ended::Stopped) };
-                match self.life.pulse.driver.inside(|| poll_caught(future, context)) {
-                    Poll::Ready(Ok(output)) => return Poll::Ready(Ended::Done(output)),
-                    Poll::Ready(Err(panic)) => return Poll::Ready(Ended::Panicked(panic)),
-                    Poll::Pending => {}
-                }
-                if !armed {
-                    // Work that is ready at once never touches the timer.
-                    self.timer.as_mut().reset(deadline);
-                    armed = true;
-                }
-                // Work that is never idle leaves nothing of the task's budget for its own deadline.
-                if pin!(unconstrained(self.timer.as_mut())).poll(context).is_ready() {
-                    return Poll::Ready(Ended::TimedOut);
-                }
-                ready!(self.suspend(machine, context));
             }
+            Poll::Pending
         })
         .await;
         // The stop goes before the outcome, also when it was asked for while app code held the thread.
@@ -195,7 +199,10 @@ impl<C: Copy, R> Inbox<C, R> {
     /// Waits until the machine has work to do or has ended.
     pub(crate) async fn wait(&mut self, machine: &mut impl Machine<Control = C, Reply = R>) {
         let mut armed = None;
+        // Until the task is suspended, no time passes that matters.
+        let mut latest = Some(machine.latest());
         poll_fn(|context| {
+            let mut known = latest.take();
             loop {
                 if self.stop_was_asked(machine) {
                     return Poll::Ready(());
@@ -206,7 +213,7 @@ impl<C: Copy, R> Inbox<C, R> {
                     return Poll::Ready(());
                 }
                 if let Some(deadline) = machine.deadline() {
-                    let now = Instant::now();
+                    let now = *known.get_or_insert_with(Instant::now);
                     if deadline <= now {
                         machine.due(now);
                         continue;

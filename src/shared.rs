@@ -4,19 +4,21 @@
 mod loom_tests;
 
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 
 use tokio::time::Instant;
-use watchkeeper_fsm::{State, StateKind, StopReason};
+use watchkeeper_fsm::{State, StopReason};
 
 use crate::clock::Clock;
 use crate::core::logged_name;
 use crate::failure::ObservationFailure;
-use crate::history::{History, ObservationBatch};
+use crate::history::{Announced, History, ObservationBatch};
 use crate::log::{Entry, Log, What};
-use crate::panics::{catch, discard_each, log_panic};
+use crate::panics::catch;
 use crate::runner::Terminate;
 use crate::status::Published;
-use crate::sync::{Mutex, lock, watch};
+use crate::sync::{Mutex, lock};
+use crate::waiting::{Place, Waiting, drop_waker, wake_all};
 use crate::waits::queue::{Queues, WaitQueue};
 
 /// How many failures `failures()` keeps.
@@ -31,17 +33,35 @@ pub(crate) struct Shared<S, E> {
     observer: &'static str,
     pub(crate) clock: Clock,
     pub(crate) history: Arc<History<E>>,
-    status: watch::Sender<Published<S>>,
-    audience: Mutex<Audience<S, E>>,
+    board: Mutex<Board<S, E>>,
 }
 
-/// Who is told of every publication, and what is kept for their reports. Its lock orders all
-/// publications: a wait that registers sees each one either in the status it starts from or in its
-/// queue, never in both, never in neither.
-struct Audience<S, E> {
+/// The status, who waits for the next one, and what is kept for reports. Its lock orders all publications: a wait
+/// that registers sees each one either in the status it starts from or in its queue, never in both, never in
+/// neither.
+struct Board<S, E> {
+    status: Published<S>,
     queues: Queues<S, E>,
+    watching: Waiting,
+    /// Collected while publishing, woken without the lock.
+    wakers: Vec<Waker>,
     log: Log,
 }
+
+impl<S, E> Board<S, E> {
+    /// One more publication. Says whether somebody is to be woken for it.
+    fn published(&mut self, at: Instant, batch: Option<&Arc<ObservationBatch<E>>>) -> Wakes {
+        self.status.number += 1;
+        self.queues.push_all(at, &self.status, batch, &mut self.wakers);
+        self.watching.take(&mut self.wakers);
+        Wakes(!self.wakers.is_empty())
+    }
+}
+
+/// Whether there is somebody to wake.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wakes(pub(crate) bool);
 
 impl<S, E> Shared<S, E> {
     pub(crate) fn new(
@@ -50,111 +70,109 @@ impl<S, E> Shared<S, E> {
         history: History<E>,
         first: Published<S>,
     ) -> Self {
+        let board = Board {
+            status: first,
+            queues: Queues::default(),
+            watching: Waiting::default(),
+            wakers: Vec::new(),
+            log: Log::default(),
+        };
         Self {
             name: name.map(Arc::from),
             observer,
             clock,
             history: Arc::new(history),
-            status: watch::Sender::new(first),
-            audience: Mutex::new(Audience { queues: Queues::default(), log: Log::default() }),
+            board: Mutex::new(board),
         }
     }
 
-    /// Publishes one change to everyone, without waking them yet; `false` once the runtime ended.
+    /// Publishes one change to everyone, without waking them yet; `None` once the runtime ended.
     ///
-    /// `update` must not drop a value of the app: this runs under locks.
+    /// `update` must not drop a value of the app: this runs under the lock.
     pub(crate) fn publish(
         &self,
         at: Instant,
         logged: impl IntoIterator<Item = Option<What>>,
         batch: Option<&Arc<ObservationBatch<E>>>,
         update: impl FnOnce(&mut Published<S>),
-    ) -> bool {
-        let mut audience = lock(&self.audience);
-        let Audience { queues, log } = &mut *audience;
-        let mut told = None;
-        // Silent: the wake comes with `wake`, outside of the lock.
-        self.status.send_if_modified(|status| {
-            if status.state.kind() != StateKind::Stopped {
-                update(status);
-                status.number += 1;
-                told = Some(status.number);
-                queues.push_all(at, status, batch);
-            }
-            false
-        });
-        if let Some(number) = told {
-            for what in logged.into_iter().flatten() {
-                log.push(number, at, what);
-            }
+    ) -> Option<Wakes> {
+        let mut board = lock(&self.board);
+        if board.status.is_over() {
+            return None;
         }
-        told.is_some()
-    }
-
-    /// Lets readers read the batches whose status was published. A batch whose status was refused,
-    /// because the end came in between, stays unread.
-    pub(crate) fn announce(&self) {
-        if let Some(cursor) = self.read(|status| status.snapshot.as_ref().map(|snapshot| snapshot.cursor)) {
-            let put_out = self.history.announce(cursor);
-            discard_each(put_out);
+        update(&mut board.status);
+        let wakes = board.published(at, batch);
+        let number = board.status.number;
+        for what in logged.into_iter().flatten() {
+            board.log.push(number, at, what);
         }
+        Some(wakes)
     }
 
     /// Notes that cycle 0 begins: nothing that anyone sees has changed.
     pub(crate) fn begin(&self) {
-        let _ordered = lock(&self.audience);
-        self.status.send_if_modified(|status| {
-            status.next_cycle = status.cycle + 1;
-            false
-        });
+        let mut board = lock(&self.board);
+        board.status.next_cycle = board.status.cycle + 1;
     }
 
-    /// Wakes everyone who waits for the status or for a publication.
-    pub(crate) fn wake(&self) {
-        // Waking nobody is not free. Who subscribes later begins with what was published.
-        if self.status.receiver_count() > 0 {
-            self.status.send_modify(|_| {});
-        }
-        let wakers = lock(&self.audience).queues.take_wakers();
-        for waker in wakers {
-            // A waker is foreign code: one that panics must not keep the others asleep.
-            if let Err(panic) = catch(|| waker.wake()) {
-                log_panic("waking a wait", &panic);
-            }
-        }
+    /// Wakes everyone who waits for the status or for a publication. `scratch` is empty, and is so again.
+    pub(crate) fn wake(&self, scratch: &mut Vec<Waker>) {
+        std::mem::swap(&mut lock(&self.board).wakers, scratch);
+        wake_all(scratch);
     }
 
     pub(crate) fn failures(&self) -> Vec<Arc<ObservationFailure>> {
-        lock(&self.audience).log.newest_failures(FAILURES)
+        lock(&self.board).log.newest_failures(FAILURES)
     }
 
-    /// Looks at the status. `look` runs under the watch's read lock: it only copies.
+    /// Looks at the status. `look` runs under the lock: it only copies.
     pub(crate) fn read<T>(&self, look: impl FnOnce(&Published<S>) -> T) -> T {
-        look(&self.status.borrow())
+        look(&lock(&self.board).status)
     }
 
-    pub(crate) fn watch(&self) -> watch::Receiver<Published<S>> {
-        self.status.subscribe()
+    /// Ready with what `look` finds in the status; where that is nothing, the task is woken by the next one.
+    pub(crate) fn poll_status<T>(
+        &self,
+        look: impl FnOnce(&Published<S>) -> Option<T>,
+        place: &mut Place,
+        waker: &Waker,
+    ) -> Poll<T> {
+        let mut board = lock(&self.board);
+        if let Some(found) = look(&board.status) {
+            return Poll::Ready(found);
+        }
+        let old = board.watching.wait(place, waker);
+        drop(board);
+        drop_waker(old);
+        Poll::Pending
+    }
+
+    /// One that watched the status is gone.
+    pub(crate) fn leave(&self, place: &mut Place) {
+        if place.is_taken() {
+            let waker = lock(&self.board).watching.leave(place);
+            drop_waker(waker);
+        }
     }
 
     /// Registers a wait: every publication behind the status returned goes into its queue.
     pub(crate) fn register(&self, queue: &Arc<WaitQueue<S, E>>) -> Arc<Published<S>> {
-        let mut audience = lock(&self.audience);
-        audience.queues.register(queue);
-        Arc::new(self.status.borrow().clone())
+        let mut board = lock(&self.board);
+        board.queues.register(queue);
+        Arc::new(board.status.clone())
     }
 
     /// What the log holds behind the publication `first`, with the failures until `ended`, if they are known so many.
     pub(crate) fn logged(&self, first: &Published<S>, ended: Instant, known: Option<u64>) -> Logged {
-        let audience = lock(&self.audience);
-        let (entries, cut) = audience.log.since(first.number);
-        let (failures, failures_cut) = audience.log.failures(first.failures, ended, known);
+        let board = lock(&self.board);
+        let (entries, cut) = board.log.since(first.number);
+        let (failures, failures_cut) = board.log.failures(first.failures, ended, known);
         Logged { entries, cut, failures, failures_cut }
     }
 
     /// Whether a source called `name` has left.
     pub(crate) fn has_left(&self, name: &str) -> bool {
-        lock(&self.audience).log.has_left(name)
+        lock(&self.board).log.has_left(name)
     }
 }
 
@@ -176,10 +194,12 @@ impl<S: Send + Sync, E: Send + Sync> Terminate for Shared<S, E> {
             status.paused = false;
         });
         // The driver may have published a success that it has not announced.
-        self.announce();
+        if let Some(cursor) = self.read(|status| status.snapshot.as_ref().map(|snapshot| snapshot.cursor)) {
+            self.history.announce(cursor, &mut Announced::default());
+        }
         self.history.close(reason);
-        self.wake();
-        if first {
+        self.wake(&mut Vec::new());
+        if first.is_some() {
             // A subscriber is foreign code.
             let _ = catch(|| self.log_end(reason));
         }

@@ -43,6 +43,16 @@ pub trait SourceProvider<S>: Send + Sync + 'static {
     ///
     /// Whatever keeps the set from being known. The cycle then fails; nothing is polled.
     async fn sources(&self) -> Result<Vec<ObservedSource<S>>, DynError>;
+
+    /// Which set [`sources`](Self::sources) would return now, where the provider counts its changes.
+    ///
+    /// As long as it is the number of the last set that was accepted, the runtime keeps that set and does not call
+    /// `sources`. It must be another one whenever a source was added, removed or replaced, also by one of the same
+    /// name. Called at the start of each cycle, from the second on; must not block. By default, `None`, the set
+    /// is fetched in every cycle.
+    fn revision(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// A provider whose type was erased, for sets of mixed providers.
@@ -53,12 +63,20 @@ impl<S: 'static, P: SourceProvider<S> + ?Sized> SourceProvider<S> for Box<P> {
     async fn sources(&self) -> Result<Vec<ObservedSource<S>>, DynError> {
         (**self).sources().await
     }
+
+    fn revision(&self) -> Option<u64> {
+        (**self).revision()
+    }
 }
 
 #[async_trait]
 impl<S: 'static, P: SourceProvider<S> + ?Sized> SourceProvider<S> for Arc<P> {
     async fn sources(&self) -> Result<Vec<ObservedSource<S>>, DynError> {
         (**self).sources().await
+    }
+
+    fn revision(&self) -> Option<u64> {
+        (**self).revision()
     }
 }
 
@@ -81,6 +99,10 @@ impl<S: Clone + Send + Sync + 'static> SourceProvider<S> for StaticSourceProvide
     async fn sources(&self) -> Result<Vec<ObservedSource<S>>, DynError> {
         Ok(self.sources.clone().into_inner())
     }
+
+    fn revision(&self) -> Option<u64> {
+        Some(0)
+    }
 }
 
 /// A source set that is replaced by hand while the runtime runs; clones share the set.
@@ -100,14 +122,20 @@ impl<S: Clone + Send + Sync + 'static> SourceProvider<S> for StaticSourceProvide
 /// ```
 pub struct SharedSources<S> {
     /// Behind `Arc`s: no code of the app, not even a `Clone`, runs under the lock.
-    sources: Arc<Mutex<Vec<Shared<S>>>>,
+    shared: Arc<Mutex<SharedSet<S>>>,
+}
+
+struct SharedSet<S> {
+    sources: Vec<Shared<S>>,
+    /// How often it was changed.
+    revision: u64,
 }
 
 type Shared<S> = (Arc<str>, AppValue<Arc<S>>);
 
 impl<S> Clone for SharedSources<S> {
     fn clone(&self) -> Self {
-        Self { sources: Arc::clone(&self.sources) }
+        Self { shared: Arc::clone(&self.shared) }
     }
 }
 
@@ -121,12 +149,19 @@ impl<S> SharedSources<S> {
     /// Starts with `sources`.
     #[must_use]
     pub fn new(sources: Vec<ObservedSource<S>>) -> Self {
-        Self { sources: Arc::new(Mutex::new(Self::share(sources))) }
+        Self { shared: Arc::new(Mutex::new(SharedSet { sources: Self::share(sources), revision: 0 })) }
     }
 
     fn share(sources: Vec<ObservedSource<S>>) -> Vec<Shared<S>> {
         let share = |source| AppValue::new(Arc::new(source));
         sources.into_iter().map(|source| (Arc::from(source.name), share(source.source))).collect()
+    }
+
+    /// Changes the set. `change` must not drop a source: this runs under the lock.
+    fn change<T>(&self, change: impl FnOnce(&mut Vec<Shared<S>>) -> T) -> T {
+        let mut set = lock(&self.shared);
+        set.revision += 1;
+        change(&mut set.sources)
     }
 }
 
@@ -134,7 +169,7 @@ impl<S: Clone> SharedSources<S> {
     /// The set as it is now.
     #[must_use]
     pub fn get(&self) -> Vec<ObservedSource<S>> {
-        let sources = lock(&self.sources).clone();
+        let sources = lock(&self.shared).sources.clone();
         let own = |(name, source): &Shared<S>| ObservedSource::new(name, S::clone(source));
         sources.iter().map(own).collect::<AppValues<_>>().into_inner()
     }
@@ -142,7 +177,8 @@ impl<S: Clone> SharedSources<S> {
     /// Replaces the whole set and returns the old one.
     #[allow(clippy::must_use_candidate, reason = "replacing is the point; the old set is a courtesy")]
     pub fn replace(&self, sources: Vec<ObservedSource<S>>) -> Vec<ObservedSource<S>> {
-        let old = std::mem::replace(&mut *lock(&self.sources), Self::share(sources));
+        let new = Self::share(sources);
+        let old = self.change(|sources| std::mem::replace(sources, new));
         let own =
             |(name, source): Shared<S>| ObservedSource::new(&name, Arc::unwrap_or_clone(source.into_inner()));
         old.into_iter().map(own).collect::<AppValues<_>>().into_inner()
@@ -151,33 +187,32 @@ impl<S: Clone> SharedSources<S> {
     /// Adds `source` as `name`, or replaces what had that name and returns it.
     pub fn insert(&self, name: &str, source: S) -> Option<S> {
         let source = AppValue::new(Arc::new(source));
-        let old = {
-            let mut sources = lock(&self.sources);
+        let old = self.change(|sources| {
             if let Some((_, known)) = sources.iter_mut().find(|(known, _)| **known == *name) {
                 Some(std::mem::replace(known, source))
             } else {
                 sources.push((Arc::from(name), source));
                 None
             }
-        };
+        });
         old.map(|old| Arc::unwrap_or_clone(old.into_inner()))
     }
 
     /// Takes the source called `name` out of the set.
     #[allow(clippy::must_use_candidate, reason = "removing is the point; the source is a courtesy")]
     pub fn remove(&self, name: &str) -> Option<S> {
-        let removed = {
-            let mut sources = lock(&self.sources);
+        let removed = self.change(|sources| {
             let at = sources.iter().position(|(known, _)| **known == *name)?;
-            sources.remove(at)
-        };
+            Some(sources.remove(at))
+        })?;
         Some(Arc::unwrap_or_clone(removed.1.into_inner()))
     }
 }
 
 impl<S> fmt::Debug for SharedSources<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let known: Vec<Arc<str>> = lock(&self.sources).iter().map(|(name, _)| Arc::clone(name)).collect();
+        let known: Vec<Arc<str>> =
+            lock(&self.shared).sources.iter().map(|(name, _)| Arc::clone(name)).collect();
         let known = names(known.iter().map(|name| &**name), NAMES);
         f.debug_struct("SharedSources").field("names", &format_args!("{known}")).finish_non_exhaustive()
     }
@@ -187,6 +222,10 @@ impl<S> fmt::Debug for SharedSources<S> {
 impl<S: Clone + Send + Sync + 'static> SourceProvider<S> for SharedSources<S> {
     async fn sources(&self) -> Result<Vec<ObservedSource<S>>, DynError> {
         Ok(self.get())
+    }
+
+    fn revision(&self) -> Option<u64> {
+        Some(lock(&self.shared).revision)
     }
 }
 

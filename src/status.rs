@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
-use watchkeeper_fsm::State;
+use watchkeeper_fsm::{State, StateKind};
 
 use crate::config::ObservationConfig;
 use crate::cursor::Cursor;
@@ -126,6 +126,11 @@ impl<S> Published<S> {
             missed_ticks: 0,
             interval: config.interval,
         }
+    }
+
+    /// Whether nothing comes after it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.state.kind() == StateKind::Stopped
     }
 
     pub(crate) fn freshness(&self, read_at: Instant) -> Freshness {

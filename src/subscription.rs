@@ -4,9 +4,10 @@
 mod loom_tests;
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use futures_core::Stream;
 use watchkeeper_fsm::StopReason;
@@ -14,9 +15,8 @@ use watchkeeper_fsm::StopReason;
 use crate::cursor::Cursor;
 use crate::error::CursorError;
 use crate::error_text::debug_as_text;
-use crate::history::{Drained, Head, History, ObservationBatch};
-use crate::shield::shielded;
-use crate::sync::watch;
+use crate::history::{Found, Head, History, ObservationBatch};
+use crate::waiting::Place;
 
 /// Batches taken under one lock of the history.
 const DRAIN: usize = 32;
@@ -49,15 +49,12 @@ const DRAIN: usize = 32;
 /// ```
 pub struct Subscription<E> {
     history: Arc<History<E>>,
-    head: watch::Receiver<Head>,
     next: u64,
     generation: u64,
-    /// The head that the last look saw.
-    seen: Option<Head>,
     ready: VecDeque<Arc<ObservationBatch<E>>>,
+    /// As a stream it ends once.
     ended: bool,
-    // Only for use as a stream: the wait for the next head.
-    news: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
+    place: Place,
 }
 
 /// What a subscription is told instead of a batch.
@@ -90,22 +87,18 @@ debug_as_text!(RecvError);
 impl<E> Subscription<E> {
     /// Reads what is published from now on.
     pub(crate) fn from_now(history: Arc<History<E>>) -> Self {
-        let mut head = history.watch_head();
-        let Head { next_seq, generation, .. } = *head.borrow_and_update();
-        Self::new(history, head, next_seq, generation)
+        let Head { next_seq, generation, .. } = history.head();
+        Self::new(history, next_seq, generation)
     }
 
     /// Reads what was published behind `cursor`.
     pub(crate) fn from_cursor(history: Arc<History<E>>, cursor: Cursor) -> Result<Self, CursorError> {
         history.check(cursor)?;
-        let head = history.watch_head();
-        let Cursor { seq: next, generation, .. } = cursor;
-        Ok(Self::new(history, head, next, generation))
+        Ok(Self::new(history, cursor.seq, cursor.generation))
     }
 
-    fn new(history: Arc<History<E>>, head: watch::Receiver<Head>, next: u64, generation: u64) -> Self {
-        let ready = VecDeque::new();
-        Self { history, head, next, generation, seen: None, ready, ended: false, news: None }
+    fn new(history: Arc<History<E>>, next: u64, generation: u64) -> Self {
+        Self { history, next, generation, ready: VecDeque::new(), ended: false, place: Place::default() }
     }
 
     /// The next batch.
@@ -119,13 +112,7 @@ impl<E> Subscription<E> {
     ///
     /// Cancel safe: a dropped call has taken nothing.
     pub async fn recv(&mut self) -> Result<Arc<ObservationBatch<E>>, RecvError> {
-        loop {
-            if let Some(item) = self.try_next() {
-                return item;
-            }
-            // The history holds the sender and we hold the history: there is always another head.
-            let _ = shielded(self.head.changed()).await;
-        }
+        poll_fn(|context| self.poll_recv(context)).await
     }
 
     /// The next batch if there is one already: `None` means nothing new.
@@ -134,7 +121,7 @@ impl<E> Subscription<E> {
     ///
     /// As [`recv`](Self::recv).
     pub fn try_recv(&mut self) -> Option<Result<Arc<ObservationBatch<E>>, RecvError>> {
-        self.try_next()
+        self.next_ready().or_else(|| self.refill(None))
     }
 
     /// Where this subscription stands: right behind what it has returned.
@@ -144,44 +131,52 @@ impl<E> Subscription<E> {
         Cursor { instance: self.history.instance(), generation: self.generation, seq }
     }
 
-    fn try_next(&mut self) -> Option<Result<Arc<ObservationBatch<E>>, RecvError>> {
-        loop {
-            if let Some(batch) = self.ready.front() {
-                if batch.generation > self.generation {
-                    return Some(self.rebuilt(batch.generation));
-                }
-                return self.ready.pop_front().map(Ok);
-            }
-            self.history.await_next();
-            let head = *self.head.borrow_and_update();
-            if self.next < head.next_seq {
-                match self.history.drain(self.next, head.next_seq, DRAIN, &mut self.ready) {
-                    Drained::Some => self.next += self.ready.len() as u64,
-                    Drained::Lagged { oldest } => {
-                        let missed = oldest - self.next;
-                        self.next = oldest;
-                        return Some(Err(RecvError::Lagged { missed, resume: self.cursor() }));
-                    }
-                }
-                continue;
-            }
-            if head.generation > self.generation {
-                return Some(self.rebuilt(head.generation));
-            }
-            if let Some(reason) = head.closed {
-                return Some(Err(RecvError::Closed(reason)));
-            }
-            // An announcement between `await_next` and this look has taken the request with it. Two looks
-            // that see the same head have none between them.
-            if self.seen.replace(head) == Some(head) {
-                return None;
-            }
+    fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Arc<ObservationBatch<E>>, RecvError>> {
+        match self.next_ready().or_else(|| self.refill(Some(context.waker()))) {
+            Some(item) => Poll::Ready(item),
+            None => Poll::Pending,
         }
     }
 
+    /// What is there without a look at the history.
+    #[inline]
+    fn next_ready(&mut self) -> Option<Result<Arc<ObservationBatch<E>>, RecvError>> {
+        let generation = self.ready.front()?.generation;
+        if generation > self.generation {
+            return Some(self.rebuilt(generation));
+        }
+        self.ready.pop_front().map(Ok)
+    }
+
+    /// Looks at the history. `None` means nothing new, and `waker` is woken when there is.
+    #[inline(never)]
+    fn refill(&mut self, waker: Option<&Waker>) -> Option<Result<Arc<ObservationBatch<E>>, RecvError>> {
+        let position = (self.next, self.generation);
+        match self.history.look(position, DRAIN, &mut self.ready, (&mut self.place, waker)) {
+            Found::Batches => {
+                self.next += self.ready.len() as u64;
+                self.next_ready()
+            }
+            Found::Lagged { oldest } => {
+                let missed = oldest - self.next;
+                self.next = oldest;
+                Some(Err(RecvError::Lagged { missed, resume: self.cursor() }))
+            }
+            Found::Nothing(head) if head.generation > self.generation => Some(self.rebuilt(head.generation)),
+            Found::Nothing(head) => head.closed.map(|reason| Err(RecvError::Closed(reason))),
+        }
+    }
+
+    #[cold]
     fn rebuilt(&mut self, generation: u64) -> Result<Arc<ObservationBatch<E>>, RecvError> {
         self.generation = generation;
         Err(RecvError::Rebuilt { generation })
+    }
+}
+
+impl<E> Drop for Subscription<E> {
+    fn drop(&mut self) {
+        self.history.leave(&mut self.place);
     }
 }
 
@@ -192,24 +187,9 @@ impl<E: Send + Sync + 'static> Stream for Subscription<E> {
         if self.ended {
             return Poll::Ready(None);
         }
-        loop {
-            if let Some(item) = self.try_next() {
-                self.news = None;
-                self.ended = matches!(item, Err(RecvError::Closed(_)));
-                return Poll::Ready(Some(item));
-            }
-            if self.news.is_none() {
-                // A copy that has seen what we have seen.
-                let mut head = self.head.clone();
-                self.news = Some(Box::pin(async move {
-                    let _ = shielded(head.changed()).await;
-                }));
-            }
-            if let Some(news) = &mut self.news {
-                ready!(news.as_mut().poll(context));
-                self.news = None;
-            }
-        }
+        let item = ready!(self.poll_recv(context));
+        self.ended = matches!(item, Err(RecvError::Closed(_)));
+        Poll::Ready(Some(item))
     }
 }
 

@@ -3,15 +3,9 @@
 //! With `--cfg watchkeeper_loom` they are loom's: the code then runs only inside a loom model.
 
 #[cfg(watchkeeper_loom)]
-pub(crate) use loom::sync::{Mutex, MutexGuard, atomic::AtomicBool};
+pub(crate) use loom::sync::{Mutex, MutexGuard};
 #[cfg(not(watchkeeper_loom))]
-pub(crate) use std::sync::{Mutex, MutexGuard, atomic::AtomicBool};
-
-#[cfg(not(watchkeeper_loom))]
-pub(crate) use tokio::sync::watch;
-#[cfg(watchkeeper_loom)]
-#[path = "sync/watch_double.rs"]
-pub(crate) mod watch;
+pub(crate) use std::sync::{Mutex, MutexGuard};
 
 use std::sync::PoisonError;
 

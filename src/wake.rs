@@ -13,6 +13,8 @@ use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
+use crate::waiting::{Place, Waiting, drop_waker, wake_all};
+
 /// The hubs in use, by the address of their `Notify`, which they keep alive.
 static HUBS: LazyLock<Mutex<HashMap<usize, Weak<Hub>>>> = LazyLock::new(Mutex::default);
 
@@ -20,8 +22,7 @@ static HUBS: LazyLock<Mutex<HashMap<usize, Weak<Hub>>>> = LazyLock::new(Mutex::d
 /// waiters only.
 pub(crate) struct Wake {
     hub: Arc<Hub>,
-    /// Its place among those that wait.
-    number: u64,
+    place: Place,
     /// How many notifications it has heard of.
     heard: u64,
 }
@@ -37,8 +38,7 @@ struct Inner {
     next: Pin<Box<OwnedNotified>>,
     /// Notifications so far.
     count: u64,
-    waiting: HashMap<u64, Waker>,
-    next_number: u64,
+    waiting: Waiting,
 }
 
 struct HubWaker(Weak<Hub>);
@@ -46,32 +46,34 @@ struct HubWaker(Weak<Hub>);
 impl Wake {
     pub(crate) fn new(notify: &Arc<Notify>) -> Self {
         let hub = Hub::of(notify);
-        let (number, heard) = {
-            let mut inner = lock(&hub.inner);
-            inner.next_number += 1;
-            (inner.next_number, inner.count)
-        };
-        Self { hub, number, heard }
+        let heard = lock(&hub.inner).count;
+        Self { hub, place: Place::default(), heard }
     }
 
     /// Ready when there were notifications since it was last ready.
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let (mut own, mut others) = (None, Vec::new());
         let mut inner = lock(&self.hub.inner);
-        let old = inner.waiting.insert(self.number, context.waker().clone());
-        let others = self.hub.listen(&mut inner, self.number);
+        if self.hub.listen(&mut inner) {
+            // Who asks learns of it here.
+            own = inner.waiting.leave(&mut self.place);
+            inner.waiting.take(&mut others);
+        }
         let heard = std::mem::replace(&mut self.heard, inner.count);
         let news = heard != inner.count;
+        let old = inner.waiting.wait(&mut self.place, context.waker());
         drop(inner);
-        drop(old);
-        others.into_iter().for_each(Waker::wake);
+        drop_waker(own);
+        drop_waker(old);
+        wake_all(&mut others);
         if news { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
 impl Drop for Wake {
     fn drop(&mut self) {
-        let waker = lock(&self.hub.inner).waiting.remove(&self.number);
-        drop(waker);
+        let waker = lock(&self.hub.inner).waiting.leave(&mut self.place);
+        drop_waker(waker);
     }
 }
 
@@ -88,7 +90,7 @@ impl Hub {
         if let Some(hub) = hubs.get(&address).and_then(Weak::upgrade) {
             return hub;
         }
-        let inner = Inner { next: enabled(notify), count: 0, waiting: HashMap::new(), next_number: 0 };
+        let inner = Inner { next: enabled(notify), count: 0, waiting: Waiting::default() };
         let hub = Arc::new_cyclic(|hub| Self {
             notify: Arc::clone(notify),
             waker: Waker::from(Arc::new(HubWaker(Weak::clone(hub)))),
@@ -98,18 +100,15 @@ impl Hub {
         hub
     }
 
-    /// Counts the notifications that have come and waits for the next one; returns who is to hear of them
-    /// beside the one that asks.
-    fn listen(&self, inner: &mut Inner, asks: u64) -> Vec<Waker> {
+    /// Counts the notifications that have come and waits for the next one; says whether there were any.
+    fn listen(&self, inner: &mut Inner) -> bool {
         let before = inner.count;
         while inner.next.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready() {
             inner.count += 1;
-            inner.next = enabled(&self.notify);
+            inner.next.set(Arc::clone(&self.notify).notified_owned());
+            inner.next.as_mut().enable();
         }
-        if inner.count == before {
-            return Vec::new();
-        }
-        inner.waiting.extract_if(|number, _| *number != asks).map(|(_, waker)| waker).collect()
+        inner.count != before
     }
 }
 
@@ -128,8 +127,9 @@ impl std::task::Wake for HubWaker {
     fn wake(self: Arc<Self>) {
         // One that is woken asks, and so learns that there is nothing to wake it for, or that there is.
         if let Some(hub) = self.0.upgrade() {
-            let waiting = std::mem::take(&mut lock(&hub.inner).waiting);
-            waiting.into_values().for_each(Waker::wake);
+            let mut waiting = Vec::new();
+            lock(&hub.inner).waiting.take(&mut waiting);
+            wake_all(&mut waiting);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Following the status.
 
 use std::fmt;
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::observer::Observer;
 use crate::shared::Shared;
 use crate::shield::shielded;
 use crate::status::{ObservationStatus, Published};
-use crate::sync::watch;
+use crate::waiting::Place;
 
 /// Follows a runtime's status.
 ///
@@ -24,7 +24,7 @@ use crate::sync::watch;
 /// nothing happens: data that turns stale is news.
 pub struct Watch<O: Observer> {
     shared: Arc<Shared<O::Snapshot, O::Event>>,
-    status: watch::Receiver<Published<O::Snapshot>>,
+    place: Place,
     /// The number of the last publication that was told.
     told: u64,
     /// The success whose turning stale was told.
@@ -59,7 +59,7 @@ debug_as_text!(WatchError);
 
 impl<O: Observer> Watch<O> {
     pub(crate) fn new(shared: Arc<Shared<O::Snapshot, O::Event>>) -> Self {
-        let mut watch = Self { status: shared.watch(), shared, told: 0, told_stale: None, told_end: false };
+        let mut watch = Self { shared, place: Place::default(), told: 0, told_stale: None, told_end: false };
         let _ = watch.status();
         watch
     }
@@ -67,11 +67,9 @@ impl<O: Observer> Watch<O> {
     /// The status now; what it shows counts as seen.
     pub fn status(&mut self) -> ObservationStatus<O> {
         let now = self.shared.clock.now();
-        let status = {
-            let published = self.status.borrow_and_update();
-            self.told = published.number;
-            ObservationStatus::read(&published, now)
-        };
+        let (number, status) =
+            self.shared.read(|published| (published.number, ObservationStatus::read(published, now)));
+        self.told = number;
         if status.freshness.is_stale() {
             self.told_stale = status.freshness.last_success();
         }
@@ -92,44 +90,41 @@ impl<O: Observer> Watch<O> {
     /// Cancel safe: a status counts as seen only when it is returned.
     pub async fn changed(&mut self) -> Result<ObservationStatus<O>, WatchError> {
         if self.told_end
-            && let State::Stopped { reason } = self.status.borrow().state
+            && let State::Stopped { reason } = self.shared.read(|status| status.state)
         {
             return Err(WatchError::Closed(reason));
         }
-        loop {
-            let stale_at = {
-                let published = self.status.borrow();
-                let told = self.told_stale.is_some() && self.told_stale == published.last_success;
-                if told { None } else { published.stale_at() }
-            };
-            let clock = &self.shared.clock;
-            let status = &mut self.status;
-            let news = shielded(async {
-                let turns_stale = async {
-                    match stale_at {
-                        Some(stale_at) => clock.timer(stale_at).await,
-                        None => pending().await,
-                    }
-                };
-                tokio::select! {
-                    biased;
-                    // We hold what holds the sender: there is always another change, or the end.
-                    _ = status.changed() => News::Changed,
-                    () = turns_stale => News::Stale,
-                    no_turn_for = clock.pulse().no_turn(stale_at, false) => News::NoTurn(no_turn_for),
-                }
-            });
-            match news.await {
-                News::Changed => {}
-                News::Stale => break,
-                // The timer is the executor's.
-                News::NoTurn(_) if stale_at.is_some_and(|stale_at| stale_at <= clock.now()) => break,
-                News::NoTurn(no_turn_for) => return Err(WatchError::NotDriven { no_turn_for }),
+        let (shared, clock) = (&self.shared, &self.shared.clock);
+        // A publication that was returned is no news.
+        let (known, told_stale) = (self.told, self.told_stale);
+        let stale_at = shared.read(|status| {
+            let told = told_stale.is_some() && told_stale == status.last_success;
+            if told { None } else { status.stale_at() }
+        });
+        let turns_stale = async {
+            match stale_at {
+                Some(stale_at) => clock.timer(stale_at).await,
+                None => pending().await,
             }
-            // A publication is visible a moment before its wake-up: one that was told is no news.
-            if self.status.borrow().number != self.told {
-                break;
+        };
+        let place = &mut self.place;
+        let changed = poll_fn(|context| {
+            let is_news = |status: &Published<_>| (status.number != known).then_some(());
+            shared.poll_status(is_news, place, context.waker())
+        });
+        let news = shielded(async {
+            tokio::select! {
+                biased;
+                () = changed => News::Changed,
+                () = turns_stale => News::Stale,
+                no_turn_for = clock.pulse().no_turn(stale_at, false) => News::NoTurn(no_turn_for),
             }
+        });
+        match news.await {
+            News::Changed | News::Stale => {}
+            // The timer is the executor's.
+            News::NoTurn(_) if stale_at.is_some_and(|stale_at| stale_at <= clock.now()) => {}
+            News::NoTurn(no_turn_for) => return Err(WatchError::NotDriven { no_turn_for }),
         }
         Ok(self.status())
     }
@@ -156,8 +151,16 @@ impl<O: Observer> Watch<O> {
     }
 }
 
+impl<O: Observer> Drop for Watch<O> {
+    fn drop(&mut self) {
+        self.shared.leave(&mut self.place);
+    }
+}
+
 impl<O: Observer> fmt::Debug for Watch<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch").field("state", &self.status.borrow().state).finish_non_exhaustive()
+        f.debug_struct("Watch")
+            .field("state", &self.shared.read(|status| status.state))
+            .finish_non_exhaustive()
     }
 }

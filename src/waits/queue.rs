@@ -154,15 +154,13 @@ impl<S, E> WaitQueue<S, E> {
 /// The queues of all live waits of one runtime.
 pub(crate) struct Queues<S, E> {
     live: Vec<Arc<WaitQueue<S, E>>>,
-    /// Collected while publishing, woken behind the locks.
-    wakers: Vec<Waker>,
     /// Closed queues are dropped by the next publication, or when there are this many queues.
     purge_at: usize,
 }
 
 impl<S, E> Default for Queues<S, E> {
     fn default() -> Self {
-        Self { live: Vec::new(), wakers: Vec::new(), purge_at: 64 }
+        Self { live: Vec::new(), purge_at: 64 }
     }
 }
 
@@ -180,18 +178,14 @@ impl<S, E> Queues<S, E> {
         at: Instant,
         status: &Published<S>,
         batch: Option<&Arc<ObservationBatch<E>>>,
+        wakers: &mut Vec<Waker>,
     ) {
         if self.live.is_empty() {
             return;
         }
         let publication =
             Publication { at, status: Arc::new(status.clone()), batch: batch.cloned(), missed: 0 };
-        let wakers = &mut self.wakers;
         self.live.retain(|queue| queue.push(&publication, wakers));
-    }
-
-    pub(crate) fn take_wakers(&mut self) -> Vec<Waker> {
-        std::mem::take(&mut self.wakers)
     }
 }
 
@@ -204,9 +198,11 @@ mod tests {
 
     type Queue = WaitQueue<u64, u64>;
 
-    fn publish(queues: &mut Queues<u64, u64>) {
-        let now = Instant::now();
-        queues.push_all(now, &Published::before_the_start(now, &ObservationConfig::default()), None);
+    fn publish(queues: &mut Queues<u64, u64>) -> Vec<Waker> {
+        let (now, mut wakers) = (Instant::now(), Vec::new());
+        let status = Published::before_the_start(now, &ObservationConfig::default());
+        queues.push_all(now, &status, None, &mut wakers);
+        wakers
     }
 
     /// A waker that is like no other.
@@ -227,8 +223,7 @@ mod tests {
         for polled_by in [&first, &last, &last] {
             queue.take(&mut VecDeque::new(), polled_by);
         }
-        publish(&mut queues);
-        let woken = queues.take_wakers();
+        let woken = publish(&mut queues);
         assert_eq!(woken.len(), 1);
         assert!(woken[0].will_wake(&last) && !woken[0].will_wake(&first));
     }
