@@ -11,7 +11,7 @@
 //!
 //! Most need [`PerSource`] alone: one async function that probes one source. Tests wait on the handle
 //! ([`eventually`](ObservationHandle::eventually) and its like); [`ObservationGroup`] holds many runtimes. The
-//! feature `json` shows reports and erased snapshots as JSON.
+//! feature `json` shows reports, and the snapshots and events of erased handles, as JSON.
 //!
 //! What is logged, at which level and with which fields, is listed with [`ObservationRuntime`](ObservationRuntime#logs).
 //!
@@ -72,6 +72,8 @@ pub mod report {
 pub use async_trait::async_trait;
 pub use watchkeeper_fsm::{State, StateKind, StopReason};
 
+#[cfg(feature = "json")]
+pub use any::json::{JsonBatch, JsonEvent, JsonSubscription, JsonSubscriptionError};
 pub use any::{AnyHandle, AnySnapshot, AnyWait, AnyWaitBuilder};
 pub use config::{Backoff, ObservationConfig, Retry};
 pub use control::ObservationControl;

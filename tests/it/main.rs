@@ -35,6 +35,7 @@ mod history;
 mod interrupted;
 mod invalid_config;
 mod invariants;
+mod json_events;
 mod logging;
 mod no_tokio;
 mod other_executors;
