@@ -23,7 +23,7 @@ use crate::failure::ObservationFailure;
 use crate::history::{Announced, ObservationBatch};
 use crate::log::What;
 use crate::observer::Observer;
-use crate::panics::{AppValue, AppValues, catch, discard_logged};
+use crate::panics::{AppValue, AppValues, catch, discard_logged, log_panic};
 use crate::runner::{Ended, Life, Machine};
 use crate::schedule::Schedule;
 use crate::shared::{Shared, Wakes};
@@ -549,6 +549,7 @@ impl<O: Observer> Core<O> {
             self.cursor.generation = generation;
             history.begin_generation(generation);
         }
+        let weight = self.weight(&value, &events);
         let mut pushed = None;
         if !events.is_empty() {
             let batch = Arc::new(ObservationBatch {
@@ -587,9 +588,22 @@ impl<O: Observer> Core<O> {
             event_count: self.event_count,
             value: value.into_inner(),
             left_out: self.left_out.clone(),
+            weight,
             is_polled,
         });
         Some(Success { snapshot, batch: pushed, stale_after })
+    }
+
+    /// About how many bytes a success takes. The app is asked only where there is a tap.
+    fn weight(&self, value: &O::Snapshot, events: &[O::Event]) -> usize {
+        let plain = size_of_val(value).saturating_add(size_of_val(events));
+        if !self.shared.is_tapped() {
+            return plain;
+        }
+        catch(|| O::weight(value, events)).unwrap_or_else(|panic| {
+            log_panic("Observer::weight", &panic);
+            plain
+        })
     }
 
     fn recorded(

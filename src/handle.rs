@@ -15,6 +15,7 @@ use crate::observer::Observer;
 use crate::shared::Shared;
 use crate::status::{ObservationSnapshot, ObservationStatus, Published};
 use crate::subscription::Subscription;
+use crate::tap::{Tap, TapLimits};
 use crate::waits::why;
 use crate::watch::Watch;
 
@@ -137,6 +138,14 @@ impl<O: Observer> ObservationHandle<O> {
     #[must_use]
     pub fn watch(&self) -> Watch<O> {
         Watch::new(Arc::clone(&self.shared))
+    }
+
+    /// Everything that is published from now on, numbered and in order: see [`Tap`].
+    ///
+    /// It holds up to `limits` for a reader that is slow.
+    #[must_use]
+    pub fn tap(&self, limits: TapLimits) -> Tap<O> {
+        Tap::new(Arc::clone(&self.shared), limits)
     }
 
     /// This moment, for waits that are to count only what was asked after it.

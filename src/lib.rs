@@ -56,6 +56,7 @@ mod source_health;
 mod status;
 mod subscription;
 mod sync;
+mod tap;
 mod text;
 mod transactional;
 mod waiting;
@@ -95,6 +96,7 @@ pub use source::{
 pub use source_health::{ProbeFailure, SourceFacts, SourceHealth};
 pub use status::{ObservationSnapshot, ObservationStatus};
 pub use subscription::{RecvError, Subscription};
+pub use tap::{Record, RecordKind, SourcesChanged, Tap, TapError, TapLimits};
 pub use transactional::Transactional;
 pub use waits::{
     ByDebug, ByShow, Happens, Held, Holds, Inconclusive, InvalidWait, Invariant, ObservedEvent, Unmet,

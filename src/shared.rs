@@ -4,6 +4,7 @@
 mod loom_tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Poll, Waker};
 
 use tokio::time::Instant;
@@ -34,6 +35,8 @@ pub(crate) struct Shared<S, E> {
     pub(crate) clock: Clock,
     pub(crate) history: Arc<History<E>>,
     board: Mutex<Board<S, E>>,
+    /// How many taps there are.
+    taps: AtomicUsize,
 }
 
 /// The status, who waits for the next one, and what is kept for reports. Its lock orders all publications: a wait
@@ -83,6 +86,7 @@ impl<S, E> Shared<S, E> {
             clock,
             history: Arc::new(history),
             board: Mutex::new(board),
+            taps: AtomicUsize::new(0),
         }
     }
 
@@ -155,11 +159,25 @@ impl<S, E> Shared<S, E> {
         }
     }
 
-    /// Registers a wait: every publication behind the status returned goes into its queue.
+    /// Registers a wait or a tap: every publication behind the status returned goes into its queue.
     pub(crate) fn register(&self, queue: &Arc<WaitQueue<S, E>>) -> Arc<Published<S>> {
         let mut board = lock(&self.board);
         board.queues.register(queue);
-        Arc::new(board.status.clone())
+        let status = Arc::new(board.status.clone());
+        queue.begin(&status);
+        if queue.is_tap() {
+            self.taps.fetch_add(1, Relaxed);
+        }
+        status
+    }
+
+    /// Whether somebody wants to know what a success weighs.
+    pub(crate) fn is_tapped(&self) -> bool {
+        self.taps.load(Relaxed) > 0
+    }
+
+    pub(crate) fn tap_is_gone(&self) {
+        self.taps.fetch_sub(1, Relaxed);
     }
 
     /// What the log holds behind the publication `first`, with the failures until `ended`, if they are known so many.

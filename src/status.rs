@@ -43,6 +43,8 @@ pub struct ObservationSnapshot<S> {
     pub value: S,
     /// What could not be told apart in its set.
     pub(crate) left_out: Option<Arc<LeftOut>>,
+    /// About how many bytes it and its events take, for taps.
+    pub(crate) weight: usize,
     /// It is of a poll; the first of each generation shows the state as `init` has built it.
     pub(crate) is_polled: bool,
 }
@@ -131,6 +133,18 @@ impl<S> Published<S> {
     /// Whether nothing comes after it.
     pub(crate) fn is_over(&self) -> bool {
         self.state.kind() == StateKind::Stopped
+    }
+
+    /// The snapshot, if it is of a success that came after `before`.
+    pub(crate) fn succeeded_since(&self, before: &Self) -> Option<&Arc<ObservationSnapshot<S>>> {
+        let known =
+            |snapshot: &&Arc<_>| before.snapshot.as_ref().is_some_and(|known| Arc::ptr_eq(known, snapshot));
+        self.snapshot.as_ref().filter(|snapshot| !known(snapshot))
+    }
+
+    /// The failure, if a cycle has failed after `before`.
+    pub(crate) fn failed_since(&self, before: &Self) -> Option<&Arc<ObservationFailure>> {
+        self.last_error.as_ref().filter(|_| self.failures != before.failures)
     }
 
     pub(crate) fn freshness(&self, read_at: Instant) -> Freshness {

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::core::loom_rig::{Rig, model};
+use crate::cursor::{First, Instance};
 
 fn batch(seq: u64, generation: u64) -> Arc<ObservationBatch<u64>> {
     Arc::new(ObservationBatch {

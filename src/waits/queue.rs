@@ -1,4 +1,4 @@
-//! One bounded queue of publications for each live wait.
+//! One bounded queue of publications for each live wait, and for each tap.
 //!
 //! The publisher never runs a predicate: it appends and wakes. A wait that does not keep up loses
 //! the newest publications, and knows how many: it may lag behind by 1,024, which pin 100,000 events and names.
@@ -13,6 +13,7 @@ use watchkeeper_fsm::StateKind;
 use crate::history::ObservationBatch;
 use crate::status::Published;
 use crate::sync::{Mutex, lock};
+use crate::waiting::drop_waker;
 
 /// Publications that one wait may lag behind. Each pins a snapshot.
 const BOUND: usize = 1024;
@@ -21,6 +22,10 @@ const BOUND: usize = 1024;
 /// yet, a publication is taken whatever it pins: else a wait that keeps up could miss it.
 const PINNED: usize = 100_000;
 
+/// Bytes that a tap counts for each publication, and for each name of a changed set beside its own.
+const RECORD: usize = 512;
+const NAME: usize = 32;
+
 /// The status right behind one publication, its batch, and when it was published.
 pub(crate) struct Publication<S, E> {
     pub(crate) at: Instant,
@@ -28,24 +33,53 @@ pub(crate) struct Publication<S, E> {
     pub(crate) batch: Option<Arc<ObservationBatch<E>>>,
     /// How many publications the queue that holds this one had lost before.
     pub(crate) missed: u64,
+    /// For a tap: the status before, also where that publication was lost.
+    pub(crate) before: Option<Arc<Published<S>>>,
 }
 
 impl<S, E> Clone for Publication<S, E> {
     fn clone(&self) -> Self {
-        Self { status: Arc::clone(&self.status), batch: self.batch.clone(), ..*self }
+        Self {
+            status: Arc::clone(&self.status),
+            batch: self.batch.clone(),
+            before: self.before.clone(),
+            ..*self
+        }
     }
 }
 
 pub(crate) struct WaitQueue<S, E> {
     inner: Mutex<Inner<S, E>>,
-    /// Whether the wait is for an event: others pin none.
-    events: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Of a wait for an event.
+    Events,
+    /// Of another wait: it pins no events.
+    NoEvents,
+    /// Of a tap, with its limits. What it pins are bytes.
+    Tap { records: usize, bytes: usize },
+}
+
+/// What a tap finds.
+pub(crate) enum Next<S, E> {
+    Item(Publication<S, E>),
+    /// All from the next one up to this one were lost.
+    Lost {
+        last: u64,
+    },
+    /// Its waker is woken by what comes.
+    Nothing,
 }
 
 struct Inner<S, E> {
     items: VecDeque<Publication<S, E>>,
-    /// How many events and names the items pin.
+    /// How many events and names the items pin; for a tap, how many bytes.
     pinned: usize,
+    /// For a tap: the status right behind the newest publication.
+    newest: Option<Arc<Published<S>>>,
     waker: Option<Waker>,
     missed: u64,
     /// The number of the first publication that was missed; the others followed it, until the first take.
@@ -63,27 +97,58 @@ impl<S, E> Inner<S, E> {
     }
 }
 
+impl<S, E> Publication<S, E> {
+    /// For a tap: about how many bytes it pins.
+    fn bytes(&self) -> usize {
+        let status = &self.status;
+        let before = self.before.as_ref().unwrap_or(status);
+        let success = status.succeeded_since(before).map_or(0, |snapshot| snapshot.weight);
+        let failure = status.failed_since(before).map_or(0, |failure| failure.message.len());
+        let is_same_set = Arc::ptr_eq(&before.source_names, &status.source_names);
+        let names =
+            if is_same_set { 0 } else { status.source_names.iter().map(|name| NAME + name.len()).sum() };
+        [success, failure, names].into_iter().fold(RECORD, usize::saturating_add)
+    }
+}
+
 impl<S, E> WaitQueue<S, E> {
     /// For a wait that is shown events.
     pub(crate) fn new() -> Arc<Self> {
-        Self::of(true)
+        Self::of(Kind::Events)
     }
 
     /// For a wait that is shown snapshots and states alone: its publications come without their batches.
     pub(crate) fn without_events() -> Arc<Self> {
-        Self::of(false)
+        Self::of(Kind::NoEvents)
     }
 
-    fn of(events: bool) -> Arc<Self> {
+    /// For a tap.
+    pub(crate) fn tap(records: usize, bytes: usize) -> Arc<Self> {
+        Self::of(Kind::Tap { records, bytes })
+    }
+
+    fn of(kind: Kind) -> Arc<Self> {
         let inner = Inner {
             items: VecDeque::new(),
             pinned: 0,
+            newest: None,
             waker: None,
             missed: 0,
             missed_from: 0,
             closed: false,
         };
-        Arc::new(Self { inner: Mutex::new(inner), events })
+        Arc::new(Self { inner: Mutex::new(inner), kind })
+    }
+
+    pub(crate) fn is_tap(&self) -> bool {
+        matches!(self.kind, Kind::Tap { .. })
+    }
+
+    /// Publications come behind this status.
+    pub(crate) fn begin(&self, status: &Arc<Published<S>>) {
+        if self.is_tap() {
+            lock(&self.inner).newest = Some(Arc::clone(status));
+        }
     }
 
     /// Appends, and moves the waiter's waker to `wakers`; `false` when the wait is gone.
@@ -93,12 +158,19 @@ impl<S, E> WaitQueue<S, E> {
             return false;
         }
         let mut publication = Publication { missed: inner.missed, ..publication.clone() };
-        if !self.events {
-            publication.batch = None;
-        }
-        let pins = inner.pins(&publication);
+        let (items, most, pins) = match self.kind {
+            Kind::Tap { records, bytes } => {
+                publication.before = inner.newest.replace(Arc::clone(&publication.status));
+                (records, bytes, publication.bytes())
+            }
+            Kind::Events => (BOUND, PINNED, inner.pins(&publication)),
+            Kind::NoEvents => {
+                publication.batch = None;
+                (BOUND, PINNED, inner.pins(&publication))
+            }
+        };
         let pinned = inner.pinned.saturating_add(pins);
-        let has_room = inner.items.len() < BOUND && (pinned <= PINNED || inner.pinned == 0 || pins == 0);
+        let has_room = inner.items.len() < items && (pinned <= most || inner.pinned == 0 || pins == 0);
         // The end of the runtime is told in any case: nothing comes behind it.
         let is_last = publication.status.state.kind() == StateKind::Stopped;
         if has_room || is_last {
@@ -130,6 +202,30 @@ impl<S, E> WaitQueue<S, E> {
         missed
     }
 
+    /// For a tap: the publication number `next`, or that it was lost; else `waker` is woken by what comes.
+    pub(crate) fn next(&self, next: u64, waker: &Waker) -> Next<S, E> {
+        let mut inner = lock(&self.inner);
+        let come = inner.items.front().map(|item| item.status.number);
+        if come == Some(next)
+            && let Some(publication) = inner.items.pop_front()
+        {
+            inner.pinned = inner.pinned.saturating_sub(publication.bytes());
+            return Next::Item(publication);
+        }
+        let last = match come {
+            Some(number) => number - 1,
+            None => inner.newest.as_ref().map_or(0, |newest| newest.number),
+        };
+        if last >= next {
+            return Next::Lost { last };
+        }
+        let known = inner.waker.as_ref().is_some_and(|known| known.will_wake(waker));
+        let old = if known { None } else { inner.waker.replace(waker.clone()) };
+        drop(inner);
+        drop_waker(old);
+        Next::Nothing
+    }
+
     /// How many of the publications up to `number` were missed; to be asked before anything is taken.
     pub(crate) fn missed_until(&self, number: u64) -> u64 {
         let inner = lock(&self.inner);
@@ -138,12 +234,12 @@ impl<S, E> WaitQueue<S, E> {
 
     /// The wait is gone: nothing is queued any more, and what was is dropped here.
     pub(crate) fn close(&self) {
-        let (items, waker) = {
+        let (items, rest) = {
             let mut inner = lock(&self.inner);
             inner.closed = true;
-            (std::mem::take(&mut inner.items), inner.waker.take())
+            (std::mem::take(&mut inner.items), (inner.newest.take(), inner.waker.take()))
         };
-        drop((items, waker));
+        drop((items, rest));
     }
 
     fn is_closed(&self) -> bool {
@@ -183,8 +279,13 @@ impl<S, E> Queues<S, E> {
         if self.live.is_empty() {
             return;
         }
-        let publication =
-            Publication { at, status: Arc::new(status.clone()), batch: batch.cloned(), missed: 0 };
+        let publication = Publication {
+            at,
+            status: Arc::new(status.clone()),
+            batch: batch.cloned(),
+            missed: 0,
+            before: None,
+        };
         self.live.retain(|queue| queue.push(&publication, wakers));
     }
 }

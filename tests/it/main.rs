@@ -54,6 +54,7 @@ mod source_set;
 mod stop;
 mod stop_often;
 mod subscriptions;
+mod taps;
 mod tick_grid;
 mod transactional;
 mod undriven;

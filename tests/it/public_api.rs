@@ -16,10 +16,11 @@ use watchkeeper::{
     ObservationControl, ObservationFailure, ObservationFailureStage, ObservationGroup, ObservationHandle,
     ObservationRuntime, ObservationRuntimeError, ObservationSnapshot, ObservationStatus, ObservedEvent,
     ObservedSource, Observer, PerSource, PerSourceError, PerSourceSnapshot, PerSourceState, PositionError,
-    PositionProblem, ProbeFailure, RecvError, Resume, Retry, SharedSources, SourceEvent, SourceFacts,
-    SourceFn, SourceHealth, SourceProvider, SourceSetError, SourceView, State, StateKind,
-    StaticSourceProvider, StopOutcome, StopReason, Subscription, Transactional, Unmet, UnmetOutcome, Verdict,
-    Wait, WaitBuilder, Watch, WatchError, async_trait, report, source_fn,
+    PositionProblem, ProbeFailure, Record, RecordKind, RecvError, Resume, Retry, SharedSources, SourceEvent,
+    SourceFacts, SourceFn, SourceHealth, SourceProvider, SourceSetError, SourceView, SourcesChanged, State,
+    StateKind, StaticSourceProvider, StopOutcome, StopReason, Subscription, Tap, TapError, TapLimits,
+    Transactional, Unmet, UnmetOutcome, Verdict, Wait, WaitBuilder, Watch, WatchError, async_trait, report,
+    source_fn,
 };
 
 /// Neither cloned nor shown nor compared: nothing may ask for more than an observer must give.
@@ -130,7 +131,10 @@ fn handles_are_cloned_and_shared_whatever_the_observer_gives() {
     compared::<(RecvError, CursorError, ControlError, WatchError, GroupError, SourceSetError, PerSourceError)>(
     );
     hashed::<(State, StateKind, StopReason, ObservationFailureStage, Cause, Cursor, Resume)>();
-    copied::<(Resume, PositionProblem)>();
+    copied::<(Resume, PositionProblem, TapLimits, TapError, RecordKind)>();
+    shared::<(Tap<Least>, Record<Least>)>();
+    cloned::<(Record<Least>, SourcesChanged)>();
+    shown::<(Tap<Least>, Record<Least>)>();
     compared::<(Cursor, Resume, PositionError, PositionProblem)>();
 }
 
@@ -140,6 +144,7 @@ fn errors_are_errors() {
     error::<ControlError>();
     error::<CursorError>();
     error::<PositionError>();
+    error::<TapError>();
     error::<RecvError>();
     error::<WatchError>();
     error::<GroupError>();
@@ -179,6 +184,7 @@ fn a_handle_reads() {
     let _: fn(&Handle) -> Subscription<Opaque> = Handle::subscribe;
     let _: fn(&Handle, Cursor) -> Result<Subscription<Opaque>, CursorError> = Handle::subscribe_from;
     let _: fn(&Handle) -> Watch<Least> = Handle::watch;
+    let _: fn(&Handle, TapLimits) -> Tap<Least> = Handle::tap;
     let _: fn(&Handle) -> Mark = Handle::mark;
     let _: fn(&Handle, Instant) -> SystemTime = Handle::system_time;
     let _: fn(&Handle) -> Option<StopReason> = Handle::stop_reason;
@@ -213,6 +219,22 @@ fn follow(handle: &Handle) {
     let _: Option<Result<Arc<Batch>, RecvError>> = subscription.try_recv();
     let _: Cursor = subscription.cursor();
     stream::<Result<Arc<Batch>, RecvError>>(subscription);
+
+    let mut tap = handle.tap(TapLimits { records: 7_usize, bytes: 7_usize });
+    future::<Result<Record<Least>, TapError>>(tap.recv());
+    let record: Option<Result<Record<Least>, TapError>> = tap.try_recv();
+    let _: u64 = tap.next_number();
+    stream::<Result<Record<Least>, TapError>>(tap);
+    let Some(Ok(record)) = record else { return };
+    let _: RecordKind = record.kind();
+    let Record { number, at, system_time, snapshot, batch, failure, sources, transition, status, .. } =
+        record;
+    let _: (u64, Instant, SystemTime, Option<(State, State)>) = (number, at, system_time, transition);
+    let _: (Option<Arc<Snapshot>>, Option<Arc<Batch>>) = (snapshot, batch);
+    let _: (Option<Arc<ObservationFailure>>, ObservationStatus<Least>) = (failure, status);
+    if let Some(SourcesChanged { names, joined, left, .. }) = sources {
+        let _: (Arc<[Arc<str>]>, Vec<Arc<str>>, Vec<Arc<str>>) = (names, joined, left);
+    }
 }
 
 #[expect(dead_code, reason = "compiling it is the test")]
