@@ -23,12 +23,13 @@ use crate::failure::ObservationFailure;
 use crate::history::{Announced, ObservationBatch};
 use crate::log::What;
 use crate::observer::Observer;
-use crate::panics::{AppValue, AppValues, catch, discard_logged, log_panic};
+use crate::panics::{AppValue, AppValues, catch, discard_logged};
 use crate::runner::{Ended, Life, Machine};
 use crate::schedule::Schedule;
 use crate::shared::{Shared, Wakes};
 use crate::source::{ObservedSource, SourceChange, SourceNames};
 use crate::status::{ObservationSnapshot, Published};
+use crate::tap::weight;
 use crate::text::{self, MESSAGE, names, one_line};
 
 /// Bytes of a line in the log that are of an error, and of a list of names.
@@ -549,7 +550,7 @@ impl<O: Observer> Core<O> {
             self.cursor.generation = generation;
             history.begin_generation(generation);
         }
-        let weight = self.weight(&value, &events);
+        let weight = weight::<O>(&self.shared, &value, &events);
         let mut pushed = None;
         if !events.is_empty() {
             let batch = Arc::new(ObservationBatch {
@@ -592,18 +593,6 @@ impl<O: Observer> Core<O> {
             is_polled,
         });
         Some(Success { snapshot, batch: pushed, stale_after })
-    }
-
-    /// About how many bytes a success takes. The app is asked only where there is a tap.
-    fn weight(&self, value: &O::Snapshot, events: &[O::Event]) -> usize {
-        let plain = size_of_val(value).saturating_add(size_of_val(events));
-        if !self.shared.is_tapped() {
-            return plain;
-        }
-        catch(|| O::weight(value, events)).unwrap_or_else(|panic| {
-            log_panic("Observer::weight", &panic);
-            plain
-        })
     }
 
     fn recorded(

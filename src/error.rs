@@ -76,6 +76,17 @@ pub enum ObservationRuntimeError {
         /// What was given.
         value: u64,
     },
+    /// A number of a [`FeedStart`](crate::FeedStart) leaves no room for what is to come.
+    #[error(
+        "FeedStart: its {field} is {value}: it must be at most {max}, because the feed counts on from it",
+        max = crate::cursor::LAST_RESUMED
+    )]
+    InvalidFeedStart {
+        /// Which one: `cursor.generation`, `cursor.seq`, `cycle` or `event_count`.
+        field: &'static str,
+        /// What was given.
+        value: u64,
+    },
     /// There is no tokio runtime to run on.
     #[error("no tokio runtime here: start the observation from inside one, or enter its handle first")]
     NoTokioRuntime,

@@ -12,10 +12,12 @@ use futures_core::Stream;
 use tokio::time::Instant;
 use watchkeeper_fsm::{State, StopReason};
 
+use crate::cursor::Cursor;
 use crate::error_text::debug_as_text;
 use crate::failure::ObservationFailure;
 use crate::history::ObservationBatch;
 use crate::observer::Observer;
+use crate::panics::{catch, log_panic};
 use crate::shared::Shared;
 use crate::source::SourceNames;
 use crate::status::{ObservationSnapshot, ObservationStatus, Published};
@@ -148,6 +150,10 @@ pub struct Record<O: Observer> {
     pub sources: Option<SourcesChanged>,
     /// Where the machine was, and where it is, if that differs.
     pub transition: Option<(State, State)>,
+    /// Right behind the events that were published so far.
+    pub cursor: Cursor,
+    /// How many events were published so far.
+    pub event_count: u64,
     /// Everything that was known right after it.
     pub status: ObservationStatus<O>,
     pub(crate) published: Arc<Published<O::Snapshot>>,
@@ -202,7 +208,12 @@ impl<O: Observer> Record<O> {
         let Publication { at, status, batch, before, .. } = publication;
         // A tap's publications always have the one before.
         let before = before.as_ref().unwrap_or(status);
+        let (first, instance) = (shared.history.first(), shared.history.instance());
+        let start = Cursor { instance, generation: first.generation, seq: first.seq };
+        let newest = status.snapshot.as_ref();
         Self {
+            cursor: newest.map_or(start, |snapshot| snapshot.cursor),
+            event_count: newest.map_or(first.event_count, |snapshot| snapshot.event_count),
             number: status.number,
             at: *at,
             system_time: shared.clock.wall(*at, shared.clock.now()),
@@ -218,8 +229,24 @@ impl<O: Observer> Record<O> {
     }
 }
 
+/// About how many bytes a success takes. The app is asked only where there is a tap, and without a lock.
+pub(crate) fn weight<O: Observer>(
+    shared: &Shared<O::Snapshot, O::Event>,
+    value: &O::Snapshot,
+    events: &[O::Event],
+) -> usize {
+    let plain = size_of_val(value).saturating_add(size_of_val(events));
+    if !shared.is_tapped() {
+        return plain;
+    }
+    catch(|| O::weight(value, events)).unwrap_or_else(|panic| {
+        log_panic("Observer::weight", &panic);
+        plain
+    })
+}
+
 impl SourcesChanged {
-    fn between(before: &SourceNames, after: &SourceNames) -> Self {
+    pub(crate) fn between(before: &SourceNames, after: &SourceNames) -> Self {
         let only = |of: &SourceNames, other: &SourceNames| {
             let other: HashSet<&Arc<str>> = other.iter().collect();
             of.iter().filter(|name| !other.contains(name)).cloned().collect()

@@ -105,7 +105,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         let is_for_events = matches!(judge, Judge::Event(_));
         let queue = if is_for_events { WaitQueue::new() } else { WaitQueue::without_events() };
         let made = Look::at(shared.clock.executor());
-        let began = made.tokio();
+        let began = shared.clock.at(made);
         let status = shared.register(&queue);
         let mut wait = Self {
             start: Start::at(began, status.next_cycle),
@@ -471,8 +471,9 @@ impl<O: Observer, T> Wait<'_, O, T> {
         };
         if self.timer.as_ref().is_none_or(|(at, _)| *at != next) {
             self.timer = Some((next, self.shared.clock.timer(next)));
-            // The timer is the executor's.
-            self.vigil.iter().for_each(|vigil| vigil.is_due(next));
+            // The timer is the executor's, unless somebody feeds it.
+            let vigil = self.vigil.iter().filter(|_| !self.shared.clock.is_fed());
+            vigil.for_each(|vigil| vigil.is_due(next));
         }
         let (at, timer) = self.timer.as_mut()?;
         Pin::new(timer).poll(context).is_ready().then_some(*at)

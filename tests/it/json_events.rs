@@ -9,7 +9,7 @@ use futures_core::Stream;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use watchkeeper::{
-    AnyHandle, CursorError, JsonEvent, JsonSubscriptionError, ObservationConfig, ObservationGroup, RecvError,
+    AnyHandle, AnySnapshot, Cursor, CursorError, JsonEvent, JsonSubscriptionError, ObservationConfig, ObservationGroup, RecvError,
     StopReason,
 };
 
@@ -25,6 +25,7 @@ fn view(seen: &View) -> Value {
     json!({ "polls": seen.polls })
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as the handle calls it")]
 fn event(event: &u64) -> serde_json::Result<Value> {
     match *event {
         HUGE => Ok(json!("x".repeat(10_000_000))),
@@ -34,6 +35,10 @@ fn event(event: &u64) -> serde_json::Result<Value> {
         FAILS => serde_json::to_value(BTreeMap::from([(vec![1], 1)])),
         plain => Ok(json!({ "n": plain })),
     }
+}
+
+fn cursor(snapshot: AnySnapshot<'_>) -> Cursor {
+    snapshot.cursor()
 }
 
 fn erased(runtime: &watchkeeper::ObservationRuntime<App>) -> AnyHandle {
@@ -52,7 +57,7 @@ async fn each_batch_comes_once_and_what_is_no_batch_has_a_form_too() {
     let control = runtime.control();
     group.add_with_json_events("app", runtime, view, event).unwrap();
     let handle = group.handle("app").unwrap();
-    let first = handle.look(|snapshot| snapshot.cursor()).unwrap();
+    let first = handle.look(cursor).unwrap();
     let mut batches = handle.subscribe_json().unwrap();
     let mut pinned = Box::pin(batches.recv());
     assert!(poll_once(pinned.as_mut()).is_pending());

@@ -27,6 +27,7 @@ mod escaped;
 mod fail_fast;
 mod failures;
 mod fan_out;
+mod feeds;
 mod first_cycle;
 mod freshness;
 mod frozen;

@@ -11,16 +11,16 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use watchkeeper::{
     AnyHandle, AnySnapshot, AnyWait, AnyWaitBuilder, Backoff, BoxedSourceProvider, ByDebug, ByShow, Cause,
-    ControlError, Cursor, CursorError, Duplicates, DynError, Freshness, GroupError, GroupStatus, Happens,
-    Held, Holds, Inconclusive, InvalidWait, Invariant, Mark, ObservationBatch, ObservationConfig,
-    ObservationControl, ObservationFailure, ObservationFailureStage, ObservationGroup, ObservationHandle,
-    ObservationRuntime, ObservationRuntimeError, ObservationSnapshot, ObservationStatus, ObservedEvent,
-    ObservedSource, Observer, PerSource, PerSourceError, PerSourceSnapshot, PerSourceState, PositionError,
-    PositionProblem, ProbeFailure, Record, RecordKind, RecvError, Resume, Retry, SharedSources, SourceEvent,
-    SourceFacts, SourceFn, SourceHealth, SourceProvider, SourceSetError, SourceView, SourcesChanged, State,
-    StateKind, StaticSourceProvider, StopOutcome, StopReason, Subscription, Tap, TapError, TapLimits,
-    Transactional, Unmet, UnmetOutcome, Verdict, Wait, WaitBuilder, Watch, WatchError, async_trait, report,
-    source_fn,
+    ControlError, Cursor, CursorError, Duplicates, DynError, Feed, FeedError, FeedFailure, FeedStart,
+    FeedSuccess, Freshness, GroupError, GroupStatus, Happens, Held, Holds, Inconclusive, InvalidWait,
+    Invariant, Mark, ObservationBatch, ObservationConfig, ObservationControl, ObservationFailure,
+    ObservationFailureStage, ObservationGroup, ObservationHandle, ObservationRuntime,
+    ObservationRuntimeError, ObservationSnapshot, ObservationStatus, ObservedEvent, ObservedSource, Observer,
+    PerSource, PerSourceError, PerSourceSnapshot, PerSourceState, PositionError, PositionProblem,
+    ProbeFailure, Record, RecordKind, RecvError, Resume, Retry, SharedSources, SourceEvent, SourceFacts,
+    SourceFn, SourceHealth, SourceProvider, SourceSetError, SourceView, SourcesChanged, State, StateKind,
+    StaticSourceProvider, StopOutcome, StopReason, Subscription, Tap, TapError, TapLimits, Transactional,
+    Unmet, UnmetOutcome, Verdict, Wait, WaitBuilder, Watch, WatchError, async_trait, report, source_fn,
 };
 
 /// Neither cloned nor shown nor compared: nothing may ask for more than an observer must give.
@@ -131,10 +131,13 @@ fn handles_are_cloned_and_shared_whatever_the_observer_gives() {
     compared::<(RecvError, CursorError, ControlError, WatchError, GroupError, SourceSetError, PerSourceError)>(
     );
     hashed::<(State, StateKind, StopReason, ObservationFailureStage, Cause, Cursor, Resume)>();
-    copied::<(Resume, PositionProblem, TapLimits, TapError, RecordKind)>();
-    shared::<(Tap<Least>, Record<Least>)>();
+    copied::<(Resume, PositionProblem, TapLimits, TapError, RecordKind, FeedError, FeedStart)>();
+    shared::<(Tap<Least>, Record<Least>, Feed<Least>)>();
+    #[cfg(feature = "json")]
+    shared::<(watchkeeper::JsonSubscription, watchkeeper::JsonBatch)>();
     cloned::<(Record<Least>, SourcesChanged)>();
-    shown::<(Tap<Least>, Record<Least>)>();
+    shown::<(Tap<Least>, Record<Least>, Feed<Least>)>();
+    shown::<(FeedSuccess<u8, u8>, FeedFailure)>();
     compared::<(Cursor, Resume, PositionError, PositionProblem)>();
 }
 
@@ -145,6 +148,9 @@ fn errors_are_errors() {
     error::<CursorError>();
     error::<PositionError>();
     error::<TapError>();
+    error::<FeedError>();
+    #[cfg(feature = "json")]
+    error::<watchkeeper::JsonSubscriptionError>();
     error::<RecvError>();
     error::<WatchError>();
     error::<GroupError>();
@@ -226,6 +232,7 @@ fn follow(handle: &Handle) {
     let _: u64 = tap.next_number();
     stream::<Result<Record<Least>, TapError>>(tap);
     let Some(Ok(record)) = record else { return };
+    let _: (FeedStart, Resume) = (FeedStart::from(&record), Resume::from(&record));
     let _: RecordKind = record.kind();
     let Record { number, at, system_time, snapshot, batch, failure, sources, transition, status, .. } =
         record;
@@ -654,4 +661,58 @@ fn group(runtime: ObservationRuntime<Least>, named: ObservationRuntime<Least>, c
 #[expect(dead_code, reason = "compiling it is the test")]
 fn transactional() -> impl Observer<Source = u8, State = u8, Snapshot = u8, Event = u8> {
     Transactional::new(Plain)
+}
+
+#[expect(dead_code, reason = "compiling it is the test")]
+fn fed(record: &Record<Least>, began: Instant) -> Result<(), Box<dyn Error>> {
+    let FeedStart { at, system_time, cursor, cycle, event_count } = FeedStart::now();
+    let start = FeedStart { at, system_time, cursor: cursor.or(None::<Cursor>), cycle, event_count };
+    let feed: Result<Feed<Least>, ObservationRuntimeError> = Feed::new(&ObservationConfig::default(), start);
+    let mut feed = feed?;
+    let _: Handle = feed.handle();
+    let _: Instant = feed.now();
+    let value = FeedSuccess { cycle: 0_u64, generation: 1_u64, began, value: Opaque, events: vec![Opaque] };
+    feed.success(at, value)?;
+    let (stage, cause) = (ObservationFailureStage::Poll, Cause::Error);
+    let failure = FeedFailure { cycle: 1_u64, began, stage, cause, message: String::new(), rebuild: false };
+    feed.failure(at, failure)?;
+    feed.sources(at, 2_u64, ["a"])?;
+    feed.transition(at, State::Polling, 2_u64, false)?;
+    feed.record(record)?;
+    feed.advance(at)?;
+    let refused: Result<(), FeedError> = feed.stop(at, StopReason::Requested);
+    Ok(refused?)
+}
+
+#[cfg(feature = "json")]
+#[expect(dead_code, reason = "compiling it is the test")]
+fn erased_as_json(
+    plain: &ObservationHandle<Plain>,
+    cursor: Cursor,
+) -> Result<(), watchkeeper::JsonSubscriptionError> {
+    use serde_json::Value;
+    use watchkeeper::{JsonBatch, JsonEvent, JsonSubscription};
+
+    let any = AnyHandle::with_json_events(
+        "plain",
+        plain,
+        |value| Value::from(*value),
+        |event| Ok(Value::from(*event)),
+    );
+    let _: Option<Cursor> = any.look(|snapshot| Some(snapshot.cursor())).flatten();
+    let _: JsonSubscription = any.subscribe_json_from(cursor)?;
+    let mut batches: JsonSubscription = any.subscribe_json()?;
+    future::<Result<JsonBatch, RecvError>>(batches.recv());
+    let _: Cursor = batches.cursor();
+    if let Some(Ok(batch)) = batches.try_recv() {
+        let _: Value = batch.to_json();
+        let JsonBatch {
+            generation, seq, cycle, cursor, observed_at, system_time, source_count, events, ..
+        } = batch;
+        let _: (u64, u64, u64, Cursor, Instant, SystemTime) =
+            (generation, seq, cycle, cursor, observed_at, system_time);
+        let _: (usize, Vec<JsonEvent>) = (source_count, events);
+    }
+    stream::<Result<JsonBatch, RecvError>>(batches);
+    Ok(())
 }

@@ -35,23 +35,14 @@ fn read_all<O: Observer>(tap: &mut Tap<O>) -> Vec<Result<Record<O>, TapError>> {
 
 /// What is new in it, in a line.
 fn said(record: &Record<App>) -> String {
-    let mut said = format!("{:?} {}", record.kind(), record.status.cycle);
-    if let Some(snapshot) = &record.snapshot {
-        said += &format!(" polls {}", snapshot.value.polls);
-    }
-    if let Some(batch) = &record.batch {
-        said += &format!(" events {:?} in {}", batch.events, batch.seq);
-    }
-    if let Some(failure) = &record.failure {
-        said += &format!(" {}", failure.message);
-    }
-    if let Some(sources) = &record.sources {
-        said += &format!(" +{:?} -{:?}", sources.joined, sources.left);
-    }
-    if let Some((from, to)) = record.transition {
-        said += &format!(" {:?} -> {:?}", from.kind(), to.kind());
-    }
-    if record.status.paused { said + " paused" } else { said }
+    let mut said = vec![format!("{:?} {}", record.kind(), record.status.cycle)];
+    said.extend(record.snapshot.iter().map(|snapshot| format!("polls {}", snapshot.value.polls)));
+    said.extend(record.batch.iter().map(|batch| format!("events {:?} in {}", batch.events, batch.seq)));
+    said.extend(record.failure.iter().map(|failure| failure.message.clone()));
+    said.extend(record.sources.iter().map(|sources| format!("+{:?} -{:?}", sources.joined, sources.left)));
+    said.extend(record.transition.map(|(from, to)| format!("{:?} -> {:?}", from.kind(), to.kind())));
+    said.extend(record.status.paused.then(|| "paused".to_owned()));
+    said.join(" ")
 }
 
 #[tokio::test(start_paused = true)]
@@ -238,7 +229,7 @@ async fn its_bytes_are_bounded_by_what_the_app_says_they_are() {
         for second in 2..12 {
             at(start, second * 1_000 + 500).await;
             let read = read_all(&mut prompt);
-            let kinds: Vec<_> = read.iter().flatten().map(|record| record.kind()).collect();
+            let kinds: Vec<_> = read.iter().flatten().map(Record::kind).collect();
             // What it holds when the success comes are two transitions.
             let fits = weight.is_none_or(|weight| weight < LIMIT - 2_000);
             let all = [Transition, Transition, Success];
