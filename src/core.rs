@@ -69,6 +69,12 @@ enum Carried<O: Observer> {
     Failure { message: String, error: Option<AppValue<DynError>> },
 }
 
+impl<O: Observer> Carried<O> {
+    fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::Nothing)
+    }
+}
+
 /// Memory that is used again and again.
 struct Scratch<E> {
     wakers: Vec<Waker>,
@@ -95,8 +101,9 @@ pub(crate) struct Core<O: Observer> {
     cycle_began: Instant,
     /// Right behind what was published last.
     cursor: Cursor,
-    /// As far as batches may be read, if that is yet to be said.
-    to_announce: Option<Cursor>,
+    /// As far as batches may be read, once that is announced.
+    readable: Cursor,
+    announced: Cursor,
     event_count: u64,
     names: SourceNames,
     /// The cycle whose refresh gave the names.
@@ -136,7 +143,8 @@ impl<O: Observer> Core<O> {
             latest: start,
             cycle_began: start,
             cursor,
-            to_announce: None,
+            readable: cursor,
+            announced: cursor,
             event_count,
             names: SourceNames::from([]),
             set_cycle: None,
@@ -162,13 +170,13 @@ impl<O: Observer> Core<O> {
 
     pub(crate) fn start(&mut self) {
         self.shared.begin();
-        self.apply(Instant::now(), Event::Start, Carried::Nothing, None, &mut None);
+        self.apply(Instant::now(), Event::Start, &mut Carried::Nothing, None, &mut None);
     }
 
     /// The provider says that its set is the one that is known. Nothing was done for it, and no time has passed.
     pub(crate) fn unchanged(&mut self, work: WorkId, state: &mut Option<AppValue<O::State>>) {
         self.set_cycle = Some(self.machine.cycle());
-        self.apply(self.latest, Event::Refreshed { work }, Carried::Nothing, None, state);
+        self.apply(self.latest, Event::Refreshed { work }, &mut Carried::Nothing, None, state);
     }
 
     /// The provider has answered, or has not. Says whether its set is the present one.
@@ -191,7 +199,7 @@ impl<O: Observer> Core<O> {
             Ok(settled) => {
                 let change = self.take_over(settled, sources);
                 self.set_cycle = Some(self.machine.cycle());
-                self.apply(Instant::now(), Event::Refreshed { work }, Carried::Nothing, change, state);
+                self.apply(Instant::now(), Event::Refreshed { work }, &mut Carried::Nothing, change, state);
                 true
             }
             Err(refused) => {
@@ -277,8 +285,8 @@ impl<O: Observer> Core<O> {
         match Self::sort_out(ended, self.config.init_timeout) {
             Outcome::Done((built, snapshot)) => {
                 *state = Some(built);
-                let carried = Carried::Success { snapshot, events: AppValues::new(Vec::new()) };
-                self.apply(Instant::now(), Event::Initialized { work }, carried, None, state);
+                let mut carried = Carried::Success { snapshot, events: AppValues::new(Vec::new()) };
+                self.apply(Instant::now(), Event::Initialized { work }, &mut carried, None, state);
             }
             Outcome::Stopped => {}
             Outcome::Failed(cause, failure) => self.failed(work, Stage::Init, cause, failure, state),
@@ -294,8 +302,8 @@ impl<O: Observer> Core<O> {
     ) {
         match Self::sort_out(ended, self.config.poll_timeout) {
             Outcome::Done((snapshot, events)) => {
-                let carried = Carried::Success { snapshot, events };
-                self.apply(Instant::now(), Event::Polled { work }, carried, None, state);
+                let mut carried = Carried::Success { snapshot, events };
+                self.apply(Instant::now(), Event::Polled { work }, &mut carried, None, state);
             }
             Outcome::Stopped => {}
             Outcome::Failed(cause, failure) => self.failed(work, Stage::Poll, cause, failure, state),
@@ -330,8 +338,8 @@ impl<O: Observer> Core<O> {
         (message, error): (String, Option<AppValue<DynError>>),
         state: &mut Option<AppValue<O::State>>,
     ) {
-        let carried = Carried::Failure { message, error };
-        self.apply(Instant::now(), Event::WorkFailed { work, stage, cause }, carried, None, state);
+        let mut carried = Carried::Failure { message, error };
+        self.apply(Instant::now(), Event::WorkFailed { work, stage, cause }, &mut carried, None, state);
     }
 
     /// Has the machine take one event, which came at `now`, and does what it commands.
@@ -339,7 +347,7 @@ impl<O: Observer> Core<O> {
         &mut self,
         now: Instant,
         event: Event,
-        mut carried: Carried<O>,
+        carried: &mut Carried<O>,
         sources: Option<SourceChange>,
         state: &mut Option<AppValue<O::State>>,
     ) {
@@ -365,16 +373,11 @@ impl<O: Observer> Core<O> {
                 Command::Publish { cycle, generation } => {
                     self.todo = Todo::Wait;
                     let is_polled = matches!(event, Event::Polled { .. });
-                    success = self.succeeded(
-                        now,
-                        (cycle, is_polled),
-                        generation,
-                        std::mem::replace(&mut carried, Carried::Nothing),
-                    );
+                    success = self.succeeded(now, (cycle, is_polled), generation, carried.take());
                 }
                 Command::Forget => {
                     if let (Some(panic), Carried::Failure { message, .. }) =
-                        (state.take().and_then(AppValue::discard), &mut carried)
+                        (state.take().and_then(AppValue::discard), &mut *carried)
                     {
                         message.push_str("; dropping its state panicked as well: ");
                         message.push_str(&panic);
@@ -382,13 +385,7 @@ impl<O: Observer> Core<O> {
                 }
                 Command::Record { cycle, stage, cause, in_a_row } => {
                     self.todo = Todo::Wait;
-                    let recorded = self.recorded(
-                        now,
-                        cycle,
-                        (stage, cause),
-                        in_a_row,
-                        std::mem::replace(&mut carried, Carried::Nothing),
-                    );
+                    let recorded = self.recorded(now, cycle, (stage, cause), in_a_row, carried.take());
                     failure = Some(recorded);
                 }
                 Command::Arm => self.arm(now, event == Event::Resume),
@@ -458,7 +455,7 @@ impl<O: Observer> Core<O> {
         if let Some(Wakes(wakes)) = published {
             self.to_wake |= wakes;
             if succeeded {
-                self.to_announce = Some(self.cursor);
+                self.readable = self.cursor;
             }
         }
         // Each on its own: both may hold values whose destructors panic.
@@ -694,12 +691,12 @@ impl<O: Observer> Machine for Core<O> {
             Control::Resume => Event::Resume,
             Control::PollNow => Event::PollNow,
         };
-        self.apply(Instant::now(), event, Carried::Nothing, None, &mut None);
+        self.apply(Instant::now(), event, &mut Carried::Nothing, None, &mut None);
         self.machine.poll_now_cycle()
     }
 
     fn stop(&mut self, reason: StopReason) {
-        self.apply(Instant::now(), Event::Stop(reason), Carried::Nothing, None, &mut None);
+        self.apply(Instant::now(), Event::Stop(reason), &mut Carried::Nothing, None, &mut None);
     }
 
     fn latest(&self) -> Instant {
@@ -723,9 +720,9 @@ impl<O: Observer> Machine for Core<O> {
                 self.schedule.fired();
             }
             self.armed = None;
-            self.apply(now, Event::Tick, Carried::Nothing, None, &mut None);
+            self.apply(now, Event::Tick, &mut Carried::Nothing, None, &mut None);
         } else if self.wake_due().is_some_and(|wake| wake <= now) {
-            self.apply(now, Event::PollNow, Carried::Nothing, None, &mut None);
+            self.apply(now, Event::PollNow, &mut Carried::Nothing, None, &mut None);
         }
     }
 
@@ -735,8 +732,9 @@ impl<O: Observer> Machine for Core<O> {
 
     /// The last step of publishing: batches may be read, and whoever waits is woken.
     fn flush(&mut self) {
-        if let Some(cursor) = self.to_announce.take() {
-            self.shared.history.announce(cursor, &mut self.scratch.announced);
+        if self.announced != self.readable {
+            self.announced = self.readable;
+            self.shared.history.announce(self.readable, &mut self.scratch.announced);
         }
         if std::mem::take(&mut self.to_wake) {
             self.shared.wake(&mut self.scratch.wakers);

@@ -208,7 +208,9 @@ impl<C: Copy, R> Inbox<C, R> {
                     return Poll::Ready(());
                 }
                 self.take_controls(machine, context);
-                self.poll_wake(machine, context);
+                if self.wake.as_mut().is_some_and(Wake::was_woken) {
+                    machine.woken();
+                }
                 if !machine.is_waiting() {
                     return Poll::Ready(());
                 }
@@ -290,12 +292,9 @@ impl<C: Copy, R> Inbox<C, R> {
         machine: &mut impl Machine<Control = C, Reply = R>,
         context: &mut Context<'_>,
     ) -> bool {
-        let mut woken = false;
-        if let Some(wake) = &mut self.wake {
-            while wake.poll(context).is_ready() {
-                woken = true;
-                machine.woken();
-            }
+        let woken = self.wake.as_mut().is_some_and(|wake| wake.poll(context).is_ready());
+        if woken {
+            machine.woken();
         }
         woken
     }

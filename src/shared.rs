@@ -3,6 +3,7 @@
 #[cfg(all(test, watchkeeper_loom))]
 mod loom_tests;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Poll, Waker};
@@ -20,7 +21,7 @@ use crate::runner::Terminate;
 use crate::status::Published;
 use crate::sync::{Mutex, lock};
 use crate::waiting::{Place, Waiting, drop_waker, wake_all};
-use crate::waits::queue::{Queues, WaitQueue};
+use crate::waits::queue::{Next, Publication, Queues, ReaderId};
 
 /// How many failures `failures()` keeps.
 const FAILURES: usize = 64;
@@ -55,13 +56,20 @@ impl<S, E> Board<S, E> {
     /// One more publication. Says whether somebody is to be woken for it.
     fn published(&mut self, at: Instant, batch: Option<&Arc<ObservationBatch<E>>>) -> Wakes {
         self.status.number += 1;
-        self.queues.push_all(at, &self.status, batch, &mut self.wakers);
+        self.queues.publish(at, &self.status, batch);
         self.watching.take(&mut self.wakers);
-        Wakes(!self.wakers.is_empty())
+        Wakes(!self.wakers.is_empty() || self.queues.has_dropped())
     }
 }
 
-/// Whether there is somebody to wake.
+/// A wait that is registered; what is published is kept for it until it is unregistered.
+#[derive(Debug)]
+pub(crate) struct Registered {
+    id: Option<ReaderId>,
+    place: Place,
+}
+
+/// Whether there is somebody to wake, or something to drop, without the lock.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wakes(pub(crate) bool);
@@ -121,8 +129,13 @@ impl<S, E> Shared<S, E> {
 
     /// Wakes everyone who waits for the status or for a publication. `scratch` is empty, and is so again.
     pub(crate) fn wake(&self, scratch: &mut Vec<Waker>) {
-        std::mem::swap(&mut lock(&self.board).wakers, scratch);
+        let dropped = {
+            let mut board = lock(&self.board);
+            std::mem::swap(&mut board.wakers, scratch);
+            board.queues.dropped()
+        };
         wake_all(scratch);
+        drop(dropped);
     }
 
     pub(crate) fn failures(&self) -> Vec<Arc<ObservationFailure>> {
@@ -159,16 +172,54 @@ impl<S, E> Shared<S, E> {
         }
     }
 
-    /// Registers a wait or a tap: every publication behind the status returned goes into its queue.
-    pub(crate) fn register(&self, queue: &Arc<WaitQueue<S, E>>) -> Arc<Published<S>> {
+    /// Registers a wait, for events or without them: every publication behind the status returned is for it.
+    pub(crate) fn register(&self, events: bool) -> (Registered, Arc<Published<S>>) {
         let mut board = lock(&self.board);
-        board.queues.register(queue);
+        let id = Some(board.queues.register(events));
+        (Registered { id, place: Place::default() }, Arc::new(board.status.clone()))
+    }
+
+    /// Takes everything that has come for a wait, and has `waker` woken by what comes next. Returns how many
+    /// publications were missed so far.
+    pub(crate) fn take(
+        &self,
+        registered: &mut Registered,
+        into: &mut VecDeque<Publication<S, E>>,
+        waker: &Waker,
+    ) -> u64 {
+        let Registered { id: Some(id), place } = registered else { return 0 };
+        let mut board = lock(&self.board);
+        let missed = board.queues.take(*id, into);
+        let dropped = board.queues.dropped();
+        let old = board.watching.wait(place, waker);
+        drop(board);
+        drop_waker(old);
+        drop(dropped);
+        missed
+    }
+
+    /// Registers a tap, which holds so many records and bytes.
+    pub(crate) fn register_tap(&self, records: usize, bytes: usize) -> (Registered, Arc<Published<S>>) {
+        let mut board = lock(&self.board);
         let status = Arc::new(board.status.clone());
-        queue.begin(&status);
-        if queue.is_tap() {
-            self.taps.fetch_add(1, Relaxed);
-        }
-        status
+        let id = Some(board.queues.register_tap(records, bytes, Arc::clone(&status)));
+        self.taps.fetch_add(1, Relaxed);
+        (Registered { id, place: Place::default() }, status)
+    }
+
+    /// What comes next for a tap, whose next publication is to be number `next`; if nothing has come, `waker` is woken
+    /// by it.
+    pub(crate) fn next(&self, registered: &mut Registered, next: u64, waker: &Waker) -> Next<S, E> {
+        let Registered { id: Some(id), place } = registered else { return Next::Nothing };
+        let mut board = lock(&self.board);
+        let found = board.queues.next_of_tap(*id, next);
+        let waits = matches!(found, Next::Nothing);
+        let old = if waits { board.watching.wait(place, waker) } else { None };
+        let dropped = board.queues.dropped();
+        drop(board);
+        drop_waker(old);
+        drop(dropped);
+        found
     }
 
     /// Whether somebody wants to know what a success weighs.
@@ -176,8 +227,26 @@ impl<S, E> Shared<S, E> {
         self.taps.load(Relaxed) > 0
     }
 
-    pub(crate) fn tap_is_gone(&self) {
+    pub(crate) fn unregister_tap(&self, registered: &mut Registered) {
         self.taps.fetch_sub(1, Relaxed);
+        self.unregister(registered);
+    }
+
+    /// How many of the publications up to `number` a wait has missed; to be asked before anything is taken.
+    pub(crate) fn missed_until(&self, registered: &Registered, number: u64) -> u64 {
+        registered.id.map_or(0, |id| lock(&self.board).queues.missed_until(id, number))
+    }
+
+    /// The wait is gone: nothing is kept for it any more.
+    pub(crate) fn unregister(&self, registered: &mut Registered) {
+        let Some(id) = registered.id.take() else { return };
+        let (waker, dropped) = {
+            let mut board = lock(&self.board);
+            board.queues.close(id);
+            (board.watching.leave(&mut registered.place), board.queues.dropped())
+        };
+        drop_waker(waker);
+        drop(dropped);
     }
 
     /// What the log holds behind the publication `first`, with the failures until `ended`, if they are known so many.

@@ -18,10 +18,10 @@ use crate::failure::ObservationFailure;
 use crate::history::ObservationBatch;
 use crate::observer::Observer;
 use crate::panics::{catch, log_panic};
-use crate::shared::Shared;
+use crate::shared::{Registered, Shared};
 use crate::source::SourceNames;
 use crate::status::{ObservationSnapshot, ObservationStatus, Published};
-use crate::waits::queue::{Next, Publication, WaitQueue};
+use crate::waits::queue::{Next, Publication};
 
 /// How much a [`Tap`] may hold for a reader that is slow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ impl Default for TapLimits {
 /// ```
 pub struct Tap<O: Observer> {
     shared: Arc<Shared<O::Snapshot, O::Event>>,
-    queue: Arc<WaitQueue<O::Snapshot, O::Event>>,
+    registered: Registered,
     /// The number of the next publication.
     next: u64,
     closed: Option<StopReason>,
@@ -282,13 +282,12 @@ impl<O: Observer> fmt::Debug for Record<O> {
 
 impl<O: Observer> Tap<O> {
     pub(crate) fn new(shared: Arc<Shared<O::Snapshot, O::Event>>, limits: TapLimits) -> Self {
-        let queue = WaitQueue::tap(limits.records.max(1), limits.bytes);
-        let status = shared.register(&queue);
+        let (registered, status) = shared.register_tap(limits.records.max(1), limits.bytes);
         let closed = match status.state {
             State::Stopped { reason } => Some(reason),
             _ => None,
         };
-        Self { next: status.number + 1, shared, queue, closed, ended: false }
+        Self { next: status.number + 1, shared, registered, closed, ended: false }
     }
 
     /// The next record.
@@ -327,7 +326,7 @@ impl<O: Observer> Tap<O> {
         if let Some(reason) = self.closed {
             return Poll::Ready(Err(TapError::Closed(reason)));
         }
-        match self.queue.next(self.next, waker) {
+        match self.shared.next(&mut self.registered, self.next, waker) {
             Next::Nothing => Poll::Pending,
             Next::Lost { last } => {
                 let first = std::mem::replace(&mut self.next, last + 1);
@@ -360,8 +359,7 @@ impl<O: Observer> Stream for Tap<O> {
 
 impl<O: Observer> Drop for Tap<O> {
     fn drop(&mut self) {
-        self.queue.close();
-        self.shared.tap_is_gone();
+        self.shared.unregister_tap(&mut self.registered);
     }
 }
 

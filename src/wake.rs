@@ -50,23 +50,33 @@ impl Wake {
         Self { hub, place: Place::default(), heard }
     }
 
-    /// Ready when there were notifications since it was last ready.
+    /// Whether there were notifications since the last look.
+    pub(crate) fn was_woken(&mut self) -> bool {
+        self.look(None)
+    }
+
+    /// Ready when there were notifications since the last look; else its task is woken by the next one.
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let (mut own, mut others) = (None, Vec::new());
+        if self.look(Some(context.waker())) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn look(&mut self, waker: Option<&Waker>) -> bool {
+        let (mut left, mut others) = (None, Vec::new());
         let mut inner = lock(&self.hub.inner);
         if self.hub.listen(&mut inner) {
             // Who asks learns of it here.
-            own = inner.waiting.leave(&mut self.place);
+            left = inner.waiting.leave(&mut self.place);
             inner.waiting.take(&mut others);
         }
-        let heard = std::mem::replace(&mut self.heard, inner.count);
-        let news = heard != inner.count;
-        let old = inner.waiting.wait(&mut self.place, context.waker());
+        let news = self.heard != inner.count;
+        self.heard = inner.count;
+        let waits = waker.filter(|_| !news);
+        let old = waits.and_then(|waker| inner.waiting.wait(&mut self.place, waker));
         drop(inner);
-        drop_waker(own);
+        drop_waker(left);
         drop_waker(old);
         wake_all(&mut others);
-        if news { Poll::Ready(()) } else { Poll::Pending }
+        news
     }
 }
 

@@ -17,12 +17,12 @@ use crate::waits::queue::Publication;
 use crate::watch::Watch;
 
 /// Everything that a wait's queue gets until the end is told.
-fn until_the_end(queue: &WaitQueue<u64, u64>) -> Vec<Publication<u64, u64>> {
+fn until_the_end(shared: &Shared<u64, u64>, registered: &mut Registered) -> Vec<Publication<u64, u64>> {
     let mut all = Vec::new();
     let mut taken = VecDeque::new();
     block_on(poll_fn(|context| {
         loop {
-            queue.take(&mut taken, context.waker());
+            shared.take(registered, &mut taken, context.waker());
             if taken.is_empty() {
                 return Poll::Pending;
             }
@@ -42,13 +42,12 @@ fn loom_each_publication_is_in_the_status_a_wait_starts_from_or_in_its_queue() {
         let shared = Arc::clone(&rig.shared);
         let driver = thread::spawn(move || rig.cycle(1));
 
-        let queue = WaitQueue::new();
-        let first = shared.register(&queue);
+        let (mut registered, first) = shared.register(true);
         if is_over(first.state) {
             // What is closed gets nothing more.
-            queue.close();
+            shared.unregister(&mut registered);
         } else {
-            let queued = until_the_end(&queue);
+            let queued = until_the_end(&shared, &mut registered);
             let numbers = queued.iter().map(|publication| publication.status.number);
             assert!(numbers.eq((1..).map(|n| first.number + n).take(queued.len())), "each once, in order");
         }
@@ -63,8 +62,7 @@ fn loom_nothing_is_published_behind_the_end_and_nothing_before_it_is_lost() {
         let mut rig = Rig::new(1);
         rig.cycle(1);
         let (shared, life) = (Arc::clone(&rig.shared), Arc::clone(&rig.life));
-        let queue = WaitQueue::new();
-        shared.register(&queue);
+        let (mut registered, _) = shared.register(true);
         let mut subscription = Subscription::from_now(Arc::clone(&shared.history));
         let driver = thread::spawn(move || rig.cycle(1));
 
@@ -82,14 +80,14 @@ fn loom_nothing_is_published_behind_the_end_and_nothing_before_it_is_lost() {
         assert_eq!(closed, RecvError::Closed(StopReason::Requested));
         assert_eq!(batches, end.snapshot.as_ref().unwrap().cursor.seq(), "of those that were published");
         let kept = shared.history.kept();
-        let queued = until_the_end(&queue);
+        let queued = until_the_end(&shared, &mut registered);
         assert_eq!(queued.last().unwrap().status.number, end.number);
 
         driver.join().unwrap();
         let later = shared.read(Published::clone);
         assert_eq!((later.number, later.state, later.cycle), (end.number, end.state, end.cycle));
         let mut behind = VecDeque::new();
-        queue.take(&mut behind, Waker::noop());
+        shared.take(&mut registered, &mut behind, Waker::noop());
         assert!(behind.is_empty(), "queued behind the end");
         assert!(matches!(subscription.try_recv(), Some(Err(RecvError::Closed(_)))), "read behind the end");
         assert_eq!(shared.history.kept(), kept);
@@ -148,13 +146,12 @@ fn loom_a_queue_that_is_registered_late_is_woken_while_the_runtime_lives_on() {
             rig
         });
 
-        let queue = WaitQueue::new();
-        let first = shared.register(&queue);
+        let (mut registered, first) = shared.register(true);
         if first.snapshot.as_ref().unwrap().value < 2 {
             let mut taken = VecDeque::new();
             block_on(poll_fn(|context| {
                 loop {
-                    queue.take(&mut taken, context.waker());
+                    shared.take(&mut registered, &mut taken, context.waker());
                     let Some(last) = taken.drain(..).last() else { return Poll::Pending };
                     if last.status.snapshot.as_ref().unwrap().value == 2 {
                         return Poll::Ready(());

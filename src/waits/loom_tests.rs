@@ -2,20 +2,22 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::Poll;
 
 use loom::future::block_on;
 use loom::thread;
 
-use super::queue::{Publication, WaitQueue};
+use super::queue::Publication;
 use crate::core::loom_rig::{Rig, model};
+use crate::shared::{Registered, Shared};
 
 /// Takes publications until one shows a snapshot of so many events.
-async fn shows(queue: &WaitQueue<u64, u64>, events: u64) {
+async fn shows(shared: &Shared<u64, u64>, registered: &mut Registered, events: u64) {
     let mut taken = VecDeque::new();
     poll_fn(|context| {
         loop {
-            queue.take(&mut taken, context.waker());
+            shared.take(registered, &mut taken, context.waker());
             if taken.is_empty() {
                 return Poll::Pending;
             }
@@ -32,15 +34,15 @@ async fn shows(queue: &WaitQueue<u64, u64>, events: u64) {
 fn loom_every_wait_is_woken() {
     model(3, || {
         let mut rig = Rig::new(64);
-        let (one, another) = (WaitQueue::new(), WaitQueue::new());
-        rig.shared.register(&one);
-        rig.shared.register(&another);
+        let shared = Arc::clone(&rig.shared);
+        let ((mut one, _), (mut another, _)) = (shared.register(true), shared.register(true));
         let driver = thread::spawn(move || {
             rig.cycle(1);
             rig
         });
-        let waiter = thread::spawn(move || block_on(shows(&one, 1)));
-        block_on(shows(&another, 1));
+        let shared_too = Arc::clone(&shared);
+        let waiter = thread::spawn(move || block_on(shows(&shared_too, &mut one, 1)));
+        block_on(shows(&shared, &mut another, 1));
         waiter.join().unwrap();
         drop(driver.join().unwrap());
     });
@@ -50,19 +52,18 @@ fn loom_every_wait_is_woken() {
 fn loom_a_wait_that_leaves_disturbs_nobody() {
     model(5, || {
         let mut rig = Rig::new(64);
-        let (leaves, stays) = (WaitQueue::new(), WaitQueue::new());
-        rig.shared.register(&leaves);
-        rig.shared.register(&stays);
+        let shared = Arc::clone(&rig.shared);
+        let ((mut leaves, _), (mut stays, _)) = (shared.register(true), shared.register(true));
         let driver = thread::spawn(move || {
             rig.cycle(1);
             rig
         });
-        leaves.close();
-        block_on(shows(&stays, 1));
+        shared.unregister(&mut leaves);
+        block_on(shows(&shared, &mut stays, 1));
         drop(driver.join().unwrap());
 
         let mut behind = VecDeque::new();
-        leaves.take(&mut behind, std::task::Waker::noop());
+        shared.take(&mut leaves, &mut behind, std::task::Waker::noop());
         assert!(behind.is_empty(), "what is closed holds nothing");
     });
 }

@@ -1,19 +1,17 @@
-//! One bounded queue of publications for each live wait, and for each tap.
+//! What was published, for each live wait and each tap.
 //!
-//! The publisher never runs a predicate: it appends and wakes. A wait that does not keep up loses
-//! the newest publications, and knows how many: it may lag behind by 1,024, which pin 100,000 events and names.
+//! The publisher never runs a predicate: it appends once, whatever the number of waits, and wakes. Each wait reads at
+//! its own pace; what all have read is gone. For waits that lag behind it is moved to a queue of their own, so that
+//! it stays bounded: a wait may lag behind by 1,024 publications, which pin 100,000 events and names. Behind that it
+//! loses the newest publications, and knows how many. A tap has a queue of its own from the beginning, with its limits.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::Waker;
 
 use tokio::time::Instant;
-use watchkeeper_fsm::StateKind;
 
 use crate::history::ObservationBatch;
 use crate::status::Published;
-use crate::sync::{Mutex, lock};
-use crate::waiting::drop_waker;
 
 /// Publications that one wait may lag behind. Each pins a snapshot.
 const BOUND: usize = 1024;
@@ -21,6 +19,10 @@ const BOUND: usize = 1024;
 /// Events, and names of changed source sets, that the publications of one queue may pin. Where nothing is pinned
 /// yet, a publication is taken whatever it pins: else a wait that keeps up could miss it.
 const PINNED: usize = 100_000;
+
+/// Publications that are kept for all waits together, and events and names that these may pin.
+const RECENT: usize = 32;
+const RECENT_PINNED: usize = 10_000;
 
 /// Bytes that a tap counts for each publication, and for each name of a changed set beside its own.
 const RECORD: usize = 512;
@@ -31,7 +33,7 @@ pub(crate) struct Publication<S, E> {
     pub(crate) at: Instant,
     pub(crate) status: Arc<Published<S>>,
     pub(crate) batch: Option<Arc<ObservationBatch<E>>>,
-    /// How many publications the queue that holds this one had lost before.
+    /// How many publications the wait that reads this one had lost before.
     pub(crate) missed: u64,
     /// For a tap: the status before, also where that publication was lost.
     pub(crate) before: Option<Arc<Published<S>>>,
@@ -48,19 +50,46 @@ impl<S, E> Clone for Publication<S, E> {
     }
 }
 
-pub(crate) struct WaitQueue<S, E> {
-    inner: Mutex<Inner<S, E>>,
-    kind: Kind,
+impl<S, E> Publication<S, E> {
+    /// How many events it pins, and names, if they are not those of the publication `before` it.
+    fn pins(&self, before: Option<&Self>) -> usize {
+        let names = &self.status.source_names;
+        let changed = before.is_some_and(|before| !Arc::ptr_eq(&before.status.source_names, names));
+        let names = if changed { names.len() } else { 0 };
+        names + self.batch.as_ref().map_or(0, |batch| batch.events.len())
+    }
+
+    /// For a tap: about how many bytes it pins.
+    fn bytes(&self) -> usize {
+        let status = &self.status;
+        let before = self.before.as_ref().unwrap_or(status);
+        let success = status.succeeded_since(before).map_or(0, |snapshot| snapshot.weight);
+        let failure = status.failed_since(before).map_or(0, |failure| failure.message.len());
+        let is_same_set = Arc::ptr_eq(&before.source_names, &status.source_names);
+        let names = status.source_names.iter().map(|name| NAME + name.len());
+        let names = if is_same_set { 0 } else { names.sum() };
+        [success, failure, names].into_iter().fold(RECORD, usize::saturating_add)
+    }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// Of a wait for an event.
-    Events,
-    /// Of another wait: it pins no events.
-    NoEvents,
-    /// Of a tap, with its limits. What it pins are bytes.
-    Tap { records: usize, bytes: usize },
+/// A publication, until everyone has read it.
+struct Recent<S, E> {
+    publication: Option<Publication<S, E>>,
+    unread: usize,
+}
+
+impl<S, E> Recent<S, E> {
+    /// For one more reader; the last one gets what the others have a copy of. Batches that a reader is not shown
+    /// go to `dropped`.
+    fn read(&mut self, events: bool, dropped: &mut Dropped<S, E>) -> Option<Publication<S, E>> {
+        self.unread -= 1;
+        let is_last = self.unread == 0;
+        let mut read = if is_last { self.publication.take() } else { self.publication.clone() }?;
+        if !events && let Some(batch) = read.batch.take() {
+            dropped.batches.push(batch);
+        }
+        Some(read)
+    }
 }
 
 /// What a tap finds.
@@ -70,291 +99,345 @@ pub(crate) enum Next<S, E> {
     Lost {
         last: u64,
     },
-    /// Its waker is woken by what comes.
     Nothing,
 }
 
-struct Inner<S, E> {
+/// What is to be dropped without the lock: it is the app's.
+pub(crate) struct Dropped<S, E> {
+    publications: Vec<Publication<S, E>>,
+    batches: Vec<Arc<ObservationBatch<E>>>,
+}
+
+impl<S, E> Default for Dropped<S, E> {
+    fn default() -> Self {
+        Self { publications: Vec::new(), batches: Vec::new() }
+    }
+}
+
+/// One wait.
+struct Reader<S, E> {
+    /// The first publication that it has not read, counted as [`Queues::first`] is.
+    next: u64,
+    /// Whether it is for events: others pin none.
+    events: bool,
+    /// Since it lagged behind.
+    own: Option<Box<Own<S, E>>>,
+}
+
+/// The queue of a wait that lags, or lagged, behind; or of a tap.
+struct Own<S, E> {
     items: VecDeque<Publication<S, E>>,
     /// How many events and names the items pin; for a tap, how many bytes.
     pinned: usize,
-    /// For a tap: the status right behind the newest publication.
-    newest: Option<Arc<Published<S>>>,
-    waker: Option<Waker>,
+    /// Of a tap.
+    tap: Option<TapState<S>>,
     missed: u64,
     /// The number of the first publication that was missed; the others followed it, until the first take.
     missed_from: u64,
-    closed: bool,
 }
 
-impl<S, E> Inner<S, E> {
-    /// How many more events and names this publication would pin.
-    fn pins(&self, publication: &Publication<S, E>) -> usize {
-        let names = &publication.status.source_names;
-        let changed = self.items.back().is_some_and(|last| !Arc::ptr_eq(&last.status.source_names, names));
-        let names = if changed { names.len() } else { 0 };
-        names + publication.batch.as_ref().map_or(0, |batch| batch.events.len())
-    }
+struct TapState<S> {
+    records: usize,
+    bytes: usize,
+    /// The status right after the newest publication, lost or not.
+    newest: Arc<Published<S>>,
 }
 
-impl<S, E> Publication<S, E> {
-    /// For a tap: about how many bytes it pins.
-    fn bytes(&self) -> usize {
-        let status = &self.status;
-        let before = self.before.as_ref().unwrap_or(status);
-        let success = status.succeeded_since(before).map_or(0, |snapshot| snapshot.weight);
-        let failure = status.failed_since(before).map_or(0, |failure| failure.message.len());
-        let is_same_set = Arc::ptr_eq(&before.source_names, &status.source_names);
-        let names =
-            if is_same_set { 0 } else { status.source_names.iter().map(|name| NAME + name.len()).sum() };
-        [success, failure, names].into_iter().fold(RECORD, usize::saturating_add)
-    }
-}
-
-impl<S, E> WaitQueue<S, E> {
-    /// For a wait that is shown events.
-    pub(crate) fn new() -> Arc<Self> {
-        Self::of(Kind::Events)
+impl<S, E> Own<S, E> {
+    fn new(tap: Option<TapState<S>>) -> Self {
+        Self { items: VecDeque::new(), pinned: 0, tap, missed: 0, missed_from: 0 }
     }
 
-    /// For a wait that is shown snapshots and states alone: its publications come without their batches.
-    pub(crate) fn without_events() -> Arc<Self> {
-        Self::of(Kind::NoEvents)
-    }
-
-    /// For a tap.
-    pub(crate) fn tap(records: usize, bytes: usize) -> Arc<Self> {
-        Self::of(Kind::Tap { records, bytes })
-    }
-
-    fn of(kind: Kind) -> Arc<Self> {
-        let inner = Inner {
-            items: VecDeque::new(),
-            pinned: 0,
-            newest: None,
-            waker: None,
-            missed: 0,
-            missed_from: 0,
-            closed: false,
-        };
-        Arc::new(Self { inner: Mutex::new(inner), kind })
-    }
-
-    pub(crate) fn is_tap(&self) -> bool {
-        matches!(self.kind, Kind::Tap { .. })
-    }
-
-    /// Publications come behind this status.
-    pub(crate) fn begin(&self, status: &Arc<Published<S>>) {
-        if self.is_tap() {
-            lock(&self.inner).newest = Some(Arc::clone(status));
-        }
-    }
-
-    /// Appends, and moves the waiter's waker to `wakers`; `false` when the wait is gone.
-    fn push(&self, publication: &Publication<S, E>, wakers: &mut Vec<Waker>) -> bool {
-        let mut inner = lock(&self.inner);
-        if inner.closed {
-            return false;
-        }
-        let mut publication = Publication { missed: inner.missed, ..publication.clone() };
-        let (items, most, pins) = match self.kind {
-            Kind::Tap { records, bytes } => {
-                publication.before = inner.newest.replace(Arc::clone(&publication.status));
-                (records, bytes, publication.bytes())
+    fn push(&mut self, mut publication: Publication<S, E>, dropped: &mut Dropped<S, E>) {
+        let (items, most, pins) = match &mut self.tap {
+            Some(TapState { records, bytes, newest }) => {
+                publication.before = Some(std::mem::replace(newest, Arc::clone(&publication.status)));
+                (*records, *bytes, publication.bytes())
             }
-            Kind::Events => (BOUND, PINNED, inner.pins(&publication)),
-            Kind::NoEvents => {
-                publication.batch = None;
-                (BOUND, PINNED, inner.pins(&publication))
-            }
+            None => (BOUND, PINNED, publication.pins(self.items.back())),
         };
-        let pinned = inner.pinned.saturating_add(pins);
-        let has_room = inner.items.len() < items && (pinned <= most || inner.pinned == 0 || pins == 0);
-        // The end of the runtime is told in any case: nothing comes behind it.
-        let is_last = publication.status.state.kind() == StateKind::Stopped;
-        if has_room || is_last {
-            inner.pinned = pinned;
-            inner.items.push_back(publication);
+        let pinned = self.pinned.saturating_add(pins);
+        let has_room = self.items.len() < items && (pinned <= most || self.pinned == 0 || pins == 0);
+        // The end of the runtime is told in any case: nothing comes after it.
+        if has_room || publication.status.is_over() {
+            self.pinned = pinned;
+            self.items.push_back(Publication { missed: self.missed, ..publication });
         } else {
-            if inner.missed == 0 {
-                inner.missed_from = publication.status.number;
+            if self.missed == 0 {
+                self.missed_from = publication.status.number;
             }
-            inner.missed += 1;
+            self.missed += 1;
+            dropped.publications.push(publication);
         }
-        wakers.extend(inner.waker.take());
-        true
-    }
-
-    /// Takes everything that has come, and has `waker` woken by what comes next. Returns how many
-    /// publications were missed so far.
-    pub(crate) fn take(&self, into: &mut VecDeque<Publication<S, E>>, waker: &Waker) -> u64 {
-        debug_assert!(into.is_empty(), "taken publications are judged before the next are taken");
-        let mut inner = lock(&self.inner);
-        std::mem::swap(&mut inner.items, into);
-        inner.pinned = 0;
-        let known = inner.waker.as_ref().is_some_and(|known| known.will_wake(waker));
-        let old = if known { None } else { inner.waker.replace(waker.clone()) };
-        let missed = inner.missed;
-        drop(inner);
-        // Dropping a waker may drop its task: not under our lock.
-        drop(old);
-        missed
-    }
-
-    /// For a tap: the publication number `next`, or that it was lost; else `waker` is woken by what comes.
-    pub(crate) fn next(&self, next: u64, waker: &Waker) -> Next<S, E> {
-        let mut inner = lock(&self.inner);
-        let come = inner.items.front().map(|item| item.status.number);
-        if come == Some(next)
-            && let Some(publication) = inner.items.pop_front()
-        {
-            inner.pinned = inner.pinned.saturating_sub(publication.bytes());
-            return Next::Item(publication);
-        }
-        let last = match come {
-            Some(number) => number - 1,
-            None => inner.newest.as_ref().map_or(0, |newest| newest.number),
-        };
-        if last >= next {
-            return Next::Lost { last };
-        }
-        let known = inner.waker.as_ref().is_some_and(|known| known.will_wake(waker));
-        let old = if known { None } else { inner.waker.replace(waker.clone()) };
-        drop(inner);
-        drop_waker(old);
-        Next::Nothing
-    }
-
-    /// How many of the publications up to `number` were missed; to be asked before anything is taken.
-    pub(crate) fn missed_until(&self, number: u64) -> u64 {
-        let inner = lock(&self.inner);
-        (number + 1).saturating_sub(inner.missed_from).min(inner.missed)
-    }
-
-    /// The wait is gone: nothing is queued any more, and what was is dropped here.
-    pub(crate) fn close(&self) {
-        let (items, rest) = {
-            let mut inner = lock(&self.inner);
-            inner.closed = true;
-            (std::mem::take(&mut inner.items), (inner.newest.take(), inner.waker.take()))
-        };
-        drop((items, rest));
-    }
-
-    fn is_closed(&self) -> bool {
-        lock(&self.inner).closed
     }
 }
 
-/// The queues of all live waits of one runtime.
+/// Which wait it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ReaderId(usize);
+
+/// Of one runtime, under the lock that orders its publications.
 pub(crate) struct Queues<S, E> {
-    live: Vec<Arc<WaitQueue<S, E>>>,
-    /// Closed queues are dropped by the next publication, or when there are this many queues.
-    purge_at: usize,
+    recent: VecDeque<Recent<S, E>>,
+    /// How many publications were taken out of `recent`.
+    first: u64,
+    /// How many events and names those in `recent` pin.
+    pinned: usize,
+    readers: Vec<Option<Reader<S, E>>>,
+    free: Vec<usize>,
+    /// Readers that are shown events.
+    for_events: usize,
+    /// Those that are taps.
+    taps: Vec<usize>,
+    dropped: Dropped<S, E>,
 }
 
 impl<S, E> Default for Queues<S, E> {
     fn default() -> Self {
-        Self { live: Vec::new(), purge_at: 64 }
+        Self {
+            recent: VecDeque::new(),
+            first: 0,
+            pinned: 0,
+            readers: Vec::new(),
+            free: Vec::new(),
+            for_events: 0,
+            taps: Vec::new(),
+            dropped: Dropped::default(),
+        }
     }
 }
 
 impl<S, E> Queues<S, E> {
-    pub(crate) fn register(&mut self, queue: &Arc<WaitQueue<S, E>>) {
-        if self.live.len() >= self.purge_at {
-            self.live.retain(|queue| !queue.is_closed());
-            self.purge_at = (2 * self.live.len()).max(64);
-        }
-        self.live.push(Arc::clone(queue));
+    fn next(&self) -> u64 {
+        self.first + self.recent.len() as u64
     }
 
-    pub(crate) fn push_all(
+    fn live(&self) -> usize {
+        self.readers.len() - self.free.len()
+    }
+
+    /// A wait that reads what is published from now on; with its events, or without them.
+    pub(crate) fn register(&mut self, events: bool) -> ReaderId {
+        self.add(events, None)
+    }
+
+    /// A tap, whose first publication comes after this status.
+    pub(crate) fn register_tap(
+        &mut self,
+        records: usize,
+        bytes: usize,
+        newest: Arc<Published<S>>,
+    ) -> ReaderId {
+        let own = Own::new(Some(TapState { records, bytes, newest }));
+        let id = self.add(true, Some(Box::new(own)));
+        self.taps.push(id.0);
+        id
+    }
+
+    fn add(&mut self, events: bool, own: Option<Box<Own<S, E>>>) -> ReaderId {
+        self.for_events += usize::from(events);
+        let reader = Some(Reader { next: self.next(), events, own });
+        if let Some(free) = self.free.pop() {
+            self.readers[free] = reader;
+            return ReaderId(free);
+        }
+        self.readers.push(reader);
+        ReaderId(self.readers.len() - 1)
+    }
+
+    /// One more publication.
+    pub(crate) fn publish(
         &mut self,
         at: Instant,
         status: &Published<S>,
         batch: Option<&Arc<ObservationBatch<E>>>,
-        wakers: &mut Vec<Waker>,
     ) {
-        if self.live.is_empty() {
+        let unread = self.live();
+        if unread == 0 {
             return;
         }
-        let publication = Publication {
-            at,
-            status: Arc::new(status.clone()),
-            batch: batch.cloned(),
-            missed: 0,
-            before: None,
-        };
-        self.live.retain(|queue| queue.push(&publication, wakers));
+        let batch = batch.filter(|_| self.for_events > 0).cloned();
+        let publication =
+            Publication { at, status: Arc::new(status.clone()), batch, missed: 0, before: None };
+        let before = self.recent.back().and_then(|before| before.publication.as_ref());
+        self.pinned += publication.pins(before);
+        self.recent.push_back(Recent { publication: Some(publication), unread });
+        if self.recent.len() > RECENT || self.pinned > RECENT_PINNED {
+            (0..self.readers.len()).for_each(|reader| self.move_to_own(reader));
+        }
+        // Whether a tap has room is known when it is published.
+        for tap in 0..self.taps.len() {
+            self.move_to_own(self.taps[tap]);
+        }
     }
+
+    /// Has a reader keep what it has not read by itself.
+    fn move_to_own(&mut self, reader: usize) {
+        let end = self.next();
+        let Self { recent, first, readers, dropped, .. } = self;
+        let Some(reader) = &mut readers[reader] else { return };
+        if reader.next < end {
+            let own = reader.own.get_or_insert_with(|| Box::new(Own::new(None)));
+            for recent in recent.range_mut(index(reader.next, *first)..) {
+                if let Some(publication) = recent.read(reader.events, dropped) {
+                    own.push(publication, dropped);
+                }
+            }
+            reader.next = end;
+            self.trim();
+        }
+    }
+
+    /// Forgets what all have read.
+    fn trim(&mut self) {
+        while self.recent.front().is_some_and(|recent| recent.unread == 0) {
+            self.recent.pop_front();
+            self.first += 1;
+        }
+        if self.recent.is_empty() {
+            self.pinned = 0;
+        }
+    }
+
+    /// Takes everything that has come for a wait. Returns how many publications it missed so far.
+    pub(crate) fn take(&mut self, id: ReaderId, into: &mut VecDeque<Publication<S, E>>) -> u64 {
+        debug_assert!(into.is_empty(), "taken publications are judged before the next are taken");
+        let end = self.next();
+        let Self { recent, first, readers, dropped, .. } = self;
+        let Some(reader) = &mut readers[id.0] else { return 0 };
+        let Some(own) = &mut reader.own else {
+            if reader.next < end {
+                let unread = recent.range_mut(index(reader.next, *first)..);
+                into.extend(unread.filter_map(|recent| recent.read(reader.events, dropped)));
+                reader.next = end;
+                self.trim();
+            }
+            return 0;
+        };
+        if reader.next == end {
+            std::mem::swap(&mut own.items, into);
+            own.pinned = 0;
+            return own.missed;
+        }
+        self.move_to_own(id.0);
+        self.take(id, into)
+    }
+
+    /// How many of the publications up to `number` a wait has missed; to be asked before anything is taken.
+    pub(crate) fn missed_until(&mut self, id: ReaderId, number: u64) -> u64 {
+        self.move_to_own(id.0);
+        let own = self.readers[id.0].as_ref().and_then(|reader| reader.own.as_ref());
+        own.map_or(0, |own| (number + 1).saturating_sub(own.missed_from).min(own.missed))
+    }
+
+    /// For a tap: the publication number `next`, or that it was lost.
+    pub(crate) fn next_of_tap(&mut self, id: ReaderId, next: u64) -> Next<S, E> {
+        let own = self.readers[id.0].as_mut().and_then(|reader| reader.own.as_mut());
+        let Some(Own { items, pinned, tap: Some(tap), .. }) = own.map(|own| &mut **own) else {
+            return Next::Nothing;
+        };
+        let come = items.front().map(|item| item.status.number);
+        if come == Some(next)
+            && let Some(publication) = items.pop_front()
+        {
+            *pinned = pinned.saturating_sub(publication.bytes());
+            return Next::Item(publication);
+        }
+        let last = come.map_or(tap.newest.number, |number| number.saturating_sub(1));
+        if last >= next { Next::Lost { last } } else { Next::Nothing }
+    }
+
+    /// The wait is gone.
+    pub(crate) fn close(&mut self, id: ReaderId) {
+        self.move_to_own(id.0);
+        if let Some(reader) = self.readers[id.0].take() {
+            self.for_events -= usize::from(reader.events);
+            self.free.push(id.0);
+            self.taps.retain(|tap| *tap != id.0);
+            self.dropped.publications.extend(reader.own.into_iter().flat_map(|own| own.items));
+        }
+    }
+
+    /// Whether there is something to be dropped without the lock.
+    pub(crate) fn has_dropped(&self) -> bool {
+        !self.dropped.publications.is_empty() || !self.dropped.batches.is_empty()
+    }
+
+    /// What has been read or lost, to be dropped without the lock.
+    #[must_use]
+    pub(crate) fn dropped(&mut self) -> Dropped<S, E> {
+        std::mem::take(&mut self.dropped)
+    }
+}
+
+/// The place of publication number `next`. It is there: a reader that has not read it keeps it.
+fn index(next: u64, first: u64) -> usize {
+    usize::try_from(next - first).unwrap_or(usize::MAX)
 }
 
 #[cfg(all(test, not(watchkeeper_loom)))]
 mod tests {
-    use std::task::Wake;
-
     use super::*;
     use crate::config::ObservationConfig;
 
-    type Queue = WaitQueue<u64, u64>;
-
-    fn publish(queues: &mut Queues<u64, u64>) -> Vec<Waker> {
-        let (now, mut wakers) = (Instant::now(), Vec::new());
-        let status = Published::before_the_start(now, &ObservationConfig::default());
-        queues.push_all(now, &status, None, &mut wakers);
-        wakers
+    fn publish(queues: &mut Queues<u64, u64>) {
+        let now = Instant::now();
+        queues.publish(now, &Published::before_the_start(now, &ObservationConfig::default()), None);
     }
 
-    /// A waker that is like no other.
-    fn waker() -> Waker {
-        struct Nobody;
-        impl Wake for Nobody {
-            fn wake(self: Arc<Self>) {}
-        }
-        Waker::from(Arc::new(Nobody))
+    fn read(queues: &mut Queues<u64, u64>, id: ReaderId) -> (usize, u64) {
+        let mut taken = VecDeque::new();
+        let missed = queues.take(id, &mut taken);
+        (taken.len(), missed)
     }
 
     #[test]
-    fn who_looked_last_is_woken() {
+    fn each_reads_what_came_after_it_once_and_what_all_have_read_is_gone() {
         let mut queues = Queues::default();
-        let queue = Queue::new();
-        queues.register(&queue);
-        let (first, last) = (waker(), waker());
-        for polled_by in [&first, &last, &last] {
-            queue.take(&mut VecDeque::new(), polled_by);
-        }
-        let woken = publish(&mut queues);
-        assert_eq!(woken.len(), 1);
-        assert!(woken[0].will_wake(&last) && !woken[0].will_wake(&first));
-    }
-
-    #[test]
-    fn a_closed_queue_is_forgotten_by_the_next_publication() {
-        let mut queues = Queues::default();
-        let (closed, open) = (Queue::new(), Queue::new());
-        queues.register(&closed);
-        queues.register(&open);
-        closed.close();
         publish(&mut queues);
-        assert_eq!((Arc::strong_count(&closed), Arc::strong_count(&open)), (1, 2));
+        assert!(queues.recent.is_empty(), "nobody reads");
+        let one = queues.register(true);
+        publish(&mut queues);
+        let other = queues.register(false);
+        publish(&mut queues);
+        assert_eq!((read(&mut queues, one), read(&mut queues, one)), ((2, 0), (0, 0)));
+        assert_eq!(queues.recent.len(), 1, "the other has not read the second");
+        assert_eq!(read(&mut queues, other), (1, 0));
+        assert!(queues.recent.is_empty());
+        publish(&mut queues);
+        queues.close(other);
+        assert_eq!(
+            (read(&mut queues, one), queues.recent.len()),
+            ((1, 0), 0),
+            "one that is gone keeps nothing"
+        );
+        assert_eq!(queues.register(false), other, "its place is used again");
+    }
+
+    #[test]
+    fn one_that_lags_behind_loses_the_newest_and_costs_the_others_nothing() {
+        let mut queues = Queues::default();
+        let (slow, quick) = (queues.register(false), queues.register(false));
+        for _ in 0..BOUND + 50 {
+            publish(&mut queues);
+            assert_eq!(read(&mut queues, quick), (1, 0));
+        }
+        assert!(queues.recent.len() <= RECENT);
+        assert_eq!(queues.missed_until(slow, u64::MAX - 1), 50);
+        assert_eq!(read(&mut queues, slow), (BOUND, 50));
+        publish(&mut queues);
+        assert_eq!((read(&mut queues, slow), read(&mut queues, quick)), ((1, 50), (1, 0)));
     }
 
     /// A runtime that is paused publishes nothing.
     #[test]
-    fn closed_queues_do_not_pile_up_where_nothing_is_published() {
-        let mut queues = Queues::default();
-        let open: Vec<_> = (0..100).map(|_| Queue::new()).collect();
-        for queue in &open {
-            queues.register(queue);
+    fn waits_that_are_gone_do_not_pile_up_where_nothing_is_published() {
+        let mut queues = Queues::<u64, u64>::default();
+        let open: Vec<_> = (0..100).map(|_| queues.register(false)).collect();
+        for _ in 0..10_000 {
+            let gone = queues.register(false);
+            queues.close(gone);
         }
-        let closed: Vec<_> = (0..10_000).map(|_| Queue::new()).collect();
-        for queue in &closed {
-            queues.register(queue);
-            queue.close();
-        }
-        let kept = closed.iter().filter(|queue| Arc::strong_count(queue) > 1).count();
-        assert!(kept <= 2 * open.len(), "{kept} closed queues are kept");
-        assert!(open.iter().all(|queue| Arc::strong_count(queue) == 2), "those that are open stay");
+        assert_eq!((queues.live(), queues.readers.len()), (open.len(), open.len() + 1));
     }
 }

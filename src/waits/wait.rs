@@ -16,7 +16,7 @@ use judging::{Judged, Outcome};
 
 use super::evidence::Evidence;
 use super::judge::{Judge, SourceWish, has_source, may_be_known_later};
-use super::queue::{Publication, WaitQueue};
+use super::queue::Publication;
 use super::report::{self, Frame, Inconclusive, InvalidWait, Unmet, UnmetOutcome};
 use super::show::Show;
 use super::start::Start;
@@ -29,7 +29,7 @@ use crate::history::ObservationBatch;
 use crate::observer::Observer;
 use crate::panics::{catch, discard_logged};
 use crate::pulse::{Look, Vigil};
-use crate::shared::Shared;
+use crate::shared::{Registered, Shared};
 use crate::source_health::seconds;
 use crate::status::{ObservationStatus, Published};
 use crate::text::{LABEL, NAME, NAMES, names, one_line, quoted};
@@ -49,8 +49,8 @@ type Publication_<O> = Publication<<O as Observer>::Snapshot, <O as Observer>::E
 #[must_use = "a wait does nothing unless it is awaited"]
 pub struct Wait<'a, O: Observer, T> {
     shared: Arc<Shared<O::Snapshot, O::Event>>,
-    queue: Arc<WaitQueue<O::Snapshot, O::Event>>,
-    /// Taken from the queue and not yet judged.
+    registered: Registered,
+    /// Taken and not yet judged.
     taken: VecDeque<Publication_<O>>,
     label: String,
     judge: Judge<'a, O>,
@@ -103,10 +103,9 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         read: Read<'a, O, T>,
     ) -> Self {
         let is_for_events = matches!(judge, Judge::Event(_));
-        let queue = if is_for_events { WaitQueue::new() } else { WaitQueue::without_events() };
         let made = Look::at(shared.clock.executor());
         let began = shared.clock.at(made);
-        let status = shared.register(&queue);
+        let (registered, status) = shared.register(is_for_events);
         let mut wait = Self {
             start: Start::at(began, status.next_cycle),
             unjudged_from: 0,
@@ -123,7 +122,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             made,
             vigil: None,
             shared,
-            queue,
+            registered,
             label,
             judge,
             read,
@@ -154,7 +153,8 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         self.start = start;
         self.foreign = mark.is_some() && ours.is_none();
         // What was published up to the mark cannot have been missed.
-        self.evidence.missed_before = ours.map_or(0, |mark| self.queue.missed_until(mark.number));
+        self.evidence.missed_before =
+            ours.map_or(0, |mark| self.shared.missed_until(&self.registered, mark.number));
         let (batches, lost) = match ours {
             Some(mark) if matches!(self.judge, Judge::Event(_)) => {
                 self.shared.history.between(mark.next_seq, published)
@@ -227,7 +227,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
 
     /// What to say when app code has panicked: the predicate, or whatever was to show a snapshot.
     pub(super) fn panicked(&mut self, panic: &str) -> Unmet {
-        self.queue.close();
+        self.shared.unregister(&mut self.registered);
         let outcome = UnmetOutcome::Inconclusive(Inconclusive::Panicked);
         let now = self.shared.clock.now();
         let note = format!("app code panicked: {panic}");
@@ -248,7 +248,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
     }
 
     fn finish(&mut self, outcome: &Outcome<O>) -> Result<T, Unmet> {
-        self.queue.close();
+        self.shared.unregister(&mut self.registered);
         self.over = true;
         let (outcome, ended) = match outcome {
             Outcome::Met(moment) => match self.read.read(moment) {
@@ -277,7 +277,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
 
     /// Drops what is the app's, piece by piece: two destructors that panic at once would abort the process.
     pub(super) fn let_go(&mut self) {
-        self.queue.close();
+        self.shared.unregister(&mut self.registered);
         discard_logged(std::mem::replace(&mut self.judge, Judge::StaysFresh), "the predicate of a wait");
         discard_logged(
             std::mem::replace(&mut self.show, Show::nothing()),

@@ -9,8 +9,8 @@ use futures_core::Stream;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use watchkeeper::{
-    AnyHandle, AnySnapshot, Cursor, CursorError, JsonEvent, JsonSubscriptionError, ObservationConfig, ObservationGroup, RecvError,
-    StopReason,
+    AnyHandle, AnySnapshot, Cursor, CursorError, JsonEvent, JsonSubscriptionError, ObservationConfig,
+    ObservationGroup, RecvError, StopReason,
 };
 
 use crate::common::threads::poll_once;

@@ -42,7 +42,7 @@ impl<O: Observer, T> Wait<'_, O, T> {
     pub(super) fn judge_some(&mut self, waker: &Waker) -> Judged<O> {
         for _ in 0..AT_ONCE {
             if self.taken.is_empty() {
-                let missed = self.queue.take(&mut self.taken, waker);
+                let missed = self.shared.take(&mut self.registered, &mut self.taken, waker);
                 if self.taken.is_empty() {
                     self.evidence.lost(missed);
                     return Judged::All;
