@@ -9,6 +9,10 @@
 //! App code may fail, hang and panic: each is a failure that is told, and the next cycle runs. That
 //! needs unwinding, so `panic = "abort"` is not supported.
 //!
+#![doc = include_str!("../docs/first_observer.md")]
+//!
+//! # From there
+//!
 //! Most need [`PerSource`] alone: one async function that probes one source. Tests wait on the handle
 //! ([`eventually`](ObservationHandle::eventually) and its like); [`ObservationGroup`] holds many runtimes. The
 //! feature `json` shows reports, and the snapshots and events of erased handles, as JSON.
@@ -18,7 +22,9 @@
 //! The tokio runtime that an observation was started on must be driven for as long as something is expected of it; what
 //! is awaited of it may be awaited anywhere. See [`ObservationHandle`](ObservationHandle#which-executor-must-run).
 //!
-//! See [`PerSource`] and [`ObservationRuntime`] for first observers, and `ARCHITECTURE.md` in the repository
+//! It builds on Linux, macOS and Windows, and is tested on Linux.
+//!
+//! See [`PerSource`] and [`ObservationRuntime`] for more observers, [`guides`] for a consumer that must not lose, and `ARCHITECTURE.md` in the repository
 //! for how it works inside. `watchkeeper-scenario` and `watchkeeper-cucumber` build on it.
 
 #[cfg(doctest)]
@@ -40,6 +46,8 @@ mod failure;
 mod feed;
 mod freshness;
 mod group;
+#[cfg(any(doc, doctest))]
+pub mod guides;
 mod handle;
 mod history;
 mod log;

@@ -29,6 +29,7 @@ mod failures;
 mod fan_out;
 mod feeds;
 mod first_cycle;
+mod first_observer;
 mod freshness;
 mod frozen;
 mod group;

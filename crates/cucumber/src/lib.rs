@@ -9,6 +9,7 @@ mod number;
 mod observers;
 mod pointer;
 mod shown;
+mod snapshots;
 mod steps;
 mod time;
 mod value;
@@ -16,6 +17,7 @@ mod waits;
 mod words;
 
 pub use control::ScenarioControl;
+pub use cucumber;
 pub use error::{StepError, Unfinished};
 pub use hooks::{after, finish_run, finish_suite};
 pub use observers::{Observed, Observers};

@@ -9,10 +9,10 @@ use regex::Regex;
 
 use crate::waits::{
     becomes_stale, has_recorded_no_failure, has_seen_events, has_sources, is_fresh, is_running, reaches,
-    snapshot_becomes, source_is, stays_fresh,
+    source_is, stays_fresh,
 };
 use crate::words::Words;
-use crate::{Observed, StepError, controls};
+use crate::{Observed, StepError, controls, snapshots};
 
 /// What stands between quotes; a quote in it is written `\"`.
 const NAME: &str = r#""((?:[^"\\]|\\.)*)""#;
@@ -54,7 +54,7 @@ pub fn with_steps<W: Observed>(own: Collection<W>) -> Collection<W> {
     phrases().into_iter().fold(own, add)
 }
 
-fn phrases<W: Observed>() -> [(&'static str, Step<W>); 14] {
+fn phrases<W: Observed>() -> [(&'static str, Step<W>); 17] {
     [
         ("is running", |world, said| judged(ready(is_running(world.observers(), &Words::of(said))))),
         ("is paused", |world, said| judged(controls::pause(world.observers(), Words::of(said)))),
@@ -82,7 +82,16 @@ fn phrases<W: Observed>() -> [(&'static str, Step<W>); 14] {
             judged(has_seen_events(world.observers(), Words::of(said)))
         }),
         ("snapshot at {NAME} becomes \"(.*)\" within ([^\"]+)", |world, said| {
-            judged(snapshot_becomes(world.observers(), Words::of(said)))
+            judged(snapshots::becomes(world.observers(), Words::of(said)))
+        }),
+        ("snapshot at {NAME} is not \"(.*)\" within ([^\"]+)", |world, said| {
+            judged(snapshots::is_not(world.observers(), Words::of(said)))
+        }),
+        ("snapshot at {NAME} changes within (.+)", |world, said| {
+            judged(snapshots::changes(world.observers(), Words::of(said)))
+        }),
+        ("snapshot at {NAME} stays \"(.*)\" for ([^\"]+)", |world, said| {
+            judged(snapshots::stays(world.observers(), Words::of(said)))
         }),
     ]
 }

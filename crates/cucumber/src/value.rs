@@ -80,12 +80,63 @@ impl Wanted {
         }
     }
 
+    /// Whether the snapshot has something else. Null, also as a part, is not: it may be that nothing is known.
+    pub(crate) fn differs(&self, found: &Value) -> bool {
+        self.differs_from(found, true)
+    }
+
+    /// As [`differs`](Self::differs), of what a snapshot had before: there, too, null may be that nothing was known.
+    pub(crate) fn has_changed_to(&self, found: &Value) -> bool {
+        self.differs_from(found, false)
+    }
+
+    fn differs_from(&self, found: &Value, null_is_meant: bool) -> bool {
+        let differs = |wanted: &Self, found: &Value| wanted.differs_from(found, null_is_meant);
+        match (self, found) {
+            (Self::Null, found) => null_is_meant && !found.is_null(),
+            (_, Value::Null) => false,
+            (Self::Array(wanted), Value::Array(found)) => {
+                wanted.len() != found.len()
+                    || wanted.iter().zip(found).any(|(wanted, found)| differs(wanted, found))
+            }
+            (Self::Object(wanted), Value::Object(found)) => {
+                let field = |(key, wanted): (&String, &Self)| {
+                    found.get(key).is_none_or(|found| differs(wanted, found))
+                };
+                wanted.len() != found.len() || wanted.iter().any(field)
+            }
+            _ => !self.is(found),
+        }
+    }
+
+    /// Takes from what has not changed the parts that were not known.
+    pub(crate) fn learn(&mut self, found: &Value) {
+        match (self, found) {
+            (unknown @ Self::Null, found) => *unknown = found.into(),
+            (Self::Array(known), Value::Array(found)) => {
+                known.iter_mut().zip(found).for_each(|(known, found)| known.learn(found));
+            }
+            (Self::Object(known), Value::Object(found)) => {
+                for (key, known) in known {
+                    found.get(key).into_iter().for_each(|found| known.learn(found));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the step cannot mean what it says: see [`hint`](Self::hint).
+    pub(crate) fn is_misspelt(&self, raw: &str, found: &Value) -> bool {
+        self.misquoted(found).is_some() || (!found.is_string() && slip(self, raw).is_some())
+    }
+
     /// What is wrong with the step rather than with the snapshot: quotes too many or too few, or a slip in its JSON.
-    pub(crate) fn hint(&self, raw: &str, found: &Value) -> Option<String> {
+    /// `verb` is the step's.
+    pub(crate) fn hint(&self, verb: &str, raw: &str, found: &Value) -> Option<String> {
         // In an array or an object the words are those of JSON, else those of a step.
         let becomes = |part: &Self, text: &str| {
             let is_inside = !std::ptr::eq(part, self);
-            if is_inside { text.to_owned() } else { format!("becomes {}", quoted(text, SHOWN)) }
+            if is_inside { text.to_owned() } else { format!("{verb} {}", quoted(text, SHOWN)) }
         };
         match self.misquoted(found) {
             Some((wanted @ Self::Text(text), found)) => {
@@ -104,11 +155,7 @@ impl Wanted {
                 ))
             }
             None => {
-                let plain = unescaped(raw);
-                let slip = serde_json::from_str::<Value>(&plain).err()?;
-                let is_slip = matches!(self, Self::Text(_)) && plain.starts_with(['{', '[', '"']);
-                let slip = one_line(&slip.to_string(), SHOWN);
-                is_slip.then(|| format!("the step's value is text, for it is no JSON ({slip})"))
+                slip(self, raw).map(|slip| format!("the step's value is text, for it is no JSON ({slip})"))
             }
         }
     }
@@ -168,6 +215,21 @@ impl Wanted {
         let same = found.as_str().filter(is_same);
         Value::from(same.map_or_else(|| self.text(), str::to_owned)).to_string()
     }
+}
+
+impl From<&Value> for Wanted {
+    fn from(value: &Value) -> Self {
+        // What is nested too deep to be read is not known.
+        Self::from_json(&value.to_string()).unwrap_or(Self::Null)
+    }
+}
+
+/// What is wrong with JSON that was read as text, for it has a slip.
+fn slip(wanted: &Wanted, raw: &str) -> Option<String> {
+    let plain = unescaped(raw);
+    let slip = serde_json::from_str::<Value>(&plain).err()?;
+    let is_slip = matches!(wanted, Wanted::Text(_)) && plain.starts_with(['{', '[', '"']);
+    is_slip.then(|| one_line(&slip.to_string(), SHOWN))
 }
 
 /// As [`Wanted::kind`].
@@ -233,6 +295,10 @@ mod tests {
     fn what_is_nested_without_end_is_text() {
         let deep = "[".repeat(100_000) + &"]".repeat(100_000);
         assert_eq!(Wanted::of(&deep), Wanted::Text(deep.clone()));
+    }
+
+    fn hint(raw: &str, found: &Value) -> Option<String> {
+        Wanted::of(raw).hint("becomes", raw, found)
     }
 
     #[test]
@@ -335,7 +401,47 @@ mod tests {
             ("[1]", json!([2]), None),
         ];
         for (raw, found, expected) in cases {
-            assert_eq!(Wanted::of(raw).hint(raw, &found).as_deref(), expected, "{raw} against {found}");
+            assert_eq!(hint(raw, &found).as_deref(), expected, "{raw} against {found}");
+        }
+    }
+
+    #[test]
+    fn what_is_null_may_not_be_known_and_is_no_other_value() {
+        let cases = [
+            ("n1", json!("n2"), true),
+            ("n1", json!("n1"), false),
+            ("n1", json!(null), false),
+            ("null", json!("n1"), true),
+            ("null", json!(null), false),
+            ("2", json!(2.0), false),
+            ("2", json!(3), true),
+            (r#"{"leader": "n1"}"#, json!({"leader": null}), false),
+            (r#"{"leader": "n1"}"#, json!({"leader": "n2"}), true),
+            (r#"{"leader": "n1"}"#, json!({"leader": "n1", "term": 2}), true),
+            (r#"{"leader": "n1"}"#, json!({}), true),
+            ("[1, 2]", json!([1, null]), false),
+            ("[1, 2]", json!([1]), true),
+            ("n1", json!({"leader": "n1"}), true),
+        ];
+        for (raw, found, expected) in cases {
+            assert_eq!(Wanted::of(raw).differs(&found), expected, "{raw} and {found}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_known_is_learned_before_it_changes() {
+        let mut before = Wanted::from(&json!({"n1": null, "n2": ["n1", null]}));
+        for (found, has_changed) in [
+            (json!({"n1": "n1", "n2": null}), false),
+            (json!({"n1": null, "n2": ["n1", 2]}), false),
+            (json!({"n1": null, "n2": ["n1", 3]}), true),
+            (json!({"n1": "n2", "n2": null}), true),
+            (json!(null), false),
+        ] {
+            assert_eq!(before.has_changed_to(&found), has_changed, "{found}");
+            if !has_changed {
+                before.learn(&found);
+            }
         }
     }
 }

@@ -7,22 +7,15 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use watchkeeper::report::one_line;
-use watchkeeper::{
-    AnyHandle, AnySnapshot, AnyWaitBuilder, Happens, SourceHealth, State, StopReason, Unmet, UnmetOutcome,
-};
+use watchkeeper::{AnyHandle, AnySnapshot, SourceHealth, State, StopReason, Unmet, UnmetOutcome};
 
 use crate::basis::{healths_in, healths_of};
-use crate::observers::Entry;
-use crate::shown::{WORDS, json};
-use crate::value::Wanted;
 use crate::words::{Condition, Words, condition, count, state};
-use crate::{Observers, StepError, pointer};
-
-/// Of what a snapshot has instead.
-const FOUND: usize = 500;
+use crate::{Observers, StepError};
 
 pub(crate) fn is_running(observers: &mut Observers, words: &Words) -> Result<(), StepError> {
     observers.check()?;
@@ -55,7 +48,7 @@ pub(crate) async fn is_fresh(observers: &mut Observers, words: Words) -> Result<
 }
 
 /// What a step hears of the sources of an observer. It may judge a snapshot late, when another set has come.
-struct Heard<'a> {
+pub(crate) struct Heard<'a> {
     handle: &'a AnyHandle,
     began: Instant,
     /// Of all sets that the step has met.
@@ -72,7 +65,7 @@ enum Known {
 }
 
 impl<'a> Heard<'a> {
-    fn new(handle: &'a AnyHandle) -> Self {
+    pub(crate) fn new(handle: &'a AnyHandle) -> Self {
         let names = handle.status().source_names.iter().cloned().collect();
         Self { handle, began: Instant::now(), names: Mutex::new(names) }
     }
@@ -88,6 +81,29 @@ impl<'a> Heard<'a> {
             return Known::NoSources;
         }
         known(healths_in(&self.names(), snapshot))
+    }
+
+    /// The sources that have neither answered what was asked after the step, nor failed, nor been silent for as long as
+    /// a cycle waits; none where the observer keeps nothing by source. `since` is a view: it has nothing of before.
+    pub(crate) fn unheard(&self, since: AnySnapshot<'_>) -> Vec<Arc<str>> {
+        let Known::Sources(mut sources) = self.known(since) else { return Vec::new() };
+        let at = self.time_of(since);
+        sources.retain(|(name, health)| {
+            let is_silent = |begun: Instant| {
+                at.saturating_duration_since(begun.max(self.began)) >= self.patience(name, health)
+            };
+            health.facts.last_success.is_none()
+                && !health.is_failing()
+                && !health.facts.in_flight_since.is_some_and(is_silent)
+        });
+        sources.into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// How long a source may take, by what its last answer took, also one of before the step.
+    fn patience(&self, name: &Arc<str>, health: &SourceHealth) -> Duration {
+        let known = healths_of(self.handle, std::slice::from_ref(name));
+        let elapsed = known.iter().find_map(|(_, health)| health.facts.last_elapsed).unwrap_or_default();
+        health.collect_for.max(elapsed.saturating_mul(2))
     }
 
     /// What is known now.
@@ -271,58 +287,9 @@ pub(crate) async fn has_seen_events(observers: &mut Observers, words: Words) -> 
     }
 }
 
-pub(crate) async fn snapshot_becomes(observers: &mut Observers, words: Words) -> Result<(), StepError> {
-    let (path, raw, window) = (words.text(1), words.nth(2), words.window()?);
-    pointer::check(&path)?;
-    let wanted = Wanted::of(raw);
-    let entry = observers.entry(words.observer())?;
-    let mut shows_json = true;
-    let mut last = None;
-    let becomes = |snapshot: AnySnapshot<'_>| {
-        let Some(json) = snapshot.to_json() else {
-            // There is nothing to wait for.
-            shows_json = false;
-            return true;
-        };
-        let met = json.pointer(&path).is_some_and(|found| wanted.is(found));
-        last = Some(json);
-        met
-    };
-    let label = format!("the snapshot at {} becomes {}", one_line(&path, WORDS), one_line(raw, WORDS));
-    let wait = entry.begin(entry.handle.eventually(label, becomes)).within(window);
-    let ended = observers.wait(wait).await;
-    if !shows_json {
-        return Err(StepError::NoJson { observer: words.observer().to_owned() });
-    }
-    match (ended, last) {
-        (Err(StepError::Unmet(report)), Some(last)) => Err(match last.pointer(&path) {
-            Some(found) => StepError::OtherValue {
-                found: json(found, FOUND),
-                hint: wanted.hint(raw, found),
-                pointer: path,
-                report,
-            },
-            None => StepError::NoSuchPath { nearest: pointer::nearest(&last, &path), pointer: path, report },
-        }),
-        (ended, _) => ended.map(drop),
-    }
-}
-
-impl Entry {
-    /// What is asked after the step counts, or after the poll that the scenario has asked for if the observer is
-    /// paused: there may be no other one.
-    fn begin<'a>(&self, wait: AnyWaitBuilder<'a, Happens>) -> AnyWaitBuilder<'a, Happens> {
-        match self.polled {
-            Some(mark) if self.handle.status().paused => wait.after(mark),
-            _ => wait,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::task::{Context, Waker};
-    use std::time::Duration;
 
     use tokio::time::{advance, sleep};
     use watchkeeper::{

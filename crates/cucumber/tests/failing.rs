@@ -35,6 +35,7 @@ fn main() -> ExitCode {
     a_failing_scenario_carries_its_report();
     an_answer_from_before_the_step_does_not_meet_it();
     data_of_sources_that_no_longer_answer_is_not_fresh();
+    a_value_that_does_not_change_or_stay_is_shown();
     what_was_heard_before_a_scenario_is_not_said_of_it();
     a_mistake_is_one_clear_error();
     scenarios_at_the_same_time_count_for_themselves();
@@ -253,6 +254,71 @@ fn data_of_sources_that_no_longer_answer_is_not_fresh() {
     ]);
     assert!(ran.elapsed < Duration::from_secs(300), "an hour is not waited for: {:?}", ran.elapsed);
     assert!(ran.terminal.contains("; observers without sources: empty\n"), "{}", ran.terminal);
+}
+
+fn a_value_that_does_not_change_or_stay_is_shown() {
+    let late = |what: &str| format!("\nnot met in time: \"the snapshot at {what} within 2s\n");
+    let null = "null is no other value, for it may be that nothing is known: where it is an answer, write becomes \"null\"";
+    let is_not = late("/n1/leader is not n1\"");
+    let changes = late("/n1/leader changes\"");
+    let violated = "\nviolated: \"the snapshot at /n1/leader stays n1\" during 3600s\n  first violation at +0.100s, in cycle ";
+    let ran = ran("snapshots");
+    ran.check(&[
+        ("It is what it was not to be", &[&format!("\"n1\" is at \"/n1/leader\"{is_not}")]),
+        (
+            "What is not known is nothing else",
+            &[&format!("there is nothing at \"/n1/leader\"; the nearest that exists is \"/n1\", null{is_not}")],
+        ),
+        ("Null is nothing else", &[&format!("null is at \"/n1/leader\"; {null}{is_not}")]),
+        (
+            "A number that could never be there",
+            &[
+                "\"2\" is at \"/n1/term\"; the snapshot has the string \"2\", the step says the number 2: write it with \
+                 quotes, is not \"\\\"2\\\"\"\ngiven up: \"the snapshot at /n1/term is not 2\" within 3600s\n  \
+                 reason: as it is written, the step's value can never be there\n",
+            ],
+        ),
+        (
+            "JSON that could never be there",
+            &[
+                "{\"leader\":\"n1\"} is at \"/n1\"; the step's value is text, for it is no JSON (expected ident at line \
+                 1 column 13)\ngiven up: ",
+            ],
+        ),
+        (
+            "Nothing changes",
+            &[&format!("\"n1\" is at \"/n1/leader\"; it was that when the step began{changes}")],
+        ),
+        (
+            "A node that refuses has not changed",
+            &[&format!("there is nothing at \"/n1/leader\"; the nearest that exists is \"/n1\", null{changes}")],
+        ),
+        (
+            "What was not known before has not changed",
+            &["\"n1\" is at \"/n3/leader\"; it was that when it was first known, after the step began\nnot met"],
+        ),
+        ("A change to null", &[&format!("null is at \"/n1/leader\"; {null}{changes}")]),
+        ("It does not stay", &[&format!("\"n2\" is at \"/n1/leader\"{violated}")]),
+        (
+            "It does not stay there at all",
+            &[&format!(
+                "there is nothing at \"/n1/leader\"; the nearest that exists is \"/n1\", with the keys term{violated}"
+            )],
+        ),
+        (
+            "A number stays, the step says a string",
+            &[
+                "2 is at \"/n1/term\"; the snapshot has the number 2, the step says the string \"2\": write it without \
+                 quotes, stays \"2\"\nviolated: ",
+            ],
+        ),
+        ("Nothing was judged", &["inconclusive (", "): \"the snapshot at /n1/leader stays n1\""]),
+        ("No pointer", &["\"n1.leader\" is no JSON pointer: it must be empty or begin with a slash"]),
+        ("No time", &["\"ever\" is no time to wait: \"ever\" is no number: use digits"]),
+        ("No JSON", &["the observer \"mute\" has no JSON to look into: add it with `add_with_json`"]),
+        ("No JSON to stay", &["the observer \"mute\" has no JSON to look into: add it with `add_with_json`"]),
+    ]);
+    assert!(ran.elapsed < Duration::from_secs(60), "an hour is not waited for: {:?}", ran.elapsed);
 }
 
 fn what_was_heard_before_a_scenario_is_not_said_of_it() {

@@ -22,16 +22,31 @@
 //! # }
 //! ```
 
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "watchkeeper-process, and the examples that start processes, are for Linux only: they take pidfds, the signal at a \
+     parent's death and /proc. The libraries build here: `cargo build -p watchkeeper -p watchkeeper-scenario`."
+);
+
+#[cfg(target_os = "linux")]
 mod directory;
+#[cfg(target_os = "linux")]
 mod group;
+#[cfg(target_os = "linux")]
 mod output;
+#[cfg(target_os = "linux")]
 mod parent;
+#[cfg(target_os = "linux")]
 mod process;
+#[cfg(target_os = "linux")]
 mod signal;
 
+#[cfg(target_os = "linux")]
+pub use crate::{
+    directory::RunDirectory,
+    output::ReadyLine,
+    parent::while_parent_lives,
+    process::{Exit, Process},
+};
+#[cfg(target_os = "linux")]
 pub use rustix::process::Signal;
-
-pub use directory::RunDirectory;
-pub use output::ReadyLine;
-pub use parent::while_parent_lives;
-pub use process::{Exit, Process};

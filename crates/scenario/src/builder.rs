@@ -3,14 +3,16 @@
 use std::any::{TypeId, type_name};
 use std::collections::HashSet;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use watchkeeper::{DynError, ObservationConfig, Observer};
+use watchkeeper::{DynError, ObservationConfig, Observer, Verdict};
 
 use crate::closures::{AtTheEnd, Begun, Closure, Throughout};
 use crate::factory::{Nodes, OneObserver};
 use crate::failure::Subject;
+use crate::invariant::{Holding, Watched};
 use crate::limits::is_meant;
 use crate::panics::Panics;
 use crate::part::Part;
@@ -246,6 +248,39 @@ impl<A: Application> ScenarioBuilder<A> {
         E: Into<DynError> + 'static,
     {
         self.with_expectation(Throughout { name: name.to_owned(), wait: Begun::NotYet(wait) })
+    }
+
+    /// Expects that every fresh snapshot of the observer called `observer` satisfies `predicate`, from right before the
+    /// workloads start until they have ended: an [invariant](watchkeeper::ObservationHandle::invariant), with `name` for
+    /// its label. `S` is the type of the snapshots, named where the closure takes them.
+    ///
+    /// A violation ends the workloads at the next check, at most a second later. The report of a run that passed says
+    /// how many snapshots were judged; if none was, nothing is known and the run fails. It fails before a workload
+    /// starts if there is no such observer, or its snapshots are of another type.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use watchkeeper::PerSourceSnapshot;
+    /// # use watchkeeper_scenario::{Application, ScenarioBuilder};
+    /// # fn example<A: Application>(builder: ScenarioBuilder<A>) -> ScenarioBuilder<A> {
+    /// builder.expect_invariant("n1 never exceeds 9", "counts", |seen: &PerSourceSnapshot<u64>| {
+    ///     seen.get("n1").and_then(|n1| n1.answering_value()).is_none_or(|count| **count <= 9)
+    /// })
+    /// # }
+    /// ```
+    pub fn expect_invariant<S, F, R>(self, name: &str, observer: &str, predicate: F) -> Self
+    where
+        S: 'static,
+        F: FnMut(&S) -> R + Send + 'static,
+        R: Into<Verdict> + 'static,
+    {
+        self.with_expectation(Holding {
+            name: name.to_owned(),
+            observer: observer.to_owned(),
+            watched: Watched::NotYet(predicate),
+            of: PhantomData,
+        })
     }
 
     fn unnamed(&mut self, what: &'static str, message: String) {

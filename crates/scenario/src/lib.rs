@@ -96,6 +96,7 @@ mod extensions;
 mod factory;
 mod failure;
 mod in_flight;
+mod invariant;
 mod jobs;
 mod limits;
 mod load;

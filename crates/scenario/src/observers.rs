@@ -17,6 +17,7 @@ use watchkeeper::{
 use crate::ObserverTimeline;
 use crate::failure::Subject;
 use crate::in_flight::{InFlight, Ticket};
+use crate::invariant::AnyWatched;
 use crate::panics::{Guarded, Panics, catch, discard};
 use crate::sync::lock;
 use crate::text::{debug_is_text, listed, quoted, said};
@@ -57,6 +58,7 @@ struct Entry {
     type_name: &'static str,
     /// An `ObservationHandle<O>`.
     handle: Box<dyn Any + Send + Sync>,
+    watched: AnyWatched,
     control: ObservationControl,
     timeline: Arc<dyn Fn() -> ObserverTimeline + Send + Sync>,
     /// The `ObservationRuntime<O>`: dropping it asks for the stop.
@@ -93,6 +95,19 @@ pub enum ObserverError {
         /// The type that was asked for.
         wanted: &'static str,
         /// The type it has.
+        is: &'static str,
+    },
+    /// The snapshots of the observer of this name are of another type.
+    #[error(
+        "the snapshots of the observer {} are of the type {is}, not {wanted}: let the predicate take that type",
+        quoted(name)
+    )]
+    OtherSnapshot {
+        /// The name.
+        name: String,
+        /// The type that was asked for.
+        wanted: &'static str,
+        /// The type they have.
         is: &'static str,
     },
     /// The name is taken.
@@ -220,6 +235,7 @@ impl Observers {
             number: 0,
             name: name.to_owned(),
             type_name: type_name::<O>(),
+            watched: AnyWatched::new(handle.clone()),
             handle: Box::new(handle),
             control: runtime.control(),
             timeline,
@@ -247,6 +263,10 @@ impl Observers {
             wanted: type_name::<O>(),
             is: entry.type_name,
         })
+    }
+
+    pub(crate) fn watched(&self, name: &str) -> Result<AnyWatched, ObserverError> {
+        lock(&self.held).find(name).map(|entry| entry.watched.clone())
     }
 
     pub(crate) fn control(&self, name: &str) -> Result<ObservationControl, ObserverError> {

@@ -136,6 +136,34 @@ fn feature_checks(packages: &[Package]) -> Vec<String> {
     lines
 }
 
+/// Where the libraries build beside Linux. To check needs no linker of theirs.
+const PLATFORMS: &[&str] = &["x86_64-pc-windows-gnu", "aarch64-apple-darwin"];
+const PORTABLE: &[&str] = &["watchkeeper-fsm", "watchkeeper", "watchkeeper-scenario", "watchkeeper-cucumber"];
+const LINUX_ONLY: &str = "watchkeeper-process";
+
+/// The libraries build elsewhere, and what is for Linux only does not.
+pub(crate) fn platforms() -> Result<Verdict, String> {
+    let (absent, present): (Vec<&str>, Vec<&str>) =
+        PLATFORMS.iter().partition(|target| shell::run(&format!("rustup target add {target}")).is_err());
+    let mut broken: Vec<String> = Vec::new();
+    for target in present {
+        broken.extend(shell::run(&portable_line(target)).err());
+        if shell::succeeds(&format!("cargo check --package {LINUX_ONLY} --target {target}")) {
+            broken.push(format!(
+                "{LINUX_ONLY} is for Linux only, and builds for {target}: has its error gone?"
+            ));
+        }
+    }
+    if broken.is_empty() && !absent.is_empty() {
+        return Ok(Verdict::Skipped(format!("rustup could not add {}", absent.join(", "))));
+    }
+    verdict(&broken)
+}
+
+fn portable_line(target: &str) -> String {
+    format!("cargo check --package {} --all-features --target {target}", PORTABLE.join(" --package "))
+}
+
 /// Our concurrent code under every interleaving that loom finds.
 pub(crate) fn models() -> Result<Verdict, String> {
     if !mentions(Path::new("src"), "watchkeeper_loom")? {

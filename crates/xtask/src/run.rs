@@ -10,7 +10,7 @@ use crate::steps::{Step, Work};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Passed,
-    /// There is nothing to check yet; says why.
+    /// There is nothing to check yet, or it cannot be checked here; says why.
     Skipped(String),
     /// It did not hold; says what.
     Failed(String),

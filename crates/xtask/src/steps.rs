@@ -93,6 +93,12 @@ pub(crate) static STEPS: &[Step] = &[
         work: Work::Check(checks::features),
     },
     Step {
+        name: "platforms",
+        why: "the libraries build on macOS and Windows, and what does not says so (skipped where Rust's targets cannot be added)",
+        needs: &[],
+        work: Work::Check(checks::platforms),
+    },
+    Step {
         name: "models",
         why: "our concurrent code holds under every interleaving",
         needs: &[&needs::CARGO_NEXTEST],

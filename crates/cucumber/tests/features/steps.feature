@@ -52,6 +52,29 @@ Feature: Every step
     Then the observer "raft" snapshot at "/n1" becomes "{"leader": "n2"}" within 5 seconds
     And the observer "raft" has seen at least 3 events within 5 seconds
 
+  Scenario: What is not there any more, what changes and what stays
+    Then the observer "raft" snapshot at "/n1/leader" stays "n1" for 10 seconds
+    And the observer "raft" snapshot at "/n1/leader" is not "n2" within 5 seconds
+    When node n1 names n2 leader
+    Then the observer "raft" snapshot at "/n1/leader" changes within 5 seconds
+    And the observer "raft"'s snapshot at "/n1/leader" is not "n1" within 5 seconds
+    When node n2 answers {"term": 2, "leader": null}
+    Then the observer "raft" snapshot at "/n2" changes within 5 seconds
+    And the observer "raft" snapshot at "/n2/term" is not "null" within 5 seconds
+    And the observer "raft" snapshot at "/n2/leader" stays "null" for 1 second
+    And the observer "raft" snapshot at "/n2/term" stays "2.0" for 1m 5s
+
+  Scenario: A value that was shown before a failure stays
+    When node n2 refuses
+    Then the observer "raft" source "n2" is failing within 5 seconds
+    And the observer "raft" snapshot at "/n1/leader" stays "n1" for 10 seconds
+
+  Scenario: A change that a poll of a paused observer has seen
+    When the observer "raft" is paused
+    And node n1 names n2 leader
+    And the observer "raft" is polled now
+    Then the observer "raft" snapshot at "/n1/leader" is not "n1" within 5 seconds
+
   Scenario: Numbers are compared as numbers
     When node n1 answers {"term": 2, "share": 0.5, "limit": 18446744073709551615, "log": [1, {"at": 2.0}]}
     Then the observer "raft" snapshot at "/n1/term" becomes "2" within 5 seconds

@@ -16,6 +16,7 @@ mod errors;
 mod factories;
 mod fail_fast;
 mod false_pass;
+mod invariants;
 mod limits;
 mod manual;
 mod names;

@@ -1,0 +1,227 @@
+//! The steps on what a snapshot has at a JSON pointer.
+
+use serde_json::Value;
+use watchkeeper::report::{names, one_line};
+use watchkeeper::{AnySnapshot, AnyWaitBuilder, Verdict};
+
+use crate::observers::Entry;
+use crate::shown::{WORDS, json};
+use crate::value::Wanted;
+use crate::waits::Heard;
+use crate::words::Words;
+use crate::{Observers, StepError, pointer};
+
+/// Of what a snapshot has instead.
+const FOUND: usize = 500;
+/// Of sources that have not been heard.
+const UNHEARD: usize = 200;
+
+pub(crate) async fn becomes(observers: &mut Observers, words: Words) -> Result<(), StepError> {
+    let (raw, window) = (words.nth(2), words.window()?);
+    let mut place = Place::of(&words)?;
+    let wanted = Wanted::of(raw);
+    let label = format!("the snapshot at {} becomes {}", place.shown(), one_line(raw, WORDS));
+    let is_wanted = |found: Option<&Value>| found.is_some_and(|found| wanted.is(found)).into();
+    let entry = observers.entry(words.observer())?;
+    let wait =
+        entry.begin(entry.handle.eventually(label, |seen| place.judge(seen, is_wanted))).within(window);
+    let ended = observers.wait(wait).await.map(drop);
+    place.explain(ended, |found| Some(wanted.hint("becomes", raw, found)))
+}
+
+/// A value has to be there, and all sources to have been heard: what is not known is not another value.
+pub(crate) async fn is_not(observers: &mut Observers, words: Words) -> Result<(), StepError> {
+    let (raw, window) = (words.nth(2), words.window()?);
+    let mut place = Place::of(&words)?;
+    let unwanted = Wanted::of(raw);
+    let label = format!("the snapshot at {} is not {}", place.shown(), one_line(raw, WORDS));
+    let is_other = |found: Option<&Value>| match found {
+        Some(found) if unwanted.is_misspelt(raw, found) => {
+            Verdict::GiveUp("as it is written, the step's value can never be there".to_owned())
+        }
+        found => found.is_some_and(|found| unwanted.differs(found)).into(),
+    };
+    let entry = observers.entry(words.observer())?;
+    let handle = entry.handle.clone();
+    let heard = Heard::new(&handle);
+    let judge = |seen: AnySnapshot<'_>| place.judge_heard(&heard, seen, is_other);
+    let wait = entry.begin(entry.handle.eventually(label, judge)).within(window);
+    let ended = observers.wait(wait).await.map(drop);
+    place.explain(ended, |found| {
+        Some(match unwanted.hint("is not", raw, found) {
+            None if found.is_null() => Some(null_is_unknown()),
+            hint => hint,
+        })
+    })
+}
+
+/// From the value that the latest snapshot had when the step began, or else the first that is known.
+pub(crate) async fn changes(observers: &mut Observers, words: Words) -> Result<(), StepError> {
+    let window = words.window()?;
+    let mut place = Place::of(&words)?;
+    let label = format!("the snapshot at {} changes", place.shown());
+    let entry = observers.entry(words.observer())?;
+    let handle = entry.handle.clone();
+    let heard = Heard::new(&handle);
+    let shown = entry.handle.look(|latest| latest.to_json().unwrap_or_default());
+    let shown = shown.as_ref().and_then(|shown| shown.pointer(&place.pointer));
+    let mut before = shown.map_or(Wanted::Null, Wanted::from);
+    let was_known = before != Wanted::Null;
+    let mut has_changed = |found: Option<&Value>| {
+        let Some(found) = found else { return false.into() };
+        let has_changed = before.has_changed_to(found);
+        if !has_changed {
+            before.learn(found);
+        }
+        has_changed.into()
+    };
+    let judge = |seen: AnySnapshot<'_>| place.judge_heard(&heard, seen, &mut has_changed);
+    let wait = entry.begin(entry.handle.eventually(label, judge)).within(window);
+    let ended = observers.wait(wait).await.map(drop);
+    place.explain(ended, |found| {
+        Some(Some(match (found, was_known) {
+            (Value::Null, _) => null_is_unknown(),
+            (_, true) => "it was that when the step began".to_owned(),
+            (_, false) => "it was that when it was first known, after the step began".to_owned(),
+        }))
+    })
+}
+
+/// Violated by any other value, by null and by nothing.
+pub(crate) async fn stays(observers: &mut Observers, words: Words) -> Result<(), StepError> {
+    let (raw, window) = (words.nth(2), words.window()?);
+    let mut place = Place::of(&words)?;
+    let wanted = Wanted::of(raw);
+    let label = format!("the snapshot at {} stays {}", place.shown(), one_line(raw, WORDS));
+    let is_wanted = |found: Option<&Value>| found.is_some_and(|found| wanted.is(found)).into();
+    let entry = observers.entry(words.observer())?;
+    let wait = entry.begin(entry.handle.always(label, |seen| place.judge(seen, is_wanted))).during(window);
+    let ended = observers.wait(wait).await.map(drop);
+    // Where the value is right, the report says what was wrong.
+    place.explain(ended, |found| (!wanted.is(found)).then(|| wanted.hint("stays", raw, found)))
+}
+
+fn null_is_unknown() -> String {
+    "null is no other value, for it may be that nothing is known: where it is an answer, write becomes \"null\""
+        .to_owned()
+}
+
+/// Where a step looks, and what it has seen there.
+struct Place {
+    observer: String,
+    pointer: String,
+    shows_json: bool,
+    /// The whole of the last snapshot that was judged.
+    last: Option<Value>,
+}
+
+impl Place {
+    fn of(words: &Words) -> Result<Self, StepError> {
+        let pointer = words.text(1);
+        pointer::check(&pointer)?;
+        Ok(Self { observer: words.observer().to_owned(), pointer, shows_json: true, last: None })
+    }
+
+    fn shown(&self) -> String {
+        one_line(&self.pointer, WORDS)
+    }
+
+    fn judge(&mut self, snapshot: AnySnapshot<'_>, judge: impl FnOnce(Option<&Value>) -> Verdict) -> Verdict {
+        let Some(json) = snapshot.to_json() else {
+            self.shows_json = false;
+            return Verdict::GiveUp("there is no JSON to look into".to_owned());
+        };
+        let verdict = judge(json.pointer(&self.pointer));
+        self.last = Some(json);
+        verdict
+    }
+
+    /// Judges only what rests on all sources: of a part of them, anything may look changed.
+    fn judge_heard(
+        &mut self,
+        heard: &Heard<'_>,
+        snapshot: AnySnapshot<'_>,
+        judge: impl FnOnce(Option<&Value>) -> Verdict,
+    ) -> Verdict {
+        let unheard = heard.unheard(snapshot);
+        if unheard.is_empty() {
+            return self.judge(snapshot, judge);
+        }
+        let unheard = names(unheard.iter().map(|name| &**name), UNHEARD);
+        Verdict::NotYet(format!("not all sources have answered or failed since the step began: {unheard}"))
+    }
+
+    /// Says what is at the pointer, if `hint` says that this is what was wrong.
+    fn explain(
+        self,
+        ended: Result<(), StepError>,
+        hint: impl FnOnce(&Value) -> Option<Option<String>>,
+    ) -> Result<(), StepError> {
+        let Self { observer, pointer, shows_json, last } = self;
+        if !shows_json {
+            return Err(StepError::NoJson { observer });
+        }
+        let (Err(StepError::Unmet(report)), Some(last)) = (&ended, last) else { return ended };
+        let report = report.clone();
+        Err(match last.pointer(&pointer) {
+            Some(found) => match hint(found) {
+                Some(hint) => StepError::OtherValue { found: json(found, FOUND), hint, pointer, report },
+                None => StepError::Unmet(report),
+            },
+            None => StepError::NoSuchPath { nearest: pointer::nearest(&last, &pointer), pointer, report },
+        })
+    }
+}
+
+impl Entry {
+    /// What is asked after the step counts, or after the poll that the scenario has asked for if the observer is
+    /// paused: there may be no other one.
+    pub(crate) fn begin<'a, K>(&self, wait: AnyWaitBuilder<'a, K>) -> AnyWaitBuilder<'a, K> {
+        match self.polled {
+            Some(mark) if self.handle.status().paused => wait.after(mark),
+            _ => wait,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+    use tokio::time::sleep;
+    use watchkeeper::{
+        DynError, ObservationConfig, ObservationRuntime, ObservedSource, PerSource, StaticSourceProvider,
+    };
+
+    use super::*;
+
+    /// A second source that takes longer to answer than a cycle, as it did before the step.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_seen_of_a_part_of_the_sources_is_no_change() {
+        let ms = Duration::from_millis;
+        let sources = [("n1", ms(1)), ("n2", ms(300))].map(|(name, takes)| ObservedSource::new(name, takes));
+        let probe = |source: ObservedSource<Duration>| async move {
+            sleep(source.source).await;
+            Ok::<_, DynError>(1)
+        };
+        let observer = PerSource::new(ms(200), probe).stale_after(Duration::from_secs(5));
+        let config = ObservationConfig { interval: ms(200), ..ObservationConfig::default() };
+        let sources = StaticSourceProvider::new(sources.into());
+        let runtime = ObservationRuntime::start(sources, observer, config).await.unwrap();
+        let both = runtime.handle();
+        let mut observers = Observers::new();
+        observers.add_with_json("s", runtime, |seen| json!(seen.answering().count())).unwrap();
+        both.eventually("both answer", |seen| seen.answering().count() == 2)
+            .within(Duration::from_secs(5))
+            .await
+            .unwrap();
+        let is_other = is_not(&mut observers, Words::from(["s", "", "2", "3 s"])).await.unwrap_err();
+        assert!(is_other.to_string().starts_with("2 is at \"\"\nnot met in time: "), "{is_other}");
+        let changed = changes(&mut observers, Words::from(["s", "", "3 s"])).await.unwrap_err();
+        let found = "2 is at \"\"; it was that when the step began\nnot met in time: ";
+        assert!(changed.to_string().starts_with(found), "{changed}");
+        stays(&mut observers, Words::from(["s", "", "2", "3 s"])).await.unwrap();
+        observers.finish().await.unwrap();
+    }
+}
