@@ -8,19 +8,25 @@ use crate::panics::{AppValue, AppValues, catch, holding, log_panic};
 use crate::runner::{Inbox, Machine};
 use crate::source::{ObservedSource, SourceProvider};
 
+/// What one observation consists of, in the order in which it is dropped.
+pub(crate) struct Driver<P, O: Observer> {
+    pub(crate) inbox: Inbox<Control, u64>,
+    pub(crate) core: Core<O>,
+    pub(crate) observer: AppValue<O>,
+    pub(crate) provider: AppValue<P>,
+}
+
 /// Drives one observation from its start to its end.
 ///
 /// Sources and state are locals, so that the future of a unit of work can borrow them while the
-/// core takes controls. All that is the app's is dropped value by value, wherever this ends.
-pub(crate) async fn drive<P, O>(
-    provider: AppValue<P>,
-    observer: AppValue<O>,
-    mut core: Core<O>,
-    mut inbox: Inbox<Control, u64>,
-) where
+/// core takes controls. All that is the app's is dropped value by value, wherever this ends. The driver is boxed
+/// because a future has room for its arguments twice.
+pub(crate) async fn drive<P, O>(mut driver: Box<Driver<P, O>>)
+where
     P: SourceProvider<O::Source>,
     O: Observer,
 {
+    let Driver { inbox, core, observer, provider } = &mut *driver;
     let mut sources = AppValues::new(Vec::new());
     let mut state: Option<AppValue<O::State>> = None;
     // The revision of `sources`, if the provider counts them.
@@ -31,28 +37,28 @@ pub(crate) async fn drive<P, O>(
         match (todo, &mut state) {
             (Todo::Refresh(work), _) => {
                 // Read before the set: one that changes in between is fetched again.
-                let revision = revision(&*provider);
+                let revision = revision(&**provider);
                 if known.is_some() && revision == known {
                     core.unchanged(work, &mut state);
                 } else {
                     let timeout = core.config().refresh_timeout;
-                    let ended = inbox.race(&mut core, timeout, fetch(&*provider)).await;
+                    let ended = inbox.race(core, timeout, fetch(&**provider)).await;
                     let accepted = core.refreshed(work, ended, &mut sources, &mut state);
                     known = revision.filter(|_| accepted);
                 }
             }
             (Todo::Init(work), _) => {
                 let timeout = core.config().init_timeout;
-                let ended = inbox.race(&mut core, timeout, build(&*observer, &sources)).await;
+                let ended = inbox.race(core, timeout, build(&**observer, &sources)).await;
                 core.initialized(work, ended, &mut state);
             }
             (Todo::Poll(work), Some(current)) => {
                 let timeout = core.config().poll_timeout;
-                let ended = inbox.race(&mut core, timeout, look(&*observer, &sources, current)).await;
+                let ended = inbox.race(core, timeout, look(&**observer, &sources, current)).await;
                 core.polled(work, ended, &mut state);
             }
             (Todo::Poll(_), None) => unreachable!("the machine polls only a state that was built"),
-            (Todo::Wait, _) => inbox.wait(&mut core).await,
+            (Todo::Wait, _) => inbox.wait(core).await,
             (Todo::Finish, _) => break,
         }
         if !matches!(core.todo(), Todo::Init(_) | Todo::Poll(_)) {

@@ -6,16 +6,17 @@
 //! controls, then the outcome of the work in flight, then wakes, then the clock. A [`Life`] is
 //! what the outside holds: it asks for the stop and knows the end.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use watchkeeper_fsm::StopReason;
 
 use crate::clock::{Clock, later};
@@ -24,6 +25,7 @@ use crate::error::{ControlError, StopOutcome};
 use crate::panics::{PanicMessage, catch, discard_logged, log_panic, poll_caught};
 use crate::pulse::Pulse;
 use crate::shield::shielded;
+use crate::waiting::{Place, Waiting, drop_waker, wake_all};
 use crate::wake::Wake;
 
 /// Controls that may wait to be taken.
@@ -84,13 +86,76 @@ struct Request<C, R> {
     reply: oneshot::Sender<R>,
 }
 
+/// Controls on their way. Empty, it has no memory of its own: there is one for each of many idle machines.
+struct Mailbox<C, R> {
+    /// How many there are: a hint, for the driver's look between two steps.
+    count: AtomicUsize,
+    requests: Mutex<Requests<C, R>>,
+}
+
+struct Requests<C, R> {
+    waiting: VecDeque<Request<C, R>>,
+    closed: bool,
+}
+
+/// Why a control was not put into the mailbox.
+enum Refused {
+    Full,
+    Closed,
+}
+
+impl<C, R> Mailbox<C, R> {
+    fn new() -> Self {
+        let requests = Requests { waiting: VecDeque::new(), closed: false };
+        Self { count: AtomicUsize::new(0), requests: Mutex::new(requests) }
+    }
+
+    fn put(&self, request: Request<C, R>) -> Result<(), Refused> {
+        let mut requests = locked(&self.requests);
+        if requests.closed {
+            return Err(Refused::Closed);
+        }
+        if requests.waiting.len() == CONTROLS {
+            return Err(Refused::Full);
+        }
+        requests.waiting.push_back(request);
+        self.count.store(requests.waiting.len(), Relaxed);
+        Ok(())
+    }
+
+    fn take(&self) -> Option<Request<C, R>> {
+        let mut requests = locked(&self.requests);
+        let request = requests.waiting.pop_front();
+        self.count.store(requests.waiting.len(), Relaxed);
+        if requests.waiting.is_empty() {
+            requests.waiting = VecDeque::new();
+        }
+        request
+    }
+
+    /// Nobody takes controls any more: those who wait for a reply learn it.
+    fn close(&self) {
+        let waiting = {
+            let mut requests = locked(&self.requests);
+            requests.closed = true;
+            std::mem::take(&mut requests.waiting)
+        };
+        drop(waiting);
+    }
+}
+
 /// The side that the driver owns.
 pub(crate) struct Inbox<C, R> {
-    controls: mpsc::Receiver<Request<C, R>>,
-    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    mailbox: Arc<Mailbox<C, R>>,
     life: Arc<Life>,
     wake: Option<Wake>,
     timer: Pin<Box<Sleep>>,
+}
+
+impl<C, R> Drop for Inbox<C, R> {
+    fn drop(&mut self) {
+        self.mailbox.close();
+    }
 }
 
 /// Both ends of a machine's life.
@@ -100,29 +165,20 @@ pub(crate) fn life<C, R>(
     wake: Option<&Arc<Notify>>,
     end: Arc<dyn Terminate>,
 ) -> (Remote<C, R>, Inbox<C, R>, EndGuard) {
-    let (sender, controls) = mpsc::channel(CONTROLS);
+    let mailbox = Arc::new(Mailbox::new());
     let timer = Box::pin(clock.sleep_until(clock.now()));
     let life = Arc::new(Life {
-        stop: CancellationToken::new(),
         request: OnceLock::new(),
         end: OnceLock::new(),
-        over: CancellationToken::new(),
-        done: CancellationToken::new(),
-        given_up: CancellationToken::new(),
+        course: Mutex::default(),
         terminate: end,
         stop_timeout,
-        deadline: Mutex::new(None),
         pulse: Arc::clone(clock.pulse()),
     });
-    let inbox = Inbox {
-        controls,
-        stop: Box::pin(life.stop.clone().cancelled_owned()),
-        life: Arc::clone(&life),
-        wake: wake.map(Wake::new),
-        timer,
-    };
+    let inbox =
+        Inbox { mailbox: Arc::clone(&mailbox), life: Arc::clone(&life), wake: wake.map(Wake::new), timer };
     let guard = EndGuard { life: Arc::clone(&life) };
-    (Remote { controls: sender, life }, inbox, guard)
+    (Remote { mailbox, life }, inbox, guard)
 }
 
 impl<C: Copy, R> Inbox<C, R> {
@@ -144,7 +200,7 @@ impl<C: Copy, R> Inbox<C, R> {
             if self.stop_was_asked(machine) {
                 return Poll::Ready(Ended::Stopped);
             }
-            self.take_controls(machine, context);
+            self.take_controls(machine);
             let Some(future) = work.0.as_mut().as_pin_mut() else { return Poll::Ready(Ended::Stopped) };
             match self.life.pulse.driver.inside(|| poll_caught(future, context)) {
                 Poll::Ready(Ok(output)) => return Poll::Ready(Ended::Done(output)),
@@ -207,7 +263,7 @@ impl<C: Copy, R> Inbox<C, R> {
                 if self.stop_was_asked(machine) {
                     return Poll::Ready(());
                 }
-                self.take_controls(machine, context);
+                self.take_controls(machine);
                 if self.wake.as_mut().is_some_and(Wake::was_woken) {
                     machine.woken();
                 }
@@ -245,13 +301,9 @@ impl<C: Copy, R> Inbox<C, R> {
         asked.is_some()
     }
 
-    fn take_controls(
-        &mut self,
-        machine: &mut impl Machine<Control = C, Reply = R>,
-        context: &mut Context<'_>,
-    ) {
-        if !self.controls.is_empty() {
-            self.poll_controls(machine, context);
+    fn take_controls(&mut self, machine: &mut impl Machine<Control = C, Reply = R>) {
+        if self.mailbox.count.load(Relaxed) > 0 {
+            self.take_all_controls(machine);
         }
     }
 
@@ -263,22 +315,20 @@ impl<C: Copy, R> Inbox<C, R> {
         context: &mut Context<'_>,
     ) -> Poll<()> {
         machine.flush();
-        if self.stop.as_mut().poll(context).is_ready() {
+        // Registered first: what comes behind the looks below wakes.
+        self.life.wakes_driver(context.waker());
+        if self.life.request.get().is_some() {
             return Poll::Ready(());
         }
-        let controls = self.poll_controls(machine, context);
+        let controls = self.take_all_controls(machine);
         let woken = self.poll_wake(machine, context);
         if controls || woken { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Whether there were any.
-    fn poll_controls(
-        &mut self,
-        machine: &mut impl Machine<Control = C, Reply = R>,
-        context: &mut Context<'_>,
-    ) -> bool {
+    fn take_all_controls(&mut self, machine: &mut impl Machine<Control = C, Reply = R>) -> bool {
         let mut taken = false;
-        while let Poll::Ready(Some(Request { control, reply })) = self.controls.poll_recv(context) {
+        while let Some(Request { control, reply }) = self.mailbox.take() {
             taken = true;
             // Whoever asked may have gone; it was taken all the same.
             let _ = reply.send(machine.control(control));
@@ -307,20 +357,43 @@ pub(crate) trait Terminate: Send + Sync {
 
 /// What the outside knows of a machine: that it was asked to stop, and that it has ended.
 pub(crate) struct Life {
-    stop: CancellationToken,
     request: OnceLock<StopReason>,
     end: OnceLock<StopReason>,
-    /// Behind `end`: nothing more is published.
-    over: CancellationToken,
-    /// The driver's task has let go of everything.
-    done: CancellationToken,
-    /// A stop was asked for, and its deadline came before that.
-    given_up: CancellationToken,
+    course: Mutex<Course>,
     terminate: Arc<dyn Terminate>,
     stop_timeout: Duration,
-    /// Of the stop, until the driver's task has let go of everything.
-    deadline: Mutex<Option<Deadline>>,
     pulse: Arc<Pulse>,
+}
+
+/// How far it has come, and who is to know.
+#[derive(Default)]
+struct Course {
+    /// Behind `end`: nothing more is published.
+    over: bool,
+    /// The driver's task has let go of everything.
+    done: bool,
+    /// A stop was asked for, and its deadline came before that.
+    given_up: bool,
+    /// The driver's, for stops and controls.
+    driver: Option<Waker>,
+    waiting: Waiting,
+    /// Of the stop, until the driver's task has let go of everything.
+    deadline: Option<Deadline>,
+}
+
+/// Who waits for a step of the course.
+struct Waiter<'a> {
+    life: &'a Life,
+    place: Place,
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        if self.place.is_taken() {
+            let waker = locked(&self.life.course).waiting.leave(&mut self.place);
+            drop_waker(waker);
+        }
+    }
 }
 
 impl Life {
@@ -330,21 +403,60 @@ impl Life {
     pub(crate) fn request_stop(self: &Arc<Self>, reason: StopReason) {
         if self.request.set(reason).is_ok() {
             let life: Weak<Self> = Arc::downgrade(self);
-            let deadline = expire_after(self.stop_timeout, life);
-            self.replace_deadline(Some(deadline));
-            self.stop.cancel();
-            // The driver may have ended in between, or long ago.
-            if self.done.is_cancelled() {
-                self.replace_deadline(None);
+            let mut deadline = Some(expire_after(self.stop_timeout, life));
+            {
+                let mut course = locked(&self.course);
+                // The driver may have ended in between, or long ago.
+                if !course.done {
+                    course.deadline = deadline.take();
+                }
             }
+            drop(deadline);
+            self.wake_driver();
         }
     }
 
-    fn replace_deadline(&self, deadline: Option<Deadline>) {
-        let mut kept = self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = std::mem::replace(&mut *kept, deadline);
-        drop(kept);
-        drop(old);
+    /// The driver's task is to be woken by stops and controls.
+    fn wakes_driver(&self, waker: &Waker) {
+        let mut course = locked(&self.course);
+        if course.driver.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            return;
+        }
+        let old = course.driver.replace(waker.clone());
+        drop(course);
+        drop_waker(old);
+    }
+
+    fn wake_driver(&self) {
+        let driver = locked(&self.course).driver.take();
+        wake_all(&mut Vec::from_iter(driver));
+    }
+
+    /// Takes a step, and wakes those who wait for one.
+    fn step(&self, step: impl FnOnce(&mut Course)) {
+        let mut wakers = Vec::new();
+        {
+            let mut course = locked(&self.course);
+            step(&mut course);
+            course.waiting.take(&mut wakers);
+        }
+        wake_all(&mut wakers);
+    }
+
+    /// Waits until `look` finds something.
+    async fn until<T>(&self, look: impl Fn(&Course) -> Option<T>) -> T {
+        let mut waiter = Waiter { life: self, place: Place::default() };
+        poll_fn(|context| {
+            let mut course = locked(&self.course);
+            if let Some(found) = look(&course) {
+                return Poll::Ready(found);
+            }
+            let old = course.waiting.wait(&mut waiter.place, context.waker());
+            drop(course);
+            drop_waker(old);
+            Poll::Pending
+        })
+        .await
     }
 
     /// The reason of the end, if it has come.
@@ -354,11 +466,7 @@ impl Life {
 
     /// Waits for the end.
     pub(crate) async fn end_reason(&self) -> StopReason {
-        shielded(self.is_over()).await
-    }
-
-    async fn is_over(&self) -> StopReason {
-        self.over.cancelled().await;
+        self.until(|course| course.over.then_some(())).await;
         self.ended().unwrap_or(StopReason::Died)
     }
 
@@ -366,12 +474,10 @@ impl Life {
     /// asked.
     pub(crate) async fn stop(self: &Arc<Self>) -> StopOutcome {
         self.request_stop(StopReason::Requested);
-        shielded(async {
-            tokio::select! {
-                biased;
-                () = self.done.cancelled() => StopOutcome::Stopped,
-                () = self.given_up.cancelled() => StopOutcome::Detached,
-            }
+        self.until(|course| match course {
+            Course { done: true, .. } => Some(StopOutcome::Stopped),
+            Course { given_up: true, .. } => Some(StopOutcome::Detached),
+            _ => None,
         })
         .await
     }
@@ -382,16 +488,17 @@ impl Life {
         if let Err(panic) = catch(|| self.terminate.terminate(reason)) {
             log_panic("publishing the end", &panic);
         }
-        self.over.cancel();
+        self.step(|course| course.over = true);
     }
 }
 
 /// The stop's deadline has come.
 impl Expire for Life {
     fn expire(&self) {
-        if let (false, Some(&reason)) = (self.done.is_cancelled(), self.request.get()) {
+        let done = locked(&self.course).done;
+        if let (false, Some(&reason)) = (done, self.request.get()) {
             self.end(reason);
-            self.given_up.cancel();
+            self.step(|course| course.given_up = true);
         }
     }
 }
@@ -409,20 +516,26 @@ impl Drop for EndGuard {
             None => StopReason::Shutdown,
         };
         self.life.end(reason);
-        self.life.done.cancel();
-        self.life.replace_deadline(None);
+        let mut left = (None, None);
+        self.life.step(|course| {
+            course.done = true;
+            left = (course.deadline.take(), course.driver.take());
+        });
+        let (deadline, driver) = left;
+        drop(deadline);
+        drop_waker(driver);
     }
 }
 
 /// The side that controls hold.
 pub(crate) struct Remote<C, R> {
-    controls: mpsc::Sender<Request<C, R>>,
+    mailbox: Arc<Mailbox<C, R>>,
     pub(crate) life: Arc<Life>,
 }
 
 impl<C, R> Clone for Remote<C, R> {
     fn clone(&self) -> Self {
-        Self { controls: self.controls.clone(), life: Arc::clone(&self.life) }
+        Self { mailbox: Arc::clone(&self.mailbox), life: Arc::clone(&self.life) }
     }
 }
 
@@ -433,10 +546,10 @@ impl<C, R> Remote<C, R> {
             return Err(ControlError::ended(reason));
         }
         let (reply, taken) = oneshot::channel();
-        match self.controls.try_send(Request { control, reply }) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => return Err(ControlError::Full { capacity: CONTROLS }),
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(shielded(self.end_of_life()).await),
+        match self.mailbox.put(Request { control, reply }) {
+            Ok(()) => self.life.wake_driver(),
+            Err(Refused::Full) => return Err(ControlError::Full { capacity: CONTROLS }),
+            Err(Refused::Closed) => return Err(self.end_of_life().await),
         }
         shielded(async {
             tokio::select! {
@@ -454,8 +567,13 @@ impl<C, R> Remote<C, R> {
 
     /// The channel may close a moment before the end is told.
     async fn end_of_life(&self) -> ControlError {
-        ControlError::ended(self.life.is_over().await)
+        ControlError::ended(self.life.end_reason().await)
     }
+}
+
+/// No app code runs under these locks, so that a poisoned one still guards a consistent value.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(all(test, not(watchkeeper_loom)))]

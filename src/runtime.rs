@@ -16,7 +16,7 @@ use crate::config::ObservationConfig;
 use crate::control::ObservationControl;
 use crate::core::{Core, FirstCycle, logged_name};
 use crate::cursor::Instance;
-use crate::driver::drive;
+use crate::driver::{Driver, drive};
 use crate::error::{ObservationRuntimeError, StopOutcome};
 use crate::handle::ObservationHandle;
 use crate::history::History;
@@ -260,7 +260,8 @@ impl<O: Observer> ObservationRuntime<O> {
         let core = Core::new(Arc::clone(&shared), Arc::clone(&remote.life), config, keeps_state, first_cycle);
         // The guard is dropped last, behind everything of the app's: here when the task never ran ...
         let died = Arc::clone(&remote.life);
-        let whole = (Box::pin(drive(provider, observer, core, inbox)), guard);
+        let whole = Driver { inbox, core, observer, provider };
+        let whole = (Box::pin(drive(Box::new(whole))), guard);
         let driver = async move {
             let (drive, guard) = whole;
             // ... and here when it did, because what is awaited is dropped before.
