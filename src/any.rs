@@ -1,5 +1,8 @@
 //! Handles whose observer was erased.
 
+#[cfg(feature = "json")]
+pub(crate) mod json;
+
 use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
@@ -11,6 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use watchkeeper_fsm::StateKind;
 
+use crate::cursor::Cursor;
 use crate::duplicates::health_of;
 use crate::failure::ObservationFailure;
 use crate::group::GroupStatus;
@@ -22,6 +26,9 @@ use crate::text::{NAME, quoted};
 use crate::waits::judge::{Judge, Predicate, Run, SourceWish};
 use crate::waits::show::Show;
 use crate::waits::{ByShow, Found, Happens, Holds, Invariant, Unmet, Verdict, Wait, WaitBuilder, finding};
+
+#[cfg(feature = "json")]
+use json::{EventJson, JsonSubscription, JsonSubscriptionError};
 
 #[cfg(feature = "json")]
 type ToJson<O> = Arc<dyn Fn(&<O as Observer>::Snapshot) -> serde_json::Value + Send + Sync>;
@@ -72,6 +79,8 @@ impl AnyHandle {
         let lens = Lens {
             #[cfg(feature = "json")]
             json: None,
+            #[cfg(feature = "json")]
+            event: None,
             observer: PhantomData,
         };
         Self::of(name, handle, lens)
@@ -85,7 +94,65 @@ impl AnyHandle {
         handle: &ObservationHandle<O>,
         json: impl Fn(&O::Snapshot) -> serde_json::Value + Send + Sync + 'static,
     ) -> Self {
-        Self::of(name, handle, Lens { json: Some(Arc::new(json)), observer: PhantomData })
+        Self::of(name, handle, Lens { json: Some(Arc::new(json)), event: None, observer: PhantomData })
+    }
+
+    /// Erases what `handle` observes, and shows its snapshots and its events as JSON: see
+    /// [`subscribe_json`](Self::subscribe_json).
+    ///
+    /// # Examples
+    ///
+    /// For an event that is `Serialize`, `event` is `|event| serde_json::to_value(event)`.
+    ///
+    /// ```
+    /// use serde_json::{Value, json};
+    /// # use std::time::Duration;
+    /// # use watchkeeper::{
+    /// #     AnyHandle, DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, StaticSourceProvider,
+    /// #     async_trait,
+    /// # };
+    /// # struct Counter;
+    /// # #[async_trait]
+    /// # impl Observer for Counter {
+    /// #     type Source = u64;
+    /// #     type State = u64;
+    /// #     type Snapshot = u64;
+    /// #     type Event = u64;
+    /// #     async fn init(&self, _: &[ObservedSource<u64>]) -> Result<u64, DynError> {
+    /// #         Ok(0)
+    /// #     }
+    /// #     async fn poll(&self, _: &[ObservedSource<u64>], sum: &mut u64) -> Result<Vec<u64>, DynError> {
+    /// #         *sum += 5;
+    /// #         Ok(vec![*sum])
+    /// #     }
+    /// #     fn snapshot(&self, sum: &u64) -> u64 {
+    /// #         *sum
+    /// #     }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let steps = StaticSourceProvider::new(vec![ObservedSource::new("step", 5)]);
+    /// let runtime = ObservationRuntime::start(steps, Counter, ObservationConfig::default()).await?;
+    /// let show = |sum: &u64| json!({ "sum": sum });
+    /// let handle = AnyHandle::with_json_events("sum", &runtime.handle(), show, |event| serde_json::to_value(event));
+    ///
+    /// let batch = handle.subscribe_json()?.recv().await?.to_json();
+    /// assert_eq!((&batch["type"], &batch["seq"], &batch["cycle"]), (&json!("batch"), &json!(0), &json!(1)));
+    /// assert_eq!(batch["events"], json!([{ "value": 5 }]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "json")]
+    #[must_use]
+    pub fn with_json_events<O: Observer>(
+        name: &str,
+        handle: &ObservationHandle<O>,
+        snapshot: impl Fn(&O::Snapshot) -> serde_json::Value + Send + Sync + 'static,
+        event: impl Fn(&O::Event) -> serde_json::Result<serde_json::Value> + Send + Sync + 'static,
+    ) -> Self {
+        let (json, event) =
+            (Some(Arc::new(snapshot) as ToJson<O>), Some(Arc::new(event) as EventJson<O::Event>));
+        Self::of(name, handle, Lens { json, event, observer: PhantomData })
     }
 
     fn of<O: Observer>(name: &str, handle: &ObservationHandle<O>, lens: Lens<O>) -> Self {
@@ -129,6 +196,29 @@ impl AnyHandle {
         let mut look = Some(look);
         self.inner.look(&mut |snapshot| looked = look.take().map(|look| look(snapshot)));
         looked
+    }
+
+    /// Every batch from now on as JSON, each exactly once: see [`ObservationHandle::subscribe`].
+    ///
+    /// # Errors
+    ///
+    /// [`JsonSubscriptionError`]: the handle was given no way to show events.
+    #[cfg(feature = "json")]
+    pub fn subscribe_json(&self) -> Result<JsonSubscription, JsonSubscriptionError> {
+        self.inner.subscribe_json(None)
+    }
+
+    /// Every batch behind `cursor` as JSON: see [`ObservationHandle::subscribe_from`].
+    ///
+    /// With [`AnySnapshot::cursor`] it goes on right behind that snapshot.
+    ///
+    /// # Errors
+    ///
+    /// [`JsonSubscriptionError`]: the handle was given no way to show events, or the cursor is of another runtime, or
+    /// from the future.
+    #[cfg(feature = "json")]
+    pub fn subscribe_json_from(&self, cursor: Cursor) -> Result<JsonSubscription, JsonSubscriptionError> {
+        self.inner.subscribe_json(Some(cursor))
     }
 
     /// See [`ObservationHandle::eventually`].
@@ -303,10 +393,16 @@ impl<'a> AnySnapshot<'a> {
         self.inner.source_count()
     }
 
+    /// Right behind the events it contains.
+    #[must_use]
+    pub fn cursor(self) -> Cursor {
+        self.inner.cursor()
+    }
+
     /// How many batches of events were published up to this snapshot.
     #[must_use]
     pub fn batches(self) -> u64 {
-        self.inner.batches()
+        self.inner.cursor().seq()
     }
 
     /// How many events were published up to this snapshot.
@@ -443,6 +539,8 @@ trait Erased: Send + Sync {
     fn look(&self, look: &mut dyn FnMut(AnySnapshot<'_>));
     fn wait<'a>(&self, label: String, operator: Operator<'a>) -> BoxedBuilder<'a>;
     fn invariant(&self, label: String, predicate: AnyPredicate<'static>) -> Invariant;
+    #[cfg(feature = "json")]
+    fn subscribe_json(&self, from: Option<Cursor>) -> Result<JsonSubscription, JsonSubscriptionError>;
 }
 
 trait ErasedSnapshot {
@@ -450,7 +548,7 @@ trait ErasedSnapshot {
     fn generation(&self) -> u64;
     fn observed_at(&self) -> Instant;
     fn source_count(&self) -> usize;
-    fn batches(&self) -> u64;
+    fn cursor(&self) -> Cursor;
     fn event_count(&self) -> u64;
     fn value(&self) -> &dyn Any;
     fn source_health(&self, source: &str) -> Option<SourceHealth>;
@@ -477,6 +575,8 @@ trait ErasedWait {
 struct Lens<O: Observer> {
     #[cfg(feature = "json")]
     json: Option<ToJson<O>>,
+    #[cfg(feature = "json")]
+    event: Option<EventJson<O::Event>>,
     observer: PhantomData<fn() -> O>,
 }
 
@@ -485,6 +585,8 @@ impl<O: Observer> Clone for Lens<O> {
         Self {
             #[cfg(feature = "json")]
             json: self.json.clone(),
+            #[cfg(feature = "json")]
+            event: self.event.clone(),
             observer: PhantomData,
         }
     }
@@ -582,6 +684,16 @@ impl<O: Observer> Erased for Typed<O> {
         let judge = Judge::Always { wanted: true, predicate };
         self.handle.invariant_of(label, judge, self.lens.show())
     }
+
+    #[cfg(feature = "json")]
+    fn subscribe_json(&self, from: Option<Cursor>) -> Result<JsonSubscription, JsonSubscriptionError> {
+        let event = self.lens.event.clone().ok_or(JsonSubscriptionError::NoEventJson)?;
+        let batches = match from {
+            Some(cursor) => self.handle.subscribe_from(cursor)?,
+            None => self.handle.subscribe(),
+        };
+        Ok(JsonSubscription::new(batches, event))
+    }
 }
 
 impl<O: Observer> ErasedSnapshot for View<'_, O> {
@@ -601,8 +713,8 @@ impl<O: Observer> ErasedSnapshot for View<'_, O> {
         self.snapshot.source_count
     }
 
-    fn batches(&self) -> u64 {
-        self.snapshot.cursor.seq()
+    fn cursor(&self) -> Cursor {
+        self.snapshot.cursor
     }
 
     fn event_count(&self) -> u64 {

@@ -1,27 +1,39 @@
-//! The clock of the executor a runtime was started on.
+//! What a runtime's time is: the clock of the executor it was started on, or that of the records that a feed publishes.
 
+mod fed;
+
+use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
+pub(crate) use fed::Fed;
+use fed::FedTimer;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep};
 
 use crate::panics::poll_caught;
-use crate::pulse::Pulse;
+use crate::pulse::{Look, Pulse};
 use crate::shield::Shield;
 
-/// Tokio's clock, also for threads and executors that are not the runtime's own.
+/// Tokio's clock, also for threads and executors that are not the runtime's own; or the clock of a feed.
 ///
 /// Outside its executor, `Instant::now()` would ignore a paused clock and a timer would have
 /// nothing to wake it.
 #[derive(Clone)]
 pub(crate) struct Clock {
     started: Instant,
-    wall: Arc<Wall>,
+    time: Time,
+    /// A feed has an executor as well: its invariants run there.
     pulse: Arc<Pulse>,
+}
+
+#[derive(Clone)]
+enum Time {
+    Tokio(Arc<Wall>),
+    Fed(Arc<Fed>),
 }
 
 /// In nanoseconds, which last until 2554.
@@ -47,14 +59,35 @@ impl Clock {
         };
         let start = AtomicU64::new(nanos(since_1970()));
         let wall = Arc::new(Wall { start, looked: AtomicU64::new(0) });
-        Self { started, wall, pulse: Pulse::of(executor) }
+        Self { started, time: Time::Tokio(wall), pulse: Pulse::of(executor) }
+    }
+
+    /// A clock that stands still until it is advanced.
+    pub(crate) fn fed(executor: Handle, fed: &Arc<Fed>) -> Self {
+        Self { started: fed.now(), time: Time::Fed(Arc::clone(fed)), pulse: Pulse::of(executor) }
+    }
+
+    pub(crate) fn is_fed(&self) -> bool {
+        matches!(self.time, Time::Fed(_))
+    }
+
+    /// The time at this look.
+    pub(crate) fn at(&self, look: Look) -> Instant {
+        match &self.time {
+            Time::Tokio(_) => look.tokio(),
+            Time::Fed(fed) => fed.now(),
+        }
     }
 
     pub(crate) fn now(&self) -> Instant {
+        if let Time::Fed(fed) = &self.time {
+            return fed.now();
+        }
         let _entered = self.executor().enter();
         Instant::now()
     }
 
+    /// Of the executor's own clock.
     pub(crate) fn sleep_until(&self, deadline: Instant) -> Sleep {
         let _entered = self.executor().enter();
         tokio::time::sleep_until(deadline)
@@ -62,7 +95,15 @@ impl Clock {
 
     /// For those who wait on whatever executor.
     pub(crate) fn timer(&self, deadline: Instant) -> Timer {
-        Timer { sleep: Box::pin(self.sleep_until(deadline)), shield: Shield::default() }
+        Timer(match &self.time {
+            Time::Tokio(_) => Ticking::Tokio(Box::pin(self.sleep_until(deadline)), Shield::default()),
+            Time::Fed(fed) => Ticking::Fed(FedTimer::new(Arc::clone(fed), deadline)),
+        })
+    }
+
+    /// Ready when the executor owes a turn and gives none: see [`Pulse::no_turn`]. To a feed it owes none.
+    pub(crate) async fn no_turn(&self, due: Option<Instant>) -> Duration {
+        if self.is_fed() { pending().await } else { self.pulse.no_turn(due, false).await }
     }
 
     pub(crate) fn executor(&self) -> &Handle {
@@ -84,16 +125,20 @@ impl Clock {
     /// tokio's clock runs with the system's, the wall's is read again. A clock that is paused or was advanced by
     /// hand has a time of its own, which is the start's and what has elapsed since.
     pub(crate) fn wall(&self, instant: Instant, now: Instant) -> SystemTime {
+        let wall = match &self.time {
+            Time::Tokio(wall) => wall,
+            Time::Fed(fed) => return fed.wall(instant),
+        };
         let since_start = |instant: Instant| instant.saturating_duration_since(self.started);
-        let mut start = Duration::from_nanos(self.wall.start.load(Relaxed));
-        let looked = Duration::from_nanos(self.wall.looked.load(Relaxed));
+        let mut start = Duration::from_nanos(wall.start.load(Relaxed));
+        let looked = Duration::from_nanos(wall.looked.load(Relaxed));
         if since_start(now).abs_diff(looked) >= LOOK {
-            self.wall.looked.store(nanos(since_start(now)), Relaxed);
+            wall.looked.store(nanos(since_start(now)), Relaxed);
             if (start + since_start(now)).abs_diff(since_1970()) > DRIFT
                 && let Some(now) = self.now_if_running()
             {
                 start = since_1970().saturating_sub(since_start(now));
-                self.wall.start.store(nanos(start), Relaxed);
+                wall.start.store(nanos(start), Relaxed);
             }
         }
         let before_start = self.started.saturating_duration_since(instant);
@@ -120,18 +165,25 @@ fn nanos(duration: Duration) -> u64 {
 /// Is over at its deadline, or when its executor has shut down.
 ///
 /// Tokio's own panics when it is polled behind that; the observation's end has been published then.
-pub(crate) struct Timer {
-    sleep: Pin<Box<Sleep>>,
-    /// Tokio's driver wakes those who wait, all in one go.
-    shield: Shield,
+pub(crate) struct Timer(Ticking);
+
+enum Ticking {
+    /// Tokio's driver wakes those who wait, all in one go: hence the shield.
+    Tokio(Pin<Box<Sleep>>, Shield),
+    Fed(FedTimer),
 }
 
 impl Future for Timer {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let waker = self.shield.over(context.waker());
-        poll_caught(self.sleep.as_mut(), &mut Context::from_waker(&waker)).map(|_| ())
+        match &mut self.0 {
+            Ticking::Tokio(sleep, shield) => {
+                let waker = shield.over(context.waker());
+                poll_caught(sleep.as_mut(), &mut Context::from_waker(&waker)).map(|_| ())
+            }
+            Ticking::Fed(timer) => timer.poll(context.waker()),
+        }
     }
 }
 
@@ -151,9 +203,10 @@ mod tests {
 
     /// As if the wall's clock had been set by an hour since the last look at it, or the machine had slept for one.
     fn off_by_an_hour(clock: &Clock, forward: bool) {
+        let Time::Tokio(wall) = &clock.time else { unreachable!("of tokio") };
         let change = |start| Some(if forward { start - nanos(HOUR) } else { start + nanos(HOUR) });
-        clock.wall.start.fetch_update(Relaxed, Relaxed, change).expect("the change is never refused");
-        clock.wall.looked.store(u64::MAX, Relaxed);
+        wall.start.fetch_update(Relaxed, Relaxed, change).expect("the change is never refused");
+        wall.looked.store(u64::MAX, Relaxed);
     }
 
     #[tokio::test]

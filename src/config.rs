@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::cursor::{First, Resume};
 use crate::duplicates::Duplicates;
 use crate::error::ObservationRuntimeError;
 
@@ -14,9 +15,6 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// Bytes of the longest name.
 pub(crate) const LONGEST_NAME: usize = 256;
-
-/// The largest first generation: each rebuild adds one, and there is room for more than will ever come.
-const LAST_FIRST_GENERATION: u64 = u64::MAX / 2;
 
 /// How often to look, how long to wait, how much to keep.
 ///
@@ -84,10 +82,11 @@ pub struct ObservationConfig {
     /// The least time between the begin of a cycle and the begin of the next one that a `wake`
     /// starts. Default: 10 ms.
     pub min_gap: Duration,
-    /// The number of the first generation, at most half of `u64::MAX`: each rebuild adds one. Default: 1.
+    /// The recorded point of an earlier process, to go on from there: see [`Resume`]. Default: `None`, a runtime of its
+    /// own, whose first generation is 1 and whose first batch and cycle are 0.
     ///
-    /// For those who go on with what an earlier process recorded.
-    pub first_generation: u64,
+    /// None of its numbers may be over half of `u64::MAX`.
+    pub resume: Option<Resume>,
     /// Cancelling this token is a requested stop: as if somebody had called
     /// [`ObservationControl::stop`](crate::ObservationControl::stop), from whatever thread. Default: `None`.
     ///
@@ -115,7 +114,7 @@ impl Default for ObservationConfig {
             offset: Duration::ZERO,
             wake: None,
             min_gap: Duration::from_millis(10),
-            first_generation: 1,
+            resume: None,
             parent: None,
             duplicates: Duplicates::KeepFirst,
         }
@@ -128,8 +127,8 @@ impl ObservationConfig {
         if let Some(name) = self.name.as_ref().filter(|name| name.is_empty() || name.len() > LONGEST_NAME) {
             return Err(ObservationRuntimeError::InvalidName { length: name.len() });
         }
-        if self.first_generation > LAST_FIRST_GENERATION {
-            return Err(ObservationRuntimeError::InvalidGeneration { value: self.first_generation });
+        if let Some((field, value)) = self.resume.and_then(|resume| resume.exhausted()) {
+            return Err(ObservationRuntimeError::InvalidResume { field, value });
         }
         let meant = |value: Duration| !value.is_zero() && value <= LONGEST;
         if !meant(self.interval) {
@@ -154,6 +153,11 @@ impl ObservationConfig {
             return Err(ObservationRuntimeError::InvalidMinGap { value: self.min_gap });
         }
         self.retry.validate()
+    }
+
+    /// Where the numbers begin.
+    pub(crate) fn first(&self) -> First {
+        self.resume.map_or_else(First::default, |resume| resume.next())
     }
 
     /// The age from which on data is stale when the last cycle took `last_cycle`.

@@ -16,10 +16,11 @@ use watchkeeper_fsm::{
 use crate::DynError;
 use crate::clock::later;
 use crate::config::{LONGEST_NAME, ObservationConfig, Retry};
+use crate::cursor::{Cursor, First};
 use crate::duplicates::{LeftOut, Settled, settle};
 use crate::error::{ObservationRuntimeError, chain};
 use crate::failure::ObservationFailure;
-use crate::history::{Announced, Cursor, ObservationBatch};
+use crate::history::{Announced, ObservationBatch};
 use crate::log::What;
 use crate::observer::Observer;
 use crate::panics::{AppValue, AppValues, catch, discard_logged};
@@ -28,6 +29,7 @@ use crate::schedule::Schedule;
 use crate::shared::{Shared, Wakes};
 use crate::source::{ObservedSource, SourceChange, SourceNames};
 use crate::status::{ObservationSnapshot, Published};
+use crate::tap::weight;
 use crate::text::{self, MESSAGE, names, one_line};
 
 /// Bytes of a line in the log that are of an error, and of a list of names.
@@ -126,12 +128,13 @@ impl<O: Observer> Core<O> {
         first_cycle: Option<FirstCycle>,
     ) -> Self {
         let start = shared.clock.started();
-        let generation = config.first_generation;
-        let cursor = Cursor { instance: shared.history.instance(), generation, seq: 0 };
+        let First { generation, seq, cycle, event_count } = shared.history.first();
+        let cursor = Cursor { instance: shared.history.instance(), generation, seq };
         Self {
             machine: Lifecycle::new(Options {
                 keeps_state_on_timeout: keeps_state,
-                first_generation: config.first_generation,
+                first_generation: generation,
+                first_cycle: cycle,
             }),
             schedule: Schedule::new(start, config.interval, config.offset, config.retry),
             todo: Todo::Wait,
@@ -142,7 +145,7 @@ impl<O: Observer> Core<O> {
             cursor,
             readable: cursor,
             announced: cursor,
-            event_count: 0,
+            event_count,
             names: SourceNames::from([]),
             set_cycle: None,
             left_out: None,
@@ -544,6 +547,7 @@ impl<O: Observer> Core<O> {
             self.cursor.generation = generation;
             history.begin_generation(generation);
         }
+        let weight = weight::<O>(&self.shared, &value, &events);
         let mut pushed = None;
         if !events.is_empty() {
             let batch = Arc::new(ObservationBatch {
@@ -582,6 +586,7 @@ impl<O: Observer> Core<O> {
             event_count: self.event_count,
             value: value.into_inner(),
             left_out: self.left_out.clone(),
+            weight,
             is_polled,
         });
         Some(Success { snapshot, batch: pushed, stale_after })

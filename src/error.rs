@@ -64,12 +64,26 @@ pub enum ObservationRuntimeError {
         /// How long it is, in bytes.
         length: usize,
     },
-    /// `first_generation` leaves no room for rebuilds.
+    /// A number of `resume` leaves no room for what is to come.
     #[error(
-        "ObservationConfig::first_generation is {value}: it must be at most {max}, because each rebuild adds one",
-        max = u64::MAX / 2
+        "ObservationConfig::resume: its {field} is {value}: it must be at most {max}, because the runtime counts on \
+         from it; resume from another record, or start without one",
+        max = crate::cursor::LAST_RESUMED
     )]
-    InvalidGeneration {
+    InvalidResume {
+        /// Which one: `cursor.generation`, `cursor.seq`, `cycle` or `event_count`.
+        field: &'static str,
+        /// What was given.
+        value: u64,
+    },
+    /// A number of a [`FeedStart`](crate::FeedStart) leaves no room for what is to come.
+    #[error(
+        "FeedStart: its {field} is {value}: it must be at most {max}, because the feed counts on from it",
+        max = crate::cursor::LAST_RESUMED
+    )]
+    InvalidFeedStart {
+        /// Which one: `cursor.generation`, `cursor.seq`, `cycle` or `event_count`.
+        field: &'static str,
         /// What was given.
         value: u64,
     },
@@ -178,7 +192,8 @@ pub enum CursorError {
     /// The cursor is of another runtime.
     #[error("this cursor is of another runtime: take one from this runtime's snapshots, batches or marks")]
     Foreign,
-    /// The cursor is ahead of everything published.
+    /// The cursor is ahead of everything published; one of an earlier process, of the point that this one
+    /// [resumed](crate::Resume) from.
     #[error(
         "this cursor stands at batch {seq}, but only {published} were published: take cursors from this runtime's \
          snapshots, batches or marks"

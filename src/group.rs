@@ -227,6 +227,24 @@ impl ObservationGroup {
         self.insert(handle, runtime)
     }
 
+    /// Takes a runtime in under this name, and its [`handle`](Self::handle) can show its snapshots and its events as
+    /// JSON: see [`AnyHandle::with_json_events`].
+    ///
+    /// # Errors
+    ///
+    /// [`GroupError`], as for [`add_as`](Self::add_as).
+    #[cfg(feature = "json")]
+    pub fn add_with_json_events<O: Observer>(
+        &self,
+        name: &str,
+        runtime: ObservationRuntime<O>,
+        snapshot: impl Fn(&O::Snapshot) -> serde_json::Value + Send + Sync + 'static,
+        event: impl Fn(&O::Event) -> serde_json::Result<serde_json::Value> + Send + Sync + 'static,
+    ) -> Result<(), GroupError> {
+        let handle = AnyHandle::with_json_events(name, &runtime.handle(), snapshot, event);
+        self.insert(handle, runtime)
+    }
+
     fn insert<O: Observer>(
         &self,
         handle: AnyHandle,

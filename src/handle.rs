@@ -6,14 +6,16 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use watchkeeper_fsm::{State, StateKind, StopReason};
 
+use crate::cursor::{Cursor, Instance};
 use crate::error::CursorError;
 use crate::failure::ObservationFailure;
 use crate::freshness::Freshness;
-use crate::history::{Cursor, ObservationBatch};
+use crate::history::ObservationBatch;
 use crate::observer::Observer;
 use crate::shared::Shared;
 use crate::status::{ObservationSnapshot, ObservationStatus, Published};
 use crate::subscription::Subscription;
+use crate::tap::{Tap, TapLimits};
 use crate::waits::why;
 use crate::watch::Watch;
 
@@ -121,7 +123,9 @@ impl<O: Observer> ObservationHandle<O> {
 
     /// Every batch behind `cursor`, each exactly once: with a snapshot's cursor there is no gap
     /// and no repetition. A cursor that is too old starts with
-    /// [`Lagged`](crate::RecvError::Lagged).
+    /// [`Lagged`](crate::RecvError::Lagged). So does one of an earlier process that this runtime goes on for
+    /// ([`ObservationConfig::resume`](crate::ObservationConfig::resume)); then it is
+    /// [`Rebuilt`](crate::RecvError::Rebuilt).
     ///
     /// # Errors
     ///
@@ -134,6 +138,14 @@ impl<O: Observer> ObservationHandle<O> {
     #[must_use]
     pub fn watch(&self) -> Watch<O> {
         Watch::new(Arc::clone(&self.shared))
+    }
+
+    /// Everything that is published from now on, numbered and in order: see [`Tap`].
+    ///
+    /// It holds up to `limits` for a reader that is slow.
+    #[must_use]
+    pub fn tap(&self, limits: TapLimits) -> Tap<O> {
+        Tap::new(Arc::clone(&self.shared), limits)
     }
 
     /// This moment, for waits that are to count only what was asked after it.
@@ -152,13 +164,13 @@ impl<O: Observer> ObservationHandle<O> {
     /// ```
     #[must_use]
     pub fn mark(&self) -> Mark {
-        let (instance, at) = (self.shared.history.instance(), self.shared.clock.now());
+        let (history, at) = (&self.shared.history, self.shared.clock.now());
         self.shared.read(|status| Mark {
-            instance,
+            instance: history.instance(),
             at,
             number: status.number,
             next_cycle: status.next_cycle,
-            next_seq: status.snapshot.as_ref().map_or(0, |snapshot| snapshot.cursor.seq),
+            next_seq: status.snapshot.as_ref().map_or(history.first().seq, |snapshot| snapshot.cursor.seq),
         })
     }
 
@@ -246,7 +258,7 @@ impl<O: Observer> fmt::Debug for ObservationHandle<O> {
 /// answers that a later cycle shows of a probe that was asked before ([`Observer::asked_since`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
-    pub(crate) instance: u64,
+    pub(crate) instance: Instance,
     /// The first cycle that had not begun.
     pub(crate) next_cycle: u64,
     /// The first batch that was not published.

@@ -6,7 +6,6 @@
 //! the announced head, so whoever sees a batch finds its snapshot published.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::SystemTime;
@@ -14,6 +13,7 @@ use std::time::SystemTime;
 use tokio::time::Instant;
 use watchkeeper_fsm::StopReason;
 
+use crate::cursor::{Cursor, First, Instance};
 use crate::error::CursorError;
 use crate::panics::{discard_each, discard_logged};
 use crate::sync::{Mutex, lock};
@@ -50,37 +50,6 @@ impl<E> Drop for ObservationBatch<E> {
     }
 }
 
-/// A position between two batches of one runtime.
-///
-/// Taken from a snapshot (`snapshot.cursor`: right behind the events it contains), from a lagged
-/// subscription, or from [`Subscription::cursor`](crate::Subscription::cursor).
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Cursor {
-    pub(crate) instance: u64,
-    pub(crate) generation: u64,
-    pub(crate) seq: u64,
-}
-
-impl Cursor {
-    /// The generation that was current here.
-    #[must_use]
-    pub fn generation(&self) -> u64 {
-        self.generation
-    }
-
-    /// The number of the batch that comes next.
-    #[must_use]
-    pub fn seq(&self) -> u64 {
-        self.seq
-    }
-}
-
-impl fmt::Debug for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Cursor({}/{}/{})", self.instance, self.generation, self.seq)
-    }
-}
-
 /// How far readers may read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
@@ -90,7 +59,9 @@ pub(crate) struct Head {
 }
 
 pub(crate) struct History<E> {
-    instance: u64,
+    instance: Instance,
+    /// Where its numbers begin; what lies before is of an earlier process.
+    first: First,
     limit: usize,
     ring: Mutex<Ring<E>>,
 }
@@ -145,11 +116,12 @@ pub(crate) enum Found {
 }
 
 impl<E> History<E> {
-    pub(crate) fn new(instance: u64, limit: usize, generation: u64) -> Self {
-        let head = Head { next_seq: 0, generation, closed: None };
+    pub(crate) fn new(instance: Instance, limit: usize, first: First) -> Self {
+        let First { generation, seq: next_seq, .. } = first;
+        let head = Head { next_seq, generation, closed: None };
         let batches = VecDeque::new();
-        let ring = Ring { batches, next_seq: 0, generation, head, waiting: Waiting::default() };
-        Self { instance, limit, ring: Mutex::new(ring) }
+        let ring = Ring { batches, next_seq, generation, head, waiting: Waiting::default() };
+        Self { instance, first, limit, ring: Mutex::new(ring) }
     }
 
     /// Step one of publishing. Gives the batch back when the history was closed in between.
@@ -209,8 +181,12 @@ impl<E> History<E> {
         lock(&self.ring).head
     }
 
-    pub(crate) fn instance(&self) -> u64 {
+    pub(crate) fn instance(&self) -> Instance {
         self.instance
+    }
+
+    pub(crate) fn first(&self) -> First {
+        self.first
     }
 
     /// Everything that is kept and announced, oldest first.
@@ -280,9 +256,22 @@ impl<E> History<E> {
         if cursor.instance != self.instance {
             return Err(CursorError::Foreign);
         }
-        let ring = lock(&self.ring);
-        if cursor.seq > ring.next_seq || cursor.generation > ring.generation {
-            return Err(CursorError::Future { seq: cursor.seq, published: ring.next_seq });
+        let published = {
+            let ring = lock(&self.ring);
+            if cursor.generation > ring.generation {
+                return Err(CursorError::Future { seq: cursor.seq, published: ring.next_seq });
+            }
+            ring.next_seq
+        };
+        let is_earlier = cursor.generation < self.first.generation;
+        // What an earlier process has published behind the recorded point is not what was published there since.
+        let published = if is_earlier { self.first.seq } else { published };
+        if cursor.seq > published {
+            return Err(CursorError::Future { seq: cursor.seq, published });
+        }
+        // A generation of this process has no batch from before it.
+        if !is_earlier && cursor.seq < self.first.seq {
+            return Err(CursorError::Foreign);
         }
         Ok(())
     }
@@ -294,10 +283,10 @@ mod tests {
 
     #[test]
     fn a_cursor_of_another_runtime_or_from_the_future_is_refused() {
-        let history = History::new(7, 4, 1);
+        let history = History::new(Instance(7), 4, First { seq: 5, ..First::default() });
         let batch = ObservationBatch {
             generation: 2,
-            seq: 0,
+            seq: 5,
             cycle: 3,
             observed_at: Instant::now(),
             system_time: SystemTime::now(),
@@ -308,14 +297,21 @@ mod tests {
         };
         history.push(Arc::new(batch)).unwrap();
         let cases = [
-            ((7, 1, 0), Ok(())),
-            ((7, 2, 1), Ok(())),
-            ((7, 1, 2), Err(CursorError::Future { seq: 2, published: 1 })),
-            ((7, 3, 1), Err(CursorError::Future { seq: 1, published: 1 })),
-            ((8, 1, 0), Err(CursorError::Foreign)),
+            ((7, 1, 5), Ok(())),
+            ((7, 2, 6), Ok(())),
+            ((7, 1, 7), Err(CursorError::Future { seq: 7, published: 6 })),
+            ((7, 3, 6), Err(CursorError::Future { seq: 6, published: 6 })),
+            ((8, 1, 5), Err(CursorError::Foreign)),
             ((8, 9, 9), Err(CursorError::Foreign)),
+            // Of the process before: up to the recorded point, and beyond it.
+            ((7, 0, 0), Ok(())),
+            ((7, 0, 5), Ok(())),
+            ((7, 0, 6), Err(CursorError::Future { seq: 6, published: 5 })),
+            // Of nobody.
+            ((7, 1, 4), Err(CursorError::Foreign)),
         ];
         for ((instance, generation, seq), expected) in cases {
+            let instance = Instance(instance);
             let cursor = Cursor { instance, generation, seq };
             assert_eq!(history.check(cursor), expected, "{cursor:?}");
         }

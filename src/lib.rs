@@ -15,7 +15,7 @@
 //!
 //! Most need [`PerSource`] alone: one async function that probes one source. Tests wait on the handle
 //! ([`eventually`](ObservationHandle::eventually) and its like); [`ObservationGroup`] holds many runtimes. The
-//! feature `json` shows reports and erased snapshots as JSON.
+//! feature `json` shows reports, and the snapshots and events of erased handles, as JSON.
 //!
 //! What is logged, at which level and with which fields, is listed with [`ObservationRuntime`](ObservationRuntime#logs).
 //!
@@ -36,12 +36,14 @@ mod clock;
 mod config;
 mod control;
 mod core;
+mod cursor;
 mod deadline;
 mod driver;
 mod duplicates;
 mod error;
 mod error_text;
 mod failure;
+mod feed;
 mod freshness;
 mod group;
 #[cfg(any(doc, doctest))]
@@ -66,6 +68,7 @@ mod source_health;
 mod status;
 mod subscription;
 mod sync;
+mod tap;
 mod text;
 mod transactional;
 mod until;
@@ -86,16 +89,20 @@ pub use async_trait::async_trait;
 pub use tokio_util::sync::CancellationToken;
 pub use watchkeeper_fsm::{State, StateKind, StopReason};
 
+#[cfg(feature = "json")]
+pub use any::json::{JsonBatch, JsonEvent, JsonSubscription, JsonSubscriptionError};
 pub use any::{AnyHandle, AnySnapshot, AnyWait, AnyWaitBuilder};
 pub use config::{Backoff, ObservationConfig, Retry};
 pub use control::ObservationControl;
+pub use cursor::{Cursor, PositionError, PositionProblem, Resume};
 pub use duplicates::Duplicates;
 pub use error::{ControlError, CursorError, ObservationRuntimeError, StopOutcome};
 pub use failure::{Cause, ObservationFailure, ObservationFailureStage};
+pub use feed::{Feed, FeedError, FeedFailure, FeedStart, FeedSuccess};
 pub use freshness::Freshness;
 pub use group::{GroupError, GroupStatus, ObservationGroup};
 pub use handle::{Mark, ObservationHandle};
-pub use history::{Cursor, ObservationBatch};
+pub use history::ObservationBatch;
 pub use observe::observe;
 pub use observer::{DynError, Observer};
 pub use per_source::{PerSource, PerSourceError, PerSourceSnapshot, PerSourceState, SourceEvent, SourceView};
@@ -108,6 +115,7 @@ pub use source::{
 pub use source_health::{ProbeFailure, SourceFacts, SourceHealth};
 pub use status::{ObservationSnapshot, ObservationStatus};
 pub use subscription::{RecvError, Subscription};
+pub use tap::{Record, RecordKind, SourcesChanged, Tap, TapError, TapLimits};
 pub use transactional::Transactional;
 pub use until::{Until, until};
 pub use waits::{

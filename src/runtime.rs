@@ -4,7 +4,6 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -16,6 +15,7 @@ use crate::clock::Clock;
 use crate::config::ObservationConfig;
 use crate::control::ObservationControl;
 use crate::core::{Core, FirstCycle, logged_name};
+use crate::cursor::Instance;
 use crate::driver::{Driver, drive};
 use crate::error::{ObservationRuntimeError, StopOutcome};
 use crate::handle::ObservationHandle;
@@ -29,9 +29,6 @@ use crate::shield::shielded;
 use crate::source::{Provider, SourceProvider};
 use crate::status::Published;
 
-/// Tells the runtimes of one process apart, so that a cursor finds its own.
-static INSTANCES: AtomicU64 = AtomicU64::new(1);
-
 /// A running observation: one task that owns provider, observer and state.
 ///
 /// Dropping it asks for the stop and does not wait; that needs no tokio context. Handles,
@@ -41,7 +38,7 @@ static INSTANCES: AtomicU64 = AtomicU64::new(1);
 /// # Logs
 ///
 /// By `tracing`, with the targets `watchkeeper::..`. Lines are inside the span `observation`, whose fields are
-/// `instance`, `observer` and the config's `name`; only the end of a runtime that blocks its thread is logged outside.
+/// `instance` (the first eight digits of its cursors' texts), `observer` and the config's `name`; only the end of a runtime that blocks its thread is logged outside.
 /// Names and errors are escaped and cut.
 ///
 /// | level | message | when | fields |
@@ -255,14 +252,14 @@ impl<O: Observer> ObservationRuntime<O> {
         catch(|| observer.configured(&config)).map_err(panicked("configured"))?;
         let keeps_state = catch(|| observer.keeps_state_when_interrupted())
             .map_err(panicked("keeps_state_when_interrupted"))?;
-        let instance = INSTANCES.fetch_add(1, Ordering::Relaxed);
+        let instance = config.resume.map_or_else(Instance::random, |resume| resume.cursor.instance);
         let clock = Clock::of(executor.clone());
-        let history = History::new(instance, config.history_limit, config.first_generation);
+        let history = History::new(instance, config.history_limit, config.first());
         let first = Published::before_the_start(clock.started(), &config);
         let (name, observer_type) = (config.name.as_deref(), std::any::type_name::<O>());
         let shared = Arc::new(Shared::new((name, observer_type), clock.clone(), history, first));
         let name = name.map(logged_name);
-        let span = tracing::info_span!("observation", instance, observer = observer_type, name);
+        let span = tracing::info_span!("observation", %instance, observer = observer_type, name);
         clock.pulse().logs_as(&span);
         let end: Arc<dyn Terminate> = shared.clone();
         let (remote, inbox, guard) = life(&clock, config.stop_timeout, config.wake.as_ref(), end);

@@ -5,6 +5,7 @@ mod loom_tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Poll, Waker};
 
 use tokio::time::Instant;
@@ -20,7 +21,7 @@ use crate::runner::Terminate;
 use crate::status::Published;
 use crate::sync::{Mutex, lock};
 use crate::waiting::{Place, Waiting, drop_waker, wake_all};
-use crate::waits::queue::{Publication, Queues, ReaderId};
+use crate::waits::queue::{Next, Publication, Queues, ReaderId};
 
 /// How many failures `failures()` keeps.
 const FAILURES: usize = 64;
@@ -35,6 +36,8 @@ pub(crate) struct Shared<S, E> {
     pub(crate) clock: Clock,
     pub(crate) history: Arc<History<E>>,
     board: Mutex<Board<S, E>>,
+    /// How many taps there are.
+    taps: AtomicUsize,
 }
 
 /// The status, who waits for the next one, and what is kept for reports. Its lock orders all publications: a wait
@@ -91,6 +94,7 @@ impl<S, E> Shared<S, E> {
             clock,
             history: Arc::new(history),
             board: Mutex::new(board),
+            taps: AtomicUsize::new(0),
         }
     }
 
@@ -194,6 +198,40 @@ impl<S, E> Shared<S, E> {
         missed
     }
 
+    /// Registers a tap, which holds so many records and bytes.
+    pub(crate) fn register_tap(&self, records: usize, bytes: usize) -> (Registered, Arc<Published<S>>) {
+        let mut board = lock(&self.board);
+        let status = Arc::new(board.status.clone());
+        let id = Some(board.queues.register_tap(records, bytes, Arc::clone(&status)));
+        self.taps.fetch_add(1, Relaxed);
+        (Registered { id, place: Place::default() }, status)
+    }
+
+    /// What comes next for a tap, whose next publication is to be number `next`; if nothing has come, `waker` is woken
+    /// by it.
+    pub(crate) fn next(&self, registered: &mut Registered, next: u64, waker: &Waker) -> Next<S, E> {
+        let Registered { id: Some(id), place } = registered else { return Next::Nothing };
+        let mut board = lock(&self.board);
+        let found = board.queues.next_of_tap(*id, next);
+        let waits = matches!(found, Next::Nothing);
+        let old = if waits { board.watching.wait(place, waker) } else { None };
+        let dropped = board.queues.dropped();
+        drop(board);
+        drop_waker(old);
+        drop(dropped);
+        found
+    }
+
+    /// Whether somebody wants to know what a success weighs.
+    pub(crate) fn is_tapped(&self) -> bool {
+        self.taps.load(Relaxed) > 0
+    }
+
+    pub(crate) fn unregister_tap(&self, registered: &mut Registered) {
+        self.taps.fetch_sub(1, Relaxed);
+        self.unregister(registered);
+    }
+
     /// How many of the publications up to `number` a wait has missed; to be asked before anything is taken.
     pub(crate) fn missed_until(&self, registered: &Registered, number: u64) -> u64 {
         registered.id.map_or(0, |id| lock(&self.board).queues.missed_until(id, number))
@@ -230,7 +268,7 @@ impl<S, E> Shared<S, E> {
     fn log_end(&self, reason: StopReason) {
         let (instance, cycle) = (self.history.instance(), self.read(|status| status.cycle));
         let name = self.name.as_deref().map(logged_name);
-        tracing::info!(name, observer = self.observer, %reason, cycle, instance, "observation ended");
+        tracing::info!(name, observer = self.observer, %reason, cycle, %instance, "observation ended");
     }
 }
 

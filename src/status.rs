@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use watchkeeper_fsm::{State, StateKind};
 
 use crate::config::ObservationConfig;
+use crate::cursor::Cursor;
 use crate::duplicates::LeftOut;
 use crate::failure::ObservationFailure;
 use crate::freshness::Freshness;
-use crate::history::Cursor;
 use crate::observer::Observer;
 use crate::panics::discard_logged;
 use crate::source::SourceNames;
@@ -36,12 +36,15 @@ pub struct ObservationSnapshot<S> {
     pub elapsed: Duration,
     /// How many sources there were.
     pub source_count: usize,
-    /// How many events were published up to this snapshot, by all cycles of the runtime.
+    /// How many events were published up to this snapshot, by all cycles of the runtime, and of those that it has
+    /// [resumed](crate::Resume).
     pub event_count: u64,
     /// The observer's own view. From a wait: without what was asked before its start.
     pub value: S,
     /// What could not be told apart in its set.
     pub(crate) left_out: Option<Arc<LeftOut>>,
+    /// About how many bytes it and its events take, for taps.
+    pub(crate) weight: usize,
     /// It is of a poll; the first of each generation shows the state as `init` has built it.
     pub(crate) is_polled: bool,
 }
@@ -67,7 +70,7 @@ pub(crate) struct Published<S> {
     pub(crate) paused: bool,
     pub(crate) generation: u64,
     pub(crate) cycle: u64,
-    /// The first cycle that has not begun: before the start it is 0, like `cycle`.
+    /// The first cycle that has not begun: before the start it is the first, like `cycle`.
     pub(crate) next_cycle: u64,
     pub(crate) snapshot: Option<Arc<ObservationSnapshot<S>>>,
     pub(crate) last_error: Option<Arc<ObservationFailure>>,
@@ -106,14 +109,15 @@ impl<S> Clone for Published<S> {
 
 impl<S> Published<S> {
     pub(crate) fn before_the_start(at: Instant, config: &ObservationConfig) -> Self {
+        let first = config.first();
         Self {
             number: 0,
             state: State::Starting,
             since: at,
             paused: false,
-            generation: config.first_generation,
-            cycle: 0,
-            next_cycle: 0,
+            generation: first.generation,
+            cycle: first.cycle,
+            next_cycle: first.cycle,
             snapshot: None,
             last_error: None,
             failures: 0,
@@ -129,6 +133,18 @@ impl<S> Published<S> {
     /// Whether nothing comes after it.
     pub(crate) fn is_over(&self) -> bool {
         self.state.kind() == StateKind::Stopped
+    }
+
+    /// The snapshot, if it is of a success that came after `before`.
+    pub(crate) fn succeeded_since(&self, before: &Self) -> Option<&Arc<ObservationSnapshot<S>>> {
+        let known =
+            |snapshot: &&Arc<_>| before.snapshot.as_ref().is_some_and(|known| Arc::ptr_eq(known, snapshot));
+        self.snapshot.as_ref().filter(|snapshot| !known(snapshot))
+    }
+
+    /// The failure, if a cycle has failed after `before`.
+    pub(crate) fn failed_since(&self, before: &Self) -> Option<&Arc<ObservationFailure>> {
+        self.last_error.as_ref().filter(|_| self.failures != before.failures)
     }
 
     pub(crate) fn freshness(&self, read_at: Instant) -> Freshness {

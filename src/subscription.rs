@@ -12,9 +12,10 @@ use std::task::{Context, Poll, Waker, ready};
 use futures_core::Stream;
 use watchkeeper_fsm::StopReason;
 
+use crate::cursor::Cursor;
 use crate::error::CursorError;
 use crate::error_text::debug_as_text;
-use crate::history::{Cursor, Found, Head, History, ObservationBatch};
+use crate::history::{Found, Head, History, ObservationBatch};
 use crate::waiting::Place;
 
 /// Batches taken under one lock of the history.

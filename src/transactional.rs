@@ -172,6 +172,10 @@ impl<O: Observer<State: Clone>> Observer for Transactional<O> {
     fn asked_at(event: &O::Event) -> Option<Instant> {
         O::asked_at(event)
     }
+
+    fn weight(snapshot: &O::Snapshot, events: &[O::Event]) -> usize {
+        O::weight(snapshot, events)
+    }
 }
 
 impl<O: Observer + fmt::Debug> fmt::Debug for Transactional<O> {

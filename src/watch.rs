@@ -117,7 +117,7 @@ impl<O: Observer> Watch<O> {
                 biased;
                 () = changed => News::Changed,
                 () = turns_stale => News::Stale,
-                no_turn_for = clock.pulse().no_turn(stale_at, false) => News::NoTurn(no_turn_for),
+                no_turn_for = clock.no_turn(stale_at) => News::NoTurn(no_turn_for),
             }
         });
         match news.await {

@@ -15,11 +15,13 @@ pub struct Options {
     pub keeps_state_on_timeout: bool,
     /// The generation of the first state to be published. Default: 1.
     pub first_generation: u64,
+    /// The number of the first cycle. Default: 0.
+    pub first_cycle: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { keeps_state_on_timeout: false, first_generation: 1 }
+        Self { keeps_state_on_timeout: false, first_generation: 1, first_cycle: 0 }
     }
 }
 
@@ -94,7 +96,8 @@ impl Lifecycle {
         self.machine.paused
     }
 
-    /// Returns the number of the cycle in flight, or else of the last one begun. The first is 0.
+    /// Returns the number of the cycle in flight, or else of the last one begun. The first is
+    /// [`Options::first_cycle`], also before it has begun.
     #[must_use]
     pub fn cycle(&self) -> u64 {
         self.machine.cycle()

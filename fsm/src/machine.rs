@@ -214,7 +214,7 @@ impl Machine {
     }
 
     pub(crate) fn cycle(&self) -> u64 {
-        self.cycles.saturating_sub(1)
+        self.options.first_cycle.saturating_add(self.cycles.saturating_sub(1))
     }
 
     pub(crate) fn generation(&self) -> u64 {

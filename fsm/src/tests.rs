@@ -14,6 +14,6 @@ use crate::Options;
 
 /// Both settings of the one option that changes what the machine does.
 const OPTIONS: [Options; 2] = [
-    Options { keeps_state_on_timeout: false, first_generation: 1 },
-    Options { keeps_state_on_timeout: true, first_generation: 7 },
+    Options { keeps_state_on_timeout: false, first_generation: 1, first_cycle: 0 },
+    Options { keeps_state_on_timeout: true, first_generation: 7, first_cycle: 30 },
 ];

@@ -220,6 +220,16 @@ fn generations_count_from_the_first_one_given() {
 }
 
 #[test]
+fn cycles_count_from_the_first_one_given() {
+    let mut lifecycle = Lifecycle::new(Options { first_cycle: 41, ..Options::default() });
+    assert_eq!(lifecycle.cycle(), 41);
+    let commands = lifecycle.handle(Event::Start);
+    assert!(matches!(*commands, [Refresh { cycle: 41, .. }]), "{commands:?}");
+    let _ = lifecycle.handle(Event::PollNow);
+    assert_eq!((lifecycle.cycle(), lifecycle.poll_now_cycle()), (41, 42));
+}
+
+#[test]
 fn failures_in_a_row_count_until_a_success() {
     let mut story = Story::polling();
     for in_a_row in 1..=3 {

@@ -9,6 +9,7 @@ use tokio::runtime::Runtime;
 
 use super::*;
 use crate::clock::Clock;
+use crate::cursor::Instance;
 use crate::history::History;
 use crate::runner::{EndGuard, life};
 use crate::status::Published;
@@ -70,7 +71,7 @@ impl Rig {
         let clock = Clock::of(EXECUTOR.handle().clone());
         let config = ObservationConfig { history_limit, ..ObservationConfig::default() };
         let first = Published::before_the_start(clock.started(), &config);
-        let history = History::new(1, history_limit, 1);
+        let history = History::new(Instance(1), history_limit, First::default());
         let shared = Arc::new(Shared::new((None, "App"), clock.clone(), history, first));
         let (remote, _, guard) = life::<Control, u64>(&clock, config.stop_timeout, None, shared.clone());
         let mut core = Core::new(Arc::clone(&shared), Arc::clone(&remote.life), config, false, None);

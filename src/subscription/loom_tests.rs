@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::core::loom_rig::{Rig, model};
+use crate::cursor::{First, Instance};
 use crate::history::Announced;
 
 fn batch(seq: u64, generation: u64) -> Arc<ObservationBatch<u64>> {
@@ -111,7 +112,7 @@ fn loom_a_stream_behind_a_snapshot_is_woken_while_the_runtime_lives_on() {
 #[test]
 fn loom_a_slow_reader_is_told_exactly_what_it_missed() {
     model(4, || {
-        let history = Arc::new(History::new(1, 1, 1));
+        let history = Arc::new(History::new(Instance(1), 1, First::default()));
         let mut subscription = Subscription::from_now(Arc::clone(&history));
         let writer = thread::spawn(move || (0..3).for_each(|seq| publish(&history, seq, 1)));
 
@@ -135,7 +136,7 @@ fn loom_a_slow_reader_is_told_exactly_what_it_missed() {
 #[test]
 fn loom_a_rebuild_is_told_between_the_generations() {
     model(3, || {
-        let history = Arc::new(History::new(1, 64, 1));
+        let history = Arc::new(History::new(Instance(1), 64, First::default()));
         let mut subscription = Subscription::from_now(Arc::clone(&history));
         let writer = thread::spawn(move || {
             publish(&history, 0, 1);
@@ -155,7 +156,7 @@ fn loom_a_rebuild_is_told_between_the_generations() {
 #[test]
 fn loom_a_stream_is_woken_for_every_batch_and_for_the_end() {
     model(4, || {
-        let history = Arc::new(History::new(1, 64, 1));
+        let history = Arc::new(History::new(Instance(1), 64, First::default()));
         let mut subscription = Subscription::from_now(Arc::clone(&history));
         let writer = thread::spawn(move || {
             publish(&history, 0, 1);

@@ -1,9 +1,9 @@
-//! What was published, for each live wait.
+//! What was published, for each live wait and each tap.
 //!
 //! The publisher never runs a predicate: it appends once, whatever the number of waits, and wakes. Each wait reads at
 //! its own pace; what all have read is gone. For waits that lag behind it is moved to a queue of their own, so that
 //! it stays bounded: a wait may lag behind by 1,024 publications, which pin 100,000 events and names. Behind that it
-//! loses the newest publications, and knows how many.
+//! loses the newest publications, and knows how many. A tap has a queue of its own from the beginning, with its limits.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,6 +24,10 @@ const PINNED: usize = 100_000;
 const RECENT: usize = 32;
 const RECENT_PINNED: usize = 10_000;
 
+/// Bytes that a tap counts for each publication, and for each name of a changed set beside its own.
+const RECORD: usize = 512;
+const NAME: usize = 32;
+
 /// The status right behind one publication, its batch, and when it was published.
 pub(crate) struct Publication<S, E> {
     pub(crate) at: Instant,
@@ -31,11 +35,18 @@ pub(crate) struct Publication<S, E> {
     pub(crate) batch: Option<Arc<ObservationBatch<E>>>,
     /// How many publications the wait that reads this one had lost before.
     pub(crate) missed: u64,
+    /// For a tap: the status before, also where that publication was lost.
+    pub(crate) before: Option<Arc<Published<S>>>,
 }
 
 impl<S, E> Clone for Publication<S, E> {
     fn clone(&self) -> Self {
-        Self { status: Arc::clone(&self.status), batch: self.batch.clone(), ..*self }
+        Self {
+            status: Arc::clone(&self.status),
+            batch: self.batch.clone(),
+            before: self.before.clone(),
+            ..*self
+        }
     }
 }
 
@@ -46,6 +57,18 @@ impl<S, E> Publication<S, E> {
         let changed = before.is_some_and(|before| !Arc::ptr_eq(&before.status.source_names, names));
         let names = if changed { names.len() } else { 0 };
         names + self.batch.as_ref().map_or(0, |batch| batch.events.len())
+    }
+
+    /// For a tap: about how many bytes it pins.
+    fn bytes(&self) -> usize {
+        let status = &self.status;
+        let before = self.before.as_ref().unwrap_or(status);
+        let success = status.succeeded_since(before).map_or(0, |snapshot| snapshot.weight);
+        let failure = status.failed_since(before).map_or(0, |failure| failure.message.len());
+        let is_same_set = Arc::ptr_eq(&before.source_names, &status.source_names);
+        let names = status.source_names.iter().map(|name| NAME + name.len());
+        let names = if is_same_set { 0 } else { names.sum() };
+        [success, failure, names].into_iter().fold(RECORD, usize::saturating_add)
     }
 }
 
@@ -67,6 +90,16 @@ impl<S, E> Recent<S, E> {
         }
         Some(read)
     }
+}
+
+/// What a tap finds.
+pub(crate) enum Next<S, E> {
+    Item(Publication<S, E>),
+    /// All from the next one up to this one were lost.
+    Lost {
+        last: u64,
+    },
+    Nothing,
 }
 
 /// What is to be dropped without the lock: it is the app's.
@@ -91,25 +124,40 @@ struct Reader<S, E> {
     own: Option<Box<Own<S, E>>>,
 }
 
-/// The queue of a wait that lags, or lagged, behind.
+/// The queue of a wait that lags, or lagged, behind; or of a tap.
 struct Own<S, E> {
     items: VecDeque<Publication<S, E>>,
-    /// How many events and names the items pin.
+    /// How many events and names the items pin; for a tap, how many bytes.
     pinned: usize,
+    /// Of a tap.
+    tap: Option<TapState<S>>,
     missed: u64,
     /// The number of the first publication that was missed; the others followed it, until the first take.
     missed_from: u64,
 }
 
+struct TapState<S> {
+    records: usize,
+    bytes: usize,
+    /// The status right after the newest publication, lost or not.
+    newest: Arc<Published<S>>,
+}
+
 impl<S, E> Own<S, E> {
-    fn new() -> Self {
-        Self { items: VecDeque::new(), pinned: 0, missed: 0, missed_from: 0 }
+    fn new(tap: Option<TapState<S>>) -> Self {
+        Self { items: VecDeque::new(), pinned: 0, tap, missed: 0, missed_from: 0 }
     }
 
-    fn push(&mut self, publication: Publication<S, E>, dropped: &mut Dropped<S, E>) {
-        let pins = publication.pins(self.items.back());
+    fn push(&mut self, mut publication: Publication<S, E>, dropped: &mut Dropped<S, E>) {
+        let (items, most, pins) = match &mut self.tap {
+            Some(TapState { records, bytes, newest }) => {
+                publication.before = Some(std::mem::replace(newest, Arc::clone(&publication.status)));
+                (*records, *bytes, publication.bytes())
+            }
+            None => (BOUND, PINNED, publication.pins(self.items.back())),
+        };
         let pinned = self.pinned.saturating_add(pins);
-        let has_room = self.items.len() < BOUND && (pinned <= PINNED || self.pinned == 0 || pins == 0);
+        let has_room = self.items.len() < items && (pinned <= most || self.pinned == 0 || pins == 0);
         // The end of the runtime is told in any case: nothing comes after it.
         if has_room || publication.status.is_over() {
             self.pinned = pinned;
@@ -139,6 +187,8 @@ pub(crate) struct Queues<S, E> {
     free: Vec<usize>,
     /// Readers that are shown events.
     for_events: usize,
+    /// Those that are taps.
+    taps: Vec<usize>,
     dropped: Dropped<S, E>,
 }
 
@@ -151,6 +201,7 @@ impl<S, E> Default for Queues<S, E> {
             readers: Vec::new(),
             free: Vec::new(),
             for_events: 0,
+            taps: Vec::new(),
             dropped: Dropped::default(),
         }
     }
@@ -167,8 +218,25 @@ impl<S, E> Queues<S, E> {
 
     /// A wait that reads what is published from now on; with its events, or without them.
     pub(crate) fn register(&mut self, events: bool) -> ReaderId {
+        self.add(events, None)
+    }
+
+    /// A tap, whose first publication comes after this status.
+    pub(crate) fn register_tap(
+        &mut self,
+        records: usize,
+        bytes: usize,
+        newest: Arc<Published<S>>,
+    ) -> ReaderId {
+        let own = Own::new(Some(TapState { records, bytes, newest }));
+        let id = self.add(true, Some(Box::new(own)));
+        self.taps.push(id.0);
+        id
+    }
+
+    fn add(&mut self, events: bool, own: Option<Box<Own<S, E>>>) -> ReaderId {
         self.for_events += usize::from(events);
-        let reader = Some(Reader { next: self.next(), events, own: None });
+        let reader = Some(Reader { next: self.next(), events, own });
         if let Some(free) = self.free.pop() {
             self.readers[free] = reader;
             return ReaderId(free);
@@ -189,12 +257,17 @@ impl<S, E> Queues<S, E> {
             return;
         }
         let batch = batch.filter(|_| self.for_events > 0).cloned();
-        let publication = Publication { at, status: Arc::new(status.clone()), batch, missed: 0 };
+        let publication =
+            Publication { at, status: Arc::new(status.clone()), batch, missed: 0, before: None };
         let before = self.recent.back().and_then(|before| before.publication.as_ref());
         self.pinned += publication.pins(before);
         self.recent.push_back(Recent { publication: Some(publication), unread });
         if self.recent.len() > RECENT || self.pinned > RECENT_PINNED {
             (0..self.readers.len()).for_each(|reader| self.move_to_own(reader));
+        }
+        // Whether a tap has room is known when it is published.
+        for tap in 0..self.taps.len() {
+            self.move_to_own(self.taps[tap]);
         }
     }
 
@@ -204,7 +277,7 @@ impl<S, E> Queues<S, E> {
         let Self { recent, first, readers, dropped, .. } = self;
         let Some(reader) = &mut readers[reader] else { return };
         if reader.next < end {
-            let own = reader.own.get_or_insert_with(|| Box::new(Own::new()));
+            let own = reader.own.get_or_insert_with(|| Box::new(Own::new(None)));
             for recent in recent.range_mut(index(reader.next, *first)..) {
                 if let Some(publication) = recent.read(reader.events, dropped) {
                     own.push(publication, dropped);
@@ -257,12 +330,30 @@ impl<S, E> Queues<S, E> {
         own.map_or(0, |own| (number + 1).saturating_sub(own.missed_from).min(own.missed))
     }
 
+    /// For a tap: the publication number `next`, or that it was lost.
+    pub(crate) fn next_of_tap(&mut self, id: ReaderId, next: u64) -> Next<S, E> {
+        let own = self.readers[id.0].as_mut().and_then(|reader| reader.own.as_mut());
+        let Some(Own { items, pinned, tap: Some(tap), .. }) = own.map(|own| &mut **own) else {
+            return Next::Nothing;
+        };
+        let come = items.front().map(|item| item.status.number);
+        if come == Some(next)
+            && let Some(publication) = items.pop_front()
+        {
+            *pinned = pinned.saturating_sub(publication.bytes());
+            return Next::Item(publication);
+        }
+        let last = come.map_or(tap.newest.number, |number| number.saturating_sub(1));
+        if last >= next { Next::Lost { last } } else { Next::Nothing }
+    }
+
     /// The wait is gone.
     pub(crate) fn close(&mut self, id: ReaderId) {
         self.move_to_own(id.0);
         if let Some(reader) = self.readers[id.0].take() {
             self.for_events -= usize::from(reader.events);
             self.free.push(id.0);
+            self.taps.retain(|tap| *tap != id.0);
             self.dropped.publications.extend(reader.own.into_iter().flat_map(|own| own.items));
         }
     }

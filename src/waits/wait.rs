@@ -104,14 +104,14 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
     ) -> Self {
         let is_for_events = matches!(judge, Judge::Event(_));
         let made = Look::at(shared.clock.executor());
-        let began = made.tokio();
+        let began = shared.clock.at(made);
         let (registered, status) = shared.register(is_for_events);
         let mut wait = Self {
             start: Start::at(began, status.next_cycle),
             unjudged_from: 0,
             unjudged_sets_from: 0,
             evidence: Evidence::new(Arc::clone(&status), began),
-            taken: VecDeque::from([Publication { at: began, status, batch: None, missed: 0 }]),
+            taken: VecDeque::from([Publication { at: began, status, batch: None, missed: 0, before: None }]),
             show: Show::nothing(),
             invalid: None,
             foreign: false,
@@ -147,7 +147,8 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
     /// Begins there and nowhere else, before anything is judged.
     fn begin_at(&mut self, start: Start, mark: Option<Mark>) {
         let first = &self.evidence.first;
-        let published = first.snapshot.as_ref().map_or(0, |snapshot| snapshot.cursor.seq);
+        let none = self.shared.history.first().seq;
+        let published = first.snapshot.as_ref().map_or(none, |snapshot| snapshot.cursor.seq);
         let ours = mark.filter(|mark| mark.instance == self.shared.history.instance());
         self.start = start;
         self.foreign = mark.is_some() && ours.is_none();
@@ -161,7 +162,8 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             _ => (Vec::new(), 0),
         };
         self.evidence.lost_before = lost;
-        let publication = |at, batch| Publication { at, status: Arc::clone(first), batch, missed: 0 };
+        let publication =
+            |at, batch| Publication { at, status: Arc::clone(first), batch, missed: 0, before: None };
         let counts = |batch: &Arc<ObservationBatch<_>>| batch.fresh && batch.cycle >= start.cycle;
         let earlier = batches.into_iter().filter(counts);
         let earlier = earlier.map(|batch| publication(batch.observed_at, Some(batch)));
@@ -469,8 +471,9 @@ impl<O: Observer, T> Wait<'_, O, T> {
         };
         if self.timer.as_ref().is_none_or(|(at, _)| *at != next) {
             self.timer = Some((next, self.shared.clock.timer(next)));
-            // The timer is the executor's.
-            self.vigil.iter().for_each(|vigil| vigil.is_due(next));
+            // The timer is the executor's, unless somebody feeds it.
+            let vigil = self.vigil.iter().filter(|_| !self.shared.clock.is_fed());
+            vigil.for_each(|vigil| vigil.is_due(next));
         }
         let (at, timer) = self.timer.as_mut()?;
         Pin::new(timer).poll(context).is_ready().then_some(*at)
@@ -504,6 +507,7 @@ mod tests {
 
     use super::*;
     use crate::config::ObservationConfig;
+    use crate::cursor::{First, Instance};
     use crate::history::History;
     use crate::{DynError, ObservedSource};
 
@@ -533,7 +537,12 @@ mod tests {
         let executor = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let clock = Clock::of(executor.handle().clone());
         let first = Published::before_the_start(clock.started(), &ObservationConfig::default());
-        let shared = Arc::new(Shared::new((None, "nothing"), clock, History::new(1, 4, 1), first));
+        let shared = Arc::new(Shared::new(
+            (None, "nothing"),
+            clock,
+            History::new(Instance(1), 4, First::default()),
+            first,
+        ));
         drop(executor);
         let judge = Judge::<Nothing>::Eventually(Box::new(|_| false.into()));
         let mut wait = Wait::register(shared, "anything".to_owned(), judge, Read::Moment(|_| Some(())));

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use watchkeeper::report::error_chain;
 use watchkeeper::{
-    ControlError, CursorError, GroupError, ObservationRuntime, ObservationRuntimeError, PerSourceError,
-    RecvError, SourceSetError, StopReason, WatchError,
+    ControlError, Cursor, CursorError, GroupError, ObservationRuntime, ObservationRuntimeError,
+    PerSourceError, RecvError, SourceSetError, StopReason, WatchError,
 };
 
 use crate::common::{Act, App, Call, each_second, ms, status_when};
@@ -33,6 +33,9 @@ fn errors() -> Vec<(Box<dyn Error + Send + Sync>, &'static str)> {
         (Start::InvalidRetry { field: "jitter", value: "2".into() }.into(),
          "Backoff::jitter is 2: `first` must be more than zero, `max` at least `first` and at most 24 h, `jitter` \
           between 0 and 1"),
+        (Start::InvalidResume { field: "cycle", value: u64::MAX }.into(),
+         "ObservationConfig::resume: its cycle is 18446744073709551615: it must be at most 9223372036854775807, because \
+          the runtime counts on from it; resume from another record, or start without one"),
         (Start::NoTokioRuntime.into(),
          "no tokio runtime here: start the observation from inside one, or enter its handle first"),
         (Start::SourceRefresh { source: cause() }.into(),
@@ -54,6 +57,9 @@ fn errors() -> Vec<(Box<dyn Error + Send + Sync>, &'static str)> {
         (CursorError::Future { seq: 7, published: 3 }.into(),
          "this cursor stands at batch 7, but only 3 were published: take cursors from this runtime's snapshots, \
           batches or marks"),
+        ("x".parse::<Cursor>().unwrap_err().into(),
+         "not a cursor: at byte 0: the instance is not 32 lower-case hexadecimal digits; write it as `Display` does, \
+          without spaces: INSTANCE.GENERATION.SEQ"),
         (SourceSetError::DuplicateName { name: "n1".into() }.into(),
          "two sources are named \"n1\": give every source a name of its own"),
         (SourceSetError::EmptyName { position: 2 }.into(),

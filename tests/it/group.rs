@@ -9,7 +9,7 @@ use watchkeeper::{
 };
 
 use crate::common::threads::{Flavour, Gate, executor, poll_once};
-use crate::common::{Act, App, Call, at, each_second, ms};
+use crate::common::{Act, App, Call, at, each_second, ms, resume_behind};
 
 async fn probing() -> ObservationRuntime<PerSource<u32, u32>> {
     let provider =
@@ -26,7 +26,10 @@ async fn members_of_any_kind_are_listed_by_age_and_found_by_name() {
     let failing = App::new();
     failing.then(Call::Poll, [Act::Ok(vec![]), Act::Err("no")]);
     group
-        .add_as("zebra", failing.start(ObservationConfig { first_generation: 7, ..each_second() }).await)
+        .add_as(
+            "zebra",
+            failing.start(ObservationConfig { resume: Some(resume_behind(6)), ..each_second() }).await,
+        )
         .unwrap();
     group.add_as("nodes", probing().await).unwrap();
     at(start, 2_500).await;
@@ -35,7 +38,7 @@ async fn members_of_any_kind_are_listed_by_age_and_found_by_name() {
     let names: Vec<&str> = statuses.iter().map(|status| &*status.name).collect();
     assert_eq!((group.len(), names), (2, vec!["zebra", "nodes"]));
     let [zebra, nodes] = &statuses[..] else { panic!("{statuses:?}") };
-    assert_eq!((zebra.state.kind(), zebra.generation, zebra.cycle), (StateKind::Failed, 7, 2));
+    assert_eq!((zebra.state.kind(), zebra.generation, zebra.cycle), (StateKind::Failed, 7, 3));
     assert_eq!(zebra.last_error.as_ref().unwrap().message, "no");
     assert_eq!(zebra.freshness.age(), Some(ms(1_500)));
     assert_eq!((nodes.state, nodes.generation, nodes.cycle), (State::Idle, 1, 2));
@@ -157,7 +160,7 @@ async fn members_tick_at_their_own_offsets() {
 #[tokio::test(start_paused = true)]
 async fn spreading_moves_the_offset_and_nothing_else() {
     let group = ObservationGroup::new();
-    let config = ObservationConfig { history_limit: 3, first_generation: 5, ..each_second() };
+    let config = ObservationConfig { history_limit: 3, resume: Some(resume_behind(4)), ..each_second() };
     let _first = group.spread(config.clone());
     let spread = group.spread(config.clone());
     assert_ne!(spread.offset, Duration::ZERO);

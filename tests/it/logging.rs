@@ -113,7 +113,10 @@ async fn one_span_for_each_runtime_names_instance_and_observer() {
         named.split_once(' ').unwrap()
     });
     assert_eq!(spans.len(), 2);
-    assert!(first.parse::<u64>().unwrap() < second.parse::<u64>().unwrap(), "{spans:?}");
+    // Which is how the texts of its cursors begin.
+    let of_cursors = runtimes.each_ref().map(|runtime| runtime.handle().subscribe().cursor().to_string());
+    assert_eq!([first, second], of_cursors.each_ref().map(|cursor| &cursor[..8]));
+    assert_ne!(first, second);
     assert_eq!([of_first, of_second], ["observer=\"it::common::App\""; 2]);
     // Every line is told inside the span of its runtime, four cycles and the end in each.
     for span in heard.spans.keys() {

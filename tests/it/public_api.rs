@@ -11,15 +11,16 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use watchkeeper::{
     AnyHandle, AnySnapshot, AnyWait, AnyWaitBuilder, Backoff, BoxedSourceProvider, ByDebug, ByShow,
-    CancellationToken, Cause, ControlError, Cursor, CursorError, Duplicates, DynError, Freshness, GroupError,
-    GroupStatus, Happens, Held, Holds, Inconclusive, InvalidWait, Invariant, Mark, ObservationBatch,
-    ObservationConfig, ObservationControl, ObservationFailure, ObservationFailureStage, ObservationGroup,
-    ObservationHandle, ObservationRuntime, ObservationRuntimeError, ObservationSnapshot, ObservationStatus,
-    ObservedEvent, ObservedSource, Observer, PerSource, PerSourceError, PerSourceSnapshot, PerSourceState,
-    ProbeFailure, RecvError, Retry, SharedSources, SourceEvent, SourceFacts, SourceFn, SourceHealth,
-    SourceProvider, SourceSetError, SourceView, State, StateKind, StaticSourceProvider, StopOutcome,
-    StopReason, Subscription, Transactional, Unmet, UnmetOutcome, Verdict, Wait, WaitBuilder, Watch,
-    WatchError, async_trait, report, source_fn,
+    CancellationToken, Cause, ControlError, Cursor, CursorError, Duplicates, DynError, Feed, FeedError,
+    FeedFailure, FeedStart, FeedSuccess, Freshness, GroupError, GroupStatus, Happens, Held, Holds,
+    Inconclusive, InvalidWait, Invariant, Mark, ObservationBatch, ObservationConfig, ObservationControl,
+    ObservationFailure, ObservationFailureStage, ObservationGroup, ObservationHandle, ObservationRuntime,
+    ObservationRuntimeError, ObservationSnapshot, ObservationStatus, ObservedEvent, ObservedSource, Observer,
+    PerSource, PerSourceError, PerSourceSnapshot, PerSourceState, PositionError, PositionProblem,
+    ProbeFailure, Record, RecordKind, RecvError, Resume, Retry, SharedSources, SourceEvent, SourceFacts,
+    SourceFn, SourceHealth, SourceProvider, SourceSetError, SourceView, SourcesChanged, State, StateKind,
+    StaticSourceProvider, StopOutcome, StopReason, Subscription, Tap, TapError, TapLimits, Transactional,
+    Unmet, UnmetOutcome, Verdict, Wait, WaitBuilder, Watch, WatchError, async_trait, report, source_fn,
 };
 
 /// Neither cloned nor shown nor compared: nothing may ask for more than an observer must give.
@@ -200,7 +201,15 @@ fn handles_are_cloned_and_shared_whatever_the_observer_gives() {
     compared::<(Freshness, Mark, SourceFacts, ProbeFailure, StopOutcome)>();
     compared::<(RecvError, CursorError, ControlError, WatchError, GroupError, SourceSetError, PerSourceError)>(
     );
-    hashed::<(State, StateKind, StopReason, ObservationFailureStage, Cause, Cursor)>();
+    hashed::<(State, StateKind, StopReason, ObservationFailureStage, Cause, Cursor, Resume)>();
+    copied::<(Resume, PositionProblem, TapLimits, TapError, RecordKind, FeedError, FeedStart)>();
+    shared::<(Tap<Least>, Record<Least>, Feed<Least>)>();
+    #[cfg(feature = "json")]
+    shared::<(watchkeeper::JsonSubscription, watchkeeper::JsonBatch)>();
+    cloned::<(Record<Least>, SourcesChanged)>();
+    shown::<(Tap<Least>, Record<Least>, Feed<Least>)>();
+    shown::<(FeedSuccess<u8, u8>, FeedFailure)>();
+    compared::<(Cursor, Resume, PositionError, PositionProblem)>();
 }
 
 #[test]
@@ -208,6 +217,11 @@ fn errors_are_errors() {
     error::<ObservationRuntimeError>();
     error::<ControlError>();
     error::<CursorError>();
+    error::<PositionError>();
+    error::<TapError>();
+    error::<FeedError>();
+    #[cfg(feature = "json")]
+    error::<watchkeeper::JsonSubscriptionError>();
     error::<RecvError>();
     error::<WatchError>();
     error::<GroupError>();
@@ -247,6 +261,7 @@ fn a_handle_reads() {
     let _: fn(&Handle) -> Subscription<Opaque> = Handle::subscribe;
     let _: fn(&Handle, Cursor) -> Result<Subscription<Opaque>, CursorError> = Handle::subscribe_from;
     let _: fn(&Handle) -> Watch<Least> = Handle::watch;
+    let _: fn(&Handle, TapLimits) -> Tap<Least> = Handle::tap;
     let _: fn(&Handle) -> Mark = Handle::mark;
     let _: fn(&Handle, Instant) -> SystemTime = Handle::system_time;
     let _: fn(&Handle) -> Option<StopReason> = Handle::stop_reason;
@@ -258,6 +273,14 @@ fn a_handle_reads() {
         [Freshness::is_fresh, Freshness::is_stale, Freshness::never_succeeded];
     let _: fn(&Cursor) -> u64 = Cursor::seq;
     let _: fn(&Cursor) -> u64 = Cursor::generation;
+    let _: fn(&Cursor) -> u128 = Cursor::instance;
+    let _: fn(&str) -> Result<Cursor, PositionError> = str::parse;
+    let _: fn(&str) -> Result<Resume, PositionError> = str::parse;
+    let _: fn(&Snapshot) -> Resume = |snapshot| Resume::from(snapshot);
+    let _: [fn(&Resume) -> String; 1] = [Resume::to_string];
+    let _: fn(&Cursor) -> String = Cursor::to_string;
+    let _: fn(&PositionError) -> (usize, &'static str, PositionProblem) =
+        |error| (error.at(), error.field(), error.problem());
 }
 
 #[expect(dead_code, reason = "compiling it is the test")]
@@ -273,6 +296,23 @@ fn follow(handle: &Handle) {
     let _: Option<Result<Arc<Batch>, RecvError>> = subscription.try_recv();
     let _: Cursor = subscription.cursor();
     stream::<Result<Arc<Batch>, RecvError>>(subscription);
+
+    let mut tap = handle.tap(TapLimits { records: 7_usize, bytes: 7_usize });
+    future::<Result<Record<Least>, TapError>>(tap.recv());
+    let record: Option<Result<Record<Least>, TapError>> = tap.try_recv();
+    let _: u64 = tap.next_number();
+    stream::<Result<Record<Least>, TapError>>(tap);
+    let Some(Ok(record)) = record else { return };
+    let _: (FeedStart, Resume) = (FeedStart::from(&record), Resume::from(&record));
+    let _: RecordKind = record.kind();
+    let Record { number, at, system_time, snapshot, batch, failure, sources, transition, status, .. } =
+        record;
+    let _: (u64, Instant, SystemTime, Option<(State, State)>) = (number, at, system_time, transition);
+    let _: (Option<Arc<Snapshot>>, Option<Arc<Batch>>) = (snapshot, batch);
+    let _: (Option<Arc<ObservationFailure>>, ObservationStatus<Least>) = (failure, status);
+    if let Some(SourcesChanged { names, joined, left, .. }) = sources {
+        let _: (Arc<[Arc<str>]>, Vec<Arc<str>>, Vec<Arc<str>>) = (names, joined, left);
+    }
 }
 
 #[expect(dead_code, reason = "compiling it is the test")]
@@ -387,8 +427,8 @@ fn the_config_is_a_plain_struct_with_defaults() {
         offset,
         wake,
         min_gap,
-        first_generation,
         parent,
+        resume,
         duplicates,
     } = ObservationConfig::default();
     let name: Option<String> = name;
@@ -399,7 +439,7 @@ fn the_config_is_a_plain_struct_with_defaults() {
     let seconds = [interval, refresh_timeout, init_timeout, poll_timeout, stop_timeout, offset];
     assert_eq!(seconds.map(|duration| duration.as_secs()), [1, 10, 30, 10, 5, 0]);
     assert_eq!((stale_after, min_gap), (None, Duration::from_millis(10)));
-    assert_eq!((history_limit, retry, first_generation), (64_usize, Retry::NextTick, 1_u64));
+    assert_eq!((history_limit, retry, resume), (64_usize, Retry::NextTick, None::<Resume>));
     let wake: Option<Arc<Notify>> = wake;
     let parent: Option<CancellationToken> = parent;
     assert!(wake.is_none() && parent.is_none());
@@ -549,7 +589,7 @@ fn open_enums() {
         ObservationRuntimeError::InvalidMinGap { value },
         ObservationRuntimeError::InvalidRetry { field: "max", value: String::new() },
         ObservationRuntimeError::InvalidName { length: 0_usize },
-        ObservationRuntimeError::InvalidGeneration { value: 1_u64 },
+        ObservationRuntimeError::InvalidResume { field: "cycle", value: 1_u64 },
         ObservationRuntimeError::NoTokioRuntime,
         ObservationRuntimeError::SourceRefresh { source: DynError::from("no") },
         ObservationRuntimeError::ObserverInit { source: DynError::from("no") },
@@ -694,4 +734,58 @@ fn group(runtime: ObservationRuntime<Least>, named: ObservationRuntime<Least>, c
 #[expect(dead_code, reason = "compiling it is the test")]
 fn transactional() -> impl Observer<Source = u8, State = u8, Snapshot = u8, Event = u8> {
     Transactional::new(Plain)
+}
+
+#[expect(dead_code, reason = "compiling it is the test")]
+fn fed(record: &Record<Least>, began: Instant) -> Result<(), Box<dyn Error>> {
+    let FeedStart { at, system_time, cursor, cycle, event_count } = FeedStart::now();
+    let start = FeedStart { at, system_time, cursor: cursor.or(None::<Cursor>), cycle, event_count };
+    let feed: Result<Feed<Least>, ObservationRuntimeError> = Feed::new(&ObservationConfig::default(), start);
+    let mut feed = feed?;
+    let _: Handle = feed.handle();
+    let _: Instant = feed.now();
+    let value = FeedSuccess { cycle: 0_u64, generation: 1_u64, began, value: Opaque, events: vec![Opaque] };
+    feed.success(at, value)?;
+    let (stage, cause) = (ObservationFailureStage::Poll, Cause::Error);
+    let failure = FeedFailure { cycle: 1_u64, began, stage, cause, message: String::new(), rebuild: false };
+    feed.failure(at, failure)?;
+    feed.sources(at, 2_u64, ["a"])?;
+    feed.transition(at, State::Polling, 2_u64, false)?;
+    feed.record(record)?;
+    feed.advance(at)?;
+    let refused: Result<(), FeedError> = feed.stop(at, StopReason::Requested);
+    Ok(refused?)
+}
+
+#[cfg(feature = "json")]
+#[expect(dead_code, reason = "compiling it is the test")]
+fn erased_as_json(
+    plain: &ObservationHandle<Plain>,
+    cursor: Cursor,
+) -> Result<(), watchkeeper::JsonSubscriptionError> {
+    use serde_json::Value;
+    use watchkeeper::{JsonBatch, JsonEvent, JsonSubscription};
+
+    let any = AnyHandle::with_json_events(
+        "plain",
+        plain,
+        |value| Value::from(*value),
+        |event| Ok(Value::from(*event)),
+    );
+    let _: Option<Cursor> = any.look(|snapshot| Some(snapshot.cursor())).flatten();
+    let _: JsonSubscription = any.subscribe_json_from(cursor)?;
+    let mut batches: JsonSubscription = any.subscribe_json()?;
+    future::<Result<JsonBatch, RecvError>>(batches.recv());
+    let _: Cursor = batches.cursor();
+    if let Some(Ok(batch)) = batches.try_recv() {
+        let _: Value = batch.to_json();
+        let JsonBatch {
+            generation, seq, cycle, cursor, observed_at, system_time, source_count, events, ..
+        } = batch;
+        let _: (u64, u64, u64, Cursor, Instant, SystemTime) =
+            (generation, seq, cycle, cursor, observed_at, system_time);
+        let _: (usize, Vec<JsonEvent>) = (source_count, events);
+    }
+    stream::<Result<JsonBatch, RecvError>>(batches);
+    Ok(())
 }

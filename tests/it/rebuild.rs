@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 use watchkeeper::{ObservationConfig, RecvError, State, StateKind, Subscription};
 
-use crate::common::{Act, App, Call, at, each_second, ms};
+use crate::common::{Act, App, Call, at, each_second, ms, resume_behind};
 
 /// Everything that can be read now: `1/[7]` is a batch of generation 1.
 fn read(subscription: &mut Subscription<u64>) -> Vec<String> {
@@ -102,7 +102,7 @@ async fn generations_are_numbered_from_where_the_config_says_and_count_successes
     app.then(Call::Poll, [panics()])
         .then(Call::Init, [Act::Ok(Vec::new()), Act::Err("not yet"), Act::Panic("not yet")]);
     let began = Instant::now();
-    let runtime = app.start(ObservationConfig { first_generation: 41, ..each_second() }).await;
+    let runtime = app.start(ObservationConfig { resume: Some(resume_behind(40)), ..each_second() }).await;
     let handle = runtime.handle();
     let mut subscription = handle.subscribe();
     let mut seen = Vec::new();

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use watchkeeper::StateKind;
 
 use crate::app::{Act, Call, End, Set};
-use crate::reference::{Control, Settings};
+use crate::reference::{Control, Past, Position, Settings};
 use crate::waiting::{Said, Want, Wish};
 
 #[derive(Clone, Debug)]
@@ -141,6 +141,9 @@ pub(crate) fn full_of_waits() -> impl Strategy<Value = Life> {
     })
 }
 
+/// What was recorded of an earlier process, in a third of all lives.
+const PAST: Past = Past { at: Position { generation: 6, seq: 45 }, cycle: 80, event_count: 63 };
+
 fn settings() -> impl Strategy<Value = Settings> {
     let schedule = (
         prop::sample::select(&[50, 100, 250, 1_000][..]),
@@ -152,13 +155,13 @@ fn settings() -> impl Strategy<Value = Settings> {
     let rest = (
         prop::sample::select(&[0, 1, 1, 3, 40][..]),
         option::weighted(0.3, prop::sample::select(&[50, 120, 400][..])),
-        prop::sample::select(&[1, 1, 7][..]),
+        prop::sample::select(&[None, None, Some(PAST)][..]),
         any::<bool>(),
     );
     (schedule, timeouts, rest).prop_map(|(schedule, timeouts, rest)| {
         let (interval, offset, backoff, min_gap) = schedule;
         let (refresh_timeout, init_timeout, poll_timeout) = timeouts;
-        let (history_limit, stale_after, first_generation, interruptible) = rest;
+        let (history_limit, stale_after, resume, interruptible) = rest;
         Settings {
             interval,
             offset,
@@ -169,7 +172,7 @@ fn settings() -> impl Strategy<Value = Settings> {
             stale_after,
             backoff,
             min_gap,
-            first_generation,
+            resume,
             interruptible,
         }
     })

@@ -11,14 +11,14 @@ use tokio::time::{Instant, advance, sleep_until};
 use watchkeeper::{
     Backoff, ControlError, Cursor, CursorError, Duplicates, InvalidWait, Mark, ObservationConfig,
     ObservationControl, ObservationFailureStage as Stage, ObservationHandle, ObservationRuntime,
-    ObservationRuntimeError, Retry, StopOutcome, StopReason,
+    ObservationRuntimeError, Resume, Retry, StopOutcome, StopReason,
 };
 
 use crate::app::{App, Script};
 use crate::life::{Ask, Ending, From, How, Life, Step};
 use crate::listen::{Follower, Listener, Probe, Waiter};
 use crate::read::{self, Answer};
-use crate::reference::{Control, Model, Position, Settings};
+use crate::reference::{Control, Model, Past, Position, Settings};
 use crate::waiting::{Reading, Since, Waiting, Want};
 
 pub(crate) type Checked<T = ()> = Result<T, TestCaseError>;
@@ -105,7 +105,7 @@ impl Play {
             handle,
             control,
             wake,
-            cursors: Vec::new(),
+            cursors: past_cursors(&life.settings),
             marks: Vec::new(),
             listeners: Vec::new(),
             waiters: Vec::new(),
@@ -128,8 +128,7 @@ impl Play {
             Step::Pass(time) => self.pass(time).await,
             Step::AtOnce { asks, stall, end } => self.at_once(&asks, stall, end).await?,
             Step::Subscribe(how) => {
-                let at =
-                    Position { generation: self.model.generation(), seq: self.model.batches.len() as u64 };
+                let at = Position { generation: self.model.generation(), seq: self.model.published() };
                 let listener = Listener::new(self.handle.subscribe(), Reading::new(at), how);
                 self.listeners.push(listener);
             }
@@ -144,7 +143,7 @@ impl Play {
             Step::Mark => {
                 let since = Since {
                     cycle: self.next_cycle(),
-                    batch: Some(self.model.batches.len() as u64),
+                    batch: Some(self.model.published()),
                     answer: Some(self.model.now),
                 };
                 self.marks.push((self.handle.mark(), since));
@@ -168,7 +167,7 @@ impl Play {
 
     /// The first cycle that has not begun.
     fn next_cycle(&self) -> u64 {
-        if self.ran { self.model.status.cycle + 1 } else { 0 }
+        if self.ran { self.model.status.cycle + 1 } else { self.model.settings.first_cycle() }
     }
 
     /// Lets the runtime run until it waits, without time passing.
@@ -265,6 +264,12 @@ impl Play {
             prop_assert_eq!(refused, Some(CursorError::Foreign));
             return Ok(());
         };
+        if let Some(Past { at, .. }) = self.model.settings.resume {
+            let beyond = past_cursor(Position { seq: at.seq + 1, ..at });
+            let refused = self.handle.subscribe_from(beyond).err();
+            prop_assert_eq!(refused, Some(CursorError::Future { seq: at.seq + 1, published: at.seq }));
+        }
+        let cursor: Cursor = cursor.to_string().parse().unwrap();
         let subscription = self.handle.subscribe_from(cursor);
         let subscription = subscription.map_err(|error| TestCaseError::fail(format!("refused: {error}")))?;
         self.listeners.push(Listener::new(subscription, Reading::new(position), how));
@@ -382,9 +387,26 @@ fn config(settings: &Settings, wake: &Arc<Notify>) -> ObservationConfig {
         offset: millis(settings.offset),
         wake: Some(Arc::clone(wake)),
         min_gap: millis(settings.min_gap),
-        first_generation: settings.first_generation,
         parent: None,
+        resume: settings.resume.map(|past| resume(&past)),
     }
+}
+
+/// Of the runtimes that go on for an earlier one.
+fn past_cursor(at: Position) -> Cursor {
+    format!("000102030405060708090a0b0c0d0e0f.{}.{}", at.generation, at.seq).parse().unwrap()
+}
+
+fn resume(past: &Past) -> Resume {
+    Resume { cursor: past_cursor(past.at), cycle: past.cycle, event_count: past.event_count }
+}
+
+/// What consumers of the earlier process have kept.
+fn past_cursors(settings: &Settings) -> Vec<(Cursor, Position)> {
+    let Some(Past { at: Position { generation, seq }, .. }) = settings.resume else { return Vec::new() };
+    let kept = [(generation, seq), (generation, seq - 1), (generation - 1, seq - 30), (0, 0)];
+    let kept = kept.map(|(generation, seq)| Position { generation, seq });
+    kept.into_iter().map(|at| (past_cursor(at), at)).collect()
 }
 
 fn pick<T>(all: &mut [T], which: usize) -> Option<&mut T> {

@@ -44,6 +44,7 @@ fn snapshot(snapshot: &ObservationSnapshot<View>, began: Instant) -> Snapshot {
         at: millis(snapshot.observed_at - began),
         elapsed: millis(snapshot.elapsed),
         source_count: snapshot.source_count,
+        event_count: snapshot.event_count,
         answered: snapshot.value.memory.answered.map(|answered| millis(answered - began)),
         view: snapshot.value.clone(),
     }

@@ -25,11 +25,31 @@ pub(crate) struct Settings {
     /// The first delay and the cap, if failed cycles are retried with backoff.
     pub(crate) backoff: Option<(u64, u64)>,
     pub(crate) min_gap: u64,
-    pub(crate) first_generation: u64,
+    pub(crate) resume: Option<Past>,
     pub(crate) interruptible: bool,
 }
 
+/// What an earlier process has recorded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Past {
+    pub(crate) at: Position,
+    pub(crate) cycle: u64,
+    pub(crate) event_count: u64,
+}
+
 impl Settings {
+    /// Where the first batch will stand.
+    pub(crate) fn begin(&self) -> Position {
+        self.resume.map_or(Position { generation: 1, seq: 0 }, |past| Position {
+            generation: past.at.generation + 1,
+            seq: past.at.seq,
+        })
+    }
+
+    pub(crate) fn first_cycle(&self) -> u64 {
+        self.resume.map_or(0, |past| past.cycle + 1)
+    }
+
     /// Not drawn: the seeds of lives that once failed would stand for others.
     pub(crate) fn refuses_duplicates(&self) -> bool {
         self.interval != 50 && self.interval != 250
@@ -67,6 +87,7 @@ pub(crate) struct Snapshot {
     pub(crate) at: u64,
     pub(crate) elapsed: u64,
     pub(crate) source_count: usize,
+    pub(crate) event_count: u64,
     /// When its sources answered last.
     pub(crate) answered: Option<u64>,
     pub(crate) view: View,
@@ -175,8 +196,8 @@ impl Model {
             state: State::Starting,
             since: 0,
             paused: false,
-            generation: settings.first_generation,
-            cycle: 0,
+            generation: settings.begin().generation,
+            cycle: settings.first_cycle(),
             snapshot: None,
             last_error: None,
             last_success: None,
@@ -210,7 +231,7 @@ impl Model {
             begun_by: Begun::ByItsTime,
             delays: 0,
             retry_at: 0,
-            cycle: 0,
+            cycle: settings.first_cycle(),
             began: 0,
             in_a_row: 0,
             tick: None,
@@ -222,7 +243,7 @@ impl Model {
     }
 
     pub(crate) fn generation(&self) -> u64 {
-        self.settings.first_generation + self.builds.saturating_sub(1)
+        self.settings.begin().generation + self.builds.saturating_sub(1)
     }
 
     pub(crate) fn works(&self) -> bool {
@@ -242,10 +263,21 @@ impl Model {
         self.status.last_success.is_some_and(|began| self.now - began < self.status.stale_after)
     }
 
+    /// How many batches were published, by earlier processes as well.
+    pub(crate) fn published(&self) -> u64 {
+        self.settings.begin().seq + self.batches.len() as u64
+    }
+
+    /// The batch of this number, if it is of this process.
+    pub(crate) fn batch(&self, seq: u64) -> Option<&Batch> {
+        let place = seq.checked_sub(self.settings.begin().seq)?;
+        self.batches.get(usize::try_from(place).unwrap_or(usize::MAX))
+    }
+
     /// Position 0 of the history that readers see.
     pub(crate) fn oldest_kept(&self) -> u64 {
         // One batch is kept for those who listen.
-        (self.batches.len() - self.batches.len().min(self.settings.history_limit.max(1))) as u64
+        self.published() - self.batches.len().min(self.settings.history_limit.max(1)) as u64
     }
 
     /// The first cycle ends, whenever that is.
@@ -444,16 +476,19 @@ impl Model {
         let (generation, cycle, at) = (self.generation(), self.cycle, self.now);
         let (elapsed, source_count) = (at - self.began, self.names.len());
         if !events.is_empty() {
-            let seq = self.batches.len() as u64;
+            let seq = self.published();
             self.batches.push(Batch { generation, seq, cycle, at, source_count, events });
         }
-        let cursor = Position { generation, seq: self.batches.len() as u64 };
+        let cursor = Position { generation, seq: self.published() };
+        let events: usize = self.batches.iter().map(|batch| batch.events.len()).sum();
+        let event_count = self.settings.resume.map_or(0, |past| past.event_count) + events as u64;
         let view = View { memory: self.memory.unwrap_or_default(), names: self.names.clone() };
         let answered = view
             .memory
             .answered
             .map(|answered| u64::try_from((answered - self.epoch).as_millis()).unwrap_or(u64::MAX));
-        let snapshot = Snapshot { generation, cycle, cursor, at, elapsed, source_count, answered, view };
+        let snapshot =
+            Snapshot { generation, cycle, cursor, at, elapsed, source_count, event_count, answered, view };
         let by_default = 2_000.max(3 * self.settings.interval + elapsed);
         self.status.snapshot = Some(Rc::new(snapshot));
         self.status.generation = generation;

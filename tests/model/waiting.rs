@@ -139,7 +139,7 @@ impl Waiting {
     ) -> Self {
         let now = model.publication();
         let kept = model.oldest_kept();
-        let first_batch = since.batch.unwrap_or(model.batches.len() as u64);
+        let first_batch = since.batch.unwrap_or(model.published());
         let batches = model.batches.iter().zip(&model.fresh_batches);
         let remembered = batches.filter(|(batch, _)| batch.seq >= first_batch.max(kept));
         Self {
@@ -212,7 +212,7 @@ impl Reading {
 
     /// What it tells next, if there is anything new.
     pub(crate) fn next(&mut self, model: &Model) -> Option<Item> {
-        let published = model.batches.len() as u64;
+        let published = model.published();
         if self.at.seq == self.holds_to {
             let oldest = model.oldest_kept();
             if self.at.seq < oldest {
@@ -223,7 +223,7 @@ impl Reading {
             }
             self.holds_to = published.min(self.at.seq + AHEAD as u64);
         }
-        let batch = model.batches.get(usize::try_from(self.at.seq).unwrap());
+        let batch = model.batch(self.at.seq);
         let generation = batch.map_or(model.generation(), |batch| batch.generation);
         if generation > self.at.generation {
             self.at.generation = generation;

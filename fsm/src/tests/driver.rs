@@ -2,7 +2,7 @@
 //! the commands it got, and complains about every command that breaks a promise.
 
 use crate::table::{Do, Place};
-use crate::{Cause, Command, Event, Stage, State, StopReason, WorkId};
+use crate::{Cause, Command, Event, Options, Stage, State, StopReason, WorkId};
 
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each looked at by its name")]
@@ -18,6 +18,7 @@ pub(super) struct Driver {
     in_flight: Option<(WorkId, Stage)>,
     last_work: WorkId,
     work_before: WorkId,
+    /// The number of the next cycle.
     cycles: u64,
     generation: Option<u64>,
     in_a_row: u64,
@@ -43,9 +44,9 @@ fn ensure(holds: bool, broken: &'static str) -> Checked {
 }
 
 impl Driver {
-    pub(super) fn new(first_generation: u64) -> Self {
+    pub(super) fn new(options: Options) -> Self {
         Self {
-            first_generation,
+            first_generation: options.first_generation,
             begun: false,
             finished: None,
             paused: false,
@@ -55,7 +56,7 @@ impl Driver {
             in_flight: None,
             last_work: WorkId::BEFORE_ANY,
             work_before: WorkId::BEFORE_ANY,
-            cycles: 0,
+            cycles: options.first_cycle,
             generation: None,
             in_a_row: 0,
             promised: None,
@@ -105,7 +106,7 @@ impl Driver {
     }
 
     pub(super) fn cycle(&self) -> u64 {
-        self.cycles.saturating_sub(1)
+        self.cycles.saturating_sub(u64::from(self.begun))
     }
 
     pub(super) fn generation(&self) -> u64 {

@@ -54,11 +54,7 @@ struct Key {
 
 impl Node {
     pub(super) fn new(options: Options) -> Self {
-        Self {
-            lifecycle: Lifecycle::new(options),
-            driver: Driver::new(options.first_generation),
-            path: Vec::new(),
-        }
+        Self { lifecycle: Lifecycle::new(options), driver: Driver::new(options), path: Vec::new() }
     }
 
     /// Named field by field, so that a new one cannot be left out unseen.

@@ -32,7 +32,12 @@ impl<O: Observer, T> Wait<'_, O, T> {
         let nothing_came =
             matches!(outcome, Outcome::Unmet(unmet, _) if nothing_came(unmet) || unmet == paused);
         let runs = self.made.ran_along(Look::at(self.shared.clock.executor()));
-        if !nothing_came || self.window.is_none() || !runs || self.wakes_by_time(Some(end), context).is_some()
+        let is_fed = self.shared.clock.is_fed();
+        if !nothing_came
+            || self.window.is_none()
+            || !runs
+            || is_fed
+            || self.wakes_by_time(Some(end), context).is_some()
         {
             return Poll::Ready(outcome);
         }
@@ -47,6 +52,9 @@ impl<O: Observer, T> Wait<'_, O, T> {
     /// waited for: what a test scripts on a paused clock answers in its time.
     pub(super) fn note_of_the_clock(&self, outcome: UnmetOutcome, ended: Instant) -> Option<String> {
         let (tokio, real) = self.made.until(Look::at(self.shared.clock.executor()));
+        if self.shared.clock.is_fed() {
+            return None;
+        }
         let ran_ahead = tokio >= 2 * real && tokio.abs_diff(real) >= Duration::from_millis(100);
         (nothing_came(outcome) && ran_ahead && self.something_is_awaited(ended)).then(|| {
             let (tokio, real) = (tokio.as_secs_f64(), real.as_secs_f64());

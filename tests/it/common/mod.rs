@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use watchkeeper::{
     Duplicates, DynError, ObservationConfig, ObservationRuntime, ObservationStatus, ObservedSource, Observer,
-    SourceProvider, async_trait,
+    Resume, SourceProvider, async_trait,
 };
 
 /// What one call of the app does.
@@ -271,4 +271,9 @@ pub async fn status_when<O: Observer>(
 ) -> ObservationStatus<O> {
     let mut watch = runtime.handle().watch();
     tokio::time::timeout(Duration::from_secs(100), watch.wait_for(condition)).await.unwrap().unwrap()
+}
+
+/// The record of an earlier process that had got to this generation, in one cycle that found nothing.
+pub fn resume_behind(generation: u64) -> Resume {
+    format!("0f8e1a2b3c4d5e6f708192a3b4c5d6e7.{generation}.0.0.0").parse().unwrap()
 }

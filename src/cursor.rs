@@ -1,0 +1,412 @@
+//! Positions in a runtime's stream of batches, also beyond the process that it runs in.
+
+use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::str::FromStr;
+use std::time::SystemTime;
+
+use crate::error_text::debug_as_text;
+use crate::observer::Observer;
+use crate::status::ObservationSnapshot;
+use crate::tap::Record;
+
+/// The largest number to go on from: each process adds to it, and there is room for more than will ever come.
+pub(crate) const LAST_RESUMED: u64 = u64::MAX / 2;
+
+/// Tells runtimes apart, also those of other processes and machines.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Instance(pub(crate) u128);
+
+impl Instance {
+    /// One that no other runtime has: 128 bits that std seeds from the system's randomness.
+    pub(crate) fn random() -> Self {
+        let half = || {
+            let mut hasher = RandomState::new().build_hasher();
+            // The keys are random; this keeps processes apart where the system has little of that.
+            hasher.write_u32(std::process::id());
+            if let Ok(now) = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+                hasher.write_u128(now.as_nanos());
+            }
+            u128::from(hasher.finish())
+        };
+        Self(half() << 64 | half())
+    }
+}
+
+/// The first eight of its 32 digits, as in logs.
+impl fmt::Display for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0 >> 96)
+    }
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A position between two batches of one runtime.
+///
+/// Taken from a snapshot (`snapshot.cursor`: right behind the events it contains), from a lagged
+/// subscription, or from [`Subscription::cursor`](crate::Subscription::cursor).
+///
+/// # Outside of the process
+///
+/// A cursor has one text, by [`Display`](fmt::Display) and [`FromStr`]: the instance of its runtime as 32 lower-case
+/// hexadecimal digits, the generation, and the number of the batch that comes next, with a dot between each two. It has
+/// at most 74 bytes and is safe in URLs, file names and HTTP headers. Equal texts are equal cursors, and the reverse. The
+/// version is in the shape: what has another number of fields is of another version, and is refused.
+///
+/// ```text
+/// 0f8e1a2b3c4d5e6f708192a3b4c5d6e7.3.1729
+/// ```
+///
+/// The instance is random, 128 bits: a cursor of another runtime is refused, of whatever process or machine that is. A
+/// process that goes on for an earlier one takes over its instance: see [`Resume`].
+///
+/// # Examples
+///
+/// ```
+/// use watchkeeper::Cursor;
+///
+/// let text = "0f8e1a2b3c4d5e6f708192a3b4c5d6e7.3.1729";
+/// let cursor: Cursor = text.parse()?;
+/// assert_eq!((cursor.generation(), cursor.seq()), (3, 1729));
+/// assert_eq!(cursor.to_string(), text);
+///
+/// let error = "0f8e1a2b3c4d5e6f708192a3b4c5d6e7.3.x".parse::<Cursor>().unwrap_err();
+/// assert_eq!(error.at(), 35);
+/// assert!(error.to_string().contains("byte 35: the seq is not a decimal number"));
+/// # Ok::<(), watchkeeper::PositionError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Cursor {
+    pub(crate) instance: Instance,
+    pub(crate) generation: u64,
+    pub(crate) seq: u64,
+}
+
+impl Cursor {
+    /// Which runtime it is of: 128 random bits, which a runtime that [resumes](Resume) takes over.
+    #[must_use]
+    pub fn instance(&self) -> u128 {
+        self.instance.0
+    }
+
+    /// The generation that was current here.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The number of the batch that comes next.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{:032x}.{}.{}", self.instance.0, self.generation, self.seq))
+    }
+}
+
+/// Short: eight digits of the instance.
+impl fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cursor({}/{}/{})", self.instance, self.generation, self.seq)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = PositionError;
+
+    /// Reads the text that `Display` writes, and no other.
+    ///
+    /// # Errors
+    ///
+    /// [`PositionError`]: what is wrong, and at which byte. It does not repeat the text, whose size is not bounded.
+    fn from_str(text: &str) -> Result<Self, PositionError> {
+        let mut fields = Fields::of("cursor", text);
+        let cursor = fields.cursor()?;
+        fields.end()?;
+        Ok(cursor)
+    }
+}
+
+/// Where a runtime goes on for one of an earlier process: see [`ObservationConfig::resume`](crate::ObservationConfig).
+///
+/// The new runtime keeps the instance. It begins at the next generation, its batches at `cursor.seq()`, its cycles at
+/// `cycle + 1`, and it counts events from `event_count` on. So a consumer's [`Cursor`] of the earlier process is valid:
+/// [`subscribe_from`](crate::ObservationHandle::subscribe_from) answers it with
+/// [`Lagged`](crate::RecvError::Lagged) and the exact count of the batches that only the earlier process had, then with
+/// [`Rebuilt`](crate::RecvError::Rebuilt). A cursor of the earlier process from beyond the recorded point is refused as
+/// [`CursorError::Future`](crate::CursorError::Future).
+///
+/// Record it before a consumer gets a cursor that lies behind it: where a runtime resumes from an old record for the
+/// second time, or at a point before a rebuild of the earlier process, numbers are given out twice, and a cursor
+/// cannot say whose it is. Nor may two runtimes go on from one record at the same time.
+///
+/// Its text is that of its cursor with two more fields: `INSTANCE.GENERATION.SEQ.CYCLE.EVENT_COUNT`, at most 116 bytes.
+///
+/// # Examples
+///
+/// ```
+/// use watchkeeper::{ObservationConfig, Resume};
+///
+/// // What `Resume::from(&*handle.latest_snapshot().unwrap()).to_string()` recorded.
+/// let recorded = "0f8e1a2b3c4d5e6f708192a3b4c5d6e7.3.1729.5000.2210";
+/// let resume: Resume = recorded.parse()?;
+/// assert_eq!((resume.cursor.generation(), resume.cursor.seq()), (3, 1729));
+/// assert_eq!((resume.cycle, resume.event_count), (5000, 2210));
+///
+/// let config = ObservationConfig { resume: Some(resume), ..Default::default() };
+/// assert_eq!(config.resume.unwrap().to_string(), recorded);
+/// # Ok::<(), watchkeeper::PositionError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Resume {
+    /// Right behind the last batch that was recorded: its instance, generation and seq.
+    pub cursor: Cursor,
+    /// The last cycle that was recorded, a failed one included.
+    pub cycle: u64,
+    /// How many events there were so far.
+    pub event_count: u64,
+}
+
+/// Right behind this snapshot. Where a later cycle has failed, set `cycle` to that, or resume behind
+/// its [`Record`].
+impl<S> From<&ObservationSnapshot<S>> for Resume {
+    fn from(snapshot: &ObservationSnapshot<S>) -> Self {
+        Self { cursor: snapshot.cursor, cycle: snapshot.cycle, event_count: snapshot.event_count }
+    }
+}
+
+/// Right behind this record.
+impl<O: Observer> From<&Record<O>> for Resume {
+    fn from(record: &Record<O>) -> Self {
+        Self { cursor: record.cursor, cycle: record.status.cycle, event_count: record.event_count }
+    }
+}
+
+impl fmt::Display for Resume {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}.{}.{}", self.cursor, self.cycle, self.event_count))
+    }
+}
+
+impl FromStr for Resume {
+    type Err = PositionError;
+
+    /// Reads the text that `Display` writes, and no other.
+    ///
+    /// # Errors
+    ///
+    /// [`PositionError`]: what is wrong, and at which byte.
+    fn from_str(text: &str) -> Result<Self, PositionError> {
+        let mut fields = Fields::of("resume point", text);
+        let resume = Self {
+            cursor: fields.cursor()?,
+            cycle: fields.number("cycle")?,
+            event_count: fields.number("event count")?,
+        };
+        fields.end()?;
+        Ok(resume)
+    }
+}
+
+/// Where the numbers of a runtime begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct First {
+    pub(crate) generation: u64,
+    pub(crate) seq: u64,
+    pub(crate) cycle: u64,
+    pub(crate) event_count: u64,
+}
+
+impl Default for First {
+    fn default() -> Self {
+        Self { generation: 1, seq: 0, cycle: 0, event_count: 0 }
+    }
+}
+
+impl Resume {
+    /// What begins behind it. Saturates: such a point is refused before it is used.
+    pub(crate) fn next(&self) -> First {
+        First {
+            generation: self.cursor.generation.saturating_add(1),
+            seq: self.cursor.seq,
+            cycle: self.cycle.saturating_add(1),
+            event_count: self.event_count,
+        }
+    }
+
+    /// The field that leaves no room for what is to come.
+    pub(crate) fn exhausted(&self) -> Option<(&'static str, u64)> {
+        let Self { cursor: Cursor { generation, seq, .. }, cycle, event_count } = *self;
+        let fields = [
+            ("cursor.generation", generation),
+            ("cursor.seq", seq),
+            ("cycle", cycle),
+            ("event_count", event_count),
+        ];
+        fields.into_iter().find(|(_, value)| *value > LAST_RESUMED)
+    }
+}
+
+/// Why a text is not a [`Cursor`] or a [`Resume`].
+///
+/// It says what is wrong and where, and shows nothing of the text.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a {of}: at byte {at}: the {field} {problem}; write it as `Display` does, without spaces: {}", form(.of))]
+pub struct PositionError {
+    of: &'static str,
+    at: usize,
+    field: &'static str,
+    problem: PositionProblem,
+}
+
+debug_as_text!(PositionError);
+
+/// What is wrong with a field of a position's text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PositionProblem {
+    /// The text ends before it.
+    Missing,
+    /// It is not 32 hexadecimal digits, `0` to `9` and `a` to `f`.
+    NotHexadecimal,
+    /// It is not a decimal number without a sign and without leading zeros.
+    NotDecimal,
+    /// It is over `u64::MAX`.
+    TooLarge,
+    /// Something follows it.
+    Followed,
+}
+
+impl fmt::Display for PositionProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "is missing",
+            Self::NotHexadecimal => "is not 32 lower-case hexadecimal digits",
+            Self::NotDecimal => "is not a decimal number without leading zeros",
+            Self::TooLarge => "is larger than 18446744073709551615",
+            Self::Followed => "is followed by more, and nothing may follow",
+        })
+    }
+}
+
+impl PositionError {
+    /// The byte of the text at which it is wrong, counted from 0; its length where something is missing.
+    #[must_use]
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
+    /// Which field is wrong: `instance`, `generation`, `seq`, `cycle` or `event count`.
+    #[must_use]
+    pub fn field(&self) -> &'static str {
+        self.field
+    }
+
+    /// What is wrong with it.
+    #[must_use]
+    pub fn problem(&self) -> PositionProblem {
+        self.problem
+    }
+}
+
+fn form(of: &&'static str) -> &'static str {
+    if *of == "cursor" { "INSTANCE.GENERATION.SEQ" } else { "INSTANCE.GENERATION.SEQ.CYCLE.EVENT_COUNT" }
+}
+
+/// Reads field by field.
+struct Fields<'a> {
+    of: &'static str,
+    text: &'a str,
+    /// Where the next field begins; `None` behind the last.
+    next: Option<usize>,
+    /// The last one, and where it ended.
+    last: (&'static str, usize),
+}
+
+impl<'a> Fields<'a> {
+    fn of(of: &'static str, text: &'a str) -> Self {
+        Self { of, text, next: Some(0), last: ("text", 0) }
+    }
+
+    fn wrong(&self, at: usize, field: &'static str, problem: PositionProblem) -> PositionError {
+        PositionError { of: self.of, at, field, problem }
+    }
+
+    /// A field and where it begins.
+    fn field(&mut self, name: &'static str) -> Result<(usize, &'a str), PositionError> {
+        let from = self.next.filter(|from| *from < self.text.len());
+        let from = from.ok_or_else(|| self.wrong(self.text.len(), name, PositionProblem::Missing))?;
+        let rest = &self.text[from..];
+        let length = rest.find('.').unwrap_or(rest.len());
+        self.next = (length < rest.len()).then_some(from + length + 1);
+        self.last = (name, from + length);
+        if length == 0 {
+            return Err(self.wrong(from, name, PositionProblem::Missing));
+        }
+        Ok((from, &rest[..length]))
+    }
+
+    fn cursor(&mut self) -> Result<Cursor, PositionError> {
+        Ok(Cursor {
+            instance: self.instance()?,
+            generation: self.number("generation")?,
+            seq: self.number("seq")?,
+        })
+    }
+
+    fn instance(&mut self) -> Result<Instance, PositionError> {
+        const DIGITS: usize = 32;
+        let (from, field) = self.field("instance")?;
+        let digits = field.bytes().take_while(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let count = digits.take(DIGITS).count();
+        if count < DIGITS || field.len() > DIGITS {
+            return Err(self.wrong(from + count, "instance", PositionProblem::NotHexadecimal));
+        }
+        let value = u128::from_str_radix(field, 16);
+        value.map(Instance).map_err(|_| self.wrong(from, "instance", PositionProblem::NotHexadecimal))
+    }
+
+    fn number(&mut self, name: &'static str) -> Result<u64, PositionError> {
+        let (from, field) = self.field(name)?;
+        let is_digit = |byte: &u8| byte.is_ascii_digit();
+        if let Some(at) = field.bytes().position(|byte| !is_digit(&byte)) {
+            return Err(self.wrong(from + at, name, PositionProblem::NotDecimal));
+        }
+        if field.len() > 1 && field.starts_with('0') {
+            return Err(self.wrong(from, name, PositionProblem::NotDecimal));
+        }
+        field.parse().map_err(|_| self.wrong(from, name, PositionProblem::TooLarge))
+    }
+
+    fn end(&self) -> Result<(), PositionError> {
+        let (field, at) = self.last;
+        if self.next.is_some() { Err(self.wrong(at, field, PositionProblem::Followed)) } else { Ok(()) }
+    }
+}
+
+#[cfg(all(test, not(watchkeeper_loom)))]
+mod tests {
+    use std::collections::HashSet;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn instances_of_many_threads_differ() {
+        let some = || (0..1_000).map(|_| Instance::random()).collect::<Vec<_>>();
+        let threads: Vec<_> = (0..8).map(|_| thread::spawn(some)).collect();
+        let all: HashSet<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+        assert_eq!(all.len(), 8_000);
+        // Both halves are used.
+        assert!(all.iter().any(|instance| instance.0 >> 64 != instance.0 & u128::from(u64::MAX)));
+    }
+}

@@ -1,0 +1,601 @@
+//! A handle without a driver: what it shows is published by hand.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+use watchkeeper_fsm::{Cause, Stage, State, StateKind, StopReason};
+
+use crate::clock::{Clock, Fed};
+use crate::config::ObservationConfig;
+use crate::cursor::{Cursor, First, Instance, LAST_RESUMED};
+use crate::error::ObservationRuntimeError;
+use crate::error_text::debug_as_text;
+use crate::failure::ObservationFailure;
+use crate::handle::ObservationHandle;
+use crate::history::{Announced, History, ObservationBatch};
+use crate::log::What;
+use crate::observer::Observer;
+use crate::panics::{AppValue, AppValues};
+use crate::runner::Terminate;
+use crate::shared::Shared;
+use crate::source::SourceChange;
+use crate::status::{ObservationSnapshot, Published};
+use crate::tap::{Record, SourcesChanged, weight};
+use crate::text;
+
+/// A handle without a driver, for a recorded or a remote run: what its handles show is published here, by hand.
+///
+/// Waits, watches, subscriptions, taps and erased handles work on its [`handle`](Self::handle) as on that of a runtime:
+/// they are the same code. Nothing is polled, and no observer is needed but as a type.
+///
+/// # Time
+///
+/// A feed has a clock of its own, which stands still until something is published at a later moment, or
+/// [`advance`](Self::advance) says that time has passed. So in a replay windows end by the time of the records, however
+/// fast they are read, and a wait has the verdict that it would have had in the run. All instants are of that clock: of
+/// the run's own process, or `start.at` and what has passed in the run since.
+///
+/// # The end
+///
+/// [`stop`](Self::stop) publishes it. A feed that is dropped without it ends as [`StopReason::Dropped`].
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # use watchkeeper::{
+/// #     DynError, Feed, FeedError, FeedStart, FeedSuccess, ObservationConfig, ObservedSource, Observer, StopReason, async_trait,
+/// # };
+/// # struct Heights;
+/// # #[async_trait]
+/// # impl Observer for Heights {
+/// #     type Source = ();
+/// #     type State = ();
+/// #     type Snapshot = u64;
+/// #     type Event = u64;
+/// #     async fn init(&self, _: &[ObservedSource<()>]) -> Result<(), DynError> {
+/// #         Ok(())
+/// #     }
+/// #     async fn poll(&self, _: &[ObservedSource<()>], _: &mut ()) -> Result<Vec<u64>, DynError> {
+/// #         Ok(Vec::new())
+/// #     }
+/// #     fn snapshot(&self, _: &()) -> u64 {
+/// #         0
+/// #     }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let start = FeedStart::now();
+/// let mut feed: Feed<Heights> = Feed::new(&ObservationConfig::default(), start)?;
+/// let handle = feed.handle();
+/// let mut batches = handle.subscribe();
+/// let reached = handle.eventually("height 7", |height| *height == 7).within(Duration::from_secs(60));
+/// let never = handle.never("height 9", |height| *height == 9).during(Duration::from_secs(60));
+///
+/// let second = |n| start.at + Duration::from_secs(n);
+/// feed.sources(second(1), 0, ["n1", "n2"])?;
+/// feed.success(second(2), FeedSuccess { cycle: 0, generation: 1, began: second(1), value: 6, events: vec![6] })?;
+/// feed.success(second(30), FeedSuccess { cycle: 1, generation: 1, began: second(30), value: 7, events: vec![7] })?;
+/// assert_eq!(reached.await?.value, 7);
+/// assert_eq!(batches.recv().await?.events, [6]);
+///
+/// // A minute has passed in the run, and hardly any here.
+/// feed.success(second(59), FeedSuccess { cycle: 2, generation: 1, began: second(59), value: 8, events: vec![] })?;
+/// feed.advance(second(60))?;
+/// never.await?;
+/// assert!(matches!(feed.advance(second(59)), Err(FeedError::TimeWentBack { .. })));
+/// feed.stop(second(61), StopReason::Requested)?;
+/// assert_eq!(handle.stop_reason(), Some(StopReason::Requested));
+/// # Ok(())
+/// # }
+/// ```
+pub struct Feed<O: Observer> {
+    shared: Arc<Shared<O::Snapshot, O::Event>>,
+    fed: Arc<Fed>,
+    config: ObservationConfig,
+    /// Right behind what was published last.
+    cursor: Cursor,
+    event_count: u64,
+    /// The first cycle that has not ended.
+    open_cycle: u64,
+    failures_in_a_row: u64,
+    /// The number of the next record, once there was one.
+    next_record: Option<u64>,
+}
+
+/// Where a [`Feed`] begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FeedStart {
+    /// What its clock shows at first.
+    pub at: Instant,
+    /// The same moment on the wall, for display.
+    pub system_time: SystemTime,
+    /// The position of the run at that moment, so that its cursors are valid here; `None` for a run of its own.
+    pub cursor: Option<Cursor>,
+    /// The first cycle to come.
+    pub cycle: u64,
+    /// How many events there were before.
+    pub event_count: u64,
+}
+
+impl FeedStart {
+    /// This moment, of tokio's clock and of the wall's, for a run of its own.
+    #[must_use]
+    pub fn now() -> Self {
+        Self { at: Instant::now(), system_time: SystemTime::now(), cursor: None, cycle: 0, event_count: 0 }
+    }
+}
+
+/// Right before this record, which may then be the first that is published.
+impl<O: Observer> From<&Record<O>> for FeedStart {
+    fn from(record: &Record<O>) -> Self {
+        let batch = record.batch.as_ref();
+        let seq = batch.map_or(record.cursor.seq, |batch| batch.seq);
+        let events = batch.map_or(0, |batch| batch.events.len() as u64);
+        Self {
+            at: record.at,
+            system_time: record.system_time,
+            cursor: Some(Cursor { seq, ..record.cursor }),
+            cycle: record.status.cycle,
+            event_count: record.event_count.saturating_sub(events),
+        }
+    }
+}
+
+/// A cycle that has succeeded, for [`Feed::success`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeedSuccess<S, E> {
+    /// Its number: after that of each cycle before.
+    pub cycle: u64,
+    /// The generation of the state: that of the cycle before, or a later one after a rebuild.
+    pub generation: u64,
+    /// When the cycle began.
+    pub began: Instant,
+    /// The snapshot.
+    pub value: S,
+    /// What changed; without events there is no batch.
+    pub events: Vec<E>,
+}
+
+/// A cycle that has failed, for [`Feed::failure`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeedFailure {
+    /// Its number: after that of each cycle before.
+    pub cycle: u64,
+    /// When the cycle began.
+    pub began: Instant,
+    /// What was being done.
+    pub stage: Stage,
+    /// How it failed.
+    pub cause: Cause,
+    /// The error with its causes; at most 1 KiB of it is kept.
+    pub message: String,
+    /// The state was lost: the next cycle builds one.
+    pub rebuild: bool,
+}
+
+/// Why something was not published. Nothing has changed then.
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FeedError {
+    /// The end was published.
+    #[error("the feed has ended ({0}), and nothing comes after that: begin another feed")]
+    Ended(StopReason),
+    /// It was before what was published last.
+    #[error("this is {by:?} before what was published last: publish in the order of time")]
+    TimeWentBack {
+        /// How much before.
+        by: Duration,
+    },
+    /// A cycle ended before it began.
+    #[error("the cycle began {by:?} after its end: give the moment at which it began")]
+    BeforeItsCycle {
+        /// How much later it began.
+        by: Duration,
+    },
+    /// The cycle is not after those before it: each ends once.
+    #[error("cycle {cycle} comes after cycle {newest}: cycles count up, and each ends once")]
+    CycleWentBack {
+        /// The cycle.
+        cycle: u64,
+        /// The newest before.
+        newest: u64,
+    },
+    /// The generation is before the present one.
+    #[error("generation {generation} comes after generation {newest}: generations count up")]
+    GenerationWentBack {
+        /// The generation.
+        generation: u64,
+        /// The present one.
+        newest: u64,
+    },
+    /// A number leaves no room for what is to come.
+    #[error("the {field} is {value}: it must be at most {max}", max = LAST_RESUMED)]
+    TooLarge {
+        /// Which: `cycle` or `generation`.
+        field: &'static str,
+        /// What was given.
+        value: u64,
+    },
+    /// Records are missing in between: a wait could not know what was in them.
+    #[error(
+        "record {found} comes where {expected} is due: publish each record once, or begin another feed behind the gap"
+    )]
+    RecordsMissing {
+        /// The number of the record that is due.
+        expected: u64,
+        /// That of the record.
+        found: u64,
+    },
+    /// The record is of another run, or of another position in it.
+    #[error(
+        "this record does not go on from where the feed is: begin the feed with FeedStart::from(&record)"
+    )]
+    Foreign,
+}
+
+debug_as_text!(FeedError);
+
+impl<O: Observer> Feed<O> {
+    /// A feed to which nothing was published: `Starting`, without sources and without data.
+    ///
+    /// Of the config it takes `name`, `interval`, `history_limit` and `stale_after`; the others are a driver's. On the
+    /// tokio runtime of this context its invariants run.
+    ///
+    /// # Errors
+    ///
+    /// [`ObservationRuntimeError`]: a field of the config or of `start` is out of its range, or there is no tokio runtime.
+    pub fn new(config: &ObservationConfig, start: FeedStart) -> Result<Self, ObservationRuntimeError> {
+        config.validate()?;
+        let FeedStart { at, system_time, cursor, cycle, event_count } = start;
+        let instance = cursor.map_or_else(Instance::random, |cursor| cursor.instance);
+        let (generation, seq) = cursor.map_or((1, 0), |cursor| (cursor.generation, cursor.seq));
+        let numbers = [
+            ("cursor.generation", generation),
+            ("cursor.seq", seq),
+            ("cycle", cycle),
+            ("event_count", event_count),
+        ];
+        if let Some((field, value)) = numbers.into_iter().find(|(_, value)| *value > LAST_RESUMED) {
+            return Err(ObservationRuntimeError::InvalidFeedStart { field, value });
+        }
+        let executor = Handle::try_current().map_err(|_| ObservationRuntimeError::NoTokioRuntime)?;
+        let fed = Fed::new(at, system_time);
+        let history =
+            History::new(instance, config.history_limit, First { generation, seq, cycle, event_count });
+        let mut first = Published::before_the_start(at, config);
+        (first.generation, first.cycle, first.next_cycle) = (generation, cycle, cycle);
+        let names = (config.name.as_deref(), std::any::type_name::<O>());
+        Ok(Self {
+            shared: Arc::new(Shared::new(names, Clock::fed(executor, &fed), history, first)),
+            fed,
+            config: config.clone(),
+            cursor: Cursor { instance, generation, seq },
+            event_count,
+            open_cycle: cycle,
+            failures_in_a_row: 0,
+            next_record: None,
+        })
+    }
+
+    /// The read side; cloneable, and it outlives the feed.
+    #[must_use]
+    pub fn handle(&self) -> ObservationHandle<O> {
+        ObservationHandle::new(Arc::clone(&self.shared))
+    }
+
+    /// What the feed's clock shows: when the newest thing was published.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.fed.now()
+    }
+
+    /// Publishes a record of a [`Tap`](crate::Tap), as it was: the way to replay a run of this process.
+    ///
+    /// The first one may be any; `FeedStart::from(&record)` begins right before it. Then each follows the one before.
+    ///
+    /// # Errors
+    ///
+    /// [`FeedError`], and nothing has changed.
+    pub fn record(&mut self, record: &Record<O>) -> Result<(), FeedError> {
+        self.check_time(record.at)?;
+        if let Some(expected) = self.next_record.filter(|expected| *expected != record.number) {
+            return Err(FeedError::RecordsMissing { expected, found: record.number });
+        }
+        let seq = record.batch.as_ref().map_or(record.cursor.seq, |batch| batch.seq);
+        if record.cursor.instance != self.cursor.instance || seq != self.cursor.seq {
+            return Err(FeedError::Foreign);
+        }
+        if let State::Stopped { reason } = record.status.state {
+            return self.stop(record.at, reason);
+        }
+        let mut next = Published::clone(&record.published);
+        // Counted by the feed's own log, which may have begun later.
+        next.failures = self.shared.read(|status| status.failures) + u64::from(record.failure.is_some());
+        self.next_record = Some(record.number + 1);
+        (self.cursor, self.event_count) = (record.cursor, record.event_count);
+        self.open_cycle = next.cycle + u64::from(record.snapshot.is_some() || record.failure.is_some());
+        self.failures_in_a_row = match next.state {
+            State::Failed { in_a_row, .. } => in_a_row,
+            _ if record.snapshot.is_some() => 0,
+            _ => self.failures_in_a_row,
+        };
+        self.publish(record.at, next, record.batch.clone());
+        Ok(())
+    }
+
+    /// Publishes a success: the machine is then idle.
+    ///
+    /// # Errors
+    ///
+    /// [`FeedError`], and nothing has changed; what was given is dropped.
+    pub fn success(
+        &mut self,
+        at: Instant,
+        success: FeedSuccess<O::Snapshot, O::Event>,
+    ) -> Result<(), FeedError> {
+        let FeedSuccess { cycle, generation, began, value, events } = success;
+        // Refused, they are dropped each on its own.
+        let (value, events) = (AppValue::new(value), AppValues::new(events));
+        self.check_cycle(at, began, cycle)?;
+        if generation < self.cursor.generation {
+            return Err(FeedError::GenerationWentBack { generation, newest: self.cursor.generation });
+        }
+        if generation > LAST_RESUMED {
+            return Err(FeedError::TooLarge { field: "generation", value: generation });
+        }
+        let weight = weight::<O>(&self.shared, &value, &events);
+        let mut next = self.shared.read(Published::clone);
+        let elapsed = at.saturating_duration_since(began);
+        let (system_time, source_count) = (self.fed.wall(at), next.source_names.len());
+        next.stale_after = self.config.stale_after(elapsed);
+        self.cursor.generation = generation;
+        let batch = (!events.is_empty()).then(|| {
+            let seq = self.cursor.seq;
+            let (events, fresh) = (events.into_inner(), elapsed < next.stale_after);
+            let observed_at = at;
+            self.cursor.seq += 1;
+            self.event_count += events.len() as u64;
+            Arc::new(ObservationBatch {
+                generation,
+                seq,
+                cycle,
+                observed_at,
+                system_time,
+                source_count,
+                events,
+                began,
+                fresh,
+            })
+        });
+        let snapshot = ObservationSnapshot {
+            generation,
+            cycle,
+            cursor: self.cursor,
+            observed_at: at,
+            system_time,
+            elapsed,
+            source_count,
+            event_count: self.event_count,
+            value: value.into_inner(),
+            left_out: None,
+            weight,
+            // The first of each generation shows what `init` has built.
+            is_polled: next.snapshot.as_ref().is_some_and(|known| known.generation == generation),
+        };
+        (next.cycle, next.next_cycle, self.open_cycle) = (cycle, cycle + 1, cycle + 1);
+        (next.generation, next.last_success, next.last_error) = (generation, Some(began), None);
+        drop(AppValue::new(next.snapshot.replace(Arc::new(snapshot))));
+        self.failures_in_a_row = 0;
+        enter(&mut next, at, State::Idle);
+        self.publish(at, next, batch);
+        Ok(())
+    }
+
+    /// Publishes a failure: the machine has then failed. The snapshot stays.
+    ///
+    /// # Errors
+    ///
+    /// [`FeedError`], and nothing has changed.
+    pub fn failure(&mut self, at: Instant, failure: FeedFailure) -> Result<(), FeedError> {
+        let FeedFailure { cycle, began, stage, cause, message, rebuild } = failure;
+        self.check_cycle(at, began, cycle)?;
+        self.failures_in_a_row += 1;
+        let in_a_row = self.failures_in_a_row;
+        let mut next = self.shared.read(Published::clone);
+        next.last_error = Some(Arc::new(ObservationFailure {
+            generation: self.cursor.generation,
+            cycle,
+            observed_at: at,
+            system_time: self.fed.wall(at),
+            elapsed: at.saturating_duration_since(began),
+            source_count: next.source_names.len(),
+            stage,
+            cause,
+            message: text::message(&message),
+            in_a_row,
+        }));
+        next.failures += 1;
+        (next.cycle, next.next_cycle, self.open_cycle) = (cycle, cycle + 1, cycle + 1);
+        enter(&mut next, at, State::Failed { stage, in_a_row, rebuild });
+        self.publish(at, next, None);
+        Ok(())
+    }
+
+    /// Publishes the set of sources that the refresh of `cycle` gave; the machine stays where it is.
+    ///
+    /// # Errors
+    ///
+    /// [`FeedError`], and nothing has changed.
+    pub fn sources(
+        &mut self,
+        at: Instant,
+        cycle: u64,
+        names: impl IntoIterator<Item = impl Into<Arc<str>>>,
+    ) -> Result<(), FeedError> {
+        // The app's iterator runs outside of every lock.
+        let names: Arc<[Arc<str>]> = names.into_iter().map(Into::into).collect();
+        self.check_cycle(at, at, cycle)?;
+        let mut next = self.shared.read(Published::clone);
+        if next.source_names != names {
+            next.source_names = names;
+        }
+        (next.cycle, next.next_cycle, next.set_cycle) = (cycle, cycle + 1, Some(cycle));
+        self.publish(at, next, None);
+        Ok(())
+    }
+
+    /// Publishes what the machine of the run is doing, in which cycle, and whether it is paused.
+    ///
+    /// [`State::Stopped`] is the end, as by [`stop`](Self::stop).
+    ///
+    /// # Errors
+    ///
+    /// [`FeedError`], and nothing has changed.
+    pub fn transition(
+        &mut self,
+        at: Instant,
+        state: State,
+        cycle: u64,
+        paused: bool,
+    ) -> Result<(), FeedError> {
+        if let State::Stopped { reason } = state {
+            return self.stop(at, reason);
+        }
+        let works = matches!(state.kind(), StateKind::Starting | StateKind::Refreshing | StateKind::Polling);
+        let newest = self.shared.read(|status| status.cycle);
+        // One that waits is in the cycle that has ended.
+        self.check_cycle(at, at, if works { cycle } else { cycle.max(self.open_cycle) })?;
+        if cycle < newest {
+            return Err(FeedError::CycleWentBack { cycle, newest });
+        }
+        let mut next = self.shared.read(Published::clone);
+        (next.cycle, next.next_cycle, next.paused) = (cycle, cycle + 1, paused);
+        enter(&mut next, at, state);
+        self.publish(at, next, None);
+        Ok(())
+    }
+
+    /// Says that the run's time has come to `at`, and nothing was published until then.
+    ///
+    /// # Errors
+    ///
+    /// [`FeedError`]: it is in the past, or the feed has ended.
+    pub fn advance(&mut self, at: Instant) -> Result<(), FeedError> {
+        self.check_time(at)?;
+        self.fed.advance(at);
+        Ok(())
+    }
+
+    /// Publishes the end. Everyone who waits is woken.
+    ///
+    /// # Errors
+    ///
+    /// [`FeedError`]: it is in the past, or the feed has ended.
+    pub fn stop(&mut self, at: Instant, reason: StopReason) -> Result<(), FeedError> {
+        self.check_time(at)?;
+        self.fed.advance(at);
+        self.shared.terminate(reason);
+        Ok(())
+    }
+
+    fn check_time(&self, at: Instant) -> Result<(), FeedError> {
+        if let State::Stopped { reason } = self.shared.read(|status| status.state) {
+            return Err(FeedError::Ended(reason));
+        }
+        match self.fed.now().saturating_duration_since(at) {
+            Duration::ZERO => Ok(()),
+            by => Err(FeedError::TimeWentBack { by }),
+        }
+    }
+
+    fn check_cycle(&self, at: Instant, began: Instant, cycle: u64) -> Result<(), FeedError> {
+        self.check_time(at)?;
+        let by = began.saturating_duration_since(at);
+        if !by.is_zero() {
+            return Err(FeedError::BeforeItsCycle { by });
+        }
+        let newest = self.shared.read(|status| status.cycle);
+        if cycle < newest || cycle < self.open_cycle {
+            return Err(FeedError::CycleWentBack { cycle, newest });
+        }
+        if cycle > LAST_RESUMED {
+            return Err(FeedError::TooLarge { field: "cycle", value: cycle });
+        }
+        Ok(())
+    }
+
+    /// Makes `next` the status, in the order of a runtime: the batch, the status, the head, the time, the wakers.
+    fn publish(
+        &self,
+        at: Instant,
+        mut next: Published<O::Snapshot>,
+        batch: Option<Arc<ObservationBatch<O::Event>>>,
+    ) {
+        let before = self.shared.read(Published::clone);
+        let logged = logged(&before, &next);
+        let history = &self.shared.history;
+        let announced = next.succeeded_since(&before).map(|snapshot| snapshot.cursor);
+        if next.generation != before.generation {
+            history.begin_generation(next.generation);
+        }
+        let batch = batch.filter(|batch| history.push(Arc::clone(batch)).is_ok());
+        let _ = self.shared.publish(at, logged, batch.as_ref(), |status| {
+            next.number = status.number;
+            std::mem::swap(status, &mut next);
+        });
+        if let Some(cursor) = announced {
+            history.announce(cursor, &mut Announced::default());
+        }
+        // A wait that looks in between finds the publication before its time has come.
+        self.fed.advance(at);
+        self.shared.wake(&mut Vec::new());
+    }
+}
+
+fn enter<S>(next: &mut Published<S>, at: Instant, state: State) {
+    if next.state != state {
+        (next.state, next.since) = (state, at);
+    }
+}
+
+/// What the log keeps of a publication.
+fn logged<S>(before: &Published<S>, next: &Published<S>) -> [Option<What>; 3] {
+    let sources = (!Arc::ptr_eq(&before.source_names, &next.source_names)).then(|| {
+        let SourcesChanged { joined, left, .. } =
+            SourcesChanged::between(&before.source_names, &next.source_names);
+        SourceChange { joined, left }
+    });
+    let outcome = match (next.succeeded_since(before), next.failed_since(before)) {
+        (Some(snapshot), _) => Some(What::Succeeded { first: snapshot.cycle, last: snapshot.cycle }),
+        (None, Some(failure)) => Some(What::failed(failure)),
+        (None, None) if next.state == State::Starting && before.state != State::Starting => {
+            Some(What::Entered(State::Starting))
+        }
+        (None, None) => None,
+    };
+    let pause = match (before.paused, next.paused) {
+        (false, true) => Some(What::Paused),
+        (true, false) => Some(What::Resumed),
+        _ => None,
+    };
+    [sources.and_then(|change| What::sources(&change)), outcome, pause]
+}
+
+impl<O: Observer> Drop for Feed<O> {
+    fn drop(&mut self) {
+        if !self.shared.read(Published::is_over) {
+            self.shared.terminate(StopReason::Dropped);
+        }
+    }
+}
+
+impl<O: Observer> fmt::Debug for Feed<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (state, cycle) = self.shared.read(|status| (status.state, status.cycle));
+        f.debug_struct("Feed").field("state", &state).field("cycle", &cycle).finish_non_exhaustive()
+    }
+}
