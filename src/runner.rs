@@ -1,4 +1,4 @@
-//! Running a machine: controls come in by a channel, work is raced against them, the end is told
+//! Running a machine: controls come in by a mailbox, work is raced against them, the end is published
 //! in any case.
 //!
 //! This module knows nothing of observation, so that other lifecycles can ride it. A [`Machine`]
@@ -184,6 +184,9 @@ pub(crate) fn life<C, R>(
 impl<C: Copy, R> Inbox<C, R> {
     /// Runs one unit of work to its end. Controls are taken meanwhile.
     ///
+    /// In each poll of the driver's task the work is polled once. What comes while it yields is taken in the same turn,
+    /// without another poll of the work.
+    ///
     /// Whatever happens, the work has been dropped when this returns; a destructor that panics
     /// makes the work one that panicked. An output that is not returned is dropped here, where its destructor may
     /// panic once: one that has several values of the app holds each of them in an `AppValue`.
@@ -216,7 +219,7 @@ impl<C: Copy, R> Inbox<C, R> {
             if pin!(unconstrained(self.timer.as_mut())).poll(context).is_ready() {
                 return Poll::Ready(Ended::TimedOut);
             }
-            // What comes meanwhile is taken. The work is not polled again for it: work that yields means to.
+            // What has come meanwhile is taken. The work is not polled again for it: work that yields means to.
             while self.suspend(machine, context).is_ready() {
                 if self.stop_was_asked(machine) {
                     return Poll::Ready(Ended::Stopped);
@@ -307,7 +310,7 @@ impl<C: Copy, R> Inbox<C, R> {
         }
     }
 
-    /// Tells everyone what has happened and arranges to be woken by what comes next; ready when
+    /// Wakes everyone who waits for what has happened, and arranges to be woken by what comes next; ready when
     /// something has come in the meantime, so that the caller looks again.
     fn suspend(
         &mut self,
@@ -565,7 +568,7 @@ impl<C, R> Remote<C, R> {
         .await
     }
 
-    /// The channel may close a moment before the end is told.
+    /// The mailbox may close a moment before the end is published.
     async fn end_of_life(&self) -> ControlError {
         ControlError::ended(self.life.end_reason().await)
     }

@@ -40,12 +40,13 @@ pub(crate) struct Shared<S, E> {
     taps: AtomicUsize,
 }
 
-/// The status, who waits for the next one, and what is kept for reports. Its lock orders all publications: a wait
-/// that registers sees each one either in the status it starts from or in its queue, never in both, never in
-/// neither.
+/// The status, what waits and taps have not read, who is to be woken, and what is kept for reports. Its lock orders
+/// all publications: a wait that registers sees each one either in the status it starts from or in its queue, never
+/// in both, never in neither.
 struct Board<S, E> {
     status: Published<S>,
     queues: Queues<S, E>,
+    /// Watches, waits and taps.
     watching: Waiting,
     /// Collected while publishing, woken without the lock.
     wakers: Vec<Waker>,
@@ -62,7 +63,7 @@ impl<S, E> Board<S, E> {
     }
 }
 
-/// A wait that is registered; what is published is kept for it until it is unregistered.
+/// A wait or a tap that is registered; what is published is kept for it until it is unregistered.
 #[derive(Debug)]
 pub(crate) struct Registered {
     id: Option<ReaderId>,

@@ -1,7 +1,8 @@
-//! Wakers of consumers are foreign code: they are called by whoever publishes, and may panic.
+//! Wakers of consumers are foreign code, and may panic. Those that wait for what we publish are in
+//! [`waiting`](crate::waiting), which catches; these here wait on tokio: for a timer, a reply, a task.
 //!
-//! Tokio's primitives wake a list of waiters in one go. A waker that panics there takes the publisher down
-//! with it, and the waiters after it are never woken. So none of ours gets a consumer's waker: it gets a
+//! Tokio's primitives wake a list of waiters in one go. A waker that panics there takes down the thread that wakes,
+//! and the waiters after it are never woken. So none of tokio's primitives gets a consumer's waker: it gets a
 //! stand-in that catches what the consumer's waker does, also when it is dropped.
 
 use std::future::poll_fn;

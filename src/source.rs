@@ -32,7 +32,8 @@ impl<S> ObservedSource<S> {
     }
 }
 
-/// Returns the current source set; called at the start of each cycle.
+/// Returns the current source set; called at the start of each cycle, unless [`revision`](Self::revision) says that the
+/// set is known.
 ///
 /// Arrays and `Vec`s are providers of a set that never changes: of pairs `("n1", client)`, whose names may be of any
 /// type that is a `&str`, and of [`ObservedSource`]s. See also [`StaticSourceProvider`], [`SharedSources`] and
@@ -60,10 +61,10 @@ pub trait SourceProvider<S>: Send + Sync + 'static {
 
     /// Which set [`sources`](Self::sources) would return now, where the provider counts its changes.
     ///
-    /// As long as it is the number of the last set that was accepted, the runtime keeps that set and does not call
-    /// `sources`. It must be another one whenever a source was added, removed or replaced, also by one of the same
-    /// name. Called at the start of each cycle, from the second on; must not block. By default, `None`, the set
-    /// is fetched in every cycle.
+    /// As long as it is the number of the last set that was accepted, the runtime keeps that set and its sources, and
+    /// does not call `sources`; a refresh that fails ends that. It must be another one whenever a source was added,
+    /// removed or replaced, also by one of the same name. Called at the start of each cycle, before `sources`; must not
+    /// block. A panic is logged, and counts as `None`. By default, `None`, the set is fetched in every cycle.
     fn revision(&self) -> Option<u64> {
         None
     }
@@ -180,7 +181,7 @@ impl<S, P: SourceProvider<S>> Drop for Provider<S, P> {
     }
 }
 
-/// A source set that never changes.
+/// A source set that never changes: it is fetched, and its sources cloned, once for each runtime.
 #[derive(Clone, Debug)]
 pub struct StaticSourceProvider<S> {
     sources: AppValues<ObservedSource<S>>,
@@ -207,7 +208,7 @@ impl<S: Clone + Send + Sync + 'static> SourceProvider<S> for StaticSourceProvide
 
 /// A source set that is replaced by hand while the runtime runs; clones share the set.
 ///
-/// A change is seen by the next cycle.
+/// A change is seen by the next cycle; a set without one is not fetched again.
 ///
 /// # Examples
 ///

@@ -61,7 +61,7 @@ impl<S> ObservationSnapshot<S> {
     }
 }
 
-/// The value in the status watch: everything a reader can see belongs to one moment.
+/// The value on the board: everything a reader can see belongs to one moment.
 pub(crate) struct Published<S> {
     /// Counts publications.
     pub(crate) number: u64,

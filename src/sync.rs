@@ -1,6 +1,7 @@
-//! The primitives under our own concurrent code, so that the model checker can stand in for them.
+//! The primitives under what is published and read, so that the model checker can stand in for them.
 //!
-//! With `--cfg watchkeeper_loom` they are loom's: the code then runs only inside a loom model.
+//! With `--cfg watchkeeper_loom` they are loom's: the code then runs only inside a loom model. The locks of the runner,
+//! of wakes and of pulses are std's, which no model sees.
 
 #[cfg(watchkeeper_loom)]
 pub(crate) use loom::sync::{Mutex, MutexGuard};

@@ -2,7 +2,7 @@
 //!
 //! They are kept beside the thing itself, under the lock that guards it. So whoever looks, finds nothing and
 //! leaves a waker has missed nothing, and no announcement is needed that can be lost. Wakers are foreign code:
-//! they are taken out under the lock, and woken and dropped without it.
+//! they are cloned and taken out under the lock, and woken and dropped without it.
 
 use std::task::Waker;
 

@@ -86,7 +86,7 @@ fn loom_a_reader_behind_a_snapshot_is_woken_while_the_runtime_lives_on() {
     });
 }
 
-/// As above, for the stream, which waits on a copy of the head.
+/// As above, for the stream.
 #[test]
 fn loom_a_stream_behind_a_snapshot_is_woken_while_the_runtime_lives_on() {
     model(4, || {

@@ -1,7 +1,7 @@
 //! Waiting on what is observed.
 //!
-//! A wait is judged on every publication, never sampled: the driver appends each one to the wait's
-//! own queue, and the predicate runs in the waiting task. What is stale neither passes nor fails.
+//! A wait is judged on every publication, never sampled: the driver keeps each one until all waits have
+//! read it, and the predicate runs in the waiting task. What is stale neither passes nor fails.
 
 mod builder;
 mod changes;

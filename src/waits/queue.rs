@@ -1,9 +1,10 @@
 //! What was published, for each live wait and each tap.
 //!
 //! The publisher never runs a predicate: it appends once, whatever the number of waits, and wakes. Each wait reads at
-//! its own pace; what all have read is gone. For waits that lag behind it is moved to a queue of their own, so that
-//! it stays bounded: a wait may lag behind by 1,024 publications, which pin 100,000 events and names. Behind that it
-//! loses the newest publications, and knows how many. A tap has a queue of its own from the beginning, with its limits.
+//! its own pace; what all have read is gone. When more than 32 publications are kept for the slowest, or they pin more
+//! than 10,000 events and names, each wait moves what it has not read to a queue of its own. There it may lag behind by
+//! 1,024 publications, which pin 100,000 events and names. After that it loses the newest, and knows how many; the
+//! others lose nothing. A tap has a queue of its own from the beginning, with its limits.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -120,11 +121,11 @@ struct Reader<S, E> {
     next: u64,
     /// Whether it is for events: others pin none.
     events: bool,
-    /// Since it lagged behind.
+    /// Since it, or another one, has lagged behind.
     own: Option<Box<Own<S, E>>>,
 }
 
-/// The queue of a wait that lags, or lagged, behind; or of a tap.
+/// The queue of one wait, since one has lagged behind; or of a tap.
 struct Own<S, E> {
     items: VecDeque<Publication<S, E>>,
     /// How many events and names the items pin; for a tap, how many bytes.
@@ -181,7 +182,7 @@ pub(crate) struct Queues<S, E> {
     recent: VecDeque<Recent<S, E>>,
     /// How many publications were taken out of `recent`.
     first: u64,
-    /// How many events and names those in `recent` pin.
+    /// How many events and names were pinned since `recent` was empty; at least those that it pins.
     pinned: usize,
     readers: Vec<Option<Reader<S, E>>>,
     free: Vec<usize>,

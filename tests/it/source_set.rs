@@ -1,4 +1,4 @@
-//! The source set is fetched in each cycle, and a set that cannot be told apart is refused where the config says so.
+//! The source set is looked at in each cycle, and a set that cannot be told apart is refused where the config says so.
 
 use std::sync::Arc;
 

@@ -234,7 +234,7 @@ fn at_once() -> impl Strategy<Value = Step> {
         2 => Just(Ask::Wake),
         1 => Just(Ask::WakeAll),
     ];
-    // The channel of controls holds 16.
+    // The mailbox of controls holds 16.
     let asks = prop_oneof![20 => vec(ask.clone(), 1..4), 1 => vec(ask, 15..24)];
     let stall = prop_oneof![3 => Just(0), 1 => (1..60_u64).prop_map(|tens| 10 * tens)];
     let end = option::weighted(0.06, prop_oneof![Just(Ending::Stop), Just(Ending::Drop)]);
