@@ -38,19 +38,36 @@ pub(super) struct Look<'a, S, V> {
 struct Slice {
     steps: u32,
     until: Instant,
+    now: Instant,
+    /// So many steps more are taken before the clock is read.
+    unread: u32,
 }
 
 impl Slice {
     const STEPS: u32 = 64;
     const TIME: Duration = Duration::from_millis(1);
+    /// The clock is read every so many steps while steps are as quick as this.
+    const UNREAD: u32 = 3;
+    const QUICK: Duration = Duration::from_micros(20);
 
     fn new(now: Instant) -> Self {
-        Self { steps: 0, until: now + Self::TIME }
+        Self { steps: 0, until: now + Self::TIME, now, unread: 0 }
     }
 
-    fn take_step(&mut self, now: Instant) -> bool {
+    fn take_step(&mut self) -> bool {
         self.steps += 1;
-        self.steps <= Self::STEPS && now < self.until
+        if self.unread > 0 {
+            self.unread -= 1;
+        } else {
+            let before = std::mem::replace(&mut self.now, Instant::now());
+            self.unread = if self.now - before < Self::QUICK { Self::UNREAD } else { 0 };
+        }
+        self.steps <= Self::STEPS && self.now < self.until
+    }
+
+    /// The task was suspended.
+    fn is_old(&mut self) {
+        self.unread = 0;
     }
 }
 
@@ -79,16 +96,15 @@ where
         let mut slice = Slice::new(self.began);
         let mut may_have_ended = true;
         loop {
-            let mut now = Instant::now();
-            if !slice.take_step(now) {
-                if now >= deadline {
+            if !slice.take_step() {
+                if slice.now >= deadline {
                     break;
                 }
                 yield_now().await;
-                now = Instant::now();
-                slice = Slice::new(now);
+                slice = Slice::new(Instant::now());
                 may_have_ended = true;
             }
+            let now = slice.now;
             if may_have_ended {
                 match self.state.probes.try_join_next() {
                     Some(ended) => self.collect(ended),
@@ -112,6 +128,7 @@ where
                     Some(ended) = self.state.probes.join_next() => self.collect(ended),
                     () = &mut enough => break,
                 }
+                slice.is_old();
             }
         }
         self.state.left_out = turns.len() + waiting.len() > 0;
@@ -164,7 +181,7 @@ where
                 Ok(probe) => ended(limit, probe).await,
                 Err(panic) => Err(panicked(&panic)),
             };
-            Answer { source, ticket, began, ended: Instant::now(), result }
+            Answer { source, place, ticket, began, ended: Instant::now(), result }
         };
         let abort = self.state.probes.spawn(probing.instrument(span));
         self.state.in_flight(place, ticket, abort, began);
@@ -178,7 +195,7 @@ where
             Err(aborted) => return discard_logged(aborted, "an aborted probe"),
         };
         self.begun -= usize::from(answer.ticket >= self.first_ticket);
-        let place = self.state.layout.places.get(&answer.source).copied();
+        let place = self.state.place_of(&answer);
         // It may have been asked of something else than has the name now.
         if let Some(place) = place.filter(|place| self.identify(*place, answer.ended))
             && self.state.slots[place].has_in_flight(answer.ticket)

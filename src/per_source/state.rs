@@ -75,6 +75,8 @@ impl Slot {
 
 pub(super) struct Answer<V> {
     pub(super) source: Arc<str>,
+    /// Where the source was when it was asked.
+    pub(super) place: usize,
     pub(super) ticket: u64,
     pub(super) began: Instant,
     pub(super) ended: Instant,
@@ -147,6 +149,13 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
             places.sort_by_key(|place| self.slots[*place].last_ticket);
         }
         places
+    }
+
+    /// Where the source of an answer is now.
+    pub(super) fn place_of(&self, answer: &Answer<V>) -> Option<usize> {
+        let Layout { names, places } = &*self.layout;
+        let stayed = names.get(answer.place).is_some_and(|name| Arc::ptr_eq(name, &answer.source));
+        if stayed { Some(answer.place) } else { places.get(&answer.source).copied() }
     }
 
     /// It has its turn now.

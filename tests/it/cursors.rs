@@ -203,6 +203,12 @@ async fn a_wait_from_before_the_first_cycle_of_a_resumed_runtime_has_missed_noth
     let met =
         handle.event("seven", |event| *event == 7).after(mark).within(Duration::from_secs(3)).await.unwrap();
     assert_eq!((met.batch.seq, met.batch.cycle), (1729, 5002));
+    let eight = handle.event("eight", |event| *event == 8).after(mark).within(Duration::from_secs(1));
+    assert_eq!(
+        eight.await.unwrap_err().outcome(),
+        watchkeeper::UnmetOutcome::NotMet,
+        "it has missed nothing"
+    );
 }
 
 /// Where it is wrong, and how.

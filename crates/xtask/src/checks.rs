@@ -251,8 +251,8 @@ const DEMO_LIMIT: Duration = Duration::from_secs(120);
 
 /// The README's first command, as a program reads it: one JSON object a line, exit code 0.
 pub(crate) fn demo() -> Result<Verdict, String> {
-    shell::run("cargo build --release --package openraft_kv")?;
-    let lines = shell::lines_within("cargo run --release --package openraft_kv -- --json", DEMO_LIMIT)?;
+    shell::run("cargo build --package openraft_kv")?;
+    let lines = shell::lines_within("cargo run --package openraft_kv -- --json", DEMO_LIMIT)?;
     are_events(&lines)?;
     Ok(Verdict::Passed)
 }
@@ -310,7 +310,7 @@ pub(crate) fn k8s(image: Option<&str>) -> Result<(), String> {
     };
     println!("The cluster is that of {}.", kubeconfig.display());
     let image = image.map_or_else(String::new, |image| format!(" --image {image}"));
-    shell::run(&format!("cargo run --release --package openraft_kv --features k8s -- --deployer k8s{image}"))
+    shell::run(&format!("cargo run --package openraft_kv --features k8s -- --deployer k8s{image}"))
 }
 
 /// As kubectl finds it: the first that exists of a list in the variable, or the one in the home.

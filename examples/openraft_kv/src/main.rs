@@ -10,7 +10,10 @@ use openraft_kv::demo::{self, DemoError, DemoFlags};
 use openraft_kv::node::exit_with_parent;
 use openraft_kv::{Node, NodeConfig, NodeError, NodeFlags};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// openraft tells of every message to a dead peer that fails; only its other errors are of use.
 const DEFAULT_LOG: &str = "info,openraft=error,openraft::replication=off,openraft_kv=info";
@@ -93,12 +96,11 @@ fn announce(node: &Node) {
 }
 
 fn log_to_stderr() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| DEFAULT_LOG.into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr)
-        .init();
+    let asked = std::env::var("RUST_LOG").ok().and_then(|asked| asked.parse::<Targets>().ok());
+    let filter = asked.unwrap_or_else(|| DEFAULT_LOG.parse().expect("the default filter is one"));
+    let lines =
+        tracing_subscriber::fmt::layer().with_ansi(io::stderr().is_terminal()).with_writer(io::stderr);
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
 }
 
 /// Ready when either signal comes.
