@@ -66,8 +66,8 @@ async fn main() -> Result<(), DynError> {
     let probe = |node: ObservedSource<u64>| async move {
         if node.source == 1 { Err(DynError::from("refused: password=hunter2")) } else { Ok(node.source) }
     };
-    let odd = [ObservedSource::new("a \"quote\"\n", 0), ObservedSource::new(&"long".repeat(100), 0)];
-    let nodes = odd.into_iter().chain((0..60).map(|nth| ObservedSource::new(&format!("n{nth}"), nth)));
+    let odd = [ObservedSource::new("a \"quote\"\n", 0), ObservedSource::new("long".repeat(100), 0)];
+    let nodes = odd.into_iter().chain((0..60).map(|nth| ObservedSource::new(format!("n{nth}"), nth)));
     let config = ObservationConfig { name: Some("nodes".to_owned()), interval, ..Default::default() };
     let nodes = StaticSourceProvider::new(nodes.collect());
     let group = ObservationGroup::new();

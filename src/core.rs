@@ -351,6 +351,8 @@ impl<O: Observer> Core<O> {
         sources: Option<SourceChange>,
         state: &mut Option<AppValue<O::State>>,
     ) {
+        // A deadline may have been looked at before the control that was taken last.
+        let now = now.max(self.latest);
         self.latest = now;
         let before = (self.machine.state(), self.machine.is_paused());
         let mut success = None;

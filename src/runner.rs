@@ -28,6 +28,9 @@ use crate::shield::shielded;
 use crate::waiting::{Place, Waiting, drop_waker, wake_all};
 use crate::wake::Wake;
 
+/// How often a driver looks for more before others have their turn: controls and wakes may come without end.
+const ROUNDS: usize = 16;
+
 /// Controls that may wait to be taken.
 const CONTROLS: usize = 16;
 
@@ -220,12 +223,15 @@ impl<C: Copy, R> Inbox<C, R> {
                 return Poll::Ready(Ended::TimedOut);
             }
             // What has come meanwhile is taken. The work is not polled again for it: work that yields means to.
-            while self.suspend(machine, context).is_ready() {
+            for _ in 0..ROUNDS {
+                if self.suspend(machine, context).is_pending() {
+                    return Poll::Pending;
+                }
                 if self.stop_was_asked(machine) {
                     return Poll::Ready(Ended::Stopped);
                 }
             }
-            Poll::Pending
+            yields(context)
         })
         .await;
         // The stop goes before the outcome, also when it was asked for while app code held the thread.
@@ -262,7 +268,7 @@ impl<C: Copy, R> Inbox<C, R> {
         let mut latest = Some(machine.latest());
         poll_fn(|context| {
             let mut known = latest.take();
-            loop {
+            for _ in 0..ROUNDS {
                 if self.stop_was_asked(machine) {
                     return Poll::Ready(());
                 }
@@ -291,6 +297,7 @@ impl<C: Copy, R> Inbox<C, R> {
                 }
                 ready!(self.suspend(machine, context));
             }
+            yields(context)
         })
         .await;
     }
@@ -577,6 +584,12 @@ impl<C, R> Remote<C, R> {
 /// No app code runs under these locks, so that a poisoned one still guards a consistent value.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Others have their turn, then this task goes on.
+fn yields<T>(context: &Context<'_>) -> Poll<T> {
+    context.waker().wake_by_ref();
+    Poll::Pending
 }
 
 #[cfg(all(test, not(watchkeeper_loom)))]

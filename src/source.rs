@@ -101,6 +101,10 @@ impl<S: Clone + Send + Sync + 'static> SourceProvider<S> for Vec<ObservedSource<
         Ok(copies(self, Clone::clone))
     }
 
+    fn revision(&self) -> Option<u64> {
+        Some(0)
+    }
+
     fn drop_one_by_one(self) {
         discard_each(self);
     }
@@ -110,6 +114,10 @@ impl<S: Clone + Send + Sync + 'static> SourceProvider<S> for Vec<ObservedSource<
 impl<S: Clone + Send + Sync + 'static, const K: usize> SourceProvider<S> for [ObservedSource<S>; K] {
     async fn sources(&self) -> Result<Vec<ObservedSource<S>>, DynError> {
         Ok(copies(self, Clone::clone))
+    }
+
+    fn revision(&self) -> Option<u64> {
+        Some(0)
     }
 
     fn drop_one_by_one(self) {
@@ -127,6 +135,10 @@ where
         Ok(copies(self, |(name, source)| ObservedSource::new(name.as_ref(), source.clone())))
     }
 
+    fn revision(&self) -> Option<u64> {
+        Some(0)
+    }
+
     fn drop_one_by_one(self) {
         discard_each(self);
     }
@@ -140,6 +152,10 @@ where
 {
     async fn sources(&self) -> Result<Vec<ObservedSource<S>>, DynError> {
         Ok(copies(self, |(name, source)| ObservedSource::new(name.as_ref(), source.clone())))
+    }
+
+    fn revision(&self) -> Option<u64> {
+        Some(0)
     }
 
     fn drop_one_by_one(self) {

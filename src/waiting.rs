@@ -8,6 +8,9 @@ use std::task::Waker;
 
 use crate::panics::{catch, discard_logged, log_panic};
 
+/// Places whose memory is kept when nobody waits any more.
+pub(crate) const KEPT: usize = 64;
+
 /// Wakers, each in the place of one who waits.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
@@ -47,6 +50,9 @@ impl Waiting {
         self.free.push(at);
         let waker = self.places[at].take();
         self.count -= usize::from(waker.is_some());
+        if self.free.len() == self.places.len() && self.free.len() > KEPT {
+            (self.places, self.free) = (Vec::new(), Vec::new());
+        }
         waker
     }
 

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::history::ObservationBatch;
 use crate::status::Published;
+use crate::waiting::KEPT;
 
 /// Publications that one wait may lag behind. Each pins a snapshot.
 const BOUND: usize = 1024;
@@ -354,6 +355,9 @@ impl<S, E> Queues<S, E> {
         if let Some(reader) = self.readers[id.0].take() {
             self.for_events -= usize::from(reader.events);
             self.free.push(id.0);
+            if self.live() == 0 && self.free.len() > KEPT {
+                (self.readers, self.free) = (Vec::new(), Vec::new());
+            }
             self.taps.retain(|tap| *tap != id.0);
             self.dropped.publications.extend(reader.own.into_iter().flat_map(|own| own.items));
         }

@@ -1,11 +1,13 @@
 //! A running runtime follows its provider, of whatever kind it is.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use watchkeeper::{
-    BoxedSourceProvider, DynError, ObservationRuntime, ObservedSource, Observer, SharedSources,
-    SourceProvider, StaticSourceProvider, async_trait, source_fn,
+    BoxedSourceProvider, DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer,
+    SharedSources, SourceProvider, StaticSourceProvider, async_trait, source_fn,
 };
 
 use crate::common::{at, each_second};
@@ -142,4 +144,102 @@ async fn a_function_has_an_error_of_its_own() {
         Ok(set(BEFORE))
     }
     check("its error is a String", source_fn(named), || {}, BEFORE).await;
+}
+
+/// Counts how often it is asked, and says what it is told to.
+#[derive(Clone, Default)]
+struct Counted {
+    calls: Arc<AtomicU64>,
+    revision: Arc<AtomicU64>,
+    fails: Arc<AtomicU64>,
+}
+
+const NO_REVISION: u64 = u64::MAX;
+
+#[async_trait]
+impl SourceProvider<u32> for Counted {
+    async fn sources(&self) -> Result<Set, DynError> {
+        self.calls.fetch_add(1, Relaxed);
+        let fails = self.fails.load(Relaxed) > 0;
+        if fails { Err("no set".into()) } else { Ok(set(BEFORE)) }
+    }
+
+    fn revision(&self) -> Option<u64> {
+        let revision = self.revision.load(Relaxed);
+        assert_ne!(revision, NO_REVISION, "nobody knows");
+        Some(revision)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_whose_revision_is_known_is_not_fetched_again() {
+    let provider = Counted::default();
+    let runtime = ObservationRuntime::start(provider.clone(), Sees, each_second()).await.unwrap();
+    // (the revision, whether a fetch fails, how many fetches two cycles take)
+    let steps = [(0, false, 0), (1, false, 1), (1, false, 0), (2, true, 2), (2, false, 1), (2, false, 0)];
+    for (revision, fails, fetches) in steps {
+        let before = provider.calls.load(Relaxed);
+        provider.revision.store(revision, Relaxed);
+        provider.fails.store(u64::from(fails), Relaxed);
+        for _ in 0..2 {
+            assert_eq!(runtime.poll_now_and_wait().await.is_err(), fails, "revision {revision}");
+        }
+        assert_eq!(provider.calls.load(Relaxed) - before, fetches, "revision {revision}, fails: {fails}");
+    }
+    let before = provider.calls.load(Relaxed);
+    provider.revision.store(NO_REVISION, Relaxed);
+    for _ in 0..3 {
+        assert!(runtime.poll_now_and_wait().await.is_ok(), "a revision that panics is one that is not known");
+    }
+    assert_eq!(provider.calls.load(Relaxed) - before, 3);
+}
+
+/// Yields in its poll, while a wake waits.
+struct Yields {
+    wake: Arc<Notify>,
+    turns: Arc<AtomicU64>,
+    others_ran: Arc<AtomicU64>,
+}
+
+#[async_trait]
+impl Observer for Yields {
+    type Source = u32;
+    type State = ();
+    type Snapshot = ();
+    type Event = ();
+
+    async fn init(&self, _: &[ObservedSource<u32>]) -> Result<(), DynError> {
+        Ok(())
+    }
+
+    async fn poll(&self, _: &[ObservedSource<u32>], (): &mut ()) -> Result<Vec<()>, DynError> {
+        let before = self.turns.load(Relaxed);
+        self.wake.notify_one();
+        tokio::task::yield_now().await;
+        self.others_ran.fetch_add(u64::from(self.turns.load(Relaxed) > before), Relaxed);
+        Ok(Vec::new())
+    }
+
+    fn snapshot(&self, (): &()) {}
+}
+
+/// The wake used to have the poll go on at once, without the turn that it gave to others.
+#[tokio::test(start_paused = true)]
+async fn a_poll_that_yields_while_a_wake_waits_has_yielded() {
+    let (wake, turns, others_ran) = (Arc::new(Notify::new()), Arc::default(), Arc::<AtomicU64>::default());
+    let counted: Arc<AtomicU64> = Arc::clone(&turns);
+    let other = tokio::spawn(async move {
+        loop {
+            counted.fetch_add(1, Relaxed);
+            tokio::task::yield_now().await;
+        }
+    });
+    let config = ObservationConfig { wake: Some(Arc::clone(&wake)), ..each_second() };
+    let observer = Yields { wake, turns, others_ran: Arc::clone(&others_ran) };
+    let runtime = ObservationRuntime::start([("a", 1)], observer, config).await.unwrap();
+    for _ in 0..3 {
+        runtime.poll_now_and_wait().await.unwrap();
+    }
+    assert!(others_ran.load(Relaxed) >= 3);
+    other.abort();
 }
