@@ -18,7 +18,7 @@ fn endless(memory: &Memory, working: &Arc<Notify>) -> Scenario<Numbers> {
             context.require_observer::<Watcher>("numbers")?;
             working.notify_one();
             context.cancelled().await;
-            Ok::<_, DynError>(())
+            Ok(())
         })
         .build()
         .unwrap()
