@@ -40,7 +40,6 @@ fn observing(asked: mpsc::Receiver<Ask>, tell: mpsc::Sender<ObservationHandle<Ap
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     executor.block_on(async {
         let runtime = App::new().start(each_second()).await;
-        let handle = runtime.handle();
         tell.send(runtime.handle()).unwrap();
         loop {
             let (millis, polls, done) = match asked.try_recv() {
@@ -54,10 +53,7 @@ fn observing(asked: mpsc::Receiver<Ask>, tell: mpsc::Sender<ObservationHandle<Ap
             };
             advance(ms(millis)).await;
             for _ in 0..polls {
-                let cycle = runtime.control().poll_now().await.unwrap();
-                while handle.latest_snapshot().unwrap().cycle < cycle {
-                    tokio::task::yield_now().await;
-                }
+                runtime.poll_now_and_wait().await.unwrap();
             }
             if millis > 0 {
                 advance(ms(5_000)).await;

@@ -190,22 +190,23 @@ impl<A: Application> ScenarioBuilder<A> {
     }
 
     /// Adds a workload that ends by itself.
-    pub fn workload<F, W, E>(self, name: &str, work: F) -> Self
+    ///
+    /// `?` inside the closure turns any error into a [`DynError`], so it ends with `Ok(())` as it is. An error of its own
+    /// ends it as `Err(error.into())`.
+    pub fn workload<F, W>(self, name: &str, work: F) -> Self
     where
         F: FnOnce(RunContext<A>) -> W + Send + 'static,
-        W: Future<Output = Result<(), E>> + Send + 'static,
-        E: Into<DynError> + 'static,
+        W: Future<Output = Result<(), DynError>> + Send + 'static,
     {
         self.with_workload(Closure { name: name.to_owned(), endless: false, work: Some(work) })
     }
 
     /// Adds a workload that goes on until it is cancelled: see [`RunContext::cancelled`]. One that ends before
     /// that fails the run.
-    pub fn endless_workload<F, W, E>(self, name: &str, work: F) -> Self
+    pub fn endless_workload<F, W>(self, name: &str, work: F) -> Self
     where
         F: FnOnce(RunContext<A>) -> W + Send + 'static,
-        W: Future<Output = Result<(), E>> + Send + 'static,
-        E: Into<DynError> + 'static,
+        W: Future<Output = Result<(), DynError>> + Send + 'static,
     {
         self.with_workload(Closure { name: name.to_owned(), endless: true, work: Some(work) })
     }
@@ -221,15 +222,14 @@ impl<A: Application> ScenarioBuilder<A> {
 
     /// Expects a wait to be met that begins when the workloads have ended.
     ///
-    /// Any future of a `Result` will do; what it is met with is dropped, but of a [`Held`](watchkeeper::Held) the report
-    /// keeps how many snapshots were judged. Its window must be shorter than
-    /// [`Limits::evaluate`]: a wait that is cut off by that limit has no report of its own.
-    pub fn expect_wait<F, W, T, E>(self, name: &str, wait: F) -> Self
+    /// The closure ends with `Ok(wait.await?)`. The value of the wait is dropped; of a [`Held`](watchkeeper::Held) the
+    /// report keeps how many snapshots were judged. The window must be shorter than [`Limits::evaluate`]: a wait that is
+    /// cut off by that limit has no report of its own.
+    pub fn expect_wait<F, W, T>(self, name: &str, wait: F) -> Self
     where
         F: FnOnce(RunContext<A>) -> W + Send + 'static,
-        W: Future<Output = Result<T, E>> + Send + 'static,
+        W: Future<Output = Result<T, DynError>> + Send + 'static,
         T: 'static,
-        E: Into<DynError> + 'static,
     {
         let before = self.plan.expectations.len();
         let mut builder = self.with_expectation(AtTheEnd { name: name.to_owned(), wait: Some(wait) });
@@ -240,12 +240,11 @@ impl<A: Application> ScenarioBuilder<A> {
     /// Expects a wait to be met that begins right before the workloads start, so that its window
     /// covers them. It runs as a task, which has ended before the nodes go down. One that fails early ends the workloads; one that is still pending when they have
     /// ended is awaited, for [`Limits::evaluate`] at most: cut off by that, it has no report of its own.
-    pub fn expect_wait_throughout<F, W, T, E>(self, name: &str, wait: F) -> Self
+    pub fn expect_wait_throughout<F, W, T>(self, name: &str, wait: F) -> Self
     where
         F: FnOnce(RunContext<A>) -> W + Send + 'static,
-        W: Future<Output = Result<T, E>> + Send + 'static,
+        W: Future<Output = Result<T, DynError>> + Send + 'static,
         T: 'static,
-        E: Into<DynError> + 'static,
     {
         self.with_expectation(Throughout { name: name.to_owned(), wait: Begun::NotYet(wait) })
     }

@@ -20,13 +20,12 @@ pub(crate) struct AtTheEnd<F> {
 }
 
 #[async_trait]
-impl<A, F, W, T, E> Expectation<A> for AtTheEnd<F>
+impl<A, F, W, T> Expectation<A> for AtTheEnd<F>
 where
     A: Application,
     F: FnOnce(RunContext<A>) -> W + Send + 'static,
-    W: Future<Output = Result<T, E>> + Send,
+    W: Future<Output = Result<T, DynError>> + Send,
     T: 'static,
-    E: Into<DynError>,
 {
     fn name(&self) -> &str {
         &self.name
@@ -35,7 +34,7 @@ where
     async fn evaluate(&mut self, context: &RunContext<A>) -> Result<(), DynError> {
         let Some(wait) = self.wait.take() else { return Ok(()) };
         let waiting = wait(context.clone());
-        context.has_judged(judged(&waiting.await.map_err(Into::into)?));
+        context.has_judged(judged(&waiting.await?));
         Ok(())
     }
 }
@@ -79,13 +78,12 @@ fn own<A: Application>(ended: Waited, context: &RunContext<A>) -> Result<(), Dyn
 }
 
 #[async_trait]
-impl<A, F, W, T, E> Expectation<A> for Throughout<F>
+impl<A, F, W, T> Expectation<A> for Throughout<F>
 where
     A: Application,
     F: FnOnce(RunContext<A>) -> W + Send + 'static,
-    W: Future<Output = Result<T, E>> + Send + 'static,
+    W: Future<Output = Result<T, DynError>> + Send + 'static,
     T: 'static,
-    E: Into<DynError>,
 {
     fn name(&self) -> &str {
         &self.name
@@ -94,7 +92,7 @@ where
     async fn start_capture(&mut self, context: &RunContext<A>) -> Result<(), DynError> {
         let Begun::NotYet(wait) = std::mem::replace(&mut self.wait, Begun::Over) else { return Ok(()) };
         let waiting = wait(context.clone());
-        let waiting = Box::pin(async move { waiting.await.map(|met| judged(&met)).map_err(Into::into) });
+        let waiting = Box::pin(async move { waiting.await.map(|met| judged(&met)) });
         let waiting = context.panics().guard(Subject::Expectation(self.name.clone()), waiting);
         let mut waiting = Box::pin(caught(waiting));
         // Polled here, so that a wait made in an async block has begun when the workloads start; then
@@ -139,12 +137,11 @@ pub(crate) struct Closure<F> {
 }
 
 #[async_trait]
-impl<A, F, W, E> Workload<A> for Closure<F>
+impl<A, F, W> Workload<A> for Closure<F>
 where
     A: Application,
     F: FnOnce(RunContext<A>) -> W + Send + 'static,
-    W: Future<Output = Result<(), E>> + Send,
-    E: Into<DynError>,
+    W: Future<Output = Result<(), DynError>> + Send,
 {
     fn name(&self) -> &str {
         &self.name
@@ -157,6 +154,6 @@ where
     async fn start(&mut self, context: &RunContext<A>) -> Result<(), DynError> {
         let Some(work) = self.work.take() else { return Ok(()) };
         let working = work(context.clone());
-        working.await.map_err(Into::into)
+        working.await
     }
 }

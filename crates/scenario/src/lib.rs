@@ -8,7 +8,7 @@
 //! tests that drive nodes by hand.
 //!
 //! Observers live in the [`RunContext`], found by name; other values by their type. Any wait of
-//! `watchkeeper` is an expectation, as is any other future of a `Result`:
+//! `watchkeeper` is an expectation, as is any other future of a `Result` whose error is a [`DynError`]:
 //!
 //! ```
 //! # use std::sync::{Arc, atomic::{AtomicU64, Ordering::SeqCst}};
@@ -62,14 +62,14 @@
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let config = ObservationConfig { interval: Duration::from_millis(100), ..Default::default() };
-//! let probe = |node: ObservedSource<Arc<AtomicU64>>| async move { Ok(node.source.load(SeqCst)) };
+//! let probe = |node: ObservedSource<Arc<AtomicU64>>| async move { Ok::<_, DynError>(node.source.load(SeqCst)) };
 //! let scenario = Scenario::<Counters>::builder("counting", 2)
-//!     .with_observer("counts", move |_| Counts::new(Duration::from_millis(100), probe), config)
+//!     .with_observer("counts", move |_| Counts::new(probe), config)
 //!     .workload("count to three", |context| async move {
 //!         for node in context.clients().all() {
 //!             node.source.fetch_add(3, SeqCst);
 //!         }
-//!         Ok::<_, DynError>(())
+//!         Ok(())
 //!     })
 //!     .expect_wait_throughout("both are counted", both_are_counted)
 //!     .build()?;

@@ -100,11 +100,13 @@ impl<A: Application> Scenario<A> {
     /// judged, and everything is taken down as usual. When it resolves while everything is being taken
     /// down, the run has failed too. `cancel` is dropped when the run is over.
     ///
-    /// See [`ctrl_c`](crate::ctrl_c) for SIGINT and SIGTERM; a second one ends the process at once.
+    /// See [`ctrl_c`](crate::ctrl_c) for SIGINT and SIGTERM; a second one ends the process at once. A parent
+    /// `CancellationToken` is passed as `token.cancelled_owned()`: cancelling it is a requested stop.
     ///
     /// # Errors
     ///
-    /// [`ScenarioFailure`], also when it was cancelled.
+    /// [`ScenarioFailure`], also when it was cancelled: with [`Problem::Cancelled`](crate::Problem::Cancelled), and the
+    /// report of what was done until then.
     ///
     /// # Panics
     ///
@@ -113,6 +115,57 @@ impl<A: Application> Scenario<A> {
     /// # Cancel safety
     ///
     /// As [`run`](Self::run).
+    ///
+    /// # Examples
+    ///
+    /// One token ends everything that a program has started, this run among it.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use std::time::Duration;
+    /// use tokio_util::sync::CancellationToken;
+    /// use watchkeeper_scenario::{Application, Problem, Scenario, WorkloadEnd};
+    /// # use watchkeeper_scenario::{DeployError, Deployer, NodeClients, NodeControl, NodeControlError, RunningCluster, async_trait};
+    /// # struct App;
+    /// # impl Application for App { type Deployment = (); type NodeClient = (); }
+    /// # struct Memory;
+    /// # #[async_trait]
+    /// # impl Deployer<App> for Memory {
+    /// #     fn name(&self) -> &'static str { "memory" }
+    /// #     async fn deploy(&self, _: &()) -> Result<Box<dyn RunningCluster<App>>, DeployError> { Ok(Box::new(NoNodes)) }
+    /// # }
+    /// # struct NoNodes;
+    /// # #[async_trait]
+    /// # impl RunningCluster<App> for NoNodes {
+    /// #     fn node_clients(&self) -> NodeClients<()> { NodeClients::new() }
+    /// #     fn node_control(&self) -> Arc<dyn NodeControl> { Arc::new(NoNodes) }
+    /// #     async fn shut_down(&self) -> Result<(), DeployError> { Ok(()) }
+    /// # }
+    /// # #[async_trait]
+    /// # impl NodeControl for NoNodes {
+    /// #     fn deployer(&self) -> &'static str { "memory" }
+    /// #     fn nodes(&self) -> Vec<String> { Vec::new() }
+    /// #     async fn wait_ready(&self, _: &str, _: Duration) -> Result<(), NodeControlError> { Ok(()) }
+    /// # }
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let deployer = Memory;
+    /// let token = CancellationToken::new();
+    /// let of_the_workload = token.clone();
+    /// let scenario = Scenario::<App>::builder("until the token", ())
+    ///     .workload("work", |context| async move {
+    ///         of_the_workload.cancel();
+    ///         context.cancelled().await;
+    ///         Ok(())
+    ///     })
+    ///     .build()?;
+    /// let failure = scenario.run_until(&deployer, token.cancelled_owned()).await.unwrap_err();
+    /// assert!(matches!(failure.failures()[0].problem, Problem::Cancelled));
+    /// assert_eq!(failure.report().workloads[0].end, WorkloadEnd::Cancelled);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn run_until<T>(
         self,
         deployer: &(impl Deployer<A> + ?Sized),

@@ -214,8 +214,7 @@ mod tests {
     use std::sync::Arc;
 
     use watchkeeper_scenario::{
-        DeployError, DynError, NodeClients, NodeControl, NodeControlError, RunningCluster, Scenario,
-        async_trait,
+        DeployError, NodeClients, NodeControl, NodeControlError, RunningCluster, Scenario, async_trait,
     };
 
     use super::*;
@@ -281,7 +280,7 @@ mod tests {
             move |context| async move {
                 tell.cancel();
                 context.cancelled().await;
-                Ok::<_, DynError>(())
+                Ok(())
             },
         );
         let interrupted = async { if nodes.come_up { at_work.cancelled().await } else { ready(()).await } };

@@ -88,7 +88,7 @@ pub fn failover(deployment: Deployment, failover: Failover) -> Result<Scenario<R
                 cluster.all(|_| true) && kinds.all(|kv| Some(kv) == first)
             });
             same.or_now().within(WINDOW).await?;
-            Ok::<_, DynError>(())
+            Ok(())
         })
         .build()
 }

@@ -68,7 +68,7 @@ async fn a_workload_that_blocks_is_told() {
         .run_for(SOON)
         .endless_workload("stuck", move |_| async move {
             let _ = released.recv();
-            Ok::<_, DynError>(())
+            Ok(())
         });
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
     assert_eq!(told(&failure), [r#"drain workload "stuck": Blocked"#]);
@@ -91,7 +91,7 @@ async fn an_observer_that_blocks_is_told_and_the_nodes_go_down() {
             .with_observer("stuck", move |_: &RunContext<Numbers>| observer, stops_within(stop_timeout))
             .workload("until it is stuck", move |_| async move {
                 begun.recv().await.ok_or("it never polled")?;
-                Ok::<_, DynError>(())
+                Ok(())
             });
         let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
         assert_eq!(told(&failure), [expected]);
@@ -123,7 +123,7 @@ async fn an_expectation_that_blocks_is_told() {
         .workload("quick", nothing)
         .expect_wait("stuck", move |_| async move {
             let _ = released.recv();
-            Ok::<_, DynError>(())
+            Ok(())
         });
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
     let expected =
@@ -144,7 +144,7 @@ async fn a_wait_throughout_that_blocks_is_named() {
         .expect_wait_throughout("stuck", move |_| async move {
             tokio::task::yield_now().await;
             let _ = released.recv();
-            Ok::<_, DynError>(())
+            Ok(())
         });
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
     let expected =
@@ -271,7 +271,7 @@ async fn on_one_thread_a_shut_down_that_blocks_past_its_limit_is_no_success() {
 async fn on_one_thread_a_step_that_blocks_past_its_limit_is_no_success() {
     let blocks = |_: RunContext<Numbers>| {
         std::thread::sleep(Duration::from_millis(100));
-        ready(Ok::<_, DynError>(()))
+        ready(Ok(()))
     };
     let [one, two, three] = [(); 3].map(|()| observed(&Memory::default()));
     let cases = [

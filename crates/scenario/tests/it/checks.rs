@@ -82,7 +82,7 @@ async fn the_end_of_the_cooldown_is_checked() {
             sleep(Duration::from_millis(2_950)).await;
             context.node_client("n1")?.set(13);
             context.cancelled().await;
-            Ok::<_, DynError>(())
+            Ok(())
         })
         .with_expectation(Unlucky::quick())
         .cooldown(secs(3));
@@ -112,12 +112,12 @@ async fn a_failure_is_seen_and_dated_while_a_slow_check_runs() {
     let scenario = scenario()
         .workload("fails", |_| async {
             sleep(Duration::from_millis(1_500)).await;
-            Err::<(), _>("lost it")
+            Err("lost it".into())
         })
         .workload("long", move |context| async move {
             context.cancelled().await;
             cancelled.note(format!("cancelled at {:?}", context.elapsed()));
-            Ok::<_, DynError>(())
+            Ok(())
         })
         .with_expectation(Unlucky { takes: secs(9) }); // begins at 1 s
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
@@ -136,7 +136,7 @@ async fn the_limit_of_the_workloads_is_kept_while_a_slow_check_runs() {
         .limits(Limits { workloads: secs(2), ..Limits::default() })
         .workload("hangs", |context| async move {
             context.cancelled().await;
-            Ok::<_, DynError>(())
+            Ok(())
         })
         .with_expectation(Unlucky { takes: secs(9) });
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
@@ -166,7 +166,7 @@ async fn a_broken_check_is_seen_while_another_is_slow() {
         .workload("unlucky", unlucky_after(Duration::from_millis(500)))
         .workload("long", |context| async move {
             context.cancelled().await;
-            Ok::<_, DynError>(())
+            Ok(())
         })
         .with_expectation(Slow)
         .with_expectation(Unlucky::quick());
@@ -207,7 +207,7 @@ async fn checks_and_waits_in_flight_end_before_the_nodes_go_down() {
         .workload("long", |context| async move {
             context.require_observer::<Watcher>("numbers")?;
             context.cancelled().await;
-            Ok::<_, DynError>(())
+            Ok(())
         })
         .with_expectation(Held(check))
         .expect_wait_throughout("wait", move |_| async move {
@@ -240,7 +240,7 @@ async fn a_wait_throughout_that_is_cut_off_never_outlives_the_nodes() {
                     alive.note("alive");
                     tokio::task::yield_now().await;
                     if alive.count("cluster dropped") > 0 {
-                        break Ok::<_, DynError>(());
+                        break Ok(());
                     }
                 }
             });
@@ -261,7 +261,7 @@ async fn what_a_workload_does_while_it_is_drained_is_checked() {
             .endless_workload("unlucky", |context| async move {
                 context.cancelled().await;
                 context.node_client("n1")?.set(13);
-                Ok::<_, DynError>(())
+                Ok(())
             })
             .with_expectation(Unlucky::quick());
         if let Some(cooldown) = cooldown {
@@ -298,7 +298,7 @@ async fn a_slow_check_does_not_hold_up_the_checks_of_another_expectation() {
             sleep(Duration::from_millis(500)).await;
             context.node_client("n1")?.set(1);
             sleep(secs(20)).await;
-            Ok::<_, DynError>(())
+            Ok(())
         })
         .with_expectation(Slow)
         .with_expectation(Unlucky::quick());
@@ -333,7 +333,7 @@ async fn each_check_keeps_its_own_time() {
     let scenario = scenario()
         .workload("w", |_| async {
             sleep(Duration::from_millis(3_500)).await;
-            Ok::<_, DynError>(())
+            Ok(())
         })
         .with_expectation(Noting("slow", Duration::from_millis(1_200), memory.diary.clone()))
         .with_expectation(Noting("quick", Duration::ZERO, memory.diary.clone()));

@@ -403,8 +403,8 @@ async fn errors_that_panic_when_they_are_shown_and_dropped_are_failures() {
     let _guard = tracing::subscriber::set_default(listener);
     let memory = Memory::default();
     let scenario = observed(&memory)
-        .expect_wait("a", |_| async { Err::<(), _>(Unsayable("a")) })
-        .expect_wait("b", |_| async { Err::<(), _>(Unsayable("b")) });
+        .expect_wait("a", |_| async { Err::<(), _>(Unsayable("a").into()) })
+        .expect_wait("b", |_| async { Err::<(), _>(Unsayable("b").into()) });
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
     assert_eq!(failure.failures().len(), 2);
     let text = failure.to_string();
@@ -500,7 +500,7 @@ impl NodeControl for SharpControl {
 async fn deployment_cluster_and_clients_may_panic_when_they_are_dropped() {
     let diary = Diary::default();
     let scenario = Scenario::<Sharps>::builder("sharp", SharpDeployment(Sharp("deployment")))
-        .workload("w", |_| async { Ok::<_, DynError>(()) });
+        .workload("w", |_| async { Ok(()) });
     let failure = scenario.build().unwrap().run(&SharpDeployer(diary.clone())).await.unwrap_err();
     let all = told(&failure);
     assert_eq!(
@@ -556,7 +556,7 @@ async fn what_cancels_a_run_may_panic() {
     async fn run(memory: &Memory, cancel: impl Future<Output = Sharp>) -> ScenarioFailure {
         let scenario = observed(memory).workload("long", |context| async move {
             context.cancelled().await;
-            Ok::<_, DynError>(())
+            Ok(())
         });
         scenario.build().unwrap().run_until(memory, cancel).await.unwrap_err()
     }

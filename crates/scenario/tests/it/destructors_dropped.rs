@@ -18,15 +18,15 @@ use crate::destructors::{Cutting, Unsayable};
 async fn a_run_that_is_dropped_survives_the_errors_it_has_recorded() {
     type Add = fn(ScenarioBuilder<Numbers>) -> ScenarioBuilder<Numbers>;
     let cases: [(&str, Add); 4] = [
-        ("one workload", |it| it.workload("a", |_| async { Err(Unsayable("a")) })),
+        ("one workload", |it| it.workload("a", |_| async { Err(Unsayable("a").into()) })),
         ("two workloads", |it| {
-            it.workload("a", |_| async { Err(Unsayable("a")) })
-                .workload("b", |_| async { Err(Unsayable("b")) })
+            it.workload("a", |_| async { Err(Unsayable("a").into()) })
+                .workload("b", |_| async { Err(Unsayable("b").into()) })
         }),
         ("two checks", |it| it.with_expectation(Checked("a")).with_expectation(Checked("b"))),
         ("two waits", |it| {
-            it.expect_wait("a", |_| async { Err::<(), _>(Unsayable("a")) })
-                .expect_wait("b", |_| async { Err::<(), _>(Unsayable("b")) })
+            it.expect_wait("a", |_| async { Err::<(), _>(Unsayable("a").into()) })
+                .expect_wait("b", |_| async { Err::<(), _>(Unsayable("b").into()) })
         }),
     ];
     for (name, add) in cases {
@@ -119,7 +119,7 @@ async fn steps_that_fail_while_the_run_is_cancelled_are_all_recorded() {
         move |_| async move {
             sleep(secs(1)).await;
             cancel.cancel();
-            Err::<(), _>(format!("{name} does not hold"))
+            Err::<(), _>(format!("{name} does not hold").into())
         }
     };
     let scenario = observed(&memory)
@@ -127,7 +127,7 @@ async fn steps_that_fail_while_the_run_is_cancelled_are_all_recorded() {
         .expect_wait("b", cancels("b"))
         .expect_wait("holds", |_| async {
             sleep(secs(1)).await;
-            Ok::<(), DynError>(())
+            Ok(())
         })
         .expect_wait("hangs", |_| pending::<Result<(), DynError>>())
         .build()
@@ -154,13 +154,13 @@ fn sharp(memory: &Memory) -> ScenarioBuilder<Numbers> {
         .with_expectation(Checked("b"))
         .with_workload(Cutting::hanging("c"))
         .with_workload(Cutting::new("d"))
-        .workload("e", |_| async { Err(Unsayable("e")) })
-        .workload("f", |_| async { Err(Unsayable("f")) })
+        .workload("e", |_| async { Err(Unsayable("e").into()) })
+        .workload("f", |_| async { Err(Unsayable("f").into()) })
         .expect_wait_throughout("g", |_| async {
             let _held = Sharp("a wait");
             pending::<Result<(), DynError>>().await
         })
-        .expect_wait("h", |_| async { Err::<(), _>(Unsayable("h")) })
+        .expect_wait("h", |_| async { Err::<(), _>(Unsayable("h").into()) })
 }
 
 async fn turns(count: u32) {

@@ -13,12 +13,12 @@ async fn an_endless_workload_is_cancelled_and_not_waited_for() {
     let scenario = scenario()
         .workload("ends", |_| async {
             sleep(secs(2)).await;
-            Ok::<_, DynError>(())
+            Ok(())
         })
         .endless_workload("endless", |context| async move {
             context.cancelled().await;
             sleep(secs(1)).await; // it has to finish something
-            Ok::<_, DynError>(())
+            Ok(())
         });
     let report = scenario.build().unwrap().run(&memory).await.unwrap();
     assert_eq!(report.elapsed, secs(3));
@@ -49,7 +49,7 @@ async fn an_error_behind_the_cancellation_is_still_an_error() {
     let memory = Memory::default();
     let scenario = scenario().run_for(secs(1)).endless_workload("sore", |context| async move {
         context.cancelled().await;
-        Err::<(), _>("a write was lost")
+        Err("a write was lost".into())
     });
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
     assert_eq!(told(&failure), [r#"drain workload "sore": a write was lost"#]);

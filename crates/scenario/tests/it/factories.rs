@@ -19,7 +19,7 @@ async fn an_observer_over_the_nodes_follows_restarts_without_being_told() {
         context.node_client("n2")?.set(22);
         old.set(99); // nobody looks at the old client
         numbers.eventually("the new n2 is seen", |seen| seen.get("n2") == Some(&22)).within(secs(1)).await?;
-        Ok::<_, DynError>(())
+        Ok(())
     });
     scenario.build().unwrap().run(&memory).await.unwrap();
 }
@@ -38,7 +38,7 @@ async fn an_observer_may_have_sources_of_its_own() {
             let one = context.require_observer::<Watcher>("one")?;
             let seen = one.eventually("it is 1", |seen| seen["only"] == 1).within(secs(1)).await?;
             assert_eq!(seen.value.len(), 1);
-            Ok::<_, DynError>(())
+            Ok(())
         });
     scenario.build().unwrap().run(&memory).await.unwrap();
 }
@@ -77,7 +77,7 @@ async fn a_factory_that_fails_half_way_leaves_nothing() {
         let scenario = scenario()
             .with_factory(HalfWay { diary: memory.diary.clone(), end })
             .with_factory(HalfWay { diary: memory.diary.clone(), end: || Err("it was asked".into()) })
-            .workload("never", |_| async { Err::<(), _>("it was started") });
+            .workload("never", |_| async { Err("it was started".into()) });
         let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
         assert_eq!(told(&failure), [expected]);
         let dropped = "observer dropped";

@@ -51,7 +51,7 @@ async fn a_broken_check_ends_the_workloads_and_all_failures_are_joined() {
         .with_expectation(BreaksAt::check("a", 3))
         .with_expectation(BreaksAt::check("b", 3))
         .with_expectation(BreaksAt::check("c", 4))
-        .expect_wait("d", |_| async { Err::<(), _>("not held") })
+        .expect_wait("d", |_| async { Err::<(), _>("not held".into()) })
         .cooldown(secs(100));
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
     assert_eq!(
@@ -74,9 +74,9 @@ async fn a_failed_workload_ends_the_others() {
         .workload("long", heeds)
         .workload("short", |_| async {
             sleep(Duration::from_millis(1_300)).await;
-            Err::<(), _>("lost it")
+            Err("lost it".into())
         })
-        .expect_wait("also judged", |_| async { Err::<(), _>("not held") });
+        .expect_wait("also judged", |_| async { Err::<(), _>("not held".into()) });
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
     assert_eq!(
         told(&failure),

@@ -24,7 +24,7 @@ async fn an_endless_workload_that_ends_by_itself_is_a_failure() {
         let memory = Memory::default();
         let scenario = observed(&memory).run_for(secs(5)).endless_workload("load", move |_| async move {
             sleep(secs(after)).await;
-            Ok::<_, DynError>(())
+            Ok(())
         });
         let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
         assert_eq!(told(&failure), [r#"workloads workload "load": EndedEarly"#]);
@@ -43,7 +43,7 @@ async fn an_endless_workload_may_not_end_in_the_cooldown_either() {
     let memory = Memory::default();
     let ends = |_| async {
         sleep(secs(2)).await;
-        Ok::<_, DynError>(())
+        Ok(())
     };
     let scenario =
         observed(&memory).workload("quick", nothing).endless_workload("load", ends).cooldown(secs(5));
@@ -62,12 +62,12 @@ async fn an_endless_workload_that_had_no_time_is_named_in_the_report() {
         let scenario = observed(&memory)
             .workload("ends", move |_| async move {
                 sleep(secs(lasts)).await;
-                Ok::<_, DynError>(())
+                Ok(())
             })
             .endless_workload("load", |context| async move {
                 loop {
                     tokio::select! {
-                        () = context.cancelled() => return Ok::<_, DynError>(()),
+                        () = context.cancelled() => return Ok(()),
                         () = sleep(Duration::from_millis(100)) => context.node_client("n1")?.set(9),
                     }
                 }
@@ -104,7 +104,7 @@ async fn an_observer_none_of_whose_probes_was_answered_is_not_called_fresh() {
             .with_observer("probes", move |_: &RunContext<Numbers>| probed(answers), often())
             .workload("w", |_| async {
                 sleep(secs(1)).await;
-                Ok::<_, DynError>(())
+                Ok(())
             });
         scenario.build().unwrap().run(&Memory::default()).await.unwrap()
     };
@@ -142,7 +142,7 @@ async fn an_observer_whose_sources_all_died_is_not_called_fresh() {
                 sleep(secs(1)).await;
                 kill.store(true, Ordering::SeqCst);
                 sleep(secs(30)).await;
-                Ok::<_, DynError>(())
+                Ok(())
             });
         let report = scenario.build().unwrap().run(&Memory::default()).await.unwrap();
         let text = report.to_string();
@@ -162,7 +162,7 @@ async fn a_cluster_of_no_nodes_is_named_in_the_report() {
             let probes = context.require_observer::<PerSource<Number, u64>>("probes")?;
             let all = probes.eventually("all are 7", |seen| seen.iter().all(|node| node.value.is_some()));
             all.within(secs(1)).await?;
-            Ok::<_, DynError>(())
+            Ok(())
         });
     let report = scenario.build().unwrap().run(&Memory::default()).await.unwrap();
     assert_eq!(report.nodes, Some(vec![]));
@@ -207,7 +207,7 @@ async fn a_report_says_what_a_passed_run_rests_on() {
     let scenario = observed(&memory)
         .workload("w", |_| async {
             sleep(Duration::from_millis(2_500)).await;
-            Ok::<_, DynError>(())
+            Ok(())
         })
         .expect_wait_throughout("throughout", nothing)
         .expect_wait("at the end", nothing)
@@ -215,13 +215,13 @@ async fn a_report_says_what_a_passed_run_rests_on() {
             let numbers = context.require_observer::<Watcher>("numbers")?;
             let invariant = numbers.invariant("there are two", |seen| seen.len() == 2);
             sleep(Duration::from_millis(450)).await;
-            Ok::<_, DynError>(invariant.finish().await?)
+            Ok(invariant.finish().await?)
         })
         .expect_wait_throughout("an invariant throughout", |context| async move {
             let numbers = context.require_observer::<Watcher>("numbers")?;
             let invariant = numbers.invariant("there are two", |seen| seen.len() == 2);
             sleep(secs(1)).await;
-            Ok::<_, DynError>(invariant.finish().await?)
+            Ok(invariant.finish().await?)
         })
         .with_expectation(Looks)
         .with_expectation(LooksOnlyAtTheEnd);
@@ -261,7 +261,7 @@ async fn an_expectation_that_was_not_judged_is_not_called_held() {
     let scenario = observed(&memory)
         .workload("long", heeds)
         .expect_wait("never asked", nothing)
-        .expect_wait_throughout("broken", |_| async { Err::<(), _>("at once") });
+        .expect_wait_throughout("broken", |_| async { Err::<(), _>("at once".into()) });
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
     let ends: Vec<_> = failure.report().expectations.iter().map(|one| one.end).collect();
     assert_eq!(ends, [ExpectationEnd::NotJudged, ExpectationEnd::Failed]);

@@ -44,7 +44,7 @@ async fn an_invariant_that_holds_is_reported_with_what_it_has_judged() {
     let memory = Memory::default();
     let wait = |_| async {
         sleep(secs(1)).await;
-        Ok::<_, DynError>(())
+        Ok(())
     };
     let reasons = |seen: &Seen| if seen.len() == 2 { Ok(()) } else { Err(format!("{} nodes", seen.len())) };
     let scenario =
@@ -101,7 +101,7 @@ async fn the_predicate_of_an_invariant_that_panics_is_gone_before_the_nodes_are(
         let scenario = observed(&memory)
             .workload("fails", |_| async {
                 sleep(secs(5)).await;
-                Err::<(), DynError>("it failed".into())
+                Err("it failed".into())
             })
             .expect_invariant("any", "numbers", move |_: &Seen| {
                 let _held = &held;

@@ -3,8 +3,10 @@
 use std::future::pending;
 use std::sync::Arc;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use watchkeeper::StopReason;
 use watchkeeper_scenario::{DynError, Problem, Scenario, WorkloadEnd};
 
 use crate::common::{Drops, Goes, Memory, Numbers, Watcher, observed, secs, told};
@@ -18,7 +20,7 @@ fn endless(memory: &Memory, working: &Arc<Notify>) -> Scenario<Numbers> {
             context.require_observer::<Watcher>("numbers")?;
             working.notify_one();
             context.cancelled().await;
-            Ok::<_, DynError>(())
+            Ok(())
         })
         .build()
         .unwrap()
@@ -34,6 +36,49 @@ async fn a_run_that_is_cancelled_is_drained_and_cleaned_up() {
     assert_eq!(failure.report().workloads[0].end, WorkloadEnd::Cancelled);
     let expected = ["up", "observer dropped", "extension dropped", "down", "cluster dropped"];
     assert_eq!(memory.diary.read(), expected);
+}
+
+/// One token ends every run of its program: each is stopped in order, and says how far it came.
+#[tokio::test(start_paused = true)]
+async fn a_parent_token_ends_each_of_its_runs_as_a_requested_stop() {
+    let (parent, (tell, mut handles)) = (CancellationToken::new(), mpsc::unbounded_channel());
+    let memories = [Memory::default(), Memory::default()];
+    let [one, two] = memories.each_ref().map(|memory| {
+        let tell = tell.clone();
+        let scenario = observed(memory).workload("endless", move |context| async move {
+            tell.send(context.require_observer::<Watcher>("numbers")?)?;
+            context.cancelled().await;
+            Ok(())
+        });
+        scenario.build().unwrap().run_until(memory, parent.child_token().cancelled_owned())
+    });
+    let both_work = async {
+        let handles = [handles.recv().await.unwrap(), handles.recv().await.unwrap()];
+        parent.cancel();
+        handles
+    };
+    let (one, two, observers) = tokio::join!(one, two, both_work);
+    for (run, memory) in [one, two].into_iter().zip(&memories) {
+        let failure = run.unwrap_err();
+        assert_eq!(told(&failure), ["workloads the run: Cancelled"]);
+        assert_eq!(failure.report().workloads[0].end, WorkloadEnd::Cancelled);
+        assert_eq!(failure.report().observers[0].sources, ["n1", "n2"]);
+        assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"]);
+    }
+    for observer in observers {
+        assert_eq!(observer.stopped().await, StopReason::Requested);
+    }
+}
+
+/// Such a run brings nothing up.
+#[tokio::test(start_paused = true)]
+async fn a_parent_token_that_is_cancelled_already_starts_nothing() {
+    let (memory, parent) = (Memory::default(), CancellationToken::new());
+    parent.cancel();
+    let scenario = observed(&memory).workload("w", crate::common::nothing).build().unwrap();
+    let failure = scenario.run_until(&memory, parent.cancelled_owned()).await.unwrap_err();
+    assert_eq!(told(&failure), ["deploy the run: Cancelled"]);
+    assert_eq!(memory.diary.read(), Vec::<String>::new());
 }
 
 #[tokio::test(start_paused = true)]

@@ -66,7 +66,7 @@ async fn a_panic_is_a_failure_with_its_message() {
             |it| {
                 it.with_expectation(Panics("check")).endless_workload("long", |context| async move {
                     context.cancelled().await;
-                    Ok::<_, DynError>(())
+                    Ok(())
                 })
             },
             r#"workloads expectation "panics": panicked: in check"#,

@@ -120,7 +120,7 @@ async fn workloads_run_side_by_side_and_see_the_observers() {
             let numbers = context.require_observer::<Watcher>("numbers")?;
             numbers.eventually("it is raised", |seen| seen[node] == 7).within(secs(1)).await?;
             sleep(secs(2)).await;
-            Ok::<_, DynError>(())
+            Ok(())
         }
     };
     let scenario = observed(&memory).workload("raise n1", raise("n1")).workload("raise n2", raise("n2"));

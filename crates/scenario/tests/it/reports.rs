@@ -25,7 +25,7 @@ async fn a_failure_tells_all_that_went_wrong_what_was_seen_and_what_was_logged()
         .workload("raise n2", raise)
         .expect_wait("n1 is raised too", |_| async {
             sleep(secs(1)).await;
-            Err::<(), _>("not met in time:\n  n1 is 7 within 1s")
+            Err::<(), _>("not met in time:\n  n1 is 7 within 1s".into())
         })
         .expect_wait("nothing panics", |_| async { no_value() });
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
@@ -76,7 +76,7 @@ async fn a_failure_of_hundreds_of_parts_is_a_bounded_text() {
     let mut builder = observed(&memory).workload("w", crate::common::nothing);
     for number in 0..250 {
         let name = format!("number {number} {}", "x".repeat(280));
-        builder = builder.expect_wait(&name, |_| async { Err::<(), _>("no\n".repeat(2_000)) });
+        builder = builder.expect_wait(&name, |_| async { Err::<(), _>("no\n".repeat(2_000).into()) });
     }
     let failure = builder.build().unwrap().run(&memory).await.unwrap_err();
     assert_eq!(failure.failures().len(), 250);
@@ -98,7 +98,7 @@ async fn a_failure_of_hundreds_of_parts_is_a_bounded_text() {
 #[tokio::test(start_paused = true)]
 async fn a_log_is_cut_where_it_is_read() {
     let memory = Memory { log_lines: 100_000, ..Memory::default() };
-    let scenario = observed(&memory).workload("fails", |_| async { Err::<(), _>("at once") });
+    let scenario = observed(&memory).workload("fails", |_| async { Err("at once".into()) });
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
     for log in failure.logs() {
         assert!(log.text.len() <= 64 * 1024, "{} bytes", log.text.len());
@@ -114,7 +114,7 @@ async fn a_success_has_a_report_too_without_logs() {
     let memory = Memory::default();
     let scenario = observed(&memory).workload("wait", |_| async {
         sleep(secs(1)).await;
-        Ok::<_, DynError>(())
+        Ok(())
     });
     let report = scenario.build().unwrap().run(&memory).await.unwrap();
     let text = report.to_string();
@@ -142,7 +142,7 @@ async fn failures_of_an_observer_are_in_its_timeline() {
             sleep(Duration::from_millis(250)).await;
             context.control().stop("n2").await?;
             sleep(Duration::from_secs(3)).await;
-            Ok::<_, DynError>(())
+            Ok(())
         });
     let report = scenario.build().unwrap().run(&memory).await.unwrap();
     let text = report.to_string();

@@ -116,11 +116,11 @@ async fn a_time_out_names_only_the_starts_of_the_part_that_was_cut_off() {
         .workload("hangs", |_| pending::<Result<(), DynError>>())
         .workload("hangs in a start", move |context| async move {
             context.observe("its own", context.clients().clone(), Starting::new(&also), often()).await?;
-            Ok::<_, DynError>(())
+            Ok(())
         })
         .endless_workload("observes", move |context| async move {
             context.observe("another's", context.clients().clone(), Starting::new(&starts), often()).await?;
-            Ok::<_, DynError>(())
+            Ok(())
         });
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
     assert_eq!(
@@ -153,7 +153,7 @@ async fn a_workload_that_is_aborted_while_it_starts_an_observer_leaves_nothing()
     let scenario =
         scenario().limits(limits).run_for(secs(1)).endless_workload("observes", move |context| async move {
             context.observe("late", context.clients().clone(), Starting::new(&starts), often()).await?;
-            Ok::<_, DynError>(())
+            Ok(())
         });
     let report = scenario.build().unwrap().run(&memory).await.unwrap();
     assert_eq!(report.workloads[0].end, WorkloadEnd::Aborted);
@@ -176,7 +176,7 @@ async fn a_start_that_outlasts_the_run_is_cut_off_and_named() {
             let _ = told_by.send(late.map(drop));
         });
         begun.notified().await;
-        Ok::<_, DynError>(())
+        Ok(())
     });
     let report = scenario.build().unwrap().run(&memory).await.unwrap();
     assert_eq!(report.cut_off, ["late"]);
@@ -337,7 +337,7 @@ async fn no_observer_outlives_the_nodes_in_500_cancelled_runs() {
             .workload("observes", move |context| async move {
                 context.observe("second", context.clients().clone(), second, often()).await?;
                 context.cancelled().await;
-                Ok::<_, DynError>(())
+                Ok(())
             })
             .limits(Limits { drain: Duration::from_micros(1), ..Limits::default() });
         let cancelled = scenario.build().unwrap().run_until(&memory, cancel.notified()).await;

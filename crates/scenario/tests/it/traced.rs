@@ -70,7 +70,7 @@ async fn each_phase_has_its_span_and_each_failure_its_warning() {
         .workload("quick", nothing)
         .endless_workload("endless", |context| async move {
             context.cancelled().await;
-            Err::<(), _>("lost")
+            Err("lost".into())
         })
         .cooldown(secs(1));
     scenario.build().unwrap().run(&memory).await.unwrap_err();

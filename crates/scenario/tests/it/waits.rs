@@ -46,7 +46,7 @@ async fn a_wait_throughout_that_fails_early_ends_the_workloads() {
     let scenario = observed(&memory)
         .workload("long", |context| async move {
             context.cancelled().await;
-            Ok::<_, DynError>(())
+            Ok(())
         })
         .expect_wait_throughout("n1 becomes 5", five);
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
@@ -65,7 +65,7 @@ async fn a_wait_throughout_that_is_pending_is_awaited() {
                 sleep(Duration::from_millis(1_500)).await;
                 n1.set(5);
             });
-            Ok::<_, DynError>(())
+            Ok(())
         })
         .expect_wait_throughout("n1 becomes 5", five);
     let report = scenario.build().unwrap().run(&memory).await.unwrap();
@@ -78,7 +78,7 @@ async fn an_unmet_wait_can_be_taken_out_of_the_failure() {
     let memory = Memory::default();
     let scenario = observed(&memory).workload("w", nothing).expect_wait("n1 is 5", |context| async move {
         let numbers = context.observer::<Watcher>("numbers").unwrap();
-        numbers.eventually("n1 is 5", |seen| seen["n1"] == 5).within(secs(2)).await
+        Ok(numbers.eventually("n1 is 5", |seen| seen["n1"] == 5).within(secs(2)).await?)
     });
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
     let watchkeeper_scenario::Problem::Error(error) = &failure.failures()[0].problem else {
@@ -98,7 +98,7 @@ async fn a_wait_that_is_made_in_a_closure_has_begun_when_workloads_start() {
             n1.set(5);
             numbers.eventually("any cycle", |_| true).within(secs(1)).await?;
             n1.set(1);
-            Ok::<_, DynError>(())
+            Ok(())
         })
         .expect_wait_throughout("n1 was 5", five);
     scenario.build().unwrap().run(&memory).await.unwrap();

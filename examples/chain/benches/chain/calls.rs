@@ -3,9 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use watchkeeper::{
-    ObservationConfig, ObservationHandle, ObservationRuntime, ObservedSource, StaticSourceProvider,
-};
+use watchkeeper::{ObservationConfig, ObservationRuntime, ObservedSource, StaticSourceProvider};
 use watchkeeper_chain::adapter::{ChainClient, ChainIdentity, MemoryNode};
 use watchkeeper_chain::{Block, ChainConfig, ChainObserver, ChainSource, Hash, Header, Height, Start};
 
@@ -75,23 +73,14 @@ async fn observed(count: usize) -> [Calls; 2] {
     let config = ChainConfig { start: Start::Genesis, ..ChainConfig::every(timing.interval) };
     let sources = StaticSourceProvider::new(sources.collect());
     let runtime = ObservationRuntime::start(sources, ChainObserver::new(config), timing).await.unwrap();
-    let handle = runtime.handle();
     let mut taken = Vec::new();
     for height in heights() {
         lead(&nodes, height);
-        let cycle = runtime.control().poll_now().await.unwrap();
-        until(&handle, cycle).await;
-        assert_eq!(handle.latest_snapshot().unwrap().value.tip.map(|tip| tip.height), Some(height));
+        let snapshot = runtime.poll_now_and_wait().await.unwrap();
+        assert_eq!(snapshot.value.tip.map(|tip| tip.height), Some(height));
         taken.push(calls(&nodes));
     }
     a_cycle(&taken)
-}
-
-async fn until(handle: &ObservationHandle<ChainObserver<Node>>, cycle: u64) {
-    let mut watch = handle.watch();
-    while handle.latest_snapshot().is_none_or(|snapshot| snapshot.cycle < cycle) {
-        watch.changed().await.unwrap();
-    }
 }
 
 /// One cycle to begin with, idle ones, and then a block in each.

@@ -122,12 +122,15 @@ impl Node {
     /// Whether it is worth a question: it answered when it was last asked, and does not rest.
     ///
     /// One that takes longer than a cycle waits (`collect_for`) is asked anew before the cycle looks at it: it
-    /// has time for twice what it last took.
+    /// has time for twice what it last took. One that was asked just now does not hang: after a poll that was cut off,
+    /// the cycle waits for less.
     pub(super) fn is_reachable(&self, now: Instant, collect_for: Duration) -> bool {
         let facts = &self.health.facts;
         let slow = facts.last_elapsed.filter(|last| *last >= collect_for);
         let hangs = facts.in_flight_since.is_some_and(|since| {
-            slow.is_none_or(|last| now.saturating_duration_since(since) > last.saturating_mul(2))
+            let waits = now.saturating_duration_since(since);
+            // It was asked a little after the cycle began to wait.
+            slow.map_or(waits >= collect_for / 8 * 7, |last| waits > last.saturating_mul(2))
         });
         self.listed && facts.last_success.is_some() && !self.health.is_failing() && !hangs && !self.rests(now)
     }

@@ -37,7 +37,7 @@ fn watched(name: &str, wallets: Wallets<Ether>) -> ScenarioBuilder<Chain> {
             ObservedSource::new(&node.name, ChainSource::local(client))
         };
         let nodes = context.clients().all().into_iter().map(source).collect();
-        Ok::<_, DynError>(StaticSourceProvider::new(nodes))
+        Ok(StaticSourceProvider::new(nodes))
     };
     let chain = ChainObserver::new(ChainConfig { start: Start::Genesis, ..ChainConfig::every(INTERVAL) });
     let timing = ObservationConfig { interval: INTERVAL, ..ObservationConfig::default() };
@@ -50,7 +50,7 @@ fn watched(name: &str, wallets: Wallets<Ether>) -> ScenarioBuilder<Chain> {
                 seen.chain.shared_head().is_some_and(|head| head.height > 0)
             });
             shared.within(Duration::from_secs(5)).await?;
-            Ok::<_, DynError>(())
+            Ok(())
         })
 }
 
@@ -214,7 +214,7 @@ async fn value_is_conserved_while_nodes_are_paid_on_hang_and_take_another_branch
                 _ => false,
             });
             left.within(PATIENCE).await?;
-            Ok::<_, DynError>(())
+            Ok(())
         })
         .build()
         .unwrap();

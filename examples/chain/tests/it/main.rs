@@ -5,6 +5,7 @@
 mod bodies;
 mod calls;
 mod catch_up;
+mod checked;
 mod common;
 mod errors_print;
 mod final_blocks;

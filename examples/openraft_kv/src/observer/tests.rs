@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use tokio::sync::watch;
+use watchkeeper::check::Check;
 use watchkeeper::{
     Cause, ObservationConfig, ObservationRuntime, ProbeFailure, SourceFacts, StaticSourceProvider,
 };
@@ -331,4 +332,109 @@ async fn an_event_of_probes_that_were_asked_before_the_mark_does_not_count() {
 
     nodes.agree(3, 3, 6);
     handle.event("a leader is elected", elected).after(mark).within(SOON).await.unwrap();
+}
+
+/// What the events say of a cluster.
+#[derive(Debug, Default, PartialEq)]
+struct Told {
+    present: BTreeSet<Arc<str>>,
+    leader: Option<Leader>,
+    voters: BTreeSet<NodeId>,
+    term: u64,
+    applied: u64,
+}
+
+impl Told {
+    fn shown(view: &ClusterView) -> Self {
+        let present = view.present().map(|(name, _)| Arc::clone(name)).collect();
+        let ClusterView { leader, voters, term, applied, .. } = view.clone();
+        Self { present, leader, voters, term, applied }
+    }
+
+    fn take(&mut self, event: &ClusterEvent) {
+        match event.clone() {
+            ClusterEvent::LeaderChanged { from, to, .. } => {
+                assert_eq!(std::mem::replace(&mut self.leader, to), from);
+            }
+            ClusterEvent::TermAdvanced { from, to, .. } => {
+                assert_eq!(std::mem::replace(&mut self.term, to), from);
+            }
+            ClusterEvent::MembershipChanged { from, to, .. } => {
+                assert_eq!(std::mem::replace(&mut self.voters, to), from);
+            }
+            ClusterEvent::AppliedAdvanced { from, to, .. } => {
+                assert_eq!(std::mem::replace(&mut self.applied, to), from);
+            }
+            ClusterEvent::NodeSeen { node, .. } | ClusterEvent::NodeBack { node, .. } => {
+                assert!(self.present.insert(node), "{event}");
+            }
+            ClusterEvent::NodeLost { node, .. } => assert!(self.present.remove(&node), "{event}"),
+        }
+    }
+}
+
+/// What a node says in a script.
+#[derive(Clone, Copy)]
+enum Says {
+    /// Who leads in which term.
+    Leads(NodeId, u64),
+    Refuses,
+    /// Until the next poll.
+    Hangs,
+}
+
+type Said = BTreeMap<String, Result<NodeState, String>>;
+
+fn said(id: NodeId, says: Says, voters: &BTreeSet<NodeId>) -> Option<(String, Result<NodeState, String>)> {
+    let name = format!("n{id}");
+    match says {
+        Says::Hangs => None,
+        Says::Refuses => Some((name, Err("refused".to_owned()))),
+        Says::Leads(leader, term) => {
+            let (_, view) = node(id, leader, term, Presence::Present);
+            Some((name, Ok(NodeState { voters: voters.clone(), ..(*view.state?).clone() })))
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_add_up_to_the_cluster_and_no_interruption_loses_one() {
+    use Says::{Hangs, Leads, Refuses};
+    let script = [
+        vec![(1, Leads(1, 4)), (2, Leads(1, 4)), (3, Leads(1, 4))],
+        vec![(1, Refuses), (2, Leads(0, 5)), (3, Leads(0, 5))],
+        vec![(1, Hangs), (2, Leads(2, 5)), (3, Leads(2, 5))],
+        vec![(1, Leads(2, 5)), (2, Hangs), (3, Leads(2, 5))],
+        vec![(1, Leads(2, 6)), (2, Leads(2, 6)), (4, Leads(2, 6))], // another member
+        vec![(1, Hangs), (2, Hangs), (4, Refuses)],
+        vec![(1, Leads(4, 7)), (2, Leads(4, 7)), (4, Leads(4, 7))],
+    ];
+    let (now, _) = watch::channel(Said::new());
+    let asked = now.clone();
+    let observer = move || {
+        let asked = asked.clone();
+        RaftObserver::asking(move |node: ObservedSource<NodeClient>| {
+            let mut said = asked.subscribe();
+            async move {
+                // Each answer is awaited.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                let said = said.wait_for(|said| said.contains_key(&node.name)).await?;
+                Ok(said[&node.name].clone()?)
+            }
+        })
+    };
+    let config = ObservationConfig { interval: INTERVAL, ..ObservationConfig::default() };
+    let mut check = Check::new(observer).configured(config);
+    for nodes in script {
+        let now = now.clone();
+        check = check.poll(move || {
+            let voters = nodes.iter().map(|(id, _)| *id).collect();
+            now.send_replace(nodes.iter().filter_map(|(id, says)| said(*id, *says, &voters)).collect());
+            let source = |(id, _): &(NodeId, Says)| (format!("n{id}"), NodeClient::new("127.0.0.1:1"));
+            nodes.iter().map(source).collect::<Vec<_>>()
+        });
+    }
+    let checked = check.folding(Told::shown, Told::take).run().await.unwrap();
+    assert_eq!((checked.succeeded, checked.failed), (7, 0));
+    assert!(checked.events >= 20 && checked.interruptions >= 7, "{checked:?}");
 }

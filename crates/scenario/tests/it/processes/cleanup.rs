@@ -41,11 +41,11 @@ async fn nothing_is_left_behind_a_run_however_it_ends() {
     let cases: [(Add, &[&str]); 6] = [
         (|it, _| it, &[]),
         (
-            |it, _| it.expect_wait("never", |_| async { Err::<(), _>("not held") }),
+            |it, _| it.expect_wait("never", |_| async { Err::<(), _>("not held".into()) }),
             &[r#"evaluate expectation "never": not held"#],
         ),
         (
-            |it, _| it.workload("panics", |_| async { Err::<(), _>(no_value()) }),
+            |it, _| it.workload("panics", |_| async { Err(no_value()) }),
             &[r#"workloads workload "panics": panicked: no value"#],
         ),
         (

@@ -223,6 +223,6 @@ pub fn observed(processes: &Processes) -> ScenarioBuilder<Names> {
             let own = usize::from(std::env::var(super::MARK).is_ok_and(|own| own == mark));
             assert_eq!(count(&mark), 2 + own);
             assert_eq!(context.node_client("n2")?.name().await?, "n2");
-            Ok::<_, DynError>(())
+            Ok(())
         })
 }

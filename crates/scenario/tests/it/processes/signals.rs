@@ -35,7 +35,7 @@ async fn run_until_the_signal(mark: String) {
     let scenario = observed(&processes).workload("endless", |context: RunContext<Names>| async move {
         println!("\nWORKING");
         context.cancelled().await;
-        Ok::<_, DynError>(())
+        Ok(())
     });
     let failure = scenario.build().unwrap().run_until(&processes, ctrl_c().unwrap()).await.unwrap_err();
     assert_eq!(told(&failure), ["workloads the run: Cancelled"]);

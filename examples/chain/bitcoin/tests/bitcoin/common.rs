@@ -144,15 +144,7 @@ where
 
     /// What is seen in a cycle that begins now.
     pub(crate) async fn cycle(&self) -> Arc<ObservationSnapshot<O::Snapshot>> {
-        let handle = self.runtime.handle();
-        let cycle = self.runtime.control().poll_now().await.unwrap();
-        let mut watch = handle.watch();
-        loop {
-            if let Some(snapshot) = handle.latest_snapshot().filter(|snapshot| snapshot.cycle >= cycle) {
-                return snapshot;
-            }
-            watch.changed().await.unwrap();
-        }
+        self.runtime.poll_now_and_wait().await.unwrap()
     }
 
     /// What is told once the tip is this block; what is told on the way is what it is for.

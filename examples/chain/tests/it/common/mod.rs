@@ -179,15 +179,7 @@ where
 
     /// The view after a cycle that begins now or later.
     pub(crate) async fn cycle(&self) -> O::Snapshot {
-        let handle = self.runtime.handle();
-        let cycle = self.runtime.control().poll_now().await.unwrap();
-        let mut watch = handle.watch();
-        loop {
-            if let Some(snapshot) = handle.latest_snapshot().filter(|snapshot| snapshot.cycle >= cycle) {
-                return snapshot.value.clone();
-            }
-            watch.changed().await.unwrap();
-        }
+        self.runtime.poll_now_and_wait().await.unwrap().value.clone()
     }
 
     /// What was told since the last call.
