@@ -197,6 +197,7 @@ async fn a_set_whose_revision_is_known_is_not_fetched_again() {
 /// Yields in its poll, while a wake waits.
 struct Yields {
     wake: Arc<Notify>,
+    other: Arc<Notify>,
     turns: Arc<AtomicU64>,
     others_ran: Arc<AtomicU64>,
 }
@@ -214,6 +215,7 @@ impl Observer for Yields {
 
     async fn poll(&self, _: &[ObservedSource<u32>], (): &mut ()) -> Result<Vec<()>, DynError> {
         let before = self.turns.load(Relaxed);
+        self.other.notify_one();
         self.wake.notify_one();
         tokio::task::yield_now().await;
         self.others_ran.fetch_add(u64::from(self.turns.load(Relaxed) > before), Relaxed);
@@ -226,20 +228,22 @@ impl Observer for Yields {
 /// The wake used to have the poll go on at once, without the turn that it gave to others.
 #[tokio::test(start_paused = true)]
 async fn a_poll_that_yields_while_a_wake_waits_has_yielded() {
-    let (wake, turns, others_ran) = (Arc::new(Notify::new()), Arc::default(), Arc::<AtomicU64>::default());
-    let counted: Arc<AtomicU64> = Arc::clone(&turns);
-    let other = tokio::spawn(async move {
+    let (wake, other) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (turns, others_ran) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+    let (called, counted) = (Arc::clone(&other), Arc::clone(&turns));
+    let task = tokio::spawn(async move {
         loop {
+            called.notified().await;
             counted.fetch_add(1, Relaxed);
-            tokio::task::yield_now().await;
         }
     });
+    tokio::task::yield_now().await;
     let config = ObservationConfig { wake: Some(Arc::clone(&wake)), ..each_second() };
-    let observer = Yields { wake, turns, others_ran: Arc::clone(&others_ran) };
+    let observer = Yields { wake, other, turns, others_ran: Arc::clone(&others_ran) };
     let runtime = ObservationRuntime::start([("a", 1)], observer, config).await.unwrap();
     for _ in 0..3 {
         runtime.poll_now_and_wait().await.unwrap();
     }
     assert!(others_ran.load(Relaxed) >= 3);
-    other.abort();
+    task.abort();
 }
