@@ -78,7 +78,7 @@ pub(crate) async fn write(clients: &[NodeClient], key: &str, value: &str, serial
 
 /// Waits until none of these processes runs.
 pub(crate) async fn gone(pids: &[u32]) {
-    let processes = pids.iter().map(|pid| ObservedSource::new(&pid.to_string(), *pid)).collect();
+    let processes = pids.iter().map(|pid| ObservedSource::new(pid.to_string(), *pid)).collect();
     let probe = |process: ObservedSource<u32>| ready(Ok(process_runs(process.source)));
     every("the processes are gone", processes, probe, |runs| !runs).await;
 }
