@@ -80,7 +80,7 @@ pub type DynError = Box<dyn std::error::Error + Send + Sync>;
 ///
 /// # Wrappers
 ///
-/// An observer that wraps another, or is built on one, forwards these five to it, beside `init`, `poll` and `snapshot`:
+/// An observer that wraps another, or is built on one, forwards these six to it, beside `init`, `poll` and `snapshot`:
 ///
 /// | method | left out |
 /// |---|---|
@@ -89,6 +89,7 @@ pub type DynError = Box<dyn std::error::Error + Send + Sync>;
 /// | [`source_health`](Self::source_health) | nothing is known by source: waits by source are refused |
 /// | [`asked_since`](Self::asked_since) | waits count answers that were asked before their start |
 /// | [`asked_at`](Self::asked_at) | the same, of events |
+/// | [`weight`](Self::weight) | a tap counts the shallow size of snapshots and events |
 ///
 /// # Destructors
 ///

@@ -79,18 +79,19 @@ type Identity<S> = dyn Fn(&S) -> u64 + Send + Sync;
 ///
 /// ```
 /// use std::time::Duration;
-/// use watchkeeper::{ObservationConfig, ObservationRuntime, ObservedSource, PerSource, StaticSourceProvider};
+/// use watchkeeper::{DynError, ObservationConfig, ObservationRuntime, ObservedSource, PerSource};
+///
+/// async fn square(node: ObservedSource<i32>) -> Result<i32, DynError> {
+///     Ok(node.source * node.source)
+/// }
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let interval = Duration::from_millis(250);
-/// let nodes = StaticSourceProvider::new(vec![ObservedSource::new("n1", 3), ObservedSource::new("n2", 4)]);
-/// let squares = PerSource::new(|node: ObservedSource<i32>| async move { Ok(node.source * node.source) });
-/// let config = ObservationConfig { interval, ..Default::default() };
-/// let runtime = ObservationRuntime::start(nodes, squares, config).await?;
+/// let config = ObservationConfig { interval: Duration::from_millis(250), ..Default::default() };
+/// let runtime = ObservationRuntime::start([("n1", 3), ("n2", 4)], PerSource::new(square), config).await?;
 ///
 /// let snapshot = runtime.handle().latest_snapshot().unwrap();
-/// assert_eq!(**snapshot.value.get("n2").unwrap().answering_value().unwrap(), 16);
+/// assert_eq!(snapshot.value.answer("n2"), Some(&16));
 /// # let _ = runtime.stop().await;
 /// # Ok(())
 /// # }

@@ -17,6 +17,9 @@ pub(super) struct Patience {
 
 const NONE: u64 = u64::MAX;
 
+/// However soon a look was cut off: probes that answer at once are to be collected.
+const LEAST: Duration = Duration::from_millis(1);
+
 impl Patience {
     pub(super) const fn new() -> Self {
         Self { most: AtomicU64::new(NONE), cut_off_after: AtomicU64::new(NONE) }
@@ -30,15 +33,15 @@ impl Patience {
     /// How long the look that begins now collects.
     ///
     /// One that was cut off while it collected would be cut off again: from then on half of what it had is
-    /// enough.
+    /// enough, but a millisecond at least.
     pub(super) fn collect_for(&self, settings: &Settings) -> Duration {
         let most = self.most.load(Ordering::Relaxed).min(nanos(settings.collect_for()));
         let had = self.cut_off_after.swap(NONE, Ordering::Relaxed);
         if had >= most {
             return Duration::from_nanos(most);
         }
-        let now = Duration::from_nanos(had / 2);
-        self.most.store(had / 2, Ordering::Relaxed);
+        let now = Duration::from_nanos(had / 2).max(LEAST.min(settings.collect_for()));
+        self.most.store(nanos(now), Ordering::Relaxed);
         tracing::warn!(
             "a poll was cut off after {:?}, while PerSource collected answers: it collects for {now:?} from now \
              on; set PerSource::collect_for ({:?}) below poll_timeout and init_timeout",
