@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use watchkeeper_fsm::StateKind;
+use watchkeeper_fsm::{StateKind, StopReason};
 
 use crate::cursor::Cursor;
 use crate::duplicates::health_of;
@@ -187,6 +187,15 @@ impl AnyHandle {
     #[must_use]
     pub fn why_stale(&self, source: &str) -> String {
         self.inner.why_stale(source)
+    }
+
+    /// Waits for the runtime's end: see [`ObservationHandle::stopped`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn stopped(&self) -> StopReason {
+        self.inner.stopped().await
     }
 
     /// Looks at the latest snapshot; `None` before the first.
@@ -537,6 +546,7 @@ trait Erased: Send + Sync {
     fn mark(&self) -> Mark;
     fn why_stale(&self, source: &str) -> String;
     fn look(&self, look: &mut dyn FnMut(AnySnapshot<'_>));
+    fn stopped(&self) -> Pin<Box<dyn Future<Output = StopReason> + Send + '_>>;
     fn wait<'a>(&self, label: String, operator: Operator<'a>) -> BoxedBuilder<'a>;
     fn invariant(&self, label: String, predicate: AnyPredicate<'static>) -> Invariant;
     #[cfg(feature = "json")]
@@ -645,6 +655,10 @@ impl<O: Observer> Erased for Typed<O> {
 
     fn why_stale(&self, source: &str) -> String {
         self.handle.why_stale(source)
+    }
+
+    fn stopped(&self) -> Pin<Box<dyn Future<Output = StopReason> + Send + '_>> {
+        Box::pin(self.handle.stopped())
     }
 
     fn look(&self, look: &mut dyn FnMut(AnySnapshot<'_>)) {

@@ -187,6 +187,24 @@ pub enum CheckError {
         /// What this one ended with.
         shown: String,
     },
+    /// A poll that failed has changed something of the state that the snapshot does not show: without that poll the
+    /// script ends with another snapshot.
+    #[error(
+        "{step} failed and lost what it had found: the script ended with {shown}, and without that poll with {expected}; \
+         change the state, also what the snapshot does not show of it, only when everything that can fail is over (the \
+         error: {})",
+        one_line(error, MESSAGE)
+    )]
+    LostByError {
+        /// Which poll failed.
+        step: Step,
+        /// With what it failed.
+        error: String,
+        /// What the script without it ended with.
+        expected: String,
+        /// What the script ended with.
+        shown: String,
+    },
     /// Code of the observer, or one of the check's closures, panicked.
     #[error("{step} panicked: {}", one_line(message, MESSAGE))]
     Panicked {
@@ -279,8 +297,9 @@ where
     O: Observer,
     M: Default + PartialEq + Debug,
 {
-    /// Runs the script: once from its beginning to its end, and, if the observer claims to keep its state when it is
-    /// interrupted, once more for each await of each poll: the poll is dropped there, and polled again.
+    /// Runs the script: once from its beginning to its end, once more without each poll that failed, which must make no
+    /// difference to the end, and, if the observer claims to keep its state when it is interrupted, once more for each
+    /// await of each poll: the poll is dropped there, and polled again.
     ///
     /// Between two polls the config's interval passes, by tokio's clock. A test pauses it, so that nothing takes time. Of one poll 256 awaits are interrupted.
     ///
@@ -288,13 +307,23 @@ where
     ///
     /// [`CheckError`] says in which step what was expected, and what came.
     pub async fn run(self) -> Result<Checked, CheckError> {
-        let Run { end, mut checked, claims, .. } = Run::begin(&self, None).await?.run_to_the_end().await?;
+        let whole = Run::begin(&self, Change::Nothing).await?.run_to_the_end().await?;
+        let Run { end, mut checked, claims, failures, .. } = whole;
+        for (poll, error) in failures {
+            let without = Run::begin(&self, Change::Without { poll }).await?.run_to_the_end().await?.end;
+            if without != end {
+                let step = Step { poll, interrupted: None };
+                let (expected, shown) = (shown(&without), shown(&end));
+                return Err(CheckError::LostByError { step, error, expected, shown });
+            }
+        }
         if !claims {
             return Ok(checked);
         }
         for poll in 1..=checked.succeeded + checked.failed {
             for nth in 1..=AWAITS {
-                let run = Run::begin(&self, Some((poll, nth))).await?.run_to_the_end().await?;
+                let run =
+                    Run::begin(&self, Change::Interrupted { poll, nth }).await?.run_to_the_end().await?;
                 if !run.was_interrupted {
                     break;
                 }
@@ -309,6 +338,21 @@ where
     }
 }
 
+/// In what a run differs from the script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    Nothing,
+    /// This poll is dropped at this of its awaits, and polled again.
+    Interrupted {
+        poll: u64,
+        nth: u32,
+    },
+    /// This poll is left out.
+    Without {
+        poll: u64,
+    },
+}
+
 /// One run of the script.
 struct Run<'a, O: Observer, M> {
     folding: &'a Folding<O, M>,
@@ -317,8 +361,10 @@ struct Run<'a, O: Observer, M> {
     /// Whether the observer says that it keeps its state when it is interrupted.
     claims: bool,
     poll: u64,
-    interrupt: Option<(u64, u32)>,
+    change: Change,
     was_interrupted: bool,
+    /// The polls that failed, and with what.
+    failures: Vec<(u64, String)>,
     folded: M,
     /// What the last snapshot showed.
     end: M,
@@ -330,7 +376,7 @@ where
     O: Observer,
     M: Default + PartialEq + Debug,
 {
-    async fn begin(folding: &'a Folding<O, M>, interrupt: Option<(u64, u32)>) -> Result<Self, CheckError> {
+    async fn begin(folding: &'a Folding<O, M>, change: Change) -> Result<Self, CheckError> {
         let at = Step { poll: 0, interrupted: None };
         let Check { observer, script, config } = &folding.check;
         let first = script.first().ok_or(CheckError::EmptyScript)?;
@@ -353,8 +399,9 @@ where
             state,
             claims,
             poll: 0,
-            interrupt,
+            change,
             was_interrupted: false,
+            failures: Vec::new(),
             folded,
             end,
             checked,
@@ -364,7 +411,10 @@ where
     }
 
     fn at(&self) -> Step {
-        let interrupted = self.interrupt.filter(|_| self.was_interrupted);
+        let interrupted = match self.change {
+            Change::Interrupted { poll, nth } if self.was_interrupted => Some((poll, nth)),
+            _ => None,
+        };
         Step { poll: self.poll, interrupted }
     }
 
@@ -372,8 +422,15 @@ where
     async fn run_to_the_end(mut self) -> Result<Self, CheckError> {
         for set in &self.folding.check.script {
             self.poll += 1;
+            let nth = match self.change {
+                Change::Without { poll } if poll == self.poll => {
+                    sleep(self.folding.check.config.interval).await;
+                    continue;
+                }
+                Change::Interrupted { poll, nth } if poll == self.poll => Some(nth),
+                _ => None,
+            };
             let set = self.caught(|_| set())?;
-            let nth = self.interrupt.filter(|(poll, _)| *poll == self.poll).map(|(_, nth)| nth);
             if self.look(&set, nth).await? == Looked::Interrupted {
                 self.was_interrupted = true;
                 self.look(&set, None).await?;
@@ -405,6 +462,7 @@ where
             }
             Some(Err(error)) => {
                 self.checked.failed += 1;
+                self.failures.push((self.poll, text(&error)));
                 let (before, after) = (std::mem::take(&mut self.end), self.view()?);
                 // What an interrupted poll had found may show by now.
                 if before != after && !self.was_interrupted {

@@ -267,11 +267,13 @@ pub trait Observer: Send + Sync + 'static {
         let _ = event;
         None
     }
+
     /// About how many bytes a success takes in memory: its snapshot with its events. For
     /// [`TapLimits::bytes`](crate::TapLimits); asked only while there is a [`Tap`](crate::Tap).
     ///
     /// By default what the values themselves take, without what they own elsewhere, such as the text of a `String`. An
-    /// observer whose snapshots or events own much says more here. What snapshots share counts in each.
+    /// observer whose snapshots or events own much says more here; of [`PerSource`](crate::PerSource) the app says it by
+    /// [`weighing`](crate::PerSource::weighing). What snapshots share counts in each.
     #[must_use]
     fn weight(snapshot: &Self::Snapshot, events: &[Self::Event]) -> usize
     where

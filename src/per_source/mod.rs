@@ -27,6 +27,8 @@ use crate::{DynError, ObservationConfig, ObservedSource, Observer};
 use look::Look;
 use patience::Patience;
 
+use snapshot::Weighs;
+
 pub use snapshot::{PerSourceSnapshot, SourceView};
 pub use state::PerSourceState;
 
@@ -99,6 +101,7 @@ type Identity<S> = dyn Fn(&S) -> u64 + Send + Sync;
 pub struct PerSource<S, V> {
     probe: Box<Probe<S, V>>,
     identity: Option<Box<Identity<S>>>,
+    weighs: Option<Weighs<V>>,
     settings: Settings,
     patience: Patience,
 }
@@ -273,6 +276,7 @@ where
                 Box::pin(async move { probe.await.map_err(Into::into) })
             }),
             identity: None,
+            weighs: None,
             settings: Settings {
                 interval: None,
                 probe_timeout: Duration::from_secs(5),
@@ -311,6 +315,14 @@ where
     #[must_use]
     pub fn concurrency(mut self, concurrency: usize) -> Self {
         self.settings.concurrency = concurrency;
+        self
+    }
+
+    /// How many bytes an answer owns beside itself, such as the text of a `String`: for
+    /// [`TapLimits::bytes`](crate::TapLimits), asked of each answer only while there is a tap. Default: none.
+    #[must_use]
+    pub fn weighing(mut self, bytes: impl Fn(&V) -> usize + Send + Sync + 'static) -> Self {
+        self.weighs = Some(Arc::new(bytes));
         self
     }
 
@@ -393,7 +405,7 @@ where
     }
 
     fn snapshot(&self, state: &PerSourceState<V>) -> PerSourceSnapshot<V> {
-        state.snapshot(self.settings.stale_after(), self.settings.collect_for())
+        state.snapshot(self.settings.stale_after(), self.settings.collect_for(), self.weighs.as_ref())
     }
 
     /// True: an answer and its events go into the state together, between two awaits.
@@ -411,6 +423,21 @@ where
 
     fn asked_at(event: &SourceEvent<V>) -> Option<Instant> {
         Some(event.asked_at())
+    }
+
+    fn weight(snapshot: &PerSourceSnapshot<V>, events: &[SourceEvent<V>]) -> usize {
+        let owned = |value: &Arc<V>| {
+            let owned = snapshot.weighs.as_ref().map_or(0, |weighs| weighs(value));
+            size_of::<V>().saturating_add(owned)
+        };
+        // The value that is new is the snapshot's.
+        let old = events.iter().map(|event| match event {
+            SourceEvent::Changed { old: last, .. }
+            | SourceEvent::Replaced { last: Some(last), .. }
+            | SourceEvent::Vanished { last: Some(last), .. } => owned(last),
+            _ => 0,
+        });
+        old.fold(snapshot.weight().saturating_add(size_of_val(events)), usize::saturating_add)
     }
 }
 

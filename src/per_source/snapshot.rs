@@ -29,7 +29,12 @@ pub struct PerSourceSnapshot<V> {
     pub(super) stale_after: Duration,
     pub(super) collect_for: Duration,
     pub(super) taken_at: Instant,
+    /// What a value takes beside itself, if the app says so.
+    pub(super) weighs: Option<Weighs<V>>,
 }
+
+/// How many bytes a value owns elsewhere.
+pub(super) type Weighs<V> = Arc<dyn Fn(&V) -> usize + Send + Sync>;
 
 /// Which source has which place; shared until the set changes.
 #[derive(Debug, Default)]
@@ -185,7 +190,17 @@ impl<V> PerSourceSnapshot<V> {
         };
         let facts: Arc<[SourceFacts]> = self.layout.names.iter().zip(&*self.facts).map(asked_since).collect();
         let (layout, oldest) = (Arc::clone(&self.layout), oldest(&facts));
-        Some(Self { layout, values, facts, oldest, ..*self })
+        Some(Self { layout, values, facts, oldest, weighs: self.weighs.clone(), ..*self })
+    }
+
+    /// About how many bytes it takes, with what it shares with others.
+    pub(super) fn weight(&self) -> usize {
+        /// What map and layout take for a source, beside its name.
+        const ENTRY: usize = 200;
+        let owned = |value: &V| self.weighs.as_ref().map_or(0, |weighs| weighs(value));
+        let values = self.values.values().map(|value| size_of::<V>().saturating_add(owned(value.get())));
+        let names = self.layout.names.iter().map(|name| name.len() + ENTRY + size_of::<SourceFacts>());
+        values.chain(names).fold(size_of::<Self>(), usize::saturating_add)
     }
 }
 
@@ -200,6 +215,7 @@ impl<V> Clone for PerSourceSnapshot<V> {
             layout: Arc::clone(&self.layout),
             values: self.values.clone(),
             facts: Arc::clone(&self.facts),
+            weighs: self.weighs.clone(),
             ..*self
         }
     }

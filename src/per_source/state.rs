@@ -16,7 +16,7 @@ use super::kept::Kept;
 use super::lines::Lines;
 use super::look::panicked;
 use super::pending::{discard_events, fold};
-use super::snapshot::{Layout, oldest};
+use super::snapshot::{Layout, Weighs, oldest};
 use super::{PerSourceSnapshot, SourceEvent};
 
 /// What [`PerSource`](crate::PerSource) remembers from cycle to cycle.
@@ -127,7 +127,12 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
         std::mem::take(&mut self.events)
     }
 
-    pub(super) fn snapshot(&self, stale_after: Duration, collect_for: Duration) -> PerSourceSnapshot<V> {
+    pub(super) fn snapshot(
+        &self,
+        stale_after: Duration,
+        collect_for: Duration,
+        weighs: Option<&Weighs<V>>,
+    ) -> PerSourceSnapshot<V> {
         PerSourceSnapshot {
             layout: Arc::clone(&self.layout),
             values: self.values.clone(),
@@ -136,6 +141,7 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
             stale_after,
             collect_for,
             taken_at: Instant::now(),
+            weighs: weighs.cloned(),
         }
     }
 

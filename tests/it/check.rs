@@ -120,6 +120,71 @@ async fn each_fault_is_found_and_said_with_its_step() {
     }
 }
 
+/// Reads logs from where it stands, which no snapshot shows.
+struct Reads {
+    early: bool,
+}
+
+#[derive(Default)]
+struct Lines {
+    read: usize,
+    all: Vec<u64>,
+}
+
+#[async_trait]
+impl Observer for Reads {
+    type Source = Result<&'static [u64], &'static str>;
+    type State = Lines;
+    type Snapshot = Vec<u64>;
+    type Event = u64;
+
+    async fn init(&self, _: &[ObservedSource<Self::Source>]) -> Result<Lines, DynError> {
+        Ok(Lines::default())
+    }
+
+    async fn poll(
+        &self,
+        logs: &[ObservedSource<Self::Source>],
+        lines: &mut Lines,
+    ) -> Result<Vec<u64>, DynError> {
+        let (mut read, mut new) = (lines.read, Vec::new());
+        for log in logs {
+            let log = log.source?;
+            new.extend(&log[read..]);
+            read = log.len();
+            if self.early {
+                lines.read = read;
+            }
+        }
+        lines.read = read;
+        lines.all.extend(&new);
+        Ok(new)
+    }
+
+    fn snapshot(&self, lines: &Lines) -> Vec<u64> {
+        lines.all.clone()
+    }
+}
+
+/// The snapshot after the failure is the one before it: what was lost shows at the end alone.
+#[tokio::test(start_paused = true)]
+async fn a_failed_poll_that_moves_what_no_snapshot_shows_is_found() {
+    let check = |early| {
+        Check::new(move || Reads { early })
+            .poll(|| [("log", Ok(&[1][..]))])
+            .poll(|| [("log", Ok(&[1, 2][..])), ("other", Err("refused"))])
+            .poll(|| [("log", Ok(&[1, 2, 3][..]))])
+            .folding(Vec::clone, |lines: &mut Vec<u64>, line| lines.push(*line))
+    };
+    assert_eq!(check(false).run().await.unwrap().failed, 1);
+    assert_eq!(
+        check(true).run().await.unwrap_err().to_string(),
+        "poll 2 failed and lost what it had found: the script ended with [1, 3], and without that poll with [1, 2, 3]; \
+         change the state, also what the snapshot does not show of it, only when everything that can fail is over (the \
+         error: refused)"
+    );
+}
+
 /// Nothing shows of it but after an interruption.
 #[tokio::test(start_paused = true)]
 async fn a_claim_to_keep_the_state_that_is_not_true_is_found_at_the_await() {

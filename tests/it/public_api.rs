@@ -105,6 +105,10 @@ where
     fn asked_at(_: &Self::Event) -> Option<Instant> {
         None
     }
+
+    fn weight(_: &Self::Snapshot, _: &[Self::Event]) -> usize {
+        0
+    }
 }
 
 #[async_trait]
@@ -117,6 +121,10 @@ where
 {
     async fn sources(&self) -> Result<Vec<ObservedSource<S>>, DynError> {
         Ok(Vec::new())
+    }
+
+    fn revision(&self) -> Option<u64> {
+        None
     }
 }
 

@@ -8,8 +8,8 @@ use std::task::{Context, Poll, Waker};
 use futures_core::Stream;
 use tokio::time::Instant;
 use watchkeeper::{
-    DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, Record, RecordKind, State,
-    StaticSourceProvider, StopReason, Tap, TapError, TapLimits, async_trait,
+    DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, PerSource, Record, RecordKind,
+    State, StaticSourceProvider, StopReason, Tap, TapError, TapLimits, async_trait,
 };
 
 use crate::common::threads::{Flavour, Tally, block_on, executor, poll_once};
@@ -294,4 +294,31 @@ fn beside_a_busy_writer_records_and_losses_make_up_all_the_numbers() {
         let all = &read[2].1;
         assert!(all.windows(2).all(|pair| pair[1] == pair[0] + 1), "the one with room has each batch");
     });
+}
+
+/// What each source answers: a text of a mebibyte that is never the same.
+async fn text(source: ObservedSource<Arc<AtomicUsize>>) -> Result<String, DynError> {
+    let nth = source.source.fetch_add(1, Ordering::Relaxed);
+    Ok(format!("{nth:>0$}", 1_024 * 1_024))
+}
+
+/// Unweighed, an answer counts as what it is without its text.
+#[tokio::test(start_paused = true)]
+async fn the_answers_of_sources_are_weighed_as_the_app_says() {
+    for (weighed, held) in [(true, 3), (false, 10)] {
+        let start = Instant::now();
+        let mut observer = PerSource::new(text);
+        if weighed {
+            observer = observer.weighing(String::len);
+        }
+        let sources = [("a", Arc::default())];
+        let runtime = ObservationRuntime::start(sources, observer, each_second()).await.unwrap();
+        at(start, 500).await;
+        // Each success weighs its snapshot's answer, and the one before it, which its event shows.
+        let mut tap = runtime.handle().tap(TapLimits { bytes: 7 * 1_024 * 1_024, ..TapLimits::default() });
+        at(start, 10_500).await;
+        let kept = read_all(&mut tap);
+        let successes = kept.iter().flatten().filter(|record| record.kind() == Success).count();
+        assert_eq!(successes, held, "weighed: {weighed}");
+    }
 }
