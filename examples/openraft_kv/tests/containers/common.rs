@@ -12,7 +12,8 @@ use openraft_kv::deploy::{Deployment, RaftKv, form};
 use openraft_kv::observer::{ClusterView, Presence, RaftObserver};
 use tokio::sync::{Mutex, MutexGuard};
 use watchkeeper::{
-    ObservationConfig, ObservationHandle, ObservationRuntime, ObservedSource, PerSource, StaticSourceProvider,
+    DynError, ObservationConfig, ObservationHandle, ObservationRuntime, ObservedSource, PerSource,
+    StaticSourceProvider,
 };
 use watchkeeper_scenario::{Deployer, RunningCluster};
 
@@ -61,7 +62,8 @@ impl Engine {
     /// Waits until what is labelled satisfies `condition`.
     pub(crate) async fn eventually(&self, what: &str, condition: impl Fn(&Labelled) -> bool + Send + Sync) {
         let engine = StaticSourceProvider::new(vec![ObservedSource::new("engine", self.docker.clone())]);
-        let probe = |engine: ObservedSource<Docker>| async move { Ok(labelled(&engine.source).await) };
+        let probe =
+            |engine: ObservedSource<Docker>| async move { Ok::<_, DynError>(labelled(&engine.source).await) };
         let config = ObservationConfig { interval: INTERVAL, ..ObservationConfig::default() };
         let runtime = ObservationRuntime::start(engine, PerSource::new(probe), config).await.unwrap();
         let met = runtime.handle().eventually(what, |seen| {

@@ -133,7 +133,7 @@ where
 {
     pub(crate) async fn with(observer: O, places: &[(&str, &Place)]) -> Self {
         let source = |(name, place): &(&str, &Place)| {
-            ObservedSource::new(name, ChainSource::local(place.client.clone()))
+            ObservedSource::new(*name, ChainSource::local(place.client.clone()))
         };
         let sources = SharedSources::new(places.iter().map(source).collect());
         let timing = ObservationConfig { interval: NEVER, poll_timeout: 4 * SOON, ..Default::default() };
