@@ -90,7 +90,7 @@ pub struct ObservationConfig {
     /// Cancelling this token is a requested stop: as if somebody had called
     /// [`ObservationControl::stop`](crate::ObservationControl::stop), from whatever thread. Default: `None`.
     ///
-    /// With one that is cancelled already nothing of the app is asked: `start` returns
+    /// With one that is cancelled already neither the provider, `init` nor `poll` is asked: `start` returns
     /// [`Ended`](crate::ObservationRuntimeError::Ended), and a runtime that was started in the background has stopped.
     /// A stop of the runtime cancels nothing: give it a [`child_token`](CancellationToken::child_token) or not, as is
     /// convenient.

@@ -65,7 +65,7 @@ pub(crate) enum Control {
 /// What an event brings along for the commands that follow it.
 enum Carried<O: Observer> {
     Nothing,
-    Success { snapshot: AppValue<O::Snapshot>, events: AppValues<O::Event> },
+    Success { snapshot: AppValue<O::Snapshot>, events: AppValues<O::Event>, weight: usize },
     Failure { message: String, error: Option<AppValue<DynError>> },
 }
 
@@ -285,7 +285,7 @@ impl<O: Observer> Core<O> {
         match Self::sort_out(ended, self.config.init_timeout) {
             Outcome::Done((built, snapshot)) => {
                 *state = Some(built);
-                let mut carried = Carried::Success { snapshot, events: AppValues::new(Vec::new()) };
+                let mut carried = self.carried(snapshot, AppValues::new(Vec::new()));
                 self.apply(Instant::now(), Event::Initialized { work }, &mut carried, None, state);
             }
             Outcome::Stopped => {}
@@ -302,12 +302,18 @@ impl<O: Observer> Core<O> {
     ) {
         match Self::sort_out(ended, self.config.poll_timeout) {
             Outcome::Done((snapshot, events)) => {
-                let mut carried = Carried::Success { snapshot, events };
+                let mut carried = self.carried(snapshot, events);
                 self.apply(Instant::now(), Event::Polled { work }, &mut carried, None, state);
             }
             Outcome::Stopped => {}
             Outcome::Failed(cause, failure) => self.failed(work, Stage::Poll, cause, failure, state),
         }
+    }
+
+    /// What it weighs is app code to say: before the clock is read.
+    fn carried(&self, snapshot: AppValue<O::Snapshot>, events: AppValues<O::Event>) -> Carried<O> {
+        let weight = weight::<O>(&self.shared, &snapshot, &events);
+        Carried::Success { snapshot, events, weight }
     }
 
     fn sort_out<T>(ended: Ended<Result<T, DynError>>, timeout: Duration) -> Outcome<T> {
@@ -539,7 +545,7 @@ impl<O: Observer> Core<O> {
         generation: u64,
         carried: Carried<O>,
     ) -> Option<Success<O>> {
-        let Carried::Success { snapshot: value, events } = carried else { return None };
+        let Carried::Success { snapshot: value, events, weight } = carried else { return None };
         let elapsed = now - self.cycle_began;
         let stale_after = self.config.stale_after(elapsed);
         let history = &self.shared.history;
@@ -549,7 +555,6 @@ impl<O: Observer> Core<O> {
             self.cursor.generation = generation;
             history.begin_generation(generation);
         }
-        let weight = weight::<O>(&self.shared, &value, &events);
         let mut pushed = None;
         if !events.is_empty() {
             let batch = Arc::new(ObservationBatch {

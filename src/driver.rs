@@ -37,7 +37,7 @@ where
         match (todo, &mut state) {
             (Todo::Refresh(work), _) => {
                 // Read before the set: one that changes in between is fetched again.
-                let revision = revision(provider);
+                let revision = if inbox.is_stopping() { None } else { revision(provider) };
                 if known.is_some() && revision == known {
                     core.unchanged(work, &mut state);
                 } else {

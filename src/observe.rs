@@ -9,8 +9,8 @@ use crate::per_source::PerSource;
 use crate::runtime::ObservationRuntime;
 use crate::source::{ObservedSource, SourceProvider};
 
-/// Starts an observation that asks each of `sources` by `probe` at each `interval`, and returns when all were asked
-/// once.
+/// Starts an observation that asks each of `sources` by `probe` at each `interval`, and returns when each was asked
+/// once, or after half an interval.
 ///
 /// It is [`ObservationRuntime::start`] with a [`PerSource`] and the defaults of [`ObservationConfig`]. `sources` may be an
 /// array or a `Vec` of pairs `(name, source)`, or any other [`SourceProvider`].

@@ -291,7 +291,7 @@ impl<C: Copy, R> Inbox<C, R> {
                     }
                     if self.timer.as_mut().poll(context).is_ready() {
                         armed = None;
-                        machine.due(deadline.max(now));
+                        machine.due(deadline.max(Instant::now()));
                         continue;
                     }
                 }
@@ -300,6 +300,11 @@ impl<C: Copy, R> Inbox<C, R> {
             yields(context)
         })
         .await;
+    }
+
+    /// Whether the stop was asked for.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.life.request.get().is_some()
     }
 
     /// Without arranging to be woken: cheap enough for work that is always ready.
@@ -338,7 +343,9 @@ impl<C: Copy, R> Inbox<C, R> {
     /// Whether there were any.
     fn take_all_controls(&mut self, machine: &mut impl Machine<Control = C, Reply = R>) -> bool {
         let mut taken = false;
-        while let Some(Request { control, reply }) = self.mailbox.take() {
+        // As many as there is room for: those who ask may refill it without end.
+        for _ in 0..CONTROLS {
+            let Some(Request { control, reply }) = self.mailbox.take() else { break };
             taken = true;
             // Whoever asked may have gone; it was taken all the same.
             let _ = reply.send(machine.control(control));

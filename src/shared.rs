@@ -210,12 +210,12 @@ impl<S, E> Shared<S, E> {
 
     /// What comes next for a tap, whose next publication is to be number `next`; if nothing has come, `waker` is woken
     /// by it.
-    pub(crate) fn next(&self, registered: &mut Registered, next: u64, waker: &Waker) -> Next<S, E> {
+    pub(crate) fn next(&self, registered: &mut Registered, next: u64, waker: Option<&Waker>) -> Next<S, E> {
         let Registered { id: Some(id), place } = registered else { return Next::Nothing };
         let mut board = lock(&self.board);
         let found = board.queues.next_of_tap(*id, next);
-        let waits = matches!(found, Next::Nothing);
-        let old = if waits { board.watching.wait(place, waker) } else { None };
+        let waits = waker.filter(|_| matches!(found, Next::Nothing));
+        let old = waits.and_then(|waker| board.watching.wait(place, waker));
         let dropped = board.queues.dropped();
         drop(board);
         drop_waker(old);

@@ -59,6 +59,12 @@ pub trait SourceProvider<S>: Send + Sync + 'static {
     {
     }
 
+    /// The same, of one whose type was erased.
+    #[doc(hidden)]
+    fn drop_boxed_one_by_one(self: Box<Self>) {
+        drop(self);
+    }
+
     /// Which set [`sources`](Self::sources) would return now, where the provider counts its changes.
     ///
     /// As long as it is the number of the last set that was accepted, the runtime keeps that set and its sources, and
@@ -77,6 +83,14 @@ pub type BoxedSourceProvider<S> = Box<dyn SourceProvider<S>>;
 impl<S: 'static, P: SourceProvider<S> + ?Sized> SourceProvider<S> for Box<P> {
     async fn sources(&self) -> Result<Vec<ObservedSource<S>>, DynError> {
         (**self).sources().await
+    }
+
+    fn drop_one_by_one(self) {
+        self.drop_boxed_one_by_one();
+    }
+
+    fn drop_boxed_one_by_one(self: Box<Self>) {
+        (*self).drop_boxed_one_by_one();
     }
 
     fn revision(&self) -> Option<u64> {
@@ -108,6 +122,10 @@ impl<S: Clone + Send + Sync + 'static> SourceProvider<S> for Vec<ObservedSource<
     fn drop_one_by_one(self) {
         discard_each(self);
     }
+
+    fn drop_boxed_one_by_one(self: Box<Self>) {
+        discard_each(*self);
+    }
 }
 
 #[async_trait]
@@ -122,6 +140,10 @@ impl<S: Clone + Send + Sync + 'static, const K: usize> SourceProvider<S> for [Ob
 
     fn drop_one_by_one(self) {
         discard_each(self);
+    }
+
+    fn drop_boxed_one_by_one(self: Box<Self>) {
+        discard_each(*self);
     }
 }
 
@@ -142,6 +164,10 @@ where
     fn drop_one_by_one(self) {
         discard_each(self);
     }
+
+    fn drop_boxed_one_by_one(self: Box<Self>) {
+        discard_each(*self);
+    }
 }
 
 #[async_trait]
@@ -160,6 +186,10 @@ where
 
     fn drop_one_by_one(self) {
         discard_each(self);
+    }
+
+    fn drop_boxed_one_by_one(self: Box<Self>) {
+        discard_each(*self);
     }
 }
 

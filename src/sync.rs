@@ -10,7 +10,7 @@ pub(crate) use std::sync::{Mutex, MutexGuard};
 
 use std::sync::PoisonError;
 
-/// Locks, whatever happened to an earlier holder: no app code runs under our locks, so a poisoned
+/// Locks, whatever happened to an earlier holder: no app code but the clone of a waker runs under our locks, so a poisoned
 /// one still guards a consistent value.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -301,7 +301,7 @@ impl<O: Observer> Tap<O> {
     ///
     /// Cancel safe: a dropped call has taken nothing.
     pub async fn recv(&mut self) -> Result<Record<O>, TapError> {
-        poll_fn(|context| self.poll(context.waker())).await
+        poll_fn(|context| self.poll(Some(context.waker()))).await
     }
 
     /// The next record if there is one already: `None` means nothing new.
@@ -310,7 +310,7 @@ impl<O: Observer> Tap<O> {
     ///
     /// As [`recv`](Self::recv).
     pub fn try_recv(&mut self) -> Option<Result<Record<O>, TapError>> {
-        match self.poll(Waker::noop()) {
+        match self.poll(None) {
             Poll::Ready(item) => Some(item),
             Poll::Pending => None,
         }
@@ -322,7 +322,7 @@ impl<O: Observer> Tap<O> {
         self.next
     }
 
-    fn poll(&mut self, waker: &Waker) -> Poll<Result<Record<O>, TapError>> {
+    fn poll(&mut self, waker: Option<&Waker>) -> Poll<Result<Record<O>, TapError>> {
         if let Some(reason) = self.closed {
             return Poll::Ready(Err(TapError::Closed(reason)));
         }
@@ -351,7 +351,7 @@ impl<O: Observer> Stream for Tap<O> {
         if self.ended {
             return Poll::Ready(None);
         }
-        let item = std::task::ready!(self.poll(context.waker()));
+        let item = std::task::ready!(self.poll(Some(context.waker())));
         self.ended = matches!(item, Err(TapError::Closed(_)));
         Poll::Ready(Some(item))
     }

@@ -18,6 +18,8 @@ pub(crate) struct Waiting {
     free: Vec<usize>,
     /// How many of the places have a waker.
     count: usize,
+    /// Which ones got one since they were taken; some may have lost it, or be here twice.
+    left: Vec<usize>,
 }
 
 /// Where one who waits leaves a waker; none before the first time.
@@ -39,7 +41,14 @@ impl Waiting {
             return None;
         }
         let old = known.replace(waker.clone());
-        self.count += usize::from(old.is_none());
+        if old.is_none() {
+            self.count += 1;
+            self.left.push(at);
+            if self.left.len() > 2 * self.places.len() {
+                self.left.clear();
+                self.left.extend((0..self.places.len()).filter(|at| self.places[*at].is_some()));
+            }
+        }
         old
     }
 
@@ -51,7 +60,7 @@ impl Waiting {
         let waker = self.places[at].take();
         self.count -= usize::from(waker.is_some());
         if self.free.len() == self.places.len() && self.free.len() > KEPT {
-            (self.places, self.free) = (Vec::new(), Vec::new());
+            (self.places, self.free, self.left) = (Vec::new(), Vec::new(), Vec::new());
         }
         waker
     }
@@ -59,7 +68,8 @@ impl Waiting {
     /// Moves all wakers to `wakers`, to be woken without the lock.
     pub(crate) fn take(&mut self, wakers: &mut Vec<Waker>) {
         if self.count > 0 {
-            wakers.extend(self.places.iter_mut().filter_map(Option::take));
+            let Self { places, left, .. } = self;
+            wakers.extend(left.drain(..).filter_map(|at| places[at].take()));
             self.count = 0;
         }
     }

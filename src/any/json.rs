@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use futures_core::Stream;
@@ -197,7 +197,7 @@ impl JsonSubscription {
     ///
     /// Cancel safe: a dropped call has taken nothing.
     pub async fn recv(&mut self) -> Result<JsonBatch, RecvError> {
-        poll_fn(|context| self.poll(context)).await
+        poll_fn(|context| self.poll(Some(context))).await
     }
 
     /// The next batch if there is one already: `None` means nothing new.
@@ -206,7 +206,7 @@ impl JsonSubscription {
     ///
     /// As [`recv`](Self::recv).
     pub fn try_recv(&mut self) -> Option<Result<JsonBatch, RecvError>> {
-        match self.poll(&mut Context::from_waker(Waker::noop())) {
+        match self.poll(None) {
             Poll::Ready(item) => Some(item),
             Poll::Pending => None,
         }
@@ -218,7 +218,7 @@ impl JsonSubscription {
         self.inner.cursor()
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Item> {
+    fn poll(&mut self, context: Option<&mut Context<'_>>) -> Poll<Item> {
         if let Some(reason) = self.closed {
             return Poll::Ready(Err(RecvError::Closed(reason)));
         }
@@ -234,7 +234,7 @@ impl Stream for JsonSubscription {
     type Item = Item;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Item>> {
-        if self.closed.is_some() { Poll::Ready(None) } else { self.poll(context).map(Some) }
+        if self.closed.is_some() { Poll::Ready(None) } else { self.poll(Some(context)).map(Some) }
     }
 }
 
@@ -246,7 +246,7 @@ impl fmt::Debug for JsonSubscription {
 
 trait ErasedBatches: Send + Sync {
     /// Not called again behind the end.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Item>;
+    fn poll(&mut self, context: Option<&mut Context<'_>>) -> Poll<Item>;
     fn cursor(&self) -> Cursor;
 }
 
@@ -256,8 +256,14 @@ struct Typed<E> {
 }
 
 impl<E: Send + Sync + 'static> ErasedBatches for Typed<E> {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Item> {
-        let item = std::task::ready!(Pin::new(&mut self.batches).poll_next(context));
+    fn poll(&mut self, context: Option<&mut Context<'_>>) -> Poll<Item> {
+        let item = match context {
+            Some(context) => std::task::ready!(Pin::new(&mut self.batches).poll_next(context)),
+            None => match self.batches.try_recv() {
+                None => return Poll::Pending,
+                item => item,
+            },
+        };
         Poll::Ready(match item {
             Some(Ok(batch)) => Ok(shown(&batch, self.batches.cursor(), &self.json)),
             Some(Err(other)) => Err(other),

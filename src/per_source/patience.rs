@@ -37,10 +37,12 @@ impl Patience {
     pub(super) fn collect_for(&self, settings: &Settings) -> Duration {
         let most = self.most.load(Ordering::Relaxed).min(nanos(settings.collect_for()));
         let had = self.cut_off_after.swap(NONE, Ordering::Relaxed);
-        if had >= most {
+        // Cut off again at the least, it collects what is there.
+        if had == NONE || (had >= most && most > nanos(LEAST)) {
             return Duration::from_nanos(most);
         }
-        let now = Duration::from_nanos(had / 2).max(LEAST.min(settings.collect_for()));
+        let half = Duration::from_nanos(had / 2);
+        let now = if most > nanos(LEAST) { half.max(LEAST) } else { Duration::ZERO };
         self.most.store(nanos(now), Ordering::Relaxed);
         tracing::warn!(
             "a poll was cut off after {:?}, while PerSource collected answers: it collects for {now:?} from now \

@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use watchkeeper::{
-    Cursor, Duplicates, DynError, ObservationConfig, ObservationControl, ObservationHandle,
-    ObservationRuntime, ObservationRuntimeError, ObservedSource, Observer, SharedSources, SourceProvider,
-    State, StateKind, StaticSourceProvider, StopOutcome, StopReason, Transactional, async_trait,
+    BoxedSourceProvider, Cursor, Duplicates, DynError, ObservationConfig, ObservationControl,
+    ObservationHandle, ObservationRuntime, ObservationRuntimeError, ObservedSource, Observer, SharedSources,
+    SourceProvider, State, StateKind, StaticSourceProvider, StopOutcome, StopReason, Transactional,
+    async_trait,
 };
 
 use crate::common::threads::{Flavour, executor, poll_once};
@@ -219,6 +220,15 @@ async fn the_sources_of_an_array_or_a_vec() {
     check(|range| ["a", "b"].map(|name| ObservedSource::new(name, range.bomb()))).await;
     check(|range| Vec::from(["a", "b"].map(|name| (name, range.bomb())))).await;
     check(|range| Vec::from(["a", "b"].map(|name| ObservedSource::new(name, range.bomb())))).await;
+    // With its type erased, as scenarios have it, and erased twice.
+    check(|range| -> BoxedSourceProvider<Bomb> { Box::new(["a", "b"].map(|name| (name, range.bomb()))) })
+        .await;
+    check(|range| -> BoxedSourceProvider<Bomb> {
+        let erased: BoxedSourceProvider<Bomb> =
+            Box::new(Vec::from(["a", "b"].map(|name| ObservedSource::new(name, range.bomb()))));
+        Box::new(erased)
+    })
+    .await;
 }
 
 #[test]

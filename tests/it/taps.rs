@@ -299,7 +299,7 @@ fn beside_a_busy_writer_records_and_losses_make_up_all_the_numbers() {
 /// What each source answers: a text of a mebibyte that is never the same.
 async fn text(source: ObservedSource<Arc<AtomicUsize>>) -> Result<String, DynError> {
     let nth = source.source.fetch_add(1, Ordering::Relaxed);
-    Ok(format!("{nth:>0$}", 1_024 * 1_024))
+    Ok("x".repeat(1_024 * 1_024) + &nth.to_string())
 }
 
 /// Unweighed, an answer counts as what it is without its text.
