@@ -83,7 +83,7 @@ const VALUE: usize = 500;
 
 /// A check of one observer over one script: see the [module](self).
 ///
-/// Observer and script are made anew for each run, because a poll that is interrupted needs a run of its own.
+/// Observer and script are made for each run, because a poll that is interrupted needs a run of its own.
 #[must_use = "nothing is checked until `folding(..)` has been called and `run()` was awaited"]
 pub struct Check<O: Observer> {
     observer: Box<dyn Fn() -> O + Send + Sync>,

@@ -99,7 +99,7 @@ pub(crate) struct Core<O: Observer> {
     /// When the last event was taken.
     latest: Instant,
     cycle_began: Instant,
-    /// Right behind what was published last.
+    /// Right after what was published last.
     cursor: Cursor,
     /// As far as batches may be read, once that is announced.
     readable: Cursor,

@@ -48,7 +48,7 @@ impl fmt::Debug for Instance {
 
 /// A position between two batches of one runtime.
 ///
-/// Taken from a snapshot (`snapshot.cursor`: right behind the events it contains), from a lagged
+/// Taken from a snapshot (`snapshot.cursor`: right after the events it contains), from a lagged
 /// subscription, or from [`Subscription::cursor`](crate::Subscription::cursor).
 ///
 /// # Outside of the process
@@ -145,7 +145,7 @@ impl FromStr for Cursor {
 /// [`Rebuilt`](crate::RecvError::Rebuilt). A cursor of the earlier process from beyond the recorded point is refused as
 /// [`CursorError::Future`](crate::CursorError::Future).
 ///
-/// Record it before a consumer gets a cursor that lies behind it: where a runtime resumes from an old record for the
+/// Record it before a consumer gets a cursor that lies after it: where a runtime resumes from an old record for the
 /// second time, or at a point before a rebuild of the earlier process, numbers are given out twice, and a cursor
 /// cannot say whose it is. Nor may two runtimes go on from one record at the same time.
 ///
@@ -168,7 +168,7 @@ impl FromStr for Cursor {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Resume {
-    /// Right behind the last batch that was recorded: its instance, generation and seq.
+    /// Right after the last batch that was recorded: its instance, generation and seq.
     pub cursor: Cursor,
     /// The last cycle that was recorded, a failed one included.
     pub cycle: u64,
@@ -176,7 +176,7 @@ pub struct Resume {
     pub event_count: u64,
 }
 
-/// Right behind this snapshot. Where a later cycle has failed, set `cycle` to that, or resume behind
+/// Right after this snapshot. Where a later cycle has failed, set `cycle` to that, or resume after
 /// its [`Record`].
 impl<S> From<&ObservationSnapshot<S>> for Resume {
     fn from(snapshot: &ObservationSnapshot<S>) -> Self {
@@ -184,7 +184,7 @@ impl<S> From<&ObservationSnapshot<S>> for Resume {
     }
 }
 
-/// Right behind this record.
+/// Right after this record.
 impl<O: Observer> From<&Record<O>> for Resume {
     fn from(record: &Record<O>) -> Self {
         Self { cursor: record.cursor, cycle: record.status.cycle, event_count: record.event_count }
@@ -233,7 +233,7 @@ impl Default for First {
 }
 
 impl Resume {
-    /// What begins behind it. Saturates: such a point is refused before it is used.
+    /// What begins after it. Saturates: such a point is refused before it is used.
     pub(crate) fn next(&self) -> First {
         First {
             generation: self.cursor.generation.saturating_add(1),
@@ -326,7 +326,7 @@ fn form(of: &&'static str) -> &'static str {
 struct Fields<'a> {
     of: &'static str,
     text: &'a str,
-    /// Where the next field begins; `None` behind the last.
+    /// Where the next field begins; `None` after the last.
     next: Option<usize>,
     /// The last one, and where it ended.
     last: (&'static str, usize),

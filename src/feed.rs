@@ -96,7 +96,7 @@ pub struct Feed<O: Observer> {
     shared: Arc<Shared<O::Snapshot, O::Event>>,
     fed: Arc<Fed>,
     config: ObservationConfig,
-    /// Right behind what was published last.
+    /// Right after what was published last.
     cursor: Cursor,
     event_count: u64,
     /// The first cycle that has not ended.
@@ -222,7 +222,7 @@ pub enum FeedError {
     },
     /// Records are missing in between: a wait could not know what was in them.
     #[error(
-        "record {found} comes where {expected} is due: publish each record once, or begin another feed behind the gap"
+        "record {found} comes where {expected} is due: publish each record once, or begin another feed after the gap"
     )]
     RecordsMissing {
         /// The number of the record that is due.

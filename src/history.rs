@@ -111,7 +111,7 @@ pub(crate) enum Found {
     Batches,
     /// The ring has moved on; the oldest batch it holds has this number.
     Lagged { oldest: u64 },
-    /// No batch behind its position: the head, and its waker is woken by another one.
+    /// No batch after its position: the head, and its waker is woken by another one.
     Nothing(Head),
 }
 
@@ -203,7 +203,7 @@ impl<E> History<E> {
 
     /// Looks for a reader that has everything before number `next`, and knows of no generation after `generation`.
     ///
-    /// Appends up to `most` batches to `into`. Where there is nothing at all to tell, `waker`, if there is one,
+    /// Appends up to `most` batches to `into`. Where there is nothing at all to return, `waker`, if there is one,
     /// is woken by what comes next.
     pub(crate) fn look(
         &self,
@@ -264,7 +264,7 @@ impl<E> History<E> {
             ring.next_seq
         };
         let is_earlier = cursor.generation < self.first.generation;
-        // What an earlier process has published behind the recorded point is not what was published there since.
+        // What an earlier process has published after the recorded point is not what was published there since.
         let published = if is_earlier { self.first.seq } else { published };
         if cursor.seq > published {
             return Err(CursorError::Future { seq: cursor.seq, published });

@@ -59,7 +59,7 @@ impl<O: Observer> ObservationRuntime<O> {
     /// Starts a cycle now, or right after the one in flight, and returns the snapshot of that very cycle.
     ///
     /// Otherwise as [`ObservationControl::poll_now`](crate::ObservationControl::poll_now). It lasts as long as the
-    /// cycle does: at most `refresh_timeout` and `poll_timeout` (or `init_timeout`), behind the cycle in flight.
+    /// cycle does: at most `refresh_timeout` and `poll_timeout` (or `init_timeout`), after the cycle in flight.
     ///
     /// # Errors
     ///

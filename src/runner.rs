@@ -330,7 +330,7 @@ impl<C: Copy, R> Inbox<C, R> {
         context: &mut Context<'_>,
     ) -> Poll<()> {
         machine.flush();
-        // Registered first: what comes behind the looks below wakes.
+        // Registered first: what comes after the looks below wakes.
         self.life.wakes_driver(context.waker());
         if self.life.request.get().is_some() {
             return Poll::Ready(());
@@ -628,5 +628,77 @@ mod tests {
             assert_eq!(kept(&remote), 0, "over before it was asked for: {over_before}");
             drop(inbox);
         }
+    }
+
+    /// Each control that is taken puts in another one.
+    struct Endless {
+        remote: Remote<(), ()>,
+        taken: usize,
+    }
+
+    impl Endless {
+        fn ask(&self) {
+            let (reply, _) = oneshot::channel();
+            assert!(self.remote.mailbox.put(Request { control: (), reply }).is_ok());
+        }
+    }
+
+    impl Machine for Endless {
+        type Control = ();
+        type Reply = ();
+
+        fn control(&mut self, (): ()) {
+            self.taken += 1;
+            assert!(self.taken < 10_000, "nobody else has a turn");
+            self.ask();
+        }
+
+        fn stop(&mut self, _: StopReason) {}
+
+        fn latest(&self) -> Instant {
+            Instant::now()
+        }
+
+        fn is_waiting(&self) -> bool {
+            self.taken < 2_000
+        }
+
+        fn deadline(&self) -> Option<Instant> {
+            None
+        }
+
+        fn due(&mut self, _: Instant) {}
+
+        fn woken(&mut self) {}
+
+        fn flush(&mut self) {}
+    }
+
+    #[tokio::test]
+    async fn controls_without_end_keep_nobody_from_a_turn() {
+        let clock = Clock::of(tokio::runtime::Handle::current());
+        let hour = Duration::from_secs(3600);
+        let (remote, mut inbox, _guard) = life::<(), ()>(&clock, hour, None, Arc::new(Nobody));
+        let mut machine = Endless { remote, taken: 0 };
+        machine.ask();
+        // Work in flight goes on, and so do others while nothing is in flight.
+        let work = async {
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+            }
+        };
+        assert!(matches!(inbox.race(&mut machine, hour, work).await, Ended::Done(())));
+        let turns = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&turns);
+        let other = tokio::spawn(async move {
+            loop {
+                counted.fetch_add(1, Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+        machine.taken = 0;
+        inbox.wait(&mut machine).await;
+        other.abort();
+        assert!(turns.load(Relaxed) > 1, "{} turns", turns.load(Relaxed));
     }
 }

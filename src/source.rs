@@ -53,15 +53,7 @@ pub trait SourceProvider<S>: Send + Sync + 'static {
     /// Drops it. What is a collection drops its items one by one, so that two destructors that panic do not abort the
     /// process.
     #[doc(hidden)]
-    fn drop_one_by_one(self)
-    where
-        Self: Sized,
-    {
-    }
-
-    /// The same, of one whose type was erased.
-    #[doc(hidden)]
-    fn drop_boxed_one_by_one(self: Box<Self>) {
+    fn drop_one_by_one(self: Box<Self>) {
         drop(self);
     }
 
@@ -85,12 +77,8 @@ impl<S: 'static, P: SourceProvider<S> + ?Sized> SourceProvider<S> for Box<P> {
         (**self).sources().await
     }
 
-    fn drop_one_by_one(self) {
-        self.drop_boxed_one_by_one();
-    }
-
-    fn drop_boxed_one_by_one(self: Box<Self>) {
-        (*self).drop_boxed_one_by_one();
+    fn drop_one_by_one(self: Box<Self>) {
+        (*self).drop_one_by_one();
     }
 
     fn revision(&self) -> Option<u64> {
@@ -119,11 +107,7 @@ impl<S: Clone + Send + Sync + 'static> SourceProvider<S> for Vec<ObservedSource<
         Some(0)
     }
 
-    fn drop_one_by_one(self) {
-        discard_each(self);
-    }
-
-    fn drop_boxed_one_by_one(self: Box<Self>) {
+    fn drop_one_by_one(self: Box<Self>) {
         discard_each(*self);
     }
 }
@@ -138,11 +122,7 @@ impl<S: Clone + Send + Sync + 'static, const K: usize> SourceProvider<S> for [Ob
         Some(0)
     }
 
-    fn drop_one_by_one(self) {
-        discard_each(self);
-    }
-
-    fn drop_boxed_one_by_one(self: Box<Self>) {
+    fn drop_one_by_one(self: Box<Self>) {
         discard_each(*self);
     }
 }
@@ -161,11 +141,7 @@ where
         Some(0)
     }
 
-    fn drop_one_by_one(self) {
-        discard_each(self);
-    }
-
-    fn drop_boxed_one_by_one(self: Box<Self>) {
+    fn drop_one_by_one(self: Box<Self>) {
         discard_each(*self);
     }
 }
@@ -184,11 +160,7 @@ where
         Some(0)
     }
 
-    fn drop_one_by_one(self) {
-        discard_each(self);
-    }
-
-    fn drop_boxed_one_by_one(self: Box<Self>) {
+    fn drop_one_by_one(self: Box<Self>) {
         discard_each(*self);
     }
 }
@@ -209,9 +181,7 @@ impl<S, P: SourceProvider<S>> Provider<S, P> {
     pub(crate) async fn sources(&self) -> Result<Vec<ObservedSource<S>>, DynError> {
         self.0.as_ref().expect("it is there until this is dropped").sources().await
     }
-}
 
-impl<S, P: SourceProvider<S>> Provider<S, P> {
     pub(crate) fn revision(&self) -> Option<u64> {
         self.0.as_ref().and_then(SourceProvider::revision)
     }
@@ -220,7 +190,7 @@ impl<S, P: SourceProvider<S>> Provider<S, P> {
 impl<S, P: SourceProvider<S>> Drop for Provider<S, P> {
     fn drop(&mut self) {
         if let Some(provider) = self.0.take()
-            && let Err(panic) = catch(|| provider.drop_one_by_one())
+            && let Err(panic) = catch(|| Box::new(provider).drop_one_by_one())
         {
             log_panic("dropping a source provider", &panic);
         }

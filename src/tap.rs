@@ -150,7 +150,7 @@ pub struct Record<O: Observer> {
     pub sources: Option<SourcesChanged>,
     /// Where the machine was, and where it is, if that differs.
     pub transition: Option<(State, State)>,
-    /// Right behind the events that were published so far.
+    /// Right after the events that were published so far.
     pub cursor: Cursor,
     /// How many events were published so far.
     pub event_count: u64,

@@ -1,6 +1,6 @@
 //! Wakers of those who wait for one thing.
 //!
-//! They are kept beside the thing itself, under the lock that guards it. So whoever looks, finds nothing and
+//! They are kept beside the thing itself, under the lock that guards it. So one that looks, finds nothing and
 //! leaves a waker has missed nothing, and no announcement is needed that can be lost. Wakers are foreign code:
 //! they are cloned and taken out under the lock, and woken and dropped without it.
 

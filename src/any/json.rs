@@ -91,7 +91,7 @@ pub struct JsonBatch {
     pub seq: u64,
     /// The cycle that found them.
     pub cycle: u64,
-    /// Right behind this batch: what follows is read with
+    /// Right after this batch: what follows is read with
     /// [`subscribe_json_from`](super::AnyHandle::subscribe_json_from).
     pub cursor: Cursor,
     /// When they were published, on tokio's clock.
@@ -212,7 +212,7 @@ impl JsonSubscription {
         }
     }
 
-    /// Where this subscription stands: right behind what it has returned.
+    /// Where this subscription stands: right after what it has returned.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
         self.inner.cursor()
@@ -245,7 +245,7 @@ impl fmt::Debug for JsonSubscription {
 }
 
 trait ErasedBatches: Send + Sync {
-    /// Not called again behind the end.
+    /// Not called again after the end.
     fn poll(&mut self, context: Option<&mut Context<'_>>) -> Poll<Item>;
     fn cursor(&self) -> Cursor;
 }

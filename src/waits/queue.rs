@@ -30,7 +30,7 @@ const RECENT_PINNED: usize = 10_000;
 const RECORD: usize = 512;
 const NAME: usize = 32;
 
-/// The status right behind one publication, its batch, and when it was published.
+/// The status right after one publication, its batch, and when it was published.
 pub(crate) struct Publication<S, E> {
     pub(crate) at: Instant,
     pub(crate) status: Arc<Published<S>>,
@@ -160,7 +160,7 @@ impl<S, E> Own<S, E> {
         };
         let pinned = self.pinned.saturating_add(pins);
         let has_room = self.items.len() < items && (pinned <= most || self.pinned == 0 || pins == 0);
-        // The end of the runtime is told in any case: nothing comes after it.
+        // The end of the runtime is kept in any case: nothing comes after it.
         if has_room || publication.status.is_over() {
             self.pinned = pinned;
             self.items.push_back(Publication { missed: self.missed, ..publication });

@@ -1,9 +1,13 @@
 //! Cancelling the parent of a runtime or of a group is a requested stop.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use tokio::runtime::Handle;
 use watchkeeper::{
-    CancellationToken, ObservationConfig, ObservationGroup, ObservationRuntime, ObservationRuntimeError,
-    PollNowError, StopOutcome, StopReason,
+    CancellationToken, DynError, ObservationConfig, ObservationGroup, ObservationRuntime,
+    ObservationRuntimeError, ObservedSource, PollNowError, SourceProvider, StopOutcome, StopReason,
+    async_trait,
 };
 
 use crate::common::threads::{Flavour, Gate, block_on, executor};
@@ -40,6 +44,33 @@ async fn one_that_is_cancelled_already_asks_nothing_of_the_app() {
     assert!(matches!(runtime.poll_now_and_wait().await, Err(PollNowError::NotTaken(_))));
     assert_eq!((app.calls(Call::Sources), app.calls(Call::Init)), (0, 0));
     assert_eq!(runtime.stop().await, StopOutcome::Stopped);
+}
+
+/// Remembers that it was asked.
+#[derive(Clone, Default)]
+struct Asked(Arc<AtomicBool>);
+
+#[async_trait]
+impl SourceProvider<()> for Asked {
+    async fn sources(&self) -> Result<Vec<ObservedSource<()>>, DynError> {
+        self.0.store(true, Relaxed);
+        Ok(Vec::new())
+    }
+
+    fn revision(&self) -> Option<u64> {
+        self.0.store(true, Relaxed);
+        None
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_cancelled_already_asks_for_no_revision() {
+    let (parent, asked) = (CancellationToken::new(), Asked::default());
+    parent.cancel();
+    let runtime =
+        ObservationRuntime::start_in_background(asked.clone(), App::new(), child_of(&parent)).unwrap();
+    assert_eq!(runtime.handle().stopped().await, StopReason::Requested);
+    assert!(!asked.0.load(Relaxed));
 }
 
 #[tokio::test(start_paused = true)]

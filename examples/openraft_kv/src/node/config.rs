@@ -167,8 +167,13 @@ impl NodeFlags {
 fn read_yaml(path: &Path) -> Result<NodeFlags, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-    serde_saphyr::from_str(&text)
-        .map_err(|error| ConfigError::Yaml { path: path.to_owned(), reason: error.to_string() })
+    serde_saphyr::from_str(&text).map_err(|error| {
+        // Its other lines show the place in the file once more.
+        let shown = error.to_string();
+        let first = shown.lines().next().unwrap_or_default();
+        let reason = first.strip_prefix("error: ").unwrap_or(first).to_owned();
+        ConfigError::Yaml { path: path.to_owned(), reason }
+    })
 }
 
 impl TryFrom<NodeFlags> for NodeConfig {
@@ -279,4 +284,20 @@ fn impossible(flag: &'static str, reason: impl Into<String>) -> ConfigError {
 
 fn as_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typo_in_the_file_is_one_line_that_names_key_and_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("node.yaml");
+        std::fs::write(&path, "id: 1\nheartbaet_ms: 5\n").unwrap();
+        let said = read_yaml(&path).unwrap_err().to_string();
+        let start = format!("the configuration {} is not usable: line 2 column 1: ", path.display());
+        assert!(said.starts_with(&start) && said.lines().count() == 1, "{said}");
+        assert!(said.contains("unknown field `heartbaet_ms`, expected one of id,"), "{said}");
+    }
 }
