@@ -126,3 +126,28 @@ async fn without_an_identity_the_name_alone_says_who_it_is() {
     cycle(&runtime, 2).await;
     assert_eq!(told(&mut subscription), ["a appeared: 3"], "the probe in flight was kept");
 }
+
+/// An answer knows where its source was when it was asked.
+#[tokio::test(start_paused = true)]
+async fn an_answer_finds_its_source_where_the_set_has_moved_it() {
+    // (the set before, and after the probe of "slow" has begun)
+    let cases: [(&[&str], &[&str]); 4] = [
+        (&["a", "slow"], &["slow"]),
+        (&["slow", "a"], &["a", "slow"]),
+        (&["slow"], &["a", "b", "slow"]),
+        (&["a", "b", "slow"], &["slow", "b"]),
+    ];
+    for (before, after) in cases {
+        let probes = Probes::new();
+        for name in ["a", "b"] {
+            probes.set(name, Says::Value(1));
+        }
+        probes.set("slow", Says::After(ms(1_700), 7));
+        let (runtime, set) = start(before, probes.observer()).await;
+        set.replace(sources(after));
+        cycle(&runtime, 3).await;
+        let snapshot = runtime.handle().latest_snapshot().unwrap();
+        let shown = snapshot.value.get("slow").unwrap().value.map(|value| **value);
+        assert_eq!(shown, Some(7), "{before:?} to {after:?}");
+    }
+}
