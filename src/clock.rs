@@ -129,20 +129,31 @@ impl Clock {
             Time::Tokio(wall) => wall,
             Time::Fed(fed) => return fed.wall(instant),
         };
-        let since_start = |instant: Instant| instant.saturating_duration_since(self.started);
-        let mut start = Duration::from_nanos(wall.start.load(Relaxed));
+        let since_start = now.saturating_duration_since(self.started);
         let looked = Duration::from_nanos(wall.looked.load(Relaxed));
-        if since_start(now).abs_diff(looked) >= LOOK {
-            wall.looked.store(nanos(since_start(now)), Relaxed);
-            if (start + since_start(now)).abs_diff(since_1970()) > DRIFT
-                && let Some(now) = self.now_if_running()
-            {
-                start = since_1970().saturating_sub(since_start(now));
-                wall.start.store(nanos(start), Relaxed);
-            }
+        if since_start.abs_diff(looked) >= LOOK {
+            wall.looked.store(nanos(since_start), Relaxed);
+            self.look_at_the_wall(wall, since_start);
         }
-        let before_start = self.started.saturating_duration_since(instant);
-        SystemTime::UNIX_EPOCH + (start + since_start(instant)).saturating_sub(before_start)
+        let start = Duration::from_nanos(wall.start.load(Relaxed));
+        let shown = start + since_start;
+        let shown = match instant.checked_duration_since(now) {
+            Some(to_come) => shown.saturating_add(to_come),
+            None => shown.saturating_sub(now - instant),
+        };
+        since_epoch(shown)
+    }
+
+    /// `since_start` of tokio's clock have passed.
+    #[cold]
+    fn look_at_the_wall(&self, wall: &Wall, since_start: Duration) {
+        let start = Duration::from_nanos(wall.start.load(Relaxed));
+        if (start + since_start).abs_diff(since_1970()) > DRIFT
+            && let Some(now) = self.now_if_running()
+        {
+            let start = since_1970().saturating_sub(now.saturating_duration_since(self.started));
+            wall.start.store(nanos(start), Relaxed);
+        }
     }
 
     /// The time, if tokio's clock runs with the system's.
@@ -156,6 +167,12 @@ impl Clock {
 /// What the wall's clock shows.
 fn since_1970() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+/// What lies beyond the year 9999 is shown as its end.
+fn since_epoch(since: Duration) -> SystemTime {
+    const LAST: Duration = Duration::from_secs(253_402_300_799);
+    SystemTime::UNIX_EPOCH + since.min(LAST)
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -543,9 +543,10 @@ impl<O: Observer> Feed<O> {
             history.begin_generation(next.generation);
         }
         let batch = batch.filter(|batch| history.push(Arc::clone(batch)).is_ok());
-        let _ = self.shared.publish(at, logged, batch.as_ref(), |status| {
-            next.number = status.number;
-            std::mem::swap(status, &mut next);
+        let _ = self.shared.publish(at, batch.as_ref(), |writing| {
+            next.number = writing.status.number;
+            std::mem::swap(writing.status, &mut next);
+            logged.into_iter().flatten().for_each(|what| writing.log(what));
         });
         if let Some(cursor) = announced {
             history.announce(cursor, &mut Announced::default());

@@ -97,6 +97,14 @@ pub(crate) struct Log {
 impl Log {
     pub(crate) fn push(&mut self, number: u64, at: Instant, mut what: What) {
         match &mut what {
+            What::Succeeded { last: cycle, .. } => {
+                if let Some(Entry { what: What::Succeeded { last, .. }, number: of, at: ended }) =
+                    self.entries.back_mut()
+                {
+                    (*last, *of, *ended) = (*cycle, number, at);
+                    return;
+                }
+            }
             What::Sources(change) => self.left.extend(std::mem::take(&mut change.left)),
             What::Failed { first, .. } => {
                 if self.failures.len() == FAILURES {
@@ -109,9 +117,12 @@ impl Log {
         }
         if self.continues(&what) {
             self.entries.truncate(self.entries.len() - self.rebuilding());
-            if let Some(run) = self.entries.back_mut() {
-                (run.number, run.at) = (number, at);
-                run.what.extend(what);
+            if let (
+                Some(Entry { what: What::Failed { last, .. }, number: of, at: ended }),
+                What::Failed { last: cycle, .. },
+            ) = (self.entries.back_mut(), &what)
+            {
+                (*last, *of, *ended) = (*cycle, number, at);
                 return;
             }
         }
@@ -127,16 +138,11 @@ impl Log {
         usize::from(matches!(self.entries.back(), Some(Entry { what: What::Entered(State::Starting), .. })))
     }
 
-    /// Whether the newest run goes on with this. Failures go on also where a state was built in between, in vain.
+    /// Whether the newest run of failures goes on with this, also where a state was built in between that failed.
     fn continues(&self, what: &What) -> bool {
-        let before = |back: usize| self.entries.len().checked_sub(1 + back).map(|at| &self.entries[at].what);
-        match what {
-            What::Succeeded { .. } => matches!(before(0), Some(What::Succeeded { .. })),
-            What::Failed { first: failure, .. } => {
-                matches!(before(self.rebuilding()), Some(What::Failed { first, .. }) if is_same(first, failure))
-            }
-            _ => false,
-        }
+        let What::Failed { first: failure, .. } = what else { return false };
+        let newest = self.entries.len().checked_sub(1 + self.rebuilding()).map(|at| &self.entries[at].what);
+        matches!(newest, Some(What::Failed { first, .. }) if is_same(first, failure))
     }
 
     /// What happened behind publication `number`, and whether older entries of that time were
@@ -172,17 +178,6 @@ impl Log {
     /// Whether a source called `name` has left, among the newest that have.
     pub(crate) fn has_left(&self, name: &str) -> bool {
         self.left.newest.contains_key(&hash(name))
-    }
-}
-
-impl What {
-    /// Takes over what goes on with this run.
-    fn extend(&mut self, with: Self) {
-        match (self, with) {
-            (Self::Succeeded { last, .. }, Self::Succeeded { last: cycle, .. })
-            | (Self::Failed { last, .. }, Self::Failed { last: cycle, .. }) => *last = cycle,
-            _ => {}
-        }
     }
 }
 

@@ -199,7 +199,7 @@ impl<C: Copy, R> Inbox<C, R> {
         timeout: Duration,
         work: F,
     ) -> Ended<F::Output> {
-        let deadline = later(machine.latest(), timeout);
+        let began = machine.latest();
         let mut work = InFlight(pin!(Some(work)));
         let mut armed = false;
         let ended = poll_fn(|context| {
@@ -215,7 +215,7 @@ impl<C: Copy, R> Inbox<C, R> {
             }
             if !armed {
                 // Work that is ready at once never touches the timer.
-                self.timer.as_mut().reset(deadline);
+                self.timer.as_mut().reset(later(began, timeout));
                 armed = true;
             }
             // Work that is never idle leaves nothing of the task's budget for its own deadline.

@@ -115,8 +115,8 @@ impl Hub {
         let before = inner.count;
         while inner.next.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready() {
             inner.count += 1;
+            // The next poll registers it.
             inner.next.set(Arc::clone(&self.notify).notified_owned());
-            inner.next.as_mut().enable();
         }
         inner.count != before
     }
