@@ -90,11 +90,7 @@ struct Request<C, R> {
 }
 
 /// Controls on their way. Empty, it has no memory of its own: there is one for each of many idle machines.
-struct Mailbox<C, R> {
-    /// How many there are: a hint, for the driver's look between two steps.
-    count: AtomicUsize,
-    requests: Mutex<Requests<C, R>>,
-}
+struct Mailbox<C, R>(Mutex<Requests<C, R>>);
 
 struct Requests<C, R> {
     waiting: VecDeque<Request<C, R>>,
@@ -109,12 +105,12 @@ enum Refused {
 
 impl<C, R> Mailbox<C, R> {
     fn new() -> Self {
-        let requests = Requests { waiting: VecDeque::new(), closed: false };
-        Self { count: AtomicUsize::new(0), requests: Mutex::new(requests) }
+        Self(Mutex::new(Requests { waiting: VecDeque::new(), closed: false }))
     }
 
-    fn put(&self, request: Request<C, R>) -> Result<(), Refused> {
-        let mut requests = locked(&self.requests);
+    /// `count` is what there is to take.
+    fn put(&self, request: Request<C, R>, count: &AtomicUsize) -> Result<(), Refused> {
+        let mut requests = locked(&self.0);
         if requests.closed {
             return Err(Refused::Closed);
         }
@@ -122,14 +118,14 @@ impl<C, R> Mailbox<C, R> {
             return Err(Refused::Full);
         }
         requests.waiting.push_back(request);
-        self.count.store(requests.waiting.len(), Relaxed);
+        count.store(requests.waiting.len(), Relaxed);
         Ok(())
     }
 
-    fn take(&self) -> Option<Request<C, R>> {
-        let mut requests = locked(&self.requests);
+    fn take(&self, count: &AtomicUsize) -> Option<Request<C, R>> {
+        let mut requests = locked(&self.0);
         let request = requests.waiting.pop_front();
-        self.count.store(requests.waiting.len(), Relaxed);
+        count.store(requests.waiting.len(), Relaxed);
         if requests.waiting.is_empty() {
             requests.waiting = VecDeque::new();
         }
@@ -139,7 +135,7 @@ impl<C, R> Mailbox<C, R> {
     /// Nobody takes controls any more: those who wait for a reply learn it.
     fn close(&self) {
         let waiting = {
-            let mut requests = locked(&self.requests);
+            let mut requests = locked(&self.0);
             requests.closed = true;
             std::mem::take(&mut requests.waiting)
         };
@@ -173,6 +169,7 @@ pub(crate) fn life<C, R>(
     let life = Arc::new(Life {
         request: OnceLock::new(),
         end: OnceLock::new(),
+        controls: AtomicUsize::new(0),
         course: Mutex::default(),
         terminate: end,
         stop_timeout,
@@ -314,12 +311,6 @@ impl<C: Copy, R> Inbox<C, R> {
         asked.is_some()
     }
 
-    fn take_controls(&mut self, machine: &mut impl Machine<Control = C, Reply = R>) {
-        if self.mailbox.count.load(Relaxed) > 0 {
-            self.take_all_controls(machine);
-        }
-    }
-
     /// Wakes everyone who waits for what has happened, and arranges to be woken by what comes next; ready when
     /// something has come in the meantime, so that the caller looks again.
     fn suspend(
@@ -333,17 +324,21 @@ impl<C: Copy, R> Inbox<C, R> {
         if self.life.request.get().is_some() {
             return Poll::Ready(());
         }
-        let controls = self.take_all_controls(machine);
+        let controls = self.take_controls(machine);
         let woken = self.poll_wake(machine, context);
         if controls || woken { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Whether there were any.
-    fn take_all_controls(&mut self, machine: &mut impl Machine<Control = C, Reply = R>) -> bool {
+    /// Whether there were any. One that is put in after this look wakes the driver, if its waker is registered: the
+    /// lock of the course orders the two, and with them the count.
+    fn take_controls(&mut self, machine: &mut impl Machine<Control = C, Reply = R>) -> bool {
         let mut taken = false;
+        if self.life.controls.load(Relaxed) == 0 {
+            return taken;
+        }
         // As many as there is room for: those who ask may refill it without end.
         for _ in 0..CONTROLS {
-            let Some(Request { control, reply }) = self.mailbox.take() else { break };
+            let Some(Request { control, reply }) = self.mailbox.take(&self.life.controls) else { break };
             taken = true;
             // Whoever asked may have gone; it was taken all the same.
             let _ = reply.send(machine.control(control));
@@ -374,6 +369,8 @@ pub(crate) trait Terminate: Send + Sync {
 pub(crate) struct Life {
     request: OnceLock<StopReason>,
     end: OnceLock<StopReason>,
+    /// How many controls the mailbox has; here, because an idle machine's driver looks at nothing else of it.
+    controls: AtomicUsize,
     course: Mutex<Course>,
     terminate: Arc<dyn Terminate>,
     stop_timeout: Duration,
@@ -565,7 +562,7 @@ impl<C, R> Remote<C, R> {
             return Err(ControlError::ended(reason));
         }
         let (reply, taken) = oneshot::channel();
-        match self.mailbox.put(Request { control, reply }) {
+        match self.mailbox.put(Request { control, reply }, &self.life.controls) {
             Ok(()) => self.life.wake_driver(),
             Err(Refused::Full) => return Err(ControlError::Full { capacity: CONTROLS }),
             Err(Refused::Closed) => return Err(self.end_of_life().await),
@@ -641,7 +638,9 @@ mod tests {
     impl Endless {
         fn ask(&self) {
             let (reply, _) = oneshot::channel();
-            assert!(self.remote.mailbox.put(Request { control: (), reply }).is_ok());
+            assert!(
+                self.remote.mailbox.put(Request { control: (), reply }, &self.remote.life.controls).is_ok()
+            );
         }
     }
 

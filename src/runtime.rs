@@ -268,7 +268,7 @@ impl<O: Observer> ObservationRuntime<O> {
         // The guard is dropped last, behind everything of the app's: here when the task never ran ...
         let died = Arc::clone(&remote.life);
         let whole = Driver { inbox, core, observer, provider };
-        let whole = (Box::pin(drive(Box::new(whole))), parent, guard);
+        let whole = (Box::pin(drive(whole)), parent, guard);
         let driver = async move {
             let (drive, parent, guard) = whole;
             // ... and here when it did, because what is awaited is dropped before.
