@@ -108,6 +108,6 @@ impl ObservationControl {
 
 impl fmt::Debug for ObservationControl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ObservationControl").field("ended", &self.remote.life.ended()).finish()
+        f.debug_struct("ObservationControl").field("ended", &self.remote.life.ended()).finish_non_exhaustive()
     }
 }

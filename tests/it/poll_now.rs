@@ -2,7 +2,9 @@
 
 use std::error::Error;
 
-use watchkeeper::{Cause, ObservationConfig, ObservationGroup, ObservationRuntime, PollNowError, StopReason};
+use watchkeeper::{
+    Cause, ObservationConfig, ObservationGroup, ObservationRuntime, PollNowError, State, StopReason,
+};
 
 use crate::common::{Act, App, Call, each_second, ms};
 
@@ -39,7 +41,7 @@ async fn a_control_waits_for_its_cycle_and_returns_its_number() {
     app.then(Call::Poll, [Act::slow(300), Act::Err("down"), Act::Hang]);
     let began = tokio::time::Instant::now();
     assert_eq!((control.poll_now_and_wait().await.unwrap(), began.elapsed()), (1, ms(300)));
-    assert_eq!(handle.look(|seen| seen.cycle()), Some(1));
+    assert_eq!((handle.status().cycle, handle.status().state), (1, State::Idle));
     let error = control.poll_now_and_wait().await.unwrap_err();
     assert!(matches!(&error, PollNowError::Failed(failure) if failure.cycle == 2), "{error}");
     let (ended, _) = tokio::join!(control.poll_now_and_wait(), group.stop_all());

@@ -327,7 +327,7 @@ impl<A: Application> ScenarioBuilder<A> {
     /// # use watchkeeper_scenario::{Application, ScenarioBuilder};
     /// # fn example<A: Application>(builder: ScenarioBuilder<A>) -> ScenarioBuilder<A> {
     /// builder.expect_invariant("n1 never exceeds 9", "counts", |seen: &PerSourceSnapshot<u64>| {
-    ///     seen.get("n1").and_then(|n1| n1.answering_value()).is_none_or(|count| **count <= 9)
+    ///     seen.answer("n1").is_none_or(|count| *count <= 9)
     /// })
     /// # }
     /// ```
