@@ -45,8 +45,8 @@ pub struct ObservationSnapshot<S> {
     pub(crate) left_out: Option<Arc<LeftOut>>,
     /// About how many bytes it and its events take, for taps.
     pub(crate) weight: usize,
-    /// It is of a poll; the first of each generation shows the state as `init` has built it.
-    pub(crate) is_polled: bool,
+    /// Whether it is of a poll: the first of each generation shows the state as `init` has built it.
+    pub is_polled: bool,
 }
 
 impl<S> ObservationSnapshot<S> {
@@ -153,7 +153,7 @@ impl<S> Published<S> {
 
     /// When the data turns stale, unless there is a success before.
     pub(crate) fn stale_at(&self) -> Option<Instant> {
-        self.last_success.map(|began| began + self.stale_after)
+        self.last_success.and_then(|began| began.checked_add(self.stale_after))
     }
 }
 

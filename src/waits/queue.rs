@@ -4,7 +4,7 @@
 //! its own pace; what all have read is gone. When more than 32 publications are kept for the slowest, or they pin more
 //! than 10,000 events and names, each wait moves what it has not read to a queue of its own. There it may lag behind by
 //! 1,024 publications, which pin 100,000 events and names. After that it loses the newest, and knows how many; the
-//! others lose nothing. A tap has a queue of its own from the beginning, with its limits.
+//! others lose nothing. Each loses what a feed has lost. A tap has a queue of its own from the beginning, with its limits.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -134,7 +134,7 @@ struct Own<S, E> {
     /// Of a tap.
     tap: Option<TapState<S>>,
     missed: u64,
-    /// The number of the first publication that was missed; the others followed it, until the first take.
+    /// The number of the first publication that was missed.
     missed_from: u64,
 }
 
@@ -273,6 +273,21 @@ impl<S, E> Queues<S, E> {
         }
     }
 
+    /// Nobody sees the publications from number `first` on, so many: each reader has missed them.
+    pub(crate) fn lost(&mut self, first: u64, publications: u64) {
+        if publications == 0 {
+            return;
+        }
+        (0..self.readers.len()).for_each(|reader| self.move_to_own(reader));
+        for reader in self.readers.iter_mut().flatten() {
+            let own = reader.own.get_or_insert_with(|| Box::new(Own::new(None)));
+            if own.missed == 0 {
+                own.missed_from = first;
+            }
+            own.missed += publications;
+        }
+    }
+
     /// Has a reader keep what it has not read by itself.
     fn move_to_own(&mut self, reader: usize) {
         let end = self.next();
@@ -329,7 +344,12 @@ impl<S, E> Queues<S, E> {
     pub(crate) fn missed_until(&mut self, id: ReaderId, number: u64) -> u64 {
         self.move_to_own(id.0);
         let own = self.readers[id.0].as_ref().and_then(|reader| reader.own.as_ref());
-        own.map_or(0, |own| (number + 1).saturating_sub(own.missed_from).min(own.missed))
+        own.map_or(0, |own| {
+            // Each number since the reader was registered is held, or was missed.
+            let held = own.items.iter().take_while(|item| item.status.number <= number).count() as u64;
+            let first = own.items.front().map_or(own.missed_from, |item| item.status.number - item.missed);
+            (number + 1).saturating_sub(first).saturating_sub(held).min(own.missed)
+        })
     }
 
     /// For a tap: the publication number `next`, or that it was lost.
