@@ -1,5 +1,7 @@
 //! Every public name and its shape. A change that breaks users fails to compile here.
 
+mod ways_in;
+
 use std::error::Error;
 use std::fmt::Debug;
 use std::hash::Hash;
