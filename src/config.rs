@@ -170,7 +170,7 @@ impl ObservationConfig {
     /// The age from which on data is stale when the last cycle took `last_cycle`.
     pub(crate) fn stale_after(&self, last_cycle: Duration) -> Duration {
         const LEAST: Duration = Duration::from_secs(2);
-        self.stale_after.unwrap_or_else(|| LEAST.max((self.interval * 3).saturating_add(last_cycle)))
+        self.stale_after.unwrap_or_else(|| LEAST.max(self.interval * 3 + last_cycle))
     }
 }
 

@@ -412,7 +412,7 @@ fn enter<S>(next: &mut Published<S>, at: Instant, state: State) {
 }
 
 /// What the log keeps of a publication.
-fn logged<S>(before: &Published<S>, next: &Published<S>) -> [Option<What>; 3] {
+fn logged<S>(before: &Published<S>, next: &Published<S>) -> [Option<What>; 4] {
     let sources = (!Arc::ptr_eq(&before.source_names, &next.source_names)).then(|| {
         let SourcesChanged { joined, left, .. } =
             SourcesChanged::between(&before.source_names, &next.source_names);
@@ -431,7 +431,8 @@ fn logged<S>(before: &Published<S>, next: &Published<S>) -> [Option<What>; 3] {
         (true, false) => Some(What::Resumed),
         _ => None,
     };
-    [sources.and_then(|change| What::sources(&change)), outcome, pause]
+    let end = next.is_over().then_some(What::Entered(next.state));
+    [sources.and_then(|change| What::sources(&change)), outcome, pause, end]
 }
 
 impl<O: Observer> Drop for Feed<O> {

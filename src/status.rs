@@ -153,7 +153,7 @@ impl<S> Published<S> {
 
     /// When the data turns stale, unless there is a success before.
     pub(crate) fn stale_at(&self) -> Option<Instant> {
-        self.last_success.and_then(|began| began.checked_add(self.stale_after))
+        self.last_success.map(|began| began + self.stale_after)
     }
 }
 

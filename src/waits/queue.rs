@@ -406,8 +406,14 @@ mod tests {
     use crate::config::ObservationConfig;
 
     fn publish(queues: &mut Queues<u64, u64>) {
+        numbered(queues, 0);
+    }
+
+    fn numbered(queues: &mut Queues<u64, u64>, number: u64) {
         let now = Instant::now();
-        queues.publish(now, &Published::before_the_start(now, &ObservationConfig::default()), None);
+        let mut status = Published::before_the_start(now, &ObservationConfig::default());
+        status.number = number;
+        queues.publish(now, &status, None);
     }
 
     fn read(queues: &mut Queues<u64, u64>, id: ReaderId) -> (usize, u64) {
@@ -452,6 +458,32 @@ mod tests {
         assert_eq!(read(&mut queues, slow), (BOUND, 50));
         publish(&mut queues);
         assert_eq!((read(&mut queues, slow), read(&mut queues, quick)), ((1, 50), (1, 0)));
+    }
+
+    //  1 2 3 | 4 .. 8 lost | 9 .. 1029 | 1030 .. 2000 did not fit
+    #[test]
+    fn what_was_missed_is_known_up_to_each_number_where_there_are_two_gaps() {
+        for reads_first in [false, true] {
+            let mut queues = Queues::default();
+            let id = queues.register(false);
+            let late = BOUND as u64 + 5;
+            (1..=3).for_each(|number| numbered(&mut queues, number));
+            queues.lost(4, 5);
+            queues.lost(9, 0);
+            (9..=2_000).for_each(|number| numbered(&mut queues, number));
+            let known = [(0, 0), (3, 0), (4, 1), (8, 5), (9, 5), (late, 5), (late + 1, 6), (2_000, 976)];
+            for (number, missed) in known {
+                assert_eq!(queues.missed_until(id, number), missed, "up to {number}");
+            }
+            if reads_first {
+                assert_eq!(read(&mut queues, id), (BOUND, 976));
+            }
+            let later = queues.register(true);
+            queues.lost(2_001, 7);
+            assert_eq!(queues.missed_until(later, 2_007), 7);
+            numbered(&mut queues, 2_008);
+            assert_eq!(read(&mut queues, later), (1, 7));
+        }
     }
 
     /// A runtime that is paused publishes nothing.
