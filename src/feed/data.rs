@@ -10,7 +10,7 @@ use crate::error_text::debug_as_text;
 use crate::observer::Observer;
 use crate::tap::Record;
 
-/// Where a [`Feed`] begins.
+/// Where a [`Feed`](super::Feed) begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FeedStart {
     /// What its clock shows at first.
@@ -49,7 +49,7 @@ impl<O: Observer> From<&Record<O>> for FeedStart {
     }
 }
 
-/// A cycle that has succeeded, for [`Feed::success`].
+/// A cycle that has succeeded, for [`Feed::success`](super::Feed::success).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeedSuccess<S, E> {
     /// Its number: after that of each cycle before.
@@ -67,7 +67,7 @@ pub struct FeedSuccess<S, E> {
     pub events: Vec<E>,
 }
 
-/// A cycle that has failed, for [`Feed::failure`].
+/// A cycle that has failed, for [`Feed::failure`](super::Feed::failure).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeedFailure {
     /// Its number: after that of each cycle before.
@@ -84,7 +84,7 @@ pub struct FeedFailure {
     pub rebuild: bool,
 }
 
-/// What of a run is missing, for [`Feed::lost`].
+/// What of a run is missing, for [`Feed::lost`](super::Feed::lost).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FeedLoss {
     /// How many publications: what waits are told that they have missed.
