@@ -101,7 +101,7 @@ impl Position {
 
 pub(crate) struct Core<O: Observer> {
     machine: Lifecycle,
-    /// Where it is.
+    /// Where it was after the last event.
     position: Position,
     shared: Arc<Shared<O::Snapshot, O::Event>>,
     life: Arc<Life>,
@@ -235,7 +235,7 @@ impl<O: Observer> Core<O> {
         &mut self,
         settled: Settled<O::Source>,
         sources: &mut AppValues<ObservedSource<O::Source>>,
-    ) -> Option<SourceChange> {
+    ) -> Option<Box<SourceChange>> {
         let Settled { sources: set, change, left_out } = settled;
         *sources = set;
         let change = change.map(|(names, change)| {
@@ -245,7 +245,7 @@ impl<O: Observer> Core<O> {
         if !self.begun {
             self.begun = true;
             self.log_start();
-        } else if let Some(SourceChange { joined, left }) = &change {
+        } else if let Some(SourceChange { joined, left }) = change.as_deref() {
             for (what, list) in [("sources joined", joined), ("sources left", left)] {
                 if !list.is_empty() {
                     let (count, sources) = (list.len(), self.names.len());
@@ -374,7 +374,7 @@ impl<O: Observer> Core<O> {
         now: Instant,
         event: Event,
         carried: &mut Carried<O>,
-        sources: Option<SourceChange>,
+        sources: Option<Box<SourceChange>>,
         state: &mut Option<AppValue<O::State>>,
     ) {
         // A deadline may have been looked at before the control that was taken last.
@@ -383,8 +383,7 @@ impl<O: Observer> Core<O> {
         let mut success = None;
         let mut failure = None;
         let commands = self.machine.handle(event);
-        let after = Position::of(&self.machine);
-        let before = std::mem::replace(&mut self.position, after);
+        let (before, after) = (self.position, Position::of(&self.machine));
         let held = self.holds_ticks(&before);
         if self.holds_ticks(&after) != held {
             self.schedule.pass(now, held);
@@ -418,13 +417,14 @@ impl<O: Observer> Core<O> {
                     let recorded = self.recorded(now, cycle, (stage, cause), in_a_row, carried.take());
                     failure = Some(recorded);
                 }
-                Command::Arm => self.arm(now, event == Event::Resume),
+                Command::Arm => self.arm(now, event == Event::Resume, &after),
                 Command::Disarm => self.armed = None,
                 // The race drops the work when it sees the stop.
                 Command::Cancel { .. } => {}
                 Command::Finish { reason } => {
                     self.todo = Todo::Finish;
                     self.trace_transition(&before, &after);
+                    self.position = after;
                     self.life.end(reason);
                     return;
                 }
@@ -439,6 +439,7 @@ impl<O: Observer> Core<O> {
             // cycle.
             self.publish_position(now, &before, &after);
         }
+        self.position = after;
     }
 
     /// Makes everything one event has changed known at once. The batch was pushed before; the
@@ -449,7 +450,7 @@ impl<O: Observer> Core<O> {
         (before, after): (&Position, &Position),
         success: Option<Success<O>>,
         failure: Option<Arc<ObservationFailure>>,
-        sources: Option<SourceChange>,
+        sources: Option<Box<SourceChange>>,
     ) {
         let sources = sources.and_then(|change| What::sources(&change));
         let (mut snapshot, batch, stale_after) = match success {
@@ -657,8 +658,8 @@ impl<O: Observer> Core<O> {
         })
     }
 
-    fn arm(&mut self, now: Instant, resumed: bool) {
-        let retry = if self.backs_off(&self.position) { self.schedule.next_try(now, resumed) } else { None };
+    fn arm(&mut self, now: Instant, resumed: bool, at: &Position) {
+        let retry = if self.backs_off(at) { self.schedule.next_try(now, resumed) } else { None };
         self.armed = Some(retry.unwrap_or_else(|| self.schedule.next_tick(now)));
     }
 

@@ -202,7 +202,7 @@ impl<C: Copy, R> Inbox<C, R> {
         let began = machine.latest();
         let mut work = InFlight(pin!(Some(work)));
         let mut armed = false;
-        let ended = poll_fn(|context| {
+        let mut ended = poll_fn(|context| {
             if self.stop_was_asked(machine) {
                 return Poll::Ready(Ended::Stopped);
             }
@@ -235,26 +235,24 @@ impl<C: Copy, R> Inbox<C, R> {
         })
         .await;
         // The stop goes before the outcome, also when it was asked for while app code held the thread.
-        let ended = if !matches!(ended, Ended::Stopped) && self.stop_was_asked(machine) {
+        if !matches!(ended, Ended::Stopped) && self.stop_was_asked(machine) {
+            let ended = std::mem::replace(&mut ended, Ended::Stopped);
             discard_logged(ended, "the outcome of a stopped machine's work");
-            Ended::Stopped
-        } else {
-            ended
-        };
-        match (work.end(), ended) {
-            (Ok(()), ended) => ended,
-            (Err(panic), Ended::Done(output)) => {
+        }
+        let Err(panic) = work.end() else { return ended };
+        match ended {
+            Ended::Done(output) => {
                 // The output is the app's as well.
                 discard_logged(output, "what work returned whose destructor panicked");
                 Ended::Panicked(format!("after it was done, in a destructor: {panic}"))
             }
-            (Err(panic), Ended::TimedOut) => {
+            Ended::TimedOut => {
                 Ended::Panicked(format!("timed out after {timeout:?}, then its destructor panicked: {panic}"))
             }
-            (Err(panic), Ended::Panicked(first)) => {
+            Ended::Panicked(first) => {
                 Ended::Panicked(format!("{first}; then its destructor panicked: {panic}"))
             }
-            (Err(panic), Ended::Stopped) => {
+            Ended::Stopped => {
                 log_panic("dropping the work of a stopped machine", &panic);
                 Ended::Stopped
             }
@@ -273,11 +271,11 @@ impl<C: Copy, R> Inbox<C, R> {
                     return Poll::Ready(());
                 }
                 self.take_controls(machine);
-                if self.wake.as_mut().is_some_and(Wake::was_woken) {
-                    machine.woken();
-                }
                 if !machine.is_waiting() {
                     return Poll::Ready(());
+                }
+                if self.wake.as_mut().is_some_and(Wake::was_woken) {
+                    machine.woken();
                 }
                 if let Some(deadline) = machine.deadline() {
                     let now = *known.get_or_insert_with(Instant::now);
@@ -419,17 +417,21 @@ impl Life {
     /// When the driver has not ended by the deadline, the end is told all the same.
     pub(crate) fn request_stop(self: &Arc<Self>, reason: StopReason) {
         if self.request.set(reason).is_ok() {
+            // First: on another thread it ends while the deadline is set.
+            self.wake_driver();
+            if locked(&self.course).done {
+                return;
+            }
             let life: Weak<Self> = Arc::downgrade(self);
             let mut deadline = Some(expire_after(self.stop_timeout, life));
             {
                 let mut course = locked(&self.course);
-                // The driver may have ended in between, or long ago.
+                // It may have ended in between.
                 if !course.done {
                     course.deadline = deadline.take();
                 }
             }
             drop(deadline);
-            self.wake_driver();
         }
     }
 

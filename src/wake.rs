@@ -63,7 +63,7 @@ impl Wake {
     fn look(&mut self, waker: Option<&Waker>) -> bool {
         let (mut left, mut others) = (None, Vec::new());
         let mut inner = lock(&self.hub.inner);
-        if self.hub.listen(&mut inner) {
+        if self.hub.listen(&mut inner, waker.is_some()) {
             // Who asks learns of it here.
             left = inner.waiting.leave(&mut self.place);
             inner.waiting.take(&mut others);
@@ -110,13 +110,17 @@ impl Hub {
         hub
     }
 
-    /// Counts the notifications that have come and waits for the next one; says whether there were any.
-    fn listen(&self, inner: &mut Inner) -> bool {
+    /// Counts the notifications that have come, and says whether there were any. If somebody `waits` for the next
+    /// one, the hub is to be woken by it. Else it may come unnoticed until somebody looks again.
+    fn listen(&self, inner: &mut Inner, waits: bool) -> bool {
         let before = inner.count;
         while inner.next.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready() {
             inner.count += 1;
-            // The next poll registers it.
+            // From here on nothing is missed; the next poll registers it.
             inner.next.set(Arc::clone(&self.notify).notified_owned());
+            if !waits {
+                break;
+            }
         }
         inner.count != before
     }
