@@ -8,7 +8,7 @@
     reason = "figures are rounded to three digits before anybody reads them"
 )]
 
-#[expect(dead_code, reason = "some of it is for the other figures")]
+#[expect(dead_code, unused_imports, reason = "some of it is for the other figures")]
 #[path = "../../../benches/measure/mod.rs"]
 mod measure;
 
