@@ -457,7 +457,7 @@ impl<O: Observer> Core<O> {
             Some(Success { snapshot, batch, stale_after }) => (Some(snapshot), batch, stale_after),
             None => (None, None, Duration::ZERO),
         };
-        let began = snapshot.as_ref().map(|_| self.cycle_began);
+        let began = snapshot.as_ref().map(|snapshot| now - snapshot.elapsed);
         let (mut replaced, mut replaced_names) = (None, None);
         let published = self.shared.publish(now, batch.as_ref(), |writing| {
             self.write_position(now, after, writing.status);

@@ -281,8 +281,8 @@ impl<O: Observer> ObservationRuntime<O> {
             }
         };
         let task = executor.spawn(driver.instrument(span));
-        let runtime =
-            Self { handle: ObservationHandle::new(shared), control: ObservationControl::new(remote) };
+        let control = ObservationControl::new(remote, shared.clone());
+        let runtime = Self { handle: ObservationHandle::new(shared), control };
         Ok((runtime, task))
     }
 

@@ -129,6 +129,16 @@ impl<S, E> Shared<S, E> {
         Some(board.published(at, batch))
     }
 
+    /// Passes over so many publications that nobody here will see. Nobody is woken yet.
+    pub(crate) fn lost(&self, publications: u64) {
+        let mut board = lock(&self.board);
+        let first = board.status.number + 1;
+        board.status.number += publications;
+        board.queues.lost(first, publications);
+        let Board { watching, wakers, .. } = &mut *board;
+        watching.take(wakers);
+    }
+
     /// Notes that cycle 0 begins: nothing that anyone sees has changed.
     pub(crate) fn begin(&self) {
         let mut board = lock(&self.board);
