@@ -268,11 +268,11 @@ impl<C: Copy, R> Inbox<C, R> {
                     return Poll::Ready(());
                 }
                 self.take_controls(machine);
-                if !machine.is_waiting() {
-                    return Poll::Ready(());
-                }
                 if self.wake.as_mut().is_some_and(Wake::was_woken) {
                     machine.woken();
+                }
+                if !machine.is_waiting() {
+                    return Poll::Ready(());
                 }
                 if let Some(deadline) = machine.deadline() {
                     let now = *known.get_or_insert_with(Instant::now);
