@@ -42,6 +42,8 @@ struct Hub {
 
 struct Inner {
     next: Pin<Box<OwnedNotified>>,
+    /// Whether the next notification wakes the hub; else it is kept by the `Notify`, which keeps one.
+    registered: bool,
     waiting: Waiting,
 }
 
@@ -68,7 +70,7 @@ impl Wake {
     fn look(&mut self, waker: Option<&Waker>) -> bool {
         let (mut left, mut others) = (None, Vec::new());
         let mut inner = lock(&self.hub.inner);
-        if self.hub.listen(&mut inner) {
+        if self.hub.listen(&mut inner, waker.is_some()) {
             // Who asks learns of it here.
             left = inner.waiting.leave(&mut self.place);
             inner.waiting.take(&mut others);
@@ -105,7 +107,7 @@ impl Hub {
         if let Some(hub) = hubs.get(&address).and_then(Weak::upgrade) {
             return hub;
         }
-        let inner = Inner { next: enabled(notify), waiting: Waiting::default() };
+        let inner = Inner { next: enabled(notify), registered: true, waiting: Waiting::default() };
         let hub = Arc::new_cyclic(|hub| Self {
             notify: Arc::clone(notify),
             waker: Waker::from(Arc::new(HubWaker(Weak::clone(hub)))),
@@ -118,20 +120,39 @@ impl Hub {
         hub
     }
 
-    /// Counts the notifications that have come and waits for the next one; says whether there were any. All are
-    /// taken: a second one that is left would start another cycle.
-    fn listen(&self, inner: &mut Inner) -> bool {
+    /// Counts the notifications that have come; says whether there were any. If somebody `waits` for the next one,
+    /// the hub is woken by it. All are taken: one that is left would start a cycle of its own.
+    fn listen(&self, inner: &mut Inner, waits: bool) -> bool {
+        // Set again by what comes from here on.
         if !self.notified.swap(false, AcqRel) {
             return false;
         }
         let mut counted = 0;
         while inner.next.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready() {
             counted += 1;
-            // The next poll registers it.
-            inner.next.set(Arc::clone(&self.notify).notified_owned());
+            self.renew(inner);
+            // Who has not registered finds the one that is kept, and so the last.
+            if !std::mem::replace(&mut inner.registered, false) && !waits {
+                self.notified.store(true, Release);
+                self.count.fetch_add(counted, AcqRel);
+                return true;
+            }
+        }
+        inner.registered = true;
+        if counted > 0 && !waits {
+            // More are on their way, it seems. Kept, each costs a fraction of one that wakes the hub.
+            self.renew(inner);
+            inner.registered = false;
+            // One that came just now may have been let go of, and is counted; if it was kept, it counts twice.
+            counted += u64::from(self.notified.swap(true, AcqRel));
         }
         self.count.fetch_add(counted, AcqRel);
         counted > 0
+    }
+
+    /// From here on nothing is missed, registered or not.
+    fn renew(&self, inner: &mut Inner) {
+        inner.next.set(Arc::clone(&self.notify).notified_owned());
     }
 }
 
