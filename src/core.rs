@@ -15,7 +15,7 @@ use watchkeeper_fsm::{
 
 use crate::DynError;
 use crate::clock::later;
-use crate::config::{LONGEST_NAME, ObservationConfig, Retry};
+use crate::config::{LONGEST_NAME, ObservationConfig, Pace};
 use crate::cursor::{Cursor, First};
 use crate::duplicates::{LeftOut, Settled, settle};
 use crate::error::{ObservationRuntimeError, chain};
@@ -105,7 +105,7 @@ pub(crate) struct Core<O: Observer> {
     position: Position,
     shared: Arc<Shared<O::Snapshot, O::Event>>,
     life: Arc<Life>,
-    config: ObservationConfig,
+    pace: Pace,
     schedule: Schedule,
     todo: Todo,
     /// The tick, when one is armed.
@@ -140,7 +140,7 @@ impl<O: Observer> Core<O> {
     pub(crate) fn new(
         shared: Arc<Shared<O::Snapshot, O::Event>>,
         life: Arc<Life>,
-        config: ObservationConfig,
+        config: &ObservationConfig,
         keeps_state: bool,
         first_cycle: Option<FirstCycle>,
     ) -> Self {
@@ -176,12 +176,12 @@ impl<O: Observer> Core<O> {
             first_cycle,
             shared,
             life,
-            config,
+            pace: config.pace(),
         }
     }
 
-    pub(crate) fn config(&self) -> &ObservationConfig {
-        &self.config
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     pub(crate) fn todo(&self) -> Todo {
@@ -207,7 +207,7 @@ impl<O: Observer> Core<O> {
         sources: &mut AppValues<ObservedSource<O::Source>>,
         state: &mut Option<AppValue<O::State>>,
     ) -> bool {
-        let set = match Self::sort_out(ended, self.config.refresh_timeout) {
+        let set = match Self::sort_out(ended, self.pace.refresh_timeout) {
             Outcome::Done(set) => set,
             Outcome::Stopped => return false,
             Outcome::Failed(cause, failure) => {
@@ -215,7 +215,7 @@ impl<O: Observer> Core<O> {
                 return false;
             }
         };
-        match settle(&self.names, set, self.config.duplicates) {
+        match settle(&self.names, set, self.pace.duplicates) {
             Ok(settled) => {
                 let change = self.take_over(settled, sources);
                 self.set_cycle = Some(self.machine.cycle());
@@ -264,12 +264,11 @@ impl<O: Observer> Core<O> {
     }
 
     fn log_start(&self) {
-        let ObservationConfig { name, interval, history_limit, .. } = &self.config;
         tracing::info!(
-            name = name.as_deref().map(logged_name),
+            name = self.shared.name.as_deref().map(logged_name),
             observer = std::any::type_name::<O>(),
-            ?interval,
-            history_limit,
+            interval = ?self.pace.interval,
+            history_limit = self.shared.history.limit(),
             sources = self.names.len(),
             names = listed(&self.names),
             "observation started"
@@ -302,7 +301,7 @@ impl<O: Observer> Core<O> {
         ended: Ended<Built<O>>,
         state: &mut Option<AppValue<O::State>>,
     ) {
-        match Self::sort_out(ended, self.config.init_timeout) {
+        match Self::sort_out(ended, self.pace.init_timeout) {
             Outcome::Done((built, snapshot)) => {
                 *state = Some(built);
                 let mut carried = self.carried(snapshot, AppValues::new(Vec::new()));
@@ -320,7 +319,7 @@ impl<O: Observer> Core<O> {
         ended: Ended<Looked<O>>,
         state: &mut Option<AppValue<O::State>>,
     ) {
-        match Self::sort_out(ended, self.config.poll_timeout) {
+        match Self::sort_out(ended, self.pace.poll_timeout) {
             Outcome::Done((snapshot, events)) => {
                 let mut carried = self.carried(snapshot, events);
                 self.apply(Instant::now(), Event::Polled { work }, &mut carried, None, state);
@@ -393,7 +392,7 @@ impl<O: Observer> Core<O> {
                 Command::Refresh { work, .. } => {
                     self.todo = Todo::Refresh(work);
                     self.cycle_began = now;
-                    self.wakes_from = later(now, self.config.min_gap);
+                    self.wakes_from = later(now, self.pace.min_gap);
                     self.wake_pending = false;
                     self.schedule.begins(!matches!(event, Event::Start | Event::Tick));
                 }
@@ -563,7 +562,7 @@ impl<O: Observer> Core<O> {
     ) -> Option<Success<O>> {
         let Carried::Success { snapshot: value, events, weight } = carried else { return None };
         let elapsed = now - self.cycle_began;
-        let stale_after = self.config.stale_after(elapsed);
+        let stale_after = self.pace.stale_after(elapsed);
         let history = &self.shared.history;
         let system_time = self.shared.clock.wall(now, now);
         let source_count = self.names.len();
@@ -665,7 +664,7 @@ impl<O: Observer> Core<O> {
 
     /// Whether a failed cycle waits for a retry with a delay of its own.
     fn backs_off(&self, at: &Position) -> bool {
-        !matches!(self.config.retry, Retry::NextTick) && matches!(at.state, State::Failed { .. })
+        self.schedule.backs_off() && matches!(at.state, State::Failed { .. })
     }
 
     /// Whether points of the grid come to pass that nobody means to use.

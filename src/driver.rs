@@ -20,12 +20,12 @@ pub(crate) struct Driver<P: SourceProvider<O::Source>, O: Observer> {
 ///
 /// Sources and state are locals, so that the future of a unit of work can borrow them while the
 /// core takes controls. All that is the app's is dropped value by value, wherever this ends.
+#[expect(clippy::manual_async_fn, reason = "an `async fn` would have room for its argument twice")]
 pub(crate) fn drive<P, O>(mut driver: Driver<P, O>) -> impl Future<Output = ()> + Send
 where
     P: SourceProvider<O::Source>,
     O: Observer,
 {
-    // An `async fn` would have room for its argument twice.
     async move { drive_in_place(&mut driver).await }
 }
 
@@ -48,19 +48,19 @@ where
                 if known.is_some() && revision == known {
                     core.unchanged(work, &mut state);
                 } else {
-                    let timeout = core.config().refresh_timeout;
+                    let timeout = core.pace().refresh_timeout;
                     let ended = inbox.race(core, timeout, fetch(provider)).await;
                     let accepted = core.refreshed(work, ended, &mut sources, &mut state);
                     known = revision.filter(|_| accepted);
                 }
             }
             (Todo::Init(work), _) => {
-                let timeout = core.config().init_timeout;
+                let timeout = core.pace().init_timeout;
                 let ended = inbox.race(core, timeout, build(&**observer, &sources)).await;
                 core.initialized(work, ended, &mut state);
             }
             (Todo::Poll(work), Some(current)) => {
-                let timeout = core.config().poll_timeout;
+                let timeout = core.pace().poll_timeout;
                 let ended = inbox.race(core, timeout, look(&**observer, &sources, current)).await;
                 core.polled(work, ended, &mut state);
             }

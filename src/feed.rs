@@ -195,7 +195,7 @@ impl<O: Observer> Feed<O> {
         let mut next = self.shared.read(Published::clone);
         let elapsed = at.saturating_duration_since(began);
         let (system_time, source_count) = (self.fed.wall(at), next.source_names.len());
-        next.stale_after = self.config.stale_after(elapsed);
+        next.stale_after = self.config.pace().stale_after(elapsed);
         self.cursor.generation = generation;
         let batch = (!events.is_empty()).then(|| {
             let seq = self.cursor.seq;

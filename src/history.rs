@@ -239,6 +239,10 @@ impl<E> History<E> {
         lock(&self.ring).head
     }
 
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
     pub(crate) fn instance(&self) -> Instance {
         self.instance
     }

@@ -51,6 +51,11 @@ impl Schedule {
         self.missed
     }
 
+    /// Whether retries have delays of their own.
+    pub(crate) fn backs_off(&self) -> bool {
+        matches!(self.retry, Retry::Backoff(_))
+    }
+
     /// The next point was reached.
     pub(crate) fn fired(&mut self) {
         self.go_to(self.next + 1);

@@ -122,7 +122,7 @@ impl<S> Published<S> {
             last_error: None,
             failures: 0,
             last_success: None,
-            stale_after: config.stale_after(Duration::ZERO),
+            stale_after: config.pace().stale_after(Duration::ZERO),
             source_names: SourceNames::from([]),
             set_cycle: None,
             missed_ticks: 0,
