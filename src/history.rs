@@ -281,12 +281,10 @@ impl<E> History<E> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_cursor_of_another_runtime_or_from_the_future_is_refused() {
-        let history = History::new(Instance(7), 4, First { seq: 5, ..First::default() });
-        let batch = ObservationBatch {
+    fn batch(seq: u64) -> Arc<ObservationBatch<&'static str>> {
+        Arc::new(ObservationBatch {
             generation: 2,
-            seq: 5,
+            seq,
             cycle: 3,
             observed_at: Instant::now(),
             system_time: SystemTime::now(),
@@ -294,8 +292,25 @@ mod tests {
             events: vec!["found"],
             began: Instant::now(),
             fresh: true,
-        };
-        history.push(Arc::new(batch)).unwrap();
+        })
+    }
+
+    #[test]
+    fn a_batch_is_read_once_it_is_announced() {
+        let history = History::new(Instance(7), 4, First::default());
+        history.push(batch(0)).unwrap();
+        history.push(batch(1)).unwrap();
+        let cursor = Cursor { instance: Instance(7), generation: 2, seq: 1 };
+        history.announce(cursor, &mut Announced::default());
+        let mut read = VecDeque::new();
+        history.look((0, 2), 9, &mut read, (&mut Place::default(), None));
+        assert_eq!(read.iter().map(|batch| batch.seq).collect::<Vec<_>>(), [0]);
+    }
+
+    #[test]
+    fn a_cursor_of_another_runtime_or_from_the_future_is_refused() {
+        let history = History::new(Instance(7), 4, First { seq: 5, ..First::default() });
+        history.push(batch(5)).unwrap();
         let cases = [
             ((7, 1, 5), Ok(())),
             ((7, 2, 6), Ok(())),
