@@ -423,6 +423,15 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_short_if_all_of_it_is() {
+        let list = |last: &str| format!("[\n    {},\n    {last},\n]", "x".repeat(VALUE - 1));
+        assert_eq!(texts(&list("1"), &list("2")), ["[1]: 1 -> 2"]);
+        let list = |last: &str| format!("[\n    {},\n    {last},\n]", "x".repeat(VALUE - 5));
+        let all = |last: &str| format!("[{}, {last}]", "x".repeat(VALUE - 5));
+        assert_eq!(texts(&list("1"), &list("2")), [format!("{} -> {}", all("1"), all("2"))]);
+    }
+
+    #[test]
     fn moments_are_not_compared() {
         let now = std::time::Instant::now();
         let later = now + std::time::Duration::from_secs(1);
@@ -461,6 +470,7 @@ mod tests {
                 "leader: null -> { id: 1 }",
             ),
             ("} ]\n  ) (", "((\n  [", "} ] ) ( -> ((["),
+            ("one\n] two", "one\n] three", "] two -> ] three"),
             ("term: 1\nn1 leads", "epoch: 2\nn1 leads", "term: 1 -> epoch: 2"),
             ("{\n    \"a\\\"b\": 1,\n}", "{\n    \"a\\\"b\": 2,\n}", "a\\\"b: 1 -> 2"),
             (

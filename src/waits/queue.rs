@@ -470,6 +470,28 @@ mod tests {
     }
 
     #[test]
+    fn names_count_where_they_are_not_those_of_before() {
+        let now = Instant::now();
+        let none = Published::<u64>::before_the_start(now, &ObservationConfig::default());
+        let mut some = none.clone();
+        some.source_names = ["n1", "node-2"].map(Arc::from).into();
+        let publication = |status: &Published<u64>, before: &Published<u64>| {
+            let before = Some(Arc::new(before.clone()));
+            Publication::<_, u64> {
+                at: now,
+                status: Arc::new(status.clone()),
+                batch: None,
+                missed: 0,
+                before,
+            }
+        };
+        let (first, second, third) =
+            (publication(&none, &none), publication(&some, &none), publication(&some, &some));
+        assert_eq!([first.bytes(), second.bytes(), third.bytes()], [RECORD, RECORD + 2 * NAME + 8, RECORD]);
+        assert_eq!([first.pins(None), second.pins(Some(&first)), third.pins(Some(&second))], [0, 2, 0]);
+    }
+
+    #[test]
     fn events_are_kept_for_those_who_are_shown_them() {
         let mut queues = Queues::default();
         let (quick, listens) = (queues.register(false), queues.register(true));

@@ -27,7 +27,7 @@ fn drain(subscription: &mut Subscription<u64>) -> Vec<String> {
     std::iter::from_fn(|| subscription.try_recv()).map(|item| short(&item)).take(300).collect()
 }
 
-fn short(item: &Result<std::sync::Arc<watchkeeper::ObservationBatch<u64>>, RecvError>) -> String {
+fn short(item: &Result<Arc<watchkeeper::ObservationBatch<u64>>, RecvError>) -> String {
     match item {
         Ok(batch) => format!("{}", batch.events[0]),
         Err(RecvError::Lagged { missed, resume }) => format!("missed {missed}, on at {}", resume.seq()),
