@@ -298,13 +298,22 @@ mod tests {
     #[test]
     fn a_batch_is_read_once_it_is_announced() {
         let history = History::new(Instance(7), 4, First::default());
-        history.push(batch(0)).unwrap();
-        history.push(batch(1)).unwrap();
-        let cursor = Cursor { instance: Instance(7), generation: 2, seq: 1 };
+        (0..3).for_each(|seq| history.push(batch(seq)).unwrap());
+        let cursor = Cursor { instance: Instance(7), generation: 2, seq: 2 };
         history.announce(cursor, &mut Announced::default());
         let mut read = VecDeque::new();
-        history.look((0, 2), 9, &mut read, (&mut Place::default(), None));
-        assert_eq!(read.iter().map(|batch| batch.seq).collect::<Vec<_>>(), [0]);
+        history.look((1, 2), 9, &mut read, (&mut Place::default(), None));
+        assert_eq!(read.iter().map(|batch| batch.seq).collect::<Vec<_>>(), [1]);
+    }
+
+    #[test]
+    fn what_is_announced_after_the_end_does_not_undo_it() {
+        let history = History::new(Instance(7), 4, First::default());
+        history.push(batch(0)).unwrap();
+        history.close(StopReason::Dropped);
+        let cursor = Cursor { instance: Instance(7), generation: 2, seq: 1 };
+        history.announce(cursor, &mut Announced::default());
+        assert_eq!(history.head().closed, Some(StopReason::Dropped));
     }
 
     #[test]

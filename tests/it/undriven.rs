@@ -1,9 +1,11 @@
 //! An executor that nobody drives, and one whose thread is blocked: waits and calls end all the same, and say
 //! why. Under a paused clock nothing is ended.
 
+use std::pin::pin;
 use std::sync::mpsc;
+use std::task::{Context, Waker};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 use watchkeeper::{
@@ -12,7 +14,7 @@ use watchkeeper::{
     WatchError,
 };
 
-use crate::common::threads::{Flavour, Gate, block_on, executor};
+use crate::common::threads::{Flavour, Gate, Opens, block_on, executor};
 use crate::common::{Act, App, Call, each_second, ms};
 
 /// What has not ended by then never will.
@@ -96,7 +98,7 @@ fn a_wait_that_is_polled_by_others_names_the_cause_as_well() {
         let other = executor(Flavour::CurrentThread);
         other.block_on(async {
             let mut ticks = tokio::time::interval(ms(20));
-            let mut beside = std::pin::pin!(beside);
+            let mut beside = pin!(beside);
             let beside = loop {
                 tokio::select! {
                     unmet = &mut beside => break unmet,
@@ -109,6 +111,35 @@ fn a_wait_that_is_polled_by_others_names_the_cause_as_well() {
     let (beside, late) = ended(&told);
     names_the_cause(&beside, "beside");
     names_the_cause(&late, "late");
+}
+
+/// Not before it has lasted a second: until then it may be a busy machine.
+#[test]
+fn a_pending_wait_explains_that_nothing_moves() {
+    let (_undriven, _, runtime) = undriven(each_second());
+    let driven = executor(Flavour::MultiThread);
+    let gate = Gate::default();
+    let app = App::new();
+    app.then(Call::Poll, [Act::Held(gate.clone(), Box::new(Act::Ok(vec![])))]);
+    let held = driven.block_on(app.start(ObservationConfig { interval: ms(1), ..each_second() }));
+    gate.wait_until_reached();
+    let _open = Opens(gate);
+    for (runtime, stands) in
+        [(&runtime, "; the executor gave no turn for "), (&held, "; the observation had no turn for ")]
+    {
+        let mut wait = pin!(runtime.handle().eventually("x", |_| false).within(NEVER));
+        assert!(wait.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        let began = Instant::now();
+        let long = loop {
+            let said = wait.explain();
+            if let Some((_, long)) = said.split_once(stands) {
+                break long.split_once(" s: ").expect("seconds, and why").0.parse::<f64>().unwrap();
+            }
+            assert!(began.elapsed() < NEVER, "{said}");
+            thread::yield_now();
+        };
+        assert!(long >= 1.0, "{stands}{long} s");
+    }
 }
 
 #[test]
