@@ -308,12 +308,10 @@ impl<S, E> Queues<S, E> {
         let Self { recent, first, readers, dropped, .. } = self;
         let Some(reader) = &mut readers[id.0] else { return 0 };
         let Some(own) = &mut reader.own else {
-            if reader.next < end {
-                let unread = recent.range_mut(index(reader.next, *first)..);
-                into.extend(unread.filter_map(|recent| recent.read(reader.events, dropped)));
-                reader.next = end;
-                self.trim();
-            }
+            let unread = recent.range_mut(index(reader.next, *first)..);
+            into.extend(unread.filter_map(|recent| recent.read(reader.events, dropped)));
+            reader.next = end;
+            self.trim();
             return 0;
         };
         if reader.next == end {

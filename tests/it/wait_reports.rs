@@ -403,7 +403,8 @@ mod json {
     async fn of_many_sources_as_many_as_there_is_room_for() {
         for fails in [false, true] {
             let node = move |_| async move { if fails { Err(DynError::from("down")) } else { Ok(1_u32) } };
-            let set = (0..300).map(|n| ObservedSource::new(format!("n{n:03}"), ())).collect();
+            // 128 bytes each, of which 8 KiB hold 64.
+            let set = (0..300).map(|n| ObservedSource::new(format!("n{n:047}"), ())).collect();
             let set = StaticSourceProvider::new(set);
             let runtime = ObservationRuntime::start(set, PerSource::new(node), each_second()).await.unwrap();
             let wait = runtime.handle().eventually("the impossible", |_| false).within(ms(2_500));

@@ -40,6 +40,8 @@ async fn a_source_vanishes_whatever_the_observer_keeps() {
     app.set(&["b"]);
     let met = runtime.handle().source_vanished("a").within(ms(5_000)).await.unwrap();
     assert_eq!((met.cycle, start.elapsed()), (1, ms(1_000)));
+    let report = runtime.handle().source_vanished("b").within(ms(2_500)).await.unwrap_err().to_string();
+    assert!(report.contains("within 2.5s\n  judged "), "it is there, which needs no explanation: {report}");
 }
 
 /// It is known to be in the set although the log no longer tells when it joined.
