@@ -101,6 +101,21 @@ fn what_stands_still_is_logged_once_by_its_largest_part() {
     });
 }
 
+/// What had just begun when the executor was asked is not what keeps it.
+#[test]
+fn app_code_that_has_returned_is_no_culprit() {
+    let executor = executor(false);
+    let vigil = due(&executor);
+    let pulse = &vigil.pulse;
+    let (mut inner, mut seen) = (pulse.lock().expect("there is a vigil"), Seen::default());
+    inner.asked = None;
+    let start = Look::at(executor.handle());
+    pulse.driver.inside(|| vigil.judging(|| pulse.look(&mut inner, start, &mut seen)));
+    let later = Look { real: start.real + LOGGED, tokio: start.tokio + LOGGED };
+    pulse.look(&mut inner, later, &mut seen);
+    assert_eq!(seen.logs, [(Stall { long: LOGGED, executor: true, by: Culprit::Unknown }, None)]);
+}
+
 #[test]
 fn who_is_overdue_is_woken_after_a_second_without_a_turn() {
     let executor = executor(false);

@@ -447,6 +447,10 @@ mod tests {
         assert_eq!(values(&set(&[1]), &set(&[1, 2])), ["up: absent -> 2"]);
         let (old, new) = ("{\n    1,\n    2,\n}", "{\n    2,\n    1,\n}");
         assert_eq!(texts(old, new), [""; 0]);
+        let large = |last: u8| {
+            format!("{{\n    Node {{\n        a: {},\n        b: {last},\n    }},\n}}", "x".repeat(2_000))
+        };
+        assert_eq!(texts(&large(1), &large(2)).len(), 1, "they differ late");
         let name = ("{\n    [::1]:80: 1,\n}", "{\n    [::1]:80: 2,\n}");
         assert_eq!(texts(name.0, name.1), ["[::1]:80: 1 -> 2"], "a name with brackets");
     }
