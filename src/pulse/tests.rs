@@ -131,6 +131,28 @@ fn who_is_overdue_is_woken_after_a_second_without_a_turn() {
 }
 
 #[test]
+fn one_look_that_finds_it_overdue_is_not_believed() {
+    let executor = executor(false);
+    let mut vigil = due(&executor);
+    let poll = |vigil: &mut Vigil| {
+        let now = Look::at(executor.handle());
+        let since = Look { real: now.real - STALL, tokio: now.tokio - STALL };
+        let asked = Asked { at: since, since, logged: true, by: Culprit::Unknown };
+        vigil.pulse.lock().expect("there is a vigil").asked = Some(asked);
+        vigil.kept.lock().overdue = true;
+        vigil.poll(&mut Context::from_waker(Waker::noop()))
+    };
+    assert!(poll(&mut vigil).is_pending() && vigil.doubted.is_some());
+    // On a machine of any speed, this is no time ago.
+    vigil.doubted = Some(RealInstant::now() + NEVER);
+    assert!(poll(&mut vigil).is_pending());
+    vigil.doubted = Some(RealInstant::now() - LOOK / 2);
+    assert!(poll(&mut vigil).is_ready());
+    vigil.is_due(later(Instant::now(), NEVER));
+    assert!(poll(&mut vigil).is_pending() && vigil.doubted.is_none());
+}
+
+#[test]
 fn the_longest_stall_is_kept_if_it_lasted_a_second() {
     let executor = executor(false);
     let vigil = due(&executor);

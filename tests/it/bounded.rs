@@ -47,6 +47,7 @@ async fn ten_thousand_failing_sources_make_a_short_report() {
     let report = assert_bounded(&unmet);
     assert!(longest_line(&report) < 1_500, "{} bytes", longest_line(&report));
     let (_, sources) = report.split_once("\n  sources: ").unwrap();
+    assert!(sources.len() < 3_000, "{} bytes: {sources}", sources.len());
     let named = sources.lines().next().unwrap();
     assert!(named.starts_with("node-00000, node-00001, ") && named.ends_with(" more"), "{named}");
     let shown = sources.lines().filter(|line| line.contains("has never answered; failed 3 times")).count();

@@ -261,6 +261,21 @@ fn a_blocked_thread_ends_waits_on_other_threads() {
     driving.join().unwrap().unwrap();
 }
 
+/// Its executor has another thread, and gives turns.
+#[test]
+fn a_call_that_needs_the_driver_ends_while_a_poll_blocks_it() {
+    let executor = executor(Flavour::MultiThread);
+    let gate = Gate::default();
+    let app = App::new();
+    app.then(Call::Poll, [Act::Held(gate.clone(), Box::new(Act::Ok(vec![])))]);
+    let runtime = executor.block_on(app.start(ObservationConfig { interval: ms(1), ..each_second() }));
+    gate.wait_until_reached();
+    let _open = Opens(gate);
+    let control = runtime.control();
+    let told = on_a_thread(async move { control.pause().await });
+    assert!(matches!(ended(&told), Err(ControlError::NotDriven { .. })));
+}
+
 /// Blocks its thread, as a call does that knows nothing of async.
 fn block() {
     thread::sleep(ms(2_200));

@@ -324,6 +324,8 @@ async fn the_debug_of_a_wait_names_its_label() {
 
 #[cfg(feature = "json")]
 mod json {
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
     use serde_json::json;
 
     use super::*;
@@ -396,6 +398,25 @@ mod json {
         assert_eq!(report["sources"], sources);
         assert_eq!(report["last"], json!({ "cycle": 4, "value": "4 nodes" }));
         assert_eq!((&report["outcome"], &report["first_violation"]), (&json!("not_met"), &json!(null)));
+    }
+
+    /// Of long errors, the newest that 3,500 bytes hold.
+    #[tokio::test(start_paused = true)]
+    async fn a_lifecycle_is_bounded_in_bytes_as_well() {
+        fn differs_each_time() -> DynError {
+            static NTH: AtomicU64 = AtomicU64::new(0);
+            format!("{} {}", NTH.fetch_add(1, Relaxed), "x".repeat(500)).into()
+        }
+        let app = App::new();
+        app.then(Call::Poll, (0..50).flat_map(|_| [Act::Fail(differs_each_time), Act::Ok(vec![])]));
+        let runtime = app.start(each_second()).await;
+        let wait = runtime.handle().eventually("the impossible", |_| false).within(ms(100_500));
+        let json = wait.await.unwrap_err().to_json();
+        let lines = json["lifecycle"].as_array().unwrap();
+        let inside = &lines[1..lines.len() - 1];
+        let bytes: usize = inside.iter().map(|line| line["what"].as_str().unwrap().len() + 16).sum();
+        assert!((3_500 - 600..=3_500).contains(&bytes), "{bytes} bytes");
+        assert_eq!(json["lifecycle_not_shown"], 100 - inside.len());
     }
 
     /// As many as 8 KiB hold, first of all those in trouble.
