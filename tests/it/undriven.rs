@@ -237,6 +237,17 @@ fn under_a_paused_clock_nothing_is_ended() {
     assert_eq!(ended(&changed), Ok(1));
 }
 
+/// The clock was set on past its end, and stands still again.
+#[test]
+fn under_a_paused_clock_a_wait_whose_window_is_over_ends() {
+    let executor = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let runtime = executor.block_on(App::new().start(each_second()));
+    let wait = runtime.handle().eventually("anything", |_| false).within(ms(100));
+    executor.block_on(tokio::time::advance(ms(500)));
+    let unmet = ended(&on_a_thread(unmet(wait)));
+    assert_eq!(unmet.outcome(), UnmetOutcome::Inconclusive(Inconclusive::NothingObserved), "{unmet}");
+}
+
 //   a thread that drives the executor | a probe blocks it ................. | goes on
 //   a plain thread                    | wait, 300 ms ... ended at 1.3 s      |
 #[test]
