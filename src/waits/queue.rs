@@ -533,7 +533,9 @@ mod tests {
         for (waits, kept) in [(KEPT, KEPT), (KEPT + 1, 0), (KEPT + 9, 0)] {
             let mut queues = Queues::<u64, u64>::default();
             let open: Vec<_> = (0..waits).map(|_| queues.register(false)).collect();
-            open.into_iter().for_each(|id| queues.close(id));
+            for id in open {
+                queues.close(id);
+            }
             assert_eq!((queues.readers.len(), queues.free.len()), (kept, kept), "{waits} waits");
         }
     }
