@@ -47,7 +47,7 @@ fn main() {
         eprintln!("there is no part {unknown:?}: ask for some of {}", names.join(", "));
         std::process::exit(2);
     }
-    let mut table = Table::new();
+    let mut table = Table::new("old loop");
     for (name, measure) in PARTS {
         if asked.is_empty() || asked.iter().any(|asked| *asked == name) {
             measure(&mut table);

@@ -14,45 +14,44 @@ use watchkeeper::{
     StaticSourceProvider,
 };
 
-type Labels = Vec<(&'static str, String)>;
-type Gauges = Family<Labels, Gauge>;
-type Seconds = Family<Labels, Gauge<f64, AtomicU64>>;
-type Counters = Family<Labels, Counter>;
+// What follows, up to `main`, is what there is to copy.
 
-/// Names of sources come from outside: each observation has so many at most, each of so many bytes. An error is no label.
+/// Names come from outside: there are series for so many observations and for so many sources of each, whose names have
+/// so many bytes at most. The others are counted. An error is no label.
+const OBSERVATIONS: usize = 20;
 const SOURCES: usize = 50;
 const NAME: usize = 64;
 
-/// Made for each scrape, so that a source that has left takes its series along.
+type Labelled<M> = Family<Vec<(&'static str, String)>, M>;
+
+/// Made for each scrape, so that what has left takes its series along.
 fn scrape(group: &ObservationGroup) -> Result<String, DynError> {
     let mut registry = Registry::with_prefix("watchkeeper");
-    let (fresh, sources, hidden, answering) = <(Gauges, Gauges, Gauges, Gauges)>::default();
+    let [fresh, dropped, left_out, answering] = <[Labelled<Gauge>; 4]>::default();
     registry.register("data_fresh", "Whether the loop runs", fresh.clone());
-    registry.register("sources", "Sources in the set", sources.clone());
-    registry.register("sources_hidden", "Sources without series of their own", hidden.clone());
+    registry.register("observations_dropped", "Observations without series", dropped.clone());
+    registry.register("sources_dropped", "Sources without series", left_out.clone());
     registry.register("source_answering", "Whether the source answers", answering.clone());
-    let (age, took) = <(Seconds, Seconds)>::default();
+    let age = Labelled::<Gauge<f64, AtomicU64>>::default();
     registry.register_with_unit("data_age", "Age of the last success", Unit::Seconds, age.clone());
-    registry.register_with_unit("source_probe", "Time of the last answer", Unit::Seconds, took.clone());
-    let (cycles, missed, failures) = <(Counters, Counters, Counters)>::default();
+    let [cycles, failures] = <[Labelled<Counter>; 2]>::default();
     registry.register("cycles", "Cycles begun after the first", cycles.clone());
-    registry.register("missed_ticks", "Ticks that a long cycle passed over", missed.clone());
     registry.register("source_failures", "Probes that failed", failures.clone());
-    for (handle, status) in group.handles().iter().map(|handle| (handle, handle.status())) {
-        let of = vec![("observation", status.name.to_string())];
+    let handles = group.handles();
+    let shown = handles.iter().filter(|handle| handle.name().len() <= NAME).take(OBSERVATIONS);
+    dropped.get_or_create(&vec![]).set(i64::try_from(handles.len() - shown.clone().count())?);
+    for handle in shown {
+        let (status, of) = (handle.status(), vec![("observation", handle.name().to_string())]);
         let shown = status.source_names.iter().filter(|name| name.len() <= NAME).take(SOURCES);
         fresh.get_or_create(&of).set(status.freshness.is_fresh().into());
-        sources.get_or_create(&of).set(i64::try_from(status.source_names.len())?);
-        hidden.get_or_create(&of).set(i64::try_from(status.source_names.len() - shown.clone().count())?);
-        cycles.get_or_create(&of).inc_by(status.cycle);
-        missed.get_or_create(&of).inc_by(status.missed_ticks);
+        left_out.get_or_create(&of).set(i64::try_from(status.source_names.len() - shown.clone().count())?);
         status.freshness.age().map(|known| age.get_or_create(&of).set(known.as_secs_f64()));
+        cycles.get_or_create(&of).inc_by(status.cycle);
         for name in shown {
             let Some(health) = handle.look(|seen| seen.source_health(name)).flatten() else { continue };
             let of = [&of[..], &[("source", name.to_string())]].concat();
             answering.get_or_create(&of).set(health.is_answering(Instant::now()).into());
             failures.get_or_create(&of).inc_by(health.facts.failures);
-            health.facts.last_elapsed.map(|known| took.get_or_create(&of).set(known.as_secs_f64()));
         }
     }
     let mut text = String::new();
@@ -72,30 +71,33 @@ async fn main() -> Result<(), DynError> {
     let nodes = StaticSourceProvider::new(nodes.collect());
     let group = ObservationGroup::new();
     group.add(ObservationRuntime::start(nodes, PerSource::new(probe), config).await?)?;
+    for name in (0..25).map(|nth| format!("more {nth}")).chain(["long".repeat(60)]) {
+        group.add_as(&name, watchkeeper::observe(interval, [("n0", 0)], probe).await?)?;
+    }
     let nodes = group.handle("nodes").ok_or("it was added")?;
     nodes.source_fresh("n0").within(Duration::from_secs(10)).await?;
     nodes.source_failing("n1").within(Duration::from_secs(10)).await?;
 
     let text = scrape(&group)?;
-    text.lines().filter(|line| !line.contains("source=")).for_each(|line| println!("{line}"));
+    text.lines().filter(|line| line.contains("\"nodes\"} ")).for_each(|line| println!("{line}"));
     for line in [
         "# TYPE watchkeeper_data_age_seconds gauge\n# UNIT watchkeeper_data_age_seconds seconds\n",
         "watchkeeper_data_age_seconds{observation=\"nodes\"} 0.",
         "watchkeeper_data_fresh{observation=\"nodes\"} 1\n",
         "watchkeeper_cycles_total{observation=\"nodes\"} ",
-        "watchkeeper_sources{observation=\"nodes\"} 62\n",
-        "watchkeeper_sources_hidden{observation=\"nodes\"} 12\n", // the long one, and 11 of the 61 others
+        "watchkeeper_observations_dropped 7\n", // the long one, and 6 of the 26 others
+        "watchkeeper_sources_dropped{observation=\"nodes\"} 12\n", // the long one, and 11 of the 61 others
         "watchkeeper_source_answering{observation=\"nodes\",source=\"n0\"} 1\n",
         "watchkeeper_source_answering{observation=\"nodes\",source=\"n1\"} 0\n",
         "watchkeeper_source_answering{observation=\"nodes\",source=\"a \\\"quote\\\"\\n\"} ",
         "watchkeeper_source_failures_total{observation=\"nodes\",source=\"n0\"} 0\n",
-        "watchkeeper_source_probe_seconds{observation=\"nodes\",source=\"n0\"} ",
     ] {
         assert!(text.contains(line), "{line:?} is missing");
     }
     assert!(text.ends_with("# EOF\n") && !text.contains("hunter2") && !text.contains("source=\"n49\""));
     assert!(!text.contains("source_failures_total{observation=\"nodes\",source=\"n1\"} 0\n"));
-    println!("stop: {:?}", group.stop_all().await);
+    assert_eq!(text.lines().filter(|line| line.starts_with("watchkeeper_data_fresh{")).count(), OBSERVATIONS);
+    println!("stop: {} runtimes", group.stop_all().await.len());
     Ok(())
 }
 

@@ -32,17 +32,23 @@ pub(crate) struct Clock {
 
 #[derive(Clone)]
 enum Time {
-    Tokio(Arc<Wall>),
+    Tokio,
     Fed(Arc<Fed>),
 }
 
 /// In nanoseconds, which last until 2554.
 #[derive(Debug)]
-struct Wall {
+pub(crate) struct Wall {
     /// What the wall's clock showed at the start, since 1970; or would have shown, as it was set since.
     start: AtomicU64,
     /// When it was looked at last, since the start.
     looked: AtomicU64,
+}
+
+impl Wall {
+    pub(crate) fn now() -> Self {
+        Self { start: AtomicU64::new(nanos(since_1970())), looked: AtomicU64::new(0) }
+    }
 }
 
 /// How far the wall's clock and tokio's may be apart before that is looked into.
@@ -57,9 +63,7 @@ impl Clock {
             let _entered = executor.enter();
             Instant::now()
         };
-        let start = AtomicU64::new(nanos(since_1970()));
-        let wall = Arc::new(Wall { start, looked: AtomicU64::new(0) });
-        Self { started, time: Time::Tokio(wall), pulse: Pulse::of(executor) }
+        Self { started, time: Time::Tokio, pulse: Pulse::of(executor) }
     }
 
     /// A clock that stands still until it is advanced.
@@ -74,7 +78,7 @@ impl Clock {
     /// The time at this look.
     pub(crate) fn at(&self, look: Look) -> Instant {
         match &self.time {
-            Time::Tokio(_) => look.tokio(),
+            Time::Tokio => look.tokio(),
             Time::Fed(fed) => fed.now(),
         }
     }
@@ -96,7 +100,7 @@ impl Clock {
     /// For those who wait on whatever executor.
     pub(crate) fn timer(&self, deadline: Instant) -> Timer {
         Timer(match &self.time {
-            Time::Tokio(_) => Ticking::Tokio(Box::pin(self.sleep_until(deadline)), Shield::default()),
+            Time::Tokio => Ticking::Tokio(Box::pin(self.sleep_until(deadline)), Shield::default()),
             Time::Fed(fed) => Ticking::Fed(FedTimer::new(Arc::clone(fed), deadline)),
         })
     }
@@ -125,24 +129,35 @@ impl Clock {
     /// tokio's clock runs with the system's, the wall's is read again. A clock that is paused or was advanced by
     /// hand has a time of its own, which is the start's and what has elapsed since.
     pub(crate) fn wall(&self, instant: Instant, now: Instant) -> SystemTime {
-        let wall = match &self.time {
-            Time::Tokio(wall) => wall,
-            Time::Fed(fed) => return fed.wall(instant),
-        };
-        let since_start = |instant: Instant| instant.saturating_duration_since(self.started);
-        let mut start = Duration::from_nanos(wall.start.load(Relaxed));
-        let looked = Duration::from_nanos(wall.looked.load(Relaxed));
-        if since_start(now).abs_diff(looked) >= LOOK {
-            wall.looked.store(nanos(since_start(now)), Relaxed);
-            if (start + since_start(now)).abs_diff(since_1970()) > DRIFT
-                && let Some(now) = self.now_if_running()
-            {
-                start = since_1970().saturating_sub(since_start(now));
-                wall.start.store(nanos(start), Relaxed);
-            }
+        if let Time::Fed(fed) = &self.time {
+            return fed.wall(instant);
         }
-        let before_start = self.started.saturating_duration_since(instant);
-        SystemTime::UNIX_EPOCH + (start + since_start(instant)).saturating_sub(before_start)
+        let wall = &self.pulse.wall;
+        let since_start = now.saturating_duration_since(self.started);
+        let looked = Duration::from_nanos(wall.looked.load(Relaxed));
+        if since_start.abs_diff(looked) >= LOOK {
+            wall.looked.store(nanos(since_start), Relaxed);
+            self.look_at_the_wall(wall, since_start);
+        }
+        let start = Duration::from_nanos(wall.start.load(Relaxed));
+        let shown = start + since_start;
+        let shown = match instant.checked_duration_since(now) {
+            Some(to_come) => shown.saturating_add(to_come),
+            None => shown.saturating_sub(now - instant),
+        };
+        since_epoch(shown)
+    }
+
+    /// `since_start` of tokio's clock have passed.
+    #[cold]
+    fn look_at_the_wall(&self, wall: &Wall, since_start: Duration) {
+        let start = Duration::from_nanos(wall.start.load(Relaxed));
+        if (start + since_start).abs_diff(since_1970()) > DRIFT
+            && let Some(now) = self.now_if_running()
+        {
+            let start = since_1970().saturating_sub(now.saturating_duration_since(self.started));
+            wall.start.store(nanos(start), Relaxed);
+        }
     }
 
     /// The time, if tokio's clock runs with the system's.
@@ -156,6 +171,12 @@ impl Clock {
 /// What the wall's clock shows.
 fn since_1970() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+/// What lies beyond the year 9999 is shown as its end.
+fn since_epoch(since: Duration) -> SystemTime {
+    const LAST: Duration = Duration::from_secs(253_402_300_799);
+    SystemTime::UNIX_EPOCH + since.min(LAST)
 }
 
 fn nanos(duration: Duration) -> u64 {
@@ -203,7 +224,7 @@ mod tests {
 
     /// As if the wall's clock had been set by an hour since the last look at it, or the machine had slept for one.
     fn off_by_an_hour(clock: &Clock, forward: bool) {
-        let Time::Tokio(wall) = &clock.time else { unreachable!("of tokio") };
+        let wall = &clock.pulse.wall;
         let change = |start| Some(if forward { start - nanos(HOUR) } else { start + nanos(HOUR) });
         wall.start.fetch_update(Relaxed, Relaxed, change).expect("the change is never refused");
         wall.looked.store(u64::MAX, Relaxed);

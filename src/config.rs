@@ -121,6 +121,13 @@ impl Default for ObservationConfig {
     }
 }
 
+/// This interval, and the defaults of all else.
+impl From<Duration> for ObservationConfig {
+    fn from(interval: Duration) -> Self {
+        Self { interval, ..Self::default() }
+    }
+}
+
 impl ObservationConfig {
     /// Says which field is wrong, if one is.
     pub(crate) fn validate(&self) -> Result<(), ObservationRuntimeError> {

@@ -1,6 +1,7 @@
 //! The control side of a runtime.
 
 use std::fmt;
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use watchkeeper_fsm::StopReason;
@@ -8,6 +9,7 @@ use watchkeeper_fsm::StopReason;
 use crate::core::Control;
 use crate::error::{ControlError, StopOutcome};
 use crate::parent::Parent;
+use crate::poll_now::{PollNowError, Polled};
 use crate::runner::Remote;
 
 /// Pauses, resumes, hurries and stops a runtime; cloneable, and the same type for every observer.
@@ -21,11 +23,13 @@ use crate::runner::Remote;
 #[derive(Clone)]
 pub struct ObservationControl {
     remote: Remote<Control, u64>,
+    /// Where what comes of a cycle is published.
+    polled: Arc<dyn Polled>,
 }
 
 impl ObservationControl {
-    pub(crate) fn new(remote: Remote<Control, u64>) -> Self {
-        Self { remote }
+    pub(crate) fn new(remote: Remote<Control, u64>, polled: Arc<dyn Polled>) -> Self {
+        Self { remote, polled }
     }
 
     /// Holds ticks and wakes back until [`resume`](Self::resume). A cycle in flight goes on;
@@ -64,6 +68,23 @@ impl ObservationControl {
         self.remote.ask(Control::PollNow).await
     }
 
+    /// Starts a cycle as [`poll_now`](Self::poll_now) does, waits until that very cycle has succeeded, and returns its
+    /// number. The handle's latest snapshot is then of that cycle, or of a later one; see
+    /// [`ObservationRuntime::poll_now_and_wait`](crate::ObservationRuntime::poll_now_and_wait) for the snapshot of that
+    /// very cycle.
+    ///
+    /// # Errors
+    ///
+    /// [`PollNowError`]: the control was not taken, that very cycle failed, the runtime ended, or its executor gives
+    /// no turn.
+    ///
+    /// # Cancel safety
+    ///
+    /// The cycle runs whether this is awaited to its end or not.
+    pub async fn poll_now_and_wait(&self) -> Result<u64, PollNowError> {
+        self.polled.poll_now_and_wait(self).await
+    }
+
     /// Stops the runtime: work in flight is dropped, the end is published, app values are dropped.
     ///
     /// Answers within `stop_timeout` of the first request. May be called again, by several, and
@@ -87,6 +108,6 @@ impl ObservationControl {
 
 impl fmt::Debug for ObservationControl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ObservationControl").field("ended", &self.remote.life.ended()).finish()
+        f.debug_struct("ObservationControl").field("ended", &self.remote.life.ended()).finish_non_exhaustive()
     }
 }

@@ -26,7 +26,7 @@ use crate::observer::Observer;
 use crate::panics::{AppValue, AppValues, catch, discard_logged};
 use crate::runner::{Ended, Life, Machine};
 use crate::schedule::Schedule;
-use crate::shared::{Shared, Wakes};
+use crate::shared::{Shared, Wakes, Writing};
 use crate::source::{ObservedSource, SourceChange, SourceNames};
 use crate::status::{ObservationSnapshot, Published};
 use crate::tap::weight;
@@ -86,8 +86,23 @@ pub(crate) struct FirstCycle {
     pub(crate) tell: oneshot::Sender<Result<(), ObservationRuntimeError>>,
 }
 
+/// What everyone sees of the machine.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Position {
+    state: State,
+    paused: bool,
+}
+
+impl Position {
+    fn of(machine: &Lifecycle) -> Self {
+        Self { state: machine.state(), paused: machine.is_paused() }
+    }
+}
+
 pub(crate) struct Core<O: Observer> {
     machine: Lifecycle,
+    /// Where it was after the last event.
+    position: Position,
     shared: Arc<Shared<O::Snapshot, O::Event>>,
     life: Arc<Life>,
     config: ObservationConfig,
@@ -99,6 +114,8 @@ pub(crate) struct Core<O: Observer> {
     /// When the last event was taken.
     latest: Instant,
     cycle_began: Instant,
+    /// When a wake may start the next one.
+    wakes_from: Instant,
     /// Right after what was published last.
     cursor: Cursor,
     /// As far as batches may be read, once that is announced.
@@ -130,18 +147,21 @@ impl<O: Observer> Core<O> {
         let start = shared.clock.started();
         let First { generation, seq, cycle, event_count } = shared.history.first();
         let cursor = Cursor { instance: shared.history.instance(), generation, seq };
+        let machine = Lifecycle::new(Options {
+            keeps_state_on_timeout: keeps_state,
+            first_generation: generation,
+            first_cycle: cycle,
+        });
         Self {
-            machine: Lifecycle::new(Options {
-                keeps_state_on_timeout: keeps_state,
-                first_generation: generation,
-                first_cycle: cycle,
-            }),
+            position: Position::of(&machine),
+            machine,
             schedule: Schedule::new(start, config.interval, config.offset, config.retry),
             todo: Todo::Wait,
             armed: None,
             wake_pending: false,
             latest: start,
             cycle_began: start,
+            wakes_from: start,
             cursor,
             readable: cursor,
             announced: cursor,
@@ -215,7 +235,7 @@ impl<O: Observer> Core<O> {
         &mut self,
         settled: Settled<O::Source>,
         sources: &mut AppValues<ObservedSource<O::Source>>,
-    ) -> Option<SourceChange> {
+    ) -> Option<Box<SourceChange>> {
         let Settled { sources: set, change, left_out } = settled;
         *sources = set;
         let change = change.map(|(names, change)| {
@@ -225,7 +245,7 @@ impl<O: Observer> Core<O> {
         if !self.begun {
             self.begun = true;
             self.log_start();
-        } else if let Some(SourceChange { joined, left }) = &change {
+        } else if let Some(SourceChange { joined, left }) = change.as_deref() {
             for (what, list) in [("sources joined", joined), ("sources left", left)] {
                 if !list.is_empty() {
                     let (count, sources) = (list.len(), self.names.len());
@@ -354,25 +374,26 @@ impl<O: Observer> Core<O> {
         now: Instant,
         event: Event,
         carried: &mut Carried<O>,
-        sources: Option<SourceChange>,
+        sources: Option<Box<SourceChange>>,
         state: &mut Option<AppValue<O::State>>,
     ) {
         // A deadline may have been looked at before the control that was taken last.
         let now = now.max(self.latest);
         self.latest = now;
-        let before = (self.machine.state(), self.machine.is_paused());
         let mut success = None;
         let mut failure = None;
-        let held = self.holds_ticks();
         let commands = self.machine.handle(event);
-        if self.holds_ticks() != held {
+        let (before, after) = (self.position, Position::of(&self.machine));
+        let held = self.holds_ticks(&before);
+        if self.holds_ticks(&after) != held {
             self.schedule.pass(now, held);
         }
-        for command in commands {
-            match command {
+        for command in commands.iter() {
+            match *command {
                 Command::Refresh { work, .. } => {
                     self.todo = Todo::Refresh(work);
                     self.cycle_began = now;
+                    self.wakes_from = later(now, self.config.min_gap);
                     self.wake_pending = false;
                     self.schedule.begins(!matches!(event, Event::Start | Event::Tick));
                 }
@@ -396,31 +417,29 @@ impl<O: Observer> Core<O> {
                     let recorded = self.recorded(now, cycle, (stage, cause), in_a_row, carried.take());
                     failure = Some(recorded);
                 }
-                Command::Arm => self.arm(now, event == Event::Resume),
+                Command::Arm => self.arm(now, event == Event::Resume, &after),
                 Command::Disarm => self.armed = None,
                 // The race drops the work when it sees the stop.
                 Command::Cancel { .. } => {}
                 Command::Finish { reason } => {
                     self.todo = Todo::Finish;
-                    self.trace_transition(before.0);
+                    self.trace_transition(&before, &after);
+                    self.position = after;
                     self.life.end(reason);
                     return;
                 }
                 Command::Rejected { event, state } => tracing::trace!(?event, %state, "rejected"),
             }
         }
+        self.trace_transition(&before, &after);
         if success.is_some() || failure.is_some() || sources.is_some() {
-            self.publish(now, before, success, failure, sources);
-        } else if self.moved(before) || matches!(event, Event::Refreshed { .. }) {
+            self.publish(now, (&before, &after), success, failure, sources);
+        } else if after != before || matches!(event, Event::Refreshed { .. }) {
             // Which sources there are is news also where they are the same and nothing has moved: it is of this
             // cycle.
-            self.publish_position(now, before);
+            self.publish_position(now, &before, &after);
         }
-    }
-
-    /// Whether what everyone sees of the machine is no longer as it was.
-    fn moved(&self, before: (State, bool)) -> bool {
-        (self.machine.state(), self.machine.is_paused()) != before
+        self.position = after;
     }
 
     /// Makes everything one event has changed known at once. The batch was pushed before; the
@@ -428,22 +447,24 @@ impl<O: Observer> Core<O> {
     fn publish(
         &mut self,
         now: Instant,
-        (state_before, paused_before): (State, bool),
+        (before, after): (&Position, &Position),
         success: Option<Success<O>>,
         failure: Option<Arc<ObservationFailure>>,
-        sources: Option<SourceChange>,
+        sources: Option<Box<SourceChange>>,
     ) {
-        self.trace_transition(state_before);
-        let logged = self.logged((state_before, paused_before), success.as_ref(), failure.as_ref(), sources);
+        let sources = sources.and_then(|change| What::sources(&change));
         let (mut snapshot, batch, stale_after) = match success {
             Some(Success { snapshot, batch, stale_after }) => (Some(snapshot), batch, stale_after),
             None => (None, None, Duration::ZERO),
         };
         let began = snapshot.as_ref().map(|snapshot| now - snapshot.elapsed);
         let (mut replaced, mut replaced_names) = (None, None);
-        let succeeded = snapshot.is_some();
-        let published = self.shared.publish(now, logged, batch.as_ref(), |status| {
-            self.write_position(now, status);
+        let published = self.shared.publish(now, batch.as_ref(), |writing| {
+            self.write_position(now, after, writing.status);
+            if let Some(what) = sources {
+                writing.log(what);
+            }
+            let status = &mut *writing.status;
             if !Arc::ptr_eq(&status.source_names, &self.names) {
                 replaced_names = Some(std::mem::replace(&mut status.source_names, Arc::clone(&self.names)));
             }
@@ -452,23 +473,31 @@ impl<O: Observer> Core<O> {
                 status.last_success = began;
                 status.stale_after = stale_after;
                 status.last_error = None;
+                let cycle = snapshot.cycle;
                 replaced = status.snapshot.replace(snapshot);
-            }
-            if let Some(failure) = failure {
+                writing.log(What::Succeeded { first: cycle, last: cycle });
+            } else if let Some(failure) = failure {
+                let what = What::failed(&failure);
                 status.last_error = Some(failure);
                 status.failures += 1;
+                writing.log(what);
+            } else {
+                Self::log_rebuild(before, after, writing);
             }
+            Self::log_pause(before, after, writing);
         });
         // What is refused, because the end came in between, stays unread.
         if let Some(Wakes(wakes)) = published {
             self.to_wake |= wakes;
-            if succeeded {
+            if began.is_some() {
                 self.readable = self.cursor;
             }
         }
         // Each on its own: both may hold values whose destructors panic.
         discard_logged(replaced, "a replaced snapshot");
-        discard_logged(snapshot, "a snapshot that came after the end");
+        if snapshot.is_some() {
+            discard_logged(snapshot, "a snapshot that came after the end");
+        }
         drop((batch, replaced_names));
         // Whoever is told that it has started finds cycle 0 published.
         if began.is_some()
@@ -479,62 +508,49 @@ impl<O: Observer> Core<O> {
     }
 
     /// Publishes what the machine is doing, and nothing else.
-    fn publish_position(&mut self, now: Instant, before: (State, bool)) {
-        self.trace_transition(before.0);
-        let logged = self.logged_position(before);
-        let published = self.shared.publish(now, logged, None, |status| self.write_position(now, status));
+    fn publish_position(&mut self, now: Instant, before: &Position, after: &Position) {
+        let published = self.shared.publish(now, None, |writing| {
+            self.write_position(now, after, writing.status);
+            Self::log_rebuild(before, after, writing);
+            Self::log_pause(before, after, writing);
+        });
         self.to_wake |= published == Some(Wakes(true));
     }
 
-    fn write_position(&self, now: Instant, status: &mut Published<O::Snapshot>) {
-        let state = self.machine.state();
-        if state != status.state {
-            (status.state, status.since) = (state, now);
+    fn write_position(&self, now: Instant, after: &Position, status: &mut Published<O::Snapshot>) {
+        if after.state != status.state {
+            (status.state, status.since) = (after.state, now);
         }
-        status.paused = self.machine.is_paused();
+        status.paused = after.paused;
         status.cycle = self.machine.cycle();
         status.next_cycle = status.cycle + 1;
         status.missed_ticks = self.schedule.missed();
         status.set_cycle = self.set_cycle;
     }
 
-    fn trace_transition(&self, from: State) {
-        let to = self.machine.state();
-        if to != from {
+    fn trace_transition(
+        &self,
+        Position { state: from, .. }: &Position,
+        Position { state: to, .. }: &Position,
+    ) {
+        if tracing::enabled!(tracing::Level::TRACE) && to != from {
             tracing::trace!(%from, %to, cycle = self.machine.cycle(), "transition");
         }
     }
 
-    /// What the log keeps of it.
-    fn logged(
-        &self,
-        before: (State, bool),
-        success: Option<&Success<O>>,
-        failure: Option<&Arc<ObservationFailure>>,
-        sources: Option<SourceChange>,
-    ) -> [Option<What>; 3] {
-        let [moved, pause] = self.logged_position(before);
-        let outcome = match (success, failure) {
-            (Some(Success { snapshot, .. }), _) => {
-                let cycle = snapshot.cycle;
-                Some(What::Succeeded { first: cycle, last: cycle })
-            }
-            (None, Some(failure)) => Some(What::failed(failure)),
-            (None, None) => moved,
-        };
-        [sources.and_then(|change| What::sources(&change)), outcome, pause]
+    /// Refreshing and polling are part of every cycle, and not logged.
+    fn log_rebuild(before: &Position, after: &Position, writing: &mut Writing<'_, O::Snapshot>) {
+        if after.state.kind() == StateKind::Starting && before.state != after.state {
+            writing.log(What::Entered(after.state));
+        }
     }
 
-    /// What the log keeps where nothing else is new. Refreshing and polling are part of every cycle.
-    fn logged_position(&self, (state_before, paused_before): (State, bool)) -> [Option<What>; 2] {
-        let (state, paused) = (self.machine.state(), self.machine.is_paused());
-        let rebuilds = state.kind() == StateKind::Starting && state_before != state;
-        let pause = match (paused_before, paused) {
-            (false, true) => Some(What::Paused),
-            (true, false) => Some(What::Resumed),
-            _ => None,
-        };
-        [rebuilds.then_some(What::Entered(state)), pause]
+    fn log_pause(before: &Position, after: &Position, writing: &mut Writing<'_, O::Snapshot>) {
+        match (before.paused, after.paused) {
+            (false, true) => writing.log(What::Paused),
+            (true, false) => writing.log(What::Resumed),
+            _ => {}
+        }
     }
 
     /// Step one of publishing a success: the batch.
@@ -642,25 +658,25 @@ impl<O: Observer> Core<O> {
         })
     }
 
-    fn arm(&mut self, now: Instant, resumed: bool) {
-        let retry = if self.backs_off() { self.schedule.next_try(now, resumed) } else { None };
+    fn arm(&mut self, now: Instant, resumed: bool, at: &Position) {
+        let retry = if self.backs_off(at) { self.schedule.next_try(now, resumed) } else { None };
         self.armed = Some(retry.unwrap_or_else(|| self.schedule.next_tick(now)));
     }
 
     /// Whether a failed cycle waits for a retry with a delay of its own.
-    fn backs_off(&self) -> bool {
-        matches!(self.machine.state(), State::Failed { .. }) && self.config.retry != Retry::NextTick
+    fn backs_off(&self, at: &Position) -> bool {
+        !matches!(self.config.retry, Retry::NextTick) && matches!(at.state, State::Failed { .. })
     }
 
     /// Whether points of the grid come to pass that nobody means to use.
-    fn holds_ticks(&self) -> bool {
-        self.machine.is_paused() || self.backs_off()
+    fn holds_ticks(&self, at: &Position) -> bool {
+        at.paused || self.backs_off(at)
     }
 
     /// When the pending wake may start a cycle. A retry that has a delay of its own takes it along.
     fn wake_due(&self) -> Option<Instant> {
-        let may = self.wake_pending && !self.machine.is_paused() && !self.backs_off();
-        may.then(|| later(self.cycle_began, self.config.min_gap))
+        let may = self.wake_pending && !self.holds_ticks(&self.position);
+        may.then_some(self.wakes_from)
     }
 }
 
@@ -723,7 +739,7 @@ impl<O: Observer> Machine for Core<O> {
 
     fn due(&mut self, now: Instant) {
         if self.armed.is_some_and(|tick| tick <= now) {
-            if !self.holds_ticks() {
+            if !self.holds_ticks(&self.position) {
                 self.schedule.fired();
             }
             self.armed = None;

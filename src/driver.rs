@@ -19,14 +19,21 @@ pub(crate) struct Driver<P: SourceProvider<O::Source>, O: Observer> {
 /// Drives one observation from its start to its end.
 ///
 /// Sources and state are locals, so that the future of a unit of work can borrow them while the
-/// core takes controls. All that is the app's is dropped value by value, wherever this ends. The driver is boxed
-/// because a future has room for its arguments twice.
-pub(crate) async fn drive<P, O>(mut driver: Box<Driver<P, O>>)
+/// core takes controls. All that is the app's is dropped value by value, wherever this ends.
+pub(crate) fn drive<P, O>(mut driver: Driver<P, O>) -> impl Future<Output = ()> + Send
 where
     P: SourceProvider<O::Source>,
     O: Observer,
 {
-    let Driver { inbox, core, observer, provider } = &mut *driver;
+    // An `async fn` would have room for its argument twice.
+    async move { drive_in_place(&mut driver).await }
+}
+
+async fn drive_in_place<P, O>(Driver { inbox, core, observer, provider }: &mut Driver<P, O>)
+where
+    P: SourceProvider<O::Source>,
+    O: Observer,
+{
     let mut sources = AppValues::new(Vec::new());
     let mut state: Option<AppValue<O::State>> = None;
     // The revision of `sources`, if the provider counts them.

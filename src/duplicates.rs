@@ -56,7 +56,7 @@ impl LeftOut {
 pub(crate) struct Settled<S> {
     pub(crate) sources: AppValues<ObservedSource<S>>,
     /// What is new in it, if its names are not those that were known.
-    pub(crate) change: Option<(SourceNames, SourceChange)>,
+    pub(crate) change: Option<(SourceNames, Box<SourceChange>)>,
     pub(crate) left_out: Option<Arc<LeftOut>>,
 }
 
@@ -117,7 +117,7 @@ fn keep<S>(set: AppValues<ObservedSource<S>>, first: &[bool]) -> AppValues<Obser
     kept
 }
 
-fn compare<S>(known: &SourceNames, set: &[ObservedSource<S>]) -> (SourceNames, SourceChange) {
+fn compare<S>(known: &SourceNames, set: &[ObservedSource<S>]) -> (SourceNames, Box<SourceChange>) {
     let before: HashSet<&str> = known.iter().map(|name| &**name).collect();
     let now: HashSet<&str> = set.iter().map(|source| &*source.name).collect();
     let names: SourceNames = set.iter().map(|source| Arc::from(source.name.as_str())).collect();
@@ -125,7 +125,7 @@ fn compare<S>(known: &SourceNames, set: &[ObservedSource<S>]) -> (SourceNames, S
         joined: names.iter().filter(|name| !before.contains(&***name)).cloned().collect(),
         left: known.iter().filter(|name| !now.contains(&***name)).cloned().collect(),
     };
-    (names, change)
+    (names, Box::new(change))
 }
 
 /// What is known of the source called `name`, also that it is not the only one of that name.

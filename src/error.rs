@@ -87,6 +87,9 @@ pub enum ObservationRuntimeError {
         /// What was given.
         value: u64,
     },
+    /// A [`FeedStart`](crate::FeedStart) is so late that there is no time left for windows and ages.
+    #[error("FeedStart::at is within a year of the last moment that there can be: give a time of the run")]
+    FeedStartTooLate,
     /// There is no tokio runtime to run on.
     #[error("no tokio runtime here: start the observation from inside one, or enter its handle first")]
     NoTokioRuntime,

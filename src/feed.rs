@@ -1,18 +1,20 @@
 //! A handle without a driver: what it shows is published by hand.
 
+mod data;
+mod records;
+
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::Instant;
-use watchkeeper_fsm::{Cause, Stage, State, StateKind, StopReason};
+use watchkeeper_fsm::{State, StateKind, StopReason};
 
 use crate::clock::{Clock, Fed};
 use crate::config::ObservationConfig;
 use crate::cursor::{Cursor, First, Instance, LAST_RESUMED};
 use crate::error::ObservationRuntimeError;
-use crate::error_text::debug_as_text;
 use crate::failure::ObservationFailure;
 use crate::handle::ObservationHandle;
 use crate::history::{Announced, History, ObservationBatch};
@@ -23,8 +25,13 @@ use crate::runner::Terminate;
 use crate::shared::Shared;
 use crate::source::SourceChange;
 use crate::status::{ObservationSnapshot, Published};
-use crate::tap::{Record, SourcesChanged, weight};
+use crate::tap::{SourcesChanged, weight};
 use crate::text;
+
+pub use data::{FeedError, FeedFailure, FeedLoss, FeedStart, FeedSuccess};
+
+/// What is left of time after each moment of a feed: windows and ages end in it.
+const ROOM: Duration = Duration::from_secs(366 * 24 * 3_600);
 
 /// A handle without a driver, for a recorded or a remote run: what its handles show is published here, by hand.
 ///
@@ -77,13 +84,13 @@ use crate::text;
 ///
 /// let second = |n| start.at + Duration::from_secs(n);
 /// feed.sources(second(1), 0, ["n1", "n2"])?;
-/// feed.success(second(2), FeedSuccess { cycle: 0, generation: 1, began: second(1), value: 6, events: vec![6] })?;
-/// feed.success(second(30), FeedSuccess { cycle: 1, generation: 1, began: second(30), value: 7, events: vec![7] })?;
+/// feed.success(second(2), FeedSuccess { cycle: 0, generation: 1, began: second(1), is_polled: false, value: 6, events: vec![6] })?;
+/// feed.success(second(30), FeedSuccess { cycle: 1, generation: 1, began: second(30), is_polled: true, value: 7, events: vec![7] })?;
 /// assert_eq!(reached.await?.value, 7);
 /// assert_eq!(batches.recv().await?.events, [6]);
 ///
 /// // A minute has passed in the run, and hardly any here.
-/// feed.success(second(59), FeedSuccess { cycle: 2, generation: 1, began: second(59), value: 8, events: vec![] })?;
+/// feed.success(second(59), FeedSuccess { cycle: 2, generation: 1, began: second(59), is_polled: true, value: 8, events: vec![] })?;
 /// feed.advance(second(60))?;
 /// never.await?;
 /// assert!(matches!(feed.advance(second(59)), Err(FeedError::TimeWentBack { .. })));
@@ -106,139 +113,6 @@ pub struct Feed<O: Observer> {
     next_record: Option<u64>,
 }
 
-/// Where a [`Feed`] begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FeedStart {
-    /// What its clock shows at first.
-    pub at: Instant,
-    /// The same moment on the wall, for display.
-    pub system_time: SystemTime,
-    /// The position of the run at that moment, so that its cursors are valid here; `None` for a run of its own.
-    pub cursor: Option<Cursor>,
-    /// The first cycle to come.
-    pub cycle: u64,
-    /// How many events there were before.
-    pub event_count: u64,
-}
-
-impl FeedStart {
-    /// This moment, of tokio's clock and of the wall's, for a run of its own.
-    #[must_use]
-    pub fn now() -> Self {
-        Self { at: Instant::now(), system_time: SystemTime::now(), cursor: None, cycle: 0, event_count: 0 }
-    }
-}
-
-/// Right before this record, which may then be the first that is published.
-impl<O: Observer> From<&Record<O>> for FeedStart {
-    fn from(record: &Record<O>) -> Self {
-        let batch = record.batch.as_ref();
-        let seq = batch.map_or(record.cursor.seq, |batch| batch.seq);
-        let events = batch.map_or(0, |batch| batch.events.len() as u64);
-        Self {
-            at: record.at,
-            system_time: record.system_time,
-            cursor: Some(Cursor { seq, ..record.cursor }),
-            cycle: record.status.cycle,
-            event_count: record.event_count.saturating_sub(events),
-        }
-    }
-}
-
-/// A cycle that has succeeded, for [`Feed::success`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FeedSuccess<S, E> {
-    /// Its number: after that of each cycle before.
-    pub cycle: u64,
-    /// The generation of the state: that of the cycle before, or a later one after a rebuild.
-    pub generation: u64,
-    /// When the cycle began.
-    pub began: Instant,
-    /// The snapshot.
-    pub value: S,
-    /// What changed; without events there is no batch.
-    pub events: Vec<E>,
-}
-
-/// A cycle that has failed, for [`Feed::failure`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FeedFailure {
-    /// Its number: after that of each cycle before.
-    pub cycle: u64,
-    /// When the cycle began.
-    pub began: Instant,
-    /// What was being done.
-    pub stage: Stage,
-    /// How it failed.
-    pub cause: Cause,
-    /// The error with its causes; at most 1 KiB of it is kept.
-    pub message: String,
-    /// The state was lost: the next cycle builds one.
-    pub rebuild: bool,
-}
-
-/// Why something was not published. Nothing has changed then.
-#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum FeedError {
-    /// The end was published.
-    #[error("the feed has ended ({0}), and nothing comes after that: begin another feed")]
-    Ended(StopReason),
-    /// It was before what was published last.
-    #[error("this is {by:?} before what was published last: publish in the order of time")]
-    TimeWentBack {
-        /// How much before.
-        by: Duration,
-    },
-    /// A cycle ended before it began.
-    #[error("the cycle began {by:?} after its end: give the moment at which it began")]
-    BeforeItsCycle {
-        /// How much later it began.
-        by: Duration,
-    },
-    /// The cycle is not after those before it: each ends once.
-    #[error("cycle {cycle} comes after cycle {newest}: cycles count up, and each ends once")]
-    CycleWentBack {
-        /// The cycle.
-        cycle: u64,
-        /// The newest before.
-        newest: u64,
-    },
-    /// The generation is before the present one.
-    #[error("generation {generation} comes after generation {newest}: generations count up")]
-    GenerationWentBack {
-        /// The generation.
-        generation: u64,
-        /// The present one.
-        newest: u64,
-    },
-    /// A number leaves no room for what is to come.
-    #[error("the {field} is {value}: it must be at most {max}", max = LAST_RESUMED)]
-    TooLarge {
-        /// Which: `cycle` or `generation`.
-        field: &'static str,
-        /// What was given.
-        value: u64,
-    },
-    /// Records are missing in between: a wait could not know what was in them.
-    #[error(
-        "record {found} comes where {expected} is due: publish each record once, or begin another feed after the gap"
-    )]
-    RecordsMissing {
-        /// The number of the record that is due.
-        expected: u64,
-        /// That of the record.
-        found: u64,
-    },
-    /// The record is of another run, or of another position in it.
-    #[error(
-        "this record does not go on from where the feed is: begin the feed with FeedStart::from(&record)"
-    )]
-    Foreign,
-}
-
-debug_as_text!(FeedError);
-
 impl<O: Observer> Feed<O> {
     /// A feed to which nothing was published: `Starting`, without sources and without data.
     ///
@@ -247,7 +121,8 @@ impl<O: Observer> Feed<O> {
     ///
     /// # Errors
     ///
-    /// [`ObservationRuntimeError`]: a field of the config or of `start` is out of its range, or there is no tokio runtime.
+    /// [`ObservationRuntimeError`]: a field of the config or of `start` is out of its range, `start.at` is within a year of
+    /// the last moment that there can be, or there is no tokio runtime.
     pub fn new(config: &ObservationConfig, start: FeedStart) -> Result<Self, ObservationRuntimeError> {
         config.validate()?;
         let FeedStart { at, system_time, cursor, cycle, event_count } = start;
@@ -261,6 +136,9 @@ impl<O: Observer> Feed<O> {
         ];
         if let Some((field, value)) = numbers.into_iter().find(|(_, value)| *value > LAST_RESUMED) {
             return Err(ObservationRuntimeError::InvalidFeedStart { field, value });
+        }
+        if at.checked_add(ROOM).is_none() {
+            return Err(ObservationRuntimeError::FeedStartTooLate);
         }
         let executor = Handle::try_current().map_err(|_| ObservationRuntimeError::NoTokioRuntime)?;
         let fed = Fed::new(at, system_time);
@@ -293,40 +171,6 @@ impl<O: Observer> Feed<O> {
         self.fed.now()
     }
 
-    /// Publishes a record of a [`Tap`](crate::Tap), as it was: the way to replay a run of this process.
-    ///
-    /// The first one may be any; `FeedStart::from(&record)` begins right before it. Then each follows the one before.
-    ///
-    /// # Errors
-    ///
-    /// [`FeedError`], and nothing has changed.
-    pub fn record(&mut self, record: &Record<O>) -> Result<(), FeedError> {
-        self.check_time(record.at)?;
-        if let Some(expected) = self.next_record.filter(|expected| *expected != record.number) {
-            return Err(FeedError::RecordsMissing { expected, found: record.number });
-        }
-        let seq = record.batch.as_ref().map_or(record.cursor.seq, |batch| batch.seq);
-        if record.cursor.instance != self.cursor.instance || seq != self.cursor.seq {
-            return Err(FeedError::Foreign);
-        }
-        if let State::Stopped { reason } = record.status.state {
-            return self.stop(record.at, reason);
-        }
-        let mut next = Published::clone(&record.published);
-        // Counted by the feed's own log, which may have begun later.
-        next.failures = self.shared.read(|status| status.failures) + u64::from(record.failure.is_some());
-        self.next_record = Some(record.number + 1);
-        (self.cursor, self.event_count) = (record.cursor, record.event_count);
-        self.open_cycle = next.cycle + u64::from(record.snapshot.is_some() || record.failure.is_some());
-        self.failures_in_a_row = match next.state {
-            State::Failed { in_a_row, .. } => in_a_row,
-            _ if record.snapshot.is_some() => 0,
-            _ => self.failures_in_a_row,
-        };
-        self.publish(record.at, next, record.batch.clone());
-        Ok(())
-    }
-
     /// Publishes a success: the machine is then idle.
     ///
     /// # Errors
@@ -337,7 +181,7 @@ impl<O: Observer> Feed<O> {
         at: Instant,
         success: FeedSuccess<O::Snapshot, O::Event>,
     ) -> Result<(), FeedError> {
-        let FeedSuccess { cycle, generation, began, value, events } = success;
+        let FeedSuccess { cycle, generation, began, is_polled, value, events } = success;
         // Refused, they are dropped each on its own.
         let (value, events) = (AppValue::new(value), AppValues::new(events));
         self.check_cycle(at, began, cycle)?;
@@ -383,8 +227,7 @@ impl<O: Observer> Feed<O> {
             value: value.into_inner(),
             left_out: None,
             weight,
-            // The first of each generation shows what `init` has built.
-            is_polled: next.snapshot.as_ref().is_some_and(|known| known.generation == generation),
+            is_polled,
         };
         (next.cycle, next.next_cycle, self.open_cycle) = (cycle, cycle + 1, cycle + 1);
         (next.generation, next.last_success, next.last_error) = (generation, Some(began), None);
@@ -465,10 +308,9 @@ impl<O: Observer> Feed<O> {
         if let State::Stopped { reason } = state {
             return self.stop(at, reason);
         }
-        let works = matches!(state.kind(), StateKind::Starting | StateKind::Refreshing | StateKind::Polling);
         let newest = self.shared.read(|status| status.cycle);
         // One that waits is in the cycle that has ended.
-        self.check_cycle(at, at, if works { cycle } else { cycle.max(self.open_cycle) })?;
+        self.check_cycle(at, at, if works(state) { cycle } else { cycle.max(self.open_cycle) })?;
         if cycle < newest {
             return Err(FeedError::CycleWentBack { cycle, newest });
         }
@@ -507,6 +349,7 @@ impl<O: Observer> Feed<O> {
             return Err(FeedError::Ended(reason));
         }
         match self.fed.now().saturating_duration_since(at) {
+            Duration::ZERO if at.checked_add(ROOM).is_none() => Err(FeedError::TooLate),
             Duration::ZERO => Ok(()),
             by => Err(FeedError::TimeWentBack { by }),
         }
@@ -543,9 +386,10 @@ impl<O: Observer> Feed<O> {
             history.begin_generation(next.generation);
         }
         let batch = batch.filter(|batch| history.push(Arc::clone(batch)).is_ok());
-        let _ = self.shared.publish(at, logged, batch.as_ref(), |status| {
-            next.number = status.number;
-            std::mem::swap(status, &mut next);
+        let _ = self.shared.publish(at, batch.as_ref(), |writing| {
+            next.number = writing.status.number;
+            std::mem::swap(writing.status, &mut next);
+            logged.into_iter().flatten().for_each(|what| writing.log(what));
         });
         if let Some(cursor) = announced {
             history.announce(cursor, &mut Announced::default());
@@ -556,6 +400,11 @@ impl<O: Observer> Feed<O> {
     }
 }
 
+/// Whether it is the state of a cycle that goes on.
+fn works(state: State) -> bool {
+    matches!(state.kind(), StateKind::Starting | StateKind::Refreshing | StateKind::Polling)
+}
+
 fn enter<S>(next: &mut Published<S>, at: Instant, state: State) {
     if next.state != state {
         (next.state, next.since) = (state, at);
@@ -563,7 +412,7 @@ fn enter<S>(next: &mut Published<S>, at: Instant, state: State) {
 }
 
 /// What the log keeps of a publication.
-fn logged<S>(before: &Published<S>, next: &Published<S>) -> [Option<What>; 3] {
+fn logged<S>(before: &Published<S>, next: &Published<S>) -> [Option<What>; 4] {
     let sources = (!Arc::ptr_eq(&before.source_names, &next.source_names)).then(|| {
         let SourcesChanged { joined, left, .. } =
             SourcesChanged::between(&before.source_names, &next.source_names);
@@ -582,7 +431,8 @@ fn logged<S>(before: &Published<S>, next: &Published<S>) -> [Option<What>; 3] {
         (true, false) => Some(What::Resumed),
         _ => None,
     };
-    [sources.and_then(|change| What::sources(&change)), outcome, pause]
+    let end = next.is_over().then_some(What::Entered(next.state));
+    [sources.and_then(|change| What::sources(&change)), outcome, pause, end]
 }
 
 impl<O: Observer> Drop for Feed<O> {

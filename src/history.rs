@@ -70,6 +70,8 @@ struct Ring<E> {
     batches: VecDeque<Arc<ObservationBatch<E>>>,
     /// What was pushed; the head is what was announced.
     next_seq: u64,
+    /// How many numbers, from that of the oldest batch on, have no batch: a feed has lost them.
+    lost: u64,
     generation: u64,
     head: Head,
     /// Readers that wait for another head.
@@ -78,7 +80,45 @@ struct Ring<E> {
 
 impl<E> Ring<E> {
     fn oldest(&self) -> u64 {
-        self.next_seq - self.batches.len() as u64
+        self.next_seq - self.batches.len() as u64 - self.lost
+    }
+
+    /// How many batches may be read.
+    fn readable(&self) -> usize {
+        let announced = self.head.next_seq;
+        if self.lost > 0 {
+            return self.batches.partition_point(|batch| batch.seq < announced);
+        }
+        usize::try_from(announced.saturating_sub(self.oldest())).unwrap_or(usize::MAX)
+    }
+
+    /// Counts again how many are lost, once the oldest batches are gone.
+    fn recount(&mut self) {
+        if self.lost > 0 {
+            let oldest = self.batches.front().map_or(self.next_seq, |batch| batch.seq);
+            self.lost = self.next_seq - self.batches.len() as u64 - oldest;
+        }
+    }
+
+    /// Where the batch number `next` is, and how many follow it without a gap; or the number at which it goes on.
+    fn run_from(&self, next: u64) -> Result<(usize, usize), u64> {
+        let announced = self.head.next_seq;
+        let oldest = self.oldest();
+        if next < oldest {
+            return Err(oldest.min(announced));
+        }
+        if self.lost == 0 {
+            let skip = usize::try_from(next - oldest).unwrap_or(usize::MAX);
+            return Ok((skip, usize::try_from(announced - next).unwrap_or(usize::MAX)));
+        }
+        let skip = self.batches.partition_point(|batch| batch.seq < next);
+        let follows = |(nth, batch): &(u64, &Arc<ObservationBatch<E>>)| {
+            batch.seq == next + nth && batch.seq < announced
+        };
+        match (0..).zip(self.batches.range(skip..)).take_while(follows).count() {
+            0 => Err(self.batches.get(skip).map_or(announced, |batch| batch.seq.min(announced))),
+            run => Ok((skip, run)),
+        }
     }
 }
 
@@ -109,7 +149,7 @@ impl<E> Announced<E> {
 pub(crate) enum Found {
     /// Batches were appended.
     Batches,
-    /// The ring has moved on; the oldest batch it holds has this number.
+    /// The ring has moved on, or a feed has lost what came next; it goes on with this number.
     Lagged { oldest: u64 },
     /// No batch after its position: the head, and its waker is woken by another one.
     Nothing(Head),
@@ -120,7 +160,7 @@ impl<E> History<E> {
         let First { generation, seq: next_seq, .. } = first;
         let head = Head { next_seq, generation, closed: None };
         let batches = VecDeque::new();
-        let ring = Ring { batches, next_seq, generation, head, waiting: Waiting::default() };
+        let ring = Ring { batches, next_seq, lost: 0, generation, head, waiting: Waiting::default() };
         Self { instance, first, limit, ring: Mutex::new(ring) }
     }
 
@@ -140,6 +180,23 @@ impl<E> History<E> {
         Ok(())
     }
 
+    /// Passes over so many batches, which readers have missed; what they had before they may still read.
+    pub(crate) fn lost(&self, batches: u64) {
+        let mut wakers = Vec::new();
+        {
+            let mut ring = lock(&self.ring);
+            if batches == 0 || ring.head.closed.is_some() {
+                return;
+            }
+            ring.next_seq += batches;
+            ring.lost += batches;
+            ring.recount();
+            ring.head.next_seq = ring.next_seq;
+            ring.waiting.take(&mut wakers);
+        }
+        wake_all(&mut wakers);
+    }
+
     /// Step one for a generation that begins without a batch.
     pub(crate) fn begin_generation(&self, generation: u64) {
         lock(&self.ring).generation = generation;
@@ -151,15 +208,16 @@ impl<E> History<E> {
         let Cursor { seq: next_seq, generation, .. } = cursor;
         {
             let mut ring = lock(&self.ring);
-            let head = Head { next_seq, generation, closed: None };
+            // Never back: what a feed has lost since its newest success is behind the head.
+            let head = Head { next_seq: next_seq.max(ring.head.next_seq), generation, closed: None };
             if ring.head.closed.is_none() && ring.head != head {
                 ring.head = head;
                 ring.waiting.take(&mut announced.wakers);
             }
-            let readable = usize::try_from(next_seq.saturating_sub(ring.oldest())).unwrap_or(usize::MAX);
             // With a limit of 0 one batch is kept for those who listen.
-            let surplus = readable.saturating_sub(self.limit.max(1));
+            let surplus = ring.readable().saturating_sub(self.limit.max(1));
             announced.put_out.extend(ring.batches.drain(..surplus));
+            ring.recount();
         }
         announced.finish();
     }
@@ -195,10 +253,8 @@ impl<E> History<E> {
             return Vec::new();
         }
         let ring = lock(&self.ring);
-        let announced = ring.head.next_seq;
-        let oldest = announced.saturating_sub(self.limit as u64);
-        let kept = ring.batches.iter().filter(|batch| (oldest..announced).contains(&batch.seq));
-        kept.cloned().collect()
+        let readable = ring.readable();
+        ring.batches.range(readable.saturating_sub(self.limit)..readable).cloned().collect()
     }
 
     /// Looks for a reader that has everything before number `next`, and knows of no generation after `generation`.
@@ -221,14 +277,13 @@ impl<E> History<E> {
             drop_waker(old);
             return Found::Nothing(head);
         }
-        let oldest = ring.oldest();
-        if next < oldest {
-            return Found::Lagged { oldest };
+        match ring.run_from(next) {
+            Ok((skip, run)) => {
+                into.extend(ring.batches.range(skip..).take(run.min(most)).cloned());
+                Found::Batches
+            }
+            Err(oldest) => Found::Lagged { oldest },
         }
-        let skip = usize::try_from(next - oldest).unwrap_or(usize::MAX);
-        let count = usize::try_from(head.next_seq - next).unwrap_or(usize::MAX).min(most);
-        into.extend(ring.batches.range(skip..).take(count).cloned());
-        Found::Batches
     }
 
     /// A reader is gone.
@@ -246,9 +301,10 @@ impl<E> History<E> {
         if next >= end {
             return (Vec::new(), 0);
         }
-        let missed = ring.oldest().clamp(next, end) - next;
         let wanted = |batch: &&Arc<ObservationBatch<E>>| (next..end).contains(&batch.seq);
-        (ring.batches.iter().filter(wanted).cloned().collect(), missed)
+        let found: Vec<_> = ring.batches.iter().filter(wanted).cloned().collect();
+        let missed = end - next - found.len() as u64;
+        (found, missed)
     }
 
     /// Refuses a cursor that no batch of this runtime can continue.

@@ -15,7 +15,8 @@
 //!
 //! Most need [`PerSource`] alone: one async function that probes one source. Tests wait on the handle
 //! ([`eventually`](ObservationHandle::eventually) and its like); [`ObservationGroup`] holds many runtimes. The
-//! feature `json` shows reports, and the snapshots and events of erased handles, as JSON.
+//! feature `json` shows reports, and the snapshots and events of erased handles, as JSON. How a group becomes metrics is
+//! [`examples/metrics.rs`](https://github.com/watchkeeper/watchkeeper/blob/main/examples/metrics.rs): some 35 lines to copy.
 //!
 //! What is logged, at which level and with which fields, is listed with [`ObservationRuntime`](ObservationRuntime#logs).
 //!
@@ -98,14 +99,17 @@ pub use cursor::{Cursor, PositionError, PositionProblem, Resume};
 pub use duplicates::Duplicates;
 pub use error::{ControlError, CursorError, ObservationRuntimeError, StopOutcome};
 pub use failure::{Cause, ObservationFailure, ObservationFailureStage};
-pub use feed::{Feed, FeedError, FeedFailure, FeedStart, FeedSuccess};
+pub use feed::{Feed, FeedError, FeedFailure, FeedLoss, FeedStart, FeedSuccess};
 pub use freshness::Freshness;
 pub use group::{GroupError, GroupStatus, ObservationGroup};
 pub use handle::{Mark, ObservationHandle};
 pub use history::ObservationBatch;
 pub use observe::observe;
 pub use observer::{DynError, Observer};
-pub use per_source::{PerSource, PerSourceError, PerSourceSnapshot, PerSourceState, SourceEvent, SourceView};
+pub use per_source::{
+    PerSource, PerSourceError, PerSourceSnapshot, PerSourceSnapshotError, PerSourceState, SourceEvent,
+    SourceView,
+};
 pub use poll_now::PollNowError;
 pub use runtime::ObservationRuntime;
 pub use source::{

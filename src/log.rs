@@ -85,7 +85,9 @@ impl What {
 
 #[derive(Debug, Default)]
 pub(crate) struct Log {
-    entries: VecDeque<Entry>,
+    /// All but the newest. The newest is in place: a run of successes touches no memory but this.
+    older: VecDeque<Entry>,
+    newest: Option<Entry>,
     /// How many entries were dropped to make room.
     forgotten: u64,
     failures: VecDeque<Arc<ObservationFailure>>,
@@ -97,6 +99,14 @@ pub(crate) struct Log {
 impl Log {
     pub(crate) fn push(&mut self, number: u64, at: Instant, mut what: What) {
         match &mut what {
+            What::Succeeded { last: cycle, .. } => {
+                if let Some(Entry { what: What::Succeeded { last, .. }, number: of, at: ended }) =
+                    &mut self.newest
+                {
+                    (*last, *of, *ended) = (*cycle, number, at);
+                    return;
+                }
+            }
             What::Sources(change) => self.left.extend(std::mem::take(&mut change.left)),
             What::Failed { first, .. } => {
                 if self.failures.len() == FAILURES {
@@ -108,42 +118,49 @@ impl Log {
             _ => {}
         }
         if self.continues(&what) {
-            self.entries.truncate(self.entries.len() - self.rebuilding());
-            if let Some(run) = self.entries.back_mut() {
-                (run.number, run.at) = (number, at);
-                run.what.extend(what);
+            if self.is_rebuilding() {
+                self.newest = self.older.pop_back();
+            }
+            if let (
+                Some(Entry { what: What::Failed { last, .. }, number: of, at: ended }),
+                What::Failed { last: cycle, .. },
+            ) = (&mut self.newest, &what)
+            {
+                (*last, *of, *ended) = (*cycle, number, at);
                 return;
             }
         }
-        if self.entries.len() == LIMIT {
-            self.entries.pop_front();
-            self.forgotten += 1;
-        }
-        self.entries.push_back(Entry { number, at, what });
-    }
-
-    /// How many of the newest entries only say that a state is built once more.
-    fn rebuilding(&self) -> usize {
-        usize::from(matches!(self.entries.back(), Some(Entry { what: What::Entered(State::Starting), .. })))
-    }
-
-    /// Whether the newest run goes on with this. Failures go on also where a state was built in between, in vain.
-    fn continues(&self, what: &What) -> bool {
-        let before = |back: usize| self.entries.len().checked_sub(1 + back).map(|at| &self.entries[at].what);
-        match what {
-            What::Succeeded { .. } => matches!(before(0), Some(What::Succeeded { .. })),
-            What::Failed { first: failure, .. } => {
-                matches!(before(self.rebuilding()), Some(What::Failed { first, .. }) if is_same(first, failure))
+        if let Some(before) = self.newest.replace(Entry { number, at, what }) {
+            if self.older.len() + 1 == LIMIT {
+                self.older.pop_front();
+                self.forgotten += 1;
             }
-            _ => false,
+            self.older.push_back(before);
         }
+    }
+
+    /// Oldest first.
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.older.iter().chain(&self.newest)
+    }
+
+    /// Whether the newest entry only says that a state is built once more.
+    fn is_rebuilding(&self) -> bool {
+        matches!(self.newest, Some(Entry { what: What::Entered(State::Starting), .. }))
+    }
+
+    /// Whether the newest run of failures goes on with this, also where a state was built in between that failed.
+    fn continues(&self, what: &What) -> bool {
+        let What::Failed { first: failure, .. } = what else { return false };
+        let run = if self.is_rebuilding() { self.older.back() } else { self.newest.as_ref() };
+        matches!(run, Some(Entry { what: What::Failed { first, .. }, .. }) if is_same(first, failure))
     }
 
     /// What happened behind publication `number`, and whether older entries of that time were
     /// dropped. A run may have begun before.
     pub(crate) fn since(&self, number: u64) -> (Vec<Entry>, bool) {
-        let inside: Vec<Entry> = self.entries.iter().filter(|entry| entry.number > number).cloned().collect();
-        let cut = self.forgotten > 0 && inside.len() == self.entries.len();
+        let inside: Vec<Entry> = self.entries().filter(|entry| entry.number > number).cloned().collect();
+        let cut = self.forgotten > 0 && inside.len() == self.entries().count();
         (inside, cut)
     }
 
@@ -172,17 +189,6 @@ impl Log {
     /// Whether a source called `name` has left, among the newest that have.
     pub(crate) fn has_left(&self, name: &str) -> bool {
         self.left.newest.contains_key(&hash(name))
-    }
-}
-
-impl What {
-    /// Takes over what goes on with this run.
-    fn extend(&mut self, with: Self) {
-        match (self, with) {
-            (Self::Succeeded { last, .. }, Self::Succeeded { last: cycle, .. })
-            | (Self::Failed { last, .. }, Self::Failed { last: cycle, .. }) => *last = cycle,
-            _ => {}
-        }
     }
 }
 
@@ -260,7 +266,7 @@ mod tests {
             let change = SourceChange { joined: all(&joined), left: all(&left) };
             log.push(cycle as u64, Instant::now(), What::sources(&change).unwrap());
         }
-        for entry in &log.entries {
+        for entry in log.entries() {
             let What::Sources(change) = &entry.what else { panic!("{entry:?}") };
             assert!(change.said.len() < 500 && change.left.capacity() == 0, "{change:?}");
             assert!(change.said.contains(" and 99") && change.said.contains(" more; left: c"), "{change:?}");
@@ -293,7 +299,7 @@ mod tests {
             What::Failed { first, last } => Some((first.cycle, *last)),
             _ => None,
         };
-        let entries: Vec<_> = log.entries.iter().map(cycles).collect();
+        let entries: Vec<_> = log.entries().map(cycles).collect();
         assert_eq!(entries, [Some((0, 1)), None, Some((2, 2))]);
         assert_eq!(log.failures(0, Instant::now(), Some(3)).0.len(), 3);
     }

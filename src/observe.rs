@@ -1,7 +1,5 @@
 //! The shortest way in.
 
-use std::time::Duration;
-
 use crate::config::ObservationConfig;
 use crate::error::ObservationRuntimeError;
 use crate::observer::DynError;
@@ -9,16 +7,18 @@ use crate::per_source::PerSource;
 use crate::runtime::ObservationRuntime;
 use crate::source::{ObservedSource, SourceProvider};
 
-/// Starts an observation that asks each of `sources` by `probe` at each `interval`, and returns when each was asked
+/// Starts an observation that asks each of `sources` by `probe` at each interval, and returns when each was asked
 /// once, or after half an interval.
 ///
-/// It is [`ObservationRuntime::start`] with a [`PerSource`] and the defaults of [`ObservationConfig`]. `sources` may be an
-/// array or a `Vec` of pairs `(name, source)`, or any other [`SourceProvider`].
+/// It is [`ObservationRuntime::start`] with a [`PerSource`]. `config` is the interval alone, or a whole
+/// [`ObservationConfig`], as for one that a [parent](ObservationConfig::parent) stops. `sources` may be an array or a `Vec`
+/// of pairs `(name, source)`, or any other [`SourceProvider`].
 ///
 /// # Errors
 ///
-/// [`ObservationRuntimeError`]: `interval` is zero or over 24 h, the provider failed, or there is no tokio runtime. A probe
-/// that fails is no error: it is known of its source.
+/// [`ObservationRuntimeError`]: the interval is zero or over 24 h, or another field of the config is out of its range; the
+/// provider failed; the parent was cancelled; or there is no tokio runtime. A probe that fails is no error: it is known of
+/// its source.
 ///
 /// # Examples
 ///
@@ -49,8 +49,29 @@ use crate::source::{ObservedSource, SourceProvider};
 /// # Ok(())
 /// # }
 /// ```
+///
+/// With a parent, whose cancellation is a requested stop:
+///
+/// ```
+/// # use std::time::Duration;
+/// use watchkeeper::{CancellationToken, ObservationConfig, ObservedSource, StopReason};
+///
+/// async fn length(file: ObservedSource<&'static str>) -> std::io::Result<usize> {
+///     Ok(file.source.len())
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), watchkeeper::DynError> {
+/// let parent = CancellationToken::new();
+/// let config = ObservationConfig { parent: Some(parent.clone()), ..Duration::from_millis(50).into() };
+/// let runtime = watchkeeper::observe(config, [("motd", "hello")], length).await?;
+/// parent.cancel();
+/// assert_eq!(runtime.handle().stopped().await, StopReason::Requested);
+/// # Ok(())
+/// # }
+/// ```
 pub async fn observe<S, V, E, P, F, Fut>(
-    interval: Duration,
+    config: impl Into<ObservationConfig>,
     sources: P,
     probe: F,
 ) -> Result<ObservationRuntime<PerSource<S, V>>, ObservationRuntimeError>
@@ -62,6 +83,5 @@ where
     F: Fn(ObservedSource<S>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<V, E>> + Send + 'static,
 {
-    let config = ObservationConfig { interval, ..ObservationConfig::default() };
-    ObservationRuntime::start(sources, PerSource::new(probe), config).await
+    ObservationRuntime::start(sources, PerSource::new(probe), config.into()).await
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::task::unconstrained;
 use watchkeeper_fsm::{State, StopReason};
 
+use crate::control::ObservationControl;
 use crate::error::{ControlError, no_turn};
 use crate::error_text::debug_as_text;
 use crate::failure::ObservationFailure;
@@ -20,7 +21,7 @@ use crate::shield::shielded;
 use crate::status::ObservationSnapshot;
 use crate::waits::queue::Publication;
 
-/// Why [`ObservationRuntime::poll_now_and_wait`] has no snapshot.
+/// Why a `poll_now_and_wait` of [`ObservationRuntime`] or of [`ObservationControl`] has nothing to return.
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum PollNowError {
@@ -90,38 +91,54 @@ impl<O: Observer> ObservationRuntime<O> {
     /// # }
     /// ```
     pub async fn poll_now_and_wait(&self) -> Result<Arc<ObservationSnapshot<O::Snapshot>>, PollNowError> {
-        let handle = self.handle();
-        let mut ear = Ear::of(&handle.shared);
-        let control = self.control();
-        let pulse = Arc::clone(handle.shared.clock.pulse());
-        // The reply must not stay unread for want of a budget: the cycle may be in the queue already.
-        let mut asking = pin!(unconstrained(control.poll_now()));
-        let mut no_turn_for = pin!(shielded(pulse.no_turn(None, true)));
-        let mut cycle = None;
-        poll_fn(|context| {
-            let mut heard = VecDeque::new();
-            let missed = ear.take(&mut heard, context.waker());
-            if cycle.is_none()
-                && let Poll::Ready(taken) = asking.as_mut().poll(context)
-            {
-                cycle = Some(taken?);
-            }
-            // What came before the control was taken is of an earlier cycle; what came with it was heard, or is yet
-            // to be.
-            if let Some(cycle) = cycle
-                && let Some(ended) = heard.iter().find_map(|publication| of_cycle(cycle, publication, missed))
-            {
-                return Poll::Ready(ended);
-            }
-            if cycle.is_some()
-                && let Poll::Ready(no_turn_for) = no_turn_for.as_mut().poll(context)
-            {
-                return Poll::Ready(Err(PollNowError::NotDriven { no_turn_for }));
-            }
-            Poll::Pending
-        })
-        .await
+        polled(&self.handle().shared, &self.control()).await
     }
+}
+
+/// The same for a control, which does not know the observer's types.
+pub(crate) trait Polled: Send + Sync {
+    fn poll_now_and_wait<'a>(&'a self, control: &'a ObservationControl) -> EndedCycle<'a>;
+}
+
+/// The number of the cycle, once it has ended.
+type EndedCycle<'a> = Pin<Box<dyn Future<Output = Result<u64, PollNowError>> + Send + 'a>>;
+
+impl<S: Send + Sync, E: Send + Sync> Polled for Shared<S, E> {
+    fn poll_now_and_wait<'a>(&'a self, control: &'a ObservationControl) -> EndedCycle<'a> {
+        Box::pin(async move { polled(self, control).await.map(|snapshot| snapshot.cycle) })
+    }
+}
+
+async fn polled<S, E>(shared: &Shared<S, E>, control: &ObservationControl) -> Ended<S> {
+    let mut ear = Ear::of(shared);
+    let pulse = Arc::clone(shared.clock.pulse());
+    // The reply must not stay unread for want of a budget: the cycle may be in the queue already.
+    let mut asking = pin!(unconstrained(control.poll_now()));
+    let mut no_turn_for = pin!(shielded(pulse.no_turn(None, true)));
+    let mut cycle = None;
+    poll_fn(|context| {
+        let mut heard = VecDeque::new();
+        let missed = ear.take(&mut heard, context.waker());
+        if cycle.is_none()
+            && let Poll::Ready(taken) = asking.as_mut().poll(context)
+        {
+            cycle = Some(taken?);
+        }
+        // What came before the control was taken is of an earlier cycle; what came with it was heard, or is yet
+        // to be.
+        if let Some(cycle) = cycle
+            && let Some(ended) = heard.iter().find_map(|publication| of_cycle(cycle, publication, missed))
+        {
+            return Poll::Ready(ended);
+        }
+        if cycle.is_some()
+            && let Poll::Ready(no_turn_for) = no_turn_for.as_mut().poll(context)
+        {
+            return Poll::Ready(Err(PollNowError::NotDriven { no_turn_for }));
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// Hears all publications until it is dropped.

@@ -27,7 +27,7 @@ use tracing::{Dispatch, Span};
 pub(crate) use stall::Look;
 use stall::{Culprit, Meter, Stall, Turns};
 
-use crate::clock::later;
+use crate::clock::{Wall, later};
 use crate::deadline::{Deadline, Expire, expire_after};
 use crate::panics::{AppValue, catch, log_panic};
 use crate::text::one_line;
@@ -50,6 +50,8 @@ pub(crate) struct Pulse {
     executor: Handle,
     /// App code in the driver's own task.
     pub(crate) driver: Turns,
+    /// Here, because each cycle touches what is beside it.
+    pub(crate) wall: Wall,
     /// While there is a vigil, and until the deadline thread has looked once more.
     inner: Mutex<Option<Box<Inner>>>,
     /// Where and as what it logs: the deadline thread has no subscriber of its own.
@@ -179,7 +181,7 @@ impl Locked<'_> {
 impl Pulse {
     pub(crate) fn of(executor: Handle) -> Arc<Self> {
         let driver = Turns::default();
-        Arc::new(Self { executor, driver, inner: Mutex::new(None), logs: OnceLock::new() })
+        Arc::new(Self { executor, driver, wall: Wall::now(), inner: Mutex::new(None), logs: OnceLock::new() })
     }
 
     pub(crate) fn executor(&self) -> &Handle {

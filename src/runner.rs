@@ -90,11 +90,7 @@ struct Request<C, R> {
 }
 
 /// Controls on their way. Empty, it has no memory of its own: there is one for each of many idle machines.
-struct Mailbox<C, R> {
-    /// How many there are: a hint, for the driver's look between two steps.
-    count: AtomicUsize,
-    requests: Mutex<Requests<C, R>>,
-}
+struct Mailbox<C, R>(Mutex<Requests<C, R>>);
 
 struct Requests<C, R> {
     waiting: VecDeque<Request<C, R>>,
@@ -109,12 +105,12 @@ enum Refused {
 
 impl<C, R> Mailbox<C, R> {
     fn new() -> Self {
-        let requests = Requests { waiting: VecDeque::new(), closed: false };
-        Self { count: AtomicUsize::new(0), requests: Mutex::new(requests) }
+        Self(Mutex::new(Requests { waiting: VecDeque::new(), closed: false }))
     }
 
-    fn put(&self, request: Request<C, R>) -> Result<(), Refused> {
-        let mut requests = locked(&self.requests);
+    /// `count` is what there is to take.
+    fn put(&self, request: Request<C, R>, count: &AtomicUsize) -> Result<(), Refused> {
+        let mut requests = locked(&self.0);
         if requests.closed {
             return Err(Refused::Closed);
         }
@@ -122,14 +118,14 @@ impl<C, R> Mailbox<C, R> {
             return Err(Refused::Full);
         }
         requests.waiting.push_back(request);
-        self.count.store(requests.waiting.len(), Relaxed);
+        count.store(requests.waiting.len(), Relaxed);
         Ok(())
     }
 
-    fn take(&self) -> Option<Request<C, R>> {
-        let mut requests = locked(&self.requests);
+    fn take(&self, count: &AtomicUsize) -> Option<Request<C, R>> {
+        let mut requests = locked(&self.0);
         let request = requests.waiting.pop_front();
-        self.count.store(requests.waiting.len(), Relaxed);
+        count.store(requests.waiting.len(), Relaxed);
         if requests.waiting.is_empty() {
             requests.waiting = VecDeque::new();
         }
@@ -139,7 +135,7 @@ impl<C, R> Mailbox<C, R> {
     /// Nobody takes controls any more: those who wait for a reply learn it.
     fn close(&self) {
         let waiting = {
-            let mut requests = locked(&self.requests);
+            let mut requests = locked(&self.0);
             requests.closed = true;
             std::mem::take(&mut requests.waiting)
         };
@@ -173,6 +169,7 @@ pub(crate) fn life<C, R>(
     let life = Arc::new(Life {
         request: OnceLock::new(),
         end: OnceLock::new(),
+        controls: AtomicUsize::new(0),
         course: Mutex::default(),
         terminate: end,
         stop_timeout,
@@ -199,10 +196,10 @@ impl<C: Copy, R> Inbox<C, R> {
         timeout: Duration,
         work: F,
     ) -> Ended<F::Output> {
-        let deadline = later(machine.latest(), timeout);
+        let began = machine.latest();
         let mut work = InFlight(pin!(Some(work)));
         let mut armed = false;
-        let ended = poll_fn(|context| {
+        let mut ended = poll_fn(|context| {
             if self.stop_was_asked(machine) {
                 return Poll::Ready(Ended::Stopped);
             }
@@ -215,7 +212,7 @@ impl<C: Copy, R> Inbox<C, R> {
             }
             if !armed {
                 // Work that is ready at once never touches the timer.
-                self.timer.as_mut().reset(deadline);
+                self.timer.as_mut().reset(later(began, timeout));
                 armed = true;
             }
             // Work that is never idle leaves nothing of the task's budget for its own deadline.
@@ -235,26 +232,24 @@ impl<C: Copy, R> Inbox<C, R> {
         })
         .await;
         // The stop goes before the outcome, also when it was asked for while app code held the thread.
-        let ended = if !matches!(ended, Ended::Stopped) && self.stop_was_asked(machine) {
+        if !matches!(ended, Ended::Stopped) && self.stop_was_asked(machine) {
+            let ended = std::mem::replace(&mut ended, Ended::Stopped);
             discard_logged(ended, "the outcome of a stopped machine's work");
-            Ended::Stopped
-        } else {
-            ended
-        };
-        match (work.end(), ended) {
-            (Ok(()), ended) => ended,
-            (Err(panic), Ended::Done(output)) => {
+        }
+        let Err(panic) = work.end() else { return ended };
+        match ended {
+            Ended::Done(output) => {
                 // The output is the app's as well.
                 discard_logged(output, "what work returned whose destructor panicked");
                 Ended::Panicked(format!("after it was done, in a destructor: {panic}"))
             }
-            (Err(panic), Ended::TimedOut) => {
+            Ended::TimedOut => {
                 Ended::Panicked(format!("timed out after {timeout:?}, then its destructor panicked: {panic}"))
             }
-            (Err(panic), Ended::Panicked(first)) => {
+            Ended::Panicked(first) => {
                 Ended::Panicked(format!("{first}; then its destructor panicked: {panic}"))
             }
-            (Err(panic), Ended::Stopped) => {
+            Ended::Stopped => {
                 log_panic("dropping the work of a stopped machine", &panic);
                 Ended::Stopped
             }
@@ -273,11 +268,11 @@ impl<C: Copy, R> Inbox<C, R> {
                     return Poll::Ready(());
                 }
                 self.take_controls(machine);
-                if self.wake.as_mut().is_some_and(Wake::was_woken) {
-                    machine.woken();
-                }
                 if !machine.is_waiting() {
                     return Poll::Ready(());
+                }
+                if self.wake.as_mut().is_some_and(Wake::was_woken) {
+                    machine.woken();
                 }
                 if let Some(deadline) = machine.deadline() {
                     let now = *known.get_or_insert_with(Instant::now);
@@ -316,12 +311,6 @@ impl<C: Copy, R> Inbox<C, R> {
         asked.is_some()
     }
 
-    fn take_controls(&mut self, machine: &mut impl Machine<Control = C, Reply = R>) {
-        if self.mailbox.count.load(Relaxed) > 0 {
-            self.take_all_controls(machine);
-        }
-    }
-
     /// Wakes everyone who waits for what has happened, and arranges to be woken by what comes next; ready when
     /// something has come in the meantime, so that the caller looks again.
     fn suspend(
@@ -335,17 +324,21 @@ impl<C: Copy, R> Inbox<C, R> {
         if self.life.request.get().is_some() {
             return Poll::Ready(());
         }
-        let controls = self.take_all_controls(machine);
+        let controls = self.take_controls(machine);
         let woken = self.poll_wake(machine, context);
         if controls || woken { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Whether there were any.
-    fn take_all_controls(&mut self, machine: &mut impl Machine<Control = C, Reply = R>) -> bool {
+    /// Whether there were any. One that is put in after this look wakes the driver, if its waker is registered: the
+    /// lock of the course orders the two, and with them the count.
+    fn take_controls(&mut self, machine: &mut impl Machine<Control = C, Reply = R>) -> bool {
         let mut taken = false;
+        if self.life.controls.load(Relaxed) == 0 {
+            return taken;
+        }
         // As many as there is room for: those who ask may refill it without end.
         for _ in 0..CONTROLS {
-            let Some(Request { control, reply }) = self.mailbox.take() else { break };
+            let Some(Request { control, reply }) = self.mailbox.take(&self.life.controls) else { break };
             taken = true;
             // Whoever asked may have gone; it was taken all the same.
             let _ = reply.send(machine.control(control));
@@ -376,6 +369,8 @@ pub(crate) trait Terminate: Send + Sync {
 pub(crate) struct Life {
     request: OnceLock<StopReason>,
     end: OnceLock<StopReason>,
+    /// How many controls the mailbox has; here, because an idle machine's driver looks at nothing else of it.
+    controls: AtomicUsize,
     course: Mutex<Course>,
     terminate: Arc<dyn Terminate>,
     stop_timeout: Duration,
@@ -419,17 +414,21 @@ impl Life {
     /// When the driver has not ended by the deadline, the end is told all the same.
     pub(crate) fn request_stop(self: &Arc<Self>, reason: StopReason) {
         if self.request.set(reason).is_ok() {
+            // First: on another thread it ends while the deadline is set.
+            self.wake_driver();
+            if locked(&self.course).done {
+                return;
+            }
             let life: Weak<Self> = Arc::downgrade(self);
             let mut deadline = Some(expire_after(self.stop_timeout, life));
             {
                 let mut course = locked(&self.course);
-                // The driver may have ended in between, or long ago.
+                // It may have ended in between.
                 if !course.done {
                     course.deadline = deadline.take();
                 }
             }
             drop(deadline);
-            self.wake_driver();
         }
     }
 
@@ -563,7 +562,7 @@ impl<C, R> Remote<C, R> {
             return Err(ControlError::ended(reason));
         }
         let (reply, taken) = oneshot::channel();
-        match self.mailbox.put(Request { control, reply }) {
+        match self.mailbox.put(Request { control, reply }, &self.life.controls) {
             Ok(()) => self.life.wake_driver(),
             Err(Refused::Full) => return Err(ControlError::Full { capacity: CONTROLS }),
             Err(Refused::Closed) => return Err(self.end_of_life().await),
@@ -639,7 +638,9 @@ mod tests {
     impl Endless {
         fn ask(&self) {
             let (reply, _) = oneshot::channel();
-            assert!(self.remote.mailbox.put(Request { control: (), reply }).is_ok());
+            assert!(
+                self.remote.mailbox.put(Request { control: (), reply }, &self.remote.life.controls).is_ok()
+            );
         }
     }
 

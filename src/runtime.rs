@@ -268,7 +268,7 @@ impl<O: Observer> ObservationRuntime<O> {
         // The guard is dropped last, behind everything of the app's: here when the task never ran ...
         let died = Arc::clone(&remote.life);
         let whole = Driver { inbox, core, observer, provider };
-        let whole = (Box::pin(drive(Box::new(whole))), parent, guard);
+        let whole = (Box::pin(drive(whole)), parent, guard);
         let driver = async move {
             let (drive, parent, guard) = whole;
             // ... and here when it did, because what is awaited is dropped before.
@@ -281,8 +281,8 @@ impl<O: Observer> ObservationRuntime<O> {
             }
         };
         let task = executor.spawn(driver.instrument(span));
-        let runtime =
-            Self { handle: ObservationHandle::new(shared), control: ObservationControl::new(remote) };
+        let control = ObservationControl::new(remote, shared.clone());
+        let runtime = Self { handle: ObservationHandle::new(shared), control };
         Ok((runtime, task))
     }
 

@@ -14,6 +14,8 @@ pub(crate) struct Schedule {
     interval: Duration,
     /// The first point that neither fired nor was passed over.
     next: u64,
+    /// When that is.
+    next_at: Instant,
     missed: u64,
     retry: Retry,
     jitter: fastrand::Rng,
@@ -29,10 +31,12 @@ impl Schedule {
     /// A grid through `start + offset`. The start itself is cycle 0's.
     pub(crate) fn new(start: Instant, interval: Duration, offset: Duration, retry: Retry) -> Self {
         let seed = if let Retry::Backoff(Backoff { seed, .. }) = retry { seed } else { 0 };
+        let (origin, next) = (later(start, offset), u64::from(offset.is_zero()));
         Self {
-            origin: later(start, offset),
+            origin,
             interval,
-            next: u64::from(offset.is_zero()),
+            next,
+            next_at: point(origin, interval, next),
             missed: 0,
             retry,
             jitter: fastrand::Rng::with_seed(seed),
@@ -49,26 +53,33 @@ impl Schedule {
 
     /// The next point was reached.
     pub(crate) fn fired(&mut self) {
-        self.next += 1;
+        self.go_to(self.next + 1);
+    }
+
+    fn go_to(&mut self, next: u64) {
+        self.next = next;
+        self.next_at = point(self.origin, self.interval, next);
     }
 
     /// Points up to `now` that did not fire are passed over: missed, unless on purpose.
     pub(crate) fn pass(&mut self, now: Instant, on_purpose: bool) {
+        if now < self.next_at {
+            return;
+        }
         let reached = now.checked_duration_since(self.origin).map_or(0, |since| {
             // A run of 24 h intervals overflows neither count.
             u64::try_from(since.as_nanos() / self.interval.as_nanos()).unwrap_or(u64::MAX - 1) + 1
         });
         if reached > self.next {
             self.missed += if on_purpose { 0 } else { reached - self.next };
-            self.next = reached;
+            self.go_to(reached);
         }
     }
 
     /// The first point of the grid behind `now`.
     pub(crate) fn next_tick(&mut self, now: Instant) -> Instant {
         self.pass(now, false);
-        let nanos = self.interval.as_nanos().saturating_mul(u128::from(self.next));
-        later(self.origin, Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
+        self.next_at
     }
 
     /// A cycle begins, which somebody asked for or whose time has come.
@@ -108,6 +119,12 @@ impl Schedule {
         let delay = backoff.first.saturating_mul(1 << doublings).min(backoff.max);
         self.retry_at = Some(later(now, delay.mul_f64(1.0 - backoff.jitter * self.jitter.f64())));
     }
+}
+
+/// Point `nth` of a grid.
+fn point(origin: Instant, interval: Duration, nth: u64) -> Instant {
+    let nanos = interval.as_nanos().saturating_mul(u128::from(nth));
+    later(origin, Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
 }
 
 #[cfg(test)]

@@ -54,12 +54,25 @@ struct Board<S, E> {
 }
 
 impl<S, E> Board<S, E> {
-    /// One more publication. Says whether somebody is to be woken for it.
+    /// One more publication was written. Says whether somebody is to be woken for it.
     fn published(&mut self, at: Instant, batch: Option<&Arc<ObservationBatch<E>>>) -> Wakes {
-        self.status.number += 1;
         self.queues.publish(at, &self.status, batch);
         self.watching.take(&mut self.wakers);
         Wakes(!self.wakers.is_empty() || self.queues.has_dropped())
+    }
+}
+
+/// A publication while it is written, under the lock: what it replaces is not to be dropped here if it is the app's.
+pub(crate) struct Writing<'a, S> {
+    pub(crate) status: &'a mut Published<S>,
+    log: &'a mut Log,
+    at: Instant,
+}
+
+impl<S> Writing<'_, S> {
+    /// Keeps for reports what has happened.
+    pub(crate) fn log(&mut self, what: What) {
+        self.log.push(self.status.number, self.at, what);
     }
 }
 
@@ -100,26 +113,30 @@ impl<S, E> Shared<S, E> {
     }
 
     /// Publishes one change to everyone, without waking them yet; `None` once the runtime ended.
-    ///
-    /// `update` must not drop a value of the app: this runs under the lock.
     pub(crate) fn publish(
         &self,
         at: Instant,
-        logged: impl IntoIterator<Item = Option<What>>,
         batch: Option<&Arc<ObservationBatch<E>>>,
-        update: impl FnOnce(&mut Published<S>),
+        write: impl FnOnce(&mut Writing<'_, S>),
     ) -> Option<Wakes> {
         let mut board = lock(&self.board);
-        if board.status.is_over() {
+        let Board { status, log, .. } = &mut *board;
+        if status.is_over() {
             return None;
         }
-        update(&mut board.status);
-        let wakes = board.published(at, batch);
-        let number = board.status.number;
-        for what in logged.into_iter().flatten() {
-            board.log.push(number, at, what);
-        }
-        Some(wakes)
+        status.number += 1;
+        write(&mut Writing { status, log, at });
+        Some(board.published(at, batch))
+    }
+
+    /// Passes over so many publications that nobody here will see. Nobody is woken yet.
+    pub(crate) fn lost(&self, publications: u64) {
+        let mut board = lock(&self.board);
+        let first = board.status.number + 1;
+        board.status.number += publications;
+        board.queues.lost(first, publications);
+        let Board { watching, wakers, .. } = &mut *board;
+        watching.take(wakers);
     }
 
     /// Notes that cycle 0 begins: nothing that anyone sees has changed.
@@ -277,9 +294,10 @@ impl<S: Send + Sync, E: Send + Sync> Terminate for Shared<S, E> {
     fn terminate(&self, reason: StopReason) {
         let at = self.clock.now();
         let state = State::Stopped { reason };
-        let first = self.publish(at, [Some(What::Entered(state))], None, |status| {
-            (status.state, status.since) = (state, at);
-            status.paused = false;
+        let first = self.publish(at, None, |writing| {
+            (writing.status.state, writing.status.since) = (state, at);
+            writing.status.paused = false;
+            writing.log(What::Entered(state));
         });
         // The driver may have published a success that it has not announced.
         if let Some(cursor) = self.read(|status| status.snapshot.as_ref().map(|snapshot| snapshot.cursor)) {

@@ -45,8 +45,8 @@ pub struct ObservationSnapshot<S> {
     pub(crate) left_out: Option<Arc<LeftOut>>,
     /// About how many bytes it and its events take, for taps.
     pub(crate) weight: usize,
-    /// It is of a poll; the first of each generation shows the state as `init` has built it.
-    pub(crate) is_polled: bool,
+    /// Whether it is of a poll: the first of each generation shows the state as `init` has built it.
+    pub is_polled: bool,
 }
 
 impl<S> ObservationSnapshot<S> {

@@ -111,8 +111,12 @@ impl<E> Subscription<E> {
     /// # Cancel safety
     ///
     /// Cancel safe: a dropped call has taken nothing.
+    #[inline]
     pub async fn recv(&mut self) -> Result<Arc<ObservationBatch<E>>, RecvError> {
-        poll_fn(|context| self.poll_recv(context)).await
+        if let Some(batch) = self.next_ready() {
+            return Ok(batch);
+        }
+        poll_fn(|context| self.poll_refill(context)).await
     }
 
     /// The next batch if there is one already: `None` means nothing new.
@@ -121,7 +125,10 @@ impl<E> Subscription<E> {
     ///
     /// As [`recv`](Self::recv).
     pub fn try_recv(&mut self) -> Option<Result<Arc<ObservationBatch<E>>, RecvError>> {
-        self.next_ready().or_else(|| self.refill(None))
+        match self.next_ready() {
+            Some(batch) => Some(Ok(batch)),
+            None => self.refill(None),
+        }
     }
 
     /// Where this subscription stands: right behind what it has returned.
@@ -131,31 +138,37 @@ impl<E> Subscription<E> {
         Cursor { instance: self.history.instance(), generation: self.generation, seq }
     }
 
-    fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Arc<ObservationBatch<E>>, RecvError>> {
-        match self.next_ready().or_else(|| self.refill(Some(context.waker()))) {
+    /// The next batch, if it is there without a look at the history and nothing is to be said before it.
+    #[inline]
+    fn next_ready(&mut self) -> Option<Arc<ObservationBatch<E>>> {
+        if self.ready.front()?.generation > self.generation {
+            return None;
+        }
+        self.ready.pop_front()
+    }
+
+    #[inline(never)]
+    fn poll_refill(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Arc<ObservationBatch<E>>, RecvError>> {
+        match self.refill(Some(context.waker())) {
             Some(item) => Poll::Ready(item),
             None => Poll::Pending,
         }
     }
 
-    /// What is there without a look at the history.
-    #[inline]
-    fn next_ready(&mut self) -> Option<Result<Arc<ObservationBatch<E>>, RecvError>> {
-        let generation = self.ready.front()?.generation;
-        if generation > self.generation {
+    /// Looks at the history. `None` means nothing new, and `waker` is woken when there is.
+    fn refill(&mut self, waker: Option<&Waker>) -> Option<Result<Arc<ObservationBatch<E>>, RecvError>> {
+        if let Some(batch) = self.ready.front() {
+            let generation = batch.generation;
             return Some(self.rebuilt(generation));
         }
-        self.ready.pop_front().map(Ok)
-    }
-
-    /// Looks at the history. `None` means nothing new, and `waker` is woken when there is.
-    #[inline(never)]
-    fn refill(&mut self, waker: Option<&Waker>) -> Option<Result<Arc<ObservationBatch<E>>, RecvError>> {
         let position = (self.next, self.generation);
         match self.history.look(position, DRAIN, &mut self.ready, (&mut self.place, waker)) {
             Found::Batches => {
                 self.next += self.ready.len() as u64;
-                self.next_ready()
+                self.try_recv()
             }
             Found::Lagged { oldest } => {
                 let missed = oldest - self.next;
@@ -187,7 +200,10 @@ impl<E: Send + Sync + 'static> Stream for Subscription<E> {
         if self.ended {
             return Poll::Ready(None);
         }
-        let item = ready!(self.poll_recv(context));
+        let item = match self.next_ready() {
+            Some(batch) => Ok(batch),
+            None => ready!(self.poll_refill(context)),
+        };
         self.ended = matches!(item, Err(RecvError::Closed(_)));
         Poll::Ready(Some(item))
     }

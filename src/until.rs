@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{LONGEST, ObservationConfig};
 use crate::observer::{DynError, Observer};
@@ -67,7 +68,7 @@ where
     Fut: Future<Output = R>,
     R: Into<Verdict>,
 {
-    Until { label: label.into(), condition, every: Duration::from_millis(100) }
+    Until { label: label.into(), condition, every: Duration::from_millis(100), parent: None }
 }
 
 /// A condition that still needs its window: see [`until`].
@@ -76,6 +77,7 @@ pub struct Until<C> {
     label: String,
     condition: C,
     every: Duration,
+    parent: Option<CancellationToken>,
 }
 
 impl<C> Until<C> {
@@ -86,14 +88,40 @@ impl<C> Until<C> {
         Self { every, ..self }
     }
 
+    /// Cancelling `parent` ends it: the condition's future is dropped, and nothing can be said
+    /// ([`Inconclusive::Stopped`](crate::Inconclusive::Stopped), requested). With one that is cancelled already the
+    /// condition is never asked. Default: no parent.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use watchkeeper::{CancellationToken, Inconclusive, StopReason, UnmetOutcome, until};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let parent = CancellationToken::new();
+    /// let never = || async {
+    ///     parent.cancel();
+    ///     false
+    /// };
+    /// let unmet = until("it is done", never).with_parent(parent.clone()).within(Duration::from_secs(10)).await.unwrap_err();
+    /// let cancelled = Inconclusive::Stopped { reason: StopReason::Requested };
+    /// assert_eq!(unmet.outcome(), UnmetOutcome::Inconclusive(cancelled));
+    /// # }
+    /// ```
+    pub fn with_parent(self, parent: CancellationToken) -> Self {
+        Self { parent: Some(parent), ..self }
+    }
+
     /// Asks until the condition is met, at most for `window`, which begins when this is first polled.
     ///
     /// The window ends it also while the condition has not answered; its future is then dropped.
     ///
     /// # Errors
     ///
-    /// [`Unmet`]: the condition was not met or gave up; nothing can be said, if it never answered; window or interval is
-    /// zero or over 24 h; there is no tokio runtime.
+    /// [`Unmet`]: the condition was not met or gave up; nothing can be said, if it never answered or its
+    /// [parent](Self::with_parent) was cancelled; window or interval is zero or over 24 h; there is no tokio runtime.
     ///
     /// # Cancel safety
     ///
@@ -104,7 +132,7 @@ impl<C> Until<C> {
         Fut: Future<Output = R>,
         R: Into<Verdict>,
     {
-        let Self { label, mut condition, every } = self;
+        let Self { label, mut condition, every, parent } = self;
         let (ask, mut asked) = mpsc::channel::<Reply>(1);
         // The window alone ends a question.
         let config = ObservationConfig {
@@ -112,6 +140,7 @@ impl<C> Until<C> {
             init_timeout: LONGEST,
             poll_timeout: LONGEST,
             stale_after: Some(LONGEST),
+            parent,
             ..ObservationConfig::default()
         };
         let started = ObservationRuntime::start_in_background([("condition", ())], Condition { ask }, config);

@@ -110,13 +110,14 @@ impl Hub {
         hub
     }
 
-    /// Counts the notifications that have come and waits for the next one; says whether there were any.
+    /// Counts the notifications that have come and waits for the next one; says whether there were any. All are
+    /// taken: a second one that is left would start another cycle.
     fn listen(&self, inner: &mut Inner) -> bool {
         let before = inner.count;
         while inner.next.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready() {
             inner.count += 1;
+            // The next poll registers it.
             inner.next.set(Arc::clone(&self.notify).notified_owned());
-            inner.next.as_mut().enable();
         }
         inner.count != before
     }

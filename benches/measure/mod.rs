@@ -55,6 +55,21 @@ pub(crate) fn alternate(
     (Samples::new(olds), Samples::new(news))
 }
 
+/// Takes the figures of one part in processes of their own, of the old side and the new one in turns. Where memory
+/// happens to lie differs from process to process, and with it how long things take.
+pub(crate) fn processes<const N: usize>(times: usize, part: &str, count: &str) -> [(Samples, Samples); N] {
+    let take = |side| child::figures::<N>(&[part, side, count]);
+    let taken: Vec<[[f64; N]; 2]> = (0..times).map(|_| [take("old"), take("new")]).collect();
+    let samples =
+        |side: usize, row: usize| Samples::new(taken.iter().map(|taken| taken[side][row]).collect());
+    std::array::from_fn(|row| (samples(0, row), samples(1, row)))
+}
+
+/// The median of so many figures.
+pub(crate) fn median(times: usize, take: impl FnMut() -> f64) -> f64 {
+    Samples::new(std::iter::repeat_with(take).take(times).collect()).median()
+}
+
 /// The CPU seconds that one of many runs of `work` takes, running it for about `budget`.
 pub(crate) fn time_each<T>(budget: Duration, mut work: impl FnMut() -> T) -> f64 {
     let mut runs = 1_u32;

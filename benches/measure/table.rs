@@ -122,13 +122,15 @@ fn shown(unit: Unit, samples: &Samples) -> String {
 
 /// All lines, told on stderr as they come and printed on stdout at the end.
 pub(crate) struct Table {
+    /// What Watchkeeper is set beside.
+    beside: &'static str,
     rows: Vec<Row>,
     began: Instant,
 }
 
 impl Table {
-    pub(crate) fn new() -> Self {
-        Self { rows: Vec::new(), began: Instant::now() }
+    pub(crate) fn new(beside: &'static str) -> Self {
+        Self { beside, rows: Vec::new(), began: Instant::now() }
     }
 
     pub(crate) fn add(&mut self, row: Row) {
@@ -139,7 +141,7 @@ impl Table {
     }
 
     pub(crate) fn print(&self) {
-        println!("| what | old loop | Watchkeeper | times better | goal | met |");
+        println!("| what | {} | Watchkeeper | times better | goal | met |", self.beside);
         println!("|---|---|---|---|---|---|");
         for Row { what, old, new, ratio, goal, met } in &self.rows {
             let met = if *met { "yes" } else { "**no**" };
@@ -148,7 +150,7 @@ impl Table {
         let missed = self.rows.iter().filter(|row| !row.met).count();
         println!();
         println!(
-            "{} rows, {missed} missed, in {:.0} s; load average {} on {} cores. Behind ± half the distance of \
+            "{} rows, {missed} missed, in {:.0} s; load average {} on {} cores. After ± half the distance of \
              the quartiles, in brackets the number of alternating repetitions.",
             self.rows.len(),
             self.began.elapsed().as_secs_f64(),

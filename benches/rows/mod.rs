@@ -34,6 +34,8 @@ pub(crate) fn child(part: &str, side: &str, count: &str) {
     let side = if side == "old" { Side::Old } else { Side::New };
     let count = count.parse().expect("a number of loops");
     match part {
+        "cycle" => cycle::child(side),
+        "subscribers" => subscribers::child(side, count),
         "idle" => idle::child(side, count),
         "stop" => stop::child(side, count),
         _ => unreachable!("no part {part:?} asks for a process of its own"),

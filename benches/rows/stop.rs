@@ -11,7 +11,7 @@ use watchkeeper::{
 };
 
 use super::{Side, old_loop, two_workers, watchkeeper};
-use crate::measure::{Row, Table, Unit, alternate, child};
+use crate::measure::{Row, Table, Unit, alternate, child, processes};
 
 /// The next poll comes at once.
 const SOON: Duration = Duration::from_millis(1);
@@ -22,11 +22,7 @@ pub(crate) fn measure(table: &mut Table) {
     let goal = "acknowledged, under 50 us";
     table.add(Row::compare(what, Unit::Seconds, &stop, goal, |stop| stop.new < 50e-6));
 
-    let many = |side| {
-        let [took] = child::figures(&["stop", side, "10000"]);
-        took
-    };
-    let stop = alternate(7, || many("old"), || many("new"));
+    let [stop] = processes(7, "stop", "10000");
     let what = "10,000 hung loops stopped (Watchkeeper: by a group, all acknowledged)";
     table.add(Row::compare(what, Unit::Seconds, &stop, "within 50 ms", |stop| stop.new < 50e-3));
 

@@ -15,10 +15,17 @@ impl<V> Kept<V> {
         Self(Some(value))
     }
 
+    pub(super) fn into_inner(mut self) -> Arc<V> {
+        self.0.take().expect(TAKEN)
+    }
+
     pub(super) fn get(&self) -> &Arc<V> {
-        self.0.as_ref().expect("only the destructor takes it")
+        self.0.as_ref().expect(TAKEN)
     }
 }
+
+/// Only what consumes it takes the value out.
+const TAKEN: &str = "the value is there until this is consumed";
 
 impl<V> Drop for Kept<V> {
     fn drop(&mut self) {

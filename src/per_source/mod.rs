@@ -5,6 +5,7 @@ mod lines;
 mod look;
 mod patience;
 mod pending;
+mod recorded;
 mod said;
 mod snapshot;
 mod state;
@@ -29,6 +30,7 @@ use patience::Patience;
 
 use snapshot::Weighs;
 
+pub use recorded::PerSourceSnapshotError;
 pub use snapshot::{PerSourceSnapshot, SourceView};
 pub use state::PerSourceState;
 

@@ -135,6 +135,19 @@ impl<V> PerSourceSnapshot<V> {
         self.taken_at
     }
 
+    /// The age from which on a source is stale, beside the time its last answer took: see
+    /// [`PerSource::stale_after`](crate::PerSource::stale_after).
+    #[must_use]
+    pub fn stale_after(&self) -> Duration {
+        self.stale_after
+    }
+
+    /// How long its cycle waited for an answer: see [`PerSource::collect_for`](crate::PerSource::collect_for).
+    #[must_use]
+    pub fn collect_for(&self) -> Duration {
+        self.collect_for
+    }
+
     /// The source called `name`, if it is in the set.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<SourceView<'_, V>> {

@@ -23,7 +23,7 @@ use super::{PerSourceSnapshot, SourceEvent};
 pub struct PerSourceState<V> {
     pub(super) layout: Arc<Layout>,
     /// By place, like `facts`.
-    pub(super) slots: Vec<Slot>,
+    pub(super) slots: Vec<Slot<V>>,
     facts: Vec<SourceFacts>,
     values: HashTrieMapSync<Arc<str>, Kept<V>>,
     /// Dropping the state aborts them.
@@ -43,8 +43,7 @@ pub struct PerSourceState<V> {
 }
 
 /// A source's place.
-#[derive(Debug, Default)]
-pub(super) struct Slot {
+pub(super) struct Slot<V> {
     /// `None` until the app's identity of it was asked for.
     identity: Option<u64>,
     /// In which look it was asked for, and whether there was an answer.
@@ -53,6 +52,22 @@ pub(super) struct Slot {
     pub(super) in_flight: Option<InFlight>,
     /// Of its last turn; who waited longest goes first.
     last_ticket: u64,
+    /// The value that the map has. Of many sources, each look into the map is a walk through cold memory.
+    value: Option<Kept<V>>,
+}
+
+// Derived, it would ask for `V: Default`.
+impl<V> Default for Slot<V> {
+    fn default() -> Self {
+        Self {
+            identity: None,
+            identified_in: 0,
+            is_known: false,
+            in_flight: None,
+            last_ticket: 0,
+            value: None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -61,7 +76,7 @@ pub(super) struct InFlight {
     abort: AbortHandle,
 }
 
-impl Slot {
+impl<V> Slot<V> {
     pub(super) fn abort(&mut self) {
         if let Some(InFlight { abort, .. }) = self.in_flight.take() {
             abort.abort();
@@ -188,7 +203,8 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
         slot.abort();
         self.facts[place] = SourceFacts::default();
         let source = Arc::clone(&self.layout.names[place]);
-        let last = self.forget(&source);
+        let last = slot.value.take().map(Kept::into_inner);
+        self.values.remove_mut(&source);
         let asked_at = self.look_began;
         self.events.push(SourceEvent::Replaced { source, last, asked_at });
     }
@@ -200,7 +216,7 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
     {
         let Answer { source, began, ended, result, .. } = answer;
         self.slots[place].in_flight = None;
-        match result.and_then(|value| self.news(&source, value)) {
+        match result.and_then(|value| self.news(place, value)) {
             Ok(value) => {
                 let failures = self.facts[place].answered(began, ended);
                 if failures > 0 {
@@ -217,11 +233,12 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
     }
 
     /// A value that differs from the one before. Comparing and dropping run app code.
-    fn news(&self, source: &Arc<str>, value: V) -> Result<Option<V>, Failed>
+    fn news(&self, place: usize, value: V) -> Result<Option<V>, Failed>
     where
         V: PartialEq,
     {
-        match catch(|| self.values.get(source).is_some_and(|old| **old.get() == value)) {
+        let known = self.slots[place].value.as_ref();
+        match catch(|| known.is_some_and(|old| **old.get() == value)) {
             Ok(false) => Ok(Some(value)),
             Ok(true) => match discard(value) {
                 None => Ok(None),
@@ -237,7 +254,7 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
     /// Touches the map only where a value has changed.
     fn answered(&mut self, place: usize, source: Arc<str>, value: V, (asked_at, at): (Instant, Instant)) {
         let new = Arc::new(value);
-        let old = self.values.get(&source).map(|old| Arc::clone(old.get()));
+        let old = self.slots[place].value.replace(Kept::new(Arc::clone(&new))).map(Kept::into_inner);
         self.events.push(match (Arc::clone(&source), Arc::clone(&new), old) {
             (source, new, Some(old)) => SourceEvent::Changed { source, old, new, asked_at },
             (source, value, None) => SourceEvent::Appeared { source, value, asked_at },
@@ -255,16 +272,10 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
         }
     }
 
-    fn forget(&mut self, source: &Arc<str>) -> Option<Arc<V>> {
-        let last = self.values.get(source).map(|last| Arc::clone(last.get()));
-        self.values.remove_mut(source);
-        last
-    }
-
     /// Rearranges everything for a set with other names.
     fn relayout<S>(&mut self, sources: &[ObservedSource<S>]) {
         let before = std::mem::take(&mut self.layout);
-        let mut slots: Vec<Option<(Slot, SourceFacts)>> = std::mem::take(&mut self.slots)
+        let mut slots: Vec<Option<(Slot<V>, SourceFacts)>> = std::mem::take(&mut self.slots)
             .into_iter()
             .zip(std::mem::take(&mut self.facts))
             .map(Some)
@@ -285,7 +296,8 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
         for (name, gone) in before.names.iter().zip(slots) {
             if let Some((mut slot, _)) = gone {
                 slot.abort();
-                let last = self.forget(name);
+                let last = slot.value.take().map(Kept::into_inner);
+                self.values.remove_mut(name);
                 let asked_at = self.look_began;
                 self.events.push(SourceEvent::Vanished { source: Arc::clone(name), last, asked_at });
             }

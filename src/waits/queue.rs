@@ -4,7 +4,7 @@
 //! its own pace; what all have read is gone. When more than 32 publications are kept for the slowest, or they pin more
 //! than 10,000 events and names, each wait moves what it has not read to a queue of its own. There it may lag behind by
 //! 1,024 publications, which pin 100,000 events and names. After that it loses the newest, and knows how many; the
-//! others lose nothing. A tap has a queue of its own from the beginning, with its limits.
+//! others lose nothing. Each loses what a feed has lost. A tap has a queue of its own from the beginning, with its limits.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -134,7 +134,7 @@ struct Own<S, E> {
     /// Of a tap.
     tap: Option<TapState<S>>,
     missed: u64,
-    /// The number of the first publication that was missed; the others followed it, until the first take.
+    /// The number of the first publication that was missed.
     missed_from: u64,
 }
 
@@ -273,6 +273,21 @@ impl<S, E> Queues<S, E> {
         }
     }
 
+    /// Nobody sees the publications from number `first` on, so many: each reader has missed them.
+    pub(crate) fn lost(&mut self, first: u64, publications: u64) {
+        if publications == 0 {
+            return;
+        }
+        (0..self.readers.len()).for_each(|reader| self.move_to_own(reader));
+        for reader in self.readers.iter_mut().flatten() {
+            let own = reader.own.get_or_insert_with(|| Box::new(Own::new(None)));
+            if own.missed == 0 {
+                own.missed_from = first;
+            }
+            own.missed += publications;
+        }
+    }
+
     /// Has a reader keep what it has not read by itself.
     fn move_to_own(&mut self, reader: usize) {
         let end = self.next();
@@ -327,7 +342,12 @@ impl<S, E> Queues<S, E> {
     pub(crate) fn missed_until(&mut self, id: ReaderId, number: u64) -> u64 {
         self.move_to_own(id.0);
         let own = self.readers[id.0].as_ref().and_then(|reader| reader.own.as_ref());
-        own.map_or(0, |own| (number + 1).saturating_sub(own.missed_from).min(own.missed))
+        own.map_or(0, |own| {
+            // Each number since the reader was registered is held, or was missed.
+            let held = own.items.iter().take_while(|item| item.status.number <= number).count() as u64;
+            let first = own.items.front().map_or(own.missed_from, |item| item.status.number - item.missed);
+            (number + 1).saturating_sub(first).saturating_sub(held).min(own.missed)
+        })
     }
 
     /// For a tap: the publication number `next`, or that it was lost.
@@ -384,8 +404,14 @@ mod tests {
     use crate::config::ObservationConfig;
 
     fn publish(queues: &mut Queues<u64, u64>) {
+        numbered(queues, 0);
+    }
+
+    fn numbered(queues: &mut Queues<u64, u64>, number: u64) {
         let now = Instant::now();
-        queues.publish(now, &Published::before_the_start(now, &ObservationConfig::default()), None);
+        let mut status = Published::before_the_start(now, &ObservationConfig::default());
+        status.number = number;
+        queues.publish(now, &status, None);
     }
 
     fn read(queues: &mut Queues<u64, u64>, id: ReaderId) -> (usize, u64) {
@@ -537,6 +563,32 @@ mod tests {
                 queues.close(id);
             }
             assert_eq!((queues.readers.len(), queues.free.len()), (kept, kept), "{waits} waits");
+        }
+    }
+
+    //  1 2 3 | 4 .. 8 lost | 9 .. 1029 | 1030 .. 2000 did not fit
+    #[test]
+    fn what_was_missed_is_known_up_to_each_number_where_there_are_two_gaps() {
+        for reads_first in [false, true] {
+            let mut queues = Queues::default();
+            let id = queues.register(false);
+            let late = BOUND as u64 + 5;
+            (1..=3).for_each(|number| numbered(&mut queues, number));
+            queues.lost(4, 5);
+            queues.lost(9, 0);
+            (9..=2_000).for_each(|number| numbered(&mut queues, number));
+            let known = [(0, 0), (3, 0), (4, 1), (8, 5), (9, 5), (late, 5), (late + 1, 6), (2_000, 976)];
+            for (number, missed) in known {
+                assert_eq!(queues.missed_until(id, number), missed, "up to {number}");
+            }
+            if reads_first {
+                assert_eq!(read(&mut queues, id), (BOUND, 976));
+            }
+            let later = queues.register(true);
+            queues.lost(2_001, 7);
+            assert_eq!(queues.missed_until(later, 2_007), 7);
+            numbered(&mut queues, 2_008);
+            assert_eq!(read(&mut queues, later), (1, 7));
         }
     }
 

@@ -159,7 +159,8 @@ pub enum Inconclusive {
     SourcesNotAsked,
     /// The predicate of an invariant has panicked.
     Panicked,
-    /// The waiting task did not keep up, and some publications were not judged.
+    /// The waiting task did not keep up, or the [`Feed`](crate::Feed) has lost some of its run: some publications were
+    /// not judged.
     FellBehind {
         /// How many.
         missed: u64,
@@ -349,7 +350,7 @@ impl fmt::Display for UnmetOutcome {
             }
             Self::Inconclusive(Inconclusive::Panicked) => f.write_str("inconclusive (app code has panicked)"),
             Self::Inconclusive(Inconclusive::FellBehind { missed }) => {
-                write!(f, "inconclusive (the waiting task missed {missed} publications)")
+                write!(f, "inconclusive ({missed} publications were missed)")
             }
             Self::Invalid(InvalidWait::Window) => {
                 f.write_str("invalid wait (the window must be more than zero and at most 24 h)")

@@ -181,7 +181,7 @@ async fn sources_are_waited_for_by_name() {
     assert_eq!(status.source_names.join(" "), "n1");
     let value = nodes.look(|seen| {
         let nodes: &PerSourceSnapshot<u32> = seen.value().unwrap();
-        (seen.source_health("n1").unwrap().facts.answers, nodes.get("n1").unwrap().value.map(|value| **value))
+        (seen.source_health("n1").unwrap().facts.answers, nodes.answer("n1").copied())
     });
     assert_eq!(value, Some((6, Some(1))));
 }

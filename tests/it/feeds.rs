@@ -389,7 +389,7 @@ fn by_hand() -> (ByHand, ObservationHandle<Nodes>, Instant) {
 
 fn success(cycle: u64, began: Instant, events: &[u64]) -> FeedSuccess<Known, u64> {
     let value = Known { polls: cycle, facts: BTreeMap::new() };
-    FeedSuccess { cycle, generation: 1, began, value, events: events.to_vec() }
+    FeedSuccess { cycle, generation: 1, began, is_polled: cycle > 0, value, events: events.to_vec() }
 }
 
 fn failure(cycle: u64, began: Instant) -> FeedFailure {

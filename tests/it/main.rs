@@ -29,6 +29,8 @@ mod escaped;
 mod fail_fast;
 mod failures;
 mod fan_out;
+mod feed_gaps;
+mod feed_per_source;
 mod feeds;
 mod first_cycle;
 mod first_observer;

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 use watchkeeper::{
-    CancellationToken, DynError, ObservationConfig, ObservationGroup, ObservationRuntime,
+    CancellationToken, DynError, Inconclusive, ObservationConfig, ObservationGroup, ObservationRuntime,
     ObservationRuntimeError, ObservedSource, PollNowError, SourceProvider, StopOutcome, StopReason,
-    async_trait,
+    UnmetOutcome, async_trait, observe, until,
 };
 
 use crate::common::threads::{Flavour, Gate, block_on, executor};
@@ -84,6 +85,69 @@ async fn a_stop_of_the_child_leaves_the_parent_and_nothing_stays_registered() {
     assert_eq!(other.handle().stop_reason(), None);
     parent.cancel();
     assert_eq!(other.handle().stopped().await, StopReason::Requested);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_shortest_ways_in_take_a_parent_too() {
+    async fn square(node: ObservedSource<u64>) -> Result<u64, DynError> {
+        Ok(node.source * node.source)
+    }
+    let parent = CancellationToken::new();
+    let runtime = observe(child_of(&parent), [("n1", 3)], square).await.unwrap();
+    let snapshot = runtime.handle().latest_snapshot().unwrap();
+    assert_eq!(snapshot.value.answer("n1"), Some(&9));
+    parent.cancel();
+    assert_eq!(runtime.handle().stopped().await, StopReason::Requested);
+    let error = observe(child_of(&parent), [("n1", 3)], square).await.unwrap_err();
+    assert!(matches!(error, ObservationRuntimeError::Ended { reason: StopReason::Requested }), "{error}");
+}
+
+/// Says when it is dropped.
+struct Dropped(Arc<AtomicBool>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// Also in the middle of a question, whose future is dropped.
+#[tokio::test(start_paused = true)]
+async fn an_until_that_is_cancelled_says_so_and_drops_its_condition() {
+    let cancelled = UnmetOutcome::Inconclusive(Inconclusive::Stopped { reason: StopReason::Requested });
+    for hangs in [false, true] {
+        let (parent, dropped, began) =
+            (CancellationToken::new(), Arc::<AtomicBool>::default(), Instant::now());
+        let condition = || async {
+            let _dropped = Dropped(Arc::clone(&dropped));
+            if hangs {
+                std::future::pending::<()>().await;
+            }
+            Err::<(), _>("not ready")
+        };
+        let waiting = until("it is ready", condition).with_parent(parent.clone()).within(ms(60_000));
+        let (unmet, ()) = tokio::join!(waiting, async {
+            tokio::time::sleep(ms(1_050)).await;
+            parent.cancel();
+        });
+        let unmet = unmet.unwrap_err();
+        assert_eq!((unmet.outcome(), began.elapsed()), (cancelled, ms(1_050)), "{unmet}");
+        assert_eq!(unmet.reason(), (!hangs).then_some("not ready"));
+        assert!(dropped.load(Relaxed));
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+        // A second one is not asked at all.
+        let asked = AtomicBool::new(false);
+        let never = || async { asked.store(true, Relaxed) };
+        let unmet = until("it is asked", || async {
+            never().await;
+            true
+        })
+        .with_parent(parent)
+        .within(ms(60_000))
+        .await
+        .unwrap_err();
+        assert_eq!((unmet.outcome(), asked.load(Relaxed)), (cancelled, false), "{unmet}");
+    }
 }
 
 /// No turn of the executor is needed to ask for the stop: its deadline runs from the cancellation.

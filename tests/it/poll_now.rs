@@ -2,7 +2,9 @@
 
 use std::error::Error;
 
-use watchkeeper::{Cause, ObservationConfig, ObservationRuntime, PollNowError, StopReason};
+use watchkeeper::{
+    Cause, ObservationConfig, ObservationGroup, ObservationRuntime, PollNowError, State, StopReason,
+};
 
 use crate::common::{Act, App, Call, each_second, ms};
 
@@ -27,6 +29,25 @@ async fn it_returns_the_snapshot_or_the_failure_of_the_very_cycle_it_starts() {
         assert!(error.to_string().contains(said), "{error}");
         assert!(error.source().is_none(), "the text is whole");
     }
+}
+
+/// Of whatever observer: by the control, which a group gives as well.
+#[tokio::test(start_paused = true)]
+async fn a_control_waits_for_its_cycle_and_returns_its_number() {
+    let app = App::new();
+    let group = ObservationGroup::new();
+    group.add_as("app", app.start(each_second()).await).unwrap();
+    let (control, handle) = (group.control("app").unwrap(), group.handle("app").unwrap());
+    app.then(Call::Poll, [Act::slow(300), Act::Err("down"), Act::Hang]);
+    let began = tokio::time::Instant::now();
+    assert_eq!((control.poll_now_and_wait().await.unwrap(), began.elapsed()), (1, ms(300)));
+    assert_eq!((handle.status().cycle, handle.status().state), (1, State::Idle));
+    let error = control.poll_now_and_wait().await.unwrap_err();
+    assert!(matches!(&error, PollNowError::Failed(failure) if failure.cycle == 2), "{error}");
+    let (ended, _) = tokio::join!(control.poll_now_and_wait(), group.stop_all());
+    let taken = matches!(ended, Err(PollNowError::Ended { reason: StopReason::Requested }));
+    assert!(taken || matches!(ended, Err(PollNowError::NotTaken(_))), "{ended:?}");
+    assert!(matches!(control.poll_now_and_wait().await, Err(PollNowError::NotTaken(_))));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 //! Every public name and its shape. A change that breaks users fails to compile here.
 
+mod ways_in;
+
 use std::error::Error;
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -752,7 +754,14 @@ fn fed(record: &Record<Least>, began: Instant) -> Result<(), Box<dyn Error>> {
     let mut feed = feed?;
     let _: Handle = feed.handle();
     let _: Instant = feed.now();
-    let value = FeedSuccess { cycle: 0_u64, generation: 1_u64, began, value: Opaque, events: vec![Opaque] };
+    let value = FeedSuccess {
+        cycle: 0_u64,
+        generation: 1_u64,
+        began,
+        is_polled: false,
+        value: Opaque,
+        events: vec![Opaque],
+    };
     feed.success(at, value)?;
     let (stage, cause) = (ObservationFailureStage::Poll, Cause::Error);
     let failure = FeedFailure { cycle: 1_u64, began, stage, cause, message: String::new(), rebuild: false };

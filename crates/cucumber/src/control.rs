@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use watchkeeper::{AnyHandle, ControlError, ObservationControl, StopOutcome};
+use watchkeeper::{AnyHandle, ControlError, ObservationControl, PollNowError, StopOutcome};
 
 /// Pauses, resumes, hurries and stops an observer for a scenario; cloneable.
 ///
@@ -193,6 +193,15 @@ impl ScenarioControl {
     /// [`ControlError`].
     pub async fn poll_now(&self) -> Result<u64, ControlError> {
         self.wishes.control.poll_now().await
+    }
+
+    /// See [`ObservationControl::poll_now_and_wait`].
+    ///
+    /// # Errors
+    ///
+    /// [`PollNowError`].
+    pub async fn poll_now_and_wait(&self) -> Result<u64, PollNowError> {
+        self.wishes.control.poll_now_and_wait().await
     }
 
     /// See [`ObservationControl::stop`]. An observer of the suite is stopped for all.

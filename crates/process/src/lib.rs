@@ -4,7 +4,8 @@
 //! kernel end it also when this process is killed. [`RunDirectory`] is a directory that goes with its value, or,
 //! when this process is killed, with the next one that is made.
 //!
-//! Linux only: it takes pidfds, the signal at a parent's death and `/proc`.
+//! Linux only: it takes pidfds, the signal at a parent's death and `/proc`. The libraries, `watchkeeper-fsm`, `watchkeeper`,
+//! `watchkeeper-scenario` and `watchkeeper-cucumber`, build on macOS and Windows too.
 //!
 //! ```
 //! use std::process::Command;
@@ -25,7 +26,8 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!(
     "watchkeeper-process, and the examples that start processes, are for Linux only: they take pidfds, the signal at a \
-     parent's death and /proc. The libraries build here: `cargo build -p watchkeeper -p watchkeeper-scenario`."
+     parent's death and /proc. The libraries build on macOS and Windows too: \
+     `cargo build -p watchkeeper-fsm -p watchkeeper -p watchkeeper-scenario -p watchkeeper-cucumber`."
 );
 
 #[cfg(target_os = "linux")]

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use watchkeeper::{DynError, ObservationConfig, Observer, Verdict};
+use watchkeeper::{CancellationToken, DynError, ObservationConfig, Observer, Verdict};
 
 use crate::closures::{AtTheEnd, Begun, Closure, Throughout};
 use crate::factory::{Nodes, OneObserver};
@@ -103,6 +103,7 @@ impl<A: Application> ScenarioBuilder<A> {
             limits: Limits::default(),
             run_for: None,
             cooldown: None,
+            parent: None,
             extensions: Vec::new(),
             factories: Vec::new(),
             workloads: Vec::new(),
@@ -129,6 +130,68 @@ impl<A: Application> ScenarioBuilder<A> {
     /// is no cooldown.
     pub fn cooldown(mut self, cooldown: Duration) -> Self {
         self.plan.cooldown = Some(cooldown);
+        self
+    }
+
+    /// Cancelling `parent` cancels the run, in whatever phase it is: the workloads are drained, nothing is judged, and
+    /// everything is taken down as usual. The run ends with [`Problem::Cancelled`](crate::Problem::Cancelled). With one
+    /// that is cancelled already nothing is deployed. Default: no parent.
+    ///
+    /// What cancels [`Scenario::run_until`] does so beside it: the first of the two counts. Observers are stopped by the
+    /// run, before the nodes go down: their configs need no parent.
+    ///
+    /// # Examples
+    ///
+    /// One token ends everything that a program has started, this run among it.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use std::time::Duration;
+    /// use watchkeeper_scenario::{Application, CancellationToken, Problem, Scenario, WorkloadEnd};
+    /// # use watchkeeper_scenario::{DeployError, Deployer, NodeClients, NodeControl, NodeControlError, RunningCluster, async_trait};
+    /// # struct App;
+    /// # impl Application for App { type Deployment = (); type NodeClient = (); }
+    /// # struct Memory;
+    /// # #[async_trait]
+    /// # impl Deployer<App> for Memory {
+    /// #     fn name(&self) -> &'static str { "memory" }
+    /// #     async fn deploy(&self, _: &()) -> Result<Box<dyn RunningCluster<App>>, DeployError> { Ok(Box::new(NoNodes)) }
+    /// # }
+    /// # struct NoNodes;
+    /// # #[async_trait]
+    /// # impl RunningCluster<App> for NoNodes {
+    /// #     fn node_clients(&self) -> NodeClients<()> { NodeClients::new() }
+    /// #     fn node_control(&self) -> Arc<dyn NodeControl> { Arc::new(NoNodes) }
+    /// #     async fn shut_down(&self) -> Result<(), DeployError> { Ok(()) }
+    /// # }
+    /// # #[async_trait]
+    /// # impl NodeControl for NoNodes {
+    /// #     fn deployer(&self) -> &'static str { "memory" }
+    /// #     fn nodes(&self) -> Vec<String> { Vec::new() }
+    /// #     async fn wait_ready(&self, _: &str, _: Duration) -> Result<(), NodeControlError> { Ok(()) }
+    /// # }
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let deployer = Memory;
+    /// let token = CancellationToken::new();
+    /// let of_the_workload = token.clone();
+    /// let scenario = Scenario::<App>::builder("until the token", ())
+    ///     .with_parent(token)
+    ///     .workload("work", |context| async move {
+    ///         of_the_workload.cancel();
+    ///         context.cancelled().await;
+    ///         Ok(())
+    ///     })
+    ///     .build()?;
+    /// let failure = scenario.run(&deployer).await.unwrap_err();
+    /// assert!(matches!(failure.failures()[0].problem, Problem::Cancelled));
+    /// assert_eq!(failure.report().workloads[0].end, WorkloadEnd::Cancelled);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_parent(mut self, parent: CancellationToken) -> Self {
+        self.plan.parent = Some(parent);
         self
     }
 
@@ -264,7 +327,7 @@ impl<A: Application> ScenarioBuilder<A> {
     /// # use watchkeeper_scenario::{Application, ScenarioBuilder};
     /// # fn example<A: Application>(builder: ScenarioBuilder<A>) -> ScenarioBuilder<A> {
     /// builder.expect_invariant("n1 never exceeds 9", "counts", |seen: &PerSourceSnapshot<u64>| {
-    ///     seen.get("n1").and_then(|n1| n1.answering_value()).is_none_or(|count| **count <= 9)
+    ///     seen.answer("n1").is_none_or(|count| *count <= 9)
     /// })
     /// # }
     /// ```

@@ -172,6 +172,20 @@ impl<A: Application> RunContext<A> {
         self.shared.observers.control(name)
     }
 
+    /// Starts a cycle of the observer called `name` now, or right after the one in flight, waits until that very cycle
+    /// has succeeded, and returns its number. Its handle's latest snapshot is then of that cycle, or of a later one.
+    ///
+    /// # Errors
+    ///
+    /// [`ObserverError::Unknown`], or [`ObserverError::NotPolled`] with what became of the cycle.
+    ///
+    /// # Cancel safety
+    ///
+    /// The cycle runs whether this is awaited to its end or not.
+    pub async fn poll_now_and_wait(&self, name: &str) -> Result<u64, ObserverError> {
+        self.shared.observers.poll_now_and_wait(name).await
+    }
+
     /// The names of all observers, in the order they were started.
     #[must_use]
     pub fn observer_names(&self) -> Vec<String> {

@@ -82,6 +82,15 @@ pub enum DeployError {
         /// What the panic said.
         message: String,
     },
+    /// The parent of the cluster was cancelled before it was up: nothing is left of it.
+    #[error(
+        "the {} deployer was cancelled by its parent: start another cluster, with a parent that is not cancelled",
+        name(deployer)
+    )]
+    Cancelled {
+        /// Which deployer.
+        deployer: String,
+    },
     /// A step did not work.
     #[error("the {} deployer could not {}", name(deployer), said(step))]
     Failed {

@@ -51,10 +51,8 @@
 //!
 //! async fn both_are_counted(context: RunContext<Counters>) -> Result<(), DynError> {
 //!     let counts = context.require_observer::<Counts>("counts")?;
-//!     let at_three = |name: &str, seen: &<Counts as watchkeeper::Observer>::Snapshot| {
-//!         seen.get(name).and_then(|node| node.answering_value()).is_some_and(|count| **count == 3)
-//!     };
-//!     let agreed = counts.eventually("both are 3", |seen| at_three("n1", seen) && at_three("n2", seen));
+//!     let at_three = |node: Option<&u64>| node == Some(&3);
+//!     let agreed = counts.eventually("both are 3", |seen| at_three(seen.answer("n1")) && at_three(seen.answer("n2")));
 //!     agreed.within(Duration::from_secs(5)).await?;
 //!     Ok(())
 //! }
@@ -136,5 +134,5 @@ pub use scenario::Scenario;
 #[cfg(unix)]
 pub use signals::ctrl_c;
 pub use timeline::{Moment, ObserverTimeline, Seen};
-pub use watchkeeper::{DynError, async_trait};
+pub use watchkeeper::{CancellationToken, DynError, async_trait};
 pub use workload::Workload;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 use watchkeeper::{
-    DynError, ObservationConfig, ObservationControl, ObservationHandle, ObservedSource, Observer,
-    SourceProvider, StopOutcome, async_trait,
+    CancellationToken, DynError, ObservationConfig, ObservationControl, ObservationHandle, ObservedSource,
+    Observer, SourceProvider, StopOutcome, async_trait,
 };
 
 use crate::clients::ExternalClients;
@@ -123,6 +123,35 @@ impl<A: Application> ManualCluster<A> {
         deployer: &(impl Deployer<A> + ?Sized),
         deployment: &A::Deployment,
     ) -> Result<Self, DeployError> {
+        Self::deploy_until(deployer, deployment, None).await
+    }
+
+    /// Brings a cluster up that is stopped by `parent`: cancelling it ends the deployment, or asks all observers for
+    /// their stop, and none is attached after that.
+    ///
+    /// The nodes go down as usual, by [`shut_down`](Self::shut_down) or when it is dropped: a test whose waits end
+    /// because their observer was stopped does that in any case.
+    ///
+    /// # Errors
+    ///
+    /// As [`deploy`](Self::deploy); [`DeployError::Cancelled`] if the parent was cancelled before the cluster was up.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`deploy`](Self::deploy).
+    pub async fn deploy_with_parent(
+        deployer: &(impl Deployer<A> + ?Sized),
+        deployment: &A::Deployment,
+        parent: CancellationToken,
+    ) -> Result<Self, DeployError> {
+        Self::deploy_until(deployer, deployment, Some(parent)).await
+    }
+
+    async fn deploy_until(
+        deployer: &(impl Deployer<A> + ?Sized),
+        deployment: &A::Deployment,
+        parent: Option<CancellationToken>,
+    ) -> Result<Self, DeployError> {
         let began = Instant::now();
         let panics = Panics::default();
         let unnamed = |message| DeployError::Panicked {
@@ -133,7 +162,17 @@ impl<A: Application> ManualCluster<A> {
         let subject = Subject::Deployer(name.clone());
         let panicked = |message| DeployError::Panicked { deployer: name.clone(), message };
         let deploying = panics.caught(subject.clone(), async { deployer.deploy(deployment).await });
-        let cluster = panics.guard(subject.clone(), deploying.await.map_err(panicked)??);
+        let deployed = match &parent {
+            Some(parent) => parent.run_until_cancelled(deploying).await,
+            None => Some(deploying.await),
+        };
+        let Some(deployed) = deployed else {
+            return Err(match panics.take().into_iter().next() {
+                Some(panic) => panicked(panic.message),
+                None => DeployError::Cancelled { deployer: name },
+            });
+        };
+        let cluster = panics.guard(subject.clone(), deployed.map_err(panicked)??);
         let of_the_cluster = || {
             let nodes = cluster.node_clients();
             nodes.collect(&panics, &subject);
@@ -148,8 +187,12 @@ impl<A: Application> ManualCluster<A> {
                 return Err(panicked(message));
             }
         };
+        let mut observers = Observers::new(&panics, began);
+        if let Some(parent) = parent {
+            observers.stopped_by(parent);
+        }
         Ok(Self {
-            observers: Observers::new(&panics, began),
+            observers,
             control,
             sources: ClusterSources { external: nodes.external(), nodes },
             cluster: Some(cluster),
@@ -268,6 +311,20 @@ impl<A: Application> ManualCluster<A> {
     /// [`ObserverError::Unknown`].
     pub fn observer_control(&self, name: &str) -> Result<ObservationControl, ObserverError> {
         self.observers.control(name)
+    }
+
+    /// Starts a cycle of the observer called `name` now, or right after the one in flight, waits until that very cycle
+    /// has succeeded, and returns its number. Its handle's latest snapshot is then of that cycle, or of a later one.
+    ///
+    /// # Errors
+    ///
+    /// [`ObserverError::Unknown`], or [`ObserverError::NotPolled`] with what became of the cycle.
+    ///
+    /// # Cancel safety
+    ///
+    /// The cycle runs whether this is awaited to its end or not.
+    pub async fn poll_now_and_wait(&self, name: &str) -> Result<u64, ObserverError> {
+        self.observers.poll_now_and_wait(name).await
     }
 
     /// What each observer has seen up to now, for a report.

@@ -8,10 +8,11 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 use watchkeeper::{
     ObservationConfig, ObservationControl, ObservationHandle, ObservationRuntime, ObservationRuntimeError,
-    Observer, SourceProvider, StopOutcome,
+    Observer, PollNowError, SourceProvider, StopOutcome,
 };
 
 use crate::ObserverTimeline;
@@ -35,6 +36,8 @@ pub(crate) struct Observers {
     starts: InFlight,
     /// Cancelled when nothing is taken in any more.
     over: CancellationToken,
+    /// Waits for the parent, if there is one.
+    child: Option<AbortOnDropHandle<()>>,
     panics: Panics,
     began: Instant,
 }
@@ -49,6 +52,8 @@ struct Held {
     /// Those that are held no more, and whose code blocked its thread when they were stopped.
     blocked: Vec<(String, ObservationControl)>,
     over: bool,
+    /// Cancelled, nothing is taken in any more.
+    parent: Option<CancellationToken>,
 }
 
 struct Entry {
@@ -135,6 +140,14 @@ pub enum ObserverError {
         /// What the panic said.
         message: String,
     },
+    /// The cycle that was asked for has not succeeded.
+    #[error("the observer {} was not polled", quoted(name))]
+    NotPolled {
+        /// The name.
+        name: String,
+        /// Why.
+        source: PollNowError,
+    },
     /// The run is over, and takes no observer in any more.
     #[error("the run is over: start the observer {} while it lasts, and await its start", quoted(name))]
     Over {
@@ -151,9 +164,27 @@ impl Observers {
             held: Arc::default(),
             starts: InFlight::default(),
             over: CancellationToken::new(),
+            child: None,
             panics: panics.clone(),
             began,
         }
+    }
+
+    /// Has all of them stopped when `parent` is cancelled, also those that are being started.
+    pub(crate) fn stopped_by(&mut self, parent: CancellationToken) {
+        let (held, over) = (Arc::clone(&self.held), self.over.clone());
+        lock(&held).parent = Some(parent.clone());
+        let stopping = async move {
+            parent.cancelled().await;
+            over.cancel();
+            let mut stops = JoinSet::new();
+            for entry in &lock(&held).entries {
+                let control = entry.control.clone();
+                stops.spawn(async move { control.stop().await });
+            }
+            while stops.join_next().await.is_some() {}
+        };
+        self.child = Some(AbortOnDropHandle::new(tokio::spawn(stopping.in_current_span())));
     }
 
     /// Starts one in a step of `of`. Cancel safe: a start that nobody waits for any more is cut off by its guard.
@@ -271,6 +302,11 @@ impl Observers {
 
     pub(crate) fn control(&self, name: &str) -> Result<ObservationControl, ObserverError> {
         lock(&self.held).find(name).map(|entry| entry.control.clone())
+    }
+
+    pub(crate) async fn poll_now_and_wait(&self, name: &str) -> Result<u64, ObserverError> {
+        let polled = self.control(name)?.poll_now_and_wait().await;
+        polled.map_err(|source| ObserverError::NotPolled { name: name.to_owned(), source })
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
@@ -398,10 +434,11 @@ impl StartGuard {
 
 impl Held {
     fn accepts(&self, name: &str) -> Result<(), ObserverError> {
+        let is_over = self.over || self.parent.as_ref().is_some_and(CancellationToken::is_cancelled);
         let name_taken = || self.entries.iter().any(|entry| entry.name == name);
         match name {
             "" => Err(ObserverError::EmptyName),
-            _ if self.over => Err(ObserverError::Over { name: name.to_owned() }),
+            _ if is_over => Err(ObserverError::Over { name: name.to_owned() }),
             _ if name_taken() => Err(ObserverError::DuplicateName { name: name.to_owned() }),
             _ => Ok(()),
         }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
 use crate::failure::{Problem, Subject};
 use crate::panics::{Guarded, Panics, catch};
 use crate::part::Part;
@@ -56,6 +58,7 @@ pub(crate) struct Plan<A: Application> {
     pub(crate) limits: Limits,
     pub(crate) run_for: Option<Duration>,
     pub(crate) cooldown: Option<Duration>,
+    pub(crate) parent: Option<CancellationToken>,
     pub(crate) extensions: Vec<Guarded<AddExtension<A>>>,
     pub(crate) factories: Vec<Part<A>>,
     pub(crate) workloads: Vec<Part<A>>,
@@ -100,8 +103,8 @@ impl<A: Application> Scenario<A> {
     /// judged, and everything is taken down as usual. When it resolves while everything is being taken
     /// down, the run has failed too. `cancel` is dropped when the run is over.
     ///
-    /// See [`ctrl_c`](crate::ctrl_c) for SIGINT and SIGTERM; a second one ends the process at once. A parent
-    /// `CancellationToken` is passed as `token.cancelled_owned()`: cancelling it is a requested stop.
+    /// See [`ctrl_c`](crate::ctrl_c) for SIGINT and SIGTERM; a second one ends the process at once. A parent token
+    /// cancels a run beside it: see [`ScenarioBuilder::with_parent`].
     ///
     /// # Errors
     ///
@@ -115,63 +118,12 @@ impl<A: Application> Scenario<A> {
     /// # Cancel safety
     ///
     /// As [`run`](Self::run).
-    ///
-    /// # Examples
-    ///
-    /// One token ends everything that a program has started, this run among it.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use std::time::Duration;
-    /// use tokio_util::sync::CancellationToken;
-    /// use watchkeeper_scenario::{Application, Problem, Scenario, WorkloadEnd};
-    /// # use watchkeeper_scenario::{DeployError, Deployer, NodeClients, NodeControl, NodeControlError, RunningCluster, async_trait};
-    /// # struct App;
-    /// # impl Application for App { type Deployment = (); type NodeClient = (); }
-    /// # struct Memory;
-    /// # #[async_trait]
-    /// # impl Deployer<App> for Memory {
-    /// #     fn name(&self) -> &'static str { "memory" }
-    /// #     async fn deploy(&self, _: &()) -> Result<Box<dyn RunningCluster<App>>, DeployError> { Ok(Box::new(NoNodes)) }
-    /// # }
-    /// # struct NoNodes;
-    /// # #[async_trait]
-    /// # impl RunningCluster<App> for NoNodes {
-    /// #     fn node_clients(&self) -> NodeClients<()> { NodeClients::new() }
-    /// #     fn node_control(&self) -> Arc<dyn NodeControl> { Arc::new(NoNodes) }
-    /// #     async fn shut_down(&self) -> Result<(), DeployError> { Ok(()) }
-    /// # }
-    /// # #[async_trait]
-    /// # impl NodeControl for NoNodes {
-    /// #     fn deployer(&self) -> &'static str { "memory" }
-    /// #     fn nodes(&self) -> Vec<String> { Vec::new() }
-    /// #     async fn wait_ready(&self, _: &str, _: Duration) -> Result<(), NodeControlError> { Ok(()) }
-    /// # }
-    ///
-    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let deployer = Memory;
-    /// let token = CancellationToken::new();
-    /// let of_the_workload = token.clone();
-    /// let scenario = Scenario::<App>::builder("until the token", ())
-    ///     .workload("work", |context| async move {
-    ///         of_the_workload.cancel();
-    ///         context.cancelled().await;
-    ///         Ok(())
-    ///     })
-    ///     .build()?;
-    /// let failure = scenario.run_until(&deployer, token.cancelled_owned()).await.unwrap_err();
-    /// assert!(matches!(failure.failures()[0].problem, Problem::Cancelled));
-    /// assert_eq!(failure.report().workloads[0].end, WorkloadEnd::Cancelled);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub async fn run_until<T>(
-        self,
+        mut self,
         deployer: &(impl Deployer<A> + ?Sized),
         cancel: impl Future<Output = T>,
     ) -> Result<RunReport, ScenarioFailure> {
-        let mut cancel = Cancel::new(&self.plan.panics, cancel);
+        let mut cancel = Cancel::new(&self.plan.panics, cancel, self.plan.parent.take());
         let mut run = Run::new(self.plan);
         let cancelled = tokio::select! {
             biased;
@@ -192,21 +144,45 @@ impl<A: Application> Scenario<A> {
     }
 }
 
-/// What cancels a run: a future of the caller, which may panic. It is kept until the run is over, also when
+/// What cancels a run: its parent, or a future of the caller, which may panic. That is kept until the run is over, also when
 /// it has come: a second Ctrl-C is then seen by it.
 struct Cancel<F> {
+    parent: Option<Parent>,
     future: Guarded<Pin<Box<F>>>,
     has_come: bool,
 }
 
+/// A token, and what wakes the run when it is cancelled.
+struct Parent {
+    token: CancellationToken,
+    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Parent {
+    fn new(token: CancellationToken) -> Self {
+        let cancelled = Box::pin(token.clone().cancelled_owned());
+        Self { token, cancelled }
+    }
+
+    /// The token is looked at in any case: a task without a budget gets no answer of the future.
+    fn is_cancelled(&mut self, context: &mut Context<'_>) -> bool {
+        self.cancelled.as_mut().poll(context).is_ready() || self.token.is_cancelled()
+    }
+}
+
 impl<F: Future> Cancel<F> {
-    fn new(panics: &Panics, future: F) -> Self {
-        Self { future: panics.guard(Subject::Run, Box::pin(future)), has_come: false }
+    fn new(panics: &Panics, future: F, parent: Option<CancellationToken>) -> Self {
+        let future = panics.guard(Subject::Run, Box::pin(future));
+        Self { parent: parent.map(Parent::new), future, has_come: false }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Problem> {
         if self.has_come {
             return Poll::Pending;
+        }
+        if self.parent.as_mut().is_some_and(|parent| parent.is_cancelled(context)) {
+            self.has_come = true;
+            return Poll::Ready(Problem::Cancelled);
         }
         let problem = match catch(|| self.future.as_mut().poll(context).map(drop)) {
             Ok(Poll::Pending) => return Poll::Pending,

@@ -45,9 +45,14 @@ const DIRECTIONS: &[(&str, Rule)] = &[
     ("watchkeeper-chain", Rule::Never(&["bitcoin", "bitcoinkernel", "libbitcoinkernel-sys"])),
 ];
 
-/// Dependencies point the way that the layout says.
+/// The README's first command has its first result within 100 s, from a clone whose dependencies are fetched: what takes
+/// minutes to build is behind a feature.
+const FIRST_COMMAND: (&str, Rule) =
+    ("openraft_kv", Rule::Never(&["kube", "k8s-openapi", "bollard", "cucumber", "rustls", "aws-lc"]));
+
+/// Dependencies point the way that the layout says, and the first command builds little.
 pub(crate) fn directions() -> Result<Verdict, String> {
-    let mut broken = Vec::new();
+    let mut broken = first_command(&workspace::built_by_default(FIRST_COMMAND.0)?);
     for (package, rule) in DIRECTIONS {
         let below = workspace::built_with(package)?;
         println!("  {package} is built with {} packages", below.len());
@@ -56,6 +61,16 @@ pub(crate) fn directions() -> Result<Verdict, String> {
         );
     }
     verdict(&broken)
+}
+
+/// What the README's first command must not build.
+fn first_command(below: &[Named]) -> Vec<String> {
+    let (package, rule) = FIRST_COMMAND;
+    println!("  {package} is built with {} packages by default", below.len());
+    let wrong = rule.broken_by(below);
+    wrong
+        .map(|named| format!("{package} must not be built with {} by default: make it a feature", named.name))
+        .collect()
 }
 
 impl Rule {
@@ -379,6 +394,45 @@ mod tests {
             broken(&never, &["hyper", "hyper-util", "async-nats"]),
             ["hyper", "hyper-util", "async-nats"]
         );
+    }
+
+    /// It took five minutes, most of them for what the default run never touches.
+    #[test]
+    fn the_first_command_builds_neither_kubernetes_nor_containers() {
+        let below = workspace::built_by_default(FIRST_COMMAND.0).expect("cargo tree is read");
+        assert_eq!(first_command(&below), [""; 0]);
+        assert!(below.iter().any(|named| named.name == "openraft"), "{below:?}");
+        let all = workspace::built_with(FIRST_COMMAND.0).expect("cargo tree is read");
+        let broken = first_command(&all).join("\n");
+        for heavy in ["kube", "k8s-openapi", "bollard"] {
+            assert!(broken.contains(&format!("built with {heavy} by default")), "{heavy}: {broken}");
+        }
+    }
+
+    /// The one error of another platform named two of the four.
+    #[test]
+    fn all_libraries_that_build_elsewhere_are_named_where_that_is_said() {
+        let read = |file: &str| fs::read_to_string(Path::new(crate::ROOT).join(file)).unwrap();
+        let (process, readme, architecture) =
+            (read("crates/process/src/lib.rs"), read("README.md"), read("ARCHITECTURE.md"));
+        let between = |text: &'_ str, from: &str, to: &str| {
+            let text = text.split_once(from).unwrap_or_else(|| panic!("{from:?} is gone")).1;
+            text.split_once(to).unwrap_or_else(|| panic!("{to:?} is gone")).0.to_owned()
+        };
+        for (said, named) in [
+            (between(&process, "compile_error!(", ");"), "-p "),
+            (between(&process, "//! Linux only", "//!\n"), "`"),
+            (between(&readme, "## Platforms", "## "), "`"),
+            (between(&architecture, "**`crates/process/`**", "**`crates/xtask/`**"), "`"),
+        ] {
+            for library in PORTABLE {
+                let end = if named == "`" { ["`", "`"] } else { [" ", "`"] };
+                assert!(
+                    end.iter().any(|end| said.contains(&format!("{named}{library}{end}"))),
+                    "{library}: {said}"
+                );
+            }
+        }
     }
 
     #[test]

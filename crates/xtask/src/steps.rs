@@ -61,7 +61,7 @@ pub(crate) static STEPS: &[Step] = &[
     },
     Step {
         name: "directions",
-        why: "the machine is built with no runtime, clock, I/O or randomness, the library with nothing heavy",
+        why: "the machine is built with no runtime, clock, I/O or randomness, the library and the first command with nothing heavy",
         needs: &[],
         work: Work::Check(checks::directions),
     },

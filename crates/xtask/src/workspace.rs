@@ -32,8 +32,17 @@ pub(crate) fn packages() -> Result<Vec<Package>, String> {
 
 /// What `package` is built with, on any target and with all features: normal and build dependencies, and theirs.
 pub(crate) fn built_with(package: &str) -> Result<Vec<Named>, String> {
+    tree(package, "--target all --all-features")
+}
+
+/// What `package` is built with here, where no feature is asked for.
+pub(crate) fn built_by_default(package: &str) -> Result<Vec<Named>, String> {
+    tree(package, "")
+}
+
+fn tree(package: &str, selection: &str) -> Result<Vec<Named>, String> {
     let line = format!(
-        "cargo tree --package {package} --edges normal,build --target all --all-features --prefix none --format {{p}}"
+        "cargo tree --package {package} --edges normal,build {selection} --prefix none --format {{p}}"
     );
     let tree = parse_tree(&shell::read(&line)?)?;
     Ok(tree.into_iter().filter(|named| named.name != package).collect())

@@ -1,11 +1,10 @@
 //! Never more probes at once than allowed, and who waited longest goes first.
 
 use tokio::time::Instant;
-use watchkeeper::{ObservationStatus, State};
 
 use super::{Probes, SECOND, Says, cycle, sources_of, start};
+use crate::common::ms;
 use crate::common::threads::{Flavour, executor};
-use crate::common::{ms, status_when};
 
 #[tokio::test(start_paused = true)]
 async fn never_more_probes_run_at_once_than_allowed() {
@@ -109,9 +108,7 @@ fn on_real_threads_as_well() {
         let (runtime, set) = start(&names, observer).await;
         for n in 1..=100 {
             set.replace(sources_of(n, &names));
-            let next = runtime.control().poll_now().await.unwrap();
-            let ended = |status: &ObservationStatus<_>| status.cycle >= next && status.state == State::Idle;
-            status_when(&runtime, ended).await;
+            runtime.poll_now_and_wait().await.unwrap();
         }
         let _ = runtime.stop().await;
         probes.are_gone().await;

@@ -256,7 +256,7 @@ fn adds_up(_: &mut World, first: u64, second: u64, sum: u64) {
 async fn seen(world: &mut World, observer: String, leader: String, node: String) {
     let named = world.observers.handle(&observer).unwrap().eventually("it is named", |seen| {
         let answers = seen.value::<PerSourceSnapshot<Value>>().unwrap();
-        answers.get(&node).unwrap().value.is_some_and(|value| value["leader"] == *leader)
+        answers.answer(&node).is_some_and(|value| value["leader"] == *leader)
     });
     named.or_now().within(Duration::from_secs(5)).await.unwrap();
 }

@@ -157,3 +157,18 @@ async fn cancelling_the_token_of_a_context_ends_nothing_else() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_is_polled_by_name_and_its_cycle_awaited() {
+    let memory = Memory::default();
+    look(observed(&memory), &memory, |context| async move {
+        context.node_client("n1")?.set(9);
+        let cycle = context.poll_now_and_wait("numbers").await?;
+        let seen = context.require_observer::<Watcher>("numbers")?.latest_snapshot().unwrap();
+        assert!(cycle >= 1 && seen.cycle >= cycle && seen.value["n1"] == 9, "{seen:?}");
+        let unknown = context.poll_now_and_wait("nobody").await.unwrap_err();
+        assert!(matches!(unknown, ObserverError::Unknown { .. }), "{unknown}");
+        Ok(())
+    })
+    .await;
+}

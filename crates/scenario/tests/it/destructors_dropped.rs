@@ -62,7 +62,7 @@ impl Expectation<Numbers> for Checked {
 }
 
 /// Its check ends the run, and then fails.
-struct Cancels(&'static str, tokio_util::sync::CancellationToken);
+struct Cancels(&'static str, watchkeeper_scenario::CancellationToken);
 
 #[async_trait]
 impl Expectation<Numbers> for Cancels {
@@ -88,7 +88,7 @@ fn sorted(failure: &ScenarioFailure) -> Vec<String> {
 #[tokio::test(start_paused = true)]
 async fn checks_that_fail_while_the_run_is_cancelled_are_all_recorded() {
     let memory = Memory::default();
-    let cancel = tokio_util::sync::CancellationToken::new();
+    let cancel = watchkeeper_scenario::CancellationToken::new();
     let scenario = observed(&memory)
         .run_for(Duration::from_millis(1_500))
         .with_expectation(Cancels("a", cancel.clone()))
@@ -113,7 +113,7 @@ async fn checks_that_fail_while_the_run_is_cancelled_are_all_recorded() {
 #[tokio::test(start_paused = true)]
 async fn steps_that_fail_while_the_run_is_cancelled_are_all_recorded() {
     let memory = Memory::default();
-    let cancel = tokio_util::sync::CancellationToken::new();
+    let cancel = watchkeeper_scenario::CancellationToken::new();
     let cancels = |name: &'static str| {
         let cancel = cancel.clone();
         move |_| async move {

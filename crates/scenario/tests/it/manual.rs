@@ -1,9 +1,11 @@
 //! Clusters that a test drives by hand.
 
-use watchkeeper::{Inconclusive, StopOutcome, UnmetOutcome};
+use std::future::pending;
+
+use watchkeeper::{Inconclusive, ObservationConfig, PollNowError, StopOutcome, StopReason, UnmetOutcome};
 use watchkeeper_scenario::{
-    DeployError, Deployer, ExternalError, ManualCluster, NodeClients, NodeControl, NodeControlError,
-    ObserverError, RunningCluster, ShutDownError, async_trait,
+    CancellationToken, DeployError, Deployer, ExternalError, ManualCluster, NodeClients, NodeControl,
+    NodeControlError, ObserverError, RunningCluster, ShutDownError, async_trait,
 };
 
 use crate::common::{Diary, Goes, Memory, Number, Numbers, Watcher, often, secs};
@@ -225,4 +227,81 @@ fn a_cluster_may_be_dropped_where_there_is_no_runtime() {
     assert_eq!(memory.diary.read(), ["up", "cluster dropped"]);
     drop(runtime);
     assert_eq!(memory.diary.count("observer dropped"), 1);
+}
+
+/// A deployment that is under way leaves nothing; observers are stopped, and the nodes go down as usual.
+#[tokio::test(start_paused = true)]
+async fn a_parent_token_ends_a_manual_cluster_in_whatever_state_it_is() {
+    let (parent, hangs) = (CancellationToken::new(), Memory { up: Goes::Hangs, ..Memory::default() });
+    let deploying = ManualCluster::<Numbers>::deploy_with_parent(&hangs, &2, parent.clone());
+    let (ended, ()) = tokio::join!(deploying, async {
+        tokio::time::sleep(secs(1)).await;
+        parent.cancel();
+    });
+    let error = ended.unwrap_err();
+    assert!(matches!(&error, DeployError::Cancelled { deployer } if deployer == "memory"), "{error}");
+    // One that is cancelled already brings nothing up.
+    let memory = Memory::default();
+    let ended = ManualCluster::<Numbers>::deploy_with_parent(&memory, &2, parent).await;
+    assert!(matches!(ended, Err(DeployError::Cancelled { .. })));
+    assert_eq!((hangs.diary.read(), memory.diary.read()), (Vec::new(), Vec::new()));
+
+    let parent = CancellationToken::new();
+    let cluster = ManualCluster::<Numbers>::deploy_with_parent(&memory, &2, parent.clone()).await.unwrap();
+    let of_its_own = CancellationToken::new();
+    let config = ObservationConfig { parent: Some(of_its_own), ..often() };
+    let numbers = cluster.attach("numbers", Watcher::new(&memory.diary), config).await.unwrap();
+    let starting = cluster.attach_over("late", Hangs, Watcher::new(&memory.diary), often());
+    let waiting = numbers.eventually("nobody knows", |_| false).within(secs(60));
+    let (unmet, late, refused) = tokio::join!(waiting, starting, async {
+        tokio::time::sleep(secs(1)).await;
+        parent.cancel();
+        // At once: nobody has had a turn since.
+        cluster.attach("refused", Watcher::new(&memory.diary), often()).await
+    });
+    let stopped = Inconclusive::Stopped { reason: StopReason::Requested };
+    assert_eq!(unmet.unwrap_err().outcome(), UnmetOutcome::Inconclusive(stopped));
+    for over in [late, refused] {
+        assert!(matches!(over, Err(ObserverError::Over { .. })), "{over:?}");
+    }
+    assert_eq!(numbers.stopped().await, StopReason::Requested);
+    assert_eq!(cluster.timelines().len(), 1, "it is still there for a report");
+    assert_eq!(memory.diary.count("down"), 0, "the nodes are left to the test");
+    cluster.shut_down().await.unwrap();
+    assert_eq!(memory.diary.read().iter().rev().take(2).collect::<Vec<_>>(), ["cluster dropped", "down"]);
+}
+
+/// Sources that never come.
+struct Hangs;
+
+#[async_trait]
+impl watchkeeper::SourceProvider<Number> for Hangs {
+    async fn sources(
+        &self,
+    ) -> Result<Vec<watchkeeper::ObservedSource<Number>>, watchkeeper_scenario::DynError> {
+        pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_of_an_observer_by_name_returns_when_its_cycle_has_succeeded() {
+    let memory = Memory::default();
+    let cluster = two_nodes(&memory).await;
+    let rarely = ObservationConfig { interval: secs(3_600), ..often() };
+    let numbers = cluster.attach("numbers", Watcher::new(&memory.diary), rarely).await.unwrap();
+    cluster.node_client("n1").unwrap().set(8);
+    assert_eq!(cluster.poll_now_and_wait("numbers").await.unwrap(), 1);
+    assert_eq!(numbers.latest_snapshot().unwrap().value["n1"], 8);
+    let unknown = cluster.poll_now_and_wait("nobody").await.unwrap_err();
+    assert!(matches!(unknown, ObserverError::Unknown { .. }), "{unknown}");
+    let _ = cluster.observer_control("numbers").unwrap().stop().await;
+    let error = cluster.poll_now_and_wait("numbers").await.unwrap_err();
+    let ObserverError::NotPolled { name, source: PollNowError::NotTaken(_) } = &error else {
+        panic!("{error}")
+    };
+    assert_eq!(
+        (&**name, error.to_string()),
+        ("numbers", r#"the observer "numbers" was not polled"#.to_owned())
+    );
+    cluster.shut_down().await.unwrap();
 }

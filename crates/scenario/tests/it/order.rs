@@ -2,12 +2,12 @@
 
 use std::future::pending;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, sleep, timeout};
 use watchkeeper::StopReason;
-use watchkeeper_scenario::{DynError, Problem, Scenario, WorkloadEnd};
+use watchkeeper_scenario::{CancellationToken, DynError, Problem, Scenario, WorkloadEnd};
 
 use crate::common::{Drops, Goes, Memory, Numbers, Watcher, observed, secs, told};
 
@@ -50,7 +50,7 @@ async fn a_parent_token_ends_each_of_its_runs_as_a_requested_stop() {
             context.cancelled().await;
             Ok(())
         });
-        scenario.build().unwrap().run_until(memory, parent.child_token().cancelled_owned())
+        scenario.with_parent(parent.clone()).build().unwrap().run(memory)
     });
     let both_work = async {
         let handles = [handles.recv().await.unwrap(), handles.recv().await.unwrap()];
@@ -75,10 +75,36 @@ async fn a_parent_token_ends_each_of_its_runs_as_a_requested_stop() {
 async fn a_parent_token_that_is_cancelled_already_starts_nothing() {
     let (memory, parent) = (Memory::default(), CancellationToken::new());
     parent.cancel();
-    let scenario = observed(&memory).workload("w", crate::common::nothing).build().unwrap();
-    let failure = scenario.run_until(&memory, parent.cancelled_owned()).await.unwrap_err();
-    assert_eq!(told(&failure), ["deploy the run: Cancelled"]);
-    assert_eq!(memory.diary.read(), Vec::<String>::new());
+    let scenario = || observed(&memory).with_parent(parent.clone()).workload("w", crate::common::nothing);
+    let alone = scenario().build().unwrap().run(&memory).await.unwrap_err();
+    let beside = scenario().build().unwrap().run_until(&memory, pending::<()>()).await.unwrap_err();
+    for failure in [alone, beside] {
+        assert_eq!(told(&failure), ["deploy the run: Cancelled"]);
+        assert_eq!(memory.diary.read(), Vec::<String>::new());
+    }
+}
+
+/// The first of the two counts; the other changes nothing any more.
+#[tokio::test(start_paused = true)]
+async fn a_parent_token_and_what_run_until_is_given_cancel_beside_each_other() {
+    for (by_parent, by_future) in [(1, 2), (2, 1), (1, 1), (1, 90), (90, 1)] {
+        let (memory, parent, began) = (Memory::default(), CancellationToken::new(), Instant::now());
+        let scenario =
+            observed(&memory).with_parent(parent.clone()).endless_workload("e", |context| async move {
+                context.cancelled().await;
+                Ok(())
+            });
+        let run = scenario.run_for(secs(60)).build().unwrap().run_until(&memory, sleep(secs(by_future)));
+        let (ended, ()) = tokio::join!(run, async {
+            sleep(secs(by_parent)).await;
+            parent.cancel();
+        });
+        let cancelled = ended.unwrap_err();
+        assert_eq!(told(&cancelled), ["workloads the run: Cancelled"]);
+        assert_eq!(began.elapsed(), secs(by_parent.max(1)));
+        assert_eq!(cancelled.report().phases.iter().map(|(_, took)| *took).sum::<Duration>(), secs(1));
+        assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"]);
+    }
 }
 
 #[tokio::test(start_paused = true)]

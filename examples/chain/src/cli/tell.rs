@@ -183,7 +183,7 @@ mod tests {
     use std::time::Duration;
 
     use tokio::time::timeout;
-    use watchkeeper::ObservedSource;
+    use watchkeeper::{ObservationFailure, ObservedSource};
     use watchkeeper_chain::adapter::ethereum::EthereumClient;
     use watchkeeper_chain::{ChainConfig, ChainSource, Start};
 
@@ -226,7 +226,8 @@ mod tests {
         let handle = watched.handle();
         let fails_again = async {
             let mut watch = handle.watch();
-            while watch.changed().await.unwrap().last_error.is_none_or(|failure| failure.in_a_row < 3) {}
+            let third = |failure: &Arc<ObservationFailure>| failure.in_a_row >= 3;
+            watch.wait_for(|status| status.last_error.as_ref().is_some_and(third)).await.unwrap();
             let _ = watched.runtime.stop().await;
         };
         let told = async { tokio::join!(teller.follow_nodes(watched.handle()), fails_again) };

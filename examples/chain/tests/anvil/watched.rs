@@ -59,12 +59,10 @@ impl Watched {
 
     /// Makes a change that a node takes several steps for, none of which is looked at before the last.
     pub(crate) async fn at_once<R>(&self, change: impl Future<Output = R>) -> R {
-        let (handle, control) = (self.runtime.handle(), self.runtime.control());
+        let control = self.runtime.control();
         control.pause().await.unwrap();
-        // None is in flight behind one more.
-        let paused = handle.mark();
-        control.poll_now().await.unwrap();
-        handle.eventually("one more look", |_| true).after(paused).within(PATIENCE).await.unwrap();
+        // None is in flight after one more.
+        timeout(PATIENCE, control.poll_now_and_wait()).await.unwrap().unwrap();
         let made = change.await;
         control.resume().await.unwrap();
         made

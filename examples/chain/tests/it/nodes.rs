@@ -230,9 +230,7 @@ async fn a_poll_that_is_cut_off_loses_nothing() {
     let mut told = handle.subscribe();
     n1.script().hangs.push("block");
     tree.advance(&n1, "a12");
-    while handle.failures().is_empty() {
-        handle.watch().changed().await.unwrap();
-    }
+    handle.reaches(watchkeeper::StateKind::Failed).within(60 * SECOND).await.unwrap();
     n1.script().hangs.clear();
     let batch = tokio::time::timeout(60 * SECOND, told.recv()).await.unwrap().unwrap();
     assert_eq!(batch.generation, 1, "the state was kept");

@@ -5,11 +5,16 @@ use std::time::Duration;
 
 use openraft::SnapshotPolicy;
 use serde::Deserialize;
+use watchkeeper::report::one_line;
 
 use crate::api::{NodeId, check_addr};
 
 /// No time-out is longer.
 const HOUR: Duration = Duration::from_secs(3600);
+
+// Bytes of the parser's sentence and of the file's line that an error shows.
+const REASON_LIMIT: usize = 400;
+const LINE_LIMIT: usize = 120;
 
 /// The flags of the `node` subcommand, which are the keys of its YAML file too.
 ///
@@ -167,13 +172,24 @@ impl NodeFlags {
 fn read_yaml(path: &Path) -> Result<NodeFlags, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-    serde_saphyr::from_str(&text).map_err(|error| {
-        // Its other lines show the place in the file once more.
-        let shown = error.to_string();
-        let first = shown.lines().next().unwrap_or_default();
-        let reason = first.strip_prefix("error: ").unwrap_or(first).to_owned();
-        ConfigError::Yaml { path: path.to_owned(), reason }
-    })
+    serde_saphyr::from_str(&text)
+        .map_err(|error| ConfigError::Yaml { path: path.to_owned(), reason: reason(&error, &text) })
+}
+
+/// The parser's first line, which says where, and the line of the file: its own text has it in five lines.
+fn reason(error: &serde_saphyr::Error, text: &str) -> String {
+    let shown = error.to_string();
+    let first = shown.lines().next().unwrap_or_default();
+    let first = first.strip_prefix("error: ").unwrap_or(first);
+    let line = error
+        .location()
+        .and_then(|place| text.lines().nth(usize::try_from(place.line()).ok()?.checked_sub(1)?))
+        .map(str::trim)
+        .filter(|line| !line.is_empty());
+    match line {
+        Some(line) => format!("{} in `{}`", one_line(first, REASON_LIMIT), one_line(line, LINE_LIMIT)),
+        None => one_line(first, REASON_LIMIT),
+    }
 }
 
 impl TryFrom<NodeFlags> for NodeConfig {
@@ -299,5 +315,19 @@ mod tests {
         let start = format!("the configuration {} is not usable: line 2 column 1: ", path.display());
         assert!(said.starts_with(&start) && said.lines().count() == 1, "{said}");
         assert!(said.contains("unknown field `heartbaet_ms`, expected one of id,"), "{said}");
+        assert!(said.ends_with(" in `heartbaet_ms: 5`"), "{said}");
+    }
+
+    #[test]
+    fn a_wrong_value_is_shown_and_a_long_one_is_cut() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("node.yaml");
+        let read = |yaml: &str| {
+            std::fs::write(&path, yaml).unwrap();
+            read_yaml(&path).unwrap_err().to_string()
+        };
+        assert!(read("id: 1\nheartbeat_ms: fast").ends_with(": invalid u64 in `heartbeat_ms: fast`"));
+        let long = read(&format!("id: {}\u{1b}[2J", "x".repeat(1 << 20)));
+        assert!(long.len() < 1000 && !long.contains('\u{1b}'), "{long}");
     }
 }

@@ -14,8 +14,7 @@ async fn an_observer_follows_a_node_that_comes_back_on_another_port() {
     let says = |node: &'static str| {
         names
             .eventually(format!("{node} says its name"), move |seen| {
-                let said = seen.get(node).and_then(|view| view.answering_value().cloned());
-                said.is_some_and(|name| *name == node)
+                seen.answer(node).is_some_and(|name| name == node)
             })
             .within(secs(10))
     };

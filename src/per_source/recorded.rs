@@ -1,0 +1,169 @@
+//! A snapshot of what was recorded, or came from elsewhere.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rpds::HashTrieMapSync;
+use tokio::time::Instant;
+
+use super::PerSourceSnapshot;
+use super::kept::Kept;
+use super::snapshot::{Layout, oldest};
+use crate::config::LONGEST;
+use crate::error_text::debug_as_text;
+use crate::source_health::SourceFacts;
+use crate::text::{MESSAGE, NAME, quoted};
+
+/// The longest age at which a source is stale: three of the longest intervals.
+const STALE_AFTER: Duration = LONGEST.saturating_mul(3);
+
+/// Why a [`PerSourceSnapshot`] was not made of what was recorded.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PerSourceSnapshotError {
+    /// `stale_after` is zero or over 72 h, or `collect_for` is over 24 h.
+    #[error("{field} is {value:?}: it must be what PerSourceSnapshot::{field} was, at most {most:?}")]
+    InvalidDuration {
+        /// Which one: `stale_after` or `collect_for`.
+        field: &'static str,
+        /// What was given.
+        value: Duration,
+        /// What it may be.
+        most: Duration,
+    },
+    /// A source has no name.
+    #[error("source {position} of the snapshot has no name: each source has one")]
+    EmptyName {
+        /// Which one, counted from 1.
+        position: usize,
+    },
+    /// Two sources have one name.
+    #[error("two sources of the snapshot are called {}: record each once", quoted(name, NAME))]
+    DuplicateName {
+        /// The name.
+        name: Arc<str>,
+    },
+    /// What is known of a source cannot be true.
+    #[error(
+        "what is known of the source {} cannot be: {what}; record its value and all of its facts",
+        quoted(name, NAME)
+    )]
+    Contradiction {
+        /// The source's name.
+        name: Arc<str>,
+        /// What contradicts what.
+        what: &'static str,
+    },
+}
+
+debug_as_text!(PerSourceSnapshotError);
+
+impl<V> PerSourceSnapshot<V> {
+    /// A snapshot of what was recorded, or came from another process, for a [`Feed`](crate::Feed): of each source its
+    /// name, its last answer and what is known of it, in the provider's order.
+    ///
+    /// [`taken_at`](Self::taken_at), [`stale_after`](Self::stale_after) and [`collect_for`](Self::collect_for) are those
+    /// of the snapshot that was recorded: by them waits judge whether a source answers. Instants are of the feed's clock.
+    ///
+    /// # Errors
+    ///
+    /// [`PerSourceSnapshotError`] names the first source of which something cannot be true: it has an answer and no time
+    /// of it, or the reverse; it fails without a failure; it was heard after the snapshot was taken.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    ///
+    /// use tokio::time::Instant;
+    /// use watchkeeper::{PerSourceSnapshot, SourceFacts};
+    ///
+    /// let (began, took) = (Instant::now(), Duration::from_millis(3));
+    /// let mut facts = SourceFacts::default();
+    /// facts.last_success = Some(began);
+    /// facts.last_elapsed = Some(took);
+    /// facts.changed_at = Some(began + took);
+    /// facts.answers = 1;
+    ///
+    /// let (stale_after, collect_for) = (Duration::from_secs(2), Duration::from_millis(125));
+    /// let sources = [("n1", Some(Arc::new(7)), facts), ("n2", None, SourceFacts::default())];
+    /// let snapshot = PerSourceSnapshot::new(began + took, stale_after, collect_for, sources)?;
+    /// assert_eq!((snapshot.answer("n1"), snapshot.answer("n2")), (Some(&7), None));
+    /// # Ok::<(), watchkeeper::PerSourceSnapshotError>(())
+    /// ```
+    pub fn new<N: Into<Arc<str>>>(
+        taken_at: Instant,
+        stale_after: Duration,
+        collect_for: Duration,
+        sources: impl IntoIterator<Item = (N, Option<Arc<V>>, SourceFacts)>,
+    ) -> Result<Self, PerSourceSnapshotError> {
+        let durations = [("stale_after", stale_after, STALE_AFTER), ("collect_for", collect_for, LONGEST)];
+        let wrong = |(_, value, most): &(_, Duration, Duration)| value > most;
+        if let Some((field, value, most)) = durations.into_iter().find(wrong) {
+            return Err(PerSourceSnapshotError::InvalidDuration { field, value, most });
+        }
+        if stale_after.is_zero() {
+            let (field, value, most) = durations[0];
+            return Err(PerSourceSnapshotError::InvalidDuration { field, value, most });
+        }
+        let (mut layout, mut values, mut all) = (Layout::default(), HashTrieMapSync::new_sync(), Vec::new());
+        for (place, (name, value, facts)) in sources.into_iter().enumerate() {
+            let (name, value) = (name.into(), value.map(Kept::new));
+            if name.is_empty() {
+                return Err(PerSourceSnapshotError::EmptyName { position: place + 1 });
+            }
+            if let Some(what) = contradiction(value.is_some(), &facts, taken_at) {
+                return Err(PerSourceSnapshotError::Contradiction { name, what });
+            }
+            if layout.places.insert(Arc::clone(&name), place).is_some() {
+                return Err(PerSourceSnapshotError::DuplicateName { name });
+            }
+            if let Some(value) = value {
+                values.insert_mut(Arc::clone(&name), value);
+            }
+            layout.names.push(name);
+            all.push(facts);
+        }
+        let (layout, oldest) = (Arc::new(layout), oldest(&all));
+        let facts = Arc::from(all);
+        Ok(Self { layout, values, facts, oldest, stale_after, collect_for, taken_at, weighs: None })
+    }
+}
+
+/// What of these facts contradicts the others, of a source that has a value or none.
+fn contradiction(has_value: bool, facts: &SourceFacts, taken_at: Instant) -> Option<&'static str> {
+    let SourceFacts { last_success, last_elapsed, changed_at, failures_in_a_row, in_flight_since, .. } =
+        *facts;
+    let failure = facts.last_failure.as_deref();
+    let answered = last_success.zip(last_elapsed).map(|(began, took)| began.checked_add(took));
+    let is_later = |at: Instant| at > taken_at;
+    let checks = [
+        (has_value != last_success.is_some(), "a value and `last_success` come together"),
+        (last_success.is_some() != last_elapsed.is_some(), "`last_success` and `last_elapsed` come together"),
+        (changed_at.is_some() && !has_value, "`changed_at` is of a value, and there is none"),
+        (failures_in_a_row > 0 && failure.is_none(), "`failures_in_a_row` without a `last_failure`"),
+        (failures_in_a_row > facts.failures, "more `failures_in_a_row` than `failures`"),
+        (failure.is_some() && facts.failures == 0, "a `last_failure` without `failures`"),
+        (has_value && facts.answers == 0, "a value without `answers`"),
+        (
+            answered.is_some_and(|at| at.is_none_or(is_later)),
+            "its last answer came after the snapshot was taken",
+        ),
+        (changed_at.is_some_and(is_later), "`changed_at` is after the snapshot was taken"),
+        (
+            failure.is_some_and(|failure| is_later(failure.at)),
+            "`last_failure` is after the snapshot was taken",
+        ),
+        (in_flight_since.is_some_and(is_later), "`in_flight_since` is after the snapshot was taken"),
+        (
+            last_success.is_some_and(|at| facts.since.is_some_and(|since| at < since)),
+            "`last_success` is before `since`",
+        ),
+        (
+            failure.is_some_and(|failure| failure.message.len() > MESSAGE),
+            "the message of `last_failure` has more than 1 KiB: make it by `ProbeFailure::new`",
+        ),
+    ];
+    checks.into_iter().find_map(|(is_wrong, what)| is_wrong.then_some(what))
+}
