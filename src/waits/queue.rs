@@ -586,8 +586,9 @@ mod tests {
             }
             let later = queues.register(true);
             queues.lost(2_001, 7);
-            assert_eq!(queues.missed_until(later, 2_007), 7);
+            assert_eq!([queues.missed_until(later, 2_003), queues.missed_until(later, 2_007)], [3, 7]);
             numbered(&mut queues, 2_008);
+            assert_eq!([queues.missed_until(later, 2_003), queues.missed_until(later, 2_008)], [3, 7]);
             assert_eq!(read(&mut queues, later), (1, 7));
         }
     }
