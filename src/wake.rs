@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
@@ -31,13 +33,17 @@ struct Hub {
     notify: Arc<Notify>,
     /// What the `Notify` wakes: everyone who waits here.
     waker: Waker,
+    /// There may be notifications that were not counted. Set before those who wait are looked for.
+    notified: AtomicBool,
+    /// Notifications so far; changed under the lock.
+    count: AtomicU64,
     inner: Mutex<Inner>,
 }
 
 struct Inner {
     next: Pin<Box<OwnedNotified>>,
-    /// Notifications so far.
-    count: u64,
+    /// Whether the next notification wakes the hub; else it is kept by the `Notify`, which keeps one.
+    registered: bool,
     waiting: Waiting,
 }
 
@@ -46,13 +52,14 @@ struct HubWaker(Weak<Hub>);
 impl Wake {
     pub(crate) fn new(notify: &Arc<Notify>) -> Self {
         let hub = Hub::of(notify);
-        let heard = lock(&hub.inner).count;
+        let heard = hub.count.load(Acquire);
         Self { hub, place: Place::default(), heard }
     }
 
     /// Whether there were notifications since the last look.
     pub(crate) fn was_woken(&mut self) -> bool {
-        self.look(None)
+        let may_be = self.hub.notified.load(Acquire) || self.heard != self.hub.count.load(Acquire);
+        may_be && self.look(None)
     }
 
     /// Ready when there were notifications since the last look; else its task is woken by the next one.
@@ -63,13 +70,13 @@ impl Wake {
     fn look(&mut self, waker: Option<&Waker>) -> bool {
         let (mut left, mut others) = (None, Vec::new());
         let mut inner = lock(&self.hub.inner);
-        if self.hub.listen(&mut inner) {
+        if self.hub.listen(&mut inner, waker.is_some()) {
             // Who asks learns of it here.
             left = inner.waiting.leave(&mut self.place);
             inner.waiting.take(&mut others);
         }
-        let news = self.heard != inner.count;
-        self.heard = inner.count;
+        let count = self.hub.count.load(Acquire);
+        let news = std::mem::replace(&mut self.heard, count) != count;
         let waits = waker.filter(|_| !news);
         let old = waits.and_then(|waker| inner.waiting.wait(&mut self.place, waker));
         drop(inner);
@@ -100,26 +107,52 @@ impl Hub {
         if let Some(hub) = hubs.get(&address).and_then(Weak::upgrade) {
             return hub;
         }
-        let inner = Inner { next: enabled(notify), count: 0, waiting: Waiting::default() };
+        let inner = Inner { next: enabled(notify), registered: true, waiting: Waiting::default() };
         let hub = Arc::new_cyclic(|hub| Self {
             notify: Arc::clone(notify),
             waker: Waker::from(Arc::new(HubWaker(Weak::clone(hub)))),
+            // It has not been polled, so nothing would wake it.
+            notified: AtomicBool::new(true),
+            count: AtomicU64::new(0),
             inner: Mutex::new(inner),
         });
         hubs.insert(address, Arc::downgrade(&hub));
         hub
     }
 
-    /// Counts the notifications that have come and waits for the next one; says whether there were any. All are
-    /// taken: a second one that is left would start another cycle.
-    fn listen(&self, inner: &mut Inner) -> bool {
-        let before = inner.count;
-        while inner.next.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready() {
-            inner.count += 1;
-            // The next poll registers it.
-            inner.next.set(Arc::clone(&self.notify).notified_owned());
+    /// Counts the notifications that have come; says whether there were any. If somebody `waits` for the next one,
+    /// the hub is woken by it. All are taken: one that is left would start a cycle of its own.
+    fn listen(&self, inner: &mut Inner, waits: bool) -> bool {
+        // Set again by what comes from here on.
+        if !self.notified.swap(false, AcqRel) {
+            return false;
         }
-        inner.count != before
+        let mut counted = 0;
+        while inner.next.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready() {
+            counted += 1;
+            self.renew(inner);
+            // Who has not registered finds the one that is kept, and so the last.
+            if !std::mem::replace(&mut inner.registered, false) && !waits {
+                self.notified.store(true, Release);
+                self.count.fetch_add(counted, AcqRel);
+                return true;
+            }
+        }
+        inner.registered = true;
+        if counted > 0 && !waits {
+            // More are on their way, it seems. Kept, each costs a fraction of one that wakes the hub.
+            self.renew(inner);
+            inner.registered = false;
+            // One that came just now may have been let go of, and is counted; if it was kept, it counts twice.
+            counted += u64::from(self.notified.swap(true, AcqRel));
+        }
+        self.count.fetch_add(counted, AcqRel);
+        counted > 0
+    }
+
+    /// From here on nothing is missed, registered or not.
+    fn renew(&self, inner: &mut Inner) {
+        inner.next.set(Arc::clone(&self.notify).notified_owned());
     }
 }
 
@@ -139,6 +172,7 @@ impl std::task::Wake for HubWaker {
         // One that is woken asks, and so learns that there is nothing to wake it for, or that there is.
         if let Some(hub) = self.0.upgrade() {
             let mut waiting = Vec::new();
+            hub.notified.store(true, Release);
             lock(&hub.inner).waiting.take(&mut waiting);
             wake_all(&mut waiting);
         }

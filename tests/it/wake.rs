@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use watchkeeper::{
-    Backoff, DynError, ObservationConfig, ObservationRuntime, ObservedSource, Retry, StateKind, source_fn,
+    Backoff, DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, Retry, StateKind,
+    async_trait, source_fn,
 };
 
 use crate::common::{Act, App, Call, at, each_second, ms};
@@ -320,4 +322,55 @@ async fn one_that_works_hears_of_a_wake_that_another_one_took() {
     at(began, 2_500).await;
     assert_eq!(idle.times(Call::Sources, began), [0, 1_000, 1_200, 2_000]);
     assert_eq!(busy.times(Call::Sources, began), [0, 1_000, 1_700, 2_000]);
+}
+
+/// Counts its polls.
+struct Counts(Arc<AtomicU64>);
+
+#[async_trait]
+impl Observer for Counts {
+    type Source = ();
+    type State = ();
+    type Snapshot = ();
+    type Event = ();
+
+    async fn init(&self, _: &[ObservedSource<()>]) -> Result<(), DynError> {
+        Ok(())
+    }
+
+    async fn poll(&self, _: &[ObservedSource<()>], (): &mut ()) -> Result<Vec<()>, DynError> {
+        self.0.fetch_add(1, Relaxed);
+        Ok(Vec::new())
+    }
+
+    fn snapshot(&self, (): &()) {}
+}
+
+/// From another thread, at any step of drivers that are about to wait, or at work.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn none_of_many_is_lost_whenever_it_comes() {
+    for (name, send) in SENDS {
+        let wake = Arc::<Notify>::default();
+        let polls = [(); 2].map(|()| Arc::<AtomicU64>::default());
+        let config = ObservationConfig { min_gap: Duration::from_nanos(1), ..woken_by(&wake) };
+        let config = ObservationConfig { interval: Duration::from_secs(24 * 3600), ..config };
+        let mut runtimes = Vec::new();
+        for polls in &polls {
+            let observer = Counts(Arc::clone(polls));
+            runtimes.push(ObservationRuntime::start([("n1", ())], observer, config.clone()).await.unwrap());
+        }
+        let sender = std::thread::spawn(move || {
+            for round in 0..5_000_u32 {
+                let before = polls.each_ref().map(|polls| polls.load(Relaxed));
+                send(&wake);
+                let began = std::time::Instant::now();
+                while polls.iter().zip(before).any(|(polls, before)| polls.load(Relaxed) == before) {
+                    assert!(began.elapsed() < Duration::from_secs(20), "{name} {round} was lost");
+                    std::thread::yield_now();
+                }
+                (0..round % 300).for_each(|_| std::hint::spin_loop());
+            }
+        });
+        tokio::task::spawn_blocking(|| sender.join()).await.unwrap().unwrap();
+    }
 }
