@@ -147,9 +147,13 @@ mod tests {
         weak
     }
 
-    fn wait_until_it_sleeps(keeper: &Keeper) {
+    /// Returns until when.
+    fn wait_until_it_sleeps(keeper: &Keeper) -> Instant {
         let began = Instant::now();
-        while keeper.lock().sleeps_until.is_none() {
+        loop {
+            if let Some(until) = keeper.lock().sleeps_until {
+                return until;
+            }
             assert!(began.elapsed() < NEVER, "it was not woken");
             thread::yield_now();
         }
@@ -165,6 +169,13 @@ mod tests {
         wait_until_it_sleeps(keeper);
         let _early = keeper.add(Instant::now(), weak(&early));
         assert_eq!(told.recv_timeout(NEVER), Ok("early"));
+    }
+
+    #[test]
+    fn with_nothing_to_keep_the_thread_sleeps_for_a_day() {
+        let keeper = keeper();
+        let until = wait_until_it_sleeps(keeper);
+        assert!(until.saturating_duration_since(Instant::now()) > 23 * HOUR);
     }
 
     #[test]

@@ -341,12 +341,10 @@ impl<E> History<E> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_cursor_of_another_runtime_or_from_the_future_is_refused() {
-        let history = History::new(Instance(7), 4, First { seq: 5, ..First::default() });
-        let batch = ObservationBatch {
+    fn batch(seq: u64) -> Arc<ObservationBatch<&'static str>> {
+        Arc::new(ObservationBatch {
             generation: 2,
-            seq: 5,
+            seq,
             cycle: 3,
             observed_at: Instant::now(),
             system_time: SystemTime::now(),
@@ -354,8 +352,70 @@ mod tests {
             events: vec!["found"],
             began: Instant::now(),
             fresh: true,
+        })
+    }
+
+    #[test]
+    fn a_batch_is_read_once_it_is_announced() {
+        let history = History::new(Instance(7), 4, First::default());
+        (0..3).for_each(|seq| history.push(batch(seq)).unwrap());
+        let cursor = Cursor { instance: Instance(7), generation: 2, seq: 2 };
+        history.announce(cursor, &mut Announced::default());
+        let mut read = VecDeque::new();
+        history.look((1, 2), 9, &mut read, (&mut Place::default(), None));
+        assert_eq!(read.iter().map(|batch| batch.seq).collect::<Vec<_>>(), [1]);
+    }
+
+    /// The numbers 0 and 2 to 6 have no batch.
+    #[test]
+    fn what_was_lost_is_passed_over_and_forgotten_with_what_was_before_it() {
+        let history = History::new(Instance(7), 2, First::default());
+        let announce = |seq| {
+            let cursor = Cursor { instance: Instance(7), generation: 2, seq };
+            history.announce(cursor, &mut Announced::default());
         };
-        history.push(Arc::new(batch)).unwrap();
+        let lost = || lock(&history.ring).lost;
+        let read = |next| {
+            let mut read = VecDeque::new();
+            match history.look((next, 2), 9, &mut read, (&mut Place::default(), None)) {
+                Found::Batches => read.iter().map(|batch| batch.seq).collect(),
+                Found::Lagged { oldest } => vec![0, oldest],
+                Found::Nothing(_) => vec![],
+            }
+        };
+        history.lost(1);
+        assert_eq!(lost(), 0, "there is nothing before it");
+        history.push(batch(1)).unwrap();
+        announce(2);
+        history.lost(5);
+        history.push(batch(7)).unwrap();
+        announce(8);
+        history.push(batch(8)).unwrap();
+        announce(8);
+        assert_eq!((lost(), history.kept().len()), (5, 2));
+        assert_eq!([read(1), read(2), read(7), read(8)], [vec![1], vec![0, 7], vec![7], vec![]]);
+        announce(9);
+        assert_eq!(lost(), 0, "batch 1 has made room");
+        assert_eq!([read(1), read(7)], [vec![0, 7], vec![7, 8]]);
+        history.close(StopReason::Dropped);
+        history.lost(3);
+        assert_eq!(history.head().next_seq, 9, "nothing comes after the end");
+    }
+
+    #[test]
+    fn what_is_announced_after_the_end_does_not_undo_it() {
+        let history = History::new(Instance(7), 4, First::default());
+        history.push(batch(0)).unwrap();
+        history.close(StopReason::Dropped);
+        let cursor = Cursor { instance: Instance(7), generation: 2, seq: 1 };
+        history.announce(cursor, &mut Announced::default());
+        assert_eq!(history.head().closed, Some(StopReason::Dropped));
+    }
+
+    #[test]
+    fn a_cursor_of_another_runtime_or_from_the_future_is_refused() {
+        let history = History::new(Instance(7), 4, First { seq: 5, ..First::default() });
+        history.push(batch(5)).unwrap();
         let cases = [
             ((7, 1, 5), Ok(())),
             ((7, 2, 6), Ok(())),

@@ -9,9 +9,10 @@
 //! means nothing: there a freeze is logged, and that is all.
 
 mod stall;
+#[cfg(all(test, not(watchkeeper_loom)))]
+mod tests;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::future::poll_fn;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -265,12 +266,6 @@ impl Pulse {
     }
 }
 
-impl fmt::Debug for Pulse {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pulse").finish_non_exhaustive()
-    }
-}
-
 /// Answers when it is run, and when it is dropped because its executor is gone.
 struct Answer(Weak<Pulse>);
 
@@ -503,62 +498,5 @@ impl Drop for Vigil {
         // Dropping a waker may drop its task: not under a lock.
         let waker = self.kept.lock().waker.take();
         drop((kept, waker));
-    }
-}
-
-#[cfg(all(test, not(watchkeeper_loom)))]
-mod tests {
-    use std::thread;
-
-    use tokio::runtime::{Builder, Runtime};
-
-    use super::*;
-
-    fn executor(paused: bool) -> Runtime {
-        Builder::new_current_thread().enable_time().start_paused(paused).build().expect("an executor")
-    }
-
-    /// A vigil whose executor owes a turn from now on.
-    fn due(executor: &Runtime) -> Vigil {
-        let vigil = Pulse::of(executor.handle().clone()).measure("due");
-        vigil.is_due(Look::at(executor.handle()).tokio);
-        vigil
-    }
-
-    #[test]
-    fn time_without_a_turn_counts_only_on_a_running_clock() {
-        let (running, paused, driven, own) =
-            (executor(false), executor(true), executor(false), executor(false));
-        let (mut on_running, mut on_paused, mut on_driven) = (due(&running), due(&paused), due(&driven));
-        let (over, until_over) = tokio::sync::oneshot::channel::<()>();
-        let driving = thread::spawn(move || driven.block_on(until_over));
-        // All three are looked at by one thread, at the same times.
-        let long = own.block_on(poll_fn(|context| {
-            assert!(on_paused.poll(context).is_pending());
-            assert!(on_driven.poll(context).is_pending());
-            on_running.poll(context)
-        }));
-        assert!(long >= STALL);
-        assert!(on_running.longest_stall().is_some_and(|stall| stall.long >= STALL && stall.executor));
-        assert_eq!(on_paused.longest_stall(), None);
-        assert_eq!(on_driven.longest_stall(), None);
-        over.send(()).unwrap();
-        driving.join().unwrap().unwrap();
-    }
-
-    #[test]
-    fn a_vigil_that_is_over_leaves_nothing() {
-        let executor = executor(false);
-        let pulse = Pulse::of(executor.handle().clone());
-        assert!(pulse.lock().is_none(), "nor is anything kept before the first");
-        let (one, other) = (pulse.measure("one"), pulse.measure("other"));
-        drop(one);
-        assert_eq!(pulse.lock().expect("there was a vigil").vigils.len(), 1);
-        drop(other);
-        let began = RealInstant::now();
-        while pulse.lock().is_some() {
-            assert!(began.elapsed() < Duration::from_secs(20), "it is looked at for nothing");
-            thread::yield_now();
-        }
     }
 }

@@ -126,3 +126,52 @@ impl fmt::Display for Stall {
         f.write_str(" (blocking work belongs into spawn_blocking)")
     }
 }
+
+#[cfg(all(test, not(watchkeeper_loom)))]
+mod tests {
+    use super::*;
+
+    const fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    /// Looks by what both clocks have run, in milliseconds.
+    fn looks() -> impl Fn(u64, u64) -> Look {
+        let (real_start, tokio_start) = (RealInstant::now(), Instant::now());
+        move |real, tokio| Look { real: real_start + ms(real), tokio: tokio_start + ms(tokio) }
+    }
+
+    #[test]
+    fn clocks_run_along_within_a_tenth() {
+        let at = looks();
+        for (tokio, along) in [(899, false), (900, true), (1_000, true), (1_100, true), (1_101, false)] {
+            assert_eq!(at(0, 0).ran_along(at(1_000, tokio)), along, "{tokio} ms in a second");
+        }
+    }
+
+    #[test]
+    fn a_turn_lasts_since_it_was_first_seen_on_a_running_clock() {
+        let (at, turns, mut meter) = (looks(), Turns::default(), Meter::default());
+        meter.look(&turns, at(0, 0));
+        assert_eq!(meter.lasted(&turns, at(100, 100)), None, "nothing runs");
+        turns.inside(|| {
+            meter.look(&turns, at(200, 200));
+            meter.look(&turns, at(300, 300));
+            assert_eq!(meter.lasted(&turns, at(500, 500)), Some(ms(300)));
+            assert_eq!(meter.lasted(&turns, at(900, 500)), None, "tokio's clock stood still");
+            meter.logged = true;
+            meter.look(&turns, at(900, 500));
+            assert_eq!(meter.lasted(&turns, at(1_000, 600)), Some(ms(100)), "since it runs again");
+            assert!(meter.logged, "it is the same turn");
+        });
+        assert_eq!(meter.lasted(&turns, at(1_000, 600)), None, "it is over");
+        turns.inside(|| {
+            assert_eq!(meter.lasted(&turns, at(1_000, 600)), None, "another one, not seen yet");
+            meter.look(&turns, at(1_000, 600));
+            assert_eq!(meter.lasted(&turns, at(1_010, 610)), Some(ms(10)));
+            assert!(!meter.logged, "another turn");
+        });
+        meter.look(&turns, at(1_100, 700));
+        assert_eq!(meter.lasted(&turns, at(1_200, 800)), None);
+    }
+}

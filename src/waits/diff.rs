@@ -54,7 +54,7 @@ impl Tree {
         }
         if cut {
             for (_, tree) in &mut open {
-                tree.whole = !tree.tail.is_empty() || !tree.is_open() && tree.children.is_empty();
+                tree.whole = !tree.tail.is_empty();
             }
             // Whatever the root holds, there is more of it.
             open[0].1.whole = false;
@@ -92,6 +92,11 @@ impl Tree {
 
     fn is_open(&self) -> bool {
         self.head.ends_with(['(', '[', '{'])
+    }
+
+    /// Whether nothing is known of what it holds.
+    fn is_cut_off(&self) -> bool {
+        self.is_open() && self.children.is_empty() && !self.whole
     }
 
     /// Takes the line that closes it. With a colon behind it, all of it was a key.
@@ -207,6 +212,10 @@ impl Diff<'_> {
     fn compare(&mut self, old: &Tree, new: &Tree, path: &str) {
         // A moment differs each time, and says nothing.
         if old.is(new) || (old.is_a_moment() && new.is_a_moment()) {
+            return;
+        }
+        // The cut went through right behind its first line.
+        if old.head == new.head && (old.is_cut_off() || new.is_cut_off()) {
             return;
         }
         let is_alike = old.head == new.head && !old.children.is_empty() && !new.children.is_empty();
@@ -414,6 +423,15 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_short_if_all_of_it_is() {
+        let list = |last: &str| format!("[\n    {},\n    {last},\n]", "x".repeat(VALUE - 1));
+        assert_eq!(texts(&list("1"), &list("2")), ["[1]: 1 -> 2"]);
+        let list = |last: &str| format!("[\n    {},\n    {last},\n]", "x".repeat(VALUE - 5));
+        let all = |last: &str| format!("[{}, {last}]", "x".repeat(VALUE - 5));
+        assert_eq!(texts(&list("1"), &list("2")), [format!("{} -> {}", all("1"), all("2"))]);
+    }
+
+    #[test]
     fn moments_are_not_compared() {
         let now = std::time::Instant::now();
         let later = now + std::time::Duration::from_secs(1);
@@ -429,6 +447,10 @@ mod tests {
         assert_eq!(values(&set(&[1]), &set(&[1, 2])), ["up: absent -> 2"]);
         let (old, new) = ("{\n    1,\n    2,\n}", "{\n    2,\n    1,\n}");
         assert_eq!(texts(old, new), [""; 0]);
+        let large = |last: u8| {
+            format!("{{\n    Node {{\n        a: {},\n        b: {last},\n    }},\n}}", "x".repeat(2_000))
+        };
+        assert_eq!(texts(&large(1), &large(2)).len(), 1, "they differ late");
         let name = ("{\n    [::1]:80: 1,\n}", "{\n    [::1]:80: 2,\n}");
         assert_eq!(texts(name.0, name.1), ["[::1]:80: 1 -> 2"], "a name with brackets");
     }
@@ -452,6 +474,14 @@ mod tests {
                 "leader: null -> { id: 1 }",
             ),
             ("} ]\n  ) (", "((\n  [", "} ] ) ( -> ((["),
+            ("one\n] two", "one\n] three", "] two -> ] three"),
+            ("term: 1\nn1 leads", "epoch: 2\nn1 leads", "term: 1 -> epoch: 2"),
+            ("{\n    \"a\\\"b\": 1,\n}", "{\n    \"a\\\"b\": 2,\n}", "a\\\"b: 1 -> 2"),
+            (
+                "Log(\n    Entry {\n        term: 1,\n    },\n)",
+                "Log(\n    Entry {\n        term: 1,\n    },\n    Entry {\n        term: 2,\n    },\n)",
+                "[1]: absent -> Entry { term: 2 }",
+            ),
         ];
         for (old, new, expected) in cases {
             assert_eq!(texts(old, new), [expected], "{old:?}, then {new:?}");
@@ -469,6 +499,11 @@ mod tests {
             "{before}"
         );
         assert_eq!(after, format!("...{}2", "x".repeat(24)));
+        let (short, long) = ("x".repeat(30), format!("{}{}", "x".repeat(30), "y".repeat(900)));
+        assert_eq!(texts(&short, &format!("{short}1")), [format!("{short} -> {short}1")], "both are short");
+        let (cut, cut_long) = (format!("...{}", &short[6..]), format!("...{}...", &long[6..VALUE]));
+        assert_eq!(texts(&short, &long), [format!("{cut} -> {cut_long}")]);
+        assert_eq!(texts(&long, &short), [format!("{cut_long} -> {cut}")]);
         let path = "k".repeat(900);
         let said = texts(&format!("{path}: 1\nb: 1"), &format!("{path}: 2\nb: 1")).remove(0);
         assert!(said.len() < 150 && said.ends_with("k ... (800 more bytes): 1 -> 2"), "{said}");
@@ -487,6 +522,24 @@ mod tests {
             let (old, new) = (Tree::parse(&old[..cut], true), Tree::parse(&new[..cut], true));
             diff(&old, &new, &mut |line| lines.push(line()));
             assert_eq!(lines, ["n03: 1 -> 20000"], "cut after {cut} bytes");
+            lines.clear();
+            diff(&new, &old, &mut |line| lines.push(line()));
+            assert_eq!(lines, ["n03: 20000 -> 1"], "cut after {cut} bytes, the other way round");
+        }
+        let node = |term| Node { term, leader: None };
+        let all: BTreeMap<_, _> = (0..50).map(|n| (format!("n{n:02}"), node(1))).collect();
+        let mut next = all.clone();
+        next.insert("n01".to_owned(), node(20_000));
+        let (old, new) = (format!("{all:#?}"), format!("{next:#?}"));
+        for cut in 150..400 {
+            let (old, new) = (Tree::parse(&old[..cut], true), Tree::parse(&new[..cut], true));
+            for (old, new, expected) in
+                [(&old, &new, "n01.term: 1 -> 20000"), (&new, &old, "n01.term: 20000 -> 1")]
+            {
+                let mut lines = Vec::new();
+                diff(old, new, &mut |line| lines.push(line()));
+                assert_eq!(lines, [expected], "cut after {cut} bytes");
+            }
         }
         for (old, new) in [(vec![1; 30], vec![1; 29]), (vec![1; 30], vec![1; 31])] {
             let (old, new) = (format!("{old:#?}"), format!("{new:#?}"));

@@ -32,8 +32,8 @@ pub(crate) enum Judge<'a, O: Observer> {
     StaysFresh,
     /// Met when the data turns stale.
     BecomesStale,
-    /// Met by what is known of one source. `known`: it was in the set at some time; `left`: it has left it in
-    /// a cycle that counts.
+    /// Met by what is known of one source. Of one that is to vanish, `known`: it was in the set at some time;
+    /// `left`: it has left it in a cycle that counts.
     Source { name: String, wish: SourceWish, known: bool, left: bool },
     /// Met by a source set that satisfies the predicate.
     Set(Predicate<'a, [Arc<str>]>),
@@ -167,15 +167,10 @@ impl<O: Observer> Judge<'_, O> {
                 (Verdict::GiveUp(reason), _) => Finding::GaveUp(reason),
             },
             Self::Stable { hold, run } => Finding::met_if(run.extend(at, view) >= *hold),
-            Self::Source { name, wish, .. } if *wish != SourceWish::Vanished => {
-                source::<O>(at, status, view, name, *wish)
+            Self::Source { name, wish, .. } => source::<O>(at, status, view, name, *wish),
+            Self::Set(_) | Self::Event(_) | Self::State(_) | Self::StaysFresh | Self::BecomesStale => {
+                Finding::Open(None)
             }
-            Self::Source { .. }
-            | Self::Set(_)
-            | Self::Event(_)
-            | Self::State(_)
-            | Self::StaysFresh
-            | Self::BecomesStale => Finding::Open(None),
         }
     }
 
@@ -208,10 +203,6 @@ impl<O: Observer> Judge<'_, O> {
                 *known |= there;
                 *left |= counts && *known && !there;
                 Finding::met_if(*left)
-            }
-            Self::Source { name, known, .. } => {
-                *known |= has_source(status, name);
-                Finding::Open(None)
             }
             _ => Finding::Open(None),
         }

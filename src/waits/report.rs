@@ -561,3 +561,29 @@ impl fmt::Debug for Unmet {
 }
 
 impl std::error::Error for Unmet {}
+
+#[cfg(all(test, not(watchkeeper_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_is_too_long_in_all_is_cut_once_more() {
+        let of = |bytes: usize| {
+            let mut unmet = Unmet::bare("x", UnmetOutcome::NotMet, None);
+            unmet.0.lifecycle.lines = vec![(Duration::ZERO, "y".repeat(bytes))];
+            unmet.to_string()
+        };
+        let most = TEXT - of(0).len();
+        for bytes in [most - 1, most] {
+            assert!(of(bytes).ends_with("y\n  sources: "), "{bytes} bytes");
+        }
+        let cut = of(most + 1);
+        assert!(cut.ends_with("y ... (41 more bytes)") && cut.len() <= TEXT, "{} bytes", cut.len());
+        let cut = of(9 * TEXT);
+        assert!(
+            cut.ends_with(" more bytes)") && cut.len() <= TEXT && cut.len() > TEXT - 40,
+            "{} bytes",
+            cut.len()
+        );
+    }
+}

@@ -41,7 +41,7 @@ pub(super) fn lifecycle<S, E>(
     ended: Instant,
 ) -> Lifecycle {
     let entries: Vec<_> =
-        logged.entries.iter().filter_map(|entry| inside(evidence, logged, entry, ended)).collect();
+        logged.entries.iter().filter_map(|entry| inside(evidence, logged, entry, (began, ended))).collect();
     let first = (began, describe(&evidence.first));
     let last = (ended, describe(&evidence.status));
     let mut from = entries.len().saturating_sub(LINES);
@@ -100,7 +100,7 @@ fn inside<S, E>(
     evidence: &Evidence<S, E>,
     logged: &Logged,
     entry: &Entry,
-    ended: Instant,
+    (start, ended): (Instant, Instant),
 ) -> Option<(Instant, Part)> {
     // A run may have begun before, and may go on behind.
     let (first, last) = (&evidence.first, &evidence.status);
@@ -126,13 +126,9 @@ fn inside<S, E>(
                 Some(newest) if entry.at > ended => (newest.observed_at, (*cycle).min(newest.cycle)),
                 _ => (entry.at, *cycle),
             };
-            // Of a run that is longer than what is kept, the begin may be no longer known.
+            // Of a run that is longer than what is kept, it may be no longer known when this cycle failed.
             let of_began = logged.failures.iter().find(|failure| failure.cycle == began);
-            let at = match of_began {
-                Some(failure) => failure.observed_at,
-                None if began == failure.cycle => failure.observed_at,
-                None => last_at,
-            };
+            let at = of_began.map_or(failure.observed_at.max(start), |failure| failure.observed_at);
             let failure = Arc::clone(failure);
             let part = Part::Failed { first: began, last: cycle, last_at, failure };
             (began <= cycle && last_at <= ended).then_some((at, part))

@@ -326,12 +326,10 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
                 let unheard = names(unheard.iter().map(|name| &**name), NAMES);
                 Some(format!("neither an answer nor a failure that was asked since the start: {unheard}"))
             }
-            Judge::Source { name, known: false, .. } if !has_source(status, name) => {
-                Some(unknown_source(name, &status.source_names))
+            Judge::Source { name, wish: SourceWish::Vanished, known, .. } => {
+                (!known).then(|| unknown_source(name, &status.source_names))
             }
-            Judge::Source { name, wish, .. } if *wish != SourceWish::Vanished => {
-                Some(why::<O>(status, name, ended))
-            }
+            Judge::Source { name, .. } => Some(why::<O>(status, name, ended)),
             Judge::Stable { run, hold } => {
                 Some(format!("to be the same for {hold:?}; {} runs of equal values began", run.changes))
             }
@@ -366,8 +364,8 @@ pub(crate) fn why<O: Observer>(status: &Published<O::Snapshot>, name: &str, now:
     let health = status.snapshot.as_ref().and_then(|snapshot| health_of::<O>(snapshot, name));
     let shown = one_line(name, NAME);
     let said = match health {
+        _ if !has_source(status, name) => unknown_source(name, &status.source_names),
         Some(health) => health.explain(name, now),
-        None if !has_source(status, name) => unknown_source(name, &status.source_names),
         None => match &status.snapshot {
             None => format!("nothing is known of {shown}: no cycle has succeeded"),
             Some(snapshot) if may_be_known_later::<O>(status, snapshot) => {
@@ -443,7 +441,7 @@ impl<O: Observer, T> Future for Wait<'_, O, T> {
                     return Poll::Pending;
                 }
                 // The executor has shut down, and its clock with it.
-                Some(due) if due > now && this.shared.clock.now() < due => {
+                Some(due) if this.shared.clock.now() < due => {
                     let outcome = loop {
                         match this.judge_some(context.waker()) {
                             Judged::Ended(outcome) => break outcome,

@@ -11,7 +11,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 use watchkeeper::ObservationConfig;
 
-use crate::common::threads::{Flavour, Gate, block_on, executor};
+use crate::common::threads::{Flavour, Gate, Opens, block_on, executor};
 use crate::common::{Act, App, Call, each_second, ms};
 
 /// Passes warnings on, and which span each belongs to.
@@ -70,15 +70,6 @@ fn by_hand() -> ObservationConfig {
 fn warnings() -> (tracing::subscriber::DefaultGuard, mpsc::Receiver<(String, Option<u64>)>) {
     let (tell, told) = mpsc::channel();
     (tracing::subscriber::set_default(Warnings { tell, spans: AtomicU64::new(0) }), told)
-}
-
-/// Opened also when the test fails, so that the thread ends.
-struct Opens(Gate);
-
-impl Drop for Opens {
-    fn drop(&mut self) {
-        self.0.open();
-    }
 }
 
 #[test]

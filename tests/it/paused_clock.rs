@@ -6,7 +6,8 @@ use std::net::TcpListener;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use watchkeeper::{
-    DynError, ObservationRuntime, ObservedSource, PerSource, StaticSourceProvider, Unmet, UnmetOutcome,
+    DynError, ObservationRuntime, ObservedSource, PerSource, StateKind, StaticSourceProvider, Unmet,
+    UnmetOutcome,
 };
 
 use crate::common::{Act, App, Call, each_second, ms};
@@ -62,6 +63,18 @@ async fn failures_that_are_scripted_are_not_blamed_on_the_clock() {
     for unmet in [failing, not_met.await.unwrap_err()] {
         assert!(!unmet.to_string().contains("clock"), "{unmet}");
     }
+}
+
+/// Less than a tenth of a second ahead is what any test on a paused clock is.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_hardly_ahead_is_not_mentioned() {
+    let app = App::new();
+    app.then(Call::Poll, [Act::Hang]);
+    let runtime = app.start(each_second()).await;
+    runtime.handle().reaches(StateKind::Polling).within(ms(5_000)).await.unwrap();
+    let wait = runtime.handle().eventually("an answer", |_| true).within(ms(90));
+    let report = wait.await.unwrap_err().to_string();
+    assert!(!report.contains("clock"), "{report}");
 }
 
 /// A cycle that never ends judges nothing.

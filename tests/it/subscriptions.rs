@@ -1,7 +1,8 @@
 //! A subscription gets every batch in order; one that falls behind is told exactly how far.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
 
 use futures_core::Stream;
 use tokio::time::{Instant, timeout};
@@ -26,7 +27,7 @@ fn drain(subscription: &mut Subscription<u64>) -> Vec<String> {
     std::iter::from_fn(|| subscription.try_recv()).map(|item| short(&item)).take(300).collect()
 }
 
-fn short(item: &Result<std::sync::Arc<watchkeeper::ObservationBatch<u64>>, RecvError>) -> String {
+fn short(item: &Result<Arc<watchkeeper::ObservationBatch<u64>>, RecvError>) -> String {
     match item {
         Ok(batch) => format!("{}", batch.events[0]),
         Err(RecvError::Lagged { missed, resume }) => format!("missed {missed}, on at {}", resume.seq()),
@@ -228,6 +229,40 @@ async fn both_ways_may_be_mixed() {
         assert_eq!(subscription.recv().await.unwrap().cycle, n);
         assert_eq!(next(&mut subscription).await.unwrap().unwrap().cycle, n + 1);
     }
+}
+
+/// A waker keeps its task, and all that the task holds.
+#[tokio::test(start_paused = true)]
+async fn one_that_is_gone_or_has_ended_keeps_no_waker() {
+    struct Nobody;
+    impl Wake for Nobody {
+        fn wake(self: Arc<Self>) {}
+    }
+    let task = Arc::new(Nobody);
+    let waker = Waker::from(Arc::clone(&task));
+    let mut context = Context::from_waker(&waker);
+    let kept = || Arc::strong_count(&task) - 2;
+
+    let runtime = counting().start(keeping(64)).await;
+    let handle = runtime.handle();
+    let mut subscription = handle.subscribe();
+    assert!(Pin::new(&mut subscription).poll_next(&mut context).is_pending());
+    assert_eq!(kept(), 1, "it waits");
+    drop(subscription);
+    assert_eq!(kept(), 0, "it is gone");
+    let _ = runtime.stop().await;
+    let mut late = handle.subscribe();
+    assert!(Pin::new(&mut late).poll_next(&mut context).is_ready());
+    assert_eq!(kept(), 0, "nothing comes after the end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn its_debug_says_where_it_stands() {
+    let runtime = counting().start(keeping(64)).await;
+    let mut subscription = runtime.handle().subscribe();
+    subscription.recv().await.unwrap();
+    let said = format!("{subscription:?}");
+    assert_eq!(said, format!("Subscription {{ cursor: {:?}, .. }}", subscription.cursor()));
 }
 
 async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {

@@ -1,9 +1,11 @@
 //! An executor that nobody drives, and one whose thread is blocked: waits and calls end all the same, and say
 //! why. Under a paused clock nothing is ended.
 
+use std::pin::pin;
 use std::sync::mpsc;
+use std::task::{Context, Waker};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 use watchkeeper::{
@@ -12,7 +14,7 @@ use watchkeeper::{
     WatchError,
 };
 
-use crate::common::threads::{Flavour, Gate, block_on, executor};
+use crate::common::threads::{Flavour, Gate, Opens, block_on, executor};
 use crate::common::{Act, App, Call, each_second, ms};
 
 /// What has not ended by then never will.
@@ -96,7 +98,7 @@ fn a_wait_that_is_polled_by_others_names_the_cause_as_well() {
         let other = executor(Flavour::CurrentThread);
         other.block_on(async {
             let mut ticks = tokio::time::interval(ms(20));
-            let mut beside = std::pin::pin!(beside);
+            let mut beside = pin!(beside);
             let beside = loop {
                 tokio::select! {
                     unmet = &mut beside => break unmet,
@@ -109,6 +111,35 @@ fn a_wait_that_is_polled_by_others_names_the_cause_as_well() {
     let (beside, late) = ended(&told);
     names_the_cause(&beside, "beside");
     names_the_cause(&late, "late");
+}
+
+/// Not before it has lasted a second: until then it may be a busy machine.
+#[test]
+fn a_pending_wait_explains_that_nothing_moves() {
+    let (_undriven, _, runtime) = undriven(each_second());
+    let driven = executor(Flavour::MultiThread);
+    let gate = Gate::default();
+    let app = App::new();
+    app.then(Call::Poll, [Act::Held(gate.clone(), Box::new(Act::Ok(vec![])))]);
+    let held = driven.block_on(app.start(ObservationConfig { interval: ms(1), ..each_second() }));
+    gate.wait_until_reached();
+    let _open = Opens(gate);
+    for (runtime, stands) in
+        [(&runtime, "; the executor gave no turn for "), (&held, "; the observation had no turn for ")]
+    {
+        let mut wait = pin!(runtime.handle().eventually("x", |_| false).within(NEVER));
+        assert!(wait.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        let began = Instant::now();
+        let long = loop {
+            let said = wait.explain();
+            if let Some((_, long)) = said.split_once(stands) {
+                break long.split_once(" s: ").expect("seconds, and why").0.parse::<f64>().unwrap();
+            }
+            assert!(began.elapsed() < NEVER, "{said}");
+            thread::yield_now();
+        };
+        assert!(long >= 1.0, "{stands}{long} s");
+    }
 }
 
 #[test]
@@ -206,6 +237,17 @@ fn under_a_paused_clock_nothing_is_ended() {
     assert_eq!(ended(&changed), Ok(1));
 }
 
+/// The clock was set on past its end, and stands still again.
+#[test]
+fn under_a_paused_clock_a_wait_whose_window_is_over_ends() {
+    let executor = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let runtime = executor.block_on(App::new().start(each_second()));
+    let wait = runtime.handle().eventually("anything", |_| false).within(ms(100));
+    executor.block_on(tokio::time::advance(ms(500)));
+    let unmet = ended(&on_a_thread(unmet(wait)));
+    assert_eq!(unmet.outcome(), UnmetOutcome::Inconclusive(Inconclusive::NothingObserved), "{unmet}");
+}
+
 //   a thread that drives the executor | a probe blocks it ................. | goes on
 //   a plain thread                    | wait, 300 ms ... ended at 1.3 s      |
 #[test]
@@ -228,6 +270,21 @@ fn a_blocked_thread_ends_waits_on_other_threads() {
     block_on(handle.eventually("it goes on", |seen| seen.polls == 1).or_now().within(NEVER)).unwrap();
     over.send(()).unwrap();
     driving.join().unwrap().unwrap();
+}
+
+/// Its executor has another thread, and gives turns.
+#[test]
+fn a_call_that_needs_the_driver_ends_while_a_poll_blocks_it() {
+    let executor = executor(Flavour::MultiThread);
+    let gate = Gate::default();
+    let app = App::new();
+    app.then(Call::Poll, [Act::Held(gate.clone(), Box::new(Act::Ok(vec![])))]);
+    let runtime = executor.block_on(app.start(ObservationConfig { interval: ms(1), ..each_second() }));
+    gate.wait_until_reached();
+    let _open = Opens(gate);
+    let control = runtime.control();
+    let told = on_a_thread(async move { control.pause().await });
+    assert!(matches!(ended(&told), Err(ControlError::NotDriven { .. })));
 }
 
 /// Blocks its thread, as a call does that knows nothing of async.

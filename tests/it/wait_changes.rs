@@ -256,3 +256,22 @@ async fn an_error_that_is_repeated_is_told_once() {
     assert_eq!(section(&inside, "lifecycle"), expected, "{inside}");
     assert_eq!(inside.failures().len(), 10);
 }
+
+/// When each of the newest 256 failures was is known, and when the first of the row was.
+#[tokio::test(start_paused = true)]
+async fn a_row_of_failures_that_is_longer_than_what_is_kept() {
+    let app = App::new();
+    app.then(Call::Poll, (0..500).map(|_| Act::Err("connection refused")));
+    let start = Instant::now();
+    let runtime = app.start(each_second()).await;
+    let whole = runtime.handle().eventually("the impossible", |_| false).within(ms(400_500));
+    at(start, 50_500).await;
+    // Since when it has failed inside of this window is known no better than by its begin.
+    let inside = runtime.handle().eventually("the impossible", |_| false).within(ms(350_000));
+    let (whole, inside) = tokio::join!(whole, inside);
+    let (whole, inside) = (whole.unwrap_err(), inside.unwrap_err());
+    let expected = "+1.000s cycles 1 to 400 failed in poll, 400 times in 399.000s: connection refused";
+    assert_eq!(section(&whole, "lifecycle")[1], expected, "{whole}");
+    let expected = "+0.000s cycles 51 to 400 failed in poll, 350 times in 349.500s: connection refused";
+    assert_eq!(section(&inside, "lifecycle")[1], expected, "{inside}");
+}

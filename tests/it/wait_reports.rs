@@ -1,7 +1,9 @@
 //! A wait that was not met prints what a person needs to see why.
 
 use tokio::time::Instant;
-use watchkeeper::{DynError, ObservationRuntime, ObservedSource, PerSource, StaticSourceProvider};
+use watchkeeper::{
+    DynError, ObservationConfig, ObservationRuntime, ObservedSource, PerSource, StaticSourceProvider,
+};
 
 use crate::common::{Act, App, Call, at, each_second, ms};
 
@@ -251,8 +253,79 @@ async fn a_wait_that_is_awaited_late_tells_how_old_an_answer_was_at_its_end() {
     );
 }
 
+//   0 s   1 s .. 4 s   5 s   6 s .. 9 s   10 s   ...   50 s
+//   ok    errors       ok    errors       ok           ok
+//         stale from 3 s     stale from 8 s
+#[tokio::test(start_paused = true)]
+async fn data_that_was_stale_more_than_eight_times() {
+    let app = App::new();
+    for _ in 0..10 {
+        app.then(Call::Poll, [Act::Err("down"), Act::Err("down"), Act::Err("down"), Act::Err("down")]);
+        app.then(Call::Poll, [Act::Ok(vec![])]);
+    }
+    let config = ObservationConfig { stale_after: Some(ms(3_000)), ..each_second() };
+    let runtime = app.start(config).await;
+    let wait = |window| runtime.handle().eventually("the impossible", |_| false).within(ms(window));
+    let (eight, ten) = tokio::join!(wait(40_500), wait(50_500));
+    let (eight, ten) = (eight.unwrap_err(), ten.unwrap_err());
+    let spans: Vec<_> =
+        (0..8).map(|n| format!("stale from +{}.000s to +{}.000s", 5 * n + 3, 5 * n + 5)).collect();
+    let spans = format!("\n  freshness: {}", spans.join(", "));
+    assert!(eight.to_string().contains(&format!("{spans}\n")), "{eight}");
+    assert!(ten.to_string().contains(&format!("{spans} and 2 more times\n")), "{ten}");
+    #[cfg(feature = "json")]
+    assert_eq!([&eight, &ten].map(|unmet| unmet.to_json()["stale_not_shown"].clone()), [0, 2]);
+}
+
+/// Of 300 failures the newest 256 are kept. Those of the window are not among them, and their number is known.
+#[tokio::test(start_paused = true)]
+async fn failures_that_are_no_longer_kept_are_counted_up_to_the_end_of_the_window() {
+    let app = App::new();
+    app.then(Call::Poll, (0..400).map(|_| Act::Err("down")));
+    let start = Instant::now();
+    let runtime = app.start(each_second()).await;
+    let wait = runtime.handle().eventually("the impossible", |_| false).within(ms(10_500));
+    at(start, 300_500).await;
+    let unmet = wait.await.unwrap_err();
+    assert_eq!((unmet.failures().len(), unmet.failures_cut()), (0, 10), "{unmet}");
+}
+
+/// More than its last row of failures says.
+#[tokio::test(start_paused = true)]
+async fn a_source_that_failed_answered_and_fails_again() {
+    let start = Instant::now();
+    let node = move |_| async move {
+        match start.elapsed().as_secs() {
+            1 | 2 | 4 => Err(DynError::from("connection refused")),
+            _ => Ok(1_u32),
+        }
+    };
+    let set = StaticSourceProvider::new(vec![ObservedSource::new("n1", ())]);
+    let runtime = ObservationRuntime::start(set, PerSource::new(node), each_second()).await.unwrap();
+    let report =
+        runtime.handle().eventually("the impossible", |_| false).within(ms(4_500)).await.unwrap_err();
+    let report = report.to_string();
+    let (_, said) = report.split_once("\n  sources: n1\n    ").unwrap();
+    assert!(
+        said.starts_with("n1 is failing: ") && said.ends_with("; failed 3 times in the window"),
+        "{said}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_debug_of_a_wait_names_its_label() {
+    let runtime = App::new().start(each_second()).await;
+    let builder = runtime.handle().eventually("all is\nwell", |_| true);
+    let expected = r#"WaitBuilder { wait: Wait { label: "all is\nwell", window: None, .. }, .. }"#;
+    assert_eq!(format!("{builder:?}"), expected);
+    let expected = r#"Wait { label: "all is\nwell", window: Some(1s), .. }"#;
+    assert_eq!(format!("{:?}", builder.within(ms(1_000))), expected);
+}
+
 #[cfg(feature = "json")]
 mod json {
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
     use serde_json::json;
 
     use super::*;
@@ -325,6 +398,50 @@ mod json {
         assert_eq!(report["sources"], sources);
         assert_eq!(report["last"], json!({ "cycle": 4, "value": "4 nodes" }));
         assert_eq!((&report["outcome"], &report["first_violation"]), (&json!("not_met"), &json!(null)));
+    }
+
+    /// Of long errors, the newest that 3,500 bytes hold.
+    #[tokio::test(start_paused = true)]
+    async fn a_lifecycle_is_bounded_in_bytes_as_well() {
+        fn differs_each_time() -> DynError {
+            static NTH: AtomicU64 = AtomicU64::new(0);
+            format!("{} {}", NTH.fetch_add(1, Relaxed), "x".repeat(500)).into()
+        }
+        let app = App::new();
+        app.then(Call::Poll, (0..50).flat_map(|_| [Act::Fail(differs_each_time), Act::Ok(vec![])]));
+        let runtime = app.start(each_second()).await;
+        let wait = runtime.handle().eventually("the impossible", |_| false).within(ms(100_500));
+        let json = wait.await.unwrap_err().to_json();
+        let lines = json["lifecycle"].as_array().unwrap();
+        let inside = &lines[1..lines.len() - 1];
+        let bytes: usize = inside.iter().map(|line| line["what"].as_str().unwrap().len() + 16).sum();
+        assert!((3_500 - 600..=3_500).contains(&bytes), "{bytes} bytes");
+        assert_eq!(json["lifecycle_not_shown"], 100 - inside.len());
+    }
+
+    /// As many as 8 KiB hold, first of all those in trouble.
+    #[tokio::test(start_paused = true)]
+    async fn of_many_sources_as_many_as_there_is_room_for() {
+        for fails in [false, true] {
+            let node = move |_| async move { if fails { Err(DynError::from("down")) } else { Ok(1_u32) } };
+            // 128 bytes each, of which 8 KiB hold 64.
+            let set = (0..300).map(|n| ObservedSource::new(format!("n{n:047}"), ())).collect();
+            let set = StaticSourceProvider::new(set);
+            let runtime = ObservationRuntime::start(set, PerSource::new(node), each_second()).await.unwrap();
+            let wait = runtime.handle().eventually("the impossible", |_| false).within(ms(2_500));
+            let json = wait.await.unwrap_err().to_json();
+            let bytes = |source: &serde_json::Value| {
+                let text = |field: &str| source[field].as_str().map_or(0, str::len);
+                text("name") + text("trouble") + 80
+            };
+            let shown = json["sources"].as_array().unwrap();
+            assert_eq!(json["sources_not_shown"], 300 - shown.len());
+            let (one, all) = (bytes(&shown[0]), shown.iter().map(bytes).sum::<usize>());
+            assert!(shown.iter().all(|source| bytes(source) == one), "they are all alike");
+            // The last one of those in trouble may not fit any more.
+            let room = 8 * 1_024 / one * one + if fails { one } else { 0 };
+            assert_eq!((all, shown[0]["trouble"].is_string()), (room, fails));
+        }
     }
 
     /// What each kind of outcome is called.

@@ -1,7 +1,7 @@
 //! Marks older and younger than their wait, and several of them: the last one counts, and it alone.
 
 use tokio::time::Instant;
-use watchkeeper::{InvalidWait, ObservationConfig, StateKind, UnmetOutcome};
+use watchkeeper::{Inconclusive, InvalidWait, ObservationConfig, StateKind, StopReason, UnmetOutcome};
 
 use crate::common::threads::poll_once;
 use crate::common::{Act, App, Call, at, each_second, ms};
@@ -108,6 +108,23 @@ async fn a_mark_that_is_older_than_the_history() {
     at(start, 4_500).await;
     let wait = handle.event("none", |_| false).after(mark).after(mark);
     let unmet = wait.within(ms(1_000)).await.unwrap_err();
-    let gone = watchkeeper::Inconclusive::FellBehind { missed: 2 };
+    let gone = Inconclusive::FellBehind { missed: 2 };
     assert_eq!(unmet.outcome(), UnmetOutcome::Inconclusive(gone));
+}
+
+/// All that came up to the end is judged before the end is.
+#[tokio::test(start_paused = true)]
+async fn an_event_between_the_mark_and_the_end_is_found_after_the_end() {
+    let start = Instant::now();
+    let runtime = numbered().start(each_second()).await;
+    let handle = runtime.handle();
+    let mark = handle.mark();
+    at(start, 3_500).await;
+    let _ = runtime.stop().await;
+    let event = handle.event("three", |event| *event == 3).after(mark).within(ms(1_000)).await.unwrap();
+    assert_eq!(*event.event(), 3);
+    let reason = StopReason::Requested;
+    let stopped = UnmetOutcome::Inconclusive(Inconclusive::Stopped { reason });
+    let unmet = handle.event("four", |event| *event == 4).after(mark).within(ms(1_000)).await.unwrap_err();
+    assert_eq!(unmet.outcome(), stopped);
 }

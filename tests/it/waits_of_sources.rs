@@ -40,6 +40,8 @@ async fn a_source_vanishes_whatever_the_observer_keeps() {
     app.set(&["b"]);
     let met = runtime.handle().source_vanished("a").within(ms(5_000)).await.unwrap();
     assert_eq!((met.cycle, start.elapsed()), (1, ms(1_000)));
+    let report = runtime.handle().source_vanished("b").within(ms(2_500)).await.unwrap_err().to_string();
+    assert!(report.contains("within 2.5s\n  judged "), "it is there, which needs no explanation: {report}");
 }
 
 /// It is known to be in the set although the log no longer tells when it joined.
@@ -96,6 +98,17 @@ async fn an_observer_of_ones_own_says_what_it_keeps() {
         wrapped.handle().source_failing("a").within(ms(5_000)),
     );
     assert_eq!((plain.unwrap().cycle, wrapped.unwrap().cycle), (2, 2), "wrapped, it keeps the same");
+}
+
+/// Whatever the observer says of a name, it is of no source.
+#[tokio::test(start_paused = true)]
+async fn a_name_that_no_source_has_is_not_explained_by_an_observer_that_knows_all() {
+    let runtime = ObservationRuntime::start(App::new(), Failing, each_second()).await.unwrap();
+    let handle = runtime.handle();
+    let report = handle.source_fresh("n9").within(ms(2_500)).await.unwrap_err().to_string();
+    let unknown = "no source is called \"n9\"; the sources are a";
+    assert!(report.contains(&format!("\n  {unknown}\n")), "{report}");
+    assert_eq!(handle.why_stale("n9"), unknown);
 }
 
 /// Looks at one more of its sources in each poll.

@@ -94,6 +94,32 @@ async fn what_was_missed_begins_anew() {
     assert_eq!((met.cycle, start.elapsed()), (901, ms(901_000)), "a run that began with cycle 401");
 }
 
+/// It holds until the end as far as is known, and the data of the last publication that came is fresh.
+#[tokio::test(start_paused = true)]
+async fn what_was_missed_at_the_very_end_has_not_held() {
+    let start = Instant::now();
+    let runtime = App::new().start(each_second()).await;
+    // The first 341 cycles are queued, and one publication of the next.
+    let wait = runtime.handle().stable_for("the same", ms(341_000), |_| Some(())).within(ms(342_400));
+    at(start, 342_500).await;
+    let behind = UnmetOutcome::Inconclusive(Inconclusive::FellBehind { missed: 2 });
+    assert_eq!(wait.await.unwrap_err().outcome(), behind);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_window_that_would_do_is_named_up_to_the_longest() {
+    const DAY: u64 = 24 * 3_600_000;
+    let runtime = App::new().start(each_second()).await;
+    for (hold, note) in [
+        (DAY - 2_000, "a window of 86400s would do"),
+        (DAY - 1_999, "no window would do: the longest is 86400s"),
+    ] {
+        let wait = runtime.handle().stable_for("the same", ms(hold), |_| Some(())).within(ms(hold));
+        let Poll::Ready(Err(unmet)) = poll_once(wait) else { panic!("at once") };
+        assert!(unmet.to_string().contains(note), "{unmet}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_hold_that_makes_no_sense_is_told_at_once() {
     let runtime = App::new().start(each_second()).await;

@@ -192,6 +192,13 @@ async fn a_reason_names_its_source() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_wait_for_no_source_at_all_is_refused() {
+    let (_runtime, handle) = heights().await;
+    let none = handle.at_least_sources(0, "none", |_| true).within(ms(2_500)).await;
+    assert_eq!(outcome(&none), Err(UnmetOutcome::Invalid(InvalidWait::NoSources)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_found_is_returned() {
     let start = Instant::now();
     let runtime = App::new().start(each_second()).await;

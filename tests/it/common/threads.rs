@@ -47,6 +47,15 @@ impl Gate {
     }
 }
 
+/// Opens a gate also when the test fails, so that the thread ends.
+pub struct Opens(pub Gate);
+
+impl Drop for Opens {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
 /// The smallest executor: it knows nothing of tokio.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(Thread);

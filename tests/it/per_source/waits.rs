@@ -153,6 +153,37 @@ async fn a_source_that_is_probed_for_the_first_time_is_waited_for() {
     assert_eq!((met.cycle, began.elapsed()), (1, ms(1_300)));
 }
 
+/// Nothing was judged: what there is is shown as a predicate would have seen it.
+#[tokio::test(start_paused = true)]
+async fn a_report_shows_no_answer_of_before_the_wait() {
+    let probes = Probes::new();
+    let (runtime, _, began) = two(&probes).await;
+    at(began, 500).await;
+    let handle = runtime.handle();
+    let shown = |snapshot: &watchkeeper::PerSourceSnapshot<u32>| super::values(snapshot);
+    let (wait, all) = tokio::join!(
+        handle.all_sources("all", |_| true).show(shown).within(ms(200)),
+        handle.all_sources("all", |_| false).or_now().show(shown).within(ms(200)),
+    );
+    let (wait, all) = (wait.unwrap_err().to_string(), all.unwrap_err().to_string());
+    assert!(wait.contains("the last snapshot, of cycle 0:\n    n1=- n2=-\n"), "{wait}");
+    assert!(all.contains("the last snapshot, of cycle 0:\n    n1=1 n2=1\n"), "{all}");
+}
+
+/// The snapshot knows of no source that there is.
+#[tokio::test(start_paused = true)]
+async fn a_source_that_replaces_all_others_is_waited_for() {
+    let probes = Probes::new();
+    let (runtime, set, began) = two(&probes).await;
+    let handle = runtime.handle();
+    at(began, 1_500).await;
+    probes.set("n3", Says::After(ms(300), 3));
+    set.replace(sources(&["n3"]));
+    at(began, 2_200).await;
+    let met = handle.source_fresh("n3").or_now().within(ms(5_000)).await.unwrap();
+    assert_eq!((met.cycle, began.elapsed()), (2, ms(2_300)));
+}
+
 /// The loop runs and its data is fresh: what is stale are sources.
 #[tokio::test(start_paused = true)]
 async fn a_source_that_hangs_is_not_taken_at_its_last_word() {
