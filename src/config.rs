@@ -57,6 +57,116 @@ pub struct ObservationConfig {
     /// How long a stop waits for app code before it answers
     /// [`Detached`](crate::StopOutcome::Detached). Default: 5 s.
     pub stop_timeout: Duration,
+    /// The age from which on data is stale. Default: `None`, the larger of 2 s and three intervals
+    /// plus the length of the last cycle.
+    ///
+    /// Age is counted by tokio's clock, which may stand still while the machine sleeps: sleep does not age data.
+    /// The first cycle after it runs at the tick that was due.
+    pub stale_after: Option<Duration>,
+    /// When to try again after a failed cycle. Default: at the next tick.
+    pub retry: Retry,
+    /// Moves the grid of ticks, so that many runtimes do not all work at once. Default: zero.
+    ///
+    /// Cycle 0 runs at the start all the same.
+    pub offset: Duration,
+    /// Something else that knows when there is news: each notification starts a cycle soon.
+    /// Default: `None`.
+    ///
+    /// While the runtime is paused, one is remembered until it is resumed. It neither shortens nor lengthens a
+    /// [backoff](Retry::Backoff): while a failed cycle waits for its retry, a notification is remembered, and the
+    /// retry takes it along.
+    ///
+    /// Several runtimes may share one `Notify`: each notification reaches all of them, also one by `notify_one`.
+    /// App code that awaits the same `Notify` itself takes notifications of `notify_one` away from them.
+    pub wake: Option<Arc<Notify>>,
+    /// The least time between the begin of a cycle and the begin of the next one that a `wake`
+    /// starts. Default: 10 ms.
+    pub min_gap: Duration,
+    /// The recorded point of an earlier process, to go on from there: see [`Resume`]. Default: `None`, a runtime of its
+    /// own, whose first generation is 1 and whose first batch and cycle are 0.
+    ///
+    /// None of its numbers may be over half of `u64::MAX`.
+    pub resume: Option<Resume>,
+    /// Cancelling this token is a requested stop: as if somebody had called
+    /// [`ObservationControl::stop`](crate::ObservationControl::stop), from whatever thread. Default: `None`.
+    ///
+    /// With one that is cancelled already neither the provider, `init` nor `poll` is asked: `start` returns
+    /// [`Ended`](crate::ObservationRuntimeError::Ended), and a runtime that was started in the background has stopped.
+    /// A stop of the runtime cancels nothing: give it a [`child_token`](CancellationToken::child_token) or not, as is
+    /// convenient.
+    pub parent: Option<CancellationToken>,
+    /// What becomes of sources that share a name. Default: the first is observed, the others are left out.
+    pub duplicates: Duplicates,
+}
+
+impl Default for ObservationConfig {
+    fn default() -> Self {
+        Self {
+            name: None,
+            interval: Duration::from_secs(1),
+            history_limit: 64,
+            refresh_timeout: Duration::from_secs(10),
+            init_timeout: Duration::from_secs(30),
+            poll_timeout: Duration::from_secs(10),
+            stop_timeout: Duration::from_secs(5),
+            stale_after: None,
+            retry: Retry::NextTick,
+            offset: Duration::ZERO,
+            wake: None,
+            min_gap: Duration::from_millis(10),
+            resume: None,
+            parent: None,
+            duplicates: Duplicates::KeepFirst,
+        }
+    }
+}
+
+/// This interval, and the defaults of all else.
+impl From<Duration> for ObservationConfig {
+    fn from(interval: Duration) -> Self {
+        Self { interval, ..Self::default() }
+    }
+}
+
+impl ObservationConfig {
+    /// Says which field is wrong, if one is.
+    pub(crate) fn validate(&self) -> Result<(), ObservationRuntimeError> {
+        if let Some(name) = self.name.as_ref().filter(|name| name.is_empty() || name.len() > LONGEST_NAME) {
+            return Err(ObservationRuntimeError::InvalidName { length: name.len() });
+        }
+        if let Some((field, value)) = self.resume.and_then(|resume| resume.exhausted()) {
+            return Err(ObservationRuntimeError::InvalidResume { field, value });
+        }
+        let meant = |value: Duration| !value.is_zero() && value <= LONGEST;
+        if !meant(self.interval) {
+            return Err(ObservationRuntimeError::InvalidInterval { value: self.interval });
+        }
+        let timeouts = [
+            ("refresh_timeout", self.refresh_timeout),
+            ("init_timeout", self.init_timeout),
+            ("poll_timeout", self.poll_timeout),
+            ("stop_timeout", self.stop_timeout),
+        ];
+        if let Some((field, value)) = timeouts.into_iter().find(|(_, value)| !meant(*value)) {
+            return Err(ObservationRuntimeError::InvalidTimeout { field, value });
+        }
+        if let Some(value) = self.stale_after.filter(|value| !meant(*value)) {
+            return Err(ObservationRuntimeError::InvalidStaleAfter { value });
+        }
+        if self.offset > LONGEST {
+            return Err(ObservationRuntimeError::InvalidOffset { value: self.offset });
+        }
+        if !meant(self.min_gap) {
+            return Err(ObservationRuntimeError::InvalidMinGap { value: self.min_gap });
+        }
+        self.retry.validate()
+    }
+
+    /// Where the numbers begin.
+    pub(crate) fn first(&self) -> First {
+        self.resume.map_or_else(First::default, |resume| resume.next())
+    }
+
     pub(crate) fn pace(&self) -> Pace {
         let Self { interval, refresh_timeout, init_timeout, poll_timeout, min_gap, .. } = *self;
         let Self { stale_after, duplicates, .. } = *self;

@@ -264,7 +264,8 @@ impl<O: Observer> ObservationRuntime<O> {
         let end: Arc<dyn Terminate> = shared.clone();
         let (remote, inbox, guard) = life(&clock, config.stop_timeout, config.wake.as_ref(), end);
         let parent = config.parent.as_ref().map(|parent| Parent::of(&remote.life, parent));
-        let core = Core::new(Arc::clone(&shared), Arc::clone(&remote.life), &config, keeps_state, first_cycle);
+        let core =
+            Core::new(Arc::clone(&shared), Arc::clone(&remote.life), &config, keeps_state, first_cycle);
         // The guard is dropped last, behind everything of the app's: here when the task never ran ...
         let died = Arc::clone(&remote.life);
         let whole = Driver { inbox, core, observer, provider };
