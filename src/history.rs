@@ -208,7 +208,7 @@ impl<E> History<E> {
         let Cursor { seq: next_seq, generation, .. } = cursor;
         {
             let mut ring = lock(&self.ring);
-            // Never back: what a feed has lost since its newest success is behind the head.
+            // The head never goes back: a feed may have moved it past its newest success.
             let head = Head { next_seq: next_seq.max(ring.head.next_seq), generation, closed: None };
             if ring.head.closed.is_none() && ring.head != head {
                 ring.head = head;

@@ -149,7 +149,7 @@ impl Log {
         matches!(self.newest, Some(Entry { what: What::Entered(State::Starting), .. }))
     }
 
-    /// Whether the newest run of failures goes on with this, also where a state was built in between that failed.
+    /// Whether the newest run of failures goes on with this, also across a rebuild that failed.
     fn continues(&self, what: &What) -> bool {
         let What::Failed { first: failure, .. } = what else { return false };
         let run = if self.is_rebuilding() { self.older.back() } else { self.newest.as_ref() };

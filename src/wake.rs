@@ -15,6 +15,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
+use crate::panics::discard_logged;
 use crate::waiting::{Place, Waiting, drop_waker, wake_all};
 
 /// The hubs in use, by the address of their `Notify`, which they keep alive.
@@ -40,8 +41,11 @@ struct Hub {
     inner: Mutex<Inner>,
 }
 
+/// From its making on it misses no notification, registered or not.
+type Listener = Pin<Box<OwnedNotified>>;
+
 struct Inner {
-    next: Pin<Box<OwnedNotified>>,
+    next: Listener,
     /// Whether the next notification wakes the hub; else it is kept by the `Notify`, which keeps one.
     registered: bool,
     waiting: Waiting,
@@ -68,9 +72,9 @@ impl Wake {
     }
 
     fn look(&mut self, waker: Option<&Waker>) -> bool {
-        let (mut left, mut others) = (None, Vec::new());
+        let (mut left, mut others, mut listener) = (None, Vec::new(), None);
         let mut inner = lock(&self.hub.inner);
-        if self.hub.listen(&mut inner, waker.is_some()) {
+        if self.hub.listen(&mut inner, waker.is_some(), &mut listener) {
             // Who asks learns of it here.
             left = inner.waiting.leave(&mut self.place);
             inner.waiting.take(&mut others);
@@ -82,6 +86,10 @@ impl Wake {
         drop(inner);
         drop_waker(left);
         drop_waker(old);
+        // Notified at the last moment, it hands that on to whoever else waits for the app's `Notify`.
+        if listener.is_some() {
+            discard_logged(listener, "a listener");
+        }
         wake_all(&mut others);
         news
     }
@@ -121,18 +129,23 @@ impl Hub {
     }
 
     /// Counts the notifications that have come; says whether there were any. If somebody `waits` for the next one,
-    /// the hub is woken by it. All are taken: one that is left would start a cycle of its own.
-    fn listen(&self, inner: &mut Inner, waits: bool) -> bool {
-        // Set again by what comes from here on.
-        if !self.notified.swap(false, AcqRel) {
+    /// the hub is woken by it. What is to be dropped without the lock goes to `left`.
+    ///
+    /// All are taken: one that is left would start a cycle of its own. There is one exception. A `Notify` that nobody
+    /// waits for keeps one of `notify_one`, beside those of `notify_waiters`: where both are sent, they count as two.
+    fn listen(&self, inner: &mut Inner, waits: bool, left: &mut Option<Listener>) -> bool {
+        // Set again by what comes from here on. Who is about to wait looks in any case.
+        if !self.notified.swap(false, AcqRel) && !waits {
             return false;
         }
         let mut counted = 0;
         while inner.next.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready() {
             counted += 1;
-            self.renew(inner);
-            // Who has not registered finds the one that is kept, and so the last.
-            if !std::mem::replace(&mut inner.registered, false) && !waits {
+            // It has been notified, and wakes nobody when it is dropped.
+            inner.next.set(Arc::clone(&self.notify).notified_owned());
+            let was_registered = std::mem::replace(&mut inner.registered, false);
+            if !was_registered && !waits {
+                // What the `Notify` had kept was this one.
                 self.notified.store(true, Release);
                 self.count.fetch_add(counted, AcqRel);
                 return true;
@@ -140,19 +153,15 @@ impl Hub {
         }
         inner.registered = true;
         if counted > 0 && !waits {
-            // More are on their way, it seems. Kept, each costs a fraction of one that wakes the hub.
-            self.renew(inner);
+            // The driver is busy from here on: one that the `Notify` keeps costs less than one that wakes the hub.
+            // What has come until here is covered by this count, and may be kept besides.
+            *left =
+                Some(std::mem::replace(&mut inner.next, Box::pin(Arc::clone(&self.notify).notified_owned())));
             inner.registered = false;
-            // One that came just now may have been let go of, and is counted; if it was kept, it counts twice.
-            counted += u64::from(self.notified.swap(true, AcqRel));
+            self.notified.store(true, Release);
         }
         self.count.fetch_add(counted, AcqRel);
         counted > 0
-    }
-
-    /// From here on nothing is missed, registered or not.
-    fn renew(&self, inner: &mut Inner) {
-        inner.next.set(Arc::clone(&self.notify).notified_owned());
     }
 }
 
@@ -180,7 +189,7 @@ impl std::task::Wake for HubWaker {
 }
 
 /// Waits from now on.
-fn enabled(notify: &Arc<Notify>) -> Pin<Box<OwnedNotified>> {
+fn enabled(notify: &Arc<Notify>) -> Listener {
     let mut next = Box::pin(Arc::clone(notify).notified_owned());
     next.as_mut().enable();
     next

@@ -87,9 +87,9 @@ pub struct FeedFailure {
 /// What of a run is missing, for [`Feed::lost`](super::Feed::lost).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FeedLoss {
-    /// How many publications: what waits are told that they have missed.
+    /// How many publications: what waits count as missed.
     pub publications: u64,
-    /// How many batches of events were among them: what subscriptions are told that they have missed.
+    /// How many batches of events were among them: what subscriptions return as missed.
     pub batches: u64,
     /// How many events were in those.
     pub events: u64,
@@ -131,11 +131,11 @@ pub enum FeedError {
         newest: u64,
     },
     /// A number leaves no room for what is to come.
-    #[error("the {field} is {value}: it must be at most {max}", max = LAST_RESUMED)]
+    #[error("{field} would be {value}: it may be at most {max}", max = LAST_RESUMED)]
     TooLarge {
         /// Which: `cycle`, `generation`, `publications`, `seq` or `event_count`.
         field: &'static str,
-        /// What was given.
+        /// What it would be.
         value: u64,
     },
     /// Records are missing in between: a wait has to know that there were some.

@@ -105,7 +105,7 @@ impl<O: Observer> Feed<O> {
             return Ok(());
         }
         let events = event_count.saturating_sub(self.event_count);
-        self.lost(record.at, FeedLoss { publications, batches, events })?;
+        self.lost(self.fed.now(), FeedLoss { publications, batches, events })?;
         self.next_record = Some(found);
         Ok(())
     }
@@ -156,7 +156,7 @@ impl<O: Observer> Feed<O> {
         Ok(())
     }
 
-    /// Refuses a record that goes back, behind what was published by hand or by other records.
+    /// Refuses a record that goes back, before what was published by hand or by other records.
     fn check_order(&self, record: &Record<O>) -> Result<(), FeedError> {
         let next = &record.published;
         if next.generation < self.cursor.generation {

@@ -22,7 +22,9 @@ const STALE_AFTER: Duration = LONGEST.saturating_mul(3);
 #[non_exhaustive]
 pub enum PerSourceSnapshotError {
     /// `stale_after` is zero or over 72 h, or `collect_for` is over 24 h.
-    #[error("{field} is {value:?}: it must be what PerSourceSnapshot::{field} was, at most {most:?}")]
+    #[error(
+        "{field} is {value:?}: it must be what PerSourceSnapshot::{field} was, more than zero and at most {most:?}"
+    )]
     InvalidDuration {
         /// Which one: `stale_after` or `collect_for`.
         field: &'static str,
@@ -68,7 +70,8 @@ impl<V> PerSourceSnapshot<V> {
     /// # Errors
     ///
     /// [`PerSourceSnapshotError`] names the first source of which something cannot be true: it has an answer and no time
-    /// of it, or the reverse; it fails without a failure; it was heard after the snapshot was taken.
+    /// of it, or the reverse; it fails without a failure; it was heard after the snapshot was taken; it has no name, or one
+    /// that came before. It also says which duration is out of its bounds.
     ///
     /// # Examples
     ///

@@ -123,7 +123,7 @@ async fn a_subscription_returns_what_it_had_then_exactly_how_much_is_missing() {
     assert_eq!(last.try_recv().unwrap().unwrap_err(), RecvError::Closed(StopReason::Requested));
 }
 
-/// Whatever the history holds and whoever reads when: what is returned and what is missing are all there was.
+/// Whatever the history holds and who reads and when: what is returned and what is missing are all there was.
 #[tokio::test(start_paused = true)]
 async fn every_batch_is_returned_once_or_counted_once() {
     for seed in 0..200 {
@@ -482,7 +482,7 @@ fn feed_start(handle: &ObservationHandle<Counter>) -> watchkeeper::Cursor {
     fields.join(".").parse().unwrap()
 }
 
-/// A feed that begins in the middle of a run is not taken for a run that has just begun.
+/// A feed that begins in the middle of a run is no run that has just begun.
 #[tokio::test(start_paused = true)]
 async fn what_is_of_a_poll_is_said_by_who_feeds_it() {
     for (is_polled, expected) in [

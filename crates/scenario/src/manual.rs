@@ -126,8 +126,8 @@ impl<A: Application> ManualCluster<A> {
         Self::deploy_until(deployer, deployment, None).await
     }
 
-    /// Brings a cluster up that is stopped by `parent`: cancelling it ends the deployment, or asks all observers for
-    /// their stop, and none is attached after that.
+    /// Brings a cluster up whose observers are stopped by `parent`: cancelling it ends the deployment, or asks all
+    /// observers for their stop, and none is attached after that.
     ///
     /// The nodes go down as usual, by [`shut_down`](Self::shut_down) or when it is dropped: a test whose waits end
     /// because their observer was stopped does that in any case.

@@ -141,7 +141,7 @@ pub enum ObserverError {
         message: String,
     },
     /// The cycle that was asked for has not succeeded.
-    #[error("the observer {} was not polled", quoted(name))]
+    #[error("the cycle asked of the observer {} has not succeeded", quoted(name))]
     NotPolled {
         /// The name.
         name: String,
@@ -149,7 +149,10 @@ pub enum ObserverError {
         source: PollNowError,
     },
     /// The run is over, and takes no observer in any more.
-    #[error("the run is over: start the observer {} while it lasts, and await its start", quoted(name))]
+    #[error(
+        "the run or cluster is over, or its parent was cancelled: start the observer {} before that, and await its start",
+        quoted(name)
+    )]
     Over {
         /// The name.
         name: String,
@@ -193,7 +196,7 @@ impl Observers {
         name: &str,
         provider: P,
         observer: O,
-        config: ObservationConfig,
+        mut config: ObservationConfig,
         of: Option<&Subject>,
     ) -> Result<ObservationHandle<O>, ObserverError>
     where
@@ -206,6 +209,10 @@ impl Observers {
         let ticket = {
             let held = lock(&self.held);
             held.accepts(name)?;
+            // The core asks for the stop in whatever thread cancels it; the task below waits for the ends.
+            if config.parent.is_none() {
+                config.parent.clone_from(&held.parent);
+            }
             self.starts.begin(name, of)
         };
         let begun = catch(|| {
