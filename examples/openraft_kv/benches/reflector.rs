@@ -212,8 +212,20 @@ async fn reads(table: &mut Table, count: usize, shown: &str) {
     let handle = runtime.handle();
     let all =
         alternate(21, || time_each(READ, || store.state()), || time_each(READ, || handle.latest_snapshot()));
-    table
-        .add(Row::compare(format!("read all of {shown} objects"), Unit::Seconds, &all, "reported", |_| true));
+    let what = format!("take a consistent view of {shown} objects");
+    table.add(Row::compare(what, Unit::Seconds, &all, "reported", |_| true));
+    let versions = |objects: &mut dyn Iterator<Item = &Arc<ConfigMap>>| -> usize {
+        objects.filter_map(|object| object.metadata.resource_version.as_ref()).map(String::len).sum()
+    };
+    let of_store = || versions(&mut store.state().iter());
+    let of_runtime = || {
+        let snapshot = handle.latest_snapshot().expect("its first cycle has succeeded");
+        versions(&mut snapshot.value.values())
+    };
+    assert_eq!(of_store(), of_runtime(), "both know the same");
+    let visit = alternate(21, || time_each(READ, of_store), || time_each(READ, of_runtime));
+    let what = format!("take it and visit all of {shown} objects");
+    table.add(Row::compare(what, Unit::Seconds, &visit, "reported", |_| true));
     let key = ObjectRef::<ConfigMap>::new(&name(count / 2)).within(NAMESPACE);
     let own_name = name(count / 2);
     let found = || {
