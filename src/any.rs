@@ -20,6 +20,8 @@ use crate::failure::ObservationFailure;
 use crate::group::GroupStatus;
 use crate::handle::{Mark, ObservationHandle};
 use crate::observer::Observer;
+#[cfg(feature = "json")]
+use crate::panics::discard_logged;
 use crate::source_health::SourceHealth;
 use crate::status::{ObservationSnapshot, ObservationStatus};
 use crate::text::{NAME, quoted};
@@ -588,6 +590,19 @@ struct Lens<O: Observer> {
     #[cfg(feature = "json")]
     event: Option<EventJson<O::Event>>,
     observer: PhantomData<fn() -> O>,
+}
+
+/// Both are the app's: one after the other.
+#[cfg(feature = "json")]
+impl<O: Observer> Drop for Lens<O> {
+    fn drop(&mut self) {
+        if let Some(json) = self.json.take() {
+            discard_logged(json, "what shows snapshots as JSON");
+        }
+        if let Some(event) = self.event.take() {
+            discard_logged(event, "what shows events as JSON");
+        }
+    }
 }
 
 impl<O: Observer> Clone for Lens<O> {

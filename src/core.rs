@@ -430,7 +430,6 @@ impl<O: Observer> Core<O> {
                 Command::Rejected { event, state } => tracing::trace!(?event, %state, "rejected"),
             }
         }
-        self.trace_transition(&before, &after);
         if success.is_some() || failure.is_some() || sources.is_some() {
             self.publish(now, (&before, &after), success, failure, sources);
         } else if after != before || matches!(event, Event::Refreshed { .. }) {
@@ -438,6 +437,7 @@ impl<O: Observer> Core<O> {
             // cycle.
             self.publish_position(now, &before, &after);
         }
+        self.trace_transition(&before, &after);
         self.position = after;
     }
 
@@ -457,6 +457,9 @@ impl<O: Observer> Core<O> {
             None => (None, None, Duration::ZERO),
         };
         let began = snapshot.as_ref().map(|snapshot| now - snapshot.elapsed);
+        let succeeded =
+            snapshot.as_ref().map(|snapshot| (snapshot.cycle, snapshot.generation, snapshot.elapsed));
+        let failed = failure.clone();
         let (mut replaced, mut replaced_names) = (None, None);
         let published = self.shared.publish(now, batch.as_ref(), |writing| {
             self.write_position(now, after, writing.status);
@@ -492,6 +495,13 @@ impl<O: Observer> Core<O> {
                 self.readable = self.cursor;
             }
         }
+        // A subscriber may be slow: what was published at `now` is in its queues by then.
+        if let Some((cycle, generation, elapsed)) = succeeded {
+            self.log_success(cycle, generation, elapsed, batch.as_deref());
+        }
+        if let Some(failure) = failed {
+            self.log_failure(&failure);
+        }
         // Each on its own: both may hold values whose destructors panic.
         discard_logged(replaced, "a replaced snapshot");
         if snapshot.is_some() {
@@ -503,6 +513,32 @@ impl<O: Observer> Core<O> {
             && let Some(FirstCycle { tell }) = self.first_cycle.take()
         {
             let _ = tell.send(Ok(()));
+        }
+    }
+
+    fn log_success(
+        &mut self,
+        cycle: u64,
+        generation: u64,
+        elapsed: Duration,
+        batch: Option<&ObservationBatch<O::Event>>,
+    ) {
+        if self.failing > 0 {
+            tracing::info!(cycle, after_failures = self.failing, "recovered");
+            self.failing = 0;
+        }
+        let events = batch.map_or(0, |batch| batch.events.len());
+        tracing::debug!(cycle, generation, ?elapsed, sources = self.names.len(), events, "cycle succeeded");
+    }
+
+    fn log_failure(&mut self, failure: &ObservationFailure) {
+        let ObservationFailure { cycle, stage, cause, in_a_row, message, .. } = failure;
+        self.failing = *in_a_row;
+        let error = one_line(message, MESSAGE);
+        if in_a_row.is_power_of_two() {
+            tracing::warn!(cycle, %stage, %cause, in_a_row, error, "cycle failed");
+        } else {
+            tracing::debug!(cycle, %stage, %cause, in_a_row, error, "cycle failed");
         }
     }
 
@@ -591,12 +627,6 @@ impl<O: Observer> Core<O> {
             }
         }
         self.schedule.succeeded();
-        if self.failing > 0 {
-            tracing::info!(cycle, after_failures = self.failing, "recovered");
-            self.failing = 0;
-        }
-        let events = pushed.as_ref().map_or(0, |batch| batch.events.len());
-        tracing::debug!(cycle, generation, ?elapsed, sources = source_count, events, "cycle succeeded");
         let snapshot = Arc::new(ObservationSnapshot {
             generation,
             cycle,
@@ -626,14 +656,7 @@ impl<O: Observer> Core<O> {
             Carried::Failure { message, error } => (text::message(&message), error),
             Carried::Nothing | Carried::Success { .. } => (cause.to_string(), None),
         };
-        self.failing = in_a_row;
         self.schedule.failed(now, self.machine.is_paused());
-        let shown = one_line(&message, MESSAGE);
-        if in_a_row.is_power_of_two() {
-            tracing::warn!(cycle, %stage, %cause, in_a_row, error = shown, "cycle failed");
-        } else {
-            tracing::debug!(cycle, %stage, %cause, in_a_row, error = shown, "cycle failed");
-        }
         if let Some(FirstCycle { tell }) = self.first_cycle.take() {
             let source = error.map_or_else(|| message.clone().into(), AppValue::into_inner);
             let unread = tell.send(Err(match stage {

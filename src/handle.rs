@@ -37,7 +37,8 @@ use crate::watch::Watch;
 /// thread of this library's own looks after it. A wait ends within some 1.5 s after its window, as
 /// [`Inconclusive::NotDriven`](crate::Inconclusive::NotDriven). A call that has no window ends with an error of that
 /// name after some 5 s without a turn: controls, [`Watch::changed`], [`Invariant::finish`](crate::Invariant::finish),
-/// [`ObservationRuntime::start`](crate::ObservationRuntime::start). [`Subscription::recv`] alone waits for ever. All of
+/// [`ObservationRuntime::start`](crate::ObservationRuntime::start). Those who only read wait for as long as it lives: [`Subscription::recv`], that of a tap, and
+/// [`stopped`](Self::stopped). All of
 /// this holds where tokio's clock runs with the system's. Under a paused clock real time means nothing, and nothing
 /// is ended.
 ///

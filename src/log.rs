@@ -28,7 +28,7 @@ const NAMED: usize = 200;
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     /// The number of its publication; for a run, of the last one's.
-    number: u64,
+    pub(crate) number: u64,
     /// When it happened; for a run, when it ended.
     pub(crate) at: Instant,
     pub(crate) what: What,

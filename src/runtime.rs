@@ -235,6 +235,7 @@ impl<O: Observer> ObservationRuntime<O> {
         Self::spawn(provider, observer, config, None).map(|(runtime, _)| runtime)
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "what is not needed any more goes here")]
     fn spawn<P>(
         provider: P,
         observer: O,

@@ -211,15 +211,22 @@ impl<O: Observer> Record<O> {
         let (first, instance) = (shared.history.first(), shared.history.instance());
         let start = Cursor { instance, generation: first.generation, seq: first.seq };
         let newest = status.snapshot.as_ref();
+        let (snapshot, failure) =
+            (status.succeeded_since(before).cloned(), status.failed_since(before).cloned());
         Self {
             cursor: newest.map_or(start, |snapshot| snapshot.cursor),
             event_count: newest.map_or(first.event_count, |snapshot| snapshot.event_count),
             number: status.number,
             at: *at,
-            system_time: shared.clock.wall(*at, shared.clock.now()),
-            snapshot: status.succeeded_since(before).cloned(),
+            // It may be read long after, when the wall's clock was set.
+            system_time: match (&snapshot, &failure) {
+                (Some(snapshot), _) => snapshot.system_time,
+                (None, Some(failure)) => failure.system_time,
+                (None, None) => shared.clock.wall(*at, shared.clock.now()),
+            },
+            snapshot,
             batch: batch.clone(),
-            failure: status.failed_since(before).cloned(),
+            failure,
             sources: (!Arc::ptr_eq(&before.source_names, &status.source_names))
                 .then(|| SourcesChanged::between(&before.source_names, &status.source_names)),
             transition: (before.state != status.state).then_some((before.state, status.state)),

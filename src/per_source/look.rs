@@ -156,7 +156,7 @@ where
             return slot.is_known;
         }
         slot.identified_in = self.state.looks;
-        let found = catch(|| identity(&self.sources[place].source));
+        let found = catch(|| (**identity)(&self.sources[place].source));
         slot.is_known = found.is_ok();
         match found {
             Ok(identity) => self.state.identify(place, identity),
@@ -174,7 +174,7 @@ where
         let source = Arc::clone(&self.state.layout.names[place]);
         let span = tracing::info_span!("probe", source = one_line(&source, NAME));
         // Calling the app's function is app code too.
-        let probe = span.in_scope(|| catch(|| (self.observer.probe)(self.sources[place].clone())));
+        let probe = span.in_scope(|| catch(|| (*self.observer.probe)(self.sources[place].clone())));
         let ticket = self.state.ticket(place);
         let probing = async move {
             let result = match probe {

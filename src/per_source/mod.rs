@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::config::LONGEST;
 use crate::error_text::debug_as_text;
+use crate::panics::AppValue;
 use crate::source_health::{ProbeFailure, SourceHealth};
 use crate::{DynError, ObservationConfig, ObservedSource, Observer};
 
@@ -101,8 +102,9 @@ type Identity<S> = dyn Fn(&S) -> u64 + Send + Sync;
 /// # }
 /// ```
 pub struct PerSource<S, V> {
-    probe: Box<Probe<S, V>>,
-    identity: Option<Box<Identity<S>>>,
+    /// Both are the app's, and dropped together.
+    probe: AppValue<Box<Probe<S, V>>>,
+    identity: Option<AppValue<Box<Identity<S>>>>,
     weighs: Option<Weighs<V>>,
     settings: Settings,
     patience: Patience,
@@ -273,10 +275,10 @@ where
         E: Into<DynError>,
     {
         Self {
-            probe: Box::new(move |source| {
+            probe: AppValue::new(Box::new(move |source| {
                 let probe = probe(source);
                 Box::pin(async move { probe.await.map_err(Into::into) })
-            }),
+            })),
             identity: None,
             weighs: None,
             settings: Settings {
@@ -332,11 +334,11 @@ where
     /// its value is forgotten and its probe aborted. Default: the name alone.
     #[must_use]
     pub fn identity<I: Hash>(mut self, identity: impl Fn(&S) -> I + Send + Sync + 'static) -> Self {
-        self.identity = Some(Box::new(move |source| {
+        self.identity = Some(AppValue::new(Box::new(move |source| {
             let mut hasher = DefaultHasher::new();
             identity(source).hash(&mut hasher);
             hasher.finish()
-        }));
+        })));
         self
     }
 }

@@ -115,7 +115,7 @@ impl fmt::Display for Stall {
             }
             (true, Culprit::Unknown) => write!(
                 f,
-                "the executor gave no turn for {long:.1} s: a probe or another task blocks its thread, or nobody \
+                "the executor gave no turn for {long:.1} s: a probe blocks its thread, or another task does, or nobody \
                  drives it"
             ),
             (false, Culprit::Predicate) => write!(f, "a predicate blocked its thread for {long:.1} s"),

@@ -13,23 +13,34 @@ use crate::observer::Observer;
 use crate::panics::discard_logged;
 use crate::status::ObservationSnapshot;
 
-/// Snapshots that are kept to be compared.
+/// The newest snapshots that are kept to be compared.
 const KEPT: usize = 9;
+/// Older ones that are kept, spread over the window, where no events say which of them differ.
+const SPREAD: usize = 8;
 /// Changes that a report shows.
 const SHOWN: usize = 8;
 
 /// The newest snapshots that differ, as far as is known without looking into them: those of cycles with events,
 /// or all of an observer that emits none. They are shown and compared only if the wait fails.
+///
+/// Of an observer that emits none, older ones are kept as well, further and further apart: a change of long ago shows,
+/// with the time of the next one that was kept.
 pub(super) struct Kept<S> {
+    /// The first that was seen, and each `stride`th of those that made room for newer ones.
+    spread: Vec<Arc<ObservationSnapshot<S>>>,
+    stride: u64,
+    /// How many have made room since the last one that was kept.
+    passed: u64,
     snapshots: VecDeque<Arc<ObservationSnapshot<S>>>,
-    /// How many older ones made room.
+    /// How many older ones are not kept.
     dropped: u64,
 }
 
 impl<S> Kept<S> {
     /// What was known before the window is what its first snapshot is compared with.
     pub(super) fn new(before: Option<&Arc<ObservationSnapshot<S>>>) -> Self {
-        Self { snapshots: before.cloned().into_iter().collect(), dropped: 0 }
+        let snapshots = before.cloned().into_iter().collect();
+        Self { spread: Vec::new(), stride: 1, passed: 0, snapshots, dropped: 0 }
     }
 
     pub(super) fn saw(&mut self, snapshot: &Arc<ObservationSnapshot<S>>) {
@@ -41,18 +52,39 @@ impl<S> Kept<S> {
                 return;
             }
         }
-        if self.snapshots.len() == KEPT {
-            self.snapshots.pop_front();
-            self.dropped += 1;
+        if self.snapshots.len() == KEPT
+            && let Some(oldest) = self.snapshots.pop_front()
+        {
+            self.make_room(oldest);
         }
         self.snapshots.push_back(Arc::clone(snapshot));
+    }
+
+    fn make_room(&mut self, oldest: Arc<ObservationSnapshot<S>>) {
+        self.passed += 1;
+        if oldest.event_count > 0 || (!self.spread.is_empty() && self.passed < self.stride) {
+            return self.drop_one(oldest);
+        }
+        self.passed = 0;
+        if self.spread.len() == SPREAD {
+            self.stride *= 2;
+            for (nth, snapshot) in std::mem::take(&mut self.spread).into_iter().enumerate() {
+                if nth % 2 == 0 { self.spread.push(snapshot) } else { self.drop_one(snapshot) }
+            }
+        }
+        self.spread.push(oldest);
+    }
+
+    fn drop_one(&mut self, snapshot: Arc<ObservationSnapshot<S>>) {
+        self.dropped += 1;
+        discard_logged(snapshot, "a snapshot that was kept to be compared");
     }
 }
 
 impl<S> Kept<S> {
     /// Drops them one by one: two destructors that panic at once would abort the process.
     pub(super) fn let_go(&mut self) {
-        for snapshot in self.snapshots.drain(..) {
+        for snapshot in self.spread.drain(..).chain(self.snapshots.drain(..)) {
             discard_logged(snapshot, "a snapshot that was kept to be compared");
         }
     }
@@ -109,7 +141,7 @@ pub(super) fn changes<O: Observer>(
     shower: &mut Shower<'_, '_, O>,
     began: Instant,
 ) -> Changes {
-    let mut snapshots: Vec<_> = kept.snapshots.iter().collect();
+    let mut snapshots: Vec<_> = kept.spread.iter().chain(&kept.snapshots).collect();
     let newest = snapshots.last().map(|newest| newest.cycle);
     snapshots.extend(last.filter(|last| newest.is_none_or(|newest| newest < last.cycle)));
     if snapshots.len() < 2 {

@@ -10,6 +10,7 @@ use super::verdict::Verdict;
 use crate::duplicates::health_of;
 use crate::history::ObservationBatch;
 use crate::observer::Observer;
+use crate::panics::AppValue;
 use crate::status::{ObservationSnapshot, Published};
 use crate::text::{NAME, quoted};
 
@@ -73,14 +74,16 @@ pub(crate) struct Run<'a, S> {
 }
 
 impl<'a, S> Run<'a, S> {
-    pub(crate) fn new<K>(mut project: impl FnMut(&S) -> Option<K> + Send + 'a) -> Self
+    pub(crate) fn new<K>(project: impl FnMut(&S) -> Option<K> + Send + 'a) -> Self
     where
         K: PartialEq + Send + 'a,
     {
-        let mut last = None;
+        // Both are the app's, and the closure drops them in one go.
+        let mut project = AppValue::new(project);
+        let mut last: Option<AppValue<K>> = None;
         let same = move |snapshot: &S| {
-            let value = project(snapshot);
-            let same = value.is_some().then(|| value == last);
+            let value = (*project)(snapshot).map(AppValue::new);
+            let same = value.is_some().then(|| value.as_deref() == last.as_deref());
             last = value;
             same
         };

@@ -109,7 +109,9 @@ fn inside<S, E>(
             let known = first.snapshot.as_ref().map_or(0, |snapshot| snapshot.cycle + 1);
             let began = began.max(known);
             let (at, cycle) = match &last.snapshot {
-                Some(snapshot) if entry.at > ended => (snapshot.observed_at, cycle.min(snapshot.cycle)),
+                Some(snapshot) if entry.number > last.number => {
+                    (snapshot.observed_at, cycle.min(snapshot.cycle))
+                }
                 _ => (entry.at, cycle),
             };
             let said = if began == cycle {
@@ -123,7 +125,9 @@ fn inside<S, E>(
             let known = first.last_error.as_ref().map_or(0, |known| known.cycle + 1);
             let began = failure.cycle.max(known);
             let (last_at, cycle) = match &last.last_error {
-                Some(newest) if entry.at > ended => (newest.observed_at, (*cycle).min(newest.cycle)),
+                Some(newest) if entry.number > last.number => {
+                    (newest.observed_at, (*cycle).min(newest.cycle))
+                }
                 _ => (entry.at, *cycle),
             };
             // Of a run that is longer than what is kept, it may be no longer known when this cycle failed.

@@ -197,7 +197,9 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         let counts = |cycle| cycle >= self.start.cycle;
         let first = &self.evidence.first;
         let is_fresh = first.freshness(self.began).is_fresh();
-        let is_there = is_fresh && first.snapshot.as_ref().is_some_and(|first| counts(first.cycle));
+        let is_there = is_fresh
+            && first.snapshot.as_ref().is_some_and(|first| counts(first.cycle))
+            && self.start.unheard::<O>(first, self.began).is_empty();
         !hold.is_zero() && (hold < window || (hold == window && is_there))
     }
 

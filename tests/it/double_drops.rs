@@ -9,9 +9,9 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use watchkeeper::{
     BoxedSourceProvider, Cursor, Duplicates, DynError, ObservationConfig, ObservationControl,
-    ObservationHandle, ObservationRuntime, ObservationRuntimeError, ObservedSource, Observer, SharedSources,
-    SourceProvider, State, StateKind, StaticSourceProvider, StopOutcome, StopReason, Transactional,
-    async_trait,
+    ObservationHandle, ObservationRuntime, ObservationRuntimeError, ObservedSource, Observer, PerSource,
+    SharedSources, SourceProvider, State, StateKind, StaticSourceProvider, StopOutcome, StopReason,
+    Transactional, async_trait,
 };
 
 use crate::common::threads::{Flavour, executor, poll_once};
@@ -378,5 +378,69 @@ async fn what_a_transactional_observer_holds() {
     let _ = range.exploded("more of the same");
     assert_eq!(runtime.stop().await, StopOutcome::Stopped);
     assert_eq!(range.exploded("the end"), 5);
+    range.close();
+}
+
+/// A closure of the app that holds a bomb.
+fn holds<T>(range: &Range, inner: T) -> (Bomb, T) {
+    (range.bomb(), inner)
+}
+
+#[tokio::test(start_paused = true)]
+async fn closures_that_are_dropped_together() {
+    let range = Range::default();
+    // A probe and an identity.
+    let (probe, identity) = (holds(&range, ()), holds(&range, ()));
+    let observer = PerSource::new(move |_: ObservedSource<u64>| {
+        let _probe = &probe;
+        async { Ok::<_, DynError>(0) }
+    })
+    .identity(move |source| {
+        let _identity = &identity;
+        *source
+    });
+    let runtime = ObservationRuntime::start([("n1", 1)], observer, each_second()).await.unwrap();
+    let handle = runtime.handle();
+    assert_eq!(runtime.stop().await, StopOutcome::Stopped);
+    assert_eq!(range.exploded("a probe and an identity"), 2);
+
+    // What a value is taken by, and the last one.
+    let runtime =
+        ObservationRuntime::start([("n1", 1)], PerSource::new(|_| async { Ok::<_, DynError>(0) }), config());
+    let runtime = runtime.await.unwrap();
+    struct Equal(Bomb);
+    impl PartialEq for Equal {
+        fn eq(&self, _: &Self) -> bool {
+            true
+        }
+    }
+    let held = range.bomb();
+    let value = range.clone();
+    let wait = runtime.handle().stable_for("the same", ms(2_000), move |_| {
+        let _held = &held;
+        Some(Equal(value.bomb()))
+    });
+    wait.within(ms(9_000)).await.unwrap();
+    assert!(range.exploded("a projection and its value") >= 2);
+
+    #[cfg(feature = "json")]
+    {
+        let (snapshot, event) = (range.bomb(), range.bomb());
+        let erased = watchkeeper::AnyHandle::with_json_events(
+            "n1",
+            &handle,
+            move |_| {
+                let _snapshot = &snapshot;
+                serde_json::Value::Null
+            },
+            move |_| {
+                let _event = &event;
+                Ok(serde_json::Value::Null)
+            },
+        );
+        drop(erased);
+        assert_eq!(range.exploded("two ways to show JSON"), 2);
+    }
+    drop((handle, runtime));
     range.close();
 }

@@ -314,7 +314,7 @@ fn a_probe_that_blocks_the_only_thread_is_noted() {
     );
     let noted = "the executor gave no turn for ";
     assert!(
-        report.contains(noted) && report.contains("s: a probe or another task blocks its thread"),
+        report.contains(noted) && report.contains("s: a probe blocks its thread, or another task does"),
         "{report}"
     );
     assert!(report.contains("spawn_blocking"), "{report}");

@@ -214,6 +214,24 @@ async fn a_change_of_long_ago_is_still_told_if_nothing_else_has_happened() {
     assert_eq!(section(&unmet, "changes"), ["+1.000s 0 or more -> 1 or more"], "{unmet}");
 }
 
+/// Where no event says which snapshots differ, those of long ago are kept further and further apart.
+#[tokio::test(start_paused = true)]
+async fn a_change_of_long_ago_shows_without_an_event() {
+    let runtime = App::new().start(each_second()).await;
+    for (cycles, from) in [(12, 1), (40, 6), (300, 40)] {
+        let wait = runtime.handle().eventually("the impossible", |_| false);
+        let began = runtime.handle().status().cycle;
+        let wait = wait.show(|seen| format!("{} or more", seen.polls.min(began + from) / (began + from)));
+        let unmet = wait.within(ms(1_000 * cycles + 500)).await.unwrap_err();
+        let changes = section(&unmet, "changes");
+        assert_eq!(changes.len(), 1, "{unmet}");
+        assert!(changes[0].ends_with("s 0 or more -> 1 or more"), "{unmet}");
+        let at: f64 = changes[0][1..].split('s').next().unwrap().parse().unwrap();
+        let (from, apart) = (from as f64, (cycles as f64 / 4.0).max(1.0));
+        assert!((from..=from + apart).contains(&at), "{from} of {cycles}: {unmet}");
+    }
+}
+
 /// What did not change while it was waited for is not told.
 #[tokio::test(start_paused = true)]
 async fn without_a_change_there_is_no_such_part() {

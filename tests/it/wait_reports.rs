@@ -465,3 +465,15 @@ mod json {
         assert_eq!(names(early), (json!("inconclusive"), json!(why)));
     }
 }
+
+/// What comes at the very instant of a violation, and after it, is not of its window.
+#[tokio::test(start_paused = true)]
+async fn a_story_ends_with_the_publication_that_decided() {
+    let runtime = App::new().start(each_second()).await;
+    let wait = runtime.handle().never("any poll", |seen| seen.polls > 0).during(ms(9_000));
+    for _ in 0..2 {
+        runtime.poll_now_and_wait().await.unwrap();
+    }
+    let report = wait.await.unwrap_err().to_string();
+    assert!(report.contains("cycle 1 succeeded") && !report.contains("cycles 1 to 2"), "{report}");
+}

@@ -3,7 +3,10 @@
 use std::task::Poll;
 
 use tokio::time::Instant;
-use watchkeeper::{Inconclusive, InvalidWait, ObservationConfig, UnmetOutcome};
+use watchkeeper::{
+    DynError, Inconclusive, InvalidWait, ObservationConfig, ObservationRuntime, ObservedSource, PerSource,
+    UnmetOutcome,
+};
 
 use crate::common::threads::poll_once;
 use crate::common::{Act, App, Call, at, each_second, ms};
@@ -204,6 +207,28 @@ async fn the_present_snapshot_may_be_the_same_for_the_whole_window() {
     assert_eq!((now.unwrap().cycle, after.unwrap().cycle), (3, 3));
     assert_eq!(later.unwrap_err().outcome(), UnmetOutcome::Invalid(InvalidWait::Hold));
     assert_eq!(start.elapsed(), ms(3_800));
+}
+
+/// A snapshot of after the mark counts only once each source was heard since: until then no run has begun.
+#[tokio::test(start_paused = true)]
+async fn a_hold_as_long_as_the_window_is_refused_while_a_source_is_not_heard() {
+    async fn probe(source: ObservedSource<u64>) -> Result<u64, DynError> {
+        tokio::time::sleep(ms(source.source)).await;
+        Ok(0)
+    }
+    let start = Instant::now();
+    let sources = [("quick", 0), ("slow", 800)];
+    let observer = PerSource::new(probe).collect_for(ms(100));
+    let runtime = ObservationRuntime::start(sources, observer, each_second()).await.unwrap();
+    let handle = runtime.handle();
+    at(start, 900).await;
+    let mark = handle.mark();
+    let whole = || handle.stable_for("the same", ms(2_000), |_| Some(())).after(mark).within(ms(2_000));
+    at(start, 1_550).await;
+    let unmet = whole().await.unwrap_err();
+    assert_eq!(unmet.outcome(), UnmetOutcome::Invalid(InvalidWait::Hold), "{unmet}");
+    at(start, 2_150).await;
+    whole().await.unwrap();
 }
 
 /// What cannot be met is refused at once, with what would do; and that does.

@@ -5,6 +5,8 @@
 
 #![expect(
     clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
     reason = "figures are rounded to three digits before anybody reads them"
 )]
 

@@ -282,6 +282,11 @@ impl Observer for RaftObserver {
     fn asked_at(event: &ClusterEvent) -> Option<Instant> {
         event.asked_at()
     }
+
+    /// The nodes of a view count in each.
+    fn weight(view: &ClusterView, events: &[ClusterEvent]) -> usize {
+        size_of_val(view) + view.nodes.len() * size_of::<(Arc<str>, NodeView)>() + size_of_val(events)
+    }
 }
 
 impl ClusterView {

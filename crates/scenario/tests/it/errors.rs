@@ -32,7 +32,8 @@ fn debug_is_the_sentence() {
         ),
         (
             shown(&ObserverError::Over { name: name() }),
-            "the run is over: start the observer \"n1\" while it lasts, and await its start",
+            "the run or cluster is over, or its parent was cancelled: start the observer \"n1\" before that, and await its \
+             start",
         ),
         (shown(&ExternalError::EmptyName), "an external endpoint needs a name: it may not be empty"),
         (

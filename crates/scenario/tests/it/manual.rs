@@ -301,7 +301,7 @@ async fn a_poll_of_an_observer_by_name_returns_when_its_cycle_has_succeeded() {
     };
     assert_eq!(
         (&**name, error.to_string()),
-        ("numbers", r#"the observer "numbers" was not polled"#.to_owned())
+        ("numbers", r#"the cycle asked of the observer "numbers" has not succeeded"#.to_owned())
     );
     cluster.shut_down().await.unwrap();
 }

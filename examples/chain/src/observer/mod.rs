@@ -28,7 +28,7 @@ use watchkeeper::{
 };
 
 use crate::adapter::ChainClient;
-use crate::{ChainEvent, Header, Transaction};
+use crate::{ChainEvent, Graph, Header, Transaction};
 use answer::Asked;
 use fetch::{Fetches, Purpose};
 use known::Known;
@@ -316,6 +316,13 @@ impl<C: ChainClient> Observer for ChainObserver<C> {
     /// their cycle, since their blocks are asked for in cycles after the head.
     fn asked_since(snapshot: &ChainView, since: Instant) -> Option<ChainView> {
         snapshot.asked_since(since)
+    }
+
+    /// The headers and nodes of a view count in each.
+    fn weight(snapshot: &ChainView, events: &[ChainEvent<C::Transaction>]) -> usize {
+        let headers = snapshot.graph.as_ref().map_or(0, Graph::len) * size_of::<Header>();
+        let nodes = snapshot.nodes.len() * size_of::<(Arc<str>, NodeView)>();
+        size_of_val(snapshot) + headers + nodes + size_of_val(events)
     }
 }
 

@@ -89,4 +89,8 @@ where
     fn asked_at(event: &ChainEvent<T>) -> Option<Instant> {
         O::asked_at(event)
     }
+
+    fn weight(snapshot: &Self::Snapshot, events: &[ChainEvent<T>]) -> usize {
+        O::weight(&snapshot.chain, events).saturating_add(size_of_val(&snapshot.view))
+    }
 }
