@@ -55,14 +55,14 @@ impl<S> Kept<S> {
         if self.snapshots.len() == KEPT
             && let Some(oldest) = self.snapshots.pop_front()
         {
-            self.make_room(oldest);
+            self.make_room(oldest, snapshot.event_count > 0);
         }
         self.snapshots.push_back(Arc::clone(snapshot));
     }
 
-    fn make_room(&mut self, oldest: Arc<ObservationSnapshot<S>>) {
+    fn make_room(&mut self, oldest: Arc<ObservationSnapshot<S>>, has_events: bool) {
         self.passed += 1;
-        if oldest.event_count > 0 || (!self.spread.is_empty() && self.passed < self.stride) {
+        if has_events || (!self.spread.is_empty() && self.passed < self.stride) {
             return self.drop_one(oldest);
         }
         self.passed = 0;

@@ -226,9 +226,8 @@ async fn a_change_of_long_ago_shows_without_an_event() {
         let changes = section(&unmet, "changes");
         assert_eq!(changes.len(), 1, "{unmet}");
         assert!(changes[0].ends_with("s 0 or more -> 1 or more"), "{unmet}");
-        let at: f64 = changes[0][1..].split('s').next().unwrap().parse().unwrap();
-        let (from, apart) = (from as f64, (cycles as f64 / 4.0).max(1.0));
-        assert!((from..=from + apart).contains(&at), "{from} of {cycles}: {unmet}");
+        let at: u64 = changes[0][1..].split('.').next().unwrap().parse().unwrap();
+        assert!((from..=from + (cycles / 4).max(1)).contains(&at), "{from} of {cycles}: {unmet}");
     }
 }
 
