@@ -45,7 +45,8 @@ const INDENT: &str = "    ";
 /// its own; an error that is repeated is printed once.
 ///
 /// Changes are found by comparing the newest nine snapshots of cycles with events (of an observer that never emits
-/// any: the newest nine) as they are shown, as far as the first 16 KiB of each. They are shown once, when the wait
+/// any: the newest nine, and of the older ones eight that are spread over the window; a change between two of those has
+/// the time of the later) as they are shown, as far as the first 16 KiB of each. They are shown once, when the wait
 /// has failed. What was published is compared, whether it counts for the wait or not; moments (`Instant`) are left out.
 /// Where the app's own [`show`](super::WaitBuilder::show) makes more than 16 KiB, nothing is compared.
 ///

@@ -39,7 +39,7 @@ type Publication_<O> = Publication<<O as Observer>::Snapshot, <O as Observer>::E
 
 /// A pending wait: a future of what was waited for, or of [`Unmet`], which explains itself.
 ///
-/// For its report it holds the newest nine snapshots that differ: see [`Unmet`].
+/// For its report it holds the newest nine snapshots that differ, and some older ones: see [`Unmet`].
 ///
 /// # Cancel safety
 ///
