@@ -263,14 +263,12 @@ impl<C: Copy, R> Inbox<C, R> {
         let mut latest = Some(machine.latest());
         poll_fn(|context| {
             let mut known = latest.take();
-            let mut heard = false;
             for _ in 0..ROUNDS {
                 if self.stop_was_asked(machine) {
                     return Poll::Ready(());
                 }
                 self.take_controls(machine);
-                // Once in each turn: what wakes it later comes after what this turn begins.
-                if !std::mem::replace(&mut heard, true) && self.wake.as_mut().is_some_and(Wake::was_woken) {
+                if self.wake.as_mut().is_some_and(Wake::was_woken) {
                     machine.woken();
                 }
                 if !machine.is_waiting() {

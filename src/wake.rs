@@ -15,7 +15,6 @@ use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
-use crate::panics::discard_logged;
 use crate::waiting::{Place, Waiting, drop_waker, wake_all};
 
 /// The hubs in use, by the address of their `Notify`, which they keep alive.
@@ -41,13 +40,8 @@ struct Hub {
     inner: Mutex<Inner>,
 }
 
-/// From its making on it misses no notification, registered or not.
-type Listener = Pin<Box<OwnedNotified>>;
-
 struct Inner {
-    next: Listener,
-    /// Whether the next notification wakes the hub; else it is kept by the `Notify`, which keeps one.
-    registered: bool,
+    next: Pin<Box<OwnedNotified>>,
     waiting: Waiting,
 }
 
@@ -72,9 +66,9 @@ impl Wake {
     }
 
     fn look(&mut self, waker: Option<&Waker>) -> bool {
-        let (mut left, mut others, mut listener) = (None, Vec::new(), None);
+        let (mut left, mut others) = (None, Vec::new());
         let mut inner = lock(&self.hub.inner);
-        if self.hub.listen(&mut inner, waker.is_some(), &mut listener) {
+        if self.hub.listen(&mut inner, waker.is_some()) {
             // Who asks learns of it here.
             left = inner.waiting.leave(&mut self.place);
             inner.waiting.take(&mut others);
@@ -86,10 +80,6 @@ impl Wake {
         drop(inner);
         drop_waker(left);
         drop_waker(old);
-        // Notified at the last moment, it hands that on to whoever else waits for the app's `Notify`.
-        if listener.is_some() {
-            discard_logged(listener, "a listener");
-        }
         wake_all(&mut others);
         news
     }
@@ -115,7 +105,7 @@ impl Hub {
         if let Some(hub) = hubs.get(&address).and_then(Weak::upgrade) {
             return hub;
         }
-        let inner = Inner { next: enabled(notify), registered: true, waiting: Waiting::default() };
+        let inner = Inner { next: enabled(notify), waiting: Waiting::default() };
         let hub = Arc::new_cyclic(|hub| Self {
             notify: Arc::clone(notify),
             waker: Waker::from(Arc::new(HubWaker(Weak::clone(hub)))),
@@ -128,37 +118,20 @@ impl Hub {
         hub
     }
 
-    /// Counts the notifications that have come; says whether there were any. If somebody `waits` for the next one,
-    /// the hub is woken by it. What is to be dropped without the lock goes to `left`.
+    /// Counts the notifications that have come and waits for the next one; says whether there were any. All are
+    /// taken, of either kind: one that is left would start a cycle of its own.
     ///
-    /// All are taken: one that is left would start a cycle of its own. There is one exception. A `Notify` that nobody
-    /// waits for keeps one of `notify_one`, beside those of `notify_waiters`: where both are sent, they count as two.
-    fn listen(&self, inner: &mut Inner, waits: bool, left: &mut Option<Listener>) -> bool {
-        // Set again by what comes from here on. Who is about to wait looks in any case.
+    /// Who is about to wait (`waits`) looks whatever the flag says.
+    fn listen(&self, inner: &mut Inner, waits: bool) -> bool {
+        // Set again by what comes from here on.
         if !self.notified.swap(false, AcqRel) && !waits {
             return false;
         }
         let mut counted = 0;
         while inner.next.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready() {
             counted += 1;
-            // It has been notified, and wakes nobody when it is dropped.
+            // The next poll registers it.
             inner.next.set(Arc::clone(&self.notify).notified_owned());
-            let was_registered = std::mem::replace(&mut inner.registered, false);
-            if !was_registered && !waits {
-                // What the `Notify` had kept was this one.
-                self.notified.store(true, Release);
-                self.count.fetch_add(counted, AcqRel);
-                return true;
-            }
-        }
-        inner.registered = true;
-        if counted > 0 && !waits {
-            // The driver is busy from here on: one that the `Notify` keeps costs less than one that wakes the hub.
-            // What has come until here is covered by this count, and may be kept besides.
-            *left =
-                Some(std::mem::replace(&mut inner.next, Box::pin(Arc::clone(&self.notify).notified_owned())));
-            inner.registered = false;
-            self.notified.store(true, Release);
         }
         self.count.fetch_add(counted, AcqRel);
         counted > 0
@@ -189,7 +162,7 @@ impl std::task::Wake for HubWaker {
 }
 
 /// Waits from now on.
-fn enabled(notify: &Arc<Notify>) -> Listener {
+fn enabled(notify: &Arc<Notify>) -> Pin<Box<OwnedNotified>> {
     let mut next = Box::pin(Arc::clone(notify).notified_owned());
     next.as_mut().enable();
     next

@@ -19,9 +19,14 @@ fn woken_by(wake: &Arc<Notify>) -> ObservationConfig {
 
 type Send = fn(&Notify);
 
-/// To the first who asks, and to those who wait now.
-const SENDS: [(&str, Send); 2] =
-    [("notify_one", Notify::notify_one), ("notify_waiters", Notify::notify_waiters)];
+fn both(notify: &Notify) {
+    notify.notify_one();
+    notify.notify_waiters();
+}
+
+/// To the first who asks, to those who wait now, and one of each at once.
+const SENDS: [(&str, Send); 3] =
+    [("notify_one", Notify::notify_one), ("notify_waiters", Notify::notify_waiters), ("both", both)];
 
 #[tokio::test(start_paused = true)]
 async fn it_starts_a_cycle_at_once_and_leaves_the_grid_alone() {
@@ -159,6 +164,36 @@ async fn a_wake_from_inside_the_app_s_own_call_is_not_lost() {
 
 //    200     300 301 302      2500             3000
 //    pause   wakes            resume, cycle    tick
+/// Work that a wake has begun and that is never suspended: what comes during it is one wake, of whatever kinds.
+#[tokio::test]
+async fn wakes_from_inside_a_cycle_that_one_has_started_are_one() {
+    for (name, send) in SENDS {
+        let (wake, calls) = (Arc::<Notify>::default(), Arc::<AtomicU64>::default());
+        let (sender, count) = (Arc::clone(&wake), Arc::clone(&calls));
+        let sources = source_fn(move || {
+            if count.fetch_add(1, Relaxed) == 1 {
+                send(&sender);
+                send(&sender);
+            }
+            async { Ok::<_, DynError>(vec![ObservedSource::new("n1", ())]) }
+        });
+        // On the real clock the gap is over when a cycle is.
+        let config = ObservationConfig { min_gap: Duration::from_nanos(1), ..woken_by(&wake) };
+        let config = ObservationConfig { interval: Duration::from_secs(24 * 3600), ..config };
+        let runtime = ObservationRuntime::start(sources, Counts(Arc::default()), config).await.unwrap();
+        let mut watch = runtime.handle().watch();
+        wake.notify_one();
+        watch.wait_for(|status| status.cycle >= 2 && status.state.kind() == StateKind::Idle).await.unwrap();
+        // Comes after whatever was on its way.
+        runtime.poll_now_and_wait().await.unwrap();
+        assert_eq!(
+            calls.load(Relaxed),
+            4,
+            "{name}: the start, the woken one, one more, and the one asked for"
+        );
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn while_paused_one_is_remembered_until_it_is_resumed() {
     for (name, send) in SENDS {
