@@ -261,6 +261,22 @@ mod tests {
         assert_eq!(clock.wall(clock.started(), clock.now()), start - HOUR, "it does not look at the wall");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_record_that_is_read_late_has_the_time_of_what_it_is_of() {
+        let probe = |_| async { Ok::<_, crate::DynError>(0) };
+        let runtime = crate::observe(HOUR, [("n1", ())], probe).await.unwrap();
+        let mut tap = runtime.handle().tap(crate::TapLimits::default());
+        runtime.poll_now_and_wait().await.unwrap();
+        off_by_an_hour(&runtime.handle().shared.clock, true);
+        let record = loop {
+            let record = tap.recv().await.unwrap();
+            if record.snapshot.is_some() {
+                break record;
+            }
+        };
+        assert_eq!(Some(record.system_time), record.snapshot.map(|snapshot| snapshot.system_time));
+    }
+
     #[test]
     fn a_timer_is_over_when_its_executor_has_shut_down() {
         let executor = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

@@ -1,9 +1,14 @@
 //! What tracing is told: a span for each runtime, cycles at debug, transitions at trace; failures in
 //! a row warn at 1, 2, 4, 8 ..., and the recovery informs with their count.
 
+use std::sync::{Arc, Mutex, OnceLock};
+
 use tokio::time::Instant;
 use tracing::Level;
-use watchkeeper::{DynError, ObservationConfig, ObservationRuntime, ObservedSource, SharedSources};
+use watchkeeper::{
+    DynError, ObservationConfig, ObservationHandle, ObservationRuntime, ObservedSource, SharedSources,
+    StateKind,
+};
 
 use crate::common::listener::Listener;
 use crate::common::{Act, App, Call, at, each_second, ms};
@@ -29,6 +34,33 @@ async fn a_hundred_failures_warn_seven_times_and_the_recovery_informs_once() {
     assert_eq!(listener.lines(Level::INFO, "")[1..], ["recovered cycle=101 after_failures=100"]);
     assert_eq!(listener.count(Level::WARN), 7);
     drop(runtime);
+}
+
+/// A subscriber may be slow: what it is shown of a cycle has been published.
+#[tokio::test(start_paused = true)]
+async fn the_lines_of_a_cycle_come_after_it_is_published() {
+    let published = Arc::<Mutex<Vec<(String, u64, StateKind)>>>::default();
+    let known = Arc::<OnceLock<ObservationHandle<App>>>::default();
+    let (seen, handle) = (Arc::clone(&published), Arc::clone(&known));
+    let on_line = move |line: &str| {
+        if let (Some(handle), Some(("cycle", what))) = (handle.get(), line.split_once(' ')) {
+            let status = handle.status();
+            let what = what.split(' ').next().unwrap_or_default().to_owned();
+            seen.lock().unwrap().push((what, status.cycle, status.state.kind()));
+        }
+    };
+    let mut listener = Listener::default();
+    listener.on_line = Some(Arc::new(on_line));
+    let _listening = tracing::subscriber::set_default(listener);
+    let app = App::new();
+    app.then(Call::Poll, [Act::Ok(vec![]), Act::Err("down")]);
+    let start = Instant::now();
+    let runtime = app.start(each_second()).await;
+    assert!(known.set(runtime.handle()).is_ok());
+    at(start, 2_500).await;
+    let expected = [("succeeded", 1, StateKind::Idle), ("failed", 2, StateKind::Failed)];
+    let expected = expected.map(|(what, cycle, state)| (what.to_owned(), cycle, state));
+    assert_eq!(*published.lock().unwrap(), expected);
 }
 
 /// An error of many lines is one line of the log, and a short one.

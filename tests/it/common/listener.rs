@@ -13,6 +13,8 @@ use tracing::{Event, Level, Metadata, Subscriber};
 #[derive(Clone, Default)]
 pub struct Listener {
     pub heard: Arc<Mutex<Heard>>,
+    /// Called with each line.
+    pub on_line: Option<Arc<dyn Fn(&str) + Send + Sync>>,
     spans: Arc<AtomicU64>,
 }
 
@@ -68,6 +70,9 @@ impl Subscriber for Listener {
     fn event(&self, event: &Event<'_>) {
         let mut text = Text::default();
         event.record(&mut text);
+        if let Some(on_line) = &self.on_line {
+            on_line(&text.0);
+        }
         let mut heard = self.heard.lock().unwrap();
         let span = heard.entered.last().copied();
         heard.lines.push(Line { level: *event.metadata().level(), text: text.0, span });

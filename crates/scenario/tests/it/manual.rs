@@ -1,8 +1,11 @@
 //! Clusters that a test drives by hand.
 
 use std::future::pending;
+use std::time::Duration;
 
-use watchkeeper::{Inconclusive, ObservationConfig, PollNowError, StopOutcome, StopReason, UnmetOutcome};
+use watchkeeper::{
+    Inconclusive, ObservationConfig, PollNowError, StateKind, StopOutcome, StopReason, UnmetOutcome,
+};
 use watchkeeper_scenario::{
     CancellationToken, DeployError, Deployer, ExternalError, ManualCluster, NodeClients, NodeControl,
     NodeControlError, ObserverError, RunningCluster, ShutDownError, async_trait,
@@ -269,6 +272,22 @@ async fn a_parent_token_ends_a_manual_cluster_in_whatever_state_it_is() {
     assert_eq!(memory.diary.count("down"), 0, "the nodes are left to the test");
     cluster.shut_down().await.unwrap();
     assert_eq!(memory.diary.read().iter().rev().take(2).collect::<Vec<_>>(), ["cluster dropped", "down"]);
+}
+
+/// No turn of the executor is needed: a blocked one would keep the stop from its deadline.
+#[tokio::test(start_paused = true)]
+async fn a_parent_token_asks_for_the_stop_in_the_thread_that_cancels_it() {
+    let (memory, parent) = (Memory::default(), CancellationToken::new());
+    let cluster = ManualCluster::<Numbers>::deploy_with_parent(&memory, &2, parent.clone()).await.unwrap();
+    let config = ObservationConfig { stop_timeout: Duration::from_millis(50), ..often() };
+    let numbers = cluster.attach("numbers", Watcher::new(&memory.diary), config).await.unwrap();
+    parent.cancel();
+    let began = std::time::Instant::now();
+    while numbers.state().kind() != StateKind::Stopped {
+        assert!(began.elapsed() < Duration::from_secs(20), "nobody has asked for the stop");
+        std::thread::yield_now();
+    }
+    cluster.shut_down().await.unwrap();
 }
 
 /// Sources that never come.
