@@ -214,7 +214,7 @@ impl Diff<'_> {
         if old.is(new) || (old.is_a_moment() && new.is_a_moment()) {
             return;
         }
-        // The cut went through right behind its first line.
+        // The cut went through right after its first line.
         if old.head == new.head && (old.is_cut_off() || new.is_cut_off()) {
             return;
         }

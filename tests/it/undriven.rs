@@ -196,8 +196,8 @@ fn calls_without_a_window_end_after_some_seconds() {
 fn it_all_goes_on_when_the_executor_is_driven_again() {
     let (executor, app, runtime) = undriven(each_second());
     let (handle, control) = (runtime.handle(), runtime.control());
-    let told = on_a_thread(async move { control.pause().await });
-    assert!(matches!(ended(&told), Err(ControlError::NotDriven { .. })));
+    let answered = on_a_thread(async move { control.pause().await });
+    assert!(matches!(ended(&answered), Err(ControlError::NotDriven { .. })));
     let mut watch = handle.watch();
     executor.block_on(watch.wait_for(|status| status.paused)).unwrap();
     executor.block_on(runtime.control().resume()).unwrap();

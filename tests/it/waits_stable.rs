@@ -105,8 +105,8 @@ async fn what_was_missed_at_the_very_end_has_not_held() {
     // The first 341 cycles are queued, and one publication of the next.
     let wait = runtime.handle().stable_for("the same", ms(341_000), |_| Some(())).within(ms(342_400));
     at(start, 342_500).await;
-    let behind = UnmetOutcome::Inconclusive(Inconclusive::FellBehind { missed: 2 });
-    assert_eq!(wait.await.unwrap_err().outcome(), behind);
+    let missed = UnmetOutcome::Inconclusive(Inconclusive::FellBehind { missed: 2 });
+    assert_eq!(wait.await.unwrap_err().outcome(), missed);
 }
 
 #[tokio::test(start_paused = true)]
