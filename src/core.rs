@@ -451,7 +451,8 @@ impl<O: Observer> Core<O> {
         failure: Option<Arc<ObservationFailure>>,
         sources: Option<Box<SourceChange>>,
     ) {
-        let sources = sources.and_then(|change| What::sources(&change));
+        let cycle = self.machine.cycle();
+        let sources = sources.and_then(|change| What::sources(&change, cycle));
         let (mut snapshot, batch, stale_after) = match success {
             Some(Success { snapshot, batch, stale_after }) => (Some(snapshot), batch, stale_after),
             None => (None, None, Duration::ZERO),

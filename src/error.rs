@@ -5,7 +5,7 @@ use std::time::Duration;
 use watchkeeper_fsm::StopReason;
 
 use crate::DynError;
-use crate::error_text::{CAUSES, causes, debug_as_text};
+use crate::error_text::{causes, debug_as_text, has_more_causes};
 use crate::text::{MESSAGE, Said, one_line};
 
 /// Why a runtime did not start.
@@ -237,7 +237,7 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
             text.push(&said);
         }
     }
-    if causes(error).count() == CAUSES {
+    if has_more_causes(error) {
         text.push(&Said::by(" ... (there are more than 32 causes)"));
     }
     text.message()

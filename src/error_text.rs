@@ -8,7 +8,7 @@ use crate::text::{one_line, rendered};
 use crate::waits::Unmet;
 
 /// Causes that are followed: an error may be its own cause.
-pub(crate) const CAUSES: usize = 32;
+const CAUSES: usize = 32;
 
 /// Bytes of the first text.
 const FIRST: usize = 16_000;
@@ -60,14 +60,24 @@ fn push_causes(text: &mut String, error: &dyn Error) {
             text.push_str(&said);
         }
     }
-    if causes(error).count() == CAUSES {
+    if has_more_causes(error) {
         text.push_str(": and more causes");
     }
 }
 
 /// The causes of an error, at most [`CAUSES`].
-pub(crate) fn causes<'a>(error: &'a dyn Error) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(error.source(), |cause: &&'a (dyn Error + 'static)| (*cause).source()).take(CAUSES)
+pub(crate) fn causes(error: &dyn Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    all_causes(error).take(CAUSES)
+}
+
+/// Whether there are more than [`causes`] returns.
+pub(crate) fn has_more_causes(error: &dyn Error) -> bool {
+    all_causes(error).nth(CAUSES).is_some()
+}
+
+/// Without an end, if one of them is its own cause.
+fn all_causes<'a>(error: &'a dyn Error) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(error.source(), |cause: &&'a (dyn Error + 'static)| (*cause).source())
 }
 
 /// Gives errors a `Debug` that is their text with its causes.
@@ -148,6 +158,15 @@ mod tests {
     fn an_error_that_is_its_own_cause_ends() {
         assert_eq!(error_chain(&Circle), "round: and more causes");
         assert_eq!(crate::error::chain(&Circle), "round ... (there are more than 32 causes)");
+    }
+
+    #[test]
+    fn what_is_more_than_32_causes_is_said_and_32_are_all() {
+        for (texts, more) in [(33, false), (34, true)] {
+            let error = Link(Box::leak(vec!["a", "b"].repeat(17)[..texts].into()));
+            assert_eq!(error_chain(&error).ends_with(": and more causes"), more, "{}", texts - 1);
+            assert_eq!(crate::error::chain(&error).contains("more than 32"), more, "{}", texts - 1);
+        }
     }
 
     #[test]

@@ -432,7 +432,7 @@ fn logged<S>(before: &Published<S>, next: &Published<S>) -> [Option<What>; 4] {
         _ => None,
     };
     let end = next.is_over().then_some(What::Entered(next.state));
-    [sources.and_then(|change| What::sources(&change)), outcome, pause, end]
+    [sources.and_then(|change| What::sources(&change, next.cycle)), outcome, pause, end]
 }
 
 impl<O: Observer> Drop for Feed<O> {

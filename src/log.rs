@@ -61,6 +61,8 @@ pub(crate) struct Change {
     pub(crate) said: Arc<str>,
     /// The newest that have left, until the log has taken them over.
     left: Vec<u64>,
+    /// The cycle that found it.
+    cycle: u64,
 }
 
 impl What {
@@ -69,7 +71,7 @@ impl What {
     }
 
     /// `None` if only the order is another. To be called outside of locks: it goes through all the names.
-    pub(crate) fn sources(change: &SourceChange) -> Option<Self> {
+    pub(crate) fn sources(change: &SourceChange, cycle: u64) -> Option<Self> {
         let list = |names_of: &[Arc<str>]| names(names_of.iter().map(|name| &**name), NAMED);
         let said = match (&change.joined[..], &change.left[..]) {
             ([], []) => return None,
@@ -79,7 +81,7 @@ impl What {
         };
         let older = change.left.len().saturating_sub(LEFT);
         let left = change.left[older..].iter().map(|name| hash(name)).collect();
-        Some(Self::Sources(Change { said: said.into(), left }))
+        Some(Self::Sources(Change { said: said.into(), left, cycle }))
     }
 }
 
@@ -107,7 +109,7 @@ impl Log {
                     return;
                 }
             }
-            What::Sources(change) => self.left.extend(std::mem::take(&mut change.left)),
+            What::Sources(change) => self.left.extend(std::mem::take(&mut change.left), change.cycle),
             What::Failed { first, .. } => {
                 if self.failures.len() == FAILURES {
                     self.failures.pop_front();
@@ -186,9 +188,9 @@ impl Log {
         self.failures.range(self.failures.len().saturating_sub(most)..).cloned().collect()
     }
 
-    /// Whether a source called `name` has left, among the newest that have.
-    pub(crate) fn has_left(&self, name: &str) -> bool {
-        self.left.newest.contains_key(&hash(name))
+    /// The cycle in which a source called `name` last left, if it is among the newest that have.
+    pub(crate) fn left_in(&self, name: &str) -> Option<u64> {
+        self.left.newest.get(&hash(name)).map(|leaving| leaving.cycle)
     }
 }
 
@@ -201,23 +203,30 @@ pub(crate) fn is_same(one: &ObservationFailure, other: &ObservationFailure) -> b
 /// size.
 #[derive(Debug, Default)]
 struct Left {
-    /// When it left, counted in leavings.
-    newest: HashMap<u64, u64>,
+    newest: HashMap<u64, Leaving>,
     count: u64,
 }
 
+/// When a source last left.
+#[derive(Debug)]
+struct Leaving {
+    /// Counted in leavings.
+    number: u64,
+    cycle: u64,
+}
+
 impl Left {
-    fn extend(&mut self, left: Vec<u64>) {
+    fn extend(&mut self, left: Vec<u64>, cycle: u64) {
         for name in left {
             self.count += 1;
-            self.newest.insert(name, self.count);
+            self.newest.insert(name, Leaving { number: self.count, cycle });
         }
         if self.newest.len() > 2 * LEFT {
-            let mut ages: Vec<u64> = self.newest.values().copied().collect();
-            let surplus = ages.len() - LEFT;
-            let (_, oldest, _) = ages.select_nth_unstable(surplus);
+            let mut numbers: Vec<u64> = self.newest.values().map(|leaving| leaving.number).collect();
+            let surplus = numbers.len() - LEFT;
+            let (_, oldest, _) = numbers.select_nth_unstable(surplus);
             let oldest = *oldest;
-            self.newest.retain(|_, age| *age >= oldest);
+            self.newest.retain(|_, leaving| leaving.number >= oldest);
         }
     }
 }
@@ -264,7 +273,7 @@ mod tests {
             let (joined, left) = (set(cycle), set(cycle - 1));
             let all = |names: &'_ [String]| names.iter().map(|name| Arc::from(name.as_str())).collect();
             let change = SourceChange { joined: all(&joined), left: all(&left) };
-            log.push(cycle as u64, Instant::now(), What::sources(&change).unwrap());
+            log.push(cycle as u64, Instant::now(), What::sources(&change, cycle as u64).unwrap());
         }
         for entry in log.entries() {
             let What::Sources(change) = &entry.what else { panic!("{entry:?}") };
@@ -272,19 +281,20 @@ mod tests {
             assert!(change.said.contains(" and 99") && change.said.contains(" more; left: c"), "{change:?}");
         }
         assert!(log.left.newest.len() <= 2 * LEFT, "{}", log.left.newest.len());
-        let remembered = (0..10_000).filter(|n| log.has_left(&format!("c2-{n}"))).collect::<Vec<_>>();
+        let remembered =
+            (0..10_000).filter(|n| log.left_in(&format!("c2-{n}")) == Some(3)).collect::<Vec<_>>();
         assert_eq!(remembered, (10_000 - LEFT..10_000).collect::<Vec<_>>());
-        assert!(!log.has_left("c3-9999") && !log.has_left("never seen"));
+        assert_eq!((log.left_in("c3-9999"), log.left_in("never seen")), (None, None));
     }
 
     #[test]
     fn a_source_that_leaves_again_and_again_makes_no_other_forgotten() {
         let mut log = Log::default();
-        log.push(1, Instant::now(), What::sources(&change(&[], &["first"])).unwrap());
+        log.push(1, Instant::now(), What::sources(&change(&[], &["first"]), 1).unwrap());
         for n in 0..10_000 {
-            log.push(n + 2, Instant::now(), What::sources(&change(&[], &["again"])).unwrap());
+            log.push(n + 2, Instant::now(), What::sources(&change(&[], &["again"]), n + 2).unwrap());
         }
-        assert!(log.has_left("first") && log.has_left("again"));
+        assert_eq!((log.left_in("first"), log.left_in("again")), (Some(1), Some(10_001)));
     }
 
     #[test]

@@ -275,9 +275,9 @@ impl<S, E> Shared<S, E> {
         Logged { entries, cut, failures, failures_cut }
     }
 
-    /// Whether a source called `name` has left.
-    pub(crate) fn has_left(&self, name: &str) -> bool {
-        lock(&self.board).log.has_left(name)
+    /// The cycle in which a source called `name` last left, if it is known to have.
+    pub(crate) fn left_in(&self, name: &str) -> Option<u64> {
+        lock(&self.board).log.left_in(name)
     }
 }
 

@@ -57,6 +57,12 @@ pub trait SourceProvider<S>: Send + Sync + 'static {
         drop(self);
     }
 
+    /// The same for one that is shared, if nobody else has it.
+    #[doc(hidden)]
+    fn drop_shared(self: Arc<Self>) {
+        drop(self);
+    }
+
     /// Which set [`sources`](Self::sources) would return now, where the provider counts its changes.
     ///
     /// As long as it is the number of the last set that was accepted, the runtime keeps that set and its sources, and
@@ -81,6 +87,12 @@ impl<S: 'static, P: SourceProvider<S> + ?Sized> SourceProvider<S> for Box<P> {
         (*self).drop_one_by_one();
     }
 
+    fn drop_shared(self: Arc<Self>) {
+        if let Some(provider) = Arc::into_inner(self) {
+            provider.drop_one_by_one();
+        }
+    }
+
     fn revision(&self) -> Option<u64> {
         (**self).revision()
     }
@@ -90,6 +102,16 @@ impl<S: 'static, P: SourceProvider<S> + ?Sized> SourceProvider<S> for Box<P> {
 impl<S: 'static, P: SourceProvider<S> + ?Sized> SourceProvider<S> for Arc<P> {
     async fn sources(&self) -> Result<Vec<ObservedSource<S>>, DynError> {
         (**self).sources().await
+    }
+
+    fn drop_one_by_one(self: Box<Self>) {
+        (*self).drop_shared();
+    }
+
+    fn drop_shared(self: Arc<Self>) {
+        if let Some(provider) = Arc::into_inner(self) {
+            provider.drop_shared();
+        }
     }
 
     fn revision(&self) -> Option<u64> {
@@ -110,6 +132,10 @@ impl<S: Clone + Send + Sync + 'static> SourceProvider<S> for Vec<ObservedSource<
     fn drop_one_by_one(self: Box<Self>) {
         discard_each(*self);
     }
+
+    fn drop_shared(self: Arc<Self>) {
+        discard_each(Arc::into_inner(self).into_iter().flatten());
+    }
 }
 
 #[async_trait]
@@ -124,6 +150,10 @@ impl<S: Clone + Send + Sync + 'static, const K: usize> SourceProvider<S> for [Ob
 
     fn drop_one_by_one(self: Box<Self>) {
         discard_each(*self);
+    }
+
+    fn drop_shared(self: Arc<Self>) {
+        discard_each(Arc::into_inner(self).into_iter().flatten());
     }
 }
 
@@ -144,6 +174,10 @@ where
     fn drop_one_by_one(self: Box<Self>) {
         discard_each(*self);
     }
+
+    fn drop_shared(self: Arc<Self>) {
+        discard_each(Arc::into_inner(self).into_iter().flatten());
+    }
 }
 
 #[async_trait]
@@ -162,6 +196,10 @@ where
 
     fn drop_one_by_one(self: Box<Self>) {
         discard_each(*self);
+    }
+
+    fn drop_shared(self: Arc<Self>) {
+        discard_each(Arc::into_inner(self).into_iter().flatten());
     }
 }
 

@@ -15,7 +15,10 @@ use crate::freshness::Freshness;
 use crate::observer::Observer;
 use crate::panics::discard_logged;
 use crate::source::SourceNames;
-use crate::text::{NAMES, names};
+use crate::text::{NAMES, debug_line, names};
+
+/// Bytes of the snapshot in a status's `Debug`: it is the app's, and may hold anything.
+const SNAPSHOT: usize = 2_000;
 
 /// The observer's view after a successful cycle.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -219,7 +222,7 @@ impl<O: Observer<Snapshot: fmt::Debug>> fmt::Debug for ObservationStatus<O> {
             .field("paused", &self.paused)
             .field("generation", &self.generation)
             .field("cycle", &self.cycle)
-            .field("snapshot", &self.snapshot)
+            .field("snapshot", &format_args!("{}", debug_line(&self.snapshot, SNAPSHOT)))
             .field("last_error", &self.last_error)
             .field("freshness", &self.freshness)
             .field("source_names", &format_args!("{sources}"))

@@ -105,7 +105,7 @@ async fn run<O: Observer>(
     let held = match ended {
         Ok(Ok(snapshot)) => {
             discard_logged(snapshot, "the last snapshot of an invariant");
-            Ok(Held { judged: wait.judged() })
+            Ok(Held { judged: wait.judged(), note: wait.stalls() })
         }
         Ok(Err(unmet)) => Err(unmet),
         Err(panic) => Err(wait.panicked(&panic)),
@@ -122,11 +122,13 @@ async fn run<O: Observer>(
 }
 
 /// An invariant that held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Held {
     /// How many snapshots were judged.
     pub judged: u64,
+    /// That the executor gave no turn for a while, if it did, and why: nothing was judged meanwhile. One line, escaped.
+    pub note: Option<String>,
 }
 
 /// A condition that is watched beside a test: see [`ObservationHandle::invariant`].

@@ -352,7 +352,8 @@ impl<O: Observer> ObservationHandle<O> {
     /// a snapshot yet.
     ///
     /// Only a source that is known to have been in the set can leave it: a name that nobody had does not
-    /// meet this. It may have left before this call; the newest 1,024 that have left are remembered.
+    /// meet this. It may have left before this call; the newest 1,024 that have left are remembered. With
+    /// [`after`](WaitBuilder::after) one that left since the mark meets this also if it has come back.
     pub fn source_vanished<'a>(&self, name: &str) -> WaitBuilder<'a, O, ObservationStatus<O>> {
         let wish = SourceWish::Vanished;
         self.judging(wish.label(name), Judge::source(name, wish))

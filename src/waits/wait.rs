@@ -129,7 +129,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             began,
         };
         if let Judge::Source { name, known, .. } = &mut wait.judge {
-            *known = has_source(&wait.evidence.first, name) || wait.shared.has_left(name);
+            *known = has_source(&wait.evidence.first, name) || wait.shared.left_in(name).is_some();
         }
         wait
     }
@@ -152,6 +152,10 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         let ours = mark.filter(|mark| mark.instance == self.shared.history.instance());
         self.start = start;
         self.foreign = mark.is_some() && ours.is_none();
+        // It may have come back before the wait was made.
+        if let Judge::Source { name, left, .. } = &mut self.judge {
+            *left = ours.is_some() && self.shared.left_in(name) >= Some(start.cycle);
+        }
         // What was published up to the mark cannot have been missed.
         self.evidence.missed_before =
             ours.map_or(0, |mark| self.shared.missed_until(&self.registered, mark.number));

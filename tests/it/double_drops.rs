@@ -229,6 +229,71 @@ async fn the_sources_of_an_array_or_a_vec() {
         Box::new(erased)
     })
     .await;
+    // Shared, and shared twice.
+    check(|range| Arc::new(["a", "b"].map(|name| (name, range.bomb())))).await;
+    check(|range| Arc::new(Vec::from(["a", "b"].map(|name| ObservedSource::new(name, range.bomb()))))).await;
+    check(|range| -> Arc<dyn SourceProvider<Bomb>> {
+        Arc::new(Box::new(Arc::new(Vec::from(["a", "b"].map(|name| (name, range.bomb()))))))
+    })
+    .await;
+}
+
+/// It answers with a bomb, another one each time.
+fn armed(range: &Range) -> PerSource<u64, Answer> {
+    let range = range.clone();
+    PerSource::new(move |_| {
+        let answer = Answer(range.bomb());
+        async { Ok::<_, DynError>(answer) }
+    })
+}
+
+#[derive(Clone)]
+struct Answer(#[allow(dead_code, reason = "it is dropped, which is the point")] Bomb);
+
+impl PartialEq for Answer {
+    fn eq(&self, _: &Self) -> bool {
+        false
+    }
+}
+
+/// An event of a change shows two answers. Of these the new one is in the snapshot as well, so that no event is the
+/// last to hold both.
+#[tokio::test(start_paused = true)]
+async fn the_answers_that_events_show() {
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Last {
+        Runtime,
+        Handle,
+        Snapshot,
+    }
+    let all = [Last::Runtime, Last::Handle, Last::Snapshot];
+    for (last, history_limit) in all.into_iter().flat_map(|last| [(last, 1), (last, 3)]) {
+        let range = Range::default();
+        let began = Instant::now();
+        let config = ObservationConfig { history_limit, ..each_second() };
+        let runtime =
+            ObservationRuntime::start([("n1", 1_u64), ("n2", 2)], armed(&range), config).await.unwrap();
+        let handle = runtime.handle();
+        let mut subscription = handle.subscribe();
+        at(began, 4_500).await;
+        let snapshot = handle.latest_snapshot();
+        let _ = subscription.recv().await;
+        drop(subscription);
+        assert_eq!(runtime.stop().await, StopOutcome::Stopped);
+        type Held = Option<Box<dyn std::any::Any>>;
+        let mut held: [(Last, Held); 3] = [
+            (Last::Runtime, Some(Box::new(runtime))),
+            (Last::Handle, Some(Box::new(handle))),
+            (Last::Snapshot, Some(Box::new(snapshot))),
+        ];
+        held.sort_by_key(|(what, _)| *what == last);
+        for (_, held) in &mut held {
+            // What the test drops itself panics in its face, alone.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(held.take())));
+        }
+        assert!(range.exploded(&format!("{last:?} goes last, {history_limit}")) >= 2);
+        range.close();
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@
     reason = "tables of cases and helpers stand where a test needs them"
 )]
 
+mod allocations;
 mod any_handle;
 mod background_start;
 mod blocked_poll;

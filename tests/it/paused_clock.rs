@@ -39,6 +39,21 @@ async fn real_io_is_not_waited_for_and_the_report_says_so() {
     }
 }
 
+/// One source answers as a test has scripted it; the other one is real.
+#[tokio::test(start_paused = true)]
+async fn a_source_that_answers_does_not_hide_the_one_that_is_real() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let nodes = [("scripted", None), ("real", Some(server.local_addr().unwrap()))];
+    let observer = PerSource::new(|node: ObservedSource<Option<std::net::SocketAddr>>| async move {
+        let Some(address) = node.source else { return Ok(1) };
+        Ok::<_, DynError>(TcpStream::connect(address).await?.read_u8().await?)
+    });
+    let runtime = ObservationRuntime::start(nodes, observer, each_second()).await.unwrap();
+    let wait = runtime.handle().all_sources("they answer 1", |value| *value == 1).within(ms(5_000));
+    let report = wait.await.unwrap_err().to_string();
+    assert!(report.contains("tokio's clock ran 5.0 s in "), "{report}");
+}
+
 /// On a running clock the same wait says nothing of it.
 #[tokio::test]
 async fn a_running_clock_is_not_mentioned() {

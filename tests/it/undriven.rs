@@ -364,8 +364,31 @@ fn a_predicate_that_blocks_its_thread_is_noted() {
         runtime.handle().eventually("slowly", slow).within(ms(2_000)).await.unwrap_err().to_string()
     });
     assert!(same.contains("the executor gave no turn for ") && same.contains("a predicate blocks"), "{same}");
-    let runtime = its.block_on(App::new().start(config()));
+    let runtime = its.block_on(App::new().start(ObservationConfig { interval: ms(60_000), ..config() }));
+    let control = runtime.control();
+    its.spawn(async move {
+        tokio::time::sleep(ms(300)).await;
+        control.poll_now().await.unwrap();
+    });
     let wait = runtime.handle().eventually("slowly", slow).within(ms(2_000));
     let apart = block_on(wait).unwrap_err().to_string();
     assert!(apart.contains("a predicate blocked its thread for "), "{apart}");
+    // It blocked past the end of the window, which is where the wait ends all the same.
+    assert!(apart.contains("+2.000s idle, cycle 1"), "{apart}");
+    // An invariant that holds all the same says that nothing was judged meanwhile.
+    let held = other.block_on(async {
+        let runtime = App::new().start(config()).await;
+        let mut blocks = true;
+        let invariant = runtime.handle().invariant("slowly", move |_| {
+            if std::mem::take(&mut blocks) {
+                block();
+            }
+            true
+        });
+        runtime.handle().eventually("a cycle", |_| true).within(ms(9_000)).await.unwrap();
+        tokio::time::sleep(ms(50)).await;
+        invariant.finish().await.unwrap()
+    });
+    let note = held.note.unwrap();
+    assert!(note.contains("the executor gave no turn for ") && note.contains("a predicate blocks"), "{note}");
 }

@@ -68,6 +68,31 @@ async fn a_leaving_that_is_shorter_than_the_failing_cycles_is_seen() {
     assert_eq!(left, [Some(2_000); 4]);
 }
 
+//   0 s    0.5 s   1 s      1.5 s         2 s     2.5 s
+//   a, b   none    refreshed  mark 1, back  back    mark 2
+#[tokio::test(start_paused = true)]
+async fn a_source_that_left_since_the_mark_and_came_back_before_the_wait_has_vanished() {
+    let app = App::new();
+    let start = Instant::now();
+    let runtime = app.start(each_second()).await;
+    let (handle, any) = (runtime.handle(), AnyHandle::new("app", &runtime.handle()));
+    let before = handle.mark();
+    at(start, 500).await;
+    app.set(&[]);
+    at(start, 1_500).await;
+    let after = handle.mark();
+    app.set(&["a"]);
+    at(start, 2_500).await;
+    let back = handle.source_vanished("a").after(before).within(ms(900)).await.unwrap();
+    assert_eq!((start.elapsed(), &*back.source_names[0]), (ms(2_500), "a"), "at once");
+    any.source_vanished("a").after(before).within(ms(900)).await.unwrap();
+    for wait in [handle.source_vanished("a").after(after), handle.source_vanished("a")] {
+        assert_eq!(wait.within(ms(900)).await.unwrap_err().outcome(), UnmetOutcome::NotMet);
+    }
+    let never = handle.source_vanished("nobody").after(before).within(ms(900)).await.unwrap_err();
+    assert_eq!(never.outcome(), UnmetOutcome::NotMet, "{never}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_returned_is_of_the_moment() {
     let app = App::new();

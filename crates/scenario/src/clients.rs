@@ -37,8 +37,18 @@ type Named<C> = (Arc<str>, Arc<C>);
 struct Set<C> {
     nodes: Vec<Named<C>>,
     external: Vec<Named<C>>,
+    /// How often nodes or endpoints were changed.
+    revision: u64,
     /// Collects what destructors of clients panic with, once a run or a manual cluster has the set; and whose they are.
     panics: Option<(Panics, Subject)>,
+}
+
+impl<C> Set<C> {
+    fn take(&mut self, of: impl Fn(&mut Self) -> &mut Vec<Named<C>>, name: &str) -> Option<Arc<C>> {
+        let at = of(self).iter().position(|(known, _)| **known == *name)?;
+        self.revision += 1;
+        Some(of(self).remove(at).1)
+    }
 }
 
 impl<C> Drop for Set<C> {
@@ -73,7 +83,8 @@ impl<C> Clone for ExternalClients<C> {
 
 impl<C> Default for NodeClients<C> {
     fn default() -> Self {
-        Self { set: Arc::new(Mutex::new(Set { nodes: Vec::new(), external: Vec::new(), panics: None })) }
+        let set = Set { nodes: Vec::new(), external: Vec::new(), revision: 0, panics: None };
+        Self { set: Arc::new(Mutex::new(set)) }
     }
 }
 
@@ -117,6 +128,7 @@ impl<C: Clone> NodeClients<C> {
         let client = Arc::new(client);
         let (old, displaced) = {
             let mut set = lock(&self.set);
+            set.revision += 1;
             if let Some((_, known)) = set.nodes.iter_mut().find(|(known, _)| **known == *node) {
                 (Some(std::mem::replace(known, client)), None)
             } else {
@@ -131,7 +143,7 @@ impl<C: Clone> NodeClients<C> {
     /// Takes a node out of the set.
     #[allow(clippy::must_use_candidate, reason = "removing is the point; the client is a courtesy")]
     pub fn remove(&self, node: &str) -> Option<C> {
-        let removed = take(&mut lock(&self.set).nodes, node);
+        let removed = lock(&self.set).take(|set| &mut set.nodes, node);
         removed.map(Arc::unwrap_or_clone)
     }
 
@@ -153,6 +165,7 @@ impl<C: Clone> NodeClients<C> {
         }
         let (old, displaced, panics) = {
             let mut set = lock(&self.set);
+            set.revision += 1;
             let old = std::mem::replace(&mut set.nodes, named);
             let displaced = set
                 .external
@@ -193,6 +206,7 @@ impl<C: Clone> ExternalClients<C> {
         if known.iter().any(|known| known == name) {
             return Err(known);
         }
+        set.revision += 1;
         set.external.push((Arc::from(name), client));
         Ok(())
     }
@@ -204,7 +218,7 @@ impl<C: Clone> ExternalClients<C> {
     }
 
     pub(crate) fn remove(&self, name: &str) -> Option<C> {
-        let removed = take(&mut lock(&self.set).external, name);
+        let removed = lock(&self.set).take(|set| &mut set.external, name);
         removed.map(Arc::unwrap_or_clone)
     }
 
@@ -223,15 +237,15 @@ impl<C: Clone> ExternalClients<C> {
         };
         sources(&all)
     }
+
+    /// Another one whenever [`with_nodes`](Self::with_nodes) may return something else.
+    pub(crate) fn revision(&self) -> u64 {
+        lock(&self.set).revision
+    }
 }
 
 fn find<C>(named: &[Named<C>], name: &str) -> Option<Arc<C>> {
     named.iter().find(|(known, _)| **known == *name).map(|(_, client)| Arc::clone(client))
-}
-
-fn take<C>(named: &mut Vec<Named<C>>, name: &str) -> Option<Arc<C>> {
-    let at = named.iter().position(|(known, _)| **known == *name)?;
-    Some(named.remove(at).1)
 }
 
 fn names_of<C>(named: &[Named<C>]) -> Vec<Arc<str>> {
@@ -258,6 +272,10 @@ fn warn_of(displaced: &[Arc<str>]) {
 impl<C: Clone + Send + Sync + 'static> SourceProvider<C> for NodeClients<C> {
     async fn sources(&self) -> Result<Vec<ObservedSource<C>>, DynError> {
         Ok(self.all())
+    }
+
+    fn revision(&self) -> Option<u64> {
+        Some(lock(&self.set).revision)
     }
 }
 
@@ -290,6 +308,29 @@ mod tests {
         assert_eq!(named(&external.with_nodes()), [("n3", 4)]);
         assert_eq!(external.remove("n3"), Some(33));
         assert_eq!(named(&external.with_nodes()), [("n3", 4)]);
+    }
+
+    /// Not to be fetched in each cycle, and to be fetched whenever it may be another one.
+    #[test]
+    fn each_change_is_another_revision_and_nothing_else_is() {
+        let nodes = NodeClients::new();
+        let external = nodes.external();
+        let change = |of: &dyn Fn()| {
+            let before = nodes.revision();
+            of();
+            assert_eq!(nodes.revision(), Some(external.revision()));
+            nodes.revision() != before
+        };
+        assert!(change(&|| _ = nodes.insert("n1", 1)), "one more");
+        assert!(change(&|| _ = nodes.insert("n1", 2)), "another client");
+        assert!(change(&|| external.add("e1", 3, Vec::new()).unwrap()));
+        assert!(change(&|| nodes.replace(vec![ObservedSource::new("n2", 4)])));
+        assert!(!change(&|| _ = nodes.remove("n1")), "not there");
+        assert!(change(&|| _ = nodes.remove("n2")));
+        assert!(!change(&|| _ = external.remove("n2")));
+        assert!(change(&|| _ = external.remove("e1")));
+        assert!(!change(&|| _ = (nodes.all(), nodes.names(), external.names())));
+        assert!(!change(&|| _ = external.add("", 3, vec![String::new()]).unwrap_err()), "refused");
     }
 
     #[test]

@@ -489,4 +489,8 @@ impl<C: Clone + Send + Sync + 'static> SourceProvider<C> for ClusterSources<C> {
     async fn sources(&self) -> Result<Vec<ObservedSource<C>>, DynError> {
         Ok(self.all())
     }
+
+    fn revision(&self) -> Option<u64> {
+        Some(self.external.revision())
+    }
 }

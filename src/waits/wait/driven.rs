@@ -12,7 +12,7 @@ use super::judging::{Judged, Outcome};
 use crate::failure::Cause;
 use crate::observer::Observer;
 use crate::pulse::Look;
-use crate::source_health::ProbeFailure;
+use crate::source_health::{ProbeFailure, SourceHealth};
 use crate::waits::report::{Inconclusive, UnmetOutcome};
 
 impl<O: Observer, T> Wait<'_, O, T> {
@@ -64,7 +64,7 @@ impl<O: Observer, T> Wait<'_, O, T> {
         })
     }
 
-    /// Whether no source answers and one is waited for, or no cycle was judged and one is waited for.
+    /// Whether a source that does not answer is waited for, or a cycle is and none was judged.
     fn something_is_awaited(&self, ended: Instant) -> bool {
         let status = &self.evidence.status;
         let timed_out = status.last_error.as_ref().is_some_and(|error| error.cause == Cause::TimedOut);
@@ -73,17 +73,15 @@ impl<O: Observer, T> Wait<'_, O, T> {
             return true;
         }
         let Some(snapshot) = &status.snapshot else { return false };
-        let names = status.source_names.iter();
-        let mut awaited = false;
-        for health in names.filter_map(|name| O::source_health(&snapshot.value, name)) {
-            if health.freshness(ended).is_fresh() && !health.is_failing() {
-                return false;
-            }
-            let timed_out = |failure: &Arc<ProbeFailure>| failure.cause == Cause::TimedOut;
-            awaited |= health.facts.in_flight_since.is_some()
-                || (health.is_failing() && health.facts.last_failure.as_ref().is_some_and(timed_out));
-        }
-        awaited
+        let timed_out = |failure: &Arc<ProbeFailure>| failure.cause == Cause::TimedOut;
+        let is_awaited = |health: SourceHealth| {
+            let fails = health.is_failing();
+            (fails || !health.freshness(ended).is_fresh())
+                && (health.facts.in_flight_since.is_some()
+                    || (fails && health.facts.last_failure.as_ref().is_some_and(timed_out)))
+        };
+        let mut names = status.source_names.iter();
+        names.any(|name| O::source_health(&snapshot.value, name).is_some_and(is_awaited))
     }
 
     pub(super) fn note_of_stalls(&self, outcome: UnmetOutcome) -> Option<String> {
@@ -91,7 +89,12 @@ impl<O: Observer, T> Wait<'_, O, T> {
             outcome,
             UnmetOutcome::Invalid(_) | UnmetOutcome::Inconclusive(Inconclusive::NotDriven { .. })
         );
-        self.vigil.as_ref().filter(|_| !said)?.longest_stall().map(|stall| stall.to_string())
+        if said { None } else { self.stalls() }
+    }
+
+    /// The longest time for which the executor gave no turn while this was polled, and why.
+    pub(crate) fn stalls(&self) -> Option<String> {
+        self.vigil.as_ref()?.longest_stall().map(|stall| stall.to_string())
     }
 }
 

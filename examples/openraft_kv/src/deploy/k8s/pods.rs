@@ -200,6 +200,12 @@ impl SourceProvider<NodeClient> for PodSources {
             _ => Ok(self.clients.all()),
         }
     }
+
+    /// `None` where [`sources`](Self::sources) would wait or fail.
+    fn revision(&self) -> Option<u64> {
+        let is_known = self.follows().is_ok() && self.seen.borrow().listed;
+        is_known.then(|| SourceProvider::revision(&self.clients))?
+    }
 }
 
 /// The way to one pod, for as long as the pod is the same.
