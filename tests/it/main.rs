@@ -55,6 +55,7 @@ mod poll_error;
 mod poll_now;
 mod providers;
 mod public_api;
+mod readmes;
 mod rebuild;
 mod retry;
 mod shared_names;

@@ -1,4 +1,4 @@
-//! What needs no macros of cucumber needs no dependency on it; and the READMEs name the version that is used.
+//! What needs no macros of cucumber needs no dependency on it.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::convert::Infallible;
@@ -44,25 +44,4 @@ async fn a_world_without_macros_runs_by_what_is_reexported() {
     let run = Cucumber::<World, _, _, _, _>::new().steps(with_steps(Collection::new())).after(after);
     let writer = run.with_default_cli().run(features.path().to_owned()).await;
     assert_eq!((writer.passed_steps(), writer.execution_has_failed()), (1, false));
-}
-
-/// The versions of a block of dependencies are those of the workspace, and its test has no harness.
-#[test]
-fn the_readmes_name_the_versions_that_are_used() {
-    let workspace = include_str!("../../../Cargo.toml");
-    let version = |manifest: &str, name: &str| {
-        let line = manifest.lines().find(|line| line.starts_with(&format!("{name} = {{ version = ")));
-        line.and_then(|line| line.split('"').nth(1)).map(str::to_owned)
-    };
-    for (readme, names) in [
-        (include_str!("../README.md"), ["cucumber", "tokio"]),
-        (include_str!("../../scenario/README.md"), ["cucumber", "tokio"]),
-    ] {
-        assert!(readme.contains("harness = false"));
-        for name in names {
-            let wanted = version(workspace, name);
-            assert!(wanted.is_some(), "{name}");
-            assert_eq!(version(readme, name), wanted, "{name}");
-        }
-    }
 }
