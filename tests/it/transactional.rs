@@ -110,6 +110,10 @@ impl Observer for Ledger {
         assert!(!bug, "a bug");
         booked.numbers.clone()
     }
+
+    fn weight(snapshot: &Vec<u64>, events: &[u64]) -> usize {
+        size_of_val(&**snapshot) + size_of_val(events)
+    }
 }
 
 /// What is left of a run whose second poll fails: the events told, the snapshot, and how often the
@@ -212,4 +216,11 @@ async fn the_snapshot_of_a_kept_poll_is_taken_once() {
     let end = status_when(&runtime, |status| status.cycle == 3 && status.state == State::Idle).await;
     assert_eq!(end.snapshot.unwrap().value, [0, 1, 2]);
     assert_eq!(ledger.calls.lock().unwrap().snapshots, 1 + 3);
+}
+
+#[test]
+fn a_tap_weighs_as_the_observer_inside_does() {
+    let (snapshot, events) = (vec![1, 2, 3], [3]);
+    assert_eq!(Transactional::<Ledger>::weight(&snapshot, &events), 4 * size_of::<u64>());
+    assert_eq!(Ledger::weight(&snapshot, &events), 4 * size_of::<u64>());
 }

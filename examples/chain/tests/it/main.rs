@@ -18,3 +18,4 @@ mod observer_model;
 mod projection;
 mod public_target;
 mod troubles;
+mod weight;

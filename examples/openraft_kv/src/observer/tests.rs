@@ -63,6 +63,19 @@ fn a_leader_is_agreed_on_by_a_quorum_of_those_that_can_be_believed() {
 }
 
 #[test]
+fn nodes_and_events_of_a_view_count_for_a_tap() {
+    let view = |nodes: NodeId| {
+        let nodes = (1..=nodes).map(|id| node(id, 1, 1, Presence::Present));
+        ClusterView::derive(nodes.collect(), &ClusterView::default())
+    };
+    let weight = |nodes, events: &[ClusterEvent]| RaftObserver::weight(&view(nodes), events);
+    assert_eq!(weight(5, &[]) - weight(3, &[]), 2 * size_of::<(Arc<str>, NodeView)>());
+    let events =
+        [1, 2].map(|id| ClusterEvent::NodeSeen { node: Arc::from(format!("n{id}")), asked_at: None });
+    assert_eq!(weight(3, &events) - weight(3, &[]), size_of_val(&events));
+}
+
+#[test]
 fn a_cluster_that_is_gone_and_comes_back_is_told_as_such() {
     let up = || (1..=3).map(|id| node(id, 1, 4, Presence::Present)).collect();
     let down = || (1..=3).map(|id| node(id, 1, 4, Presence::Failing("refused".to_owned()))).collect();
