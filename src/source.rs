@@ -41,6 +41,18 @@ impl<S> ObservedSource<S> {
 ///
 /// An error, a time-out (`refresh_timeout`) or a panic fails the cycle with stage
 /// [`SourceRefresh`](crate::ObservationFailureStage::SourceRefresh) and keeps the observer's state.
+///
+/// # Wrappers
+///
+/// A provider that wraps another, or is built on one, forwards both:
+///
+/// | method | left out |
+/// |---|---|
+/// | [`sources`](Self::sources) | it does not compile |
+/// | [`revision`](Self::revision) | the set is fetched, and its sources are cloned, in every cycle |
+///
+/// One that makes another set of what it gets, by something that changes by itself, must not forward the revision as it
+/// is: a change of its own would go unseen. It counts its own changes too, or leaves `revision` out.
 #[async_trait]
 pub trait SourceProvider<S>: Send + Sync + 'static {
     /// The sources as they are now.

@@ -87,3 +87,4 @@ mod waits_verdicts;
 mod wake;
 mod wakers;
 mod watching;
+mod wrappers;

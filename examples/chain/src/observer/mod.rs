@@ -312,10 +312,15 @@ impl<C: ChainClient> Observer for ChainObserver<C> {
         snapshot.node(name).map(|node| node.health.clone())
     }
 
-    /// What the nodes said of their heads since. Where the events lead stays as it is, whoever told it; events count by
-    /// their cycle, since their blocks are asked for in cycles after the head.
+    /// What the nodes said of their heads since. Where the events lead stays as it is, whoever told it.
     fn asked_since(snapshot: &ChainView, since: Instant) -> Option<ChainView> {
         snapshot.asked_since(since)
+    }
+
+    /// `None`: by their cycle. A block joins the branch once, in a cycle after the one that asked for the head that leads
+    /// to it, so that no one moment is that of an event.
+    fn asked_at(_: &ChainEvent<C::Transaction>) -> Option<Instant> {
+        None
     }
 
     /// The headers and nodes of a view count in each.
