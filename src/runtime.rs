@@ -35,6 +35,30 @@ use crate::status::Published;
 /// subscriptions and waits that live on end with [`StopReason::Dropped`]. Cancelling the
 /// [`parent`](ObservationConfig::parent) of its config is a requested stop.
 ///
+/// One that is started and not kept has stopped with its statement. The compiler warns of that, which is an error here:
+///
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// # use watchkeeper::{ObservationConfig, ObservationRuntime, ObservationRuntimeError, Observer, StaticSourceProvider};
+/// async fn started<O: Observer<Source = u64>>(observer: O) -> Result<(), ObservationRuntimeError> {
+///     let sources = StaticSourceProvider::new(Vec::new());
+///     ObservationRuntime::start(sources, observer, ObservationConfig::default()).await?;
+///     Ok(())
+/// }
+/// ```
+///
+/// Kept, it compiles:
+///
+/// ```
+/// #![deny(unused_must_use)]
+/// # use watchkeeper::{ObservationConfig, ObservationRuntime, ObservationRuntimeError, Observer, StaticSourceProvider};
+/// async fn started<O: Observer<Source = u64>>(observer: O) -> Result<(), ObservationRuntimeError> {
+///     let sources = StaticSourceProvider::new(Vec::new());
+///     let _runtime = ObservationRuntime::start(sources, observer, ObservationConfig::default()).await?;
+///     Ok(())
+/// }
+/// ```
+///
 /// # Logs
 ///
 /// By `tracing`, with the targets `watchkeeper::..`. Lines are inside the span `observation`, whose fields are
