@@ -1,15 +1,16 @@
 //! A running runtime follows its provider, of whatever kind it is.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use watchkeeper::{
-    BoxedSourceProvider, DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer,
-    SharedSources, SourceProvider, StaticSourceProvider, async_trait, source_fn,
+    BoxedSourceProvider, DynError, ObservationConfig, ObservationControl, ObservationRuntime, ObservedSource,
+    Observer, SharedSources, SourceProvider, StaticSourceProvider, async_trait, source_fn,
 };
 
+use crate::common::threads::poll_once;
 use crate::common::{at, each_second};
 
 /// Shows what it is given.
@@ -194,9 +195,18 @@ async fn a_set_whose_revision_is_known_is_not_fetched_again() {
     assert_eq!(provider.calls.load(Relaxed) - before, 3);
 }
 
-/// Yields in its poll, while a wake waits.
+/// What comes from inside a poll, before it yields.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Comes {
+    Wake,
+    Pause,
+    Resume,
+}
+
 struct Yields {
+    comes: Comes,
     wake: Arc<Notify>,
+    control: Arc<OnceLock<ObservationControl>>,
     other: Arc<Notify>,
     turns: Arc<AtomicU64>,
     others_ran: Arc<AtomicU64>,
@@ -216,7 +226,12 @@ impl Observer for Yields {
     async fn poll(&self, _: &[ObservedSource<u32>], (): &mut ()) -> Result<Vec<()>, DynError> {
         let before = self.turns.load(Relaxed);
         self.other.notify_one();
-        self.wake.notify_one();
+        let control = self.control.get().unwrap();
+        match self.comes {
+            Comes::Wake => self.wake.notify_one(),
+            Comes::Pause => assert!(poll_once(control.pause()).is_pending()),
+            Comes::Resume => assert!(poll_once(control.resume()).is_pending()),
+        }
         tokio::task::yield_now().await;
         self.others_ran.fetch_add(u64::from(self.turns.load(Relaxed) > before), Relaxed);
         Ok(Vec::new())
@@ -225,25 +240,37 @@ impl Observer for Yields {
     fn snapshot(&self, (): &()) {}
 }
 
-/// The wake used to have the poll go on at once, without the turn that it gave to others.
+/// What came used to have the poll go on at once, without the turn that it gave to others.
 #[tokio::test(start_paused = true)]
-async fn a_poll_that_yields_while_a_wake_waits_has_yielded() {
-    let (wake, other) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (turns, others_ran) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
-    let (called, counted) = (Arc::clone(&other), Arc::clone(&turns));
-    let task = tokio::spawn(async move {
-        loop {
-            called.notified().await;
-            counted.fetch_add(1, Relaxed);
+async fn a_poll_that_yields_while_a_wake_or_control_waits_has_yielded() {
+    for comes in [Comes::Wake, Comes::Pause, Comes::Resume] {
+        let (wake, other) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (turns, others_ran) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+        let (called, counted) = (Arc::clone(&other), Arc::clone(&turns));
+        let task = tokio::spawn(async move {
+            loop {
+                called.notified().await;
+                counted.fetch_add(1, Relaxed);
+            }
+        });
+        tokio::task::yield_now().await;
+        let config = ObservationConfig { wake: Some(Arc::clone(&wake)), ..each_second() };
+        let control = Arc::default();
+        let observer = Yields {
+            comes,
+            wake,
+            control: Arc::clone(&control),
+            other,
+            turns,
+            others_ran: Arc::clone(&others_ran),
+        };
+        let runtime = ObservationRuntime::start([("a", 1)], observer, config).await.unwrap();
+        control.set(runtime.control()).unwrap();
+        for _ in 0..3 {
+            runtime.poll_now_and_wait().await.unwrap();
         }
-    });
-    tokio::task::yield_now().await;
-    let config = ObservationConfig { wake: Some(Arc::clone(&wake)), ..each_second() };
-    let observer = Yields { wake, other, turns, others_ran: Arc::clone(&others_ran) };
-    let runtime = ObservationRuntime::start([("a", 1)], observer, config).await.unwrap();
-    for _ in 0..3 {
-        runtime.poll_now_and_wait().await.unwrap();
+        assert!(others_ran.load(Relaxed) >= 3, "{comes:?}");
+        assert_eq!(runtime.handle().status().paused, comes == Comes::Pause, "{comes:?} was taken");
+        task.abort();
     }
-    assert!(others_ran.load(Relaxed) >= 3);
-    task.abort();
 }
