@@ -97,11 +97,9 @@ fn from_the_moment_it_is_made_on_real_threads() {
         thread::scope(|scope| {
             scope.spawn(wait_for_the_last);
             scope.spawn(wait_for_the_last);
-            let mut watch = handle.watch();
+            let control = runtime.control();
             for _ in 0..CYCLES {
-                let cycle = block_on(runtime.control().poll_now()).unwrap();
-                let done = watch.wait_for(|status| status.snapshot.as_ref().unwrap().cycle == cycle);
-                block_on(done).map(|_| ()).unwrap();
+                block_on(control.poll_now_and_wait()).unwrap();
             }
         });
         assert_eq!(handle.latest_snapshot().unwrap().value, last);
