@@ -49,6 +49,10 @@
 //!
 //! type Counts = PerSource<Arc<AtomicU64>, u64>;
 //!
+//! async fn count(node: ObservedSource<Arc<AtomicU64>>) -> Result<u64, DynError> {
+//!     Ok(node.source.load(SeqCst))
+//! }
+//!
 //! async fn both_are_counted(context: RunContext<Counters>) -> Result<(), DynError> {
 //!     let counts = context.require_observer::<Counts>("counts")?;
 //!     let at_three = |node: Option<&u64>| node == Some(&3);
@@ -60,9 +64,8 @@
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let config = ObservationConfig { interval: Duration::from_millis(100), ..Default::default() };
-//! let probe = |node: ObservedSource<Arc<AtomicU64>>| async move { Ok::<_, DynError>(node.source.load(SeqCst)) };
 //! let scenario = Scenario::<Counters>::builder("counting", 2)
-//!     .with_observer("counts", move |_| Counts::new(probe), config)
+//!     .with_observer("counts", |_| Counts::new(count), config)
 //!     .workload("count to three", |context| async move {
 //!         for node in context.clients().all() {
 //!             node.source.fetch_add(3, SeqCst);
