@@ -18,6 +18,7 @@ mod check;
 mod common;
 mod configured;
 mod consistent_status;
+mod consumer;
 mod control_errors;
 mod controls;
 mod cursors;
