@@ -30,6 +30,10 @@ pub struct TapLimits {
     pub records: usize,
     /// How many bytes, as [`Observer::weight`] and the sizes of names and messages say. Default: 16 MiB.
     ///
+    /// Bytes are as the app weighs them, by `Observer::weight` or by [`PerSource::weighing`](crate::PerSource::weighing).
+    /// By default that is shallow: of a snapshot that owns a map only the 24 bytes of the map itself count, whatever is in
+    /// it, so that [`records`](Self::records) is the only bound.
+    ///
     /// Where nothing is held, a record is taken whatever its size: a reader that keeps up loses nothing.
     pub bytes: usize,
 }
@@ -43,8 +47,9 @@ impl Default for TapLimits {
 /// Everything that a runtime publishes from a moment on, each publication once, in order, as a [`Record`].
 ///
 /// Publications are numbered without gaps. A tap holds what was published and not yet read, within its
-/// [`TapLimits`]; it blocks nobody. Where it is full, the newest are lost until there is room, and the reader gets
-/// exactly which: [`TapError::Lost`]. The stop is never lost: it is the last record, and the tap ends after it.
+/// [`TapLimits`], whose bytes are as the app weighs them, shallow by default; it blocks nobody. Where it is full, the
+/// newest are lost until there is room, and the reader gets exactly which: [`TapError::Lost`]. The stop is never lost: it
+/// is the last record, and the tap ends after it.
 ///
 /// A tap keeps the snapshots and batches that it holds alive. Dropping it unregisters it. While a runtime has none,
 /// nothing is done for them.
