@@ -243,7 +243,7 @@ impl Observer for Yields {
 /// What came used to have the poll go on at once, without the turn that it gave to others.
 #[tokio::test(start_paused = true)]
 async fn a_poll_that_yields_while_a_wake_or_control_waits_has_yielded() {
-    for comes in [Comes::Wake, Comes::Pause, Comes::Resume] {
+    for comes in [Comes::Pause, Comes::Resume, Comes::Wake] {
         let (wake, other) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (turns, others_ran) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
         let (called, counted) = (Arc::clone(&other), Arc::clone(&turns));

@@ -220,7 +220,7 @@ async fn the_snapshot_of_a_kept_poll_is_taken_once() {
 
 #[test]
 fn a_tap_weighs_as_the_observer_inside_does() {
-    let (snapshot, events) = (vec![1, 2, 3], [3]);
-    assert_eq!(Transactional::<Ledger>::weight(&snapshot, &events), 4 * size_of::<u64>());
-    assert_eq!(Ledger::weight(&snapshot, &events), 4 * size_of::<u64>());
+    let (snapshot, events) = (vec![1, 2, 3, 4, 5], [3]);
+    assert_eq!(Transactional::<Ledger>::weight(&snapshot, &events), 6 * size_of::<u64>());
+    assert_eq!(Ledger::weight(&snapshot, &events), 6 * size_of::<u64>());
 }

@@ -37,6 +37,7 @@ async fn a_history_of_the_longest_pause_is_large_enough_and_a_smaller_one_is_not
     for after_a_tick in [0, 1, 125, 249, 250].map(Duration::from_millis) {
         for (held, pause, expected) in [
             (limit, longest, 0),
+            // The one more is for a cycle that was in flight when the pause began; here none is.
             (limit - 2, longest, 1),
             (limit, longest + INTERVAL * 2, 1),
             (history_limit(longest + INTERVAL * 2), longest + INTERVAL * 2, 0),
