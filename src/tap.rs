@@ -30,7 +30,8 @@ pub struct TapLimits {
     pub records: usize,
     /// How many bytes, as [`Observer::weight`] and the sizes of names and messages say. Default: 16 MiB.
     ///
-    /// Where nothing is held, a record is taken whatever its size: a reader that keeps up loses nothing.
+    /// Where nothing is held, a record is taken whatever its size: a reader that keeps up loses nothing. What comes after a
+    /// success that was lost shows its snapshot too, which counts then.
     pub bytes: usize,
 }
 
