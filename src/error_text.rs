@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn what_is_more_than_32_causes_is_said_and_32_are_all() {
         for (texts, more) in [(33, false), (34, true)] {
-            let error = Link(Box::leak(vec!["a", "b"].repeat(17)[..texts].into()));
+            let error = Link(Box::leak(["a", "b"].repeat(17)[..texts].into()));
             assert_eq!(error_chain(&error).ends_with(": and more causes"), more, "{}", texts - 1);
             assert_eq!(crate::error::chain(&error).contains("more than 32"), more, "{}", texts - 1);
         }

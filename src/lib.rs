@@ -16,7 +16,7 @@
 //! Most need [`PerSource`] alone: one async function that probes one source. Tests wait on the handle
 //! ([`eventually`](ObservationHandle::eventually) and its like); [`ObservationGroup`] holds many runtimes. The
 //! feature `json` shows reports, and the snapshots and events of erased handles, as JSON. How a group becomes metrics is
-//! [`examples/metrics.rs`](https://github.com/watchkeeper/watchkeeper/blob/main/examples/metrics.rs): some 40 lines to copy.
+//! [`examples/metrics.rs`](https://github.com/watchkeeper/watchkeeper/blob/main/examples/metrics.rs): 30 lines to copy.
 //!
 //! What is logged, at which level and with which fields, is listed with [`ObservationRuntime`](ObservationRuntime#logs).
 //!

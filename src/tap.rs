@@ -34,7 +34,8 @@ pub struct TapLimits {
     /// By default that is shallow: of a snapshot that owns a map only the 24 bytes of the map itself count, whatever is in
     /// it, so that [`records`](Self::records) is the only bound.
     ///
-    /// Where nothing is held, a record is taken whatever its size: a reader that keeps up loses nothing.
+    /// Where nothing is held, a record is taken whatever its size: a reader that keeps up loses nothing. What comes after a
+    /// success that was lost shows its snapshot too, which counts then.
     pub bytes: usize,
 }
 

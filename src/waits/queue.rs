@@ -39,6 +39,8 @@ pub(crate) struct Publication<S, E> {
     pub(crate) missed: u64,
     /// For a tap: the status before, also where that publication was lost.
     pub(crate) before: Option<Arc<Published<S>>>,
+    /// For a tap: as how many bytes it was counted.
+    pub(crate) counted: usize,
 }
 
 impl<S, E> Clone for Publication<S, E> {
@@ -53,6 +55,14 @@ impl<S, E> Clone for Publication<S, E> {
 }
 
 impl<S, E> Publication<S, E> {
+    pub(crate) const fn new(
+        at: Instant,
+        status: Arc<Published<S>>,
+        batch: Option<Arc<ObservationBatch<E>>>,
+    ) -> Self {
+        Self { at, status, batch, missed: 0, before: None, counted: 0 }
+    }
+
     /// How many events it pins, and names, if they are not those of the publication `before` it.
     fn pins(&self, before: Option<&Self>) -> usize {
         let names = &self.status.source_names;
@@ -61,10 +71,9 @@ impl<S, E> Publication<S, E> {
         names + self.batch.as_ref().map_or(0, |batch| batch.events.len())
     }
 
-    /// For a tap: about how many bytes it pins.
-    fn bytes(&self) -> usize {
+    /// For a tap: about how many bytes it pins that the one `before` it does not pin as well.
+    fn bytes(&self, before: &Published<S>) -> usize {
         let status = &self.status;
-        let before = self.before.as_ref().unwrap_or(status);
         let success = status.succeeded_since(before).map_or(0, |snapshot| snapshot.weight);
         let failure = status.failed_since(before).map_or(0, |failure| failure.message.len());
         let is_same_set = Arc::ptr_eq(&before.source_names, &status.source_names);
@@ -153,8 +162,13 @@ impl<S, E> Own<S, E> {
     fn push(&mut self, mut publication: Publication<S, E>, dropped: &mut Dropped<S, E>) {
         let (items, most, pins) = match &mut self.tap {
             Some(TapState { records, bytes, newest }) => {
-                publication.before = Some(std::mem::replace(newest, Arc::clone(&publication.status)));
-                (*records, *bytes, publication.bytes())
+                let before = std::mem::replace(newest, Arc::clone(&publication.status));
+                // A success that was lost is pinned by what comes after it, and counted there. Where nothing is held,
+                // that is the one snapshot which is not counted.
+                publication.counted =
+                    publication.bytes(self.items.back().map_or(&before, |held| &held.status));
+                publication.before = Some(before);
+                (*records, *bytes, publication.counted)
             }
             None => (BOUND, PINNED, publication.pins(self.items.back())),
         };
@@ -259,8 +273,7 @@ impl<S, E> Queues<S, E> {
             return;
         }
         let batch = batch.filter(|_| self.for_events > 0).cloned();
-        let publication =
-            Publication { at, status: Arc::new(status.clone()), batch, missed: 0, before: None };
+        let publication = Publication::new(at, Arc::new(status.clone()), batch);
         let before = self.recent.back().and_then(|before| before.publication.as_ref());
         self.pinned += publication.pins(before);
         self.recent.push_back(Recent { publication: Some(publication), unread });
@@ -360,7 +373,7 @@ impl<S, E> Queues<S, E> {
         if come == Some(next)
             && let Some(publication) = items.pop_front()
         {
-            *pinned = pinned.saturating_sub(publication.bytes());
+            *pinned = pinned.saturating_sub(publication.counted);
             return Next::Item(publication);
         }
         let last = come.map_or(tap.newest.number, |number| number.saturating_sub(1));
@@ -499,19 +512,11 @@ mod tests {
         let none = Published::<u64>::before_the_start(now, &ObservationConfig::default());
         let mut some = none.clone();
         some.source_names = ["n1", "node-2"].map(Arc::from).into();
-        let publication = |status: &Published<u64>, before: &Published<u64>| {
-            let before = Some(Arc::new(before.clone()));
-            Publication::<_, u64> {
-                at: now,
-                status: Arc::new(status.clone()),
-                batch: None,
-                missed: 0,
-                before,
-            }
-        };
-        let (first, second, third) =
-            (publication(&none, &none), publication(&some, &none), publication(&some, &some));
-        assert_eq!([first.bytes(), second.bytes(), third.bytes()], [RECORD, RECORD + 2 * NAME + 8, RECORD]);
+        let publication =
+            |status: &Published<u64>| Publication::<_, u64>::new(now, Arc::new(status.clone()), None);
+        let (first, second, third) = (publication(&none), publication(&some), publication(&some));
+        let bytes = [first.bytes(&none), second.bytes(&none), third.bytes(&some)];
+        assert_eq!(bytes, [RECORD, RECORD + 2 * NAME + 8, RECORD]);
         assert_eq!([first.pins(None), second.pins(Some(&first)), third.pins(Some(&second))], [0, 2, 0]);
     }
 

@@ -111,7 +111,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             unjudged_from: 0,
             unjudged_sets_from: 0,
             evidence: Evidence::new(Arc::clone(&status), began),
-            taken: VecDeque::from([Publication { at: began, status, batch: None, missed: 0, before: None }]),
+            taken: VecDeque::from([Publication::new(began, status, None)]),
             show: Show::nothing(),
             invalid: None,
             foreign: false,
@@ -166,8 +166,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
             _ => (Vec::new(), 0),
         };
         self.evidence.lost_before = lost;
-        let publication =
-            |at, batch| Publication { at, status: Arc::clone(first), batch, missed: 0, before: None };
+        let publication = |at, batch| Publication::new(at, Arc::clone(first), batch);
         let counts = |batch: &Arc<ObservationBatch<_>>| batch.fresh && batch.cycle >= start.cycle;
         let earlier = batches.into_iter().filter(counts);
         let earlier = earlier.map(|batch| publication(batch.observed_at, Some(batch)));

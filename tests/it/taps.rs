@@ -226,8 +226,10 @@ async fn its_bytes_are_bounded_by_what_the_app_says_they_are() {
         let before = ASKED.load(Ordering::Relaxed);
         let mut tap = runtime.handle().tap(TapLimits { bytes: LIMIT, ..TapLimits::default() });
         let mut prompt = runtime.handle().tap(TapLimits { bytes: LIMIT, ..TapLimits::default() });
+        let mut published = Vec::new();
         for second in 2..12 {
             at(start, second * 1_000 + 500).await;
+            published.push(Arc::downgrade(&runtime.handle().latest_snapshot().unwrap()));
             let read = read_all(&mut prompt);
             let kinds: Vec<_> = read.iter().flatten().map(Record::kind).collect();
             // What it holds when the success comes are two transitions.
@@ -236,6 +238,9 @@ async fn its_bytes_are_bounded_by_what_the_app_says_they_are() {
             assert_eq!(kinds, all[..if fits { 3 } else { 2 }], "{weight:?}");
         }
         assert_eq!(ASKED.load(Ordering::Relaxed) - before, 10, "{weight:?}: once for each success");
+        // What follows a success that was lost does not hold its snapshot. There are the newest, and the one of the first.
+        let alive = published.iter().filter(|snapshot| snapshot.strong_count() > 0).count();
+        assert!(alive <= held + 2, "{weight:?}: {alive} are held");
         let kept = read_all(&mut tap);
         let successes = kept.iter().flatten().filter(|record| record.kind() == Success).count();
         assert_eq!(successes, held, "{weight:?}: {kept:?}");

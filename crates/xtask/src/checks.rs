@@ -163,16 +163,28 @@ pub(crate) fn platforms() -> Result<Verdict, String> {
     let mut broken: Vec<String> = Vec::new();
     for target in present {
         broken.extend(shell::run(&portable_line(target)).err());
-        if shell::succeeds(&format!("cargo check --package {LINUX_ONLY} --target {target}")) {
-            broken.push(format!(
-                "{LINUX_ONLY} is for Linux only, and builds for {target}: has its error gone?"
-            ));
-        }
+        let printed = shell::failing(&format!("cargo check --package {LINUX_ONLY} --target {target}"))?;
+        broken.extend(not_only_linux(printed.as_deref()).map(|what| format!("for {target}, {what}")));
     }
     if broken.is_empty() && !absent.is_empty() {
         return Ok(Verdict::Skipped(format!("rustup could not add {}", absent.join(", "))));
     }
     verdict(&broken)
+}
+
+/// What is wrong with the way in which [`LINUX_ONLY`] did not build: there is to be one error, which says so. The
+/// examples that start processes depend on it, so that they end with the same one.
+fn not_only_linux(printed: Option<&str>) -> Option<String> {
+    let Some(printed) = printed else {
+        return Some(format!("{LINUX_ONLY} builds, and is for Linux only: has its error gone?"));
+    };
+    let errors: Vec<&str> = printed.lines().filter(|line| line.starts_with("error")).collect();
+    match errors[..] {
+        [said, end] if said.contains("are for Linux only") && end.starts_with("error: could not compile") => {
+            None
+        }
+        _ => Some(format!("{LINUX_ONLY} does not build for other reasons: {errors:?}")),
+    }
 }
 
 fn portable_line(target: &str) -> String {
@@ -433,6 +445,23 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn what_is_for_linux_only_says_so_in_one_error() {
+        let said = "error: watchkeeper-process, and the examples, are for Linux only: ..";
+        let end = "error: could not compile `watchkeeper-process` (lib) due to 1 previous error";
+        let printed = |lines: &[&str]| not_only_linux(Some(&lines.join("\n")));
+        assert_eq!(
+            printed(&["    Checking libc v0.2", said, "  --> crates/process/src/lib.rs:27:1", end]),
+            None
+        );
+        for other in
+            [&[end][..], &[said, "error[E0432]: unresolved import", end], &["error: no such package"]]
+        {
+            assert!(printed(other).unwrap().contains("for other reasons"), "{other:?}");
+        }
+        assert!(not_only_linux(None).unwrap().contains("has its error gone?"));
     }
 
     #[test]

@@ -32,6 +32,13 @@ pub(crate) fn succeeds(line: &str) -> bool {
     command(line).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
+/// Runs `line`, which is to fail, in silence. Returns what it printed to standard error; `None` if it succeeded.
+pub(crate) fn failing(line: &str) -> Result<Option<String>, String> {
+    announce(line);
+    let output = command(line).stdout(Stdio::null()).output().map_err(|error| not_started(line, &error))?;
+    Ok((!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned()))
+}
+
 /// Runs `line` for at most `limit`, printing and returning its lines. At the limit it is killed, an error.
 pub(crate) fn lines_within(line: &str, limit: Duration) -> Result<Vec<String>, String> {
     announce(line);
