@@ -52,7 +52,7 @@ pub(crate) struct Pulse {
     pub(crate) driver: Turns,
     /// Here, because each cycle touches what is beside it.
     pub(crate) wall: Wall,
-    /// While there is a vigil, and until the deadline thread has looked once more.
+    /// While there is a vigil, or a question without an answer.
     inner: Mutex<Option<Box<Inner>>>,
     /// Where and as what it logs: the deadline thread has no subscriber of its own.
     logs: OnceLock<Box<(Dispatch, Span)>>,
@@ -170,10 +170,14 @@ impl DerefMut for Locked<'_> {
 }
 
 impl Locked<'_> {
-    /// An idle runtime keeps nothing.
+    /// An idle runtime keeps nothing, and nobody looks at it: after many starts at once the deadline thread would have
+    /// as many looks to take.
     fn tidy(mut self) {
-        if self.vigils.is_empty() && self.armed.is_none() && self.asked.is_none() {
-            *self.0 = None;
+        if self.vigils.is_empty() {
+            self.armed = None;
+            if self.asked.is_none() {
+                *self.0 = None;
+            }
         }
     }
 }

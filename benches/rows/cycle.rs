@@ -9,7 +9,7 @@ use watchkeeper::{
 
 use super::laps::{Laps, seconds_per_cycle};
 use super::{Side, one_thread, only_source};
-use crate::measure::{Row, Samples, Table, Unit, alternate, child, cpu_time, median, processes};
+use crate::measure::{Row, Samples, Table, Unit, child, cpu_time, median, processes};
 
 pub(crate) fn measure(table: &mut Table) {
     let [fixed, fetched] = processes(9, "cycle", "1");
@@ -17,8 +17,8 @@ pub(crate) fn measure(table: &mut Table) {
     table.add(Row::compare(what, Unit::Seconds, &fixed, "under 0.45 us", |cycle| cycle.new < 0.45e-6));
     let what = "the same, with a source set that is fetched in each cycle";
     table.add(Row::compare(what, Unit::Seconds, &fetched, "under 0.6 us", |cycle| cycle.new < 0.6e-6));
-    for (sources, name, cycles) in [(1_000, "1k", 50), (10_000, "10k", 5)] {
-        per_source(table, sources, name, cycles);
+    for (count, name) in [("1000", "1k"), ("10000", "10k")] {
+        per_source(table, count, name);
     }
 }
 
@@ -103,9 +103,23 @@ fn sources(count: u64) -> Vec<ObservedSource<u64>> {
     (0..count).map(|nth| ObservedSource::new(format!("source-{nth}"), nth)).collect()
 }
 
-/// All of the cycle counts, the clone of the source set by its provider too; only awaiting the bare
-/// probes one after the other, which is less than anybody needs to run them at once, is taken off.
-fn per_source(table: &mut Table, count: u64, name: &str, cycles: u64) {
+/// All of the cycle counts; only awaiting the bare probes one after the other, which is less than anybody needs to run
+/// them at once, is taken off.
+fn per_source(table: &mut Table, count: &str, name: &str) {
+    let [(bare, cycle)] = processes(7, "per-source", count);
+    let beside = Samples::new(vec![cycle.median() - bare.median()]);
+    let what = format!("`PerSource`, {name} sources, nothing changed: a source and cycle");
+    let goal = format!(
+        "under 1 us beside the probe itself ({:.0} ns, of {:.0} ns in all)",
+        bare.median() * 1e9,
+        cycle.median() * 1e9
+    );
+    table.add(Row::alone(what, Unit::Seconds, &beside, &goal, |beside| beside < 1e-6));
+}
+
+/// Measures in a process of its own. The old side is the bare probes.
+pub(crate) fn child_of_sources(side: Side, count: usize) {
+    let (count, cycles) = (count as u64, (50_000 / count as u64).max(5));
     let each = |seconds: f64| seconds / count as f64;
     let bare = || {
         one_thread().block_on(async {
@@ -125,13 +139,5 @@ fn per_source(table: &mut Table, count: u64, name: &str, cycles: u64) {
             Lapped { laps, probes: PerSource::new(probe).probe_timeout(Duration::from_secs(1)) }
         }))
     };
-    let (bare, cycle) = alternate(15, bare, cycle);
-    let beside = Samples::new(vec![cycle.median() - bare.median()]);
-    let what = format!("`PerSource`, {name} sources, nothing changed: a source and cycle");
-    let goal = format!(
-        "under 1 us beside the probe itself ({:.0} ns, of {:.0} ns in all)",
-        bare.median() * 1e9,
-        cycle.median() * 1e9
-    );
-    table.add(Row::alone(what, Unit::Seconds, &beside, &goal, |beside| beside < 1e-6));
+    child::tell(&[if side == Side::Old { median(5, bare) } else { median(5, cycle) }]);
 }

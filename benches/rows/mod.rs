@@ -34,10 +34,13 @@ pub(crate) fn child(part: &str, side: &str, count: &str) {
     let side = if side == "old" { Side::Old } else { Side::New };
     let count = count.parse().expect("a number of loops");
     match part {
+        "reads" => reads::child(side),
         "cycle" => cycle::child(side),
+        "per-source" => cycle::child_of_sources(side, count),
         "subscribers" => subscribers::child(side, count),
         "idle" => idle::child(side, count),
         "stop" => stop::child(side, count),
+        "stop-one" => stop::child_of_one(side, count),
         _ => unreachable!("no part {part:?} asks for a process of its own"),
     }
 }

@@ -11,13 +11,13 @@ use watchkeeper::{
 };
 
 use super::{Side, old_loop, two_workers, watchkeeper};
-use crate::measure::{Row, Table, Unit, alternate, child, processes};
+use crate::measure::{Row, Table, Unit, child, median, processes};
 
 /// The next poll comes at once.
 const SOON: Duration = Duration::from_millis(1);
 
 pub(crate) fn measure(table: &mut Table) {
-    let stop = alternate(200, || stop_one(Side::Old), || stop_one(Side::New));
+    let [stop] = processes(9, "stop-one", "40");
     let what = "stop while a poll hangs, p50 (the old loop's is not acknowledged: until the poll is gone)";
     let goal = "acknowledged, under 50 us";
     table.add(Row::compare(what, Unit::Seconds, &stop, goal, |stop| stop.new < 50e-6));
@@ -102,6 +102,11 @@ fn stop_one(side: Side) -> f64 {
         };
         took.as_secs_f64()
     })
+}
+
+/// Measures in a process of its own: the median of so many.
+pub(crate) fn child_of_one(side: Side, times: usize) {
+    child::tell(&[median(times, || stop_one(side))]);
 }
 
 /// Measures in a process of its own: a heap that earlier repetitions have torn is no fair start.

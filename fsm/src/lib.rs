@@ -22,7 +22,8 @@
 //! that was cancelled, changes nothing and is answered with [`Command::Rejected`].
 //!
 //! The specification is a table, in `table.rs`. The tests try every event in every state and compare
-//! what happens with that table; the diagram in `ARCHITECTURE.md` is drawn from it.
+//! what happens with that table; the diagram in `ARCHITECTURE.md` is drawn from it. What that takes is
+//! a kit for any machine: [`spec`].
 //!
 //! # Examples
 //!
@@ -50,6 +51,7 @@ mod command;
 mod event;
 mod lifecycle;
 mod machine;
+pub mod spec;
 mod state;
 
 #[cfg(test)]

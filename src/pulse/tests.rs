@@ -48,6 +48,26 @@ fn a_later_look_puts_off_no_earlier_one() {
     assert!(armed.is_some_and(|at| at <= RealInstant::now() + LOOK));
 }
 
+/// After many starts at once the deadline thread had as many looks to take, seconds later.
+#[test]
+fn a_runtime_for_which_nobody_waits_is_not_looked_at() {
+    let executor = executor(false);
+    let pulse = Pulse::of(executor.handle().clone());
+    let is_armed = || pulse.lock().map(|inner| inner.armed.is_some());
+    let (first, second) = (pulse.measure("first"), pulse.measure("second"));
+    drop(first);
+    assert_eq!(is_armed(), Some(true), "one waits");
+    drop(second);
+    assert_eq!(is_armed(), None, "nothing is kept");
+    let vigil = pulse.measure("third");
+    let look = Look::at(executor.handle());
+    assert!(pulse.look(&mut pulse.lock().unwrap(), look, &mut Seen::default()), "the executor is asked");
+    drop(vigil);
+    assert_eq!(is_armed(), Some(false), "there is a question without an answer");
+    pulse.answered();
+    assert_eq!(is_armed(), None);
+}
+
 /// Whether the executor is asked, how many are woken, and what is logged, of which wait.
 type Found = (bool, usize, Vec<(Stall, Option<String>)>);
 

@@ -4,15 +4,9 @@
 use std::collections::HashSet;
 
 use super::walk::{Edge, Node};
+use crate::spec::{Step, Subject as _, Tally};
 use crate::table::{Do, Ending, Memory, On, Onward, Place, Remembered, Row, To, When};
 use crate::{Command, Options};
-
-/// How many edges there were of each sort.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tally {
-    pub(super) taken: usize,
-    pub(super) rejected: usize,
-}
 
 /// As much of a node as the table speaks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -165,7 +159,8 @@ fn expect(edge: &Edge, options: Options, meaning: &Meaning) -> Result<(), String
     let commands: Option<Vec<Command>> =
         meaning.commands.iter().map(|&what| edge.before.driver.fill(what, edge.event)).collect();
     let after = Situation::new(&edge.after, options);
-    let same = commands.as_deref() == Some(&*edge.commands)
+    let same = edge.step != Step::Rejected
+        && commands.as_deref() == Some(edge.step.commands())
         && after.place == meaning.place
         && after.paused == meaning.paused
         && after.poll_now == meaning.poll_now;
@@ -173,18 +168,13 @@ fn expect(edge: &Edge, options: Options, meaning: &Meaning) -> Result<(), String
 }
 
 fn expect_rejection(edge: &Edge) -> Result<(), String> {
-    let rejected = Command::Rejected { event: edge.event, state: edge.before.lifecycle.state() };
-    if *edge.commands == [rejected] && edge.after.lifecycle == edge.before.lifecycle {
-        Ok(())
-    } else {
-        Err(report(edge, "rejected"))
-    }
+    if edge.step == Step::Rejected { Ok(()) } else { Err(report(edge, "rejected")) }
 }
 
 fn report(edge: &Edge, table: &str) -> String {
     format!(
         "{:?}, {:?}\n  the table: {table}\n  the machine: {:?}, {:?}",
-        edge.before.lifecycle, edge.event, edge.after.lifecycle, edge.commands,
+        edge.before.lifecycle, edge.event, edge.after.lifecycle, edge.step,
     )
 }
 

@@ -7,6 +7,7 @@ use super::OPTIONS;
 use super::compare::{Situation, compare, meaning};
 use super::walk::{Edge, walk};
 use crate::Options;
+use crate::spec::{neighbours, variations};
 use crate::table::{Do, ENDINGS, Ending, Memory, On, Onward, Place, Remembered, Row};
 use crate::table::{TABLE, To, WAITING, When};
 
@@ -43,47 +44,6 @@ impl Walked {
             })
         })
     }
-}
-
-/// Every list that differs from `list` in one place: one left out, one replaced, one put in, two
-/// neighbours swapped.
-fn variations<T: Copy + PartialEq>(list: &[T], all: &[T]) -> Vec<Vec<T>> {
-    let mut found = Vec::new();
-    for at in 0..=list.len() {
-        for &other in all {
-            let mut longer = list.to_vec();
-            longer.insert(at, other);
-            found.push(longer);
-        }
-    }
-    for at in 0..list.len() {
-        let mut shorter = list.to_vec();
-        shorter.remove(at);
-        found.push(shorter);
-        for &other in all.iter().filter(|other| **other != list[at]) {
-            let mut replaced = list.to_vec();
-            replaced[at] = other;
-            found.push(replaced);
-        }
-        if at > 0 {
-            let mut swapped = list.to_vec();
-            swapped.swap(at - 1, at);
-            found.push(swapped);
-        }
-    }
-    found
-}
-
-/// Every list with one more or one fewer, where the order says nothing.
-fn neighbours<T: Copy + PartialEq>(list: &[T], all: &[T]) -> Vec<Vec<T>> {
-    let toggle = |item: &T| {
-        let mut toggled: Vec<T> = list.iter().copied().filter(|it| it != item).collect();
-        if toggled.len() == list.len() {
-            toggled.push(*item);
-        }
-        toggled
-    };
-    all.iter().map(toggle).collect()
 }
 
 fn targets() -> impl Iterator<Item = To> {

@@ -1,12 +1,11 @@
 //! Everything that the machine can do, found by trying every event in every state until nothing new
 //! turns up.
 
-use std::collections::{HashSet, VecDeque};
-
 use super::OPTIONS;
-use super::compare::{Tally, compare};
+use super::compare::compare;
 use super::driver::{Driver, Knowledge};
 use crate::machine::{Leaf, Machine};
+use crate::spec::{self, Step, Subject, Tally};
 use crate::table::{ENDINGS, On, Place, TABLE};
 use crate::{Cause, Command, Commands, Event, Lifecycle, Options, Stage};
 use crate::{StopReason, WorkId};
@@ -29,19 +28,12 @@ pub(super) struct Node {
     path: Vec<Event>,
 }
 
-/// One event and what came of it.
-pub(super) struct Edge {
-    pub(super) before: Node,
-    pub(super) event: Event,
-    pub(super) commands: Commands,
-    pub(super) after: Node,
-}
+pub(super) type Edge = spec::Edge<Node>;
 
-/// Two nodes with the same key behave alike: it holds all but the counters, and ids only as far as
-/// they are in flight.
+/// It holds all but the counters, and ids only as far as they are in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each looked at by its name")]
-struct Key {
+pub(super) struct Key {
     place: Place,
     failed: Option<Stage>,
     stopped: Option<StopReason>,
@@ -57,44 +49,8 @@ impl Node {
         Self { lifecycle: Lifecycle::new(options), driver: Driver::new(options), path: Vec::new() }
     }
 
-    /// Named field by field, so that a new one cannot be left out unseen.
-    fn key(&self) -> Key {
-        let Machine { options: _, has_state, paused, poll_now, cycles: _, builds, in_a_row: _, last_work: _ } =
-            **self.machine();
-        Key {
-            place: self.place(),
-            failed: match *self.machine().state() {
-                Leaf::Failed { stage } => Some(stage),
-                _ => None,
-            },
-            stopped: match *self.machine().state() {
-                Leaf::Stopped { reason } => Some(reason),
-                _ => None,
-            },
-            has_state,
-            paused,
-            poll_now,
-            published: builds > 0,
-            driver: self.driver.knowledge(),
-        }
-    }
-
     fn machine(&self) -> &statig::blocking::InitializedStateMachine<Machine> {
         &self.lifecycle.machine
-    }
-
-    pub(super) fn place(&self) -> Place {
-        match *self.machine().state() {
-            Leaf::NotBegun => Place::NotBegun,
-            Leaf::Starting { work } if work.stage == Stage::Init => Place::StartingInit,
-            Leaf::Starting { .. } => Place::StartingRefresh,
-            Leaf::Refreshing { .. } => Place::Refreshing,
-            Leaf::Polling { .. } => Place::Polling,
-            Leaf::Idle => Place::Idle,
-            Leaf::Failed { .. } if self.machine().has_state => Place::FailedKeep,
-            Leaf::Failed { .. } => Place::FailedRebuild,
-            Leaf::Stopped { .. } => Place::Stopped,
-        }
     }
 
     pub(super) fn poll_now(&self) -> bool {
@@ -123,23 +79,6 @@ impl Node {
         }
     }
 
-    /// Every event, with every id that makes a difference.
-    fn events(&self) -> Vec<Event> {
-        let mut events = vec![Event::Start, Event::Tick, Event::PollNow];
-        events.extend([Event::Pause, Event::Resume]);
-        events.extend(REASONS.map(Event::Stop));
-        for work in self.driver.ids() {
-            events.extend(outcomes(work));
-        }
-        events
-    }
-
-    fn step(&self, event: Event) -> Edge {
-        let mut after = self.clone();
-        let commands = after.advance(event);
-        Edge { before: self.clone(), event, commands, after }
-    }
-
     /// Hands in `event`, and lets the driver check what comes of it.
     fn advance(&mut self, event: Event) -> Commands {
         let was = self.lifecycle.clone();
@@ -147,6 +86,7 @@ impl Node {
         self.path.push(event);
         let mut checked = self.driver.observe(event, &commands);
         if matches!(*commands, [Command::Rejected { .. }]) {
+            assert_eq!(*commands, [Command::Rejected { event, state: was.state() }]);
             assert_eq!(self.lifecycle, was, "changed by {event:?}, which it rejects");
         } else if event == Event::PollNow {
             let promised = self.lifecycle.poll_now_cycle();
@@ -170,6 +110,70 @@ impl Node {
     }
 }
 
+impl Subject for Node {
+    type Key = Key;
+    type Place = Place;
+    type Event = Event;
+    type Command = Command;
+
+    /// Named field by field, so that a new one cannot be left out unseen.
+    fn key(&self) -> Key {
+        let Machine { options: _, has_state, paused, poll_now, cycles: _, builds, in_a_row: _, last_work: _ } =
+            **self.machine();
+        Key {
+            place: self.place(),
+            failed: match *self.machine().state() {
+                Leaf::Failed { stage } => Some(stage),
+                _ => None,
+            },
+            stopped: match *self.machine().state() {
+                Leaf::Stopped { reason } => Some(reason),
+                _ => None,
+            },
+            has_state,
+            paused,
+            poll_now,
+            published: builds > 0,
+            driver: self.driver.knowledge(),
+        }
+    }
+
+    fn place(&self) -> Place {
+        match *self.machine().state() {
+            Leaf::NotBegun => Place::NotBegun,
+            Leaf::Starting { work } if work.stage == Stage::Init => Place::StartingInit,
+            Leaf::Starting { .. } => Place::StartingRefresh,
+            Leaf::Refreshing { .. } => Place::Refreshing,
+            Leaf::Polling { .. } => Place::Polling,
+            Leaf::Idle => Place::Idle,
+            Leaf::Failed { .. } if self.machine().has_state => Place::FailedKeep,
+            Leaf::Failed { .. } => Place::FailedRebuild,
+            Leaf::Stopped { .. } => Place::Stopped,
+        }
+    }
+
+    /// Every event, with every id that makes a difference.
+    fn events(&self) -> Vec<Event> {
+        let mut events = vec![Event::Start, Event::Tick, Event::PollNow];
+        events.extend([Event::Pause, Event::Resume]);
+        events.extend(REASONS.map(Event::Stop));
+        for work in self.driver.ids() {
+            events.extend(outcomes(work));
+        }
+        events
+    }
+
+    fn step(&mut self, event: Event) -> Step<Command> {
+        let before = *self.machine().state();
+        let commands = self.advance(event);
+        match *commands {
+            [Command::Rejected { .. }] => Step::Rejected,
+            _ if before == *self.machine().state() => Step::Stayed(commands.to_vec()),
+            _ => Step::Moved(commands.to_vec()),
+        }
+    }
+}
+
 fn outcomes(work: WorkId) -> impl Iterator<Item = Event> {
     let failures = STAGES
         .into_iter()
@@ -179,22 +183,10 @@ fn outcomes(work: WorkId) -> impl Iterator<Item = Event> {
         .chain(failures)
 }
 
-/// Walks to a fixed point; returns how many states there are, and every edge between them.
+/// How many states there are, and every edge between them.
 pub(super) fn walk(options: Options) -> (usize, Vec<Edge>) {
-    let start = Node::new(options);
-    let mut seen = HashSet::from([start.key()]);
-    let mut queue = VecDeque::from([start]);
-    let mut edges = Vec::new();
-    while let Some(node) = queue.pop_front() {
-        for event in node.events() {
-            let edge = node.step(event);
-            if seen.insert(edge.after.key()) {
-                queue.push_back(edge.after.clone());
-            }
-            edges.push(edge);
-        }
-    }
-    (seen.len(), edges)
+    let walk = spec::walk([Node::new(options)], 1_000).unwrap_or_else(|unbounded| panic!("{unbounded}"));
+    (walk.states, walk.edges)
 }
 
 #[test]
@@ -212,7 +204,7 @@ fn machine_and_table_agree() {
 #[test]
 fn no_event_gives_rise_to_more_commands_than_there_is_room_for() {
     let (_, edges) = walk(Options::default());
-    let most = edges.iter().map(|edge| edge.commands.len()).max();
+    let most = edges.iter().map(|edge| edge.step.commands().len()).max();
     assert_eq!(most, Some(Commands::CAPACITY));
 }
 
