@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 use super::*;
 
 const ORDERS: u64 = 24;
-/// Behind it come more batches than the history holds.
+/// While it pauses more batches come than the history holds.
 const PAUSES: (u64, Duration) = (6, Duration::from_secs(3));
 const HISTORY: usize = 8;
 
