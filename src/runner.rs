@@ -388,21 +388,28 @@ struct Course {
     given_up: bool,
     /// The driver's, for stops and controls.
     driver: Option<Waker>,
-    waiting: Waiting,
+    /// For `over`.
+    for_end: Waiting,
+    /// For `done` or `given_up`: on another thread, one that was woken by the end would only wait once more.
+    for_stop: Waiting,
     /// Of the stop, until the driver's task has let go of everything.
     deadline: Option<Deadline>,
 }
 
+/// Those who wait for one step of the course.
+type Waiters = fn(&mut Course) -> &mut Waiting;
+
 /// Who waits for a step of the course.
 struct Waiter<'a> {
     life: &'a Life,
+    waiters: Waiters,
     place: Place,
 }
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         if self.place.is_taken() {
-            let waker = locked(&self.life.course).waiting.leave(&mut self.place);
+            let waker = (self.waiters)(&mut locked(&self.life.course)).leave(&mut self.place);
             drop_waker(waker);
         }
     }
@@ -449,25 +456,25 @@ impl Life {
     }
 
     /// Takes a step, and wakes those who wait for one.
-    fn step(&self, step: impl FnOnce(&mut Course)) {
+    fn step(&self, waiters: Waiters, step: impl FnOnce(&mut Course)) {
         let mut wakers = Vec::new();
         {
             let mut course = locked(&self.course);
             step(&mut course);
-            course.waiting.take(&mut wakers);
+            waiters(&mut course).take(&mut wakers);
         }
         wake_all(&mut wakers);
     }
 
     /// Waits until `look` finds something.
-    async fn until<T>(&self, look: impl Fn(&Course) -> Option<T>) -> T {
-        let mut waiter = Waiter { life: self, place: Place::default() };
+    async fn until<T>(&self, waiters: Waiters, look: impl Fn(&Course) -> Option<T>) -> T {
+        let mut waiter = Waiter { life: self, waiters, place: Place::default() };
         poll_fn(|context| {
             let mut course = locked(&self.course);
             if let Some(found) = look(&course) {
                 return Poll::Ready(found);
             }
-            let old = course.waiting.wait(&mut waiter.place, context.waker());
+            let old = waiters(&mut course).wait(&mut waiter.place, context.waker());
             drop(course);
             drop_waker(old);
             Poll::Pending
@@ -482,7 +489,7 @@ impl Life {
 
     /// Waits for the end.
     pub(crate) async fn end_reason(&self) -> StopReason {
-        self.until(|course| course.over.then_some(())).await;
+        self.until(|course| &mut course.for_end, |course| course.over.then_some(())).await;
         self.ended().unwrap_or(StopReason::Died)
     }
 
@@ -490,12 +497,12 @@ impl Life {
     /// asked.
     pub(crate) async fn stop(self: &Arc<Self>) -> StopOutcome {
         self.request_stop(StopReason::Requested);
-        self.until(|course| match course {
+        let outcome = |course: &Course| match course {
             Course { done: true, .. } => Some(StopOutcome::Stopped),
             Course { given_up: true, .. } => Some(StopOutcome::Detached),
             _ => None,
-        })
-        .await
+        };
+        self.until(|course| &mut course.for_stop, outcome).await
     }
 
     /// Publishes the end; the first reason counts. Those who wait for it are woken whatever happens.
@@ -504,7 +511,7 @@ impl Life {
         if let Err(panic) = catch(|| self.terminate.terminate(reason)) {
             log_panic("publishing the end", &panic);
         }
-        self.step(|course| course.over = true);
+        self.step(|course| &mut course.for_end, |course| course.over = true);
     }
 }
 
@@ -514,7 +521,7 @@ impl Expire for Life {
         let done = locked(&self.course).done;
         if let (false, Some(&reason)) = (done, self.request.get()) {
             self.end(reason);
-            self.step(|course| course.given_up = true);
+            self.step(|course| &mut course.for_stop, |course| course.given_up = true);
         }
     }
 }
@@ -533,10 +540,13 @@ impl Drop for EndGuard {
         };
         self.life.end(reason);
         let mut left = (None, None);
-        self.life.step(|course| {
-            course.done = true;
-            left = (course.deadline.take(), course.driver.take());
-        });
+        self.life.step(
+            |course| &mut course.for_stop,
+            |course| {
+                course.done = true;
+                left = (course.deadline.take(), course.driver.take());
+            },
+        );
         let (deadline, driver) = left;
         drop(deadline);
         drop_waker(driver);
@@ -627,6 +637,32 @@ mod tests {
             assert_eq!(kept(&remote), 0, "over before it was asked for: {over_before}");
             drop(inbox);
         }
+    }
+
+    /// It was woken by the end as well, found that the driver was still there, and waited once more: on another thread
+    /// that takes as long as the stop itself.
+    #[tokio::test]
+    async fn one_who_waits_for_the_stop_is_woken_by_nothing_else() {
+        struct Wakes(AtomicUsize);
+        impl std::task::Wake for Wakes {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Relaxed);
+            }
+        }
+        let clock = Clock::of(tokio::runtime::Handle::current());
+        let hours = Duration::from_secs(24 * 3600);
+        let (remote, _inbox, guard) = life::<(), ()>(&clock, hours, None, Arc::new(Nobody));
+        let [for_stop, for_end] = [(); 2].map(|()| Arc::new(Wakes(AtomicUsize::new(0))));
+        let wakes = || [&for_stop, &for_end].map(|wakes| wakes.0.load(Relaxed));
+        let (mut stop, mut end) = (pin!(remote.life.stop()), pin!(remote.life.end_reason()));
+        let (stop_waker, end_waker) = (Waker::from(Arc::clone(&for_stop)), Waker::from(Arc::clone(&for_end)));
+        assert!(stop.as_mut().poll(&mut Context::from_waker(&stop_waker)).is_pending());
+        assert!(end.as_mut().poll(&mut Context::from_waker(&end_waker)).is_pending());
+        remote.life.end(StopReason::Requested);
+        assert_eq!(wakes(), [0, 1]);
+        drop(guard);
+        assert_eq!(wakes(), [1, 1]);
+        assert_eq!(stop.await, StopOutcome::Stopped);
     }
 
     /// Each control that is taken puts in another one.

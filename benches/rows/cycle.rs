@@ -13,10 +13,17 @@ use crate::measure::{Row, Samples, Table, Unit, child, cpu_time, median, process
 
 pub(crate) fn measure(table: &mut Table) {
     let [fixed, fetched] = processes(9, "cycle", "1");
+    // The goals are times of a machine whose old loop takes 136 ns: on a slower one, so many of its own.
     let what = "cycle overhead, trivial observer, no events";
-    table.add(Row::compare(what, Unit::Seconds, &fixed, "under 0.45 us", |cycle| cycle.new < 0.45e-6));
+    let goal = "under 0.45 us, or 3.3 times the old loop's";
+    table.add(Row::compare(what, Unit::Seconds, &fixed, goal, |cycle| {
+        cycle.new < 0.45e-6 || cycle.ratio > 1.0 / 3.3
+    }));
     let what = "the same, with a source set that is fetched in each cycle";
-    table.add(Row::compare(what, Unit::Seconds, &fetched, "under 0.6 us", |cycle| cycle.new < 0.6e-6));
+    let goal = "under 0.6 us, or 4.4 times the old loop's";
+    table.add(Row::compare(what, Unit::Seconds, &fetched, goal, |cycle| {
+        cycle.new < 0.6e-6 || cycle.ratio > 1.0 / 4.4
+    }));
     for (count, name) in [("1000", "1k"), ("10000", "10k")] {
         per_source(table, count, name);
     }

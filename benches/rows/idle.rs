@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::time::MissedTickBehavior;
 use watchkeeper::{DynError, ObservationConfig, ObservationGroup, ObservedSource, Observer, async_trait};
 
 use super::{Side, only_source, two_workers, watchkeeper};
@@ -35,6 +36,42 @@ pub(crate) fn measure(table: &mut Table) {
     table.add(Row::compare(what, Unit::Share, &cpu, "at most 1.6 times", |cpu| met(cpu.ratio)));
     let what = "100,000 idle runtimes at 1 s, spread by a group: jitter, p99";
     table.add(Row::compare(what, Unit::Seconds, &jitter, "reported", |_| true));
+
+    // Neither side is ours: this is what is left of a tick when memory is as cold as with so many loops.
+    let [jitter] = processes(3, "intervals", "100000");
+    let what =
+        "100,000 bare `tokio::time::interval`s, alone, and each beside 3.5 KiB that it touches: jitter, p99";
+    table.add(Row::compare(what, Unit::Seconds, &jitter, "reported", |_| true));
+}
+
+/// Measures in a process of its own.
+pub(crate) fn child_of_intervals(side: Side, count: usize) {
+    let beside = if side == Side::Old { 0 } else { 3_584 };
+    child::tell(&[two_workers().block_on(intervals(count, beside))]);
+}
+
+async fn intervals(count: usize, beside: usize) -> f64 {
+    let ticks = Arc::new(Ticks::new());
+    let group = ObservationGroup::new();
+    for _ in 0..count {
+        let config = group.spread(ObservationConfig { interval: INTERVAL, ..Default::default() });
+        let first = tokio::time::Instant::now() + config.offset;
+        let (ticks, last) = (Arc::clone(&ticks), AtomicU64::new(0));
+        tokio::spawn(async move {
+            let mut memory = vec![0_u8; beside];
+            let mut interval = tokio::time::interval_at(first, INTERVAL);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
+            loop {
+                interval.tick().await;
+                ticks.tick(&last);
+                memory.iter_mut().step_by(64).for_each(|byte| *byte = byte.wrapping_add(1));
+            }
+        });
+    }
+    tokio::time::sleep(INTERVAL * 2).await;
+    ticks.forget();
+    tokio::time::sleep(INTERVAL * WATCHED).await;
+    ticks.p99()
 }
 
 /// Measures in a process of its own.
@@ -93,11 +130,7 @@ impl Observer for Idle {
 
     async fn poll(&self, _: &[ObservedSource<()>], polls: &mut u64) -> Result<Vec<()>, DynError> {
         *polls += 1;
-        let now = self.ticks.began.elapsed().as_micros() as u64;
-        let last = self.last.swap(now, Ordering::Relaxed);
-        if last > 0 {
-            self.ticks.note((now - last).abs_diff(INTERVAL.as_micros() as u64));
-        }
+        self.ticks.tick(&self.last);
         Ok(Vec::new())
     }
 
@@ -117,6 +150,15 @@ impl Ticks {
 
     fn new() -> Self {
         Self { began: Instant::now(), off: (0..10_000).map(|_| AtomicU32::new(0)).collect() }
+    }
+
+    /// One tick of the loop whose tick before this came at `last`.
+    fn tick(&self, last: &AtomicU64) {
+        let now = self.began.elapsed().as_micros() as u64;
+        let last = last.swap(now, Ordering::Relaxed);
+        if last > 0 {
+            self.note((now - last).abs_diff(INTERVAL.as_micros() as u64));
+        }
     }
 
     fn note(&self, micros: u64) {

@@ -39,6 +39,7 @@ pub(crate) fn child(part: &str, side: &str, count: &str) {
         "per-source" => cycle::child_of_sources(side, count),
         "subscribers" => subscribers::child(side, count),
         "idle" => idle::child(side, count),
+        "intervals" => idle::child_of_intervals(side, count),
         "stop" => stop::child(side, count),
         "stop-one" => stop::child_of_one(side, count),
         _ => unreachable!("no part {part:?} asks for a process of its own"),
