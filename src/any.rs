@@ -78,7 +78,7 @@ impl AnyHandle {
     /// Erases what `handle` observes.
     #[must_use]
     pub fn new<O: Observer>(name: &str, handle: &ObservationHandle<O>) -> Self {
-        let lens = Lens {
+        let lens = SnapshotView {
             #[cfg(feature = "json")]
             json: None,
             #[cfg(feature = "json")]
@@ -96,7 +96,11 @@ impl AnyHandle {
         handle: &ObservationHandle<O>,
         json: impl Fn(&O::Snapshot) -> serde_json::Value + Send + Sync + 'static,
     ) -> Self {
-        Self::of(name, handle, Lens { json: Some(Arc::new(json)), event: None, observer: PhantomData })
+        Self::of(
+            name,
+            handle,
+            SnapshotView { json: Some(Arc::new(json)), event: None, observer: PhantomData },
+        )
     }
 
     /// Erases what `handle` observes, and shows its snapshots and its events as JSON: see
@@ -154,10 +158,10 @@ impl AnyHandle {
     ) -> Self {
         let (json, event) =
             (Some(Arc::new(snapshot) as ToJson<O>), Some(Arc::new(event) as EventJson<O::Event>));
-        Self::of(name, handle, Lens { json, event, observer: PhantomData })
+        Self::of(name, handle, SnapshotView { json, event, observer: PhantomData })
     }
 
-    fn of<O: Observer>(name: &str, handle: &ObservationHandle<O>, lens: Lens<O>) -> Self {
+    fn of<O: Observer>(name: &str, handle: &ObservationHandle<O>, lens: SnapshotView<O>) -> Self {
         Self { name: Arc::from(name), inner: Arc::new(Typed { handle: handle.clone(), lens }) }
     }
 
@@ -584,7 +588,7 @@ trait ErasedWait {
 }
 
 /// How snapshots of one observer are looked at.
-struct Lens<O: Observer> {
+struct SnapshotView<O: Observer> {
     #[cfg(feature = "json")]
     json: Option<ToJson<O>>,
     #[cfg(feature = "json")]
@@ -594,7 +598,7 @@ struct Lens<O: Observer> {
 
 /// Both are the app's: one after the other.
 #[cfg(feature = "json")]
-impl<O: Observer> Drop for Lens<O> {
+impl<O: Observer> Drop for SnapshotView<O> {
     fn drop(&mut self) {
         if let Some(json) = self.json.take() {
             discard_logged(json, "what shows snapshots as JSON");
@@ -605,7 +609,7 @@ impl<O: Observer> Drop for Lens<O> {
     }
 }
 
-impl<O: Observer> Clone for Lens<O> {
+impl<O: Observer> Clone for SnapshotView<O> {
     fn clone(&self) -> Self {
         Self {
             #[cfg(feature = "json")]
@@ -619,16 +623,16 @@ impl<O: Observer> Clone for Lens<O> {
 
 struct Typed<O: Observer> {
     handle: ObservationHandle<O>,
-    lens: Lens<O>,
+    lens: SnapshotView<O>,
 }
 
 struct View<'a, O: Observer> {
     snapshot: &'a ObservationSnapshot<O::Snapshot>,
     #[allow(dead_code, reason = "shows JSON, with that feature")]
-    lens: &'a Lens<O>,
+    lens: &'a SnapshotView<O>,
 }
 
-impl<O: Observer> Lens<O> {
+impl<O: Observer> SnapshotView<O> {
     fn look<T>(
         &self,
         snapshot: &ObservationSnapshot<O::Snapshot>,

@@ -11,7 +11,7 @@ use crate::duplicates::Duplicates;
 use crate::error::ObservationRuntimeError;
 
 /// The longest duration that is taken for meant.
-pub(crate) const LONGEST: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
 
 /// Bytes of the longest name.
 pub(crate) const LONGEST_NAME: usize = 256;
@@ -137,7 +137,7 @@ impl ObservationConfig {
         if let Some((field, value)) = self.resume.and_then(|resume| resume.exhausted()) {
             return Err(ObservationRuntimeError::InvalidResume { field, value });
         }
-        let meant = |value: Duration| !value.is_zero() && value <= LONGEST;
+        let meant = |value: Duration| !value.is_zero() && value <= MAX_DURATION;
         if !meant(self.interval) {
             return Err(ObservationRuntimeError::InvalidInterval { value: self.interval });
         }
@@ -153,7 +153,7 @@ impl ObservationConfig {
         if let Some(value) = self.stale_after.filter(|value| !meant(*value)) {
             return Err(ObservationRuntimeError::InvalidStaleAfter { value });
         }
-        if self.offset > LONGEST {
+        if self.offset > MAX_DURATION {
             return Err(ObservationRuntimeError::InvalidOffset { value: self.offset });
         }
         if !meant(self.min_gap) {
@@ -227,10 +227,10 @@ impl Retry {
     fn validate(&self) -> Result<(), ObservationRuntimeError> {
         let Self::Backoff(backoff) = self else { return Ok(()) };
         let invalid = |field, value: String| Err(ObservationRuntimeError::InvalidRetry { field, value });
-        if backoff.first.is_zero() || backoff.first > LONGEST {
+        if backoff.first.is_zero() || backoff.first > MAX_DURATION {
             return invalid("first", format!("{:?}", backoff.first));
         }
-        if backoff.max < backoff.first || backoff.max > LONGEST {
+        if backoff.max < backoff.first || backoff.max > MAX_DURATION {
             return invalid("max", format!("{:?}", backoff.max));
         }
         if !(0.0..=1.0).contains(&backoff.jitter) {

@@ -10,7 +10,7 @@ use crate::core::Control;
 use crate::error::{ControlError, StopOutcome};
 use crate::parent::Parent;
 use crate::poll_now::{PollNowError, Polled};
-use crate::runner::Remote;
+use crate::runner::ControlSender;
 
 /// Pauses, resumes, hurries and stops a runtime; cloneable, and the same type for every observer.
 ///
@@ -22,13 +22,13 @@ use crate::runner::Remote;
 /// A call that is dropped may still be taken: it was sent when it was first polled.
 #[derive(Clone)]
 pub struct ObservationControl {
-    remote: Remote<Control, u64>,
+    remote: ControlSender<Control, u64>,
     /// Where what comes of a cycle is published.
     polled: Arc<dyn Polled>,
 }
 
 impl ObservationControl {
-    pub(crate) fn new(remote: Remote<Control, u64>, polled: Arc<dyn Polled>) -> Self {
+    pub(crate) fn new(remote: ControlSender<Control, u64>, polled: Arc<dyn Polled>) -> Self {
         Self { remote, polled }
     }
 

@@ -21,10 +21,10 @@ use crate::duplicates::{LeftOut, Settled, settle};
 use crate::error::{ObservationRuntimeError, chain};
 use crate::failure::ObservationFailure;
 use crate::history::{Announced, ObservationBatch};
-use crate::log::What;
+use crate::log::LogEvent;
 use crate::observer::Observer;
 use crate::panics::{AppValue, AppValues, catch, discard_logged};
-use crate::runner::{Ended, Life, Machine};
+use crate::runner::{Ended, Lifetime, Machine};
 use crate::schedule::Schedule;
 use crate::shared::{Shared, Wakes, Writing};
 use crate::source::{ObservedSource, SourceChange, SourceNames};
@@ -36,17 +36,17 @@ use crate::text::{self, MESSAGE, names, one_line};
 const LOGGED: usize = 1_000;
 
 /// What a provider gives.
-pub(crate) type Fetched<S> = Result<AppValues<ObservedSource<S>>, DynError>;
+pub(crate) type RefreshOutput<S> = Result<AppValues<ObservedSource<S>>, DynError>;
 /// What an `init` gives, with its snapshot.
-pub(crate) type Built<O> =
+pub(crate) type InitOutput<O> =
     Result<(AppValue<<O as Observer>::State>, AppValue<<O as Observer>::Snapshot>), DynError>;
 /// What a `poll` gives, with its snapshot.
-pub(crate) type Looked<O> =
+pub(crate) type PollOutput<O> =
     Result<(AppValue<<O as Observer>::Snapshot>, AppValues<<O as Observer>::Event>), DynError>;
 
 /// What the driver is to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Todo {
+pub(crate) enum NextWork {
     Refresh(WorkId),
     Init(WorkId),
     Poll(WorkId),
@@ -63,13 +63,13 @@ pub(crate) enum Control {
 }
 
 /// What an event brings along for the commands that follow it.
-enum Carried<O: Observer> {
+enum Payload<O: Observer> {
     Nothing,
     Success { snapshot: AppValue<O::Snapshot>, events: AppValues<O::Event>, weight: usize },
     Failure { message: String, error: Option<AppValue<DynError>> },
 }
 
-impl<O: Observer> Carried<O> {
+impl<O: Observer> Payload<O> {
     fn take(&mut self) -> Self {
         std::mem::replace(self, Self::Nothing)
     }
@@ -104,10 +104,10 @@ pub(crate) struct Core<O: Observer> {
     /// Where it was after the last event.
     position: Position,
     shared: Arc<Shared<O::Snapshot, O::Event>>,
-    life: Arc<Life>,
+    life: Arc<Lifetime>,
     pace: Pace,
     schedule: Schedule,
-    todo: Todo,
+    next_work: NextWork,
     /// The tick, when one is armed.
     armed: Option<Instant>,
     wake_pending: bool,
@@ -139,7 +139,7 @@ pub(crate) struct Core<O: Observer> {
 impl<O: Observer> Core<O> {
     pub(crate) fn new(
         shared: Arc<Shared<O::Snapshot, O::Event>>,
-        life: Arc<Life>,
+        life: Arc<Lifetime>,
         config: &ObservationConfig,
         keeps_state: bool,
         first_cycle: Option<FirstCycle>,
@@ -156,7 +156,7 @@ impl<O: Observer> Core<O> {
             position: Position::of(&machine),
             machine,
             schedule: Schedule::new(start, config.interval, config.offset, config.retry),
-            todo: Todo::Wait,
+            next_work: NextWork::Wait,
             armed: None,
             wake_pending: false,
             latest: start,
@@ -184,26 +184,26 @@ impl<O: Observer> Core<O> {
         &self.pace
     }
 
-    pub(crate) fn todo(&self) -> Todo {
-        self.todo
+    pub(crate) fn next_work(&self) -> NextWork {
+        self.next_work
     }
 
     pub(crate) fn start(&mut self) {
         self.shared.begin();
-        self.apply(Instant::now(), Event::Start, &mut Carried::Nothing, None, &mut None);
+        self.apply(Instant::now(), Event::Start, &mut Payload::Nothing, None, &mut None);
     }
 
     /// The provider says that its set is the one that is known. Nothing was done for it, and no time has passed.
     pub(crate) fn unchanged(&mut self, work: WorkId, state: &mut Option<AppValue<O::State>>) {
         self.set_cycle = Some(self.machine.cycle());
-        self.apply(self.latest, Event::Refreshed { work }, &mut Carried::Nothing, None, state);
+        self.apply(self.latest, Event::Refreshed { work }, &mut Payload::Nothing, None, state);
     }
 
     /// The provider has answered, or has not. Says whether its set is the present one.
     pub(crate) fn refreshed(
         &mut self,
         work: WorkId,
-        ended: Ended<Fetched<O::Source>>,
+        ended: Ended<RefreshOutput<O::Source>>,
         sources: &mut AppValues<ObservedSource<O::Source>>,
         state: &mut Option<AppValue<O::State>>,
     ) -> bool {
@@ -219,7 +219,7 @@ impl<O: Observer> Core<O> {
             Ok(settled) => {
                 let change = self.take_over(settled, sources);
                 self.set_cycle = Some(self.machine.cycle());
-                self.apply(Instant::now(), Event::Refreshed { work }, &mut Carried::Nothing, change, state);
+                self.apply(Instant::now(), Event::Refreshed { work }, &mut Payload::Nothing, change, state);
                 true
             }
             Err(refused) => {
@@ -298,7 +298,7 @@ impl<O: Observer> Core<O> {
     pub(crate) fn initialized(
         &mut self,
         work: WorkId,
-        ended: Ended<Built<O>>,
+        ended: Ended<InitOutput<O>>,
         state: &mut Option<AppValue<O::State>>,
     ) {
         match Self::sort_out(ended, self.pace.init_timeout) {
@@ -316,7 +316,7 @@ impl<O: Observer> Core<O> {
     pub(crate) fn polled(
         &mut self,
         work: WorkId,
-        ended: Ended<Looked<O>>,
+        ended: Ended<PollOutput<O>>,
         state: &mut Option<AppValue<O::State>>,
     ) {
         match Self::sort_out(ended, self.pace.poll_timeout) {
@@ -330,9 +330,9 @@ impl<O: Observer> Core<O> {
     }
 
     /// What it weighs is app code to say: before the clock is read.
-    fn carried(&self, snapshot: AppValue<O::Snapshot>, events: AppValues<O::Event>) -> Carried<O> {
+    fn carried(&self, snapshot: AppValue<O::Snapshot>, events: AppValues<O::Event>) -> Payload<O> {
         let weight = weight::<O>(&self.shared, &snapshot, &events);
-        Carried::Success { snapshot, events, weight }
+        Payload::Success { snapshot, events, weight }
     }
 
     fn sort_out<T>(ended: Ended<Result<T, DynError>>, timeout: Duration) -> Outcome<T> {
@@ -363,7 +363,7 @@ impl<O: Observer> Core<O> {
         (message, error): (String, Option<AppValue<DynError>>),
         state: &mut Option<AppValue<O::State>>,
     ) {
-        let mut carried = Carried::Failure { message, error };
+        let mut carried = Payload::Failure { message, error };
         self.apply(Instant::now(), Event::WorkFailed { work, stage, cause }, &mut carried, None, state);
     }
 
@@ -372,7 +372,7 @@ impl<O: Observer> Core<O> {
         &mut self,
         now: Instant,
         event: Event,
-        carried: &mut Carried<O>,
+        carried: &mut Payload<O>,
         sources: Option<Box<SourceChange>>,
         state: &mut Option<AppValue<O::State>>,
     ) {
@@ -390,21 +390,21 @@ impl<O: Observer> Core<O> {
         for command in commands.iter() {
             match *command {
                 Command::Refresh { work, .. } => {
-                    self.todo = Todo::Refresh(work);
+                    self.next_work = NextWork::Refresh(work);
                     self.cycle_began = now;
                     self.wakes_from = later(now, self.pace.min_gap);
                     self.wake_pending = false;
                     self.schedule.begins(!matches!(event, Event::Start | Event::Tick));
                 }
-                Command::Init { work, .. } => self.todo = Todo::Init(work),
-                Command::Poll { work, .. } => self.todo = Todo::Poll(work),
+                Command::Init { work, .. } => self.next_work = NextWork::Init(work),
+                Command::Poll { work, .. } => self.next_work = NextWork::Poll(work),
                 Command::Publish { cycle, generation } => {
-                    self.todo = Todo::Wait;
+                    self.next_work = NextWork::Wait;
                     let is_polled = matches!(event, Event::Polled { .. });
                     success = self.succeeded(now, (cycle, is_polled), generation, carried.take());
                 }
                 Command::Forget => {
-                    if let (Some(panic), Carried::Failure { message, .. }) =
+                    if let (Some(panic), Payload::Failure { message, .. }) =
                         (state.take().and_then(AppValue::discard), &mut *carried)
                     {
                         message.push_str("; dropping its state panicked as well: ");
@@ -412,7 +412,7 @@ impl<O: Observer> Core<O> {
                     }
                 }
                 Command::Record { cycle, stage, cause, in_a_row } => {
-                    self.todo = Todo::Wait;
+                    self.next_work = NextWork::Wait;
                     let recorded = self.recorded(now, cycle, (stage, cause), in_a_row, carried.take());
                     failure = Some(recorded);
                 }
@@ -421,7 +421,7 @@ impl<O: Observer> Core<O> {
                 // The race drops the work when it sees the stop.
                 Command::Cancel { .. } => {}
                 Command::Finish { reason } => {
-                    self.todo = Todo::Finish;
+                    self.next_work = NextWork::Finish;
                     self.trace_transition(&before, &after);
                     self.position = after;
                     self.life.end(reason);
@@ -452,7 +452,7 @@ impl<O: Observer> Core<O> {
         sources: Option<Box<SourceChange>>,
     ) {
         let cycle = self.machine.cycle();
-        let sources = sources.and_then(|change| What::sources(&change, cycle));
+        let sources = sources.and_then(|change| LogEvent::sources(&change, cycle));
         let (mut snapshot, batch, stale_after) = match success {
             Some(Success { snapshot, batch, stale_after }) => (Some(snapshot), batch, stale_after),
             None => (None, None, Duration::ZERO),
@@ -478,9 +478,9 @@ impl<O: Observer> Core<O> {
                 status.last_error = None;
                 let cycle = snapshot.cycle;
                 replaced = status.snapshot.replace(snapshot);
-                writing.log(What::Succeeded { first: cycle, last: cycle });
+                writing.log(LogEvent::Succeeded { first: cycle, last: cycle });
             } else if let Some(failure) = failure {
-                let what = What::failed(&failure);
+                let what = LogEvent::failed(&failure);
                 status.last_error = Some(failure);
                 status.failures += 1;
                 writing.log(what);
@@ -577,14 +577,14 @@ impl<O: Observer> Core<O> {
     /// Refreshing and polling are part of every cycle, and not logged.
     fn log_rebuild(before: &Position, after: &Position, writing: &mut Writing<'_, O::Snapshot>) {
         if after.state.kind() == StateKind::Starting && before.state != after.state {
-            writing.log(What::Entered(after.state));
+            writing.log(LogEvent::Entered(after.state));
         }
     }
 
     fn log_pause(before: &Position, after: &Position, writing: &mut Writing<'_, O::Snapshot>) {
         match (before.paused, after.paused) {
-            (false, true) => writing.log(What::Paused),
-            (true, false) => writing.log(What::Resumed),
+            (false, true) => writing.log(LogEvent::Paused),
+            (true, false) => writing.log(LogEvent::Resumed),
             _ => {}
         }
     }
@@ -595,9 +595,9 @@ impl<O: Observer> Core<O> {
         now: Instant,
         (cycle, is_polled): (u64, bool),
         generation: u64,
-        carried: Carried<O>,
+        carried: Payload<O>,
     ) -> Option<Success<O>> {
-        let Carried::Success { snapshot: value, events, weight } = carried else { return None };
+        let Payload::Success { snapshot: value, events, weight } = carried else { return None };
         let elapsed = now - self.cycle_began;
         let stale_after = self.pace.stale_after(elapsed);
         let history = &self.shared.history;
@@ -651,11 +651,11 @@ impl<O: Observer> Core<O> {
         cycle: u64,
         (stage, cause): (Stage, Cause),
         in_a_row: u64,
-        carried: Carried<O>,
+        carried: Payload<O>,
     ) -> Arc<ObservationFailure> {
         let (message, error) = match carried {
-            Carried::Failure { message, error } => (text::message(&message), error),
-            Carried::Nothing | Carried::Success { .. } => (cause.to_string(), None),
+            Payload::Failure { message, error } => (text::message(&message), error),
+            Payload::Nothing | Payload::Success { .. } => (cause.to_string(), None),
         };
         self.schedule.failed(now, self.machine.is_paused());
         if let Some(FirstCycle { tell }) = self.first_cycle.take() {
@@ -737,12 +737,12 @@ impl<O: Observer> Machine for Core<O> {
             Control::Resume => Event::Resume,
             Control::PollNow => Event::PollNow,
         };
-        self.apply(Instant::now(), event, &mut Carried::Nothing, None, &mut None);
+        self.apply(Instant::now(), event, &mut Payload::Nothing, None, &mut None);
         self.machine.poll_now_cycle()
     }
 
     fn stop(&mut self, reason: StopReason) {
-        self.apply(Instant::now(), Event::Stop(reason), &mut Carried::Nothing, None, &mut None);
+        self.apply(Instant::now(), Event::Stop(reason), &mut Payload::Nothing, None, &mut None);
     }
 
     fn latest(&self) -> Instant {
@@ -750,7 +750,7 @@ impl<O: Observer> Machine for Core<O> {
     }
 
     fn is_waiting(&self) -> bool {
-        self.todo == Todo::Wait
+        self.next_work == NextWork::Wait
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -766,9 +766,9 @@ impl<O: Observer> Machine for Core<O> {
                 self.schedule.fired();
             }
             self.armed = None;
-            self.apply(now, Event::Tick, &mut Carried::Nothing, None, &mut None);
+            self.apply(now, Event::Tick, &mut Payload::Nothing, None, &mut None);
         } else if self.wake_due().is_some_and(|wake| wake <= now) {
-            self.apply(now, Event::PollNow, &mut Carried::Nothing, None, &mut None);
+            self.apply(now, Event::PollNow, &mut Payload::Nothing, None, &mut None);
         }
     }
 

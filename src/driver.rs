@@ -2,7 +2,7 @@
 
 use tokio::task::consume_budget;
 
-use crate::core::{Built, Control, Core, Fetched, Looked, Todo};
+use crate::core::{Control, Core, InitOutput, NextWork, PollOutput, RefreshOutput};
 use crate::observer::Observer;
 use crate::panics::{AppValue, AppValues, catch, holding, log_panic};
 use crate::runner::{Inbox, Machine};
@@ -40,37 +40,37 @@ where
     let mut known = None;
     core.start();
     loop {
-        let todo = core.todo();
-        match (todo, &mut state) {
-            (Todo::Refresh(work), _) => {
+        let next = core.next_work();
+        match (next, &mut state) {
+            (NextWork::Refresh(work), _) => {
                 // Read before the set: one that changes in between is fetched again.
                 let revision = if inbox.is_stopping() { None } else { revision(provider) };
                 if known.is_some() && revision == known {
                     core.unchanged(work, &mut state);
                 } else {
                     let timeout = core.pace().refresh_timeout;
-                    let ended = inbox.race(core, timeout, fetch(provider)).await;
+                    let ended = inbox.race(core, timeout, run_refresh(provider)).await;
                     let accepted = core.refreshed(work, ended, &mut sources, &mut state);
                     known = revision.filter(|_| accepted);
                 }
             }
-            (Todo::Init(work), _) => {
+            (NextWork::Init(work), _) => {
                 let timeout = core.pace().init_timeout;
-                let ended = inbox.race(core, timeout, build(&**observer, &sources)).await;
+                let ended = inbox.race(core, timeout, run_init(&**observer, &sources)).await;
                 core.initialized(work, ended, &mut state);
             }
-            (Todo::Poll(work), Some(current)) => {
+            (NextWork::Poll(work), Some(current)) => {
                 let timeout = core.pace().poll_timeout;
-                let ended = inbox.race(core, timeout, look(&**observer, &sources, current)).await;
+                let ended = inbox.race(core, timeout, run_poll(&**observer, &sources, current)).await;
                 core.polled(work, ended, &mut state);
             }
-            (Todo::Poll(_), None) => unreachable!("the machine polls only a state that was built"),
-            (Todo::Wait, _) => inbox.wait(core).await,
-            (Todo::Finish, _) => break,
+            (NextWork::Poll(_), None) => unreachable!("the machine polls only a state that was built"),
+            (NextWork::Wait, _) => inbox.wait(core).await,
+            (NextWork::Finish, _) => break,
         }
-        if !matches!(core.todo(), Todo::Init(_) | Todo::Poll(_)) {
+        if !matches!(core.next_work(), NextWork::Init(_) | NextWork::Poll(_)) {
             core.flush();
-            if todo != Todo::Wait {
+            if next != NextWork::Wait {
                 // A cycle has ended. Work that is always ready must not starve those it wakes.
                 consume_budget().await;
             }
@@ -87,20 +87,20 @@ fn revision<S, P: SourceProvider<S>>(provider: &Provider<S, P>) -> Option<u64> {
 }
 
 /// Inside its own future, the call itself is covered when it panics.
-async fn fetch<S, P: SourceProvider<S>>(provider: &Provider<S, P>) -> Fetched<S> {
+async fn run_refresh<S, P: SourceProvider<S>>(provider: &Provider<S, P>) -> RefreshOutput<S> {
     Ok(AppValues::new(provider.sources().await?))
 }
 
-async fn build<O: Observer>(observer: &O, sources: &[ObservedSource<O::Source>]) -> Built<O> {
+async fn run_init<O: Observer>(observer: &O, sources: &[ObservedSource<O::Source>]) -> InitOutput<O> {
     let state = AppValue::new(observer.init(sources).await?);
     Ok(holding(state, |state| AppValue::new(observer.snapshot(state))))
 }
 
-async fn look<O: Observer>(
+async fn run_poll<O: Observer>(
     observer: &O,
     sources: &[ObservedSource<O::Source>],
     state: &mut O::State,
-) -> Looked<O> {
+) -> PollOutput<O> {
     let events = AppValues::new(observer.poll(sources, state).await?);
     let (events, snapshot) = holding(events, |_| AppValue::new(observer.snapshot(state)));
     Ok((snapshot, events))

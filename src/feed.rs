@@ -18,7 +18,7 @@ use crate::error::ObservationRuntimeError;
 use crate::failure::ObservationFailure;
 use crate::handle::ObservationHandle;
 use crate::history::{Announced, History, ObservationBatch};
-use crate::log::What;
+use crate::log::LogEvent;
 use crate::observer::Observer;
 use crate::panics::{AppValue, AppValues};
 use crate::runner::Terminate;
@@ -412,27 +412,27 @@ fn enter<S>(next: &mut Published<S>, at: Instant, state: State) {
 }
 
 /// What the log keeps of a publication.
-fn logged<S>(before: &Published<S>, next: &Published<S>) -> [Option<What>; 4] {
+fn logged<S>(before: &Published<S>, next: &Published<S>) -> [Option<LogEvent>; 4] {
     let sources = (!Arc::ptr_eq(&before.source_names, &next.source_names)).then(|| {
         let SourcesChanged { joined, left, .. } =
             SourcesChanged::between(&before.source_names, &next.source_names);
         SourceChange { joined, left }
     });
     let outcome = match (next.succeeded_since(before), next.failed_since(before)) {
-        (Some(snapshot), _) => Some(What::Succeeded { first: snapshot.cycle, last: snapshot.cycle }),
-        (None, Some(failure)) => Some(What::failed(failure)),
+        (Some(snapshot), _) => Some(LogEvent::Succeeded { first: snapshot.cycle, last: snapshot.cycle }),
+        (None, Some(failure)) => Some(LogEvent::failed(failure)),
         (None, None) if next.state == State::Starting && before.state != State::Starting => {
-            Some(What::Entered(State::Starting))
+            Some(LogEvent::Entered(State::Starting))
         }
         (None, None) => None,
     };
     let pause = match (before.paused, next.paused) {
-        (false, true) => Some(What::Paused),
-        (true, false) => Some(What::Resumed),
+        (false, true) => Some(LogEvent::Paused),
+        (true, false) => Some(LogEvent::Resumed),
         _ => None,
     };
-    let end = next.is_over().then_some(What::Entered(next.state));
-    [sources.and_then(|change| What::sources(&change, next.cycle)), outcome, pause, end]
+    let end = next.is_over().then_some(LogEvent::Entered(next.state));
+    [sources.and_then(|change| LogEvent::sources(&change, next.cycle)), outcome, pause, end]
 }
 
 impl<O: Observer> Drop for Feed<O> {

@@ -31,11 +31,11 @@ pub(crate) struct Entry {
     pub(crate) number: u64,
     /// When it happened; for a run, when it ended.
     pub(crate) at: Instant,
-    pub(crate) what: What,
+    pub(crate) what: LogEvent,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum What {
+pub(crate) enum LogEvent {
     /// Cycles that succeeded one after the other.
     Succeeded {
         first: u64,
@@ -65,7 +65,7 @@ pub(crate) struct Change {
     cycle: u64,
 }
 
-impl What {
+impl LogEvent {
     pub(crate) fn failed(failure: &Arc<ObservationFailure>) -> Self {
         Self::Failed { last: failure.cycle, first: Arc::clone(failure) }
     }
@@ -99,18 +99,18 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    pub(crate) fn push(&mut self, number: u64, at: Instant, mut what: What) {
+    pub(crate) fn push(&mut self, number: u64, at: Instant, mut what: LogEvent) {
         match &mut what {
-            What::Succeeded { last: cycle, .. } => {
-                if let Some(Entry { what: What::Succeeded { last, .. }, number: of, at: ended }) =
+            LogEvent::Succeeded { last: cycle, .. } => {
+                if let Some(Entry { what: LogEvent::Succeeded { last, .. }, number: of, at: ended }) =
                     &mut self.newest
                 {
                     (*last, *of, *ended) = (*cycle, number, at);
                     return;
                 }
             }
-            What::Sources(change) => self.left.extend(std::mem::take(&mut change.left), change.cycle),
-            What::Failed { first, .. } => {
+            LogEvent::Sources(change) => self.left.extend(std::mem::take(&mut change.left), change.cycle),
+            LogEvent::Failed { first, .. } => {
                 if self.failures.len() == FAILURES {
                     self.failures.pop_front();
                 }
@@ -124,8 +124,8 @@ impl Log {
                 self.newest = self.older.pop_back();
             }
             if let (
-                Some(Entry { what: What::Failed { last, .. }, number: of, at: ended }),
-                What::Failed { last: cycle, .. },
+                Some(Entry { what: LogEvent::Failed { last, .. }, number: of, at: ended }),
+                LogEvent::Failed { last: cycle, .. },
             ) = (&mut self.newest, &what)
             {
                 (*last, *of, *ended) = (*cycle, number, at);
@@ -148,14 +148,14 @@ impl Log {
 
     /// Whether the newest entry only says that a state is built once more.
     fn is_rebuilding(&self) -> bool {
-        matches!(self.newest, Some(Entry { what: What::Entered(State::Starting), .. }))
+        matches!(self.newest, Some(Entry { what: LogEvent::Entered(State::Starting), .. }))
     }
 
     /// Whether the newest run of failures goes on with this, also across a rebuild that failed.
-    fn continues(&self, what: &What) -> bool {
-        let What::Failed { first: failure, .. } = what else { return false };
+    fn continues(&self, what: &LogEvent) -> bool {
+        let LogEvent::Failed { first: failure, .. } = what else { return false };
         let run = if self.is_rebuilding() { self.older.back() } else { self.newest.as_ref() };
-        matches!(run, Some(Entry { what: What::Failed { first, .. }, .. }) if is_same(first, failure))
+        matches!(run, Some(Entry { what: LogEvent::Failed { first, .. }, .. }) if is_same(first, failure))
     }
 
     /// What happened behind publication `number`, and whether older entries of that time were
@@ -245,8 +245,8 @@ mod tests {
 
     use super::*;
 
-    fn failure(cycle: u64, message: &str) -> What {
-        What::failed(&Arc::new(ObservationFailure {
+    fn failure(cycle: u64, message: &str) -> LogEvent {
+        LogEvent::failed(&Arc::new(ObservationFailure {
             generation: 1,
             cycle,
             observed_at: Instant::now(),
@@ -273,10 +273,10 @@ mod tests {
             let (joined, left) = (set(cycle), set(cycle - 1));
             let all = |names: &'_ [String]| names.iter().map(|name| Arc::from(name.as_str())).collect();
             let change = SourceChange { joined: all(&joined), left: all(&left) };
-            log.push(cycle as u64, Instant::now(), What::sources(&change, cycle as u64).unwrap());
+            log.push(cycle as u64, Instant::now(), LogEvent::sources(&change, cycle as u64).unwrap());
         }
         for entry in log.entries() {
-            let What::Sources(change) = &entry.what else { panic!("{entry:?}") };
+            let LogEvent::Sources(change) = &entry.what else { panic!("{entry:?}") };
             assert!(change.said.len() < 500 && change.left.capacity() == 0, "{change:?}");
             assert!(change.said.contains(" and 99") && change.said.contains(" more; left: c"), "{change:?}");
         }
@@ -290,9 +290,9 @@ mod tests {
     #[test]
     fn a_source_that_leaves_again_and_again_makes_no_other_forgotten() {
         let mut log = Log::default();
-        log.push(1, Instant::now(), What::sources(&change(&[], &["first"]), 1).unwrap());
+        log.push(1, Instant::now(), LogEvent::sources(&change(&[], &["first"]), 1).unwrap());
         for n in 0..10_000 {
-            log.push(n + 2, Instant::now(), What::sources(&change(&[], &["again"]), n + 2).unwrap());
+            log.push(n + 2, Instant::now(), LogEvent::sources(&change(&[], &["again"]), n + 2).unwrap());
         }
         assert_eq!((log.left_in("first"), log.left_in("again")), (Some(1), Some(10_001)));
     }
@@ -300,13 +300,13 @@ mod tests {
     #[test]
     fn a_failure_that_is_repeated_is_one_entry_also_while_a_state_is_rebuilt() {
         let mut log = Log::default();
-        let starting = || What::Entered(State::Starting);
+        let starting = || LogEvent::Entered(State::Starting);
         let all = [failure(0, "down"), starting(), failure(1, "down"), starting(), failure(2, "up")];
         for (number, what) in (1..).zip(all) {
             log.push(number, Instant::now(), what);
         }
         let cycles = |entry: &Entry| match &entry.what {
-            What::Failed { first, last } => Some((first.cycle, *last)),
+            LogEvent::Failed { first, last } => Some((first.cycle, *last)),
             _ => None,
         };
         let entries: Vec<_> = log.entries().map(cycles).collect();
@@ -320,10 +320,10 @@ mod tests {
         let began = Instant::now();
         let at = |nth: u64| began + Duration::from_secs(nth);
         for cycle in 0..300 {
-            let What::Failed { first, .. } = failure(cycle, &cycle.to_string()) else { unreachable!() };
+            let LogEvent::Failed { first, .. } = failure(cycle, &cycle.to_string()) else { unreachable!() };
             let failure =
                 ObservationFailure { observed_at: at(cycle + 1), ..ObservationFailure::clone(&first) };
-            log.push(cycle, Instant::now(), What::failed(&Arc::new(failure)));
+            log.push(cycle, Instant::now(), LogEvent::failed(&Arc::new(failure)));
         }
         // (behind so many, up to so many, whether that is known; the first cycle, how many, how many are lost)
         let cases = [

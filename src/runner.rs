@@ -3,7 +3,7 @@
 //!
 //! This module knows nothing of observation, so that other lifecycles can ride it. A [`Machine`]
 //! decides; the [`Inbox`] feeds it what happens, in a fixed order of precedence: the stop, then
-//! controls, then the outcome of the work in flight, then wakes, then the clock. A [`Life`] is
+//! controls, then the outcome of the work in flight, then wakes, then the clock. A [`Lifetime`] is
 //! what the outside holds: it asks for the stop and knows the end.
 
 use std::collections::VecDeque;
@@ -146,7 +146,7 @@ impl<C, R> Mailbox<C, R> {
 /// The side that the driver owns.
 pub(crate) struct Inbox<C, R> {
     mailbox: Arc<Mailbox<C, R>>,
-    life: Arc<Life>,
+    life: Arc<Lifetime>,
     wake: Option<Wake>,
     timer: Pin<Box<Sleep>>,
 }
@@ -163,10 +163,10 @@ pub(crate) fn life<C, R>(
     stop_timeout: Duration,
     wake: Option<&Arc<Notify>>,
     end: Arc<dyn Terminate>,
-) -> (Remote<C, R>, Inbox<C, R>, EndGuard) {
+) -> (ControlSender<C, R>, Inbox<C, R>, EndGuard) {
     let mailbox = Arc::new(Mailbox::new());
     let timer = Box::pin(clock.sleep_until(clock.now()));
-    let life = Arc::new(Life {
+    let life = Arc::new(Lifetime {
         request: OnceLock::new(),
         end: OnceLock::new(),
         controls: AtomicUsize::new(0),
@@ -178,7 +178,7 @@ pub(crate) fn life<C, R>(
     let inbox =
         Inbox { mailbox: Arc::clone(&mailbox), life: Arc::clone(&life), wake: wake.map(Wake::new), timer };
     let guard = EndGuard { life: Arc::clone(&life) };
-    (Remote { mailbox, life }, inbox, guard)
+    (ControlSender { mailbox, life }, inbox, guard)
 }
 
 impl<C: Copy, R> Inbox<C, R> {
@@ -366,7 +366,7 @@ pub(crate) trait Terminate: Send + Sync {
 }
 
 /// What the outside knows of a machine: that it was asked to stop, and that it has ended.
-pub(crate) struct Life {
+pub(crate) struct Lifetime {
     request: OnceLock<StopReason>,
     end: OnceLock<StopReason>,
     /// How many controls the mailbox has; here, because an idle machine's driver looks at nothing else of it.
@@ -401,7 +401,7 @@ type Waiters = fn(&mut Course) -> &mut Waiting;
 
 /// Who waits for a step of the course.
 struct Waiter<'a> {
-    life: &'a Life,
+    life: &'a Lifetime,
     waiters: Waiters,
     place: Place,
 }
@@ -415,7 +415,7 @@ impl Drop for Waiter<'_> {
     }
 }
 
-impl Life {
+impl Lifetime {
     /// Asks for the stop; the first reason counts. Needs no executor.
     ///
     /// When the driver has not ended by the deadline, the end is told all the same.
@@ -516,7 +516,7 @@ impl Life {
 }
 
 /// The stop's deadline has come.
-impl Expire for Life {
+impl Expire for Lifetime {
     fn expire(&self) {
         let done = locked(&self.course).done;
         if let (false, Some(&reason)) = (done, self.request.get()) {
@@ -529,7 +529,7 @@ impl Expire for Life {
 /// Tells the end when it is dropped, which the driver's task arranges to be last: also when the
 /// executor drops the task.
 pub(crate) struct EndGuard {
-    life: Arc<Life>,
+    life: Arc<Lifetime>,
 }
 
 impl Drop for EndGuard {
@@ -554,18 +554,18 @@ impl Drop for EndGuard {
 }
 
 /// The side that controls hold.
-pub(crate) struct Remote<C, R> {
+pub(crate) struct ControlSender<C, R> {
     mailbox: Arc<Mailbox<C, R>>,
-    pub(crate) life: Arc<Life>,
+    pub(crate) life: Arc<Lifetime>,
 }
 
-impl<C, R> Clone for Remote<C, R> {
+impl<C, R> Clone for ControlSender<C, R> {
     fn clone(&self) -> Self {
         Self { mailbox: Arc::clone(&self.mailbox), life: Arc::clone(&self.life) }
     }
 }
 
-impl<C, R> Remote<C, R> {
+impl<C, R> ControlSender<C, R> {
     /// Has the machine take a control.
     pub(crate) async fn ask(&self, control: C) -> Result<R, ControlError> {
         if let Some(reason) = self.life.ended() {
@@ -625,7 +625,7 @@ mod tests {
         let hours = Duration::from_secs(24 * 3600);
         for over_before in [false, true] {
             let (remote, inbox, guard) = life::<(), ()>(&clock, hours, None, Arc::new(Nobody));
-            let kept = |remote: &Remote<(), ()>| Arc::weak_count(&remote.life);
+            let kept = |remote: &ControlSender<(), ()>| Arc::weak_count(&remote.life);
             if over_before {
                 drop(guard);
                 remote.life.request_stop(StopReason::Requested);
@@ -667,7 +667,7 @@ mod tests {
 
     /// Each control that is taken puts in another one.
     struct Endless {
-        remote: Remote<(), ()>,
+        remote: ControlSender<(), ()>,
         taken: usize,
     }
 

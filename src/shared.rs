@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::core::logged_name;
 use crate::failure::ObservationFailure;
 use crate::history::{Announced, History, ObservationBatch};
-use crate::log::{Entry, Log, What};
+use crate::log::{Entry, Log, LogEvent};
 use crate::panics::catch;
 use crate::runner::Terminate;
 use crate::status::Published;
@@ -71,7 +71,7 @@ pub(crate) struct Writing<'a, S> {
 
 impl<S> Writing<'_, S> {
     /// Keeps for reports what has happened.
-    pub(crate) fn log(&mut self, what: What) {
+    pub(crate) fn log(&mut self, what: LogEvent) {
         self.log.push(self.status.number, self.at, what);
     }
 }
@@ -297,7 +297,7 @@ impl<S: Send + Sync, E: Send + Sync> Terminate for Shared<S, E> {
         let first = self.publish(at, None, |writing| {
             (writing.status.state, writing.status.since) = (state, at);
             writing.status.paused = false;
-            writing.log(What::Entered(state));
+            writing.log(LogEvent::Entered(state));
         });
         // The driver may have published a success that it has not announced.
         if let Some(cursor) = self.read(|status| status.snapshot.as_ref().map(|snapshot| snapshot.cursor)) {

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{LONGEST, ObservationConfig};
+use crate::config::{MAX_DURATION, ObservationConfig};
 use crate::observer::{DynError, Observer};
 use crate::runtime::ObservationRuntime;
 use crate::source::ObservedSource;
@@ -137,9 +137,9 @@ impl<C> Until<C> {
         // The window alone ends a question.
         let config = ObservationConfig {
             interval: every,
-            init_timeout: LONGEST,
-            poll_timeout: LONGEST,
-            stale_after: Some(LONGEST),
+            init_timeout: MAX_DURATION,
+            poll_timeout: MAX_DURATION,
+            stale_after: Some(MAX_DURATION),
             parent,
             ..ObservationConfig::default()
         };

@@ -59,7 +59,7 @@ impl Observer for App {
 pub(crate) struct Rig {
     core: Core<App>,
     pub(crate) shared: Arc<Shared<u64, u64>>,
-    pub(crate) life: Arc<Life>,
+    pub(crate) life: Arc<Lifetime>,
     events: u64,
     state: Option<AppValue<()>>,
     _guard: EndGuard,
@@ -89,22 +89,22 @@ impl Rig {
 
     fn work(&mut self, found: u64) {
         loop {
-            match self.core.todo() {
-                Todo::Refresh(work) => {
+            match self.core.next_work() {
+                NextWork::Refresh(work) => {
                     let none = || AppValues::new(Vec::new());
                     self.core.refreshed(work, Ended::Done(Ok(none())), &mut none(), &mut self.state);
                 }
-                Todo::Init(work) => {
+                NextWork::Init(work) => {
                     let built = (AppValue::new(()), AppValue::new(self.events));
                     self.core.initialized(work, Ended::Done(Ok(built)), &mut self.state);
                 }
-                Todo::Poll(work) => {
+                NextWork::Poll(work) => {
                     let events = (self.events..self.events + found).collect();
                     self.events += found;
                     let looked = (AppValue::new(self.events), AppValues::new(events));
                     self.core.polled(work, Ended::Done(Ok(looked)), &mut self.state);
                 }
-                Todo::Wait | Todo::Finish => break,
+                NextWork::Wait | NextWork::Finish => break,
             }
         }
         self.core.flush();

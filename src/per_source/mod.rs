@@ -20,7 +20,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::config::LONGEST;
+use crate::config::MAX_DURATION;
 use crate::error_text::debug_as_text;
 use crate::panics::AppValue;
 use crate::source_health::{ProbeFailure, SourceHealth};
@@ -351,7 +351,7 @@ impl Settings {
             ("stale_after", self.stale_after),
         ];
         for (setting, value) in durations.into_iter().filter_map(|(setting, value)| Some((setting, value?))) {
-            if value.is_zero() || value > LONGEST {
+            if value.is_zero() || value > MAX_DURATION {
                 return Err(PerSourceError::InvalidDuration { setting, value });
             }
         }

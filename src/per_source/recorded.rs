@@ -9,13 +9,13 @@ use tokio::time::Instant;
 use super::PerSourceSnapshot;
 use super::kept::Kept;
 use super::snapshot::{Layout, oldest};
-use crate::config::LONGEST;
+use crate::config::MAX_DURATION;
 use crate::error_text::debug_as_text;
 use crate::source_health::SourceFacts;
 use crate::text::{MESSAGE, NAME, quoted};
 
 /// The longest age at which a source is stale: three of the longest intervals.
-const STALE_AFTER: Duration = LONGEST.saturating_mul(3);
+const STALE_AFTER: Duration = MAX_DURATION.saturating_mul(3);
 
 /// Why a [`PerSourceSnapshot`] was not made of what was recorded.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
@@ -101,7 +101,8 @@ impl<V> PerSourceSnapshot<V> {
         collect_for: Duration,
         sources: impl IntoIterator<Item = (N, Option<Arc<V>>, SourceFacts)>,
     ) -> Result<Self, PerSourceSnapshotError> {
-        let durations = [("stale_after", stale_after, STALE_AFTER), ("collect_for", collect_for, LONGEST)];
+        let durations =
+            [("stale_after", stale_after, STALE_AFTER), ("collect_for", collect_for, MAX_DURATION)];
         let wrong = |(_, value, most): &(_, Duration, Duration)| value > most;
         if let Some((field, value, most)) = durations.into_iter().find(wrong) {
             return Err(PerSourceSnapshotError::InvalidDuration { field, value, most });

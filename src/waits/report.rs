@@ -265,7 +265,7 @@ impl Unmet {
 }
 
 /// What a wait knows of itself.
-pub(super) struct Frame {
+pub(super) struct WaitInfo {
     pub(super) label: String,
     pub(super) began: Instant,
     pub(super) window: Option<Duration>,
@@ -277,12 +277,12 @@ pub(super) struct Frame {
 
 /// Puts a report together. Each snapshot is shown once, whatever it is shown for.
 pub(super) fn write<O: Observer>(
-    frame: Frame,
+    frame: WaitInfo,
     evidence: &Evidence<O::Snapshot, O::Event>,
     logged: Logged,
     show: &Show<'_, O>,
 ) -> Unmet {
-    let Frame { label, began, window, ended, outcome, note, holds } = frame;
+    let WaitInfo { label, began, window, ended, outcome, note, holds } = frame;
     let since = |at: Instant| at.saturating_duration_since(began);
     let mut shower = Shower::new(show);
     let last = evidence.last.as_ref().or(evidence.status.snapshot.as_ref());

@@ -9,7 +9,7 @@ use watchkeeper_fsm::State;
 use super::evidence::Evidence;
 use crate::duplicates::health_of;
 use crate::failure::ObservationFailure;
-use crate::log::{Entry, What, is_same};
+use crate::log::{Entry, LogEvent, is_same};
 use crate::observer::Observer;
 use crate::panics::catch;
 use crate::shared::Logged;
@@ -105,7 +105,7 @@ fn inside<S, E>(
     // A run may have begun before, and may go on behind.
     let (first, last) = (&evidence.first, &evidence.status);
     match &entry.what {
-        &What::Succeeded { first: began, last: cycle } => {
+        &LogEvent::Succeeded { first: began, last: cycle } => {
             let known = first.snapshot.as_ref().map_or(0, |snapshot| snapshot.cycle + 1);
             let began = began.max(known);
             let (at, cycle) = match &last.snapshot {
@@ -121,7 +121,7 @@ fn inside<S, E>(
             };
             (began <= cycle && at <= ended).then_some((at, Part::Said(said)))
         }
-        What::Failed { first: failure, last: cycle } => {
+        LogEvent::Failed { first: failure, last: cycle } => {
             let known = first.last_error.as_ref().map_or(0, |known| known.cycle + 1);
             let began = failure.cycle.max(known);
             let (last_at, cycle) = match &last.last_error {
@@ -138,14 +138,14 @@ fn inside<S, E>(
             (began <= cycle && last_at <= ended).then_some((at, part))
         }
         _ if entry.at > ended => None,
-        What::Sources(change) => Some((entry.at, Part::Said(change.said.to_string()))),
-        What::Paused => Some((entry.at, Part::Said("paused".to_owned()))),
-        What::Resumed => Some((entry.at, Part::Said("resumed".to_owned()))),
-        What::Entered(State::Starting) => {
+        LogEvent::Sources(change) => Some((entry.at, Part::Said(change.said.to_string()))),
+        LogEvent::Paused => Some((entry.at, Part::Said("paused".to_owned()))),
+        LogEvent::Resumed => Some((entry.at, Part::Said("resumed".to_owned()))),
+        LogEvent::Entered(State::Starting) => {
             let said = "starting: the observer's state is built anew".to_owned();
             Some((entry.at, Part::Said(said)))
         }
-        What::Entered(state) => Some((entry.at, Part::Said(state.to_string()))),
+        LogEvent::Entered(state) => Some((entry.at, Part::Said(state.to_string()))),
     }
 }
 

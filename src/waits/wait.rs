@@ -17,12 +17,12 @@ use judging::{Judged, Outcome};
 use super::evidence::Evidence;
 use super::judge::{Judge, SourceWish, has_source, may_be_known_later};
 use super::queue::Publication;
-use super::report::{self, Frame, Inconclusive, InvalidWait, Unmet, UnmetOutcome};
+use super::report::{self, Inconclusive, InvalidWait, Unmet, UnmetOutcome, WaitInfo};
 use super::show::Show;
 use super::start::Start;
 use super::{Read, Snapshot};
 use crate::clock::{Clock, Timer, later};
-use crate::config::LONGEST;
+use crate::config::MAX_DURATION;
 use crate::duplicates::health_of;
 use crate::handle::Mark;
 use crate::history::ObservationBatch;
@@ -183,7 +183,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
 
     pub(super) fn open(mut self, window: Duration) -> Self {
         self.window = Some(window);
-        if window.is_zero() || window > LONGEST {
+        if window.is_zero() || window > MAX_DURATION {
             self.invalid = Some(InvalidWait::Window);
         } else if !self.can_hold(window) {
             self.invalid = Some(InvalidWait::Hold);
@@ -215,8 +215,8 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         let first = &self.evidence.first;
         let elapsed = first.snapshot.as_ref().map_or(Duration::ZERO, |snapshot| snapshot.elapsed);
         let window = hold.saturating_add(first.interval.saturating_mul(2)).saturating_add(elapsed);
-        if window > LONGEST {
-            return format!("no window would do: the longest is {LONGEST:?}");
+        if window > MAX_DURATION {
+            return format!("no window would do: the longest is {MAX_DURATION:?}");
         }
         format!("a window of {window:?} would do: the first snapshot that counts is yet to come")
     }
@@ -305,7 +305,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         let evidence = &self.evidence;
         let failures = (evidence.missed == 0).then_some(evidence.status.failures);
         let logged = self.shared.logged(&evidence.first, ended, failures);
-        let frame = Frame {
+        let frame = WaitInfo {
             label: self.label.clone(),
             began: self.began,
             window: self.window,
