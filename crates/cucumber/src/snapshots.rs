@@ -8,7 +8,7 @@ use crate::observers::Entry;
 use crate::shown::{WORDS, json};
 use crate::value::Wanted;
 use crate::waits::Heard;
-use crate::words::Words;
+use crate::words::StepCaptures;
 use crate::{Observers, StepError, pointer};
 
 /// Of what a snapshot has instead.
@@ -16,13 +16,13 @@ const FOUND: usize = 500;
 /// Of sources that have not been heard.
 const UNHEARD: usize = 200;
 
-pub(crate) async fn becomes(observers: &mut Observers, words: Words) -> Result<(), StepError> {
-    let (raw, window) = (words.nth(2), words.window()?);
-    let mut place = Place::of(&words)?;
+pub(crate) async fn becomes(observers: &mut Observers, captures: StepCaptures) -> Result<(), StepError> {
+    let (raw, window) = (captures.nth(2), captures.window()?);
+    let mut place = Place::of(&captures)?;
     let wanted = Wanted::of(raw);
     let label = format!("the snapshot at {} becomes {}", place.shown(), one_line(raw, WORDS));
     let is_wanted = |found: Option<&Value>| found.is_some_and(|found| wanted.is(found)).into();
-    let entry = observers.entry(words.observer())?;
+    let entry = observers.entry(captures.observer())?;
     let wait =
         entry.begin(entry.handle.eventually(label, |seen| place.judge(seen, is_wanted))).within(window);
     let ended = observers.wait(wait).await.map(drop);
@@ -30,9 +30,9 @@ pub(crate) async fn becomes(observers: &mut Observers, words: Words) -> Result<(
 }
 
 /// A value has to be there, and all sources to have been heard: what is not known is not another value.
-pub(crate) async fn is_not(observers: &mut Observers, words: Words) -> Result<(), StepError> {
-    let (raw, window) = (words.nth(2), words.window()?);
-    let mut place = Place::of(&words)?;
+pub(crate) async fn is_not(observers: &mut Observers, captures: StepCaptures) -> Result<(), StepError> {
+    let (raw, window) = (captures.nth(2), captures.window()?);
+    let mut place = Place::of(&captures)?;
     let unwanted = Wanted::of(raw);
     let label = format!("the snapshot at {} is not {}", place.shown(), one_line(raw, WORDS));
     let is_other = |found: Option<&Value>| match found {
@@ -41,7 +41,7 @@ pub(crate) async fn is_not(observers: &mut Observers, words: Words) -> Result<()
         }
         found => found.is_some_and(|found| unwanted.differs(found)).into(),
     };
-    let entry = observers.entry(words.observer())?;
+    let entry = observers.entry(captures.observer())?;
     let handle = entry.handle.clone();
     let heard = Heard::new(&handle);
     let judge = |seen: AnySnapshot<'_>| place.judge_heard(&heard, seen, is_other);
@@ -56,11 +56,11 @@ pub(crate) async fn is_not(observers: &mut Observers, words: Words) -> Result<()
 }
 
 /// From the value that the latest snapshot had when the step began, or else the first that is known.
-pub(crate) async fn changes(observers: &mut Observers, words: Words) -> Result<(), StepError> {
-    let window = words.window()?;
-    let mut place = Place::of(&words)?;
+pub(crate) async fn changes(observers: &mut Observers, captures: StepCaptures) -> Result<(), StepError> {
+    let window = captures.window()?;
+    let mut place = Place::of(&captures)?;
     let label = format!("the snapshot at {} changes", place.shown());
-    let entry = observers.entry(words.observer())?;
+    let entry = observers.entry(captures.observer())?;
     let handle = entry.handle.clone();
     let heard = Heard::new(&handle);
     let shown = entry.handle.look(|latest| latest.to_json().unwrap_or_default());
@@ -88,13 +88,13 @@ pub(crate) async fn changes(observers: &mut Observers, words: Words) -> Result<(
 }
 
 /// Violated by any other value, by null and by nothing.
-pub(crate) async fn stays(observers: &mut Observers, words: Words) -> Result<(), StepError> {
-    let (raw, window) = (words.nth(2), words.window()?);
-    let mut place = Place::of(&words)?;
+pub(crate) async fn stays(observers: &mut Observers, captures: StepCaptures) -> Result<(), StepError> {
+    let (raw, window) = (captures.nth(2), captures.window()?);
+    let mut place = Place::of(&captures)?;
     let wanted = Wanted::of(raw);
     let label = format!("the snapshot at {} stays {}", place.shown(), one_line(raw, WORDS));
     let is_wanted = |found: Option<&Value>| found.is_some_and(|found| wanted.is(found)).into();
-    let entry = observers.entry(words.observer())?;
+    let entry = observers.entry(captures.observer())?;
     let wait = entry.begin(entry.handle.always(label, |seen| place.judge(seen, is_wanted))).during(window);
     let ended = observers.wait(wait).await.map(drop);
     // Where the value is right, the report says what was wrong.
@@ -116,10 +116,10 @@ struct Place {
 }
 
 impl Place {
-    fn of(words: &Words) -> Result<Self, StepError> {
-        let pointer = words.text(1);
+    fn of(captures: &StepCaptures) -> Result<Self, StepError> {
+        let pointer = captures.text(1);
         pointer::check(&pointer)?;
-        Ok(Self { observer: words.observer().to_owned(), pointer, shows_json: true, last: None })
+        Ok(Self { observer: captures.observer().to_owned(), pointer, shows_json: true, last: None })
     }
 
     fn shown(&self) -> String {
@@ -216,12 +216,12 @@ mod tests {
             .within(Duration::from_secs(5))
             .await
             .unwrap();
-        let is_other = is_not(&mut observers, Words::from(["s", "", "2", "3 s"])).await.unwrap_err();
+        let is_other = is_not(&mut observers, StepCaptures::from(["s", "", "2", "3 s"])).await.unwrap_err();
         assert!(is_other.to_string().starts_with("2 is at \"\"\nnot met in time: "), "{is_other}");
-        let changed = changes(&mut observers, Words::from(["s", "", "3 s"])).await.unwrap_err();
+        let changed = changes(&mut observers, StepCaptures::from(["s", "", "3 s"])).await.unwrap_err();
         let found = "2 is at \"\"; it was that when the step began\nnot met in time: ";
         assert!(changed.to_string().starts_with(found), "{changed}");
-        stays(&mut observers, Words::from(["s", "", "2", "3 s"])).await.unwrap();
+        stays(&mut observers, StepCaptures::from(["s", "", "2", "3 s"])).await.unwrap();
         observers.finish().await.unwrap();
     }
 }

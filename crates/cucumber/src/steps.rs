@@ -11,7 +11,7 @@ use crate::waits::{
     becomes_stale, has_recorded_no_failure, has_seen_events, has_sources, is_fresh, is_running, reaches,
     source_is, stays_fresh,
 };
-use crate::words::Words;
+use crate::words::StepCaptures;
 use crate::{Observed, StepError, controls, snapshots};
 
 /// What stands between quotes; a quote in it is written `\"`.
@@ -56,42 +56,46 @@ pub fn with_steps<W: Observed>(own: Collection<W>) -> Collection<W> {
 
 fn phrases<W: Observed>() -> [(&'static str, Step<W>); 17] {
     [
-        ("is running", |world, said| judged(ready(is_running(world.observers(), &Words::of(said))))),
-        ("is paused", |world, said| judged(controls::pause(world.observers(), Words::of(said)))),
-        ("is resumed", |world, said| judged(controls::resume(world.observers(), Words::of(said)))),
-        ("is polled now", |world, said| judged(controls::poll_now(world.observers(), Words::of(said)))),
-        ("is stopped", |world, said| judged(controls::stop(world.observers(), Words::of(said)))),
-        ("is fresh within (.+)", |world, said| judged(is_fresh(world.observers(), Words::of(said)))),
-        ("stays fresh for (.+)", |world, said| judged(stays_fresh(world.observers(), Words::of(said)))),
+        ("is running", |world, said| judged(ready(is_running(world.observers(), &StepCaptures::of(said))))),
+        ("is paused", |world, said| judged(controls::pause(world.observers(), StepCaptures::of(said)))),
+        ("is resumed", |world, said| judged(controls::resume(world.observers(), StepCaptures::of(said)))),
+        ("is polled now", |world, said| {
+            judged(controls::poll_now(world.observers(), StepCaptures::of(said)))
+        }),
+        ("is stopped", |world, said| judged(controls::stop(world.observers(), StepCaptures::of(said)))),
+        ("is fresh within (.+)", |world, said| judged(is_fresh(world.observers(), StepCaptures::of(said)))),
+        ("stays fresh for (.+)", |world, said| {
+            judged(stays_fresh(world.observers(), StepCaptures::of(said)))
+        }),
         ("becomes stale within (.+)", |world, said| {
-            judged(becomes_stale(world.observers(), Words::of(said)))
+            judged(becomes_stale(world.observers(), StepCaptures::of(said)))
         }),
         ("reaches state \"?([^\"]+?)\"? within (.+)", |world, said| {
-            judged(reaches(world.observers(), Words::of(said)))
+            judged(reaches(world.observers(), StepCaptures::of(said)))
         }),
         (r"has (\d+) sources? within (.+)", |world, said| {
-            judged(has_sources(world.observers(), Words::of(said)))
+            judged(has_sources(world.observers(), StepCaptures::of(said)))
         }),
         ("source {NAME} is (.+?) within (.+)", |world, said| {
-            judged(source_is(world.observers(), Words::of(said)))
+            judged(source_is(world.observers(), StepCaptures::of(said)))
         }),
         ("has recorded no failure", |world, said| {
-            judged(ready(has_recorded_no_failure(world.observers(), &Words::of(said))))
+            judged(ready(has_recorded_no_failure(world.observers(), &StepCaptures::of(said))))
         }),
         (r"has seen at least (\d+) events? within (.+)", |world, said| {
-            judged(has_seen_events(world.observers(), Words::of(said)))
+            judged(has_seen_events(world.observers(), StepCaptures::of(said)))
         }),
         ("snapshot at {NAME} becomes \"(.*)\" within ([^\"]+)", |world, said| {
-            judged(snapshots::becomes(world.observers(), Words::of(said)))
+            judged(snapshots::becomes(world.observers(), StepCaptures::of(said)))
         }),
         ("snapshot at {NAME} is not \"(.*)\" within ([^\"]+)", |world, said| {
-            judged(snapshots::is_not(world.observers(), Words::of(said)))
+            judged(snapshots::is_not(world.observers(), StepCaptures::of(said)))
         }),
         ("snapshot at {NAME} changes within (.+)", |world, said| {
-            judged(snapshots::changes(world.observers(), Words::of(said)))
+            judged(snapshots::changes(world.observers(), StepCaptures::of(said)))
         }),
         ("snapshot at {NAME} stays \"(.*)\" for ([^\"]+)", |world, said| {
-            judged(snapshots::stays(world.observers(), Words::of(said)))
+            judged(snapshots::stays(world.observers(), StepCaptures::of(said)))
         }),
     ]
 }

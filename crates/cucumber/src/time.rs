@@ -6,7 +6,7 @@ use crate::StepError;
 use crate::shown::quoted;
 
 /// As long as a wait may be.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
+const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
 /// What is shown of a word.
 const WORD: usize = 60;
 /// No time comes near it, and no sum of two leaves the type.
@@ -52,7 +52,7 @@ pub fn parse_duration(given: &str) -> Result<Duration, StepError> {
         let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
         match Duration::from_nanos(nanos) {
             Duration::ZERO => Err("it is zero; it must be more than zero".to_owned()),
-            duration if duration > LONGEST => Err("it is over 24 h; it must be at most 24 h".to_owned()),
+            duration if duration > MAX_DURATION => Err("it is over 24 h; it must be at most 24 h".to_owned()),
             duration => Ok(duration),
         }
     });

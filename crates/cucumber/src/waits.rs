@@ -14,24 +14,24 @@ use watchkeeper::report::one_line;
 use watchkeeper::{AnyHandle, AnySnapshot, SourceHealth, State, StopReason, Unmet, UnmetOutcome};
 
 use crate::basis::{healths_in, healths_of};
-use crate::words::{Condition, Words, condition, count, state};
+use crate::words::{Condition, StepCaptures, condition, count, state};
 use crate::{Observers, StepError};
 
-pub(crate) fn is_running(observers: &mut Observers, words: &Words) -> Result<(), StepError> {
+pub(crate) fn is_running(observers: &mut Observers, captures: &StepCaptures) -> Result<(), StepError> {
     observers.check()?;
-    let status = observers.entry(words.observer())?.handle.status();
+    let status = observers.entry(captures.observer())?.handle.status();
     let how = match status.state {
         State::Stopped { reason: StopReason::Requested } => "stopped: start another one".to_owned(),
         State::Stopped { reason } => format!("stopped ({reason}): start another one"),
         _ if status.paused => "paused: resume it".to_owned(),
         _ => return Ok(()),
     };
-    Err(StepError::NotRunning { observer: words.observer().to_owned(), how })
+    Err(StepError::NotRunning { observer: captures.observer().to_owned(), how })
 }
 
-pub(crate) async fn is_fresh(observers: &mut Observers, words: Words) -> Result<(), StepError> {
-    let window = words.window()?;
-    let handle = observers.handle(words.observer())?;
+pub(crate) async fn is_fresh(observers: &mut Observers, captures: StepCaptures) -> Result<(), StepError> {
+    let window = captures.window()?;
+    let handle = observers.handle(captures.observer())?;
     let heard = Heard::new(&handle);
     let fresh = |snapshot: AnySnapshot<'_>| match heard.known(snapshot) {
         Known::NoSources => false,
@@ -41,7 +41,7 @@ pub(crate) async fn is_fresh(observers: &mut Observers, words: Words) -> Result<
     let wait = handle.eventually("the data is fresh", fresh).or_now().within(window);
     match observers.wait(wait).await {
         Err(StepError::Unmet(report)) => {
-            Err(unanswered(words.observer(), &heard, Some(&report)).unwrap_or(StepError::Unmet(report)))
+            Err(unanswered(captures.observer(), &heard, Some(&report)).unwrap_or(StepError::Unmet(report)))
         }
         ended => ended.map(drop),
     }
@@ -161,9 +161,9 @@ fn unanswered(observer: &str, heard: &Heard<'_>, report: Option<&Unmet>) -> Opti
 }
 
 /// The loop has to run, and data of a source to be fresh.
-pub(crate) async fn stays_fresh(observers: &mut Observers, words: Words) -> Result<(), StepError> {
-    let window = words.window()?;
-    let handle = observers.handle(words.observer())?;
+pub(crate) async fn stays_fresh(observers: &mut Observers, captures: StepCaptures) -> Result<(), StepError> {
+    let window = captures.window()?;
+    let handle = observers.handle(captures.observer())?;
     let heard = Heard::new(&handle);
     let fresh = |snapshot: AnySnapshot<'_>| match heard.known(snapshot) {
         Known::NoSources => false,
@@ -175,10 +175,10 @@ pub(crate) async fn stays_fresh(observers: &mut Observers, words: Words) -> Resu
     let is_silent = AtomicBool::new(false);
     match observers.wait(both(runs, answers, &is_silent)).await {
         Err(StepError::Unmet(report)) if is_silent.load(Ordering::Relaxed) => {
-            Err(unanswered(words.observer(), &heard, Some(&report)).unwrap_or(StepError::Unmet(report)))
+            Err(unanswered(captures.observer(), &heard, Some(&report)).unwrap_or(StepError::Unmet(report)))
         }
         Err(error) => Err(error),
-        Ok(()) => unanswered(words.observer(), &heard, None).map_or(Ok(()), Err),
+        Ok(()) => unanswered(captures.observer(), &heard, None).map_or(Ok(()), Err),
     }
 }
 
@@ -208,21 +208,24 @@ async fn both<T, U>(
     .await
 }
 
-pub(crate) async fn becomes_stale(observers: &mut Observers, words: Words) -> Result<(), StepError> {
-    let window = words.window()?;
-    let wait = observers.handle(words.observer())?.becomes_stale().within(window);
+pub(crate) async fn becomes_stale(
+    observers: &mut Observers,
+    captures: StepCaptures,
+) -> Result<(), StepError> {
+    let window = captures.window()?;
+    let wait = observers.handle(captures.observer())?.becomes_stale().within(window);
     observers.wait(wait).await.map(drop)
 }
 
-pub(crate) async fn reaches(observers: &mut Observers, words: Words) -> Result<(), StepError> {
-    let (state, window) = (state(words.nth(1))?, words.window()?);
-    let wait = observers.handle(words.observer())?.reaches(state).or_now().within(window);
+pub(crate) async fn reaches(observers: &mut Observers, captures: StepCaptures) -> Result<(), StepError> {
+    let (state, window) = (state(captures.nth(1))?, captures.window()?);
+    let wait = observers.handle(captures.observer())?.reaches(state).or_now().within(window);
     observers.wait(wait).await.map(drop)
 }
 
-pub(crate) async fn has_sources(observers: &mut Observers, words: Words) -> Result<(), StepError> {
-    let (count, window) = (count(words.nth(1), "sources", 0)?, words.window()?);
-    let entry = observers.entry(words.observer())?;
+pub(crate) async fn has_sources(observers: &mut Observers, captures: StepCaptures) -> Result<(), StepError> {
+    let (count, window) = (count(captures.nth(1), "sources", 0)?, captures.window()?);
+    let entry = observers.entry(captures.observer())?;
     let sources = move |names: &[Arc<str>]| match u64::try_from(names.len()) {
         Ok(found) if found == count => Ok(()),
         _ => Err(format!("there are {}", names.len())),
@@ -232,9 +235,9 @@ pub(crate) async fn has_sources(observers: &mut Observers, words: Words) -> Resu
     observers.wait(wait).await.map(drop)
 }
 
-pub(crate) async fn source_is(observers: &mut Observers, words: Words) -> Result<(), StepError> {
-    let (source, condition, window) = (words.text(1), condition(words.nth(2))?, words.window()?);
-    let entry = observers.entry(words.observer())?;
+pub(crate) async fn source_is(observers: &mut Observers, captures: StepCaptures) -> Result<(), StepError> {
+    let (source, condition, window) = (captures.text(1), condition(captures.nth(2))?, captures.window()?);
+    let entry = observers.entry(captures.observer())?;
     let handle = entry.handle.clone();
     let wait = match condition {
         Condition::Fresh => handle.source_fresh(&source),
@@ -249,7 +252,7 @@ pub(crate) async fn source_is(observers: &mut Observers, words: Words) -> Result
                 return Err(StepError::Unmet(report));
             }
             Err(StepError::UnknownSource {
-                observer: words.observer().to_owned(),
+                observer: captures.observer().to_owned(),
                 name: source,
                 known: known.to_vec(),
                 report,
@@ -259,20 +262,26 @@ pub(crate) async fn source_is(observers: &mut Observers, words: Words) -> Result
     }
 }
 
-pub(crate) fn has_recorded_no_failure(observers: &mut Observers, words: &Words) -> Result<(), StepError> {
+pub(crate) fn has_recorded_no_failure(
+    observers: &mut Observers,
+    captures: &StepCaptures,
+) -> Result<(), StepError> {
     observers.check()?;
-    let entry = observers.entry(words.observer())?;
+    let entry = observers.entry(captures.observer())?;
     let mut failures = entry.handle.failures();
     failures.retain(|failure| entry.is_ours(failure.observed_at));
     if failures.is_empty() {
         return Ok(());
     }
-    Err(StepError::HasFailed { observer: words.observer().to_owned(), failures })
+    Err(StepError::HasFailed { observer: captures.observer().to_owned(), failures })
 }
 
-pub(crate) async fn has_seen_events(observers: &mut Observers, words: Words) -> Result<(), StepError> {
-    let (least, window) = (count(words.nth(1), "events", 1)?, words.window()?);
-    let entry = observers.entry(words.observer())?;
+pub(crate) async fn has_seen_events(
+    observers: &mut Observers,
+    captures: StepCaptures,
+) -> Result<(), StepError> {
+    let (least, window) = (count(captures.nth(1), "events", 1)?, captures.window()?);
+    let entry = observers.entry(captures.observer())?;
     let (handle, before) = (entry.handle.clone(), entry.events_before());
     let seen = move |snapshot: AnySnapshot<'_>| snapshot.event_count().saturating_sub(before);
     let label = format!("at least {least} events were seen since the scenario began");
@@ -281,7 +290,7 @@ pub(crate) async fn has_seen_events(observers: &mut Observers, words: Words) -> 
         Err(StepError::Unmet(report)) => {
             // What could be judged counts: a paused observer has seen what it has seen.
             let seen = handle.look(seen).unwrap_or_default();
-            Err(StepError::TooFewEvents { observer: words.observer().to_owned(), seen, report })
+            Err(StepError::TooFewEvents { observer: captures.observer().to_owned(), seen, report })
         }
         ended => ended.map(drop),
     }
@@ -336,8 +345,8 @@ mod tests {
         (observers, sources)
     }
 
-    fn words(window: &str) -> Words {
-        Words::from(["s", window])
+    fn words(window: &str) -> StepCaptures {
+        StepCaptures::from(["s", window])
     }
 
     fn poll<T>(step: &mut std::pin::Pin<Box<impl Future<Output = T>>>) -> Poll<T> {

@@ -8,7 +8,7 @@ use watchkeeper::StateKind;
 use crate::{StepError, parse_duration};
 
 /// What a step's pattern has captured, in order.
-pub(crate) struct Words(Vec<String>);
+pub(crate) struct StepCaptures(Vec<String>);
 
 /// What a source is waited to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub(crate) enum Condition {
     Failing,
 }
 
-impl Words {
+impl StepCaptures {
     pub(crate) fn of(context: Context) -> Self {
         // The first match is the whole step.
         let mut words: Vec<String> = context.matches.into_iter().skip(1).map(|(_, word)| word).collect();
@@ -81,7 +81,7 @@ pub(crate) fn condition(name: &str) -> Result<Condition, StepError> {
 mod tests {
     use super::*;
 
-    impl<const N: usize> From<[&str; N]> for Words {
+    impl<const N: usize> From<[&str; N]> for StepCaptures {
         fn from(words: [&str; N]) -> Self {
             Self(words.map(str::to_owned).into())
         }

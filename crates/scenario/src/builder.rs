@@ -13,7 +13,7 @@ use crate::closures::{AtTheEnd, Begun, Closure, Throughout};
 use crate::factory::{Nodes, OneObserver};
 use crate::failure::Subject;
 use crate::invariant::{Holding, Watched};
-use crate::limits::is_meant;
+use crate::limits::is_valid;
 use crate::panics::Panics;
 use crate::part::Part;
 use crate::scenario::{AddExtension, Plan};
@@ -398,7 +398,7 @@ fn check_durations<A: Application>(plan: &Plan<A>) -> Result<(), BuildError> {
     let lengths = [("run_for", plan.run_for), ("cooldown", plan.cooldown)];
     let wrong = lengths
         .into_iter()
-        .find_map(|(field, value)| Some((field, value.filter(|value| !is_meant(*value))?)));
+        .find_map(|(field, value)| Some((field, value.filter(|value| !is_valid(*value))?)));
     if let Some((field, value)) = plan.limits.wrong().or(wrong) {
         return Err(BuildError::InvalidDuration { field, value });
     }

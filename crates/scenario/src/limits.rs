@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The longest duration that is taken for meant.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
+const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
 
 /// The time-out of each phase, and two lengths.
 ///
@@ -76,10 +76,10 @@ impl Limits {
             ("Limits::cleanup", cleanup),
         ]
         .into_iter()
-        .find(|(_, value)| !is_meant(*value))
+        .find(|(_, value)| !is_valid(*value))
     }
 }
 
-pub(crate) fn is_meant(value: Duration) -> bool {
-    !value.is_zero() && value <= LONGEST
+pub(crate) fn is_valid(value: Duration) -> bool {
+    !value.is_zero() && value <= MAX_DURATION
 }
