@@ -17,7 +17,7 @@ use crate::client::NodeClient;
 use crate::http::Http;
 
 /// How long what a process has printed may take to be read once it has ended.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const LAST_LINE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How much is shown of a line that is not a node's, in bytes.
 const LINE: usize = 200;
 
@@ -77,7 +77,7 @@ impl Launcher {
                 biased;
                 line = &mut line => line,
                 // What has left its process group may hold the output open for ever.
-                _ = exit.wait() => timeout(LAST_WORDS, line).await.unwrap_or_else(|_| Err(String::new())),
+                _ = exit.wait() => timeout(LAST_LINE_TIMEOUT, line).await.unwrap_or_else(|_| Err(String::new())),
             }
         };
         let line = match timeout_at(deadline, said).await {

@@ -35,7 +35,7 @@ const NAME: &str = "compose";
 /// How long the nodes may take to serve, all together.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// How many lines of a node's log explain why it does not serve.
-const LAST_WORDS: usize = 3;
+const LOG_TAIL_LINES: usize = 3;
 /// How much of each is shown, in bytes.
 const LAST_WORD: usize = 1000;
 
@@ -172,7 +172,7 @@ async fn with_last_words(control: &ContainerControl, node: &str, problem: &str) 
     let log = control.log(node).await.unwrap_or_default();
     let last: Vec<String> =
         log.lines().filter(|line| !line.is_empty()).map(|line| one_line(line, LAST_WORD)).collect();
-    let last = last[last.len().saturating_sub(LAST_WORDS)..].join(" / ");
+    let last = last[last.len().saturating_sub(LOG_TAIL_LINES)..].join(" / ");
     format!("{problem}; it logged last: {last}")
 }
 

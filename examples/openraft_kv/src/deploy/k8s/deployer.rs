@@ -23,7 +23,7 @@ use super::names::Names;
 use super::options::{K8sOptions, Reach};
 use super::pod::CONTAINER;
 use super::pods::{PodSelection, PodSources, Seen};
-use super::space::{Space, labels};
+use super::space::{OwnedNamespace, labels};
 use crate::NodeClient;
 use crate::deploy::{Deployment, RaftKv};
 use crate::errors::Chain;
@@ -115,7 +115,7 @@ impl K8sDeployer {
         &self,
         client: &Client,
         manifests: &Manifests,
-        space: &Space,
+        space: &OwnedNamespace,
         nodes: &[String],
     ) -> Result<Arc<PodSources>, DeployError> {
         let name = space.name();
@@ -203,7 +203,7 @@ impl Deployer<RaftKv> for K8sDeployer {
         let manifests = manifests?.of(deployment, &name, &self.options.image, &labels(&run))?;
         let (config, client) = self.connect().await?;
 
-        let space = Space::new(config, client.clone(), &name, run);
+        let space = OwnedNamespace::new(config, client.clone(), &name, run);
         let nodes: Vec<String> = (1..=deployment.nodes).map(|id| format!("n{id}")).collect();
         let sources = match self.bring_up(&client, &manifests, &space, &nodes).await {
             Ok(sources) => sources,
@@ -227,7 +227,7 @@ impl Deployer<RaftKv> for K8sDeployer {
 
 impl K8sDeployer {
     /// Waits until what a failed deployment has made is gone; what is left is added to the error.
-    async fn taken_down(&self, space: &Space, error: DeployError) -> DeployError {
+    async fn taken_down(&self, space: &OwnedNamespace, error: DeployError) -> DeployError {
         let Err(left) = space.remove(self.options.gone_within).await else { return error };
         let (step, failed) = match error {
             DeployError::Failed { step, source, .. } => (step, Chain(&*source).to_string()),
@@ -244,7 +244,7 @@ struct K8sCluster {
     sources: Arc<PodSources>,
     control: Arc<K8sControl>,
     pods: Api<Pod>,
-    space: Space,
+    space: OwnedNamespace,
     options: K8sOptions,
     _ending: DropGuard,
 }

@@ -20,14 +20,14 @@ use super::error::K8sError;
 /// Tells our namespace from one of the same name that somebody else has made.
 const RUN: &str = "watchkeeper/run";
 /// How long a drop may take to ask for the deletion.
-const FAREWELL: Duration = Duration::from_secs(5);
+const DELETE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A namespace that is deleted, with all that is in it, when this is dropped.
 ///
 /// The drop asks for the deletion and does not wait for its end. Inside a tokio runtime it does not block either:
 /// the request is made on a thread of the runtime for blocking work, whose end the runtime waits for when it shuts
 /// down. Elsewhere the drop waits for the answer to that one request, 5 s at the most.
-pub(super) struct Space {
+pub(super) struct OwnedNamespace {
     config: Config,
     client: Client,
     name: String,
@@ -41,7 +41,7 @@ pub(super) fn labels(run: &str) -> BTreeMap<String, String> {
     BTreeMap::from([(RUN.to_owned(), run.to_owned())])
 }
 
-impl Space {
+impl OwnedNamespace {
     /// A namespace that is yet to be made.
     pub(super) fn new(config: Config, client: Client, name: &str, run: String) -> Self {
         Self { config, client, name: name.to_owned(), run, may_exist: AtomicBool::new(false) }
@@ -123,7 +123,7 @@ async fn request_removal(client: Client, name: &str, run: &str) -> Result<Option
     }
 }
 
-impl Drop for Space {
+impl Drop for OwnedNamespace {
     fn drop(&mut self) {
         if !self.may_exist.load(Ordering::Acquire) {
             return;
@@ -150,10 +150,10 @@ impl Farewell {
         let runtime = runtime.map_err(|error| error.to_string())?;
         runtime.block_on(async {
             let client = Client::try_from(config).map_err(|error| error.to_string())?;
-            match timeout(FAREWELL, request_removal(client, name, run)).await {
+            match timeout(DELETE_TIMEOUT, request_removal(client, name, run)).await {
                 Ok(Ok(_)) => Ok(()),
                 Ok(Err(error)) => Err(error.to_string()),
-                Err(_) => Err(format!("no answer within {FAREWELL:?}")),
+                Err(_) => Err(format!("no answer within {DELETE_TIMEOUT:?}")),
             }
         })
     }
