@@ -355,9 +355,9 @@ fn accounts(table: &mut Table) {
     const OPENING: u32 = 1_000_000_000;
     for length in LENGTHS {
         let mut chain = Chain::new(Wallets::new(Account::<Payment>::new(6)).keep(KEEP));
-        let desk = chain.wallets.desk();
+        let requests = chain.wallets.requests();
         let funded = || AccountWallet::with(OPENING.into());
-        (0..WALLETS).for_each(|number| desk.add(wallet(number, funded())).unwrap());
+        (0..WALLETS).for_each(|number| requests.add(wallet(number, funded())).unwrap());
         for height in 1..=length {
             let payments = if height > length - FULL {
                 payments(&mut chain.numbers, TRANSACTIONS)
@@ -380,8 +380,8 @@ fn low(tip: &Header) -> Numbers {
 fn coins(table: &mut Table) {
     let length = 10_000;
     let mut chain = Chain::new(Wallets::new(Utxo::<Spend>::new(6).maturity(1)).keep(KEEP));
-    let desk = chain.wallets.desk();
-    (0..WALLETS).for_each(|number| desk.add(wallet(number, UtxoWallet::default())).unwrap());
+    let requests = chain.wallets.requests();
+    (0..WALLETS).for_each(|number| requests.add(wallet(number, UtxoWallet::default())).unwrap());
     let numbers = &mut chain.numbers;
     let first: Vec<Spend> =
         (0..WALLETS).map(|to| Spend { id: numbered(numbers.next()), coin: None, to }).collect();

@@ -28,7 +28,7 @@
 //! let opening = AccountWallet::with(client.balance(account, &head).await?.saturating_to());
 //! let wallets = Wallets::new(Account::new(3));
 //! let from = head.height + 1;
-//! wallets.desk().add(NewWallet { name: "w".into(), addresses: vec![account], from, opening })?;
+//! wallets.requests().add(NewWallet { name: "w".into(), addresses: vec![account], from, opening })?;
 //!
 //! // One interval for both.
 //! let interval = Duration::from_secs(1);

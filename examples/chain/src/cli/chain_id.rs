@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use watchkeeper_chain::adapter::ethereum::EthereumClient;
 use watchkeeper_chain::adapter::{ChainClient, ChainIdentity};
 
-use super::tell::{Teller, lasting};
+use super::report::{Reporter, lasting};
 
 /// The chain of this id, from the first of these nodes that is on it. All are asked side by side; who fails or is on
 /// another chain is told, and asked again.
@@ -20,7 +20,7 @@ pub(crate) async fn find(
     id: u64,
     nodes: &[(String, EthereumClient)],
     pause: Duration,
-    teller: &Teller,
+    reporter: &Reporter,
 ) -> ChainIdentity {
     let id = &id.to_string();
     let asked = nodes.iter().map(|(name, client)| {
@@ -33,7 +33,7 @@ pub(crate) async fn find(
                     Err(error) => format!("fails: {}", lasting(error)),
                 };
                 if told.as_ref() != Some(&turn) {
-                    teller.tell("node", &format!("{name} {turn}"), || json!({ "node": name, "is": turn }));
+                    reporter.tell("node", &format!("{name} {turn}"), || json!({ "node": name, "is": turn }));
                     told = Some(turn);
                 }
                 sleep(pause).await;

@@ -16,7 +16,7 @@ use watchkeeper_chain::{ChainConfig, ChainEvent, ChainSource, Hash, Height, Star
 
 use watchkeeper_chain::projection::View;
 
-use super::tell::Teller;
+use super::report::Reporter;
 use super::watched::{Seen, Watched, ether, wallet};
 
 use crate::error_text::debug_as_text;
@@ -75,8 +75,8 @@ debug_as_text!(DemoError);
 
 /// Runs the demo to its end. Both nodes are gone behind it, however it ends.
 pub(crate) async fn run(flags: &DemoFlags) -> Result<(), DemoError> {
-    let teller = Teller::new(flags.json);
-    teller.say("step", format_args!("starting two nodes"));
+    let reporter = Reporter::new(flags.json);
+    reporter.say("step", format_args!("starting two nodes"));
     let (one, two) =
         tokio::try_join!(Anvil::start(AnvilConfig::default()), Anvil::start(AnvilConfig::default()))?;
     let wake = Arc::new(Notify::new());
@@ -90,14 +90,14 @@ pub(crate) async fn run(flags: &DemoFlags) -> Result<(), DemoError> {
     let watched = Watched::start(vec![source("n1", &one), source("n2", &two)], config, Some(wake))?;
     let accounts = one.accounts().await?;
     for (nth, account) in (1..).zip(&accounts) {
-        watched.desk.add(wallet(&format!("w{nth}"), *account, 1, OPENING))?;
+        watched.requests.add(wallet(&format!("w{nth}"), *account, 1, OPENING))?;
     }
     let show = |seen: &Seen| format!("{:?}", seen.view.1.conserved());
     let conserved =
         watched.handle().invariant_shown("value is conserved", |seen| seen.view.1.conserved().is_ok(), show);
-    let mut demo = Demo { teller: &teller, one, two, watched: &watched, accounts, height: 0 };
+    let mut demo = Demo { reporter: &reporter, one, two, watched: &watched, accounts, height: 0 };
     let result = {
-        let told = teller.follow(watched.handle());
+        let told = reporter.follow(watched.handle());
         let shown = async {
             let result = demo.run(conserved).await;
             let _ = watched.runtime.stop().await;
@@ -110,7 +110,7 @@ pub(crate) async fn run(flags: &DemoFlags) -> Result<(), DemoError> {
 }
 
 struct Demo<'a> {
-    teller: &'a Teller,
+    reporter: &'a Reporter,
     one: Anvil,
     two: Anvil,
     watched: &'a Watched,
@@ -122,7 +122,7 @@ struct Demo<'a> {
 impl Demo<'_> {
     async fn run(&mut self, conserved: Invariant) -> Result<(), DemoError> {
         let began = Instant::now();
-        self.teller.say("step", format_args!("making five blocks with a transfer of each wallet"));
+        self.reporter.say("step", format_args!("making five blocks with a transfer of each wallet"));
         let mut last = Hash([0; 32]);
         for round in 0..5 {
             last = self.transfers(round).await?;
@@ -134,10 +134,10 @@ impl Demo<'_> {
         self.watched.follower.follow_hash(last).map_err(|_| DemoError::Ended)?;
         let handle = self.watched.handle();
         let included = handle.included(last, 1).within(WINDOW).await?;
-        self.teller.told(&included).await;
-        self.teller.say("wait", format_args!("transaction {last:.8} is {}", status(&included.value, last)));
+        self.reporter.told(&included).await;
+        self.reporter.say("wait", format_args!("transaction {last:.8} is {}", status(&included.value, last)));
 
-        self.teller
+        self.reporter
             .say("step", format_args!("n2 leaves the branch, {DEPTH} blocks deep, and makes one more"));
         let reorged = handle
             .event("the branch is left", |event| matches!(event, ChainEvent::Reorged { .. }))
@@ -154,12 +154,12 @@ impl Demo<'_> {
             .show(|seen| format!("{:?}", seen.chain.tip))
             .within(WINDOW)
             .await?;
-        self.teller.told(&seen).await;
+        self.reporter.told(&seen).await;
         if let (Some(graph), Some(tip)) = (&seen.value.chain.graph, seen.value.chain.tip) {
             let drawn = graph.draw(&tip.hash, tip.height.saturating_sub(DEPTH + 2));
-            self.teller.say("fork", format_args!("\n{drawn}"));
+            self.reporter.say("fork", format_args!("\n{drawn}"));
         }
-        self.teller.say("wait", format_args!("transaction {last:.8} is {}", status(&seen.value, last)));
+        self.reporter.say("wait", format_args!("transaction {last:.8} is {}", status(&seen.value, last)));
         let after = self.balances("after", &seen.value);
 
         for (nth, (account, known)) in self.accounts.iter().zip(&after).enumerate() {
@@ -171,7 +171,7 @@ impl Demo<'_> {
         let held = conserved.finish().await?;
         let moved = before.iter().zip(&after).filter(|(before, after)| before != after).count();
         let tip = seen.value.chain.tip.map_or(0, |tip| tip.height);
-        self.teller.say(
+        self.reporter.say(
             "done",
             format_args!(
                 "the head is at {tip}; {moved} of {} balances went back with the reorg and are what n2 says; value \
@@ -218,7 +218,7 @@ impl Demo<'_> {
             .show(|seen| format!("{:?}", seen.chain.nodes))
             .within(WINDOW)
             .await?;
-        self.teller.told(&met).await;
+        self.reporter.told(&met).await;
         Ok(View::clone(&met.value))
     }
 
@@ -242,7 +242,7 @@ impl Demo<'_> {
             };
             table += &line;
         }
-        self.teller.say("wallets", format_args!("{when}:\n{table}"));
+        self.reporter.say("wallets", format_args!("{when}:\n{table}"));
         totals
     }
 }

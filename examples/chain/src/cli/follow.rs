@@ -15,7 +15,7 @@ use watchkeeper_chain::projection::wallet::AddWalletError;
 use watchkeeper_chain::{ChainConfig, ChainSource, Height, Start};
 
 use super::chain_id;
-use super::tell::Teller;
+use super::report::Reporter;
 use super::wallets::Accounts;
 use super::watched::Watched;
 
@@ -136,11 +136,11 @@ fn each<V>(
 }
 
 /// How many public nodes must be fresh, if so many are given: all of a few, which is told.
-fn quorum(given: usize, enough: usize, teller: &Teller) -> usize {
+fn quorum(given: usize, enough: usize, reporter: &Reporter) -> usize {
     if !(1..enough).contains(&given) {
         return enough;
     }
-    teller.say(
+    reporter.say(
         "public",
         format_args!(
             "public nodes: {given}, and ours are measured while all of these are fresh; {enough} or more outvote one \
@@ -167,14 +167,14 @@ pub(crate) async fn run(
     let local = ours.iter().map(|(name, client)| (name, ChainSource::local(client.clone())));
     let public = others.iter().map(|(name, client)| (name, ChainSource::public(client.clone())));
     let nodes = local.chain(public).map(|(name, source)| ObservedSource::new(name, source)).collect();
-    let teller = Teller::new(json);
+    let reporter = Reporter::new(json);
     let start = from.map_or(Start::Recent(64), Start::Height);
     let mut config = ChainConfig { start, ..ChainConfig::every(interval) };
-    config.public_quorum = quorum(others.len(), config.public_quorum, &teller);
+    config.public_quorum = quorum(others.len(), config.public_quorum, &reporter);
     let interrupted = async {
         tokio::select! {
             () = interrupted => {}
-            () = teller.unread() => {}
+            () = reporter.unread() => {}
         }
     };
     tokio::pin!(interrupted);
@@ -182,10 +182,10 @@ pub(crate) async fn run(
         config.chain = tokio::select! {
             biased;
             () = &mut interrupted => {
-                teller.say("ended", format_args!("no node of ours was on chain {id}"));
+                reporter.say("ended", format_args!("no node of ours was on chain {id}"));
                 return Ok(());
             }
-            chain = chain_id::find(id, &ours, interval, &teller) => Some(chain),
+            chain = chain_id::find(id, &ours, interval, &reporter) => Some(chain),
         };
     }
     let accounts = Accounts::new(wallet, ours.into_iter().chain(others).collect(), interval);
@@ -199,14 +199,14 @@ pub(crate) async fn run(
         // What the first look finds is told by the second, which need not wait for the interval. It is refused only
         // by an observation that is over, and then that is told.
         let _ = watched.runtime.control().poll_now().await;
-        if let Err(error) = accounts.follow(&watched, &teller).await {
+        if let Err(error) = accounts.follow(&watched, &reporter).await {
             let _ = watched.runtime.stop().await;
             return error;
         }
         std::future::pending().await
     };
     let told = async {
-        tokio::join!(teller.follow(handle.clone()), teller.follow_nodes(handle.clone()));
+        tokio::join!(reporter.follow(handle.clone()), reporter.follow_nodes(handle.clone()));
     };
     // Whatever is told is told to its end; nobody may interrupt what has ended.
     tokio::pin!(told);
@@ -232,10 +232,10 @@ pub(crate) async fn run(
         let sync =
             behind.map_or_else(String::new, |behind| format!(", {behind} blocks behind the public chain"));
         let is = handle.why_stale(name);
-        teller.tell("node", &format!("{name} {head}{sync}; {is}"), || {
+        reporter.tell("node", &format!("{name} {head}{sync}; {is}"), || {
             json!({ "node": &**name, "is": is, "height": node.head.map(|head| head.height), "behind": behind })
         });
     }
-    accounts.tell(wallets, &teller);
+    accounts.tell(wallets, &reporter);
     Ok(())
 }

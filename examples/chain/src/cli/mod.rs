@@ -4,7 +4,7 @@ mod chain_id;
 pub(crate) mod demo;
 mod event;
 pub(crate) mod follow;
-mod tell;
+mod report;
 pub(crate) mod usage;
 mod wallets;
 mod watched;

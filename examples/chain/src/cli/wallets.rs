@@ -10,11 +10,11 @@ use serde_json::json;
 use tokio::time::sleep;
 use watchkeeper_chain::adapter::ethereum::EthereumClient;
 use watchkeeper_chain::projection::wallet::{
-    AddWalletError, Amount, BackfillError, BalanceError, WalletDesk, WalletsView,
+    AddWalletError, Amount, BackfillError, BalanceError, WalletRequests, WalletsView,
 };
 use watchkeeper_chain::{Header, Height};
 
-use super::tell::{Teller, lasting};
+use super::report::{Reporter, lasting};
 use super::watched::{Ether, Watched, ether, wallet};
 
 /// How often nodes are asked that do not answer while others have refused.
@@ -71,7 +71,7 @@ impl Accounts {
 
     /// Follows the accounts as soon as it is known where the observation begins and what they own there, until
     /// the observation ends.
-    pub(crate) async fn follow(&self, watched: &Watched, teller: &Teller) -> Result<(), AddWalletError> {
+    pub(crate) async fn follow(&self, watched: &Watched, reporter: &Reporter) -> Result<(), AddWalletError> {
         let mut watch = watched.handle().watch();
         let root = loop {
             let graph =
@@ -84,19 +84,20 @@ impl Accounts {
             }
         };
         for account in &self.followed {
-            let Opening { at, owns, .. } = self.opening(account, &root, teller).await;
-            let added = watched.desk.add(wallet(&account.name, account.address, at.saturating_add(1), owns));
+            let Opening { at, owns, .. } = self.opening(account, &root, reporter).await;
+            let added =
+                watched.requests.add(wallet(&account.name, account.address, at.saturating_add(1), owns));
             match added {
                 Err(AddWalletError::Closed) => return Ok(()),
                 added => added?,
             }
         }
-        self.read_older_blocks(&watched.desk, teller).await;
+        self.read_older_blocks(&watched.requests, reporter).await;
         Ok(())
     }
 
     /// What an account owns behind `root`: asked until a node says it, or one refuses and the others stay silent.
-    async fn opening(&self, account: &Account, root: &Header, teller: &Teller) -> Opening {
+    async fn opening(&self, account: &Account, root: &Header, reporter: &Reporter) -> Opening {
         let (name, at) = (&account.name, root.height);
         let place = format!("block {at} ({:.8})", root.hash);
         let mut told = None;
@@ -106,7 +107,7 @@ impl Accounts {
                 Ok(owns) => {
                     let opening = Opening { at, owns, is_told: true };
                     account.opening.set(Some(opening));
-                    account.show(teller, owns, at, format_args!(" at {place}"));
+                    account.show(reporter, owns, at, format_args!(" at {place}"));
                     return opening;
                 }
                 Err(unsaid) => unsaid,
@@ -115,7 +116,7 @@ impl Accounts {
                 (None, Some(error)) => {
                     let text = format!("{name} waits to be known at {place}: {error}");
                     if told.as_ref() != Some(&text) {
-                        account.say(teller, &text);
+                        account.say(reporter, &text);
                         told = Some(text);
                     }
                 }
@@ -126,7 +127,7 @@ impl Accounts {
         };
         let reason = refused.map_or_else(String::new, |error| format!(": {error}"));
         account.say(
-            teller,
+            reporter,
             &format!(
                 "{name} is not known at {place}, and shown as what comes and goes from there on; begin nearer to the \
                  head, or give a node that keeps old states{reason}"
@@ -153,11 +154,11 @@ impl Accounts {
     }
 
     /// Reads the blocks that have gone by before an account was followed, whenever there are such.
-    async fn read_older_blocks(&self, desk: &WalletDesk<Ether>, teller: &Teller) {
+    async fn read_older_blocks(&self, requests: &WalletRequests<Ether>, reporter: &Reporter) {
         let mut told = HashMap::new();
         for (name, node) in self.nodes.iter().cycle() {
             loop {
-                match desk.backfill(node).await {
+                match requests.backfill(node).await {
                     Ok(()) => told.clear(),
                     Err(BackfillError::Closed) => return,
                     Err(error) => {
@@ -167,7 +168,7 @@ impl Accounts {
                         };
                         let text = format!("{name}: {error}");
                         if told.get(name) != Some(&text) {
-                            teller.tell("wallet", &text, || json!({ "wallet": null, "unknown": text }));
+                            reporter.tell("wallet", &text, || json!({ "wallet": null, "unknown": text }));
                             told.insert(name, text);
                         }
                         sleep(self.pause).await;
@@ -179,13 +180,13 @@ impl Accounts {
     }
 
     /// Says what each account owns at the tip.
-    pub(crate) fn tell(&self, wallets: &WalletsView<Ether>, teller: &Teller) {
+    pub(crate) fn tell(&self, wallets: &WalletsView<Ether>, reporter: &Reporter) {
         let tip = wallets.tip().map_or(0, |tip| tip.next.saturating_sub(1));
         for account in &self.followed {
             let name = &account.name;
             let Some(Opening { at, owns, is_told }) = account.opening.get() else {
                 let text = format!("{name} is not known: no node said what it had to begin with");
-                account.say(teller, &text);
+                account.say(reporter, &text);
                 continue;
             };
             let (owns, height) = match wallets.balance(name) {
@@ -194,19 +195,19 @@ impl Accounts {
                 Err(BalanceError::Nothing | BalanceError::UnknownWallet { .. }) => (owns, at),
                 Err(BalanceError::Waiting { .. }) => {
                     let text = format!("{name} is not known yet: blocks above {at} are still read for it");
-                    account.say(teller, &text);
+                    account.say(reporter, &text);
                     continue;
                 }
                 Err(error) => {
-                    account.say(teller, &format!("{name}: {error}"));
+                    account.say(reporter, &format!("{name}: {error}"));
                     continue;
                 }
             };
             if is_told {
-                account.show(teller, owns, height, format_args!(" at block {height}"));
+                account.show(reporter, owns, height, format_args!(" at block {height}"));
             } else {
                 let since = format_args!(" at block {height}, beside what it had at block {at}");
-                account.show(teller, owns, height, since);
+                account.show(reporter, owns, height, since);
             }
         }
     }
@@ -214,18 +215,18 @@ impl Accounts {
 
 impl Account {
     /// Says what it owns behind the block of this height.
-    fn show(&self, teller: &Teller, owns: Amount, height: Height, place: fmt::Arguments<'_>) {
+    fn show(&self, reporter: &Reporter, owns: Amount, height: Height, place: fmt::Arguments<'_>) {
         let Self { name, address, opening } = self;
         let whole = opening.get().is_some_and(|opening| opening.is_told);
-        teller.tell("wallet", &format!("{name} {} ether{place}", ether(owns)), || {
+        reporter.tell("wallet", &format!("{name} {} ether{place}", ether(owns)), || {
             let wei = owns.to_string();
             json!({ "wallet": name, "address": address, "wei": wei, "height": height, "whole": whole })
         });
     }
 
     /// Says why it is not known what it owns.
-    fn say(&self, teller: &Teller, text: &str) {
-        teller.tell(
+    fn say(&self, reporter: &Reporter, text: &str) {
+        reporter.tell(
             "wallet",
             text,
             || json!({ "wallet": self.name, "address": self.address, "unknown": text }),

@@ -12,7 +12,7 @@ use watchkeeper::{
 use watchkeeper_chain::adapter::ethereum::{EthereumClient, EthereumTransaction};
 use watchkeeper_chain::projection::inclusion::{Follower, InclusionView, Inclusions};
 use watchkeeper_chain::projection::wallet::{
-    Account, AccountWallet, Amount, NewWallet, WalletDesk, Wallets, WalletsView,
+    Account, AccountWallet, Amount, NewWallet, WalletRequests, Wallets, WalletsView,
 };
 use watchkeeper_chain::projection::{Projected, View};
 use watchkeeper_chain::{ChainConfig, ChainEvent, ChainObserver, ChainSource, ChainView, Height};
@@ -33,7 +33,7 @@ pub(crate) type Observer =
 pub(crate) struct Watched {
     pub(crate) runtime: ObservationRuntime<Observer>,
     pub(crate) follower: Follower,
-    pub(crate) desk: WalletDesk<Ether>,
+    pub(crate) requests: WalletRequests<Ether>,
 }
 
 impl Watched {
@@ -44,12 +44,12 @@ impl Watched {
         wake: Option<Arc<Notify>>,
     ) -> Result<Self, ObservationRuntimeError> {
         let (inclusions, wallets) = (Inclusions::new(), Wallets::new(Account::new(CONFIRMATIONS)));
-        let (follower, desk) = (inclusions.follower(), wallets.desk());
+        let (follower, requests) = (inclusions.follower(), wallets.requests());
         let timing = timing(config.interval, wake);
         let observer = Projected::new(ChainObserver::new(config), (inclusions, wallets));
         let runtime =
             ObservationRuntime::start_in_background(StaticSourceProvider::new(nodes), observer, timing)?;
-        Ok(Self { runtime, follower, desk })
+        Ok(Self { runtime, follower, requests })
     }
 
     pub(crate) fn handle(&self) -> ObservationHandle<Observer> {

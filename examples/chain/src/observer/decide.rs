@@ -10,7 +10,7 @@ use crate::{Block, ChainEvent, Hash, Header, Height, OnBranch, Transaction};
 
 /// The way from the tip to the best head, as far as blocks are asked for.
 #[derive(Debug)]
-pub(super) struct Way {
+pub(super) struct BranchSwitch {
     pub(super) ancestor: Header,
     /// Lowest first.
     pub(super) joined: Vec<Header>,
@@ -78,7 +78,7 @@ impl<T: Transaction> Known<T> {
     }
 
     /// The way to `head`: as far as the window reaches, and at least until it outweighs the tip.
-    pub(super) fn way_to(&self, head: &Header) -> Option<Way> {
+    pub(super) fn switch_to(&self, head: &Header) -> Option<BranchSwitch> {
         let Chain { graph, tip, .. } = self.chain.as_ref()?;
         let ancestor = graph.common_ancestor(&tip.hash, &head.hash)?;
         let window = u64::try_from(self.config.block_window).unwrap_or(u64::MAX);
@@ -95,16 +95,17 @@ impl<T: Transaction> Known<T> {
         let end = graph.ancestor_at(&head.hash, end)?;
         let mut joined: Vec<Header> = graph.down(&end.hash, ancestor.height).collect();
         joined.reverse();
-        Some(Way { ancestor, joined })
+        Some(BranchSwitch { ancestor, joined })
     }
 
     /// Tells how the branch changed, as far as the blocks are there. Nothing is awaited here: what is told
     /// and what is remembered change together.
     pub(super) fn advance(&mut self, now: Instant) {
-        let ways: Vec<Way> = self.better().iter().filter_map(|head| self.way_to(head)).collect();
+        let switches: Vec<BranchSwitch> =
+            self.better().iter().filter_map(|head| self.switch_to(head)).collect();
         // Where the blocks of the best branch are not to be had, a worse one is better than none.
-        for way in &ways {
-            if self.follow(way) {
+        for switch in &switches {
+            if self.follow(switch) {
                 break;
             }
         }
@@ -114,16 +115,16 @@ impl<T: Transaction> Known<T> {
         self.compare(now);
         self.measure(now);
         self.prune();
-        let on_the_way: usize = ways.iter().map(|way| way.joined.len()).sum();
+        let on_the_way: usize = switches.iter().map(|switch| switch.joined.len()).sum();
         self.blocks.keep(self.config.blocks_kept.max(on_the_way));
     }
 
     /// Whether the branch moved.
-    fn follow(&mut self, way: &Way) -> bool {
+    fn follow(&mut self, switch: &BranchSwitch) -> bool {
         let Some(Chain { graph, tip, is_told, .. }) = &mut self.chain else { return false };
-        let blocks = way.joined.iter().map_while(|header| self.blocks.get(&header.hash).map(Arc::clone));
+        let blocks = switch.joined.iter().map_while(|header| self.blocks.get(&header.hash).map(Arc::clone));
         let new: Vec<Arc<Block<T>>> = blocks.collect();
-        let ancestor = way.ancestor;
+        let ancestor = switch.ancestor;
         let next = new.last().map_or(ancestor, |block| block.header);
         let event = if ancestor == *tip {
             if new.is_empty() {
@@ -133,7 +134,7 @@ impl<T: Transaction> Known<T> {
         } else {
             let old: Vec<Header> = graph.down(&tip.hash, ancestor.height).collect();
             let is_heavier = graph.total_work(&next.hash) > graph.total_work(&tip.hash);
-            if new.len() < way.joined.len() && !is_heavier {
+            if new.len() < switch.joined.len() && !is_heavier {
                 return false;
             }
             if new.is_empty() {
@@ -239,7 +240,7 @@ impl<T: Transaction> Known<T> {
             && graph.prune(&root.hash).is_ok()
         {
             self.pending.prune(root.height);
-            self.tellers.retain(|hash| graph.contains(hash));
+            self.header_origins.retain(|hash| graph.contains(hash));
         }
     }
 }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::fetch::Found;
 use super::known::{Chain, Known, untrue};
-use super::node::{Node, Trouble};
+use super::node::{LastError, Node};
 use super::probe::LONGEST_REST;
 use crate::adapter::{ChainError, ChainIdentity};
 use crate::{Block, ChainEvent, Hash, Header, Transaction};
@@ -15,7 +15,7 @@ impl<T: Transaction> Known<T> {
     /// Takes in what came of a question.
     pub(super) fn found(&mut self, name: &Arc<str>, found: Found<T>, now: Instant) {
         let in_vain = matches!(found, Found::Root(Ok(None) | Err(_)));
-        let trouble = match found {
+        let error = match found {
             Found::Identity(Ok(identity)) => {
                 self.identified(name, identity, now);
                 None
@@ -55,14 +55,14 @@ impl<T: Transaction> Known<T> {
         };
         let Some(node) = self.nodes.get_mut(name) else { return };
         if in_vain {
-            node.vain = node.vain.saturating_add(1);
+            node.empty_responses = node.empty_responses.saturating_add(1);
         }
-        let Some(error) = trouble else { return };
+        let Some(error) = error else { return };
         if let ChainError::RateLimited { retry_after, .. } = error {
             let rest = retry_after.unwrap_or(self.config.interval).min(LONGEST_REST);
-            node.rests_until = now.checked_add(rest);
+            node.backoff_until = now.checked_add(rest);
         }
-        node.trouble = Some(Trouble { error, answers: node.health.facts.answers });
+        node.last_error = Some(LastError { error, answers: node.health.facts.answers });
     }
 
     /// A trouble is over when the node has answered for its head since, does not rest, and is asked nothing
@@ -70,9 +70,9 @@ impl<T: Transaction> Known<T> {
     pub(super) fn end_troubles(&mut self, is_asked: impl Fn(&str) -> bool, now: Instant) {
         for (name, node) in &mut self.nodes {
             let answers = node.health.facts.answers;
-            let is_old = node.trouble.as_ref().is_some_and(|trouble| trouble.answers != answers);
+            let is_old = node.last_error.as_ref().is_some_and(|trouble| trouble.answers != answers);
             if is_old && !node.rests(now) && !is_asked(name) {
-                node.trouble = None;
+                node.last_error = None;
             }
         }
     }
@@ -81,15 +81,15 @@ impl<T: Transaction> Known<T> {
         let expected = self.identity.get_or_insert_with(|| found.clone());
         let Some(node) = self.nodes.get_mut(name) else { return };
         node.asks_identity = false;
-        let unproved = node.unproved.take();
+        let unverified_head = node.unverified_head.take();
         if *expected == found {
             node.identified = Some(now);
-            (node.foreign, node.lies_below) = (None, false);
+            (node.foreign, node.invalid_below) = (None, false);
             // It may have been in the middle of a reorg: it is asked again.
-            if std::mem::take(&mut node.off) {
+            if std::mem::take(&mut node.diverged_below_root) {
                 self.pending.forget_told_by(name);
             }
-            if let Some(head) = unproved {
+            if let Some(head) = unverified_head {
                 self.take_in(name, head);
             }
         } else if node.foreign.as_ref() != Some(&found) {
@@ -106,16 +106,16 @@ impl<T: Transaction> Known<T> {
         let of_it = |node: &&mut Node| node.identified.is_some() && node.is_honest();
         let Some(node) = self.nodes.get_mut(name).filter(of_it) else { return };
         (node.finalised, node.told_final_at) = (finalised, Some((head, now)));
-        (node.final_in_vain, node.final_rests_until) = (0, None);
+        (node.final_empty_responses, node.final_backoff_until) = (0, None);
     }
 
     /// It is asked again after an interval, and each time after twice as long.
     fn kept_final_back(&mut self, name: &Arc<str>, now: Instant) {
         let config = &self.config;
         let Some(node) = self.nodes.get_mut(name) else { return };
-        let rest = config.interval.saturating_mul(1 << node.final_in_vain.min(16));
-        node.final_in_vain = node.final_in_vain.saturating_add(1);
-        node.final_rests_until = now.checked_add(rest.min(config.identify_every));
+        let rest = config.interval.saturating_mul(1 << node.final_empty_responses.min(16));
+        node.final_empty_responses = node.final_empty_responses.saturating_add(1);
+        node.final_backoff_until = now.checked_add(rest.min(config.identify_every));
     }
 
     /// Takes in what a node brought to close a gap. Returns what is wrong with it.
@@ -127,21 +127,21 @@ impl<T: Transaction> Known<T> {
         gap: Option<Hash>,
         error: Option<ChainError>,
     ) -> Option<ChainError> {
-        let lie = headers.iter().find_map(|header| self.link(*header, name));
+        let invalid = headers.iter().find_map(|header| self.link(*header, name));
         let is_late = matches!(error, Some(ChainError::TimedOut { .. }));
         // What the node says of the gap contradicts what it built on it.
         if let (Some(gap), Some(ChainError::Untrue { .. }), []) = (gap, &error, headers) {
             self.pending.forget_children(&gap, name);
         }
-        if lie.is_some() {
+        if invalid.is_some() {
             self.pending.forget_told_by(name);
         }
         let (node, chain) = self.nodes.get_mut(name).zip(self.chain.as_ref())?;
         let is_limited = matches!(error, Some(ChainError::RateLimited { .. }));
-        let in_vain = headers.is_empty() || is_late || is_limited || lie.is_some();
-        node.vain = if in_vain { node.vain.saturating_add(1) } else { 0 };
-        if let Some(lie) = lie.filter(|_| node.head.is_some_and(|now| now.hash == head)) {
-            (node.lie, node.lies_below) = (Some(untrue(name, &lie)), true);
+        let in_vain = headers.is_empty() || is_late || is_limited || invalid.is_some();
+        node.empty_responses = if in_vain { node.empty_responses.saturating_add(1) } else { 0 };
+        if let Some(invalid) = invalid.filter(|_| node.head.is_some_and(|now| now.hash == head)) {
+            (node.invalid_header, node.invalid_below) = (Some(untrue(name, &invalid)), true);
         }
         let highest = headers.last().filter(|highest| chain.graph.contains(&highest.hash));
         if let Some(highest) = highest.filter(|_| node.is_honest()) {
@@ -158,7 +158,7 @@ impl<T: Transaction> Known<T> {
         }
         let of_it = |node: &&mut Node| node.head.is_some_and(|now| now.hash == head);
         if let Some(node) = self.nodes.get_mut(name).filter(of_it) {
-            node.off = true;
+            node.diverged_below_root = true;
             self.pending.forget_told_by(name);
         }
     }
@@ -178,15 +178,15 @@ impl<T: Transaction> Known<T> {
     fn kept_block_back(&mut self, name: &Arc<str>, header: Header) {
         self.tried.entry(header.hash).or_default().push(Arc::clone(name));
         if let Some(node) = self.nodes.get_mut(name) {
-            node.withholds = true;
+            node.withheld_block = true;
         }
     }
 
     fn delivered(&mut self, name: &Arc<str>, block: Block<T>) {
         if let Some(node) = self.nodes.get_mut(name) {
-            node.withholds = false;
+            node.withheld_block = false;
         }
-        self.tellers.remove(&block.header.hash);
+        self.header_origins.remove(&block.header.hash);
         self.tried.remove(&block.header.hash);
         self.blocks.insert(block);
     }

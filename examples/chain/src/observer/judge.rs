@@ -5,10 +5,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Group;
+use super::header_origins::HeaderOrigins;
 use super::known::{Chain, Known, Standing};
 use super::node::Node;
 use super::pending::Pending;
-use super::tellers::Tellers;
 use crate::{ChainEvent, Header, OnBranch, Transaction};
 
 impl<T: Transaction> Known<T> {
@@ -43,10 +43,12 @@ impl<T: Transaction> Known<T> {
         tracing::warn!(
             "most public nodes are not above the block where the observation was to begin: begun anew"
         );
-        (self.chain, self.pending, self.tellers) = (None, Pending::default(), Tellers::default());
+        (self.chain, self.pending, self.header_origins) =
+            (None, Pending::default(), HeaderOrigins::default());
         (self.behind_since, self.tip_was_left, self.rivals) = (None, false, Vec::new());
         for node in self.nodes.values_mut() {
-            (node.linked, node.off, node.breached, node.held_tip) = (None, false, false, false);
+            (node.linked, node.diverged_below_root, node.breached, node.held_tip) =
+                (None, false, false, false);
         }
     }
 
@@ -56,7 +58,7 @@ impl<T: Transaction> Known<T> {
         let Some(Chain { graph, .. }) = &self.chain else { return };
         let is_gone = |node: &Node| match node.head.map(|head| self.standing(&head)) {
             Some(Standing::Below | Standing::Off) => true,
-            Some(Standing::Waiting) => node.off,
+            Some(Standing::Waiting) => node.diverged_below_root,
             Some(Standing::Linked) | None => false,
         };
         let gone: Vec<bool> = self.nodes.values().map(is_gone).collect();
@@ -77,7 +79,9 @@ impl<T: Transaction> Known<T> {
         let breaches = |node: &Node, head: &Header| match self.standing(head) {
             Standing::Off => true,
             // Whoever was in breach is believed again when it is seen on the branch.
-            Standing::Waiting => node.off || node.breached && node.linked.is_none_or(|block| leaves(&block)),
+            Standing::Waiting => {
+                node.diverged_below_root || node.breached && node.linked.is_none_or(|block| leaves(&block))
+            }
             Standing::Below => false,
             Standing::Linked => leaves(head),
         };

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::blocks::Blocks;
+use super::header_origins::HeaderOrigins;
 use super::node::Node;
 use super::pending::Pending;
-use super::tellers::Tellers;
 use super::{ChainConfig, Start};
 use crate::adapter::{ChainError, ChainIdentity};
 use crate::{ChainEvent, Graph, Hash, Header, Height, InsertError, Inserted, OnBranch, Transaction};
@@ -23,7 +23,7 @@ pub(super) struct Known<T> {
     pub(super) nodes: BTreeMap<Arc<str>, Node>,
     pub(super) pending: Pending,
     pub(super) blocks: Blocks<T>,
-    pub(super) tellers: Tellers,
+    pub(super) header_origins: HeaderOrigins,
     /// Whom a block was asked of in vain in this cycle.
     pub(super) tried: HashMap<Hash, Vec<Arc<str>>>,
     /// Nobody has the tip any more, and the last one who had it went away from it: it did not just fall
@@ -82,7 +82,7 @@ impl<T: Transaction> Known<T> {
             nodes: BTreeMap::new(),
             pending: Pending::default(),
             blocks: Blocks::new(),
-            tellers: Tellers::default(),
+            header_origins: HeaderOrigins::default(),
             tried: HashMap::new(),
             tip_was_left: false,
             rivals: Vec::new(),
@@ -110,33 +110,33 @@ impl<T: Transaction> Known<T> {
         let attached = self.is_attached(&head);
         let every = self.config.identify_every;
         let Some(node) = self.nodes.get_mut(name) else { return };
-        let attached = attached || node.goes_on(&head);
+        let attached = attached || node.extends(&head);
         let proved = node.identified.is_some() && node.foreign.is_none() && attached;
         let due = node.identified.is_none_or(|proved| now.saturating_duration_since(proved) >= every);
         node.asks_identity = due || !proved;
         if proved {
             self.take_in(name, head);
         } else {
-            node.unproved = Some(head);
+            node.unverified_head = Some(head);
         }
     }
 
     pub(super) fn take_in(&mut self, name: &Arc<str>, head: Header) {
         let Some(node) = self.nodes.get_mut(name) else { return };
-        let goes_on = node.goes_on(&head);
-        if node.lies_below && goes_on {
+        let extends = node.extends(&head);
+        if node.invalid_below && extends {
             node.head = Some(head);
             return;
         }
-        if (node.off || node.lies_below) && !goes_on {
+        if (node.diverged_below_root || node.invalid_below) && !extends {
             // Its gaps are of the branch that it was on, and not worth a question.
-            (node.off, node.lies_below) = (false, false);
+            (node.diverged_below_root, node.invalid_below) = (false, false);
             self.pending.forget_told_by(name);
         }
-        let lie = self.link(head, name);
+        let invalid = self.link(head, name);
         let Some(node) = self.nodes.get_mut(name) else { return };
-        node.lie = lie.map(|error| untrue(name, &error));
-        if node.lie.is_some() {
+        node.invalid_header = invalid.map(|error| untrue(name, &error));
+        if node.invalid_header.is_some() {
             return;
         }
         let before = node.head.replace(head);
@@ -153,37 +153,37 @@ impl<T: Transaction> Known<T> {
 
     /// Links a header and all that waited for it, or keeps it until its parent is there. Returns why it
     /// cannot be true.
-    pub(super) fn link(&mut self, header: Header, teller: &Arc<str>) -> Option<InsertError> {
+    pub(super) fn link(&mut self, header: Header, origin: &Arc<str>) -> Option<InsertError> {
         let limit = self.config.headers_off_branch;
         let chain = self.chain.as_mut()?;
-        let mut lie = None;
-        let mut queue = vec![(header, Arc::clone(teller))];
-        while let Some((next, teller)) = queue.pop() {
-            if self.tellers.count(&teller) >= limit && !chain.graph.contains(&next.hash) {
+        let mut invalid = None;
+        let mut queue = vec![(header, Arc::clone(origin))];
+        while let Some((next, origin)) = queue.pop() {
+            if self.header_origins.count(&origin) >= limit && !chain.graph.contains(&next.hash) {
                 // It is told again when there is room: with the head that stands on it, or by another node.
                 continue;
             }
             match chain.graph.insert(next) {
                 Ok(Inserted::New) => {
                     if self.blocks.get(&next.hash).is_none() {
-                        self.tellers.insert(next.hash, teller);
+                        self.header_origins.insert(next.hash, origin);
                     }
                     self.pending.remove(&next.hash);
                     queue.extend(self.pending.take_children(&next.hash));
                 }
                 Ok(Inserted::Known) | Err(InsertError::BelowRoot { .. }) => {}
                 Err(InsertError::MissingParent { .. }) => {
-                    self.pending.insert(next, &teller, self.config.pending_limit);
+                    self.pending.insert(next, &origin, self.config.pending_limit);
                 }
-                Err(error) if next == header => lie = Some(error),
+                Err(error) if next == header => invalid = Some(error),
                 Err(error) => {
-                    if let Some(node) = self.nodes.get_mut(&teller) {
-                        node.lie = Some(untrue(&teller, &error));
+                    if let Some(node) = self.nodes.get_mut(&origin) {
+                        node.invalid_header = Some(untrue(&origin, &error));
                     }
                 }
             }
         }
-        lie
+        invalid
     }
 
     /// Whether a head is known, or continues what is known.

@@ -6,6 +6,7 @@ mod config;
 mod decide;
 mod fetch;
 mod found;
+mod header_origins;
 mod judge;
 mod known;
 mod node;
@@ -13,7 +14,6 @@ mod pending;
 mod probe;
 mod show;
 mod source;
-mod tellers;
 mod view;
 mod want;
 
@@ -250,7 +250,7 @@ impl<C: ChainClient> ChainObserver<C> {
                 limit: self.config.request_timeout,
                 budget: self.config.backfill,
                 // Who gave nothing the last time may not bear many calls at once.
-                at_once: if known.is_none_or(|node| node.vain > 0) {
+                at_once: if known.is_none_or(|node| node.empty_responses > 0) {
                     1
                 } else {
                     self.config.requests_per_node

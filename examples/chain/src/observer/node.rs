@@ -23,34 +23,34 @@ pub(super) struct Node {
     pub(super) told_final_at: Option<(Hash, Instant)>,
     /// The last block of its branch that is in the graph: its head, or how far it was caught up with.
     pub(super) linked: Option<Header>,
-    /// How often in a row it was asked for headers in vain, or did not bring them in time.
-    pub(super) vain: u32,
-    /// It did not give the last block that it was asked for.
-    pub(super) withholds: bool,
-    /// How often in a row it did not say what is final, and until when it is not asked.
-    pub(super) final_in_vain: u32,
-    pub(super) final_rests_until: Option<Instant>,
+    /// How many consecutive requests for headers were answered with none, or too late.
+    pub(super) empty_responses: u32,
+    /// It did not return the last block that it was asked for.
+    pub(super) withheld_block: bool,
+    /// How many consecutive requests for its final block had no answer, and until when it is not asked.
+    pub(super) final_empty_responses: u32,
+    pub(super) final_backoff_until: Option<Instant>,
     /// When it last proved to be on the chain.
     pub(super) identified: Option<Instant>,
     /// It has to be asked for its chain.
     pub(super) asks_identity: bool,
-    /// A head that is not taken in before the node has proved to be on the chain.
-    pub(super) unproved: Option<Header>,
+    /// A head that is not used before the node has proved to be on the chain.
+    pub(super) unverified_head: Option<Header>,
     pub(super) foreign: Option<ChainIdentity>,
     /// Why it did not answer for its head.
     pub(super) failure: Option<ChainError>,
     /// Its head, or what it says is below, cannot be true.
-    pub(super) lie: Option<ChainError>,
+    pub(super) invalid_header: Option<ChainError>,
     /// It is what is below its head: that stays so for what is put on top, until the node is asked which chain
     /// it is on and gets another chance.
-    pub(super) lies_below: bool,
-    /// What went wrong last with a question that was not for its head; until that is over.
-    pub(super) trouble: Option<Trouble>,
+    pub(super) invalid_below: bool,
+    /// The last error of a request that was not for its head, until a later one succeeds.
+    pub(super) last_error: Option<LastError>,
     /// It asked to be left alone until then.
-    pub(super) rests_until: Option<Instant>,
+    pub(super) backoff_until: Option<Instant>,
     pub(super) breached: bool,
-    /// Its branch was found to leave ours below the root; the way there is too long to be kept.
-    pub(super) off: bool,
+    /// Its branch diverged from ours below the root; the blocks between are too many to be kept.
+    pub(super) diverged_below_root: bool,
     pub(super) lagging: bool,
     /// Its head had the canonical tip on its branch when the nodes were last weighed.
     pub(super) held_tip: bool,
@@ -58,7 +58,7 @@ pub(super) struct Node {
 }
 
 #[derive(Debug)]
-pub(super) struct Trouble {
+pub(super) struct LastError {
     pub(super) error: ChainError,
     /// How often the node had answered for its head by then.
     pub(super) answers: u64,
@@ -74,21 +74,21 @@ impl Node {
             finalised: None,
             told_final_at: None,
             linked: None,
-            vain: 0,
-            withholds: false,
-            final_in_vain: 0,
-            final_rests_until: None,
+            empty_responses: 0,
+            withheld_block: false,
+            final_empty_responses: 0,
+            final_backoff_until: None,
             identified: None,
             asks_identity: true,
-            unproved: None,
+            unverified_head: None,
             foreign: None,
             failure: None,
-            lie: None,
-            lies_below: false,
-            trouble: None,
-            rests_until: None,
+            invalid_header: None,
+            invalid_below: false,
+            last_error: None,
+            backoff_until: None,
             breached: false,
-            off: false,
+            diverged_below_root: false,
             lagging: false,
             held_tip: false,
             forgotten: false,
@@ -100,19 +100,19 @@ impl Node {
         !self.breached && !self.forgotten && self.is_honest()
     }
 
-    /// Whether it is on the chain and tells no lies.
+    /// Whether it is on the chain and its headers are valid.
     pub(super) fn is_honest(&self) -> bool {
-        self.foreign.is_none() && self.lie.is_none() && self.head.is_some()
+        self.foreign.is_none() && self.invalid_header.is_none() && self.head.is_some()
     }
 
     /// Whether a head is the one that it had, or stands on that.
-    pub(super) fn goes_on(&self, head: &Header) -> bool {
+    pub(super) fn extends(&self, head: &Header) -> bool {
         self.head.is_some_and(|before| *head == before || head.parent == before.hash)
     }
 
     /// Whether it asked to be left alone.
     pub(super) fn rests(&self, now: Instant) -> bool {
-        self.rests_until.is_some_and(|until| until > now)
+        self.backoff_until.is_some_and(|until| until > now)
     }
 
     pub(super) fn is_fresh(&self, now: Instant) -> bool {

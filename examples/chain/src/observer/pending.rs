@@ -71,7 +71,7 @@ impl Pending {
     /// Forgets what `node` told to be on top of `parent`.
     pub(super) fn forget_children(&mut self, parent: &Hash, node: &str) {
         let children = self.children.get(parent).cloned().unwrap_or_default();
-        let told_by_it = |hash: &Hash| self.headers.get(hash).is_some_and(|(_, teller)| **teller == *node);
+        let told_by_it = |hash: &Hash| self.headers.get(hash).is_some_and(|(_, origin)| **origin == *node);
         let gone: Vec<Hash> = children.into_iter().filter(told_by_it).collect();
         for hash in gone {
             self.remove(&hash);
@@ -80,7 +80,7 @@ impl Pending {
 
     /// Forgets all that `node` told.
     pub(super) fn forget_told_by(&mut self, node: &str) {
-        let told_by_it = self.headers.iter().filter(|(_, (_, teller))| **teller == *node);
+        let told_by_it = self.headers.iter().filter(|(_, (_, origin))| **origin == *node);
         let gone: Vec<Hash> = told_by_it.map(|(hash, _)| *hash).collect();
         for hash in gone {
             self.remove(&hash);
@@ -102,7 +102,7 @@ impl Pending {
 
     /// Those told by `node` whose parents are not here either, lowest first.
     pub(super) fn gaps_of(&self, node: &str) -> Vec<Header> {
-        let own = self.headers.values().filter(|(_, teller)| **teller == *node).map(|(header, _)| *header);
+        let own = self.headers.values().filter(|(_, origin)| **origin == *node).map(|(header, _)| *header);
         let mut gaps: Vec<Header> = own.filter(|header| !self.headers.contains_key(&header.parent)).collect();
         gaps.sort_by_key(|header| (header.height, header.hash));
         gaps

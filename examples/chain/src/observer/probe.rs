@@ -21,7 +21,7 @@ pub(super) struct Errors {
 struct Error {
     error: ChainError,
     /// The node asked to be left alone until then.
-    rests_until: Option<Instant>,
+    backoff_until: Option<Instant>,
 }
 
 impl Errors {
@@ -37,13 +37,13 @@ impl Errors {
         let error = head.as_ref().err().cloned();
         let mut by_node = self.by_node.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(error) = error {
-            let rests_until = match error {
+            let backoff_until = match error {
                 ChainError::RateLimited { retry_after, .. } => {
                     retry_after.and_then(|rest| Instant::now().checked_add(rest.min(LONGEST_REST)))
                 }
                 _ => None,
             };
-            by_node.insert(node.name, Error { error, rests_until });
+            by_node.insert(node.name, Error { error, backoff_until });
         } else {
             by_node.remove(&node.name);
         }
@@ -52,7 +52,7 @@ impl Errors {
 
     fn resting(&self, node: &str) -> Option<Error> {
         let by_node = self.by_node.lock().unwrap_or_else(PoisonError::into_inner);
-        let rests = |error: &&Error| error.rests_until.is_some_and(|until| until > Instant::now());
+        let rests = |error: &&Error| error.backoff_until.is_some_and(|until| until > Instant::now());
         by_node.get(node).filter(rests).cloned()
     }
 

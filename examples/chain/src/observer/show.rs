@@ -38,8 +38,8 @@ impl<T: Transaction> Known<T> {
             agreement: self.agreement(node),
             health: node.health.clone(),
             error: {
-                let trouble = node.trouble.as_ref().map(|trouble| &trouble.error);
-                node.failure.as_ref().or(node.lie.as_ref()).or(trouble).cloned()
+                let trouble = node.last_error.as_ref().map(|trouble| &trouble.error);
+                node.failure.as_ref().or(node.invalid_header.as_ref()).or(trouble).cloned()
             },
         }
     }
@@ -48,7 +48,7 @@ impl<T: Transaction> Known<T> {
         if let Some(found) = &node.foreign {
             return Agreement::OtherChain(found.clone());
         }
-        if node.lie.is_some() {
+        if node.invalid_header.is_some() {
             return Agreement::Untrue;
         }
         if node.breached {

@@ -30,13 +30,13 @@ impl<T: Transaction> Known<T> {
     ) -> Vec<(Arc<str>, Question)> {
         let mut walks = Walks::default();
         for (name, question, _) in fetches.flights() {
-            walks.begin(question, self.nodes.get(name).map_or(u32::MAX, |node| node.vain));
+            walks.begin(question, self.nodes.get(name).map_or(u32::MAX, |node| node.empty_responses));
         }
         let mut questions = Vec::new();
         let mut nodes: Vec<_> =
             self.nodes.iter().filter(|(_, node)| node.is_reachable(now, self.config.collect_for)).collect();
         // A node that brings no headers must not keep others from being asked.
-        nodes.sort_by_key(|(_, node)| (node.vain, node.group == Group::Public));
+        nodes.sort_by_key(|(_, node)| (node.empty_responses, node.group == Group::Public));
         for (name, node) in nodes {
             if fetches.is_busy(name) {
                 continue;
@@ -45,7 +45,7 @@ impl<T: Transaction> Known<T> {
             if asked.contains(&(Arc::clone(name), question.purpose())) {
                 continue;
             }
-            walks.begin(&question, node.vain);
+            walks.begin(&question, node.empty_responses);
             questions.push((Arc::clone(name), question));
         }
         self.ask_for_finality(fetches, asked, now, &mut questions);
@@ -58,7 +58,7 @@ impl<T: Transaction> Known<T> {
             // Which chain it is, is not for those to say by whom ours are only measured.
             return (self.identity.is_some() || self.decides(node)).then_some(Question::Identity);
         }
-        let identity = self.identity.as_ref().filter(|_| node.is_honest() && !node.off)?;
+        let identity = self.identity.as_ref().filter(|_| node.is_honest() && !node.diverged_below_root)?;
         let Some(chain) = &self.chain else {
             let (start, head) = (self.config.start.clone(), node.head?.height);
             let is_recent = matches!(start, Start::Recent(_));
@@ -76,19 +76,20 @@ impl<T: Transaction> Known<T> {
         let nodes = self.nodes.iter().filter(|(_, node)| node.group == group);
         let reachable: Vec<_> =
             nodes.filter(|(_, node)| node.is_reachable(now, self.config.collect_for)).collect();
-        if reachable.iter().any(|(_, node)| node.asks_identity && node.trouble.is_none()) {
+        if reachable.iter().any(|(_, node)| node.asks_identity && node.last_error.is_none()) {
             return false;
         }
         let believed = reachable.into_iter().filter(|(_, node)| node.is_believed());
-        let mut heads: Vec<_> =
-            believed.filter_map(|(name, node)| Some((Reverse(node.head?.height), name, node.vain))).collect();
+        let mut heads: Vec<_> = believed
+            .filter_map(|(name, node)| Some((Reverse(node.head?.height), name, node.empty_responses)))
+            .collect();
         heads.sort();
         if group == Group::Public {
             heads.drain(..heads.len() / 2);
         }
         heads
             .iter()
-            .min_by_key(|(height, _, vain)| (*vain, *height))
+            .min_by_key(|(height, _, empty_responses)| (*empty_responses, *height))
             .is_some_and(|(_, best, _)| *best == name)
     }
 
@@ -105,7 +106,7 @@ impl<T: Transaction> Known<T> {
         let lowest = graph.root().height.saturating_add(1);
         let mut gaps = self.pending.gaps_of(name);
         gaps.extend(below_head);
-        let open = |gap: &Header| gap.height > lowest && walks.leave(Some(gap.parent), node.vain);
+        let open = |gap: &Header| gap.height > lowest && walks.leave(Some(gap.parent), node.empty_responses);
         let gap = gaps.into_iter().filter(open).min_by_key(|gap| gap.height)?;
         // Most likely the node is on the heaviest branch; unless it was seen on another one.
         let heaviest = graph.tips().max_by_key(|tip| graph.total_work(&tip.hash))?;
@@ -118,7 +119,7 @@ impl<T: Transaction> Known<T> {
         }
         // What others have brought, and nobody may have any more, does not keep it from telling its own branch.
         let ahead = node.linked.map_or(0, |block| block.height.saturating_sub(tip.height));
-        if ahead >= backfill.saturating_mul(HEADERS_AHEAD) || !walks.leave(None, node.vain) {
+        if ahead >= backfill.saturating_mul(HEADERS_AHEAD) || !walks.leave(None, node.empty_responses) {
             return None;
         }
         Some(Question::Up { from: reach + 1, to: gap.height.min(reach + backfill), head })
@@ -136,7 +137,7 @@ impl<T: Transaction> Known<T> {
             let Some(head) = node.head.filter(|_| node.is_honest()) else { continue };
             let is_known = node.told_final_at.is_some_and(|(at, told)| {
                 at == head.hash && now.saturating_duration_since(told) < self.config.identify_every
-            }) || node.final_rests_until.is_some_and(|until| until > now);
+            }) || node.final_backoff_until.is_some_and(|until| until > now);
             let was_asked = asked.contains(&(Arc::clone(name), Purpose::Final))
                 || fetches.asks(name, |purpose| purpose == Purpose::Final);
             if !is_known && !was_asked && node.is_reachable(now, self.config.collect_for) {
@@ -170,8 +171,8 @@ impl<T: Transaction> Known<T> {
             }
         }
         let mut seen = HashSet::new();
-        let ways = self.better().into_iter().filter_map(|head| self.way_to(&head));
-        for header in ways.flat_map(|way| way.joined) {
+        let switches = self.better().into_iter().filter_map(|head| self.switch_to(&head));
+        for header in switches.flat_map(|way| way.joined) {
             let asked = asked.get(&header.hash).map_or(&[][..], Vec::as_slice);
             let enough = if is_late.contains(&header.hash) { 2 } else { 1 };
             let is_there = self.blocks.get(&header.hash).is_some() || asked.len() >= enough;
@@ -179,7 +180,7 @@ impl<T: Transaction> Known<T> {
                 continue;
             }
             let tried = self.tried.get(&header.hash).map_or(&[][..], Vec::as_slice);
-            let teller = self.tellers.get(&header.hash);
+            let origin = self.header_origins.get(&header.hash);
             let may = |(name, node): &(&Arc<str>, &Node)| {
                 let on_branch = |head: Header| chain.graph.is_on_branch(&header.hash, &head.hash);
                 let has_it = node.linked.is_some_and(|head| on_branch(head) == OnBranch::Yes);
@@ -187,12 +188,12 @@ impl<T: Transaction> Known<T> {
                     && node.is_honest()
                     && !tried.contains(name)
                     && !asked.contains(name)
-                    && (has_it || Some(*name) == teller)
+                    && (has_it || Some(*name) == origin)
             };
             let load = |name: &str| busy.get(name).copied().unwrap_or_default();
             let rank = |(name, node): &(&Arc<str>, &Node)| {
                 let is_public = node.group == Group::Public;
-                (late.contains(name), is_public, node.withholds, Some(*name) != teller, load(name))
+                (late.contains(name), is_public, node.withheld_block, Some(*name) != origin, load(name))
             };
             // Where one of ours is only busy, its turn is waited for: a public node comes after those that are late.
             let class =
@@ -217,18 +218,18 @@ struct Walks {
 }
 
 impl Walks {
-    fn begin(&mut self, question: &Question, vain: u32) {
+    fn begin(&mut self, question: &Question, empty_responses: u32) {
         let what = match question {
             Question::Down { from, .. } => Some(*from),
             Question::Up { .. } => None,
             _ => return,
         };
-        let least = self.begun.entry(what).or_insert(vain);
-        *least = vain.min(*least);
+        let least = self.begun.entry(what).or_insert(empty_responses);
+        *least = empty_responses.min(*least);
     }
 
     /// Whether a node is to be asked as well: nobody is asked who does as well, and a slow one bars no better one.
-    fn leave(&self, what: Option<Hash>, vain: u32) -> bool {
-        self.begun.get(&what).is_none_or(|least| vain < *least)
+    fn leave(&self, what: Option<Hash>, empty_responses: u32) -> bool {
+        self.begun.get(&what).is_none_or(|least| empty_responses < *least)
     }
 }

@@ -20,9 +20,9 @@
 //! # async fn example<C>(client: C, payment: Hash) -> Result<(), Box<dyn Error>>
 //! # where C: ChainClient<Transaction: AccountTransaction<Address = String>> {
 //! let (inclusion, wallets) = (Inclusions::new(), Wallets::new(Account::new(3)));
-//! let (follower, desk) = (inclusion.follower(), wallets.desk());
+//! let (follower, requests) = (inclusion.follower(), wallets.requests());
 //! let opening = AccountWallet::with(10_000);
-//! desk.add(NewWallet { name: "w".into(), addresses: vec!["0xf39f".to_owned()], from: 1, opening })?;
+//! requests.add(NewWallet { name: "w".into(), addresses: vec!["0xf39f".to_owned()], from: 1, opening })?;
 //!
 //! let interval = Duration::from_millis(250);
 //! let chain = ChainObserver::new(ChainConfig::every(interval));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use watchkeeper::{Invariant, ObservationConfig, ObservedSource, StaticSourceProvider};
 use watchkeeper_chain::adapter::ethereum::{Address, EthereumClient, EthereumTransaction};
 use watchkeeper_chain::projection::wallet::{
-    Account, AccountWallet, Amount, NewWallet, WalletDesk, Wallets, WalletsView,
+    Account, AccountWallet, Amount, NewWallet, WalletRequests, Wallets, WalletsView,
 };
 use watchkeeper_chain::projection::{Projected, View};
 use watchkeeper_chain::{ChainConfig, ChainEvent, ChainObserver, ChainSource, Height, Start};
@@ -94,7 +94,11 @@ struct Both {
 }
 
 impl Both {
-    async fn of(context: &Context, desk: &WalletDesk<Ether>, traces: &Traces) -> Result<Self, DynError> {
+    async fn of(
+        context: &Context,
+        requests: &WalletRequests<Ether>,
+        traces: &Traces,
+    ) -> Result<Self, DynError> {
         let nodes = [context.node_client("n1")?, context.node_client("n2")?];
         for node in &nodes {
             let pid = node.anvil().await?.pid().ok_or("it does not run")?;
@@ -104,7 +108,7 @@ impl Both {
         for (nth, account) in (1..).zip(&accounts) {
             let opening = AccountWallet::with(ether(10_000).to());
             let name = format!("w{nth}").into();
-            desk.add(NewWallet { name, addresses: vec![*account], from: 1, opening })?;
+            requests.add(NewWallet { name, addresses: vec![*account], from: 1, opening })?;
         }
         Ok(Self { nodes, accounts })
     }
@@ -177,10 +181,10 @@ async fn at(context: &Context, height: Height) -> Result<(), DynError> {
 #[tokio::test]
 async fn value_is_conserved_while_nodes_are_paid_on_hang_and_take_another_branch() {
     let (wallets, traces) = (Wallets::new(Account::new(1)), Traces::default());
-    let (desk, seen) = (wallets.desk(), Arc::clone(&traces));
+    let (requests, seen) = (wallets.requests(), Arc::clone(&traces));
     let scenario = watched("payments", wallets)
         .workload("payments", |context: Context| async move {
-            let both = Both::of(&context, &desk, &seen).await?;
+            let both = Both::of(&context, &requests, &seen).await?;
             both.pay(0).await?;
             at(&context, 1).await?;
 
@@ -226,10 +230,10 @@ async fn value_is_conserved_while_nodes_are_paid_on_hang_and_take_another_branch
 #[tokio::test]
 async fn a_node_that_stays_behind_fails_the_scenario_and_leaves_nothing() {
     let (wallets, traces) = (Wallets::new(Account::new(1)), Traces::default());
-    let (desk, seen) = (wallets.desk(), Arc::clone(&traces));
+    let (requests, seen) = (wallets.requests(), Arc::clone(&traces));
     let scenario = watched("alone", wallets)
         .workload("n1 alone", |context: Context| async move {
-            let both = Both::of(&context, &desk, &seen).await?;
+            let both = Both::of(&context, &requests, &seen).await?;
             both.nodes[0].anvil().await?.mine(2).await?;
             at(&context, 2).await
         })

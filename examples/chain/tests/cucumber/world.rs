@@ -13,7 +13,9 @@ use watchkeeper_chain::adapter::ethereum::anvil::{Anvil, AnvilConfig};
 use watchkeeper_chain::adapter::ethereum::{Address, EthereumClient, EthereumTransaction, U256};
 use watchkeeper_chain::projection::Projected;
 use watchkeeper_chain::projection::inclusion::{Follower, Inclusions};
-use watchkeeper_chain::projection::wallet::{Account, AccountWallet, Amount, NewWallet, WalletDesk, Wallets};
+use watchkeeper_chain::projection::wallet::{
+    Account, AccountWallet, Amount, NewWallet, WalletRequests, Wallets,
+};
 use watchkeeper_chain::{ChainConfig, ChainObserver, ChainSource, Hash, Start};
 use watchkeeper_cucumber::{Observed, Observers};
 
@@ -39,7 +41,7 @@ pub(crate) struct World {
 struct Running {
     chain: ObservationHandle<Chain>,
     follower: Follower,
-    desk: WalletDesk<Ether>,
+    requests: WalletRequests<Ether>,
     /// Ours are n1, n2 and so on, public ones are p1, p2 and so on.
     nodes: BTreeMap<String, Anvil>,
     wallets: BTreeMap<String, Address>,
@@ -80,7 +82,7 @@ impl World {
             }
         }
         let (inclusions, wallets) = (Inclusions::new(), Wallets::new(Account::new(1)));
-        let (follower, desk) = (inclusions.follower(), wallets.desk());
+        let (follower, requests) = (inclusions.follower(), wallets.requests());
         // A cycle waits for every node, so that one that began after a step shows what the step did.
         let collect_for = Duration::from_secs(2);
         let config = ChainConfig { start: Start::Genesis, collect_for, ..ChainConfig::every(INTERVAL) };
@@ -89,7 +91,7 @@ impl World {
         let runtime = ObservationRuntime::start(StaticSourceProvider::new(sources), chain, timing).await?;
         let (chain, wallets) = (runtime.handle(), BTreeMap::new());
         self.observers.add(observer, runtime)?;
-        self.running = Some(Running { chain, follower, desk, nodes, wallets });
+        self.running = Some(Running { chain, follower, requests, nodes, wallets });
         Ok(())
     }
 }
@@ -133,7 +135,7 @@ async fn wallets(world: &mut World) -> Step {
             from: 1,
             opening: AccountWallet::with(OPENING),
         };
-        running.desk.add(wallet)?;
+        running.requests.add(wallet)?;
         running.wallets.insert(name.to_string(), account);
     }
     Ok(())

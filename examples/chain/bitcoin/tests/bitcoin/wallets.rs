@@ -26,11 +26,11 @@ impl Chain {
     /// Follows all there are, until `tip`.
     async fn of_all(place: &Place, tip: &Header) -> Self {
         let wallets = Wallets::new(Utxo::new(3));
-        let desk = wallets.desk();
+        let requests = wallets.requests();
         for name in NAMES {
             let addresses = vec![Key::named(name).script()];
             let wallet = NewWallet { name: name.into(), addresses, from: 1, opening: UtxoWallet::default() };
-            desk.add(wallet).unwrap();
+            requests.add(wallet).unwrap();
         }
         let observer = Projected::new(crate::common::observer(Start::Genesis), wallets);
         let mut watched = Watched::with(observer, &[("n1", place)]).await;

@@ -90,7 +90,7 @@ impl Endpoint {
     /// `text` for people: without the secrets of this address, in one line of a length that can be read, and without
     /// what a terminal would obey.
     pub(super) fn clear(&self, text: &str) -> String {
-        const LONGEST: usize = 300;
+        const MAX_BYTES: usize = 300;
         let mut text = text.to_owned();
         for secret in &self.secrets {
             text = text.replace(secret, "***");
@@ -98,7 +98,7 @@ impl Endpoint {
         let mut shown = String::new();
         for (nth, char) in text.chars().enumerate() {
             match char {
-                _ if nth == LONGEST => {
+                _ if nth == MAX_BYTES => {
                     shown.push_str("...");
                     break;
                 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// What a node may ask for at most: an absurd wish must not silence it for good.
-const LONGEST: Duration = Duration::from_mins(1);
+const MAX_DURATION: Duration = Duration::from_mins(1);
 
 /// When a node may be asked again; clones share it.
 #[derive(Clone, Debug, Default)]
@@ -21,7 +21,7 @@ impl Pace {
 
     /// It wants to be left alone for so long.
     pub(super) fn pause(&self, wish: Duration) {
-        let again = Instant::now() + wish.min(LONGEST);
+        let again = Instant::now() + wish.min(MAX_DURATION);
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *known = known.max(Some(again));
     }

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use super::book::{Book, Draft, Flow, Holdings, WalletOf};
 use super::ledger::Ledger;
+use super::ownership::{Draft, Flow, Holdings, OwnershipIndex, WalletOf};
 use crate::adapter::ChainError;
 use crate::error_text::debug_as_text;
 use crate::projection::Place;
@@ -14,10 +14,10 @@ use crate::{Block, Hash, Height};
 /// Wallets on their way to where the kept blocks begin: the blocks from the first that matters to one of them
 /// are pushed, lowest first. One read of a block serves all.
 ///
-/// Made by [`WalletDesk::wanted`](super::WalletDesk::wanted); a block at a time, at whatever pace.
+/// Made by [`WalletRequests::wanted`](super::WalletRequests::wanted); a block at a time, at whatever pace.
 pub struct Backfill<L: Ledger> {
     ledger: L,
-    book: Book<L>,
+    ownership: OwnershipIndex<L>,
     holdings: Holdings<L>,
     flow: Flow,
     /// Behind the last block that was pushed.
@@ -93,17 +93,18 @@ debug_as_text!(BackfillError);
 impl<L: Ledger> Backfill<L> {
     pub(super) fn new(ledger: L, wallets: Vec<Arc<WalletOf<L>>>, goal: Goal) -> Self {
         let first = wallets.iter().map(|wallet| wallet.from).min().unwrap_or(goal.root.next);
-        let (mut book, mut holdings, mut flow) = (Book::new(), Holdings::<L>::new_sync(), Flow::default());
+        let (mut ownership, mut holdings, mut flow) =
+            (OwnershipIndex::new(), Holdings::<L>::new_sync(), Flow::default());
         for wallet in wallets {
             let opened = ledger.balance(&wallet.opening, wallet.from).total;
             flow = flow.plus(Flow { opened, ..Flow::default() });
             let held = Ok(wallet.opening.clone());
-            book.enter(&ledger, wallet, &held);
+            ownership.register(&ledger, wallet, &held);
             holdings.push_back_mut(held);
         }
         let at = (first >= goal.root.next).then_some(goal.root);
         let next = first.min(goal.root.next);
-        let mut new = Self { ledger, book, holdings, flow, at, next, goal, stops: Vec::new() };
+        let mut new = Self { ledger, ownership, holdings, flow, at, next, goal, stops: Vec::new() };
         if at.is_some() {
             new.stop(goal.root, None);
         }
@@ -118,12 +119,12 @@ impl<L: Ledger> Backfill<L> {
     /// Whether all that it reads for is among these.
     pub(super) fn is_for(&self, waiting: &[Arc<WalletOf<L>>]) -> bool {
         let waiting: HashSet<&str> = waiting.iter().map(|wallet| &*wallet.name).collect();
-        self.book.wallets.iter().all(|wallet| waiting.contains(&*wallet.name))
+        self.ownership.wallets.iter().all(|wallet| waiting.contains(&*wallet.name))
     }
 
     /// The wallets that it reads for.
     pub(super) fn wallets(&self) -> &[Arc<WalletOf<L>>] {
-        &self.book.wallets
+        &self.ownership.wallets
     }
 
     /// Reads on to where the goal is now.
@@ -149,7 +150,7 @@ impl<L: Ledger> Backfill<L> {
         };
         let (holdings, flow) = (root.holdings.clone(), root.flow);
         let blocks = self.stops.into_iter().filter_map(|stop| Some((stop.place.hash, stop.block?)));
-        Ok(Joining { wallets: self.book.wallets, holdings, flow, blocks: blocks.collect() })
+        Ok(Joining { wallets: self.ownership.wallets, holdings, flow, blocks: blocks.collect() })
     }
 
     /// The height of the block that is to be pushed next; `None` when it is time to hand over.
@@ -177,10 +178,10 @@ impl<L: Ledger> Backfill<L> {
             }
         }
         let mut draft = Draft::new(self.holdings.clone());
-        let (changes, flow) = self.book.fold(&self.ledger, &block, 0, &mut draft);
+        let (changes, flow) = self.ownership.fold(&self.ledger, &block, 0, &mut draft);
         self.holdings = draft.finish();
         // There are no branches here: what is spent is not asked for again.
-        self.book.settled(&self.ledger, &changes);
+        self.ownership.prune_final(&self.ledger, &changes);
         self.flow = self.flow.plus(flow);
         (self.at, self.next) = (Some(place), place.next);
         if place.next >= self.goal.root.next {

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::backfill::{Backfill, BackfillError, Goal, Joining};
-use super::book::{Draft, Flow, WalletOf};
-use super::desk::Answer;
 use super::ledger::{Fault, Ledger};
+use super::ownership::{Draft, Flow, WalletOf};
+use super::requests::Answer;
 use super::view::{Entry, Known, holdings};
 use super::wallets::Wallets;
 use crate::Hash;
@@ -25,16 +25,16 @@ impl<L: Ledger> Wallets<L> {
             !matters || node.value.block.is_some() || blocks.contains_key(&node.place.hash)
         };
         for node in window.drop_unless(is_read) {
-            self.book.abandoned(&self.ledger, &node.value.changes);
+            self.ownership.prune_orphaned(&self.ledger, &node.value.changes);
         }
         for node in window.seen.all() {
             holdings(&self.ledger, &window.seen, node);
         }
-        let first = self.book.next();
+        let first = self.ownership.next();
         for (wallet, held) in wallets.into_iter().zip(&joined) {
             self.enter(wallet, held);
         }
-        let (book, ledger) = (&mut self.book, &self.ledger);
+        let (ownership, ledger) = (&mut self.ownership, &self.ledger);
         let mut flows: HashMap<Hash, Flow> = HashMap::new();
         let Some(window) = &mut self.window else { return };
         window.update(|node, parent| {
@@ -47,7 +47,7 @@ impl<L: Ledger> Wallets<L> {
                     own.push_back_mut(held.clone());
                 }
                 let mut draft = Draft::new(own);
-                let (more, moved) = book.fold(ledger, block, first, &mut draft);
+                let (more, moved) = ownership.fold(ledger, block, first, &mut draft);
                 own = draft.finish();
                 changes = changes.iter().cloned().chain(more).collect();
                 sum = flows.get(&parent.place.hash).copied().unwrap_or_default().plus(moved);
@@ -63,9 +63,9 @@ impl<L: Ledger> Wallets<L> {
 
     /// Gives a wallet that has `held` at the root its number.
     pub(super) fn enter(&mut self, wallet: Arc<WalletOf<L>>, held: &Result<L::Wallet, Fault>) {
-        let known = Known { number: self.book.next(), wallet: Arc::clone(&wallet) };
+        let known = Known { number: self.ownership.next(), wallet: Arc::clone(&wallet) };
         self.names.insert_mut(Arc::clone(&wallet.name), known);
-        self.book.enter(&self.ledger, wallet, held);
+        self.ownership.register(&self.ledger, wallet, held);
     }
 
     /// Takes in what was read for wallets, unless one of them is followed already: a second number would count
@@ -83,10 +83,10 @@ impl<L: Ledger> Wallets<L> {
         }
     }
 
-    /// Follows the wallets of the desk that need no older block, and tells it which of the others wait.
-    pub(super) fn look_at_asked(&mut self) {
+    /// Follows the wallets of the requests that need no older block, and tells it which of the others wait.
+    pub(super) fn process(&mut self) {
         let Some(goal) = self.goal() else { return };
-        let asked = self.desk.wallets();
+        let asked = self.requests.wallets();
         self.looked_at = asked.len();
         let fresh = |wallet: &Arc<WalletOf<L>>| !self.names.contains_key(&wallet.name);
         let is_behind = |wallet: &Arc<WalletOf<L>>| wallet.from < goal.read.next;
@@ -98,7 +98,7 @@ impl<L: Ledger> Wallets<L> {
             self.join(joining);
         }
         self.waiting = waiting.iter().map(|wallet| Arc::clone(&wallet.name)).collect();
-        self.desk.tell(goal, waiting);
+        self.requests.tell(goal, waiting);
     }
 
     /// From where on, and up to where, blocks have to be read for wallets that come now.

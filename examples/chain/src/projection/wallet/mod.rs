@@ -9,22 +9,22 @@
 
 mod account;
 mod backfill;
-mod book;
-mod desk;
 mod joining;
 mod ledger;
+mod ownership;
 mod reading;
 mod record;
+mod requests;
 mod utxo;
 mod view;
 mod wallets;
 
 pub use account::{Account, AccountChange, AccountTransaction, AccountWallet};
 pub use backfill::{Backfill, BackfillError};
-pub use book::{Flow, NewWallet, WalletOf};
-pub use desk::{AddWalletError, WalletDesk};
 pub use ledger::{Address, Amount, Balance, Fault, Ledger, Moved, OutPoint, Target};
+pub use ownership::{Flow, NewWallet, WalletOf};
 pub use record::{WalletsRecord, WrongRecord};
+pub use requests::{AddWalletError, WalletRequests};
 pub use utxo::{Coin, Utxo, UtxoChange, UtxoTransaction, UtxoWallet};
 pub use view::{BalanceError, Unconserved, WalletsView};
 pub use wallets::Wallets;

@@ -1,16 +1,16 @@
-//! Reading older blocks for the wallets of a desk.
+//! Reading older blocks for the wallets of a requests.
 
 use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
 
 use super::backfill::{Backfill, BackfillError};
-use super::desk::{Answer, Desk, Told, WalletDesk};
 use super::ledger::Ledger;
+use super::requests::{Answer, RequestQueue, Told, WalletRequests};
 use crate::Height;
 use crate::adapter::ChainClient;
 
-impl<L: Ledger> WalletDesk<L> {
+impl<L: Ledger> WalletRequests<L> {
     /// Waits until wallets wait for older blocks, and returns a backfill for them: what an unfinished call of
     /// [`backfill`](Self::backfill) has left, else an empty one for all of them.
     ///
@@ -44,10 +44,10 @@ impl<L: Ledger> WalletDesk<L> {
     /// # Cancel safety
     ///
     /// What a dropped call has handed over is taken in all the same, or kept for the next backfill.
-    pub async fn hand_over(&self, backfill: Backfill<L>) -> Result<Option<Backfill<L>>, BackfillError> {
+    pub async fn submit(&self, backfill: Backfill<L>) -> Result<Option<Backfill<L>>, BackfillError> {
         let (reply, answer) = oneshot::channel();
-        self.open_desk()?.hand_over((backfill, reply));
-        let mut returning = Returning { desk: self, answer };
+        self.open_requests()?.submit((backfill, reply));
+        let mut returning = Returning { requests: self, answer };
         let answer = (&mut returning.answer).await.unwrap_or(Err(BackfillError::Closed));
         answer.map(|behind| behind.map(|behind| *behind))
     }
@@ -83,12 +83,12 @@ impl<L: Ledger> WalletDesk<L> {
     }
 
     fn told(&self) -> Result<watch::Receiver<Told<L>>, BackfillError> {
-        // The desk itself is not held while waiting, or nobody would notice its end.
-        Ok(self.open_desk()?.told.subscribe())
+        // The requests itself is not held while waiting, or nobody would notice its end.
+        Ok(self.open_requests()?.told.subscribe())
     }
 
-    fn open_desk(&self) -> Result<Arc<Desk<L>>, BackfillError> {
-        self.desk.upgrade().ok_or(BackfillError::Closed)
+    fn open_requests(&self) -> Result<Arc<RequestQueue<L>>, BackfillError> {
+        self.requests.upgrade().ok_or(BackfillError::Closed)
     }
 
     async fn some_wait(told: &mut watch::Receiver<Told<L>>) -> Result<(), BackfillError> {
@@ -98,15 +98,15 @@ impl<L: Ledger> WalletDesk<L> {
 
     /// For the wallets that wait: what was left, or an empty one. `None` if none waits.
     fn begin(&self, told: &mut watch::Receiver<Told<L>>) -> Result<Option<Backfill<L>>, BackfillError> {
-        let desk = self.open_desk()?;
+        let requests = self.open_requests()?;
         let Told { goal, waiting } = told.borrow_and_update().clone();
         let Some(goal) = goal.filter(|_| !waiting.is_empty()) else { return Ok(None) };
-        while let Some(mut left) = desk.take_back() {
+        while let Some(mut left) = requests.take_back() {
             if left.is_for(&waiting) && left.aim(goal).is_ok() {
                 return Ok(Some(left));
             }
         }
-        Ok(Some(Backfill::new(desk.ledger.clone(), waiting, goal)))
+        Ok(Some(Backfill::new(requests.ledger.clone(), waiting, goal)))
     }
 
     async fn read<C>(
@@ -118,11 +118,11 @@ impl<L: Ledger> WalletDesk<L> {
     where
         C: ChainClient<Transaction = L::Transaction>,
     {
-        let mut reading = Reading { desk: self, backfill: Some(backfill) };
+        let mut reading = Reading { requests: self, backfill: Some(backfill) };
         loop {
             let Some(height) = reading.step(|backfill| next(backfill, told))? else {
                 let Some(read) = reading.backfill.take() else { return Ok(()) };
-                reading.backfill = self.hand_over(read).await?;
+                reading.backfill = self.submit(read).await?;
                 if reading.backfill.is_none() {
                     return Ok(());
                 }
@@ -138,7 +138,7 @@ impl<L: Ledger> WalletDesk<L> {
 
 /// An answer that is waited for: what comes back, and nobody takes any more, is kept for the next reader.
 struct Returning<'a, L: Ledger> {
-    desk: &'a WalletDesk<L>,
+    requests: &'a WalletRequests<L>,
     answer: oneshot::Receiver<Answer<L>>,
 }
 
@@ -146,9 +146,9 @@ impl<L: Ledger> Drop for Returning<'_, L> {
     fn drop(&mut self) {
         self.answer.close();
         if let Ok(Ok(Some(behind))) = self.answer.try_recv()
-            && let Some(desk) = self.desk.desk.upgrade()
+            && let Some(requests) = self.requests.requests.upgrade()
         {
-            desk.put_back(*behind);
+            requests.stash(*behind);
         }
     }
 }
@@ -170,7 +170,7 @@ fn next<L: Ledger>(
 
 /// A backfill that is kept for the next reader if this one does not finish.
 struct Reading<'a, L: Ledger> {
-    desk: &'a WalletDesk<L>,
+    requests: &'a WalletRequests<L>,
     backfill: Option<Backfill<L>>,
 }
 
@@ -189,8 +189,8 @@ impl<L: Ledger> Reading<'_, L> {
 
 impl<L: Ledger> Drop for Reading<'_, L> {
     fn drop(&mut self) {
-        if let Some((backfill, desk)) = self.backfill.take().zip(self.desk.desk.upgrade()) {
-            desk.put_back(backfill);
+        if let Some((backfill, requests)) = self.backfill.take().zip(self.requests.requests.upgrade()) {
+            requests.stash(backfill);
         }
     }
 }

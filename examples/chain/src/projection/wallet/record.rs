@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::book::{Flow, Holdings, Numbered, WalletOf};
-use super::desk::AddWalletError;
 use super::ledger::{Fault, Ledger};
+use super::ownership::{Flow, Holdings, Numbered, WalletOf};
+use super::requests::AddWalletError;
 use super::view::{Entry, WalletsView, holdings};
 use super::wallets::Wallets;
 use crate::error_text::debug_as_text;
@@ -131,12 +131,12 @@ impl<L: Ledger> Wallets<L> {
             if let Some((number, _)) = changes.iter().find(|(number, _)| *number as usize >= count) {
                 return Err(WrongRecord::NoWallet { block: header.hash, number: *number });
             }
-            self.book.known(&self.ledger, &changes);
+            self.ownership.restore(&self.ledger, &changes);
             window.insert(header, Entry::new(flow, changes, None));
             window.lead_to(header.hash);
         }
         for wallet in wallets {
-            self.desk.add(wallet)?;
+            self.requests.add(wallet)?;
         }
         self.window = Some(window);
         Ok(self)

@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use rpds::HashTrieMapSync;
 
-use super::book::{Draft, Flow, Holdings, Numbered, WalletOf};
 use super::ledger::{Amount, Balance, Fault, Ledger, Target};
+use super::ownership::{Draft, Flow, Holdings, Numbered, WalletOf};
 use crate::error_text::debug_as_text;
 use crate::projection::Place;
 use crate::projection::window::{Branches, Node};
@@ -121,7 +121,7 @@ pub enum BalanceError {
         name: String,
     },
     /// Its blocks up to the kept ones have not been read yet.
-    #[error("wallet {name:?} waits for older blocks to be read: run WalletDesk::backfill")]
+    #[error("wallet {name:?} waits for older blocks to be read: run WalletRequests::backfill")]
     Waiting {
         /// The name.
         name: String,

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use rpds::{HashTrieMapSync, VectorSync};
 
 use super::backfill::Backfill;
-use super::book::{Book, Draft, Flow};
-use super::desk::{Desk, Reply, WalletDesk};
 use super::ledger::Ledger;
+use super::ownership::{Draft, Flow, OwnershipIndex};
+use super::requests::{Reply, RequestQueue, WalletRequests};
 use super::view::{Entry, Known, WalletsView, holdings};
 use crate::projection::window::Window;
 use crate::projection::{Place, Projection};
@@ -23,11 +23,11 @@ const PART: usize = 32;
 pub struct Wallets<L: Ledger> {
     pub(super) ledger: L,
     keep: u64,
-    pub(super) book: Book<L>,
+    pub(super) ownership: OwnershipIndex<L>,
     pub(super) names: HashTrieMapSync<Arc<str>, Known<L>>,
     pub(super) window: Option<Window<Entry<L>>>,
-    pub(super) desk: Arc<Desk<L>>,
-    /// Of the desk, as of the last look: each is followed or waits.
+    pub(super) requests: Arc<RequestQueue<L>>,
+    /// Of the requests, as of the last look: each is followed or waits.
     pub(super) looked_at: usize,
     pub(super) waiting: Arc<[Arc<str>]>,
 }
@@ -37,10 +37,10 @@ impl<L: Ledger> Clone for Wallets<L> {
         Self {
             ledger: self.ledger.clone(),
             keep: self.keep,
-            book: self.book.clone(),
+            ownership: self.ownership.clone(),
             names: self.names.clone(),
             window: self.window.clone(),
-            desk: Arc::clone(&self.desk),
+            requests: Arc::clone(&self.requests),
             looked_at: self.looked_at,
             waiting: Arc::clone(&self.waiting),
         }
@@ -48,19 +48,19 @@ impl<L: Ledger> Clone for Wallets<L> {
 }
 
 impl<L: Ledger> Wallets<L> {
-    /// Follows wallets, once some are added at its [`desk`](Self::desk), on a chain with this ledger.
+    /// Follows wallets, once some are added at its [`requests`](Self::requests), on a chain with this ledger.
     ///
     /// 128 blocks below the tip are kept.
     #[must_use]
     pub fn new(ledger: L) -> Self {
-        let desk = Arc::new(Desk::new(ledger.clone()));
+        let requests = Arc::new(RequestQueue::new(ledger.clone()));
         Self {
             ledger,
             keep: KEEP,
-            book: Book::new(),
+            ownership: OwnershipIndex::new(),
             names: HashTrieMapSync::new_sync(),
             window: None,
-            desk,
+            requests,
             looked_at: 0,
             waiting: Arc::new([]),
         }
@@ -75,8 +75,8 @@ impl<L: Ledger> Wallets<L> {
 
     /// Where wallets are added, before and while the chain is observed.
     #[must_use]
-    pub fn desk(&self) -> WalletDesk<L> {
-        WalletDesk::of(&self.desk)
+    pub fn requests(&self) -> WalletRequests<L> {
+        WalletRequests::of(&self.requests)
     }
 
     /// Takes in blocks, each the parent of the next. One that is known costs nothing.
@@ -103,7 +103,7 @@ impl<L: Ledger> Wallets<L> {
                     &mut other.insert((header.hash, Draft::new(start))).1
                 }
             };
-            let (changes, flow) = self.book.fold(&self.ledger, block, 0, draft);
+            let (changes, flow) = self.ownership.fold(&self.ledger, block, 0, draft);
             let flow = parent.value.flow.plus(flow);
             window.insert(header, Entry::new(flow, changes.into(), Some(Arc::clone(block))));
         }
@@ -120,33 +120,33 @@ impl<L: Ledger> Wallets<L> {
         if self.window.is_some() {
             tracing::warn!(root = %root.hash, "the branch left the kept blocks: wallets start over");
         }
-        self.book = Book::new();
+        self.ownership = OwnershipIndex::new();
         self.names = HashTrieMapSync::new_sync();
         let entry = Entry::root(VectorSync::new_sync(), Flow::default());
         self.window = Some(Window::new(root, None, entry));
         self.looked_at = 0;
-        self.look_at_desk(Self::leave);
+        self.process_requests(Self::leave);
     }
 
     /// Its answer waits for the end of the cycle: it says where the root is then.
-    fn leave(behind: Backfill<L>, reply: Reply<L>, desk: &Desk<L>) {
-        desk.hand_over((behind, reply));
+    fn leave(behind: Backfill<L>, reply: Reply<L>, requests: &RequestQueue<L>) {
+        requests.submit((behind, reply));
     }
 
     /// Takes in what was handed over and who was added. What has to be read on is left to `behind`.
-    fn look_at_desk(&mut self, behind: impl Fn(Backfill<L>, Reply<L>, &Desk<L>)) {
+    fn process_requests(&mut self, behind: impl Fn(Backfill<L>, Reply<L>, &RequestQueue<L>)) {
         // Before the first block nothing can be answered: whoever has come meanwhile keeps waiting.
-        let is_usual = self.waiting.is_empty() && !self.desk.has_news(self.looked_at);
+        let is_usual = self.waiting.is_empty() && !self.requests.has_news(self.looked_at);
         if self.window.is_none() || is_usual {
             return;
         }
-        let handed = self.desk.handed().into_iter();
+        let handed = self.requests.drain().into_iter();
         let answers: Vec<_> = handed.map(|(backfill, reply)| (self.take_in(backfill), reply)).collect();
-        self.look_at_asked();
+        self.process();
         // Whoever is told looks at once at what is waited for: that is known by now.
         for (answer, reply) in answers {
             match answer {
-                Ok(Some(backfill)) => behind(*backfill, reply, &self.desk),
+                Ok(Some(backfill)) => behind(*backfill, reply, &self.requests),
                 // Nobody may be waiting for the answer any more.
                 answer => drop(reply.send(answer)),
             }
@@ -169,9 +169,9 @@ impl<L: Ledger> Wallets<L> {
         for dropped in window.settle(root) {
             let changes = &dropped.node.value.changes;
             if dropped.settled {
-                self.book.settled(&self.ledger, changes);
+                self.ownership.prune_final(&self.ledger, changes);
             } else {
-                self.book.abandoned(&self.ledger, changes);
+                self.ownership.prune_orphaned(&self.ledger, changes);
             }
         }
     }
@@ -182,8 +182,8 @@ impl<L: Ledger> Projection<L::Transaction> for Wallets<L> {
 
     fn apply(&mut self, event: &ChainEvent<L::Transaction>) {
         // What was read reaches to the root as it was told: it is taken in before the event moves that.
-        if self.desk.has_news(self.looked_at) {
-            self.look_at_desk(Self::leave);
+        if self.requests.has_news(self.looked_at) {
+            self.process_requests(Self::leave);
         }
         match event {
             ChainEvent::Committed { new } | ChainEvent::Reorged { new, .. } => {
@@ -204,10 +204,10 @@ impl<L: Ledger> Projection<L::Transaction> for Wallets<L> {
     }
 
     fn settle(&mut self) {
-        self.look_at_desk(|behind, reply, desk| {
+        self.process_requests(|behind, reply, requests| {
             // Where nobody waits for it any more, what was read serves the next.
             if let Err(Ok(Some(behind))) = reply.send(Ok(Some(Box::new(behind)))) {
-                desk.put_back(*behind);
+                requests.stash(*behind);
             }
         });
     }
@@ -271,7 +271,7 @@ mod tests {
         let wallets = Wallets::new(Utxo::new(1)).keep(4);
         let wallet =
             NewWallet { name: "w".into(), addresses: vec![()], from: 1, opening: UtxoWallet::default() };
-        wallets.desk().add(wallet).unwrap();
+        wallets.requests().add(wallet).unwrap();
         wallets
     }
 
@@ -296,7 +296,7 @@ mod tests {
         }
         let view = wallets.view();
         // Beside the branch, of a root and three blocks, with a coin in each.
-        assert_eq!((view.blocks().count(), wallets.book.coins()), (1_024 + 3, 1_024 + 3));
+        assert_eq!((view.blocks().count(), wallets.ownership.coins()), (1_024 + 3, 1_024 + 3));
         assert_eq!(view.balance_at("w", hash(1_999 - 512, 3)).unwrap().total, 1);
         let forgotten = hash(1_999 - 513, 2);
         assert_eq!(view.balance_at("w", forgotten), Err(BalanceError::UnknownBlock { hash: forgotten }));
@@ -324,7 +324,11 @@ mod tests {
                 wallets.settle();
             }
             // Four blocks and their rivals are kept above the root, which has one coin; one more was spent there.
-            assert!(wallets.book.coins() <= 10, "{} coins at height {height}", wallets.book.coins());
+            assert!(
+                wallets.ownership.coins() <= 10,
+                "{} coins at height {height}",
+                wallets.ownership.coins()
+            );
         }
         assert_eq!(wallets.view().balance("w").unwrap().total, 1);
     }

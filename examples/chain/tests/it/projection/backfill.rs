@@ -10,7 +10,7 @@ use watchkeeper_chain::Block;
 use watchkeeper_chain::adapter::ChainError;
 use watchkeeper_chain::projection::Projection;
 use watchkeeper_chain::projection::wallet::{
-    Account, AccountWallet, Backfill, BackfillError, BalanceError, NewWallet, WalletDesk, Wallets,
+    Account, AccountWallet, Backfill, BackfillError, BalanceError, NewWallet, WalletRequests, Wallets,
 };
 
 use super::observed::{
@@ -33,15 +33,15 @@ fn payments(tree: &mut Tree<Payment>, mut at: usize, count: u64) -> usize {
 }
 
 /// Wallets that follow a and keep four blocks, ten blocks up; b waits for six of them.
-fn late(tree: &mut Tree<Payment>) -> (Wallets<Ledger>, WalletDesk<Ledger>) {
+fn late(tree: &mut Tree<Payment>) -> (Wallets<Ledger>, WalletRequests<Ledger>) {
     let mut wallets = followed(Account::new(1), vec![funded("a", 'a', 1_000)]).keep(4);
     let tip = payments(tree, 0, 10);
-    let desk = wallets.desk();
+    let requests = wallets.requests();
     tell(&mut wallets, tree.lead_to(tip));
-    desk.add(funded("b", 'b', 0)).unwrap();
+    requests.add(funded("b", 'b', 0)).unwrap();
     wallets.settle();
     assert_eq!(wallets.view().balance("b"), Err(BalanceError::Waiting { name: "b".to_owned() }));
-    (wallets, desk)
+    (wallets, requests)
 }
 
 /// The same on a node, whose blocks are all seen.
@@ -49,7 +49,7 @@ async fn late_on(node: &Node) -> Watched {
     let watched = watch(node, config(), wallets(&[("a", 'a', 1_000)]).keep(4)).await;
     let all = watched.handle.eventually("a is known", |seen: &Seen| seen.view.1.balance("a").is_ok());
     all.or_now().within(SOON).await.unwrap();
-    watched.desk.add(wallet("b", 'b', 0)).unwrap();
+    watched.requests.add(wallet("b", 'b', 0)).unwrap();
     watched
 }
 
@@ -62,8 +62,8 @@ fn read(tree: &Tree<Payment>, backfill: &mut Backfill<Ledger>) -> Result<(), Bac
     Ok(())
 }
 
-async fn read_all(tree: &Tree<Payment>, desk: &WalletDesk<Ledger>) -> Backfill<Ledger> {
-    let mut backfill = desk.wanted().await.unwrap();
+async fn read_all(tree: &Tree<Payment>, requests: &WalletRequests<Ledger>) -> Backfill<Ledger> {
+    let mut backfill = requests.wanted().await.unwrap();
     read(tree, &mut backfill).unwrap();
     backfill
 }
@@ -82,10 +82,10 @@ fn check(wallets: &Wallets<Ledger>, b: u128) {
 #[tokio::test]
 async fn of_two_readers_at_once_the_first_is_taken_in() {
     let mut tree = Tree::new();
-    let (mut wallets, desk) = late(&mut tree);
-    let (first, second) = (read_all(&tree, &desk).await, read_all(&tree, &desk).await);
+    let (mut wallets, requests) = late(&mut tree);
+    let (first, second) = (read_all(&tree, &requests).await, read_all(&tree, &requests).await);
     let settle = async { wallets.settle() };
-    let (first, second, ()) = tokio::join!(desk.hand_over(first), desk.hand_over(second), settle);
+    let (first, second, ()) = tokio::join!(requests.submit(first), requests.submit(second), settle);
     assert!(matches!(first, Ok(None)), "{first:?}");
     assert!(matches!(second, Err(BackfillError::Superseded)), "{second:?}");
     check(&wallets, 10 * PAID);
@@ -94,12 +94,12 @@ async fn of_two_readers_at_once_the_first_is_taken_in() {
 #[tokio::test]
 async fn a_cancelled_hand_over_is_taken_in_and_a_retry_does_no_harm() {
     let mut tree = Tree::new();
-    let (mut wallets, desk) = late(&mut tree);
-    let mut handed = Box::pin(desk.hand_over(read_all(&tree, &desk).await));
+    let (mut wallets, requests) = late(&mut tree);
+    let mut handed = Box::pin(requests.submit(read_all(&tree, &requests).await));
     assert!(polled_once(&mut handed).is_none());
     drop(handed);
-    let again = read_all(&tree, &desk).await;
-    let (again, ()) = tokio::join!(desk.hand_over(again), async { wallets.settle() });
+    let again = read_all(&tree, &requests).await;
+    let (again, ()) = tokio::join!(requests.submit(again), async { wallets.settle() });
     assert!(matches!(again, Err(BackfillError::Superseded)), "{again:?}");
     check(&wallets, 10 * PAID);
 }
@@ -108,33 +108,33 @@ async fn a_cancelled_hand_over_is_taken_in_and_a_retry_does_no_harm() {
 #[tokio::test]
 async fn what_comes_back_and_is_not_waited_for_serves_the_next() {
     let mut tree = Tree::new();
-    let (mut wallets, desk) = late(&mut tree);
-    let mut backfill = desk.wanted().await.unwrap();
+    let (mut wallets, requests) = late(&mut tree);
+    let mut backfill = requests.wanted().await.unwrap();
     for place in [1, 2] {
         backfill.push(Block::clone(&tree.blocks[place])).unwrap();
     }
-    assert!(polled_once(&mut Box::pin(desk.hand_over(backfill))).is_none());
+    assert!(polled_once(&mut Box::pin(requests.submit(backfill))).is_none());
     wallets.settle();
-    let backfill = desk.wanted().await.unwrap();
+    let backfill = requests.wanted().await.unwrap();
     assert_eq!(backfill.wants(), Some(3));
     // The answer is there when the call is dropped.
-    let mut handed = Box::pin(desk.hand_over(backfill));
+    let mut handed = Box::pin(requests.submit(backfill));
     assert!(polled_once(&mut handed).is_none());
     wallets.settle();
     drop(handed);
-    assert_eq!(desk.wanted().await.unwrap().wants(), Some(3));
-    assert_eq!(desk.wanted().await.unwrap().wants(), Some(1), "it is given out once");
+    assert_eq!(requests.wanted().await.unwrap().wants(), Some(3));
+    assert_eq!(requests.wanted().await.unwrap().wants(), Some(1), "it is given out once");
 }
 
 /// Wakes as soon as there is an answer, and looks at once whether a wallet waits.
 struct Awaited {
-    desk: WalletDesk<Ledger>,
+    requests: WalletRequests<Ledger>,
     woken: AtomicBool,
 }
 
 impl Wake for Awaited {
     fn wake(self: Arc<Self>) {
-        let waits = polled_once(&mut Box::pin(self.desk.wanted())).is_some();
+        let waits = polled_once(&mut Box::pin(self.requests.wanted())).is_some();
         assert!(!waits, "the wallet is followed, and seems to wait");
         self.woken.store(true, Ordering::Relaxed);
     }
@@ -143,9 +143,9 @@ impl Wake for Awaited {
 #[tokio::test]
 async fn whoever_is_answered_finds_no_wallet_waiting() {
     let mut tree = Tree::new();
-    let (mut wallets, desk) = late(&mut tree);
-    let mut handed = Box::pin(desk.hand_over(read_all(&tree, &desk).await));
-    let awaited = Arc::new(Awaited { desk: desk.clone(), woken: AtomicBool::new(false) });
+    let (mut wallets, requests) = late(&mut tree);
+    let mut handed = Box::pin(requests.submit(read_all(&tree, &requests).await));
+    let awaited = Arc::new(Awaited { requests: requests.clone(), woken: AtomicBool::new(false) });
     let waker = Waker::from(Arc::clone(&awaited));
     assert!(handed.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     wallets.settle();
@@ -158,10 +158,10 @@ async fn readers_that_are_cut_off_and_side_by_side_end_when_the_wallet_is_follow
     let mut tree = Tree::new();
     let at = payments(&mut tree, 0, 20);
     let node = node(&tree, at);
-    let Watched { handle, desk, runtime: _runtime, .. } = late_on(&node).await;
+    let Watched { handle, requests, runtime: _runtime, .. } = late_on(&node).await;
     // It has read all, and waits for the next cycle when it is cut off.
-    timeout(Duration::from_millis(1_500), desk.backfill(&node)).await.unwrap_err();
-    let both = async { tokio::join!(desk.backfill(&node), desk.backfill(&node)) };
+    timeout(Duration::from_millis(1_500), requests.backfill(&node)).await.unwrap_err();
+    let both = async { tokio::join!(requests.backfill(&node), requests.backfill(&node)) };
     let (one, other) = timeout(SOON, both).await.expect("both end");
     assert!(one.is_ok() && other.is_ok(), "{one:?} {other:?}");
     let seen = handle.latest_snapshot().unwrap();
@@ -174,7 +174,7 @@ async fn a_late_wallet_joins_while_the_root_moves_in_every_cycle() {
     let mut tree = Tree::new();
     let mut at = payments(&mut tree, 0, 20);
     let node = node(&tree, at);
-    let Watched { handle, desk, runtime: _runtime, .. } = late_on(&node).await;
+    let Watched { handle, requests, runtime: _runtime, .. } = late_on(&node).await;
     let grow = async {
         loop {
             sleep(Duration::from_millis(250)).await;
@@ -184,7 +184,7 @@ async fn a_late_wallet_joins_while_the_root_moves_in_every_cycle() {
     };
     node.script().latency = Duration::from_millis(20);
     tokio::select! {
-        read = timeout(SOON, desk.backfill(&node)) => read.expect("it catches up").unwrap(),
+        read = timeout(SOON, requests.backfill(&node)) => read.expect("it catches up").unwrap(),
         () = grow => {}
     }
     let seen = handle.latest_snapshot().unwrap();
@@ -197,10 +197,11 @@ async fn a_late_wallet_joins_while_the_root_moves_in_every_cycle() {
 #[tokio::test]
 async fn what_reaches_to_the_root_is_taken_in_before_that_moves() {
     let mut tree = Tree::new();
-    let (mut wallets, desk) = late(&mut tree);
-    let backfill = read_all(&tree, &desk).await;
+    let (mut wallets, requests) = late(&mut tree);
+    let backfill = read_all(&tree, &requests).await;
     let tip = payments(&mut tree, 10, 8);
-    let (handed, _) = tokio::join!(desk.hand_over(backfill), async { tell(&mut wallets, tree.lead_to(tip)) });
+    let (handed, _) =
+        tokio::join!(requests.submit(backfill), async { tell(&mut wallets, tree.lead_to(tip)) });
     assert!(matches!(handed, Ok(None)), "{handed:?}");
     check(&wallets, 18 * PAID);
 }
@@ -209,15 +210,15 @@ async fn what_reaches_to_the_root_is_taken_in_before_that_moves() {
 #[tokio::test]
 async fn a_root_below_what_was_read_ends_the_backfill() {
     let mut tree = Tree::new();
-    let (mut wallets, desk) = late(&mut tree);
-    let backfill = read_all(&tree, &desk).await;
+    let (mut wallets, requests) = late(&mut tree);
+    let backfill = read_all(&tree, &requests).await;
     let node = node(&tree, 3);
     wallets.apply(&tree.lead_to(3).unwrap());
     wallets.settle();
-    let (handed, ()) = tokio::join!(desk.hand_over(backfill), async { wallets.settle() });
+    let (handed, ()) = tokio::join!(requests.submit(backfill), async { wallets.settle() });
     assert!(matches!(handed, Err(BackfillError::Superseded)), "{handed:?}");
     // One call goes on with what is wanted now: a and b, up to 3.
-    let mut reading = Box::pin(desk.backfill(&node));
+    let mut reading = Box::pin(requests.backfill(&node));
     assert!(polled_once(&mut reading).is_none());
     wallets.settle();
     reading.await.unwrap();
@@ -229,10 +230,10 @@ async fn a_root_below_what_was_read_ends_the_backfill() {
 #[tokio::test(start_paused = true)]
 async fn a_reader_starts_over_as_soon_as_the_root_is_below() {
     let mut tree = Tree::new();
-    let (mut wallets, desk) = late(&mut tree);
+    let (mut wallets, requests) = late(&mut tree);
     let node = node(&tree, 10);
     node.script().latency = Duration::from_millis(1);
-    let mut reading = Box::pin(desk.backfill(&node));
+    let mut reading = Box::pin(requests.backfill(&node));
     while node.script().calls.get("block") != Some(&5) {
         assert!(polled_once(&mut reading).is_none());
         sleep(Duration::from_millis(1)).await;
@@ -255,15 +256,15 @@ async fn a_reader_starts_over_as_soon_as_the_root_is_below() {
 async fn a_hand_over_outlives_a_rebuild() {
     let mut tree = Tree::new();
     let initial = Wallets::new(Account::new(1)).keep(4);
-    let desk = initial.desk();
+    let requests = initial.requests();
     let from_one = |name, address| NewWallet { from: 1, ..funded(name, address, 1_000) };
-    desk.add(from_one("a", 'a')).unwrap();
+    requests.add(from_one("a", 'a')).unwrap();
     let mut wallets = initial.clone();
     let tip = payments(&mut tree, 0, 10);
     tell(&mut wallets, tree.lead_to(tip));
-    desk.add(NewWallet { opening: AccountWallet::default(), ..from_one("b", 'b') }).unwrap();
+    requests.add(NewWallet { opening: AccountWallet::default(), ..from_one("b", 'b') }).unwrap();
     wallets.settle();
-    let mut handed = Box::pin(desk.hand_over(read_all(&tree, &desk).await));
+    let mut handed = Box::pin(requests.submit(read_all(&tree, &requests).await));
     assert!(polled_once(&mut handed).is_none());
 
     let mut wallets = initial.clone();
@@ -294,7 +295,7 @@ fn after_a_restart_a_wallet_above_what_cannot_be_read_again_is_followed_at_once(
     let mut wallets = Wallets::new(Account::new(1)).keep(8).restore(record).unwrap();
     let tip = payments(&mut tree, 8, 3);
     tell(&mut wallets, tree.lead_to(tip));
-    wallets.desk().add(NewWallet { from: 10, ..funded("b", 'b', 9 * PAID) }).unwrap();
+    wallets.requests().add(NewWallet { from: 10, ..funded("b", 'b', 9 * PAID) }).unwrap();
     wallets.settle();
     let view = wallets.view();
     assert_eq!(view.balance_at("b", nine).unwrap().total, 9 * PAID);
@@ -311,16 +312,16 @@ async fn what_was_read_outlives_a_failure_and_a_cancelled_call() {
     let mut tree = Tree::new();
     let at = payments(&mut tree, 0, 20);
     let (observed, other) = (node(&tree, at), node(&tree, at));
-    let Watched { handle, desk, runtime: _runtime, .. } = late_on(&observed).await;
+    let Watched { handle, requests, runtime: _runtime, .. } = late_on(&observed).await;
     let first = node(&tree, 4);
-    let failed = desk.backfill(&first).await.unwrap_err();
+    let failed = requests.backfill(&first).await.unwrap_err();
     assert!(matches!(failed, BackfillError::Missing { height: 5 }), "{failed}");
     first.script().fails.insert("", ChainError::RateLimited { endpoint: "n1".to_owned(), retry_after: None });
-    let failed = desk.backfill(&first).await.unwrap_err();
+    let failed = requests.backfill(&first).await.unwrap_err();
     assert!(matches!(failed, BackfillError::Node(ChainError::RateLimited { .. })), "{failed}");
     other.script().latency = Duration::from_millis(10);
-    timeout(Duration::from_millis(75), desk.backfill(&other)).await.unwrap_err();
-    timeout(SOON, desk.backfill(&other)).await.unwrap().unwrap();
+    timeout(Duration::from_millis(75), requests.backfill(&other)).await.unwrap_err();
+    timeout(SOON, requests.backfill(&other)).await.unwrap().unwrap();
     let asked = |node: &Node| node.script().calls["block"];
     assert_eq!((asked(&first), asked(&other)), (4, 12 + 1), "only the cut off one is asked for twice");
     assert_eq!(total(&handle.latest_snapshot().unwrap().value, "b"), 20 * PAID);

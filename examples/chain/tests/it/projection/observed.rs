@@ -13,7 +13,8 @@ use watchkeeper_chain::projection::checkpoint::Checkpoint;
 use watchkeeper_chain::projection::feed::{BlockFeed, BlockStep, TransactionFeed, TransactionStep};
 use watchkeeper_chain::projection::inclusion::{Follower, InclusionView, InclusionWaits, Inclusions, Status};
 use watchkeeper_chain::projection::wallet::{
-    Account, AccountWallet, Amount, BalanceError, NewWallet, WalletDesk, Wallets, WalletsRecord, WalletsView,
+    Account, AccountWallet, Amount, BalanceError, NewWallet, WalletRequests, Wallets, WalletsRecord,
+    WalletsView,
 };
 use watchkeeper_chain::projection::{Projected, View};
 use watchkeeper_chain::{Block, ChainConfig, ChainObserver, ChainSource, ChainView, Start};
@@ -57,18 +58,18 @@ pub(super) struct Watched {
     pub(super) runtime: ObservationRuntime<Observed>,
     pub(super) handle: ObservationHandle<Observed>,
     pub(super) follower: Follower,
-    pub(super) desk: WalletDesk<Ledger>,
+    pub(super) requests: WalletRequests<Ledger>,
 }
 
 pub(super) async fn watch(node: &Node, config: ChainConfig, wallets: Wallets<Ledger>) -> Watched {
     let inclusion = Inclusions::new();
-    let (follower, desk) = (inclusion.follower(), wallets.desk());
+    let (follower, requests) = (inclusion.follower(), wallets.requests());
     let observer = Projected::new(ChainObserver::new(config), (inclusion, wallets));
     let sources = vec![ObservedSource::new("n1", ChainSource::local(node.clone()))];
     let timing = ObservationConfig { interval: SECOND, ..Default::default() };
     let runtime =
         ObservationRuntime::start(StaticSourceProvider::new(sources), observer, timing).await.unwrap();
-    Watched { handle: runtime.handle(), runtime, follower, desk }
+    Watched { handle: runtime.handle(), runtime, follower, requests }
 }
 
 pub(super) fn config() -> ChainConfig {
@@ -78,7 +79,7 @@ pub(super) fn config() -> ChainConfig {
 pub(super) fn wallets(openings: &[(&str, Address, Amount)]) -> Wallets<Ledger> {
     let wallets = Wallets::new(Account::new(1));
     for (name, address, opening) in openings {
-        wallets.desk().add(wallet(name, *address, *opening)).unwrap();
+        wallets.requests().add(wallet(name, *address, *opening)).unwrap();
     }
     wallets
 }
@@ -260,19 +261,19 @@ async fn a_late_wallet_reads_its_blocks_beside() {
     }
     let node = node(&tree, at);
     let wallets = wallets(&[("a", 'a', 1_000)]).keep(4);
-    let Watched { handle, desk, runtime: _runtime, .. } = watch(&node, config(), wallets).await;
+    let Watched { handle, requests, runtime: _runtime, .. } = watch(&node, config(), wallets).await;
     let all = handle
         .eventually("all blocks are in", |seen: &Seen| seen.view.1.tip().is_some_and(|tip| tip.next == 21));
     let seen = all.or_now().within(SOON).await.unwrap();
     assert_eq!(total(&seen.value, "a"), 1_000 - 20 * 3);
 
-    desk.add(wallet("b", 'b', 0)).unwrap();
-    desk.add(wallet("c", 'c', 7)).unwrap();
+    requests.add(wallet("b", 'b', 0)).unwrap();
+    requests.add(wallet("c", 'c', 7)).unwrap();
     let waits = handle.eventually("b waits", |seen: &Seen| !seen.view.1.waiting().is_empty());
     let seen = waits.within(SOON).await.unwrap();
     assert_eq!(seen.value.view.1.balance("b"), Err(BalanceError::Waiting { name: "b".to_owned() }));
     let before = node.script().calls.get("block").copied().unwrap_or_default();
-    let (read, reader) = (desk.clone(), node.clone());
+    let (read, reader) = (requests.clone(), node.clone());
     let reading = tokio::spawn(async move { read.backfill(&reader).await });
     at = tree.grow(at, vec![pay(120, 'a', 20, 'b', 2)]);
     advance(&tree, &node, at);
@@ -287,8 +288,8 @@ async fn a_late_wallet_reads_its_blocks_beside() {
     node.script()
         .fails
         .insert("block", watchkeeper_chain::adapter::ChainError::Empty { endpoint: "n1".to_owned() });
-    desk.add(wallet("d", 'd', 0)).unwrap();
-    let failed = desk.backfill(&node).await.unwrap_err();
+    requests.add(wallet("d", 'd', 0)).unwrap();
+    let failed = requests.backfill(&node).await.unwrap_err();
     assert_eq!(failed.to_string(), "reading older blocks: n1 has no block: its chain is empty");
     assert_eq!(total(&handle.latest_snapshot().unwrap().value, "b"), 42);
 }
@@ -329,7 +330,7 @@ async fn a_restart_goes_on_through_a_reorg_that_it_missed() {
     let loaded: Checkpoint<WalletsRecord<Ledger>> = Checkpoint::load(&path).unwrap().unwrap();
     let config = loaded.resume(&config());
     let restored = Wallets::new(Account::new(1)).keep(10).restore(loaded.state).unwrap();
-    let Watched { handle, desk, runtime: _runtime, .. } = watch(&second, config, restored).await;
+    let Watched { handle, requests, runtime: _runtime, .. } = watch(&second, config, restored).await;
     let mut blocks = BlockFeed::new(&handle);
     let conserved = handle.invariant("value is conserved", |seen: &Seen| seen.view.1.conserved().is_ok());
     let on = handle
@@ -342,8 +343,8 @@ async fn a_restart_goes_on_through_a_reorg_that_it_missed() {
     assert_eq!(second.script().calls.get("block"), Some(&4), "only the new blocks are read");
 
     // One that comes now needs all of them, and the kept ones again.
-    desk.add(wallet("c", 'c', 7)).unwrap();
-    desk.backfill(&second).await.unwrap();
+    requests.add(wallet("c", 'c', 7)).unwrap();
+    requests.backfill(&second).await.unwrap();
     let known = handle.eventually("c is known", |seen: &Seen| seen.view.1.balance("c").is_ok());
     let seen = known.or_now().within(SOON).await.unwrap();
     assert_eq!(total(&seen.value, "c"), 7);

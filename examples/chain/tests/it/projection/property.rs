@@ -13,7 +13,7 @@ use watchkeeper_chain::projection::Projection;
 use watchkeeper_chain::projection::inclusion::{InclusionView, Inclusions, Status};
 use watchkeeper_chain::projection::wallet::{
     Account, AccountWallet, Amount, Backfill, BackfillError, BalanceError, Ledger, NewWallet, Utxo,
-    UtxoWallet, WalletDesk, Wallets, WalletsView,
+    UtxoWallet, WalletRequests, Wallets, WalletsView,
 };
 use watchkeeper_chain::{Block, ChainEvent, Hash, Header, Height, Transaction};
 
@@ -77,7 +77,7 @@ enum Reader<L: Ledger> {
 pub(super) struct Play<L: Recount> {
     pub(super) tree: Tree<L::Transaction>,
     wallets: Wallets<L>,
-    desk: WalletDesk<L>,
+    requests: WalletRequests<L>,
     inclusion: Inclusions<L::Transaction>,
     /// Follows every transaction from when it is made, and keeps so few blocks that many reorgs are deeper.
     forgetful: Inclusions<L::Transaction>,
@@ -101,10 +101,10 @@ pub(super) struct Play<L: Recount> {
 impl<L: Recount> Play<L> {
     pub(super) fn new(keep: usize, opening: fn(&[Address]) -> L::Wallet) -> Self {
         let wallets = Wallets::new(L::ledger()).keep(keep as u64);
-        let desk = wallets.desk();
+        let requests = wallets.requests();
         Self {
             tree: Tree::new(),
-            desk,
+            requests,
             wallets,
             inclusion: Inclusions::new().keep(1_000),
             forgetful: Inclusions::new().keep(keep as u64 / 4),
@@ -152,7 +152,7 @@ impl<L: Recount> Play<L> {
             }
             Step::Follow { from } => self.follow(*from),
             Step::Read { reader, blocks } => self.read(*reader, *blocks),
-            Step::HandOver { reader } => self.hand_over(*reader),
+            Step::HandOver { reader } => self.submit(*reader),
             Step::Cancel { reader } => self.readers[*reader] = Reader::Idle,
             Step::Watch { transaction, by_hash } => {
                 let all: Vec<_> = self.tree.blocks.iter().flat_map(|block| &block.transactions).collect();
@@ -240,7 +240,7 @@ impl<L: Recount> Play<L> {
         self.quiet = self.quiet.max(from);
         let opening = (self.opening)(addresses);
         let wallet = NewWallet { name: name.into(), addresses: addresses.to_vec(), from, opening };
-        self.desk.add(wallet).unwrap();
+        self.requests.add(wallet).unwrap();
         self.following.push((name, addresses, from));
         self.wallets.settle();
         self.answer();
@@ -251,7 +251,7 @@ impl<L: Recount> Play<L> {
         let branch = self.branch(self.tree.tip);
         let reader = &mut self.readers[reader];
         if matches!(reader, Reader::Idle) && !self.wallets.view().waiting().is_empty() {
-            let wanted = polled_once(&mut Box::pin(self.desk.wanted()));
+            let wanted = polled_once(&mut Box::pin(self.requests.wanted()));
             *reader = Reader::Reading(Box::new(wanted.expect("wallets wait").unwrap()));
         }
         let Reader::Reading(backfill) = reader else { return };
@@ -267,12 +267,12 @@ impl<L: Recount> Play<L> {
         }
     }
 
-    fn hand_over(&mut self, reader: usize) {
+    fn submit(&mut self, reader: usize) {
         let reader = &mut self.readers[reader];
         match std::mem::replace(reader, Reader::Idle) {
             Reader::Reading(backfill) => {
-                let desk = self.desk.clone();
-                let mut handed = Box::pin(async move { desk.hand_over(*backfill).await });
+                let requests = self.requests.clone();
+                let mut handed = Box::pin(async move { requests.submit(*backfill).await });
                 assert!(polled_once(&mut handed).is_none(), "answered before it was asked");
                 *reader = Reader::HandedOver(handed);
             }
@@ -303,7 +303,7 @@ impl<L: Recount> Play<L> {
             for _ in 0..2 {
                 self.read(0, usize::MAX);
             }
-            self.hand_over(0);
+            self.submit(0);
             let next = self.grow(self.tree.tip, &[], None);
             self.lead(next);
         }

@@ -14,14 +14,14 @@ use super::{Coins, Payment, Tree, numbered};
 #[test]
 fn a_wallet_is_added_once_and_has_addresses_and_coins_of_its_own() {
     let wallets = Wallets::new(Utxo::<Coins>::new(1));
-    let desk = wallets.desk();
-    desk.add(wallet("a", 'a')).unwrap();
+    let requests = wallets.requests();
+    requests.add(wallet("a", 'a')).unwrap();
     let none = NewWallet { addresses: Vec::new(), ..wallet("b", 'b') };
     let twice = NewWallet { addresses: vec!['b', 'b'], ..wallet("b", 'b') };
     let name = OutPoint { transaction: numbered(9), output: 3 };
     let coin = Coin { name, value: 50, height: 0, reward: false };
     let with_coin = |name, address| NewWallet { opening: vec![coin].into(), ..wallet(name, address) };
-    desk.add(with_coin("d", 'd')).unwrap();
+    requests.add(with_coin("d", 'd')).unwrap();
     let cases = [
         (twice, AddWalletError::AddressTaken { name: "b".to_owned(), address: "'b'".to_owned() }),
         (with_coin("b", 'b'), AddWalletError::CoinTaken { name: "b".to_owned(), coin: name }),
@@ -30,11 +30,11 @@ fn a_wallet_is_added_once_and_has_addresses_and_coins_of_its_own() {
         (wallet("b", 'a'), AddWalletError::AddressTaken { name: "b".to_owned(), address: "'a'".to_owned() }),
     ];
     for (wallet, error) in cases {
-        assert_eq!(desk.add(wallet), Err(error));
+        assert_eq!(requests.add(wallet), Err(error));
     }
-    desk.add(wallet("b", 'b')).unwrap();
+    requests.add(wallet("b", 'b')).unwrap();
     drop(wallets);
-    assert_eq!(desk.add(wallet("c", 'c')), Err(AddWalletError::Closed));
+    assert_eq!(requests.add(wallet("c", 'c')), Err(AddWalletError::Closed));
 }
 
 /// A record has a and b. Beside it was added a wallet that has what is theirs; or it comes to wallets that have
@@ -61,7 +61,10 @@ fn a_record_that_does_not_fit_what_is_followed_is_refused() {
         assert_eq!(restored.map(|_| ()).unwrap_err(), WrongRecord::Wallet(error));
     }
     let restored = followed(Account::new(1), vec![funded("c", 'c', 0)]).restore(record()).unwrap();
-    assert_eq!(restored.desk().add(funded("a", 'd', 0)), Err(AddWalletError::NameTaken { name: "a".into() }));
+    assert_eq!(
+        restored.requests().add(funded("a", 'd', 0)),
+        Err(AddWalletError::NameTaken { name: "a".into() })
+    );
     for begun in [restored, wallets] {
         assert_eq!(begun.restore(record()).map(|_| ()).unwrap_err(), WrongRecord::Begun);
     }

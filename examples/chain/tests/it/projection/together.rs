@@ -79,7 +79,10 @@ impl<L: Recount> Told<L> {
         let mut wallets = Wallets::new(L::ledger()).keep(KEEP as u64);
         for (name, addresses, from) in &self.plain.following {
             let (addresses, opening) = (addresses.to_vec(), opening(addresses));
-            wallets.desk().add(NewWallet { name: (*name).into(), addresses, from: *from, opening }).unwrap();
+            wallets
+                .requests()
+                .add(NewWallet { name: (*name).into(), addresses, from: *from, opening })
+                .unwrap();
         }
         wallets.settle();
         Projected::new(ChainObserver::new(config), (inclusion, wallets))

@@ -37,7 +37,7 @@ pub(super) fn pay(id: u64, from: Address, nonce: u64, to: Address, value: Amount
 pub(super) fn followed<L: Ledger>(ledger: L, wallets: Vec<WalletOf<L>>) -> Wallets<L> {
     let all = Wallets::new(ledger);
     for wallet in wallets {
-        all.desk().add(wallet).unwrap();
+        all.requests().add(wallet).unwrap();
     }
     all
 }
@@ -244,19 +244,19 @@ async fn a_reorg_below_the_kept_blocks_makes_wallets_wait_for_a_new_read() {
     wallets.apply(&ChainEvent::Committed { new: vec![Arc::clone(&tree.blocks[six])] });
     wallets.settle();
     assert_eq!(wallets.view().balance("c"), Err(BalanceError::Waiting { name: "c".to_owned() }));
-    let desk = wallets.desk();
-    let mut backfill = desk.wanted().await.unwrap();
+    let requests = wallets.requests();
+    let mut backfill = requests.wanted().await.unwrap();
     assert_eq!(backfill.wants(), Some(0));
     backfill.push((*tree.blocks[0]).clone()).unwrap();
     let wrong = backfill.push((*tree.blocks[1]).clone()).unwrap_err();
     assert!(wrong.to_string().contains("does not follow"), "{wrong}");
     backfill.push((*tree.blocks[other]).clone()).unwrap();
     assert_eq!(backfill.wants(), None);
-    let (handed, ()) = tokio::join!(desk.hand_over(backfill), async { wallets.settle() });
+    let (handed, ()) = tokio::join!(requests.submit(backfill), async { wallets.settle() });
     assert!(handed.unwrap().is_none());
     assert_eq!(wallets.view().balance("c"), Ok(Balance::default()));
     drop(wallets);
-    assert!(desk.wanted().await.is_err(), "nobody follows wallets any more");
+    assert!(requests.wanted().await.is_err(), "nobody follows wallets any more");
 }
 
 /// Counts how many transactions are looked at.

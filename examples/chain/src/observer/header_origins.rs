@@ -1,19 +1,19 @@
-//! Who told which header.
+//! Which node each header came from.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::Hash;
 
-/// Who told a header first, until its block is there: what is left in the end are the headers beside the
+/// Which node a header came from first, until its block is there: what is left in the end are the headers beside the
 /// canonical branch, which are bounded by node.
 #[derive(Debug, Default)]
-pub(super) struct Tellers {
+pub(super) struct HeaderOrigins {
     by_hash: HashMap<Hash, Arc<str>>,
     counts: HashMap<Arc<str>, usize>,
 }
 
-impl Tellers {
+impl HeaderOrigins {
     pub(super) fn get(&self, hash: &Hash) -> Option<&Arc<str>> {
         self.by_hash.get(hash)
     }

@@ -16,7 +16,7 @@ use super::event::{as_json, as_text};
 use super::watched::{Event, Observer};
 
 /// Prints lines with the time since it was made.
-pub(crate) struct Teller {
+pub(crate) struct Reporter {
     began: Instant,
     json: bool,
     out: Mutex<Box<dyn Write + Send>>,
@@ -25,7 +25,7 @@ pub(crate) struct Teller {
     unread: Notify,
 }
 
-impl Teller {
+impl Reporter {
     pub(crate) fn new(json: bool) -> Self {
         Self::to(Box::new(io::stdout()), json)
     }
@@ -207,12 +207,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn that_nobody_reads_any_more_is_noticed_with_the_next_line() {
         let (sender, lines) = mpsc::channel();
-        let teller = Teller::to(Box::new(Lines(sender)), false);
-        teller.say("step", format_args!("one"));
+        let reporter = Reporter::to(Box::new(Lines(sender)), false);
+        reporter.say("step", format_args!("one"));
         drop(lines);
-        timeout(Duration::from_secs(1), teller.unread()).await.unwrap_err();
-        teller.say("step", format_args!("two"));
-        timeout(Duration::from_secs(1), teller.unread()).await.unwrap();
+        timeout(Duration::from_secs(1), reporter.unread()).await.unwrap_err();
+        reporter.say("step", format_args!("two"));
+        timeout(Duration::from_secs(1), reporter.unread()).await.unwrap();
     }
 
     #[tokio::test]
@@ -222,7 +222,7 @@ mod tests {
         let config = ChainConfig { backfill: 0, ..ChainConfig::every(Duration::from_millis(20)) };
         let watched = Watched::start(nodes, config, None).unwrap();
         let (sender, lines) = mpsc::channel();
-        let teller = Teller::to(Box::new(Lines(sender)), true);
+        let reporter = Reporter::to(Box::new(Lines(sender)), true);
         let handle = watched.handle();
         let fails_again = async {
             let mut watch = handle.watch();
@@ -230,9 +230,9 @@ mod tests {
             watch.wait_for(|status| status.last_error.as_ref().is_some_and(third)).await.unwrap();
             let _ = watched.runtime.stop().await;
         };
-        let told = async { tokio::join!(teller.follow_nodes(watched.handle()), fails_again) };
+        let told = async { tokio::join!(reporter.follow_nodes(watched.handle()), fails_again) };
         timeout(Duration::from_mins(1), told).await.unwrap();
-        drop(teller);
+        drop(reporter);
         let told = String::from_utf8(lines.iter().flatten().collect()).unwrap();
         let told: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let [line] = &told[..] else { panic!("{told:?}") };
@@ -244,7 +244,7 @@ mod tests {
 
     /// ```text
     /// events:  blocks 1 to 3                                   (nothing more comes)
-    /// teller:                  begins to follow, waits for them
+    /// reporter:                  begins to follow, waits for them
     /// ```
     #[tokio::test]
     async fn events_from_before_are_told_and_not_waited_for_in_vain() {
@@ -257,12 +257,12 @@ mod tests {
         let wait = handle.eventually("the tip is at 3", is_told).or_now().within(Duration::from_mins(1));
         let seen = wait.await.unwrap();
         let (sender, lines) = mpsc::channel();
-        let teller = Teller::to(Box::new(Lines(sender)), false);
+        let reporter = Reporter::to(Box::new(Lines(sender)), false);
         tokio::select! {
-            () = teller.follow(watched.handle()) => panic!("it goes on"),
-            told = timeout(Duration::from_mins(1), teller.told(&seen)) => told.unwrap(),
+            () = reporter.follow(watched.handle()) => panic!("it goes on"),
+            told = timeout(Duration::from_mins(1), reporter.told(&seen)) => told.unwrap(),
         }
-        drop(teller);
+        drop(reporter);
         let told = String::from_utf8(lines.iter().flatten().collect()).unwrap();
         assert!(told.contains(" 3 (") && !told.contains("missed"), "{told}");
     }

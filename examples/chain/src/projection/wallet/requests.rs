@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::{oneshot, watch};
 
 use super::backfill::{Backfill, BackfillError, Goal};
-use super::book::WalletOf;
 use super::ledger::{Ledger, OutPoint};
+use super::ownership::WalletOf;
 
 use crate::error_text::debug_as_text;
 
@@ -22,7 +22,7 @@ pub(super) type Reply<L> = oneshot::Sender<Answer<L>>;
 pub(super) type Handed<L> = (Backfill<L>, Reply<L>);
 
 /// What passes between [`Wallets`](super::Wallets) and those who add to them.
-pub(super) struct Desk<L: Ledger> {
+pub(super) struct RequestQueue<L: Ledger> {
     pub(super) ledger: L,
     inside: Mutex<Inside<L>>,
     pub(super) told: watch::Sender<Told<L>>,
@@ -51,7 +51,7 @@ impl<L: Ledger> Clone for Told<L> {
     }
 }
 
-impl<L: Ledger> Desk<L> {
+impl<L: Ledger> RequestQueue<L> {
     pub(super) fn new(ledger: L) -> Self {
         let (asked, handed, unfinished) = (Vec::new(), Vec::new(), Vec::new());
         let (names, addresses, coins) = (HashSet::new(), HashSet::new(), HashSet::new());
@@ -69,11 +69,11 @@ impl<L: Ledger> Desk<L> {
         inside.asked.len() > asked || !inside.handed.is_empty()
     }
 
-    pub(super) fn hand_over(&self, handed: Handed<L>) {
+    pub(super) fn submit(&self, handed: Handed<L>) {
         self.inside().handed.push(handed);
     }
 
-    pub(super) fn handed(&self) -> Vec<Handed<L>> {
+    pub(super) fn drain(&self) -> Vec<Handed<L>> {
         std::mem::take(&mut self.inside().handed)
     }
 
@@ -82,7 +82,7 @@ impl<L: Ledger> Desk<L> {
     }
 
     /// Keeps what was read for whoever reads next.
-    pub(super) fn put_back(&self, backfill: Backfill<L>) {
+    pub(super) fn stash(&self, backfill: Backfill<L>) {
         self.inside().unfinished.push(backfill);
     }
 
@@ -137,13 +137,13 @@ impl<L: Ledger> Desk<L> {
 /// A wallet that begins above the kept blocks is followed from the next cycle on. One that begins below waits
 /// until its older blocks were read, by [`backfill`](Self::backfill) in a task of the app's own: the chain and
 /// the other wallets are not held up.
-pub struct WalletDesk<L: Ledger> {
-    pub(super) desk: Weak<Desk<L>>,
+pub struct WalletRequests<L: Ledger> {
+    pub(super) requests: Weak<RequestQueue<L>>,
 }
 
-impl<L: Ledger> Clone for WalletDesk<L> {
+impl<L: Ledger> Clone for WalletRequests<L> {
     fn clone(&self) -> Self {
-        Self { desk: Weak::clone(&self.desk) }
+        Self { requests: Weak::clone(&self.requests) }
     }
 }
 
@@ -188,9 +188,9 @@ pub enum AddWalletError {
 
 debug_as_text!(AddWalletError);
 
-impl<L: Ledger> WalletDesk<L> {
-    pub(super) fn of(desk: &Arc<Desk<L>>) -> Self {
-        Self { desk: Arc::downgrade(desk) }
+impl<L: Ledger> WalletRequests<L> {
+    pub(super) fn of(requests: &Arc<RequestQueue<L>>) -> Self {
+        Self { requests: Arc::downgrade(requests) }
     }
 
     /// Follows a wallet from the next cycle on.
@@ -199,12 +199,12 @@ impl<L: Ledger> WalletDesk<L> {
     ///
     /// [`AddWalletError`]: nothing has changed then.
     pub fn add(&self, wallet: WalletOf<L>) -> Result<(), AddWalletError> {
-        self.desk.upgrade().ok_or(AddWalletError::Closed)?.add(Arc::new(wallet))
+        self.requests.upgrade().ok_or(AddWalletError::Closed)?.add(Arc::new(wallet))
     }
 }
 
-impl<L: Ledger> fmt::Debug for WalletDesk<L> {
+impl<L: Ledger> fmt::Debug for WalletRequests<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WalletDesk").finish_non_exhaustive()
+        f.debug_struct("WalletRequests").finish_non_exhaustive()
     }
 }

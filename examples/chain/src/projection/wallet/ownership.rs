@@ -69,7 +69,7 @@ pub(super) type Numbered<L> = (u32, <L as Ledger>::Change);
 
 /// Wallets by number, and what is theirs: facts that hold on every branch.
 #[derive(Clone, Debug)]
-pub(super) struct Book<L: Ledger> {
+pub(super) struct OwnershipIndex<L: Ledger> {
     pub(super) wallets: Vec<Arc<WalletOf<L>>>,
     addresses: HashMap<L::Address, u32>,
     coins: HashMap<OutPoint, Owned>,
@@ -82,7 +82,7 @@ struct Owned {
     makers: u32,
 }
 
-impl<L: Ledger> Book<L> {
+impl<L: Ledger> OwnershipIndex<L> {
     pub(super) fn new() -> Self {
         Self { wallets: Vec::new(), addresses: HashMap::new(), coins: HashMap::new() }
     }
@@ -99,7 +99,7 @@ impl<L: Ledger> Book<L> {
     }
 
     /// Adds a wallet that has `held` at the root.
-    pub(super) fn enter(&mut self, ledger: &L, wallet: Arc<WalletOf<L>>, held: &Result<L::Wallet, Fault>) {
+    pub(super) fn register(&mut self, ledger: &L, wallet: Arc<WalletOf<L>>, held: &Result<L::Wallet, Fault>) {
         let number = self.next();
         self.addresses.extend(wallet.addresses.iter().map(|address| (address.clone(), number)));
         let coins = held.as_ref().map(|held| ledger.coins(held)).unwrap_or_default();
@@ -114,21 +114,21 @@ impl<L: Ledger> Book<L> {
         }
     }
 
-    fn made(&mut self, coin: OutPoint, wallet: u32) {
+    fn retain_coin(&mut self, coin: OutPoint, wallet: u32) {
         self.coins.entry(coin).or_insert(Owned { wallet, makers: 0 }).makers += 1;
     }
 
     /// Notes what a block made, of which only that is known.
-    pub(super) fn known(&mut self, ledger: &L, changes: &[Numbered<L>]) {
+    pub(super) fn restore(&mut self, ledger: &L, changes: &[Numbered<L>]) {
         for (number, change) in changes {
             if let Some(coin) = ledger.made(change) {
-                self.made(coin, *number);
+                self.retain_coin(coin, *number);
             }
         }
     }
 
     /// Forgets what a block did that is now part of the root: nothing below refers to what it spent.
-    pub(super) fn settled(&mut self, ledger: &L, changes: &[Numbered<L>]) {
+    pub(super) fn prune_final(&mut self, ledger: &L, changes: &[Numbered<L>]) {
         for (_, change) in changes {
             if let Target::Coin(coin) = ledger.target(change) {
                 self.coins.remove(coin);
@@ -137,7 +137,7 @@ impl<L: Ledger> Book<L> {
     }
 
     /// Forgets what a block made whose branch is gone.
-    pub(super) fn abandoned(&mut self, ledger: &L, changes: &[Numbered<L>]) {
+    pub(super) fn prune_orphaned(&mut self, ledger: &L, changes: &[Numbered<L>]) {
         for coin in changes.iter().filter_map(|(_, change)| ledger.made(change)) {
             if let Some(owned) = self.coins.get_mut(&coin) {
                 owned.makers = owned.makers.saturating_sub(1);
@@ -166,7 +166,7 @@ impl<L: Ledger> Book<L> {
                     continue;
                 }
                 if let Some(coin) = ledger.made(&change) {
-                    self.made(coin, number);
+                    self.retain_coin(coin, number);
                 }
                 net.add(draft.apply(ledger, number, &change, &block.header));
                 done.push((number, change));
