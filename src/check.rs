@@ -3,7 +3,7 @@
 //! [`Check`] runs an observer over a script of source sets and looks for what breaks an observation in silence: events
 //! that do not add up to the snapshot, a failed poll that has changed the state all the same, and a poll that loses
 //! something when it is dropped at one of its awaits though
-//! [`keeps_state_when_interrupted`](Observer::keeps_state_when_interrupted) claims that it may be.
+//! [`poll_is_cancel_safe`](Observer::poll_is_cancel_safe) claims that it may be.
 //!
 //! # Examples
 //!
@@ -177,7 +177,7 @@ pub enum CheckError {
     /// After an interruption the script ended with another snapshot than without.
     #[error(
         "{step}: the script ended with {shown}, and without the interruption with {expected}; put what was found and its \
-         events into the state together, between two awaits, or do not claim `keeps_state_when_interrupted`"
+         events into the state together, between two awaits, or do not claim `poll_is_cancel_safe`"
     )]
     LostByInterruption {
         /// The last poll, and what was interrupted.
@@ -383,7 +383,7 @@ where
         let made = catch(|| {
             let mut observer = AppValue::new(observer());
             observer.configured(config);
-            let claims = observer.keeps_state_when_interrupted();
+            let claims = observer.poll_is_cancel_safe();
             (observer, claims, first())
         });
         let (observer, claims, set) = made.map_err(|message| CheckError::Panicked { step: at, message })?;

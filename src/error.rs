@@ -99,7 +99,7 @@ pub enum ObservationRuntimeError {
         one_line(message, MESSAGE)
     )]
     ObserverPanicked {
-        /// Where: `configured` or `keeps_state_when_interrupted`.
+        /// Where: `configured` or `poll_is_cancel_safe`.
         method: &'static str,
         /// What the panic said.
         message: String,

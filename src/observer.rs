@@ -85,7 +85,7 @@ pub type DynError = Box<dyn std::error::Error + Send + Sync>;
 /// | method | left out |
 /// |---|---|
 /// | [`configured`](Self::configured) | `init` of [`PerSource`](crate::PerSource) fails with an error that says so |
-/// | [`keeps_state_when_interrupted`](Self::keeps_state_when_interrupted) | a time-out loses the state |
+/// | [`poll_is_cancel_safe`](Self::poll_is_cancel_safe) | a time-out loses the state |
 /// | [`source_health`](Self::source_health) | nothing is known by source: waits by source are refused |
 /// | [`asked_since`](Self::asked_since) | waits count answers that were asked before their start |
 /// | [`asked_at`](Self::asked_at) | the same, of events |
@@ -118,7 +118,7 @@ pub trait Observer: Send + Sync + 'static {
     /// starts the runtime. Default: nothing.
     ///
     /// The config has been validated: every field is in its range. A panic here, or in
-    /// [`keeps_state_when_interrupted`](Self::keeps_state_when_interrupted), which is asked next, is the error
+    /// [`poll_is_cancel_safe`](Self::poll_is_cancel_safe), which is asked next, is the error
     /// [`ObserverPanicked`](crate::ObservationRuntimeError::ObserverPanicked) of the start.
     ///
     /// An observer that wraps another forwards this: see [Wrappers](#wrappers).
@@ -154,7 +154,7 @@ pub trait Observer: Send + Sync + 'static {
     ///
     /// If so, a time-out keeps the state. By default it is dropped and built anew, in a new
     /// generation. A panic always drops it.
-    fn keeps_state_when_interrupted(&self) -> bool {
+    fn poll_is_cancel_safe(&self) -> bool {
         false
     }
 

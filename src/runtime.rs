@@ -275,8 +275,8 @@ impl<O: Observer> ObservationRuntime<O> {
         let executor = Handle::try_current().map_err(|_| ObservationRuntimeError::NoTokioRuntime)?;
         let panicked = |method| move |message| ObservationRuntimeError::ObserverPanicked { method, message };
         catch(|| observer.configured(&config)).map_err(panicked("configured"))?;
-        let keeps_state = catch(|| observer.keeps_state_when_interrupted())
-            .map_err(panicked("keeps_state_when_interrupted"))?;
+        let keeps_state =
+            catch(|| observer.poll_is_cancel_safe()).map_err(panicked("poll_is_cancel_safe"))?;
         let instance = config.resume.map_or_else(Instance::random, |resume| resume.cursor.instance);
         let clock = Clock::of(executor.clone());
         let history = History::new(instance, config.history_limit, config.first());

@@ -157,7 +157,7 @@ impl<O: Observer<State: Clone>> Observer for Transactional<O> {
         self.inner.configured(config);
     }
 
-    fn keeps_state_when_interrupted(&self) -> bool {
+    fn poll_is_cancel_safe(&self) -> bool {
         true
     }
 

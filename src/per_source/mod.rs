@@ -413,7 +413,7 @@ where
     }
 
     /// True: an answer and its events go into the state together, between two awaits.
-    fn keeps_state_when_interrupted(&self) -> bool {
+    fn poll_is_cancel_safe(&self) -> bool {
         true
     }
 

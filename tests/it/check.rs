@@ -77,7 +77,7 @@ impl Observer for Sum {
         *sum
     }
 
-    fn keeps_state_when_interrupted(&self) -> bool {
+    fn poll_is_cancel_safe(&self) -> bool {
         true
     }
 }
@@ -242,7 +242,7 @@ impl Observer for Loses {
         seen.clone()
     }
 
-    fn keeps_state_when_interrupted(&self) -> bool {
+    fn poll_is_cancel_safe(&self) -> bool {
         true
     }
 }
@@ -278,7 +278,7 @@ impl Observer for LosesBoth {
         *sum
     }
 
-    fn keeps_state_when_interrupted(&self) -> bool {
+    fn poll_is_cancel_safe(&self) -> bool {
         true
     }
 }

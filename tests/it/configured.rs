@@ -108,15 +108,15 @@ impl Observer for Asked {
 
     fn snapshot(&self, (): &()) {}
 
-    fn keeps_state_when_interrupted(&self) -> bool {
-        self.note("keeps_state_when_interrupted", "");
+    fn poll_is_cancel_safe(&self) -> bool {
+        self.note("poll_is_cancel_safe", "");
         true
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_before_the_first_cycle_is_an_error_of_the_start_and_leaves_no_task() {
-    for method in ["configured", "keeps_state_when_interrupted"] {
+    for method in ["configured", "poll_is_cancel_safe"] {
         let observer = || Asked { panics_in: method, ..Asked::default() };
         let config = ObservationConfig::default;
         let ended = [
@@ -154,6 +154,6 @@ async fn it_is_called_once_before_everything_else_and_never_with_a_config_that_i
     assert_eq!(*asked.lock().unwrap(), [""; 0]);
     let runtime = ObservationRuntime::start([("a", ())], observer, config(250)).await.unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(*asked.lock().unwrap(), ["configured every 250ms", "keeps_state_when_interrupted", "init"]);
+    assert_eq!(*asked.lock().unwrap(), ["configured every 250ms", "poll_is_cancel_safe", "init"]);
     let _ = runtime.stop().await;
 }

@@ -92,7 +92,7 @@ where
         V::default()
     }
 
-    fn keeps_state_when_interrupted(&self) -> bool {
+    fn poll_is_cancel_safe(&self) -> bool {
         false
     }
 

@@ -206,7 +206,7 @@ impl Observer for App {
         View { memory: state.memory, names: state.names.clone() }
     }
 
-    fn keeps_state_when_interrupted(&self) -> bool {
+    fn poll_is_cancel_safe(&self) -> bool {
         self.interruptible
     }
 

@@ -266,7 +266,7 @@ impl Observer for RaftObserver {
     }
 
     /// True: what an interrupted poll has collected is in `nodes`, and is told by the next one.
-    fn keeps_state_when_interrupted(&self) -> bool {
+    fn poll_is_cancel_safe(&self) -> bool {
         true
     }
 

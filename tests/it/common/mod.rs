@@ -230,7 +230,7 @@ impl Observer for App {
         View { polls: state.polls, sources: state.sources.clone() }
     }
 
-    fn keeps_state_when_interrupted(&self) -> bool {
+    fn poll_is_cancel_safe(&self) -> bool {
         self.script.lock().unwrap().interruptible
     }
 }

@@ -304,7 +304,7 @@ impl<C: ChainClient> Observer for ChainObserver<C> {
 
     /// True: whatever a poll has learned goes into the state between two awaits, with its events, and what
     /// is still on its way is in the state too.
-    fn keeps_state_when_interrupted(&self) -> bool {
+    fn poll_is_cancel_safe(&self) -> bool {
         true
     }
 

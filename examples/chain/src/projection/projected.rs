@@ -72,8 +72,8 @@ where
         View { chain: self.observer.snapshot(chain), view: projection.view() }
     }
 
-    fn keeps_state_when_interrupted(&self) -> bool {
-        self.observer.keeps_state_when_interrupted()
+    fn poll_is_cancel_safe(&self) -> bool {
+        self.observer.poll_is_cancel_safe()
     }
 
     fn source_health(snapshot: &Self::Snapshot, name: &str) -> Option<SourceHealth> {
