@@ -153,7 +153,8 @@ pub fn row<S: Subject>(
 }
 
 impl<S: Subject> Row<S> {
-    /// Holds only where `holds` says so, which the diagram calls `name`.
+    /// Holds only where `holds` says so, which the diagram calls `name`. It may read only what the key holds: of all moments
+    /// with one key the walk sees one.
     #[must_use]
     pub fn when(self, name: &'static str, holds: fn(&S) -> bool) -> Self {
         Self { when: Some((name, holds)), ..self }
@@ -193,6 +194,7 @@ impl<S: Subject> Debug for Row<S> {
 
 /// One event, and what came of it.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Edge<S: Subject> {
     /// The machine before.
     pub before: S,
@@ -206,6 +208,7 @@ pub struct Edge<S: Subject> {
 
 /// All that a machine can do.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Walk<S: Subject> {
     /// How many states there are, by their keys.
     pub states: usize,
@@ -215,6 +218,7 @@ pub struct Walk<S: Subject> {
 
 /// There are more states than the walk was to find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Unbounded {
     /// How many it was to find at most.
     pub most: usize,
@@ -263,6 +267,7 @@ pub fn walk<S: Subject>(starts: impl IntoIterator<Item = S>, most: usize) -> Res
 
 /// How many steps there were of each sort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Tally {
     /// Explained by a row.
     pub taken: usize,
@@ -284,6 +289,7 @@ impl std::error::Error for Mismatch {}
 
 /// What became of the flips of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Flips {
     /// How many there were.
     pub tried: usize,
@@ -297,7 +303,7 @@ impl<S: Subject> Walk<S> {
     /// # Errors
     ///
     /// The first [`Mismatch`]: a step that no row explains and that is no rejection, or that two rows are for; a rejection
-    /// that has changed something; a place and event of a row that are never reached.
+    /// that has changed something; a place and event of a row that are never reached; a row without places or events.
     pub fn compare(&self, table: &[Row<S>]) -> Result<Tally, Mismatch> {
         let mut tally = Tally { taken: 0, rejected: 0 };
         let mut reached = HashSet::new();
@@ -323,6 +329,11 @@ impl<S: Subject> Walk<S> {
             }
         }
         for (at, row) in table.iter().enumerate() {
+            if row.places.is_empty() || row.on.is_empty() {
+                return Err(Mismatch(format!(
+                    "a row claims nothing, as it has no place or no event: {row:?}"
+                )));
+            }
             for (&place, &event) in pairs(&row.places, &row.on) {
                 if !reached.contains(&(at, place, event)) {
                     return Err(Mismatch(format!("{place:?}, {event:?}: never reached, of the row {row:?}")));
@@ -332,8 +343,8 @@ impl<S: Subject> Walk<S> {
         Ok(tally)
     }
 
-    /// Changes each row in each detail, one at a time: where it leads, each command, each place, each event, its condition;
-    /// leaves it out, and puts it in twice. A change that says the same of everything that can happen is none.
+    /// Changes each row in each detail, one at a time: where it leads, each command, each place, each event; drops its
+    /// condition; leaves it out, and puts it in twice. A change that says the same of everything that can happen is none.
     ///
     /// Commands, places and events are those that the table and the walk have.
     ///

@@ -76,10 +76,31 @@ impl<S, E> Publication<S, E> {
         let status = &self.status;
         let success = status.succeeded_since(before).map_or(0, |snapshot| snapshot.weight);
         let failure = status.failed_since(before).map_or(0, |failure| failure.message.len());
-        let is_same_set = Arc::ptr_eq(&before.source_names, &status.source_names);
-        let names = status.source_names.iter().map(|name| NAME + name.len());
-        let names = if is_same_set { 0 } else { names.sum() };
+        let names = status.bytes_of_names(before);
         [success, failure, names].into_iter().fold(RECORD, usize::saturating_add)
+    }
+}
+
+impl<S> Published<S> {
+    /// About how many bytes its names take, if they are not those of the status `before`.
+    fn bytes_of_names(&self, before: &Self) -> usize {
+        let is_same_set = Arc::ptr_eq(&before.source_names, &self.source_names);
+        if is_same_set { 0 } else { self.source_names.iter().map(|name| NAME + name.len()).sum() }
+    }
+
+    /// What is known of the status before this one, without values that this one has replaced: nobody is shown them.
+    fn before_without_its_values(&self, before: Arc<Self>) -> Arc<Self> {
+        let (succeeded, failed) =
+            (self.succeeded_since(&before).is_some(), self.failed_since(&before).is_some());
+        if !succeeded && !failed {
+            return before;
+        }
+        let mut bare = Self::clone(&before);
+        bare.last_error = None;
+        if succeeded {
+            bare.snapshot = None;
+        }
+        Arc::new(bare)
     }
 }
 
@@ -165,9 +186,9 @@ impl<S, E> Own<S, E> {
                 let before = std::mem::replace(newest, Arc::clone(&publication.status));
                 // A success that was lost is pinned by what comes after it, and counted there. Where nothing is held,
                 // that is the one snapshot which is not counted.
-                publication.counted =
-                    publication.bytes(self.items.back().map_or(&before, |held| &held.status));
-                publication.before = Some(before);
+                let held = self.items.back().map_or(&before, |held| &held.status);
+                publication.counted = publication.bytes(held).saturating_add(before.bytes_of_names(held));
+                publication.before = Some(publication.status.before_without_its_values(before));
                 (*records, *bytes, publication.counted)
             }
             None => (BOUND, PINNED, publication.pins(self.items.back())),

@@ -58,7 +58,7 @@ fn an_idle_runtime_holds_less_than_4_5_kib() {
     let executor = executor();
     // What executor, clock and threads need once.
     let mut runtimes = vec![start(&executor)];
-    runtimes.reserve(64);
+    runtimes.reserve(COUNT.try_into().unwrap());
     let held = measure(|| runtimes.extend((0..COUNT).map(|_| start(&executor))));
     let (bytes, blocks) =
         (held.bytes_current / COUNT.cast_signed(), held.count_current / COUNT.cast_signed());

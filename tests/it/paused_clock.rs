@@ -52,6 +52,9 @@ async fn a_source_that_answers_does_not_hide_the_one_that_is_real() {
     let wait = runtime.handle().all_sources("they answer 1", |value| *value == 1).within(ms(5_000));
     let report = wait.await.unwrap_err().to_string();
     assert!(report.contains("tokio's clock ran 5.0 s in "), "{report}");
+    let of_the_other = runtime.handle().source_failing("scripted").within(ms(5_000));
+    let report = of_the_other.await.unwrap_err().to_string();
+    assert!(!report.contains("tokio's clock ran"), "{report}");
 }
 
 /// On a running clock the same wait says nothing of it.

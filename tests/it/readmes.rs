@@ -81,7 +81,8 @@ fn pages(root: &Path) -> Vec<PathBuf> {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap();
-            if path.is_dir() && !name.starts_with('.') && name != "target" && name != "src" {
+            let is_ours = !name.starts_with('.') && !["target", "src", "node_modules"].contains(&name);
+            if path.is_dir() && !path.is_symlink() && is_ours {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "md") {
                 pages.push(path);

@@ -177,6 +177,8 @@ async fn a_call_that_is_dropped_has_taken_nothing_and_one_that_waits_is_woken() 
 #[derive(Clone, Default)]
 struct Heavy {
     weight: Option<usize>,
+    /// Each second success weighs so much.
+    other: Option<usize>,
 }
 
 static ASKED: AtomicUsize = AtomicUsize::new(0);
@@ -197,6 +199,8 @@ impl Observer for Heavy {
         _: &[ObservedSource<()>],
         state: &mut Option<usize>,
     ) -> Result<Vec<Option<usize>>, DynError> {
+        let others = [self.weight, self.other.or(self.weight)];
+        *state = others[usize::from(*state == self.weight)];
         Ok(vec![*state])
     }
 
@@ -221,7 +225,8 @@ async fn its_bytes_are_bounded_by_what_the_app_says_they_are() {
     {
         let start = Instant::now();
         let sources = StaticSourceProvider::new(vec![]);
-        let runtime = ObservationRuntime::start(sources, Heavy { weight }, each_second()).await.unwrap();
+        let runtime =
+            ObservationRuntime::start(sources, Heavy { weight, other: None }, each_second()).await.unwrap();
         at(start, 1_500).await;
         let before = ASKED.load(Ordering::Relaxed);
         let mut tap = runtime.handle().tap(TapLimits { bytes: LIMIT, ..TapLimits::default() });
@@ -248,6 +253,26 @@ async fn its_bytes_are_bounded_by_what_the_app_says_they_are() {
         at(start, 15_500).await;
         assert_eq!(ASKED.load(Ordering::Relaxed) - before, 10, "{weight:?}: nobody asks any more");
     }
+}
+
+/// A small success that is held shows what changed since a large one that was lost, and does not hold it.
+#[tokio::test(start_paused = true)]
+async fn what_was_lost_is_not_held_by_what_came_after_it() {
+    const LIMIT: usize = 64 * 1_024;
+    let start = Instant::now();
+    let heavy = Heavy { weight: Some(LIMIT * 10), other: Some(100) };
+    let runtime =
+        ObservationRuntime::start(StaticSourceProvider::new(vec![]), heavy, each_second()).await.unwrap();
+    let mut tap = runtime.handle().tap(TapLimits { bytes: LIMIT, ..TapLimits::default() });
+    let mut published = Vec::new();
+    for second in 1..21 {
+        at(start, second * 1_000 + 500).await;
+        published.push(Arc::downgrade(&runtime.handle().latest_snapshot().unwrap()));
+    }
+    let alive = published.iter().filter(|snapshot| snapshot.strong_count() > 0).count();
+    let held = read_all(&mut tap);
+    let successes = held.iter().flatten().filter(|record| record.kind() == Success).count();
+    assert!(alive <= successes + 2, "{alive} are held, by {successes} successes");
 }
 
 /// Neither loses anything: a thread that reads at once, and one that gets numbers of what it lost.

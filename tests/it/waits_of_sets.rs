@@ -68,8 +68,8 @@ async fn a_leaving_that_is_shorter_than_the_failing_cycles_is_seen() {
     assert_eq!(left, [Some(2_000); 4]);
 }
 
-//   0 s    0.5 s   1 s      1.5 s         2 s     2.5 s
-//   a, b   none    refreshed  mark 1, back  back    mark 2
+//   0 s        0.5 s   1 s    1.5 s              2 s    2.5 s
+//   a, mark 1  none    seen   mark 2, a is back  seen   the waits
 #[tokio::test(start_paused = true)]
 async fn a_source_that_left_since_the_mark_and_came_back_before_the_wait_has_vanished() {
     let app = App::new();

@@ -275,7 +275,7 @@ impl Story<'_> {
             known |= is_there;
             was_known && !is_there && self.set_counts(place)
         };
-        (0..=place).any(left)
+        self.wait.left || (0..=place).any(left)
     }
 
     fn source(&self, place: usize, name: &str, wish: Wish) -> bool {

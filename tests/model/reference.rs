@@ -159,6 +159,8 @@ pub(crate) struct Model {
     pub(crate) waits: Vec<Waiting>,
     /// Every name that was ever in the set.
     pub(crate) names_ever: Vec<String>,
+    /// Each leaving of a source, with its cycle.
+    pub(crate) leavings: Vec<(u64, String)>,
     /// From and until when nothing could run.
     pub(crate) stalls: Vec<(u64, u64)>,
     epoch: Instant,
@@ -216,6 +218,7 @@ impl Model {
             failures: Vec::new(),
             waits: Vec::new(),
             names_ever: Vec::new(),
+            leavings: Vec::new(),
             stalls: Vec::new(),
             epoch,
             doing: Doing::Work { stage: Stage::SourceRefresh, run: None },
@@ -625,6 +628,8 @@ impl Model {
         self.status.paused = self.paused;
         self.status.cycle = self.cycle;
         self.status.missed_ticks = self.missed;
+        let left = self.status.names.iter().filter(|name| !self.names.contains(name));
+        self.leavings.extend(left.map(|name| (self.cycle, name.clone())));
         self.status.names.clone_from(&self.names);
         self.publications += 1;
         for name in &self.names {

@@ -120,6 +120,8 @@ pub(crate) struct Waiting {
     pub(crate) forgotten: u64,
     /// The source that is waited for was in the set at some time.
     pub(crate) known: bool,
+    /// It has left between the mark and now, in a cycle that counts.
+    pub(crate) left: bool,
     /// What it has taken so far; first what was known when it was made.
     seen: Vec<Seen>,
     /// A task takes what comes at once: it does not fall behind.
@@ -152,6 +154,11 @@ impl Waiting {
             remembered: remembered.map(|(batch, fresh)| (*fresh, batch.clone())).collect(),
             forgotten: kept.saturating_sub(first_batch),
             known: matches!(want, Want::Source(name, _) if model.names_ever.iter().any(|known| known == name)),
+            left: since.batch.is_some()
+                && matches!(want, Want::Source(name, _) if model
+                    .leavings
+                    .iter()
+                    .any(|(cycle, left)| left == name && *cycle >= since.cycle)),
             seen: vec![Seen { missed: 0, publication: now }],
             is_awaited,
             queue: VecDeque::new(),

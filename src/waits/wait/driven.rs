@@ -13,6 +13,7 @@ use crate::failure::Cause;
 use crate::observer::Observer;
 use crate::pulse::Look;
 use crate::source_health::{ProbeFailure, SourceHealth};
+use crate::waits::judge::Judge;
 use crate::waits::report::{Inconclusive, UnmetOutcome};
 
 impl<O: Observer, T> Wait<'_, O, T> {
@@ -80,8 +81,11 @@ impl<O: Observer, T> Wait<'_, O, T> {
                 && (health.facts.in_flight_since.is_some()
                     || (fails && health.facts.last_failure.as_ref().is_some_and(timed_out)))
         };
-        let mut names = status.source_names.iter();
-        names.any(|name| O::source_health(&snapshot.value, name).is_some_and(is_awaited))
+        let awaited = |name: &str| O::source_health(&snapshot.value, name).is_some_and(is_awaited);
+        match &self.judge {
+            Judge::Source { name, .. } => awaited(name),
+            _ => status.source_names.iter().any(|name| awaited(name)),
+        }
     }
 
     pub(super) fn note_of_stalls(&self, outcome: UnmetOutcome) -> Option<String> {
