@@ -245,6 +245,7 @@ fn a_key_that_counts_has_no_end_and_the_walk_says_so() {
         unbounded.to_string(),
         "there are more than 50 states: leave counters out of the key, or allow for more states"
     );
+    assert_eq!(format!("{unbounded:?}"), unbounded.to_string());
     assert_eq!(walk([Door::with(Fault::None)], 2).unwrap_err(), Unbounded { most: 2 });
     assert_eq!(walk([Door::with(Fault::None); 2], 3).unwrap().states, 3, "the same start twice");
     assert_eq!(walk(Vec::<Door>::new(), 0).unwrap().states, 0);
