@@ -10,7 +10,7 @@ use crate::cursor::{First, Resume};
 use crate::duplicates::Duplicates;
 use crate::error::ObservationRuntimeError;
 
-/// The longest duration that is taken for meant.
+/// The longest duration that is valid.
 pub(crate) const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
 
 /// Bytes of the longest name.
@@ -137,8 +137,8 @@ impl ObservationConfig {
         if let Some((field, value)) = self.resume.and_then(|resume| resume.exhausted()) {
             return Err(ObservationRuntimeError::InvalidResume { field, value });
         }
-        let meant = |value: Duration| !value.is_zero() && value <= MAX_DURATION;
-        if !meant(self.interval) {
+        let is_valid = |value: Duration| !value.is_zero() && value <= MAX_DURATION;
+        if !is_valid(self.interval) {
             return Err(ObservationRuntimeError::InvalidInterval { value: self.interval });
         }
         let timeouts = [
@@ -147,16 +147,16 @@ impl ObservationConfig {
             ("poll_timeout", self.poll_timeout),
             ("stop_timeout", self.stop_timeout),
         ];
-        if let Some((field, value)) = timeouts.into_iter().find(|(_, value)| !meant(*value)) {
+        if let Some((field, value)) = timeouts.into_iter().find(|(_, value)| !is_valid(*value)) {
             return Err(ObservationRuntimeError::InvalidTimeout { field, value });
         }
-        if let Some(value) = self.stale_after.filter(|value| !meant(*value)) {
+        if let Some(value) = self.stale_after.filter(|value| !is_valid(*value)) {
             return Err(ObservationRuntimeError::InvalidStaleAfter { value });
         }
         if self.offset > MAX_DURATION {
             return Err(ObservationRuntimeError::InvalidOffset { value: self.offset });
         }
-        if !meant(self.min_gap) {
+        if !is_valid(self.min_gap) {
             return Err(ObservationRuntimeError::InvalidMinGap { value: self.min_gap });
         }
         self.retry.validate()

@@ -36,7 +36,7 @@ impl Samples {
 
     /// Half the distance of the quartiles, as a share of the median.
     pub(crate) fn spread(&self) -> f64 {
-        (self.quantile(0.75) - self.quantile(0.25)) / 2.0 / self.median()
+        (self.quantile(0.75) - self.quantile(0.25)) / 2.0 / self.median().abs()
     }
 }
 

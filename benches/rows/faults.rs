@@ -118,7 +118,7 @@ fn hangs(table: &mut Table) {
     table.add(Row::observed(
         "a hang in poll 3",
         format!("still cycle {old_cycle}, {}", old_error.unwrap_or_else(|| "no error".to_owned())),
-        format!("in {state}, stale {told_at:?} behind the last success, waiters woken (due: {due:?})"),
+        format!("in {state}, stale {told_at:?} after the last success, waiters woken (due: {due:?})"),
         "stale when due, waiters woken",
         state.kind() == StateKind::Polling && told_at.saturating_sub(due) < Duration::from_millis(2),
     ));

@@ -19,8 +19,9 @@ const CYCLES: u32 = 15;
 pub(crate) fn measure(table: &mut Table) {
     let lost = |side| 1.0 - cycles_per_second(side, READERS) / cycles_per_second(side, 0);
     let lost = alternate(5, || lost(Side::Old), || lost(Side::New));
+    // A loop that was quicker with readers than without was disturbed: that is no measurement.
     let what = "8 busy readers beside the loop, 1M entries: cycles lost";
-    table.add(Row::compare(what, Unit::Share, &lost, "under 5 %", |lost| lost.new < 0.05));
+    table.add(Row::compare(what, Unit::Share, &lost, "under 5 %", |lost| lost.new.abs() < 0.05));
 }
 
 /// Publishes a large value; each poll is a permit.

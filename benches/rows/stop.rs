@@ -222,7 +222,7 @@ fn blocked(table: &mut Table) {
     };
     table.add(Row::observed(
         "stop while a poll blocks its thread",
-        format!("never told; {}", late(old_published)),
+        format!("never reported; {}", late(old_published)),
         format!("{outcome:?} after {:.0} ms; {}", took.as_secs_f64() * 1e3, late(new_published)),
         &format!("`Detached` at the stop deadline ({DEADLINE:?})"),
         outcome == StopOutcome::Detached

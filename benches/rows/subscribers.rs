@@ -172,7 +172,7 @@ fn sleeper(table: &mut Table) {
     let lost = alternate(5, || run(Side::Old), || run(Side::New));
     // `read` has checked the count.
     let what = "a subscriber that sleeps, history of 64: batches lost";
-    table.add(Row::compare(what, Unit::Share, &lost, "the exact count is told", |_| true));
+    table.add(Row::compare(what, Unit::Share, &lost, "the exact count is reported", |_| true));
 }
 
 /// It sleeps until everything was published, and the history holds it all.

@@ -102,7 +102,7 @@ pub trait Subject: Clone {
 /// staying there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step<C> {
-    /// A transition, be it to the place where it was, with its commands in order.
+    /// A transition, also one to the place where it was, with its commands in order.
     Moved(Vec<C>),
     /// No transition. What is remembered may be another.
     Stayed(Vec<C>),

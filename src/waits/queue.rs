@@ -89,6 +89,8 @@ impl<S> Published<S> {
     }
 
     /// What is known of the status before this one, without values that this one has replaced: nobody is shown them.
+    ///
+    /// Under the lock, and nothing of the app's is dropped here: the publisher holds what it has replaced.
     fn before_without_its_values(&self, before: Arc<Self>) -> Arc<Self> {
         let (succeeded, failed) =
             (self.succeeded_since(&before).is_some(), self.failed_since(&before).is_some());

@@ -312,7 +312,7 @@ impl<C: ChainClient> Observer for ChainObserver<C> {
         snapshot.node(name).map(|node| node.health.clone())
     }
 
-    /// What the nodes said of their heads since. Where the events lead stays as it is, whoever told it.
+    /// What the nodes said of their heads since. Where the events lead stays as it is, whichever node it came from.
     fn asked_since(snapshot: &ChainView, since: Instant) -> Option<ChainView> {
         snapshot.asked_since(since)
     }

@@ -83,7 +83,7 @@ impl<L: Ledger> Wallets<L> {
         }
     }
 
-    /// Follows the wallets of the requests that need no older block, and tells it which of the others wait.
+    /// Follows the requested wallets that need no older block, and publishes which of the others wait.
     pub(super) fn process(&mut self) {
         let Some(goal) = self.goal() else { return };
         let asked = self.requests.wallets();
