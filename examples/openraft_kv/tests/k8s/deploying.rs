@@ -317,9 +317,7 @@ async fn a_deployment_that_fails_returns_when_its_namespace_is_gone() {
             server
                 .when("its end is waited for", |server| server.asked("namespaces").iter().any(watched))
                 .await;
-            for key in server.keys() {
-                server.remove(&key);
-            }
+            server.remove_namespace(SPACE);
         },
     );
     assert!(!there, "it is still there when the deployment has failed");
@@ -346,18 +344,14 @@ async fn a_deployment_that_fails_says_what_it_could_not_delete() {
 
     fixture.server.change(|state| state.held.remove("namespaces"));
     fixture.server.refuse("delete", "namespaces", 403, "Forbidden", "namespaces is forbidden");
-    for key in fixture.server.keys() {
-        fixture.server.remove(&key);
-    }
+    fixture.server.remove_namespace(SPACE);
     let error = fixture.refused().await;
     assert!(
         format!("{:?}", cause(&error)).contains("the account may not (namespaces is forbidden)"),
         "{error:?}"
     );
     fixture.server.refuse_nothing();
-    for key in fixture.server.keys() {
-        fixture.server.remove(&key);
-    }
+    fixture.server.remove_namespace(SPACE);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

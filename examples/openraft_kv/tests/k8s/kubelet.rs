@@ -123,7 +123,7 @@ impl Machine {
                     "name": "node", "image": NO_IMAGE, "imageID": "", "ready": false, "restartCount": 0,
                     "state": waiting,
                 }]);
-                self.shared.change(|state| state.store.put(key, pod));
+                self.shared.change(|state| state.store.update(key, pod));
             }
             return;
         }
@@ -148,10 +148,8 @@ impl Machine {
         let uid = uid(&pod).to_owned();
         // It may have been deleted meanwhile; its process is an orphan then.
         self.shared.change(|state| {
-            if state.store.get(key).is_some_and(|now| now["metadata"]["uid"] == *uid) {
-                state.logs.insert(uid.clone(), log);
-                state.store.put(key, pod);
-            }
+            state.logs.insert(uid.clone(), log);
+            state.store.update(key, pod);
         });
         self.running.insert(uid, Container { key: key.clone(), process, _output: output });
     }

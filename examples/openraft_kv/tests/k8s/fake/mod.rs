@@ -133,6 +133,10 @@ impl FakeApiServer {
         self.change(|state| state.store.remove(key));
     }
 
+    pub(crate) fn remove_namespace(&self, name: &str) {
+        self.change(|state| state.store.remove_namespace(name));
+    }
+
     /// Something else in the cluster changes: versions go on.
     pub(crate) fn pass_time(&self) -> u64 {
         self.change(|state| state.store.next_version())

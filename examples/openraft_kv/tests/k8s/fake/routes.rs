@@ -169,17 +169,12 @@ fn delete(state: &mut super::State, key: &Key, options: &Value) -> Response {
         object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         return Json(state.store.put(key, object)).into_response();
     }
-    if key.kind == "namespaces" {
-        empty(state, &key.name);
-    }
-    Json(state.store.remove(key)).into_response()
-}
-
-/// Deletes what is in a namespace.
-fn empty(state: &mut super::State, namespace: &str) {
-    for inside in state.store.keys().into_iter().filter(|inside| inside.namespace == namespace) {
-        state.store.remove(&inside);
-    }
+    let deleted = if key.kind == "namespaces" {
+        state.store.remove_namespace(&key.name)
+    } else {
+        state.store.remove(key)
+    };
+    Json(deleted).into_response()
 }
 
 fn list(shared: &Shared, selection: &Selection) -> Response {

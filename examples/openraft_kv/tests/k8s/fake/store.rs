@@ -94,6 +94,21 @@ impl Store {
         Some(object)
     }
 
+    /// Deletes a namespace with everything in it, as one step: no controller adds to it in between.
+    pub(crate) fn remove_namespace(&mut self, name: &str) -> Option<Value> {
+        for inside in self.keys().into_iter().filter(|inside| inside.namespace == name) {
+            self.remove(&inside);
+        }
+        self.remove(&Key::of("namespaces", "", name))
+    }
+
+    /// Replaces the object that `object` is a newer state of; an object that was deleted stays so.
+    pub(crate) fn update(&mut self, key: &Key, object: Value) {
+        if self.get(key).is_some_and(|now| now["metadata"]["uid"] == object["metadata"]["uid"]) {
+            self.put(key, object);
+        }
+    }
+
     pub(crate) fn bookmark(&mut self) -> u64 {
         let version = self.next_version();
         let object = json!({ "metadata": { "resourceVersion": version.to_string() } });
