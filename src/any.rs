@@ -25,9 +25,11 @@ use crate::panics::discard_logged;
 use crate::source_health::SourceHealth;
 use crate::status::{ObservationSnapshot, ObservationStatus};
 use crate::text::{NAME, quoted};
-use crate::waits::judge::{Judge, Predicate, Run, SourceWish};
+use crate::waits::judge::{Judge, Predicate, SourceWish, Unchanged};
 use crate::waits::show::Show;
-use crate::waits::{ByShow, Found, Happens, Holds, Invariant, Unmet, Verdict, Wait, WaitBuilder, finding};
+use crate::waits::{
+    ByShow, Eventually, Invariant, TakeFound, Throughout, Unmet, Verdict, Wait, WaitBuilder, finding,
+};
 
 #[cfg(feature = "json")]
 use json::{EventJson, JsonSubscription, JsonSubscriptionError};
@@ -53,10 +55,10 @@ pub struct AnySnapshot<'a> {
 
 /// A wait on an [`AnyHandle`] that still needs its window, and returns a `T`: see [`WaitBuilder`].
 #[must_use = "a wait without a window does nothing: add `.within(..)` or `.during(..)`, then `.await`"]
-pub struct AnyWaitBuilder<'a, K = Happens, T = GroupStatus> {
+pub struct AnyWaitBuilder<'a, K = Eventually, T = GroupStatus> {
     name: Arc<str>,
     inner: BoxedBuilder<'a>,
-    read: Read<'a, T>,
+    read: ReadErased<'a, T>,
     kind: PhantomData<fn() -> K>,
 }
 
@@ -65,13 +67,13 @@ pub struct AnyWaitBuilder<'a, K = Happens, T = GroupStatus> {
 pub struct AnyWait<'a, T = GroupStatus> {
     name: Arc<str>,
     inner: Pin<Box<dyn ErasedWait + Send + 'a>>,
-    read: Read<'a, T>,
+    read: ReadErased<'a, T>,
 }
 
 /// How what is returned is read when a wait is met.
-enum Read<'a, T> {
+enum ReadErased<'a, T> {
     Status(fn(GroupStatus) -> T),
-    Found(Found<'a, T>),
+    Found(TakeFound<'a, T>),
 }
 
 impl AnyHandle {
@@ -162,7 +164,7 @@ impl AnyHandle {
     }
 
     fn of<O: Observer>(name: &str, handle: &ObservationHandle<O>, lens: SnapshotView<O>) -> Self {
-        Self { name: Arc::from(name), inner: Arc::new(Typed { handle: handle.clone(), lens }) }
+        Self { name: Arc::from(name), inner: Arc::new(TypedHandle { handle: handle.clone(), lens }) }
     }
 
     /// What it is called.
@@ -250,7 +252,7 @@ impl AnyHandle {
         &self,
         label: impl Into<String>,
         mut find: F,
-    ) -> AnyWaitBuilder<'a, Happens, T>
+    ) -> AnyWaitBuilder<'a, Eventually, T>
     where
         F: FnMut(AnySnapshot<'_>) -> Option<T> + Send + 'a,
         T: Send + 'a,
@@ -258,11 +260,16 @@ impl AnyHandle {
         let (mut keep, found) = finding();
         let predicate = of_any(move |snapshot| keep(find(snapshot)));
         let inner = self.inner.wait(label.into(), Operator::Eventually(predicate));
-        AnyWaitBuilder { name: Arc::clone(&self.name), inner, read: Read::Found(found), kind: PhantomData }
+        AnyWaitBuilder {
+            name: Arc::clone(&self.name),
+            inner,
+            read: ReadErased::Found(found),
+            kind: PhantomData,
+        }
     }
 
     /// See [`ObservationHandle::always`].
-    pub fn always<'a, F, R>(&self, label: impl Into<String>, predicate: F) -> AnyWaitBuilder<'a, Holds>
+    pub fn always<'a, F, R>(&self, label: impl Into<String>, predicate: F) -> AnyWaitBuilder<'a, Throughout>
     where
         F: FnMut(AnySnapshot<'_>) -> R + Send + 'a,
         R: Into<Verdict>,
@@ -271,7 +278,7 @@ impl AnyHandle {
     }
 
     /// See [`ObservationHandle::never`].
-    pub fn never<'a, F, R>(&self, label: impl Into<String>, predicate: F) -> AnyWaitBuilder<'a, Holds>
+    pub fn never<'a, F, R>(&self, label: impl Into<String>, predicate: F) -> AnyWaitBuilder<'a, Throughout>
     where
         F: FnMut(AnySnapshot<'_>) -> R + Send + 'a,
         R: Into<Verdict>,
@@ -327,7 +334,7 @@ impl AnyHandle {
     }
 
     /// See [`ObservationHandle::stays_fresh`].
-    pub fn stays_fresh<'a>(&self) -> AnyWaitBuilder<'a, Holds> {
+    pub fn stays_fresh<'a>(&self) -> AnyWaitBuilder<'a, Throughout> {
         self.wait("the data stays fresh".to_owned(), Operator::StaysFresh)
     }
 
@@ -371,7 +378,7 @@ impl AnyHandle {
 
     fn wait<'a, K>(&self, label: String, operator: Operator<'a>) -> AnyWaitBuilder<'a, K> {
         let inner = self.inner.wait(label, operator);
-        let read = Read::Status(|status| status);
+        let read = ReadErased::Status(|status| status);
         AnyWaitBuilder { name: Arc::clone(&self.name), inner, read, kind: PhantomData }
     }
 }
@@ -468,14 +475,14 @@ impl<'a, K, T> AnyWaitBuilder<'a, K, T> {
     }
 }
 
-impl<'a, T> AnyWaitBuilder<'a, Happens, T> {
+impl<'a, T> AnyWaitBuilder<'a, Eventually, T> {
     /// See [`WaitBuilder::within`].
     pub fn within(self, window: Duration) -> AnyWait<'a, T> {
         self.open(window)
     }
 }
 
-impl<'a, T> AnyWaitBuilder<'a, Holds, T> {
+impl<'a, T> AnyWaitBuilder<'a, Throughout, T> {
     /// See [`WaitBuilder::during`].
     pub fn during(self, window: Duration) -> AnyWait<'a, T> {
         self.open(window)
@@ -504,8 +511,8 @@ impl<T> Future for AnyWait<'_, T> {
         let this = &mut *self;
         let ended = std::task::ready!(this.inner.as_mut().poll_erased(&this.name, context));
         Poll::Ready(ended.map(|status| match &mut this.read {
-            Read::Status(read) => read(status),
-            Read::Found(found) => match found() {
+            ReadErased::Status(read) => read(status),
+            ReadErased::Found(found) => match found() {
                 Some(found) => found,
                 None => unreachable!("what met the wait was found, and a wait is met once"),
             },
@@ -621,7 +628,7 @@ impl<O: Observer> Clone for SnapshotView<O> {
     }
 }
 
-struct Typed<O: Observer> {
+struct TypedHandle<O: Observer> {
     handle: ObservationHandle<O>,
     lens: SnapshotView<O>,
 }
@@ -659,7 +666,7 @@ impl<O: Observer> SnapshotView<O> {
     }
 }
 
-impl<O: Observer> Erased for Typed<O> {
+impl<O: Observer> Erased for TypedHandle<O> {
     fn status(&self, name: &Arc<str>) -> GroupStatus {
         GroupStatus::of(name, self.handle.status())
     }
@@ -695,7 +702,7 @@ impl<O: Observer> Erased for Typed<O> {
             }
             Operator::StableFor(hold, mut number) => {
                 let lens = lens.clone();
-                let run = Run::new(move |snapshot: &ObservationSnapshot<O::Snapshot>| {
+                let run = Unchanged::new(move |snapshot: &ObservationSnapshot<O::Snapshot>| {
                     lens.look(snapshot, &mut number)
                 });
                 Judge::Stable { hold, run }
@@ -768,7 +775,9 @@ impl<O: Observer> ErasedSnapshot for View<'_, O> {
     }
 }
 
-impl<'a, O: Observer> ErasedBuilder<'a> for WaitBuilder<'a, O, ObservationStatus<O>, Happens, ByShow<'a, O>> {
+impl<'a, O: Observer> ErasedBuilder<'a>
+    for WaitBuilder<'a, O, ObservationStatus<O>, Eventually, ByShow<'a, O>>
+{
     fn or_now(self: Box<Self>) -> BoxedBuilder<'a> {
         Box::new(WaitBuilder::or_now(*self))
     }

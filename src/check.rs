@@ -100,11 +100,11 @@ pub struct Set<S>(Vec<ObservedSource<S>>);
 #[must_use = "nothing is checked until `run()` was awaited"]
 pub struct Folding<O: Observer, M> {
     check: Check<O>,
-    view: View<O, M>,
+    view: SnapshotFold<O, M>,
     fold: Fold<O, M>,
 }
 
-type View<O, M> = Box<dyn Fn(&<O as Observer>::Snapshot) -> M + Send + Sync>;
+type SnapshotFold<O, M> = Box<dyn Fn(&<O as Observer>::Snapshot) -> M + Send + Sync>;
 type Fold<O, M> = Box<dyn Fn(&mut M, &<O as Observer>::Event) + Send + Sync>;
 
 /// What a check that found nothing rests on.
@@ -307,10 +307,11 @@ where
     ///
     /// [`CheckError`] says in which step what was expected, and what came.
     pub async fn run(self) -> Result<Checked, CheckError> {
-        let whole = Run::begin(&self, Change::Nothing).await?.run_to_the_end().await?;
-        let Run { end, mut checked, claims, failures, .. } = whole;
+        let whole = ScriptRun::begin(&self, RunDifference::Nothing).await?.run_to_the_end().await?;
+        let ScriptRun { end, mut checked, claims, failures, .. } = whole;
         for (poll, error) in failures {
-            let without = Run::begin(&self, Change::Without { poll }).await?.run_to_the_end().await?.end;
+            let without =
+                ScriptRun::begin(&self, RunDifference::Without { poll }).await?.run_to_the_end().await?.end;
             if without != end {
                 let step = Step { poll, interrupted: None };
                 let (expected, shown) = (shown(&without), shown(&end));
@@ -322,8 +323,10 @@ where
         }
         for poll in 1..=checked.succeeded + checked.failed {
             for nth in 1..=AWAITS {
-                let run =
-                    Run::begin(&self, Change::Interrupted { poll, nth }).await?.run_to_the_end().await?;
+                let run = ScriptRun::begin(&self, RunDifference::Interrupted { poll, nth })
+                    .await?
+                    .run_to_the_end()
+                    .await?;
                 if !run.was_interrupted {
                     break;
                 }
@@ -340,7 +343,7 @@ where
 
 /// In what a run differs from the script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Change {
+enum RunDifference {
     Nothing,
     /// This poll is dropped at this of its awaits, and polled again.
     Interrupted {
@@ -354,14 +357,14 @@ enum Change {
 }
 
 /// One run of the script.
-struct Run<'a, O: Observer, M> {
+struct ScriptRun<'a, O: Observer, M> {
     folding: &'a Folding<O, M>,
     observer: AppValue<O>,
     state: AppValue<O::State>,
     /// Whether the observer says that it keeps its state when it is interrupted.
     claims: bool,
     poll: u64,
-    change: Change,
+    change: RunDifference,
     was_interrupted: bool,
     /// The polls that failed, and with what.
     failures: Vec<(u64, String)>,
@@ -371,12 +374,12 @@ struct Run<'a, O: Observer, M> {
     checked: Checked,
 }
 
-impl<'a, O, M> Run<'a, O, M>
+impl<'a, O, M> ScriptRun<'a, O, M>
 where
     O: Observer,
     M: Default + PartialEq + Debug,
 {
-    async fn begin(folding: &'a Folding<O, M>, change: Change) -> Result<Self, CheckError> {
+    async fn begin(folding: &'a Folding<O, M>, change: RunDifference) -> Result<Self, CheckError> {
         let at = Step { poll: 0, interrupted: None };
         let Check { observer, script, config } = &folding.check;
         let first = script.first().ok_or(CheckError::EmptyScript)?;
@@ -412,7 +415,7 @@ where
 
     fn at(&self) -> Step {
         let interrupted = match self.change {
-            Change::Interrupted { poll, nth } if self.was_interrupted => Some((poll, nth)),
+            RunDifference::Interrupted { poll, nth } if self.was_interrupted => Some((poll, nth)),
             _ => None,
         };
         Step { poll: self.poll, interrupted }
@@ -423,11 +426,11 @@ where
         for set in &self.folding.check.script {
             self.poll += 1;
             let nth = match self.change {
-                Change::Without { poll } if poll == self.poll => {
+                RunDifference::Without { poll } if poll == self.poll => {
                     sleep(self.folding.check.config.interval).await;
                     continue;
                 }
-                Change::Interrupted { poll, nth } if poll == self.poll => Some(nth),
+                RunDifference::Interrupted { poll, nth } if poll == self.poll => Some(nth),
                 _ => None,
             };
             let set = self.caught(|_| set())?;

@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep};
 
 use crate::panics::poll_caught;
-use crate::pulse::{Look, Pulse};
+use crate::pulse::{BothClocks, Pulse};
 use crate::shield::Shield;
 
 /// Tokio's clock, also for threads and executors that are not the runtime's own; or the clock of a feed.
@@ -76,7 +76,7 @@ impl Clock {
     }
 
     /// The time at this look.
-    pub(crate) fn at(&self, look: Look) -> Instant {
+    pub(crate) fn at(&self, look: BothClocks) -> Instant {
         match &self.time {
             Time::Tokio => look.tokio(),
             Time::Fed(fed) => fed.now(),

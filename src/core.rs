@@ -26,7 +26,7 @@ use crate::observer::Observer;
 use crate::panics::{AppValue, AppValues, catch, discard_logged};
 use crate::runner::{Ended, Lifetime, Machine};
 use crate::schedule::Schedule;
-use crate::shared::{Shared, Wakes, Writing};
+use crate::shared::{HasWork, Shared, Writing};
 use crate::source::{ObservedSource, SourceChange, SourceNames};
 use crate::status::{ObservationSnapshot, Published};
 use crate::tap::weight;
@@ -411,9 +411,9 @@ impl<O: Observer> Core<O> {
                         message.push_str(&panic);
                     }
                 }
-                Command::Record { cycle, stage, cause, in_a_row } => {
+                Command::Record { cycle, stage, cause, consecutive } => {
                     self.next_work = NextWork::Wait;
-                    let recorded = self.recorded(now, cycle, (stage, cause), in_a_row, carried.take());
+                    let recorded = self.recorded(now, cycle, (stage, cause), consecutive, carried.take());
                     failure = Some(recorded);
                 }
                 Command::Arm => self.arm(now, event == Event::Resume, &after),
@@ -490,7 +490,7 @@ impl<O: Observer> Core<O> {
             Self::log_pause(before, after, writing);
         });
         // What is refused, because the end came in between, stays unread.
-        if let Some(Wakes(wakes)) = published {
+        if let Some(HasWork(wakes)) = published {
             self.to_wake |= wakes;
             if began.is_some() {
                 self.readable = self.cursor;
@@ -533,13 +533,13 @@ impl<O: Observer> Core<O> {
     }
 
     fn log_failure(&mut self, failure: &ObservationFailure) {
-        let ObservationFailure { cycle, stage, cause, in_a_row, message, .. } = failure;
-        self.failing = *in_a_row;
+        let ObservationFailure { cycle, stage, cause, consecutive, message, .. } = failure;
+        self.failing = *consecutive;
         let error = one_line(message, MESSAGE);
-        if in_a_row.is_power_of_two() {
-            tracing::warn!(cycle, %stage, %cause, in_a_row, error, "cycle failed");
+        if consecutive.is_power_of_two() {
+            tracing::warn!(cycle, %stage, %cause, consecutive, error, "cycle failed");
         } else {
-            tracing::debug!(cycle, %stage, %cause, in_a_row, error, "cycle failed");
+            tracing::debug!(cycle, %stage, %cause, consecutive, error, "cycle failed");
         }
     }
 
@@ -550,7 +550,7 @@ impl<O: Observer> Core<O> {
             Self::log_rebuild(before, after, writing);
             Self::log_pause(before, after, writing);
         });
-        self.to_wake |= published == Some(Wakes(true));
+        self.to_wake |= published == Some(HasWork(true));
     }
 
     fn write_position(&self, now: Instant, after: &Position, status: &mut Published<O::Snapshot>) {
@@ -650,7 +650,7 @@ impl<O: Observer> Core<O> {
         now: Instant,
         cycle: u64,
         (stage, cause): (Stage, Cause),
-        in_a_row: u64,
+        consecutive: u64,
         carried: Payload<O>,
     ) -> Arc<ObservationFailure> {
         let (message, error) = match carried {
@@ -677,7 +677,7 @@ impl<O: Observer> Core<O> {
             stage,
             cause,
             message,
-            in_a_row,
+            consecutive,
         })
     }
 

@@ -150,7 +150,7 @@ pub(crate) fn with_its_name_shared<T>(
     let (_, given) = left_out.shared[place];
     let facts = &mut health.facts;
     let mut message = format!("the name is given to {given} sources: only the first is observed");
-    if let Some(failure) = facts.last_failure.as_ref().filter(|_| facts.failures_in_a_row > 0) {
+    if let Some(failure) = facts.last_failure.as_ref().filter(|_| facts.consecutive_failures > 0) {
         message = format!("{}; and {message}", failure.message);
     }
     // The set was seen when its cycle began.

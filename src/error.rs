@@ -6,7 +6,7 @@ use watchkeeper_fsm::StopReason;
 
 use crate::DynError;
 use crate::error_text::{causes, debug_as_text, has_more_causes};
-use crate::text::{MESSAGE, Said, one_line};
+use crate::text::{DisplayText, MESSAGE, one_line};
 
 /// Why a runtime did not start.
 #[derive(thiserror::Error)]
@@ -228,17 +228,17 @@ pub(crate) fn no_turn(no_turn_for: Duration) -> String {
 
 /// An error with all its causes: `outer: middle: root`. As it is recorded: see [`text::message`](crate::text::message).
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = Said::by(error);
+    let mut text = DisplayText::by(error);
     for cause in causes(error) {
-        let said = Said::by(cause);
+        let said = DisplayText::by(cause);
         // Some errors already end with their cause: do not say it twice.
         if !text.ends_with(&said) {
-            text.push(&Said::by(": "));
+            text.push(&DisplayText::by(": "));
             text.push(&said);
         }
     }
     if has_more_causes(error) {
-        text.push(&Said::by(" ... (there are more than 32 causes)"));
+        text.push(&DisplayText::by(" ... (there are more than 32 causes)"));
     }
     text.message()
 }
@@ -252,15 +252,15 @@ mod tests {
 
     /// Its cause is itself, or the next of so many.
     #[derive(Debug)]
-    struct Link(Option<Box<Link>>, usize);
+    struct CyclicError(Option<Box<CyclicError>>, usize);
 
-    impl fmt::Display for Link {
+    impl fmt::Display for CyclicError {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "link {}", self.1)
         }
     }
 
-    impl Error for Link {
+    impl Error for CyclicError {
         fn source(&self) -> Option<&(dyn Error + 'static)> {
             match &self.0 {
                 Some(next) => Some(&**next),
@@ -270,13 +270,13 @@ mod tests {
         }
     }
 
-    fn links(count: usize) -> Link {
-        (1..count).fold(Link(None, 0), |next, n| Link(Some(Box::new(next)), n))
+    fn links(count: usize) -> CyclicError {
+        (1..count).fold(CyclicError(None, 0), |next, n| CyclicError(Some(Box::new(next)), n))
     }
 
     #[test]
     fn an_error_that_is_its_own_cause_has_an_end() {
-        assert_eq!(chain(&Link(None, 7)), "link 7 ... (there are more than 32 causes)");
+        assert_eq!(chain(&CyclicError(None, 7)), "link 7 ... (there are more than 32 causes)");
         assert_eq!(chain(&links(3)), "link 2: link 1: link 0");
         assert!(chain(&links(32)).ends_with(": link 1: link 0"));
         assert!(chain(&links(40)).ends_with(" ... (there are more than 32 causes)"));

@@ -100,16 +100,16 @@ mod tests {
 
     /// Texts from the outermost to the root.
     #[derive(Debug)]
-    struct Link(&'static [&'static str]);
+    struct TextChain(&'static [&'static str]);
 
-    impl Error for Link {
+    impl Error for TextChain {
         fn source(&self) -> Option<&(dyn Error + 'static)> {
             // Leaked, in a test: a link owns no other.
-            (self.0.len() > 1).then(|| &*Box::leak(Box::new(Link(&self.0[1..]))) as _)
+            (self.0.len() > 1).then(|| &*Box::leak(Box::new(TextChain(&self.0[1..]))) as _)
         }
     }
 
-    impl fmt::Display for Link {
+    impl fmt::Display for TextChain {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             assert_ne!(self.0[0], "panics", "no text");
             f.write_str(self.0[0])
@@ -129,13 +129,13 @@ mod tests {
             (&["panics"], " ... (its Debug panicked: no text)"),
         ];
         for (texts, expected) in cases {
-            let shown = error_chain(&Link(texts));
+            let shown = error_chain(&TextChain(texts));
             // What a failed assertion says of itself has more lines.
             let shown = shown.replace(r"assertion `left != right` failed: ", "");
             let shown = shown.split(r"\n  left").next().unwrap();
             assert_eq!(shown.trim_end_matches(')'), expected.trim_end_matches(')'), "{texts:?}");
         }
-        let broken = error_chain(&Link(&["a", "b", "panics", "c"]));
+        let broken = error_chain(&TextChain(&["a", "b", "panics", "c"]));
         assert!(broken.starts_with("a: b: a cause whose text panicked: "), "{broken}");
     }
 
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn what_is_more_than_32_causes_is_said_and_32_are_all() {
         for (texts, more) in [(33, false), (34, true)] {
-            let error = Link(Box::leak(["a", "b"].repeat(17)[..texts].into()));
+            let error = TextChain(Box::leak(["a", "b"].repeat(17)[..texts].into()));
             assert_eq!(error_chain(&error).ends_with(": and more causes"), more, "{}", texts - 1);
             assert_eq!(crate::error::chain(&error).contains("more than 32"), more, "{}", texts - 1);
         }
@@ -172,9 +172,9 @@ mod tests {
     #[test]
     fn a_page_as_a_cause_is_one_line_with_a_count() {
         let page: &'static str = Box::leak("<html>\n".repeat(100_000).into_boxed_str());
-        let shown = error_chain(&Link(Box::leak(Box::new(["a", page]))));
+        let shown = error_chain(&TextChain(Box::leak(Box::new(["a", page]))));
         assert!(shown.len() < CAUSE + 100 && shown.ends_with(" more bytes)"), "{shown}");
         assert!(!shown.contains('\n'), "{shown}");
-        assert!(crate::error::chain(&Link(Box::leak(Box::new(["a", page])))).len() < 10_000);
+        assert!(crate::error::chain(&TextChain(Box::leak(Box::new(["a", page])))).len() < 10_000);
     }
 }

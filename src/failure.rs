@@ -32,8 +32,8 @@ pub struct ObservationFailure {
     /// The error with all its causes, or what the panic said: at most 1 KiB. What is longer ends in the count
     /// of what was cut. `Display` escapes it.
     pub message: String,
-    /// Which failure in a row this is, from 1.
-    pub in_a_row: u64,
+    /// Which consecutive failure this is, from 1.
+    pub consecutive: u64,
 }
 
 /// One line, escaped.

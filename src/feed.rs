@@ -108,7 +108,7 @@ pub struct Feed<O: Observer> {
     event_count: u64,
     /// The first cycle that has not ended.
     open_cycle: u64,
-    failures_in_a_row: u64,
+    consecutive_failures: u64,
     /// The number of the next record, once there was one.
     next_record: Option<u64>,
 }
@@ -154,7 +154,7 @@ impl<O: Observer> Feed<O> {
             cursor: Cursor { instance, generation, seq },
             event_count,
             open_cycle: cycle,
-            failures_in_a_row: 0,
+            consecutive_failures: 0,
             next_record: None,
         })
     }
@@ -232,7 +232,7 @@ impl<O: Observer> Feed<O> {
         (next.cycle, next.next_cycle, self.open_cycle) = (cycle, cycle + 1, cycle + 1);
         (next.generation, next.last_success, next.last_error) = (generation, Some(began), None);
         drop(AppValue::new(next.snapshot.replace(Arc::new(snapshot))));
-        self.failures_in_a_row = 0;
+        self.consecutive_failures = 0;
         enter(&mut next, at, State::Idle);
         self.publish(at, next, batch);
         Ok(())
@@ -246,8 +246,8 @@ impl<O: Observer> Feed<O> {
     pub fn failure(&mut self, at: Instant, failure: FeedFailure) -> Result<(), FeedError> {
         let FeedFailure { cycle, began, stage, cause, message, rebuild } = failure;
         self.check_cycle(at, began, cycle)?;
-        self.failures_in_a_row += 1;
-        let in_a_row = self.failures_in_a_row;
+        self.consecutive_failures += 1;
+        let consecutive = self.consecutive_failures;
         let mut next = self.shared.read(Published::clone);
         next.last_error = Some(Arc::new(ObservationFailure {
             generation: self.cursor.generation,
@@ -259,11 +259,11 @@ impl<O: Observer> Feed<O> {
             stage,
             cause,
             message: text::message(&message),
-            in_a_row,
+            consecutive,
         }));
         next.failures += 1;
         (next.cycle, next.next_cycle, self.open_cycle) = (cycle, cycle + 1, cycle + 1);
-        enter(&mut next, at, State::Failed { stage, in_a_row, rebuild });
+        enter(&mut next, at, State::Failed { stage, consecutive, rebuild });
         self.publish(at, next, None);
         Ok(())
     }

@@ -182,7 +182,7 @@ impl<O: Observer> ObservationHandle<O> {
     /// Sources are told apart by observers that keep what they know by source: [`Observer::source_health`].
     ///
     /// ```text
-    /// n3 is stale: last answer 4.2 s ago; failed 7 times in a row, last 0.1 s ago: connection refused
+    /// n3 is stale: last answer 4.2 s ago; 7 consecutive failures, last 0.1 s ago: connection refused
     /// ```
     #[must_use]
     pub fn why_stale(&self, name: &str) -> String {

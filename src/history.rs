@@ -17,7 +17,7 @@ use crate::cursor::{Cursor, First, Instance};
 use crate::error::CursorError;
 use crate::panics::{discard_each, discard_logged};
 use crate::sync::{Mutex, lock};
-use crate::waiting::{Place, Waiting, drop_waker, wake_all};
+use crate::waiting::{Waiting, WakerSlot, drop_waker, wake_all};
 
 /// The events of one cycle, in the order the observer returned them; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,7 +146,7 @@ impl<E> Announced<E> {
 }
 
 /// What a reader finds.
-pub(crate) enum Found {
+pub(crate) enum NextBatches {
     /// Batches were appended.
     Batches,
     /// The ring has moved on, or a feed has lost what came next; it goes on with this number.
@@ -270,8 +270,8 @@ impl<E> History<E> {
         (next, generation): (u64, u64),
         most: usize,
         into: &mut VecDeque<Arc<ObservationBatch<E>>>,
-        (place, waker): (&mut Place, Option<&Waker>),
-    ) -> Found {
+        (place, waker): (&mut WakerSlot, Option<&Waker>),
+    ) -> NextBatches {
         let mut ring = lock(&self.ring);
         let head = ring.head;
         if next >= head.next_seq {
@@ -279,19 +279,19 @@ impl<E> History<E> {
             let old = waits.and_then(|waker| ring.waiting.wait(place, waker));
             drop(ring);
             drop_waker(old);
-            return Found::Nothing(head);
+            return NextBatches::Nothing(head);
         }
         match ring.run_from(next) {
             Ok((skip, run)) => {
                 into.extend(ring.batches.range(skip..).take(run.min(most)).cloned());
-                Found::Batches
+                NextBatches::Batches
             }
-            Err(oldest) => Found::Lagged { oldest },
+            Err(oldest) => NextBatches::Lagged { oldest },
         }
     }
 
     /// A reader is gone.
-    pub(crate) fn leave(&self, place: &mut Place) {
+    pub(crate) fn leave(&self, place: &mut WakerSlot) {
         if place.is_taken() {
             let waker = lock(&self.ring).waiting.leave(place);
             drop_waker(waker);
@@ -362,7 +362,7 @@ mod tests {
         let cursor = Cursor { instance: Instance(7), generation: 2, seq: 2 };
         history.announce(cursor, &mut Announced::default());
         let mut read = VecDeque::new();
-        history.look((1, 2), 9, &mut read, (&mut Place::default(), None));
+        history.look((1, 2), 9, &mut read, (&mut WakerSlot::default(), None));
         assert_eq!(read.iter().map(|batch| batch.seq).collect::<Vec<_>>(), [1]);
     }
 
@@ -377,10 +377,10 @@ mod tests {
         let lost = || lock(&history.ring).lost;
         let read = |next| {
             let mut read = VecDeque::new();
-            match history.look((next, 2), 9, &mut read, (&mut Place::default(), None)) {
-                Found::Batches => read.iter().map(|batch| batch.seq).collect(),
-                Found::Lagged { oldest } => vec![0, oldest],
-                Found::Nothing(_) => vec![],
+            match history.look((next, 2), 9, &mut read, (&mut WakerSlot::default(), None)) {
+                NextBatches::Batches => read.iter().map(|batch| batch.seq).collect(),
+                NextBatches::Lagged { oldest } => vec![0, oldest],
+                NextBatches::Nothing(_) => vec![],
             }
         };
         history.lost(1);

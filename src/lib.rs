@@ -123,7 +123,7 @@ pub use tap::{Record, RecordKind, SourcesChanged, Tap, TapError, TapLimits};
 pub use transactional::Transactional;
 pub use until::{Until, until};
 pub use waits::{
-    ByDebug, ByShow, Happens, Held, Holds, Inconclusive, InvalidWait, Invariant, ObservedEvent, Unmet,
-    UnmetOutcome, Verdict, Wait, WaitBuilder,
+    ByDebug, ByShow, Eventually, Inconclusive, InvalidWait, Invariant, InvariantReport, ObservedEvent,
+    Throughout, Unmet, UnmetOutcome, Verdict, Wait, WaitBuilder,
 };
 pub use watch::{Watch, WatchError};

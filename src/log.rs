@@ -47,7 +47,7 @@ pub(crate) enum LogEvent {
         /// The last one's cycle.
         last: u64,
     },
-    Sources(Change),
+    Sources(SetChange),
     Paused,
     Resumed,
     /// A transition that is not part of every cycle.
@@ -56,7 +56,7 @@ pub(crate) enum LogEvent {
 
 /// Which sources came and went.
 #[derive(Clone, Debug)]
-pub(crate) struct Change {
+pub(crate) struct SetChange {
     /// In a bounded sentence.
     pub(crate) said: Arc<str>,
     /// The newest that have left, until the log has taken them over.
@@ -81,7 +81,7 @@ impl LogEvent {
         };
         let older = change.left.len().saturating_sub(LEFT);
         let left = change.left[older..].iter().map(|name| hash(name)).collect();
-        Some(Self::Sources(Change { said: said.into(), left, cycle }))
+        Some(Self::Sources(SetChange { said: said.into(), left, cycle }))
     }
 }
 
@@ -256,7 +256,7 @@ mod tests {
             stage: Stage::Init,
             cause: Cause::Error,
             message: message.to_owned(),
-            in_a_row: 1,
+            consecutive: 1,
         }))
     }
 

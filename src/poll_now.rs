@@ -109,7 +109,7 @@ impl<S: Send + Sync, E: Send + Sync> Polled for Shared<S, E> {
     }
 }
 
-async fn polled<S, E>(shared: &Shared<S, E>, control: &ObservationControl) -> Ended<S> {
+async fn polled<S, E>(shared: &Shared<S, E>, control: &ObservationControl) -> PollNowResult<S> {
     let mut ear = Ear::of(shared);
     let pulse = Arc::clone(shared.clock.pulse());
     // The reply must not stay unread for want of a budget: the cycle may be in the queue already.
@@ -164,10 +164,10 @@ impl<S, E> Drop for Ear<'_, S, E> {
     }
 }
 
-type Ended<S> = Result<Arc<ObservationSnapshot<S>>, PollNowError>;
+type PollNowResult<S> = Result<Arc<ObservationSnapshot<S>>, PollNowError>;
 
 /// How the cycle ended, if this says so.
-fn of_cycle<S, E>(cycle: u64, publication: &Publication<S, E>, missed: u64) -> Option<Ended<S>> {
+fn of_cycle<S, E>(cycle: u64, publication: &Publication<S, E>, missed: u64) -> Option<PollNowResult<S>> {
     let status = &publication.status;
     let snapshot = status.snapshot.as_ref().filter(|snapshot| snapshot.cycle >= cycle);
     let failure = status.last_error.as_ref().filter(|failure| failure.cycle >= cycle);

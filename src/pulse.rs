@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use tracing::subscriber::NoSubscriber;
 use tracing::{Dispatch, Span};
 
-pub(crate) use stall::Look;
+pub(crate) use stall::BothClocks;
 use stall::{Culprit, Meter, Stall, Turns};
 
 use crate::clock::{Wall, later};
@@ -53,32 +53,32 @@ pub(crate) struct Pulse {
     /// Here, because each cycle touches what is beside it.
     pub(crate) wall: Wall,
     /// While there is a vigil, or a question without an answer.
-    inner: Mutex<Option<Box<Inner>>>,
+    inner: Mutex<Option<Box<PulseState>>>,
     /// Where and as what it logs: the deadline thread has no subscriber of its own.
     logs: OnceLock<Box<(Dispatch, Span)>>,
 }
 
-struct Inner {
+struct PulseState {
     me: Weak<Pulse>,
-    vigils: BTreeMap<u64, Arc<Kept>>,
+    vigils: BTreeMap<u64, Arc<VigilRecord>>,
     next_number: u64,
     /// When the deadline thread looks next, if it does.
     armed: Option<(RealInstant, Deadline)>,
     /// What was asked of the executor and has no answer.
-    asked: Option<Asked>,
+    asked: Option<OpenQuestion>,
     driver: Meter,
 }
 
-struct Asked {
-    at: Look,
+struct OpenQuestion {
+    at: BothClocks,
     /// Since when tokio's clock has run along.
-    since: Look,
+    since: BothClocks,
     logged: bool,
     by: Culprit,
 }
 
 /// What is kept of a vigil.
-struct Kept {
+struct VigilRecord {
     /// Which wait keeps it, for the log.
     name: String,
     /// Whether stalls are measured also before it is due.
@@ -100,7 +100,7 @@ struct VigilState {
     meter: Meter,
 }
 
-impl Kept {
+impl VigilRecord {
     fn lock(&self) -> MutexGuard<'_, VigilState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -117,7 +117,7 @@ impl VigilState {
     }
 }
 
-impl Inner {
+impl PulseState {
     /// Has the deadline thread look at `at`, or before.
     fn arm(&mut self, at: RealInstant) {
         // A model has no deadline thread.
@@ -130,18 +130,18 @@ impl Inner {
     }
 
     /// For how long the executor has given no turn.
-    fn silence(&self, now: Look) -> Option<Stall> {
+    fn silence(&self, now: BothClocks) -> Option<Stall> {
         let asked = self.asked.as_ref().filter(|asked| asked.since.ran_along(now))?;
         Some(Stall { long: now.real - asked.since.real, executor: true, by: asked.by })
     }
 
     /// For how long the driver has been in one and the same call of app code.
-    fn driver_stall(&self, turns: &Turns, now: Look) -> Option<Stall> {
+    fn driver_stall(&self, turns: &Turns, now: BothClocks) -> Option<Stall> {
         let long = self.driver.lasted(turns, now)?;
         Some(Stall { long, executor: false, by: Culprit::Driver })
     }
 
-    fn overdue(&self, kept: &Kept, due: Instant, driver: &Turns, now: Look) -> Option<Duration> {
+    fn overdue(&self, kept: &VigilRecord, due: Instant, driver: &Turns, now: BothClocks) -> Option<Duration> {
         let stuck = self.silence(now).filter(|stall| stall.long >= STALL);
         let stuck = stuck.or_else(|| {
             self.driver_stall(driver, now).filter(|stall| kept.needs_driver && stall.long >= STALL)
@@ -151,20 +151,20 @@ impl Inner {
 }
 
 /// There is something in it.
-struct Locked<'a>(MutexGuard<'a, Option<Box<Inner>>>);
+struct Locked<'a>(MutexGuard<'a, Option<Box<PulseState>>>);
 
 const KNOWN: &str = "what is locked is there";
 
 impl Deref for Locked<'_> {
-    type Target = Inner;
+    type Target = PulseState;
 
-    fn deref(&self) -> &Inner {
+    fn deref(&self) -> &PulseState {
         self.0.as_deref().expect(KNOWN)
     }
 }
 
 impl DerefMut for Locked<'_> {
-    fn deref_mut(&mut self) -> &mut Inner {
+    fn deref_mut(&mut self) -> &mut PulseState {
         self.0.as_deref_mut().expect(KNOWN)
     }
 }
@@ -208,26 +208,29 @@ impl Pulse {
 
     /// Keeps a vigil for the wait `name`, which measures stalls.
     pub(crate) fn measure(self: &Arc<Self>, name: &str) -> Vigil {
-        let now = Look::at(&self.executor);
+        let now = BothClocks::at(&self.executor);
         let never = later(now.tokio, NEVER);
-        self.keep(Kept { name: one_line(name, NAME), measures: true, ..Kept::new(never, now) }, now)
+        self.keep(
+            VigilRecord { name: one_line(name, NAME), measures: true, ..VigilRecord::new(never, now) },
+            now,
+        )
     }
 
     /// Ready when the executor was found to give no turn for a while though it is `due`, or after some 5 s:
     /// for how long. With `needs_driver`, also when app code blocks the driver for so long.
     pub(crate) async fn no_turn(self: &Arc<Self>, due: Option<Instant>, needs_driver: bool) -> Duration {
-        let now = Look::at(&self.executor);
+        let now = BothClocks::at(&self.executor);
         let patient = later(now.tokio, PATIENCE);
         let due = due.map_or(patient, |due| due.min(patient));
-        let mut vigil = self.keep(Kept { needs_driver, ..Kept::new(due, now) }, now);
+        let mut vigil = self.keep(VigilRecord { needs_driver, ..VigilRecord::new(due, now) }, now);
         poll_fn(|context| vigil.poll(context)).await
     }
 
-    fn keep(self: &Arc<Self>, kept: Kept, now: Look) -> Vigil {
+    fn keep(self: &Arc<Self>, kept: VigilRecord, now: BothClocks) -> Vigil {
         let kept = Arc::new(kept);
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let inner = inner.get_or_insert_with(|| {
-            Box::new(Inner {
+            Box::new(PulseState {
                 me: Arc::downgrade(self),
                 vigils: BTreeMap::new(),
                 next_number: 0,
@@ -246,13 +249,13 @@ impl Pulse {
     /// What stands still at this moment, for a sentence on why.
     pub(crate) fn stall(&self) -> Option<Stall> {
         let inner = self.lock()?;
-        let now = Look::at(&self.executor);
+        let now = BothClocks::at(&self.executor);
         let stall = inner.silence(now).filter(|stall| stall.long >= STALL);
         stall.or_else(|| inner.driver_stall(&self.driver, now).filter(|stall| stall.long >= STALL))
     }
 
     fn answered(&self) {
-        let now = Look::at(&self.executor);
+        let now = BothClocks::at(&self.executor);
         let Some(mut inner) = self.lock() else { return };
         let stall = inner.silence(now);
         inner.asked = None;
@@ -271,9 +274,9 @@ impl Pulse {
 }
 
 /// Answers when it is run, and when it is dropped because its executor is gone.
-struct Answer(Weak<Pulse>);
+struct AnswerOnDrop(Weak<Pulse>);
 
-impl Drop for Answer {
+impl Drop for AnswerOnDrop {
     fn drop(&mut self) {
         if let Some(pulse) = self.0.upgrade() {
             pulse.answered();
@@ -284,8 +287,8 @@ impl Drop for Answer {
 impl Expire for Pulse {
     /// The deadline thread looks.
     fn expire(&self) {
-        let now = Look::at(&self.executor);
-        let mut seen = Seen::default();
+        let now = BothClocks::at(&self.executor);
+        let mut seen = LookEffects::default();
         let ask = {
             let Some(mut inner) = self.lock() else { return };
             inner.armed = None;
@@ -296,7 +299,7 @@ impl Expire for Pulse {
             if let Some(next) = inner.vigils.values().map(|kept| kept.next_look(now)).min() {
                 inner.arm(next);
             }
-            ask.then(|| Answer(Weak::clone(&inner.me)))
+            ask.then(|| AnswerOnDrop(Weak::clone(&inner.me)))
         };
         if let Some(answer) = ask {
             // Outside of our lock: a task that cannot run is dropped, and so answers, right here.
@@ -316,14 +319,14 @@ impl Expire for Pulse {
 
 /// What follows from a look, once the lock is released.
 #[derive(Default)]
-struct Seen {
+struct LookEffects {
     wakers: Vec<AppValue<Waker>>,
     logs: Vec<(Stall, Option<String>)>,
 }
 
 impl Pulse {
     /// Says whether the executor is to be asked.
-    fn look(&self, inner: &mut Inner, now: Look, seen: &mut Seen) -> bool {
+    fn look(&self, inner: &mut PulseState, now: BothClocks, seen: &mut LookEffects) -> bool {
         inner.driver.look(&self.driver, now);
         let mut by = Culprit::Unknown;
         if inner.driver_stall(&self.driver, now).is_some_and(|stall| stall.long >= LOOK) {
@@ -343,7 +346,7 @@ impl Pulse {
         }
         let ask = match &mut inner.asked {
             None => {
-                inner.asked = Some(Asked { at: now, since: now, logged: false, by });
+                inner.asked = Some(OpenQuestion { at: now, since: now, logged: false, by });
                 true
             }
             Some(asked) => {
@@ -374,10 +377,10 @@ impl Pulse {
     /// One line for each stall, on the largest thing that stands still.
     fn note_logs(
         &self,
-        inner: &mut Inner,
-        now: Look,
+        inner: &mut PulseState,
+        now: BothClocks,
         predicate: Option<(Stall, Option<String>)>,
-        seen: &mut Seen,
+        seen: &mut LookEffects,
     ) {
         if let Some(asked) = &mut inner.asked
             && now.real - asked.at.real >= LOGGED
@@ -400,8 +403,8 @@ impl Pulse {
     }
 }
 
-impl Kept {
-    fn new(due: Instant, now: Look) -> Self {
+impl VigilRecord {
+    fn new(due: Instant, now: BothClocks) -> Self {
         let state = VigilState {
             due,
             due_really: now.real + due.saturating_duration_since(now.tokio),
@@ -419,7 +422,7 @@ impl Kept {
         }
     }
 
-    fn next_look(&self, now: Look) -> RealInstant {
+    fn next_look(&self, now: BothClocks) -> RealInstant {
         let soon = now.real + LOOK;
         if self.measures { soon } else { self.lock().due_really.max(soon) }
     }
@@ -428,7 +431,7 @@ impl Kept {
 /// Kept by somebody who waits. Dropped, it leaves nothing.
 pub(crate) struct Vigil {
     pulse: Arc<Pulse>,
-    kept: Arc<Kept>,
+    kept: Arc<VigilRecord>,
     number: u64,
     /// When its owner first saw that it is overdue.
     doubted: Option<RealInstant>,
@@ -456,7 +459,7 @@ impl Vigil {
         if !overdue {
             return Poll::Pending;
         }
-        let now = Look::at(&self.pulse.executor);
+        let now = BothClocks::at(&self.pulse.executor);
         let inner = self.pulse.lock();
         let Some(long) = inner.and_then(|inner| inner.overdue(&self.kept, due, &self.pulse.driver, now))
         else {
@@ -480,7 +483,7 @@ impl Vigil {
 
     /// The longest time without a turn while it was kept, if there was one that matters.
     pub(crate) fn longest_stall(&self) -> Option<Stall> {
-        let now = Look::at(&self.pulse.executor);
+        let now = BothClocks::at(&self.pulse.executor);
         let (silence, stuck) = {
             let inner = self.pulse.lock()?;
             (inner.silence(now), inner.driver_stall(&self.pulse.driver, now))

@@ -25,7 +25,7 @@ use crate::error::{ControlError, StopOutcome};
 use crate::panics::{PanicMessage, catch, discard_logged, log_panic, poll_caught};
 use crate::pulse::Pulse;
 use crate::shield::shielded;
-use crate::waiting::{Place, Waiting, drop_waker, wake_all};
+use crate::waiting::{Waiting, WakerSlot, drop_waker, wake_all};
 use crate::wake::Wake;
 
 /// How often a driver looks for more before others have their turn: controls and wakes may come without end.
@@ -67,16 +67,16 @@ pub(crate) enum Ended<T> {
 }
 
 /// Work that has not ended. Dropped with everything else, when the executor shuts down, it takes nothing along.
-struct InFlight<'a, F>(Pin<&'a mut Option<F>>);
+struct WorkInFlight<'a, F>(Pin<&'a mut Option<F>>);
 
-impl<F> InFlight<'_, F> {
+impl<F> WorkInFlight<'_, F> {
     /// Drops it.
     fn end(&mut self) -> Result<(), PanicMessage> {
         catch(|| self.0.set(None))
     }
 }
 
-impl<F> Drop for InFlight<'_, F> {
+impl<F> Drop for WorkInFlight<'_, F> {
     fn drop(&mut self) {
         if let Err(panic) = self.end() {
             log_panic("dropping work in flight", &panic);
@@ -197,7 +197,7 @@ impl<C: Copy, R> Inbox<C, R> {
         work: F,
     ) -> Ended<F::Output> {
         let began = machine.latest();
-        let mut work = InFlight(pin!(Some(work)));
+        let mut work = WorkInFlight(pin!(Some(work)));
         let mut armed = false;
         let mut ended = poll_fn(|context| {
             if self.stop_was_asked(machine) {
@@ -403,7 +403,7 @@ type Waiters = fn(&mut Course) -> &mut Waiting;
 struct Waiter<'a> {
     life: &'a Lifetime,
     waiters: Waiters,
-    place: Place,
+    place: WakerSlot,
 }
 
 impl Drop for Waiter<'_> {
@@ -468,7 +468,7 @@ impl Lifetime {
 
     /// Waits until `look` finds something.
     async fn until<T>(&self, waiters: Waiters, look: impl Fn(&Course) -> Option<T>) -> T {
-        let mut waiter = Waiter { life: self, waiters, place: Place::default() };
+        let mut waiter = Waiter { life: self, waiters, place: WakerSlot::default() };
         poll_fn(|context| {
             let mut course = locked(&self.course);
             if let Some(found) = look(&course) {
@@ -612,9 +612,9 @@ fn yields<T>(context: &Context<'_>) -> Poll<T> {
 mod tests {
     use super::*;
 
-    struct Nobody;
+    struct NoRunner;
 
-    impl Terminate for Nobody {
+    impl Terminate for NoRunner {
         fn terminate(&self, _: StopReason) {}
     }
 
@@ -624,7 +624,7 @@ mod tests {
         let clock = Clock::of(tokio::runtime::Handle::current());
         let hours = Duration::from_secs(24 * 3600);
         for over_before in [false, true] {
-            let (remote, inbox, guard) = life::<(), ()>(&clock, hours, None, Arc::new(Nobody));
+            let (remote, inbox, guard) = life::<(), ()>(&clock, hours, None, Arc::new(NoRunner));
             let kept = |remote: &ControlSender<(), ()>| Arc::weak_count(&remote.life);
             if over_before {
                 drop(guard);
@@ -643,16 +643,16 @@ mod tests {
     /// that takes as long as the stop itself.
     #[tokio::test]
     async fn one_who_waits_for_the_stop_is_woken_by_nothing_else() {
-        struct Wakes(AtomicUsize);
-        impl std::task::Wake for Wakes {
+        struct CountsWakes(AtomicUsize);
+        impl std::task::Wake for CountsWakes {
             fn wake(self: Arc<Self>) {
                 self.0.fetch_add(1, Relaxed);
             }
         }
         let clock = Clock::of(tokio::runtime::Handle::current());
         let hours = Duration::from_secs(24 * 3600);
-        let (remote, _inbox, guard) = life::<(), ()>(&clock, hours, None, Arc::new(Nobody));
-        let [for_stop, for_end] = [(); 2].map(|()| Arc::new(Wakes(AtomicUsize::new(0))));
+        let (remote, _inbox, guard) = life::<(), ()>(&clock, hours, None, Arc::new(NoRunner));
+        let [for_stop, for_end] = [(); 2].map(|()| Arc::new(CountsWakes(AtomicUsize::new(0))));
         let wakes = || [&for_stop, &for_end].map(|wakes| wakes.0.load(Relaxed));
         let (mut stop, mut end) = (pin!(remote.life.stop()), pin!(remote.life.end_reason()));
         let (stop_waker, end_waker) = (Waker::from(Arc::clone(&for_stop)), Waker::from(Arc::clone(&for_end)));
@@ -666,12 +666,12 @@ mod tests {
     }
 
     /// Each control that is taken puts in another one.
-    struct Endless {
+    struct RefillingMailbox {
         remote: ControlSender<(), ()>,
         taken: usize,
     }
 
-    impl Endless {
+    impl RefillingMailbox {
         fn ask(&self) {
             let (reply, _) = oneshot::channel();
             assert!(
@@ -680,7 +680,7 @@ mod tests {
         }
     }
 
-    impl Machine for Endless {
+    impl Machine for RefillingMailbox {
         type Control = ();
         type Reply = ();
 
@@ -715,8 +715,8 @@ mod tests {
     async fn controls_without_end_keep_nobody_from_a_turn() {
         let clock = Clock::of(tokio::runtime::Handle::current());
         let hour = Duration::from_secs(3600);
-        let (remote, mut inbox, _guard) = life::<(), ()>(&clock, hour, None, Arc::new(Nobody));
-        let mut machine = Endless { remote, taken: 0 };
+        let (remote, mut inbox, _guard) = life::<(), ()>(&clock, hour, None, Arc::new(NoRunner));
+        let mut machine = RefillingMailbox { remote, taken: 0 };
         machine.ask();
         // Work in flight goes on, and so do others while nothing is in flight.
         let work = async {

@@ -72,12 +72,12 @@ use crate::status::Published;
 /// | info | `sources joined`, `sources left` | another set | `cycle`, `count`, `names`, `sources` |
 /// | warn | `sources without a name of their own are left out: ..` | once, and when other names are concerned | `cycle`, `names`, `unnamed`, `left_out` |
 /// | info | `every source has a name of its own again` | after that | `cycle` |
-/// | warn | `cycle failed` | the 1st, 2nd, 4th, 8th .. failure in a row | `cycle`, `stage`, `cause`, `in_a_row`, `error` |
+/// | warn | `cycle failed` | the 1st, 2nd, 4th, 8th .. consecutive failure | `cycle`, `stage`, `cause`, `consecutive`, `error` |
 /// | debug | `cycle failed` | the others | the same |
 /// | info | `recovered` | the first success after failures | `cycle`, `after_failures` |
 /// | debug | `cycle succeeded` | each success | `cycle`, `generation`, `elapsed`, `sources`, `events` |
 /// | trace | `transition`, `rejected` | each step of the machine | `from`, `to`, `cycle` |
-/// | warn | `source failed` | a source of `PerSource`: its first failure in a row; of a cycle the first eight | `source`, `cause`, `error` |
+/// | warn | `source failed` | a source of `PerSource`: its first consecutive failure; of a cycle the first eight | `source`, `cause`, `error` |
 /// | info | `source recovered` | its first answer after failures; of a cycle the first eight | `source`, `after_failures` |
 /// | warn | `a poll was cut off after ..` | `PerSource` collected for longer than its poll may take | |
 /// | warn | `the executor gave no turn for ..`, `a predicate blocked its thread for ..` | something is waited for, and that lasts 3 s and more | `wait` |

@@ -20,7 +20,7 @@ use crate::panics::catch;
 use crate::runner::Terminate;
 use crate::status::Published;
 use crate::sync::{Mutex, lock};
-use crate::waiting::{Place, Waiting, drop_waker, wake_all};
+use crate::waiting::{Waiting, WakerSlot, drop_waker, wake_all};
 use crate::waits::queue::{Next, Publication, Queues, ReaderId};
 
 /// How many failures `failures()` keeps.
@@ -55,10 +55,10 @@ struct Board<S, E> {
 
 impl<S, E> Board<S, E> {
     /// One more publication was written. Says whether somebody is to be woken for it.
-    fn published(&mut self, at: Instant, batch: Option<&Arc<ObservationBatch<E>>>) -> Wakes {
+    fn published(&mut self, at: Instant, batch: Option<&Arc<ObservationBatch<E>>>) -> HasWork {
         self.queues.publish(at, &self.status, batch);
         self.watching.take(&mut self.wakers);
-        Wakes(!self.wakers.is_empty() || self.queues.has_dropped())
+        HasWork(!self.wakers.is_empty() || self.queues.has_dropped())
     }
 }
 
@@ -80,13 +80,13 @@ impl<S> Writing<'_, S> {
 #[derive(Debug)]
 pub(crate) struct Registered {
     id: Option<ReaderId>,
-    place: Place,
+    place: WakerSlot,
 }
 
 /// Whether there is somebody to wake, or something to drop, without the lock.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Wakes(pub(crate) bool);
+pub(crate) struct HasWork(pub(crate) bool);
 
 impl<S, E> Shared<S, E> {
     pub(crate) fn new(
@@ -118,7 +118,7 @@ impl<S, E> Shared<S, E> {
         at: Instant,
         batch: Option<&Arc<ObservationBatch<E>>>,
         write: impl FnOnce(&mut Writing<'_, S>),
-    ) -> Option<Wakes> {
+    ) -> Option<HasWork> {
         let mut board = lock(&self.board);
         let Board { status, log, .. } = &mut *board;
         if status.is_over() {
@@ -169,7 +169,7 @@ impl<S, E> Shared<S, E> {
     pub(crate) fn poll_status<T>(
         &self,
         look: impl FnOnce(&Published<S>) -> Option<T>,
-        place: &mut Place,
+        place: &mut WakerSlot,
         waker: &Waker,
     ) -> Poll<T> {
         let mut board = lock(&self.board);
@@ -183,7 +183,7 @@ impl<S, E> Shared<S, E> {
     }
 
     /// One that watched the status is gone.
-    pub(crate) fn leave(&self, place: &mut Place) {
+    pub(crate) fn leave(&self, place: &mut WakerSlot) {
         if place.is_taken() {
             let waker = lock(&self.board).watching.leave(place);
             drop_waker(waker);
@@ -194,7 +194,7 @@ impl<S, E> Shared<S, E> {
     pub(crate) fn register(&self, events: bool) -> (Registered, Arc<Published<S>>) {
         let mut board = lock(&self.board);
         let id = Some(board.queues.register(events));
-        (Registered { id, place: Place::default() }, Arc::new(board.status.clone()))
+        (Registered { id, place: WakerSlot::default() }, Arc::new(board.status.clone()))
     }
 
     /// Takes everything that has come for a wait, and has `waker` woken by what comes next. Returns how many
@@ -222,7 +222,7 @@ impl<S, E> Shared<S, E> {
         let status = Arc::new(board.status.clone());
         let id = Some(board.queues.register_tap(records, bytes, Arc::clone(&status)));
         self.taps.fetch_add(1, Relaxed);
-        (Registered { id, place: Place::default() }, status)
+        (Registered { id, place: WakerSlot::default() }, status)
     }
 
     /// What comes next for a tap, whose next publication is to be number `next`; if nothing has come, `waker` is woken

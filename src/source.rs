@@ -293,12 +293,12 @@ pub struct SharedSources<S> {
 }
 
 struct SharedSet<S> {
-    sources: Vec<Shared<S>>,
+    sources: Vec<SharedEntry<S>>,
     /// How often it was changed.
     revision: u64,
 }
 
-type Shared<S> = (Arc<str>, AppValue<Arc<S>>);
+type SharedEntry<S> = (Arc<str>, AppValue<Arc<S>>);
 
 impl<S> Clone for SharedSources<S> {
     fn clone(&self) -> Self {
@@ -319,13 +319,13 @@ impl<S> SharedSources<S> {
         Self { shared: Arc::new(Mutex::new(SharedSet { sources: Self::share(sources), revision: 0 })) }
     }
 
-    fn share(sources: Vec<ObservedSource<S>>) -> Vec<Shared<S>> {
+    fn share(sources: Vec<ObservedSource<S>>) -> Vec<SharedEntry<S>> {
         let share = |source| AppValue::new(Arc::new(source));
         sources.into_iter().map(|source| (Arc::from(source.name), share(source.source))).collect()
     }
 
     /// Changes the set. `change` must not drop a source: this runs under the lock.
-    fn change<T>(&self, change: impl FnOnce(&mut Vec<Shared<S>>) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut Vec<SharedEntry<S>>) -> T) -> T {
         let mut set = lock(&self.shared);
         set.revision += 1;
         change(&mut set.sources)
@@ -337,7 +337,7 @@ impl<S: Clone> SharedSources<S> {
     #[must_use]
     pub fn get(&self) -> Vec<ObservedSource<S>> {
         let sources = lock(&self.shared).sources.clone();
-        let own = |(name, source): &Shared<S>| ObservedSource::new(&**name, S::clone(source));
+        let own = |(name, source): &SharedEntry<S>| ObservedSource::new(&**name, S::clone(source));
         sources.iter().map(own).collect::<AppValues<_>>().into_inner()
     }
 
@@ -346,7 +346,7 @@ impl<S: Clone> SharedSources<S> {
     pub fn replace(&self, sources: Vec<ObservedSource<S>>) -> Vec<ObservedSource<S>> {
         let new = Self::share(sources);
         let old = self.change(|sources| std::mem::replace(sources, new));
-        let own = |(name, source): Shared<S>| {
+        let own = |(name, source): SharedEntry<S>| {
             ObservedSource::new(&*name, Arc::unwrap_or_clone(source.into_inner()))
         };
         old.into_iter().map(own).collect::<AppValues<_>>().into_inner()

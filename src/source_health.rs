@@ -58,8 +58,8 @@ pub struct SourceFacts {
     pub last_elapsed: Option<Duration>,
     /// When the value last changed.
     pub changed_at: Option<Instant>,
-    /// How many probes in a row have failed since the last answer. While the last of them counts, all do.
-    pub failures_in_a_row: u64,
+    /// How many consecutive probes have failed since the last answer. While the last of them counts, all do.
+    pub consecutive_failures: u64,
     /// The last failure; kept when the source answers again.
     pub last_failure: Option<Arc<ProbeFailure>>,
     /// Since when a probe is in flight, if one is.
@@ -94,7 +94,7 @@ pub struct SourceFacts {
 /// let health = SourceHealth::new(facts, Duration::from_secs(2));
 /// assert_eq!(
 ///     health.explain("n1", failed),
-///     "n1 is failing: last answer 1.5 s ago; failed 1 time in a row, last 0.0 s ago: connection refused",
+///     "n1 is failing: last answer 1.5 s ago; 1 consecutive failure, last 0.0 s ago: connection refused",
 /// );
 /// ```
 impl SourceFacts {
@@ -103,7 +103,7 @@ impl SourceFacts {
         self.in_flight_since = Some(at);
     }
 
-    /// The probe that began at `began` was answered at `ended`. Returns how many probes in a row had failed
+    /// The probe that began at `began` was answered at `ended`. Returns how many consecutive probes had failed
     /// before.
     #[allow(clippy::must_use_candidate, reason = "recording is the point; the count is a courtesy")]
     pub fn answered(&mut self, began: Instant, ended: Instant) -> u64 {
@@ -111,17 +111,17 @@ impl SourceFacts {
         self.last_success = Some(began);
         self.last_elapsed = Some(ended.saturating_duration_since(began));
         self.answers += 1;
-        std::mem::take(&mut self.failures_in_a_row)
+        std::mem::take(&mut self.consecutive_failures)
     }
 
-    /// A probe has failed. Returns how many in a row have failed with this one.
+    /// A probe has failed. Returns how many consecutive probes have failed, this one included.
     #[allow(clippy::must_use_candidate, reason = "recording is the point; the count is a courtesy")]
     pub fn failed(&mut self, failure: impl Into<Arc<ProbeFailure>>) -> u64 {
         self.in_flight_since = None;
         self.failures += 1;
-        self.failures_in_a_row += 1;
+        self.consecutive_failures += 1;
         self.last_failure = Some(failure.into());
-        self.failures_in_a_row
+        self.consecutive_failures
     }
 
     /// Without the answer and the failures whose probes began before `since`; `None` if there are none, and these
@@ -155,16 +155,16 @@ impl SourceFacts {
         if facts.last_success.is_some_and(|asked| asked < since) {
             (facts.last_success, facts.last_elapsed, facts.changed_at) = (None, None, None);
         }
-        let is_over = facts.failures_in_a_row == 0 && facts.last_success.is_some();
+        let is_over = facts.consecutive_failures == 0 && facts.last_success.is_some();
         if facts.last_failure.as_ref().is_some_and(|failure| failure.began() < since) && !is_over {
-            (facts.failures_in_a_row, facts.last_failure) = (0, None);
+            (facts.consecutive_failures, facts.last_failure) = (0, None);
         }
         Some(facts)
     }
 
     /// When the oldest of what is known now was asked for: the last answer, or the failure since.
     pub(crate) fn oldest(&self) -> Option<Instant> {
-        let failing = self.last_failure.as_ref().filter(|_| self.failures_in_a_row > 0);
+        let failing = self.last_failure.as_ref().filter(|_| self.consecutive_failures > 0);
         let failed = failing.map(|failure| failure.began());
         match (self.last_success, failed) {
             (Some(answered), Some(failed)) => Some(answered.min(failed)),
@@ -177,7 +177,7 @@ impl SourceFacts {
         let freshness = Freshness { last_success: self.last_success, stale_after, read_at: now };
         let patience = self.patience(collect_for);
         let hangs = self.in_flight_since.is_some_and(|since| now.saturating_duration_since(since) > patience);
-        freshness.is_fresh() && self.failures_in_a_row == 0 && !hangs
+        freshness.is_fresh() && self.consecutive_failures == 0 && !hangs
     }
 
     /// How long a probe may be in flight before its source counts as silent.
@@ -253,7 +253,7 @@ impl SourceHealth {
     /// Whether the last probe that ended has failed.
     #[must_use]
     pub fn is_failing(&self) -> bool {
-        self.facts.failures_in_a_row > 0
+        self.facts.consecutive_failures > 0
     }
 
     /// One sentence on the source called `name`, without a full stop: how old its last answer is at `now`,
@@ -281,9 +281,9 @@ impl SourceHealth {
         };
         if let Some(failure) = facts.last_failure.as_ref().filter(|_| self.is_failing()) {
             let ago = seconds(now.saturating_duration_since(failure.at));
-            let times = if facts.failures_in_a_row == 1 { "time" } else { "times" };
-            let in_a_row = facts.failures_in_a_row;
-            let _ = write!(said, "; failed {in_a_row} {times} in a row, last {ago} ago: {failure}");
+            let consecutive = facts.consecutive_failures;
+            let failures = if consecutive == 1 { "failure" } else { "failures" };
+            let _ = write!(said, "; {consecutive} consecutive {failures}, last {ago} ago: {failure}");
         }
         match facts.in_flight_since {
             Some(since) => {
@@ -316,7 +316,7 @@ mod tests {
             let at = ago(millis).unwrap();
             ProbeFailure::new(at, at, Cause::Error, "connection refused")
         };
-        // (last answer, failures in a row, in flight since)
+        // (last answer, consecutive failures, in flight since)
         let cases = [
             (None, 0, None, "n1 has never answered; not probed yet"),
             (None, 0, Some(3_100), "n1 has never answered; probe in flight for 3.1 s"),
@@ -324,29 +324,29 @@ mod tests {
                 None,
                 1,
                 None,
-                "n1 has never answered; failed 1 time in a row, last 0.4 s ago: connection refused",
+                "n1 has never answered; 1 consecutive failure, last 0.4 s ago: connection refused",
             ),
             (Some(100), 0, None, "n1 is fresh: last answer 0.1 s ago"),
             (
                 Some(900),
                 2,
                 None,
-                "n1 is failing: last answer 0.9 s ago; failed 2 times in a row, last 0.4 s ago: connection refused",
+                "n1 is failing: last answer 0.9 s ago; 2 consecutive failures, last 0.4 s ago: connection refused",
             ),
             (Some(4_200), 0, Some(3_100), "n1 is stale: last answer 4.2 s ago; probe in flight for 3.1 s"),
             (
                 Some(4_200),
                 7,
                 Some(0),
-                "n1 is stale: last answer 4.2 s ago; failed 7 times in a row, last 0.4 s ago: connection refused; \
+                "n1 is stale: last answer 4.2 s ago; 7 consecutive failures, last 0.4 s ago: connection refused; \
                  probe in flight for 0.0 s",
             ),
         ];
-        for (answered, failures_in_a_row, in_flight, expected) in cases {
+        for (answered, consecutive_failures, in_flight, expected) in cases {
             let facts = SourceFacts {
                 last_success: answered.and_then(ago),
-                failures_in_a_row,
-                last_failure: (failures_in_a_row > 0).then(|| Arc::new(failure(400))),
+                consecutive_failures,
+                last_failure: (consecutive_failures > 0).then(|| Arc::new(failure(400))),
                 in_flight_since: in_flight.and_then(ago),
                 ..SourceFacts::default()
             };

@@ -15,8 +15,8 @@ use watchkeeper_fsm::StopReason;
 use crate::cursor::Cursor;
 use crate::error::CursorError;
 use crate::error_text::debug_as_text;
-use crate::history::{Found, Head, History, ObservationBatch};
-use crate::waiting::Place;
+use crate::history::{Head, History, NextBatches, ObservationBatch};
+use crate::waiting::WakerSlot;
 
 /// Batches taken under one lock of the history.
 const DRAIN: usize = 32;
@@ -54,7 +54,7 @@ pub struct Subscription<E> {
     ready: VecDeque<Arc<ObservationBatch<E>>>,
     /// As a stream it ends once.
     ended: bool,
-    place: Place,
+    place: WakerSlot,
 }
 
 /// What a subscription is told instead of a batch.
@@ -98,7 +98,7 @@ impl<E> Subscription<E> {
     }
 
     fn new(history: Arc<History<E>>, next: u64, generation: u64) -> Self {
-        Self { history, next, generation, ready: VecDeque::new(), ended: false, place: Place::default() }
+        Self { history, next, generation, ready: VecDeque::new(), ended: false, place: WakerSlot::default() }
     }
 
     /// The next batch.
@@ -166,17 +166,19 @@ impl<E> Subscription<E> {
         }
         let position = (self.next, self.generation);
         match self.history.look(position, DRAIN, &mut self.ready, (&mut self.place, waker)) {
-            Found::Batches => {
+            NextBatches::Batches => {
                 self.next += self.ready.len() as u64;
                 self.try_recv()
             }
-            Found::Lagged { oldest } => {
+            NextBatches::Lagged { oldest } => {
                 let missed = oldest - self.next;
                 self.next = oldest;
                 Some(Err(RecvError::Lagged { missed, resume: self.cursor() }))
             }
-            Found::Nothing(head) if head.generation > self.generation => Some(self.rebuilt(head.generation)),
-            Found::Nothing(head) => head.closed.map(|reason| Err(RecvError::Closed(reason))),
+            NextBatches::Nothing(head) if head.generation > self.generation => {
+                Some(self.rebuilt(head.generation))
+            }
+            NextBatches::Nothing(head) => head.closed.map(|reason| Err(RecvError::Closed(reason))),
         }
     }
 

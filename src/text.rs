@@ -136,12 +136,12 @@ fn recorded(text: &str, more: usize, limit: usize) -> String {
 /// Takes as much of a text as a message may show, and counts the rest: for the `Display` of errors, which are
 /// the app's and may be of any size.
 #[derive(Default)]
-pub(crate) struct Said {
+pub(crate) struct DisplayText {
     begin: String,
     more: usize,
 }
 
-impl Said {
+impl DisplayText {
     /// What an error says without its causes.
     pub(crate) fn by(error: &(impl fmt::Display + ?Sized)) -> Self {
         let mut said = Self::default();
@@ -168,7 +168,7 @@ impl Said {
     }
 }
 
-impl Write for Said {
+impl Write for DisplayText {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let room = if self.more > 0 { 0 } else { MESSAGE - self.begin.len() };
         let fits = prefix(text, room);
@@ -382,8 +382,8 @@ mod tests {
 
     #[test]
     fn rendering_ends_at_the_limit() {
-        struct Endless<'a>(&'a Cell<u64>);
-        impl Debug for Endless<'_> {
+        struct CountedText<'a>(&'a Cell<u64>);
+        impl Debug for CountedText<'_> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 loop {
                     self.0.set(self.0.get() + 1);
@@ -392,7 +392,7 @@ mod tests {
             }
         }
         let written = Cell::new(0);
-        assert_eq!(debug(&Endless(&written), 20), "12345678123456781234 ... (cut after 20 bytes)");
+        assert_eq!(debug(&CountedText(&written), 20), "12345678123456781234 ... (cut after 20 bytes)");
         assert_eq!(written.get(), 3);
     }
 
@@ -442,8 +442,8 @@ mod tests {
             assert_eq!(message(&recorded), recorded);
         }
 
-        let mut said = Said::by("first");
-        said.push(&Said::by(&"é".repeat(2_000)));
+        let mut said = DisplayText::by("first");
+        said.push(&DisplayText::by(&"é".repeat(2_000)));
         let message = said.message();
         assert!(message.len() <= MESSAGE, "{}", message.len());
         let shown = message.matches('é').count();

@@ -148,7 +148,7 @@ impl<C> Until<C> {
             let not_started = UnmetOutcome::Invalid(InvalidWait::NotStarted);
             Unmet::bare(&label, not_started, Some(error.to_string()))
         })?;
-        let wait = runtime.handle().eventually(label, |said: &Said| said.0.clone());
+        let wait = runtime.handle().eventually(label, |said: &LastVerdict| said.0.clone());
         let wait = wait.or_now().within(window);
         let answering = async {
             while let Some(mut reply) = asked.recv().await {
@@ -188,9 +188,9 @@ struct Condition {
 
 /// What the condition said last.
 #[derive(Clone, PartialEq, Eq)]
-struct Said(Verdict);
+struct LastVerdict(Verdict);
 
-impl fmt::Debug for Said {
+impl fmt::Debug for LastVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Verdict::Met => f.write_str("met"),
@@ -204,24 +204,28 @@ impl fmt::Debug for Said {
 #[async_trait]
 impl Observer for Condition {
     type Source = ();
-    type State = Said;
-    type Snapshot = Said;
+    type State = LastVerdict;
+    type Snapshot = LastVerdict;
     type Event = ();
 
-    async fn init(&self, _: &[ObservedSource<()>]) -> Result<Said, DynError> {
+    async fn init(&self, _: &[ObservedSource<()>]) -> Result<LastVerdict, DynError> {
         let (reply, said) = oneshot::channel();
         self.ask.send(reply).await?;
-        Ok(Said(said.await?))
+        Ok(LastVerdict(said.await?))
     }
 
-    async fn poll(&self, condition: &[ObservedSource<()>], said: &mut Said) -> Result<Vec<()>, DynError> {
+    async fn poll(
+        &self,
+        condition: &[ObservedSource<()>],
+        said: &mut LastVerdict,
+    ) -> Result<Vec<()>, DynError> {
         let now = self.init(condition).await?;
         let news = if now == *said { Vec::new() } else { vec![()] };
         *said = now;
         Ok(news)
     }
 
-    fn snapshot(&self, said: &Said) -> Said {
+    fn snapshot(&self, said: &LastVerdict) -> LastVerdict {
         said.clone()
     }
 }

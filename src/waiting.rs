@@ -24,12 +24,12 @@ pub(crate) struct Waiting {
 
 /// Where one who waits leaves a waker; none before the first time.
 #[derive(Debug, Default)]
-pub(crate) struct Place(Option<usize>);
+pub(crate) struct WakerSlot(Option<usize>);
 
 impl Waiting {
     /// Leaves `waker` to be woken by what comes next. Returns what is to be dropped without the lock.
     #[must_use]
-    pub(crate) fn wait(&mut self, place: &mut Place, waker: &Waker) -> Option<Waker> {
+    pub(crate) fn wait(&mut self, place: &mut WakerSlot, waker: &Waker) -> Option<Waker> {
         let at = *place.0.get_or_insert_with(|| {
             self.free.pop().unwrap_or_else(|| {
                 self.places.push(None);
@@ -54,7 +54,7 @@ impl Waiting {
 
     /// Gives the place back. Returns what is to be dropped without the lock.
     #[must_use]
-    pub(crate) fn leave(&mut self, place: &mut Place) -> Option<Waker> {
+    pub(crate) fn leave(&mut self, place: &mut WakerSlot) -> Option<Waker> {
         let at = place.0.take()?;
         self.free.push(at);
         let waker = self.places[at].take();
@@ -75,7 +75,7 @@ impl Waiting {
     }
 }
 
-impl Place {
+impl WakerSlot {
     /// Whether there is something to give back.
     pub(crate) fn is_taken(&self) -> bool {
         self.0.is_some()
@@ -105,16 +105,17 @@ mod tests {
 
     use super::*;
 
-    struct Nobody;
-    impl Wake for Nobody {
+    struct IdleWaker;
+    impl Wake for IdleWaker {
         fn wake(self: Arc<Self>) {}
     }
 
     #[test]
     fn who_looked_last_is_woken_and_who_left_is_not() {
-        let all: [Arc<Nobody>; 4] = std::array::from_fn(|_| Arc::new(Nobody));
+        let all: [Arc<IdleWaker>; 4] = std::array::from_fn(|_| Arc::new(IdleWaker));
         let waker = |n: usize| Waker::from(Arc::clone(&all[n]));
-        let (mut waiting, mut one, mut other) = (Waiting::default(), Place::default(), Place::default());
+        let (mut waiting, mut one, mut other) =
+            (Waiting::default(), WakerSlot::default(), WakerSlot::default());
         for (n, replaced) in [(0, false), (1, true), (1, false)] {
             assert_eq!(waiting.wait(&mut one, &waker(n)).is_some(), replaced, "{n}");
         }

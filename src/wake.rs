@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
-use crate::waiting::{Place, Waiting, drop_waker, wake_all};
+use crate::waiting::{Waiting, WakerSlot, drop_waker, wake_all};
 
 /// The hubs in use, by the address of their `Notify`, which they keep alive.
 static HUBS: LazyLock<Mutex<HashMap<usize, Weak<Hub>>>> = LazyLock::new(Mutex::default);
@@ -24,7 +24,7 @@ static HUBS: LazyLock<Mutex<HashMap<usize, Weak<Hub>>>> = LazyLock::new(Mutex::d
 /// waiters only.
 pub(crate) struct Wake {
     hub: Arc<Hub>,
-    place: Place,
+    place: WakerSlot,
     /// How many notifications it has heard of.
     heard: u64,
 }
@@ -37,10 +37,10 @@ struct Hub {
     notified: AtomicBool,
     /// Notifications so far; changed under the lock.
     count: AtomicU64,
-    inner: Mutex<Inner>,
+    inner: Mutex<WakeState>,
 }
 
-struct Inner {
+struct WakeState {
     next: Pin<Box<OwnedNotified>>,
     waiting: Waiting,
 }
@@ -51,7 +51,7 @@ impl Wake {
     pub(crate) fn new(notify: &Arc<Notify>) -> Self {
         let hub = Hub::of(notify);
         let heard = hub.count.load(Acquire);
-        Self { hub, place: Place::default(), heard }
+        Self { hub, place: WakerSlot::default(), heard }
     }
 
     /// Whether there were notifications since the last look.
@@ -105,7 +105,7 @@ impl Hub {
         if let Some(hub) = hubs.get(&address).and_then(Weak::upgrade) {
             return hub;
         }
-        let inner = Inner { next: enabled(notify), waiting: Waiting::default() };
+        let inner = WakeState { next: enabled(notify), waiting: Waiting::default() };
         let hub = Arc::new_cyclic(|hub| Self {
             notify: Arc::clone(notify),
             waker: Waker::from(Arc::new(HubWaker(Weak::clone(hub)))),
@@ -122,7 +122,7 @@ impl Hub {
     /// taken, of either kind: one that is left would start a cycle of its own.
     ///
     /// Who is about to wait (`waits`) looks whatever the flag says.
-    fn listen(&self, inner: &mut Inner, waits: bool) -> bool {
+    fn listen(&self, inner: &mut WakeState, waits: bool) -> bool {
         // Set again by what comes from here on.
         if !self.notified.swap(false, AcqRel) && !waits {
             return false;

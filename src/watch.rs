@@ -14,7 +14,7 @@ use crate::observer::Observer;
 use crate::shared::Shared;
 use crate::shield::shielded;
 use crate::status::{ObservationStatus, Published};
-use crate::waiting::Place;
+use crate::waiting::WakerSlot;
 
 /// Follows a runtime's status.
 ///
@@ -24,7 +24,7 @@ use crate::waiting::Place;
 /// nothing happens: data that turns stale is news.
 pub struct Watch<O: Observer> {
     shared: Arc<Shared<O::Snapshot, O::Event>>,
-    place: Place,
+    place: WakerSlot,
     /// The number of the last publication that was told.
     told: u64,
     /// The success whose turning stale was told.
@@ -59,7 +59,8 @@ debug_as_text!(WatchError);
 
 impl<O: Observer> Watch<O> {
     pub(crate) fn new(shared: Arc<Shared<O::Snapshot, O::Event>>) -> Self {
-        let mut watch = Self { shared, place: Place::default(), told: 0, told_stale: None, told_end: false };
+        let mut watch =
+            Self { shared, place: WakerSlot::default(), told: 0, told_stale: None, told_end: false };
         let _ = watch.status();
         watch
     }

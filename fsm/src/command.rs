@@ -51,8 +51,8 @@ pub enum Command {
         stage: Stage,
         /// How it failed.
         cause: Cause,
-        /// How many cycles in a row have failed, this one included.
-        in_a_row: u64,
+        /// How many consecutive cycles have failed, this one included.
+        consecutive: u64,
     },
     /// Drop the observer state: it may be half changed.
     Forget,

@@ -88,9 +88,11 @@ impl Lifecycle {
             Leaf::Refreshing { .. } => State::Refreshing,
             Leaf::Polling { .. } => State::Polling,
             Leaf::Idle => State::Idle,
-            Leaf::Failed { stage } => {
-                State::Failed { stage, in_a_row: self.machine.in_a_row, rebuild: !self.machine.has_state }
-            }
+            Leaf::Failed { stage } => State::Failed {
+                stage,
+                consecutive: self.machine.consecutive,
+                rebuild: !self.machine.has_state,
+            },
             Leaf::Stopped { reason } => State::Stopped { reason },
         }
     }

@@ -68,7 +68,7 @@ pub(crate) struct Machine {
     /// Observer states published so far.
     pub(crate) builds: u64,
     /// Failed cycles since the last success.
-    pub(crate) in_a_row: u64,
+    pub(crate) consecutive: u64,
     pub(crate) last_work: WorkId,
 }
 
@@ -208,7 +208,7 @@ impl Machine {
             poll_now: false,
             cycles: 0,
             builds: 0,
-            in_a_row: 0,
+            consecutive: 0,
             last_work: WorkId::BEFORE_ANY,
         }
     }
@@ -242,7 +242,7 @@ impl Machine {
     }
 
     fn succeed(&mut self, output: &mut Output) -> Leaf {
-        self.in_a_row = 0;
+        self.consecutive = 0;
         output.commands.push(Command::Publish { cycle: self.cycle(), generation: self.generation() });
         self.rest(Leaf::Idle, output)
     }
@@ -252,8 +252,13 @@ impl Machine {
             self.has_state = false;
             output.commands.push(Command::Forget);
         }
-        self.in_a_row += 1;
-        output.commands.push(Command::Record { cycle: self.cycle(), stage, cause, in_a_row: self.in_a_row });
+        self.consecutive += 1;
+        output.commands.push(Command::Record {
+            cycle: self.cycle(),
+            stage,
+            cause,
+            consecutive: self.consecutive,
+        });
         self.rest(Leaf::Failed { stage }, output)
     }
 

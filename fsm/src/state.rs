@@ -24,8 +24,8 @@ pub enum State {
     Failed {
         /// What failed.
         stage: Stage,
-        /// How many cycles in a row have failed, this one included.
-        in_a_row: u64,
+        /// How many consecutive cycles have failed, this one included.
+        consecutive: u64,
         /// There is no observer state: the next cycle builds one, in `Starting`.
         rebuild: bool,
     },
@@ -55,9 +55,9 @@ impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = self.kind();
         match self {
-            Self::Failed { stage, in_a_row, rebuild } => {
+            Self::Failed { stage, consecutive, rebuild } => {
                 let then = if *rebuild { ", to be rebuilt" } else { "" };
-                write!(f, "{kind} ({stage}, {in_a_row} in a row{then})")
+                write!(f, "{kind} ({stage}, {consecutive} consecutive{then})")
             }
             Self::Stopped { reason } => write!(f, "{kind} ({reason})"),
             _ => kind.fmt(f),

@@ -5,11 +5,11 @@
 //! do and hold it against these two tables, in both directions; the diagram in `ARCHITECTURE.md` is
 //! drawn from them.
 
+use Goes::{Go, Rest, Stay};
 use On::{Error, Initialized, Panicked, Pause, PollNow, Polled, Refreshed};
 use On::{Resume, Start, Stop, Tick, TimedOut};
 use Place::{FailedKeep, FailedRebuild, Idle, NotBegun, Polling};
 use Place::{Refreshing, StartingInit, StartingRefresh, Stopped};
-use To::{Go, Rest, Stay};
 use When::{Always, KeepsState, LosesState, NotPaused, Paused};
 
 /// The states as the table tells them apart: by what is in flight, and by what comes next.
@@ -104,7 +104,7 @@ impl When {
 
 /// Where it leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum To {
+pub(crate) enum Goes {
     /// To this place. What is remembered stays so, but `Stopped` remembers nothing.
     Go(Place),
     /// The cycle is over, to wait in this place: [`ENDINGS`] has the rest.
@@ -153,20 +153,26 @@ impl Do {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Row<'a> {
+pub(crate) struct LifecycleRow<'a> {
     pub(crate) places: &'a [Place],
     pub(crate) on: &'a [On],
     pub(crate) when: When,
-    pub(crate) to: To,
+    pub(crate) to: Goes,
     pub(crate) commands: &'a [Do],
 }
 
-const fn row<'a>(places: &'a [Place], on: &'a [On], when: When, to: To, commands: &'a [Do]) -> Row<'a> {
-    Row { places, on, when, to, commands }
+const fn row<'a>(
+    places: &'a [Place],
+    on: &'a [On],
+    when: When,
+    to: Goes,
+    commands: &'a [Do],
+) -> LifecycleRow<'a> {
+    LifecycleRow { places, on, when, to, commands }
 }
 
 #[rustfmt::skip]
-pub(crate) const TABLE: &[Row<'static>] = &[
+pub(crate) const TABLE: &[LifecycleRow<'static>] = &[
     // in                   on               when        to                     commands
     row(&[NotBegun],        &[Start],        Always,     Go(StartingRefresh),   &[Do::Refresh]),
     row(&[StartingRefresh], &[Refreshed],    Always,     Go(StartingInit),      &[Do::Init]),

@@ -83,12 +83,12 @@ impl Story {
     }
 }
 
-fn record(cycle: u64, stage: Stage, cause: Cause, in_a_row: u64) -> Command {
-    Record { cycle, stage, cause, in_a_row }
+fn record(cycle: u64, stage: Stage, cause: Cause, consecutive: u64) -> Command {
+    Record { cycle, stage, cause, consecutive }
 }
 
-fn failed(stage: Stage, in_a_row: u64, rebuild: bool) -> State {
-    State::Failed { stage, in_a_row, rebuild }
+fn failed(stage: Stage, consecutive: u64, rebuild: bool) -> State {
+    State::Failed { stage, consecutive, rebuild }
 }
 
 #[test]
@@ -230,11 +230,11 @@ fn cycles_count_from_the_first_one_given() {
 }
 
 #[test]
-fn failures_in_a_row_count_until_a_success() {
+fn consecutive_failures_count_until_a_success() {
     let mut story = Story::polling();
-    for in_a_row in 1..=3 {
+    for consecutive in 1..=3 {
         story.failed(Stage::Poll, Cause::Error);
-        assert_eq!(story.state(), failed(Stage::Poll, in_a_row, false));
+        assert_eq!(story.state(), failed(Stage::Poll, consecutive, false));
         story = story.ticked();
     }
     story.polled();
@@ -453,8 +453,8 @@ fn states_read_as_words() {
         (State::Refreshing, "refreshing"),
         (State::Polling, "polling"),
         (State::Idle, "idle"),
-        (failed(Stage::Poll, 3, false), "failed (poll, 3 in a row)"),
-        (failed(Stage::SourceRefresh, 1, true), "failed (source refresh, 1 in a row, to be rebuilt)"),
+        (failed(Stage::Poll, 3, false), "failed (poll, 3 consecutive)"),
+        (failed(Stage::SourceRefresh, 1, true), "failed (source refresh, 1 consecutive, to be rebuilt)"),
         (State::Stopped { reason: StopReason::Requested }, "stopped (stop was requested)"),
     ];
     for (state, words) in cases {

@@ -183,7 +183,7 @@ type Item = Result<JsonBatch, RecvError>;
 
 impl JsonSubscription {
     pub(super) fn new<E: Send + Sync + 'static>(batches: Subscription<E>, json: EventJson<E>) -> Self {
-        Self { inner: Box::new(Typed { batches, json }), closed: None }
+        Self { inner: Box::new(TypedSubscription { batches, json }), closed: None }
     }
 
     /// The next batch.
@@ -250,12 +250,12 @@ trait ErasedBatches: Send + Sync {
     fn cursor(&self) -> Cursor;
 }
 
-struct Typed<E> {
+struct TypedSubscription<E> {
     batches: Subscription<E>,
     json: EventJson<E>,
 }
 
-impl<E: Send + Sync + 'static> ErasedBatches for Typed<E> {
+impl<E: Send + Sync + 'static> ErasedBatches for TypedSubscription<E> {
     fn poll(&mut self, context: Option<&mut Context<'_>>) -> Poll<Item> {
         let item = match context {
             Some(context) => std::task::ready!(Pin::new(&mut self.batches).poll_next(context)),

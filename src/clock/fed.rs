@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use tokio::time::Instant;
 
 use crate::sync::{Mutex, lock};
-use crate::waiting::{Place, Waiting, drop_waker, wake_all};
+use crate::waiting::{Waiting, WakerSlot, drop_waker, wake_all};
 
 /// A time that somebody else moves, and those who wait for some of it.
 pub(crate) struct Fed {
@@ -54,12 +54,12 @@ impl Fed {
 pub(super) struct FedTimer {
     fed: Arc<Fed>,
     deadline: Instant,
-    place: Place,
+    place: WakerSlot,
 }
 
 impl FedTimer {
     pub(super) fn new(fed: Arc<Fed>, deadline: Instant) -> Self {
-        Self { fed, deadline, place: Place::default() }
+        Self { fed, deadline, place: WakerSlot::default() }
     }
 
     pub(super) fn poll(&mut self, waker: &Waker) -> Poll<()> {

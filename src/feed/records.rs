@@ -49,10 +49,10 @@ impl<O: Observer> Feed<O> {
             (self.cursor, self.event_count) = (snapshot.cursor, snapshot.event_count);
         }
         self.open_cycle = open_after(record, self.open_cycle);
-        self.failures_in_a_row = match next.state {
-            State::Failed { in_a_row, .. } => in_a_row,
+        self.consecutive_failures = match next.state {
+            State::Failed { consecutive, .. } => consecutive,
             _ if record.snapshot.is_some() => 0,
-            _ => self.failures_in_a_row,
+            _ => self.consecutive_failures,
         };
         self.publish(record.at, next, record.batch.clone());
         if let Some(reason) = end {

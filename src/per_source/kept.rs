@@ -8,9 +8,9 @@ use crate::panics::discard_logged;
 /// An answer in a map: a panic of its destructor is logged and goes no further.
 ///
 /// Dropping a whole map would otherwise abort the process as soon as two of them panic.
-pub(super) struct Kept<V>(Option<Arc<V>>);
+pub(super) struct SafeToDrop<V>(Option<Arc<V>>);
 
-impl<V> Kept<V> {
+impl<V> SafeToDrop<V> {
     pub(super) fn new(value: Arc<V>) -> Self {
         Self(Some(value))
     }
@@ -27,13 +27,13 @@ impl<V> Kept<V> {
 /// Only what consumes it takes the value out.
 const TAKEN: &str = "the value is there until this is consumed";
 
-impl<V> Drop for Kept<V> {
+impl<V> Drop for SafeToDrop<V> {
     fn drop(&mut self) {
         discard_logged(self.0.take(), "an answer");
     }
 }
 
-impl<V: fmt::Debug> fmt::Debug for Kept<V> {
+impl<V: fmt::Debug> fmt::Debug for SafeToDrop<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.get().fmt(f)
     }

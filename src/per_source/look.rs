@@ -22,7 +22,7 @@ use super::state::{Answer, Failed, PerSourceState};
 
 /// A look begins probes and collects answers, step by step. Each step may run slow code of the app: so it
 /// yields between slices of them, and its time is looked at there.
-pub(super) struct Look<'a, S, V> {
+pub(super) struct SourcePoll<'a, S, V> {
     observer: &'a PerSource<S, V>,
     sources: &'a [ObservedSource<S>],
     state: &'a mut PerSourceState<V>,
@@ -71,7 +71,7 @@ impl Slice {
     }
 }
 
-impl<'a, S, V> Look<'a, S, V>
+impl<'a, S, V> SourcePoll<'a, S, V>
 where
     S: Clone + Send + Sync + 'static,
     V: PartialEq + Send + Sync + 'static,
@@ -207,7 +207,7 @@ where
     }
 }
 
-impl<S, V> Drop for Look<'_, S, V> {
+impl<S, V> Drop for SourcePoll<'_, S, V> {
     fn drop(&mut self) {
         self.state.lines.end();
         if self.ended {

@@ -26,7 +26,7 @@ use crate::panics::AppValue;
 use crate::source_health::{ProbeFailure, SourceHealth};
 use crate::{DynError, ObservationConfig, ObservedSource, Observer};
 
-use look::Look;
+use look::SourcePoll;
 use patience::Patience;
 
 use snapshot::Weighs;
@@ -171,7 +171,7 @@ pub enum SourceEvent<V> {
         /// When it was asked for the new answer.
         asked_at: Instant,
     },
-    /// The first failed probe in a row.
+    /// The first failed probe after a success.
     Failed {
         /// The source's name.
         source: Arc<str>,
@@ -182,7 +182,7 @@ pub enum SourceEvent<V> {
     Recovered {
         /// The source's name.
         source: Arc<str>,
-        /// How many probes had failed in a row.
+        /// How many consecutive probes had failed.
         failures: u64,
         /// When it was asked.
         asked_at: Instant,
@@ -395,7 +395,7 @@ where
     async fn init(&self, sources: &[ObservedSource<S>]) -> Result<PerSourceState<V>, DynError> {
         self.settings.validate()?;
         let mut state = PerSourceState::new();
-        Look::new(self, sources, &mut state).run().await;
+        SourcePoll::new(self, sources, &mut state).run().await;
         Ok(state)
     }
 
@@ -404,7 +404,7 @@ where
         sources: &[ObservedSource<S>],
         state: &mut PerSourceState<V>,
     ) -> Result<Vec<SourceEvent<V>>, DynError> {
-        Look::new(self, sources, state).run().await;
+        SourcePoll::new(self, sources, state).run().await;
         Ok(state.take_events())
     }
 

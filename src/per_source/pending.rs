@@ -172,13 +172,17 @@ mod tests {
 
     /// One source as `PerSource` sees it.
     #[derive(Default)]
-    struct Source {
+    struct PendingSource {
         value: Option<Arc<u8>>,
         failures: u64,
         absent: bool,
     }
 
-    fn happen(sources: &mut [Source; 3], (place, does): (usize, Does), events: &mut Vec<SourceEvent<u8>>) {
+    fn happen(
+        sources: &mut [PendingSource; 3],
+        (place, does): (usize, Does),
+        events: &mut Vec<SourceEvent<u8>>,
+    ) {
         let source: Arc<str> = ["a", "b", "c"][place].into();
         let (known, asked_at) = (&mut sources[place], Instant::now());
         if known.absent {
@@ -220,12 +224,12 @@ mod tests {
 
     /// What somebody knows who reads all events.
     #[derive(Clone, Debug, Default, PartialEq, Eq)]
-    struct Reader {
+    struct EventReader {
         values: BTreeMap<String, u8>,
         failing: BTreeSet<String>,
     }
 
-    impl Reader {
+    impl EventReader {
         fn read(&mut self, events: &[SourceEvent<u8>]) {
             for event in events {
                 let name = event.source().to_string();
@@ -254,11 +258,11 @@ mod tests {
             seen in prop::collection::vec(does(), 0..20),
             polls in prop::collection::vec(prop::collection::vec(does(), 0..30), 1..6),
         ) {
-            let (mut sources, mut raw) = (<[Source; 3]>::default(), Vec::new());
+            let (mut sources, mut raw) = (<[PendingSource; 3]>::default(), Vec::new());
             for does in seen {
                 happen(&mut sources, does, &mut raw);
             }
-            let mut reader = Reader::default();
+            let mut reader = EventReader::default();
             reader.read(&raw);
 
             let (mut all, mut folded) = (Vec::new(), Vec::new());
@@ -286,7 +290,7 @@ mod tests {
     fn what_a_source_went_through_is_told_by_its_ends() {
         use Does::{Answer, Fail, Leave, Replace};
         let event = |does: &[Does]| {
-            let (mut sources, mut events) = (<[Source; 3]>::default(), Vec::new());
+            let (mut sources, mut events) = (<[PendingSource; 3]>::default(), Vec::new());
             for does in does {
                 happen(&mut sources, (0, *does), &mut events);
             }

@@ -7,7 +7,7 @@ use rpds::HashTrieMapSync;
 use tokio::time::Instant;
 
 use super::PerSourceSnapshot;
-use super::kept::Kept;
+use super::kept::SafeToDrop;
 use super::snapshot::{Layout, oldest};
 use crate::config::MAX_DURATION;
 use crate::error_text::debug_as_text;
@@ -113,7 +113,7 @@ impl<V> PerSourceSnapshot<V> {
         }
         let (mut layout, mut values, mut all) = (Layout::default(), HashTrieMapSync::new_sync(), Vec::new());
         for (place, (name, value, facts)) in sources.into_iter().enumerate() {
-            let (name, value) = (name.into(), value.map(Kept::new));
+            let (name, value) = (name.into(), value.map(SafeToDrop::new));
             if name.is_empty() {
                 return Err(PerSourceSnapshotError::EmptyName { position: place + 1 });
             }
@@ -137,7 +137,7 @@ impl<V> PerSourceSnapshot<V> {
 
 /// What of these facts contradicts the others, of a source that has a value or none.
 fn contradiction(has_value: bool, facts: &SourceFacts, taken_at: Instant) -> Option<&'static str> {
-    let SourceFacts { last_success, last_elapsed, changed_at, failures_in_a_row, in_flight_since, .. } =
+    let SourceFacts { last_success, last_elapsed, changed_at, consecutive_failures, in_flight_since, .. } =
         *facts;
     let failure = facts.last_failure.as_deref();
     let answered = last_success.zip(last_elapsed).map(|(began, took)| began.checked_add(took));
@@ -146,8 +146,8 @@ fn contradiction(has_value: bool, facts: &SourceFacts, taken_at: Instant) -> Opt
         (has_value != last_success.is_some(), "a value and `last_success` come together"),
         (last_success.is_some() != last_elapsed.is_some(), "`last_success` and `last_elapsed` come together"),
         (changed_at.is_some() && !has_value, "`changed_at` is of a value, and there is none"),
-        (failures_in_a_row > 0 && failure.is_none(), "`failures_in_a_row` without a `last_failure`"),
-        (failures_in_a_row > facts.failures, "more `failures_in_a_row` than `failures`"),
+        (consecutive_failures > 0 && failure.is_none(), "`consecutive_failures` without a `last_failure`"),
+        (consecutive_failures > facts.failures, "more `consecutive_failures` than `failures`"),
         (failure.is_some() && facts.failures == 0, "a `last_failure` without `failures`"),
         (has_value && facts.answers == 0, "a value without `answers`"),
         (

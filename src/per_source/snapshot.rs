@@ -12,7 +12,7 @@ use crate::freshness::Freshness;
 use crate::source_health::{SourceFacts, SourceHealth};
 use crate::text::{NAME, beginning, one_line, rendered};
 
-use super::kept::Kept;
+use super::kept::SafeToDrop;
 
 /// All sources of the set, with their values and facts; cheap to clone.
 ///
@@ -22,7 +22,7 @@ use super::kept::Kept;
 /// [`Observer::asked_since`](crate::Observer::asked_since).
 pub struct PerSourceSnapshot<V> {
     pub(super) layout: Arc<Layout>,
-    pub(super) values: HashTrieMapSync<Arc<str>, Kept<V>>,
+    pub(super) values: HashTrieMapSync<Arc<str>, SafeToDrop<V>>,
     pub(super) facts: Arc<[SourceFacts]>,
     /// When the oldest of what it shows was asked for.
     pub(super) oldest: Option<Instant>,
@@ -106,7 +106,7 @@ impl<'a, V> SourceView<'a, V> {
     /// Whether the last probe that ended has failed.
     #[must_use]
     pub fn is_failing(&self) -> bool {
-        self.facts.failures_in_a_row > 0
+        self.facts.consecutive_failures > 0
     }
 
     /// What is known of it, to keep.
@@ -184,7 +184,7 @@ impl<V> PerSourceSnapshot<V> {
         let name = &self.layout.names[place];
         let facts = &self.facts[place];
         let Self { stale_after, collect_for, taken_at, .. } = *self;
-        let value = self.values.get(name).map(Kept::get);
+        let value = self.values.get(name).map(SafeToDrop::get);
         SourceView { name, value, facts, stale_after, collect_for, taken_at }
     }
 
@@ -238,7 +238,7 @@ impl<V> Clone for PerSourceSnapshot<V> {
 impl<V: fmt::Debug> fmt::Debug for PerSourceSnapshot<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let places = 0..self.len();
-        f.debug_map().entries(places.map(|place| (Name(self, place), Said(self, place)))).finish()
+        f.debug_map().entries(places.map(|place| (Name(self, place), SourceLine(self, place)))).finish()
     }
 }
 
@@ -251,9 +251,9 @@ impl<V> fmt::Debug for Name<'_, V> {
     }
 }
 
-struct Said<'a, V>(&'a PerSourceSnapshot<V>, usize);
+struct SourceLine<'a, V>(&'a PerSourceSnapshot<V>, usize);
 
-impl<V: fmt::Debug> fmt::Debug for Said<'_, V> {
+impl<V: fmt::Debug> fmt::Debug for SourceLine<'_, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         /// Bytes of a value and of an error where two snapshots are compared.
         const LARGE: usize = 1_024;

@@ -12,7 +12,7 @@ use crate::panics::{catch, discard, discard_logged};
 use crate::source_health::{ProbeFailure, SourceFacts};
 use crate::{Cause, ObservedSource};
 
-use super::kept::Kept;
+use super::kept::SafeToDrop;
 use super::lines::Lines;
 use super::look::panicked;
 use super::pending::{discard_events, fold};
@@ -25,7 +25,7 @@ pub struct PerSourceState<V> {
     /// By place, like `facts`.
     pub(super) slots: Vec<Slot<V>>,
     facts: Vec<SourceFacts>,
-    values: HashTrieMapSync<Arc<str>, Kept<V>>,
+    values: HashTrieMapSync<Arc<str>, SafeToDrop<V>>,
     /// Dropping the state aborts them.
     pub(super) probes: JoinSet<Answer<V>>,
     pub(super) next_ticket: u64,
@@ -53,7 +53,7 @@ pub(super) struct Slot<V> {
     /// Of its last turn; who waited longest goes first.
     last_ticket: u64,
     /// The value that the map has. Of many sources, each look into the map is a walk through cold memory.
-    value: Option<Kept<V>>,
+    value: Option<SafeToDrop<V>>,
 }
 
 // Derived, it would ask for `V: Default`.
@@ -203,7 +203,7 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
         slot.abort();
         self.facts[place] = SourceFacts::default();
         let source = Arc::clone(&self.layout.names[place]);
-        let last = slot.value.take().map(Kept::into_inner);
+        let last = slot.value.take().map(SafeToDrop::into_inner);
         self.values.remove_mut(&source);
         let asked_at = self.look_began;
         self.events.push(SourceEvent::Replaced { source, last, asked_at });
@@ -254,12 +254,13 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
     /// Touches the map only where a value has changed.
     fn answered(&mut self, place: usize, source: Arc<str>, value: V, (asked_at, at): (Instant, Instant)) {
         let new = Arc::new(value);
-        let old = self.slots[place].value.replace(Kept::new(Arc::clone(&new))).map(Kept::into_inner);
+        let old =
+            self.slots[place].value.replace(SafeToDrop::new(Arc::clone(&new))).map(SafeToDrop::into_inner);
         self.events.push(match (Arc::clone(&source), Arc::clone(&new), old) {
             (source, new, Some(old)) => SourceEvent::Changed { source, old, new, asked_at },
             (source, value, None) => SourceEvent::Appeared { source, value, asked_at },
         });
-        self.values.insert_mut(source, Kept::new(new));
+        self.values.insert_mut(source, SafeToDrop::new(new));
         self.facts[place].changed_at = Some(at);
     }
 
@@ -296,7 +297,7 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
         for (name, gone) in before.names.iter().zip(slots) {
             if let Some((mut slot, _)) = gone {
                 slot.abort();
-                let last = slot.value.take().map(Kept::into_inner);
+                let last = slot.value.take().map(SafeToDrop::into_inner);
                 self.values.remove_mut(name);
                 let asked_at = self.look_began;
                 self.events.push(SourceEvent::Vanished { source: Arc::clone(name), last, asked_at });

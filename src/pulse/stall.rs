@@ -9,12 +9,12 @@ use tokio::time::Instant;
 
 /// Both clocks, read together.
 #[derive(Clone, Copy)]
-pub(crate) struct Look {
+pub(crate) struct BothClocks {
     pub(super) real: RealInstant,
     pub(super) tokio: Instant,
 }
 
-impl Look {
+impl BothClocks {
     pub(crate) fn at(executor: &Handle) -> Self {
         let _entered = executor.enter();
         Self { tokio: Instant::now(), real: RealInstant::now() }
@@ -63,13 +63,13 @@ impl Turns {
 #[derive(Default)]
 pub(super) struct Meter {
     turn: u64,
-    since: Option<Look>,
+    since: Option<BothClocks>,
     pub(super) logged: bool,
 }
 
 impl Meter {
     /// Looks again.
-    pub(super) fn look(&mut self, turns: &Turns, now: Look) {
+    pub(super) fn look(&mut self, turns: &Turns, now: BothClocks) {
         let turn = turns.0.load(Relaxed);
         let runs = turn % 2 == 1;
         let goes_on = runs && turn == self.turn && self.since.is_some_and(|since| since.ran_along(now));
@@ -79,7 +79,7 @@ impl Meter {
     }
 
     /// How long it has lasted until `now`, if it still does.
-    pub(super) fn lasted(&self, turns: &Turns, now: Look) -> Option<Duration> {
+    pub(super) fn lasted(&self, turns: &Turns, now: BothClocks) -> Option<Duration> {
         let since = self.since.filter(|since| turns.0.load(Relaxed) == self.turn && since.ran_along(now))?;
         Some(now.real - since.real)
     }
@@ -136,9 +136,9 @@ mod tests {
     }
 
     /// Looks by what both clocks have run, in milliseconds.
-    fn looks() -> impl Fn(u64, u64) -> Look {
+    fn looks() -> impl Fn(u64, u64) -> BothClocks {
         let (real_start, tokio_start) = (RealInstant::now(), Instant::now());
-        move |real, tokio| Look { real: real_start + ms(real), tokio: tokio_start + ms(tokio) }
+        move |real, tokio| BothClocks { real: real_start + ms(real), tokio: tokio_start + ms(tokio) }
     }
 
     #[test]

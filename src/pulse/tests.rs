@@ -13,7 +13,7 @@ fn executor(paused: bool) -> Runtime {
 /// A vigil whose executor owes a turn from now on.
 fn due(executor: &Runtime) -> Vigil {
     let vigil = Pulse::of(executor.handle().clone()).measure("due");
-    vigil.is_due(Look::at(executor.handle()).tokio);
+    vigil.is_due(BothClocks::at(executor.handle()).tokio);
     vigil
 }
 
@@ -56,8 +56,8 @@ fn a_runtime_for_which_nobody_waits_is_not_looked_at() {
     let is_armed = || pulse.lock().map(|inner| inner.armed.is_some());
     // No look comes while this runs.
     let wait = || {
-        let now = Look::at(executor.handle());
-        pulse.keep(Kept::new(later(now.tokio, NEVER), now), now)
+        let now = BothClocks::at(executor.handle());
+        pulse.keep(VigilRecord::new(later(now.tokio, NEVER), now), now)
     };
     let (first, second) = (wait(), wait());
     drop(first);
@@ -65,8 +65,11 @@ fn a_runtime_for_which_nobody_waits_is_not_looked_at() {
     drop(second);
     assert_eq!(is_armed(), None, "nothing is kept");
     let vigil = wait();
-    let look = Look::at(executor.handle());
-    assert!(pulse.look(&mut pulse.lock().unwrap(), look, &mut Seen::default()), "the executor is asked");
+    let look = BothClocks::at(executor.handle());
+    assert!(
+        pulse.look(&mut pulse.lock().unwrap(), look, &mut LookEffects::default()),
+        "the executor is asked"
+    );
     drop(vigil);
     assert_eq!(is_armed(), Some(false), "there is a question without an answer");
     pulse.answered();
@@ -74,17 +77,17 @@ fn a_runtime_for_which_nobody_waits_is_not_looked_at() {
 }
 
 /// Whether the executor is asked, how many are woken, and what is logged, of which wait.
-type Found = (bool, usize, Vec<(Stall, Option<String>)>);
+type Findings = (bool, usize, Vec<(Stall, Option<String>)>);
 
 /// What looks at these times find, in milliseconds. With `answers` the executor answers in between.
-fn looks(vigil: &Vigil, answers: bool, times: &[u64]) -> Vec<Found> {
-    let start = Look::at(&vigil.pulse.executor);
+fn looks(vigil: &Vigil, answers: bool, times: &[u64]) -> Vec<Findings> {
+    let start = BothClocks::at(&vigil.pulse.executor);
     let mut inner = vigil.pulse.lock().expect("there is a vigil");
     inner.asked = None;
     let mut found = Vec::new();
     for time in times.iter().map(|time| Duration::from_millis(*time)) {
-        let now = Look { real: start.real + time, tokio: start.tokio + time };
-        let mut seen = Seen::default();
+        let now = BothClocks { real: start.real + time, tokio: start.tokio + time };
+        let mut seen = LookEffects::default();
         let asks = vigil.pulse.look(&mut inner, now, &mut seen);
         found.push((asks, seen.wakers.len(), seen.logs));
         if answers {
@@ -134,11 +137,11 @@ fn app_code_that_has_returned_is_no_culprit() {
     let executor = executor(false);
     let vigil = due(&executor);
     let pulse = &vigil.pulse;
-    let (mut inner, mut seen) = (pulse.lock().expect("there is a vigil"), Seen::default());
+    let (mut inner, mut seen) = (pulse.lock().expect("there is a vigil"), LookEffects::default());
     inner.asked = None;
-    let start = Look::at(executor.handle());
+    let start = BothClocks::at(executor.handle());
     pulse.driver.inside(|| vigil.judging(|| pulse.look(&mut inner, start, &mut seen)));
-    let later = Look { real: start.real + LOGGED, tokio: start.tokio + LOGGED };
+    let later = BothClocks { real: start.real + LOGGED, tokio: start.tokio + LOGGED };
     pulse.look(&mut inner, later, &mut seen);
     assert_eq!(seen.logs, [(Stall { long: LOGGED, executor: true, by: Culprit::Unknown }, None)]);
 }
@@ -162,13 +165,13 @@ fn one_look_that_finds_it_overdue_is_not_believed() {
     let executor = executor(false);
     let mut vigil = due(&executor);
     let poll = |vigil: &mut Vigil| {
-        let now = Look::at(executor.handle());
+        let now = BothClocks::at(executor.handle());
         let before = "this machine has run for a second";
-        let since = Look {
+        let since = BothClocks {
             real: now.real.checked_sub(STALL).expect(before),
             tokio: now.tokio.checked_sub(STALL).expect(before),
         };
-        let asked = Asked { at: since, since, logged: true, by: Culprit::Unknown };
+        let asked = OpenQuestion { at: since, since, logged: true, by: Culprit::Unknown };
         vigil.pulse.lock().expect("there is a vigil").asked = Some(asked);
         vigil.kept.lock().overdue = true;
         vigil.poll(&mut Context::from_waker(Waker::noop()))
@@ -205,11 +208,11 @@ fn the_longest_stall_is_kept_if_it_lasted_a_second() {
 
 #[test]
 fn one_that_measures_is_looked_at_soon_and_another_when_it_is_due() {
-    let now = Look { real: RealInstant::now(), tokio: Instant::now() };
+    let now = BothClocks { real: RealInstant::now(), tokio: Instant::now() };
     for (measures, due, next) in
         [(true, PATIENCE, LOOK), (false, PATIENCE, PATIENCE), (false, Duration::ZERO, LOOK)]
     {
-        let kept = Kept { measures, ..Kept::new(now.tokio + due, now) };
+        let kept = VigilRecord { measures, ..VigilRecord::new(now.tokio + due, now) };
         assert_eq!(kept.next_look(now), now.real + next, "{measures}, {due:?}");
     }
 }
@@ -218,15 +221,15 @@ fn one_that_measures_is_looked_at_soon_and_another_when_it_is_due() {
 fn a_driver_that_is_stuck_matters_to_those_who_need_it() {
     let executor = executor(false);
     let pulse = Pulse::of(executor.handle().clone());
-    let now = Look::at(executor.handle());
+    let now = BothClocks::at(executor.handle());
     pulse.driver.inside(|| {
         for needs_driver in [false, true] {
-            let vigil = pulse.keep(Kept { needs_driver, ..Kept::new(now.tokio, now) }, now);
+            let vigil = pulse.keep(VigilRecord { needs_driver, ..VigilRecord::new(now.tokio, now) }, now);
             let mut inner = pulse.lock().expect("there is a vigil");
             inner.asked = None;
             inner.driver.look(&pulse.driver, now);
             for (long, overdue) in [(Duration::from_millis(999), false), (STALL, needs_driver)] {
-                let later = Look { real: now.real + long, tokio: now.tokio + long };
+                let later = BothClocks { real: now.real + long, tokio: now.tokio + long };
                 let found = inner.overdue(&vigil.kept, now.tokio, &pulse.driver, later);
                 assert_eq!(found, overdue.then_some(long), "needed: {needs_driver}");
             }

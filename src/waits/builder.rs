@@ -22,11 +22,11 @@ pub struct ByShow<'a, O: Observer>(Show<'a, O>);
 
 /// A wait for something to happen: [`within`](WaitBuilder::within) a window.
 #[derive(Debug)]
-pub enum Happens {}
+pub enum Eventually {}
 
 /// A wait for something to hold: [`during`](WaitBuilder::during) all of a window.
 #[derive(Debug)]
-pub enum Holds {}
+pub enum Throughout {}
 
 /// A wait that still needs its window: `within(..)` or `during(..)`.
 ///
@@ -49,7 +49,7 @@ pub enum Holds {}
 /// # }
 /// ```
 #[must_use = "a wait without a window does nothing: add `.within(..)` or `.during(..)`, then `.await`"]
-pub struct WaitBuilder<'a, O: Observer, T, K = Happens, V = ByDebug> {
+pub struct WaitBuilder<'a, O: Observer, T, K = Eventually, V = ByDebug> {
     wait: Wait<'a, O, T>,
     event: Option<fn(&O::Event) -> String>,
     show: V,
@@ -97,7 +97,7 @@ impl<'a, O: Observer, T, K> WaitBuilder<'a, O, T, K> {
     }
 }
 
-impl<'a, O: Observer, T> WaitBuilder<'a, O, T, Happens>
+impl<'a, O: Observer, T> WaitBuilder<'a, O, T, Eventually>
 where
     O::Snapshot: fmt::Debug,
 {
@@ -109,7 +109,7 @@ where
     }
 }
 
-impl<'a, O: Observer, T> WaitBuilder<'a, O, T, Happens, ByShow<'a, O>> {
+impl<'a, O: Observer, T> WaitBuilder<'a, O, T, Eventually, ByShow<'a, O>> {
     /// Gives the window, counted from when the wait was made. The wait is then to be awaited.
     ///
     /// The result is [`Unmet`](super::Unmet) if the window is zero or over 24 h.
@@ -118,7 +118,7 @@ impl<'a, O: Observer, T> WaitBuilder<'a, O, T, Happens, ByShow<'a, O>> {
     }
 }
 
-impl<'a, O: Observer, T> WaitBuilder<'a, O, T, Holds>
+impl<'a, O: Observer, T> WaitBuilder<'a, O, T, Throughout>
 where
     O::Snapshot: fmt::Debug,
 {
@@ -130,7 +130,7 @@ where
     }
 }
 
-impl<'a, O: Observer, T> WaitBuilder<'a, O, T, Holds, ByShow<'a, O>> {
+impl<'a, O: Observer, T> WaitBuilder<'a, O, T, Throughout, ByShow<'a, O>> {
     /// Gives the window, counted from when the wait was made. The wait is then to be awaited.
     ///
     /// The result is [`Unmet`](super::Unmet) if the window is zero or over 24 h.

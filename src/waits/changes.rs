@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::Snapshot;
 use super::diff::{Tree, diff};
-use super::show::{Seen, Show};
+use super::show::{RenderedSnapshot, Show};
 use crate::observer::Observer;
 use crate::panics::discard_logged;
 use crate::status::ObservationSnapshot;
@@ -25,7 +25,7 @@ const SHOWN: usize = 8;
 ///
 /// Of an observer that emits none, older ones are kept as well, further and further apart: a change of long ago shows,
 /// with the time of the next one that was kept.
-pub(super) struct Kept<S> {
+pub(super) struct SnapshotTrail<S> {
     /// The first that was seen, and each `stride`th of those that made room for newer ones.
     spread: Vec<Arc<ObservationSnapshot<S>>>,
     stride: u64,
@@ -36,7 +36,7 @@ pub(super) struct Kept<S> {
     dropped: u64,
 }
 
-impl<S> Kept<S> {
+impl<S> SnapshotTrail<S> {
     /// What was known before the window is what its first snapshot is compared with.
     pub(super) fn new(before: Option<&Arc<ObservationSnapshot<S>>>) -> Self {
         let snapshots = before.cloned().into_iter().collect();
@@ -81,7 +81,7 @@ impl<S> Kept<S> {
     }
 }
 
-impl<S> Kept<S> {
+impl<S> SnapshotTrail<S> {
     /// Drops them one by one: two destructors that panic at once would abort the process.
     pub(super) fn let_go(&mut self) {
         for snapshot in self.spread.drain(..).chain(self.snapshots.drain(..)) {
@@ -115,7 +115,7 @@ pub(super) struct Changed {
 /// Shows each snapshot once, however often it is asked for.
 pub(super) struct Shower<'a, 's, O: Observer> {
     show: &'a Show<'s, O>,
-    shown: Vec<(Snapshot<O>, Option<Seen>)>,
+    shown: Vec<(Snapshot<O>, Option<RenderedSnapshot>)>,
 }
 
 impl<'a, 's, O: Observer> Shower<'a, 's, O> {
@@ -124,7 +124,10 @@ impl<'a, 's, O: Observer> Shower<'a, 's, O> {
     }
 
     /// `None` if there is no way to show it.
-    pub(super) fn show(&mut self, snapshot: &Arc<ObservationSnapshot<O::Snapshot>>) -> Option<&Seen> {
+    pub(super) fn show(
+        &mut self,
+        snapshot: &Arc<ObservationSnapshot<O::Snapshot>>,
+    ) -> Option<&RenderedSnapshot> {
         let known = self.shown.iter().position(|(shown, _)| Arc::ptr_eq(shown, snapshot));
         let at = known.unwrap_or_else(|| {
             self.shown.push((Arc::clone(snapshot), self.show.show(&snapshot.value)));
@@ -136,7 +139,7 @@ impl<'a, 's, O: Observer> Shower<'a, 's, O> {
 
 /// Compares what was kept, and `last`, with each other.
 pub(super) fn changes<O: Observer>(
-    kept: &Kept<O::Snapshot>,
+    kept: &SnapshotTrail<O::Snapshot>,
     last: Option<&Arc<ObservationSnapshot<O::Snapshot>>>,
     shower: &mut Shower<'_, '_, O>,
     began: Instant,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::changes::Kept;
+use super::changes::SnapshotTrail;
 use super::queue::Publication;
 use super::report::Inconclusive;
 use crate::history::ObservationBatch;
@@ -42,7 +42,7 @@ pub(super) struct Evidence<S, E> {
     /// The last snapshot that was judged, without what was asked before the start.
     pub(super) last: Option<Arc<ObservationSnapshot<S>>>,
     /// Those to find out from what has changed: whole, because a view would show as absent what only does not count.
-    pub(super) kept: Kept<S>,
+    pub(super) kept: SnapshotTrail<S>,
     pub(super) violation: Option<Violation<S>>,
     pub(super) spans: StaleSpans,
     /// The newest events that were judged, and how many there were.
@@ -91,7 +91,7 @@ impl StaleSpans {
 impl<S, E> Evidence<S, E> {
     pub(super) fn new(first: Arc<Published<S>>, began: Instant) -> Self {
         Self {
-            kept: Kept::new(first.snapshot.as_ref()),
+            kept: SnapshotTrail::new(first.snapshot.as_ref()),
             status: Arc::clone(&first),
             first,
             at: began,

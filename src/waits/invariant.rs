@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use watchkeeper_fsm::StopReason;
 
 use super::Snapshot;
-use super::builder::{ByShow, Holds, WaitBuilder};
+use super::builder::{ByShow, Throughout, WaitBuilder};
 use super::report::{Inconclusive, Unmet, UnmetOutcome};
 use super::show::Show;
 use super::verdict::Verdict;
@@ -64,8 +64,8 @@ impl<O: Observer> ObservationHandle<O> {
     }
 }
 
-impl<O: Observer> WaitBuilder<'static, O, Snapshot<O>, Holds> {
-    fn showing_debug(self) -> WaitBuilder<'static, O, Snapshot<O>, Holds, ByShow<'static, O>>
+impl<O: Observer> WaitBuilder<'static, O, Snapshot<O>, Throughout> {
+    fn showing_debug(self) -> WaitBuilder<'static, O, Snapshot<O>, Throughout, ByShow<'static, O>>
     where
         O::Snapshot: fmt::Debug,
     {
@@ -73,7 +73,7 @@ impl<O: Observer> WaitBuilder<'static, O, Snapshot<O>, Holds> {
     }
 }
 
-impl<O: Observer> WaitBuilder<'static, O, Snapshot<O>, Holds, ByShow<'static, O>> {
+impl<O: Observer> WaitBuilder<'static, O, Snapshot<O>, Throughout, ByShow<'static, O>> {
     /// Watches it in a task of its own, until it is collected.
     pub(crate) fn watch(self) -> Invariant {
         let wait = self.unbounded();
@@ -91,7 +91,7 @@ async fn run<O: Observer>(
     mut wait: Wait<'static, O, Snapshot<O>>,
     closing: CancellationToken,
     tell: watch::Sender<Option<Unmet>>,
-) -> Result<Held, Unmet> {
+) -> Result<InvariantReport, Unmet> {
     let mut closed = std::pin::pin!(closing.cancelled());
     let mut open = true;
     let ended = poll_fn(|context| {
@@ -105,7 +105,7 @@ async fn run<O: Observer>(
     let held = match ended {
         Ok(Ok(snapshot)) => {
             discard_logged(snapshot, "the last snapshot of an invariant");
-            Ok(Held { judged: wait.judged(), note: wait.stalls() })
+            Ok(InvariantReport { judged: wait.judged(), note: wait.stalls() })
         }
         Ok(Err(unmet)) => Err(unmet),
         Err(panic) => Err(wait.panicked(&panic)),
@@ -124,7 +124,7 @@ async fn run<O: Observer>(
 /// An invariant that held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Held {
+pub struct InvariantReport {
     /// How many snapshots were judged.
     pub judged: u64,
     /// That the executor gave no turn for a while, if it did, and why: nothing was judged meanwhile. One line, escaped.
@@ -140,7 +140,7 @@ pub struct Invariant {
     pulse: Arc<Pulse>,
     closing: CancellationToken,
     violation: watch::Receiver<Option<Unmet>>,
-    task: Option<JoinHandle<Result<Held, Unmet>>>,
+    task: Option<JoinHandle<Result<InvariantReport, Unmet>>>,
 }
 
 impl Invariant {
@@ -191,7 +191,7 @@ impl Invariant {
     /// # Cancel safety
     ///
     /// Dropping it ends the watching all the same; what was found is then lost.
-    pub async fn finish(mut self) -> Result<Held, Unmet> {
+    pub async fn finish(mut self) -> Result<InvariantReport, Unmet> {
         self.closing.cancel();
         let Some(task) = &mut self.task else { unreachable!("only `finish` takes the task") };
         let pulse = &self.pulse;

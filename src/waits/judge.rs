@@ -24,7 +24,7 @@ pub(crate) enum Judge<'a, O: Observer> {
     /// Violated by a snapshot whose verdict is not `wanted`; met at the end.
     Always { wanted: bool, predicate: Predicate<'a, ObservationSnapshot<O::Snapshot>> },
     /// Met when the run of equal values is as long as `hold`.
-    Stable { hold: Duration, run: Run<'a, ObservationSnapshot<O::Snapshot>> },
+    Stable { hold: Duration, run: Unchanged<'a, ObservationSnapshot<O::Snapshot>> },
     /// Met by an event that satisfies the predicate.
     Event(Predicate<'a, O::Event>),
     /// Met by the machine's state.
@@ -64,7 +64,7 @@ impl SourceWish {
 type Compare<'a, S> = Box<dyn FnMut(&S) -> Option<bool> + Send + 'a>;
 
 /// How long a value has been the same.
-pub(crate) struct Run<'a, S> {
+pub(crate) struct Unchanged<'a, S> {
     /// Whether the snapshot shows the value of the one before; `None` when it shows none.
     same: Compare<'a, S>,
     /// When the run began.
@@ -73,7 +73,7 @@ pub(crate) struct Run<'a, S> {
     pub(crate) changes: u64,
 }
 
-impl<'a, S> Run<'a, S> {
+impl<'a, S> Unchanged<'a, S> {
     pub(crate) fn new<K>(project: impl FnMut(&S) -> Option<K> + Send + 'a) -> Self
     where
         K: PartialEq + Send + 'a,

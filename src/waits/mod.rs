@@ -35,16 +35,16 @@ use crate::status::{ObservationSnapshot, ObservationStatus};
 use crate::sync::{Mutex, lock};
 use crate::text::debug_line;
 
-pub use builder::{ByDebug, ByShow, Happens, Holds, WaitBuilder};
-pub use invariant::{Held, Invariant};
+pub use builder::{ByDebug, ByShow, Eventually, Throughout, WaitBuilder};
+pub use invariant::{Invariant, InvariantReport};
 pub use report::{Inconclusive, InvalidWait, Unmet, UnmetOutcome};
 pub use verdict::Verdict;
 pub use wait::Wait;
 
-use judge::{Judge, Predicate, Run, SourceWish};
+use judge::{Judge, Predicate, SourceWish, Unchanged};
 use report::EVENT;
 use show::Show;
-use wait::Moment;
+use wait::MetAt;
 pub(crate) use wait::why;
 
 type Snapshot<O> = Arc<ObservationSnapshot<<O as Observer>::Snapshot>>;
@@ -176,7 +176,7 @@ impl<O: Observer> ObservationHandle<O> {
         &self,
         label: impl Into<String>,
         predicate: F,
-    ) -> WaitBuilder<'a, O, Snapshot<O>, Holds>
+    ) -> WaitBuilder<'a, O, Snapshot<O>, Throughout>
     where
         F: FnMut(&O::Snapshot) -> R + Send + 'a,
         R: Into<Verdict>,
@@ -191,7 +191,7 @@ impl<O: Observer> ObservationHandle<O> {
         &self,
         label: impl Into<String>,
         predicate: F,
-    ) -> WaitBuilder<'a, O, Snapshot<O>, Holds>
+    ) -> WaitBuilder<'a, O, Snapshot<O>, Throughout>
     where
         F: FnMut(&O::Snapshot) -> R + Send + 'a,
         R: Into<Verdict>,
@@ -237,7 +237,7 @@ impl<O: Observer> ObservationHandle<O> {
     {
         let judge = Judge::Stable {
             hold,
-            run: Run::new(move |snapshot: &ObservationSnapshot<_>| project(&snapshot.value)),
+            run: Unchanged::new(move |snapshot: &ObservationSnapshot<_>| project(&snapshot.value)),
         };
         self.made(label, judge, Read::Moment(snapshot))
     }
@@ -275,7 +275,7 @@ impl<O: Observer> ObservationHandle<O> {
     /// Waits to the end of a window in which the data is fresh all the time; ends when it turns stale.
     ///
     /// Whether a cycle began before or after this call is no matter here. Returns the status at the end.
-    pub fn stays_fresh<'a>(&self) -> WaitBuilder<'a, O, ObservationStatus<O>, Holds> {
+    pub fn stays_fresh<'a>(&self) -> WaitBuilder<'a, O, ObservationStatus<O>, Throughout> {
         self.made("the data stays fresh", Judge::StaysFresh, Read::Moment(status))
     }
 
@@ -388,18 +388,18 @@ impl<O: Observer> ObservationHandle<O> {
         judge: Judge<'static, O>,
         show: Show<'static, O>,
     ) -> Invariant {
-        self.made::<_, Holds>(label, judge, Read::Moment(snapshot)).showing(show).watch()
+        self.made::<_, Throughout>(label, judge, Read::Moment(snapshot)).showing(show).watch()
     }
 }
 
 /// How what is returned is read from what met a wait.
 enum Read<'a, O: Observer, T> {
-    Moment(fn(&Moment<O>) -> Option<T>),
-    Found(Found<'a, T>),
+    Moment(fn(&MetAt<O>) -> Option<T>),
+    Found(TakeFound<'a, T>),
 }
 
 impl<O: Observer, T> Read<'_, O, T> {
-    fn read(&mut self, moment: &Moment<O>) -> Option<T> {
+    fn read(&mut self, moment: &MetAt<O>) -> Option<T> {
         match self {
             Self::Moment(read) => read(moment),
             Self::Found(found) => found(),
@@ -408,10 +408,10 @@ impl<O: Observer, T> Read<'_, O, T> {
 }
 
 /// Takes what a predicate has found.
-pub(crate) type Found<'a, T> = Box<dyn FnMut() -> Option<T> + Send + 'a>;
+pub(crate) type TakeFound<'a, T> = Box<dyn FnMut() -> Option<T> + Send + 'a>;
 
 /// Makes a predicate of what finds something, beside a way to take what was found.
-pub(crate) fn finding<'a, T: Send + 'a>() -> (impl FnMut(Option<T>) -> bool + Send + 'a, Found<'a, T>) {
+pub(crate) fn finding<'a, T: Send + 'a>() -> (impl FnMut(Option<T>) -> bool + Send + 'a, TakeFound<'a, T>) {
     let slot = Arc::new(Mutex::new(None));
     let kept = Arc::clone(&slot);
     let keep = move |found: Option<T>| {
@@ -452,16 +452,16 @@ fn of_value<'a, S, R: Into<Verdict>>(
     Box::new(move |snapshot| predicate(&snapshot.value).into())
 }
 
-fn snapshot<O: Observer>(moment: &Moment<O>) -> Option<Snapshot<O>> {
+fn snapshot<O: Observer>(moment: &MetAt<O>) -> Option<Snapshot<O>> {
     moment.snapshot.clone()
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "one of several readers, some of which have nothing to read")]
-fn status<O: Observer>(moment: &Moment<O>) -> Option<ObservationStatus<O>> {
+fn status<O: Observer>(moment: &MetAt<O>) -> Option<ObservationStatus<O>> {
     Some(moment.status())
 }
 
-fn event<O: Observer>(moment: &Moment<O>) -> Option<ObservedEvent<O::Event>> {
+fn event<O: Observer>(moment: &MetAt<O>) -> Option<ObservedEvent<O::Event>> {
     let (batch, index) = moment.event.clone()?;
     Some(ObservedEvent { batch, index })
 }

@@ -149,7 +149,7 @@ impl<S, E> Default for Dropped<S, E> {
 }
 
 /// One wait.
-struct Reader<S, E> {
+struct QueuedWait<S, E> {
     /// The first publication that it has not read, counted as [`Queues::first`] is.
     next: u64,
     /// Whether it is for events: others pin none.
@@ -222,7 +222,7 @@ pub(crate) struct Queues<S, E> {
     first: u64,
     /// How many events and names were pinned since `recent` was empty; at least those that it pins.
     pinned: usize,
-    readers: Vec<Option<Reader<S, E>>>,
+    readers: Vec<Option<QueuedWait<S, E>>>,
     free: Vec<usize>,
     /// Readers that are shown events.
     for_events: usize,
@@ -275,7 +275,7 @@ impl<S, E> Queues<S, E> {
 
     fn add(&mut self, events: bool, own: Option<Box<Own<S, E>>>) -> ReaderId {
         self.for_events += usize::from(events);
-        let reader = Some(Reader { next: self.next(), events, own });
+        let reader = Some(QueuedWait { next: self.next(), events, own });
         if let Some(free) = self.free.pop() {
             self.readers[free] = reader;
             return ReaderId(free);

@@ -9,7 +9,7 @@ use watchkeeper_fsm::StopReason;
 
 use super::changes::{Changed, Changes, Shower, changes};
 use super::evidence::Evidence;
-use super::show::{Show, Shown};
+use super::show::{ReportedSnapshot, Show};
 use super::story::{self, Lifecycle, Sources};
 use crate::error::no_turn;
 use crate::failure::ObservationFailure;
@@ -65,8 +65,8 @@ const INDENT: &str = "    ";
 ///     +3.882s cycles 6 to 21 succeeded
 ///     +4.000s idle, cycle 21
 ///   sources: n1, n2, n3
-///     n1 is stale: last answer 4.1 s ago; failed 16 times in a row, last 0.1 s ago: unreachable: Connection refused (os error 111)
-///     n2 is stale: last answer 4.1 s ago; failed 1 time in a row, last 0.9 s ago: gives no answer within 3s; probe in flight for 0.6 s
+///     n1 is stale: last answer 4.1 s ago; 16 consecutive failures, last 0.1 s ago: unreachable: Connection refused (os error 111)
+///     n2 is stale: last answer 4.1 s ago; 1 consecutive failure, last 0.9 s ago: gives no answer within 3s; probe in flight for 0.6 s
 /// ```
 ///
 /// An invariant beside the same test:
@@ -84,7 +84,7 @@ const INDENT: &str = "    ";
 ///     +0.892s cycles 3 to 6 succeeded
 ///     +0.892s idle, cycle 6
 ///   sources: n1, n2, n3
-///     n1 is failing: last answer 0.4 s ago; failed 1 time in a row, last 0.1 s ago: unreachable: Connection refused (os error 111)
+///     n1 is failing: last answer 0.4 s ago; 1 consecutive failure, last 0.1 s ago: unreachable: Connection refused (os error 111)
 /// ```
 #[derive(Clone)]
 pub struct Unmet(pub(super) Box<Report>);
@@ -96,14 +96,14 @@ pub(super) struct Report {
     pub(super) holds: bool,
     pub(super) outcome: UnmetOutcome,
     pub(super) judged: u64,
-    pub(super) last: Option<Shown>,
-    pub(super) violation: Option<(Duration, Option<Shown>)>,
+    pub(super) last: Option<ReportedSnapshot>,
+    pub(super) violation: Option<(Duration, Option<ReportedSnapshot>)>,
     pub(super) note: Option<String>,
     /// The last reason of the predicate.
     pub(super) reason: Option<String>,
     pub(super) changes: Changes,
     pub(super) events: Option<(u64, Vec<String>)>,
-    pub(super) freshness: Freshness,
+    pub(super) freshness: StaleSpans,
     pub(super) lifecycle: Lifecycle,
     pub(super) failures: Vec<Arc<ObservationFailure>>,
     pub(super) failures_cut: u64,
@@ -112,7 +112,7 @@ pub(super) struct Report {
 
 /// When the data was not fresh.
 #[derive(Clone)]
-pub(super) struct Freshness {
+pub(super) struct StaleSpans {
     pub(super) never: bool,
     pub(super) stale: Vec<(Duration, Option<Duration>)>,
     pub(super) more: u64,
@@ -248,7 +248,7 @@ impl Unmet {
             reason: None,
             changes: Changes::default(),
             events: None,
-            freshness: Freshness { never: false, stale: Vec::new(), more: 0 },
+            freshness: StaleSpans { never: false, stale: Vec::new(), more: 0 },
             lifecycle: Lifecycle::default(),
             failures: Vec::new(),
             failures_cut: 0,
@@ -288,7 +288,7 @@ pub(super) fn write<O: Observer>(
     let last = evidence.last.as_ref().or(evidence.status.snapshot.as_ref());
     let changes = changes(&evidence.kept, evidence.status.snapshot.as_ref(), &mut shower, began);
     let mut shown = |snapshot: &Arc<ObservationSnapshot<O::Snapshot>>| {
-        shower.show(snapshot).map(|seen| Shown::of(snapshot.cycle, seen, SNAPSHOT, INDENT.len()))
+        shower.show(snapshot).map(|seen| ReportedSnapshot::of(snapshot.cycle, seen, SNAPSHOT, INDENT.len()))
     };
     let violation = evidence.violation.as_ref();
     let violation =
@@ -316,7 +316,7 @@ pub(super) fn write<O: Observer>(
         reason,
         changes,
         events,
-        freshness: Freshness {
+        freshness: StaleSpans {
             never: evidence.status.last_success.is_none(),
             stale: spans.map(|(from, until)| (since(*from), until.map(since))).collect(),
             more: evidence.spans.more,
@@ -513,7 +513,7 @@ impl Report {
                     write!(f, "\n{INDENT}{} has failed {failures} {times} and is fresh", source.name)?;
                 }
                 // A row of failures that began inside the window was told.
-                (Some(trouble), failures) if failures <= source.in_a_row => {
+                (Some(trouble), failures) if failures <= source.consecutive => {
                     write!(f, "\n{INDENT}{trouble}")?;
                 }
                 (Some(trouble), failures) => {
@@ -527,7 +527,7 @@ impl Report {
         }
     }
 
-    fn violation_is(&self, last: &Shown) -> bool {
+    fn violation_is(&self, last: &ReportedSnapshot) -> bool {
         matches!(&self.violation, Some((_, Some(first))) if first.cycle == last.cycle)
     }
 }
@@ -536,7 +536,7 @@ fn indented(f: &mut String, text: &str) -> fmt::Result {
     text.lines().try_for_each(|line| writeln!(f, "{INDENT}{line}"))
 }
 
-impl fmt::Display for Freshness {
+impl fmt::Display for StaleSpans {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.never {
             return f.write_str("there was no success");

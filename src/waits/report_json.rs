@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::report::{Unmet, UnmetOutcome};
-use super::show::Shown;
+use super::show::ReportedSnapshot;
 use crate::failure::ObservationFailure;
 use crate::text::{LABEL, MESSAGE, one_line};
 
@@ -36,7 +36,7 @@ impl Unmet {
     ///   "lifecycle": [{"at_s": 0.0, "what": "idle, cycle 29"}], "lifecycle_not_shown": 0, "lifecycle_cut": false,
     ///   "failures": [{"cycle": 42, "stage": "poll", "cause": "error", "message": "connection refused"}],
     ///   "failures_not_shown": 0, "failures_cut": 0,
-    ///   "sources": [{"name": "n1", "failures": 3, "failures_in_a_row": 3, "trouble": "n1 is failing: ..."}],
+    ///   "sources": [{"name": "n1", "failures": 3, "consecutive_failures": 3, "trouble": "n1 is failing: ..."}],
     ///   "sources_not_shown": 0
     /// }
     /// ```
@@ -69,7 +69,7 @@ impl Unmet {
             json!({
                 "name": source.name,
                 "failures": source.failures,
-                "failures_in_a_row": source.in_a_row,
+                "consecutive_failures": source.consecutive,
                 "trouble": source.trouble,
             })
         });
@@ -122,7 +122,7 @@ fn newest(failures: &[Arc<ObservationFailure>]) -> Vec<Value> {
     shown
 }
 
-fn value(shown: &Shown) -> Value {
+fn value(shown: &ReportedSnapshot) -> Value {
     match &shown.json {
         Some(json) => json!({ "cycle": shown.cycle, "value": json }),
         None if shown.is_too_large => json!({

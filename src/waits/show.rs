@@ -56,20 +56,21 @@ impl<'a, O: Observer> Show<'a, O> {
     }
 
     /// `None` if there is no way to show it. Calls app code, once.
-    pub(super) fn show(&self, snapshot: &O::Snapshot) -> Option<Seen> {
+    pub(super) fn show(&self, snapshot: &O::Snapshot) -> Option<RenderedSnapshot> {
         match &self.snapshot {
             How::Nothing => None,
             How::Debug(write) => Some(render(RENDERED, Form::Lines, |out| write(snapshot, out)).into()),
             How::By(show) => Some(match catch(|| show(snapshot)) {
                 Ok(shown) => {
-                    Seen::from(render(RENDERED, Form::Lines, |out| out.write_str(&shown))).made_whole()
+                    RenderedSnapshot::from(render(RENDERED, Form::Lines, |out| out.write_str(&shown)))
+                        .made_whole()
                 }
-                Err(panic) => Seen::panicked(&panic),
+                Err(panic) => RenderedSnapshot::panicked(&panic),
             }),
             #[cfg(feature = "json")]
             How::Json(show) => Some(match catch(|| show(snapshot)) {
-                Ok(json) => Seen::json(json),
-                Err(panic) => Seen::panicked(&panic),
+                Ok(json) => RenderedSnapshot::json(json),
+                Err(panic) => RenderedSnapshot::panicked(&panic),
             }),
         }
     }
@@ -77,7 +78,7 @@ impl<'a, O: Observer> Show<'a, O> {
 
 /// A snapshot as its report and the history of changes see it.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
+pub(super) struct RenderedSnapshot {
     /// At most [`RENDERED`] bytes, escaped, with its line breaks.
     pub(super) text: String,
     /// There is more of it.
@@ -93,7 +94,7 @@ pub(super) struct Seen {
     is_json: bool,
 }
 
-impl From<Rendered> for Seen {
+impl From<Rendered> for RenderedSnapshot {
     fn from(Rendered { text, end }: Rendered) -> Self {
         let trouble = match end {
             End::Whole | End::Cut => None,
@@ -112,7 +113,7 @@ impl From<Rendered> for Seen {
     }
 }
 
-impl Seen {
+impl RenderedSnapshot {
     fn panicked(panic: &str) -> Self {
         let text = format!("(showing it panicked: {})", one_line(panic, 200));
         Rendered { text, end: End::Whole }.into()
@@ -156,7 +157,7 @@ impl Seen {
 
 /// A snapshot as a report shows it.
 #[derive(Clone, Debug)]
-pub(super) struct Shown {
+pub(super) struct ReportedSnapshot {
     pub(super) cycle: u64,
     pub(super) text: String,
     #[cfg(feature = "json")]
@@ -166,8 +167,8 @@ pub(super) struct Shown {
     pub(super) is_too_large: bool,
 }
 
-impl Shown {
-    pub(super) fn of(cycle: u64, seen: &Seen, limit: usize, indent: usize) -> Self {
+impl ReportedSnapshot {
+    pub(super) fn of(cycle: u64, seen: &RenderedSnapshot, limit: usize, indent: usize) -> Self {
         Self {
             cycle,
             text: seen.within(limit, indent),

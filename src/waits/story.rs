@@ -60,7 +60,7 @@ pub(super) fn lifecycle<S, E>(
 
 /// A part of the log as it lies inside the window.
 enum Part {
-    Said(String),
+    Text(String),
     Failed { first: u64, last: u64, last_at: Instant, failure: Arc<ObservationFailure> },
 }
 
@@ -70,7 +70,7 @@ fn told(entries: &[(Instant, Part)]) -> Vec<(Instant, String)> {
     let mut lines = Vec::with_capacity(entries.len());
     for (at, part) in entries {
         let what = match part {
-            Part::Said(said) => said.clone(),
+            Part::Text(said) => said.clone(),
             Part::Failed { first, last, last_at, failure } => {
                 let known = failures.iter().find(|(_, known)| is_same(known, failure));
                 let why = match known {
@@ -119,7 +119,7 @@ fn inside<S, E>(
             } else {
                 format!("cycles {began} to {cycle} succeeded")
             };
-            (began <= cycle && at <= ended).then_some((at, Part::Said(said)))
+            (began <= cycle && at <= ended).then_some((at, Part::Text(said)))
         }
         LogEvent::Failed { first: failure, last: cycle } => {
             let known = first.last_error.as_ref().map_or(0, |known| known.cycle + 1);
@@ -138,14 +138,14 @@ fn inside<S, E>(
             (began <= cycle && last_at <= ended).then_some((at, part))
         }
         _ if entry.at > ended => None,
-        LogEvent::Sources(change) => Some((entry.at, Part::Said(change.said.to_string()))),
-        LogEvent::Paused => Some((entry.at, Part::Said("paused".to_owned()))),
-        LogEvent::Resumed => Some((entry.at, Part::Said("resumed".to_owned()))),
+        LogEvent::Sources(change) => Some((entry.at, Part::Text(change.said.to_string()))),
+        LogEvent::Paused => Some((entry.at, Part::Text("paused".to_owned()))),
+        LogEvent::Resumed => Some((entry.at, Part::Text("resumed".to_owned()))),
         LogEvent::Entered(State::Starting) => {
             let said = "starting: the observer's state is built anew".to_owned();
-            Some((entry.at, Part::Said(said)))
+            Some((entry.at, Part::Text(said)))
         }
-        LogEvent::Entered(state) => Some((entry.at, Part::Said(state.to_string()))),
+        LogEvent::Entered(state) => Some((entry.at, Part::Text(state.to_string()))),
     }
 }
 
@@ -161,7 +161,7 @@ pub(super) struct Sources {
     pub(super) count: usize,
     pub(super) names: String,
     /// As many as are kept, in the provider's order; first of all those to which something happened.
-    pub(super) known: Vec<Source>,
+    pub(super) known: Vec<SourceStory>,
     /// To how many something happened.
     pub(super) troubled: usize,
     /// What the observer panicked with when it was asked.
@@ -169,17 +169,17 @@ pub(super) struct Sources {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Source {
+pub(super) struct SourceStory {
     pub(super) name: String,
     /// How many of its probes failed inside the window.
     pub(super) failures: u64,
     /// How many have failed since it answered.
-    pub(super) in_a_row: u64,
+    pub(super) consecutive: u64,
     /// What is wrong with it.
     pub(super) trouble: Option<String>,
 }
 
-impl Source {
+impl SourceStory {
     pub(super) fn is_troubled(&self) -> bool {
         self.trouble.is_some() || self.failures > 0
     }
@@ -222,7 +222,7 @@ fn look<O: Observer>(
         let now = health(last, name);
         let before = health(first, name).map_or(0, |health| health.facts.failures);
         let failures = now.as_ref().map_or(0, |health| health.facts.failures.saturating_sub(before));
-        let in_a_row = now.as_ref().map_or(0, |health| health.facts.failures_in_a_row);
+        let consecutive = now.as_ref().map_or(0, |health| health.facts.consecutive_failures);
         let trouble = now.filter(|health| health.is_failing() || !health.freshness(ended).is_fresh());
         if trouble.is_none() && failures == 0 {
             quiet.push(place);
@@ -231,14 +231,14 @@ fn look<O: Observer>(
         sources.troubled += 1;
         if room > 0 {
             let trouble = trouble.map(|health| health.explain(name, ended));
-            let source = Source { name: one_line(name, NAME), failures, in_a_row, trouble };
+            let source = SourceStory { name: one_line(name, NAME), failures, consecutive, trouble };
             room = room.saturating_sub(source.bytes());
             kept.push((place, source));
         }
     }
     for place in quiet {
         let name = one_line(&last.source_names[place], NAME);
-        let source = Source { name, failures: 0, in_a_row: 0, trouble: None };
+        let source = SourceStory { name, failures: 0, consecutive: 0, trouble: None };
         if room < source.bytes() {
             break;
         }

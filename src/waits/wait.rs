@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use judging::{Judged, Outcome};
+use judging::{Judged, WaitEnd};
 
 use super::evidence::Evidence;
 use super::judge::{Judge, SourceWish, has_source, may_be_known_later};
@@ -28,7 +28,7 @@ use crate::handle::Mark;
 use crate::history::ObservationBatch;
 use crate::observer::Observer;
 use crate::panics::{catch, discard_logged};
-use crate::pulse::{Look, Vigil};
+use crate::pulse::{BothClocks, Vigil};
 use crate::shared::{Registered, Shared};
 use crate::source_health::seconds;
 use crate::status::{ObservationStatus, Published};
@@ -75,13 +75,13 @@ pub struct Wait<'a, O: Observer, T> {
     evidence: Evidence<O::Snapshot, O::Event>,
     timer: Option<(Instant, Timer)>,
     /// Both clocks when it was made.
-    made: Look,
+    made: BothClocks,
     /// Since it was first polled.
     vigil: Option<Vigil>,
 }
 
 /// What met a wait, and when.
-pub(crate) struct Moment<O: Observer> {
+pub(crate) struct MetAt<O: Observer> {
     pub(super) at: Instant,
     pub(super) status: Arc<Published<O::Snapshot>>,
     /// What counts of its snapshot.
@@ -89,7 +89,7 @@ pub(crate) struct Moment<O: Observer> {
     pub(super) event: Option<(Arc<ObservationBatch<O::Event>>, usize)>,
 }
 
-impl<O: Observer> Moment<O> {
+impl<O: Observer> MetAt<O> {
     pub(super) fn status(&self) -> ObservationStatus<O> {
         ObservationStatus::read(&self.status, self.at)
     }
@@ -103,7 +103,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         read: Read<'a, O, T>,
     ) -> Self {
         let is_for_events = matches!(judge, Judge::Event(_));
-        let made = Look::at(shared.clock.executor());
+        let made = BothClocks::at(shared.clock.executor());
         let began = shared.clock.at(made);
         let (registered, status) = shared.register(is_for_events);
         let mut wait = Self {
@@ -252,16 +252,16 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         self.evidence.judged
     }
 
-    fn finish(&mut self, outcome: &Outcome<O>) -> Result<T, Unmet> {
+    fn finish(&mut self, outcome: &WaitEnd<O>) -> Result<T, Unmet> {
         self.shared.unregister(&mut self.registered);
         self.over = true;
         let (outcome, ended) = match outcome {
-            Outcome::Met(moment) => match self.read.read(moment) {
+            WaitEnd::Met(moment) => match self.read.read(moment) {
                 Some(met) => return Ok(met),
                 // A met wait without what it is to return was met by nothing.
                 None => (UnmetOutcome::Inconclusive(Inconclusive::NothingObserved), moment.at),
             },
-            Outcome::Unmet(outcome, at) => (*outcome, *at),
+            WaitEnd::Unmet(outcome, at) => (*outcome, *at),
         };
         // What is known of a source is app code to say.
         let notes = catch(|| {
@@ -416,7 +416,7 @@ impl<O: Observer, T> Future for Wait<'_, O, T> {
             return Poll::Ready(Err(this.again()));
         }
         if let Some(invalid) = this.invalid {
-            let outcome = Outcome::Unmet(UnmetOutcome::Invalid(invalid), this.began);
+            let outcome = WaitEnd::Unmet(UnmetOutcome::Invalid(invalid), this.began);
             return Poll::Ready(this.finish(&outcome));
         }
         loop {

@@ -173,7 +173,7 @@ async fn sources_are_waited_for_by_name() {
     let mut stale = nodes.source_stale("n2").within(ms(2_500));
     assert!(tokio::time::timeout(ms(1_500), &mut stale).await.is_err());
     let expected = "\"source \\\"n2\\\" is stale\" is pending for 1.5 s of 2.5 s: judged 1; n2 has never answered; \
-                    failed 4 times in a row, last 0.5 s ago: connection refused";
+                    4 consecutive failures, last 0.5 s ago: connection refused";
     assert_eq!(stale.explain(), expected);
     assert_eq!(stale.await.unwrap_err().outcome(), UnmetOutcome::NotMet, "who never answered is not stale");
     set.remove("n2");

@@ -39,10 +39,10 @@ async fn it_tries_until_there_is_a_first_success() {
     let runtime = start(&app);
     let handle = runtime.handle();
 
-    for (millis, stage, in_a_row) in [(500, Stage::SourceRefresh, 1), (1500, Stage::Init, 2)] {
+    for (millis, stage, consecutive) in [(500, Stage::SourceRefresh, 1), (1500, Stage::Init, 2)] {
         at(began, millis).await;
         let status = handle.status();
-        assert_eq!(status.state, State::Failed { stage, in_a_row, rebuild: true }, "at {millis} ms");
+        assert_eq!(status.state, State::Failed { stage, consecutive, rebuild: true }, "at {millis} ms");
         assert!(status.freshness.never_succeeded() && status.snapshot.is_none(), "at {millis} ms");
     }
 

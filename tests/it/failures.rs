@@ -131,13 +131,13 @@ async fn check(case: Case) {
     let runtime = ObservationRuntime::start_in_background(app.clone(), app.clone(), config).unwrap();
     let handle = runtime.handle();
     let failing = when as u64;
-    let in_a_row = if when == When::Rebuilding { 2 } else { 1 };
+    let consecutive = if when == When::Rebuilding { 2 } else { 1 };
 
     at(began, failing * 1000 + 500).await;
     let status = handle.status();
     let failure = status.last_error.clone().unwrap_or_else(|| panic!("{name}: {status:?}"));
-    assert_eq!(status.state, State::Failed { stage, in_a_row, rebuild }, "{name}");
-    assert_eq!((failure.stage, failure.cause, failure.in_a_row), (stage, cause, in_a_row), "{name}");
+    assert_eq!(status.state, State::Failed { stage, consecutive, rebuild }, "{name}");
+    assert_eq!((failure.stage, failure.cause, failure.consecutive), (stage, cause, consecutive), "{name}");
     assert_eq!(failure.message, message, "{name}");
     assert_eq!(failure.elapsed, ms(elapsed), "{name}");
     assert_eq!(failure.observed_at, began + ms(failing * 1000 + elapsed), "{name}");
@@ -146,14 +146,14 @@ async fn check(case: Case) {
     let known = usize::from(when != When::First || call != Call::Sources);
     assert_eq!(failure.source_count, known, "{name}");
     assert_eq!(handle.failures().last(), Some(&failure), "{name}");
-    assert_eq!(handle.failures().len() as u64, in_a_row, "{name}");
+    assert_eq!(handle.failures().len() as u64, consecutive, "{name}");
     let kept = status.snapshot.map(|snapshot| snapshot.cycle);
     assert_eq!(kept, (when != When::First).then_some(0), "{name}: the snapshot");
 
     at(began, failing * 1000 + 1500).await;
     let status = handle.status();
     assert_eq!((status.state, status.last_error), (State::Idle, None), "{name}");
-    assert_eq!(handle.failures().len() as u64, in_a_row, "{name}: what failed is kept");
+    assert_eq!(handle.failures().len() as u64, consecutive, "{name}: what failed is kept");
     let snapshot = status.snapshot.unwrap();
     assert_eq!((snapshot.cycle, snapshot.observed_at), (failing + 1, began + ms(failing * 1000 + 1000)));
     // A state that was kept has seen this one poll; one that was built anew has seen none.
@@ -178,18 +178,18 @@ async fn a_cause_that_the_error_has_already_said_is_not_said_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_newest_64_failures_are_kept_and_counted_in_a_row() {
+async fn the_newest_64_failures_are_kept_and_counted_as_consecutive() {
     let app = App::new();
     app.then(Call::Poll, vec![Act::Err("down"); 70]);
     let began = Instant::now();
     let runtime = app.start(ObservationConfig::default()).await;
     at(began, 70_500).await;
     let failures = runtime.handle().failures();
-    let numbers: Vec<_> = failures.iter().map(|failure| (failure.cycle, failure.in_a_row)).collect();
+    let numbers: Vec<_> = failures.iter().map(|failure| (failure.cycle, failure.consecutive)).collect();
     assert_eq!(numbers, (7..=70).map(|n| (n, n)).collect::<Vec<_>>());
 
     app.then(Call::Poll, [Act::Ok(Vec::new()), Act::Err("down")]);
     at(began, 72_500).await;
     let last = runtime.handle().last_error().unwrap();
-    assert_eq!((last.cycle, last.in_a_row), (72, 1), "a success resets the count");
+    assert_eq!((last.cycle, last.consecutive), (72, 1), "a success resets the count");
 }

@@ -187,7 +187,7 @@ impl Times {
             last_elapsed: facts.last_elapsed.map(nanos),
             changed_at: time(facts.changed_at),
             in_flight_since: time(facts.in_flight_since),
-            counts: [facts.answers, facts.failures, facts.failures_in_a_row],
+            counts: [facts.answers, facts.failures, facts.consecutive_failures],
             last_failure: facts.last_failure.as_ref().map(|failure| {
                 (self.to(failure.began()), self.to(failure.at), failure.cause, failure.message.clone())
             }),
@@ -201,7 +201,7 @@ impl Times {
         facts.last_elapsed = plain.last_elapsed.map(Duration::from_nanos);
         facts.changed_at = time(plain.changed_at);
         facts.in_flight_since = time(plain.in_flight_since);
-        [facts.answers, facts.failures, facts.failures_in_a_row] = plain.counts;
+        [facts.answers, facts.failures, facts.consecutive_failures] = plain.counts;
         facts.last_failure = plain.last_failure.as_ref().map(|(began, at, cause, message)| {
             Arc::new(ProbeFailure::new(self.back(*began), self.back(*at), *cause, message))
         });
@@ -404,10 +404,10 @@ fn facts_that_contradict_each_other_are_refused() {
     let cases: [(&str, Change); 12] = [
         ("a value and `last_success` come together", |facts, _| facts.last_success = None),
         ("`last_success` and `last_elapsed` come together", |facts, _| facts.last_elapsed = None),
-        ("`failures_in_a_row` without a `last_failure`", |facts, _| facts.failures_in_a_row = 1),
-        ("more `failures_in_a_row` than `failures`", |facts, at| {
+        ("`consecutive_failures` without a `last_failure`", |facts, _| facts.consecutive_failures = 1),
+        ("more `consecutive_failures` than `failures`", |facts, at| {
             facts.failed(ProbeFailure::new(at, at, Cause::Error, "down"));
-            facts.failures_in_a_row = 7;
+            facts.consecutive_failures = 7;
         }),
         ("a `last_failure` without `failures`", |facts, at| {
             facts.last_failure = Some(Arc::new(ProbeFailure::new(at, at, Cause::Error, "down")));

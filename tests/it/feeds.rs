@@ -543,12 +543,12 @@ async fn by_hand_everything_that_reads_a_runtime_reads_a_feed() {
     feed.failure(start + ms(600), failure(1, start + ms(500))).unwrap();
     assert_eq!(reached.await.unwrap().cycle, 1);
     let failed = handle.last_error().unwrap();
-    assert!(failed.message.len() <= 1_024 && failed.in_a_row == 1 && failed.source_count == 1);
+    assert!(failed.message.len() <= 1_024 && failed.consecutive == 1 && failed.source_count == 1);
     feed.failure(start + ms(700), failure(2, start + ms(650))).unwrap();
-    assert_eq!((handle.failures().len(), handle.last_error().unwrap().in_a_row), (2, 2));
+    assert_eq!((handle.failures().len(), handle.last_error().unwrap().consecutive), (2, 2));
     feed.transition(
         start + ms(700),
-        State::Failed { stage: Stage::Poll, in_a_row: 2, rebuild: false },
+        State::Failed { stage: Stage::Poll, consecutive: 2, rebuild: false },
         2,
         true,
     )

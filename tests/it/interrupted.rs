@@ -31,7 +31,7 @@ async fn a_cut_off_poll_keeps_or_costs_the_state() {
         let handle = runtime.handle();
 
         at(began, 2500).await;
-        let failed = State::Failed { stage: Stage::Poll, in_a_row: 1, rebuild: generation == 2 };
+        let failed = State::Failed { stage: Stage::Poll, consecutive: 1, rebuild: generation == 2 };
         assert_eq!(handle.state(), failed, "{name}");
         assert_eq!(handle.last_error().unwrap().cause, cause, "{name}");
 

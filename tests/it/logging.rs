@@ -24,7 +24,7 @@ async fn a_hundred_failures_warn_seven_times_and_the_recovery_informs_once() {
     at(start, 100_500).await;
 
     let warned: Vec<_> = [1, 2, 4, 8, 16, 32, 64]
-        .map(|n| format!("cycle failed cycle={n} stage=poll cause=error in_a_row={n} error=\"down\""))
+        .map(|n| format!("cycle failed cycle={n} stage=poll cause=error consecutive={n} error=\"down\""))
         .into();
     assert_eq!(listener.lines(Level::WARN, ""), warned);
     assert_eq!(listener.lines(Level::DEBUG, "cycle failed").len(), 93, "the others are told at debug");
@@ -119,8 +119,8 @@ async fn cycles_at_debug_and_transitions_at_trace() {
         "from=polling to=idle cycle=1",
         "from=idle to=refreshing cycle=2",
         "from=refreshing to=polling cycle=2",
-        "from=polling to=failed (poll, 1 in a row) cycle=2",
-        "from=failed (poll, 1 in a row) to=stopped (stop was requested) cycle=2",
+        "from=polling to=failed (poll, 1 consecutive) cycle=2",
+        "from=failed (poll, 1 consecutive) to=stopped (stop was requested) cycle=2",
     ]
     .map(|moved| format!("transition {moved}"))
     .into();

@@ -67,7 +67,7 @@ async fn its_sources_are_waited_for_and_explained() {
     let handle = runtime.handle();
     at(began, 3_500).await;
     assert_eq!(handle.why_stale("n1"), "n1 is fresh: last answer 0.5 s ago");
-    let expected = "n2 has never answered; failed 4 times in a row, last 0.5 s ago: connection refused";
+    let expected = "n2 has never answered; 4 consecutive failures, last 0.5 s ago: connection refused";
     assert_eq!(handle.why_stale("n2"), expected);
 
     handle.source_fresh("n1").within(ms(2_000)).await.unwrap();

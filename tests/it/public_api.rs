@@ -13,16 +13,17 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use watchkeeper::{
     AnyHandle, AnySnapshot, AnyWait, AnyWaitBuilder, Backoff, BoxedSourceProvider, ByDebug, ByShow,
-    CancellationToken, Cause, ControlError, Cursor, CursorError, Duplicates, DynError, Feed, FeedError,
-    FeedFailure, FeedStart, FeedSuccess, Freshness, GroupError, GroupStatus, Happens, Held, Holds,
-    Inconclusive, InvalidWait, Invariant, Mark, ObservationBatch, ObservationConfig, ObservationControl,
+    CancellationToken, Cause, ControlError, Cursor, CursorError, Duplicates, DynError, Eventually, Feed,
+    FeedError, FeedFailure, FeedStart, FeedSuccess, Freshness, GroupError, GroupStatus, Inconclusive,
+    InvalidWait, Invariant, InvariantReport, Mark, ObservationBatch, ObservationConfig, ObservationControl,
     ObservationFailure, ObservationFailureStage, ObservationGroup, ObservationHandle, ObservationRuntime,
     ObservationRuntimeError, ObservationSnapshot, ObservationStatus, ObservedEvent, ObservedSource, Observer,
     PerSource, PerSourceError, PerSourceSnapshot, PerSourceState, PositionError, PositionProblem,
     ProbeFailure, Record, RecordKind, RecvError, Resume, Retry, SharedSources, SourceEvent, SourceFacts,
     SourceFn, SourceHealth, SourceProvider, SourceSetError, SourceView, SourcesChanged, State, StateKind,
-    StaticSourceProvider, StopOutcome, StopReason, Subscription, Tap, TapError, TapLimits, Transactional,
-    Unmet, UnmetOutcome, Verdict, Wait, WaitBuilder, Watch, WatchError, async_trait, report, source_fn,
+    StaticSourceProvider, StopOutcome, StopReason, Subscription, Tap, TapError, TapLimits, Throughout,
+    Transactional, Unmet, UnmetOutcome, Verdict, Wait, WaitBuilder, Watch, WatchError, async_trait, report,
+    source_fn,
 };
 
 /// Neither cloned nor shown nor compared: nothing may ask for more than an observer must give.
@@ -328,20 +329,20 @@ fn follow(handle: &Handle) {
 #[expect(dead_code, reason = "compiling it is the test")]
 fn waits(plain: &ObservationHandle<Plain>, opaque: &Handle) {
     let window = Duration::from_secs(1);
-    let eventually: WaitBuilder<'static, Plain, Arc<ObservationSnapshot<u8>>, Happens, ByDebug> =
+    let eventually: WaitBuilder<'static, Plain, Arc<ObservationSnapshot<u8>>, Eventually, ByDebug> =
         plain.eventually("more than one", |value| *value > 1);
     let waiting: Wait<'static, Plain, Arc<ObservationSnapshot<u8>>> = eventually.within(window);
     wait(waiting);
     wait::<Arc<Snapshot>>(
         opaque.eventually(String::from("x"), |_| true).show(|_| String::new()).within(window),
     );
-    let shown: WaitBuilder<'static, Least, Arc<Snapshot>, Happens, ByShow<'static, Least>> =
+    let shown: WaitBuilder<'static, Least, Arc<Snapshot>, Eventually, ByShow<'static, Least>> =
         opaque.eventually("x", |_| true).show(|_| String::new());
     wait::<Arc<Snapshot>>(shown.or_now().after(opaque.mark()).within(window));
     wait::<ObservationStatus<Plain>>(plain.reaches(StateKind::Idle).or_now().within(window));
     wait::<ObservationStatus<Plain>>(plain.reaches(State::Idle).after(plain.mark()).within(window));
 
-    let always: WaitBuilder<'static, Plain, Arc<ObservationSnapshot<u8>>, Holds, ByDebug> =
+    let always: WaitBuilder<'static, Plain, Arc<ObservationSnapshot<u8>>, Throughout, ByDebug> =
         plain.always("more than one", |value| *value > 1);
     wait(always.during(window));
     wait::<Arc<Snapshot>>(opaque.never("x", |_| true).show(|_| String::new()).during(window));
@@ -380,11 +381,11 @@ fn erased(plain: &ObservationHandle<Plain>, opaque: &Handle, group: &Observation
     let any: AnyHandle = AnyHandle::new("plain", plain);
     let of_the_group: Option<AnyHandle> = group.handle("plain");
     drop((AnyHandle::new("opaque", opaque), of_the_group));
-    let eventually: AnyWaitBuilder<'static, Happens> =
+    let eventually: AnyWaitBuilder<'static, Eventually> =
         any.eventually("x", |snapshot: AnySnapshot<'_>| snapshot.value::<u8>() == Some(&1));
     let waiting: AnyWait<'static> = eventually.or_now().within(window);
     let _: String = waiting.explain();
-    let always: AnyWaitBuilder<'static, Holds> = any.always("x", |snapshot| snapshot.cycle() > 0);
+    let always: AnyWaitBuilder<'static, Throughout> = any.always("x", |snapshot| snapshot.cycle() > 0);
     for met in [
         waiting,
         always.during(window),
@@ -395,14 +396,14 @@ fn erased(plain: &ObservationHandle<Plain>, opaque: &Handle, group: &Observation
         });
     }
     let _: Option<SourceHealth> = any.look(|snapshot| snapshot.source_health("a")).flatten();
-    let found: AnyWaitBuilder<'static, Happens, u8> =
+    let found: AnyWaitBuilder<'static, Eventually, u8> =
         any.eventually_some("x", |seen| seen.value::<u8>().copied());
     wait::<u8>(found.within(window));
     drop::<AnyWait<'static>>(any.source_set("x", <[Arc<str>]>::is_empty).within(window));
 }
 
 #[expect(dead_code, reason = "compiling it is the test")]
-fn unmet(unmet: &Unmet, held: Held) {
+fn unmet(unmet: &Unmet, held: InvariantReport) {
     let _: u64 = held.judged;
     let _: &str = unmet.label();
     let _: Option<Duration> = unmet.window();
@@ -514,12 +515,12 @@ fn fields(
         stage,
         cause,
         message,
-        in_a_row,
+        consecutive,
         ..
     } = failure;
     let _: (u64, u64, Instant, SystemTime, Duration) = (generation, cycle, observed_at, system_time, elapsed);
     let _: (usize, ObservationFailureStage, Cause, String, u64) =
-        (source_count, stage, cause, message, in_a_row);
+        (source_count, stage, cause, message, consecutive);
 
     let GroupStatus {
         name,
@@ -549,8 +550,8 @@ fn closed_enums(
 ) {
     match state {
         State::Starting | State::Refreshing | State::Polling | State::Idle => {}
-        State::Failed { stage, in_a_row, rebuild } => {
-            let _: (ObservationFailureStage, u64, bool) = (stage, in_a_row, rebuild);
+        State::Failed { stage, consecutive, rebuild } => {
+            let _: (ObservationFailureStage, u64, bool) = (stage, consecutive, rebuild);
         }
         State::Stopped { reason } => is::<StopReason>(reason),
     }
@@ -711,14 +712,14 @@ fn sources_seen(snapshot: &PerSourceSnapshot<Answer>, event: SourceEvent<Answer>
             last_success,
             last_elapsed,
             changed_at,
-            failures_in_a_row,
+            consecutive_failures,
             last_failure,
             in_flight_since,
             answers,
             ..
         } = facts.clone();
         let _: [Option<Instant>; 3] = [last_success, changed_at, in_flight_since];
-        let _: (Option<Duration>, u64, u64) = (last_elapsed, failures_in_a_row, answers);
+        let _: (Option<Duration>, u64, u64) = (last_elapsed, consecutive_failures, answers);
         if let Some(ProbeFailure { at, elapsed, cause, message, .. }) = last_failure.as_deref() {
             let _: (&Instant, &Duration, &Cause, &String) = (at, elapsed, cause, message);
         }

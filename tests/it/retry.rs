@@ -37,8 +37,8 @@ async fn a_backoff_doubles_up_to_its_cap_and_a_success_returns_to_the_grid() {
     let handle = runtime.handle();
     at(began, 3500).await;
     assert_eq!(app.times(Call::Sources, began), [0, 100, 300, 700, 1100, 1500, 2000, 3000]);
-    let in_a_row: Vec<_> = handle.failures().iter().map(|failure| failure.in_a_row).collect();
-    assert_eq!(in_a_row, [1, 2, 3, 4, 5]);
+    let consecutive: Vec<_> = handle.failures().iter().map(|failure| failure.consecutive).collect();
+    assert_eq!(consecutive, [1, 2, 3, 4, 5]);
     assert_eq!(handle.status().missed_ticks, 0, "nobody meant to use the point at 1000");
 
     // The next failure starts from the first delay.
@@ -105,8 +105,9 @@ async fn poll_now_tries_at_once_and_leaves_the_backoff_as_it_is() {
         // What a pause has cut short begins again when it is over: 200 ms.
         let then = if paused { [450, 850] } else { [300, 700] };
         assert_eq!(app.times(Call::Sources, began), [0, 100, 150, 200, then[0], then[1]], "paused: {paused}");
-        let in_a_row: Vec<_> = runtime.handle().failures().iter().map(|failure| failure.in_a_row).collect();
-        assert_eq!(in_a_row, [1, 2, 3, 4, 5, 6], "all of them are failures in a row");
+        let consecutive: Vec<_> =
+            runtime.handle().failures().iter().map(|failure| failure.consecutive).collect();
+        assert_eq!(consecutive, [1, 2, 3, 4, 5, 6], "all of them are consecutive failures");
     }
 }
 

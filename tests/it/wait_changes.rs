@@ -261,14 +261,14 @@ async fn an_error_that_is_repeated_is_told_once() {
         "+101.000s cycle 101 succeeded",
         "+102.000s cycle 102 failed in poll: as in cycle 1",
         "+103.000s cycle 103 failed in poll: reset by peer",
-        "+103.500s failed (poll, 2 in a row), cycle 103",
+        "+103.500s failed (poll, 2 consecutive), cycle 103",
     ];
     assert_eq!(section(&whole, "lifecycle"), expected, "{whole}");
     assert_eq!((whole.failures().len(), whole.failures_cut()), (102, 0));
     let expected = [
-        "+0.000s failed (poll, 50 in a row), cycle 50",
+        "+0.000s failed (poll, 50 consecutive), cycle 50",
         "+0.500s cycles 51 to 60 failed in poll, 10 times in 9.000s: connection refused",
-        "+10.000s failed (poll, 60 in a row), cycle 60",
+        "+10.000s failed (poll, 60 consecutive), cycle 60",
     ];
     assert_eq!(section(&inside, "lifecycle"), expected, "{inside}");
     assert_eq!(inside.failures().len(), 10);

@@ -73,7 +73,7 @@ async fn inconclusive() {
     of a
   freshness: stale from +1.500s
   lifecycle
-    +0.000s failed (poll, 1 in a row), cycle 2
+    +0.000s failed (poll, 1 consecutive), cycle 2
     +1.000s paused
     +1.500s stopped (stop was requested)
     +1.500s stopped (stop was requested), cycle 3
@@ -94,7 +94,7 @@ async fn nothing_to_show() {
     +0.000s starting, cycle 0
     +0.000s sources joined: a
     +0.000s cycles 0 to 1 failed in init, 2 times in 1.000s: down
-    +1.500s failed (init, 2 in a row, to be rebuilt), cycle 1
+    +1.500s failed (init, 2 consecutive, to be rebuilt), cycle 1
   sources: a"#;
     assert_eq!(unmet.to_string(), report);
 }
@@ -126,7 +126,7 @@ async fn a_report_tells_of_its_window_only() {
     +2.000s 1 -> 2
   freshness: fresh
   lifecycle
-    +0.000s failed (poll, 1 in a row), cycle 1
+    +0.000s failed (poll, 1 consecutive), cycle 1
     +2.000s cycles 2 to 3 succeeded
     +2.500s idle, cycle 3
   sources: a"#;
@@ -233,7 +233,7 @@ async fn sources_that_are_in_trouble() {
     +4.200s idle, cycle 4
   sources: answers, hangs, refuses, recovers
     hangs is stale: last answer 4.2 s ago; probe in flight for 3.2 s
-    refuses has never answered; failed 5 times in a row, last 0.2 s ago: connection refused
+    refuses has never answered; 5 consecutive failures, last 0.2 s ago: connection refused
     recovers has failed 1 time and is fresh"#;
     // One is waited for, which a paused clock might keep from answering; how long it took is the machine's.
     let said = of_four_nodes().await.to_string();
@@ -253,7 +253,7 @@ async fn a_wait_that_is_awaited_late_tells_how_old_an_answer_was_at_its_end() {
     at(start, 60_500).await;
     let report = wait.await.unwrap_err().to_string();
     assert!(
-        report.contains("\n  n1 has never answered; failed 3 times in a row, last 0.5 s ago: down\n"),
+        report.contains("\n  n1 has never answered; 3 consecutive failures, last 0.5 s ago: down\n"),
         "{report}"
     );
 }
@@ -382,7 +382,7 @@ mod json {
             ],
             "failures_not_shown": 0,
             "failures_cut": 0,
-            "sources": [{ "name": "a", "failures": 0, "failures_in_a_row": 0, "trouble": null }],
+            "sources": [{ "name": "a", "failures": 0, "consecutive_failures": 0, "trouble": null }],
             "sources_not_shown": 0,
         });
         assert_eq!(wait.await.unwrap().unwrap_err().to_json(), expected);
@@ -392,13 +392,13 @@ mod json {
     async fn sources_and_snapshots_that_are_shown_as_text() {
         let report = of_four_nodes().await.to_json();
         let refuses =
-            "refuses has never answered; failed 5 times in a row, last 0.2 s ago: connection refused";
+            "refuses has never answered; 5 consecutive failures, last 0.2 s ago: connection refused";
         let hangs = "hangs is stale: last answer 4.2 s ago; probe in flight for 3.2 s";
         let sources = json!([
-            { "name": "answers", "failures": 0, "failures_in_a_row": 0, "trouble": null },
-            { "name": "hangs", "failures": 0, "failures_in_a_row": 0, "trouble": hangs },
-            { "name": "refuses", "failures": 4, "failures_in_a_row": 5, "trouble": refuses },
-            { "name": "recovers", "failures": 1, "failures_in_a_row": 0, "trouble": null },
+            { "name": "answers", "failures": 0, "consecutive_failures": 0, "trouble": null },
+            { "name": "hangs", "failures": 0, "consecutive_failures": 0, "trouble": hangs },
+            { "name": "refuses", "failures": 4, "consecutive_failures": 5, "trouble": refuses },
+            { "name": "recovers", "failures": 1, "consecutive_failures": 0, "trouble": null },
         ]);
         assert_eq!(report["sources"], sources);
         assert_eq!(report["last"], json!({ "cycle": 4, "value": "4 nodes" }));

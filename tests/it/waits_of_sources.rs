@@ -83,7 +83,7 @@ impl Observer for Failing {
 
     fn source_health(polls: &u64, _: &str) -> Option<SourceHealth> {
         let mut facts = SourceFacts::default();
-        facts.failures_in_a_row = polls / 2;
+        facts.consecutive_failures = polls / 2;
         Some(SourceHealth::new(facts, Duration::from_secs(1)))
     }
 }
@@ -137,7 +137,7 @@ impl Observer for OneByOne {
     fn source_health(looked: &Vec<String>, name: &str) -> Option<SourceHealth> {
         looked.iter().find(|known| *known == name)?;
         let mut facts = SourceFacts::default();
-        facts.failures_in_a_row = 1;
+        facts.consecutive_failures = 1;
         Some(SourceHealth::new(facts, Duration::from_secs(1)))
     }
 }

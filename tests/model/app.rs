@@ -214,7 +214,7 @@ impl Observer for App {
         view.names.iter().find(|known| *known == name)?;
         let mut facts = SourceFacts::default();
         facts.last_success = view.memory.answered;
-        facts.failures_in_a_row = u64::from(view.memory.is_failing(name));
+        facts.consecutive_failures = u64::from(view.memory.is_failing(name));
         Some(SourceHealth::new(facts, Duration::from_millis(SOURCE_STALE_AFTER)))
     }
 

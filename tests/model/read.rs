@@ -74,7 +74,7 @@ pub(crate) fn failure(failure: &ObservationFailure, began: Instant) -> Failure {
         source_count: failure.source_count,
         stage: failure.stage,
         cause: failure.cause,
-        in_a_row: failure.in_a_row,
+        consecutive: failure.consecutive,
     }
 }
 

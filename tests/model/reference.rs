@@ -119,7 +119,7 @@ pub(crate) struct Failure {
     pub(crate) source_count: usize,
     pub(crate) stage: Stage,
     pub(crate) cause: Cause,
-    pub(crate) in_a_row: u64,
+    pub(crate) consecutive: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -182,7 +182,7 @@ pub(crate) struct Model {
     retry_at: u64,
     cycle: u64,
     began: u64,
-    in_a_row: u64,
+    consecutive: u64,
     tick: Option<u64>,
     /// Points of the grid that have come.
     points: u64,
@@ -236,7 +236,7 @@ impl Model {
             retry_at: 0,
             cycle: settings.first_cycle(),
             began: 0,
-            in_a_row: 0,
+            consecutive: 0,
             tick: None,
             // The start itself is cycle 0's.
             points: u64::from(settings.offset == 0),
@@ -499,7 +499,7 @@ impl Model {
         self.status.last_success = Some(self.began);
         self.status.stale_after = self.settings.stale_after.unwrap_or(by_default);
         self.fresh_batches.resize(self.batches.len(), elapsed < self.status.stale_after);
-        self.in_a_row = 0;
+        self.consecutive = 0;
         self.delays = 0;
         self.shared_at_success.clone_from(&self.shared);
         self.rest(None);
@@ -514,7 +514,7 @@ impl Model {
         if lost && stage == Stage::Poll {
             self.memory = None;
         }
-        self.in_a_row += 1;
+        self.consecutive += 1;
         let failure = Failure {
             generation: self.generation(),
             cycle: self.cycle,
@@ -523,7 +523,7 @@ impl Model {
             source_count: self.names.len(),
             stage,
             cause,
-            in_a_row: self.in_a_row,
+            consecutive: self.consecutive,
         };
         self.failures.push(failure.clone());
         self.status.last_error = Some(failure);
@@ -601,7 +601,7 @@ impl Model {
             Doing::Work { .. } => State::Refreshing,
             Doing::Waiting { failed: None } => State::Idle,
             Doing::Waiting { failed: Some(stage) } => {
-                State::Failed { stage, in_a_row: self.in_a_row, rebuild }
+                State::Failed { stage, consecutive: self.consecutive, rebuild }
             }
             Doing::Over(reason) => State::Stopped { reason },
         }

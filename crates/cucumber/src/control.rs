@@ -26,10 +26,10 @@ struct Wishes {
     /// The observer's name: its address says which one it is, for as long as it is kept here.
     name: Arc<str>,
     control: ObservationControl,
-    asked: Mutex<Asked>,
+    asked: Mutex<PendingControl>,
 }
 
-struct Asked {
+struct PendingControl {
     /// Whether it was paused before the scenarios.
     before: bool,
     /// The last wish of each scenario that has one, whether to be paused, in the order in which they were sent.
@@ -93,7 +93,7 @@ impl Sent {
     }
 }
 
-impl Asked {
+impl PendingControl {
     fn new(is_paused: bool) -> Self {
         Self { before: is_paused, by: Vec::new(), sent: None }
     }
@@ -127,7 +127,7 @@ impl Asked {
 
 impl Wishes {
     fn new(handle: &AnyHandle, control: ObservationControl) -> Self {
-        let asked = Mutex::new(Asked::new(handle.status().paused));
+        let asked = Mutex::new(PendingControl::new(handle.status().paused));
         Self { name: Arc::clone(handle.name()), control, asked }
     }
 
@@ -143,7 +143,7 @@ impl Wishes {
             let mut asked = lock(&wishes.asked);
             // Where no scenario has a wish, the observer is as the suite has it.
             if asked.by.is_empty() && asked.is_settled(&wishes.control) {
-                *asked = Asked::new(handle.status().paused);
+                *asked = PendingControl::new(handle.status().paused);
             }
             return Arc::clone(wishes);
         }

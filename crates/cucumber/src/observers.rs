@@ -62,7 +62,7 @@ pub trait Observed: cucumber::World {
 /// that. [`finish_run`](crate::finish_run) then fails.
 #[derive(Default)]
 pub struct Observers {
-    entries: BTreeMap<Arc<str>, Entry>,
+    entries: BTreeMap<Arc<str>, RegisteredObserver>,
     own: ObservationGroup,
     invariants: Vec<Invariant>,
     /// What `finish` has collected, should it be cut off.
@@ -73,7 +73,7 @@ pub struct Observers {
 }
 
 /// One observer as the scenario sees it.
-pub(crate) struct Entry {
+pub(crate) struct RegisteredObserver {
     pub(crate) handle: AnyHandle,
     pub(crate) control: ScenarioControl,
     /// What was there before the scenario. An observer of its own has no before.
@@ -112,7 +112,7 @@ impl Observers {
             let events = handle.look(|seen: AnySnapshot<'_>| seen.event_count()).unwrap_or_default();
             let before = Before { until: Instant::now(), events };
             let control = ScenarioControl::shared(&handle, control, &observers.over);
-            observers.entries.insert(name, Entry::new(handle, control, Some(before)));
+            observers.entries.insert(name, RegisteredObserver::new(handle, control, Some(before)));
         }
         observers
     }
@@ -298,7 +298,7 @@ impl Observers {
         }
     }
 
-    pub(crate) fn entry(&self, name: &str) -> Result<&Entry, StepError> {
+    pub(crate) fn entry(&self, name: &str) -> Result<&RegisteredObserver, StepError> {
         self.entries.get(name).ok_or_else(|| self.unknown(name))
     }
 
@@ -323,12 +323,12 @@ impl Observers {
     fn enter(&mut self, name: &str) {
         if let (Some(handle), Some(control)) = (self.own.handle(name), self.own.control(name)) {
             let control = ScenarioControl::own(&handle, control, &self.over);
-            self.entries.insert(Arc::from(name), Entry::new(handle, control, None));
+            self.entries.insert(Arc::from(name), RegisteredObserver::new(handle, control, None));
         }
     }
 }
 
-impl Entry {
+impl RegisteredObserver {
     fn new(handle: AnyHandle, control: ScenarioControl, before: Option<Before>) -> Self {
         let entered = Some(handle.status().cycle);
         Self { handle, control, before, polled: None, entered, undone: None }
@@ -387,7 +387,7 @@ fn warn(text: &str) {
 
 impl fmt::Debug for Observers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let status = |entry: &Entry| {
+        let status = |entry: &RegisteredObserver| {
             let status = entry.handle.status();
             let paused = if status.paused { ", paused" } else { "" };
             format!("{}, cycle {}{paused}", status.state, status.cycle)

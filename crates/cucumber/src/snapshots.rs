@@ -4,7 +4,7 @@ use serde_json::Value;
 use watchkeeper::report::{names, one_line};
 use watchkeeper::{AnySnapshot, AnyWaitBuilder, Verdict};
 
-use crate::observers::Entry;
+use crate::observers::RegisteredObserver;
 use crate::shown::{WORDS, json};
 use crate::value::Wanted;
 use crate::waits::Heard;
@@ -18,7 +18,7 @@ const UNHEARD: usize = 200;
 
 pub(crate) async fn becomes(observers: &mut Observers, captures: StepCaptures) -> Result<(), StepError> {
     let (raw, window) = (captures.nth(2), captures.window()?);
-    let mut place = Place::of(&captures)?;
+    let mut place = SnapshotPlace::of(&captures)?;
     let wanted = Wanted::of(raw);
     let label = format!("the snapshot at {} becomes {}", place.shown(), one_line(raw, WORDS));
     let is_wanted = |found: Option<&Value>| found.is_some_and(|found| wanted.is(found)).into();
@@ -32,7 +32,7 @@ pub(crate) async fn becomes(observers: &mut Observers, captures: StepCaptures) -
 /// A value has to be there, and all sources to have been heard: what is not known is not another value.
 pub(crate) async fn is_not(observers: &mut Observers, captures: StepCaptures) -> Result<(), StepError> {
     let (raw, window) = (captures.nth(2), captures.window()?);
-    let mut place = Place::of(&captures)?;
+    let mut place = SnapshotPlace::of(&captures)?;
     let unwanted = Wanted::of(raw);
     let label = format!("the snapshot at {} is not {}", place.shown(), one_line(raw, WORDS));
     let is_other = |found: Option<&Value>| match found {
@@ -58,7 +58,7 @@ pub(crate) async fn is_not(observers: &mut Observers, captures: StepCaptures) ->
 /// From the value that the latest snapshot had when the step began, or else the first that is known.
 pub(crate) async fn changes(observers: &mut Observers, captures: StepCaptures) -> Result<(), StepError> {
     let window = captures.window()?;
-    let mut place = Place::of(&captures)?;
+    let mut place = SnapshotPlace::of(&captures)?;
     let label = format!("the snapshot at {} changes", place.shown());
     let entry = observers.entry(captures.observer())?;
     let handle = entry.handle.clone();
@@ -90,7 +90,7 @@ pub(crate) async fn changes(observers: &mut Observers, captures: StepCaptures) -
 /// Violated by any other value, by null and by nothing.
 pub(crate) async fn stays(observers: &mut Observers, captures: StepCaptures) -> Result<(), StepError> {
     let (raw, window) = (captures.nth(2), captures.window()?);
-    let mut place = Place::of(&captures)?;
+    let mut place = SnapshotPlace::of(&captures)?;
     let wanted = Wanted::of(raw);
     let label = format!("the snapshot at {} stays {}", place.shown(), one_line(raw, WORDS));
     let is_wanted = |found: Option<&Value>| found.is_some_and(|found| wanted.is(found)).into();
@@ -107,7 +107,7 @@ fn null_is_unknown() -> String {
 }
 
 /// Where a step looks, and what it has seen there.
-struct Place {
+struct SnapshotPlace {
     observer: String,
     pointer: String,
     shows_json: bool,
@@ -115,7 +115,7 @@ struct Place {
     last: Option<Value>,
 }
 
-impl Place {
+impl SnapshotPlace {
     fn of(captures: &StepCaptures) -> Result<Self, StepError> {
         let pointer = captures.text(1);
         pointer::check(&pointer)?;
@@ -173,7 +173,7 @@ impl Place {
     }
 }
 
-impl Entry {
+impl RegisteredObserver {
     /// What is asked after the step counts, or after the poll that the scenario has asked for if the observer is
     /// paused: there may be no other one.
     pub(crate) fn begin<'a, K>(&self, wait: AnyWaitBuilder<'a, K>) -> AnyWaitBuilder<'a, K> {

@@ -34,9 +34,9 @@ pub(crate) async fn is_fresh(observers: &mut Observers, captures: StepCaptures) 
     let handle = observers.handle(captures.observer())?;
     let heard = Heard::new(&handle);
     let fresh = |snapshot: AnySnapshot<'_>| match heard.known(snapshot) {
-        Known::NoSources => false,
-        Known::Nothing => true,
-        Known::Sources(sources) => is_answered(&sources, heard.time_of(snapshot)),
+        KnownSources::NoSources => false,
+        KnownSources::Nothing => true,
+        KnownSources::Sources(sources) => is_answered(&sources, heard.time_of(snapshot)),
     };
     let wait = handle.eventually("the data is fresh", fresh).or_now().within(window);
     match observers.wait(wait).await {
@@ -56,7 +56,7 @@ pub(crate) struct Heard<'a> {
 }
 
 /// What an observer knows of its sources.
-enum Known {
+enum KnownSources {
     /// It has none.
     NoSources,
     /// It keeps nothing by source.
@@ -76,9 +76,9 @@ impl<'a> Heard<'a> {
     }
 
     /// What a snapshot knows of the sources that it has.
-    fn known(&self, snapshot: AnySnapshot<'_>) -> Known {
+    fn known(&self, snapshot: AnySnapshot<'_>) -> KnownSources {
         if snapshot.source_count() == 0 {
-            return Known::NoSources;
+            return KnownSources::NoSources;
         }
         known(healths_in(&self.names(), snapshot))
     }
@@ -86,7 +86,7 @@ impl<'a> Heard<'a> {
     /// The sources that have neither answered what was asked after the step, nor failed, nor been silent for as long as
     /// a cycle waits; none where the observer keeps nothing by source. `since` is a view: it has nothing of before.
     pub(crate) fn unheard(&self, since: AnySnapshot<'_>) -> Vec<Arc<str>> {
-        let Known::Sources(mut sources) = self.known(since) else { return Vec::new() };
+        let KnownSources::Sources(mut sources) = self.known(since) else { return Vec::new() };
         let at = self.time_of(since);
         sources.retain(|(name, health)| {
             let is_silent = |begun: Instant| {
@@ -107,9 +107,9 @@ impl<'a> Heard<'a> {
     }
 
     /// What is known now.
-    fn known_now(&self) -> Known {
+    fn known_now(&self) -> KnownSources {
         if self.handle.status().source_names.is_empty() {
-            return Known::NoSources;
+            return KnownSources::NoSources;
         }
         known(healths_of(self.handle, &self.names()))
     }
@@ -123,8 +123,8 @@ impl<'a> Heard<'a> {
     }
 }
 
-fn known(healths: Vec<(Arc<str>, SourceHealth)>) -> Known {
-    if healths.is_empty() { Known::Nothing } else { Known::Sources(healths) }
+fn known(healths: Vec<(Arc<str>, SourceHealth)>) -> KnownSources {
+    if healths.is_empty() { KnownSources::Nothing } else { KnownSources::Sources(healths) }
 }
 
 fn is_answered(sources: &[(Arc<str>, SourceHealth)], at: Instant) -> bool {
@@ -143,9 +143,9 @@ fn unanswered(observer: &str, heard: &Heard<'_>, report: Option<&Unmet>) -> Opti
     const EXPLAINED: usize = 3;
     let (observer, report) = (observer.to_owned(), report.cloned());
     let sources = match heard.known_now() {
-        Known::NoSources => return Some(StepError::NoSources { observer, report }),
-        Known::Sources(sources) if !is_answered(&sources, Instant::now()) => sources,
-        Known::Nothing | Known::Sources(_) => return None,
+        KnownSources::NoSources => return Some(StepError::NoSources { observer, report }),
+        KnownSources::Sources(sources) if !is_answered(&sources, Instant::now()) => sources,
+        KnownSources::Nothing | KnownSources::Sources(_) => return None,
     };
     let explain = |(name, _): &(Arc<str>, SourceHealth)| one_line(&heard.handle.why_stale(name), 300);
     let mut why = sources.iter().take(EXPLAINED).map(explain).collect::<Vec<_>>().join("; ");
@@ -166,9 +166,9 @@ pub(crate) async fn stays_fresh(observers: &mut Observers, captures: StepCapture
     let handle = observers.handle(captures.observer())?;
     let heard = Heard::new(&handle);
     let fresh = |snapshot: AnySnapshot<'_>| match heard.known(snapshot) {
-        Known::NoSources => false,
-        Known::Nothing => true,
-        Known::Sources(sources) => may_be_fresh(&sources, heard.time_of(snapshot)),
+        KnownSources::NoSources => false,
+        KnownSources::Nothing => true,
+        KnownSources::Sources(sources) => may_be_fresh(&sources, heard.time_of(snapshot)),
     };
     let runs = handle.stays_fresh().during(window);
     let answers = handle.always("the data of a source stays fresh", fresh).or_now().during(window);

@@ -211,7 +211,7 @@ fn a_failing_scenario_carries_its_report() {
         ),
         (
             "A source that does not recover",
-            &["not met in time: \"source \\\"n1\\\" is failing\" within 2s\n", "failed 20 times in a row"],
+            &["not met in time: \"source \\\"n1\\\" is failing\" within 2s\n", "20 consecutive failures"],
         ),
         (
             "A loop that runs, of sources that never answer",

@@ -285,7 +285,7 @@ impl<A: Application> ScenarioBuilder<A> {
 
     /// Expects a wait to be met that begins when the workloads have ended.
     ///
-    /// The closure ends with `Ok(wait.await?)`. The value of the wait is dropped; of a [`Held`](watchkeeper::Held) the
+    /// The closure ends with `Ok(wait.await?)`. The value of the wait is dropped; of a [`InvariantReport`](watchkeeper::InvariantReport) the
     /// report keeps how many snapshots were judged. The window must be shorter than [`Limits::evaluate`]: a wait that is
     /// cut off by that limit has no report of its own.
     pub fn expect_wait<F, W, T>(self, name: &str, wait: F) -> Self

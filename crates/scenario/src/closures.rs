@@ -6,7 +6,7 @@ use std::panic::resume_unwind;
 use std::task::Poll;
 
 use tokio_util::task::AbortOnDropHandle;
-use watchkeeper::{DynError, Held, async_trait};
+use watchkeeper::{DynError, InvariantReport, async_trait};
 
 use crate::failure::Subject;
 use crate::panics::caught;
@@ -42,7 +42,7 @@ where
 /// How many snapshots a wait has judged, if what it was met with says so.
 fn judged<T: 'static>(met: &T) -> Option<u64> {
     let met: &dyn Any = met;
-    met.downcast_ref::<Held>().map(|held| held.judged)
+    met.downcast_ref::<InvariantReport>().map(|held| held.judged)
 }
 
 /// A wait that begins before the workloads and is judged after them.

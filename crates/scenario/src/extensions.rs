@@ -13,12 +13,12 @@ type Value = Arc<dyn Any + Send + Sync>;
 
 /// At most one value of a type, in the order they came.
 pub(crate) struct Extensions {
-    held: Mutex<Held>,
+    held: Mutex<ExtensionSlots>,
     panics: Panics,
 }
 
 #[derive(Default)]
-struct Held {
+struct ExtensionSlots {
     values: Vec<(TypeId, &'static str, Guarded<Value>)>,
     over: bool,
 }

@@ -10,11 +10,11 @@ use crate::sync::lock;
 /// The tasks in flight, by name. Clones share it.
 #[derive(Clone, Default)]
 pub(crate) struct InFlight {
-    shared: Arc<Shared>,
+    shared: Arc<InFlightState>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct InFlightState {
     tasks: Mutex<Tasks>,
     ended: Notify,
 }
@@ -36,7 +36,7 @@ struct Task {
 /// Belongs to a task, which counts as ended when this is dropped: drop it last.
 pub(crate) struct Ticket {
     number: u64,
-    shared: Arc<Shared>,
+    shared: Arc<InFlightState>,
 }
 
 impl InFlight {

@@ -19,13 +19,13 @@ use crate::{Application, RunContext};
 
 /// Parts at work. Dropping them aborts their tasks; that needs no tokio context.
 pub(crate) struct Jobs<A: Application> {
-    tasks: JoinSet<Outcome<A>>,
+    tasks: JoinSet<JobEnd<A>>,
     /// Those that were abandoned are missing here.
     running: HashMap<Id, Job>,
 }
 
 /// A part, what went wrong in its step, and when that ended.
-type Outcome<A> = (Part<A>, Option<Guarded<Problem>>, Instant);
+type JobEnd<A> = (Part<A>, Option<Guarded<Problem>>, Instant);
 
 struct Job {
     subject: Subject,

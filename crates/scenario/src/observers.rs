@@ -32,7 +32,7 @@ const MANY: usize = 100;
 /// found again with their type. A start has a guard in a task of its own: the caller may be gone before the
 /// start has ended, and the nodes must not go down before that.
 pub(crate) struct Observers {
-    held: Arc<Mutex<Held>>,
+    held: Arc<Mutex<ObserverSet>>,
     starts: InFlight,
     /// Cancelled when nothing is taken in any more.
     over: CancellationToken,
@@ -43,8 +43,8 @@ pub(crate) struct Observers {
 }
 
 #[derive(Default)]
-struct Held {
-    entries: Vec<Guarded<Entry>>,
+struct ObserverSet {
+    entries: Vec<Guarded<NamedObserver>>,
     /// Numbers the entries.
     taken_in: u64,
     /// The names of the starts that were cut off.
@@ -56,7 +56,7 @@ struct Held {
     parent: Option<CancellationToken>,
 }
 
-struct Entry {
+struct NamedObserver {
     /// Distinguishes it from a later one of its name.
     number: u64,
     name: String,
@@ -74,7 +74,7 @@ struct Entry {
 struct StartGuard {
     name: String,
     control: ObservationControl,
-    held: Arc<Mutex<Held>>,
+    held: Arc<Mutex<ObserverSet>>,
     over: CancellationToken,
     /// Dropped last.
     _ticket: Ticket,
@@ -269,7 +269,7 @@ impl Observers {
             let (name, handle, began) = (name.to_owned(), handle.clone(), self.began);
             Arc::new(move || ObserverTimeline::of(&name, &handle, began))
         };
-        let entry = Entry {
+        let entry = NamedObserver {
             number: 0,
             name: name.to_owned(),
             type_name: type_name::<O>(),
@@ -439,7 +439,7 @@ impl StartGuard {
     }
 }
 
-impl Held {
+impl ObserverSet {
     fn accepts(&self, name: &str) -> Result<(), ObserverError> {
         let is_over = self.over || self.parent.as_ref().is_some_and(CancellationToken::is_cancelled);
         let name_taken = || self.entries.iter().any(|entry| entry.name == name);
@@ -451,7 +451,7 @@ impl Held {
         }
     }
 
-    fn find(&self, name: &str) -> Result<&Entry, ObserverError> {
+    fn find(&self, name: &str) -> Result<&NamedObserver, ObserverError> {
         let entry = self.entries.iter().find(|entry| entry.name == name);
         entry.map(|entry| &**entry).ok_or_else(|| self.unknown(name))
     }

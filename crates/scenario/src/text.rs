@@ -77,13 +77,13 @@ pub(crate) fn said(text: &str) -> String {
 /// What `value` shows, in its own lines: at most `limit` bytes. Showing it is app code: it may panic.
 pub(crate) fn shown(limit: usize, value: &dyn fmt::Display) -> String {
     /// Shown by its `Display` where a `Debug` is asked for.
-    struct Shown<'a>(&'a dyn fmt::Display);
-    impl fmt::Debug for Shown<'_> {
+    struct TextOrPanic<'a>(&'a dyn fmt::Display);
+    impl fmt::Debug for TextOrPanic<'_> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "{}", self.0)
         }
     }
-    debug(&Shown(value), limit)
+    debug(&TextOrPanic(value), limit)
 }
 
 /// An error as a failure shows it: with a line for each cause that its text does not already end with.

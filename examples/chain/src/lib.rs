@@ -43,8 +43,8 @@
 //! tokio::spawn(async move {
 //!     loop {
 //!         match feed.next().await {
-//!             Ok(BlockStep::Joined(block)) => println!("+ {}", block.header.height),
-//!             Ok(BlockStep::Left(header)) => println!("- {}", header.height),
+//!             Ok(BlockStep::Connected(block)) => println!("+ {}", block.header.height),
+//!             Ok(BlockStep::Disconnected(header)) => println!("- {}", header.height),
 //!             Err(end) => return println!("{end}"),
 //!         }
 //!     }

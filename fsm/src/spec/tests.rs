@@ -5,7 +5,7 @@ use super::*;
 /// A door that may be locked while it is shut. It counts how often it was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Door {
-    place: Place,
+    place: DoorPlace,
     opened: u32,
     /// What is wrong with it.
     fault: Fault,
@@ -14,14 +14,14 @@ struct Door {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Place {
+enum DoorPlace {
     Open,
     Shut,
     Locked(u8),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum On {
+enum DoorInput {
     Push,
     Lock,
     Knock,
@@ -39,8 +39,8 @@ enum Fault {
     WrongBell,
 }
 
-use On::{Knock, Lock, Push};
-use Place::{Locked, Open, Shut};
+use DoorInput::{Knock, Lock, Push};
+use DoorPlace::{Locked, Open, Shut};
 
 impl Door {
     const fn with(fault: Fault) -> Self {
@@ -49,24 +49,24 @@ impl Door {
 }
 
 impl Subject for Door {
-    type Key = (Place, u32);
-    type Place = Place;
-    type Event = On;
+    type Key = (DoorPlace, u32);
+    type Place = DoorPlace;
+    type Event = DoorInput;
     type Command = &'static str;
 
-    fn key(&self) -> (Place, u32) {
+    fn key(&self) -> (DoorPlace, u32) {
         (self.place, if self.counts { self.opened } else { 0 })
     }
 
-    fn place(&self) -> Place {
+    fn place(&self) -> DoorPlace {
         self.place
     }
 
-    fn events(&self) -> Vec<On> {
+    fn events(&self) -> Vec<DoorInput> {
         vec![Push, Lock, Knock]
     }
 
-    fn step(&mut self, event: On) -> Step<&'static str> {
+    fn step(&mut self, event: DoorInput) -> Step<&'static str> {
         let to = match (self.place, event) {
             (Shut, Push) => Open,
             (Locked(_), Push) if self.fault == Fault::Opens => Open,

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use super::walk::{Edge, Node};
 use crate::spec::{Step, Subject as _, Tally};
-use crate::table::{Do, Ending, Memory, On, Onward, Place, Remembered, Row, To, When};
+use crate::table::{Do, Ending, Goes, LifecycleRow, Memory, On, Onward, Place, Remembered, When};
 use crate::{Command, Options};
 
 /// As much of a node as the table speaks of.
@@ -46,7 +46,7 @@ impl Situation {
     }
 }
 
-impl Row<'_> {
+impl LifecycleRow<'_> {
     pub(super) fn is_about(&self, situation: Situation, on: On) -> bool {
         let holds = match self.when {
             When::Always => true,
@@ -61,10 +61,10 @@ impl Row<'_> {
 
 /// The one row for `on`, none if it is to be rejected.
 fn find<'t>(
-    table: &'t [Row<'t>],
+    table: &'t [LifecycleRow<'t>],
     situation: Situation,
     on: On,
-) -> Result<Option<(usize, &'t Row<'t>)>, String> {
+) -> Result<Option<(usize, &'t LifecycleRow<'t>)>, String> {
     let mut rows = table.iter().enumerate();
     let mut rows = rows.by_ref().filter(|(_, row)| row.is_about(situation, on));
     match (rows.next(), rows.next()) {
@@ -75,8 +75,8 @@ fn find<'t>(
 
 /// Says what `row` comes to.
 pub(super) fn meaning(
-    row: &Row<'_>,
-    table: &[Row<'_>],
+    row: &LifecycleRow<'_>,
+    table: &[LifecycleRow<'_>],
     endings: &[Ending<'_>],
     situation: Situation,
 ) -> Result<Meaning, String> {
@@ -88,17 +88,17 @@ pub(super) fn meaning(
         ending: None,
     };
     match row.to {
-        To::Stay(Memory::Same) => {}
-        To::Stay(Memory::Paused) => meaning.paused = true,
-        To::Stay(Memory::Resumed) => meaning.paused = false,
-        To::Stay(Memory::PollNow) => meaning.poll_now = true,
-        To::Go(Place::Stopped) => {
+        Goes::Stay(Memory::Same) => {}
+        Goes::Stay(Memory::Paused) => meaning.paused = true,
+        Goes::Stay(Memory::Resumed) => meaning.paused = false,
+        Goes::Stay(Memory::PollNow) => meaning.poll_now = true,
+        Goes::Go(Place::Stopped) => {
             meaning.place = Place::Stopped;
             meaning.paused = false;
             meaning.poll_now = false;
         }
-        To::Go(place) => meaning.place = place,
-        To::Rest(place) => {
+        Goes::Go(place) => meaning.place = place,
+        Goes::Rest(place) => {
             let remembered = situation.remembered();
             let mut matching = endings.iter().filter(|e| e.remembered == remembered);
             let (Some(ending), None) = (matching.next(), matching.next()) else {
@@ -116,11 +116,11 @@ pub(super) fn meaning(
     Ok(meaning)
 }
 
-fn next_cycle(table: &[Row<'_>], rested: Situation) -> Result<Place, String> {
+fn next_cycle(table: &[LifecycleRow<'_>], rested: Situation) -> Result<Place, String> {
     match find(table, rested, On::PollNow)? {
         Some((_, row)) => match row.to {
-            To::Go(place) => Ok(place),
-            To::Rest(_) | To::Stay(_) => Err(format!("{rested:?}: PollNow begins no cycle")),
+            Goes::Go(place) => Ok(place),
+            Goes::Rest(_) | Goes::Stay(_) => Err(format!("{rested:?}: PollNow begins no cycle")),
         },
         None => Err(format!("{rested:?}: no row for PollNow")),
     }
@@ -130,7 +130,7 @@ fn next_cycle(table: &[Row<'_>], rested: Situation) -> Result<Place, String> {
 pub(super) fn compare(
     options: Options,
     edges: &[Edge],
-    table: &[Row<'_>],
+    table: &[LifecycleRow<'_>],
     endings: &[Ending<'_>],
 ) -> Result<Tally, String> {
     let mut tally = Tally { taken: 0, rejected: 0 };
@@ -181,15 +181,15 @@ fn report(edge: &Edge, table: &str) -> String {
 /// A row claims each of its places, with each of its events, with each way of ending.
 fn every_claim_is_reached(
     options: Options,
-    table: &[Row<'_>],
+    table: &[LifecycleRow<'_>],
     endings: &[Ending<'_>],
     reached: &HashSet<(usize, Place, On, Option<Remembered>)>,
 ) -> Result<(), String> {
     let other = if options.keeps_state_on_timeout { When::LosesState } else { When::KeepsState };
     for (index, row) in table.iter().enumerate().filter(|(_, r)| r.when != other) {
         let ways: Vec<Option<Remembered>> = match row.to {
-            To::Rest(_) => endings.iter().map(|e| Some(e.remembered)).collect(),
-            To::Go(_) | To::Stay(_) => vec![None],
+            Goes::Rest(_) => endings.iter().map(|e| Some(e.remembered)).collect(),
+            Goes::Go(_) | Goes::Stay(_) => vec![None],
         };
         for (&place, &on) in row.places.iter().flat_map(|p| row.on.iter().map(move |o| (p, o))) {
             for &way in &ways {

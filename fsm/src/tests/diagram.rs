@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs};
 
-use crate::table::{Do, ENDINGS, Ending, Memory, On, Onward, Place, Remembered, Row, TABLE};
-use crate::table::{To, WAITING, WORK_FAILED, WORKING, When};
+use crate::table::{Do, ENDINGS, Ending, LifecycleRow, Memory, On, Onward, Place, Remembered, TABLE};
+use crate::table::{Goes, WAITING, WORK_FAILED, WORKING, When};
 
 const BEGIN: &str = "<!-- lifecycle:begin -->\n";
 const END: &str = "<!-- lifecycle:end -->";
@@ -25,7 +25,7 @@ fn node(place: Place) -> &'static str {
 }
 
 /// Where a row applies: a group by its name.
-fn sources(row: &Row<'_>) -> Vec<&'static str> {
+fn sources(row: &LifecycleRow<'_>) -> Vec<&'static str> {
     if row.places == WORKING {
         return vec!["working"];
     }
@@ -37,7 +37,7 @@ fn sources(row: &Row<'_>) -> Vec<&'static str> {
     nodes
 }
 
-fn trigger(row: &Row<'_>) -> String {
+fn trigger(row: &LifecycleRow<'_>) -> String {
     let on = if row.on == WORK_FAILED {
         "WorkFailed".to_owned()
     } else {
@@ -102,13 +102,13 @@ fn arrows() -> Vec<Arrow> {
     for row in TABLE {
         let mut commands = row.commands.to_vec();
         let to = match row.to {
-            To::Go(place) => node(place),
-            To::Rest(place) => {
+            Goes::Go(place) => node(place),
+            Goes::Rest(place) => {
                 let usual = |ending: &&Ending<'_>| ending.remembered == Remembered::Nothing;
                 commands.extend(ENDINGS.iter().find(usual).map_or(&[][..], |e| e.commands));
                 node(place)
             }
-            To::Stay(_) => continue,
+            Goes::Stay(_) => continue,
         };
         for from in sources(row) {
             if !arrows.iter().any(|it| (it.from, it.to) == (from, to)) {
@@ -154,7 +154,7 @@ fn picture() -> String {
 fn remainder() -> String {
     let mut text = String::from("| in | on | remembered | commands |\n|---|---|---|---|\n");
     for row in TABLE {
-        let To::Stay(memory) = row.to else { continue };
+        let Goes::Stay(memory) = row.to else { continue };
         let memory = match memory {
             Memory::Same => "as before",
             Memory::Paused => "paused",

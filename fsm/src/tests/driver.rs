@@ -21,7 +21,7 @@ pub(super) struct Driver {
     /// The number of the next cycle.
     cycles: u64,
     generation: Option<u64>,
-    in_a_row: u64,
+    consecutive: u64,
     /// The cycle that a `PollNow` was told it would start.
     promised: Option<u64>,
 }
@@ -58,7 +58,7 @@ impl Driver {
             work_before: WorkId::BEFORE_ANY,
             cycles: options.first_cycle,
             generation: None,
-            in_a_row: 0,
+            consecutive: 0,
             promised: None,
         }
     }
@@ -92,7 +92,7 @@ impl Driver {
         match (self.place(), self.failed, self.finished) {
             (Place::Stopped, _, Some(reason)) => State::Stopped { reason },
             (Place::FailedKeep | Place::FailedRebuild, Some(stage), _) => {
-                State::Failed { stage, in_a_row: self.in_a_row, rebuild: !self.has_state }
+                State::Failed { stage, consecutive: self.consecutive, rebuild: !self.has_state }
             }
             (Place::Idle, ..) => State::Idle,
             (Place::Refreshing, ..) => State::Refreshing,
@@ -137,7 +137,7 @@ impl Driver {
             (Do::Poll, _) => Command::Poll { work, cycle },
             (Do::Publish, _) => Command::Publish { cycle, generation: self.generation_of(event) },
             (Do::Record, Event::WorkFailed { stage, cause, .. }) => {
-                Command::Record { cycle, stage, cause, in_a_row: self.in_a_row + 1 }
+                Command::Record { cycle, stage, cause, consecutive: self.consecutive + 1 }
             }
             (Do::Forget, _) => Command::Forget,
             (Do::Arm, _) => Command::Arm,
@@ -218,8 +218,8 @@ impl Driver {
                 self.go_on(work, Stage::Poll, cycle, event)
             }
             Command::Publish { cycle, generation } => self.publish(cycle, generation, event, before),
-            Command::Record { cycle, stage, cause, in_a_row } => {
-                self.record(cycle, (stage, cause), in_a_row, event)
+            Command::Record { cycle, stage, cause, consecutive } => {
+                self.record(cycle, (stage, cause), consecutive, event)
             }
             Command::Forget => {
                 ensure(self.has_state, "there is a state to forget")?;
@@ -284,19 +284,19 @@ impl Driver {
             "a rebuild, and nothing else, is a new generation",
         )?;
         self.generation = Some(generation);
-        self.in_a_row = 0;
+        self.consecutive = 0;
         self.failed = None;
         Ok(())
     }
 
-    fn record(&mut self, cycle: u64, failure: (Stage, Cause), in_a_row: u64, event: Event) -> Checked {
+    fn record(&mut self, cycle: u64, failure: (Stage, Cause), consecutive: u64, event: Event) -> Checked {
         ensure(
             matches!(event, Event::WorkFailed { stage, cause, .. } if (stage, cause) == failure),
             "the failure that happened is recorded",
         )?;
         ensure(cycle == self.cycle(), "the present cycle is recorded")?;
-        self.in_a_row += 1;
-        ensure(in_a_row == self.in_a_row, "failures in a row count up")?;
+        self.consecutive += 1;
+        ensure(consecutive == self.consecutive, "consecutive failures count up")?;
         self.failed = Some(failure.0);
         Ok(())
     }

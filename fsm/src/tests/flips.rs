@@ -8,8 +8,8 @@ use super::compare::{Situation, compare, meaning};
 use super::walk::{Edge, walk};
 use crate::Options;
 use crate::spec::{neighbours, variations};
-use crate::table::{Do, ENDINGS, Ending, Memory, On, Onward, Place, Remembered, Row};
-use crate::table::{TABLE, To, WAITING, When};
+use crate::table::{Do, ENDINGS, Ending, LifecycleRow, Memory, On, Onward, Place, Remembered};
+use crate::table::{Goes, TABLE, WAITING, When};
 
 /// Every edge under both options, and every situation that the machine gets into.
 struct Walked {
@@ -27,16 +27,16 @@ impl Walked {
         Self { edges: edges.into(), situations }
     }
 
-    fn is_reported(&self, table: &[Row<'_>], endings: &[Ending<'_>]) -> bool {
+    fn is_reported(&self, table: &[LifecycleRow<'_>], endings: &[Ending<'_>]) -> bool {
         self.edges.iter().any(|(options, edges)| compare(*options, edges, table, endings).is_err())
     }
 
     /// Whether both say the same of everything that can happen, such as `NotPaused` where nothing can
     /// ever be paused.
-    fn same_meaning(&self, row: &Row<'_>, flipped: &Row<'_>) -> bool {
+    fn same_meaning(&self, row: &LifecycleRow<'_>, flipped: &LifecycleRow<'_>) -> bool {
         self.situations.iter().all(|&situation| {
             On::ALL.iter().all(|&on| {
-                let of = |row: &Row<'_>| {
+                let of = |row: &LifecycleRow<'_>| {
                     let about = row.is_about(situation, on);
                     about.then(|| meaning(row, TABLE, ENDINGS, situation))
                 };
@@ -46,33 +46,33 @@ impl Walked {
     }
 }
 
-fn targets() -> impl Iterator<Item = To> {
+fn targets() -> impl Iterator<Item = Goes> {
     let memories = [Memory::Same, Memory::Paused, Memory::Resumed, Memory::PollNow];
-    let gone = Place::ALL.into_iter().map(To::Go);
-    gone.chain(WAITING.iter().copied().map(To::Rest)).chain(memories.map(To::Stay))
+    let gone = Place::ALL.into_iter().map(Goes::Go);
+    gone.chain(WAITING.iter().copied().map(Goes::Rest)).chain(memories.map(Goes::Stay))
 }
 
 /// Hands each flipped version of `row` to `check`; returns how many there were.
-fn flip(row: Row<'_>, mut check: impl FnMut(Row<'_>)) -> usize {
+fn flip(row: LifecycleRow<'_>, mut check: impl FnMut(LifecycleRow<'_>)) -> usize {
     let mut flips = 0;
-    let mut check = |row: Row<'_>| {
+    let mut check = |row: LifecycleRow<'_>| {
         flips += 1;
         check(row);
     };
     for to in targets().filter(|to| *to != row.to) {
-        check(Row { to, ..row });
+        check(LifecycleRow { to, ..row });
     }
     for when in When::ALL.into_iter().filter(|when| *when != row.when) {
-        check(Row { when, ..row });
+        check(LifecycleRow { when, ..row });
     }
     for commands in variations(row.commands, &Do::ALL) {
-        check(Row { commands: &commands, ..row });
+        check(LifecycleRow { commands: &commands, ..row });
     }
     for places in neighbours(row.places, &Place::ALL) {
-        check(Row { places: &places, ..row });
+        check(LifecycleRow { places: &places, ..row });
     }
     for on in neighbours(row.on, &On::ALL) {
-        check(Row { on: &on, ..row });
+        check(LifecycleRow { on: &on, ..row });
     }
     flips
 }

@@ -118,8 +118,16 @@ impl Subject for Node {
 
     /// Named field by field, so that a new one cannot be left out unseen.
     fn key(&self) -> Key {
-        let Machine { options: _, has_state, paused, poll_now, cycles: _, builds, in_a_row: _, last_work: _ } =
-            **self.machine();
+        let Machine {
+            options: _,
+            has_state,
+            paused,
+            poll_now,
+            cycles: _,
+            builds,
+            consecutive: _,
+            last_work: _,
+        } = **self.machine();
         Key {
             place: self.place(),
             failed: match *self.machine().state() {

@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use watchkeeper_fsm::State;
 
 use super::Wait;
-use super::judging::{Judged, Outcome};
+use super::judging::{Judged, WaitEnd};
 use crate::failure::Cause;
 use crate::observer::Observer;
-use crate::pulse::Look;
+use crate::pulse::BothClocks;
 use crate::source_health::{ProbeFailure, SourceHealth};
 use crate::waits::judge::Judge;
 use crate::waits::report::{Inconclusive, UnmetOutcome};
@@ -27,12 +27,12 @@ impl<O: Observer, T> Wait<'_, O, T> {
 
     /// How it ends at the end of the window. Nothing may have come only because the executor has given no
     /// turn since: its own timer tells, and where that stands still on a running clock, the vigil.
-    pub(super) fn conclude_if_driven(&mut self, end: Instant, context: &mut Context<'_>) -> Poll<Outcome<O>> {
+    pub(super) fn conclude_if_driven(&mut self, end: Instant, context: &mut Context<'_>) -> Poll<WaitEnd<O>> {
         let outcome = self.conclude(end);
         let paused = UnmetOutcome::Inconclusive(Inconclusive::Paused);
         let nothing_came =
-            matches!(outcome, Outcome::Unmet(unmet, _) if nothing_came(unmet) || unmet == paused);
-        let runs = self.made.ran_along(Look::at(self.shared.clock.executor()));
+            matches!(outcome, WaitEnd::Unmet(unmet, _) if nothing_came(unmet) || unmet == paused);
+        let runs = self.made.ran_along(BothClocks::at(self.shared.clock.executor()));
         let is_fed = self.shared.clock.is_fed();
         if !nothing_came
             || self.window.is_none()
@@ -45,14 +45,14 @@ impl<O: Observer, T> Wait<'_, O, T> {
         let Some(vigil) = &mut self.vigil else { return Poll::Ready(outcome) };
         vigil.poll(context).map(|no_turn_for| {
             let not_driven = Inconclusive::NotDriven { no_turn_for };
-            Outcome::Unmet(UnmetOutcome::Inconclusive(not_driven), end)
+            WaitEnd::Unmet(UnmetOutcome::Inconclusive(not_driven), end)
         })
     }
 
     /// A paused clock does not wait for what is real. Said only where nothing came in and something was
     /// waited for: what a test scripts on a paused clock answers in its time.
     pub(super) fn note_of_the_clock(&self, outcome: UnmetOutcome, ended: Instant) -> Option<String> {
-        let (tokio, real) = self.made.until(Look::at(self.shared.clock.executor()));
+        let (tokio, real) = self.made.until(BothClocks::at(self.shared.clock.executor()));
         if self.shared.clock.is_fed() {
             return None;
         }

@@ -6,7 +6,7 @@ use std::task::Waker;
 use tokio::time::Instant;
 use watchkeeper_fsm::State;
 
-use super::{Moment, Publication_, Wait};
+use super::{MetAt, Publication_, Wait};
 use crate::handle::is_over;
 use crate::history::ObservationBatch;
 use crate::observer::Observer;
@@ -18,15 +18,15 @@ use crate::waits::queue::Publication;
 use crate::waits::report::{Inconclusive, InvalidWait, UnmetOutcome};
 
 /// How a wait ends.
-pub(super) enum Outcome<O: Observer> {
-    Met(Moment<O>),
+pub(super) enum WaitEnd<O: Observer> {
+    Met(MetAt<O>),
     /// What it is, and since when.
     Unmet(UnmetOutcome, Instant),
 }
 
 /// How far judging came.
 pub(super) enum Judged<O: Observer> {
-    Ended(Outcome<O>),
+    Ended(WaitEnd<O>),
     /// Everything that has come was judged.
     All,
     /// There may be more; others are to have their turn.
@@ -56,7 +56,7 @@ impl<O: Observer, T> Wait<'_, O, T> {
         Judged::Some
     }
 
-    fn judge_one(&mut self, publication: &Publication_<O>) -> Option<Outcome<O>> {
+    fn judge_one(&mut self, publication: &Publication_<O>) -> Option<WaitEnd<O>> {
         if let Some(deadline) = self.deadline()
             && publication.at > deadline
         {
@@ -98,7 +98,7 @@ impl<O: Observer, T> Wait<'_, O, T> {
             Finding::Open(_) => None,
         };
         if let Some(unmet) = unmet {
-            return Some(Outcome::Unmet(unmet, publication.at));
+            return Some(WaitEnd::Unmet(unmet, publication.at));
         }
         match status.state {
             // Events of before the wait come with what was known when it was made, which is behind them.
@@ -107,7 +107,7 @@ impl<O: Observer, T> Wait<'_, O, T> {
             State::Stopped { .. } if self.window.is_none() => Some(self.conclude(publication.at)),
             State::Stopped { reason } => {
                 let stopped = UnmetOutcome::Inconclusive(Inconclusive::Stopped { reason });
-                Some(Outcome::Unmet(stopped, publication.at))
+                Some(WaitEnd::Unmet(stopped, publication.at))
             }
             _ => None,
         }
@@ -190,13 +190,13 @@ impl<O: Observer, T> Wait<'_, O, T> {
     }
 
     /// What the mere passing of time until `until` says.
-    pub(super) fn aged(&mut self, until: Instant) -> Option<Outcome<O>> {
+    pub(super) fn aged(&mut self, until: Instant) -> Option<WaitEnd<O>> {
         let stale_at = self.evidence.turned_stale(until)?.max(self.began);
         match &mut self.judge {
             Judge::StaysFresh => {
                 self.evidence.note_staleness(self.began, until);
                 self.evidence.violation = Some(Violation { at: stale_at, snapshot: None });
-                Some(Outcome::Unmet(UnmetOutcome::Violated, stale_at))
+                Some(WaitEnd::Unmet(UnmetOutcome::Violated, stale_at))
             }
             Judge::BecomesStale => Some(self.met_by_time(stale_at)),
             Judge::Stable { run, .. } => {
@@ -208,13 +208,13 @@ impl<O: Observer, T> Wait<'_, O, T> {
     }
 
     /// Met, and by no publication.
-    fn met_by_time(&self, at: Instant) -> Outcome<O> {
+    fn met_by_time(&self, at: Instant) -> WaitEnd<O> {
         let Evidence { status, last, .. } = &self.evidence;
-        Outcome::Met(Moment { at, status: Arc::clone(status), snapshot: last.clone(), event: None })
+        WaitEnd::Met(MetAt { at, status: Arc::clone(status), snapshot: last.clone(), event: None })
     }
 
     /// The outcome at the end of the window, everything before it having been judged.
-    pub(super) fn conclude(&mut self, end: Instant) -> Outcome<O> {
+    pub(super) fn conclude(&mut self, end: Instant) -> WaitEnd<O> {
         if let Some(outcome) = self.aged(end) {
             return outcome;
         }
@@ -234,8 +234,8 @@ impl<O: Observer, T> Wait<'_, O, T> {
             (_, None) => self.evidence.doubt(),
         };
         match doubt {
-            Some(doubt) => Outcome::Unmet(UnmetOutcome::Inconclusive(doubt), end),
-            None if !self.judge.holds_at_the_end() => Outcome::Unmet(UnmetOutcome::NotMet, end),
+            Some(doubt) => WaitEnd::Unmet(UnmetOutcome::Inconclusive(doubt), end),
+            None if !self.judge.holds_at_the_end() => WaitEnd::Unmet(UnmetOutcome::NotMet, end),
             None => self.met_by_time(end),
         }
     }
@@ -246,7 +246,7 @@ fn met<O: Observer>(
     publication: &Publication_<O>,
     snapshot: Option<Snapshot<O>>,
     event: Option<(Arc<ObservationBatch<O::Event>>, usize)>,
-) -> Outcome<O> {
+) -> WaitEnd<O> {
     let Publication { at, status, .. } = publication;
-    Outcome::Met(Moment { at: *at, status: Arc::clone(status), snapshot, event })
+    WaitEnd::Met(MetAt { at: *at, status: Arc::clone(status), snapshot, event })
 }

@@ -19,34 +19,34 @@ async fn why_a_source_is_stale() {
             refuse(),
             refuse(),
             500,
-            "n1 has never answered; failed 1 time in a row, last 0.5 s ago: connection refused",
+            "n1 has never answered; 1 consecutive failure, last 0.5 s ago: connection refused",
         ),
         (Says::Hang, Says::Hang, 3_600, "n1 has never answered; probe in flight for 3.6 s"),
         (
             Says::Value(1),
             refuse(),
             2_500,
-            "n1 is failing: last answer 2.5 s ago; failed 2 times in a row, last 0.5 s ago: connection refused",
+            "n1 is failing: last answer 2.5 s ago; 2 consecutive failures, last 0.5 s ago: connection refused",
         ),
         (
             Says::Value(1),
             refuse(),
             7_500,
-            "n1 is stale: last answer 7.5 s ago; failed 7 times in a row, last 0.5 s ago: connection refused",
+            "n1 is stale: last answer 7.5 s ago; 7 consecutive failures, last 0.5 s ago: connection refused",
         ),
         (Says::Value(1), Says::Hang, 4_200, "n1 is stale: last answer 4.2 s ago; probe in flight for 3.2 s"),
         (
             Says::Value(1),
             Says::Hang,
             8_000 - 1,
-            "n1 is stale: last answer 8.0 s ago; failed 1 time in a row, last 2.0 s ago: no answer within 5s; \
+            "n1 is stale: last answer 8.0 s ago; 1 consecutive failure, last 2.0 s ago: no answer within 5s; \
              probe in flight for 2.0 s",
         ),
         (
             Says::Value(1),
             Says::Panic("boom"),
             1_500,
-            "n1 is failing: last answer 1.5 s ago; failed 1 time in a row, last 0.5 s ago: panicked: boom",
+            "n1 is failing: last answer 1.5 s ago; 1 consecutive failure, last 0.5 s ago: panicked: boom",
         ),
         (late(), late(), 1_500, "n1 is fresh: last answer 0.5 s ago"),
     ];
@@ -131,7 +131,7 @@ async fn a_pending_wait_explains_itself() {
         (1_500, "judged 1; the data is 0.5 s old; the runtime is idle for 0.5 s"),
         (
             2_500,
-            "judged 1; the data is 1.5 s old; the runtime is failed (poll, 1 in a row) for 0.5 s; \
+            "judged 1; the data is 1.5 s old; the runtime is failed (poll, 1 consecutive) for 0.5 s; \
              last error: cycle 2 failed in poll: down",
         ),
         (
@@ -158,6 +158,6 @@ async fn a_wait_for_a_source_explains_it() {
     let mut wait = runtime.handle().source_fresh("n2").within(ms(20_000));
     assert!(tokio::time::timeout_at(began + ms(3_100), &mut wait).await.is_err());
     let expected = "\"source \\\"n2\\\" is fresh\" is pending for 3.1 s of 20.0 s: judged 3; \
-                    n2 has never answered; failed 4 times in a row, last 0.1 s ago: connection refused";
+                    n2 has never answered; 4 consecutive failures, last 0.1 s ago: connection refused";
     assert_eq!(wait.explain(), expected);
 }

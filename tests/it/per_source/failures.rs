@@ -30,7 +30,7 @@ async fn every_way_to_fail_is_a_fact_with_its_cause_and_message() {
         let failure = a.facts.last_failure.as_ref().unwrap();
         assert_eq!((failure.cause, &*failure.message), (cause, message), "{says:?}");
         assert_eq!((failure.at, failure.elapsed), (began + ms(elapsed), ms(elapsed)), "{says:?}");
-        assert_eq!((a.facts.failures_in_a_row, a.facts.in_flight_since), (1, None), "{says:?}");
+        assert_eq!((a.facts.consecutive_failures, a.facts.in_flight_since), (1, None), "{says:?}");
         assert!(a.is_failing() && !snapshot.value.get("b").unwrap().is_failing(), "{says:?}");
         assert!(runtime.handle().failures().is_empty(), "no cycle has failed");
     }
@@ -68,7 +68,7 @@ async fn a_streak_is_told_when_it_begins_and_when_it_ends_before_what_has_change
     let probes = Probes::new();
     let (runtime, _) = start(&["a"], probes.observer()).await;
     let mut subscription = runtime.handle().subscribe();
-    // (what it does, what is told, failures in a row, the last failure)
+    // (what it does, what is told, consecutive failures, the last failure)
     let cycles: [(Says, &[&str], u64, &str); 9] = [
         (Says::Value(1), &["a appeared: 1"], 0, ""),
         (Says::Error("one"), &["a failed: one"], 1, "one"),
@@ -80,12 +80,12 @@ async fn a_streak_is_told_when_it_begins_and_when_it_ends_before_what_has_change
         (Says::Value(2), &[], 0, "four"),
         (Says::Value(3), &["a changed: 2 to 3"], 0, "four"),
     ];
-    for (n, (says, expected, in_a_row, last)) in (1..).zip(cycles) {
+    for (n, (says, expected, consecutive, last)) in (1..).zip(cycles) {
         probes.set("a", says);
         let snapshot = cycle(&runtime, n).await;
         assert_eq!(told(&mut subscription), expected, "in cycle {n}");
         let a = snapshot.value.get("a").unwrap();
-        assert_eq!(a.facts.failures_in_a_row, in_a_row, "in cycle {n}");
+        assert_eq!(a.facts.consecutive_failures, consecutive, "in cycle {n}");
         let last_failure = a.facts.last_failure.as_ref().map_or("", |failure| &failure.message);
         assert_eq!(last_failure, last, "in cycle {n}");
     }
@@ -187,7 +187,11 @@ async fn a_panic_in_a_destructor_or_in_the_text_of_an_error_is_a_failed_probe() 
             let facts = snapshot.value.get("a").unwrap().facts;
             let waited = if matches!(bug, Bug::DestructorAfterTimeout) { ms(100) } else { Duration::ZERO };
             assert_eq!(snapshot.elapsed, waited, "{bug:?}, cycle {n}");
-            assert_eq!((facts.failures_in_a_row, facts.in_flight_since), (n + 1, None), "{bug:?}, cycle {n}");
+            assert_eq!(
+                (facts.consecutive_failures, facts.in_flight_since),
+                (n + 1, None),
+                "{bug:?}, cycle {n}"
+            );
             let failure = facts.last_failure.as_ref().unwrap();
             assert_eq!(failure.cause, Cause::Panicked, "{bug:?}");
             assert!(failure.message.contains(message), "{bug:?}: {failure}");

@@ -70,7 +70,7 @@ async fn one_that_leaves_while_it_fails_starts_a_new_streak_when_it_is_back() {
     set.insert("a", 0);
     let back = cycle(&runtime, 4).await;
     assert_eq!(told(&mut subscription), ["a failed: no", "a vanished: None", "a failed: no"]);
-    assert_eq!(back.value.get("a").unwrap().facts.failures_in_a_row, 1);
+    assert_eq!(back.value.get("a").unwrap().facts.consecutive_failures, 1);
 }
 
 #[tokio::test(start_paused = true)]

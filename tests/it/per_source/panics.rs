@@ -110,7 +110,7 @@ async fn a_panic_of_one_source_s_code_is_its_failed_probe_and_no_more() {
             let snapshot = cycle(&runtime, n).await;
             assert_eq!(snapshot.generation, 1, "{bug:?}");
             let [bad, good] = ["bad", "good"].map(|name| snapshot.value.get(name).unwrap());
-            assert_eq!(bad.facts.failures_in_a_row, n - 1, "{bug:?}");
+            assert_eq!(bad.facts.consecutive_failures, n - 1, "{bug:?}");
             assert_eq!(bad.facts.in_flight_since, None, "{bug:?}");
             let failure = bad.facts.last_failure.as_ref().unwrap();
             assert_eq!(

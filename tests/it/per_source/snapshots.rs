@@ -80,7 +80,7 @@ async fn sources_are_found_by_name_and_listed_in_the_providers_order() {
     assert_eq!(fresh, ["z", "a"]);
     assert_eq!(&**value.get("a").unwrap().name, "a");
     assert!(value.get("nobody").is_none());
-    let shown = "{z: 1, silent: no value (silent has never answered; failed 1 time in a row, last 0.0 s ago: no), a: 1}";
+    let shown = "{z: 1, silent: no value (silent has never answered; 1 consecutive failure, last 0.0 s ago: no), a: 1}";
     assert_eq!(format!("{value:?}"), shown);
 
     set.replace(sources(&["a", "z"]));

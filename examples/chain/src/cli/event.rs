@@ -10,9 +10,9 @@ use watchkeeper_chain::{Block, Header, Transaction};
 
 use super::watched::Event;
 
-struct At<'a>(&'a Header);
+struct EventAt<'a>(&'a Header);
 
-impl fmt::Display for At<'_> {
+impl fmt::Display for EventAt<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({:.8})", self.0.height, self.0.hash)
     }
@@ -24,11 +24,11 @@ pub(super) fn as_text(event: &Event) -> String {
         Event::Committed { new } => {
             let transactions: usize = new.iter().map(|block| block.transactions.len()).sum();
             match &new[..] {
-                [block] => format!("block {} with {transactions} transactions", At(&block.header)),
+                [block] => format!("block {} with {transactions} transactions", EventAt(&block.header)),
                 new => format!(
                     "blocks {} to {} with {transactions} transactions",
-                    At(&new[0].header),
-                    At(&new[new.len() - 1].header)
+                    EventAt(&new[0].header),
+                    EventAt(&new[new.len() - 1].header)
                 ),
             }
         }
@@ -38,22 +38,28 @@ pub(super) fn as_text(event: &Event) -> String {
                 "reorg: {} blocks left, {} joined above {}; the tip is {}",
                 old.len(),
                 new.len(),
-                At(ancestor),
-                At(tip)
+                EventAt(ancestor),
+                EventAt(tip)
             )
         }
         Event::Reverted { old, ancestor } => {
-            format!("{} blocks left; the tip is {}", old.len(), At(ancestor))
+            format!("{} blocks left; the tip is {}", old.len(), EventAt(ancestor))
         }
-        Event::Finalised { block } => format!("final up to {}", At(block)),
+        Event::Finalised { block } => format!("final up to {}", EventAt(block)),
         Event::Rivals { tip, rival } => {
-            format!("{} and {} weigh the same; the first stays", At(tip), At(rival))
+            format!("{} and {} weigh the same; the first stays", EventAt(tip), EventAt(rival))
         }
         Event::Lagging { node, behind } => format!("{node} is {behind} blocks behind"),
         Event::CaughtUp { node } => format!("{node} has caught up"),
-        Event::Rewound { node, from, to } => format!("{node} went back from {} to {}", At(from), At(to)),
+        Event::Rewound { node, from, to } => {
+            format!("{node} went back from {} to {}", EventAt(from), EventAt(to))
+        }
         Event::FinalityBreached { node, finalised, head } => {
-            format!("{node} is at {} without the final block {}: not believed", At(head), At(finalised))
+            format!(
+                "{node} is at {} without the final block {}: not believed",
+                EventAt(head),
+                EventAt(finalised)
+            )
         }
         Event::IdentityChanged { node, expected, found } => format!(
             "{node} is on chain {} ({:.8}), not on {} ({:.8}): not believed",

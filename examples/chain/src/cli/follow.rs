@@ -52,7 +52,7 @@ pub(crate) struct FollowFlags {
 
 /// Why nothing is followed.
 #[derive(thiserror::Error)]
-pub(crate) enum FollowError {
+pub(crate) enum SetupError {
     /// An address of a node is of the wrong kind.
     #[error("{flag} number {nth}")]
     Endpoint {
@@ -85,7 +85,7 @@ pub(crate) enum FollowError {
     Wallet(#[from] AddWalletError),
 }
 
-debug_as_text!(FollowError);
+debug_as_text!(SetupError);
 
 /// Capitals say whether the digits are right (EIP-55); an address without any says nothing of it.
 fn account(text: &str) -> Result<Address, &'static str> {
@@ -106,11 +106,11 @@ fn account(text: &str) -> Result<Address, &'static str> {
 }
 
 /// Those that are given, each once.
-fn accounts(texts: &[String]) -> Result<Vec<Address>, FollowError> {
+fn accounts(texts: &[String]) -> Result<Vec<Address>, SetupError> {
     let mut once = HashSet::new();
     let accounts = (1..).zip(texts).map(|(nth, text)| {
-        let account = account(text).map_err(|reason| FollowError::Account { nth, reason })?;
-        if once.insert(account) { Ok(account) } else { Err(FollowError::Twice { account }) }
+        let account = account(text).map_err(|reason| SetupError::Account { nth, reason })?;
+        if once.insert(account) { Ok(account) } else { Err(SetupError::Twice { account }) }
     });
     accounts.collect()
 }
@@ -128,9 +128,9 @@ fn each<V>(
     flag: &'static str,
     endpoints: &[String],
     make: impl Fn(Endpoint) -> Result<V, EndpointError>,
-) -> Result<Vec<V>, FollowError> {
+) -> Result<Vec<V>, SetupError> {
     let made = (1..).zip(endpoints).map(|(nth, endpoint)| {
-        endpoint.parse().and_then(&make).map_err(|source| FollowError::Endpoint { flag, nth, source })
+        endpoint.parse().and_then(&make).map_err(|source| SetupError::Endpoint { flag, nth, source })
     });
     made.collect()
 }
@@ -151,10 +151,7 @@ fn quorum(given: usize, enough: usize, reporter: &Reporter) -> usize {
 }
 
 /// Follows until `interrupted`, and then says what is known.
-pub(crate) async fn run(
-    flags: FollowFlags,
-    interrupted: impl Future<Output = ()>,
-) -> Result<(), FollowError> {
+pub(crate) async fn run(flags: FollowFlags, interrupted: impl Future<Output = ()>) -> Result<(), SetupError> {
     let FollowFlags { rpc, public, ws, wallet, chain_id, from, interval, json } = flags;
     let wallet = accounts(&wallet)?;
     let named = |group: &'static str, clients: Vec<EthereumClient>| {

@@ -226,7 +226,7 @@ mod tests {
         let handle = watched.handle();
         let fails_again = async {
             let mut watch = handle.watch();
-            let third = |failure: &Arc<ObservationFailure>| failure.in_a_row >= 3;
+            let third = |failure: &Arc<ObservationFailure>| failure.consecutive >= 3;
             watch.wait_for(|status| status.last_error.as_ref().is_some_and(third)).await.unwrap();
             let _ = watched.runtime.stop().await;
         };

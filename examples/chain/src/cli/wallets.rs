@@ -22,14 +22,14 @@ const ROUNDS: u32 = 10;
 
 /// The accounts that are followed, and the nodes that are asked for what they own.
 pub(crate) struct Accounts {
-    followed: Vec<Account>,
+    followed: Vec<WatchedAccount>,
     /// By their names, ours first.
     nodes: Vec<(String, EthereumClient)>,
     /// The time before nodes are asked again that did not answer.
     pause: Duration,
 }
 
-struct Account {
+struct WatchedAccount {
     name: String,
     address: Address,
     /// None until a node has answered.
@@ -61,7 +61,7 @@ impl Accounts {
         nodes: Vec<(String, EthereumClient)>,
         pause: Duration,
     ) -> Self {
-        let account = |(nth, address): (usize, Address)| Account {
+        let account = |(nth, address): (usize, Address)| WatchedAccount {
             name: format!("wallet{}", nth + 1),
             address,
             opening: Cell::new(None),
@@ -97,7 +97,7 @@ impl Accounts {
     }
 
     /// What an account owns behind `root`: asked until a node says it, or one refuses and the others stay silent.
-    async fn opening(&self, account: &Account, root: &Header, reporter: &Reporter) -> Opening {
+    async fn opening(&self, account: &WatchedAccount, root: &Header, reporter: &Reporter) -> Opening {
         let (name, at) = (&account.name, root.height);
         let place = format!("block {at} ({:.8})", root.hash);
         let mut told = None;
@@ -213,7 +213,7 @@ impl Accounts {
     }
 }
 
-impl Account {
+impl WatchedAccount {
     /// Says what it owns behind the block of this height.
     fn show(&self, reporter: &Reporter, owns: Amount, height: Height, place: fmt::Arguments<'_>) {
         let Self { name, address, opening } = self;

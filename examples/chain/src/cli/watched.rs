@@ -10,7 +10,7 @@ use watchkeeper::{
     StaticSourceProvider,
 };
 use watchkeeper_chain::adapter::ethereum::{EthereumClient, EthereumTransaction};
-use watchkeeper_chain::projection::inclusion::{Follower, InclusionView, Inclusions};
+use watchkeeper_chain::projection::inclusion::{InclusionView, Inclusions, TransactionFollower};
 use watchkeeper_chain::projection::wallet::{
     Account, AccountWallet, Amount, NewWallet, WalletRequests, Wallets, WalletsView,
 };
@@ -32,7 +32,7 @@ pub(crate) type Observer =
 /// The observation, and what asks it to look at more.
 pub(crate) struct Watched {
     pub(crate) runtime: ObservationRuntime<Observer>,
-    pub(crate) follower: Follower,
+    pub(crate) follower: TransactionFollower,
     pub(crate) requests: WalletRequests<Ether>,
 }
 

@@ -14,7 +14,7 @@ const SHARDS: usize = 1024;
 
 /// A header as it is kept: the parent's hash and its own work follow from the parent.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Node {
+pub(super) struct StoredHeader {
     pub(super) hash: Hash,
     /// Of the branch from the root on, the root included.
     pub(super) total: Work,
@@ -33,7 +33,7 @@ pub(super) struct Links {
 /// Append-only but for whole chunks that are dropped. A clone shares all that neither side changes later.
 #[derive(Clone, Debug)]
 pub(super) struct Arena {
-    nodes: Chunks<Node>,
+    nodes: Chunks<StoredHeader>,
     links: Chunks<Links>,
     index: Index,
 }
@@ -53,7 +53,7 @@ impl Arena {
         0..self.nodes.len()
     }
 
-    pub(super) fn push(&mut self, id: Id, node: Node, links: Links) {
+    pub(super) fn push(&mut self, id: Id, node: StoredHeader, links: Links) {
         self.nodes.push(node);
         self.links.push(links);
         self.index.insert(node.hash, id);
@@ -64,7 +64,7 @@ impl Arena {
     }
 
     /// `None` for one that was dropped.
-    pub(super) fn get(&self, id: Id) -> Option<&Node> {
+    pub(super) fn get(&self, id: Id) -> Option<&StoredHeader> {
         self.nodes.get(id as usize)
     }
 

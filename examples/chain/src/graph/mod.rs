@@ -19,7 +19,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::{Hash, Header, Height, Work};
-use arena::{Arena, Id, Links, Node};
+use arena::{Arena, Id, Links, StoredHeader};
 use chunks::Chunks;
 use skips::Skips;
 
@@ -73,7 +73,7 @@ impl Graph {
     pub fn new(root: Header) -> Self {
         let mut arena = Arena::new();
         let Header { hash, parent, height, work, time } = root;
-        arena.push(0, Node { hash, total: work, height, time }, Links { parent: 0, skip: 0 });
+        arena.push(0, StoredHeader { hash, total: work, height, time }, Links { parent: 0, skip: 0 });
         let mut trunk = Chunks::new();
         trunk.push(0);
         let inner = Inner {
@@ -120,7 +120,7 @@ impl Graph {
         let skip_to = Skips::at(height - self.inner.base).skip().height() + self.inner.base;
         let skip = self.climb_down(parent_id, skip_to.max(root));
         let inner = Arc::make_mut(&mut self.inner);
-        inner.arena.push(id, Node { hash, total, height, time }, Links { parent: parent_id, skip });
+        inner.arena.push(id, StoredHeader { hash, total, height, time }, Links { parent: parent_id, skip });
         // A parent that was a leaf most often was the last one.
         if let Some(leaf) = inner.leaves.iter().rposition(|leaf| *leaf == parent_id) {
             inner.leaves.remove(leaf);
@@ -169,12 +169,12 @@ impl Graph {
         self.inner.arena.find(hash)
     }
 
-    fn find(&self, hash: &Hash) -> Option<&Node> {
+    fn find(&self, hash: &Hash) -> Option<&StoredHeader> {
         self.inner.arena.find(hash).map(|id| self.node(id))
     }
 
     /// Of an id that was reached from one in the index: neither it nor its ancestors up to the root are dropped.
-    fn node(&self, id: Id) -> &Node {
+    fn node(&self, id: Id) -> &StoredHeader {
         self.inner.arena.get(id).expect("what is above the root is kept")
     }
 
@@ -184,7 +184,7 @@ impl Graph {
     }
 
     fn header(&self, id: Id) -> Header {
-        let Node { hash, total, height, time } = *self.node(id);
+        let StoredHeader { hash, total, height, time } = *self.node(id);
         let (parent, work) = if id == self.inner.root {
             (self.inner.root_parent, self.inner.root_work)
         } else {

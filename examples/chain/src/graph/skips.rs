@@ -62,7 +62,7 @@ fn bit(bits: u32) -> u64 {
 mod tests {
     use super::*;
 
-    /// The rule of the paper: two skips of one length in a row become one.
+    /// The rule of the paper: two consecutive skips of one length become one.
     #[test]
     fn skips_are_those_of_the_paper_whichever_way_a_walk_came() {
         let mut leads_to = vec![0];

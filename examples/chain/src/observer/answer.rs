@@ -13,7 +13,7 @@ use crate::{Graph, Hash, Header, Height};
 
 /// One node, asked with a limit.
 #[derive(Clone, Debug)]
-pub(super) struct Asked<C> {
+pub(super) struct NodeAnswer<C> {
     pub(super) client: C,
     pub(super) name: Arc<str>,
     /// How long one call may take; and how long all the headers of one question, so that no trickle holds it.
@@ -26,7 +26,7 @@ pub(super) struct Asked<C> {
     pub(super) suspect: bool,
 }
 
-impl<C: ChainClient> Asked<C> {
+impl<C: ChainClient> NodeAnswer<C> {
     pub(super) async fn answer(self, question: Question, graph: Option<Graph>) -> Found<C::Transaction> {
         match question {
             Question::Identity => Found::Identity(self.within(self.client.identity()).await),

@@ -181,7 +181,7 @@ pub enum ChainConfigError {
     /// There is nothing to start from.
     #[error("Start::Known has no headers: give it the checkpoint's")]
     NoHeaders,
-    /// Two headers in a row are not parent and child.
+    /// Two consecutive headers are not parent and child.
     #[error(
         "Start::Known is no chain: {0:.8} at {height} is not the child of the header before it: give them in order, without a gap",
         hash

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::known::{Chain, Known};
+use super::known::{Chain, Facts};
 use crate::{Block, ChainEvent, Hash, Header, Height, OnBranch, Transaction};
 
 /// The way from the tip to the best head, as far as blocks are asked for.
@@ -16,7 +16,7 @@ pub(super) struct BranchSwitch {
     pub(super) joined: Vec<Header>,
 }
 
-impl<T: Transaction> Known<T> {
+impl<T: Transaction> Facts<T> {
     /// Advances what no believed branch may leave: what most of those that speak of finality agree on, or
     /// what is deep enough. One that is silent still has its vote until it is forgotten.
     pub(super) fn anchor(&mut self) {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::fetch::Found;
-use super::known::{Chain, Known, untrue};
-use super::node::{LastError, Node};
+use super::known::{Chain, Facts, untrue};
+use super::node::{LastError, NodeFacts};
 use super::probe::LONGEST_REST;
 use crate::adapter::{ChainError, ChainIdentity};
 use crate::{Block, ChainEvent, Hash, Header, Transaction};
 
-impl<T: Transaction> Known<T> {
+impl<T: Transaction> Facts<T> {
     /// Takes in what came of a question.
     pub(super) fn found(&mut self, name: &Arc<str>, found: Found<T>, now: Instant) {
         let in_vain = matches!(found, Found::Root(Ok(None) | Err(_)));
@@ -103,7 +103,7 @@ impl<T: Transaction> Known<T> {
 
     fn told_final(&mut self, name: &Arc<str>, head: Hash, finalised: Option<Header>, now: Instant) {
         // Whoever has the name now may be somebody else than was asked.
-        let of_it = |node: &&mut Node| node.identified.is_some() && node.is_honest();
+        let of_it = |node: &&mut NodeFacts| node.identified.is_some() && node.is_honest();
         let Some(node) = self.nodes.get_mut(name).filter(of_it) else { return };
         (node.finalised, node.told_final_at) = (finalised, Some((head, now)));
         (node.final_empty_responses, node.final_backoff_until) = (0, None);
@@ -156,7 +156,7 @@ impl<T: Transaction> Known<T> {
         if self.chain.as_ref().is_none_or(|chain| chain.graph.root().hash != root) {
             return;
         }
-        let of_it = |node: &&mut Node| node.head.is_some_and(|now| now.hash == head);
+        let of_it = |node: &&mut NodeFacts| node.head.is_some_and(|now| now.hash == head);
         if let Some(node) = self.nodes.get_mut(name).filter(of_it) {
             node.diverged_below_root = true;
             self.pending.forget_told_by(name);

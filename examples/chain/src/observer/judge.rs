@@ -6,12 +6,12 @@ use tokio::time::Instant;
 
 use super::Group;
 use super::header_origins::HeaderOrigins;
-use super::known::{Chain, Known, Standing};
-use super::node::Node;
+use super::known::{Chain, Facts, Standing};
+use super::node::NodeFacts;
 use super::pending::Pending;
 use crate::{ChainEvent, Header, OnBranch, Transaction};
 
-impl<T: Transaction> Known<T> {
+impl<T: Transaction> Facts<T> {
     /// Judges the nodes anew: who is still counted, what is final, who breaks it.
     pub(super) fn judge(&mut self, now: Instant) {
         let forget_after = self.config.forget_after;
@@ -19,7 +19,7 @@ impl<T: Transaction> Known<T> {
             let silent = node.health.facts.last_success.map(|last| now.saturating_duration_since(last));
             node.forgotten = silent.is_some_and(|silent| silent >= forget_after);
         }
-        let answered = |node: &Node| node.health.facts.last_success.is_some();
+        let answered = |node: &NodeFacts| node.health.facts.last_success.is_some();
         self.nodes.retain(|_, node| node.listed || answered(node) && !node.forgotten);
         self.doubt_root();
         self.note_links();
@@ -56,7 +56,7 @@ impl<T: Transaction> Known<T> {
     /// left our branch there, is not.
     fn note_links(&mut self) {
         let Some(Chain { graph, .. }) = &self.chain else { return };
-        let is_gone = |node: &Node| match node.head.map(|head| self.standing(&head)) {
+        let is_gone = |node: &NodeFacts| match node.head.map(|head| self.standing(&head)) {
             Some(Standing::Below | Standing::Off) => true,
             Some(Standing::Waiting) => node.diverged_below_root,
             Some(Standing::Linked) | None => false,
@@ -76,7 +76,7 @@ impl<T: Transaction> Known<T> {
             let shared = graph.common_ancestor(&block.hash, &anchor.hash);
             shared.is_some_and(|shared| shared != *anchor && shared != *block)
         };
-        let breaches = |node: &Node, head: &Header| match self.standing(head) {
+        let breaches = |node: &NodeFacts, head: &Header| match self.standing(head) {
             Standing::Off => true,
             // Whoever was in breach is believed again when it is seen on the branch.
             Standing::Waiting => {
@@ -123,12 +123,12 @@ impl<T: Transaction> Known<T> {
         if !lists(Group::Local) && lists(Group::Public) { Group::Public } else { Group::Local }
     }
 
-    pub(super) fn decides(&self, node: &Node) -> bool {
+    pub(super) fn decides(&self, node: &NodeFacts) -> bool {
         node.group == self.deciders()
     }
 
     /// Those of them that are believed.
-    pub(super) fn believed(&self) -> impl Iterator<Item = &Node> {
+    pub(super) fn believed(&self) -> impl Iterator<Item = &NodeFacts> {
         let group = self.deciders();
         self.nodes.values().filter(move |node| node.group == group && node.is_believed())
     }

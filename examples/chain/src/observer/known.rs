@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::blocks::Blocks;
 use super::header_origins::HeaderOrigins;
-use super::node::Node;
+use super::node::NodeFacts;
 use super::pending::Pending;
 use super::{ChainConfig, Start};
 use crate::adapter::{ChainError, ChainIdentity};
@@ -16,11 +16,11 @@ use crate::{ChainEvent, Graph, Hash, Header, Height, InsertError, Inserted, OnBr
 /// Facts first: headers, blocks, and what each node said. Answers to questions go in by `found`; what follows is
 /// decided in `judge`, of the nodes, and in `decide`, of the branch.
 #[derive(Debug)]
-pub(super) struct Known<T> {
+pub(super) struct Facts<T> {
     pub(super) config: ChainConfig,
     pub(super) identity: Option<ChainIdentity>,
     pub(super) chain: Option<Chain>,
-    pub(super) nodes: BTreeMap<Arc<str>, Node>,
+    pub(super) nodes: BTreeMap<Arc<str>, NodeFacts>,
     pub(super) pending: Pending,
     pub(super) blocks: Blocks<T>,
     pub(super) header_origins: HeaderOrigins,
@@ -74,7 +74,7 @@ pub(super) enum Standing {
     Off,
 }
 
-impl<T: Transaction> Known<T> {
+impl<T: Transaction> Facts<T> {
     pub(super) fn new(config: ChainConfig) -> Self {
         let mut known = Self {
             identity: config.chain.clone(),

@@ -29,10 +29,10 @@ use watchkeeper::{
 
 use crate::adapter::ChainClient;
 use crate::{ChainEvent, Graph, Header, Transaction};
-use answer::Asked;
+use answer::NodeAnswer;
 use fetch::{Fetches, Purpose};
-use known::Known;
-use node::Node;
+use known::Facts;
+use node::NodeFacts;
 use probe::Errors;
 
 pub use config::{ChainConfig, ChainConfigError, Start};
@@ -145,7 +145,7 @@ pub struct ChainObserver<C: ChainClient> {
 /// What [`ChainObserver`] remembers.
 pub struct ChainState<T> {
     nodes: PerSourceState<Header>,
-    known: Known<T>,
+    known: Facts<T>,
     fetches: Fetches<T>,
     cycle: u64,
 }
@@ -208,7 +208,7 @@ impl<C: ChainClient> ChainObserver<C> {
             let (name, health, group) = (answer.name, answer.health(), source.source.group);
             let known = state.known.nodes.entry(Arc::clone(name));
             let node = known.or_insert_with(|| {
-                Node::new(group, SourceHealth::new(SourceFacts::default(), self.config.stale_after))
+                NodeFacts::new(group, SourceHealth::new(SourceFacts::default(), self.config.stale_after))
             });
             let is_new = health.facts.answers != node.health.facts.answers;
             (node.listed, node.group, node.health) = (true, group, health);
@@ -235,7 +235,7 @@ impl<C: ChainClient> ChainObserver<C> {
         &self,
         sources: &[ObservedSource<ChainSource<C>>],
         state: &mut ChainState<C::Transaction>,
-        asked: &mut HashSet<want::Asked>,
+        asked: &mut HashSet<want::NodePurpose>,
         now: Instant,
     ) {
         for (name, question) in state.known.questions(&state.fetches, asked, state.cycle, now) {
@@ -244,7 +244,7 @@ impl<C: ChainClient> ChainObserver<C> {
                 asked.insert((Arc::clone(&name), question.purpose()));
             }
             let known = state.known.nodes.get(&name);
-            let node = Asked {
+            let node = NodeAnswer {
                 client: source.source.client.clone(),
                 name: Arc::clone(&name),
                 limit: self.config.request_timeout,
@@ -281,7 +281,7 @@ impl<C: ChainClient> Observer for ChainObserver<C> {
     ) -> Result<ChainState<C::Transaction>, DynError> {
         self.config.validate()?;
         let nodes = self.nodes.init(&[]).await?;
-        let known = Known::new(self.config.clone());
+        let known = Facts::new(self.config.clone());
         let mut state = ChainState { nodes, known, fetches: Fetches::new(), cycle: 0 };
         self.look(sources, &mut state).await?;
         Ok(state)

@@ -11,7 +11,7 @@ use crate::{Hash, Header};
 
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and none excludes another")]
-pub(super) struct Node {
+pub(super) struct NodeFacts {
     pub(super) group: Group,
     pub(super) health: SourceHealth,
     /// Whether it is in the source set.
@@ -64,7 +64,7 @@ pub(super) struct LastError {
     pub(super) answers: u64,
 }
 
-impl Node {
+impl NodeFacts {
     pub(super) fn new(group: Group, health: SourceHealth) -> Self {
         Self {
             group,

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::known::{Chain, Known, Standing};
-use super::node::Node;
+use super::known::{Chain, Facts, Standing};
+use super::node::NodeFacts;
 use super::{Agreement, ChainView, Group, NodeView, Progress};
 use crate::{Hash, Header, OnBranch, Transaction};
 
-impl<T: Transaction> Known<T> {
+impl<T: Transaction> Facts<T> {
     pub(super) fn view(&self, now: Instant) -> ChainView {
         let chain = self.chain.as_ref();
         let nodes = self.nodes.iter().filter(|(_, node)| node.listed);
@@ -30,7 +30,7 @@ impl<T: Transaction> Known<T> {
         }
     }
 
-    fn show(&self, node: &Node) -> NodeView {
+    fn show(&self, node: &NodeFacts) -> NodeView {
         NodeView {
             group: node.group,
             head: node.head,
@@ -44,7 +44,7 @@ impl<T: Transaction> Known<T> {
         }
     }
 
-    fn agreement(&self, node: &Node) -> Agreement {
+    fn agreement(&self, node: &NodeFacts) -> Agreement {
         if let Some(found) = &node.foreign {
             return Agreement::OtherChain(found.clone());
         }
@@ -64,7 +64,8 @@ impl<T: Transaction> Known<T> {
     }
 
     fn target(&self, now: Instant) -> Option<Header> {
-        let counts = |node: &&Node| node.group == Group::Public && node.is_believed() && node.is_fresh(now);
+        let counts =
+            |node: &&NodeFacts| node.group == Group::Public && node.is_believed() && node.is_fresh(now);
         let heads: Vec<Hash> =
             self.nodes.values().filter(counts).filter_map(|node| node.head).map(|head| head.hash).collect();
         let graph = &self.chain.as_ref()?.graph;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::fetch::{Fetches, Purpose, Question};
-use super::known::{Chain, Known};
-use super::node::Node;
+use super::known::{Chain, Facts};
+use super::node::NodeFacts;
 use super::{Group, Start};
 use crate::{Hash, Header, Height, OnBranch, Transaction};
 
@@ -16,15 +16,15 @@ use crate::{Hash, Header, Height, OnBranch, Transaction};
 const HEADERS_AHEAD: u64 = 4;
 
 /// A node, and what it was asked for.
-pub(super) type Asked = (Arc<str>, Purpose);
+pub(super) type NodePurpose = (Arc<str>, Purpose);
 
-impl<T: Transaction> Known<T> {
+impl<T: Transaction> Facts<T> {
     /// What to ask now, given what is in flight. `asked` is what was asked in this cycle and is asked at
     /// most once in it.
     pub(super) fn questions(
         &self,
         fetches: &Fetches<T>,
-        asked: &HashSet<Asked>,
+        asked: &HashSet<NodePurpose>,
         cycle: u64,
         now: Instant,
     ) -> Vec<(Arc<str>, Question)> {
@@ -53,7 +53,7 @@ impl<T: Transaction> Known<T> {
         questions
     }
 
-    fn question(&self, name: &Arc<str>, node: &Node, walks: &Walks, now: Instant) -> Option<Question> {
+    fn question(&self, name: &Arc<str>, node: &NodeFacts, walks: &Walks, now: Instant) -> Option<Question> {
         if node.asks_identity {
             // Which chain it is, is not for those to say by whom ours are only measured.
             return (self.identity.is_some() || self.decides(node)).then_some(Question::Identity);
@@ -98,7 +98,7 @@ impl<T: Transaction> Known<T> {
         &self,
         Chain { graph, tip, .. }: &Chain,
         name: &Arc<str>,
-        node: &Node,
+        node: &NodeFacts,
         walks: &Walks,
     ) -> Option<Question> {
         let head = node.head?.hash;
@@ -129,7 +129,7 @@ impl<T: Transaction> Known<T> {
     fn ask_for_finality(
         &self,
         fetches: &Fetches<T>,
-        asked: &HashSet<Asked>,
+        asked: &HashSet<NodePurpose>,
         now: Instant,
         questions: &mut Vec<(Arc<str>, Question)>,
     ) {
@@ -181,7 +181,7 @@ impl<T: Transaction> Known<T> {
             }
             let tried = self.tried.get(&header.hash).map_or(&[][..], Vec::as_slice);
             let origin = self.header_origins.get(&header.hash);
-            let may = |(name, node): &(&Arc<str>, &Node)| {
+            let may = |(name, node): &(&Arc<str>, &NodeFacts)| {
                 let on_branch = |head: Header| chain.graph.is_on_branch(&header.hash, &head.hash);
                 let has_it = node.linked.is_some_and(|head| on_branch(head) == OnBranch::Yes);
                 node.is_reachable(now, self.config.collect_for)
@@ -191,13 +191,13 @@ impl<T: Transaction> Known<T> {
                     && (has_it || Some(*name) == origin)
             };
             let load = |name: &str| busy.get(name).copied().unwrap_or_default();
-            let rank = |(name, node): &(&Arc<str>, &Node)| {
+            let rank = |(name, node): &(&Arc<str>, &NodeFacts)| {
                 let is_public = node.group == Group::Public;
                 (late.contains(name), is_public, node.withheld_block, Some(*name) != origin, load(name))
             };
             // Where one of ours is only busy, its turn is waited for: a public node comes after those that are late.
             let class =
-                |(name, node): &(&Arc<str>, &Node)| (late.contains(name), node.group == Group::Public);
+                |(name, node): &(&Arc<str>, &NodeFacts)| (late.contains(name), node.group == Group::Public);
             let candidates: Vec<_> = self.nodes.iter().filter(may).collect();
             let best = candidates.iter().map(class).min();
             let free = candidates.into_iter().filter(|candidate| {
@@ -210,8 +210,8 @@ impl<T: Transaction> Known<T> {
     }
 }
 
-/// What headers are asked for: by the block that a gap ends in, or going up; with how often in a row the node
-/// that is asked was in vain.
+/// What headers are asked for: by the block that a gap ends in, or going up; with how many consecutive
+/// questions to the node were answered without headers.
 #[derive(Default)]
 struct Walks {
     begun: HashMap<Option<Hash>, u32>,

@@ -83,7 +83,7 @@ pub enum SaveError {
     /// There is nothing to go on from.
     #[error("a checkpoint without headers cannot be gone on from: save one when the first block has come")]
     NoHeaders,
-    /// Two headers in a row are not parent and child.
+    /// Two consecutive headers are not parent and child.
     #[error(
         "a checkpoint whose headers are no chain cannot be gone on from: block {hash:.8} at height {height} is not \
          the child of the one before, so give them in order and without a gap"

@@ -17,9 +17,9 @@ const REMEMBERED: usize = 256;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlockStep<T> {
     /// It is the new tip.
-    Joined(Arc<Block<T>>),
+    Connected(Arc<Block<T>>),
     /// It was the tip; its parent is now.
-    Left(Header),
+    Disconnected(Header),
 }
 
 /// Every block that joins or leaves the branch, one by one, in an order in which each is the tip when its turn
@@ -126,8 +126,8 @@ fn steps<T>(event: &ChainEvent<T>) -> impl Iterator<Item = BlockStep<T>> {
         ChainEvent::Reverted { old, .. } => (old, &[]),
         _ => (&[], &[]),
     };
-    let left = old.iter().map(|header| BlockStep::Left(*header));
-    left.chain(new.iter().map(|block| BlockStep::Joined(Arc::clone(block))))
+    let left = old.iter().map(|header| BlockStep::Disconnected(*header));
+    left.chain(new.iter().map(|block| BlockStep::Connected(Arc::clone(block))))
 }
 
 impl<O: Observer, T> fmt::Debug for BlockFeed<O, T> {
@@ -144,14 +144,14 @@ impl<O: Observer, T> fmt::Debug for BlockFeed<O, T> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TransactionStep<T> {
     /// A block that joined includes it.
-    Joined {
+    Connected {
         /// The block.
         block: Header,
         /// The transaction.
         transaction: T,
     },
     /// A block that left included it. It may be in a block that joins next.
-    Left {
+    Disconnected {
         /// The block.
         block: Header,
         /// The transaction.
@@ -201,20 +201,18 @@ impl<O: Observer<Event = ChainEvent<T>>, T: Transaction> TransactionFeed<O, T> {
                 return Ok(step);
             }
             match self.blocks.next().await? {
-                BlockStep::Joined(block) => self.join(block),
-                BlockStep::Left(header) => self.leave(header),
+                BlockStep::Connected(block) => self.join(block),
+                BlockStep::Disconnected(header) => self.leave(header),
             }
         }
     }
 
     fn join(&mut self, block: Arc<Block<T>>) {
         let header = block.header;
-        self.ready.extend(
-            block.transactions.iter().map(|transaction| TransactionStep::Joined {
-                block: header,
-                transaction: transaction.clone(),
-            }),
-        );
+        self.ready.extend(block.transactions.iter().map(|transaction| TransactionStep::Connected {
+            block: header,
+            transaction: transaction.clone(),
+        }));
         if self.joined.insert(header.hash, block).is_none() {
             self.order.push_back(header.hash);
         }
@@ -229,7 +227,7 @@ impl<O: Observer<Event = ChainEvent<T>>, T: Transaction> TransactionFeed<O, T> {
         // It stays remembered: it may join again.
         match self.joined.get(&header.hash) {
             Some(block) => self.ready.extend(block.transactions.iter().rev().map(|transaction| {
-                TransactionStep::Left { block: header, transaction: transaction.clone() }
+                TransactionStep::Disconnected { block: header, transaction: transaction.clone() }
             })),
             None => self.ready.push_back(TransactionStep::Unknown { block: header }),
         }

@@ -53,7 +53,7 @@ mod window;
 use crate::ChainEvent;
 
 pub use projected::{Projected, View};
-pub use window::Place;
+pub use window::BranchPosition;
 
 /// A view of a chain that is folded from its events.
 ///

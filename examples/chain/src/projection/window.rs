@@ -13,14 +13,14 @@ const RIVALS: usize = 1_024;
 
 /// A place on a branch: right behind one block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct BranchPosition {
     /// The block.
     pub hash: Hash,
     /// The height of the block that comes next: 0 in front of a genesis block.
     pub next: Height,
 }
 
-impl Place {
+impl BranchPosition {
     /// Right behind `block`. No chain comes to a height that has none above; a node may lie that it has.
     #[must_use]
     pub fn behind(block: &Header) -> Self {
@@ -36,8 +36,8 @@ impl Place {
 
 /// A block, or the root in front of the first one, and what is known there.
 #[derive(Debug)]
-pub(super) struct Node<V> {
-    pub(super) place: Place,
+pub(super) struct WindowBlock<V> {
+    pub(super) place: BranchPosition,
     /// None at a root of which only the hash is known.
     pub(super) header: Option<Header>,
     pub(super) value: V,
@@ -46,11 +46,11 @@ pub(super) struct Node<V> {
 /// What readers see: blocks by hash, and the branch to the tip. A clone shares everything.
 #[derive(Debug)]
 pub(super) struct Branches<V> {
-    nodes: HashTrieMapSync<Hash, Arc<Node<V>>>,
+    nodes: HashTrieMapSync<Hash, Arc<WindowBlock<V>>>,
     /// The branch from root to tip, by the height that comes next.
     branch: RedBlackTreeMapSync<Height, Hash>,
-    root: Place,
-    tip: Place,
+    root: BranchPosition,
+    tip: BranchPosition,
 }
 
 impl<V> Clone for Branches<V> {
@@ -61,36 +61,36 @@ impl<V> Clone for Branches<V> {
 }
 
 impl<V> Branches<V> {
-    pub(super) fn root(&self) -> Place {
+    pub(super) fn root(&self) -> BranchPosition {
         self.root
     }
 
-    pub(super) fn tip(&self) -> Place {
+    pub(super) fn tip(&self) -> BranchPosition {
         self.tip
     }
 
-    pub(super) fn get(&self, hash: &Hash) -> Option<&Arc<Node<V>>> {
+    pub(super) fn get(&self, hash: &Hash) -> Option<&Arc<WindowBlock<V>>> {
         self.nodes.get(hash)
     }
 
     /// Whether the branch of the tip goes through this place.
-    pub(super) fn is_on_branch(&self, place: Place) -> bool {
+    pub(super) fn is_on_branch(&self, place: BranchPosition) -> bool {
         self.branch.get(&place.next) == Some(&place.hash)
     }
 
     /// The places of the branch, root first.
-    pub(super) fn branch(&self) -> impl Iterator<Item = &Arc<Node<V>>> {
+    pub(super) fn branch(&self) -> impl Iterator<Item = &Arc<WindowBlock<V>>> {
         self.branch.values().filter_map(|hash| self.nodes.get(hash))
     }
 
     /// The place of the branch `blocks` below the tip, or the root if that is nearer.
-    pub(super) fn below_tip(&self, blocks: u64) -> Place {
+    pub(super) fn below_tip(&self, blocks: u64) -> BranchPosition {
         let next = self.tip.next.saturating_sub(blocks).max(self.root.next);
-        self.branch.get(&next).map_or(self.root, |hash| Place { hash: *hash, next })
+        self.branch.get(&next).map_or(self.root, |hash| BranchPosition { hash: *hash, next })
     }
 
     /// Every kept place, on whatever branch, in no order.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Node<V>>> {
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<WindowBlock<V>>> {
         self.nodes.values()
     }
 }
@@ -105,15 +105,15 @@ pub(super) struct Window<V> {
 /// A block that is no longer kept.
 #[derive(Debug)]
 pub(super) struct Dropped<V> {
-    pub(super) node: Arc<Node<V>>,
+    pub(super) node: Arc<WindowBlock<V>>,
     /// Whether the branch goes through it, so that it is now part of the root.
     pub(super) settled: bool,
 }
 
 impl<V: Clone> Window<V> {
     /// Begins behind `root`.
-    pub(super) fn new(root: Place, header: Option<Header>, value: V) -> Self {
-        let node = Arc::new(Node { place: root, header, value });
+    pub(super) fn new(root: BranchPosition, header: Option<Header>, value: V) -> Self {
+        let node = Arc::new(WindowBlock { place: root, header, value });
         let nodes = HashTrieMapSync::new_sync().insert(root.hash, node);
         let branch = RedBlackTreeMapSync::new_sync().insert(root.next, root.hash);
         let heights = BTreeMap::from([(root.next, vec![root.hash])]);
@@ -123,8 +123,8 @@ impl<V: Clone> Window<V> {
     /// Adds a block whose parent is kept. The tip stays where it is.
     pub(super) fn insert(&mut self, header: Header, value: V) {
         debug_assert!(self.seen.nodes.contains_key(&header.parent), "a block is added behind its parent");
-        let place = Place::behind(&header);
-        self.seen.nodes.insert_mut(header.hash, Arc::new(Node { place, header: Some(header), value }));
+        let place = BranchPosition::behind(&header);
+        self.seen.nodes.insert_mut(header.hash, Arc::new(WindowBlock { place, header: Some(header), value }));
         self.heights.entry(place.next).or_default().push(header.hash);
     }
 
@@ -148,7 +148,7 @@ impl<V: Clone> Window<V> {
 
     /// Changes what is known at every kept place, parents first: given a place and its parent, which the root
     /// has none of.
-    pub(super) fn update(&mut self, mut change: impl FnMut(&Node<V>, Option<&Node<V>>) -> V) {
+    pub(super) fn update(&mut self, mut change: impl FnMut(&WindowBlock<V>, Option<&WindowBlock<V>>) -> V) {
         for hash in self.heights.values().flatten() {
             let Some(node) = self.seen.nodes.get(hash) else { continue };
             let parent = match node.header {
@@ -156,14 +156,14 @@ impl<V: Clone> Window<V> {
                 _ => None,
             };
             let value = change(node, parent.map(|parent| &**parent));
-            let node = Node { place: node.place, header: node.header, value };
+            let node = WindowBlock { place: node.place, header: node.header, value };
             self.seen.nodes.insert_mut(*hash, Arc::new(node));
         }
     }
 
     /// Makes a place of the branch the root, forgets what no longer has a place behind it, and then what is too
     /// much beside the branch. Returns what is dropped, and costs that.
-    pub(super) fn settle(&mut self, root: Place) -> Vec<Dropped<V>> {
+    pub(super) fn settle(&mut self, root: BranchPosition) -> Vec<Dropped<V>> {
         let mut dropped = Vec::new();
         if root.next > self.seen.root.next && self.seen.is_on_branch(root) {
             self.move_root(root, &mut dropped);
@@ -172,7 +172,7 @@ impl<V: Clone> Window<V> {
         dropped
     }
 
-    fn move_root(&mut self, root: Place, dropped: &mut Vec<Dropped<V>>) {
+    fn move_root(&mut self, root: BranchPosition, dropped: &mut Vec<Dropped<V>>) {
         let below = self.heights.split_off(&root.next);
         let below = std::mem::replace(&mut self.heights, below);
         for hash in below.into_values().flatten() {
@@ -230,7 +230,10 @@ impl<V: Clone> Window<V> {
 
     /// Drops every place that is neither the root nor on the branch nor `wanted`, and what is behind it, and
     /// returns them.
-    pub(super) fn drop_unless(&mut self, wanted: impl Fn(&Node<V>) -> bool) -> Vec<Arc<Node<V>>> {
+    pub(super) fn drop_unless(
+        &mut self,
+        wanted: impl Fn(&WindowBlock<V>) -> bool,
+    ) -> Vec<Arc<WindowBlock<V>>> {
         let mut dropped = Vec::new();
         for hashes in self.heights.values_mut() {
             hashes.retain(|hash| {

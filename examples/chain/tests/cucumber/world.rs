@@ -12,7 +12,7 @@ use watchkeeper::{
 use watchkeeper_chain::adapter::ethereum::anvil::{Anvil, AnvilConfig};
 use watchkeeper_chain::adapter::ethereum::{Address, EthereumClient, EthereumTransaction, U256};
 use watchkeeper_chain::projection::Projected;
-use watchkeeper_chain::projection::inclusion::{Follower, Inclusions};
+use watchkeeper_chain::projection::inclusion::{Inclusions, TransactionFollower};
 use watchkeeper_chain::projection::wallet::{
     Account, AccountWallet, Amount, NewWallet, WalletRequests, Wallets,
 };
@@ -40,7 +40,7 @@ pub(crate) struct World {
 #[derive(Debug)]
 struct Running {
     chain: ObservationHandle<Chain>,
-    follower: Follower,
+    follower: TransactionFollower,
     requests: WalletRequests<Ether>,
     /// Ours are n1, n2 and so on, public ones are p1, p2 and so on.
     nodes: BTreeMap<String, Anvil>,

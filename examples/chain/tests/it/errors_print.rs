@@ -11,7 +11,7 @@ use watchkeeper_chain::adapter::ethereum::EndpointError;
 use watchkeeper_chain::adapter::ethereum::anvil::AnvilError;
 use watchkeeper_chain::projection::checkpoint::{LoadError, SaveError};
 use watchkeeper_chain::projection::feed::FeedError;
-use watchkeeper_chain::projection::inclusion::FollowError;
+use watchkeeper_chain::projection::inclusion::NotFollowed;
 use watchkeeper_chain::projection::wallet::{
     AddWalletError, BackfillError, BalanceError, Fault, Flow, OutPoint, Unconserved, WrongRecord,
 };
@@ -105,7 +105,7 @@ fn errors() -> Vec<(Box<dyn Error + Send + Sync>, &'static str)> {
          "cannot read the checkpoint state.json: make it readable, or give another path: disk full"),
         (LoadError::Truncated { path: path() }.into(),
          "the checkpoint state.json is cut short: remove it to begin anew"),
-        (FollowError.into(),
+        (NotFollowed.into(),
          "the projection of transactions is gone, since the runtime has stopped: start another one"),
         (FeedError::Missed(RecvError::Closed(StopReason::Requested)).into(),
          "the runtime has stopped (stop was requested): start another one, and subscribe to that"),

@@ -20,7 +20,7 @@ use crate::api::{Formed, Member, NodeId};
 use crate::client::{ClientError, NodeClient};
 use crate::http::Http;
 
-pub(crate) use self::node::Node;
+pub(crate) use self::node::NodeProcess;
 pub use error::ClusterError;
 pub use roster::Roster;
 
@@ -77,7 +77,7 @@ impl Default for ClusterOptions {
 #[derive(Debug)]
 pub struct LocalCluster {
     // Before the launcher, which has the directory: the fields are dropped in this order.
-    nodes: BTreeMap<NodeId, Arc<Node>>,
+    nodes: BTreeMap<NodeId, Arc<NodeProcess>>,
     roster: Roster,
     launcher: Arc<Launcher>,
 }
@@ -128,7 +128,7 @@ impl LocalCluster {
             starting.push((id, self.launcher.launch(id, "127.0.0.1:0")?));
         }
         for (id, launched) in starting {
-            let node = Node::admit(&self.launcher, &self.roster, id, launched, deadline).await?;
+            let node = NodeProcess::admit(&self.launcher, &self.roster, id, launched, deadline).await?;
             self.nodes.insert(id, node);
         }
         // The first may have ended while the last one was waited for.
@@ -174,7 +174,7 @@ impl LocalCluster {
         let id = self.nodes.keys().last().map_or(1, |last| last + 1);
         let deadline = self.deadline();
         let launched = self.launcher.launch(id, "127.0.0.1:0")?;
-        let node = Node::admit(&self.launcher, &self.roster, id, launched, deadline).await?;
+        let node = NodeProcess::admit(&self.launcher, &self.roster, id, launched, deadline).await?;
         self.nodes.insert(id, node);
         Ok(id)
     }
@@ -273,7 +273,7 @@ impl LocalCluster {
     }
 
     /// The nodes by number, to be acted on side by side.
-    pub(crate) fn nodes(&self) -> &BTreeMap<NodeId, Arc<Node>> {
+    pub(crate) fn nodes(&self) -> &BTreeMap<NodeId, Arc<NodeProcess>> {
         &self.nodes
     }
 
@@ -293,7 +293,7 @@ impl LocalCluster {
         Instant::now() + self.launcher.options.start_timeout
     }
 
-    fn node(&self, id: NodeId) -> Result<&Node, ClusterError> {
+    fn node(&self, id: NodeId) -> Result<&NodeProcess, ClusterError> {
         let known = || self.nodes.keys().copied().collect();
         self.nodes
             .get(&id)

@@ -20,7 +20,7 @@ const GONE_WITHIN: Duration = Duration::from_secs(5);
 ///
 /// Dropping it kills its process.
 #[derive(Debug)]
-pub(crate) struct Node {
+pub(crate) struct NodeProcess {
     id: NodeId,
     // Before the launcher, which may hold the last of the directory: fields are dropped in this order.
     now: Mutex<Option<Now>>,
@@ -59,7 +59,7 @@ impl Drop for Ending<'_> {
     }
 }
 
-impl Node {
+impl NodeProcess {
     /// Waits until the process says where it listens, and makes it a node.
     pub(super) async fn admit(
         launcher: &Arc<Launcher>,

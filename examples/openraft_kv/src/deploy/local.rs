@@ -16,7 +16,7 @@ use watchkeeper_scenario::{
 
 use super::{Deployment, RaftKv};
 use crate::api::NodeId;
-use crate::cluster::Node;
+use crate::cluster::NodeProcess;
 use crate::{ClusterError, ClusterOptions, LocalCluster, NodeClient};
 
 const NAME: &str = "local";
@@ -116,12 +116,12 @@ impl RunningCluster<RaftKv> for LocalNodes {
 
 /// Does not keep the processes alive.
 struct LocalControl {
-    nodes: Vec<(String, Weak<Node>)>,
+    nodes: Vec<(String, Weak<NodeProcess>)>,
     clients: NodeClients<NodeClient>,
 }
 
 impl LocalControl {
-    fn known(&self, node: &str) -> Result<&Weak<Node>, NodeControlError> {
+    fn known(&self, node: &str) -> Result<&Weak<NodeProcess>, NodeControlError> {
         let found = self.nodes.iter().find(|(name, _)| name == node);
         found.map(|(_, node)| node).ok_or_else(|| self.unknown(node))
     }
@@ -131,7 +131,7 @@ impl LocalControl {
         &self,
         action: NodeAction,
         node: &str,
-        act: impl AsyncFnOnce(&Node) -> Result<(), ClusterError>,
+        act: impl AsyncFnOnce(&NodeProcess) -> Result<(), ClusterError>,
     ) -> Result<(), NodeControlError> {
         let done = match self.known(node)?.upgrade() {
             Some(known) => act(&known).await,
@@ -140,7 +140,7 @@ impl LocalControl {
         done.map_err(|error| NodeControlError::Failed { action, node: node.to_owned(), source: error.into() })
     }
 
-    fn reached_at(&self, node: &str, known: &Node) -> Result<(), ClusterError> {
+    fn reached_at(&self, node: &str, known: &NodeProcess) -> Result<(), ClusterError> {
         self.clients.insert(node, known.client()?);
         Ok(())
     }
@@ -173,7 +173,7 @@ impl NodeControl for LocalControl {
     }
 
     async fn start(&self, node: &str) -> Result<(), NodeControlError> {
-        let start = async |known: &Node| match known.start().await {
+        let start = async |known: &NodeProcess| match known.start().await {
             Err(ClusterError::StillRunning { .. }) if !known.is_paused() => Ok(()),
             started => started.and_then(|()| self.reached_at(node, known)),
         };
@@ -181,7 +181,7 @@ impl NodeControl for LocalControl {
     }
 
     async fn stop(&self, node: &str) -> Result<(), NodeControlError> {
-        let stop = async |known: &Node| match known.terminate().await {
+        let stop = async |known: &NodeProcess| match known.terminate().await {
             Err(ClusterError::NotRunning { .. }) => Ok(()),
             stopped => stopped,
         };
@@ -189,7 +189,7 @@ impl NodeControl for LocalControl {
     }
 
     async fn restart(&self, node: &str) -> Result<(), NodeControlError> {
-        let restart = async |known: &Node| {
+        let restart = async |known: &NodeProcess| {
             known.restart().await?;
             self.reached_at(node, known)
         };
@@ -197,15 +197,15 @@ impl NodeControl for LocalControl {
     }
 
     async fn kill(&self, node: &str) -> Result<(), NodeControlError> {
-        self.act(NodeAction::Kill, node, async |known: &Node| known.kill().await).await
+        self.act(NodeAction::Kill, node, async |known: &NodeProcess| known.kill().await).await
     }
 
     async fn pause(&self, node: &str) -> Result<(), NodeControlError> {
-        self.act(NodeAction::Pause, node, async |known: &Node| known.pause().await).await
+        self.act(NodeAction::Pause, node, async |known: &NodeProcess| known.pause().await).await
     }
 
     async fn resume(&self, node: &str) -> Result<(), NodeControlError> {
-        self.act(NodeAction::Resume, node, async |known: &Node| known.resume().await).await
+        self.act(NodeAction::Resume, node, async |known: &NodeProcess| known.resume().await).await
     }
 
     async fn isolate(&self, node: &str) -> Result<(), NodeControlError> {

@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use self::network::Network;
+use self::network::NetworkFactory;
 use self::raft::Raft;
 use self::store::{Identity, OpenError};
 use crate::api::NodeId;
@@ -87,7 +87,7 @@ impl Node {
         let (listener, public_addr) = listen(&config).await?;
         let identity = Identity { cluster: config.cluster.clone(), node_id: config.id };
         let (log, data) = store::open(&config.data_dir, &identity)?;
-        let network = Network {
+        let network = NetworkFactory {
             http: Http::new(),
             cluster: config.cluster.as_str().into(),
             me: config.id,

@@ -20,12 +20,12 @@ use super::raft::TypeConfig;
 use crate::api::{ErrorCode, NodeId};
 use crate::http::{CallError, Http, Target};
 
-/// After so many time-outs in a row a peer counts as unreachable.
+/// After so many consecutive time-outs a peer counts as unreachable.
 const PATIENCE: u32 = 3;
 
 /// Makes the connections of one node; all share one client.
 #[derive(Clone, Debug)]
-pub(super) struct Network {
+pub(super) struct NetworkFactory {
     pub(super) http: Http,
     pub(super) cluster: Arc<str>,
     pub(super) me: NodeId,
@@ -36,13 +36,13 @@ pub(super) struct Network {
 /// The way to one member.
 #[derive(Debug)]
 pub(super) struct Peer {
-    network: Network,
+    network: NetworkFactory,
     id: NodeId,
     target: Target,
-    timeouts_in_a_row: u32,
+    consecutive_timeouts: u32,
 }
 
-impl RaftNetworkFactory<TypeConfig> for Network {
+impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
     type Network = Peer;
 
     async fn new_client(&mut self, target: NodeId, node: &BasicNode) -> Peer {
@@ -53,7 +53,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
                 addr: node.addr.as_str().into(),
                 identity: Some((self.cluster.clone(), target)),
             },
-            timeouts_in_a_row: 0,
+            consecutive_timeouts: 0,
         }
     }
 }
@@ -69,8 +69,8 @@ impl Peer {
         // At the hard limit openraft drops this future, and the time-out would go uncounted.
         let limit = option.soft_ttl();
         let answer = self.network.http.post(&self.target, path, body, limit).await;
-        self.timeouts_in_a_row = match &answer {
-            Err(CallError::TimedOut(_)) => self.timeouts_in_a_row + 1,
+        self.consecutive_timeouts = match &answer {
+            Err(CallError::TimedOut(_)) => self.consecutive_timeouts + 1,
             _ => 0,
         };
         answer
@@ -81,11 +81,11 @@ impl Peer {
     /// after a few it is as good as unreachable.
     fn failure<E: Error>(&self, action: RPCTypes, error: CallError) -> Failure<E> {
         match error {
-            CallError::TimedOut(timeout) if self.timeouts_in_a_row < PATIENCE => {
+            CallError::TimedOut(timeout) if self.consecutive_timeouts < PATIENCE => {
                 RPCError::Timeout(Timeout { action, id: self.network.me, target: self.id, timeout })
             }
             CallError::TimedOut(timeout) => unreachable(AnyError::error(format!(
-                "no answer to {PATIENCE} calls in a row, each within {timeout:?}"
+                "no answer to {PATIENCE} consecutive calls, each within {timeout:?}"
             ))),
             CallError::Unreachable(source) => unreachable(AnyError::from_dyn(&*source, None)),
             CallError::Refused(status, body) => {
@@ -160,8 +160,12 @@ mod tests {
 
     /// Asks for a vote there `times` times; the last error decides what openraft does next.
     async fn vote_at(addr: &str, times: u32) -> RPCError<NodeId, BasicNode, RaftError<NodeId>> {
-        let mut network =
-            Network { http: Http::new(), cluster: "test".into(), me: 1, backoff: Duration::from_millis(100) };
+        let mut network = NetworkFactory {
+            http: Http::new(),
+            cluster: "test".into(),
+            me: 1,
+            backoff: Duration::from_millis(100),
+        };
         let mut peer = network.new_client(2, &BasicNode::new(addr)).await;
         let mut last = None;
         for _ in 0..times {

@@ -10,7 +10,7 @@ openraft::declare_raft_types!(
     /// The types of this key-value store.
     pub TypeConfig:
         D = WriteRequest,
-        R = Outcome,
+        R = AppliedEntry,
         NodeId = NodeId,
         Node = openraft::BasicNode,
         SnapshotData = Cursor<Vec<u8>>,
@@ -33,7 +33,7 @@ pub type Vote = openraft::Vote<NodeId>;
 
 /// What applying an entry of the log came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Outcome {
+pub enum AppliedEntry {
     /// The entry is Raft's own: blank, or a membership.
     Nothing,
     /// The write is applied, now or by an earlier entry with the same serial.

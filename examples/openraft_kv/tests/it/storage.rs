@@ -4,7 +4,7 @@ use openraft::storage::{RaftLogStorage, RaftLogStorageExt, RaftStateMachine};
 use openraft::testing::{StoreBuilder, Suite};
 use openraft::{CommittedLeaderId, EntryPayload, RaftLogReader, RaftSnapshotBuilder, Vote};
 use openraft_kv::api::WriteRequest;
-use openraft_kv::node::raft::{Entry, LogId, Outcome, StorageError, TypeConfig};
+use openraft_kv::node::raft::{AppliedEntry, Entry, LogId, StorageError, TypeConfig};
 use openraft_kv::node::store::{self, Identity, LogStore, StateMachine};
 use tempfile::TempDir;
 
@@ -83,8 +83,8 @@ async fn a_serial_is_applied_once_for_each_key() {
     for (index, (key, value, serial, expected)) in (1..).zip(cases) {
         let outcomes = data.apply([write(index, key, value, serial)]).await.unwrap();
         let got = match &outcomes[..] {
-            [Outcome::Written(written)] => Ok(written.log_index),
-            [Outcome::Stale { last }] => Err(*last),
+            [AppliedEntry::Written(written)] => Ok(written.log_index),
+            [AppliedEntry::Stale { last }] => Err(*last),
             other => panic!("{other:?}"),
         };
         assert_eq!(got, expected, "entry {index}");
@@ -104,7 +104,7 @@ async fn an_installed_snapshot_replaces_all_and_brings_its_serials() {
     target.install_snapshot(&snapshot.meta, snapshot.snapshot).await.unwrap();
     assert_eq!(target.view().unwrap(), source.view().unwrap());
     let outcomes = target.apply([write(6, "a", "late", 8)]).await.unwrap();
-    assert_eq!(outcomes, [Outcome::Stale { last: 9 }]);
+    assert_eq!(outcomes, [AppliedEntry::Stale { last: 9 }]);
 }
 
 #[tokio::test]

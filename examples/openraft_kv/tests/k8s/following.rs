@@ -117,7 +117,7 @@ async fn a_pod_made_again_under_its_name_is_the_same_source_elsewhere() {
     let runtime = observed(sources).await;
     let handle = runtime.handle();
 
-    // Two events in a row: nobody need have seen the moment between them.
+    // Two consecutive events: nobody need have seen the moment between them.
     server.remove(&key("openraft-kv-0"));
     server.put_pod(&pod("openraft-kv-0", "10.0.0.7:4000"));
     seen(&handle, &[("n1", "10.0.0.7:4000")]).await;

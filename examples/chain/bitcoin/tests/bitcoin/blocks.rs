@@ -7,7 +7,7 @@ use watchkeeper_chain::projection::wallet::{OutPoint, UtxoTransaction};
 use watchkeeper_chain::{Block, Hash, Header, Transaction};
 use watchkeeper_chain_bitcoin::{BitcoinTransaction, Input, Key, Mined, NodeError, SpendError};
 
-use crate::common::{Place, coins};
+use crate::common::{BranchPosition, coins};
 
 fn rule(error: NodeError, of: &Mined) -> Rule {
     match error {
@@ -18,7 +18,7 @@ fn rule(error: NodeError, of: &Mined) -> Rule {
 
 #[tokio::test]
 async fn the_chain_begins_at_the_genesis_of_regtest() {
-    let place = Place::of("miner").await;
+    let place = BranchPosition::of("miner").await;
     let identity = place.client.identity().await.unwrap();
     let genesis = place.head().await;
     assert_eq!(identity.id, "regtest");
@@ -33,7 +33,7 @@ async fn the_chain_begins_at_the_genesis_of_regtest() {
 
 #[tokio::test]
 async fn what_is_mined_is_told_by_hash_and_by_height() {
-    let mut place = Place::of("miner").await;
+    let mut place = BranchPosition::of("miner").await;
     let made = place.extend(&place.head().await, 3).await;
     assert_eq!(place.head().await, made[2].header);
     for mined in &made {
@@ -55,7 +55,7 @@ async fn what_is_mined_is_told_by_hash_and_by_height() {
 /// ```
 #[tokio::test]
 async fn spent_outputs_are_those_that_were_made() {
-    let mut place = Place::of("miner").await;
+    let mut place = BranchPosition::of("miner").await;
     let (tip, reward) = place.mature().await;
     let (alice, bob) = (Key::named("alice"), Key::named("bob"));
     let first = [alice.paid(coins(20)), place.key.paid(coins(29))];
@@ -100,7 +100,7 @@ fn created(block: &Block<BitcoinTransaction>) -> Amount {
 /// ```
 #[tokio::test]
 async fn a_reward_is_spent_a_hundred_blocks_later_and_not_before() {
-    let mut place = Place::of("miner").await;
+    let mut place = BranchPosition::of("miner").await;
     let mined = place.extend(&place.head().await, 99).await;
     let tip = mined[98].header;
     let alice = Key::named("alice");
@@ -119,7 +119,7 @@ async fn a_reward_is_spent_a_hundred_blocks_later_and_not_before() {
 
 #[tokio::test]
 async fn the_subsidy_halves_and_nobody_takes_more() {
-    let mut place = Place::of("miner").await;
+    let mut place = BranchPosition::of("miner").await;
     let (tip, reward) = place.mature().await;
     let rest = place.extend(&tip, 50).await;
     let rewards: Vec<Amount> = rest[48..].iter().map(|mined| mined.reward.output.value).collect();
@@ -135,7 +135,7 @@ async fn the_subsidy_halves_and_nobody_takes_more() {
 
 #[tokio::test]
 async fn signatures_are_checked() {
-    let mut place = Place::of("miner").await;
+    let mut place = BranchPosition::of("miner").await;
     let (tip, reward) = place.mature().await;
     let (alice, bob) = (Key::named("alice"), Key::named("bob"));
     let outpoint = reward.outpoint;
@@ -154,7 +154,7 @@ async fn signatures_are_checked() {
 
 #[tokio::test]
 async fn a_block_without_its_parent_waits_for_it() {
-    let mut place = Place::of("miner").await;
+    let mut place = BranchPosition::of("miner").await;
     let parent = place.make(&place.head().await, &[]);
     let child = place.make(&parent.header, &[]);
     assert_eq!(rule(place.rejected(&child).await, &child), Rule::MissingPrev);
@@ -167,7 +167,7 @@ async fn a_block_without_its_parent_waits_for_it() {
 /// Difficulty never changes on regtest: a branch is heavier by its length alone.
 #[tokio::test]
 async fn a_block_cannot_weigh_more_than_another() {
-    let mut place = Place::of("miner").await;
+    let mut place = BranchPosition::of("miner").await;
     let mut mined = place.make(&place.head().await, &[]);
     assert_eq!(mined.header.work, 2);
     let header = &mut mined.block.header;
@@ -184,7 +184,7 @@ async fn a_block_cannot_weigh_more_than_another() {
 
 #[tokio::test]
 async fn of_a_block_that_was_never_on_the_best_chain_only_the_header_is_known() {
-    let mut place = Place::of("miner").await;
+    let mut place = BranchPosition::of("miner").await;
     let genesis = place.head().await;
     let first = place.mine(&genesis, &[]).await;
     let rival = place.mine(&genesis, &[]).await;

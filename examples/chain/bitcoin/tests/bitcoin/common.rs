@@ -26,7 +26,7 @@ const NEVER: Duration = Duration::from_hours(1);
 pub(crate) type Event = ChainEvent<BitcoinTransaction>;
 
 /// A node in a directory of its own. What a killed test leaves of these, the next test removes.
-pub(crate) struct Place {
+pub(crate) struct BranchPosition {
     pub(crate) node: RegtestNode,
     pub(crate) client: BitcoinClient,
     pub(crate) key: Key,
@@ -34,7 +34,7 @@ pub(crate) struct Place {
     miner: Miner,
 }
 
-impl Place {
+impl BranchPosition {
     /// Whose blocks pay `owner`.
     pub(crate) async fn of(owner: &str) -> Self {
         let directory = RunDirectory::new("watchkeeper-bitcoin-").unwrap();
@@ -117,7 +117,7 @@ pub(crate) struct Watched<O: Observer> {
 }
 
 impl Watched<ChainObserver<BitcoinClient>> {
-    pub(crate) async fn start(start: Start, places: &[(&str, &Place)]) -> Self {
+    pub(crate) async fn start(start: Start, places: &[(&str, &BranchPosition)]) -> Self {
         Self::with(observer(start), places).await
     }
 }
@@ -131,8 +131,8 @@ impl<O> Watched<O>
 where
     O: Observer<Source = ChainSource<BitcoinClient>, Event = Event, Snapshot: Shows>,
 {
-    pub(crate) async fn with(observer: O, places: &[(&str, &Place)]) -> Self {
-        let source = |(name, place): &(&str, &Place)| {
+    pub(crate) async fn with(observer: O, places: &[(&str, &BranchPosition)]) -> Self {
+        let source = |(name, place): &(&str, &BranchPosition)| {
             ObservedSource::new(*name, ChainSource::local(place.client.clone()))
         };
         let sources = SharedSources::new(places.iter().map(source).collect());

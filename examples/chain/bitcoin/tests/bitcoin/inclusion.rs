@@ -5,7 +5,7 @@ use watchkeeper_chain::projection::inclusion::{Inclusions, Status};
 use watchkeeper_chain::{ChainObserver, Start, Transaction};
 use watchkeeper_chain_bitcoin::{BitcoinClient, BitcoinTransaction, Key};
 
-use crate::common::{Place, Watched, coins, observer};
+use crate::common::{BranchPosition, Watched, coins, observer};
 
 type Chain = Watched<Projected<ChainObserver<BitcoinClient>, Inclusions<BitcoinTransaction>>>;
 
@@ -18,7 +18,7 @@ type Chain = Watched<Projected<ChainObserver<BitcoinClient>, Inclusions<BitcoinT
 /// ```
 #[tokio::test]
 async fn a_reorg_replaces_one_transaction_and_drops_another_until_it_is_mined_again() {
-    let mut place = Place::of("miner").await;
+    let mut place = BranchPosition::of("miner").await;
     let mined = place.extend(&place.head().await, 100).await;
     let ancestor = mined[99].header;
     let pay = |who: &str, nth: usize| {

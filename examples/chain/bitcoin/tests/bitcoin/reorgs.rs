@@ -5,7 +5,7 @@ use watchkeeper_chain::adapter::ChainClient;
 use watchkeeper_chain::{ChainEvent, Start, Transaction};
 use watchkeeper_chain_bitcoin::{Key, NodeError};
 
-use crate::common::{Place, Watched, coins, downwards, headers, reorg};
+use crate::common::{BranchPosition, Watched, coins, downwards, headers, reorg};
 
 /// ```text
 /// g - 1 - 2 - o1 - .. - od
@@ -14,7 +14,7 @@ use crate::common::{Place, Watched, coins, downwards, headers, reorg};
 /// ```
 #[tokio::test]
 async fn a_heavier_branch_is_told_as_one_reorg_at_any_depth() {
-    let mut place = Place::of("miner").await;
+    let mut place = BranchPosition::of("miner").await;
     place.extend(&place.head().await, 2).await;
     let mut watched = Watched::start(Start::Genesis, &[("n1", &place)]).await;
     watched.told_up_to(&place.head().await).await;
@@ -43,7 +43,7 @@ async fn a_heavier_branch_is_told_as_one_reorg_at_any_depth() {
 /// ```
 #[tokio::test]
 async fn a_transaction_on_both_branches_is_the_same_one() {
-    let mut place = Place::of("miner").await;
+    let mut place = BranchPosition::of("miner").await;
     let (ancestor, reward) = place.mature().await;
     let mut watched = Watched::start(Start::Recent(1), &[("n1", &place)]).await;
     watched.told_up_to(&ancestor).await;
@@ -71,7 +71,7 @@ async fn a_transaction_on_both_branches_is_the_same_one() {
 /// ```
 #[tokio::test]
 async fn a_double_spend_may_be_on_another_branch_and_not_on_the_same() {
-    let mut place = Place::of("miner").await;
+    let mut place = BranchPosition::of("miner").await;
     let (ancestor, reward) = place.mature().await;
     let mut watched = Watched::start(Start::Recent(1), &[("n1", &place)]).await;
     watched.told_up_to(&ancestor).await;
@@ -106,7 +106,7 @@ async fn a_double_spend_may_be_on_another_branch_and_not_on_the_same() {
 /// ```
 #[tokio::test]
 async fn a_heavier_branch_that_breaks_a_rule_is_no_reorg() {
-    let mut place = Place::of("miner").await;
+    let mut place = BranchPosition::of("miner").await;
     let (ancestor, reward) = place.mature().await;
     let mut watched = Watched::start(Start::Recent(1), &[("n1", &place)]).await;
     let pay = |who: &str| {
@@ -135,7 +135,7 @@ async fn a_heavier_branch_that_breaks_a_rule_is_no_reorg() {
 /// ```
 #[tokio::test]
 async fn equal_branches_of_two_nodes_are_rivals_until_one_grows() {
-    let (mut one, mut two) = (Place::of("one").await, Place::of("two").await);
+    let (mut one, mut two) = (BranchPosition::of("one").await, BranchPosition::of("two").await);
     let shared = one.extend(&one.head().await, 1).await;
     two.take(&shared).await;
     let mut watched = Watched::start(Start::Genesis, &[("n1", &one), ("n2", &two)]).await;

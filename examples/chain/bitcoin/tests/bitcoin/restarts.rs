@@ -4,11 +4,11 @@ use watchkeeper_chain::adapter::{ChainClient, ChainError};
 use watchkeeper_chain::{ChainEvent, Start};
 use watchkeeper_chain_bitcoin::{Key, NodeError, RegtestNode};
 
-use crate::common::{Place, Watched, coins, downwards, headers, reorg};
+use crate::common::{BranchPosition, Watched, coins, downwards, headers, reorg};
 
 #[tokio::test]
 async fn a_node_that_was_restarted_has_its_chain_and_its_undo_data() {
-    let mut place = Place::of("miner").await;
+    let mut place = BranchPosition::of("miner").await;
     let (tip, reward) = place.mature().await;
     let paid = Key::named("alice").paid(coins(49));
     let spend = place.key.spend(&[reward], &[paid]).unwrap();
@@ -43,7 +43,7 @@ async fn a_node_that_was_restarted_has_its_chain_and_its_undo_data() {
 /// ```
 #[tokio::test]
 async fn a_reorg_while_nobody_observed_is_told_from_the_checkpoint() {
-    let mut place = Place::of("miner").await;
+    let mut place = BranchPosition::of("miner").await;
     let shared = place.extend(&place.head().await, 2).await;
     let old = place.extend(&shared[1].header, 2).await;
     let known: Vec<_> = headers(&shared).into_iter().chain(headers(&old)).collect();
@@ -61,13 +61,13 @@ async fn a_reorg_while_nobody_observed_is_told_from_the_checkpoint() {
 
 #[tokio::test]
 async fn a_data_directory_is_one_nodes_own_until_that_is_dropped() {
-    let mut place = Place::of("miner").await;
+    let mut place = BranchPosition::of("miner").await;
     let mined = place.mine(&place.head().await, &[]).await;
     let error = RegtestNode::open(place.directory.path()).await.unwrap_err();
     assert!(matches!(error, NodeError::Open { .. }), "{error:?}");
     assert_eq!(place.head().await, mined.header, "the first one goes on");
 
-    let Place { node, client, directory, .. } = place;
+    let BranchPosition { node, client, directory, .. } = place;
     drop((node, client));
     let node = RegtestNode::open(directory.path()).await.unwrap();
     assert_eq!(node.client().head().await.unwrap(), mined.header);
@@ -82,7 +82,7 @@ async fn a_file_is_no_data_directory() {
 
 #[tokio::test]
 async fn a_node_that_cannot_write_says_so_until_it_is_mended() {
-    let mut place = Place::of("miner").await;
+    let mut place = BranchPosition::of("miner").await;
     let mined = place.mine(&place.head().await, &[]).await;
     let file = place.directory.path().join("blocks/blk00000.dat");
     let away = place.directory.path().join("away");

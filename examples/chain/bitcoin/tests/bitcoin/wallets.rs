@@ -7,7 +7,7 @@ use watchkeeper_chain::projection::wallet::{
 use watchkeeper_chain::{ChainObserver, Header, Start};
 use watchkeeper_chain_bitcoin::{BitcoinClient, BitcoinTransaction, Key};
 
-use crate::common::{Place, Watched, coins, reorg};
+use crate::common::{BranchPosition, Watched, coins, reorg};
 
 type Ledger = Utxo<BitcoinTransaction>;
 type Chain = Watched<Projected<ChainObserver<BitcoinClient>, Wallets<Ledger>>>;
@@ -24,7 +24,7 @@ fn balance(immature: Amount, pending: Amount, confirmed: Amount) -> Balance {
 
 impl Chain {
     /// Follows all there are, until `tip`.
-    async fn of_all(place: &Place, tip: &Header) -> Self {
+    async fn of_all(place: &BranchPosition, tip: &Header) -> Self {
         let wallets = Wallets::new(Utxo::new(3));
         let requests = wallets.requests();
         for name in NAMES {
@@ -60,7 +60,7 @@ impl Chain {
 /// ```
 #[tokio::test]
 async fn balances_follow_a_reorg_and_no_value_is_lost() {
-    let mut place = Place::of("miner").await;
+    let mut place = BranchPosition::of("miner").await;
     let [alice, bob] = ["alice", "bob"].map(Key::named);
     let mined = place.extend(&place.head().await, 100).await;
     let ancestor = mined[99].header;

@@ -6,7 +6,7 @@ use watchkeeper::{DynError, ObservationConfig, ObservationRuntime, ObservationRu
 use watchkeeper::{ObservedSource, StaticSourceProvider};
 use watchkeeper_chain::adapter::ChainClient;
 use watchkeeper_chain::projection::Projected;
-use watchkeeper_chain::projection::inclusion::{Follower, InclusionWaits, Inclusions, Status};
+use watchkeeper_chain::projection::inclusion::{InclusionWaits, Inclusions, Status, TransactionFollower};
 use watchkeeper_chain::{ChainConfig, ChainObserver, ChainSource, Hash, Header};
 
 pub(crate) type Watched<C> =
@@ -16,7 +16,7 @@ pub(crate) type Watched<C> =
 pub(crate) async fn watch<C: ChainClient>(
     node: C,
     interval: Duration,
-) -> Result<(Watched<C>, Follower), ObservationRuntimeError> {
+) -> Result<(Watched<C>, TransactionFollower), ObservationRuntimeError> {
     let inclusions = Inclusions::new();
     let follower = inclusions.follower();
     let nodes = StaticSourceProvider::new(vec![ObservedSource::new("node", ChainSource::local(node))]);
@@ -27,7 +27,7 @@ pub(crate) async fn watch<C: ChainClient>(
 
 /// The block that includes the transaction, and how deep.
 pub(crate) async fn included<C: ChainClient>(
-    (watched, follower): &(Watched<C>, Follower),
+    (watched, follower): &(Watched<C>, TransactionFollower),
     transaction: Hash,
     depth: u64,
     within: Duration,

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::http::{HttpError, HttpTransport};
 use super::pace::Pace;
-use super::wire::{self, Asked, WireBlock, WireReceipt};
+use super::wire::{self, RequestId, WireBlock, WireReceipt};
 use super::{Endpoint, EndpointError, EthereumTransaction};
 use crate::adapter::{ChainClient, ChainError, ChainIdentity};
 use crate::{Block, Hash, Header, Height};
@@ -113,7 +113,7 @@ impl EthereumClient {
             batch.add_call(BY_NUMBER, &(height, false)).map_err(|error| self.failure(BY_NUMBER, error))?;
         let (owns, there): (Option<U256>, Option<types::Header>) =
             self.both(batch, (BALANCE, owns), (BY_NUMBER, there)).await?;
-        let asked = Asked::Height(block.height);
+        let asked = RequestId::Height(block.height);
         let there = there.map(|header| self.believe(BY_NUMBER, &header, asked)).transpose()?;
         if there.is_none_or(|there| there.hash != block.hash) {
             let reason = format!("it does not have block {:.8} at height {}", block.hash, block.height);
@@ -141,7 +141,7 @@ impl EthereumClient {
         &self,
         method: &'static str,
         tag: P,
-        asked: Asked,
+        asked: RequestId,
     ) -> Result<Option<Header>, ChainError> {
         let header: Option<types::Header> = match self.in_time(self.rpc.request(method, (tag, false))).await?
         {
@@ -155,7 +155,7 @@ impl EthereumClient {
         &self,
         method: &'static str,
         header: &types::Header,
-        asked: Asked,
+        asked: RequestId,
     ) -> Result<Header, ChainError> {
         wire::header(header, asked, self.recomputes_hashes).map_err(|reason| self.untrue(method, reason))
     }
@@ -254,24 +254,24 @@ impl ChainClient for EthereumClient {
         let (id, genesis): (U64, Option<types::Header>) =
             self.both(batch, (CHAIN_ID, id), (BY_NUMBER, genesis)).await?;
         let genesis = genesis.ok_or_else(|| self.empty())?;
-        let genesis = self.believe(BY_NUMBER, &genesis, Asked::Height(0))?;
+        let genesis = self.believe(BY_NUMBER, &genesis, RequestId::Height(0))?;
         Ok(ChainIdentity { id: id.to_string(), genesis: genesis.hash })
     }
 
     async fn head(&self) -> Result<Header, ChainError> {
-        self.header_of(BY_NUMBER, "latest", Asked::Any).await?.ok_or_else(|| self.empty())
+        self.header_of(BY_NUMBER, "latest", RequestId::Any).await?.ok_or_else(|| self.empty())
     }
 
     async fn finalised(&self) -> Result<Option<Header>, ChainError> {
-        self.header_of(BY_NUMBER, "finalized", Asked::Any).await
+        self.header_of(BY_NUMBER, "finalized", RequestId::Any).await
     }
 
     async fn header(&self, hash: Hash) -> Result<Option<Header>, ChainError> {
-        self.header_of(BY_HASH, B256::from(hash.0), Asked::Hash(hash)).await
+        self.header_of(BY_HASH, B256::from(hash.0), RequestId::Hash(hash)).await
     }
 
     async fn header_at(&self, height: Height) -> Result<Option<Header>, ChainError> {
-        self.header_of(BY_NUMBER, U64::from(height), Asked::Height(height)).await
+        self.header_of(BY_NUMBER, U64::from(height), RequestId::Height(height)).await
     }
 
     async fn block(&self, hash: Hash) -> Result<Option<Block<EthereumTransaction>>, ChainError> {
@@ -285,7 +285,7 @@ impl ChainClient for EthereumClient {
         let Some(receipts) = receipts else {
             return Err(self.refused(RECEIPTS, "it has the block, and not its receipts"));
         };
-        wire::block(&block, &receipts, Asked::Hash(hash), self.recomputes_hashes)
+        wire::block(&block, &receipts, RequestId::Hash(hash), self.recomputes_hashes)
             .map(Some)
             .map_err(|reason| self.untrue(BY_HASH, reason))
     }

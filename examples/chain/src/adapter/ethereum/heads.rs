@@ -58,7 +58,7 @@ impl NewHeads {
     /// Outside of a tokio runtime.
     pub fn follow(endpoint: Endpoint, wake: Arc<Notify>) -> Result<Self, EndpointError> {
         endpoint.require(["ws", "wss"], "ws or wss")?;
-        let follower = Follower { endpoint, tls: Arc::new(tls::config()?), wake };
+        let follower = HeadFollower { endpoint, tls: Arc::new(tls::config()?), wake };
         Ok(Self { task: tokio::spawn(follower.run()) })
     }
 }
@@ -69,7 +69,7 @@ impl Drop for NewHeads {
     }
 }
 
-struct Follower {
+struct HeadFollower {
     endpoint: Endpoint,
     tls: Arc<ClientConfig>,
     wake: Arc<Notify>,
@@ -87,7 +87,7 @@ struct Said {
 /// Why a connection is no more.
 struct Lost(String);
 
-impl Follower {
+impl HeadFollower {
     async fn run(self) {
         let mut pause = FIRST_PAUSE;
         loop {

@@ -12,7 +12,7 @@ const ROOT_OF_NONE: B256 = b256!("56e81f171bcc55a6ff8345e692c0f86e5b48e01b996cad
 
 /// What a question was about, and an answer must be about.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Asked {
+pub(super) enum RequestId {
     Any,
     Hash(Hash),
     Height(Height),
@@ -54,7 +54,7 @@ pub(super) struct WireReceipt {
 /// A header that answers the question; an error says what contradicts what.
 pub(super) fn header(
     header: &types::Header,
-    asked: Asked,
+    asked: RequestId,
     recomputes_hashes: bool,
 ) -> Result<Header, String> {
     let read = Header {
@@ -66,8 +66,8 @@ pub(super) fn header(
     };
     let (hash, height) = (read.hash, read.height);
     match asked {
-        Asked::Hash(asked) if asked != hash => return Err(format!("block {hash} was given for {asked}")),
-        Asked::Height(asked) if asked != height => {
+        RequestId::Hash(asked) if asked != hash => return Err(format!("block {hash} was given for {asked}")),
+        RequestId::Height(asked) if asked != height => {
             return Err(format!("height {height} was given for {asked}"));
         }
         _ => {}
@@ -88,7 +88,7 @@ pub(super) fn header(
 pub(super) fn block(
     block: &WireBlock,
     receipts: &[WireReceipt],
-    asked: Asked,
+    asked: RequestId,
     recomputes_hashes: bool,
 ) -> Result<Block<EthereumTransaction>, String> {
     let header = header(&block.header, asked, recomputes_hashes)?;

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rpds::HashTrieMapSync;
 
-use super::follower::{Follower, Wishes};
+use super::follower::{FollowRequests, TransactionFollower};
 use super::view::{Facts, InclusionView};
-use crate::projection::window::{Node, Window};
-use crate::projection::{Place, Projection};
+use crate::projection::window::{Window, WindowBlock};
+use crate::projection::{BranchPosition, Projection};
 use crate::{Block, ChainEvent, Hash, Header, Transaction};
 
 /// How many blocks below the tip are kept to look for transactions that are followed late.
@@ -25,7 +25,7 @@ pub struct Inclusions<T> {
     /// What of a kept block concerns followed transactions.
     concerned: HashMap<Hash, Vec<Hash>>,
     finalised: Option<Header>,
-    desk: Arc<Mutex<Wishes>>,
+    requests: Arc<Mutex<FollowRequests>>,
     /// Of the wishes, as of when they were last looked at.
     version: u64,
 }
@@ -58,7 +58,7 @@ impl<T: Transaction> Inclusions<T> {
             claims: HashMap::new(),
             concerned: HashMap::new(),
             finalised: None,
-            desk: Arc::default(),
+            requests: Arc::default(),
             version: 0,
         }
     }
@@ -72,8 +72,8 @@ impl<T: Transaction> Inclusions<T> {
 
     /// Where transactions are followed, before and while the chain is observed.
     #[must_use]
-    pub fn follower(&self) -> Follower {
-        Follower::of(&self.desk)
+    pub fn follower(&self) -> TransactionFollower {
+        TransactionFollower::of(&self.requests)
     }
 
     /// Takes in blocks on top of each other.
@@ -90,7 +90,7 @@ impl<T: Transaction> Inclusions<T> {
             |hash| self.window.as_ref().is_some_and(|window: &Window<_>| window.seen.get(hash).is_some());
         let is_back = is_kept(&header.hash);
         if !is_back && !is_kept(&header.parent) {
-            self.begin(Place::before(&header), Below::Unknown);
+            self.begin(BranchPosition::before(&header), Below::Unknown);
         }
         let learned = !is_back && self.look_at(block);
         if let Some(window) = &mut self.window {
@@ -159,8 +159,8 @@ impl<T: Transaction> Inclusions<T> {
 
     /// Follows what is wished for now, and nothing else.
     fn grant(&mut self) {
-        let desk = Arc::clone(&self.desk);
-        let wishes = desk.lock().unwrap_or_else(PoisonError::into_inner);
+        let requests = Arc::clone(&self.requests);
+        let wishes = requests.lock().unwrap_or_else(PoisonError::into_inner);
         if wishes.version == self.version {
             return;
         }
@@ -219,10 +219,10 @@ impl<T: Transaction> Inclusions<T> {
 
     /// Starts over behind `root`. What is below it is not looked at again: what was known of it stays known as
     /// far as the branch below is the one that was looked at.
-    fn begin(&mut self, root: Place, below: Below) {
+    fn begin(&mut self, root: BranchPosition, below: Below) {
         let before = self.window.replace(Window::new(root, None, None));
         let on_branch = |block: &Header| {
-            before.as_ref().is_some_and(|window| window.seen.is_on_branch(Place::behind(block)))
+            before.as_ref().is_some_and(|window| window.seen.is_on_branch(BranchPosition::behind(block)))
         };
         let is_final = |block: &Header| self.finalised.is_some_and(|last| block.height <= last.height);
         self.concerned.clear();
@@ -246,7 +246,7 @@ impl<T: Transaction> Inclusions<T> {
 
     /// Goes back to the ancestor of what left the branch.
     fn go_back(&mut self, old: &[Header], ancestor: &Header) {
-        let to = Place::behind(ancestor);
+        let to = BranchPosition::behind(ancestor);
         match &mut self.window {
             Some(window) if window.seen.get(&to.hash).is_some() => window.lead_to(to.hash),
             Some(window) => {
@@ -262,7 +262,7 @@ impl<T: Transaction> Inclusions<T> {
     fn prune(&mut self) {
         let Some(window) = &mut self.window else { return };
         for dropped in window.settle(window.seen.below_tip(self.keep)) {
-            let Node { place, .. } = *dropped.node;
+            let WindowBlock { place, .. } = *dropped.node;
             for transaction in self.concerned.remove(&place.hash).unwrap_or_default() {
                 let Some(facts) = self.followed.get(&transaction) else { continue };
                 let mut facts = Facts::clone(facts);

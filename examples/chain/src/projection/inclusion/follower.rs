@@ -9,7 +9,7 @@ use crate::{Hash, Transaction};
 
 /// What is to be followed.
 #[derive(Debug, Default)]
-pub(super) struct Wishes {
+pub(super) struct FollowRequests {
     pub(super) transactions: HashMap<Hash, Conflicts>,
     /// Counts the changes.
     pub(super) version: u64,
@@ -20,28 +20,28 @@ type Conflicts = Option<Arc<[Vec<u8>]>>;
 
 /// Follows transactions with [`Inclusions`](super::Inclusions), from any task.
 #[derive(Clone)]
-pub struct Follower {
-    desk: Weak<Mutex<Wishes>>,
+pub struct TransactionFollower {
+    requests: Weak<Mutex<FollowRequests>>,
 }
 
 /// The transaction is not followed: nobody looks any more.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the projection of transactions is gone, since the runtime has stopped: start another one")]
-pub struct FollowError;
+pub struct NotFollowed;
 
-debug_as_text!(FollowError);
+debug_as_text!(NotFollowed);
 
-impl Follower {
-    pub(super) fn of(desk: &Arc<Mutex<Wishes>>) -> Self {
-        Self { desk: Arc::downgrade(desk) }
+impl TransactionFollower {
+    pub(super) fn of(requests: &Arc<Mutex<FollowRequests>>) -> Self {
+        Self { requests: Arc::downgrade(requests) }
     }
 
     /// Follows a transaction from the next cycle on; the kept blocks are searched for it.
     ///
     /// # Errors
     ///
-    /// [`FollowError`].
-    pub fn follow<T: Transaction>(&self, transaction: &T) -> Result<(), FollowError> {
+    /// [`NotFollowed`].
+    pub fn follow<T: Transaction>(&self, transaction: &T) -> Result<(), NotFollowed> {
         let conflicts = Some(transaction.conflicts().into());
         self.wish(|wishes| {
             wishes.insert(transaction.id(), conflicts);
@@ -53,8 +53,8 @@ impl Follower {
     ///
     /// # Errors
     ///
-    /// [`FollowError`].
-    pub fn follow_hash(&self, transaction: Hash) -> Result<(), FollowError> {
+    /// [`NotFollowed`].
+    pub fn follow_hash(&self, transaction: Hash) -> Result<(), NotFollowed> {
         self.wish(|wishes| {
             wishes.entry(transaction).or_default();
         })
@@ -65,23 +65,23 @@ impl Follower {
     ///
     /// # Errors
     ///
-    /// [`FollowError`].
-    pub fn forget(&self, transaction: Hash) -> Result<(), FollowError> {
+    /// [`NotFollowed`].
+    pub fn forget(&self, transaction: Hash) -> Result<(), NotFollowed> {
         self.wish(|wishes| {
             wishes.remove(&transaction);
         })
     }
 
-    fn wish(&self, change: impl FnOnce(&mut HashMap<Hash, Conflicts>)) -> Result<(), FollowError> {
-        let desk = self.desk.upgrade().ok_or(FollowError)?;
-        let mut wishes = desk.lock().unwrap_or_else(PoisonError::into_inner);
+    fn wish(&self, change: impl FnOnce(&mut HashMap<Hash, Conflicts>)) -> Result<(), NotFollowed> {
+        let requests = self.requests.upgrade().ok_or(NotFollowed)?;
+        let mut wishes = requests.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut wishes.transactions);
         wishes.version += 1;
         Ok(())
     }
 }
 
-impl fmt::Debug for Follower {
+impl fmt::Debug for TransactionFollower {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Follower").finish_non_exhaustive()
     }

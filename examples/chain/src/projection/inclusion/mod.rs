@@ -15,6 +15,6 @@ mod view;
 mod waits;
 
 pub use fold::Inclusions;
-pub use follower::{FollowError, Follower};
+pub use follower::{NotFollowed, TransactionFollower};
 pub use view::{InclusionView, Status};
 pub use waits::{InclusionWaits, ShowsInclusion};

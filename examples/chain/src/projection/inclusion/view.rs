@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rpds::HashTrieMapSync;
 
-use crate::projection::Place;
+use crate::projection::BranchPosition;
 use crate::projection::window::Branches;
 use crate::{Block, Hash, Header, Height};
 
@@ -82,8 +82,9 @@ impl<T> InclusionView<T> {
     #[must_use]
     pub fn status(&self, transaction: Hash) -> Option<Status> {
         let facts = self.followed.get(&transaction)?;
-        let on_branch =
-            |block: &Header| self.kept.as_ref().is_some_and(|kept| kept.is_on_branch(Place::behind(block)));
+        let on_branch = |block: &Header| {
+            self.kept.as_ref().is_some_and(|kept| kept.is_on_branch(BranchPosition::behind(block)))
+        };
         let kept = facts.seen.iter().find(|(_, block)| on_branch(block)).copied();
         let status = match facts.settled.or(kept) {
             Some((by, block)) if by != transaction => Status::Replaced { by, block },
@@ -113,7 +114,7 @@ impl<T> InclusionView<T> {
 
     /// The newest block that is folded in.
     #[must_use]
-    pub fn tip(&self) -> Option<Place> {
+    pub fn tip(&self) -> Option<BranchPosition> {
         self.kept.as_ref().map(Branches::tip)
     }
 
@@ -153,17 +154,17 @@ impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pending { since } => write!(f, "in no block from height {since} on"),
-            Self::Included { block, depth } => write!(f, "in {}, {depth} deep", At(block)),
-            Self::ReorgedOut { from } => write!(f, "out again: {} left the branch", At(from)),
-            Self::Replaced { by, block } => write!(f, "replaced by {by:.8} in {}", At(block)),
-            Self::Finalised { block } => write!(f, "final in {}", At(block)),
+            Self::Included { block, depth } => write!(f, "in {}, {depth} deep", HeaderAt(block)),
+            Self::ReorgedOut { from } => write!(f, "out again: {} left the branch", HeaderAt(from)),
+            Self::Replaced { by, block } => write!(f, "replaced by {by:.8} in {}", HeaderAt(block)),
+            Self::Finalised { block } => write!(f, "final in {}", HeaderAt(block)),
         }
     }
 }
 
-struct At<'a>(&'a Header);
+struct HeaderAt<'a>(&'a Header);
 
-impl fmt::Display for At<'_> {
+impl fmt::Display for HeaderAt<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "block {:.8} at height {}", self.0.hash, self.0.height)
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use watchkeeper::{ByShow, Happens, ObservationHandle, ObservationSnapshot, Observer, WaitBuilder};
+use watchkeeper::{ByShow, Eventually, ObservationHandle, ObservationSnapshot, Observer, WaitBuilder};
 
 use super::view::{InclusionView, Status};
 use crate::projection::View;
@@ -11,7 +11,7 @@ use crate::{Hash, Transaction};
 
 /// A wait that returns the snapshot that met it, and shows what became of the transaction if none does.
 type Wait<'a, O> =
-    WaitBuilder<'a, O, Arc<ObservationSnapshot<<O as Observer>::Snapshot>>, Happens, ByShow<'a, O>>;
+    WaitBuilder<'a, O, Arc<ObservationSnapshot<<O as Observer>::Snapshot>>, Eventually, ByShow<'a, O>>;
 
 /// A snapshot that shows what became of transactions.
 pub trait ShowsInclusion {

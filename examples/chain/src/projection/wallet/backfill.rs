@@ -8,7 +8,7 @@ use super::ledger::Ledger;
 use super::ownership::{Draft, Flow, Holdings, OwnershipIndex, WalletOf};
 use crate::adapter::ChainError;
 use crate::error_text::debug_as_text;
-use crate::projection::Place;
+use crate::projection::BranchPosition;
 use crate::{Block, Hash, Height};
 
 /// Wallets on their way to where the kept blocks begin: the blocks from the first that matters to one of them
@@ -21,7 +21,7 @@ pub struct Backfill<L: Ledger> {
     holdings: Holdings<L>,
     flow: Flow,
     /// Behind the last block that was pushed.
-    at: Option<Place>,
+    at: Option<BranchPosition>,
     next: Height,
     goal: Goal,
     /// Where the wallets were at the root, and behind each block from there on.
@@ -32,15 +32,15 @@ pub struct Backfill<L: Ledger> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Goal {
     /// Where the kept blocks begin.
-    pub(super) root: Place,
+    pub(super) root: BranchPosition,
     /// Up to where they have to be read again, because after a restart only what they did is known: the root,
     /// or a place behind it.
-    pub(super) read: Place,
+    pub(super) read: BranchPosition,
 }
 
 /// What is known of the wallets at one place.
 struct Stop<L: Ledger> {
-    place: Place,
+    place: BranchPosition,
     holdings: Holdings<L>,
     flow: Flow,
     block: Option<Arc<Block<L::Transaction>>>,
@@ -111,7 +111,7 @@ impl<L: Ledger> Backfill<L> {
         new
     }
 
-    fn stop(&mut self, place: Place, block: Option<Arc<Block<L::Transaction>>>) {
+    fn stop(&mut self, place: BranchPosition, block: Option<Arc<Block<L::Transaction>>>) {
         let (holdings, flow) = (self.holdings.clone(), self.flow);
         self.stops.push(Stop { place, holdings, flow, block });
     }
@@ -129,7 +129,7 @@ impl<L: Ledger> Backfill<L> {
 
     /// Reads on to where the goal is now.
     pub(super) fn aim(&mut self, goal: Goal) -> Result<(), BackfillError> {
-        let is_below = |place: Place| self.next < place.next;
+        let is_below = |place: BranchPosition| self.next < place.next;
         let reaches = |place| is_below(place) || self.at_stop(place).is_some();
         if !reaches(goal.root) || !is_below(goal.root) && !reaches(goal.read) {
             return Err(BackfillError::Superseded);
@@ -139,7 +139,7 @@ impl<L: Ledger> Backfill<L> {
         Ok(())
     }
 
-    fn at_stop(&self, place: Place) -> Option<&Stop<L>> {
+    fn at_stop(&self, place: BranchPosition) -> Option<&Stop<L>> {
         self.stops.iter().find(|stop| stop.place == place)
     }
 
@@ -166,10 +166,10 @@ impl<L: Ledger> Backfill<L> {
     /// [`BackfillError::Unlinked`]: it is not the next one of the branch that is observed. Nothing has changed
     /// then; but if it was the last one wanted, an earlier one may be of another branch.
     pub fn push(&mut self, block: Block<L::Transaction>) -> Result<(), BackfillError> {
-        let place = Place::behind(&block.header);
+        let place = BranchPosition::behind(&block.header);
         let unlinked = |expected| BackfillError::Unlinked { height: self.next, expected, found: place.hash };
         let parent = self.at.map_or(block.header.parent, |at| at.hash);
-        if Place::before(&block.header) != (Place { hash: parent, next: self.next }) {
+        if BranchPosition::before(&block.header) != (BranchPosition { hash: parent, next: self.next }) {
             return Err(unlinked(parent));
         }
         for end in [self.goal.root, self.goal.read] {

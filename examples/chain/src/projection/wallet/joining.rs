@@ -7,10 +7,10 @@ use super::backfill::{Backfill, BackfillError, Goal, Joining};
 use super::ledger::{Fault, Ledger};
 use super::ownership::{Draft, Flow, WalletOf};
 use super::requests::Answer;
-use super::view::{Entry, Known, holdings};
+use super::view::{FollowedWallet, LedgerEntry, holdings};
 use super::wallets::Wallets;
 use crate::Hash;
-use crate::projection::window::Node;
+use crate::projection::window::WindowBlock;
 
 impl<L: Ledger> Wallets<L> {
     /// Takes wallets in whose state at the root is known; each kept block is gone through once for all of
@@ -20,7 +20,7 @@ impl<L: Ledger> Wallets<L> {
         let Joining { wallets, holdings: joined, flow, blocks } = joining;
         let from = wallets.iter().map(|wallet| wallet.from).min().unwrap_or_default();
         // A block of a lost branch that cannot be read again: it comes with its transactions if it is back.
-        let is_read = |node: &Node<Entry<L>>| {
+        let is_read = |node: &WindowBlock<LedgerEntry<L>>| {
             let matters = node.place.next > from;
             !matters || node.value.block.is_some() || blocks.contains_key(&node.place.hash)
         };
@@ -57,13 +57,13 @@ impl<L: Ledger> Wallets<L> {
                 }
             }
             flows.insert(node.place.hash, sum);
-            Entry::new(entry.flow.plus(sum), changes, block).with(own)
+            LedgerEntry::new(entry.flow.plus(sum), changes, block).with(own)
         });
     }
 
     /// Gives a wallet that has `held` at the root its number.
     pub(super) fn enter(&mut self, wallet: Arc<WalletOf<L>>, held: &Result<L::Wallet, Fault>) {
-        let known = Known { number: self.ownership.next(), wallet: Arc::clone(&wallet) };
+        let known = FollowedWallet { number: self.ownership.next(), wallet: Arc::clone(&wallet) };
         self.names.insert_mut(Arc::clone(&wallet.name), known);
         self.ownership.register(&self.ledger, wallet, held);
     }

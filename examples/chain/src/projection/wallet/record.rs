@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::ledger::{Fault, Ledger};
 use super::ownership::{Flow, Holdings, Numbered, WalletOf};
 use super::requests::AddWalletError;
-use super::view::{Entry, WalletsView, holdings};
+use super::view::{LedgerEntry, WalletsView, holdings};
 use super::wallets::Wallets;
 use crate::error_text::debug_as_text;
-use crate::projection::Place;
+use crate::projection::BranchPosition;
 use crate::projection::window::Window;
 use crate::{Hash, Header};
 
@@ -18,15 +18,15 @@ use crate::{Hash, Header};
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(bound = "")]
 pub struct WalletsRecord<L: Ledger> {
-    root: Place,
-    wallets: Vec<Held<L>>,
+    root: BranchPosition,
+    wallets: Vec<WalletShare<L>>,
     flow: Flow,
     blocks: Vec<Step<L>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(bound = "")]
-struct Held<L: Ledger> {
+struct WalletShare<L: Ledger> {
     wallet: Arc<WalletOf<L>>,
     held: Result<L::Wallet, Fault>,
 }
@@ -81,9 +81,10 @@ impl<L: Ledger> WalletsView<L> {
         let mut known: Vec<_> = self.names.values().collect();
         known.sort_by_key(|known| known.number);
         let held = known.iter().zip(holdings(&self.ledger, kept, root));
-        let held = held.map(|(known, held)| Held { wallet: Arc::clone(&known.wallet), held: held.clone() });
+        let held =
+            held.map(|(known, held)| WalletShare { wallet: Arc::clone(&known.wallet), held: held.clone() });
         let steps = branch.filter_map(|node| {
-            let Entry { changes, flow, .. } = &node.value;
+            let LedgerEntry { changes, flow, .. } = &node.value;
             Some(Step { header: node.header?, changes: Arc::clone(changes), flow: *flow })
         });
         Some(WalletsRecord {
@@ -123,16 +124,16 @@ impl<L: Ledger> Wallets<L> {
         for (wallet, held) in wallets.iter().zip(&held) {
             self.enter(Arc::clone(wallet), held);
         }
-        let mut window = Window::new(root, None, Entry::root(held, flow));
+        let mut window = Window::new(root, None, LedgerEntry::root(held, flow));
         for Step { header, changes, flow } in blocks {
-            if Place::before(&header) != window.seen.tip() {
+            if BranchPosition::before(&header) != window.seen.tip() {
                 return Err(WrongRecord::Unlinked { block: header.hash });
             }
             if let Some((number, _)) = changes.iter().find(|(number, _)| *number as usize >= count) {
                 return Err(WrongRecord::NoWallet { block: header.hash, number: *number });
             }
             self.ownership.restore(&self.ledger, &changes);
-            window.insert(header, Entry::new(flow, changes, None));
+            window.insert(header, LedgerEntry::new(flow, changes, None));
             window.lead_to(header.hash);
         }
         for wallet in wallets {

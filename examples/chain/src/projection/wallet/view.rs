@@ -8,13 +8,13 @@ use rpds::HashTrieMapSync;
 use super::ledger::{Amount, Balance, Fault, Ledger, Target};
 use super::ownership::{Draft, Flow, Holdings, Numbered, WalletOf};
 use crate::error_text::debug_as_text;
-use crate::projection::Place;
-use crate::projection::window::{Branches, Node};
+use crate::projection::BranchPosition;
+use crate::projection::window::{Branches, WindowBlock};
 use crate::{Block, Hash, Header, Height};
 
 /// What is known at one block.
 #[derive(Clone)]
-pub(super) struct Entry<L: Ledger> {
+pub(super) struct LedgerEntry<L: Ledger> {
     /// Between two blocks of one event it is worked out when it is asked for; at the root it is there.
     holdings: OnceLock<Holdings<L>>,
     pub(super) flow: Flow,
@@ -24,7 +24,7 @@ pub(super) struct Entry<L: Ledger> {
     pub(super) block: Option<Arc<Block<L::Transaction>>>,
 }
 
-impl<L: Ledger> Entry<L> {
+impl<L: Ledger> LedgerEntry<L> {
     pub(super) fn root(holdings: Holdings<L>, flow: Flow) -> Self {
         Self { holdings: holdings.into(), flow, changes: Arc::new([]), block: None }
     }
@@ -55,8 +55,8 @@ impl<L: Ledger> Entry<L> {
 /// What each wallet has at a kept place: worked out from the nearest one below where it is known, once.
 pub(super) fn holdings<'a, L: Ledger>(
     ledger: &L,
-    kept: &Branches<Entry<L>>,
-    node: &'a Node<Entry<L>>,
+    kept: &Branches<LedgerEntry<L>>,
+    node: &'a WindowBlock<LedgerEntry<L>>,
 ) -> &'a Holdings<L> {
     // The poll may wait here for a reader, but no longer than it would take itself: nothing inside waits in turn.
     node.value.holdings.get_or_init(|| {
@@ -79,12 +79,12 @@ pub(super) fn holdings<'a, L: Ledger>(
 }
 
 /// A followed wallet.
-pub(super) struct Known<L: Ledger> {
+pub(super) struct FollowedWallet<L: Ledger> {
     pub(super) number: u32,
     pub(super) wallet: Arc<WalletOf<L>>,
 }
 
-impl<L: Ledger> Clone for Known<L> {
+impl<L: Ledger> Clone for FollowedWallet<L> {
     fn clone(&self) -> Self {
         Self { number: self.number, wallet: Arc::clone(&self.wallet) }
     }
@@ -97,9 +97,9 @@ impl<L: Ledger> Clone for Known<L> {
 /// the blocks below did to them: at most 31, or all of a record after a restart. Who asks there meanwhile waits.
 pub struct WalletsView<L: Ledger> {
     pub(super) ledger: L,
-    pub(super) names: HashTrieMapSync<Arc<str>, Known<L>>,
+    pub(super) names: HashTrieMapSync<Arc<str>, FollowedWallet<L>>,
     pub(super) waiting: Arc<[Arc<str>]>,
-    pub(super) kept: Option<Branches<Entry<L>>>,
+    pub(super) kept: Option<Branches<LedgerEntry<L>>>,
 }
 
 impl<L: Ledger> Clone for WalletsView<L> {
@@ -187,13 +187,13 @@ debug_as_text!(Unconserved);
 impl<L: Ledger> WalletsView<L> {
     /// The newest block that is folded in.
     #[must_use]
-    pub fn tip(&self) -> Option<Place> {
+    pub fn tip(&self) -> Option<BranchPosition> {
         self.kept.as_ref().map(Branches::tip)
     }
 
     /// Below which nothing is known: the oldest place that can be asked for.
     #[must_use]
-    pub fn root(&self) -> Option<Place> {
+    pub fn root(&self) -> Option<BranchPosition> {
         self.kept.as_ref().map(Branches::root)
     }
 
@@ -304,7 +304,11 @@ impl<L: Ledger> WalletsView<L> {
         if flow.total() == Some(held) { Ok(()) } else { Err(Unconserved::Differs { block, held, flow }) }
     }
 
-    fn holding<'a>(&self, known: &Known<L>, node: &'a Node<Entry<L>>) -> Result<&'a L::Wallet, BalanceError> {
+    fn holding<'a>(
+        &self,
+        known: &FollowedWallet<L>,
+        node: &'a WindowBlock<LedgerEntry<L>>,
+    ) -> Result<&'a L::Wallet, BalanceError> {
         let name = &known.wallet.name;
         let kept = self.kept.as_ref().ok_or(BalanceError::Nothing)?;
         let held = holdings(&self.ledger, kept, node).get(known.number as usize);
@@ -312,7 +316,7 @@ impl<L: Ledger> WalletsView<L> {
         held.as_ref().map_err(|fault| faulty(name, fault))
     }
 
-    fn known(&self, name: &str) -> Result<&Known<L>, BalanceError> {
+    fn known(&self, name: &str) -> Result<&FollowedWallet<L>, BalanceError> {
         self.names.get(name).ok_or_else(|| {
             let name = name.to_owned();
             if self.waiting.iter().any(|waiting| **waiting == *name) {
@@ -323,7 +327,7 @@ impl<L: Ledger> WalletsView<L> {
         })
     }
 
-    fn node(&self, hash: Hash) -> Result<&Node<Entry<L>>, BalanceError> {
+    fn node(&self, hash: Hash) -> Result<&WindowBlock<LedgerEntry<L>>, BalanceError> {
         let kept = self.kept.as_ref().ok_or(BalanceError::Nothing)?;
         kept.get(&hash).map(|node| &**node).ok_or(BalanceError::UnknownBlock { hash })
     }

@@ -8,9 +8,9 @@ use super::backfill::Backfill;
 use super::ledger::Ledger;
 use super::ownership::{Draft, Flow, OwnershipIndex};
 use super::requests::{Reply, RequestQueue, WalletRequests};
-use super::view::{Entry, Known, WalletsView, holdings};
+use super::view::{FollowedWallet, LedgerEntry, WalletsView, holdings};
 use crate::projection::window::Window;
-use crate::projection::{Place, Projection};
+use crate::projection::{BranchPosition, Projection};
 use crate::{Block, ChainEvent, Hash};
 
 /// How many blocks below the tip are kept, if finality does not settle them sooner.
@@ -24,8 +24,8 @@ pub struct Wallets<L: Ledger> {
     pub(super) ledger: L,
     keep: u64,
     pub(super) ownership: OwnershipIndex<L>,
-    pub(super) names: HashTrieMapSync<Arc<str>, Known<L>>,
-    pub(super) window: Option<Window<Entry<L>>>,
+    pub(super) names: HashTrieMapSync<Arc<str>, FollowedWallet<L>>,
+    pub(super) window: Option<Window<LedgerEntry<L>>>,
     pub(super) requests: Arc<RequestQueue<L>>,
     /// Of the requests, as of the last look: each is followed or waits.
     pub(super) looked_at: usize,
@@ -89,7 +89,7 @@ impl<L: Ledger> Wallets<L> {
                 continue;
             }
             if seen.is_none_or(|seen| seen.get(&header.parent).is_none()) {
-                self.begin(Place::before(&header));
+                self.begin(BranchPosition::before(&header));
             }
             let Some(window) = &mut self.window else { return };
             let Some(parent) = window.seen.get(&header.parent) else { return };
@@ -105,7 +105,7 @@ impl<L: Ledger> Wallets<L> {
             };
             let (changes, flow) = self.ownership.fold(&self.ledger, block, 0, draft);
             let flow = parent.value.flow.plus(flow);
-            window.insert(header, Entry::new(flow, changes.into(), Some(Arc::clone(block))));
+            window.insert(header, LedgerEntry::new(flow, changes.into(), Some(Arc::clone(block))));
         }
         let seen = self.window.as_ref().map(|window| &window.seen);
         if let Some(((at, draft), seen)) = draft.zip(seen)
@@ -116,13 +116,13 @@ impl<L: Ledger> Wallets<L> {
     }
 
     /// Starts over behind `root`, where nothing is known but of wallets that begin there.
-    fn begin(&mut self, root: Place) {
+    fn begin(&mut self, root: BranchPosition) {
         if self.window.is_some() {
             tracing::warn!(root = %root.hash, "the branch left the kept blocks: wallets start over");
         }
         self.ownership = OwnershipIndex::new();
         self.names = HashTrieMapSync::new_sync();
-        let entry = Entry::root(VectorSync::new_sync(), Flow::default());
+        let entry = LedgerEntry::root(VectorSync::new_sync(), Flow::default());
         self.window = Some(Window::new(root, None, entry));
         self.looked_at = 0;
         self.process_requests(Self::leave);
@@ -153,14 +153,14 @@ impl<L: Ledger> Wallets<L> {
         }
     }
 
-    fn lead_to(&mut self, tip: Place) {
+    fn lead_to(&mut self, tip: BranchPosition) {
         match &mut self.window {
             Some(window) if window.seen.get(&tip.hash).is_some() => window.lead_to(tip.hash),
             _ => self.begin(tip),
         }
     }
 
-    fn settle_at(&mut self, root: Place) {
+    fn settle_at(&mut self, root: BranchPosition) {
         let Some(window) = &mut self.window else { return };
         if let Some(node) = window.seen.get(&root.hash) {
             // What it is worked out from is about to go.
@@ -191,14 +191,14 @@ impl<L: Ledger> Projection<L::Transaction> for Wallets<L> {
                 for part in new.chunks(PART) {
                     self.add(part);
                     let Some(last) = part.last() else { continue };
-                    self.lead_to(Place::behind(&last.header));
+                    self.lead_to(BranchPosition::behind(&last.header));
                     if let Some(window) = &self.window {
                         self.settle_at(window.seen.below_tip(self.keep));
                     }
                 }
             }
-            ChainEvent::Reverted { ancestor, .. } => self.lead_to(Place::behind(ancestor)),
-            ChainEvent::Finalised { block } => self.settle_at(Place::behind(block)),
+            ChainEvent::Reverted { ancestor, .. } => self.lead_to(BranchPosition::behind(ancestor)),
+            ChainEvent::Finalised { block } => self.settle_at(BranchPosition::behind(block)),
             _ => {}
         }
     }

@@ -62,5 +62,5 @@ async fn steps_of_before_a_rebuild_are_not_told_behind_it() {
 
     let missed = feed.wait_for_next_cycle(SOON).await.unwrap_err();
     assert!(matches!(missed, FeedError::Missed(RecvError::Rebuilt { .. })), "{missed}");
-    assert_eq!(feed.next().await, Ok(BlockStep::Joined(Arc::clone(&tree.blocks[two]))));
+    assert_eq!(feed.next().await, Ok(BlockStep::Connected(Arc::clone(&tree.blocks[two]))));
 }

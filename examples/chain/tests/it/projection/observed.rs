@@ -11,7 +11,9 @@ use watchkeeper::{
 use watchkeeper_chain::adapter::{ChainIdentity, MemoryNode};
 use watchkeeper_chain::projection::checkpoint::Checkpoint;
 use watchkeeper_chain::projection::feed::{BlockFeed, BlockStep, TransactionFeed, TransactionStep};
-use watchkeeper_chain::projection::inclusion::{Follower, InclusionView, InclusionWaits, Inclusions, Status};
+use watchkeeper_chain::projection::inclusion::{
+    InclusionView, InclusionWaits, Inclusions, Status, TransactionFollower,
+};
 use watchkeeper_chain::projection::wallet::{
     Account, AccountWallet, Amount, BalanceError, NewWallet, WalletRequests, Wallets, WalletsRecord,
     WalletsView,
@@ -57,7 +59,7 @@ pub(super) fn wallet(name: &str, address: Address, opening: Amount) -> NewWallet
 pub(super) struct Watched {
     pub(super) runtime: ObservationRuntime<Observed>,
     pub(super) handle: ObservationHandle<Observed>,
-    pub(super) follower: Follower,
+    pub(super) follower: TransactionFollower,
     pub(super) requests: WalletRequests<Ledger>,
 }
 
@@ -216,7 +218,7 @@ async fn feeds_tell_each_block_and_each_transaction() {
     let two = tree.grow(one, vec![q.clone()]);
     let three = tree.grow(one, vec![q.clone()]);
     let four = tree.grow(three, Vec::new());
-    let joined = |place: usize| BlockStep::Joined(Arc::clone(&tree.blocks[place]));
+    let joined = |place: usize| BlockStep::Connected(Arc::clone(&tree.blocks[place]));
     let header = |place| tree.header(place);
 
     assert_eq!(blocks.wait_for_next_cycle(SOON).await.unwrap(), []);
@@ -224,7 +226,7 @@ async fn feeds_tell_each_block_and_each_transaction() {
     assert_eq!(blocks.wait_for_next_cycle(SOON).await.unwrap(), [joined(one), joined(two)]);
     assert_eq!(blocks.wait_for_next_cycle(SOON).await.unwrap(), []);
     advance(&tree, &node, four);
-    assert_eq!(blocks.next().await.unwrap(), BlockStep::Left(header(two)));
+    assert_eq!(blocks.next().await.unwrap(), BlockStep::Disconnected(header(two)));
     assert_eq!(blocks.wait_for_next_cycle(SOON).await.unwrap(), [joined(three), joined(four)]);
 
     let mut told = Vec::new();
@@ -232,10 +234,10 @@ async fn feeds_tell_each_block_and_each_transaction() {
         told.push(transactions.next().await.unwrap());
     }
     let expected = [
-        TransactionStep::Joined { block: header(one), transaction: p },
-        TransactionStep::Joined { block: header(two), transaction: q.clone() },
-        TransactionStep::Left { block: header(two), transaction: q.clone() },
-        TransactionStep::Joined { block: header(three), transaction: q },
+        TransactionStep::Connected { block: header(one), transaction: p },
+        TransactionStep::Connected { block: header(two), transaction: q.clone() },
+        TransactionStep::Disconnected { block: header(two), transaction: q.clone() },
+        TransactionStep::Connected { block: header(three), transaction: q },
     ];
     assert_eq!(told, expected);
     let mut late = TransactionFeed::new(&handle);
@@ -247,7 +249,7 @@ async fn feeds_tell_each_block_and_each_transaction() {
     let stopped = blocks.wait_for_next_cycle(SOON).await.unwrap_err();
     assert!(stopped.to_string().contains("stopped"), "{stopped}");
     // What was told before is still there.
-    assert_eq!(blocks.next().await, Ok(BlockStep::Left(header(four))));
+    assert_eq!(blocks.next().await, Ok(BlockStep::Disconnected(header(four))));
     assert_eq!(blocks.next().await, Err(RecvError::Closed(StopReason::Requested)));
 }
 
@@ -337,7 +339,7 @@ async fn a_restart_goes_on_through_a_reorg_that_it_missed() {
         .eventually("the reorg is in", |seen: &Seen| seen.view.1.tip().is_some_and(|tip| tip.next == 35));
     let seen = on.or_now().within(SOON).await.unwrap();
     assert_eq!([total(&seen.value, "a"), total(&seen.value, "b")], [1_000 - 30 * 3 - 4 * 6, 30 * 2 + 4 * 5]);
-    let left: Vec<_> = (0..3).map(|below| BlockStep::Left(tree.header(at - below))).collect();
+    let left: Vec<_> = (0..3).map(|below| BlockStep::Disconnected(tree.header(at - below))).collect();
     let told = blocks.wait_for_next_cycle(SOON).await.unwrap();
     assert!(told.is_empty() || told[..3] == left, "{told:?}");
     assert_eq!(second.script().calls.get("block"), Some(&4), "only the new blocks are read");

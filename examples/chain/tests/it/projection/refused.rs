@@ -5,7 +5,7 @@ use std::sync::Arc;
 use watchkeeper_chain::projection::wallet::{
     Account, AddWalletError, Coin, NewWallet, OutPoint, Utxo, Wallets, WrongRecord,
 };
-use watchkeeper_chain::projection::{Place, Projection};
+use watchkeeper_chain::projection::{BranchPosition, Projection};
 use watchkeeper_chain::{ChainEvent, Height};
 
 use super::wallets::{followed, funded, pay, tell, wallet};
@@ -79,5 +79,5 @@ fn a_height_that_has_none_above_is_no_panic() {
     high.header.height = Height::MAX;
     wallets.apply(&ChainEvent::Committed { new: vec![Arc::new(high.clone())] });
     wallets.settle();
-    assert_eq!(wallets.view().tip(), Some(Place { hash: high.header.hash, next: Height::MAX }));
+    assert_eq!(wallets.view().tip(), Some(BranchPosition { hash: high.header.hash, next: Height::MAX }));
 }

@@ -7,7 +7,7 @@ use watchkeeper_chain::projection::wallet::{
     Account, AccountWallet, Amount, Balance, BalanceError, Fault, Ledger, Moved, NewWallet, OutPoint, Target,
     Unconserved, Utxo, UtxoWallet, WalletOf, Wallets, WalletsView,
 };
-use watchkeeper_chain::projection::{Place, Projection};
+use watchkeeper_chain::projection::{BranchPosition, Projection};
 use watchkeeper_chain::{ChainEvent, Hash, Header, Height};
 
 use super::{Address, Coins, Payment, Tree, numbered};
@@ -340,5 +340,5 @@ fn a_block_costs_its_transactions_a_fork_its_blocks_and_a_question_nothing() {
         assert!(a.total + b.total < 10_000);
     }
     assert_eq!(cost(), 0);
-    assert_eq!(view.tip(), Some(Place::behind(&tree.header(fork))));
+    assert_eq!(view.tip(), Some(BranchPosition::behind(&tree.header(fork))));
 }

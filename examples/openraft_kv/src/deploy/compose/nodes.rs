@@ -69,12 +69,12 @@ pub struct ContainerNodes {
     http: Http,
     clients: NodeClients<NodeClient>,
     /// Held while the engine is asked: an older list must not replace a newer one.
-    known: Arc<Mutex<Known>>,
+    known: Arc<Mutex<KnownNodes>>,
     problem: Arc<std::sync::Mutex<Option<Arc<ContainerError>>>>,
 }
 
 /// The container that each node is.
-type Known = BTreeMap<String, String>;
+type KnownNodes = BTreeMap<String, String>;
 
 impl ContainerNodes {
     /// Looks for containers that are labelled with `cluster`.
@@ -119,7 +119,7 @@ impl ContainerNodes {
         Ok(())
     }
 
-    fn take_in(&self, known: &mut Known, containers: &[ContainerSummary]) {
+    fn take_in(&self, known: &mut KnownNodes, containers: &[ContainerSummary]) {
         let (chosen, same_name) = by_name(known, containers);
         self.clients.replace(chosen.values().filter_map(|container| self.node(container)).collect());
         *known = chosen.iter().map(|(name, container)| (name.clone(), id(container).to_owned())).collect();
@@ -171,7 +171,7 @@ impl ContainerNodes {
             ..ListContainersOptions::default()
         };
         let found = self.docker.list_containers(Some(options)).await?;
-        match by_name(&Known::new(), &found) {
+        match by_name(&KnownNodes::new(), &found) {
             (_, Some(same_name)) => Err(same_name),
             (chosen, None) => Ok(chosen.get(node).map(|container| id(container).to_owned())),
         }
@@ -212,7 +212,7 @@ impl ContainerNodes {
 
 /// The container of each name: the one that is known, else the oldest. With the first two of one name, if there are.
 fn by_name<'a>(
-    known: &Known,
+    known: &KnownNodes,
     containers: &'a [ContainerSummary],
 ) -> (BTreeMap<String, &'a ContainerSummary>, Option<ContainerError>) {
     let mut named: Vec<(&String, &ContainerSummary)> = Vec::new();
@@ -356,7 +356,7 @@ mod tests {
             ..container(name, Some(ip))
         };
         let (n1, n2) = (of("n1", "aaa", 5, "172.18.0.2"), of("n2", "bbb", 6, "172.18.0.3"));
-        let mut known = Known::new();
+        let mut known = KnownNodes::new();
         nodes.take_in(&mut known, &[n1.clone(), n2.clone()]);
         assert!(nodes.problem().is_none());
 

@@ -80,14 +80,14 @@ fn set_now(node: &Running, traffic: Traffic) -> Result<(), DynError> {
 }
 
 /// Which network a file of `/proc/PID/ns/net` is.
-type Network = (u64, u64);
+type NetworkId = (u64, u64);
 
-fn number(network: &fs::Metadata) -> Network {
+fn number(network: &fs::Metadata) -> NetworkId {
     (network.dev(), network.ino())
 }
 
 /// The networks that are not to be touched: the one that this process is in, and that of the machine.
-fn of_this_machine() -> Result<Vec<Network>, DynError> {
+fn of_this_machine() -> Result<Vec<NetworkId>, DynError> {
     let ours = fs::metadata("/proc/self/ns/net")
         .map_err(|error| format!("our own network cannot be looked up ({error}): mount /proc"))?;
     // That of the first process may be hidden from us, as in a container, and is then none that we could reach.
@@ -96,7 +96,7 @@ fn of_this_machine() -> Result<Vec<Network>, DynError> {
 }
 
 /// The network of the node, held open: of its process and of no other that has its number by now, and no `other` one.
-fn network_of(node: &Running, others: &[Network]) -> Result<File, DynError> {
+fn network_of(node: &Running, others: &[NetworkId]) -> Result<File, DynError> {
     let Running { container, pid, .. } = node;
     let gone = |error: io::Error| {
         format!(

@@ -21,13 +21,13 @@ pub(super) enum Set {
 
 /// A pod's place in its set.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct PodPlace {
     pub(super) set: Set,
     /// The node's number: the ordinal, plus 1.
     pub(super) id: u64,
 }
 
-impl Place {
+impl PodPlace {
     /// By the name, such as `kv-0`, if the pod is of a `StatefulSet` called `kv` or of nothing at all. The random end
     /// of a Deployment's pod may be a number as well, and `kv-00` is no other way to write `kv-0`.
     pub(super) fn of(pod: &Pod) -> Option<Self> {
@@ -49,9 +49,9 @@ impl Place {
 
 /// A pod, and its place if it has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Member {
+pub(super) struct PodOfSet {
     pub(super) view: PodView,
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<PodPlace>,
 }
 
 /// Names sources: the pods of one set are `n1`, `n2` and so on, and all others are called like their pod.
@@ -77,11 +77,11 @@ impl Names {
     /// The name of each pod, and the pods that are left out since another has their name.
     pub(super) fn give<'a>(
         &mut self,
-        members: impl Iterator<Item = &'a Member> + Clone,
-    ) -> (BTreeMap<String, &'a Member>, Vec<K8sError>) {
+        members: impl Iterator<Item = &'a PodOfSet> + Clone,
+    ) -> (BTreeMap<String, &'a PodOfSet>, Vec<K8sError>) {
         let places = members.clone().filter_map(|member| member.place.as_ref());
         self.meet(&places.map(|place| &place.set).collect());
-        let number = |member: &Member| {
+        let number = |member: &PodOfSet| {
             let place = member.place.as_ref()?;
             (self.numbered.as_ref() == Some(&place.set)).then(|| format!("n{}", place.id))
         };
@@ -89,7 +89,7 @@ impl Names {
         let numbered = members.clone().filter_map(|member| number(member).map(|name| (name, member)));
         let others = members.filter(|member| number(member).is_none());
         let others = others.map(|member| (member.view.name.clone(), member));
-        let mut named: BTreeMap<String, &Member> = BTreeMap::new();
+        let mut named: BTreeMap<String, &PodOfSet> = BTreeMap::new();
         let mut left_out = Vec::new();
         for (name, member) in numbered.chain(others) {
             match named.get(&name) {
@@ -127,22 +127,22 @@ mod tests {
 
     use super::*;
 
-    fn member(metadata: &Value) -> Member {
+    fn member(metadata: &Value) -> PodOfSet {
         let pod: Pod = serde_json::from_value(json!({ "metadata": metadata })).unwrap();
-        Member { view: PodView::of(&pod), place: Place::of(&pod) }
+        PodOfSet { view: PodView::of(&pod), place: PodPlace::of(&pod) }
     }
 
-    fn owned(name: &str, kind: &str, owner: &str) -> Member {
+    fn owned(name: &str, kind: &str, owner: &str) -> PodOfSet {
         let owner =
             json!({ "apiVersion": "apps/v1", "kind": kind, "name": owner, "uid": owner, "controller": true });
         member(&json!({ "name": name, "ownerReferences": [owner] }))
     }
 
-    fn bare(name: &str) -> Member {
+    fn bare(name: &str) -> PodOfSet {
         member(&json!({ "name": name }))
     }
 
-    fn names(names: &mut Names, members: &[Member]) -> Vec<String> {
+    fn names(names: &mut Names, members: &[PodOfSet]) -> Vec<String> {
         let (named, left_out) = names.give(members.iter());
         assert!(left_out.is_empty(), "{left_out:?}");
         named.into_iter().map(|(name, member)| format!("{name}={}", member.view.name)).collect()

@@ -21,7 +21,7 @@ use watchkeeper_scenario::NodeClients;
 
 use super::error::K8sError;
 use super::forward::{Forward, Opener};
-use super::names::{Member, Names, Place};
+use super::names::{Names, PodOfSet, PodPlace};
 use super::options::Reach;
 use super::pod::PodView;
 use crate::NodeClient;
@@ -251,9 +251,9 @@ struct Follower {
     clients: NodeClients<NodeClient>,
     names: Names,
     /// What a list that is under way has brought so far.
-    listing: Option<BTreeMap<String, Member>>,
+    listing: Option<BTreeMap<String, PodOfSet>>,
     /// By the pod's name, of which there is one at a time.
-    pods: BTreeMap<String, Member>,
+    pods: BTreeMap<String, PodOfSet>,
     /// By the node's name.
     routes: BTreeMap<String, Route>,
     retry: Retry,
@@ -319,7 +319,7 @@ impl Follower {
             watcher::Event::Delete(pod) => {
                 // Not the one that has its name by now.
                 let name = pod.metadata.name.unwrap_or_default();
-                let is_it = |known: &Member| pod.metadata.uid.as_ref() == Some(&known.view.uid);
+                let is_it = |known: &PodOfSet| pod.metadata.uid.as_ref() == Some(&known.view.uid);
                 if self.pods.get(&name).is_some_and(is_it) {
                     self.pods.remove(&name);
                 }
@@ -333,7 +333,8 @@ impl Follower {
     async fn publish(&mut self) {
         let (named, left_out) = self.names.give(self.pods.values());
         let mut problem = left_out.into_iter().next().map(Arc::new);
-        let named: Vec<(String, Member)> = named.into_iter().map(|(node, pod)| (node, pod.clone())).collect();
+        let named: Vec<(String, PodOfSet)> =
+            named.into_iter().map(|(node, pod)| (node, pod.clone())).collect();
         let before = std::mem::take(&mut self.routes);
         let mut old = before;
         let mut has_failed = false;
@@ -370,8 +371,8 @@ impl Follower {
         });
     }
 
-    fn route(&self, node: &str, pod: &Member, addr: SocketAddr) -> Result<Route, K8sError> {
-        let Member { view, place } = pod;
+    fn route(&self, node: &str, pod: &PodOfSet, addr: SocketAddr) -> Result<Route, K8sError> {
+        let PodOfSet { view, place } = pod;
         let forward = self.opener.open(&view.name, addr.port());
         let forward = forward.map_err(|source| K8sError::Forward { pod: view.name.clone(), source })?;
         let reached = forward.as_ref().map_or(addr, |forward| forward.addr);
@@ -407,8 +408,8 @@ impl Follower {
     }
 }
 
-fn insert(pods: &mut BTreeMap<String, Member>, pod: &Pod) {
-    let member = Member { view: PodView::of(pod), place: Place::of(pod) };
+fn insert(pods: &mut BTreeMap<String, PodOfSet>, pod: &Pod) {
+    let member = PodOfSet { view: PodView::of(pod), place: PodPlace::of(pod) };
     pods.insert(member.view.name.clone(), member);
 }
 

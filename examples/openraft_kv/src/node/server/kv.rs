@@ -10,7 +10,7 @@ use super::body::Body;
 use super::error::Refusal;
 use super::{Answer, App};
 use crate::api::{ErrorCode, ReadAnswer, ReadRequest, WriteRequest, Written};
-use crate::node::raft::Outcome;
+use crate::node::raft::AppliedEntry;
 
 pub(super) async fn write(State(app): State<Arc<App>>, Body(request): Body<WriteRequest>) -> Answer<Written> {
     check_key(&request.key)?;
@@ -18,15 +18,17 @@ pub(super) async fn write(State(app): State<Arc<App>>, Body(request): Body<Write
     let written = timeout(app.request_timeout, app.raft.client_write(request)).await;
     let applied = written.map_err(|_| not_committed(&app))??;
     match applied.data {
-        Outcome::Written(written) => Ok(Json(written)),
-        Outcome::Stale { last } => Err(Refusal::new(
+        AppliedEntry::Written(written) => Ok(Json(written)),
+        AppliedEntry::Stale { last } => Err(Refusal::new(
             ErrorCode::StaleSerial,
             format!(
                 "serial {serial} of `{key}` is older than its last write, {last}: \
                  use a greater one for a new write"
             ),
         )),
-        Outcome::Nothing => Err(Refusal::new(ErrorCode::Internal, "a write was applied as something else")),
+        AppliedEntry::Nothing => {
+            Err(Refusal::new(ErrorCode::Internal, "a write was applied as something else"))
+        }
     }
 }
 

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{KV, META, decode, encode, failed, get, meta, put, write};
 use crate::api::{WriteRequest, Written};
-use crate::node::raft::{Entry, LogId, Outcome, SnapshotMeta, StorageError, StoredMembership, TypeConfig};
+use crate::node::raft::{
+    AppliedEntry, Entry, LogId, SnapshotMeta, StorageError, StoredMembership, TypeConfig,
+};
 
 /// What a key holds: its value, and the write that set it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +106,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         read().map_err(failed(ErrorSubject::StateMachine, ErrorVerb::Read))
     }
 
-    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Outcome>, StorageError>
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<AppliedEntry>, StorageError>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
@@ -178,19 +180,19 @@ fn applied(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Opt
     Ok(get::<Option<LogId>>(meta, meta::APPLIED)?.flatten())
 }
 
-fn apply_all(txn: &WriteTransaction, entries: Vec<Entry>) -> Result<Vec<Outcome>, redb::Error> {
+fn apply_all(txn: &WriteTransaction, entries: Vec<Entry>) -> Result<Vec<AppliedEntry>, redb::Error> {
     let mut meta = txn.open_table(META)?;
     let mut kv = txn.open_table(KV)?;
     let mut outcomes = Vec::with_capacity(entries.len());
     let last = entries.last().map(|entry| entry.log_id);
     for entry in entries {
         outcomes.push(match entry.payload {
-            EntryPayload::Blank => Outcome::Nothing,
+            EntryPayload::Blank => AppliedEntry::Nothing,
             EntryPayload::Normal(write) => apply(&mut kv, write, entry.log_id.index)?,
             EntryPayload::Membership(membership) => {
                 let stored = StoredMembership::new(Some(entry.log_id), membership);
                 put(&mut meta, meta::MEMBERSHIP, &stored)?;
-                Outcome::Nothing
+                AppliedEntry::Nothing
             }
         });
     }
@@ -204,12 +206,12 @@ fn apply(
     kv: &mut Table<'_, &'static str, (&'static str, u64, u64)>,
     write: WriteRequest,
     log_index: u64,
-) -> Result<Outcome, redb::Error> {
+) -> Result<AppliedEntry, redb::Error> {
     let WriteRequest { key, value, serial } = write;
     let known = kv.get(key.as_str())?.map(|record| Record::from(record.value()));
     let record = match known {
         Some(known) if known.serial > serial => {
-            return Ok(Outcome::Stale { last: known.serial });
+            return Ok(AppliedEntry::Stale { last: known.serial });
         }
         Some(known) if known.serial == serial => known,
         _ => {
@@ -217,7 +219,7 @@ fn apply(
             Record { value, serial, log_index }
         }
     };
-    Ok(Outcome::Written(Written { key, value: record.value, serial, log_index: record.log_index }))
+    Ok(AppliedEntry::Written(Written { key, value: record.value, serial, log_index: record.log_index }))
 }
 
 fn replace_all(txn: &WriteTransaction, snapshot: &SnapshotMeta, data: &[u8]) -> Result<(), redb::Error> {
