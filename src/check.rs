@@ -68,12 +68,14 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use crate::config::ObservationConfig;
-use crate::error::chain;
+use crate::error::DynError;
+use crate::error_text::chain;
 use crate::error_text::debug_as_text;
-use crate::observer::{DynError, Observer};
+use crate::observer::Observer;
 use crate::panics::{AppValue, catch, poll_caught};
+use crate::render::debug_line;
 use crate::source::ObservedSource;
-use crate::text::{MESSAGE, debug_line, one_line};
+use crate::text::{MESSAGE, one_line};
 
 /// How many awaits of one poll are interrupted.
 const AWAITS: u32 = 256;

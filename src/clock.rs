@@ -5,7 +5,7 @@ mod fed;
 use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep};
 use crate::panics::poll_caught;
 use crate::pulse::{BothClocks, Pulse};
 use crate::shield::Shield;
+use crate::time::{Wall, nanos, since_1970};
 
 /// Tokio's clock, also for threads and executors that are not the runtime's own; or the clock of a feed.
 ///
@@ -34,21 +35,6 @@ pub(crate) struct Clock {
 enum Time {
     Tokio,
     Fed(Arc<Fed>),
-}
-
-/// In nanoseconds, which last until 2554.
-#[derive(Debug)]
-pub(crate) struct Wall {
-    /// What the wall's clock showed at the start, since 1970; or would have shown, as it was set since.
-    start: AtomicU64,
-    /// When it was looked at last, since the start.
-    looked: AtomicU64,
-}
-
-impl Wall {
-    pub(crate) fn now() -> Self {
-        Self { start: AtomicU64::new(nanos(since_1970())), looked: AtomicU64::new(0) }
-    }
 }
 
 /// How far the wall's clock and tokio's may be apart before that is looked into.
@@ -168,19 +154,10 @@ impl Clock {
     }
 }
 
-/// What the wall's clock shows.
-fn since_1970() -> Duration {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
-}
-
 /// What lies beyond the year 9999 is shown as its end.
 fn since_epoch(since: Duration) -> SystemTime {
     const LAST: Duration = Duration::from_secs(253_402_300_799);
     SystemTime::UNIX_EPOCH + since.min(LAST)
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Is over at its deadline, or when its executor has shut down.
@@ -206,12 +183,6 @@ impl Future for Timer {
             Ticking::Fed(timer) => timer.poll(context.waker()),
         }
     }
-}
-
-/// Adds without overflow: a far future is as good as never.
-pub(crate) fn later(instant: Instant, by: Duration) -> Instant {
-    const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
-    instant.checked_add(by).unwrap_or_else(|| instant + FAR)
 }
 
 #[cfg(all(test, not(watchkeeper_loom)))]

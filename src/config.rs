@@ -7,14 +7,19 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::cursor::{First, Resume};
-use crate::duplicates::Duplicates;
 use crate::error::ObservationRuntimeError;
+use crate::text::one_line;
 
 /// The longest duration that is valid.
 pub(crate) const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
 
 /// Bytes of the longest name.
 pub(crate) const LONGEST_NAME: usize = 256;
+
+/// A name of the app's, in a line of the log.
+pub(crate) fn logged_name(name: &str) -> String {
+    one_line(name, LONGEST_NAME)
+}
 
 /// How often to look, how long to wait, how much to keep.
 ///
@@ -238,4 +243,22 @@ impl Retry {
         }
         Ok(())
     }
+}
+
+/// What becomes of a source set in which two sources share a name, or one has none.
+///
+/// A set without a single named source is refused in any case, unless it is empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Duplicates {
+    /// The first source of a name is observed, in the provider's order. The others, and sources without a name,
+    /// are left out; the observer never sees them.
+    ///
+    /// That is logged once as a warning, and again when other names are concerned. A name that is given to
+    /// several sources shows as one whose last probe has failed, wherever the observer keeps what it knows by
+    /// source ([`source_health`](crate::Observer::source_health)): in waits by source, in `why_stale` and in
+    /// reports. The answers of the one that is observed stay: predicates and waits for all sources see them.
+    #[default]
+    KeepFirst,
+    /// The whole set is refused: the cycle fails with a [`SourceSetError`](crate::SourceSetError), and nothing is polled.
+    Refuse,
 }

@@ -1,16 +1,48 @@
 //! The control side of a runtime.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use watchkeeper_fsm::StopReason;
 
-use crate::core::Control;
-use crate::error::{ControlError, StopOutcome};
+use crate::error::{ControlError, PollNowError};
 use crate::parent::Parent;
-use crate::poll_now::{PollNowError, Polled};
-use crate::runner::ControlSender;
+use crate::task::inbox::{ControlSender, NotTaken};
+use crate::task::lifetime::{Reason, StopOutcome};
+
+/// What somebody may ask of a running observation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Control {
+    Pause,
+    Resume,
+    PollNow,
+}
+
+impl Reason for StopReason {
+    const REQUESTED: Self = Self::Requested;
+    const SHUTDOWN: Self = Self::Shutdown;
+    const DIED: Self = Self::Died;
+}
+
+impl From<NotTaken<StopReason>> for ControlError {
+    fn from(not_taken: NotTaken<StopReason>) -> Self {
+        match not_taken {
+            NotTaken::Full { capacity } => Self::Full { capacity },
+            NotTaken::NotDriven { no_turn_for } => Self::NotDriven { no_turn_for },
+            NotTaken::Ended(reason) => Self::ended(reason),
+        }
+    }
+}
+
+/// `poll_now_and_wait` for a control, which does not know the observer's types.
+pub(crate) trait Polled: Send + Sync {
+    fn poll_now_and_wait<'a>(&'a self, control: &'a ObservationControl) -> EndedCycle<'a>;
+}
+
+/// The number of the cycle, once it has ended.
+pub(crate) type EndedCycle<'a> = Pin<Box<dyn Future<Output = Result<u64, PollNowError>> + Send + 'a>>;
 
 /// Pauses, resumes, hurries and stops a runtime; cloneable, and the same type for every observer.
 ///
@@ -22,13 +54,13 @@ use crate::runner::ControlSender;
 /// A call that is dropped may still be taken: it was sent when it was first polled.
 #[derive(Clone)]
 pub struct ObservationControl {
-    remote: ControlSender<Control, u64>,
+    remote: ControlSender<Control, u64, StopReason>,
     /// Where what comes of a cycle is published.
     polled: Arc<dyn Polled>,
 }
 
 impl ObservationControl {
-    pub(crate) fn new(remote: ControlSender<Control, u64>, polled: Arc<dyn Polled>) -> Self {
+    pub(crate) fn new(remote: ControlSender<Control, u64, StopReason>, polled: Arc<dyn Polled>) -> Self {
         Self { remote, polled }
     }
 
@@ -40,7 +72,7 @@ impl ObservationControl {
     /// [`ControlError`]: too many waiting controls, a stopped runtime, a dead one, or one that had no turn to
     /// take it for some 5 s.
     pub async fn pause(&self) -> Result<(), ControlError> {
-        self.remote.ask(Control::Pause).await.map(|_| ())
+        self.ask(Control::Pause).await.map(|_| ())
     }
 
     /// Lets ticks and wakes start cycles again, at the next point of the grid; after a failure with
@@ -50,7 +82,7 @@ impl ObservationControl {
     ///
     /// As [`pause`](Self::pause).
     pub async fn resume(&self) -> Result<(), ControlError> {
-        self.remote.ask(Control::Resume).await.map(|_| ())
+        self.ask(Control::Resume).await.map(|_| ())
     }
 
     /// Starts a cycle now, or right after the one in flight, and returns its number.
@@ -65,7 +97,7 @@ impl ObservationControl {
     ///
     /// As [`pause`](Self::pause).
     pub async fn poll_now(&self) -> Result<u64, ControlError> {
-        self.remote.ask(Control::PollNow).await
+        self.ask(Control::PollNow).await
     }
 
     /// Starts a cycle as [`poll_now`](Self::poll_now) does, waits until that very cycle has succeeded, and returns its
@@ -91,6 +123,10 @@ impl ObservationControl {
     /// after a call that was dropped; a runtime that has already ended answers at once.
     pub async fn stop(&self) -> StopOutcome {
         self.remote.life.stop().await
+    }
+
+    async fn ask(&self, control: Control) -> Result<u64, ControlError> {
+        Ok(self.remote.ask(control).await?)
     }
 
     pub(crate) fn request_stop(&self, reason: StopReason) {

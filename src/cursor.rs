@@ -6,9 +6,6 @@ use std::str::FromStr;
 use std::time::SystemTime;
 
 use crate::error_text::debug_as_text;
-use crate::observer::Observer;
-use crate::status::ObservationSnapshot;
-use crate::tap::Record;
 
 /// The largest number to go on from: each process adds to it, and there is room for more than will ever come.
 pub(crate) const LAST_RESUMED: u64 = u64::MAX / 2;
@@ -174,21 +171,6 @@ pub struct Resume {
     pub cycle: u64,
     /// How many events there were so far.
     pub event_count: u64,
-}
-
-/// Right after this snapshot. Where a later cycle has failed, set `cycle` to that, or resume after
-/// its [`Record`].
-impl<S> From<&ObservationSnapshot<S>> for Resume {
-    fn from(snapshot: &ObservationSnapshot<S>) -> Self {
-        Self { cursor: snapshot.cursor, cycle: snapshot.cycle, event_count: snapshot.event_count }
-    }
-}
-
-/// Right after this record.
-impl<O: Observer> From<&Record<O>> for Resume {
-    fn from(record: &Record<O>) -> Self {
-        Self { cursor: record.cursor, cycle: record.status.cycle, event_count: record.event_count }
-    }
 }
 
 impl fmt::Display for Resume {

@@ -3,54 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use crate::config::Duplicates;
 use crate::failure::Cause;
 use crate::observer::Observer;
 use crate::panics::AppValues;
-use crate::source::{ObservedSource, SourceChange, SourceNames, SourceSetError};
+use crate::source::{LeftOut, ObservedSource, SourceChange, SourceNames, SourceSetError};
 use crate::source_health::{ProbeFailure, SourceHealth};
 use crate::status::ObservationSnapshot;
-
-/// What becomes of a source set in which two sources share a name, or one has none.
-///
-/// A set without a single named source is refused in any case, unless it is empty.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Duplicates {
-    /// The first source of a name is observed, in the provider's order. The others, and sources without a name,
-    /// are left out; the observer never sees them.
-    ///
-    /// That is logged once as a warning, and again when other names are concerned. A name that is given to
-    /// several sources shows as one whose last probe has failed, wherever the observer keeps what it knows by
-    /// source ([`source_health`](crate::Observer::source_health)): in waits by source, in `why_stale` and in
-    /// reports. The answers of the one that is observed stay: predicates and waits for all sources see them.
-    #[default]
-    KeepFirst,
-    /// The whole set is refused: the cycle fails with a [`SourceSetError`], and nothing is polled.
-    Refuse,
-}
-
-/// What was left out of a set.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct LeftOut {
-    /// Names that are given to several sources, in order, with how many.
-    shared: Vec<(Arc<str>, usize)>,
-    /// How many sources have no name.
-    pub(crate) unnamed: usize,
-}
-
-impl LeftOut {
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.shared.iter().map(|(name, _)| &**name)
-    }
-
-    pub(crate) fn count(&self) -> usize {
-        self.shared.iter().map(|(_, given)| given - 1).sum::<usize>() + self.unnamed
-    }
-
-    /// Whether the same names are concerned, however often they are given.
-    pub(crate) fn concerns_the_same(&self, other: &Self) -> bool {
-        self.names().eq(other.names()) && (self.unnamed == 0) == (other.unnamed == 0)
-    }
-}
 
 /// A set whose names tell its sources apart.
 pub(crate) struct Settled<S> {

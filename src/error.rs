@@ -1,12 +1,16 @@
 //! What can go wrong when a runtime is started or controlled.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use watchkeeper_fsm::StopReason;
 
-use crate::DynError;
-use crate::error_text::{causes, debug_as_text, has_more_causes};
-use crate::text::{DisplayText, MESSAGE, one_line};
+use crate::error_text::debug_as_text;
+use crate::failure::ObservationFailure;
+use crate::text::{MESSAGE, one_line};
+
+/// Any error of app code.
+pub type DynError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a runtime did not start.
 #[derive(thiserror::Error)]
@@ -173,19 +177,37 @@ impl ControlError {
     }
 }
 
-/// How a stop ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a detached runtime still has app code running"]
-pub enum StopOutcome {
-    /// The driver has ended: it runs no app code any more. A task that the app has spawned, such as a
-    /// probe of `PerSource`, ends at its next await.
-    Stopped,
-    /// The driver had no turn to end in until `stop_timeout`: app code blocked its thread, which cannot be
-    /// cancelled, or nobody drives its executor. The runtime counts as stopped, and nothing that is done
-    /// later is published.
-    ///
-    /// Blocking work belongs into [`tokio::task::spawn_blocking`].
-    Detached,
+/// Why a `poll_now_and_wait` of [`ObservationRuntime`](crate::ObservationRuntime) or of [`ObservationControl`](crate::ObservationControl) has nothing to return.
+#[derive(Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum PollNowError {
+    /// The control was not taken: no cycle was started.
+    #[error(transparent)]
+    NotTaken(#[from] ControlError),
+    /// The cycle has failed.
+    #[error("the cycle that was asked for has failed: {0}")]
+    Failed(Arc<ObservationFailure>),
+    /// The runtime ended before the cycle did.
+    #[error("the runtime ended before the cycle that was asked for did ({reason}): start another one")]
+    Ended {
+        /// Why it ended.
+        reason: StopReason,
+    },
+    /// The runtime's executor has given it no turn for some 5 s, or app code has blocked it for so long. The cycle may
+    /// still end.
+    #[error("the cycle that was asked for has not ended: {}", no_turn(*no_turn_for))]
+    NotDriven {
+        /// For how long there was no turn, at least.
+        no_turn_for: Duration,
+    },
+    /// More than 1,000 publications came before this call had a turn, and its cycle was among those that were lost.
+    #[error(
+        "{missed} publications were missed, and the cycle that was asked for with them: await this where nothing blocks"
+    )]
+    FellBehind {
+        /// How many.
+        missed: u64,
+    },
 }
 
 /// Why a cursor was refused.
@@ -226,61 +248,4 @@ pub(crate) fn no_turn(no_turn_for: Duration) -> String {
     )
 }
 
-/// An error with all its causes: `outer: middle: root`. As it is recorded: see [`text::message`](crate::text::message).
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = DisplayText::by(error);
-    for cause in causes(error) {
-        let said = DisplayText::by(cause);
-        // Some errors already end with their cause: do not say it twice.
-        if !text.ends_with(&said) {
-            text.push(&DisplayText::by(": "));
-            text.push(&said);
-        }
-    }
-    if has_more_causes(error) {
-        text.push(&DisplayText::by(" ... (there are more than 32 causes)"));
-    }
-    text.message()
-}
-
-#[cfg(all(test, not(watchkeeper_loom)))]
-mod tests {
-    use std::error::Error;
-    use std::fmt;
-
-    use super::*;
-
-    /// Its cause is itself, or the next of so many.
-    #[derive(Debug)]
-    struct CyclicError(Option<Box<CyclicError>>, usize);
-
-    impl fmt::Display for CyclicError {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "link {}", self.1)
-        }
-    }
-
-    impl Error for CyclicError {
-        fn source(&self) -> Option<&(dyn Error + 'static)> {
-            match &self.0 {
-                Some(next) => Some(&**next),
-                None if self.1 == 0 => None,
-                None => Some(self),
-            }
-        }
-    }
-
-    fn links(count: usize) -> CyclicError {
-        (1..count).fold(CyclicError(None, 0), |next, n| CyclicError(Some(Box::new(next)), n))
-    }
-
-    #[test]
-    fn an_error_that_is_its_own_cause_has_an_end() {
-        assert_eq!(chain(&CyclicError(None, 7)), "link 7 ... (there are more than 32 causes)");
-        assert_eq!(chain(&links(3)), "link 2: link 1: link 0");
-        assert!(chain(&links(32)).ends_with(": link 1: link 0"));
-        assert!(chain(&links(40)).ends_with(" ... (there are more than 32 causes)"));
-    }
-}
-
-debug_as_text!(ObservationRuntimeError, ControlError, CursorError);
+debug_as_text!(ObservationRuntimeError, ControlError, CursorError, PollNowError);

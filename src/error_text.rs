@@ -4,8 +4,8 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use crate::panics::catch;
-use crate::text::{one_line, rendered};
-use crate::waits::Unmet;
+use crate::render::rendered;
+use crate::text::{DisplayText, one_line};
 
 /// Causes that are followed: an error may be its own cause.
 const CAUSES: usize = 32;
@@ -18,10 +18,10 @@ const CAUSE: usize = 1_000;
 
 /// The text of an error and those of its causes: `outer: middle: root`.
 ///
-/// Only the first text keeps its line breaks, because the reports of waits have several lines, and so does an
-/// [`Unmet`] among the causes. Each other cause is one line. All of it is escaped like
-/// [`one_line`](crate::report::one_line), and bounded: 16,000 bytes of the first text, 1,000 of each cause, and 32
-/// causes. A cause that the text before already ends with is left out. A text that panics says so.
+/// The first text keeps its line breaks, because the reports of waits have several lines. So does a cause whose further
+/// lines are all indented by two spaces, as those of a report are; any other cause is one line. So no cause begins a line
+/// of its own. All of it is escaped like [`one_line`](crate::report::one_line), and bounded: 16,000 bytes of the first
+/// text and of each indented cause, 1,000 of each other cause, and 32 causes. A cause that the text before already ends with is left out. A text that panics says so.
 ///
 /// This is what all errors of the project print as `Debug`, which a `main` that returns `Err` and `unwrap` show.
 ///
@@ -50,9 +50,11 @@ pub fn error_chain(error: &dyn Error) -> String {
 
 fn push_causes(text: &mut String, error: &dyn Error) {
     for cause in causes(error) {
-        let said = match cause.downcast_ref::<Unmet>() {
-            Some(report) => rendered(FIRST, |out| write!(out, "{report}")),
-            None => one_line(&cause.to_string(), CAUSE),
+        let said = cause.to_string();
+        let said = if is_indented(&said) {
+            rendered(FIRST, |out| out.write_str(&said))
+        } else {
+            one_line(&said, CAUSE)
         };
         // Some errors already end with their cause.
         if !text.ends_with(&said) {
@@ -65,13 +67,36 @@ fn push_causes(text: &mut String, error: &dyn Error) {
     }
 }
 
+/// An error with all its causes: `outer: middle: root`. As it is recorded: see [`text::message`](crate::text::message).
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = DisplayText::by(error);
+    for cause in causes(error) {
+        let said = DisplayText::by(cause);
+        // Some errors already end with their cause: do not say it twice.
+        if !text.ends_with(&said) {
+            text.push(&DisplayText::by(": "));
+            text.push(&said);
+        }
+    }
+    if has_more_causes(error) {
+        text.push(&DisplayText::by(" ... (there are more than 32 causes)"));
+    }
+    text.message()
+}
+
+/// Whether it has several lines, none of which but the first begins with anything but two spaces.
+fn is_indented(text: &str) -> bool {
+    let mut further = text.split('\n').skip(1).peekable();
+    further.peek().is_some() && further.all(|line| line.is_empty() || line.starts_with("  "))
+}
+
 /// The causes of an error, at most [`CAUSES`].
-pub(crate) fn causes(error: &dyn Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+fn causes(error: &dyn Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
     all_causes(error).take(CAUSES)
 }
 
 /// Whether there are more than [`causes`] returns.
-pub(crate) fn has_more_causes(error: &dyn Error) -> bool {
+fn has_more_causes(error: &dyn Error) -> bool {
     all_causes(error).nth(CAUSES).is_some()
 }
 
@@ -157,7 +182,7 @@ mod tests {
     #[test]
     fn an_error_that_is_its_own_cause_ends() {
         assert_eq!(error_chain(&Circle), "round: and more causes");
-        assert_eq!(crate::error::chain(&Circle), "round ... (there are more than 32 causes)");
+        assert_eq!(chain(&Circle), "round ... (there are more than 32 causes)");
     }
 
     #[test]
@@ -165,7 +190,7 @@ mod tests {
         for (texts, more) in [(33, false), (34, true)] {
             let error = TextChain(Box::leak(["a", "b"].repeat(17)[..texts].into()));
             assert_eq!(error_chain(&error).ends_with(": and more causes"), more, "{}", texts - 1);
-            assert_eq!(crate::error::chain(&error).contains("more than 32"), more, "{}", texts - 1);
+            assert_eq!(chain(&error).contains("more than 32"), more, "{}", texts - 1);
         }
     }
 
@@ -175,6 +200,38 @@ mod tests {
         let shown = error_chain(&TextChain(Box::leak(Box::new(["a", page]))));
         assert!(shown.len() < CAUSE + 100 && shown.ends_with(" more bytes)"), "{shown}");
         assert!(!shown.contains('\n'), "{shown}");
-        assert!(crate::error::chain(&TextChain(Box::leak(Box::new(["a", page])))).len() < 10_000);
+        assert!(chain(&TextChain(Box::leak(Box::new(["a", page])))).len() < 10_000);
+    }
+
+    /// Its cause is itself, or the next of so many.
+    #[derive(Debug)]
+    struct CyclicError(Option<Box<CyclicError>>, usize);
+
+    impl fmt::Display for CyclicError {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "link {}", self.1)
+        }
+    }
+
+    impl Error for CyclicError {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            match &self.0 {
+                Some(next) => Some(&**next),
+                None if self.1 == 0 => None,
+                None => Some(self),
+            }
+        }
+    }
+
+    fn links(count: usize) -> CyclicError {
+        (1..count).fold(CyclicError(None, 0), |next, n| CyclicError(Some(Box::new(next)), n))
+    }
+
+    #[test]
+    fn an_error_that_is_its_own_cause_has_an_end() {
+        assert_eq!(chain(&CyclicError(None, 7)), "link 7 ... (there are more than 32 causes)");
+        assert_eq!(chain(&links(3)), "link 2: link 1: link 0");
+        assert!(chain(&links(32)).ends_with(": link 1: link 0"));
+        assert!(chain(&links(40)).ends_with(" ... (there are more than 32 causes)"));
     }
 }

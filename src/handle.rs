@@ -4,19 +4,19 @@ use std::fmt;
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use watchkeeper_fsm::{State, StateKind, StopReason};
+use watchkeeper_fsm::{State, StopReason};
 
-use crate::cursor::{Cursor, Instance};
+use crate::cursor::Cursor;
 use crate::error::CursorError;
 use crate::failure::ObservationFailure;
 use crate::freshness::Freshness;
-use crate::history::ObservationBatch;
+use crate::mark::Mark;
 use crate::observer::Observer;
-use crate::shared::Shared;
-use crate::status::{ObservationSnapshot, ObservationStatus, Published};
+use crate::publish::history::ObservationBatch;
+use crate::publish::shared::Shared;
+use crate::status::{ObservationSnapshot, ObservationStatus};
 use crate::subscription::Subscription;
 use crate::tap::{Tap, TapLimits};
-use crate::waits::why;
 use crate::watch::Watch;
 
 /// What is known of a running observation; cloneable.
@@ -175,23 +175,6 @@ impl<O: Observer> ObservationHandle<O> {
         })
     }
 
-    /// One sentence on the source called `name`, from what is known: how old its last answer is, what failed
-    /// since, whether a probe is in flight. For one that is fresh it says so, for a name that no source has it
-    /// lists those there are, as many as fit into 400 bytes. One line, escaped, of at most 4 KiB.
-    ///
-    /// Sources are told apart by observers that keep what they know by source: [`Observer::source_health`].
-    ///
-    /// ```text
-    /// n3 is stale: last answer 4.2 s ago; 7 consecutive failures, last 0.1 s ago: connection refused
-    /// ```
-    #[must_use]
-    pub fn why_stale(&self, name: &str) -> String {
-        let now = self.shared.clock.now();
-        // An `Arc` is taken out: what is said of a snapshot is app code, not to run under the lock.
-        let status = self.shared.read(Published::clone);
-        why::<O>(&status, name, now)
-    }
-
     /// A tokio instant of this runtime as wall-clock time, for display.
     ///
     /// Reckoned from what the wall's clock shows now; so an instant from before the machine slept, or before its
@@ -251,33 +234,4 @@ impl<O: Observer> fmt::Debug for ObservationHandle<O> {
             .field("cycle", &cycle)
             .finish_non_exhaustive()
     }
-}
-
-/// A moment in one runtime's life: see [`ObservationHandle::mark`].
-///
-/// For a wait that starts after it, what was asked before the mark does not count: cycles that began before, and
-/// answers that a later cycle shows of a probe that was asked before ([`Observer::asked_since`]).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark {
-    pub(crate) instance: Instance,
-    /// The first cycle that had not begun.
-    pub(crate) next_cycle: u64,
-    /// The first batch that was not published.
-    pub(crate) next_seq: u64,
-    pub(crate) at: Instant,
-    /// The last publication before it.
-    pub(crate) number: u64,
-}
-
-impl Mark {
-    /// When it was taken, on tokio's clock.
-    #[must_use]
-    pub fn at(&self) -> Instant {
-        self.at
-    }
-}
-
-/// Whether `state` is terminal.
-pub(crate) fn is_over(state: State) -> bool {
-    state.kind() == StateKind::Stopped
 }

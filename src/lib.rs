@@ -32,17 +32,15 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-mod any;
 mod clock;
 mod config;
 mod control;
-mod core;
 mod cursor;
-mod deadline;
 mod driver;
 mod duplicates;
 mod error;
 mod error_text;
+mod explain;
 mod failure;
 mod feed;
 mod freshness;
@@ -50,19 +48,17 @@ mod group;
 #[cfg(any(doc, doctest))]
 pub mod guides;
 mod handle;
-mod history;
-mod log;
+mod mark;
 mod observe;
 mod observer;
 mod panics;
 mod parent;
 mod per_source;
 mod poll_now;
+mod publish;
 mod pulse;
-mod runner;
+mod render;
 mod runtime;
-mod schedule;
-mod shared;
 mod shield;
 mod source;
 mod source_health;
@@ -70,12 +66,13 @@ mod status;
 mod subscription;
 mod sync;
 mod tap;
+mod task;
 mod text;
+mod time;
 mod transactional;
 mod until;
 mod waiting;
 mod waits;
-mod wake;
 mod watch;
 
 pub mod check;
@@ -83,34 +80,35 @@ pub mod check;
 /// For what a person reads: bounded in bytes, and escaped.
 pub mod report {
     pub use crate::error_text::error_chain;
-    pub use crate::text::{debug, debug_line, names, one_line};
+    pub use crate::render::{debug, debug_line};
+    pub use crate::text::{names, one_line};
 }
 
 pub use async_trait::async_trait;
 pub use tokio_util::sync::CancellationToken;
 pub use watchkeeper_fsm::{State, StateKind, StopReason};
 
-#[cfg(feature = "json")]
-pub use any::json::{JsonBatch, JsonEvent, JsonSubscription, JsonSubscriptionError};
-pub use any::{AnyHandle, AnySnapshot, AnyWait, AnyWaitBuilder};
-pub use config::{Backoff, ObservationConfig, Retry};
+pub use config::{Backoff, Duplicates, ObservationConfig, Retry};
 pub use control::ObservationControl;
 pub use cursor::{Cursor, PositionError, PositionProblem, Resume};
-pub use duplicates::Duplicates;
-pub use error::{ControlError, CursorError, ObservationRuntimeError, StopOutcome};
+pub use error::{ControlError, CursorError, DynError, ObservationRuntimeError, PollNowError};
 pub use failure::{Cause, ObservationFailure, ObservationFailureStage};
 pub use feed::{Feed, FeedError, FeedFailure, FeedLoss, FeedStart, FeedSuccess};
 pub use freshness::Freshness;
-pub use group::{GroupError, GroupStatus, ObservationGroup};
-pub use handle::{Mark, ObservationHandle};
-pub use history::ObservationBatch;
+#[cfg(feature = "json")]
+pub use group::erased::json::{JsonBatch, JsonEvent, JsonSubscription, JsonSubscriptionError};
+pub use group::erased::{AnyHandle, AnySnapshot, AnyWait, AnyWaitBuilder};
+pub use group::status::GroupStatus;
+pub use group::{GroupError, ObservationGroup};
+pub use handle::ObservationHandle;
+pub use mark::Mark;
 pub use observe::observe;
-pub use observer::{DynError, Observer};
+pub use observer::Observer;
 pub use per_source::{
     PerSource, PerSourceError, PerSourceSnapshot, PerSourceSnapshotError, PerSourceState, SourceEvent,
     SourceView,
 };
-pub use poll_now::PollNowError;
+pub use publish::history::ObservationBatch;
 pub use runtime::ObservationRuntime;
 pub use source::{
     BoxedSourceProvider, ObservedSource, SharedSources, SourceFn, SourceProvider, SourceSetError,
@@ -120,6 +118,7 @@ pub use source_health::{ProbeFailure, SourceFacts, SourceHealth};
 pub use status::{ObservationSnapshot, ObservationStatus};
 pub use subscription::{RecvError, Subscription};
 pub use tap::{Record, RecordKind, SourcesChanged, Tap, TapError, TapLimits};
+pub use task::lifetime::StopOutcome;
 pub use transactional::Transactional;
 pub use until::{Until, until};
 pub use waits::{

@@ -1,8 +1,8 @@
 //! The shortest way in.
 
 use crate::config::ObservationConfig;
+use crate::error::DynError;
 use crate::error::ObservationRuntimeError;
-use crate::observer::DynError;
 use crate::per_source::PerSource;
 use crate::runtime::ObservationRuntime;
 use crate::source::{ObservedSource, SourceProvider};

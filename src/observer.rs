@@ -4,11 +4,9 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use crate::config::ObservationConfig;
+use crate::error::DynError;
 use crate::source::ObservedSource;
 use crate::source_health::SourceHealth;
-
-/// Any error of app code.
-pub type DynError = Box<dyn std::error::Error + Send + Sync>;
 
 /// App code that turns sources into state, snapshots and events.
 ///

@@ -9,7 +9,7 @@ use tokio::task::unconstrained;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use watchkeeper_fsm::StopReason;
 
-use crate::runner::Lifetime;
+use crate::task::lifetime::Lifetime;
 
 /// Has a runtime stopped by its parent, until this is dropped.
 ///
@@ -22,11 +22,11 @@ pub(crate) struct Parent {
 /// What the token wakes.
 struct Stops {
     parent: CancellationToken,
-    life: Weak<Lifetime>,
+    life: Weak<Lifetime<StopReason>>,
 }
 
 impl Parent {
-    pub(crate) fn of(life: &Arc<Lifetime>, parent: &CancellationToken) -> Self {
+    pub(crate) fn of(life: &Arc<Lifetime<StopReason>>, parent: &CancellationToken) -> Self {
         let stops = Arc::new(Stops { parent: parent.clone(), life: Arc::downgrade(life) });
         let waker = Waker::from(Arc::clone(&stops));
         let mut cancelled = Box::pin(parent.clone().cancelled_owned());

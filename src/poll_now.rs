@@ -2,59 +2,21 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::Duration;
 
 use tokio::task::unconstrained;
-use watchkeeper_fsm::{State, StopReason};
+use watchkeeper_fsm::State;
 
-use crate::control::ObservationControl;
-use crate::error::{ControlError, no_turn};
-use crate::error_text::debug_as_text;
-use crate::failure::ObservationFailure;
+use crate::control::{EndedCycle, ObservationControl, Polled};
+use crate::error::PollNowError;
 use crate::observer::Observer;
+use crate::publish::queue::Publication;
+use crate::publish::shared::{Registered, Shared};
 use crate::runtime::ObservationRuntime;
-use crate::shared::{Registered, Shared};
 use crate::shield::shielded;
 use crate::status::ObservationSnapshot;
-use crate::waits::queue::Publication;
-
-/// Why a `poll_now_and_wait` of [`ObservationRuntime`] or of [`ObservationControl`] has nothing to return.
-#[derive(Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum PollNowError {
-    /// The control was not taken: no cycle was started.
-    #[error(transparent)]
-    NotTaken(#[from] ControlError),
-    /// The cycle has failed.
-    #[error("the cycle that was asked for has failed: {0}")]
-    Failed(Arc<ObservationFailure>),
-    /// The runtime ended before the cycle did.
-    #[error("the runtime ended before the cycle that was asked for did ({reason}): start another one")]
-    Ended {
-        /// Why it ended.
-        reason: StopReason,
-    },
-    /// The runtime's executor has given it no turn for some 5 s, or app code has blocked it for so long. The cycle may
-    /// still end.
-    #[error("the cycle that was asked for has not ended: {}", no_turn(*no_turn_for))]
-    NotDriven {
-        /// For how long there was no turn, at least.
-        no_turn_for: Duration,
-    },
-    /// More than 1,000 publications came before this call had a turn, and its cycle was among those that were lost.
-    #[error(
-        "{missed} publications were missed, and the cycle that was asked for with them: await this where nothing blocks"
-    )]
-    FellBehind {
-        /// How many.
-        missed: u64,
-    },
-}
-
-debug_as_text!(PollNowError);
 
 impl<O: Observer> ObservationRuntime<O> {
     /// Starts a cycle now, or right after the one in flight, and returns the snapshot of that very cycle.
@@ -74,8 +36,7 @@ impl<O: Observer> ObservationRuntime<O> {
     /// # Examples
     ///
     /// ```
-    /// # use std::time::Duration;
-    /// # use watchkeeper::{ObservedSource, SharedSources};
+    /// #     /// # use watchkeeper::{ObservedSource, SharedSources};
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), watchkeeper::DynError> {
     /// async fn length(file: ObservedSource<String>) -> std::io::Result<usize> {
@@ -94,14 +55,6 @@ impl<O: Observer> ObservationRuntime<O> {
         polled(&self.handle().shared, &self.control()).await
     }
 }
-
-/// The same for a control, which does not know the observer's types.
-pub(crate) trait Polled: Send + Sync {
-    fn poll_now_and_wait<'a>(&'a self, control: &'a ObservationControl) -> EndedCycle<'a>;
-}
-
-/// The number of the cycle, once it has ended.
-type EndedCycle<'a> = Pin<Box<dyn Future<Output = Result<u64, PollNowError>> + Send + 'a>>;
 
 impl<S: Send + Sync, E: Send + Sync> Polled for Shared<S, E> {
     fn poll_now_and_wait<'a>(&'a self, control: &'a ObservationControl) -> EndedCycle<'a> {

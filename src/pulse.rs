@@ -27,10 +27,10 @@ use tracing::{Dispatch, Span};
 pub(crate) use stall::BothClocks;
 use stall::{Culprit, Meter, Stall, Turns};
 
-use crate::clock::{Wall, later};
-use crate::deadline::{Deadline, Expire, expire_after};
 use crate::panics::{AppValue, catch, log_panic};
+use crate::task::deadline::{Deadline, Expire, expire_after};
 use crate::text::one_line;
+use crate::time::{Wall, later};
 
 /// How long lies between two looks.
 const LOOK: Duration = Duration::from_millis(250);

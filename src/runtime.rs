@@ -13,21 +13,25 @@ use watchkeeper_fsm::StopReason;
 
 use crate::clock::Clock;
 use crate::config::ObservationConfig;
+use crate::config::logged_name;
 use crate::control::ObservationControl;
-use crate::core::{Core, FirstCycle, logged_name};
 use crate::cursor::Instance;
+use crate::driver::core::Core;
+use crate::driver::publisher::FirstCycle;
 use crate::driver::{Driver, drive};
-use crate::error::{ObservationRuntimeError, StopOutcome};
+use crate::error::ObservationRuntimeError;
 use crate::handle::ObservationHandle;
-use crate::history::History;
 use crate::observer::Observer;
 use crate::panics::{AppValue, catch, log_panic, poll_caught};
 use crate::parent::Parent;
-use crate::runner::{Terminate, life};
-use crate::shared::Shared;
+use crate::publish::history::History;
+use crate::publish::shared::Shared;
 use crate::shield::shielded;
 use crate::source::{Provider, SourceProvider};
 use crate::status::Published;
+use crate::task::inbox::life;
+use crate::task::lifetime::StopOutcome;
+use crate::task::lifetime::Terminate;
 
 /// A running observation: one task that owns provider, observer and state.
 ///
@@ -206,22 +210,21 @@ impl<O: Observer> ObservationRuntime<O> {
     where
         P: SourceProvider<O::Source>,
     {
-        let (tell, told) = oneshot::channel();
-        let (runtime, task) = Self::spawn(provider, observer, config, Some(FirstCycle { tell }))?;
+        let (report, reported) = oneshot::channel();
+        let (runtime, task) = Self::spawn(provider, observer, config, Some(FirstCycle { report }))?;
         let control = runtime.control();
         // Dropping this future drops the runtime and so asks for its stop.
         let starting = async move {
             let pulse = Arc::clone(runtime.handle.shared.clock.pulse());
-            let told = shielded(async {
+            let first_cycle = shielded(async {
                 tokio::select! {
                     biased;
-                    told = told => Ok(told),
+                    reported = reported => Ok(reported),
                     no_turn_for = pulse.no_turn(None, false) => Err(no_turn_for),
                 }
             });
-            let told =
-                told.await.map_err(|no_turn_for| ObservationRuntimeError::NotDriven { no_turn_for })?;
-            match told {
+            let reported = first_cycle.await;
+            match reported.map_err(|no_turn_for| ObservationRuntimeError::NotDriven { no_turn_for })? {
                 Ok(Ok(())) => Ok(runtime),
                 Ok(Err(error)) => {
                     // A panic of the driver's was published as the end; there is nothing to add.
@@ -286,7 +289,7 @@ impl<O: Observer> ObservationRuntime<O> {
         let name = name.map(logged_name);
         let span = tracing::info_span!("observation", %instance, observer = observer_type, name);
         clock.pulse().logs_as(&span);
-        let end: Arc<dyn Terminate> = shared.clone();
+        let end: Arc<dyn Terminate<StopReason>> = shared.clone();
         let (remote, inbox, guard) = life(&clock, config.stop_timeout, config.wake.as_ref(), end);
         let parent = config.parent.as_ref().map(|parent| Parent::of(&remote.life, parent));
         let core =

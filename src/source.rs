@@ -466,3 +466,27 @@ pub(crate) struct SourceChange {
     pub(crate) joined: Vec<Arc<str>>,
     pub(crate) left: Vec<Arc<str>>,
 }
+
+/// What was left out of a set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LeftOut {
+    /// Names that are given to several sources, in order, with how many.
+    pub(crate) shared: Vec<(Arc<str>, usize)>,
+    /// How many sources have no name.
+    pub(crate) unnamed: usize,
+}
+
+impl LeftOut {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.shared.iter().map(|(name, _)| &**name)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.shared.iter().map(|(_, given)| given - 1).sum::<usize>() + self.unnamed
+    }
+
+    /// Whether the same names are concerned, however often they are given.
+    pub(crate) fn concerns_the_same(&self, other: &Self) -> bool {
+        self.names().eq(other.names()) && (self.unnamed == 0) == (other.unnamed == 0)
+    }
+}

@@ -8,14 +8,15 @@ use tokio::time::Instant;
 use watchkeeper_fsm::{State, StateKind};
 
 use crate::config::ObservationConfig;
-use crate::cursor::Cursor;
-use crate::duplicates::LeftOut;
+use crate::cursor::{Cursor, Resume};
 use crate::failure::ObservationFailure;
 use crate::freshness::Freshness;
 use crate::observer::Observer;
 use crate::panics::discard_logged;
+use crate::render::debug_line;
+use crate::source::LeftOut;
 use crate::source::SourceNames;
-use crate::text::{NAMES, debug_line, names};
+use crate::text::{NAMES, names};
 
 /// Bytes of the snapshot in a status's `Debug`: it is the app's, and may hold anything.
 const SNAPSHOT: usize = 2_000;
@@ -62,6 +63,19 @@ impl<S> ObservationSnapshot<S> {
     pub(crate) fn showing(&self, value: S) -> Self {
         Self { value, left_out: self.left_out.clone(), ..*self }
     }
+}
+
+/// Right after this snapshot. Where a later cycle has failed, set `cycle` to that, or resume after
+/// its [`Record`](crate::Record).
+impl<S> From<&ObservationSnapshot<S>> for Resume {
+    fn from(snapshot: &ObservationSnapshot<S>) -> Self {
+        Self { cursor: snapshot.cursor, cycle: snapshot.cycle, event_count: snapshot.event_count }
+    }
+}
+
+/// Whether `state` is terminal.
+pub(crate) fn is_over(state: State) -> bool {
+    state.kind() == StateKind::Stopped
 }
 
 /// The value on the board: everything a reader can see belongs to one moment.

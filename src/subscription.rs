@@ -15,7 +15,7 @@ use watchkeeper_fsm::StopReason;
 use crate::cursor::Cursor;
 use crate::error::CursorError;
 use crate::error_text::debug_as_text;
-use crate::history::{Head, History, NextBatches, ObservationBatch};
+use crate::publish::history::{Head, History, NextBatches, ObservationBatch};
 use crate::waiting::WakerSlot;
 
 /// Batches taken under one lock of the history.

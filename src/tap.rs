@@ -12,16 +12,16 @@ use futures_core::Stream;
 use tokio::time::Instant;
 use watchkeeper_fsm::{State, StopReason};
 
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, Resume};
 use crate::error_text::debug_as_text;
 use crate::failure::ObservationFailure;
-use crate::history::ObservationBatch;
 use crate::observer::Observer;
 use crate::panics::{catch, log_panic};
-use crate::shared::{Registered, Shared};
+use crate::publish::history::ObservationBatch;
+use crate::publish::queue::{Next, Publication};
+use crate::publish::shared::{Registered, Shared};
 use crate::source::SourceNames;
 use crate::status::{ObservationSnapshot, ObservationStatus, Published};
-use crate::waits::queue::{Next, Publication};
 
 /// How much a [`Tap`] may hold for a reader that is slow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -379,5 +379,12 @@ impl<O: Observer> Drop for Tap<O> {
 impl<O: Observer> fmt::Debug for Tap<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tap").field("next_number", &self.next).finish_non_exhaustive()
+    }
+}
+
+/// Right after this record.
+impl<O: Observer> From<&Record<O>> for Resume {
+    fn from(record: &Record<O>) -> Self {
+        Self { cursor: record.cursor, cycle: record.status.cycle, event_count: record.event_count }
     }
 }

@@ -3,9 +3,7 @@
 //! Names, errors and values come from outside, and they go to terminals and logs. One of them may hold a
 //! whole HTML page, a line break that forges a line, or an escape sequence. All reports print through here.
 
-use std::fmt::{self, Debug, Write};
-
-use crate::panics::catch;
+use std::fmt::{self, Write};
 
 /// Bytes of a name in a sentence.
 pub(crate) const NAME: usize = 100;
@@ -36,39 +34,6 @@ const PANIC: usize = 480;
 pub fn one_line(text: &str, limit: usize) -> String {
     let (line, shown) = escaped(text, limit, Form::Line);
     counted(line, text.len() - shown)
-}
-
-/// `value` by its pretty `Debug`, on as many lines as that has: escaped like [`one_line`], line breaks kept.
-///
-/// Rendering ends at `limit` bytes, so a large value costs no more than what is shown of it. A `Debug` that
-/// panics or fails says so at the end of what it had written.
-///
-/// # Examples
-///
-/// ```
-/// use watchkeeper::report::debug;
-///
-/// assert_eq!(debug(&[1, 2], 80), "[\n    1,\n    2,\n]");
-/// assert_eq!(debug(&"abcdefgh", 5), "\"abcd ... (cut after 5 bytes)");
-/// ```
-#[must_use]
-pub fn debug<T: Debug + ?Sized>(value: &T, limit: usize) -> String {
-    rendered(limit, |out| write!(out, "{value:#?}"))
-}
-
-/// `value` by its `Debug`, as one line: otherwise like [`debug`].
-///
-/// # Examples
-///
-/// ```
-/// use watchkeeper::report::debug_line;
-///
-/// assert_eq!(debug_line(&[1, 2], 80), "[1, 2]");
-/// assert_eq!(debug_line(&"abcdefgh", 5), "\"abcd ... (cut after 5 bytes)");
-/// ```
-#[must_use]
-pub fn debug_line<T: Debug + ?Sized>(value: &T, limit: usize) -> String {
-    render(limit, Form::Line, |out| write!(out, "{value:?}")).told(limit)
 }
 
 /// The names in their order, separated by commas, in at most `limit` bytes; the others are counted.
@@ -178,69 +143,6 @@ impl Write for DisplayText {
     }
 }
 
-/// What `render` writes, escaped, up to `limit` bytes; `render` is app code and may panic.
-pub(crate) fn rendered(limit: usize, write: impl FnOnce(&mut dyn Write) -> fmt::Result) -> String {
-    render(limit, Form::Lines, write).told(limit)
-}
-
-/// What became of rendering a value.
-pub(crate) struct Rendered {
-    pub(crate) text: String,
-    pub(crate) end: End,
-}
-
-/// How rendering ended.
-pub(crate) enum End {
-    Whole,
-    /// There is more than was wanted.
-    Cut,
-    /// Its `Debug`, or whatever was to show it, returned an error.
-    Failed,
-    Panicked(String),
-}
-
-impl Rendered {
-    /// The text, with how it ended if that was not well.
-    fn told(self, limit: usize) -> String {
-        let Self { mut text, end } = self;
-        let _ = match end {
-            End::Whole => Ok(()),
-            End::Cut => write!(text, " ... (cut after {limit} bytes)"),
-            _ => write!(text, "{end}"),
-        };
-        text
-    }
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Whole => Ok(()),
-            Self::Cut => f.write_str(" ..."),
-            Self::Failed => f.write_str(" ... (its Debug returned an error)"),
-            Self::Panicked(panic) => write!(f, " ... (its Debug panicked: {})", one_line(panic, 200)),
-        }
-    }
-}
-
-/// Renders up to `limit` bytes. What is written may go on after the cut, and fail or panic then: nothing of
-/// that is of interest.
-pub(crate) fn render(
-    limit: usize,
-    form: Form,
-    write: impl FnOnce(&mut dyn Write) -> fmt::Result,
-) -> Rendered {
-    let mut out = Bounded { text: String::new(), limit, form, cut: false };
-    let ended = catch(|| write(&mut out));
-    let end = match ended {
-        _ if out.cut => End::Cut,
-        Ok(Ok(())) => End::Whole,
-        Ok(Err(fmt::Error)) => End::Failed,
-        Err(panic) => End::Panicked(panic),
-    };
-    Rendered { text: out.text, end }
-}
-
 /// How text is escaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -250,26 +152,6 @@ pub(crate) enum Form {
     Lines,
     /// As one line, in quotation marks.
     Quoted,
-}
-
-struct Bounded {
-    text: String,
-    limit: usize,
-    form: Form,
-    cut: bool,
-}
-
-impl Write for Bounded {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        if self.cut {
-            return Err(fmt::Error);
-        }
-        let mut characters = text.chars();
-        let written =
-            characters.try_for_each(|each| push_escaped(&mut self.text, each, self.limit, self.form));
-        self.cut = written.is_err();
-        written
-    }
 }
 
 /// As much of `text` as has room in `limit` bytes when it is escaped, and how many bytes of it that are.
@@ -320,7 +202,7 @@ fn counted(mut line: String, more: usize) -> String {
 }
 
 /// Appends one character, escaped if need be, unless it does not fit.
-fn push_escaped(text: &mut String, character: char, limit: usize, form: Form) -> fmt::Result {
+pub(crate) fn push_escaped(text: &mut String, character: char, limit: usize, form: Form) -> fmt::Result {
     let room = limit.saturating_sub(text.len());
     let as_it_is = match character {
         '\n' => form == Form::Lines,
@@ -354,8 +236,6 @@ fn is_plain(character: char) -> bool {
 
 #[cfg(all(test, not(watchkeeper_loom)))]
 mod tests {
-    use std::cell::Cell;
-
     use super::*;
 
     #[test]
@@ -378,36 +258,6 @@ mod tests {
         assert_eq!(one_line("ab\n", 3), "ab ... (1 more bytes)");
         assert_eq!(one_line("", 0), "");
         assert_eq!(one_line(&"x".repeat(5_000_000), 4), "xxxx ... (4999996 more bytes)");
-    }
-
-    #[test]
-    fn rendering_ends_at_the_limit() {
-        struct CountedText<'a>(&'a Cell<u64>);
-        impl Debug for CountedText<'_> {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                loop {
-                    self.0.set(self.0.get() + 1);
-                    f.write_str("12345678")?;
-                }
-            }
-        }
-        let written = Cell::new(0);
-        assert_eq!(debug(&CountedText(&written), 20), "12345678123456781234 ... (cut after 20 bytes)");
-        assert_eq!(written.get(), 3);
-    }
-
-    #[test]
-    fn a_debug_that_breaks_leaves_what_it_wrote() {
-        struct Breaks(bool);
-        impl Debug for Breaks {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("Breaks { ")?;
-                assert!(self.0, "in its\nDebug");
-                Err(fmt::Error)
-            }
-        }
-        assert_eq!(debug(&Breaks(true), 80), "Breaks {  ... (its Debug returned an error)");
-        assert_eq!(debug(&Breaks(false), 80), r"Breaks {  ... (its Debug panicked: in its\nDebug)");
     }
 
     #[test]
@@ -449,17 +299,5 @@ mod tests {
         let shown = message.matches('é').count();
         let rest = format!(" ... ({} more bytes)", 4_000 - 2 * shown);
         assert!(message.starts_with("firsté") && message.ends_with(&rest), "{message}");
-    }
-
-    #[test]
-    fn a_value_on_one_line_forges_no_other() {
-        struct Forges;
-        impl Debug for Forges {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("one\nnot met in time")
-            }
-        }
-        assert_eq!(debug_line(&Forges, 80), r"one\nnot met in time");
-        assert_eq!(debug_line(&vec![1; 1_000_000], 7), "[1, 1,  ... (cut after 7 bytes)");
     }
 }

@@ -9,7 +9,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{MAX_DURATION, ObservationConfig};
-use crate::observer::{DynError, Observer};
+use crate::error::DynError;
+use crate::observer::Observer;
 use crate::runtime::ObservationRuntime;
 use crate::source::ObservedSource;
 use crate::text::{LABEL, quoted};

@@ -11,7 +11,7 @@ use watchkeeper_fsm::{State, StopReason};
 use crate::error::no_turn;
 use crate::error_text::debug_as_text;
 use crate::observer::Observer;
-use crate::shared::Shared;
+use crate::publish::shared::Shared;
 use crate::shield::shielded;
 use crate::status::{ObservationStatus, Published};
 use crate::waiting::WakerSlot;

@@ -5,7 +5,7 @@ use std::fmt;
 use statig::blocking::{InitializedStateMachine, IntoStateMachineExt as _};
 
 use crate::machine::{Leaf, Machine, Output};
-use crate::{Command, Commands, Event, State};
+use crate::{Command, Commands, Event, Stage, State, WorkId};
 
 /// What a [`Lifecycle`] is told about the observer and its past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -94,6 +94,17 @@ impl Lifecycle {
                 rebuild: !self.machine.has_state,
             },
             Leaf::Stopped { reason } => State::Stopped { reason },
+        }
+    }
+
+    /// Returns the unit of work in flight: what it is, and its id. None while it waits and after the end.
+    #[must_use]
+    pub fn in_flight(&self) -> Option<(Stage, WorkId)> {
+        match *self.machine.state() {
+            Leaf::Starting { work } | Leaf::Refreshing { work } | Leaf::Polling { work } => {
+                Some((work.stage, work.id))
+            }
+            Leaf::NotBegun | Leaf::Idle | Leaf::Failed { .. } | Leaf::Stopped { .. } => None,
         }
     }
 

@@ -8,9 +8,9 @@ use watchkeeper_fsm::State;
 use super::{Feed, FeedError, FeedLoss, works};
 use crate::cursor::{Cursor, LAST_RESUMED};
 use crate::observer::Observer;
-use crate::runner::Terminate;
 use crate::status::Published;
 use crate::tap::Record;
+use crate::task::lifetime::Terminate;
 
 impl<O: Observer> Feed<O> {
     /// Publishes a record of a [`Tap`](crate::Tap), as it was: the way to replay a run of this process.

@@ -10,15 +10,15 @@ use tokio::task::{JoinError, yield_now};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::Instrument;
 
-use crate::clock::later;
-use crate::error::chain;
+use crate::error_text::chain;
 use crate::panics::{catch, discard, discard_logged, poll_caught};
 use crate::text::one_line;
+use crate::time::later;
 use crate::{Cause, DynError, ObservedSource};
 
 use super::PerSource;
 use super::lines::NAME;
-use super::state::{Answer, Failed, PerSourceState};
+use super::state::{Answer, Failed, PerSourceState, panicked};
 
 /// A look begins probes and collects answers, step by step. Each step may run slow code of the app: so it
 /// yields between slices of them, and its time is looked at there.
@@ -246,8 +246,4 @@ fn explained(error: DynError) -> Failed {
         (Ok(message), None) => (Cause::Error, message),
         (Err(panic), _) | (Ok(_), Some(panic)) => panicked(&panic),
     }
-}
-
-pub(super) fn panicked(panic: &str) -> Failed {
-    (Cause::Panicked, format!("panicked: {panic}"))
 }

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use super::SourceEvent;
-use crate::text::{NAME, debug_line, one_line};
+use crate::render::debug_line;
+use crate::text::{NAME, one_line};
 
 /// Bytes of a value.
 const VALUE: usize = 120;

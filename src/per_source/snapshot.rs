@@ -9,8 +9,9 @@ use rpds::HashTrieMapSync;
 use tokio::time::Instant;
 
 use crate::freshness::Freshness;
+use crate::render::rendered;
 use crate::source_health::{SourceFacts, SourceHealth};
-use crate::text::{NAME, beginning, one_line, rendered};
+use crate::text::{NAME, beginning, one_line};
 
 use super::kept::SafeToDrop;
 

@@ -14,7 +14,6 @@ use crate::{Cause, ObservedSource};
 
 use super::kept::SafeToDrop;
 use super::lines::Lines;
-use super::look::panicked;
 use super::pending::{discard_events, fold};
 use super::snapshot::{Layout, Weighs, oldest};
 use super::{PerSourceSnapshot, SourceEvent};
@@ -100,6 +99,10 @@ pub(super) struct Answer<V> {
 
 /// How a probe failed, and what there is to say.
 pub(super) type Failed = (Cause, String);
+
+pub(super) fn panicked(panic: &str) -> Failed {
+    (Cause::Panicked, format!("panicked: {panic}"))
+}
 
 impl<V: Send + Sync + 'static> PerSourceState<V> {
     pub(super) fn new() -> Self {

@@ -8,9 +8,9 @@ use loom::thread;
 use tokio::time::Instant;
 
 use super::*;
-use crate::core::loom_rig::{Rig, model};
 use crate::cursor::{First, Instance};
-use crate::history::Announced;
+use crate::driver::core::loom_rig::{Rig, model};
+use crate::publish::history::Announced;
 
 fn batch(seq: u64, generation: u64) -> Arc<ObservationBatch<u64>> {
     Arc::new(ObservationBatch {

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use super::Read;
 use super::judge::Judge;
-use super::report::InvalidWait;
+use super::outcome::InvalidWait;
 use super::show::Show;
 use super::wait::Wait;
-use crate::handle::Mark;
+use crate::mark::Mark;
 use crate::observer::Observer;
-use crate::shared::Shared;
+use crate::publish::shared::Shared;
 
 /// A wait shows snapshots by `Debug`.
 pub struct ByDebug(());

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::changes::SnapshotTrail;
-use super::queue::Publication;
-use super::report::Inconclusive;
-use crate::history::ObservationBatch;
+use super::outcome::Inconclusive;
 use crate::panics::discard_logged;
+use crate::publish::history::ObservationBatch;
+use crate::publish::queue::Publication;
 use crate::status::{ObservationSnapshot, Published};
 
 /// Spans of stale data that a report tells one by one.

@@ -13,7 +13,8 @@ use watchkeeper_fsm::StopReason;
 
 use super::Snapshot;
 use super::builder::{ByShow, Throughout, WaitBuilder};
-use super::report::{Inconclusive, Unmet, UnmetOutcome};
+use super::outcome::{Inconclusive, UnmetOutcome};
+use super::report::Unmet;
 use super::show::Show;
 use super::verdict::Verdict;
 use super::wait::Wait;

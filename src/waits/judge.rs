@@ -8,9 +8,10 @@ use watchkeeper_fsm::StateKind;
 
 use super::verdict::Verdict;
 use crate::duplicates::health_of;
-use crate::history::ObservationBatch;
+use crate::explain::{has_source, may_be_known_later};
 use crate::observer::Observer;
 use crate::panics::AppValue;
+use crate::publish::history::ObservationBatch;
 use crate::status::{ObservationSnapshot, Published};
 use crate::text::{NAME, quoted};
 
@@ -257,18 +258,6 @@ fn source<O: Observer>(
     }
 }
 
-/// Whether a source of which nothing is known may be known later: it may have joined in a cycle after this snapshot,
-/// the observer may have built its state and not polled yet, or it knows of other sources and has yet to look at this one.
-pub(crate) fn may_be_known_later<O: Observer>(
-    status: &Published<O::Snapshot>,
-    snapshot: &ObservationSnapshot<O::Snapshot>,
-) -> bool {
-    let is_of_an_older_set = snapshot.cycle < status.cycle;
-    let keeps_health =
-        || status.source_names.iter().any(|name| O::source_health(&snapshot.value, name).is_some());
-    is_of_an_older_set || !snapshot.is_polled || keeps_health()
-}
-
 /// The sources of the set that were not asked since then, or of which nothing is known yet: neither an answer nor
 /// a failure, nor that they are silent. None where the observer keeps nothing by source.
 pub(crate) fn unheard<O: Observer>(
@@ -285,8 +274,4 @@ pub(crate) fn unheard<O: Observer>(
     };
     let unheard: Vec<_> = status.source_names.iter().filter(&mut is_unheard).cloned().collect();
     if kept { unheard } else { Vec::new() }
-}
-
-pub(crate) fn has_source<S>(status: &Published<S>, name: &str) -> bool {
-    status.source_names.iter().any(|known| **known == *name)
 }

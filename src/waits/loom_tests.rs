@@ -8,9 +8,9 @@ use std::task::Poll;
 use loom::future::block_on;
 use loom::thread;
 
-use super::queue::Publication;
-use crate::core::loom_rig::{Rig, model};
-use crate::shared::{Registered, Shared};
+use crate::driver::core::loom_rig::{Rig, model};
+use crate::publish::queue::Publication;
+use crate::publish::shared::{Registered, Shared};
 
 /// Takes publications until one shows a snapshot of so many events.
 async fn shows(shared: &Shared<u64, u64>, registered: &mut Registered, events: u64) {

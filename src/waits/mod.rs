@@ -9,7 +9,7 @@ mod diff;
 mod evidence;
 mod invariant;
 pub(crate) mod judge;
-pub(crate) mod queue;
+mod outcome;
 mod report;
 #[cfg(feature = "json")]
 mod report_json;
@@ -29,15 +29,16 @@ use std::time::Duration;
 use watchkeeper_fsm::StateKind;
 
 use crate::handle::ObservationHandle;
-use crate::history::ObservationBatch;
 use crate::observer::Observer;
+use crate::publish::history::ObservationBatch;
+use crate::render::debug_line;
 use crate::status::{ObservationSnapshot, ObservationStatus};
 use crate::sync::{Mutex, lock};
-use crate::text::debug_line;
 
 pub use builder::{ByDebug, ByShow, Eventually, Throughout, WaitBuilder};
 pub use invariant::{Invariant, InvariantReport};
-pub use report::{Inconclusive, InvalidWait, Unmet, UnmetOutcome};
+pub use outcome::{Inconclusive, InvalidWait, UnmetOutcome};
+pub use report::Unmet;
 pub use verdict::Verdict;
 pub use wait::Wait;
 
@@ -45,7 +46,6 @@ use judge::{Judge, Predicate, SourceWish, Unchanged};
 use report::EVENT;
 use show::Show;
 use wait::MetAt;
-pub(crate) use wait::why;
 
 type Snapshot<O> = Arc<ObservationSnapshot<<O as Observer>::Snapshot>>;
 

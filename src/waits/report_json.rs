@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::report::{Unmet, UnmetOutcome};
+use super::outcome::UnmetOutcome;
+use super::report::Unmet;
 use super::show::ReportedSnapshot;
 use crate::failure::ObservationFailure;
 use crate::text::{LABEL, MESSAGE, one_line};

@@ -9,10 +9,10 @@ use watchkeeper_fsm::State;
 use super::evidence::Evidence;
 use crate::duplicates::health_of;
 use crate::failure::ObservationFailure;
-use crate::log::{Entry, LogEvent, is_same};
 use crate::observer::Observer;
 use crate::panics::catch;
-use crate::shared::Logged;
+use crate::publish::log::{Entry, LogEvent, is_same};
+use crate::publish::shared::Logged;
 use crate::status::Published;
 use crate::text::{MESSAGE, NAME, NAMES, names, one_line};
 

@@ -2,8 +2,8 @@
 
 use std::fmt::Display;
 
-use crate::error::chain;
-use crate::observer::DynError;
+use crate::error::DynError;
+use crate::error_text::chain;
 
 /// What the predicate of a wait says of a snapshot, of a source's value or of an event.
 ///

@@ -5,6 +5,7 @@ mod judging;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -12,27 +13,29 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use judging::{Judged, WaitEnd};
+use judging::WaitEnd;
 
 use super::evidence::Evidence;
-use super::judge::{Judge, SourceWish, has_source, may_be_known_later};
-use super::queue::Publication;
-use super::report::{self, Inconclusive, InvalidWait, Unmet, UnmetOutcome, WaitInfo};
+use super::judge::{Judge, SourceWish};
+use super::outcome::{Inconclusive, InvalidWait, UnmetOutcome};
+use super::report::{self, Unmet, WaitInfo};
 use super::show::Show;
 use super::start::Start;
 use super::{Read, Snapshot};
-use crate::clock::{Clock, Timer, later};
+use crate::clock::{Clock, Timer};
 use crate::config::MAX_DURATION;
-use crate::duplicates::health_of;
-use crate::handle::Mark;
-use crate::history::ObservationBatch;
+use crate::explain::{has_source, of_the_runtime, unknown_source, why};
+use crate::mark::Mark;
 use crate::observer::Observer;
 use crate::panics::{catch, discard_logged};
+use crate::publish::history::ObservationBatch;
+use crate::publish::queue::Publication;
+use crate::publish::shared::{Registered, Shared};
 use crate::pulse::{BothClocks, Vigil};
-use crate::shared::{Registered, Shared};
 use crate::source_health::seconds;
 use crate::status::{ObservationStatus, Published};
-use crate::text::{LABEL, NAME, NAMES, names, one_line, quoted};
+use crate::text::{LABEL, names, quoted};
+use crate::time::later;
 
 /// What is published for `O`, in a wait's queue.
 type Publication_<O> = Publication<<O as Observer>::Snapshot, <O as Observer>::Event>;
@@ -364,49 +367,6 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
     }
 }
 
-/// One sentence on a source.
-pub(crate) fn why<O: Observer>(status: &Published<O::Snapshot>, name: &str, now: Instant) -> String {
-    let health = status.snapshot.as_ref().and_then(|snapshot| health_of::<O>(snapshot, name));
-    let shown = one_line(name, NAME);
-    let said = match health {
-        _ if !has_source(status, name) => unknown_source(name, &status.source_names),
-        Some(health) => health.explain(name, now),
-        None => match &status.snapshot {
-            None => format!("nothing is known of {shown}: no cycle has succeeded"),
-            Some(snapshot) if may_be_known_later::<O>(status, snapshot) => {
-                format!("nothing is known of {shown} yet")
-            }
-            Some(_) => format!("nothing is known of {shown}: its observer keeps nothing by source"),
-        },
-    };
-    if status.freshness(now).is_fresh() { said } else { format!("{said}; {}", of_the_runtime(status, now)) }
-}
-
-/// One sentence on the runtime.
-fn of_the_runtime<S>(status: &Published<S>, now: Instant) -> String {
-    let freshness = status.freshness(now);
-    let data = match freshness.age() {
-        None => "there is no data".to_owned(),
-        Some(age) if freshness.is_fresh() => format!("the data is {} old", seconds(age)),
-        Some(age) => format!("the data is stale, {} old", seconds(age)),
-    };
-    let since = seconds(now.saturating_duration_since(status.since));
-    let paused = if status.paused { " and paused" } else { "" };
-    let error = status.last_error.as_ref().map(|error| format!("; last error: {error}")).unwrap_or_default();
-    format!("{data}; the runtime is {}{paused} for {since}{error}", status.state)
-}
-
-fn unknown_source(name: &str, known: &[Arc<str>]) -> String {
-    let name = quoted(name, NAME);
-    if known.is_empty() {
-        return format!("no source is called {name}: there are none");
-    }
-    format!(
-        "no source is called {name}; the sources are {}",
-        names(known.iter().map(|known| &**known), NAMES)
-    )
-}
-
 impl<O: Observer, T> Future for Wait<'_, O, T> {
     type Output = Result<T, Unmet>;
 
@@ -423,12 +383,12 @@ impl<O: Observer, T> Future for Wait<'_, O, T> {
             // Read before the queue is emptied: what is published up to then is in it.
             let now = this.shared.clock.now();
             match this.judge_on_watch(context.waker()) {
-                Judged::Ended(outcome) => return Poll::Ready(this.finish(&outcome)),
-                Judged::Some => {
+                ControlFlow::Break(outcome) => return Poll::Ready(this.finish(&outcome)),
+                ControlFlow::Continue(true) => {
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                Judged::All => {}
+                ControlFlow::Continue(false) => {}
             }
             let end = this.deadline();
             // What was published in time counts, also when it is found at the deadline.
@@ -449,9 +409,9 @@ impl<O: Observer, T> Future for Wait<'_, O, T> {
                 Some(due) if this.shared.clock.now() < due => {
                     let outcome = loop {
                         match this.judge_some(context.waker()) {
-                            Judged::Ended(outcome) => break outcome,
-                            Judged::All => break this.conclude(now),
-                            Judged::Some => {}
+                            ControlFlow::Break(outcome) => break outcome,
+                            ControlFlow::Continue(false) => break this.conclude(now),
+                            ControlFlow::Continue(true) => {}
                         }
                     };
                     return Poll::Ready(this.finish(&outcome));
@@ -511,7 +471,7 @@ mod tests {
     use super::*;
     use crate::config::ObservationConfig;
     use crate::cursor::{First, Instance};
-    use crate::history::History;
+    use crate::publish::history::History;
     use crate::{DynError, ObservedSource};
 
     struct Nothing;

@@ -50,7 +50,8 @@ async fn ten_thousand_failing_sources_make_a_short_report() {
     assert!(sources.len() < 3_000, "{} bytes: {sources}", sources.len());
     let named = sources.lines().next().unwrap();
     assert!(named.starts_with("node-00000, node-00001, ") && named.ends_with(" more"), "{named}");
-    let shown = sources.lines().filter(|line| line.contains("has never answered; 3 consecutive failures")).count();
+    let shown =
+        sources.lines().filter(|line| line.contains("has never answered; 3 consecutive failures")).count();
     assert!(
         shown > 0 && sources.ends_with(&format!("\n    and {} more in trouble", 10_000 - shown)),
         "{sources}"

@@ -1,5 +1,6 @@
 //! What a wait makes of an executor that gives no turn, and of a clock that is paused.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -8,17 +9,17 @@ use tokio::time::Instant;
 use watchkeeper_fsm::State;
 
 use super::Wait;
-use super::judging::{Judged, WaitEnd};
+use super::judging::WaitEnd;
 use crate::failure::Cause;
 use crate::observer::Observer;
 use crate::pulse::BothClocks;
 use crate::source_health::{ProbeFailure, SourceHealth};
 use crate::waits::judge::Judge;
-use crate::waits::report::{Inconclusive, UnmetOutcome};
+use crate::waits::outcome::{Inconclusive, UnmetOutcome};
 
 impl<O: Observer, T> Wait<'_, O, T> {
     /// Judges what has come, seen from outside: a predicate may block its thread.
-    pub(super) fn judge_on_watch(&mut self, waker: &Waker) -> Judged<O> {
+    pub(super) fn judge_on_watch(&mut self, waker: &Waker) -> ControlFlow<WaitEnd<O>, bool> {
         let vigil = self.vigil.take().unwrap_or_else(|| self.shared.clock.pulse().measure(&self.label));
         let judged = vigil.judging(|| self.judge_some(waker));
         self.vigil = Some(vigil);

@@ -1,5 +1,6 @@
 //! How a wait judges what was published.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -7,15 +8,15 @@ use tokio::time::Instant;
 use watchkeeper_fsm::State;
 
 use super::{MetAt, Publication_, Wait};
-use crate::handle::is_over;
-use crate::history::ObservationBatch;
 use crate::observer::Observer;
+use crate::publish::history::ObservationBatch;
+use crate::publish::queue::Publication;
 use crate::status::Published;
+use crate::status::is_over;
 use crate::waits::Snapshot;
 use crate::waits::evidence::{Evidence, Violation};
 use crate::waits::judge::{Finding, Judge};
-use crate::waits::queue::Publication;
-use crate::waits::report::{Inconclusive, InvalidWait, UnmetOutcome};
+use crate::waits::outcome::{Inconclusive, InvalidWait, UnmetOutcome};
 
 /// How a wait ends.
 pub(super) enum WaitEnd<O: Observer> {
@@ -24,36 +25,28 @@ pub(super) enum WaitEnd<O: Observer> {
     Unmet(UnmetOutcome, Instant),
 }
 
-/// How far judging came.
-pub(super) enum Judged<O: Observer> {
-    Ended(WaitEnd<O>),
-    /// Everything that has come was judged.
-    All,
-    /// There may be more; others are to have their turn.
-    Some,
-}
-
 /// How many publications are judged before others have their turn: a predicate is app code, and may be
 /// slower than the publisher.
 const AT_ONCE: usize = 32;
 
 impl<O: Observer, T> Wait<'_, O, T> {
-    /// Judges what has come, a bounded part of it at a time.
-    pub(super) fn judge_some(&mut self, waker: &Waker) -> Judged<O> {
+    /// Judges what has come, a bounded part of it at a time. Goes on with whether there may be more: others are to
+    /// have their turn before that is judged.
+    pub(super) fn judge_some(&mut self, waker: &Waker) -> ControlFlow<WaitEnd<O>, bool> {
         for _ in 0..AT_ONCE {
             if self.taken.is_empty() {
                 let missed = self.shared.take(&mut self.registered, &mut self.taken, waker);
                 if self.taken.is_empty() {
                     self.evidence.lost(missed);
-                    return Judged::All;
+                    return ControlFlow::Continue(false);
                 }
             }
-            let Some(publication) = self.taken.pop_front() else { return Judged::All };
+            let Some(publication) = self.taken.pop_front() else { return ControlFlow::Continue(false) };
             if let Some(outcome) = self.judge_one(&publication) {
-                return Judged::Ended(outcome);
+                return ControlFlow::Break(outcome);
             }
         }
-        Judged::Some
+        ControlFlow::Continue(true)
     }
 
     fn judge_one(&mut self, publication: &Publication_<O>) -> Option<WaitEnd<O>> {

@@ -17,8 +17,9 @@ use watchkeeper_fsm::{StateKind, StopReason};
 use crate::cursor::Cursor;
 use crate::duplicates::health_of;
 use crate::failure::ObservationFailure;
-use crate::group::GroupStatus;
-use crate::handle::{Mark, ObservationHandle};
+use crate::group::status::GroupStatus;
+use crate::handle::ObservationHandle;
+use crate::mark::Mark;
 use crate::observer::Observer;
 #[cfg(feature = "json")]
 use crate::panics::discard_logged;

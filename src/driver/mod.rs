@@ -1,16 +1,22 @@
 //! The loop: it does what the machine commands, and is the only place that awaits app code.
 
-use tokio::task::consume_budget;
+pub(crate) mod core;
+pub(crate) mod publisher;
+mod schedule;
 
-use crate::core::{Control, Core, InitOutput, NextWork, PollOutput, RefreshOutput};
+use tokio::task::consume_budget;
+use watchkeeper_fsm::{Stage, StopReason};
+
+use crate::control::Control;
+use crate::driver::core::{Core, InitOutput, PollOutput, RefreshOutput};
 use crate::observer::Observer;
 use crate::panics::{AppValue, AppValues, catch, holding, log_panic};
-use crate::runner::{Inbox, Machine};
 use crate::source::{ObservedSource, Provider, SourceProvider};
+use crate::task::inbox::{Inbox, Machine};
 
 /// What one observation consists of, in the order in which it is dropped.
 pub(crate) struct Driver<P: SourceProvider<O::Source>, O: Observer> {
-    pub(crate) inbox: Inbox<Control, u64>,
+    pub(crate) inbox: Inbox<Control, u64, StopReason>,
     pub(crate) core: Core<O>,
     pub(crate) observer: AppValue<O>,
     pub(crate) provider: Provider<O::Source, P>,
@@ -40,9 +46,9 @@ where
     let mut known = None;
     core.start();
     loop {
-        let next = core.next_work();
+        let next = core.work();
         match (next, &mut state) {
-            (NextWork::Refresh(work), _) => {
+            (Some((Stage::SourceRefresh, work)), _) => {
                 // Read before the set: one that changes in between is fetched again.
                 let revision = if inbox.is_stopping() { None } else { revision(provider) };
                 if known.is_some() && revision == known {
@@ -54,23 +60,23 @@ where
                     known = revision.filter(|_| accepted);
                 }
             }
-            (NextWork::Init(work), _) => {
+            (Some((Stage::Init, work)), _) => {
                 let timeout = core.pace().init_timeout;
                 let ended = inbox.race(core, timeout, run_init(&**observer, &sources)).await;
                 core.initialized(work, ended, &mut state);
             }
-            (NextWork::Poll(work), Some(current)) => {
+            (Some((Stage::Poll, work)), Some(current)) => {
                 let timeout = core.pace().poll_timeout;
                 let ended = inbox.race(core, timeout, run_poll(&**observer, &sources, current)).await;
                 core.polled(work, ended, &mut state);
             }
-            (NextWork::Poll(_), None) => unreachable!("the machine polls only a state that was built"),
-            (NextWork::Wait, _) => inbox.wait(core).await,
-            (NextWork::Finish, _) => break,
+            (Some((Stage::Poll, _)), None) => unreachable!("the machine polls only a state that was built"),
+            (None, _) if core.is_over() => break,
+            (None, _) => inbox.wait(core).await,
         }
-        if !matches!(core.next_work(), NextWork::Init(_) | NextWork::Poll(_)) {
+        if !matches!(core.work(), Some((Stage::Init | Stage::Poll, _))) {
             core.flush();
-            if next != NextWork::Wait {
+            if next.is_some() {
                 // A cycle has ended. Work that is always ready must not starve those it wakes.
                 consume_budget().await;
             }

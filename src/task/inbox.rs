@@ -1,32 +1,23 @@
-//! Running a machine: controls come in by a mailbox, work is raced against them, the end is published
-//! in any case.
-//!
-//! This module knows nothing of observation, so that other lifecycles can ride it. A [`Machine`]
-//! decides; the [`Inbox`] feeds it what happens, in a fixed order of precedence: the stop, then
-//! controls, then the outcome of the work in flight, then wakes, then the clock. A [`Lifetime`] is
-//! what the outside holds: it asks for the stop and knows the end.
+//! Running a machine: controls come in by a mailbox, and work is raced against them.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::task::{Context, Poll, Waker, ready};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep};
-use watchkeeper_fsm::StopReason;
 
-use crate::clock::{Clock, later};
-use crate::deadline::{Deadline, Expire, expire_after};
-use crate::error::{ControlError, StopOutcome};
+use crate::clock::Clock;
 use crate::panics::{PanicMessage, catch, discard_logged, log_panic, poll_caught};
-use crate::pulse::Pulse;
 use crate::shield::shielded;
-use crate::waiting::{Waiting, WakerSlot, drop_waker, wake_all};
-use crate::wake::Wake;
+use crate::task::lifetime::{EndGuard, Lifetime, Reason, Terminate, locked};
+use crate::task::wake::Wake;
+use crate::time::later;
 
 /// How often a driver looks for more before others have their turn: controls and wakes may come without end.
 const ROUNDS: usize = 16;
@@ -38,11 +29,12 @@ const CONTROLS: usize = 16;
 pub(crate) trait Machine {
     type Control: Copy;
     type Reply;
+    type Reason: Reason;
 
     /// Somebody asks for something. The reply says that it was taken.
     fn control(&mut self, control: Self::Control) -> Self::Reply;
-    /// The end is asked for. Work in flight is dropped behind this call.
-    fn stop(&mut self, reason: StopReason);
+    /// The end is asked for. Work in flight is dropped after this call.
+    fn stop(&mut self, reason: Self::Reason);
     /// When the last event was taken: the work that followed from it began then.
     fn latest(&self) -> Instant;
     /// Whether it waits, rather than having work to do or having ended.
@@ -53,7 +45,7 @@ pub(crate) trait Machine {
     fn due(&mut self, now: Instant);
     /// Something else knows that there is news.
     fn woken(&mut self);
-    /// The driver is about to wait: whoever waits for what was published is to be woken.
+    /// The driver is about to wait: those who wait for what was published are to be woken.
     fn flush(&mut self);
 }
 
@@ -62,7 +54,7 @@ pub(crate) enum Ended<T> {
     Done(T),
     TimedOut,
     Panicked(PanicMessage),
-    /// The machine was stopped; it has been told.
+    /// The machine was stopped; it knows.
     Stopped,
 }
 
@@ -144,44 +136,39 @@ impl<C, R> Mailbox<C, R> {
 }
 
 /// The side that the driver owns.
-pub(crate) struct Inbox<C, R> {
+pub(crate) struct Inbox<C, R, X> {
     mailbox: Arc<Mailbox<C, R>>,
-    life: Arc<Lifetime>,
+    life: Arc<Lifetime<X>>,
     wake: Option<Wake>,
     timer: Pin<Box<Sleep>>,
 }
 
-impl<C, R> Drop for Inbox<C, R> {
+impl<C, R, X> Drop for Inbox<C, R, X> {
     fn drop(&mut self) {
         self.mailbox.close();
     }
 }
 
+/// What controls hold, what the driver owns, and what ends the life when it is dropped.
+type BothEnds<C, R, X> = (ControlSender<C, R, X>, Inbox<C, R, X>, EndGuard<X>);
+
 /// Both ends of a machine's life.
-pub(crate) fn life<C, R>(
+pub(crate) fn life<C, R, X: Reason>(
     clock: &Clock,
     stop_timeout: Duration,
     wake: Option<&Arc<Notify>>,
-    end: Arc<dyn Terminate>,
-) -> (ControlSender<C, R>, Inbox<C, R>, EndGuard) {
+    end: Arc<dyn Terminate<X>>,
+) -> BothEnds<C, R, X> {
     let mailbox = Arc::new(Mailbox::new());
     let timer = Box::pin(clock.sleep_until(clock.now()));
-    let life = Arc::new(Lifetime {
-        request: OnceLock::new(),
-        end: OnceLock::new(),
-        controls: AtomicUsize::new(0),
-        course: Mutex::default(),
-        terminate: end,
-        stop_timeout,
-        pulse: Arc::clone(clock.pulse()),
-    });
+    let life = Lifetime::new(end, stop_timeout, clock.pulse());
     let inbox =
         Inbox { mailbox: Arc::clone(&mailbox), life: Arc::clone(&life), wake: wake.map(Wake::new), timer };
-    let guard = EndGuard { life: Arc::clone(&life) };
+    let guard = EndGuard::of(&life);
     (ControlSender { mailbox, life }, inbox, guard)
 }
 
-impl<C: Copy, R> Inbox<C, R> {
+impl<C: Copy, R, X: Reason> Inbox<C, R, X> {
     /// Runs one unit of work to its end. Controls are taken meanwhile.
     ///
     /// In each poll of the driver's task the work is polled once. What comes while it yields is taken in the same turn,
@@ -192,7 +179,7 @@ impl<C: Copy, R> Inbox<C, R> {
     /// panic once: one that has several values of the app holds each of them in an `AppValue`.
     pub(crate) async fn race<F: Future>(
         &mut self,
-        machine: &mut impl Machine<Control = C, Reply = R>,
+        machine: &mut impl Machine<Control = C, Reply = R, Reason = X>,
         timeout: Duration,
         work: F,
     ) -> Ended<F::Output> {
@@ -257,7 +244,7 @@ impl<C: Copy, R> Inbox<C, R> {
     }
 
     /// Waits until the machine has work to do or has ended.
-    pub(crate) async fn wait(&mut self, machine: &mut impl Machine<Control = C, Reply = R>) {
+    pub(crate) async fn wait(&mut self, machine: &mut impl Machine<Control = C, Reply = R, Reason = X>) {
         let mut armed = None;
         // Until the task is suspended, no time passes that matters.
         let mut latest = Some(machine.latest());
@@ -299,13 +286,13 @@ impl<C: Copy, R> Inbox<C, R> {
 
     /// Whether the stop was asked for.
     pub(crate) fn is_stopping(&self) -> bool {
-        self.life.request.get().is_some()
+        self.life.requested().is_some()
     }
 
     /// Without arranging to be woken: cheap enough for work that is always ready.
-    fn stop_was_asked(&self, machine: &mut impl Machine<Control = C, Reply = R>) -> bool {
-        let asked = self.life.request.get();
-        if let Some(&reason) = asked {
+    fn stop_was_asked(&self, machine: &mut impl Machine<Control = C, Reply = R, Reason = X>) -> bool {
+        let asked = self.life.requested();
+        if let Some(reason) = asked {
             machine.stop(reason);
         }
         asked.is_some()
@@ -315,13 +302,13 @@ impl<C: Copy, R> Inbox<C, R> {
     /// something has come in the meantime, so that the caller looks again.
     fn suspend(
         &mut self,
-        machine: &mut impl Machine<Control = C, Reply = R>,
+        machine: &mut impl Machine<Control = C, Reply = R, Reason = X>,
         context: &mut Context<'_>,
     ) -> Poll<()> {
         machine.flush();
         // Registered first: what comes after the looks below wakes.
         self.life.wakes_driver(context.waker());
-        if self.life.request.get().is_some() {
+        if self.life.requested().is_some() {
             return Poll::Ready(());
         }
         let controls = self.take_controls(machine);
@@ -331,7 +318,7 @@ impl<C: Copy, R> Inbox<C, R> {
 
     /// Whether there were any. One that is put in after this look wakes the driver, if its waker is registered: the
     /// lock of the course orders the two, and with them the count.
-    fn take_controls(&mut self, machine: &mut impl Machine<Control = C, Reply = R>) -> bool {
+    fn take_controls(&mut self, machine: &mut impl Machine<Control = C, Reply = R, Reason = X>) -> bool {
         let mut taken = false;
         if self.life.controls.load(Relaxed) == 0 {
             return taken;
@@ -340,7 +327,7 @@ impl<C: Copy, R> Inbox<C, R> {
         for _ in 0..CONTROLS {
             let Some(Request { control, reply }) = self.mailbox.take(&self.life.controls) else { break };
             taken = true;
-            // Whoever asked may have gone; it was taken all the same.
+            // The one that asked may be gone; it was taken all the same.
             let _ = reply.send(machine.control(control));
         }
         taken
@@ -349,7 +336,7 @@ impl<C: Copy, R> Inbox<C, R> {
     /// Whether there was one.
     fn poll_wake(
         &mut self,
-        machine: &mut impl Machine<Control = C, Reply = R>,
+        machine: &mut impl Machine<Control = C, Reply = R, Reason = X>,
         context: &mut Context<'_>,
     ) -> bool {
         let woken = self.wake.as_mut().is_some_and(|wake| wake.poll(context).is_ready());
@@ -360,221 +347,40 @@ impl<C: Copy, R> Inbox<C, R> {
     }
 }
 
-/// Publishes the end, from whatever thread finds it out. Called more than once; the first counts.
-pub(crate) trait Terminate: Send + Sync {
-    fn terminate(&self, reason: StopReason);
-}
-
-/// What the outside knows of a machine: that it was asked to stop, and that it has ended.
-pub(crate) struct Lifetime {
-    request: OnceLock<StopReason>,
-    end: OnceLock<StopReason>,
-    /// How many controls the mailbox has; here, because an idle machine's driver looks at nothing else of it.
-    controls: AtomicUsize,
-    course: Mutex<Course>,
-    terminate: Arc<dyn Terminate>,
-    stop_timeout: Duration,
-    pulse: Arc<Pulse>,
-}
-
-/// How far it has come, and who is to know.
-#[derive(Default)]
-struct Course {
-    /// Behind `end`: nothing more is published.
-    over: bool,
-    /// The driver's task has let go of everything.
-    done: bool,
-    /// A stop was asked for, and its deadline came before that.
-    given_up: bool,
-    /// The driver's, for stops and controls.
-    driver: Option<Waker>,
-    /// For `over`.
-    for_end: Waiting,
-    /// For `done` or `given_up`: on another thread, one that was woken by the end would only wait once more.
-    for_stop: Waiting,
-    /// Of the stop, until the driver's task has let go of everything.
-    deadline: Option<Deadline>,
-}
-
-/// Those who wait for one step of the course.
-type Waiters = fn(&mut Course) -> &mut Waiting;
-
-/// Who waits for a step of the course.
-struct Waiter<'a> {
-    life: &'a Lifetime,
-    waiters: Waiters,
-    place: WakerSlot,
-}
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        if self.place.is_taken() {
-            let waker = (self.waiters)(&mut locked(&self.life.course)).leave(&mut self.place);
-            drop_waker(waker);
-        }
-    }
-}
-
-impl Lifetime {
-    /// Asks for the stop; the first reason counts. Needs no executor.
-    ///
-    /// When the driver has not ended by the deadline, the end is told all the same.
-    pub(crate) fn request_stop(self: &Arc<Self>, reason: StopReason) {
-        if self.request.set(reason).is_ok() {
-            // First: on another thread it ends while the deadline is set.
-            self.wake_driver();
-            if locked(&self.course).done {
-                return;
-            }
-            let life: Weak<Self> = Arc::downgrade(self);
-            let mut deadline = Some(expire_after(self.stop_timeout, life));
-            {
-                let mut course = locked(&self.course);
-                // It may have ended in between.
-                if !course.done {
-                    course.deadline = deadline.take();
-                }
-            }
-            drop(deadline);
-        }
-    }
-
-    /// The driver's task is to be woken by stops and controls.
-    fn wakes_driver(&self, waker: &Waker) {
-        let mut course = locked(&self.course);
-        if course.driver.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            return;
-        }
-        let old = course.driver.replace(waker.clone());
-        drop(course);
-        drop_waker(old);
-    }
-
-    fn wake_driver(&self) {
-        let driver = locked(&self.course).driver.take();
-        wake_all(&mut Vec::from_iter(driver));
-    }
-
-    /// Takes a step, and wakes those who wait for one.
-    fn step(&self, waiters: Waiters, step: impl FnOnce(&mut Course)) {
-        let mut wakers = Vec::new();
-        {
-            let mut course = locked(&self.course);
-            step(&mut course);
-            waiters(&mut course).take(&mut wakers);
-        }
-        wake_all(&mut wakers);
-    }
-
-    /// Waits until `look` finds something.
-    async fn until<T>(&self, waiters: Waiters, look: impl Fn(&Course) -> Option<T>) -> T {
-        let mut waiter = Waiter { life: self, waiters, place: WakerSlot::default() };
-        poll_fn(|context| {
-            let mut course = locked(&self.course);
-            if let Some(found) = look(&course) {
-                return Poll::Ready(found);
-            }
-            let old = waiters(&mut course).wait(&mut waiter.place, context.waker());
-            drop(course);
-            drop_waker(old);
-            Poll::Pending
-        })
-        .await
-    }
-
-    /// The reason of the end, if it has come.
-    pub(crate) fn ended(&self) -> Option<StopReason> {
-        self.end.get().copied()
-    }
-
-    /// Waits for the end.
-    pub(crate) async fn end_reason(&self) -> StopReason {
-        self.until(|course| &mut course.for_end, |course| course.over.then_some(())).await;
-        self.ended().unwrap_or(StopReason::Died)
-    }
-
-    /// Asks for the stop and waits for the end, at most until `stop_timeout` after the first one
-    /// asked.
-    pub(crate) async fn stop(self: &Arc<Self>) -> StopOutcome {
-        self.request_stop(StopReason::Requested);
-        let outcome = |course: &Course| match course {
-            Course { done: true, .. } => Some(StopOutcome::Stopped),
-            Course { given_up: true, .. } => Some(StopOutcome::Detached),
-            _ => None,
-        };
-        self.until(|course| &mut course.for_stop, outcome).await
-    }
-
-    /// Publishes the end; the first reason counts. Those who wait for it are woken whatever happens.
-    pub(crate) fn end(&self, reason: StopReason) {
-        let reason = *self.end.get_or_init(|| reason);
-        if let Err(panic) = catch(|| self.terminate.terminate(reason)) {
-            log_panic("publishing the end", &panic);
-        }
-        self.step(|course| &mut course.for_end, |course| course.over = true);
-    }
-}
-
-/// The stop's deadline has come.
-impl Expire for Lifetime {
-    fn expire(&self) {
-        let done = locked(&self.course).done;
-        if let (false, Some(&reason)) = (done, self.request.get()) {
-            self.end(reason);
-            self.step(|course| &mut course.for_stop, |course| course.given_up = true);
-        }
-    }
-}
-
-/// Tells the end when it is dropped, which the driver's task arranges to be last: also when the
-/// executor drops the task.
-pub(crate) struct EndGuard {
-    life: Arc<Lifetime>,
-}
-
-impl Drop for EndGuard {
-    fn drop(&mut self) {
-        let reason = match self.life.request.get() {
-            Some(&reason) => reason,
-            None => StopReason::Shutdown,
-        };
-        self.life.end(reason);
-        let mut left = (None, None);
-        self.life.step(
-            |course| &mut course.for_stop,
-            |course| {
-                course.done = true;
-                left = (course.deadline.take(), course.driver.take());
-            },
-        );
-        let (deadline, driver) = left;
-        drop(deadline);
-        drop_waker(driver);
-    }
+/// Why a control was not taken.
+pub(crate) enum NotTaken<X> {
+    Full {
+        capacity: usize,
+    },
+    /// It was sent: it may still be taken, once there is a turn.
+    NotDriven {
+        no_turn_for: Duration,
+    },
+    Ended(X),
 }
 
 /// The side that controls hold.
-pub(crate) struct ControlSender<C, R> {
+pub(crate) struct ControlSender<C, R, X> {
     mailbox: Arc<Mailbox<C, R>>,
-    pub(crate) life: Arc<Lifetime>,
+    pub(crate) life: Arc<Lifetime<X>>,
 }
 
-impl<C, R> Clone for ControlSender<C, R> {
+impl<C, R, X> Clone for ControlSender<C, R, X> {
     fn clone(&self) -> Self {
         Self { mailbox: Arc::clone(&self.mailbox), life: Arc::clone(&self.life) }
     }
 }
 
-impl<C, R> ControlSender<C, R> {
+impl<C, R, X: Reason> ControlSender<C, R, X> {
     /// Has the machine take a control.
-    pub(crate) async fn ask(&self, control: C) -> Result<R, ControlError> {
+    pub(crate) async fn ask(&self, control: C) -> Result<R, NotTaken<X>> {
         if let Some(reason) = self.life.ended() {
-            return Err(ControlError::ended(reason));
+            return Err(NotTaken::Ended(reason));
         }
         let (reply, taken) = oneshot::channel();
         match self.mailbox.put(Request { control, reply }, &self.life.controls) {
             Ok(()) => self.life.wake_driver(),
-            Err(Refused::Full) => return Err(ControlError::Full { capacity: CONTROLS }),
+            Err(Refused::Full) => return Err(NotTaken::Full { capacity: CONTROLS }),
             Err(Refused::Closed) => return Err(self.end_of_life().await),
         }
         shielded(async {
@@ -585,21 +391,16 @@ impl<C, R> ControlSender<C, R> {
                     Err(_) => Err(self.end_of_life().await),
                 },
                 error = self.end_of_life() => Err(error),
-                no_turn_for = self.life.pulse.no_turn(None, true) => Err(ControlError::NotDriven { no_turn_for }),
+                no_turn_for = self.life.pulse.no_turn(None, true) => Err(NotTaken::NotDriven { no_turn_for }),
             }
         })
         .await
     }
 
     /// The mailbox may close a moment before the end is published.
-    async fn end_of_life(&self) -> ControlError {
-        ControlError::ended(self.life.end_reason().await)
+    async fn end_of_life(&self) -> NotTaken<X> {
+        NotTaken::Ended(self.life.end_reason().await)
     }
-}
-
-/// No app code runs under these locks, so that a poisoned one still guards a consistent value.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Others have their turn, then this task goes on.
@@ -610,12 +411,24 @@ fn yields<T>(context: &Context<'_>) -> Poll<T> {
 
 #[cfg(all(test, not(watchkeeper_loom)))]
 mod tests {
+    use std::task::Waker;
+
     use super::*;
+    use crate::task::lifetime::StopOutcome;
+
+    #[derive(Clone, Copy)]
+    struct Ending;
+
+    impl Reason for Ending {
+        const REQUESTED: Self = Self;
+        const SHUTDOWN: Self = Self;
+        const DIED: Self = Self;
+    }
 
     struct NoRunner;
 
-    impl Terminate for NoRunner {
-        fn terminate(&self, _: StopReason) {}
+    impl Terminate<Ending> for NoRunner {
+        fn terminate(&self, _: Ending) {}
     }
 
     /// Each used to leave some 200 bytes until its `stop_timeout`.
@@ -624,13 +437,13 @@ mod tests {
         let clock = Clock::of(tokio::runtime::Handle::current());
         let hours = Duration::from_secs(24 * 3600);
         for over_before in [false, true] {
-            let (remote, inbox, guard) = life::<(), ()>(&clock, hours, None, Arc::new(NoRunner));
-            let kept = |remote: &ControlSender<(), ()>| Arc::weak_count(&remote.life);
+            let (remote, inbox, guard) = life::<(), (), Ending>(&clock, hours, None, Arc::new(NoRunner));
+            let kept = |remote: &ControlSender<(), (), Ending>| Arc::weak_count(&remote.life);
             if over_before {
                 drop(guard);
-                remote.life.request_stop(StopReason::Requested);
+                remote.life.request_stop(Ending);
             } else {
-                remote.life.request_stop(StopReason::Requested);
+                remote.life.request_stop(Ending);
                 assert_eq!(kept(&remote), 1, "the deadline's");
                 drop(guard);
             }
@@ -651,14 +464,14 @@ mod tests {
         }
         let clock = Clock::of(tokio::runtime::Handle::current());
         let hours = Duration::from_secs(24 * 3600);
-        let (remote, _inbox, guard) = life::<(), ()>(&clock, hours, None, Arc::new(NoRunner));
+        let (remote, _inbox, guard) = life::<(), (), Ending>(&clock, hours, None, Arc::new(NoRunner));
         let [for_stop, for_end] = [(); 2].map(|()| Arc::new(CountsWakes(AtomicUsize::new(0))));
         let wakes = || [&for_stop, &for_end].map(|wakes| wakes.0.load(Relaxed));
         let (mut stop, mut end) = (pin!(remote.life.stop()), pin!(remote.life.end_reason()));
         let (stop_waker, end_waker) = (Waker::from(Arc::clone(&for_stop)), Waker::from(Arc::clone(&for_end)));
         assert!(stop.as_mut().poll(&mut Context::from_waker(&stop_waker)).is_pending());
         assert!(end.as_mut().poll(&mut Context::from_waker(&end_waker)).is_pending());
-        remote.life.end(StopReason::Requested);
+        remote.life.end(Ending);
         assert_eq!(wakes(), [0, 1]);
         drop(guard);
         assert_eq!(wakes(), [1, 1]);
@@ -667,7 +480,7 @@ mod tests {
 
     /// Each control that is taken puts in another one.
     struct RefillingMailbox {
-        remote: ControlSender<(), ()>,
+        remote: ControlSender<(), (), Ending>,
         taken: usize,
     }
 
@@ -683,6 +496,7 @@ mod tests {
     impl Machine for RefillingMailbox {
         type Control = ();
         type Reply = ();
+        type Reason = Ending;
 
         fn control(&mut self, (): ()) {
             self.taken += 1;
@@ -690,7 +504,7 @@ mod tests {
             self.ask();
         }
 
-        fn stop(&mut self, _: StopReason) {}
+        fn stop(&mut self, _: Ending) {}
 
         fn latest(&self) -> Instant {
             Instant::now()
@@ -715,7 +529,7 @@ mod tests {
     async fn controls_without_end_keep_nobody_from_a_turn() {
         let clock = Clock::of(tokio::runtime::Handle::current());
         let hour = Duration::from_secs(3600);
-        let (remote, mut inbox, _guard) = life::<(), ()>(&clock, hour, None, Arc::new(NoRunner));
+        let (remote, mut inbox, _guard) = life::<(), (), Ending>(&clock, hour, None, Arc::new(NoRunner));
         let mut machine = RefillingMailbox { remote, taken: 0 };
         machine.ask();
         // Work in flight goes on, and so do others while nothing is in flight.

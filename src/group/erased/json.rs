@@ -16,8 +16,8 @@ use watchkeeper_fsm::StopReason;
 use crate::cursor::Cursor;
 use crate::error::CursorError;
 use crate::error_text::debug_as_text;
-use crate::history::ObservationBatch;
 use crate::panics::catch;
+use crate::publish::history::ObservationBatch;
 use crate::subscription::{RecvError, Subscription};
 use crate::text::{MESSAGE, one_line};
 

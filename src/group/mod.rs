@@ -1,27 +1,28 @@
 //! Many runtimes together.
 
+pub(crate) mod erased;
+pub(crate) mod status;
+
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use watchkeeper_fsm::{State, StopReason};
+use watchkeeper_fsm::StopReason;
 
-use crate::ObservationConfig;
-use crate::any::AnyHandle;
-use crate::config::LONGEST_NAME;
+use crate::config::{LONGEST_NAME, ObservationConfig};
 use crate::control::ObservationControl;
-use crate::error::StopOutcome;
 use crate::error_text::debug_as_text;
-use crate::failure::ObservationFailure;
-use crate::freshness::Freshness;
 use crate::observer::Observer;
 use crate::parent::Parent;
 use crate::runtime::ObservationRuntime;
-use crate::status::ObservationStatus;
 use crate::sync::{Mutex, lock};
-use crate::text::{NAME, NAMES, names, quoted};
+use crate::task::lifetime::StopOutcome;
+use crate::text::{NAME, quoted};
+
+use erased::AnyHandle;
+use status::GroupStatus;
 
 /// Runtimes of any kind under one roof: named, spread over their interval, stopped together.
 ///
@@ -90,63 +91,6 @@ pub enum GroupError {
 }
 
 debug_as_text!(GroupError);
-
-/// What is known of one member, whatever it observes. `Debug` shows as many names of sources as fit into a line.
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct GroupStatus {
-    /// The member's name.
-    pub name: Arc<str>,
-    /// What its machine is doing.
-    pub state: State,
-    /// Whether ticks and wakes are held back.
-    pub paused: bool,
-    /// The generation of its observer's state.
-    pub generation: u64,
-    /// The cycle in flight, or the last one.
-    pub cycle: u64,
-    /// How old its data was when this was read.
-    pub freshness: Freshness,
-    /// The last failure, if no success came after it.
-    pub last_error: Option<Arc<ObservationFailure>>,
-    /// The names of its sources.
-    pub source_names: Arc<[Arc<str>]>,
-    /// How many ticks it missed.
-    pub missed_ticks: u64,
-}
-
-impl GroupStatus {
-    pub(crate) fn of<O: Observer>(name: &Arc<str>, status: ObservationStatus<O>) -> Self {
-        Self {
-            name: Arc::clone(name),
-            state: status.state,
-            paused: status.paused,
-            generation: status.generation,
-            cycle: status.cycle,
-            freshness: status.freshness,
-            last_error: status.last_error,
-            source_names: status.source_names,
-            missed_ticks: status.missed_ticks,
-        }
-    }
-}
-
-impl fmt::Debug for GroupStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sources = names(self.source_names.iter().map(|name| &**name), NAMES);
-        f.debug_struct("GroupStatus")
-            .field("name", &format_args!("{}", quoted(&self.name, NAME)))
-            .field("state", &self.state)
-            .field("paused", &self.paused)
-            .field("generation", &self.generation)
-            .field("cycle", &self.cycle)
-            .field("freshness", &self.freshness)
-            .field("last_error", &self.last_error)
-            .field("source_names", &format_args!("{sources}"))
-            .field("missed_ticks", &self.missed_ticks)
-            .finish()
-    }
-}
 
 /// A runtime whose observer was erased. Dropping it drops the runtime.
 struct Member {

@@ -8,11 +8,11 @@ use loom::thread;
 use watchkeeper_fsm::StateKind;
 
 use super::*;
-use crate::core::loom_rig::{App, Rig, model};
-use crate::handle::is_over;
+use crate::driver::core::loom_rig::{App, Rig, model};
+use crate::publish::queue::Publication;
 use crate::status::ObservationStatus;
+use crate::status::is_over;
 use crate::subscription::{RecvError, Subscription};
-use crate::waits::queue::Publication;
 use crate::watch::Watch;
 
 /// Everything that a wait's queue gets until the end is told.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::history::ObservationBatch;
+use crate::publish::history::ObservationBatch;
 use crate::status::Published;
 use crate::waiting::KEPT;
 

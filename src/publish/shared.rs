@@ -12,16 +12,16 @@ use tokio::time::Instant;
 use watchkeeper_fsm::{State, StopReason};
 
 use crate::clock::Clock;
-use crate::core::logged_name;
+use crate::config::logged_name;
 use crate::failure::ObservationFailure;
-use crate::history::{Announced, History, ObservationBatch};
-use crate::log::{Entry, Log, LogEvent};
 use crate::panics::catch;
-use crate::runner::Terminate;
+use crate::publish::history::{Announced, History, ObservationBatch};
+use crate::publish::log::{Entry, Log, LogEvent};
+use crate::publish::queue::{Next, Publication, Queues, ReaderId};
 use crate::status::Published;
 use crate::sync::{Mutex, lock};
+use crate::task::lifetime::Terminate;
 use crate::waiting::{Waiting, WakerSlot, drop_waker, wake_all};
-use crate::waits::queue::{Next, Publication, Queues, ReaderId};
 
 /// How many failures `failures()` keeps.
 const FAILURES: usize = 64;
@@ -290,7 +290,7 @@ impl<S, E> Shared<S, E> {
     }
 }
 
-impl<S: Send + Sync, E: Send + Sync> Terminate for Shared<S, E> {
+impl<S: Send + Sync, E: Send + Sync> Terminate<StopReason> for Shared<S, E> {
     fn terminate(&self, reason: StopReason) {
         let at = self.clock.now();
         let state = State::Stopped { reason };

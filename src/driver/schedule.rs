@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::clock::later;
 use crate::config::{Backoff, Retry};
+use crate::time::later;
 
 /// The grid of ticks, and the delays of retries beside it.
 pub(crate) struct Schedule {

@@ -10,9 +10,10 @@ use tokio::runtime::Runtime;
 use super::*;
 use crate::clock::Clock;
 use crate::cursor::Instance;
-use crate::history::History;
-use crate::runner::{EndGuard, life};
+use crate::publish::history::History;
 use crate::status::Published;
+use crate::task::inbox::life;
+use crate::task::lifetime::{EndGuard, Lifetime};
 
 /// Its clock is asked for the time; nothing runs on it.
 static EXECUTOR: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("an executor for its clock"));
@@ -55,14 +56,14 @@ impl Observer for App {
     }
 }
 
-/// What the driver owns. Dropped, it tells the end as the driver does.
+/// What the driver owns. Dropped, it publishes the end as the driver does.
 pub(crate) struct Rig {
     core: Core<App>,
     pub(crate) shared: Arc<Shared<u64, u64>>,
-    pub(crate) life: Arc<Lifetime>,
+    pub(crate) life: Arc<Lifetime<StopReason>>,
     events: u64,
     state: Option<AppValue<()>>,
-    _guard: EndGuard,
+    _guard: EndGuard<StopReason>,
 }
 
 impl Rig {
@@ -89,22 +90,22 @@ impl Rig {
 
     fn work(&mut self, found: u64) {
         loop {
-            match self.core.next_work() {
-                NextWork::Refresh(work) => {
+            match self.core.work() {
+                Some((Stage::SourceRefresh, work)) => {
                     let none = || AppValues::new(Vec::new());
                     self.core.refreshed(work, Ended::Done(Ok(none())), &mut none(), &mut self.state);
                 }
-                NextWork::Init(work) => {
+                Some((Stage::Init, work)) => {
                     let built = (AppValue::new(()), AppValue::new(self.events));
                     self.core.initialized(work, Ended::Done(Ok(built)), &mut self.state);
                 }
-                NextWork::Poll(work) => {
+                Some((Stage::Poll, work)) => {
                     let events = (self.events..self.events + found).collect();
                     self.events += found;
                     let looked = (AppValue::new(self.events), AppValues::new(events));
                     self.core.polled(work, Ended::Done(Ok(looked)), &mut self.state);
                 }
-                NextWork::Wait | NextWork::Finish => break,
+                None => break,
             }
         }
         self.core.flush();

@@ -1,0 +1,36 @@
+//! Moments: far ones, and those of the clock on the wall.
+
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+/// In nanoseconds, which last until 2554.
+#[derive(Debug)]
+pub(crate) struct Wall {
+    /// What the wall's clock showed at the start, since 1970; or would have shown, as it was set since.
+    pub(crate) start: AtomicU64,
+    /// When it was looked at last, since the start.
+    pub(crate) looked: AtomicU64,
+}
+
+impl Wall {
+    pub(crate) fn now() -> Self {
+        Self { start: AtomicU64::new(nanos(since_1970())), looked: AtomicU64::new(0) }
+    }
+}
+
+/// What the wall's clock shows.
+pub(crate) fn since_1970() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Adds without overflow: a far future is as good as never.
+pub(crate) fn later(instant: Instant, by: Duration) -> Instant {
+    const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    instant.checked_add(by).unwrap_or_else(|| instant + FAR)
+}
