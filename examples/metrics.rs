@@ -9,9 +9,9 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
 use prometheus_client::registry::{Registry, Unit};
 use tokio::time::Instant;
+use watchkeeper::group::ObservationGroup;
 use watchkeeper::{
-    DynError, ObservationConfig, ObservationGroup, ObservationRuntime, ObservedSource, PerSource,
-    StaticSourceProvider,
+    DynError, ObservationConfig, ObservationRuntime, ObservedSource, PerSource, StaticSourceProvider,
 };
 
 // What follows, up to `main`, is what there is to copy.

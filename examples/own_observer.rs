@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use watchkeeper::runtime::Cause;
+use watchkeeper::source::{ProbeFailure, SourceFacts, SourceHealth};
 use watchkeeper::{
-    Cause, DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, ProbeFailure,
-    SourceFacts, SourceHealth, StaticSourceProvider, async_trait,
+    DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, StaticSourceProvider,
+    async_trait,
 };
 
 /// The length of each file, one after the other. Where all are asked at once, `PerSource` does this for you.

@@ -69,12 +69,12 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::ObservationConfig;
 use crate::error::DynError;
-use crate::error_text::chain;
-use crate::error_text::debug_as_text;
 use crate::observer::Observer;
 use crate::panics::{AppValue, catch, poll_caught};
-use crate::render::debug_line;
 use crate::source::ObservedSource;
+use crate::text::error_chain::chain;
+use crate::text::error_chain::debug_as_text;
+use crate::text::render::debug_line;
 use crate::text::{MESSAGE, one_line};
 
 /// How many awaits of one poll are interrupted.

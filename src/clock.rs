@@ -236,7 +236,7 @@ mod tests {
     async fn a_record_that_is_read_late_has_the_time_of_what_it_is_of() {
         let probe = |_| async { Ok::<_, crate::DynError>(0) };
         let runtime = crate::observe(HOUR, [("n1", ())], probe).await.unwrap();
-        let mut tap = runtime.handle().tap(crate::TapLimits::default());
+        let mut tap = runtime.handle().tap(crate::subscription::TapLimits::default());
         runtime.poll_now_and_wait().await.unwrap();
         off_by_an_hour(&runtime.handle().shared.clock, true);
         let record = loop {

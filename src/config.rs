@@ -41,7 +41,7 @@ pub(crate) fn logged_name(name: &str) -> String {
 /// ```
 #[derive(Clone, Debug)]
 pub struct ObservationConfig {
-    /// What the observation is called, in logs and in an [`ObservationGroup`](crate::ObservationGroup): 1 to 256
+    /// What the observation is called, in logs and in an [`ObservationGroup`](crate::group::ObservationGroup): 1 to 256
     /// bytes. Default: `None`.
     pub name: Option<String>,
     /// The distance of two ticks. Default: 1 s.
@@ -60,7 +60,7 @@ pub struct ObservationConfig {
     /// How long `poll` may take. Default: 10 s.
     pub poll_timeout: Duration,
     /// How long a stop waits for app code before it answers
-    /// [`Detached`](crate::StopOutcome::Detached). Default: 5 s.
+    /// [`Detached`](crate::runtime::StopOutcome::Detached). Default: 5 s.
     pub stop_timeout: Duration,
     /// The age from which on data is stale. Default: `None`, the larger of 2 s and three intervals
     /// plus the length of the last cycle.
@@ -259,6 +259,6 @@ pub enum Duplicates {
     /// reports. The answers of the one that is observed stay: predicates and waits for all sources see them.
     #[default]
     KeepFirst,
-    /// The whole set is refused: the cycle fails with a [`SourceSetError`](crate::SourceSetError), and nothing is polled.
+    /// The whole set is refused: the cycle fails with a [`SourceSetError`](crate::source::SourceSetError), and nothing is polled.
     Refuse,
 }

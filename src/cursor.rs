@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::str::FromStr;
 use std::time::SystemTime;
 
-use crate::error_text::debug_as_text;
+use crate::text::error_chain::debug_as_text;
 
 /// The largest number to go on from: each process adds to it, and there is room for more than will ever come.
 pub(crate) const LAST_RESUMED: u64 = u64::MAX / 2;
@@ -46,7 +46,7 @@ impl fmt::Debug for Instance {
 /// A position between two batches of one runtime.
 ///
 /// Taken from a snapshot (`snapshot.cursor`: right after the events it contains), from a lagged
-/// subscription, or from [`Subscription::cursor`](crate::Subscription::cursor).
+/// subscription, or from [`Subscription::cursor`](crate::subscription::Subscription::cursor).
 ///
 /// # Outside of the process
 ///
@@ -65,7 +65,7 @@ impl fmt::Debug for Instance {
 /// # Examples
 ///
 /// ```
-/// use watchkeeper::Cursor;
+/// use watchkeeper::subscription::Cursor;
 ///
 /// let text = "0f8e1a2b3c4d5e6f708192a3b4c5d6e7.3.1729";
 /// let cursor: Cursor = text.parse()?;
@@ -75,7 +75,7 @@ impl fmt::Debug for Instance {
 /// let error = "0f8e1a2b3c4d5e6f708192a3b4c5d6e7.3.x".parse::<Cursor>().unwrap_err();
 /// assert_eq!(error.at(), 35);
 /// assert!(error.to_string().contains("byte 35: the seq is not a decimal number"));
-/// # Ok::<(), watchkeeper::PositionError>(())
+/// # Ok::<(), watchkeeper::subscription::PositionError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Cursor {
@@ -138,9 +138,9 @@ impl FromStr for Cursor {
 /// The new runtime keeps the instance. It begins at the next generation, its batches at `cursor.seq()`, its cycles at
 /// `cycle + 1`, and it counts events from `event_count` on. So a consumer's [`Cursor`] of the earlier process is valid:
 /// [`subscribe_from`](crate::ObservationHandle::subscribe_from) answers it with
-/// [`Lagged`](crate::RecvError::Lagged) and the exact count of the batches that only the earlier process had, then with
-/// [`Rebuilt`](crate::RecvError::Rebuilt). A cursor of the earlier process from beyond the recorded point is refused as
-/// [`CursorError::Future`](crate::CursorError::Future).
+/// [`Lagged`](crate::subscription::RecvError::Lagged) and the exact count of the batches that only the earlier process had, then with
+/// [`Rebuilt`](crate::subscription::RecvError::Rebuilt). A cursor of the earlier process from beyond the recorded point is refused as
+/// [`CursorError::Future`](crate::subscription::CursorError::Future).
 ///
 /// Record it before a consumer gets a cursor that lies after it: where a runtime resumes from an old record for the
 /// second time, or at a point before a rebuild of the earlier process, numbers are given out twice, and a cursor
@@ -151,7 +151,8 @@ impl FromStr for Cursor {
 /// # Examples
 ///
 /// ```
-/// use watchkeeper::{ObservationConfig, Resume};
+/// use watchkeeper::ObservationConfig;
+/// use watchkeeper::subscription::Resume;
 ///
 /// // What `Resume::from(&*handle.latest_snapshot().unwrap()).to_string()` recorded.
 /// let recorded = "0f8e1a2b3c4d5e6f708192a3b4c5d6e7.3.1729.5000.2210";
@@ -161,7 +162,7 @@ impl FromStr for Cursor {
 ///
 /// let config = ObservationConfig { resume: Some(resume), ..Default::default() };
 /// assert_eq!(config.resume.unwrap().to_string(), recorded);
-/// # Ok::<(), watchkeeper::PositionError>(())
+/// # Ok::<(), watchkeeper::subscription::PositionError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Resume {

@@ -1,12 +1,14 @@
-//! What can go wrong when a runtime is started or controlled.
+//! What can go wrong: errors of starts and controls, and failed cycles.
 
+use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use tokio::time::Instant;
 use watchkeeper_fsm::StopReason;
+pub use watchkeeper_fsm::{Cause, Stage as ObservationFailureStage};
 
-use crate::error_text::debug_as_text;
-use crate::failure::ObservationFailure;
+use crate::text::error_chain::debug_as_text;
 use crate::text::{MESSAGE, one_line};
 
 /// Any error of app code.
@@ -80,7 +82,7 @@ pub enum ObservationRuntimeError {
         /// What was given.
         value: u64,
     },
-    /// A number of a [`FeedStart`](crate::FeedStart) leaves no room for what is to come.
+    /// A number of a [`FeedStart`](crate::feed::FeedStart) leaves no room for what is to come.
     #[error(
         "FeedStart: its {field} is {value}: it must be at most {max}, because the feed counts on from it",
         max = crate::cursor::LAST_RESUMED
@@ -91,7 +93,7 @@ pub enum ObservationRuntimeError {
         /// What was given.
         value: u64,
     },
-    /// A [`FeedStart`](crate::FeedStart) is so late that there is no time left for windows and ages.
+    /// A [`FeedStart`](crate::feed::FeedStart) is so late that there is no time left for windows and ages.
     #[error("FeedStart::at is within a year of the last moment that there can be: give a time of the run")]
     FeedStartTooLate,
     /// There is no tokio runtime to run on.
@@ -218,7 +220,7 @@ pub enum CursorError {
     #[error("this cursor is of another runtime: take one from this runtime's snapshots, batches or marks")]
     Foreign,
     /// The cursor is ahead of everything published; one of an earlier process, of the point that this one
-    /// [resumed](crate::Resume) from.
+    /// [resumed](crate::subscription::Resume) from.
     #[error(
         "this cursor stands at batch {seq}, but only {published} were published: take cursors from this runtime's \
          snapshots, batches or marks"
@@ -230,6 +232,42 @@ pub enum CursorError {
         published: u64,
     },
 }
+
+/// One failed cycle.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ObservationFailure {
+    /// The generation that was current.
+    pub generation: u64,
+    /// The cycle that failed; its number is used up.
+    pub cycle: u64,
+    /// When the failure was recorded, on tokio's clock.
+    pub observed_at: Instant,
+    /// The same moment on the wall, for display.
+    pub system_time: SystemTime,
+    /// How long the cycle ran before it failed.
+    pub elapsed: Duration,
+    /// How many sources were known.
+    pub source_count: usize,
+    /// What was being done.
+    pub stage: ObservationFailureStage,
+    /// How it failed.
+    pub cause: Cause,
+    /// The error with all its causes, or what the panic said: at most 1 KiB. What is longer ends in the count
+    /// of what was cut. `Display` escapes it.
+    pub message: String,
+    /// Which consecutive failure this is, from 1.
+    pub consecutive: u64,
+}
+
+/// One line, escaped.
+impl fmt::Display for ObservationFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cycle {} failed in {}: {}", self.cycle, self.stage, one_line(&self.message, MESSAGE))
+    }
+}
+
+impl std::error::Error for ObservationFailure {}
 
 /// After an end that came too early.
 fn what_to_do(reason: StopReason) -> &'static str {
@@ -248,4 +286,4 @@ pub(crate) fn no_turn(no_turn_for: Duration) -> String {
     )
 }
 
-debug_as_text!(ObservationRuntimeError, ControlError, CursorError, PollNowError);
+debug_as_text!(ObservationRuntimeError, ControlError, CursorError, PollNowError, ObservationFailure);

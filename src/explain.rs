@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::duplicates::health_of;
 use crate::handle::ObservationHandle;
 use crate::observer::Observer;
-use crate::source_health::seconds;
+use crate::source::duplicates::health_of;
+use crate::source::health::seconds;
 use crate::status::{ObservationSnapshot, Published};
 use crate::text::{NAME, NAMES, names, one_line, quoted};
 

@@ -14,8 +14,8 @@ use watchkeeper_fsm::{State, StateKind, StopReason};
 use crate::clock::{Clock, Fed};
 use crate::config::ObservationConfig;
 use crate::cursor::{Cursor, First, Instance, LAST_RESUMED};
+use crate::error::ObservationFailure;
 use crate::error::ObservationRuntimeError;
-use crate::failure::ObservationFailure;
 use crate::handle::ObservationHandle;
 use crate::observer::Observer;
 use crate::panics::{AppValue, AppValues};
@@ -53,9 +53,9 @@ const ROOM: Duration = Duration::from_secs(366 * 24 * 3_600);
 ///
 /// ```
 /// # use std::time::Duration;
-/// # use watchkeeper::{
-/// #     DynError, Feed, FeedError, FeedStart, FeedSuccess, ObservationConfig, ObservedSource, Observer, StopReason, async_trait,
-/// # };
+/// # use watchkeeper::{DynError, ObservationConfig, ObservedSource, Observer, async_trait};
+/// # use watchkeeper::feed::{Feed, FeedError, FeedStart, FeedSuccess};
+/// # use watchkeeper::runtime::StopReason;
 /// # struct Heights;
 /// # #[async_trait]
 /// # impl Observer for Heights {

@@ -2,3 +2,7 @@
 
 #[doc = include_str!("../docs/consumer.md")]
 pub mod consumer {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -8,12 +8,12 @@ use watchkeeper_fsm::{State, StopReason};
 
 use crate::cursor::Cursor;
 use crate::error::CursorError;
-use crate::failure::ObservationFailure;
-use crate::freshness::Freshness;
+use crate::error::ObservationFailure;
 use crate::mark::Mark;
 use crate::observer::Observer;
 use crate::publish::history::ObservationBatch;
 use crate::publish::shared::Shared;
+use crate::status::freshness::Freshness;
 use crate::status::{ObservationSnapshot, ObservationStatus};
 use crate::subscription::Subscription;
 use crate::tap::{Tap, TapLimits};
@@ -35,8 +35,8 @@ use crate::watch::Watch;
 ///
 /// Where nobody drives the runtime, or something blocks its thread, what is awaited elsewhere ends all the same: a
 /// thread of this library's own looks after it. A wait ends within some 1.5 s after its window, as
-/// [`Inconclusive::NotDriven`](crate::Inconclusive::NotDriven). A call that has no window ends with an error of that
-/// name after some 5 s without a turn: controls, [`Watch::changed`], [`Invariant::finish`](crate::Invariant::finish),
+/// [`Inconclusive::NotDriven`](crate::wait::Inconclusive::NotDriven). A call that has no window ends with an error of that
+/// name after some 5 s without a turn: controls, [`Watch::changed`], [`Invariant::finish`](crate::wait::Invariant::finish),
 /// [`ObservationRuntime::start`](crate::ObservationRuntime::start). Those who only read wait for as long as it lives: [`Subscription::recv`], that of a tap, and
 /// [`stopped`](Self::stopped). All of
 /// this holds where tokio's clock runs with the system's. Under a paused clock real time means nothing, and nothing
@@ -124,9 +124,9 @@ impl<O: Observer> ObservationHandle<O> {
 
     /// Every batch behind `cursor`, each exactly once: with a snapshot's cursor there is no gap
     /// and no repetition. A cursor that is too old starts with
-    /// [`Lagged`](crate::RecvError::Lagged). So does one of an earlier process that this runtime goes on for
+    /// [`Lagged`](crate::subscription::RecvError::Lagged). So does one of an earlier process that this runtime goes on for
     /// ([`ObservationConfig::resume`](crate::ObservationConfig::resume)); then it is
-    /// [`Rebuilt`](crate::RecvError::Rebuilt).
+    /// [`Rebuilt`](crate::subscription::RecvError::Rebuilt).
     ///
     /// # Errors
     ///
@@ -153,7 +153,8 @@ impl<O: Observer> ObservationHandle<O> {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use watchkeeper::{ObservationHandle, Observer, Unmet};
+    /// # use watchkeeper::{ObservationHandle, Observer};
+    /// # use watchkeeper::wait::Unmet;
     /// # async fn write(_: &str) {}
     /// # async fn example<O: Observer<Snapshot = String>>(handle: ObservationHandle<O>) -> Result<(), Unmet> {
     /// write("x").await;
@@ -197,7 +198,8 @@ impl<O: Observer> ObservationHandle<O> {
     /// # Examples
     ///
     /// ```
-    /// # use watchkeeper::{ObservationHandle, Observer, StopReason};
+    /// # use watchkeeper::{ObservationHandle, Observer};
+    /// # use watchkeeper::runtime::StopReason;
     /// # async fn example<O: Observer>(handle: ObservationHandle<O>) {
     /// if handle.stopped().await != StopReason::Requested {
     ///     eprintln!("the observation has ended by itself");

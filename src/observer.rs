@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use crate::config::ObservationConfig;
 use crate::error::DynError;
 use crate::source::ObservedSource;
-use crate::source_health::SourceHealth;
+use crate::source::health::SourceHealth;
 
 /// App code that turns sources into state, snapshots and events.
 ///
@@ -47,14 +47,15 @@ use crate::source_health::SourceHealth;
 /// ```
 ///
 /// Where that is hard to keep and the state is cheap to clone, wrap the observer in
-/// [`Transactional`](crate::Transactional). For one probe per source use
+/// [`Transactional`](crate::runtime::Transactional). For one probe per source use
 /// [`PerSource`](crate::PerSource), which keeps the contract for you.
 ///
 /// [`check`](crate::check) finds out whether an observer keeps the contract, over a script of source sets:
 ///
 /// ```
 /// # use watchkeeper::check::Check;
-/// # use watchkeeper::{DynError, ObservedSource, PerSource, SourceEvent};
+/// # use watchkeeper::{DynError, ObservedSource, PerSource};
+/// # use watchkeeper::per_source::SourceEvent;
 /// # async fn height(node: ObservedSource<u64>) -> Result<u64, DynError> { Ok(node.source) }
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), watchkeeper::check::CheckError> {
@@ -159,8 +160,8 @@ pub trait Observer: Send + Sync + 'static {
     /// What is known of the source called `name`, for waits by source, for `why_stale` and for reports.
     ///
     /// By default nothing is kept by source. [`PerSource`](crate::PerSource) keeps it; an observer built on
-    /// one answers with [`SourceView::health`](crate::SourceView::health). One that asks its sources itself keeps
-    /// [`SourceFacts`](crate::SourceFacts) of each: `began`, then `answered` or `failed`.
+    /// one answers with [`SourceView::health`](crate::per_source::SourceView::health). One that asks its sources itself keeps
+    /// [`SourceFacts`](crate::source::SourceFacts) of each: `began`, then `answered` or `failed`.
     ///
     /// # Examples
     ///
@@ -171,9 +172,11 @@ pub trait Observer: Send + Sync + 'static {
     ///
     /// use tokio::time::Instant;
     /// use watchkeeper::{
-    ///     Cause, DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, ProbeFailure,
-    ///     SourceFacts, SourceHealth, StaticSourceProvider, async_trait,
+    ///     DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, StaticSourceProvider,
+    ///     async_trait,
     /// };
+    /// use watchkeeper::runtime::Cause;
+    /// use watchkeeper::source::{ProbeFailure, SourceFacts, SourceHealth};
     ///
     /// struct Ports;
     /// type Known = BTreeMap<String, SourceFacts>;
@@ -267,7 +270,7 @@ pub trait Observer: Send + Sync + 'static {
     }
 
     /// About how many bytes a success takes in memory: its snapshot with its events. For
-    /// [`TapLimits::bytes`](crate::TapLimits); asked only while there is a [`Tap`](crate::Tap).
+    /// [`TapLimits::bytes`](crate::subscription::TapLimits); asked only while there is a [`Tap`](crate::subscription::Tap).
     ///
     /// By default what the values themselves take, without what they own elsewhere, such as the text of a `String`. An
     /// observer whose snapshots or events own much says more here; of [`PerSource`](crate::PerSource) the app says it by

@@ -12,11 +12,13 @@ use std::task::{Context, Poll, Waker, ready};
 use futures_core::Stream;
 use watchkeeper_fsm::StopReason;
 
-use crate::cursor::Cursor;
-use crate::error::CursorError;
-use crate::error_text::debug_as_text;
 use crate::publish::history::{Head, History, NextBatches, ObservationBatch};
+use crate::text::error_chain::debug_as_text;
 use crate::waiting::WakerSlot;
+
+pub use crate::cursor::{Cursor, PositionError, PositionProblem, Resume};
+pub use crate::error::CursorError;
+pub use crate::tap::{Record, RecordKind, SourcesChanged, Tap, TapError, TapLimits};
 
 /// Batches taken under one lock of the history.
 const DRAIN: usize = 32;
@@ -33,7 +35,8 @@ const DRAIN: usize = 32;
 /// # Examples
 ///
 /// ```
-/// # use watchkeeper::{ObservationHandle, Observer, RecvError};
+/// # use watchkeeper::{ObservationHandle, Observer};
+/// # use watchkeeper::subscription::RecvError;
 /// async fn print_all<O: Observer<Event = String>>(handle: ObservationHandle<O>) {
 ///     let mut subscription = handle.subscribe();
 ///     loop {

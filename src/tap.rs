@@ -13,8 +13,7 @@ use tokio::time::Instant;
 use watchkeeper_fsm::{State, StopReason};
 
 use crate::cursor::{Cursor, Resume};
-use crate::error_text::debug_as_text;
-use crate::failure::ObservationFailure;
+use crate::error::ObservationFailure;
 use crate::observer::Observer;
 use crate::panics::{catch, log_panic};
 use crate::publish::history::ObservationBatch;
@@ -22,6 +21,7 @@ use crate::publish::queue::{Next, Publication};
 use crate::publish::shared::{Registered, Shared};
 use crate::source::SourceNames;
 use crate::status::{ObservationSnapshot, ObservationStatus, Published};
+use crate::text::error_chain::debug_as_text;
 
 /// How much a [`Tap`] may hold for a reader that is slow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,9 +60,11 @@ impl Default for TapLimits {
 /// ```
 /// # use std::time::Duration;
 /// # use watchkeeper::{
-/// #     DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, RecordKind, State, StaticSourceProvider,
-/// #     TapError, TapLimits, async_trait,
+/// #     DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, StaticSourceProvider,
+/// #     async_trait,
 /// # };
+/// # use watchkeeper::runtime::State;
+/// # use watchkeeper::subscription::{RecordKind, TapError, TapLimits};
 /// # struct Counter;
 /// # #[async_trait]
 /// # impl Observer for Counter {
@@ -140,7 +142,7 @@ debug_as_text!(TapError);
 /// well. [`kind`](Self::kind) names the most important; the fields have all of them.
 #[non_exhaustive]
 pub struct Record<O: Observer> {
-    /// Its number in this runtime: without gaps, from 1. A process that [resumes](crate::Resume) begins at 1 again.
+    /// Its number in this runtime: without gaps, from 1. A process that [resumes](crate::subscription::Resume) begins at 1 again.
     pub number: u64,
     /// When it was published, on tokio's clock.
     pub at: Instant,

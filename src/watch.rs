@@ -9,17 +9,17 @@ use tokio::time::Instant;
 use watchkeeper_fsm::{State, StopReason};
 
 use crate::error::no_turn;
-use crate::error_text::debug_as_text;
 use crate::observer::Observer;
 use crate::publish::shared::Shared;
 use crate::shield::shielded;
 use crate::status::{ObservationStatus, Published};
+use crate::text::error_chain::debug_as_text;
 use crate::waiting::WakerSlot;
 
 /// Follows a runtime's status.
 ///
 /// It conflates: who is slow sees the newest status, not each one. For every batch use a
-/// [`Subscription`](crate::Subscription), for every publication a wait such as
+/// [`Subscription`](crate::subscription::Subscription), for every publication a wait such as
 /// [`eventually`](crate::ObservationHandle::eventually). Unlike tokio's receiver it also wakes when
 /// nothing happens: data that turns stale is news.
 pub struct Watch<O: Observer> {

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use watchkeeper::per_source::{PerSourceSnapshot, PerSourceState, SourceEvent};
+use watchkeeper::source::source_fn;
 use watchkeeper::{
-    DynError, ObservationConfig, ObservedSource, Observer, PerSource, PerSourceSnapshot, PerSourceState,
-    SourceEvent, SourceProvider, StaticSourceProvider, async_trait, source_fn,
+    DynError, ObservationConfig, ObservedSource, Observer, PerSource, SourceProvider, StaticSourceProvider,
+    async_trait,
 };
 
 use super::laps::{Laps, seconds_per_cycle};

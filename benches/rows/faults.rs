@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
+use watchkeeper::runtime::StateKind;
 use watchkeeper::{
-    DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, PerSource, StateKind,
+    DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, PerSource,
     StaticSourceProvider, async_trait,
 };
 

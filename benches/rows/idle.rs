@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::time::MissedTickBehavior;
-use watchkeeper::{DynError, ObservationConfig, ObservationGroup, ObservedSource, Observer, async_trait};
+use watchkeeper::group::ObservationGroup;
+use watchkeeper::{DynError, ObservationConfig, ObservedSource, Observer, async_trait};
 
 use super::{Side, only_source, two_workers, watchkeeper};
 use crate::measure::{Row, Table, Unit, child, cpu_time, processes, resident_bytes};

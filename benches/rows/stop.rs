@@ -6,9 +6,9 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
-use watchkeeper::{
-    DynError, ObservationConfig, ObservationGroup, ObservedSource, Observer, StopOutcome, async_trait,
-};
+use watchkeeper::group::ObservationGroup;
+use watchkeeper::runtime::StopOutcome;
+use watchkeeper::{DynError, ObservationConfig, ObservedSource, Observer, async_trait};
 
 use super::{Side, old_loop, two_workers, watchkeeper};
 use crate::measure::{Row, Table, Unit, child, median, processes};

@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError as Gone;
 use tokio::task::JoinSet;
-use watchkeeper::{DynError, ObservedSource, Observer, RecvError, Subscription, async_trait};
+use watchkeeper::subscription::{RecvError, Subscription};
+use watchkeeper::{DynError, ObservedSource, Observer, async_trait};
 
 use super::laps::{Driven, Laps};
 use super::{Side, one_thread, only_source};

@@ -16,16 +16,16 @@ use crate::control::Control;
 use crate::cursor::First;
 use crate::driver::publisher::{FirstCycle, Moment, Payload, Position, Publisher};
 use crate::driver::schedule::Schedule;
-use crate::duplicates::settle;
 use crate::error::DynError;
-use crate::error_text::chain;
 use crate::observer::Observer;
 use crate::panics::{AppValue, AppValues, catch, discard_logged};
 use crate::publish::shared::Shared;
+use crate::source::duplicates::settle;
 use crate::source::{ObservedSource, SourceChange};
 use crate::tap::weight;
 use crate::task::inbox::{Ended, Machine};
 use crate::task::lifetime::Lifetime;
+use crate::text::error_chain::chain;
 use crate::time::later;
 
 /// What a provider gives.

@@ -10,14 +10,14 @@ use watchkeeper_fsm::{Cause, Stage, State, StateKind};
 
 use crate::config::{Pace, logged_name};
 use crate::cursor::{Cursor, First};
-use crate::duplicates::Settled;
+use crate::error::ObservationFailure;
 use crate::error::{DynError, ObservationRuntimeError};
-use crate::failure::ObservationFailure;
 use crate::observer::Observer;
 use crate::panics::{AppValue, AppValues, discard_logged};
 use crate::publish::history::{Announced, ObservationBatch};
 use crate::publish::log::LogEvent;
 use crate::publish::shared::{HasWork, Shared, Writing};
+use crate::source::duplicates::Settled;
 use crate::source::{LeftOut, ObservedSource, SourceChange, SourceNames};
 use crate::status::{ObservationSnapshot, Published};
 use crate::text::{self, MESSAGE, names, one_line};

@@ -6,9 +6,9 @@ use tokio::time::Instant;
 use watchkeeper_fsm::{Cause, Stage, StopReason};
 
 use crate::cursor::{Cursor, LAST_RESUMED};
-use crate::error_text::debug_as_text;
 use crate::observer::Observer;
 use crate::tap::Record;
+use crate::text::error_chain::debug_as_text;
 
 /// Where a [`Feed`](super::Feed) begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use crate::tap::Record;
 use crate::task::lifetime::Terminate;
 
 impl<O: Observer> Feed<O> {
-    /// Publishes a record of a [`Tap`](crate::Tap), as it was: the way to replay a run of this process.
+    /// Publishes a record of a [`Tap`](crate::subscription::Tap), as it was: the way to replay a run of this process.
     ///
     /// The first one may be any; `FeedStart::from(&record)` begins right before it. Then each follows the one before,
     /// or what [`lost_before`](Self::lost_before) has passed over.
@@ -62,7 +62,7 @@ impl<O: Observer> Feed<O> {
     }
 
     /// Passes over everything between the last record and this one, which a tap has lost
-    /// ([`TapError::Lost`](crate::TapError::Lost)): see [`lost`](Self::lost). How much that was is read from this record,
+    /// ([`TapError::Lost`](crate::subscription::TapError::Lost)): see [`lost`](Self::lost). How much that was is read from this record,
     /// which is to be published next. Where nothing is missing, nothing changes.
     ///
     /// # Errors
@@ -74,7 +74,9 @@ impl<O: Observer> Feed<O> {
     /// A run that is replayed as far as its tap has kept up:
     ///
     /// ```
-    /// # use watchkeeper::{Feed, FeedError, Observer, Tap, TapError};
+    /// # use watchkeeper::Observer;
+    /// # use watchkeeper::feed::{Feed, FeedError};
+    /// # use watchkeeper::subscription::{Tap, TapError};
     /// # async fn example<O: Observer>(mut tap: Tap<O>, mut feed: Feed<O>) -> Result<(), FeedError> {
     /// loop {
     ///     match tap.recv().await {
@@ -112,10 +114,10 @@ impl<O: Observer> Feed<O> {
 
     /// Says that so much of the run is missing, up to `at`, and goes on after it.
     ///
-    /// Subscriptions return what they had before, then [`Lagged`](crate::RecvError::Lagged) with exactly so many batches.
-    /// Taps return [`Lost`](crate::TapError::Lost) with exactly so many publications before the next record. Waits that
+    /// Subscriptions return what they had before, then [`Lagged`](crate::subscription::RecvError::Lagged) with exactly so many batches.
+    /// Taps return [`Lost`](crate::subscription::TapError::Lost) with exactly so many publications before the next record. Waits that
     /// live know that they have missed so many: they are met by what comes, and where that does not decide them they are
-    /// [`FellBehind`](crate::Inconclusive::FellBehind). What a handle shows stays as it was known last.
+    /// [`FellBehind`](crate::wait::Inconclusive::FellBehind). What a handle shows stays as it was known last.
     ///
     /// # Errors
     ///

@@ -16,15 +16,15 @@ use tokio::time::Instant;
 use watchkeeper_fsm::{StateKind, StopReason};
 
 use crate::cursor::Cursor;
-use crate::failure::ObservationFailure;
+use crate::error::ObservationFailure;
 use crate::group::status::GroupStatus;
 use crate::handle::ObservationHandle;
 use crate::mark::Mark;
 use crate::observer::Observer;
-use crate::source_health::SourceHealth;
+use crate::source::health::SourceHealth;
 use crate::text::{NAME, quoted};
-use crate::waits::judge::SourceWish;
-use crate::waits::{Eventually, Invariant, TakeFound, Throughout, Unmet, Verdict, finding};
+use crate::wait::judge::SourceWish;
+use crate::wait::{Eventually, Invariant, TakeFound, Throughout, Unmet, Verdict, finding};
 
 #[cfg(feature = "json")]
 use json::{EventJson, JsonSubscription, JsonSubscriptionError};
@@ -47,7 +47,7 @@ pub struct AnySnapshot<'a> {
     inner: &'a dyn ErasedSnapshot,
 }
 
-/// A wait on an [`AnyHandle`] that still needs its window, and returns a `T`: see [`WaitBuilder`](crate::WaitBuilder).
+/// A wait on an [`AnyHandle`] that still needs its window, and returns a `T`: see [`WaitBuilder`](crate::wait::WaitBuilder).
 #[must_use = "a wait without a window does nothing: add `.within(..)` or `.during(..)`, then `.await`"]
 pub struct AnyWaitBuilder<'a, K = Eventually, T = GroupStatus> {
     name: Arc<str>,
@@ -56,7 +56,7 @@ pub struct AnyWaitBuilder<'a, K = Eventually, T = GroupStatus> {
     kind: PhantomData<fn() -> K>,
 }
 
-/// A pending wait on an [`AnyHandle`] that returns a `T`: see [`Wait`](crate::Wait).
+/// A pending wait on an [`AnyHandle`] that returns a `T`: see [`Wait`](crate::wait::Wait).
 #[must_use = "a wait does nothing unless it is awaited"]
 pub struct AnyWait<'a, T = GroupStatus> {
     name: Arc<str>,
@@ -110,9 +110,10 @@ impl AnyHandle {
     /// use serde_json::{Value, json};
     /// # use std::time::Duration;
     /// # use watchkeeper::{
-    /// #     AnyHandle, DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, StaticSourceProvider,
+    /// #     DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, StaticSourceProvider,
     /// #     async_trait,
     /// # };
+    /// # use watchkeeper::group::AnyHandle;
     /// # struct Counter;
     /// # #[async_trait]
     /// # impl Observer for Counter {
@@ -454,12 +455,12 @@ impl fmt::Debug for AnySnapshot<'_> {
 }
 
 impl<'a, K, T> AnyWaitBuilder<'a, K, T> {
-    /// See [`WaitBuilder::or_now`](crate::WaitBuilder::or_now).
+    /// See [`WaitBuilder::or_now`](crate::wait::WaitBuilder::or_now).
     pub fn or_now(self) -> Self {
         Self { inner: self.inner.or_now(), ..self }
     }
 
-    /// See [`WaitBuilder::after`](crate::WaitBuilder::after).
+    /// See [`WaitBuilder::after`](crate::wait::WaitBuilder::after).
     pub fn after(self, mark: Mark) -> Self {
         Self { inner: self.inner.after(mark), ..self }
     }
@@ -470,14 +471,14 @@ impl<'a, K, T> AnyWaitBuilder<'a, K, T> {
 }
 
 impl<'a, T> AnyWaitBuilder<'a, Eventually, T> {
-    /// See [`WaitBuilder::within`](crate::WaitBuilder::within).
+    /// See [`WaitBuilder::within`](crate::wait::WaitBuilder::within).
     pub fn within(self, window: Duration) -> AnyWait<'a, T> {
         self.open(window)
     }
 }
 
 impl<'a, T> AnyWaitBuilder<'a, Throughout, T> {
-    /// See [`WaitBuilder::during`](crate::WaitBuilder::during).
+    /// See [`WaitBuilder::during`](crate::wait::WaitBuilder::during).
     pub fn during(self, window: Duration) -> AnyWait<'a, T> {
         self.open(window)
     }
@@ -491,7 +492,7 @@ impl<K, T> fmt::Debug for AnyWaitBuilder<'_, K, T> {
 }
 
 impl<T> AnyWait<'_, T> {
-    /// See [`Wait::explain`](crate::Wait::explain).
+    /// See [`Wait::explain`](crate::wait::Wait::explain).
     #[must_use]
     pub fn explain(&self) -> String {
         self.inner.explain()

@@ -13,16 +13,18 @@ use watchkeeper_fsm::StopReason;
 
 use crate::config::{LONGEST_NAME, ObservationConfig};
 use crate::control::ObservationControl;
-use crate::error_text::debug_as_text;
 use crate::observer::Observer;
 use crate::parent::Parent;
 use crate::runtime::ObservationRuntime;
 use crate::sync::{Mutex, lock};
 use crate::task::lifetime::StopOutcome;
+use crate::text::error_chain::debug_as_text;
 use crate::text::{NAME, quoted};
 
-use erased::AnyHandle;
-use status::GroupStatus;
+#[cfg(feature = "json")]
+pub use erased::json::{JsonBatch, JsonEvent, JsonSubscription, JsonSubscriptionError};
+pub use erased::{AnyHandle, AnySnapshot, AnyWait, AnyWaitBuilder};
+pub use status::GroupStatus;
 
 /// Runtimes of any kind under one roof: named, spread over their interval, stopped together.
 ///
@@ -32,7 +34,8 @@ use status::GroupStatus;
 /// # Examples
 ///
 /// ```
-/// # use watchkeeper::{GroupError, ObservationConfig, ObservationGroup, ObservationRuntime, Observer, SourceProvider};
+/// # use watchkeeper::{ObservationConfig, ObservationRuntime, Observer, SourceProvider};
+/// # use watchkeeper::group::{GroupError, ObservationGroup};
 /// # async fn example<O: Observer>(
 /// #     first: (impl SourceProvider<O::Source>, O), second: (impl SourceProvider<O::Source>, O),
 /// # ) -> Result<(), Box<dyn std::error::Error>> {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use watchkeeper_fsm::State;
 
-use crate::failure::ObservationFailure;
-use crate::freshness::Freshness;
+use crate::error::ObservationFailure;
 use crate::observer::Observer;
 use crate::status::ObservationStatus;
+use crate::status::freshness::Freshness;
 use crate::text::{NAME, NAMES, names, quoted};
 
 /// What is known of one member, whatever it observes. `Debug` shows as many names of sources as fit into a line.

@@ -1,6 +1,6 @@
 //! What is logged of sources: a failure that begins a streak warns, a recovery informs.
 
-use crate::source_health::ProbeFailure;
+use crate::source::health::ProbeFailure;
 use crate::text::one_line;
 
 /// Lines of each kind in one cycle; the others are counted.

@@ -10,11 +10,12 @@ use tokio::task::{JoinError, yield_now};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::Instrument;
 
-use crate::error_text::chain;
 use crate::panics::{catch, discard, discard_logged, poll_caught};
+use crate::runtime::Cause;
+use crate::text::error_chain::chain;
 use crate::text::one_line;
 use crate::time::later;
-use crate::{Cause, DynError, ObservedSource};
+use crate::{DynError, ObservedSource};
 
 use super::PerSource;
 use super::lines::NAME;

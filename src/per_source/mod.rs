@@ -3,6 +3,7 @@
 mod kept;
 mod lines;
 mod look;
+pub(crate) mod observe;
 mod patience;
 mod pending;
 mod recorded;
@@ -21,9 +22,9 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use crate::config::MAX_DURATION;
-use crate::error_text::debug_as_text;
 use crate::panics::AppValue;
-use crate::source_health::{ProbeFailure, SourceHealth};
+use crate::source::health::{ProbeFailure, SourceHealth};
+use crate::text::error_chain::debug_as_text;
 use crate::{DynError, ObservationConfig, ObservedSource, Observer};
 
 use look::SourcePoll;
@@ -323,7 +324,7 @@ where
     }
 
     /// How many bytes an answer owns beside itself, such as the text of a `String`: for
-    /// [`TapLimits::bytes`](crate::TapLimits), asked of each answer only while there is a tap. Default: none.
+    /// [`TapLimits::bytes`](crate::subscription::TapLimits), asked of each answer only while there is a tap. Default: none.
     #[must_use]
     pub fn weighing(mut self, bytes: impl Fn(&V) -> usize + Send + Sync + 'static) -> Self {
         self.weighs = Some(Arc::new(bytes));

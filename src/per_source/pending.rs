@@ -147,8 +147,8 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::Cause;
-    use crate::source_health::ProbeFailure;
+    use crate::runtime::Cause;
+    use crate::source::health::ProbeFailure;
 
     /// What happens to one of three sources.
     #[derive(Clone, Copy, Debug)]

@@ -10,8 +10,8 @@ use super::PerSourceSnapshot;
 use super::kept::SafeToDrop;
 use super::snapshot::{Layout, oldest};
 use crate::config::MAX_DURATION;
-use crate::error_text::debug_as_text;
-use crate::source_health::SourceFacts;
+use crate::source::health::SourceFacts;
+use crate::text::error_chain::debug_as_text;
 use crate::text::{MESSAGE, NAME, quoted};
 
 /// The longest age at which a source is stale: three of the longest intervals.
@@ -61,7 +61,7 @@ pub enum PerSourceSnapshotError {
 debug_as_text!(PerSourceSnapshotError);
 
 impl<V> PerSourceSnapshot<V> {
-    /// A snapshot of what was recorded, or came from another process, for a [`Feed`](crate::Feed): of each source its
+    /// A snapshot of what was recorded, or came from another process, for a [`Feed`](crate::feed::Feed): of each source its
     /// name, its last answer and what is known of it, in the provider's order.
     ///
     /// [`taken_at`](Self::taken_at), [`stale_after`](Self::stale_after) and [`collect_for`](Self::collect_for) are those
@@ -80,7 +80,8 @@ impl<V> PerSourceSnapshot<V> {
     /// use std::time::Duration;
     ///
     /// use tokio::time::Instant;
-    /// use watchkeeper::{PerSourceSnapshot, SourceFacts};
+    /// use watchkeeper::per_source::PerSourceSnapshot;
+    /// use watchkeeper::source::SourceFacts;
     ///
     /// let (began, took) = (Instant::now(), Duration::from_millis(3));
     /// let mut facts = SourceFacts::default();
@@ -93,7 +94,7 @@ impl<V> PerSourceSnapshot<V> {
     /// let sources = [("n1", Some(Arc::new(7)), facts), ("n2", None, SourceFacts::default())];
     /// let snapshot = PerSourceSnapshot::new(began + took, stale_after, collect_for, sources)?;
     /// assert_eq!((snapshot.answer("n1"), snapshot.answer("n2")), (Some(&7), None));
-    /// # Ok::<(), watchkeeper::PerSourceSnapshotError>(())
+    /// # Ok::<(), watchkeeper::per_source::PerSourceSnapshotError>(())
     /// ```
     pub fn new<N: Into<Arc<str>>>(
         taken_at: Instant,

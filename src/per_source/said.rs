@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::SourceEvent;
-use crate::render::debug_line;
+use crate::text::render::debug_line;
 use crate::text::{NAME, one_line};
 
 /// Bytes of a value.
@@ -18,7 +18,7 @@ const VALUE: usize = 120;
 /// use std::sync::Arc;
 ///
 /// use tokio::time::Instant;
-/// use watchkeeper::SourceEvent;
+/// use watchkeeper::per_source::SourceEvent;
 ///
 /// let asked_at = Instant::now();
 /// let changed = SourceEvent::Changed { source: "n2".into(), old: Arc::new(1), new: Arc::new(2), asked_at };
@@ -61,7 +61,8 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::{Cause, ProbeFailure};
+    use crate::runtime::Cause;
+    use crate::source::ProbeFailure;
 
     #[test]
     fn each_event_is_one_line() {

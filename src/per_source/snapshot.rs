@@ -8,9 +8,9 @@ use std::time::Duration;
 use rpds::HashTrieMapSync;
 use tokio::time::Instant;
 
-use crate::freshness::Freshness;
-use crate::render::rendered;
-use crate::source_health::{SourceFacts, SourceHealth};
+use crate::source::health::{SourceFacts, SourceHealth};
+use crate::status::freshness::Freshness;
+use crate::text::render::rendered;
 use crate::text::{NAME, beginning, one_line};
 
 use super::kept::SafeToDrop;

@@ -8,9 +8,10 @@ use rpds::HashTrieMapSync;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
+use crate::ObservedSource;
 use crate::panics::{catch, discard, discard_logged};
-use crate::source_health::{ProbeFailure, SourceFacts};
-use crate::{Cause, ObservedSource};
+use crate::runtime::Cause;
+use crate::source::health::{ProbeFailure, SourceFacts};
 
 use super::kept::SafeToDrop;
 use super::lines::Lines;

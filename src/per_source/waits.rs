@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{PerSource, PerSourceSnapshot};
 use crate::handle::ObservationHandle;
 use crate::status::ObservationSnapshot;
-use crate::waits::{InvalidWait, Verdict, WaitBuilder};
+use crate::wait::{InvalidWait, Verdict, WaitBuilder};
 
 type Met<V> = Arc<ObservationSnapshot<PerSourceSnapshot<V>>>;
 
@@ -25,7 +25,8 @@ where
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use watchkeeper::{ObservationHandle, PerSource, Unmet};
+    /// # use watchkeeper::{ObservationHandle, PerSource};
+    /// # use watchkeeper::wait::Unmet;
     /// # async fn example(handle: ObservationHandle<PerSource<String, u64>>) -> Result<(), Unmet> {
     /// handle.all_sources("every node is past 100", |height| *height > 100).within(Duration::from_secs(10)).await?;
     /// # Ok(())

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use watchkeeper_fsm::State;
 
-use crate::failure::ObservationFailure;
+use crate::error::ObservationFailure;
 use crate::source::SourceChange;
 use crate::text::names;
 

@@ -13,7 +13,7 @@ use watchkeeper_fsm::{State, StopReason};
 
 use crate::clock::Clock;
 use crate::config::logged_name;
-use crate::failure::ObservationFailure;
+use crate::error::ObservationFailure;
 use crate::panics::catch;
 use crate::publish::history::{Announced, History, ObservationBatch};
 use crate::publish::log::{Entry, Log, LogEvent};

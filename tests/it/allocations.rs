@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use allocation_counter::{AllocationInfo, measure};
 use tokio::runtime::{Builder, Runtime};
-use watchkeeper::{
-    DynError, ObservationHandle, ObservationRuntime, ObservedSource, Observer, TapLimits, async_trait,
-};
+use watchkeeper::subscription::TapLimits;
+use watchkeeper::{DynError, ObservationHandle, ObservationRuntime, ObservedSource, Observer, async_trait};
 
 use crate::common::{each_second, ms};
 

@@ -3,11 +3,12 @@
 use std::task::Poll;
 
 use tokio::time::Instant;
-use watchkeeper::{
-    AnyHandle, AnySnapshot, AnyWait, DynError, Inconclusive, InvalidWait, ObservationGroup,
-    ObservationRuntime, ObservedSource, PerSource, PerSourceSnapshot, SharedSources, State, StateKind,
-    UnmetOutcome,
-};
+use watchkeeper::group::{AnyHandle, AnySnapshot, AnyWait, ObservationGroup};
+use watchkeeper::per_source::PerSourceSnapshot;
+use watchkeeper::runtime::{State, StateKind};
+use watchkeeper::source::SharedSources;
+use watchkeeper::wait::{Inconclusive, InvalidWait, UnmetOutcome};
+use watchkeeper::{DynError, ObservationRuntime, ObservedSource, PerSource};
 
 use crate::common::threads::poll_once;
 use crate::common::{Act, App, Call, View, at, each_second, ms};
@@ -213,7 +214,7 @@ async fn waits_of_several_members_are_awaited_together() {
         other.eventually("five polls", |seen| polls(seen) == 5).within(ms(9_500)),
         other.reaches(StateKind::Idle).within(ms(9_500)),
     );
-    let of = |status: watchkeeper::GroupStatus| (status.name.to_string(), status.cycle);
+    let of = |status: watchkeeper::group::GroupStatus| (status.name.to_string(), status.cycle);
     assert_eq!((of(event.unwrap()), of(fifth.unwrap())), (("app".into(), 3), ("other".into(), 5)));
     assert_eq!((of(idle.unwrap()), start.elapsed()), (("other".into(), 1), ms(5_000)));
 }

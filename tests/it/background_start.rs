@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use watchkeeper::{ObservationConfig, ObservationFailureStage as Stage, ObservationRuntime, State};
+use watchkeeper::runtime::State;
+use watchkeeper::{ObservationConfig, ObservationFailureStage as Stage, ObservationRuntime};
 
 use crate::common::{Act, App, Call, View, at, each_second, ms};
 

@@ -5,10 +5,12 @@ use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use watchkeeper::runtime::{ControlError, ObservationStatus, State, StopOutcome, StopReason};
+use watchkeeper::subscription::RecvError;
+use watchkeeper::wait::WatchError;
 use watchkeeper::{
-    ControlError, DynError, ObservationConfig, ObservationHandle, ObservationRuntime, ObservationStatus,
-    ObservedSource, Observer, RecvError, State, StaticSourceProvider, StopOutcome, StopReason, WatchError,
-    async_trait,
+    DynError, ObservationConfig, ObservationHandle, ObservationRuntime, ObservedSource, Observer,
+    StaticSourceProvider, async_trait,
 };
 
 use crate::common::threads::{Flavour, Gate, block_on, executor, poll_once};

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use tokio::time::Instant;
+use watchkeeper::group::{AnyHandle, ObservationGroup};
+use watchkeeper::per_source::SourceEvent;
+use watchkeeper::source::SharedSources;
+use watchkeeper::wait::{Inconclusive, Unmet, UnmetOutcome};
 use watchkeeper::{
-    AnyHandle, DynError, Inconclusive, ObservationConfig, ObservationGroup, ObservationRuntime,
-    ObservedSource, Observer, PerSource, SharedSources, SourceEvent, StaticSourceProvider, Unmet,
-    UnmetOutcome, async_trait,
+    DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, PerSource,
+    StaticSourceProvider, async_trait,
 };
 
 use crate::common::{Act, App, Call, at, each_second, ms, refusing_duplicates};
@@ -158,7 +161,7 @@ async fn a_panic_of_five_megabytes_is_recorded_by_its_beginning_and_a_count() {
     let large: &'static str = Box::leak("z".repeat(5_000_000).into_boxed_str());
     app.then(Call::Poll, [Act::Panic(large)]);
     let runtime = app.start(each_second()).await;
-    let wait = runtime.handle().reaches(watchkeeper::StateKind::Failed).within(ms(5_000));
+    let wait = runtime.handle().reaches(watchkeeper::runtime::StateKind::Failed).within(ms(5_000));
     let failure = wait.await.unwrap().last_error.unwrap();
     assert!(failure.message.len() <= 1_024 && failure.message.starts_with("panicked: zzz"), "{failure}");
     assert!(failure.message.ends_with(" more bytes)"), "{failure}");
@@ -385,7 +388,7 @@ async fn an_observer_that_panics_about_its_sources_keeps_the_report() {
 
         fn snapshot(&self, (): &()) {}
 
-        fn source_health((): &(), _: &str) -> Option<watchkeeper::SourceHealth> {
+        fn source_health((): &(), _: &str) -> Option<watchkeeper::source::SourceHealth> {
             panic!("scripted\npanic of an observer")
         }
     }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use tokio::task::yield_now;
 use watchkeeper::check::{Check, CheckError, Checked, Folding};
-use watchkeeper::{DynError, ObservedSource, Observer, PerSource, SourceEvent, Transactional, async_trait};
+use watchkeeper::per_source::SourceEvent;
+use watchkeeper::runtime::Transactional;
+use watchkeeper::{DynError, ObservedSource, Observer, PerSource, async_trait};
 
 use crate::common::ms;
 

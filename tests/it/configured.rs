@@ -3,9 +3,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use watchkeeper::per_source::{PerSourceError, PerSourceSnapshot, PerSourceState, SourceEvent};
+use watchkeeper::runtime::Transactional;
 use watchkeeper::{
     DynError, ObservationConfig, ObservationRuntime, ObservationRuntimeError, ObservedSource, Observer,
-    PerSource, PerSourceError, PerSourceSnapshot, PerSourceState, SourceEvent, Transactional, async_trait,
+    PerSource, async_trait,
 };
 
 use crate::common::ms;

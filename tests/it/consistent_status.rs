@@ -3,7 +3,7 @@
 
 use std::thread;
 
-use watchkeeper::{ObservationStatus, StateKind};
+use watchkeeper::runtime::{ObservationStatus, StateKind};
 
 use crate::common::threads::{Flavour, Tally, block_on, executor};
 

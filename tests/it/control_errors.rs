@@ -4,7 +4,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use tokio::time::Instant;
-use watchkeeper::{ControlError, ObservationControl, StopOutcome, StopReason};
+use watchkeeper::ObservationControl;
+use watchkeeper::runtime::{ControlError, StopOutcome, StopReason};
 
 use crate::common::{Act, App, Call, at, each_second};
 

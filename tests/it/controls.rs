@@ -1,7 +1,8 @@
 //! `pause`, `resume` and `poll_now` mean something in every state.
 
 use tokio::time::Instant;
-use watchkeeper::{ObservationConfig, ObservationRuntime, StateKind};
+use watchkeeper::runtime::StateKind;
+use watchkeeper::{ObservationConfig, ObservationRuntime};
 
 use crate::common::{Act, App, Call, at, each_second, ms};
 

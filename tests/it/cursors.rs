@@ -8,10 +8,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use watchkeeper::{
-    Cursor, CursorError, ObservationConfig, ObservationHandle, ObservationRuntime, PositionProblem,
-    RecvError, Resume, StaticSourceProvider,
-};
+use watchkeeper::subscription::{Cursor, CursorError, PositionProblem, RecvError, Resume};
+use watchkeeper::{ObservationConfig, ObservationHandle, ObservationRuntime, StaticSourceProvider};
 
 use crate::common::threads::{Flavour, Tally, block_on, executor};
 use crate::common::{Act, App, Call, at, each_second};
@@ -206,7 +204,7 @@ async fn a_wait_from_before_the_first_cycle_of_a_resumed_runtime_has_missed_noth
     let eight = handle.event("eight", |event| *event == 8).after(mark).within(Duration::from_secs(1));
     assert_eq!(
         eight.await.unwrap_err().outcome(),
-        watchkeeper::UnmetOutcome::NotMet,
+        watchkeeper::wait::UnmetOutcome::NotMet,
         "it has missed nothing"
     );
 }

@@ -10,9 +10,11 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
+use watchkeeper::runtime::{Cause, State, StopOutcome, StopReason};
+use watchkeeper::source::Duplicates;
 use watchkeeper::{
-    Cause, Duplicates, DynError, ObservationConfig, ObservationFailureStage as Stage, ObservationRuntime,
-    ObservedSource, Observer, SourceProvider, State, StopOutcome, StopReason, async_trait,
+    DynError, ObservationConfig, ObservationFailureStage as Stage, ObservationRuntime, ObservedSource,
+    Observer, SourceProvider, async_trait,
 };
 
 use crate::common::{at, ms};
@@ -353,7 +355,7 @@ async fn two_sources_of_a_shared_set_and_a_refused_provider_and_observer_may_pan
         fn snapshot(&self, (): &()) {}
     }
     let set = vec![ObservedSource::new("a", Sharp), ObservedSource::new("b", Sharp)];
-    drop(watchkeeper::SharedSources::new(set));
+    drop(watchkeeper::source::SharedSources::new(set));
     let config = ObservationConfig { interval: ms(0), ..Default::default() };
     let refused = ObservationRuntime::start(Both(Sharp), Both(Sharp), config).await;
     assert!(refused.is_err());

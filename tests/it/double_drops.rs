@@ -7,11 +7,13 @@ use std::sync::{Arc, Mutex};
 
 use tokio::runtime::Handle;
 use tokio::time::Instant;
+use watchkeeper::runtime::{State, StateKind, StopOutcome, StopReason, Transactional};
+use watchkeeper::source::{Duplicates, SharedSources};
+use watchkeeper::subscription::Cursor;
 use watchkeeper::{
-    BoxedSourceProvider, Cursor, Duplicates, DynError, ObservationConfig, ObservationControl,
-    ObservationHandle, ObservationRuntime, ObservationRuntimeError, ObservedSource, Observer, PerSource,
-    SharedSources, SourceProvider, State, StateKind, StaticSourceProvider, StopOutcome, StopReason,
-    Transactional, async_trait,
+    BoxedSourceProvider, DynError, ObservationConfig, ObservationControl, ObservationHandle,
+    ObservationRuntime, ObservationRuntimeError, ObservedSource, Observer, PerSource, SourceProvider,
+    StaticSourceProvider, async_trait,
 };
 
 use crate::common::threads::{Flavour, executor, poll_once};
@@ -491,7 +493,7 @@ async fn closures_that_are_dropped_together() {
     #[cfg(feature = "json")]
     {
         let (snapshot, event) = (range.bomb(), range.bomb());
-        let erased = watchkeeper::AnyHandle::with_json_events(
+        let erased = watchkeeper::group::AnyHandle::with_json_events(
             "n1",
             &handle,
             move |_| {

@@ -1,7 +1,10 @@
 //! Dropping the runtime asks for its stop, inside and outside of a tokio context; handles that live
 //! on are told so.
 
-use watchkeeper::{ControlError, ObservationRuntime, RecvError, State, StopOutcome, StopReason, WatchError};
+use watchkeeper::ObservationRuntime;
+use watchkeeper::runtime::{ControlError, State, StopOutcome, StopReason};
+use watchkeeper::subscription::RecvError;
+use watchkeeper::wait::WatchError;
 
 use crate::common::threads::{Flavour, block_on, executor};
 use crate::common::{Act, App, Call, each_second, ms};

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use tokio::sync::Notify;
-use watchkeeper::{
-    ControlError, ObservationConfig, RecvError, State, StateKind, StopReason, UnmetOutcome, WatchError,
-};
+use watchkeeper::ObservationConfig;
+use watchkeeper::runtime::{ControlError, State, StateKind, StopReason};
+use watchkeeper::subscription::RecvError;
+use watchkeeper::wait::{UnmetOutcome, WatchError};
 
 use crate::common::{Act, App, Call, each_second, ms};
 

@@ -3,11 +3,14 @@
 use std::error::Error;
 use std::time::Duration;
 
+use watchkeeper::group::GroupError;
+use watchkeeper::per_source::PerSourceError;
 use watchkeeper::report::error_chain;
-use watchkeeper::{
-    ControlError, Cursor, CursorError, GroupError, ObservationRuntime, ObservationRuntimeError,
-    PerSourceError, RecvError, SourceSetError, StopReason, WatchError,
-};
+use watchkeeper::runtime::{ControlError, StopReason};
+use watchkeeper::source::SourceSetError;
+use watchkeeper::subscription::{Cursor, CursorError, RecvError};
+use watchkeeper::wait::WatchError;
+use watchkeeper::{ObservationRuntime, ObservationRuntimeError};
 
 use crate::common::{Act, App, Call, each_second, ms, status_when};
 

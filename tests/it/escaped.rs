@@ -1,10 +1,9 @@
 //! No name, error or value forges a line or moves a terminal's cursor, wherever a person reads it.
 
 use tokio::time::Instant;
-use watchkeeper::{
-    AnyHandle, DynError, ObservationGroup, ObservationRuntime, ObservedSource, PerSource, SharedSources,
-    SourceSetError,
-};
+use watchkeeper::group::{AnyHandle, ObservationGroup};
+use watchkeeper::source::{SharedSources, SourceSetError};
+use watchkeeper::{DynError, ObservationRuntime, ObservedSource, PerSource};
 
 use crate::common::{App, at, each_second, ms, refusing_duplicates};
 

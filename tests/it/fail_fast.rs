@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
+use watchkeeper::runtime::StopReason;
+use watchkeeper::source::{Duplicates, SourceSetError};
 use watchkeeper::{
-    Duplicates, DynError, ObservationConfig, ObservationRuntime, ObservationRuntimeError, ObservedSource,
-    SourceProvider, SourceSetError, StopReason, async_trait,
+    DynError, ObservationConfig, ObservationRuntime, ObservationRuntimeError, ObservedSource, SourceProvider,
+    async_trait,
 };
 
 use crate::common::{Act, App, Call, each_second, ms};

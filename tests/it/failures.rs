@@ -4,9 +4,8 @@ use std::error::Error;
 use std::fmt;
 
 use tokio::time::Instant;
-use watchkeeper::{
-    Cause, DynError, ObservationConfig, ObservationFailureStage as Stage, ObservationRuntime, State,
-};
+use watchkeeper::runtime::{Cause, State};
+use watchkeeper::{DynError, ObservationConfig, ObservationFailureStage as Stage, ObservationRuntime};
 
 use crate::common::{Act, App, Call, at, ms};
 

@@ -1,6 +1,8 @@
 //! However many subscribe, each gets every batch exactly once and in order.
 
-use watchkeeper::{ObservationConfig, RecvError, StopReason, Subscription};
+use watchkeeper::ObservationConfig;
+use watchkeeper::runtime::StopReason;
+use watchkeeper::subscription::{RecvError, Subscription};
 
 use crate::common::threads::{Flavour, Tally, block_on, executor};
 use crate::common::{Act, App, Call, each_second, ms};

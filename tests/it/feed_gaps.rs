@@ -3,11 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
+use watchkeeper::feed::{Feed, FeedError, FeedFailure, FeedLoss, FeedStart, FeedSuccess};
+use watchkeeper::runtime::{Cause, State, StopReason};
+use watchkeeper::subscription::{Record, RecvError, TapError, TapLimits};
+use watchkeeper::wait::{Inconclusive, UnmetOutcome};
 use watchkeeper::{
-    Cause, DynError, Feed, FeedError, FeedFailure, FeedLoss, FeedStart, FeedSuccess, Inconclusive,
-    ObservationConfig, ObservationFailureStage as Stage, ObservationHandle, ObservationRuntime,
-    ObservationRuntimeError, ObservedSource, Observer, Record, RecvError, State, StopReason, TapError,
-    TapLimits, UnmetOutcome, async_trait,
+    DynError, ObservationConfig, ObservationFailureStage as Stage, ObservationHandle, ObservationRuntime,
+    ObservationRuntimeError, ObservedSource, Observer, async_trait,
 };
 
 use crate::common::ms;
@@ -182,7 +184,7 @@ async fn a_tap_returns_exactly_which_publications_are_missing() {
     assert!(tap.try_recv().is_none());
 }
 
-fn outcome<T>(ended: Result<T, watchkeeper::Unmet>) -> Option<UnmetOutcome> {
+fn outcome<T>(ended: Result<T, watchkeeper::wait::Unmet>) -> Option<UnmetOutcome> {
     ended.err().map(|unmet| unmet.outcome())
 }
 
@@ -465,7 +467,7 @@ async fn moments_near_the_end_of_time_are_refused_or_survived() {
         #[cfg(feature = "json")]
         {
             let show = |_: &u64| serde_json::Value::Null;
-            let any = watchkeeper::AnyHandle::with_json_events("fed", &handle, show, |event| {
+            let any = watchkeeper::group::AnyHandle::with_json_events("fed", &handle, show, |event| {
                 serde_json::to_value(event)
             });
             let mut batches = any.subscribe_json_from(feed_start(&handle)).unwrap();
@@ -475,7 +477,7 @@ async fn moments_near_the_end_of_time_are_refused_or_survived() {
 }
 
 #[cfg(feature = "json")]
-fn feed_start(handle: &ObservationHandle<Counter>) -> watchkeeper::Cursor {
+fn feed_start(handle: &ObservationHandle<Counter>) -> watchkeeper::subscription::Cursor {
     let newest = handle.latest_snapshot().unwrap().cursor.to_string();
     let mut fields: Vec<_> = newest.split('.').collect();
     *fields.last_mut().unwrap() = "0";
@@ -486,7 +488,7 @@ fn feed_start(handle: &ObservationHandle<Counter>) -> watchkeeper::Cursor {
 #[tokio::test(start_paused = true)]
 async fn what_is_of_a_poll_is_said_by_who_feeds_it() {
     for (is_polled, expected) in [
-        (true, UnmetOutcome::Invalid(watchkeeper::InvalidWait::NoSourceHealth)),
+        (true, UnmetOutcome::Invalid(watchkeeper::wait::InvalidWait::NoSourceHealth)),
         (false, UnmetOutcome::Inconclusive(Inconclusive::Stopped { reason: StopReason::Requested })),
     ] {
         let mut fed = Fed::new(4);

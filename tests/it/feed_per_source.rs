@@ -6,11 +6,15 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
+use watchkeeper::feed::{Feed, FeedFailure, FeedStart, FeedSuccess};
+use watchkeeper::per_source::{PerSourceSnapshot, PerSourceSnapshotError, SourceEvent};
+use watchkeeper::runtime::{Cause, State};
+use watchkeeper::source::{ProbeFailure, SharedSources, SourceFacts, SourceHealth};
+use watchkeeper::subscription::{Cursor, Record, TapLimits};
+use watchkeeper::wait::Wait;
 use watchkeeper::{
-    Cause, Cursor, DynError, Feed, FeedFailure, FeedStart, FeedSuccess, ObservationConfig,
-    ObservationFailureStage as Stage, ObservationHandle, ObservationRuntime, ObservedSource, PerSource,
-    PerSourceSnapshot, PerSourceSnapshotError, ProbeFailure, Record, SharedSources, SourceEvent, SourceFacts,
-    SourceHealth, State, TapLimits, Wait,
+    DynError, ObservationConfig, ObservationFailureStage as Stage, ObservationHandle, ObservationRuntime,
+    ObservedSource, PerSource,
 };
 
 use crate::common::{at, ms};
@@ -281,7 +285,7 @@ async fn live() -> (Said, Vec<Record<Nodes>>, Instant) {
     let sources = SharedSources::new(["n1", "n2", "n4"].map(|name| ObservedSource::new(name, 0)).into());
     let provider = {
         let sources = sources.clone();
-        watchkeeper::source_fn(move || {
+        watchkeeper::source::source_fn(move || {
             let (now, sources) = (start.elapsed(), sources.clone());
             async move {
                 match now.as_secs() {

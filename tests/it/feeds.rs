@@ -7,12 +7,15 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use watchkeeper::feed::{Feed, FeedError, FeedFailure, FeedStart, FeedSuccess};
+use watchkeeper::group::AnyHandle;
+use watchkeeper::runtime::{Cause, ObservationStatus, State, StateKind, StopReason};
+use watchkeeper::source::{ProbeFailure, SharedSources, SourceFacts, SourceHealth};
+use watchkeeper::subscription::{CursorError, Record, RecordKind, RecvError, TapLimits};
+use watchkeeper::wait::{Mark, Wait, WatchError};
 use watchkeeper::{
-    AnyHandle, Cause, CursorError, DynError, Feed, FeedError, FeedFailure, FeedStart, FeedSuccess, Mark,
-    ObservationConfig, ObservationFailureStage as Stage, ObservationHandle, ObservationRuntime,
-    ObservationRuntimeError, ObservationStatus, ObservedSource, Observer, ProbeFailure, Record, RecordKind,
-    RecvError, SharedSources, SourceFacts, SourceHealth, State, StateKind, StopReason, TapLimits, Wait,
-    WatchError, async_trait,
+    DynError, ObservationConfig, ObservationFailureStage as Stage, ObservationHandle, ObservationRuntime,
+    ObservationRuntimeError, ObservedSource, Observer, async_trait,
 };
 
 use crate::common::threads::poll_once;

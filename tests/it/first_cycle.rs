@@ -1,6 +1,7 @@
 //! `start` returns when cycle 0 has been published.
 
-use watchkeeper::{ObservationRuntime, State, StopOutcome};
+use watchkeeper::ObservationRuntime;
+use watchkeeper::runtime::{State, StopOutcome};
 
 use crate::common::{Act, App, Call, each_second, ms};
 

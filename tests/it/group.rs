@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use watchkeeper::group::{GroupError, ObservationGroup};
+use watchkeeper::runtime::{State, StateKind, StopOutcome, StopReason};
 use watchkeeper::{
-    DynError, GroupError, ObservationConfig, ObservationGroup, ObservationRuntime, ObservedSource, PerSource,
-    State, StateKind, StaticSourceProvider, StopOutcome, StopReason,
+    DynError, ObservationConfig, ObservationRuntime, ObservedSource, PerSource, StaticSourceProvider,
 };
 
 use crate::common::threads::{Flavour, Gate, executor, poll_once};

@@ -1,9 +1,10 @@
 //! A poll that was cut off costs the state, unless the observer says that it can be interrupted.
 
 use tokio::time::Instant;
+use watchkeeper::runtime::{Cause, State, StateKind};
 use watchkeeper::{
-    Cause, DynError, ObservationConfig, ObservationFailureStage as Stage, ObservationRuntime, ObservedSource,
-    Observer, State, StateKind, StaticSourceProvider, async_trait,
+    DynError, ObservationConfig, ObservationFailureStage as Stage, ObservationRuntime, ObservedSource,
+    Observer, StaticSourceProvider, async_trait,
 };
 
 use crate::common::{Act, App, Call, at, each_second, ms};

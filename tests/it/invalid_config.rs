@@ -4,7 +4,9 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use watchkeeper::{Backoff, ObservationConfig, ObservationRuntime, Resume, Retry};
+use watchkeeper::runtime::{Backoff, Retry};
+use watchkeeper::subscription::Resume;
+use watchkeeper::{ObservationConfig, ObservationRuntime};
 
 use crate::common::{App, Call};
 

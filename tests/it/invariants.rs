@@ -3,10 +3,10 @@
 use std::sync::mpsc;
 
 use tokio::time::{Instant, timeout};
-use watchkeeper::{
-    Inconclusive, Invariant, ObservationConfig, ObservationGroup, ObservationHandle, StopReason, Unmet,
-    UnmetOutcome,
-};
+use watchkeeper::group::ObservationGroup;
+use watchkeeper::runtime::StopReason;
+use watchkeeper::wait::{Inconclusive, Invariant, Unmet, UnmetOutcome};
+use watchkeeper::{ObservationConfig, ObservationHandle};
 
 use crate::common::threads::{Flavour, Tally, block_on, executor};
 use crate::common::{Act, App, Call, at, each_second, ms};

@@ -8,10 +8,10 @@ use std::task::{Context, Poll, Waker};
 use futures_core::Stream;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use watchkeeper::{
-    AnyHandle, AnySnapshot, Cursor, CursorError, JsonEvent, JsonSubscriptionError, ObservationConfig,
-    ObservationGroup, RecvError, StopReason,
-};
+use watchkeeper::ObservationConfig;
+use watchkeeper::group::{AnyHandle, AnySnapshot, JsonEvent, JsonSubscriptionError, ObservationGroup};
+use watchkeeper::runtime::StopReason;
+use watchkeeper::subscription::{Cursor, CursorError, RecvError};
 
 use crate::common::threads::poll_once;
 use crate::common::{Act, App, Call, View, at, each_second};

@@ -5,10 +5,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::time::Instant;
 use tracing::Level;
-use watchkeeper::{
-    DynError, ObservationConfig, ObservationHandle, ObservationRuntime, ObservedSource, SharedSources,
-    StateKind,
-};
+use watchkeeper::runtime::StateKind;
+use watchkeeper::source::SharedSources;
+use watchkeeper::{DynError, ObservationConfig, ObservationHandle, ObservationRuntime, ObservedSource};
 
 use crate::common::listener::Listener;
 use crate::common::{Act, App, Call, at, each_second, ms};
@@ -164,7 +163,7 @@ async fn one_span_for_each_runtime_names_instance_and_observer() {
 async fn an_app_s_own_lines_are_inside_the_span_too() {
     let listener = Listener::default();
     let _listening = tracing::subscriber::set_default(listener.clone());
-    let provider = watchkeeper::source_fn(async || {
+    let provider = watchkeeper::source::source_fn(async || {
         tracing::info!(target: "watchkeeper::test", "looking");
         Ok::<_, DynError>(vec![])
     });

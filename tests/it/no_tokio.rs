@@ -4,7 +4,8 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use watchkeeper::{ObservationRuntime, ObservationRuntimeError, State};
+use watchkeeper::runtime::State;
+use watchkeeper::{ObservationRuntime, ObservationRuntimeError};
 
 use crate::common::{App, Call, each_second};
 

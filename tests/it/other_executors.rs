@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use watchkeeper::{ObservationConfig, StateKind, StopOutcome, StopReason, UnmetOutcome, WatchError};
+use watchkeeper::ObservationConfig;
+use watchkeeper::runtime::{StateKind, StopOutcome, StopReason};
+use watchkeeper::wait::{UnmetOutcome, WatchError};
 
 use crate::common::threads::{Flavour, block_on, executor};
 use crate::common::{Act, App, Call, ms};

@@ -6,9 +6,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
+use watchkeeper::runtime::Cause;
+use watchkeeper::source::{ProbeFailure, SourceFacts, SourceHealth};
 use watchkeeper::{
-    Cause, DynError, ObservationRuntime, ObservedSource, Observer, ProbeFailure, SourceFacts, SourceHealth,
-    StaticSourceProvider, async_trait,
+    DynError, ObservationRuntime, ObservedSource, Observer, StaticSourceProvider, async_trait,
 };
 
 use crate::common::{at, each_second, ms};

@@ -1,8 +1,9 @@
 //! A panic in a task that app code spawned and awaits is not lost: the failure says it.
 
+use watchkeeper::runtime::Cause;
 use watchkeeper::{
-    Cause, DynError, ObservationFailureStage, ObservationRuntime, ObservedSource, Observer,
-    StaticSourceProvider, async_trait,
+    DynError, ObservationFailureStage, ObservationRuntime, ObservedSource, Observer, StaticSourceProvider,
+    async_trait,
 };
 
 use crate::common::{each_second, ms};
@@ -54,7 +55,7 @@ async fn it_is_the_failure_of_that_cycle() {
         let sources = StaticSourceProvider::new(vec![]);
         let runtime = ObservationRuntime::start(sources, Delegates { how }, each_second()).await.unwrap();
         let handle = runtime.handle();
-        let failed = handle.reaches(watchkeeper::StateKind::Failed).within(ms(5_000)).await.unwrap();
+        let failed = handle.reaches(watchkeeper::runtime::StateKind::Failed).within(ms(5_000)).await.unwrap();
         let failure = failed.last_error.unwrap();
         assert_eq!(
             (failure.cycle, failure.stage, failure.cause),

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use tokio::runtime::Handle;
 use tokio::time::Instant;
+use watchkeeper::group::ObservationGroup;
+use watchkeeper::runtime::{CancellationToken, PollNowError, StopOutcome, StopReason};
+use watchkeeper::wait::{Inconclusive, UnmetOutcome};
 use watchkeeper::{
-    CancellationToken, DynError, Inconclusive, ObservationConfig, ObservationGroup, ObservationRuntime,
-    ObservationRuntimeError, ObservedSource, PollNowError, SourceProvider, StopOutcome, StopReason,
-    UnmetOutcome, async_trait, observe, until,
+    DynError, ObservationConfig, ObservationRuntime, ObservationRuntimeError, ObservedSource, SourceProvider,
+    async_trait, observe, until,
 };
 
 use crate::common::threads::{Flavour, Gate, block_on, executor};

@@ -5,10 +5,9 @@ use std::net::TcpListener;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use watchkeeper::{
-    DynError, ObservationRuntime, ObservedSource, PerSource, StateKind, StaticSourceProvider, Unmet,
-    UnmetOutcome,
-};
+use watchkeeper::runtime::StateKind;
+use watchkeeper::wait::{Unmet, UnmetOutcome};
+use watchkeeper::{DynError, ObservationRuntime, ObservedSource, PerSource, StaticSourceProvider};
 
 use crate::common::{Act, App, Call, each_second, ms};
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use watchkeeper::State;
+use watchkeeper::runtime::State;
 
 use crate::common::{Act, App, Call, at, each_second, ms};
 

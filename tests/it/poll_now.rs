@@ -2,9 +2,9 @@
 
 use std::error::Error;
 
-use watchkeeper::{
-    Cause, ObservationConfig, ObservationGroup, ObservationRuntime, PollNowError, State, StopReason,
-};
+use watchkeeper::group::ObservationGroup;
+use watchkeeper::runtime::{Cause, PollNowError, State, StopReason};
+use watchkeeper::{ObservationConfig, ObservationRuntime};
 
 use crate::common::{Act, App, Call, each_second, ms};
 

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use watchkeeper::source::{SharedSources, source_fn};
 use watchkeeper::{
     BoxedSourceProvider, DynError, ObservationConfig, ObservationControl, ObservationRuntime, ObservedSource,
-    Observer, SharedSources, SourceProvider, StaticSourceProvider, async_trait, source_fn,
+    Observer, SourceProvider, StaticSourceProvider, async_trait,
 };
 
 use crate::common::threads::poll_once;

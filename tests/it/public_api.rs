@@ -11,19 +11,31 @@ use std::time::{Duration, SystemTime};
 use futures_core::Stream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use watchkeeper::feed::{Feed, FeedError, FeedFailure, FeedStart, FeedSuccess};
+use watchkeeper::group::{
+    AnyHandle, AnySnapshot, AnyWait, AnyWaitBuilder, GroupError, GroupStatus, ObservationGroup,
+};
+use watchkeeper::per_source::{PerSourceError, PerSourceSnapshot, PerSourceState, SourceEvent, SourceView};
+use watchkeeper::runtime::{
+    Backoff, CancellationToken, Cause, ControlError, Freshness, ObservationStatus, Retry, State, StateKind,
+    StopOutcome, StopReason, Transactional,
+};
+use watchkeeper::source::{
+    Duplicates, ProbeFailure, SharedSources, SourceFacts, SourceFn, SourceHealth, SourceSetError, source_fn,
+};
+use watchkeeper::subscription::{
+    Cursor, CursorError, PositionError, PositionProblem, Record, RecordKind, RecvError, Resume,
+    SourcesChanged, Subscription, Tap, TapError, TapLimits,
+};
+use watchkeeper::wait::{
+    ByDebug, ByShow, Eventually, Inconclusive, InvalidWait, Invariant, InvariantReport, Mark, ObservedEvent,
+    Throughout, Unmet, UnmetOutcome, Verdict, Wait, WaitBuilder, Watch, WatchError,
+};
 use watchkeeper::{
-    AnyHandle, AnySnapshot, AnyWait, AnyWaitBuilder, Backoff, BoxedSourceProvider, ByDebug, ByShow,
-    CancellationToken, Cause, ControlError, Cursor, CursorError, Duplicates, DynError, Eventually, Feed,
-    FeedError, FeedFailure, FeedStart, FeedSuccess, Freshness, GroupError, GroupStatus, Inconclusive,
-    InvalidWait, Invariant, InvariantReport, Mark, ObservationBatch, ObservationConfig, ObservationControl,
-    ObservationFailure, ObservationFailureStage, ObservationGroup, ObservationHandle, ObservationRuntime,
-    ObservationRuntimeError, ObservationSnapshot, ObservationStatus, ObservedEvent, ObservedSource, Observer,
-    PerSource, PerSourceError, PerSourceSnapshot, PerSourceState, PositionError, PositionProblem,
-    ProbeFailure, Record, RecordKind, RecvError, Resume, Retry, SharedSources, SourceEvent, SourceFacts,
-    SourceFn, SourceHealth, SourceProvider, SourceSetError, SourceView, SourcesChanged, State, StateKind,
-    StaticSourceProvider, StopOutcome, StopReason, Subscription, Tap, TapError, TapLimits, Throughout,
-    Transactional, Unmet, UnmetOutcome, Verdict, Wait, WaitBuilder, Watch, WatchError, async_trait, report,
-    source_fn,
+    BoxedSourceProvider, DynError, ObservationBatch, ObservationConfig, ObservationControl,
+    ObservationFailure, ObservationFailureStage, ObservationHandle, ObservationRuntime,
+    ObservationRuntimeError, ObservationSnapshot, ObservedSource, Observer, PerSource, SourceProvider,
+    StaticSourceProvider, async_trait, report,
 };
 
 /// Neither cloned nor shown nor compared: nothing may ask for more than an observer must give.
@@ -216,7 +228,7 @@ fn handles_are_cloned_and_shared_whatever_the_observer_gives() {
     copied::<(Resume, PositionProblem, TapLimits, TapError, RecordKind, FeedError, FeedStart)>();
     shared::<(Tap<Least>, Record<Least>, Feed<Least>)>();
     #[cfg(feature = "json")]
-    shared::<(watchkeeper::JsonSubscription, watchkeeper::JsonBatch)>();
+    shared::<(watchkeeper::group::JsonSubscription, watchkeeper::group::JsonBatch)>();
     cloned::<(Record<Least>, SourcesChanged)>();
     shown::<(Tap<Least>, Record<Least>, Feed<Least>)>();
     shown::<(FeedSuccess<u8, u8>, FeedFailure)>();
@@ -232,7 +244,7 @@ fn errors_are_errors() {
     error::<TapError>();
     error::<FeedError>();
     #[cfg(feature = "json")]
-    error::<watchkeeper::JsonSubscriptionError>();
+    error::<watchkeeper::group::JsonSubscriptionError>();
     error::<RecvError>();
     error::<WatchError>();
     error::<GroupError>();
@@ -780,9 +792,9 @@ fn fed(record: &Record<Least>, began: Instant) -> Result<(), Box<dyn Error>> {
 fn erased_as_json(
     plain: &ObservationHandle<Plain>,
     cursor: Cursor,
-) -> Result<(), watchkeeper::JsonSubscriptionError> {
+) -> Result<(), watchkeeper::group::JsonSubscriptionError> {
     use serde_json::Value;
-    use watchkeeper::{JsonBatch, JsonEvent, JsonSubscription};
+    use watchkeeper::group::{JsonBatch, JsonEvent, JsonSubscription};
 
     let any = AnyHandle::with_json_events(
         "plain",

@@ -1,7 +1,9 @@
 //! A lost state is built anew as a new generation, and subscribers are told in order.
 
 use tokio::time::Instant;
-use watchkeeper::{ObservationConfig, RecvError, State, StateKind, Subscription};
+use watchkeeper::ObservationConfig;
+use watchkeeper::runtime::{State, StateKind};
+use watchkeeper::subscription::{RecvError, Subscription};
 
 use crate::common::{Act, App, Call, at, each_second, ms, resume_behind};
 

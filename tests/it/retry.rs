@@ -1,7 +1,8 @@
 //! A failed cycle is retried at the next tick, or by a backoff of its own; a success resets it.
 
 use tokio::time::Instant;
-use watchkeeper::{Backoff, ObservationConfig, ObservationRuntime, Retry, State};
+use watchkeeper::runtime::{Backoff, Retry, State};
+use watchkeeper::{ObservationConfig, ObservationRuntime};
 
 use crate::common::{Act, App, Call, at, each_second, ms};
 

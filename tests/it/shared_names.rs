@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 use tracing::Level;
+use watchkeeper::group::AnyHandle;
+use watchkeeper::runtime::{Cause, StateKind};
+use watchkeeper::source::SharedSources;
 use watchkeeper::{
-    AnyHandle, Cause, DynError, ObservationConfig, ObservationFailureStage as Stage, ObservationRuntime,
-    ObservedSource, PerSource, SharedSources, StateKind,
+    DynError, ObservationConfig, ObservationFailureStage as Stage, ObservationRuntime, ObservedSource,
+    PerSource,
 };
 
 use crate::common::listener::Listener;

@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
-use watchkeeper::{
-    ControlError, Inconclusive, ObservationHandle, ObservationRuntime, RecvError, State, StateKind,
-    StopOutcome, StopReason, UnmetOutcome, WatchError,
-};
+use watchkeeper::runtime::{ControlError, State, StateKind, StopOutcome, StopReason};
+use watchkeeper::subscription::RecvError;
+use watchkeeper::wait::{Inconclusive, UnmetOutcome, WatchError};
+use watchkeeper::{ObservationHandle, ObservationRuntime};
 
 use crate::common::threads::{Flavour, block_on, executor};
 use crate::common::{Act, App, Call, each_second};

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
+use watchkeeper::runtime::{Cause, State};
+use watchkeeper::source::{Duplicates, SharedSources};
 use watchkeeper::{
-    Cause, Duplicates, DynError, ObservationConfig, ObservationFailureStage as Stage, ObservationRuntime,
-    ObservedSource, Observer, SharedSources, State, async_trait,
+    DynError, ObservationConfig, ObservationFailureStage as Stage, ObservationRuntime, ObservedSource,
+    Observer, async_trait,
 };
 
 use crate::common::{at, each_second, ms};

@@ -1,7 +1,8 @@
 //! A stop is answered at once, whatever the runtime is doing; work in flight has been dropped then.
 
 use tokio::time::Instant;
-use watchkeeper::{ObservationRuntime, State, StateKind, StopOutcome, StopReason};
+use watchkeeper::ObservationRuntime;
+use watchkeeper::runtime::{State, StateKind, StopOutcome, StopReason};
 
 use crate::common::{Act, App, Call, at, each_second};
 

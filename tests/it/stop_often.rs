@@ -3,9 +3,10 @@
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
+use watchkeeper::runtime::{StopOutcome, StopReason};
 use watchkeeper::{
     DynError, ObservationControl, ObservationRuntime, ObservedSource, Observer, StaticSourceProvider,
-    StopOutcome, StopReason, async_trait,
+    async_trait,
 };
 
 use crate::common::threads::{Flavour, Gate, block_on, executor, poll_once};
@@ -124,7 +125,7 @@ fn stopped_means_that_no_app_code_is_left_not_even_a_destructor() {
         match how {
             "stopped" => assert_eq!(executor.block_on(runtime.stop()), StopOutcome::Stopped),
             "shut down" => {
-                let idle = |status: &watchkeeper::ObservationStatus<_>| status.snapshot.is_some();
+                let idle = |status: &watchkeeper::runtime::ObservationStatus<_>| status.snapshot.is_some();
                 executor.block_on(handle.watch().wait_for(idle)).unwrap();
                 drop(executor);
             }

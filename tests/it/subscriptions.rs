@@ -6,7 +6,9 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use futures_core::Stream;
 use tokio::time::{Instant, timeout};
-use watchkeeper::{ObservationConfig, RecvError, StopReason, Subscription};
+use watchkeeper::ObservationConfig;
+use watchkeeper::runtime::StopReason;
+use watchkeeper::subscription::{RecvError, Subscription};
 
 use crate::common::threads::poll_once;
 use crate::common::{Act, App, Call, at, each_second, ms};

@@ -7,9 +7,11 @@ use std::task::{Context, Poll, Waker};
 
 use futures_core::Stream;
 use tokio::time::Instant;
+use watchkeeper::runtime::{State, StopReason};
+use watchkeeper::subscription::{Record, RecordKind, Tap, TapError, TapLimits};
 use watchkeeper::{
-    DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, PerSource, Record, RecordKind,
-    State, StaticSourceProvider, StopReason, Tap, TapError, TapLimits, async_trait,
+    DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, PerSource,
+    StaticSourceProvider, async_trait,
 };
 
 use crate::common::threads::{Flavour, Tally, block_on, executor, poll_once};

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use watchkeeper::{ObservationConfig, ObservationRuntime, State};
+use watchkeeper::runtime::State;
+use watchkeeper::{ObservationConfig, ObservationRuntime};
 
 use crate::common::{Act, App, Call, at, each_second, ms};
 

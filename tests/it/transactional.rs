@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 use std::future::pending;
 use std::sync::{Arc, Mutex};
 
+use watchkeeper::runtime::{Cause, State, StateKind, Transactional};
+use watchkeeper::subscription::RecvError;
 use watchkeeper::{
-    Cause, DynError, ObservationConfig, ObservationFailureStage, ObservationRuntime, ObservedSource,
-    Observer, RecvError, State, StateKind, StaticSourceProvider, Transactional, async_trait,
+    DynError, ObservationConfig, ObservationFailureStage, ObservationRuntime, ObservedSource, Observer,
+    StaticSourceProvider, async_trait,
 };
 
 use crate::common::{each_second, ms, status_when};

@@ -8,10 +8,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
+use watchkeeper::runtime::{ControlError, StateKind, StopOutcome};
+use watchkeeper::wait::{Inconclusive, Unmet, UnmetOutcome, WatchError};
 use watchkeeper::{
-    ControlError, Inconclusive, ObservationConfig, ObservationHandle, ObservationRuntime,
-    ObservationRuntimeError, PerSource, StateKind, StaticSourceProvider, StopOutcome, Unmet, UnmetOutcome,
-    WatchError,
+    ObservationConfig, ObservationHandle, ObservationRuntime, ObservationRuntimeError, PerSource,
+    StaticSourceProvider,
 };
 
 use crate::common::threads::{Flavour, Gate, Opens, block_on, executor};
@@ -52,7 +53,7 @@ fn names_the_cause(unmet: &Unmet, name: &str) {
 fn every_wait_ends_shortly_after_its_window() {
     let (_executor, _, runtime) = undriven(each_second());
     let handle = runtime.handle();
-    let erased = watchkeeper::AnyHandle::new("app", &handle);
+    let erased = watchkeeper::group::AnyHandle::new("app", &handle);
     let window = ms(300);
     let waits = [
         ("eventually", on_a_thread(unmet(handle.eventually("x", |_| false).within(window)))),

@@ -6,7 +6,8 @@ use std::io;
 
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
-use watchkeeper::{DynError, Inconclusive, InvalidWait, Unmet, UnmetOutcome, Verdict, until};
+use watchkeeper::wait::{Inconclusive, InvalidWait, Unmet, UnmetOutcome, Verdict};
+use watchkeeper::{DynError, until};
 
 use crate::common::ms;
 

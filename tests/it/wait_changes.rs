@@ -3,9 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::time::Instant;
+use watchkeeper::source::SharedSources;
+use watchkeeper::wait::Unmet;
 use watchkeeper::{
-    DynError, ObservationRuntime, ObservedSource, Observer, PerSource, SharedSources, StaticSourceProvider,
-    Unmet, async_trait,
+    DynError, ObservationRuntime, ObservedSource, Observer, PerSource, StaticSourceProvider, async_trait,
 };
 
 use crate::common::{Act, App, Call, at, each_second, ms};

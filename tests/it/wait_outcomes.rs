@@ -1,7 +1,9 @@
 //! A wait that is not met says why: it did not hold in time, or nothing can be said.
 
 use tokio::time::Instant;
-use watchkeeper::{Inconclusive, ObservationConfig, StateKind, StopReason, UnmetOutcome};
+use watchkeeper::ObservationConfig;
+use watchkeeper::runtime::{StateKind, StopReason};
+use watchkeeper::wait::{Inconclusive, UnmetOutcome};
 
 use crate::common::{Act, App, Call, at, each_second, ms};
 
@@ -79,7 +81,7 @@ async fn a_state_that_was_not_reached() {
     assert_eq!(unmet.judged(), 6, "three publications of each of two cycles");
 
     let (stopped, unmet) = tokio::join!(runtime.stop(), handle.reaches(StateKind::Failed).within(ms(2_000)));
-    assert_eq!(stopped, watchkeeper::StopOutcome::Stopped);
+    assert_eq!(stopped, watchkeeper::runtime::StopOutcome::Stopped);
     let reason = StopReason::Requested;
     assert_eq!(unmet.unwrap_err().outcome(), inconclusive(Inconclusive::Stopped { reason }));
 }

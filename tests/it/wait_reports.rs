@@ -110,7 +110,7 @@ async fn a_report_tells_of_its_window_only() {
     let runtime = app.start(each_second()).await;
     let handle = runtime.handle();
     // The failure is known at this very instant, and the wait is made behind it.
-    handle.reaches(watchkeeper::StateKind::Failed).within(ms(5_000)).await.unwrap();
+    handle.reaches(watchkeeper::runtime::StateKind::Failed).within(ms(5_000)).await.unwrap();
     assert_eq!(start.elapsed(), ms(1_000));
     let wait = handle.eventually("the impossible", |_| false);
     let wait = wait.show(|seen| seen.polls.to_string()).within(ms(2_500));
@@ -203,7 +203,7 @@ async fn violated() {
 }
 
 /// Sources that never answered, that fail, that hang and that answer, in one report.
-async fn of_four_nodes() -> watchkeeper::Unmet {
+async fn of_four_nodes() -> watchkeeper::wait::Unmet {
     let start = Instant::now();
     let node = move |node: ObservedSource<&'static str>| async move {
         match node.source {
@@ -458,7 +458,7 @@ mod json {
         let invalid = handle.eventually("nothing", |_| false).within(ms(0));
         let early = handle.eventually("nothing", |_| false).within(ms(500));
         let (event, invalid, early) = tokio::join!(event, invalid, early);
-        let names = |unmet: watchkeeper::Unmet| {
+        let names = |unmet: watchkeeper::wait::Unmet| {
             (unmet.to_json()["outcome"].clone(), unmet.to_json()["reason"].clone())
         };
         let (event, invalid, early) = (event.unwrap_err(), invalid.unwrap_err(), early.unwrap_err());

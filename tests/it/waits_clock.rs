@@ -8,7 +8,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
 use tokio::time::advance;
-use watchkeeper::{ObservationHandle, UnmetOutcome};
+use watchkeeper::ObservationHandle;
+use watchkeeper::wait::UnmetOutcome;
 
 use crate::common::{App, each_second, ms};
 

@@ -1,7 +1,8 @@
 //! An event that is waited for, also among those published before.
 
 use tokio::time::Instant;
-use watchkeeper::{Inconclusive, ObservationConfig, UnmetOutcome};
+use watchkeeper::ObservationConfig;
+use watchkeeper::wait::{Inconclusive, UnmetOutcome};
 
 use crate::common::{Act, App, Call, at, each_second, ms};
 

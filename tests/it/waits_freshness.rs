@@ -3,7 +3,9 @@
 use std::task::Poll;
 
 use tokio::time::Instant;
-use watchkeeper::{Inconclusive, ObservationConfig, ObservationRuntime, StopReason, UnmetOutcome};
+use watchkeeper::runtime::StopReason;
+use watchkeeper::wait::{Inconclusive, UnmetOutcome};
+use watchkeeper::{ObservationConfig, ObservationRuntime};
 
 use crate::common::threads::poll_once;
 use crate::common::{Act, App, Call, at, each_second, ms};

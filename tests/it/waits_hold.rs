@@ -1,7 +1,9 @@
 //! What is to hold during a window: it does, it does not, or nothing can be said.
 
 use tokio::time::Instant;
-use watchkeeper::{Inconclusive, ObservationConfig, StopReason, UnmetOutcome};
+use watchkeeper::ObservationConfig;
+use watchkeeper::runtime::StopReason;
+use watchkeeper::wait::{Inconclusive, UnmetOutcome};
 
 use crate::common::threads::poll_once;
 use crate::common::{Act, App, Call, at, each_second, ms};

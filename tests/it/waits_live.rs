@@ -4,7 +4,9 @@
 use std::sync::{Arc, Weak};
 
 use tokio::time::{Instant, timeout};
-use watchkeeper::{ObservationHandle, ObservationSnapshot, StateKind, Unmet, UnmetOutcome};
+use watchkeeper::runtime::StateKind;
+use watchkeeper::wait::{Unmet, UnmetOutcome};
+use watchkeeper::{ObservationHandle, ObservationSnapshot};
 
 use crate::common::threads::poll_once;
 use crate::common::{Act, App, Call, View, at, each_second, ms};

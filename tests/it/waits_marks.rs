@@ -1,7 +1,9 @@
 //! Marks older and younger than their wait, and several of them: the last one counts, and it alone.
 
 use tokio::time::Instant;
-use watchkeeper::{Inconclusive, InvalidWait, ObservationConfig, StateKind, StopReason, UnmetOutcome};
+use watchkeeper::ObservationConfig;
+use watchkeeper::runtime::{StateKind, StopReason};
+use watchkeeper::wait::{Inconclusive, InvalidWait, UnmetOutcome};
 
 use crate::common::threads::poll_once;
 use crate::common::{Act, App, Call, at, each_second, ms};
@@ -81,9 +83,10 @@ async fn of_several_starts_the_last_one_counts() {
     wait.after(first).after(first).within(ms(9_000)).await.unwrap();
     assert_eq!(judged, [1, 2, 3, 4, 5, 6], "each once");
 
-    let first_event = |wait: watchkeeper::WaitBuilder<'static, App, watchkeeper::ObservedEvent<u64>>| async {
-        *wait.within(ms(60_000)).await.unwrap().event()
-    };
+    let first_event =
+        |wait: watchkeeper::wait::WaitBuilder<'static, App, watchkeeper::wait::ObservedEvent<u64>>| async {
+            *wait.within(ms(60_000)).await.unwrap().event()
+        };
     let any = || handle.event("any", |_| true);
     assert_eq!(first_event(any().after(first).after(second)).await, 3);
     assert_eq!(first_event(any().after(second).after(first)).await, 1);

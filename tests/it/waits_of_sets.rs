@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use watchkeeper::{AnyHandle, Inconclusive, ObservationHandle, ObservationRuntime, UnmetOutcome};
+use watchkeeper::group::AnyHandle;
+use watchkeeper::wait::{Inconclusive, UnmetOutcome};
+use watchkeeper::{ObservationHandle, ObservationRuntime};
 
 use crate::common::{Act, App, Call, at, each_second, ms};
 
@@ -16,7 +18,7 @@ async fn left_at(handle: &ObservationHandle<App>, start: Instant) -> [Option<u12
     let any = AnyHandle::new("app", handle);
     async fn when<T>(
         start: Instant,
-        wait: impl Future<Output = Result<T, watchkeeper::Unmet>>,
+        wait: impl Future<Output = Result<T, watchkeeper::wait::Unmet>>,
     ) -> Option<u128> {
         wait.await.ok().map(|_| start.elapsed().as_millis())
     }

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use watchkeeper::runtime::Transactional;
+use watchkeeper::source::{SourceFacts, SourceHealth};
+use watchkeeper::wait::{InvalidWait, UnmetOutcome};
 use watchkeeper::{
-    DynError, InvalidWait, ObservationRuntime, ObservedSource, Observer, SourceFacts, SourceHealth,
-    StaticSourceProvider, Transactional, UnmetOutcome, async_trait,
+    DynError, ObservationRuntime, ObservedSource, Observer, StaticSourceProvider, async_trait,
 };
 
 use crate::common::{Act, App, Call, at, each_second, ms};

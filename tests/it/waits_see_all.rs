@@ -6,9 +6,10 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use watchkeeper::runtime::{Cause, StateKind};
 use watchkeeper::{
-    Cause, DynError, ObservationConfig, ObservationControl, ObservationRuntime, ObservedSource, Observer,
-    StateKind, StaticSourceProvider, async_trait,
+    DynError, ObservationConfig, ObservationControl, ObservationRuntime, ObservedSource, Observer,
+    StaticSourceProvider, async_trait,
 };
 
 use crate::common::threads::{Flavour, Tally, block_on, executor, poll_once};

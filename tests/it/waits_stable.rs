@@ -3,10 +3,8 @@
 use std::task::Poll;
 
 use tokio::time::Instant;
-use watchkeeper::{
-    DynError, Inconclusive, InvalidWait, ObservationConfig, ObservationRuntime, ObservedSource, PerSource,
-    UnmetOutcome,
-};
+use watchkeeper::wait::{Inconclusive, InvalidWait, UnmetOutcome};
+use watchkeeper::{DynError, ObservationConfig, ObservationRuntime, ObservedSource, PerSource};
 
 use crate::common::threads::poll_once;
 use crate::common::{Act, App, Call, at, each_second, ms};

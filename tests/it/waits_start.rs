@@ -2,7 +2,9 @@
 //! behind that.
 
 use tokio::time::Instant;
-use watchkeeper::{InvalidWait, Mark, ObservationHandle, State, StateKind, UnmetOutcome, WaitBuilder};
+use watchkeeper::ObservationHandle;
+use watchkeeper::runtime::{State, StateKind};
+use watchkeeper::wait::{InvalidWait, Mark, UnmetOutcome, WaitBuilder};
 
 use crate::common::threads::poll_once;
 use crate::common::{Act, App, Call, View, at, each_second, ms};

@@ -1,9 +1,10 @@
 //! What predicates may return: whether, why not, and that there is no hope.
 
 use tokio::time::Instant;
+use watchkeeper::group::{AnyHandle, AnySnapshot};
+use watchkeeper::wait::{InvalidWait, Unmet, UnmetOutcome, Verdict};
 use watchkeeper::{
-    AnyHandle, AnySnapshot, DynError, InvalidWait, ObservationHandle, ObservationRuntime, ObservedSource,
-    PerSource, StaticSourceProvider, Unmet, UnmetOutcome, Verdict,
+    DynError, ObservationHandle, ObservationRuntime, ObservedSource, PerSource, StaticSourceProvider,
 };
 
 use crate::common::{Act, App, Call, View, at, each_second, ms};

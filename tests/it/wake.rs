@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use watchkeeper::{
-    Backoff, DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, Retry, StateKind,
-    async_trait, source_fn,
-};
+use watchkeeper::runtime::{Backoff, Retry, StateKind};
+use watchkeeper::source::source_fn;
+use watchkeeper::{DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, async_trait};
 
 use crate::common::{Act, App, Call, at, each_second, ms};
 

@@ -10,7 +10,8 @@ use futures_core::Stream as _;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use watchkeeper::{ObservationConfig, ObservationRuntime, StateKind, StopOutcome, StopReason};
+use watchkeeper::runtime::{StateKind, StopOutcome, StopReason};
+use watchkeeper::{ObservationConfig, ObservationRuntime};
 
 use crate::common::threads::{Flavour, Gate, block_on, executor, poll_once};
 use crate::common::{Act, App, Call, each_second, ms};

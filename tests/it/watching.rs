@@ -2,7 +2,9 @@
 //! the reason.
 
 use tokio::time::{Instant, timeout};
-use watchkeeper::{ObservationConfig, ObservationStatus, State, StateKind, StopReason, Watch, WatchError};
+use watchkeeper::ObservationConfig;
+use watchkeeper::runtime::{ObservationStatus, State, StateKind, StopReason};
+use watchkeeper::wait::{Watch, WatchError};
 
 use crate::common::threads::poll_once;
 use crate::common::{Act, App, Call, at, each_second, ms};

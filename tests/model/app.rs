@@ -7,9 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use watchkeeper::{
-    DynError, ObservedSource, Observer, SourceFacts, SourceHealth, SourceProvider, async_trait,
-};
+use watchkeeper::source::{SourceFacts, SourceHealth};
+use watchkeeper::{DynError, ObservedSource, Observer, SourceProvider, async_trait};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Call {

@@ -1,7 +1,8 @@
 //! What each operator says of a recorded list of publications: judged anew from its beginning each time,
 //! slow and plain.
 
-use watchkeeper::{Inconclusive, State, StateKind, UnmetOutcome};
+use watchkeeper::runtime::{State, StateKind};
+use watchkeeper::wait::{Inconclusive, UnmetOutcome};
 
 use crate::app::SOURCE_STALE_AFTER;
 use crate::reference::{Batch, Snapshot};

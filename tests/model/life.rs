@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use watchkeeper::StateKind;
+use watchkeeper::runtime::StateKind;
 
 use crate::app::{Act, Call, End, Set};
 use crate::reference::{Control, Past, Position, Settings};

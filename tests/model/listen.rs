@@ -10,7 +10,9 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
-use watchkeeper::{Cursor, ObservationStatus, Subscription, Watch, WatchError};
+use watchkeeper::runtime::ObservationStatus;
+use watchkeeper::subscription::{Cursor, Subscription};
+use watchkeeper::wait::{Watch, WatchError};
 
 use crate::app::App;
 use crate::life::How;

@@ -8,10 +8,13 @@ use proptest::test_runner::TestCaseError;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, advance, sleep_until};
+use watchkeeper::runtime::{Backoff, ControlError, Retry, StopOutcome, StopReason};
+use watchkeeper::source::Duplicates;
+use watchkeeper::subscription::{Cursor, CursorError, Resume};
+use watchkeeper::wait::{InvalidWait, Mark};
 use watchkeeper::{
-    Backoff, ControlError, Cursor, CursorError, Duplicates, InvalidWait, Mark, ObservationConfig,
-    ObservationControl, ObservationFailureStage as Stage, ObservationHandle, ObservationRuntime,
-    ObservationRuntimeError, Resume, Retry, StopOutcome, StopReason,
+    ObservationConfig, ObservationControl, ObservationFailureStage as Stage, ObservationHandle,
+    ObservationRuntime, ObservationRuntimeError,
 };
 
 use crate::app::{App, Script};

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use watchkeeper::runtime::{ControlError, ObservationStatus};
+use watchkeeper::subscription::{Cursor, RecvError};
+use watchkeeper::wait::{Mark, Unmet, Wait, WaitBuilder};
 use watchkeeper::{
-    ControlError, Cursor, Mark, ObservationBatch, ObservationControl, ObservationFailure, ObservationHandle,
-    ObservationSnapshot, ObservationStatus, RecvError, Unmet, Wait, WaitBuilder,
+    ObservationBatch, ObservationControl, ObservationFailure, ObservationHandle, ObservationSnapshot,
 };
 
 use crate::app::{App, View};

@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use watchkeeper::{Cause, ObservationFailureStage as Stage, State, StopReason};
+use watchkeeper::ObservationFailureStage as Stage;
+use watchkeeper::runtime::{Cause, State, StopReason};
 
 use crate::app::{Call, End, Memory, Script, View};
 use crate::waiting::{Publication, Waiting};

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use watchkeeper::{InvalidWait, State, StateKind, StopReason, UnmetOutcome};
+use watchkeeper::runtime::{State, StateKind, StopReason};
+use watchkeeper::wait::{InvalidWait, UnmetOutcome};
 
 use crate::judging::{self, Seen};
 use crate::reference::{Batch, Model, Position, Snapshot};

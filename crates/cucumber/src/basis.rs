@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cucumber::gherkin::{Feature, Scenario};
 use tokio::time::Instant;
+use watchkeeper::group::{AnyHandle, AnySnapshot};
 use watchkeeper::report::{names, one_line};
-use watchkeeper::{AnyHandle, AnySnapshot, SourceHealth};
+use watchkeeper::source::SourceHealth;
 
 use crate::shown::LIST;
 

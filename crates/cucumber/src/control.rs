@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use watchkeeper::{AnyHandle, ControlError, ObservationControl, PollNowError, StopOutcome};
+use watchkeeper::ObservationControl;
+use watchkeeper::group::AnyHandle;
+use watchkeeper::runtime::{ControlError, PollNowError, StopOutcome};
 
 /// Pauses, resumes, hurries and stops an observer for a scenario; cloneable.
 ///
@@ -258,9 +260,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use std::time::Duration;
 
+    use watchkeeper::group::ObservationGroup;
     use watchkeeper::{
-        DynError, ObservationConfig, ObservationGroup, ObservationRuntime, ObservedSource, PerSource,
-        StaticSourceProvider,
+        DynError, ObservationConfig, ObservationRuntime, ObservedSource, PerSource, StaticSourceProvider,
     };
 
     use super::*;

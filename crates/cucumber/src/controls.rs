@@ -1,6 +1,6 @@
 //! The steps that change what an observer does.
 
-use watchkeeper::{ControlError, StopOutcome};
+use watchkeeper::runtime::{ControlError, StopOutcome};
 
 use crate::words::StepCaptures;
 use crate::{Observers, StepError};

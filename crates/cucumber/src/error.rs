@@ -3,10 +3,11 @@
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
+use watchkeeper::ObservationFailure;
+use watchkeeper::group::GroupError;
 use watchkeeper::report::{names, one_line};
-use watchkeeper::{
-    ControlError, GroupError, Inconclusive, ObservationFailure, StateKind, Unmet, UnmetOutcome,
-};
+use watchkeeper::runtime::{ControlError, StateKind};
+use watchkeeper::wait::{Inconclusive, Unmet, UnmetOutcome};
 
 use crate::shown::{LIST, WORDS, listed, quoted};
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use cucumber::event::{ScenarioFinished, StepError};
 use cucumber::gherkin::{Feature, Rule, Scenario};
 use cucumber::writer::Stats;
-use watchkeeper::ObservationGroup;
+use watchkeeper::group::ObservationGroup;
 
 use crate::error::is_broken;
 use crate::observers::stop;
@@ -120,7 +120,7 @@ fn refuse(why: &str) {
 /// use std::sync::LazyLock;
 ///
 /// use cucumber::World as _;
-/// use watchkeeper::ObservationGroup;
+/// use watchkeeper::group::ObservationGroup;
 /// use watchkeeper_cucumber::{Observed, Observers, after, finish_suite, with_steps};
 ///
 /// static SUITE: LazyLock<ObservationGroup> = LazyLock::new(ObservationGroup::new);

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
+use watchkeeper::group::{AnyHandle, AnySnapshot, GroupError, ObservationGroup};
 use watchkeeper::report::{names, one_line};
-use watchkeeper::{
-    AnyHandle, AnySnapshot, GroupError, Invariant, Mark, ObservationGroup, ObservationRuntime, Observer,
-    StopOutcome, Unmet,
-};
+use watchkeeper::runtime::StopOutcome;
+use watchkeeper::wait::{Invariant, Mark, Unmet};
+use watchkeeper::{ObservationRuntime, Observer};
 
 use crate::basis::{self, Basis};
 use crate::control::{ScenarioControl, Sent, is_over};

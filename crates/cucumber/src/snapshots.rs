@@ -1,8 +1,9 @@
 //! The steps on what a snapshot has at a JSON pointer.
 
 use serde_json::Value;
+use watchkeeper::group::{AnySnapshot, AnyWaitBuilder};
 use watchkeeper::report::{names, one_line};
-use watchkeeper::{AnySnapshot, AnyWaitBuilder, Verdict};
+use watchkeeper::wait::Verdict;
 
 use crate::observers::RegisteredObserver;
 use crate::shown::{WORDS, json};

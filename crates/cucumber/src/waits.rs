@@ -10,8 +10,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use watchkeeper::group::{AnyHandle, AnySnapshot};
 use watchkeeper::report::one_line;
-use watchkeeper::{AnyHandle, AnySnapshot, SourceHealth, State, StopReason, Unmet, UnmetOutcome};
+use watchkeeper::runtime::{State, StopReason};
+use watchkeeper::source::SourceHealth;
+use watchkeeper::wait::{Unmet, UnmetOutcome};
 
 use crate::basis::{healths_in, healths_of};
 use crate::words::{Condition, StepCaptures, condition, count, state};

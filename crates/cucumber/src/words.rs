@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cucumber::step::Context;
-use watchkeeper::StateKind;
+use watchkeeper::runtime::StateKind;
 
 use crate::{StepError, parse_duration};
 

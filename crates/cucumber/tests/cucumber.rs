@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use cucumber::World as _;
 use support::{SUITE, World, listed, on_the_paused_clock, start_suite};
-use watchkeeper::StateKind;
+use watchkeeper::runtime::StateKind;
 use watchkeeper_cucumber::{after, finish_suite, with_steps};
 
 const FEATURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/features");

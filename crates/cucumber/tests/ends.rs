@@ -13,9 +13,13 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, span};
+use watchkeeper::group::ObservationGroup;
+use watchkeeper::runtime::{ControlError, StateKind};
+use watchkeeper::source::SourceHealth;
+use watchkeeper::wait::UnmetOutcome;
 use watchkeeper::{
-    ControlError, DynError, ObservationConfig, ObservationGroup, ObservationRuntime, ObservedSource,
-    Observer, PerSource, SourceHealth, StateKind, StaticSourceProvider, UnmetOutcome, async_trait,
+    DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, PerSource,
+    StaticSourceProvider, async_trait,
 };
 use watchkeeper_cucumber::{Observers, StepError};
 
@@ -194,7 +198,7 @@ async fn an_end_that_is_cut_off_loses_no_violation() {
             None => observers.finish().await,
         };
         let unheld = ended.unwrap_err().unheld;
-        let labels: Vec<&str> = unheld.iter().map(watchkeeper::Unmet::label).collect();
+        let labels: Vec<&str> = unheld.iter().map(watchkeeper::wait::Unmet::label).collect();
         assert_eq!(labels.first(), Some(&"one is two"), "cut off after {polls} polls");
     }
     assert!((2..30).contains(&cut), "cut off {cut} times");

@@ -4,9 +4,8 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use watchkeeper::{
-    DynError, ObservationConfig, ObservationRuntime, ObservedSource, PerSource, SharedSources,
-};
+use watchkeeper::source::SharedSources;
+use watchkeeper::{DynError, ObservationConfig, ObservationRuntime, ObservedSource, PerSource};
 use watchkeeper_cucumber::cucumber::writer::Stats as _;
 use watchkeeper_cucumber::cucumber::{self, Cucumber, step::Collection};
 use watchkeeper_cucumber::{Observed, Observers, after, with_steps};

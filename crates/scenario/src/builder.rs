@@ -7,7 +7,9 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use watchkeeper::{CancellationToken, DynError, ObservationConfig, Observer, Verdict};
+use watchkeeper::runtime::CancellationToken;
+use watchkeeper::wait::Verdict;
+use watchkeeper::{DynError, ObservationConfig, Observer};
 
 use crate::closures::{AtTheEnd, Begun, Closure, Throughout};
 use crate::factory::{Nodes, OneObserver};
@@ -285,7 +287,7 @@ impl<A: Application> ScenarioBuilder<A> {
 
     /// Expects a wait to be met that begins when the workloads have ended.
     ///
-    /// The closure ends with `Ok(wait.await?)`. The value of the wait is dropped; of a [`InvariantReport`](watchkeeper::InvariantReport) the
+    /// The closure ends with `Ok(wait.await?)`. The value of the wait is dropped; of a [`InvariantReport`](watchkeeper::wait::InvariantReport) the
     /// report keeps how many snapshots were judged. The window must be shorter than [`Limits::evaluate`]: a wait that is
     /// cut off by that limit has no report of its own.
     pub fn expect_wait<F, W, T>(self, name: &str, wait: F) -> Self
@@ -323,7 +325,7 @@ impl<A: Application> ScenarioBuilder<A> {
     /// # Examples
     ///
     /// ```
-    /// # use watchkeeper::PerSourceSnapshot;
+    /// # use watchkeeper::per_source::PerSourceSnapshot;
     /// # use watchkeeper_scenario::{Application, ScenarioBuilder};
     /// # fn example<A: Application>(builder: ScenarioBuilder<A>) -> ScenarioBuilder<A> {
     /// builder.expect_invariant("n1 never exceeds 9", "counts", |seen: &PerSourceSnapshot<u64>| {

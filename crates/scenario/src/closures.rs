@@ -6,7 +6,8 @@ use std::panic::resume_unwind;
 use std::task::Poll;
 
 use tokio_util::task::AbortOnDropHandle;
-use watchkeeper::{DynError, InvariantReport, async_trait};
+use watchkeeper::wait::InvariantReport;
+use watchkeeper::{DynError, async_trait};
 
 use crate::failure::Subject;
 use crate::panics::caught;

@@ -6,7 +6,7 @@ use crate::{Application, RunContext};
 
 /// What has to hold, during the workloads or after them.
 ///
-/// An error's `Display` may have many lines: `watchkeeper::Unmet` is such a report. Each step runs as
+/// An error's `Display` may have many lines: `watchkeeper::wait::Unmet` is such a report. Each step runs as
 /// a task of its own, beside the same step of the other expectations. An expectation whose step failed
 /// is not asked again.
 #[async_trait]

@@ -5,7 +5,8 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use watchkeeper::{DynError, Invariant, ObservationHandle, Observer, Verdict, async_trait};
+use watchkeeper::wait::{Invariant, Verdict};
+use watchkeeper::{DynError, ObservationHandle, Observer, async_trait};
 
 use crate::failure::Subject;
 use crate::{Application, Expectation, ObserverError, RunContext};

@@ -137,5 +137,6 @@ pub use scenario::Scenario;
 #[cfg(unix)]
 pub use signals::ctrl_c;
 pub use timeline::{Moment, ObserverTimeline, Seen};
-pub use watchkeeper::{CancellationToken, DynError, async_trait};
+pub use watchkeeper::runtime::CancellationToken;
+pub use watchkeeper::{DynError, async_trait};
 pub use workload::Workload;

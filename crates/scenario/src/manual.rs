@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
+use watchkeeper::runtime::{CancellationToken, StopOutcome};
 use watchkeeper::{
-    CancellationToken, DynError, ObservationConfig, ObservationControl, ObservationHandle, ObservedSource,
-    Observer, SourceProvider, StopOutcome, async_trait,
+    DynError, ObservationConfig, ObservationControl, ObservationHandle, ObservedSource, Observer,
+    SourceProvider, async_trait,
 };
 
 use crate::clients::ExternalClients;

@@ -10,9 +10,10 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
+use watchkeeper::runtime::{PollNowError, StopOutcome};
 use watchkeeper::{
     ObservationConfig, ObservationControl, ObservationHandle, ObservationRuntime, ObservationRuntimeError,
-    Observer, PollNowError, SourceProvider, StopOutcome,
+    Observer, SourceProvider,
 };
 
 use crate::ObserverTimeline;

@@ -92,7 +92,7 @@ pub struct ExpectationReport {
     /// waits, which look on by themselves, and expectations that leave `check_during_capture` at its default; or the
     /// run ended before.
     pub checks: Option<u64>,
-    /// How many snapshots it has judged, if its wait has ended with a [`InvariantReport`](watchkeeper::InvariantReport), as an invariant does.
+    /// How many snapshots it has judged, if its wait has ended with a [`InvariantReport`](watchkeeper::wait::InvariantReport), as an invariant does.
     pub judged: Option<u64>,
     /// How it ended.
     pub end: ExpectationEnd,

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use watchkeeper::report::{debug, debug_line, one_line};
-use watchkeeper::{Freshness, ObservationHandle, ObservationStatus, Observer, SourceHealth, State};
+use watchkeeper::runtime::{Freshness, ObservationStatus, State};
+use watchkeeper::source::SourceHealth;
+use watchkeeper::{ObservationHandle, Observer};
 
 use crate::panics::catch;
 use crate::text::{listed, quoted, seconds, shown};

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use tokio_util::sync::CancellationToken;
-use watchkeeper::{ObservationRuntime, ObservationRuntimeError, ObservedSource, SourceProvider, source_fn};
+use watchkeeper::source::source_fn;
+use watchkeeper::{ObservationRuntime, ObservationRuntimeError, ObservedSource, SourceProvider};
 use watchkeeper_scenario::{BuildError, Deployer, Failure, Phase, Problem, ScenarioFailure};
 
 #[cfg(feature = "compose")]

@@ -10,9 +10,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use watchkeeper::{
-    Invariant, ObservationConfig, ObservationHandle, ObservationSnapshot, Unmet, WaitBuilder, async_trait,
-};
+use watchkeeper::wait::{Invariant, Unmet, WaitBuilder};
+use watchkeeper::{ObservationConfig, ObservationHandle, ObservationSnapshot, async_trait};
 use watchkeeper_scenario::{
     BuildError, DynError, Expectation, Limits, NodeControlError, RunContext, Scenario, Workload,
 };
@@ -372,7 +371,7 @@ fn one_leader_a_term(cluster: &ClusterView) -> bool {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use watchkeeper::{SourceFacts, SourceHealth};
+    use watchkeeper::source::{SourceFacts, SourceHealth};
 
     use super::*;
     use crate::NodeClient;

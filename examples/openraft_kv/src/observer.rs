@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::Instant;
-use watchkeeper::{
-    DynError, ObservationConfig, ObservedSource, Observer, PerSource, PerSourceSnapshot, PerSourceState,
-    SourceHealth, SourceView, async_trait,
-};
+use watchkeeper::per_source::{PerSourceSnapshot, PerSourceState, SourceView};
+use watchkeeper::source::SourceHealth;
+use watchkeeper::{DynError, ObservationConfig, ObservedSource, Observer, PerSource, async_trait};
 
 use crate::api::{NodeId, NodeState, Role};
 use crate::{ClientError, NodeClient};

@@ -9,7 +9,9 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use watchkeeper::{ObservationHandle, ObservationStatus, RecvError, State};
+use watchkeeper::ObservationHandle;
+use watchkeeper::runtime::{ObservationStatus, State};
+use watchkeeper::subscription::RecvError;
 
 use crate::observer::{Leader, RaftObserver};
 

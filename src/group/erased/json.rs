@@ -15,10 +15,10 @@ use watchkeeper_fsm::StopReason;
 
 use crate::cursor::Cursor;
 use crate::error::CursorError;
-use crate::error_text::debug_as_text;
 use crate::panics::catch;
 use crate::publish::history::ObservationBatch;
 use crate::subscription::{RecvError, Subscription};
+use crate::text::error_chain::debug_as_text;
 use crate::text::{MESSAGE, one_line};
 
 /// Bytes of one event, written without spaces.
@@ -47,7 +47,8 @@ pub(super) type EventJson<E> = Arc<dyn Fn(&E) -> serde_json::Result<Value> + Sen
 /// # Examples
 ///
 /// ```
-/// # use watchkeeper::{AnyHandle, JsonSubscriptionError, RecvError};
+/// # use watchkeeper::group::{AnyHandle, JsonSubscriptionError};
+/// # use watchkeeper::subscription::RecvError;
 /// async fn print_all(handle: &AnyHandle) -> Result<(), JsonSubscriptionError> {
 ///     let mut batches = handle.subscribe_json()?;
 ///     loop {

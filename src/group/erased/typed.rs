@@ -14,19 +14,19 @@ use super::AnySnapshot;
 #[cfg(feature = "json")]
 use super::json::{EventJson, JsonSubscription, JsonSubscriptionError};
 use crate::cursor::Cursor;
-use crate::duplicates::health_of;
-use crate::failure::ObservationFailure;
+use crate::error::ObservationFailure;
 use crate::group::status::GroupStatus;
 use crate::handle::ObservationHandle;
 use crate::mark::Mark;
 use crate::observer::Observer;
 #[cfg(feature = "json")]
 use crate::panics::discard_logged;
-use crate::source_health::SourceHealth;
+use crate::source::duplicates::health_of;
+use crate::source::health::SourceHealth;
 use crate::status::{ObservationSnapshot, ObservationStatus};
-use crate::waits::judge::{Judge, Predicate, SourceWish, Unchanged};
-use crate::waits::show::Show;
-use crate::waits::{ByShow, Eventually, Invariant, Unmet, Verdict, Wait, WaitBuilder};
+use crate::wait::judge::{Judge, Predicate, SourceWish, Unchanged};
+use crate::wait::show::Show;
+use crate::wait::{ByShow, Eventually, Invariant, Unmet, Verdict, Wait, WaitBuilder};
 
 #[cfg(feature = "json")]
 pub(super) type ToJson<O> = Arc<dyn Fn(&<O as Observer>::Snapshot) -> serde_json::Value + Send + Sync>;

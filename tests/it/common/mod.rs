@@ -10,9 +10,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use watchkeeper::runtime::ObservationStatus;
+use watchkeeper::source::Duplicates;
+use watchkeeper::subscription::Resume;
 use watchkeeper::{
-    Duplicates, DynError, ObservationConfig, ObservationRuntime, ObservationStatus, ObservedSource, Observer,
-    Resume, SourceProvider, async_trait,
+    DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, SourceProvider, async_trait,
 };
 
 /// What one call of the app does.

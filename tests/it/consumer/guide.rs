@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::task::yield_now;
+use watchkeeper::runtime::StopReason;
+use watchkeeper::subscription::RecvError;
 use watchkeeper::{
-    DynError, ObservationConfig, ObservationHandle, ObservationRuntime, ObservedSource, Observer, RecvError,
-    StaticSourceProvider, StopReason, async_trait,
+    DynError, ObservationConfig, ObservationHandle, ObservationRuntime, ObservedSource, Observer,
+    StaticSourceProvider, async_trait,
 };
 
 const INTERVAL: Duration = Duration::from_millis(250);

@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::time::Instant;
+use watchkeeper::per_source::{PerSourceSnapshot, PerSourceState, SourceEvent};
+use watchkeeper::runtime::StopOutcome;
+use watchkeeper::subscription::RecvError;
 use watchkeeper::{
-    DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, PerSource, PerSourceSnapshot,
-    PerSourceState, RecvError, SourceEvent, StaticSourceProvider, StopOutcome, async_trait,
+    DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, PerSource,
+    StaticSourceProvider, async_trait,
 };
 
 use super::{Probes, SECOND, Says, cycle, sources, start};

@@ -4,9 +4,11 @@ use std::future::pending;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use watchkeeper::runtime::Cause;
+use watchkeeper::source::{ProbeFailure, SourceFacts, SourceHealth};
+use watchkeeper::wait::UnmetOutcome;
 use watchkeeper::{
-    Cause, DynError, ObservationConfig, ObservationRuntime, ObservedSource, PerSource, ProbeFailure,
-    SourceFacts, SourceHealth, StaticSourceProvider, UnmetOutcome,
+    DynError, ObservationConfig, ObservationRuntime, ObservedSource, PerSource, StaticSourceProvider,
 };
 
 use super::{Probes, Says, start};
@@ -79,7 +81,7 @@ async fn slow_sources_that_are_healthy_answer() {
     handle.all_sources("all answer", |_| true).within(ms(4_000)).await.unwrap();
     assert!(start.elapsed() <= ms(2_250), "by the second answer: {:?}", start.elapsed());
     // From any moment on: their probes are in flight nearly all the time, and slow is not silent.
-    let both = |nodes: &watchkeeper::PerSourceSnapshot<u32>| nodes.answering().count() == 2;
+    let both = |nodes: &watchkeeper::per_source::PerSourceSnapshot<u32>| nodes.answering().count() == 2;
     for later in [0, 10, 300, 900] {
         sleep(ms(later)).await;
         let invariant = handle.invariant("both answer", both);

@@ -4,9 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
-use watchkeeper::{
-    DynError, ObservationConfig, ObservationRuntime, PerSource, StaticSourceProvider, source_fn,
-};
+use watchkeeper::source::source_fn;
+use watchkeeper::{DynError, ObservationConfig, ObservationRuntime, PerSource, StaticSourceProvider};
 
 use super::{Probes, SECOND, Says, cycle, sources};
 use crate::common::{each_second, ms};

@@ -1,7 +1,8 @@
 //! One sentence on a source, on the runtime behind it, and on a wait that is pending.
 
 use tokio::time::Instant;
-use watchkeeper::{ObservationRuntime, SharedSources};
+use watchkeeper::ObservationRuntime;
+use watchkeeper::source::SharedSources;
 
 use super::{Probes, Says, sources, start};
 use crate::common::{Act, App, Call, at, each_second, ms};

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use watchkeeper::{Cause, DynError, ObservationRuntime, ObservedSource, PerSource, SharedSources};
+use watchkeeper::runtime::Cause;
+use watchkeeper::source::SharedSources;
+use watchkeeper::{DynError, ObservationRuntime, ObservedSource, PerSource};
 
 use super::{Probes, Says, cycle, in_words, sources, start, told};
 use crate::common::{each_second, ms};

@@ -1,9 +1,10 @@
 //! A poll that is cut off loses nothing: what it had collected is told by the next one.
 
 use tracing::Level;
+use watchkeeper::runtime::{Cause, StateKind};
+use watchkeeper::source::SharedSources;
 use watchkeeper::{
-    Cause, ObservationConfig, ObservationFailureStage, ObservationRuntime, Observer, SharedSources,
-    StateKind, StaticSourceProvider,
+    ObservationConfig, ObservationFailureStage, ObservationRuntime, Observer, StaticSourceProvider,
 };
 
 use super::{Probes, SECOND, Says, by_hand, cycle, in_words, sources, told, values};

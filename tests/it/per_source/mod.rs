@@ -25,10 +25,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
-use watchkeeper::{
-    DynError, ObservationRuntime, ObservationSnapshot, ObservedSource, Observer, PerSource,
-    PerSourceSnapshot, SharedSources, SourceEvent, Subscription,
-};
+use watchkeeper::per_source::{PerSourceSnapshot, SourceEvent};
+use watchkeeper::source::SharedSources;
+use watchkeeper::subscription::Subscription;
+use watchkeeper::{DynError, ObservationRuntime, ObservationSnapshot, ObservedSource, Observer, PerSource};
 
 use crate::common::{each_second, status_when};
 

@@ -4,9 +4,10 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-use watchkeeper::{
-    Cause, DynError, ObservationRuntime, ObservedSource, Observer, PerSource, SourceEvent, source_fn,
-};
+use watchkeeper::per_source::SourceEvent;
+use watchkeeper::runtime::Cause;
+use watchkeeper::source::source_fn;
+use watchkeeper::{DynError, ObservationRuntime, ObservedSource, Observer, PerSource};
 
 use super::cycle;
 use crate::common::{each_second, ms};

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use tokio::time::{Instant, sleep_until, timeout};
-use watchkeeper::{
-    ObservationConfig, ObservationRuntime, ObservedSource, Observer, PerSourceSnapshot, SharedSources,
-    SourceEvent, StateKind, Subscription,
-};
+use watchkeeper::per_source::{PerSourceSnapshot, SourceEvent};
+use watchkeeper::runtime::StateKind;
+use watchkeeper::source::SharedSources;
+use watchkeeper::subscription::Subscription;
+use watchkeeper::{ObservationConfig, ObservationRuntime, ObservedSource, Observer};
 
 use super::{Probes, Says};
 use crate::common::{each_second, ms, status_when};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use watchkeeper::per_source::PerSourceError;
 use watchkeeper::{
-    DynError, ObservationRuntime, ObservationRuntimeError, ObservedSource, PerSource, PerSourceError,
-    StaticSourceProvider,
+    DynError, ObservationRuntime, ObservationRuntimeError, ObservedSource, PerSource, StaticSourceProvider,
 };
 
 use super::sources;

@@ -3,10 +3,11 @@
 use std::pin::Pin;
 
 use tokio::time::Instant;
-use watchkeeper::{
-    AnyHandle, Inconclusive, Mark, ObservationConfig, ObservationHandle, ObservationRuntime, Observer,
-    PerSource, PerSourceSnapshot, SharedSources, SourceEvent, UnmetOutcome,
-};
+use watchkeeper::group::AnyHandle;
+use watchkeeper::per_source::{PerSourceSnapshot, SourceEvent};
+use watchkeeper::source::SharedSources;
+use watchkeeper::wait::{Inconclusive, Mark, UnmetOutcome};
+use watchkeeper::{ObservationConfig, ObservationHandle, ObservationRuntime, Observer, PerSource};
 
 use super::{Observed, Probes, Says, sources, start};
 use crate::common::{at, each_second, ms};
@@ -70,23 +71,23 @@ async fn an_answer_from_before_the_start_meets_no_operator() {
             ended!(nodes.stable_for("1", ms(200), |seen| value(seen, "n1")), mark, within, 2_200)
         }),
         ("erased, by its type", |_, any, mark| {
-            let value = |seen: watchkeeper::AnySnapshot<'_>| value(seen.value()?, "n1");
+            let value = |seen: watchkeeper::group::AnySnapshot<'_>| value(seen.value()?, "n1");
             ended!(any.eventually("1", move |seen| value(seen) == Some(1)), mark, within, 2_200)
         }),
         ("erased, by its health", |_, any, mark| {
-            let answered = |seen: watchkeeper::AnySnapshot<'_>| {
+            let answered = |seen: watchkeeper::group::AnySnapshot<'_>| {
                 seen.source_health("n1").is_some_and(|health| health.facts.last_success.is_some())
             };
             ended!(any.eventually("answered", answered), mark, within, 2_200)
         }),
         ("erased, eventually_some", |_, any, mark| {
-            let value = |seen: watchkeeper::AnySnapshot<'_>| value(seen.value()?, "n1");
+            let value = |seen: watchkeeper::group::AnySnapshot<'_>| value(seen.value()?, "n1");
             ended!(any.eventually_some("a value", value), mark, within, 2_200)
         }),
         ("erased, source_fresh", |_, any, mark| ended!(any.source_fresh("n1"), mark, within, 2_200)),
         #[cfg(feature = "json")]
         ("erased, as JSON", |_, any, mark| {
-            let one = |seen: watchkeeper::AnySnapshot<'_>| {
+            let one = |seen: watchkeeper::group::AnySnapshot<'_>| {
                 seen.to_json().and_then(|json| json.pointer("/n1").cloned()) == Some(serde_json::json!(1))
             };
             ended!(any.eventually("1", one), mark, within, 2_200)

@@ -9,9 +9,11 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, advance};
+use watchkeeper::runtime::StopOutcome;
+use watchkeeper::source::source_fn;
 use watchkeeper::{
     DynError, ObservationConfig, ObservationControl, ObservationRuntime, ObservedSource, PerSource,
-    StaticSourceProvider, StopOutcome, source_fn,
+    StaticSourceProvider,
 };
 
 use super::cycle;

@@ -61,7 +61,8 @@ async fn an_event_carries_the_value_that_the_snapshots_hold() {
     }
     let in_snapshot = |n: usize| Arc::clone(snapshots[n].value.get("a").unwrap().value.unwrap());
     let history = runtime.handle().history();
-    let Some(watchkeeper::SourceEvent::Changed { old, new, .. }) = history[1].events.last() else {
+    let Some(watchkeeper::per_source::SourceEvent::Changed { old, new, .. }) = history[1].events.last()
+    else {
         panic!("{history:?}");
     };
     assert!(Arc::ptr_eq(old, &in_snapshot(1)) && Arc::ptr_eq(new, &in_snapshot(2)));

@@ -4,14 +4,14 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use tokio::time::Instant;
-use watchkeeper::{Inconclusive, Unmet, UnmetOutcome, WaitBuilder};
+use watchkeeper::wait::{Inconclusive, Unmet, UnmetOutcome, WaitBuilder};
 
 use super::{Observed, Probes, Says, sources, start};
 use crate::common::threads::poll_once;
 use crate::common::{at, ms};
 
 /// Two sources that answer 1, observed since `Instant`.
-async fn two(probes: &Probes) -> (Observed, watchkeeper::SharedSources<u32>, Instant) {
+async fn two(probes: &Probes) -> (Observed, watchkeeper::source::SharedSources<u32>, Instant) {
     let began = Instant::now();
     let (runtime, set) = start(&["n1", "n2"], probes.observer()).await;
     (runtime, set, began)
@@ -34,7 +34,7 @@ fn ended<T: 'static>(
 //   answer   gone                               vanished at 1 s
 #[tokio::test(start_paused = true)]
 async fn each_wish_is_met_by_the_first_cycle_that_shows_it() {
-    type Change = fn(&Probes, &watchkeeper::SharedSources<u32>);
+    type Change = fn(&Probes, &watchkeeper::source::SharedSources<u32>);
     type Wish = fn(&Observed) -> Ended;
     let none: Change = |_, _| {};
     let refuses: Change = |probes, _| _ = probes.set("n2", Says::Error("refused"));
@@ -160,7 +160,7 @@ async fn a_report_shows_no_answer_of_before_the_wait() {
     let (runtime, _, began) = two(&probes).await;
     at(began, 500).await;
     let handle = runtime.handle();
-    let shown = |snapshot: &watchkeeper::PerSourceSnapshot<u32>| super::values(snapshot);
+    let shown = |snapshot: &watchkeeper::per_source::PerSourceSnapshot<u32>| super::values(snapshot);
     let (wait, all) = tokio::join!(
         handle.all_sources("all", |_| true).show(shown).within(ms(200)),
         handle.all_sources("all", |_| false).or_now().show(shown).within(ms(200)),

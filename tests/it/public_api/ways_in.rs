@@ -1,7 +1,11 @@
 //! The ways in, what stops them, polling now, the check of an observer, and what a feed is made of.
 
 use watchkeeper::check::{Check, CheckError, Checked, Folding, Set, Step};
-use watchkeeper::{FeedLoss, PerSourceSnapshotError, PollNowError, Until, observe, until};
+use watchkeeper::feed::FeedLoss;
+use watchkeeper::per_source::PerSourceSnapshotError;
+use watchkeeper::runtime::PollNowError;
+use watchkeeper::wait::Until;
+use watchkeeper::{observe, until};
 
 use super::*;
 

@@ -8,9 +8,12 @@ use std::time::Duration;
 use cucumber::{given, then, when};
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
+use watchkeeper::group::ObservationGroup;
+use watchkeeper::per_source::PerSourceSnapshot;
+use watchkeeper::source::{SharedSources, source_fn};
 use watchkeeper::{
-    DynError, ObservationConfig, ObservationGroup, ObservationHandle, ObservationRuntime, ObservedSource,
-    Observer, PerSource, PerSourceSnapshot, SharedSources, async_trait, source_fn,
+    DynError, ObservationConfig, ObservationHandle, ObservationRuntime, ObservedSource, Observer, PerSource,
+    async_trait,
 };
 use watchkeeper_cucumber::{Observed, Observers, StepError};
 
@@ -81,7 +84,7 @@ impl Nodes {
 }
 
 pub(crate) fn by_name(snapshot: &PerSourceSnapshot<Value>) -> Value {
-    let answer = |source: watchkeeper::SourceView<'_, Value>| {
+    let answer = |source: watchkeeper::per_source::SourceView<'_, Value>| {
         (source.name.to_string(), source.value.map_or(Value::Null, |value| (**value).clone()))
     };
     snapshot.iter().map(answer).collect::<Map<_, _>>().into()

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use tokio::time::sleep;
-use watchkeeper::{PerSource, StopOutcome};
+use watchkeeper::PerSource;
+use watchkeeper::runtime::StopOutcome;
 use watchkeeper_scenario::{DynError, ExtensionError, ObserverError, RunContext, ScenarioBuilder};
 
 use crate::common::{Memory, Number, Numbers, Watcher, observed, often, scenario, secs};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tokio::time::sleep;
-use watchkeeper::{Unmet, UnmetOutcome};
+use watchkeeper::wait::{Unmet, UnmetOutcome};
 use watchkeeper_scenario::{DynError, ExpectationEnd, Problem, RunContext};
 
 use crate::common::{Diary, Drops, Memory, Numbers, nothing, observed, secs, told};

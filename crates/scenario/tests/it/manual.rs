@@ -3,9 +3,9 @@
 use std::future::pending;
 use std::time::Duration;
 
-use watchkeeper::{
-    Inconclusive, ObservationConfig, PollNowError, StateKind, StopOutcome, StopReason, UnmetOutcome,
-};
+use watchkeeper::ObservationConfig;
+use watchkeeper::runtime::{PollNowError, StateKind, StopOutcome, StopReason};
+use watchkeeper::wait::{Inconclusive, UnmetOutcome};
 use watchkeeper_scenario::{
     CancellationToken, DeployError, Deployer, ExternalError, ManualCluster, NodeClients, NodeControl,
     NodeControlError, ObserverError, RunningCluster, ShutDownError, async_trait,

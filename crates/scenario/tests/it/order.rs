@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout};
-use watchkeeper::StopReason;
+use watchkeeper::runtime::StopReason;
 use watchkeeper_scenario::{CancellationToken, DynError, Problem, Scenario, WorkloadEnd};
 
 use crate::common::{Drops, Goes, Memory, Numbers, Watcher, observed, secs, told};

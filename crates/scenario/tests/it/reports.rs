@@ -126,7 +126,7 @@ async fn a_success_has_a_report_too_without_logs() {
 /// What an observer could not do stands among what it saw.
 #[tokio::test(start_paused = true)]
 async fn failures_of_an_observer_are_in_its_timeline() {
-    use watchkeeper::source_fn;
+    use watchkeeper::source::source_fn;
     let memory = Memory::default();
     let diary = memory.diary.clone();
     let flaky = |context: RunContext<Numbers>| async move {

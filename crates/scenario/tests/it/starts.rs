@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
-use watchkeeper::{ObservedSource, Observer, source_fn};
+use watchkeeper::source::source_fn;
+use watchkeeper::{ObservedSource, Observer};
 use watchkeeper_scenario::{
     DynError, Limits, ManualCluster, ObservationExtensionFactory, ObserverError, RunContext, ShutDownError,
     Subject, WorkloadEnd, async_trait,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::sleep;
-use watchkeeper::Unmet;
+use watchkeeper::wait::Unmet;
 use watchkeeper_scenario::{DynError, Limits, RunContext};
 
 use crate::common::{Memory, Numbers, Watcher, nothing, observed, secs, told};

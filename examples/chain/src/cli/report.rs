@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
-use watchkeeper::{ObservationBatch, ObservationHandle, ObservationSnapshot, RecvError};
+use watchkeeper::subscription::RecvError;
+use watchkeeper::{ObservationBatch, ObservationHandle, ObservationSnapshot};
 use watchkeeper_chain::adapter::ChainError;
 use watchkeeper_chain::{Agreement, NodeView};
 

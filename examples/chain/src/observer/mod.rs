@@ -22,10 +22,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use tokio::time::{Instant, sleep_until};
-use watchkeeper::{
-    DynError, ObservationConfig, ObservedSource, Observer, PerSource, PerSourceState, SourceFacts,
-    SourceHealth, async_trait,
-};
+use watchkeeper::per_source::PerSourceState;
+use watchkeeper::source::{SourceFacts, SourceHealth};
+use watchkeeper::{DynError, ObservationConfig, ObservedSource, Observer, PerSource, async_trait};
 
 use crate::adapter::ChainClient;
 use crate::{ChainEvent, Graph, Header, Transaction};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use watchkeeper::SourceHealth;
+use watchkeeper::source::SourceHealth;
 
 use super::Group;
 use crate::adapter::{ChainError, ChainIdentity};

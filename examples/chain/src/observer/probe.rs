@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use watchkeeper::{Cause, DynError, ObservedSource, ProbeFailure};
+use watchkeeper::runtime::Cause;
+use watchkeeper::source::ProbeFailure;
+use watchkeeper::{DynError, ObservedSource};
 
 use super::{ChainConfig, ChainSource};
 use crate::Header;

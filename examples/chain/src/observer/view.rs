@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use watchkeeper::SourceHealth;
+use watchkeeper::source::SourceHealth;
 
 use super::Group;
 use crate::adapter::{ChainError, ChainIdentity};

@@ -5,7 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use watchkeeper::{Cursor, ObservationBatch, ObservationHandle, Observer, RecvError, Subscription, Unmet};
+use watchkeeper::subscription::{Cursor, RecvError, Subscription};
+use watchkeeper::wait::Unmet;
+use watchkeeper::{ObservationBatch, ObservationHandle, Observer};
 
 use crate::error_text::debug_as_text;
 use crate::{Block, ChainEvent, Hash, Header, Transaction};

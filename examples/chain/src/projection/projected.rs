@@ -1,7 +1,8 @@
 //! A projection beside the observer whose events it folds.
 
 use tokio::time::Instant;
-use watchkeeper::{DynError, ObservationConfig, ObservedSource, Observer, SourceHealth, async_trait};
+use watchkeeper::source::SourceHealth;
+use watchkeeper::{DynError, ObservationConfig, ObservedSource, Observer, async_trait};
 
 use super::Projection;
 use crate::ChainEvent;

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use watchkeeper::{Invariant, ObservationConfig, ObservedSource, StaticSourceProvider};
+use watchkeeper::wait::Invariant;
+use watchkeeper::{ObservationConfig, ObservedSource, StaticSourceProvider};
 use watchkeeper_chain::adapter::ethereum::{Address, EthereumClient, EthereumTransaction};
 use watchkeeper_chain::projection::wallet::{
     Account, AccountWallet, Amount, NewWallet, WalletRequests, Wallets, WalletsView,

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::timeout;
-use watchkeeper::{ObservationConfig, ObservationRuntime, ObservedSource, SharedSources, Subscription};
+use watchkeeper::source::SharedSources;
+use watchkeeper::subscription::Subscription;
+use watchkeeper::{ObservationConfig, ObservationRuntime, ObservedSource};
 use watchkeeper_chain::adapter::ChainClient;
 use watchkeeper_chain::adapter::ethereum::anvil::Anvil;
 use watchkeeper_chain::adapter::ethereum::{EthereumClient, EthereumTransaction};

@@ -5,7 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use watchkeeper::{RecvError, StopReason};
+use watchkeeper::runtime::StopReason;
+use watchkeeper::subscription::RecvError;
 use watchkeeper_chain::adapter::ChainError;
 use watchkeeper_chain::adapter::ethereum::EndpointError;
 use watchkeeper_chain::adapter::ethereum::anvil::AnvilError;

@@ -221,7 +221,7 @@ async fn a_poll_that_is_cut_off_loses_nothing() {
     let tree = Tree::new(&long("a", 12));
     let n1 = tree.node("g");
     let patient = ChainConfig { collect_for: 3 * SECOND, request_timeout: 20 * SECOND, ..config() };
-    let sources = watchkeeper::SharedSources::new(local(&[("n1", &n1)]));
+    let sources = watchkeeper::source::SharedSources::new(local(&[("n1", &n1)]));
     let timing =
         watchkeeper::ObservationConfig { interval: SECOND, poll_timeout: SECOND / 2, ..Default::default() };
     let observer = watchkeeper_chain::ChainObserver::new(patient);
@@ -230,7 +230,7 @@ async fn a_poll_that_is_cut_off_loses_nothing() {
     let mut told = handle.subscribe();
     n1.script().hangs.push("block");
     tree.advance(&n1, "a12");
-    handle.reaches(watchkeeper::StateKind::Failed).within(60 * SECOND).await.unwrap();
+    handle.reaches(watchkeeper::runtime::StateKind::Failed).within(60 * SECOND).await.unwrap();
     n1.script().hangs.clear();
     let batch = tokio::time::timeout(60 * SECOND, told.recv()).await.unwrap().unwrap();
     assert_eq!(batch.generation, 1, "the state was kept");

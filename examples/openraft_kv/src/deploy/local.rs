@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio_util::sync::DropGuard;
-use watchkeeper::{
-    ObservationConfig, ObservationRuntime, ObservedSource, PerSource, UnmetOutcome, source_fn,
-};
+use watchkeeper::source::source_fn;
+use watchkeeper::wait::UnmetOutcome;
+use watchkeeper::{ObservationConfig, ObservationRuntime, ObservedSource, PerSource};
 use watchkeeper_scenario::{
     DeployError, Deployer, DynError, NodeAction, NodeClients, NodeControl, NodeControlError, RunningCluster,
     async_trait,

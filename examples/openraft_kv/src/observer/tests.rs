@@ -3,9 +3,9 @@
 use serde_json::json;
 use tokio::sync::watch;
 use watchkeeper::check::Check;
-use watchkeeper::{
-    Cause, ObservationConfig, ObservationRuntime, ProbeFailure, SourceFacts, StaticSourceProvider,
-};
+use watchkeeper::runtime::Cause;
+use watchkeeper::source::{ProbeFailure, SourceFacts};
+use watchkeeper::{ObservationConfig, ObservationRuntime, StaticSourceProvider};
 
 use super::*;
 

@@ -7,7 +7,8 @@ use openraft_kv::LocalCluster;
 use openraft_kv::api::Member;
 use openraft_kv::demo::observe;
 use openraft_kv::observer::{ClusterEvent, ClusterView, Presence, RaftObserver};
-use watchkeeper::{ObservationHandle, ObservationRuntime, RecvError, Subscription};
+use watchkeeper::subscription::{RecvError, Subscription};
+use watchkeeper::{ObservationHandle, ObservationRuntime};
 
 use crate::common::{SOON, formed, options};
 

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use openraft_kv::NodeClient;
 use openraft_kv::deploy::k8s::{K8sError, PodSelection, PodSources, Reach};
+use watchkeeper::per_source::{PerSourceSnapshot, SourceEvent};
 use watchkeeper::{
-    ObservationConfig, ObservationHandle, ObservationRuntime, ObservedSource, PerSource, PerSourceSnapshot,
-    SourceEvent, SourceProvider,
+    ObservationConfig, ObservationHandle, ObservationRuntime, ObservedSource, PerSource, SourceProvider,
 };
 
 use crate::SOON;

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::Amount;
-use watchkeeper::{
-    ObservationConfig, ObservationRuntime, ObservationSnapshot, ObservedSource, Observer, SharedSources,
-    Subscription,
-};
+use watchkeeper::source::SharedSources;
+use watchkeeper::subscription::Subscription;
+use watchkeeper::{ObservationConfig, ObservationRuntime, ObservationSnapshot, ObservedSource, Observer};
 use watchkeeper_chain::adapter::ChainClient;
 use watchkeeper_chain::projection::View;
 use watchkeeper_chain::{

@@ -13,7 +13,8 @@
 //! use std::time::Duration;
 //!
 //! use tokio::sync::Notify;
-//! use watchkeeper::{DynError, ObservationConfig, ObservationRuntime, ObservedSource, SharedSources};
+//! use watchkeeper::{DynError, ObservationConfig, ObservationRuntime, ObservedSource};
+//! use watchkeeper::source::SharedSources;
 //! use watchkeeper_chain::adapter::ethereum::{EthereumClient, NewHeads};
 //! use watchkeeper_chain::{ChainConfig, ChainObserver, ChainSource};
 //!

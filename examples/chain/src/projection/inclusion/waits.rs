@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use watchkeeper::{ByShow, Eventually, ObservationHandle, ObservationSnapshot, Observer, WaitBuilder};
+use watchkeeper::wait::{ByShow, Eventually, WaitBuilder};
+use watchkeeper::{ObservationHandle, ObservationSnapshot, Observer};
 
 use super::view::{InclusionView, Status};
 use crate::projection::View;
@@ -47,7 +48,8 @@ impl<S, T: Transaction, L: Ledger> ShowsInclusion for View<S, (InclusionView<T>,
 ///
 /// ```
 /// # use std::time::Duration;
-/// # use watchkeeper::{ObservationHandle, Observer, Unmet};
+/// # use watchkeeper::{ObservationHandle, Observer};
+/// # use watchkeeper::wait::Unmet;
 /// # use watchkeeper_chain::Hash;
 /// # use watchkeeper_chain::projection::inclusion::{InclusionWaits, ShowsInclusion};
 /// # async fn example<O>(handle: ObservationHandle<O>, paid: Hash) -> Result<(), Unmet>

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use watchkeeper::{
-    ObservationConfig, ObservationRuntime, ObservedSource, Observer, SharedSources, Subscription,
-};
+use watchkeeper::source::SharedSources;
+use watchkeeper::subscription::Subscription;
+use watchkeeper::{ObservationConfig, ObservationRuntime, ObservedSource, Observer};
 use watchkeeper_chain::adapter::{ChainIdentity, MemoryNode};
 use watchkeeper_chain::{
     Block, ChainConfig, ChainEvent, ChainObserver, ChainSource, Hash, Header, Start, Transaction,

@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use watchkeeper::subscription::RecvError;
 use watchkeeper::{
-    DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, RecvError,
-    StaticSourceProvider, async_trait,
+    DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, StaticSourceProvider,
+    async_trait,
 };
 use watchkeeper_chain::ChainEvent;
 use watchkeeper_chain::projection::feed::{BlockFeed, BlockStep, FeedError};

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
+use watchkeeper::runtime::{StopOutcome, StopReason};
+use watchkeeper::subscription::RecvError;
+use watchkeeper::wait::UnmetOutcome;
 use watchkeeper::{
-    ObservationConfig, ObservationHandle, ObservationRuntime, ObservedSource, RecvError,
-    StaticSourceProvider, StopOutcome, StopReason, UnmetOutcome,
+    ObservationConfig, ObservationHandle, ObservationRuntime, ObservedSource, StaticSourceProvider,
 };
 use watchkeeper_chain::adapter::{ChainIdentity, MemoryNode};
 use watchkeeper_chain::projection::checkpoint::Checkpoint;

@@ -19,7 +19,8 @@ use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use watchkeeper::{ObservationConfig, ObservationRuntime, ObservedSource, PerSource, source_fn};
+use watchkeeper::source::source_fn;
+use watchkeeper::{ObservationConfig, ObservationRuntime, ObservedSource, PerSource};
 use watchkeeper_scenario::{DynError, NodeAction, NodeControl, NodeControlError, async_trait};
 
 use super::NAME;

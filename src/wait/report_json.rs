@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::outcome::UnmetOutcome;
 use super::report::Unmet;
 use super::show::ReportedSnapshot;
-use crate::failure::ObservationFailure;
+use crate::error::ObservationFailure;
 use crate::text::{LABEL, MESSAGE, one_line};
 
 /// Bytes of what failures say, beside the oldest of them.

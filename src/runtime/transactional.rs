@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use crate::panics::{AppValue, AppValues, PanicMessage, catch, poll_caught};
-use crate::source_health::SourceHealth;
+use crate::source::health::SourceHealth;
 use crate::sync::{Mutex, lock};
 use crate::{DynError, ObservationConfig, ObservedSource, Observer};
 
@@ -25,7 +25,8 @@ use crate::{DynError, ObservationConfig, ObservedSource, Observer};
 /// # Examples
 ///
 /// ```
-/// use watchkeeper::{DynError, ObservedSource, Observer, Transactional, async_trait};
+/// use watchkeeper::{DynError, ObservedSource, Observer, async_trait};
+/// use watchkeeper::runtime::Transactional;
 ///
 /// struct Sum;
 ///

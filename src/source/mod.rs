@@ -1,5 +1,8 @@
 //! Sources and where they come from.
 
+pub(crate) mod duplicates;
+pub(crate) mod health;
+
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -8,15 +11,18 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::DynError;
-use crate::error_text::debug_as_text;
 use crate::panics::{AppValue, AppValues, catch, discard_each, log_panic};
 use crate::sync::{Mutex, lock};
+use crate::text::error_chain::debug_as_text;
 use crate::text::{NAME, NAMES, names, quoted};
+
+pub use crate::config::Duplicates;
+pub use health::{ProbeFailure, SourceFacts, SourceHealth};
 
 /// A named thing that can be observed: a node client, an endpoint, a file.
 ///
 /// The name is its identity: a source that comes back under the same name is the same source, replaced. Of two
-/// sources of one set that share a name the first is observed: see [`Duplicates`](crate::Duplicates).
+/// sources of one set that share a name the first is observed: see [`Duplicates`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedSource<S> {
     /// What the source is called; not empty, unique in its set.
@@ -279,7 +285,8 @@ impl<S: Clone + Send + Sync + 'static> SourceProvider<S> for StaticSourceProvide
 /// # Examples
 ///
 /// ```
-/// use watchkeeper::{ObservedSource, SharedSources};
+/// use watchkeeper::ObservedSource;
+/// use watchkeeper::source::SharedSources;
 ///
 /// let sources = SharedSources::new(vec![ObservedSource::new("n1", 8001)]);
 /// let for_the_runtime = sources.clone();
@@ -404,7 +411,8 @@ impl<S: Clone + Send + Sync + 'static> SourceProvider<S> for SharedSources<S> {
 /// # Examples
 ///
 /// ```
-/// use watchkeeper::{ObservedSource, source_fn};
+/// use watchkeeper::ObservedSource;
+/// use watchkeeper::source::source_fn;
 ///
 /// async fn nodes() -> std::io::Result<Vec<ObservedSource<u16>>> {
 ///     Ok(vec![ObservedSource::new("n1", 8001)]) // read a file, ask a registry

@@ -14,10 +14,10 @@ use watchkeeper_fsm::StopReason;
 use super::Snapshot;
 use super::builder::{ByShow, Throughout, WaitBuilder};
 use super::outcome::{Inconclusive, UnmetOutcome};
+use super::pending::Wait;
 use super::report::Unmet;
 use super::show::Show;
 use super::verdict::Verdict;
-use super::wait::Wait;
 use crate::handle::ObservationHandle;
 use crate::observer::Observer;
 use crate::panics::{discard_logged, poll_caught};
@@ -36,7 +36,8 @@ impl<O: Observer> ObservationHandle<O> {
     /// # Examples
     ///
     /// ```
-    /// # use watchkeeper::{ObservationHandle, Observer, Unmet};
+    /// # use watchkeeper::{ObservationHandle, Observer};
+    /// # use watchkeeper::wait::Unmet;
     /// # async fn the_test_itself() {}
     /// # async fn example<O: Observer<Snapshot = Vec<u64>>>(handle: ObservationHandle<O>) -> Result<(), Unmet> {
     /// let ascending = handle.invariant("heights only ascend", |heights| heights.is_sorted());

@@ -1,5 +1,7 @@
 //! What a runtime publishes about itself, as one consistent value.
 
+pub(crate) mod freshness;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -9,13 +11,13 @@ use watchkeeper_fsm::{State, StateKind};
 
 use crate::config::ObservationConfig;
 use crate::cursor::{Cursor, Resume};
-use crate::failure::ObservationFailure;
-use crate::freshness::Freshness;
+use crate::error::ObservationFailure;
 use crate::observer::Observer;
 use crate::panics::discard_logged;
-use crate::render::debug_line;
 use crate::source::LeftOut;
 use crate::source::SourceNames;
+use crate::status::freshness::Freshness;
+use crate::text::render::debug_line;
 use crate::text::{NAMES, names};
 
 /// Bytes of the snapshot in a status's `Debug`: it is the app's, and may hold anything.
@@ -41,7 +43,7 @@ pub struct ObservationSnapshot<S> {
     /// How many sources there were.
     pub source_count: usize,
     /// How many events were published up to this snapshot, by all cycles of the runtime, and of those that it has
-    /// [resumed](crate::Resume).
+    /// [resumed](crate::subscription::Resume).
     pub event_count: u64,
     /// The observer's own view. From a wait: without what was asked before its start.
     pub value: S,
@@ -66,7 +68,7 @@ impl<S> ObservationSnapshot<S> {
 }
 
 /// Right after this snapshot. Where a later cycle has failed, set `cycle` to that, or resume after
-/// its [`Record`](crate::Record).
+/// its [`Record`](crate::subscription::Record).
 impl<S> From<&ObservationSnapshot<S>> for Resume {
     fn from(snapshot: &ObservationSnapshot<S>) -> Self {
         Self { cursor: snapshot.cursor, cycle: snapshot.cycle, event_count: snapshot.event_count }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::failure::Cause;
-use crate::freshness::Freshness;
+use crate::error::Cause;
+use crate::status::freshness::Freshness;
 use crate::text::{self, MESSAGE, NAME, one_line};
 
 /// One failed probe.
@@ -81,7 +81,8 @@ pub struct SourceFacts {
 /// use std::time::Duration;
 ///
 /// use tokio::time::Instant;
-/// use watchkeeper::{Cause, ProbeFailure, SourceFacts, SourceHealth};
+/// use watchkeeper::runtime::Cause;
+/// use watchkeeper::source::{ProbeFailure, SourceFacts, SourceHealth};
 ///
 /// let mut facts = SourceFacts::default();
 /// let began = Instant::now();
@@ -136,7 +137,7 @@ impl SourceFacts {
     /// use std::time::Duration;
     ///
     /// use tokio::time::Instant;
-    /// use watchkeeper::SourceFacts;
+    /// use watchkeeper::source::SourceFacts;
     ///
     /// let mut facts = SourceFacts::default();
     /// let began = Instant::now();

@@ -10,14 +10,15 @@ mod evidence;
 mod invariant;
 pub(crate) mod judge;
 mod outcome;
+mod pending;
 mod report;
 #[cfg(feature = "json")]
 mod report_json;
 pub(crate) mod show;
 mod start;
 mod story;
+pub(crate) mod until;
 mod verdict;
-mod wait;
 
 #[cfg(all(test, watchkeeper_loom))]
 mod loom_tests;
@@ -31,21 +32,24 @@ use watchkeeper_fsm::StateKind;
 use crate::handle::ObservationHandle;
 use crate::observer::Observer;
 use crate::publish::history::ObservationBatch;
-use crate::render::debug_line;
 use crate::status::{ObservationSnapshot, ObservationStatus};
 use crate::sync::{Mutex, lock};
+use crate::text::render::debug_line;
 
+pub use crate::mark::Mark;
+pub use crate::watch::{Watch, WatchError};
 pub use builder::{ByDebug, ByShow, Eventually, Throughout, WaitBuilder};
 pub use invariant::{Invariant, InvariantReport};
 pub use outcome::{Inconclusive, InvalidWait, UnmetOutcome};
+pub use pending::Wait;
 pub use report::Unmet;
+pub use until::Until;
 pub use verdict::Verdict;
-pub use wait::Wait;
 
 use judge::{Judge, Predicate, SourceWish, Unchanged};
+use pending::MetAt;
 use report::EVENT;
 use show::Show;
-use wait::MetAt;
 
 type Snapshot<O> = Arc<ObservationSnapshot<<O as Observer>::Snapshot>>;
 
@@ -88,7 +92,8 @@ impl<O: Observer> ObservationHandle<O> {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use watchkeeper::{ObservationHandle, Observer, Unmet};
+    /// # use watchkeeper::{ObservationHandle, Observer};
+    /// # use watchkeeper::wait::Unmet;
     /// # async fn example<O: Observer<Snapshot = Vec<u64>>>(handle: ObservationHandle<O>) -> Result<(), Unmet> {
     /// let snapshot = handle
     ///     .eventually("all heights agree", |heights| heights.windows(2).all(|pair| pair[0] == pair[1]))
@@ -103,7 +108,8 @@ impl<O: Observer> ObservationHandle<O> {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use watchkeeper::{ObservationHandle, Observer, Unmet, Verdict};
+    /// # use watchkeeper::{ObservationHandle, Observer};
+    /// # use watchkeeper::wait::{Unmet, Verdict};
     /// # struct Job { failed: Option<String>, done: u64 }
     /// # async fn example<O: Observer<Snapshot = Job>>(handle: ObservationHandle<O>) -> Result<(), Unmet>
     /// # where O::Snapshot: std::fmt::Debug {
@@ -136,7 +142,8 @@ impl<O: Observer> ObservationHandle<O> {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use watchkeeper::{ObservationHandle, Observer, Unmet};
+    /// # use watchkeeper::{ObservationHandle, Observer};
+    /// # use watchkeeper::wait::Unmet;
     /// # struct Cluster { leader: Option<u64> }
     /// # async fn example<O: Observer<Snapshot = Cluster>>(handle: ObservationHandle<O>) -> Result<(), Unmet>
     /// # where O::Snapshot: std::fmt::Debug {
@@ -166,7 +173,8 @@ impl<O: Observer> ObservationHandle<O> {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use watchkeeper::{ObservationHandle, Observer, Unmet};
+    /// # use watchkeeper::{ObservationHandle, Observer};
+    /// # use watchkeeper::wait::Unmet;
     /// # async fn example<O: Observer<Snapshot = Vec<u64>>>(handle: ObservationHandle<O>) -> Result<(), Unmet> {
     /// handle.always("three nodes answer", |heights| heights.len() == 3).during(Duration::from_secs(5)).await?;
     /// # Ok(())
@@ -214,7 +222,8 @@ impl<O: Observer> ObservationHandle<O> {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use watchkeeper::{ObservationHandle, Observer, Unmet};
+    /// # use watchkeeper::{ObservationHandle, Observer};
+    /// # use watchkeeper::wait::Unmet;
     /// # struct Cluster { leader: Option<u64> }
     /// # async fn example<O: Observer<Snapshot = Cluster>>(handle: ObservationHandle<O>) -> Result<(), Unmet>
     /// # where O::Snapshot: std::fmt::Debug {
@@ -265,7 +274,7 @@ impl<O: Observer> ObservationHandle<O> {
     /// Waits for the machine to be in `state`, be it only between two polls of the waiting task.
     ///
     /// By default only cycles count that begin after this call: a runtime that is idle now reaches
-    /// `Idle` with its next success. [`State::Stopped`](crate::State::Stopped) counts in any case. Returns
+    /// `Idle` with its next success. [`State::Stopped`](crate::runtime::State::Stopped) counts in any case. Returns
     /// the status of that moment.
     pub fn reaches<'a>(&self, state: impl Into<StateKind>) -> WaitBuilder<'a, O, ObservationStatus<O>> {
         let state = state.into();
@@ -295,7 +304,8 @@ impl<O: Observer> ObservationHandle<O> {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use watchkeeper::{ObservationHandle, Observer, Unmet};
+    /// # use watchkeeper::{ObservationHandle, Observer};
+    /// # use watchkeeper::wait::Unmet;
     /// # async fn example<O: Observer>(handle: ObservationHandle<O>) -> Result<(), Unmet>
     /// # where O::Snapshot: std::fmt::Debug {
     /// handle.source_set("there are 3 nodes", |names| names.len() == 3).within(Duration::from_secs(10)).await?;
@@ -322,7 +332,7 @@ impl<O: Observer> ObservationHandle<O> {
 /// there are.
 impl<O: Observer> ObservationHandle<O> {
     /// Waits for the source called `name` to be in the set and to answer: see
-    /// [`SourceHealth::is_answering`](crate::SourceHealth::is_answering). It was asked for that answer after this
+    /// [`SourceHealth::is_answering`](crate::source::SourceHealth::is_answering). It was asked for that answer after this
     /// call (or after the mark).
     pub fn source_fresh<'a>(&self, name: &str) -> WaitBuilder<'a, O, Arc<ObservationSnapshot<O::Snapshot>>> {
         self.source(name, SourceWish::Fresh)

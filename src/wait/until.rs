@@ -14,7 +14,7 @@ use crate::observer::Observer;
 use crate::runtime::ObservationRuntime;
 use crate::source::ObservedSource;
 use crate::text::{LABEL, quoted};
-use crate::waits::{InvalidWait, Unmet, UnmetOutcome, Verdict};
+use crate::wait::{InvalidWait, Unmet, UnmetOutcome, Verdict};
 
 /// Waits until one condition is met, where no observation runs.
 ///
@@ -90,14 +90,16 @@ impl<C> Until<C> {
     }
 
     /// Cancelling `parent` ends it: the condition's future is dropped, and nothing can be said
-    /// ([`Inconclusive::Stopped`](crate::Inconclusive::Stopped), requested). With one that is cancelled already the
+    /// ([`Inconclusive::Stopped`](crate::wait::Inconclusive::Stopped), requested). With one that is cancelled already the
     /// condition is never asked. Default: no parent.
     ///
     /// # Examples
     ///
     /// ```
     /// use std::time::Duration;
-    /// use watchkeeper::{CancellationToken, Inconclusive, StopReason, UnmetOutcome, until};
+    /// use watchkeeper::until;
+    /// use watchkeeper::runtime::{CancellationToken, StopReason};
+    /// use watchkeeper::wait::{Inconclusive, UnmetOutcome};
     ///
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() {

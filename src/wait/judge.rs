@@ -7,11 +7,11 @@ use tokio::time::Instant;
 use watchkeeper_fsm::StateKind;
 
 use super::verdict::Verdict;
-use crate::duplicates::health_of;
 use crate::explain::{has_source, may_be_known_later};
 use crate::observer::Observer;
 use crate::panics::AppValue;
 use crate::publish::history::ObservationBatch;
+use crate::source::duplicates::health_of;
 use crate::status::{ObservationSnapshot, Published};
 use crate::text::{NAME, quoted};
 

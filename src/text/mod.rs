@@ -3,6 +3,9 @@
 //! Names, errors and values come from outside, and they go to terminals and logs. One of them may hold a
 //! whole HTML page, a line break that forges a line, or an escape sequence. All reports print through here.
 
+pub(crate) mod error_chain;
+pub(crate) mod render;
+
 use std::fmt::{self, Write};
 
 /// Bytes of a name in a sentence.

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use crate::error::DynError;
-use crate::error_text::chain;
+use crate::text::error_chain::chain;
 
 /// What the predicate of a wait says of a snapshot, of a source's value or of an event.
 ///
@@ -14,7 +14,7 @@ use crate::error_text::chain;
 /// # Examples
 ///
 /// ```
-/// use watchkeeper::Verdict;
+/// use watchkeeper::wait::Verdict;
 ///
 /// fn three_votes(votes: u64) -> Result<(), String> {
 ///     if votes >= 3 { Ok(()) } else { Err(format!("{votes} votes of 3")) }
@@ -30,7 +30,7 @@ pub enum Verdict {
     /// It is not, for this reason; an empty one is none. To [`always`](crate::ObservationHandle::always) and to
     /// an invariant this is a violation.
     NotYet(String),
-    /// It will never be: the wait ends now, as [`UnmetOutcome::GaveUp`](crate::UnmetOutcome::GaveUp).
+    /// It will never be: the wait ends now, as [`UnmetOutcome::GaveUp`](crate::wait::UnmetOutcome::GaveUp).
     GiveUp(String),
 }
 

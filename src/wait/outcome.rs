@@ -49,7 +49,7 @@ pub enum Inconclusive {
     SourcesNotAsked,
     /// The predicate of an invariant has panicked.
     Panicked,
-    /// The waiting task did not keep up, or the [`Feed`](crate::Feed) has lost some of its run: some publications were
+    /// The waiting task did not keep up, or the [`Feed`](crate::feed::Feed) has lost some of its run: some publications were
     /// not judged.
     FellBehind {
         /// How many.

@@ -32,7 +32,7 @@ use crate::publish::history::ObservationBatch;
 use crate::publish::queue::Publication;
 use crate::publish::shared::{Registered, Shared};
 use crate::pulse::{BothClocks, Vigil};
-use crate::source_health::seconds;
+use crate::source::health::seconds;
 use crate::status::{ObservationStatus, Published};
 use crate::text::{LABEL, names, quoted};
 use crate::time::later;

@@ -1,5 +1,8 @@
 //! Starting a runtime, and owning it.
 
+mod poll_now;
+mod transactional;
+
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -9,7 +12,6 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::Instrument;
-use watchkeeper_fsm::StopReason;
 
 use crate::clock::Clock;
 use crate::config::ObservationConfig;
@@ -30,8 +32,18 @@ use crate::shield::shielded;
 use crate::source::{Provider, SourceProvider};
 use crate::status::Published;
 use crate::task::inbox::life;
-use crate::task::lifetime::StopOutcome;
+
 use crate::task::lifetime::Terminate;
+
+pub use crate::config::{Backoff, Retry};
+pub use crate::error::Cause;
+pub use crate::error::{ControlError, PollNowError};
+pub use crate::status::ObservationStatus;
+pub use crate::status::freshness::Freshness;
+pub use crate::task::lifetime::StopOutcome;
+pub use tokio_util::sync::CancellationToken;
+pub use transactional::Transactional;
+pub use watchkeeper_fsm::{State, StateKind, StopReason};
 
 /// A running observation: one task that owns provider, observer and state.
 ///
@@ -93,9 +105,10 @@ use crate::task::lifetime::Terminate;
 /// ```
 /// use std::time::Duration;
 /// use watchkeeper::{
-///     DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, State,
-///     StaticSourceProvider, async_trait,
+///     DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, StaticSourceProvider,
+///     async_trait,
 /// };
+/// use watchkeeper::runtime::State;
 ///
 /// struct Counter;
 ///
@@ -185,7 +198,8 @@ impl<O: Observer> ObservationRuntime<O> {
     /// ```
     /// # use std::time::Duration;
     /// # use tokio::time::timeout;
-    /// # use watchkeeper::{DynError, ObservationConfig, ObservationRuntime, Observer, SourceProvider, StopOutcome};
+    /// # use watchkeeper::{DynError, ObservationConfig, ObservationRuntime, Observer, SourceProvider};
+    /// # use watchkeeper::runtime::StopOutcome;
     /// # async fn example<O: Observer>(
     /// #     provider: impl SourceProvider<O::Source>, observer: O,
     /// # ) -> Result<(), DynError> {

@@ -7,12 +7,12 @@ use tokio::time::Instant;
 use watchkeeper_fsm::State;
 
 use super::evidence::Evidence;
-use crate::duplicates::health_of;
-use crate::failure::ObservationFailure;
+use crate::error::ObservationFailure;
 use crate::observer::Observer;
 use crate::panics::catch;
 use crate::publish::log::{Entry, LogEvent, is_same};
 use crate::publish::shared::Logged;
+use crate::source::duplicates::health_of;
 use crate::status::Published;
 use crate::text::{MESSAGE, NAME, NAMES, names, one_line};
 

@@ -10,12 +10,12 @@ use watchkeeper_fsm::State;
 
 use super::Wait;
 use super::judging::WaitEnd;
-use crate::failure::Cause;
+use crate::error::Cause;
 use crate::observer::Observer;
 use crate::pulse::BothClocks;
-use crate::source_health::{ProbeFailure, SourceHealth};
-use crate::waits::judge::Judge;
-use crate::waits::outcome::{Inconclusive, UnmetOutcome};
+use crate::source::health::{ProbeFailure, SourceHealth};
+use crate::wait::judge::Judge;
+use crate::wait::outcome::{Inconclusive, UnmetOutcome};
 
 impl<O: Observer, T> Wait<'_, O, T> {
     /// Judges what has come, seen from outside: a predicate may block its thread.

@@ -13,10 +13,10 @@ use crate::publish::history::ObservationBatch;
 use crate::publish::queue::Publication;
 use crate::status::Published;
 use crate::status::is_over;
-use crate::waits::Snapshot;
-use crate::waits::evidence::{Evidence, Violation};
-use crate::waits::judge::{Finding, Judge};
-use crate::waits::outcome::{Inconclusive, InvalidWait, UnmetOutcome};
+use crate::wait::Snapshot;
+use crate::wait::evidence::{Evidence, Violation};
+use crate::wait::judge::{Finding, Judge};
+use crate::wait::outcome::{Inconclusive, InvalidWait, UnmetOutcome};
 
 /// How a wait ends.
 pub(super) enum WaitEnd<O: Observer> {

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use crate::observer::Observer;
 use crate::panics::catch;
-use crate::render::{End, Rendered, render};
+use crate::text::render::{End, Rendered, render};
 use crate::text::{Form, one_line, prefix};
 
 /// Bytes of a snapshot that are rendered: what is behind them is neither shown nor compared.

@@ -11,7 +11,7 @@ use super::evidence::Evidence;
 use super::outcome::UnmetOutcome;
 use super::show::{ReportedSnapshot, Show};
 use super::story::{self, Lifecycle, Sources};
-use crate::failure::ObservationFailure;
+use crate::error::ObservationFailure;
 use crate::observer::Observer;
 use crate::panics::catch;
 use crate::publish::shared::Logged;

@@ -54,7 +54,8 @@ use crate::source::{ObservedSource, SourceProvider};
 ///
 /// ```
 /// # use std::time::Duration;
-/// use watchkeeper::{CancellationToken, ObservationConfig, ObservedSource, StopReason};
+/// use watchkeeper::{ObservationConfig, ObservedSource};
+/// use watchkeeper::runtime::{CancellationToken, StopReason};
 ///
 /// async fn length(file: ObservedSource<&'static str>) -> std::io::Result<usize> {
 ///     Ok(file.source.len())

@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::config::Duplicates;
-use crate::failure::Cause;
+use crate::error::Cause;
 use crate::observer::Observer;
 use crate::panics::AppValues;
+use crate::source::health::{ProbeFailure, SourceHealth};
 use crate::source::{LeftOut, ObservedSource, SourceChange, SourceNames, SourceSetError};
-use crate::source_health::{ProbeFailure, SourceHealth};
 use crate::status::ObservationSnapshot;
 
 /// A set whose names tell its sources apart.

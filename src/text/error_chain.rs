@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use crate::panics::catch;
-use crate::render::rendered;
+use crate::text::render::rendered;
 use crate::text::{DisplayText, one_line};
 
 /// Causes that are followed: an error may be its own cause.
@@ -29,7 +29,8 @@ const CAUSE: usize = 1_000;
 ///
 /// ```
 /// use watchkeeper::report::error_chain;
-/// use watchkeeper::{GroupError, ObservationRuntimeError};
+/// use watchkeeper::ObservationRuntimeError;
+/// use watchkeeper::group::GroupError;
 ///
 /// let error = ObservationRuntimeError::SourceRefresh { source: "connection\nrefused".into() };
 /// assert_eq!(
@@ -110,7 +111,7 @@ macro_rules! debug_as_text {
     ($($error:ty),+ $(,)?) => {$(
         impl std::fmt::Debug for $error {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(&$crate::report::error_chain(self))
+                f.write_str(&$crate::text::error_chain::error_chain(self))
             }
         }
     )+};
