@@ -162,7 +162,7 @@ fn since_epoch(since: Duration) -> SystemTime {
 
 /// Is over at its deadline, or when its executor has shut down.
 ///
-/// Tokio's own panics when it is polled behind that; the observation's end has been published then.
+/// Tokio's own panics when it is polled after that; the observation's end has been published then.
 pub(crate) struct Timer(Ticking);
 
 enum Ticking {

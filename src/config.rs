@@ -213,7 +213,7 @@ pub enum Retry {
     Backoff(Backoff),
 }
 
-/// Exponential backoff: behind the failure that begins it, and behind each retry that fails, it waits; the `n`th
+/// Exponential backoff: it waits after the failure that begins it, and after each retry that fails; the `n`th
 /// time for `first * 2^(n-1)`, at most `max`, less a random part.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Backoff {

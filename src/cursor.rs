@@ -10,7 +10,7 @@ use crate::text::error_chain::debug_as_text;
 /// The largest number to go on from: each process adds to it, and there is room for more than will ever come.
 pub(crate) const LAST_RESUMED: u64 = u64::MAX / 2;
 
-/// Tells runtimes apart, also those of other processes and machines.
+/// Identifies a runtime, also among those of other processes and machines.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Instance(pub(crate) u128);
 

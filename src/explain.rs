@@ -16,7 +16,7 @@ impl<O: Observer> ObservationHandle<O> {
     /// since, whether a probe is in flight. For one that is fresh it says so, for a name that no source has it
     /// lists those there are, as many as fit into 400 bytes. One line, escaped, of at most 4 KiB.
     ///
-    /// Sources are told apart by observers that keep what they know by source: [`Observer::source_health`].
+    /// Sources are distinguished by observers that keep what they know by source: [`Observer::source_health`].
     ///
     /// ```text
     /// n3 is stale: last answer 4.2 s ago; 7 consecutive failures, last 0.1 s ago: connection refused

@@ -116,13 +116,13 @@ impl<O: Observer> ObservationHandle<O> {
     /// Every batch from now on, each exactly once.
     ///
     /// A snapshot that was read before may already contain the first of them: to go on right
-    /// behind a snapshot, use [`subscribe_from`](Self::subscribe_from) with its cursor.
+    /// after a snapshot, use [`subscribe_from`](Self::subscribe_from) with its cursor.
     #[must_use]
     pub fn subscribe(&self) -> Subscription<O::Event> {
         Subscription::from_now(Arc::clone(&self.shared.history))
     }
 
-    /// Every batch behind `cursor`, each exactly once: with a snapshot's cursor there is no gap
+    /// Every batch after `cursor`, each exactly once: with a snapshot's cursor there is no gap
     /// and no repetition. A cursor that is too old starts with
     /// [`Lagged`](crate::subscription::RecvError::Lagged). So does one of an earlier process that this runtime goes on for
     /// ([`ObservationConfig::resume`](crate::ObservationConfig::resume)); then it is

@@ -29,7 +29,7 @@ use crate::source::health::SourceHealth;
 ///     for source in sources {
 ///         let height = source.source.height().await?; // a failing second source ...
 ///         events.extend(*seen + 1..=height);
-///         *seen = height.max(*seen); // ... and what the first one told is lost
+///         *seen = height.max(*seen); // ... and what the first one answered is lost
 ///     }
 ///     Ok(events)
 /// }
@@ -39,7 +39,7 @@ use crate::source::health::SourceHealth;
 ///     for source in sources {
 ///         highest = highest.max(source.source.height().await?);
 ///     }
-///     let events = (*seen + 1..=highest).collect(); // everything that can fail is behind us
+///     let events = (*seen + 1..=highest).collect(); // nothing after this can fail
 ///     *seen = highest;
 ///     Ok(events)
 /// }
@@ -138,7 +138,7 @@ pub trait Observer: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Whatever keeps this cycle from telling the truth. The state is kept, so it must not have
+    /// Whatever keeps this cycle from a true answer. The state is kept, so it must not have
     /// been changed: see the contract above.
     async fn poll(
         &self,
@@ -151,7 +151,7 @@ pub trait Observer: Send + Sync + 'static {
 
     /// Whether `poll` may be dropped at any of its awaits without leaving the state half changed.
     ///
-    /// If so, a time-out keeps the state. By default it is dropped and built anew, in a new
+    /// If so, a time-out keeps the state. By default it is dropped and built again, in a new
     /// generation. A panic always drops it.
     fn poll_is_cancel_safe(&self) -> bool {
         false

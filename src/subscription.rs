@@ -25,10 +25,10 @@ const DRAIN: usize = 32;
 
 /// Every batch from a position on, in order, each exactly once.
 ///
-/// Shaped like tokio's broadcast receiver: [`recv`](Self::recv) returns batches, and tells of what
-/// is not a batch as a [`RecvError`]. A subscription reads the runtime's shared history at its own
-/// pace; one that falls behind `history_limit` is told exactly how many batches it missed, then
-/// goes on. It is also a [`Stream`], which yields the same and ends behind `Closed`.
+/// Shaped like tokio's broadcast receiver: [`recv`](Self::recv) returns batches, and what is
+/// not a batch as a [`RecvError`]. A subscription reads the runtime's shared history at its own
+/// pace; one that falls behind by more than `history_limit` gets the exact number of batches that it missed, then
+/// goes on. It is also a [`Stream`], which yields the same and ends after `Closed`.
 ///
 /// A subscription holds at most 32 batches that the history may already have dropped.
 ///
@@ -60,10 +60,10 @@ pub struct Subscription<E> {
     place: WakerSlot,
 }
 
-/// What a subscription is told instead of a batch.
+/// What a subscription returns instead of a batch.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RecvError {
-    /// The history no longer held the next batches. The next call goes on behind them.
+    /// The history no longer held the next batches. The next call goes on after them.
     #[error("missed {missed} batches: read faster, or raise ObservationConfig::history_limit")]
     Lagged {
         /// Exactly how many batches were missed.
@@ -71,7 +71,7 @@ pub enum RecvError {
         /// Where the subscription goes on.
         resume: Cursor,
     },
-    /// The observer's state was built anew; what follows starts over. Told between the last batch
+    /// The observer's state was built again; what follows starts over. Returned between the last batch
     /// of the old generation and the first of the new one, also when there is none yet.
     #[error(
         "the observer's state was rebuilt as generation {generation}: start over from the latest snapshot"
@@ -94,7 +94,7 @@ impl<E> Subscription<E> {
         Self::new(history, next_seq, generation)
     }
 
-    /// Reads what was published behind `cursor`.
+    /// Reads what was published after `cursor`.
     pub(crate) fn from_cursor(history: Arc<History<E>>, cursor: Cursor) -> Result<Self, CursorError> {
         history.check(cursor)?;
         Ok(Self::new(history, cursor.seq, cursor.generation))
@@ -108,8 +108,8 @@ impl<E> Subscription<E> {
     ///
     /// # Errors
     ///
-    /// [`Lagged`](RecvError::Lagged) and [`Rebuilt`](RecvError::Rebuilt) are told once, then it
-    /// goes on; [`Closed`](RecvError::Closed) is the end and is told again to whoever asks again.
+    /// [`Lagged`](RecvError::Lagged) and [`Rebuilt`](RecvError::Rebuilt) are returned once, then it
+    /// goes on; [`Closed`](RecvError::Closed) is the end, and every later call returns it again.
     ///
     /// # Cancel safety
     ///
@@ -134,7 +134,7 @@ impl<E> Subscription<E> {
         }
     }
 
-    /// Where this subscription stands: right behind what it has returned.
+    /// Where this subscription stands: right after what it has returned.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
         let seq = self.ready.front().map_or(self.next, |batch| batch.seq);

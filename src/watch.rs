@@ -25,11 +25,11 @@ use crate::waiting::WakerSlot;
 pub struct Watch<O: Observer> {
     shared: Arc<Shared<O::Snapshot, O::Event>>,
     place: WakerSlot,
-    /// The number of the last publication that was told.
-    told: u64,
-    /// The success whose turning stale was told.
-    told_stale: Option<Instant>,
-    told_end: bool,
+    /// The number of the last publication that was returned.
+    returned: u64,
+    /// The success whose turning stale was returned.
+    returned_stale: Option<Instant>,
+    returned_end: bool,
 }
 
 /// Why there is no next status.
@@ -59,8 +59,13 @@ debug_as_text!(WatchError);
 
 impl<O: Observer> Watch<O> {
     pub(crate) fn new(shared: Arc<Shared<O::Snapshot, O::Event>>) -> Self {
-        let mut watch =
-            Self { shared, place: WakerSlot::default(), told: 0, told_stale: None, told_end: false };
+        let mut watch = Self {
+            shared,
+            place: WakerSlot::default(),
+            returned: 0,
+            returned_stale: None,
+            returned_end: false,
+        };
         let _ = watch.status();
         watch
     }
@@ -70,11 +75,11 @@ impl<O: Observer> Watch<O> {
         let now = self.shared.clock.now();
         let (number, status) =
             self.shared.read(|published| (published.number, ObservationStatus::read(published, now)));
-        self.told = number;
+        self.returned = number;
         if status.freshness.is_stale() {
-            self.told_stale = status.freshness.last_success();
+            self.returned_stale = status.freshness.last_success();
         }
-        self.told_end = matches!(status.state, State::Stopped { .. });
+        self.returned_end = matches!(status.state, State::Stopped { .. });
         status
     }
 
@@ -90,17 +95,17 @@ impl<O: Observer> Watch<O> {
     ///
     /// Cancel safe: a status counts as seen only when it is returned.
     pub async fn changed(&mut self) -> Result<ObservationStatus<O>, WatchError> {
-        if self.told_end
+        if self.returned_end
             && let State::Stopped { reason } = self.shared.read(|status| status.state)
         {
             return Err(WatchError::Closed(reason));
         }
         let (shared, clock) = (&self.shared, &self.shared.clock);
         // A publication that was returned is no news.
-        let (known, told_stale) = (self.told, self.told_stale);
+        let (known, returned_stale) = (self.returned, self.returned_stale);
         let stale_at = shared.read(|status| {
-            let told = told_stale.is_some() && told_stale == status.last_success;
-            if told { None } else { status.stale_at() }
+            let returned = returned_stale.is_some() && returned_stale == status.last_success;
+            if returned { None } else { status.stale_at() }
         });
         let turns_stale = async {
             match stale_at {

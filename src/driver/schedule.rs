@@ -81,7 +81,7 @@ impl Schedule {
         }
     }
 
-    /// The first point of the grid behind `now`.
+    /// The first point of the grid after `now`.
     pub(crate) fn next_tick(&mut self, now: Instant) -> Instant {
         self.pass(now, false);
         self.next_at
@@ -180,7 +180,7 @@ mod tests {
         schedule.pass(at(start, 2500), false);
         schedule.pass(at(start, 8500), true);
         assert_eq!(schedule.next_tick(at(start, 9500)), at(start, 10_000));
-        assert_eq!(schedule.missed(), 3, "1 s and 2 s before, 9 s behind");
+        assert_eq!(schedule.missed(), 3, "1 s and 2 s before, 9 s after");
     }
 
     /// The delays of so many failures of the schedule's own.

@@ -220,9 +220,9 @@ impl AnyHandle {
         self.inner.subscribe_json(None)
     }
 
-    /// Every batch behind `cursor` as JSON: see [`ObservationHandle::subscribe_from`].
+    /// Every batch after `cursor` as JSON: see [`ObservationHandle::subscribe_from`].
     ///
-    /// With [`AnySnapshot::cursor`] it goes on right behind that snapshot.
+    /// With [`AnySnapshot::cursor`] it goes on right after that snapshot.
     ///
     /// # Errors
     ///
@@ -410,7 +410,7 @@ impl<'a> AnySnapshot<'a> {
         self.inner.source_count()
     }
 
-    /// Right behind the events it contains.
+    /// Right after the events it contains.
     #[must_use]
     pub fn cursor(self) -> Cursor {
         self.inner.cursor()

@@ -67,7 +67,7 @@ type Identity<S> = dyn Fn(&S) -> u64 + Send + Sync;
 /// Keep [`collect_for`](Self::collect_for) below the runtime's `poll_timeout` and `init_timeout`. A poll that is
 /// cut off while it collects is a warning in the log, and the observer collects for half the time that poll had
 /// from then on. Its events come with the next poll that ends; those of several such polls are folded by source:
-/// of each value that came and went, only the last is told.
+/// of each value that came and went, only the last is emitted.
 ///
 /// # Panics
 ///
@@ -179,7 +179,7 @@ pub enum SourceEvent<V> {
         /// Why.
         failure: Arc<ProbeFailure>,
     },
-    /// The first answer behind failed probes; told before what it changed.
+    /// The first answer after failed probes; emitted before what it changed.
     Recovered {
         /// The source's name.
         source: Arc<str>,

@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_source_went_through_is_told_by_its_ends() {
+    fn the_net_change_of_a_source_is_emitted() {
         use Does::{Answer, Fail, Leave, Replace};
         let event = |does: &[Does]| {
             let (mut sources, mut events) = (<[PendingSource; 3]>::default(), Vec::new());

@@ -46,7 +46,7 @@ impl<V: fmt::Debug> fmt::Display for SourceEvent<V> {
     }
 }
 
-/// The same as `Display`: whoever shows events by `Debug`, as reports and timelines of any observer do, shows them
+/// The same as `Display`: what shows events by `Debug`, as reports and timelines of any observer do, shows them
 /// so.
 impl<V: fmt::Debug> fmt::Debug for SourceEvent<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

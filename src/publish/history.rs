@@ -1,9 +1,9 @@
 //! The newest batches, shared by everyone who reads them.
 //!
-//! There is one ring and no queue per subscriber: publishing costs the same whoever reads, and a
+//! There is one ring and no queue per subscriber: publishing costs the same however many read, and a
 //! slow reader blocks nobody. The protocol has three steps, in this order: the batch is pushed,
 //! then the status is published, then the [`Head`] is announced. Readers look at batches only below
-//! the announced head, so whoever sees a batch finds its snapshot published.
+//! the announced head, so the snapshot of a batch that can be read is published.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -222,7 +222,7 @@ impl<E> History<E> {
         announced.finish();
     }
 
-    /// Ends the stream behind what was announced.
+    /// Ends the stream after what was announced.
     pub(crate) fn close(&self, reason: StopReason) {
         let mut wakers = Vec::new();
         {
@@ -299,7 +299,7 @@ impl<E> History<E> {
     }
 
     /// The batches from number `next` on and below `end`, and how many of them are no longer there. None where
-    /// `next` lies behind `end`: who asks for what comes has missed nothing.
+    /// `next` lies after `end`: a reader of what is to come has missed nothing.
     pub(crate) fn between(&self, next: u64, end: u64) -> (Vec<Arc<ObservationBatch<E>>>, u64) {
         let ring = lock(&self.ring);
         if next >= end {

@@ -158,7 +158,7 @@ impl Log {
         matches!(run, Some(Entry { what: LogEvent::Failed { first, .. }, .. }) if is_same(first, failure))
     }
 
-    /// What happened behind publication `number`, and whether older entries of that time were
+    /// What happened after publication `number`, and whether older entries of that time were
     /// dropped. A run may have begun before.
     pub(crate) fn since(&self, number: u64) -> (Vec<Entry>, bool) {
         let inside: Vec<Entry> = self.entries().filter(|entry| entry.number > number).cloned().collect();
@@ -166,7 +166,7 @@ impl Log {
         (inside, cut)
     }
 
-    /// The failures behind the first `before` until `ended`, and how many of them are no longer kept. By then there
+    /// The failures after the first `before` until `ended`, and how many of them are no longer kept. By then there
     /// were `known`; `None` if that was missed, and then there may be fewer than the number returned.
     pub(crate) fn failures(
         &self,
@@ -325,21 +325,21 @@ mod tests {
                 ObservationFailure { observed_at: at(cycle + 1), ..ObservationFailure::clone(&first) };
             log.push(cycle, Instant::now(), LogEvent::failed(&Arc::new(failure)));
         }
-        // (behind so many, up to so many, whether that is known; the first cycle, how many, how many are lost)
+        // (after so many, up to so many, whether that is known; the first cycle, how many, how many are lost)
         let cases = [
             (0, 300, true, Some(44), 256, 44),
             (0, 300, false, Some(44), 256, 44),
             (44, 300, true, Some(44), 256, 0),
             (290, 295, true, Some(290), 5, 0),
             (0, 10, true, None, 0, 10),
-            // Not known how many of the 44 are behind the end.
+            // Not known how many of the 44 are after the end.
             (0, 10, false, None, 0, 44),
             (300, 300, true, None, 0, 0),
         ];
         for (before, until, is_known, first, count, lost) in cases {
             let (kept, cut) = log.failures(before, at(until), is_known.then_some(until));
             let found = (kept.first().map(|failure| failure.cycle), kept.len(), cut);
-            assert_eq!(found, (first, count, lost), "behind {before}, up to {until}");
+            assert_eq!(found, (first, count, lost), "after {before}, up to {until}");
         }
         let newest = log.newest_failures(64);
         assert_eq!((newest[0].cycle, newest.len()), (236, 64));

@@ -26,7 +26,7 @@ use crate::waiting::{Waiting, WakerSlot, drop_waker, wake_all};
 /// How many failures `failures()` keeps.
 const FAILURES: usize = 64;
 
-/// One runtime's readable side. There is one writer, the driver, and one exception: whoever
+/// One runtime's readable side. There is one writer, the driver, and one exception: what
 /// declares the runtime ended ([`Terminate`]). After that nothing is published any more.
 pub(crate) struct Shared<S, E> {
     /// What the config calls the observation.
@@ -190,7 +190,7 @@ impl<S, E> Shared<S, E> {
         }
     }
 
-    /// Registers a wait, for events or without them: every publication behind the status returned is for it.
+    /// Registers a wait, for events or without them: every publication after the status returned is for it.
     pub(crate) fn register(&self, events: bool) -> (Registered, Arc<Published<S>>) {
         let mut board = lock(&self.board);
         let id = Some(board.queues.register(events));
@@ -267,7 +267,7 @@ impl<S, E> Shared<S, E> {
         drop(dropped);
     }
 
-    /// What the log holds behind the publication `first`, with the failures until `ended`, if they are known so many.
+    /// What the log holds after the publication `first`, with the failures until `ended`, if they are known so many.
     pub(crate) fn logged(&self, first: &Published<S>, ended: Instant, known: Option<u64>) -> Logged {
         let board = lock(&self.board);
         let (entries, cut) = board.log.since(first.number);
@@ -282,7 +282,7 @@ impl<S, E> Shared<S, E> {
 }
 
 impl<S, E> Shared<S, E> {
-    /// With all that tells runtimes apart: a deadline's thread is outside of the span.
+    /// With all that identifies the runtime: a deadline's thread is outside of the span.
     fn log_end(&self, reason: StopReason) {
         let (instance, cycle) = (self.history.instance(), self.read(|status| status.cycle));
         let name = self.name.as_deref().map(logged_name);

@@ -94,7 +94,7 @@ pub(crate) struct Stall {
     pub(super) by: Culprit,
 }
 
-/// What blocks a thread, as far as it can be told from outside.
+/// What blocks a thread, as far as that is visible from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Culprit {
     Predicate,

@@ -308,7 +308,7 @@ impl<O: Observer> ObservationRuntime<O> {
         let parent = config.parent.as_ref().map(|parent| Parent::of(&remote.life, parent));
         let core =
             Core::new(Arc::clone(&shared), Arc::clone(&remote.life), &config, keeps_state, first_cycle);
-        // The guard is dropped last, behind everything of the app's: here when the task never ran ...
+        // The guard is dropped last, after everything of the app's: here when the task never ran ...
         let died = Arc::clone(&remote.life);
         let whole = Driver { inbox, core, observer, provider };
         let whole = (Box::pin(drive(whole)), parent, guard);

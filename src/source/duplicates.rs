@@ -1,4 +1,4 @@
-//! What becomes of sources that cannot be told apart by their names.
+//! Sources that cannot be distinguished by their names.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::source::health::{ProbeFailure, SourceHealth};
 use crate::source::{LeftOut, ObservedSource, SourceChange, SourceNames, SourceSetError};
 use crate::status::ObservationSnapshot;
 
-/// A set whose names tell its sources apart.
+/// A set in which each source has a name of its own.
 pub(crate) struct Settled<S> {
     pub(crate) sources: AppValues<ObservedSource<S>>,
     /// What is new in it, if its names are not those that were known.

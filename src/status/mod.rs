@@ -31,7 +31,7 @@ pub struct ObservationSnapshot<S> {
     pub generation: u64,
     /// The cycle that published it.
     pub cycle: u64,
-    /// Right behind the events it contains: `subscribe_from(snapshot.cursor)` misses nothing and
+    /// Right after the events it contains: `subscribe_from(snapshot.cursor)` misses nothing and
     /// repeats nothing.
     pub cursor: Cursor,
     /// When it was published, on tokio's clock.
@@ -47,7 +47,7 @@ pub struct ObservationSnapshot<S> {
     pub event_count: u64,
     /// The observer's own view. From a wait: without what was asked before its start.
     pub value: S,
-    /// What could not be told apart in its set.
+    /// What had no name of its own in its set.
     pub(crate) left_out: Option<Arc<LeftOut>>,
     /// About how many bytes it and its events take, for taps.
     pub(crate) weight: usize,
@@ -105,7 +105,7 @@ pub(crate) struct Published<S> {
     pub(crate) interval: Duration,
 }
 
-/// The snapshot is the app's, and whoever holds this, be it in a queue of many, holds other values as well.
+/// The snapshot is the app's, and its destructor may panic. A queue holds many of these, each of which drops its own.
 impl<S> Drop for Published<S> {
     fn drop(&mut self) {
         if let Some(snapshot) = self.snapshot.take() {
@@ -185,7 +185,7 @@ pub struct ObservationStatus<O: Observer> {
     pub since: Instant,
     /// Whether ticks and wakes are held back.
     pub paused: bool,
-    /// The generation of the observer's state; while a lost state is built anew, still the last one.
+    /// The generation of the observer's state; while a lost state is built again, still the last one.
     pub generation: u64,
     /// The cycle in flight, or the last one.
     pub cycle: u64,

@@ -110,7 +110,7 @@ fn loom_a_stream_behind_a_snapshot_is_woken_while_the_runtime_lives_on() {
 }
 
 #[test]
-fn loom_a_slow_reader_is_told_exactly_what_it_missed() {
+fn loom_a_slow_reader_gets_exactly_the_count_it_missed() {
     model(4, || {
         let history = Arc::new(History::new(Instance(1), 1, First::default()));
         let mut subscription = Subscription::from_now(Arc::clone(&history));
@@ -134,7 +134,7 @@ fn loom_a_slow_reader_is_told_exactly_what_it_missed() {
 }
 
 #[test]
-fn loom_a_rebuild_is_told_between_the_generations() {
+fn loom_a_rebuild_is_returned_between_the_generations() {
     model(3, || {
         let history = Arc::new(History::new(Instance(1), 64, First::default()));
         let mut subscription = Subscription::from_now(Arc::clone(&history));
@@ -146,9 +146,9 @@ fn loom_a_rebuild_is_told_between_the_generations() {
             history.close(StopReason::Dropped);
         });
 
-        let told: Vec<_> = (0..4).map(|_| block_on(subscription.recv()).map(|batch| batch.seq)).collect();
+        let received: Vec<_> = (0..4).map(|_| block_on(subscription.recv()).map(|batch| batch.seq)).collect();
         let rebuilt = Err(RecvError::Rebuilt { generation: 2 });
-        assert_eq!(told, [Ok(0), rebuilt, Ok(1), Err(RecvError::Closed(StopReason::Dropped))]);
+        assert_eq!(received, [Ok(0), rebuilt, Ok(1), Err(RecvError::Closed(StopReason::Dropped))]);
         writer.join().unwrap();
     });
 }
@@ -165,9 +165,10 @@ fn loom_a_stream_is_woken_for_every_batch_and_for_the_end() {
         });
 
         let mut next = || block_on(poll_fn(|context| Pin::new(&mut subscription).poll_next(context)));
-        let told = [next(), next(), next(), next()].map(|item| item.map(|item| item.map(|batch| batch.seq)));
+        let received =
+            [next(), next(), next(), next()].map(|item| item.map(|item| item.map(|batch| batch.seq)));
         let closed = Err(RecvError::Closed(StopReason::Dropped));
-        assert_eq!(told, [Some(Ok(0)), Some(Ok(1)), Some(closed), None]);
+        assert_eq!(received, [Some(Ok(0)), Some(Ok(1)), Some(closed), None]);
         writer.join().unwrap();
     });
 }

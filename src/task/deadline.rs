@@ -3,7 +3,7 @@
 //! A worker thread that app code blocks may be the very one that drives the executor's timers; none
 //! of them fires until it is back. An executor that nobody drives fires none at all. So the deadlines of all
 //! stops, and the looks at executors that owe somebody an answer, are kept by one thread of our own, on the
-//! real clock: it is started by the first of them, sleeps, and calls whoever is still there.
+//! real clock: it is started by the first of them, sleeps, and calls those that are still there.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
@@ -90,7 +90,7 @@ impl Keeper {
                 Some(at) if at <= now => {
                     let who = pending.by_time.pop_first().and_then(|(_, who)| who.upgrade());
                     drop(pending);
-                    // Wakers and destructors are foreign code: whoever is let go of, is so in here.
+                    // Wakers and destructors are foreign code: they run in here.
                     if let Err(panic) = catch(move || who.inspect(|who| who.expire()).is_some()) {
                         log_panic("what was to happen at a deadline", &panic);
                     }
@@ -124,9 +124,9 @@ mod tests {
 
     use super::*;
 
-    struct Tell(&'static str, mpsc::Sender<&'static str>);
+    struct Sends(&'static str, mpsc::Sender<&'static str>);
 
-    impl Expire for Tell {
+    impl Expire for Sends {
         fn expire(&self) {
             self.1.send(self.0).expect("the test waits for it");
         }
@@ -142,8 +142,8 @@ mod tests {
         keeper
     }
 
-    fn weak(who: &Arc<Tell>) -> Weak<dyn Expire> {
-        let weak: Weak<Tell> = Arc::downgrade(who);
+    fn weak(who: &Arc<Sends>) -> Weak<dyn Expire> {
+        let weak: Weak<Sends> = Arc::downgrade(who);
         weak
     }
 
@@ -162,13 +162,13 @@ mod tests {
     #[test]
     fn an_earlier_deadline_wakes_the_thread_that_sleeps_until_a_later_one() {
         let keeper = keeper();
-        let (tell, told) = mpsc::channel();
-        let (late, early) = (Arc::new(Tell("late", tell.clone())), Arc::new(Tell("early", tell)));
+        let (sender, expired) = mpsc::channel();
+        let (late, early) = (Arc::new(Sends("late", sender.clone())), Arc::new(Sends("early", sender)));
         wait_until_it_sleeps(keeper);
         let _late = keeper.add(Instant::now() + HOUR, weak(&late));
         wait_until_it_sleeps(keeper);
         let _early = keeper.add(Instant::now(), weak(&early));
-        assert_eq!(told.recv_timeout(NEVER), Ok("early"));
+        assert_eq!(expired.recv_timeout(NEVER), Ok("early"));
     }
 
     #[test]
@@ -181,26 +181,26 @@ mod tests {
     #[test]
     fn a_deadline_that_is_taken_back_leaves_nothing_and_calls_nobody() {
         let keeper = keeper();
-        let (tell, told) = mpsc::channel();
-        let (back, stays) = (Arc::new(Tell("back", tell.clone())), Arc::new(Tell("stays", tell)));
+        let (sender, expired) = mpsc::channel();
+        let (back, stays) = (Arc::new(Sends("back", sender.clone())), Arc::new(Sends("stays", sender)));
         let soon = Instant::now() + Duration::from_millis(20);
         let taken_back = keeper.add(soon, weak(&back));
         let _stays = keeper.add(soon, weak(&stays));
         drop(taken_back);
-        assert_eq!(told.recv_timeout(NEVER), Ok("stays"));
+        assert_eq!(expired.recv_timeout(NEVER), Ok("stays"));
         assert!(keeper.lock().by_time.is_empty());
-        assert_eq!(told.try_recv(), Err(mpsc::TryRecvError::Empty));
+        assert_eq!(expired.try_recv(), Err(mpsc::TryRecvError::Empty));
     }
 
     #[test]
     fn who_has_gone_is_not_called() {
         let keeper = keeper();
-        let (tell, told) = mpsc::channel();
-        let (gone, stays) = (Arc::new(Tell("gone", tell.clone())), Arc::new(Tell("stays", tell)));
+        let (sender, expired) = mpsc::channel();
+        let (gone, stays) = (Arc::new(Sends("gone", sender.clone())), Arc::new(Sends("stays", sender)));
         let soon = Instant::now() + Duration::from_millis(20);
         let _gone = keeper.add(soon, weak(&gone));
         drop(gone);
         let _stays = keeper.add(soon, weak(&stays));
-        assert_eq!(told.recv_timeout(NEVER), Ok("stays"));
+        assert_eq!(expired.recv_timeout(NEVER), Ok("stays"));
     }
 }

@@ -90,7 +90,7 @@ pub(crate) fn panic_message(text: &str) -> String {
     recorded(text, 0, PANIC)
 }
 
-/// `text`, behind which `more` bytes are missing, such that it has `limit` bytes in all when it is escaped.
+/// `text`, after which `more` bytes are missing, such that it has `limit` bytes in all when it is escaped.
 fn recorded(text: &str, more: usize, limit: usize) -> String {
     /// What the longest count has.
     const COUNT: usize = " ... (18446744073709551615 more bytes)".len();

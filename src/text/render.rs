@@ -35,12 +35,12 @@ pub fn debug<T: Debug + ?Sized>(value: &T, limit: usize) -> String {
 /// ```
 #[must_use]
 pub fn debug_line<T: Debug + ?Sized>(value: &T, limit: usize) -> String {
-    render(limit, Form::Line, |out| write!(out, "{value:?}")).told(limit)
+    render(limit, Form::Line, |out| write!(out, "{value:?}")).described(limit)
 }
 
 /// What `render` writes, escaped, up to `limit` bytes; `render` is app code and may panic.
 pub(crate) fn rendered(limit: usize, write: impl FnOnce(&mut dyn Write) -> fmt::Result) -> String {
-    render(limit, Form::Lines, write).told(limit)
+    render(limit, Form::Lines, write).described(limit)
 }
 
 /// What became of rendering a value.
@@ -61,7 +61,7 @@ pub(crate) enum End {
 
 impl Rendered {
     /// The text, with how it ended if that was not well.
-    fn told(self, limit: usize) -> String {
+    fn described(self, limit: usize) -> String {
         let Self { mut text, end } = self;
         let _ = match end {
             End::Whole => Ok(()),

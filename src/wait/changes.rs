@@ -46,9 +46,9 @@ impl<S> SnapshotTrail<S> {
     pub(super) fn saw(&mut self, snapshot: &Arc<ObservationSnapshot<S>>) {
         if let Some(last) = self.snapshots.back() {
             let has_events = last.event_count > 0;
-            let is_told_apart =
+            let is_distinct =
                 last.event_count != snapshot.event_count || last.generation != snapshot.generation;
-            if last.cycle >= snapshot.cycle || (has_events && !is_told_apart) {
+            if last.cycle >= snapshot.cycle || (has_events && !is_distinct) {
                 return;
             }
         }

@@ -25,7 +25,7 @@ pub(super) struct Tree {
     head: String,
     children: Vec<Tree>,
     tail: String,
-    /// Whether its end was rendered: what is missing behind is not absent.
+    /// Whether its end was rendered: what is missing after the cut is not absent.
     whole: bool,
 }
 
@@ -85,7 +85,7 @@ impl Tree {
             && self.children.iter().zip(&other.children).all(|(one, other)| one.is(other))
     }
 
-    /// An `Instant` by its `Debug`, be it wrapped: `Some(Instant { .. })`.
+    /// An `Instant` by its `Debug`, wrapped or not: `Some(Instant { .. })`.
     fn is_a_moment(&self) -> bool {
         self.head == "Instant {" || (self.wraps_one() && self.children[0].is_a_moment())
     }
@@ -99,7 +99,7 @@ impl Tree {
         self.is_open() && self.children.is_empty() && !self.whole
     }
 
-    /// Takes the line that closes it. With a colon behind it, all of it was a key.
+    /// Takes the line that closes it. With a colon after it, all of it was a key.
     fn end(&mut self, text: &str) {
         let text = text.strip_suffix(',').unwrap_or(text);
         match text[1..].strip_prefix(": ") {
@@ -157,7 +157,7 @@ impl Tree {
         (keyed.len() == self.children.len()).then_some(keyed)
     }
 
-    /// A value without parts of its own, be it wrapped: `Some(Id(1))`.
+    /// A value without parts, wrapped or not: `Some(Id(1))`.
     fn is_plain(&self) -> bool {
         match &self.children[..] {
             [] => true,
@@ -184,7 +184,7 @@ fn close(open: &mut Vec<(Option<usize>, Tree)>) {
     }
 }
 
-/// A key and what is behind its colon. A colon in quotation marks is none.
+/// A key and what follows its colon. A colon in quotation marks is none.
 fn keyed(text: &str) -> Option<(&str, &str)> {
     let Some(inside) = text.strip_prefix('"') else {
         return text.split_once(": ").filter(|(key, _)| !key.contains(['(', '{', '"']));

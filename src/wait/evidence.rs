@@ -12,7 +12,7 @@ use crate::publish::history::ObservationBatch;
 use crate::publish::queue::Publication;
 use crate::status::{ObservationSnapshot, Published};
 
-/// Spans of stale data that a report tells one by one.
+/// Spans of stale data that a report prints one by one.
 const SPANS: usize = 8;
 /// Events that a report shows.
 const EVENTS: usize = 8;
@@ -20,7 +20,7 @@ const EVENTS: usize = 8;
 pub(super) struct Evidence<S, E> {
     /// The status when the wait was made.
     pub(super) first: Arc<Published<S>>,
-    /// The status behind the last publication that was judged.
+    /// The status after the last publication that was judged.
     pub(super) status: Arc<Published<S>>,
     /// When that was published, or found when the wait was made.
     at: Instant,
@@ -29,7 +29,7 @@ pub(super) struct Evidence<S, E> {
     pub(super) missed: u64,
     /// Batches that the history no longer had when the wait was made.
     pub(super) lost_before: u64,
-    /// Publications were missed behind `status`.
+    /// Publications were missed after `status`.
     pub(super) gap: bool,
     /// How many snapshots were stale when they came.
     stale: u64,
@@ -61,7 +61,7 @@ pub(super) struct Violation<S> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct StaleSpans {
     /// From, and until if it ended.
-    pub(super) told: Vec<(Instant, Option<Instant>)>,
+    pub(super) shown: Vec<(Instant, Option<Instant>)>,
     /// How many there were beside these.
     pub(super) more: u64,
     open: bool,
@@ -70,8 +70,8 @@ pub(super) struct StaleSpans {
 impl StaleSpans {
     fn open(&mut self, from: Instant) {
         if !std::mem::replace(&mut self.open, true) {
-            if self.told.len() < SPANS {
-                self.told.push((from, None));
+            if self.shown.len() < SPANS {
+                self.shown.push((from, None));
             } else {
                 self.more += 1;
             }
@@ -81,7 +81,7 @@ impl StaleSpans {
     fn close(&mut self, at: Instant) {
         if std::mem::take(&mut self.open)
             && self.more == 0
-            && let Some((_, until)) = self.told.last_mut()
+            && let Some((_, until)) = self.shown.last_mut()
         {
             *until = Some(at);
         }
@@ -111,7 +111,7 @@ impl<S, E> Evidence<S, E> {
         }
     }
 
-    /// Goes on to the status behind this publication; `true` if others in between were missed.
+    /// Goes on to the status after this publication; `true` if others in between were missed.
     pub(super) fn advance(&mut self, began: Instant, publication: &Publication<S, E>) -> bool {
         self.lost(publication.missed);
         self.note_staleness(began, publication.at);

@@ -82,9 +82,9 @@ impl<O: Observer> WaitBuilder<'static, O, Snapshot<O>, Throughout, ByShow<'stati
         let label = Arc::from(wait.label());
         let clock = wait.clock();
         let closing = CancellationToken::new();
-        let (tell, violation) = watch::channel(None);
+        let (report, violation) = watch::channel(None);
         let pulse = Arc::clone(clock.pulse());
-        let task = clock.executor().clone().spawn(run(wait, closing.clone(), tell));
+        let task = clock.executor().clone().spawn(run(wait, closing.clone(), report));
         Invariant { label, pulse, closing, violation, task: Some(task) }
     }
 }
@@ -92,7 +92,7 @@ impl<O: Observer> WaitBuilder<'static, O, Snapshot<O>, Throughout, ByShow<'stati
 async fn run<O: Observer>(
     mut wait: Wait<'static, O, Snapshot<O>>,
     closing: CancellationToken,
-    tell: watch::Sender<Option<Unmet>>,
+    report: watch::Sender<Option<Unmet>>,
 ) -> Result<InvariantReport, Unmet> {
     let mut closed = std::pin::pin!(closing.cancelled());
     let mut open = true;
@@ -115,7 +115,7 @@ async fn run<O: Observer>(
     if let Err(unmet) = &held {
         let broken = UnmetOutcome::Inconclusive(Inconclusive::Panicked);
         if [UnmetOutcome::Violated, UnmetOutcome::GaveUp, broken].contains(&unmet.outcome()) {
-            tell.send_replace(Some(unmet.clone()));
+            report.send_replace(Some(unmet.clone()));
         }
     }
     // What a destructor of the app's does changes nothing about what was seen.
@@ -135,7 +135,7 @@ pub struct InvariantReport {
 
 /// A condition that is watched beside a test: see [`ObservationHandle::invariant`].
 ///
-/// Dropping it ends the watching and tells nobody.
+/// Dropping it ends the watching, and a violation is reported to nobody.
 #[must_use = "an invariant that is not collected proves nothing: call `finish`"]
 pub struct Invariant {
     label: Arc<str>,

@@ -62,8 +62,8 @@ fn loom_a_wait_that_leaves_disturbs_nobody() {
         block_on(shows(&shared, &mut stays, 1));
         drop(driver.join().unwrap());
 
-        let mut behind = VecDeque::new();
-        shared.take(&mut leaves, &mut behind, std::task::Waker::noop());
-        assert!(behind.is_empty(), "what is closed holds nothing");
+        let mut queued = VecDeque::new();
+        shared.take(&mut leaves, &mut queued, std::task::Waker::noop());
+        assert!(queued.is_empty(), "what is closed holds nothing");
     });
 }

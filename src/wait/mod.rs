@@ -86,7 +86,7 @@ type Snapshot<O> = Arc<ObservationSnapshot<<O as Observer>::Snapshot>>;
 /// the task that awaits: one that panics panics there, and one that is slower than the runtime's cycles makes its
 /// wait fall behind, which the wait says.
 impl<O: Observer> ObservationHandle<O> {
-    /// Waits for a snapshot that satisfies `predicate`, be it for one cycle.
+    /// Waits for a snapshot that satisfies `predicate`, if only for one cycle.
     ///
     /// # Examples
     ///
@@ -212,7 +212,7 @@ impl<O: Observer> ObservationHandle<O> {
     /// window that comes so much later, if the data is fresh then.
     ///
     /// `None` is never stable: it is the answer of a snapshot that has no such value. Data that turned
-    /// stale in between begins anew, since nobody knows what was.
+    /// stale in between begins again, since nothing is known of that time.
     ///
     /// The first snapshot that counts comes after the wait was made, so `hold` must be less than the window: one
     /// that cannot be met is refused ([`InvalidWait::Hold`]), with a window that would do. Where a snapshot counts
@@ -271,7 +271,7 @@ impl<O: Observer> ObservationHandle<O> {
         self.made(label, judge, Read::Moment(event)).showing_events(|event| debug_line(event, EVENT))
     }
 
-    /// Waits for the machine to be in `state`, be it only between two polls of the waiting task.
+    /// Waits for the machine to be in `state`, if only between two polls of the waiting task.
     ///
     /// By default only cycles count that begin after this call: a runtime that is idle now reaches
     /// `Idle` with its next success. [`State::Stopped`](crate::runtime::State::Stopped) counts in any case. Returns
@@ -283,7 +283,7 @@ impl<O: Observer> ObservationHandle<O> {
 
     /// Waits to the end of a window in which the data is fresh all the time; ends when it turns stale.
     ///
-    /// Whether a cycle began before or after this call is no matter here. Returns the status at the end.
+    /// Cycles that began before this call count as well. Returns the status at the end.
     pub fn stays_fresh<'a>(&self) -> WaitBuilder<'a, O, ObservationStatus<O>, Throughout> {
         self.made("the data stays fresh", Judge::StaysFresh, Read::Moment(status))
     }

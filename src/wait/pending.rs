@@ -510,12 +510,12 @@ mod tests {
         let judge = Judge::<Nothing>::Eventually(Box::new(|_| false.into()));
         let mut wait = Wait::register(shared, "anything".to_owned(), judge, Read::Moment(|_| Some(())));
         wait.window = Some(Duration::from_secs(3600));
-        let (tell, told) = mpsc::channel();
+        let (sender, outcome) = mpsc::channel();
         thread::spawn(move || {
             let ended = Pin::new(&mut wait).poll(&mut Context::from_waker(Waker::noop()));
-            tell.send(ended.map_err(|unmet| unmet.outcome()))
+            sender.send(ended.map_err(|unmet| unmet.outcome()))
         });
         let nothing = UnmetOutcome::Inconclusive(Inconclusive::NothingObserved);
-        assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok(Poll::Ready(Err(nothing))));
+        assert_eq!(outcome.recv_timeout(Duration::from_secs(20)), Ok(Poll::Ready(Err(nothing))));
     }
 }

@@ -162,7 +162,7 @@ impl Unmet {
         self.0.failures_cut
     }
 
-    /// Without a story, not even a lifecycle: whoever would know it is gone.
+    /// Without a story or a lifecycle: what recorded them is gone.
     pub(crate) fn bare(label: &str, outcome: UnmetOutcome, note: Option<String>) -> Self {
         Self(Box::new(Report {
             label: label.to_owned(),
@@ -222,7 +222,7 @@ pub(super) fn write<O: Observer>(
     let violation =
         violation.map(|violation| (since(violation.at), violation.snapshot.as_ref().and_then(&mut shown)));
     let last = last.and_then(shown);
-    let spans = evidence.spans.told.iter();
+    let spans = evidence.spans.shown.iter();
     let events = show.event.map(|show| {
         let shown = evidence.events.iter();
         let shown = shown.map(|(batch, index)| {
@@ -280,7 +280,11 @@ impl Report {
         }
         let note = self.note.as_deref();
         if self.lifecycle.lines.is_empty() {
-            return write!(f, "  {}", note.unwrap_or("nothing else is known: whoever watched it is gone"));
+            return write!(
+                f,
+                "  {}",
+                note.unwrap_or("nothing else is known: the task that watched it is gone")
+            );
         }
         if let UnmetOutcome::Invalid(_) = self.outcome {
             return write!(f, "  {}", note.unwrap_or("nothing was judged"));
@@ -393,7 +397,7 @@ impl Report {
                 (None, failures) => {
                     write!(f, "\n{INDENT}{} has failed {failures} {times} and is fresh", source.name)?;
                 }
-                // A row of failures that began inside the window was told.
+                // A row of failures that began inside the window was printed.
                 (Some(trouble), failures) if failures <= source.consecutive => {
                     write!(f, "\n{INDENT}{trouble}")?;
                 }

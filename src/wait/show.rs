@@ -7,7 +7,7 @@ use crate::panics::catch;
 use crate::text::render::{End, Rendered, render};
 use crate::text::{Form, one_line, prefix};
 
-/// Bytes of a snapshot that are rendered: what is behind them is neither shown nor compared.
+/// Bytes of a snapshot that are rendered: what follows them is neither shown nor compared.
 pub(super) const RENDERED: usize = 16 * 1_024;
 
 type RenderSnapshot<S> = fn(&S, &mut dyn fmt::Write) -> fmt::Result;

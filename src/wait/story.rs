@@ -46,7 +46,7 @@ pub(super) fn lifecycle<S, E>(
     let last = (ended, describe(&evidence.status));
     let mut from = entries.len().saturating_sub(LINES);
     let lines = loop {
-        let lines = told(&entries[from..]);
+        let lines = in_words(&entries[from..]);
         if from == entries.len() || lines.iter().map(|(_, what)| what.len() + 16).sum::<usize>() <= LIFECYCLE
         {
             break lines;
@@ -64,8 +64,8 @@ enum Part {
     Failed { first: u64, last: u64, last_at: Instant, failure: Arc<ObservationFailure> },
 }
 
-/// In words. An error that was told is not told once more.
-fn told(entries: &[(Instant, Part)]) -> Vec<(Instant, String)> {
+/// Entries in words. An error that is repeated is printed once.
+fn in_words(entries: &[(Instant, Part)]) -> Vec<(Instant, String)> {
     let mut failures: Vec<(u64, &ObservationFailure)> = Vec::new();
     let mut lines = Vec::with_capacity(entries.len());
     for (at, part) in entries {
@@ -95,14 +95,14 @@ fn told(entries: &[(Instant, Part)]) -> Vec<(Instant, String)> {
     lines
 }
 
-/// As much of an entry as lies behind the wait's begin and before its end.
+/// As much of an entry as lies between the wait's begin and its end.
 fn inside<S, E>(
     evidence: &Evidence<S, E>,
     logged: &Logged,
     entry: &Entry,
     (start, ended): (Instant, Instant),
 ) -> Option<(Instant, Part)> {
-    // A run may have begun before, and may go on behind.
+    // A run may have begun before, and may go on after.
     let (first, last) = (&evidence.first, &evidence.status);
     match &entry.what {
         &LogEvent::Succeeded { first: began, last: cycle } => {
@@ -142,7 +142,7 @@ fn inside<S, E>(
         LogEvent::Paused => Some((entry.at, Part::Text("paused".to_owned()))),
         LogEvent::Resumed => Some((entry.at, Part::Text("resumed".to_owned()))),
         LogEvent::Entered(State::Starting) => {
-            let said = "starting: the observer's state is built anew".to_owned();
+            let said = "starting: the observer's state is built again".to_owned();
             Some((entry.at, Part::Text(said)))
         }
         LogEvent::Entered(state) => Some((entry.at, Part::Text(state.to_string()))),

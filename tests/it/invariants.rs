@@ -223,7 +223,7 @@ fn an_executor_that_is_gone_leaves_it_open() {
     assert_eq!(unmet.outcome(), UnmetOutcome::Inconclusive(stopped));
     assert_eq!((unmet.label(), unmet.window(), unmet.judged()), ("never run", None, 0));
     let report = "inconclusive (the runtime has stopped: the executor shut down): \"never run\"\n  \
-                  nothing else is known: whoever watched it is gone";
+                  nothing else is known: the task that watched it is gone";
     assert_eq!(unmet.to_string(), report);
 }
 

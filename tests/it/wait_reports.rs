@@ -43,7 +43,7 @@ async fn not_met() {
     +1.500s sources joined: b
     +1.500s cycle 3 succeeded
     +2.500s cycle 4 failed in poll: panicked: boom
-    +3.500s starting: the observer's state is built anew
+    +3.500s starting: the observer's state is built again
     +4.500s cycles 5 to 6 succeeded
     +5.000s idle, cycle 6
   sources: a, b"#;

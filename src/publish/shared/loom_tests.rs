@@ -15,7 +15,7 @@ use crate::status::is_over;
 use crate::subscription::{RecvError, Subscription};
 use crate::watch::Watch;
 
-/// Everything that a wait's queue gets until the end is told.
+/// Everything that a wait's queue gets until the end is published.
 fn until_the_end(shared: &Shared<u64, u64>, registered: &mut Registered) -> Vec<Publication<u64, u64>> {
     let mut all = Vec::new();
     let mut taken = VecDeque::new();
@@ -85,10 +85,10 @@ fn loom_nothing_is_published_behind_the_end_and_nothing_before_it_is_lost() {
         driver.join().unwrap();
         let later = shared.read(Published::clone);
         assert_eq!((later.number, later.state, later.cycle), (end.number, end.state, end.cycle));
-        let mut behind = VecDeque::new();
-        shared.take(&mut registered, &mut behind, Waker::noop());
-        assert!(behind.is_empty(), "queued behind the end");
-        assert!(matches!(subscription.try_recv(), Some(Err(RecvError::Closed(_)))), "read behind the end");
+        let mut after = VecDeque::new();
+        shared.take(&mut registered, &mut after, Waker::noop());
+        assert!(after.is_empty(), "queued after the end");
+        assert!(matches!(subscription.try_recv(), Some(Err(RecvError::Closed(_)))), "read after the end");
         assert_eq!(shared.history.kept(), kept);
     });
 }
@@ -106,7 +106,7 @@ fn loom_a_watch_is_woken_until_it_has_seen_the_end() {
         let mut last = None;
         while let Ok(status) = block_on(watch.changed()) {
             let now = (status.cycle, status.snapshot.map(|snapshot| snapshot.value), status.state.kind());
-            assert_ne!(Some(now), last, "told twice");
+            assert_ne!(Some(now), last, "published twice");
             last = Some(now);
         }
         assert_eq!(last, Some((2, Some(2), StateKind::Stopped)));

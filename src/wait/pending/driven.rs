@@ -27,7 +27,7 @@ impl<O: Observer, T> Wait<'_, O, T> {
     }
 
     /// How it ends at the end of the window. Nothing may have come only because the executor has given no
-    /// turn since: its own timer tells, and where that stands still on a running clock, the vigil.
+    /// turn since: its own timer says so, and where that stands still on a running clock, the vigil.
     pub(super) fn conclude_if_driven(&mut self, end: Instant, context: &mut Context<'_>) -> Poll<WaitEnd<O>> {
         let outcome = self.conclude(end);
         let paused = UnmetOutcome::Inconclusive(Inconclusive::Paused);

@@ -53,7 +53,7 @@ impl<O: Observer, T> Wait<'_, O, T> {
         if let Some(deadline) = self.deadline()
             && publication.at > deadline
         {
-            // What was missed behind the window is no matter.
+            // What was missed after the window does not count.
             self.evidence.lost(publication.missed);
             return Some(self.conclude(deadline));
         }
@@ -94,7 +94,7 @@ impl<O: Observer, T> Wait<'_, O, T> {
             return Some(WaitEnd::Unmet(unmet, publication.at));
         }
         match status.state {
-            // Events of before the wait come with what was known when it was made, which is behind them.
+            // Events from before the wait come with what was known when it was made, which is newer than they are.
             _ if !self.taken.is_empty() => None,
             // What only its owner ends has held until the runtime ended.
             State::Stopped { .. } if self.window.is_none() => Some(self.conclude(publication.at)),
