@@ -33,7 +33,7 @@ impl Laps {
         (warm_up, counted): (u64, u64),
         yield_every: u64,
     ) -> (Self, oneshot::Receiver<Duration>) {
-        let (done, told) = oneshot::channel();
+        let (done, finished) = oneshot::channel();
         let laps = Self {
             polls: AtomicU64::new(0),
             wake: (side == Side::New).then(Arc::default),
@@ -43,7 +43,7 @@ impl Laps {
             began: Mutex::default(),
             done: Mutex::new(Some(done)),
         };
-        (laps, told)
+        (laps, finished)
     }
 
     /// The config under which the runtime polls as fast as it can.
@@ -128,11 +128,11 @@ pub(crate) fn seconds_per_cycle<O>(
 where
     O: Observer<Snapshot: Clone>,
 {
-    let (laps, told) = Laps::new(side, (warm_up, counted), 0);
+    let (laps, finished) = Laps::new(side, (warm_up, counted), 0);
     let config = laps.config(64);
     let took = one_thread().block_on(async {
         let driven = Driven::start(side, provider, observer(laps), config).await;
-        let took = told.await.expect("the last lap is told");
+        let took = finished.await.expect("the last lap ends");
         if let Driven::New(runtime) = &driven {
             let _ = runtime.stop().await;
         }
