@@ -337,7 +337,7 @@ impl Play {
         Ok(())
     }
 
-    /// Stops it, and sees that everyone is told and nothing comes behind.
+    /// Stops it, and checks that every reader gets the end and nothing after it.
     async fn end(mut self) -> Checked {
         self.settle().await;
         self.at_once(&[], 0, Some(Ending::Stop)).await?;
