@@ -16,7 +16,7 @@ use crate::common::{Act, App, Call, ms};
 
 const ENDED: State = State::Stopped { reason: StopReason::Requested };
 
-/// No cycle but those that are asked for.
+/// Only cycles that are asked for.
 fn by_hand() -> ObservationConfig {
     ObservationConfig {
         interval: Duration::from_secs(3600),
@@ -76,7 +76,7 @@ fn check(call: Call, act: Act) {
     assert_eq!(block_on(watch.changed()).unwrap_err(), WatchError::Closed(StopReason::Requested), "{name}");
 }
 
-/// Everything a handle can show but the age of it.
+/// Everything a handle can show, except ages.
 fn seen(handle: &ObservationHandle<App>) -> String {
     let ObservationStatus { state, since, cycle, snapshot, last_error, .. } = handle.status();
     let (history, failures) = (handle.history(), handle.failures());
@@ -102,7 +102,7 @@ fn a_stop_is_not_detached_when_the_thread_comes_back_in_time() {
     assert!(runtime.handle().history().is_empty());
 }
 
-/// The runtime is dropped, and nobody waits for the stop: the end is told when the thread is back.
+/// The runtime is dropped and nobody waits for the stop: the end is published when the thread is back.
 #[test]
 fn dropped_meanwhile_it_publishes_its_end_and_nothing_else() {
     let executor = executor(Flavour::MultiThread);
@@ -124,7 +124,7 @@ fn dropped_meanwhile_it_publishes_its_end_and_nothing_else() {
 
 /// Nobody waits for the stop, and the thread never comes back: the deadline holds all the same.
 #[test]
-fn dropped_meanwhile_its_end_is_told_at_the_deadline() {
+fn dropped_meanwhile_its_end_is_published_at_the_deadline() {
     let executor = executor(Flavour::MultiThread);
     let gate = Gate::default();
     let app = App::new();

@@ -9,7 +9,7 @@ const SUBSCRIBERS: usize = 1_000;
 const BATCHES: u64 = 500;
 const LIMIT: usize = 500;
 
-/// The events of everything up to the end; nothing may be missed.
+/// All events up to the end; nothing may be missed.
 async fn read_all(mut subscription: Subscription<u64>) -> Vec<u64> {
     let mut events = Vec::new();
     loop {

@@ -137,7 +137,7 @@ fn both_traits_are_implemented_word_for_word() {
     is::<WordForWord<Opaque, u8, u8, Opaque>>();
 }
 
-/// The same, with what shows and compares its values.
+/// The same, with values that can be shown and compared.
 struct Plain;
 
 #[async_trait]

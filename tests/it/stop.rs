@@ -70,7 +70,7 @@ async fn a_runtime_that_has_not_begun_never_calls_the_app() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_a_lost_state_is_built_anew() {
+async fn while_a_lost_state_is_rebuilt() {
     let app = App::new();
     app.then(Call::Init, [Act::Ok(vec![]), Act::Hang]).then(Call::Poll, [Act::Panic("boom")]);
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! What is to hold during a window: it does, it does not, or nothing can be said.
+//! What is to hold during a window: it does, it does not, or it is inconclusive.
 
 use tokio::time::Instant;
 use watchkeeper::{Inconclusive, ObservationConfig, StopReason, UnmetOutcome};
@@ -110,7 +110,7 @@ async fn stale_data_does_not_violate() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_missed_may_have_violated() {
-    // (first polled behind this cycle; missed)
+    // (first polled after this cycle; missed)
     for (cycle, missed) in [(341, 0), (400, 176)] {
         let start = Instant::now();
         let runtime = App::new().start(each_second()).await;

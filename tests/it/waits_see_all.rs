@@ -72,7 +72,7 @@ async fn while_the_driver_runs_many_cycles_in_one_go() {
     assert_eq!(began.elapsed(), ms(1_000), "all of it at the first tick");
 }
 
-/// A wait that is made while cycles are published judges the present snapshot and each one behind it,
+/// A wait that is made while cycles are published judges the present snapshot and each one after it,
 /// none twice and none left out.
 #[test]
 fn from_the_moment_it_is_made_on_real_threads() {

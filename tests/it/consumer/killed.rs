@@ -27,7 +27,7 @@ async fn killed_after<F: Future>(polls: usize, life: F) -> Option<F::Output> {
     .await
 }
 
-/// Who is killed.
+/// What is killed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Victim {
     /// The consumer alone: the next one goes on with the same runtime.

@@ -8,7 +8,7 @@ use super::{Probes, Says, cycle, start};
 use crate::common::listener::Listener;
 
 #[tokio::test(start_paused = true)]
-async fn the_first_failure_of_a_streak_warns_and_the_recovery_informs() {
+async fn the_first_of_consecutive_failures_warns_and_the_recovery_is_logged_at_info() {
     let listener = Listener::default();
     let _listening = tracing::subscriber::set_default(listener.clone());
     let probes = Probes::new();

@@ -1,4 +1,4 @@
-//! Whatever happens to the sources, the events fold to the values of the snapshot.
+//! For any history of the sources, the events fold to the values of the snapshot.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,7 +38,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec([source.clone(), source.clone(), source.clone(), source], 1..12)
 }
 
-/// What the events say, and that they make sense one after the other.
+/// What the events add up to, and that each fits those before it.
 #[derive(Default)]
 struct Replay {
     values: BTreeMap<String, u32>,
@@ -116,7 +116,7 @@ async fn check(steps: &[Step], concurrency: usize, poll_timeout: u64) {
     let runtime = ObservationRuntime::start(set.clone(), observer, config).await.unwrap();
     let mut subscription = runtime.handle().subscribe();
     let mut replay = Replay::default();
-    // Two more cycles: what is left to be told comes with the first one that succeeds.
+    // Two more cycles: the events that are left come with the first one that succeeds.
     for n in 1..steps.len() + 2 {
         let mut next = arrange(steps.get(n).unwrap_or(&steps[steps.len() - 1]), &probes);
         let by = n % next.len().max(1);

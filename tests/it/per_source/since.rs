@@ -132,7 +132,7 @@ async fn an_answer_from_before_the_start_violates_nothing() {
 }
 
 //   0 s   1 s       1.25 s   2 s ...  7 s                        7.5 s
-//   1     refuses   mark     hangs    has failed: asked at 2 s   told
+//   1     refuses   mark     hangs    has failed: asked at 2 s   reported
 #[tokio::test(start_paused = true)]
 async fn a_failure_from_before_the_mark_does_not_make_a_source_failing() {
     let cases: [(&str, fn(&Handle, Mark) -> Waiting); 4] = [
@@ -299,7 +299,7 @@ async fn what_a_report_shows_was_asked_since_the_start() {
     let expected = "of cycle 3:\n    {\n        n1: 1,\n        \
                     n2: no value,\n    }\n";
     assert!(report.contains(expected), "{report}");
-    // What is known of the sources is told in full.
+    // What is known of the sources is reported in full.
     assert!(
         report.contains("\n    n2 is stale: last answer 3.6 s ago; probe in flight for 2.6 s"),
         "{report}"

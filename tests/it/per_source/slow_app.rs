@@ -25,7 +25,7 @@ const COLLECTS: Duration = ms(125);
 /// What one call of the app costs.
 const COST: Duration = Duration::from_micros(100);
 
-/// The most that is done between two looks at the clock.
+/// The most that is done between two readings of the clock.
 const SLICE: Duration = ms(7);
 
 /// The app's code "blocks": the clock moves on as soon as others may run.
