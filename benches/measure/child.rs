@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-/// The first argument of such a process.
+/// The first argument of a process that measures.
 pub(crate) const CHILD: &str = "--child";
 
 /// Runs this program once more, with `arguments`, and returns the figures that it prints.

@@ -64,7 +64,7 @@ pub(crate) fn processes<const N: usize>(times: usize, part: &str, count: &str) -
     std::array::from_fn(|row| (samples(0, row), samples(1, row)))
 }
 
-/// The median of so many figures.
+/// The median of `times` figures.
 pub(crate) fn median(times: usize, take: impl FnMut() -> f64) -> f64 {
     Samples::new(std::iter::repeat_with(take).take(times).collect()).median()
 }

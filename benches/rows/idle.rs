@@ -93,7 +93,7 @@ async fn idle(side: Side, count: usize) -> [f64; 3] {
         if side == Side::Old {
             let pace = Pace::Interval { interval: INTERVAL, offset: config.offset };
             olds.push(
-                OldLoop::start(only_source(), observer, 64, pace).await.expect("its first look succeeds"),
+                OldLoop::start(only_source(), observer, 64, pace).await.expect("its first poll succeeds"),
             );
         } else {
             news.push(watchkeeper(observer, config).await);

@@ -14,11 +14,11 @@ use crate::old_loop::{OldLoop, Pace};
 /// Counts the polls of one observer, and takes the CPU time between two of them.
 ///
 /// The old loop runs unpaced. The runtime is woken from inside each poll (`ObservationConfig::wake`
-/// with the least `min_gap`), so its figures contain a wake, and a look at the clock, per cycle.
+/// with the least `min_gap`), so its figures contain a wake, and a reading of the clock, per cycle.
 pub(crate) struct Laps {
     polls: AtomicU64,
     wake: Option<Arc<Notify>>,
-    /// Every so many polls the observer yields to other tasks.
+    /// After every `yield_every` polls the observer yields to other tasks.
     yield_every: u64,
     /// The polls between which time is taken.
     from: u64,
@@ -106,7 +106,7 @@ where
         match side {
             Side::Old => {
                 let started = OldLoop::start(provider, observer, config.history_limit, Pace::Unpaced).await;
-                Self::Old(started.expect("its first look succeeds"))
+                Self::Old(started.expect("its first poll succeeds"))
             }
             Side::New => {
                 let wake = config.wake.clone();

@@ -97,7 +97,7 @@ where
     O: Observer<Source = (), Snapshot: Clone>,
 {
     let pace = Pace::Interval { interval, offset: interval };
-    OldLoop::start(only_source(), observer, 64, pace).await.expect("its first look succeeds")
+    OldLoop::start(only_source(), observer, 64, pace).await.expect("its first poll succeeds")
 }
 
 async fn watchkeeper<O>(observer: O, config: ObservationConfig) -> ObservationRuntime<O>

@@ -258,7 +258,7 @@ mod json {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_name_is_given_once_however_it_is_added() {
+    async fn a_name_is_unique_for_every_way_to_add_a_member() {
         let group = ObservationGroup::new();
         group.add_with_json("app", App::new().start(each_second()).await, view).unwrap();
         let again: ObservationRuntime<App> = App::new().start(each_second()).await;

@@ -1,4 +1,4 @@
-//! App code that blocks its thread is given up at the stop's deadline: the answer is `Detached`, and
+//! App code that blocks its thread is abandoned at the stop's deadline: the answer is `Detached`, and
 //! what that code does later is not published.
 
 use std::sync::{Arc, OnceLock};
@@ -26,7 +26,7 @@ fn by_hand() -> ObservationConfig {
 }
 
 //   cycle 1: events [7]   cycle 2 ──── blocks its thread ─────────────┐ does something
-//                          pause? ... stop? ... 50 ms ... Detached     └ and nobody hears of it
+//                          pause? ... stop? ... 50 ms ... Detached     └ and it is not published
 #[test]
 fn what_it_does_later_is_not_published() {
     let calls = [Call::Sources, Call::Poll];
@@ -122,7 +122,7 @@ fn dropped_meanwhile_it_publishes_its_end_and_nothing_else() {
     assert_eq!(handle.latest_snapshot().unwrap().cycle, 0);
 }
 
-/// Nobody waits for the stop, and the thread never comes back: the deadline holds all the same.
+/// Nobody waits for the stop, and the thread never comes back: the deadline still holds.
 #[test]
 fn dropped_meanwhile_its_end_is_published_at_the_deadline() {
     let executor = executor(Flavour::MultiThread);

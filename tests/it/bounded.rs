@@ -461,7 +461,7 @@ async fn failures_are_complete_inside_the_window_or_their_number_is_reported() {
     assert!(!unmet.to_string().contains("\n  failures: "), "{unmet}");
 }
 
-/// Emits so many events in each cycle, and counts those that live.
+/// Emits `events` events in each cycle, and counts the live ones.
 struct Floods {
     events: usize,
     live: Arc<()>,

@@ -168,7 +168,7 @@ impl Observer for Reads {
 
 /// The snapshot after the failure equals the one before it: the loss shows only at the end.
 #[tokio::test(start_paused = true)]
-async fn a_failed_poll_that_moves_what_no_snapshot_shows_is_found() {
+async fn a_failed_poll_that_changes_state_no_snapshot_shows_is_found() {
     let check = |early| {
         Check::new(move || Reads { early })
             .poll(|| [("log", Ok(&[1][..]))])
@@ -307,7 +307,7 @@ async fn observers_without_a_fault_pass_and_the_checks_are_counted() {
     assert_eq!(empty.run().await.unwrap_err(), CheckError::EmptyScript);
 }
 
-/// Answers after so many milliseconds, or fails.
+/// Answers after the given milliseconds, or fails.
 async fn answer(source: ObservedSource<(u64, Result<u32, &'static str>)>) -> Result<u32, &'static str> {
     tokio::time::sleep(ms(source.source.0)).await;
     source.source.1

@@ -1,4 +1,4 @@
-//! A control that cannot be taken changes nothing and says why: too many waiting, stopped, or dead.
+//! A control that cannot be taken changes nothing and returns the reason: too many waiting, stopped, or dead.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};

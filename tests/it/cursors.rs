@@ -213,7 +213,7 @@ async fn a_wait_from_before_the_first_cycle_of_a_resumed_runtime_has_missed_noth
 
 /// Where it is wrong, and how.
 #[test]
-fn a_text_that_is_none_is_refused_with_the_place() {
+fn an_invalid_text_is_refused_with_the_place() {
     use PositionProblem::{Followed, Missing, NotDecimal, NotHexadecimal, TooLarge};
     let cases = [
         (String::new(), 0, "instance", Missing),

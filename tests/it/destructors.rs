@@ -256,8 +256,7 @@ async fn check(holds: Holds, fails: u64, failure: Option<(Stage, Cause, &str)>, 
 
     at(began, fails * 1000 + 500).await;
     let last = handle.last_error();
-    let last =
-        last.as_ref().map(|last| (last.stage, last.cause, last.message.lines().next().unwrap()));
+    let last = last.as_ref().map(|last| (last.stage, last.cause, last.message.lines().next().unwrap()));
     assert_eq!(last, failure, "{holds:?}");
     assert_eq!(handle.status().cycle, fails, "{holds:?}");
     assert_eq!(errors.0.load(Relaxed), logged, "{holds:?}");

@@ -1,4 +1,4 @@
-//! Two destructors that panic in one drop abort a process. So whatever the library holds of an app is dropped
+//! Two destructors that panic in one drop abort a process. So everything that the library holds of an app is dropped
 //! value by value: each panic is logged, and costs the other values nothing.
 
 use std::future::pending;

@@ -1,4 +1,4 @@
-//! However many subscribe, each gets every batch exactly once and in order.
+//! Each of any number of subscribers gets every batch exactly once and in order.
 
 use watchkeeper::{ObservationConfig, RecvError, StopReason, Subscription};
 
@@ -36,7 +36,7 @@ async fn a_thousand_that_keep_up_need_no_history() {
     }
 }
 
-/// On real threads, while batches are published faster than anybody can read.
+/// On real threads, while batches are published faster than any reader reads.
 #[test]
 fn a_thousand_that_fall_behind_lose_nothing_that_history_holds() {
     let executor = executor(Flavour::MultiThread);

@@ -71,7 +71,7 @@ async fn the_limit_is_two_seconds_or_three_intervals_and_the_last_cycle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn there_is_none_before_the_first_success() {
+async fn before_the_first_success_there_is_no_freshness() {
     let app = App::new();
     app.then(Call::Init, [Act::Err("down"), Act::Err("down")]);
     let start = Instant::now();

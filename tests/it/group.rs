@@ -68,7 +68,7 @@ async fn a_control_reaches_the_member_of_its_name_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_name_is_given_and_given_once_and_what_was_refused_is_stopped() {
+async fn a_name_is_required_and_unique_and_a_refused_runtime_is_stopped() {
     let group = ObservationGroup::new();
     group.add_as("app", App::new().start(each_second()).await).unwrap();
     let long = "x".repeat(257);
@@ -124,7 +124,7 @@ fn shares(n: usize) -> Vec<f64> {
 // The number of members is not known in advance, so the gaps cannot all be even; in every sequence the
 // largest gap reaches 1.44 even ones at some point (de Bruijn and Erdős).
 #[test]
-fn however_many_there_are_no_gap_is_twice_the_even_one() {
+fn for_any_number_of_members_no_gap_is_twice_the_even_one() {
     for n in 1..=200 {
         let shares = shares(n);
         assert!(shares.iter().all(|share| (0.0..1.0).contains(share)), "{shares:?}");

@@ -1,4 +1,4 @@
-//! A condition that is watched beside a test.
+//! A condition that is watched while a test runs.
 
 use std::sync::mpsc;
 
@@ -17,7 +17,7 @@ fn fewer_than(limit: u64, handle: &ObservationHandle<App>) -> Invariant {
 }
 
 //   0 s    1 s   2 s        3 s ... 9.5 s
-//   made   ok    violated   nobody cares, until it is collected
+//   made   ok    violated   not read until it is collected
 #[tokio::test(start_paused = true)]
 async fn the_first_violation_is_pinned_while_the_test_does_other_things() {
     let app = App::new();
@@ -154,7 +154,7 @@ async fn a_panic_of_the_predicate_is_reported_at_once() {
     assert_eq!(runtime.handle().latest_snapshot().unwrap().cycle, 2, "the runtime goes on");
 }
 
-/// What shows a snapshot is app code as well.
+/// The function that shows a snapshot is app code too.
 #[tokio::test(start_paused = true)]
 async fn a_violation_that_cannot_be_shown_keeps_its_report() {
     let runtime = App::new().start(each_second()).await;

@@ -31,7 +31,7 @@ fn event(event: &u64) -> serde_json::Result<Value> {
         HUGE => Ok(json!("x".repeat(10_000_000))),
         LARGE => Ok(json!("x".repeat(60_000))),
         PANICS => panic!("no such\nevent"),
-        // No map of JSON has such keys.
+        // A JSON map cannot have such keys.
         FAILS => serde_json::to_value(BTreeMap::from([(vec![1], 1)])),
         plain => Ok(json!({ "n": plain })),
     }
@@ -46,7 +46,7 @@ fn erased(runtime: &watchkeeper::ObservationRuntime<App>) -> AnyHandle {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_batch_comes_once_and_what_is_no_batch_has_a_form_too() {
+async fn each_batch_comes_once_and_every_other_item_has_a_form_too() {
     let app = App::new();
     let polls =
         [Act::Ok(vec![1, 2]), Act::Panic("lost"), Act::Ok(vec![]), Act::Ok(vec![3]), Act::Ok(vec![4])];

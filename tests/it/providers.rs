@@ -1,4 +1,4 @@
-//! A running runtime follows its provider, of whatever kind it is.
+//! A running runtime follows its provider, of any kind.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};

@@ -187,7 +187,7 @@ fn wait<T>(wait: impl Future<Output = Result<T, Unmet>> + Send + Unpin + 'static
 }
 
 #[test]
-fn handles_are_cloned_and_shared_whatever_the_observer_gives() {
+fn handles_are_cloned_and_shared_for_any_observer() {
     shared::<(ObservationRuntime<Least>, Handle, ObservationControl)>();
     shared::<(ObservationStatus<Least>, Snapshot, Batch, Arc<ObservationFailure>)>();
     shared::<(Watch<Least>, Subscription<Opaque>, Cursor, Mark, Freshness)>();

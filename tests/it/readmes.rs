@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What a table of dependencies says of one crate.
+/// The entry of one crate in a table of dependencies.
 #[derive(Debug, Default, PartialEq)]
 struct Dependency {
     version: Option<String>,

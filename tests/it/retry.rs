@@ -49,7 +49,7 @@ async fn a_backoff_doubles_up_to_its_cap_and_a_success_returns_to_the_grid() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_delay_counts_from_the_end_of_whatever_failed() {
+async fn the_delay_counts_from_the_end_of_the_failed_cycle() {
     // (which call fails in cycle 1, how, when the cycle ends)
     let cases = [
         (Call::Sources, Act::Err("down").after(150), 1150),

@@ -206,7 +206,7 @@ fn a_wait_whose_waker_panics_harms_nobody_else() {
     assert!(handle.stop_reason().is_none());
 }
 
-/// The timers of an executor that has shut down panic when they are polled: nobody is to see that.
+/// The timers of an executor that has shut down panic when they are polled: no caller may see that.
 #[test]
 fn a_wait_that_is_first_polled_after_it_is_over() {
     for (how, shut_down) in HOW {

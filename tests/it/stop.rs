@@ -1,4 +1,4 @@
-//! A stop is answered at once, whatever the runtime is doing; work in flight has been dropped then.
+//! A stop is answered at once in every state; work in flight has been dropped by then.
 
 use tokio::time::Instant;
 use watchkeeper::{ObservationRuntime, State, StateKind, StopOutcome, StopReason};

@@ -37,7 +37,7 @@ async fn after_a_wait_that_was_given_up() {
     let mut watch = runtime.handle().watch();
 
     assert!(poll_once(runtime.stop()).is_pending());
-    // It was asked for all the same.
+    // The stop was asked for nevertheless.
     watch.wait_for(|_| false).await.map(|_| ()).unwrap_err();
     assert_eq!(runtime.handle().stop_reason(), Some(StopReason::Requested));
     assert_eq!(runtime.stop().await, StopOutcome::Stopped);

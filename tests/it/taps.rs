@@ -173,11 +173,11 @@ async fn a_call_that_is_dropped_has_taken_nothing_and_one_that_waits_is_woken() 
     assert!(matches!(record.transition, Some((State::Idle, State::Refreshing))));
 }
 
-/// What its values take; `weight` is app code.
+/// Its values take as much as `weight` says, which is app code.
 #[derive(Clone, Default)]
 struct Heavy {
     weight: Option<usize>,
-    /// Each second success weighs so much.
+    /// The weight of each second success.
     other: Option<usize>,
 }
 
@@ -215,7 +215,7 @@ impl Observer for Heavy {
     }
 }
 
-/// 64 KiB, of which transitions take some as well.
+/// 64 KiB, of which transitions take a part.
 #[tokio::test(start_paused = true)]
 async fn its_bytes_are_bounded_by_what_the_app_says_they_are() {
     const LIMIT: usize = 64 * 1_024;
@@ -243,7 +243,8 @@ async fn its_bytes_are_bounded_by_what_the_app_says_they_are() {
             assert_eq!(kinds, all[..if fits { 3 } else { 2 }], "{weight:?}");
         }
         assert_eq!(ASKED.load(Ordering::Relaxed) - before, 10, "{weight:?}: once for each success");
-        // What follows a success that was lost does not hold its snapshot. There are the newest, and the one of the first.
+        // What follows a success that was lost does not hold its snapshot. The tap holds the newest ones, and that of
+        // the first.
         let alive = published.iter().filter(|snapshot| snapshot.strong_count() > 0).count();
         assert!(alive <= held + 2, "{weight:?}: {alive} are held");
         let kept = read_all(&mut tap);

@@ -177,7 +177,7 @@ async fn the_next_poll_sees_the_old_state_and_emits_everything() {
     }
 }
 
-// Not a promise of `Transactional`'s, but what it is there for.
+// Not a promise of `Transactional`, but the reason for it.
 #[tokio::test(start_paused = true)]
 async fn without_it_events_or_the_state_are_lost() {
     let lost_event = Left { events: vec![0, 2, 3], snapshot: vec![0, 1, 2, 3], generation: 1, inits: 1 };

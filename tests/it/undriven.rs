@@ -1,4 +1,4 @@
-//! An executor that nobody drives, and one whose thread is blocked: waits and calls end all the same, and say
+//! An executor that nobody drives, and one whose thread is blocked: waits and calls still end, and report
 //! why. Under a paused clock nothing is ended.
 
 use std::pin::pin;
@@ -73,9 +73,9 @@ async fn unmet<T>(wait: impl Future<Output = Result<T, Unmet>>) -> Unmet {
     wait.await.map(|_| ()).unwrap_err()
 }
 
-/// What was seen before counts: it held, and the data is fresh at the end.
+/// Earlier publications count: it held, and the data is fresh at the end.
 #[test]
-fn what_holds_by_what_is_known_still_does() {
+fn waits_that_hold_by_earlier_publications_still_hold() {
     let (_executor, _, runtime) = undriven(each_second());
     let handle = runtime.handle();
     let held = on_a_thread(handle.always("known", |_| true).or_now().during(ms(300)));
@@ -193,7 +193,7 @@ fn calls_without_a_window_end_after_some_seconds() {
 
 /// A control that was given up is still there, and what was ended harms nothing.
 #[test]
-fn it_all_goes_on_when_the_executor_is_driven_again() {
+fn everything_continues_when_the_executor_is_driven_again() {
     let (executor, app, runtime) = undriven(each_second());
     let (handle, control) = (runtime.handle(), runtime.control());
     let answered = on_a_thread(async move { control.pause().await });
@@ -287,12 +287,12 @@ fn a_call_that_needs_the_driver_ends_while_a_poll_blocks_it() {
     assert!(matches!(ended(&outcome), Err(ControlError::NotDriven { .. })));
 }
 
-/// Blocks its thread, as a call does that knows nothing of async.
+/// Blocks its thread, as a synchronous call does.
 fn block() {
     thread::sleep(ms(2_200));
 }
 
-/// The wait runs on the very executor that was frozen: it judges as ever, and says so.
+/// The wait runs on the executor that was blocked: it judges as usual, and its report notes it.
 #[test]
 fn a_probe_that_blocks_the_only_thread_is_noted() {
     let its = executor(Flavour::CurrentThread);
@@ -373,9 +373,9 @@ fn a_predicate_that_blocks_its_thread_is_noted() {
     let wait = runtime.handle().eventually("slowly", slow).within(ms(2_000));
     let apart = block_on(wait).unwrap_err().to_string();
     assert!(apart.contains("a predicate blocked its thread for "), "{apart}");
-    // It blocked past the end of the window, which is where the wait ends all the same.
+    // It blocked past the end of the window: the wait ends at that end nevertheless.
     assert!(apart.contains("+2.000s idle, cycle 1"), "{apart}");
-    // An invariant that holds all the same says that nothing was judged meanwhile.
+    // An invariant that holds notes that nothing was judged meanwhile.
     let held = other.block_on(async {
         let runtime = App::new().start(config()).await;
         let mut blocks = true;

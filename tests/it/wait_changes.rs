@@ -1,4 +1,4 @@
-//! A wait that was not met says what changed inside its window.
+//! A wait that was not met reports what changed inside its window.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -214,7 +214,7 @@ async fn an_old_change_is_still_reported_if_nothing_else_has_happened() {
     assert_eq!(section(&unmet, "changes"), ["+1.000s 0 or more -> 1 or more"], "{unmet}");
 }
 
-/// Where no event says which snapshots differ, those of long ago are kept further and further apart.
+/// Without events that show which snapshots differ, older ones are kept further and further apart.
 #[tokio::test(start_paused = true)]
 async fn an_old_change_shows_without_an_event() {
     let runtime = App::new().start(each_second()).await;

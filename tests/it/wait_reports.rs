@@ -148,7 +148,7 @@ async fn consecutive_successes_are_cut_at_both_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_large_snapshot_is_cut_and_a_long_story_says_that_it_was() {
+async fn a_large_snapshot_and_a_long_lifecycle_are_cut_and_say_so() {
     let app = App::new();
     app.then(Call::Poll, (0..600).map(|n| if n % 2 == 0 { Act::Ok(vec![]) } else { Act::Err("down") }));
     let runtime = app.start(each_second()).await;
@@ -426,7 +426,7 @@ mod json {
 
     /// As many as 8 KiB hold, first of all those in trouble.
     #[tokio::test(start_paused = true)]
-    async fn of_many_sources_as_many_as_there_is_room_for() {
+    async fn of_many_sources_those_that_fit_are_shown() {
         for fails in [false, true] {
             let node = move |_| async move { if fails { Err(DynError::from("down")) } else { Ok(1_u32) } };
             // 128 bytes each, of which 8 KiB hold 64.

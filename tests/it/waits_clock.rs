@@ -30,7 +30,7 @@ impl Drop for WhenReplaced {
     }
 }
 
-/// What the runtime's own thread is asked to do, and where it says that it is done.
+/// What the runtime's thread is asked to do, and where it reports the end.
 type Ask = (u64, u64, mpsc::Sender<()>);
 
 /// Observes on the paused clock. For each ask it lets so many milliseconds pass, polls so many times, and lets five

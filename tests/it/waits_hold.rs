@@ -127,9 +127,9 @@ async fn what_was_missed_may_have_violated() {
     }
 }
 
-/// A violation that was seen is one, whatever else was missed.
+/// A violation that was seen counts, even if publications were missed.
 #[tokio::test(start_paused = true)]
-async fn what_it_did_see_violates_a_wait_that_fell_behind() {
+async fn a_wait_that_fell_behind_is_violated_by_what_it_did_see() {
     for polls in [100, 500] {
         let start = Instant::now();
         let runtime = App::new().start(each_second()).await;

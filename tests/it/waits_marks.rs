@@ -53,7 +53,7 @@ async fn what_was_missed_before_the_mark_does_not_count() {
     let mark = handle.mark();
     let late = late.after(mark).within(ms(405_000)).await.unwrap_err();
     assert_eq!((late.outcome(), late.judged()), (UnmetOutcome::NotMet, 4), "{late}");
-    // With a mark in the midst of it some of it counts, and without one all does.
+    // With a mark amid the missed publications some of them count, and without a mark all.
     for (name, unmet) in [
         ("a mark of now, given up", early.after(mark).or_now().within(ms(401_000)).await.unwrap_err()),
         ("without a mark", now.within(ms(401_000)).await.unwrap_err()),

@@ -33,7 +33,7 @@ async fn an_observer_that_keeps_nothing_by_source_makes_the_wait_invalid() {
 
 /// For any observer it is known that a source has left.
 #[tokio::test(start_paused = true)]
-async fn a_source_vanishes_whatever_the_observer_keeps() {
+async fn a_source_vanishes_for_any_observer() {
     let app = App::new();
     let start = Instant::now();
     let runtime = app.start(each_second()).await;

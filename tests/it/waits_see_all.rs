@@ -1,4 +1,4 @@
-//! A wait judges every publication: what held for one cycle is seen, although nobody yielded in
+//! A wait judges every publication: what held for one cycle is seen, although no task yielded in
 //! between.
 
 use std::sync::{Arc, OnceLock};

@@ -209,7 +209,7 @@ async fn the_present_snapshot_may_be_the_same_for_the_whole_window() {
     assert_eq!(start.elapsed(), ms(3_800));
 }
 
-/// A snapshot of after the mark counts only once each source was heard since: until then no run has begun.
+/// A snapshot from after the mark counts only once each source has answered or failed since: no run begins earlier.
 #[tokio::test(start_paused = true)]
 async fn a_hold_as_long_as_the_window_is_refused_while_a_source_is_not_heard() {
     async fn probe(source: ObservedSource<u64>) -> Result<u64, DynError> {

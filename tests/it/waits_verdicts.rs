@@ -115,7 +115,7 @@ async fn a_predicate_that_gives_up_ends_its_wait_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn not_yet_violates_what_is_to_hold_always_and_met_what_never_may() {
+async fn not_yet_violates_always_and_met_violates_never() {
     let runtime = App::new().start(each_second()).await;
     let handle = runtime.handle();
     let few = |seen: &View| if seen.polls < 2 { Ok(()) } else { Err(format!("{} polls", seen.polls)) };

@@ -165,7 +165,7 @@ async fn a_wake_from_inside_the_app_s_own_call_is_not_lost() {
 
 //    200     300 301 302      2500             3000
 //    pause   wakes            resume, cycle    tick
-/// Work that a wake has begun and that is never suspended: what comes during it is one wake, of whatever kinds.
+/// Work that a wake has begun and that is never suspended: all wakes during it are one, of any kind.
 #[tokio::test]
 async fn wakes_from_inside_a_cycle_that_one_has_started_are_one() {
     for (name, send) in SENDS {
@@ -362,7 +362,7 @@ async fn one_that_works_gets_a_wake_that_another_one_took() {
 
 /// From another thread, at any step of drivers that are about to wait, or at work.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn none_of_many_is_lost_whenever_it_comes() {
+async fn none_of_many_is_lost_at_any_moment() {
     for (name, send) in SENDS {
         let wake = Arc::<Notify>::default();
         let polls = [(); 2].map(|()| Arc::<AtomicU64>::default());

@@ -139,7 +139,7 @@ async fn a_change_that_nobody_waited_for_is_not_lost() {
     let runtime = app.start(each_second()).await;
     let mut watch = runtime.handle().watch();
     at(start, 1_500).await;
-    // Given up while it waits for the data to turn stale, which then comes to pass unwatched.
+    // Given up while it waits for the data to turn stale, which then happens unwatched.
     assert_eq!(change_at(&mut watch, start, 1_500).await.state, State::Polling);
     assert!(poll_once(watch.changed()).is_pending());
     at(start, 5_000).await;

@@ -28,7 +28,7 @@ pub(crate) struct Act {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// Succeeds; a poll returns so many events.
+    /// Succeeds; a poll returns this many events.
     Ok(u64),
     Error,
     Panic,

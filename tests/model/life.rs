@@ -27,7 +27,7 @@ pub(crate) enum Step {
     /// The next call of this kind without a script.
     Script(Call, Act),
     Sources(Set),
-    /// So many milliseconds go by, and everything runs when it is due.
+    /// Milliseconds pass, and everything runs when it is due.
     Pass(u64),
     /// All of this at once, before the runtime gets to run, which takes a while.
     AtOnce {
@@ -49,7 +49,7 @@ pub(crate) enum Step {
         window: u64,
         eager: bool,
     },
-    /// Polls a wait that nobody polls by itself.
+    /// Polls a wait that no task polls.
     Look(usize),
     /// Drops a wait.
     Forsake(usize),
@@ -75,9 +75,9 @@ pub(crate) enum Ending {
 pub(crate) enum How {
     /// As a stream, whenever it says that there is news.
     Stream,
-    /// By `recv`, when a step says so.
+    /// By `recv`, in the steps that read.
     Recv,
-    /// By `try_recv`, when a step says so.
+    /// By `try_recv`, in the steps that read.
     TryRecv,
 }
 

@@ -88,7 +88,7 @@ impl Listener {
         (self.real.cursor(), self.model.at)
     }
 
-    /// A stream reads whatever it was woken for, and was woken for whatever there is to read.
+    /// A stream reads everything that it was woken for, and was woken for everything that there is to read.
     pub(crate) fn check(&mut self, model: &Model, began: Instant) -> Checked {
         prop_assert_eq!(read::position(self.real.cursor()), self.model.at, "where {:?} stands", self.how);
         if self.how != How::Stream {

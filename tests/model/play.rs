@@ -159,7 +159,7 @@ impl Play {
                     waiter.look(&mut self.model)?;
                 }
             }
-            // The model's goes on, and nobody asks it.
+            // The model's wait goes on, unread.
             Step::Forsake(which) => remove(&mut self.waiters, which),
         }
         Ok(())

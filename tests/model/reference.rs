@@ -296,7 +296,7 @@ impl Model {
         self.builds + self.failures.len() as u64
     }
 
-    /// Time passes, and whatever becomes due is done at its time.
+    /// Time passes, and everything is done when it becomes due.
     pub(crate) fn pass(&mut self, millis: u64) {
         let until = self.now + millis;
         while let Some(due) = self.due().filter(|due| *due <= until) {

@@ -40,7 +40,7 @@ impl Act {
         Self::Slow(Duration::from_millis(millis))
     }
 
-    /// The same, after so many milliseconds.
+    /// The same act, after `millis`.
     pub fn after(self, millis: u64) -> Self {
         Self::After(Duration::from_millis(millis), Box::new(self))
     }
@@ -258,7 +258,7 @@ pub const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Lets the paused clock run until so many milliseconds after `start`.
+/// Lets the paused clock run until `millis` after `start`.
 ///
 /// Everything that is due before has then happened. Tests stop between the instants that matter.
 pub async fn at(start: Instant, millis: u64) {

@@ -56,7 +56,7 @@ impl Drop for Opens {
     }
 }
 
-/// The smallest executor: it knows nothing of tokio.
+/// The smallest executor, without tokio.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(Thread);
     impl Wake for Unpark {

@@ -1,4 +1,4 @@
-//! A thousand sources of which ten hang for ever: nobody else notices, and nothing piles up.
+//! A thousand sources, of which ten hang for ever: the others are not affected, and nothing piles up.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

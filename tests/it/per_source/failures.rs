@@ -202,7 +202,7 @@ async fn a_panic_in_a_destructor_or_in_the_text_of_an_error_is_a_failed_probe() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_aborted_probe_whose_destructor_panics_says_nothing() {
+async fn an_aborted_probe_whose_destructor_panics_emits_nothing() {
     let observer = PerSource::new(|source: ObservedSource<u32>| async move {
         if source.name == "a" { with_a_bug(Bug::DestructorAfterTimeout).await } else { Ok(1) }
     });

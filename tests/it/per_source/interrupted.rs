@@ -53,7 +53,7 @@ async fn a_time_out_keeps_the_events_and_the_state() {
 
 //  a, b:   |======|    |======|            (300 ms)
 //  poll:   |====x      |==|      |==|
-//          1   1.2     2  2.1    3  3.1    (half of what the one that was cut off had)
+//          1   1.2     2  2.1    3  3.1    (half the time of the one that was cut off)
 #[tokio::test(start_paused = true)]
 async fn after_a_poll_that_was_cut_off_others_are_not() {
     let listener = Listener::default();
@@ -89,7 +89,7 @@ async fn an_init_that_is_cut_off_is_followed_by_one_that_is_not() {
 
 /// A wrapper may give up one poll after the other, each sooner than the one before.
 #[tokio::test(start_paused = true)]
-async fn what_waits_after_many_polls_that_were_cut_off_is_bounded() {
+async fn the_events_that_wait_after_many_cut_off_polls_are_bounded() {
     let probes = Probes::new();
     let observer = by_hand(probes.observer().collect_for(3_000 * SECOND).probe_timeout(80_000 * SECOND));
     let mut state = observer.init(&sources(&["a"])).await.unwrap();

@@ -14,8 +14,8 @@ use crate::common::{each_second, ms, status_when};
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
-/// One source in one cycle: which thing has the name, and what a probe of it does. What each thing
-/// answers is its own: it is below ten for the one, and above for the other.
+/// One source in one cycle: which thing has the name, and what a probe of it does. The two
+/// things have different answers: one below ten, the other above.
 type InTheSet = (u32, Says);
 
 /// What is there in one cycle; `None` for a source that is not in the set.

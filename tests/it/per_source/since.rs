@@ -242,7 +242,7 @@ async fn nothing_is_judged_before_each_source_has_answered_or_was_silent() {
     wait.during(ms(2_800)).await.unwrap();
     assert_eq!((judged, began.elapsed()), (vec![(Some(1), None); 2], ms(4_400)));
     assert_eq!(invariant.finish().await.unwrap().judged, 2);
-    // Or with the present snapshot, of whatever time.
+    // Or with the present snapshot, of any age.
     let now = handle.always("n2 has a value", |seen| value(seen, "n2").is_some()).or_now().during(ms(100));
     assert_eq!(now.await.unwrap().cycle, 4);
 }

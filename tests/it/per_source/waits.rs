@@ -1,4 +1,4 @@
-//! Waits for one source by its name, and for what several say.
+//! Waits for one source by its name, and for the answers of several.
 
 use std::pin::Pin;
 use std::task::Poll;
@@ -235,7 +235,7 @@ async fn how_many_sources_are_enough() {
     }
 }
 
-/// There must be one: of none, all say whatever is asked for.
+/// There must be a source: over an empty set every condition on all would hold.
 #[tokio::test(start_paused = true)]
 async fn an_empty_set_meets_no_wait_for_all() {
     let probes = Probes::new();
