@@ -1,8 +1,7 @@
-//! Every figure of the design, beside the loop that Watchkeeper replaces, in one run.
+//! Every figure of the design, compared with the loop that Watchkeeper replaces, in one run.
 //!
 //! `cargo bench -p watchkeeper` measures all of them and prints one table;
-//! `cargo bench -p watchkeeper -- reads stop` measures two of the parts. What each row means stands
-//! in `benches/README.md`.
+//! `cargo bench -p watchkeeper -- reads stop` measures two of the parts. `benches/README.md` explains the rows.
 
 #![expect(
     clippy::cast_precision_loss,

@@ -24,7 +24,7 @@ const NAME: usize = 64;
 
 type Labelled<M> = Family<Vec<(&'static str, String)>, M>;
 
-/// Made for each scrape, so that what has left takes its series along.
+/// Made for each scrape, so that the series of what has left end.
 fn scrape(group: &ObservationGroup) -> Result<String, DynError> {
     let mut registry = Registry::with_prefix("watchkeeper");
     let [fresh, age, answering, dropped] = <[Labelled<Gauge<f64, AtomicU64>>; 4]>::default();
@@ -100,7 +100,7 @@ async fn main() -> Result<(), DynError> {
     Ok(())
 }
 
-/// What there is to copy is short: so many lines, without its constants.
+/// What there is to copy is short: 30 lines, without its constants.
 #[test]
 fn it_has_30_lines() {
     let source = include_str!("metrics.rs");

@@ -1,4 +1,4 @@
-//! An observer of one's own that keeps what it knows of each source, so that waits and reports say why one fails.
+//! A custom observer that keeps what it knows of each source, so that waits and reports say why one fails.
 //!
 //! `cargo run --example own_observer`
 
@@ -32,7 +32,7 @@ async fn look(files: &[ObservedSource<PathBuf>], known: &mut Known) {
                 *length = Some(found.len());
             }
             Err(error) => {
-                // In a snapshot is only what this look has found: a wait must not be met by an older length.
+                // A snapshot has only what this poll has found: a wait must not be met by an older length.
                 *length = None;
                 facts.failed(ProbeFailure::new(began, Instant::now(), Cause::Error, error.to_string()));
             }

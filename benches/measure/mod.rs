@@ -1,4 +1,4 @@
-//! Taking figures, and setting them side by side.
+//! Takes figures and compares them.
 
 pub(crate) mod child;
 mod machine;
@@ -40,8 +40,7 @@ impl Samples {
     }
 }
 
-/// Takes both figures `times` times, one after the other in turns: what else the machine does
-/// meanwhile disturbs both alike.
+/// Takes both figures `times` times, alternating, so that other load on the machine disturbs both alike.
 pub(crate) fn alternate(
     times: usize,
     mut old: impl FnMut() -> f64,
@@ -55,8 +54,8 @@ pub(crate) fn alternate(
     (Samples::new(olds), Samples::new(news))
 }
 
-/// Takes the figures of one part in processes of their own, of the old side and the new one in turns. Where memory
-/// happens to lie differs from process to process, and with it how long things take.
+/// Takes the figures of one part in separate processes, alternating between the old side and the new one. The layout of
+/// memory, and with it the time that things take, differs from process to process.
 pub(crate) fn processes<const N: usize>(times: usize, part: &str, count: &str) -> [(Samples, Samples); N] {
     let take = |side| child::figures::<N>(&[part, side, count]);
     let taken: Vec<[[f64; N]; 2]> = (0..times).map(|_| [take("old"), take("new")]).collect();
@@ -65,7 +64,7 @@ pub(crate) fn processes<const N: usize>(times: usize, part: &str, count: &str) -
     std::array::from_fn(|row| (samples(0, row), samples(1, row)))
 }
 
-/// The median of so many figures.
+/// The median of `times` figures.
 pub(crate) fn median(times: usize, take: impl FnMut() -> f64) -> f64 {
     Samples::new(std::iter::repeat_with(take).take(times).collect()).median()
 }

@@ -73,7 +73,7 @@ impl Row {
         }
     }
 
-    /// A figure that the old loop has no like of.
+    /// A figure without a counterpart in the old loop.
     pub(crate) fn alone(
         what: impl Into<String>,
         unit: Unit,
@@ -85,7 +85,7 @@ impl Row {
         Self { new: shown(unit, new), met, ..Self::observed(what, "", "", goal, met) }
     }
 
-    /// What was seen to happen.
+    /// What was observed to happen.
     pub(crate) fn observed(
         what: impl Into<String>,
         old: impl Into<String>,
@@ -120,9 +120,9 @@ fn shown(unit: Unit, samples: &Samples) -> String {
     format!("{median} ±{:.0} % ({})", samples.spread() * 100.0, samples.count())
 }
 
-/// All lines, told on stderr as they come and printed on stdout at the end.
+/// All lines: printed on stderr as they come, and as a table on stdout at the end.
 pub(crate) struct Table {
-    /// What Watchkeeper is set beside.
+    /// What Watchkeeper is compared with.
     beside: &'static str,
     rows: Vec<Row>,
     began: Instant,

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 use watchkeeper::{BoxedSourceProvider, DynError, Observer, SourceProvider};
 
-/// What one look at the sources has shown.
+/// What one poll of the sources has shown.
 #[derive(Clone)]
 pub(crate) struct Snapshot<S> {
     pub(crate) cycle: u64,
@@ -24,7 +24,7 @@ pub(crate) struct Snapshot<S> {
     pub(crate) value: S,
 }
 
-/// What one look at the sources has found new.
+/// What one poll of the sources has found new.
 pub(crate) struct Batch<E> {
     pub(crate) cycle: u64,
     pub(crate) observed_at: SystemTime,
@@ -49,7 +49,7 @@ impl<S, E> Common<S, E> {
     }
 }
 
-/// How often the old loop looks.
+/// How often the old loop polls.
 #[derive(Clone, Copy)]
 pub(crate) enum Pace {
     /// As it is used: an interval whose missed ticks are delayed, the first tick `offset` from now.
@@ -69,7 +69,7 @@ impl<O> OldLoop<O>
 where
     O: Observer<Snapshot: Clone>,
 {
-    /// Looks once, then goes on looking in a task.
+    /// Polls once, then goes on polling in a task.
     pub(crate) async fn start(
         provider: impl SourceProvider<O::Source>,
         observer: O,
@@ -108,7 +108,7 @@ where
         self.common.events.subscribe()
     }
 
-    /// A reader of its own, for another thread or task.
+    /// A separate reader, for another thread or task.
     pub(crate) fn reader(&self) -> impl Fn() -> Option<Snapshot<O::Snapshot>> + Clone + Send + 'static {
         let common = Arc::clone(&self.common);
         move || common.lock().snapshot.clone()

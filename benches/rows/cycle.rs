@@ -15,7 +15,7 @@ use crate::measure::{Row, Samples, Table, Unit, child, cpu_time, median, process
 
 pub(crate) fn measure(table: &mut Table) {
     let [fixed, fetched] = processes(9, "cycle", "1");
-    // The goals are times of a machine whose old loop takes 136 ns: on a slower one, so many of its own.
+    // The goals are times on a machine whose old loop takes 136 ns; on a slower one, multiples of its old loop's.
     let what = "cycle overhead, trivial observer, no events";
     let goal = "under 0.45 us, or 3.3 times the old loop's";
     table.add(Row::compare(what, Unit::Seconds, &fixed, goal, |cycle| {
@@ -31,12 +31,12 @@ pub(crate) fn measure(table: &mut Table) {
     }
 }
 
-/// Measures in a process of its own.
+/// Measures in a separate process.
 pub(crate) fn child(side: Side) {
     const CYCLES: (u64, u64) = (1_000, 100_000);
     let fixed = median(5, || seconds_per_cycle(side, only_source(), CYCLES, Trivial));
     let fetched = median(5, || seconds_per_cycle(side, fetched(), CYCLES, Trivial));
-    child::tell(&[fixed, fetched]);
+    child::print(&[fixed, fetched]);
 }
 
 /// A set whose provider does not count its changes.
@@ -112,8 +112,8 @@ fn sources(count: u64) -> Vec<ObservedSource<u64>> {
     (0..count).map(|nth| ObservedSource::new(format!("source-{nth}"), nth)).collect()
 }
 
-/// All of the cycle counts; only awaiting the bare probes one after the other, which is less than anybody needs to run
-/// them at once, is taken off.
+/// The whole cycle, less the time that awaiting the bare probes one after the other takes. To run them at once takes
+/// longer for anybody.
 fn per_source(table: &mut Table, count: &str, name: &str) {
     let [(bare, cycle)] = processes(7, "per-source", count);
     let beside = Samples::new(vec![cycle.median() - bare.median()]);
@@ -126,7 +126,7 @@ fn per_source(table: &mut Table, count: &str, name: &str) {
     table.add(Row::alone(what, Unit::Seconds, &beside, &goal, |beside| beside < 1e-6));
 }
 
-/// Measures in a process of its own. The old side is the bare probes.
+/// Measures in a separate process. The old side is the bare probes.
 pub(crate) fn child_of_sources(side: Side, count: usize) {
     let (count, cycles) = (count as u64, (50_000 / count as u64).max(5));
     let each = |seconds: f64| seconds / count as f64;
@@ -148,5 +148,5 @@ pub(crate) fn child_of_sources(side: Side, count: usize) {
             Lapped { laps, probes: PerSource::new(probe).probe_timeout(Duration::from_secs(1)) }
         }))
     };
-    child::tell(&[if side == Side::Old { median(5, bare) } else { median(5, cycle) }]);
+    child::print(&[if side == Side::Old { median(5, bare) } else { median(5, cycle) }]);
 }

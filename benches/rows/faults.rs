@@ -92,10 +92,10 @@ fn panics(table: &mut Table) {
         let handle = new.handle();
         (handle.failures().first().cloned(), handle.latest_snapshot().map_or(0, |snapshot| snapshot.cycle))
     });
-    let told = |error: Option<String>| error.map_or_else(|| "no error".to_owned(), |error| error.clone());
+    let shown = |error: Option<String>| error.map_or_else(|| "no error".to_owned(), |error| error.clone());
     table.add(Row::observed(
         "a panic in poll 3, ten intervals later",
-        format!("still cycle {old_cycle}, {}", told(old_error)),
+        format!("still cycle {old_cycle}, {}", shown(old_error)),
         format!(
             "cycle {cycle}; {}",
             failure.as_ref().map_or_else(|| "no failure".to_owned(), ToString::to_string)
@@ -107,7 +107,7 @@ fn panics(table: &mut Table) {
 
 fn hangs(table: &mut Table) {
     let (old_cycle, old_error) = paused_clock().block_on(old_after_ten(Fault::Hang));
-    let (state, due, told_at) = paused_clock().block_on(async {
+    let (state, due, stale_for) = paused_clock().block_on(async {
         let config = ObservationConfig { interval: INTERVAL, ..Default::default() };
         let new = watchkeeper(Faulty::new(Fault::Hang), config).await;
         let stale = new.handle().watch().wait_for(|status| status.freshness.is_stale()).await;
@@ -119,9 +119,9 @@ fn hangs(table: &mut Table) {
     table.add(Row::observed(
         "a hang in poll 3",
         format!("still cycle {old_cycle}, {}", old_error.unwrap_or_else(|| "no error".to_owned())),
-        format!("in {state}, stale {told_at:?} after the last success, waiters woken (due: {due:?})"),
+        format!("in {state}, stale {stale_for:?} after the last success, waiters woken (due: {due:?})"),
         "stale when due, waiters woken",
-        state.kind() == StateKind::Polling && told_at.saturating_sub(due) < Duration::from_millis(2),
+        state.kind() == StateKind::Polling && stale_for.saturating_sub(due) < Duration::from_millis(2),
     ));
 }
 

@@ -13,7 +13,7 @@ use crate::measure::{Row, Table, Unit, child, cpu_time, processes, resident_byte
 use crate::old_loop::{OldLoop, Pace};
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Ticks that are watched.
+/// Ticks that are measured.
 const WATCHED: u32 = 4;
 
 pub(crate) fn measure(table: &mut Table) {
@@ -38,17 +38,17 @@ pub(crate) fn measure(table: &mut Table) {
     let what = "100,000 idle runtimes at 1 s, spread by a group: jitter, p99";
     table.add(Row::compare(what, Unit::Seconds, &jitter, "reported", |_| true));
 
-    // Neither side is ours: this is what is left of a tick when memory is as cold as with so many loops.
+    // Both sides are bare intervals: tokio's own jitter, alone and with the cold memory of so many runtimes.
     let [jitter] = processes(3, "intervals", "100000");
     let what =
         "100,000 bare `tokio::time::interval`s, alone, and each beside 3.5 KiB that it touches: jitter, p99";
     table.add(Row::compare(what, Unit::Seconds, &jitter, "reported", |_| true));
 }
 
-/// Measures in a process of its own.
+/// Measures in a separate process.
 pub(crate) fn child_of_intervals(side: Side, count: usize) {
     let beside = if side == Side::Old { 0 } else { 3_584 };
-    child::tell(&[two_workers().block_on(intervals(count, beside))]);
+    child::print(&[two_workers().block_on(intervals(count, beside))]);
 }
 
 async fn intervals(count: usize, beside: usize) -> f64 {
@@ -75,9 +75,9 @@ async fn intervals(count: usize, beside: usize) -> f64 {
     ticks.p99()
 }
 
-/// Measures in a process of its own.
+/// Measures in a separate process.
 pub(crate) fn child(side: Side, count: usize) {
-    child::tell(&two_workers().block_on(idle(side, count)));
+    child::print(&two_workers().block_on(idle(side, count)));
 }
 
 async fn idle(side: Side, count: usize) -> [f64; 3] {
@@ -94,7 +94,7 @@ async fn idle(side: Side, count: usize) -> [f64; 3] {
         if side == Side::Old {
             let pace = Pace::Interval { interval: INTERVAL, offset: config.offset };
             olds.push(
-                OldLoop::start(only_source(), observer, 64, pace).await.expect("its first look succeeds"),
+                OldLoop::start(only_source(), observer, 64, pace).await.expect("its first poll succeeds"),
             );
         } else {
             news.push(watchkeeper(observer, config).await);
@@ -107,7 +107,7 @@ async fn idle(side: Side, count: usize) -> [f64; 3] {
     let before = cpu_time();
     tokio::time::sleep(INTERVAL * WATCHED).await;
     let per_poll = cpu_time().saturating_sub(before).as_secs_f64() / ticks.count() as f64;
-    // On a busy machine some ticks come too late to be watched: this is what all of them cost.
+    // On a busy machine some ticks come too late to be measured: this is what all of them cost.
     let share = per_poll * count as f64 / INTERVAL.as_secs_f64();
     [memory, share, ticks.p99()]
 }

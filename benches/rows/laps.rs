@@ -14,11 +14,11 @@ use crate::old_loop::{OldLoop, Pace};
 /// Counts the polls of one observer, and takes the CPU time between two of them.
 ///
 /// The old loop runs unpaced. The runtime is woken from inside each poll (`ObservationConfig::wake`
-/// with the least `min_gap`), so its figures contain a wake, and a look at the clock, per cycle.
+/// with the least `min_gap`), so its figures contain a wake, and a reading of the clock, per cycle.
 pub(crate) struct Laps {
     polls: AtomicU64,
     wake: Option<Arc<Notify>>,
-    /// Every so many polls the observer yields to other tasks.
+    /// After every `yield_every` polls the observer yields to other tasks.
     yield_every: u64,
     /// The polls between which time is taken.
     from: u64,
@@ -33,7 +33,7 @@ impl Laps {
         (warm_up, counted): (u64, u64),
         yield_every: u64,
     ) -> (Self, oneshot::Receiver<Duration>) {
-        let (done, told) = oneshot::channel();
+        let (done, finished) = oneshot::channel();
         let laps = Self {
             polls: AtomicU64::new(0),
             wake: (side == Side::New).then(Arc::default),
@@ -43,7 +43,7 @@ impl Laps {
             began: Mutex::default(),
             done: Mutex::new(Some(done)),
         };
-        (laps, told)
+        (laps, finished)
     }
 
     /// The config under which the runtime polls as fast as it can.
@@ -106,7 +106,7 @@ where
         match side {
             Side::Old => {
                 let started = OldLoop::start(provider, observer, config.history_limit, Pace::Unpaced).await;
-                Self::Old(started.expect("its first look succeeds"))
+                Self::Old(started.expect("its first poll succeeds"))
             }
             Side::New => {
                 let wake = config.wake.clone();
@@ -128,11 +128,11 @@ pub(crate) fn seconds_per_cycle<O>(
 where
     O: Observer<Snapshot: Clone>,
 {
-    let (laps, told) = Laps::new(side, (warm_up, counted), 0);
+    let (laps, finished) = Laps::new(side, (warm_up, counted), 0);
     let config = laps.config(64);
     let took = one_thread().block_on(async {
         let driven = Driven::start(side, provider, observer(laps), config).await;
-        let took = told.await.expect("the last lap is told");
+        let took = finished.await.expect("the last lap ends");
         if let Driven::New(runtime) = &driven {
             let _ = runtime.stop().await;
         }

@@ -29,7 +29,7 @@ pub(crate) enum Side {
     New,
 }
 
-/// A measurement that has asked for a process of its own.
+/// A measurement that runs in a separate process.
 pub(crate) fn child(part: &str, side: &str, count: &str) {
     let side = if side == "old" { Side::Old } else { Side::New };
     let count = count.parse().expect("a number of loops");
@@ -42,7 +42,7 @@ pub(crate) fn child(part: &str, side: &str, count: &str) {
         "intervals" => idle::child_of_intervals(side, count),
         "stop" => stop::child(side, count),
         "stop-one" => stop::child_of_one(side, count),
-        _ => unreachable!("no part {part:?} asks for a process of its own"),
+        _ => unreachable!("no part {part:?} runs in a separate process"),
     }
 }
 
@@ -64,12 +64,12 @@ fn entries(count: usize) -> Vec<Entry> {
     (0..).map(|nth| [nth; 5]).take(count).collect()
 }
 
-/// One source, for observers that look at none.
+/// One source, for observers that ask none.
 fn only_source() -> StaticSourceProvider<()> {
     StaticSourceProvider::new(vec![ObservedSource::new("only", ())])
 }
 
-/// Publishes a copy of one value for ever, as an app with a structure of its own does.
+/// Publishes copies of one value for ever, as an app with its own structure does.
 pub(crate) struct Fixed<S>(pub(crate) S);
 
 #[async_trait]
@@ -97,7 +97,7 @@ where
     O: Observer<Source = (), Snapshot: Clone>,
 {
     let pace = Pace::Interval { interval, offset: interval };
-    OldLoop::start(only_source(), observer, 64, pace).await.expect("its first look succeeds")
+    OldLoop::start(only_source(), observer, 64, pace).await.expect("its first poll succeeds")
 }
 
 async fn watchkeeper<O>(observer: O, config: ObservationConfig) -> ObservationRuntime<O>

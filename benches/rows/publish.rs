@@ -48,13 +48,13 @@ impl Record {
 
 type Delta = Vec<(u64, Arc<Record>)>;
 
-/// The deltas that are fed in turn: prepared, so that only taking them in is measured. The keys of
-/// one lie all over the key space.
+/// The deltas that are fed in turn, prepared so that only applying them is measured. The keys of one
+/// are spread over the key space.
 struct Feed(Vec<Delta>);
 
 impl Feed {
     fn new(size: u64, changed: u64) -> Arc<Self> {
-        // A prime of no small size: multiples of it visit every key.
+        // A large prime: its multiples visit every key.
         const STRIDE: u64 = 7_919;
         let delta = |version: u64| {
             let keys = (0..changed).map(|nth| (version * changed + nth) * STRIDE % size);
@@ -153,7 +153,7 @@ fn records(
     table.add(Row::compare(format!("publish {what}"), Unit::Seconds, &publish, goal, met));
 }
 
-/// An app whose snapshot is a flat `Vec` of its own.
+/// An app whose snapshot is its own flat `Vec`.
 struct Flat {
     laps: Laps,
     size: usize,

@@ -1,4 +1,4 @@
-//! Readers that never rest, beside a loop that has to keep its pace.
+//! Readers that never rest, and a loop that has to keep its pace.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -17,9 +17,9 @@ pub(crate) fn measure(table: &mut Table) {
     table.add(Row::compare(what("1M entries"), Unit::Seconds, &million, goal, |read| read.ratio >= 10_000.0));
 }
 
-/// Measures in a process of its own.
+/// Measures in a separate process.
 pub(crate) fn child(side: Side) {
-    child::tell(&[read(side, entries(3)), read(side, entries(10_000)), read(side, entries(1_000_000))]);
+    child::print(&[read(side, entries(3)), read(side, entries(10_000)), read(side, entries(1_000_000))]);
 }
 
 fn read<S>(side: Side, value: S) -> f64

@@ -18,7 +18,7 @@ const SOON: Duration = Duration::from_millis(1);
 
 pub(crate) fn measure(table: &mut Table) {
     let [stop] = processes(9, "stop-one", "200");
-    let what = "stop while a poll hangs, p50 (the old loop's is not acknowledged: until the poll is gone)";
+    let what = "stop while a poll hangs, p50 (the old loop's is not acknowledged: until the poll is dropped)";
     let goal = "acknowledged, under 50 us";
     table.add(Row::compare(what, Unit::Seconds, &stop, goal, |stop| stop.new < 50e-6));
 
@@ -29,7 +29,7 @@ pub(crate) fn measure(table: &mut Table) {
     blocked(table);
 }
 
-/// Counts the polls that hang, and tells of each change.
+/// Counts the polls that hang, and notifies of each change.
 #[derive(Default)]
 struct Hung {
     count: AtomicUsize,
@@ -104,14 +104,14 @@ fn stop_one(side: Side) -> f64 {
     })
 }
 
-/// Measures in a process of its own: the median of so many.
+/// Measures in a separate process: the median of `times` stops.
 pub(crate) fn child_of_one(side: Side, times: usize) {
-    child::tell(&[median(times, || stop_one(side))]);
+    child::print(&[median(times, || stop_one(side))]);
 }
 
-/// Measures in a process of its own: a heap that earlier repetitions have torn is no fair start.
+/// Measures in a separate process: a heap that earlier repetitions have fragmented is no fair start.
 pub(crate) fn child(side: Side, count: usize) {
-    child::tell(&[stop_many(side, count)]);
+    child::print(&[stop_many(side, count)]);
 }
 
 fn stop_many(side: Side, count: usize) -> f64 {
@@ -133,7 +133,7 @@ fn stop_many(side: Side, count: usize) -> f64 {
                 let group = ObservationGroup::new();
                 for nth in 0..count {
                     let new = watchkeeper(Hangs(Arc::clone(&hung)), config()).await;
-                    group.add_as(&nth.to_string(), new).expect("each has a name of its own");
+                    group.add_as(&nth.to_string(), new).expect("each has its own name");
                 }
                 hung.reaches(count).await;
                 let began = Instant::now();
@@ -147,7 +147,7 @@ fn stop_many(side: Side, count: usize) -> f64 {
     })
 }
 
-/// Blocks its thread in its first poll, until it is let go; then it returns.
+/// Blocks its thread in its first poll, until it is released; then it returns.
 struct Blocks {
     blocked: Arc<Notify>,
     let_go: std::sync::Mutex<mpsc::Receiver<()>>,

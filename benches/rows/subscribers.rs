@@ -1,4 +1,4 @@
-//! Batches, and those who read them.
+//! Batches and their subscribers.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -111,12 +111,12 @@ async fn publish(
     history_limit: usize,
     readers: usize,
 ) -> (Driven<News>, Vec<Reader>, tokio::sync::oneshot::Receiver<Duration>) {
-    let (laps, told) = Laps::new(side, (0, batches), yield_every);
+    let (laps, finished) = Laps::new(side, (0, batches), yield_every);
     let config = laps.config(history_limit);
     // Nothing is polled before this task yields: one thread.
     let driven = Driven::start(side, only_source(), News(laps), config).await;
     let readers = (0..readers).map(|_| Reader::of(&driven)).collect();
-    (driven, readers, told)
+    (driven, readers, finished)
 }
 
 async fn end(driven: Driven<News>) {
@@ -134,7 +134,7 @@ fn fan_out(table: &mut Table, subscribers: usize, goal: &str, met: impl Fn(Media
     table.add(Row::compare(what, Unit::PerSecond, &rate, goal, |rate| met(rate) && new_lost == 0.0));
 }
 
-/// Measures in a process of its own: batches per second, and how many were lost.
+/// Measures in a separate process: batches per second, and how many were lost.
 pub(crate) fn child(side: Side, subscribers: usize) {
     let batches: u64 = match subscribers {
         1 => 100_000,
@@ -144,7 +144,7 @@ pub(crate) fn child(side: Side, subscribers: usize) {
     let lost = Cell::new(0);
     let rate = median(3, || {
         one_thread().block_on(async {
-            let (driven, readers, _told) = publish(side, batches, 32, 64, subscribers).await;
+            let (driven, readers, _finished) = publish(side, batches, 32, 64, subscribers).await;
             let began = cpu_time();
             let mut tasks: JoinSet<u64> =
                 readers.into_iter().map(|mut reader| async move { reader.read(batches, 0).await }).collect();
@@ -156,7 +156,7 @@ pub(crate) fn child(side: Side, subscribers: usize) {
             batches as f64 / took.as_secs_f64()
         })
     });
-    child::tell(&[rate, lost.get() as f64]);
+    child::print(&[rate, lost.get() as f64]);
 }
 
 /// It rests a millisecond after every 100 batches, while the publisher does not.
@@ -164,7 +164,7 @@ fn sleeper(table: &mut Table) {
     const BATCHES: u64 = 100_000;
     let run = |side| {
         one_thread().block_on(async {
-            let (driven, mut readers, _told) = publish(side, BATCHES, 32, 64, 1).await;
+            let (driven, mut readers, _finished) = publish(side, BATCHES, 32, 64, 1).await;
             let missed = readers[0].read(BATCHES, 100).await;
             end(driven).await;
             missed as f64 / BATCHES as f64
@@ -182,8 +182,8 @@ fn catch_up(table: &mut Table) {
     let lost = Cell::new(0);
     let run = |side: Side| {
         one_thread().block_on(async {
-            let (driven, mut readers, told) = publish(side, BATCHES, 0, 1 << 17, 1).await;
-            told.await.expect("the last lap is told");
+            let (driven, mut readers, finished) = publish(side, BATCHES, 0, 1 << 17, 1).await;
+            finished.await.expect("the last lap ends");
             let began = cpu_time();
             let missed = readers[0].read(BATCHES, 0).await;
             let took = cpu_time().saturating_sub(began);

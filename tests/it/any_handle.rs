@@ -31,7 +31,7 @@ async fn app() -> (ObservationGroup, AnyHandle, Instant) {
 //   0 s    1 s       2 s     3 s   4 s     6 s
 //   init   10, 11    error   30    hangs   stale
 #[tokio::test(start_paused = true)]
-async fn each_operator_is_met_by_what_it_is_about() {
+async fn each_operator_is_met_by_what_it_waits_for() {
     type Make = fn(&AnyHandle) -> AnyWait<'static>;
     let cases: [(&str, Make, u64, u64); 8] = [
         (
@@ -176,7 +176,11 @@ async fn sources_are_waited_for_by_name() {
     let expected = "\"source \\\"n2\\\" is stale\" is pending for 1.5 s of 2.5 s: judged 1; n2 has never answered; \
                     4 consecutive failures, last 0.5 s ago: connection refused";
     assert_eq!(stale.explain(), expected);
-    assert_eq!(stale.await.unwrap_err().outcome(), UnmetOutcome::NotMet, "who never answered is not stale");
+    assert_eq!(
+        stale.await.unwrap_err().outcome(),
+        UnmetOutcome::NotMet,
+        "a source that never answered is not stale"
+    );
     set.remove("n2");
     let status = nodes.source_vanished("n2").within(ms(5_000)).await.unwrap();
     assert_eq!(status.source_names.join(" "), "n1");
@@ -255,7 +259,7 @@ mod json {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_name_is_given_once_however_it_is_added() {
+    async fn a_name_is_unique_for_every_way_to_add_a_member() {
         let group = ObservationGroup::new();
         group.add_with_json("app", App::new().start(each_second()).await, view).unwrap();
         let again: ObservationRuntime<App> = App::new().start(each_second()).await;

@@ -68,7 +68,7 @@ async fn it_tries_until_there_is_a_first_success() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_before_the_first_cycle_begins_sees_it() {
+async fn a_wait_from_before_the_first_cycle_sees_it() {
     let app = App::new();
     let config = ObservationConfig { interval: Duration::from_secs(3600), ..each_second() };
     let runtime = ObservationRuntime::start_in_background(app.clone(), app.clone(), config).unwrap();
@@ -77,5 +77,5 @@ async fn who_waits_before_the_first_cycle_begins_sees_it() {
     let wait = handle.eventually("cycle 0", |_| true).within(Duration::from_secs(60));
     assert_eq!(wait.await.unwrap().cycle, 0);
     let wait = handle.eventually("cycle 0", |_| true).after(before).within(Duration::from_secs(60));
-    assert_eq!(wait.await.unwrap().cycle, 0, "it began behind the mark");
+    assert_eq!(wait.await.unwrap().cycle, 0, "it began after the mark");
 }

@@ -1,4 +1,4 @@
-//! App code that blocks its thread is given up at the stop's deadline: the answer is `Detached`, and
+//! App code that blocks its thread is abandoned at the stop's deadline: the answer is `Detached`, and
 //! what that code does later is not published.
 
 use std::sync::{Arc, OnceLock};
@@ -18,7 +18,7 @@ use crate::common::{Act, App, Call, ms};
 
 const ENDED: State = State::Stopped { reason: StopReason::Requested };
 
-/// No cycle but those that are asked for.
+/// Only cycles that are asked for.
 fn by_hand() -> ObservationConfig {
     ObservationConfig {
         interval: Duration::from_secs(3600),
@@ -28,7 +28,7 @@ fn by_hand() -> ObservationConfig {
 }
 
 //   cycle 1: events [7]   cycle 2 ──── blocks its thread ─────────────┐ does something
-//                          pause? ... stop? ... 50 ms ... Detached     └ and nobody hears of it
+//                          pause? ... stop? ... 50 ms ... Detached     └ and it is not published
 #[test]
 fn what_it_does_later_is_not_published() {
     let calls = [Call::Sources, Call::Poll];
@@ -78,7 +78,7 @@ fn check(call: Call, act: Act) {
     assert_eq!(block_on(watch.changed()).unwrap_err(), WatchError::Closed(StopReason::Requested), "{name}");
 }
 
-/// Everything a handle can show but the age of it.
+/// Everything a handle can show, except ages.
 fn seen(handle: &ObservationHandle<App>) -> String {
     let ObservationStatus { state, since, cycle, snapshot, last_error, .. } = handle.status();
     let (history, failures) = (handle.history(), handle.failures());
@@ -104,7 +104,7 @@ fn a_stop_is_not_detached_when_the_thread_comes_back_in_time() {
     assert!(runtime.handle().history().is_empty());
 }
 
-/// The runtime is dropped, and nobody waits for the stop: the end is told when the thread is back.
+/// The runtime is dropped and nobody waits for the stop: the end is published when the thread is back.
 #[test]
 fn dropped_meanwhile_it_publishes_its_end_and_nothing_else() {
     let executor = executor(Flavour::MultiThread);
@@ -124,9 +124,9 @@ fn dropped_meanwhile_it_publishes_its_end_and_nothing_else() {
     assert_eq!(handle.latest_snapshot().unwrap().cycle, 0);
 }
 
-/// Nobody waits for the stop, and the thread never comes back: the deadline holds all the same.
+/// Nobody waits for the stop, and the thread never comes back: the deadline still holds.
 #[test]
-fn dropped_meanwhile_its_end_is_told_at_the_deadline() {
+fn dropped_meanwhile_its_end_is_published_at_the_deadline() {
     let executor = executor(Flavour::MultiThread);
     let gate = Gate::default();
     let app = App::new();

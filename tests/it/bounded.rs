@@ -1,5 +1,5 @@
-//! What a person reads, and what is kept for it, is bounded in bytes, however many sources there are and however
-//! large names, errors and snapshots are. What was cut is counted.
+//! What a person reads, and what is kept for it, is bounded in bytes for any number of sources and for names, errors
+//! and snapshots of any size. What was cut is counted.
 
 use std::fmt;
 use std::sync::Arc;
@@ -154,7 +154,7 @@ async fn an_error_of_five_megabytes_is_recorded_by_its_beginning_and_a_count() {
     assert!(why.len() < 1_200 && why.ends_with(" more bytes)"), "{why}");
 }
 
-/// A panic says as much as it likes.
+/// The text of a panic has no bound.
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_five_megabytes_is_recorded_by_its_beginning_and_a_count() {
     let app = App::new();
@@ -167,7 +167,7 @@ async fn a_panic_of_five_megabytes_is_recorded_by_its_beginning_and_a_count() {
     assert!(failure.message.ends_with(" more bytes)"), "{failure}");
 }
 
-/// Of what is escaped as text, once more as JSON, and of what must be cut in each part of a report.
+/// Quotation marks are escaped as text and once more as JSON, in each part of a report.
 #[tokio::test(start_paused = true)]
 async fn quotation_marks_everywhere_make_no_longer_report() {
     let evil = r#"\"\"#.repeat(10_000);
@@ -198,7 +198,7 @@ async fn quotation_marks_everywhere_make_no_longer_report() {
     assert!(report.len() > 8 * 1_024 && report.ends_with(" more in trouble"), "{report}");
 }
 
-/// So many records, which count how often they are shown.
+/// `count` records, which count how often they are shown.
 #[derive(Clone)]
 struct Records {
     count: usize,
@@ -283,7 +283,7 @@ async fn of_three_hundred_thousand_records_a_report_shows_the_first_and_asks_for
     }
 }
 
-/// However long it lasts.
+/// However long the wait lasts.
 #[tokio::test(start_paused = true)]
 async fn a_long_wait_shows_nine_snapshots_once_each() {
     let (runtime, shown) = record(3).await;
@@ -293,7 +293,7 @@ async fn a_long_wait_shows_nine_snapshots_once_each() {
     assert!(report.contains("judged 600; the last snapshot, of cycle 600:"), "{report}");
 }
 
-/// Shows itself as it is told to.
+/// Its `Debug` returns an error (`true`) or panics (`false`).
 #[derive(Clone)]
 struct Unshowable(bool);
 
@@ -333,7 +333,7 @@ async fn a_debug_that_panics_or_fails_keeps_the_report() {
         (true, " ... (its Debug returned an error)"),
         (false, " ... (its Debug panicked: scripted panic of a Debug)"),
     ];
-    for (fails, said) in cases {
+    for (fails, expected) in cases {
         let sources = StaticSourceProvider::new(vec![]);
         let observer = Showing(Unshowable(fails));
         let runtime = ObservationRuntime::start(sources, observer, each_second()).await.unwrap();
@@ -349,10 +349,10 @@ async fn a_debug_that_panics_or_fails_keeps_the_report() {
         assert_eq!((event.outcome(), event.judged()), (UnmetOutcome::NotMet, 2));
         for unmet in [&eventually, &always, &event] {
             let report = assert_bounded(unmet);
-            assert!(report.contains(&format!("    Unshowable {{ {said}\n")), "{report}");
+            assert!(report.contains(&format!("    Unshowable {{ {expected}\n")), "{report}");
             assert!(report.contains("\n  lifecycle\n") && report.ends_with("\n  sources: none"), "{report}");
         }
-        assert!(event.to_string().contains(&format!("    cycle 2: Unshowable {{ {said}\n")), "{event}");
+        assert!(event.to_string().contains(&format!("    cycle 2: Unshowable {{ {expected}\n")), "{event}");
     }
 }
 
@@ -366,7 +366,7 @@ async fn a_show_that_panics_keeps_the_report() {
     assert!(report.contains("    (showing it panicked: scripted panic of a show)\n"), "{report}");
 }
 
-/// What is known of a source is app code to say.
+/// `source_health` is app code.
 #[tokio::test(start_paused = true)]
 async fn an_observer_that_panics_about_its_sources_keeps_the_report() {
     struct Panics;
@@ -428,11 +428,11 @@ async fn names_in_another_order_push_no_failure_out_of_the_report() {
     assert!(unmet.to_string().contains(lifecycle), "{unmet}");
 }
 
-/// Whatever else is in the log.
+/// The rest of the log makes no difference.
 #[tokio::test(start_paused = true)]
-async fn failures_are_complete_inside_the_window_or_their_number_is_told() {
+async fn failures_are_complete_inside_the_window_or_their_number_is_reported() {
     let app = App::new();
-    // Alternately, so that a failure is an entry of its own.
+    // Alternating, so that each failure is a separate entry.
     let acts = (0..1_200).map(|n| if n % 2 == 0 { Act::Err("down") } else { Act::Ok(vec![]) });
     app.then(Call::Poll, acts);
     let start = Instant::now();
@@ -440,7 +440,7 @@ async fn failures_are_complete_inside_the_window_or_their_number_is_told() {
     let handle = runtime.handle();
     let wait =
         |window| handle.eventually("the impossible", |_| false).show(|_| String::new()).within(ms(window));
-    // Awaited late, when they have missed publications too: what has failed behind their windows is not theirs.
+    // Awaited late, when they have missed publications too. Failures after their windows do not count.
     let (short, long) = (wait(500_500), wait(600_500));
     at(start, 700_500).await;
     let (short, long) = (short.await.unwrap_err(), long.await.unwrap_err());
@@ -449,8 +449,8 @@ async fn failures_are_complete_inside_the_window_or_their_number_is_told() {
         let (kept, cut) = (unmet.failures(), unmet.failures_cut());
         assert_eq!((kept.len() as u64, cut), (in_the_window - lost, lost));
         assert_eq!((kept[0].cycle, kept.last().unwrap().cycle), (189, 2 * in_the_window - 1));
-        let said = format!("\n  failures: {in_the_window}, of which the oldest {lost} were dropped\n");
-        assert!(assert_bounded(unmet).contains(&said), "{unmet}");
+        let line = format!("\n  failures: {in_the_window}, of which the oldest {lost} were dropped\n");
+        assert!(assert_bounded(unmet).contains(&line), "{unmet}");
         #[cfg(feature = "json")]
         {
             let json = unmet.to_json();
@@ -459,13 +459,13 @@ async fn failures_are_complete_inside_the_window_or_their_number_is_told() {
             assert_eq!(json["failures_not_shown"], in_the_window - shown);
         }
     }
-    // Inside of what is kept, they are complete.
+    // Inside what is kept, they are complete.
     let unmet = wait(100_500).await.unwrap_err();
     assert_eq!((unmet.failures().len(), unmet.failures_cut()), (50, 0));
     assert!(!unmet.to_string().contains("\n  failures: "), "{unmet}");
 }
 
-/// Emits so many events in each cycle, and counts those that live.
+/// Emits `events` events in each cycle, and counts the live ones.
 struct Floods {
     events: usize,
     live: Arc<()>,
@@ -577,7 +577,7 @@ async fn a_json_value_of_any_size_is_replaced_by_its_beginning_with_a_note() {
     }
 }
 
-/// Unlike `Debug`, what an app shows a snapshot by cannot be ended half-way.
+/// Unlike `Debug`, the app's own way to show a snapshot cannot be ended half-way.
 #[tokio::test(start_paused = true)]
 async fn a_large_snapshot_that_an_app_shows_is_shown_once() {
     let shown = Arc::new(AtomicUsize::new(0));
@@ -591,8 +591,8 @@ async fn a_large_snapshot_that_an_app_shows_is_shown_once() {
         runtime.handle().eventually("nothing", |_| false).show(show).within(ms(20_000))
     };
     let unmet = wait(1_000_000).await.unwrap_err();
-    let said = "\n  changes: not compared: a snapshot takes more than 16 KiB to show\n";
-    assert!(unmet.to_string().contains(said), "{unmet}");
+    let line = "\n  changes: not compared: a snapshot takes more than 16 KiB to show\n";
+    assert!(unmet.to_string().contains(line), "{unmet}");
     #[cfg(feature = "json")]
     assert_eq!(unmet.to_json()["snapshots_not_compared"], 20, "one of before, and those of 19 cycles");
     assert_eq!(shown.swap(0, Relaxed), 1);
@@ -607,7 +607,7 @@ async fn an_event_shows_values_of_any_size_in_a_line() {
     let name: Arc<str> = "n1".into();
     let changed =
         SourceEvent::Changed { source: name, old: large(1), new: large(2), asked_at: Instant::now() };
-    let said = changed.to_string();
-    assert!(said.starts_with("n1: [1, 1, 1") && said.contains(" -> [2, 2, 2") && said.len() < 400, "{said}");
-    assert_eq!(format!("{changed:?}"), said, "so do timelines that show events by Debug");
+    let text = changed.to_string();
+    assert!(text.starts_with("n1: [1, 1, 1") && text.contains(" -> [2, 2, 2") && text.len() < 400, "{text}");
+    assert_eq!(format!("{changed:?}"), text, "so do timelines that show events by Debug");
 }

@@ -1,4 +1,4 @@
-//! The check of an observer finds each fault that it is there for, and none in observers that have none.
+//! The check of an observer finds each fault that it looks for, and none in observers without one.
 
 use std::collections::BTreeMap;
 
@@ -16,18 +16,18 @@ enum Fault {
     None,
     /// Emits nothing for the second source.
     Forgets,
-    /// Changes its state before what can fail.
+    /// Changes its state before the work that can fail.
     Early,
-    /// Changes its state before an await, and emits behind it.
+    /// Changes its state before an await, and emits after it.
     Cut,
-    /// Changes its state before an await, and puts it back behind it where nothing failed.
+    /// Changes its state before an await, and restores it after the await if nothing failed.
     Hides,
     Panics,
     Hangs,
     InitFails,
 }
 
-/// Adds up what its sources say.
+/// Adds up the answers of its sources.
 struct Sum(Fault);
 
 #[async_trait]
@@ -94,7 +94,7 @@ fn sum(fault: Fault) -> Folding<Sum, u64> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_fault_is_found_and_said_with_its_step() {
+async fn each_fault_is_reported_with_its_step() {
     let cases = [
         (
             Fault::Forgets,
@@ -122,7 +122,7 @@ async fn each_fault_is_found_and_said_with_its_step() {
     }
 }
 
-/// Reads logs from where it stands, which no snapshot shows.
+/// Reads logs from its position, which no snapshot shows.
 struct Reads {
     early: bool,
 }
@@ -168,9 +168,9 @@ impl Observer for Reads {
     }
 }
 
-/// The snapshot after the failure is the one before it: what was lost shows at the end alone.
+/// The snapshot after the failure equals the one before it: the loss shows only at the end.
 #[tokio::test(start_paused = true)]
-async fn a_failed_poll_that_moves_what_no_snapshot_shows_is_found() {
+async fn a_failed_poll_that_changes_state_no_snapshot_shows_is_found() {
     let check = |early| {
         Check::new(move || Reads { early })
             .poll(|| [("log", Ok(&[1][..]))])
@@ -187,9 +187,9 @@ async fn a_failed_poll_that_moves_what_no_snapshot_shows_is_found() {
     );
 }
 
-/// Nothing shows of it but after an interruption.
+/// It shows only after an interruption.
 #[tokio::test(start_paused = true)]
-async fn a_claim_to_keep_the_state_that_is_not_true_is_found_at_the_await() {
+async fn a_false_claim_to_be_cancel_safe_is_found_at_the_await() {
     let check = |fault| {
         Check::new(move || Sum(fault))
             .poll(|| [("a", Ok(1))])
@@ -209,7 +209,7 @@ async fn a_claim_to_keep_the_state_that_is_not_true_is_found_at_the_await() {
         matches!(&found, CheckError::EventsDiffer { step, .. } if step.interrupted == Some((1, 2))),
         "{found}"
     );
-    // Of one that makes no events, and loses what it has found.
+    // An observer without events that loses what it has found.
     let lost = Check::new(|| Loses).poll(|| [("a", 1)]).poll(|| [("a", 2)]);
     let found = lost.folding(|_| (), |(), (): &()| {}).run().await;
     assert!(found.is_ok(), "the view leaves out what is lost");
@@ -218,7 +218,7 @@ async fn a_claim_to_keep_the_state_that_is_not_true_is_found_at_the_await() {
     assert!(matches!(found, Err(CheckError::EventsDiffer { .. })), "{found:?}");
 }
 
-/// Takes the state out while it looks.
+/// Takes the state out while it polls.
 struct Loses;
 
 #[async_trait]
@@ -249,7 +249,7 @@ impl Observer for Loses {
     }
 }
 
-/// What is lost with its events adds up all the same: only the end tells.
+/// State and events are lost together and still agree: the loss shows only at the end.
 struct LosesBoth;
 
 #[async_trait]
@@ -295,7 +295,7 @@ async fn what_is_lost_together_with_its_events_is_found_at_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn observers_without_a_fault_pass_and_it_is_said_what_that_rests_on() {
+async fn observers_without_a_fault_pass_and_the_checks_are_counted() {
     let checked = sum(Fault::None).run().await.unwrap();
     let Checked { succeeded, failed, events, interruptions, .. } = checked;
     assert_eq!((succeeded, failed, events, interruptions), (3, 1, 4, 1 + 2 + 1 + 1));
@@ -309,7 +309,7 @@ async fn observers_without_a_fault_pass_and_it_is_said_what_that_rests_on() {
     assert_eq!(empty.run().await.unwrap_err(), CheckError::EmptyScript);
 }
 
-/// Answers after so many milliseconds, or fails.
+/// Answers after the given milliseconds, or fails.
 async fn answer(source: ObservedSource<(u64, Result<u32, &'static str>)>) -> Result<u32, &'static str> {
     tokio::time::sleep(ms(source.source.0)).await;
     source.source.1

@@ -1,4 +1,4 @@
-//! The interval is said once: the observer learns the config when its runtime starts.
+//! The interval is set once: the observer gets the config when its runtime starts.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -65,7 +65,7 @@ async fn a_wrapper_that_keeps_the_config_back_is_named() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_defaults_of_per_source_are_made_of_the_runtimes_interval() {
+async fn the_defaults_of_per_source_are_derived_from_the_runtimes_interval() {
     for (interval, stale_after) in [(ms(100), ms(2_000)), (ms(1_000), ms(3_000)), (ms(20_000), ms(60_000))] {
         let runtime = watchkeeper::observe(interval, [("a", 1_u8)], one).await.unwrap();
         let snapshot = runtime.handle().latest_snapshot().unwrap();
@@ -74,7 +74,7 @@ async fn the_defaults_of_per_source_are_made_of_the_runtimes_interval() {
     }
 }
 
-/// Panics where it says so, and notes what it is asked, in order.
+/// Records its calls in order, and panics where the test asks for it.
 #[derive(Clone, Default)]
 struct Asked {
     panics_in: &'static str,
@@ -130,8 +130,8 @@ async fn a_panic_before_the_first_cycle_is_an_error_of_the_start_and_leaves_no_t
             let is =
                 matches!(error, ObservationRuntimeError::ObserverPanicked { method: at, .. } if at == method);
             assert!(is, "{method}, {n}: {error:?}");
-            let said = error.to_string();
-            assert!(said.contains("a bug") && !said.contains('\n') && said.len() < 2_000, "{said}");
+            let text = error.to_string();
+            assert!(text.contains("a bug") && !text.contains('\n') && text.len() < 2_000, "{text}");
         }
         assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0, "{method}");
     }

@@ -1,5 +1,5 @@
-//! A status is of one moment: state, cycle, snapshot, error and freshness belong together, whoever
-//! reads while cycles succeed and fail.
+//! A status is of one moment: state, cycle, snapshot, error and freshness belong together for every
+//! reader, while cycles succeed and fail.
 
 use std::thread;
 
@@ -26,15 +26,15 @@ fn under_concurrent_readers() {
         };
         scope.spawn(by_status);
         scope.spawn(by_status);
-        // Those who are woken see it as consistently as those who look.
+        // A woken reader sees it as consistently as one that polls.
         scope.spawn(|| {
             let mut watch = handle.watch();
-            let mut told = None;
+            let mut last = None;
             let all = watch.wait_for(|status| {
                 check(status);
                 let news = Some((status.cycle, status.state));
-                assert!(news != told || status.freshness.is_stale(), "told twice: {status:?}");
-                told = news;
+                assert!(news != last || status.freshness.is_stale(), "published twice: {status:?}");
+                last = news;
                 status.cycle >= CYCLES
             });
             block_on(all).map(|_| ()).unwrap();
@@ -42,7 +42,7 @@ fn under_concurrent_readers() {
     });
 }
 
-/// Every third cycle fails, and each other one finds one event: the cycle and the state tell the rest.
+/// Every third cycle fails, and each other one finds one event: the rest follows from cycle and state.
 fn check(status: &ObservationStatus<Tally>) {
     let cycle = status.cycle;
     let fails = |cycle: u64| cycle > 0 && cycle.is_multiple_of(3);

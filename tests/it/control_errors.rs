@@ -1,4 +1,4 @@
-//! A control that cannot be taken changes nothing and says why: too many waiting, stopped, or dead.
+//! A control that cannot be taken changes nothing and returns the reason: too many waiting, stopped, or dead.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -78,7 +78,7 @@ fn a_dead_runtime_is_another_error() {
 
 /// The stop takes precedence over controls that were sent before it.
 #[tokio::test(start_paused = true)]
-async fn a_control_that_a_stop_overtakes_is_told_so() {
+async fn a_control_that_a_stop_overtakes_is_refused() {
     let app = App::new();
     app.then(Call::Poll, [Act::Hang]);
     let began = Instant::now();

@@ -1,4 +1,4 @@
-//! `pause`, `resume` and `poll_now` mean something in every state.
+//! `pause`, `resume` and `poll_now` work in every state.
 
 use tokio::time::Instant;
 use watchkeeper::runtime::StateKind;
@@ -76,7 +76,7 @@ impl There {
 }
 
 #[tokio::test(start_paused = true)]
-async fn poll_now_starts_a_cycle_at_once_or_right_behind_the_one_in_flight() {
+async fn poll_now_starts_a_cycle_at_once_or_right_after_the_one_in_flight() {
     for place in PLACES {
         for paused in [false, true] {
             let name = format!("{}, paused: {paused}", place.name);
@@ -167,7 +167,7 @@ async fn a_pause_that_is_taken_back_in_time_changes_nothing() {
 
 /// Several requests in one cycle start one cycle, and a failing one is no exception.
 #[tokio::test(start_paused = true)]
-async fn poll_now_behind_a_cycle_that_fails_starts_the_next_one_at_its_end() {
+async fn poll_now_during_a_cycle_that_fails_starts_the_next_one_at_its_end() {
     for (act, generation) in [(Act::Err("down"), 1), (Act::Panic("boom"), 2)] {
         let name = format!("{act:?}");
         let app = App::new();

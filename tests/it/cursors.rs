@@ -1,4 +1,4 @@
-//! `subscribe_from(snapshot.cursor)` goes on right behind that snapshot; a cursor that cannot be
+//! `subscribe_from(snapshot.cursor)` goes on right after that snapshot; a cursor that cannot be
 //! continued is refused.
 
 use std::sync::Arc;
@@ -20,7 +20,7 @@ async fn of_another_runtime_it_is_refused() {
     let cursor = one.handle().latest_snapshot().unwrap().cursor;
     assert!(one.handle().subscribe_from(cursor).is_ok());
     assert_eq!(other.handle().subscribe_from(cursor).map(|_| ()), Err(CursorError::Foreign));
-    // Also when the other one has ended, or comes behind it.
+    // Also when the other one has ended, or starts later.
     let _ = other.stop().await;
     assert_eq!(other.handle().subscribe_from(cursor).map(|_| ()), Err(CursorError::Foreign));
     let later = App::new().start(each_second()).await;
@@ -39,26 +39,26 @@ async fn too_old_it_starts_with_the_exact_count() {
         at(start, n * 1_000 + 500).await;
         cursors.push(handle.latest_snapshot().unwrap().cursor);
     }
-    for (behind, cursor) in (0_u64..).zip(cursors) {
+    for (after, cursor) in (0_u64..).zip(cursors) {
         let mut batches = handle.subscribe_from(cursor).unwrap();
-        let mut next = behind + 1;
-        if behind < 6 {
+        let mut next = after + 1;
+        if after < 6 {
             let Some(Err(RecvError::Lagged { missed, resume })) = batches.try_recv() else {
-                panic!("{behind}")
+                panic!("{after}")
             };
-            assert_eq!((missed, resume.seq()), (6 - behind, 6), "behind event {behind}");
+            assert_eq!((missed, resume.seq()), (6 - after, 6), "after event {after}");
             next = 7;
         }
         for event in next..=10 {
-            assert_eq!(batches.try_recv().unwrap().unwrap().events, [event], "behind event {behind}");
+            assert_eq!(batches.try_recv().unwrap().unwrap().events, [event], "after event {after}");
         }
-        assert!(batches.try_recv().is_none(), "behind event {behind}");
+        assert!(batches.try_recv().is_none(), "after event {after}");
     }
 }
 
-/// Four readers start behind the newest snapshot while batches are published as fast as can be.
+/// Four readers start after the newest snapshot while batches are published as fast as possible.
 #[test]
-fn a_snapshot_and_the_batches_behind_its_cursor_have_no_gap_and_no_duplicate() {
+fn a_snapshot_and_the_batches_after_its_cursor_have_no_gap_and_no_duplicate() {
     const ROUNDS: u64 = 300;
     let executor = executor(Flavour::MultiThread);
     for history_limit in [2, 4_096] {
@@ -76,7 +76,7 @@ fn a_snapshot_and_the_batches_behind_its_cursor_have_no_gap_and_no_duplicate() {
         let handle = runtime.handle();
         thread::scope(|scope| {
             let readers: Vec<_> = (0..4)
-                .map(|_| scope.spawn(|| (0..ROUNDS).map(|_| read_behind_a_snapshot(&handle)).sum::<u64>()))
+                .map(|_| scope.spawn(|| (0..ROUNDS).map(|_| read_after_a_snapshot(&handle)).sum::<u64>()))
                 .collect();
             while !readers.iter().all(thread::ScopedJoinHandle::is_finished) {
                 wake.notify_one();
@@ -89,7 +89,7 @@ fn a_snapshot_and_the_batches_behind_its_cursor_have_no_gap_and_no_duplicate() {
 }
 
 /// Returns how many batches it read.
-fn read_behind_a_snapshot(handle: &ObservationHandle<Tally>) -> u64 {
+fn read_after_a_snapshot(handle: &ObservationHandle<Tally>) -> u64 {
     let snapshot = handle.latest_snapshot().unwrap();
     let mut batches = handle.subscribe_from(snapshot.cursor).unwrap();
     let mut known = snapshot.value;
@@ -121,7 +121,7 @@ fn read_behind_a_snapshot(handle: &ObservationHandle<Tally>) -> u64 {
 
 const INSTANCE: &str = "0f8e1a2b3c4d5e6f708192a3b4c5d6e7";
 
-/// What one process records, and the next one goes on from.
+/// What one process records, and the next one resumes from.
 #[tokio::test(start_paused = true)]
 async fn of_an_earlier_process_it_starts_with_the_exact_count_and_the_rebuild() {
     let app = App::new();
@@ -156,13 +156,13 @@ async fn of_an_earlier_process_it_starts_with_the_exact_count_and_the_rebuild() 
     let newest = handle.latest_snapshot().unwrap();
     assert_eq!((newest.cycle, newest.event_count, newest.cursor.seq()), (13, 20, 12));
 
-    for (behind, cursor) in (0_u64..).zip(&cursors) {
+    for (after, cursor) in (0_u64..).zip(&cursors) {
         let mut batches = handle.subscribe_from(cursor.parse().unwrap()).unwrap();
-        if behind < 8 {
+        if after < 8 {
             let Some(Err(RecvError::Lagged { missed, resume })) = batches.try_recv() else {
                 panic!("{cursor}")
             };
-            assert_eq!((missed, resume.seq()), (8 - behind, 8), "{cursor}");
+            assert_eq!((missed, resume.seq()), (8 - after, 8), "{cursor}");
         }
         assert_eq!(batches.try_recv(), Some(Err(RecvError::Rebuilt { generation: 2 })), "{cursor}");
         for n in 0..4 {
@@ -211,7 +211,7 @@ async fn a_wait_from_before_the_first_cycle_of_a_resumed_runtime_has_missed_noth
 
 /// Where it is wrong, and how.
 #[test]
-fn a_text_that_is_none_is_refused_with_the_place() {
+fn an_invalid_text_is_refused_with_the_place() {
     use PositionProblem::{Followed, Missing, NotDecimal, NotHexadecimal, TooLarge};
     let cases = [
         (String::new(), 0, "instance", Missing),
@@ -263,9 +263,9 @@ proptest! {
         prop_assert!(resume.to_string().len() <= 116);
     }
 
-    /// Neither panics nor is taken for what it is not.
+    /// Parsing never panics, and accepts a cursor's own text only.
     #[test]
-    fn any_text_is_refused_or_is_the_one_of_its_cursor(
+    fn any_text_is_refused_or_is_the_text_of_its_cursor(
         text in prop_oneof![any::<String>(), "[0-9a-f]{30,33}[.x][0-9]{0,21}[.][0-9]{0,3}[.é]?[0-9]{0,2}"],
     ) {
         match text.parse::<Cursor>() {

@@ -1,8 +1,8 @@
-//! A destructor of the app's that panics is a failure or a line in the log, never a dead task.
+//! A destructor of the app that panics is a failure or a line in the log, never a dead task.
 
 use std::error::Error;
 use std::fmt;
-use std::future::pending;
+use std::future::{pending, ready};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
@@ -17,6 +17,7 @@ use watchkeeper::{
     Observer, SourceProvider, async_trait,
 };
 
+use crate::common::stateless::stateless;
 use crate::common::{at, ms};
 
 /// What becomes of the bombs of one test.
@@ -256,13 +257,13 @@ async fn check(holds: Holds, fails: u64, failure: Option<(Stage, Cause, &str)>, 
     let handle = runtime.handle();
 
     at(began, fails * 1000 + 500).await;
-    let told = handle.last_error();
-    let told = told.as_ref().map(|told| (told.stage, told.cause, told.message.lines().next().unwrap()));
-    assert_eq!(told, failure, "{holds:?}");
+    let last = handle.last_error();
+    let last = last.as_ref().map(|last| (last.stage, last.cause, last.message.lines().next().unwrap()));
+    assert_eq!(last, failure, "{holds:?}");
     assert_eq!(handle.status().cycle, fails, "{holds:?}");
     assert_eq!(errors.0.load(Relaxed), logged, "{holds:?}");
     assert_eq!(range.unwound.load(Relaxed), 0, "{holds:?}: this would have aborted the process");
-    assert!(range.exploded.load(Relaxed) > 0, "{holds:?}: the test is none");
+    assert!(range.exploded.load(Relaxed) > 0, "{holds:?}: nothing exploded");
 
     at(began, fails * 1000 + 1500).await;
     let status = handle.status();
@@ -272,11 +273,11 @@ async fn check(holds: Holds, fails: u64, failure: Option<(Stage, Cause, &str)>, 
     assert_eq!(handle.stop_reason(), Some(StopReason::Requested), "{holds:?}");
     assert_eq!(Handle::current().metrics().num_alive_tasks(), 0, "{holds:?}");
     assert_eq!(range.unwound.load(Relaxed), 0, "{holds:?}: nor does the end");
-    // What handles still hold is dropped by them.
+    // What handles still hold, they drop.
     range.closed.store(true, Relaxed);
 }
 
-/// Everything that a runtime owns, each with a bomb of its own.
+/// Everything that a runtime owns, each with its own bomb.
 #[tokio::test(start_paused = true)]
 async fn a_stop_survives_the_destructors_of_all_that_it_drops() {
     struct Owner {
@@ -333,30 +334,18 @@ async fn two_sources_of_a_shared_set_and_a_refused_provider_and_observer_may_pan
             panic!("boom");
         }
     }
-    struct Both(Sharp);
-    #[async_trait]
-    impl SourceProvider<()> for Both {
-        async fn sources(&self) -> Result<Vec<ObservedSource<()>>, DynError> {
-            Ok(Vec::new())
-        }
-    }
-    #[async_trait]
-    impl Observer for Both {
-        type Source = ();
-        type State = ();
-        type Snapshot = ();
-        type Event = ();
-        async fn init(&self, _: &[ObservedSource<()>]) -> Result<(), DynError> {
-            Ok(())
-        }
-        async fn poll(&self, _: &[ObservedSource<()>], (): &mut ()) -> Result<Vec<()>, DynError> {
-            Ok(Vec::new())
-        }
-        fn snapshot(&self, (): &()) {}
-    }
     let set = vec![ObservedSource::new("a", Sharp), ObservedSource::new("b", Sharp)];
     drop(watchkeeper::source::SharedSources::new(set));
     let config = ObservationConfig { interval: ms(0), ..Default::default() };
-    let refused = ObservationRuntime::start(Both(Sharp), Both(Sharp), config).await;
+    let (held, also_held) = (Sharp, Sharp);
+    let provider = watchkeeper::source_fn(move || {
+        let _held = &held;
+        ready(Ok::<_, DynError>(Vec::<ObservedSource<()>>::new()))
+    });
+    let observer = stateless(move || {
+        let _held = &also_held;
+        ready(Ok(()))
+    });
+    let refused = ObservationRuntime::start(provider, observer, config).await;
     assert!(refused.is_err());
 }

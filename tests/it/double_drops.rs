@@ -1,4 +1,4 @@
-//! Two destructors that panic in one drop abort a process. So whatever the library holds of an app is dropped
+//! Two destructors that panic in one drop abort a process. So everything that the library holds of an app is dropped
 //! value by value: each panic is logged, and costs the other values nothing.
 
 use std::future::pending;
@@ -74,7 +74,7 @@ impl Range {
 enum Then {
     Return,
     Hang,
-    /// Asks for the stop, whose outcome goes before its own.
+    /// Asks for the stop, whose outcome takes precedence over its own.
     Stop,
 }
 
@@ -290,7 +290,7 @@ async fn the_answers_that_events_show() {
         ];
         held.sort_by_key(|(what, _)| *what == last);
         for (_, held) in &mut held {
-            // What the test drops itself panics in its face, alone.
+            // What the test drops itself panics in the test, one value at a time.
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(held.take())));
         }
         assert!(range.exploded(&format!("{last:?} goes last, {history_limit}")) >= 2);
@@ -322,11 +322,12 @@ fn all_that_an_executor_drops_when_it_shuts_down() {
     }
 }
 
-/// Lets go of what it holds.
+/// Drops what it holds.
 type Reader = Box<dyn FnOnce()>;
 type Read = fn(ObservationHandle<App>, Cursor) -> Reader;
 
-/// Each takes hold behind cycle 2 and lets go when the runtime has gone, which ended in cycle 4 and keeps two batches.
+/// Each begins to hold after cycle 2 and drops what it holds after the runtime was dropped. The runtime ends in cycle 4
+/// and keeps two batches.
 #[tokio::test(start_paused = true)]
 async fn what_only_readers_still_hold() {
     let readers: [(&str, usize, Read); 4] = [
@@ -338,7 +339,7 @@ async fn what_only_readers_still_hold() {
                 drop(batch);
             })
         }),
-        ("a subscription: the history and a batch that was put out", 6, |handle, first| {
+        ("a subscription: the history and a batch that was displaced", 6, |handle, first| {
             let mut batches = handle.subscribe_from(first).unwrap();
             let read = batches.try_recv();
             assert_eq!(read.unwrap().unwrap().seq, 0);
@@ -380,7 +381,7 @@ async fn what_a_refused_start_was_given() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_providers_of_ours_hold() {
+async fn what_the_providers_of_the_library_hold() {
     let range = Range::default();
     let set = || ["a", "b"].map(|name| ObservedSource::new(name, range.bomb())).into();
     drop(StaticSourceProvider::new(set()));
@@ -396,7 +397,7 @@ async fn what_providers_of_ours_hold() {
     range.close();
 }
 
-/// A set that cannot be copied whole leaves the part that was.
+/// Where the copy of a set panics, the part that was copied is dropped.
 #[tokio::test(start_paused = true)]
 async fn what_was_copied_before_a_copy_panicked() {
     struct Part(Range, bool);
@@ -471,7 +472,7 @@ async fn closures_that_are_dropped_together() {
     assert_eq!(runtime.stop().await, StopOutcome::Stopped);
     assert_eq!(range.exploded("a probe and an identity"), 2);
 
-    // What a value is taken by, and the last one.
+    // A wait's projection, and its last value.
     let runtime =
         ObservationRuntime::start([("n1", 1)], PerSource::new(|_| async { Ok::<_, DynError>(0) }), config());
     let runtime = runtime.await.unwrap();

@@ -1,5 +1,5 @@
-//! Dropping the runtime asks for its stop, inside and outside of a tokio context; handles that live
-//! on are told so.
+//! Dropping the runtime asks for its stop, inside and outside of a tokio context; handles that
+//! outlive it report the reason.
 
 use watchkeeper::ObservationRuntime;
 use watchkeeper::runtime::{ControlError, State, StopOutcome, StopReason};
@@ -12,7 +12,7 @@ use crate::common::{Act, App, Call, each_second, ms};
 const DROPPED: State = State::Stopped { reason: StopReason::Dropped };
 
 #[tokio::test(start_paused = true)]
-async fn inside_its_context_work_in_flight_is_dropped_and_every_reader_is_told() {
+async fn inside_its_context_work_in_flight_is_dropped_and_every_reader_is_notified() {
     let app = App::new();
     app.then(Call::Poll, [Act::Hang]);
     let runtime = app.start(each_second()).await;
@@ -57,7 +57,7 @@ fn inside_of_another_executor() {
 }
 
 #[test]
-fn behind_the_end_of_its_executor() {
+fn after_the_end_of_its_executor() {
     let executor = executor(Flavour::CurrentThread);
     let app = App::new();
     let runtime = executor.block_on(app.start(each_second()));
@@ -68,7 +68,7 @@ fn behind_the_end_of_its_executor() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn behind_its_own_stop_it_changes_nothing() {
+async fn after_its_own_stop_it_changes_nothing() {
     let app = App::new();
     let runtime = app.start(each_second()).await;
     let handle = runtime.handle();

@@ -1,4 +1,4 @@
-//! Behind its end a runtime publishes nothing, and every reader is told the reason.
+//! After its end a runtime publishes nothing, and every reader gets the reason.
 
 use std::sync::Arc;
 
@@ -58,7 +58,7 @@ async fn readers_get_what_was_published_before_and_then_the_reason_again_and_aga
         assert_eq!(batches.try_recv(), Some(Err(RecvError::Closed(StopReason::Requested))));
         assert_eq!(watch.changed().await.unwrap_err(), WatchError::Closed(StopReason::Requested));
     }
-    // Who comes later finds the same.
+    // A later reader gets the same.
     assert_eq!(handle.subscribe().recv().await, Err(RecvError::Closed(StopReason::Requested)));
     let mut late = handle.watch();
     assert_eq!(late.changed().await.unwrap_err(), WatchError::Closed(StopReason::Requested));

@@ -1,4 +1,4 @@
-//! What an error prints where nobody has prepared for it: `Error: {error:?}`, as `main` and `unwrap` do.
+//! What an error prints where it is not formatted on purpose: `Error: {error:?}`, as `main` and `unwrap` do.
 
 use std::error::Error;
 use std::time::Duration;
@@ -83,7 +83,7 @@ fn errors() -> Vec<(Box<dyn Error + Send + Sync>, &'static str)> {
     ]
 }
 
-// A derived Debug said `InvalidInterval { value: 0ns }`, and the sentence was never seen.
+// A derived Debug printed `InvalidInterval { value: 0ns }` in place of the sentence.
 #[test]
 fn every_error_prints_its_sentence_and_its_causes() {
     for (error, expected) in errors() {
@@ -123,7 +123,7 @@ async fn what_only_a_runtime_makes_prints_its_sentence_as_well() {
     let expected = "missed 3 batches: read faster, or raise ObservationConfig::history_limit";
     assert_eq!(format!("{lagged:?}"), expected);
 
-    // A report has lines of its own, also as a cause.
+    // A report keeps its lines, also as a cause.
     let unmet = runtime.handle().eventually("never", |_| false).within(ms(10)).await.unwrap_err();
     let report = unmet.to_string();
     assert!(report.lines().count() > 2);

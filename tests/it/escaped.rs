@@ -27,7 +27,7 @@ async fn refused(_: ObservedSource<()>) -> Result<String, DynError> {
     Err(EVIL.into())
 }
 
-async fn said(_: ObservedSource<()>) -> Result<String, DynError> {
+async fn answers(_: ObservedSource<()>) -> Result<String, DynError> {
     Ok(EVIL.to_owned())
 }
 
@@ -109,7 +109,7 @@ async fn an_error_of_many_lines_is_one_line_with_a_count() {
 #[tokio::test(start_paused = true)]
 async fn of_values_and_what_the_app_shows() {
     let set = SharedSources::new(vec![ObservedSource::new("n1", ())]);
-    let runtime = ObservationRuntime::start(set, PerSource::new(said), each_second()).await.unwrap();
+    let runtime = ObservationRuntime::start(set, PerSource::new(answers), each_second()).await.unwrap();
     let handle = runtime.handle();
     let label = format!("label {EVIL}");
     let by_debug = handle.eventually(label.clone(), |_| false).within(ms(1_500));

@@ -1,4 +1,4 @@
-//! A start that fails says why, tries nothing twice, and leaves no task behind.
+//! A start that fails says why, tries nothing twice, and leaves no task.
 
 use std::error::Error;
 use std::fmt;
@@ -44,11 +44,11 @@ async fn fails(app: &App, config: ObservationConfig) -> ObservationRuntimeError 
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_failure_of_the_first_cycle_is_told_by_stage_and_leaves_no_task() {
+async fn every_failure_of_the_first_cycle_is_reported_by_stage_and_leaves_no_task() {
     use Call::{Init, Snapshot, Sources};
     let config =
         ObservationConfig { refresh_timeout: ms(300), init_timeout: ms(700), ..ObservationConfig::default() };
-    // (who, does what; its source says this, after so many ms)
+    // (the call, what it does; the text of the error's source, after so many ms)
     let cases = [
         (Sources, Act::Err("down"), "down", 0),
         (Sources, Act::Hang, "timed out after 300ms", 300),
@@ -58,7 +58,7 @@ async fn every_failure_of_the_first_cycle_is_told_by_stage_and_leaves_no_task() 
         (Init, Act::Panic("boom"), "panicked: boom", 0),
         (Snapshot, Act::Panic("boom"), "panicked: boom", 0),
     ];
-    for (call, act, said, millis) in cases {
+    for (call, act, text, millis) in cases {
         let name = format!("{call:?}: {act:?}");
         let app = App::new();
         app.then(call, [act]);
@@ -66,7 +66,7 @@ async fn every_failure_of_the_first_cycle_is_told_by_stage_and_leaves_no_task() 
         let error = fails(&app, config.clone()).await;
 
         assert_eq!(began.elapsed(), ms(millis), "{name}");
-        assert_eq!(error.source().unwrap().to_string(), said, "{name}");
+        assert_eq!(error.source().unwrap().to_string(), text, "{name}");
         let (of_refresh, inits) = match error {
             ObservationRuntimeError::SourceRefresh { .. } => (true, 0),
             ObservationRuntimeError::ObserverInit { .. } => (false, 1),
@@ -113,7 +113,7 @@ async fn a_start_that_is_dropped_midway_leaves_no_task() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_that_is_dropped_before_or_behind_its_first_cycle_leaves_no_task() {
+async fn a_start_that_is_dropped_before_or_after_its_first_cycle_leaves_no_task() {
     let app = App::new();
     drop(ObservationRuntime::start(app.clone(), app.clone(), each_second()));
     assert_eq!((app.calls(Call::Sources), tasks()), (0, 0), "never polled");
@@ -160,7 +160,7 @@ fn a_start_that_returns_has_published_on_every_thread() {
     }
 }
 
-/// Takes its time to go.
+/// Its destructor is slow.
 struct Slow {
     app: App,
     gone: Arc<AtomicBool>,
@@ -181,7 +181,7 @@ impl SourceProvider<()> for Slow {
 }
 
 #[test]
-fn a_start_that_returns_an_error_has_let_go_of_everything_on_every_thread() {
+fn a_start_that_returns_an_error_has_dropped_everything_on_every_thread() {
     let executor =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
     let (app, gone) = (App::new(), Arc::<AtomicBool>::default());

@@ -1,4 +1,4 @@
-//! Every way a cycle can fail is told by stage, cause and message, and the next cycle runs.
+//! Every way a cycle can fail is recorded with stage, cause and message, and the next cycle runs.
 
 use std::error::Error;
 use std::fmt;
@@ -36,7 +36,7 @@ fn chained() -> DynError {
 enum When {
     /// Cycle 0, started in the background.
     First,
-    /// Cycle 1, behind a success.
+    /// Cycle 1, after a success.
     Running,
     /// Cycle 2, which is to build the state that a panic in cycle 1 has cost.
     Rebuilding,
@@ -62,7 +62,7 @@ struct Case {
     message: &'static str,
     /// How long the cycle took, in milliseconds.
     elapsed: u64,
-    /// Whether the next cycle builds the state anew.
+    /// Whether the next cycle rebuilds the state.
     rebuild: bool,
 }
 
@@ -75,26 +75,26 @@ fn cases() -> Vec<Case> {
     let panic = || Act::Panic("boom").after(100);
     let at_once = || Act::Panic("boom");
     let hang = || Act::Hang;
-    let (said, boom) = ("cannot ask n1: no route: connection refused", "panicked: boom");
+    let (text, boom) = ("cannot ask n1: no route: connection refused", "panicked: boom");
     [
-        (First,      Sources,  error(),   Stage::SourceRefresh, Error,    said,                    100, true),
+        (First,      Sources,  error(),   Stage::SourceRefresh, Error,    text,                    100, true),
         (First,      Sources,  hang(),    Stage::SourceRefresh, TimedOut, "timed out after 200ms", 200, true),
         (First,      Sources,  panic(),   Stage::SourceRefresh, Panicked, boom,                    100, true),
-        (First,      Init,     error(),   Stage::Init,          Error,    said,                    100, true),
+        (First,      Init,     error(),   Stage::Init,          Error,    text,                    100, true),
         (First,      Init,     hang(),    Stage::Init,          TimedOut, "timed out after 300ms", 300, true),
         (First,      Init,     panic(),   Stage::Init,          Panicked, boom,                    100, true),
         (First,      Snapshot, at_once(), Stage::Init,          Panicked, boom,                      0, true),
-        (Running,    Sources,  error(),   Stage::SourceRefresh, Error,    said,                    100, false),
+        (Running,    Sources,  error(),   Stage::SourceRefresh, Error,    text,                    100, false),
         (Running,    Sources,  hang(),    Stage::SourceRefresh, TimedOut, "timed out after 200ms", 200, false),
         (Running,    Sources,  panic(),   Stage::SourceRefresh, Panicked, boom,                    100, false),
-        (Running,    Poll,     error(),   Stage::Poll,          Error,    said,                    100, false),
+        (Running,    Poll,     error(),   Stage::Poll,          Error,    text,                    100, false),
         (Running,    Poll,     hang(),    Stage::Poll,          TimedOut, "timed out after 400ms", 400, true),
         (Running,    Poll,     panic(),   Stage::Poll,          Panicked, boom,                    100, true),
         (Running,    Snapshot, at_once(), Stage::Poll,          Panicked, boom,                      0, true),
-        (Rebuilding, Sources,  error(),   Stage::SourceRefresh, Error,    said,                    100, true),
+        (Rebuilding, Sources,  error(),   Stage::SourceRefresh, Error,    text,                    100, true),
         (Rebuilding, Sources,  hang(),    Stage::SourceRefresh, TimedOut, "timed out after 200ms", 200, true),
         (Rebuilding, Sources,  panic(),   Stage::SourceRefresh, Panicked, boom,                    100, true),
-        (Rebuilding, Init,     error(),   Stage::Init,          Error,    said,                    100, true),
+        (Rebuilding, Init,     error(),   Stage::Init,          Error,    text,                    100, true),
         (Rebuilding, Init,     hang(),    Stage::Init,          TimedOut, "timed out after 300ms", 300, true),
         (Rebuilding, Init,     panic(),   Stage::Init,          Panicked, boom,                    100, true),
         (Rebuilding, Snapshot, at_once(), Stage::Init,          Panicked, boom,                      0, true),
@@ -155,14 +155,14 @@ async fn check(case: Case) {
     assert_eq!(handle.failures().len() as u64, consecutive, "{name}: what failed is kept");
     let snapshot = status.snapshot.unwrap();
     assert_eq!((snapshot.cycle, snapshot.observed_at), (failing + 1, began + ms(failing * 1000 + 1000)));
-    // A state that was kept has seen this one poll; one that was built anew has seen none.
+    // A state that was kept has seen this one poll; a rebuilt one has seen none.
     assert_eq!(snapshot.value.polls, u64::from(!rebuild), "{name}");
     let generation = if when != When::First && rebuild { 2 } else { 1 };
     assert_eq!((snapshot.generation, status.generation), (generation, generation), "{name}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cause_that_the_error_has_already_said_is_not_said_twice() {
+async fn a_cause_that_the_error_already_contains_is_not_repeated() {
     let app = App::new();
     app.then(
         Call::Poll,

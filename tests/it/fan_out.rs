@@ -1,4 +1,4 @@
-//! However many subscribe, each gets every batch exactly once and in order.
+//! Each of any number of subscribers gets every batch exactly once and in order.
 
 use watchkeeper::ObservationConfig;
 use watchkeeper::runtime::StopReason;
@@ -11,7 +11,7 @@ const SUBSCRIBERS: usize = 1_000;
 const BATCHES: u64 = 500;
 const LIMIT: usize = 500;
 
-/// The events of everything up to the end; nothing may be missed.
+/// All events up to the end; nothing may be missed.
 async fn read_all(mut subscription: Subscription<u64>) -> Vec<u64> {
     let mut events = Vec::new();
     loop {
@@ -38,7 +38,7 @@ async fn a_thousand_that_keep_up_need_no_history() {
     }
 }
 
-/// On real threads, while batches are published faster than anybody can read.
+/// On real threads, while batches are published faster than any reader reads.
 #[test]
 fn a_thousand_that_fall_behind_lose_nothing_that_history_holds() {
     let executor = executor(Flavour::MultiThread);

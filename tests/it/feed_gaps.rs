@@ -1,4 +1,4 @@
-//! A feed goes on after a gap, and everyone who reads it knows exactly what is missing.
+//! A feed goes on after a gap, and every reader knows exactly what is missing.
 
 use std::time::{Duration, SystemTime};
 
@@ -125,7 +125,7 @@ async fn a_subscription_returns_what_it_had_then_exactly_how_much_is_missing() {
     assert_eq!(last.try_recv().unwrap().unwrap_err(), RecvError::Closed(StopReason::Requested));
 }
 
-/// Whatever the history holds and who reads and when: what is returned and what is missing are all there was.
+/// For any history, readers and times, what is returned and what is missing add up to everything.
 #[tokio::test(start_paused = true)]
 async fn every_batch_is_returned_once_or_counted_once() {
     for seed in 0..200 {
@@ -209,7 +209,7 @@ async fn a_wait_that_lives_across_a_gap_knows_that_it_has_missed_something() {
     fed.lost(5, 2);
     fed.success(&[3]);
     let late = handle.mark();
-    // Of before the mark: nothing that counts is missing.
+    // From before the mark: nothing that counts is missing.
     let marked = builder.after(late).within(window);
     let made_after = handle.eventually("99", |n| *n == 99).within(window);
     let of_before = handle.event("99", |event| *event == 99).after(early).within(window);
@@ -314,7 +314,7 @@ async fn a_replay_goes_on_after_what_its_tap_has_lost() {
         unmet.outcome(),
         UnmetOutcome::Inconclusive(Inconclusive::Stopped { reason: StopReason::Requested })
     );
-    // The tap of the replay has the records of the run, and the same gaps, in numbers of its own.
+    // The tap of the replay has the records of the run, and the same gaps, with its own numbers.
     let mut gaps = 0;
     let again: Vec<_> = std::iter::from_fn(|| tap.try_recv())
         .take_while(|item| !matches!(item, Err(TapError::Closed(_))))
@@ -355,7 +355,7 @@ async fn a_replay_goes_on_after_what_its_tap_has_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_may_not_go_back_behind_what_was_published_by_hand() {
+async fn a_record_may_not_precede_what_was_published_by_hand() {
     let items = a_run_with_gaps().await;
     let records: Vec<_> = items.into_iter().filter_map(Result::ok).collect();
     let begun = || Feed::<Counter>::new(&ObservationConfig::default(), FeedStart::from(&records[0])).unwrap();
@@ -484,9 +484,9 @@ fn feed_start(handle: &ObservationHandle<Counter>) -> watchkeeper::subscription:
     fields.join(".").parse().unwrap()
 }
 
-/// A feed that begins in the middle of a run is no run that has just begun.
+/// A feed that begins in the middle of a run differs from a run that has just begun.
 #[tokio::test(start_paused = true)]
-async fn what_is_of_a_poll_is_said_by_who_feeds_it() {
+async fn a_feed_is_given_which_snapshot_is_of_a_poll() {
     for (is_polled, expected) in [
         (true, UnmetOutcome::Invalid(watchkeeper::wait::InvalidWait::NoSourceHealth)),
         (false, UnmetOutcome::Inconclusive(Inconclusive::Stopped { reason: StopReason::Requested })),

@@ -1,4 +1,4 @@
-//! A run of `PerSource` that left its process as plain data: fed from that, waits say what they said in the run.
+//! A run of `PerSource` becomes plain data: in a feed of that data, waits give the verdicts of the run.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -277,10 +277,10 @@ impl Times {
     }
 }
 
-/// What each wait said, and when, in milliseconds.
-type Said = Vec<(String, String, u128)>;
+/// The verdict of each wait, and when it came, in milliseconds.
+type Verdicts = Vec<(String, String, u128)>;
 
-async fn live() -> (Said, Vec<Record<Nodes>>, Instant) {
+async fn live() -> (Verdicts, Vec<Record<Nodes>>, Instant) {
     let start = Instant::now();
     let sources = SharedSources::new(["n1", "n2", "n4"].map(|name| ObservedSource::new(name, 0)).into());
     let provider = {
@@ -314,23 +314,23 @@ async fn live() -> (Said, Vec<Record<Nodes>>, Instant) {
             })),
         }
     }
-    let mut said = Vec::new();
+    let mut verdicts = Vec::new();
     for (kind, verdict) in judged {
         let (verdict, when) = verdict.await.unwrap();
-        said.push((kind, verdict, when));
+        verdicts.push((kind, verdict, when));
     }
     let mut records = Vec::new();
     while let Ok(record) = tap.recv().await {
         records.push(record);
     }
-    (said, records, start)
+    (verdicts, records, start)
 }
 
 /// In another process: its clock shows something else.
 fn replayed(
     plain: &[Plain],
     times: Times,
-) -> (Said, Vec<Arc<watchkeeper::ObservationSnapshot<PerSourceSnapshot<u64>>>>) {
+) -> (Verdicts, Vec<Arc<watchkeeper::ObservationSnapshot<PerSourceSnapshot<u64>>>>) {
     let start = FeedStart {
         at: times.back(0),
         system_time: SystemTime::now(),
@@ -340,12 +340,12 @@ fn replayed(
     };
     let mut feed: Feed<Nodes> = Feed::new(&config(), start).unwrap();
     let handle = feed.handle();
-    let (mut said, mut waits, mut snapshots) = (Said::new(), Vec::new(), Vec::new());
+    let (mut verdicts, mut waits, mut snapshots) = (Verdicts::new(), Vec::new(), Vec::new());
     let mut look = |waits: &mut Vec<(String, Verdict)>, millis: u64| {
         waits.retain_mut(|(kind, verdict)| {
             match verdict.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(judged) => {
-                    said.push((std::mem::take(kind), judged, u128::from(millis)));
+                    verdicts.push((std::mem::take(kind), judged, u128::from(millis)));
                     false
                 }
                 Poll::Pending => true,
@@ -368,23 +368,23 @@ fn replayed(
         }
     }
     assert!(waits.is_empty(), "{} waits have no verdict", waits.len());
-    (said, snapshots)
+    (verdicts, snapshots)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_run_that_became_plain_data_gives_every_wait_its_verdict_again() {
-    let (mut said, records, start) = live().await;
+    let (mut verdicts, records, start) = live().await;
     let plain: Vec<_> = records.iter().map(|record| Times(start).plain(record)).collect();
     let elsewhere = Times(start + Duration::from_secs(12_345));
     let (mut again, snapshots) = replayed(&plain, elsewhere);
-    said.sort();
+    verdicts.sort();
     again.sort();
-    assert_eq!(said.len(), again.len());
-    for (live, replayed) in said.iter().zip(&again) {
+    assert_eq!(verdicts.len(), again.len());
+    for (live, replayed) in verdicts.iter().zip(&again) {
         assert_eq!(live, replayed);
     }
     for outcome in ["met in cycle", "NotMet", "Violated", "Inconclusive"] {
-        assert!(said.iter().any(|(_, verdict, _)| verdict.contains(outcome)), "no wait was {outcome}");
+        assert!(verdicts.iter().any(|(_, verdict, _)| verdict.contains(outcome)), "no wait was {outcome}");
     }
     // Each snapshot shows the same.
     let lived: Vec<_> = records.iter().filter_map(|record| record.snapshot.as_ref()).collect();
@@ -456,7 +456,7 @@ fn facts_that_contradict_each_other_are_refused() {
 }
 
 #[test]
-fn names_and_durations_are_checked_and_what_is_said_is_bounded() {
+fn names_and_durations_are_checked_and_errors_are_bounded() {
     let (at, second) = (Instant::now(), Duration::from_secs(1));
     let made = |names: &[&str], stale_after, collect_for| {
         let sources: Vec<_> = names.iter().map(|name| (*name, None, SourceFacts::default())).collect();

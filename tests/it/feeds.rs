@@ -28,7 +28,7 @@ struct Known {
     facts: BTreeMap<String, SourceFacts>,
 }
 
-/// Does at each time what the story below says.
+/// Follows the timeline below.
 struct Nodes {
     start: Instant,
 }
@@ -231,10 +231,10 @@ fn begun_at(handle: &ObservationHandle<Nodes>, marks: &mut Vec<Mark>) -> Vec<(St
     all
 }
 
-/// What each wait said, and when, in milliseconds.
-type Said = Vec<(String, String, u128)>;
+/// The verdict of each wait, and when it came, in milliseconds.
+type Verdicts = Vec<(String, String, u128)>;
 
-async fn live() -> (Said, Vec<Record<Nodes>>, Vec<String>) {
+async fn live() -> (Verdicts, Vec<Record<Nodes>>, Vec<String>) {
     let start = Instant::now();
     let sources = SharedSources::new(Vec::new());
     let set = |names: &[&str]| {
@@ -266,10 +266,10 @@ async fn live() -> (Said, Vec<Record<Nodes>>, Vec<String>) {
             })),
         }
     }
-    let mut said = Vec::new();
+    let mut verdicts = Vec::new();
     for (kind, judged) in waits {
         let (verdict, when) = judged.await.unwrap();
-        said.push((kind, verdict, when));
+        verdicts.push((kind, verdict, when));
     }
     let mut records = Vec::new();
     while let Ok(record) = tap.recv().await {
@@ -282,23 +282,23 @@ async fn live() -> (Said, Vec<Record<Nodes>>, Vec<String>) {
             break;
         }
     }
-    (said, records, heard)
+    (verdicts, records, heard)
 }
 
-fn replayed(records: &[Record<Nodes>]) -> (Said, Vec<Record<Nodes>>, Vec<String>) {
+fn replayed(records: &[Record<Nodes>]) -> (Verdicts, Vec<Record<Nodes>>, Vec<String>) {
     let start = records[0].at;
     let mut feed = Feed::new(&config(), FeedStart::from(&records[0])).unwrap();
     let handle = feed.handle();
     let mut tap = handle.tap(TapLimits { records: 10_000, ..TapLimits::default() });
     let mut batches = handle.subscribe();
     let (mut heard, mut again) = (Vec::new(), Vec::new());
-    let (mut said, mut waits, mut marks): (Said, _, _) =
+    let (mut verdicts, mut waits, mut marks): (Verdicts, _, _) =
         (Vec::new(), Vec::<(String, Verdict)>::new(), Vec::new());
     let mut look = |waits: &mut Vec<(String, Verdict)>, now: Instant| {
         waits.retain_mut(|(kind, verdict)| {
             match verdict.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 std::task::Poll::Ready(judged) => {
-                    said.push((std::mem::take(kind), judged, (now - start).as_millis()));
+                    verdicts.push((std::mem::take(kind), judged, (now - start).as_millis()));
                     false
                 }
                 std::task::Poll::Pending => true,
@@ -336,25 +336,25 @@ fn replayed(records: &[Record<Nodes>]) -> (Said, Vec<Record<Nodes>>, Vec<String>
     while let Some(Ok(record)) = tap.try_recv() {
         again.push(record);
     }
-    (said, again, heard)
+    (verdicts, again, heard)
 }
 
-/// The same code judges, by the records' time: each wait says the same at the same moment.
+/// The same code judges, by the records' time: each wait gives the same verdict at the same moment.
 #[tokio::test(start_paused = true)]
 async fn a_replay_gives_every_wait_the_verdict_of_the_run_at_the_same_moment() {
-    let (mut said, records, heard) = live().await;
+    let (mut verdicts, records, heard) = live().await;
     let before = Instant::now();
     let (mut again, records_again, heard_again) = replayed(&records);
     assert_eq!(Instant::now(), before, "no time passes in a replay");
-    said.sort();
+    verdicts.sort();
     again.sort();
-    assert_eq!(said.len(), again.len());
-    for (live, replayed) in said.iter().zip(&again) {
+    assert_eq!(verdicts.len(), again.len());
+    for (live, replayed) in verdicts.iter().zip(&again) {
         assert_eq!(live, replayed);
     }
-    // It is worth something: each outcome occurs.
+    // Each outcome occurs: the comparison covers them all.
     for outcome in ["met by", "NotMet", "Violated", "Stale", "Paused", "Stopped"] {
-        let count = said.iter().filter(|(_, verdict, _)| verdict.contains(outcome)).count();
+        let count = verdicts.iter().filter(|(_, verdict, _)| verdict.contains(outcome)).count();
         assert!(count > 0, "no wait was {outcome}");
     }
     // The tap of a replay has the records of the run.
@@ -400,7 +400,7 @@ fn failure(cycle: u64, began: Instant) -> FeedFailure {
     FeedFailure { cycle, began, stage, cause, message: "x".repeat(100_000), rebuild: false }
 }
 
-/// Bad order is refused, and leaves everything as it was.
+/// Publications out of order are refused and change nothing.
 #[tokio::test(start_paused = true)]
 async fn what_cannot_have_happened_is_refused_and_changes_nothing() {
     type Publish = fn(&mut ByHand, Instant) -> Result<(), FeedError>;
@@ -567,12 +567,12 @@ async fn by_hand_everything_that_reads_a_runtime_reads_a_feed() {
     assert_eq!((snapshot.event_count, snapshot.cursor.seq(), snapshot.source_count), (2, 1, 1));
     assert!(handle.freshness().is_fresh());
 
-    // Time alone makes it stale, and wakes who waits for that.
+    // Time alone makes it stale, and wakes the wait for it.
     watch.status();
     let mut turned = Box::pin(watch.changed());
     assert!(poll_once(turned.as_mut()).is_pending());
     tokio::time::sleep(Duration::from_secs(100)).await;
-    assert!(poll_once(turned.as_mut()).is_pending(), "tokio's time is none of its own");
+    assert!(poll_once(turned.as_mut()).is_pending(), "tokio's time does not move the feed's");
     feed.advance(start + ms(2_500)).unwrap();
     assert!(turned.await.unwrap().freshness.is_stale());
     let stale = handle.becomes_stale().within(Duration::from_secs(1)).await.unwrap();

@@ -33,7 +33,7 @@ async fn its_age_counts_from_when_the_work_began() {
 
 #[tokio::test(start_paused = true)]
 async fn the_limit_is_two_seconds_or_three_intervals_and_the_last_cycle() {
-    // (interval, explicit, how long cycle 1 takes; the limit before it, and behind it)
+    // (interval, explicit, how long cycle 1 takes; the limit before it, and after it)
     let cases = [
         (1_000, None, 0, 3_000, 3_000),
         (1_000, None, 500, 3_000, 3_500),
@@ -46,7 +46,7 @@ async fn the_limit_is_two_seconds_or_three_intervals_and_the_last_cycle() {
         (60_000, None, 0, 180_000, 180_000),
     ];
     for case in cases {
-        let (interval, explicit, slow, before, behind) = case;
+        let (interval, explicit, slow, before, after) = case;
         let app = App::new();
         app.then(Call::Poll, [Act::slow(slow)]);
         let config = ObservationConfig {
@@ -59,19 +59,19 @@ async fn the_limit_is_two_seconds_or_three_intervals_and_the_last_cycle() {
         let handle = runtime.handle();
         assert_eq!(handle.freshness().stale_after(), ms(before), "{case:?}");
         let second = handle.watch().wait_for(|status| status.snapshot.as_ref().unwrap().cycle == 1).await;
-        assert_eq!(second.unwrap().freshness.stale_after(), ms(behind), "{case:?}");
+        assert_eq!(second.unwrap().freshness.stale_after(), ms(after), "{case:?}");
 
         // To the moment.
         runtime.control().pause().await.unwrap();
-        at(start, interval + behind - 1).await;
+        at(start, interval + after - 1).await;
         assert!(handle.freshness().is_fresh(), "{case:?}");
-        at(start, interval + behind).await;
+        at(start, interval + after).await;
         assert!(handle.freshness().is_stale(), "{case:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn there_is_none_before_the_first_success() {
+async fn before_the_first_success_there_is_no_freshness() {
     let app = App::new();
     app.then(Call::Init, [Act::Err("down"), Act::Err("down")]);
     let start = Instant::now();

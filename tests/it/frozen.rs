@@ -1,4 +1,4 @@
-//! What blocks a thread is logged while it does, by a thread that it does not block.
+//! Code that blocks a thread is logged while it blocks, by another thread.
 
 use std::fmt::{Debug, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,9 +14,9 @@ use watchkeeper::ObservationConfig;
 use crate::common::threads::{Flavour, Gate, Opens, block_on, executor};
 use crate::common::{Act, App, Call, each_second, ms};
 
-/// Passes warnings on, and which span each belongs to.
+/// Passes on each warning with its span.
 struct Warnings {
-    tell: mpsc::Sender<(String, Option<u64>)>,
+    lines: mpsc::Sender<(String, Option<u64>)>,
     spans: AtomicU64,
 }
 
@@ -50,7 +50,7 @@ impl Subscriber for Warnings {
         if *event.metadata().level() == Level::WARN {
             let mut text = Text::default();
             event.record(&mut text);
-            self.tell.send((text.0, event.parent().map(Id::into_u64))).unwrap();
+            self.lines.send((text.0, event.parent().map(Id::into_u64))).unwrap();
         }
     }
 
@@ -61,15 +61,15 @@ impl Subscriber for Warnings {
 
 const NEVER: Duration = Duration::from_secs(30);
 
-/// No cycle but those that are asked for: none blocks the thread that starts the runtime.
+/// Only cycles that are asked for: none blocks the thread that starts the runtime.
 fn by_hand() -> ObservationConfig {
     ObservationConfig { interval: Duration::from_secs(3600), ..ObservationConfig::default() }
 }
 
 /// The warnings of what runs on this thread, and of the runtimes that are started on it.
 fn warnings() -> (tracing::subscriber::DefaultGuard, mpsc::Receiver<(String, Option<u64>)>) {
-    let (tell, told) = mpsc::channel();
-    (tracing::subscriber::set_default(Warnings { tell, spans: AtomicU64::new(0) }), told)
+    let (sender, lines) = mpsc::channel();
+    (tracing::subscriber::set_default(Warnings { lines: sender, spans: AtomicU64::new(0) }), lines)
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_poll_that_blocks_its_thread_is_logged_while_it_does() {
         (Flavour::CurrentThread, "the executor gave no turn for "),
         (Flavour::MultiThread, "the observation had no turn for "),
     ] {
-        let (_listening, told) = warnings();
+        let (_listening, lines) = warnings();
         let executor = executor(flavour);
         let gate = Gate::default();
         let app = App::new();
@@ -89,18 +89,18 @@ fn a_poll_that_blocks_its_thread_is_logged_while_it_does() {
         block_on(runtime.control().poll_now()).unwrap();
         gate.wait_until_reached();
         let open = Opens(gate);
-        let (line, span) = told.recv_timeout(NEVER).expect("it is logged");
+        let (line, span) = lines.recv_timeout(NEVER).expect("it is logged");
         drop(open);
         assert!(line.starts_with(logged) && line.contains(" s: a probe blocks its thread"), "{line}");
         assert_eq!(span, Some(1), "the observation's span");
         assert!(driving.join().unwrap(), "then it goes on");
-        assert_eq!(told.try_recv(), Err(mpsc::TryRecvError::Empty), "once");
+        assert_eq!(lines.try_recv(), Err(mpsc::TryRecvError::Empty), "once");
     }
 }
 
 #[test]
 fn a_predicate_that_blocks_its_thread_is_logged_by_its_label() {
-    let (_listening, told) = warnings();
+    let (_listening, lines) = warnings();
     let executor = executor(Flavour::MultiThread);
     let runtime = executor.block_on(App::new().start(ObservationConfig { interval: ms(1), ..each_second() }));
     let gate = Gate::default();
@@ -116,7 +116,7 @@ fn a_predicate_that_blocks_its_thread_is_logged_by_its_label() {
         }
     });
     let open = Opens(gate);
-    let (line, _) = told.recv_timeout(NEVER).expect("it is logged");
+    let (line, _) = lines.recv_timeout(NEVER).expect("it is logged");
     drop(open);
     assert!(line.starts_with("a predicate blocked its thread for "), "{line}");
     assert!(line.ends_with(r#"wait="it\\nblocks""#), "{line}");

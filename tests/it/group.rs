@@ -10,7 +10,7 @@ use watchkeeper::{
 };
 
 use crate::common::threads::{Flavour, Gate, executor, poll_once};
-use crate::common::{Act, App, Call, at, each_second, ms, resume_behind};
+use crate::common::{Act, App, Call, at, each_second, ms, resume_after};
 
 async fn probing() -> ObservationRuntime<PerSource<u32, u32>> {
     let provider =
@@ -29,7 +29,7 @@ async fn members_of_any_kind_are_listed_by_age_and_found_by_name() {
     group
         .add_as(
             "zebra",
-            failing.start(ObservationConfig { resume: Some(resume_behind(6)), ..each_second() }).await,
+            failing.start(ObservationConfig { resume: Some(resume_after(6)), ..each_second() }).await,
         )
         .unwrap();
     group.add_as("nodes", probing().await).unwrap();
@@ -69,7 +69,7 @@ async fn a_control_reaches_the_member_of_its_name_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_name_is_given_and_given_once_and_what_was_refused_is_stopped() {
+async fn a_name_is_required_and_unique_and_a_refused_runtime_is_stopped() {
     let group = ObservationGroup::new();
     group.add_as("app", App::new().start(each_second()).await).unwrap();
     let long = "x".repeat(257);
@@ -87,11 +87,11 @@ async fn a_name_is_given_and_given_once_and_what_was_refused_is_stopped() {
         assert_eq!(ended.state, State::Stopped { reason: StopReason::Dropped }, "{name:?}");
     }
     assert_eq!(group.len(), 1);
-    assert_eq!(group.status("app").unwrap().state, State::Idle, "who had the name keeps it");
+    assert_eq!(group.status("app").unwrap().state, State::Idle, "the first member keeps the name");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_member_is_called_what_its_config_calls_it() {
+async fn a_member_takes_the_name_of_its_config() {
     let group = ObservationGroup::new();
     let named = |name: &str| ObservationConfig { name: Some(name.to_owned()), ..each_second() };
     group.add(App::new().start(named("raft")).await).unwrap();
@@ -122,10 +122,10 @@ fn shares(n: usize) -> Vec<f64> {
     shares
 }
 
-// How many there will be is not known before, so the gaps cannot all be even; for no sequence do the
-// largest ones stay below 1.44 even ones (de Bruijn and Erdős).
+// The number of members is not known in advance, so the gaps cannot all be even; in every sequence the
+// largest gap reaches 1.44 even ones at some point (de Bruijn and Erdős).
 #[test]
-fn however_many_there_are_no_gap_is_twice_the_even_one() {
+fn for_any_number_of_members_no_gap_is_twice_the_even_one() {
     for n in 1..=200 {
         let shares = shares(n);
         assert!(shares.iter().all(|share| (0.0..1.0).contains(share)), "{shares:?}");
@@ -161,7 +161,7 @@ async fn members_tick_at_their_own_offsets() {
 #[tokio::test(start_paused = true)]
 async fn spreading_moves_the_offset_and_nothing_else() {
     let group = ObservationGroup::new();
-    let config = ObservationConfig { history_limit: 3, resume: Some(resume_behind(4)), ..each_second() };
+    let config = ObservationConfig { history_limit: 3, resume: Some(resume_after(4)), ..each_second() };
     let _first = group.spread(config.clone());
     let spread = group.spread(config.clone());
     assert_ne!(spread.offset, Duration::ZERO);

@@ -75,7 +75,7 @@ async fn a_snapshot_counts_every_event_before_it() {
         at(start, second * 1_000 + 500).await;
         counts.push(counted());
     }
-    assert_eq!(counts, [0, 2, 2, 2, 2, 5], "the fifth cycle builds the state anew");
+    assert_eq!(counts, [0, 2, 2, 2, 2, 5], "the fifth cycle rebuilds the state");
 }
 
 /// Batches are shared, not copied.
@@ -132,7 +132,7 @@ impl Observer for Peeks {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_a_batch_is_published_the_one_that_it_puts_out_is_still_there() {
+async fn while_a_batch_is_published_the_one_that_it_displaces_is_still_there() {
     for (limit, expected) in [(1, [vec![], vec![0], vec![1]]), (2, [vec![], vec![0], vec![0, 1]])] {
         let peeks = Peeks::default();
         let start = Instant::now();

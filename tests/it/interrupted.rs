@@ -7,6 +7,7 @@ use watchkeeper::{
     Observer, StaticSourceProvider, async_trait,
 };
 
+use crate::common::stateless::stateless;
 use crate::common::{Act, App, Call, at, each_second, ms};
 
 //    0 s      1 s      2 s         3 s
@@ -43,7 +44,7 @@ async fn a_cut_off_poll_keeps_or_costs_the_state() {
     }
 }
 
-/// A time-out of the refresh is none of the poll: the state was not touched.
+/// A time-out of the refresh does not touch the state.
 #[tokio::test(start_paused = true)]
 async fn a_cut_off_refresh_never_costs_the_state() {
     let app = App::new();
@@ -69,34 +70,17 @@ async fn work_is_cut_off_at_its_own_deadline_and_not_before() {
     assert_eq!((failure.cause, failure.elapsed), (Cause::TimedOut, ms(300)));
 }
 
-/// Work that is never idle has used up tokio's budget whenever the deadline is looked at.
+/// Work that is never idle has used up tokio's budget whenever the deadline is checked.
 #[tokio::test]
 async fn a_poll_that_is_busy_for_ever_is_cut_off_too() {
-    struct Busy;
-
-    #[async_trait]
-    impl Observer for Busy {
-        type Source = ();
-        type State = ();
-        type Snapshot = ();
-        type Event = ();
-
-        async fn init(&self, _: &[ObservedSource<()>]) -> Result<(), DynError> {
-            Ok(())
+    let busy = || async {
+        loop {
+            tokio::task::consume_budget().await;
         }
-
-        async fn poll(&self, _: &[ObservedSource<()>], (): &mut ()) -> Result<Vec<()>, DynError> {
-            loop {
-                tokio::task::consume_budget().await;
-            }
-        }
-
-        fn snapshot(&self, (): &()) {}
-    }
-
+    };
     let config = ObservationConfig { interval: ms(10), poll_timeout: ms(20), ..ObservationConfig::default() };
-    let sources = StaticSourceProvider::new(Vec::new());
-    let runtime = ObservationRuntime::start(sources, Busy, config).await.unwrap();
+    let sources = StaticSourceProvider::<()>::new(Vec::new());
+    let runtime = ObservationRuntime::start(sources, stateless(busy), config).await.unwrap();
     let failed = runtime.handle().reaches(StateKind::Failed).within(ms(5000));
     let failure = failed.await.unwrap().last_error.unwrap();
     assert_eq!(failure.message, "timed out after 20ms");

@@ -24,7 +24,7 @@ fn retry(first: Duration, max: Duration, jitter: f64) -> Retry {
 const HALF: u64 = u64::MAX / 2;
 
 /// A record with this generation, seq, cycle and event count.
-fn behind([generation, seq, cycle, events]: [u64; 4]) -> Resume {
+fn record([generation, seq, cycle, events]: [u64; 4]) -> Resume {
     let text = format!("0f8e1a2b3c4d5e6f708192a3b4c5d6e7.{generation}.{seq}.{cycle}.{events}");
     text.parse().unwrap()
 }
@@ -50,10 +50,10 @@ const REFUSED: &[(&str, Change, &str)] = &[
     ("ObservationConfig::min_gap is ", |c| c.min_gap = OVER, "InvalidMinGap { value: 86400.000000001s }"),
     ("ObservationConfig::name has 0 bytes", |c| c.name = Some(String::new()), "InvalidName { length: 0 }"),
     ("ObservationConfig::name has 257 bytes", |c| c.name = Some("x".repeat(257)), "InvalidName { length: 257 }"),
-    ("ObservationConfig::resume: its cursor.generation is ", |c| c.resume = Some(behind([u64::MAX, 0, 0, 0])), r#"InvalidResume { field: "cursor.generation", value: 18446744073709551615 }"#),
-    ("ObservationConfig::resume: its cursor.seq is ", |c| c.resume = Some(behind([0, HALF + 1, 0, 0])), r#"InvalidResume { field: "cursor.seq", value: 9223372036854775808 }"#),
-    ("ObservationConfig::resume: its cycle is ", |c| c.resume = Some(behind([0, 0, u64::MAX, 0])), r#"InvalidResume { field: "cycle", value: 18446744073709551615 }"#),
-    ("ObservationConfig::resume: its event_count is ", |c| c.resume = Some(behind([0, 0, 0, HALF + 1])), r#"InvalidResume { field: "event_count", value: 9223372036854775808 }"#),
+    ("ObservationConfig::resume: its cursor.generation is ", |c| c.resume = Some(record([u64::MAX, 0, 0, 0])), r#"InvalidResume { field: "cursor.generation", value: 18446744073709551615 }"#),
+    ("ObservationConfig::resume: its cursor.seq is ", |c| c.resume = Some(record([0, HALF + 1, 0, 0])), r#"InvalidResume { field: "cursor.seq", value: 9223372036854775808 }"#),
+    ("ObservationConfig::resume: its cycle is ", |c| c.resume = Some(record([0, 0, u64::MAX, 0])), r#"InvalidResume { field: "cycle", value: 18446744073709551615 }"#),
+    ("ObservationConfig::resume: its event_count is ", |c| c.resume = Some(record([0, 0, 0, HALF + 1])), r#"InvalidResume { field: "event_count", value: 9223372036854775808 }"#),
     ("Backoff::first is 0ns", |c| c.retry = retry(NONE, SECOND, 0.0), r#"InvalidRetry { field: "first", value: "0ns" }"#),
     ("Backoff::first is ", |c| c.retry = retry(OVER, OVER, 0.0), r#"InvalidRetry { field: "first", value: "86400.000000001s" }"#),
     ("Backoff::max is 1s", |c| c.retry = retry(2 * SECOND, SECOND, 0.0), r#"InvalidRetry { field: "max", value: "1s" }"#),
@@ -88,11 +88,11 @@ async fn both_ways_to_start_refuse_it_and_run_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_bounds_themselves_are_taken() {
+async fn the_bounds_themselves_are_accepted() {
     let least = Duration::from_nanos(1);
     let bounds: [(&str, Change); 5] = [
         ("the longest name, the last numbers", |c| {
-            (c.name, c.resume) = (Some("x".repeat(256)), Some(behind([HALF; 4])));
+            (c.name, c.resume) = (Some("x".repeat(256)), Some(record([HALF; 4])));
         }),
         ("the longest", |c| {
             (c.interval, c.refresh_timeout, c.init_timeout, c.poll_timeout) = (DAY, DAY, DAY, DAY);

@@ -1,4 +1,4 @@
-//! A condition that is watched beside a test.
+//! A condition that is watched while a test runs.
 
 use std::sync::mpsc;
 
@@ -17,7 +17,7 @@ fn fewer_than(limit: u64, handle: &ObservationHandle<App>) -> Invariant {
 }
 
 //   0 s    1 s   2 s        3 s ... 9.5 s
-//   made   ok    violated   nobody cares, until it is collected
+//   made   ok    violated   not read until it is collected
 #[tokio::test(start_paused = true)]
 async fn the_first_violation_is_pinned_while_the_test_does_other_things() {
     let app = App::new();
@@ -32,7 +32,7 @@ async fn the_first_violation_is_pinned_while_the_test_does_other_things() {
     let pinned = invariant.violation().unwrap();
     assert_eq!(pinned.first_violation(), Some(3));
     at(start, 9_500).await;
-    let told = timeout(ms(0), invariant.violated()).await.unwrap();
+    let awaited = timeout(ms(0), invariant.violated()).await.unwrap();
     let collected = invariant.finish().await.unwrap_err();
     assert_eq!(start.elapsed(), ms(9_500));
     let report = r#"violated: "few polls"
@@ -55,7 +55,7 @@ async fn the_first_violation_is_pinned_while_the_test_does_other_things() {
     +3.000s cycle 3 succeeded
     +3.000s idle, cycle 3
   sources: a"#;
-    for (name, unmet) in [("pinned", pinned), ("told", told), ("collected", collected)] {
+    for (name, unmet) in [("pinned", pinned), ("awaited", awaited), ("collected", collected)] {
         assert_eq!(unmet.to_string(), report, "{name}");
         assert_eq!((unmet.outcome(), unmet.window()), (UnmetOutcome::Violated, None), "{name}");
     }
@@ -136,7 +136,7 @@ async fn it_is_collected_while_a_poll_hangs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_of_the_predicate_is_told_at_once() {
+async fn a_panic_of_the_predicate_is_reported_at_once() {
     let start = Instant::now();
     let runtime = App::new().start(each_second()).await;
     let invariant = runtime.handle().invariant("that is fine", |seen| {
@@ -145,24 +145,24 @@ async fn a_panic_of_the_predicate_is_told_at_once() {
     });
     at(start, 1_500).await;
     assert!(invariant.violation().is_none());
-    let told = invariant.violated().await;
+    let unmet = invariant.violated().await;
     assert_eq!(start.elapsed(), ms(2_000));
-    assert_eq!(told.outcome(), UnmetOutcome::Inconclusive(Inconclusive::Panicked));
-    let report = told.to_string();
+    assert_eq!(unmet.outcome(), UnmetOutcome::Inconclusive(Inconclusive::Panicked));
+    let report = unmet.to_string();
     assert!(report.contains("  app code panicked: scripted panic of a predicate\n"), "{report}");
     assert_eq!(invariant.finish().await.unwrap_err().to_string(), report);
     assert_eq!(runtime.handle().latest_snapshot().unwrap().cycle, 2, "the runtime goes on");
 }
 
-/// What shows a snapshot is app code as well.
+/// The function that shows a snapshot is app code too.
 #[tokio::test(start_paused = true)]
 async fn a_violation_that_cannot_be_shown_keeps_its_report() {
     let runtime = App::new().start(each_second()).await;
     let handle = runtime.handle();
     let invariant = handle.invariant_shown("never", |_| false, |_| panic!("scripted panic of a show"));
-    let told = timeout(ms(5_000), invariant.violated()).await.expect("it is told");
-    assert_eq!((told.outcome(), told.first_violation()), (UnmetOutcome::Violated, Some(1)));
-    let report = told.to_string();
+    let unmet = timeout(ms(5_000), invariant.violated()).await.expect("it is reported");
+    assert_eq!((unmet.outcome(), unmet.first_violation()), (UnmetOutcome::Violated, Some(1)));
+    let report = unmet.to_string();
     let expected = "violated: \"never\"\n  first violation at +1.000s, in cycle 1:\n    \
                     (showing it panicked: scripted panic of a show)\n  judged 1; that was the last snapshot\n  \
                     freshness: fresh\n  lifecycle\n";
@@ -187,7 +187,7 @@ fn a_predicate_that_is_slower_than_the_runtime_ends_when_it_is_collected() {
             false
         });
         assert!(timeout(ms(200), wait.within(ms(60_000))).await.is_err(), "another future has its turn");
-        // Whether it kept up is the machine's to say.
+        // Whether it kept up depends on the machine.
         let collected = timeout(ms(30_000), slow.finish()).await.expect("it ends");
         let fell_behind = |unmet: &Unmet| {
             matches!(unmet.outcome(), UnmetOutcome::Inconclusive(Inconclusive::FellBehind { .. }))
@@ -199,21 +199,21 @@ fn a_predicate_that_is_slower_than_the_runtime_ends_when_it_is_collected() {
 
 #[tokio::test(start_paused = true)]
 async fn one_that_is_dropped_watches_no_more() {
-    let (tell, told) = mpsc::channel();
+    let (judged, polls) = mpsc::channel();
     let start = Instant::now();
     let runtime = App::new().start(each_second()).await;
     let invariant = runtime.handle().invariant("watched", move |seen| {
-        tell.send(seen.polls).unwrap();
+        judged.send(seen.polls).unwrap();
         true
     });
     at(start, 2_500).await;
     drop(invariant);
     at(start, 5_500).await;
-    assert_eq!(told.iter().collect::<Vec<_>>(), [1, 2], "the predicate is gone with it");
+    assert_eq!(polls.iter().collect::<Vec<_>>(), [1, 2], "the predicate was dropped with it");
 }
 
 #[test]
-fn an_executor_that_is_gone_leaves_it_open() {
+fn an_executor_that_has_shut_down_leaves_it_open() {
     let executor = executor(Flavour::CurrentThread);
     let runtime = executor.block_on(Tally::default().start(4));
     let invariant = runtime.handle().invariant("never run", |_| true);
@@ -242,7 +242,7 @@ async fn the_app_may_show_what_violated() {
     assert!(report.contains("+2.000s, in cycle 2:\n    2 polls\n  judged 2;"), "{report}");
 }
 
-/// Several beside each other, collected with `?` at the end of a test.
+/// Several at once, collected with `?` at the end of a test.
 #[tokio::test(start_paused = true)]
 async fn many_are_collected_one_after_the_other() {
     async fn test(runtime: watchkeeper::ObservationRuntime<App>) -> Result<(), Unmet> {
@@ -284,7 +284,7 @@ impl Drop for Bad {
 
 /// What the app's destructors do changes nothing about what was seen.
 #[tokio::test(start_paused = true)]
-async fn an_invariant_whose_destructors_panic_is_told_as_it_ended() {
+async fn an_invariant_whose_destructors_panic_is_reported_as_it_ended() {
     let start = Instant::now();
     let runtime = App::new().start(each_second()).await;
     let handle = runtime.handle();

@@ -31,7 +31,7 @@ fn event(event: &u64) -> serde_json::Result<Value> {
         HUGE => Ok(json!("x".repeat(10_000_000))),
         LARGE => Ok(json!("x".repeat(60_000))),
         PANICS => panic!("no such\nevent"),
-        // No map of JSON has such keys.
+        // A JSON map cannot have such keys.
         FAILS => serde_json::to_value(BTreeMap::from([(vec![1], 1)])),
         plain => Ok(json!({ "n": plain })),
     }
@@ -46,7 +46,7 @@ fn erased(runtime: &watchkeeper::ObservationRuntime<App>) -> AnyHandle {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_batch_comes_once_and_what_is_no_batch_has_a_form_too() {
+async fn each_batch_comes_once_and_every_other_item_has_a_form_too() {
     let app = App::new();
     let polls =
         [Act::Ok(vec![1, 2]), Act::Panic("lost"), Act::Ok(vec![]), Act::Ok(vec![3]), Act::Ok(vec![4])];
@@ -92,7 +92,7 @@ async fn each_batch_comes_once_and_what_is_no_batch_has_a_form_too() {
     let over = Pin::new(&mut batches).poll_next(&mut Context::from_waker(Waker::noop()));
     assert_eq!(over, Poll::Ready(None));
 
-    // From before all of it: one batch is gone.
+    // From before the first batch: one was dropped.
     let mut batches = handle.subscribe_json_from(first.to_string().parse().unwrap()).unwrap();
     let lagged = json!({ "type": "lagged", "missed": 1, "resume": format!("{instance}.1.1") });
     assert_eq!(batches.try_recv().unwrap().unwrap_err().to_json(), lagged);
@@ -115,7 +115,7 @@ async fn an_event_that_cannot_be_shown_costs_the_others_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_has_a_bound_and_says_how_much_is_behind_it() {
+async fn a_batch_is_bounded_and_counts_the_events_that_it_does_not_show() {
     let app = App::new();
     app.then(Call::Poll, [Act::Ok(vec![LARGE; 100]), Act::Ok((0..300_000).collect())]);
     let runtime = app.start(each_second()).await;

@@ -1,5 +1,5 @@
-//! What tracing is told: a span for each runtime, cycles at debug, transitions at trace; failures in
-//! a row warn at 1, 2, 4, 8 ..., and the recovery informs with their count.
+//! What is logged: a span for each runtime, cycles at debug, transitions at trace. Consecutive failures
+//! warn at 1, 2, 4, 8 ..., and the recovery is logged at info with their count.
 
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -26,7 +26,7 @@ async fn a_hundred_failures_warn_seven_times_and_the_recovery_informs_once() {
         .map(|n| format!("cycle failed cycle={n} stage=poll cause=error consecutive={n} error=\"down\""))
         .into();
     assert_eq!(listener.lines(Level::WARN, ""), warned);
-    assert_eq!(listener.lines(Level::DEBUG, "cycle failed").len(), 93, "the others are told at debug");
+    assert_eq!(listener.lines(Level::DEBUG, "cycle failed").len(), 93, "the others are logged at debug");
     assert_eq!((listener.count(Level::INFO), listener.count(Level::ERROR)), (1, 0), "only its start");
 
     at(start, 103_500).await;
@@ -35,7 +35,7 @@ async fn a_hundred_failures_warn_seven_times_and_the_recovery_informs_once() {
     drop(runtime);
 }
 
-/// A subscriber may be slow: what it is shown of a cycle has been published.
+/// A subscriber may be slow: a cycle is published before it is logged.
 #[tokio::test(start_paused = true)]
 async fn the_lines_of_a_cycle_come_after_it_is_published() {
     let published = Arc::<Mutex<Vec<(String, u64, StateKind)>>>::default();
@@ -79,7 +79,7 @@ async fn an_error_forges_no_line_of_the_log() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_row_of_failures_warns_anew() {
+async fn new_consecutive_failures_warn_again() {
     let listener = Listener::default();
     let _listening = tracing::subscriber::set_default(listener.clone());
     let app = App::new();
@@ -149,7 +149,7 @@ async fn one_span_for_each_runtime_names_instance_and_observer() {
     assert_eq!([first, second], of_cursors.each_ref().map(|cursor| &cursor[..8]));
     assert_ne!(first, second);
     assert_eq!([of_first, of_second], ["observer=\"it::common::App\""; 2]);
-    // Every line is told inside the span of its runtime, four cycles and the end in each.
+    // Every line is inside the span of its runtime, four cycles and the end in each.
     for span in heard.spans.keys() {
         let lines = heard.lines.iter().filter(|line| line.span == Some(*span));
         let cycles = lines.filter(|line| line.text.starts_with("cycle succeeded")).count();
@@ -158,7 +158,7 @@ async fn one_span_for_each_runtime_names_instance_and_observer() {
     assert!(heard.lines.iter().all(|line| line.span.is_some()));
 }
 
-/// What nobody can be blamed for is not lost either.
+/// What the app logs itself is attributed to its runtime too.
 #[tokio::test(start_paused = true)]
 async fn an_app_s_own_lines_are_inside_the_span_too() {
     let listener = Listener::default();
@@ -180,21 +180,21 @@ fn named(name: &str) -> ObservationConfig {
 }
 
 #[tokio::test(start_paused = true)]
-async fn start_and_end_say_who_what_and_why() {
+async fn start_and_end_name_the_runtime_its_config_and_the_reason() {
     let listener = Listener::default();
     let _listening = tracing::subscriber::set_default(listener.clone());
     let app = App::new();
     app.set(&["n1", "n2"]);
     let runtime = app.start(named("raft")).await;
-    let said =
+    let fields =
         r#"name="raft" observer="it::common::App" interval=1s history_limit=7 sources=2 names="n1, n2""#;
-    assert_eq!(listener.lines(Level::INFO, ""), [format!("observation started {said}")]);
+    assert_eq!(listener.lines(Level::INFO, ""), [format!("observation started {fields}")]);
     tokio::time::sleep(ms(2_500)).await;
     let _ = runtime.stop().await;
-    let said = r#"name="raft" observer="it::common::App" reason=stop was requested cycle=2"#;
+    let fields = r#"name="raft" observer="it::common::App" reason=stop was requested cycle=2"#;
     let ended = &listener.lines(Level::INFO, "")[1..];
     assert!(
-        ended.len() == 1 && ended[0].starts_with(&format!("observation ended {said} instance=")),
+        ended.len() == 1 && ended[0].starts_with(&format!("observation ended {fields} instance=")),
         "{ended:?}"
     );
     let handle = runtime.handle();
@@ -230,13 +230,13 @@ async fn a_start_that_fails_ends_and_one_that_waits_for_sources_starts_with_them
 }
 
 #[tokio::test(start_paused = true)]
-async fn sources_that_join_and_leave_inform() {
+async fn sources_that_join_and_leave_are_logged_at_info() {
     let listener = Listener::default();
     let _listening = tracing::subscriber::set_default(listener.clone());
     let app = App::new();
     let start = Instant::now();
     let _runtime = app.start(each_second()).await;
-    // (the set from then on, what is said of it)
+    // (the set from then on, what is logged)
     let cases: [(&[&str], &[&str]); 5] = [
         (&["a"], &[]),
         (&["a", "c", "b"], &[r#"sources joined cycle=2 count=2 names="c, b" sources=3"#]),
@@ -250,13 +250,13 @@ async fn sources_that_join_and_leave_inform() {
         ),
         (&[], &[r#"sources left cycle=5 count=2 names="d, b" sources=0"#]),
     ];
-    let mut told = 1;
+    let mut known = 1;
     for (cycle, (set, expected)) in (1_u64..).zip(cases) {
         app.set(set);
         at(start, cycle * 1_000 + 500).await;
         let informed = listener.lines(Level::INFO, "");
-        assert_eq!(informed[told..], *expected, "{set:?}");
-        told = informed.len();
+        assert_eq!(informed[known..], *expected, "{set:?}");
+        known = informed.len();
     }
 }
 
@@ -279,11 +279,11 @@ async fn ten_thousand_names_and_a_page_of_html_are_short_lines_without_breaks() 
     at(start, 2_500).await;
 
     let heard = listener.heard.lock().unwrap();
-    let is_told = |what: &str| heard.lines.iter().any(|line| line.text.starts_with(what));
+    let is_logged = |what: &str| heard.lines.iter().any(|line| line.text.starts_with(what));
     for what in
         ["observation started", "sources joined", "sources left", "sources without a name", "cycle failed"]
     {
-        assert!(is_told(what), "{what}");
+        assert!(is_logged(what), "{what}");
     }
     let texts = heard.spans.values().chain(heard.lines.iter().map(|line| &line.text));
     for text in texts {

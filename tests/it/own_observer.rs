@@ -1,4 +1,4 @@
-//! An observer of one's own that keeps facts by source is explained like `PerSource`.
+//! A custom observer that keeps facts by source is explained like `PerSource`.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -49,7 +49,7 @@ async fn one_that_is_cancelled_already_asks_nothing_of_the_app() {
     assert_eq!(runtime.stop().await, StopOutcome::Stopped);
 }
 
-/// Remembers that it was asked.
+/// Records that it was asked.
 #[derive(Clone, Default)]
 struct Asked(Arc<AtomicBool>);
 
@@ -104,7 +104,7 @@ async fn the_shortest_ways_in_take_a_parent_too() {
     assert!(matches!(error, ObservationRuntimeError::Ended { reason: StopReason::Requested }), "{error}");
 }
 
-/// Says when it is dropped.
+/// Records that it was dropped.
 struct Dropped(Arc<AtomicBool>);
 
 impl Drop for Dropped {
@@ -113,7 +113,7 @@ impl Drop for Dropped {
     }
 }
 
-/// Also in the middle of a question, whose future is dropped.
+/// Also while its condition is asked: that future is dropped.
 #[tokio::test(start_paused = true)]
 async fn an_until_that_is_cancelled_says_so_and_drops_its_condition() {
     let cancelled = UnmetOutcome::Inconclusive(Inconclusive::Stopped { reason: StopReason::Requested });

@@ -11,7 +11,7 @@ use watchkeeper::{DynError, ObservationRuntime, ObservedSource, PerSource, Stati
 
 use crate::common::{Act, App, Call, each_second, ms};
 
-/// A wait of 5 s for a server that takes connections and never says a word.
+/// A wait of 5 s for a server that accepts connections and never answers.
 async fn of_a_silent_server(probe_timeout: u64) -> Unmet {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = server.local_addr().unwrap();
@@ -56,7 +56,7 @@ async fn a_source_that_answers_does_not_hide_the_one_that_is_real() {
     assert!(!report.contains("tokio's clock ran"), "{report}");
 }
 
-/// On a running clock the same wait says nothing of it.
+/// On a running clock the report of the same wait does not mention it.
 #[tokio::test]
 async fn a_running_clock_is_not_mentioned() {
     let app = App::new();

@@ -1,4 +1,4 @@
-//! Polling now, and waiting for what comes of that very cycle.
+//! Polling now, and waiting for the outcome of that very cycle.
 
 use std::error::Error;
 
@@ -16,22 +16,22 @@ async fn it_returns_the_snapshot_or_the_failure_of_the_very_cycle_it_starts() {
     let began = tokio::time::Instant::now();
     let snapshot = runtime.poll_now_and_wait().await.unwrap();
     assert_eq!((snapshot.cycle, snapshot.value.polls, began.elapsed()), (1, 1, ms(0)));
-    for (cycle, cause, said) in
+    for (cycle, cause, text) in
         [(2, Cause::Error, "down"), (3, Cause::Panicked, "bug"), (4, Cause::TimedOut, "timed out")]
     {
-        // A panic loses the state: the next cycle is an init, which succeeds, and the poll is the one behind it.
+        // A panic loses the state: the next cycle is an init, which succeeds, and the poll is the one after it.
         if cycle == 4 {
             assert_eq!(runtime.poll_now_and_wait().await.unwrap().cycle, 4);
         }
         let error = runtime.poll_now_and_wait().await.unwrap_err();
         let PollNowError::Failed(failure) = &error else { panic!("{error}") };
         assert_eq!((failure.cycle, failure.cause), (if cycle == 4 { 5 } else { cycle }, cause));
-        assert!(error.to_string().contains(said), "{error}");
+        assert!(error.to_string().contains(text), "{error}");
         assert!(error.source().is_none(), "the text is whole");
     }
 }
 
-/// Of whatever observer: by the control, which a group gives as well.
+/// For any observer: the control does it, and a group has controls too.
 #[tokio::test(start_paused = true)]
 async fn a_control_waits_for_its_cycle_and_returns_its_number() {
     let app = App::new();
@@ -51,16 +51,16 @@ async fn a_control_waits_for_its_cycle_and_returns_its_number() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_the_cycle_behind_the_one_in_flight() {
+async fn it_is_the_cycle_after_the_one_in_flight() {
     let app = App::new();
     let runtime = app.start(each_second()).await;
     app.then(Call::Poll, [Act::slow(300), Act::Err("the second")]);
-    let (first, behind) = tokio::join!(runtime.poll_now_and_wait(), async {
+    let (first, after) = tokio::join!(runtime.poll_now_and_wait(), async {
         tokio::time::sleep(ms(100)).await;
         runtime.poll_now_and_wait().await
     });
     assert_eq!(first.unwrap().cycle, 1);
-    let Err(PollNowError::Failed(failure)) = behind else { panic!("{behind:?}") };
+    let Err(PollNowError::Failed(failure)) = after else { panic!("{after:?}") };
     assert_eq!((failure.cycle, &*failure.message), (2, "the second"));
 }
 
@@ -78,7 +78,7 @@ async fn a_runtime_that_ends_meanwhile_says_so() {
     assert!(matches!(runtime.poll_now_and_wait().await, Err(PollNowError::NotTaken(_))));
 }
 
-/// Cycles without a pause: the one that is asked for is found among all the others.
+/// Cycles without a pause: the requested one is found among all the others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_is_exact_beside_cycles_that_never_rest() {
     let app = App::new();

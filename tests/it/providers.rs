@@ -1,4 +1,4 @@
-//! A running runtime follows its provider, of whatever kind it is.
+//! A running runtime follows its provider, of any kind.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -47,7 +47,7 @@ fn set(sources: &[(&str, u32)]) -> Set {
 const BEFORE: &[(&str, u32)] = &[("a", 1), ("b", 2)];
 const AFTER: &[(&str, u32)] = &[("c", 3), ("a", 4)];
 
-/// Cycles 0 and 1 see `BEFORE`; cycle 2, behind the change, what is expected then.
+/// Cycles 0 and 1 see `BEFORE`; cycle 2, after the change, what is expected then.
 async fn check(
     kind: &str,
     provider: impl SourceProvider<u32>,
@@ -104,7 +104,7 @@ async fn a_closure_is_called_in_every_cycle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_provider_behind_a_box_or_an_arc_is_the_provider() {
+async fn a_provider_in_a_box_or_an_arc_is_the_provider() {
     let shared = || SharedSources::new(set(BEFORE));
     let now = shared();
     let boxed: BoxedSourceProvider<u32> = Box::new(now.clone());
@@ -129,14 +129,14 @@ async fn arrays_and_vecs_of_names_and_sources_are_providers() {
     check("sources", set(BEFORE), || {}, BEFORE).await;
     let sources = pairs().map(|(name, source)| ObservedSource::new(name.to_owned(), source));
     check("array of sources", sources.clone(), || {}, BEFORE).await;
-    check("behind an arc", Arc::new(sources), || {}, BEFORE).await;
+    check("in an arc", Arc::new(sources), || {}, BEFORE).await;
     let boxed: BoxedSourceProvider<u32> = Box::new(pairs());
     check("boxed", boxed, || {}, BEFORE).await;
 }
 
 /// The error of a provider may be of any type that turns into a `DynError`.
 #[tokio::test(start_paused = true)]
-async fn a_function_has_an_error_of_its_own() {
+async fn a_function_may_have_its_own_error_type() {
     async fn refused() -> std::io::Result<Set> {
         Err(std::io::Error::other("no registry"))
     }
@@ -148,7 +148,7 @@ async fn a_function_has_an_error_of_its_own() {
     check("its error is a String", source_fn(named), || {}, BEFORE).await;
 }
 
-/// Counts how often it is asked, and says what it is told to.
+/// Counts its calls, and returns what the test sets.
 #[derive(Clone, Default)]
 struct Counted {
     calls: Arc<AtomicU64>,
@@ -196,7 +196,7 @@ async fn a_set_whose_revision_is_known_is_not_fetched_again() {
     assert_eq!(provider.calls.load(Relaxed) - before, 3);
 }
 
-/// What comes from inside a poll, before it yields.
+/// What is sent from inside a poll, before it yields.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Comes {
     Wake,
@@ -241,7 +241,7 @@ impl Observer for Yields {
     fn snapshot(&self, (): &()) {}
 }
 
-/// What came used to have the poll go on at once, without the turn that it gave to others.
+/// A wake or a control used to resume the poll at once, so that others had no turn.
 #[tokio::test(start_paused = true)]
 async fn a_poll_that_yields_while_a_wake_or_control_waits_has_yielded() {
     for comes in [Comes::Pause, Comes::Resume, Comes::Wake] {

@@ -149,7 +149,7 @@ fn both_traits_are_implemented_word_for_word() {
     is::<WordForWord<Opaque, u8, u8, Opaque>>();
 }
 
-/// The same, with what shows and compares its values.
+/// The same, with values that can be shown and compared.
 struct Plain;
 
 #[async_trait]
@@ -199,7 +199,7 @@ fn wait<T>(wait: impl Future<Output = Result<T, Unmet>> + Send + Unpin + 'static
 }
 
 #[test]
-fn handles_are_cloned_and_shared_whatever_the_observer_gives() {
+fn handles_are_cloned_and_shared_for_any_observer() {
     shared::<(ObservationRuntime<Least>, Handle, ObservationControl)>();
     shared::<(ObservationStatus<Least>, Snapshot, Batch, Arc<ObservationFailure>)>();
     shared::<(Watch<Least>, Subscription<Opaque>, Cursor, Mark, Freshness)>();

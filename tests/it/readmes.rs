@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What a table of dependencies says of one crate.
+/// The entry of one crate in a table of dependencies.
 #[derive(Debug, Default, PartialEq)]
 struct Dependency {
     version: Option<String>,
@@ -64,7 +64,7 @@ fn needed<'a>(code: &str, known: impl Iterator<Item = &'a String>) -> Vec<&'a st
     known.map(String::as_str).filter(|name| is_named(name)).collect()
 }
 
-/// Whether `version` is one that Cargo takes for the requirement `stated`.
+/// Whether `version` is one that Cargo accepts for the requirement `stated`.
 fn fits(version: &str, stated: &str) -> bool {
     let numbers = |text: &str| text.split('.').map(|part| part.parse().unwrap()).collect::<Vec<u64>>();
     let (version, stated) = (numbers(version), numbers(stated));
@@ -130,7 +130,7 @@ fn a_block_of_dependencies_is_true_and_has_all_that_the_code_beside_it_needs() {
         for name in needed(&blocks(&text, is_rust).concat(), known.keys()) {
             assert!(stated.contains_key(name), "{page}: its code needs {name}");
         }
-        // A test target with a `main` of its own is no test without it.
+        // A test target with its own `main` is no test without it.
         assert!(!text.contains("[[test]]") || text.contains("harness = false"), "{page}");
         checked.push(page);
     }

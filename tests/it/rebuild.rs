@@ -1,11 +1,11 @@
-//! A lost state is built anew as a new generation, and subscribers are told in order.
+//! A lost state is rebuilt as a new generation, which subscribers get in order.
 
 use tokio::time::Instant;
 use watchkeeper::ObservationConfig;
 use watchkeeper::runtime::{State, StateKind};
 use watchkeeper::subscription::{RecvError, Subscription};
 
-use crate::common::{Act, App, Call, at, each_second, ms, resume_behind};
+use crate::common::{Act, App, Call, at, each_second, ms, resume_after};
 
 /// Everything that can be read now: `1/[7]` is a batch of generation 1.
 fn read(subscription: &mut Subscription<u64>) -> Vec<String> {
@@ -33,7 +33,7 @@ fn finds(event: u64) -> Act {
 //    init     [7]      panic    init     [8]
 //    1        1        1        2        2       generation
 #[tokio::test(start_paused = true)]
-async fn a_rebuild_is_told_between_the_old_batches_and_the_new_ones() {
+async fn a_rebuild_comes_between_the_old_batches_and_the_new_ones() {
     let app = App::new();
     app.then(Call::Poll, [finds(7), panics(), finds(8)]);
     let began = Instant::now();
@@ -47,25 +47,25 @@ async fn a_rebuild_is_told_between_the_old_batches_and_the_new_ones() {
     assert_eq!((handle.status().generation, app.calls(Call::Init)), (1, 1));
 
     at(began, 3500).await;
-    assert_eq!(read(&mut early), ["rebuilt 2"], "told also when there is no batch yet");
+    assert_eq!(read(&mut early), ["rebuilt 2"], "also when there is no batch yet");
     let rebuilt = handle.latest_snapshot().unwrap();
     assert_eq!((rebuilt.generation, rebuilt.cycle, rebuilt.value.polls), (2, 3, 0));
     let mut from_rebuilt = handle.subscribe_from(rebuilt.cursor).unwrap();
-    assert_eq!(read(&mut from_rebuilt), [""; 0], "who begins behind the rebuild is not told of it");
+    assert_eq!(read(&mut from_rebuilt), [""; 0], "a reader that begins after the rebuild does not get it");
 
     at(began, 4500).await;
     assert_eq!(read(&mut early), ["2/[8]"]);
     assert_eq!(app.times(Call::Init, began), [0, 3000]);
 
-    // Those who come later read the same, from wherever they begin.
+    // Later readers read the same, wherever they begin.
     let mut from_first = handle.subscribe_from(first).unwrap();
     assert_eq!(read(&mut from_first), ["1/[7]", "rebuilt 2", "2/[8]"]);
     assert_eq!(read(&mut from_rebuilt), ["2/[8]"]);
-    assert_eq!(read(&mut handle.subscribe()), [""; 0], "who begins now knows no older generation");
+    assert_eq!(read(&mut handle.subscribe()), [""; 0], "a new reader gets no older generation");
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_is_woken_by_a_rebuild_without_a_batch() {
+async fn a_waiting_reader_is_woken_by_a_rebuild_without_a_batch() {
     let app = App::new();
     app.then(Call::Poll, [panics()]);
     let began = Instant::now();
@@ -77,7 +77,7 @@ async fn who_waits_is_woken_by_a_rebuild_without_a_batch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_reader_is_told_of_each_rebuild_at_its_place() {
+async fn a_slow_reader_gets_each_rebuild_at_its_place() {
     // (limit of the history, what is read at the end)
     let everything = ["1/[1]", "rebuilt 2", "2/[2]", "rebuilt 3", "3/[3]"];
     let cases: [(usize, &[&str]); 4] = [
@@ -104,7 +104,7 @@ async fn generations_are_numbered_from_where_the_config_says_and_count_successes
     app.then(Call::Poll, [panics()])
         .then(Call::Init, [Act::Ok(Vec::new()), Act::Err("not yet"), Act::Panic("not yet")]);
     let began = Instant::now();
-    let runtime = app.start(ObservationConfig { resume: Some(resume_behind(40)), ..each_second() }).await;
+    let runtime = app.start(ObservationConfig { resume: Some(resume_after(40)), ..each_second() }).await;
     let handle = runtime.handle();
     let mut subscription = handle.subscribe();
     let mut seen = Vec::new();

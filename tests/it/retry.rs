@@ -1,4 +1,4 @@
-//! A failed cycle is retried at the next tick, or by a backoff of its own; a success resets it.
+//! A failed cycle is retried at the next tick, or after a backoff; a success resets it.
 
 use tokio::time::Instant;
 use watchkeeper::runtime::{Backoff, Retry, State};
@@ -50,8 +50,8 @@ async fn a_backoff_doubles_up_to_its_cap_and_a_success_returns_to_the_grid() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_delay_counts_from_the_end_of_whatever_failed() {
-    // (who fails in cycle 1, how, when the cycle ends)
+async fn the_delay_counts_from_the_end_of_the_failed_cycle() {
+    // (which call fails in cycle 1, how, when the cycle ends)
     let cases = [
         (Call::Sources, Act::Err("down").after(150), 1150),
         (Call::Poll, Act::Err("down"), 1000),
@@ -121,7 +121,7 @@ async fn a_poll_now_that_outlasts_the_delay_stands_for_the_retry() {
     at(began, 150).await;
     runtime.control().poll_now().await.unwrap();
     at(began, 900).await;
-    assert_eq!(app.times(Call::Sources, began), [0, 100, 150, 750], "400 ms behind its end at 350");
+    assert_eq!(app.times(Call::Sources, began), [0, 100, 150, 750], "400 ms after its end at 350");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,5 @@
-//! When tokio shuts down under a runtime, its end is published with the reason, also to those who
-//! wait elsewhere.
+//! When tokio shuts down under a runtime, its end is published with the reason, also to readers
+//! on other threads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -63,7 +63,7 @@ fn check(name: &str, flavour: Flavour, shut_down: ShutDown, hangs: Option<Call>)
             control.resume().await.unwrap(); // It has begun.
         }
     });
-    // Everyone who waits, on threads of their own.
+    // Each kind of reader, on its own thread.
     let watching = wait({
         let mut watch = handle.watch();
         async move { watch.wait_for(|_| false).await.map(|_| ()) }
@@ -152,7 +152,7 @@ fn a_stop_that_was_asked_for_before_keeps_its_reason() {
 
 /// A subscriber of traces is foreign code too; one that panics takes the driver down, and no more.
 #[test]
-fn a_driver_that_panics_is_told_as_dead() {
+fn a_driver_that_panics_is_reported_as_dead() {
     struct Bomb(Arc<AtomicBool>);
     impl Subscriber for Bomb {
         fn enabled(&self, _: &Metadata<'_>) -> bool {
@@ -206,9 +206,9 @@ fn a_wait_whose_waker_panics_harms_nobody_else() {
     assert!(handle.stop_reason().is_none());
 }
 
-/// The timers of an executor that has shut down panic when they are polled: nobody is to see that.
+/// The timers of an executor that has shut down panic when they are polled: no caller may see that.
 #[test]
-fn a_wait_that_is_first_polled_behind_it_is_over() {
+fn a_wait_that_is_first_polled_after_it_is_over() {
     for (how, shut_down) in HOW {
         let executor = executor(Flavour::CurrentThread);
         let app = App::new();

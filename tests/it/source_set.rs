@@ -1,5 +1,6 @@
-//! The source set is looked at in each cycle, and a set that cannot be told apart is refused where the config says so.
+//! The source set is fetched in each cycle. A set with duplicate names is refused where the config says so.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -10,6 +11,7 @@ use watchkeeper::{
     Observer, async_trait,
 };
 
+use crate::common::stateless::stateless;
 use crate::common::{at, each_second, ms};
 
 /// Shows the sources that it was given, and how many polls its state has seen.
@@ -65,7 +67,7 @@ async fn each_cycle_polls_the_set_as_it_is() {
     let (sources, runtime) = start(&[("a", 1), ("b", 2)]).await;
     let handle = runtime.handle();
     assert_eq!(handle.latest_snapshot().unwrap().value.1, "a:1 b:2");
-    // (what happens, the set from then on, the names told)
+    // (what happens, the set from then on, the published names)
     let cases: [(&str, Set, &str); 8] = [
         ("nothing", &[("a", 1), ("b", 2)], "a b"),
         ("joined", &[("a", 1), ("b", 2), ("c", 3)], "a b c"),
@@ -131,30 +133,13 @@ async fn a_set_that_is_refused_fails_its_cycle_and_costs_nothing_else() {
 
 /// The names are known before the poll that uses them has an outcome.
 #[tokio::test(start_paused = true)]
-async fn names_are_told_also_when_the_poll_fails() {
-    struct Fails;
-
-    #[async_trait]
-    impl Observer for Fails {
-        type Source = u16;
-        type State = ();
-        type Snapshot = ();
-        type Event = ();
-
-        async fn init(&self, _: &[ObservedSource<u16>]) -> Result<(), DynError> {
-            Ok(())
-        }
-
-        async fn poll(&self, _: &[ObservedSource<u16>], (): &mut ()) -> Result<Vec<()>, DynError> {
-            Err("down".into())
-        }
-
-        fn snapshot(&self, (): &()) {}
-    }
-
+async fn names_are_published_also_when_the_poll_fails() {
     let began = Instant::now();
     let sources = SharedSources::new(set(&[("a", 1)]));
-    let runtime = ObservationRuntime::start(sources.clone(), Fails, each_second()).await.unwrap();
+    let runtime =
+        ObservationRuntime::start(sources.clone(), stateless(|| ready(Err("down".into()))), each_second())
+            .await
+            .unwrap();
     sources.insert("b", 2);
     at(began, 1500).await;
     let status = runtime.handle().status();

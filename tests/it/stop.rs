@@ -1,4 +1,4 @@
-//! A stop is answered at once, whatever the runtime is doing; work in flight has been dropped then.
+//! A stop is answered at once in every state; work in flight has been dropped by then.
 
 use tokio::time::Instant;
 use watchkeeper::ObservationRuntime;
@@ -71,7 +71,7 @@ async fn a_runtime_that_has_not_begun_never_calls_the_app() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_a_lost_state_is_built_anew() {
+async fn while_a_lost_state_is_rebuilt() {
     let app = App::new();
     app.then(Call::Init, [Act::Ok(vec![]), Act::Hang]).then(Call::Poll, [Act::Panic("boom")]);
     let start = Instant::now();

@@ -1,5 +1,6 @@
 //! A stop may be asked for again, by several at once, and after a wait for it was given up.
 
+use std::future::ready;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
@@ -9,6 +10,7 @@ use watchkeeper::{
     async_trait,
 };
 
+use crate::common::stateless::stateless;
 use crate::common::threads::{Flavour, Gate, block_on, executor, poll_once};
 use crate::common::{Act, App, Call, each_second, ms};
 
@@ -27,7 +29,7 @@ async fn twice_and_by_several_at_once() {
     );
     assert_eq!(poll_once(other.stop()), std::task::Poll::Ready(StopOutcome::Stopped), "again, at once");
     drop(runtime);
-    assert_eq!(one.stop().await, StopOutcome::Stopped, "also when the runtime has gone");
+    assert_eq!(one.stop().await, StopOutcome::Stopped, "also after the runtime was dropped");
 }
 
 #[tokio::test(start_paused = true)]
@@ -39,7 +41,7 @@ async fn after_a_wait_that_was_given_up() {
     let mut watch = runtime.handle().watch();
 
     assert!(poll_once(runtime.stop()).is_pending());
-    // It was asked for all the same.
+    // The stop was asked for nevertheless.
     watch.wait_for(|_| false).await.map(|_| ()).unwrap_err();
     assert_eq!(runtime.handle().stop_reason(), Some(StopReason::Requested));
     assert_eq!(runtime.stop().await, StopOutcome::Stopped);
@@ -55,9 +57,9 @@ async fn a_stop_that_was_never_polled_asks_for_nothing() {
     assert_eq!(app.calls(Call::Poll), 2);
 }
 
-/// The deadline is that of the first who asked.
+/// The deadline is that of the first request.
 #[test]
-fn a_later_stop_does_not_wait_anew() {
+fn a_later_stop_does_not_restart_the_deadline() {
     let executor = executor(Flavour::MultiThread);
     let gate = Gate::default();
     let app = App::new();
@@ -77,7 +79,7 @@ fn a_later_stop_does_not_wait_anew() {
     gate.open();
 }
 
-/// An observer that asks, when it is dropped, whether the stop has been answered already.
+/// Records, when its observer is dropped, whether the stop has been answered already.
 struct LastWords {
     control: Arc<OnceLock<ObservationControl>>,
     answered: Arc<Mutex<Option<bool>>>,
@@ -90,34 +92,20 @@ impl Drop for LastWords {
     }
 }
 
-#[async_trait]
-impl Observer for LastWords {
-    type Source = ();
-    type State = ();
-    type Snapshot = ();
-    type Event = ();
-
-    async fn init(&self, _: &[ObservedSource<()>]) -> Result<(), DynError> {
-        Ok(())
-    }
-
-    async fn poll(&self, _: &[ObservedSource<()>], (): &mut ()) -> Result<Vec<()>, DynError> {
-        Ok(vec![])
-    }
-
-    fn snapshot(&self, (): &()) {}
-}
-
 #[test]
 fn stopped_means_that_no_app_code_is_left_not_even_a_destructor() {
     for how in ["stopped", "shut down", "shut down before it ran"] {
         let executor = executor(Flavour::CurrentThread);
         let answered = Arc::new(Mutex::new(None));
         let control = Arc::new(OnceLock::new());
-        let observer = LastWords { control: Arc::clone(&control), answered: Arc::clone(&answered) };
+        let last_words = LastWords { control: Arc::clone(&control), answered: Arc::clone(&answered) };
+        let observer = stateless(move || {
+            let _held = &last_words;
+            ready(Ok(()))
+        });
         let runtime = {
             let _entered = executor.enter();
-            let sources = StaticSourceProvider::new(vec![]);
+            let sources = StaticSourceProvider::<()>::new(vec![]);
             ObservationRuntime::start_in_background(sources, observer, each_second()).unwrap()
         };
         control.set(runtime.control()).unwrap();

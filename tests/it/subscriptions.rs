@@ -1,4 +1,4 @@
-//! A subscription gets every batch in order; one that falls behind is told exactly how far.
+//! A subscription gets every batch in order; one that falls behind gets the exact count.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ fn keeping(history_limit: usize) -> ObservationConfig {
     ObservationConfig { history_limit, ..each_second() }
 }
 
-/// Everything there is to read now, in short.
+/// Everything that can be read now, in short.
 fn drain(subscription: &mut Subscription<u64>) -> Vec<String> {
     std::iter::from_fn(|| subscription.try_recv()).map(|item| short(&item)).take(300).collect()
 }
@@ -39,7 +39,7 @@ fn short(item: &Result<Arc<watchkeeper::ObservationBatch<u64>>, RecvError>) -> S
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_keeps_up_gets_each_batch_once_whatever_the_history_keeps() {
+async fn a_reader_that_keeps_up_gets_each_batch_once_for_any_history() {
     for limit in [0, 1, 3, 64] {
         let runtime = counting().start(keeping(limit)).await;
         let mut subscription = runtime.handle().subscribe();
@@ -51,7 +51,7 @@ async fn who_keeps_up_gets_each_batch_once_whatever_the_history_keeps() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_sleeps_is_told_the_exact_count_and_then_gets_the_rest() {
+async fn a_reader_that_sleeps_gets_the_exact_count_and_then_the_rest() {
     // (limit, batches, what it reads)
     let cases: [(usize, u64, &[&str]); 7] = [
         (0, 1, &["1"]),
@@ -72,7 +72,7 @@ async fn who_sleeps_is_told_the_exact_count_and_then_gets_the_rest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_sleeps_again_is_told_again() {
+async fn a_reader_that_sleeps_again_gets_another_count() {
     let start = Instant::now();
     let runtime = counting().start(keeping(2)).await;
     let mut subscription = runtime.handle().subscribe();
@@ -98,9 +98,9 @@ async fn a_laggard_s_resume_cursor_reads_the_same_rest() {
     assert_eq!(drain(&mut subscription), ["8", "9", "10"]);
 }
 
-/// Its own cursor says where it stands, also amid batches that it has taken from the history.
+/// Its cursor is its position, also among batches that it has already taken from the history.
 #[tokio::test(start_paused = true)]
-async fn its_cursor_is_right_behind_what_it_returned() {
+async fn its_cursor_is_right_after_what_it_returned() {
     let start = Instant::now();
     let runtime = counting().start(keeping(64)).await;
     let handle = runtime.handle();
@@ -112,7 +112,7 @@ async fn its_cursor_is_right_behind_what_it_returned() {
         assert_eq!((subscription.cursor().seq(), subscription.cursor().generation()), (n, 1));
         let mut copy = handle.subscribe_from(subscription.cursor()).unwrap();
         let next = copy.try_recv().map(|item| short(&item));
-        assert_eq!(next, (n < 40).then(|| (n + 1).to_string()), "behind {n}");
+        assert_eq!(next, (n < 40).then(|| (n + 1).to_string()), "after {n}");
     }
 }
 
@@ -151,7 +151,7 @@ async fn a_dropped_recv_has_taken_nothing() {
 //   cycle   1   2   3        4      5   6        7      8
 //   event   1   2   panic    init   5   panic    init   8
 #[tokio::test(start_paused = true)]
-async fn a_rebuild_is_told_in_order() {
+async fn a_rebuild_comes_in_order() {
     let start = Instant::now();
     let runtime = rebuilding().start(keeping(64)).await;
     let handle = runtime.handle();
@@ -170,7 +170,7 @@ async fn a_rebuild_is_told_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_lags_behind_a_rebuild_is_told_both() {
+async fn a_reader_that_lags_across_a_rebuild_gets_both() {
     let start = Instant::now();
     let runtime = rebuilding().start(keeping(1)).await;
     let handle = runtime.handle();
@@ -235,7 +235,7 @@ async fn both_ways_may_be_mixed() {
 
 /// A waker keeps its task, and all that the task holds.
 #[tokio::test(start_paused = true)]
-async fn one_that_is_gone_or_has_ended_keeps_no_waker() {
+async fn one_that_was_dropped_or_has_ended_keeps_no_waker() {
     struct Nobody;
     impl Wake for Nobody {
         fn wake(self: Arc<Self>) {}
@@ -251,7 +251,7 @@ async fn one_that_is_gone_or_has_ended_keeps_no_waker() {
     assert!(Pin::new(&mut subscription).poll_next(&mut context).is_pending());
     assert_eq!(kept(), 1, "it waits");
     drop(subscription);
-    assert_eq!(kept(), 0, "it is gone");
+    assert_eq!(kept(), 0, "it was dropped");
     let _ = runtime.stop().await;
     let mut late = handle.subscribe();
     assert!(Pin::new(&mut late).poll_next(&mut context).is_ready());
@@ -263,8 +263,8 @@ async fn its_debug_says_where_it_stands() {
     let runtime = counting().start(keeping(64)).await;
     let mut subscription = runtime.handle().subscribe();
     subscription.recv().await.unwrap();
-    let said = format!("{subscription:?}");
-    assert_eq!(said, format!("Subscription {{ cursor: {:?}, .. }}", subscription.cursor()));
+    let shown = format!("{subscription:?}");
+    assert_eq!(shown, format!("Subscription {{ cursor: {:?}, .. }}", subscription.cursor()));
 }
 
 async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {

@@ -36,15 +36,15 @@ fn read_all<O: Observer>(tap: &mut Tap<O>) -> Vec<Result<Record<O>, TapError>> {
 }
 
 /// What is new in it, in a line.
-fn said(record: &Record<App>) -> String {
-    let mut said = vec![format!("{:?} {}", record.kind(), record.status.cycle)];
-    said.extend(record.snapshot.iter().map(|snapshot| format!("polls {}", snapshot.value.polls)));
-    said.extend(record.batch.iter().map(|batch| format!("events {:?} in {}", batch.events, batch.seq)));
-    said.extend(record.failure.iter().map(|failure| failure.message.clone()));
-    said.extend(record.sources.iter().map(|sources| format!("+{:?} -{:?}", sources.joined, sources.left)));
-    said.extend(record.transition.map(|(from, to)| format!("{:?} -> {:?}", from.kind(), to.kind())));
-    said.extend(record.status.paused.then(|| "paused".to_owned()));
-    said.join(" ")
+fn line(record: &Record<App>) -> String {
+    let mut parts = vec![format!("{:?} {}", record.kind(), record.status.cycle)];
+    parts.extend(record.snapshot.iter().map(|snapshot| format!("polls {}", snapshot.value.polls)));
+    parts.extend(record.batch.iter().map(|batch| format!("events {:?} in {}", batch.events, batch.seq)));
+    parts.extend(record.failure.iter().map(|failure| failure.message.clone()));
+    parts.extend(record.sources.iter().map(|sources| format!("+{:?} -{:?}", sources.joined, sources.left)));
+    parts.extend(record.transition.map(|(from, to)| format!("{:?} -> {:?}", from.kind(), to.kind())));
+    parts.extend(record.status.paused.then(|| "paused".to_owned()));
+    parts.join(" ")
 }
 
 #[tokio::test(start_paused = true)]
@@ -67,7 +67,7 @@ async fn everything_that_is_published_comes_in_order_with_its_number() {
     let (end, records) = records.split_last().unwrap();
     assert!(matches!(end, Err(TapError::Closed(StopReason::Requested))), "{end:?}");
     let records: Vec<_> = records.iter().map(|record| record.as_ref().unwrap()).collect();
-    let said: Vec<_> = records.iter().map(|record| said(record)).collect();
+    let lines: Vec<_> = records.iter().map(|record| line(record)).collect();
     let expected = [
         r#"Sources 0 +["a"] -[]"#,
         "Success 0 polls 0 Starting -> Idle",
@@ -90,7 +90,7 @@ async fn everything_that_is_published_comes_in_order_with_its_number() {
         "Success 5 polls 0 Starting -> Idle",
         "Stop 5 Idle -> Stopped",
     ];
-    assert_eq!(said, expected);
+    assert_eq!(lines, expected);
     for (number, record) in (1..).zip(records) {
         assert_eq!(record.number, number);
         assert_eq!(record.system_time, runtime.handle().system_time(record.at), "{number}");
@@ -126,7 +126,7 @@ async fn a_slow_reader_gets_the_numbers_of_what_it_lost() {
     assert_eq!(tap.try_recv().unwrap().unwrap_err(), TapError::Lost { first: first + 13, last: first + 14 });
     let paused = tap.try_recv().unwrap().unwrap();
     assert_eq!((paused.number, paused.kind(), paused.status.paused), (first + 15, Transition, true));
-    assert_eq!(paused.snapshot, None, "the success was lost, and is not told with the pause");
+    assert_eq!(paused.snapshot, None, "the success was lost, and does not come with the pause");
 }
 
 #[tokio::test(start_paused = true)]
@@ -175,11 +175,11 @@ async fn a_call_that_is_dropped_has_taken_nothing_and_one_that_waits_is_woken() 
     assert!(matches!(record.transition, Some((State::Idle, State::Refreshing))));
 }
 
-/// What its values take; `weight` is app code.
+/// Its values take as much as `weight` says, which is app code.
 #[derive(Clone, Default)]
 struct Heavy {
     weight: Option<usize>,
-    /// Each second success weighs so much.
+    /// The weight of each second success.
     other: Option<usize>,
 }
 
@@ -217,7 +217,7 @@ impl Observer for Heavy {
     }
 }
 
-/// 64 KiB, of which transitions take some as well.
+/// 64 KiB, of which transitions take a part.
 #[tokio::test(start_paused = true)]
 async fn its_bytes_are_bounded_by_what_the_app_says_they_are() {
     const LIMIT: usize = 64 * 1_024;
@@ -245,7 +245,8 @@ async fn its_bytes_are_bounded_by_what_the_app_says_they_are() {
             assert_eq!(kinds, all[..if fits { 3 } else { 2 }], "{weight:?}");
         }
         assert_eq!(ASKED.load(Ordering::Relaxed) - before, 10, "{weight:?}: once for each success");
-        // What follows a success that was lost does not hold its snapshot. There are the newest, and the one of the first.
+        // What follows a success that was lost does not hold its snapshot. The tap holds the newest ones, and that of
+        // the first.
         let alive = published.iter().filter(|snapshot| snapshot.strong_count() > 0).count();
         assert!(alive <= held + 2, "{weight:?}: {alive} are held");
         let kept = read_all(&mut tap);

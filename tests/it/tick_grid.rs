@@ -48,7 +48,7 @@ async fn the_grid_does_not_drift() {
 #[tokio::test(start_paused = true)]
 async fn points_that_a_cycle_outlasts_are_missed_and_not_caught_up_with() {
     let (ok, slow) = (|| Act::Ok(Vec::new()), Act::slow);
-    // (who is slow, when it begins and ends, when the next two cycles begin, points missed)
+    // (which call is slow, when it begins and ends, when the next two cycles begin, points missed)
     let cases = [
         (Call::Poll, vec![slow(999)], (1000, 1999), [2000, 3000], 0),
         (Call::Poll, vec![slow(1000)], (1000, 2000), [3000, 4000], 1),
@@ -75,7 +75,7 @@ async fn points_that_a_cycle_outlasts_are_missed_and_not_caught_up_with() {
         });
         let ended = ended.await.unwrap();
         assert_eq!(ended.since, began + ms(ends), "{name}");
-        assert_eq!(ended.missed_ticks, missed, "{name}: told with the outcome");
+        assert_eq!(ended.missed_ticks, missed, "{name}: published with the outcome");
 
         at(began, next[1] + 500).await;
         let times = app.times(Call::Sources, began);
@@ -194,7 +194,7 @@ async fn points_passed_while_paused_are_not_missed() {
 
 /// A tick that comes late because the executor was busy is late, not lost.
 #[tokio::test(start_paused = true)]
-async fn a_late_tick_misses_what_came_behind_it_and_keeps_to_the_grid() {
+async fn a_late_tick_misses_the_points_after_it_and_keeps_to_the_grid() {
     let app = App::new();
     let began = Instant::now();
     let runtime = app.start(each_second()).await;

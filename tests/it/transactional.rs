@@ -1,4 +1,4 @@
-//! `Transactional`: a poll that fails in whatever way leaves no trace in the state.
+//! `Transactional`: a poll that fails in any way leaves no trace in the state.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -13,8 +13,7 @@ use watchkeeper::{
 
 use crate::common::{each_second, ms, status_when};
 
-/// Each poll books the next number and tells it; what happens behind the booking is written down
-/// before.
+/// Each poll books the next number and emits it; the test sets what happens after the booking.
 #[derive(Clone, Default)]
 struct Ledger {
     script: Arc<Mutex<VecDeque<Then>>>,
@@ -118,7 +117,7 @@ impl Observer for Ledger {
     }
 }
 
-/// What is left of a run whose second poll fails: the events told, the snapshot, and how often the
+/// What is left of a run whose second poll fails: the events emitted, the snapshot, and how often the
 /// state was built.
 #[derive(Debug, PartialEq)]
 struct Left {
@@ -128,7 +127,7 @@ struct Left {
     inits: u64,
 }
 
-/// Three cycles behind cycle 0, of which the second fails.
+/// Three cycles after cycle 0, of which the second fails.
 async fn run<O>(observer: O, ledger: &Ledger, failing: Then) -> (Left, Cause, String)
 where
     O: Observer<Source = (), Snapshot = Vec<u64>, Event = u64>,
@@ -143,7 +142,7 @@ where
     let failure = failed.last_error.unwrap();
     assert_eq!((failure.cycle, failure.stage), (2, ObservationFailureStage::Poll), "{failing:?}");
     assert_eq!(failed.snapshot.unwrap().value, [0], "{failing:?}: what was known stays");
-    // A state that was lost takes a cycle to be built anew.
+    // A state that was lost takes a cycle to be rebuilt.
     let end = status_when(&runtime, |status| status.cycle == 4 && status.state == State::Idle).await;
     let snapshot = end.snapshot.unwrap();
 
@@ -161,7 +160,7 @@ where
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_next_poll_sees_the_old_state_and_tells_everything() {
+async fn the_next_poll_sees_the_old_state_and_emits_everything() {
     let cases = [
         (Then::Err, Cause::Error, "no"),
         (Then::Hang, Cause::TimedOut, "timed out after 300ms"),
@@ -172,15 +171,15 @@ async fn the_next_poll_sees_the_old_state_and_tells_everything() {
     ];
     for (failing, cause, message) in cases {
         let ledger = Ledger::default();
-        let (left, failed_by, said) = run(Transactional::new(ledger.clone()), &ledger, failing).await;
+        let (left, failed_by, text) = run(Transactional::new(ledger.clone()), &ledger, failing).await;
         let nothing_was_lost =
             Left { events: vec![0, 1, 2], snapshot: vec![0, 1, 2], generation: 1, inits: 1 };
         assert_eq!(left, nothing_was_lost, "{failing:?}");
-        assert_eq!((failed_by, &*said), (cause, message), "{failing:?}");
+        assert_eq!((failed_by, &*text), (cause, message), "{failing:?}");
     }
 }
 
-// Not a promise of `Transactional`'s, but what it is there for.
+// Not a promise of `Transactional`, but the reason for it.
 #[tokio::test(start_paused = true)]
 async fn without_it_events_or_the_state_are_lost() {
     let lost_event = Left { events: vec![0, 2, 3], snapshot: vec![0, 1, 2, 3], generation: 1, inits: 1 };

@@ -1,4 +1,4 @@
-//! An executor that nobody drives, and one whose thread is blocked: waits and calls end all the same, and say
+//! An executor that nobody drives, and one whose thread is blocked: waits and calls still end, and report
 //! why. Under a paused clock nothing is ended.
 
 use std::pin::pin;
@@ -18,7 +18,7 @@ use watchkeeper::{
 use crate::common::threads::{Flavour, Gate, Opens, block_on, executor};
 use crate::common::{Act, App, Call, each_second, ms};
 
-/// What has not ended by then never will.
+/// Longer than anything here takes to end.
 const NEVER: Duration = Duration::from_secs(30);
 
 /// A runtime whose executor nobody drives any more.
@@ -29,15 +29,15 @@ fn undriven(config: ObservationConfig) -> (Runtime, App, ObservationRuntime<App>
     (executor, app, runtime)
 }
 
-/// What `future` gives on a thread of its own, which knows nothing of tokio.
+/// Runs `future` on a separate thread, outside of tokio.
 fn on_a_thread<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> mpsc::Receiver<T> {
-    let (tell, told) = mpsc::channel();
-    thread::spawn(move || tell.send(block_on(future)));
-    told
+    let (sender, outcome) = mpsc::channel();
+    thread::spawn(move || sender.send(block_on(future)));
+    outcome
 }
 
-fn ended<T>(told: &mpsc::Receiver<T>) -> T {
-    told.recv_timeout(NEVER).expect("it ends")
+fn ended<T>(outcome: &mpsc::Receiver<T>) -> T {
+    outcome.recv_timeout(NEVER).expect("it ends")
 }
 
 fn names_the_cause(unmet: &Unmet, name: &str) {
@@ -65,8 +65,8 @@ fn every_wait_ends_shortly_after_its_window() {
         ("reaches", on_a_thread(unmet(handle.reaches(StateKind::Failed).within(window)))),
         ("erased", on_a_thread(unmet(erased.eventually("x", |_| false).within(window)))),
     ];
-    for (name, told) in waits {
-        names_the_cause(&ended(&told), name);
+    for (name, outcome) in waits {
+        names_the_cause(&ended(&outcome), name);
     }
 }
 
@@ -74,9 +74,9 @@ async fn unmet<T>(wait: impl Future<Output = Result<T, Unmet>>) -> Unmet {
     wait.await.map(|_| ()).unwrap_err()
 }
 
-/// What was seen before counts: it held, and the data is fresh at the end.
+/// Earlier publications count: it held, and the data is fresh at the end.
 #[test]
-fn what_holds_by_what_is_known_still_does() {
+fn waits_that_hold_by_earlier_publications_still_hold() {
     let (_executor, _, runtime) = undriven(each_second());
     let handle = runtime.handle();
     let held = on_a_thread(handle.always("known", |_| true).or_now().during(ms(300)));
@@ -87,7 +87,7 @@ fn what_holds_by_what_is_known_still_does() {
     assert!(ended(&stale).unwrap().freshness.is_stale(), "data turns stale by the clock alone");
 }
 
-/// Somebody else polls the wait just when its window is over, or only then for the first time.
+/// Another future polls the wait just when its window is over, or only then for the first time.
 #[test]
 fn a_wait_that_is_polled_by_others_names_the_cause_as_well() {
     let (_executor, _, runtime) = undriven(each_second());
@@ -95,7 +95,7 @@ fn a_wait_that_is_polled_by_others_names_the_cause_as_well() {
     let beside = handle.eventually("beside a clock", |_| false).within(ms(300));
     let late = handle.eventually("awaited late", |_| false).within(ms(1));
     let (beside, late) = (unmet(beside), unmet(late));
-    let told = on_a_thread(async {
+    let outcome = on_a_thread(async {
         let other = executor(Flavour::CurrentThread);
         other.block_on(async {
             let mut ticks = tokio::time::interval(ms(20));
@@ -109,7 +109,7 @@ fn a_wait_that_is_polled_by_others_names_the_cause_as_well() {
             (beside, late.await)
         })
     });
-    let (beside, late) = ended(&told);
+    let (beside, late) = ended(&outcome);
     names_the_cause(&beside, "beside");
     names_the_cause(&late, "late");
 }
@@ -132,11 +132,11 @@ fn a_pending_wait_explains_that_nothing_moves() {
         assert!(wait.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         let began = Instant::now();
         let long = loop {
-            let said = wait.explain();
-            if let Some((_, long)) = said.split_once(stands) {
+            let explained = wait.explain();
+            if let Some((_, long)) = explained.split_once(stands) {
                 break long.split_once(" s: ").expect("seconds, and why").0.parse::<f64>().unwrap();
             }
-            assert!(began.elapsed() < NEVER, "{said}");
+            assert!(began.elapsed() < NEVER, "{explained}");
             thread::yield_now();
         };
         assert!(long >= 1.0, "{stands}{long} s");
@@ -182,8 +182,8 @@ fn calls_without_a_window_end_after_some_seconds() {
     assert!(matches!(ended(&waited_for), Err(WatchError::NotDriven { .. })));
     let polled = ended(&polled);
     assert!(matches!(polled, Err(ControlError::NotDriven { .. })), "{polled:?}");
-    let said = polled.unwrap_err().to_string();
-    assert!(said.contains("gave it no turn for ") && said.contains("`block_on`"), "{said}");
+    let error = polled.unwrap_err().to_string();
+    assert!(error.contains("gave it no turn for ") && error.contains("`block_on`"), "{error}");
     assert!(matches!(ended(&paused), Err(ControlError::NotDriven { .. })));
     names_the_cause(&ended(&finished), "finish");
     names_the_cause(&ended(&violated), "violated");
@@ -194,7 +194,7 @@ fn calls_without_a_window_end_after_some_seconds() {
 
 /// A control that was given up is still there, and what was ended harms nothing.
 #[test]
-fn it_all_goes_on_when_the_executor_is_driven_again() {
+fn everything_continues_when_the_executor_is_driven_again() {
     let (executor, app, runtime) = undriven(each_second());
     let (handle, control) = (runtime.handle(), runtime.control());
     let answered = on_a_thread(async move { control.pause().await });
@@ -211,8 +211,8 @@ fn it_all_goes_on_when_the_executor_is_driven_again() {
 fn a_stop_is_detached_at_its_deadline() {
     let config = ObservationConfig { stop_timeout: ms(50), ..each_second() };
     let (_executor, _, runtime) = undriven(config);
-    let told = on_a_thread(async move { runtime.stop().await });
-    assert_eq!(ended(&told), StopOutcome::Detached);
+    let outcome = on_a_thread(async move { runtime.stop().await });
+    assert_eq!(ended(&outcome), StopOutcome::Detached);
 }
 
 /// Nobody drives it either, and its clock stands still: real time means nothing.
@@ -265,8 +265,8 @@ fn a_blocked_thread_ends_waits_on_other_threads() {
     let driving = thread::spawn(move || executor.block_on(until_over));
     block_on(runtime.control().poll_now()).unwrap();
     gate.wait_until_reached();
-    let told = on_a_thread(unmet(handle.eventually("x", |_| true).within(ms(300))));
-    names_the_cause(&ended(&told), "blocked");
+    let outcome = on_a_thread(unmet(handle.eventually("x", |_| true).within(ms(300))));
+    names_the_cause(&ended(&outcome), "blocked");
     gate.open();
     block_on(handle.eventually("it goes on", |seen| seen.polls == 1).or_now().within(NEVER)).unwrap();
     over.send(()).unwrap();
@@ -284,16 +284,16 @@ fn a_call_that_needs_the_driver_ends_while_a_poll_blocks_it() {
     gate.wait_until_reached();
     let _open = Opens(gate);
     let control = runtime.control();
-    let told = on_a_thread(async move { control.pause().await });
-    assert!(matches!(ended(&told), Err(ControlError::NotDriven { .. })));
+    let outcome = on_a_thread(async move { control.pause().await });
+    assert!(matches!(ended(&outcome), Err(ControlError::NotDriven { .. })));
 }
 
-/// Blocks its thread, as a call does that knows nothing of async.
+/// Blocks its thread, as a synchronous call does.
 fn block() {
     thread::sleep(ms(2_200));
 }
 
-/// The wait runs on the very executor that was frozen: it judges as ever, and says so.
+/// The wait runs on the executor that was blocked: it judges as usual, and its report notes it.
 #[test]
 fn a_probe_that_blocks_the_only_thread_is_noted() {
     let its = executor(Flavour::CurrentThread);
@@ -359,7 +359,7 @@ fn a_predicate_that_blocks_its_thread_is_noted() {
         block();
         false
     };
-    // On the thread of its own runtime, and on another one.
+    // On the thread of its runtime, and on another one.
     let same = other.block_on(async {
         let runtime = App::new().start(config()).await;
         runtime.handle().eventually("slowly", slow).within(ms(2_000)).await.unwrap_err().to_string()
@@ -374,9 +374,9 @@ fn a_predicate_that_blocks_its_thread_is_noted() {
     let wait = runtime.handle().eventually("slowly", slow).within(ms(2_000));
     let apart = block_on(wait).unwrap_err().to_string();
     assert!(apart.contains("a predicate blocked its thread for "), "{apart}");
-    // It blocked past the end of the window, which is where the wait ends all the same.
+    // It blocked past the end of the window: the wait ends at that end nevertheless.
     assert!(apart.contains("+2.000s idle, cycle 1"), "{apart}");
-    // An invariant that holds all the same says that nothing was judged meanwhile.
+    // An invariant that holds notes that nothing was judged meanwhile.
     let held = other.block_on(async {
         let runtime = App::new().start(config()).await;
         let mut blocks = true;

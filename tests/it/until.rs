@@ -1,4 +1,4 @@
-//! One condition, with nothing running.
+//! One condition, without a runtime.
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
@@ -30,7 +30,7 @@ async fn a_condition_is_asked_at_once_and_then_at_each_interval() {
     assert_eq!(began.elapsed(), ms(600));
 }
 
-/// Whatever is a verdict, or a result of one.
+/// A condition returns a verdict, or a `Result` of one.
 #[tokio::test(start_paused = true)]
 async fn it_says_what_a_predicate_says_and_an_error_is_a_reason_to_go_on() {
     async fn typed() -> io::Result<bool> {
@@ -75,7 +75,7 @@ async fn its_report_has_the_last_reason_and_those_before() {
     assert_eq!(unmet.reason(), Some("2 votes of 3"));
 }
 
-/// Says when it is dropped.
+/// Counts its drops.
 struct Dropped<'a>(&'a Cell<u32>);
 
 impl Drop for Dropped<'_> {
@@ -121,7 +121,7 @@ async fn given_up_it_drops_the_condition_and_leaves_nothing() {
     assert_eq!((dropped.get(), tasks()), (1, 0));
 }
 
-/// One that takes longer than its interval skips questions, and is believed.
+/// One that takes longer than its interval skips questions, and its answer counts.
 #[tokio::test(start_paused = true)]
 async fn a_slow_condition_is_asked_one_question_at_a_time() {
     let (running, asked, began) = (Cell::new(0), Cell::new(0), Instant::now());

@@ -1,4 +1,4 @@
-//! A wait that was not met says what changed inside its window.
+//! A wait that was not met reports what changed inside its window.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -100,7 +100,7 @@ struct Cluster {
     voters: Vec<u64>,
 }
 
-/// Each third cycle has another leader, or none; says so by an event if it emits any.
+/// Each third cycle has another leader, or none, and emits an event for it if `emits` is set.
 struct Elects {
     emits: bool,
     polls: AtomicU64,
@@ -190,7 +190,7 @@ async fn of_what_the_app_shows() {
     }
 }
 
-/// Of a long window the last eight, and how many there were.
+/// A long window shows its last eight changes, and how many there were.
 #[tokio::test(start_paused = true)]
 async fn of_a_long_window_the_last_eight() {
     let runtime = elects(true).await;
@@ -205,7 +205,7 @@ async fn of_a_long_window_the_last_eight() {
 
 /// Cycles without events pin nothing: what was before is not forgotten for them.
 #[tokio::test(start_paused = true)]
-async fn a_change_of_long_ago_is_still_told_if_nothing_else_has_happened() {
+async fn an_old_change_is_still_reported_if_nothing_else_has_happened() {
     let app = App::new();
     app.then(Call::Poll, [Act::Ok(vec![1])]);
     let runtime = app.start(each_second()).await;
@@ -215,9 +215,9 @@ async fn a_change_of_long_ago_is_still_told_if_nothing_else_has_happened() {
     assert_eq!(section(&unmet, "changes"), ["+1.000s 0 or more -> 1 or more"], "{unmet}");
 }
 
-/// Where no event says which snapshots differ, those of long ago are kept further and further apart.
+/// Without events that show which snapshots differ, older ones are kept further and further apart.
 #[tokio::test(start_paused = true)]
-async fn a_change_of_long_ago_shows_without_an_event() {
+async fn an_old_change_shows_without_an_event() {
     let runtime = App::new().start(each_second()).await;
     for (cycles, from) in [(12, 1), (40, 6), (300, 40)] {
         let wait = runtime.handle().eventually("the impossible", |_| false);
@@ -232,7 +232,7 @@ async fn a_change_of_long_ago_shows_without_an_event() {
     }
 }
 
-/// What did not change while it was waited for is not told.
+/// What did not change inside the window is not reported.
 #[tokio::test(start_paused = true)]
 async fn without_a_change_there_is_no_such_part() {
     let runtime = App::new().start(each_second()).await;
@@ -244,7 +244,7 @@ async fn without_a_change_there_is_no_such_part() {
 //   0 s    1 s ... 100 s   101 s   102 s   103 s
 //   init   refused         ok      refused  reset
 #[tokio::test(start_paused = true)]
-async fn an_error_that_is_repeated_is_told_once() {
+async fn a_repeated_error_is_reported_once() {
     let app = App::new();
     app.then(Call::Poll, (0..100).map(|_| Act::Err("connection refused")));
     app.then(Call::Poll, [Act::Ok(vec![]), Act::Err("connection refused"), Act::Err("reset by peer")]);
@@ -252,7 +252,7 @@ async fn an_error_that_is_repeated_is_told_once() {
     let runtime = app.start(each_second()).await;
     let whole = runtime.handle().eventually("the impossible", |_| false).within(ms(103_500));
     at(start, 50_500).await;
-    // It begins inside of the row of failures, and ends inside of it.
+    // It begins and ends among consecutive failures.
     let inside = runtime.handle().eventually("the impossible", |_| false).within(ms(10_000));
     at(start, 104_500).await;
     let (whole, inside) = (whole.await.unwrap_err(), inside.await.unwrap_err());
@@ -275,16 +275,16 @@ async fn an_error_that_is_repeated_is_told_once() {
     assert_eq!(inside.failures().len(), 10);
 }
 
-/// When each of the newest 256 failures was is known, and when the first of the row was.
+/// The times of the newest 256 failures are known, and that of the first consecutive one.
 #[tokio::test(start_paused = true)]
-async fn a_row_of_failures_that_is_longer_than_what_is_kept() {
+async fn more_consecutive_failures_than_are_kept() {
     let app = App::new();
     app.then(Call::Poll, (0..500).map(|_| Act::Err("connection refused")));
     let start = Instant::now();
     let runtime = app.start(each_second()).await;
     let whole = runtime.handle().eventually("the impossible", |_| false).within(ms(400_500));
     at(start, 50_500).await;
-    // Since when it has failed inside of this window is known no better than by its begin.
+    // The first failure inside this window is not kept: the window's begin stands for it.
     let inside = runtime.handle().eventually("the impossible", |_| false).within(ms(350_000));
     let (whole, inside) = tokio::join!(whole, inside);
     let (whole, inside) = (whole.unwrap_err(), inside.unwrap_err());

@@ -1,4 +1,4 @@
-//! A wait that is not met says why: it did not hold in time, or nothing can be said.
+//! A wait that is not met says why: it did not hold in time, or it is inconclusive.
 
 use tokio::time::Instant;
 use watchkeeper::ObservationConfig;
@@ -89,7 +89,7 @@ async fn a_state_that_was_not_reached() {
 /// A queue holds 1,024 publications, and a cycle makes three: it refreshes, polls, succeeds.
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_fell_behind_says_by_how_many() {
-    // (first polled behind this cycle; missed)
+    // (first polled after this cycle; missed)
     for (cycle, missed) in [(341, 0), (342, 2), (400, 176), (1_000, 1_976)] {
         let start = Instant::now();
         let runtime = App::new().start(each_second()).await;
@@ -102,7 +102,7 @@ async fn a_wait_that_fell_behind_says_by_how_many() {
     }
 }
 
-/// What it missed last, too: nothing comes behind it that could tell.
+/// What it missed last counts too, although no later publication shows the gap.
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_missed_the_very_last_publication_says_so() {
     let start = Instant::now();
@@ -128,9 +128,9 @@ async fn a_wait_that_fell_behind_is_met_by_what_it_did_see() {
     }
 }
 
-/// What came behind its window cannot have been missed by it.
+/// What came after its window was not missed.
 #[tokio::test(start_paused = true)]
-async fn a_wait_that_was_forgotten_behind_its_window_did_not_fall_behind() {
+async fn a_wait_that_is_not_polled_after_its_window_did_not_fall_behind() {
     let start = Instant::now();
     let runtime = App::new().start(each_second()).await;
     let wait = runtime.handle().eventually("the impossible", |_| false).within(ms(10_500));
@@ -139,9 +139,9 @@ async fn a_wait_that_was_forgotten_behind_its_window_did_not_fall_behind() {
     assert_eq!((unmet.outcome(), unmet.judged()), (NOT_MET, 10));
 }
 
-/// The end is told also to a wait that fell behind.
+/// A wait that fell behind gets the end too.
 #[tokio::test(start_paused = true)]
-async fn a_wait_that_fell_behind_still_hears_of_the_end() {
+async fn a_wait_that_fell_behind_still_gets_the_end() {
     let start = Instant::now();
     let runtime = App::new().start(each_second()).await;
     let handle = runtime.handle();
@@ -154,7 +154,7 @@ async fn a_wait_that_fell_behind_still_hears_of_the_end() {
     tokio::task::yield_now().await;
     let reason = StopReason::Dropped;
     assert_eq!(wait.await.unwrap_err().outcome(), inconclusive(Inconclusive::Stopped { reason }));
-    // The end came behind this one's window, and what it missed may have been inside.
-    let behind = short.await.unwrap_err().outcome();
-    assert_eq!(behind, inconclusive(Inconclusive::FellBehind { missed: 176 }));
+    // The end came after this one's window, and what it missed may have been inside.
+    let outcome = short.await.unwrap_err().outcome();
+    assert_eq!(outcome, inconclusive(Inconclusive::FellBehind { missed: 176 }));
 }

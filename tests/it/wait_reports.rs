@@ -1,4 +1,4 @@
-//! A wait that was not met prints what a person needs to see why.
+//! The report of a wait that was not met shows why.
 
 use tokio::time::Instant;
 use watchkeeper::{
@@ -103,9 +103,9 @@ async fn nothing_to_show() {
 //   0 s     1 s     2 s     3 s     4 s     5 s        60 s
 //   ok      error   ok      ok      error   joined ... first polled
 #[tokio::test(start_paused = true)]
-async fn a_report_tells_of_its_window_only() {
+async fn a_report_covers_its_window_only() {
     let app = App::new();
-    app.then(Call::Poll, [Act::Err("before"), Act::Ok(vec![]), Act::Ok(vec![]), Act::Err("behind")]);
+    app.then(Call::Poll, [Act::Err("before"), Act::Ok(vec![]), Act::Ok(vec![]), Act::Err("after")]);
     let start = Instant::now();
     let runtime = app.start(each_second()).await;
     let handle = runtime.handle();
@@ -134,9 +134,9 @@ async fn a_report_tells_of_its_window_only() {
     assert!(unmet.failures().is_empty(), "{:?}", unmet.failures());
 }
 
-/// A run of successes that goes on behind the window is told as far as it lies inside.
+/// Consecutive successes that go on after the window are reported as far as they lie inside.
 #[tokio::test(start_paused = true)]
-async fn a_run_of_successes_is_cut_at_both_ends() {
+async fn consecutive_successes_are_cut_at_both_ends() {
     let start = Instant::now();
     let runtime = App::new().start(each_second()).await;
     at(start, 2_500).await;
@@ -148,7 +148,7 @@ async fn a_run_of_successes_is_cut_at_both_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_large_snapshot_is_cut_and_a_long_story_says_that_it_was() {
+async fn a_large_snapshot_and_a_long_lifecycle_are_cut_and_say_so() {
     let app = App::new();
     app.then(Call::Poll, (0..600).map(|n| if n % 2 == 0 { Act::Ok(vec![]) } else { Act::Err("down") }));
     let runtime = app.start(each_second()).await;
@@ -235,16 +235,16 @@ async fn sources_that_are_in_trouble() {
     hangs is stale: last answer 4.2 s ago; probe in flight for 3.2 s
     refuses has never answered; 5 consecutive failures, last 0.2 s ago: connection refused
     recovers has failed 1 time and is fresh"#;
-    // One is waited for, which a paused clock might keep from answering; how long it took is the machine's.
-    let said = of_four_nodes().await.to_string();
+    // One more line may note the paused clock; its time depends on the machine.
+    let printed = of_four_nodes().await.to_string();
     let of_the_clock = |line: &&str| line.starts_with("  tokio's clock ran 4.2 s in ");
-    assert!(said.lines().filter(of_the_clock).count() <= 1, "{said}");
-    let rest: Vec<_> = said.lines().filter(|line| !of_the_clock(line)).collect();
+    assert!(printed.lines().filter(of_the_clock).count() <= 1, "{printed}");
+    let rest: Vec<_> = printed.lines().filter(|line| !of_the_clock(line)).collect();
     assert_eq!(rest.join("\n"), report);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_that_is_awaited_late_tells_how_old_an_answer_was_at_its_end() {
+async fn a_wait_that_is_awaited_late_reports_how_old_an_answer_was_at_its_end() {
     let set = StaticSourceProvider::new(vec![ObservedSource::new("n1", ())]);
     let observer = PerSource::new(|_| async { Err::<u32, _>(DynError::from("down")) });
     let start = Instant::now();
@@ -295,7 +295,7 @@ async fn failures_that_are_no_longer_kept_are_counted_up_to_the_end_of_the_windo
     assert_eq!((unmet.failures().len(), unmet.failures_cut()), (0, 10), "{unmet}");
 }
 
-/// More than its last row of failures says.
+/// The report counts all its failures in the window, not only the last consecutive ones.
 #[tokio::test(start_paused = true)]
 async fn a_source_that_failed_answered_and_fails_again() {
     let start = Instant::now();
@@ -310,10 +310,10 @@ async fn a_source_that_failed_answered_and_fails_again() {
     let report =
         runtime.handle().eventually("the impossible", |_| false).within(ms(4_500)).await.unwrap_err();
     let report = report.to_string();
-    let (_, said) = report.split_once("\n  sources: n1\n    ").unwrap();
+    let (_, sources) = report.split_once("\n  sources: n1\n    ").unwrap();
     assert!(
-        said.starts_with("n1 is failing: ") && said.ends_with("; failed 3 times in the window"),
-        "{said}"
+        sources.starts_with("n1 is failing: ") && sources.ends_with("; failed 3 times in the window"),
+        "{sources}"
     );
 }
 
@@ -426,7 +426,7 @@ mod json {
 
     /// As many as 8 KiB hold, first of all those in trouble.
     #[tokio::test(start_paused = true)]
-    async fn of_many_sources_as_many_as_there_is_room_for() {
+    async fn of_many_sources_those_that_fit_are_shown() {
         for fails in [false, true] {
             let node = move |_| async move { if fails { Err(DynError::from("down")) } else { Ok(1_u32) } };
             // 128 bytes each, of which 8 KiB hold 64.

@@ -1,4 +1,4 @@
-//! What was published in time is judged, however late the wait looks at the clock.
+//! What was published in time is judged, however late the wait reads the clock.
 
 use std::future::Future;
 use std::pin::pin;
@@ -31,17 +31,17 @@ impl Drop for WhenReplaced {
     }
 }
 
-/// What the runtime's own thread is asked to do, and where it says that it is done.
+/// What the runtime's thread is asked to do, and where it reports the end.
 type Ask = (u64, u64, mpsc::Sender<()>);
 
-/// Observes on the paused clock. Of each ask it lets so many milliseconds pass, has so many polls done, and lets five
+/// Observes on the paused clock. For each ask it lets so many milliseconds pass, polls so many times, and lets five
 /// seconds pass if that was the last.
-fn observing(asked: mpsc::Receiver<Ask>, tell: mpsc::Sender<ObservationHandle<App>>) {
+fn observing(asked: mpsc::Receiver<Ask>, handles: mpsc::Sender<ObservationHandle<App>>) {
     let executor =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     executor.block_on(async {
         let runtime = App::new().start(each_second()).await;
-        tell.send(runtime.handle()).unwrap();
+        handles.send(runtime.handle()).unwrap();
         loop {
             let (millis, polls, done) = match asked.try_recv() {
                 Ok(ask) => ask,
@@ -65,12 +65,12 @@ fn observing(asked: mpsc::Receiver<Ask>, tell: mpsc::Sender<ObservationHandle<Ap
 }
 
 //   0 s         0.502 s     1 s
-//   15 polls    violation   the end; the wait was about to look at the clock all the while
+//   15 polls    violation   the end; the wait was about to read the clock all the while
 #[test]
 fn a_violation_that_comes_between_the_queue_and_the_clock_is_seen() {
     let (asks, asked) = mpsc::channel();
-    let (tell, told) = mpsc::channel();
-    let executor = thread::spawn(move || observing(asked, tell));
+    let (sender, handles) = mpsc::channel();
+    let executor = thread::spawn(move || observing(asked, sender));
     let ask = {
         let asks = asks.clone();
         move |millis, polls| {
@@ -79,10 +79,10 @@ fn a_violation_that_comes_between_the_queue_and_the_clock_is_seen() {
             is_done.recv().unwrap();
         }
     };
-    let handle = told.recv().unwrap();
+    let handle = handles.recv().unwrap();
     let mut wait = pin!(handle.never("many polls", |seen| seen.polls > 15).during(ms(1_000)));
-    // More publications than a wait judges at once: it lets others have their turn before it looks at the clock, so
-    // that this waker is known to its queue and to nothing else.
+    // More publications than a wait judges at once: it lets others have their turn before it reads the clock, so
+    // that only its queue holds this waker.
     ask(0, 15);
     let hook = move || ask(502, 1);
     let first = Waker::from(Arc::new(WhenReplaced(Mutex::new(Some(Box::new(hook))))));

@@ -30,7 +30,7 @@ async fn it_is_met_by_the_first_such_event() {
     }
 }
 
-/// Events that nobody looks at before the predicate are passed over in order.
+/// Events that no predicate wants are passed over in order.
 #[tokio::test(start_paused = true)]
 async fn each_event_is_judged_once_and_in_order() {
     let app = App::new();
@@ -48,10 +48,10 @@ async fn each_event_is_judged_once_and_in_order() {
 //   0 s    0.5 s   1 s       1.5 s   2 s        2.5 s
 //   init   mark    10        mark    20 begins  mark, 20 at 2.8 s
 #[tokio::test(start_paused = true)]
-async fn behind_a_mark_events_count_that_were_published_before_the_wait() {
+async fn after_a_mark_events_count_that_were_published_before_the_wait() {
     // (marked at, wait made at, event; met at, or how it ends)
     let cases = [
-        ("published behind the mark", 500, 1_700, 10, Some(1_700)),
+        ("published after the mark", 500, 1_700, 10, Some(1_700)),
         ("published before the mark", 1_500, 1_700, 10, None),
         ("published in between and not the last", 500, 2_900, 10, Some(2_900)),
         ("the last", 500, 2_900, 20, Some(2_900)),
@@ -105,7 +105,7 @@ async fn what_the_history_no_longer_holds_may_have_been_it() {
         ("gone", 500, 1, Err(forgotten)),
         ("kept", 500, 2, Ok(2)),
         ("kept, and none of it", 1_500, 9, Err(UnmetOutcome::NotMet)),
-        ("none of what is kept, and one is gone", 500, 9, Err(forgotten)),
+        ("none of what is kept, and one was dropped", 500, 9, Err(forgotten)),
     ];
     for (name, marked, wanted, expected) in cases {
         let app = App::new();

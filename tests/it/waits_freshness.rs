@@ -46,7 +46,7 @@ async fn data_turns_stale_by_itself_while_a_poll_hangs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stale_data_is_told_at_once() {
+async fn stale_data_is_reported_at_once() {
     let app = App::new();
     app.then(Call::Poll, [Act::Hang]);
     let start = Instant::now();
@@ -94,7 +94,7 @@ async fn data_that_is_renewed_just_in_time_stays_fresh() {
     }
 }
 
-/// Whether a cycle has succeeded inside the window is no matter: the data was fresh.
+/// No cycle has to succeed inside the window: the data was fresh.
 #[tokio::test(start_paused = true)]
 async fn a_window_without_a_cycle_can_be_judged() {
     let start = Instant::now();
@@ -126,7 +126,7 @@ async fn a_paused_runtime_turns_stale() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_success_there_is_nothing_to_be_stale_or_fresh() {
-    // (paused at; why nothing can be said)
+    // (paused at; why it is inconclusive)
     for (paused, why) in [(None, Inconclusive::NothingObserved), (Some(500), Inconclusive::Paused)] {
         let app = App::new();
         app.then(Call::Init, (0..9).map(|_| Act::Err("down")));
@@ -185,7 +185,7 @@ async fn the_end_of_the_runtime_leaves_it_open() {
     assert!(handle.becomes_stale().within(ms(1)).await.is_ok(), "what an ended runtime left is stale by now");
 }
 
-/// The last word before publications were missed says nothing of what came behind.
+/// The last status before publications were missed does not show what came after.
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_fell_behind_cannot_say_that_it_stayed_fresh() {
     let start = Instant::now();
@@ -207,8 +207,8 @@ async fn publications_that_were_missed_leave_open_whether_the_data_turned_stale(
     let handle = runtime.handle();
     let mut becomes = handle.becomes_stale().within(ms(400_200));
     let mut stays = handle.stays_fresh().during(ms(400_200));
-    // 1,024 publications are queued within some 340 s; those behind are missed. Then the queue is emptied, and
-    // what is published next comes behind the gap.
+    // 1,024 publications are queued within some 340 s; later ones are missed. Then the queue is emptied, and
+    // what is published next comes after the gap.
     at(start, 390_100).await;
     assert!(poll_once(&mut becomes).is_pending());
     assert!(poll_once(&mut stays).is_pending());

@@ -1,4 +1,4 @@
-//! What is to hold during a window: it does, it does not, or nothing can be said.
+//! What is to hold during a window: it does, it does not, or it is inconclusive.
 
 use tokio::time::Instant;
 use watchkeeper::ObservationConfig;
@@ -112,7 +112,7 @@ async fn stale_data_does_not_violate() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_missed_may_have_violated() {
-    // (first polled behind this cycle; missed)
+    // (first polled after this cycle; missed)
     for (cycle, missed) in [(341, 0), (400, 176)] {
         let start = Instant::now();
         let runtime = App::new().start(each_second()).await;
@@ -129,9 +129,9 @@ async fn what_was_missed_may_have_violated() {
     }
 }
 
-/// A violation that was seen is one, whatever else was missed.
+/// A violation that was seen counts, even if publications were missed.
 #[tokio::test(start_paused = true)]
-async fn what_it_did_see_violates_a_wait_that_fell_behind() {
+async fn a_wait_that_fell_behind_is_violated_by_what_it_did_see() {
     for polls in [100, 500] {
         let start = Instant::now();
         let runtime = App::new().start(each_second()).await;

@@ -1,5 +1,5 @@
 //! What a wait holds on to, and for how long: it borrows, may be given up and taken up again, and
-//! leaves nothing behind.
+//! leaves nothing registered.
 
 use std::sync::{Arc, Weak};
 
@@ -45,7 +45,7 @@ async fn a_wait_that_is_dropped_is_unregistered() {
         at(start, cycle * 1_000 + 500).await;
         snapshots.push(latest(&handle));
     }
-    assert!(snapshots.iter().all(|snapshot| snapshot.strong_count() > 0), "held for those who wait");
+    assert!(snapshots.iter().all(|snapshot| snapshot.strong_count() > 0), "held for the waits");
     drop((builder, unpolled, polled));
     let held: Vec<_> = snapshots.iter().map(Weak::strong_count).collect();
     assert_eq!(held, [0, 0, 0, 0, 1], "the newest is the status's");

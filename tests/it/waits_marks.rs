@@ -45,7 +45,7 @@ async fn a_mark_that_is_younger_than_its_wait() {
 
 /// What the queue could not hold lies before the mark, too.
 #[tokio::test(start_paused = true)]
-async fn what_was_missed_before_the_mark_is_no_matter() {
+async fn what_was_missed_before_the_mark_does_not_count() {
     let start = Instant::now();
     let runtime = numbered().start(each_second()).await;
     let handle = runtime.handle();
@@ -55,7 +55,7 @@ async fn what_was_missed_before_the_mark_is_no_matter() {
     let mark = handle.mark();
     let late = late.after(mark).within(ms(405_000)).await.unwrap_err();
     assert_eq!((late.outcome(), late.judged()), (UnmetOutcome::NotMet, 4), "{late}");
-    // With a mark in the midst of it some of it counts, and without one all does.
+    // With a mark amid the missed publications some of them count, and without a mark all.
     for (name, unmet) in [
         ("a mark of now, given up", early.after(mark).or_now().within(ms(401_000)).await.unwrap_err()),
         ("without a mark", now.within(ms(401_000)).await.unwrap_err()),
@@ -101,7 +101,7 @@ async fn of_several_starts_the_last_one_counts() {
     assert_eq!(foreign.outcome(), UnmetOutcome::Invalid(InvalidWait::ForeignMark));
 }
 
-/// A mark from before everything the history holds: what is gone may have been it, and is counted once.
+/// A mark from before everything the history holds: a dropped batch may have had the event, and is counted once.
 #[tokio::test(start_paused = true)]
 async fn a_mark_that_is_older_than_the_history() {
     let start = Instant::now();

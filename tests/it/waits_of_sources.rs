@@ -13,7 +13,7 @@ use watchkeeper::{
 use crate::common::{Act, App, Call, at, each_second, ms};
 
 #[tokio::test(start_paused = true)]
-async fn an_observer_that_keeps_nothing_by_source_is_told_to() {
+async fn an_observer_that_keeps_nothing_by_source_makes_the_wait_invalid() {
     let start = Instant::now();
     let runtime = App::new().start(each_second()).await;
     let handle = runtime.handle();
@@ -33,9 +33,9 @@ async fn an_observer_that_keeps_nothing_by_source_is_told_to() {
     }
 }
 
-/// That a source has left is known of any observer's.
+/// For any observer it is known that a source has left.
 #[tokio::test(start_paused = true)]
-async fn a_source_vanishes_whatever_the_observer_keeps() {
+async fn a_source_vanishes_for_any_observer() {
     let app = App::new();
     let start = Instant::now();
     let runtime = app.start(each_second()).await;
@@ -46,7 +46,7 @@ async fn a_source_vanishes_whatever_the_observer_keeps() {
     assert!(report.contains("within 2.5s\n  judged "), "it is there, which needs no explanation: {report}");
 }
 
-/// It is known to be in the set although the log no longer tells when it joined.
+/// It is known to be in the set although the log no longer shows when it joined.
 #[tokio::test(start_paused = true)]
 async fn a_source_that_joined_long_ago_can_vanish() {
     let app = App::new();
@@ -91,7 +91,7 @@ impl Observer for Failing {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_observer_of_ones_own_says_what_it_keeps() {
+async fn a_custom_observer_says_what_it_keeps() {
     let plain = ObservationRuntime::start(App::new(), Failing, each_second()).await.unwrap();
     let wrapped =
         ObservationRuntime::start(App::new(), Transactional::new(Failing), each_second()).await.unwrap();
@@ -102,7 +102,7 @@ async fn an_observer_of_ones_own_says_what_it_keeps() {
     assert_eq!((plain.unwrap().cycle, wrapped.unwrap().cycle), (2, 2), "wrapped, it keeps the same");
 }
 
-/// Whatever the observer says of a name, it is of no source.
+/// An observer may know the name of no source: that is not explained.
 #[tokio::test(start_paused = true)]
 async fn a_name_that_no_source_has_is_not_explained_by_an_observer_that_knows_all() {
     let runtime = ObservationRuntime::start(App::new(), Failing, each_second()).await.unwrap();
@@ -113,7 +113,7 @@ async fn a_name_that_no_source_has_is_not_explained_by_an_observer_that_knows_al
     assert_eq!(handle.why_stale("n9"), unknown);
 }
 
-/// Looks at one more of its sources in each poll.
+/// Asks one more of its sources in each poll.
 struct OneByOne;
 
 #[async_trait]
@@ -166,7 +166,7 @@ async fn a_source_that_the_observer_knows_nothing_of_yet_is_waited_for() {
     assert_eq!(unmet.judged(), 0);
 }
 
-/// What an observer of one's own takes out of its snapshots reaches the predicates, wrapped or not.
+/// `asked_since` of a custom observer applies to the predicates, wrapped or not.
 #[derive(Clone)]
 struct Asked;
 
@@ -204,7 +204,7 @@ impl Observer for Asked {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_observer_of_ones_own_says_what_was_asked_since() {
+async fn a_custom_observer_says_what_was_asked_since() {
     async fn seen<O>(observer: O) -> (usize, usize, usize)
     where
         O: Observer<Source = (), Snapshot = Vec<Instant>, Event = Instant>,
@@ -225,7 +225,7 @@ async fn an_observer_of_ones_own_says_what_was_asked_since() {
     assert_eq!(seen(Transactional::new(Asked)).await, expected, "wrapped");
 }
 
-/// Its first state knows of no source: only a poll looks at them.
+/// Its first state knows of no source: only a poll asks them.
 struct LooksLater;
 
 #[async_trait]
@@ -256,7 +256,7 @@ impl Observer for LooksLater {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_observer_whose_init_looks_at_nothing_is_not_refused() {
+async fn an_observer_whose_init_asks_nothing_is_not_refused() {
     let source = || StaticSourceProvider::new(vec![ObservedSource::new("a", ())]);
     let runtime = ObservationRuntime::start(source(), LooksLater, each_second()).await.unwrap();
     runtime.handle().source_fresh("a").or_now().within(ms(5_000)).await.unwrap();

@@ -1,4 +1,4 @@
-//! A wait judges every publication: what held for one cycle is seen, although nobody yielded in
+//! A wait judges every publication: what held for one cycle is seen, although no task yielded in
 //! between.
 
 use std::sync::{Arc, OnceLock};
@@ -73,7 +73,7 @@ async fn while_the_driver_runs_many_cycles_in_one_go() {
     assert_eq!(began.elapsed(), ms(1_000), "all of it at the first tick");
 }
 
-/// A wait that is made while cycles are published judges the present snapshot and each one behind it,
+/// A wait that is made while cycles are published judges the present snapshot and each one after it,
 /// none twice and none left out.
 #[test]
 fn from_the_moment_it_is_made_on_real_threads() {

@@ -11,7 +11,7 @@ use crate::common::{Act, App, Call, at, each_second, ms};
 
 type Case = (&'static str, &'static [Option<u8>], u64, Option<u64>);
 
-/// What a snapshot shows by its number of polls, 1 first; behind the last, always 0.
+/// What a snapshot shows by its number of polls, 1 first; after the last, always 0.
 fn shows(values: &'static [Option<u8>]) -> impl FnMut(&crate::common::View) -> Option<u8> {
     move |seen| {
         usize::try_from(seen.polls - 1).ok().map_or(Some(0), |nth| *values.get(nth).unwrap_or(&Some(0)))
@@ -31,9 +31,9 @@ async fn it_is_met_when_one_value_was_seen_for_long_enough() {
     let cases: [Case; 8] = [
         ("the same from the first on", &[A, A, A, B], 2_000, Some(3)),
         ("a millisecond longer", &[A, A, A, A, B], 2_001, Some(4)),
-        ("a change begins anew", &[A, B, B, B], 2_000, Some(4)),
-        ("a change back begins anew", &[A, A, B, A, A, A], 2_000, Some(6)),
-        ("a gap begins anew", &[A, None, A, A, A], 2_000, Some(5)),
+        ("a change starts over", &[A, B, B, B], 2_000, Some(4)),
+        ("a change back starts over", &[A, A, B, A, A, A], 2_000, Some(6)),
+        ("a gap starts over", &[A, None, A, A, A], 2_000, Some(5)),
         ("nothing is never stable", NOTHING, 2_000, None),
         ("it changes each time", &[A, B, A, B, A, B, A, B, A, B, A, B, A], 1_000, None),
         ("nearly as long as the window", &[A; 20], 10_000, None),
@@ -56,7 +56,7 @@ async fn it_is_met_when_one_value_was_seen_for_long_enough() {
 
 /// Nobody knows what a source did while its data was stale.
 #[tokio::test(start_paused = true)]
-async fn a_gap_of_stale_data_begins_anew() {
+async fn a_gap_of_stale_data_starts_over() {
     // (what the second poll does; the cycle that meets it, and when)
     let cases = [
         ("fresh all the time", Act::slow(1_999), 2, 3_999),
@@ -85,7 +85,7 @@ async fn a_failed_cycle_in_between_is_no_change() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_missed_begins_anew() {
+async fn what_was_missed_starts_over() {
     let start = Instant::now();
     let runtime = App::new().start(each_second()).await;
     // The first 341 cycles are queued; 176 publications are missed, and seconds later all is known again.
@@ -122,7 +122,7 @@ async fn the_window_that_would_do_is_named_up_to_the_longest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hold_that_makes_no_sense_is_told_at_once() {
+async fn a_hold_that_makes_no_sense_is_refused_at_once() {
     let runtime = App::new().start(each_second()).await;
     let handle = runtime.handle();
     // (hold, window; what is wrong)
@@ -136,12 +136,12 @@ async fn a_hold_that_makes_no_sense_is_told_at_once() {
     ];
     for (hold, window, expected) in cases {
         let wait = handle.stable_for("the same", ms(hold), |_| Some(())).within(ms(window));
-        let told = match poll_once(wait) {
+        let outcome = match poll_once(wait) {
             Poll::Ready(Err(unmet)) => Some(unmet.outcome()),
             Poll::Ready(Ok(met)) => panic!("met by {met:?}"),
             Poll::Pending => None,
         };
-        assert_eq!(told, expected.map(UnmetOutcome::Invalid), "{hold} ms within {window} ms");
+        assert_eq!(outcome, expected.map(UnmetOutcome::Invalid), "{hold} ms within {window} ms");
     }
 }
 
@@ -156,7 +156,7 @@ async fn without_data_nothing_can_be_said() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_report_tells_how_often_it_changed() {
+async fn a_report_counts_the_changes() {
     let runtime = App::new().start(each_second()).await;
     let wait = runtime.handle().stable_for("as many polls", ms(2_000), |seen| Some(seen.polls / 2));
     let report = wait.within(ms(4_500)).await.unwrap_err().to_string();
@@ -207,7 +207,7 @@ async fn the_present_snapshot_may_be_the_same_for_the_whole_window() {
     assert_eq!(start.elapsed(), ms(3_800));
 }
 
-/// A snapshot of after the mark counts only once each source was heard since: until then no run has begun.
+/// A snapshot from after the mark counts only once each source has answered or failed since: no run begins earlier.
 #[tokio::test(start_paused = true)]
 async fn a_hold_as_long_as_the_window_is_refused_while_a_source_is_not_heard() {
     async fn probe(source: ObservedSource<u64>) -> Result<u64, DynError> {

@@ -1,5 +1,5 @@
 //! Window and start of a wait are fixed when it is made; by default only cycles count that begin
-//! behind that.
+//! after that.
 
 use tokio::time::Instant;
 use watchkeeper::ObservationHandle;
@@ -61,9 +61,9 @@ async fn or_now_also_takes_the_outcome_of_the_cycle_in_flight() {
     assert_eq!((first.await.unwrap().cycle, start.elapsed()), (1, ms(1_500)));
 }
 
-/// A write behind which only later polls can tell.
+/// A write that only later polls can see.
 #[tokio::test(start_paused = true)]
-async fn polls_begun_before_a_mark_do_not_count_even_if_they_end_behind_it() {
+async fn polls_begun_before_a_mark_do_not_count_even_if_they_end_after_it() {
     let app = App::new();
     app.then(Call::Poll, [Act::slow(500), Act::Hang]);
     let start = Instant::now();

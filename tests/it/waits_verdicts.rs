@@ -1,4 +1,4 @@
-//! What predicates may return: whether, why not, and that there is no hope.
+//! What predicates may return: a bool, a reason, or that they give up.
 
 use tokio::time::Instant;
 use watchkeeper::group::{AnyHandle, AnySnapshot};
@@ -64,13 +64,13 @@ async fn the_last_reason_stands_in_the_report() {
     assert!(!silent.unwrap_err().to_string().contains("reason"));
 }
 
-/// What a predicate says may come from outside.
+/// The reason of a predicate may come from outside.
 #[tokio::test(start_paused = true)]
 async fn a_reason_is_bounded_and_escaped() {
     let runtime = App::new().start(each_second()).await;
     let long = format!("<html>\r\n\u{1b}[2J{}", "x".repeat(1_000_000));
-    let said = long.clone();
-    let wait = runtime.handle().eventually("it", move |_| Err::<(), _>(said.clone()));
+    let reason = long.clone();
+    let wait = runtime.handle().eventually("it", move |_| Err::<(), _>(reason.clone()));
     let unmet = wait.within(ms(1_500)).await.unwrap_err();
     let reason = unmet.reason().unwrap();
     assert!(reason.starts_with(r"<html>\r\n\u{1b}[2Jxxx") && reason.len() < 1_100, "{} bytes", reason.len());
@@ -101,9 +101,9 @@ async fn a_predicate_that_gives_up_ends_its_wait_at_once() {
         any.never("it", erased).during(ms(9_000)),
     );
     assert_eq!(start.elapsed(), ms(2_000));
-    let told = invariant.violated().await;
+    let unmet = invariant.violated().await;
     let collected = invariant.finish().await;
-    assert_eq!(told.to_string(), collected.as_ref().unwrap_err().to_string());
+    assert_eq!(unmet.to_string(), collected.as_ref().unwrap_err().to_string());
     let gave_up = Err(UnmetOutcome::GaveUp);
     assert_eq!([outcome(&eventually), outcome(&never)], [gave_up; 2]);
     assert_eq!([outcome(&any_never), outcome(&collected)], [gave_up; 2]);
@@ -116,7 +116,7 @@ async fn a_predicate_that_gives_up_ends_its_wait_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn not_yet_violates_what_is_to_hold_always_and_met_what_never_may() {
+async fn not_yet_violates_always_and_met_violates_never() {
     let runtime = App::new().start(each_second()).await;
     let handle = runtime.handle();
     let few = |seen: &View| if seen.polls < 2 { Ok(()) } else { Err(format!("{} polls", seen.polls)) };
@@ -217,7 +217,7 @@ async fn what_was_found_is_returned() {
     assert_eq!(outcome(&none), Err(UnmetOutcome::NotMet));
 }
 
-/// It returns its outcome once. What it waited for is not judged again, nor said to be unmet.
+/// It returns its outcome once. What it waited for is not judged again, nor reported as unmet.
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_is_polled_after_its_end_says_so() {
     let runtime = App::new().start(each_second()).await;
@@ -251,7 +251,7 @@ async fn a_wait_that_is_polled_after_its_end_says_so() {
     assert_eq!(judged, 1);
 }
 
-/// What else there is to say does not take its place.
+/// A note does not take the place of the reason.
 #[tokio::test]
 async fn a_reason_stands_beside_a_note() {
     let runtime = App::new().start(each_second()).await;

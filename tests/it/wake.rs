@@ -1,5 +1,6 @@
 //! A wake starts a cycle soon, `min_gap` keeps a storm apart, and none is lost.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use watchkeeper::runtime::{Backoff, Retry, StateKind};
 use watchkeeper::source::source_fn;
 use watchkeeper::{DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, async_trait};
 
+use crate::common::stateless::{idle, stateless};
 use crate::common::{Act, App, Call, at, each_second, ms};
 
 fn woken_by(wake: &Arc<Notify>) -> ObservationConfig {
@@ -23,7 +25,7 @@ fn both(notify: &Notify) {
     notify.notify_waiters();
 }
 
-/// To the first who asks, to those who wait now, and one of each at once.
+/// The ways to wake: the next or first waiter, all present waiters, and both at once.
 const SENDS: [(&str, Send); 3] =
     [("notify_one", Notify::notify_one), ("notify_waiters", Notify::notify_waiters), ("both", both)];
 
@@ -67,7 +69,7 @@ async fn min_gap_counts_from_the_begin_of_any_cycle() {
     let (app, wake) = (App::new(), Arc::default());
     let began = Instant::now();
     let runtime = app.start(ObservationConfig { min_gap: ms(400), ..woken_by(&wake) }).await;
-    // Behind cycle 0, a tick and a `poll_now`.
+    // After cycle 0, a tick and a `poll_now`.
     for (millis, poll_now) in [(100, false), (1100, false), (1700, true)] {
         at(began, millis).await;
         if poll_now {
@@ -83,9 +85,9 @@ async fn min_gap_counts_from_the_begin_of_any_cycle() {
 //    cycle 1 ................|cycle 2   tick
 //         wakes ^ ^ ^
 #[tokio::test(start_paused = true)]
-async fn wakes_during_a_cycle_start_one_more_right_behind_it() {
+async fn wakes_during_a_cycle_start_one_more_right_after_it() {
     let slow = || Act::slow(500);
-    // (who is slow in cycle 1, min_gap, when cycle 2 begins)
+    // (which call is slow in cycle 1, min_gap, when cycle 2 begins)
     let cases = [
         (Call::Sources, vec![Act::Ok(Vec::new()), slow()], 10, 1500),
         (Call::Poll, vec![slow()], 10, 1500),
@@ -134,7 +136,7 @@ async fn a_wake_around_the_start_is_not_lost() {
         let _runtime =
             ObservationRuntime::start_in_background(app.clone(), app.clone(), woken_by(&wake)).unwrap();
         if !before {
-            // To those who wait now; the driver had no turn yet.
+            // To the present waiters; the driver had no turn yet.
             wake.notify_waiters();
         }
         at(began, 1500).await;
@@ -163,7 +165,7 @@ async fn a_wake_from_inside_the_app_s_own_call_is_not_lost() {
 
 //    200     300 301 302      2500             3000
 //    pause   wakes            resume, cycle    tick
-/// Work that a wake has begun and that is never suspended: what comes during it is one wake, of whatever kinds.
+/// Work that a wake has begun and that is never suspended: all wakes during it are one, of any kind.
 #[tokio::test]
 async fn wakes_from_inside_a_cycle_that_one_has_started_are_one() {
     for (name, send) in SENDS {
@@ -179,11 +181,11 @@ async fn wakes_from_inside_a_cycle_that_one_has_started_are_one() {
         // On the real clock the gap is over when a cycle is.
         let config = ObservationConfig { min_gap: Duration::from_nanos(1), ..woken_by(&wake) };
         let config = ObservationConfig { interval: Duration::from_secs(24 * 3600), ..config };
-        let runtime = ObservationRuntime::start(sources, Counts(Arc::default()), config).await.unwrap();
+        let runtime = ObservationRuntime::start(sources, idle(), config).await.unwrap();
         let mut watch = runtime.handle().watch();
         wake.notify_one();
         watch.wait_for(|status| status.cycle >= 2 && status.state.kind() == StateKind::Idle).await.unwrap();
-        // Comes after whatever was on its way.
+        // Comes after every earlier wake.
         runtime.poll_now_and_wait().await.unwrap();
         assert_eq!(
             calls.load(Relaxed),
@@ -332,7 +334,7 @@ async fn one_notify_in_several_configs_wakes_all_of_them_each_time() {
         assert_eq!(times[1], [0, 300, 1_000, 1_300, 2_000], "{name}");
         assert_eq!(times[2], [0, 300, 1_000], "{name}");
 
-        // Nor does it stay behind: the last one gone, the next one is woken.
+        // Nothing stays registered: after the last one was dropped, the next one is woken.
         drop(runtimes);
         let app = App::new();
         let _runtime = app.start(woken_by(&wake)).await;
@@ -345,7 +347,7 @@ async fn one_notify_in_several_configs_wakes_all_of_them_each_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_works_hears_of_a_wake_that_another_one_took() {
+async fn one_that_works_gets_a_wake_that_another_one_took() {
     let wake = Arc::<Notify>::default();
     let (busy, idle) = (App::new(), App::new());
     busy.then(Call::Poll, [Act::slow(700)]);
@@ -358,31 +360,9 @@ async fn one_that_works_hears_of_a_wake_that_another_one_took() {
     assert_eq!(busy.times(Call::Sources, began), [0, 1_000, 1_700, 2_000]);
 }
 
-/// Counts its polls.
-struct Counts(Arc<AtomicU64>);
-
-#[async_trait]
-impl Observer for Counts {
-    type Source = ();
-    type State = ();
-    type Snapshot = ();
-    type Event = ();
-
-    async fn init(&self, _: &[ObservedSource<()>]) -> Result<(), DynError> {
-        Ok(())
-    }
-
-    async fn poll(&self, _: &[ObservedSource<()>], (): &mut ()) -> Result<Vec<()>, DynError> {
-        self.0.fetch_add(1, Relaxed);
-        Ok(Vec::new())
-    }
-
-    fn snapshot(&self, (): &()) {}
-}
-
 /// From another thread, at any step of drivers that are about to wait, or at work.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn none_of_many_is_lost_whenever_it_comes() {
+async fn none_of_many_is_lost_at_any_moment() {
     for (name, send) in SENDS {
         let wake = Arc::<Notify>::default();
         let polls = [(); 2].map(|()| Arc::<AtomicU64>::default());
@@ -390,7 +370,11 @@ async fn none_of_many_is_lost_whenever_it_comes() {
         let config = ObservationConfig { interval: Duration::from_secs(24 * 3600), ..config };
         let mut runtimes = Vec::new();
         for polls in &polls {
-            let observer = Counts(Arc::clone(polls));
+            let polls = Arc::clone(polls);
+            let observer = stateless(move || {
+                polls.fetch_add(1, Relaxed);
+                ready(Ok(()))
+            });
             runtimes.push(ObservationRuntime::start([("n1", ())], observer, config.clone()).await.unwrap());
         }
         let sender = std::thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! A consumer's waker is foreign code: one that panics harms neither the runtime nor anyone else who waits.
+//! A consumer's waker is foreign code: one that panics harms neither the runtime nor other waiters.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -98,11 +98,11 @@ const NEWS: [(&str, Wait); 4] = [
     }),
 ];
 
-/// Tokio wakes lists of 32: what is after a panic in one of them would sleep on.
+/// Tokio wakes lists of 32: the rest of a list would sleep on after a panic in it.
 const MANY: usize = 100;
 
 #[test]
-fn everyone_else_who_waits_for_news_is_woken() {
+fn all_others_that_wait_for_news_are_woken() {
     for (name, wait) in NEWS {
         let executor = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         executor.block_on(async {
@@ -160,7 +160,7 @@ const ANSWERS: [(&str, Wait); 4] = [
 ];
 
 #[test]
-fn everyone_is_answered_and_learns_of_the_end() {
+fn everyone_is_answered_and_gets_the_end() {
     for (name, wait) in ANSWERS {
         let executor = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         executor.block_on(async {

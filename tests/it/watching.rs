@@ -35,14 +35,14 @@ async fn it_shows_the_newest_status_and_no_earlier_one() {
     at(start, 5_500).await;
     let status = change_at(&mut watch, start, 5_500).await;
     assert_eq!((status.cycle, status.state), (5, State::Idle));
-    assert!(poll_once(watch.changed()).is_pending(), "told once");
+    assert!(poll_once(watch.changed()).is_pending(), "reported once");
     at(start, 6_500).await;
     assert_eq!(watch.status().cycle, 6);
-    assert!(poll_once(watch.changed()).is_pending(), "what was looked at is no news");
+    assert!(poll_once(watch.changed()).is_pending(), "what was read is no news");
 }
 
 //   0 s      1 s            3 s                  11 s          12 s
-//   success  poll hangs ... stale by itself ...  timed out     built anew: fresh
+//   success  poll hangs ... stale by itself ...  timed out     rebuilt: fresh
 #[tokio::test(start_paused = true)]
 async fn it_wakes_once_when_data_turns_stale_while_a_poll_hangs() {
     let app = App::new();
@@ -83,7 +83,7 @@ async fn it_wakes_once_for_each_turning_while_paused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_staleness_that_was_seen_in_the_status_is_not_told_again() {
+async fn a_staleness_that_was_seen_in_the_status_is_not_reported_again() {
     let app = App::new();
     app.then(Call::Poll, [Act::Hang]);
     let start = Instant::now();
@@ -141,7 +141,7 @@ async fn a_change_that_nobody_waited_for_is_not_lost() {
     let runtime = app.start(each_second()).await;
     let mut watch = runtime.handle().watch();
     at(start, 1_500).await;
-    // Given up while it waits for the data to turn stale, which then comes to pass unwatched.
+    // Given up while it waits for the data to turn stale, which then happens unwatched.
     assert_eq!(change_at(&mut watch, start, 1_500).await.state, State::Polling);
     assert!(poll_once(watch.changed()).is_pending());
     at(start, 5_000).await;

@@ -1,4 +1,4 @@
-//! The app under observation: what each of its calls does is written down before.
+//! The app under observation: a script sets in advance what each of its calls does.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -27,11 +27,11 @@ pub(crate) struct Act {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// Succeeds; a poll returns so many events.
+    /// Succeeds; a poll returns this many events.
     Ok(u64),
     Error,
     Panic,
-    /// Never comes, and can be cancelled.
+    /// Never returns, and can be cancelled.
     Hang,
     /// The same, but cancelling it panics.
     HangBadly,
@@ -40,12 +40,12 @@ pub(crate) enum End {
 /// Names of sources.
 pub(crate) type Set = &'static [&'static str];
 
-/// What is to come. The app has one, and the model another that says the same.
+/// What the next calls do. The app has one, and the model an equal one.
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
     /// By call. When there is nothing left, calls succeed.
     acts: [VecDeque<Act>; 4],
-    /// How many events a poll returns that nothing was written down for.
+    /// How many events a poll returns that no script was written for.
     pub(crate) usual_events: u64,
     pub(crate) set: Set,
     pub(crate) calls: [u64; 4],

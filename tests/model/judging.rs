@@ -1,5 +1,5 @@
-//! What each operator says of a recorded list of publications: judged anew from its beginning each time,
-//! slow and plain.
+//! The verdict of each operator on a recorded list of publications: judged from its beginning each time,
+//! slowly and plainly.
 
 use watchkeeper::runtime::{State, StateKind};
 use watchkeeper::wait::{Inconclusive, UnmetOutcome};
@@ -20,8 +20,8 @@ pub(crate) struct Seen {
 /// `seen` begins with what was known when the wait was made; in all, `missed` publications were missed.
 pub(crate) fn verdict(wait: &Waiting, seen: &[Seen], missed: u64, now: u64) -> Option<(u64, Verdict)> {
     let inside = seen.iter().take_while(|seen| seen.publication.at <= wait.deadline).count();
-    // What was missed behind the window is no matter.
-    let missed = seen.get(inside).map_or(missed, |behind| behind.missed);
+    // What was missed after the window does not count.
+    let missed = seen.get(inside).map_or(missed, |after| after.missed);
     let story = Story { wait, seen: &seen[..inside], missed };
     if let Some(met) = story.remembered() {
         return Some((wait.began, met));
@@ -38,7 +38,7 @@ pub(crate) fn verdict(wait: &Waiting, seen: &[Seen], missed: u64, now: u64) -> O
     aged.or_else(|| is_over.then(|| (wait.deadline, story.end())))
 }
 
-/// All of it that lies in the window.
+/// All that lies in the window.
 struct Story<'a> {
     wait: &'a Waiting,
     seen: &'a [Seen],
@@ -159,7 +159,7 @@ impl Story<'_> {
         Some(Verdict::Met { cycle: batch.cycle, event: Some(event) })
     }
 
-    /// What the time before this publication says.
+    /// The verdict by the time before this publication.
     fn time_before(&self, place: usize) -> Option<(u64, Verdict)> {
         // What was known when the wait was made may be stale by then.
         let before = place.saturating_sub(1);
@@ -167,7 +167,7 @@ impl Story<'_> {
         self.stale(before, at)
     }
 
-    /// What it says that the data turned stale behind this place.
+    /// The verdict on data that turned stale after this place.
     fn stale(&self, place: usize, at: u64) -> Option<(u64, Verdict)> {
         match self.wait.want {
             Want::BecomesStale => Some((at, Verdict::Met { cycle: self.at(place).cycle, event: None })),
@@ -180,7 +180,7 @@ impl Story<'_> {
         }
     }
 
-    /// What this publication says.
+    /// The verdict by this publication.
     fn publication(&self, place: usize) -> Option<(u64, Verdict)> {
         let publication = self.at(place);
         let met = match self.wait.want {
@@ -198,21 +198,21 @@ impl Story<'_> {
                 .then_some(Verdict::Met { cycle: publication.cycle, event: None }),
             _ => self.judges(place).and_then(|snapshot| self.snapshot(place, snapshot)),
         };
-        let said = match publication.state {
+        let verdict = match publication.state {
             State::Stopped { reason } => {
                 let stopped = UnmetOutcome::Inconclusive(Inconclusive::Stopped { reason });
                 met.or_else(|| Some(self.unmet(place, stopped)))
             }
             _ => met,
         };
-        said.map(|verdict| (publication.at, verdict))
+        verdict.map(|verdict| (publication.at, verdict))
     }
 
     fn unmet(&self, place: usize, outcome: UnmetOutcome) -> Verdict {
         Verdict::Unmet { outcome, judged: self.judged(place), violation: None }
     }
 
-    /// What a fresh snapshot that counts says.
+    /// The verdict by a fresh snapshot that counts.
     fn snapshot(&self, place: usize, snapshot: &Snapshot) -> Option<Verdict> {
         let polls = snapshot.view.memory.done;
         let met = match self.wait.want {
@@ -252,7 +252,7 @@ impl Story<'_> {
         let now = part(place)??;
         let mut since = place;
         for earlier in (0..place).rev() {
-            // From here to what was looked at before, all must be known and nothing stale.
+            // From here to the snapshot judged before, all must be known and nothing stale.
             let is_stale = self.turned_stale(earlier, self.at(earlier + 1).at).is_some();
             if is_stale || !self.is_joined(earlier + 1) {
                 break;
@@ -283,7 +283,7 @@ impl Story<'_> {
         let publication = self.at(place);
         let Some(snapshot) = &publication.snapshot else { return false };
         let view = &snapshot.view;
-        // A snapshot knows nothing of a source that joined behind it.
+        // A snapshot does not have a source that joined after it.
         let is_there = publication.names.iter().any(|known| known == name);
         if !is_there || !view.names.iter().any(|known| known == name) {
             return false;
@@ -324,7 +324,7 @@ impl Story<'_> {
         }
     }
 
-    /// Why nothing can be said at the end.
+    /// Why it is inconclusive at the end.
     fn doubt(&self) -> Option<Inconclusive> {
         let last = self.at(self.seen.len() - 1);
         let forgotten = if matches!(self.wait.want, Want::Event(..)) { self.wait.forgotten } else { 0 };

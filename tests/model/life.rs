@@ -7,7 +7,7 @@ use watchkeeper::runtime::StateKind;
 
 use crate::app::{Act, Call, End, Set};
 use crate::reference::{Control, Past, Position, Settings};
-use crate::waiting::{Said, Want, Wish};
+use crate::waiting::{NoPollsBy, Want, Wish};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Life {
@@ -24,10 +24,10 @@ pub(crate) struct Life {
 /// One step. A number that chooses among things counts around.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    /// The next call of this kind that nothing was written down for.
+    /// The next call of this kind without a script.
     Script(Call, Act),
     Sources(Set),
-    /// So many milliseconds go by, and everything runs when it is due.
+    /// Milliseconds pass, and everything runs when it is due.
     Pass(u64),
     /// All of this at once, before the runtime gets to run, which takes a while.
     AtOnce {
@@ -49,7 +49,7 @@ pub(crate) enum Step {
         window: u64,
         eager: bool,
     },
-    /// Polls a wait that nobody polls by itself.
+    /// Polls a wait that no task polls.
     Look(usize),
     /// Drops a wait.
     Forsake(usize),
@@ -58,9 +58,9 @@ pub(crate) enum Step {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Ask {
     Control(Control),
-    /// Tells whoever comes that there is news.
+    /// Wakes the next waiter, present or future (`notify_one`).
     Wake,
-    /// Tells only those who wait.
+    /// Wakes the present waiters only (`notify_waiters`).
     WakeAll,
 }
 
@@ -75,9 +75,9 @@ pub(crate) enum Ending {
 pub(crate) enum How {
     /// As a stream, whenever it says that there is news.
     Stream,
-    /// By `recv`, when a step says so.
+    /// By `recv`, in the steps that read.
     Recv,
-    /// By `try_recv`, when a step says so.
+    /// By `try_recv`, in the steps that read.
     TryRecv,
 }
 
@@ -104,7 +104,7 @@ pub(crate) fn life() -> impl Strategy<Value = Life> {
     )
 }
 
-/// Time passes, all kinds of waits begin, and what they are about changes.
+/// Time passes, all kinds of waits begin, and what they wait for changes.
 pub(crate) fn full_of_waits() -> impl Strategy<Value = Life> {
     let slow = || prop::sample::select(&[0, 0, 0, 20, 60, 120][..]);
     let end = prop_oneof![
@@ -258,15 +258,15 @@ fn some_wants() -> impl Strategy<Value = Want> {
 fn wants() -> impl Strategy<Value = Want> {
     let number = (1..5_u64).prop_flat_map(|divisor| (Just(divisor), 0..divisor));
     let rare = (5..40_u64).prop_flat_map(|divisor| (Just(divisor), 0..divisor));
-    let said = prop_oneof![Just(Said::Always), Just(Said::Never)];
+    let form = prop_oneof![Just(NoPollsBy::Always), Just(NoPollsBy::Never)];
     let hold = prop::sample::select(&[0, 10, 50, 100, 200, 300, 700, 2_000][..]);
     let wish = prop::sample::select(&[Wish::Fresh, Wish::Stale, Wish::Failing, Wish::Vanished][..]);
     prop_oneof![
         3 => number.clone().prop_map(|(divisor, rest)| Want::Polls(divisor, rest)),
         2 => Just(Want::Polls(1_000_000, 999_999)),
         3 => prop::sample::select(&StateKind::ALL[..]).prop_map(Want::State),
-        3 => (prop_oneof![number.clone(), rare.clone()], said)
-            .prop_map(|((divisor, rest), said)| Want::NoPolls(divisor, rest, said)),
+        3 => (prop_oneof![number.clone(), rare.clone()], form)
+            .prop_map(|((divisor, rest), form)| Want::NoPolls(divisor, rest, form)),
         3 => (1..12_u64, hold).prop_map(|(divisor, hold)| Want::Stable(divisor, hold)),
         3 => prop_oneof![number, rare].prop_map(|(divisor, rest)| Want::Event(divisor, rest)),
         2 => Just(Want::StaysFresh),

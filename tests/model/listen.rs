@@ -1,4 +1,4 @@
-//! Those who listen to the runtime, each beside its model.
+//! Listeners of the runtime, each beside its model.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -21,8 +21,8 @@ use crate::read::{self, Judged};
 use crate::reference::{Model, Position};
 use crate::waiting::{Following, Item, Reading, Verdict, Waiting};
 
-/// Remembers that it was woken. Whoever was not looks at nothing: so no wake-up can be missed
-/// without notice.
+/// Remembers that it was woken. A listener that was not woken reads nothing, so that a missed wake-up
+/// is noticed.
 struct Flag(AtomicBool);
 
 impl Flag {
@@ -90,7 +90,7 @@ impl Listener {
         (self.real.cursor(), self.model.at)
     }
 
-    /// A stream reads whatever it was woken for, and was woken for whatever there is to read.
+    /// A stream reads everything that it was woken for, and was woken for everything that there is to read.
     pub(crate) fn check(&mut self, model: &Model, began: Instant) -> Checked {
         prop_assert_eq!(read::position(self.real.cursor()), self.model.at, "where {:?} stands", self.how);
         if self.how != How::Stream {
@@ -107,7 +107,7 @@ impl Listener {
     /// Reads up to so many items.
     pub(crate) fn read(&mut self, items: usize, model: &Model, began: Instant) -> Checked {
         for _ in 0..items {
-            let told = match self.how {
+            let item = match self.how {
                 How::TryRecv => self.real.try_recv(),
                 How::Recv => {
                     let mut context = Context::from_waker(Waker::noop());
@@ -129,11 +129,11 @@ impl Listener {
                     }
                 }
             };
-            let told = told.map(|item| read::item(item, began));
-            prop_assert_eq!(&told, &self.model.next(model), "read by {:?}", self.how);
-            let closed = matches!(told, Some(Item::Closed(_)));
-            // The end is told again to whoever asks again, but not by a stream.
-            if told.is_none() || (closed && self.closed) {
+            let item = item.map(|item| read::item(item, began));
+            prop_assert_eq!(&item, &self.model.next(model), "read by {:?}", self.how);
+            let closed = matches!(item, Some(Item::Closed(_)));
+            // Each later call returns the end again, except on a stream.
+            if item.is_none() || (closed && self.closed) {
                 break;
             }
             self.closed = closed;
@@ -151,7 +151,7 @@ pub(crate) struct Waiter {
 }
 
 enum Awaited {
-    /// By a task of its own, which says when it had the verdict.
+    /// By a separate task, which returns when it had the verdict.
     ByTask(AbortOnDropHandle<(Instant, Verdict)>),
     /// When a step says so.
     ByHand(Probe<Verdict>),
@@ -180,7 +180,7 @@ impl Waiter {
         }
         let waiting = &mut model.waits[self.place];
         let expected = waiting.look(model.now).map(|(at, verdict)| {
-            // Whoever cannot run is told when it can.
+            // A task that cannot run gets the verdict when it can.
             let stall = model.stalls.iter().find(|(from, until)| (*from..*until).contains(&at) && at > *from);
             (stall.map_or(at, |(_, until)| *until), verdict)
         });
@@ -233,20 +233,20 @@ impl Follower {
         let expected = self.model.changed(model);
         match self.real.poll_if_woken() {
             Some((watch, Ok(status))) => {
-                prop_assert!(expected, "the watch told what was known");
-                prop_assert_eq!(&read::status(&status, began), &model.status, "told by the watch");
+                prop_assert!(expected, "the watch reported what was known");
+                prop_assert_eq!(&read::status(&status, began), &model.status, "reported by the watch");
                 self.real = Self::next(watch);
                 // Registers for the next news; there is none yet, or only the end again.
                 let again = self.real.poll().map(|(watch, changed)| (watch, changed.err()));
                 let over = model.stopped().map(WatchError::Closed);
                 prop_assert_eq!(again.as_ref().and_then(|(_, closed)| *closed), over);
-                prop_assert_eq!(again.is_some(), over.is_some(), "the watch told it twice");
+                prop_assert_eq!(again.is_some(), over.is_some(), "the watch reported it twice");
                 if let Some((watch, _)) = again {
                     self.real = Self::next(watch);
                     self.real.flag.take();
                 }
             }
-            Some((_, Err(closed))) => prop_assert!(false, "told twice: {closed}"),
+            Some((_, Err(closed))) => prop_assert!(false, "reported twice: {closed}"),
             None => prop_assert!(!expected, "the watch was not woken"),
         }
         Ok(())

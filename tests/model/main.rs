@@ -1,7 +1,7 @@
 //! The runtime against a model of it: random lives, played on both and compared after each step.
 //!
 //! A life is made of controls, wakes, time, changing sources, failures of every stage and cause,
-//! hangs, subscribers and waits. The model says what must be seen; see `reference.rs`.
+//! hangs, subscribers and waits. The model defines what must be seen; see `reference.rs`.
 //!
 //! `PROPTEST_CASES` sets the number of lives. One that fails is made smaller for half a minute, printed,
 //! and its seed kept in `regressions.txt` or `regressions_of_waits.txt`, which is played first from then on:
@@ -34,7 +34,7 @@ fn a_runtime_does_what_the_model_says() {
     play(&life::life(), LIVES, REGRESSIONS);
 }
 
-/// Few things happen in these lives but what a wait may hear of.
+/// In these lives little happens that waits do not judge.
 #[test]
 fn waits_say_what_is_judged_from_the_list_of_publications() {
     play(&life::full_of_waits(), FULL_OF_WAITS, REGRESSIONS_OF_WAITS);

@@ -162,7 +162,7 @@ impl Play {
                     waiter.look(&mut self.model)?;
                 }
             }
-            // The model's goes on, and nobody asks it.
+            // The model's wait goes on, unread.
             Step::Forsake(which) => remove(&mut self.waiters, which),
         }
         Ok(())
@@ -340,7 +340,7 @@ impl Play {
         Ok(())
     }
 
-    /// Stops it, and sees that everyone is told and nothing comes behind.
+    /// Stops it, and checks that every reader gets the end and nothing after it.
     async fn end(mut self) -> Checked {
         self.settle().await;
         self.at_once(&[], 0, Some(Ending::Stop)).await?;

@@ -15,7 +15,7 @@ use watchkeeper::{
 
 use crate::app::{App, View};
 use crate::reference::{Batch, Control, Failure, Position, Snapshot, Status};
-use crate::waiting::{Item, Said, Verdict, Want, Wish};
+use crate::waiting::{Item, NoPollsBy, Verdict, Want, Wish};
 
 fn millis(duration: Duration) -> u64 {
     assert_eq!(duration.subsec_nanos() % 1_000_000, 0, "the paused clock goes in milliseconds");
@@ -82,7 +82,7 @@ pub(crate) fn failure(failure: &ObservationFailure, began: Instant) -> Failure {
 
 pub(crate) fn item(item: Result<Arc<ObservationBatch<u64>>, RecvError>, began: Instant) -> Item {
     match item {
-        Ok(told) => Item::Batch(batch(&told, began)),
+        Ok(item) => Item::Batch(batch(&item, began)),
         Err(RecvError::Lagged { missed, resume }) => Item::Lagged { missed, resume: position(resume) },
         Err(RecvError::Rebuilt { generation }) => Item::Rebuilt(generation),
         Err(RecvError::Closed(reason)) => Item::Closed(reason),
@@ -100,7 +100,7 @@ pub(crate) async fn ask(to: ObservationControl, control: Control) -> Answer {
     }
 }
 
-/// What a wait says, whenever that is.
+/// The verdict of a wait, whenever it comes.
 pub(crate) type Judged = Pin<Box<dyn Future<Output = Verdict> + Send>>;
 
 /// Makes a wait, now.
@@ -115,11 +115,11 @@ pub(crate) fn verdict(
             let wait = handle.eventually("so many polls", move |view| view.memory.done % divisor == rest);
             snapshot_of(started(wait, from).within(window))
         }
-        Want::NoPolls(divisor, rest, Said::Always) => {
+        Want::NoPolls(divisor, rest, NoPollsBy::Always) => {
             let wait = handle.always("not so many polls", move |view| view.memory.done % divisor != rest);
             snapshot_of(started(wait, from).during(window))
         }
-        Want::NoPolls(divisor, rest, Said::Never) => {
+        Want::NoPolls(divisor, rest, NoPollsBy::Never) => {
             let wait = handle.never("so many polls", move |view| view.memory.done % divisor == rest);
             snapshot_of(started(wait, from).during(window))
         }
@@ -131,17 +131,17 @@ pub(crate) fn verdict(
         Want::Event(divisor, rest) => {
             let wait =
                 handle.event("such an event", move |event| Want::is_such_an_event(divisor, rest, *event));
-            said(started(wait, from).within(window), |met| (met.batch.cycle, Some(met.index)))
+            judged(started(wait, from).within(window), |met| (met.batch.cycle, Some(met.index)))
         }
-        Want::State(kind) => said(started(handle.reaches(kind), from).within(window), move |status| {
+        Want::State(kind) => judged(started(handle.reaches(kind), from).within(window), move |status| {
             assert_eq!(status.state.kind(), kind, "a wait for another state");
             (status.cycle, None)
         }),
-        Want::StaysFresh => said(started(handle.stays_fresh(), from).during(window), |status| {
+        Want::StaysFresh => judged(started(handle.stays_fresh(), from).during(window), |status| {
             assert!(status.freshness.is_fresh(), "stale at the end");
             (status.cycle, None)
         }),
-        Want::BecomesStale => said(started(handle.becomes_stale(), from).within(window), |status| {
+        Want::BecomesStale => judged(started(handle.becomes_stale(), from).within(window), |status| {
             assert!(status.freshness.is_stale(), "met by data that is not stale");
             (status.cycle, None)
         }),
@@ -152,7 +152,7 @@ pub(crate) fn verdict(
                 Wish::Failing => handle.source_failing(name),
                 Wish::Vanished => {
                     let wait = started(handle.source_vanished(name), from).within(window);
-                    return said(wait, |status| (status.cycle, None));
+                    return judged(wait, |status| (status.cycle, None));
                 }
             };
             snapshot_of(started(wait, from).within(window))
@@ -163,7 +163,7 @@ pub(crate) fn verdict(
         }
         Want::Set(count) => {
             let wait = handle.source_set("so many", move |names| names.len() == count);
-            said(started(wait, from).within(window), |status| (status.cycle, None))
+            judged(started(wait, from).within(window), |status| (status.cycle, None))
         }
     }
 }
@@ -181,17 +181,17 @@ fn started<T, K>(wait: Builder<T, K>, (now, mark): (bool, Option<Mark>)) -> Buil
 }
 
 fn snapshot_of(wait: Wait<'static, App, Arc<ObservationSnapshot<View>>>) -> Judged {
-    said(wait, |snapshot| (snapshot.cycle, None))
+    judged(wait, |snapshot| (snapshot.cycle, None))
 }
 
-fn said<T: 'static>(
+fn judged<T: 'static>(
     wait: Wait<'static, App, T>,
     met: impl FnOnce(T) -> (u64, Option<usize>) + Send + 'static,
 ) -> Judged {
     Box::pin(async move {
         match wait.await {
-            Ok(said) => {
-                let (cycle, event) = met(said);
+            Ok(value) => {
+                let (cycle, event) = met(value);
                 Verdict::Met { cycle, event }
             }
             Err(unmet) => Verdict::Unmet {
@@ -206,8 +206,8 @@ fn said<T: 'static>(
 /// When the first violation was, in milliseconds from the wait's begin, and its cycle if a snapshot made it.
 fn violation(unmet: &Unmet) -> Option<(u64, Option<u64>)> {
     let report = unmet.to_string();
-    let (_, behind) = report.split_once("  first violation at +")?;
-    let (seconds, _) = behind.split_once('s').unwrap();
+    let (_, rest) = report.split_once("  first violation at +")?;
+    let (seconds, _) = rest.split_once('s').unwrap();
     let millis = seconds.replace('.', "").parse().unwrap();
     Some((millis, unmet.first_violation()))
 }

@@ -1,4 +1,4 @@
-//! The model: what a runtime must do, said once more in the plainest way.
+//! The model: what a runtime must do, written a second time in the plainest way.
 //!
 //! One thread, a clock that is a number of milliseconds, and nothing is ever forgotten. Written from
 //! the design, not from the runtime.
@@ -144,7 +144,7 @@ struct Run {
     deadline: u64,
 }
 
-#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a separate fact")]
 pub(crate) struct Model {
     pub(crate) settings: Settings,
     pub(crate) script: Script,
@@ -280,7 +280,7 @@ impl Model {
 
     /// Position 0 of the history that readers see.
     pub(crate) fn oldest_kept(&self) -> u64 {
-        // One batch is kept for those who listen.
+        // One batch is kept for listeners.
         self.published() - self.batches.len().min(self.settings.history_limit.max(1)) as u64
     }
 
@@ -297,7 +297,7 @@ impl Model {
         self.builds + self.failures.len() as u64
     }
 
-    /// Time passes, and whatever becomes due is done at its time.
+    /// Time passes, and everything is done when it becomes due.
     pub(crate) fn pass(&mut self, millis: u64) {
         let until = self.now + millis;
         while let Some(due) = self.due().filter(|due| *due <= until) {
@@ -322,7 +322,7 @@ impl Model {
         }
     }
 
-    /// A retry that has a delay of its own takes wakes along.
+    /// A retry with a backoff delay also serves the wakes that came before it.
     fn wake_due(&self) -> Option<u64> {
         let heard = self.wake && !self.paused && !self.retries();
         heard.then(|| self.now.max(self.began + self.settings.min_gap))
@@ -388,8 +388,7 @@ impl Model {
         self.cycle + u64::from(self.poll_now)
     }
 
-    /// Something else says that there is news: heard behind the controls, and by a runtime that
-    /// worked when its work waits.
+    /// A wake: taken after the controls, and by a runtime that worked once its work waits.
     pub(crate) fn wake(&mut self, worked: bool) {
         while let Doing::Work { stage, run: None } = self.doing
             && worked
@@ -581,7 +580,7 @@ impl Model {
     }
 
     /// Points of the grid that come while nobody means to use them are not missed: while it is
-    /// paused, and while a failed cycle waits for a retry of its own.
+    /// paused, and while a failed cycle waits for its backoff.
     fn count_points(&mut self) {
         let come = self.points_until(self.now) - self.points;
         self.points += come;
@@ -643,7 +642,7 @@ impl Model {
         self.waits.iter_mut().for_each(|wait| wait.push(&publication));
     }
 
-    /// What the present status tells a wait.
+    /// What the present status shows to a wait.
     pub(crate) fn publication(&self) -> Publication {
         let status = &self.status;
         Publication {

@@ -1,4 +1,4 @@
-//! The model of those who listen: waits, subscriptions, a watch.
+//! The model of listeners: waits, subscriptions, a watch.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ const BOUND: usize = 1024;
 /// Batches that a subscription may hold back for itself.
 const AHEAD: usize = 32;
 
-/// What one publication tells.
+/// What one publication shows.
 #[derive(Clone)]
 pub(crate) struct Publication {
     pub(crate) at: u64,
@@ -40,8 +40,8 @@ pub(crate) struct Publication {
 pub(crate) enum Want {
     /// A snapshot that shows such a number of polls.
     Polls(u64, u64),
-    /// No snapshot that shows such a number of polls; said by `never`, or the other way round by `always`.
-    NoPolls(u64, u64, Said),
+    /// No snapshot that shows such a number of polls; asked by `never`, or inverted by `always`.
+    NoPolls(u64, u64, NoPollsBy),
     /// That the number of polls, divided by this, is the same for so long.
     Stable(u64, u64),
     /// Such an event.
@@ -57,7 +57,7 @@ pub(crate) enum Want {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Said {
+pub(crate) enum NoPollsBy {
     Always,
     Never,
 }
@@ -71,7 +71,7 @@ pub(crate) enum Wish {
 }
 
 impl Want {
-    /// What a wait for stability looks at; there are numbers of polls for which there is no such thing.
+    /// What a wait for stability compares; there are numbers of polls for which there is no such thing.
     pub(crate) fn part(divisor: u64, polls: u64) -> Option<u64> {
         (polls % 7 != 6).then_some(polls / divisor)
     }
@@ -196,7 +196,7 @@ impl Waiting {
     }
 }
 
-/// What a subscription tells.
+/// What a subscription returns.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Item {
     Batch(Batch),
@@ -218,7 +218,7 @@ impl Reading {
         Self { at, holds_to: at.seq }
     }
 
-    /// What it tells next, if there is anything new.
+    /// What it returns next, if there is anything new.
     pub(crate) fn next(&mut self, model: &Model) -> Option<Item> {
         let published = model.published();
         if self.at.seq == self.holds_to {
@@ -245,36 +245,36 @@ impl Reading {
     }
 }
 
-/// A watch: which publication it has told, and which success as stale.
+/// A watch: the publication that it reported last, and the success that it reported as stale.
 pub(crate) struct Following {
-    told: u64,
-    told_stale: Option<u64>,
+    reported: u64,
+    reported_stale: Option<u64>,
 }
 
 impl Following {
     pub(crate) fn new(model: &Model) -> Self {
-        let mut following = Self { told: 0, told_stale: None };
-        following.tell(model);
+        let mut following = Self { reported: 0, reported_stale: None };
+        following.report(model);
         following
     }
 
-    fn tell(&mut self, model: &Model) {
-        self.told = model.publications;
+    fn report(&mut self, model: &Model) {
+        self.reported = model.publications;
         let success = model.status.last_success;
         if success.is_some() && !model.is_fresh() {
-            self.told_stale = success;
+            self.reported_stale = success;
         }
     }
 
-    /// Whether there is something to tell, which is then told.
+    /// Whether there is something new, which then counts as reported.
     pub(crate) fn changed(&mut self, model: &Model) -> bool {
         let success = model.status.last_success;
-        let turned_stale = success.is_some() && !model.is_fresh() && self.told_stale != success;
-        let news = self.told != model.publications || turned_stale;
-        // Nothing is told behind the end.
-        let over = self.told == model.publications && model.stopped().is_some();
+        let turned_stale = success.is_some() && !model.is_fresh() && self.reported_stale != success;
+        let news = self.reported != model.publications || turned_stale;
+        // Nothing is reported after the end.
+        let over = self.reported == model.publications && model.stopped().is_some();
         if news && !over {
-            self.tell(model);
+            self.report(model);
         }
         news && !over
     }

@@ -9,7 +9,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// Writes down every line and every span.
+/// Records every line and every span.
 #[derive(Clone, Default)]
 pub struct Listener {
     pub heard: Arc<Mutex<Heard>>,
@@ -88,7 +88,7 @@ impl Subscriber for Listener {
 }
 
 impl Listener {
-    /// The lines of one level that begin like this.
+    /// The lines of `level` that begin with `beginning`.
     pub fn lines(&self, level: Level, beginning: &str) -> Vec<String> {
         let heard = self.heard.lock().unwrap();
         let lines = heard.lines.iter().filter(|line| line.level == level && line.text.starts_with(beginning));
@@ -99,7 +99,7 @@ impl Listener {
         self.lines(level, "").len()
     }
 
-    /// The span that each line like this one was written in.
+    /// The span of each line with this text.
     pub fn spans_of(&self, text: &str) -> Vec<String> {
         let heard = self.heard.lock().unwrap();
         let lines = heard.lines.iter().filter(|line| line.text == text);

@@ -1,6 +1,7 @@
-//! A scripted app: what each call does is written down before.
+//! A scripted app: a test sets in advance what each call does.
 
 pub mod listener;
+pub mod stateless;
 pub mod threads;
 
 use std::collections::VecDeque;
@@ -25,14 +26,14 @@ pub enum Act {
     /// Succeeds after a while.
     Slow(Duration),
     Err(&'static str),
-    /// Fails with an error of its own making.
+    /// Fails with the error that this makes.
     Fail(fn() -> DynError),
     Panic(&'static str),
-    /// Does the other thing, after a while.
+    /// Does the other act after a while.
     After(Duration, Box<Act>),
     /// Never returns, and can be cancelled.
     Hang,
-    /// Blocks its thread until the gate is opened, then does the other thing. Cannot be cancelled.
+    /// Blocks its thread until the gate is opened, then does the other act. Cannot be cancelled.
     Held(threads::Gate, Box<Act>),
 }
 
@@ -41,7 +42,7 @@ impl Act {
         Self::Slow(Duration::from_millis(millis))
     }
 
-    /// The same, after so many milliseconds.
+    /// The same act, after `millis`.
     pub fn after(self, millis: u64) -> Self {
         Self::After(Duration::from_millis(millis), Box::new(self))
     }
@@ -115,7 +116,7 @@ impl App {
         app
     }
 
-    /// The next calls of this kind do this, one after the other.
+    /// Sets what the next calls of this kind do, one act a call.
     pub fn then(&self, call: Call, acts: impl IntoIterator<Item = Act>) -> &Self {
         let mut script = self.script.lock().unwrap();
         match call {
@@ -241,7 +242,7 @@ fn names(sources: &[ObservedSource<()>]) -> Vec<String> {
     sources.iter().map(|source| source.name.clone()).collect()
 }
 
-/// The same; a set in which two sources share a name fails its cycle.
+/// As [`each_second`]; a set in which two sources share a name fails its cycle.
 pub fn refusing_duplicates() -> ObservationConfig {
     ObservationConfig { duplicates: Duplicates::Refuse, ..each_second() }
 }
@@ -259,14 +260,14 @@ pub const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Lets the paused clock run until so many milliseconds after `start`.
+/// Lets the paused clock run until `millis` after `start`.
 ///
-/// Everything that is due before has then happened. Tests stop between the instants they look at.
+/// Everything that is due before has then happened. Tests stop between the instants that matter.
 pub async fn at(start: Instant, millis: u64) {
     tokio::time::sleep_until(start + ms(millis)).await;
 }
 
-/// Waits for such a status. One that does not come within 100 s will never come.
+/// Waits for a status that meets the condition. One that does not come within 100 s will never come.
 pub async fn status_when<O: Observer>(
     runtime: &ObservationRuntime<O>,
     condition: impl FnMut(&ObservationStatus<O>) -> bool,
@@ -275,7 +276,7 @@ pub async fn status_when<O: Observer>(
     tokio::time::timeout(Duration::from_secs(100), watch.wait_for(condition)).await.unwrap().unwrap()
 }
 
-/// The record of an earlier process that had got to this generation, in one cycle that found nothing.
-pub fn resume_behind(generation: u64) -> Resume {
+/// The record of an earlier process: one cycle without events, in this generation.
+pub fn resume_after(generation: u64) -> Resume {
     format!("0f8e1a2b3c4d5e6f708192a3b4c5d6e7.{generation}.0.0.0").parse().unwrap()
 }

@@ -12,7 +12,7 @@ use watchkeeper::{
     async_trait,
 };
 
-/// Holds the thread that comes to it until it is opened.
+/// Blocks the thread that passes it until it is opened.
 #[derive(Clone, Debug, Default)]
 pub struct Gate {
     inner: Arc<(Mutex<Place>, Condvar)>,
@@ -34,7 +34,7 @@ impl Gate {
         drop(changed.wait_while(place, |place| !place.open).unwrap());
     }
 
-    /// Blocks this thread until somebody stands at the gate.
+    /// Blocks this thread until another thread is blocked at the gate.
     pub fn wait_until_reached(&self) {
         let (place, changed) = &*self.inner;
         drop(changed.wait_while(place.lock().unwrap(), |place| !place.reached).unwrap());
@@ -56,7 +56,7 @@ impl Drop for Opens {
     }
 }
 
-/// The smallest executor: it knows nothing of tokio.
+/// The smallest executor, without tokio.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(Thread);
     impl Wake for Unpark {
@@ -98,7 +98,7 @@ pub enum Flavour {
 /// Counts: the `n`th poll that succeeds finds the event `n` and shows `n`.
 #[derive(Debug)]
 pub struct Tally {
-    /// Behind so many there is nothing more to find.
+    /// After so many events there is nothing more to find.
     pub at_most: u64,
     /// Whether each third poll fails.
     pub each_third_fails: bool,
@@ -140,7 +140,7 @@ impl Observer for Tally {
 }
 
 impl Tally {
-    /// Watches nothing, as fast as can be.
+    /// Observes no sources, as fast as possible.
     pub async fn start(self, history_limit: usize) -> ObservationRuntime<Self> {
         let config = ObservationConfig {
             interval: Duration::from_nanos(1),

@@ -12,7 +12,7 @@ const ORDERS: u64 = 24;
 const PAUSES: (u64, Duration) = (6, Duration::from_secs(3));
 const HISTORY: usize = 8;
 
-/// Polls a life at most so many times, and drops it at the await where it is then.
+/// Polls a life at most `polls` times, then drops it at its present await.
 async fn killed_after<F: Future>(polls: usize, life: F) -> Option<F::Output> {
     let mut life = Box::pin(life);
     let mut left = polls;
@@ -27,7 +27,7 @@ async fn killed_after<F: Future>(polls: usize, life: F) -> Option<F::Output> {
     .await
 }
 
-/// Who is killed.
+/// What is killed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Victim {
     /// The consumer alone: the next one goes on with the same runtime.
@@ -96,7 +96,7 @@ impl World {
     }
 }
 
-/// As many consumers as it takes, of which the first `lives` are killed after so many polls. Returns how many were, and how
+/// As many consumers as it takes, of which the first `lives` are killed after `polls` polls. Returns how many were, and how
 /// often the last one had to start again.
 async fn run(victim: Victim, polls: usize, lives: usize, kills: &mut Kills) -> (usize, u64) {
     let world = World { log: Log::default(), store: Arc::default() };

@@ -4,8 +4,8 @@ use tokio::time::{sleep, timeout};
 
 use super::*;
 
-/// How often a consumer had to start again, because its history held so many batches and it paused once: for so long, and
-/// so long after a tick. Each cycle emits a batch.
+/// How often a consumer had to start again: its history holds `history_limit` batches, and it pauses once, for `pause`,
+/// `after_a_tick`. Each cycle emits a batch.
 async fn starts_again(history_limit: usize, pause: Duration, after_a_tick: Duration) -> u64 {
     let (log, store) = (Log::default(), Arc::<Store>::default());
     let runtime = start(&log, &store, history_limit).await.unwrap();

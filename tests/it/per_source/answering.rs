@@ -1,4 +1,4 @@
-//! A source that is dead is not taken at its last word, though that is fresh for seconds yet.
+//! A dead source does not count as answering, although its last answer stays fresh for seconds.
 
 use std::future::pending;
 use std::time::Duration;

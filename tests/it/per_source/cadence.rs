@@ -1,4 +1,4 @@
-//! A thousand sources of which ten hang for ever: nobody else notices, and nothing piles up.
+//! A thousand sources, of which ten hang for ever: the others are not affected, and nothing piles up.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,8 +10,8 @@ use watchkeeper::{DynError, ObservationConfig, ObservationRuntime, PerSource, St
 use super::{Probes, SECOND, Says, cycle, sources};
 use crate::common::{each_second, ms};
 
-/// `count` sources; each is to answer anew in every cycle, but every hundredth hangs, and every
-/// two hundredth has answered once before it did.
+/// `count` sources; each answers in every cycle, but every hundredth hangs, and every two hundredth has
+/// answered once before that.
 fn names(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("s{n:03}")).collect()
 }
@@ -122,7 +122,7 @@ async fn after_a_thousand_cycles_no_more_is_kept_than_after_twenty() {
         assert_eq!(live.load(Ordering::Relaxed), 90 * (1 + 4), "in cycle {n}");
         let history = runtime.handle().history();
         let events: Vec<usize> = history.iter().map(|batch| batch.events.len()).collect();
-        assert_eq!(events, [90; 4], "in cycle {n}: a hanging source tells that it fails once");
+        assert_eq!(events, [90; 4], "in cycle {n}: a hanging source emits its failure once");
         assert!(probes.in_flight() <= 10, "in cycle {n}");
     }
     assert_eq!(probes.most_of_one(), 1);

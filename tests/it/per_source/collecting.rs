@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::{Probes, SECOND, Says, cycle, start, told, values};
+use super::{Probes, SECOND, Says, cycle, emitted, start, values};
 use crate::common::ms;
 
 #[tokio::test(start_paused = true)]
@@ -56,7 +56,7 @@ async fn an_answer_that_comes_while_a_later_cycle_collects_is_in_its_snapshot() 
 }
 
 //  |=================================== 7.3 s ==|
-//  0    1    2    3    4    5    6    7     8: collected, and probed anew
+//  0    1    2    3    4    5    6    7     8: collected, and probed again
 #[tokio::test(start_paused = true)]
 async fn an_answer_after_many_cycles_is_collected_and_is_as_old_as_its_probe() {
     let probes = Probes::new();
@@ -73,7 +73,7 @@ async fn an_answer_after_many_cycles_is_collected_and_is_as_old_as_its_probe() {
     }
     let snapshot = cycle(&runtime, 8).await;
     let slow = snapshot.value.get("slow").unwrap();
-    assert_eq!(told(&mut subscription), ["slow appeared: 7"]);
+    assert_eq!(emitted(&mut subscription), ["slow appeared: 7"]);
     assert_eq!(slow.facts.last_success, Some(begin));
     assert_eq!(slow.facts.last_elapsed, Some(ms(7_300)));
     assert_eq!(slow.facts.changed_at, Some(begin + ms(7_300)));

@@ -1,4 +1,4 @@
-//! Never more probes at once than allowed, and who waited longest goes first.
+//! Never more probes at once than allowed, and the source that waited longest goes first.
 
 use tokio::time::Instant;
 
@@ -54,7 +54,7 @@ async fn an_aborted_probe_counts_until_it_is_gone() {
 //  |-a--|-c--|    |-e--|-a--|    |-c--|-e--
 //  |-b--|-d--|    |-f--|-b--|    |-d--|-f--
 #[tokio::test(start_paused = true)]
-async fn who_waited_longest_goes_first() {
+async fn the_source_that_waited_longest_goes_first() {
     let probes = Probes::new();
     let names = ["a", "b", "c", "d", "e", "f"];
     for name in names {
@@ -74,7 +74,7 @@ async fn who_waited_longest_goes_first() {
 //  |-i--------------x |-i--------------x |-i---
 //                     abc                abc
 #[tokio::test(start_paused = true)]
-async fn nobody_starves_once_probes_that_hang_let_go_of_their_slots() {
+async fn no_source_starves_once_hanging_probes_free_their_slots() {
     let probes = Probes::new();
     probes.set("h", Says::Hang).set("i", Says::Hang);
     let begin = Instant::now();
@@ -84,7 +84,7 @@ async fn nobody_starves_once_probes_that_hang_let_go_of_their_slots() {
         let snapshot = cycle(&runtime, n).await;
         let answered = snapshot.value.iter().filter(|source| source.value.is_some()).count();
         assert_eq!(answered, if n < 3 { 0 } else { 3 }, "in cycle {n}");
-        // Those who wait for a slot are given as long as those who are waited for.
+        // Sources that wait for a slot get as much time as those that are waited for.
         assert_eq!(snapshot.elapsed, SECOND / 2, "in cycle {n}");
     }
     assert_eq!(

@@ -1,4 +1,4 @@
-//! One sentence on a source, on the runtime behind it, and on a wait that is pending.
+//! One sentence on a source, on the runtime that observes it, and on a wait that is pending.
 
 use tokio::time::Instant;
 use watchkeeper::ObservationRuntime;
@@ -89,7 +89,7 @@ async fn what_is_not_known_of_a_source() {
     assert_eq!(app.handle().why_stale("a"), expected);
 }
 
-/// No concurrency left: whoever is not probed yet says so.
+/// Without a free slot, a source reports that it is not probed yet.
 #[tokio::test(start_paused = true)]
 async fn a_source_that_waits_for_its_first_probe() {
     let probes = Probes::new();
@@ -98,9 +98,9 @@ async fn a_source_that_waits_for_its_first_probe() {
     assert_eq!(runtime.handle().why_stale("n2"), "n2 has never answered; not probed yet");
 }
 
-/// Behind the source there is the runtime that looks at it.
+/// The sentence on a source includes the runtime that observes it.
 #[tokio::test(start_paused = true)]
-async fn a_runtime_that_is_stale_itself_is_told_with_the_source() {
+async fn a_runtime_that_is_stale_itself_is_explained_with_the_source() {
     let probes = Probes::new();
     let began = Instant::now();
     let (runtime, _) = start(&["n1"], probes.observer()).await;

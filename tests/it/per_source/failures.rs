@@ -1,4 +1,4 @@
-//! A probe that fails is a fact about its source, told once for each streak.
+//! A failed probe is a fact about its source, emitted once for consecutive failures.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use watchkeeper::runtime::Cause;
 use watchkeeper::source::SharedSources;
 use watchkeeper::{DynError, ObservationRuntime, ObservedSource, PerSource};
 
-use super::{Probes, Says, cycle, in_words, sources, start, told};
+use super::{Probes, Says, cycle, emitted, in_words, sources, start};
 use crate::common::{each_second, ms};
 
 #[tokio::test(start_paused = true)]
@@ -51,7 +51,7 @@ struct Middle {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_is_told_with_all_its_causes() {
+async fn an_error_is_emitted_with_all_its_causes() {
     let observer = PerSource::new(|_: ObservedSource<u32>| async {
         let source = Middle { source: std::io::Error::other("connection reset") };
         Err::<u32, DynError>(Outer { source }.into())
@@ -66,11 +66,11 @@ async fn an_error_is_told_with_all_its_causes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_streak_is_told_when_it_begins_and_when_it_ends_before_what_has_changed() {
+async fn consecutive_failures_emit_one_event_when_they_begin_and_one_when_they_end_before_any_change() {
     let probes = Probes::new();
     let (runtime, _) = start(&["a"], probes.observer()).await;
     let mut subscription = runtime.handle().subscribe();
-    // (what it does, what is told, consecutive failures, the last failure)
+    // (what it does, what is emitted, consecutive failures, the last failure)
     let cycles: [(Says, &[&str], u64, &str); 9] = [
         (Says::Value(1), &["a appeared: 1"], 0, ""),
         (Says::Error("one"), &["a failed: one"], 1, "one"),
@@ -85,7 +85,7 @@ async fn a_streak_is_told_when_it_begins_and_when_it_ends_before_what_has_change
     for (n, (says, expected, consecutive, last)) in (1..).zip(cycles) {
         probes.set("a", says);
         let snapshot = cycle(&runtime, n).await;
-        assert_eq!(told(&mut subscription), expected, "in cycle {n}");
+        assert_eq!(emitted(&mut subscription), expected, "in cycle {n}");
         let a = snapshot.value.get("a").unwrap();
         assert_eq!(a.facts.consecutive_failures, consecutive, "in cycle {n}");
         let last_failure = a.facts.last_failure.as_ref().map_or("", |failure| &failure.message);
@@ -204,7 +204,7 @@ async fn a_panic_in_a_destructor_or_in_the_text_of_an_error_is_a_failed_probe() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_aborted_probe_whose_destructor_panics_says_nothing() {
+async fn an_aborted_probe_whose_destructor_panics_emits_nothing() {
     let observer = PerSource::new(|source: ObservedSource<u32>| async move {
         if source.name == "a" { with_a_bug(Bug::DestructorAfterTimeout).await } else { Ok(1) }
     });
@@ -212,6 +212,6 @@ async fn an_aborted_probe_whose_destructor_panics_says_nothing() {
     let mut subscription = runtime.handle().subscribe();
     set.remove("a");
     assert_eq!(cycle(&runtime, 3).await.generation, 1);
-    assert_eq!(told(&mut subscription), ["b appeared: 1", "a vanished: None"]);
+    assert_eq!(emitted(&mut subscription), ["b appeared: 1", "a vanished: None"]);
     assert!(runtime.handle().failures().is_empty());
 }

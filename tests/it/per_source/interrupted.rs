@@ -1,4 +1,4 @@
-//! A poll that is cut off loses nothing: what it had collected is told by the next one.
+//! A poll that is cut off loses nothing: what it had collected is emitted by the next one.
 
 use tracing::Level;
 use watchkeeper::runtime::{Cause, StateKind};
@@ -7,7 +7,7 @@ use watchkeeper::{
     ObservationConfig, ObservationFailureStage, ObservationRuntime, Observer, StaticSourceProvider,
 };
 
-use super::{Probes, SECOND, Says, by_hand, cycle, in_words, sources, told, values};
+use super::{Probes, SECOND, Says, by_hand, cycle, emitted, in_words, sources, values};
 use crate::common::listener::Listener;
 use crate::common::{each_second, ms, status_when};
 
@@ -33,7 +33,7 @@ async fn a_time_out_keeps_the_events_and_the_state() {
         (1, ObservationFailureStage::Poll, Cause::TimedOut, ms(200))
     );
     assert_eq!(values(&failed.snapshot.unwrap().value), "a=1 gone=1 h=1", "a failure keeps the snapshot");
-    assert!(told(&mut subscription).is_empty());
+    assert!(emitted(&mut subscription).is_empty());
 
     probes.set("a", Says::Value(3));
     let snapshot = cycle(&runtime, 2).await;
@@ -48,13 +48,13 @@ async fn a_time_out_keeps_the_events_and_the_state() {
         "new failed: no",
         "a changed: 2 to 3",
     ];
-    assert_eq!(told(&mut subscription), expected, "in the order in which it happened");
+    assert_eq!(emitted(&mut subscription), expected, "in the order in which it happened");
     assert_eq!(probes.most_of_one(), 1, "the probe in flight was kept as well");
 }
 
 //  a, b:   |======|    |======|            (300 ms)
 //  poll:   |====x      |==|      |==|
-//          1   1.2     2  2.1    3  3.1    (half of what the one that was cut off had)
+//          1   1.2     2  2.1    3  3.1    (half the time of the one that was cut off)
 #[tokio::test(start_paused = true)]
 async fn after_a_poll_that_was_cut_off_others_are_not() {
     let listener = Listener::default();
@@ -72,7 +72,7 @@ async fn after_a_poll_that_was_cut_off_others_are_not() {
         assert_eq!((snapshot.generation, snapshot.elapsed), (1, ms(100)), "cycle {n}");
     }
     assert_eq!(runtime.handle().failures().len(), 1);
-    assert_eq!(told(&mut subscription).len(), 2 + 18, "each change of a was told");
+    assert_eq!(emitted(&mut subscription).len(), 2 + 18, "each change of a was emitted");
     let expected = "a poll was cut off after 200ms, while PerSource collected answers: it collects for 100ms from \
                     now on; set PerSource::collect_for (500ms) below poll_timeout and init_timeout";
     assert_eq!(listener.lines(Level::WARN, "a poll"), [expected]);
@@ -90,7 +90,7 @@ async fn an_init_that_is_cut_off_is_followed_by_one_that_is_not() {
 
 /// A wrapper may give up one poll after the other, each sooner than the one before.
 #[tokio::test(start_paused = true)]
-async fn what_waits_after_many_polls_that_were_cut_off_is_bounded() {
+async fn the_events_that_wait_after_many_cut_off_polls_are_bounded() {
     let probes = Probes::new();
     let observer = by_hand(probes.observer().collect_for(3_000 * SECOND).probe_timeout(80_000 * SECOND));
     let mut state = observer.init(&sources(&["a"])).await.unwrap();

@@ -8,7 +8,7 @@ use super::{Probes, Says, cycle, start};
 use crate::common::listener::Listener;
 
 #[tokio::test(start_paused = true)]
-async fn the_first_failure_of_a_streak_warns_and_the_recovery_informs() {
+async fn the_first_of_consecutive_failures_warns_and_the_recovery_is_logged_at_info() {
     let listener = Listener::default();
     let _listening = tracing::subscriber::set_default(listener.clone());
     let probes = Probes::new();
@@ -53,7 +53,7 @@ async fn ten_thousand_sources_that_fail_at_once_are_nine_lines() {
     assert_eq!(listener.lines(Level::INFO, "and"), ["and 9992 more sources recovered"]);
 }
 
-/// A name comes from outside, and so does what an error says.
+/// Names and the text of errors come from outside.
 #[tokio::test(start_paused = true)]
 async fn names_and_errors_are_escaped_and_bounded() {
     let listener = Listener::default();

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::{Probes, SECOND, Says, cycle, sources, start, told, values};
+use super::{Probes, SECOND, Says, cycle, emitted, sources, start, values};
 use crate::common::ms;
 
 #[tokio::test(start_paused = true)]
@@ -12,15 +12,15 @@ async fn one_that_joins_appears_and_one_that_leaves_takes_its_value_along() {
     let (runtime, set) = start(&["a", "never"], probes.observer()).await;
     let mut subscription = runtime.handle().subscribe();
     cycle(&runtime, 1).await;
-    assert_eq!(told(&mut subscription), ["a appeared: 1", "never failed: no"]);
+    assert_eq!(emitted(&mut subscription), ["a appeared: 1", "never failed: no"]);
 
     set.insert("b", 0);
     assert_eq!(values(&cycle(&runtime, 2).await.value), "a=1 never=- b=2");
-    assert_eq!(told(&mut subscription), ["b appeared: 2"]);
+    assert_eq!(emitted(&mut subscription), ["b appeared: 2"]);
 
     set.replace(sources(&["b"]));
     assert_eq!(values(&cycle(&runtime, 3).await.value), "b=2");
-    assert_eq!(told(&mut subscription), ["a vanished: Some(1)", "never vanished: None"]);
+    assert_eq!(emitted(&mut subscription), ["a vanished: Some(1)", "never vanished: None"]);
 }
 
 //  a's probe:      |==========..   is aborted
@@ -35,12 +35,12 @@ async fn one_that_leaves_while_its_probe_is_in_flight_is_not_heard_again_until_i
         let mut subscription = runtime.handle().subscribe();
         probes.set("a", late.clone());
         cycle(&runtime, 1).await;
-        let _ = told(&mut subscription);
+        let _ = emitted(&mut subscription);
 
         tokio::time::sleep(ms(300)).await;
         set.remove("a");
         assert_eq!(values(&cycle(&runtime, 2).await.value), "b=1", "{late:?}");
-        assert_eq!(told(&mut subscription), ["a vanished: Some(1)"], "{late:?}");
+        assert_eq!(emitted(&mut subscription), ["a vanished: Some(1)"], "{late:?}");
         probes.are_gone().await;
         assert_eq!(
             Instant::now(),
@@ -54,12 +54,12 @@ async fn one_that_leaves_while_its_probe_is_in_flight_is_not_heard_again_until_i
         assert_eq!(values(&back.value), "b=1 a=9", "{late:?}");
         assert_eq!(back.value.get("a").unwrap().facts.answers, 1, "it starts over");
         cycle(&runtime, 6).await;
-        assert_eq!(told(&mut subscription), ["a appeared: 9"], "{late:?}");
+        assert_eq!(emitted(&mut subscription), ["a appeared: 9"], "{late:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_leaves_while_it_fails_starts_a_new_streak_when_it_is_back() {
+async fn one_that_leaves_while_it_fails_counts_failures_from_one_when_it_is_back() {
     let probes = Probes::new();
     probes.set("a", Says::Error("no"));
     let (runtime, set) = start(&["a"], probes.observer()).await;
@@ -69,7 +69,7 @@ async fn one_that_leaves_while_it_fails_starts_a_new_streak_when_it_is_back() {
     cycle(&runtime, 3).await;
     set.insert("a", 0);
     let back = cycle(&runtime, 4).await;
-    assert_eq!(told(&mut subscription), ["a failed: no", "a vanished: None", "a failed: no"]);
+    assert_eq!(emitted(&mut subscription), ["a failed: no", "a vanished: None", "a failed: no"]);
     assert_eq!(back.value.get("a").unwrap().facts.consecutive_failures, 1);
 }
 
@@ -82,14 +82,14 @@ async fn a_replaced_one_is_forgotten_with_its_value_and_its_probe() {
         let mut subscription = runtime.handle().subscribe();
         probes.set("a", late.clone());
         cycle(&runtime, 1).await;
-        let _ = told(&mut subscription);
+        let _ = emitted(&mut subscription);
 
         tokio::time::sleep(ms(300)).await;
         probes.set("a", Says::After(ms(100), 9));
         set.insert("a", 2);
         let snapshot = cycle(&runtime, 2).await;
         assert_eq!(values(&snapshot.value), "a=9 b=1", "{late:?}");
-        assert_eq!(told(&mut subscription), ["a replaced: Some(1)", "a appeared: 9"], "{late:?}");
+        assert_eq!(emitted(&mut subscription), ["a replaced: Some(1)", "a appeared: 9"], "{late:?}");
         let facts = snapshot.value.get("a").unwrap().facts;
         assert_eq!((facts.answers, facts.last_elapsed), (1, Some(ms(100))), "it starts over");
         assert_eq!(probes.in_flight(), 0, "{late:?}: the old probe was aborted");
@@ -113,18 +113,18 @@ async fn until_it_answers_a_replaced_one_has_no_value() {
     cycle(&runtime, 3).await;
     let expected =
         ["a appeared: 1", "a replaced: Some(1)", "a failed: no", "a replaced: None", "a failed: no"];
-    assert_eq!(told(&mut subscription), expected);
+    assert_eq!(emitted(&mut subscription), expected);
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_an_identity_the_name_alone_says_who_it_is() {
+async fn without_an_identity_the_name_alone_identifies_it() {
     let probes = Probes::new();
     probes.set("a", Says::After(ms(1_200), 3));
     let (runtime, set) = start(&["a"], probes.observer()).await;
     let mut subscription = runtime.handle().subscribe();
     set.insert("a", 1);
     cycle(&runtime, 2).await;
-    assert_eq!(told(&mut subscription), ["a appeared: 3"], "the probe in flight was kept");
+    assert_eq!(emitted(&mut subscription), ["a appeared: 3"], "the probe in flight was kept");
 }
 
 /// An answer knows where its source was when it was asked.

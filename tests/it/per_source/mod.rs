@@ -34,7 +34,7 @@ use crate::common::{each_second, status_when};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What every probe of one source does, until it is told otherwise.
+/// What every probe of one source does, until a test changes it.
 #[derive(Clone, Debug)]
 enum Says {
     Value(u32),
@@ -99,7 +99,7 @@ impl Drop for InFlight {
 }
 
 impl Probes {
-    /// Each source answers 1 until it is told otherwise.
+    /// Each source answers 1 until a test changes it.
     fn new() -> Self {
         Self { script: Arc::default(), in_flight: Arc::new(watch::Sender::new(0)) }
     }
@@ -136,7 +136,7 @@ impl Probes {
         timeout(100 * SECOND, in_flight.wait_for(|count| *count == 0)).await.unwrap().unwrap();
     }
 
-    /// The probe. What the source is plays no part.
+    /// The probe. The source itself makes no difference.
     fn probe<S>(&self, source: ObservedSource<S>) -> impl Future<Output = Result<u32, DynError>> + use<S> {
         let says = self.script.lock().unwrap().begin(&source.name);
         let guard = InFlight { probes: self.clone(), name: source.name };
@@ -154,7 +154,7 @@ impl Probes {
                 Says::Error(message) => Err(message.into()),
                 Says::Panic(message) => panic!("{message}"),
                 Says::Hang => pending().await,
-                Says::Count | Says::PanicInTheCall(_) => unreachable!("was seen to"),
+                Says::Count | Says::PanicInTheCall(_) => unreachable!("handled above"),
             }
         }
     }
@@ -176,7 +176,7 @@ fn sources(names: &[&str]) -> Vec<ObservedSource<u32>> {
     sources_of(0, names)
 }
 
-/// Other things of the same names, for an observer that tells them apart.
+/// Other things of the same names, for an observer that distinguishes them.
 fn sources_of(version: u32, names: &[&str]) -> Vec<ObservedSource<u32>> {
     names.iter().map(|name| ObservedSource::new(*name, version)).collect()
 }
@@ -201,8 +201,8 @@ async fn cycle<O: Observer>(
     snapshot
 }
 
-/// What the runtime has told since the last call, in words.
-fn told(subscription: &mut Subscription<SourceEvent<u32>>) -> Vec<String> {
+/// The events that were emitted since the last call, in words.
+fn emitted(subscription: &mut Subscription<SourceEvent<u32>>) -> Vec<String> {
     let batches = std::iter::from_fn(|| subscription.try_recv()).map(Result::unwrap);
     batches.flat_map(|batch| batch.events.iter().map(in_words).collect::<Vec<_>>()).collect()
 }

@@ -67,16 +67,16 @@ impl Hash for Thing {
 
 /// Always the same answer.
 #[derive(Debug)]
-struct Said(Thing);
+struct Answer(Thing);
 
-impl PartialEq for Said {
+impl PartialEq for Answer {
     fn eq(&self, _: &Self) -> bool {
         self.0.meet(Bug::Compare);
         true
     }
 }
 
-impl Drop for Said {
+impl Drop for Answer {
     fn drop(&mut self) {
         self.0.meet(Bug::DropOfTheSameAnswer);
     }
@@ -96,10 +96,9 @@ async fn a_panic_of_one_source_s_code_is_its_failed_probe_and_no_more() {
                 async { Ok::<_, DynError>(vec![bad, good]) }
             }
         });
-        let observer =
-            PerSource::new(
-                |source: ObservedSource<Thing>| async move { Ok::<_, DynError>(Said(source.source)) },
-            );
+        let observer = PerSource::new(|source: ObservedSource<Thing>| async move {
+            Ok::<_, DynError>(Answer(source.source))
+        });
         let observer = observer.identity(|thing: &Thing| {
             thing.meet(Bug::Identity);
             Thing { bug: thing.bug, switch: Arc::clone(&thing.switch) }

@@ -1,4 +1,4 @@
-//! Whatever happens to the sources, the events fold to the values of the snapshot.
+//! For any history of the sources, the events fold to the values of the snapshot.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,8 +15,8 @@ use crate::common::{each_second, ms, status_when};
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
-/// One source in one cycle: which thing has the name, and what a probe of it does. What each thing
-/// answers is its own: it is below ten for the one, and above for the other.
+/// One source in one cycle: which thing has the name, and what a probe of it does. The two
+/// things have different answers: one below ten, the other above.
 type InTheSet = (u32, Says);
 
 /// What is there in one cycle; `None` for a source that is not in the set.
@@ -39,7 +39,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec([source.clone(), source.clone(), source.clone(), source], 1..12)
 }
 
-/// What the events say, and that they make sense one after the other.
+/// What the events add up to, and that each fits those before it.
 #[derive(Default)]
 struct Replay {
     values: BTreeMap<String, u32>,
@@ -117,7 +117,7 @@ async fn check(steps: &[Step], concurrency: usize, poll_timeout: u64) {
     let runtime = ObservationRuntime::start(set.clone(), observer, config).await.unwrap();
     let mut subscription = runtime.handle().subscribe();
     let mut replay = Replay::default();
-    // Two more cycles: what is left to be told comes with the first one that succeeds.
+    // Two more cycles: the events that are left come with the first one that succeeds.
     for n in 1..steps.len() + 2 {
         let mut next = arrange(steps.get(n).unwrap_or(&steps[steps.len() - 1]), &probes);
         let by = n % next.len().max(1);

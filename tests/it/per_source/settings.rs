@@ -38,9 +38,9 @@ async fn a_duration_is_more_than_zero_and_at_most_a_day() {
             let ObservationRuntimeError::ObserverInit { source } = &error else { panic!("{error:?}") };
             let refused = source.downcast_ref::<PerSourceError>().unwrap();
             assert_eq!(refused, &PerSourceError::InvalidDuration { setting, value });
-            let said =
+            let expected =
                 format!("PerSource::{setting} is {value:?}: it must be more than zero and at most 24 h");
-            assert_eq!(refused.to_string(), said);
+            assert_eq!(refused.to_string(), expected);
         }
         assert!(start(set(DAY)).await.is_ok(), "{setting} of a day");
     }

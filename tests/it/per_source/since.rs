@@ -133,7 +133,7 @@ async fn an_answer_from_before_the_start_violates_nothing() {
 }
 
 //   0 s   1 s       1.25 s   2 s ...  7 s                        7.5 s
-//   1     refuses   mark     hangs    has failed: asked at 2 s   told
+//   1     refuses   mark     hangs    has failed: asked at 2 s   reported
 #[tokio::test(start_paused = true)]
 async fn a_failure_from_before_the_mark_does_not_make_a_source_failing() {
     let cases: [(&str, fn(&Handle, Mark) -> Waiting); 4] = [
@@ -243,7 +243,7 @@ async fn nothing_is_judged_before_each_source_has_answered_or_was_silent() {
     wait.during(ms(2_800)).await.unwrap();
     assert_eq!((judged, began.elapsed()), (vec![(Some(1), None); 2], ms(4_400)));
     assert_eq!(invariant.finish().await.unwrap().judged, 2);
-    // Or with the present snapshot, of whatever time.
+    // Or with the present snapshot, of any age.
     let now = handle.always("n2 has a value", |seen| value(seen, "n2").is_some()).or_now().during(ms(100));
     assert_eq!(now.await.unwrap().cycle, 4);
 }
@@ -300,7 +300,7 @@ async fn what_a_report_shows_was_asked_since_the_start() {
     let expected = "of cycle 3:\n    {\n        n1: 1,\n        \
                     n2: no value,\n    }\n";
     assert!(report.contains(expected), "{report}");
-    // What is known of the sources is told in full.
+    // What is known of the sources is reported in full.
     assert!(
         report.contains("\n    n2 is stale: last answer 3.6 s ago; probe in flight for 2.6 s"),
         "{report}"

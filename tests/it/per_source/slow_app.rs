@@ -27,7 +27,7 @@ const COLLECTS: Duration = ms(125);
 /// What one call of the app costs.
 const COST: Duration = Duration::from_micros(100);
 
-/// The most that is done between two looks at the clock.
+/// The most that is done between two readings of the clock.
 const SLICE: Duration = ms(7);
 
 /// The app's code "blocks": the clock moves on as soon as others may run.
@@ -137,7 +137,7 @@ async fn a_cycle_keeps_its_collecting_time_and_no_source_starves() {
     }
 }
 
-// Whatever is asked for while probes are begun is answered before many more are.
+// A control that comes while probes are begun is answered before many more are.
 #[tokio::test(start_paused = true)]
 async fn a_stop_and_a_pause_are_answered_while_probes_are_begun() {
     for pauses in [true, false] {
@@ -207,7 +207,7 @@ fn one_call_that_blocks_is_one_call_for_which_a_stop_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cycle_of_no_time_at_all_still_goes_on_with_the_next_sources() {
+async fn a_cycle_without_any_time_still_continues_with_the_next_sources() {
     let (slow, clock) = Slow::new();
     let observer = PerSource::new({
         let slow = Arc::clone(&slow);

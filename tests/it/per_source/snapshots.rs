@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Probes, SECOND, Says, cycle, sources, start, told, values};
+use super::{Probes, SECOND, Says, cycle, emitted, sources, start, values};
 use crate::common::ms;
 
 #[tokio::test(start_paused = true)]
@@ -17,11 +17,11 @@ async fn the_first_answers_are_in_cycle_0_and_their_events_in_the_first_poll() {
     assert_eq!(values(&first.value), "a=1 b=-");
     assert!(runtime.handle().history().is_empty());
 
-    let mut behind_the_first = runtime.handle().subscribe_from(first.cursor).unwrap();
+    let mut after_the_first = runtime.handle().subscribe_from(first.cursor).unwrap();
     cycle(&runtime, 1).await;
-    assert_eq!(told(&mut behind_the_first), ["a appeared: 1", "b failed: no"]);
+    assert_eq!(emitted(&mut after_the_first), ["a appeared: 1", "b failed: no"]);
     cycle(&runtime, 2).await;
-    assert!(told(&mut behind_the_first).is_empty(), "once");
+    assert!(emitted(&mut after_the_first).is_empty(), "once");
 }
 
 #[tokio::test(start_paused = true)]
@@ -115,8 +115,8 @@ async fn a_source_is_fresh_or_stale_or_was_never_seen() {
         let source = snapshot.value.get(name).unwrap();
         let now = began + ms(age);
         let freshness = source.freshness(now);
-        let said = [freshness.is_fresh(), freshness.is_stale(), freshness.never_succeeded()];
-        assert_eq!(said, expected, "{name} after {age} ms");
+        let shown = [freshness.is_fresh(), freshness.is_stale(), freshness.never_succeeded()];
+        assert_eq!(shown, expected, "{name} after {age} ms");
         assert_eq!(source.fresh_value(now).is_some(), expected[0], "{name} after {age} ms");
         assert_eq!(freshness.age(), (!expected[2]).then_some(ms(age)), "{name}");
     }

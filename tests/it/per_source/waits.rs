@@ -1,4 +1,4 @@
-//! Waits for one source by its name, and for what several say.
+//! Waits for one source by its name, and for the answers of several.
 
 use std::pin::Pin;
 use std::task::Poll;
@@ -105,11 +105,7 @@ async fn a_source_that_had_left_before_the_wait() {
         assert_eq!(met.cycle, 1);
     }
     let met = handle.source_vanished("n2").within(ms(1_000)).await.unwrap();
-    assert_eq!(
-        (met.cycle, began.elapsed()),
-        (2, ms(2_000)),
-        "by default a cycle that begins behind the wait"
-    );
+    assert_eq!((met.cycle, began.elapsed()), (2, ms(2_000)), "by default a cycle that begins after the wait");
     set.insert("n2", 0);
     at(began, 3_500).await;
     let unmet = handle.source_vanished("n2").or_now().within(ms(1_200)).await.unwrap_err();
@@ -117,7 +113,7 @@ async fn a_source_that_had_left_before_the_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_name_that_nobody_had_is_told_with_those_there_are() {
+async fn an_unknown_name_is_reported_with_the_known_ones() {
     let probes = Probes::new();
     let (runtime, set, _) = two(&probes).await;
     let handle = runtime.handle();
@@ -239,7 +235,7 @@ async fn how_many_sources_are_enough() {
     }
 }
 
-/// There must be one: of none, all say whatever is asked for.
+/// There must be a source: over an empty set every condition on all would hold.
 #[tokio::test(start_paused = true)]
 async fn an_empty_set_meets_no_wait_for_all() {
     let probes = Probes::new();
