@@ -33,7 +33,7 @@ use crate::publish::queue::Publication;
 use crate::publish::shared::{Registered, Shared};
 use crate::pulse::{BothClocks, Vigil};
 use crate::source::health::seconds;
-use crate::status::{ObservationStatus, Published};
+use crate::status::{ObservationSnapshot, ObservationStatus, Published};
 use crate::text::{LABEL, names, quoted};
 use crate::time::later;
 
@@ -203,9 +203,14 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         let counts = |cycle| cycle >= self.start.cycle;
         let first = &self.evidence.first;
         let is_fresh = first.freshness(self.began).is_fresh();
-        let is_there = is_fresh
-            && first.snapshot.as_ref().is_some_and(|first| counts(first.cycle))
-            && self.start.unheard::<O>(first, self.began).is_empty();
+        // As it is judged: a cycle that counts may have begun at the very moment of the start.
+        let mut start = self.start;
+        let mut all_heard = |snapshot: &ObservationSnapshot<_>| {
+            start.since(snapshot.began());
+            start.unheard::<O>(first, self.began).is_empty()
+        };
+        let is_there =
+            is_fresh && first.snapshot.as_ref().is_some_and(|first| counts(first.cycle) && all_heard(first));
         !hold.is_zero() && (hold < window || (hold == window && is_there))
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use allocation_counter::{AllocationInfo, measure};
 use tokio::runtime::{Builder, Runtime};
 use watchkeeper::subscription::TapLimits;
-use watchkeeper::{DynError, ObservationHandle, ObservationRuntime, ObservedSource, Observer, async_trait};
+use watchkeeper::{ObservationHandle, ObservationRuntime};
 
 use crate::common::stateless::{Idle, idle};
 use crate::common::{each_second, ms};

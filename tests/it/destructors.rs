@@ -338,7 +338,7 @@ async fn two_sources_of_a_shared_set_and_a_refused_provider_and_observer_may_pan
     drop(watchkeeper::source::SharedSources::new(set));
     let config = ObservationConfig { interval: ms(0), ..Default::default() };
     let (held, also_held) = (Sharp, Sharp);
-    let provider = watchkeeper::source_fn(move || {
+    let provider = watchkeeper::source::source_fn(move || {
         let _held = &held;
         ready(Ok::<_, DynError>(Vec::<ObservedSource<()>>::new()))
     });

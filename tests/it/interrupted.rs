@@ -3,8 +3,7 @@
 use tokio::time::Instant;
 use watchkeeper::runtime::{Cause, State, StateKind};
 use watchkeeper::{
-    DynError, ObservationConfig, ObservationFailureStage as Stage, ObservationRuntime, ObservedSource,
-    Observer, StaticSourceProvider, async_trait,
+    ObservationConfig, ObservationFailureStage as Stage, ObservationRuntime, StaticSourceProvider,
 };
 
 use crate::common::stateless::stateless;

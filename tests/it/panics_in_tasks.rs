@@ -1,10 +1,7 @@
 //! A panic in a task that app code spawned and awaits is not lost: the failure contains its message.
 
 use watchkeeper::runtime::Cause;
-use watchkeeper::{
-    DynError, ObservationFailureStage, ObservationRuntime, ObservedSource, Observer, StaticSourceProvider,
-    async_trait,
-};
+use watchkeeper::{DynError, ObservationFailureStage, ObservationRuntime, StaticSourceProvider};
 
 use crate::common::stateless::stateless;
 use crate::common::{each_second, ms};

@@ -5,10 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use watchkeeper::runtime::{StopOutcome, StopReason};
-use watchkeeper::{
-    DynError, ObservationControl, ObservationRuntime, ObservedSource, Observer, StaticSourceProvider,
-    async_trait,
-};
+use watchkeeper::{ObservationControl, ObservationRuntime, StaticSourceProvider};
 
 use crate::common::stateless::stateless;
 use crate::common::threads::{Flavour, Gate, block_on, executor, poll_once};

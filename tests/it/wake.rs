@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use watchkeeper::runtime::{Backoff, Retry, StateKind};
 use watchkeeper::source::source_fn;
-use watchkeeper::{DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, async_trait};
+use watchkeeper::{DynError, ObservationConfig, ObservationRuntime, ObservedSource};
 
 use crate::common::stateless::{idle, stateless};
 use crate::common::{Act, App, Call, at, each_second, ms};

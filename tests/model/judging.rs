@@ -38,6 +38,11 @@ pub(crate) fn verdict(wait: &Waiting, seen: &[Seen], missed: u64, now: u64) -> O
     aged.or_else(|| is_over.then(|| (wait.deadline, story.end())))
 }
 
+/// Whether each source was heard by what was known when the wait was made, as far as that counts.
+pub(crate) fn all_heard_at_once(wait: &Waiting, seen: &[Seen]) -> bool {
+    Story { wait, seen: &seen[..1], missed: 0 }.has_heard_all(0)
+}
+
 /// All that lies in the window.
 struct Story<'a> {
     wait: &'a Waiting,

@@ -291,11 +291,11 @@ impl Play {
                 None => (None, since),
             },
         };
-        let counts = self.model.status.snapshot.as_ref().is_some_and(|first| first.cycle >= since.cycle);
-        let is_there = counts && self.model.is_fresh();
         // No window ends in the instant of a publication: which came first is a matter of chance then.
         let window = if eager && window > 0 { window + 5 } else { window };
-        let invalid = match (window, want, from) {
+        let mut waiting = Waiting::new(&self.model, want, since, (window, eager));
+        let is_there = waiting.begins_with_a_value();
+        waiting.invalid = match (window, want, from) {
             (0, ..) => Some(InvalidWait::Window),
             (_, Want::Stable(_, hold), _) if hold == 0 || hold > window => Some(InvalidWait::Hold),
             // What is seen first comes after the begin of the window.
@@ -305,7 +305,6 @@ impl Play {
         };
         let now = matches!(from, From::Now);
         let verdict = read::verdict(&self.handle, want, (now, mark), millis(window));
-        let waiting = Waiting::new(&self.model, want, since, (window, eager), invalid);
         self.waiters.push(Waiter::new(&mut self.model, verdict, eager, waiting));
     }
 

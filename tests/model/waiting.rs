@@ -113,7 +113,7 @@ pub(crate) struct Waiting {
     pub(crate) counts_since: Option<u64>,
     pub(crate) began: u64,
     pub(crate) deadline: u64,
-    invalid: Option<InvalidWait>,
+    pub(crate) invalid: Option<InvalidWait>,
     /// Batches from before that count and are still known: the cycle of each, whether it was fresh when
     /// it came, and its events.
     pub(crate) remembered: Vec<(bool, Batch)>,
@@ -133,13 +133,7 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    pub(crate) fn new(
-        model: &Model,
-        want: Want,
-        since: Since,
-        (window, is_awaited): (u64, bool),
-        invalid: Option<InvalidWait>,
-    ) -> Self {
+    pub(crate) fn new(model: &Model, want: Want, since: Since, (window, is_awaited): (u64, bool)) -> Self {
         let now = model.publication();
         let kept = model.oldest_kept();
         let first_batch = since.batch.unwrap_or(model.published());
@@ -151,7 +145,7 @@ impl Waiting {
             counts_since: since.answer,
             began: now.at,
             deadline: now.at + window,
-            invalid,
+            invalid: None,
             remembered: remembered.map(|(batch, fresh)| (*fresh, batch.clone())).collect(),
             forgotten: kept.saturating_sub(first_batch),
             known: matches!(want, Want::Source(name, _) if model.names_ever.iter().any(|known| known == name)),
@@ -166,6 +160,13 @@ impl Waiting {
             missed: 0,
             verdict: None,
         }
+    }
+
+    /// Whether a value that it judges is there from the beginning.
+    pub(crate) fn begins_with_a_value(&self) -> bool {
+        let first = &self.seen[0].publication;
+        let counts = first.snapshot.as_ref().is_some_and(|snapshot| snapshot.cycle >= self.counts_from);
+        counts && first.fresh && judging::all_heard_at_once(self, &self.seen)
     }
 
     pub(crate) fn push(&mut self, publication: &Publication) {
