@@ -132,24 +132,24 @@ impl Watched {
 
     fn fold(&mut self, event: &Event) {
         match event {
-            ChainEvent::Committed { new } => self.join(new),
+            ChainEvent::Committed { new } => self.connect(new),
             ChainEvent::Reorged { old, new, ancestor } => {
-                self.leave(old, ancestor);
-                self.join(new);
+                self.disconnect(old, ancestor);
+                self.connect(new);
             }
-            ChainEvent::Reverted { old, ancestor } => self.leave(old, ancestor),
+            ChainEvent::Reverted { old, ancestor } => self.disconnect(old, ancestor),
             _ => {}
         }
     }
 
-    fn leave(&mut self, old: &[Header], ancestor: &Header) {
+    fn disconnect(&mut self, old: &[Header], ancestor: &Header) {
         for header in old {
             assert_eq!(self.branch.pop().as_ref(), Some(header));
         }
         assert_eq!(self.branch.last(), Some(ancestor));
     }
 
-    fn join(&mut self, new: &[Arc<Block<EthereumTransaction>>]) {
+    fn connect(&mut self, new: &[Arc<Block<EthereumTransaction>>]) {
         for block in new {
             assert_eq!(self.branch.last().unwrap().hash, block.header.parent);
             self.branch.push(block.header);

@@ -26,7 +26,7 @@ async fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    // Nextest asks for one of them at a time. What a run rests on counts the scenarios before its end: features come first.
+    // Nextest asks for one of them at a time. `finish_run` counts all scenarios that have run: the features come first.
     let is_asked_for = |test| has(test) || !TESTS.iter().any(|test| has(test));
     let exit = if is_asked_for("features") { features().await } else { ExitCode::SUCCESS };
     if is_asked_for("mistakes") {

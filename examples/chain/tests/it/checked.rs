@@ -10,7 +10,7 @@ use watchkeeper_chain::{ChainEvent, ChainObserver, ChainSource, ChainView};
 
 use crate::common::{Event, Node, SECOND, Tree, config, fold, hash, local, name};
 
-/// The branch from genesis on, which no event has to say, and its last final block: what the events say of them.
+/// The branch and its last final block, folded from the events; genesis has no event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Followed {
     branch: Vec<String>,

@@ -148,7 +148,7 @@ async fn one_nodes_answer_about_a_head_is_not_held_against_another_node() {
     assert_eq!(watched.events().await, ["committed a5 a6 a7 a8 a9"]);
 }
 
-/// In the middle of its own reorg a node may answer with headers that do not fit; afterwards its answers are right.
+/// In the middle of its own reorg a node may answer with headers that do not fit; later its answers are right.
 ///
 /// ```text
 /// g - a1 - a2 - a3 - a4 - ... - a9 - a10     begun at a4

@@ -48,8 +48,8 @@ impl Observer for Scripted {
 async fn steps_from_before_a_rebuild_are_not_returned_after_it() {
     let mut tree = Tree::<Payment>::new();
     let (one, two) = (tree.grow(0, Vec::new()), tree.grow(0, Vec::new()));
-    let joined = |place: usize| ChainEvent::Committed { new: vec![Arc::clone(&tree.blocks[place])] };
-    let script = [Some(joined(one)), None, Some(joined(two))];
+    let connected = |place: usize| ChainEvent::Committed { new: vec![Arc::clone(&tree.blocks[place])] };
+    let script = [Some(connected(one)), None, Some(connected(two))];
     let observer = Scripted(Mutex::new(script.into()));
     let timing = ObservationConfig { interval: SECOND, ..Default::default() };
     let sources = StaticSourceProvider::new(Vec::new());

@@ -218,16 +218,16 @@ async fn feeds_return_each_block_and_each_transaction() {
     let two = tree.grow(one, vec![q.clone()]);
     let three = tree.grow(one, vec![q.clone()]);
     let four = tree.grow(three, Vec::new());
-    let joined = |place: usize| BlockStep::Connected(Arc::clone(&tree.blocks[place]));
+    let connected = |place: usize| BlockStep::Connected(Arc::clone(&tree.blocks[place]));
     let header = |place| tree.header(place);
 
     assert_eq!(blocks.wait_for_next_cycle(SOON).await.unwrap(), []);
     advance(&tree, &node, two);
-    assert_eq!(blocks.wait_for_next_cycle(SOON).await.unwrap(), [joined(one), joined(two)]);
+    assert_eq!(blocks.wait_for_next_cycle(SOON).await.unwrap(), [connected(one), connected(two)]);
     assert_eq!(blocks.wait_for_next_cycle(SOON).await.unwrap(), []);
     advance(&tree, &node, four);
     assert_eq!(blocks.next().await.unwrap(), BlockStep::Disconnected(header(two)));
-    assert_eq!(blocks.wait_for_next_cycle(SOON).await.unwrap(), [joined(three), joined(four)]);
+    assert_eq!(blocks.wait_for_next_cycle(SOON).await.unwrap(), [connected(three), connected(four)]);
 
     let mut steps = Vec::new();
     for _ in 0..4 {

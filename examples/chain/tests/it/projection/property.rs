@@ -72,7 +72,7 @@ enum Reader<L: Ledger> {
     HandedOver(Pin<Box<dyn Future<Output = Answer<L>>>>),
 }
 
-/// The projections under test, and a plain model of what they should say.
+/// The projections under test, and a plain model of them.
 pub(super) struct Play<L: Recount> {
     pub(super) tree: Tree<L::Transaction>,
     wallets: Wallets<L>,
@@ -81,8 +81,8 @@ pub(super) struct Play<L: Recount> {
     /// Follows every transaction once it is made, and keeps so few blocks that many reorgs are deeper.
     forgetful: Inclusions<L::Transaction>,
     /// Blocks that were ever on the branch, in the order in which they were connected.
-    joined: Vec<usize>,
-    /// The blocks of `joined` that the wallets have seen since they last started over.
+    connected: Vec<usize>,
+    /// The blocks of `connected` that the wallets have seen since they last started over.
     kept: BTreeSet<usize>,
     readers: [Reader<L>; 2],
     pub(super) finalised: usize,
@@ -107,7 +107,7 @@ impl<L: Recount> Play<L> {
             wallets,
             inclusion: Inclusions::new().keep(1_000),
             forgetful: Inclusions::new().keep(keep as u64 / 4),
-            joined: Vec::new(),
+            connected: Vec::new(),
             kept: BTreeSet::new(),
             readers: [Reader::Idle, Reader::Idle],
             finalised: 0,
@@ -182,22 +182,22 @@ impl<L: Recount> Play<L> {
             self.kept.clear();
         }
         for place in &path[shared..] {
-            self.join(*place);
+            self.connect(*place);
         }
         self.apply(&event);
     }
 
     /// Notes that a block is on the branch.
-    pub(super) fn join(&mut self, place: usize) {
-        if !self.joined.contains(&place) {
-            self.joined.push(place);
+    pub(super) fn connect(&mut self, place: usize) {
+        if !self.connected.contains(&place) {
+            self.connected.push(place);
         }
         self.kept.insert(place);
     }
 
     /// Whether any block was connected yet.
-    pub(super) fn has_joined(&self) -> bool {
-        !self.joined.is_empty()
+    pub(super) fn has_connected(&self) -> bool {
+        !self.connected.is_empty()
     }
 
     /// A new block, with transactions made of these numbers and taken from another one.
@@ -386,7 +386,7 @@ impl<L: Recount> Play<L> {
                 };
                 block.transactions.iter().find(rules_out).map(|by| (by.id(), block.header))
             };
-            let seen = self.joined.iter().filter(|place| including(&self.tree.blocks[**place]));
+            let seen = self.connected.iter().filter(|place| including(&self.tree.blocks[**place]));
             let seen =
                 seen.map(|place| self.tree.header(*place)).max_by_key(|block| (block.height, block.hash));
             let knows_rivals = !by_hash(id) || seen.is_some();

@@ -116,7 +116,7 @@ impl<L: Recount> Model<L> {
                     for block in new {
                         let place = self.plain.tree.place(block.header.hash);
                         assert_eq!(block, &self.plain.tree.blocks[place]);
-                        self.plain.join(place);
+                        self.plain.connect(place);
                     }
                 }
                 ChainEvent::Finalised { block } => {
@@ -143,7 +143,7 @@ impl<L: Recount> Model<L> {
         assert_eq!(seen.chain.finalised, Some(tree.header(self.plain.finalised)));
         assert!(branch.contains(&tree.header(self.plain.finalised).hash));
         let (inclusion, wallets) = &seen.view;
-        if self.plain.has_joined() {
+        if self.plain.has_connected() {
             assert_eq!(wallets.tip().map(|place| place.hash), Some(tip.hash));
             assert_eq!(inclusion.tip().map(|place| place.hash), Some(tip.hash));
         }
