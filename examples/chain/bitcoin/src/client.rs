@@ -1,4 +1,4 @@
-//! A node as the observer asks it.
+//! The client with which the observer asks a node.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use crate::transaction::BitcoinTransaction;
 
 /// Asks a [`RegtestNode`](crate::RegtestNode), stopped or not; clones ask the same node.
 ///
-/// The consensus library answers on tokio's blocking threads. A question that is dropped is still answered
-/// there, to nobody. Bitcoin has no finality, so [`finalised`](ChainClient::finalised) is always `None`.
+/// The consensus library answers on tokio's blocking threads. A request that is dropped
+/// still runs to its end there. Bitcoin has no finality, so [`finalised`](ChainClient::finalised) is always `None`.
 ///
-/// A block's spent outputs come from the undo data, which a node has of each block that was ever on its
-/// best chain: of another one it knows the header only, and refuses to tell the block.
+/// A block's spent outputs come from the undo data, which a node has for each block that was ever on its best
+/// chain. Of other blocks it knows the header only, and refuses a request for the block.
 #[derive(Clone, Debug)]
 pub struct BitcoinClient {
     pub(crate) node: Arc<Shared>,

@@ -1,11 +1,11 @@
-//! Bitcoin's terms in the chain's.
+//! Converts Bitcoin's types to those of the chain observer.
 
 use bitcoin::block;
 use bitcoin::hashes::Hash as _;
 use bitcoin::pow::{CompactTarget, Target};
 use watchkeeper_chain::{Hash, Header, Height, Work};
 
-/// The bytes as people write them: Bitcoin stores a hash the other way round.
+/// The hash as it is displayed: Bitcoin stores its bytes in reverse order.
 pub(crate) fn shown(mut stored: [u8; 32]) -> Hash {
     stored.reverse();
     Hash(stored)
@@ -22,7 +22,7 @@ pub(crate) fn stored(shown: Hash) -> [u8; 32] {
 pub(crate) fn work(bits: CompactTarget) -> Work {
     let work = Target::from_compact(bits).to_work().to_be_bytes();
     let (high, low) = work.split_at(16);
-    // More than any chain will ever ask for; only a header that is no real one says so.
+    // No real chain has so much work; only a forged header claims it.
     if high.iter().any(|byte| *byte != 0) {
         return Work::MAX;
     }
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_is_told_as_people_know_it() {
+    fn a_header_has_its_displayed_hash_and_its_work() {
         let genesis = header(&genesis_block(Network::Bitcoin).header, 0);
         assert_eq!(
             genesis.hash.to_string(),

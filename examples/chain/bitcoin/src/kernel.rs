@@ -1,4 +1,4 @@
-//! The consensus library, as much of it as a node needs. Every call blocks.
+//! The part of the consensus library that a node needs. Every call blocks.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,25 +22,25 @@ use crate::convert::{shown, stored, work};
 use crate::node::NodeError;
 use crate::transaction::{BitcoinTransaction, Input};
 
-/// A data directory that is open.
+/// An open data directory.
 ///
-/// Most answers take several calls of the library, and a block in between would change what they mean: the
-/// lock around this lets whoever submits one be alone.
+/// Most answers take several calls of the library, and a block submitted between them would change their
+/// meaning: the lock around a `Kernel` gives a submission exclusive access.
 pub(crate) struct Kernel {
     manager: ChainstateManager,
     notes: Arc<Mutex<Notes>>,
-    /// The binding leaks each header that it is asked for, so it is asked once for each. None is forgotten: as many
-    /// are kept as were asked for.
+    /// The binding leaks each header that it returns, so each is asked for once. The map is not bounded: it keeps
+    /// every header that was asked for.
     headers: Mutex<HashMap<Hash, Header>>,
     endpoint: String,
 }
 
-/// What the library said while it worked.
+/// What the library reported while it worked.
 #[derive(Debug, Default)]
 struct Notes {
     /// The last block that broke a rule.
     rejected: Option<(Hash, BlockValidationResult)>,
-    /// Why nothing it says can be relied on any more.
+    /// Why its answers can no longer be relied on.
     broken: Option<String>,
 }
 
@@ -63,7 +63,7 @@ impl Kernel {
         Ok(Self { manager, notes, headers: Mutex::default(), endpoint })
     }
 
-    /// Why nothing it says can be relied on, if so.
+    /// Why its answers can no longer be relied on; `None` if they can.
     pub(crate) fn broken(&self) -> Option<String> {
         locked(&self.notes).broken.clone()
     }
@@ -98,14 +98,14 @@ impl Kernel {
     }
 
     pub(crate) fn header(&self, hash: Hash) -> Option<Header> {
-        self.entry(hash).map(|entry| self.told(entry))
+        self.entry(hash).map(|entry| self.header_of(entry))
     }
 
     pub(crate) fn header_at(&self, height: Height) -> Result<Option<Header>, ChainError> {
         let chain = self.manager.active_chain();
         let top = usize::try_from(chain.height()).map_err(|_| self.empty())?;
         let height = usize::try_from(height).ok().filter(|height| *height <= top);
-        Ok(height.and_then(|height| chain.at_height(height)).map(|entry| self.told(entry)))
+        Ok(height.and_then(|height| chain.at_height(height)).map(|entry| self.header_of(entry)))
     }
 
     pub(crate) fn block(&self, hash: Hash) -> Result<Option<Block<BitcoinTransaction>>, ChainError> {
@@ -117,7 +117,7 @@ impl Kernel {
             method: "block",
             reason: format!("{hash}: {error}"),
         })?;
-        // The library does not say why. Of each block that is on the best chain it must be there.
+        // The error does not say why. For each block on the best chain the undo data must exist.
         let spent = self.manager.read_spent_outputs(&entry).map_err(|error| {
             let why = if self.manager.active_chain().contains(&entry) {
                 "what it spends cannot be read"
@@ -131,14 +131,14 @@ impl Kernel {
             method: "block",
             reason: format!("the spent outputs of {hash} are not those of its inputs"),
         })?;
-        Ok(Some(Block { header: self.told(entry), transactions }))
+        Ok(Some(Block { header: self.header_of(entry), transactions }))
     }
 
     fn entry(&self, hash: Hash) -> Option<BlockTreeEntry<'_>> {
         self.manager.get_block_tree_entry(&BlockHash::from(stored(hash)))
     }
 
-    fn told(&self, entry: BlockTreeEntry<'_>) -> Header {
+    fn header_of(&self, entry: BlockTreeEntry<'_>) -> Header {
         let hash = shown(entry.block_hash().to_bytes());
         *locked(&self.headers).entry(hash).or_insert_with(|| {
             let header = entry.header();
@@ -167,7 +167,7 @@ impl fmt::Debug for Kernel {
     }
 }
 
-/// A block's transactions with what they spent; `None` if the two do not belong together.
+/// A block's transactions with their spent outputs; `None` if the two do not belong together.
 fn transactions(block: &bitcoin::Block, spent: &BlockSpentOutputs) -> Option<Vec<BitcoinTransaction>> {
     let mut spent = spent.iter();
     let transactions: Option<Vec<_>> =
@@ -197,7 +197,7 @@ fn transaction<'a>(
     Some(BitcoinTransaction { id, inputs, outputs: made.output.clone(), is_coinbase })
 }
 
-/// A context of regtest that notes what is said while blocks are processed, on the thread that does it.
+/// A regtest context that notes rejections and fatal errors, on the thread that processes the block.
 fn listening(notes: &Arc<Mutex<Notes>>) -> Result<Context, KernelError> {
     let breaks = || {
         let notes = Arc::clone(notes);
@@ -219,7 +219,7 @@ fn listening(notes: &Arc<Mutex<Notes>>) -> Result<Context, KernelError> {
         .build()
 }
 
-/// Sends the library's log, of which a process has one, to tracing.
+/// Forwards the library's log to tracing; a process has one such log.
 fn forward_log() {
     struct ToTracing;
 
@@ -231,7 +231,7 @@ fn forward_log() {
 
     static ONCE: Once = Once::new();
     ONCE.call_once(|| match Logger::new(ToTracing) {
-        // It is for as long as the process lives.
+        // The logger lives as long as the process.
         Ok(logger) => mem::forget(logger),
         Err(error) => tracing::warn!(%error, "the log of the consensus library is lost"),
     });

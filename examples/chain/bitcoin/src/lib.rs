@@ -1,7 +1,7 @@
 //! Bitcoin under the chain observer: real nodes on Bitcoin Core's own consensus library.
 //!
-//! A [`RegtestNode`] runs in this process, on the regtest chain, with a data directory of its own. Its
-//! [`BitcoinClient`] is what a [`ChainObserver`](watchkeeper_chain::ChainObserver) asks. A [`Miner`] makes
+//! A [`RegtestNode`] runs in this process, on the regtest chain, with its own data directory. A
+//! [`ChainObserver`](watchkeeper_chain::ChainObserver) asks its [`BitcoinClient`]. A [`Miner`] makes
 //! blocks and forks, a [`Key`] signs what they contain; what is submitted is checked by the consensus code
 //! that checks the real chain.
 //!

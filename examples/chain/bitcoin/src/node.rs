@@ -1,4 +1,4 @@
-//! A node of its own chain, in this process.
+//! A node with its own chain, in this process.
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -18,7 +18,7 @@ use crate::kernel::Kernel;
 ///
 /// # Cancel safety
 ///
-/// The methods work on tokio's blocking threads. One that is dropped is carried out all the same.
+/// The methods run on tokio's blocking threads. A call that is dropped is still carried out.
 #[derive(Debug)]
 pub struct RegtestNode {
     shared: Arc<Shared>,
@@ -44,7 +44,7 @@ impl RegtestNode {
         Ok(node)
     }
 
-    /// What the observer asks. It goes on asking this node when that is stopped and started again.
+    /// A client for the observer. It still asks this node after a stop and a start.
     #[must_use]
     pub fn client(&self) -> BitcoinClient {
         BitcoinClient { node: Arc::clone(&self.shared) }
@@ -66,8 +66,8 @@ impl RegtestNode {
         .await
     }
 
-    /// Closes the data directory, once the questions being answered are answered. Its clients then find it
-    /// unreachable. Nothing happens if it is stopped.
+    /// Closes the data directory once the running requests are answered. For its clients the node is then
+    /// unreachable. Nothing happens if the node is stopped.
     ///
     /// # Errors
     ///
@@ -80,7 +80,7 @@ impl RegtestNode {
         .await
     }
 
-    /// Opens the data directory again. Nothing happens if it is not stopped.
+    /// Opens the data directory again. Nothing happens if the node is not stopped.
     ///
     /// # Errors
     ///
@@ -112,38 +112,38 @@ impl RegtestNode {
 }
 
 impl Shared {
-    /// What the node is called in errors.
+    /// The name of the node in errors.
     pub(crate) fn endpoint(&self) -> String {
         self.directory.display().to_string()
     }
 
-    /// Asks the node while nobody changes it; blocks.
+    /// Asks the node under a read lock; blocks.
     pub(crate) fn read<V>(&self, ask: impl FnOnce(Option<&Kernel>) -> V) -> V {
         ask(self.kernel.read().unwrap_or_else(PoisonError::into_inner).as_ref())
     }
 }
 
-/// Why a node did not do as it was told.
+/// Why a call of a node failed.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum NodeError {
     /// The data directory cannot be used.
     #[error("{} cannot be a data directory: {reason}", directory.display())]
     Directory {
-        /// Which one.
+        /// The directory.
         directory: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// What is in the data directory cannot be opened.
+    /// The contents of the data directory cannot be opened.
     #[error(
         "the node in {} cannot be opened: does another one use it? The log of `bitcoinkernel`, at debug, says why",
         directory.display()
     )]
     Open {
-        /// Which one.
+        /// The directory.
         directory: PathBuf,
-        /// What the consensus library says.
+        /// The error of the consensus library.
         source: KernelError,
     },
     /// The node is stopped.
@@ -152,28 +152,28 @@ pub enum NodeError {
         /// Its data directory.
         endpoint: String,
     },
-    /// The node cannot go on, for want of disk space for example.
-    #[error("the node in {endpoint} broke down: {reason}; mend that, then stop and start it")]
+    /// The node cannot continue, for example because the disk is full.
+    #[error("the node in {endpoint} broke down: {reason}; repair the cause, then stop and start it")]
     Broken {
         /// Its data directory.
         endpoint: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// A block cannot be read by the consensus library.
     #[error("block {hash} cannot be read: ask for one that was submitted, or submit it as it was mined")]
     Unread {
-        /// Which one.
+        /// The block.
         hash: Hash,
-        /// What the consensus library says.
+        /// The error of the consensus library.
         source: KernelError,
     },
     /// A block breaks a rule.
     #[error("block {hash} was rejected: {}", in_words(*rule))]
     Rejected {
-        /// Which one: what was submitted, or a block below it.
+        /// The submitted block, or a block below it.
         hash: Hash,
-        /// What kind of rule.
+        /// The kind of rule.
         rule: BlockValidationResult,
     },
     /// The work was not finished.
@@ -181,9 +181,9 @@ pub enum NodeError {
     Unfinished {
         /// Its data directory.
         endpoint: String,
-        /// What was to be done.
+        /// The work that was not finished.
         what: &'static str,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }

@@ -1,4 +1,4 @@
-//! What a block of Bitcoin is made of.
+//! The transactions of a Bitcoin block.
 
 use bitcoin::consensus::serialize;
 use bitcoin::hashes::Hash as _;
@@ -8,25 +8,25 @@ use watchkeeper_chain::{Hash, Transaction};
 
 use crate::convert::shown;
 
-/// A transaction with what it spends.
+/// A transaction with the outputs that it spends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BitcoinTransaction {
-    /// Its identity, without its witnesses.
+    /// The hash of the transaction without its witnesses.
     pub id: Hash,
-    /// What it spends; empty in a coinbase.
+    /// The outputs that it spends; empty in a coinbase.
     pub inputs: Vec<Input>,
-    /// What it makes.
+    /// The outputs that it makes.
     pub outputs: Vec<TxOut>,
-    /// Whether it is its block's first, which makes the reward.
+    /// Whether it is the first of its block, which makes the reward.
     pub is_coinbase: bool,
 }
 
 /// An output that a transaction spends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Input {
-    /// Which one.
+    /// The identity of the output.
     pub outpoint: OutPoint,
-    /// What it was: its value, and the script that says who may spend it.
+    /// The output: its value, and the script of its owner.
     pub spent: TxOut,
 }
 
@@ -41,7 +41,7 @@ impl Transaction for BitcoinTransaction {
     }
 }
 
-/// A coin is owned by its script, and who can spend that.
+/// The script of a coin stands for its owner.
 impl UtxoTransaction for BitcoinTransaction {
     type Address = ScriptBuf;
 

@@ -9,7 +9,7 @@ use watchkeeper_chain::adapter::ethereum::{Address, TransactionRequest, U256};
 
 use crate::common::{ether, node};
 
-/// What accounts own: first as the node says, then moved by transactions alone.
+/// The balances of accounts: first from the node, then changed by transactions only.
 struct Books(BTreeMap<Address, U256>);
 
 impl Books {
@@ -56,9 +56,9 @@ async fn transfers_and_their_fees_account_for_every_wei() {
     books.assert_balanced(&node).await;
 }
 
-/// Contracts in the machine's code: one that takes whatever it gets, one that refuses.
+/// Contracts in EVM code: one that accepts every payment, one that refuses.
 #[tokio::test]
-async fn what_fails_costs_its_fee_and_what_creates_a_contract_pays_it() {
+async fn a_failed_transaction_costs_its_fee_and_a_creation_pays_its_contract() {
     let node = node(1).await;
     let mut books = Books::open(&node).await;
     let accounts = node.accounts().await.unwrap();

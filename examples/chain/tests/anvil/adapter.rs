@@ -1,4 +1,4 @@
-//! What a node says, asked by the adapter.
+//! The adapter's answers from a real node.
 
 use watchkeeper_chain::adapter::ethereum::anvil::{Anvil, AnvilConfig};
 use watchkeeper_chain::adapter::{ChainClient, ChainError};
@@ -56,7 +56,7 @@ async fn a_block_has_its_transactions_in_their_order() {
 }
 
 #[tokio::test]
-async fn nodes_made_alike_and_told_the_same_are_one_chain() {
+async fn nodes_with_the_same_config_and_commands_have_the_same_chain() {
     let (one, two) = (node(2).await, node(2).await);
     for node in [&one, &two] {
         let accounts = node.accounts().await.unwrap();
@@ -98,7 +98,7 @@ async fn the_finalised_block_is_on_the_branch_and_far_below() {
 ///         2 - 3             after a reorg two deep
 /// ```
 #[tokio::test]
-async fn balances_are_those_behind_a_block_on_its_branch() {
+async fn balances_are_those_after_a_block_on_its_branch() {
     let node = node(1).await;
     let (client, accounts) = (node.client(), node.accounts().await.unwrap());
     node.transfer(accounts[0], accounts[1], ether(1)).await.unwrap();
@@ -106,7 +106,7 @@ async fn balances_are_those_behind_a_block_on_its_branch() {
     let before = branch(&client).await;
     for (height, owns) in [(0, 10_000), (1, 10_000), (2, 10_001), (3, 10_001)] {
         let answer = client.balance(accounts[1], &before[height]).await;
-        assert_eq!(answer.unwrap(), ether(owns), "behind {height}");
+        assert_eq!(answer.unwrap(), ether(owns), "after {height}");
     }
     node.reorg(2).await.unwrap();
     let after = branch(&client).await;

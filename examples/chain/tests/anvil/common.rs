@@ -1,4 +1,4 @@
-//! What the tests of real nodes share.
+//! Helpers for the tests of real nodes.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use watchkeeper_chain::{Hash, Header};
 /// How long anything may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A node with so many blocks above its first one.
+/// A node with this many blocks above its first one.
 pub(crate) async fn node(blocks: u64) -> Anvil {
     let node = Anvil::start(AnvilConfig::default()).await.unwrap();
     if blocks > 0 {

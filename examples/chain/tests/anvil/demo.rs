@@ -1,4 +1,4 @@
-//! The demo, as a process.
+//! The command `demo`, as a process.
 
 use std::process::Output;
 
@@ -26,7 +26,7 @@ async fn the_demo_shows_head_fork_wallets_and_events_and_sums_up() {
     let at = |text: &str| shown.find(text).unwrap_or_else(|| panic!("no {text:?} in:\n{shown}"));
     let story = [
         "starting two nodes",
-        // The last of one or several blocks.
+        // The end of a line about one or several blocks.
         " 5 (",
         "wallets before:",
         "3 blocks deep, and makes one more",
@@ -37,7 +37,7 @@ async fn the_demo_shows_head_fork_wallets_and_events_and_sums_up() {
         "stop was requested",
     ];
     assert!(story.map(at).is_sorted(), "{shown}");
-    // Both branches side by side, and the block where they part.
+    // Both branches side by side, and the block where they fork.
     let drawn = shown.split("fork").nth(1).unwrap();
     for (height, branches) in [(6, "*"), (5, "* *"), (4, "* *"), (3, "* *"), (2, "*-'"), (1, "*")] {
         let line = drawn.lines().find_map(|line| line.trim().strip_prefix(&format!("{height} ")));
@@ -62,10 +62,10 @@ async fn for_programs_each_line_is_an_object() {
 }
 
 #[tokio::test]
-async fn a_program_that_is_not_there_is_told_in_one_line() {
+async fn a_missing_program_is_reported_in_one_line() {
     let output = demo(&[], Some("/no/such/anvil")).await;
     assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8(output.stderr).unwrap();
+    let printed = String::from_utf8(output.stderr).unwrap();
     let wrong = "WATCHKEEPER_ANVIL names /no/such/anvil";
-    assert!(said.lines().count() == 1 && said.contains(wrong), "{said}");
+    assert!(printed.lines().count() == 1 && printed.contains(wrong), "{printed}");
 }

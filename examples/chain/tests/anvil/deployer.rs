@@ -23,11 +23,11 @@ const NAME: &str = "anvil";
 
 const SHUT_DOWN: &str = "the cluster was shut down";
 
-/// Ethereum nodes that make the same blocks when they are told the same.
+/// Ethereum nodes that make the same blocks when they get the same commands.
 pub(crate) struct Chain;
 
 impl Application for Chain {
-    /// How many nodes there are.
+    /// The number of nodes.
     type Deployment = usize;
     type NodeClient = Node;
 }
@@ -35,20 +35,20 @@ impl Application for Chain {
 /// A node as a workload sees it. It does not keep the node alive.
 #[derive(Clone)]
 pub(crate) struct Node {
-    /// Asks the node, also when it was started again.
+    /// Asks the node, also after a restart.
     pub(crate) client: EthereumClient,
     anvil: Weak<Mutex<Anvil>>,
 }
 
 impl Node {
-    /// The node itself, for one thing at a time.
+    /// The node itself, locked for one action at a time.
     pub(crate) async fn anvil(&self) -> Result<OwnedMutexGuard<Anvil>, DynError> {
         let anvil = self.anvil.upgrade().ok_or(SHUT_DOWN)?;
         Ok(anvil.lock_owned().await)
     }
 }
 
-/// Brings up nodes that are called n1, n2 and so on.
+/// Starts nodes that are named n1, n2 and so on.
 pub(crate) struct AnvilDeployer;
 
 #[async_trait]
@@ -201,13 +201,13 @@ fn refused(action: NodeAction, node: &str, reason: &str) -> NodeControlError {
     NodeControlError::Failed { action, node: node.to_owned(), source: reason.into() }
 }
 
-/// By the letter of `/proc/PID/stat`.
+/// Reads the process state in `/proc/PID/stat`: `T` is paused.
 fn is_paused(anvil: &Anvil) -> bool {
     let stat = anvil.pid().and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok());
     stat.is_some_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
 }
 
-/// As the other deployers are tried: one table for all of them.
+/// Runs the table of cases that all deployers share.
 #[tokio::test]
 async fn each_action_answers_as_the_contract_says() {
     let cluster = AnvilDeployer.deploy(&1).await.unwrap();

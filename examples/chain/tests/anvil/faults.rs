@@ -7,7 +7,7 @@ use watchkeeper_chain::adapter::{ChainClient, ChainError};
 use crate::common::{branch, hashes, node};
 
 #[tokio::test]
-async fn a_node_that_hangs_times_out_and_answers_when_it_goes_on() {
+async fn a_node_that_hangs_times_out_and_answers_when_it_resumes() {
     let node = node(1).await;
     let client = node.client();
     let head = client.head().await.unwrap();
@@ -25,7 +25,7 @@ async fn a_node_that_hangs_times_out_and_answers_when_it_goes_on() {
 }
 
 #[tokio::test]
-async fn a_restart_in_order_keeps_the_chain() {
+async fn an_orderly_restart_keeps_the_chain() {
     let mut node = node(5).await;
     let client = node.client();
     node.reorg(2).await.unwrap();
@@ -72,7 +72,7 @@ async fn a_node_that_was_killed_comes_back_with_an_older_chain() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_not_told_lags_on_the_same_branch() {
+async fn a_node_that_makes_fewer_blocks_lags_on_the_same_branch() {
     let (ahead, behind) = (node(6).await, node(2).await);
     let (far, near) = (branch(&ahead.client()).await, branch(&behind.client()).await);
     assert_eq!(hashes(&far)[..3], hashes(&near));

@@ -1,4 +1,4 @@
-//! The command, as a process.
+//! The command `follow`, as a process.
 
 use std::process::Stdio;
 
@@ -11,10 +11,10 @@ use watchkeeper_chain::adapter::ethereum::U256;
 use crate::common::{PATIENCE, ether, node};
 
 /// ```text
-/// accounts own 10,000 ether each, and 3 come before where the observation begins
+/// each account owns 10,000 ether; a payment of 3 comes before the block where the observation begins
 /// ```
 #[tokio::test]
-async fn wallets_open_with_what_they_have_where_the_observation_begins() {
+async fn wallets_open_with_their_balance_at_the_start_of_the_observation() {
     let node = node(1).await;
     let accounts = node.accounts().await.unwrap();
     node.transfer(accounts[0], accounts[1], ether(3)).await.unwrap();
@@ -24,20 +24,20 @@ async fn wallets_open_with_what_they_have_where_the_observation_begins() {
     command.args(["--wallet", &accounts[1].to_string(), "--wallet", &accounts[2].to_string()]);
     let mut follow = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
     let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
-    // Chain and wallets are told in no order.
-    let mut heard: Vec<String> = Vec::new();
+    // Lines of chain and wallets come in any order.
+    let mut unclaimed: Vec<String> = Vec::new();
     let mut until = async |text: &str| {
-        if let Some(at) = heard.iter().position(|line| line.contains(text)) {
-            return heard.remove(at);
+        if let Some(at) = unclaimed.iter().position(|line| line.contains(text)) {
+            return unclaimed.remove(at);
         }
         let line = async {
             loop {
                 let line = lines.next_line().await.unwrap();
-                let line = line.unwrap_or_else(|| panic!("it ended without {text:?}: {heard:#?}"));
+                let line = line.unwrap_or_else(|| panic!("it ended without {text:?}: {unclaimed:#?}"));
                 if line.contains(text) {
                     return line;
                 }
-                heard.push(line);
+                unclaimed.push(line);
             }
         };
         timeout(PATIENCE, line).await.unwrap_or_else(|_| panic!("no {text:?}"))
@@ -49,11 +49,11 @@ async fn wallets_open_with_what_they_have_where_the_observation_begins() {
     node.transfer(accounts[1], accounts[2], ether(2)).await.unwrap();
     node.mine(1).await.unwrap();
     until(" 71 (").await;
-    let said = node.balance(accounts[1]).await.unwrap();
+    let balance = node.balance(accounts[1]).await.unwrap();
     let pid = follow.id().and_then(|pid| Pid::from_raw(pid.try_into().unwrap())).unwrap();
     kill_process(pid, Signal::INT).unwrap();
-    // The node rounds down as well.
-    let micros = said / U256::from(1_000_000_000_000_u64);
+    // The command rounds down as well.
+    let micros = balance / U256::from(1_000_000_000_000_u64);
     let (whole, rest) = (micros / U256::from(1_000_000), micros % U256::from(1_000_000));
     let line = until("wallet1").await;
     assert!(line.ends_with(&format!("wallet1 {whole}.{rest:0>6} ether at block 71")), "{line}");

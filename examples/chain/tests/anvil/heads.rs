@@ -15,11 +15,11 @@ async fn woken(wake: &Notify) {
 }
 
 #[tokio::test]
-async fn new_heads_wake_also_after_the_node_was_started_again() {
+async fn new_heads_wake_also_after_a_restart_of_the_node() {
     let mut node = node(1).await;
     let wake = Arc::new(Notify::new());
     let heads = NewHeads::follow(node.websocket(), Arc::clone(&wake)).unwrap();
-    // The connection stands.
+    // Now the connection is open.
     woken(&wake).await;
     for _ in 0..3 {
         node.mine(1).await.unwrap();
@@ -27,7 +27,7 @@ async fn new_heads_wake_also_after_the_node_was_started_again() {
     }
     node.kill();
     node.start_again().await.unwrap();
-    // It stands again.
+    // Now it is open again.
     woken(&wake).await;
     node.mine(2).await.unwrap();
     woken(&wake).await;
@@ -40,7 +40,7 @@ async fn new_heads_wake_also_after_the_node_was_started_again() {
             yield_now().await;
         }
     };
-    timeout(PATIENCE, gone).await.expect("the connection outlived its value");
+    timeout(PATIENCE, gone).await.expect("the connection outlived its `NewHeads`");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What the observer tells of real nodes.
+//! Events of the observer on real nodes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ fn reorged(event: &Event) -> Option<Reorged> {
 ///                 - depth' ... - 12'    and after
 /// ```
 #[tokio::test]
-async fn a_reorg_is_told_with_both_branches_and_their_ancestor() {
+async fn a_reorg_is_emitted_with_both_branches_and_their_ancestor() {
     let node = node(12).await;
     let mut watched = Watched::start(vec![source("n1", &node)]).await;
     watched.follows(&node).await;
@@ -42,7 +42,7 @@ async fn a_reorg_is_told_with_both_branches_and_their_ancestor() {
         watched.at_once(node.reorg(depth)).await.unwrap();
         let after = branch(&node.client()).await;
         let common = before.len() - usize::try_from(depth).unwrap();
-        let Reorged { mut old, new, ancestor } = watched.told("the reorg", reorged).await;
+        let Reorged { mut old, new, ancestor } = watched.event("the reorg", reorged).await;
         old.reverse();
         assert_eq!((&old[..], &new[..]), (&before[common..], &after[common..]), "depth {depth}");
         assert_eq!(ancestor, before[common - 1]);
@@ -65,10 +65,10 @@ async fn the_heavier_of_two_nodes_wins_and_equals_are_rivals() {
     let rivals = |event: &Event| {
         if let ChainEvent::Rivals { tip, rival } = event { Some((*tip, *rival)) } else { None }
     };
-    assert_eq!(watched.told("the rival", rivals).await, (first, second));
+    assert_eq!(watched.event("the rival", rivals).await, (first, second));
     assert_eq!(watched.branch(), branch(&one.client()).await);
     two.mine(1).await.unwrap();
-    let Reorged { old, new, ancestor } = watched.told("the reorg", reorged).await;
+    let Reorged { old, new, ancestor } = watched.event("the reorg", reorged).await;
     assert_eq!((old.len(), new.len(), ancestor.height), (2, 3, 1));
     assert_eq!(watched.branch(), branch(&two.client()).await);
     assert_eq!(watched.view().node("n1").unwrap().agreement, Agreement::Forked(ancestor));
@@ -88,11 +88,11 @@ async fn a_node_that_hangs_hides_nothing_that_another_has() {
     let lags = |event: &Event| {
         if let ChainEvent::Lagging { node, .. } = event { Some(node.to_string()) } else { None }
     };
-    assert_eq!(watched.told("who lags", lags).await, "n1");
+    assert_eq!(watched.event("the lag", lags).await, "n1");
     one.mine(6).await.unwrap();
     let caught_up =
         |event: &Event| if let ChainEvent::CaughtUp { node } = event { Some(node.to_string()) } else { None };
-    assert_eq!(watched.told("who has caught up", caught_up).await, "n1");
+    assert_eq!(watched.event("the end of the lag", caught_up).await, "n1");
     assert_eq!(watched.branch(), branch(&one.client()).await);
 }
 
@@ -114,7 +114,7 @@ async fn a_revert_of_all_nodes_is_a_rewind_and_no_reorg() {
         ChainEvent::Reorged { .. } => panic!("{event:?}"),
         _ => None,
     };
-    assert_eq!(watched.told("the rewind", rewound).await, (before[4], before[2]));
+    assert_eq!(watched.event("the rewind", rewound).await, (before[4], before[2]));
     watched.follows(&node).await;
     node.mine(3).await.unwrap();
     watched.follows(&node).await;
@@ -125,10 +125,10 @@ async fn a_revert_of_all_nodes_is_a_rewind_and_no_reorg() {
 /// ```text
 /// 0 - 1 - 2 - 3 - 4             before it was killed
 ///           \
-///             3' - 4' - 5'      what it has made when it is looked at again
+///             3' - 4' - 5'      what it has made when it is polled again
 /// ```
 #[tokio::test]
-async fn a_reorg_during_a_restart_is_told_when_the_node_is_back() {
+async fn a_reorg_during_a_restart_is_emitted_when_the_node_is_back() {
     let mut node = node(2).await;
     node.stop().await;
     node.start_again().await.unwrap();
@@ -142,26 +142,26 @@ async fn a_reorg_during_a_restart_is_told_when_the_node_is_back() {
     node.transfer(accounts[0], accounts[1], ether(1)).await.unwrap();
     node.mine(3).await.unwrap();
     watched.runtime.control().resume().await.unwrap();
-    let Reorged { old, new, ancestor } = watched.told("the reorg", reorged).await;
+    let Reorged { old, new, ancestor } = watched.event("the reorg", reorged).await;
     assert_eq!((old.len(), new.len(), ancestor.height), (2, 3, 2));
     watched.follows(&node).await;
 }
 
 #[tokio::test]
-async fn another_chain_behind_a_name_is_told_and_changes_nothing() {
+async fn another_chain_behind_a_name_is_emitted_and_changes_nothing() {
     let (right, wrong) = (node(3).await, Anvil::start(AnvilConfig { chain_id: 5, ..AnvilConfig::default() }));
     let wrong = wrong.await.unwrap();
     wrong.mine(20).await.unwrap();
     let mut watched = Watched::start(vec![source("n1", &right)]).await;
     watched.follows(&right).await;
-    let told = watched.branch().to_vec();
+    let branch_before = watched.branch().to_vec();
     watched.sources.replace(vec![source("n1", &wrong)]);
     let changed = |event: &Event| match event {
         ChainEvent::IdentityChanged { node, found, .. } => Some((node.to_string(), found.id.clone())),
         _ => None,
     };
-    assert_eq!(watched.told("the change", changed).await, ("n1".to_owned(), "5".to_owned()));
-    assert_eq!(watched.branch(), told);
+    assert_eq!(watched.event("the change", changed).await, ("n1".to_owned(), "5".to_owned()));
+    assert_eq!(watched.branch(), branch_before);
     watched.sources.replace(vec![source("n1", &right)]);
     right.mine(1).await.unwrap();
     watched.follows(&right).await;
@@ -181,7 +181,7 @@ async fn a_node_that_leaves_a_final_block_is_not_believed() {
     let is_final =
         |event: &Event| if let ChainEvent::Finalised { block } = event { Some(*block) } else { None };
     if watched.view().finalised.is_none_or(|block| block.height < 6) {
-        watched.told("what is final", is_final).await;
+        watched.event("the final block", is_final).await;
     }
     watched.at_once(node.reorg(66)).await.unwrap();
     let breached = |event: &Event| match event {
@@ -190,7 +190,7 @@ async fn a_node_that_leaves_a_final_block_is_not_believed() {
         _ => None,
     };
     let head = node.client().head().await.unwrap();
-    assert_eq!(watched.told("the breach", breached).await, (before[6], head));
+    assert_eq!(watched.event("the breach", breached).await, (before[6], head));
     assert_eq!(watched.branch(), before);
 }
 

@@ -1,4 +1,4 @@
-//! Nothing of a node is left behind.
+//! Processes and files of a node do not outlive it.
 
 use std::env;
 use std::future::pending;
@@ -27,7 +27,7 @@ async fn a_dropped_node_is_gone_also_if_it_was_paused() {
 }
 
 #[tokio::test]
-async fn a_node_that_does_not_run_takes_no_signal() {
+async fn a_stopped_node_gets_no_signal() {
     let mut node = node(0).await;
     node.kill();
     assert_eq!(node.pid(), None);
@@ -36,7 +36,7 @@ async fn a_node_that_does_not_run_takes_no_signal() {
 }
 
 #[tokio::test]
-async fn a_node_whose_port_is_taken_says_so() {
+async fn a_port_in_use_is_reported() {
     let mut node = node(0).await;
     let address = node.http().to_string();
     node.kill();
@@ -48,10 +48,10 @@ async fn a_node_whose_port_is_taken_says_so() {
     node.start_again().await.unwrap();
 }
 
-/// Set for the process that is to be killed.
+/// Set in the environment of the process that is to be killed.
 const PARENT: &str = "WATCHKEEPER_TEST_IS_PARENT";
 
-/// This program runs this test again, as the parent of a node, and kills it.
+/// The test runs itself in another process, as the parent of a node, and kills that process.
 #[tokio::test]
 async fn a_node_dies_with_a_parent_that_is_killed() {
     if env::var_os(PARENT).is_some() {
@@ -63,7 +63,7 @@ async fn a_node_dies_with_a_parent_that_is_killed() {
     let mut parent = Command::new(env::current_exe().unwrap())
         .args(["--exact", "process::a_node_dies_with_a_parent_that_is_killed", "--nocapture"])
         .env(PARENT, "")
-        // Where it makes what it has no time to remove.
+        // The killed process cannot remove its files: they go here.
         .env("TMPDIR", files.path())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
@@ -78,14 +78,14 @@ async fn a_node_dies_with_a_parent_that_is_killed() {
     };
     let node = pidfd_open(pid, PidfdFlags::empty()).unwrap();
     parent.kill().await.unwrap();
-    // A descriptor of a process is readable when that has ended.
+    // The descriptor of a process is readable once the process has ended.
     let ended = spawn_blocking(move || {
         let limit = Timespec::try_from(PATIENCE).unwrap();
         poll(&mut [PollFd::new(&node, PollFlags::IN)], Some(&limit)).unwrap()
     });
     assert_eq!(ended.await.unwrap(), 1, "the node outlived its parent");
 
-    // Its files are there, and the next run removes them: they stayed for good.
+    // Its files are left, and the next run removes them; before, they were never removed.
     let inside = || std::fs::read_dir(files.path()).unwrap().count();
     assert_eq!(inside(), 1);
     drop(RunDirectory::new_in(files.path(), "watchkeeper-anvil-").unwrap());

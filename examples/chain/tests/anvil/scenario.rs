@@ -1,4 +1,4 @@
-//! A scenario on real nodes: they are paid on, hang and take another branch, and are observed all along.
+//! A scenario on real nodes: they include payments, hang and switch their branch under observation.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -26,14 +26,14 @@ type Ether = Account<EthereumTransaction>;
 type Watch = Projected<ChainObserver<EthereumClient>, Wallets<Ether>>;
 type Context = RunContext<Chain>;
 
-/// What a node leaves if it is not taken down: its process and its folder.
+/// What remains of a node that is not shut down: its process and its folder.
 type Traces = Arc<Mutex<Vec<PathBuf>>>;
 
-/// Two nodes that are observed with the wallets of all accounts.
+/// A scenario of two nodes that are observed with the wallets of all accounts.
 fn watched(name: &str, wallets: Wallets<Ether>) -> ScenarioBuilder<Chain> {
     let nodes = |context: Context| async move {
         let source = |node: ObservedSource<Node>| {
-            // It stays usable while the node is stopped and started again.
+            // The client stays usable while the node is stopped and started again.
             let client = node.source.client.with_timeout(Duration::from_secs(1));
             ObservedSource::new(&node.name, ChainSource::local(client))
         };
@@ -88,7 +88,7 @@ impl Expectation<Chain> for Conserved {
     }
 }
 
-/// Two nodes that are told the same.
+/// Two nodes that get the same commands.
 struct Both {
     nodes: [Node; 2],
     accounts: Vec<Address>,
@@ -114,7 +114,7 @@ impl Both {
         Ok(Self { nodes, accounts })
     }
 
-    /// Each account pays the next but `skip` ones, and a block takes it in.
+    /// Each account pays the one `skip + 1` places after it, and a block includes the payments.
     async fn pay(&self, skip: usize) -> Result<(), DynError> {
         for node in &self.nodes {
             let node = node.anvil().await?;
@@ -127,8 +127,8 @@ impl Both {
         Ok(())
     }
 
-    /// What was folded from the blocks up to this height is what both nodes say, and each wallet has seen some of
-    /// it: value is conserved too where no transaction is any wallet's.
+    /// Checks that the balances folded from the blocks up to this height are those of both nodes, and that each has
+    /// changed: without payments of the wallets value would be conserved too.
     async fn agree(&self, context: &Context, height: Height) -> Result<(), DynError> {
         let chain = context.require_observer::<Watch>("chain")?;
         let shared = chain.eventually(format!("all nodes are at {height}"), move |seen| {
@@ -139,12 +139,12 @@ impl Both {
         for (nth, account) in (1..).zip(&self.accounts) {
             let known = seen.value.view.balance(&format!("w{nth}"))?.total;
             if known == ether(10_000).to::<Amount>() {
-                return Err(format!("w{nth} has what it began with").into());
+                return Err(format!("w{nth} still has its opening balance").into());
             }
             for node in &self.nodes {
-                let said: Amount = node.client.balance(*account, &head).await?.to();
-                if said != known {
-                    return Err(format!("w{nth} has {known}, and a node says {said}").into());
+                let balance: Amount = node.client.balance(*account, &head).await?.to();
+                if balance != known {
+                    return Err(format!("w{nth} has {known}, and a node reports {balance}").into());
                 }
             }
         }
@@ -155,8 +155,8 @@ impl Both {
 /// The process and the folder of a node, as the system knows them.
 fn left_by(pid: u32) -> [PathBuf; 2] {
     let process = PathBuf::from(format!("/proc/{pid}"));
-    let said = String::from_utf8(std::fs::read(process.join("cmdline")).unwrap()).unwrap();
-    let state = said.split('\0').skip_while(|word| *word != "--state").nth(1).unwrap();
+    let arguments = String::from_utf8(std::fs::read(process.join("cmdline")).unwrap()).unwrap();
+    let state = arguments.split('\0').skip_while(|word| *word != "--state").nth(1).unwrap();
     let folder = PathBuf::from(state).parent().unwrap().to_owned();
     assert!(process.exists() && folder.exists());
     [process, folder]
@@ -180,7 +180,7 @@ async fn at(context: &Context, height: Height) -> Result<(), DynError> {
 }
 
 #[tokio::test]
-async fn value_is_conserved_while_nodes_are_paid_on_hang_and_take_another_branch() {
+async fn value_is_conserved_while_nodes_include_payments_hang_and_switch_their_branch() {
     let (wallets, traces) = (Wallets::new(Account::new(1)), Traces::default());
     let (requests, seen) = (wallets.requests(), Arc::clone(&traces));
     let scenario = watched("payments", wallets)
@@ -229,7 +229,7 @@ async fn value_is_conserved_while_nodes_are_paid_on_hang_and_take_another_branch
 }
 
 #[tokio::test]
-async fn a_node_that_stays_behind_fails_the_scenario_and_leaves_nothing() {
+async fn a_node_that_stays_behind_fails_the_scenario_and_nothing_remains() {
     let (wallets, traces) = (Wallets::new(Account::new(1)), Traces::default());
     let (requests, seen) = (wallets.requests(), Arc::clone(&traces));
     let scenario = watched("alone", wallets)
@@ -241,9 +241,9 @@ async fn a_node_that_stays_behind_fails_the_scenario_and_leaves_nothing() {
         .build()
         .unwrap();
     let failure: ScenarioFailure = scenario.run(&AnvilDeployer).await.unwrap_err();
-    let said = failure.to_string();
-    assert!(said.contains("all nodes share the same head"), "{said}");
-    assert!(said.contains("expectation \"value is conserved\": held"), "{said}");
+    let report = failure.to_string();
+    assert!(report.contains("all nodes share the same head"), "{report}");
+    assert!(report.contains("expectation \"value is conserved\": held"), "{report}");
     assert_gone(&traces);
 }
 

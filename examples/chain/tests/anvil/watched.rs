@@ -21,14 +21,14 @@ use crate::common::{PATIENCE, branch};
 pub(crate) type Event = ChainEvent<EthereumTransaction>;
 type Source = ObservedSource<ChainSource<EthereumClient>>;
 
-/// An observation from genesis on, and the branch that its events tell.
+/// An observation from genesis on, and the branch that its events fold to.
 pub(crate) struct Watched {
     pub(crate) runtime: ObservationRuntime<ChainObserver<EthereumClient>>,
     pub(crate) sources: SharedSources<ChainSource<EthereumClient>>,
-    told: Subscription<Event>,
+    subscription: Subscription<Event>,
     waiting: VecDeque<Event>,
-    /// What no test has picked yet.
-    heard: Vec<Event>,
+    /// Events that no test has picked yet.
+    unclaimed: Vec<Event>,
     branch: Vec<Header>,
 }
 
@@ -45,7 +45,7 @@ impl Watched {
     pub(crate) async fn with(sources: Vec<Source>, interval: Duration, wake: Option<Arc<Notify>>) -> Self {
         let genesis = sources[0].source.client.header_at(0).await.unwrap().unwrap();
         let sources = SharedSources::new(sources);
-        // What a busy machine takes longer for is no fault of a node.
+        // On a busy machine a good node may be slow.
         let config = ChainConfig {
             start: Start::Genesis,
             probe_timeout: PATIENCE,
@@ -55,15 +55,22 @@ impl Watched {
         let timing = ObservationConfig { interval, wake, ..Default::default() };
         let observer = ChainObserver::new(config);
         let runtime = ObservationRuntime::start(sources.clone(), observer, timing).await.unwrap();
-        let told = runtime.handle().subscribe();
-        Self { runtime, sources, told, waiting: VecDeque::new(), heard: Vec::new(), branch: vec![genesis] }
+        let subscription = runtime.handle().subscribe();
+        Self {
+            runtime,
+            sources,
+            subscription,
+            waiting: VecDeque::new(),
+            unclaimed: Vec::new(),
+            branch: vec![genesis],
+        }
     }
 
-    /// Makes a change that a node takes several steps for, none of which is looked at before the last.
+    /// Makes a change of several steps to a node; no poll sees the node before the last step.
     pub(crate) async fn at_once<R>(&self, change: impl Future<Output = R>) -> R {
         let control = self.runtime.control();
         control.pause().await.unwrap();
-        // None is in flight after one more.
+        // After one more poll no other is running.
         timeout(PATIENCE, control.poll_now_and_wait()).await.unwrap().unwrap();
         let made = change.await;
         control.resume().await.unwrap();
@@ -74,73 +81,77 @@ impl Watched {
         self.runtime.handle().latest_snapshot().unwrap().value.clone()
     }
 
-    /// The branch that was told so far, lowest first.
+    /// The branch that the events so far fold to, lowest first.
     pub(crate) fn branch(&self) -> &[Header] {
         &self.branch
     }
 
-    /// The next event, which is heard then.
+    /// Folds the next event and keeps it as unclaimed.
     async fn next(&mut self) -> &Event {
         while self.waiting.is_empty() {
-            let batch = self.told.recv().await.unwrap();
+            let batch = self.subscription.recv().await.unwrap();
             self.waiting.extend(batch.events.iter().cloned());
         }
         let event = self.waiting.pop_front().unwrap();
         self.fold(&event);
-        self.heard.push(event);
-        self.heard.last().unwrap()
+        self.unclaimed.push(event);
+        self.unclaimed.last().unwrap()
     }
 
-    /// The first event of which `pick` makes something: of those that were heard, or the next one.
-    pub(crate) async fn told<R>(&mut self, what: &str, pick: impl Fn(&Event) -> Option<R>) -> R {
-        if let Some((at, found)) = self.heard.iter().enumerate().find_map(|(at, it)| Some((at, pick(it)?))) {
-            self.heard.remove(at);
+    /// What `pick` returns for the first event it accepts: an unclaimed one, or one to come.
+    pub(crate) async fn event<R>(&mut self, what: &str, pick: impl Fn(&Event) -> Option<R>) -> R {
+        if let Some((at, found)) =
+            self.unclaimed.iter().enumerate().find_map(|(at, it)| Some((at, pick(it)?)))
+        {
+            self.unclaimed.remove(at);
             return found;
         }
         let found = timeout(PATIENCE, async {
             loop {
                 if let Some(found) = pick(self.next().await) {
-                    self.heard.pop();
+                    self.unclaimed.pop();
                     return found;
                 }
             }
         })
         .await;
-        found.unwrap_or_else(|_| panic!("{what} was not told, but {:#?}; {:#?}", self.heard, self.view()))
+        found.unwrap_or_else(|_| {
+            panic!("{what} was not emitted; unclaimed: {:#?}; {:#?}", self.unclaimed, self.view())
+        })
     }
 
-    /// Follows the events until they have told the branch that the node has.
+    /// Follows the events until they fold to the branch of the node.
     pub(crate) async fn follows(&mut self, node: &Anvil) {
         let wanted = branch(&node.client()).await;
-        let told = timeout(PATIENCE, async {
+        let reached = timeout(PATIENCE, async {
             while self.branch != wanted {
                 self.next().await;
             }
         })
         .await;
-        assert!(told.is_ok(), "told {:#?} in place of {wanted:#?}; {:#?}", self.branch, self.view());
+        assert!(reached.is_ok(), "folded to {:#?} in place of {wanted:#?}; {:#?}", self.branch, self.view());
     }
 
     fn fold(&mut self, event: &Event) {
         match event {
-            ChainEvent::Committed { new } => self.join(new),
+            ChainEvent::Committed { new } => self.connect(new),
             ChainEvent::Reorged { old, new, ancestor } => {
-                self.leave(old, ancestor);
-                self.join(new);
+                self.disconnect(old, ancestor);
+                self.connect(new);
             }
-            ChainEvent::Reverted { old, ancestor } => self.leave(old, ancestor),
+            ChainEvent::Reverted { old, ancestor } => self.disconnect(old, ancestor),
             _ => {}
         }
     }
 
-    fn leave(&mut self, old: &[Header], ancestor: &Header) {
+    fn disconnect(&mut self, old: &[Header], ancestor: &Header) {
         for header in old {
             assert_eq!(self.branch.pop().as_ref(), Some(header));
         }
         assert_eq!(self.branch.last(), Some(ancestor));
     }
 
-    fn join(&mut self, new: &[Arc<Block<EthereumTransaction>>]) {
+    fn connect(&mut self, new: &[Arc<Block<EthereumTransaction>>]) {
         for block in new {
             assert_eq!(self.branch.last().unwrap().hash, block.header.parent);
             self.branch.push(block.header);

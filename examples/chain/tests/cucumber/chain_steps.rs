@@ -16,7 +16,7 @@ use crate::world::{Chain, ETHER, World};
 
 type Seen = <Chain as Observer>::Snapshot;
 
-/// What amounts are said in, and how many wei each is.
+/// The units of amounts, and how many wei each is.
 const UNITS: [(&str, Amount); 3] = [("ether", ETHER as Amount), ("gwei", 1_000_000_000), ("wei", 1)];
 
 /// Why a step about a chain failed.
@@ -30,7 +30,7 @@ pub(crate) enum ChainStepError {
     UnknownTransaction { name: String, known: Vec<String> },
     #[error("no wallet is called {name:?}; {}\n{report}", known_or_none(known, "wallets"))]
     UnknownWallet { name: String, known: Vec<String>, report: Unmet },
-    #[error("{given:?} is no amount: say a whole number of one of {}, such as \"5 {}\"", units.join(", "), units[0])]
+    #[error("{given:?} is no amount: give a whole number of one of {}, such as \"5 {}\"", units.join(", "), units[0])]
     Amount { given: String, units: Vec<&'static str> },
     #[error(transparent)]
     Step(#[from] StepError),
@@ -38,7 +38,7 @@ pub(crate) enum ChainStepError {
 
 /// Adds the steps about the chain to others, each under Given, When and Then.
 ///
-/// A wait is met by what was looked up after its step began, never by what was known before.
+/// A wait is met by answers to polls that began after its step, never by earlier ones.
 pub(crate) fn with_chain_steps(own: Collection<World>) -> Collection<World> {
     let add = |steps: Collection<World>, (phrase, step): (&str, Step<World>)| {
         let Ok(regex) = Regex::new(&format!("^{phrase}$")) else {
@@ -51,25 +51,25 @@ pub(crate) fn with_chain_steps(own: Collection<World>) -> Collection<World> {
 
 fn phrases() -> [(&'static str, Step<World>); 6] {
     [
-        ("all nodes share the same head within (.+)", |world, said| judged(share_the_head(world, said))),
-        ("node \"([^\"]*)\" is in sync with the public chain within (.+)", |world, said| {
-            judged(in_sync(world, said))
+        ("all nodes share the same head within (.+)", |world, step| judged(share_the_head(world, step))),
+        ("node \"([^\"]*)\" is in sync with the public chain within (.+)", |world, step| {
+            judged(in_sync(world, step))
         }),
-        (r#"node "([^"]*)" is (\d+) blocks? behind the public chain within (.+)"#, |world, said| {
-            judged(behind(world, said))
+        (r#"node "([^"]*)" is (\d+) blocks? behind the public chain within (.+)"#, |world, step| {
+            judged(behind(world, step))
         }),
-        (r#"transaction "([^"]*)" is included at depth (\d+) within (.+)"#, |world, said| {
-            judged(included(world, said))
+        (r#"transaction "([^"]*)" is included at depth (\d+) within (.+)"#, |world, step| {
+            judged(included(world, step))
         }),
-        (r#"transaction "([^"]*)" is reorged out within (.+)"#, |world, said| {
-            judged(reorged_out(world, said))
+        (r#"transaction "([^"]*)" is reorged out within (.+)"#, |world, step| {
+            judged(reorged_out(world, step))
         }),
-        (r#"wallet "([^"]*)" has at least (.+?) within (.+)"#, |world, said| judged(has(world, said))),
+        (r#"wallet "([^"]*)" has at least (.+?) within (.+)"#, |world, step| judged(has(world, step))),
     ]
 }
 
-async fn share_the_head(world: &mut World, said: Context) -> Result<(), ChainStepError> {
-    let [window] = words(said);
+async fn share_the_head(world: &mut World, step: Context) -> Result<(), ChainStepError> {
+    let [window] = words(step);
     let (window, chain) = (parse_duration(&window)?, observed(world)?);
     let wait = chain
         .eventually("all nodes share the same head", |seen| seen.chain.shared_head().is_some())
@@ -79,20 +79,20 @@ async fn share_the_head(world: &mut World, said: Context) -> Result<(), ChainSte
     Ok(())
 }
 
-async fn in_sync(world: &mut World, said: Context) -> Result<(), ChainStepError> {
-    let [node, window] = words(said);
+async fn in_sync(world: &mut World, step: Context) -> Result<(), ChainStepError> {
+    let [node, window] = words(step);
     let label = format!("node {node:?} is in sync with the public chain");
     stands(world, label, node, 0, &window).await
 }
 
-async fn behind(world: &mut World, said: Context) -> Result<(), ChainStepError> {
-    let [node, given, window] = words(said);
+async fn behind(world: &mut World, step: Context) -> Result<(), ChainStepError> {
+    let [node, given, window] = words(step);
     let blocks = count(&given, "blocks", 0)?;
-    let label = format!("node {node:?} is {} behind the public chain", said_blocks(blocks));
+    let label = format!("node {node:?} is {} behind the public chain", blocks_text(blocks));
     stands(world, label, node, blocks, &window).await
 }
 
-/// Waits until the public target is so many blocks ahead of the node.
+/// Waits until the public target is this many blocks ahead of the node.
 async fn stands(
     world: &mut World,
     label: String,
@@ -118,8 +118,8 @@ async fn stands(
     }
 }
 
-async fn included(world: &mut World, said: Context) -> Result<(), ChainStepError> {
-    let [name, given, window] = words(said);
+async fn included(world: &mut World, step: Context) -> Result<(), ChainStepError> {
+    let [name, given, window] = words(step);
     let (depth, window, chain) =
         (count(&given, "blocks deep", 1)?, parse_duration(&window)?, observed(world)?);
     let wait = chain.included(transaction(world, name)?, depth).after(chain.mark()).within(window);
@@ -127,17 +127,17 @@ async fn included(world: &mut World, said: Context) -> Result<(), ChainStepError
     Ok(())
 }
 
-async fn reorged_out(world: &mut World, said: Context) -> Result<(), ChainStepError> {
-    let [name, window] = words(said);
+async fn reorged_out(world: &mut World, step: Context) -> Result<(), ChainStepError> {
+    let [name, window] = words(step);
     let (window, chain) = (parse_duration(&window)?, observed(world)?);
     let wait = chain.reorged_out(transaction(world, name)?).after(chain.mark()).within(window);
     world.observers().wait(wait).await?;
     Ok(())
 }
 
-/// All that the wallet has on the canonical branch counts, whatever its class.
-async fn has(world: &mut World, said: Context) -> Result<(), ChainStepError> {
-    let [name, given, window] = words(said);
+/// The wallet's total on the canonical branch counts, of all classes.
+async fn has(world: &mut World, step: Context) -> Result<(), ChainStepError> {
+    let [name, given, window] = words(step);
     let (least, window, chain) = (amount(&given)?, parse_duration(&window)?, observed(world)?);
     let (judge, shown) = (name.clone(), name.clone());
     let wait = chain
@@ -145,7 +145,7 @@ async fn has(world: &mut World, said: Context) -> Result<(), ChainStepError> {
             seen.view.1.balance(&judge).is_ok_and(|balance| balance.total >= least)
         })
         .show(move |seen| match seen.view.1.balance(&shown) {
-            Ok(balance) => format!("{shown} has {}", said_amount(balance.total)),
+            Ok(balance) => format!("{shown} has {}", amount_text(balance.total)),
             Err(error) => error.to_string(),
         })
         .within(window);
@@ -175,7 +175,7 @@ fn transaction(world: &World, name: String) -> Result<Hash, ChainStepError> {
     named.get(&name).copied().ok_or_else(unknown)
 }
 
-/// The names that the latest snapshot has, in order.
+/// The names in the latest snapshot, sorted.
 fn known(chain: &ObservationHandle<Chain>, names: impl Fn(&Seen) -> Vec<String>) -> Vec<String> {
     let mut known = chain.latest_snapshot().map(|seen| names(&seen.value)).unwrap_or_default();
     known.sort_unstable();
@@ -195,23 +195,23 @@ fn heads(chain: &ChainView) -> String {
 fn distance(chain: &ChainView, node: &str) -> String {
     let target = match chain.target {
         Some(target) => format!("the public chain is at height {}", target.height),
-        None => "there is no public chain to speak of".to_owned(),
+        None => "there is no public chain to compare with".to_owned(),
     };
     let behind = match chain.behind_target(node) {
-        Some(blocks) => format!("{node} is {} behind", said_blocks(blocks)),
+        Some(blocks) => format!("{node} is {} behind", blocks_text(blocks)),
         None => format!("how far {node} is behind is unknown"),
     };
     format!("{target}, {behind}: {}", heads(chain))
 }
 
-fn said_blocks(blocks: Height) -> String {
+fn blocks_text(blocks: Height) -> String {
     if blocks == 1 { "1 block".to_owned() } else { format!("{blocks} blocks") }
 }
 
-/// What the pattern has captured, in order.
-fn words<const N: usize>(said: Context) -> [String; N] {
+/// The captures of the pattern, in order.
+fn words<const N: usize>(step: Context) -> [String; N] {
     // The first match is the whole step.
-    let mut words = said.matches.into_iter().skip(1).map(|(_, word)| word);
+    let mut words = step.matches.into_iter().skip(1).map(|(_, word)| word);
     std::array::from_fn(|_| words.next().unwrap_or_default())
 }
 
@@ -231,8 +231,8 @@ fn amount(given: &str) -> Result<Amount, ChainStepError> {
     parsed.ok_or_else(|| ChainStepError::Amount { given: given.to_owned(), units: units() })
 }
 
-/// In the largest unit of which it is a whole number.
-fn said_amount(amount: Amount) -> String {
+/// The amount in the largest unit of which it is a whole number.
+fn amount_text(amount: Amount) -> String {
     let whole = UNITS.iter().filter(|(_, size)| amount.is_multiple_of(*size));
     match whole.max_by_key(|(_, size)| *size) {
         Some((unit, size)) => format!("{} {unit}", amount / size),
@@ -248,7 +248,7 @@ fn known_or_none(known: &[String], what: &str) -> String {
     }
 }
 
-/// Fails the step in the one way that cucumber has.
+/// Fails the step by a panic, the only way that cucumber has.
 fn judged<'a>(
     step: impl Future<Output = Result<(), ChainStepError>> + 'a,
 ) -> Pin<Box<dyn Future<Output = ()> + 'a>> {

@@ -1,5 +1,5 @@
 //! The features, on real nodes. Run by `cargo xtask test --only chains`.
-#![allow(clippy::needless_pass_by_value, reason = "cucumber passes what a step says by value")]
+#![allow(clippy::needless_pass_by_value, reason = "cucumber passes the captures of a step by value")]
 
 mod chain_steps;
 mod mistakes;
@@ -13,21 +13,21 @@ use watchkeeper_cucumber::{after, finish_run, with_steps};
 use world::World;
 
 const FEATURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/features");
-/// What nextest is told that there is.
+/// The tests that are listed for nextest.
 const TESTS: [&str; 2] = ["features", "mistakes"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
-    let says = |word: &str| args.iter().any(|arg| arg == word);
-    if says("--list") {
-        if !says("--ignored") {
+    let has = |word: &str| args.iter().any(|arg| arg == word);
+    if has("--list") {
+        if !has("--ignored") {
             println!("{}", TESTS.map(|test| format!("{test}: test")).join("\n"));
         }
         return ExitCode::SUCCESS;
     }
-    // Nextest asks for one of them. What a run rests on counts the scenarios before its end: features come first.
-    let is_asked_for = |test| says(test) || !TESTS.iter().any(|test| says(test));
+    // Nextest asks for one of them at a time. `finish_run` counts all scenarios that have run: the features come first.
+    let is_asked_for = |test| has(test) || !TESTS.iter().any(|test| has(test));
     let exit = if is_asked_for("features") { features().await } else { ExitCode::SUCCESS };
     if is_asked_for("mistakes") {
         mistakes::each_is_one_clear_error().await;
@@ -42,7 +42,7 @@ async fn features() -> ExitCode {
         // Each scenario starts nodes.
         .max_concurrent_scenarios(1)
         .fail_on_skipped()
-        // Nextest and cargo have arguments of their own.
+        // Nextest and cargo pass their own arguments, which cucumber must not parse.
         .with_default_cli();
     finish_run(&run.run(FEATURES).await)
 }

@@ -1,4 +1,4 @@
-//! Features that fail, and what they say.
+//! Scenarios that fail, and their messages.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -13,7 +13,7 @@ use crate::world::World;
 
 const FEATURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cucumber/mistakes.feature");
 
-/// By scenario, how what its last step says begins, and what else it says.
+/// By scenario, the beginning of the error of its last step, and another part of it.
 const EXPECTED: [(&str, &str, &str); 15] = [
     ("No chain", "no chain is observed yet", "Given step"),
     ("Unknown node", "no node is called \"n9\"; the nodes are n1, n2", "in sync"),
@@ -22,10 +22,10 @@ const EXPECTED: [(&str, &str, &str); 15] = [
     ("Unknown wallet", "no wallet is called \"z\"; the wallets are a, b, c, d, e, f, g, h, i, j", "at least"),
     ("Zero time", "\"0 seconds\" is no time to wait", "more than zero"),
     ("Zero depth", "0 blocks deep cannot be waited for", "at least 1"),
-    ("Unknown unit", "\"5 pounds\" is no amount: say a whole number of one of ether, gwei, wei", "5 ether"),
+    ("Unknown unit", "\"5 pounds\" is no amount: give a whole number of one of ether, gwei, wei", "5 ether"),
     ("Different heads", "", "n1 has "),
     ("A node that hangs", "", "n2 has "),
-    ("No public chain", "", "there is no public chain to speak of, how far n1 is behind is unknown"),
+    ("No public chain", "", "there is no public chain to compare with, how far n1 is behind is unknown"),
     ("Too poor", "", "a has 10000 ether"),
     ("Behind", "", "the public chain is at height 3, n1 is 1 block behind"),
     ("Not deep enough", "", "2 deep"),
@@ -36,17 +36,17 @@ const EXPECTED: [(&str, &str, &str); 15] = [
 ///
 /// If a scenario passes, or fails otherwise than expected.
 pub(crate) async fn each_is_one_clear_error() {
-    let mut told = failures().await;
+    let mut failed = failures().await;
     for (scenario, begins, contains) in EXPECTED {
-        let said = told.remove(scenario).unwrap_or_default();
-        let [said] = &said[..] else { panic!("{scenario}: {said:?}") };
-        let said = said.strip_prefix("Step panicked. Captured output: ").unwrap_or(said);
-        assert!(said.starts_with(begins) && said.contains(contains), "{scenario}: {said}");
+        let errors = failed.remove(scenario).unwrap_or_default();
+        let [error] = &errors[..] else { panic!("{scenario}: {errors:?}") };
+        let error = error.strip_prefix("Step panicked. Captured output: ").unwrap_or(error);
+        assert!(error.starts_with(begins) && error.contains(contains), "{scenario}: {error}");
     }
-    assert!(told.is_empty(), "{told:?}");
+    assert!(failed.is_empty(), "{failed:?}");
 }
 
-/// By scenario, what its failed steps and hooks say.
+/// By scenario, the errors of its failed steps and hooks.
 async fn failures() -> BTreeMap<String, Vec<String>> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("report.json");

@@ -1,4 +1,4 @@
-//! What the features say beyond the steps about chains: what happens to the nodes, which are real.
+//! The steps of the features beyond those about chains: they act on real nodes.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -21,7 +21,7 @@ use watchkeeper_cucumber::{Observed, Observers};
 
 const INTERVAL: Duration = Duration::from_millis(100);
 pub(crate) const ETHER: u64 = 1_000_000_000_000_000_000;
-/// What each account owns in the first block.
+/// The balance of each account in the first block.
 const OPENING: Amount = 10_000 * ETHER as Amount;
 
 type Ether = Account<EthereumTransaction>;
@@ -42,7 +42,7 @@ struct Running {
     chain: ObservationHandle<Chain>,
     follower: TransactionFollower,
     requests: WalletRequests<Ether>,
-    /// Ours are n1, n2 and so on, public ones are p1, p2 and so on.
+    /// Local nodes are n1, n2 and so on, public ones are p1, p2 and so on.
     nodes: BTreeMap<String, Anvil>,
     wallets: BTreeMap<String, Address>,
 }
@@ -59,7 +59,7 @@ impl World {
         Some(self.running.as_ref()?.chain.clone())
     }
 
-    /// The transactions that the steps can name; each is followed.
+    /// The transactions that steps can name; each is followed.
     pub(crate) fn transactions(&self) -> &BTreeMap<String, Hash> {
         &self.transactions
     }
@@ -70,10 +70,10 @@ impl World {
             .ok_or("there are no nodes yet: begin with `2 nodes that are observed as \"chain\"`")
     }
 
-    async fn start(&mut self, observer: &str, ours: u64, public: u64) -> Step {
+    async fn start(&mut self, observer: &str, local: u64, public: u64) -> Step {
         let mut nodes = BTreeMap::new();
         let mut sources = Vec::new();
-        for (group, count) in [("n", ours), ("p", public)] {
+        for (group, count) in [("n", local), ("p", public)] {
             for nth in 1..=count {
                 let (name, node) = (format!("{group}{nth}"), Anvil::start(AnvilConfig::default()).await?);
                 let make = if group == "n" { ChainSource::local } else { ChainSource::public };
@@ -83,7 +83,7 @@ impl World {
         }
         let (inclusions, wallets) = (Inclusions::new(), Wallets::new(Account::new(1)));
         let (follower, requests) = (inclusions.follower(), wallets.requests());
-        // A cycle waits for every node, so that one that began after a step shows what the step did.
+        // A cycle waits for every node, so that a cycle that began after a step shows its effect.
         let collect_for = Duration::from_secs(2);
         let config = ChainConfig { start: Start::Genesis, collect_for, ..ChainConfig::every(INTERVAL) };
         let timing = ObservationConfig { interval: INTERVAL, ..ObservationConfig::default() };
@@ -110,13 +110,13 @@ impl Running {
 }
 
 #[given(regex = r#"^(\d+) nodes? that (?:is|are) observed as "(.*)"$"#)]
-async fn our_nodes(world: &mut World, nodes: u64, observer: String) -> Step {
+async fn local_nodes(world: &mut World, nodes: u64, observer: String) -> Step {
     world.start(&observer, nodes, 0).await
 }
 
 #[given(regex = r#"^(\d+) nodes? and (\d+) public nodes that are observed as "(.*)"$"#)]
-async fn nodes_and_public_nodes(world: &mut World, ours: u64, public: u64, observer: String) -> Step {
-    world.start(&observer, ours, public).await
+async fn nodes_and_public_nodes(world: &mut World, local: u64, public: u64, observer: String) -> Step {
+    world.start(&observer, local, public).await
 }
 
 #[given(regex = r#"^wallets "a" to "j" with 10000 ether each$"#)]

@@ -1,4 +1,4 @@
-//! What the adapter makes of them.
+//! The adapter's answers and errors on such endpoints.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use watchkeeper_chain::{Hash, Header};
 
 use crate::fake::{FakeNode, SECRET, client, error, forged, hash, result, wire_header};
 
-/// The error, once it is sure that it holds no secret.
-pub(crate) fn told(answer: Result<impl std::fmt::Debug, ChainError>) -> ChainError {
+/// The error, after a check that its text has no secret.
+pub(crate) fn failure(answer: Result<impl std::fmt::Debug, ChainError>) -> ChainError {
     let error = answer.unwrap_err();
     for text in [error.to_string(), format!("{error:?}")] {
         assert!(!text.contains(SECRET) && !text.contains("password"), "{text}");
@@ -36,7 +36,7 @@ async fn a_header_is_read_as_it_is() {
 }
 
 #[tokio::test]
-async fn lies_are_told() {
+async fn lies_are_detected() {
     let true_header = wire_header(3, Hash([1; 32]));
     let other = wire_header(3, Hash([2; 32]));
     let asked = hash(&true_header);
@@ -51,7 +51,7 @@ async fn lies_are_told() {
         ("a wrong time", forged(&true_header, "timestamp", "0x65"), "has the hash".to_owned()),
     ] {
         let node = FakeNode::answering(move |_, _| result(&header)).await;
-        let error = told(node.client().header(asked).await);
+        let error = failure(node.client().header(asked).await);
         assert!(matches!(error, ChainError::Untrue { method: "eth_getBlockByHash", .. }), "{lie}: {error:?}");
         assert!(error.to_string().contains(&says), "{lie}: {error}");
     }
@@ -63,22 +63,22 @@ async fn another_height_is_no_answer() {
         result(&if method == "eth_chainId" { "0x1".into() } else { wire_header(4, Hash([1; 32])) })
     })
     .await;
-    let error = told(node.client().header_at(3).await);
+    let error = failure(node.client().header_at(3).await);
     assert!(matches!(error, ChainError::Untrue { .. }), "{error:?}");
     assert!(error.to_string().ends_with("height 4 was given for 3"), "{error}");
-    let error = told(node.client().identity().await);
+    let error = failure(node.client().identity().await);
     assert!(error.to_string().ends_with("height 4 was given for 0"), "{error}");
 }
 
 #[tokio::test]
-async fn hashes_are_believed_on_demand_and_what_was_asked_is_still_checked() {
+async fn hashes_are_believed_on_demand_and_answers_must_still_match_the_request() {
     let header = wire_header(3, Hash([1; 32]));
     let forged = forged(&header, "timestamp", "0x65");
     let node = FakeNode::answering(move |_, _| result(&forged)).await;
     let client = node.client().trusting_hashes();
     assert_eq!(client.header(hash(&header)).await.unwrap().unwrap().time, 101);
-    assert!(matches!(told(client.header(Hash([9; 32])).await), ChainError::Untrue { .. }));
-    assert!(matches!(told(client.header_at(2).await), ChainError::Untrue { .. }));
+    assert!(matches!(failure(client.header(Hash([9; 32])).await), ChainError::Untrue { .. }));
+    assert!(matches!(failure(client.header_at(2).await), ChainError::Untrue { .. }));
 }
 
 #[tokio::test]
@@ -107,15 +107,15 @@ async fn an_empty_chain_has_no_head() {
         result(&if method == "eth_chainId" { "0x1".into() } else { Value::Null })
     })
     .await;
-    assert!(matches!(told(node.client().head().await), ChainError::Empty { .. }));
-    assert!(matches!(told(node.client().identity().await), ChainError::Empty { .. }));
+    assert!(matches!(failure(node.client().head().await), ChainError::Empty { .. }));
+    assert!(matches!(failure(node.client().identity().await), ChainError::Empty { .. }));
     assert_eq!(node.client().finalised().await.unwrap(), None);
     assert_eq!(node.client().header_at(0).await.unwrap(), None);
     assert_eq!(node.client().block(Hash([1; 32])).await.unwrap(), None);
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_malformed() {
+async fn an_unreadable_answer_is_malformed() {
     let no_parent = {
         let mut header = wire_header(1, Hash([0; 32]));
         header.as_object_mut().unwrap().remove("parentHash");
@@ -137,28 +137,28 @@ async fn what_cannot_be_read_is_malformed() {
         let body = body.to_owned();
         let text = body.clone();
         let node = FakeNode::serving(move |_, _| Some(text.clone().into_response())).await;
-        let error = told(node.client().head().await);
+        let error = failure(node.client().head().await);
         assert!(
             matches!(error, ChainError::Malformed { method: "eth_getBlockByNumber", .. }),
             "{body}: {error:?}"
         );
-        let error = told(node.client().identity().await);
+        let error = failure(node.client().identity().await);
         assert!(matches!(error, ChainError::Malformed { .. }), "{body}: {error:?}");
-        let error = told(node.client().block(Hash([1; 32])).await);
+        let error = failure(node.client().block(Hash([1; 32])).await);
         assert!(matches!(error, ChainError::Malformed { .. }), "{body}: {error:?}");
     }
 }
 
 #[tokio::test]
-async fn an_answer_without_end_is_not_read_to_its_end() {
+async fn an_endless_answer_is_read_up_to_a_bound() {
     let node = FakeNode::serving(|_, _| Some(" ".repeat(65 << 20).into_response())).await;
-    let error = told(node.client().with_timeout(Duration::from_mins(1)).head().await);
+    let error = failure(node.client().with_timeout(Duration::from_mins(1)).head().await);
     assert!(matches!(error, ChainError::Malformed { .. }), "{error:?}");
     assert!(error.to_string().ends_with("it is longer than 67108864 bytes"), "{error}");
 }
 
 #[tokio::test]
-async fn refusals_are_told_with_the_reason() {
+async fn refusals_are_reported_with_their_reason() {
     for (status, body, says) in [
         (200, error(-32601, "no such method"), "no such method (code -32601)"),
         (400, error(-32602, "bad parameters"), "bad parameters (code -32602)"),
@@ -176,20 +176,21 @@ async fn refusals_are_told_with_the_reason() {
             Some((StatusCode::from_u16(status).unwrap(), body.to_string()).into_response())
         })
         .await;
-        for error in [told(node.client().head().await), told(node.client().block(Hash([1; 32])).await)] {
+        for error in [failure(node.client().head().await), failure(node.client().block(Hash([1; 32])).await)]
+        {
             assert!(matches!(error, ChainError::Refused { .. }), "{error:?}");
             assert!(error.to_string().ends_with(says), "{error}");
         }
     }
 }
 
-/// Whoever stands before the node says so, also where it speaks JSON-RPC.
+/// A proxy in front of the node answers like this, also in JSON-RPC.
 #[tokio::test]
-async fn a_node_that_is_away_for_a_while_is_unreachable() {
+async fn a_temporarily_unavailable_node_is_unreachable() {
     for status in [408, 425, 502, 503, 504].map(|code| StatusCode::from_u16(code).unwrap()) {
         for body in ["", r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"no backend"}}"#] {
             let node = FakeNode::serving(move |_, _| Some((status, body).into_response())).await;
-            for error in [told(node.client().head().await), told(node.client().identity().await)] {
+            for error in [failure(node.client().head().await), failure(node.client().identity().await)] {
                 assert!(matches!(error, ChainError::Unreachable { .. }), "{error:?}");
                 assert!(error.is_retryable(), "{error:?}");
                 assert!(error.to_string().ends_with(&format!(": HTTP status {status}")), "{error}");
@@ -198,42 +199,42 @@ async fn a_node_that_is_away_for_a_while_is_unreachable() {
     }
 }
 
-/// What nodes say that have no final block yet, or do not know a block.
+/// The answers of nodes that have no final block yet, or do not know a block.
 #[tokio::test]
 async fn a_block_that_is_not_there_is_no_error() {
-    for said in [
+    for refusal in [
         error(-32000, "finalized block not found"),
         error(-39001, "Unknown block"),
         error(-39001, "Unknown block error"),
         result(&Value::Null),
     ] {
-        let node = FakeNode::answering(move |_, _| said.clone()).await;
+        let node = FakeNode::answering(move |_, _| refusal.clone()).await;
         assert_eq!(node.client().finalised().await.unwrap(), None);
         assert_eq!(node.client().header(Hash([1; 32])).await.unwrap(), None);
         assert_eq!(node.client().header_at(7).await.unwrap(), None);
-        assert!(matches!(told(node.client().head().await), ChainError::Empty { .. }));
+        assert!(matches!(failure(node.client().head().await), ChainError::Empty { .. }));
     }
     let node = FakeNode::answering(|_, _| error(-32000, "the database is closed")).await;
-    assert!(matches!(told(node.client().finalised().await), ChainError::Refused { .. }));
+    assert!(matches!(failure(node.client().finalised().await), ChainError::Refused { .. }));
 }
 
 #[tokio::test]
-async fn a_height_above_which_there_is_none_is_untrue() {
+async fn the_greatest_height_is_untrue() {
     let node = FakeNode::answering(|_, _| result(&wire_header(u64::MAX, Hash([1; 32])))).await;
-    let error = told(node.client().head().await);
+    let error = failure(node.client().head().await);
     assert!(matches!(error, ChainError::Untrue { .. }), "{error:?}");
     assert!(error.to_string().ends_with("is at height 18446744073709551615, above which there is none"));
 }
 
 #[tokio::test]
-async fn what_a_node_says_moves_no_cursor() {
+async fn an_answer_with_control_characters_is_escaped() {
     let node = FakeNode::answering(|_, _| error(-1, "gone\u{1b}[1A\u{1b}[2K\nall is well")).await;
-    let said = told(node.client().head().await).to_string();
-    assert!(said.ends_with(r"gone\u{1b}[1A\u{1b}[2K\nall is well (code -1)"), "{said}");
+    let text = failure(node.client().head().await).to_string();
+    assert!(text.ends_with(r"gone\u{1b}[1A\u{1b}[2K\nall is well (code -1)"), "{text}");
 }
 
 #[tokio::test]
-async fn a_limited_rate_is_told_with_the_time_to_wait() {
+async fn a_limited_rate_is_reported_with_the_time_to_wait() {
     let second = Duration::from_secs(1);
     for (after, expected) in
         [(Some("7"), Some(7 * second)), (None, None), (Some("soon"), None), (Some("-1"), None)]
@@ -246,24 +247,25 @@ async fn a_limited_rate_is_told_with_the_time_to_wait() {
             Some(response)
         })
         .await;
-        let error = told(node.client().head().await);
+        let error = failure(node.client().head().await);
         assert!(
             matches!(error, ChainError::RateLimited { retry_after, .. } if retry_after == expected),
             "{after:?}: {error:?}"
         );
         assert_eq!(error.to_string().ends_with(": ask again in 7 s"), expected.is_some(), "{error}");
     }
-    for said in [error(-32005, "limit exceeded"), error(429, "too fast"), error(-32000, "Rate limit reached")]
+    for refusal in
+        [error(-32005, "limit exceeded"), error(429, "too fast"), error(-32000, "Rate limit reached")]
     {
-        let node = FakeNode::answering(move |_, _| said.clone()).await;
-        for error in [told(node.client().head().await), told(node.client().identity().await)] {
+        let node = FakeNode::answering(move |_, _| refusal.clone()).await;
+        for error in [failure(node.client().head().await), failure(node.client().identity().await)] {
             assert!(matches!(error, ChainError::RateLimited { retry_after: None, .. }), "{error:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_node_that_wants_to_be_left_alone_is() {
+async fn a_node_that_limits_the_rate_is_not_asked_again() {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
     let node = FakeNode::serving(move |_, _| {
@@ -273,14 +275,14 @@ async fn a_node_that_wants_to_be_left_alone_is() {
     .await;
     let client = node.client();
     for _ in 0..3 {
-        for error in [told(client.head().await), told(client.clone().block(Hash([1; 32])).await)] {
+        for error in [failure(client.head().await), failure(client.clone().block(Hash([1; 32])).await)] {
             let ChainError::RateLimited { retry_after: Some(left), .. } = error else { panic!("{error:?}") };
             assert!(left <= Duration::from_mins(1));
         }
     }
     assert_eq!(asked.load(Ordering::Relaxed), 1);
-    told(node.client().head().await);
-    assert_eq!(asked.load(Ordering::Relaxed), 2, "another client knows nothing of it");
+    failure(node.client().head().await);
+    assert_eq!(asked.load(Ordering::Relaxed), 2, "another client is not limited");
 }
 
 #[tokio::test]
@@ -288,19 +290,21 @@ async fn a_node_that_does_not_answer_times_out() {
     let limit = Duration::from_millis(50);
     let node = FakeNode::serving(|_, _| None).await;
     let client = node.client().with_timeout(limit);
-    for error in
-        [told(client.head().await), told(client.identity().await), told(client.block(Hash([1; 32])).await)]
-    {
+    for error in [
+        failure(client.head().await),
+        failure(client.identity().await),
+        failure(client.block(Hash([1; 32])).await),
+    ] {
         assert!(matches!(error, ChainError::TimedOut { after, .. } if after == limit), "{error:?}");
     }
 }
 
 #[tokio::test]
-async fn a_port_where_nobody_listens_is_unreachable() {
+async fn a_closed_port_is_unreachable() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let error = told(client(address).head().await);
+    let error = failure(client(address).head().await);
     assert!(matches!(error, ChainError::Unreachable { .. }), "{error:?}");
     assert!(error.to_string().contains("Connection refused"), "{error}");
 }
@@ -314,13 +318,13 @@ async fn a_connection_that_breaks_is_unreachable() {
             drop(listener.accept().await.unwrap());
         }
     });
-    let error = told(client(address).head().await);
+    let error = failure(client(address).head().await);
     assert!(matches!(error, ChainError::Unreachable { .. }), "{error:?}");
     server.abort();
 }
 
 #[tokio::test]
-async fn user_password_and_path_reach_the_node_and_nobody_else() {
+async fn user_password_and_path_reach_the_node_and_are_not_shown() {
     let node = FakeNode::serving(|headers, _| {
         // `user:password` in base64.
         let known = headers.get("authorization").is_some_and(|header| header == "Basic dXNlcjpwYXNzd29yZA==");
@@ -336,7 +340,7 @@ async fn user_password_and_path_reach_the_node_and_nobody_else() {
 }
 
 #[test]
-fn a_client_needs_an_address_of_http() {
+fn a_client_needs_an_http_address() {
     let refused = EthereumClient::new("ws://127.0.0.1:1".parse().unwrap());
     assert!(matches!(refused, Err(EndpointError::WrongScheme { .. })));
 }

@@ -1,10 +1,10 @@
-//! Blocks whose parts do not fit each other.
+//! Blocks whose parts do not fit together.
 
 use serde_json::{Value, json};
 use watchkeeper_chain::Hash;
 use watchkeeper_chain::adapter::{ChainClient, ChainError};
 
-use crate::adapter::told;
+use crate::adapter::failure;
 use crate::fake::{FakeNode, forged, hash, header_with, result, wire_header};
 
 /// ```text
@@ -48,7 +48,7 @@ async fn receipts_belong_to_the_transactions_of_their_block() {
         .await;
         let answer = node.client().block(asked).await;
         if let Some(says) = says {
-            let error = told(answer);
+            let error = failure(answer);
             assert!(error.to_string().contains(says), "{error}");
         } else {
             let block = answer.unwrap().unwrap();
@@ -59,7 +59,7 @@ async fn receipts_belong_to_the_transactions_of_their_block() {
     }
 }
 
-/// A node that holds transactions back, or makes some up.
+/// One node omits transactions, the other invents some.
 #[tokio::test]
 async fn a_block_has_transactions_if_its_header_says_so() {
     let some = format!("0x{}", "c".repeat(64));
@@ -81,10 +81,10 @@ async fn a_block_has_transactions_if_its_header_says_so() {
             result(if method == "eth_getBlockReceipts" { &receipts } else { &block })
         })
         .await;
-        let error = told(node.client().block(asked).await);
+        let error = failure(node.client().block(asked).await);
         assert!(matches!(error, ChainError::Untrue { .. }), "{error:?}");
         assert!(error.to_string().ends_with(says), "{error}");
-        // Chains with headers of their own may have roots of their own.
+        // Chains with their own header format may have other roots.
         node.client().trusting_hashes().block(asked).await.unwrap().unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! A server that answers as no node does.
+//! A server with scripted answers.
 
 use std::future::pending;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,22 +14,22 @@ use tokio::task::JoinHandle;
 use watchkeeper_chain::Hash;
 use watchkeeper_chain::adapter::ethereum::EthereumClient;
 
-/// What is in the path of every address here, and in no error.
+/// A part of the path of every address here; no error may show it.
 pub(crate) const SECRET: &str = "0123456789abcdef";
 
-/// No node: a server that answers as it is told to.
+/// A server with scripted answers in place of a node.
 pub(crate) struct FakeNode {
     pub(crate) address: SocketAddr,
     server: JoinHandle<()>,
 }
 
 impl FakeNode {
-    /// Answers every request with what `answer` makes of its method and parameters.
+    /// Answers every request with the result of `answer` for its method and parameters.
     pub(crate) async fn answering(answer: impl Fn(&str, &Value) -> Value + Send + Sync + 'static) -> Self {
         Self::serving(move |_, body| Some(self::answer(&body, &answer))).await
     }
 
-    /// Answers with what `serve` makes of headers and body, or not at all.
+    /// Answers with the result of `serve` for headers and body; `None` is no answer.
     pub(crate) async fn serving(
         serve: impl Fn(HeaderMap, Bytes) -> Option<Response> + Send + Sync + 'static,
     ) -> Self {
@@ -55,19 +55,19 @@ impl FakeNode {
     }
 }
 
-/// What `answer` makes of the method and parameters of each question in a request.
+/// The results of `answer` for the method and parameters of each call in a request.
 pub(crate) fn answer(body: &Bytes, answer: impl Fn(&str, &Value) -> Value) -> Response {
     let one = |question: &Value| {
-        let mut said = answer(question["method"].as_str().unwrap(), &question["params"]);
-        said["jsonrpc"] = "2.0".into();
-        said["id"] = question["id"].clone();
-        said
+        let mut reply = answer(question["method"].as_str().unwrap(), &question["params"]);
+        reply["jsonrpc"] = "2.0".into();
+        reply["id"] = question["id"].clone();
+        reply
     };
-    let said: Value = match serde_json::from_slice(body).unwrap() {
+    let reply: Value = match serde_json::from_slice(body).unwrap() {
         Value::Array(questions) => questions.iter().map(one).collect(),
         question => one(&question),
     };
-    said.to_string().into_response()
+    reply.to_string().into_response()
 }
 
 /// Answers like a node that has this branch, lowest first, whose blocks are all empty.
@@ -86,7 +86,7 @@ pub(crate) fn chain(id: &'static str, branch: Vec<Value>) -> impl Fn(&str, &Valu
     }
 }
 
-/// A branch of so many blocks above its first one, which `seed` tells from others.
+/// A branch with this many blocks above its first one, which `seed` distinguishes from others.
 pub(crate) fn branch(seed: u8, blocks: u64) -> Vec<Value> {
     let mut branch = vec![wire_header(0, Hash([seed; 32]))];
     for height in 1..=blocks {
@@ -114,15 +114,15 @@ pub(crate) fn error(code: i64, message: &str) -> Value {
     json!({ "error": { "code": code, "message": message } })
 }
 
-/// What the header of a block without transactions names as their root.
+/// The transactions root in the header of an empty block.
 const ROOT_OF_NONE: &str = "0x56e81f171bcc55a6ff8345e692c0f86e5b48e01b996cadc001622fb5e363b421";
 
-/// The header of a block without transactions as nodes give it, with a hash that is true for it.
+/// The header of an empty block as nodes return it, with its true hash.
 pub(crate) fn wire_header(height: u64, parent: Hash) -> Value {
     header_with(height, parent, ROOT_OF_NONE)
 }
 
-/// The same of a block whose transactions have this root.
+/// The header of a block whose transactions have this root.
 pub(crate) fn header_with(height: u64, parent: Hash, transactions_root: &str) -> Value {
     let mut header = json!({
         "parentHash": format!("0x{parent}"),
@@ -149,7 +149,7 @@ pub(crate) fn hash(header: &Value) -> Hash {
     header["hash"].as_str().unwrap().parse().unwrap()
 }
 
-/// The header with something else in one place, and the hash of before.
+/// The header with one field changed and the hash unchanged.
 pub(crate) fn forged(header: &Value, field: &str, value: impl Into<Value>) -> Value {
     let mut header = header.clone();
     header[field] = value.into();

@@ -1,4 +1,4 @@
-//! Ethereum endpoints that are gone, slow, broken or lie.
+//! Ethereum endpoints that are down, slow, broken or lie.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

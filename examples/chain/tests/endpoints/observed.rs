@@ -1,4 +1,4 @@
-//! What the observer makes of them: a failure of that source, and nothing else.
+//! The observer on such endpoints: only the bad source fails.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -15,7 +15,7 @@ use watchkeeper_chain::{Agreement, ChainConfig, ChainObserver, ChainSource, Chai
 
 use crate::fake::{FakeNode, branch, chain, client, forged, hash};
 
-/// What is wrong with a node: the text of its failure, or how it stands.
+/// The text of a node's failure, or its agreement.
 fn trouble(view: &ChainView, name: &str) -> String {
     let Some(node) = view.node(name) else { return "not seen yet".to_owned() };
     let failure = node.health.facts.last_failure.as_ref().map(ToString::to_string);
@@ -27,7 +27,7 @@ fn trouble(view: &ChainView, name: &str) -> String {
 }
 
 #[tokio::test]
-async fn bad_endpoints_fail_for_themselves_and_the_good_one_is_followed() {
+async fn bad_endpoints_fail_alone_and_the_good_one_is_followed() {
     let good_branch = branch(0, 8);
     let wrong_parent = {
         let mut lies = good_branch.clone();
@@ -59,14 +59,14 @@ async fn bad_endpoints_fail_for_themselves_and_the_good_one_is_followed() {
         ("other genesis", FakeNode::answering(chain("0x1", branch(1, 20))).await, "another chain: 1"),
     ];
     let mut expected: BTreeMap<&str, &str> = fakes.iter().map(|(name, _, says)| (*name, *says)).collect();
-    expected.insert("is gone", "Connection refused");
+    expected.insert("is down", "Connection refused");
 
     let source = |name: &str, client: EthereumClient| {
         ObservedSource::new(name, ChainSource::local(client.with_timeout(Duration::from_millis(200))))
     };
     let mut sources: Vec<_> = fakes.iter().map(|(name, fake, _)| source(name, fake.client())).collect();
-    sources.push(source("is gone", client(gone)));
-    // A busy machine is no fault of the good one.
+    sources.push(source("is down", client(gone)));
+    // On a busy machine the good endpoint may be slow.
     let patient = good.client().with_timeout(Duration::from_mins(1));
     sources.push(ObservedSource::new("good", ChainSource::local(patient)));
 
@@ -81,11 +81,11 @@ async fn bad_endpoints_fail_for_themselves_and_the_good_one_is_followed() {
         .await
         .unwrap();
     let tip = hash(&good_branch[8]);
-    let told = |view: &ChainView| {
+    let settled = |view: &ChainView| {
         view.tip.is_some_and(|header| header.hash == tip)
             && expected.iter().all(|(name, says)| trouble(view, name).contains(says))
     };
-    let wait = runtime.handle().eventually("the good node is followed and the others have failed", told);
+    let wait = runtime.handle().eventually("the good node is followed and the others have failed", settled);
     let shown = wait
         .or_now()
         .show(|view| {

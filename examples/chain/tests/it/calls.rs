@@ -19,35 +19,36 @@ async fn a_cycle_asks_each_node_for_its_head_and_one_node_for_a_new_block() {
         for (_, node) in &nodes {
             tree.advance(node, &format!("a{height}"));
         }
-        assert_eq!(watched.told().await, [format!("committed a{height}")]);
+        assert_eq!(watched.events().await, [format!("committed a{height}")]);
     }
     let asked: Vec<usize> = calls("head").zip(before).map(|(after, before)| after - before).collect();
     assert_eq!(asked, [20, 20, 20]);
     assert_eq!(calls("block").sum::<usize>(), 20);
-    // The root, and no header more: heads bring their own.
+    // Only the header of the root: a head is a header already.
     assert_eq!((calls("header").sum::<usize>(), calls("header_at").sum::<usize>()), (3, 0));
     assert_eq!(calls("identity").collect::<Vec<_>>(), [1, 1, 1]);
 }
 
-/// Each node for its head; with a new one for its last final block, and one of them for the block; and now and
-/// then for what it is.
+/// Each node is asked for its head. With a new head it is also asked for its last final block, and one node for the
+/// new block. At longer intervals each is asked for its chain's identity.
 #[tokio::test(start_paused = true)]
 async fn an_idle_cycle_costs_one_call_a_node() {
     let tree = Tree::new(&long("a", 3));
     let nodes = ["n1", "n2", "n3"].map(|name| (name, tree.node("g")));
     let mut watched =
         Watched::start(config(), local(&nodes.each_ref().map(|(name, node)| (*name, node)))).await;
-    watched.told().await;
+    watched.events().await;
     let calls =
         || nodes.iter().flat_map(|(_, node)| node.script().calls.clone().into_values()).sum::<usize>();
     let began = Instant::now();
-    for (head, told, cost) in [("g", "", 3), ("a1", "committed a1", 3 + 3 + 1), ("a1", "", 3), ("a1", "", 3)]
+    for (head, events, cost) in
+        [("g", "", 3), ("a1", "committed a1", 3 + 3 + 1), ("a1", "", 3), ("a1", "", 3)]
     {
         let before = calls();
         for (_, node) in &nodes {
             tree.advance(node, head);
         }
-        assert_eq!((watched.told().await.join(" ").as_str(), calls() - before), (told, cost));
+        assert_eq!((watched.events().await.join(" ").as_str(), calls() - before), (events, cost));
     }
     let (before, handle) = (calls(), watched.runtime.handle());
     let cycle = handle.status().cycle;
@@ -57,23 +58,23 @@ async fn an_idle_cycle_costs_one_call_a_node() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_does_not_say_what_is_final_is_asked_less_and_less() {
+async fn a_node_that_reports_no_finality_is_asked_less_and_less() {
     let tree = Tree::new("g a1 a2");
     let n1 = tree.node("a1");
     let mut watched = Watched::start(config(), local(&[("n1", &n1)])).await;
-    watched.told().await;
+    watched.events().await;
     let refused = ChainError::Empty { endpoint: "n1".to_owned() };
     n1.script().fails.insert("finalised", refused);
     tree.advance(&n1, "a2");
     let before = n1.script().calls["finalised"];
     tokio::time::sleep(120 * SECOND).await;
-    // At once, after 1, 2, 4, 8 and 16 s, and then each 30 s.
+    // At once, after 1, 2, 4, 8 and 16 s, and then every 30 s.
     let asked = n1.script().calls["finalised"] - before;
     assert!((8..=9).contains(&asked), "{asked}");
     n1.script().fails.clear();
     n1.script().finalised = Some(hash("a1"));
-    watched.heard();
+    watched.emitted();
     tokio::time::sleep(config().identify_every + SECOND).await;
-    let told: Vec<String> = watched.heard().iter().map(in_words).collect();
-    assert_eq!(told, ["finalised a1"]);
+    let events: Vec<String> = watched.emitted().iter().map(in_words).collect();
+    assert_eq!(events, ["finalised a1"]);
 }

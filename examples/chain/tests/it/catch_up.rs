@@ -1,4 +1,4 @@
-//! How the observer gets to where the nodes are.
+//! How the observer catches up with its nodes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,12 +23,12 @@ async fn missing_parents_are_asked_for_once() {
     let tree = Tree::new(&long("a", 6));
     let (n1, n2) = (tree.node("a1"), tree.node("a1"));
     let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
-    watched.told().await;
+    watched.events().await;
     let asked = |method| [&n1, &n2].map(|node| node.script().calls.get(method).copied().unwrap_or(0));
     let before: usize = asked("header").iter().sum();
     tree.advance(&n1, "a6");
     tree.advance(&n2, "a6");
-    assert_eq!(watched.told().await, ["committed a2 a3 a4 a5 a6"]);
+    assert_eq!(watched.events().await, ["committed a2 a3 a4 a5 a6"]);
     assert_eq!(asked("header").iter().sum::<usize>() - before, 4, "a5 a4 a3 a2");
     assert_eq!(asked("block").iter().sum::<usize>(), 6);
 }
@@ -39,35 +39,35 @@ async fn headers_are_filled_in_within_a_bound_each_cycle() {
     let n1 = tree.node("a100");
     let config = ChainConfig { backfill: 10, block_window: 16, ..config() };
     let mut watched = Watched::start(config, local(&[("n1", &n1)])).await;
-    let mut told = vec!["g".to_owned()];
+    let mut folded = vec!["g".to_owned()];
     let mut cycles = 0;
-    while told.last().unwrap() != "a100" {
+    while folded.last().unwrap() != "a100" {
         let before = n1.script().calls.clone();
         let view = watched.cycle().await;
         let since = |method| n1.script().calls.get(method).unwrap_or(&0) - before.get(method).unwrap_or(&0);
         assert!(since("header") + since("header_at") <= 10);
-        fold(&mut told, &watched.heard());
-        if told.last().unwrap() != "a100" && cycles > 0 {
+        fold(&mut folded, &watched.emitted());
+        if folded.last().unwrap() != "a100" && cycles > 0 {
             let progress = view.progress.unwrap();
-            assert_eq!((progress.goal, progress.height + 1), (100, told.len() as u64));
+            assert_eq!((progress.goal, progress.height + 1), (100, folded.len() as u64));
             assert!(progress.rate > 0.0 && progress.left.is_some(), "{progress:?}");
         }
         cycles += 1;
         tokio::time::sleep(SECOND).await;
     }
-    assert_eq!(told.len(), 101);
+    assert_eq!(folded.len(), 101);
     assert!(watched.cycle().await.progress.is_none());
 }
 
-/// The nodes go on while it catches up, and change the branch under it.
+/// While the observer catches up, the nodes grow and then switch to another branch.
 #[tokio::test(start_paused = true)]
-async fn a_catch_up_goes_on_beside_new_heads_and_reorgs() {
+async fn a_catch_up_goes_on_through_new_heads_and_reorgs() {
     let mut tree = Tree::new(&long("a", 300));
     tree.line(&branch("a40", "b", 41..=320));
     let (n1, n2) = (tree.node("a200"), tree.node("a200"));
     let config = ChainConfig { backfill: 16, block_window: 16, ..config() };
     let mut watched = Watched::start(config, local(&[("n1", &n1), ("n2", &n2)])).await;
-    let mut told = vec!["g".to_owned()];
+    let mut folded = vec!["g".to_owned()];
     for cycle in 0..60 {
         let head =
             if cycle < 5 { format!("a{}", 201 + cycle) } else { format!("b{}", (300 + cycle).min(320)) };
@@ -75,12 +75,12 @@ async fn a_catch_up_goes_on_beside_new_heads_and_reorgs() {
         tree.advance(&n2, &head);
         let view = watched.cycle().await;
         assert_eq!(show(view.node("n1").unwrap().head), head, "the head is known at once");
-        fold(&mut told, &watched.heard());
+        fold(&mut folded, &watched.emitted());
     }
-    assert_eq!((told.len(), told.last().unwrap().as_str()), (321, "b320"));
+    assert_eq!((folded.len(), folded.last().unwrap().as_str()), (321, "b320"));
 }
 
-/// The slow one comes first by name, and brings some headers whenever it is asked.
+/// The slow node is first by name, and returns some headers whenever it is asked.
 #[tokio::test(start_paused = true)]
 async fn a_slow_node_does_not_hold_up_a_catch_up() {
     let tree = Tree::new(&long("a", 640));
@@ -91,22 +91,22 @@ async fn a_slow_node_does_not_hold_up_a_catch_up() {
     let last = hash("a640");
     let done = watched.runtime.handle();
     let done = done.eventually("a640 is the tip", move |view| view.tip.is_some_and(|tip| tip.hash == last));
-    // Ten times 64 headers of the good one, when the slow one has had its time once.
+    // Ten times 64 headers from the good node, after one wait for the slow node.
     done.within(20 * SECOND).await.unwrap();
 }
 
-/// Whatever is left of it when the time is over is taken in.
+/// The headers that arrived before the time-out are kept.
 #[tokio::test(start_paused = true)]
 async fn a_slow_node_alone_is_caught_up_with_in_parts() {
     let tree = Tree::new(&long("a", 40));
     let n1 = tree.node("g");
     let mut watched = Watched::start(config(), local(&[("n1", &n1)])).await;
-    watched.told().await;
+    watched.events().await;
     n1.script().latency = Duration::from_millis(900);
     tree.advance(&n1, "a40");
     let last = hash("a40");
     let done = watched.runtime.handle();
-    done.eventually("parts of it are there", |view| view.pending > 10).within(30 * SECOND).await.unwrap();
+    done.eventually("some headers are there", |view| view.pending > 10).within(30 * SECOND).await.unwrap();
     let error = watched.cycle().await.node("n1").unwrap().error.clone();
     assert!(error.is_none(), "{error:?}");
     done.eventually("a40 is the tip", move |view| view.tip.is_some_and(|tip| tip.hash == last))
@@ -119,7 +119,7 @@ async fn a_slow_node_alone_is_caught_up_with_in_parts() {
 /// g - a1 - ... - a16 - ... - a31      n1 brings headers up to a12, no block, and goes back to g; n2 has a31
 /// ```
 #[tokio::test(start_paused = true)]
-async fn headers_that_their_node_has_left_keep_nobody_from_catching_up() {
+async fn headers_that_their_node_has_left_do_not_stop_the_catch_up() {
     let tree = Tree::new(&long("a", 31));
     let (n1, n2) = (tree.node("g"), tree.node("g"));
     let config = ChainConfig { block_window: 2, backfill: 3, pending_limit: 5, ..config() };
@@ -127,10 +127,10 @@ async fn headers_that_their_node_has_left_keep_nobody_from_catching_up() {
     n1.script().hangs.push("block");
     tree.advance(&n1, "a16");
     for _ in 0..10 {
-        assert_eq!(watched.told().await, [""; 0]);
+        assert_eq!(watched.events().await, [""; 0]);
     }
     tree.advance(&n1, "g");
-    watched.told().await;
+    watched.events().await;
     tree.advance(&n2, "a31");
     for _ in 0..30 {
         watched.cycle().await;
@@ -139,7 +139,7 @@ async fn headers_that_their_node_has_left_keep_nobody_from_catching_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_begins_where_it_is_told() {
+async fn it_begins_at_the_configured_start() {
     let tree = Tree::new(&long("a", 100));
     let known = ["a70", "a71"].map(|name| tree.header(name)).to_vec();
     let cases = [
@@ -149,20 +149,20 @@ async fn it_begins_where_it_is_told() {
         (Start::Recent(500), "g", 100),
         (Start::Known(known), "a70", 29),
     ];
-    for (start, root, told) in cases {
+    for (start, root, count) in cases {
         let n1 = tree.node("a100");
         let config = ChainConfig { start: start.clone(), ..config() };
         let mut watched = Watched::start(config, local(&[("n1", &n1)])).await;
         let view = watched.cycle().await;
-        let blocks = watched.heard().iter().map(in_words).collect::<String>();
+        let blocks = watched.emitted().iter().map(in_words).collect::<String>();
         assert_eq!(show(Some(view.graph.unwrap().root())), root, "{start:?}");
-        assert_eq!(blocks.split(' ').count() - 1, told, "{start:?}");
+        assert_eq!(blocks.split(' ').count() - 1, count, "{start:?}");
     }
 }
 
-/// A node that is far behind, and one whose height is a lie, do not decide where it begins.
+/// Neither a node that is far behind nor one that lies about its height decides where the observation begins.
 #[tokio::test(start_paused = true)]
-async fn it_begins_below_the_furthest_node_that_is_true() {
+async fn it_begins_below_the_furthest_honest_node() {
     let tree = Tree::new(&long("a", 100));
     let (behind, liar, good) = (tree.node("a5"), tree.node("a50"), tree.node("a100"));
     let far = Header { height: 1_000, hash: hash("x"), parent: hash("y"), ..tree.header("a50") };
@@ -177,17 +177,17 @@ async fn it_begins_below_the_furthest_node_that_is_true() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_starts_without_nodes_and_takes_them_as_they_come() {
+async fn it_starts_without_nodes_and_adds_them_as_they_come() {
     let tree = Tree::new("g a1 a2");
     let mut watched = Watched::start(config(), Vec::new()).await;
     let view = watched.cycle().await;
     assert!(view.graph.is_none() && view.tip.is_none());
     watched.sources.replace(local(&[("n1", &tree.node("a2"))]));
-    assert_eq!(watched.told().await, ["committed a1 a2"]);
+    assert_eq!(watched.events().await, ["committed a1 a2"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_defaults_of_a_long_interval_are_taken() {
+async fn the_defaults_of_a_long_interval_are_accepted() {
     let hours = |hours| Duration::from_hours(hours);
     let [short, long, longest] = [1, 8, 24].map(|nth| ChainConfig::every(hours(nth)));
     assert_eq!([short.stale_after, long.stale_after, longest.stale_after], [3, 24, 24].map(hours));
@@ -196,11 +196,11 @@ async fn the_defaults_of_a_long_interval_are_taken() {
     let tree = Tree::new("g a1");
     let config = ChainConfig { start: Start::Genesis, ..longest };
     let mut watched = Watched::start(config, local(&[("n1", &tree.node("a1"))])).await;
-    assert_eq!(watched.told().await, ["committed a1"]);
+    assert_eq!(watched.events().await, ["committed a1"]);
 }
 
 #[tokio::test]
-async fn settings_that_make_no_sense_are_refused() {
+async fn invalid_settings_are_refused() {
     use watchkeeper::{ObservationConfig, ObservationRuntime, ObservationRuntimeError, StaticSourceProvider};
     use watchkeeper_chain::ChainObserver;
 
@@ -212,18 +212,18 @@ async fn settings_that_make_no_sense_are_refused() {
         (ChainConfig { start: Start::Known(Vec::new()), ..config() }, "has no headers"),
         (ChainConfig { start: Start::Known(apart), ..config() }, "is no chain"),
     ];
-    for (config, said) in cases {
+    for (config, fault) in cases {
         let observer: ChainObserver<Node> = ChainObserver::new(config);
         let provider = StaticSourceProvider::new(Vec::new());
         let started = ObservationRuntime::start(provider, observer, ObservationConfig::default()).await;
         let Err(ObservationRuntimeError::ObserverInit { source }) = started else {
-            panic!("it started, though it {said}")
+            panic!("it started, but: {fault}")
         };
-        assert!(source.to_string().contains(said), "{source}");
+        assert!(source.to_string().contains(fault), "{source}");
     }
 }
 
-/// Answers one question for a height at a time, and none while there are more.
+/// Answers one request by height at a time, and refuses the others.
 #[derive(Clone, Debug)]
 struct Narrow {
     node: Node,
@@ -251,7 +251,7 @@ impl ChainClient for Narrow {
     }
 
     async fn header_at(&self, height: Height) -> Result<Option<Header>, ChainError> {
-        // Given back also by a call that is not waited for.
+        // The guard is also released when the call is dropped.
         let Ok(_alone) = self.alone.try_lock() else {
             return Err(ChainError::RateLimited { endpoint: "narrow".to_owned(), retry_after: None });
         };
@@ -264,9 +264,9 @@ impl ChainClient for Narrow {
     }
 }
 
-/// What is answered before the first refusal counts, and then it is asked for less at once.
+/// What was answered before the first refusal is kept, and then fewer requests are made at once.
 #[tokio::test(start_paused = true)]
-async fn a_node_that_bears_one_call_at_a_time_is_caught_up_with() {
+async fn a_node_that_allows_one_call_at_a_time_is_caught_up_with() {
     let tree = Tree::new(&long("a", 200));
     let node = Narrow { node: tree.node("g"), alone: Arc::default() };
     let config = ChainConfig { backfill: 16, ..config() };

@@ -1,4 +1,4 @@
-//! The observer by hand, without a runtime: its events add up to what it shows, and an interruption loses nothing.
+//! The observer without a runtime: its events fold to its snapshot, and an interruption loses none.
 
 use std::slice::from_ref;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use watchkeeper_chain::{ChainEvent, ChainObserver, ChainSource, ChainView};
 
 use crate::common::{Event, Node, SECOND, Tree, config, fold, hash, local, name};
 
-/// The branch from genesis on, which no event has to say, and its last final block: what the events say of them.
+/// The branch and its last final block, folded from the events; genesis has no event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Followed {
     branch: Vec<String>,
@@ -61,7 +61,7 @@ fn node(tree: &Tree, head: &str, does: Does) -> Node {
         Does::Finalise(block) => script.finalised = Some(hash(block)),
         Does::Fail(method) => {
             let error =
-                ChainError::Refused { endpoint: "node".to_owned(), method, reason: "told to".to_owned() };
+                ChainError::Refused { endpoint: "node".to_owned(), method, reason: "scripted".to_owned() };
             script.fails.insert(method, error);
         }
         Does::Hang(method) => script.hangs.push(method),
@@ -76,7 +76,7 @@ fn node(tree: &Tree, head: &str, does: Does) -> Node {
 ///         b2 - b3 - b4 - b5 - b6
 /// ```
 #[tokio::test(start_paused = true)]
-async fn events_add_up_to_the_branch_and_no_interruption_loses_one() {
+async fn events_fold_to_the_branch_and_no_interruption_loses_one() {
     use Does::{Answer, Fail, Finalise, Hang};
     let tree = Tree::new("g a1 a2 a3\na1 b2 b3 b4 b5 b6");
     let script = [
@@ -88,7 +88,7 @@ async fn events_add_up_to_the_branch_and_no_interruption_loses_one() {
         [("b6", Fail("block")), ("b6", Fail("header"))],
         [("b5", Answer), ("b5", Finalise("b3"))], // it is reverted
         [("b6", Finalise("b4")), ("b6", Finalise("b4"))],
-        // After an interruption answers may come a poll late, and what follows from them another one.
+        // After an interruption answers may come one poll late, and the events that follow from them another poll.
         [("b6", Finalise("b4")), ("b6", Finalise("b4"))],
         [("b6", Finalise("b4")), ("b6", Finalise("b4"))],
     ];

@@ -1,4 +1,4 @@
-//! What an error prints where nobody has prepared for it: `Error: {error:?}`, as `main` and `unwrap` do.
+//! What an error prints as `{error:?}`, as `main` and `unwrap` do.
 
 use std::error::Error;
 use std::io;
@@ -21,7 +21,7 @@ use watchkeeper_chain::{ChainConfigError, Hash, InsertError, PruneError};
 const ONE: Hash = Hash([0x11; 32]);
 const TWO: Hash = Hash([0x22; 32]);
 
-/// At least one of each public error, and what it prints.
+/// At least one of each public error, with its text.
 #[rustfmt::skip]
 fn errors() -> Vec<(Box<dyn Error + Send + Sync>, &'static str)> {
     let (endpoint, reason) = (|| "n1".to_owned(), || "busy".to_owned());
@@ -113,7 +113,7 @@ fn errors() -> Vec<(Box<dyn Error + Send + Sync>, &'static str)> {
     ]
 }
 
-// A derived Debug said `MissingParent { hash: 11111111, height: 2, .. }`, and the sentence was never seen.
+// A derived Debug printed `MissingParent { hash: 11111111, height: 2, .. }`, and never the sentence.
 #[test]
 fn every_error_prints_its_sentence_and_its_causes() {
     for (error, expected) in errors() {
@@ -123,7 +123,7 @@ fn every_error_prints_its_sentence_and_its_causes() {
 }
 
 #[test]
-fn a_question_mark_in_main_shows_it() {
+fn an_error_returned_from_main_prints_its_sentence() {
     fn main() -> Result<(), Box<dyn Error>> {
         "0xzz".parse::<Hash>()?;
         Ok(())

@@ -1,4 +1,4 @@
-//! What is final, who breaks it, and what is let go below it.
+//! Which block is final, which nodes breach it, and what is forgotten below it.
 
 use watchkeeper_chain::{Agreement, ChainConfig, OnBranch, Start};
 
@@ -18,19 +18,19 @@ async fn a_reorg_may_reach_down_to_the_final_block_and_no_deeper() {
         node.script().finalised = Some(hash("a2"));
     }
     let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
-    assert_eq!(watched.told().await, ["committed a1 a2 a3 a4", "finalised a2"]);
+    assert_eq!(watched.events().await, ["committed a1 a2 a3 a4", "finalised a2"]);
     tree.advance(&n1, "b5");
-    assert_eq!(watched.told().await, ["reorged a4 a3 to b3 b4 b5 at a2"]);
+    assert_eq!(watched.events().await, ["reorged a4 a3 to b3 b4 b5 at a2"]);
     tree.advance(&n2, "c6");
-    assert_eq!(watched.told().await, ["n2 breached a2 by c6"]);
+    assert_eq!(watched.events().await, ["n2 breached a2 by c6"]);
     let view = watched.cycle().await;
     assert_eq!(view.node("n2").unwrap().agreement, Agreement::Breached);
     assert_eq!(show(view.tip), "b5");
-    // It is told once, and the node is believed again once it is back.
+    // The breach is emitted once, and the node counts again once it is back on the branch.
     tree.advance(&n1, "b6");
-    assert_eq!(watched.told().await, ["committed b6"]);
+    assert_eq!(watched.events().await, ["committed b6"]);
     tree.advance(&n2, "b6");
-    assert_eq!(watched.told().await, [""; 0]);
+    assert_eq!(watched.events().await, [""; 0]);
     assert_eq!(show(watched.cycle().await.shared_head()), "b6");
 }
 
@@ -45,25 +45,25 @@ async fn a_node_in_breach_stays_so_when_it_skips_a_block() {
     let (n1, n2) = (tree.node("a4"), tree.node("a4"));
     n1.script().finalised = Some(hash("a2"));
     let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
-    assert_eq!(watched.told().await, ["committed a1 a2 a3 a4", "finalised a2"]);
+    assert_eq!(watched.events().await, ["committed a1 a2 a3 a4", "finalised a2"]);
     tree.advance(&n2, "c6");
-    assert_eq!(watched.told().await, ["n2 breached a2 by c6"]);
+    assert_eq!(watched.events().await, ["n2 breached a2 by c6"]);
     n2.script().hangs.push("header");
     tree.advance(&n2, "c8");
-    assert_eq!(watched.told().await, [""; 0]);
+    assert_eq!(watched.events().await, [""; 0]);
     assert_eq!(watched.cycle().await.node("n2").unwrap().agreement, Agreement::Breached);
     n2.script().hangs.clear();
     tokio::time::sleep(config().request_timeout).await;
     tree.advance(&n2, "c9");
     for _ in 0..3 {
-        assert_eq!(watched.told().await, [""; 0]);
+        assert_eq!(watched.events().await, [""; 0]);
     }
     assert_eq!(watched.cycle().await.node("n2").unwrap().agreement, Agreement::Breached);
 }
 
-/// Those that have fallen silent still have their votes: one of three is no majority.
+/// Silent nodes keep their votes: one node of three is no majority.
 #[tokio::test(start_paused = true)]
-async fn one_that_is_left_alone_makes_nothing_final() {
+async fn one_answering_node_of_three_makes_nothing_final() {
     let tree = Tree::new(&long("a", 6));
     let nodes = ["n1", "n2", "n3"].map(|name| (name, tree.node("a5")));
     for (_, node) in &nodes {
@@ -71,30 +71,30 @@ async fn one_that_is_left_alone_makes_nothing_final() {
     }
     let mut watched =
         Watched::start(config(), local(&nodes.each_ref().map(|(name, node)| (*name, node)))).await;
-    assert_eq!(watched.told().await, ["committed a1 a2 a3 a4 a5", "finalised a1"]);
+    assert_eq!(watched.events().await, ["committed a1 a2 a3 a4 a5", "finalised a1"]);
     for (_, node) in &nodes[1..] {
         node.script().hangs.push("");
     }
     nodes[0].1.script().finalised = Some(hash("a4"));
     tree.advance(&nodes[0].1, "a6");
-    assert_eq!(watched.told().await, ["committed a6"]);
+    assert_eq!(watched.events().await, ["committed a6"]);
     assert_eq!(show(watched.cycle().await.node("n1").unwrap().finalised), "a4");
     for _ in 0..10 {
-        assert_eq!(watched.told().await, [""; 0]);
+        assert_eq!(watched.events().await, [""; 0]);
     }
 }
 
-/// All nodes break finality: nothing moves, nothing crashes.
+/// All nodes breach finality: the tip stays, and nothing crashes.
 #[tokio::test(start_paused = true)]
-async fn a_breach_by_all_is_loud_and_changes_nothing() {
+async fn a_breach_by_all_nodes_is_emitted_and_changes_nothing() {
     let tree = Tree::new("g a1 a2 a3\ng b1 b2 b3 b4");
     let n1 = tree.node("a3");
     n1.script().finalised = Some(hash("a1"));
     let mut watched = Watched::start(config(), local(&[("n1", &n1)])).await;
-    assert_eq!(watched.told().await, ["committed a1 a2 a3", "finalised a1"]);
+    assert_eq!(watched.events().await, ["committed a1 a2 a3", "finalised a1"]);
     tree.advance(&n1, "b4");
-    assert_eq!(watched.told().await, ["n1 breached a1 by b4"]);
-    assert_eq!(watched.told().await, [""; 0]);
+    assert_eq!(watched.events().await, ["n1 breached a1 by b4"]);
+    assert_eq!(watched.events().await, [""; 0]);
     assert_eq!(show(watched.cycle().await.tip), "a3");
 }
 
@@ -107,25 +107,26 @@ async fn the_tip_does_not_follow_nodes_below_the_final_block() {
     let (n1, n2) = (tree.node("a5"), tree.node("a5"));
     n1.script().finalised = Some(hash("a3"));
     let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
-    assert_eq!(watched.told().await, ["committed a1 a2 a3 a4 a5", "finalised a3"]);
+    assert_eq!(watched.events().await, ["committed a1 a2 a3 a4 a5", "finalised a3"]);
     tree.advance(&n1, "a1");
-    assert_eq!(watched.told().await, ["n1 rewound a5 to a1", "n1 lags by 4"]);
+    assert_eq!(watched.events().await, ["n1 rewound a5 to a1", "n1 lags by 4"]);
     tree.advance(&n2, "a4");
-    assert_eq!(watched.told().await, ["n2 rewound a5 to a4", "reverted a5 to a4", "n1 caught up"]);
+    assert_eq!(watched.events().await, ["n2 rewound a5 to a4", "reverted a5 to a4", "n1 caught up"]);
     tree.advance(&n2, "a2");
-    assert_eq!(watched.told().await, ["n2 rewound a4 to a2"]);
+    assert_eq!(watched.events().await, ["n2 rewound a4 to a2"]);
     assert_eq!(show(watched.cycle().await.tip), "a4");
 }
 
-/// One node of three alone makes nothing final. Where the heads stand still, it is found out now and then.
+/// One node of three makes nothing final. While the heads stay the same, nodes are asked for finality at longer
+/// intervals.
 #[tokio::test(start_paused = true)]
-async fn more_than_half_make_a_block_final() {
+async fn more_than_half_of_the_nodes_make_a_block_final() {
     let tree = Tree::new("g a1 a2 a3");
     let nodes = ["n1", "n2", "n3"].map(|name| (name, tree.node("a3")));
     let mut watched =
         Watched::start(config(), local(&nodes.each_ref().map(|(name, node)| (*name, node)))).await;
-    watched.told().await;
-    for (nth, (block, told)) in
+    watched.events().await;
+    for (nth, (block, event)) in
         [("a3", ""), ("a1", "finalised a1"), ("a2", "finalised a2")].into_iter().enumerate()
     {
         for (_, node) in &nodes {
@@ -133,22 +134,22 @@ async fn more_than_half_make_a_block_final() {
         }
         nodes[nth].1.script().finalised = Some(hash(block));
         tokio::time::sleep(config().identify_every).await;
-        assert_eq!(watched.told().await.join(" "), told);
+        assert_eq!(watched.events().await.join(" "), event);
     }
 }
 
-/// Where nodes speak of no finality, depth makes blocks final.
+/// Where nodes report no finality, depth makes blocks final.
 #[tokio::test(start_paused = true)]
 async fn a_block_that_is_deep_enough_is_final() {
     let tree = Tree::new("g a1 a2 a3 a4\ng b1 b2 b3 b4 b5 b6");
     let n1 = tree.node("a2");
     let mut watched = Watched::start(ChainConfig { final_depth: 3, ..config() }, local(&[("n1", &n1)])).await;
-    assert_eq!(watched.told().await, ["committed a1 a2"]);
+    assert_eq!(watched.events().await, ["committed a1 a2"]);
     tree.advance(&n1, "a4");
-    watched.told().await;
+    watched.events().await;
     assert_eq!(show(watched.cycle().await.finalised), "a1");
     tree.advance(&n1, "b6");
-    assert_eq!(watched.told().await, ["n1 breached a1 by b6"]);
+    assert_eq!(watched.events().await, ["n1 breached a1 by b6"]);
 }
 
 /// ```text
@@ -165,12 +166,12 @@ async fn a_branch_that_leaves_below_the_root_is_a_breach() {
     let start = Start::Known(vec![tree.header("a60")]);
     let mut watched =
         Watched::start(ChainConfig { start, ..config() }, local(&[("n1", &n1), ("n2", &n2)])).await;
-    watched.told().await;
+    watched.events().await;
     tree.advance(&n2, "b90");
-    assert_eq!(watched.told().await, ["n2 breached a60 by b90"]);
+    assert_eq!(watched.events().await, ["n2 breached a60 by b90"]);
     let asked = n2.script().calls["header"];
     watched.cycle().await;
-    assert_eq!(n2.script().calls["header"], asked, "it is not walked again");
+    assert_eq!(n2.script().calls["header"], asked, "the branch is not walked again");
 }
 
 /// ```text
@@ -178,30 +179,30 @@ async fn a_branch_that_leaves_below_the_root_is_a_breach() {
 /// g - a1 - ... - a60 - ... - a80 - a81      n2 goes back below a60; it stays there, goes further, and returns
 /// ```
 #[tokio::test(start_paused = true)]
-async fn a_node_below_the_root_has_rewound_and_is_believed_when_it_is_back() {
+async fn a_node_below_the_root_has_rewound_and_counts_again_when_it_is_back() {
     let tree = Tree::new(&long("a", 81));
     let (n1, n2) = (tree.node("a80"), tree.node("a80"));
     let start = Start::Known(vec![tree.header("a60")]);
     let mut watched =
         Watched::start(ChainConfig { start, ..config() }, local(&[("n1", &n1), ("n2", &n2)])).await;
-    watched.told().await;
+    watched.events().await;
     tree.advance(&n2, "a40");
-    assert_eq!(watched.told().await, ["n2 rewound a80 to a40", "n2 lags by 40"]);
+    assert_eq!(watched.events().await, ["n2 rewound a80 to a40", "n2 lags by 40"]);
     let asked = n2.script().calls.clone();
     let view = watched.cycle().await;
     assert_eq!(view.node("n2").unwrap().agreement, Agreement::Below(40));
     assert_eq!((show(view.tip), show(view.head)), ("a80".to_owned(), "a80".to_owned()));
-    assert_eq!(n2.script().calls["identity"], asked["identity"], "it proved where it is");
+    assert_eq!(n2.script().calls["identity"], asked["identity"], "its identity is not asked for again");
     tree.advance(&n2, "a30");
-    assert_eq!(watched.told().await, ["n2 rewound a40 to a30"]);
-    // It does not hold the tip: when the other one goes back, nobody has it.
+    assert_eq!(watched.events().await, ["n2 rewound a40 to a30"]);
+    // n2 does not hold the tip: when n1 goes back, no node has it.
     tree.advance(&n1, "a79");
-    assert_eq!(watched.told().await, ["n1 rewound a80 to a79", "reverted a80 to a79"]);
+    assert_eq!(watched.events().await, ["n1 rewound a80 to a79", "reverted a80 to a79"]);
     tree.advance(&n2, "a81");
-    assert_eq!(watched.told().await, ["committed a80 a81", "n2 caught up"]);
+    assert_eq!(watched.events().await, ["committed a80 a81", "n2 caught up"]);
 }
 
-/// All nodes lose their chain, and begin anew from its first block.
+/// All nodes lose their chain and start again from its first block.
 ///
 /// ```text
 /// a60 is where the observation begins, and a80 the tip:
@@ -210,13 +211,13 @@ async fn a_node_below_the_root_has_rewound_and_is_believed_when_it_is_back() {
 ///     b1 - ... - b90
 /// ```
 #[tokio::test(start_paused = true)]
-async fn a_chain_that_is_wiped_keeps_what_is_final_and_says_that_nobody_has_it() {
+async fn after_a_wipe_of_all_nodes_the_final_block_stays_and_no_node_has_the_head() {
     let tree = Tree::new(&format!("{}\n{}", long("a", 80), long("b", 90)));
     let (n1, n2) = (tree.node("a80"), tree.node("a80"));
     let start = Start::Known(vec![tree.header("a60")]);
     let mut watched =
         Watched::start(ChainConfig { start, ..config() }, local(&[("n1", &n1), ("n2", &n2)])).await;
-    watched.told().await;
+    watched.events().await;
     let both = |head: &str| [&n1, &n2].map(|node| tree.advance(node, head));
     let steps: [(&str, &[&str], Agreement, &str); 4] = [
         (
@@ -229,18 +230,18 @@ async fn a_chain_that_is_wiped_keeps_what_is_final_and_says_that_nobody_has_it()
         ("b90", &["n1 breached a60 by b90", "n2 breached a60 by b90"], Agreement::Breached, "-"),
         ("a80", &["n1 caught up", "n2 caught up"], Agreement::Behind(0), "a80"),
     ];
-    for (at, told, agreement, head) in steps {
+    for (at, expected, agreement, head) in steps {
         both(at);
-        // One is asked for the way to a head that both have, and then the other.
-        let heard = [watched.told().await, watched.told().await].concat();
-        assert_eq!(heard, told, "at {at}");
+        // One node is asked for the path to a head that both have, and then the other.
+        let events = [watched.events().await, watched.events().await].concat();
+        assert_eq!(events, expected, "at {at}");
         let view = watched.cycle().await;
         assert!(view.nodes.values().all(|node| node.agreement == agreement), "at {at}: {:?}", view.nodes);
         assert_eq!([view.tip, view.finalised, view.head].map(show), ["a80", "a60", head], "at {at}");
     }
 }
 
-/// More headers lead from the root to the head than are kept without their parents.
+/// From the root to the head there are more headers than are kept without their parents.
 ///
 /// ```text
 /// a20 is where the observation begins:
@@ -252,7 +253,7 @@ async fn a_chain_that_is_wiped_keeps_what_is_final_and_says_that_nobody_has_it()
 async fn a_long_branch_that_leaves_below_the_root_is_a_breach_and_not_walked() {
     let mut tree = Tree::new(&long("a", 122));
     tree.line(&branch("a1", "b", 2..=120));
-    // The second bound has the branch asked for from below.
+    // With the second bound the branch is asked for from below.
     for backfill in [16, 4] {
         let (n1, n2) = (tree.node("a80"), tree.node("a80"));
         let start = Start::Known(vec![tree.header("a20")]);
@@ -260,24 +261,24 @@ async fn a_long_branch_that_leaves_below_the_root_is_a_breach_and_not_walked() {
         let config = ChainConfig { start, ..bounds };
         let mut watched = Watched::start(config, local(&[("n1", &n1), ("n2", &n2)])).await;
         while show(watched.cycle().await.tip) != "a80" {}
-        watched.heard();
+        watched.emitted();
         tree.advance(&n2, "b90");
-        assert_eq!(watched.told().await, ["n2 breached a20 by b90"]);
+        assert_eq!(watched.events().await, ["n2 breached a20 by b90"]);
         let calls = || {
             let calls = n2.script().calls.clone();
             ["header", "header_at"].iter().filter_map(|method| calls.get(method)).sum::<usize>()
         };
         let asked = calls();
         tree.advance(&n2, "b91");
-        assert_eq!(watched.told().await, [""; 0]);
-        assert_eq!(calls(), asked, "what is on top of it is off too");
+        assert_eq!(watched.events().await, [""; 0]);
+        assert_eq!(calls(), asked, "a block on top of the branch is a breach too");
         tree.advance(&n2, "b120");
         for _ in 0..5 {
-            assert_eq!(watched.told().await, [""; 0], "it is told once");
+            assert_eq!(watched.events().await, [""; 0], "the breach is emitted once");
         }
         assert_eq!(watched.cycle().await.node("n2").unwrap().agreement, Agreement::Breached);
-        assert_eq!(calls(), asked + 1, "it is asked what it has in the root's place");
-        // Nobody else has the blocks below its head: it is asked for them, and believed.
+        assert_eq!(calls(), asked + 1, "n2 is asked which block it has at the root's height");
+        // No other node has the blocks below its head: n2 is asked for them, and believed.
         tree.advance(&n2, "a122");
         for _ in 0..30 {
             watched.cycle().await;
@@ -286,7 +287,7 @@ async fn a_long_branch_that_leaves_below_the_root_is_a_breach_and_not_walked() {
     }
 }
 
-/// Two such branches, which are walked in one go each, and do not crowd one another out.
+/// Two such branches: each is walked at once, and neither pushes out the headers of the other.
 #[tokio::test(start_paused = true)]
 async fn several_branches_that_leave_below_the_root_are_all_breaches() {
     let mut tree = Tree::new(&long("a", 9));
@@ -296,12 +297,12 @@ async fn several_branches_that_leave_below_the_root_are_all_breaches() {
     let start = Start::Known(vec![tree.header("a4")]);
     let config = ChainConfig { start, pending_limit: 5, backfill: 8, ..config() };
     let mut watched = Watched::start(config, local(&[("n1", &n1), ("n2", &n2), ("n3", &n3)])).await;
-    watched.told().await;
+    watched.events().await;
     tree.advance(&n2, "b9");
     tree.advance(&n3, "c9");
-    assert_eq!(watched.told().await, ["n2 breached a4 by b9", "n3 breached a4 by c9"]);
+    assert_eq!(watched.events().await, ["n2 breached a4 by b9", "n3 breached a4 by c9"]);
     for _ in 0..5 {
-        assert_eq!(watched.told().await, [""; 0]);
+        assert_eq!(watched.events().await, [""; 0]);
     }
     let view = watched.cycle().await;
     assert_eq!(
@@ -315,7 +316,7 @@ fn keeps_little() -> ChainConfig {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_far_below_the_final_block_is_let_go_and_then_unknown() {
+async fn headers_far_below_the_final_block_are_forgotten_and_then_unknown() {
     let tree = Tree::new(&long("a", 200));
     let n1 = tree.node("a200");
     n1.script().finalised = Some(hash("a150"));
@@ -333,7 +334,7 @@ async fn what_is_far_below_the_final_block_is_let_go_and_then_unknown() {
 ///     b1 - ... - b600            weighs less
 /// ```
 #[tokio::test(start_paused = true)]
-async fn a_long_branch_beside_does_not_keep_itself_from_being_let_go() {
+async fn a_long_rival_branch_does_not_keep_itself_from_being_forgotten() {
     let heavy = (1..=81).fold("g".to_owned(), |line, height| format!("{line} a{height}:10"));
     let tree = Tree::new(&format!("{heavy}\n{}", long("b", 600)));
     let (n1, n2) = (tree.node("a80"), tree.node("b600"));
@@ -347,14 +348,14 @@ async fn a_long_branch_beside_does_not_keep_itself_from_being_let_go() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_laggard_pins_what_is_kept_until_it_is_silent_for_the_stated_time() {
+async fn a_laggard_keeps_headers_from_being_forgotten_until_it_is_silent_too_long() {
     let tree = Tree::new(&long("a", 400));
     let (n1, n2) = (tree.node("a10"), tree.node("a10"));
     let mut watched = Watched::start(keeps_little(), local(&[("n1", &n1), ("n2", &n2)])).await;
-    watched.told().await;
+    watched.events().await;
     n1.script().finalised = Some(hash("a390"));
     tree.advance(&n1, "a400");
-    watched.told().await;
+    watched.events().await;
     let root = |view: watchkeeper_chain::ChainView| show(Some(view.graph.unwrap().root()));
     assert_eq!(root(watched.cycle().await), "a90", "no more than 300 below the final block");
     n2.script().hangs.push("");

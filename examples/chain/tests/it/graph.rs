@@ -1,4 +1,4 @@
-//! The graph alone: what it takes, what it answers, how it is drawn.
+//! The graph alone: which headers it accepts, what it answers, how it is drawn.
 
 use watchkeeper_chain::{Graph, Header, InsertError, Inserted, OnBranch};
 
@@ -20,7 +20,7 @@ fn names(headers: &[Header]) -> String {
 }
 
 #[test]
-fn what_contradicts_is_refused_and_changes_nothing() {
+fn a_contradicting_header_is_refused_and_changes_nothing() {
     let tree = Tree::new("r g a1 a2");
     let mut graph = graph(&tree, "g a1");
     let a2 = tree.header("a2");
@@ -32,9 +32,9 @@ fn what_contradicts_is_refused_and_changes_nothing() {
         (Header { hash: hash("x"), ..tree.header("g") }, "is not above the root at 1"),
         (tree.header("r"), "is not above the root at 1"),
     ];
-    for (header, said) in cases {
+    for (header, fault) in cases {
         let error = graph.insert(header).unwrap_err();
-        assert!(error.to_string().contains(said), "{error}");
+        assert!(error.to_string().contains(fault), "{error}");
         assert_eq!(graph.len(), 2);
     }
     assert_eq!(graph.insert(tree.header("a1")), Ok(Inserted::Known));
@@ -53,7 +53,7 @@ fn what_contradicts_is_refused_and_changes_nothing() {
 ///          b2 - b3
 /// ```
 #[test]
-fn branches_are_told_apart() {
+fn branches_are_distinguished() {
     let tree = Tree::new(FORKS);
     let graph = graph(&tree, "g a1 a2 b2 a3 b3 a4 c4 c5");
     let path = graph.path(&hash("a4"), &hash("b3")).unwrap();
@@ -118,7 +118,7 @@ fn branches_are_drawn() {
 }
 
 #[test]
-fn what_is_far_from_a_fork_is_drawn_as_a_number() {
+fn blocks_far_from_a_fork_are_drawn_as_a_number() {
     let mut tree = Tree::new(&long("a", 1_000));
     tree.line(&branch("a500", "b", 501..=502));
     let mut graph = Graph::new(tree.header("g"));
@@ -149,7 +149,7 @@ fn what_is_far_from_a_fork_is_drawn_as_a_number() {
     assert_eq!(shape.join("\n"), expected);
     let between: Vec<&str> = drawn.lines().filter(|line| line.ends_with(" more")).collect();
     assert_eq!(between, ["        :  491 more", "      :    393 more"]);
-    // A single height is drawn: its line would be no shorter.
+    // A single height is drawn as it is: a number would take a line too.
     let drawn = graph.draw(&hash("a1000"), 992);
     assert_eq!(drawn.lines().count(), 9);
 }

@@ -161,13 +161,13 @@ fn check_tips(graph: &Graph, plain: &Plain) -> Result<(), TestCaseError> {
     prop_assert_eq!(above.len(), tips.iter().filter(|tip| plain.headers[*tip].height > height).count());
     for tip in &tips {
         let drawn = graph.draw(tip, 0);
-        prop_assert_eq!(told(&drawn), plain.headers.len(), "each block is told once:\n{}", drawn);
+        prop_assert_eq!(blocks_in(&drawn), plain.headers.len(), "each block is drawn once:\n{}", drawn);
     }
     Ok(())
 }
 
-/// How many blocks are drawn, or said to be between.
-fn told(drawn: &str) -> usize {
+/// How many blocks a drawing has: those that are drawn, and those that are counted as "more".
+fn blocks_in(drawn: &str) -> usize {
     let each = drawn.lines().map(|line| {
         let count = |wanted| line.chars().filter(|c| *c == wanted).count();
         let between = line.strip_suffix(" more").and_then(|line| line.rsplit(' ').next());

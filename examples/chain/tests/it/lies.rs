@@ -1,4 +1,4 @@
-//! Nodes that tell what is not true, or what leads nowhere.
+//! Nodes whose answers are false, or lead nowhere.
 
 use watchkeeper::ObservedSource;
 use watchkeeper_chain::adapter::ChainError;
@@ -6,7 +6,7 @@ use watchkeeper_chain::{Agreement, Block, ChainConfig, ChainSource, Hash, Header
 
 use crate::common::{Node, Tree, Watched, config, fold, hash, local, long, show};
 
-/// Gives a node this header, and that as its head.
+/// Gives a node this header, and makes it the head.
 pub(crate) fn lie(node: &Node, header: Header) {
     let mut script = node.script();
     script.blocks.insert(header.hash, Block { header, transactions: Vec::new() });
@@ -23,11 +23,11 @@ async fn a_lie_below_a_head_is_found_once() {
     let tree = Tree::new(&format!("{}\na1 b2 b3:{} b4 b5 b6 b7", long("a", 9), u128::MAX));
     let (bad, good) = (tree.node("a1"), tree.node("a1"));
     let mut watched = Watched::start(config(), local(&[("bad", &bad), ("good", &good)])).await;
-    assert_eq!(watched.told().await, ["committed a1"]);
+    assert_eq!(watched.events().await, ["committed a1"]);
     tree.advance(&bad, "b5");
     watched.cycle().await;
     let asked = bad.script().calls["header"];
-    // What is put on top of it is no better.
+    // Blocks on top of the lie are refused too.
     for head in ["b5", "b6", "b7"] {
         tree.advance(&bad, head);
         let view = watched.cycle().await;
@@ -52,45 +52,45 @@ async fn a_lie_below_a_head_is_found_once() {
 ///     Each cycle another lie: a child of g
 /// ```
 #[tokio::test(start_paused = true)]
-async fn headers_beside_the_branch_are_bounded_and_crowd_nobody_out() {
+async fn headers_off_the_branch_are_bounded_and_push_out_no_other() {
     let tree = Tree::new(&format!("{}\na1 b2 b3 b4", long("a", 9)));
     let (bad, good) = (tree.node("g"), tree.node("g"));
     let config = ChainConfig { headers_off_branch: 8, ..config() };
     let mut watched = Watched::start(config, local(&[("bad", &bad), ("good", &good)])).await;
     tree.advance(&good, "a3");
-    assert_eq!(watched.told().await, ["committed a1 a2 a3"]);
+    assert_eq!(watched.events().await, ["committed a1 a2 a3"]);
     for nth in 0..40u8 {
         lie(&bad, Header { hash: Hash([nth + 100; 32]), parent: hash("g"), height: 1, work: 1, time: 0 });
         assert!(watched.cycle().await.graph.unwrap().len() <= 4 + 8);
     }
-    watched.heard();
+    watched.emitted();
     tree.advance(&good, "b4");
-    assert_eq!(watched.told().await, ["reorged a3 a2 to b2 b3 b4 at a1"]);
+    assert_eq!(watched.events().await, ["reorged a3 a2 to b2 b3 b4 at a1"]);
 }
 
 /// ```text
 /// g - a1 - ... - a9       what the node has in the end
 ///      \
-///       x (4)             what it told first: a1 is not at 3
+///       x (4)             what it reported first: a1 is not at 3
 /// ```
 #[tokio::test(start_paused = true)]
-async fn a_node_that_lied_about_a_gap_is_believed_when_it_tells_the_truth() {
+async fn a_node_that_lied_about_a_gap_is_believed_when_it_stops_lying() {
     let tree = Tree::new(&long("a", 9));
     let n1 = tree.node("g");
     let mut watched = Watched::start(config(), local(&[("n1", &n1)])).await;
     tree.advance(&n1, "a1");
     lie(&n1, Header { hash: hash("x"), parent: hash("a1"), height: 4, work: 1, time: 0 });
-    watched.told().await;
+    watched.events().await;
     let error = watched.cycle().await.node("n1").unwrap().error.clone();
     assert!(matches!(error, Some(ChainError::Untrue { .. })), "{error:?}");
     tree.advance(&n1, "a9");
-    assert_eq!(watched.told().await, ["committed a1 a2 a3 a4 a5 a6 a7 a8 a9"]);
+    assert_eq!(watched.events().await, ["committed a1 a2 a3 a4 a5 a6 a7 a8 a9"]);
     assert_eq!(watched.cycle().await.pending, 0);
 }
 
-/// A node that goes on telling heads whose parents nobody has.
+/// A node keeps reporting heads whose parents no node has.
 #[tokio::test(start_paused = true)]
-async fn headers_without_parents_are_bounded_and_crowd_nobody_out() {
+async fn headers_without_parents_are_bounded_and_push_out_no_other() {
     let tree = Tree::new(&long("a", 30));
     let (bad, good) = (tree.node("g"), tree.node("g"));
     let config = ChainConfig { pending_limit: 8, backfill: 4, ..config() };
@@ -113,60 +113,61 @@ async fn headers_without_parents_are_bounded_and_crowd_nobody_out() {
         watched.cycle().await;
     }
     let mut branch = vec!["g".to_owned()];
-    fold(&mut branch, &watched.heard());
+    fold(&mut branch, &watched.emitted());
     assert_eq!(branch.last().unwrap(), "a30");
 }
 
-/// Both have one head; in the place of the root the public node has another block. Ours is slow, so that it is asked too.
+/// Both nodes have the same head; at the root's height the public node has another block. The local node is slow, so
+/// that the public node is asked too.
 ///
 /// ```text
 /// g - a1 - a2 - a3 - a4 - ... - a9     begun at a4
 ///                  \
-///                    b4                what the public node says is below a5
+///                    b4                what the public node returns below a5
 /// ```
 #[tokio::test(start_paused = true)]
-async fn what_one_node_says_of_a_head_is_not_held_against_another() {
+async fn one_nodes_answer_about_a_head_is_not_held_against_another_node() {
     let tree = Tree::new(&format!("{}\na3 b4", long("a", 9)));
-    let (ours, liar) = (tree.node("a4"), tree.node("a4"));
+    let (honest, liar) = (tree.node("a4"), tree.node("a4"));
     let config = ChainConfig { start: Start::Known(vec![tree.header("a4")]), backfill: 8, ..config() };
-    let mut sources = local(&[("ours", &ours)]);
+    let mut sources = local(&[("local", &honest)]);
     sources.push(ObservedSource::new("liar", ChainSource::public(liar.clone())));
     let mut watched = Watched::start(config.clone(), sources).await;
-    watched.told().await;
-    for node in [&ours, &liar] {
+    watched.events().await;
+    for node in [&honest, &liar] {
         tree.advance(node, "a9");
     }
     let a5 = Header { parent: hash("b4"), ..tree.header("a5") };
     liar.script().blocks.insert(hash("b4"), tree.block("b4").clone());
     liar.script().blocks.insert(hash("a5"), Block { header: a5, transactions: Vec::new() });
-    ours.script().hangs.push("header");
+    honest.script().hangs.push("header");
     tokio::time::sleep(config.request_timeout * 2).await;
-    assert_eq!(watched.told().await, ["liar breached a4 by a9"]);
-    ours.script().hangs.clear();
+    assert_eq!(watched.events().await, ["liar breached a4 by a9"]);
+    honest.script().hangs.clear();
     tokio::time::sleep(config.request_timeout * 2).await;
-    assert_eq!(watched.told().await, ["committed a5 a6 a7 a8 a9"]);
+    assert_eq!(watched.events().await, ["committed a5 a6 a7 a8 a9"]);
 }
 
-/// What a node says in the middle of a reorg of its own may fit to nothing; afterwards it goes on as if nothing was.
+/// In the middle of its own reorg a node may answer with headers that do not fit; later its answers are right.
 ///
 /// ```text
 /// g - a1 - a2 - a3 - a4 - ... - a9 - a10     begun at a4
 ///                  \
-///                    b4                      what it says is below a5, for a while
+///                    b4                      what it returns below a5, for a while
 /// ```
 #[tokio::test(start_paused = true)]
-async fn a_node_that_was_taken_to_be_off_is_asked_again() {
+async fn a_node_that_seemed_to_breach_is_asked_again() {
     let tree = Tree::new(&format!("{}\na3 b4", long("a", 10)));
     let node = tree.node("a4");
     let config = ChainConfig { start: Start::Known(vec![tree.header("a4")]), backfill: 8, ..config() };
     let mut watched = Watched::start(config.clone(), local(&[("n1", &node)])).await;
-    watched.told().await;
+    watched.events().await;
     tree.advance(&node, "a9");
     let a5 = Header { parent: hash("b4"), ..tree.header("a5") };
     node.script().blocks.insert(hash("b4"), tree.block("b4").clone());
     node.script().blocks.insert(hash("a5"), Block { header: a5, transactions: Vec::new() });
-    assert_eq!(watched.told().await, ["n1 breached a4 by a9"]);
+    assert_eq!(watched.events().await, ["n1 breached a4 by a9"]);
     tree.advance(&node, "a10");
     tokio::time::sleep(config.identify_every * 2).await;
-    assert_eq!(watched.told().await, ["committed a5 a6 a7 a8 a9 a10"]);
+    assert_eq!(watched.events().await, ["committed a5 a6 a7 a8 a9 a10"]);
 }

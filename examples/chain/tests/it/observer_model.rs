@@ -1,4 +1,4 @@
-//! The observer over random trees and nodes, against what a plain look at all blocks says.
+//! The observer over random trees and nodes, compared with a plain model that knows all blocks.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -18,7 +18,7 @@ use crate::common::{
     steps,
 };
 
-/// A node that notes which blocks it is asked for, as all with the same notes do.
+/// A node that counts the requests for each block, together with the other nodes.
 #[derive(Clone)]
 struct Noted {
     node: Node,
@@ -55,7 +55,7 @@ impl ChainClient for Noted {
     }
 }
 
-/// A random tree: each block's parent is some earlier block, mostly one of the last; weights from 1 to 3.
+/// A random tree: each block's parent is an earlier block, mostly one of the last; weights from 1 to 3.
 fn tree() -> impl Strategy<Value = Vec<(usize, u8)>> {
     prop::collection::vec((prop_oneof![6 => 0..2_usize, 1 => 0..40_usize], 1..4_u8), 5..60)
 }
@@ -76,7 +76,7 @@ fn moves() -> impl Strategy<Value = Vec<Vec<(usize, Index)>>> {
     prop::collection::vec(prop::collection::vec((0..3_usize, any::<Index>()), 0..4), 1..25)
 }
 
-/// The plain look.
+/// The plain model.
 struct Plain<'a> {
     tree: &'a Tree,
 }
@@ -109,13 +109,13 @@ impl Plain<'_> {
         heads.iter().filter(|head| self.weight(head) == most).cloned().collect()
     }
 
-    /// The graph holds what the tree holds, and the view says of each node what can be seen.
-    fn check(&self, view: &ChainView, told: &[String]) -> Result<(), TestCaseError> {
+    /// The graph agrees with the tree, and each node's agreement with its head.
+    fn check(&self, view: &ChainView, folded: &[String]) -> Result<(), TestCaseError> {
         let (graph, tip) = (view.graph.as_ref().unwrap(), name(view.tip.unwrap().hash));
-        prop_assert_eq!(told.last(), Some(&tip), "the events end at the tip");
+        prop_assert_eq!(folded.last(), Some(&tip), "the events end at the tip");
         let mut branch: Vec<String> = self.branch(&tip);
         branch.reverse();
-        prop_assert_eq!(told, &branch, "the events fold to the branch");
+        prop_assert_eq!(folded, &branch, "the events fold to the branch");
         for header in graph.tips().flat_map(|tip| graph.down(&tip.hash, 0).collect::<Vec<_>>()) {
             prop_assert_eq!(header, self.tree.header(&name(header.hash)));
         }
@@ -162,10 +162,10 @@ impl Plain<'_> {
 proptest! {
     #![proptest_config(ProptestConfig { max_shrink_iters: 2_000, ..ProptestConfig::with_cases(100) })]
 
-    /// Every node answers: after each cycle the branch is where a plain look puts it, and each block was
-    /// fetched once.
+    /// Every node answers: after each cycle the branch is the one of the plain model, and each block was fetched
+    /// once.
     #[test]
-    fn with_good_nodes_each_cycle_ends_where_a_plain_look_does(shape in tree(), steps in moves()) {
+    fn with_good_nodes_each_cycle_ends_at_the_tip_of_the_model(shape in tree(), steps in moves()) {
         on_paused_clock(async {
             let (tree, names) = plant(&shape);
             let plain = Plain { tree: &tree };
@@ -177,19 +177,19 @@ proptest! {
                 listed.map(|(name, node)| ObservedSource::new(name, ChainSource::local(noted(node)))).collect();
             let mut watched = Watched::with(ChainObserver::new(config()), sources).await;
             let mut heads = vec!["g".to_owned(); 3];
-            let mut told = vec!["g".to_owned()];
+            let mut folded = vec!["g".to_owned()];
             for step in steps {
                 for (node, block) in step {
                     heads[node] = names[block.index(names.len())].clone();
                     tree.advance(&nodes[node], &heads[node]);
                 }
                 let view = watched.cycle().await;
-                let before = told.last().unwrap().clone();
-                fold(&mut told, &watched.heard());
+                let before = folded.last().unwrap().clone();
+                fold(&mut folded, &watched.emitted());
                 let allowed = plain.tips(&before, &heads);
-                let tip = told.last().unwrap();
+                let tip = folded.last().unwrap();
                 prop_assert!(allowed.contains(tip), "{} after {}, not one of {:?}", tip, before, allowed);
-                plain.check(&view, &told)?;
+                plain.check(&view, &folded)?;
             }
             for (hash, times) in &*blocks.lock().unwrap() {
                 prop_assert_eq!(*times, 1, "{} was fetched again", name(*hash));
@@ -198,15 +198,15 @@ proptest! {
         })?;
     }
 
-    /// Nodes of ours and public ones fail, hang, lie, leave, come back, lag, rewind and speak of finality: what is told folds to what is
-    /// shown in every cycle, nothing final is taken back, and when all is well again the branch is right.
+    /// Local and public nodes fail, hang, lie, leave, come back, lag, rewind and report finality: in every cycle the
+    /// events fold to the snapshot, no final block is disconnected, and when all nodes are healed the branch is right.
     #[test]
-    fn whatever_nodes_do_the_events_fold_to_the_snapshot(
+    fn with_faulty_nodes_the_events_fold_to_the_snapshot(
         shape in tree(),
         steps in steps(),
         bounds in prop::sample::select(vec![(128, 512, 1024), (2, 3, 5)]),
         root in prop::option::of(any::<Index>()),
-        ours in prop_oneof![Just(7_u8), 0..7_u8],
+        locals in prop_oneof![Just(7_u8), 0..7_u8],
     ) {
         on_paused_clock(async {
             let (tree, names) = plant(&shape);
@@ -214,17 +214,17 @@ proptest! {
             let nodes: Vec<Node> = NAMES.iter().map(|_| tree.node("g")).collect();
             let of = |bits: u8| {
                 let listed = (0..3).filter(|nth| bits & (1 << nth) != 0);
-                let group = |nth: usize| if ours & (1 << nth) == 0 { ChainSource::public } else { ChainSource::local };
+                let group = |nth: usize| if locals & (1 << nth) == 0 { ChainSource::public } else { ChainSource::local };
                 listed.map(|nth| ObservedSource::new(NAMES[nth], group(nth)(nodes[nth].clone()))).collect()
             };
             let (block_window, backfill, pending_limit) = bounds;
-            // Nodes are below the root, and beside it, where it is not the first block.
+            // Where the root is not the first block, nodes are also below it and on other branches.
             let root = root.map_or("g", |root| &names[root.index(names.len())]);
             let start = Start::Known(vec![tree.header(root)]);
             let config = ChainConfig { start, block_window, blocks_kept: 0, backfill, pending_limit, ..config() };
             let mut watched = Watched::start(config, of(7)).await;
-            let mut told = plain.branch(root);
-            told.reverse();
+            let mut folded = plain.branch(root);
+            folded.reverse();
             let mut last_final = root.to_owned();
             for step in steps {
                 if let Step::List(bits) = step {
@@ -234,9 +234,9 @@ proptest! {
                 step.apply(&nodes, |block| branch_to(block).iter().map(|name| tree.block(name).clone()).collect())
                     .await;
                 let view = watched.cycle().await;
-                check_final(&plain, &mut told, &mut last_final, &watched.heard())?;
+                check_final(&plain, &mut folded, &mut last_final, &watched.emitted())?;
                 if view.graph.is_some() {
-                    plain.check(&view, &told)?;
+                    plain.check(&view, &folded)?;
                 }
             }
             for node in &nodes {
@@ -247,21 +247,21 @@ proptest! {
                 }
             }
             watched.sources.replace(of(7));
-            // What hangs runs out, and what is asked in parts is told.
+            // Requests that hang time out, and blocks that come in parts are emitted.
             tokio::time::sleep(LONG).await;
             let mut view = watched.cycle().await;
             for _ in 0..60 {
                 view = watched.cycle().await;
-                check_final(&plain, &mut told, &mut last_final, &watched.heard())?;
+                check_final(&plain, &mut folded, &mut last_final, &watched.emitted())?;
             }
-            plain.check(&view, &told)?;
-            let tip = told.last().unwrap();
+            plain.check(&view, &folded)?;
+            let tip = folded.last().unwrap();
             let is_there = |agreement: &Agreement| !matches!(agreement, Agreement::Breached | Agreement::Below(_));
-            let deciders = if ours == 0 { Group::Public } else { Group::Local };
+            let deciders = if locals == 0 { Group::Public } else { Group::Local };
             let believed =
                 view.nodes.values().filter(|node| node.group == deciders && is_there(&node.agreement));
             let heads: Vec<String> = believed.map(|node| name(node.head.unwrap().hash)).collect();
-            // At a heaviest head; or beyond it, where those that had the tip were never seen to leave it.
+            // The tip is a heaviest head; or above it, where the nodes that had the tip were never seen to leave it.
             let most = heads.iter().map(|head| plain.weight(head)).max();
             let mut heaviest = heads.iter().filter(|head| Some(plain.weight(head)) == most);
             prop_assert!(
@@ -273,22 +273,22 @@ proptest! {
     }
 }
 
-/// Folds, and sees that no block leaves that was told to be final.
+/// Folds the events, and checks that no final block leaves the branch.
 fn check_final(
     plain: &Plain<'_>,
-    told: &mut Vec<String>,
+    folded: &mut Vec<String>,
     last: &mut String,
     events: &[Event],
 ) -> Result<(), TestCaseError> {
     for event in events {
-        fold(told, std::slice::from_ref(event));
+        fold(folded, std::slice::from_ref(event));
         if let ChainEvent::Finalised { block } = event {
             let block = name(block.hash);
-            prop_assert!(told.contains(&block), "{} is final and was not told", block);
+            prop_assert!(folded.contains(&block), "{} is final and was never emitted", block);
             prop_assert!(plain.has(&block, last), "{} is final and not above {}", block, last);
             *last = block;
         }
-        prop_assert!(told.contains(last), "{} was final and left the branch", last);
+        prop_assert!(folded.contains(last), "{} was final and left the branch", last);
     }
     Ok(())
 }

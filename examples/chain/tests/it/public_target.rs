@@ -1,4 +1,4 @@
-//! How our nodes are measured by the public network.
+//! How local nodes are measured against public nodes.
 
 use watchkeeper::ObservedSource;
 use watchkeeper_chain::{Agreement, Block, ChainConfig, ChainSource, Header, Start};
@@ -8,17 +8,17 @@ use crate::common::{Node, SECOND, Tree, Watched, config, hash, local, long, show
 /// ```text
 /// g - a1 - a2 - a3 - a4 - a5        public: p1 a5, p2 a4, p3 b3
 ///            \
-///              b3                   ours: n1 a4, n2 a2, n3 b3
+///              b3                   local: n1 a4, n2 a2, n3 b3
 /// ```
 #[tokio::test(start_paused = true)]
 async fn the_target_is_what_most_of_the_fresh_public_nodes_have() {
     let tree = Tree::new("g a1 a2 a3 a4 a5\na2 b3");
     let public = [("p1", "a5"), ("p2", "a4"), ("p3", "b3")].map(|(name, head)| (name, tree.node(head)));
-    let ours = [("n1", "a4"), ("n2", "a2"), ("n3", "b3")].map(|(name, head)| (name, tree.node(head)));
+    let locals = [("n1", "a4"), ("n2", "a2"), ("n3", "b3")].map(|(name, head)| (name, tree.node(head)));
     let of =
         |(name, node): &(&str, _), group: fn(_) -> _| ObservedSource::new(*name, group(Clone::clone(node)));
     let mut sources: Vec<_> = public.iter().map(|node| of(node, ChainSource::public)).collect();
-    sources.extend(ours.iter().map(|node| of(node, ChainSource::local)));
+    sources.extend(locals.iter().map(|node| of(node, ChainSource::local)));
     let watched = Watched::start(config(), sources).await;
 
     let view = watched.cycle().await;
@@ -28,11 +28,11 @@ async fn the_target_is_what_most_of_the_fresh_public_nodes_have() {
     assert_eq!(behind(&view), [Some(0), Some(2), Some(2)]);
     assert_eq!(view.behind_target("nobody"), None);
 
-    // Two of three agree on no more than a2.
+    // The highest block that two of three have is a2.
     tree.advance(&public[1].1, "a2");
     assert_eq!(show(watched.cycle().await.target), "a2");
 
-    // Two are too few to speak of a public chain.
+    // Two fresh nodes are too few for a public target.
     public[0].1.script().hangs.push("");
     tokio::time::sleep(10 * SECOND).await;
     let view = watched.cycle().await;
@@ -47,50 +47,50 @@ fn public(nodes: &[(&str, &Node)]) -> Vec<ObservedSource<ChainSource<Node>>> {
 }
 
 /// ```text
-/// g - a1 - a2 - a3              ours
+/// g - a1 - a2 - a3              local
 ///       \
 ///         b2 - ... - b9         public, and b5 is final there
 /// ```
 #[tokio::test(start_paused = true)]
-async fn public_nodes_move_neither_our_tip_nor_what_is_final() {
+async fn public_nodes_move_neither_the_tip_nor_the_final_block() {
     let tree = Tree::new("g a1 a2 a3 a4\na1 b2 b3 b4 b5 b6 b7 b8 b9");
-    let ours = tree.node("a3");
+    let local_node = tree.node("a3");
     let [p1, p2, p3] = ["b9"; 3].map(|head| tree.node(head));
     for node in [&p1, &p2, &p3] {
         node.script().finalised = Some(hash("b5"));
     }
     let mut sources = public(&[("p1", &p1), ("p2", &p2), ("p3", &p3)]);
-    sources.extend(local(&[("z", &ours)]));
+    sources.extend(local(&[("z", &local_node)]));
     let mut watched = Watched::start(ChainConfig { final_depth: 4, ..config() }, sources).await;
-    assert_eq!(watched.told().await, ["committed a1 a2 a3"]);
-    tree.advance(&ours, "a4");
-    assert_eq!(watched.told().await, ["committed a4"]);
+    assert_eq!(watched.events().await, ["committed a1 a2 a3"]);
+    tree.advance(&local_node, "a4");
+    assert_eq!(watched.events().await, ["committed a4"]);
     let view = watched.cycle().await;
     assert_eq!([view.target, view.head, view.tip, view.finalised].map(show), ["b9", "a4", "a4", "g"]);
     assert_eq!((view.behind_target("z"), view.progress), (Some(8), None));
     assert_eq!(view.node("p1").unwrap().agreement, Agreement::Forked(tree.header("a1")));
-    // They decide where none of ours is in the set, and has not been for a while.
+    // Public nodes decide when no local node has been in the set for `forget_after`.
     watched.sources.replace(public(&[("p1", &p1), ("p2", &p2), ("p3", &p3)]));
-    assert_eq!(watched.told().await, [""; 0], "ours may only be restarting");
+    assert_eq!(watched.events().await, [""; 0], "the local node may only be restarting");
     tokio::time::sleep(config().forget_after).await;
-    let told = watched.told().await;
-    assert_eq!(told, ["reorged a4 a3 a2 to b2 b3 b4 b5 b6 b7 b8 b9 at a1", "finalised b5"]);
+    let events = watched.events().await;
+    assert_eq!(events, ["reorged a4 a3 a2 to b2 b3 b4 b5 b6 b7 b8 b9 at a1", "finalised b5"]);
 }
 
-/// Ours hangs at first; the public node is on another chain, and answers.
+/// The local node hangs at first; one public node is on another chain, and answers.
 #[tokio::test(start_paused = true)]
-async fn which_chain_it_is_and_where_it_begins_is_for_ours_to_say() {
+async fn a_local_node_decides_the_chain_and_where_the_observation_begins() {
     let tree = Tree::new(&format!("{}\nx x1 x2", long("a", 100)));
-    let (ours, other, far) = (tree.node("a80"), tree.node("x2"), tree.node("a100"));
+    let (local_node, other, far) = (tree.node("a80"), tree.node("x2"), tree.node("a100"));
     other.script().identity.id = "other".to_owned();
-    ours.script().hangs.push("");
+    local_node.script().hangs.push("");
     let mut sources = public(&[("p1", &other), ("p2", &far)]);
-    sources.extend(local(&[("z", &ours)]));
+    sources.extend(local(&[("z", &local_node)]));
     let config = ChainConfig { start: Start::Recent(10), ..config() };
     let mut watched = Watched::start(config.clone(), sources).await;
-    assert_eq!(watched.told().await, [""; 0]);
+    assert_eq!(watched.events().await, [""; 0]);
     assert_eq!(watched.cycle().await.chain, None);
-    ours.script().hangs.clear();
+    local_node.script().hangs.clear();
     tokio::time::sleep(config.probe_timeout + SECOND).await;
     let view = watched.cycle().await;
     assert_eq!(view.chain.unwrap().id, "test");
@@ -99,9 +99,10 @@ async fn which_chain_it_is_and_where_it_begins_is_for_ours_to_say() {
     assert_eq!(view.nodes["p2"].agreement, Agreement::Ahead(20));
 }
 
-/// Where there are only public nodes, one of three has a block of its own far up, and answers first.
+/// There are only public nodes. One of three reports a false head far above the others, and in some cases answers
+/// first.
 #[tokio::test(start_paused = true)]
-async fn one_public_node_alone_does_not_say_where_it_begins() {
+async fn one_public_node_alone_does_not_decide_where_the_observation_begins() {
     let tree = Tree::new(&long("a", 100));
     for (height, answers_first) in [(1 << 63, false), (1 << 63, true), (u64::MAX, true)] {
         let (liar, p2, p3) = (tree.node("g"), tree.node("a99"), tree.node("a100"));
@@ -121,30 +122,31 @@ async fn one_public_node_alone_does_not_say_where_it_begins() {
     }
 }
 
-/// Two public nodes alone, one of them still below where it begins: half is not most.
+/// There are two public nodes, one of them below the start: half is no majority.
 #[tokio::test(start_paused = true)]
-async fn where_it_begins_is_not_given_up_for_half_of_the_public_nodes() {
+async fn the_start_is_not_given_up_for_half_of_the_public_nodes() {
     let tree = Tree::new(&long("a", 12));
     let (p1, p2) = (tree.node("a12"), tree.node("a5"));
     let config = ChainConfig { start: Start::Height(9), ..config() };
     let mut watched = Watched::start(config, public(&[("p1", &p1), ("p2", &p2)])).await;
-    assert_eq!(watched.told().await, ["committed a10 a11 a12", "p2 lags by 7"]);
+    assert_eq!(watched.events().await, ["committed a10 a11 a12", "p2 lags by 7"]);
 }
 
-/// The branch went back to where it began, and then all went below: what was told is not told again from elsewhere.
+/// The branch goes back to its start, and then all nodes go below: blocks that were emitted are not emitted again
+/// from another start.
 #[tokio::test(start_paused = true)]
-async fn where_it_begins_is_not_given_up_once_a_block_was_told() {
+async fn the_start_is_not_given_up_once_a_block_was_emitted() {
     let tree = Tree::new(&long("a", 12));
     let nodes = ["a12", "a12", "a12"].map(|head| tree.node(head));
     let config = ChainConfig { start: Start::Height(9), ..config() };
     let sources = public(&[("p1", &nodes[0]), ("p2", &nodes[1]), ("p3", &nodes[2])]);
     let mut watched = Watched::start(config, sources).await;
-    assert_eq!(watched.told().await, ["committed a10 a11 a12"]);
+    assert_eq!(watched.events().await, ["committed a10 a11 a12"]);
     for head in ["a9", "a5"] {
         for node in &nodes {
             tree.advance(node, head);
         }
-        watched.told().await;
+        watched.events().await;
     }
     let view = watched.cycle().await;
     assert_eq!([view.graph.map(|graph| graph.root()), view.tip].map(show), ["a9", "a9"]);

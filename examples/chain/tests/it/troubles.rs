@@ -1,4 +1,4 @@
-//! What goes wrong with questions that are not for heads, and how long it is shown.
+//! Errors of requests other than those for heads, and how long they are shown.
 
 use std::time::Duration;
 
@@ -11,22 +11,22 @@ fn refused() -> ChainError {
     ChainError::Refused { endpoint: "n1".to_owned(), method: "any", reason: "busy".to_owned() }
 }
 
-/// What is shown to be wrong with n1.
+/// The error that is shown for n1.
 fn error(view: &ChainView) -> String {
     view.nodes["n1"].error.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
 /// ```text
-/// g - a1 - a2     told first by n1, which does not give the block; n2 does
+/// g - a1 - a2     reported first by n1, which does not return the block; n2 does
 /// ```
 #[tokio::test(start_paused = true)]
-async fn a_trouble_that_is_over_is_not_shown() {
+async fn an_error_that_is_over_is_not_shown() {
     let tree = Tree::new("g a1 a2");
     let (n1, n2) = (tree.node("a1"), tree.node("a1"));
     let mut watched = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
-    watched.told().await;
+    watched.events().await;
     n1.script().fails.insert("block", refused());
-    // What goes well in the same cycle does not hide it.
+    // A success in the same cycle does not hide the error.
     tree.advance(&n1, "a2");
     tree.advance(&n2, "a2");
     assert_eq!(error(&watched.cycle().await), "n1 refused any: busy");
@@ -35,7 +35,7 @@ async fn a_trouble_that_is_over_is_not_shown() {
 
 /// n1 has a gap, and is asked for it again and again.
 #[tokio::test(start_paused = true)]
-async fn a_trouble_is_shown_while_it_lasts() {
+async fn an_error_is_shown_while_it_lasts() {
     let tree = Tree::new("g a1 a2 a3 a4");
     let n1 = tree.node("g");
     let watched = Watched::start(config(), local(&[("n1", &n1)])).await;
@@ -53,9 +53,9 @@ async fn a_trouble_is_shown_while_it_lasts() {
     assert_eq!(error(&watched.cycle().await), "");
 }
 
-/// One that does not say what is final is heard of all the same, and asked again.
+/// The head of a node that reports no finality still counts, and the node is asked again.
 #[tokio::test(start_paused = true)]
-async fn a_node_that_fails_for_its_finality_counts_with_its_head() {
+async fn the_head_of_a_node_that_reports_no_finality_counts() {
     let tree = Tree::new("g a1 a2 a3 a4");
     let spoilt: [fn(&Node); 2] = [
         |node| _ = node.script().fails.insert("finalised", refused()),
@@ -65,41 +65,41 @@ async fn a_node_that_fails_for_its_finality_counts_with_its_head() {
         let n1 = tree.node("g");
         n1.script().finalised = Some(hash("a1"));
         let mut watched = Watched::start(config(), local(&[("n1", &n1)])).await;
-        watched.told().await;
+        watched.events().await;
         spoil(&n1);
         tree.advance(&n1, "a2");
-        assert_eq!(watched.told().await, ["committed a1 a2"]);
+        assert_eq!(watched.events().await, ["committed a1 a2"]);
         tree.advance(&n1, "a4");
-        assert_eq!(watched.told().await, ["committed a3 a4"]);
+        assert_eq!(watched.events().await, ["committed a3 a4"]);
         n1.script().fails.clear();
         n1.script().hangs.clear();
         tokio::time::sleep(config().request_timeout + SECOND).await;
-        assert_eq!(watched.told().await, ["finalised a1"]);
+        assert_eq!(watched.events().await, ["finalised a1"]);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_limits_the_rate_is_left_alone_as_long_as_it_says() {
+async fn a_node_that_limits_the_rate_is_not_asked_until_its_retry_time() {
     let tree = Tree::new("g a1 a2");
     let n1 = tree.node("a1");
     let mut watched = Watched::start(config(), local(&[("n1", &n1)])).await;
-    watched.told().await;
+    watched.events().await;
     let retry_after = Some(Duration::from_secs(20));
     let limited = ChainError::RateLimited { endpoint: "n1".to_owned(), retry_after };
     n1.script().fails.insert("block", limited);
     tree.advance(&n1, "a2");
-    watched.told().await;
+    watched.events().await;
     let asked = n1.script().calls["block"];
     n1.script().fails.clear();
     tokio::time::sleep(10 * SECOND).await;
-    assert_eq!((watched.told().await, n1.script().calls["block"]), (Vec::new(), asked));
-    assert!(error(&watched.cycle().await).contains("limits the rate"), "it is shown as long");
+    assert_eq!((watched.events().await, n1.script().calls["block"]), (Vec::new(), asked));
+    assert!(error(&watched.cycle().await).contains("limits the rate"), "the limit is shown until then");
     tokio::time::sleep(10 * SECOND).await;
-    assert_eq!(watched.told().await, ["committed a2"]);
+    assert_eq!(watched.events().await, ["committed a2"]);
 
     let limited = ChainError::RateLimited { endpoint: "n1".to_owned(), retry_after };
     n1.script().fails.insert("head", limited);
-    watched.told().await;
+    watched.events().await;
     let asked = n1.script().calls["head"];
     n1.script().fails.clear();
     tokio::time::sleep(10 * SECOND).await;

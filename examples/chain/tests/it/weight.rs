@@ -12,7 +12,7 @@ use crate::common::{Event, Named, Node, Tree, Watched, config, local, long};
 type Chain = ChainObserver<Node>;
 type Both = Projected<Chain, Inclusions<Named>>;
 
-/// Views of chains of two lengths, seen by one node, and by two.
+/// Views of a short and a long chain of one node, and of the long chain of two nodes.
 async fn views() -> [ChainView; 3] {
     let tree = Tree::new(&long("a", 30));
     let (short, long) = (tree.node("a3"), tree.node("a30"));
@@ -38,7 +38,7 @@ async fn headers_and_nodes_count_and_events_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_projection_adds_itself_to_what_the_chain_weighs() {
+async fn a_projection_adds_its_size_to_the_weight_of_the_chain() {
     let observer: Both = Projected::new(Chain::new(config()), Inclusions::new());
     let tree = Tree::new(&long("a", 30));
     let watched = Watched::with(observer, local(&[("n1", &tree.node("a30"))])).await;

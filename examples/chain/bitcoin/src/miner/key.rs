@@ -1,4 +1,4 @@
-//! Who owns coins.
+//! The owners of coins.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key of this name. Whoever knows the name has the key: it is for chains without value.
+    /// The key that is derived from this name. It is not secret: use it on chains without value only.
     ///
     /// # Examples
     ///
@@ -49,7 +49,7 @@ impl Key {
         ScriptBuf::new_p2wpkh(&self.public.wpubkey_hash())
     }
 
-    /// The same as people write it, on regtest: `bcrt1...`.
+    /// The address as text, on regtest: `bcrt1...`.
     #[must_use]
     pub fn address(&self) -> Address {
         Address::p2wpkh(&self.public, KnownHrp::Regtest)
@@ -61,7 +61,7 @@ impl Key {
         TxOut { value, script_pubkey: self.script() }
     }
 
-    /// Signs a transaction that spends all of `coins` and makes `outputs`. What is left is the fee.
+    /// Signs a transaction that spends all of `coins` and makes `outputs`. The remaining value is the fee.
     ///
     /// # Errors
     ///
@@ -91,7 +91,7 @@ impl Key {
     }
 }
 
-/// Without the secret.
+/// Omits the secret.
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Key").field("address", &self.address()).finish_non_exhaustive()

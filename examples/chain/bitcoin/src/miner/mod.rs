@@ -21,13 +21,13 @@ pub use spend::{Coin, Spend, SpendError};
 
 /// The bits of every block of regtest: two hashes on average.
 const BITS: u32 = 0x207f_ffff;
-/// After so many blocks the subsidy of regtest halves.
+/// The subsidy of regtest halves after this many blocks.
 const HALVING: Height = 150;
 const FIRST_SUBSIDY: Amount = Amount::from_int_btc(50);
 
 /// Makes blocks of the regtest chain, on any parent.
 ///
-/// No two of its blocks are the same. Another miner of the same key makes the same ones.
+/// No two of its blocks are the same. Another miner with the same key makes the same blocks.
 #[derive(Clone, Debug)]
 pub struct Miner {
     pays: ScriptBuf,
@@ -37,11 +37,11 @@ pub struct Miner {
 /// A block that was made.
 #[derive(Clone, Debug)]
 pub struct Mined {
-    /// What links it to its parent.
+    /// The header, which names the parent.
     pub header: watchkeeper_chain::Header,
-    /// What a node takes.
+    /// The whole block, to be submitted.
     pub block: Block,
-    /// The reward, which the hundredth block on top of this one is the first that may spend.
+    /// The reward; the hundredth block on top of this one may spend it first.
     pub reward: Coin,
 }
 
@@ -52,12 +52,12 @@ impl Miner {
         Self { pays: key.script(), made: 0 }
     }
 
-    /// Makes a block on `parent`, one second later, in which `spends` are made in their order. Whether they
-    /// may be is for the node to say.
+    /// Makes a block on `parent`, one second later, which includes `spends` in their order. The node decides
+    /// whether they are valid.
     ///
     /// # Errors
     ///
-    /// [`MineError`]: nothing can follow such a parent, or the block has no nonce.
+    /// [`MineError`]: no block can follow this parent, or the block has no nonce.
     pub fn mine(&mut self, parent: &watchkeeper_chain::Header, spends: &[Spend]) -> Result<Mined, MineError> {
         self.made += 1;
         let height = parent.height.saturating_add(1);
@@ -104,10 +104,10 @@ impl Miner {
     }
 }
 
-/// What the witness of a coinbase holds: nothing yet.
+/// The witness of a coinbase, which holds no data yet.
 const RESERVED: [u8; 32] = [0; 32];
-/// How the output begins that holds the hash of all witnesses: nobody can spend it, and 36 bytes follow, of
-/// which the first four say what it is.
+/// The beginning of the output with the hash of all witnesses: it cannot be spent, and 36 bytes follow, of which
+/// the first four identify it.
 const COMMITMENT: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 
 /// Writes the hash of all witnesses into the coinbase, and that of all transactions into the header.
@@ -123,7 +123,7 @@ fn commit(block: &mut Block) {
     }
 }
 
-/// Finds a nonce; whether there is one.
+/// Finds a nonce; returns whether there is one.
 fn solve(header: &mut Header) -> bool {
     let target = header.target();
     (0..=u32::MAX).any(|nonce| {
@@ -132,7 +132,7 @@ fn solve(header: &mut Header) -> bool {
     })
 }
 
-/// What a block of this height brings into being.
+/// The subsidy of a block of this height.
 fn subsidy(height: Height) -> Amount {
     let halvings = u32::try_from(height / HALVING).unwrap_or(u32::MAX);
     Amount::from_sat(FIRST_SUBSIDY.to_sat().checked_shr(halvings).unwrap_or_default())
@@ -142,13 +142,13 @@ fn subsidy(height: Height) -> Amount {
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MineError {
-    /// No header can say when or where it is made.
-    #[error("block {height} would be later or higher than a block can say: is its parent a real one?")]
+    /// A header cannot hold its time or height.
+    #[error("block {height} would be later or higher than a header can hold: is its parent a real block?")]
     Beyond {
         /// The block's height.
         height: Height,
     },
-    /// No nonce makes its hash good enough.
+    /// No nonce gives a hash below the target.
     #[error("block {height} has no nonce that solves it: make another one")]
     Unsolved {
         /// The block's height.

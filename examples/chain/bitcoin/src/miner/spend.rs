@@ -1,4 +1,4 @@
-//! What spends coins.
+//! Coins, and the transactions that spend them.
 
 use bitcoin::absolute::LockTime;
 use bitcoin::hashes::Hash as _;
@@ -9,12 +9,12 @@ use crate::convert::shown;
 use crate::error_text::debug_as_text;
 use crate::transaction::{BitcoinTransaction, Input};
 
-/// An output that nobody has spent, as far as is known.
+/// An output that is not known to be spent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Coin {
-    /// Which one.
+    /// The identity of the output.
     pub outpoint: OutPoint,
-    /// What it is worth, and who may spend it.
+    /// Its value, and the script of its owner.
     pub output: TxOut,
 }
 
@@ -23,9 +23,9 @@ pub struct Coin {
 pub struct Spend {
     /// The transaction.
     pub transaction: Transaction,
-    /// What its inputs spend, in their order.
+    /// The outputs that its inputs spend, in their order.
     pub spent: Vec<TxOut>,
-    /// What it leaves to the miner.
+    /// The value that it leaves to the miner.
     pub fee: Amount,
 }
 
@@ -77,7 +77,7 @@ impl Spend {
     }
 }
 
-/// What a block that includes it will tell, to be followed before one does.
+/// The transaction as a block that includes it will show it: follow it before it is included.
 impl From<&Spend> for BitcoinTransaction {
     fn from(spend: &Spend) -> Self {
         let Spend { transaction, spent, .. } = spend;
@@ -93,22 +93,22 @@ impl From<&Spend> for BitcoinTransaction {
     }
 }
 
-/// Why coins cannot be spent like that.
+/// Why a transaction cannot be made.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpendError {
     /// The outputs are worth more than the coins.
     #[error("outputs worth {want} cannot be made of coins worth {have}: give it more coins")]
     TooLittle {
-        /// What the coins are worth.
+        /// The value of the coins.
         have: Amount,
-        /// What the outputs are worth.
+        /// The value of the outputs.
         want: Amount,
     },
     /// A coin is another key's.
     #[error("{outpoint} is not this key's: sign with the key that was paid")]
     Foreign {
-        /// Which coin.
+        /// The coin.
         outpoint: OutPoint,
     },
 }

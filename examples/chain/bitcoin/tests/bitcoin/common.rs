@@ -1,4 +1,4 @@
-//! Nodes with miners of their own, and what an observer tells of them.
+//! Nodes with their own miners, and observers of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,15 +17,15 @@ use watchkeeper_chain_bitcoin::{
 };
 use watchkeeper_process::RunDirectory;
 
-/// The longest that a cycle waits for answers, which come in milliseconds.
+/// The longest time that a cycle waits for answers, which take milliseconds.
 const SOON: Duration = Duration::from_secs(10);
 /// Longer than any test takes.
 const NEVER: Duration = Duration::from_hours(1);
 
 pub(crate) type Event = ChainEvent<BitcoinTransaction>;
 
-/// A node in a directory of its own. What a killed test leaves of these, the next test removes.
-pub(crate) struct BranchPosition {
+/// A node with its own miner and directory. The next test removes the directories of a killed test.
+pub(crate) struct MiningNode {
     pub(crate) node: RegtestNode,
     pub(crate) client: BitcoinClient,
     pub(crate) key: Key,
@@ -33,8 +33,8 @@ pub(crate) struct BranchPosition {
     miner: Miner,
 }
 
-impl BranchPosition {
-    /// Whose blocks pay `owner`.
+impl MiningNode {
+    /// A node whose blocks pay `owner`.
     pub(crate) async fn of(owner: &str) -> Self {
         let directory = RunDirectory::new("watchkeeper-bitcoin-").unwrap();
         let node = RegtestNode::open(directory.path()).await.unwrap();
@@ -79,14 +79,14 @@ impl BranchPosition {
         (made[99].header, made[0].reward.clone())
     }
 
-    /// Takes blocks that another node has.
+    /// Submits blocks that another node has made.
     pub(crate) async fn take(&self, made: &[Mined]) {
         for mined in made {
             self.node.submit(&mined.block).await.unwrap();
         }
     }
 
-    /// Why a block is not taken.
+    /// The error with which a block is rejected.
     pub(crate) async fn rejected(&self, mined: &Mined) -> NodeError {
         self.node.submit(&mined.block).await.unwrap_err()
     }
@@ -109,19 +109,19 @@ impl<V> Shows for View<ChainView, V> {
     }
 }
 
-/// An observer of some nodes, whose cycles begin when it is asked.
+/// A runtime whose cycles begin when a test asks for one.
 pub(crate) struct Watched<O: Observer> {
     pub(crate) runtime: ObservationRuntime<O>,
-    told: Subscription<Event>,
+    subscription: Subscription<Event>,
 }
 
 impl Watched<ChainObserver<BitcoinClient>> {
-    pub(crate) async fn start(start: Start, places: &[(&str, &BranchPosition)]) -> Self {
-        Self::with(observer(start), places).await
+    pub(crate) async fn start(start: Start, nodes: &[(&str, &MiningNode)]) -> Self {
+        Self::with(observer(start), nodes).await
     }
 }
 
-/// Its cycles end when all questions are answered.
+/// An observer whose cycles end when all requests are answered.
 pub(crate) fn observer(start: Start) -> ChainObserver<BitcoinClient> {
     ChainObserver::new(ChainConfig { start, collect_for: SOON, ..ChainConfig::every(NEVER) })
 }
@@ -130,42 +130,42 @@ impl<O> Watched<O>
 where
     O: Observer<Source = ChainSource<BitcoinClient>, Event = Event, Snapshot: Shows>,
 {
-    pub(crate) async fn with(observer: O, places: &[(&str, &BranchPosition)]) -> Self {
-        let source = |(name, place): &(&str, &BranchPosition)| {
-            ObservedSource::new(*name, ChainSource::local(place.client.clone()))
+    pub(crate) async fn with(observer: O, nodes: &[(&str, &MiningNode)]) -> Self {
+        let source = |(name, miner): &(&str, &MiningNode)| {
+            ObservedSource::new(*name, ChainSource::local(miner.client.clone()))
         };
-        let sources = SharedSources::new(places.iter().map(source).collect());
+        let sources = SharedSources::new(nodes.iter().map(source).collect());
         let timing = ObservationConfig { interval: NEVER, poll_timeout: 4 * SOON, ..Default::default() };
         let runtime = ObservationRuntime::start(sources, observer, timing).await.unwrap();
-        let told = runtime.handle().subscribe();
-        Self { runtime, told }
+        let subscription = runtime.handle().subscribe();
+        Self { runtime, subscription }
     }
 
-    /// What is seen in a cycle that begins now.
+    /// The snapshot of a cycle that begins now.
     pub(crate) async fn cycle(&self) -> Arc<ObservationSnapshot<O::Snapshot>> {
         self.runtime.poll_now_and_wait().await.unwrap()
     }
 
-    /// What is told once the tip is this block; what is told on the way is what it is for.
-    pub(crate) async fn told_up_to(&mut self, tip: &Header) -> Vec<Event> {
-        let mut told = Vec::new();
+    /// Runs cycles until the tip is this block, and returns their events.
+    pub(crate) async fn events_until(&mut self, tip: &Header) -> Vec<Event> {
+        let mut events = Vec::new();
         loop {
             let seen = self.cycle().await;
-            told.extend(self.heard());
+            events.extend(self.emitted());
             if seen.value.chain().tip == Some(*tip) {
-                return told;
+                return events;
             }
         }
     }
 
-    /// What was told since the last call, after one more cycle.
-    pub(crate) async fn told(&mut self) -> Vec<Event> {
+    /// Runs a cycle and returns the events since the last call.
+    pub(crate) async fn events(&mut self) -> Vec<Event> {
         self.cycle().await;
-        self.heard()
+        self.emitted()
     }
 
-    fn heard(&mut self) -> Vec<Event> {
-        let batches = std::iter::from_fn(|| self.told.try_recv()).map(Result::unwrap);
+    fn emitted(&mut self) -> Vec<Event> {
+        let batches = std::iter::from_fn(|| self.subscription.try_recv()).map(Result::unwrap);
         batches.flat_map(|batch| batch.events.clone()).collect()
     }
 }
@@ -178,13 +178,13 @@ pub(crate) fn headers(made: &[Mined]) -> Vec<Header> {
     made.iter().map(|mined| mined.header).collect()
 }
 
-/// The same, highest first, as events tell the blocks that left.
+/// The headers, highest first, as events list the blocks that were disconnected.
 pub(crate) fn downwards(made: &[Mined]) -> Vec<Header> {
     made.iter().rev().map(|mined| mined.header).collect()
 }
 
-/// The one event there is, which must be a reorg: what left, what joined, and where.
-pub(crate) fn reorg(told: &[Event]) -> (Vec<Header>, Vec<Header>, Header) {
-    let [ChainEvent::Reorged { old, new, ancestor }] = told else { panic!("no single reorg: {told:?}") };
+/// The blocks that were disconnected and connected and their ancestor, from one event that must be a reorg.
+pub(crate) fn reorg(events: &[Event]) -> (Vec<Header>, Vec<Header>, Header) {
+    let [ChainEvent::Reorged { old, new, ancestor }] = events else { panic!("no single reorg: {events:?}") };
     (old.clone(), new.iter().map(|block| block.header).collect(), *ancestor)
 }

@@ -1,11 +1,11 @@
-//! What becomes of transactions on real branches.
+//! The status of transactions on real branches.
 
 use watchkeeper_chain::projection::Projected;
 use watchkeeper_chain::projection::inclusion::{Inclusions, Status};
 use watchkeeper_chain::{ChainObserver, Start, Transaction};
 use watchkeeper_chain_bitcoin::{BitcoinClient, BitcoinTransaction, Key};
 
-use crate::common::{BranchPosition, Watched, coins, observer};
+use crate::common::{MiningNode, Watched, coins, observer};
 
 type Chain = Watched<Projected<ChainObserver<BitcoinClient>, Inclusions<BitcoinTransaction>>>;
 
@@ -18,12 +18,12 @@ type Chain = Watched<Projected<ChainObserver<BitcoinClient>, Inclusions<BitcoinT
 /// ```
 #[tokio::test]
 async fn a_reorg_replaces_one_transaction_and_drops_another_until_it_is_mined_again() {
-    let mut place = BranchPosition::of("miner").await;
-    let mined = place.extend(&place.head().await, 100).await;
+    let mut miner = MiningNode::of("miner").await;
+    let mined = miner.extend(&miner.head().await, 100).await;
     let ancestor = mined[99].header;
     let pay = |who: &str, nth: usize| {
         let coin = std::slice::from_ref(&mined[nth].reward);
-        [place.key.spend(coin, &[Key::named(who).paid(coins(50))]).unwrap()]
+        [miner.key.spend(coin, &[Key::named(who).paid(coins(50))]).unwrap()]
     };
     let (alice, bob, carol) = (pay("alice", 0), pay("bob", 0), pay("carol", 1));
     let all = [&alice, &bob, &carol].map(|spend| BitcoinTransaction::from(&spend[0]));
@@ -32,20 +32,20 @@ async fn a_reorg_replaces_one_transaction_and_drops_another_until_it_is_mined_ag
     let inclusions = Inclusions::new();
     let follower = inclusions.follower();
     let observer = Projected::new(observer(Start::Genesis), inclusions);
-    let mut watched = Chain::with(observer, &[("n1", &place)]).await;
+    let mut watched = Chain::with(observer, &[("n1", &miner)]).await;
     for transaction in &all {
         follower.follow(transaction).unwrap();
     }
-    watched.told_up_to(&ancestor).await;
+    watched.events_until(&ancestor).await;
     let status = |watched: &Chain| {
         let seen = watched.runtime.handle().latest_snapshot().unwrap();
         ids.map(|id| seen.value.view.status(id).unwrap())
     };
     assert!(status(&watched).iter().all(|status| matches!(status, Status::Pending { .. })));
 
-    let o101 = place.mine(&ancestor, &alice).await.header;
-    let o102 = place.mine(&o101, &carol).await.header;
-    watched.told_up_to(&o102).await;
+    let o101 = miner.mine(&ancestor, &alice).await.header;
+    let o102 = miner.mine(&o101, &carol).await.header;
+    watched.events_until(&o102).await;
     let expected = [
         Status::Included { block: o101, depth: 2 },
         Status::Replaced { by: ids[0], block: o101 },
@@ -53,9 +53,9 @@ async fn a_reorg_replaces_one_transaction_and_drops_another_until_it_is_mined_ag
     ];
     assert_eq!(status(&watched), expected);
 
-    let n101 = place.mine(&ancestor, &bob).await.header;
-    let n103 = place.extend(&n101, 2).await[1].header;
-    watched.told_up_to(&n103).await;
+    let n101 = miner.mine(&ancestor, &bob).await.header;
+    let n103 = miner.extend(&n101, 2).await[1].header;
+    watched.events_until(&n103).await;
     let expected = [
         Status::Replaced { by: ids[1], block: n101 },
         Status::Included { block: n101, depth: 3 },
@@ -63,7 +63,7 @@ async fn a_reorg_replaces_one_transaction_and_drops_another_until_it_is_mined_ag
     ];
     assert_eq!(status(&watched), expected);
 
-    let n104 = place.mine(&n103, &carol).await.header;
-    watched.told_up_to(&n104).await;
+    let n104 = miner.mine(&n103, &carol).await.header;
+    watched.events_until(&n104).await;
     assert_eq!(status(&watched)[2], Status::Included { block: n104, depth: 1 });
 }

@@ -1,11 +1,11 @@
-//! Branches of real blocks, as the observer tells them.
+//! Branches of real blocks, and the events of the observer.
 
 use bitcoinkernel::BlockValidationResult as Rule;
 use watchkeeper_chain::adapter::ChainClient;
 use watchkeeper_chain::{ChainEvent, Start, Transaction};
 use watchkeeper_chain_bitcoin::{Key, NodeError};
 
-use crate::common::{BranchPosition, Watched, coins, downwards, headers, reorg};
+use crate::common::{MiningNode, Watched, coins, downwards, headers, reorg};
 
 /// ```text
 /// g - 1 - 2 - o1 - .. - od
@@ -13,25 +13,25 @@ use crate::common::{BranchPosition, Watched, coins, downwards, headers, reorg};
 ///           n1 - .. - nd - n(d+1)
 /// ```
 #[tokio::test]
-async fn a_heavier_branch_is_told_as_one_reorg_at_any_depth() {
-    let mut place = BranchPosition::of("miner").await;
-    place.extend(&place.head().await, 2).await;
-    let mut watched = Watched::start(Start::Genesis, &[("n1", &place)]).await;
-    watched.told_up_to(&place.head().await).await;
+async fn a_heavier_branch_is_emitted_as_one_reorg_at_any_depth() {
+    let mut miner = MiningNode::of("miner").await;
+    miner.extend(&miner.head().await, 2).await;
+    let mut watched = Watched::start(Start::Genesis, &[("n1", &miner)]).await;
+    watched.events_until(&miner.head().await).await;
     for depth in [1, 3, 10] {
-        let ancestor = place.head().await;
-        let old = place.extend(&ancestor, depth).await;
-        let told = watched.told_up_to(&old[depth - 1].header).await;
-        assert!(told.iter().all(|event| matches!(event, ChainEvent::Committed { .. })), "{told:?}");
+        let ancestor = miner.head().await;
+        let old = miner.extend(&ancestor, depth).await;
+        let events = watched.events_until(&old[depth - 1].header).await;
+        assert!(events.iter().all(|event| matches!(event, ChainEvent::Committed { .. })), "{events:?}");
 
-        let mut new = place.extend(&ancestor, depth).await;
-        assert_eq!(watched.told().await, [], "a branch that weighs the same is not the node's");
-        new.extend(place.extend(&new[depth - 1].header, 1).await);
-        let told = watched.told_up_to(&new[depth].header).await;
-        assert_eq!(reorg(&told), (downwards(&old), headers(&new), ancestor), "{depth} deep");
-        let [ChainEvent::Reorged { new: blocks, .. }] = &told[..] else { unreachable!() };
+        let mut new = miner.extend(&ancestor, depth).await;
+        assert_eq!(watched.events().await, [], "a branch that weighs the same is not the node's");
+        new.extend(miner.extend(&new[depth - 1].header, 1).await);
+        let events = watched.events_until(&new[depth].header).await;
+        assert_eq!(reorg(&events), (downwards(&old), headers(&new), ancestor), "{depth} deep");
+        let [ChainEvent::Reorged { new: blocks, .. }] = &events[..] else { unreachable!() };
         for block in blocks {
-            assert_eq!(**block, place.block(&block.header).await);
+            assert_eq!(**block, miner.block(&block.header).await);
         }
     }
 }
@@ -43,22 +43,22 @@ async fn a_heavier_branch_is_told_as_one_reorg_at_any_depth() {
 /// ```
 #[tokio::test]
 async fn a_transaction_on_both_branches_is_the_same_one() {
-    let mut place = BranchPosition::of("miner").await;
-    let (ancestor, reward) = place.mature().await;
-    let mut watched = Watched::start(Start::Recent(1), &[("n1", &place)]).await;
-    watched.told_up_to(&ancestor).await;
-    let spend = place.key.spend(&[reward], &[Key::named("alice").paid(coins(50))]).unwrap();
+    let mut miner = MiningNode::of("miner").await;
+    let (ancestor, reward) = miner.mature().await;
+    let mut watched = Watched::start(Start::Recent(1), &[("n1", &miner)]).await;
+    watched.events_until(&ancestor).await;
+    let spend = miner.key.spend(&[reward], &[Key::named("alice").paid(coins(50))]).unwrap();
     let spends = std::slice::from_ref(&spend);
 
-    let old = place.mine(&ancestor, spends).await;
-    watched.told_up_to(&old.header).await;
-    let lower = place.mine(&ancestor, &[]).await;
-    let upper = place.mine(&lower.header, spends).await;
-    let told = watched.told_up_to(&upper.header).await;
+    let old = miner.mine(&ancestor, spends).await;
+    watched.events_until(&old.header).await;
+    let lower = miner.mine(&ancestor, &[]).await;
+    let upper = miner.mine(&lower.header, spends).await;
+    let events = watched.events_until(&upper.header).await;
     let expected = (vec![old.header], vec![lower.header, upper.header], ancestor);
-    assert_eq!(reorg(&told), expected);
+    assert_eq!(reorg(&events), expected);
 
-    let [before, after] = [&old, &upper].map(|mined| place.block(&mined.header));
+    let [before, after] = [&old, &upper].map(|mined| miner.block(&mined.header));
     let (before, after) = (before.await, after.await);
     assert_eq!(before.transactions[1], after.transactions[1]);
     assert_ne!(before.transactions[0].id(), after.transactions[0].id());
@@ -70,33 +70,33 @@ async fn a_transaction_on_both_branches_is_the_same_one() {
 ///          n1{to bob} - n2 - n3{to alice}: rejected
 /// ```
 #[tokio::test]
-async fn a_double_spend_may_be_on_another_branch_and_not_on_the_same() {
-    let mut place = BranchPosition::of("miner").await;
-    let (ancestor, reward) = place.mature().await;
-    let mut watched = Watched::start(Start::Recent(1), &[("n1", &place)]).await;
-    watched.told_up_to(&ancestor).await;
+async fn a_double_spend_may_be_on_another_branch_but_not_on_the_same() {
+    let mut miner = MiningNode::of("miner").await;
+    let (ancestor, reward) = miner.mature().await;
+    let mut watched = Watched::start(Start::Recent(1), &[("n1", &miner)]).await;
+    watched.events_until(&ancestor).await;
     let pay = |who: &str| {
         let paid = Key::named(who).paid(coins(50));
-        [place.key.spend(std::slice::from_ref(&reward), &[paid]).unwrap()]
+        [miner.key.spend(std::slice::from_ref(&reward), &[paid]).unwrap()]
     };
     let (alice, bob) = (pay("alice"), pay("bob"));
 
-    let old = place.mine(&ancestor, &alice).await;
-    watched.told_up_to(&old.header).await;
-    let lower = place.mine(&ancestor, &bob).await;
-    let upper = place.mine(&lower.header, &[]).await;
-    let told = watched.told_up_to(&upper.header).await;
-    assert_eq!(reorg(&told), (vec![old.header], vec![lower.header, upper.header], ancestor));
+    let old = miner.mine(&ancestor, &alice).await;
+    watched.events_until(&old.header).await;
+    let lower = miner.mine(&ancestor, &bob).await;
+    let upper = miner.mine(&lower.header, &[]).await;
+    let events = watched.events_until(&upper.header).await;
+    assert_eq!(reorg(&events), (vec![old.header], vec![lower.header, upper.header], ancestor));
 
-    let (old, new) = (place.block(&old.header).await, place.block(&lower.header).await);
+    let (old, new) = (miner.block(&old.header).await, miner.block(&lower.header).await);
     assert_ne!(old.transactions[1].id(), new.transactions[1].id());
     assert_eq!(old.transactions[1].conflicts(), new.transactions[1].conflicts());
 
-    let double = place.make(&upper.header, &alice);
-    let error = place.rejected(&double).await;
+    let double = miner.make(&upper.header, &alice);
+    let error = miner.rejected(&double).await;
     assert!(matches!(error, NodeError::Rejected { rule: Rule::Consensus, .. }), "{error:?}");
-    assert_eq!(place.head().await, upper.header);
-    assert_eq!(watched.told().await, []);
+    assert_eq!(miner.head().await, upper.header);
+    assert_eq!(watched.events().await, []);
 }
 
 /// ```text
@@ -106,26 +106,26 @@ async fn a_double_spend_may_be_on_another_branch_and_not_on_the_same() {
 /// ```
 #[tokio::test]
 async fn a_heavier_branch_that_breaks_a_rule_is_no_reorg() {
-    let mut place = BranchPosition::of("miner").await;
-    let (ancestor, reward) = place.mature().await;
-    let mut watched = Watched::start(Start::Recent(1), &[("n1", &place)]).await;
+    let mut miner = MiningNode::of("miner").await;
+    let (ancestor, reward) = miner.mature().await;
+    let mut watched = Watched::start(Start::Recent(1), &[("n1", &miner)]).await;
     let pay = |who: &str| {
         let paid = Key::named(who).paid(coins(50));
-        [place.key.spend(std::slice::from_ref(&reward), &[paid]).unwrap()]
+        [miner.key.spend(std::slice::from_ref(&reward), &[paid]).unwrap()]
     };
     let (alice, bob) = (pay("alice"), pay("bob"));
-    let good = place.mine(&ancestor, &[]).await;
-    watched.told_up_to(&good.header).await;
-    let lower = place.mine(&ancestor, &bob).await;
-    let upper = place.make(&lower.header, &alice);
-    let error = place.rejected(&upper).await;
+    let good = miner.mine(&ancestor, &[]).await;
+    watched.events_until(&good.header).await;
+    let lower = miner.mine(&ancestor, &bob).await;
+    let upper = miner.make(&lower.header, &alice);
+    let error = miner.rejected(&upper).await;
     let expected = upper.header.hash;
     assert!(
         matches!(error, NodeError::Rejected { hash, rule: Rule::Consensus } if hash == expected),
         "{error:?}"
     );
-    assert_eq!(place.head().await, good.header);
-    assert_eq!(watched.told().await, []);
+    assert_eq!(miner.head().await, good.header);
+    assert_eq!(watched.events().await, []);
 }
 
 /// ```text
@@ -135,21 +135,21 @@ async fn a_heavier_branch_that_breaks_a_rule_is_no_reorg() {
 /// ```
 #[tokio::test]
 async fn equal_branches_of_two_nodes_are_rivals_until_one_grows() {
-    let (mut one, mut two) = (BranchPosition::of("one").await, BranchPosition::of("two").await);
+    let (mut one, mut two) = (MiningNode::of("one").await, MiningNode::of("two").await);
     let shared = one.extend(&one.head().await, 1).await;
     two.take(&shared).await;
     let mut watched = Watched::start(Start::Genesis, &[("n1", &one), ("n2", &two)]).await;
-    watched.told_up_to(&shared[0].header).await;
+    watched.events_until(&shared[0].header).await;
 
     let first = one.mine(&shared[0].header, &[]).await;
-    watched.told_up_to(&first.header).await;
+    watched.events_until(&first.header).await;
     let rival = two.mine(&shared[0].header, &[]).await;
-    let told = watched.told().await;
-    assert_eq!(told, [ChainEvent::Rivals { tip: first.header, rival: rival.header }]);
+    let events = watched.events().await;
+    assert_eq!(events, [ChainEvent::Rivals { tip: first.header, rival: rival.header }]);
 
     let grown = two.mine(&rival.header, &[]).await;
-    let told = watched.told_up_to(&grown.header).await;
-    assert_eq!(reorg(&told), (vec![first.header], vec![rival.header, grown.header], shared[0].header));
+    let events = watched.events_until(&grown.header).await;
+    assert_eq!(reorg(&events), (vec![first.header], vec![rival.header, grown.header], shared[0].header));
     one.take(&[rival, grown.clone()]).await;
     assert_eq!(watched.cycle().await.value.shared_head(), Some(grown.header));
     assert_eq!(one.client.head().await.unwrap(), grown.header);

@@ -1,4 +1,4 @@
-//! What it says of its flags.
+//! Errors about flags.
 
 use tokio::time::timeout;
 
@@ -6,7 +6,7 @@ use super::{ACCOUNT, Follow, PATIENCE, command, follow, owning, rpc};
 use crate::fake::{SECRET, branch, result};
 
 #[tokio::test]
-async fn what_makes_no_sense_is_answered_in_one_line() {
+async fn invalid_flags_are_reported_in_one_line() {
     let rpc = "http://127.0.0.1:1";
     let long = format!("https://{SECRET}@/{SECRET}");
     let checksum = "0xF39Fd6e51aad88F6F4ce6aB8827279cffFb92266";
@@ -45,14 +45,21 @@ async fn what_makes_no_sense_is_answered_in_one_line() {
         (&["--rpc", rpc, "--json", "--json"], 2, "--json: "),
     ] {
         let output = timeout(PATIENCE, follow(arguments).output()).await.unwrap().unwrap();
-        let told = String::from_utf8(output.stderr).unwrap();
-        assert!(told.starts_with("watchkeeper-chain: ") && told.contains(says), "{arguments:?}: {told}");
-        assert_eq!((told.lines().count(), output.status.code()), (1, Some(code)), "{arguments:?}: {told}");
-        assert!(output.stdout.is_empty() && !told.contains(SECRET), "{told}");
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            printed.starts_with("watchkeeper-chain: ") && printed.contains(says),
+            "{arguments:?}: {printed}"
+        );
+        assert_eq!(
+            (printed.lines().count(), output.status.code()),
+            (1, Some(code)),
+            "{arguments:?}: {printed}"
+        );
+        assert!(output.stdout.is_empty() && !printed.contains(SECRET), "{printed}");
     }
 }
 
-/// An address at a place where none belongs may be one with a key in it all the same.
+/// An address in a wrong place may still contain a key.
 #[tokio::test]
 async fn an_address_at_a_wrong_place_is_not_shown() {
     let url = &format!("http://node.example/v3/{SECRET}");
@@ -77,15 +84,15 @@ async fn an_address_at_a_wrong_place_is_not_shown() {
         &[url],
     ] {
         let output = timeout(PATIENCE, command(arguments).output()).await.unwrap().unwrap();
-        let told = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success() && output.stdout.is_empty(), "{arguments:?}: {told}");
-        assert!(told.lines().count() == 1 && !told.contains(SECRET), "{arguments:?}: {told}");
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && output.stdout.is_empty(), "{arguments:?}: {printed}");
+        assert!(printed.lines().count() == 1 && !printed.contains(SECRET), "{arguments:?}: {printed}");
     }
 }
 
-/// In small letters nothing is said of the digits, and nothing is refused; nor in capitals alone.
+/// Without mixed case an address has no checksum, and is accepted.
 #[tokio::test]
-async fn an_address_without_capitals_or_without_small_letters_is_taken() {
+async fn an_address_without_mixed_case_is_accepted() {
     let node = owning(branch(0, 3), result(&"0x0".into())).await;
     let small = "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266";
     let large = format!("0x{}", small[2..].to_ascii_uppercase());

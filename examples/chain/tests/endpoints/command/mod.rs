@@ -1,4 +1,4 @@
-//! What the command `follow` makes of what it is given.
+//! The command `follow`, by its flags and endpoints.
 
 mod flags;
 mod nodes;
@@ -34,35 +34,35 @@ fn follow(arguments: &[&str]) -> Command {
 struct Follow {
     process: Child,
     lines: Lines<BufReader<ChildStdout>>,
-    /// What no test has asked for yet: chain and wallets are told in no order.
-    heard: Vec<String>,
+    /// Lines that no test has asked for yet: lines of chain and wallets come in any order.
+    unclaimed: Vec<String>,
 }
 
 impl Follow {
     fn start(arguments: &[&str]) -> Self {
         let mut process = follow(arguments).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        Self { process, lines, heard: Vec::new() }
+        Self { process, lines, unclaimed: Vec::new() }
     }
 
-    /// A line with this text: one that was heard, or the next one.
+    /// A line with this text: an unclaimed one, or the next one.
     async fn says(&mut self, text: &str) -> String {
-        if let Some(at) = self.heard.iter().position(|line| line.contains(text)) {
-            return self.heard.remove(at);
+        if let Some(at) = self.unclaimed.iter().position(|line| line.contains(text)) {
+            return self.unclaimed.remove(at);
         }
         let line = async {
             loop {
                 let line = self.lines.next_line().await.unwrap();
-                let line = line.unwrap_or_else(|| panic!("it ended without {text:?}: {:#?}", self.heard));
+                let line = line.unwrap_or_else(|| panic!("it ended without {text:?}: {:#?}", self.unclaimed));
                 assert!(!line.contains(SECRET), "{line}");
                 if line.contains(text) {
                     return line;
                 }
-                self.heard.push(line);
+                self.unclaimed.push(line);
             }
         };
         let line = timeout(PATIENCE, line).await;
-        line.unwrap_or_else(|_| panic!("no {text:?}: {:#?}", self.heard))
+        line.unwrap_or_else(|_| panic!("no {text:?}: {:#?}", self.unclaimed))
     }
 
     fn interrupt(&self) {
@@ -75,13 +75,13 @@ fn rpc(node: &FakeNode) -> String {
     format!("http://{}/v3/{SECRET}", node.address)
 }
 
-/// An address where nobody listens.
+/// An address with a closed port.
 fn down() -> String {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     format!("http://{free}")
 }
 
-/// A node of this chain that says this of every balance.
+/// A node of this chain that answers every request for a balance with `balance`.
 async fn owning(branch: Vec<Value>, balance: Value) -> FakeNode {
     let chain = chain("0x1", branch);
     FakeNode::answering(move |method, parameters| match method {

@@ -1,4 +1,4 @@
-//! What it says of the nodes and their chain.
+//! Lines about the nodes and their chain.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,7 +10,7 @@ use super::{ACCOUNT, Follow, PATIENCE, down, rpc};
 use crate::fake::{FakeNode, answer, branch, chain};
 
 #[tokio::test]
-async fn a_node_that_is_down_is_told_and_waited_for() {
+async fn a_node_that_is_down_is_reported_and_waited_for() {
     let mut follow = Follow::start(&["--interval", "50ms", "--rpc", &down(), "--wallet", ACCOUNT]);
     follow.says("node    rpc1 fails: http://127.0.0.1:").await;
     follow.interrupt();
@@ -19,25 +19,25 @@ async fn a_node_that_is_down_is_told_and_waited_for() {
 }
 
 #[tokio::test]
-async fn a_height_beyond_the_head_is_told() {
+async fn a_height_beyond_the_head_is_reported() {
     let node = FakeNode::answering(chain("0x1", branch(0, 3))).await;
     let mut follow = Follow::start(&["--rpc", &rpc(&node), "--from", "99999999999"]);
     follow.says("rpc1 answers, but is still below where the observation is to begin").await;
 }
 
 #[tokio::test]
-async fn a_second_endpoint_of_another_chain_is_told() {
+async fn a_second_endpoint_of_another_chain_is_reported() {
     let one = FakeNode::answering(chain("0x1", branch(0, 3))).await;
     let two = FakeNode::answering(chain("0x5", branch(0, 3))).await;
     let mut follow = Follow::start(&["--interval", "50ms", "--rpc", &rpc(&one), "--rpc", &rpc(&two)]);
-    // Whoever answers first says which chain it is.
+    // The endpoint that answers first decides the chain.
     let line = follow.says(": not believed").await;
     assert!(line.contains("rpc1 is on chain 1 (") || line.contains("rpc2 is on chain 5 ("), "{line}");
     follow.says(" answers, but is on chain ").await;
 }
 
 #[tokio::test]
-async fn the_first_blocks_are_told_before_the_first_interval_is_over() {
+async fn the_first_blocks_are_printed_before_the_first_interval_is_over() {
     let node = FakeNode::answering(chain("0x1", branch(0, 3))).await;
     let mut follow = Follow::start(&["--interval", "8h", "--rpc", &rpc(&node), "--from", "0"]);
     follow.says(" 3 (").await;
@@ -47,7 +47,7 @@ async fn the_first_blocks_are_told_before_the_first_interval_is_over() {
 /// rpc1: hangs    rpc2: chain 5 | rpc3: chain 1, from its second answer on
 /// ```
 #[tokio::test]
-async fn the_chain_is_the_one_of_the_id_that_is_given() {
+async fn the_chain_is_the_one_with_the_given_id() {
     let hangs = FakeNode::serving(|_, _| None).await;
     let other = FakeNode::answering(chain("0x5", branch(1, 9))).await;
     let chain = chain("0x1", branch(0, 3));
@@ -72,11 +72,11 @@ async fn the_chain_is_the_one_of_the_id_that_is_given() {
     follow.interrupt();
     follow.says("ended   no node of ours was on chain 7").await;
     assert!(timeout(PATIENCE, follow.process.wait()).await.unwrap().unwrap().success());
-    assert_eq!(follow.heard, Vec::<String>::new());
+    assert_eq!(follow.unclaimed, Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn fewer_public_nodes_than_can_outvote_one_measure_ours_and_it_is_said() {
+async fn two_public_nodes_measure_local_nodes_and_a_note_is_printed() {
     let node = FakeNode::answering(chain("0x1", branch(0, 3))).await;
     let node = &rpc(&node);
     for (public, says) in [
@@ -96,8 +96,8 @@ async fn fewer_public_nodes_than_can_outvote_one_measure_ours_and_it_is_said() {
         follow.says(" 3 (").await;
         follow.interrupt();
         follow.says("rpc1 at 3, 0 blocks behind the public chain; ").await;
-        let said = follow.heard.iter().find(|line| line.contains("  public  "));
-        assert_eq!(said.is_some(), says.is_some(), "{said:?}");
-        assert!(said.is_none_or(|line| says.is_some_and(|says| line.contains(says))), "{said:?}");
+        let note = follow.unclaimed.iter().find(|line| line.contains("  public  "));
+        assert_eq!(note.is_some(), says.is_some(), "{note:?}");
+        assert!(note.is_none_or(|line| says.is_some_and(|says| line.contains(says))), "{note:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! What it says of the wallets.
+//! Lines about the wallets.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -12,7 +12,7 @@ use super::{ACCOUNT, Follow, down, owning, rpc};
 use crate::fake::{FakeNode, SECRET, answer, branch, chain, error, hash, result};
 
 #[tokio::test]
-async fn a_wallet_opens_with_what_a_node_says_it_has() {
+async fn a_wallet_opens_with_the_balance_of_a_node() {
     let ether = json!("0x1bc16d674ec80000");
     let pruned = owning(branch(0, 3), error(-32000, "missing trie node 1a3b")).await;
     let archive = owning(branch(0, 3), result(&ether)).await;
@@ -34,9 +34,9 @@ async fn a_wallet_opens_with_what_a_node_says_it_has() {
     assert_eq!(line, expected);
 }
 
-/// A node that is down as well does not hold it up for ever.
+/// Another node that is down does not hold up the wallet for ever.
 #[tokio::test]
-async fn a_wallet_whose_old_state_is_gone_is_shown_from_there_on() {
+async fn a_wallet_without_an_opening_balance_shows_its_later_changes() {
     let node = owning(branch(0, 3), error(-32000, &format!("missing trie node of {SECRET}"))).await;
     let (node, down) = (rpc(&node), down());
     let arguments = ["--interval", "50ms", "--rpc", &node, "--wallet", ACCOUNT];
@@ -57,7 +57,7 @@ async fn a_wallet_whose_old_state_is_gone_is_shown_from_there_on() {
 /// eth_getBalance:  429, now | 429, in 1 s | 503 | 2 ether
 /// ```
 #[tokio::test]
-async fn a_wallet_waits_for_a_node_that_is_busy_and_says_so_once() {
+async fn a_wallet_waits_for_a_busy_node_and_each_reason_is_printed_once() {
     let chain = chain("0x1", branch(0, 3));
     let asked = AtomicUsize::new(0);
     let node = FakeNode::serving(move |_, body| {
@@ -76,15 +76,15 @@ async fn a_wallet_waits_for_a_node_that_is_busy_and_says_so_once() {
     let mut follow = Follow::start(&["--interval", "50ms", "--rpc", &rpc(&node), "--wallet", ACCOUNT]);
     follow.says("wallet1 2.000000 ether at block 0 (").await;
     let waits: Vec<_> =
-        follow.heard.iter().filter(|line| line.contains("wallet1 waits to be known")).collect();
+        follow.unclaimed.iter().filter(|line| line.contains("wallet1 waits to be known")).collect();
     let [limited, away] = waits[..] else { panic!("{waits:#?}") };
     assert!(limited.ends_with(" limits the rate of requests"), "{limited}");
     assert!(away.ends_with(" is unreachable: HTTP status 503 Service Unavailable"), "{away}");
 }
 
-/// Blocks from before the balance came are read again, of one node after the other; both fail three times.
+/// Blocks from before the balance arrived are read again, from one node after the other; each fails three times.
 #[tokio::test]
-async fn nodes_that_cannot_read_older_blocks_are_told_once_each() {
+async fn nodes_that_cannot_read_older_blocks_are_reported_once_each() {
     let (short, long) = (chain("0x1", branch(0, 300)), chain("0x1", branch(0, 301)));
     // Which blocks were read, and how often one of them was read once more after the balance: a node that is slow to
     // answer may be asked twice while the chain is read.
@@ -116,15 +116,15 @@ async fn nodes_that_cannot_read_older_blocks_are_told_once_each() {
     follow.says("block 301 (").await;
     for name in ["rpc1", "rpc2"] {
         let says = format!("{name}: reading older blocks: ");
-        let told = follow.heard.iter().filter(|line| line.contains(&says)).count();
-        assert_eq!(told, 1, "{name}: {:#?}", follow.heard);
+        let lines = follow.unclaimed.iter().filter(|line| line.contains(&says)).count();
+        assert_eq!(lines, 1, "{name}: {:#?}", follow.unclaimed);
     }
 }
 
-/// The balance comes so late that the blocks behind it are no longer kept: they are read again.
+/// The balance arrives so late that the blocks from its height on are no longer kept: they are read again.
 #[tokio::test]
 async fn a_wallet_that_is_known_late_is_caught_up_with() {
-    /// Those that are told, and those of them that are not among the 128 kept ones.
+    /// The blocks that are read for the chain, and of these the ones that are not among the 128 kept ones.
     const READ: usize = 300 + 172;
     let (short, long) = (branch(0, 300), branch(0, 301));
     let (short, long) = (chain("0x1", short), chain("0x1", long));
@@ -137,9 +137,9 @@ async fn a_wallet_that_is_known_late_is_caught_up_with() {
         if method == "eth_getBalance" {
             return if read < 300 { error(-32005, "later") } else { result(&"0x1bc16d674ec80000".into()) };
         }
-        // Five looks later the wallet is taken in.
-        let looks = usize::from(read >= READ && parameters[0] == "latest");
-        if asked.fetch_add(looks, Ordering::Relaxed) < 5 {
+        // Five polls later the wallet is followed.
+        let polls = usize::from(read >= READ && parameters[0] == "latest");
+        if asked.fetch_add(polls, Ordering::Relaxed) < 5 {
             short(method, parameters)
         } else {
             long(method, parameters)

@@ -1,4 +1,4 @@
-//! Chains that are drawn in text, nodes that have parts of them, and what the observer tells of it.
+//! Chains drawn in text, nodes that have parts of them, and the events that the observer emits.
 
 mod steps;
 
@@ -18,7 +18,7 @@ pub(crate) use steps::{LONG, NAMES, Step, heal, on_paused_clock, steps};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
-/// A transaction that is only its name.
+/// A transaction that is only a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Named(pub(crate) &'static str);
 
@@ -55,7 +55,7 @@ pub(crate) struct Tree {
 
 impl Tree {
     /// Lines of blocks, each the parent of the next; a line begins with a known block or with the root.
-    /// A block weighs 1, or what stands behind its colon.
+    /// A block weighs 1, or the number after its colon.
     ///
     /// ```text
     /// g a1 a2 a3
@@ -125,17 +125,17 @@ pub(crate) fn identity() -> ChainIdentity {
     ChainIdentity { id: "test".to_owned(), genesis: hash("g") }
 }
 
-/// A chain of `length` blocks above `g`, called by their heights behind `prefix`.
+/// A chain of `length` blocks above `g`, named by `prefix` and their heights.
 pub(crate) fn long(prefix: &str, length: u64) -> String {
     branch("g", prefix, 1..=length)
 }
 
-/// A line of blocks from `from` on, called by their heights behind `prefix`.
+/// A line of blocks from `from` on, named by `prefix` and their heights.
 pub(crate) fn branch(from: &str, prefix: &str, heights: std::ops::RangeInclusive<u64>) -> String {
     heights.fold(from.to_owned(), |line, height| format!("{line} {prefix}{height}"))
 }
 
-/// Each second, from genesis on.
+/// Polls once a second, from genesis on.
 pub(crate) fn config() -> ChainConfig {
     ChainConfig { start: Start::Genesis, ..ChainConfig::every(SECOND) }
 }
@@ -143,7 +143,7 @@ pub(crate) fn config() -> ChainConfig {
 pub(crate) struct Watched<O: Observer = ChainObserver<Node>> {
     pub(crate) runtime: ObservationRuntime<O>,
     pub(crate) sources: SharedSources<O::Source>,
-    told: Subscription<O::Event>,
+    subscription: Subscription<O::Event>,
 }
 
 pub(crate) fn local<T: Transaction>(
@@ -157,10 +157,10 @@ impl Watched {
         Self::with(ChainObserver::new(config), sources).await
     }
 
-    /// What was told since the last call, in words, after one more cycle.
-    pub(crate) async fn told(&mut self) -> Vec<String> {
+    /// Runs a cycle and returns the events since the last call, in words.
+    pub(crate) async fn events(&mut self) -> Vec<String> {
         self.cycle().await;
-        self.heard().iter().map(in_words).collect()
+        self.emitted().iter().map(in_words).collect()
     }
 }
 
@@ -168,13 +168,13 @@ impl<O> Watched<O>
 where
     O: Observer<Source: Clone, Snapshot: Clone, Event: Clone>,
 {
-    /// Each second.
+    /// Polls once a second.
     pub(crate) async fn with(observer: O, sources: Vec<ObservedSource<O::Source>>) -> Self {
         let sources = SharedSources::new(sources);
         let timing = ObservationConfig { interval: SECOND, history_limit: 1024, ..Default::default() };
         let runtime = ObservationRuntime::start(sources.clone(), observer, timing).await.unwrap();
-        let told = runtime.handle().subscribe();
-        Self { runtime, sources, told }
+        let subscription = runtime.handle().subscribe();
+        Self { runtime, sources, subscription }
     }
 
     /// The view after a cycle that begins now or later.
@@ -182,9 +182,9 @@ where
         self.runtime.poll_now_and_wait().await.unwrap().value.clone()
     }
 
-    /// What was told since the last call.
-    pub(crate) fn heard(&mut self) -> Vec<O::Event> {
-        let batches = std::iter::from_fn(|| self.told.try_recv()).map(Result::unwrap);
+    /// The events since the last call.
+    pub(crate) fn emitted(&mut self) -> Vec<O::Event> {
+        let batches = std::iter::from_fn(|| self.subscription.try_recv()).map(Result::unwrap);
         batches.flat_map(|batch| batch.events.clone()).collect()
     }
 }

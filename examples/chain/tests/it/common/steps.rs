@@ -1,4 +1,4 @@
-//! What random nodes do: any of three, that have blocks of any one tree.
+//! Random steps of three nodes that have blocks of one tree.
 
 use std::time::Duration;
 
@@ -11,23 +11,23 @@ use super::{SECOND, hash};
 
 pub(crate) const NAMES: [&str; 3] = ["n1", "n2", "n3"];
 
-/// Until what was asked of slow nodes has run out.
+/// Longer than any request to a slow node takes.
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    /// A node is at any block now: it grew, lagged, rewound or changed its branch.
+    /// A node's head is any block: it grew, lagged, rewound or switched its branch.
     Move(usize, Index),
     Fail(usize, &'static str),
     Hang(usize, &'static str),
-    /// A node takes that many milliseconds for each answer.
+    /// A node takes this many milliseconds for each answer.
     Slow(usize, u64),
     Heal(usize),
-    /// A node has a head that cannot be true: of a wrong height, or without the parent that it names.
+    /// A node has a false head: its height is wrong, or no node has its parent.
     Lie(usize, Index, bool),
-    /// Another source set: those of the bits.
+    /// The source set becomes the nodes whose bits are set.
     List(u8),
-    /// A block of a node's branch, which it will never leave, as it says.
+    /// A node reports a block of its branch as finalised.
     Finalise(usize, Index),
     Wait(u8),
 }
@@ -50,8 +50,8 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 impl Step {
-    /// Does it to the nodes; `branch_to` is the branch of any block of the tree, highest first. Which of them
-    /// are listed is for the caller.
+    /// Applies the step to the nodes; `branch_to` returns the branch of any block of the tree, highest first. The
+    /// caller applies `List`.
     pub(crate) async fn apply<T: Transaction>(
         &self,
         nodes: &[MemoryNode<T>],
@@ -65,8 +65,11 @@ impl Step {
                 script.blocks.extend(branch.into_iter().map(|block| (block.header.hash, block)));
             }
             Self::Fail(node, method) => {
-                let error =
-                    ChainError::Refused { endpoint: "node".to_owned(), method, reason: "told to".to_owned() };
+                let error = ChainError::Refused {
+                    endpoint: "node".to_owned(),
+                    method,
+                    reason: "scripted".to_owned(),
+                };
                 nodes[node].script().fails.insert(method, error);
             }
             Self::Hang(node, method) => nodes[node].script().hangs.push(method),
@@ -98,7 +101,7 @@ impl Step {
     }
 }
 
-/// The node answers again, and at once.
+/// Makes the node answer again, without delay.
 pub(crate) fn heal<T: Transaction>(node: &MemoryNode<T>) {
     let mut script = node.script();
     script.fails.clear();

@@ -1,4 +1,4 @@
-//! Wallets that come late: their older blocks are read once, whoever reads, stops reading or reads again.
+//! Wallets that are added late: their older blocks are read once, also if readers stop or start again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,13 +17,13 @@ use super::observed::{
     Ledger, Node, SOON, Seen, Watched, advance, config, node, pay, total, wallet, wallets, watch,
 };
 use super::property::polled_once;
-use super::wallets::{followed, funded, tell};
+use super::wallets::{apply, followed, funded};
 use super::{Payment, Tree};
 
-/// What a pays b in each block, beside a fee of 1.
+/// The amount that a pays b in each block, with a fee of 1.
 const PAID: u128 = 2;
 
-/// So many blocks above the first, in each of which a pays b.
+/// Adds `count` blocks on `at`, in each of which a pays b.
 fn payments(tree: &mut Tree<Payment>, mut at: usize, count: u64) -> usize {
     for _ in 0..count {
         let nonce = tree.header(at).height;
@@ -32,19 +32,19 @@ fn payments(tree: &mut Tree<Payment>, mut at: usize, count: u64) -> usize {
     at
 }
 
-/// Wallets that follow a and keep four blocks, ten blocks up; b waits for six of them.
+/// Wallets at block 10 that follow a and keep four blocks; b was added late and waits for six blocks.
 fn late(tree: &mut Tree<Payment>) -> (Wallets<Ledger>, WalletRequests<Ledger>) {
     let mut wallets = followed(Account::new(1), vec![funded("a", 'a', 1_000)]).keep(4);
     let tip = payments(tree, 0, 10);
     let requests = wallets.requests();
-    tell(&mut wallets, tree.lead_to(tip));
+    apply(&mut wallets, tree.lead_to(tip));
     requests.add(funded("b", 'b', 0)).unwrap();
     wallets.settle();
     assert_eq!(wallets.view().balance("b"), Err(BalanceError::Waiting { name: "b".to_owned() }));
     (wallets, requests)
 }
 
-/// The same on a node, whose blocks are all seen.
+/// The same on a node, once all its blocks are observed.
 async fn late_on(node: &Node) -> Watched {
     let watched = watch(node, config(), wallets(&[("a", 'a', 1_000)]).keep(4)).await;
     let all = watched.handle.eventually("a is known", |seen: &Seen| seen.view.1.balance("a").is_ok());
@@ -53,7 +53,7 @@ async fn late_on(node: &Node) -> Watched {
     watched
 }
 
-/// Pushes all that is wanted, from the branch of the tip.
+/// Pushes all blocks that are wanted, from the branch of the tip.
 fn read(tree: &Tree<Payment>, backfill: &mut Backfill<Ledger>) -> Result<(), BackfillError> {
     let path = tree.path(tree.tip);
     while let Some(height) = backfill.wants() {
@@ -68,7 +68,7 @@ async fn read_all(tree: &Tree<Payment>, requests: &WalletRequests<Ledger>) -> Ba
     backfill
 }
 
-/// Each wallet has one number: what it has is counted once, and its record can be gone on from.
+/// Checks the balance of b, that value is conserved at every block, and that the record can be restored.
 fn check(wallets: &Wallets<Ledger>, b: u128) {
     let view = wallets.view();
     assert_eq!(view.balance("b").unwrap().total, b);
@@ -80,7 +80,7 @@ fn check(wallets: &Wallets<Ledger>, b: u128) {
 }
 
 #[tokio::test]
-async fn of_two_readers_at_once_the_first_is_taken_in() {
+async fn of_two_readers_at_once_the_first_is_accepted() {
     let mut tree = Tree::new();
     let (mut wallets, requests) = late(&mut tree);
     let (first, second) = (read_all(&tree, &requests).await, read_all(&tree, &requests).await);
@@ -92,7 +92,7 @@ async fn of_two_readers_at_once_the_first_is_taken_in() {
 }
 
 #[tokio::test]
-async fn a_cancelled_hand_over_is_taken_in_and_a_retry_does_no_harm() {
+async fn a_cancelled_submit_is_accepted_and_a_retry_is_harmless() {
     let mut tree = Tree::new();
     let (mut wallets, requests) = late(&mut tree);
     let mut handed = Box::pin(requests.submit(read_all(&tree, &requests).await));
@@ -104,9 +104,9 @@ async fn a_cancelled_hand_over_is_taken_in_and_a_retry_does_no_harm() {
     check(&wallets, 10 * PAID);
 }
 
-/// Two blocks are read and handed over too early, and nobody waits for the answer.
+/// Two blocks are read and submitted too early, and the call is dropped before its answer.
 #[tokio::test]
-async fn what_comes_back_and_is_not_waited_for_serves_the_next() {
+async fn a_backfill_that_is_returned_to_a_dropped_call_serves_the_next_reader() {
     let mut tree = Tree::new();
     let (mut wallets, requests) = late(&mut tree);
     let mut backfill = requests.wanted().await.unwrap();
@@ -123,10 +123,10 @@ async fn what_comes_back_and_is_not_waited_for_serves_the_next() {
     wallets.settle();
     drop(handed);
     assert_eq!(requests.wanted().await.unwrap().wants(), Some(3));
-    assert_eq!(requests.wanted().await.unwrap().wants(), Some(1), "it is given out once");
+    assert_eq!(requests.wanted().await.unwrap().wants(), Some(1), "a backfill is handed out once");
 }
 
-/// Wakes as soon as there is an answer, and looks at once whether a wallet waits.
+/// Is woken by the answer, and checks at once whether a wallet still waits.
 struct Awaited {
     requests: WalletRequests<Ledger>,
     woken: AtomicBool,
@@ -141,7 +141,7 @@ impl Wake for Awaited {
 }
 
 #[tokio::test]
-async fn whoever_is_answered_finds_no_wallet_waiting() {
+async fn when_the_answer_arrives_no_wallet_waits() {
     let mut tree = Tree::new();
     let (mut wallets, requests) = late(&mut tree);
     let mut handed = Box::pin(requests.submit(read_all(&tree, &requests).await));
@@ -152,14 +152,14 @@ async fn whoever_is_answered_finds_no_wallet_waiting() {
     assert!(awaited.woken.load(Ordering::Relaxed));
 }
 
-/// One is cut off when it has handed over; two others begin before the next cycle.
+/// One reader is cancelled after it has submitted; two others begin before the next cycle.
 #[tokio::test(start_paused = true)]
-async fn readers_that_are_cut_off_and_side_by_side_end_when_the_wallet_is_followed() {
+async fn concurrent_readers_end_when_the_wallet_is_followed_also_after_a_cancelled_one() {
     let mut tree = Tree::new();
     let at = payments(&mut tree, 0, 20);
     let node = node(&tree, at);
     let Watched { handle, requests, runtime: _runtime, .. } = late_on(&node).await;
-    // It has read all, and waits for the next cycle when it is cut off.
+    // It has read all blocks, and is cancelled while it waits for the next cycle.
     timeout(Duration::from_millis(1_500), requests.backfill(&node)).await.unwrap_err();
     let both = async { tokio::join!(requests.backfill(&node), requests.backfill(&node)) };
     let (one, other) = timeout(SOON, both).await.expect("both end");
@@ -168,7 +168,7 @@ async fn readers_that_are_cut_off_and_side_by_side_end_when_the_wallet_is_follow
     assert_eq!((total(&seen.value, "b"), seen.value.view.1.conserved()), (20 * PAID, Ok(())));
 }
 
-/// Four blocks a cycle: the root never stands where the last look told it to be.
+/// There are four blocks a cycle: in each cycle the root is higher than the reader last saw it.
 #[tokio::test(start_paused = true)]
 async fn a_late_wallet_joins_while_the_root_moves_in_every_cycle() {
     let mut tree = Tree::new();
@@ -193,20 +193,20 @@ async fn a_late_wallet_joins_while_the_root_moves_in_every_cycle() {
     assert_eq!(seen.value.view.1.conserved(), Ok(()));
 }
 
-/// Without tasks: what was read up to the root is taken in in front of the event that moves it.
+/// Without tasks: blocks that were read up to the root are applied before the event that moves the root.
 #[tokio::test]
-async fn what_reaches_to_the_root_is_taken_in_before_that_moves() {
+async fn a_backfill_up_to_the_root_is_accepted_before_the_root_moves() {
     let mut tree = Tree::new();
     let (mut wallets, requests) = late(&mut tree);
     let backfill = read_all(&tree, &requests).await;
     let tip = payments(&mut tree, 10, 8);
     let (handed, _) =
-        tokio::join!(requests.submit(backfill), async { tell(&mut wallets, tree.lead_to(tip)) });
+        tokio::join!(requests.submit(backfill), async { apply(&mut wallets, tree.lead_to(tip)) });
     assert!(matches!(handed, Ok(None)), "{handed:?}");
     check(&wallets, 18 * PAID);
 }
 
-/// Blocks 1 to 6 are read when all nodes go back to 3: nothing that is wanted follows what was read.
+/// Blocks 1 to 6 are read when all nodes go back to 3: the backfill has passed the new root.
 #[tokio::test]
 async fn a_root_below_what_was_read_ends_the_backfill() {
     let mut tree = Tree::new();
@@ -217,7 +217,7 @@ async fn a_root_below_what_was_read_ends_the_backfill() {
     wallets.settle();
     let (handed, ()) = tokio::join!(requests.submit(backfill), async { wallets.settle() });
     assert!(matches!(handed, Err(BackfillError::Superseded)), "{handed:?}");
-    // One call goes on with what is wanted now: a and b, up to 3.
+    // One call reads the blocks that are wanted now: for a and b, up to 3.
     let mut reading = Box::pin(requests.backfill(&node));
     assert!(polled_once(&mut reading).is_none());
     wallets.settle();
@@ -226,7 +226,7 @@ async fn a_root_below_what_was_read_ends_the_backfill() {
     check(&wallets, 3 * PAID);
 }
 
-/// The same while a block is read.
+/// The root moves down while a block is read.
 #[tokio::test(start_paused = true)]
 async fn a_reader_starts_over_as_soon_as_the_root_is_below() {
     let mut tree = Tree::new();
@@ -251,9 +251,9 @@ async fn a_reader_starts_over_as_soon_as_the_root_is_below() {
     check(&wallets, 3 * PAID);
 }
 
-/// A rebuild begins with a projection that has seen nothing, while a backfill waits to be taken in.
+/// A rebuild begins with an empty projection while a submitted backfill waits for its answer.
 #[tokio::test]
-async fn a_hand_over_outlives_a_rebuild() {
+async fn a_submitted_backfill_outlives_a_rebuild() {
     let mut tree = Tree::new();
     let initial = Wallets::new(Account::new(1)).keep(4);
     let requests = initial.requests();
@@ -261,7 +261,7 @@ async fn a_hand_over_outlives_a_rebuild() {
     requests.add(from_one("a", 'a')).unwrap();
     let mut wallets = initial.clone();
     let tip = payments(&mut tree, 0, 10);
-    tell(&mut wallets, tree.lead_to(tip));
+    apply(&mut wallets, tree.lead_to(tip));
     requests.add(NewWallet { opening: AccountWallet::default(), ..from_one("b", 'b') }).unwrap();
     wallets.settle();
     let mut handed = Box::pin(requests.submit(read_all(&tree, &requests).await));
@@ -270,16 +270,19 @@ async fn a_hand_over_outlives_a_rebuild() {
     let mut wallets = initial.clone();
     drop(initial);
     wallets.settle();
-    assert!(polled_once(&mut handed).is_none(), "nothing can be said before the first block");
+    assert!(polled_once(&mut handed).is_none(), "there is no answer before the first block");
     let blocks = tree.path(tip)[1..].iter().map(|place| Arc::clone(&tree.blocks[*place])).collect();
-    tell(&mut wallets, Some(watchkeeper_chain::ChainEvent::Committed { new: blocks }));
-    assert!(matches!(handed.await, Err(BackfillError::Superseded)), "both begin where the blocks do");
+    apply(&mut wallets, Some(watchkeeper_chain::ChainEvent::Committed { new: blocks }));
+    assert!(
+        matches!(handed.await, Err(BackfillError::Superseded)),
+        "both wallets begin with the first block"
+    );
     check(&wallets, 10 * PAID);
 }
 
-/// After a restart the blocks to 10 are not there, only what they did, and the branch was left at 8 meanwhile.
-/// A wallet that begins with block 10 needs none of them. Of the branch that was left, block 10 is forgotten: it
-/// may have paid the wallet.
+/// After a restart the blocks up to 10 cannot be read again: the record has only their effects. Meanwhile the chain
+/// left the branch at 8. A wallet that begins with block 10 needs none of these blocks. Block 10 of the old branch
+/// is forgotten: it may have paid the wallet.
 ///
 /// ```text
 /// g - ... - 8 - 9 - 10        (record)
@@ -287,14 +290,14 @@ async fn a_hand_over_outlives_a_rebuild() {
 ///               9 - 10 - 11
 /// ```
 #[test]
-fn after_a_restart_a_wallet_above_what_cannot_be_read_again_is_followed_at_once() {
+fn after_a_restart_a_wallet_above_the_unreadable_blocks_is_followed_at_once() {
     let mut tree = Tree::new();
     let (before, _) = late(&mut tree);
     let (nine, ten) = (tree.header(9).hash, tree.header(10).hash);
     let record = before.view().record().unwrap();
     let mut wallets = Wallets::new(Account::new(1)).keep(8).restore(record).unwrap();
     let tip = payments(&mut tree, 8, 3);
-    tell(&mut wallets, tree.lead_to(tip));
+    apply(&mut wallets, tree.lead_to(tip));
     wallets.requests().add(NewWallet { from: 10, ..funded("b", 'b', 9 * PAID) }).unwrap();
     wallets.settle();
     let view = wallets.view();
@@ -306,9 +309,9 @@ fn after_a_restart_a_wallet_above_what_cannot_be_read_again_is_followed_at_once(
     }
 }
 
-/// The first node fails at the fifth block, and the reader gives up at the eighth.
+/// The first node fails at block 5, and the reader is cancelled some blocks later.
 #[tokio::test(start_paused = true)]
-async fn what_was_read_outlives_a_failure_and_a_cancelled_call() {
+async fn blocks_that_were_read_outlive_a_failure_and_a_cancelled_call() {
     let mut tree = Tree::new();
     let at = payments(&mut tree, 0, 20);
     let (observed, other) = (node(&tree, at), node(&tree, at));
@@ -323,6 +326,10 @@ async fn what_was_read_outlives_a_failure_and_a_cancelled_call() {
     timeout(Duration::from_millis(75), requests.backfill(&other)).await.unwrap_err();
     timeout(SOON, requests.backfill(&other)).await.unwrap().unwrap();
     let asked = |node: &Node| node.script().calls["block"];
-    assert_eq!((asked(&first), asked(&other)), (4, 12 + 1), "only the cut off one is asked for twice");
+    assert_eq!(
+        (asked(&first), asked(&other)),
+        (4, 12 + 1),
+        "only the block of the cancelled request is asked for twice"
+    );
     assert_eq!(total(&handle.latest_snapshot().unwrap().value, "b"), 20 * PAID);
 }

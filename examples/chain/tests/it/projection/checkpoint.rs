@@ -1,4 +1,4 @@
-//! Checkpoints that are whole, and files that are not.
+//! Checkpoints that load, and files that do not.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use watchkeeper_chain::{Agreement, Header};
 use super::{Tree, numbered};
 use crate::common::{self, Watched, config, identity, local, long, show};
 
-/// A directory of one test, gone with it.
+/// A directory of one test, removed with it.
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
@@ -65,7 +65,7 @@ fn a_checkpoint_that_cannot_be_written_leaves_the_old_one() {
     let scratch = Scratch::new();
     let path = scratch.path("c");
     sample().save(&path).unwrap();
-    // Where the new file would go there is a directory.
+    // A directory is in the place of the new file.
     fs::create_dir(scratch.path("c.new")).unwrap();
     let error = Checkpoint { state: Vec::<u128>::new(), ..sample() }.save(&path).unwrap_err();
     assert!(matches!(error, SaveError::Io { .. }), "{error}");
@@ -75,7 +75,7 @@ fn a_checkpoint_that_cannot_be_written_leaves_the_old_one() {
 }
 
 #[test]
-fn what_could_not_be_gone_on_from_is_not_written() {
+fn a_checkpoint_that_cannot_be_resumed_is_not_written() {
     let scratch = Scratch::new();
     let path = scratch.path("c");
     sample().save(&path).unwrap();
@@ -94,7 +94,7 @@ fn what_could_not_be_gone_on_from_is_not_written() {
         let is_expected =
             matches!((&error, expects_gap), (SaveError::NoHeaders, false) | (SaveError::Gap { .. }, true));
         assert!(is_expected && error.to_string().contains(says), "{error:?}");
-        assert_eq!(Checkpoint::load(&path).unwrap(), Some(sample()), "the old one is whole");
+        assert_eq!(Checkpoint::load(&path).unwrap(), Some(sample()), "the old one is intact");
     }
     sample().save(&path).unwrap();
 }
@@ -112,9 +112,9 @@ fn written() -> Vec<u8> {
     fs::read(scratch.path("c")).unwrap()
 }
 
-/// Cut anywhere, changed anywhere: a typed error, and never another checkpoint.
+/// A file that is truncated or changed at any byte is a typed error, and never another checkpoint.
 #[test]
-fn no_damage_goes_unnoticed() {
+fn every_damage_is_detected() {
     let text = written();
     assert!(load(&text).unwrap().is_some());
     let first = text.iter().position(|byte| *byte == b'\n').unwrap();
@@ -138,7 +138,7 @@ fn no_damage_goes_unnoticed() {
 type Case<'a> = (&'a str, fn(&LoadError) -> bool, &'a str);
 
 #[test]
-fn other_files_are_told_apart() {
+fn other_files_are_distinguished() {
     let text = String::from_utf8(written()).unwrap();
     let version = text.replacen("\"version\":1", "\"version\":2", 1);
     let longer = format!("{text}{{}}\n");
@@ -159,8 +159,8 @@ fn other_files_are_told_apart() {
     assert!(matches!(error, LoadError::Io { .. }), "{error}");
 }
 
-/// The checkpoint has a8, a9 and a10, and all nodes have left the branch when the app is back. With a8 on
-/// the new one it is a reorg. Without, nothing is told of any block: the app has to begin anew.
+/// The checkpoint has a8, a9 and a10, and all nodes have left the branch when the app restarts. With a8 on the new
+/// branch it is a reorg. Without it no block is emitted: the app has to start without the checkpoint.
 ///
 /// ```text
 /// g - a1 - ... - a7 - a8 - a9 - a10
@@ -178,19 +178,19 @@ async fn a_branch_without_the_lowest_kept_header_is_a_breach() {
     let headers = ["a8", "a9", "a10"].map(|name| tree.header(name)).to_vec();
     Checkpoint { identity: identity(), headers, state: () }.save(&path).unwrap();
     let loaded = Checkpoint::<()>::load(&path).unwrap().unwrap();
-    for (head, told, tip, agreement) in [
+    for (head, events, tip, agreement) in [
         ("b11", &["reorged a10 a9 to b9 b10 b11 at a8"][..], "b11", Agreement::Behind(0)),
         ("c12", &["n1 breached a8 by c12", "n2 breached a8 by c12"], "a10", Agreement::Breached),
     ] {
         let (n1, n2) = (tree.node(head), tree.node(head));
         let resumed = loaded.resume(&config());
         let mut watched = Watched::start(resumed, local(&[("n1", &n1), ("n2", &n2)])).await;
-        assert_eq!(watched.told().await, told);
+        assert_eq!(watched.events().await, events);
         let view = watched.cycle().await;
         assert_eq!((show(view.tip), &view.node("n1").unwrap().agreement), (tip.to_owned(), &agreement));
-        // Without the checkpoint they are believed.
-        let mut anew = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
-        anew.told().await;
-        assert_eq!(show(anew.cycle().await.tip), head);
+        // Without the checkpoint the nodes are believed.
+        let mut fresh = Watched::start(config(), local(&[("n1", &n1), ("n2", &n2)])).await;
+        fresh.events().await;
+        assert_eq!(show(fresh.cycle().await.tip), head);
     }
 }

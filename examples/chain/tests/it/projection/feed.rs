@@ -1,4 +1,4 @@
-//! Feeds of an observer whose state is built anew.
+//! Feeds of an observer whose state is rebuilt.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,7 @@ use crate::common::SECOND;
 
 type Event = ChainEvent<Payment>;
 
-/// Tells what it is given, cycle by cycle; where that is nothing, its state is lost.
+/// Emits one scripted event a cycle; at `None` it panics and loses its state.
 struct Scripted(Mutex<VecDeque<Option<Event>>>);
 
 #[async_trait]
@@ -43,14 +43,14 @@ impl Observer for Scripted {
     fn snapshot(&self, (): &()) {}
 }
 
-/// Block 1 is told and not read; then the state is lost, and built anew without it. Who begins from the new
-/// snapshot is not told of block 1 behind it.
+/// Block 1 is emitted and not read; then the state is lost, and rebuilt without block 1. A reader that starts from
+/// the new snapshot does not get block 1 after it.
 #[tokio::test(start_paused = true)]
-async fn steps_of_before_a_rebuild_are_not_told_behind_it() {
+async fn steps_from_before_a_rebuild_are_not_returned_after_it() {
     let mut tree = Tree::<Payment>::new();
     let (one, two) = (tree.grow(0, Vec::new()), tree.grow(0, Vec::new()));
-    let joined = |place: usize| ChainEvent::Committed { new: vec![Arc::clone(&tree.blocks[place])] };
-    let script = [Some(joined(one)), None, Some(joined(two))];
+    let connected = |place: usize| ChainEvent::Committed { new: vec![Arc::clone(&tree.blocks[place])] };
+    let script = [Some(connected(one)), None, Some(connected(two))];
     let observer = Scripted(Mutex::new(script.into()));
     let timing = ObservationConfig { interval: SECOND, ..Default::default() };
     let sources = StaticSourceProvider::new(Vec::new());
@@ -58,7 +58,7 @@ async fn steps_of_before_a_rebuild_are_not_told_behind_it() {
     let handle = runtime.handle();
     let mut feed = BlockFeed::new(&handle);
     let first = handle.status().generation;
-    let rebuilt = handle.eventually("it is built anew", |()| handle.status().generation > first);
+    let rebuilt = handle.eventually("it is rebuilt", |()| handle.status().generation > first);
     rebuilt.within(SOON).await.unwrap();
 
     let missed = feed.wait_for_next_cycle(SOON).await.unwrap_err();

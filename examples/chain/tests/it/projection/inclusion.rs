@@ -1,4 +1,4 @@
-//! What becomes of transactions when the branch is left below the blocks that are kept.
+//! The status of transactions when a reorg goes below the kept blocks.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ fn pay(id: u64, nonce: u64) -> Payment {
     Payment { id: numbered(id), from: Some('a'), nonce, to: Some('b'), value: 1, fee: 0 }
 }
 
-fn tell(inclusions: &mut Inclusions<Payment>, event: &ChainEvent<Payment>) {
+fn apply(inclusions: &mut Inclusions<Payment>, event: &ChainEvent<Payment>) {
     inclusions.settle();
     inclusions.apply(event);
     inclusions.settle();
@@ -22,7 +22,7 @@ fn statuses<const N: usize>(inclusions: &Inclusions<Payment>, of: [&Payment; N])
     of.map(|payment| inclusions.view().status(payment.id).unwrap())
 }
 
-/// A branch of which the last two blocks are kept, and one that leaves it further down.
+/// A branch whose last two blocks are kept, and another that forks off below them.
 ///
 /// ```text
 /// g - 1(p, x) - 2(q) - 3 - 4 - 5(r)
@@ -41,7 +41,7 @@ struct Fork {
 }
 
 impl Fork {
-    fn told() -> Self {
+    fn on_old_branch() -> Self {
         let (rival, y) = (pay(104, 7), pay(105, 7));
         let [p, q, r] = [0, 1, 2].map(|nonce| pay(101 + nonce, nonce));
         let mut inclusions = Inclusions::new().keep(2);
@@ -53,14 +53,14 @@ impl Fork {
         let old = blocks.into_iter().fold(0, |parent, block| tree.grow(parent, block));
         let blocks = [vec![], vec![], vec![r.clone()], vec![], vec![]];
         let new = blocks.into_iter().fold(1, |parent, block| tree.grow(parent, block));
-        let told = tree.lead_to(old).unwrap();
-        tell(&mut inclusions, &told);
+        let event = tree.lead_to(old).unwrap();
+        apply(&mut inclusions, &event);
         Self { tree, inclusions, p, q, r, y, new }
     }
 
     fn lead_to(&mut self, tip: usize) {
-        let told = self.tree.lead_to(tip).unwrap();
-        tell(&mut self.inclusions, &told);
+        let event = self.tree.lead_to(tip).unwrap();
+        apply(&mut self.inclusions, &event);
     }
 
     fn statuses(&self) -> [Status; 4] {
@@ -69,8 +69,8 @@ impl Fork {
 }
 
 #[test]
-fn what_is_below_a_deep_reorg_stays_and_what_is_above_is_out() {
-    let mut fork = Fork::told();
+fn transactions_below_a_deep_reorg_stay_and_those_above_are_out() {
+    let mut fork = Fork::on_old_branch();
     let one = fork.tree.header(1);
     let replaced = Status::Replaced { by: numbered(104), block: one };
     let (two, five, eight) = (fork.tree.header(2), fork.tree.header(5), fork.tree.header(8));
@@ -80,17 +80,17 @@ fn what_is_below_a_deep_reorg_stays_and_what_is_above_is_out() {
     let out = Status::ReorgedOut { from: two };
     let [p, r] = [(one, 6), (eight, 3)].map(|(block, depth)| Status::Included { block, depth });
     assert_eq!(fork.statuses(), [p, out, r, replaced]);
-    // And back, as deep.
+    // Back again, as deep.
     fork.lead_to(5);
     assert_eq!(fork.statuses(), [before[0], before[1], before[2], replaced]);
-    tell(&mut fork.inclusions, &ChainEvent::Finalised { block: one });
+    apply(&mut fork.inclusions, &ChainEvent::Finalised { block: one });
     fork.lead_to(fork.new);
     assert_eq!(fork.statuses(), [Status::Finalised { block: one }, out, r, replaced]);
 }
 
 #[test]
-fn what_is_below_a_deep_return_stays_and_what_is_above_is_out() {
-    let mut fork = Fork::told();
+fn transactions_below_a_deep_revert_stay_and_those_above_are_out() {
+    let mut fork = Fork::on_old_branch();
     fork.lead_to(1);
     let [one, two, five] = [1, 2, 5].map(|place| fork.tree.header(place));
     let p = Status::Included { block: one, depth: 1 };
@@ -98,10 +98,10 @@ fn what_is_below_a_deep_return_stays_and_what_is_above_is_out() {
     assert_eq!(fork.statuses(), [p, q, r, Status::Replaced { by: numbered(104), block: one }]);
 }
 
-/// A transaction that was followed late, so that blocks below were never looked at, is known from the reorg on.
+/// A transaction was followed late, and earlier blocks were not searched for it: its status starts from the fork.
 #[test]
-fn a_deep_reorg_shows_blocks_to_what_was_followed_late() {
-    let mut fork = Fork::told();
+fn a_deep_reorg_lowers_the_start_of_a_transaction_that_was_followed_late() {
+    let mut fork = Fork::on_old_branch();
     let late = pay(106, 9);
     fork.inclusions.follower().follow(&late).unwrap();
     fork.inclusions.settle();
@@ -110,31 +110,31 @@ fn a_deep_reorg_shows_blocks_to_what_was_followed_late() {
     assert_eq!(statuses(&fork.inclusions, [&late]), [Status::Pending { since: 2 }]);
 }
 
-/// Blocks were not told: whether those that were settled are still below is not known, but of what is final.
+/// Events are missed: of blocks that were connected before, only the final ones are known to be on the branch.
 #[test]
-fn after_events_were_missed_nothing_is_said_to_be_out() {
+fn after_events_were_missed_no_transaction_is_reorged_out() {
     let missed = |fork: &mut Fork| {
         let new: Vec<_> = [8, 9, 10].map(|place| Arc::clone(&fork.tree.blocks[place])).into();
-        tell(&mut fork.inclusions, &ChainEvent::Committed { new });
+        apply(&mut fork.inclusions, &ChainEvent::Committed { new });
     };
-    let mut fork = Fork::told();
+    let mut fork = Fork::on_old_branch();
     missed(&mut fork);
     let pending = Status::Pending { since: 4 };
     let r = Status::Included { block: fork.tree.header(8), depth: 3 };
     assert_eq!(fork.statuses(), [pending, pending, r, pending]);
 
-    let mut fork = Fork::told();
+    let mut fork = Fork::on_old_branch();
     let one = fork.tree.header(1);
-    tell(&mut fork.inclusions, &ChainEvent::Finalised { block: one });
+    apply(&mut fork.inclusions, &ChainEvent::Finalised { block: one });
     missed(&mut fork);
     let replaced = Status::Replaced { by: numbered(104), block: one };
     assert_eq!(fork.statuses(), [Status::Finalised { block: one }, pending, r, replaced]);
 
-    // A reorg of another branch than the one that was told.
-    let mut fork = Fork::told();
+    // A revert of another branch than the one that was emitted.
+    let mut fork = Fork::on_old_branch();
     let (ancestor, lost) = (fork.tree.header(1), fork.tree.header(3));
     let unknown = watchkeeper_chain::Header { hash: Hash([9; 32]), ..lost };
-    tell(&mut fork.inclusions, &ChainEvent::Reverted { old: vec![unknown], ancestor });
+    apply(&mut fork.inclusions, &ChainEvent::Reverted { old: vec![unknown], ancestor });
     let pending = Status::Pending { since: 2 };
     assert_eq!(fork.statuses(), [pending; 4]);
 }

@@ -23,7 +23,7 @@ pub(crate) fn numbered(number: u64) -> Hash {
     Hash(bytes)
 }
 
-/// Who owns value here: one letter.
+/// An owner of value: one letter.
 pub(crate) type Address = char;
 
 /// A transaction of a chain of coins.
@@ -106,22 +106,22 @@ impl AccountTransaction for Payment {
     }
 }
 
-/// A tree of blocks, and what an observer would tell as its tip moves.
+/// A tree of blocks that makes the event an observer would emit when the tip moves.
 #[derive(Clone, Debug)]
 pub(crate) struct Tree<T> {
     pub(crate) blocks: Vec<Arc<Block<T>>>,
-    /// By its place in `blocks`.
+    /// An index into `blocks`.
     pub(crate) tip: usize,
 }
 
 impl<T: Transaction> Tree<T> {
-    /// Only a first block, which is the observer's root.
+    /// A tree of the first block only, which is the observer's root.
     pub(crate) fn new() -> Self {
         let header = Header { hash: numbered(1), parent: numbered(0), height: 0, work: 1, time: 0 };
         Self { blocks: vec![Arc::new(Block { header, transactions: Vec::new() })], tip: 0 }
     }
 
-    /// Adds a block, and returns its place.
+    /// Adds a block and returns its index.
     pub(crate) fn grow(&mut self, parent: usize, transactions: Vec<T>) -> usize {
         let parent = self.blocks[parent].header;
         let hash = numbered(self.blocks.len() as u64 + 1);
@@ -146,7 +146,7 @@ impl<T: Transaction> Tree<T> {
         path
     }
 
-    /// Moves the tip, and says what is told of it; nothing if it is there already.
+    /// Moves the tip and returns the event; `None` if the tip does not move.
     pub(crate) fn lead_to(&mut self, tip: usize) -> Option<ChainEvent<T>> {
         let (before, after) = (self.path(self.tip), self.path(tip));
         self.tip = tip;

@@ -1,4 +1,4 @@
-//! Projections beside the observer, on nodes in memory.
+//! Projections with the observer, on nodes in memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,7 +94,7 @@ pub(super) fn total(seen: &Seen, name: &str) -> Amount {
 
 pub(super) const SOON: Duration = Duration::from_secs(20);
 
-/// A payment goes through all that can become of it; meanwhile value is conserved in every cycle.
+/// A payment goes through every status; value is conserved in every cycle.
 ///
 /// ```text
 /// g - 1(p) - 2 - 3
@@ -129,7 +129,7 @@ async fn a_payment_is_waited_for_through_reorgs() {
     advance(&tree, &node, three);
     let seen = handle.included(p.id, 3).within(SOON).await.unwrap();
     assert_eq!(seen.value.view.0.status(p.id), Some(Status::Included { block: tree.header(one), depth: 3 }));
-    // What is so meets a wait at once.
+    // A condition that holds already meets the wait at once.
     timeout(Duration::ZERO, handle.included(p.id, 3).within(SOON)).await.unwrap().unwrap();
 
     let four = tree.grow(0, Vec::new());
@@ -169,7 +169,7 @@ async fn a_payment_is_waited_for_through_reorgs() {
     conserved.finish().await.unwrap();
 }
 
-/// Cycle 0 looks at the nodes; the blocks it finds are shown with the events that tell them.
+/// Cycle 0 polls the nodes; the blocks that it finds are shown together with their events.
 #[tokio::test(start_paused = true)]
 async fn no_snapshot_shows_a_block_that_its_projection_does_not_know() {
     let mut tree = Tree::new();
@@ -186,7 +186,7 @@ async fn no_snapshot_shows_a_block_that_its_projection_does_not_know() {
     assert_eq!([total(&second.value, "a"), total(&second.value, "b")], [79, 20]);
 }
 
-/// An observer that loses a payment's value is caught by the invariant.
+/// The invariant detects an observer that loses a payment's value.
 #[tokio::test(start_paused = true)]
 async fn an_overdraft_violates_the_invariant() {
     let mut tree = Tree::new();
@@ -209,7 +209,7 @@ async fn an_overdraft_violates_the_invariant() {
 ///         3(q) - 4
 /// ```
 #[tokio::test(start_paused = true)]
-async fn feeds_tell_each_block_and_each_transaction() {
+async fn feeds_return_each_block_and_each_transaction() {
     let (p, q) = (pay(100, 'a', 0, 'b', 1), pay(101, 'a', 1, 'b', 1));
     let mut tree = Tree::new();
     let node = node(&tree, 0);
@@ -220,20 +220,20 @@ async fn feeds_tell_each_block_and_each_transaction() {
     let two = tree.grow(one, vec![q.clone()]);
     let three = tree.grow(one, vec![q.clone()]);
     let four = tree.grow(three, Vec::new());
-    let joined = |place: usize| BlockStep::Connected(Arc::clone(&tree.blocks[place]));
+    let connected = |place: usize| BlockStep::Connected(Arc::clone(&tree.blocks[place]));
     let header = |place| tree.header(place);
 
     assert_eq!(blocks.wait_for_next_cycle(SOON).await.unwrap(), []);
     advance(&tree, &node, two);
-    assert_eq!(blocks.wait_for_next_cycle(SOON).await.unwrap(), [joined(one), joined(two)]);
+    assert_eq!(blocks.wait_for_next_cycle(SOON).await.unwrap(), [connected(one), connected(two)]);
     assert_eq!(blocks.wait_for_next_cycle(SOON).await.unwrap(), []);
     advance(&tree, &node, four);
     assert_eq!(blocks.next().await.unwrap(), BlockStep::Disconnected(header(two)));
-    assert_eq!(blocks.wait_for_next_cycle(SOON).await.unwrap(), [joined(three), joined(four)]);
+    assert_eq!(blocks.wait_for_next_cycle(SOON).await.unwrap(), [connected(three), connected(four)]);
 
-    let mut told = Vec::new();
+    let mut steps = Vec::new();
     for _ in 0..4 {
-        told.push(transactions.next().await.unwrap());
+        steps.push(transactions.next().await.unwrap());
     }
     let expected = [
         TransactionStep::Connected { block: header(one), transaction: p },
@@ -241,7 +241,7 @@ async fn feeds_tell_each_block_and_each_transaction() {
         TransactionStep::Disconnected { block: header(two), transaction: q.clone() },
         TransactionStep::Connected { block: header(three), transaction: q },
     ];
-    assert_eq!(told, expected);
+    assert_eq!(steps, expected);
     let mut late = TransactionFeed::new(&handle);
     advance(&tree, &node, three);
     assert_eq!(late.next().await.unwrap(), TransactionStep::Unknown { block: header(four) });
@@ -250,14 +250,14 @@ async fn feeds_tell_each_block_and_each_transaction() {
     assert_eq!(runtime.stop().await, StopOutcome::Stopped);
     let stopped = blocks.wait_for_next_cycle(SOON).await.unwrap_err();
     assert!(stopped.to_string().contains("stopped"), "{stopped}");
-    // What was told before is still there.
+    // Earlier events can still be read.
     assert_eq!(blocks.next().await, Ok(BlockStep::Disconnected(header(four))));
     assert_eq!(blocks.next().await, Err(RecvError::Closed(StopReason::Requested)));
 }
 
-/// Twenty blocks are there when b is added: they are read once, in a task beside, while the chain goes on.
+/// There are twenty blocks when b is added: a separate task reads them once while the chain grows.
 #[tokio::test(start_paused = true)]
-async fn a_late_wallet_reads_its_blocks_beside() {
+async fn a_late_wallet_reads_its_blocks_in_a_separate_task() {
     let mut tree = Tree::new();
     let mut at = 0;
     for nonce in 0..20 {
@@ -298,8 +298,8 @@ async fn a_late_wallet_reads_its_blocks_beside() {
     assert_eq!(total(&handle.latest_snapshot().unwrap().value, "b"), 42);
 }
 
-/// While the app is down, the branch it knew is left three blocks deep. It goes on from its checkpoint: nothing
-/// below the fork is asked for, balances are right at once, and the reorg is told as one.
+/// While the app is down, the chain leaves the known branch three blocks deep. The app resumes from its checkpoint:
+/// no block below the fork is asked for, balances are right at once, and the reorg is emitted as one.
 ///
 /// ```text
 /// g - ... - 30 - 31 - 32 - 33       (checkpoint)
@@ -307,7 +307,7 @@ async fn a_late_wallet_reads_its_blocks_beside() {
 ///                x - x - x - x
 /// ```
 #[tokio::test(start_paused = true)]
-async fn a_restart_goes_on_through_a_reorg_that_it_missed() {
+async fn a_restart_resumes_through_a_reorg_that_it_missed() {
     let directory = super::checkpoint::Scratch::new();
     let path = directory.path("chain.checkpoint");
     let mut tree = Tree::new();
@@ -342,11 +342,11 @@ async fn a_restart_goes_on_through_a_reorg_that_it_missed() {
     let seen = on.or_now().within(SOON).await.unwrap();
     assert_eq!([total(&seen.value, "a"), total(&seen.value, "b")], [1_000 - 30 * 3 - 4 * 6, 30 * 2 + 4 * 5]);
     let left: Vec<_> = (0..3).map(|below| BlockStep::Disconnected(tree.header(at - below))).collect();
-    let told = blocks.wait_for_next_cycle(SOON).await.unwrap();
-    assert!(told.is_empty() || told[..3] == left, "{told:?}");
+    let steps = blocks.wait_for_next_cycle(SOON).await.unwrap();
+    assert!(steps.is_empty() || steps[..3] == left, "{steps:?}");
     assert_eq!(second.script().calls.get("block"), Some(&4), "only the new blocks are read");
 
-    // One that comes now needs all of them, and the kept ones again.
+    // A wallet that is added now needs all blocks, and the kept ones again.
     requests.add(wallet("c", 'c', 7)).unwrap();
     requests.backfill(&second).await.unwrap();
     let known = handle.eventually("c is known", |seen: &Seen| seen.view.1.balance("c").is_ok());

@@ -1,7 +1,6 @@
-//! Random trees of blocks, random transactions, random moves of the tip, also below what is kept, finality, and
-//! wallets that come late, whose blocks two readers read, hand over and give up at any time: at every kept block
-//! wallets have what a recount from the first block says, and transactions are where a search of the branch finds
-//! them.
+//! Random trees of blocks and transactions, random moves of the tip (also below the kept blocks), finality, and
+//! late wallets, whose blocks two readers read, submit and give up at any time. At every kept block the balances equal
+//! a recount from the first block, and the statuses of transactions equal a search of the branch.
 
 use std::collections::{BTreeSet, HashSet};
 use std::pin::Pin;
@@ -20,7 +19,7 @@ use watchkeeper_chain::{Block, ChainEvent, Hash, Header, Height, Transaction};
 use super::recount::{OPENING, Recount};
 use super::{Address, Coins, Payment, Tree};
 
-/// Wallets have these addresses; nobody follows the others.
+/// The wallets and their addresses; other addresses are not followed.
 pub(super) const WALLETS: [(&str, &[Address]); 4] =
     [("w1", &['a']), ("w2", &['b', 'c']), ("w3", &['d']), ("w4", &['e'])];
 
@@ -30,17 +29,17 @@ enum Step {
     Grow { parent: Index, transactions: Vec<(u16, u16, u16)>, again: Option<Index> },
     /// A new block on the tip, which moves there.
     Extend { transactions: Vec<(u16, u16, u16)> },
-    /// The tip moves to any block that is not against finality.
+    /// The tip moves to any block that finality allows.
     Lead { to: Index },
-    /// The block that many below the tip becomes final.
+    /// The block this far below the tip becomes final.
     Finalise { below: usize },
     /// A wallet is followed, from this height on.
     Follow { from: Height },
-    /// A reader of older blocks reads on.
+    /// A reader reads more of the older blocks.
     Read { reader: usize, blocks: usize },
-    /// It hands over what it has read.
+    /// The reader submits what it has read.
     HandOver { reader: usize },
-    /// It gives up what it does.
+    /// The reader is cancelled.
     Cancel { reader: usize },
     /// A transaction is followed.
     Watch { transaction: Index, by_hash: bool },
@@ -66,24 +65,24 @@ fn step() -> impl Strategy<Value = Step> {
 
 type Answer<L> = Result<Option<Backfill<L>>, BackfillError>;
 
-/// Who reads older blocks.
+/// A reader of older blocks.
 enum Reader<L: Ledger> {
     Idle,
     Reading(Box<Backfill<L>>),
     HandedOver(Pin<Box<dyn Future<Output = Answer<L>>>>),
 }
 
-/// Everything that is played, beside what is told by plain means.
+/// The projections under test, and a plain model of them.
 pub(super) struct Play<L: Recount> {
     pub(super) tree: Tree<L::Transaction>,
     wallets: Wallets<L>,
     requests: WalletRequests<L>,
     inclusion: Inclusions<L::Transaction>,
-    /// Follows every transaction from when it is made, and keeps so few blocks that many reorgs are deeper.
+    /// Follows every transaction once it is made, and keeps so few blocks that many reorgs are deeper.
     forgetful: Inclusions<L::Transaction>,
-    /// Blocks that were ever on the branch, in the order in which they came.
-    joined: Vec<usize>,
-    /// Those of them that the wallets have seen since they last started over.
+    /// Blocks that were ever on the branch, in the order in which they were connected.
+    connected: Vec<usize>,
+    /// The blocks of `connected` that the wallets have seen since they last started over.
     kept: BTreeSet<usize>,
     readers: [Reader<L>; 2],
     pub(super) finalised: usize,
@@ -94,7 +93,7 @@ pub(super) struct Play<L: Recount> {
     by_hash: HashSet<Hash>,
     opening: fn(&[Address]) -> L::Wallet,
     made: u64,
-    /// Blocks below have no transactions: a wallet is followed from there on.
+    /// Blocks below this height have no transactions: a wallet is followed from it on.
     quiet: Height,
 }
 
@@ -108,7 +107,7 @@ impl<L: Recount> Play<L> {
             wallets,
             inclusion: Inclusions::new().keep(1_000),
             forgetful: Inclusions::new().keep(keep as u64 / 4),
-            joined: Vec::new(),
+            connected: Vec::new(),
             kept: BTreeSet::new(),
             readers: [Reader::Idle, Reader::Idle],
             finalised: 0,
@@ -147,7 +146,7 @@ impl<L: Recount> Play<L> {
                 let place = path[path.len().saturating_sub(*below)];
                 if self.tree.header(place).height > self.tree.header(self.finalised).height {
                     self.finalised = place;
-                    self.tell(&ChainEvent::Finalised { block: self.tree.header(place) });
+                    self.apply(&ChainEvent::Finalised { block: self.tree.header(place) });
                 }
             }
             Step::Follow { from } => self.follow(*from),
@@ -179,26 +178,26 @@ impl<L: Recount> Play<L> {
         let path = self.tree.path(to);
         let shared = path.iter().zip(&before).take_while(|(after, before)| after == before).count();
         if (shared as u64) <= self.root_height() {
-            // From below what is kept: wallets start over behind the fork.
+            // The fork is below the kept blocks: wallets start over after it.
             self.kept.clear();
         }
         for place in &path[shared..] {
-            self.join(*place);
+            self.connect(*place);
         }
-        self.tell(&event);
+        self.apply(&event);
     }
 
     /// Notes that a block is on the branch.
-    pub(super) fn join(&mut self, place: usize) {
-        if !self.joined.contains(&place) {
-            self.joined.push(place);
+    pub(super) fn connect(&mut self, place: usize) {
+        if !self.connected.contains(&place) {
+            self.connected.push(place);
         }
         self.kept.insert(place);
     }
 
-    /// Whether anything was told yet.
-    pub(super) fn has_joined(&self) -> bool {
-        !self.joined.is_empty()
+    /// Whether any block was connected yet.
+    pub(super) fn has_connected(&self) -> bool {
+        !self.connected.is_empty()
     }
 
     /// A new block, with transactions made of these numbers and taken from another one.
@@ -210,7 +209,7 @@ impl<L: Recount> Play<L> {
     ) -> usize {
         let (branch, mut block) = (self.branch(parent), Vec::new());
         if let Some(again) = again {
-            // What is on another branch already.
+            // Transactions that are on another branch already.
             let others = self.tree.blocks[again.index(self.tree.blocks.len())].transactions.clone();
             for transaction in others {
                 let is_new = branch.iter().all(|block| !block.transactions.contains(&transaction));
@@ -234,7 +233,7 @@ impl<L: Recount> Play<L> {
 
     fn follow(&mut self, from: Height) {
         let Some((name, addresses)) = WALLETS.get(self.following.len()).copied() else { return };
-        // A wallet that does nothing below `from`: else it had something there.
+        // The wallet must have no transactions below `from`.
         let early = self.tree.blocks.iter().filter(|block| block.header.height < from);
         let from = if early.clone().any(|block| !block.transactions.is_empty()) { 0 } else { from };
         self.quiet = self.quiet.max(from);
@@ -246,7 +245,7 @@ impl<L: Recount> Play<L> {
         self.answer();
     }
 
-    /// Reads so many of the older blocks from a node that is on the branch.
+    /// Reads up to `blocks` older blocks from a node that is on the branch.
     fn read(&mut self, reader: usize, blocks: usize) {
         let branch = self.branch(self.tree.tip);
         let reader = &mut self.readers[reader];
@@ -259,7 +258,7 @@ impl<L: Recount> Play<L> {
             let wanted = backfill.wants().and_then(|height| branch.get(usize::try_from(height).unwrap()));
             let Some(block) = wanted else { return };
             if let Err(error) = backfill.push(Block::clone(block)) {
-                // What was read before is of a branch that was left.
+                // The blocks that were read before are of a branch that was left.
                 assert!(matches!(error, BackfillError::Unlinked { .. }), "{error}");
                 *reader = Reader::Idle;
                 return;
@@ -273,14 +272,14 @@ impl<L: Recount> Play<L> {
             Reader::Reading(backfill) => {
                 let requests = self.requests.clone();
                 let mut handed = Box::pin(async move { requests.submit(*backfill).await });
-                assert!(polled_once(&mut handed).is_none(), "answered before it was asked");
+                assert!(polled_once(&mut handed).is_none(), "answered before the cycle");
                 *reader = Reader::HandedOver(handed);
             }
             other => *reader = other,
         }
     }
 
-    /// Readers get their answers: each cycle gives them all.
+    /// Checks that every reader that has submitted is answered in this cycle.
     fn answer(&mut self) {
         if self.wallets.view().root().is_none() {
             return;
@@ -289,13 +288,13 @@ impl<L: Recount> Play<L> {
             let Reader::HandedOver(handed) = reader else { continue };
             *reader = match polled_once(handed).expect("answered in the cycle") {
                 Ok(None) | Err(BackfillError::Superseded) => Reader::Idle,
-                Ok(Some(behind)) => Reader::Reading(Box::new(behind)),
+                Ok(Some(unfinished)) => Reader::Reading(Box::new(unfinished)),
                 Err(error) => panic!("{error}"),
             };
         }
     }
 
-    /// The chain grows with each cycle, and one reader reads: before long all wallets are followed.
+    /// The chain grows with each cycle and one reader reads: all wallets are followed within eight cycles.
     fn catch_up(&mut self) {
         self.follow(0);
         let mut cycles = 0..8;
@@ -310,11 +309,11 @@ impl<L: Recount> Play<L> {
         assert_eq!(self.wallets.view().waiting(), []);
     }
 
-    fn tell(&mut self, event: &ChainEvent<L::Transaction>) {
+    fn apply(&mut self, event: &ChainEvent<L::Transaction>) {
         self.wallets.apply(event);
         self.wallets.settle();
         for inclusion in [&mut self.inclusion, &mut self.forgetful] {
-            // What is wished for counts from the next cycle on.
+            // Requests to follow count from the next cycle on.
             inclusion.settle();
             inclusion.apply(event);
             inclusion.settle();
@@ -323,7 +322,7 @@ impl<L: Recount> Play<L> {
         self.check();
     }
 
-    /// The height of what the wallets' window is to begin with.
+    /// The height of the root of the wallets' window.
     fn root_height(&self) -> Height {
         self.wallets.view().root().map_or(0, |root| root.next - 1)
     }
@@ -342,7 +341,7 @@ impl<L: Recount> Play<L> {
             .copied()
             .filter(|place| self.tree.path(*place).iter().any(|on| self.tree.header(*on).hash == root.hash))
             .collect();
-        assert_eq!(kept, expected, "what is behind the root is kept, and nothing else");
+        assert_eq!(kept, expected, "the blocks above the root are kept, and no others");
         assert!(self.tree.header(self.finalised).height < root.next);
         assert!(self.tree.header(self.tree.tip).height < root.next + self.keep as u64);
         for place in kept {
@@ -387,15 +386,15 @@ impl<L: Recount> Play<L> {
                 };
                 block.transactions.iter().find(rules_out).map(|by| (by.id(), block.header))
             };
-            let seen = self.joined.iter().filter(|place| including(&self.tree.blocks[**place]));
+            let seen = self.connected.iter().filter(|place| including(&self.tree.blocks[**place]));
             let seen =
                 seen.map(|place| self.tree.header(*place)).max_by_key(|block| (block.height, block.hash));
             let knows_rivals = !by_hash(id) || seen.is_some();
             if let Some(Status::Pending { since }) = view.status(*id) {
-                // The height depends on when it was followed: nothing is said of blocks below.
-                let looked_at = || branch.iter().filter(|block| block.header.height >= since);
-                assert!(!looked_at().any(|block| including(block)), "{id:?}");
-                assert!(!knows_rivals || looked_at().find_map(rival).is_none(), "{id:?}");
+                // `since` depends on when the transaction was followed: blocks below it are not checked.
+                let searched = || branch.iter().filter(|block| block.header.height >= since);
+                assert!(!searched().any(|block| including(block)), "{id:?}");
+                assert!(!knows_rivals || searched().find_map(rival).is_none(), "{id:?}");
                 assert!(seen.is_none(), "{id:?}");
                 continue;
             }
@@ -417,7 +416,7 @@ impl<L: Recount> Play<L> {
     }
 }
 
-/// Polls once.
+/// The output of the future, if one poll makes it ready.
 pub(super) fn polled_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     match Pin::new(future).poll(&mut context) {
@@ -436,7 +435,7 @@ fn play<L: Recount>(keep: usize, steps: &[Step], opening: fn(&[Address]) -> L::W
 }
 
 pub(super) fn cases(count: u32) -> ProptestConfig {
-    // Threads of their own are slow to start, and no case hangs.
+    // Forked processes are slow to start, and no case hangs.
     ProptestConfig { cases: count, fork: false, timeout: 0, failure_persistence: None, ..Default::default() }
 }
 

@@ -1,4 +1,4 @@
-//! What wallets have, counted anew from the first block on.
+//! Balances, recounted from the first block.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -12,11 +12,11 @@ const CONFIRMATIONS: u64 = 3;
 const MATURITY: u64 = 4;
 const ADDRESSES: [Address; 6] = ['a', 'b', 'c', 'd', 'e', 'f'];
 
-/// A ledger that is recounted from the first block on, with nothing but plain collections.
+/// A ledger that is recounted from the first block, with plain collections only.
 pub(super) trait Recount: Ledger<Address = Address> {
     fn ledger() -> Self;
 
-    /// A transaction that is valid behind `branch`, made of three numbers.
+    /// A transaction that is valid after `branch`, made of three numbers.
     fn make(
         branch: &[Arc<Block<Self::Transaction>>],
         also: &[Self::Transaction],
@@ -24,14 +24,14 @@ pub(super) trait Recount: Ledger<Address = Address> {
         seed: (u16, u16, u16),
     ) -> Option<Self::Transaction>;
 
-    /// Whether a transaction may be in a block behind `branch`.
+    /// Whether a transaction may be in the block after `branch`.
     fn is_valid(
         branch: &[Arc<Block<Self::Transaction>>],
         also: &[Self::Transaction],
         transaction: &Self::Transaction,
     ) -> bool;
 
-    /// What addresses have behind `branch`.
+    /// The balance of addresses after `branch`.
     fn recount(branch: &[Arc<Block<Self::Transaction>>], addresses: &[Address]) -> Balance;
 }
 
@@ -116,7 +116,7 @@ impl Recount for Utxo<Coins> {
     }
 }
 
-/// What every account has before it does anything.
+/// The balance of every account before its first transaction.
 pub(super) const OPENING: Amount = 1000;
 
 fn balances(branch: &[Arc<Block<Payment>>], also: &[Payment]) -> HashMap<Address, (Amount, u64)> {

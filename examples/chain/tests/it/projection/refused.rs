@@ -1,4 +1,4 @@
-//! Wallets, records and blocks that make no sense.
+//! Wallets, records and blocks that are invalid.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use watchkeeper_chain::projection::wallet::{
 use watchkeeper_chain::projection::{BranchPosition, Projection};
 use watchkeeper_chain::{ChainEvent, Height};
 
-use super::wallets::{followed, funded, pay, tell, wallet};
+use super::wallets::{apply, followed, funded, pay, wallet};
 use super::{Coins, Payment, Tree, numbered};
 
 #[test]
-fn a_wallet_is_added_once_and_has_addresses_and_coins_of_its_own() {
+fn a_wallet_is_added_once_and_shares_no_address_and_no_coin() {
     let wallets = Wallets::new(Utxo::<Coins>::new(1));
     let requests = wallets.requests();
     requests.add(wallet("a", 'a')).unwrap();
@@ -37,15 +37,15 @@ fn a_wallet_is_added_once_and_has_addresses_and_coins_of_its_own() {
     assert_eq!(requests.add(wallet("c", 'c')), Err(AddWalletError::Closed));
 }
 
-/// A record has a and b. Beside it was added a wallet that has what is theirs; or it comes to wallets that have
-/// blocks already.
+/// A record has a and b. It is refused if another wallet has their name or address, or if the wallets have blocks
+/// already.
 #[test]
-fn a_record_that_does_not_fit_what_is_followed_is_refused() {
+fn a_record_that_does_not_fit_the_followed_wallets_is_refused() {
     let mut tree = Tree::new();
     let pair = || vec![funded("a", 'a', 50), funded("b", 'b', 0)];
     let mut wallets = followed(Account::new(1), pair());
     let one = tree.grow(0, vec![pay(11, 'a', 0, 'b', 20)]);
-    let view = tell(&mut wallets, tree.lead_to(one));
+    let view = apply(&mut wallets, tree.lead_to(one));
     let record = || view.record().unwrap();
     let taken = |name: &str, address: &str| AddWalletError::AddressTaken {
         name: name.to_owned(),
@@ -71,7 +71,7 @@ fn a_record_that_does_not_fit_what_is_followed_is_refused() {
 }
 
 #[test]
-fn a_height_that_has_none_above_is_no_panic() {
+fn the_greatest_height_does_not_panic() {
     let mut tree = Tree::<Payment>::new();
     let mut wallets = followed(Account::new(1), vec![funded("a", 'a', 50)]);
     let one = tree.grow(0, Vec::new());

@@ -1,6 +1,6 @@
 //! The observer and its projections together, over random trees of blocks with transactions and over nodes that
-//! fail, lag, rewind, lie, vanish and answer late: after every cycle the events lead to the tip that is shown, and
-//! wallets and transactions are as a recount of all blocks says.
+//! fail, lag, rewind, lie, vanish and answer late. After every cycle the events lead to the tip of the snapshot, and
+//! wallets and transactions equal a recount of all blocks.
 
 use std::sync::Arc;
 
@@ -21,13 +21,13 @@ use super::recount::{OPENING, Recount};
 use super::{Address, Coins, Payment};
 use crate::common::{LONG, NAMES, SECOND, Step, Watched, fold_hashes, heal, local, on_paused_clock, steps};
 
-/// More than any case has: nothing is forgotten but for finality.
+/// More blocks than any case has: only finality makes the projections forget.
 const KEEP: usize = 1_000;
 
 type Seen<L, T> = View<ChainView, (InclusionView<T>, WalletsView<L>)>;
 type Observed<L, T> = Projected<ChainObserver<MemoryNode<T>>, (Inclusions<T>, Wallets<L>)>;
 
-/// A block: how far back its parent is, what it weighs, and what it does.
+/// A block: how far back its parent is, its work, and its transactions.
 #[derive(Clone, Debug)]
 struct Planted {
     back: usize,
@@ -36,7 +36,7 @@ struct Planted {
     again: Option<Index>,
 }
 
-/// Mostly a child of one of the last blocks.
+/// A tree whose blocks are mostly children of one of the last blocks.
 fn tree() -> impl Strategy<Value = Vec<Planted>> {
     let back = prop_oneof![6 => 0..2_usize, 1 => 0..40_usize];
     let transactions = prop::collection::vec(any::<(u16, u16, u16)>(), 0..4);
@@ -46,13 +46,13 @@ fn tree() -> impl Strategy<Value = Vec<Planted>> {
     prop::collection::vec(block, 5..40)
 }
 
-/// What is told, beside the tree that it is told of.
-struct Told<L: Recount> {
+/// The branch that the events fold to, with the tree it is compared with.
+struct Model<L: Recount> {
     plain: Play<L>,
     branch: Vec<Hash>,
 }
 
-impl<L: Recount> Told<L> {
+impl<L: Recount> Model<L> {
     fn plant(tree: &[Planted], opening: fn(&[Address]) -> L::Wallet) -> Self {
         let mut plain = Play::<L>::new(KEEP, opening);
         for Planted { back, work, transactions, again } in tree {
@@ -65,7 +65,7 @@ impl<L: Recount> Told<L> {
         Self { plain, branch }
     }
 
-    /// Every transaction and every wallet, from the first block on.
+    /// An observer that follows every transaction and every wallet from the first block on.
     fn observer(
         &self,
         config: ChainConfig,
@@ -107,8 +107,8 @@ impl<L: Recount> Told<L> {
         self.plain.branch(place).iter().map(|block| block.header.work).sum()
     }
 
-    /// Folds, and compares each block with what the tree has.
-    fn hear(&mut self, events: &[ChainEvent<L::Transaction>]) {
+    /// Folds the events, and compares each block with the tree.
+    fn apply(&mut self, events: &[ChainEvent<L::Transaction>]) {
         for event in events {
             fold_hashes(&mut self.branch, std::slice::from_ref(event));
             match event {
@@ -116,15 +116,15 @@ impl<L: Recount> Told<L> {
                     for block in new {
                         let place = self.plain.tree.place(block.header.hash);
                         assert_eq!(block, &self.plain.tree.blocks[place]);
-                        self.plain.join(place);
+                        self.plain.connect(place);
                     }
                 }
                 ChainEvent::Finalised { block } => {
                     let (before, place) = (self.plain.finalised, self.plain.tree.place(block.hash));
-                    assert!(self.branch.contains(&block.hash), "{block:?} is final and was not told");
+                    assert!(self.branch.contains(&block.hash), "{block:?} is final and was never emitted");
                     assert!(
                         self.plain.tree.path(place).contains(&before),
-                        "{block:?} is beside what was final"
+                        "{block:?} is not above the last final block"
                     );
                     self.plain.finalised = place;
                 }
@@ -137,13 +137,13 @@ impl<L: Recount> Told<L> {
     fn check(&self, seen: &Seen<L, L::Transaction>) {
         let Some(tip) = seen.chain.tip else { return };
         let tree = &self.plain.tree;
-        assert_eq!(tip, tree.header(tree.tip), "the events lead to the tip that is shown");
+        assert_eq!(tip, tree.header(tree.tip), "the events lead to the tip of the snapshot");
         let branch: Vec<Hash> = self.plain.branch(tree.tip).iter().map(|block| block.header.hash).collect();
         assert_eq!(self.branch, branch, "they fold to its branch");
         assert_eq!(seen.chain.finalised, Some(tree.header(self.plain.finalised)));
         assert!(branch.contains(&tree.header(self.plain.finalised).hash));
         let (inclusion, wallets) = &seen.view;
-        if self.plain.has_joined() {
+        if self.plain.has_connected() {
             assert_eq!(wallets.tip().map(|place| place.hash), Some(tip.hash));
             assert_eq!(inclusion.tip().map(|place| place.hash), Some(tip.hash));
         }
@@ -151,7 +151,7 @@ impl<L: Recount> Told<L> {
         self.plain.check_statuses(inclusion, |_| false);
     }
 
-    /// When all is well again, a heaviest head is on the branch.
+    /// When all nodes are healed, a heaviest head is on the branch.
     fn check_end(&self, chain: &ChainView) {
         let tree = &self.plain.tree;
         let believed = chain.nodes.values().filter(|node| node.agreement != Agreement::Breached);
@@ -159,7 +159,10 @@ impl<L: Recount> Told<L> {
         let most = heads.iter().map(|head| self.weight(*head)).max();
         let mut heaviest = heads.iter().filter(|head| Some(self.weight(**head)) == most);
         let tip = tree.path(tree.tip);
-        assert!(heads.is_empty() || heaviest.any(|head| tip.contains(head)), "{tip:?} is told of {heads:?}");
+        assert!(
+            heads.is_empty() || heaviest.any(|head| tip.contains(head)),
+            "{tip:?} has no heaviest head of {heads:?}"
+        );
     }
 }
 
@@ -171,10 +174,10 @@ fn observe<L: Recount>(
     opening: fn(&[Address]) -> L::Wallet,
 ) -> Result<(), TestCaseError> {
     on_paused_clock(async {
-        let mut told = Told::<L>::plant(tree, opening);
-        let nodes = at.map(|_| told.node());
+        let mut model = Model::<L>::plant(tree, opening);
+        let nodes = at.map(|_| model.node());
         for (node, at) in at.into_iter().enumerate() {
-            Step::Move(node, at).apply(&nodes, |block| told.branch_to(block)).await;
+            Step::Move(node, at).apply(&nodes, |block| model.branch_to(block)).await;
         }
         let of = |bits: u8| {
             let listed = (0..3).filter(|nth| bits & (1 << nth) != 0);
@@ -182,22 +185,22 @@ fn observe<L: Recount>(
         };
         let every_second = ChainConfig { start: Start::Genesis, ..ChainConfig::every(SECOND) };
         let config = ChainConfig { block_window, blocks_kept: 0, backfill, pending_limit, ..every_second };
-        let mut watched = Watched::with(told.observer(config, opening), of(7)).await;
-        told.check(&watched.runtime.handle().latest_snapshot().unwrap().value);
+        let mut watched = Watched::with(model.observer(config, opening), of(7)).await;
+        model.check(&watched.runtime.handle().latest_snapshot().unwrap().value);
         for step in steps {
             if let Step::List(bits) = step {
                 watched.sources.replace(of(*bits));
             }
-            step.apply(&nodes, |block| told.branch_to(block)).await;
+            step.apply(&nodes, |block| model.branch_to(block)).await;
             let seen = watched.cycle().await;
-            told.hear(&watched.heard());
-            told.check(&seen);
+            model.apply(&watched.emitted());
+            model.check(&seen);
         }
         for node in &nodes {
             heal(node);
             let head = node.script().head.unwrap();
-            if !told.plain.tree.blocks.iter().any(|block| block.header.hash == head) {
-                node.script().head = Some(told.plain.tree.header(0).hash);
+            if !model.plain.tree.blocks.iter().any(|block| block.header.hash == head) {
+                node.script().head = Some(model.plain.tree.header(0).hash);
             }
         }
         watched.sources.replace(of(7));
@@ -206,14 +209,14 @@ fn observe<L: Recount>(
             watched.cycle().await;
         }
         let seen = watched.cycle().await;
-        told.hear(&watched.heard());
-        told.check(&seen);
-        told.check_end(&seen.chain);
+        model.apply(&watched.emitted());
+        model.check(&seen);
+        model.check_end(&seen.chain);
         Ok(())
     })
 }
 
-/// The tree, where its nodes begin, what they do, and the observer's bounds.
+/// The tree, the nodes' first heads, their steps, and the observer's bounds.
 type Case = (Vec<Planted>, [Index; 3], Vec<Step>, (usize, usize, usize));
 
 fn case() -> impl Strategy<Value = Case> {
@@ -224,12 +227,12 @@ proptest! {
     #![proptest_config(cases(192))]
 
     #[test]
-    fn coins_are_where_a_recount_of_what_nodes_have_says((tree, at, steps, bounds) in case()) {
+    fn coins_equal_a_recount_of_the_blocks((tree, at, steps, bounds) in case()) {
         observe::<Utxo<Coins>>(&tree, at, &steps, bounds, |_| UtxoWallet::default())?;
     }
 
     #[test]
-    fn accounts_are_where_a_recount_of_what_nodes_have_says((tree, at, steps, bounds) in case()) {
+    fn accounts_equal_a_recount_of_the_blocks((tree, at, steps, bounds) in case()) {
         let opening = |addresses: &[Address]| AccountWallet::with(OPENING * addresses.len() as Amount);
         observe::<Account<Payment>>(&tree, at, &steps, bounds, opening)?;
     }

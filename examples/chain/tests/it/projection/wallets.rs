@@ -1,4 +1,4 @@
-//! Wallets through forks, by hand.
+//! Wallets through forks, with events made by hand.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -42,7 +42,7 @@ pub(super) fn followed<L: Ledger>(ledger: L, wallets: Vec<WalletOf<L>>) -> Walle
     all
 }
 
-pub(super) fn tell<L: Ledger>(
+pub(super) fn apply<L: Ledger>(
     wallets: &mut Wallets<L>,
     event: Option<ChainEvent<L::Transaction>>,
 ) -> WalletsView<L> {
@@ -57,7 +57,7 @@ fn totals<L: Ledger>(view: &WalletsView<L>, names: &[&str]) -> Vec<Amount> {
     names.iter().map(|name| view.balance(name).unwrap().total).collect()
 }
 
-/// The reward may be spent at height 4, and is confirmed three deep.
+/// The reward may be spent at height 4, and is confirmed three blocks deep.
 ///
 /// ```text
 /// g - 1(a: 50) - 2 - 3
@@ -70,34 +70,34 @@ fn a_reward_ripens_before_it_is_spendable() {
     let immature = Balance { immature: 50, total: 50, ..Balance::default() };
     let confirmed = Balance { confirmed: 50, spendable: 50, total: 50, ..Balance::default() };
     for expected in [immature, immature, confirmed] {
-        let view = tell(&mut wallets, tree.lead_to(at));
+        let view = apply(&mut wallets, tree.lead_to(at));
         assert_eq!(view.balance("a"), Ok(expected));
         at = tree.grow(at, Vec::new());
     }
 }
 
-/// Before BIP 30 two of Bitcoin's rewards were made twice: the second took the place of the first.
+/// Before BIP 30 two of Bitcoin's rewards were made twice: the second replaced the first.
 ///
 /// ```text
 /// g - 1(a: 50) - 2(a: the same) - 3(a pays b)
 /// ```
 #[test]
-fn a_coin_that_is_made_twice_is_there_once() {
+fn a_coin_that_is_made_twice_counts_once() {
     let mut tree = Tree::new();
     let mut wallets = followed(Utxo::new(1).maturity(1), vec![wallet("a", 'a'), wallet("b", 'b')]);
     let coin = reward(10, 'a', 50);
     let one = tree.grow(0, vec![coin.clone()]);
     let two = tree.grow(one, vec![coin.clone()]);
     let three = tree.grow(two, vec![spend(11, &coin, &[('b', 50)])]);
-    assert_eq!(totals(&tell(&mut wallets, tree.lead_to(two)), &["a", "b"]), [50, 0]);
-    let view = tell(&mut wallets, tree.lead_to(three));
+    assert_eq!(totals(&apply(&mut wallets, tree.lead_to(two)), &["a", "b"]), [50, 0]);
+    let view = apply(&mut wallets, tree.lead_to(three));
     assert_eq!(totals(&view, &["a", "b"]), [0, 50]);
     assert_eq!(view.balance("a"), Ok(Balance::default()));
-    assert_eq!(totals(&tell(&mut wallets, tree.lead_to(one)), &["a", "b"]), [50, 0]);
+    assert_eq!(totals(&apply(&mut wallets, tree.lead_to(one)), &["a", "b"]), [50, 0]);
 }
 
-/// The same transaction is in both branches, at different heights: it is counted once, and is as deep as its
-/// branch says.
+/// The same transaction is on both branches, at different heights: it counts once, with the depth on the canonical
+/// branch.
 ///
 /// ```text
 /// g - 1(a: 50) - 2(a pays b 20)
@@ -115,19 +115,19 @@ fn the_same_transaction_on_both_branches_counts_once() {
     let three = tree.grow(one, Vec::new());
     let four = tree.grow(three, vec![paid]);
     let five = tree.grow(four, Vec::new());
-    let view = tell(&mut wallets, tree.lead_to(two));
+    let view = apply(&mut wallets, tree.lead_to(two));
     assert_eq!(totals(&view, &["a", "b"]), [29, 20]);
     assert_eq!(view.balance("b").unwrap().pending, 20);
-    let view = tell(&mut wallets, tree.lead_to(five));
+    let view = apply(&mut wallets, tree.lead_to(five));
     assert_eq!(totals(&view, &["a", "b"]), [29, 20]);
     assert_eq!(view.balance("b").unwrap().confirmed, 20);
     let at = |place: usize| view.balance_at("b", tree.header(place).hash).unwrap();
     assert_eq!((at(two).pending, at(three).total, at(four).pending), (20, 0, 20));
-    let view = tell(&mut wallets, tree.lead_to(three));
+    let view = apply(&mut wallets, tree.lead_to(three));
     assert_eq!(totals(&view, &["a", "b"]), [50, 0]);
 }
 
-/// One coin is spent to b on one branch, and to c on the other.
+/// A coin is paid to b on one branch, and to c on the other.
 ///
 /// ```text
 /// g - 1(a: 50) - 2(a pays b)
@@ -135,7 +135,7 @@ fn the_same_transaction_on_both_branches_counts_once() {
 ///              3(a pays c)
 /// ```
 #[test]
-fn a_double_spend_across_branches_pays_whoever_the_branch_says() {
+fn a_double_spend_across_branches_pays_the_receiver_on_the_branch() {
     let mut tree = Tree::new();
     let names = ["a", "b", "c"];
     let all = vec![wallet("a", 'a'), wallet("b", 'b'), wallet("c", 'c')];
@@ -144,20 +144,21 @@ fn a_double_spend_across_branches_pays_whoever_the_branch_says() {
     let (to_b, to_c) = (spend(11, &coin, &[('b', 50)]), spend(12, &coin, &[('c', 50)]));
     let one = tree.grow(0, vec![coin]);
     let (two, three) = (tree.grow(one, vec![to_b]), tree.grow(one, vec![to_c]));
-    assert_eq!(totals(&tell(&mut wallets, tree.lead_to(two)), &names), [0, 50, 0]);
-    assert_eq!(totals(&tell(&mut wallets, tree.lead_to(three)), &names), [0, 0, 50]);
-    assert_eq!(totals(&tell(&mut wallets, tree.lead_to(one)), &names), [50, 0, 0]);
-    assert_eq!(totals(&tell(&mut wallets, tree.lead_to(two)), &names), [0, 50, 0]);
+    assert_eq!(totals(&apply(&mut wallets, tree.lead_to(two)), &names), [0, 50, 0]);
+    assert_eq!(totals(&apply(&mut wallets, tree.lead_to(three)), &names), [0, 0, 50]);
+    assert_eq!(totals(&apply(&mut wallets, tree.lead_to(one)), &names), [50, 0, 0]);
+    assert_eq!(totals(&apply(&mut wallets, tree.lead_to(two)), &names), [0, 50, 0]);
 }
 
-/// What is on its way is not spendable by who pays, and pending for who is paid; the change is pending too.
+/// The value of an unconfirmed payment is not spendable for its payer and pending for its receiver; the change is
+/// pending too.
 #[test]
-fn what_is_on_its_way_is_pending_and_not_spendable() {
+fn an_unconfirmed_payment_is_pending_and_not_spendable() {
     let mut tree = Tree::new();
     let mut wallets = followed(Utxo::new(1).maturity(1), vec![wallet("a", 'a'), wallet("b", 'b')]);
     let coin = reward(10, 'a', 50);
     let one = tree.grow(0, vec![coin.clone()]);
-    let view = tell(&mut wallets, tree.lead_to(one));
+    let view = apply(&mut wallets, tree.lead_to(one));
     let paid = [spend(11, &coin, &[('b', 20), ('a', 29)])];
     let a = Balance { pending: 29, confirmed: 50, spendable: 0, total: 50, ..Balance::default() };
     assert_eq!(view.balance_with("a", &paid), Ok(a));
@@ -167,15 +168,15 @@ fn what_is_on_its_way_is_pending_and_not_spendable() {
     let mut tree = Tree::new();
     let mut wallets = followed(Account::new(1), vec![funded("a", 'a', 50), funded("b", 'b', 0)]);
     let one = tree.grow(0, Vec::new());
-    let view = tell(&mut wallets, tree.lead_to(one));
+    let view = apply(&mut wallets, tree.lead_to(one));
     let a = Balance { confirmed: 50, spendable: 29, total: 50, ..Balance::default() };
     assert_eq!(view.balance_with("a", &[pay(11, 'a', 0, 'b', 20)]), Ok(a));
     assert_eq!(view.balance_with("b", &[pay(11, 'a', 0, 'b', 20)]), Ok(b));
-    // b spends what is pending: there is less of it than without.
+    // b spends pending value: less is pending than before.
     let mut wallets = followed(Account::new(3), vec![funded("a", 'a', 50), funded("b", 'b', 10)]);
     let mut tree = Tree::new();
     let one = tree.grow(0, vec![pay(13, 'a', 0, 'b', 20)]);
-    let young = tell(&mut wallets, tree.lead_to(one));
+    let young = apply(&mut wallets, tree.lead_to(one));
     let b = Balance { pending: 20, confirmed: 10, spendable: 10, total: 30, ..Balance::default() };
     assert_eq!(young.balance("b"), Ok(b));
     let after = Balance { pending: 5, spendable: 0, ..b };
@@ -188,7 +189,7 @@ fn what_is_on_its_way_is_pending_and_not_spendable() {
     ));
 }
 
-/// Block 2 takes more from a than is known of: its balance is unknown there and above, and nowhere else.
+/// Block 2 takes more from a than it has: the balance of a is unknown there and above, and nowhere else.
 ///
 /// ```text
 /// g - 1 - 2(a pays 70) - 3
@@ -209,11 +210,10 @@ fn an_overdraft_makes_a_wallet_unknown_on_its_branch_only() {
     assert_eq!(view.balance("a"), Err(unknown.clone()));
     assert_eq!(view.conserved(), Err(Unconserved::Unknown(unknown)));
     assert_eq!(view.balance("b").unwrap().total, 70);
-    assert_eq!(totals(&tell(&mut wallets, tree.lead_to(four)), &["a", "b"]), [50, 0]);
+    assert_eq!(totals(&apply(&mut wallets, tree.lead_to(four)), &["a", "b"]), [50, 0]);
 }
 
-/// The branch is left below the kept window: nobody can say what wallets have before their blocks are read
-/// again, and nobody says that it is nothing.
+/// The reorg goes below the kept blocks: balances are unknown, not zero, until the blocks are read again.
 ///
 /// ```text
 /// g - 1(a: 50) - 2 - 3 - 4          two blocks are kept
@@ -230,15 +230,15 @@ async fn a_reorg_below_the_kept_blocks_makes_wallets_wait_for_a_new_read() {
     }
     let other = tree.grow(0, vec![reward(11, 'b', 50)]);
     let six = tree.grow(other, Vec::new());
-    tell(&mut wallets, tree.lead_to(at));
+    apply(&mut wallets, tree.lead_to(at));
     assert_eq!(wallets.view().root().unwrap().next, 3);
     let left = tree.header(tree.path(at)[1]).hash;
     assert_eq!(wallets.view().balance_at("a", left), Err(BalanceError::UnknownBlock { hash: left }));
-    // From genesis on, whose place was folded into the root long ago; both wallets begin right behind it.
+    // The fork is at genesis, which was folded into the root long ago; both wallets begin directly above it.
     let event = tree.lead_to(six);
-    assert_eq!(totals(&tell(&mut wallets, event), &["a", "b"]), [0, 50]);
+    assert_eq!(totals(&apply(&mut wallets, event), &["a", "b"]), [0, 50]);
 
-    // One that begins lower has to be read.
+    // A wallet that begins lower has to be read.
     let low = NewWallet { from: 0, ..wallet::<UtxoWallet>("c", 'c') };
     let mut wallets = followed(Utxo::new(1).maturity(1), vec![low]).keep(2);
     wallets.apply(&ChainEvent::Committed { new: vec![Arc::clone(&tree.blocks[six])] });
@@ -256,10 +256,10 @@ async fn a_reorg_below_the_kept_blocks_makes_wallets_wait_for_a_new_read() {
     assert!(handed.unwrap().is_none());
     assert_eq!(wallets.view().balance("c"), Ok(Balance::default()));
     drop(wallets);
-    assert!(requests.wanted().await.is_err(), "nobody follows wallets any more");
+    assert!(requests.wanted().await.is_err(), "no projection follows wallets any more");
 }
 
-/// Counts how many transactions are looked at.
+/// Counts the transactions that the ledger reads.
 #[derive(Clone, Debug)]
 struct Counting(Account<Payment>, Arc<AtomicUsize>);
 
@@ -300,10 +300,10 @@ impl Ledger for Counting {
     }
 }
 
-/// Five transactions a block. On 50 blocks more, one block still costs 5, a fork of 4 costs 20, the way back
-/// nothing, and so do questions at every block.
+/// Five transactions a block. After 50 more blocks, one block still costs 5 and a fork of 4 costs 20. Going back costs
+/// nothing, and neither do queries at every block.
 #[test]
-fn a_block_costs_its_transactions_a_fork_its_blocks_and_a_question_nothing() {
+fn a_block_costs_its_transactions_a_fork_its_blocks_and_a_query_nothing() {
     let counted = Arc::new(AtomicUsize::new(0));
     let ledger = Counting(Account::new(1), Arc::clone(&counted));
     let cost = || counted.swap(0, Ordering::Relaxed);
@@ -321,7 +321,7 @@ fn a_block_costs_its_transactions_a_fork_its_blocks_and_a_question_nothing() {
     for length in [1, 50] {
         for _ in 0..length {
             at = five(&mut tree, at);
-            tell(&mut wallets, tree.lead_to(at));
+            apply(&mut wallets, tree.lead_to(at));
             assert_eq!(cost(), 5);
         }
     }
@@ -329,10 +329,10 @@ fn a_block_costs_its_transactions_a_fork_its_blocks_and_a_question_nothing() {
     for _ in 0..4 {
         fork = five(&mut tree, fork);
     }
-    tell(&mut wallets, tree.lead_to(fork));
+    apply(&mut wallets, tree.lead_to(fork));
     assert_eq!(cost(), 20);
-    tell(&mut wallets, tree.lead_to(at));
-    let view = tell(&mut wallets, tree.lead_to(fork));
+    apply(&mut wallets, tree.lead_to(at));
+    let view = apply(&mut wallets, tree.lead_to(fork));
     let blocks: Vec<Hash> = view.blocks().map(|block| block.hash).collect();
     assert_eq!(blocks.len(), 55);
     for block in blocks {
