@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use tokio_util::sync::CancellationToken;
+use watchkeeper::report::error_chain;
 use watchkeeper::{ObservationRuntime, ObservationRuntimeError, ObservedSource, SourceProvider, source_fn};
 use watchkeeper_scenario::{BuildError, Deployer, Failure, Phase, Problem, ScenarioFailure};
 
@@ -17,7 +18,6 @@ use crate::deploy::compose::ComposeDeployer;
 use crate::deploy::k8s::K8sDeployer;
 use crate::deploy::k8s::K8sFlags;
 use crate::deploy::{Deployment, LocalDeployer, RaftKv};
-use crate::errors::Chain;
 use crate::failover::{self, Failover, config};
 use crate::observer::RaftObserver;
 use crate::timeline::{Style, Timeline};
@@ -162,7 +162,7 @@ fn failed(failure: ScenarioFailure) -> DemoError {
             DemoError::Interrupted { deploying: *phase == Phase::Deploy }
         }
         [Failure { phase: Phase::Deploy | Phase::Prepare, problem: Problem::Error(error), .. }] => {
-            DemoError::NotStarted(Chain(&**error).to_string())
+            DemoError::NotStarted(error_chain(&**error))
         }
         _ => DemoError::Failed(failure),
     }

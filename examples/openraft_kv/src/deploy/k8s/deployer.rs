@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use tokio_util::sync::DropGuard;
+use watchkeeper::report::error_chain;
 use watchkeeper::{DynError, async_trait};
 use watchkeeper_scenario::{DeployError, Deployer, NodeClients, NodeControl, RunningCluster};
 
@@ -26,7 +27,6 @@ use super::pods::{PodSelection, PodSources, Seen};
 use super::space::{OwnedNamespace, labels};
 use crate::NodeClient;
 use crate::deploy::{Deployment, RaftKv};
-use crate::errors::Chain;
 
 /// What this deployer is called.
 pub(super) const NAME: &str = "k8s";
@@ -64,10 +64,10 @@ impl K8sDeployer {
                 "check that the cluster runs that the kubeconfig leads to",
             )
         };
-        let client = Client::try_from(config.clone()).map_err(|error| silent(Chain(&error).to_string()))?;
+        let client = Client::try_from(config.clone()).map_err(|error| silent(error_chain(&error)))?;
         match timeout(self.options.answer_within, client.apiserver_version()).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(silent(Chain(&error).to_string())),
+            Ok(Err(error)) => return Err(silent(error_chain(&error))),
             Err(_) => return Err(silent(format!("waited {:?}", self.options.answer_within))),
         }
         Ok((config, client))
@@ -78,18 +78,16 @@ impl K8sDeployer {
         let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
         let config = match (kubeconfig, context) {
             (Some(path), _) => {
-                let read = Kubeconfig::read_from(path).map_err(|error| Chain(&error).to_string());
+                let read = Kubeconfig::read_from(path).map_err(|error| error_chain(&error));
                 match read {
                     Ok(read) => Config::from_custom_kubeconfig(read, &options)
                         .await
-                        .map_err(|error| Chain(&error).to_string()),
+                        .map_err(|error| error_chain(&error)),
                     Err(error) => Err(error),
                 }
             }
-            (None, Some(_)) => {
-                Config::from_kubeconfig(&options).await.map_err(|error| Chain(&error).to_string())
-            }
-            (None, None) => Config::infer().await.map_err(|error| Chain(&error).to_string()),
+            (None, Some(_)) => Config::from_kubeconfig(&options).await.map_err(|error| error_chain(&error)),
+            (None, None) => Config::infer().await.map_err(|error| error_chain(&error)),
         };
         config.map_err(|reason| {
             unavailable(
@@ -230,8 +228,8 @@ impl K8sDeployer {
     async fn taken_down(&self, space: &OwnedNamespace, error: DeployError) -> DeployError {
         let Err(left) = space.remove(self.options.gone_within).await else { return error };
         let (step, failed) = match error {
-            DeployError::Failed { step, source, .. } => (step, Chain(&*source).to_string()),
-            other => ("bring the pods up".to_owned(), Chain(&other).to_string()),
+            DeployError::Failed { step, source, .. } => (step, error_chain(&*source)),
+            other => ("bring the pods up".to_owned(), error_chain(&other)),
         };
         let namespace = space.name().to_owned();
         let left = K8sError::Left { failed, namespace, source: Box::new(left) };
