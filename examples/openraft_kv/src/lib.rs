@@ -23,6 +23,7 @@ pub mod failover;
 mod http;
 pub mod node;
 pub mod observer;
+mod sync;
 pub mod timeline;
 
 pub use client::{ClientError, NodeClient};

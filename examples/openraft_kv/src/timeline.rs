@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use watchkeeper::{ObservationHandle, ObservationStatus, RecvError, State};
 
 use crate::observer::{Leader, RaftObserver};
+use crate::sync::lock;
 
 /// Who reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +80,7 @@ impl Timeline {
 
     /// Waits until everything was printed up to the end of what is followed.
     pub async fn to_the_end(&self) {
-        let followers = std::mem::take(&mut *self.followers.lock().unwrap_or_else(PoisonError::into_inner));
+        let followers = std::mem::take(&mut *lock(&self.followers));
         for task in followers {
             // A task that panicked has printed why.
             let _ = task.await;
@@ -130,7 +131,7 @@ impl Timeline {
                 }
             }
         };
-        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut followers = lock(&self.followers);
         followers.extend([tokio::spawn(print_events), tokio::spawn(print_lifecycle)]);
     }
 
@@ -162,7 +163,7 @@ impl Timeline {
 
     fn line(&self, at: Instant, kind: &str, text: &str, json: impl FnOnce() -> serde_json::Value) {
         let at = at.saturating_duration_since(self.began).as_secs_f64();
-        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let status = lock(&self.status);
         let mut out = io::stdout().lock();
         // Whoever reads may have gone; what is observed goes on.
         let _ = match self.style {
@@ -198,7 +199,7 @@ impl Timeline {
             status.cycle,
             status.source_names.len(),
         );
-        let mut shown = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = lock(&self.status);
         let mut out = io::stdout().lock();
         let _ = write!(out, "\r\x1b[2K{text}");
         let _ = out.flush();
@@ -207,7 +208,7 @@ impl Timeline {
 
     fn live_end(&self) {
         if self.style == Style::Terminal {
-            let mut shown = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shown = lock(&self.status);
             shown.clear();
             let _ = write!(io::stdout().lock(), "\r\x1b[2K");
         }

@@ -1,7 +1,7 @@
 //! One node of a local cluster, and what can be done to it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
@@ -12,6 +12,7 @@ use super::launch::{Launched, Launcher};
 use super::roster::Roster;
 use crate::api::NodeId;
 use crate::client::NodeClient;
+use crate::sync::lock;
 
 /// How long a killed node may take to be gone. It takes milliseconds, unless the kernel holds it.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
@@ -134,7 +135,7 @@ impl NodeProcess {
     pub(crate) async fn close(&self) {
         self.launcher.closing.cancel();
         let _turn = self.turn.lock().await;
-        let now = self.now.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let now = lock(&self.now).take();
         // Kills and reaps, which blocks for some milliseconds; when the runtime shuts down, it is done there and then.
         let _ = tokio::task::spawn_blocking(move || drop(now)).await;
     }
@@ -226,12 +227,12 @@ impl NodeProcess {
     fn set(&self, process: Process, addr: String) {
         self.roster.admit(self.id, self.launcher.client(self.id, &addr), process.exit());
         let now = Now { process: Arc::new(process), addr, is_ending: Arc::default() };
-        let old = self.now.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
+        let old = lock(&self.now).replace(now);
         drop(old);
     }
 
     fn now(&self) -> Result<Now, ClusterError> {
-        let now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = lock(&self.now);
         now.clone().ok_or(ClusterError::ShutDown)
     }
 

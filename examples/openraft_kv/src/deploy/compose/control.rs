@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bollard::Docker;
@@ -26,6 +26,7 @@ use super::NAME;
 use super::nodes::ContainerNodes;
 use super::partition::{self, Running, Traffic};
 use crate::NodeClient;
+use crate::sync::lock;
 
 /// How often a node is asked whether it serves.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -426,10 +427,6 @@ impl NodeControl for ContainerControl {
         };
         self.act(NodeAction::Rejoin, node, rejoin).await
     }
-}
-
-fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The nodes of a cluster, found by the labels of their containers.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bollard::Docker;
@@ -17,6 +17,7 @@ use watchkeeper::{ObservedSource, SourceProvider};
 
 use crate::NodeClient;
 use crate::http::Http;
+use crate::sync::lock;
 
 /// Labels a container, network or volume with the name of the cluster it is of.
 pub const CLUSTER_LABEL: &str = "watchkeeper.cluster";
@@ -99,7 +100,7 @@ impl ContainerNodes {
     /// What keeps containers from being nodes, as of the last refresh.
     #[must_use]
     pub fn problem(&self) -> Option<Arc<ContainerError>> {
-        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.problem).clone()
     }
 
     /// Asks the engine which nodes there are now.
@@ -123,7 +124,7 @@ impl ContainerNodes {
         let (chosen, same_name) = by_name(known, containers);
         self.clients.replace(chosen.values().filter_map(|container| self.node(container)).collect());
         *known = chosen.iter().map(|(name, container)| (name.clone(), id(container).to_owned())).collect();
-        let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut problem = lock(&self.problem);
         let text = same_name.as_ref().map(ToString::to_string);
         if text != problem.as_ref().map(ToString::to_string) {
             if let Some(text) = text {

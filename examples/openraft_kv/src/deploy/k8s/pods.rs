@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
@@ -26,6 +26,7 @@ use super::options::Reach;
 use super::pod::PodView;
 use crate::NodeClient;
 use crate::http::Http;
+use crate::sync::lock;
 
 /// How long to wait before pods are listed again if no other pause is known.
 const RETRY: Duration = Duration::from_secs(30);
@@ -178,7 +179,7 @@ impl PodSources {
     /// Ends the watch and returns when the forwarded ports are closed.
     pub(super) async fn end(&self) {
         self.end.cancel();
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let task = lock(&self.task).take();
         if let Some(task) = task {
             // It panicked, or the runtime shuts down: it has ended.
             let _ = task.await;
