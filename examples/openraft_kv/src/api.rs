@@ -231,6 +231,16 @@ pub struct ErrorBody {
     pub leader: Option<Member>,
 }
 
+/// What a node is called: `n1`, `n2` and so on.
+pub(crate) fn node_name(id: NodeId) -> String {
+    format!("n{id}")
+}
+
+/// The node that is called `name`, if a node can be.
+pub(crate) fn node_id(name: &str) -> Option<NodeId> {
+    name.strip_prefix('n')?.parse().ok()
+}
+
 /// Says what is wrong with an address that should be `host:port`.
 pub(crate) fn check_addr(addr: &str) -> Result<(), String> {
     let usable = addr

@@ -12,6 +12,7 @@ use watchkeeper::report::error_chain;
 use watchkeeper::{ObservationRuntime, ObservationRuntimeError, ObservedSource, SourceProvider, source_fn};
 use watchkeeper_scenario::{BuildError, Deployer, Failure, Phase, Problem, ScenarioFailure};
 
+use crate::api::node_name;
 #[cfg(feature = "compose")]
 use crate::deploy::compose::ComposeDeployer;
 #[cfg(feature = "k8s")]
@@ -202,7 +203,7 @@ pub async fn observe_nodes(
 #[must_use]
 pub fn sources(clients: &[NodeClient]) -> Vec<ObservedSource<NodeClient>> {
     let source = |client: &NodeClient| {
-        let name = client.id().map_or_else(|| client.addr().to_owned(), |id| format!("n{id}"));
+        let name = client.id().map_or_else(|| client.addr().to_owned(), node_name);
         ObservedSource::new(&name, client.clone())
     };
     clients.iter().map(source).collect()

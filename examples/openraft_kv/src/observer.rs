@@ -14,7 +14,7 @@ use watchkeeper::{
     SourceHealth, SourceView, async_trait,
 };
 
-use crate::api::{NodeId, NodeState, Role};
+use crate::api::{NodeId, NodeState, Role, node_name};
 use crate::{ClientError, NodeClient};
 
 /// Watches a Raft cluster through `GET /state` of each node.
@@ -523,9 +523,8 @@ impl fmt::Display for Leader {
 
 impl fmt::Display for ClusterEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let voters = |voters: &BTreeSet<NodeId>| {
-            voters.iter().map(|id| format!("n{id}")).collect::<Vec<_>>().join(" ")
-        };
+        let voters =
+            |voters: &BTreeSet<NodeId>| voters.iter().copied().map(node_name).collect::<Vec<_>>().join(" ");
         match self {
             Self::LeaderChanged { to: Some(leader), .. } => write!(f, "leader is {leader}"),
             Self::LeaderChanged { to: None, .. } => f.write_str("no leader is agreed on"),

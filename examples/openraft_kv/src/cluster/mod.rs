@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use self::directory::Directory;
 use self::launch::Launcher;
 use crate::api::{Formed, Member, NodeId};
-use crate::client::{ClientError, NodeClient};
+use crate::client::NodeClient;
 use crate::http::Http;
 
 pub(crate) use self::node::NodeProcess;
@@ -108,7 +108,7 @@ impl LocalCluster {
         let directory = Directory::make(options.directory.as_deref(), options.keep_directory)?;
         let launcher = Launcher {
             // Ports are reused, and tests run side by side: nodes of two clusters must not talk.
-            name: unique_name(),
+            name: format!("local-{}", unique()),
             program,
             http: Http::new(),
             options,
@@ -152,17 +152,7 @@ impl LocalCluster {
         let running = self.clients();
         let members: Vec<Member> = running.iter().filter_map(member).collect();
         let first = running.first().ok_or(ClusterError::NotRunning { id: 1 })?;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let patient = first.clone().with_timeout(left.min(self.launcher.options.request_timeout));
-            match patient.init(members.clone()).await {
-                Ok(formed) => return Ok(formed),
-                // The members are set and the election lasts: the node waits for it, not we.
-                Err(ClientError::NotLeader { leader: None, .. } | ClientError::TimedOut { .. })
-                    if Instant::now() < deadline => {}
-                Err(source) => return Err(ClusterError::NotFormed { after, source }),
-            }
-        }
+        first.form(&members, deadline).await.map_err(|source| ClusterError::NotFormed { after, source })
     }
 
     /// Starts one more node, which is in no cluster yet, and returns its number.
@@ -306,9 +296,8 @@ fn member(client: &NodeClient) -> Option<Member> {
     Some(Member { node_id: client.id()?, addr: client.addr().to_owned() })
 }
 
-/// Distinguishes this cluster from every other one that may get its ports.
-fn unique_name() -> String {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let nanos = now.unwrap_or_default().as_nanos();
-    format!("local-{}-{nanos}", std::process::id())
+/// A part of a name that no other cluster has.
+pub(crate) fn unique() -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    format!("{}-{}", std::process::id(), now.as_nanos())
 }

@@ -15,7 +15,7 @@ use watchkeeper_scenario::{
 };
 
 use super::{Deployment, RaftKv};
-use crate::api::NodeId;
+use crate::api::{node_id, node_name};
 use crate::cluster::NodeProcess;
 use crate::{ClusterError, ClusterOptions, LocalCluster, NodeClient};
 
@@ -65,8 +65,8 @@ impl Deployer<RaftKv> for LocalDeployer {
         let clients = NodeClients::new();
         let mut nodes = Vec::new();
         for (id, node) in cluster.nodes() {
-            clients.insert(&name(*id), node.client().map_err(|error| failed("reach the nodes", error))?);
-            nodes.push((name(*id), Arc::downgrade(node)));
+            clients.insert(&node_name(*id), node.client().map_err(|error| failed("reach the nodes", error))?);
+            nodes.push((node_name(*id), Arc::downgrade(node)));
         }
         let control = LocalControl { nodes, clients: clients.clone() };
         let closing = cluster.closing().drop_guard();
@@ -98,7 +98,7 @@ impl RunningCluster<RaftKv> for LocalNodes {
     }
 
     async fn log(&self, node: &str) -> Option<String> {
-        self.cluster.lock().await.as_ref()?.log_tail(id(node)?)
+        self.cluster.lock().await.as_ref()?.log_tail(node_id(node)?)
     }
 
     /// Actions on nodes that are under way end with [`ClusterError::ShutDown`].
@@ -244,14 +244,6 @@ async fn ready(
     });
     let _ = runtime.stop().await;
     served
-}
-
-fn name(id: NodeId) -> String {
-    format!("n{id}")
-}
-
-fn id(node: &str) -> Option<NodeId> {
-    node.strip_prefix('n')?.parse().ok()
 }
 
 fn failed(step: &str, source: impl Into<DynError>) -> DeployError {

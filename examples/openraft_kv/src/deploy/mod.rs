@@ -79,12 +79,5 @@ pub async fn form(clients: &NodeClients<NodeClient>, within: Duration) -> Result
         let state = node.source.state().await.map_err(refused(&node.name))?;
         members.push(Member { node_id: state.node_id, addr: state.public_addr });
     }
-    loop {
-        match first.source.init(members.clone()).await {
-            // The members are set and the election lasts: the node waits for it, not we.
-            Err(ClientError::NotLeader { leader: None, .. } | ClientError::TimedOut { .. })
-                if Instant::now() < deadline => {}
-            formed => return formed.map_err(refused(&first.name)),
-        }
-    }
+    first.source.form(&members, deadline).await.map_err(refused(&first.name))
 }

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{ClusterView, NodeView, Presence};
+use crate::api::node_name;
 
 impl ClusterView {
     /// Shows it as JSON; nodes go by their names.
@@ -22,10 +23,10 @@ impl ClusterView {
     pub fn to_json(&self) -> Value {
         let nodes: Map<_, _> = self.nodes.iter().map(|(name, view)| (name.to_string(), node(view))).collect();
         json!({
-            "leader": self.leader.map(|leader| format!("n{}", leader.node_id)),
+            "leader": self.leader.map(|leader| node_name(leader.node_id)),
             "term": self.term,
             "applied": self.applied,
-            "voters": self.voters.iter().map(|id| format!("n{id}")).collect::<Vec<_>>(),
+            "voters": self.voters.iter().copied().map(node_name).collect::<Vec<_>>(),
             "present": self.present().count(),
             "nodes": nodes,
         })

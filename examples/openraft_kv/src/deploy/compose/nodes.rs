@@ -16,6 +16,7 @@ use watchkeeper_scenario::{DynError, NodeClients, async_trait};
 use watchkeeper::{ObservedSource, SourceProvider};
 
 use crate::NodeClient;
+use crate::api::node_id;
 use crate::http::Http;
 use crate::sync::lock;
 
@@ -204,7 +205,7 @@ impl ContainerNodes {
     /// Addresses are reused: a client whose node has a number talks to that one only.
     fn client(&self, name: &str, addr: String) -> NodeClient {
         let client = NodeClient::sharing(self.http.clone(), addr);
-        match name.strip_prefix('n').and_then(|id| id.parse().ok()) {
+        match node_id(name) {
             Some(id) => client.expecting(Arc::clone(&self.cluster), id),
             None => client,
         }

@@ -1,7 +1,7 @@
 //! Brings the nodes up as pods.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::TryFutureExt;
 use k8s_openapi::NamespaceResourceScope;
@@ -26,6 +26,8 @@ use super::pod::CONTAINER;
 use super::pods::{PodSelection, PodSources, Seen};
 use super::space::{OwnedNamespace, labels};
 use crate::NodeClient;
+use crate::api::node_name;
+use crate::cluster::unique;
 use crate::deploy::{Deployment, RaftKv};
 
 /// What this deployer is called.
@@ -202,7 +204,7 @@ impl Deployer<RaftKv> for K8sDeployer {
         let (config, client) = self.connect().await?;
 
         let space = OwnedNamespace::new(config, client.clone(), &name, run);
-        let nodes: Vec<String> = (1..=deployment.nodes).map(|id| format!("n{id}")).collect();
+        let nodes: Vec<String> = (1..=deployment.nodes).map(node_name).collect();
         let sources = match self.bring_up(&client, &manifests, &space, &nodes).await {
             Ok(sources) => sources,
             Err(error) => return Err(self.taken_down(&space, error).await),
@@ -293,12 +295,6 @@ fn failed<E: Into<DynError>>(step: impl Into<String>) -> impl FnOnce(E) -> Deplo
 
 fn unavailable(missing: String, fix: &str) -> DeployError {
     DeployError::Unavailable { deployer: NAME.to_owned(), missing, fix: fix.to_owned() }
-}
-
-/// A word that no other run has, fit for a name.
-fn unique() -> String {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    format!("{}-{}", std::process::id(), now.as_nanos())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::error::K8sError;
 use super::pod::PodView;
+use crate::api::node_name;
 
 /// What a pod that a Deployment made carries, and no pod of a `StatefulSet`.
 const TEMPLATE_HASH: &str = "pod-template-hash";
@@ -83,7 +84,7 @@ impl Names {
         self.meet(&places.map(|place| &place.set).collect());
         let number = |member: &PodOfSet| {
             let place = member.place.as_ref()?;
-            (self.numbered.as_ref() == Some(&place.set)).then(|| format!("n{}", place.id))
+            (self.numbered.as_ref() == Some(&place.set)).then(|| node_name(place.id))
         };
         // The numbered ones first: theirs are the names that stay.
         let numbered = members.clone().filter_map(|member| number(member).map(|name| (name, member)));
