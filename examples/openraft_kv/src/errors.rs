@@ -33,7 +33,7 @@ mod tests {
             ),
             (
                 format!("{:?}", WriteError::Refused { key: "k".to_owned(), source: client() }),
-                "cannot write k, also not after 5 more tries: wait for a leader and repeat it with its serial: node 1 \
+                "cannot write k, even after 5 more tries: wait for a leader and repeat it with its serial: node 1 \
                  is unreachable: check that it runs, or ask another node: it is gone",
             ),
             (

@@ -1,4 +1,4 @@
-//! Who is there: a shared view of a local cluster.
+//! A shared view of the nodes of a local cluster.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -9,9 +9,9 @@ use crate::api::NodeId;
 use crate::client::NodeClient;
 use crate::sync::lock;
 
-/// The nodes of a [`LocalCluster`](super::LocalCluster), for whoever only wants to talk to them.
+/// The nodes of a [`LocalCluster`](super::LocalCluster), for code that only talks to them.
 ///
-/// Cheap to clone. It follows the cluster and does not keep it alive; once that is dropped, no
+/// Cheap to clone. It follows the cluster and does not keep it alive; once the cluster is dropped, no
 /// node runs.
 #[derive(Clone, Debug, Default)]
 pub struct Roster {
