@@ -1,4 +1,4 @@
-//! What goes out: commands, for the driver to carry out in the order given.
+//! The commands, which the driver executes in order.
 
 use std::fmt;
 use std::iter::Take;
@@ -6,32 +6,29 @@ use std::ops::Deref;
 
 use crate::{Cause, Event, Stage, State, StopReason, WorkId};
 
-/// One thing for the driver to do.
+/// One instruction to the driver.
 ///
-/// `Refresh`, `Init` and `Poll` each start a unit of work; never more than one is in flight, and the
-/// driver reports its outcome as an [`Event`] with the same `work`.
+/// `Refresh`, `Init` and `Poll` each start a unit of work. At most one is in flight; the driver reports its
+/// outcome as an [`Event`] with the same `work`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
-    /// Fetch the source set; report [`Event::Refreshed`] or [`Event::WorkFailed`]. A cycle begins
-    /// with it.
+    /// Fetch the source set; report [`Event::Refreshed`] or [`Event::WorkFailed`]. Begins a cycle.
     Refresh {
-        /// The work to report.
+        /// The id to report.
         work: WorkId,
         /// The cycle that begins.
         cycle: u64,
     },
-    /// Build a new observer state from the sources just fetched, and its snapshot; report
-    /// [`Event::Initialized`] or [`Event::WorkFailed`].
+    /// Build an observer state and take its snapshot; report [`Event::Initialized`] or [`Event::WorkFailed`].
     Init {
-        /// The work to report.
+        /// The id to report.
         work: WorkId,
         /// The cycle it belongs to.
         cycle: u64,
     },
-    /// Let the observer poll the sources just fetched, and take its snapshot; report
-    /// [`Event::Polled`] or [`Event::WorkFailed`].
+    /// Poll the fetched sources and take a snapshot; report [`Event::Polled`] or [`Event::WorkFailed`].
     Poll {
-        /// The work to report.
+        /// The id to report.
         work: WorkId,
         /// The cycle it belongs to.
         cycle: u64,
@@ -40,7 +37,7 @@ pub enum Command {
     Publish {
         /// The cycle that ends.
         cycle: u64,
-        /// The build of the observer state that the snapshot comes from.
+        /// Which build of the observer state the snapshot comes from.
         generation: u64,
     },
     /// The cycle failed: publish the failure.
@@ -58,30 +55,30 @@ pub enum Command {
     Forget,
     /// Send [`Event::Tick`] when the next cycle is due.
     Arm,
-    /// Send no tick: what was armed is off.
+    /// Send no tick: an armed one is cancelled.
     Disarm,
-    /// Drop the work in flight. An outcome that comes all the same will be rejected.
+    /// Drop the work in flight. If its outcome still arrives, it is rejected.
     Cancel {
         /// The work to drop.
         work: WorkId,
     },
-    /// Publish the end and let go of everything. No command but `Rejected` follows.
+    /// Publish the end and release everything. Only `Rejected` can follow.
     Finish {
         /// Why it ended.
         reason: StopReason,
     },
-    /// Nothing was done: the event means nothing in this state. The driver tells whoever sent it.
+    /// The event has no meaning in this state and changed nothing.
     Rejected {
-        /// The event that was not taken.
+        /// The rejected event.
         event: Event,
         /// The state, unchanged.
         state: State,
     },
 }
 
-/// The commands that one event gave rise to, in the order in which to carry them out.
+/// The commands for one event, in the order of execution.
 ///
-/// Reads as a slice and iterates by value. It is held in place: making one allocates nothing.
+/// Dereferences to a slice and iterates by value. Stored inline, without an allocation.
 #[derive(Clone, Copy)]
 pub struct Commands {
     items: [Command; Self::CAPACITY],
@@ -89,7 +86,7 @@ pub struct Commands {
 }
 
 impl Commands {
-    /// The most that one event can give rise to. The exhaustive test reaches it and never exceeds it.
+    /// The most commands for one event. The exhaustive test reaches this number and never exceeds it.
     pub(crate) const CAPACITY: usize = 3;
 
     pub(crate) const fn new() -> Self {

@@ -1,4 +1,4 @@
-//! What comes in: events, and the words they are made of.
+//! The events, and the types in them.
 
 use std::fmt;
 
@@ -6,14 +6,13 @@ use crate::StopReason;
 
 /// The identity of one unit of work: a source refresh, an `init` or a `poll`.
 ///
-/// Ids are opaque and strictly increasing within one [`Lifecycle`](crate::Lifecycle); none is used
-/// twice. The driver takes the id from the command that starts the work and hands it back with the
-/// outcome, so that an outcome that comes too late is known as such.
+/// Ids are opaque and strictly increasing within one [`Lifecycle`](crate::Lifecycle); none is used twice. The
+/// driver returns the id of the starting command with the outcome, so that a late outcome is recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkId(u64);
 
 impl WorkId {
-    /// Older than every id that is handed out.
+    /// Lower than the id of any work.
     pub(crate) const BEFORE_ANY: Self = Self(0);
 
     pub(crate) const fn next(self) -> Self {
@@ -27,15 +26,14 @@ impl fmt::Display for WorkId {
     }
 }
 
-/// The kind of a unit of work, and so the part of a cycle that a failure belongs to.
+/// The kind of a unit of work: the part of a cycle in which a failure happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// The source set is fetched from its provider. Ends with `init` or `poll` of the same cycle, or
-    /// with a failure.
+    /// The source set is fetched. Ends with `init` or `poll` of the same cycle, or with a failure.
     SourceRefresh,
     /// The observer builds its state from the sources. Ends with a publication or a failure.
     Init,
-    /// The observer brings its state up to date. Ends with a publication or a failure.
+    /// The observer updates its state. Ends with a publication or a failure.
     Poll,
 }
 
@@ -52,9 +50,9 @@ impl fmt::Display for Stage {
 /// How a unit of work failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
-    /// It returned an error, at a point that it chose: the observer's state is kept.
+    /// It returned an error: the observer's state is kept.
     Error,
-    /// It was dropped at its deadline, wherever it was: a poll may have left the state half changed.
+    /// It was dropped at its deadline: a poll may have left the state half changed.
     TimedOut,
     /// It panicked: a poll may have left the state half changed.
     Panicked,
@@ -72,34 +70,33 @@ impl fmt::Display for Cause {
 
 /// Everything that can happen to a lifecycle: the tick, the controls, and the outcomes of work.
 ///
-/// Every event may be handed in at any time. One that means nothing at that moment changes nothing
-/// and is answered with [`Command::Rejected`](crate::Command::Rejected).
+/// Every event is allowed at any time. One without meaning at that moment changes nothing and is answered by
+/// [`Command::Rejected`](crate::Command::Rejected).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
-    /// Begin. Taken once, before anything but [`Stop`](Self::Stop).
+    /// Begin. Accepted once; only [`Stop`](Self::Stop) is accepted before it.
     Start,
-    /// The armed tick is due. Begins a cycle; taken only while a tick is armed.
+    /// The armed tick is due. Begins a cycle; accepted only while a tick is armed.
     Tick,
-    /// Begin a cycle without waiting for the tick, even when paused. While work is in flight it is
-    /// remembered, once, and the next cycle follows at once.
+    /// Begin a cycle now, even when paused. While work is in flight, remembered once, until that cycle ends.
     PollNow,
-    /// Arm no tick until [`Resume`](Self::Resume). Work in flight goes on to its end.
+    /// Arm no tick until [`Resume`](Self::Resume). Work in flight is finished.
     Pause,
-    /// Take ticks again. Without a [`Pause`](Self::Pause) before it, it does nothing.
+    /// Arm ticks again. Does nothing when not paused.
     Resume,
-    /// End for good. Work in flight is cancelled.
+    /// End. Work in flight is cancelled.
     Stop(StopReason),
     /// The source set was fetched.
     Refreshed {
         /// The work that did it.
         work: WorkId,
     },
-    /// The observer built a new state, and the snapshot of it was taken.
+    /// The observer built a new state, and its snapshot was taken.
     Initialized {
         /// The work that did it.
         work: WorkId,
     },
-    /// The observer brought its state up to date, and the snapshot of it was taken.
+    /// The observer updated its state, and its snapshot was taken.
     Polled {
         /// The work that did it.
         work: WorkId,
@@ -108,7 +105,7 @@ pub enum Event {
     WorkFailed {
         /// The work that failed.
         work: WorkId,
-        /// What that work was doing.
+        /// The kind of that work.
         stage: Stage,
         /// How it failed.
         cause: Cause,

@@ -1,29 +1,27 @@
 //! The lifecycle machine of Watchkeeper: events in, commands out.
 //!
-//! An observation runtime fetches its sources, polls them through an observer, publishes what it
-//! found and waits for the next tick. [`Lifecycle`] decides when each of these happens and what
-//! follows when one of them fails, and it does nothing else: it performs no I/O, waits for nothing and
-//! knows neither clock nor chance. Whoever drives it hands in an [`Event`] for whatever happened, and
-//! carries out, in order, the [`Command`]s that come back.
+//! An observation runtime fetches its sources, polls them through an observer, publishes the result and waits
+//! for the next tick. [`Lifecycle`] decides when each of these happens and what follows a failure. It
+//! performs no I/O, waits for nothing, and uses neither clock nor randomness. Its driver passes in an
+//! [`Event`] for everything that happens and executes the returned [`Command`]s in order.
 //!
-//! A **cycle** is one source refresh and one `poll`; where there is no observer state yet, or it was
-//! lost, `init` takes the place of `poll`. Every [`State`] is of one of three sorts:
+//! A **cycle** is one source refresh and one `poll`. While there is no observer state, `init` replaces
+//! `poll`. Every [`State`] belongs to one of three groups:
 //!
-//! - *working*: `Starting`, `Refreshing`, `Polling`. One unit of work is in flight, never two, and its
-//!   outcome moves the machine on. `PollNow`, `Pause` and `Resume` are remembered until the cycle ends.
-//! - *waiting*: `Idle` after a success, `Failed` after a failure. A tick is armed, or it is paused.
-//! - *stopped*: the end. Nothing is answered but by [`Command::Rejected`].
+//! - *working*: `Starting`, `Refreshing`, `Polling`. One unit of work is in flight, and its outcome advances
+//!   the cycle. `PollNow`, `Pause` and `Resume` are remembered until the cycle ends.
+//! - *waiting*: `Idle` after a success, `Failed` after a failure. A tick is armed, unless it is paused.
+//! - *stopped*: the end. Another `Stop` does nothing; every other event is rejected.
 //!
-//! An error leaves the observer state as it is. A poll that timed out or panicked may have left it half
-//! changed: the driver is told to [forget](Command::Forget) it, and the next cycle builds a new one, of
-//! a new generation.
+//! An error keeps the observer state. A poll that timed out or panicked may have left it half changed:
+//! [`Command::Forget`] drops it, and the next cycle builds a new one, of a new generation.
 //!
-//! Every event may come in every state. One that means nothing there, such as the outcome of work
-//! that was cancelled, changes nothing and is answered with [`Command::Rejected`].
+//! Every event is allowed in every state. One without meaning there, such as the outcome of cancelled work,
+//! changes nothing and is answered by [`Command::Rejected`].
 //!
-//! The specification is a table, in `table.rs`. The tests try every event in every state and compare
-//! what happens with that table; the diagram in `ARCHITECTURE.md` is drawn from it. What that takes is
-//! a kit for any machine: [`spec`].
+//! The specification is the table in `table.rs`. The tests try every event in every state and compare the
+//! results with that table; the diagram in `ARCHITECTURE.md` is generated from it. [`spec`] has these checks
+//! for any machine.
 //!
 //! # Examples
 //!
@@ -35,7 +33,7 @@
 //! let mut lifecycle = Lifecycle::new(Options::default());
 //!
 //! let [Command::Refresh { work, cycle: 0 }] = *lifecycle.handle(Event::Start) else {
-//!     panic!("a lifecycle begins with its sources");
+//!     panic!("a cycle begins with a source refresh");
 //! };
 //! let [Command::Init { work, cycle: 0 }] = *lifecycle.handle(Event::Refreshed { work }) else {
 //!     panic!("there is no observer state yet");

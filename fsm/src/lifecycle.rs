@@ -1,4 +1,4 @@
-//! The public face of the machine.
+//! The public interface of the machine.
 
 use std::fmt;
 
@@ -7,11 +7,10 @@ use statig::blocking::{InitializedStateMachine, IntoStateMachineExt as _};
 use crate::machine::{Leaf, Machine, Output};
 use crate::{Command, Commands, Event, Stage, State, WorkId};
 
-/// What a [`Lifecycle`] is told about the observer and its past.
+/// The options of a [`Lifecycle`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Options {
-    /// The observer can be interrupted anywhere: a poll that timed out does not cost its state. A
-    /// panic always does. Default: false.
+    /// The observer's poll is cancel-safe: a time-out keeps the state; a panic loses it. Default: false.
     pub keeps_state_on_timeout: bool,
     /// The generation of the first state to be published. Default: 1.
     pub first_generation: u64,
@@ -27,8 +26,8 @@ impl Default for Options {
 
 /// The lifecycle of one observation runtime: events in, commands out.
 ///
-/// It waits for nothing, reads no clock and does no I/O; whoever drives it carries out the commands
-/// and hands in what came of them. It is `Send`.
+/// It waits for nothing, reads no clock and does no I/O: its driver executes the commands and passes in their
+/// outcomes. It is `Send`.
 ///
 /// # Examples
 ///
@@ -38,7 +37,7 @@ impl Default for Options {
 /// let mut lifecycle = Lifecycle::new(Options::default());
 /// lifecycle.handle(Event::Start);
 ///
-/// // A tick is due only while one is armed. This one is not, and says so.
+/// // No tick is armed.
 /// let commands = lifecycle.handle(Event::Tick);
 /// assert_eq!(*commands, [Command::Rejected { event: Event::Tick, state: State::Starting }]);
 ///
@@ -59,12 +58,12 @@ impl Lifecycle {
         Self { machine: machine.init_with_context(&mut Output::new()) }
     }
 
-    /// Takes one event and returns what is to be done about it, in order.
+    /// Handles one event and returns its commands, in order.
     ///
-    /// An event that means nothing in the present state changes nothing and returns one
-    /// [`Command::Rejected`]. No commands at all means that the event was taken and there is nothing
-    /// to do. Costs some ten nanoseconds and allocates nothing.
-    #[must_use = "the commands have to be carried out"]
+    /// An event without meaning in the current state changes nothing and returns one [`Command::Rejected`].
+    /// No commands means that the event was accepted and there is nothing to do. Takes about ten nanoseconds
+    /// and allocates nothing.
+    #[must_use = "the driver has to execute the commands"]
     #[inline]
     pub fn handle(&mut self, event: Event) -> Commands {
         let mut output = Output::new();
@@ -72,10 +71,10 @@ impl Lifecycle {
         output.commands
     }
 
-    /// By reference: copies of events and commands are half of what the machine costs.
+    /// By reference: copying events and commands is half of the cost of the machine.
     fn take(&mut self, event: &Event, output: &mut Output) {
         self.machine.handle_with_context(event, output);
-        if output.refused {
+        if output.is_rejected {
             output.commands.push(Command::Rejected { event: *event, state: self.state() });
         }
     }
@@ -114,26 +113,24 @@ impl Lifecycle {
         self.machine.paused
     }
 
-    /// Returns the number of the cycle in flight, or else of the last one begun. The first is
-    /// [`Options::first_cycle`], also before it has begun.
+    /// Returns the number of the cycle in flight, or of the last one; before the first,
+    /// [`Options::first_cycle`].
     #[must_use]
     pub fn cycle(&self) -> u64 {
         self.machine.cycle()
     }
 
-    /// Returns the generation of the last published state; before the first one, what
-    /// [`Options::first_generation`] says.
+    /// Returns the generation of the last published state; before the first, [`Options::first_generation`].
     ///
-    /// It rises by one when a state that replaces a lost one is published, not when building one is
-    /// tried.
+    /// It grows by one when a state that replaces a lost one is published.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.machine.generation()
     }
 
-    /// Returns the cycle that an [`Event::PollNow`] starts, asked right after it was taken.
+    /// Returns the cycle that an [`Event::PollNow`] starts; call it right after that event.
     ///
-    /// That is the next cycle when the event was remembered, and else the one that has just begun.
+    /// It is the next cycle if the event is remembered, else the one that has just begun.
     #[must_use]
     pub fn poll_now_cycle(&self) -> u64 {
         self.cycle() + u64::from(self.machine.poll_now)

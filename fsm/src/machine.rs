@@ -1,8 +1,7 @@
-//! The statig machine. It decides, and pushes what is to be done into its context; it does nothing
-//! itself.
+//! The statig machine. It decides, and pushes commands into its context; it has no other effect.
 //!
 //! ```text
-//! root                      an event that nobody took is refused
+//! root                      an event that no state handles is rejected
 //! ├── not_begun
 //! ├── working               a unit of work is in flight: failures, controls, stop
 //! │   ├── starting          source refresh, then init
@@ -14,15 +13,15 @@
 //! └── stopped
 //! ```
 //!
-//! A handler that stays where it is changes things in place and returns `Handled`; a move returns
-//! `Transition`; what a handler does not know goes up with `Super`.
+//! A handler that stays in its state changes fields in place and returns `Handled`; a move returns
+//! `Transition`; `Super` passes an event to the superstate.
 
 use statig::Outcome::{self, Handled, Super, Transition};
 use statig::state_machine;
 
 use crate::{Cause, Command, Commands, Event, Options, Stage, StopReason, WorkId};
 
-/// The leaf states, with what lives only as long as they do.
+/// The leaf states, with the data that lives as long as they do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Leaf {
     NotBegun,
@@ -41,20 +40,20 @@ pub(crate) struct Work {
     pub(crate) stage: Stage,
 }
 
-/// What one event leaves behind.
+/// The result of one event.
 pub(crate) struct Output {
     pub(crate) commands: Commands,
-    /// Nobody took the event. The root cannot see its leaf, so it cannot name the state.
-    pub(crate) refused: bool,
+    /// No state handled the event. The root cannot see its leaf, so it cannot name the state.
+    pub(crate) is_rejected: bool,
 }
 
 impl Output {
     pub(crate) const fn new() -> Self {
-        Self { commands: Commands::new(), refused: false }
+        Self { commands: Commands::new(), is_rejected: false }
     }
 }
 
-/// What outlives the leaf states.
+/// The data that outlives the leaf states.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Machine {
     pub(crate) options: Options,
@@ -191,10 +190,10 @@ impl Machine {
         }
     }
 
-    /// statig drops in silence what nobody takes.
+    /// Without it, statig silently drops an event that no state handles.
     #[superstate]
     fn root(context: &mut Output) -> Outcome<Leaf> {
-        context.refused = true;
+        context.is_rejected = true;
         Handled
     }
 }
@@ -270,7 +269,7 @@ impl Machine {
         }
     }
 
-    /// A cycle is over: wait in `leaf`, or pass it over when a `PollNow` is remembered.
+    /// Ends a cycle: waits in `leaf`, or begins the next cycle if a `PollNow` is remembered.
     fn rest(&mut self, leaf: Leaf, output: &mut Output) -> Leaf {
         if self.poll_now {
             return self.begin_cycle(output);

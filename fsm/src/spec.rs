@@ -1,18 +1,18 @@
-//! A kit that holds a machine against its specification, a table of rows.
+//! Compares a machine with its specification, a table of rows.
 //!
-//! A test implements [`Subject`] for its machine, writes the table, and asks for four things:
+//! A test implements [`Subject`] for its machine, writes the table, and calls:
 //!
-//! - [`walk`] tries every event in every state until nothing new turns up.
-//! - [`Walk::compare`] holds what it found against the table, both ways: each step is explained by exactly one row or is a
-//!   rejection, and each row is reached with all that it claims.
-//! - [`Walk::flips`] changes each row in each detail, one at a time, and says which change the comparison would not notice.
+//! - [`walk`] tries every event in every state, until it finds no new state.
+//! - [`Walk::compare`] compares what it found with the table, in both directions: each step follows exactly one row or is
+//!   a rejection, and each place and event of a row is reached.
+//! - [`Walk::flips`] changes each row in each detail, one at a time, and returns the changes that the comparison misses.
 //! - [`mermaid`] draws the table.
 //!
-//! The lifecycle of an observation is walked by this kit too; its table has more columns, and so a comparison of its own.
+//! The [`Lifecycle`](crate::Lifecycle) is tested by this walk too; its table has more columns and its own comparison.
 //!
 //! # Examples
 //!
-//! A turnstile: a coin unlocks it, a push locks it again, a coin too many is returned.
+//! A turnstile: a coin unlocks it, a push locks it again, one coin too many is returned.
 //!
 //! ```
 //! use watchkeeper_fsm::spec::{Go, Row, Stay, Step, Subject, mermaid, row, walk};
@@ -73,40 +73,38 @@ mod tests;
 
 pub use To::{Go, Stay};
 
-/// A machine at one moment, as a test sees it.
+/// A machine at one moment.
 pub trait Subject: Clone {
-    /// Two moments with the same key behave alike. It holds everything that decides, and no counter: with one, the walk has
-    /// no end.
+    /// Machines with the same key behave alike. It has no counter: with one, the walk does not end.
     type Key: Eq + Hash;
-    /// The states as the table tells them apart.
+    /// The states that the table distinguishes.
     type Place: Copy + Eq + Hash + Debug;
-    /// The events as the table tells them apart.
+    /// The events that the table distinguishes.
     type Event: Copy + Eq + Hash + Debug;
-    /// The commands as the table tells them apart.
+    /// The commands that the table distinguishes.
     type Command: Clone + PartialEq + Debug;
 
-    /// What decides.
+    /// Returns everything that decides what the machine does.
     fn key(&self) -> Self::Key;
 
-    /// Where it is.
+    /// Returns the state.
     fn place(&self) -> Self::Place;
 
-    /// All that can happen now, what is to be rejected as well.
+    /// Returns every event that can happen now, also those to be rejected.
     fn events(&self) -> Vec<Self::Event>;
 
-    /// Has the machine take one event.
+    /// Passes one event to the machine.
     fn step(&mut self, event: Self::Event) -> Step<Self::Command>;
 }
 
-/// What came of one event. That a machine moved is said, not inferred: a move to the same place is another thing than
-/// staying there.
+/// The result of one event. A move to the same place is not the same as staying there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step<C> {
-    /// A transition, also one to the place where it was, with its commands in order.
+    /// A transition, also one to the same place, with its commands in order.
     Moved(Vec<C>),
-    /// No transition. What is remembered may be another.
+    /// No transition. What is remembered may change.
     Stayed(Vec<C>),
-    /// The event means nothing here, and has changed nothing.
+    /// The event has no meaning here and changed nothing.
     Rejected,
 }
 
@@ -124,9 +122,9 @@ impl<C> Step<C> {
 /// Where a row leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum To<P> {
-    /// By a transition to this place.
+    /// To this place, by a transition.
     Go(P),
-    /// Nowhere.
+    /// No transition.
     Stay,
 }
 
@@ -139,10 +137,10 @@ pub struct Row<S: Subject> {
     commands: Vec<S::Command>,
 }
 
-/// With what a diagram calls it.
+/// A condition with its name in a diagram.
 type Condition<S> = (&'static str, fn(&S) -> bool);
 
-/// A row that holds whatever else is so: see [`Row::when`].
+/// Returns a row without a condition: see [`Row::when`].
 pub fn row<S: Subject>(
     places: &[S::Place],
     on: &[S::Event],
@@ -153,8 +151,8 @@ pub fn row<S: Subject>(
 }
 
 impl<S: Subject> Row<S> {
-    /// Holds only where `holds` says so, which the diagram calls `name`. It may read only what the key holds: of all moments
-    /// with one key the walk sees one.
+    /// Limits the row to where `holds` returns true, shown as `name` in the diagram. It may read only what the key has: the
+    /// walk visits one machine for each key.
     #[must_use]
     pub fn when(self, name: &'static str, holds: fn(&S) -> bool) -> Self {
         Self { when: Some((name, holds)), ..self }
@@ -166,7 +164,7 @@ impl<S: Subject> Row<S> {
             && self.when.is_none_or(|(_, holds)| holds(before))
     }
 
-    /// Whether this is what it says.
+    /// Whether the step is the one of this row.
     fn explains(&self, edge: &Edge<S>) -> bool {
         match (&edge.step, self.to) {
             (Step::Moved(commands), Go(place)) => place == edge.after.place() && *commands == self.commands,
@@ -192,7 +190,7 @@ impl<S: Subject> Debug for Row<S> {
     }
 }
 
-/// One event, and what came of it.
+/// One event and its result.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Edge<S: Subject> {
@@ -200,27 +198,27 @@ pub struct Edge<S: Subject> {
     pub before: S,
     /// What happened.
     pub event: S::Event,
-    /// What it made of that.
+    /// The result.
     pub step: Step<S::Command>,
     /// The machine after.
     pub after: S,
 }
 
-/// All that a machine can do.
+/// Everything that a machine can do.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Walk<S: Subject> {
-    /// How many states there are, by their keys.
+    /// The number of states, by their keys.
     pub states: usize,
     /// Each event in each of them.
     pub edges: Vec<Edge<S>>,
 }
 
-/// There are more states than the walk was to find.
+/// There are more states than the walk may find.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unbounded {
-    /// How many it was to find at most.
+    /// How many it may find.
     pub most: usize,
 }
 
@@ -234,7 +232,7 @@ impl fmt::Display for Unbounded {
     }
 }
 
-/// Its text: `unwrap` and a `main` that returns it print that.
+/// The text, for `unwrap` and for a `main` that returns it.
 impl Debug for Unbounded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -243,7 +241,7 @@ impl Debug for Unbounded {
 
 impl std::error::Error for Unbounded {}
 
-/// Tries every event in every state, breadth first, until nothing new turns up.
+/// Tries every event in every state, breadth first, until it finds no new state.
 ///
 /// # Errors
 ///
@@ -272,17 +270,17 @@ pub fn walk<S: Subject>(starts: impl IntoIterator<Item = S>, most: usize) -> Res
     Ok(Walk { states: seen.len(), edges })
 }
 
-/// How many steps there were of each sort.
+/// The number of steps of each kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Tally {
-    /// Explained by a row.
+    /// Described by a row.
     pub taken: usize,
     /// Named by no row, and rejected.
     pub rejected: usize,
 }
 
-/// Where machine and table differ: a sentence, which names the place, the event and the row.
+/// Where machine and table differ: names the place, the event and the row.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Mismatch(String);
 
@@ -292,7 +290,7 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// Its text: `unwrap` and a `main` that returns it print that.
+/// The text, for `unwrap` and for a `main` that returns it.
 impl Debug for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -301,23 +299,23 @@ impl Debug for Mismatch {
 
 impl std::error::Error for Mismatch {}
 
-/// What became of the flips of a table.
+/// The changes of a table, and what the comparison misses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Flips {
-    /// How many there were.
+    /// How many changes were tried.
     pub tried: usize,
-    /// Those that the comparison did not notice: the table claims what nothing holds it to.
+    /// Those that the comparison missed: nothing checks this part of the table.
     pub missed: Vec<String>,
 }
 
 impl<S: Subject> Walk<S> {
-    /// Holds the machine against the table, both ways.
+    /// Compares the machine with the table, in both directions.
     ///
     /// # Errors
     ///
-    /// The first [`Mismatch`]: a step that no row explains and that is no rejection, or that two rows are for; a rejection
-    /// that has changed something; a place and event of a row that are never reached; a row without places or events.
+    /// The first [`Mismatch`]: a step that differs from its row, or has two; a step without a row that is no rejection, or
+    /// changed something; a place and event of a row that are never reached; a row without places or events.
     pub fn compare(&self, table: &[Row<S>]) -> Result<Tally, Mismatch> {
         let mut tally = Tally { taken: 0, rejected: 0 };
         let mut reached = HashSet::new();
@@ -350,21 +348,19 @@ impl<S: Subject> Walk<S> {
             }
             for (&place, &event) in pairs(&row.places, &row.on) {
                 if !reached.contains(&(at, place, event)) {
-                    return Err(Mismatch(format!("{place:?}, {event:?}: never reached, of the row {row:?}")));
+                    return Err(Mismatch(format!("{place:?}, {event:?}: never reached; the row: {row:?}")));
                 }
             }
         }
         Ok(tally)
     }
 
-    /// Changes each row in each detail, one at a time: where it leads, each command, each place, each event; drops its
-    /// condition; leaves it out, and puts it in twice. A change that says the same of everything that can happen is none.
-    ///
-    /// Commands, places and events are those that the table and the walk have.
+    /// Changes each row in each detail, one at a time: where it leads, each command, each place, each event. Also drops its
+    /// condition, removes it, and repeats it. A change without an effect on any step is skipped.
     ///
     /// # Errors
     ///
-    /// The [`Mismatch`] of the table as it is: next to that one, no other would be noticed.
+    /// The [`Mismatch`] of the unchanged table, which would hide all others.
     pub fn flips(&self, table: &[Row<S>]) -> Result<Flips, Mismatch> {
         self.compare(table)?;
         let mut flips = Flips { tried: 0, missed: Vec::new() };
@@ -391,7 +387,7 @@ impl<S: Subject> Walk<S> {
         Ok(flips)
     }
 
-    /// Each way in which one detail of `row` is another.
+    /// `row` with one detail changed, in every way.
     fn flipped(&self, table: &[Row<S>], row: &Row<S>) -> Vec<Row<S>> {
         let places = distinct(self.edges.iter().map(|edge| edge.before.place()));
         let events = distinct(self.edges.iter().map(|edge| edge.event));
@@ -407,7 +403,7 @@ impl<S: Subject> Walk<S> {
         flipped
     }
 
-    /// Whether both rows are for the same steps and make the same of each, such as with a condition that always holds.
+    /// Whether both rows describe the same steps, such as with a condition that always holds.
     fn says_the_same(&self, row: &Row<S>, flipped: &Row<S>) -> bool {
         let is_same = |edge: &Edge<S>| {
             let of = |row: &Row<S>| row.applies(&edge.before, edge.event);
@@ -429,7 +425,7 @@ fn pairs<'a, A, B>(some: &'a [A], others: &'a [B]) -> impl Iterator<Item = (&'a 
     some.iter().flat_map(move |one| others.iter().map(move |other| (one, other)))
 }
 
-/// In the order in which they come first.
+/// Without repetitions, in the order of the first ones.
 fn distinct<T: PartialEq>(all: impl Iterator<Item = T>) -> Vec<T> {
     let mut distinct = Vec::new();
     for one in all {
@@ -440,7 +436,7 @@ fn distinct<T: PartialEq>(all: impl Iterator<Item = T>) -> Vec<T> {
     distinct
 }
 
-/// Every list that differs from `list` in one place: one left out, one replaced, one put in, two neighbours swapped.
+/// Every list that differs from `list` by one item inserted, removed or replaced, or by two neighbours swapped.
 pub(crate) fn variations<T: Clone + PartialEq>(list: &[T], all: &[T]) -> Vec<Vec<T>> {
     let mut found = Vec::new();
     for at in 0..=list.len() {
@@ -468,7 +464,7 @@ pub(crate) fn variations<T: Clone + PartialEq>(list: &[T], all: &[T]) -> Vec<Vec
     found
 }
 
-/// Every list with one more or one fewer, where the order says nothing.
+/// Every list with one item more or fewer; the order has no meaning.
 pub(crate) fn neighbours<T: Clone + PartialEq>(list: &[T], all: &[T]) -> Vec<Vec<T>> {
     let toggle = |item: &T| {
         let mut toggled: Vec<T> = list.iter().filter(|it| *it != item).cloned().collect();
@@ -481,7 +477,7 @@ pub(crate) fn neighbours<T: Clone + PartialEq>(list: &[T], all: &[T]) -> Vec<Vec
 }
 
 /// Draws the table as a Mermaid state diagram that begins at `start`: an arrow for each place and row, with the events, the
-/// condition and the commands (`Coin [condition] / ReturnCoin`). A row that stays is drawn as `stays`.
+/// condition and the commands (`Coin [condition] / ReturnCoin`). A row that stays ends in `(stays)`.
 #[must_use]
 pub fn mermaid<S: Subject>(table: &[Row<S>], start: S::Place) -> String {
     let mut places = vec![start];
@@ -527,7 +523,7 @@ fn label(value: &impl Debug) -> String {
     escaped(&format!("{value:?}"))
 }
 
-/// What ends a label or a string of Mermaid's is replaced.
+/// Replaces what ends a label or a string in Mermaid.
 fn escaped(text: &str) -> String {
     let harmless = |c: char| match c {
         '"' => '\'',
@@ -537,7 +533,7 @@ fn escaped(text: &str) -> String {
     text.chars().map(harmless).collect()
 }
 
-/// A name that is no word is given a number.
+/// A name that is no word is replaced by a number.
 fn id(at: usize, name: &str) -> String {
     let is_word = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if is_word && !name.is_empty() { name.to_owned() } else { format!("s{at}") }

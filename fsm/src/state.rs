@@ -1,13 +1,12 @@
-//! What readers see: the state, and the reason of the end.
+//! What readers see: the state, and why a lifecycle ended.
 
 use std::fmt;
 
 use crate::Stage;
 
-/// Where a lifecycle stands.
+/// The state of a lifecycle.
 ///
-/// Whether it is paused is no part of the state but stands beside it: see
-/// [`Lifecycle::is_paused`](crate::Lifecycle::is_paused).
+/// Paused is not a state: see [`Lifecycle::is_paused`](crate::Lifecycle::is_paused).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     /// There is no observer state yet, or it was lost: sources are fetched and `init` runs. Also the
@@ -29,7 +28,7 @@ pub enum State {
         /// There is no observer state: the next cycle builds one, in `Starting`.
         rebuild: bool,
     },
-    /// The end. Never left.
+    /// The end.
     Stopped {
         /// Why it ended.
         reason: StopReason,
@@ -37,7 +36,7 @@ pub enum State {
 }
 
 impl State {
-    /// Returns which state this is, without what it carries.
+    /// Returns which state this is, without its data.
     #[must_use]
     pub const fn kind(self) -> StateKind {
         match self {
@@ -65,7 +64,7 @@ impl fmt::Display for State {
     }
 }
 
-/// Which [`State`] it is, without what the state carries: for comparing and counting.
+/// A [`State`] without its data: for comparing and counting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StateKind {
     /// [`State::Starting`].
@@ -116,9 +115,9 @@ pub enum StopReason {
     Requested,
     /// The owner was dropped.
     Dropped,
-    /// A start that fails fast met a failure.
+    /// A start that fails fast had a failure.
     StartFailed,
-    /// The executor went away under it.
+    /// The executor shut down.
     Shutdown,
     /// The driver itself panicked, which is a bug.
     Died,

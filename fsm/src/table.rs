@@ -1,9 +1,9 @@
 //! The specification of the machine, as data.
 //!
-//! [`TABLE`] says what each event does in each place; [`ENDINGS`] says how things go on when a cycle
-//! is over. What neither names is rejected. The tests walk the machine through everything that it can
-//! do and hold it against these two tables, in both directions; the diagram in `ARCHITECTURE.md` is
-//! drawn from them.
+//! [`TABLE`] says what each event does in each place; [`ENDINGS`] says what follows the end of a cycle.
+//! An event that no row names is rejected. The tests walk the machine through everything that it can
+//! do and compare it with these two tables, in both directions; the diagram in `ARCHITECTURE.md` is
+//! generated from them.
 
 use Goes::{Go, Rest, Stay};
 use On::{Error, Initialized, Panicked, Pause, PollNow, Polled, Refreshed};
@@ -12,7 +12,7 @@ use Place::{FailedKeep, FailedRebuild, Idle, NotBegun, Polling};
 use Place::{Refreshing, StartingInit, StartingRefresh, Stopped};
 use When::{Always, KeepsState, LosesState, NotPaused, Paused};
 
-/// The states as the table tells them apart: by what is in flight, and by what comes next.
+/// The states that the table distinguishes: by what is in flight, and by what comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Place {
     NotBegun,
@@ -46,8 +46,8 @@ const STARTING: &[Place] = &[StartingRefresh, StartingInit];
 pub(crate) const WORKING: &[Place] = &[StartingRefresh, StartingInit, Refreshing, Polling];
 pub(crate) const WAITING: &[Place] = &[Idle, FailedKeep, FailedRebuild];
 
-/// Events as the table tells them apart. An outcome counts only when it is that of the work in
-/// flight, by its id and its stage; any other is named nowhere, and so is rejected.
+/// The events that the table distinguishes. An outcome needs the id and the stage of the work in
+/// flight; no row names any other, so it is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum On {
     Start,
@@ -86,7 +86,7 @@ impl On {
 
 pub(crate) const WORK_FAILED: &[On] = &[Error, TimedOut, Panicked];
 
-/// What must hold besides.
+/// An additional condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum When {
     Always,
@@ -102,14 +102,14 @@ impl When {
     pub(crate) const ALL: [Self; 5] = [Always, Paused, NotPaused, KeepsState, LosesState];
 }
 
-/// Where it leads.
+/// Where a row leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Goes {
-    /// To this place. What is remembered stays so, but `Stopped` remembers nothing.
+    /// To this place. What is remembered is kept, except in `Stopped`.
     Go(Place),
-    /// The cycle is over, to wait in this place: [`ENDINGS`] has the rest.
+    /// The cycle ends, to wait in this place: [`ENDINGS`] has the rest.
     Rest(Place),
-    /// Nowhere: only this is remembered.
+    /// No transition: only this is remembered.
     Stay(Memory),
 }
 
@@ -122,7 +122,7 @@ pub(crate) enum Memory {
     PollNow,
 }
 
-/// The commands, without what they carry.
+/// The commands, without their data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Do {
     Refresh,
@@ -223,16 +223,16 @@ impl Remembered {
     pub(crate) const ALL: [Self; 3] = [Self::Nothing, Self::Pause, Self::PollNow];
 }
 
-/// Where it leads when a cycle is over.
+/// Where the end of a cycle leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Onward {
-    /// To the place where the row says that it rests.
+    /// To the place that the row names.
     There,
-    /// That place is passed over: to where `PollNow` would lead from there. The `PollNow` is used up.
+    /// To where `PollNow` leads from that place. The `PollNow` is no longer remembered.
     NextCycle,
 }
 
-/// How things go on when a cycle is over: the row's own commands come first, then these.
+/// What follows the end of a cycle: the row's own commands come first, then these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ending<'a> {
     pub(crate) remembered: Remembered,

@@ -1,8 +1,8 @@
-//! The machine held against its specification.
+//! The machine compared with its specification.
 //!
 //! [`walk`] finds everything that the machine can do, [`driver`] checks on the way what every driver
-//! relies on, [`compare`] holds the result against the table, and [`flips`] makes sure that the
-//! comparison would notice. [`diagram`] keeps the picture true.
+//! relies on, [`compare`] compares the result with the table, and [`flips`] checks that the comparison
+//! notices every change of the table. [`diagram`] keeps the diagram up to date.
 
 mod compare;
 mod diagram;

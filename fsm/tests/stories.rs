@@ -1,11 +1,11 @@
-//! What the machine does in the situations that matter most, told through its public face.
+//! What the machine does in the most important situations, through its public interface.
 
 use watchkeeper_fsm::Command::{Arm, Cancel, Disarm, Finish, Forget, Init};
 use watchkeeper_fsm::Command::{Poll, Publish, Record, Refresh, Rejected};
 use watchkeeper_fsm::{Cause, Command, Event, Lifecycle, Options, Stage, State};
 use watchkeeper_fsm::{StateKind, StopReason, WorkId};
 
-/// A lifecycle, and the work that it last asked for.
+/// A lifecycle, and the work that it started last.
 struct Story {
     lifecycle: Lifecycle,
     work: Option<WorkId>,
@@ -55,7 +55,7 @@ impl Story {
 
     #[track_caller]
     fn work(&self) -> WorkId {
-        self.work.expect("work was asked for")
+        self.work.expect("work was started")
     }
 
     fn refreshed(&mut self) -> Vec<Command> {
@@ -312,7 +312,7 @@ fn pause_while_working_lets_the_cycle_end_and_arms_nothing() {
 }
 
 #[test]
-fn pause_taken_back_while_working_leaves_no_trace() {
+fn pause_and_resume_while_working_change_nothing() {
     let mut story = Story::polling();
     story.send(Event::Pause);
     assert_eq!(story.send(Event::Resume), []);
@@ -373,7 +373,7 @@ fn first_stop_counts() {
 }
 
 #[test]
-fn stopped_lifecycle_takes_nothing_else() {
+fn stopped_lifecycle_accepts_nothing_else() {
     let mut story = Story::idle();
     let reason = StopReason::Requested;
     story.send(Event::Stop(reason));
@@ -421,7 +421,7 @@ fn outcome_of_another_stage_is_rejected() {
 }
 
 #[test]
-fn before_start_only_start_and_stop_are_taken() {
+fn before_start_only_start_and_stop_are_accepted() {
     let mut story = Story::new();
     let state = State::Starting;
     for event in [Event::Tick, Event::PollNow, Event::Pause, Event::Resume] {
@@ -447,7 +447,7 @@ fn commands_read_as_a_slice_and_iterate_by_value() {
 }
 
 #[test]
-fn states_read_as_words() {
+fn states_print_as_words() {
     let cases = [
         (State::Starting, "starting"),
         (State::Refreshing, "refreshing"),
@@ -467,7 +467,7 @@ fn states_read_as_words() {
 }
 
 #[test]
-fn what_goes_wrong_reads_as_words() {
+fn causes_stages_and_reasons_print_as_words() {
     let causes = [Cause::Error, Cause::TimedOut, Cause::Panicked];
     assert_eq!(causes.map(|it| it.to_string()), ["error", "timed out", "panicked"]);
     let stages = [Stage::SourceRefresh, Stage::Init, Stage::Poll];
@@ -488,7 +488,7 @@ fn what_goes_wrong_reads_as_words() {
 }
 
 #[test]
-fn lifecycle_can_move_between_threads_and_shows_where_it_stands() {
+fn lifecycle_is_send_and_its_debug_shows_the_state() {
     fn assert_send<T: Send + 'static>(_: &T) {}
     let story = Story::polling();
     assert_send(&story.lifecycle);

@@ -1,7 +1,7 @@
-//! Reading and publishing beside the store of kube-rs' reflector, with the same objects, in one run.
+//! Reading and publishing, compared with the store of kube-rs' reflector, with the same objects, in one run.
 //!
-//! `cargo bench -p openraft_kv --features k8s --bench reflector` measures it and prints one table. What each row means
-//! stands in `benches/README.md` at the top of the repository.
+//! `cargo bench -p openraft_kv --features k8s --bench reflector` measures it and prints one table. `benches/README.md`
+//! at the top of the repository explains each row.
 
 #![expect(
     clippy::cast_precision_loss,
@@ -36,7 +36,7 @@ use watchkeeper::{
 const NAMESPACE: &str = "bench";
 /// Longer than any measurement: nothing ticks.
 const NEVER: Duration = Duration::from_secs(24 * 3600);
-/// One measurement of a read takes about so long.
+/// About how long one measurement of a read takes.
 const READ: Duration = Duration::from_millis(20);
 
 fn main() {
@@ -82,7 +82,7 @@ fn object(nth: usize, version: usize) -> ConfigMap {
     }
 }
 
-/// What changes in turn: prepared, so that only taking it in is measured. The objects of one lie all over the set.
+/// The deltas in turn, prepared so that only applying them is measured. The objects of one are spread over the set.
 fn deltas(count: usize, changed: usize) -> Vec<Vec<ConfigMap>> {
     // A prime: its multiples visit every object.
     const STRIDE: usize = 7_919;
@@ -119,14 +119,14 @@ fn store_publishes(count: usize, changed: usize) -> f64 {
     cpu_time().saturating_sub(began).as_secs_f64() / rounds as f64
 }
 
-/// How often a delta is taken in by one measurement.
+/// How often one measurement applies a delta.
 const fn rounds(changed: usize) -> usize {
     if changed == 1 { 20_000 } else { 20_000 / changed + 10 }
 }
 
 type Objects = HashTrieMapSync<String, Arc<ConfigMap>>;
 
-/// Takes in one delta with each poll; two snapshots share what did not change.
+/// Applies one delta with each poll; two snapshots share what did not change.
 struct Fed {
     count: usize,
     deltas: Vec<Vec<ConfigMap>>,

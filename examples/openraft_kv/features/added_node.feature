@@ -1,6 +1,6 @@
 Feature: A node that is added while the cluster runs
 
-  Scenario: The observer finds it without being told
+  Scenario: The observer finds it by itself
     Given a cluster of 3 nodes that is observed as "raft"
     Then the observer "raft" has 3 sources within 5 seconds
     When another node is started

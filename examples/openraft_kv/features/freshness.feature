@@ -1,6 +1,6 @@
 Feature: Freshness
 
-  Scenario: What is observed is fresh, and turns stale when nobody looks
+  Scenario: The data is fresh, and turns stale when the observer is paused
     Given a cluster of 3 nodes that is observed as "raft"
     Then the observer "raft" is running
     And the observer "raft" is fresh within 5 seconds

@@ -1,14 +1,14 @@
-//! What travels over HTTP between a node and its clients, as JSON.
+//! The JSON that nodes and clients exchange over HTTP.
 //!
-//! Requests refuse fields they do not know, so that a typo is an error and not silence. Answers
-//! do not, so that an older client reads a newer node.
+//! Unknown fields of a request are refused, so that a typo is an error. Unknown fields of an answer are
+//! ignored, so that an older client can read from a newer node.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A node's number: unique in its cluster, at least 1, and for good.
+/// A node's number: unique in its cluster, at least 1, and permanent.
 pub type NodeId = u64;
 
 /// The full Raft metrics of a node, the answer of `GET /admin/metrics`.
@@ -17,19 +17,19 @@ pub type Metrics = openraft::RaftMetrics<NodeId, openraft::BasicNode>;
 /// The one line that a node prints on standard output, once it serves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ready {
-    /// Who serves.
+    /// The node.
     pub node_id: NodeId,
-    /// Where others reach it, the port that the system picked included.
+    /// Where others reach it, with the port that the system picked.
     pub listening: String,
 }
 
-/// What a node is in its cluster at the moment.
+/// The current role of a node in its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Receives the log and has no vote; becomes a follower by a membership change.
     Learner,
-    /// Follows a leader; becomes a candidate when it hears nothing of it.
+    /// Follows a leader; becomes a candidate when it no longer hears from it.
     Follower,
     /// Asks for votes; becomes a leader or a follower.
     Candidate,
@@ -41,22 +41,22 @@ pub enum Role {
 
 /// The answer of `GET /state`: what one node believes, which may be out of date.
 ///
-/// `last_applied_index` and `kv` are of one moment.
+/// `last_applied_index` and `kv` are read in one transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeState {
-    /// Who answers.
+    /// The node that answers.
     pub node_id: NodeId,
     /// Where the other members and clients reach it.
     pub public_addr: String,
-    /// What it is at the moment.
+    /// Its role.
     pub role: Role,
-    /// Whom it takes for the leader; it may be one that is long dead.
+    /// The leader that it knows of, which may be dead.
     pub current_leader: Option<NodeId>,
     /// Its Raft term.
     pub current_term: u64,
     /// The end of its log, committed or not; `None` while the log is empty.
     pub last_log_index: Option<u64>,
-    /// How far its state machine is.
+    /// The last entry that its state machine has applied.
     pub last_applied_index: Option<u64>,
     /// The voters of the newest membership in its log; empty before the cluster is formed.
     pub voters: BTreeSet<NodeId>,
@@ -67,17 +67,17 @@ pub struct NodeState {
 /// The answer of `GET /healthz`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
-    /// Who answers.
+    /// The node that answers.
     pub node_id: NodeId,
-    /// Always `ok`: a node that is not is an error.
+    /// Always `ok`: the answer is an error otherwise.
     pub status: String,
 }
 
 /// The body of `POST /kv/write`, and the command in the Raft log.
 ///
 /// `serial` makes retries safe. Each key remembers the serial of its last write: a greater one
-/// is applied, the same one is answered like the first time and changes nothing, a smaller one
-/// is refused as `stale_serial`. Keys do not share serials.
+/// is applied, the same one gets the first answer again and changes nothing, a smaller one is
+/// refused as `stale_serial`. Keys do not share serials.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WriteRequest {
@@ -98,7 +98,7 @@ pub struct Written {
     pub value: String,
     /// The serial that was applied.
     pub serial: u64,
-    /// Where in the log it was applied, the same for a repeated serial.
+    /// The log index where it was applied, the same for a repeated serial.
     pub log_index: u64,
 }
 
@@ -137,7 +137,7 @@ impl fmt::Display for Member {
     }
 }
 
-/// The body of `POST /admin/init`: every first voter, the node that is asked included.
+/// The body of `POST /admin/init`: all first voters, with the node that is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InitRequest {
@@ -163,14 +163,14 @@ pub struct ChangeMembershipRequest {
     pub voters: BTreeSet<NodeId>,
 }
 
-/// The answer of the two requests that change the membership: what is committed now.
+/// The answer of the two requests that change the membership: the one now committed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
-    /// Who votes.
+    /// The voters.
     pub voters: BTreeSet<NodeId>,
-    /// Who only receives the log.
+    /// The learners, which only receive the log.
     pub learners: BTreeSet<NodeId>,
-    /// Where in the log it stands.
+    /// Its log index.
     pub log_index: u64,
 }
 
@@ -178,7 +178,7 @@ pub struct Membership {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
-    /// 400: the body is not the JSON that the route takes, or a value in it is impossible.
+    /// 400: the body is not the JSON that the route takes, or a value in it is invalid.
     BadRequest,
     /// 404: no such route.
     NotFound,
@@ -212,7 +212,7 @@ pub enum ErrorCode {
     NotCommitted,
     /// 503: the node is stopping.
     Stopping,
-    /// 500: the node is broken; its log says how.
+    /// 500: the node failed; its log says why.
     Internal,
     /// A code that this version does not know.
     #[serde(other)]
@@ -226,12 +226,22 @@ pub struct ErrorBody {
     pub error: ErrorCode,
     /// Why, for people.
     pub message: String,
-    /// Whom to ask instead, where that is known.
+    /// The leader to ask instead, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<Member>,
 }
 
-/// Says what is wrong with an address that should be `host:port`.
+/// What a node is called: `n1`, `n2` and so on.
+pub(crate) fn node_name(id: NodeId) -> String {
+    format!("n{id}")
+}
+
+/// The node that is called `name`, if a node can be.
+pub(crate) fn node_id(name: &str) -> Option<NodeId> {
+    name.strip_prefix('n')?.parse().ok()
+}
+
+/// Checks that an address is a `host:port`.
 pub(crate) fn check_addr(addr: &str) -> Result<(), String> {
     let usable = addr
         .rsplit_once(':')
@@ -239,5 +249,5 @@ pub(crate) fn check_addr(addr: &str) -> Result<(), String> {
     if usable {
         return Ok(());
     }
-    Err(format!("`{addr}` is no address: expected host:port with a port from 1 to 65535"))
+    Err(format!("`{addr}` is not an address: expected host:port with a port from 1 to 65535"))
 }

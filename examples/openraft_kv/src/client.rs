@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use crate::api::{
     ChangeMembershipRequest, ErrorCode, Formed, Health, InitRequest, Member, Membership, Metrics, NodeId,
@@ -16,9 +17,9 @@ use crate::http::{CallError, Http, Target};
 
 /// Talks to one node. Cheap to clone; clones share their connections.
 ///
-/// Every request ends within the client's timeout, 3 s if not set, also when the node is stopped
-/// and takes connections without ever answering. Nothing is retried: who retries a write uses the
-/// same serial.
+/// Every request ends within the client's timeout, 3 s by default, even if the node is paused: then it
+/// accepts connections and never answers. Nothing is retried; a caller retries a write with the same
+/// serial.
 ///
 /// # Cancel safety
 ///
@@ -34,33 +35,33 @@ pub struct NodeClient {
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// Nobody takes connections there: retry later, or elsewhere.
+    /// Nothing accepts connections there: retry later, or ask another node.
     #[error("{node} is unreachable: check that it runs, or ask another node")]
     Unreachable {
         /// Which node.
         node: String,
-        /// What the connection said.
+        /// The error of the connection.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// No answer in time: the node may be paused, or waits for a quorum.
+    /// No answer in time: the node may be paused, or waiting for a quorum.
     #[error(
-        "{node} gave no answer within {after:?}: it may be paused; a write may be applied still, repeat it with its serial"
+        "{node} gave no answer within {after:?}: it may be paused; a write may still be applied, repeat it with its serial"
     )]
     TimedOut {
         /// Which node.
         node: String,
-        /// How long was waited.
+        /// How long the client waited.
         after: Duration,
     },
     /// The connection broke before the answer.
     #[error(
-        "the connection to {node} broke before its answer: a write may be applied still, repeat it with its serial"
+        "the connection to {node} broke before its answer: a write may still be applied, repeat it with its serial"
     )]
     Broken {
         /// Which node.
         node: String,
-        /// What the connection said.
+        /// The error of the connection.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
@@ -72,7 +73,7 @@ pub enum ClientError {
     NotLeader {
         /// Which node.
         node: String,
-        /// Whom it takes for the leader.
+        /// The leader that it names.
         leader: Option<Member>,
     },
     /// The node refused for another reason.
@@ -87,8 +88,8 @@ pub enum ClientError {
         /// Why, and what to do.
         message: String,
     },
-    /// What answers there does not speak this API.
-    #[error("{node} answers what no node answers ({reason}): check the address")]
+    /// The server there does not speak this API.
+    #[error("the answer of {node} is not that of a node ({reason}): check the address")]
     BadAnswer {
         /// Which node.
         node: String,
@@ -100,7 +101,7 @@ pub enum ClientError {
 crate::errors::debug_is_the_text!(ClientError);
 
 impl NodeClient {
-    /// A client of the node at `addr`, a `host:port`, whoever that is.
+    /// A client of any node at `addr`, a `host:port`.
     #[must_use]
     pub fn new(addr: impl Into<Arc<str>>) -> Self {
         Self::sharing(Http::new(), addr)
@@ -110,7 +111,7 @@ impl NodeClient {
         Self { http, target: Target { addr: addr.into(), identity: None }, timeout: Duration::from_secs(3) }
     }
 
-    /// Talks to this node of this cluster only: any other that is met at the address refuses.
+    /// Talks only to this node of this cluster: any other node at the address refuses.
     #[must_use]
     pub fn expecting(mut self, cluster: impl Into<Arc<str>>, id: NodeId) -> Self {
         self.target.identity = Some((cluster.into(), id));
@@ -130,7 +131,7 @@ impl NodeClient {
         &self.target.addr
     }
 
-    /// The node it expects there, if one was named.
+    /// The node that it expects there, if any.
     #[must_use]
     pub fn id(&self) -> Option<NodeId> {
         self.target.identity.as_ref().map(|(_, id)| *id)
@@ -145,7 +146,7 @@ impl NodeClient {
         self.get("/healthz").await
     }
 
-    /// Asks what the node believes. Any node answers, without asking the others.
+    /// Asks for the node's own view, which any node returns without asking the others.
     ///
     /// # Errors
     ///
@@ -163,12 +164,12 @@ impl NodeClient {
         self.get("/admin/metrics").await
     }
 
-    /// Writes `value` under `key`; answers when a quorum has it on disk and it is applied.
+    /// Writes `value` under `key`; returns when a quorum has it on disk and it is applied.
     /// [`WriteRequest`] says what `serial` is.
     ///
     /// # Errors
     ///
-    /// [`ClientError`]; [`NotLeader`](ClientError::NotLeader) by all nodes but one.
+    /// [`ClientError`]; [`NotLeader`](ClientError::NotLeader) from all nodes but one.
     pub async fn write(&self, key: &str, value: &str, serial: u64) -> Result<Written, ClientError> {
         let request = WriteRequest { key: key.to_owned(), value: value.to_owned(), serial };
         self.post("/kv/write", &request).await
@@ -178,7 +179,7 @@ impl NodeClient {
     ///
     /// # Errors
     ///
-    /// [`ClientError`]; [`NotLeader`](ClientError::NotLeader) by all nodes but one.
+    /// [`ClientError`]; [`NotLeader`](ClientError::NotLeader) from all nodes but one.
     pub async fn read(&self, key: &str) -> Result<Option<String>, ClientError> {
         let request = ReadRequest { key: key.to_owned() };
         match self.post("/kv/read", &request).await {
@@ -188,8 +189,8 @@ impl NodeClient {
         }
     }
 
-    /// Forms a cluster of `members`, the asked node among them; answers when there is a leader.
-    /// May be repeated with the same members.
+    /// Forms a cluster of `members`, this node among them; returns when there is a leader. May be
+    /// repeated with the same members.
     ///
     /// # Errors
     ///
@@ -199,21 +200,35 @@ impl NodeClient {
         self.post("/admin/init", &InitRequest { members }).await
     }
 
-    /// Adds a node that receives the log without a vote; answers when it receives it. May be
+    /// Forms a cluster as [`init`](Self::init) does, repeated until there is a leader, and no longer than to `deadline`.
+    pub(crate) async fn form(&self, members: &[Member], deadline: Instant) -> Result<Formed, ClientError> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let bounded = self.clone().with_timeout(left.min(self.timeout));
+            match bounded.init(members.to_vec()).await {
+                // The members are set; the node itself waits for the election.
+                Err(ClientError::NotLeader { leader: None, .. } | ClientError::TimedOut { .. })
+                    if Instant::now() < deadline => {}
+                formed => return formed,
+            }
+        }
+    }
+
+    /// Adds a node that receives the log and has no vote; returns when it has the log. May be
     /// repeated.
     ///
     /// # Errors
     ///
-    /// [`ClientError`]; [`NotLeader`](ClientError::NotLeader) by all nodes but one.
+    /// [`ClientError`]; [`NotLeader`](ClientError::NotLeader) from all nodes but one.
     pub async fn add_learner(&self, member: &Member) -> Result<Membership, ClientError> {
         self.post("/admin/add-learner", member).await
     }
 
-    /// Makes `voters` the voters; answers when that is committed.
+    /// Makes `voters` the voters; returns when that is committed.
     ///
     /// # Errors
     ///
-    /// [`ClientError`]; [`NotLeader`](ClientError::NotLeader) by all nodes but one.
+    /// [`ClientError`]; [`NotLeader`](ClientError::NotLeader) from all nodes but one.
     pub async fn change_membership(&self, voters: BTreeSet<NodeId>) -> Result<Membership, ClientError> {
         let request = ChangeMembershipRequest { voters };
         self.post("/admin/change-membership", &request).await

@@ -1,6 +1,6 @@
-//! The main job: a cluster is observed, its leader is killed, and a person sees what happened.
+//! The demo: observes a cluster, kills its leader, and prints what happens.
 //!
-//! Whatever is waited for here is waited for on the observation's handle.
+//! Every wait is on the handle of the observation.
 
 use std::future::pending;
 use std::io::IsTerminal;
@@ -8,32 +8,33 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use tokio_util::sync::CancellationToken;
+use watchkeeper::report::error_chain;
 use watchkeeper::source::source_fn;
 use watchkeeper::{ObservationRuntime, ObservationRuntimeError, ObservedSource, SourceProvider};
 use watchkeeper_scenario::{BuildError, Deployer, Failure, Phase, Problem, ScenarioFailure};
 
+use crate::api::node_name;
 #[cfg(feature = "compose")]
 use crate::deploy::compose::ComposeDeployer;
 #[cfg(feature = "k8s")]
 use crate::deploy::k8s::K8sDeployer;
 use crate::deploy::k8s::K8sFlags;
 use crate::deploy::{Deployment, LocalDeployer, RaftKv};
-use crate::errors::Chain;
 use crate::failover::{self, Failover, config};
 use crate::observer::RaftObserver;
 use crate::timeline::{Style, Timeline};
 use crate::{LocalCluster, NodeClient};
 
-/// What the demo can be told.
+/// The flags of the demo.
 #[derive(Clone, Debug, Args)]
 pub struct DemoFlags {
     /// How many nodes, at least 3: fewer do not survive the loss of one
     #[arg(long, default_value_t = 3)]
     pub nodes: u64,
-    /// How often the cluster is looked at, such as 50ms or 1s
+    /// How often the cluster is polled, such as 50ms or 1s
     #[arg(long, default_value = "100ms", value_parser = humantime::parse_duration)]
     pub interval: Duration,
-    /// Run the whole scenario, with a node that hangs and a leader that is cut off, on nodes that this brings up
+    /// Run the whole scenario, with a hung node and a leader that is cut off, on nodes of this deployer
     #[arg(long, value_enum)]
     pub deployer: Option<DeployerName>,
     /// For `--deployer k8s`.
@@ -42,12 +43,12 @@ pub struct DemoFlags {
     /// Keep running and watching until Ctrl-C
     #[arg(long)]
     pub keep: bool,
-    /// Print one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     pub json: bool,
 }
 
-/// What brings the nodes up.
+/// What starts the nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DeployerName {
     /// Child processes on this machine
@@ -79,7 +80,7 @@ impl DemoFlags {
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum DemoError {
-    /// The cluster cannot survive what is about to happen to it.
+    /// The cluster cannot survive the loss of its leader.
     #[error("--nodes is {nodes}: the cluster must survive the loss of its leader, which takes 3 or more")]
     TooFewNodes {
         /// What was asked for.
@@ -91,23 +92,23 @@ pub enum DemoError {
         /// Which one; the feature has its name.
         deployer: &'static str,
     },
-    /// The scenario makes no sense.
+    /// The scenario cannot be built.
     #[error(transparent)]
     Scenario(#[from] BuildError),
-    /// The nodes did not come up, or were not observed; says why in one line.
+    /// The nodes did not start, or were not observed: the reason, as one line.
     #[error("{0}")]
     NotStarted(String),
     /// The cluster did not do what was waited for.
     #[error(transparent)]
     Failed(ScenarioFailure),
-    /// A signal came first, and nothing went wrong besides.
+    /// A signal ended the demo, and nothing else failed.
     #[error("interrupted{}", if *deploying {
-        " while the nodes came up; containers and pods that were made by then are still going down"
+        " while the nodes started; containers and pods made by then are still being removed"
     } else {
         "; the cluster is gone"
     })]
     Interrupted {
-        /// Whether the nodes were only coming up.
+        /// Whether the nodes were still starting.
         deploying: bool,
     },
 }
@@ -116,8 +117,8 @@ crate::errors::debug_is_the_text!(DemoError);
 
 /// Runs the demo to its end; with `keep`, it then watches until `interrupted`.
 ///
-/// However it ends, no process and no directory is left behind; also when the future is dropped. Containers
-/// and pods whose deployment is interrupted go down behind its back.
+/// No process and no directory is left when it ends, or when the future is dropped. Containers and pods whose
+/// deployment is interrupted are removed in the background.
 ///
 /// # Errors
 ///
@@ -146,7 +147,7 @@ pub async fn run(flags: &DemoFlags, interrupted: impl Future<Output = ()>) -> Re
     let cancel = async {
         interrupted.await;
         end.cancel();
-        // Behind the summary an interrupt ends the watching, and not the run.
+        // After the summary an interrupt ends only the watching, not the run.
         if timeline.is_summed_up() {
             pending::<()>().await;
         }
@@ -156,25 +157,24 @@ pub async fn run(flags: &DemoFlags, interrupted: impl Future<Output = ()>) -> Re
     result.map(drop).map_err(failed)
 }
 
-/// What a failure comes down to, where it is one line.
+/// The error for a failure; one line where that is enough.
 fn failed(failure: ScenarioFailure) -> DemoError {
     match failure.failures() {
         [Failure { phase, problem: Problem::Cancelled, .. }] => {
             DemoError::Interrupted { deploying: *phase == Phase::Deploy }
         }
         [Failure { phase: Phase::Deploy | Phase::Prepare, problem: Problem::Error(error), .. }] => {
-            DemoError::NotStarted(Chain(&**error).to_string())
+            DemoError::NotStarted(error_chain(&**error))
         }
         _ => DemoError::Failed(failure),
     }
 }
 
-/// Watches every node that the cluster ever started, dead ones too: that they are lost is what
-/// there is to see.
+/// Observes every node that the cluster ever started, so that a dead one shows as lost.
 ///
 /// # Errors
 ///
-/// [`ObservationRuntimeError`]: the interval is zero or absurd.
+/// [`ObservationRuntimeError`]: the interval is zero or out of range.
 pub async fn observe(
     cluster: &LocalCluster,
     interval: Duration,
@@ -187,11 +187,11 @@ pub async fn observe(
     observe_nodes(nodes, interval).await
 }
 
-/// Watches the nodes that `nodes` provides.
+/// Observes the nodes that `nodes` provides.
 ///
 /// # Errors
 ///
-/// [`ObservationRuntimeError`]: the interval is zero or absurd.
+/// [`ObservationRuntimeError`]: the interval is zero or out of range.
 pub async fn observe_nodes(
     nodes: impl SourceProvider<NodeClient>,
     interval: Duration,
@@ -203,7 +203,7 @@ pub async fn observe_nodes(
 #[must_use]
 pub fn sources(clients: &[NodeClient]) -> Vec<ObservedSource<NodeClient>> {
     let source = |client: &NodeClient| {
-        let name = client.id().map_or_else(|| client.addr().to_owned(), |id| format!("n{id}"));
+        let name = client.id().map_or_else(|| client.addr().to_owned(), node_name);
         ObservedSource::new(&name, client.clone())
     };
     clients.iter().map(source).collect()
@@ -220,7 +220,7 @@ mod tests {
 
     use super::*;
 
-    /// No nodes: how they come up and go down is what matters.
+    /// A deployer without nodes: only its start and its end matter.
     #[derive(Clone, Copy)]
     struct NoNodes {
         come_up: bool,
@@ -272,14 +272,14 @@ mod tests {
         }
     }
 
-    /// A run that is interrupted: while the nodes come up, or else at work.
+    /// A run that is interrupted while the nodes start, or during the workload.
     async fn interrupted(nodes: NoNodes) -> DemoError {
         let at_work = CancellationToken::new();
-        let tell = at_work.clone();
+        let working = at_work.clone();
         let scenario = Scenario::builder("interrupted", Deployment::default()).workload(
             "works",
             move |context| async move {
-                tell.cancel();
+                working.cancel();
                 context.cancelled().await;
                 Ok(())
             },
@@ -289,10 +289,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_interrupt_says_what_is_true_of_the_nodes() {
+    async fn an_interrupt_reports_the_state_of_the_nodes() {
         let coming_up = interrupted(NoNodes { come_up: false, go_down: true }).await;
         assert!(matches!(coming_up, DemoError::Interrupted { deploying: true }), "{coming_up}");
-        assert!(coming_up.to_string().contains("still going down"), "{coming_up}");
+        assert!(coming_up.to_string().contains("still being removed"), "{coming_up}");
 
         let at_work = interrupted(NoNodes { come_up: true, go_down: true }).await;
         assert!(matches!(at_work, DemoError::Interrupted { deploying: false }), "{at_work}");
@@ -301,8 +301,8 @@ mod tests {
         let left = interrupted(NoNodes { come_up: true, go_down: false }).await;
         let DemoError::Failed(failure) = &left else { panic!("{left}") };
         assert_eq!(failure.failures().len(), 2);
-        for told in ["the run was cancelled from outside", "two are left"] {
-            assert!(left.to_string().contains(told), "{left}");
+        for part in ["the run was cancelled from outside", "two are left"] {
+            assert!(left.to_string().contains(part), "{left}");
         }
     }
 }

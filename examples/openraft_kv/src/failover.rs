@@ -1,8 +1,8 @@
-//! The failover scenario: one for every deployer.
+//! The failover scenario, the same for every deployer.
 //!
-//! A cluster is formed and written to, its leader is killed, and, where all of it is asked for, a node
-//! hangs and a leader is cut off; each time the observation has to see it, the rest has to go on, and what
-//! was broken has to come back. What a deployer cannot do is left out, and said.
+//! It forms a cluster, writes to it and kills the leader. With [`Failover::all`], it also makes a node hang and
+//! cuts a leader off. Each time the observation has to see the fault, the other nodes have to go on, and the
+//! broken node has to come back. What a deployer cannot do is left out, and printed as such.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -22,40 +22,40 @@ use crate::deploy::{Deployment, RaftKv, form};
 use crate::observer::{ClusterView, Leader, Presence, RaftObserver};
 use crate::timeline::{Summary, Timeline};
 
-/// The name under which the scenario's observer is found.
+/// The name of the scenario's observer.
 pub const OBSERVER: &str = "raft";
-/// How long anything that is waited for may take.
+/// The window of every wait.
 const WINDOW: Duration = Duration::from_secs(30);
-/// Keys that are written at a time.
+/// How many keys are written at a time.
 const KEYS: usize = 8;
-/// How often one write is repeated before it is given up, each time with the leader then.
+/// How often a failed write is repeated, each time on the current leader.
 const TRIES: usize = 5;
 
-/// What the scenario is run with.
+/// The settings of the scenario.
 #[derive(Clone, Debug)]
 pub struct Failover {
-    /// How often the cluster is looked at.
+    /// How often the cluster is polled.
     pub interval: Duration,
-    /// Also hangs a follower and cuts a leader off.
+    /// Whether a follower also hangs and a leader is cut off.
     pub all: bool,
-    /// Goes on watching behind the summary until this is cancelled, if it is given.
+    /// If set, watching continues after the summary until this is cancelled.
     pub keep: Option<CancellationToken>,
-    /// Where all of it is told.
+    /// What prints the run.
     pub timeline: Timeline,
 }
 
-/// A write that no leader took.
+/// A write that no leader accepted.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
     /// A write was refused by one leader after the other.
     #[error(
-        "cannot write {key}, also not after {TRIES} more tries: wait for a leader and repeat it with its serial"
+        "cannot write {key}, even after {TRIES} more tries: wait for a leader and repeat it with its serial"
     )]
     Refused {
         /// Which key.
         key: String,
-        /// What the last leader said.
+        /// The answer of the last leader.
         source: ClientError,
     },
     /// There was no leader to write to.
@@ -69,7 +69,7 @@ crate::errors::debug_is_the_text!(WriteError);
 ///
 /// # Errors
 ///
-/// [`BuildError`]: the interval is zero or absurd.
+/// [`BuildError`]: the interval is zero or out of range.
 pub fn failover(deployment: Deployment, failover: Failover) -> Result<Scenario<RaftKv>, BuildError> {
     let Failover { interval, all, keep, timeline } = failover;
     let limits = limits(keep.is_some());
@@ -92,8 +92,8 @@ pub fn failover(deployment: Deployment, failover: Failover) -> Result<Scenario<R
         .build()
 }
 
-/// Longer than what the deployers themselves wait for: they say best why their nodes did not come up or go
-/// down. To build an image from nothing takes minutes on a busy machine.
+/// Longer than the deployers' own limits: their errors say why nodes did not start or stop. The first build of an
+/// image takes minutes on a busy machine.
 fn limits(keep: bool) -> Limits {
     let defaults = Limits::default();
     Limits {
@@ -110,12 +110,12 @@ pub fn config(interval: Duration) -> ObservationConfig {
     ObservationConfig { interval, history_limit: 1024, ..ObservationConfig::default() }
 }
 
-/// Writes to whoever leads. A write that an election interrupts is repeated with its serial, so that it
+/// Writes to the current leader. A write that an election interrupts is repeated with its serial, so that it
 /// is applied once.
 ///
 /// # Errors
 ///
-/// [`WriteError`]: leader after leader refused, or there was none to write to.
+/// [`WriteError`]: every try was refused, or there was no leader.
 pub async fn write(
     handle: &ObservationHandle<RaftObserver>,
     (key, value, serial): (&str, &str, u64),
@@ -129,26 +129,26 @@ pub async fn write(
             Err(_) if tried < TRIES => tried += 1,
             Err(source) => return Err(WriteError::Refused { key: key.to_owned(), source }),
         }
-        // Only what is seen from now on can be news.
+        // Only what is observed from now on can show another leader.
         seen = leading(handle).within(WINDOW).await?;
     }
 }
 
-/// A wait for a leader that is agreed on.
+/// A wait for an agreed leader.
 fn leading(
     handle: &ObservationHandle<RaftObserver>,
 ) -> WaitBuilder<'static, RaftObserver, Arc<ObservationSnapshot<ClusterView>>> {
     handle.eventually("a leader is agreed on", |cluster| cluster.leader.is_some())
 }
 
-/// Breaks nodes, and waits on the observation for what has to follow.
+/// Breaks nodes, and waits on the observation for the consequences.
 struct Break {
     all: bool,
     timeline: Timeline,
     keep: Option<CancellationToken>,
 }
 
-/// One run of it.
+/// One run of [`Break`].
 struct Breaking<'a> {
     context: &'a RunContext<RaftKv>,
     handle: ObservationHandle<RaftObserver>,
@@ -207,7 +207,7 @@ impl Breaking<'_> {
     }
 
     async fn kill_the_leader(&mut self) -> Result<(Leader, Leader, Duration), DynError> {
-        // Nothing keeps the leader from changing while keys are written: who leads now is killed.
+        // The leader may have changed while keys were written: the current one is killed.
         let (name, first) = self.leader().await?;
         self.timeline.step(format_args!("killing the leader, {name}"));
         let killed = Instant::now();
@@ -215,7 +215,7 @@ impl Breaking<'_> {
         let gone = Instant::now();
         let elected = self
             .handle
-            .eventually("a leader leads behind the kill", move |cluster| leads_behind(cluster, first, gone));
+            .eventually("a leader leads after the kill", move |cluster| leads_after(cluster, first, gone));
         let elected = elected.within(WINDOW).await?;
         let Some(second) = elected.value.leader else { unreachable!("the wait was for a leader") };
         let failover = elected.observed_at - killed;
@@ -260,7 +260,7 @@ impl Breaking<'_> {
         self.all_agree().await
     }
 
-    /// Whether it was done; what this deployer cannot do is told and left out.
+    /// Whether it was done; what this deployer cannot do is left out, and printed as such.
     fn done(&self, result: Result<(), NodeControlError>) -> Result<bool, NodeControlError> {
         match result {
             Err(unsupported @ NodeControlError::Unsupported { .. }) => {
@@ -271,7 +271,7 @@ impl Breaking<'_> {
         }
     }
 
-    /// Who leads now, with the name of its node.
+    /// The current leader, with the name of its node.
     async fn leader(&self) -> Result<(String, Leader), Unmet> {
         let seen = leading(&self.handle).or_now().within(WINDOW).await?;
         let Some((name, leader)) = seen.value.leader_name().zip(seen.value.leader) else {
@@ -289,14 +289,14 @@ impl Breaking<'_> {
     async fn no_longer_present(&self, name: &str) -> Result<(), DynError> {
         let lost = |cluster: &ClusterView| {
             let node = cluster.nodes.get(name);
-            // Not present is not enough: what was not asked since is not known.
+            // Not present is not enough: a node that was not asked since is unseen.
             node.is_some_and(|node| matches!(node.presence, Presence::Failing(_) | Presence::Stale))
         };
         self.handle.eventually(format!("{name} is lost"), lost).within(WINDOW).await?;
         Ok(())
     }
 
-    /// Every node is back and holds everything.
+    /// Waits until every node is back and has every key.
     async fn all_agree(&self) -> Result<(), DynError> {
         let keys = self.written;
         let agree = move |cluster: &ClusterView| {
@@ -320,10 +320,10 @@ impl Breaking<'_> {
     }
 }
 
-/// Whether somebody leads after `first` was killed, who was gone at `gone`: in a later term, or it is `first`
-/// again and has answered since. A platform may bring it back before the others have missed it. An answer from
-/// before is no sign of life, however fresh it still is.
-fn leads_behind(cluster: &ClusterView, first: Leader, gone: Instant) -> bool {
+/// Whether there is a leader after `first` was killed, which had ended at `gone`: one of a later term, or `first`
+/// again, if it has answered since. A platform may restart it before the others notice. An answer from before
+/// `gone` does not count, however fresh it is.
+fn leads_after(cluster: &ClusterView, first: Leader, gone: Instant) -> bool {
     let Some(leader) = cluster.leader else { return false };
     let answered = cluster.leader_name().and_then(|name| cluster.nodes.get(name)?.health.facts.last_success);
     leader.term > first.term || answered.is_some_and(|probed| probed > gone)
@@ -380,7 +380,7 @@ mod tests {
     use crate::observer::NodeView;
 
     #[test]
-    fn the_deployers_limits_come_before_those_of_the_scenario() {
+    fn the_limits_of_deployers_are_shorter_than_those_of_the_scenario() {
         let K8sOptions { answer_within, ready_within, gone_within, .. } = K8sOptions::default();
         for keep in [false, true] {
             let limits = limits(keep);
@@ -389,19 +389,19 @@ mod tests {
         }
     }
 
-    /// Node 1 leads in term 4 and is killed; at `gone` it is.
+    /// Node 1 leads in term 4 and is killed; it has ended at `gone`.
     #[test]
-    fn who_leads_behind_the_kill_is_known_by_term_or_by_an_answer_from_behind_it() {
+    fn a_leader_after_the_kill_has_a_later_term_or_a_later_answer() {
         let began = Instant::now();
         let at = |secs| began + Duration::from_secs(secs);
         let gone = at(5);
         let cases = [
-            ("nobody is agreed on", None, 9, false),
+            ("no leader is agreed on", None, 9, false),
             ("the old answer is still fresh", Some((1, 4)), 4, false),
             ("the probe began when the node was dying", Some((1, 4)), 5, false),
-            ("it is back in time to lead on", Some((1, 4)), 6, true),
+            ("it is back before an election", Some((1, 4)), 6, true),
             ("it was elected again", Some((1, 5)), 6, true),
-            ("another was elected, and was probed before it was known to be gone", Some((2, 5)), 4, true),
+            ("another was elected, and was probed before the first had ended", Some((2, 5)), 4, true),
         ];
         for (what, leader, probed, expected) in cases {
             let leader = leader.map(|(node_id, term)| Leader { node_id, term });
@@ -409,7 +409,7 @@ mod tests {
                 leader.map(|leader| (Arc::from("n"), leading(leader, at(probed)))).into_iter().collect();
             let cluster = ClusterView { nodes: Arc::new(nodes), leader, ..ClusterView::default() };
             let first = Leader { node_id: 1, term: 4 };
-            assert_eq!(leads_behind(&cluster, first, gone), expected, "{what}");
+            assert_eq!(leads_after(&cluster, first, gone), expected, "{what}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! JSON over HTTP/1.1 with one pooled client, for clients and for nodes among themselves.
+//! JSON over HTTP/1.1 with one pooled client, for clients and between nodes.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -24,10 +24,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const IDLE_CONNECTION: Duration = Duration::from_secs(10);
 const LARGEST_ANSWER: usize = 64 << 20;
 
-/// Whom a request is for: an address, and who should be there.
+/// The target of a request: an address, and the node expected there.
 ///
-/// Ports are reused: behind the address of a dead node there may be a node of another cluster.
-/// A node that is named wrongly refuses the request.
+/// Ports are reused: the address of a dead node may be that of a node of another cluster by now. A node
+/// that is not the expected one refuses the request.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) addr: Arc<str>,
@@ -37,15 +37,15 @@ pub(crate) struct Target {
 /// Why there is no usable answer.
 #[derive(Debug)]
 pub(crate) enum CallError {
-    /// Nobody took the connection.
+    /// Nothing accepted the connection.
     Unreachable(Box<dyn Error + Send + Sync>),
-    /// No answer within the limit. A stopped process takes connections and never answers.
+    /// No answer within the limit. A paused process accepts connections and never answers.
     TimedOut(Duration),
-    /// The connection broke on the way: the request may have been carried out.
+    /// The connection broke: the request may have been executed.
     Broken(Box<dyn Error + Send + Sync>),
     /// An answer that is not a success, with its reason.
     Refused(StatusCode, ErrorBody),
-    /// An answer that is not what the route answers.
+    /// An answer that the route does not give.
     BadAnswer(String),
 }
 

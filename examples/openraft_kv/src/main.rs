@@ -15,7 +15,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// openraft tells of every message to a dead peer that fails; only its other errors are of use.
+/// openraft logs every failed message to a dead peer; only its other errors are useful.
 const DEFAULT_LOG: &str = "info,openraft=error,openraft::replication=off,openraft_kv=info";
 
 /// A key-value store replicated by Raft.
@@ -48,17 +48,17 @@ fn exit(result: Result<(), impl Error>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // The text and its causes.
+            // `Debug` prints the text and its causes.
             eprintln!("openraft_kv: {error:?}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Runs the demo until it ends or a signal ends it: either way every node is gone behind this.
+/// Runs the demo until it ends or a signal ends it. No node is left when this returns.
 #[tokio::main]
 async fn show(flags: &DemoFlags) -> ExitCode {
-    // Before the first child: there is no moment at which a signal leaves one behind.
+    // Registered before the first child is started, so that no signal can leave a child running.
     let stop = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     match demo::run(flags, any(stop)).await {
         Err(error @ DemoError::Interrupted { .. }) => {
@@ -89,15 +89,15 @@ async fn run(config: NodeConfig) -> Result<(), NodeError> {
 
 fn announce(node: &Node) {
     let ready = Ready { node_id: node.id(), listening: node.public_addr().to_owned() };
-    let mut line = serde_json::to_vec(&ready).expect("a struct of a number and a string is JSON");
+    let mut line = serde_json::to_vec(&ready).expect("a number and a string are JSON");
     line.push(b'\n');
-    // Who started the node may have stopped reading; that is no reason not to serve.
+    // The reader may have closed the pipe; the node serves anyway.
     let _ = io::stdout().write_all(&line);
 }
 
 fn log_to_stderr() {
     let asked = std::env::var("RUST_LOG").ok().and_then(|asked| asked.parse::<Targets>().ok());
-    let filter = asked.unwrap_or_else(|| DEFAULT_LOG.parse().expect("the default filter is one"));
+    let filter = asked.unwrap_or_else(|| DEFAULT_LOG.parse().expect("the default filter is valid"));
     let lines =
         tracing_subscriber::fmt::layer().with_ansi(io::stderr().is_terminal()).with_writer(io::stderr);
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();

@@ -1,4 +1,4 @@
-//! The cluster as an observation: what its nodes say, and what they agree on.
+//! The observer of a Raft cluster: what its nodes report, and what they agree on.
 
 mod json;
 
@@ -13,28 +13,28 @@ use watchkeeper::per_source::{PerSourceSnapshot, PerSourceState, SourceView};
 use watchkeeper::source::SourceHealth;
 use watchkeeper::{DynError, ObservationConfig, ObservedSource, Observer, PerSource, async_trait};
 
-use crate::api::{NodeId, NodeState, Role};
+use crate::api::{NodeId, NodeState, Role, node_name};
 use crate::{ClientError, NodeClient};
 
 /// Watches a Raft cluster through `GET /state` of each node.
 ///
-/// Every node is probed on its own, so that one that hangs costs the others nothing. What the
+/// Every node is probed independently, so that one that hangs does not delay the others. What the
 /// cluster agrees on is derived only from nodes that are answering: see [`Presence::Present`].
 #[derive(Debug)]
 pub struct RaftObserver {
     nodes: PerSource<NodeClient, NodeState>,
 }
 
-/// Which leader the cluster agrees on.
+/// The leader that the cluster agrees on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Leader {
-    /// Who it is.
+    /// The node.
     pub node_id: NodeId,
-    /// In which term.
+    /// Its term.
     pub term: u64,
 }
 
-/// Whether a node can be believed.
+/// Whether the last answer of a node counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Presence {
     /// It has never answered; in a wait, not since the wait's start.
@@ -44,20 +44,20 @@ pub enum Presence {
     Present,
     /// Its last probe failed, with this message.
     Failing(String),
-    /// It does not refuse, and does not answer: a probe of it hangs, or its last answer is too old.
+    /// It does not answer: a probe of it hangs, or its last answer is too old.
     Stale,
 }
 
 /// One node as last seen.
 #[derive(Clone, Debug)]
 pub struct NodeView {
-    /// Whether it can be believed.
+    /// Whether its answer counts.
     pub presence: Presence,
     /// Its last answer, fresh or not.
     pub state: Option<Arc<NodeState>>,
-    /// How to talk to it.
+    /// Its client.
     pub client: NodeClient,
-    /// When it answered, and how often it did not.
+    /// When it answered, and its failures.
     pub health: SourceHealth,
 }
 
@@ -66,15 +66,15 @@ pub struct NodeView {
 pub struct ClusterView {
     /// Every node of the source set, by its source's name.
     pub nodes: Arc<BTreeMap<Arc<str>, NodeView>>,
-    /// The leader that a quorum of the voters agrees on: each of them is present, names the same
-    /// leader in the same term, and the leader itself is among them and says so.
+    /// The leader that a quorum of the voters agrees on: each of them is present and names it in the
+    /// same term, and the leader is present and has that role.
     pub leader: Option<Leader>,
-    /// The voters of the longest log among the nodes that are present; while none is, those that were known last. In a
-    /// wait they are unknown, and this is empty, while no node has said so since the wait's start.
+    /// The voters of the longest log among the present nodes; while none is present, the last known ones. In a wait this
+    /// is empty until a node has answered since the wait's start.
     pub voters: BTreeSet<NodeId>,
-    /// The highest term that a node has ever said. Terms only grow, so that it counts whenever it was said.
+    /// The highest term that a node has ever reported. Terms only grow, so that an old answer counts too.
     pub term: u64,
-    /// The highest index that a node has ever applied, which only grows as well.
+    /// The highest index that a node has ever applied. It only grows, too.
     pub applied: u64,
 }
 
@@ -83,20 +83,19 @@ pub struct ClusterView {
 /// # When it counts
 ///
 /// A wait for events with a start counts those that were asked for since ([`asked_at`](Self::asked_at)). Most events
-/// come of the answers of several nodes, which were asked at different times. Such an event is dated by the *oldest* of
-/// the answers that it takes: an answer that was asked before a write cannot show it, and neither can an event that
-/// rests on it. What the newest answers show without it is dated by them. So a leader that is agreed on counts since
-/// the last moment from which on the answers of a quorum name it.
+/// follow from the answers of several nodes, which were asked at different times. Such an event has the time of the
+/// *oldest* answer that it needs: an answer that was asked before a write cannot show that write. It needs only the
+/// newest answers that show it: an agreed leader counts from the latest moment since which a quorum has named it.
 ///
-/// That a node is silent, or left the set, is no answer to anything: it counts by the cycle that found it.
+/// A silent node, or one that left the set, is no answer: its event counts by the cycle that found it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum ClusterEvent {
-    /// The agreed leader is another one, or there is none any more.
+    /// Another leader is agreed on, or none.
     LeaderChanged {
-        /// Who it was.
+        /// The leader before.
         from: Option<Leader>,
-        /// Who it is.
+        /// The leader now.
         to: Option<Leader>,
         /// See [`asked_at`](Self::asked_at).
         #[serde(skip)]
@@ -161,7 +160,7 @@ pub enum ClusterEvent {
 }
 
 impl ClusterEvent {
-    /// When that was asked for of which the event came; `None` if it counts by the cycle that found it.
+    /// When the oldest answer that the event needs was asked for; `None` if it counts by the cycle that found it.
     #[must_use]
     pub fn asked_at(&self) -> Option<Instant> {
         match self {
@@ -176,13 +175,13 @@ impl ClusterEvent {
     }
 }
 
-/// What [`RaftObserver`] remembers.
+/// The state of [`RaftObserver`].
 #[derive(Debug)]
 pub struct RaftState {
     nodes: PerSourceState<NodeState>,
     view: ClusterView,
-    /// The view whose changes were told.
-    told: ClusterView,
+    /// The view up to which changes were emitted.
+    emitted: ClusterView,
 }
 
 impl Default for RaftObserver {
@@ -192,9 +191,8 @@ impl Default for RaftObserver {
 }
 
 impl RaftObserver {
-    /// A node is lost when it refuses, when a probe of it is not answered within half the runtime's interval or twice
-    /// what its last answer took, whichever is longer, and in any case when it has not answered for
-    /// [`stale_after`](Self::stale_after).
+    /// A node is lost when a probe fails, when a probe takes longer than half the runtime's interval and longer than
+    /// twice the time of its last answer, or when it has not answered for [`stale_after`](Self::stale_after).
     #[must_use]
     pub fn new() -> Self {
         Self::asking(
@@ -209,8 +207,8 @@ impl RaftObserver {
         Self { nodes: PerSource::new(probe).identity(|node: &NodeClient| node.addr().to_owned()) }
     }
 
-    /// The age from which on a node is lost, beside the time its last answer took. Default: the larger of 2 s and three
-    /// of the runtime's intervals.
+    /// The age at which a node is lost, in addition to the time its last answer took. Default: the larger of 2 s and
+    /// three of the runtime's intervals.
     #[must_use]
     pub fn stale_after(self, stale_after: Duration) -> Self {
         Self { nodes: self.nodes.stale_after(stale_after) }
@@ -239,10 +237,10 @@ impl Observer for RaftObserver {
 
     async fn init(&self, sources: &[ObservedSource<NodeClient>]) -> Result<RaftState, DynError> {
         let nodes = self.nodes.init(sources).await?;
-        let told = ClusterView::default();
-        let view = self.view(sources, &nodes, &told);
-        // What was found now is told by the first poll.
-        Ok(RaftState { nodes, view, told })
+        let emitted = ClusterView::default();
+        let view = self.view(sources, &nodes, &emitted);
+        // The first poll emits what was found now.
+        Ok(RaftState { nodes, view, emitted })
     }
 
     async fn poll(
@@ -251,11 +249,11 @@ impl Observer for RaftObserver {
         state: &mut RaftState,
     ) -> Result<Vec<ClusterEvent>, DynError> {
         self.nodes.poll(sources, &mut state.nodes).await?;
-        // What `init` has found was not told yet; it is, though it may be over by now.
-        let mut events = state.view.since(&state.told);
+        // What `init` has found is not emitted yet. It is emitted now, even if it has changed since.
+        let mut events = state.view.since(&state.emitted);
         let view = self.view(sources, &state.nodes, &state.view);
         events.extend(view.since(&state.view));
-        state.told = view.clone();
+        state.emitted = view.clone();
         state.view = view;
         Ok(events)
     }
@@ -264,7 +262,7 @@ impl Observer for RaftObserver {
         state.view.clone()
     }
 
-    /// True: what an interrupted poll has collected is in `nodes`, and is told by the next one.
+    /// True: what an interrupted poll has collected is in `nodes`, and the next poll emits it.
     fn poll_is_cancel_safe(&self) -> bool {
         true
     }
@@ -273,7 +271,7 @@ impl Observer for RaftObserver {
         view.nodes.get(name).map(|node| node.health.clone())
     }
 
-    /// What the nodes agree on by what they were asked since.
+    /// What the nodes agree on by the answers that were asked for since.
     fn asked_since(view: &ClusterView, since: Instant) -> Option<ClusterView> {
         view.asked_since(since)
     }
@@ -282,15 +280,15 @@ impl Observer for RaftObserver {
         event.asked_at()
     }
 
-    /// The nodes of a view count in each.
+    /// Views share no nodes: each counts its own.
     fn weight(view: &ClusterView, events: &[ClusterEvent]) -> usize {
         size_of_val(view) + view.nodes.len() * size_of::<(Arc<str>, NodeView)>() + size_of_val(events)
     }
 }
 
 impl ClusterView {
-    /// What the nodes say together. What is only known to grow, or that nobody tells now, is kept
-    /// from `before`.
+    /// What the nodes report together. What only grows, or what no node reports now, is kept from
+    /// `before`.
     fn derive(nodes: BTreeMap<Arc<str>, NodeView>, before: &Self) -> Self {
         let mut view = Self { nodes: Arc::new(nodes), ..before.clone() };
         let longest = view.present().max_by_key(|(_, state)| (state.last_log_index, state.current_term));
@@ -305,8 +303,8 @@ impl ClusterView {
         view
     }
 
-    /// The same without what was asked of the nodes before `since`; `None` if there is none of it. What only grows
-    /// stays as it is.
+    /// This view without the answers that were asked for before `since`; `None` if it has none of those. What only
+    /// grows is kept.
     fn asked_since(&self, since: Instant) -> Option<Self> {
         let known = self.known_since(since);
         let is_all = known.voters == self.voters
@@ -314,7 +312,7 @@ impl ClusterView {
         (!is_all).then_some(Self { term: self.term, applied: self.applied, ..known })
     }
 
-    /// What the answers say that were asked for at `since` or later, and nothing else.
+    /// The view from only those answers that were asked for at `since` or later.
     fn known_since(&self, since: Instant) -> Self {
         let view = |(name, node): (&Arc<str>, &NodeView)| {
             let asked_since = node.health.asked_since(since);
@@ -323,15 +321,15 @@ impl ClusterView {
         Self::derive(self.nodes.iter().map(view).collect(), &Self::default())
     }
 
-    /// The last moment such that what was asked since `shows` it: when the oldest answer was asked for that it takes.
+    /// The latest moment such that the answers asked for since then show it: that of the oldest answer that it needs.
     fn shown_since(&self, shows: impl Fn(&Self) -> bool) -> Option<Instant> {
         let mut asked: Vec<Instant> = self.nodes.values().filter_map(NodeView::asked_at).collect();
         asked.sort_unstable();
         asked.into_iter().rev().find(|since| shows(&self.known_since(*since)))
     }
 
-    /// When that was asked for which ended the agreement of `before`: of the leader, if it says so no more, else of the
-    /// first of those that no longer name it.
+    /// When the answer was asked for that ended the agreement of `before`: the leader's, if it no longer names itself,
+    /// else the first of those that no longer name it.
     fn disagreed_at(&self, before: &Self) -> Option<Instant> {
         let leader = before.leader?;
         let names_it = |view: &Self, name: &Arc<str>| {
@@ -344,7 +342,7 @@ impl ClusterView {
         own.map_or_else(|| lost().filter_map(asked_at).min(), asked_at)
     }
 
-    /// The nodes that can be believed, with what they say.
+    /// The present nodes, with their last answers.
     pub fn present(&self) -> impl Iterator<Item = (&Arc<str>, &NodeState)> {
         self.nodes.iter().filter_map(|(name, node)| match (&node.presence, &node.state) {
             (Presence::Present, Some(state)) => Some((name, &**state)),
@@ -368,14 +366,14 @@ impl ClusterView {
         self.present().map(|(_, state)| state).find(|state| state.node_id == id)
     }
 
-    /// The source that is the leader that is agreed on.
+    /// The source name of the agreed leader.
     #[must_use]
     pub fn leader_name(&self) -> Option<&Arc<str>> {
         let leader = self.leader?.node_id;
         self.present().find(|(_, state)| state.node_id == leader).map(|(name, _)| name)
     }
 
-    /// How to talk to the leader that is agreed on.
+    /// The client of the agreed leader.
     #[must_use]
     pub fn leader_client(&self) -> Option<&NodeClient> {
         let leader = self.leader?.node_id;
@@ -438,7 +436,7 @@ impl NodeState {
 }
 
 impl NodeView {
-    /// When that was asked for which its presence shows; `None` for silence.
+    /// When the probe began that decided its presence; `None` for silence.
     fn asked_at(&self) -> Option<Instant> {
         match &self.presence {
             Presence::Present => self.health.facts.last_success,
@@ -447,7 +445,7 @@ impl NodeView {
         }
     }
 
-    /// What the change of its presence is called.
+    /// The event of the change of its presence.
     fn moved(&self, name: &Arc<str>, was: &Presence) -> Option<ClusterEvent> {
         let (node, asked_at) = (Arc::clone(name), self.asked_at());
         let lost = |reason: &str| {
@@ -466,8 +464,7 @@ impl NodeView {
         }
     }
 
-    /// The same node, if this is all that counts of it. That it does not answer for too long is so whenever it was
-    /// asked.
+    /// The same node, if only this health counts. It stays stale: silence does not depend on when it was asked.
     fn with(&self, health: SourceHealth) -> Self {
         let state = self.state.clone().filter(|_| health.facts.last_success.is_some());
         let presence = match &self.presence {
@@ -479,7 +476,7 @@ impl NodeView {
     }
 }
 
-/// Which nodes can be believed.
+/// Every node with its presence.
 fn seen(
     sources: &[ObservedSource<NodeClient>],
     answers: &PerSourceSnapshot<NodeState>,
@@ -522,9 +519,8 @@ impl fmt::Display for Leader {
 
 impl fmt::Display for ClusterEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let voters = |voters: &BTreeSet<NodeId>| {
-            voters.iter().map(|id| format!("n{id}")).collect::<Vec<_>>().join(" ")
-        };
+        let voters =
+            |voters: &BTreeSet<NodeId>| voters.iter().copied().map(node_name).collect::<Vec<_>>().join(" ");
         match self {
             Self::LeaderChanged { to: Some(leader), .. } => write!(f, "leader is {leader}"),
             Self::LeaderChanged { to: None, .. } => f.write_str("no leader is agreed on"),

@@ -1,9 +1,9 @@
-//! Shows an observation as it goes: to a person, or as JSON lines to a program.
+//! Prints an observation while it runs: for a person, or as JSON lines for a program.
 
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
@@ -14,31 +14,32 @@ use watchkeeper::runtime::{ObservationStatus, State};
 use watchkeeper::subscription::RecvError;
 
 use crate::observer::{Leader, RaftObserver};
+use crate::sync::lock;
 
-/// Who reads it.
+/// The format, by its reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
-    /// A person at a terminal: the last line follows the runtime.
+    /// A person at a terminal: the last line shows what the runtime does now.
     Terminal,
     /// A file or a pipe.
     Plain,
-    /// A program: one JSON object a line.
+    /// A program: one JSON object per line.
     Json,
 }
 
-/// Prints what happens, with the time since it was made.
+/// Prints what happens, with the time since the timeline was made.
 #[derive(Clone, Debug)]
 pub struct Timeline {
     began: Instant,
     style: Style,
-    /// What the last line of the terminal says; also keeps lines whole.
+    /// The last line of the terminal. The lock also keeps lines whole.
     status: Arc<Mutex<String>>,
     summed_up: Arc<AtomicBool>,
-    /// The tasks that print; each ends with what it follows.
+    /// The tasks that print; each ends with its observation.
     followers: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
-/// What the demo found.
+/// The result of the demo.
 #[derive(Clone, Debug)]
 pub struct Summary {
     /// How many nodes run.
@@ -47,7 +48,7 @@ pub struct Summary {
     pub keys: usize,
     /// The leader that was killed.
     pub first: Leader,
-    /// The leader behind it.
+    /// The leader after it.
     pub second: Leader,
     /// From the kill until another leader was agreed on.
     pub failover: Duration,
@@ -55,9 +56,9 @@ pub struct Summary {
     pub cycles: u64,
     /// How many of them failed.
     pub failures: usize,
-    /// Ticks that were passed over.
+    /// Ticks that were missed.
     pub missed_ticks: u64,
-    /// How long it all took.
+    /// The total time.
     pub elapsed: Duration,
 }
 
@@ -74,21 +75,21 @@ impl Timeline {
         }
     }
 
-    /// Says what is about to be done.
+    /// Prints the next step.
     pub fn step(&self, what: fmt::Arguments<'_>) {
         self.line(Instant::now(), "step", &what.to_string(), || json!({ "step": what.to_string() }));
     }
 
-    /// Waits until everything was printed up to the end of what is followed.
+    /// Waits until all that was followed has ended and is printed.
     pub async fn to_the_end(&self) {
-        let followers = std::mem::take(&mut *self.followers.lock().unwrap_or_else(PoisonError::into_inner));
+        let followers = std::mem::take(&mut *lock(&self.followers));
         for task in followers {
             // A task that panicked has printed why.
             let _ = task.await;
         }
     }
 
-    /// Prints every event and every turn of the runtime from now on.
+    /// Prints every event, and every change of what the runtime does, from now on.
     pub fn follow(&self, handle: &ObservationHandle<RaftObserver>) {
         let (events, lifecycle) = (self.clone(), self.clone());
         let mut subscription = handle.subscribe();
@@ -103,28 +104,28 @@ impl Timeline {
                         }
                     }
                     Err(RecvError::Closed(_)) => return,
-                    Err(told) => {
-                        let told = told.to_string();
-                        events.line(Instant::now(), "runtime", &told, || json!({ "runtime": told }));
+                    Err(gap) => {
+                        let gap = gap.to_string();
+                        events.line(Instant::now(), "runtime", &gap, || json!({ "runtime": gap }));
                     }
                 }
             }
         };
         let print_lifecycle = async move {
-            let mut said = None;
+            let mut printed = None;
             let mut status = watch.status();
             loop {
                 lifecycle.live(&status);
-                let turn = turn(&status);
-                if said.as_ref() != Some(&turn) {
-                    let json = || json!({ "runtime": turn, "cycle": status.cycle });
+                let activity = activity(&status);
+                if printed.as_ref() != Some(&activity) {
+                    let json = || json!({ "runtime": activity, "cycle": status.cycle });
                     lifecycle.line(
                         Instant::now(),
                         "runtime",
-                        &format!("{turn} (cycle {})", status.cycle),
+                        &format!("{activity} (cycle {})", status.cycle),
                         json,
                     );
-                    said = Some(turn);
+                    printed = Some(activity);
                 }
                 match watch.changed().await {
                     Ok(next) => status = next,
@@ -132,17 +133,17 @@ impl Timeline {
                 }
             }
         };
-        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut followers = lock(&self.followers);
         followers.extend([tokio::spawn(print_events), tokio::spawn(print_lifecycle)]);
     }
 
-    /// Whether the summary was told.
+    /// Whether the summary was printed.
     #[must_use]
     pub fn is_summed_up(&self) -> bool {
         self.summed_up.load(Ordering::Relaxed)
     }
 
-    /// Says how it went.
+    /// Prints the summary.
     pub fn summary(&self, summary: &Summary) {
         self.summed_up.store(true, Ordering::Relaxed);
         let Summary { nodes, keys, first, second, failover, cycles, failures, missed_ticks, elapsed } =
@@ -164,9 +165,9 @@ impl Timeline {
 
     fn line(&self, at: Instant, kind: &str, text: &str, json: impl FnOnce() -> serde_json::Value) {
         let at = at.saturating_duration_since(self.began).as_secs_f64();
-        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let status = lock(&self.status);
         let mut out = io::stdout().lock();
-        // Whoever reads may have gone; what is observed goes on.
+        // The reader may have closed the pipe; the observation continues.
         let _ = match self.style {
             Style::Plain => writeln!(out, "{at:8.3}s  {kind:<8} {text}"),
             Style::Terminal => {
@@ -187,7 +188,7 @@ impl Timeline {
         let _ = out.flush();
     }
 
-    /// The last line of a terminal: what the runtime is doing at the moment.
+    /// The last line of a terminal: what the runtime does now.
     fn live(&self, status: &ObservationStatus<RaftObserver>) {
         if self.style != Style::Terminal {
             return;
@@ -200,7 +201,7 @@ impl Timeline {
             status.cycle,
             status.source_names.len(),
         );
-        let mut shown = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = lock(&self.status);
         let mut out = io::stdout().lock();
         let _ = write!(out, "\r\x1b[2K{text}");
         let _ = out.flush();
@@ -209,19 +210,19 @@ impl Timeline {
 
     fn live_end(&self) {
         if self.style == Style::Terminal {
-            let mut shown = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shown = lock(&self.status);
             shown.clear();
             let _ = write!(io::stdout().lock(), "\r\x1b[2K");
         }
     }
 }
 
-/// The turns that are worth a line: refreshing, polling and idling are what a runtime does.
-fn turn(status: &ObservationStatus<RaftObserver>) -> String {
+/// What the runtime does. Refreshing, polling and idle are one: a line for each would hide the rest.
+fn activity(status: &ObservationStatus<RaftObserver>) -> String {
     let sources = status.source_names.join(" ");
     match status.state {
         State::Refreshing | State::Polling | State::Idle if status.freshness.is_stale() => {
-            "observing, and what it knows is stale".to_owned()
+            "observing, but the data is stale".to_owned()
         }
         State::Refreshing | State::Polling | State::Idle => format!("observing {sources}"),
         State::Failed { .. } => match &status.last_error {

@@ -1,15 +1,14 @@
-//! The kit on a small machine, with its faults.
+//! The comparison on a small machine, and on faulty variants of it.
 
 use super::*;
 
-/// A door that may be locked while it is shut. It counts how often it was opened.
+/// A door that can be locked while it is shut. It counts how often it was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Door {
     place: DoorPlace,
     opened: u32,
-    /// What is wrong with it.
     fault: Fault,
-    /// The key holds the counter, which grows for ever.
+    /// The key has the counter, which grows without end.
     counts: bool,
 }
 
@@ -30,11 +29,11 @@ enum DoorInput {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     None,
-    /// Opens, though it is locked.
+    /// Opens while it is locked.
     Opens,
-    /// A knock on a door that is open is rejected, and shuts it.
+    /// A rejected event shuts the door.
     ShutsWhenRejecting,
-    /// It comes back to where it was.
+    /// A knock is a move to the same place.
     MovesOnKnock,
     WrongBell,
 }
@@ -104,7 +103,7 @@ fn table() -> Vec<Row<Door>> {
 }
 
 #[test]
-fn a_machine_that_does_what_its_table_says_is_tallied_and_every_flip_is_noticed() {
+fn a_machine_that_matches_its_table_is_tallied_and_every_flip_is_noticed() {
     let found = walk([Door::with(Fault::None)], 3).unwrap();
     assert_eq!((found.states, found.edges.len()), (3, 9));
     assert_eq!(found.compare(&table()), Ok(Tally { taken: 6, rejected: 3 }));
@@ -113,7 +112,7 @@ fn a_machine_that_does_what_its_table_says_is_tallied_and_every_flip_is_noticed(
 }
 
 #[test]
-fn each_difference_is_a_sentence_with_place_event_and_row() {
+fn each_mismatch_names_place_event_and_row() {
     let cases = [
         (
             Fault::Opens,
@@ -128,9 +127,9 @@ fn each_difference_is_a_sentence_with_place_event_and_row() {
         ),
         (Fault::WrongBell, "the machine: to Shut, Stayed([\"gong\"])"),
     ];
-    for (fault, said) in cases {
+    for (fault, expected) in cases {
         let mismatch = walk([Door::with(fault)], 9).unwrap().compare(&table()).unwrap_err().to_string();
-        assert!(mismatch.contains(said), "{fault:?}: {mismatch}");
+        assert!(mismatch.contains(expected), "{fault:?}: {mismatch}");
     }
     let found = walk([Door::with(Fault::None)], 9).unwrap();
     let mut twice = table();
@@ -143,21 +142,21 @@ fn each_difference_is_a_sentence_with_place_event_and_row() {
     let never = found.compare(&too_much).unwrap_err().to_string();
     assert_eq!(
         never,
-        "Locked(2), Push: never reached, of the row in [Locked(2)] on [Push, Lock]: Go(Shut), commands []"
+        "Locked(2), Push: never reached; the row: in [Locked(2)] on [Push, Lock]: Go(Shut), commands []"
     );
 }
 
 #[test]
-fn a_condition_that_always_holds_says_no_more_than_none() {
+fn a_condition_that_always_holds_equals_no_condition() {
     let found = walk([Door::with(Fault::None)], 9).unwrap();
     let without: Vec<_> = table().into_iter().map(|row| Row { when: None, ..row }).collect();
     let tried = |table: &[Row<Door>]| found.flips(table).unwrap().tried;
     assert_eq!(tried(&without), tried(&table()));
 }
 
-/// A switch that a key enables: pressed without it, it does another thing in the same place.
+/// A switch that a key enables: without the key, a press beeps in the same place.
 #[test]
-fn a_condition_decides_between_two_rows_and_its_loss_is_noticed() {
+fn a_condition_selects_one_of_two_rows_and_its_removal_is_noticed() {
     #[derive(Clone)]
     struct Switch {
         has_key: bool,
@@ -207,7 +206,7 @@ fn a_condition_decides_between_two_rows_and_its_loss_is_noticed() {
 }
 
 #[test]
-fn commands_are_the_same_if_they_are_equal_and_a_wrong_table_is_not_flipped() {
+fn commands_are_compared_by_eq_and_a_wrong_table_is_not_flipped() {
     #[derive(Clone, Debug)]
     struct Ring(&'static str);
     impl PartialEq for Ring {
@@ -238,7 +237,7 @@ fn commands_are_the_same_if_they_are_equal_and_a_wrong_table_is_not_flipped() {
 }
 
 #[test]
-fn a_key_that_counts_has_no_end_and_the_walk_says_so() {
+fn a_key_with_a_counter_makes_the_walk_unbounded() {
     let counting = Door { counts: true, ..Door::with(Fault::None) };
     let unbounded = walk([counting], 50).unwrap_err();
     assert_eq!(
@@ -252,7 +251,7 @@ fn a_key_that_counts_has_no_end_and_the_walk_says_so() {
 }
 
 #[test]
-fn the_diagram_names_what_is_no_word_by_a_number_and_breaks_no_label() {
+fn the_diagram_numbers_names_that_are_no_words_and_escapes_labels() {
     let drawn = mermaid(&table(), Shut);
     let expected = "stateDiagram-v2
     state \"Locked(1)\" as s2

@@ -1,5 +1,5 @@
-//! The machine against the table, in both directions: every edge is explained by exactly one row or
-//! is a rejection, and every row is reached in all that it claims.
+//! The machine against the table, in both directions: every edge follows exactly one row or is a
+//! rejection, and every row is reached in each place, with each event and each ending.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use crate::spec::{Step, Subject as _, Tally};
 use crate::table::{Do, Ending, Goes, LifecycleRow, Memory, On, Onward, Place, Remembered, When};
 use crate::{Command, Options};
 
-/// As much of a node as the table speaks of.
+/// What the table uses of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Situation {
     pub(super) place: Place,
@@ -17,7 +17,7 @@ pub(super) struct Situation {
     pub(super) keeps_state: bool,
 }
 
-/// What a row comes to in one situation.
+/// What a row means in one situation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Meaning {
     place: Place,
@@ -59,7 +59,7 @@ impl LifecycleRow<'_> {
     }
 }
 
-/// The one row for `on`, none if it is to be rejected.
+/// The one row for `on`; `None` if it is to be rejected.
 fn find<'t>(
     table: &'t [LifecycleRow<'t>],
     situation: Situation,
@@ -73,7 +73,7 @@ fn find<'t>(
     }
 }
 
-/// Says what `row` comes to.
+/// What `row` means in this situation.
 pub(super) fn meaning(
     row: &LifecycleRow<'_>,
     table: &[LifecycleRow<'_>],
@@ -126,7 +126,7 @@ fn next_cycle(table: &[LifecycleRow<'_>], rested: Situation) -> Result<Place, St
     }
 }
 
-/// Returns the first mismatch, in words.
+/// Returns the first mismatch as text.
 pub(super) fn compare(
     options: Options,
     edges: &[Edge],

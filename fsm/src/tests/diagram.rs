@@ -1,4 +1,4 @@
-//! The picture in `ARCHITECTURE.md`, drawn from the table.
+//! The diagram in `ARCHITECTURE.md`, generated from the table.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::table::{Goes, WAITING, WORK_FAILED, WORKING, When};
 const BEGIN: &str = "<!-- lifecycle:begin -->\n";
 const END: &str = "<!-- lifecycle:end -->";
 
-/// What the arrows leave from and lead to. `Starting` is one box, as readers see it.
+/// The box of a place. `Starting` is one box, as readers see it.
 fn node(place: Place) -> &'static str {
     match place {
         Place::NotBegun => "NotBegun",
@@ -71,7 +71,7 @@ fn list(commands: &[Do]) -> String {
     names.join(", ")
 }
 
-/// From one node to another; what leads there is said once for all that gives rise to the same commands.
+/// From one node to another. Triggers with the same commands share a label.
 struct Arrow {
     from: &'static str,
     to: &'static str,
@@ -79,7 +79,7 @@ struct Arrow {
 }
 
 impl Arrow {
-    fn say(&mut self, trigger: String, commands: &[Do]) {
+    fn add(&mut self, trigger: String, commands: &[Do]) {
         match self.labels.iter_mut().find(|(_, same)| same == commands) {
             Some((triggers, _)) => triggers.push(trigger),
             None => self.labels.push((vec![trigger], commands.to_vec())),
@@ -96,7 +96,7 @@ impl Arrow {
     }
 }
 
-/// Every move. A cycle that ends is drawn with nothing remembered.
+/// Every transition. The end of a cycle is drawn with nothing remembered.
 fn arrows() -> Vec<Arrow> {
     let mut arrows: Vec<Arrow> = Vec::new();
     for row in TABLE {
@@ -116,21 +116,21 @@ fn arrows() -> Vec<Arrow> {
                 arrows.push(Arrow { from, to, labels });
             }
             for arrow in arrows.iter_mut().filter(|it| (it.from, it.to) == (from, to)) {
-                arrow.say(trigger(row), &commands);
+                arrow.add(trigger(row), &commands);
             }
         }
     }
     arrows
 }
 
-/// Nodes of one look, the group that they stand for among them.
+/// The nodes of a group and the box of the group itself, in one style.
 fn class(name: &str, places: &[Place]) -> String {
     let mut nodes: Vec<_> = places.iter().copied().map(node).collect();
     nodes.dedup();
     format!("    class {},{name} {name}\n", nodes.join(","))
 }
 
-/// Groups are told apart by their look: boxes around them, which Mermaid could draw, bury the labels.
+/// Groups differ in style: boxes around them, which Mermaid could draw, would hide the labels.
 fn picture() -> String {
     let mut text = String::from("```mermaid\nstateDiagram-v2\n");
     text += "    state \"Starting (not begun)\" as NotBegun\n";
@@ -150,7 +150,7 @@ fn picture() -> String {
     text + "```\n"
 }
 
-/// The rows that move nothing, and those on the end of a cycle, as tables.
+/// The rows without a transition, and those for the end of a cycle, as tables.
 fn remainder() -> String {
     let mut text = String::from("| in | on | remembered | commands |\n|---|---|---|---|\n");
     for row in TABLE {
@@ -198,7 +198,7 @@ fn drawn() -> String {
 #[test]
 fn the_diagram_in_architecture_md_is_drawn_from_the_table() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ARCHITECTURE.md");
-    let text = fs::read_to_string(&path).expect("ARCHITECTURE.md stands beside the workspace");
+    let text = fs::read_to_string(&path).expect("ARCHITECTURE.md is at the root of the workspace");
     let (before, rest) = text.split_once(BEGIN).expect("it has the begin marker");
     let (present, after) = rest.split_once(END).expect("it has the end marker");
     let drawn = drawn();

@@ -1,11 +1,11 @@
-//! A driver reduced to its bookkeeping. It knows only what a real one knows, the events it sent and
-//! the commands it got, and complains about every command that breaks a promise.
+//! A driver reduced to its bookkeeping. It knows only what a real one knows, the events that it sent
+//! and the commands that it got, and reports every command that breaks a promise.
 
 use crate::table::{Do, Place};
 use crate::{Cause, Command, Event, Options, Stage, State, StopReason, WorkId};
 
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, each looked at by its name")]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each read by its name")]
 pub(super) struct Driver {
     first_generation: u64,
     begun: bool,
@@ -22,13 +22,13 @@ pub(super) struct Driver {
     cycles: u64,
     generation: Option<u64>,
     consecutive: u64,
-    /// The cycle that a `PollNow` was told it would start.
+    /// The cycle that was returned for a remembered `PollNow`.
     promised: Option<u64>,
 }
 
-/// The part of the driver's knowledge that is no counter.
+/// What the driver knows, without the counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, each looked at by its name")]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each read by its name")]
 pub(super) struct Knowledge {
     place: Place,
     paused: bool,
@@ -117,8 +117,8 @@ impl Driver {
         self.in_flight
     }
 
-    /// The ids that an outcome may carry: of the work in flight, of the work before it, of work that
-    /// was never given out.
+    /// The ids that an outcome may have: of the work in flight, of the work before it, of work that
+    /// never began.
     pub(super) fn ids(&self) -> Vec<WorkId> {
         let next = self.last_work.next();
         match self.in_flight {
@@ -127,7 +127,7 @@ impl Driver {
         }
     }
 
-    /// The command with everything that it has to carry, as an answer to `event`.
+    /// The command for `event`, with all its data.
     pub(super) fn fill(&self, what: Do, event: Event) -> Option<Command> {
         let work = self.last_work.next();
         let cycle = self.cycle();
@@ -155,7 +155,7 @@ impl Driver {
         }
     }
 
-    /// Carries out the commands that `event` was answered with.
+    /// Executes the commands for `event`.
     pub(super) fn observe(&mut self, event: Event, commands: &[Command]) -> Checked {
         if matches!(commands, [Command::Rejected { event: e, .. }] if *e == event) {
             return Ok(());
@@ -181,7 +181,7 @@ impl Driver {
                 self.begun = true;
             }
             Event::Tick => {
-                ensure(self.armed, "only an armed tick is taken")?;
+                ensure(self.armed, "only an armed tick is accepted")?;
                 self.armed = false;
             }
             Event::PollNow | Event::Stop(_) => {}
@@ -201,7 +201,7 @@ impl Driver {
     fn land(&mut self, work: WorkId, stage: Stage) -> Checked {
         ensure(
             self.in_flight.take() == Some((work, stage)),
-            "only the outcome of the work in flight is taken",
+            "only the outcome of the work in flight is accepted",
         )
     }
 
@@ -223,7 +223,7 @@ impl Driver {
             }
             Command::Forget => {
                 ensure(self.has_state, "there is a state to forget")?;
-                ensure(is_failure(event, Stage::Poll), "only a poll spoils a state")?;
+                ensure(is_failure(event, Stage::Poll), "only a poll can leave a state half changed")?;
                 self.has_state = false;
                 Ok(())
             }
@@ -252,7 +252,7 @@ impl Driver {
         let promised = self.promised.take();
         ensure(
             promised.is_none_or(|promised| promised == cycle),
-            "PollNow starts the cycle that it was promised",
+            "PollNow starts the cycle that was returned",
         )?;
         self.cycles += 1;
         self.launch(work, Stage::SourceRefresh)
@@ -260,7 +260,7 @@ impl Driver {
 
     fn go_on(&mut self, work: WorkId, stage: Stage, cycle: u64, event: Event) -> Checked {
         ensure(matches!(event, Event::Refreshed { .. }), "init and poll have fresh sources")?;
-        ensure(cycle == self.cycle(), "work belongs to the present cycle")?;
+        ensure(cycle == self.cycle(), "work belongs to the current cycle")?;
         self.launch(work, stage)
     }
 
@@ -278,7 +278,7 @@ impl Driver {
             matches!(event, Event::Initialized { .. } | Event::Polled { .. }),
             "only an init or a poll that succeeded is published",
         )?;
-        ensure(cycle == self.cycle(), "the present cycle is published")?;
+        ensure(cycle == self.cycle(), "the current cycle is published")?;
         ensure(
             generation == before.generation_of(event),
             "a rebuild, and nothing else, is a new generation",
@@ -294,7 +294,7 @@ impl Driver {
             matches!(event, Event::WorkFailed { stage, cause, .. } if (stage, cause) == failure),
             "the failure that happened is recorded",
         )?;
-        ensure(cycle == self.cycle(), "the present cycle is recorded")?;
+        ensure(cycle == self.cycle(), "the current cycle is recorded")?;
         self.consecutive += 1;
         ensure(consecutive == self.consecutive, "consecutive failures count up")?;
         self.failed = Some(failure.0);
@@ -311,13 +311,13 @@ impl Driver {
         Ok(())
     }
 
-    /// Notes what a `PollNow`, just taken, was told.
+    /// Records the cycle that was returned for a `PollNow`.
     pub(super) fn promise(&mut self, commands: &[Command], cycle: u64) -> Checked {
         if let Some(Command::Refresh { cycle: begun, .. }) = commands.last() {
-            return ensure(*begun == cycle, "PollNow is told the cycle that it began");
+            return ensure(*begun == cycle, "for a PollNow that begins a cycle, that cycle is returned");
         }
         self.promised = Some(cycle);
-        ensure(cycle == self.cycles, "PollNow is told the cycle that comes next")
+        ensure(cycle == self.cycles, "for a remembered PollNow, the next cycle is returned")
     }
 }
 

@@ -1,5 +1,4 @@
-//! A specification that nothing checks is prose. Each row of both tables is changed, one detail at a
-//! time, and every change has to be reported.
+//! Changes each row of both tables, one detail at a time: the comparison has to report every change.
 
 use std::collections::HashSet;
 
@@ -11,7 +10,7 @@ use crate::spec::{neighbours, variations};
 use crate::table::{Do, ENDINGS, Ending, LifecycleRow, Memory, On, Onward, Place, Remembered};
 use crate::table::{Goes, TABLE, WAITING, When};
 
-/// Every edge under both options, and every situation that the machine gets into.
+/// Every edge under both options, and every situation that the machine reaches.
 struct Walked {
     edges: Vec<(Options, Vec<Edge>)>,
     situations: HashSet<Situation>,
@@ -31,8 +30,8 @@ impl Walked {
         self.edges.iter().any(|(options, edges)| compare(*options, edges, table, endings).is_err())
     }
 
-    /// Whether both say the same of everything that can happen, such as `NotPaused` where nothing can
-    /// ever be paused.
+    /// Whether both rows mean the same in every situation, such as with `NotPaused` in a place that is
+    /// never paused.
     fn same_meaning(&self, row: &LifecycleRow<'_>, flipped: &LifecycleRow<'_>) -> bool {
         self.situations.iter().all(|&situation| {
             On::ALL.iter().all(|&on| {
@@ -52,7 +51,7 @@ fn targets() -> impl Iterator<Item = Goes> {
     gone.chain(WAITING.iter().copied().map(Goes::Rest)).chain(memories.map(Goes::Stay))
 }
 
-/// Hands each flipped version of `row` to `check`; returns how many there were.
+/// Passes each flipped version of `row` to `check`; returns how many there were.
 fn flip(row: LifecycleRow<'_>, mut check: impl FnMut(LifecycleRow<'_>)) -> usize {
     let mut flips = 0;
     let mut check = |row: LifecycleRow<'_>| {

@@ -1,5 +1,4 @@
-//! Everything that the machine can do, found by trying every event in every state until nothing new
-//! turns up.
+//! Everything that the machine can do, found by trying every event in every state.
 
 use super::OPTIONS;
 use super::compare::compare;
@@ -20,7 +19,7 @@ const REASONS: [StopReason; 5] = [
 const STAGES: [Stage; 3] = [Stage::SourceRefresh, Stage::Init, Stage::Poll];
 const CAUSES: [Cause; 3] = [Cause::Error, Cause::TimedOut, Cause::Panicked];
 
-/// The machine at one moment, beside a driver that has been through the same.
+/// The machine at one moment, with a driver that has seen the same events.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) lifecycle: Lifecycle,
@@ -30,9 +29,9 @@ pub(super) struct Node {
 
 pub(super) type Edge = spec::Edge<Node>;
 
-/// It holds all but the counters, and ids only as far as they are in flight.
+/// Everything but the counters and the ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, each looked at by its name")]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each read by its name")]
 pub(super) struct Key {
     place: Place,
     failed: Option<Stage>,
@@ -57,8 +56,7 @@ impl Node {
         self.machine().poll_now
     }
 
-    /// How the table calls `event` here: not at all when it is the outcome of anything but the work
-    /// in flight.
+    /// What the table calls `event` here; `None` for an outcome of work that is not in flight.
     pub(super) fn on(&self, event: Event) -> Option<On> {
         let in_flight = |work, stage| self.driver.in_flight() == Some((work, stage));
         match event {
@@ -79,7 +77,7 @@ impl Node {
         }
     }
 
-    /// Hands in `event`, and lets the driver check what comes of it.
+    /// Passes in `event`, and has the driver check the result.
     fn advance(&mut self, event: Event) -> Commands {
         let was = self.lifecycle.clone();
         let commands = self.lifecycle.handle(event);
@@ -99,7 +97,7 @@ impl Node {
         commands
     }
 
-    /// What readers are told agrees with what the driver has seen.
+    /// What readers see agrees with what the driver has seen.
     fn check_accessors(&self) {
         let (lifecycle, driver) = (&self.lifecycle, &self.driver);
         assert_eq!(self.place(), driver.place(), "after {:?}", self.path);
@@ -116,7 +114,7 @@ impl Subject for Node {
     type Event = Event;
     type Command = Command;
 
-    /// Named field by field, so that a new one cannot be left out unseen.
+    /// Lists every field, so that the compiler reports a new one.
     fn key(&self) -> Key {
         let Machine {
             options: _,
@@ -191,7 +189,7 @@ fn outcomes(work: WorkId) -> impl Iterator<Item = Event> {
         .chain(failures)
 }
 
-/// How many states there are, and every edge between them.
+/// The number of states, and every edge between them.
 pub(super) fn walk(options: Options) -> (usize, Vec<Edge>) {
     let walk = spec::walk([Node::new(options)], 1_000).unwrap_or_else(|unbounded| panic!("{unbounded}"));
     (walk.states, walk.edges)
@@ -210,14 +208,14 @@ fn machine_and_table_agree() {
 }
 
 #[test]
-fn no_event_gives_rise_to_more_commands_than_there_is_room_for() {
+fn no_event_has_more_commands_than_the_capacity() {
     let (_, edges) = walk(Options::default());
     let most = edges.iter().map(|edge| edge.step.commands().len()).max();
     assert_eq!(most, Some(Commands::CAPACITY));
 }
 
-/// The walk takes one path to each state. This takes a long one through all of them, so that the
-/// counters, which the key leaves out, run up.
+/// The walk takes one short path to each state. This test takes one long path, so that the counters,
+/// which the key leaves out, grow.
 #[test]
 fn promises_hold_on_a_long_path() {
     const STEPS: usize = 50_000;

@@ -14,12 +14,12 @@ use crate::api::NodeId;
 const TAIL_BYTES: u64 = 4096;
 const TAIL_LINES: usize = 12;
 
-/// Removed with all that is in it when it is dropped, unless it is to be kept.
+/// A directory that is removed with its content when this is dropped, unless it is to be kept.
 #[derive(Debug)]
 pub(super) enum Directory {
-    /// A temporary one: what a killed run leaves of these, the next run removes.
+    /// A temporary one: the next run removes those of killed runs.
     Temporary(RunDirectory),
-    /// One that was named.
+    /// One that the caller named.
     Given { path: PathBuf, keep: AtomicBool },
 }
 
@@ -77,19 +77,19 @@ impl Drop for Directory {
         if let Self::Given { path, keep } = self
             && !keep.load(Ordering::Relaxed)
         {
-            // Nothing reads an error from here.
+            // A drop cannot report an error.
             let _ = std::fs::remove_dir_all(path);
         }
     }
 }
 
-/// Lines end here: what else could move a terminal is escaped.
+/// The last lines of a file, each escaped.
 fn tail(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let start = file.metadata()?.len().saturating_sub(TAIL_BYTES);
     file.seek(SeekFrom::Start(start))?;
     let mut bytes = Vec::new();
-    // It grows meanwhile.
+    // The file may grow meanwhile.
     file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<String> = text.lines().map(|line| one_line(line, bytes.len())).collect();

@@ -11,12 +11,12 @@ use crate::client::ClientError;
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ClusterError {
-    /// An option has a value that cannot work.
+    /// An option has an invalid value.
     #[error("{option}: {reason}")]
     Impossible {
         /// The option.
         option: &'static str,
-        /// Why, and what would do.
+        /// Why, and which values are valid.
         reason: &'static str,
     },
     /// The directory for data and logs cannot be made.
@@ -46,9 +46,9 @@ pub enum ClusterError {
         id: NodeId,
         /// How it ended.
         status: String,
-        /// Its log, gone with the cluster's directory unless that is kept.
+        /// Its log, removed with the cluster's directory unless that is kept.
         log: PathBuf,
-        /// The last lines of it.
+        /// The last lines of the log.
         tail: String,
     },
     /// The node runs but was not ready in time.
@@ -56,11 +56,11 @@ pub enum ClusterError {
     NotReady {
         /// Which node.
         id: NodeId,
-        /// How long was waited.
+        /// How long the cluster waited.
         after: Duration,
-        /// Its log, gone with the cluster's directory unless that is kept.
+        /// Its log, removed with the cluster's directory unless that is kept.
         log: PathBuf,
-        /// The last lines of it.
+        /// The last lines of the log.
         tail: String,
     },
     /// The program's first line is not what a node prints.
@@ -74,13 +74,13 @@ pub enum ClusterError {
     /// The nodes run but do not become a cluster.
     #[error("the cluster did not form within {after:?}: see the logs of its nodes")]
     NotFormed {
-        /// How long was tried.
+        /// How long the cluster tried.
         after: Duration,
-        /// What the asked node said last.
+        /// The last answer of the asked node.
         #[source]
         source: ClientError,
     },
-    /// There never was such a node.
+    /// There is no such node.
     #[error("there is no node {id}: the cluster has {known:?}")]
     UnknownNode {
         /// The number asked for.
@@ -100,22 +100,22 @@ pub enum ClusterError {
         /// Which node.
         id: NodeId,
     },
-    /// The node did not stop. One that is paused is not asked to: it would stop when it is resumed. Any other is killed
-    /// when it does not stop in time, and this is one that the kernel holds.
+    /// The node did not stop. A paused one is not asked to: it would stop when it is resumed. Any other is killed when
+    /// it does not stop in time; then the kernel holds it.
     #[error("node {id} did not stop{}", if *paused {
-        ", nor was it asked to, since it is paused: resume it first, or kill it".to_owned()
+        " and was not asked to, since it is paused: resume it first, or kill it".to_owned()
     } else {
-        format!(" within {after:?}, though it was killed: see in /proc what it waits for")
+        format!(" within {after:?}, although it was killed: see in /proc what it waits for")
     })]
     DidNotStop {
         /// Which node.
         id: NodeId,
-        /// How long was waited; nothing if it is paused.
+        /// How long the cluster waited; nothing if it is paused.
         after: Duration,
         /// Whether it is paused.
         paused: bool,
     },
-    /// The cluster was shut down, before or meanwhile.
+    /// The cluster was shut down, before or during the action.
     #[error("the cluster was shut down: deploy another one")]
     ShutDown,
     /// The kernel refused a signal.

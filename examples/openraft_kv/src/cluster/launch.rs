@@ -1,4 +1,4 @@
-//! Starting a node: what all nodes of a cluster share.
+//! Starts nodes, with what all nodes of a cluster share.
 
 use std::path::PathBuf;
 use std::pin::pin;
@@ -16,12 +16,12 @@ use crate::api::{NodeId, Ready};
 use crate::client::NodeClient;
 use crate::http::Http;
 
-/// How long what a process has printed may take to be read once it has ended.
+/// How long it may take to read what an ended process has printed.
 const LAST_LINE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How much is shown of a line that is not a node's, in bytes.
+/// Bytes shown of a line that is not a node's.
 const LINE: usize = 200;
 
-/// What it takes to start a node of one cluster. The last node that has it takes the directory with it.
+/// Starts the nodes of one cluster. The directory is removed with the last reference to this.
 #[derive(Debug)]
 pub(super) struct Launcher {
     pub(super) name: String,
@@ -29,11 +29,11 @@ pub(super) struct Launcher {
     pub(super) options: ClusterOptions,
     pub(super) http: Http,
     pub(super) directory: Directory,
-    /// Cancelled when the cluster is to go: no action goes on then.
+    /// Cancelled when the cluster is closed: every action ends then.
     pub(super) closing: CancellationToken,
 }
 
-/// A process that was started and has yet to say where it listens.
+/// A started process that has not printed its address yet.
 pub(super) struct Launched {
     id: NodeId,
     process: Process,
@@ -54,7 +54,7 @@ impl Launcher {
                 .args(&self.options.node_flags)
                 .stdin(Stdio::null())
                 .stderr(log);
-            // Its first line, whatever it says.
+            // An empty mark: any first line has it.
             Process::start(command, "")
         });
         match spawned {
@@ -63,7 +63,7 @@ impl Launcher {
         }
     }
 
-    /// Waits until the process says where it listens, and returns that.
+    /// Waits until the process prints its address, and returns it.
     pub(super) async fn ready(
         &self,
         launched: Launched,
@@ -71,18 +71,18 @@ impl Launcher {
     ) -> Result<(Process, String), ClusterError> {
         let Launched { id, process, ready } = launched;
         let mut exit = process.exit();
-        let said = async {
+        let first_line = async {
             let mut line = pin!(ready.line());
             tokio::select! {
                 biased;
                 line = &mut line => line,
-                // What has left its process group may hold the output open for ever.
+                // A process that left its group may keep the output open.
                 _ = exit.wait() => timeout(LAST_LINE_TIMEOUT, line).await.unwrap_or_else(|_| Err(String::new())),
             }
         };
-        let line = match timeout_at(deadline, said).await {
+        let line = match timeout_at(deadline, first_line).await {
             Ok(Ok(line)) => line,
-            // It has ended, or only closed its output: then it is as good as silent.
+            // It has ended, or it only closed its output, which counts as no answer.
             Ok(Err(_)) => match timeout_at(deadline, process.exit().wait()).await {
                 Ok(status) => return Err(self.died(id, status)),
                 Err(_) => return Err(self.not_ready(id)),
@@ -101,7 +101,7 @@ impl Launcher {
             .with_timeout(self.options.request_timeout)
     }
 
-    /// The error of a node that ended before all were up.
+    /// The error of a node that ended before all were ready.
     pub(super) fn died(&self, id: NodeId, status: Option<ExitStatus>) -> ClusterError {
         ClusterError::DiedAtStart {
             id,

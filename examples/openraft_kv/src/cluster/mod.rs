@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use self::directory::Directory;
 use self::launch::Launcher;
 use crate::api::{Formed, Member, NodeId};
-use crate::client::{ClientError, NodeClient};
+use crate::client::NodeClient;
 use crate::http::Http;
 
 pub(crate) use self::node::NodeProcess;
@@ -33,7 +33,7 @@ pub struct ClusterOptions {
     pub program: Option<PathBuf>,
     /// Where data and logs go, a directory that does not exist yet; `None` is a temporary one.
     pub directory: Option<PathBuf>,
-    /// Leave the directory behind; `false`.
+    /// Whether the directory is kept; `false`.
     pub keep_directory: bool,
     /// How long a node may take to be ready; 10 s.
     pub start_timeout: Duration,
@@ -65,31 +65,29 @@ impl Default for ClusterOptions {
 
 /// Nodes as child processes, each with its own port, data directory and log.
 ///
-/// Each child has its own process group, so that Ctrl-C in a terminal reaches this process alone,
-/// and dies with this process whatever ends it. Dropping the cluster kills and reaps every child,
-/// paused ones too, and removes the directory unless it is to be kept; that blocks for a few
-/// milliseconds and needs no runtime. Where this process is killed, a temporary directory stays, with
-/// the logs in it, until the next cluster is started.
+/// Each child has its own process group, so that Ctrl-C in a terminal reaches only this process. A
+/// child dies with this process, even if this process is killed. Dropping the cluster kills and reaps
+/// every child, paused ones too, and removes the directory unless it is to be kept; that blocks for a
+/// few milliseconds and needs no runtime. If this process is killed, a temporary directory stays with
+/// its logs until the next cluster is started.
 ///
 /// # Cancel safety
 ///
 /// Every method may be dropped. A node that was not ready by then is killed, and so is one that was asked to stop.
 #[derive(Debug)]
 pub struct LocalCluster {
-    // Before the launcher, which has the directory: the fields are dropped in this order.
+    // Before the launcher, which owns the directory: fields are dropped in this order.
     nodes: BTreeMap<NodeId, Arc<NodeProcess>>,
     roster: Roster,
     launcher: Arc<Launcher>,
 }
 
 impl LocalCluster {
-    /// Starts the nodes and returns when each serves. They are no cluster before
-    /// [`form`](Self::form).
+    /// Starts the nodes and returns when each serves. They become a cluster by [`form`](Self::form).
     ///
     /// # Errors
     ///
-    /// [`ClusterError`], also when a node that served already ends while the others start; nothing is
-    /// left behind then.
+    /// [`ClusterError`], also when a node that served ends while the others start; then no node is left.
     pub async fn start(options: ClusterOptions) -> Result<Self, ClusterError> {
         if !(1..=64).contains(&options.nodes) {
             return Err(ClusterError::Impossible {
@@ -107,8 +105,8 @@ impl LocalCluster {
         };
         let directory = Directory::make(options.directory.as_deref(), options.keep_directory)?;
         let launcher = Launcher {
-            // Ports are reused, and tests run side by side: nodes of two clusters must not talk.
-            name: unique_name(),
+            // Ports are reused, and tests run concurrently: nodes of two clusters must not talk.
+            name: format!("local-{}", unique()),
             program,
             http: Http::new(),
             options,
@@ -131,7 +129,7 @@ impl LocalCluster {
             let node = NodeProcess::admit(&self.launcher, &self.roster, id, launched, deadline).await?;
             self.nodes.insert(id, node);
         }
-        // The first may have ended while the last one was waited for.
+        // The first may have ended while the last one started.
         for (id, node) in &self.nodes {
             if !node.is_running() {
                 let status = node.exit()?.wait().await;
@@ -141,7 +139,7 @@ impl LocalCluster {
         Ok(())
     }
 
-    /// Makes the nodes that run one cluster, by asking the first of them, and waits for a leader.
+    /// Forms a cluster of the running nodes through the first of them, and waits for a leader.
     ///
     /// # Errors
     ///
@@ -152,17 +150,7 @@ impl LocalCluster {
         let running = self.clients();
         let members: Vec<Member> = running.iter().filter_map(member).collect();
         let first = running.first().ok_or(ClusterError::NotRunning { id: 1 })?;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let patient = first.clone().with_timeout(left.min(self.launcher.options.request_timeout));
-            match patient.init(members.clone()).await {
-                Ok(formed) => return Ok(formed),
-                // The members are set and the election lasts: the node waits for it, not we.
-                Err(ClientError::NotLeader { leader: None, .. } | ClientError::TimedOut { .. })
-                    if Instant::now() < deadline => {}
-                Err(source) => return Err(ClusterError::NotFormed { after, source }),
-            }
-        }
+        first.form(&members, deadline).await.map_err(|source| ClusterError::NotFormed { after, source })
     }
 
     /// Starts one more node, which is in no cluster yet, and returns its number.
@@ -179,7 +167,7 @@ impl LocalCluster {
         Ok(id)
     }
 
-    /// Kills the node with `SIGKILL` and waits until it is gone.
+    /// Kills the node with `SIGKILL` and waits until it has ended.
     ///
     /// # Errors
     ///
@@ -188,19 +176,17 @@ impl LocalCluster {
         self.node(id)?.kill().await
     }
 
-    /// Asks the node with `SIGTERM` to stop and waits until it is gone. One that is not gone after the stop timeout is
-    /// killed.
+    /// Asks the node with `SIGTERM` to stop and waits until it has ended. After the stop timeout it is killed.
     ///
     /// # Errors
     ///
     /// [`ClusterError::UnknownNode`], [`ClusterError::NotRunning`]; [`ClusterError::DidNotStop`] at once for a paused
-    /// node, which is not asked: it would stop when it is resumed. Also for one that the kernel holds, which is not
-    /// gone within 5 s of being killed.
+    /// node, which would stop when it is resumed, and for one that has not ended 5 s after it was killed.
     pub async fn terminate(&mut self, id: NodeId) -> Result<(), ClusterError> {
         self.node(id)?.terminate().await
     }
 
-    /// Stops the node with `SIGSTOP`: it takes connections and answers nothing.
+    /// Pauses the node with `SIGSTOP`: it accepts connections and answers nothing.
     ///
     /// # Errors
     ///
@@ -209,7 +195,7 @@ impl LocalCluster {
         self.node(id)?.pause_now()
     }
 
-    /// Lets a paused node go on with `SIGCONT`.
+    /// Resumes a paused node with `SIGCONT`.
     ///
     /// # Errors
     ///
@@ -218,12 +204,12 @@ impl LocalCluster {
         self.node(id)?.resume_now()
     }
 
-    /// Starts a node again that was killed, terminated or died, with its data and on its port.
+    /// Starts a node that has ended, with its data and on its port.
     ///
     /// # Errors
     ///
     /// [`ClusterError::UnknownNode`], [`ClusterError::StillRunning`];
-    /// [`ClusterError::DiedAtStart`] if something else has the port by now, which its log says.
+    /// [`ClusterError::DiedAtStart`] if another process has the port by now, which its log says.
     pub async fn restart(&mut self, id: NodeId) -> Result<(), ClusterError> {
         self.node(id)?.start().await
     }
@@ -267,24 +253,24 @@ impl LocalCluster {
         self.launcher.directory.path()
     }
 
-    /// Leaves the directory behind when the cluster is dropped.
+    /// Keeps the directory when the cluster is dropped.
     pub fn keep_directory(&mut self) {
         self.launcher.directory.keep();
     }
 
-    /// The nodes by number, to be acted on side by side.
+    /// The nodes by number, for concurrent actions.
     pub(crate) fn nodes(&self) -> &BTreeMap<NodeId, Arc<NodeProcess>> {
         &self.nodes
     }
 
-    /// Ends all nodes, and what is being done to them.
+    /// Ends all nodes, and the actions on them.
     pub(crate) async fn close(&self) {
         for node in self.nodes.values() {
             node.close().await;
         }
     }
 
-    /// Has every action that is under way end; it holds its node until then.
+    /// Cancelling it ends every running action; an action holds its node until then.
     pub(crate) fn closing(&self) -> CancellationToken {
         self.launcher.closing.clone()
     }
@@ -306,9 +292,8 @@ fn member(client: &NodeClient) -> Option<Member> {
     Some(Member { node_id: client.id()?, addr: client.addr().to_owned() })
 }
 
-/// Distinguishes this cluster from every other one that may get its ports.
-fn unique_name() -> String {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let nanos = now.unwrap_or_default().as_nanos();
-    format!("local-{}-{nanos}", std::process::id())
+/// A part of a name that no other cluster has.
+pub(crate) fn unique() -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    format!("{}-{}", std::process::id(), now.as_nanos())
 }

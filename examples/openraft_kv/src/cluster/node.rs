@@ -1,7 +1,7 @@
-//! One node of a local cluster, and what can be done to it.
+//! One node of a local cluster, and the actions on it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
@@ -12,17 +12,18 @@ use super::launch::{Launched, Launcher};
 use super::roster::Roster;
 use crate::api::NodeId;
 use crate::client::NodeClient;
+use crate::sync::lock;
 
-/// How long a killed node may take to be gone. It takes milliseconds, unless the kernel holds it.
+/// How long a killed node may take to end. It takes milliseconds, unless the kernel holds it.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
 
-/// A node that was started once. Actions on it follow each other, and wait for those on no other node.
+/// A node that was started once. Actions on it run one at a time, and do not wait for those on other nodes.
 ///
 /// Dropping it kills its process.
 #[derive(Debug)]
 pub(crate) struct NodeProcess {
     id: NodeId,
-    // Before the launcher, which may hold the last of the directory: fields are dropped in this order.
+    // Before the launcher, which owns the directory: fields are dropped in this order.
     now: Mutex<Option<Now>>,
     turn: tokio::sync::Mutex<()>,
     roster: Roster,
@@ -34,20 +35,20 @@ pub(crate) struct NodeProcess {
 struct Now {
     process: Arc<Process>,
     addr: String,
-    /// Whether it has got a signal that ends it, so that the next action waits for its end first.
+    /// Whether a signal that ends it was sent, so that the next action first waits for its end.
     is_ending: Arc<AtomicBool>,
 }
 
-/// Kills a process that was asked to end, if nobody waits for that any more: it would end at some later time.
+/// Kills a process that was asked to end if the wait for its end is dropped: it would end at some later time.
 struct Ending<'a>(Option<&'a Process>);
 
 impl Ending<'_> {
-    /// Sends the signal that does not fail to end it, whatever the process makes of others.
+    /// Sends the signal that a process cannot ignore.
     fn kill(&mut self) {
         if let Some(process) = self.0.take()
             && let Err(error) = process.signal(Signal::KILL)
         {
-            // It has ended, or is none of ours to kill: then its end is waited for and does not come.
+            // It has ended, or may not be killed: then the wait for its end times out.
             tracing::debug!(pid = process.pid(), %error, "a node that was asked to stop is not killed");
         }
     }
@@ -60,7 +61,7 @@ impl Drop for Ending<'_> {
 }
 
 impl NodeProcess {
-    /// Waits until the process says where it listens, and makes it a node.
+    /// Waits until the process prints its address, and makes it a node.
     pub(super) async fn admit(
         launcher: &Arc<Launcher>,
         roster: &Roster,
@@ -89,7 +90,7 @@ impl NodeProcess {
         .await
     }
 
-    /// Asks it to end, and kills it when it has not within the stop timeout, or when the future is dropped.
+    /// Asks it to end, and kills it after the stop timeout, or when the future is dropped.
     pub(crate) async fn terminate(&self) -> Result<(), ClusterError> {
         self.act(async || self.terminate_now().await).await
     }
@@ -119,23 +120,23 @@ impl NodeProcess {
         .await
     }
 
-    /// Not beside another action on this node.
+    /// Not during another action on this node.
     pub(super) fn pause_now(&self) -> Result<(), ClusterError> {
         let paused = self.running()?.pause();
         paused.map_err(|source| ClusterError::Signal { id: self.id, source })
     }
 
-    /// Not beside another action on this node.
+    /// Not during another action on this node.
     pub(super) fn resume_now(&self) -> Result<(), ClusterError> {
         self.signal(Signal::CONT)
     }
 
-    /// Ends it for good, and what is being done to it: when this returns, it does not run.
+    /// Ends it, and the action on it: when this returns, it does not run.
     pub(crate) async fn close(&self) {
         self.launcher.closing.cancel();
         let _turn = self.turn.lock().await;
-        let now = self.now.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // Kills and reaps, which blocks for some milliseconds; when the runtime shuts down, it is done there and then.
+        let now = lock(&self.now).take();
+        // Kills and reaps, which blocks for some milliseconds; a runtime that shuts down does it on this thread.
         let _ = tokio::task::spawn_blocking(move || drop(now)).await;
     }
 
@@ -159,7 +160,7 @@ impl NodeProcess {
         Ok(self.now()?.process.exit())
     }
 
-    /// One action at a time; none goes on when the cluster goes.
+    /// One action at a time; it ends when the cluster is closed.
     async fn act(&self, action: impl AsyncFnOnce() -> Result<(), ClusterError>) -> Result<(), ClusterError> {
         let acting = async {
             let _turn = self.turn.lock().await;
@@ -177,7 +178,7 @@ impl NodeProcess {
         let id = self.id;
         let process = self.running()?;
         if process.is_paused() {
-            // The signal would wait, and end it when somebody resumes it.
+            // The signal would stay pending, and end the node when it is resumed.
             return Err(ClusterError::DidNotStop { id, after: Duration::ZERO, paused: true });
         }
         self.end_with(Signal::TERM)?;
@@ -193,7 +194,7 @@ impl NodeProcess {
         Ok(())
     }
 
-    /// Waits for the end of a node that an action has ended which was dropped.
+    /// Waits for the end of a node if an action that was dropped has ended it.
     async fn ended(&self) -> Result<(), ClusterError> {
         let now = self.now()?;
         if now.is_ending.load(Ordering::Acquire) {
@@ -226,12 +227,12 @@ impl NodeProcess {
     fn set(&self, process: Process, addr: String) {
         self.roster.admit(self.id, self.launcher.client(self.id, &addr), process.exit());
         let now = Now { process: Arc::new(process), addr, is_ending: Arc::default() };
-        let old = self.now.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
+        let old = lock(&self.now).replace(now);
         drop(old);
     }
 
     fn now(&self) -> Result<Now, ClusterError> {
-        let now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = lock(&self.now);
         now.clone().ok_or(ClusterError::ShutDown)
     }
 

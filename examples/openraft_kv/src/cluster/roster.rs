@@ -1,16 +1,17 @@
-//! Who is there: a shared view of a local cluster.
+//! A shared view of the nodes of a local cluster.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use watchkeeper_process::Exit;
 
 use crate::api::NodeId;
 use crate::client::NodeClient;
+use crate::sync::lock;
 
-/// The nodes of a [`LocalCluster`](super::LocalCluster), for whoever only wants to talk to them.
+/// The nodes of a [`LocalCluster`](super::LocalCluster), for code that only talks to them.
 ///
-/// Cheap to clone. It follows the cluster and does not keep it alive; once that is dropped, no
+/// Cheap to clone. It follows the cluster and does not keep it alive; once the cluster is dropped, no
 /// node runs.
 #[derive(Clone, Debug, Default)]
 pub struct Roster {
@@ -31,12 +32,12 @@ impl Roster {
     }
 
     pub(super) fn admit(&self, id: NodeId, client: NodeClient, exit: Exit) {
-        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut nodes = lock(&self.nodes);
         nodes.insert(id, (client, exit));
     }
 
     fn clients(&self, wanted: impl Fn(&Exit) -> bool) -> Vec<NodeClient> {
-        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let nodes = lock(&self.nodes);
         let wanted = nodes.values().filter(|(_, exit)| wanted(exit));
         wanted.map(|(client, _)| client.clone()).collect()
     }

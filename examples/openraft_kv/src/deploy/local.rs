@@ -15,7 +15,7 @@ use watchkeeper_scenario::{
 };
 
 use super::{Deployment, RaftKv};
-use crate::api::NodeId;
+use crate::api::{node_id, node_name};
 use crate::cluster::NodeProcess;
 use crate::{ClusterError, ClusterOptions, LocalCluster, NodeClient};
 
@@ -23,16 +23,16 @@ const NAME: &str = "local";
 /// How often a node is asked whether it serves.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
-/// Brings nodes up as child processes: kill is `SIGKILL`, pause is `SIGSTOP`, each node keeps a log.
+/// Starts nodes as child processes: kill is `SIGKILL`, pause is `SIGSTOP`, each node keeps a log.
 ///
-/// Nothing can be installed or missing: the program is the one that is running, unless another is given.
+/// It needs nothing installed: the nodes run the current program, unless another is given.
 #[derive(Clone, Debug, Default)]
 pub struct LocalDeployer {
     program: Option<PathBuf>,
 }
 
 impl LocalDeployer {
-    /// Runs the program that is running now.
+    /// Runs the current program.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -65,8 +65,8 @@ impl Deployer<RaftKv> for LocalDeployer {
         let clients = NodeClients::new();
         let mut nodes = Vec::new();
         for (id, node) in cluster.nodes() {
-            clients.insert(&name(*id), node.client().map_err(|error| failed("reach the nodes", error))?);
-            nodes.push((name(*id), Arc::downgrade(node)));
+            clients.insert(&node_name(*id), node.client().map_err(|error| failed("reach the nodes", error))?);
+            nodes.push((node_name(*id), Arc::downgrade(node)));
         }
         let control = LocalControl { nodes, clients: clients.clone() };
         let closing = cluster.closing().drop_guard();
@@ -79,7 +79,7 @@ impl Deployer<RaftKv> for LocalDeployer {
     }
 }
 
-/// The processes. Dropping it kills them; one that an action is starting is killed when the action ends, at once.
+/// The processes. Dropping it ends running actions and kills the processes.
 struct LocalNodes {
     cluster: Mutex<Option<LocalCluster>>,
     clients: NodeClients<NodeClient>,
@@ -98,10 +98,10 @@ impl RunningCluster<RaftKv> for LocalNodes {
     }
 
     async fn log(&self, node: &str) -> Option<String> {
-        self.cluster.lock().await.as_ref()?.log_tail(id(node)?)
+        self.cluster.lock().await.as_ref()?.log_tail(node_id(node)?)
     }
 
-    /// Actions on nodes that are under way end with [`ClusterError::ShutDown`].
+    /// Running actions on nodes end with [`ClusterError::ShutDown`].
     async fn shut_down(&self) -> Result<(), DeployError> {
         let mut cluster = self.cluster.lock().await;
         if let Some(up) = cluster.as_ref() {
@@ -126,7 +126,7 @@ impl LocalControl {
         found.map(|(_, node)| node).ok_or_else(|| self.unknown(node))
     }
 
-    /// What is done to one node waits for no other node.
+    /// An action on one node waits for no other node.
     async fn act(
         &self,
         action: NodeAction,
@@ -145,7 +145,7 @@ impl LocalControl {
         Ok(())
     }
 
-    /// Nodes on one machine have one network: it cannot be cut between them alone.
+    /// Nodes on one machine share its network, which cannot be cut between them.
     fn no_network(&self, action: NodeAction, node: &str) -> NodeControlError {
         match self.known(node) {
             Ok(_) => self.unsupported(action, node),
@@ -226,7 +226,7 @@ async fn ready(
     let not_ready = |last| NodeControlError::NotReady { node: node.to_owned(), within, last };
     let (clients, name) = (clients.clone(), node.to_owned());
     let address = source_fn(move || {
-        // Looked up anew in each cycle: a node that restarts may have another address.
+        // Looked up in each cycle: a node that restarts may have another address.
         let found = clients.get(&name).map(|client| ObservedSource::new(&name, client));
         async { Ok::<_, DynError>(found.into_iter().collect()) }
     });
@@ -244,14 +244,6 @@ async fn ready(
     });
     let _ = runtime.stop().await;
     served
-}
-
-fn name(id: NodeId) -> String {
-    format!("n{id}")
-}
-
-fn id(node: &str) -> Option<NodeId> {
-    node.strip_prefix('n')?.parse().ok()
 }
 
 fn failed(step: &str, source: impl Into<DynError>) -> DeployError {

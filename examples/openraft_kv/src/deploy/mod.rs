@@ -1,4 +1,4 @@
-//! The store as an application that deployers bring up.
+//! The store as an application that deployers start.
 
 #[cfg(feature = "compose")]
 pub mod compose;
@@ -24,7 +24,7 @@ impl Application for RaftKv {
     type NodeClient = NodeClient;
 }
 
-/// What a deployer is to bring up: nodes called `n1`, `n2` and so on, in no cluster yet.
+/// What a deployer starts: nodes called `n1`, `n2` and so on, in no cluster yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deployment {
     /// How many nodes, at least 1; 3.
@@ -43,11 +43,11 @@ impl Default for Deployment {
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum FormError {
-    /// There is none.
-    #[error("there is no node to form a cluster of: deploy at least one")]
+    /// There is no node.
+    #[error("there is no node to form a cluster from: deploy at least one")]
     NoNodes,
     /// A node refused or did not answer.
-    #[error("{node} does not form the cluster: check that it runs, and form it once more")]
+    #[error("{node} does not form the cluster: check that it runs, and try again")]
     Node {
         /// Which node.
         node: String,
@@ -58,9 +58,9 @@ pub enum FormError {
 
 crate::errors::debug_is_the_text!(FormError);
 
-/// Makes the nodes one cluster, by asking the first of them, and waits for a leader.
+/// Forms a cluster of the nodes through the first of them, and waits for a leader.
 ///
-/// The members are known by the addresses that the nodes tell each other, which need not be those
+/// The members are named by the addresses that the nodes use among themselves, which need not be those
 /// of the clients.
 ///
 /// # Errors
@@ -79,12 +79,5 @@ pub async fn form(clients: &NodeClients<NodeClient>, within: Duration) -> Result
         let state = node.source.state().await.map_err(refused(&node.name))?;
         members.push(Member { node_id: state.node_id, addr: state.public_addr });
     }
-    loop {
-        match first.source.init(members.clone()).await {
-            // The members are set and the election lasts: the node waits for it, not we.
-            Err(ClientError::NotLeader { leader: None, .. } | ClientError::TimedOut { .. })
-                if Instant::now() < deadline => {}
-            formed => return formed.map_err(refused(&first.name)),
-        }
-    }
+    first.source.form(&members, deadline).await.map_err(refused(&first.name))
 }

@@ -1,4 +1,4 @@
-//! How a node is told what to do: flags, a YAML file with the same names, or both.
+//! The configuration of a node: flags, a YAML file with the same names, or both.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,17 +9,17 @@ use watchkeeper::report::one_line;
 
 use crate::api::{NodeId, check_addr};
 
-/// No time-out is longer.
+/// The longest time-out.
 const HOUR: Duration = Duration::from_secs(3600);
 
-// Bytes of the parser's sentence and of the file's line that an error shows.
+// Bytes that an error shows of the parser's message and of the file's line.
 const REASON_LIMIT: usize = 400;
 const LINE_LIMIT: usize = 120;
 
 /// The flags of the `node` subcommand, which are the keys of its YAML file too.
 ///
-/// In YAML a key is written with underscores: `data_dir` for `--data-dir`. A flag wins over the
-/// file, and a key that is no flag is an error.
+/// In YAML a key is written with underscores: `data_dir` for `--data-dir`. A flag overrides the file,
+/// and an unknown key is an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeFlags {
@@ -38,7 +38,7 @@ pub struct NodeFlags {
     /// Address to serve on; port 0 lets the system pick [default: 127.0.0.1:0]
     #[arg(long, value_name = "HOST:PORT")]
     pub listen: Option<String>,
-    /// Address to tell others, where it is not the one listened on
+    /// Address where others reach the node, if it is not the one listened on
     #[arg(long, value_name = "HOST:PORT")]
     pub public_addr: Option<String>,
     /// Interval of the leader's heartbeats [default: 50]
@@ -56,7 +56,7 @@ pub struct NodeFlags {
     /// Entries between two snapshots [default: 1000]
     #[arg(long, value_name = "ENTRIES")]
     pub snapshot_after: Option<u64>,
-    /// Entries kept in the log though a snapshot has them [default: 100]
+    /// Entries kept in the log although a snapshot has them [default: 100]
     #[arg(long, value_name = "ENTRIES")]
     pub keep_log: Option<u64>,
     /// Die by SIGKILL when the process of this id, which must be the parent, dies
@@ -68,7 +68,7 @@ pub struct NodeFlags {
     pub config: Option<PathBuf>,
 }
 
-/// A complete and possible configuration of a node.
+/// A complete and valid configuration of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {
     /// Its number in the cluster.
@@ -79,7 +79,7 @@ pub struct NodeConfig {
     pub data_dir: PathBuf,
     /// Where it serves, a `host:port`.
     pub listen: String,
-    /// What it tells others, if not where it serves.
+    /// Where others reach it, if not at `listen`.
     pub public_addr: Option<String>,
     /// Interval of the leader's heartbeats.
     pub heartbeat: Duration,
@@ -91,7 +91,7 @@ pub struct NodeConfig {
     pub request_timeout: Duration,
     /// Entries between two snapshots.
     pub snapshot_after: u64,
-    /// Entries kept in the log though a snapshot has them.
+    /// Entries kept in the log although a snapshot has them.
     pub keep_log: u64,
 }
 
@@ -99,7 +99,7 @@ pub struct NodeConfig {
 #[derive(thiserror::Error)]
 pub enum ConfigError {
     /// The YAML file cannot be read.
-    #[error("cannot read the configuration {}: name a file that is there by --config", path.display())]
+    #[error("cannot read the configuration {}: give an existing file with --config", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -123,12 +123,12 @@ pub enum ConfigError {
         /// Its key in YAML.
         key: &'static str,
     },
-    /// A setting has a value that cannot work.
+    /// A setting has an invalid value.
     #[error("--{flag}: {reason}")]
     Impossible {
         /// The flag.
         flag: &'static str,
-        /// Why, and what would do.
+        /// Why, and which values are valid.
         reason: String,
     },
 }
@@ -136,7 +136,7 @@ pub enum ConfigError {
 crate::errors::debug_is_the_text!(ConfigError);
 
 impl NodeFlags {
-    /// Completes the flags from the YAML file that they name, if any. Flags win.
+    /// Completes the flags from the YAML file that they name, if any. Flags override it.
     ///
     /// # Errors
     ///
@@ -176,7 +176,7 @@ fn read_yaml(path: &Path) -> Result<NodeFlags, ConfigError> {
         .map_err(|error| ConfigError::Yaml { path: path.to_owned(), reason: reason(&error, &text) })
 }
 
-/// The parser's first line, which says where, and the line of the file: its own text has it in five lines.
+/// The parser's first line, which has the position, and the line of the file: the parser's own text has five lines.
 fn reason(error: &serde_saphyr::Error, text: &str) -> String {
     let shown = error.to_string();
     let first = shown.lines().next().unwrap_or_default();
@@ -220,7 +220,7 @@ fn id(flags: &NodeFlags) -> Result<NodeId, ConfigError> {
         (None, Some(name)) => ordinal(name).and_then(|ordinal| ordinal.checked_add(1)).ok_or_else(|| {
             impossible(
                 "id-from-name",
-                format!("`{name}` does not end in `-` and a number: expected such as kv-0"),
+                format!("`{name}` does not end in `-` and a number: expected a name such as kv-0"),
             )
         }),
         (Some(_), Some(_)) => Err(impossible("id-from-name", "give this or --id, not both")),
@@ -311,15 +311,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("node.yaml");
         std::fs::write(&path, "id: 1\nheartbaet_ms: 5\n").unwrap();
-        let said = read_yaml(&path).unwrap_err().to_string();
+        let text = read_yaml(&path).unwrap_err().to_string();
         let start = format!("the configuration {} is not usable: line 2 column 1: ", path.display());
-        assert!(said.starts_with(&start) && said.lines().count() == 1, "{said}");
-        assert!(said.contains("unknown field `heartbaet_ms`, expected one of id,"), "{said}");
-        assert!(said.ends_with(" in `heartbaet_ms: 5`"), "{said}");
+        assert!(text.starts_with(&start) && text.lines().count() == 1, "{text}");
+        assert!(text.contains("unknown field `heartbaet_ms`, expected one of id,"), "{text}");
+        assert!(text.ends_with(" in `heartbaet_ms: 5`"), "{text}");
     }
 
     #[test]
-    fn a_wrong_value_is_shown_and_a_long_one_is_cut() {
+    fn a_wrong_value_is_shown_and_a_long_one_is_truncated() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("node.yaml");
         let read = |yaml: &str| {

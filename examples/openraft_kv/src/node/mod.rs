@@ -27,16 +27,16 @@ use crate::http::Http;
 pub use config::{ConfigError, NodeConfig, NodeFlags};
 pub use parent::{ParentError, exit_with_parent};
 
-/// How long requests under way may take to end once the node is to stop.
+/// How long running requests may take to end once the node is to stop.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Why a node cannot start, or had to stop.
 #[derive(thiserror::Error)]
 pub enum NodeError {
-    /// The configuration cannot work.
+    /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The parent to die with is not there.
+    /// The given process is not the parent.
     #[error(transparent)]
     Parent(#[from] ParentError),
     /// The address cannot be listened on.
@@ -48,7 +48,7 @@ pub enum NodeError {
         #[source]
         source: io::Error,
     },
-    /// Others cannot be told where the node is.
+    /// The node has no address for others.
     #[error("{addr} is not an address that others can connect to: give --public-addr")]
     NoPublicAddr {
         /// The address listened on.
@@ -57,7 +57,7 @@ pub enum NodeError {
     /// The data directory cannot be used.
     #[error(transparent)]
     Store(#[from] OpenError),
-    /// Raft cannot start from what is stored, or has stopped.
+    /// Raft cannot start from the stored data, or has stopped.
     #[error("Raft has stopped: the store may be damaged or the disk full")]
     Raft(#[source] Box<Fatal<NodeId>>),
 }
@@ -66,7 +66,7 @@ crate::errors::debug_is_the_text!(NodeError);
 
 /// A node that has its port and its data, and is ready to serve.
 ///
-/// From [`start`](Self::start) on connections are taken; they are answered from
+/// Connections are accepted from [`start`](Self::start) on, and answered from
 /// [`serve_until`](Self::serve_until) on.
 pub struct Node {
     id: NodeId,
@@ -81,7 +81,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`NodeError`]; nothing is left behind then, neither on disk nor running.
+    /// [`NodeError`]; then nothing is left, neither on disk nor running.
     pub async fn start(config: NodeConfig) -> Result<Self, NodeError> {
         config.check()?;
         let (listener, public_addr) = listen(&config).await?;
@@ -91,7 +91,7 @@ impl Node {
             http: Http::new(),
             cluster: config.cluster.as_str().into(),
             me: config.id,
-            // Short of the shortest election, so that a node that is back hears of its leader.
+            // No longer than the shortest election timeout, so that a node that is back hears from its leader in time.
             backoff: config.election_min,
         };
         let raft_config = Arc::new(config.raft());
@@ -120,11 +120,11 @@ impl Node {
         &self.public_addr
     }
 
-    /// Serves until `stop` is ready, then ends the requests under way and stops Raft.
+    /// Serves until `stop` is ready, then ends the running requests and stops Raft.
     ///
     /// # Errors
     ///
-    /// [`NodeError::Raft`] when Raft stopped by itself, for a failing disk or a defect.
+    /// [`NodeError::Raft`] when Raft stopped by itself, because of a failing disk or a defect.
     pub async fn serve_until(self, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
         let (stopping, stopped) = oneshot::channel::<()>();
         let server = axum::serve(self.listener, self.router).with_graceful_shutdown(async {
@@ -161,7 +161,7 @@ async fn listen(config: &NodeConfig) -> Result<(TcpListener, String), NodeError>
     }
 }
 
-/// Ends when Raft does, with the reason.
+/// Waits until Raft stops, and returns the reason.
 async fn death(raft: &Raft) -> Fatal<NodeId> {
     let mut metrics = raft.metrics();
     match metrics.wait_for(|m| m.running_state.is_err()).await {
@@ -169,12 +169,12 @@ async fn death(raft: &Raft) -> Fatal<NodeId> {
             Err(fatal) => fatal.clone(),
             Ok(()) => Fatal::Stopped,
         },
-        // The sender is gone without a last word.
+        // The sender was dropped without a reason.
         Err(_) => Fatal::Panicked,
     }
 }
 
-/// Writes each change of role, term and leader to the log.
+/// Logs each change of role, term and leader.
 async fn log_changes(raft: Raft) {
     let mut metrics = raft.server_metrics();
     let mut last = None;

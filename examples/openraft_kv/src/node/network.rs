@@ -33,7 +33,7 @@ pub(super) struct NetworkFactory {
     pub(super) backoff: Duration,
 }
 
-/// The way to one member.
+/// The connection to one member.
 #[derive(Debug)]
 pub(super) struct Peer {
     network: NetworkFactory,
@@ -77,8 +77,8 @@ impl Peer {
     }
 
     /// Unreachable makes openraft wait before it tries again; a network error and a time-out do
-    /// not. A stopped process takes connections and never answers, which is a time-out for ever:
-    /// after a few it is as good as unreachable.
+    /// not. A paused process accepts connections and never answers: after a few time-outs it counts
+    /// as unreachable.
     fn failure<E: Error>(&self, action: RPCTypes, error: CallError) -> Failure<E> {
         match error {
             CallError::TimedOut(timeout) if self.consecutive_timeouts < PATIENCE => {
@@ -173,7 +173,7 @@ mod tests {
             let option = RPCOption::new(Duration::from_millis(100));
             last = peer.vote(request, option).await.err();
         }
-        last.expect("nobody there can vote")
+        last.expect("no server there can vote")
     }
 
     /// A server that does the same with every connection, and counts them.
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_silent_peer_is_slow_at_first_and_then_unreachable() {
+    async fn a_silent_peer_times_out_at_first_and_is_then_unreachable() {
         let (addr, connections) = serve(None).await;
         let error = vote_at(&addr, PATIENCE - 1).await;
         assert!(matches!(error, RPCError::Timeout(_)), "{error:?}");
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_breaks_is_worth_another_try() {
+    async fn a_connection_that_breaks_is_a_network_error() {
         let (addr, _) = serve(Some("")).await;
         let error = vote_at(&addr, 1).await;
         assert!(matches!(error, RPCError::Network(_)), "{error:?}");

@@ -2,7 +2,7 @@
 
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
-/// The parent is gone already, or was never the one that was named.
+/// Why this process cannot be made to die with its parent.
 #[derive(thiserror::Error)]
 pub enum ParentError {
     /// The kernel refused.
@@ -19,9 +19,9 @@ crate::errors::debug_is_the_text!(ParentError);
 
 /// Has the kernel kill this process when its parent, which must be `pid`, dies.
 ///
-/// The signal is `SIGKILL`, sent by the kernel: it comes when the parent itself was killed, and
-/// also when this process is stopped. To Linux the parent is the thread that started this
-/// process, so that thread must live as long as the node should.
+/// The kernel sends `SIGKILL`, also when the parent itself was killed or this process is paused. For
+/// Linux the parent is the thread that started this process: that thread must live as long as the node
+/// should.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! What Raft replicates here.
+//! The types that Raft works on here.
 
 use std::io::Cursor;
 
@@ -22,16 +22,16 @@ pub type Raft = openraft::Raft<TypeConfig>;
 pub type Entry = openraft::Entry<TypeConfig>;
 /// A position in the Raft log.
 pub type LogId = openraft::LogId<NodeId>;
-/// A membership and where in the log it stands.
+/// A membership and its position in the log.
 pub type StoredMembership = openraft::StoredMembership<NodeId, openraft::BasicNode>;
 /// What a snapshot contains.
 pub type SnapshotMeta = openraft::SnapshotMeta<NodeId, openraft::BasicNode>;
-/// What stops Raft for good.
+/// An error of the store, which stops Raft.
 pub type StorageError = openraft::StorageError<NodeId>;
 /// Raft's latest vote.
 pub type Vote = openraft::Vote<NodeId>;
 
-/// What applying an entry of the log came to.
+/// The result of applying a log entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AppliedEntry {
     /// The entry is Raft's own: blank, or a membership.

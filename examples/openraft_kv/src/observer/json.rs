@@ -1,11 +1,12 @@
-//! The cluster as JSON, for those who look into it by path.
+//! The cluster as JSON, for readers that select by path.
 
 use serde_json::{Map, Value, json};
 
 use super::{ClusterView, NodeView, Presence};
+use crate::api::node_name;
 
 impl ClusterView {
-    /// Shows it as JSON; nodes go by their names.
+    /// The view as JSON, with the nodes by their names.
     ///
     /// ```json
     /// {
@@ -16,16 +17,16 @@ impl ClusterView {
     /// }
     /// ```
     ///
-    /// What a node says is its last answer, fresh or not; all of it is null if it never answered, in a wait also if
-    /// it has not answered since the wait's start.
+    /// The fields of a node are those of its last answer, fresh or not. They are null if it never answered; in a wait,
+    /// if it has not answered since the wait's start.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let nodes: Map<_, _> = self.nodes.iter().map(|(name, view)| (name.to_string(), node(view))).collect();
         json!({
-            "leader": self.leader.map(|leader| format!("n{}", leader.node_id)),
+            "leader": self.leader.map(|leader| node_name(leader.node_id)),
             "term": self.term,
             "applied": self.applied,
-            "voters": self.voters.iter().map(|id| format!("n{id}")).collect::<Vec<_>>(),
+            "voters": self.voters.iter().copied().map(node_name).collect::<Vec<_>>(),
             "present": self.present().count(),
             "nodes": nodes,
         })

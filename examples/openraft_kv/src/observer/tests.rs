@@ -1,4 +1,4 @@
-//! What is made of the nodes' answers.
+//! What the observer derives from the nodes' answers.
 
 use serde_json::json;
 use tokio::sync::watch;
@@ -9,7 +9,7 @@ use watchkeeper::{ObservationConfig, ObservationRuntime, StaticSourceProvider};
 
 use super::*;
 
-/// A node that says who leads in which term; node 0 leads nobody.
+/// A node that names the leader in a term; 0 is no leader.
 fn node(id: NodeId, leader: NodeId, term: u64, presence: Presence) -> (Arc<str>, NodeView) {
     let state = NodeState {
         node_id: id,
@@ -34,7 +34,7 @@ fn node(id: NodeId, leader: NodeId, term: u64, presence: Presence) -> (Arc<str>,
 }
 
 #[test]
-fn a_leader_is_agreed_on_by_a_quorum_of_those_that_can_be_believed() {
+fn a_leader_is_agreed_on_by_a_quorum_of_the_present_voters() {
     use Presence::{Present, Stale};
     let refused = || Presence::Failing("refused".to_owned());
     let cases = [
@@ -63,7 +63,7 @@ fn a_leader_is_agreed_on_by_a_quorum_of_those_that_can_be_believed() {
 }
 
 #[test]
-fn nodes_and_events_of_a_view_count_for_a_tap() {
+fn nodes_and_events_add_to_the_weight_of_a_view() {
     let view = |nodes: NodeId| {
         let nodes = (1..=nodes).map(|id| node(id, 1, 1, Presence::Present));
         ClusterView::derive(nodes.collect(), &ClusterView::default())
@@ -76,18 +76,18 @@ fn nodes_and_events_of_a_view_count_for_a_tap() {
 }
 
 #[test]
-fn a_cluster_that_is_gone_and_comes_back_is_told_as_such() {
+fn the_loss_and_return_of_a_cluster_are_events() {
     let up = || (1..=3).map(|id| node(id, 1, 4, Presence::Present)).collect();
     let down = || (1..=3).map(|id| node(id, 1, 4, Presence::Failing("refused".to_owned()))).collect();
     let first = ClusterView::derive(up(), &ClusterView::default());
     let gone = ClusterView::derive(down(), &first);
     let back = ClusterView::derive(up(), &gone);
-    let told = |events: Vec<ClusterEvent>| events.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let lines = |events: Vec<ClusterEvent>| events.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(
-        told(gone.since(&first)),
+        lines(gone.since(&first)),
         ["n1 is lost: refused", "n2 is lost: refused", "n3 is lost: refused", "no leader is agreed on"],
     );
-    assert_eq!(told(back.since(&gone)), ["n1 is back", "n2 is back", "n3 is back", "leader is n1 (term 4)"]);
+    assert_eq!(lines(back.since(&gone)), ["n1 is back", "n2 is back", "n3 is back", "leader is n1 (term 4)"]);
 }
 
 #[test]
@@ -96,14 +96,14 @@ fn as_json_nodes_go_by_their_names() {
     let unseen = (name, NodeView { state: None, ..unseen });
     let nodes = [node(1, 1, 4, Presence::Present), node(2, 1, 4, Presence::Present), unseen];
     let view = ClusterView::derive(nodes.into(), &ClusterView::default());
-    let said = |presence: &str, role: &str| json!({ "presence": presence, "role": role, "term": 4, "applied": 4, "kv": {} });
+    let present = |presence: &str, role: &str| json!({ "presence": presence, "role": role, "term": 4, "applied": 4, "kv": {} });
     assert_eq!(
         view.to_json(),
         json!({
             "leader": "n1", "term": 4, "applied": 4, "voters": ["n1", "n2", "n3"], "present": 2,
             "nodes": {
-                "n1": said("present", "leader"),
-                "n2": said("present", "follower"),
+                "n1": present("present", "leader"),
+                "n2": present("present", "follower"),
                 "n3": { "presence": "unseen", "role": null, "term": null, "applied": null, "kv": null },
             },
         })
@@ -158,22 +158,22 @@ fn what_was_asked_of_a_node_before_does_not_count() {
         assert!(unseen.clone().all(|node| node.state.is_none()), "{what}");
         assert_eq!(seen.voters, BTreeSet::from([1, 2, 3]), "{what}");
     }
-    let nobody: BTreeMap<_, _> = (1..=3).map(|id| asked(id, began, 100, None)).collect();
-    let view = ClusterView::derive(nobody, &ClusterView::default());
+    let old: BTreeMap<_, _> = (1..=3).map(|id| asked(id, began, 100, None)).collect();
+    let view = ClusterView::derive(old, &ClusterView::default());
     let seen = RaftObserver::asked_since(&view, began + Duration::from_secs(1)).unwrap();
     assert_eq!((seen.leader, seen.term), (None, 4), "terms only grow");
-    assert_eq!(seen.voters, BTreeSet::new(), "nobody has said so since");
+    assert_eq!(seen.voters, BTreeSet::new(), "no node has answered since");
 }
 
-/// Which events come of what, and when that was asked for, in milliseconds; none for silence.
+/// The events, and when their answers were asked for, in milliseconds; none for silence.
 fn dated(events: &[ClusterEvent], began: Instant) -> Vec<(String, Option<u128>)> {
     let millis = |at: Instant| at.saturating_duration_since(began).as_millis();
     events.iter().map(|event| (event.to_string(), event.asked_at().map(millis))).collect()
 }
 
-/// An event counted by its cycle, though it came of a probe that was asked before.
+/// An event counted by its cycle, although its probe began before.
 #[test]
-fn an_event_is_dated_by_the_oldest_answer_that_it_takes() {
+fn an_event_is_dated_by_the_oldest_answer_that_it_needs() {
     let began = Instant::now();
     let view = |times: [(u64, Option<u64>); 3], before: &ClusterView| {
         let nodes = (1..).zip(times).map(|(id, (answered, failed))| asked(id, began, answered, failed));
@@ -193,7 +193,7 @@ fn an_event_is_dated_by_the_oldest_answer_that_it_takes() {
     ]
     .map(|(event, at)| (event.to_owned(), Some(at)));
     assert_eq!(dated(&up.since(&nothing), began), expected);
-    // It takes the leader's own answer, however old.
+    // It needs the leader's own answer, however old.
     let late = view([(400, None), (500, None), (700, None)], &nothing);
     (expected[0].1, expected[4].1) = (Some(400), Some(400));
     assert_eq!(dated(&late.since(&nothing), began), expected);
@@ -214,19 +214,19 @@ fn an_event_is_dated_by_the_oldest_answer_that_it_takes() {
 }
 
 const INTERVAL: Duration = Duration::from_millis(100);
-/// So long that no answer turns too old.
+/// So long that no answer becomes too old.
 const STALE_AFTER: Duration = Duration::from_hours(1);
 const SOON: Duration = Duration::from_secs(2);
 
-/// What nodes answer; those that are not in it hang.
+/// The answers of nodes; those that are missing hang.
 #[derive(Default)]
 struct Answers {
     of: BTreeMap<String, NodeState>,
-    /// Probes that were begun at this moment or later hang as well.
+    /// Probes that began at this moment or later hang as well.
     until: Option<Instant>,
 }
 
-/// Nodes that answer what they are let to.
+/// Nodes whose answers the test sets.
 struct Nodes {
     answers: watch::Sender<Answers>,
     runtime: ObservationRuntime<RaftObserver>,
@@ -269,11 +269,11 @@ impl Nodes {
         self.answers.send_modify(|answers| answers.until = Some(Instant::now()));
     }
 
-    /// All of so many hang, and the observer has seen that nobody answers.
+    /// All nodes hang, and the observer has seen that none answers.
     async fn fall_silent(&self, count: NodeId) {
         self.hang(1..=count);
-        let nobody = |cluster: &ClusterView| cluster.present().count() == 0;
-        self.runtime.handle().eventually("nobody answers", nobody).within(SOON).await.unwrap();
+        let none = |cluster: &ClusterView| cluster.present().count() == 0;
+        self.runtime.handle().eventually("no node answers", none).within(SOON).await.unwrap();
     }
 
     fn hang(&self, nodes: impl IntoIterator<Item = NodeId>) {
@@ -289,7 +289,7 @@ fn leads(id: NodeId) -> impl Fn(&ClusterView) -> bool {
     move |cluster| cluster.leader.is_some_and(|leader| leader.node_id == id)
 }
 
-/// It stayed agreed on for as long as its last answer was fresh.
+/// It stayed the agreed leader for as long as its last answer was fresh.
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_hangs_is_agreed_on_no_more_though_its_answer_is_fresh() {
     let nodes = Nodes::observed(3).await;
@@ -300,7 +300,7 @@ async fn a_leader_that_hangs_is_agreed_on_no_more_though_its_answer_is_fresh() {
     let is_stale = |c: &ClusterView| c.nodes["n1"].presence == Presence::Stale;
     handle.eventually("n1 is stale", is_stale).within(SOON).await.unwrap();
     let seen = handle.latest_snapshot().unwrap();
-    assert_eq!(seen.value.leader, None, "also to whom everything counts");
+    assert_eq!(seen.value.leader, None, "also where everything counts");
     nodes.agree(3, 1, 4);
     handle.eventually("n1 leads again", leads(1)).within(SOON).await.unwrap();
 }
@@ -347,9 +347,9 @@ async fn an_event_of_probes_that_were_asked_before_the_mark_does_not_count() {
     handle.event("a leader is elected", elected).after(mark).within(SOON).await.unwrap();
 }
 
-/// What the events say of a cluster.
+/// A cluster as its events describe it.
 #[derive(Debug, Default, PartialEq)]
-struct Told {
+struct Folded {
     present: BTreeSet<Arc<str>>,
     leader: Option<Leader>,
     voters: BTreeSet<NodeId>,
@@ -357,7 +357,7 @@ struct Told {
     applied: u64,
 }
 
-impl Told {
+impl Folded {
     fn shown(view: &ClusterView) -> Self {
         let present = view.present().map(|(name, _)| Arc::clone(name)).collect();
         let ClusterView { leader, voters, term, applied, .. } = view.clone();
@@ -386,19 +386,23 @@ impl Told {
     }
 }
 
-/// What a node says in a script.
+/// What a node answers in a script.
 #[derive(Clone, Copy)]
 enum Says {
-    /// Who leads in which term.
+    /// This node leads in this term.
     Leads(NodeId, u64),
     Refuses,
     /// Until the next poll.
     Hangs,
 }
 
-type Said = BTreeMap<String, Result<NodeState, String>>;
+type Script = BTreeMap<String, Result<NodeState, String>>;
 
-fn said(id: NodeId, says: Says, voters: &BTreeSet<NodeId>) -> Option<(String, Result<NodeState, String>)> {
+fn scripted(
+    id: NodeId,
+    says: Says,
+    voters: &BTreeSet<NodeId>,
+) -> Option<(String, Result<NodeState, String>)> {
     let name = format!("n{id}");
     match says {
         Says::Hangs => None,
@@ -422,17 +426,17 @@ async fn events_add_up_to_the_cluster_and_no_interruption_loses_one() {
         vec![(1, Hangs), (2, Hangs), (4, Refuses)],
         vec![(1, Leads(4, 7)), (2, Leads(4, 7)), (4, Leads(4, 7))],
     ];
-    let (now, _) = watch::channel(Said::new());
+    let (now, _) = watch::channel(Script::new());
     let asked = now.clone();
     let observer = move || {
         let asked = asked.clone();
         RaftObserver::asking(move |node: ObservedSource<NodeClient>| {
-            let mut said = asked.subscribe();
+            let mut script = asked.subscribe();
             async move {
-                // Each answer is awaited.
+                // Every answer takes an await.
                 tokio::time::sleep(Duration::from_millis(5)).await;
-                let said = said.wait_for(|said| said.contains_key(&node.name)).await?;
-                Ok(said[&node.name].clone()?)
+                let script = script.wait_for(|script| script.contains_key(&node.name)).await?;
+                Ok(script[&node.name].clone()?)
             }
         })
     };
@@ -442,12 +446,12 @@ async fn events_add_up_to_the_cluster_and_no_interruption_loses_one() {
         let now = now.clone();
         check = check.poll(move || {
             let voters = nodes.iter().map(|(id, _)| *id).collect();
-            now.send_replace(nodes.iter().filter_map(|(id, says)| said(*id, *says, &voters)).collect());
+            now.send_replace(nodes.iter().filter_map(|(id, says)| scripted(*id, *says, &voters)).collect());
             let source = |(id, _): &(NodeId, Says)| (format!("n{id}"), NodeClient::new("127.0.0.1:1"));
             nodes.iter().map(source).collect::<Vec<_>>()
         });
     }
-    let checked = check.folding(Told::shown, Told::take).run().await.unwrap();
+    let checked = check.folding(Folded::shown, Folded::take).run().await.unwrap();
     assert_eq!((checked.succeeded, checked.failed), (7, 0));
     assert!(checked.events >= 20 && checked.interruptions >= 7, "{checked:?}");
 }

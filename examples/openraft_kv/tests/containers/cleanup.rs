@@ -1,4 +1,4 @@
-//! Nothing is left behind, however a cluster ends.
+//! Nothing is left, however a cluster ends.
 
 use openraft_kv::deploy::compose::ComposeDeployer;
 use openraft_kv::deploy::{Deployment, RaftKv};
@@ -33,7 +33,7 @@ async fn a_deployment_that_is_dropped_half_way_leaves_nothing() {
     engine.comes_to_end_as_it_began().await;
 }
 
-/// As when Ctrl-C ends a program meanwhile.
+/// As when Ctrl-C ends a program during its deployment.
 #[test]
 fn a_runtime_that_ends_during_a_deployment_leaves_nothing() {
     let observing = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -45,7 +45,7 @@ fn a_runtime_that_ends_during_a_deployment_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn nodes_that_end_at_once_fail_the_deployment_with_their_last_words() {
+async fn nodes_that_end_at_once_fail_the_deployment_with_the_end_of_their_log() {
     let engine = Engine::alone().await;
     let node_flags = ["--election-min-ms", "it's no number"].map(str::to_owned).to_vec();
     let deployment = Deployment { node_flags, ..Deployment::default() };

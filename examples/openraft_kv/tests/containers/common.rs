@@ -1,4 +1,4 @@
-//! What the tests share. Whatever they wait for, they observe.
+//! What the tests share. Every wait is on an observation.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -22,10 +22,10 @@ pub(crate) const INTERVAL: Duration = Duration::from_millis(50);
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
-/// How many containers, networks and volumes carry the label, of whatever cluster.
+/// The containers, networks and volumes of any cluster, by the label.
 pub(crate) type Labelled = [usize; 3];
 
-/// The engine, for one test at a time: others would count as left behind.
+/// The engine, for one test at a time: parts of another test would count as left.
 pub(crate) struct Engine {
     pub(crate) docker: Docker,
     /// What a test that failed just before may not have taken down yet.
@@ -55,7 +55,7 @@ impl Engine {
     pub(crate) async fn comes_to_end_as_it_began(self) {
         let before = self.before.len();
         self.eventually("nothing is left", move |labelled| labelled.iter().sum::<usize>() <= before).await;
-        // Nothing comes back either: what was asked for before is answered by now.
+        // Nothing comes back either: all earlier requests are done by now.
         self.ends_as_it_began().await;
     }
 
@@ -114,7 +114,7 @@ pub(crate) async fn deploy() -> Box<dyn RunningCluster<RaftKv>> {
     Deployer::<RaftKv>::deploy(&ComposeDeployer::new(), &Deployment::default()).await.unwrap()
 }
 
-/// A formed cluster of three under observation, and who leads it.
+/// A formed cluster of three under observation, and its leader.
 pub(crate) async fn observed() -> (Box<dyn RunningCluster<RaftKv>>, ObservationRuntime<RaftObserver>, NodeId)
 {
     let cluster = deploy().await;

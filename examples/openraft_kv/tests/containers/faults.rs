@@ -14,8 +14,9 @@ use crate::contract::{self, State};
 #[tokio::test]
 async fn the_failover_scenario_holds() {
     let engine = Engine::alone().await;
-    let told = Failover { interval: INTERVAL, all: true, keep: None, timeline: Timeline::new(Style::Plain) };
-    let scenario = failover(Deployment::default(), told).unwrap();
+    let settings =
+        Failover { interval: INTERVAL, all: true, keep: None, timeline: Timeline::new(Style::Plain) };
+    let scenario = failover(Deployment::default(), settings).unwrap();
     let report = scenario.run(&ComposeDeployer::new()).await.unwrap();
     assert_eq!(report.deployer, "compose");
     engine.ends_as_it_began().await;
@@ -36,7 +37,7 @@ async fn a_killed_leader_is_replaced_and_comes_back_with_its_data() {
         .within(SOON)
         .await
         .unwrap();
-    // Its address is gone, so that nothing refuses: it fails, or it was not heard of since.
+    // Its address is gone, so that nothing refuses: it fails, or it has not answered since.
     assert_ne!(*presence(&elected.value, first), Presence::Present);
     write(&handle, ("after", "value", 1)).await.unwrap();
     let log = cluster.log(&name(first)).await.expect("a dead node's log is kept");
@@ -65,7 +66,7 @@ async fn a_paused_node_turns_stale_while_the_others_stay_fresh() {
         .within(SOON)
         .await
         .unwrap();
-    assert!(handle.freshness().is_fresh(), "the loop runs on");
+    assert!(handle.freshness().is_fresh(), "the runtime goes on");
 
     control.resume(&name(paused)).await.unwrap();
     handle.eventually("all are back", |c| c.all(|_| true)).within(SOON).await.unwrap();
@@ -100,7 +101,7 @@ async fn a_leader_that_is_cut_off_turns_stale_and_the_rest_elect_another() {
         .within(SOON)
         .await
         .unwrap();
-    assert_ne!(*presence(&elected.value, cut), Presence::Present, "nothing of it is believed");
+    assert_ne!(*presence(&elected.value, cut), Presence::Present, "its answers do not count");
     write(&handle, ("while", "cut", 1)).await.unwrap();
 
     control.rejoin(&name(cut)).await.unwrap();
@@ -118,7 +119,7 @@ async fn a_leader_that_is_cut_off_turns_stale_and_the_rest_elect_another() {
     engine.ends_as_it_began().await;
 }
 
-/// The restart had a network without the cut, and nothing said so.
+/// The restarted node had a network without the cut, and nothing reported that.
 #[tokio::test]
 async fn a_node_that_is_cut_off_stays_so_when_it_restarts() {
     let engine = Engine::alone().await;
@@ -131,7 +132,7 @@ async fn a_node_that_is_cut_off_stays_so_when_it_restarts() {
     let cut = control.wait_ready("n2", short).await.unwrap_err().to_string();
     assert!(cut.contains("its container is running"), "{cut}");
 
-    // As a person would, behind the cluster's back: it is cut off when the engine's event comes.
+    // Not through the cluster: it is cut off when the engine's event comes.
     engine.docker.restart_container(&ids["n2"], None::<RestartContainerOptions>).await.unwrap();
     let cut_again = async { while control.wait_ready("n2", short).await.is_ok() {} };
     tokio::time::timeout(SOON, cut_again).await.expect("it is cut off again");
@@ -165,7 +166,7 @@ async fn each_action_answers_as_the_contract_says() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_done_says_why() {
+async fn an_impossible_action_is_an_error_with_its_reason() {
     let engine = Engine::alone().await;
     let cluster = crate::common::deploy().await;
     let control = cluster.node_control();

@@ -24,7 +24,7 @@ async fn a_removed_container_leaves_and_a_stopped_one_stays() {
         .unwrap();
     assert_eq!(stopped.value.nodes.len(), 3);
 
-    // Behind the cluster's back, as a person would: its clients follow.
+    // Not through the cluster: its clients follow.
     let (_, ids) = containers(&engine.docker).await;
     let force = RemoveContainerOptions { force: true, ..RemoveContainerOptions::default() };
     engine.docker.remove_container(&ids["n2"], Some(force)).await.unwrap();
@@ -38,7 +38,7 @@ async fn a_removed_container_leaves_and_a_stopped_one_stays() {
 }
 
 #[tokio::test]
-async fn nodes_that_come_back_elsewhere_are_followed_by_whoever_knows_the_label() {
+async fn nodes_that_come_back_elsewhere_are_followed_by_their_label() {
     let engine = Engine::alone().await;
     let cluster = deploy().await;
     form(&cluster.node_clients(), SOON).await.unwrap();
@@ -50,7 +50,7 @@ async fn nodes_that_come_back_elsewhere_are_followed_by_whoever_knows_the_label(
     let addr = |node| found.clients().get(node).unwrap().addr().to_owned();
     let before = [addr("n1"), addr("n2")];
 
-    // The engine gives out the lowest address that is free: started in another order they swap.
+    // The engine assigns the lowest free address: started in another order they swap.
     for node in ["n1", "n2"] {
         control.kill(node).await.unwrap();
     }
@@ -59,7 +59,7 @@ async fn nodes_that_come_back_elsewhere_are_followed_by_whoever_knows_the_label(
         control.start(node).await.unwrap();
     }
     handle.eventually("all are back", |c| c.leader.is_some() && c.all(|_| true)).within(SOON).await.unwrap();
-    assert_ne!([addr("n1"), addr("n2")], before, "the test is of nodes that have moved");
+    assert_ne!([addr("n1"), addr("n2")], before, "the nodes have moved");
     assert_eq!(cluster.node_clients().get("n1").unwrap().addr(), addr("n1"), "the cluster's own clients too");
     assert_eq!(cluster.node_clients().get("n2").unwrap().addr(), addr("n2"));
 

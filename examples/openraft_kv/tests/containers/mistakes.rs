@@ -1,4 +1,4 @@
-//! A file with a mistake is one error that names the file and, where there is one, the line.
+//! A mistake in a file is one error that names the file and, if there is one, the line.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::common::{Engine, Labelled};
 
 const COMPOSE: &str = "docker-compose.yml";
 
-/// A copy of the files with `from` made `to` in `file`, and the line where that is.
+/// A copy of the files with `from` replaced by `to` in `file`, and the line of that.
 fn changed(file: &str, from: &str, to: &str) -> (TempDir, usize) {
     let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/compose");
     let folder = tempfile::tempdir().unwrap();

@@ -1,11 +1,11 @@
-//! What [`NodeControl`] says that each action answers, tried on one node. Every deployer that has the actions runs this.
+//! What [`NodeControl`] documents for each action, tried on one node. Every deployer that has the actions runs this.
 
 use std::error::Error;
 use std::time::Duration;
 
 use watchkeeper_scenario::{NodeAction, NodeControl, NodeControlError};
 
-/// How a node is.
+/// The state of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     Runs,
@@ -13,7 +13,7 @@ pub(crate) enum State {
     Down,
 }
 
-/// What an action answers: how the node is then, or words of the reason why it was not done.
+/// The result of an action: the state of the node, or a part of the error.
 type Answer = Result<State, &'static str>;
 
 const TABLE: [(State, NodeAction, Answer); 18] = {
@@ -46,11 +46,11 @@ const ACTIONS: [NodeAction; 6] = {
     [Start, Stop, Restart, Kill, Pause, Resume]
 };
 
-/// How long an answer may take that is to come at once: nothing waits for it to pass.
+/// The limit for answers that are to come at once.
 const AT_ONCE: Duration = Duration::from_secs(15);
 
-/// Tries each action on `node` in each state, and on a node that there is not. `is` says whether the node is so; it runs
-/// at first, and at the end.
+/// Tries each action on `node` in each state, and on an unknown node. `is` returns whether the node is in a state. The
+/// node runs at the beginning and at the end.
 pub(crate) async fn holds(control: &dyn NodeControl, node: &str, is: impl AsyncFn(State) -> bool) {
     for (state, action, expected) in TABLE {
         let what = format!("{action} of a node that is {state:?}");
@@ -90,11 +90,11 @@ fn is_unknown(answered: Result<(), NodeControlError>, there_is: &str, what: &str
             assert_eq!(node, "no-such-node", "{what}");
             assert!(known.iter().any(|known| known == there_is), "{what}: {known:?}");
         }
-        other => panic!("{what} of a node that there is not: answered {other:?}"),
+        other => panic!("{what} of an unknown node: answered {other:?}"),
     }
 }
 
-/// Tries each action on `node`, which was one, after the cluster was shut down.
+/// Tries each action on `node` after the cluster was shut down.
 pub(crate) async fn holds_after_the_end(control: &dyn NodeControl, node: &str) {
     for action in ACTIONS {
         match act(control, action, node).await {

@@ -22,7 +22,7 @@ async fn main() -> ExitCode {
         // Each scenario starts a cluster of processes.
         .max_concurrent_scenarios(1)
         .fail_on_skipped();
-    // Nextest has arguments of its own.
+    // Nextest passes its own arguments.
     let run = if std::env::var_os("NEXTEST").is_some() { run.with_default_cli() } else { run };
     finish_run(&run.run(FEATURES).await)
 }

@@ -1,4 +1,4 @@
-//! What the features say beyond the steps of `watchkeeper-cucumber`: what happens to the cluster.
+//! The steps in addition to those of `watchkeeper-cucumber`: what is done to the cluster.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -29,7 +29,7 @@ pub(crate) struct World {
 struct Running {
     cluster: LocalCluster,
     raft: ObservationHandle<RaftObserver>,
-    /// The node that something was last done to.
+    /// The node of the last action.
     last: NodeId,
 }
 

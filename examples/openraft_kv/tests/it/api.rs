@@ -1,4 +1,4 @@
-//! What the HTTP API answers, above all to bad requests.
+//! The answers of the HTTP API, above all to bad requests.
 
 use openraft_kv::api::{ErrorCode, Role};
 use openraft_kv::{ClientError, NodeClient};
@@ -122,7 +122,7 @@ async fn a_follower_names_the_leader() {
 }
 
 #[tokio::test]
-async fn a_repeated_serial_is_answered_like_the_first_and_applied_once() {
+async fn a_repeated_serial_gets_the_first_answer_and_is_applied_once() {
     let mut cluster = formed(options(1)).await;
     let clients = cluster.clients();
     let first = write(&clients, "a", "1", 5).await;
@@ -167,8 +167,8 @@ async fn each_client_error_names_the_node() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = closed.local_addr().unwrap().to_string();
     drop(closed);
-    let nobody = NodeClient::new(addr.as_str()).expecting("c", 4);
-    let error = nobody.state().await.unwrap_err();
+    let unreachable = NodeClient::new(addr.as_str()).expecting("c", 4);
+    let error = unreachable.state().await.unwrap_err();
     assert!(matches!(error, ClientError::Unreachable { .. }), "{error:?}");
     let text = error.to_string();
     assert!(text.contains("node 4") && text.contains(&addr), "{text}");

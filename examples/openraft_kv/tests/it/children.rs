@@ -1,4 +1,4 @@
-//! The child processes of a local cluster: none may be left, whatever happens.
+//! The child processes of a local cluster: none may be left.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -58,7 +58,7 @@ fn a_cluster_can_be_dropped_where_there_is_no_runtime() {
     assert!(roster.running().is_empty());
 }
 
-/// To Linux the thread that starts a process is its parent, and nodes die with their parent.
+/// For Linux the thread that starts a process is its parent, and nodes die with their parent.
 #[tokio::test]
 async fn nodes_outlive_the_thread_that_started_the_cluster() {
     let start = || {
@@ -142,11 +142,11 @@ cluster=$(dirname "$data")
     path
 }
 
-/// The start said that all was well, with two nodes of three.
+/// The start succeeded with two nodes of three.
 #[tokio::test]
 async fn a_node_that_dies_while_the_others_start_fails_the_start() {
     let directory = TempDir::new().unwrap();
-    // The others serve when nothing is left of the first one, not even a zombie.
+    // The others serve only when nothing is left of the first one, not even a zombie.
     let program = r#"
 if [ "$id" = 1 ]; then
     echo $$ > "$cluster/new" && mv "$cluster/new" "$cluster/first"
@@ -165,7 +165,7 @@ exec sleep 1000
     assert!(text.contains("exit status: 9") && text.contains("out of memory"), "{text}");
 }
 
-/// The start waited for the end of the program, for ever.
+/// The start waited for the end of the program without a limit.
 #[tokio::test]
 async fn a_program_that_closes_its_output_is_given_up_after_the_start_timeout() {
     let directory = TempDir::new().unwrap();
@@ -179,7 +179,7 @@ async fn a_program_that_closes_its_output_is_given_up_after_the_start_timeout() 
 }
 
 #[tokio::test]
-async fn a_program_whose_output_is_held_by_another_one_has_died_all_the_same() {
+async fn a_program_whose_output_another_one_keeps_open_still_counts_as_dead() {
     let directory = TempDir::new().unwrap();
     let options = ClusterOptions {
         program: Some(script(
@@ -212,7 +212,7 @@ async fn a_program_that_is_no_node_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_port_that_was_taken_meanwhile_is_named_at_the_restart() {
+async fn a_port_that_is_in_use_by_now_is_named_at_the_restart() {
     let mut cluster = LocalCluster::start(options(1)).await.unwrap();
     let addr = cluster.client(1).unwrap().addr().to_owned();
     cluster.kill(1).await.unwrap();
@@ -226,7 +226,7 @@ async fn a_port_that_was_taken_meanwhile_is_named_at_the_restart() {
 }
 
 #[tokio::test]
-async fn controls_refuse_what_makes_no_sense() {
+async fn controls_refuse_impossible_actions() {
     let mut options = options(1);
     options.stop_timeout = Duration::from_millis(200);
     let mut cluster = LocalCluster::start(options).await.unwrap();
@@ -255,14 +255,14 @@ async fn controls_refuse_what_makes_no_sense() {
     assert_eq!(cluster.pid(1), None);
 }
 
-/// A node that is asked to end, says so, and does not end.
+/// A node that creates a file when it is asked to end, and does not end.
 const NEVER_ENDS: &str = r#"
 trap 'touch "$cluster/asked"; sleep 1000' TERM
 echo "{\"node_id\":$id,\"listening\":\"127.0.0.1:$id\"}"
 while :; do sleep 0.01; done
 "#;
 
-/// A stop that is not given up as long as a test runs.
+/// A stop time-out that is longer than any test.
 const NO_LIMIT: Duration = Duration::from_secs(3600);
 
 async fn is_there(file: PathBuf) {
@@ -271,7 +271,7 @@ async fn is_there(file: PathBuf) {
     }
 }
 
-/// The stop was an error, and then the node ended by itself.
+/// The stop failed, and the node ended some time later.
 #[tokio::test]
 async fn a_node_that_does_not_stop_in_time_is_killed_and_not_left_to_end_later() {
     let directory = TempDir::new().unwrap();
@@ -293,7 +293,7 @@ async fn a_node_that_does_not_stop_in_time_is_killed_and_not_left_to_end_later()
     cluster.restart(1).await.unwrap();
 }
 
-/// The node ended at some time after the stop was given up, under whatever came next.
+/// The node ended some time after the stop was dropped, during the next action.
 #[tokio::test]
 async fn a_stop_that_is_dropped_is_carried_out_before_the_next_action() {
     let directory = TempDir::new().unwrap();

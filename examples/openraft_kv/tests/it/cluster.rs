@@ -1,4 +1,4 @@
-//! Three nodes, and what becomes of them when one is broken.
+//! Three nodes, and how they behave when one is broken.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What the tests share. Whatever they wait for, they observe.
+//! What the tests share. Every wait is on an observation.
 
 use std::fmt::Debug;
 use std::future::ready;
@@ -70,7 +70,7 @@ pub(crate) async fn agreed_leader(clients: &[NodeClient]) -> NodeId {
     agreed.or_now().within(SOON).await.unwrap().value.leader.unwrap().node_id
 }
 
-/// Writes through whichever node leads.
+/// Writes through the leader.
 pub(crate) async fn write(clients: &[NodeClient], key: &str, value: &str, serial: u64) -> Written {
     let runtime = observed(clients).await;
     failover::write(&runtime.handle(), (key, value, serial)).await.unwrap()
@@ -87,7 +87,7 @@ pub(crate) fn process_exists(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
 }
 
-/// A process that has ended and that nobody has reaped does not run.
+/// A process that has ended and is not reaped does not run.
 pub(crate) fn process_runs(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))

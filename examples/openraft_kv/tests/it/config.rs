@@ -1,4 +1,4 @@
-//! Flags, the YAML file, and values that cannot work.
+//! Flags, the YAML file, and invalid values.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn with_yaml(flags: NodeFlags, yaml: &str) -> Result<NodeConfig, String> {
 }
 
 #[test]
-fn every_flag_can_come_from_the_file_and_a_flag_wins() {
+fn every_flag_can_come_from_the_file_and_a_flag_overrides_it() {
     let yaml = "
 id: 3
 cluster: yaml-cluster
@@ -58,7 +58,7 @@ exit_with_parent: 1
 }
 
 #[test]
-fn what_cannot_work_names_its_flag() {
+fn an_invalid_value_names_its_flag() {
     // YAML beside a complete set of flags; what the error names
     let cases = [
         ("heartbeat_ms: 0", "--heartbeat-ms"),
@@ -92,7 +92,7 @@ fn what_cannot_work_names_its_flag() {
 }
 
 #[test]
-fn an_empty_file_is_no_setting_at_all() {
+fn an_empty_file_sets_nothing() {
     assert_eq!(with_yaml(minimal(), "# nothing\n").unwrap(), NodeConfig::try_from(minimal()).unwrap());
 }
 
@@ -110,7 +110,7 @@ fn a_number_can_come_from_a_name() {
     let both = NodeFlags { id: Some(3), ..named("kv-0") };
     assert_eq!(id(both), Err("--id-from-name: give this or --id, not both".to_owned()));
 
-    // A flag wins over the file, whichever of the two it is.
+    // A flag overrides the file, also with the other of the two.
     assert_eq!(with_yaml(named("kv-4"), "id: 9").unwrap().id, 5);
     assert_eq!(with_yaml(minimal(), "id_from_name: kv-4").unwrap().id, 1);
     assert_eq!(with_yaml(NodeFlags { id: None, ..minimal() }, "id_from_name: kv-4").unwrap().id, 5);

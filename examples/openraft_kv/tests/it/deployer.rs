@@ -1,4 +1,4 @@
-//! The local deployer: what can be done to a node by name, and what is left behind.
+//! The local deployer: actions on a node by name, and what is left.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -66,7 +66,7 @@ async fn a_node_is_killed_restarted_paused_and_resumed_by_name() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_done_says_so() {
+async fn an_impossible_action_is_an_error() {
     let cluster = deploy(1).await;
     let control = cluster.node_control();
     let unknown = control.kill("n7").await.unwrap_err();
@@ -75,7 +75,7 @@ async fn what_cannot_be_done_says_so() {
     assert_eq!(
         unsupported.to_string(),
         "the local deployer cannot isolate n1: use a deployer that can",
-        "a partition takes a network of its own"
+        "a partition needs a separate network"
     );
     for unknown in [control.isolate("n7").await, control.rejoin("n7").await, control.restart("n7").await] {
         assert!(matches!(unknown, Err(NodeControlError::UnknownNode { .. })), "{unknown:?}");
@@ -97,7 +97,7 @@ async fn what_cannot_be_done_says_so() {
     assert!(matches!(form(&NodeClients::new(), SOON).await, Err(FormError::NoNodes)));
 }
 
-/// The program, but for a node that starts a second time: that one waits for the file `go`.
+/// The program; a node that starts a second time waits for the file `go`.
 fn slow_at_its_second_start(directory: &TempDir) -> PathBuf {
     let path = directory.path().join("program");
     let go = directory.path().join("go");
@@ -114,9 +114,9 @@ exec '{PROGRAM}' "$@"
     path
 }
 
-/// Every action on every node waited for the start, and its log too.
+/// Every action on every node waited for the start, and so did the log.
 #[tokio::test]
-async fn a_node_that_starts_holds_up_no_action_on_another() {
+async fn a_node_that_starts_does_not_delay_actions_on_others() {
     let directory = TempDir::new().unwrap();
     let deployer = LocalDeployer::with_program(slow_at_its_second_start(&directory));
     let cluster = deployer.deploy(&Deployment { nodes: 3, ..Deployment::default() }).await.unwrap();
@@ -142,7 +142,7 @@ async fn a_node_that_starts_holds_up_no_action_on_another() {
 }
 
 #[tokio::test]
-async fn a_node_that_starts_holds_up_no_end_of_the_cluster() {
+async fn a_node_that_starts_does_not_delay_the_end_of_the_cluster() {
     for shut_down in [true, false] {
         let directory = TempDir::new().unwrap();
         let deployer = LocalDeployer::with_program(slow_at_its_second_start(&directory));
@@ -167,7 +167,7 @@ async fn a_node_that_starts_holds_up_no_end_of_the_cluster() {
     }
 }
 
-/// What a future has answered when it is polled once.
+/// The output of a future that is polled once.
 async fn futures_now<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     tokio::select! {
         biased;
@@ -176,7 +176,7 @@ async fn futures_now<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     }
 }
 
-/// The signal waited in the paused process, and the resume carried it out.
+/// The signal stayed pending in the paused process, and the resume delivered it.
 #[tokio::test]
 async fn a_stop_that_failed_is_not_carried_out_by_a_resume() {
     let cluster = deploy(1).await;
@@ -194,7 +194,7 @@ async fn a_stop_that_failed_is_not_carried_out_by_a_resume() {
     cluster.shut_down().await.unwrap();
 }
 
-/// A connection that was kept from before may be found broken first; the next request makes a new one.
+/// A pooled connection may turn out to be broken; the next request opens a new one.
 async fn health(client: &NodeClient) -> Result<(), ClientError> {
     let mut answered = client.health().await;
     if matches!(answered, Err(ClientError::Broken { .. })) {
@@ -222,7 +222,7 @@ async fn each_action_answers_as_the_contract_says() {
 }
 
 #[tokio::test]
-async fn nothing_is_left_behind() {
+async fn nothing_is_left() {
     for shut_down in [true, false] {
         let cluster = deploy(2).await;
         let control = cluster.node_control();
@@ -234,7 +234,7 @@ async fn nothing_is_left_behind() {
             drop(cluster);
         }
         for node in clients.all() {
-            // A socket goes with its process, paused or not.
+            // A socket is closed with its process, paused or not.
             let gone = health(&node.source).await.unwrap_err();
             assert!(matches!(gone, ClientError::Unreachable { .. }), "{}: {gone}", node.name);
         }

@@ -70,7 +70,7 @@ async fn a_purged_log_is_replaced_by_its_snapshot() {
     cluster.restart(1).await.unwrap();
     assert_eq!(clients[0].state().await.unwrap().kv, expected);
 
-    // What it has to tell a new node is in the snapshot alone.
+    // What a new node needs is in the snapshot alone.
     let extra = cluster.start_extra().await.unwrap();
     let extra = cluster.client(extra).unwrap();
     agreed_leader(&clients).await;

@@ -1,4 +1,4 @@
-//! Real node processes, started, broken and looked at from outside.
+//! Real node processes, started, broken and observed from outside.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

@@ -46,8 +46,8 @@ async fn a_learner_that_is_not_there_is_an_error() {
     options.node_flags = ["--request-timeout-ms", "300"].map(str::to_owned).into();
     let cluster = formed(options).await;
     let leader = cluster.client(1).unwrap();
-    let nobody = Member { node_id: 2, addr: "127.0.0.1:1".to_owned() };
-    match leader.add_learner(&nobody).await {
+    let missing = Member { node_id: 2, addr: "127.0.0.1:1".to_owned() };
+    match leader.add_learner(&missing).await {
         Err(ClientError::Refused { status, error, message, .. }) => {
             assert_eq!((status, error), (503, ErrorCode::NotCommitted));
             assert!(message.contains("127.0.0.1:1"), "{message}");

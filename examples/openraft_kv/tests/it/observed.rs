@@ -1,4 +1,4 @@
-//! What the observation says of a cluster that is broken on purpose.
+//! What the observation shows of a cluster that is broken on purpose.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -35,7 +35,7 @@ fn others(id: u64) -> impl Iterator<Item = u64> {
     (1..=3).filter(move |other| *other != id)
 }
 
-/// Everything told until `last` is.
+/// All events up to the first that is `last`.
 async fn events_until(
     subscription: &mut Subscription<ClusterEvent>,
     mut last: impl FnMut(&ClusterEvent) -> bool,
@@ -50,7 +50,7 @@ async fn events_until(
             }
         }
     };
-    tokio::time::timeout(SOON, read).await.expect("the last event is told in time").unwrap();
+    tokio::time::timeout(SOON, read).await.expect("the last event is emitted in time").unwrap();
     events
 }
 
@@ -69,21 +69,21 @@ async fn another_leader_is_agreed_on_when_the_first_is_killed() {
     assert!(matches!(presence(&taken_over.value, first), Presence::Failing(_)));
 
     let elected = |event: &ClusterEvent| matches!(event, ClusterEvent::LeaderChanged { to: Some(to), .. } if to.node_id != first);
-    let told = events_until(&mut events, elected).await;
+    let emitted = events_until(&mut events, elected).await;
     let place = |wanted: &dyn Fn(&ClusterEvent) -> bool| {
-        told.iter().position(wanted).unwrap_or_else(|| panic!("{told:#?}"))
+        emitted.iter().position(wanted).unwrap_or_else(|| panic!("{emitted:#?}"))
     };
     let lost = place(
         &|event| matches!(event, ClusterEvent::NodeLost { node, .. } if **node == *format!("n{first}")),
     );
     let none = place(&|event| matches!(event, ClusterEvent::LeaderChanged { to: None, .. }));
     let term = place(&|event| matches!(event, ClusterEvent::TermAdvanced { from, .. } if *from > 0));
-    assert!(lost < none && none < term && term < told.iter().position(elected).unwrap(), "{told:?}");
+    assert!(lost < none && none < term && term < emitted.iter().position(elected).unwrap(), "{emitted:?}");
 }
 
-/// The first look's events come with the second look, at which the node is dead.
+/// The events of the first poll are emitted by the second, when the node is dead.
 #[tokio::test]
-async fn what_the_first_look_saw_is_told_though_it_is_over() {
+async fn what_the_first_poll_found_is_emitted_although_it_has_changed() {
     let mut cluster = formed(options(3)).await;
     let runtime = observe(&cluster, Duration::from_secs(60)).await.unwrap();
     let mut events = runtime.handle().subscribe();
@@ -91,14 +91,14 @@ async fn what_the_first_look_saw_is_told_though_it_is_over() {
     runtime.control().poll_now().await.unwrap();
     let is_lost =
         |event: &ClusterEvent| matches!(event, ClusterEvent::NodeLost { node, .. } if **node == *"n1");
-    let told = events_until(&mut events, is_lost).await;
+    let emitted = events_until(&mut events, is_lost).await;
     let seen = |event: &ClusterEvent| matches!(event, ClusterEvent::NodeSeen { node, .. } if **node == *"n1");
-    assert!(told.iter().position(seen) < told.iter().position(is_lost), "{told:?}");
-    assert!(told.iter().any(seen), "{told:?}");
+    assert!(emitted.iter().position(seen) < emitted.iter().position(is_lost), "{emitted:?}");
+    assert!(emitted.iter().any(seen), "{emitted:?}");
 }
 
 #[tokio::test]
-async fn a_dead_follower_costs_the_leader_nothing() {
+async fn a_dead_follower_does_not_affect_the_leader() {
     let (mut cluster, runtime, leader) = observed().await;
     let handle = runtime.handle();
     let follower = others(leader).next().unwrap();
@@ -134,7 +134,7 @@ async fn a_node_that_hangs_turns_stale_while_the_others_stay_fresh() {
     cluster.pause(hung).unwrap();
     let stale = handle
         .eventually("the paused node is stale", |c| {
-            // Judged on every publication: none of the others is lost meanwhile.
+            // Checked on every publication: none of the others is lost meanwhile.
             let is_lost = |id| matches!(presence(c, id), Presence::Failing(_) | Presence::Stale);
             assert!(!others(hung).any(is_lost), "{c:?}");
             *presence(c, hung) == Presence::Stale && c.leader.is_some()
@@ -143,8 +143,8 @@ async fn a_node_that_hangs_turns_stale_while_the_others_stay_fresh() {
         .await
         .unwrap();
     assert_eq!(stale.value.leader.map(|leader| leader.node_id), Some(leader));
-    assert!(handle.freshness().is_fresh(), "the loop runs on");
-    assert_eq!(handle.status().missed_ticks, 0, "a node that hangs costs no cadence");
+    assert!(handle.freshness().is_fresh(), "the runtime goes on");
+    assert_eq!(handle.status().missed_ticks, 0, "a node that hangs delays no tick");
 
     cluster.resume(hung).unwrap();
     handle.eventually("it is back", |c| *presence(c, hung) == Presence::Present).within(SOON).await.unwrap();
@@ -192,9 +192,9 @@ async fn a_cluster_that_is_all_down_comes_back_with_its_data() {
         cluster.kill(id).await.unwrap();
     }
     let down =
-        handle.eventually("nobody is present", |c| c.present().next().is_none()).within(SOON).await.unwrap();
+        handle.eventually("no node is present", |c| c.present().next().is_none()).within(SOON).await.unwrap();
     assert_eq!(down.value.leader, None);
-    assert_eq!(down.value.voters, BTreeSet::new(), "nobody has said so since the wait was made");
+    assert_eq!(down.value.voters, BTreeSet::new(), "no node has answered since the wait was made");
     let known = handle.latest_snapshot().unwrap();
     assert_eq!(known.value.voters, BTreeSet::from([1, 2, 3]), "what was known is not forgotten");
 

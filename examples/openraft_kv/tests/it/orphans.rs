@@ -28,7 +28,7 @@ async fn a_parent_killed_with_sigkill_leaves_no_node() {
         .unwrap();
     let mut lines = BufReader::new(parent.stdout.take().unwrap()).lines();
     let pids: Vec<u32> = loop {
-        let line = lines.next().expect("the parent says its children").unwrap();
+        let line = lines.next().expect("the parent prints its children").unwrap();
         if let Some((_, pids)) = line.split_once("children:") {
             break pids.split_whitespace().map(|p| p.parse().unwrap()).collect();
         }
@@ -41,7 +41,7 @@ async fn a_parent_killed_with_sigkill_leaves_no_node() {
     gone(&pids).await;
 }
 
-/// One of the two nodes is paused, and would never notice anything by itself.
+/// One of the two nodes is paused, and cannot notice anything itself.
 async fn be_the_parent(directory: PathBuf) {
     let options = ClusterOptions { directory: Some(directory), ..options(2) };
     let mut cluster = LocalCluster::start(options).await.unwrap();

@@ -1,4 +1,4 @@
-//! The command as a person or a script sees it.
+//! The command, as a person or a script uses it.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::process::{Child, ChildStdout, Command};
 
 use crate::common::{PROGRAM, SOON, gone};
 
-/// The command with a temporary directory of its own to look into.
+/// The command with its own temporary directory.
 struct Run {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -60,7 +60,7 @@ impl Run {
         processes.collect()
     }
 
-    fn left_behind(&self) -> Vec<String> {
+    fn left(&self) -> Vec<String> {
         let names = std::fs::read_dir(self.temp.path()).unwrap();
         names.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
     }
@@ -78,7 +78,7 @@ impl Run {
 }
 
 #[tokio::test]
-async fn json_is_one_event_a_line_and_tells_the_failover() {
+async fn json_is_one_event_per_line_and_shows_the_failover() {
     let mut run = run(&["--json", "--interval", "50ms"]);
     let mut kinds = Vec::new();
     let mut summary = Value::Null;
@@ -93,11 +93,11 @@ async fn json_is_one_event_a_line_and_tells_the_failover() {
     for kind in
         ["node_seen", "leader_changed", "node_lost", "term_advanced", "node_back", "membership_changed"]
     {
-        assert!(kinds.iter().any(|told| told == kind), "no {kind} in {kinds:?}");
+        assert!(kinds.iter().any(|found| found == kind), "no {kind} in {kinds:?}");
     }
     assert_eq!((&summary["nodes"], &summary["keys"]), (&3.into(), &16.into()), "{summary}");
     assert_ne!(summary["killed"]["node_id"], summary["elected"]["node_id"]);
-    assert_eq!((run.nodes(), run.left_behind()), (vec![], vec![]));
+    assert_eq!((run.nodes(), run.left()), (vec![], vec![]));
 }
 
 #[tokio::test]
@@ -122,11 +122,11 @@ async fn a_deployer_is_given_the_whole_scenario() {
         text.push('\n');
     }
     assert!(run.status().await.success(), "{text}{}", run.stderr().await);
-    for told in ["freezing n", "waking n", "3 nodes hold 24 keys and agree"] {
-        assert!(text.contains(told), "no {told:?} in {text}");
+    for line in ["freezing n", "waking n", "3 nodes hold 24 keys and agree"] {
+        assert!(text.contains(line), "no {line:?} in {text}");
     }
     assert!(text.contains("left out: the local deployer cannot isolate n"), "{text}");
-    assert_eq!((run.nodes(), run.left_behind()), (vec![], vec![]));
+    assert_eq!((run.nodes(), run.left()), (vec![], vec![]));
 }
 
 /// At every step of the demo.
@@ -136,14 +136,14 @@ async fn an_interrupt_leaves_no_process_and_no_directory() {
         for signal in [Signal::INT, Signal::TERM] {
             let mut run = run(&["--json", "--interval", "50ms", "--keep"]);
             while let Some(line) = run.json().await {
-                if line["step"].as_str().is_some_and(|said| said.starts_with(step)) {
+                if line["step"].as_str().is_some_and(|text| text.starts_with(step)) {
                     break;
                 }
             }
             run.signal(signal);
             let status = run.status().await;
             assert_eq!(status.code(), Some(if step == "watching" { 0 } else { 130 }), "{step}");
-            assert_eq!((run.nodes(), run.left_behind()), (vec![], vec![]), "{step}");
+            assert_eq!((run.nodes(), run.left()), (vec![], vec![]), "{step}");
         }
     }
 }
@@ -163,7 +163,7 @@ async fn a_parent_that_is_killed_leaves_no_node_running() {
     gone(&nodes).await;
 }
 
-/// Nothing of a killed run can remove its directory but the next one.
+/// After a killed run, only the next one can remove its directory.
 #[tokio::test]
 async fn the_directory_of_a_killed_run_is_removed_by_the_next() {
     let mut killed = run(&["--json", "--keep"]);
@@ -176,16 +176,16 @@ async fn the_directory_of_a_killed_run_is_removed_by_the_next() {
     killed.signal(Signal::KILL);
     killed.status().await;
     gone(&nodes).await;
-    assert_eq!(killed.left_behind().len(), 1);
+    assert_eq!(killed.left().len(), 1);
 
     let mut next = run_in(killed.temp, &["--json"]);
     while next.json().await.is_some() {}
     assert!(next.status().await.success());
-    assert_eq!(next.left_behind(), [""; 0]);
+    assert_eq!(next.left(), [""; 0]);
 }
 
 #[tokio::test]
-async fn what_makes_no_sense_is_answered_by_one_clear_line() {
+async fn an_impossible_argument_is_one_clear_line() {
     let cases: [(&[&str], &str); 6] = [
         (
             &["--nodes", "2"],
@@ -209,7 +209,7 @@ async fn what_makes_no_sense_is_answered_by_one_clear_line() {
         let stderr = run.stderr().await;
         assert!(!status.success(), "{args:?}");
         assert!(stderr.lines().next().unwrap().contains(expected), "{args:?}: {stderr}");
-        assert_eq!((run.nodes(), run.left_behind()), (vec![], vec![]), "{args:?}");
+        assert_eq!((run.nodes(), run.left()), (vec![], vec![]), "{args:?}");
     }
 }
 

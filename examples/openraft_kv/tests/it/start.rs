@@ -1,4 +1,4 @@
-//! Nodes that cannot start: one clear line, a failure, and nothing left behind.
+//! Nodes that cannot start: one clear line, a failure, and nothing is left.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -15,7 +15,7 @@ fn node(args: &[&str]) -> Output {
     Command::new(PROGRAM).arg("node").args(args).output().unwrap()
 }
 
-/// It failed, and its only words name everything in `named`.
+/// It failed, and its only line names everything in `named`.
 fn assert_fails(output: &Output, named: &[&str]) {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(output.stdout.is_empty(), "{output:?}");
@@ -106,7 +106,7 @@ fn a_data_directory_of_another_node() {
 }
 
 #[test]
-fn a_node_says_where_it_listens_and_ends_well_when_asked() {
+fn a_node_prints_where_it_listens_and_stops_cleanly_when_asked() {
     let dir = TempDir::new().unwrap();
     for signal in [Signal::TERM, Signal::INT] {
         let mut running = Running::start(&["--id", "7", "--data-dir", &path(&dir, "data")]);

@@ -1,4 +1,4 @@
-//! openraft's own suite for storages, and what it leaves out.
+//! openraft's own test suite for stores, and what it leaves out.
 
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt, RaftStateMachine};
 use openraft::testing::{StoreBuilder, Suite};
@@ -117,10 +117,10 @@ async fn a_snapshot_that_is_built_late_does_not_replace_a_newer_one() {
     newer.meta.snapshot_id = "newer".to_owned();
     data.install_snapshot(&newer.meta, newer.snapshot).await.unwrap();
 
-    let mut behind = newer.meta.clone();
-    behind.last_log_id = Some(at(40));
+    let mut later = newer.meta.clone();
+    later.last_log_id = Some(at(40));
     let old = data.get_current_snapshot().await.unwrap().unwrap();
-    data.install_snapshot(&behind, old.snapshot).await.unwrap();
+    data.install_snapshot(&later, old.snapshot).await.unwrap();
     let current = data.get_current_snapshot().await.unwrap().unwrap();
     assert_eq!(current.meta.snapshot_id, "newer");
 }

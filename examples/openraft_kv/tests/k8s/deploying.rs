@@ -73,8 +73,8 @@ fn space() -> Key {
 async fn the_failover_scenario_holds() {
     let fixture = fixture().await;
     let interval = Duration::from_millis(50);
-    let told = Failover { interval, all: true, keep: None, timeline: Timeline::new(Style::Plain) };
-    let scenario = failover(Deployment::default(), told).unwrap();
+    let settings = Failover { interval, all: true, keep: None, timeline: Timeline::new(Style::Plain) };
+    let scenario = failover(Deployment::default(), settings).unwrap();
     let report = scenario.run(&K8sDeployer::new(fixture.options.clone())).await.unwrap();
     assert_eq!(report.deployer, "k8s");
     fixture.left_nothing().await;
@@ -100,7 +100,7 @@ async fn a_cluster_is_deployed_fails_over_and_is_taken_down() {
     let killed = format!("n{}", first.node_id);
     let before = clients.get(&killed).unwrap().addr().to_owned();
     let pods = fixture.kubelet.pids().len();
-    // The set takes its time, as a real one does: a leader that is back at once goes on leading.
+    // The set is slow, as a real one is: a leader that is back at once still leads.
     fixture.server.change(|state| state.held.insert("pods"));
     control.kill(&killed).await.unwrap();
     let other =
@@ -136,7 +136,7 @@ async fn a_cluster_is_deployed_fails_over_and_is_taken_down() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_applied_is_the_manifests_in_a_namespace_of_their_own() {
+async fn the_manifests_are_applied_in_their_own_namespace() {
     let mut fixture = fixture().await;
     fixture.options.namespace = None;
     fixture.options.image = "kv:7".to_owned();
@@ -163,7 +163,7 @@ async fn what_is_applied_is_the_manifests_in_a_namespace_of_their_own() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restarted_pod_ends_well_and_comes_back() {
+async fn a_restarted_pod_stops_cleanly_and_comes_back() {
     let fixture = fixture().await;
     let cluster = fixture.deploy(1).await.unwrap();
     let control = cluster.node_control();
@@ -180,7 +180,7 @@ async fn a_restarted_pod_ends_well_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_pods_cannot_do_and_nodes_that_are_not_there_are_told() {
+async fn unsupported_actions_and_unknown_nodes_are_errors() {
     let fixture = fixture().await;
     let cluster = fixture.deploy(1).await.unwrap();
     let control = cluster.node_control();
@@ -194,7 +194,7 @@ async fn what_pods_cannot_do_and_nodes_that_are_not_there_are_told() {
     for (action, answer) in cases {
         let error = answer.unwrap_err();
         assert!(
-            matches!(&error, NodeControlError::Unsupported { action: told, .. } if *told == action),
+            matches!(&error, NodeControlError::Unsupported { action: refused, .. } if *refused == action),
             "{error}"
         );
     }
@@ -251,7 +251,7 @@ async fn a_cluster_that_is_dropped_does_not_block_its_thread() {
     }
 }
 
-/// As when a program ends: the runtime goes, and with it what it would have done later.
+/// As when a program ends: the runtime shuts down, with everything that it would have done later.
 #[test]
 fn a_cluster_that_is_dropped_with_its_runtime_leaves_nothing() {
     let serving = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -266,7 +266,7 @@ fn a_cluster_that_is_dropped_with_its_runtime_leaves_nothing() {
             drop(deploying);
             drop(cluster);
         }
-        assert!(fixture.server.get(&space()).is_none(), "it was asked for before the runtime was gone");
+        assert!(fixture.server.get(&space()).is_none(), "it was requested before the runtime ended");
         serving.block_on(fixture.left_nothing());
     }
 }
@@ -415,7 +415,7 @@ async fn refusals_of_the_api_are_typed_and_leave_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_namespace_of_somebody_else_is_left_alone() {
+async fn a_namespace_of_another_owner_is_left_alone() {
     let fixture = fixture().await;
     let theirs = serde_json::json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": {} });
     fixture.server.change(|state| state.store.put(&space(), theirs));
@@ -425,7 +425,7 @@ async fn a_namespace_of_somebody_else_is_left_alone() {
     assert_eq!(fixture.server.keys(), [space()]);
     assert!(fixture.server.asked("namespaces").iter().all(|asked| asked.verb == "create"));
 
-    // Deleted and made again by somebody else while ours ran.
+    // Deleted and made again by another client while ours ran.
     fixture.server.remove(&space());
     let cluster = fixture.deploy(1).await.unwrap();
     fixture.server.change(|state| {
@@ -449,7 +449,7 @@ async fn shutting_down_waits_until_the_namespace_is_gone() {
     assert!(matches!(cause(&error), K8sError::NotGone { .. }), "{error:?}");
     assert!(cause(&error).to_string().contains("kubectl get namespace kv-test"), "{error:?}");
 
-    // The last finalizer lets go.
+    // The last finalizer is removed.
     fixture.server.change(|state| state.held.remove("namespaces"));
     cluster.shut_down().await.unwrap();
     assert!(fixture.server.get(&space()).is_none());
@@ -481,7 +481,7 @@ async fn without_a_cluster_the_answer_is_one_line() {
     let text = deploy(options.clone()).await;
     assert!(text.contains("the API server http://127.0.0.1:") && text.contains("refused"), "{text}");
 
-    // Real ones speak TLS: that far it is the same.
+    // Real servers speak TLS: up to the connection it is the same.
     let path = options.kubeconfig.as_ref().unwrap();
     let encrypted = std::fs::read_to_string(path).unwrap().replace("http:", "https:");
     std::fs::write(path, encrypted).unwrap();
@@ -490,7 +490,7 @@ async fn without_a_cluster_the_answer_is_one_line() {
 }
 
 #[tokio::test]
-async fn a_mistake_in_a_manifest_is_told_before_anything_is_asked() {
+async fn a_mistake_in_a_manifest_is_reported_before_any_request() {
     let fixture = fixture().await;
     let directory = TempDir::new().unwrap();
     let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/k8s");

@@ -1,4 +1,4 @@
-//! Pods come and go, and the sources follow; what was asked of the server says how.
+//! Pods come and go, and the sources follow; the requests to the server show how.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ pub(crate) fn key(name: &str) -> Key {
     Key::of("pods", SPACE, name)
 }
 
-/// An observer that sees where each source is.
+/// An observer of the address of each source.
 type Addresses = PerSource<NodeClient, String>;
 
 async fn observed(provider: PodSources) -> ObservationRuntime<Addresses> {
@@ -67,7 +67,7 @@ fn short(event: &SourceEvent<String>) -> String {
     format!("{} {what}", event.source())
 }
 
-/// What was asked: how often for a list, and what the watches went on from.
+/// The requests: how many lists, and the version that each watch went on from.
 fn lists_and_watches(server: &FakeApiServer) -> (usize, Vec<u64>) {
     let asked = server.asked("pods");
     let lists = asked.iter().filter(|asked| asked.verb == "list").count();
@@ -117,7 +117,7 @@ async fn a_pod_made_again_under_its_name_is_the_same_source_elsewhere() {
     let runtime = observed(sources).await;
     let handle = runtime.handle();
 
-    // Two consecutive events: nobody need have seen the moment between them.
+    // Two consecutive events: no reader has to see the moment between them.
     server.remove(&key("openraft-kv-0"));
     server.put_pod(&pod("openraft-kv-0", "10.0.0.7:4000"));
     seen(&handle, &[("n1", "10.0.0.7:4000")]).await;
@@ -126,7 +126,7 @@ async fn a_pod_made_again_under_its_name_is_the_same_source_elsewhere() {
     let _ = runtime.stop().await;
 }
 
-/// They were one source, which was where the last one was heard of, and the end of one was the end of both.
+/// They were one source, at the address of the last one, and the end of one was the end of both.
 #[tokio::test]
 async fn two_sets_under_one_label_are_followed_apart() {
     let of = |set: &'static str, name, addr| FakePod { owner: Some(("StatefulSet", set)), ..pod(name, addr) };
@@ -158,9 +158,9 @@ async fn two_sets_under_one_label_are_followed_apart() {
     let _ = runtime.stop().await;
 }
 
-/// The end of its name is random, and was taken for the number of a node.
+/// The random end of its name was used as the number of a node.
 #[tokio::test]
-async fn a_deployments_pod_with_a_number_at_its_end_is_no_node_of_a_set() {
+async fn a_pod_of_a_deployment_whose_name_ends_in_a_number_is_no_node_of_a_set() {
     let server = FakeApiServer::start().await;
     let web = FakePod { owner: Some(("ReplicaSet", "kv-7d9f5c")), ..pod("kv-7d9f5c-24567", "10.0.0.9:4000") };
     server.put_pod(&web);
@@ -170,7 +170,7 @@ async fn a_deployments_pod_with_a_number_at_its_end_is_no_node_of_a_set() {
 }
 
 #[tokio::test]
-async fn a_pod_that_is_called_like_a_node_is_left_out_and_named() {
+async fn a_pod_with_the_name_of_a_node_is_left_out_and_named() {
     let server = FakeApiServer::start().await;
     server.put_pod(&pod("kv-0", "10.0.0.1:4000"));
     server.put_pod(&pod("n1", "10.0.0.9:4000"));
@@ -191,7 +191,7 @@ async fn a_pod_that_is_called_like_a_node_is_left_out_and_named() {
 /// n3               | joins ----------------->
 ///      watch  cut, changes forgotten   410, list
 /// ```
-async fn changes_behind_a_gap(by_status: bool) {
+async fn changes_during_a_gap(by_status: bool) {
     let server = FakeApiServer::start().await;
     if by_status {
         server.refuse_old_watches_by_status();
@@ -203,7 +203,7 @@ async fn changes_behind_a_gap(by_status: bool) {
     seen(&handle, &[("n1", "10.0.0.1:4000"), ("n2", "10.0.0.2:4000")]).await;
     server.watched_from("pods", 2).await;
 
-    // No watch can be had while the pods change; then what they changed is forgotten.
+    // No watch works while the pods change; then the server forgets the changes.
     server.refuse("watch", "pods", 500, "InternalError", "the fake is out of order");
     server.cut(Cut::Close).await;
     server.when("the watch is refused", |server| lists_and_watches(server).1.len() > 1).await;
@@ -215,11 +215,11 @@ async fn changes_behind_a_gap(by_status: bool) {
     seen(&handle, &[("n1", "10.0.0.1:4000"), ("n3", "10.0.0.3:4000")]).await;
     server.watched_from("pods", 4).await;
     let (lists, watches) = lists_and_watches(&server);
-    assert_eq!(lists, 2, "one at the beginning and one behind the gap");
+    assert_eq!(lists, 2, "one at the beginning and one after the gap");
     assert!(watches[..watches.len() - 1].iter().all(|version| *version == 2), "{watches:?}");
 
-    // Each source came or went once, and the one that stayed came no second time. The history has what was emitted
-    // before anybody could subscribe, and all that led to what was seen now.
+    // Each source appeared or vanished once, and the one that stayed did not appear again. The history also has what was
+    // emitted before a subscription was possible.
     let mut emitted: Vec<String> = handle
         .history()
         .iter()
@@ -232,12 +232,12 @@ async fn changes_behind_a_gap(by_status: bool) {
 
 #[tokio::test]
 async fn a_watch_that_is_too_old_is_followed_by_one_list() {
-    changes_behind_a_gap(false).await;
+    changes_during_a_gap(false).await;
 }
 
 #[tokio::test]
 async fn a_watch_that_is_refused_as_too_old_is_followed_by_one_list() {
-    changes_behind_a_gap(true).await;
+    changes_during_a_gap(true).await;
 }
 
 /// Lists are answered, and each watch from where a list ended is too old.
@@ -252,7 +252,7 @@ async fn a_server_whose_every_watch_is_too_old_is_not_asked_in_a_tight_loop() {
     server.when("it is asked three times", |server| lists_and_watches(server).1.len() == 3).await;
     // Two pauses lie between three requests, the second one longer: at least 0.8 s and 1.6 s.
     assert!(began.elapsed() >= Duration::from_millis(2_400), "{:?}", began.elapsed());
-    assert_eq!(lists_and_watches(&server).0, 3, "each time behind a list");
+    assert_eq!(lists_and_watches(&server).0, 3, "each time after a list");
     assert!(sources.problem().is_none(), "the pods are known");
 }
 
@@ -268,7 +268,7 @@ async fn a_watch_goes_on_where_its_connection_broke_off() {
 
     for (how, last) in [(Cut::Drop, 2), (Cut::Close, 3), (Cut::Drop, 4)] {
         server.cut(how).await;
-        // Nothing is watched at the moment, and this is not missed.
+        // No watch is open now, and this change is not missed.
         let addr = format!("10.0.0.{last}:4001");
         server.put_pod(&pod("openraft-kv-0", &addr));
         seen(&handle, &[("n1", &addr), ("n2", "10.0.0.2:4000")]).await;
@@ -291,7 +291,7 @@ async fn a_bookmark_moves_the_place_where_a_watch_goes_on() {
         server.pass_time();
     }
     let marked = server.bookmark();
-    // Everything before the bookmark is forgotten; who has seen it need not list.
+    // Everything before the bookmark is forgotten; a watch from there needs no list.
     server.compact();
     server.put_pod(&pod("openraft-kv-1", "10.0.0.2:4000"));
     seen(&handle, &[("n1", "10.0.0.1:4000"), ("n2", "10.0.0.2:4000")]).await;
@@ -304,7 +304,7 @@ async fn a_bookmark_moves_the_place_where_a_watch_goes_on() {
 }
 
 #[tokio::test]
-async fn a_list_that_is_refused_is_an_error_of_its_kind_until_it_works() {
+async fn a_refused_list_is_a_typed_error_until_it_works() {
     let server = FakeApiServer::start().await;
     server.put_pod(&pod("openraft-kv-0", "10.0.0.1:4000"));
     let message = "pods is forbidden: User \"nobody\" cannot list resource \"pods\" in the namespace \"kv\"";

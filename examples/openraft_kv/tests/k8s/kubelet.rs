@@ -1,8 +1,7 @@
 //! Plays the controller of stateful sets and the kubelet on the fake: its pods are real node processes.
 //!
-//! A container's arguments are those of the manifest, but for what a pod's network would give:
-//! where the node listens, and where its data is. A pod that is made again keeps its volume and its
-//! port, like the DNS name of a real one.
+//! A container's arguments are those of the manifest, except for where the node listens and where its
+//! data is. A pod that is made again keeps its volume, and its port, as a real one keeps its DNS name.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -60,7 +59,7 @@ struct Machine {
 struct Container {
     key: Key,
     process: Child,
-    /// Kept open: a node that prints must not be ended by that.
+    /// Kept open, so that printing does not end the node.
     _output: BufReader<ChildStdout>,
 }
 
@@ -71,7 +70,7 @@ impl Machine {
         let known: Vec<&str> = pods.iter().map(|(_, pod)| uid(pod)).collect();
         let orphans = self.running.keys().filter(|uid| !known.contains(&uid.as_str()));
         for orphan in orphans.cloned().collect::<Vec<_>>() {
-            // Deleted with no grace, or with its namespace.
+            // Deleted without a grace period, or with its namespace.
             let mut container = self.running.remove(&orphan).unwrap();
             container.process.kill().await.unwrap();
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use watchkeeper::{ObservationConfig, ObservationRuntime, ObservedSource, PerSource, StaticSourceProvider};
 
-/// How long anything may take that is waited for.
+/// The limit of every wait.
 const SOON: Duration = Duration::from_secs(20);
 
 /// Waits until none of these processes runs.

@@ -1,4 +1,4 @@
-//! The pods of the Kubernetes manifests, run for real by Podman, which is no cluster.
+//! The pods of the Kubernetes manifests, run by Podman, without a cluster.
 //!
 //! Three pods of the manifests become a Raft cluster, and one is killed. That the
 //! pods start, serve and write shows that the image, the arguments and the volume fit each other;
@@ -67,7 +67,7 @@ async fn form_and_fail_over(podman: &Podman, pods: &[String]) {
     let _ = runtime.stop().await;
 }
 
-/// What the kernel says of the container's process, and Podman of its limits.
+/// What the kernel reports of the container's process, and Podman of its limits.
 fn is_restricted(podman: &Podman, pod: &str) {
     let process = format!("/proc/{}", podman.inspect(pod, "{{.State.Pid}}"));
     let status = fs::read_to_string(format!("{process}/status")).unwrap();

@@ -1,4 +1,4 @@
-//! Podman with everything of its own: storage, network and configuration.
+//! Podman with separate storage, network and configuration.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 pub(crate) const IMAGE: &str = "localhost/openraft_kv:pods";
 const NETWORK: &str = "pods";
 
-/// Runs pods in a network of its own, in which nothing else is.
+/// Runs pods in a separate network, in which nothing else is.
 ///
 /// The network is that of a child process and is gone with it, and with it the bridge and the
 /// packet filter that Podman makes. Dropping the value removes every pod. What stays is Podman's own: an
@@ -56,7 +56,7 @@ impl Podman {
             |pod: &String| HostAlias { ip: ip_of(pod), hostnames: Some(vec![format!("{pod}.openraft-kv")]) };
         spec.host_aliases = Some(pods.iter().map(named).collect());
         for container in &mut spec.containers {
-            // Podman takes each port for one of the machine, where three pods cannot have the same.
+            // Podman would publish each port on the machine, where three pods cannot share one.
             container.ports = None;
             // And it probes by running curl inside, where there is none.
             (container.startup_probe, container.readiness_probe, container.liveness_probe) =
@@ -74,7 +74,7 @@ impl Podman {
         self.run(&["pod", "kill", pod]);
     }
 
-    /// Something of the pod's node, by a Go template.
+    /// A property of the pod's node, by a Go template.
     pub(crate) fn inspect(&self, pod: &str, template: &str) -> String {
         self.run(&["inspect", &format!("{pod}-node"), "--format", template])
     }
@@ -153,7 +153,7 @@ network_config_dir = {:?}
 impl Drop for Podman {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // What failed is told already; a second panic would end the process.
+            // The failure is printed already; a second panic would end the process.
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.end()));
         } else {
             self.end();
@@ -167,7 +167,7 @@ pub(crate) fn ip_of(pod: &str) -> String {
     format!("10.89.7.{}", 10 + ordinal)
 }
 
-/// A process with a network of its own, which it ends with: when it is killed, or we are.
+/// A process with its own network, which ends with the process: when it is killed, or when this one is.
 fn network() -> Child {
     let mut network = Command::new("unshare")
         .args(["--net", "--", "sh", "-c", "ip link set lo up && echo up && exec cat"])
@@ -177,11 +177,11 @@ fn network() -> Child {
         .unwrap();
     let mut line = String::new();
     BufReader::new(network.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "up\n", "a network of its own takes root, unshare and ip");
+    assert_eq!(line, "up\n", "a separate network takes root, unshare and ip");
     network
 }
 
-/// What the command prints, which has to succeed.
+/// What the command prints; it has to succeed.
 fn succeed(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let _ = std::io::stderr().write_all(&output.stderr);

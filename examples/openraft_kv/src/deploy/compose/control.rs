@@ -1,10 +1,10 @@
-//! Acting on the containers of a cluster.
+//! Actions on the containers of a cluster.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bollard::Docker;
@@ -27,6 +27,7 @@ use super::NAME;
 use super::nodes::ContainerNodes;
 use super::partition::{self, Running, Traffic};
 use crate::NodeClient;
+use crate::sync::lock;
 
 /// How often a node is asked whether it serves.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -34,16 +35,16 @@ const INTERVAL: Duration = Duration::from_millis(50);
 const LAST_LOOK: Duration = Duration::from_secs(1);
 /// Seconds that a node may take to stop when it is asked to.
 const STOP_SECONDS: i32 = 5;
-/// How often it is seen to that nodes which are to be cut off are, beside the engine's events.
+/// How often it is checked that cut nodes are still cut off, in addition to the engine's events.
 const CUT_AGAIN: Duration = Duration::from_secs(1);
-/// What a node that is down answers to what takes a node that runs.
+/// The error of an action that needs a running node.
 const IS_DOWN: &str = "it does not run: start it first";
-/// What every action answers once the cluster was shut down.
+/// The error of every action once the cluster was shut down.
 const SHUT_DOWN: &str = "the cluster was shut down: deploy another one";
-/// How much of a log is kept for a report.
+/// Lines of a log in a report.
 const LOG_LINES: &str = "200";
 
-/// Sets what becomes of a node's packets.
+/// Sets what is done with a node's packets.
 type SetTraffic = dyn Fn(Running, Traffic) -> BoxFuture<'static, Result<(), DynError>> + Send + Sync;
 
 /// Acts on the containers that are labelled with a node's name.
@@ -56,12 +57,12 @@ pub(super) struct ContainerControl {
     is_down: Arc<AtomicBool>,
 }
 
-/// Whether a node is to be cut off, and the process whose network was last cut for that.
+/// Whether a node is to be cut off, and the process whose network was cut last.
 #[derive(Debug, Default)]
 struct Cut {
     is_wanted: bool,
     of: Option<Running>,
-    /// Why the node is not cut off though it is to be.
+    /// Why the node is not cut off although it is to be.
     problem: Option<String>,
 }
 
@@ -70,14 +71,14 @@ struct Cut {
 enum NotCut {
     /// It has restarted, and its new network cannot be cut.
     Failed(DynError),
-    /// The engine does not say what runs: the cut may hold.
+    /// The engine does not say what runs: the cut may still hold.
     Unknown(DynError),
 }
 
 impl NotCut {
     fn after_a_start(&self) -> String {
         match self {
-            Self::Failed(error) => format!("it was started, and is not cut off any more ({error})"),
+            Self::Failed(error) => format!("it was started, and is no longer cut off ({error})"),
             Self::Unknown(error) => {
                 format!("it was started, and whether it is cut off again is not known yet ({error})")
             }
@@ -102,12 +103,12 @@ impl ContainerControl {
         }
     }
 
-    /// Has every action fail from now on: the cluster was shut down.
+    /// Makes every action fail from now on: the cluster was shut down.
     pub(super) fn end(&self) {
         self.is_down.store(true, Ordering::Release);
     }
 
-    /// Keeps the clients true by the engine's events, and nodes cut off that something has restarted.
+    /// Updates the clients by the engine's events, and cuts restarted nodes off again.
     pub(super) async fn follow(self) {
         let nodes = self.nodes.clone();
         let then = || {
@@ -117,7 +118,7 @@ impl ContainerControl {
         tokio::join!(nodes.follow_and(then), self.keep_cut());
     }
 
-    /// Cuts off again, also when no event comes: after a cut that failed there may be none.
+    /// Cuts off again without an event as well: after a cut that failed there may be none.
     async fn keep_cut(&self) {
         while !self.is_down() {
             sleep(CUT_AGAIN).await;
@@ -129,7 +130,7 @@ impl ContainerControl {
         self.is_down.load(Ordering::Acquire)
     }
 
-    /// A restart has a network of its own, in which nothing is cut: cuts it for the nodes that are to be cut off.
+    /// A restarted node has a new network, in which nothing is cut: cuts it for the nodes that are to be cut off.
     async fn cut_again(&self) {
         let nodes: Vec<String> = lock(&self.cuts).keys().cloned().collect();
         for node in nodes {
@@ -143,14 +144,14 @@ impl ContainerControl {
         }
     }
 
-    /// Waits for what is being done to the cut of this node, and of no other.
+    /// Waits only for other changes to this node's cut.
     async fn cut_one_again(&self, node: &str) -> Result<(), NotCut> {
         let cut = self.cut(node);
         let mut cut = cut.lock().await;
         if !cut.is_wanted {
             return Ok(());
         }
-        // The engine's silence says nothing of the node: what was known of the cut stays.
+        // Without an answer of the engine, what was known of the cut stays.
         let now = self.what_runs(node).await.map_err(NotCut::Unknown)?;
         let Some(now) = now.filter(|now| cut.of.as_ref() != Some(now)) else {
             cut.problem = None;
@@ -158,12 +159,12 @@ impl ContainerControl {
         };
         if let Err(error) = self.set_traffic(now.clone(), Traffic::Dropped).await {
             let problem = error.to_string();
-            // What is taken down fails too.
+            // A node that is being removed fails too.
             if cut.problem.as_ref() != Some(&problem) && !self.is_down() {
                 tracing::error!(
                     node,
                     problem,
-                    "a node that was cut off has restarted and is not cut off any more; trying again"
+                    "a node that was cut off has restarted and is no longer cut off; trying again"
                 );
             }
             cut.problem = Some(problem);
@@ -181,7 +182,7 @@ impl ContainerControl {
         }
     }
 
-    /// Sets the traffic of the network that the node has, which must be its own.
+    /// Sets the traffic of the node's network, which must not be shared.
     async fn set_traffic(&self, node: Running, traffic: Traffic) -> Result<(), DynError> {
         if let Some(sharer) = self.nodes.shares_network(&node.container).await? {
             return Err(sharer.into());
@@ -202,9 +203,9 @@ impl ContainerControl {
         }
         Some(match &cut.problem {
             Some(problem) => {
-                format!("it was cut off, and since it has restarted it is not any more ({problem})")
+                format!("it was cut off, and is no longer since it has restarted ({problem})")
             }
-            None => "it is to be cut off, and served: it was cut off meanwhile, or has restarted and is not cut off \
+            None => "it is to be cut off, but it served: it was cut off meanwhile, or has restarted and is not cut off \
                      again yet"
                 .to_owned(),
         })
@@ -241,7 +242,7 @@ impl ContainerControl {
         }
     }
 
-    /// Does `act` to the container of `node`; afterwards the node's client is true if the engine answers.
+    /// Runs `act` on the container of `node`, then updates the clients, if the engine answers.
     async fn act<F>(
         &self,
         action: NodeAction,
@@ -259,13 +260,13 @@ impl ContainerControl {
         let container = container.ok_or_else(|| self.unknown(node))?;
         act(container).await.map_err(failed)?;
         if let Err(error) = self.nodes.refresh().await {
-            // It is done all the same; the follower of the engine's events learns where the node is.
+            // The action is done; the next event of the engine updates the clients.
             tracing::warn!(node, %error, "{action} was done, and the engine does not say where its nodes are now");
         }
         Ok(())
     }
 
-    /// No failure if the container is paused, or not, as it was to become; else what keeps it from that.
+    /// Succeeds if the container is paused, or not, as requested; else returns the reason.
     async fn is_as_wanted(&self, container: &str, paused: bool, error: EngineError) -> Result<(), DynError> {
         let state = self.state(container).await?;
         if state.running != Some(true) {
@@ -343,7 +344,7 @@ impl NodeControl for ContainerControl {
         });
         let _ = runtime.stop().await;
         if served.is_ok() {
-            // It is asked by us, whom a cut keeps out: that it serves says that there was none.
+            // A cut would keep us out as well: an answer shows that there was none.
             return self.not_cut_off(node).await.map_or(Ok(()), |problem| Err(not_ready(problem)));
         }
         let status = match timeout(LAST_LOOK, self.state(&container)).await {
@@ -418,7 +419,7 @@ impl NodeControl for ContainerControl {
             let mut cut = cut.lock().await;
             match self.running(&container).await? {
                 Some(running) => self.set_traffic(running, Traffic::Passed).await?,
-                // The cut went with its network; it is not made again.
+                // The cut ended with its network; it is not made again.
                 None if cut.is_wanted => {}
                 None => return Err(IS_DOWN.into()),
             }
@@ -427,10 +428,6 @@ impl NodeControl for ContainerControl {
         };
         self.act(NodeAction::Rejoin, node, rejoin).await
     }
-}
-
-fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

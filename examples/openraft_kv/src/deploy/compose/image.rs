@@ -16,11 +16,11 @@ const STEP: &str = "build the program for its image";
 /// How long cargo may take: the first time it builds all dependencies.
 const BUILD_WITHIN: Duration = Duration::from_secs(900);
 
-/// Builds the program and lays it beside a copy of `dockerfile`; returns their folder, the context
-/// of the image's build.
+/// Builds the program, and copies it and `dockerfile` into one folder; returns that folder, the context of
+/// the image's build.
 ///
-/// cargo does nothing when nothing has changed, so an image is never older than its source. It
-/// builds into a folder of its own: flags and profile differ from those of every other build.
+/// cargo does nothing when nothing has changed, so an image is never older than its source. It builds
+/// into a separate folder: flags and profile differ from those of every other build.
 pub(super) async fn build(dockerfile: &Path) -> Result<PathBuf, DeployError> {
     let workspace = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
@@ -31,7 +31,7 @@ pub(super) async fn build(dockerfile: &Path) -> Result<PathBuf, DeployError> {
         .current_dir(workspace)
         .args(["build", "--quiet", "--package", "openraft_kv", "--bin", "openraft_kv"])
         .args(["--profile", "container"])
-        // With a target named, the flags spare build scripts and macros, which cannot be static.
+        // With an explicit target, the flags do not apply to build scripts and macros, which cannot be static.
         .args(["--target", &triple, "--target-dir"])
         .arg(&folder)
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
@@ -53,7 +53,7 @@ pub(super) async fn build(dockerfile: &Path) -> Result<PathBuf, DeployError> {
     Ok(context)
 }
 
-/// Another deployment may be reading the same context: files change whole or not at all.
+/// Another deployment may be reading the same context: each file is replaced atomically.
 fn lay(program: &Path, dockerfile: &Path, context: &Path) -> std::io::Result<()> {
     fs::create_dir_all(context)?;
     for (from, name) in [(program, "openraft_kv"), (dockerfile, "Dockerfile")] {

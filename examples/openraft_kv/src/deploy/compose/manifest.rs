@@ -1,4 +1,4 @@
-//! The two files that a person may get wrong, and where in them a mistake is.
+//! The Compose file and the Dockerfile, and where in them a mistake is.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ impl Manifest {
         Ok(Self { compose_file: found("docker-compose.yml")?, dockerfile: found("Dockerfile")? })
     }
 
-    /// What is wrong, from what a failed build has printed.
+    /// The mistake, from the output of a failed build.
     pub(super) fn build_failed(&self, output: &str, error: &str) -> DeployError {
         let mut steps = output.lines().filter_map(|line| line.strip_prefix("Step ")?.split_once(" : "));
         match steps.next_back() {
@@ -39,14 +39,14 @@ impl Manifest {
     }
 }
 
-/// What is wrong with a Compose file: its checker names a line only when it is no YAML.
+/// The mistake in a Compose file: its checker names a line only if the file is not YAML.
 pub(super) fn invalid_compose(file: &Path, error: &str) -> DeployError {
     let word = error.rsplit(['\'', '"']).nth(1).unwrap_or_default();
     let is_of_word = |c: char| c.is_alphanumeric() || "_-./".contains(c);
     invalid(file, error, |line| line.split(|c| !is_of_word(c)).any(|other| !word.is_empty() && other == word))
 }
 
-/// Names the line that is meant if `error` does not, and if there is only one such line.
+/// Adds the line if `error` does not name it and only one line is meant.
 fn invalid(file: &Path, error: &str, is_meant: impl Fn(&str) -> bool) -> DeployError {
     let text = fs::read_to_string(file).unwrap_or_default();
     let mut meant = text.lines().zip(1..).filter(|(line, _)| is_meant(line)).map(|(_, number)| number);
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_of_the_word_that_is_complained_of_is_named_if_it_is_the_only_one() {
+    fn the_line_of_the_wrong_word_is_named_if_it_is_the_only_one() {
         assert_eq!(problem("unsupported option: 'hostnam'"), "line 4: unsupported option: 'hostnam'");
         assert_eq!(problem("unsupported option: \"hostnam\""), "line 4: unsupported option: \"hostnam\"");
         assert_eq!(problem("there are two of 'n1' and more"), "there are two of 'n1' and more");

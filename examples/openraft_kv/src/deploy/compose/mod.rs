@@ -1,7 +1,7 @@
-//! The store in containers, brought up by docker-compose.
+//! The store in containers, started by docker-compose.
 //!
-//! [`ComposeDeployer`] builds the image and runs the Compose file; [`ContainerNodes`] finds what
-//! runs by its labels and follows it. Everything that is made carries the label
+//! [`ComposeDeployer`] builds the image and runs the Compose file; [`ContainerNodes`] finds the
+//! containers by label and follows them. Everything that is made has the label
 //! `watchkeeper.cluster` with the cluster's name, so that what is left can be counted and found:
 //! `docker ps --all --filter label=watchkeeper.cluster`.
 
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use watchkeeper::report::one_line;
+use watchkeeper::report::{error_chain, one_line};
 use watchkeeper_scenario::{DeployError, Deployer, DynError, NodeControl, RunningCluster, async_trait};
 
 use self::cluster::ComposeCluster;
@@ -26,33 +26,31 @@ use self::control::ContainerControl;
 use self::manifest::Manifest;
 use self::project::{Compose, Project, UP_WITHIN};
 use super::{Deployment, RaftKv};
-use crate::errors::Chain;
 
 pub use nodes::{CLUSTER_LABEL, ContainerError, ContainerNodes, NODE_LABEL, PORT_LABEL};
 
-/// What the deployer is called in messages.
+/// The deployer's name in messages.
 const NAME: &str = "compose";
 /// How long the nodes may take to serve, all together.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// How many lines of a node's log explain why it does not serve.
 const LOG_TAIL_LINES: usize = 3;
-/// How much of each is shown, in bytes.
-const LAST_WORD: usize = 1000;
+/// Bytes shown of each.
+const LOG_LINE: usize = 1000;
 
-/// Brings the store up in containers, on the engine that `DOCKER_HOST` names or on the default one.
+/// Starts the store in containers, on the engine that `DOCKER_HOST` names or on the default one.
 ///
-/// The image holds nothing but this package's program, linked statically. cargo builds it from the
-/// source that this deployer was built from, the first time in about a minute; an image that is
-/// up to date costs a second.
+/// The image has only this package's program, linked statically. cargo builds it from the source of
+/// this deployer: the first build takes about a minute, an image that is up to date a second.
 ///
-/// Nodes are reached by their containers' addresses and no port of the host is taken: the engine
-/// must run on this machine, and on Linux.
+/// Nodes are reached by their containers' addresses and no port of the host is used: the engine must
+/// run on this machine, and on Linux.
 ///
 /// # What is left
 ///
 /// A cluster that is dropped, and a deployment whose future is dropped, is taken down by a
-/// `docker-compose down` that nobody waits for and that outlives this process. Only `SIGKILL`
-/// leaves containers behind: see [the module](self).
+/// `docker-compose down` that outlives this process and is not waited for. Only `SIGKILL` leaves
+/// containers: see [the module](self).
 #[derive(Clone, Debug)]
 pub struct ComposeDeployer {
     folder: PathBuf,
@@ -105,7 +103,7 @@ impl ComposeDeployer {
                     Ok(()) => error,
                     Err(left) => {
                         let left = project.left(&left);
-                        failed("wait for its nodes", format!("{}; {left}", Chain(&error)))
+                        failed("wait for its nodes", format!("{}; {left}", error_chain(&error)))
                     }
                 })
             }
@@ -155,25 +153,25 @@ async fn served(
             },
             () = control.exit(node) => format!("{node} has ended"),
         };
-        return Err(failed(step, with_last_words(control, node, &problem).await));
+        return Err(failed(step, with_log_tail(control, node, &problem).await));
     }
-    // The first may have ended while the last one was waited for.
+    // The first may have ended while the last one started.
     for node in services {
         if let Err(error) = control.runs(node).await {
             let problem = format!("{node} has ended: {error}");
-            return Err(failed(step, with_last_words(control, node, &problem).await));
+            return Err(failed(step, with_log_tail(control, node, &problem).await));
         }
     }
     Ok(())
 }
 
-/// What is wrong with a node, and the end of its log.
-async fn with_last_words(control: &ContainerControl, node: &str, problem: &str) -> String {
+/// The problem of a node, with the end of its log.
+async fn with_log_tail(control: &ContainerControl, node: &str, problem: &str) -> String {
     let log = control.log(node).await.unwrap_or_default();
     let last: Vec<String> =
-        log.lines().filter(|line| !line.is_empty()).map(|line| one_line(line, LAST_WORD)).collect();
+        log.lines().filter(|line| !line.is_empty()).map(|line| one_line(line, LOG_LINE)).collect();
     let last = last[last.len().saturating_sub(LOG_TAIL_LINES)..].join(" / ");
-    format!("{problem}; it logged last: {last}")
+    format!("{problem}; the end of its log: {last}")
 }
 
 fn failed(step: &str, source: impl Into<DynError>) -> DeployError {

@@ -1,7 +1,7 @@
 //! The nodes of a cluster, found by the labels of their containers.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bollard::Docker;
@@ -16,19 +16,21 @@ use watchkeeper_scenario::{DynError, NodeClients, async_trait};
 use watchkeeper::{ObservedSource, SourceProvider};
 
 use crate::NodeClient;
+use crate::api::node_id;
 use crate::http::Http;
+use crate::sync::lock;
 
-/// Labels a container, network or volume with the name of the cluster it is of.
+/// Labels a container, network or volume with the name of its cluster.
 pub const CLUSTER_LABEL: &str = "watchkeeper.cluster";
 /// Labels a container with the name of its node: `n1`, `n2` and so on.
 pub const NODE_LABEL: &str = "watchkeeper.node";
 /// Labels a container with the port that its node serves on.
 pub const PORT_LABEL: &str = "watchkeeper.port";
 
-/// How long to wait before the engine is asked again when it has gone silent.
+/// How long to wait before the engine is asked again when its events have ended.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Why the nodes of a cluster cannot be found or told apart.
+/// Why the nodes of a cluster cannot be found or distinguished.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ContainerError {
@@ -38,7 +40,7 @@ pub enum ContainerError {
     /// Two containers are labelled with one node's name.
     #[error(
         "the containers {first} and {second} are both labelled {NODE_LABEL}={node}, and {second} is left out: remove one \
-         of them, or label it otherwise"
+         of them, or change its label"
     )]
     SameName {
         /// The node's name.
@@ -54,14 +56,13 @@ crate::errors::debug_is_the_text!(ContainerError);
 
 /// Finds the nodes of one cluster by label, whatever has started them.
 ///
-/// A container is a source from when it first has an address until it is removed: one that is
-/// paused, stopped or killed stays, at its last address. One that comes back elsewhere gets a new
-/// client under the same name. Of two containers with one name the one that was there first is the
-/// source; [`problem`](Self::problem) names both, and nothing is done to either. Clones share what is
-/// known.
+/// A container is a source from when it first has an address until it is removed: one that is paused,
+/// stopped or killed stays, at its last address. One that comes back at another address gets a new
+/// client under the same name. Of two containers with one name the first is the source;
+/// [`problem`](Self::problem) names both, and every action on that name fails. Clones share their data.
 ///
-/// As a [`SourceProvider`] it asks the engine in every cycle; [`follow`](Self::follow) keeps the
-/// [`clients`](Self::clients) true by the engine's events.
+/// As a [`SourceProvider`] it asks the engine in every cycle; [`follow`](Self::follow) updates the
+/// [`clients`](Self::clients) by the engine's events.
 #[derive(Clone, Debug)]
 pub struct ContainerNodes {
     docker: Docker,
@@ -73,7 +74,7 @@ pub struct ContainerNodes {
     problem: Arc<std::sync::Mutex<Option<Arc<ContainerError>>>>,
 }
 
-/// The container that each node is.
+/// The id of the container of each node.
 type KnownNodes = BTreeMap<String, String>;
 
 impl ContainerNodes {
@@ -96,17 +97,17 @@ impl ContainerNodes {
         self.clients.clone()
     }
 
-    /// What keeps containers from being nodes, as of the last refresh.
+    /// Why a container is not a node, as of the last refresh.
     #[must_use]
     pub fn problem(&self) -> Option<Arc<ContainerError>> {
-        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.problem).clone()
     }
 
     /// Asks the engine which nodes there are now.
     ///
     /// # Errors
     ///
-    /// The engine's error; the clients are then as they were.
+    /// The engine's error; the clients are unchanged then.
     pub async fn refresh(&self) -> Result<(), EngineError> {
         let mut known = self.known.lock().await;
         let options = ListContainersOptions {
@@ -123,7 +124,7 @@ impl ContainerNodes {
         let (chosen, same_name) = by_name(known, containers);
         self.clients.replace(chosen.values().filter_map(|container| self.node(container)).collect());
         *known = chosen.iter().map(|(name, container)| (name.clone(), id(container).to_owned())).collect();
-        let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut problem = lock(&self.problem);
         let text = same_name.as_ref().map(ToString::to_string);
         if text != problem.as_ref().map(ToString::to_string) {
             if let Some(text) = text {
@@ -133,7 +134,7 @@ impl ContainerNodes {
         }
     }
 
-    /// Refreshes on every event of the cluster's containers, for ever.
+    /// Refreshes on every event of the cluster's containers, without end.
     pub async fn follow(self) {
         self.follow_and(|| ready(())).await;
     }
@@ -141,7 +142,7 @@ impl ContainerNodes {
     /// Refreshes on every event, and does `then` each time.
     pub(super) async fn follow_and<F: Future<Output = ()> + Send>(self, then: impl Fn() -> F + Send) {
         loop {
-            // The stream repeats what happened since: nothing is missed between it and the list.
+            // The stream has all events since a moment before the list: nothing is missed between them.
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             let filters =
                 [("type".to_owned(), vec!["container".to_owned()]), ("label".to_owned(), vec![self.label()])];
@@ -162,7 +163,7 @@ impl ContainerNodes {
         }
     }
 
-    /// The id of the container that is the node called `node`; an error if that is not one.
+    /// The id of the container of `node`; an error if two containers have that name.
     pub(super) async fn container(&self, node: &str) -> Result<Option<String>, ContainerError> {
         let labels = vec![self.label(), format!("{NODE_LABEL}={node}")];
         let options = ListContainersOptions {
@@ -177,8 +178,7 @@ impl ContainerNodes {
         }
     }
 
-    /// What shares the network of this container, if anything of the engine does: such a network is not that of one
-    /// node, and to cut it off would cut the others off as well.
+    /// What shares the network of this container, if anything does: a cut would cut that off as well.
     pub(super) async fn shares_network(&self, container: &str) -> Result<Option<String>, EngineError> {
         let containers = self.docker.list_containers(None::<ListContainersOptions>).await?;
         Ok(sharer(container, &containers))
@@ -200,17 +200,17 @@ impl ContainerNodes {
         Some(ObservedSource::new(name, client))
     }
 
-    /// Addresses are reused: a client whose node has a number talks to that one only.
+    /// Addresses are reused: a client whose node has a number talks only to that node.
     fn client(&self, name: &str, addr: String) -> NodeClient {
         let client = NodeClient::sharing(self.http.clone(), addr);
-        match name.strip_prefix('n').and_then(|id| id.parse().ok()) {
+        match node_id(name) {
             Some(id) => client.expecting(Arc::clone(&self.cluster), id),
             None => client,
         }
     }
 }
 
-/// The container of each name: the one that is known, else the oldest. With the first two of one name, if there are.
+/// The container of each name: the known one, else the oldest. Also the first two of one name, if there are any.
 fn by_name<'a>(
     known: &KnownNodes,
     containers: &'a [ContainerSummary],
@@ -266,13 +266,11 @@ fn sharer(container: &str, containers: &[ContainerSummary]) -> Option<String> {
         containers.iter().find(is_in_it).map(|of| format!("the container {}", id(of)))
     });
     with.map(|with| {
-        format!(
-            "it shares its network with {with}, which would be cut off as well: give it a network of its own"
-        )
+        format!("it shares its network with {with}, which would be cut off as well: give it its own network")
     })
 }
 
-/// The container that the engine takes this for: its id, its name, or the beginning of its id, in this order.
+/// The container that the engine finds for `other`: by id, by name, or by the beginning of an id, in this order.
 fn called<'a>(other: &str, containers: &'a [ContainerSummary]) -> Option<&'a ContainerSummary> {
     let other = other.strip_prefix('/').unwrap_or(other);
     if other.is_empty() {
@@ -334,7 +332,7 @@ mod tests {
     fn a_container_that_is_down_keeps_its_last_address() {
         let nodes = nodes();
         for down in [None, Some("")] {
-            assert!(nodes.node(&container("n2", down)).is_none(), "it was never anywhere");
+            assert!(nodes.node(&container("n2", down)).is_none(), "it never had an address");
         }
         let up = nodes.node(&container("n2", Some("172.18.0.3"))).unwrap();
         assert_eq!((up.name.as_str(), up.source.addr(), up.source.id()), ("n2", "172.18.0.3:4000", Some(2)));
@@ -396,7 +394,7 @@ mod tests {
         assert_eq!((with("ccc"), with("eee")), (None, None));
     }
 
-    /// Only whole ids were compared: the node that the engine knew by another word was cut off with all beside it.
+    /// Only full ids were compared: a node that was named in another way was cut off with all that shared its network.
     #[test]
     fn a_network_that_is_shared_is_found_by_name_and_by_the_beginning_of_an_id() {
         let of = |id: &str, name: &str, mode: &str| ContainerSummary {
@@ -419,7 +417,7 @@ mod tests {
             assert!(with("bbb222").contains("the container aaa111"), "{word}: {}", with("bbb222"));
             assert_eq!(with("ccc333"), "", "{word}");
         }
-        // A name goes before the beginning of an id, and nothing is not the beginning of all.
+        // A name comes before the beginning of an id, and an empty word is the beginning of none.
         let all = [
             of("aaa111", "kv-n1-1", "kv_raft"),
             of("bbb222", "aaa1", "kv_raft"),

@@ -1,4 +1,4 @@
-//! Cuts a container off, as a broken switch would: packets vanish, nothing is refused.
+//! Cuts a container off like a broken switch: packets are dropped, nothing is refused.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -11,29 +11,29 @@ use rustix::fs::{Mode, OFlags, openat};
 use watchkeeper::report::one_line;
 use watchkeeper_scenario::DynError;
 
-/// What becomes of packets between a container and all others.
+/// What is done with packets between a container and all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Traffic {
     Passed,
     Dropped,
 }
 
-/// The process that is a node: its number alone may be another's by the time it is used.
+/// The process of a node. Its pid alone may be that of another process by the time it is used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Running {
-    /// The id of its container, whole.
+    /// The full id of its container.
     pub(super) container: String,
-    /// As the host numbers it.
+    /// Its pid on the host.
     pub(super) pid: i64,
     /// When the engine has started it.
     pub(super) started_at: String,
 }
 
 impl Traffic {
-    /// The whole filter table, which is replaced at once: doing it twice is doing it once.
+    /// The whole filter table, which is replaced at once: repeating it changes nothing.
     ///
-    /// The container's own loopback stays: the engine's name server answers there, and a cut that
-    /// shows as an unknown name would be an error at once, not silence.
+    /// The container's own loopback stays: the engine's name server answers there. Without it a cut would
+    /// be an immediate error, an unknown name, and not silence.
     fn table(self) -> &'static str {
         match self {
             Self::Passed => "*filter\n:INPUT ACCEPT\n:FORWARD ACCEPT\n:OUTPUT ACCEPT\nCOMMIT\n",
@@ -45,7 +45,7 @@ impl Traffic {
     }
 }
 
-/// Sets the `traffic` of the network that the node lives in.
+/// Sets the `traffic` of the node's network.
 pub(super) async fn set(node: Running, traffic: Traffic) -> Result<(), DynError> {
     tokio::task::spawn_blocking(move || set_now(&node, traffic)).await?
 }
@@ -54,7 +54,7 @@ fn set_now(node: &Running, traffic: Traffic) -> Result<(), DynError> {
     let network = network_of(node, &of_this_machine()?)?;
     let mut restore = Command::new("nsenter");
     restore
-        // Of this process's descriptor, which stays that of the node's network whatever becomes of the node.
+        // Through this process's descriptor, which stays that of the node's network even if the node ends.
         .arg(format!("--net=/proc/{}/fd/{}", std::process::id(), network.as_raw_fd()))
         .args(["iptables-restore", "--wait", "10"])
         .stdin(Stdio::piped())
@@ -67,7 +67,7 @@ fn set_now(node: &Running, traffic: Traffic) -> Result<(), DynError> {
         )
     })?;
     if let Some(mut stdin) = restore.stdin.take() {
-        // A reader that is gone has said why on standard error.
+        // A program that has ended has printed why on standard error.
         let _ = stdin.write_all(traffic.table().as_bytes());
     }
     let ended = restore.wait_with_output()?;
@@ -79,31 +79,31 @@ fn set_now(node: &Running, traffic: Traffic) -> Result<(), DynError> {
     Err(format!("`nsenter iptables-restore` failed ({reason}): run as root on the engine's machine, with iptables installed").into())
 }
 
-/// Which network a file of `/proc/PID/ns/net` is.
+/// The identity of the network of a `/proc/PID/ns/net`.
 type NetworkId = (u64, u64);
 
 fn number(network: &fs::Metadata) -> NetworkId {
     (network.dev(), network.ino())
 }
 
-/// The networks that are not to be touched: the one that this process is in, and that of the machine.
+/// The networks that must not be changed: that of this process and that of the machine.
 fn of_this_machine() -> Result<Vec<NetworkId>, DynError> {
     let ours = fs::metadata("/proc/self/ns/net")
-        .map_err(|error| format!("our own network cannot be looked up ({error}): mount /proc"))?;
-    // That of the first process may be hidden from us, as in a container, and is then none that we could reach.
+        .map_err(|error| format!("the network of this process cannot be read ({error}): mount /proc"))?;
+    // That of the first process may be hidden, as in a container; then it cannot be changed from here either.
     let machine = fs::metadata("/proc/1/ns/net").ok();
     Ok([Some(ours), machine].into_iter().flatten().map(|network| number(&network)).collect())
 }
 
-/// The network of the node, held open: of its process and of no other that has its number by now, and no `other` one.
+/// The network of the node, held open. Fails if another process has the pid by now, and for one of the `others`.
 fn network_of(node: &Running, others: &[NetworkId]) -> Result<File, DynError> {
     let Running { container, pid, .. } = node;
     let gone = |error: io::Error| {
         format!(
-            "process {pid} cannot be looked into ({error}): run as root on the engine's machine, or try again if the node has restarted"
+            "process {pid} cannot be inspected ({error}): run as root on the engine's machine, or try again if the node has restarted"
         )
     };
-    // The folder is that of one process: nothing can be opened in it once that is gone.
+    // The folder is that of one process: nothing can be opened in it once the process has ended.
     let process = File::open(format!("/proc/{pid}")).map_err(gone)?;
     let open = |name: &str| {
         let opened = openat(&process, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
@@ -118,14 +118,14 @@ fn network_of(node: &Running, others: &[NetworkId]) -> Result<File, DynError> {
     let is_named = read("cgroup").contains(container.as_str()) || is_mounted(&read("mountinfo"), container);
     if !is_named {
         return Err(format!(
-            "process {pid} is none of the container {container}: the node has restarted, try again"
+            "process {pid} does not belong to the container {container}: the node has restarted, try again"
         )
         .into());
     }
     let network = open("ns/net").map_err(gone)?;
     if others.contains(&number(&network.metadata().map_err(gone)?)) {
         return Err("it has the network of this machine (network_mode: host), which would be cut off as well: give it \
-                    a network of its own"
+                    its own network"
             .into());
     }
     Ok(network)
@@ -133,7 +133,7 @@ fn network_of(node: &Running, others: &[NetworkId]) -> Result<File, DynError> {
 
 /// Whether the files that the engine mounts into a container, such as `/etc/hosts`, are those of this one.
 ///
-/// The machine itself has mounts that are called like the container elsewhere.
+/// The machine itself has mounts with the container's id at other paths.
 fn is_mounted(mounts: &str, container: &str) -> bool {
     mounts.lines().any(|line| {
         let mut fields = line.split(' ').skip(3);
@@ -146,33 +146,33 @@ fn is_mounted(mounts: &str, container: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// The number of a node that has ended is given to another process: whose network was then cut.
+    /// The pid of a node that had ended was reused, and the network of that process was cut.
     #[test]
-    fn a_process_that_is_none_of_the_container_is_left_alone() {
+    fn a_process_outside_the_container_is_left_alone() {
         let mut other = Command::new("sleep").arg("1000").spawn().unwrap();
         let mut node =
             Running { container: "c0ffee".repeat(10), pid: other.id().into(), started_at: String::new() };
         let error = network_of(&node, &[]).unwrap_err().to_string();
-        assert!(error.contains("is none of the container c0ffee"), "{error}");
+        assert!(error.contains("does not belong to the container c0ffee"), "{error}");
 
-        // The same process, were it of a container that is called like its control group.
+        // The same process, as if its control group were the id of the container.
         let group = fs::read_to_string(format!("/proc/{}/cgroup", other.id())).unwrap();
         node.container = group.lines().next().unwrap().to_owned();
         let network = network_of(&node, &[]).unwrap();
-        // It has our own network, as a container has with `network_mode: host`: all the machine's packets were dropped.
+        // It has our network, as with `network_mode: host`: all packets of the machine were dropped.
         let error = network_of(&node, &of_this_machine().unwrap()).unwrap_err().to_string();
-        assert!(error.contains("network_mode: host") && error.contains("a network of its own"), "{error}");
+        assert!(error.contains("network_mode: host") && error.contains("its own network"), "{error}");
         other.kill().unwrap();
         other.wait().unwrap();
         let error = network_of(&node, &[]).unwrap_err().to_string();
-        assert!(error.contains("cannot be looked into") && error.contains("try again"), "{error}");
-        // What is open stays what it was.
+        assert!(error.contains("cannot be inspected") && error.contains("try again"), "{error}");
+        // The open network is still the same.
         let ours = fs::metadata("/proc/self/ns/net").unwrap();
         assert_eq!(number(&network.metadata().unwrap()), number(&ours));
     }
 
     #[test]
-    fn a_mount_of_the_machine_is_none_of_the_container() {
+    fn a_mount_of_the_machine_is_not_one_of_the_container() {
         let inside =
             "812 801 254:0 /docker/containers/c0ffee/hosts /etc/hosts rw,relatime - ext4 /dev/vda rw";
         let machine =

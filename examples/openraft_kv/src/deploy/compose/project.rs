@@ -10,17 +10,16 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::time::timeout;
-use watchkeeper::report::one_line;
+use watchkeeper::report::{error_chain, one_line};
 use watchkeeper_scenario::DeployError;
 
 use super::manifest::{Manifest, invalid_compose};
 use super::nodes::CLUSTER_LABEL;
 use super::{failed, unavailable};
-use crate::errors::Chain;
 
-/// How long docker-compose may take to say something of itself or of its file.
+/// How long docker-compose may take to print its version or to check its file.
 const ASK_WITHIN: Duration = Duration::from_secs(20);
-/// How long the image's build may take, whose program is built before.
+/// How long the build of the image may take; its program is built before.
 const BUILD_WITHIN: Duration = Duration::from_secs(240);
 /// How long the containers may take to be made and started.
 pub(super) const UP_WITHIN: Duration = Duration::from_secs(90);
@@ -28,7 +27,7 @@ pub(super) const UP_WITHIN: Duration = Duration::from_secs(90);
 const DOWN_WITHIN: Duration = Duration::from_secs(90);
 /// What to look for when docker-compose does not end.
 const ENGINE: &str = "see whether the engine hangs";
-/// How much is shown of what a command says of its errors, in bytes.
+/// Bytes shown of the errors of a command.
 const ERROR: usize = 4000;
 
 /// Distinguishes the projects of one process.
@@ -49,14 +48,14 @@ impl Ended {
         one_line(&self.error.join(" "), ERROR)
     }
 
-    /// The first line of it that speaks of an error, behind all the progress.
+    /// The first line of standard error that begins with `error`: progress comes before it.
     fn first_error(&self) -> String {
         let is_error = |line: &&String| line.to_lowercase().starts_with("error");
         self.error.iter().find(is_error).map_or_else(|| self.error(), |line| one_line(line, ERROR))
     }
 }
 
-/// Runs `command` in a process group of its own, which Ctrl-C does not reach.
+/// Runs `command` in its own process group, which Ctrl-C does not reach.
 ///
 /// # Cancel safety
 ///
@@ -67,8 +66,8 @@ async fn run(command: Command) -> io::Result<Ended> {
     let child = command.process_group(0).kill_on_drop(true).spawn()?;
     let leader = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
     let ended = pin!(child.wait_with_output());
-    // Declared after the child, so that it is dropped first: the leader has not been waited for, and its number
-    // still means this group.
+    // Declared after the child, so that it is dropped first: the leader is not reaped yet, so that its pid is still
+    // that of this group.
     let mut group = Group(leader);
     let output = ended.await;
     group.0 = None;
@@ -81,14 +80,14 @@ struct Group(Option<Pid>);
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(leader) = self.0 {
-            // Nothing reads an error from here; a group that is gone already is as good.
+            // A drop cannot report an error; a group that has ended is fine.
             let _ = kill_process_group(leader, Signal::KILL);
         }
     }
 }
 
 /// Runs `command` as [`run`] does, and kills it if it has not ended within this time.
-/// `hint` says what to look for then.
+/// `hint` says what to check then.
 pub(super) async fn run_within(within: Duration, command: Command, hint: &str) -> io::Result<Ended> {
     let program = command.get_program().to_owned();
     timeout(within, run(command)).await.unwrap_or_else(|_| {
@@ -98,7 +97,7 @@ pub(super) async fn run_within(within: Duration, command: Command, hint: &str) -
     })
 }
 
-/// Runs `command` on this thread, also while the runtime that it is of shuts down.
+/// Runs `command` on this thread, also while the caller's runtime shuts down.
 fn finish(within: Duration, command: Command) -> io::Result<Ended> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run_within(within, command, ENGINE))
@@ -129,7 +128,7 @@ pub(super) struct Compose {
 }
 
 impl Compose {
-    /// Looks for docker-compose, and makes up a name for a new project of `file`.
+    /// Finds docker-compose, and names a new project of `file`.
     pub(super) async fn find(host: &str, file: &Path, node_flags: &[String]) -> Result<Self, DeployError> {
         let program = program().await?;
         let number = PROJECTS.fetch_add(1, Ordering::Relaxed);
@@ -176,7 +175,7 @@ impl Compose {
             return Err(invalid_compose(&self.file, &listed.error()));
         }
         let mut services: Vec<String> = listed.output.lines().map(|line| line.trim().to_owned()).collect();
-        // n10 comes behind n2.
+        // n10 comes after n2.
         services.sort_by(|a, b| (a.len(), a).cmp(&(b.len(), b)));
         Ok(services)
     }
@@ -193,7 +192,7 @@ impl Compose {
 
 /// Containers, a network and volumes that are up.
 ///
-/// Dropping it takes them down by a process that nobody waits for and that outlives this one.
+/// Dropping it takes them down by a process that outlives this one and is not waited for.
 #[derive(Debug)]
 pub(super) struct Project {
     compose: Compose,
@@ -209,8 +208,8 @@ impl Project {
         within: Duration,
     ) -> Result<Self, DeployError> {
         let step = "start its containers";
-        // The project lives on the thread, for whose end the runtime waits when it shuts down: one
-        // that is no longer waited for is dropped there, behind the last container that was made.
+        // The project lives on a blocking thread, which the runtime waits for when it shuts down. If the
+        // future is dropped, the project is dropped there, after the last container was made.
         let work = move || {
             let mut project = Self { compose, is_down: false };
             let mut up = project.compose.command(&["up", "--detach", "--no-build"]);
@@ -232,7 +231,7 @@ impl Project {
         tokio::task::spawn_blocking(work).await.map_err(|error| failed(step, error))?
     }
 
-    /// The name that everything of it is labelled with.
+    /// The name in the labels of all its parts.
     pub(super) fn name(&self) -> &str {
         &self.compose.project
     }
@@ -245,7 +244,10 @@ impl Project {
     /// What to do about containers that could not be taken down.
     pub(super) fn left(&self, why: &DeployError) -> String {
         let filter = format!("--filter label={CLUSTER_LABEL}={}", self.name());
-        format!("containers may be left ({}): look for them with `docker ps --all {filter}`", Chain(why))
+        format!(
+            "containers may be left ({}): look for them with `docker ps --all {filter}`",
+            error_chain(why)
+        )
     }
 
     fn down_command(&self) -> Command {
@@ -261,9 +263,9 @@ impl Drop for Project {
         let mut down = self.down_command();
         down.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         match down.spawn() {
-            // Only so that no zombie stays while this process lives on.
+            // Waits only so that no zombie stays while this process runs.
             Ok(mut child) => drop(std::thread::spawn(move || child.wait())),
-            Err(error) => tracing::error!(project = self.name(), %error, "containers are left behind"),
+            Err(error) => tracing::error!(project = self.name(), %error, "containers are left"),
         }
     }
 }
@@ -277,7 +279,7 @@ fn judged(down: io::Result<Ended>) -> Result<(), DeployError> {
     }
 }
 
-/// docker-compose under the name that it has here.
+/// The command of docker-compose on this machine.
 async fn program() -> Result<Vec<String>, DeployError> {
     let known: [&[&str]; 2] = [&["docker-compose"], &["docker", "compose"]];
     for program in known {
@@ -300,7 +302,7 @@ fn called(program: &[String]) -> Command {
     command
 }
 
-/// A word that Compose reads as one.
+/// Quotes a word, so that Compose reads it as one.
 fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
@@ -325,9 +327,9 @@ mod tests {
         command.args(["-c", &script]);
         let running = tokio::spawn(run(command));
         let (mut connection, _) = timeout(SOON, listener.accept()).await.unwrap().unwrap();
-        let mut said = [0; 3];
-        timeout(SOON, connection.read_exact(&mut said)).await.unwrap().unwrap();
-        assert_eq!(&said, b"up\n");
+        let mut bytes = [0; 3];
+        timeout(SOON, connection.read_exact(&mut bytes)).await.unwrap().unwrap();
+        assert_eq!(&bytes, b"up\n");
 
         running.abort();
         assert!(running.await.unwrap_err().is_cancelled());
@@ -352,7 +354,7 @@ mod tests {
         (compose, calls)
     }
 
-    /// It was waited for without a limit, by a thread that nothing could end.
+    /// The wait had no limit, on a thread that nothing could end.
     #[tokio::test]
     async fn an_up_that_hangs_is_killed_and_what_it_made_is_taken_down() {
         let folder = tempfile::tempdir().unwrap();
@@ -361,7 +363,7 @@ mod tests {
         let (compose, calls) = compose(folder.path(), &script);
         let up = Project::up(compose, vec!["n1".to_owned()], Duration::from_millis(500));
         let error = timeout(SOON, up).await.expect("it has a limit").unwrap_err();
-        let text = Chain(&error).to_string();
+        let text = error_chain(&error);
         assert!(text.contains("sh did not end within 500ms and was killed"), "{text}");
         assert!(!text.contains("left"), "{text}");
         let calls = std::fs::read_to_string(calls).unwrap();
@@ -377,7 +379,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (compose, _) = compose(folder.path(), "echo \"ERROR: no $1\" >&2; exit 1");
         let error = Project::up(compose, vec!["n1".to_owned()], SOON).await.unwrap_err();
-        let text = Chain(&error).to_string();
+        let text = error_chain(&error);
         assert!(
             text.contains("start its containers") && text.contains("ERROR: no up; containers may be left"),
             "{text}"
@@ -387,7 +389,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_that_ends_tells_how() {
+    async fn a_command_that_ends_returns_how() {
         let mut command = Command::new("sh");
         command.args(["-c", "echo out; echo WARNING: no >&2; echo ERROR: room >&2; exit 3"]);
         let ended = run(command).await.unwrap();

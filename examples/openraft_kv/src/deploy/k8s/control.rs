@@ -1,4 +1,4 @@
-//! Acting on pods.
+//! Actions on pods.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use super::deployer::NAME;
 use super::error::K8sError;
 use super::pods::PodSources;
 
-/// What can be done to pods of a `StatefulSet`, which makes them again whatever ends them.
+/// The actions on pods of a `StatefulSet`, which replaces every pod that ends.
 ///
-/// So a node can be killed and restarted, and [`start`](NodeControl::start) only waits until the
-/// set has made the pod. Stopping, pausing and isolating answer that they are unsupported: a pod
-/// that is ended does not stay so, nobody outside its machine can freeze it, and whether a
-/// `NetworkPolicy` cuts anything is up to the cluster's network, which does not say.
+/// So a node can be killed and restarted, and [`start`](NodeControl::start) only waits until the set
+/// has made the pod. Stop, pause and isolate are unsupported: a pod that ends is replaced, nothing
+/// outside its machine can freeze it, and whether a `NetworkPolicy` has an effect depends on the
+/// cluster's network, which does not say.
 pub(super) struct K8sControl {
     pub(super) pods: Api<Pod>,
     pub(super) sources: Arc<PodSources>,
@@ -48,12 +48,12 @@ impl NodeControl for K8sControl {
             Err(_) => return Err(not_ready(self.sources.seen().waits_for(node))),
         }
         let Some(client) = self.sources.clients().get(node) else {
-            return Err(not_ready("its pod went away again".to_owned()));
+            return Err(not_ready("its pod was lost again".to_owned()));
         };
         match timeout_at(deadline, client.health()).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(not_ready(error.to_string())),
-            Err(_) => Err(not_ready("its pod is ready, but gives no answer".to_owned())),
+            Err(_) => Err(not_ready("its pod is ready, but does not answer".to_owned())),
         }
     }
 
@@ -61,8 +61,7 @@ impl NodeControl for K8sControl {
         self.made(NodeAction::Start, node).await
     }
 
-    /// Deletes the pod with the grace that its manifest gives it; the set makes it again. One that was killed and is
-    /// not there yet is waited for.
+    /// Deletes the pod with the grace period of its manifest; the set replaces it. After a kill, waits for the next pod.
     async fn restart(&self, node: &str) -> Result<(), NodeControlError> {
         self.check(node)?;
         if self.sources.pods().contains_key(node) {
@@ -72,7 +71,7 @@ impl NodeControl for K8sControl {
         }
     }
 
-    /// Deletes the pod with no grace; the set makes it again.
+    /// Deletes the pod without a grace period; the set replaces it.
     async fn kill(&self, node: &str) -> Result<(), NodeControlError> {
         self.delete(NodeAction::Kill, node, Some(0)).await
     }
@@ -121,7 +120,7 @@ impl K8sControl {
         made.map(drop).map_err(failed)
     }
 
-    /// Deletes the pod that the node has now, and waits until that one is gone.
+    /// Deletes the node's current pod, and waits until that one is gone.
     async fn delete(
         &self,
         action: NodeAction,
@@ -141,7 +140,7 @@ impl K8sControl {
         };
         let deleted = self.pods.delete(&pod.name, &parameters).await;
         match deleted.map_err(K8sError::of(format!("delete the pod {}", pod.name))) {
-            // Gone already, or replaced already: the watch has yet to say so.
+            // Deleted or replaced already: the watch does not show it yet.
             Ok(_) | Err(K8sError::NotFound { .. } | K8sError::Conflict { .. }) => {}
             Err(error) => return Err(failed(Arc::new(error))),
         }

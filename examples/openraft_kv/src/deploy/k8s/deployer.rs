@@ -1,7 +1,7 @@
-//! Brings the nodes up as pods.
+//! Starts the nodes as pods.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::TryFutureExt;
 use k8s_openapi::NamespaceResourceScope;
@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use tokio_util::sync::DropGuard;
+use watchkeeper::report::error_chain;
 use watchkeeper::{DynError, async_trait};
 use watchkeeper_scenario::{DeployError, Deployer, NodeClients, NodeControl, RunningCluster};
 
@@ -25,23 +26,24 @@ use super::pod::CONTAINER;
 use super::pods::{PodSelection, PodSources, Seen};
 use super::space::{OwnedNamespace, labels};
 use crate::NodeClient;
+use crate::api::node_name;
+use crate::cluster::unique;
 use crate::deploy::{Deployment, RaftKv};
-use crate::errors::Chain;
 
-/// What this deployer is called.
+/// The deployer's name.
 pub(super) const NAME: &str = "k8s";
-/// Who has applied an object, for server-side apply.
+/// The field manager of server-side apply.
 const MANAGER: &str = "openraft-kv";
-/// How much of a node's log is of use in a report.
+/// Lines of a node's log in a report.
 const LOG_LINES: i64 = 100;
 
-/// Deploys on a Kubernetes cluster of 1.33 or newer: a `StatefulSet` and its headless Service in a
-/// namespace of their own, which is deleted in the end. A deployment that fails returns when that is done, or says
-/// what is left; one that is dropped asks for it and does not wait.
+/// Deploys on a Kubernetes cluster of 1.33 or newer: a `StatefulSet` and its headless Service in their own namespace,
+/// which is deleted in the end. A deployment that fails returns after the deletion, or says what is left; one that is
+/// dropped requests the deletion and does not wait.
 ///
 /// The image must be one that the cluster can get. A node is called `n1` and is the pod
-/// `openraft-kv-0`; its pods are made again by the `StatefulSet` whatever ends them, so that nodes
-/// can be killed and restarted, and not stopped, paused or isolated.
+/// `openraft-kv-0`. The `StatefulSet` replaces every pod that ends, so that nodes can be killed and
+/// restarted, but not stopped, paused or isolated.
 #[derive(Clone, Debug, Default)]
 pub struct K8sDeployer {
     options: K8sOptions,
@@ -61,13 +63,13 @@ impl K8sDeployer {
         let silent = |reason: String| {
             unavailable(
                 format!("the API server {} does not answer ({reason})", config.cluster_url),
-                "check that the cluster runs that the kubeconfig leads to",
+                "check that the cluster of the kubeconfig runs",
             )
         };
-        let client = Client::try_from(config.clone()).map_err(|error| silent(Chain(&error).to_string()))?;
+        let client = Client::try_from(config.clone()).map_err(|error| silent(error_chain(&error)))?;
         match timeout(self.options.answer_within, client.apiserver_version()).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(silent(Chain(&error).to_string())),
+            Ok(Err(error)) => return Err(silent(error_chain(&error))),
             Err(_) => return Err(silent(format!("waited {:?}", self.options.answer_within))),
         }
         Ok((config, client))
@@ -78,18 +80,16 @@ impl K8sDeployer {
         let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
         let config = match (kubeconfig, context) {
             (Some(path), _) => {
-                let read = Kubeconfig::read_from(path).map_err(|error| Chain(&error).to_string());
+                let read = Kubeconfig::read_from(path).map_err(|error| error_chain(&error));
                 match read {
                     Ok(read) => Config::from_custom_kubeconfig(read, &options)
                         .await
-                        .map_err(|error| Chain(&error).to_string()),
+                        .map_err(|error| error_chain(&error)),
                     Err(error) => Err(error),
                 }
             }
-            (None, Some(_)) => {
-                Config::from_kubeconfig(&options).await.map_err(|error| Chain(&error).to_string())
-            }
-            (None, None) => Config::infer().await.map_err(|error| Chain(&error).to_string()),
+            (None, Some(_)) => Config::from_kubeconfig(&options).await.map_err(|error| error_chain(&error)),
+            (None, None) => Config::infer().await.map_err(|error| error_chain(&error)),
         };
         config.map_err(|reason| {
             unavailable(
@@ -110,7 +110,7 @@ impl K8sDeployer {
         })
     }
 
-    /// Applies what is in the namespace and follows its pods until each node can be talked to.
+    /// Applies the manifests and follows the pods until each node can be reached.
     async fn bring_up(
         &self,
         client: &Client,
@@ -134,7 +134,7 @@ impl K8sDeployer {
         Ok(sources)
     }
 
-    /// Waits until every node can be talked to.
+    /// Waits until every node can be reached.
     async fn ready(&self, sources: &PodSources, nodes: &[String]) -> Result<(), DynError> {
         let within = self.options.ready_within;
         let all_ready = sources.when(|seen| {
@@ -154,8 +154,8 @@ impl K8sDeployer {
     }
 }
 
-/// Asks each node of `seen`, of which each served, whether it is healthy, and fails if one went away before all had
-/// answered: `now` is what is known of the pods at the moment.
+/// Asks each node of `seen`, all of which served, whether it is healthy, and fails if a pod was lost or replaced before
+/// all had answered. `now` returns what is known of the pods now.
 async fn all_answer(
     nodes: &[String],
     clients: &NodeClients<NodeClient>,
@@ -168,15 +168,15 @@ async fn all_answer(
     for node in nodes {
         let Some(client) = clients.get(node) else {
             let waits_for = now().waits_for(node);
-            return Err(not_ready(vec![format!("{node}: its pod went away again ({waits_for})")]));
+            return Err(not_ready(vec![format!("{node}: its pod was lost again ({waits_for})")]));
         };
         client.health().await?;
     }
-    // The first may have gone while the last one was asked.
+    // The first may have been lost while the last one was asked.
     let now = now();
     let lost = nodes.iter().filter_map(|node| {
         if !now.serves(node) {
-            Some(format!("{node}: it served, and does no more ({})", now.waits_for(node)))
+            Some(format!("{node}: it served, and no longer does ({})", now.waits_for(node)))
         } else if uid(&now, node) != uid(seen, node) {
             Some(format!("{node}: its pod was replaced while others started"))
         } else {
@@ -204,7 +204,7 @@ impl Deployer<RaftKv> for K8sDeployer {
         let (config, client) = self.connect().await?;
 
         let space = OwnedNamespace::new(config, client.clone(), &name, run);
-        let nodes: Vec<String> = (1..=deployment.nodes).map(|id| format!("n{id}")).collect();
+        let nodes: Vec<String> = (1..=deployment.nodes).map(node_name).collect();
         let sources = match self.bring_up(&client, &manifests, &space, &nodes).await {
             Ok(sources) => sources,
             Err(error) => return Err(self.taken_down(&space, error).await),
@@ -226,12 +226,12 @@ impl Deployer<RaftKv> for K8sDeployer {
 }
 
 impl K8sDeployer {
-    /// Waits until what a failed deployment has made is gone; what is left is added to the error.
+    /// Deletes what a failed deployment has made; what is left is added to the error.
     async fn taken_down(&self, space: &OwnedNamespace, error: DeployError) -> DeployError {
         let Err(left) = space.remove(self.options.gone_within).await else { return error };
         let (step, failed) = match error {
-            DeployError::Failed { step, source, .. } => (step, Chain(&*source).to_string()),
-            other => ("bring the pods up".to_owned(), Chain(&other).to_string()),
+            DeployError::Failed { step, source, .. } => (step, error_chain(&*source)),
+            other => ("bring the pods up".to_owned(), error_chain(&other)),
         };
         let namespace = space.name().to_owned();
         let left = K8sError::Left { failed, namespace, source: Box::new(left) };
@@ -239,7 +239,7 @@ impl K8sDeployer {
     }
 }
 
-/// Pods that run. Dropping it closes the forwarded ports, whoever holds its control, and deletes the namespace.
+/// Running pods. Dropping it closes the forwarded ports, also while its control is held, and deletes the namespace.
 struct K8sCluster {
     sources: Arc<PodSources>,
     control: Arc<K8sControl>,
@@ -297,12 +297,6 @@ fn unavailable(missing: String, fix: &str) -> DeployError {
     DeployError::Unavailable { deployer: NAME.to_owned(), missing, fix: fix.to_owned() }
 }
 
-/// A word that no other run has, fit for a name.
-fn unique() -> String {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    format!("{}-{}", std::process::id(), now.as_nanos())
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
@@ -319,7 +313,7 @@ mod tests {
 
     const WITHIN: Duration = Duration::from_secs(180);
 
-    /// Nodes that are healthy, once they are let answer.
+    /// A healthy node that answers once `may_answer` is true.
     async fn serve(may_answer: watch::Receiver<bool>) -> (String, AbortOnDropHandle<()>) {
         let answer = move || {
             let mut may_answer = may_answer.clone();
@@ -355,7 +349,7 @@ mod tests {
 
     /// Only the nodes that had a client were asked: two of three nodes passed for a cluster of three.
     #[tokio::test]
-    async fn a_pod_that_went_before_it_was_asked_fails_the_deployment() {
+    async fn a_pod_that_is_lost_before_it_is_asked_fails_the_deployment() {
         let (_may, may_answer) = watch::channel(true);
         let (addr, _serving) = serve(may_answer).await;
         let both = seen(&[("n1", "u1"), ("n2", "u2")]);
@@ -363,20 +357,20 @@ mod tests {
         clients.insert("n1", NodeClient::new(addr.clone()));
         let asked = all_answer(&nodes(), &clients, &both, || seen(&[("n1", "u1")]), WITHIN).await;
         let error = asked.unwrap_err().to_string();
-        assert!(error.contains("n2: its pod went away again (it has no pod)"), "{error}");
+        assert!(error.contains("n2: its pod was lost again (it has no pod)"), "{error}");
 
         clients.insert("n2", NodeClient::new(addr));
         all_answer(&nodes(), &clients, &both, || both.clone(), WITHIN).await.unwrap();
     }
 
-    /// n1 has answered when it goes, and n2 has not.
+    /// n1 has answered when it is lost, and n2 has not.
     #[tokio::test]
-    async fn a_pod_that_went_while_another_was_asked_fails_the_deployment() {
+    async fn a_pod_that_is_lost_while_another_is_asked_fails_the_deployment() {
         let (_now, at_once) = watch::channel(true);
         let (first, _serving) = serve(at_once).await;
         let both = seen(&[("n1", "u1"), ("n2", "u2")]);
         let cases = [
-            (seen(&[("n2", "u2")]), "n1: it served, and does no more (it has no pod)"),
+            (seen(&[("n2", "u2")]), "n1: it served, and no longer does (it has no pod)"),
             (seen(&[("n1", "u9"), ("n2", "u2")]), "n1: its pod was replaced while others started"),
         ];
         for (later, expected) in cases {

@@ -1,61 +1,61 @@
-//! What can go wrong between us and the API server.
+//! The errors of the API server.
 
 use std::time::Duration;
 
 use kube::core::Status;
 use watchkeeper::report::one_line;
 
-/// How much is shown of what the API server says, in bytes.
+/// Bytes shown of a message of the API server.
 const MESSAGE: usize = 2000;
 
 /// Why the cluster's API did not do what was asked. Each text says what was asked for, and what to do.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum K8sError {
-    /// Nobody answers there: worth another try.
+    /// The API server does not answer: try again.
     #[error("cannot {doing}: the API server does not answer; check the server that the kubeconfig names")]
     Unreachable {
-        /// What was about to be done.
+        /// What was requested.
         doing: String,
-        /// What the connection said.
+        /// The error of the connection.
         source: kube::Error,
     },
-    /// The API server does not know who asks.
+    /// The API server does not accept the credentials.
     #[error("cannot {doing}: the API server does not accept the credentials ({message}); log in again")]
     Unauthorized {
-        /// What was about to be done.
+        /// What was requested.
         doing: String,
-        /// What the API server said.
+        /// The message of the API server.
         message: String,
     },
     /// The account may not do this.
     #[error("cannot {doing}: the account may not ({message}); give it a role that allows that")]
     Forbidden {
-        /// What was about to be done.
+        /// What was requested.
         doing: String,
-        /// What the API server said: who, what and where.
+        /// The message of the API server: who, what and where.
         message: String,
     },
     /// There is no such object, or no such kind.
     #[error("cannot {doing}: {message}; something else may have deleted it")]
     NotFound {
-        /// What was about to be done.
+        /// What was requested.
         doing: String,
-        /// What the API server said.
+        /// The message of the API server.
         message: String,
     },
-    /// The object exists, or somebody else has changed or owns it.
+    /// The object exists, or another client has changed or owns it.
     #[error("cannot {doing}: {message}; choose another name, or delete what is there")]
     Conflict {
-        /// What was about to be done.
+        /// What was requested.
         doing: String,
-        /// What the API server said.
+        /// The message of the API server.
         message: String,
     },
     /// The API server refused for another reason.
-    #[error("cannot {doing}: the API server answered {code} {reason}: {message}; mend what it names")]
+    #[error("cannot {doing}: the API server answered {code} {reason}: {message}; fix what it names")]
     Refused {
-        /// What was about to be done.
+        /// What was requested.
         doing: String,
         /// The HTTP status.
         code: u16,
@@ -66,10 +66,10 @@ pub enum K8sError {
     },
     /// The answer cannot be used, or the request could not be made.
     #[error(
-        "cannot {doing}: this is no usable answer; check that a Kubernetes API of 1.33 or newer is there"
+        "cannot {doing}: the answer cannot be used; check that the server is a Kubernetes API of 1.33 or newer"
     )]
     Unusable {
-        /// What was about to be done.
+        /// What was requested.
         doing: String,
         /// What is wrong.
         source: kube::Error,
@@ -77,9 +77,9 @@ pub enum K8sError {
     /// The pods are there and do not serve.
     #[error("not ready within {within:?}: {}", waiting.join("; "))]
     NotReady {
-        /// How long was waited.
+        /// How long the deployer waited.
         within: Duration,
-        /// The nodes that are not ready, each with what its pod says.
+        /// The nodes that are not ready, each with the status of its pod.
         waiting: Vec<String>,
     },
     /// The node has no pod at the moment.
@@ -93,10 +93,10 @@ pub enum K8sError {
     NotGone {
         /// Kind and name.
         what: String,
-        /// How long was waited.
+        /// How long the deployer waited.
         within: Duration,
     },
-    /// A port of this machine could not be had for forwarding.
+    /// No port of this machine could be opened for forwarding.
     #[error(
         "cannot listen on this machine to forward to {pod}: close files, or raise their limit (ulimit -n)"
     )]
@@ -107,14 +107,12 @@ pub enum K8sError {
         source: std::io::Error,
     },
     /// The namespace belongs to another run.
-    #[error(
-        "the namespace {namespace} is not of this run, and is left alone: whoever made it has to delete it"
-    )]
+    #[error("the namespace {namespace} is not of this run, and is left alone: its owner has to delete it")]
     NotOurs {
         /// Its name.
         namespace: String,
     },
-    /// Two pods would be one source.
+    /// Two pods have one name.
     #[error(
         "the pods {first} and {second} are both called {node}, and {second} is left out: rename it, or take the label off it"
     )]
@@ -135,10 +133,10 @@ pub enum K8sError {
         failed: String,
         /// What is left, with all that is in it.
         namespace: String,
-        /// Why it is.
+        /// Why it is left.
         source: Box<K8sError>,
     },
-    /// Nobody follows the pods any more.
+    /// The pods are no longer followed.
     #[error("the pods are no longer followed: the cluster was shut down, deploy another one")]
     Ended,
 }
@@ -146,7 +144,7 @@ pub enum K8sError {
 crate::errors::debug_is_the_text!(K8sError);
 
 impl K8sError {
-    /// Sorts an error of `doing`, a phrase such as "list pods".
+    /// Classifies an error of `doing`, a phrase such as "list pods".
     pub(super) fn of(doing: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
         let doing = doing.into();
         move |error| match error {

@@ -1,4 +1,4 @@
-//! From this machine to one pod, through the API server.
+//! Port forwarding from this machine to one pod, through the API server.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,19 +17,19 @@ use tracing::debug;
 use super::error::K8sError;
 use super::options::Reach;
 
-/// How long to wait before the next connection is taken when one could not be.
+/// How long to wait after a connection could not be accepted.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A port of this machine that leads to a port of a pod; each connection is a stream of its own.
+/// A port of this machine that leads to a port of a pod; each connection has its own stream.
 ///
-/// Dropping it closes the port and its connections: a pod that is gone refuses, like a process.
+/// Dropping it closes the port and its connections: a pod that is gone refuses connections, like a process.
 #[derive(Debug)]
 pub(super) struct Forward {
     pub(super) addr: SocketAddr,
     task: AbortOnDropHandle<()>,
 }
 
-/// Makes a pod reachable, where that takes anything.
+/// Opens a forwarded port for a pod, where one is needed.
 pub(super) struct Opener {
     /// `None` where pods are reached by their own addresses.
     pods: Option<Api<Pod>>,
@@ -96,8 +96,8 @@ where
                     });
                 }
                 Err(error) => {
-                    // Out of descriptors, most likely: somebody has to close some.
-                    debug!(pod, %error, "cannot take a connection to forward; going on");
+                    // Most likely out of file descriptors: some have to be closed first.
+                    debug!(pod, %error, "cannot accept a connection to forward; retrying");
                     sleep(PAUSE).await;
                 }
             },
@@ -116,7 +116,7 @@ async fn carry(mut local: TcpStream, pods: Api<Pod>, pod: &str, port: u16) -> Re
     let refused = async {
         match refusal.await {
             Some(message) => message,
-            // Nothing was said: the stream itself says how it ends.
+            // No error: the end of the stream itself decides.
             None => std::future::pending().await,
         }
     };
@@ -136,9 +136,9 @@ mod tests {
 
     use super::*;
 
-    /// The first three connections cannot be taken, and there is no other one whose end could help.
+    /// The first three connections cannot be accepted, and there is no open one whose end could help.
     #[tokio::test]
-    async fn a_connection_that_cannot_be_taken_ends_nothing() {
+    async fn a_connection_that_cannot_be_accepted_does_not_end_the_forwarding() {
         // Nothing is sent there.
         let client = Client::try_from(Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
         let (asking, mut asked) = mpsc::unbounded_channel();

@@ -66,7 +66,7 @@ impl Manifests {
         Ok(manifests)
     }
 
-    /// What the rest of this module relies on, and Kubernetes would say only later, or never.
+    /// Checks what this module relies on, and what Kubernetes would report later or never.
     fn check(&self) -> Result<(), String> {
         let spec = self.stateful_set.spec.as_ref().ok_or("spec is missing: describe the pods there")?;
         if self.stateful_set.metadata.name.is_none() {
@@ -119,8 +119,8 @@ impl Manifests {
         labels.join(",")
     }
 
-    /// The manifests of one deployment in a namespace of its own, which carries `labels` and
-    /// names the cluster.
+    /// The manifests of one deployment in its own namespace, which has `labels` and is the cluster's
+    /// name.
     pub(super) fn of(
         mut self,
         deployment: &Deployment,
@@ -153,12 +153,12 @@ impl Manifests {
         Ok(self)
     }
 
-    /// One pod of the `StatefulSet`, with `name`, as a manifest of its own: the same containers under
-    /// the same restrictions.
+    /// One pod of the `StatefulSet`, called `name`, as a separate manifest with the same containers and
+    /// restrictions.
     ///
-    /// For engines that run pods and have no `StatefulSet`s, such as Podman. What the cluster adds
-    /// to a pod is done here: `$(POD_NAME)` is expanded in arguments, and what is claimed is an empty
-    /// directory that is called like the claim, `data-NAME`. The image is `image`, never pulled.
+    /// For engines that run pods and have no `StatefulSet`s, such as Podman. What the cluster adds to a
+    /// pod is done here: `$(POD_NAME)` is expanded in arguments, and each claim is an empty directory
+    /// with the claim's name, `data-NAME`. The image is `image`, never pulled.
     #[must_use]
     pub fn one_pod(&self, name: &str, image: &str) -> Pod {
         let set = self.stateful_set.spec.clone().unwrap_or_default();
@@ -189,16 +189,16 @@ impl Manifests {
     }
 }
 
-/// Reads one object, and refuses what Kubernetes would pass over in silence: keys that it does not know.
+/// Reads one object, and refuses unknown keys, which Kubernetes would silently ignore.
 fn typed<K>(path: &Path, text: &str) -> Result<K, DeployError>
 where
     K: Resource + Metadata + Serialize + DeserializeOwned,
 {
-    // The text goes on with an excerpt of the file; the place is in its first line.
+    // Only the first line, which has the position; an excerpt of the file follows.
     let mistake = |error: serde_saphyr::Error| {
         let error = error.to_string();
         let place = error.lines().next().unwrap_or_default();
-        invalid(path, format!("{}; mend that value", place.trim_start_matches("error: ")))
+        invalid(path, format!("{}; fix that value", place.trim_start_matches("error: ")))
     };
     let written: Value = serde_saphyr::from_str(text).map_err(mistake)?;
     for (key, expected) in [("apiVersion", K::API_VERSION), ("kind", K::KIND)] {

@@ -1,7 +1,7 @@
 //! Nodes as pods on Kubernetes, with the feature `k8s`.
 //!
 //! `K8sDeployer` applies the manifests of `deploy/k8s` and waits until the pods serve.
-//! `PodSources` follows pods by label, also alone, for a cluster that somebody else has deployed.
+//! `PodSources` follows pods by label, also for a cluster that something else has deployed.
 //! The flags and options exist without the feature, so that a command without it can say what it lacks.
 
 #[cfg(feature = "k8s")]

@@ -1,4 +1,4 @@
-//! Which source a pod is: one name is one pod, whatever carries the label.
+//! The names of pods as sources: one name is one pod, whatever has the label.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,16 +6,17 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::error::K8sError;
 use super::pod::PodView;
+use crate::api::node_name;
 
-/// What a pod that a Deployment made carries, and no pod of a `StatefulSet`.
+/// A label of the pods of a Deployment, which pods of a `StatefulSet` do not have.
 const TEMPLATE_HASH: &str = "pod-template-hash";
 
-/// What numbered pods are of. Two are never one set, also where they have one name.
+/// A set of numbered pods. Owned and bare sets of one name are not the same set.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Set {
     /// The `StatefulSet` of this name, by its pods' owner.
     Owned(String),
-    /// Pods that nothing owns, called like those of a `StatefulSet` of this name.
+    /// Pods without an owner, named like those of a `StatefulSet` of this name.
     Bare(String),
 }
 
@@ -28,8 +29,8 @@ pub(super) struct PodPlace {
 }
 
 impl PodPlace {
-    /// By the name, such as `kv-0`, if the pod is of a `StatefulSet` called `kv` or of nothing at all. The random end
-    /// of a Deployment's pod may be a number as well, and `kv-00` is no other way to write `kv-0`.
+    /// By the name, such as `kv-0`, if the pod belongs to a `StatefulSet` called `kv` or has no owner. The random end of
+    /// a Deployment's pod may be a number as well, and `kv-00` is not `kv-0`.
     pub(super) fn of(pod: &Pod) -> Option<Self> {
         let (set, ordinal) = pod.metadata.name.as_deref()?.rsplit_once('-')?;
         let number = ordinal.parse::<u64>().ok().filter(|number| number.to_string() == ordinal)?;
@@ -54,11 +55,10 @@ pub(super) struct PodOfSet {
     pub(super) place: Option<PodPlace>,
 }
 
-/// Names sources: the pods of one set are `n1`, `n2` and so on, and all others are called like their pod.
+/// Names sources: the pods of one set are `n1`, `n2` and so on, and all others have the name of their pod.
 ///
-/// That set is the one that was seen alone or first; of several that were seen at once, a `StatefulSet` comes before
-/// pods that nothing owns. Another gets the numbers only if it comes when the first has no
-/// pod, so that no source changes its name while it lives.
+/// That set is the one seen first; of several seen at once, a `StatefulSet` comes before pods without an owner. Another
+/// set gets the numbers only if it appears when the first has no pod, so that no source changes its name while it exists.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     numbered: Option<Set>,
@@ -74,7 +74,7 @@ impl Names {
         Self { numbered: Some(Set::Owned(set.to_owned())), is_fixed: true, others: BTreeSet::new() }
     }
 
-    /// The name of each pod, and the pods that are left out since another has their name.
+    /// The name of each pod, and the pods that are left out because another has their name.
     pub(super) fn give<'a>(
         &mut self,
         members: impl Iterator<Item = &'a PodOfSet> + Clone,
@@ -83,9 +83,9 @@ impl Names {
         self.meet(&places.map(|place| &place.set).collect());
         let number = |member: &PodOfSet| {
             let place = member.place.as_ref()?;
-            (self.numbered.as_ref() == Some(&place.set)).then(|| format!("n{}", place.id))
+            (self.numbered.as_ref() == Some(&place.set)).then(|| node_name(place.id))
         };
-        // The numbered ones first: theirs are the names that stay.
+        // The numbered ones first: they keep their names.
         let numbered = members.clone().filter_map(|member| number(member).map(|name| (name, member)));
         let others = members.filter(|member| number(member).is_none());
         let others = others.map(|member| (member.view.name.clone(), member));
@@ -104,7 +104,7 @@ impl Names {
         (named, left_out)
     }
 
-    /// Takes in the sets that have pods now.
+    /// Updates the known sets to those that have pods now.
     fn meet(&mut self, present: &BTreeSet<&Set>) {
         self.others.retain(|set| present.contains(set));
         for &set in present {
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_is_no_ordinal_is_none() {
+    fn a_number_that_is_no_ordinal_gives_no_place() {
         for other in [
             owned("web-7d9f5c-24567", "ReplicaSet", "web-7d9f5c"),
             owned("job-24567", "Job", "job"),
@@ -189,10 +189,10 @@ mod tests {
             names(&mut given, &[a0.clone(), a1.clone(), b0.clone(), b1.clone()]),
             ["a-0=a-0", "a-1=a-1", "n1=b-0", "n2=b-1"]
         );
-        // Those that are left keep their names, and so does the first set when it is back.
+        // The other pods keep their names, and so does the first set when it is back.
         assert_eq!(names(&mut given, &[a0.clone(), a1.clone()]), ["a-0=a-0", "a-1=a-1"]);
         assert_eq!(names(&mut given, &[a0.clone(), b0.clone()]), ["a-0=a-0", "n1=b-0"]);
-        // One that comes when the first has gone for good follows it.
+        // A set that appears when the first has no pods gets the numbers.
         assert_eq!(names(&mut given, &[]), [""; 0]);
         assert_eq!(names(&mut given, std::slice::from_ref(&a0)), ["n1=a-0"]);
 
@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(names(&mut fixed, &[a0, b0]), ["a-0=a-0", "n1=b-0"]);
     }
 
-    /// Both were `n1`, and the second replaced the first without a word.
+    /// Both were `n1`, and the second silently replaced the first.
     #[test]
     fn an_ordinal_with_a_leading_zero_is_no_second_holder_of_a_number() {
         let mut given = Names::default();
@@ -211,17 +211,17 @@ mod tests {
 
     /// It was the node `n8` of a set that had never made it.
     #[test]
-    fn a_pod_that_nothing_owns_is_none_of_the_set_that_it_is_called_like() {
+    fn a_pod_without_an_owner_does_not_belong_to_the_set_of_its_name() {
         let members = [owned("kv-0", "StatefulSet", "kv"), bare("kv-1"), bare("kv-7")];
         assert_eq!(names(&mut Names::of("kv"), &members), ["kv-1=kv-1", "kv-7=kv-7", "n1=kv-0"]);
         let mut given = Names::default();
         assert_eq!(names(&mut given, &members), ["kv-1=kv-1", "kv-7=kv-7", "n1=kv-0"]);
-        // Without the set they are one of their own, but not while they live.
+        // Without the StatefulSet they would be a set, but they keep their names while they exist.
         assert_eq!(names(&mut given, &members[1..]), ["kv-1=kv-1", "kv-7=kv-7"]);
         assert_eq!(names(&mut Names::default(), &members[1..]), ["n2=kv-1", "n8=kv-7"]);
     }
 
-    /// However two pods come to one number: none replaces the other without a word.
+    /// Of two pods with one number, neither silently replaces the other.
     #[test]
     fn of_two_pods_with_one_number_one_is_left_out_and_both_are_named() {
         let first = owned("kv-0", "StatefulSet", "kv");
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_is_called_like_a_node_is_left_out_and_both_are_named() {
+    fn a_pod_with_the_name_of_a_node_is_left_out_and_both_are_named() {
         let members = [bare("kv-0"), bare("n1")];
         let mut given = Names::default();
         let (named, left_out) = given.give(members.iter());

@@ -18,11 +18,11 @@ pub enum Reach {
 /// How `K8sDeployer` deploys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct K8sOptions {
-    /// The kubeconfig; `None` is the one that `kubectl` would take, or inside a pod its account.
+    /// The kubeconfig; `None` is that of `kubectl`, or inside a pod its service account.
     pub kubeconfig: Option<PathBuf>,
     /// The context of the kubeconfig; `None` is its current one.
     pub context: Option<String>,
-    /// The namespace, which is made and deleted and must not exist; `None` is a new name.
+    /// The namespace, which is made and deleted, and must not exist before; `None` is a new name.
     pub namespace: Option<String>,
     /// The image of the nodes, which the cluster must be able to get; `localhost/openraft_kv:latest`.
     pub image: String,
@@ -32,7 +32,7 @@ pub struct K8sOptions {
     pub reach: Option<Reach>,
     /// How long the API server may take for its first answer; 10 s.
     pub answer_within: Duration,
-    /// How long the pods may take to be ready, the image's way to them included; 180 s.
+    /// How long the pods may take to be ready, with the pull of the image; 180 s.
     pub ready_within: Duration,
     /// How long a pod or the namespace may take to be gone; 120 s.
     pub gone_within: Duration,

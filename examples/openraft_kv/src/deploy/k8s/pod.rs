@@ -1,4 +1,4 @@
-//! What matters of a pod.
+//! What is used of a pod.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,15 +10,15 @@ pub(super) const CONTAINER: &str = "node";
 /// The port of that container that serves.
 pub(super) const PORT: &str = "http";
 
-/// How much is shown of what a pod waits for, in bytes.
+/// Bytes shown of what a pod waits for.
 const WAITS_FOR: usize = 500;
 
-/// A node's pod as the API last told of it.
+/// A node's pod as the API last reported it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodView {
     /// The pod's name; the next pod of this node has the same.
     pub name: String,
-    /// Which pod of that name it is.
+    /// Its uid, which distinguishes pods of one name.
     pub uid: String,
     /// Where it serves inside the cluster; `None` before it has an address, and once it has ended.
     pub addr: Option<SocketAddr>,

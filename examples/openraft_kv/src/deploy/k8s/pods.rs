@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
@@ -26,6 +26,7 @@ use super::options::Reach;
 use super::pod::PodView;
 use crate::NodeClient;
 use crate::http::Http;
+use crate::sync::lock;
 
 /// How long to wait before pods are listed again if no other pause is known.
 const RETRY: Duration = Duration::from_secs(30);
@@ -33,15 +34,15 @@ const RETRY: Duration = Duration::from_secs(30);
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 
-/// Which pods are nodes, and how they are talked to.
+/// Which pods are nodes, and how they are reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodSelection {
     /// The namespace they are in.
     pub namespace: String,
     /// A label selector, such as `app.kubernetes.io/name=openraft-kv`.
     pub labels: String,
-    /// The cluster that a node must be of: addresses are reused, and a node of another cluster
-    /// then refuses. `None` takes whoever is there.
+    /// The cluster that the nodes belong to: addresses are reused, and a node of another cluster then
+    /// refuses. `None` accepts any node.
     pub cluster: Option<String>,
     /// How they are reached.
     pub reach: Reach,
@@ -49,21 +50,20 @@ pub struct PodSelection {
 
 /// Follows pods by label: a [`SourceProvider`] that has one source for each pod with an address.
 ///
-/// The pods are listed once and watched from there on, so that asking for the sources costs the
-/// API server nothing. A pod that was deleted and made again under its name is the same source at
-/// another address. A pod that is not ready is a source all the same: whether a node answers is for
-/// the observer to find out.
+/// The pods are listed once and watched from there on, so that reading the sources causes no request. A
+/// pod that was replaced under its name is the same source at another address. A pod that is not ready
+/// is a source too: the observer finds out whether it answers.
 ///
 /// A source is named after its node, `n1` for the pod `...-0` of a `StatefulSet`. Where several sets
-/// carry the label, the one that was seen first has the numbers; the pods of the others, and those of
-/// no set, are called like the pod. A pod is of the set that owns it; pods that nothing owns and that are
-/// called `kv-0`, `kv-1` are a set of their own, also beside a `StatefulSet` called `kv`. Where two pods would have one
-/// name, one is left out and [`problem`](Self::problem) names both.
+/// have the label, the one seen first has the numbers; all other pods keep the name of the pod. A pod
+/// belongs to the set that owns it; pods without an owner that are called `kv-0`, `kv-1` are a separate
+/// set, also beside a `StatefulSet` called `kv`. Where two pods would have one name, one is left out and
+/// [`problem`](Self::problem) names both.
 ///
-/// While the API server cannot be reached, the pods that were last seen stay sources, and the
-/// watch is taken up again where it broke off; [`problem`](Self::problem) says so. A pod for which
-/// no port can be forwarded is no source, and is tried again every few seconds. Dropping the value
-/// ends the watch and closes the forwarded ports.
+/// While the API server cannot be reached, the last known pods stay sources, [`problem`](Self::problem)
+/// returns the error, and the watch is resumed where it broke off. A pod for which no port can be
+/// forwarded is no source, and is tried again every few seconds. Dropping the value ends the watch and
+/// closes the forwarded ports.
 #[derive(Debug)]
 pub struct PodSources {
     clients: NodeClients<NodeClient>,
@@ -81,17 +81,17 @@ pub(super) struct Seen {
     pub(super) pods: Arc<BTreeMap<String, PodView>>,
     /// The nodes that have a client.
     pub(super) reached: Arc<BTreeSet<String>>,
-    /// What keeps the pods from being followed or reached, until that works.
+    /// Why pods are not followed or reached, until that works.
     pub(super) problem: Option<Arc<K8sError>>,
 }
 
 impl Seen {
-    /// Whether the node's pod is ready and can be talked to.
+    /// Whether the node's pod is ready and can be reached.
     pub(super) fn serves(&self, node: &str) -> bool {
         self.pods.get(node).is_some_and(|pod| pod.ready) && self.reached.contains(node)
     }
 
-    /// What keeps the node from that, as its pod says.
+    /// Why the node does not serve.
     pub(super) fn waits_for(&self, node: &str) -> String {
         match (self.pods.get(node), &self.problem) {
             (Some(pod), Some(problem)) if pod.ready => problem.to_string(),
@@ -106,13 +106,13 @@ impl PodSources {
     ///
     /// # Panics
     ///
-    /// When there is no tokio runtime.
+    /// Outside a tokio runtime.
     #[must_use]
     pub fn follow(client: Client, selection: PodSelection) -> Self {
         Self::follow_as(client, selection, Names::default())
     }
 
-    /// Follows with names that are fixed in part.
+    /// Follows with the given names.
     pub(super) fn follow_as(client: Client, selection: PodSelection, names: Names) -> Self {
         let clients = NodeClients::new();
         let (publisher, seen) = watch::channel(Seen::default());
@@ -136,7 +136,7 @@ impl PodSources {
         Self { clients, seen, end, task: Mutex::new(Some(AbortOnDropHandle::new(tokio::spawn(following)))) }
     }
 
-    /// The clients of the pods that have an address now; the set is kept true.
+    /// The clients of the pods that have an address; the set is kept up to date.
     #[must_use]
     pub fn clients(&self) -> NodeClients<NodeClient> {
         self.clients.clone()
@@ -148,7 +148,7 @@ impl PodSources {
         self.seen.borrow().pods.clone()
     }
 
-    /// What keeps the pods from being followed, named apart or reached, until that works again.
+    /// Why pods are not followed, named or reached, until that works again.
     #[must_use]
     pub fn problem(&self) -> Option<Arc<K8sError>> {
         self.seen.borrow().problem.clone()
@@ -158,7 +158,7 @@ impl PodSources {
         self.seen.borrow().clone()
     }
 
-    /// An error once the watch is ended: what was last seen is not what is.
+    /// Fails once the watch has ended: what was last seen may be out of date.
     pub(super) fn follows(&self) -> Result<(), Arc<K8sError>> {
         if self.end.is_cancelled() { Err(Arc::new(K8sError::Ended)) } else { Ok(()) }
     }
@@ -170,7 +170,7 @@ impl PodSources {
         seen.wait_for(condition).await.map(|seen| seen.clone()).map_err(|_| Arc::new(K8sError::Ended))
     }
 
-    /// Has the watch end and the forwarded ports close, also while somebody holds the value.
+    /// Cancelling it ends the watch and closes the forwarded ports, also while the value is held.
     pub(super) fn ending(&self) -> CancellationToken {
         self.end.clone()
     }
@@ -178,7 +178,7 @@ impl PodSources {
     /// Ends the watch and returns when the forwarded ports are closed.
     pub(super) async fn end(&self) {
         self.end.cancel();
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let task = lock(&self.task).take();
         if let Some(task) = task {
             // It panicked, or the runtime shuts down: it has ended.
             let _ = task.await;
@@ -188,7 +188,7 @@ impl PodSources {
 
 #[async_trait]
 impl SourceProvider<NodeClient> for PodSources {
-    /// Waits for the first list; later it answers at once.
+    /// Waits for the first list; later it returns at once.
     ///
     /// # Errors
     ///
@@ -208,7 +208,7 @@ impl SourceProvider<NodeClient> for PodSources {
     }
 }
 
-/// The way to one pod, for as long as the pod is the same.
+/// The route to one pod, for as long as the pod is the same.
 #[derive(Debug)]
 struct Route {
     uid: String,
@@ -217,7 +217,7 @@ struct Route {
     forward: Option<Forward>,
 }
 
-/// When routes that could not be had are tried again.
+/// When routes that failed are tried again.
 #[derive(Debug, Default)]
 struct Retry {
     failed: u32,
@@ -250,7 +250,7 @@ struct Follower {
     http: Http,
     clients: NodeClients<NodeClient>,
     names: Names,
-    /// What a list that is under way has brought so far.
+    /// The pods so far of a list in progress.
     listing: Option<BTreeMap<String, PodOfSet>>,
     /// By the pod's name, of which there is one at a time.
     pods: BTreeMap<String, PodOfSet>,
@@ -273,7 +273,7 @@ impl Follower {
     }
 
     async fn follow(&mut self, api: &Api<Pod>, labels: &str) {
-        // Outlives the watcher: a server whose every watch is too old would be asked without a pause.
+        // Outlives the watcher: otherwise a server whose every watch is too old would be asked without a pause.
         let mut backoff = watcher::DefaultBackoff::default();
         loop {
             let config = watcher::Config::default().labels(labels);
@@ -289,8 +289,8 @@ impl Follower {
                 match event {
                     Ok(Some(event)) => self.apply(event).await,
                     Ok(None) => return,
-                    // The watcher lists again when a watch turns out to be too old, but not when it is
-                    // refused for that reason from the beginning: it would ask for the same for ever.
+                    // The watcher lists again when a watch becomes too old, but not when it is refused for
+                    // that reason at its start: it would repeat the same request without end.
                     Err(watcher::Error::WatchStartFailed(kube::Error::Api(status))) if status.code == 410 => {
                         debug!("the watch is too old to go on from: listing again");
                         sleep(backoff.next().unwrap_or(RETRY)).await;
@@ -317,7 +317,7 @@ impl Follower {
             watcher::Event::InitDone => self.pods = self.listing.take().unwrap_or_default(),
             watcher::Event::Apply(pod) => insert(&mut self.pods, &pod),
             watcher::Event::Delete(pod) => {
-                // Not the one that has its name by now.
+                // Not a newer pod of that name.
                 let name = pod.metadata.name.unwrap_or_default();
                 let is_it = |known: &PodOfSet| pod.metadata.uid.as_ref() == Some(&known.view.uid);
                 if self.pods.get(&name).is_some_and(is_it) {
@@ -329,7 +329,7 @@ impl Follower {
         self.publish().await;
     }
 
-    /// Clients first: who learns of a pod here finds its client.
+    /// Updates the clients first: a reader that sees a pod finds its client.
     async fn publish(&mut self) {
         let (named, left_out) = self.names.give(self.pods.values());
         let mut problem = left_out.into_iter().next().map(Arc::new);
@@ -390,7 +390,7 @@ impl Follower {
             watcher::Error::WatchStartFailed(error) | watcher::Error::WatchFailed(error) => {
                 ("watch the pods", error)
             }
-            // Too old to go on from, which is cured by a new list, or the server says what is wrong.
+            // Too old to go on from: the watcher lists again.
             watcher::Error::WatchError(status) if status.code == 410 => {
                 debug!(reason = status.message, "the watch is too old to go on: listing again");
                 return;
@@ -413,7 +413,7 @@ fn insert(pods: &mut BTreeMap<String, PodOfSet>, pod: &Pod) {
     pods.insert(member.view.name.clone(), member);
 }
 
-/// A pod that is gone refuses, like a process: its port is closed before anybody learns of that.
+/// A pod that is gone refuses connections, like a process: its port is closed before its end is published.
 async fn close(route: Route) {
     if let Some(forward) = route.forward {
         forward.close().await;

@@ -1,4 +1,4 @@
-//! A namespace of our own, and its end.
+//! The namespace of one run, and its deletion.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -17,16 +17,16 @@ use tracing::{debug, warn};
 
 use super::error::K8sError;
 
-/// Tells our namespace from one of the same name that somebody else has made.
+/// Distinguishes our namespace from another one of the same name.
 const RUN: &str = "watchkeeper/run";
-/// How long a drop may take to ask for the deletion.
+/// How long a drop may take to request the deletion.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A namespace that is deleted, with all that is in it, when this is dropped.
 ///
-/// The drop asks for the deletion and does not wait for its end. Inside a tokio runtime it does not block either:
-/// the request is made on a thread of the runtime for blocking work, whose end the runtime waits for when it shuts
-/// down. Elsewhere the drop waits for the answer to that one request, 5 s at the most.
+/// The drop requests the deletion and does not wait for its end. Inside a tokio runtime it does not block either: the
+/// request is made on a blocking thread, which the runtime waits for when it shuts down. Elsewhere the drop waits for
+/// that one request, 5 s at the most.
 pub(super) struct OwnedNamespace {
     config: Config,
     client: Client,
@@ -42,14 +42,14 @@ pub(super) fn labels(run: &str) -> BTreeMap<String, String> {
 }
 
 impl OwnedNamespace {
-    /// A namespace that is yet to be made.
+    /// A namespace that is not made yet.
     pub(super) fn new(config: Config, client: Client, name: &str, run: String) -> Self {
         Self { config, client, name: name.to_owned(), run, may_exist: AtomicBool::new(false) }
     }
 
-    /// Makes it as `namespace`, which must carry the [`labels`] of this run.
+    /// Makes it from `namespace`, which must have the [`labels`] of this run.
     pub(super) async fn create(&self, namespace: &Namespace) -> Result<(), K8sError> {
-        // Before the request: when that is dropped half-way, the namespace may exist all the same.
+        // Before the request: if that is dropped, the namespace may exist.
         self.may_exist.store(true, Ordering::Release);
         let created =
             Api::<Namespace>::all(self.client.clone()).create(&PostParams::default(), namespace).await;
@@ -62,7 +62,7 @@ impl OwnedNamespace {
                 | K8sError::Conflict { .. })
         );
         if is_refused {
-            // It was not made; any other error leaves that open.
+            // It was not made; after any other error it may exist.
             self.may_exist.store(false, Ordering::Release);
         }
         created.map(drop)
@@ -100,7 +100,7 @@ impl OwnedNamespace {
     }
 }
 
-/// Asks for the deletion of the namespace if it is that of `run`; its uid, or `None` if it is gone.
+/// Requests the deletion of the namespace if it is that of `run`. Returns its uid, or `None` if it does not exist.
 async fn request_removal(client: Client, name: &str, run: &str) -> Result<Option<String>, K8sError> {
     let doing = format!("delete the namespace {name}");
     let api = Api::<Namespace>::all(client);
@@ -137,7 +137,7 @@ impl Drop for OwnedNamespace {
     }
 }
 
-/// Asks for the deletion when it is dropped. A runtime that shuts down drops what it has no thread for any more.
+/// Requests the deletion when it is dropped: a runtime that shuts down drops the work that it no longer starts.
 struct Farewell {
     config: Option<Config>,
     name: String,
@@ -163,7 +163,7 @@ impl Drop for Farewell {
     fn drop(&mut self) {
         let Some(config) = self.config.take() else { return };
         let (name, run) = (self.name.clone(), self.run.clone());
-        // A thread of its own has no runtime, whatever this one has.
+        // On a new thread, since this one may be inside a runtime.
         let asked = std::thread::spawn(move || Self::request(config, &name, &run)).join();
         if let Ok(Err(reason)) = asked {
             let namespace = &self.name;

@@ -78,12 +78,12 @@ pub(super) async fn add_learner(
     Ok(Json(membership(&response)))
 }
 
-/// Waits until the learner has the log up to `upto`. openraft's own waiting is content with a
-/// learner that nobody has reached yet.
+/// Waits until the learner has the log up to `upto`. openraft's own wait also ends for a learner that was
+/// never reached.
 async fn catch_up(app: &App, node_id: NodeId, addr: &str, upto: LogId) -> Result<(), Refusal> {
     let has_it = |metrics: &Metrics| match &metrics.replication {
         Some(replication) => replication.get(&node_id).is_some_and(|matched| *matched >= Some(upto)),
-        // No longer the leader: the learner is the next one's business.
+        // No longer the leader: the next one replicates to the learner.
         None => true,
     };
     let wait = app.raft.wait(Some(app.request_timeout));
@@ -92,7 +92,7 @@ async fn catch_up(app: &App, node_id: NodeId, addr: &str, upto: LogId) -> Result
         Err(_) => Err(Refusal::new(
             ErrorCode::NotCommitted,
             format!(
-                "node {node_id} is a learner now, but did not take the log within {:?}: \
+                "node {node_id} is a learner now, but did not get the log within {:?}: \
                  check that it runs at {addr}, and repeat",
                 app.request_timeout
             ),
@@ -110,7 +110,7 @@ pub(super) async fn change_membership(
     Ok(Json(membership(&response)))
 }
 
-/// A follower that has yet to learn what is committed refuses a change as if one were under way: only the leader knows.
+/// A follower that does not know yet what is committed refuses a change as if another were in progress: names the leader.
 fn named_leader(
     app: &App,
     error: &RaftError<NodeId, ClientWriteError<NodeId, BasicNode>>,

@@ -8,9 +8,9 @@ use serde::de::DeserializeOwned;
 use super::error::Refusal;
 use crate::api::ErrorCode;
 
-/// A JSON body. Anything else is refused with the place where it goes wrong.
+/// A JSON body. Anything else is refused with the position of the error.
 ///
-/// The content type is not looked at, so that `curl -d` works as it is.
+/// The content type is ignored, so that `curl -d` works.
 pub(super) struct Body<T>(pub(super) T);
 
 impl<T, S> FromRequest<S> for Body<T>
@@ -31,7 +31,7 @@ where
         })?;
         // Without this, serde would take an array for a struct.
         if !bytes.trim_ascii_start().starts_with(b"{") {
-            return Err(Refusal::bad_request("the body is no JSON object"));
+            return Err(Refusal::bad_request("the body is not a JSON object"));
         }
         match serde_json::from_slice(&bytes) {
             Ok(value) => Ok(Self(value)),

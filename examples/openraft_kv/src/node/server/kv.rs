@@ -56,7 +56,7 @@ pub(super) fn not_committed(app: &App) -> Refusal {
     Refusal::new(
         ErrorCode::NotCommitted,
         format!(
-            "no quorum answered within {:?}; the request may be carried out still: repeat it, \
+            "no quorum answered within {:?}; the request may still be executed: repeat it, \
              a write with the same serial",
             app.request_timeout
         ),

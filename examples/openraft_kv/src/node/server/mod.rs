@@ -76,7 +76,7 @@ async fn state(State(app): State<Arc<App>>) -> Answer<NodeState> {
         role: role(metrics.state),
         current_leader: metrics.current_leader,
         current_term: metrics.current_term,
-        // The metrics follow the store by a moment, but what is applied is in the log.
+        // The metrics lag the store by a moment, but what is applied is in the log.
         last_log_index: metrics.last_log_index.max(applied),
         last_applied_index: applied,
         voters: metrics.membership_config.voter_ids().collect(),
@@ -94,7 +94,7 @@ fn role(state: ServerState) -> Role {
     }
 }
 
-/// Refuses a request that says it is for somebody else: see [`crate::http::Target`].
+/// Refuses a request for another node: see [`crate::http::Target`].
 async fn check_target(
     State(app): State<Arc<App>>,
     request: Request,

@@ -135,7 +135,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 }
 
-/// Shown by its end, for logs and test failures.
+/// Prints where the log ends.
 impl Debug for LogStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("LogStore").field(&self.state()).finish()

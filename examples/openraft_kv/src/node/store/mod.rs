@@ -1,8 +1,8 @@
 //! Everything a node must not forget, in one redb file: vote, log, applied state, snapshot.
 //!
 //! Every change is one transaction that is on disk when it is acknowledged, so a killed node comes
-//! back exactly as far as it ever said it was. [`LogStore`] and [`StateMachine`] are the two sides
-//! that Raft asks for; they share the file, and redb serialises their writes.
+//! back with everything that it acknowledged. [`LogStore`] and [`StateMachine`] are the two stores
+//! that openraft needs; they share the file, and redb serialises their writes.
 
 mod log;
 mod state_machine;
@@ -44,7 +44,7 @@ mod meta {
     pub(super) const SNAPSHOT_DATA: &str = "snapshot_data";
 }
 
-/// Whose data it is.
+/// The node that the data belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The cluster's name.
@@ -77,14 +77,14 @@ pub enum OpenError {
         /// The directory.
         path: PathBuf,
     },
-    /// It belongs to somebody else.
+    /// It belongs to another node.
     #[error("the data directory {} belongs to {found}, not to {wanted}: choose another --data-dir", path.display())]
     Foreign {
         /// The directory.
         path: PathBuf,
-        /// Whose it is.
+        /// The node that it belongs to.
         found: Identity,
-        /// Who wants it.
+        /// The node that is to use it.
         wanted: Identity,
     },
     /// The file in it is no store, or the disk fails.
@@ -104,15 +104,15 @@ crate::errors::debug_is_the_text!(OpenError);
 ///
 /// # Errors
 ///
-/// [`OpenError`]; what was made for this attempt is removed then.
+/// [`OpenError`]; what this attempt has made is removed then.
 pub fn open(dir: &Path, identity: &Identity) -> Result<(LogStore, StateMachine), OpenError> {
     let made_dir = make_dir(dir)?;
     let file = dir.join(FILE);
     let made_file = !file.exists();
     let opened = open_file(dir, &file, identity);
-    // By any other error somebody else has opened it meanwhile, and it is theirs.
+    // After any other error nothing was made, or the file is of another node.
     if let Err(OpenError::Unusable { .. }) = &opened {
-        // What is reported is why it cannot be opened, whether or not this succeeds.
+        // The error to report is the one above, whether or not this succeeds.
         if made_dir {
             let _ = std::fs::remove_dir_all(dir);
         } else if made_file {
@@ -145,7 +145,7 @@ fn open_file(dir: &Path, file: &Path, identity: &Identity) -> Result<Database, O
     Err(OpenError::Foreign { path: dir.to_owned(), found: owner, wanted: identity.clone() })
 }
 
-/// Says whose store it is; a new one becomes `identity`'s, with all its tables.
+/// Returns the owner of the store; a new store gets `identity` as its owner, and all its tables.
 fn claim(db: &Database, identity: &Identity) -> Result<Identity, redb::Error> {
     let txn = db.begin_write()?;
     let owner = {
@@ -193,7 +193,7 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, redb::Error> {
     serde_json::from_slice(bytes).map_err(|e| redb::Error::Corrupted(e.to_string()))
 }
 
-/// Runs a transaction that writes, which waits for the disk, off the async threads.
+/// Runs a write transaction, which waits for the disk, off the async threads.
 async fn write<T: Send + 'static>(
     db: &Arc<Database>,
     change: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,

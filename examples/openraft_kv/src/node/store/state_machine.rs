@@ -48,7 +48,7 @@ impl StateMachine {
         Self { db }
     }
 
-    /// Everything, at one moment.
+    /// Everything, in one transaction.
     ///
     /// # Errors
     ///

@@ -22,7 +22,7 @@ pub(super) fn forward(shared: &Shared, key: &Key, upgrade: WebSocketUpgrade, por
     upgrade
         .protocols(["v4.channel.k8s.io"])
         .on_upgrade(move |socket| async move {
-            // A peer that goes away is no concern of the fake's.
+            // A peer may disconnect at any time.
             let _ = carry(socket, &ip, port).await;
         })
         .into_response()

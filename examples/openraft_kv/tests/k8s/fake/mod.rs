@@ -1,6 +1,6 @@
-//! A fake of the Kubernetes API server: no cluster behind it, loopback only.
+//! A fake of the Kubernetes API server: no cluster, loopback only.
 //!
-//! It speaks what the client under test uses of the real protocol: list and watch with resource
+//! It implements the part of the real protocol that the client under test uses: list and watch with resource
 //! versions, bookmarks, 410 Gone and connections that drop; get, create, server-side apply and delete
 //! with preconditions; logs and port forwarding. The tests, or the
 //! [`Kubelet`](crate::kubelet::Kubelet), play the controllers and change objects through it.
@@ -24,18 +24,18 @@ use tokio_util::task::AbortOnDropHandle;
 pub(crate) use store::{Key, Store};
 pub(crate) use watch::Cut;
 
-/// A request that the server got.
+/// A request to the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Asked {
-    /// As in a role: list, watch, get, create, patch, delete.
+    /// A verb as in a role: list, watch, get, create, patch, delete.
     pub(crate) verb: &'static str,
-    /// Such as `pods`.
+    /// The kind, such as `pods`.
     pub(crate) kind: String,
-    /// What a watch goes on from.
+    /// The version that a watch goes on from.
     pub(crate) version: Option<u64>,
 }
 
-/// An answer that is given to every request of one verb and kind, in place of the true one.
+/// An answer that is given to every request of one verb and kind, in place of the real one.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
     verb: &'static str,
@@ -137,17 +137,17 @@ impl FakeApiServer {
         self.change(|state| state.store.remove_namespace(name));
     }
 
-    /// Something else in the cluster changes: versions go on.
+    /// Something else in the cluster changes: the version grows.
     pub(crate) fn pass_time(&self) -> u64 {
         self.change(|state| state.store.next_version())
     }
 
-    /// Tells every watch how far the server is.
+    /// Sends the current version to every watch.
     pub(crate) fn bookmark(&self) -> u64 {
         self.change(|state| state.store.bookmark())
     }
 
-    /// Forgets every change until now: who watches from before has to list.
+    /// Forgets every change until now: a watch from before has to list.
     pub(crate) fn compact(&self) {
         self.change(|state| state.store.compact());
     }
@@ -156,7 +156,7 @@ impl FakeApiServer {
         self.change(|state| state.gone_by_status = true);
     }
 
-    /// Ends the watch on pods that is open, and returns when nothing more is told through it.
+    /// Ends the open watch on pods, and returns when it sends nothing more.
     pub(crate) async fn cut(&self, how: Cut) {
         let before = self.watches_ended();
         self.shared.cuts.send_modify(|(times, last)| (*times, *last) = (*times + 1, how));
@@ -167,7 +167,7 @@ impl FakeApiServer {
         self.change(|state| state.watches_ended)
     }
 
-    /// Answers `verb` on `kind` so from now on.
+    /// Refuses `verb` on `kind` from now on.
     pub(crate) fn refuse(
         &self,
         verb: &'static str,
@@ -184,12 +184,12 @@ impl FakeApiServer {
         self.change(|state| state.refusals.clear());
     }
 
-    /// What was asked of the objects of this kind, in order.
+    /// The requests for objects of this kind, in order.
     pub(crate) fn asked(&self, kind: &str) -> Vec<Asked> {
         self.change(|state| state.asked.iter().filter(|asked| asked.kind == kind).cloned().collect())
     }
 
-    /// Waits until `condition` holds of what happened here.
+    /// Waits until `condition` holds.
     pub(crate) async fn when(&self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
         let mut changes = self.shared.changes.subscribe();
         let met = async {
@@ -197,7 +197,7 @@ impl FakeApiServer {
                 changes.changed().await.unwrap();
             }
         };
-        tokio::time::timeout(crate::SOON, met).await.unwrap_or_else(|_| panic!("waited in vain: {what}"));
+        tokio::time::timeout(crate::SOON, met).await.unwrap_or_else(|_| panic!("not met in time: {what}"));
     }
 
     /// Waits for a watch on `kind` that goes on from `version`.

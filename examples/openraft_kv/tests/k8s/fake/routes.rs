@@ -1,4 +1,4 @@
-//! Requests: which object, and what is to be done with it.
+//! Requests: which object, and which verb.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
     Router::new().fallback(answer).with_state(shared)
 }
 
-/// Which objects a list or watch is about.
+/// The objects of a list or watch.
 pub(super) struct Selection {
     kind: String,
     namespace: Option<String>,

@@ -1,4 +1,4 @@
-//! The objects, and every change of them by resource version.
+//! The objects, and all their changes by resource version.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
     pub(crate) kind: String,
-    /// Empty for kinds that are in no namespace.
+    /// Empty for kinds without a namespace.
     pub(crate) namespace: String,
     pub(crate) name: String,
 }
 
-/// A change that watches tell of.
+/// A change that watches emit.
 #[derive(Clone, Debug)]
 pub(super) struct Change {
     pub(super) version: u64,
@@ -62,7 +62,7 @@ impl Store {
         objects.map(|(key, object)| (key.clone(), object.clone())).collect()
     }
 
-    /// Adds or replaces; the metadata that is the server's own is kept, or made.
+    /// Adds or replaces; the server's own metadata is kept, or made.
     pub(crate) fn put(&mut self, key: &Key, mut object: Value) -> Value {
         let version = self.next_version();
         let old = self.objects.get(key);
@@ -80,7 +80,7 @@ impl Store {
         object
     }
 
-    /// Deletes, as of a version of its own.
+    /// Deletes, as a new version.
     pub(crate) fn remove(&mut self, key: &Key) -> Option<Value> {
         let mut object = self.objects.remove(key)?;
         let version = self.next_version();
@@ -125,7 +125,7 @@ impl Store {
         version < self.forgotten
     }
 
-    /// The changes behind `version`.
+    /// The changes after `version`.
     pub(super) fn since(&self, version: u64) -> Vec<Change> {
         self.changes.iter().filter(|change| change.version > version).cloned().collect()
     }

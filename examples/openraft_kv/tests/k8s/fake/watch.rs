@@ -1,4 +1,4 @@
-//! Watches: streams of changes that go on until somebody ends them.
+//! Watches: streams of changes without an end, unless they are cut.
 
 use std::collections::VecDeque;
 use std::io;
@@ -70,7 +70,7 @@ enum Next {
 
 impl Open {
     async fn next(&mut self) -> Next {
-        // What has happened is told before the connection is cut: a test cuts after what it has changed.
+        // Changes are sent before the connection is cut: a test cuts it after its own changes.
         tokio::select! {
             biased;
             changed = self.changes.changed() => if changed.is_err() { return Next::End(Cut::Close) },

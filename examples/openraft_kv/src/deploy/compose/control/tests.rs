@@ -1,4 +1,4 @@
-//! What is asked of the engine, and what is not.
+//! Which requests the engine gets, and which it does not.
 
 use std::future::pending;
 use std::sync::atomic::AtomicUsize;
@@ -19,11 +19,11 @@ use contract::State;
 
 const SOON: Duration = Duration::from_secs(15);
 
-/// An engine that answers the first `lists` requests for its containers; then it is out of order.
+/// An engine that answers the first `lists` requests for its containers; then it fails.
 #[derive(Clone, Copy)]
 struct Engine {
     lists: usize,
-    /// Out of order is silent, not an error.
+    /// It fails by silence, not by an error.
     hangs: bool,
 }
 
@@ -53,7 +53,7 @@ impl Engine {
 }
 
 #[tokio::test]
-async fn a_kill_that_worked_is_no_failure_when_the_engine_fails_behind_it() {
+async fn a_kill_that_worked_is_no_failure_when_the_engine_fails_after_it() {
     let (control, _engine) = Engine { lists: 1, hangs: false }.serve().await;
     control.kill("n1").await.unwrap();
     let error = control.kill("n1").await.unwrap_err();
@@ -101,12 +101,12 @@ impl Container {
 struct Machine {
     /// By id.
     containers: Arc<std::sync::Mutex<BTreeMap<String, Container>>>,
-    /// What was done to containers.
+    /// The actions on containers.
     done: Arc<std::sync::Mutex<Vec<String>>>,
     out_of_order: Arc<std::sync::Mutex<Option<OutOfOrder>>>,
 }
 
-/// What the engine does not answer.
+/// The requests that the engine does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OutOfOrder {
     Lists,
@@ -217,7 +217,7 @@ impl Machine {
     }
 }
 
-/// Each deployer had answers of its own for what was as it should be already.
+/// Each deployer had different answers when nothing was to be done.
 #[tokio::test]
 async fn each_action_answers_as_the_contract_says() {
     let machine = Machine::default();
@@ -230,7 +230,7 @@ async fn each_action_answers_as_the_contract_says() {
     assert_eq!(machine.done(), [""; 0]);
 }
 
-/// Nothing more was done about it until the engine had another event, and nothing said so but a line of the log.
+/// It was not repeated before the engine's next event, and only the log showed that.
 #[tokio::test]
 async fn a_cut_that_cannot_be_made_again_is_tried_again_though_no_event_comes() {
     let machine = Machine::default();
@@ -250,13 +250,13 @@ async fn a_cut_that_cannot_be_made_again_is_tried_again_though_no_event_comes() 
     machine.put("c1", "n1", Some(9));
     control.cut_again().await;
     let problem = control.not_cut_off("n1").await.unwrap();
-    assert!(problem.contains("is not any more (no iptables)"), "{problem}");
+    assert!(problem.contains("is no longer since it has restarted (no iptables)"), "{problem}");
     machine.done();
 
     let keeping = control.clone();
     let _keeping = AbortOnDropHandle::new(tokio::spawn(async move { keeping.keep_cut().await }));
     timeout(SOON, tried.wait_for(|tries| *tries == 3)).await.expect("it is tried again").unwrap();
-    // The next action on the cut waits for that one.
+    // The next action on the cut waits for that try.
     assert_eq!(problem_of(&control).await, None);
     assert_eq!(machine.done(), ["Dropped at 9"]);
 }
@@ -265,7 +265,7 @@ async fn problem_of(control: &ContainerControl) -> Option<String> {
     control.cut("n1").lock().await.problem.clone()
 }
 
-/// Any error of the engine counted as a restart without a cut, and was logged as one each second.
+/// Any error of the engine counted as a restart without a cut, and was logged as such each second.
 #[tokio::test]
 async fn an_engine_that_fails_says_nothing_of_a_cut() {
     let machine = Machine::default();
@@ -305,7 +305,7 @@ async fn an_engine_that_fails_says_nothing_of_a_cut() {
     assert_eq!(machine.done(), [""; 0]);
 }
 
-/// It was ready if the look at its cut took too long.
+/// It counted as ready if the check of its cut took too long.
 #[tokio::test(start_paused = true)]
 async fn a_node_whose_cut_is_being_set_is_not_ready() {
     let docker = Docker::connect_with_host("tcp://127.0.0.1:1").unwrap();
@@ -319,7 +319,7 @@ async fn a_node_whose_cut_is_being_set_is_not_ready() {
     assert_eq!(control.not_cut_off("n1").await, None);
 }
 
-/// The filter was that of the whole machine: it lost all its packets.
+/// The filter was that of the whole machine, which lost all packets.
 #[tokio::test]
 async fn a_node_that_shares_its_network_is_not_cut_off() {
     for (network, of, words) in [
@@ -335,14 +335,14 @@ async fn a_node_that_shares_its_network_is_not_cut_off() {
         for error in [control.isolate("n1").await, control.rejoin("n1").await] {
             let error = error.unwrap_err();
             let reason = std::error::Error::source(&error).unwrap().to_string();
-            assert!(reason.contains(words) && reason.contains("a network of its own"), "{reason}");
+            assert!(reason.contains(words) && reason.contains("its own network"), "{reason}");
         }
         control.cut_again().await;
         assert_eq!(machine.done(), [""; 0]);
     }
 }
 
-/// The restart had a network of its own, without the cut, and nothing said so.
+/// The restarted node had a new network, without the cut, and nothing reported that.
 #[tokio::test]
 async fn an_isolated_node_that_restarts_is_cut_off_again_until_it_rejoins() {
     let machine = Machine::default();
@@ -357,14 +357,14 @@ async fn an_isolated_node_that_restarts_is_cut_off_again_until_it_rejoins() {
     control.cut_again().await;
     assert_eq!(machine.done(), [""; 0], "once is enough");
 
-    // Something else restarts it: the engine's events say that there is something new.
+    // Something else restarts it: the engine emits an event.
     machine.put("c1", "n1", Some(9));
     control.cut_again().await;
     assert_eq!(machine.done(), ["Dropped at 9"]);
     control.restart("n2").await.unwrap();
     assert_eq!(machine.done(), ["stop c2", "start c2"]);
 
-    // Down, it rejoins all the same.
+    // It can rejoin while it is down.
     control.kill("n1").await.unwrap();
     control.rejoin("n1").await.unwrap();
     control.start("n1").await.unwrap();
@@ -386,7 +386,7 @@ async fn a_cut_that_cannot_be_made_again_fails_the_start_and_is_tried_again() {
     control.stop("n1").await.unwrap();
     let error = control.start("n1").await.unwrap_err();
     let reason = std::error::Error::source(&error).unwrap().to_string();
-    assert_eq!(reason, "it was started, and is not cut off any more (no iptables)");
+    assert_eq!(reason, "it was started, and is no longer cut off (no iptables)");
     control.set_traffic = works;
     machine.done();
     control.cut_again().await;

@@ -1,4 +1,4 @@
-//! The follower alone: what the API says is handed to it.
+//! The follower alone, with events of the API as input.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ fn pod(name: &str, uid: &str, ip: &str) -> Pod {
     .unwrap()
 }
 
-/// A follower whose ports can be listened on while `works`.
+/// A follower that can open ports while `works`.
 fn follower(works: &Arc<AtomicBool>) -> (Follower, watch::Receiver<Seen>) {
     // Nothing is sent there.
     let client = Client::try_from(Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
@@ -54,7 +54,7 @@ async fn refuses(addr: &str) -> bool {
     tokio::net::TcpStream::connect(addr).await.is_err()
 }
 
-/// The client of the pod before stayed, at a port that is closed, until something else happened to a pod.
+/// The previous pod's client stayed, at a closed port, until the next event of a pod.
 #[tokio::test]
 async fn a_forward_that_cannot_be_opened_leaves_no_dead_client_and_is_tried_again() {
     let works = Arc::new(AtomicBool::new(true));
@@ -73,7 +73,7 @@ async fn a_forward_that_cannot_be_opened_leaves_no_dead_client_and_is_tried_agai
     assert!(matches!(*problem, K8sError::Forward { .. }), "{problem}");
     assert!(!seen.borrow().serves("n1") && seen.borrow().waits_for("n1").contains("ulimit"));
 
-    // Nothing happens to any pod, and it is tried again.
+    // It is tried again without an event.
     works.store(true, Ordering::Relaxed);
     tokio::time::timeout(SOON, follower.retry.due()).await.unwrap();
     follower.publish().await;
