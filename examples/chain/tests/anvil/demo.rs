@@ -31,7 +31,7 @@ async fn the_demo_shows_head_fork_wallets_and_events_and_sums_up() {
         "wallets before:",
         "3 blocks deep, and makes one more",
         "reorg: 3 blocks left, 4 joined above 2 (",
-        "is out again: block ",
+        "is reorged out: block ",
         "wallets after:",
         "the head is at 6; 10 of 10 balances went back with the reorg and are what n2 says; value was conserved in",
         "stop was requested",
