@@ -36,10 +36,10 @@ fn errors() -> Vec<(Box<dyn Error + Send + Sync>, &'static str)> {
         (InsertError::WrongHeight { hash: ONE, found: 7, expected: 3 }.into(),
          "block 11111111 claims height 7; above its parent there is only 3: ask another node for it"),
         (InsertError::BelowRoot { hash: ONE, height: 1, root: 2 }.into(),
-         "block 11111111 at 1 is not above the root at 2: insert only what is"),
+         "block 11111111 at 1 is not above the root at 2: insert only blocks that are"),
         (InsertError::Contradicts { hash: ONE, height: 1 }.into(),
-         "block 11111111 is at 1 and is now told with another parent, height, work or time: one of the two is a lie, \
-          ask another node"),
+         "block 11111111 is at 1 and is now reported with another parent, height, work or time: one of the two is \
+          false, ask another node"),
         (InsertError::TooHeavy { hash: ONE }.into(),
          "block 11111111 would make its branch heavier than can be counted: ask another node for it"),
         (InsertError::Full.into(), "the graph is full: begin a new one at a later root"),
