@@ -91,9 +91,9 @@ pub struct ChainConfig {
     pub requests_per_node: usize,
     /// How many headers without parents are kept. Default: 1,024.
     pub pending_limit: usize,
-    /// How many headers without blocks are kept for one node: beside the canonical branch, and ahead of it. Further ones
-    /// are refused, and the node is shown as pending, until finality has passed them and they are dropped. A longer
-    /// reorg cannot be followed. Default: 65,536, some 13 MB a node.
+    /// How many headers without blocks are kept for one node: beside the canonical branch, and ahead of it. Further
+    /// ones are refused, and the node is shown as pending, until finality has passed them and they are dropped. A
+    /// longer reorg cannot be followed. Default: 65,536, some 13 MB a node.
     pub headers_off_branch: usize,
     /// How many heights are kept below the last final block. Default: 1,024.
     pub keep_below_final: Height,

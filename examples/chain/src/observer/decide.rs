@@ -53,9 +53,9 @@ impl<T: Transaction> Facts<T> {
 
     /// The heads that are better than the tip as end of the canonical branch, best first.
     ///
-    /// They belong to believed deciding nodes. The heaviest is the best; of equals the tip, then the one seen first. A tip
-    /// whose last holder fell silent is not replaced by its own ancestor: no node went back, the others are behind. A
-    /// final block is never given up, even if all nodes go back below it.
+    /// They belong to believed deciding nodes. The heaviest is the best; of equals the tip, then the one seen first. A
+    /// tip whose last holder fell silent is not replaced by its own ancestor: no node went back, the others are behind.
+    /// A final block is never given up, even if all nodes go back below it.
     pub(super) fn better(&self) -> Vec<Header> {
         let Some(Chain { graph, tip, anchor, .. }) = &self.chain else { return Vec::new() };
         let mut heads: Vec<Header> = self.final_heads().collect();
@@ -222,7 +222,7 @@ impl<T: Transaction> Facts<T> {
 
     /// Drops headers that are far below the last final block and that no lagging node needs.
     fn prune(&mut self) {
-        /// Pruning looks at all headers, so it has to be worth it.
+        /// Pruning visits all headers, so it has to be worth it.
         const LEAST: Height = 64;
         let config = &self.config;
         let Some(Chain { graph, tip, finalised, .. }) = &mut self.chain else { return };

@@ -52,8 +52,8 @@ impl<T: Transaction> Facts<T> {
         }
     }
 
-    /// A node whose head is not linked yet keeps its last linked block; one whose head is below the root, or whose branch
-    /// forks there, loses it.
+    /// A node whose head is not linked yet keeps its last linked block; one whose head is below the root, or whose
+    /// branch forks there, loses it.
     fn note_links(&mut self) {
         let Some(Chain { graph, .. }) = &self.chain else { return };
         let is_gone = |node: &NodeFacts| match node.head.map(|head| self.standing(&head)) {

@@ -59,9 +59,9 @@ pub use view::{Agreement, ChainView, NodeView, Progress};
 /// local nodes are compared; they decide nothing, even while no local node answers.
 ///
 /// If only public nodes are in the set, they decide in the same way. A node whose head is higher than those of more
-/// than half of them does not decide where the observation begins. A root that is on no branch of most of them is
-/// dropped as long as no block was emitted. From then on the heaviest head counts, from any node: a source set
-/// without local nodes should contain only trusted ones.
+/// than half of them does not decide where the observation begins. A root that most of them do not have on their
+/// branches is dropped as long as no block was emitted. From then on the heaviest head counts, from any node: a source
+/// set without local nodes should contain only trusted ones.
 ///
 /// In each snapshot the tip is the block to which the events lead. Cycle 0 has no events: its snapshot shows the nodes,
 /// and as tip the block where the observation begins. The first poll emits what cycle 0 found.
@@ -165,7 +165,7 @@ impl<C: ChainClient> ChainObserver<C> {
     }
 
     /// Asks the nodes and records their answers. The poll decides what follows, and emits it.
-    async fn look(
+    async fn ask_nodes(
         &self,
         sources: &[ObservedSource<ChainSource<C>>],
         state: &mut ChainState<C::Transaction>,
@@ -284,7 +284,7 @@ impl<C: ChainClient> Observer for ChainObserver<C> {
         let nodes = self.nodes.init(&[]).await?;
         let known = Facts::new(self.config.clone());
         let mut state = ChainState { nodes, known, fetches: Fetches::new(), cycle: 0 };
-        self.look(sources, &mut state).await?;
+        self.ask_nodes(sources, &mut state).await?;
         Ok(state)
     }
 
@@ -293,7 +293,7 @@ impl<C: ChainClient> Observer for ChainObserver<C> {
         sources: &[ObservedSource<ChainSource<C>>],
         state: &mut ChainState<C::Transaction>,
     ) -> Result<Vec<ChainEvent<C::Transaction>>, DynError> {
-        self.look(sources, state).await?;
+        self.ask_nodes(sources, state).await?;
         // No await from here on: the branch and its events change together.
         state.known.advance(Instant::now());
         Ok(std::mem::take(&mut state.known.events))

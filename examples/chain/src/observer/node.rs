@@ -10,7 +10,7 @@ use crate::adapter::{ChainError, ChainIdentity};
 use crate::{Hash, Header};
 
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and none excludes another")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a separate fact, and none excludes another")]
 pub(super) struct NodeFacts {
     pub(super) group: Group,
     pub(super) health: SourceHealth,

@@ -5,7 +5,7 @@ use crate::adapter::ChainClient;
 /// Whose node it is, which says whether it decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Group {
-    /// A node of one's own: if the source set has any, they decide, and public nodes do not.
+    /// A local node, one under test: if the source set has any, they decide, and public nodes do not.
     Local,
     /// A node of the public network, with which local nodes are compared.
     Public,

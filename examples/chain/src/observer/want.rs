@@ -106,7 +106,7 @@ impl<T: Transaction> Facts<T> {
         let lowest = graph.root().height.saturating_add(1);
         let mut gaps = self.pending.gaps_of(name);
         gaps.extend(below_head);
-        let open = |gap: &Header| gap.height > lowest && walks.leave(Some(gap.parent), node.empty_responses);
+        let open = |gap: &Header| gap.height > lowest && walks.allow(Some(gap.parent), node.empty_responses);
         let gap = gaps.into_iter().filter(open).min_by_key(|gap| gap.height)?;
         // The node is most likely on the heaviest branch, unless it was seen on another one.
         let heaviest = graph.tips().max_by_key(|tip| graph.total_work(&tip.hash))?;
@@ -119,7 +119,7 @@ impl<T: Transaction> Facts<T> {
         }
         // Headers that other nodes returned, on a branch that may be lost, must not block the node's own branch.
         let ahead = node.linked.map_or(0, |block| block.height.saturating_sub(tip.height));
-        if ahead >= backfill.saturating_mul(HEADERS_AHEAD) || !walks.leave(None, node.empty_responses) {
+        if ahead >= backfill.saturating_mul(HEADERS_AHEAD) || !walks.allow(None, node.empty_responses) {
             return None;
         }
         Some(Question::Up { from: reach + 1, to: gap.height.min(reach + backfill), head })
@@ -229,7 +229,7 @@ impl Walks {
     }
 
     /// Whether a node should be asked too: only if it is more reliable than those that were asked already.
-    fn leave(&self, what: Option<Hash>, empty_responses: u32) -> bool {
+    fn allow(&self, what: Option<Hash>, empty_responses: u32) -> bool {
         self.begun.get(&what).is_none_or(|least| empty_responses < *least)
     }
 }

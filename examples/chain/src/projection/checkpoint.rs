@@ -5,9 +5,9 @@
 //!
 //! The lowest header counts as final. A node on a branch without that header after the restart is reported as
 //! ([`FinalityBreached`](crate::ChainEvent::FinalityBreached), [`Breached`](crate::Agreement::Breached)) and is not
-//! believed; if all nodes are, the tip stays at the end of the checkpoint. If the nodes are right, remove the checkpoint
-//! to start again, with all other data that was derived from the lost branch. The more headers a checkpoint has, the
-//! deeper the reorgs that it survives.
+//! believed; if all nodes are, the tip stays at the end of the checkpoint. If the nodes are right, remove the
+//! checkpoint to start again, with all other data that was derived from the lost branch. The more headers a checkpoint
+//! has, the deeper the reorgs that it survives.
 //!
 //! It is written as JSON lines, the whole file each time: to a new file in the same directory, which is synced and
 //! renamed into place; then the directory is synced. A checkpoint is small (the kept headers, and what projections need
@@ -157,11 +157,11 @@ impl<S: Serialize> Checkpoint<S> {
             return Err(SaveError::Gap { hash, height });
         }
         let text = self.lines()?;
-        let beside = beside(path);
+        let temporary = temporary(path);
         let io = |source| SaveError::Io { path: path.to_owned(), source };
-        let mut file = File::create(&beside).map_err(io)?;
+        let mut file = File::create(&temporary).map_err(io)?;
         file.write_all(&text).and_then(|()| file.sync_all()).map_err(io)?;
-        fs::rename(&beside, path).map_err(io)?;
+        fs::rename(&temporary, path).map_err(io)?;
         // Syncing the directory makes the rename durable.
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         File::open(directory.unwrap_or(Path::new("."))).and_then(|directory| directory.sync_all()).map_err(io)
@@ -202,7 +202,7 @@ fn gap(headers: &[Header]) -> Option<usize> {
 }
 
 /// In the same directory, so that the rename stays within one file system.
-fn beside(path: &Path) -> PathBuf {
+fn temporary(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     name.into()

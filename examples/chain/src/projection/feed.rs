@@ -22,8 +22,8 @@ pub enum BlockStep<T> {
     Disconnected(Header),
 }
 
-/// Every block that is connected or disconnected, one by one. Each block is the tip when it is connected, and when it is
-/// disconnected.
+/// Every block that is connected or disconnected, one by one. Each block is the tip when it is connected, and when it
+/// is disconnected.
 ///
 /// The feed reads a subscription, at its own pace: it loses nothing that the runtime's history holds. A feed that is
 /// made right after the start of the runtime misses nothing, since cycle 0 emits no block. A feed is not ordered with
@@ -157,8 +157,8 @@ pub enum TransactionStep<T> {
         /// The transaction.
         transaction: T,
     },
-    /// A block was disconnected whose transactions are unknown: it was connected before the feed began, or more than 256
-    /// blocks ago.
+    /// A block was disconnected whose transactions are unknown: it was connected before the feed began, or more than
+    /// 256 blocks ago.
     Unknown {
         /// The block.
         block: Header,

@@ -5,8 +5,8 @@
 //! transactions, however many are followed, and a reorg costs its own blocks.
 //!
 //! A reorg from below the kept blocks is followed too: transactions at or below its ancestor stay included, those above
-//! are reorged out unless a new block includes them. Only if events are missing, so that the branch below the new blocks
-//! is unknown, a transaction is pending again until a connected block includes it; a final one stays final.
+//! are reorged out unless a new block includes them. Only if events are missing, so that the branch below the new
+//! blocks is unknown, a transaction is pending again until a connected block includes it; a final one stays final.
 
 mod fold;
 mod follower;

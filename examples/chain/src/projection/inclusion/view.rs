@@ -14,8 +14,8 @@ use crate::{Block, Hash, Header, Height};
 /// It may change back and forth with the branch; only `Finalised`, and `Replaced` below the final block, never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// No block of the branch from height `since` on includes it. Whether an older one does is unknown. Ends with any of
-    /// the others.
+    /// No block of the branch from height `since` on includes it. Whether an older one does is unknown. Ends with any
+    /// of the others.
     Pending {
         /// The lowest height that was scanned.
         since: Height,

@@ -165,8 +165,8 @@ impl<L: Ledger> Backfill<L> {
     ///
     /// # Errors
     ///
-    /// [`BackfillError::Unlinked`]: it is not the next block of the observed branch. Nothing has changed then; but if it
-    /// was the last one needed, an earlier one may be on another branch.
+    /// [`BackfillError::Unlinked`]: it is not the next block of the observed branch. Nothing has changed then; but if
+    /// it was the last one needed, an earlier one may be on another branch.
     pub fn push(&mut self, block: Block<L::Transaction>) -> Result<(), BackfillError> {
         let place = BranchPosition::behind(&block.header);
         let unlinked = |expected| BackfillError::Unlinked { height: self.next, expected, found: place.hash };

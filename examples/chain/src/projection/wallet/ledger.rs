@@ -38,7 +38,7 @@ impl<A> Address for A where
 pub trait Ledger: Clone + fmt::Debug + Send + Sync + 'static {
     /// What blocks are made of.
     type Transaction: Transaction;
-    /// Who owns value.
+    /// The owner of value.
     type Address: Address;
     /// One thing that a transaction does.
     type Change: Clone + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static;
@@ -119,8 +119,8 @@ pub struct Balance {
 
 /// A change that is impossible for a wallet: what is known of the wallet is incomplete.
 ///
-/// Its opening was wrong, it had transactions below the height it is followed from, or value came to it in a way that no
-/// transaction shows. From that block on, on that branch, its balance is unknown.
+/// Its opening was wrong, it had transactions below the height it is followed from, or value came to it in a way that
+/// no transaction shows. From that block on, on that branch, its balance is unknown.
 #[derive(Clone, PartialEq, Eq, Serialize, serde::Deserialize, thiserror::Error)]
 pub enum Fault {
     /// A transaction takes more than the wallet has.

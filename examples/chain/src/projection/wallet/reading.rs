@@ -38,8 +38,8 @@ impl<L: Ledger> WalletRequests<L> {
     ///
     /// # Errors
     ///
-    /// [`BackfillError::Superseded`]: another backfill was first, or the blocks that were read are not on the branch any
-    /// more. [`BackfillError::Closed`]: the projection of wallets has ended.
+    /// [`BackfillError::Superseded`]: another backfill was first, or the blocks that were read are not on the branch
+    /// any more. [`BackfillError::Closed`]: the projection of wallets has ended.
     ///
     /// # Cancel safety
     ///

@@ -105,8 +105,8 @@ impl<L: Ledger> WalletsRecord<L> {
 }
 
 impl<L: Ledger> Wallets<L> {
-    /// Continues from a record, at its tip, as if its blocks had just been folded. Do not add the wallets of the record,
-    /// neither before nor after.
+    /// Continues from a record, at its tip, as if its blocks had just been folded. Do not add the wallets of the
+    /// record, neither before nor after.
     ///
     /// # Errors
     ///

@@ -32,7 +32,8 @@ pub struct Utxo<T> {
 }
 
 impl<T> Utxo<T> {
-    /// A ledger where a coin is confirmed this many blocks deep (1 is in the tip), with Bitcoin's maturity of 100 blocks.
+    /// A ledger where a coin is confirmed this many blocks deep (1 is in the tip), with Bitcoin's maturity of 100
+    /// blocks.
     #[must_use]
     pub fn new(confirmations: u64) -> Self {
         Self { maturity: 100, confirmations, transaction: PhantomData }

@@ -234,8 +234,8 @@ impl<L: Ledger> WalletsView<L> {
         Ok(self.ledger.balance(wallet, self.node(block)?.place.next))
     }
 
-    /// What a wallet has at the tip while transactions are in flight, that is in no block of the branch: what they spend
-    /// is neither spendable nor pending any more, and what they pay is pending.
+    /// What a wallet has at the tip while transactions are in flight, that is in no block of the branch: what they
+    /// spend is neither spendable nor pending any more, and what they pay is pending.
     ///
     /// # Errors
     ///

@@ -143,7 +143,7 @@ impl<L: Ledger> Wallets<L> {
         let handed = self.requests.drain().into_iter();
         let answers: Vec<_> = handed.map(|(backfill, reply)| (self.take_in(backfill), reply)).collect();
         self.process();
-        // A reader may look at the demand as soon as it has its answer: `process` has published it by now.
+        // A reader may read the demand as soon as it has its answer: `process` has published it by now.
         for (answer, reply) in answers {
             match answer {
                 Ok(Some(backfill)) => unfinished(*backfill, reply, &self.requests),
