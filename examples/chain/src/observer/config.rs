@@ -65,7 +65,7 @@ pub struct ChainConfig {
     /// How often a node is asked which chain it is on and what is final while its head stays. Default: 30 s.
     ///
     /// A node is asked for its chain at once when it is new, was unreachable, or has a head whose parent is unknown. It
-    /// is asked for its last final block when its head changes. If it does not return one, it is asked again after an
+    /// is asked for its last final block when its head changes. If that request fails, it is sent again after an
     /// interval, which doubles each time up to this limit.
     pub identify_every: Duration,
     /// How many blocks a node may be behind before it lags. Default: 3.

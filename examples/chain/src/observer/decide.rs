@@ -41,7 +41,7 @@ impl<T: Transaction> Facts<T> {
         better.or_else(|| self.final_heads().next().map(|_| tip))
     }
 
-    /// The heads of deciding nodes that are linked and above the last final block.
+    /// The linked heads of deciding nodes that have the last final block on their branch.
     fn final_heads(&self) -> impl Iterator<Item = Header> {
         let believed = self.believed();
         let has_final = |head: &Header| {

@@ -14,7 +14,7 @@ use crate::{Block, ChainEvent, Hash, Header, Transaction};
 impl<T: Transaction> Facts<T> {
     /// Records the answer to a question.
     pub(super) fn found(&mut self, name: &Arc<str>, found: Found<T>, now: Instant) {
-        let is_empty = matches!(found, Found::Root(Ok(None) | Err(_)));
+        let has_no_root = matches!(found, Found::Root(Ok(None) | Err(_)));
         let error = match found {
             Found::Identity(Ok(identity)) => {
                 self.identified(name, identity, now);
@@ -54,7 +54,7 @@ impl<T: Transaction> Facts<T> {
             Found::Identity(Err(error)) | Found::Root(Err(error)) => Some(error),
         };
         let Some(node) = self.nodes.get_mut(name) else { return };
-        if is_empty {
+        if has_no_root {
             node.empty_responses = node.empty_responses.saturating_add(1);
         }
         let Some(error) = error else { return };

@@ -29,8 +29,8 @@ impl<T: Transaction> Facts<T> {
         self.watch_holders();
     }
 
-    /// Drops a root that came from a public node if it is on no branch of most deciding nodes: the root was false, or
-    /// only that node has it. No block was emitted by then.
+    /// Drops a root that came from a public node if most deciding nodes do not have it on their branches: the root was
+    /// false, or only that node has it. No block was emitted by then.
     fn doubt_root(&mut self) {
         if self.chain.as_ref().is_none_or(|chain| chain.root_is_fixed) || self.deciders() != Group::Public {
             return;

@@ -21,7 +21,7 @@ pub(super) struct NodeFacts {
     pub(super) finalised: Option<Header>,
     /// Its head when it was last asked for its last final block, and when it answered.
     pub(super) final_reported_at: Option<(Hash, Instant)>,
-    /// The highest block of its branch that is in the graph: its head, or the last header that it returned for a gap.
+    /// The last block of its branch that is in the graph: its head, or the highest header that it returned for a gap.
     pub(super) linked: Option<Header>,
     /// How many consecutive requests for headers failed, were late or returned none.
     pub(super) empty_responses: u32,

@@ -3,11 +3,11 @@
 //! A [`Checkpoint`] has the part of the branch that may still change, and the app's state at it. After a restart the
 //! observer begins with these headers: it emits what happened meanwhile, and a reorg costs its own blocks.
 //!
-//! The lowest header counts as final. A node on a branch without that header after the restart is reported as
+//! The lowest header counts as final. A node on a branch without that header after the restart is reported
 //! ([`FinalityBreached`](crate::ChainEvent::FinalityBreached), [`Breached`](crate::Agreement::Breached)) and is not
-//! believed; if all nodes are, the tip stays at the end of the checkpoint. If the nodes are right, remove the
-//! checkpoint to start again, with all other data that was derived from the lost branch. The more headers a checkpoint
-//! has, the deeper the reorgs that it survives.
+//! believed. If this holds for all nodes, the tip stays at the end of the checkpoint. If the nodes are right, remove
+//! the checkpoint to start again, with all other data that was derived from the lost branch. The more headers a
+//! checkpoint has, the deeper the reorgs that it survives.
 //!
 //! It is written as JSON lines, the whole file each time: to a new file in the same directory, which is synced and
 //! renamed into place; then the directory is synced. A checkpoint is small (the kept headers, and what projections need
@@ -128,7 +128,7 @@ pub enum LoadError {
         /// Where.
         path: PathBuf,
     },
-    /// Its content has changed since it was written.
+    /// Its content is damaged.
     #[error("the checkpoint {} is damaged in line {line}: {reason}; remove it to start again", path.display())]
     Corrupt {
         /// Where.
