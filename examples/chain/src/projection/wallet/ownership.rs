@@ -37,9 +37,9 @@ pub struct Flow {
     pub opened: Amount,
     /// New value: rewards.
     pub minted: Amount,
-    /// The sum over transactions that paid them more than they took.
+    /// What transactions paid to them in excess of what they took.
     pub came: Amount,
-    /// The sum over transactions that took more than they paid them: payments to others, and fees.
+    /// What transactions took from them in excess of what they paid: payments to others, and fees.
     pub left: Amount,
 }
 
