@@ -19,7 +19,7 @@ use watchkeeper_chain::projection::wallet::{
 use watchkeeper_chain::{Block, ChainEvent, Hash, Header, Height, Transaction};
 
 const WALLETS: u32 = 1_000;
-/// In the blocks whose cost is measured, and in those right below them: with each block one of them settles.
+/// In the blocks whose cost is measured, and in those right below them: with each new block one of these settles.
 const TRANSACTIONS: u64 = 2_000;
 /// In the blocks further below.
 const BELOW: u64 = 4;
@@ -164,7 +164,7 @@ fn wallet<W>(number: u32, opening: W) -> NewWallet<u32, W> {
     NewWallet { name: format!("wallet {number}").into(), addresses: vec![number], from: 1, opening }
 }
 
-/// CPU time: what else the machine does is no matter.
+/// CPU time, which other load of the machine hardly affects.
 fn took(work: impl FnOnce()) -> Duration {
     let began = clock_gettime(ClockId::ProcessCPUTime);
     work();
@@ -175,8 +175,8 @@ fn mean(taken: &[Duration]) -> Duration {
     taken.iter().sum::<Duration>() / u32::try_from(taken.len()).unwrap()
 }
 
-/// The approach that is replaced: no state but the blocks; to know what wallets have, all of them are read from
-/// the tip down, for each question and after each reorg.
+/// The approach that is replaced: no state except the blocks, which are all read from the tip down for each question
+/// and after each reorg.
 struct Rescan<T> {
     blocks: HashMap<Hash, Arc<Block<T>>>,
     reads: u64,
@@ -234,10 +234,10 @@ impl Scanned for Spend {
     }
 }
 
-/// Both ways of one chain.
+/// Both ways on one chain.
 struct Chain<L: Ledger> {
     wallets: Wallets<L>,
-    /// Blocks that the wallets were given: they have no other way to one.
+    /// How many blocks the wallets were given; they get blocks in no other way.
     reads: u64,
     rescan: Rescan<L::Transaction>,
     tip: Header,
@@ -267,7 +267,7 @@ impl<L: Ledger<Transaction: Scanned>> Chain<L> {
         black_box(self.wallets.view());
     }
 
-    /// Puts a block on top; tells what it cost the wallets.
+    /// Adds a block at the tip; returns what it cost the wallets.
     fn commit(&mut self, new: Arc<Block<L::Transaction>>) -> Duration {
         self.tip = new.header;
         let new = vec![new];
@@ -275,7 +275,7 @@ impl<L: Ledger<Transaction: Scanned>> Chain<L> {
         took(|| self.apply(&ChainEvent::Committed { new }))
     }
 
-    /// Reads the whole chain for what all wallets have, and holds the wallets to it.
+    /// Reads the whole chain for what all wallets have, and compares the wallets with that.
     fn scan(&mut self, opening: i128) -> (Duration, u64) {
         let (before, mut found) = (self.rescan.reads, Changes::new());
         let time = took(|| found = black_box(L::Transaction::changes(&mut self.rescan, self.tip.hash)));
@@ -283,7 +283,7 @@ impl<L: Ledger<Transaction: Scanned>> Chain<L> {
         for number in 0..WALLETS {
             let total = view.balance(&format!("wallet {number}")).unwrap().total;
             let expected = opening + found.get(&number).copied().unwrap_or_default();
-            assert_eq!(i128::try_from(total).unwrap(), expected, "both ways say the same");
+            assert_eq!(i128::try_from(total).unwrap(), expected, "both ways agree");
         }
         (time, self.rescan.reads - before)
     }
@@ -372,7 +372,7 @@ fn accounts(table: &mut Table) {
     }
 }
 
-/// Transactions of a low block need no numbers of their own: nothing looks for them.
+/// Transactions of a low block need no unique numbers: nothing searches for them.
 fn low(tip: &Header) -> Numbers {
     Numbers(tip.height * 31)
 }
@@ -424,7 +424,7 @@ impl Table {
     fn add(&mut self, model: &'static str, length: Height, figures: &Figures) {
         let Figures { scan, rebuild, block, reorg, question, checkpoint } = figures;
         let times = reorg.0.as_secs_f64() / block.0.as_secs_f64();
-        // Of a new block, and what all wallets have then.
+        // A new block costs its own read, a rescan reads all blocks.
         let fewer = scan.1 / block.1;
         let met = times < 10.0 && fewer >= 100;
         let text = format!(

@@ -11,11 +11,11 @@ use crate::error_text::debug_as_text;
 /// How many ancestors a block has.
 pub type Height = u64;
 
-/// What a block adds to the weight of its branch: difficulty where blocks are mined, 1 where they are
-/// not. A branch weighs the sum of its blocks.
+/// What a block adds to the weight of its branch: its difficulty if blocks are mined, else 1. The weight of a branch is
+/// the sum of its blocks.
 pub type Work = u128;
 
-/// The identity of a block or of a transaction: 32 bytes, shown as hex in the order they are stored.
+/// The identity of a block or of a transaction: 32 bytes, shown as hexadecimal digits in the order they are stored.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hash(pub [u8; 32]);
 
@@ -24,13 +24,13 @@ pub struct Hash(pub [u8; 32]);
 pub struct Header {
     /// Its identity.
     pub hash: Hash,
-    /// The block before it; what a genesis block names is no block.
+    /// The block before it; a genesis block names none that exists.
     pub parent: Hash,
-    /// Its height: that of its parent and one more.
+    /// Its height: its parent's height plus 1.
     pub height: Height,
-    /// Its own weight, without that of its ancestors.
+    /// Its weight, without that of its ancestors.
     pub work: Work,
-    /// When it says it was made: seconds since 1970.
+    /// The time that it claims: seconds since 1970.
     pub time: u64,
 }
 
@@ -39,7 +39,7 @@ pub struct Header {
 pub struct Block<T> {
     /// What links it into the graph.
     pub header: Header,
-    /// What it does.
+    /// Its transactions.
     pub transactions: Vec<T>,
 }
 
@@ -48,8 +48,8 @@ pub trait Transaction: Clone + fmt::Debug + PartialEq + Send + Sync + 'static {
     /// Its identity; the same on every branch.
     fn id(&self) -> Hash;
 
-    /// What it and any replacement of it have in common, so that at most one of them is ever included on one
-    /// branch: sender and nonce, or the outputs it spends.
+    /// What it has in common with any replacement, so that one branch includes at most one of them: sender and nonce,
+    /// or the outputs that it spends.
     fn conflicts(&self) -> Vec<Vec<u8>>;
 }
 

@@ -1,4 +1,4 @@
-//! What errors print.
+//! The `Debug` text of errors.
 
 /// Gives errors a `Debug` that is their text with its causes: what `main` and `unwrap` print.
 macro_rules! debug_as_text {

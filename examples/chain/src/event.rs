@@ -1,22 +1,21 @@
-//! What happens on a chain.
+//! The events of a chain.
 
 use std::sync::Arc;
 
 use crate::adapter::ChainIdentity;
 use crate::{Block, Header, Height};
 
-/// One change of what is known of a chain; those of a cycle come in one batch.
+/// One change of what is known of a chain; all events of a cycle come in one batch.
 ///
-/// `Committed`, `Reorged` and `Reverted` fold to the canonical branch: each block is told once each time it
-/// joins the branch, by whoever delivered it first.
+/// `Committed`, `Reorged` and `Reverted` fold to the canonical branch: each block is emitted once each time it is
+/// connected.
 ///
 /// # When it counts
 ///
-/// In a wait with a start, an event counts by the cycle that emitted it, which began after the start. It is not dated
-/// by the probes that it came of: a block joins the branch once, by heads, headers and contents that were asked of
-/// several nodes in several cycles, and would be dated before most waits for it. So what a wait takes for a sign that a
-/// node was *asked* since is a condition on [`ChainView`](crate::ChainView), whose heads do count by when they were
-/// asked.
+/// In a wait with a start, an event counts by the cycle that emitted it, which began after the start. It does not count
+/// by its probes: a block is connected once, from heads, headers and contents of several nodes in several cycles, most
+/// of them before the wait. To check that a node was *asked* since the start, use a condition on
+/// [`ChainView`](crate::ChainView): its heads count by when they were asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChainEvent<T> {
@@ -27,16 +26,16 @@ pub enum ChainEvent<T> {
     },
     /// Another branch is the heaviest.
     Reorged {
-        /// The blocks that left, highest first; never empty.
+        /// The disconnected blocks, highest first; never empty.
         old: Vec<Header>,
-        /// The blocks that joined, lowest first; never empty.
+        /// The connected blocks, lowest first; never empty.
         new: Vec<Arc<Block<T>>>,
         /// The last block of both.
         ancestor: Header,
     },
-    /// The branch lost its tip, and nothing took its place: every node that is believed has gone back.
+    /// The branch lost its tip without a replacement: every believed node has gone back.
     Reverted {
-        /// The blocks that left, highest first; never empty.
+        /// The disconnected blocks, highest first; never empty.
         old: Vec<Header>,
         /// The new tip.
         ancestor: Header,
@@ -65,8 +64,8 @@ pub enum ChainEvent<T> {
         /// The node's name.
         node: Arc<str>,
     },
-    /// A node's head went back on its own branch: no other branch took over. Below the oldest block that is kept
-    /// branches are not told apart: there, any lower head is a rewind.
+    /// A node's head went back on its branch, without a switch to another branch. Branches below the oldest block that
+    /// is kept are not distinguished: there, any lower head is a rewind.
     Rewound {
         /// The node's name.
         node: Arc<str>,
@@ -84,13 +83,13 @@ pub enum ChainEvent<T> {
         /// The node's head.
         head: Header,
     },
-    /// Another chain is behind a node's address. It is not believed until the old one is back.
+    /// A node's address leads to another chain. The node is not believed until the old chain is back.
     IdentityChanged {
         /// The node's name.
         node: Arc<str>,
         /// The chain that is observed.
         expected: ChainIdentity,
-        /// What the node says.
+        /// The chain that the node reports.
         found: ChainIdentity,
     },
 }

@@ -1,12 +1,12 @@
 //! Chains under observation: forks, finality, wallets, inclusion, on the small surface of Watchkeeper.
 //!
-//! Layers, none knowing the one above: [`adapter`]s talk to nodes; the observer keeps one graph of
-//! headers from all of them and says what changed; projections derive what apps ask for. Facts are
-//! kept, views are derived for a tip: a block is its hash, never its height, and unknown is not false.
+//! There are three layers; none uses the one above. [`adapter`]s send requests to nodes. The observer keeps one graph
+//! of headers from all nodes and emits what changed. Projections derive the views that apps need. Facts are kept, views
+//! are derived for a tip. A block is identified by its hash, never by its height, and unknown is not false.
 //!
 //! # Examples
 //!
-//! The blocks of an Ethereum node as they come, and what an account has five blocks later. A snapshot of
+//! Print the blocks of an Ethereum node as they come, and the balance of an account five blocks later. A snapshot of
 //! [`Projected`](projection::Projected) is a [`View`](projection::View): `chain` is the observer's, `view` the
 //! projection's.
 //!

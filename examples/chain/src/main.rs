@@ -30,7 +30,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start two nodes, watch them, send transfers between ten wallets, and make a reorg three deep
+    /// Start two nodes, observe them, send transfers between ten wallets, and make a reorg three deep
     Demo(demo::DemoFlags),
     /// Follow real endpoints until Ctrl-C
     Follow(follow::FollowFlags),
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
         }
     };
     let code = runtime.block_on(run(cli.command));
-    // A name server that does not answer holds a thread: nobody waits for that.
+    // A name server that does not answer holds a thread: do not wait for it.
     runtime.shutdown_background();
     code
 }
@@ -66,7 +66,7 @@ async fn run(command: Command) -> ExitCode {
         Command::Demo(flags) => tokio::select! {
             result = demo::run(&flags) => exit(result),
             () = interrupted => {
-                eprintln!("watchkeeper-chain: interrupted; the nodes are gone");
+                eprintln!("watchkeeper-chain: interrupted; the nodes have ended");
                 ExitCode::from(130)
             }
         },
@@ -74,15 +74,15 @@ async fn run(command: Command) -> ExitCode {
     }
 }
 
-/// Waits for Ctrl-C. A second one ends the process at once, whatever holds up the end.
+/// Waits for Ctrl-C. A second one ends the process at once.
 fn interrupted() -> impl Future<Output = ()> {
-    let (tell, told) = oneshot::channel();
-    // On its own: printing may wait for whoever reads.
+    let (sender, receiver) = oneshot::channel();
+    // In a separate task: printing may block on a slow reader.
     tokio::spawn(async {
-        // Without a handler Ctrl-C ends the process as ever.
+        // Without a handler Ctrl-C ends the process as usual.
         if ctrl_c().await.is_ok() {
-            let _ = tell.send(());
-            // One that comes twice at once, to the process and to its group, is one.
+            let _ = sender.send(());
+            // A signal that arrives twice, by the process and by its group, counts once.
             sleep(Duration::from_millis(500)).await;
             if ctrl_c().await.is_ok() {
                 std::process::exit(130);
@@ -90,13 +90,13 @@ fn interrupted() -> impl Future<Output = ()> {
         }
     });
     async {
-        if told.await.is_err() {
+        if receiver.await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 }
 
-/// One line: what failed, and every reason behind it.
+/// Prints one line: what failed, and all its causes.
 fn exit(result: Result<(), impl Error + 'static>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
     eprintln!("watchkeeper-chain: {}", error_chain(&error));

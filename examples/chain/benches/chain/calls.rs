@@ -9,7 +9,7 @@ use watchkeeper_chain::{Block, ChainConfig, ChainObserver, ChainSource, Hash, He
 
 use crate::catch_up::Nothing;
 use crate::chains::hash;
-use crate::said;
+use crate::yes_or_no;
 
 const QUESTIONS: usize = 10;
 const CYCLES: usize = 10;
@@ -36,7 +36,12 @@ fn row(nodes: usize, cycle: &str, [by_hand, observer]: [Calls; 2], goal: &str, i
     let text = |calls: Calls| {
         calls.iter().map(|(method, count)| format!("{count} {method}")).collect::<Vec<_>>().join(", ")
     };
-    println!("| {nodes} | {cycle} | {} | {} | {goal} | {} |", text(by_hand), text(observer), said(is_met));
+    println!(
+        "| {nodes} | {cycle} | {} | {} | {goal} | {} |",
+        text(by_hand),
+        text(observer),
+        yes_or_no(is_met)
+    );
 }
 
 /// In an idle cycle, and in one with a new block.
@@ -88,7 +93,7 @@ fn heights() -> impl Iterator<Item = Height> {
     std::iter::repeat_n(0, CYCLES + 1).chain(1..=CYCLES as Height)
 }
 
-/// Of an idle cycle and of one with a block; all of a kind cost the same.
+/// The calls of an idle cycle and of one with a block; all cycles of a kind cost the same.
 fn a_cycle(taken: &[Calls]) -> [Calls; 2] {
     [&taken[..=CYCLES], &taken[CYCLES..]].map(|taken| {
         let cycles: Vec<Calls> = taken.windows(2).map(|two| less(&two[1], &two[0])).collect();

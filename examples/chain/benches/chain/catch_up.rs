@@ -1,4 +1,4 @@
-//! The whole observer over a node that has everything at hand.
+//! The whole observer over a node that answers at once.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -46,7 +46,7 @@ pub(crate) fn through_the_observer() {
     });
 }
 
-/// A node that has all headers at hand, and blocks without transactions.
+/// A node that answers at once, and has blocks without transactions.
 #[derive(Clone)]
 struct Swift(Arc<(Vec<Header>, Plain)>);
 

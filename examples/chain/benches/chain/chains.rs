@@ -9,7 +9,7 @@ pub(crate) const RIVAL_EVERY: u64 = 20;
 
 pub(crate) type Plain = HashMap<Hash, Header>;
 
-/// One branch, off which every 20th header is a side step that nobody follows.
+/// One branch; every 20th header forks from it and has no child.
 pub(crate) fn one_branch() -> impl Iterator<Item = Header> {
     let (mut parent, mut height) = (hash(u64::MAX), 0);
     (0..HEADERS).map(move |nth| {
@@ -21,8 +21,8 @@ pub(crate) fn one_branch() -> impl Iterator<Item = Header> {
     })
 }
 
-/// Two branches that leave the first block and weigh the same, told in turn: of the others, those with an odd number
-/// are one and those with an even number the other, whose branch is never the heaviest.
+/// Two branches of the same weight that fork at the first block, inserted in turn: headers with odd numbers are on one,
+/// those with even numbers on the other, which is never the heaviest.
 pub(crate) fn two_branches() -> impl Iterator<Item = Header> {
     (0..HEADERS).map(|nth| {
         let parent = if nth == 0 { hash(u64::MAX) } else { hash(nth.saturating_sub(2)) };
@@ -30,7 +30,7 @@ pub(crate) fn two_branches() -> impl Iterator<Item = Header> {
     })
 }
 
-/// Spread as hashes are.
+/// Uniformly distributed, as hashes are.
 pub(crate) fn hash(nth: u64) -> Hash {
     let mut random = fastrand::Rng::with_seed(nth);
     let words: [u64; 4] = std::array::from_fn(|_| random.u64(..));

@@ -31,7 +31,7 @@ fn main() {
     drop((graph, plain));
     let (graph, plain) = (filled(two_branches()), by_hash(two_branches()));
     questions::on_two_branches(&graph, &plain);
-    println!("\nA time in the columns of the graph has {:?} of the clock's own in it.\n", clock());
+    println!("\nEach time in the columns of the graph includes {:?} for reading the clock.\n", clock());
     drop((graph, plain));
 
     println!(
@@ -40,7 +40,7 @@ fn main() {
     calls::on_nodes(&[1, 3, 10]);
 }
 
-/// Also what both weigh.
+/// Measures time and memory of both.
 fn ingest() -> (Graph, Plain) {
     let before = resident_bytes();
     let began = Instant::now();
@@ -52,17 +52,23 @@ fn ingest() -> (Graph, Plain) {
     let plain = by_hash(one_branch());
     let plain_rate = HEADERS as f64 / began.elapsed().as_secs_f64();
     let plain_bytes = resident_bytes().saturating_sub(before);
-    row("ingest", &per_second(plain_rate), &per_second(graph_rate), "200 k/s", said(graph_rate >= 200e3));
+    row(
+        "ingest",
+        &per_second(plain_rate),
+        &per_second(graph_rate),
+        "200 k/s",
+        yes_or_no(graph_rate >= 200e3),
+    );
     let each = |bytes: u64| format!("{} B", bytes / HEADERS);
     let is_met = graph_bytes < 200 * HEADERS;
-    row("memory a header", &each(plain_bytes), &each(graph_bytes), "under 200 B", said(is_met));
+    row("memory a header", &each(plain_bytes), &each(graph_bytes), "under 200 B", yes_or_no(is_met));
     let all = |bytes: u64| format!("{} MB", bytes / 1_000_000);
     let is_met = graph_bytes < 250_000_000;
-    row("memory in all", &all(plain_bytes), &all(graph_bytes), "under 250 MB", said(is_met));
+    row("memory in all", &all(plain_bytes), &all(graph_bytes), "under 250 MB", yes_or_no(is_met));
     (graph, plain)
 }
 
-/// A cycle that publishes a snapshot and takes one more header.
+/// A cycle that publishes a snapshot and inserts one more header.
 fn snapshots(graph: &Graph, plain: &Plain) {
     let top = graph.get(&hash(HEADERS - 1)).unwrap();
     let grown = || {
@@ -101,7 +107,7 @@ fn by_hash(headers: impl Iterator<Item = Header>) -> Plain {
     headers.map(|header| (header.hash, header)).collect()
 }
 
-/// What it takes to take no time.
+/// The time that the clock itself takes.
 fn clock() -> Duration {
     median((0..10_000).map(|_| Instant::now().elapsed()))
 }
@@ -123,7 +129,7 @@ fn row(what: &str, plain: &str, graph: &str, goal: &str, met: &str) {
     println!("| {what} | {plain} | {graph} | {goal} | {met} |");
 }
 
-fn said(is_met: bool) -> &'static str {
+fn yes_or_no(is_met: bool) -> &'static str {
     if is_met { "yes" } else { "**no**" }
 }
 

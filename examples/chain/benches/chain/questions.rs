@@ -1,4 +1,4 @@
-//! Questions about forks, asked of the graph and of the plain map: the same ones, and the answers must be the same.
+//! Questions about forks, for the graph and for the plain map. Both must give the same answers.
 
 use std::fmt::Debug;
 use std::hint::black_box;
@@ -8,7 +8,7 @@ use fastrand::Rng;
 use watchkeeper_chain::{Graph, Hash, Height, OnBranch};
 
 use crate::chains::{HEADERS, Plain, RIVAL_EVERY, hash, meet, walk};
-use crate::{said, time};
+use crate::{time, yes_or_no};
 
 const QUESTIONS: usize = 100_000;
 /// The plain way answers as many of them as it can in this time, and at least three.
@@ -21,7 +21,7 @@ struct Both<'a> {
     plain: &'a Plain,
 }
 
-/// Off the heaviest branch there are only single headers.
+/// Beside the heaviest branch there are only single headers.
 pub(crate) fn with_rivals(graph: &Graph, plain: &Plain) {
     let both = Both { graph, plain };
     let tip = hash(HEADERS - 1);
@@ -37,7 +37,7 @@ pub(crate) fn with_rivals(graph: &Graph, plain: &Plain) {
     both.common_ancestor("common ancestor with any old rival", |random| (rival(random), tip));
 }
 
-/// One of which is not the heaviest.
+/// Two long branches, one of which is never the heaviest.
 pub(crate) fn on_two_branches(graph: &Graph, plain: &Plain) {
     let both = Both { graph, plain };
     let heavier = |random: &mut Rng| hash(random.u64(0..HEADERS / 2) * 2 + 1);
@@ -51,7 +51,7 @@ pub(crate) fn on_two_branches(graph: &Graph, plain: &Plain) {
     both.is_on_branch("two long branches: is any block on the branch", |random| (any(random), tip));
     both.is_on_branch("two long branches: is any block on that of any one above it", |random| {
         let (one, two) = (random.u64(0..HEADERS), random.u64(0..HEADERS / 2) * 2);
-        // Of a higher one there is nothing to find.
+        // The lower one is the block: a block above the tip would cost no walk.
         if one < two { (hash(one), hash(two)) } else { (hash(two), hash(one / 2 * 2)) }
     });
     both.common_ancestor("two long branches: common ancestor across them", |random| {
@@ -82,7 +82,7 @@ impl Both<'_> {
     }
 }
 
-/// A row: the times of single answers, of the plain way the median.
+/// Prints a row: the times of single answers, for the plain way the median.
 fn ask<Q: Copy + Debug, A: Debug + PartialEq>(
     what: &str,
     question: impl Fn(&mut Rng) -> Q,
@@ -110,7 +110,7 @@ fn ask<Q: Copy + Debug, A: Debug + PartialEq>(
         time(walked[walked.len() / 2]),
         time(median),
         time(high),
-        said(median < GOAL)
+        yes_or_no(median < GOAL)
     );
 }
 

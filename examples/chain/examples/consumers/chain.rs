@@ -1,4 +1,4 @@
-//! The chains that both ways are run on: a block every two seconds for a minute.
+//! The scripted chains for both ways: a block every two seconds for a minute.
 
 use watchkeeper_chain::adapter::{ChainError, ChainIdentity, MemoryNode};
 use watchkeeper_chain::{Block, Hash, Header, Height, Transaction};
@@ -56,7 +56,7 @@ fn hash(kind: u8, number: u64) -> Hash {
     Hash(bytes)
 }
 
-/// A branch that leaves the main one above `from`.
+/// A branch that forks from the main one above `from`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Branch {
     name: u8,
@@ -65,7 +65,7 @@ pub(crate) struct Branch {
 
 pub(crate) const MAIN: Branch = Branch { name: b'a', from: 0 };
 
-/// A branch of its own above this height.
+/// A branch that differs from the main one above this height.
 pub(crate) const fn fork(from: Height) -> Branch {
     Branch { name: b'b', from }
 }
@@ -88,7 +88,7 @@ pub(crate) fn node() -> Node {
     node
 }
 
-/// Has a node be at this height of a branch, whose blocks have these transactions.
+/// Sets a node's head to this height of a branch, whose blocks have these transactions.
 pub(crate) fn lead(node: &Node, branch: Branch, height: Height, of: impl Fn(Height) -> Vec<Named>) {
     let mut script = node.script();
     for height in 0..=height {
@@ -103,10 +103,10 @@ pub(crate) fn calls<'a>(nodes: impl IntoIterator<Item = &'a Node>) -> usize {
     nodes.into_iter().map(|node| node.script().calls.values().sum::<usize>()).sum()
 }
 
-/// Our node and three public ones as they are in this second.
+/// Our node and three public ones in this second.
 ///
-/// In parts: all at the tip; ours stands still; it is back; it is on a fork; it is back, and one of the public
-/// ones hangs; that one is back, and a block behind.
+/// In parts: all at the tip; ours stands still; it is back; it is on a fork; it is back, and one public node hangs;
+/// that one is back, and a block behind.
 pub(crate) fn at_second(second: u64, nodes: &[Node]) {
     let [ours, public @ .., last] = nodes else { return };
     let (tip, part) = (second / 2 + 1, second / PART);
@@ -123,8 +123,8 @@ pub(crate) fn at_second(second: u64, nodes: &[Node]) {
     }
 }
 
-/// A node as it is in this second of a chain that includes `transactions`, loses them in a reorg three deep,
-/// and includes them again. For some seconds it fails.
+/// A node in this second of a chain that includes `transactions`, loses them in a reorg three deep, and includes them
+/// again. The node fails for some seconds.
 pub(crate) fn reorg_at_second(second: u64, node: &Node, transactions: u64) {
     let (tip, branch) = (second / 2 + 1, if second < 14 { MAIN } else { fork(4) });
     let included = if second < 14 { 6 } else { 10 };

@@ -23,12 +23,12 @@ use watchkeeper_chain::{Header, Height};
 use chain::{LENGTH, Node, PART};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// What is done to the chain and what is asked comes between two looks.
+/// Changes of the chain and questions come between two cycles.
 const BETWEEN: Duration = Duration::from_millis(500);
 const WITHIN: Duration = Duration::from_secs(LENGTH);
 const DEPTH: u64 = 3;
 
-/// What came of one way, and how often it asked a node.
+/// The answers of one way, and how often it asked a node.
 #[derive(Debug, PartialEq)]
 struct Ran<A> {
     answers: Vec<A>,
@@ -41,7 +41,7 @@ fn main() -> Result<(), DynError> {
     Ok(())
 }
 
-/// Asks for a minute, once a second and by each of the consumers; the answers at the end of each part.
+/// Each of the consumers asks once a second for a minute; returns the answers at the end of each part.
 async fn sync_before(consumers: usize) -> Result<Ran<Option<Height>>, DynError> {
     let nodes = [(); 4].map(|()| chain::node());
     let mut answers = Vec::new();
@@ -53,9 +53,9 @@ async fn sync_before(consumers: usize) -> Result<Ran<Option<Height>>, DynError> 
             asked.spawn(async move { sync_before::behind(&ours, &public).await });
         }
         sleep(SECOND).await;
-        let told = asked.join_all().await;
+        let returned = asked.join_all().await;
         if second % PART == PART - 1 {
-            answers.extend(told);
+            answers.extend(returned);
         }
     }
     Ok(Ran { answers, calls: chain::calls(&nodes) })
@@ -71,9 +71,9 @@ async fn sync_after(consumers: usize) -> Result<Ran<Option<Height>>, DynError> {
     for second in 0..LENGTH {
         chain::at_second(second, &nodes);
         sleep(SECOND).await;
-        let told = (0..consumers).map(|_| sync_after::behind(&watched)).collect::<Vec<_>>();
+        let returned = (0..consumers).map(|_| sync_after::behind(&watched)).collect::<Vec<_>>();
         if second % PART == PART - 1 {
-            answers.extend(told);
+            answers.extend(returned);
         }
     }
     Ok(Ran { answers, calls: chain::calls(&nodes) })
@@ -161,21 +161,21 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn both_ways_say_the_same_of_our_node() {
+    async fn both_ways_agree_about_our_node() {
         let before = sync_before(1).await.unwrap();
         assert_eq!(before.answers, [Some(0), Some(5), Some(0), Some(5), None, Some(0)]);
         assert_eq!(sync_after(1).await.unwrap().answers, before.answers);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn by_hand_a_node_that_hangs_in_the_middle_holds_nobody_up() {
+    async fn by_hand_a_node_that_hangs_during_a_question_delays_no_other() {
         let nodes = [(); 4].map(|()| chain::node());
         chain::at_second(3 * PART, &nodes);
         let [ours, public @ ..] = &nodes;
         assert_eq!(sync_before::behind(ours, public).await, Some(1), "it is on a fork");
         ours.script().hangs = vec!["header"];
-        let told = tokio::time::timeout(WITHIN, sync_before::behind(ours, public)).await;
-        assert_eq!(told, Ok(None));
+        let answer = tokio::time::timeout(WITHIN, sync_before::behind(ours, public)).await;
+        assert_eq!(answer, Ok(None));
     }
 
     #[tokio::test(start_paused = true)]

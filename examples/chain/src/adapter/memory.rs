@@ -1,4 +1,4 @@
-//! A chain in memory, for tests: nodes that do as they are told.
+//! A chain in memory, for tests: nodes that follow a script.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::pending;
@@ -19,17 +19,17 @@ pub struct MemoryNode<T> {
 /// What a [`MemoryNode`] has and does.
 #[derive(Clone, Debug)]
 pub struct Script<T> {
-    /// Which chain it says it is on.
+    /// The chain that it reports.
     pub identity: ChainIdentity,
-    /// What it has, by the hash it is asked for: a lie is a block under another one's hash.
+    /// Its blocks, by the hash it is asked for: a lie is a block under another hash.
     pub blocks: HashMap<Hash, Block<T>>,
-    /// Its best block; an empty chain without one.
+    /// Its best block; `None` if its chain is empty.
     pub head: Option<Hash>,
     /// Its last final block.
     pub finalised: Option<Hash>,
-    /// Questions, by their method, that are answered by an error; `""` is any question.
+    /// Methods that return an error; `""` is any method.
     pub fails: HashMap<&'static str, ChainError>,
-    /// Questions, by their method, that are never answered; `""` is any question.
+    /// Methods that never return; `""` is any method.
     pub hangs: Vec<&'static str>,
     /// How long it takes for every answer.
     pub latency: Duration,
@@ -54,7 +54,7 @@ impl<T: Transaction> MemoryNode<T> {
         Self { script: Arc::new(Mutex::new(script)) }
     }
 
-    /// What it has and does, to read and to change.
+    /// The script, to read and to change.
     pub fn script(&self) -> MutexGuard<'_, Script<T>> {
         self.script.lock().unwrap_or_else(PoisonError::into_inner)
     }

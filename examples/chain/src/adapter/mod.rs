@@ -1,4 +1,4 @@
-//! Talking to one node of a chain.
+//! Clients of one node of a chain.
 
 pub mod ethereum;
 mod memory;
@@ -14,10 +14,10 @@ use crate::{Block, Hash, Header, Height, Transaction};
 
 pub use memory::{MemoryNode, Script};
 
-/// One node of one chain, as the observer asks it.
+/// One node of one chain, for the observer.
 ///
-/// Each method is one request, and may be dropped. Answers are checked by the observer: a node may lag,
-/// rewind, or lie. `Ok(None)` says that the node knows no such block, which is not an error.
+/// Each method is one request, and may be dropped. The observer checks the answers: a node may lag, rewind, or lie.
+/// `Ok(None)` means that the node has no such block, which is not an error.
 #[async_trait]
 pub trait ChainClient: Clone + Send + Sync + 'static {
     /// What a block is made of.
@@ -26,19 +26,19 @@ pub trait ChainClient: Clone + Send + Sync + 'static {
     /// Which chain the node is on. Two nodes of one chain give equal answers.
     async fn identity(&self) -> Result<ChainIdentity, ChainError>;
 
-    /// The block that the node takes for the best.
+    /// The last block of the node's best chain.
     async fn head(&self) -> Result<Header, ChainError>;
 
-    /// The last block that the node will never leave; `None` where the chain has no finality, or none yet.
+    /// The last block that the node will never disconnect; `None` if the chain has no finality, or none yet.
     async fn finalised(&self) -> Result<Option<Header>, ChainError>;
 
-    /// The header of this hash, on whatever branch.
+    /// The header of this hash, on any branch.
     async fn header(&self, hash: Hash) -> Result<Option<Header>, ChainError>;
 
     /// The header at this height of the node's own branch.
     async fn header_at(&self, height: Height) -> Result<Option<Header>, ChainError>;
 
-    /// The block of this hash with its transactions, on whatever branch.
+    /// The block of this hash with its transactions, on any branch.
     async fn block(&self, hash: Hash) -> Result<Option<Block<Self::Transaction>>, ChainError>;
 }
 
@@ -51,12 +51,11 @@ pub struct ChainIdentity {
     pub genesis: Hash,
 }
 
-/// Why a node did not answer a question. No secret of an endpoint, such as a key in its address, is in
-/// the text.
+/// Why a node did not answer a question. The text contains no secret of an endpoint, such as a key in its address.
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChainError {
-    /// There is no connection, or whoever is there has no node to ask right now, such as HTTP status 503.
+    /// There is no connection, or the server has no node to ask right now, as with HTTP status 503.
     #[error("{endpoint} is unreachable: {reason}")]
     Unreachable {
         /// Host and port.
@@ -72,12 +71,12 @@ pub enum ChainError {
         /// How long was waited.
         after: Duration,
     },
-    /// The node asks for fewer questions.
+    /// The node limits the rate of requests.
     #[error("{endpoint} limits the rate of requests{}", retry(*retry_after))]
     RateLimited {
         /// Host and port.
         endpoint: String,
-        /// When it may be asked again, if it said so.
+        /// When it may be asked again, if the node returned that.
         retry_after: Option<Duration>,
     },
     /// The node refused the question.
@@ -85,19 +84,19 @@ pub enum ChainError {
     Refused {
         /// Host and port.
         endpoint: String,
-        /// What was asked.
+        /// The method.
         method: &'static str,
-        /// What it said.
+        /// The node's reason.
         reason: String,
     },
-    /// The node had what was asked for, and has thrown it away.
+    /// The node had what was asked for, and has dropped it.
     #[error("{endpoint} no longer has what {method} asks for (ask a node that keeps all blocks): {reason}")]
     Pruned {
         /// Host and port.
         endpoint: String,
-        /// What was asked.
+        /// The method.
         method: &'static str,
-        /// What it said.
+        /// The node's reason.
         reason: String,
     },
     /// The answer cannot be read.
@@ -105,7 +104,7 @@ pub enum ChainError {
     Malformed {
         /// Host and port.
         endpoint: String,
-        /// What was asked.
+        /// The method.
         method: &'static str,
         /// Where the answer is wrong.
         reason: String,
@@ -115,9 +114,9 @@ pub enum ChainError {
     Untrue {
         /// Host and port.
         endpoint: String,
-        /// What was asked.
+        /// The method.
         method: &'static str,
-        /// What contradicts what.
+        /// The contradiction.
         reason: String,
     },
     /// The chain has no block.
@@ -131,8 +130,8 @@ pub enum ChainError {
 debug_as_text!(ChainError);
 
 impl ChainError {
-    /// Whether the same question may have an answer a little later. What is refused, pruned, unreadable or untrue
-    /// stays so until the node changes.
+    /// Whether the same question may succeed a little later. A refused, pruned, malformed or untrue answer stays so
+    /// until the node changes.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::TimedOut { .. } | Self::RateLimited { .. })

@@ -10,8 +10,8 @@ use watchkeeper_chain::adapter::{ChainClient, ChainIdentity};
 
 use super::report::{Reporter, lasting};
 
-/// The chain of this id, from the first of these nodes that is on it. All are asked side by side; who fails or is on
-/// another chain is told, and asked again.
+/// The chain of this id, from the first of these nodes that is on it. All are asked concurrently; a node that fails or
+/// is on another chain is reported, and asked again.
 ///
 /// # Panics
 ///
@@ -25,16 +25,17 @@ pub(crate) async fn find(
     let id = &id.to_string();
     let asked = nodes.iter().map(|(name, client)| {
         Box::pin(async move {
-            let mut told = None;
+            let mut reported = None;
             loop {
-                let turn = match client.identity().await {
+                let condition = match client.identity().await {
                     Ok(identity) if identity.id == *id => return identity,
                     Ok(other) => format!("is on chain {}, not on {id}: not believed", other.id),
                     Err(error) => format!("fails: {}", lasting(error)),
                 };
-                if told.as_ref() != Some(&turn) {
-                    reporter.tell("node", &format!("{name} {turn}"), || json!({ "node": name, "is": turn }));
-                    told = Some(turn);
+                if reported.as_ref() != Some(&condition) {
+                    let json = || json!({ "node": name, "is": condition });
+                    reporter.report("node", &format!("{name} {condition}"), json);
+                    reported = Some(condition);
                 }
                 sleep(pause).await;
             }

@@ -22,17 +22,17 @@ use super::watched::{Seen, Watched, ether, wallet};
 
 use crate::error_text::debug_as_text;
 
-/// How long anything that is waited for may take.
+/// The window of every wait.
 const WINDOW: Duration = Duration::from_secs(20);
 /// How often the nodes are asked when nothing wakes the observation.
 const INTERVAL: Duration = Duration::from_millis(250);
 const ETHER: u64 = 1_000_000_000_000_000_000;
 /// What each account owns in the first block.
 const OPENING: Amount = 10_000 * ETHER as Amount;
-/// Blocks that leave in the reorg.
+/// How many blocks the reorg disconnects.
 const DEPTH: u64 = 3;
 
-/// What the demo can be told.
+/// The flags of the demo.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DemoFlags {
     /// Print one JSON object a line
@@ -43,7 +43,7 @@ pub(crate) struct DemoFlags {
 /// Why the demo failed.
 #[derive(thiserror::Error)]
 pub(crate) enum DemoError {
-    /// The nodes could not be handled.
+    /// A node failed.
     #[error(transparent)]
     Node(#[from] AnvilError),
     /// The observation did not start.
@@ -52,29 +52,30 @@ pub(crate) enum DemoError {
     /// A wallet was refused.
     #[error(transparent)]
     Wallet(#[from] AddWalletError),
-    /// The chain did not do what was waited for.
+    /// A wait was not met.
     #[error(transparent)]
     Unmet(#[from] Unmet),
-    /// A balance that was folded from the blocks is not what the node says.
+    /// A balance that was folded from the blocks differs from the node's.
     #[error(
-        "w{wallet} has {known} ether by its transactions, and {said} by n2: one of the two is wrong, so run it again"
+        "w{wallet} has {known} ether according to its transactions, and {returned} according to n2: one of the two is \
+         wrong, so run it again"
     )]
     Balance {
         /// Which wallet.
         wallet: usize,
-        /// What its transactions say.
+        /// The balance that follows from its transactions.
         known: String,
-        /// What the node says.
-        said: String,
+        /// The balance that the node returned.
+        returned: String,
     },
-    /// What is followed is no longer observed.
+    /// The observation has ended.
     #[error("the observation has ended: start it again")]
     Ended,
 }
 
 debug_as_text!(DemoError);
 
-/// Runs the demo to its end. Both nodes are gone behind it, however it ends.
+/// Runs the demo to its end. Afterwards both nodes have ended, however the demo ended.
 pub(crate) async fn run(flags: &DemoFlags) -> Result<(), DemoError> {
     let reporter = Reporter::new(flags.json);
     reporter.say("step", format_args!("starting two nodes"));
@@ -87,7 +88,7 @@ pub(crate) async fn run(flags: &DemoFlags) -> Result<(), DemoError> {
     }
     let source = |name, node: &Anvil| ObservedSource::new(name, ChainSource::local(node.client()));
     let config = ChainConfig { start: Start::Genesis, ..ChainConfig::every(INTERVAL) };
-    // Declared behind the nodes: whatever happens, the observation is dropped before them.
+    // Declared after the nodes, so that the observation is always dropped before them.
     let watched = Watched::start(vec![source("n1", &one), source("n2", &two)], config, Some(wake))?;
     let accounts = one.accounts().await?;
     for (nth, account) in (1..).zip(&accounts) {
@@ -98,13 +99,13 @@ pub(crate) async fn run(flags: &DemoFlags) -> Result<(), DemoError> {
         watched.handle().invariant_shown("value is conserved", |seen| seen.view.1.conserved().is_ok(), show);
     let mut demo = Demo { reporter: &reporter, one, two, watched: &watched, accounts, height: 0 };
     let result = {
-        let told = reporter.follow(watched.handle());
-        let shown = async {
+        let printing = reporter.follow(watched.handle());
+        let running = async {
             let result = demo.run(conserved).await;
             let _ = watched.runtime.stop().await;
             result
         };
-        tokio::join!(shown, told).0
+        tokio::join!(running, printing).0
     };
     drop(heads);
     result
@@ -116,7 +117,7 @@ struct Demo<'a> {
     two: Anvil,
     watched: &'a Watched,
     accounts: Vec<Address>,
-    /// Blocks that both nodes were told to make.
+    /// How many blocks both nodes have made.
     height: Height,
 }
 
@@ -135,13 +136,12 @@ impl Demo<'_> {
         self.watched.follower.follow_hash(last).map_err(|_| DemoError::Ended)?;
         let handle = self.watched.handle();
         let included = handle.included(last, 1).within(WINDOW).await?;
-        self.reporter.told(&included).await;
+        self.reporter.wait_until_printed(&included).await;
         self.reporter.say("wait", format_args!("transaction {last:.8} is {}", status(&included.value, last)));
 
-        self.reporter
-            .say("step", format_args!("n2 leaves the branch, {DEPTH} blocks deep, and makes one more"));
+        self.reporter.say("step", format_args!("n2 replaces {DEPTH} blocks by others, and makes one more"));
         let reorged = handle
-            .event("the branch is left", |event| matches!(event, ChainEvent::Reorged { .. }))
+            .event("the branch is reorganised", |event| matches!(event, ChainEvent::Reorged { .. }))
             .show(|seen| format!("{:?}", seen.chain.tip))
             .within(WINDOW);
         self.two.reorg(DEPTH).await?;
@@ -155,7 +155,7 @@ impl Demo<'_> {
             .show(|seen| format!("{:?}", seen.chain.tip))
             .within(WINDOW)
             .await?;
-        self.reporter.told(&seen).await;
+        self.reporter.wait_until_printed(&seen).await;
         if let (Some(graph), Some(tip)) = (&seen.value.chain.graph, seen.value.chain.tip) {
             let drawn = graph.draw(&tip.hash, tip.height.saturating_sub(DEPTH + 2));
             self.reporter.say("fork", format_args!("\n{drawn}"));
@@ -164,9 +164,10 @@ impl Demo<'_> {
         let after = self.balances("after", &seen.value);
 
         for (nth, (account, known)) in self.accounts.iter().zip(&after).enumerate() {
-            let said: Amount = self.two.balance(*account).await?.saturating_to();
-            if said != *known {
-                return Err(DemoError::Balance { wallet: nth + 1, known: ether(*known), said: ether(said) });
+            let returned: Amount = self.two.balance(*account).await?.saturating_to();
+            if returned != *known {
+                let (known, returned) = (ether(*known), ether(returned));
+                return Err(DemoError::Balance { wallet: nth + 1, known, returned });
             }
         }
         let held = conserved.finish().await?;
@@ -175,8 +176,8 @@ impl Demo<'_> {
         self.reporter.say(
             "done",
             format_args!(
-                "the head is at {tip}; {moved} of {} balances went back with the reorg and are what n2 says; value \
-                 was conserved in {} snapshots; {} cycles, {} failed, {:.1} s",
+                "the head is at {tip}; {moved} of {} balances changed with the reorg and match n2; value was conserved \
+                 in {} snapshots; {} cycles, {} failed, {:.1} s",
                 after.len(),
                 held.judged,
                 handle.status().cycle + 1,
@@ -219,7 +220,7 @@ impl Demo<'_> {
             .show(|seen| format!("{:?}", seen.chain.nodes))
             .within(WINDOW)
             .await?;
-        self.reporter.told(&met).await;
+        self.reporter.wait_until_printed(&met).await;
         Ok(View::clone(&met.value))
     }
 

@@ -1,4 +1,4 @@
-//! What an event says.
+//! Events as text and as JSON.
 
 use std::fmt;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub(super) fn as_text(event: &Event) -> String {
         Event::Reorged { old, new, ancestor } => {
             let tip = new.last().map_or(ancestor, |block| &block.header);
             format!(
-                "reorg: {} blocks left, {} joined above {}; the tip is {}",
+                "reorg: {} blocks disconnected, {} connected above {}; the tip is {}",
                 old.len(),
                 new.len(),
                 EventAt(ancestor),
@@ -43,7 +43,7 @@ pub(super) fn as_text(event: &Event) -> String {
             )
         }
         Event::Reverted { old, ancestor } => {
-            format!("{} blocks left; the tip is {}", old.len(), EventAt(ancestor))
+            format!("{} blocks disconnected; the tip is {}", old.len(), EventAt(ancestor))
         }
         Event::Finalised { block } => format!("final up to {}", EventAt(block)),
         Event::Rivals { tip, rival } => {

@@ -1,4 +1,4 @@
-//! Real endpoints, for as long as one likes.
+//! Follows real endpoints until it is interrupted.
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
@@ -21,22 +21,22 @@ use super::watched::Watched;
 
 use crate::error_text::debug_as_text;
 
-/// What is to be followed.
+/// The flags of `follow`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FollowFlags {
-    /// A node of ours, by its HTTP address; several may be given
+    /// A local node, by its HTTP address; several may be given
     #[arg(long, value_name = "URL", num_args = 1.., required = true)]
     rpc: Vec<String>,
-    /// A node of the public network, by which ours are measured; several may be given
+    /// A node of the public network, with which local nodes are compared; several may be given
     #[arg(long, value_name = "URL", num_args = 1..)]
     public: Vec<String>,
-    /// A WebSocket address whose new heads start a look early; several may be given
+    /// A WebSocket address whose new heads start a cycle early; several may be given
     #[arg(long, value_name = "URL", num_args = 1..)]
     ws: Vec<String>,
     /// An account whose balance is followed, from where the observation begins; several may be given
     #[arg(long, value_name = "ADDRESS", num_args = 1..)]
     wallet: Vec<String>,
-    /// The chain that the nodes must be on, by its number [default: the one that a node tells first]
+    /// The chain that the nodes must be on, by its number [default: the one that a node reports first]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     chain_id: Option<u64>,
     /// The height to begin at [default: 64 blocks below the head]
@@ -50,23 +50,23 @@ pub(crate) struct FollowFlags {
     json: bool,
 }
 
-/// Why nothing is followed.
+/// Why `follow` did not start.
 #[derive(thiserror::Error)]
 pub(crate) enum SetupError {
-    /// An address of a node is of the wrong kind.
+    /// An address of a node is invalid.
     #[error("{flag} number {nth}")]
     Endpoint {
-        /// The flag that it was given by.
+        /// The flag.
         flag: &'static str,
-        /// At which place of those that were given by this flag, from 1.
+        /// Its position among the values of this flag, from 1.
         nth: usize,
         /// What is wrong.
         source: EndpointError,
     },
-    /// An address of an account is none.
+    /// An address of an account is invalid.
     #[error("--wallet number {nth}: {reason}")]
     Account {
-        /// At which place, from 1.
+        /// Its position, from 1.
         nth: usize,
         /// What is wrong.
         reason: &'static str,
@@ -74,7 +74,7 @@ pub(crate) enum SetupError {
     /// An account is given twice.
     #[error("--wallet {account} is given twice: give each account once")]
     Twice {
-        /// Which.
+        /// The account.
         account: Address,
     },
     /// The observation did not start.
@@ -87,7 +87,7 @@ pub(crate) enum SetupError {
 
 debug_as_text!(SetupError);
 
-/// Capitals say whether the digits are right (EIP-55); an address without any says nothing of it.
+/// Capitals are a checksum of the digits (EIP-55); an address without capitals has none.
 fn account(text: &str) -> Result<Address, &'static str> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     let has = |is: fn(&char) -> bool| digits.chars().any(|digit| is(&digit));
@@ -101,11 +101,11 @@ fn account(text: &str) -> Result<Address, &'static str> {
             "its capitals do not fit its digits (EIP-55), so one may be wrong; if it is right, give it in small \
              letters"
         }
-        AddressError::Hex(_) => "an address has 40 hexadecimal digits behind 0x",
+        AddressError::Hex(_) => "an address has 40 hexadecimal digits after 0x",
     })
 }
 
-/// Those that are given, each once.
+/// Parses the accounts; each may be given once.
 fn accounts(texts: &[String]) -> Result<Vec<Address>, SetupError> {
     let mut once = HashSet::new();
     let accounts = (1..).zip(texts).map(|(nth, text)| {
@@ -117,13 +117,13 @@ fn accounts(texts: &[String]) -> Result<Vec<Address>, SetupError> {
 
 fn interval(text: &str) -> Result<Duration, &'static str> {
     const ALLOWED: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(8);
-    // Its own errors have parts of the text in them.
+    // Its errors contain parts of the text.
     let interval = humantime::parse_duration(text).ok();
     interval.filter(|interval| ALLOWED.contains(interval)).ok_or("give 1ms to 8h, such as 500ms or 12s")
 }
 
-/// What is made of each endpoint that was given by a flag. Not left to the parser of flags: which of several is
-/// wrong could then be said only by showing it, and with it what secret is in it.
+/// Parses the endpoints of a flag. The parser of flags could name the wrong one of several only by printing it, with
+/// any secret in it.
 fn each<V>(
     flag: &'static str,
     endpoints: &[String],
@@ -135,7 +135,8 @@ fn each<V>(
     made.collect()
 }
 
-/// How many public nodes must be fresh, if so many are given: all of a few, which is told.
+/// How many public nodes must be fresh if `given` are configured. If that is fewer than `enough`, all must be, and a
+/// line says so.
 fn quorum(given: usize, enough: usize, reporter: &Reporter) -> usize {
     if !(1..enough).contains(&given) {
         return enough;
@@ -143,14 +144,14 @@ fn quorum(given: usize, enough: usize, reporter: &Reporter) -> usize {
     reporter.say(
         "public",
         format_args!(
-            "public nodes: {given}, and ours are measured while all of these are fresh; {enough} or more outvote one \
-             that lags or lies"
+            "public nodes: {given}, and local nodes are compared with them while all are fresh; {enough} or more \
+             outvote one that lags or lies"
         ),
     );
     given
 }
 
-/// Follows until `interrupted`, and then says what is known.
+/// Follows until `interrupted`, and then prints the state of nodes and wallets.
 pub(crate) async fn run(flags: FollowFlags, interrupted: impl Future<Output = ()>) -> Result<(), SetupError> {
     let FollowFlags { rpc, public, ws, wallet, chain_id, from, interval, json } = flags;
     let wallet = accounts(&wallet)?;
@@ -179,7 +180,7 @@ pub(crate) async fn run(flags: FollowFlags, interrupted: impl Future<Output = ()
         config.chain = tokio::select! {
             biased;
             () = &mut interrupted => {
-                reporter.say("ended", format_args!("no node of ours was on chain {id}"));
+                reporter.say("ended", format_args!("no local node was on chain {id}"));
                 return Ok(());
             }
             chain = chain_id::find(id, &ours, interval, &reporter) => Some(chain),
@@ -193,8 +194,8 @@ pub(crate) async fn run(flags: FollowFlags, interrupted: impl Future<Output = ()
         let _ = watched.runtime.stop().await;
     };
     let follow = async {
-        // What the first look finds is told by the second, which need not wait for the interval. It is refused only
-        // by an observation that is over, and then that is told.
+        // The second cycle emits what the first one found: it need not wait for the interval. The request fails only
+        // after the end of the observation, which is printed anyway.
         let _ = watched.runtime.control().poll_now().await;
         if let Err(error) = accounts.follow(&watched, &reporter).await {
             let _ = watched.runtime.stop().await;
@@ -202,18 +203,18 @@ pub(crate) async fn run(flags: FollowFlags, interrupted: impl Future<Output = ()
         }
         std::future::pending().await
     };
-    let told = async {
+    let printing = async {
         tokio::join!(reporter.follow(handle.clone()), reporter.follow_nodes(handle.clone()));
     };
-    // Whatever is told is told to its end; nobody may interrupt what has ended.
-    tokio::pin!(told);
+    // Printing always runs to its end. It ends with the observation, which an interruption stops.
+    tokio::pin!(printing);
     let refused = tokio::select! {
-        // The first to be begun: an interruption is heard from the first line on.
+        // First, so that an interruption is noticed from the first line on.
         biased;
         () = async { stop.await; std::future::pending().await } => None,
-        () = &mut told => None,
+        () = &mut printing => None,
         error = follow => {
-            told.await;
+            printing.await;
             Some(error)
         }
     };
@@ -229,10 +230,10 @@ pub(crate) async fn run(flags: FollowFlags, interrupted: impl Future<Output = ()
         let sync =
             behind.map_or_else(String::new, |behind| format!(", {behind} blocks behind the public chain"));
         let is = handle.why_stale(name);
-        reporter.tell("node", &format!("{name} {head}{sync}; {is}"), || {
+        reporter.report("node", &format!("{name} {head}{sync}; {is}"), || {
             json!({ "node": &**name, "is": is, "height": node.head.map(|head| head.height), "behind": behind })
         });
     }
-    accounts.tell(wallets, &reporter);
+    accounts.report(wallets, &reporter);
     Ok(())
 }

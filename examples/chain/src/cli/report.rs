@@ -1,4 +1,4 @@
-//! Tells events as they come: to a person, or as JSON lines to a program.
+//! Prints events as they come: as text, or as JSON lines.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -41,23 +41,23 @@ impl Reporter {
         }
     }
 
-    /// Waits until what is said cannot be written any more: nobody reads the pipe, or the disk is full.
+    /// Waits until a line cannot be written any more: nobody reads the pipe, or the disk is full.
     pub(crate) async fn unread(&self) {
         self.unread.notified().await;
     }
 
-    /// Says what is done, or how it went.
+    /// Prints a line; as JSON, `kind` is the key of the text.
     pub(crate) fn say(&self, kind: &str, text: fmt::Arguments<'_>) {
         let text = text.to_string();
-        self.tell(kind, &text, || json!({ kind: text }));
+        self.report(kind, &text, || json!({ kind: text }));
     }
 
-    /// Says something in words, or as `json`.
-    pub(crate) fn tell(&self, kind: &str, text: &str, json: impl FnOnce() -> Value) {
+    /// Prints a line as text, or as `json`.
+    pub(crate) fn report(&self, kind: &str, text: &str, json: impl FnOnce() -> Value) {
         self.line(Instant::now(), kind, text, json);
     }
 
-    /// Prints every event, until the observation ends; also those from before, as far as they are kept.
+    /// Prints every event, until the observation ends; also earlier ones that the history still has.
     pub(crate) async fn follow(&self, handle: ObservationHandle<Observer>) {
         let mut events = handle.subscribe();
         let next = events.cursor().seq();
@@ -76,7 +76,7 @@ impl Reporter {
                     return self.say("ended", format_args!("{reason}"));
                 }
                 Err(missed) => {
-                    // What was missed is not printed any more: nobody waits for it.
+                    // Missed events are never printed: a wait for them must end.
                     self.next.send_replace(events.cursor().seq());
                     self.say("missed", format_args!("{missed}"));
                 }
@@ -91,31 +91,31 @@ impl Reporter {
         }
     }
 
-    /// Waits until all events up to a snapshot are printed by [`follow`](Self::follow), so that what is said of the
-    /// snapshot comes behind them.
-    pub(crate) async fn told<S>(&self, snapshot: &ObservationSnapshot<S>) {
+    /// Waits until [`follow`](Self::follow) has printed all events up to a snapshot, so that lines about the snapshot
+    /// come after them.
+    pub(crate) async fn wait_until_printed<S>(&self, snapshot: &ObservationSnapshot<S>) {
         let _ = self.next.subscribe().wait_for(|next| *next >= snapshot.cursor.seq()).await;
     }
 
-    /// Prints every turn of a node, until the observation ends: that it answers, fails or is not believed. Also that
-    /// a whole cycle fails, where the one before did not or for another reason.
+    /// Prints every change of a node's condition, until the observation ends: it answers, fails or is not believed.
+    /// Also prints a failed cycle, unless the previous one failed for the same reason.
     pub(crate) async fn follow_nodes(&self, handle: ObservationHandle<Observer>) {
         let mut watch = handle.watch();
-        let (mut told, mut failed) = (BTreeMap::new(), None);
+        let (mut reported, mut failed) = (BTreeMap::new(), None);
         let mut status = watch.status();
         loop {
             let failure = status.last_error.as_deref();
             if let Some(failure) = failure.filter(|failure| failed.as_ref() != Some(&failure.message)) {
                 let json = || json!({ "failed": failure.message, "cycle": failure.cycle });
-                self.tell("failed", &failure.to_string(), json);
+                self.report("failed", &failure.to_string(), json);
             }
             failed = failure.map(|failure| failure.message.clone());
             let seen = status.snapshot.iter().flat_map(|snapshot| snapshot.value.chain.nodes.iter());
             for (name, node) in seen {
-                let turn = turn(node);
-                if told.insert(Arc::clone(name), turn.clone()).as_ref() != Some(&turn) {
-                    let json = || json!({ "node": &**name, "is": turn });
-                    self.tell("node", &format!("{name} {turn}"), json);
+                let condition = condition(node);
+                if reported.insert(Arc::clone(name), condition.clone()).as_ref() != Some(&condition) {
+                    let json = || json!({ "node": &**name, "is": condition });
+                    self.report("node", &format!("{name} {condition}"), json);
                 }
             }
             match watch.changed().await {
@@ -127,7 +127,7 @@ impl Reporter {
 
     fn line(&self, at: Instant, kind: &str, text: &str, json: impl FnOnce() -> Value) {
         let at = at.saturating_duration_since(self.began).as_secs_f64();
-        // Lines stay whole.
+        // The lock keeps lines whole.
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
         let line = if self.json {
             let mut json = json();
@@ -138,14 +138,14 @@ impl Reporter {
             let first = format!("{at:8.3}s  {kind:<7} {}", lines.next().unwrap_or_default());
             lines.fold(first.trim_end().to_owned() + "\n", |text, line| format!("{text}{:18}{line}\n", ""))
         };
-        // Also if the process is ended meanwhile: it is written at once.
+        // Flushed at once, so that the line is there even if the process is killed.
         if out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_err() {
             self.unread.notify_one();
         }
     }
 }
 
-/// The error without the time that is left, by which it would be another one in each round, and told again.
+/// The error without the time that is left: that changes each time, and the error would be printed again.
 pub(super) fn lasting(error: ChainError) -> ChainError {
     match error {
         ChainError::RateLimited { endpoint, .. } => ChainError::RateLimited { endpoint, retry_after: None },
@@ -153,8 +153,8 @@ pub(super) fn lasting(error: ChainError) -> ChainError {
     }
 }
 
-/// What is worth a line of a node.
-fn turn(node: &NodeView) -> String {
+/// The condition of a node, as it is printed.
+fn condition(node: &NodeView) -> String {
     let failure = node.health.facts.last_failure.as_ref().filter(|_| node.health.is_failing());
     match (failure, &node.error, node.head, &node.agreement) {
         (Some(failure), ..) => format!("fails: {failure}"),
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_observation_that_cannot_begin_is_told_once() {
+    async fn an_observation_that_cannot_begin_is_reported_once() {
         let client = EthereumClient::new("http://127.0.0.1:1".parse().unwrap()).unwrap();
         let nodes = vec![ObservedSource::new("rpc1", ChainSource::local(client))];
         let config = ChainConfig { backfill: 0, ..ChainConfig::every(Duration::from_millis(20)) };
@@ -231,12 +231,12 @@ mod tests {
             watch.wait_for(|status| status.last_error.as_ref().is_some_and(third)).await.unwrap();
             let _ = watched.runtime.stop().await;
         };
-        let told = async { tokio::join!(reporter.follow_nodes(watched.handle()), fails_again) };
-        timeout(Duration::from_mins(1), told).await.unwrap();
+        let printing = async { tokio::join!(reporter.follow_nodes(watched.handle()), fails_again) };
+        timeout(Duration::from_mins(1), printing).await.unwrap();
         drop(reporter);
-        let told = String::from_utf8(lines.iter().flatten().collect()).unwrap();
-        let told: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let [line] = &told[..] else { panic!("{told:?}") };
+        let printed = String::from_utf8(lines.iter().flatten().collect()).unwrap();
+        let printed: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let [line] = &printed[..] else { panic!("{printed:?}") };
         assert_eq!(
             (&line["cycle"], line["failed"].as_str().unwrap().contains("backfill is zero")),
             (&json!(0), true)
@@ -248,23 +248,23 @@ mod tests {
     /// reporter:                  begins to follow, waits for them
     /// ```
     #[tokio::test]
-    async fn events_from_before_are_told_and_not_waited_for_in_vain() {
+    async fn earlier_events_are_printed_and_a_wait_for_them_returns() {
         let node = FakeNode::answering(chain("0x1", branch(0, 3))).await;
         let nodes = vec![ObservedSource::new("rpc1", ChainSource::local(node.client()))];
         let config = ChainConfig { start: Start::Genesis, ..ChainConfig::every(Duration::from_millis(50)) };
         let watched = Watched::start(nodes, config, None).unwrap();
         let handle = watched.handle();
-        let is_told = |seen: &Seen| seen.chain.tip.is_some_and(|tip| tip.height == 3);
-        let wait = handle.eventually("the tip is at 3", is_told).or_now().within(Duration::from_mins(1));
+        let is_at_3 = |seen: &Seen| seen.chain.tip.is_some_and(|tip| tip.height == 3);
+        let wait = handle.eventually("the tip is at 3", is_at_3).or_now().within(Duration::from_mins(1));
         let seen = wait.await.unwrap();
         let (sender, lines) = mpsc::channel();
         let reporter = Reporter::to(Box::new(Lines(sender)), false);
         tokio::select! {
             () = reporter.follow(watched.handle()) => panic!("it goes on"),
-            told = timeout(Duration::from_mins(1), reporter.told(&seen)) => told.unwrap(),
+            waited = timeout(Duration::from_mins(1), reporter.wait_until_printed(&seen)) => waited.unwrap(),
         }
         drop(reporter);
-        let told = String::from_utf8(lines.iter().flatten().collect()).unwrap();
-        assert!(told.contains(" 3 (") && !told.contains("missed"), "{told}");
+        let printed = String::from_utf8(lines.iter().flatten().collect()).unwrap();
+        assert!(printed.contains(" 3 (") && !printed.contains("missed"), "{printed}");
     }
 }

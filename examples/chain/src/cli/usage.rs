@@ -1,13 +1,13 @@
-//! What the command says of flags that make no sense.
+//! Error messages for invalid flags.
 
 use std::error::Error as _;
 
 use clap::Error;
 use clap::error::{ContextKind, ErrorKind};
 
-/// What is wrong with the flags, in one line; `None` for what is no mistake, such as asking for help.
+/// What is wrong with the flags, in one line; `None` if nothing is, as for `--help`.
 ///
-/// No value is in it, as there would be in the parser's own text: it may be an address with a secret.
+/// Unlike the parser's text, it contains no value: a value may be an address with a secret.
 pub(crate) fn mistake(error: &Error) -> Option<String> {
     let of = |kind| error.get(kind).map(ToString::to_string).filter(|text| !text.is_empty());
     let flag = of(ContextKind::InvalidArg);
@@ -34,7 +34,7 @@ pub(crate) fn mistake(error: &Error) -> Option<String> {
     Some(format!("{what}; --help says more"))
 }
 
-/// Or a value that happens to begin with hyphens.
+/// False for a value that happens to begin with hyphens.
 fn is_a_flag(text: &str) -> bool {
     let name = text.strip_prefix("--").unwrap_or_default();
     !name.is_empty() && name.bytes().all(|letter| letter == b'-' || letter.is_ascii_lowercase())

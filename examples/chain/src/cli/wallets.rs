@@ -17,15 +17,15 @@ use watchkeeper_chain::{Header, Height};
 use super::report::{Reporter, lasting};
 use super::watched::{Ether, Watched, ether, wallet};
 
-/// How often nodes are asked that do not answer while others have refused.
+/// How often silent nodes are asked again when all others have refused.
 const ROUNDS: u32 = 10;
 
-/// The accounts that are followed, and the nodes that are asked for what they own.
+/// The accounts that are followed, and the nodes that are asked for their balances.
 pub(crate) struct Accounts {
     followed: Vec<WatchedAccount>,
-    /// By their names, ours first.
+    /// Names and clients, local nodes first.
     nodes: Vec<(String, EthereumClient)>,
-    /// The time before nodes are asked again that did not answer.
+    /// The time before silent nodes are asked again.
     pause: Duration,
 }
 
@@ -36,20 +36,20 @@ struct WatchedAccount {
     opening: Cell<Option<Opening>>,
 }
 
-/// What an account has where it is followed from.
+/// The balance of an account where it is followed from.
 #[derive(Clone, Copy)]
 struct Opening {
-    /// Behind the block of this height.
+    /// After the block of this height.
     at: Height,
-    /// Nothing where no node can say it: what is shown is what came and went since.
+    /// 0 if no node can return it: only changes from there on are shown then.
     owns: Amount,
-    is_told: bool,
+    is_known: bool,
 }
 
-/// Why no node has said what an account owns: of each kind the first node, and its error.
+/// Why no node returned a balance: for each kind of failure the first node, and its error.
 #[derive(Default)]
-struct Unsaid {
-    /// A node will not say it, however often it is asked.
+struct BalanceFailures {
+    /// A node will not return it, however often it is asked.
     refused: Option<String>,
     /// A node did not answer.
     silent: Option<String>,
@@ -69,8 +69,8 @@ impl Accounts {
         Self { followed: addresses.into_iter().enumerate().map(account).collect(), nodes, pause }
     }
 
-    /// Follows the accounts as soon as it is known where the observation begins and what they own there, until
-    /// the observation ends.
+    /// Follows the accounts as soon as it is known where the observation begins and what they own there, until the
+    /// observation ends.
     pub(crate) async fn follow(&self, watched: &Watched, reporter: &Reporter) -> Result<(), AddWalletError> {
         let mut watch = watched.handle().watch();
         let root = loop {
@@ -96,28 +96,28 @@ impl Accounts {
         Ok(())
     }
 
-    /// What an account owns behind `root`: asked until a node says it, or one refuses and the others stay silent.
+    /// What an account owns after `root`. Asks until a node returns it, or all refuse or stay silent.
     async fn opening(&self, account: &WatchedAccount, root: &Header, reporter: &Reporter) -> Opening {
         let (name, at) = (&account.name, root.height);
         let place = format!("block {at} ({:.8})", root.hash);
-        let mut told = None;
+        let mut reported = None;
         let mut rounds = 1..ROUNDS;
         let refused = loop {
-            let Unsaid { refused, silent } = match self.ask(account.address, root).await {
+            let BalanceFailures { refused, silent } = match self.ask(account.address, root).await {
                 Ok(owns) => {
-                    let opening = Opening { at, owns, is_told: true };
+                    let opening = Opening { at, owns, is_known: true };
                     account.opening.set(Some(opening));
                     account.show(reporter, owns, at, format_args!(" at {place}"));
                     return opening;
                 }
-                Err(unsaid) => unsaid,
+                Err(failures) => failures,
             };
             match (refused, silent) {
                 (None, Some(error)) => {
-                    let text = format!("{name} waits to be known at {place}: {error}");
-                    if told.as_ref() != Some(&text) {
+                    let text = format!("{name} waits for its balance at {place}: {error}");
+                    if reported.as_ref() != Some(&text) {
                         account.say(reporter, &text);
-                        told = Some(text);
+                        reported = Some(text);
                     }
                 }
                 (_, Some(_)) if rounds.next().is_some() => {}
@@ -129,37 +129,37 @@ impl Accounts {
         account.say(
             reporter,
             &format!(
-                "{name} is not known at {place}, and shown as what comes and goes from there on; begin nearer to the \
+                "{name} is not known at {place}, so that only its changes from there on are shown; begin nearer to the \
                  head, or give a node that keeps old states{reason}"
             ),
         );
-        let opening = Opening { at, owns: 0, is_told: false };
+        let opening = Opening { at, owns: 0, is_known: false };
         account.opening.set(Some(opening));
         opening
     }
 
-    /// Asks one node after the other, until one says it.
-    async fn ask(&self, address: Address, block: &Header) -> Result<Amount, Unsaid> {
-        let mut unsaid = Unsaid::default();
+    /// Asks one node after the other, until one returns the balance.
+    async fn ask(&self, address: Address, block: &Header) -> Result<Amount, BalanceFailures> {
+        let mut failures = BalanceFailures::default();
         for (name, node) in &self.nodes {
             match node.balance(address, block).await {
                 Ok(owns) => return Ok(owns.saturating_to()),
                 Err(error) => {
-                    let why = if error.is_retryable() { &mut unsaid.silent } else { &mut unsaid.refused };
+                    let why = if error.is_retryable() { &mut failures.silent } else { &mut failures.refused };
                     why.get_or_insert_with(|| format!("{name}: {}", lasting(error)));
                 }
             }
         }
-        Err(unsaid)
+        Err(failures)
     }
 
-    /// Reads the blocks that have gone by before an account was followed, whenever there are such.
+    /// Reads older blocks whenever an account needs them.
     async fn read_older_blocks(&self, requests: &WalletRequests<Ether>, reporter: &Reporter) {
-        let mut told = HashMap::new();
+        let mut reported = HashMap::new();
         for (name, node) in self.nodes.iter().cycle() {
             loop {
                 match requests.backfill(node).await {
-                    Ok(()) => told.clear(),
+                    Ok(()) => reported.clear(),
                     Err(BackfillError::Closed) => return,
                     Err(error) => {
                         let error = match error {
@@ -167,9 +167,9 @@ impl Accounts {
                             error => error,
                         };
                         let text = format!("{name}: {error}");
-                        if told.get(name) != Some(&text) {
-                            reporter.tell("wallet", &text, || json!({ "wallet": null, "unknown": text }));
-                            told.insert(name, text);
+                        if reported.get(name) != Some(&text) {
+                            reporter.report("wallet", &text, || json!({ "wallet": null, "unknown": text }));
+                            reported.insert(name, text);
                         }
                         sleep(self.pause).await;
                         break;
@@ -179,19 +179,19 @@ impl Accounts {
         }
     }
 
-    /// Says what each account owns at the tip.
-    pub(crate) fn tell(&self, wallets: &WalletsView<Ether>, reporter: &Reporter) {
+    /// Prints what each account owns at the tip.
+    pub(crate) fn report(&self, wallets: &WalletsView<Ether>, reporter: &Reporter) {
         let tip = wallets.tip().map_or(0, |tip| tip.next.saturating_sub(1));
         for account in &self.followed {
             let name = &account.name;
-            let Some(Opening { at, owns, is_told }) = account.opening.get() else {
-                let text = format!("{name} is not known: no node said what it had to begin with");
+            let Some(Opening { at, owns, is_known }) = account.opening.get() else {
+                let text = format!("{name} is not known: no node returned its opening balance");
                 account.say(reporter, &text);
                 continue;
             };
             let (owns, height) = match wallets.balance(name) {
                 Ok(balance) => (balance.total, tip),
-                // It ended before the next cycle.
+                // The observation ended before the next cycle.
                 Err(BalanceError::Nothing | BalanceError::UnknownWallet { .. }) => (owns, at),
                 Err(BalanceError::Waiting { .. }) => {
                     let text = format!("{name} is not known yet: blocks above {at} are still read for it");
@@ -203,10 +203,10 @@ impl Accounts {
                     continue;
                 }
             };
-            if is_told {
+            if is_known {
                 account.show(reporter, owns, height, format_args!(" at block {height}"));
             } else {
-                let since = format_args!(" at block {height}, beside what it had at block {at}");
+                let since = format_args!(" at block {height}, without what it had at block {at}");
                 account.show(reporter, owns, height, since);
             }
         }
@@ -214,19 +214,19 @@ impl Accounts {
 }
 
 impl WatchedAccount {
-    /// Says what it owns behind the block of this height.
+    /// Prints what it owns after the block of this height.
     fn show(&self, reporter: &Reporter, owns: Amount, height: Height, place: fmt::Arguments<'_>) {
         let Self { name, address, opening } = self;
-        let whole = opening.get().is_some_and(|opening| opening.is_told);
-        reporter.tell("wallet", &format!("{name} {} ether{place}", ether(owns)), || {
+        let whole = opening.get().is_some_and(|opening| opening.is_known);
+        reporter.report("wallet", &format!("{name} {} ether{place}", ether(owns)), || {
             let wei = owns.to_string();
             json!({ "wallet": name, "address": address, "wei": wei, "height": height, "whole": whole })
         });
     }
 
-    /// Says why it is not known what it owns.
+    /// Prints why its balance is unknown.
     fn say(&self, reporter: &Reporter, text: &str) {
-        reporter.tell(
+        reporter.report(
             "wallet",
             text,
             || json!({ "wallet": self.name, "address": self.address, "unknown": text }),

@@ -20,7 +20,7 @@ use watchkeeper_chain::{ChainConfig, ChainEvent, ChainObserver, ChainSource, Cha
 /// How deep a payment must be to count as confirmed.
 const CONFIRMATIONS: u64 = 2;
 
-/// The least time between two looks, the second of which a new head starts early.
+/// The least time between two cycles when a new head starts the second one early.
 const SMALLEST_GAP: Duration = Duration::from_millis(20);
 
 pub(crate) type Ether = Account<EthereumTransaction>;
@@ -29,7 +29,7 @@ pub(crate) type Seen = View<ChainView, (InclusionView<EthereumTransaction>, Wall
 pub(crate) type Observer =
     Projected<ChainObserver<EthereumClient>, (Inclusions<EthereumTransaction>, Wallets<Ether>)>;
 
-/// The observation, and what asks it to look at more.
+/// The observation, and the requests for transactions and wallets.
 pub(crate) struct Watched {
     pub(crate) runtime: ObservationRuntime<Observer>,
     pub(crate) follower: TransactionFollower,
@@ -37,7 +37,7 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    /// Watches these nodes; `wake` starts a cycle early.
+    /// Observes these nodes; `wake` starts a cycle early.
     pub(crate) fn start(
         nodes: Vec<ObservedSource<ChainSource<EthereumClient>>>,
         config: ChainConfig,
@@ -57,7 +57,7 @@ impl Watched {
     }
 }
 
-/// Whoever wakes may do so without end: it costs ten looks an interval at most.
+/// Wakes may come without end: they cost at most ten cycles an interval.
 fn timing(interval: Duration, wake: Option<Arc<Notify>>) -> ObservationConfig {
     let min_gap = SMALLEST_GAP.max(interval / 10);
     ObservationConfig { interval, min_gap, wake, ..ObservationConfig::default() }
@@ -73,7 +73,7 @@ pub(crate) fn wallet(
     NewWallet { name: Arc::from(name), addresses: vec![account], from, opening: AccountWallet::with(balance) }
 }
 
-/// Wei as people say it.
+/// Wei as a decimal number of ether.
 pub(crate) fn ether(wei: Amount) -> String {
     const ETHER: Amount = 1_000_000_000_000_000_000;
     format!("{}.{:06}", wei / ETHER, wei % ETHER / 1_000_000_000_000)
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn new_heads_cost_at_most_ten_looks_an_interval() {
+    fn new_heads_cost_at_most_ten_cycles_an_interval() {
         for (interval, gap) in [(12_000, 1_200), (1_000, 100), (250, 25), (50, 20), (1, 20)] {
             let config = timing(Duration::from_millis(interval), None);
             assert_eq!((config.interval.as_millis(), config.min_gap.as_millis()), (interval.into(), gap));

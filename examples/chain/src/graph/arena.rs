@@ -1,4 +1,4 @@
-//! Where the headers are: chunks in the order of arrival, and an index by hash, both shared between clones.
+//! The storage of headers: chunks in the order of arrival, and an index by hash, both shared between clones.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -12,17 +12,17 @@ pub(super) type Id = u32;
 
 const SHARDS: usize = 1024;
 
-/// A header as it is kept: the parent's hash and its own work follow from the parent.
+/// A header as it is stored: its work and its parent's hash follow from the parent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StoredHeader {
     pub(super) hash: Hash,
-    /// Of the branch from the root on, the root included.
+    /// The weight of the branch from the first root to this block, both included.
     pub(super) total: Work,
     pub(super) height: Height,
     pub(super) time: u64,
 }
 
-/// What a header leads to; apart from the rest, so that a walk touches little memory.
+/// The links of a header; stored separately, so that a walk touches little memory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Links {
     pub(super) parent: Id,
@@ -30,7 +30,7 @@ pub(super) struct Links {
     pub(super) skip: Id,
 }
 
-/// Append-only but for whole chunks that are dropped. A clone shares all that neither side changes later.
+/// Append-only, except that whole chunks are dropped. A clone shares all that neither side changes later.
 #[derive(Clone, Debug)]
 pub(super) struct Arena {
     nodes: Chunks<StoredHeader>,
@@ -48,7 +48,7 @@ impl Arena {
         Id::try_from(self.nodes.len()).ok()
     }
 
-    /// Ids of all that ever were inserted, some of them dropped.
+    /// The ids of all headers that were ever inserted, dropped ones included.
     pub(super) fn ids(&self) -> std::ops::Range<usize> {
         0..self.nodes.len()
     }
@@ -63,12 +63,12 @@ impl Arena {
         self.index.get(hash)
     }
 
-    /// `None` for one that was dropped.
+    /// `None` for a dropped header.
     pub(super) fn get(&self, id: Id) -> Option<&StoredHeader> {
         self.nodes.get(id as usize)
     }
 
-    /// `None` for one that was dropped.
+    /// `None` for a dropped header.
     pub(super) fn links(&self, id: Id) -> Option<Links> {
         self.links.get(id as usize).copied()
     }
@@ -77,7 +77,7 @@ impl Arena {
         self.index.remove(hash);
     }
 
-    /// Drops the chunks of which `needed` says that nothing is.
+    /// Drops chunks without a needed header.
     pub(super) fn keep(&mut self, needed: impl Fn(usize) -> bool) {
         self.nodes.keep(&needed);
         self.links.keep(needed);
@@ -99,7 +99,7 @@ impl Arena {
 #[derive(Clone, Debug)]
 struct Index {
     shards: Vec<Arc<HashMap<Hash, Id>>>,
-    /// Whoever makes blocks cannot choose the shard.
+    /// Random, so that makers of blocks cannot choose the shard.
     shard: RandomState,
 }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 const BITS: u32 = 10;
 const CHUNK: usize = 1 << BITS;
 
-/// Grows and shrinks at its end, and lets go of whole chunks at its beginning. A clone shares all chunks
-/// that neither side changes later.
+/// Grows and shrinks at its end, and drops whole chunks that are not needed. A clone shares all chunks that neither
+/// side changes later.
 #[derive(Clone, Debug)]
 pub(super) struct Chunks<T> {
-    /// `None` once nothing of it is needed.
+    /// `None` for a dropped chunk.
     chunks: Vec<Option<Arc<Vec<T>>>>,
     len: usize,
 }
@@ -19,12 +19,12 @@ impl<T: Copy> Chunks<T> {
         Self { chunks: Vec::new(), len: 0 }
     }
 
-    /// How long it is, with what was let go.
+    /// Its length, with dropped items.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// `None` beyond the end, and for one that was let go.
+    /// `None` beyond the end, and for a dropped item.
     pub(super) fn get(&self, place: usize) -> Option<&T> {
         self.chunks.get(place >> BITS)?.as_ref()?.get(place & (CHUNK - 1))
     }
@@ -50,7 +50,7 @@ impl<T: Copy> Chunks<T> {
         }
     }
 
-    /// Lets go of the chunks of which `needed` says that nothing is. The last one takes what comes next.
+    /// Drops chunks without a needed item, except the last one, to which items are added.
     pub(super) fn keep(&mut self, needed: impl Fn(usize) -> bool) {
         let full = self.len >> BITS;
         for (nth, chunk) in self.chunks.iter_mut().enumerate().take(full) {
@@ -75,7 +75,7 @@ impl<T: Copy> Chunks<T> {
     }
 }
 
-/// The chunk, or a copy if somebody else has it too. `Arc::make_mut` would leave no room to grow.
+/// The chunk, or a copy if it is shared. A copy by `Arc::make_mut` would have no room to grow.
 fn unshared<T: Copy>(chunk: &mut Arc<Vec<T>>) -> &mut Vec<T> {
     if Arc::get_mut(chunk).is_none() {
         let mut copy = Vec::with_capacity(CHUNK);

@@ -9,13 +9,13 @@ use crate::{Hash, Header, Height};
 /// A branch's column.
 struct Column {
     tip: Header,
-    /// The column that it leaves, and at which height; the first one leaves none.
-    leaves: Option<(usize, Height)>,
+    /// The column from which it forks, and at which height; `None` for the first one.
+    forks_from: Option<(usize, Height)>,
 }
 
 impl Column {
     fn is_above_fork(&self, row: Height) -> bool {
-        self.leaves.is_none_or(|(_, fork)| fork < row)
+        self.forks_from.is_none_or(|(_, fork)| fork < row)
     }
 }
 
@@ -25,11 +25,10 @@ const AROUND: Height = 3;
 impl Graph {
     /// The branches whose tips are above `height`, newest block on top, that of `tip` in the first column.
     ///
-    /// A star is a block; its hash stands at the right, in the order of the columns. A branch leaves
-    /// another one where a line joins them. Heights that are more than three away from where a branch begins or
-    /// ends are not drawn: a line says how many there are, so that there are at most sixteen lines for each branch
-    /// and eight more. Empty for a tip that is not in the graph. It compares all branches with each other, as
-    /// [`branches_above`](Self::branches_above) does.
+    /// A star is a block; its hash is at the right, in the order of the columns. A line connects two branches at their
+    /// fork. Heights that are more than three away from where a branch begins or ends are not drawn: a line has their
+    /// number. So there are at most sixteen lines for each branch and eight more. Empty for a tip that is not in the
+    /// graph. It compares all branches with each other, as [`branches_above`](Self::branches_above) does.
     ///
     /// ```text
     ///   8  *    08
@@ -43,7 +42,7 @@ impl Graph {
             return String::new();
         };
         let bottom = height.max(self.root().height);
-        let forks = columns.iter().filter_map(|column| Some(column.leaves?.1));
+        let forks = columns.iter().filter_map(|column| Some(column.forks_from?.1));
         let tips = columns.iter().map(|column| column.tip.height);
         let ends: BTreeSet<Height> =
             forks.chain(tips).chain([bottom]).filter(|end| (bottom..=top).contains(end)).collect();
@@ -73,12 +72,12 @@ impl Graph {
         drawn
     }
 
-    /// Its cells, and the hashes.
+    /// The cells of a row, and its hashes.
     fn row(&self, columns: &[Column], row: Height) -> (String, String) {
         let mut cells = vec![' '; columns.len() * 2];
         let mut names = String::new();
         for (nth, column) in columns.iter().enumerate() {
-            if let Some((from, fork)) = column.leaves
+            if let Some((from, fork)) = column.forks_from
                 && fork == row
             {
                 let line = &mut cells[from * 2 + 1..nth * 2];
@@ -95,7 +94,7 @@ impl Graph {
     }
 
     fn columns(&self, tip: &Hash, height: Height) -> Vec<Column> {
-        let first = self.get(tip).map(|tip| Column { tip, leaves: None });
+        let first = self.get(tip).map(|tip| Column { tip, forks_from: None });
         let mut columns: Vec<Column> = first.into_iter().collect();
         if columns.is_empty() {
             return columns;
@@ -105,33 +104,33 @@ impl Graph {
                 let fork = self.common_ancestor(&column.tip.hash, &branch.tip.hash)?.height;
                 Some((nth, fork))
             });
-            // Of columns that share the fork, the first one is the one that the others left.
-            let leaves = forks.rev().max_by_key(|(_, fork)| *fork);
-            if leaves.is_none_or(|(_, fork)| fork < branch.tip.height) {
-                columns.push(Column { tip: branch.tip, leaves });
+            // Of columns that share the fork, the others fork from the first one.
+            let forks_from = forks.rev().max_by_key(|(_, fork)| *fork);
+            if forks_from.is_none_or(|(_, fork)| fork < branch.tip.height) {
+                columns.push(Column { tip: branch.tip, forks_from });
             }
         }
         in_order(&columns)
     }
 }
 
-/// A branch stands right of the one that it leaves, and those that leave it higher up between the two: so
-/// no line crosses a branch.
+/// A branch is right of the one from which it forks; branches that fork higher up are between the two. So no line
+/// crosses a branch.
 fn in_order(columns: &[Column]) -> Vec<Column> {
     let mut order: Vec<usize> = Vec::new();
     for (nth, column) in columns.iter().enumerate() {
-        let Some((from, fork)) = column.leaves else {
+        let Some((from, fork)) = column.forks_from else {
             order.push(nth);
             continue;
         };
-        // Behind all that is above the fork on this side: branches of the parent, and theirs.
+        // Right of all branches that fork above this fork: those of the parent, and their own.
         let start = order.iter().position(|at| *at == from).map_or(0, |at| at + 1);
-        let above = |at: &&usize| columns[**at].leaves.is_some_and(|(_, other)| other >= fork);
+        let above = |at: &&usize| columns[**at].forks_from.is_some_and(|(_, other)| other >= fork);
         let skipped = order[start..].iter().take_while(above).count();
         order.insert(start + skipped, nth);
     }
     let place = |nth: usize| order.iter().position(|at| *at == nth).unwrap_or_default();
     let tip = |nth: usize| columns[nth].tip;
-    let moved = |nth: usize| columns[nth].leaves.map(|(from, fork)| (place(from), fork));
-    order.iter().map(|nth| Column { tip: tip(*nth), leaves: moved(*nth) }).collect()
+    let moved = |nth: usize| columns[nth].forks_from.map(|(from, fork)| (place(from), fork));
+    order.iter().map(|nth| Column { tip: tip(*nth), forks_from: moved(*nth) }).collect()
 }

@@ -3,67 +3,67 @@
 use crate::error_text::debug_as_text;
 use crate::{Hash, Height};
 
-/// What became of a header that was taken.
+/// The result of inserting a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inserted {
-    /// It was not there before.
+    /// It was not in the graph before.
     New,
-    /// The very same one was there.
+    /// The same header was in the graph.
     Known,
 }
 
-/// Why a header is not taken; the graph is as before.
+/// Why a header is refused; the graph is unchanged.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InsertError {
-    /// Its parent is not there, and may come: keep it, and ask for the parent.
+    /// Its parent is not in the graph yet: keep the header, and ask for the parent.
     #[error("block {0:.8} at {height}: its parent {1:.8} is not known: insert that first", hash, parent)]
     MissingParent {
-        /// The refused one.
+        /// The refused block.
         hash: Hash,
         /// Its height.
         height: Height,
-        /// The one to ask for.
+        /// The parent to ask for.
         parent: Hash,
     },
-    /// It is no child of the parent that it names.
+    /// Its height is not the one above its parent.
     #[error(
         "block {0:.8} claims height {found}; above its parent there is only {expected}: ask another node for it",
         hash
     )]
     WrongHeight {
-        /// The refused one.
+        /// The refused block.
         hash: Hash,
-        /// What it claims.
+        /// The height that it claims.
         found: Height,
-        /// What its parent allows.
+        /// The height above its parent.
         expected: Height,
     },
-    /// It is as low as the root or lower, and is not the root: nothing is known there.
-    #[error("block {0:.8} at {height} is not above the root at {root}: insert only what is", hash)]
+    /// It is not above the root, and is not the root.
+    #[error("block {0:.8} at {height} is not above the root at {root}: insert only blocks that are", hash)]
     BelowRoot {
-        /// The refused one.
+        /// The refused block.
         hash: Hash,
         /// Its height.
         height: Height,
         /// The root's height.
         root: Height,
     },
-    /// A different header has this hash: one of the two is a lie.
+    /// A different header has this hash: one of the two is false.
     #[error(
-        "block {0:.8} is at {height} and is now told with another parent, height, work or time: one of the two is a lie, ask another node",
+        "block {0:.8} is at {height} and is now reported with another parent, height, work or time: one of the two is false, ask another node",
         hash
     )]
     Contradicts {
         /// The hash of both.
         hash: Hash,
-        /// The height of the one that is there.
+        /// The height of the one in the graph.
         height: Height,
     },
-    /// No branch weighs as much as this one claims to.
+    /// The weight of its branch would overflow.
     #[error("block {0:.8} would make its branch heavier than can be counted: ask another node for it", hash)]
     TooHeavy {
-        /// The refused one.
+        /// The refused block.
         hash: Hash,
     },
     /// Four thousand million headers were inserted.

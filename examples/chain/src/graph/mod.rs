@@ -1,7 +1,7 @@
-//! The headers of all branches, and what they say of each other.
+//! The headers of all branches, and how they are linked.
 //!
-//! A [`Graph`] holds facts: which block has which parent. What is canonical is the view of whoever asks:
-//! questions name the tip they are about. What is not in the graph is unknown, which is not false.
+//! A [`Graph`] holds facts: which block has which parent. Which branch is canonical is not one of them: questions name
+//! a tip. What is not in the graph is unknown, not false.
 //!
 //! A clone costs one counter: clones share chunks of headers, and a change copies only the chunks that it
 //! touches. Ancestors are found by skip pointers in a logarithmic number of steps.
@@ -57,18 +57,18 @@ struct Inner {
     root: Id,
     root_parent: Hash,
     root_work: Work,
-    /// The heaviest branch by height above the base: a short cut, on which no answer depends. Of equals the
-    /// one seen first stays.
+    /// The heaviest branch by height above the base: a short cut, on which no answer depends. Of equals the one seen
+    /// first stays.
     trunk: Chunks<Id>,
-    /// Skip pointers count heights from here, whatever was pruned since.
+    /// Skip pointers count heights from here, also after pruning.
     base: Height,
-    /// Those without children, in the order they were first seen.
+    /// The blocks without children, in the order they were first seen.
     leaves: Vec<Id>,
     len: usize,
 }
 
 impl Graph {
-    /// A graph of one block, below which nothing is known.
+    /// A graph of one block, the root.
     #[must_use]
     pub fn new(root: Header) -> Self {
         let mut arena = Arena::new();
@@ -89,11 +89,11 @@ impl Graph {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Takes a header whose parent is there.
+    /// Inserts a header whose parent is in the graph.
     ///
     /// # Errors
     ///
-    /// [`InsertError`] says what is missing or contradicts; the graph is then as before.
+    /// [`InsertError`]: what is missing or contradicts. The graph is unchanged.
     pub fn insert(&mut self, header: Header) -> Result<Inserted, InsertError> {
         let Header { hash, parent, height, work, time } = header;
         if let Some(known) = self.get(&hash) {
@@ -121,7 +121,7 @@ impl Graph {
         let skip = self.climb_down(parent_id, skip_to.max(root));
         let inner = Arc::make_mut(&mut self.inner);
         inner.arena.push(id, StoredHeader { hash, total, height, time }, Links { parent: parent_id, skip });
-        // A parent that was a leaf most often was the last one.
+        // A parent that is a leaf is most often the last one.
         if let Some(leaf) = inner.leaves.iter().rposition(|leaf| *leaf == parent_id) {
             inner.leaves.remove(leaf);
         }
@@ -131,7 +131,7 @@ impl Graph {
         Ok(Inserted::New)
     }
 
-    /// The block from which on everything is known.
+    /// The lowest block, of which all others are descendants.
     #[must_use]
     pub fn root(&self) -> Header {
         self.header(self.inner.root)
@@ -143,7 +143,7 @@ impl Graph {
         self.inner.arena.find(hash).map(|id| self.header(id))
     }
 
-    /// Whether the block is here.
+    /// Whether the block is in the graph.
     #[must_use]
     pub fn contains(&self, hash: &Hash) -> bool {
         self.inner.arena.find(hash).is_some()
@@ -156,8 +156,8 @@ impl Graph {
         self.inner.len
     }
 
-    /// What the branch up to this block weighs. The count starts at the first root of this graph, so that
-    /// it serves to compare branches, and pruning does not change it.
+    /// The weight of the branch up to this block. It is counted from the first root of this graph, so that it serves to
+    /// compare branches, and pruning does not change it.
     #[must_use]
     pub fn total_work(&self, hash: &Hash) -> Option<Work> {
         self.find(hash).map(|node| node.total)
@@ -173,12 +173,12 @@ impl Graph {
         self.inner.arena.find(hash).map(|id| self.node(id))
     }
 
-    /// Of an id that was reached from one in the index: neither it nor its ancestors up to the root are dropped.
+    /// For an id that was reached from one in the index: neither it nor its ancestors up to the root are dropped.
     fn node(&self, id: Id) -> &StoredHeader {
         self.inner.arena.get(id).expect("what is above the root is kept")
     }
 
-    /// Of such an id too.
+    /// For such an id too.
     fn links(&self, id: Id) -> Links {
         self.inner.arena.links(id).expect("what is above the root is kept")
     }
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn clones_share_all_that_was_not_touched() {
+    fn clones_share_all_unchanged_chunks() {
         let before = long();
         let mut after = before.clone();
         assert!(Arc::ptr_eq(&before.inner, &after.inner), "a clone copies nothing");
@@ -228,7 +228,7 @@ mod tests {
         let hash = Hash([0xff; 32]);
         after.insert(Header { hash, parent: tip.hash, height: tip.height + 1, ..tip }).unwrap();
         let (chunks, shards) = before.inner.arena.shared_with(&after.inner.arena);
-        assert_eq!((chunks, shards), (9, 1023), "but one of 10 and one of 1024");
+        assert_eq!((chunks, shards), (9, 1023), "all except one of 10 and one of 1024");
         assert!(!before.contains(&hash) && after.contains(&hash));
     }
 

@@ -1,4 +1,4 @@
-//! Letting go of what is below finality.
+//! Dropping headers below a new root.
 
 use std::sync::Arc;
 
@@ -6,10 +6,9 @@ use super::{Graph, PruneError};
 use crate::Hash;
 
 impl Graph {
-    /// Makes `boundary` the root: it and its descendants stay, all others go. Returns how many went.
+    /// Makes `boundary` the root: it and its descendants stay, all others are dropped. Returns how many were dropped.
     ///
-    /// Looks at every header, so it is for now and then, not for every block. Clones that were made before
-    /// keep what they had.
+    /// It visits every header, so call it now and then, not for every block. Earlier clones keep what they had.
     ///
     /// # Errors
     ///
@@ -25,7 +24,7 @@ impl Graph {
         let arena = &self.inner.arena;
         let mut stays = vec![false; arena.ids().len() - first];
         let mut kept = 0;
-        let mut gone = Vec::new();
+        let mut dropped = Vec::new();
         for place in arena.ids() {
             let Some((id, node, links)) =
                 u32::try_from(place).ok().and_then(|id| Some((id, arena.get(id)?, arena.links(id)?)))
@@ -37,13 +36,13 @@ impl Graph {
                 stays[place - first] = true;
                 kept += 1;
             } else if arena.find(&node.hash) == Some(id) {
-                gone.push(node.hash);
+                dropped.push(node.hash);
             }
         }
         let stays = |place: usize| place.checked_sub(first).is_some_and(|place| stays[place]);
         self.keep_trunk(root, |id| stays(id as usize));
         let inner = Arc::make_mut(&mut self.inner);
-        for hash in &gone {
+        for hash in &dropped {
             inner.arena.forget(hash);
         }
         inner.arena.keep(stays);
@@ -52,6 +51,6 @@ impl Graph {
         inner.leaves.retain(|leaf| stays(*leaf as usize));
         (inner.root, inner.root_parent, inner.root_work) = (root, new_root.parent, new_root.work);
         inner.len = kept;
-        Ok(gone.len())
+        Ok(dropped.len())
     }
 }

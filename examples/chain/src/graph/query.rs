@@ -8,22 +8,22 @@ use crate::{Hash, Header, Height};
 /// Whether a block is on a branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnBranch {
-    /// It is the tip or an ancestor of it.
+    /// It is the tip or an ancestor of the tip.
     Yes,
-    /// It is on another one.
+    /// It is on another branch.
     No,
     /// The block or the tip is not in the graph: never seen, or pruned.
     Unknown,
 }
 
-/// The way from one tip to another.
+/// The path from one tip to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Path {
     /// The last block of both branches.
     pub ancestor: Header,
-    /// What is only on the first branch, highest first.
+    /// The blocks that are only on the first branch, highest first.
     pub left: Vec<Header>,
-    /// What is only on the second branch, lowest first.
+    /// The blocks that are only on the second branch, lowest first.
     pub joined: Vec<Header>,
 }
 
@@ -32,13 +32,13 @@ pub struct Path {
 pub struct Branch {
     /// Its last block, which has no child.
     pub tip: Header,
-    /// The highest block that it shares with those before it in the list; for the first one the root.
+    /// The highest block that it shares with branches before it in the list; for the first branch the root.
     pub fork: Header,
 }
 
 impl Graph {
-    /// The block at `height` on the branch of `tip`; `None` above the tip, below the root, and for a tip
-    /// that is not in the graph.
+    /// The block at `height` on the branch of `tip`; `None` above the tip, below the root, and for a tip that is not in
+    /// the graph.
     #[must_use]
     pub fn ancestor_at(&self, tip: &Hash, height: Height) -> Option<Header> {
         let tip = self.inner.arena.find(tip)?;
@@ -61,7 +61,7 @@ impl Graph {
         Some(self.header(self.meet(one, other)))
     }
 
-    /// How many blocks have to leave and to join to get from one tip to the other.
+    /// How many blocks are disconnected and connected on the path from one tip to the other.
     #[must_use]
     pub fn distance(&self, one: &Hash, other: &Hash) -> Option<u64> {
         let (one, other) = (self.inner.arena.find(one)?, self.inner.arena.find(other)?);
@@ -69,7 +69,7 @@ impl Graph {
         Some(self.node(one).height - meet + (self.node(other).height - meet))
     }
 
-    /// Which blocks leave and which join on the way from one tip to the other.
+    /// Which blocks are disconnected and connected on the path from one tip to the other.
     #[must_use]
     pub fn path(&self, from: &Hash, to: &Hash) -> Option<Path> {
         let ancestor = self.common_ancestor(from, to)?;
@@ -96,9 +96,9 @@ impl Graph {
 
     /// The branches whose tips are above `height`, in the order the tips were first seen.
     ///
-    /// To these alone `fork` refers: branches that end at `height` or below are as if they were not there. Each is
-    /// compared with all before it, so that a thousand branches take half a million comparisons: ask above a
-    /// height that leaves few.
+    /// `fork` refers only to these: branches that end at `height` or below are ignored. Each branch is compared with
+    /// all before it, so that a thousand branches take half a million comparisons: choose a height with few branches
+    /// above.
     #[must_use]
     pub fn branches_above(&self, height: Height) -> Vec<Branch> {
         let mut before: Vec<Id> = Vec::new();
@@ -112,12 +112,12 @@ impl Graph {
         branches
     }
 
-    /// The highest block that more than half of `heads` have on their branches. Heads that are not in the
-    /// graph count, and have none of its blocks on theirs.
+    /// The highest block that more than half of `heads` have on their branches. Heads that are not in the graph count,
+    /// with none of its blocks on their branches.
     #[must_use]
     pub fn majority(&self, heads: &[Hash]) -> Option<Header> {
         let known: Vec<Id> = heads.iter().filter_map(|head| self.inner.arena.find(head)).collect();
-        // If most have one block at a height, most have its parent below: search between yes and no.
+        // If most have a block, most have its parent: a binary search finds the highest.
         let most_have = |height| {
             let mut there: Vec<Id> = known.iter().filter_map(|head| self.ancestor(*head, height)).collect();
             there.sort_unstable();
@@ -162,8 +162,8 @@ impl Graph {
     fn meet(&self, one: Id, other: Id) -> Id {
         for (tip, other) in [(one, other), (other, one)] {
             if self.is_on_trunk(tip, self.above_base(tip)) {
-                let joins = self.climb_to_trunk(other);
-                return if self.node(joins).height < self.node(tip).height { joins } else { tip };
+                let shared = self.climb_to_trunk(other);
+                return if self.node(shared).height < self.node(tip).height { shared } else { tip };
             }
         }
         let lower = self.node(one).height.min(self.node(other).height);
@@ -173,7 +173,7 @@ impl Graph {
         }
         let mut at = Skips::at(lower - self.inner.base);
         let root = self.above_base(self.inner.root);
-        // At one height skip pointers lead to one height: where they differ, the branches have not met.
+        // Skip pointers from one height lead to one height: if they differ, the branches have not met yet.
         while one != other {
             let (a, b, skip) = (self.links(one), self.links(other), at.skip());
             (one, other, at) = if skip.height() >= root && a.skip != b.skip {
@@ -185,7 +185,7 @@ impl Graph {
         one
     }
 
-    /// The highest block of the branch that is on the trunk, as all below it are.
+    /// The highest block of the branch that is on the trunk; all below it are too.
     fn climb_to_trunk(&self, from: Id) -> Id {
         let (mut id, mut at) = (from, Skips::at(self.above_base(from)));
         let root = self.above_base(self.inner.root);

@@ -1,9 +1,9 @@
-//! Where skip pointers lead, which follows from the height alone: a walk knows without a look at the blocks.
+//! Where skip pointers lead. It follows from the height alone: a walk need not read the blocks.
 //!
 //! The scheme is that of E. W. Myers, "An applicative random-access stack" (Information Processing Letters
 //! 17, 1983). Every height is a sum of numbers of the form 2ᵏ − 1, of which only the lowest may come twice; a
-//! block's skip pointer leads down by the lowest. A walk that skips whenever that leads not too far, and goes to
-//! the parent otherwise, takes fewer than 3 log₂ n steps, and half as many on average.
+//! block's skip pointer leads down by the lowest. A walk that skips unless that leads too far, and else goes to the
+//! parent, takes fewer than 3 log₂ n steps, and half as many on average.
 
 use crate::Height;
 
@@ -13,7 +13,7 @@ pub(super) struct Skips {
     height: Height,
     /// The lowest bit stands for 1, the next for 3, and so on.
     terms: u64,
-    /// Whether the lowest of them comes twice.
+    /// Whether the lowest term occurs twice.
     twice: bool,
 }
 
@@ -33,7 +33,7 @@ impl Skips {
         self.height
     }
 
-    /// Where the skip pointer leads; that of the lowest block to itself.
+    /// Where the skip pointer leads; the lowest block's leads to itself.
     pub(super) fn skip(self) -> Self {
         let lowest = self.terms & self.terms.wrapping_neg();
         let terms = if self.twice { self.terms } else { self.terms ^ lowest };
@@ -64,7 +64,7 @@ mod tests {
 
     /// The rule of the paper: two consecutive skips of one length become one.
     #[test]
-    fn skips_are_those_of_the_paper_whichever_way_a_walk_came() {
+    fn skips_are_those_of_the_paper_on_every_walk() {
         let mut leads_to = vec![0];
         for height in 1..5_000_u64 {
             let below = leads_to[leads_to.len() - 1];

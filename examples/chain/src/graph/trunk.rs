@@ -22,7 +22,7 @@ impl Graph {
         if self.is_on_trunk(id, height) { self.trunk_at(goal) } else { None }
     }
 
-    /// Extends the trunk by a new block, or lays it anew if that made another branch the heaviest.
+    /// Extends the trunk by a new block, or replaces it if another branch is the heaviest now.
     pub(super) fn grow_trunk(&mut self, new: Id) {
         let Some(top) = self.trunk_top() else { return };
         if top == self.links(new).parent {
@@ -32,7 +32,7 @@ impl Graph {
         }
     }
 
-    /// Before the blocks go that are not among those that stay: lays the trunk anew if it is not.
+    /// Replaces the trunk if pruning will drop it: called before the blocks that do not stay are dropped.
     pub(super) fn keep_trunk(&mut self, new_root: Id, stays: impl Fn(Id) -> bool) {
         if self.trunk_top().is_some_and(&stays) {
             return;

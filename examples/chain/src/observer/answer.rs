@@ -1,4 +1,4 @@
-//! How one node is asked, and what its answers come to.
+//! How one node is asked, and how its answers are checked.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +16,13 @@ use crate::{Graph, Hash, Header, Height};
 pub(super) struct NodeAnswer<C> {
     pub(super) client: C,
     pub(super) name: Arc<str>,
-    /// How long one call may take; and how long all the headers of one question, so that no trickle holds it.
+    /// How long one call may take, and how long all headers of one question together.
     pub(super) limit: Duration,
-    /// How many headers one question may bring.
+    /// How many headers one question may return.
     pub(super) budget: usize,
-    /// How many calls it is asked for side by side, at least 1.
+    /// How many calls it gets concurrently, at least 1.
     pub(super) at_once: usize,
-    /// It was in breach: before its branch is walked, it is asked whether that leaves ours below the root.
+    /// It was in breach: before its branch is walked, it is asked whether that branch has the root.
     pub(super) suspect: bool,
 }
 
@@ -34,13 +34,13 @@ impl<C: ChainClient> NodeAnswer<C> {
             Question::Root { start, genesis, head } => Found::Root(self.root(start, genesis, head).await),
             Question::Block(header) => {
                 let block = self.within(self.client.block(header.hash)).await;
-                let told = block.and_then(|block| match block {
+                let checked = block.and_then(|block| match block {
                     Some(block) if block.header != header => {
-                        Err(self.untrue("block", format!("{:?} is not what its header said", header.hash)))
+                        Err(self.untrue("block", format!("{:?} does not match its header", header.hash)))
                     }
                     block => Ok(block),
                 });
-                Found::Block(header, told)
+                Found::Block(header, checked)
             }
             Question::Down { from, height, head } => {
                 let Some(graph) = graph else { return Found::nothing(head, None) };
@@ -50,7 +50,7 @@ impl<C: ChainClient> NodeAnswer<C> {
                 let mut headers = Vec::new();
                 let end = Instant::now() + self.limit;
                 let error = self.until(end, self.down(&graph, from, height, &mut headers)).await.err();
-                // Before it is kept, and walked on and on: does it lead to the root at all?
+                // A branch without the root must not be kept, nor walked further.
                 let is_linked = headers.last().is_none_or(|lowest| graph.contains(&lowest.parent));
                 let is_true = matches!(error, None | Some(ChainError::TimedOut { .. }));
                 if is_true && !is_linked && !self.suspect && self.is_off(&graph).await {
@@ -72,7 +72,7 @@ impl<C: ChainClient> NodeAnswer<C> {
                 if !self.suspect && self.is_off(&graph).await {
                     return Found::Off { head, root: graph.root().hash };
                 }
-                // The node has left the branch that we were on: find out where, if there is time.
+                // The node's branch is not the expected one: find the fork, if there is time.
                 let mut below = Vec::new();
                 let lost = self.down(&graph, first.parent, from - 1, &mut below);
                 let lost = self.until(end, lost).await.err();
@@ -96,13 +96,13 @@ impl<C: ChainClient> NodeAnswer<C> {
         let header = self.within(self.client.header_at(height)).await?;
         match header {
             Some(header) if header.height != height => {
-                Err(self.untrue("header_at", format!("asked for {height}, told {}", header.height)))
+                Err(self.untrue("header_at", format!("asked for height {height}, got {}", header.height)))
             }
             header => Ok(header),
         }
     }
 
-    /// Highest first, until one is linked, or is so low that none will be.
+    /// Highest first, until the parent is in the graph, or the height is that of the root.
     async fn down(
         &self,
         graph: &Graph,
@@ -114,12 +114,12 @@ impl<C: ChainClient> NodeAnswer<C> {
         while headers.len() < self.budget && height > graph.root().height {
             let header = self.client.header(next).await?;
             let Some(header) = header else {
-                return Err(self.untrue("header", format!("it has a child of {next:?}, and not the block")));
+                return Err(self.untrue("header", format!("it has a child of {next:?}, but not {next:?}")));
             };
             if header.hash != next || header.height != height {
                 return Err(self.untrue(
                     "header",
-                    format!("asked for {next:?} at {height}, told {:?} at {}", header.hash, header.height),
+                    format!("asked for {next:?} at {height}, got {:?} at {}", header.hash, header.height),
                 ));
             }
             headers.push(header);
@@ -131,13 +131,13 @@ impl<C: ChainClient> NodeAnswer<C> {
         Ok(())
     }
 
-    /// Whether the node's own branch has another block in the root's place.
+    /// Whether the node's branch has another block at the root's height.
     async fn is_off(&self, graph: &Graph) -> bool {
         let root = graph.root();
         self.at(root.height).await.is_ok_and(|there| there.is_some_and(|there| there.hash != root.hash))
     }
 
-    /// Lowest first, several at once: what has come in its order is kept, whatever comes of the rest.
+    /// Lowest first, several concurrently. An error keeps the consecutive headers that came before it.
     async fn up(&self, from: Height, to: Height, headers: &mut Vec<Header>) -> Result<(), ChainError> {
         let mut answers = stream::iter(from..=to).map(|height| self.at(height)).buffered(self.at_once);
         while let Some(answer) = answers.next().await {

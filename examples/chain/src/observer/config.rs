@@ -6,24 +6,24 @@ use crate::adapter::ChainIdentity;
 use crate::error_text::debug_as_text;
 use crate::{Hash, Header, Height};
 
-/// Where the observation of a chain begins. Nothing below is asked for, and what is there counts as final.
+/// Where the observation of a chain begins. Blocks below it are not requested and count as final.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
     /// At the first block.
     Genesis,
-    /// At this height of the branch of whichever node answers first, of those that
+    /// At this height of the branch of the first node that answers, of those that
     /// [decide](super::ChainObserver#who-decides).
     Height(Height),
-    /// This many blocks below the head of the node that is furthest when the first ones answer, of those that
+    /// This many blocks below the highest head when the first nodes answer, of those that
     /// [decide](super::ChainObserver#who-decides).
     Recent(Height),
-    /// At headers that are known from before, lowest first, each the parent of the next. The first is the
-    /// root, the last the tip up to which the events were told: a checkpoint is one header, and with more
-    /// of them a reorg that happened meanwhile is told as one.
+    /// At headers that are known from before, lowest first, each the parent of the next. The first is the root, the
+    /// last is the tip, up to which events were emitted: a checkpoint is one header. With more of them a reorg that
+    /// happened meanwhile is emitted as a reorg.
     Known(Vec<Header>),
 }
 
-/// What a [`ChainObserver`](super::ChainObserver) looks at, and its bounds.
+/// What a [`ChainObserver`](super::ChainObserver) observes, and its bounds.
 ///
 /// # Examples
 ///
@@ -36,72 +36,70 @@ pub enum Start {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainConfig {
-    /// The runtime's own interval.
+    /// The interval of the runtime.
     pub interval: Duration,
     /// Where to begin. Default: 64 blocks below the head.
     pub start: Start,
     /// Which chain it is. Default: `None`, the one of the first node that answers, of those that
     /// [decide](super::ChainObserver#who-decides).
     pub chain: Option<ChainIdentity>,
-    /// How long a node may take for its head. Default: 5 s.
+    /// How long a node may take to return its head. Default: 5 s.
     pub probe_timeout: Duration,
     /// How long it may take for any other call. Default: 5 s.
     ///
-    /// The headers that are asked for at once have this long together: what came by then is taken in, and the
-    /// others are asked first from then on, until the node brings all in time.
+    /// The headers of one request share this time: those that came in time are used, and other nodes are asked first
+    /// until the node returns all of them in time.
     pub request_timeout: Duration,
-    /// How long a cycle waits for the heads, and then for blocks and missing headers. What takes longer
-    /// goes on, and is taken in by a later cycle. Default: a quarter of the interval, at most 2 s.
+    /// How long a cycle waits for the heads, and then for blocks and missing headers. What takes longer continues, and
+    /// a later cycle uses it. Default: a quarter of the interval, at most 2 s.
     ///
-    /// Keep twice of it below the runtime's `poll_timeout`: a poll that is cut off tells nothing, and what it
-    /// learned waits for the next one.
+    /// Keep twice this time below the runtime's `poll_timeout`: a poll that times out emits nothing, and what it
+    /// learned is emitted by the next one.
     pub collect_for: Duration,
-    /// The age from which on a node's head counts as stale. Default: the larger of 2 s and 3 intervals, at most
-    /// 24 h, which is the most it may be.
+    /// The age from which on a node's head counts as stale. Default: the larger of 2 s and 3 intervals, at most 24 h,
+    /// which is the maximum.
     pub stale_after: Duration,
-    /// How long after its last answer a node still counts: for the choice of the branch, and for what may
-    /// be pruned. Default: the larger of 60 s and 5 intervals.
+    /// How long after its last answer a node still counts: for the choice of the branch, and for what may be pruned.
+    /// Default: the larger of 60 s and 5 intervals.
     pub forget_after: Duration,
-    /// How often a node is asked which chain it is on and what is final, though nothing looks odd and its head
-    /// stays. Default: 30 s.
+    /// How often a node is asked which chain it is on and what is final while its head stays. Default: 30 s.
     ///
-    /// It is asked for its chain at once when it is new, was unreachable, or has a head whose parent is not known;
-    /// and for its last final block when its head is another one. Where it does not say what is final, it is asked
-    /// again after an interval, and each time after twice as long, up to this.
+    /// A node is asked for its chain at once when it is new, was unreachable, or has a head whose parent is unknown. It
+    /// is asked for its last final block when its head changes. If that request fails, it is sent again after an
+    /// interval, which doubles each time up to this limit.
     pub identify_every: Duration,
     /// How many blocks a node may be behind before it lags. Default: 3.
     pub lagging_after: Height,
-    /// How many fresh public nodes it takes to speak of a public chain. Default: 3.
+    /// How many fresh public nodes a [`ChainView::target`](super::ChainView::target) needs. Default: 3.
     pub public_quorum: usize,
-    /// How many headers one node is asked for in a cycle to fill gaps. Default: 512; as many
-    /// more where its branch turns out to have left ours.
+    /// How many headers one node is asked for in a cycle to fill gaps. Default: 512; up to twice as many if its branch
+    /// forked from the expected one.
     pub backfill: usize,
-    /// How many blocks beyond the tip are asked for in a cycle. Default: 128. For a reorg it is as many as it
-    /// takes to outweigh what leaves.
+    /// How many blocks above the tip are requested in a cycle. Default: 128. A reorg may request more, until the new
+    /// branch outweighs the old one.
     pub block_window: usize,
-    /// How many blocks with transactions the observer keeps for itself, should they be asked for again. Default:
-    /// 256; more while a longer way is told.
+    /// How many blocks with transactions the observer keeps, in case they are needed again. Default: 256; more while a
+    /// longer branch is connected.
     ///
-    /// This alone does not bound memory: events hold their blocks as long as the runtime's history and its
-    /// readers hold the events. That is up to `history_limit` times [`block_window`](Self::block_window) blocks,
-    /// in a long catch-up 64 x 128 = 8,192 with both defaults, and what readers that are late still hold: 32 batches
-    /// more for a subscription, 1,024 for a wait whose task is held up. Where one block comes in a cycle they are
-    /// 64, all of them among those kept here. A batch with a reorg holds as many as it takes to outweigh what
-    /// leaves. Lower the two where blocks are large.
+    /// This alone does not bound memory: events hold their blocks as long as the runtime's history and its readers hold
+    /// the events. That is up to `history_limit` times [`block_window`](Self::block_window) blocks, in a long catch-up
+    /// 64 x 128 = 8,192 with both defaults. Late readers hold more: 32 batches for a subscription, 1,024 for a wait
+    /// whose task is held up. With one block in a cycle they are 64, all of them among those kept here. A batch with a
+    /// reorg holds as many blocks as it takes to outweigh the old branch. Lower the two limits if blocks are large.
     pub blocks_kept: usize,
-    /// How many requests for blocks one node has at once; what is more is asked of others. Default: 8.
+    /// How many requests for blocks one node has at once; further ones go to other nodes. Default: 8.
     pub requests_per_node: usize,
     /// How many headers without parents are kept. Default: 1,024.
     pub pending_limit: usize,
-    /// How many headers a node may bring whose blocks nobody was asked for: beside the canonical branch, and ahead
-    /// of it. More of it are refused, and the node is shown as pending, until finality has passed them and they
-    /// are let go. A reorg that is longer cannot be followed. Default: 65,536, some 13 MB a node.
+    /// How many headers without blocks are kept for one node: beside the canonical branch, and ahead of it. Further
+    /// ones are refused, and the node is shown as pending, until finality has passed them and they are dropped. A
+    /// longer reorg cannot be followed. Default: 65,536, some 13 MB a node.
     pub headers_off_branch: usize,
     /// How many heights are kept below the last final block. Default: 1,024.
     pub keep_below_final: Height,
     /// How many are kept at most for nodes that are further behind. Default: 65,536.
     pub keep_for_laggards: Height,
-    /// How deep a block is final whatever nodes say. Default: 10,000.
+    /// How many blocks below the tip a block is final, even if no node reports it so. Default: 10,000.
     pub final_depth: Height,
 }
 
@@ -168,17 +166,17 @@ impl ChainConfig {
     }
 }
 
-/// A setting that makes no sense; the observer's `init` fails with it.
+/// An invalid setting; the observer's `init` fails with it.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChainConfigError {
-    /// Nothing would ever happen.
+    /// A setting must not be zero.
     #[error("ChainConfig::{field} is zero: give it at least one")]
     Zero {
-        /// Which one.
+        /// The name of the setting.
         field: &'static str,
     },
-    /// There is nothing to start from.
+    /// The list of headers is empty.
     #[error("Start::Known has no headers: give it the checkpoint's")]
     NoHeaders,
     /// Two consecutive headers are not parent and child.

@@ -1,4 +1,4 @@
-//! What follows from the facts: which blocks are final, which branch is canonical, what is told of it.
+//! What follows from the facts: which blocks are final, which branch is canonical, and which events are emitted.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -8,24 +8,24 @@ use tokio::time::Instant;
 use super::known::{Chain, Facts};
 use crate::{Block, ChainEvent, Hash, Header, Height, OnBranch, Transaction};
 
-/// The way from the tip to the best head, as far as blocks are asked for.
+/// The path from the tip to the best head, as far as blocks are requested.
 #[derive(Debug)]
 pub(super) struct BranchSwitch {
     pub(super) ancestor: Header,
     /// Lowest first.
-    pub(super) joined: Vec<Header>,
+    pub(super) connected: Vec<Header>,
 }
 
 impl<T: Transaction> Facts<T> {
-    /// Advances what no believed branch may leave: what most of those that speak of finality agree on, or
-    /// what is deep enough. One that is silent still has its vote until it is forgotten.
+    /// Advances the block that every believed branch must have: one on which most nodes that report finality agree,
+    /// or one that is deep enough. A silent node keeps its vote until it is forgotten.
     pub(super) fn anchor(&mut self) {
-        let told: Vec<Hash> = self.believed().filter_map(|node| Some(node.finalised?.hash)).collect();
+        let reported: Vec<Hash> = self.believed().filter_map(|node| Some(node.finalised?.hash)).collect();
         let final_depth = self.config.final_depth;
         let Some(Chain { graph, tip, anchor, .. }) = &mut self.chain else { return };
         let deep =
             tip.height.checked_sub(final_depth).and_then(|height| graph.ancestor_at(&tip.hash, height));
-        for block in [graph.majority(&told), deep].into_iter().flatten() {
+        for block in [graph.majority(&reported), deep].into_iter().flatten() {
             let extends = graph.is_on_branch(&anchor.hash, &block.hash) == OnBranch::Yes;
             if block.height > anchor.height && extends {
                 *anchor = block;
@@ -33,29 +33,29 @@ impl<T: Transaction> Facts<T> {
         }
     }
 
-    /// The head that the canonical branch should end in: the tip, if nothing is better. Where nobody who is
-    /// believed has what is final, nothing can be said.
+    /// The head in which the canonical branch should end: the tip, if no other is better. `None` if no believed node
+    /// has the last final block.
     pub(super) fn best(&self) -> Option<Header> {
         let tip = self.chain.as_ref()?.tip;
         let better = self.better().first().copied();
         better.or_else(|| self.final_heads().next().map(|_| tip))
     }
 
-    /// The heads of nodes that decide, as far as they are linked and have the last final block.
+    /// The linked heads of deciding nodes that have the last final block on their branch.
     fn final_heads(&self) -> impl Iterator<Item = Header> {
         let believed = self.believed();
         let has_final = |head: &Header| {
-            let of = |chain: &Chain| chain.graph.is_on_branch(&chain.finalised.hash, &head.hash);
-            self.chain.as_ref().map(of) == Some(OnBranch::Yes)
+            let standing = |chain: &Chain| chain.graph.is_on_branch(&chain.finalised.hash, &head.hash);
+            self.chain.as_ref().map(standing) == Some(OnBranch::Yes)
         };
         believed.filter_map(|node| node.linked).filter(has_final)
     }
 
-    /// The heads in which the canonical branch should rather end than in the tip, best first.
+    /// The heads that are better than the tip as end of the canonical branch, best first.
     ///
-    /// They are those of nodes that decide and are believed; the heaviest is the best, of equals the tip, then the one
-    /// seen first. A tip whose last holder fell silent is not given up for its own ancestor: nobody went back,
-    /// somebody is behind. Nor is what is final ever given up, though all go back behind it.
+    /// They belong to believed deciding nodes. The heaviest is the best; of equals the tip, then the one seen first. A
+    /// tip whose last holder fell silent is not replaced by its own ancestor: no node went back, the others are behind.
+    /// A final block is never given up, even if all nodes go back below it.
     pub(super) fn better(&self) -> Vec<Header> {
         let Some(Chain { graph, tip, anchor, .. }) = &self.chain else { return Vec::new() };
         let mut heads: Vec<Header> = self.final_heads().collect();
@@ -77,7 +77,7 @@ impl<T: Transaction> Facts<T> {
         heads
     }
 
-    /// The way to `head`: as far as the window reaches, and at least until it outweighs the tip.
+    /// The path to `head`: as far as the window reaches, and at least until it outweighs the tip.
     pub(super) fn switch_to(&self, head: &Header) -> Option<BranchSwitch> {
         let Chain { graph, tip, .. } = self.chain.as_ref()?;
         let ancestor = graph.common_ancestor(&tip.hash, &head.hash)?;
@@ -93,17 +93,17 @@ impl<T: Transaction> Facts<T> {
             (end, enough) = if outweighs(middle) { (end, middle) } else { (middle + 1, enough) };
         }
         let end = graph.ancestor_at(&head.hash, end)?;
-        let mut joined: Vec<Header> = graph.down(&end.hash, ancestor.height).collect();
-        joined.reverse();
-        Some(BranchSwitch { ancestor, joined })
+        let mut connected: Vec<Header> = graph.down(&end.hash, ancestor.height).collect();
+        connected.reverse();
+        Some(BranchSwitch { ancestor, connected })
     }
 
-    /// Tells how the branch changed, as far as the blocks are there. Nothing is awaited here: what is told
-    /// and what is remembered change together.
+    /// Emits how the branch changed, as far as the blocks are there. Nothing is awaited here: events and state change
+    /// together.
     pub(super) fn advance(&mut self, now: Instant) {
         let switches: Vec<BranchSwitch> =
             self.better().iter().filter_map(|head| self.switch_to(head)).collect();
-        // Where the blocks of the best branch are not to be had, a worse one is better than none.
+        // If the blocks of the best branch are not available, the next best one is used.
         for switch in &switches {
             if self.follow(switch) {
                 break;
@@ -115,14 +115,15 @@ impl<T: Transaction> Facts<T> {
         self.compare(now);
         self.measure(now);
         self.prune();
-        let on_the_way: usize = switches.iter().map(|switch| switch.joined.len()).sum();
+        let on_the_way: usize = switches.iter().map(|switch| switch.connected.len()).sum();
         self.blocks.keep(self.config.blocks_kept.max(on_the_way));
     }
 
     /// Whether the branch moved.
     fn follow(&mut self, switch: &BranchSwitch) -> bool {
-        let Some(Chain { graph, tip, is_told, .. }) = &mut self.chain else { return false };
-        let blocks = switch.joined.iter().map_while(|header| self.blocks.get(&header.hash).map(Arc::clone));
+        let Some(Chain { graph, tip, root_is_fixed, .. }) = &mut self.chain else { return false };
+        let blocks =
+            switch.connected.iter().map_while(|header| self.blocks.get(&header.hash).map(Arc::clone));
         let new: Vec<Arc<Block<T>>> = blocks.collect();
         let ancestor = switch.ancestor;
         let next = new.last().map_or(ancestor, |block| block.header);
@@ -134,7 +135,7 @@ impl<T: Transaction> Facts<T> {
         } else {
             let old: Vec<Header> = graph.down(&tip.hash, ancestor.height).collect();
             let is_heavier = graph.total_work(&next.hash) > graph.total_work(&tip.hash);
-            if new.len() < switch.joined.len() && !is_heavier {
+            if new.len() < switch.connected.len() && !is_heavier {
                 return false;
             }
             if new.is_empty() {
@@ -143,7 +144,7 @@ impl<T: Transaction> Facts<T> {
                 ChainEvent::Reorged { old, new, ancestor }
             }
         };
-        (*tip, *is_told) = (next, true);
+        (*tip, *root_is_fixed) = (next, true);
         self.tip_was_left = false;
         for node in self.nodes.values_mut() {
             node.held_tip = false;
@@ -152,7 +153,7 @@ impl<T: Transaction> Facts<T> {
         true
     }
 
-    /// Tells what is final on the canonical branch, as far as the branch was told.
+    /// Emits what is final on the canonical branch, up to the tip.
     fn finalise(&mut self) {
         let Some(Chain { graph, tip, anchor, finalised, .. }) = &mut self.chain else { return };
         let Some(block) = graph.common_ancestor(&tip.hash, &anchor.hash) else { return };
@@ -163,7 +164,7 @@ impl<T: Transaction> Facts<T> {
         }
     }
 
-    /// Tells who is behind, and which heads weigh the same as the tip.
+    /// Emits which nodes are behind, and which heads weigh the same as the tip.
     fn compare(&mut self, now: Instant) {
         let Some(chain) = &self.chain else { return };
         let Chain { graph, tip, .. } = chain;
@@ -195,7 +196,7 @@ impl<T: Transaction> Facts<T> {
                 _ => {}
             }
         }
-        // A branch that is being caught up with has no rivals yet: there may be better ones.
+        // During a catch-up the tip has no rivals yet: there may be better heads.
         if self.best() != Some(*tip) {
             rivals.clear();
         }
@@ -205,7 +206,7 @@ impl<T: Transaction> Facts<T> {
         self.rivals = rivals;
     }
 
-    /// The best height that a node which decides tells.
+    /// The highest head of a deciding node.
     pub(super) fn goal(&self) -> Option<Height> {
         self.believed().filter_map(|node| node.head).map(|head| head.height).max()
     }
@@ -219,19 +220,19 @@ impl<T: Transaction> Facts<T> {
         }
     }
 
-    /// Lets go of what is far below the last final block, and of no use to those that are behind.
+    /// Drops headers that are far below the last final block and that no lagging node needs.
     fn prune(&mut self) {
-        /// Pruning looks at all headers, so it has to be worth it.
+        /// Pruning visits all headers, so it has to be worth it.
         const LEAST: Height = 64;
         let config = &self.config;
         let Some(Chain { graph, tip, finalised, .. }) = &mut self.chain else { return };
-        // Whoever is below the root already keeps it from going further away.
+        // A node whose head is already below the root keeps the root from moving further up.
         let believed = self.nodes.values().filter(|node| node.is_believed());
         let laggard = believed.filter_map(|node| node.linked.or(node.head)).map(|block| block.height).min();
         let lowest = finalised.height.saturating_sub(config.keep_below_final);
         let pinned = lowest.min(laggard.unwrap_or(lowest));
         let boundary = pinned.max(finalised.height.saturating_sub(config.keep_for_laggards)).min(lowest);
-        // By what the branch has, not by what is told beside it: that must not keep itself from going.
+        // Measured by the canonical branch: headers beside it must not prevent their own pruning.
         let worth = LEAST.max((tip.height - graph.root().height) / 8);
         if boundary < graph.root().height.saturating_add(worth) {
             return;

@@ -1,4 +1,4 @@
-//! Questions that follow from what the nodes said: tasks of their own, each bounded in time.
+//! Questions that follow from the nodes' answers. Each runs in a separate task with a time-out.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,13 +21,13 @@ pub(super) enum Question {
         genesis: Hash,
         head: Height,
     },
-    /// This header and its ancestors, until one is linked to the graph; of a node that has this head.
+    /// This header and its ancestors, until one is linked to the graph; from a node that has this head.
     Down {
         from: Hash,
         height: Height,
         head: Hash,
     },
-    /// The headers of the node's branch between these heights; of a node that has this head.
+    /// The headers of the node's branch between these heights; from a node that has this head.
     Up {
         from: Height,
         to: Height,
@@ -46,21 +46,21 @@ pub(super) enum Purpose {
     Block,
 }
 
-/// What came of it.
+/// The answer to a question.
 #[derive(Debug)]
 pub(super) enum Found<T> {
     Identity(Result<ChainIdentity, ChainError>),
     Final(Hash, Result<Option<Header>, ChainError>),
     Root(Result<Option<Header>, ChainError>),
-    /// Lowest first, of a node with this head; with an error, what came before it. If they were to close one, the
-    /// gap.
+    /// Headers, lowest first, from a node with this head; with an error, those that came before it. `gap` if they were
+    /// requested to close one.
     Headers {
         head: Hash,
         headers: Vec<Header>,
         gap: Option<Hash>,
         error: Option<ChainError>,
     },
-    /// The branch of the node, which has this head, leaves ours below the root.
+    /// The branch of the node, which has this head, forks from the graph below the root.
     Off {
         head: Hash,
         root: Hash,
@@ -104,34 +104,33 @@ impl<T: Send + 'static> Fetches<T> {
         self.flights.insert(id, Flight { node: Arc::clone(node), question, cycle });
     }
 
-    /// Whether something begun in this cycle is still in flight.
+    /// Whether a question of this cycle is still in flight.
     pub(super) fn any_of(&self, cycle: u64) -> bool {
         self.flights.values().any(|flight| flight.cycle == cycle)
     }
 
-    /// Whether the node is asked for something of this kind.
+    /// Whether a question to the node with such a purpose is in flight.
     pub(super) fn asks(&self, node: &str, is_meant: impl Fn(Purpose) -> bool) -> bool {
         self.flights.values().any(|flight| *flight.node == *node && is_meant(flight.question.purpose()))
     }
 
-    /// Whether the node is busy with a question of which it has one at a time, beside those for its last final
-    /// block and for blocks.
+    /// Whether a question is in flight to the node other than for its last final block or for blocks.
     pub(super) fn is_busy(&self, node: &str) -> bool {
         self.asks(node, |purpose| !matches!(purpose, Purpose::Final | Purpose::Block))
     }
 
-    /// Who is asked for what, and since which cycle.
+    /// The questions in flight: the node, the question, and the cycle in which it began.
     pub(super) fn flights(&self) -> impl Iterator<Item = (&Arc<str>, &Question, u64)> {
         self.flights.values().map(|flight| (&flight.node, &flight.question, flight.cycle))
     }
 
-    /// The next one that has ended, if one has.
+    /// The next answer, if one has arrived.
     pub(super) fn try_next(&mut self) -> Option<(Arc<str>, Found<T>)> {
         let ended = self.tasks.try_join_next_with_id()?;
         self.ended(ended)
     }
 
-    /// The next one to end; `None` when nothing is in flight. Nothing is lost when this is dropped.
+    /// The next answer; `None` when nothing is in flight. Cancel-safe.
     pub(super) async fn next(&mut self) -> Option<(Arc<str>, Found<T>)> {
         let ended = self.tasks.join_next_with_id().await?;
         self.ended(ended)
@@ -163,7 +162,7 @@ impl<T: Send + 'static> Fetches<T> {
 }
 
 impl Question {
-    /// What it is for: a node is asked at most once in a cycle for each, but for blocks.
+    /// What it is for: a node is asked at most once in a cycle for each purpose except blocks.
     pub(super) fn purpose(&self) -> Purpose {
         match self {
             Self::Identity => Purpose::Identity,

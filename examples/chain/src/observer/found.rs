@@ -1,4 +1,4 @@
-//! What becomes known by the answers to questions.
+//! How the answers to questions are recorded.
 
 use std::sync::Arc;
 
@@ -12,16 +12,16 @@ use crate::adapter::{ChainError, ChainIdentity};
 use crate::{Block, ChainEvent, Hash, Header, Transaction};
 
 impl<T: Transaction> Facts<T> {
-    /// Takes in what came of a question.
+    /// Records the answer to a question.
     pub(super) fn found(&mut self, name: &Arc<str>, found: Found<T>, now: Instant) {
-        let in_vain = matches!(found, Found::Root(Ok(None) | Err(_)));
+        let has_no_root = matches!(found, Found::Root(Ok(None) | Err(_)));
         let error = match found {
             Found::Identity(Ok(identity)) => {
                 self.identified(name, identity, now);
                 None
             }
             Found::Final(head, Ok(finalised)) => {
-                self.told_final(name, head, finalised, now);
+                self.final_reported(name, head, finalised, now);
                 None
             }
             Found::Root(Ok(Some(root))) => {
@@ -39,22 +39,22 @@ impl<T: Transaction> Facts<T> {
                 None
             }
             Found::Block(header, Ok(None)) => {
-                self.kept_block_back(name, header);
+                self.withheld_block_by(name, header);
                 let reason = format!("it does not have block {:?}", header.hash);
                 Some(ChainError::Refused { endpoint: name.to_string(), method: "block", reason })
             }
             Found::Block(header, Err(error)) => {
-                self.kept_block_back(name, header);
+                self.withheld_block_by(name, header);
                 Some(error)
             }
             Found::Final(_, Err(error)) => {
-                self.kept_final_back(name, now);
+                self.withheld_final_by(name, now);
                 Some(error)
             }
             Found::Identity(Err(error)) | Found::Root(Err(error)) => Some(error),
         };
         let Some(node) = self.nodes.get_mut(name) else { return };
-        if in_vain {
+        if has_no_root {
             node.empty_responses = node.empty_responses.saturating_add(1);
         }
         let Some(error) = error else { return };
@@ -65,8 +65,7 @@ impl<T: Transaction> Facts<T> {
         node.last_error = Some(LastError { error, answers: node.health.facts.answers });
     }
 
-    /// A trouble is over when the node has answered for its head since, does not rest, and is asked nothing
-    /// more.
+    /// Clears the last error of a node that has returned its head since, has no back-off, and has no open request.
     pub(super) fn end_troubles(&mut self, is_asked: impl Fn(&str) -> bool, now: Instant) {
         for (name, node) in &mut self.nodes {
             let answers = node.health.facts.answers;
@@ -85,9 +84,9 @@ impl<T: Transaction> Facts<T> {
         if *expected == found {
             node.identified = Some(now);
             (node.foreign, node.invalid_below) = (None, false);
-            // It may have been in the middle of a reorg: it is asked again.
+            // The node may have been in the middle of a reorg: its branch is requested again.
             if std::mem::take(&mut node.diverged_below_root) {
-                self.pending.forget_told_by(name);
+                self.pending.forget_reported_by(name);
             }
             if let Some(head) = unverified_head {
                 self.take_in(name, head);
@@ -95,22 +94,22 @@ impl<T: Transaction> Facts<T> {
         } else if node.foreign.as_ref() != Some(&found) {
             node.foreign = Some(found.clone());
             (node.head, node.linked, node.identified) = (None, None, None);
-            (node.finalised, node.told_final_at) = (None, None);
+            (node.finalised, node.final_reported_at) = (None, None);
             let (node, expected) = (Arc::clone(name), expected.clone());
             self.events.push(ChainEvent::IdentityChanged { node, expected, found });
         }
     }
 
-    fn told_final(&mut self, name: &Arc<str>, head: Hash, finalised: Option<Header>, now: Instant) {
-        // Whoever has the name now may be somebody else than was asked.
-        let of_it = |node: &&mut NodeFacts| node.identified.is_some() && node.is_honest();
-        let Some(node) = self.nodes.get_mut(name).filter(of_it) else { return };
-        (node.finalised, node.told_final_at) = (finalised, Some((head, now)));
+    fn final_reported(&mut self, name: &Arc<str>, head: Hash, finalised: Option<Header>, now: Instant) {
+        // The name may have passed to another node since the question.
+        let is_proved = |node: &&mut NodeFacts| node.identified.is_some() && node.is_honest();
+        let Some(node) = self.nodes.get_mut(name).filter(is_proved) else { return };
+        (node.finalised, node.final_reported_at) = (finalised, Some((head, now)));
         (node.final_empty_responses, node.final_backoff_until) = (0, None);
     }
 
-    /// It is asked again after an interval, and each time after twice as long.
-    fn kept_final_back(&mut self, name: &Arc<str>, now: Instant) {
+    /// The node is asked again after an interval, which doubles each time.
+    fn withheld_final_by(&mut self, name: &Arc<str>, now: Instant) {
         let config = &self.config;
         let Some(node) = self.nodes.get_mut(name) else { return };
         let rest = config.interval.saturating_mul(1 << node.final_empty_responses.min(16));
@@ -118,7 +117,7 @@ impl<T: Transaction> Facts<T> {
         node.final_backoff_until = now.checked_add(rest.min(config.identify_every));
     }
 
-    /// Takes in what a node brought to close a gap. Returns what is wrong with it.
+    /// Records the headers that a node returned to close a gap. Returns what is wrong with them.
     fn filled(
         &mut self,
         name: &Arc<str>,
@@ -129,17 +128,17 @@ impl<T: Transaction> Facts<T> {
     ) -> Option<ChainError> {
         let invalid = headers.iter().find_map(|header| self.link(*header, name));
         let is_late = matches!(error, Some(ChainError::TimedOut { .. }));
-        // What the node says of the gap contradicts what it built on it.
+        // The node's answer about the gap contradicts the headers that it reported above the gap.
         if let (Some(gap), Some(ChainError::Untrue { .. }), []) = (gap, &error, headers) {
             self.pending.forget_children(&gap, name);
         }
         if invalid.is_some() {
-            self.pending.forget_told_by(name);
+            self.pending.forget_reported_by(name);
         }
         let (node, chain) = self.nodes.get_mut(name).zip(self.chain.as_ref())?;
         let is_limited = matches!(error, Some(ChainError::RateLimited { .. }));
-        let in_vain = headers.is_empty() || is_late || is_limited || invalid.is_some();
-        node.empty_responses = if in_vain { node.empty_responses.saturating_add(1) } else { 0 };
+        let has_failed = headers.is_empty() || is_late || is_limited || invalid.is_some();
+        node.empty_responses = if has_failed { node.empty_responses.saturating_add(1) } else { 0 };
         if let Some(invalid) = invalid.filter(|_| node.head.is_some_and(|now| now.hash == head)) {
             (node.invalid_header, node.invalid_below) = (Some(untrue(name, &invalid)), true);
         }
@@ -147,19 +146,19 @@ impl<T: Transaction> Facts<T> {
         if let Some(highest) = highest.filter(|_| node.is_honest()) {
             node.linked = Some(*highest);
         }
-        // Who brings headers is heard of, though not all came in time.
+        // A node that returned some headers has made progress: that it was late is no error.
         error.filter(|_| headers.is_empty() || !is_late)
     }
 
-    /// Nothing of a branch that leaves below the root is ever linked. What one node says counts for that node alone.
+    /// A branch that forks below the root is never linked. What one node reports counts for that node alone.
     fn is_off(&mut self, name: &Arc<str>, head: Hash, root: Hash) {
         if self.chain.as_ref().is_none_or(|chain| chain.graph.root().hash != root) {
             return;
         }
-        let of_it = |node: &&mut NodeFacts| node.head.is_some_and(|now| now.hash == head);
-        if let Some(node) = self.nodes.get_mut(name).filter(of_it) {
+        let has_head = |node: &&mut NodeFacts| node.head.is_some_and(|now| now.hash == head);
+        if let Some(node) = self.nodes.get_mut(name).filter(has_head) {
             node.diverged_below_root = true;
-            self.pending.forget_told_by(name);
+            self.pending.forget_reported_by(name);
         }
     }
 
@@ -175,7 +174,7 @@ impl<T: Transaction> Facts<T> {
         }
     }
 
-    fn kept_block_back(&mut self, name: &Arc<str>, header: Header) {
+    fn withheld_block_by(&mut self, name: &Arc<str>, header: Header) {
         self.tried.entry(header.hash).or_default().push(Arc::clone(name));
         if let Some(node) = self.nodes.get_mut(name) {
             node.withheld_block = true;

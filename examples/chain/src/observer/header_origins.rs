@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::Hash;
 
-/// Which node a header came from first, until its block is there: what is left in the end are the headers beside the
-/// canonical branch, which are bounded by node.
+/// Which node a header came from first, until its block is there. What remains are headers beside the canonical branch,
+/// which are bounded for each node.
 #[derive(Debug, Default)]
 pub(super) struct HeaderOrigins {
     by_hash: HashMap<Hash, Arc<str>>,
@@ -18,7 +18,7 @@ impl HeaderOrigins {
         self.by_hash.get(hash)
     }
 
-    /// How many headers of this node have no block yet.
+    /// How many headers from this node have no block yet.
     pub(super) fn count(&self, node: &str) -> usize {
         self.counts.get(node).copied().unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! Which nodes are counted, which are believed, and whose word decides.
+//! Which nodes count, which are believed, and which decide.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::pending::Pending;
 use crate::{ChainEvent, Header, OnBranch, Transaction};
 
 impl<T: Transaction> Facts<T> {
-    /// Judges the nodes anew: who is still counted, what is final, who breaks it.
+    /// Judges the nodes: which still count, what is final, which are in breach.
     pub(super) fn judge(&mut self, now: Instant) {
         let forget_after = self.config.forget_after;
         for node in self.nodes.values_mut() {
@@ -29,10 +29,10 @@ impl<T: Transaction> Facts<T> {
         self.watch_holders();
     }
 
-    /// Gives up a root that a public node has told, where most of those that decide are on no branch of it: what
-    /// it claimed was not true, or it is alone with it. Nobody has been told anything by then.
+    /// Drops a root that came from a public node if most deciding nodes do not have it on their branches: the root was
+    /// false, or only that node has it. No block was emitted by then.
     fn doubt_root(&mut self) {
-        if self.chain.as_ref().is_none_or(|chain| chain.is_told) || self.deciders() != Group::Public {
+        if self.chain.as_ref().is_none_or(|chain| chain.root_is_fixed) || self.deciders() != Group::Public {
             return;
         }
         let heads: Vec<Header> = self.believed().filter_map(|node| node.head).collect();
@@ -41,7 +41,7 @@ impl<T: Transaction> Facts<T> {
             return;
         }
         tracing::warn!(
-            "most public nodes are not above the block where the observation was to begin: begun anew"
+            "most public nodes are not above the block where the observation was to begin: it begins again"
         );
         (self.chain, self.pending, self.header_origins) =
             (None, Pending::default(), HeaderOrigins::default());
@@ -52,8 +52,8 @@ impl<T: Transaction> Facts<T> {
         }
     }
 
-    /// A node whose head is not linked yet is still taken for where it was last; one that is below the root, or
-    /// left our branch there, is not.
+    /// A node whose head is not linked yet keeps its last linked block; one whose head is below the root, or whose
+    /// branch forks there, loses it.
     fn note_links(&mut self) {
         let Some(Chain { graph, .. }) = &self.chain else { return };
         let is_gone = |node: &NodeFacts| match node.head.map(|head| self.standing(&head)) {
@@ -78,7 +78,7 @@ impl<T: Transaction> Facts<T> {
         };
         let breaches = |node: &NodeFacts, head: &Header| match self.standing(head) {
             Standing::Off => true,
-            // Whoever was in breach is believed again when it is seen on the branch.
+            // A node in breach is believed again when it is seen on the branch.
             Standing::Waiting => {
                 node.diverged_below_root || node.breached && node.linked.is_none_or(|block| leaves(&block))
             }
@@ -94,14 +94,14 @@ impl<T: Transaction> Facts<T> {
             let Some(node) = self.nodes.get_mut(&name) else { continue };
             let before = std::mem::replace(&mut node.breached, breach.is_some());
             if let Some(head) = breach.filter(|_| !before) {
-                tracing::error!(node = %name, ?head, ?finalised, "a node left a block that is final");
+                tracing::error!(node = %name, ?head, ?finalised, "a node is on a branch without a final block");
                 self.events.push(ChainEvent::FinalityBreached { node: name, finalised, head });
             }
         }
     }
 
-    /// Notes whether the last holder of the tip went away from it. One that is not believed any more, as it
-    /// fell silent, is no holder, and did not go away.
+    /// Records whether the last holder of the tip left it. A node that is not believed any more because it fell silent
+    /// is no holder, and did not leave the tip.
     pub(super) fn watch_holders(&mut self) {
         let group = self.deciders();
         let Some(Chain { graph, tip, .. }) = &self.chain else { return };
@@ -116,8 +116,8 @@ impl<T: Transaction> Facts<T> {
         self.tip_was_left = !is_held && (was_left || self.tip_was_left);
     }
 
-    /// Whose nodes decide which chain it is, where it begins, and which branch is canonical and final: ours where
-    /// some are in the source set, or left it less than `forget_after` after their last answer.
+    /// Which group decides which chain it is, where it begins, and which branch is canonical and final: the local nodes
+    /// if any is in the source set, or left it less than `forget_after` after its last answer.
     pub(super) fn deciders(&self) -> Group {
         let lists = |group| self.nodes.values().any(|node| node.group == group);
         if !lists(Group::Local) && lists(Group::Public) { Group::Public } else { Group::Local }
@@ -127,7 +127,7 @@ impl<T: Transaction> Facts<T> {
         node.group == self.deciders()
     }
 
-    /// Those of them that are believed.
+    /// The believed nodes that decide.
     pub(super) fn believed(&self) -> impl Iterator<Item = &NodeFacts> {
         let group = self.deciders();
         self.nodes.values().filter(move |node| node.group == group && node.is_believed())

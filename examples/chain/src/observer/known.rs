@@ -1,4 +1,4 @@
-//! All that is known of a chain, and how heads and headers go into it. No I/O here: the time is an argument.
+//! All facts about a chain, and how heads and headers are added. No I/O here: the time is an argument.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use super::{ChainConfig, Start};
 use crate::adapter::{ChainError, ChainIdentity};
 use crate::{ChainEvent, Graph, Hash, Header, Height, InsertError, Inserted, OnBranch, Transaction};
 
-/// Facts first: headers, blocks, and what each node said. Answers to questions go in by `found`; what follows is
-/// decided in `judge`, of the nodes, and in `decide`, of the branch.
+/// Headers, blocks, and what each node reported. `found` adds the answers to questions, `judge` judges the nodes,
+/// `decide` chooses the branch.
 #[derive(Debug)]
 pub(super) struct Facts<T> {
     pub(super) config: ChainConfig,
@@ -24,15 +24,14 @@ pub(super) struct Facts<T> {
     pub(super) pending: Pending,
     pub(super) blocks: Blocks<T>,
     pub(super) header_origins: HeaderOrigins,
-    /// Whom a block was asked of in vain in this cycle.
+    /// The nodes that did not return a block in this cycle.
     pub(super) tried: HashMap<Hash, Vec<Arc<str>>>,
-    /// Nobody has the tip any more, and the last one who had it went away from it: it did not just fall
-    /// silent.
+    /// No node has the tip any more, and the last one that had it left it, and did not just fall silent.
     pub(super) tip_was_left: bool,
     pub(super) rivals: Vec<Header>,
     /// When and at which height the catch-up began.
     pub(super) behind_since: Option<(Instant, Height)>,
-    /// What happened and was not returned yet: an interrupted cycle loses nothing.
+    /// Events that were not returned yet: a cancelled cycle loses none.
     pub(super) events: Vec<ChainEvent<T>>,
 }
 
@@ -40,22 +39,22 @@ pub(super) struct Facts<T> {
 #[derive(Clone, Debug)]
 pub(super) struct Chain {
     pub(super) graph: Graph,
-    /// Up to where the events were told.
+    /// The last block that was emitted.
     pub(super) tip: Header,
     /// No branch without this block is believed. May be ahead of the tip.
     pub(super) anchor: Header,
-    /// The last final block that was told.
+    /// The last final block that was emitted.
     pub(super) finalised: Header,
-    /// Where it begins was told to somebody: by an event above it, or by whoever configured it.
-    pub(super) is_told: bool,
+    /// The root is configured, or a block above it was emitted: it cannot be replaced any more.
+    pub(super) root_is_fixed: bool,
 }
 
 impl Chain {
     pub(super) fn new(root: Header) -> Self {
-        Self { graph: Graph::new(root), tip: root, anchor: root, finalised: root, is_told: false }
+        Self { graph: Graph::new(root), tip: root, anchor: root, finalised: root, root_is_fixed: false }
     }
 
-    /// Whether a head is lower than anything that is kept: nothing can be said of its branch.
+    /// Whether a head is lower than the root: its branch is unknown.
     pub(super) fn is_below(&self, head: &Header) -> bool {
         head.height < self.graph.root().height
     }
@@ -66,11 +65,11 @@ impl Chain {
 pub(super) enum Standing {
     /// In the graph.
     Linked,
-    /// Parents of it are missing.
+    /// Some of its ancestors are missing.
     Waiting,
-    /// Lower than the root: nothing can be said.
+    /// Lower than the root: its branch is unknown.
     Below,
-    /// On a branch that leaves ours below the root.
+    /// On a branch that forks from the graph below the root.
     Off,
 }
 
@@ -93,8 +92,8 @@ impl<T: Transaction> Facts<T> {
         if let Start::Known(headers) = &known.config.start
             && let [root, rest @ ..] = headers.as_slice()
         {
-            let mut chain = Chain { is_told: true, ..Chain::new(*root) };
-            // They were checked to be a chain: each is taken.
+            let mut chain = Chain { root_is_fixed: true, ..Chain::new(*root) };
+            // `validate` checks that they are a chain: each is inserted.
             for header in rest {
                 if chain.graph.insert(*header).is_ok() {
                     chain.tip = *header;
@@ -105,7 +104,7 @@ impl<T: Transaction> Facts<T> {
         known
     }
 
-    /// Takes in what a node said of its head.
+    /// Records the head that a node reported.
     pub(super) fn answered(&mut self, name: &Arc<str>, head: Header, now: Instant) {
         let attached = self.is_attached(&head);
         let every = self.config.identify_every;
@@ -129,9 +128,9 @@ impl<T: Transaction> Facts<T> {
             return;
         }
         if (node.diverged_below_root || node.invalid_below) && !extends {
-            // Its gaps are of the branch that it was on, and not worth a question.
+            // Its gaps are on the branch that it has left, and need no question.
             (node.diverged_below_root, node.invalid_below) = (false, false);
-            self.pending.forget_told_by(name);
+            self.pending.forget_reported_by(name);
         }
         let invalid = self.link(head, name);
         let Some(node) = self.nodes.get_mut(name) else { return };
@@ -151,8 +150,7 @@ impl<T: Transaction> Facts<T> {
         }
     }
 
-    /// Links a header and all that waited for it, or keeps it until its parent is there. Returns why it
-    /// cannot be true.
+    /// Links a header and all that waited for it, or keeps it until its parent is there. Returns why it cannot be true.
     pub(super) fn link(&mut self, header: Header, origin: &Arc<str>) -> Option<InsertError> {
         let limit = self.config.headers_off_branch;
         let chain = self.chain.as_mut()?;
@@ -160,7 +158,7 @@ impl<T: Transaction> Facts<T> {
         let mut queue = vec![(header, Arc::clone(origin))];
         while let Some((next, origin)) = queue.pop() {
             if self.header_origins.count(&origin) >= limit && !chain.graph.contains(&next.hash) {
-                // It is told again when there is room: with the head that stands on it, or by another node.
+                // It is reported again when there is room: with the head above it, or by another node.
                 continue;
             }
             match chain.graph.insert(next) {
@@ -186,7 +184,7 @@ impl<T: Transaction> Facts<T> {
         invalid
     }
 
-    /// Whether a head is known, or continues what is known.
+    /// Whether a head or its parent is known.
     fn is_attached(&self, head: &Header) -> bool {
         let known = |hash: &Hash| {
             self.pending.get(hash).is_some()

@@ -40,52 +40,53 @@ pub use view::{Agreement, ChainView, NodeView, Progress};
 
 /// Observes one chain through any number of nodes, and keeps one graph of it.
 ///
-/// In each cycle every node is asked for its head, side by side; a node that hangs or fails costs the others
-/// nothing. What follows from the answers is asked in the same cycle: the last final block of a node whose head
-/// is new, missing parents, within a bound, and each new block once. Whatever is late is taken in by a later
-/// cycle. Events tell only what was delivered, all of a cycle in one batch.
+/// In each cycle all nodes are asked for their heads concurrently: a node that hangs or fails does not delay the
+/// others. The requests that follow from the answers are made in the same cycle: the last final block of a node
+/// whose head is new, missing parents, within a bound, and each new block once. A late answer is used by a later
+/// cycle. Events contain only what was delivered; all events of a cycle are in one batch.
 ///
-/// A block is asked of a node of ours where one of them has it, and there of the node that told it first. One
-/// that did not give the last block comes after the others of its group, and one that still owes a block from an
-/// earlier cycle after all others: that block is then asked of a second node. Headers are asked of whoever brings
-/// them in time before anybody else.
+/// A block is requested from a local node if one has it, first from the node that reported the block first. A node
+/// that did not return the last block comes after the others of its group. A node that still owes a block from an
+/// earlier cycle comes last, and that block is then requested from a second node. Headers are requested first from
+/// nodes that return them in time.
 ///
 /// # Who decides
 ///
-/// Where nodes of ours ([`Group::Local`]) are in the source set, or left it and answered within
-/// [`ChainConfig::forget_after`], they alone decide: which chain it is, where the observation begins, which branch
-/// is canonical, and what is final. Public nodes then give headers and blocks, and [`ChainView::target`], by which
-/// ours are measured; they move nothing, also while none of ours answers.
+/// Local nodes ([`Group::Local`]) that are in the source set, or left it and answered within
+/// [`ChainConfig::forget_after`], decide alone: which chain it is, where the observation begins, which branch is
+/// canonical, and what is final. Public nodes then provide headers, blocks and [`ChainView::target`], with which the
+/// local nodes are compared; they decide nothing, even while no local node answers.
 ///
-/// Where only public nodes are in the set, they decide in the same way. One that claims to be further than more
-/// than half of them does not decide where it begins, and a root that most of them have no branch on is given up
-/// as long as no block was told. From then on the heaviest head counts, whoever tells it: only nodes that are
-/// trusted should be alone in the set.
+/// If only public nodes are in the set, they decide in the same way. A node whose head is higher than those of more
+/// than half of them does not decide where the observation begins. A root that most of them do not have on their
+/// branches is dropped as long as no block was emitted. From then on the heaviest head counts, from any node: a source
+/// set without local nodes should contain only trusted ones.
 ///
-/// The tip is where the events lead, in each snapshot. Cycle 0 has none: its snapshot shows the nodes, and as
-/// tip the block where the observation begins; what it found is told by the first poll.
+/// In each snapshot the tip is the block to which the events lead. Cycle 0 has no events: its snapshot shows the nodes,
+/// and as tip the block where the observation begins. The first poll emits what cycle 0 found.
 ///
 /// # Which branch is canonical
 ///
-/// The heaviest of the heads that the nodes which decide have now. Of branches that weigh the same the one that
-/// was seen first stays. A node that falls silent keeps its head for [`ChainConfig::forget_after`].
+/// The heaviest of the current heads of the deciding nodes. Of branches of equal weight the one seen first stays. A
+/// node that falls silent keeps its head for [`ChainConfig::forget_after`].
 ///
-/// When the last of them that had the tip has left it, the best of what they have now takes its place, even a
-/// lighter branch or an ancestor of the tip. Where that last one has only fallen silent, the tip is not given up
-/// for its own ancestor, whoever went back before: nobody is known to have lost it, and the others are behind.
+/// When the last deciding node that had the tip has left it, the best of their current heads replaces it, even on a
+/// lighter branch or at an ancestor of the tip. If that last node has only fallen silent, the tip is not replaced by
+/// its own ancestor, even if other nodes went back before: no node is known to have lost the tip, and the others are
+/// behind.
 ///
 /// # What is final
 ///
-/// The best block that more than half of the deciding nodes that speak of finality have at or below their last
-/// final block; else what lies [`ChainConfig::final_depth`] deep; and always the oldest block that is kept. A
-/// node on a branch without it is not believed while it is there. What is final is never given up: where all
-/// nodes go back behind it, or lose their chain and begin anew, the tip stays, [`ChainView::head`] is `None`,
-/// and each node is shown behind, below or in breach until it is back.
+/// The best block that more than half of the deciding nodes that report finality have at or below their last final
+/// block; else the block [`ChainConfig::final_depth`] below the tip; and always the oldest block that is kept. A node
+/// on a branch without the final block is not believed while it is there. A final block is never disconnected: if all
+/// nodes go back below it, or lose their chain and start again, the tip stays, [`ChainView::head`] is `None`, and each
+/// node is shown behind, below or in breach until it is back.
 ///
 /// # Which chain it is
 ///
-/// That of the first node that answers, of those that decide, unless [`ChainConfig::chain`] says it. That a
-/// header's hash is the hash of its content is for the [`ChainClient`] to check.
+/// That of the first deciding node that answers, unless [`ChainConfig::chain`] is set. The [`ChainClient`] has to check
+/// that a header's hash is the hash of its content.
 ///
 /// # Examples
 ///
@@ -162,8 +163,8 @@ impl<C: ChainClient> ChainObserver<C> {
         Self { nodes, errors, config }
     }
 
-    /// Asks and takes in. What follows from it is for the poll to decide, which also tells it.
-    async fn look(
+    /// Asks the nodes and records their answers. The poll decides what follows, and emits it.
+    async fn ask_nodes(
         &self,
         sources: &[ObservedSource<ChainSource<C>>],
         state: &mut ChainState<C::Transaction>,
@@ -195,7 +196,7 @@ impl<C: ChainClient> ChainObserver<C> {
         Ok(())
     }
 
-    /// Takes in what the nodes said of their heads since the last cycle.
+    /// Records the heads that the nodes reported since the last cycle.
     fn take_heads(&self, sources: &[ObservedSource<ChainSource<C>>], state: &mut ChainState<C::Transaction>) {
         let now = Instant::now();
         let answers = self.nodes.snapshot(&state.nodes);
@@ -215,7 +216,7 @@ impl<C: ChainClient> ChainObserver<C> {
             let failure = facts.last_failure.as_ref().filter(|_| node.health.is_failing());
             node.failure = failure.map(|failure| self.errors.of(name, failure, &self.config));
             if node.failure.is_some() {
-                // Whoever comes back may be somebody else: here, and where it left the set.
+                // Another node may be at this address when it answers again. The same holds for one that left the set.
                 node.identified = None;
             }
             if let Some(head) = answer.value.filter(|_| is_new) {
@@ -224,7 +225,7 @@ impl<C: ChainClient> ChainObserver<C> {
         }
         for node in state.known.nodes.values_mut().filter(|node| !node.listed) {
             node.identified = None;
-            // They are counted anew when it is back.
+            // The count restarts when the node is back.
             node.health.facts.answers = 0;
         }
         self.errors.keep(|name| state.known.nodes.contains_key(name));
@@ -248,7 +249,7 @@ impl<C: ChainClient> ChainObserver<C> {
                 name: Arc::clone(&name),
                 limit: self.config.request_timeout,
                 budget: self.config.backfill,
-                // Who gave nothing the last time may not bear many calls at once.
+                // Concurrent calls may be too much for a node that returned nothing the last time.
                 at_once: if known.is_none_or(|node| node.empty_responses > 0) {
                     1
                 } else {
@@ -282,7 +283,7 @@ impl<C: ChainClient> Observer for ChainObserver<C> {
         let nodes = self.nodes.init(&[]).await?;
         let known = Facts::new(self.config.clone());
         let mut state = ChainState { nodes, known, fetches: Fetches::new(), cycle: 0 };
-        self.look(sources, &mut state).await?;
+        self.ask_nodes(sources, &mut state).await?;
         Ok(state)
     }
 
@@ -291,8 +292,8 @@ impl<C: ChainClient> Observer for ChainObserver<C> {
         sources: &[ObservedSource<ChainSource<C>>],
         state: &mut ChainState<C::Transaction>,
     ) -> Result<Vec<ChainEvent<C::Transaction>>, DynError> {
-        self.look(sources, state).await?;
-        // Nothing awaits from here on: the branch moves with what is told of it.
+        self.ask_nodes(sources, state).await?;
+        // No await from here on: the branch and its events change together.
         state.known.advance(Instant::now());
         Ok(std::mem::take(&mut state.known.events))
     }
@@ -301,8 +302,8 @@ impl<C: ChainClient> Observer for ChainObserver<C> {
         state.known.view(Instant::now())
     }
 
-    /// True: whatever a poll has learned goes into the state between two awaits, with its events, and what
-    /// is still on its way is in the state too.
+    /// True: what a poll has learned is stored between two awaits, with its events, and the requests in flight are in
+    /// the state too.
     fn poll_is_cancel_safe(&self) -> bool {
         true
     }
@@ -311,18 +312,18 @@ impl<C: ChainClient> Observer for ChainObserver<C> {
         snapshot.node(name).map(|node| node.health.clone())
     }
 
-    /// What the nodes said of their heads since. Where the events lead stays as it is, whichever node it came from.
+    /// The heads that the nodes reported since. The tip, the last final block and the graph stay as they are.
     fn asked_since(snapshot: &ChainView, since: Instant) -> Option<ChainView> {
         snapshot.asked_since(since)
     }
 
-    /// `None`: by their cycle. A block joins the branch once, in a cycle after the one that asked for the head that leads
-    /// to it, so that no one moment is that of an event.
+    /// `None`: events count by their cycle. A block is connected once, in a cycle after the one that asked for the head
+    /// that leads to it: an event has no single moment at which it was asked for.
     fn asked_at(_: &ChainEvent<C::Transaction>) -> Option<Instant> {
         None
     }
 
-    /// The headers and nodes of a view count in each.
+    /// Each view counts its headers and nodes, though views share them.
     fn weight(snapshot: &ChainView, events: &[ChainEvent<C::Transaction>]) -> usize {
         let headers = snapshot.graph.as_ref().map_or(0, Graph::len) * size_of::<Header>();
         let nodes = snapshot.nodes.len() * size_of::<(Arc<str>, NodeView)>();

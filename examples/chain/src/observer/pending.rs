@@ -10,7 +10,7 @@ use crate::{Hash, Header, Height};
 pub(super) struct Pending {
     headers: HashMap<Hash, (Header, Arc<str>)>,
     children: HashMap<Hash, Vec<Hash>>,
-    /// Oldest first; some of them have left.
+    /// Oldest first; some of them were removed from `headers`.
     order: VecDeque<Hash>,
     by_node: HashMap<Arc<str>, usize>,
 }
@@ -24,7 +24,7 @@ impl Pending {
         self.headers.get(hash).map(|(header, _)| header)
     }
 
-    /// Keeps one more. Over the limit, the oldest one of the node that told the most makes room.
+    /// Keeps one more header. Over the limit, the oldest one of the node with the most headers is dropped.
     pub(super) fn insert(&mut self, header: Header, node: &Arc<str>, limit: usize) {
         if self.headers.contains_key(&header.hash) {
             return;
@@ -35,8 +35,8 @@ impl Pending {
         *self.by_node.entry(Arc::clone(node)).or_default() += 1;
         if self.headers.len() > limit {
             let most = self.by_node.iter().max_by_key(|(_, count)| **count).map(|(node, _)| Arc::clone(node));
-            let of_it = |hash: &&Hash| self.headers.get(*hash).map(|(_, node)| node) == most.as_ref();
-            if let Some(oldest) = self.order.iter().find(of_it).copied() {
+            let is_from_it = |hash: &&Hash| self.headers.get(*hash).map(|(_, node)| node) == most.as_ref();
+            if let Some(oldest) = self.order.iter().find(is_from_it).copied() {
                 self.remove(&oldest);
             }
         }
@@ -62,35 +62,35 @@ impl Pending {
         Some((header, node))
     }
 
-    /// Takes those out whose parent has come.
+    /// Removes and returns the children of `parent`, which has arrived.
     pub(super) fn take_children(&mut self, parent: &Hash) -> Vec<(Header, Arc<str>)> {
         let children = self.children.get(parent).cloned().unwrap_or_default();
         children.iter().filter_map(|child| self.remove(child)).collect()
     }
 
-    /// Forgets what `node` told to be on top of `parent`.
+    /// Forgets the children of `parent` that `node` reported.
     pub(super) fn forget_children(&mut self, parent: &Hash, node: &str) {
         let children = self.children.get(parent).cloned().unwrap_or_default();
-        let told_by_it = |hash: &Hash| self.headers.get(hash).is_some_and(|(_, origin)| **origin == *node);
-        let gone: Vec<Hash> = children.into_iter().filter(told_by_it).collect();
+        let is_from_it = |hash: &Hash| self.headers.get(hash).is_some_and(|(_, origin)| **origin == *node);
+        let gone: Vec<Hash> = children.into_iter().filter(is_from_it).collect();
         for hash in gone {
             self.remove(&hash);
         }
     }
 
-    /// Forgets all that `node` told.
-    pub(super) fn forget_told_by(&mut self, node: &str) {
-        let told_by_it = self.headers.iter().filter(|(_, (_, origin))| **origin == *node);
-        let gone: Vec<Hash> = told_by_it.map(|(hash, _)| *hash).collect();
+    /// Forgets all headers that `node` reported.
+    pub(super) fn forget_reported_by(&mut self, node: &str) {
+        let is_from_it = self.headers.iter().filter(|(_, (_, origin))| **origin == *node);
+        let gone: Vec<Hash> = is_from_it.map(|(hash, _)| *hash).collect();
         for hash in gone {
             self.remove(&hash);
         }
     }
 
-    /// The lowest one below `hash` in an unbroken line; its parent is what is missing.
+    /// The lowest known ancestor of `hash`; its parent is missing.
     pub(super) fn lowest_below(&self, hash: &Hash) -> Option<Header> {
         let mut lowest = *self.get(hash)?;
-        // Heights are not checked yet: a lie may lead around in a circle.
+        // Heights are not checked yet: false headers may form a cycle.
         for _ in 0..self.headers.len() {
             match self.get(&lowest.parent) {
                 Some(parent) if parent.height < lowest.height => lowest = *parent,
@@ -100,7 +100,7 @@ impl Pending {
         Some(lowest)
     }
 
-    /// Those told by `node` whose parents are not here either, lowest first.
+    /// The headers that `node` reported and whose parents are not here either, lowest first.
     pub(super) fn gaps_of(&self, node: &str) -> Vec<Header> {
         let own = self.headers.values().filter(|(_, origin)| **origin == *node).map(|(header, _)| *header);
         let mut gaps: Vec<Header> = own.filter(|header| !self.headers.contains_key(&header.parent)).collect();
@@ -108,7 +108,7 @@ impl Pending {
         gaps
     }
 
-    /// Forgets what is not above `height`, and can never be linked.
+    /// Forgets headers at or below `height`: they can never be linked.
     pub(super) fn prune(&mut self, height: Height) {
         let low: Vec<Hash> = self
             .headers

@@ -1,4 +1,4 @@
-//! What a node is asked in every cycle.
+//! The question to each node in every cycle: its head.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use super::{ChainConfig, ChainSource};
 use crate::Header;
 use crate::adapter::{ChainClient, ChainError};
 
-/// The last error of each node, which a failed probe only tells as text; clones share it.
+/// The last error of each node, of which a failed probe has only the text; clones share it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Errors {
     by_node: Arc<Mutex<HashMap<String, Error>>>,
@@ -22,12 +22,12 @@ pub(super) struct Errors {
 #[derive(Clone, Debug)]
 struct Error {
     error: ChainError,
-    /// The node asked to be left alone until then.
+    /// The node asked for no requests until then.
     backoff_until: Option<Instant>,
 }
 
 impl Errors {
-    /// Asks a node for its head, unless it asked not to be.
+    /// Asks a node for its head, unless the node asked for no requests.
     pub(super) async fn probe<C: ChainClient>(
         self,
         node: ObservedSource<ChainSource<C>>,
@@ -75,5 +75,5 @@ impl Errors {
     }
 }
 
-/// A node that asks for a longer rest is asked again all the same.
+/// A longer rest that a node asks for is cut to this.
 pub(super) const LONGEST_REST: Duration = Duration::from_mins(1);

@@ -2,26 +2,26 @@
 
 use crate::adapter::ChainClient;
 
-/// Whose node it is.
+/// Whose node it is, which says whether it decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Group {
-    /// One of ours: where there are some, they decide, and public ones do not.
+    /// A local node, one under test: if the source set has any, they decide, and public nodes do not.
     Local,
-    /// One of the public network, by which ours are measured.
+    /// A node of the public network, with which local nodes are compared.
     Public,
 }
 
 /// A node as the source of an observation.
 #[derive(Clone, Debug)]
 pub struct ChainSource<C> {
-    /// How it is talked to.
+    /// The client that sends the requests.
     pub client: C,
-    /// Whose it is.
+    /// Local or public.
     pub group: Group,
 }
 
 impl<C: ChainClient> ChainSource<C> {
-    /// One of our nodes.
+    /// A local node.
     #[must_use]
     pub fn local(client: C) -> Self {
         Self { client, group: Group::Local }

@@ -14,28 +14,28 @@ use crate::{Graph, Header, Height};
 
 /// The chain and its nodes after one cycle; cheap to clone.
 ///
-/// In a wait it holds nothing that was asked of a node before the wait's start: such a node has no head, and what
-/// follows from heads is unknown as far as it follows from such. The tip, the last final block and the graph are
-/// what the events have led to; they stay.
+/// In a wait it has no answer to a question from before the wait's start: a node with only such answers has no head,
+/// and what follows from such heads is unknown. The tip, the last final block and the graph follow from the events;
+/// they stay.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ChainView {
-    /// Which chain it is; `None` until a node has said so.
+    /// Which chain it is; `None` until a node has reported it.
     pub chain: Option<ChainIdentity>,
     /// The headers of all branches; `None` until the first one is known.
     pub graph: Option<Graph>,
-    /// The tip of the canonical branch, up to which the events were told: before the first ones, the block where
-    /// the observation begins.
+    /// The tip of the canonical branch: the last block that the events connected. Before the first events, the block
+    /// where the observation begins.
     pub tip: Option<Header>,
-    /// The block to which the tip is on its way: the best one that a node which decides has. `None` while none
-    /// of them has the last final block: the tip then stays where it is.
+    /// The best head of a deciding node, towards which the tip moves. `None` while no deciding node has the last final
+    /// block: the tip then stays.
     pub head: Option<Header>,
     /// The last final block of the canonical branch. The oldest one that is kept counts as final.
     pub finalised: Option<Header>,
-    /// Heads that weigh as much as the tip, on other branches.
+    /// Heads of other branches with the same weight as the tip.
     pub rivals: Vec<Header>,
-    /// The best block that more than half of the fresh public nodes have on their branches; `None` if too
-    /// few are fresh, or no such block is known.
+    /// The best block that more than half of the fresh public nodes have on their branches; `None` if too few are
+    /// fresh, or no such block is known.
     pub target: Option<Header>,
     /// How far a catch-up is; `None` while the tip is at most
     /// [`lagging_after`](super::ChainConfig::lagging_after) blocks behind the nodes.
@@ -44,30 +44,30 @@ pub struct ChainView {
     pub nodes: Arc<BTreeMap<Arc<str>, NodeView>>,
     /// How many headers wait for their parents.
     pub pending: usize,
-    /// How many blocks with transactions the observer keeps for itself: see
+    /// How many blocks with transactions the observer keeps: see
     /// [`ChainConfig::blocks_kept`](super::ChainConfig::blocks_kept).
     pub blocks: usize,
     /// When this was so.
     pub taken_at: Instant,
 }
 
-/// One node as last seen. `Debug` leaves out its health, which differs after each answer: it would drown the changes
-/// that a report shows.
+/// One node as last seen. `Debug` leaves out the health: it differs after each answer, and would hide the changes that
+/// a report shows.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct NodeView {
-    /// Whose it is.
+    /// Local or public.
     pub group: Group,
-    /// The last head that it told.
+    /// The last head that it reported.
     pub head: Option<Header>,
-    /// The last final block that it told.
+    /// The last final block that it reported.
     pub finalised: Option<Header>,
-    /// How its head stands to the canonical tip.
+    /// Where its head is relative to the canonical tip.
     pub agreement: Agreement,
-    /// When it answered for its head, and how often it did not.
+    /// When it returned its head, and how often it failed to.
     pub health: SourceHealth,
-    /// Why it did not answer for its head; else why it is not believed; else what went wrong with another
-    /// question, until it has answered for its head again and nothing more is asked of it.
+    /// Why it did not return its head; else why it is not believed; else the error of another request, until it has
+    /// returned its head again and no request is open.
     pub error: Option<ChainError>,
 }
 
@@ -83,47 +83,46 @@ impl fmt::Debug for NodeView {
     }
 }
 
-/// How a node's head stands to the canonical tip.
+/// Where a node's head is relative to the canonical tip.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Agreement {
-    /// Nothing can be said: it has not answered yet, or it is not known where the chain begins.
+    /// The node has not answered yet, or it is not known where the chain begins.
     Unknown,
     /// It is on the canonical branch, this many blocks below the tip.
     Behind(Height),
-    /// It is this many blocks below the tip, and lower than the oldest block that is kept: on which branch
-    /// cannot be said.
+    /// It is this many blocks below the tip, and lower than the oldest block that is kept: its branch is unknown.
     Below(Height),
     /// The tip is on the node's branch, this many blocks below its head.
     Ahead(Height),
-    /// It is on another branch, which leaves the canonical one at this block.
+    /// It is on another branch, which forks from the canonical one at this block.
     Forked(Header),
-    /// Parents of it are missing.
+    /// Some of its ancestors are missing.
     Pending,
-    /// It is on a branch without a block that is final: not believed.
+    /// It is on a branch without a final block: not believed.
     Breached,
     /// The node is on another chain: not believed.
     OtherChain(ChainIdentity),
-    /// It contradicts what is known, as the error says: not believed.
+    /// It contradicts what is known, see the error: not believed.
     Untrue,
 }
 
-/// A catch-up on its way.
+/// A catch-up in progress.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Progress {
     /// The tip's height when it began.
     pub from: Height,
     /// The tip's height now.
     pub height: Height,
-    /// The best height that a node which decides tells.
+    /// The highest head of a deciding node.
     pub goal: Height,
-    /// Blocks a second since it began.
+    /// Blocks per second since it began.
     pub rate: f64,
-    /// The time that is left at this rate; `None` while there is none.
+    /// The time that is left at this rate; `None` while the rate is 0.
     pub left: Option<Duration>,
 }
 
 impl NodeView {
-    /// The same node, if this is all that counts of it.
+    /// The same node with only what this health covers.
     fn with(&self, health: SourceHealth) -> Self {
         let failed = health.is_failing();
         let answered = health.facts.last_success.is_some();
@@ -158,7 +157,7 @@ impl ChainView {
         self.node(name).is_some_and(|node| node.health.freshness(self.taken_at).is_fresh())
     }
 
-    /// The head that all nodes have, if all answer and have the same one.
+    /// The common head of all nodes, if all answer and have the same head.
     #[must_use]
     pub fn shared_head(&self) -> Option<Header> {
         let first = self.nodes.values().next()?.head?;
@@ -166,7 +165,7 @@ impl ChainView {
         self.nodes.iter().all(same).then_some(first)
     }
 
-    /// The same without what was asked of the nodes before `since`; `None` if there is none of it.
+    /// The view without answers to questions from before `since`; `None` if it has no such answer.
     pub(super) fn asked_since(&self, since: Instant) -> Option<Self> {
         let asked_since = |node: &NodeView| node.health.asked_since(since);
         if self.nodes.values().all(|node| asked_since(node).is_none()) {
@@ -178,11 +177,10 @@ impl ChainView {
         };
         let nodes: BTreeMap<_, _> = self.nodes.iter().map(view).collect();
         let heads = || nodes.values().filter_map(|node| node.head);
-        let has = |head: &Header| heads().any(|told| told == *head);
-        let told_before =
-            |name: &Arc<str>, node: &NodeView| node.head.is_some() && nodes[name].head.is_none();
+        let has = |head: &Header| heads().any(|reported| reported == *head);
+        let is_older = |name: &Arc<str>, node: &NodeView| node.head.is_some() && nodes[name].head.is_none();
         let public = self.nodes.iter().filter(|(_, node)| node.group == Group::Public);
-        let by_all = public.clone().all(|(name, node)| !told_before(name, node));
+        let by_all = public.clone().all(|(name, node)| !is_older(name, node));
         let head =
             self.head.filter(|head| has(head) || (self.tip == Some(*head) && heads().next().is_some()));
         let rivals = self.rivals.iter().copied().filter(has).collect();
@@ -190,8 +188,8 @@ impl ChainView {
         Some(Self { nodes: Arc::new(nodes), head, rivals, target, ..self.clone() })
     }
 
-    /// How many blocks of the public target's branch the node lacks: 0 is in sync. `None` is unknown: there
-    /// is no target, the node does not answer, or its branch is not known.
+    /// How many blocks of the public target's branch the node lacks: 0 is in sync. `None` if there is no target, the
+    /// node does not answer, or its branch is unknown.
     #[must_use]
     pub fn behind_target(&self, name: &str) -> Option<Height> {
         let (target, graph) = (self.target?, self.graph.as_ref()?);

@@ -1,4 +1,4 @@
-//! Which questions are worth asking, of whom.
+//! Which questions to ask, and which node.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -12,15 +12,15 @@ use super::node::NodeFacts;
 use super::{Group, Start};
 use crate::{Hash, Header, Height, OnBranch, Transaction};
 
-/// How far headers may be ahead of the blocks that were told, in cycles of backfill.
+/// How far headers may be ahead of the tip, in cycles of backfill.
 const HEADERS_AHEAD: u64 = 4;
 
 /// A node, and what it was asked for.
 pub(super) type NodePurpose = (Arc<str>, Purpose);
 
 impl<T: Transaction> Facts<T> {
-    /// What to ask now, given what is in flight. `asked` is what was asked in this cycle and is asked at
-    /// most once in it.
+    /// What to ask now, given what is in flight. `asked` has the questions that are asked at most once in a cycle and
+    /// were asked in this one.
     pub(super) fn questions(
         &self,
         fetches: &Fetches<T>,
@@ -35,7 +35,7 @@ impl<T: Transaction> Facts<T> {
         let mut questions = Vec::new();
         let mut nodes: Vec<_> =
             self.nodes.iter().filter(|(_, node)| node.is_reachable(now, self.config.collect_for)).collect();
-        // A node that brings no headers must not keep others from being asked.
+        // A node that returns no headers must not keep others from being asked.
         nodes.sort_by_key(|(_, node)| (node.empty_responses, node.group == Group::Public));
         for (name, node) in nodes {
             if fetches.is_busy(name) {
@@ -55,7 +55,7 @@ impl<T: Transaction> Facts<T> {
 
     fn question(&self, name: &Arc<str>, node: &NodeFacts, walks: &Walks, now: Instant) -> Option<Question> {
         if node.asks_identity {
-            // Which chain it is, is not for those to say by whom ours are only measured.
+            // A node that does not decide must not determine which chain it is.
             return (self.identity.is_some() || self.decides(node)).then_some(Question::Identity);
         }
         let identity = self.identity.as_ref().filter(|_| node.is_honest() && !node.diverged_below_root)?;
@@ -68,9 +68,9 @@ impl<T: Transaction> Facts<T> {
         self.gap(chain, name, node, walks)
     }
 
-    /// Whether no other node that decides is further, once all of them have said which chain they are on. Those
-    /// that were asked in vain come last. Our own are taken at their word; a public one does not count if it is
-    /// further than more than half of them are.
+    /// Whether no other deciding node has a higher head, once all of them have reported their chain. Nodes that
+    /// returned no root come last. Local nodes are believed; a public node does not count if its head is higher than
+    /// those of more than half of them.
     fn is_furthest(&self, name: &Arc<str>, now: Instant) -> bool {
         let group = self.deciders();
         let nodes = self.nodes.iter().filter(|(_, node)| node.group == group);
@@ -106,9 +106,9 @@ impl<T: Transaction> Facts<T> {
         let lowest = graph.root().height.saturating_add(1);
         let mut gaps = self.pending.gaps_of(name);
         gaps.extend(below_head);
-        let open = |gap: &Header| gap.height > lowest && walks.leave(Some(gap.parent), node.empty_responses);
+        let open = |gap: &Header| gap.height > lowest && walks.allow(Some(gap.parent), node.empty_responses);
         let gap = gaps.into_iter().filter(open).min_by_key(|gap| gap.height)?;
-        // Most likely the node is on the heaviest branch; unless it was seen on another one.
+        // The node is most likely on the heaviest branch, unless it was seen on another one.
         let heaviest = graph.tips().max_by_key(|tip| graph.total_work(&tip.hash))?;
         let elsewhere =
             node.linked.filter(|block| graph.is_on_branch(&block.hash, &heaviest.hash) == OnBranch::No);
@@ -117,15 +117,15 @@ impl<T: Transaction> Facts<T> {
         if gap.height.saturating_sub(reach) <= backfill {
             return Some(Question::Down { from: gap.parent, height: gap.height - 1, head });
         }
-        // What others have brought, and nobody may have any more, does not keep it from telling its own branch.
+        // Headers that other nodes returned, on a branch that may be lost, must not block the node's own branch.
         let ahead = node.linked.map_or(0, |block| block.height.saturating_sub(tip.height));
-        if ahead >= backfill.saturating_mul(HEADERS_AHEAD) || !walks.leave(None, node.empty_responses) {
+        if ahead >= backfill.saturating_mul(HEADERS_AHEAD) || !walks.allow(None, node.empty_responses) {
             return None;
         }
         Some(Question::Up { from: reach + 1, to: gap.height.min(reach + backfill), head })
     }
 
-    /// What is final changes with the head, as a rule; the rest is found by asking now and then.
+    /// What is final usually changes with the head; `identify_every` covers the other cases.
     fn ask_for_finality(
         &self,
         fetches: &Fetches<T>,
@@ -135,8 +135,8 @@ impl<T: Transaction> Facts<T> {
     ) {
         for (name, node) in &self.nodes {
             let Some(head) = node.head.filter(|_| node.is_honest()) else { continue };
-            let is_known = node.told_final_at.is_some_and(|(at, told)| {
-                at == head.hash && now.saturating_duration_since(told) < self.config.identify_every
+            let is_known = node.final_reported_at.is_some_and(|(at, reported)| {
+                at == head.hash && now.saturating_duration_since(reported) < self.config.identify_every
             }) || node.final_backoff_until.is_some_and(|until| until > now);
             let was_asked = asked.contains(&(Arc::clone(name), Purpose::Final))
                 || fetches.asks(name, |purpose| purpose == Purpose::Final);
@@ -146,10 +146,10 @@ impl<T: Transaction> Facts<T> {
         }
     }
 
-    /// Each block on the way to a better head is asked for once, and of a second node if the first one has not
-    /// answered by the next cycle. Whoever has not answered for a block by then comes last; else one of our nodes
-    /// comes before one of the public network, then whoever gave the last block that it was asked for, then the
-    /// node that told the block first.
+    /// Each block on the path to a better head is requested once, and from a second node if the first one has not
+    /// answered by the next cycle. A node that has not answered by then comes last. Else local nodes come before
+    /// public ones, then nodes that returned the last block they were asked for, then the node that reported this
+    /// block first.
     fn ask_for_blocks(
         &self,
         fetches: &Fetches<T>,
@@ -172,7 +172,7 @@ impl<T: Transaction> Facts<T> {
         }
         let mut seen = HashSet::new();
         let switches = self.better().into_iter().filter_map(|head| self.switch_to(&head));
-        for header in switches.flat_map(|way| way.joined) {
+        for header in switches.flat_map(|way| way.connected) {
             let asked = asked.get(&header.hash).map_or(&[][..], Vec::as_slice);
             let enough = if is_late.contains(&header.hash) { 2 } else { 1 };
             let is_there = self.blocks.get(&header.hash).is_some() || asked.len() >= enough;
@@ -195,7 +195,7 @@ impl<T: Transaction> Facts<T> {
                 let is_public = node.group == Group::Public;
                 (late.contains(name), is_public, node.withheld_block, Some(*name) != origin, load(name))
             };
-            // Where one of ours is only busy, its turn is waited for: a public node comes after those that are late.
+            // A block waits for a local node that is only busy: a public node is asked only if all local ones are late.
             let class =
                 |(name, node): &(&Arc<str>, &NodeFacts)| (late.contains(name), node.group == Group::Public);
             let candidates: Vec<_> = self.nodes.iter().filter(may).collect();
@@ -210,8 +210,8 @@ impl<T: Transaction> Facts<T> {
     }
 }
 
-/// What headers are asked for: by the block that a gap ends in, or going up; with how many consecutive
-/// questions to the node were answered without headers.
+/// The requests for headers in flight: by the block in which a gap ends, or `None` upwards; each with the least
+/// `empty_responses` of the nodes that were asked.
 #[derive(Default)]
 struct Walks {
     begun: HashMap<Option<Hash>, u32>,
@@ -228,8 +228,8 @@ impl Walks {
         *least = empty_responses.min(*least);
     }
 
-    /// Whether a node is to be asked as well: nobody is asked who does as well, and a slow one bars no better one.
-    fn leave(&self, what: Option<Hash>, empty_responses: u32) -> bool {
+    /// Whether a node should be asked too: only if it is more reliable than those that were asked already.
+    fn allow(&self, what: Option<Hash>, empty_responses: u32) -> bool {
         self.begun.get(&what).is_none_or(|least| empty_responses < *least)
     }
 }

@@ -1,20 +1,18 @@
-//! Going on after a restart without reading the chain again.
+//! Continuing after a restart without reading the chain again.
 //!
-//! A [`Checkpoint`] is the branch as far back as it may still change, with whatever state the app keeps of it.
-//! After a restart the observer begins with these headers: what happened meanwhile is told as if it had run all
-//! the time, and a reorg costs its own blocks.
+//! A [`Checkpoint`] has the part of the branch that may still change, and the app's state at it. After a restart the
+//! observer begins with these headers: it emits what happened meanwhile, and a reorg costs its own blocks.
 //!
-//! The lowest header counts as final. Of nodes that are on a branch without it after the restart nothing can be
-//! told: each is shown to be on a branch without a final block
+//! The lowest header counts as final. A node on a branch without that header after the restart is reported
 //! ([`FinalityBreached`](crate::ChainEvent::FinalityBreached), [`Breached`](crate::Agreement::Breached)) and is not
-//! believed, and if all are, the tip stays where the checkpoint ends. If the nodes are right, remove the checkpoint
-//! to begin anew, with whatever else was derived from the lost branch. The more headers a checkpoint has, the deeper
-//! the reorgs that it outlives.
+//! believed. If this holds for all nodes, the tip stays at the end of the checkpoint. If the nodes are right, remove
+//! the checkpoint to start again, with all other data that was derived from the lost branch. The more headers a
+//! checkpoint has, the deeper the reorgs that it survives.
 //!
-//! It is written as JSON lines, whole and anew each time: into a file beside, synced, put in place by a rename,
-//! the directory synced. A checkpoint is small (the kept headers and what projections need at them) and is only
-//! ever read whole; a database would add locks and recovery to a file that a rename keeps whole, and people can
-//! read lines. A sum over all bytes is at the end: a file that is cut short or changed is told, never believed.
+//! It is written as JSON lines, the whole file each time: to a new file in the same directory, which is synced and
+//! renamed into place; then the directory is synced. A checkpoint is small (the kept headers, and what projections need
+//! at them) and is always read whole. A database would add locks and recovery, and people can read lines. A checksum
+//! over all bytes is at the end: a truncated or changed file is reported, never used.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -27,24 +25,24 @@ use crate::adapter::ChainIdentity;
 use crate::error_text::debug_as_text;
 use crate::{ChainConfig, Hash, Header, Height, Start};
 
-/// What the first line says, so that other files are told.
+/// The first line has this, so that other files are recognised.
 const FORMAT: &str = "watchkeeper-chain checkpoint";
 const VERSION: u32 = 1;
 
 /// A branch and the state of an app at each of its blocks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint<S> {
-    /// Of which chain.
+    /// The chain.
     pub identity: ChainIdentity,
-    /// The branch to the tip, lowest first; at least one, each names the one before it as its parent.
+    /// The branch to the tip, lowest first; at least one header, each the child of the one before.
     pub headers: Vec<Header>,
-    /// What the app makes of it, such as [`WalletsRecord`](super::wallet::WalletsRecord).
+    /// The app's state, such as a [`WalletsRecord`](super::wallet::WalletsRecord).
     pub state: S,
 }
 
 impl<S> Checkpoint<S> {
-    /// How the observer is to be configured to go on from here, beside what else it is told: on this chain, from
-    /// these headers. A reorg that happened meanwhile is then told as one.
+    /// `config` with this chain and these headers to start from. A reorg that happened meanwhile is then emitted as a
+    /// reorg.
     #[must_use]
     pub fn resume(&self, config: &ChainConfig) -> ChainConfig {
         let start = Start::Known(self.headers.clone());
@@ -65,11 +63,11 @@ struct End {
     sum: String,
 }
 
-/// A checkpoint was not written; the one before, if any, is still whole.
+/// A checkpoint was not written; the previous one, if any, is still whole.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum SaveError {
-    /// The system refused.
+    /// An I/O error.
     #[error("cannot write the checkpoint {}: leave room for it in a folder that can be written to", path.display())]
     Io {
         /// Where.
@@ -78,15 +76,15 @@ pub enum SaveError {
         source: io::Error,
     },
     /// The state cannot be written as JSON.
-    #[error("the state has no JSON form: mend how it is serialized")]
+    #[error("the state has no JSON form: fix its Serialize implementation")]
     State(#[from] serde_json::Error),
-    /// There is nothing to go on from.
-    #[error("a checkpoint without headers cannot be gone on from: save one when the first block has come")]
+    /// The list of headers is empty.
+    #[error("a checkpoint without headers cannot be resumed: save one after the first block")]
     NoHeaders,
     /// Two consecutive headers are not parent and child.
     #[error(
-        "a checkpoint whose headers are no chain cannot be gone on from: block {hash:.8} at height {height} is not \
-         the child of the one before, so give them in order and without a gap"
+        "a checkpoint whose headers are no chain cannot be resumed: block {hash:.8} at height {height} is not the \
+         child of the one before, so give them in order and without a gap"
     )]
     Gap {
         /// The upper one.
@@ -98,11 +96,11 @@ pub enum SaveError {
 
 debug_as_text!(SaveError);
 
-/// A checkpoint cannot be gone on from.
+/// A checkpoint cannot be loaded.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// The system refused.
+    /// An I/O error.
     #[error("cannot read the checkpoint {}: make it readable, or give another path", path.display())]
     Io {
         /// Where.
@@ -110,14 +108,14 @@ pub enum LoadError {
         /// Why.
         source: io::Error,
     },
-    /// It is some other file.
+    /// The file is no checkpoint.
     #[error("{} is no checkpoint: give another path, or move the file away", path.display())]
     Foreign {
         /// Where.
         path: PathBuf,
     },
     /// Another version of this program wrote it.
-    #[error("the checkpoint {} has version {found}, this program reads {VERSION}: remove it to begin anew", path.display())]
+    #[error("the checkpoint {} has version {found}, this program reads {VERSION}: remove it to start again", path.display())]
     Version {
         /// Where.
         path: PathBuf,
@@ -125,13 +123,13 @@ pub enum LoadError {
         found: u32,
     },
     /// Its end is missing.
-    #[error("the checkpoint {} is cut short: remove it to begin anew", path.display())]
+    #[error("the checkpoint {} is truncated: remove it to start again", path.display())]
     Truncated {
         /// Where.
         path: PathBuf,
     },
-    /// It is not as it was written.
-    #[error("the checkpoint {} is damaged in line {line}: {reason}; remove it to begin anew", path.display())]
+    /// Its content is damaged.
+    #[error("the checkpoint {} is damaged in line {line}: {reason}; remove it to start again", path.display())]
     Corrupt {
         /// Where.
         path: PathBuf,
@@ -145,12 +143,12 @@ pub enum LoadError {
 debug_as_text!(LoadError);
 
 impl<S: Serialize> Checkpoint<S> {
-    /// Writes it to `path`, in place of the one before, which stays whole until this one is. Blocks its thread:
-    /// call it on one that may.
+    /// Writes it to `path`. It replaces the previous checkpoint only when it is complete. Blocks its thread: call it
+    /// where that is allowed.
     ///
     /// # Errors
     ///
-    /// [`SaveError`]; also for what [`load`](Self::load) would refuse.
+    /// [`SaveError`]; also for a checkpoint that [`load`](Self::load) would refuse.
     pub fn save(&self, path: &Path) -> Result<(), SaveError> {
         if self.headers.is_empty() {
             return Err(SaveError::NoHeaders);
@@ -159,12 +157,12 @@ impl<S: Serialize> Checkpoint<S> {
             return Err(SaveError::Gap { hash, height });
         }
         let text = self.lines()?;
-        let beside = beside(path);
+        let temporary = temporary(path);
         let io = |source| SaveError::Io { path: path.to_owned(), source };
-        let mut file = File::create(&beside).map_err(io)?;
+        let mut file = File::create(&temporary).map_err(io)?;
         file.write_all(&text).and_then(|()| file.sync_all()).map_err(io)?;
-        fs::rename(&beside, path).map_err(io)?;
-        // The rename itself is kept by the directory.
+        fs::rename(&temporary, path).map_err(io)?;
+        // Syncing the directory makes the rename durable.
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         File::open(directory.unwrap_or(Path::new("."))).and_then(|directory| directory.sync_all()).map_err(io)
     }
@@ -195,7 +193,7 @@ fn write_line(text: &mut Vec<u8>, value: &impl Serialize) -> Result<(), serde_js
     Ok(())
 }
 
-/// The place of the first header that is not the child of the one before.
+/// The index of the first header that is not the child of the one before.
 fn gap(headers: &[Header]) -> Option<usize> {
     let is_child = |pair: &[Header]| {
         pair[1].parent == pair[0].hash && pair[0].height.checked_add(1) == Some(pair[1].height)
@@ -204,13 +202,13 @@ fn gap(headers: &[Header]) -> Option<usize> {
 }
 
 /// In the same directory, so that the rename stays within one file system.
-fn beside(path: &Path) -> PathBuf {
+fn temporary(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     name.into()
 }
 
-/// FNV-1a over all bytes: against accidents, not against malice.
+/// FNV-1a over all bytes: it finds accidental changes, not malicious ones.
 fn sum(text: &[u8]) -> String {
     let sum = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
         (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -223,7 +221,7 @@ impl<S: DeserializeOwned> Checkpoint<S> {
     ///
     /// # Errors
     ///
-    /// [`LoadError`]: what is there is not a whole checkpoint.
+    /// [`LoadError`]: the file is not a whole checkpoint.
     pub fn load(path: &Path) -> Result<Option<Self>, LoadError> {
         match fs::read(path) {
             Ok(text) => Self::parse(path, &text).map(Some),
@@ -257,7 +255,7 @@ impl<S: DeserializeOwned> Checkpoint<S> {
             return Err(truncated());
         }
         if count.is_some_and(|count| lines.len() > count) {
-            return Err(corrupt(top.headers + 4, "there is more behind the end".to_owned()));
+            return Err(corrupt(top.headers + 4, "there is more after the end".to_owned()));
         }
         let (last, rest) = lines.split_last().ok_or_else(truncated)?;
         let (state, headers) = rest.split_last().ok_or_else(truncated)?;
@@ -265,7 +263,7 @@ impl<S: DeserializeOwned> Checkpoint<S> {
             serde_json::from_slice(last).map_err(|error| corrupt(lines.len() + 1, error.to_string()))?;
         let found = sum(&text[..text.len() - last.len()]);
         if end.sum != found {
-            let reason = format!("its sum is {found}, and was {}", end.sum);
+            let reason = format!("its checksum is {found}, but {} is recorded", end.sum);
             return Err(corrupt(lines.len() + 1, reason));
         }
         let headers = (2..).zip(headers).map(|(line, header)| {
@@ -273,7 +271,7 @@ impl<S: DeserializeOwned> Checkpoint<S> {
         });
         let branch = headers.collect::<Result<Vec<Header>, _>>()?;
         if let Some(upper) = gap(&branch) {
-            return Err(corrupt(upper + 2, "the block does not follow the one before".to_owned()));
+            return Err(corrupt(upper + 2, "the block is not the child of the one before".to_owned()));
         }
         let state = serde_json::from_slice(state).map_err(|error| corrupt(lines.len(), error.to_string()))?;
         Ok(Self { identity: top.identity, headers: branch, state })

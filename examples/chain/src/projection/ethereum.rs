@@ -29,7 +29,7 @@ impl AccountTransaction for EthereumTransaction {
     }
 }
 
-/// All ether there is fits many times.
+/// The whole supply of ether fits many times.
 fn wei(value: U256) -> Amount {
     value.saturating_to()
 }

@@ -1,4 +1,4 @@
-//! Blocks and transactions one by one, as they join the branch and leave it.
+//! Blocks and transactions one by one, as they are connected and disconnected.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -12,24 +12,24 @@ use watchkeeper::{ObservationBatch, ObservationHandle, Observer};
 use crate::error_text::debug_as_text;
 use crate::{Block, ChainEvent, Hash, Header, Transaction};
 
-/// How many joined blocks a [`TransactionFeed`] remembers, to say what leaves with them.
+/// How many connected blocks a [`TransactionFeed`] keeps, to emit their transactions when they are disconnected.
 const REMEMBERED: usize = 256;
 
-/// One block that joined the branch or left it.
+/// One block that was connected or disconnected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlockStep<T> {
     /// It is the new tip.
     Connected(Arc<Block<T>>),
-    /// It was the tip; its parent is now.
+    /// It was the tip; its parent is the tip now.
     Disconnected(Header),
 }
 
-/// Every block that joins or leaves the branch, one by one, in an order in which each is the tip when its turn
-/// is.
+/// Every block that is connected or disconnected, one by one. Each block is the tip when it is connected, and when it
+/// is disconnected.
 ///
-/// It reads a subscription, at its own pace: nothing is lost that the runtime's history holds. One that is made right
-/// after the start of the runtime misses nothing, since cycle 0 tells no block. It is not ordered with waits: of what
-/// a cycle told, a wait may be met before the feed was read.
+/// The feed reads a subscription, at its own pace: it loses nothing that the runtime's history holds. A feed that is
+/// made right after the start of the runtime misses nothing, since cycle 0 emits no block. A feed is not ordered with
+/// waits: a wait may be met by events that the feed has not read yet.
 pub struct BlockFeed<O: Observer, T> {
     handle: ObservationHandle<O>,
     batches: Subscription<O::Event>,
@@ -40,7 +40,7 @@ pub struct BlockFeed<O: Observer, T> {
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum FeedError {
-    /// Batches are missing, or the end; as told by [`RecvError`].
+    /// Batches are missing, or the runtime has ended: see [`RecvError`].
     #[error(transparent)]
     Missed(#[from] RecvError),
     /// No cycle succeeded in time.
@@ -61,7 +61,7 @@ impl<O: Observer<Event = ChainEvent<T>>, T: Clone + Send + Sync + 'static> Block
     ///
     /// # Errors
     ///
-    /// [`RecvError`]: as [`Subscription::recv`]. After `Lagged` or `Rebuilt` steps are missing or begin anew:
+    /// [`RecvError`]: as [`Subscription::recv`]. After `Lagged` steps are missing, after `Rebuilt` they begin again:
     /// read the snapshot.
     ///
     /// # Cancel safety
@@ -77,13 +77,13 @@ impl<O: Observer<Event = ChainEvent<T>>, T: Clone + Send + Sync + 'static> Block
         }
     }
 
-    /// Waits for a cycle that begins after this call to succeed, and returns every step up to and with it that
-    /// was not read yet: none, if nothing happened on the chain.
+    /// Waits until a cycle that begins after this call succeeds, and returns all unread steps up to and including that
+    /// cycle: none, if the branch did not change.
     ///
     /// # Errors
     ///
     /// [`FeedError`]: no cycle succeeded within the window, or steps are missing. After `Lagged` and `Rebuilt` read
-    /// the snapshot: the steps that led to where they are missing are dropped.
+    /// the snapshot: the unread steps before the gap are dropped.
     ///
     /// # Cancel safety
     ///
@@ -98,7 +98,7 @@ impl<O: Observer<Event = ChainEvent<T>>, T: Clone + Send + Sync + 'static> Block
             match self.batches.try_recv() {
                 Some(Ok(batch)) => self.take(&batch),
                 Some(Err(missed)) => {
-                    // What was told before is not what the caller goes on from.
+                    // The caller continues from the snapshot, not from the steps before the gap.
                     self.ready.clear();
                     return Err(missed.into());
                 }
@@ -108,7 +108,7 @@ impl<O: Observer<Event = ChainEvent<T>>, T: Clone + Send + Sync + 'static> Block
         Ok(self.ready.drain(..).collect())
     }
 
-    /// Where the feed stands: right behind the batch of the last step.
+    /// The position of the feed: right after the batch of the last step.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
         self.batches.cursor()
@@ -128,8 +128,8 @@ fn steps<T>(event: &ChainEvent<T>) -> impl Iterator<Item = BlockStep<T>> {
         ChainEvent::Reverted { old, .. } => (old, &[]),
         _ => (&[], &[]),
     };
-    let left = old.iter().map(|header| BlockStep::Disconnected(*header));
-    left.chain(new.iter().map(|block| BlockStep::Connected(Arc::clone(block))))
+    let disconnected = old.iter().map(|header| BlockStep::Disconnected(*header));
+    disconnected.chain(new.iter().map(|block| BlockStep::Connected(Arc::clone(block))))
 }
 
 impl<O: Observer, T> fmt::Debug for BlockFeed<O, T> {
@@ -142,24 +142,24 @@ impl<O: Observer, T> fmt::Debug for BlockFeed<O, T> {
     }
 }
 
-/// One transaction that joined the branch or left it.
+/// One transaction whose block was connected or disconnected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TransactionStep<T> {
-    /// A block that joined includes it.
+    /// A connected block includes it.
     Connected {
         /// The block.
         block: Header,
         /// The transaction.
         transaction: T,
     },
-    /// A block that left included it. It may be in a block that joins next.
+    /// A disconnected block included it. The next connected blocks may include it again.
     Disconnected {
         /// The block.
         block: Header,
         /// The transaction.
         transaction: T,
     },
-    /// A block left of which it is not known what it included: it joined before the feed began, or more than
+    /// A block was disconnected whose transactions are unknown: it was connected before the feed began, or more than
     /// 256 blocks ago.
     Unknown {
         /// The block.
@@ -167,12 +167,12 @@ pub enum TransactionStep<T> {
     },
 }
 
-/// Every transaction that joins or leaves the branch, one by one: in the order of their blocks, backwards in a
-/// block that leaves.
+/// Every transaction that is connected or disconnected with its block, one by one: in the order of the blocks, and in
+/// reverse order for a disconnected block.
 pub struct TransactionFeed<O: Observer, T> {
     blocks: BlockFeed<O, T>,
     ready: VecDeque<TransactionStep<T>>,
-    joined: HashMap<Hash, Arc<Block<T>>>,
+    connected: HashMap<Hash, Arc<Block<T>>>,
     order: VecDeque<Hash>,
 }
 
@@ -183,7 +183,7 @@ impl<O: Observer<Event = ChainEvent<T>>, T: Transaction> TransactionFeed<O, T> {
         Self {
             blocks: BlockFeed::new(handle),
             ready: VecDeque::new(),
-            joined: HashMap::new(),
+            connected: HashMap::new(),
             order: VecDeque::new(),
         }
     }
@@ -203,31 +203,31 @@ impl<O: Observer<Event = ChainEvent<T>>, T: Transaction> TransactionFeed<O, T> {
                 return Ok(step);
             }
             match self.blocks.next().await? {
-                BlockStep::Connected(block) => self.join(block),
-                BlockStep::Disconnected(header) => self.leave(header),
+                BlockStep::Connected(block) => self.connect(block),
+                BlockStep::Disconnected(header) => self.disconnect(header),
             }
         }
     }
 
-    fn join(&mut self, block: Arc<Block<T>>) {
+    fn connect(&mut self, block: Arc<Block<T>>) {
         let header = block.header;
         self.ready.extend(block.transactions.iter().map(|transaction| TransactionStep::Connected {
             block: header,
             transaction: transaction.clone(),
         }));
-        if self.joined.insert(header.hash, block).is_none() {
+        if self.connected.insert(header.hash, block).is_none() {
             self.order.push_back(header.hash);
         }
         if self.order.len() > REMEMBERED
             && let Some(oldest) = self.order.pop_front()
         {
-            self.joined.remove(&oldest);
+            self.connected.remove(&oldest);
         }
     }
 
-    fn leave(&mut self, header: Header) {
-        // It stays remembered: it may join again.
-        match self.joined.get(&header.hash) {
+    fn disconnect(&mut self, header: Header) {
+        // The block stays in `connected`: it may be connected again.
+        match self.connected.get(&header.hash) {
             Some(block) => self.ready.extend(block.transactions.iter().rev().map(|transaction| {
                 TransactionStep::Disconnected { block: header, transaction: transaction.clone() }
             })),

@@ -1,7 +1,7 @@
-//! What apps ask of a chain: views that are folded from [`ChainEvent`]s.
+//! Views of a chain that are folded from [`ChainEvent`]s.
 //!
 //! A [`Projection`] is plain code without a clock or a task: events in, view out. [`Projected`] puts one
-//! beside an observer of a chain, in the same cycle: its snapshot shows the chain and the view of one
+//! beside an observer of a chain, in the same cycle: its snapshot shows the chain and the view at the same
 //! moment, and every wait of the handle works on both. The feeds need no projection: they read a
 //! subscription.
 //!
@@ -39,8 +39,8 @@
 //! # }
 //! ```
 //!
-//! Projections keep facts by block hash and derive what holds for a tip. They forget blocks behind the
-//! window they are told to keep, and say so when asked for one.
+//! Projections keep facts by block hash and derive the state at a tip. They drop blocks below the window that is set
+//! with `keep`; a question about a dropped block returns an error.
 
 pub mod checkpoint;
 mod ethereum;
@@ -65,7 +65,7 @@ pub trait Projection<T>: Clone + Send + Sync + 'static {
     /// Takes in one event.
     fn apply(&mut self, event: &ChainEvent<T>);
 
-    /// Takes in what other tasks have asked for; called once in each cycle, behind its events.
+    /// Applies the requests of other tasks; called once in each cycle, after its events.
     fn settle(&mut self) {}
 
     /// What is known now.

@@ -9,20 +9,20 @@ use crate::ChainEvent;
 
 /// An observer of a chain together with a projection of its events.
 ///
-/// Both advance in the same cycle, so that the projection knows all that the chain's branch has above the block
-/// where the observation began. That needs an observer that shows in cycle 0 nothing that its events have yet to
-/// tell, as [`ChainObserver`](crate::ChainObserver) does. When the observer's state has to be built anew, the
-/// projection starts again as it was given.
+/// Both advance in the same cycle, so that the projection knows every block of the branch above the one where the
+/// observation began. The snapshot of the observer's cycle 0 must show nothing that is not emitted yet, as with
+/// [`ChainObserver`](crate::ChainObserver). When the observer's state is rebuilt, the projection starts again in its
+/// initial state.
 #[derive(Debug)]
 pub struct Projected<O, P> {
     observer: O,
     initial: P,
 }
 
-/// A chain and a view of it, of one moment.
+/// A chain and a view of it at the same moment.
 #[derive(Clone, Debug)]
 pub struct View<S, V> {
-    /// The snapshot of the chain's own observer.
+    /// The snapshot of the chain's observer.
     pub chain: S,
     /// What the projection shows.
     pub view: V,
@@ -61,7 +61,7 @@ where
         (chain, projection): &mut Self::State,
     ) -> Result<Vec<ChainEvent<T>>, DynError> {
         let events = self.observer.poll(sources, chain).await?;
-        // Nothing awaits from here on: what the observer returned is taken in whole.
+        // No await from here on: all returned events are applied.
         for event in &events {
             projection.apply(event);
         }
@@ -81,7 +81,7 @@ where
         O::source_health(&snapshot.chain, name)
     }
 
-    /// Of the chain. What the projection shows follows from events, and stays.
+    /// Only the chain's snapshot is filtered. The projection's view follows from events, and stays.
     fn asked_since(snapshot: &Self::Snapshot, since: Instant) -> Option<Self::Snapshot> {
         let chain = O::asked_since(&snapshot.chain, since)?;
         Some(View { chain, view: snapshot.view.clone() })

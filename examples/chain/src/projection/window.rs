@@ -1,4 +1,4 @@
-//! The newest blocks by hash, what a projection knows at each, and which of them make the branch.
+//! The newest blocks by hash, a projection's value at each, and which of them are on the branch.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,30 +11,31 @@ use crate::{Hash, Header, Height};
 /// How many blocks are kept that are not on the branch.
 const RIVALS: usize = 1_024;
 
-/// A place on a branch: right behind one block.
+/// A place on a branch: right after one block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BranchPosition {
     /// The block.
     pub hash: Hash,
-    /// The height of the block that comes next: 0 in front of a genesis block.
+    /// The height of the next block: 0 before a genesis block.
     pub next: Height,
 }
 
 impl BranchPosition {
-    /// Right behind `block`. No chain comes to a height that has none above; a node may lie that it has.
+    /// Right after `block`.
     #[must_use]
     pub fn behind(block: &Header) -> Self {
+        // No chain reaches the greatest height, but a node may claim it.
         Self { hash: block.hash, next: block.height.saturating_add(1) }
     }
 
-    /// Right in front of `block`.
+    /// Right before `block`.
     #[must_use]
     pub fn before(block: &Header) -> Self {
         Self { hash: block.parent, next: block.height }
     }
 }
 
-/// A block, or the root in front of the first one, and what is known there.
+/// A block, or the root before the first one, and the value there.
 #[derive(Debug)]
 pub(super) struct WindowBlock<V> {
     pub(super) place: BranchPosition,
@@ -43,11 +44,11 @@ pub(super) struct WindowBlock<V> {
     pub(super) value: V,
 }
 
-/// What readers see: blocks by hash, and the branch to the tip. A clone shares everything.
+/// What readers get: blocks by hash, and the branch to the tip. A clone shares everything.
 #[derive(Debug)]
 pub(super) struct Branches<V> {
     nodes: HashTrieMapSync<Hash, Arc<WindowBlock<V>>>,
-    /// The branch from root to tip, by the height that comes next.
+    /// The branch from root to tip, by the next height.
     branch: RedBlackTreeMapSync<Height, Hash>,
     root: BranchPosition,
     tip: BranchPosition,
@@ -83,19 +84,19 @@ impl<V> Branches<V> {
         self.branch.values().filter_map(|hash| self.nodes.get(hash))
     }
 
-    /// The place of the branch `blocks` below the tip, or the root if that is nearer.
+    /// The place on the branch that is `blocks` below the tip, or the root if that is nearer.
     pub(super) fn below_tip(&self, blocks: u64) -> BranchPosition {
         let next = self.tip.next.saturating_sub(blocks).max(self.root.next);
         self.branch.get(&next).map_or(self.root, |hash| BranchPosition { hash: *hash, next })
     }
 
-    /// Every kept place, on whatever branch, in no order.
+    /// Every kept place, on any branch, in no order.
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<WindowBlock<V>>> {
         self.nodes.values()
     }
 }
 
-/// What is kept, for its one writer.
+/// All kept blocks, for the one writer.
 #[derive(Clone, Debug)]
 pub(super) struct Window<V> {
     pub(super) seen: Branches<V>,
@@ -106,12 +107,12 @@ pub(super) struct Window<V> {
 #[derive(Debug)]
 pub(super) struct Dropped<V> {
     pub(super) node: Arc<WindowBlock<V>>,
-    /// Whether the branch goes through it, so that it is now part of the root.
+    /// Whether it is on the branch, so that it is now part of the root.
     pub(super) settled: bool,
 }
 
 impl<V: Clone> Window<V> {
-    /// Begins behind `root`.
+    /// Begins at `root`.
     pub(super) fn new(root: BranchPosition, header: Option<Header>, value: V) -> Self {
         let node = Arc::new(WindowBlock { place: root, header, value });
         let nodes = HashTrieMapSync::new_sync().insert(root.hash, node);
@@ -122,13 +123,13 @@ impl<V: Clone> Window<V> {
 
     /// Adds a block whose parent is kept. The tip stays where it is.
     pub(super) fn insert(&mut self, header: Header, value: V) {
-        debug_assert!(self.seen.nodes.contains_key(&header.parent), "a block is added behind its parent");
+        debug_assert!(self.seen.nodes.contains_key(&header.parent), "a block is added after its parent");
         let place = BranchPosition::behind(&header);
         self.seen.nodes.insert_mut(header.hash, Arc::new(WindowBlock { place, header: Some(header), value }));
         self.heights.entry(place.next).or_default().push(header.hash);
     }
 
-    /// Makes a kept block the tip: costs the blocks that join and leave the branch.
+    /// Makes a kept block the tip. Its cost grows with the blocks that are connected and disconnected.
     pub(super) fn lead_to(&mut self, tip: Hash) {
         let Some(node) = self.seen.nodes.get(&tip) else { return };
         self.seen.tip = node.place;
@@ -146,8 +147,7 @@ impl<V: Clone> Window<V> {
         }
     }
 
-    /// Changes what is known at every kept place, parents first: given a place and its parent, which the root
-    /// has none of.
+    /// Changes the value at every kept place, parents first. `change` gets a place and its parent; the root has none.
     pub(super) fn update(&mut self, mut change: impl FnMut(&WindowBlock<V>, Option<&WindowBlock<V>>) -> V) {
         for hash in self.heights.values().flatten() {
             let Some(node) = self.seen.nodes.get(hash) else { continue };
@@ -161,8 +161,8 @@ impl<V: Clone> Window<V> {
         }
     }
 
-    /// Makes a place of the branch the root, forgets what no longer has a place behind it, and then what is too
-    /// much beside the branch. Returns what is dropped, and costs that.
+    /// Makes a place of the branch the root, drops what does not descend from it, and then excess blocks beside the
+    /// branch. Returns the dropped blocks; its cost grows with their number.
     pub(super) fn settle(&mut self, root: BranchPosition) -> Vec<Dropped<V>> {
         let mut dropped = Vec::new();
         if root.next > self.seen.root.next && self.seen.is_on_branch(root) {
@@ -179,7 +179,7 @@ impl<V: Clone> Window<V> {
             self.forget(&hash, dropped);
         }
         self.seen.root = root;
-        // The root's rivals go, and what grew on them.
+        // Blocks beside the root are dropped with their descendants.
         self.drop_orphans(root.next, dropped);
         while let Some((&lowest, _)) = self.seen.branch.first()
             && lowest < root.next
@@ -188,8 +188,8 @@ impl<V: Clone> Window<V> {
         }
     }
 
-    /// Of what is beside the branch, what left it lowest goes first, and there what was seen first: where nodes
-    /// change their mind without end and the tip does not rise, nothing else would ever go.
+    /// Of the blocks beside the branch, the lowest are dropped first, and of those the first seen. Without this limit,
+    /// endless reorgs under a tip that does not rise would keep blocks for ever.
     fn drop_rivals(&mut self, dropped: &mut Vec<Dropped<V>>) {
         while self.seen.nodes.size().saturating_sub(self.seen.branch.size()) > RIVALS {
             let is_rival = |hash: &Hash| {
@@ -205,7 +205,8 @@ impl<V: Clone> Window<V> {
         }
     }
 
-    /// Drops what has lost its parent, from where places may have: a height without a loss has none above it.
+    /// Drops blocks whose parent was dropped, from height `from` upwards. It stops at the first height without one:
+    /// there are none above it.
     fn drop_orphans(&mut self, from: Height, dropped: &mut Vec<Dropped<V>>) {
         let mut next = Some(from);
         while let Some(height) = next
@@ -228,8 +229,8 @@ impl<V: Clone> Window<V> {
         }
     }
 
-    /// Drops every place that is neither the root nor on the branch nor `wanted`, and what is behind it, and
-    /// returns them.
+    /// Drops every place that is neither the root nor on the branch nor `wanted`, with its descendants, and returns
+    /// them.
     pub(super) fn drop_unless(
         &mut self,
         wanted: impl Fn(&WindowBlock<V>) -> bool,

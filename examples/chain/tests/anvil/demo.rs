@@ -30,10 +30,10 @@ async fn the_demo_shows_head_fork_wallets_and_events_and_sums_up() {
         " 5 (",
         "wallets before:",
         "3 blocks deep, and makes one more",
-        "reorg: 3 blocks left, 4 joined above 2 (",
-        "is out again: block ",
+        "reorg: 3 blocks disconnected, 4 connected above 2 (",
+        "is reorged out: block ",
         "wallets after:",
-        "the head is at 6; 10 of 10 balances went back with the reorg and are what n2 says; value was conserved in",
+        "the head is at 6; 10 of 10 balances changed with the reorg and match n2; value was conserved in",
         "stop was requested",
     ];
     assert!(story.map(at).is_sorted(), "{shown}");

@@ -39,7 +39,7 @@ async fn receipts_belong_to_the_transactions_of_their_block() {
         (json!([one, receipt(&c, &here, "0x1")]), Some("the receipt at the place of transaction bbbb")),
         (json!([one, receipt(&b, &c, "0x1")]), Some("is of block cccc")),
         (json!([one, receipt(&b, &here, "0x2")]), Some("at place 1 is of place 2")),
-        (Value::Null, Some("it has the block, and not its receipts")),
+        (Value::Null, Some("it has the block, but not its receipts")),
     ] {
         let block = block.clone();
         let node = FakeNode::answering(move |method, _| {

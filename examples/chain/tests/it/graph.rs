@@ -28,7 +28,7 @@ fn a_contradicting_header_is_refused_and_changes_nothing() {
         (Header { parent: hash("x"), ..a2 }, "its parent 78000000 is not known"),
         (Header { height: 7, ..a2 }, "claims height 7; above its parent there is only 3"),
         (Header { work: u128::MAX, ..a2 }, "heavier than can be counted"),
-        (Header { work: 2, ..tree.header("a1") }, "61310000 is at 2 and is now told with another"),
+        (Header { work: 2, ..tree.header("a1") }, "61310000 is at 2 and is now reported with another"),
         (Header { hash: hash("x"), ..tree.header("g") }, "is not above the root at 1"),
         (tree.header("r"), "is not above the root at 1"),
     ];

@@ -117,7 +117,7 @@ async fn a_bad_node_harms_only_itself() {
         (
             "claims a wrong height",
             |tree, node| lie(node, Header { height: 9, ..tree.header("a2") }),
-            "block 61320000 is at 2 and is now told with another",
+            "block 61320000 is at 2 and is now reported with another",
             is_untrue,
         ),
         (
@@ -129,7 +129,7 @@ async fn a_bad_node_harms_only_itself() {
         (
             "contradicts the others",
             |tree, node| lie(node, Header { work: 7, ..tree.header("a1") }),
-            "is now told with another parent, height, work or time",
+            "is now reported with another parent, height, work or time",
             is_untrue,
         ),
         ("names a parent it does not have", |_, node| lie(node, orphan()), "it has a child of", is_pending),

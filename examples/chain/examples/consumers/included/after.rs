@@ -1,4 +1,4 @@
-//! "Wait until a transaction is included so deep", asked of the projection.
+//! "Wait until a transaction is included this deep", with the projection.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use watchkeeper_chain::{ChainConfig, ChainObserver, ChainSource, Hash, Header};
 pub(crate) type Watched<C> =
     ObservationRuntime<Projected<ChainObserver<C>, Inclusions<<C as ChainClient>::Transaction>>>;
 
-/// Starts to watch a node, and says who follows transactions.
+/// Starts to observe a node; returns also the follower of transactions.
 pub(crate) async fn watch<C: ChainClient>(
     node: C,
     interval: Duration,

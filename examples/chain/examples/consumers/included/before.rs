@@ -1,4 +1,4 @@
-//! "Wait until a transaction is included so deep", asked over RPC.
+//! "Wait until a transaction is included this deep", over RPC.
 
 use std::time::Duration;
 
@@ -8,11 +8,12 @@ use watchkeeper_chain::{Hash, Header};
 
 /// A node that finds the block of a transaction.
 pub(crate) trait Receipts: ChainClient {
-    /// The block of the node's own branch that includes it.
+    /// The block of the node's branch that includes it.
     async fn receipt(&self, transaction: Hash) -> Result<Option<Header>, ChainError>;
 }
 
-/// The block that includes the transaction, and how deep; an error that lasts as long as the wait is its end.
+/// The block that includes the transaction, and how deep; an error is returned if it still occurs when the time is
+/// over.
 pub(crate) async fn included<C: Receipts>(
     node: &C,
     transaction: Hash,

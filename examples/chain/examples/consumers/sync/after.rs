@@ -1,4 +1,4 @@
-//! "Is our node in sync with the public chain?", asked of the observer.
+//! "Is our node in sync with the public chain?", with the observer.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use watchkeeper::{ObservedSource, StaticSourceProvider};
 use watchkeeper_chain::adapter::ChainClient;
 use watchkeeper_chain::{ChainConfig, ChainObserver, ChainSource, Height};
 
-/// Starts to watch our node and the public ones.
+/// Starts to observe our node and the public ones.
 pub(crate) async fn watch<C: ChainClient>(
     ours: C,
     public: Vec<C>,
@@ -24,7 +24,7 @@ pub(crate) async fn watch<C: ChainClient>(
     ObservationRuntime::start(StaticSourceProvider::new(nodes), observer, timing).await
 }
 
-/// How many blocks of the public chain's best branch our node lacks; `None` if it cannot be said.
+/// How many blocks of the public chain's best branch our node lacks; `None` if unknown.
 pub(crate) fn behind<C: ChainClient>(watched: &ObservationRuntime<ChainObserver<C>>) -> Option<Height> {
     watched.handle().latest_snapshot()?.value.behind_target("ours")
 }

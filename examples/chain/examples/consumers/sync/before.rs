@@ -1,4 +1,4 @@
-//! "Is our node in sync with the public chain?", asked over RPC.
+//! "Is our node in sync with the public chain?", over RPC.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use watchkeeper_chain::{Header, Height};
 const QUORUM: usize = 3;
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// How many blocks of the public chain's best branch `ours` lacks; `None` if it cannot be said.
+/// How many blocks of the public chain's best branch `ours` lacks; `None` if unknown.
 pub(crate) async fn behind<C: ChainClient>(ours: &C, public: &[C]) -> Option<Height> {
     let mut branches = Vec::new();
     for peer in public {
@@ -42,7 +42,7 @@ async fn majority<C: ChainClient>(mut branches: Vec<(&C, Header)>) -> Option<(&C
     }
 }
 
-/// The last block of both branches, walked down side by side.
+/// The last block of both branches, found by walking both down.
 async fn ancestor<C: ChainClient>(
     (ours, mut head): (&C, Header),
     (peer, mut target): (&C, Header),

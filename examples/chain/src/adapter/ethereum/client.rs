@@ -1,4 +1,4 @@
-//! Asking an Ethereum node.
+//! The client of an Ethereum node.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,20 +25,20 @@ const RECEIPTS: &str = "eth_getBlockReceipts";
 const CHAIN_ID: &str = "eth_chainId";
 const BALANCE: &str = "eth_getBalance";
 
-/// What JSON-RPC calls parameters that a node does not understand.
+/// The code of JSON-RPC for parameters that a node does not understand.
 const INVALID_PARAMETERS: i64 = -32602;
-/// What Ethereum's JSON-RPC calls a block that is not there.
+/// The code of Ethereum's JSON-RPC for an unknown block.
 const UNKNOWN_BLOCK: i64 = -39001;
 
 /// An Ethereum node, asked by JSON-RPC over HTTP.
 ///
-/// An answer must come within 5 s ([`with_timeout`](Self::with_timeout)) and must be about what was asked.
-/// The hash of every header is recomputed, so that a node cannot give a block another parent, height or time
-/// ([`trusting_hashes`](Self::trusting_hashes)). A block and its receipts come in one batch, which costs
-/// one round trip.
+/// An answer must come within 5 s ([`with_timeout`](Self::with_timeout)) and must match the question. The hash of every
+/// header is recomputed, so that a node cannot return a block with another parent, height or time
+/// ([`trusting_hashes`](Self::trusting_hashes)). A block and its receipts come in one batch, which costs one round
+/// trip.
 ///
-/// A node that limits the rate of requests and says for how long is left alone so long, for a minute at most:
-/// questions fail meanwhile without being sent. Clones share this, and their connections.
+/// If a node limits the rate of requests and returns for how long, no request is sent for that time, at most a minute:
+/// questions fail meanwhile. Clones share this, and their connections.
 #[derive(Clone, Debug)]
 pub struct EthereumClient {
     rpc: RpcClient,
@@ -66,33 +66,33 @@ impl EthereumClient {
         })
     }
 
-    /// Waits so long for an answer.
+    /// Waits this long for an answer.
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
 
-    /// Believes the hashes that the node gives: for chains whose headers have fields that Ethereum's have not.
+    /// Believes the hashes that the node returns: for chains whose headers have fields that Ethereum's do not have.
     #[must_use]
     pub fn trusting_hashes(self) -> Self {
         Self { recomputes_hashes: false, ..self }
     }
 
-    /// Where the node is.
+    /// The address of the node.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    /// What an account owns right behind a block, in wei.
+    /// What an account owns right after a block, in wei.
     ///
-    /// The block is asked for by its hash (EIP-1898), so that the answer is of its branch. A node that does not
-    /// understand this is asked by height, and must have the block there.
+    /// The block is named by its hash (EIP-1898), so that the answer is for its branch. A node that does not understand
+    /// this is asked by height, and must have the block there.
     ///
     /// # Errors
     ///
-    /// [`ChainError::Pruned`] if the node has thrown away the state of that block, which most do after some
-    /// hundred blocks; [`ChainError::Refused`] if it does not have the block; others as for any question.
+    /// [`ChainError::Pruned`] if the node has dropped the state of that block, which most do after some hundred blocks;
+    /// [`ChainError::Refused`] if it does not have the block; others as for any question.
     pub async fn balance(&self, account: Address, block: &Header) -> Result<U256, ChainError> {
         let by_hash = json!({ "blockHash": B256::from(block.hash.0) });
         let answer = self.in_time(self.rpc.request(BALANCE, (account, by_hash))).await?;
@@ -126,7 +126,7 @@ impl EthereumClient {
         answer.ok_or_else(|| self.pruned(BALANCE, "it answers with nothing"))
     }
 
-    /// Asks anything.
+    /// Calls any method.
     pub(super) async fn ask<P: RpcSend, R: RpcRecv>(
         &self,
         method: &'static str,
@@ -136,7 +136,7 @@ impl EthereumClient {
         answer.map_err(|error| self.failure(method, error))
     }
 
-    /// Asks for a block's header; `tag` is what JSON-RPC calls what is `asked`.
+    /// Asks for a block's header; `tag` is `asked` in the form of JSON-RPC.
     async fn header_of<P: RpcSend>(
         &self,
         method: &'static str,
@@ -167,13 +167,13 @@ impl EthereumClient {
         (second_method, second): (&'static str, Waiter<B>),
     ) -> Result<(A, B), ChainError> {
         self.in_time(batch.send()).await?.map_err(|error| self.failure(first_method, error))?;
-        // Both are here since the batch is.
+        // Both have arrived with the batch.
         let first = first.await.map_err(|error| self.failure(first_method, error))?;
         let second = second.await.map_err(|error| self.failure(second_method, error))?;
         Ok((first, second))
     }
 
-    /// Sends a request, unless the node asked to be left alone, and waits for the answer.
+    /// Sends a request, unless the node asked for none, and waits for the answer.
     async fn in_time<R>(&self, request: impl IntoFuture<Output = R>) -> Result<R, ChainError> {
         if let Some(left) = self.pace.left() {
             return Err(self.rate_limited(Some(left)));
@@ -192,8 +192,8 @@ impl EthereumClient {
         match error {
             RpcError::ErrorResp(error) if is_rate_limit(&error) => self.rate_limited(None),
             RpcError::ErrorResp(error) => {
-                let said = format!("{} (code {})", error.message, error.code);
-                if is_pruned(&error) { self.pruned(method, &said) } else { self.refused(method, &said) }
+                let reason = format!("{} (code {})", error.message, error.code);
+                if is_pruned(&error) { self.pruned(method, &reason) } else { self.refused(method, &reason) }
             }
             RpcError::DeserError { err, .. } => malformed(&err.to_string()),
             RpcError::Transport(TransportErrorKind::Custom(error)) => match error.downcast::<HttpError>() {
@@ -203,8 +203,8 @@ impl EthereumClient {
                         reason: self.endpoint.clear(&reason),
                     },
                     HttpError::RateLimited(retry_after) => {
-                        if let Some(wish) = retry_after {
-                            self.pace.pause(wish);
+                        if let Some(pause) = retry_after {
+                            self.pace.pause(pause);
                         }
                         self.rate_limited(retry_after)
                     }
@@ -283,7 +283,7 @@ impl ChainClient for EthereumClient {
             self.both(batch, (BY_HASH, block), (RECEIPTS, receipts)).await?;
         let Some(block) = block else { return Ok(None) };
         let Some(receipts) = receipts else {
-            return Err(self.refused(RECEIPTS, "it has the block, and not its receipts"));
+            return Err(self.refused(RECEIPTS, "it has the block, but not its receipts"));
         };
         wire::block(&block, &receipts, RequestId::Hash(hash), self.recomputes_hashes)
             .map(Some)
@@ -291,19 +291,19 @@ impl ChainClient for EthereumClient {
     }
 }
 
-/// The codes that providers limit rates by.
+/// The codes and texts of providers for a limited rate.
 fn is_rate_limit<E>(error: &ErrorPayload<E>) -> bool {
     matches!(error.code, 429 | -32005) || error.message.to_ascii_lowercase().contains("rate limit")
 }
 
-/// How some nodes say that there is no such block, above all that none is final yet, where others answer with null.
+/// The answer of some nodes for a missing block, above all if none is final yet; others answer with null.
 fn is_unknown_block<E>(error: &ErrorPayload<E>) -> bool {
     error.code == UNKNOWN_BLOCK || error.message.to_ascii_lowercase().contains("block not found")
 }
 
-/// What nodes and providers say where a state or a block was thrown away; there is no code for it.
+/// The texts of nodes and providers for a state or a block that was dropped; there is no code for it.
 fn is_pruned<E>(error: &ErrorPayload<E>) -> bool {
-    const SAID: [&str; 7] = [
+    const TEXTS: [&str; 7] = [
         "missing trie node",
         "historical state",
         "state unavailable",
@@ -313,5 +313,5 @@ fn is_pruned<E>(error: &ErrorPayload<E>) -> bool {
         "archive",
     ];
     let message = error.message.to_ascii_lowercase();
-    SAID.iter().any(|said| message.contains(said))
+    TEXTS.iter().any(|text| message.contains(text))
 }

@@ -1,4 +1,4 @@
-//! Where a node listens.
+//! The address of a node.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -11,11 +11,10 @@ use crate::error_text::debug_as_text;
 
 /// The address of a node, parsed from a URL such as `https://user:password@node.example/v3/key`.
 ///
-/// It is shown as scheme, host and port, and `/…` where there is more. Everything else in it may be a secret, so
-/// neither `Display` nor `Debug` shows it, and the texts of errors are cleared of it. Some providers have the key in
-/// the name of the host: a part of that which looks like one (8 digits and letters mixed, or 20 letters) is shown as
-/// `…`, but for the last two, which are registered for all to see. Two addresses may look alike: tell them apart by
-/// the names of their nodes.
+/// It is shown as scheme, host and port, and `/…` if there is more. Everything else in it may be a secret: neither
+/// `Display` nor `Debug` shows it, and it is removed from the texts of errors. Some providers put the key into the host
+/// name: a label that looks like a key (8 digits and letters mixed, or 20 letters) is shown as `…`, except the last two
+/// labels, which are registered in public. Two addresses may look alike: distinguish them by the names of their nodes.
 ///
 /// # Examples
 ///
@@ -35,7 +34,7 @@ pub struct Endpoint {
     shown: String,
 }
 
-/// A text is no address of a node. The text itself is not shown: it may hold a secret.
+/// A text is no address of a node. The text is not shown: it may contain a secret.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EndpointError {
@@ -51,7 +50,7 @@ pub enum EndpointError {
     /// It is for another protocol.
     #[error("an address of {expected} is needed here, not of {found}")]
     WrongScheme {
-        /// The schemes that would do.
+        /// The schemes that are accepted.
         expected: &'static str,
         /// The one that was given.
         found: String,
@@ -67,7 +66,7 @@ pub enum EndpointError {
 debug_as_text!(EndpointError);
 
 impl Endpoint {
-    /// Fails where the protocol is none of `schemes`; `expected` is how a person calls them.
+    /// Fails if the protocol is none of `schemes`; `expected` names them for people.
     pub(super) fn require(&self, schemes: [&str; 2], expected: &'static str) -> Result<(), EndpointError> {
         let found = self.url.scheme();
         if schemes.contains(&found) {
@@ -77,18 +76,17 @@ impl Endpoint {
         }
     }
 
-    /// The whole address but for user and password.
+    /// The whole address without user and password.
     pub(super) fn secret_url(&self) -> &str {
         self.url.as_str()
     }
 
-    /// The header that user and password are sent by.
+    /// The header with user and password.
     pub(super) fn secret_authorization(&self) -> Option<&str> {
         self.authorization.as_deref()
     }
 
-    /// `text` for people: without the secrets of this address, in one line of a length that can be read, and without
-    /// what a terminal would obey.
+    /// `text` for people: without the secrets of this address, in one line, truncated and escaped.
     pub(super) fn clear(&self, text: &str) -> String {
         const MAX_BYTES: usize = 300;
         let mut text = text.to_owned();
@@ -103,7 +101,7 @@ impl Endpoint {
                     break;
                 }
                 '"' | '\'' | '\\' => shown.push(char),
-                // As it is, or by its number: also what turns the direction of writing.
+                // Escapes control characters, and those that change the direction of writing.
                 char => shown.extend(char.escape_debug()),
             }
         }
@@ -157,29 +155,30 @@ fn has_digit(word: &str) -> bool {
     word.contains(|digit: char| digit.is_ascii_digit())
 }
 
-/// Whether a part of an address may be a secret. To cut out what is shorter would only make a text unreadable.
+/// Whether a part of an address may be a secret. Removing shorter parts would make a text unreadable.
 fn may_be_secret(part: &str) -> bool {
     part.len() >= 8 || part.len() >= 4 && has_digit(part)
 }
 
-/// The parts of an address that may be secret, as they are written there and as they are meant; the longest first:
-/// one may be within another.
+/// The parts of an address that may be secret, as they are written and decoded; the longest first, as one may contain
+/// another.
 fn secrets(url: &Url, authorization: Option<&str>) -> Vec<String> {
     let query = url.query().unwrap_or_default();
-    // A key may stand there without a name.
+    // A key may have no name in a query.
     let values = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
     let header = authorization.and_then(|header| header.split(' ').next_back());
     let written = (url.path_segments().into_iter().flatten())
         .chain(values)
         .chain([url.username(), query])
         .chain(header);
-    let meant = written.clone().map(decoded).chain(url.query_pairs().map(|(_, value)| value.into_owned()));
-    let parts = written.map(str::to_owned).chain(meant).filter(|part| may_be_secret(part));
+    let decoded_parts =
+        written.clone().map(decoded).chain(url.query_pairs().map(|(_, value)| value.into_owned()));
+    let parts = written.map(str::to_owned).chain(decoded_parts).filter(|part| may_be_secret(part));
     let password = url.password().into_iter().flat_map(|password| [password.to_owned(), decoded(password)]);
     let keys = keys_in_host(url);
     let host = url.host_str().filter(|_| !keys.is_empty());
     let host = keys.into_iter().chain(host).map(str::to_owned);
-    // Together they are no word of any text.
+    // These appear in no text by chance.
     let whole = [url.path().to_owned(), format!("?{query}")].into_iter().filter(|part| part.len() > 1);
     let mut secrets: Vec<String> = parts.chain(password).chain(host).chain(whole).collect();
     secrets.retain(|secret| !secret.is_empty());
@@ -187,9 +186,9 @@ fn secrets(url: &Url, authorization: Option<&str>) -> Vec<String> {
     secrets
 }
 
-/// What percent signs stand for.
+/// A part with its percent-encoding decoded.
 fn decoded(part: &str) -> String {
-    // These mean something in forms only.
+    // These are special in forms only.
     let part = part.replace('+', "%2B").replace('=', "%3D").replace('&', "%26");
     form_urlencoded::parse(part.as_bytes()).map(|(name, _)| name).collect()
 }
@@ -237,7 +236,7 @@ mod tests {
                 "https://….sub.quik.example:443/…",
             ),
             ("https://abcdefghijabcdefghij.sub.quik.example", "https://….sub.quik.example:443"),
-            // The name that is registered is no secret.
+            // The registered name is no secret.
             ("https://0123456789abcdef.example", "https://0123456789abcdef.example:443"),
         ] {
             let endpoint: Endpoint = address.parse().unwrap();
@@ -247,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_cut_out_of_what_a_node_says() {
+    fn secrets_are_removed_from_what_a_node_says() {
         let endpoint: Endpoint =
             "https://username1:pw@node.example/v3/0123456789abcdef?token=tokentoken".parse().unwrap();
         assert_eq!(endpoint.secret_url(), "https://node.example/v3/0123456789abcdef?token=tokentoken");
@@ -259,16 +258,16 @@ mod tests {
     }
 
     #[test]
-    fn what_a_terminal_would_obey_is_cut_out_of_what_a_node_says() {
+    fn control_characters_of_a_node_are_escaped() {
         let endpoint: Endpoint = "https://node.example/v3/0123456789abcdef".parse().unwrap();
         let said = "it's \"\\\" é \u{1b}[2J\u{9b}31m\r\n\t\u{7}\u{202e}0123456789abcdef";
         let cleared = endpoint.clear(said);
         assert_eq!(cleared, r#"it's "\" é \u{1b}[2J\u{9b}31m\r\n\t\u{7}\u{202e}***"#);
     }
 
-    /// An address, and what may not be seen of it.
+    /// An address, and its parts that must not be shown.
     #[test]
-    fn secrets_are_cut_out_wherever_they_stand() {
+    fn secrets_are_removed_from_every_part_of_a_text() {
         for (address, secrets) in [
             ("https://node.example/v3/k3y5", &["k3y5"][..]),
             ("https://node.example/xyz", &["/xyz"]),
@@ -292,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused_and_not_shown() {
+    fn a_text_that_is_no_address_is_refused_and_not_shown() {
         for wrong in ["", "password", "http://", "http://h:password", "data:password", "unix:/run/password"] {
             let error = wrong.parse::<Endpoint>().unwrap_err().to_string();
             assert!(!error.contains("password") && error.contains("give one such as http://"), "{error}");

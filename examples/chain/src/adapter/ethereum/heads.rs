@@ -1,4 +1,4 @@
-//! News of heads over WebSocket.
+//! New heads over WebSocket.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,21 +26,20 @@ const SUBSCRIBE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"eth_subscribe","par
 
 /// How long a node may take to connect and to subscribe.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A connection that is silent for so long is asked for a sign of life, and given up after as long again.
+/// A connection that is silent for this time is pinged, and closed after the same time again.
 const QUIET: Duration = Duration::from_secs(15);
 /// The time before the first attempt to connect again; it doubles with each that fails.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// What a node says of a head has some kilobytes.
+/// A head has some kilobytes.
 const LARGEST_MESSAGE: usize = 1 << 20;
 
 /// Wakes an observation when a node announces a new head, until this value is dropped.
 ///
-/// Give the same [`Notify`] to [`ObservationConfig::wake`](watchkeeper::ObservationConfig::wake). What the
-/// node announces is not even read: it only makes the next poll come sooner, and the poll is the truth. So
-/// nothing is lost when the connection is: it is made again, 100 ms after it broke, then 200 ms, up to 10 s, and
-/// each time that it stands again wakes too, for the heads that were missed. A connection without any word
-/// for 30 s counts as broken.
+/// Give the same [`Notify`] to [`ObservationConfig::wake`](watchkeeper::ObservationConfig::wake). An announced head is
+/// not read: it only starts the next poll sooner, and only the poll counts. So a lost connection loses nothing. It is
+/// made again after 100 ms, then 200 ms, up to 10 s; each new connection wakes too, for the heads that were missed. A
+/// connection that is silent for 30 s counts as lost.
 #[derive(Debug)]
 pub struct NewHeads {
     task: JoinHandle<()>,
@@ -77,14 +76,14 @@ struct HeadFollower {
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// What is looked at in a message of the node.
+/// The fields of a node's message that are used.
 #[derive(Deserialize)]
-struct Said {
+struct NodeMessage {
     method: Option<String>,
     error: Option<serde_json::Value>,
 }
 
-/// Why a connection is no more.
+/// Why a connection was lost.
 struct Lost(String);
 
 impl HeadFollower {
@@ -100,7 +99,7 @@ impl HeadFollower {
                 Err(lost) => lost,
             };
             let reason = self.endpoint.clear(&reason);
-            debug!(endpoint = %self.endpoint, reason, again_in = ?pause, "no news of heads");
+            debug!(endpoint = %self.endpoint, reason, again_in = ?pause, "no connection for new heads");
             sleep(pause).await;
             pause = LONGEST_PAUSE.min(pause * 2);
         }
@@ -122,9 +121,8 @@ impl HeadFollower {
                 .map_err(lost)?;
             socket.send(Message::text(SUBSCRIBE)).await.map_err(lost)?;
             loop {
-                let said = said(socket.next().await)?;
-                match said {
-                    Some(Said { error: Some(error), .. }) => return Err(lost(error)),
+                match read(socket.next().await)? {
+                    Some(NodeMessage { error: Some(error), .. }) => return Err(lost(error)),
                     // The answer, or a head that came before it.
                     Some(_) => return Ok(socket),
                     None => {}
@@ -136,15 +134,15 @@ impl HeadFollower {
     }
 }
 
-/// Wakes with each head, until the connection is no more.
+/// Wakes with each head, until the connection is lost.
 async fn listen<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<S>, wake: &Notify) -> Lost {
     let mut asked = false;
     loop {
         match timeout(QUIET, socket.next()).await {
-            Ok(message) => match said(message) {
-                Ok(said) => {
+            Ok(message) => match read(message) {
+                Ok(message) => {
                     asked = false;
-                    if said.is_some_and(|said| said.method.as_deref() == Some("eth_subscription")) {
+                    if message.is_some_and(|message| message.method.as_deref() == Some("eth_subscription")) {
                         wake.notify_one();
                     }
                 }
@@ -156,17 +154,17 @@ async fn listen<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<S
                 match timeout(QUIET, socket.send(Message::Ping(Bytes::new()))).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => return lost(error),
-                    Err(_) => return lost("it takes no word"),
+                    Err(_) => return lost("it accepts no data"),
                 }
             }
         }
     }
 }
 
-/// What a message says; `None` for one that is about the connection.
-fn said(
+/// The content of a message; `None` for a control message of the connection.
+fn read(
     message: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>,
-) -> Result<Option<Said>, Lost> {
+) -> Result<Option<NodeMessage>, Lost> {
     match message {
         Some(Ok(Message::Text(text))) => serde_json::from_str(&text).map(Some).map_err(lost),
         Some(Ok(Message::Close(_))) | None => Err(lost("it closed the connection")),
@@ -194,7 +192,7 @@ mod tests {
     const REFUSAL: &str = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"no subscriptions"}}"#;
     const HEAD: &str = r#"{"jsonrpc":"2.0","method":"eth_subscription","params":{"subscription":"0x1"}}"#;
 
-    /// A server that speaks WebSocket and is no node, and who follows it.
+    /// A WebSocket server that is no node, and its follower.
     struct Fake {
         listener: TcpListener,
         wake: Arc<Notify>,
@@ -210,7 +208,7 @@ mod tests {
             Self { listener, wake, _heads: heads }
         }
 
-        /// Takes a connection and reads its subscription.
+        /// Accepts a connection and reads its subscription.
         async fn asked(&self) -> WebSocketStream<TcpStream> {
             let (stream, _) = timeout(LONG, self.listener.accept()).await.unwrap().unwrap();
             let mut socket = accept_async(stream).await.unwrap();
@@ -218,7 +216,7 @@ mod tests {
             socket
         }
 
-        /// Takes a connection and grants its subscription.
+        /// Accepts a connection and grants its subscription.
         async fn subscribed(&self) -> WebSocketStream<TcpStream> {
             let mut socket = self.asked().await;
             socket.send(Message::text(ANSWER)).await.unwrap();
@@ -246,14 +244,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_read_ends_the_connection_and_the_next_one_wakes() {
+    async fn an_unreadable_message_ends_the_connection_and_the_next_one_wakes() {
         let fake = Fake::followed().await;
         let mut socket = fake.subscribed().await;
         socket.send(Message::text("{")).await.unwrap();
         fake.subscribed().await;
     }
 
-    /// Both ends of a connection in memory that takes so many bytes before they are read: the node's, and ours.
+    /// Both ends of a connection in memory with a buffer of `room` bytes: the node's, and ours.
     async fn connection(room: usize) -> (WebSocketStream<DuplexStream>, WebSocketStream<DuplexStream>) {
         let (node, ours) = duplex(room);
         let node = WebSocketStream::from_raw_socket(node, Role::Server, None).await;
@@ -280,8 +278,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_silent_connection_that_answers_no_ping_is_given_up() {
-        for (room, says) in [(1024, "it was silent for too long"), (1, "it takes no word")] {
+    async fn a_silent_connection_that_answers_no_ping_is_closed() {
+        for (room, says) in [(1024, "it was silent for too long"), (1, "it accepts no data")] {
             let (_node, ours) = connection(room).await;
             let began = Instant::now();
             let Lost(reason) = listen(ours, &Notify::new()).await;

@@ -24,14 +24,14 @@ use crate::error_text::debug_as_text;
 /// The largest answer that is read. A full block with its receipts has some megabytes.
 const LARGEST_ANSWER: usize = 64 << 20;
 
-/// Asks one node, over connections that are kept.
+/// Asks one node, over connections that are reused.
 #[derive(Clone, Debug)]
 pub(super) struct HttpTransport {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     endpoint: Arc<Endpoint>,
 }
 
-/// Why there is no JSON-RPC answer. The texts may hold secrets of the address.
+/// Why there is no JSON-RPC answer. The texts may contain secrets of the address.
 #[derive(thiserror::Error)]
 pub(super) enum HttpError {
     #[error("{0}")]
@@ -51,7 +51,7 @@ impl HttpTransport {
         endpoint.require(["http", "https"], "http or https")?;
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
-        // Or it would refuse addresses of https, which are for the connector around it.
+        // By default it refuses https, which the outer connector needs.
         tcp.enforce_http(false);
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls::config()?)
@@ -76,7 +76,7 @@ impl HttpTransport {
             return Err(HttpError::Unreachable(format!("HTTP status {}", head.status)));
         }
         let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(|error| broken_off(&*error))?;
-        // Nodes answer some questions with an error of JSON-RPC and one of HTTP: the first says more.
+        // Nodes answer some questions with an error of JSON-RPC and one of HTTP: the first has more details.
         serde_json::from_slice(&body.to_bytes()).map_err(|error| {
             if head.status.is_success() {
                 HttpError::Malformed(error.to_string())
@@ -100,7 +100,7 @@ impl Service<RequestPacket> for HttpTransport {
         let transport = self.clone();
         Box::pin(async move {
             match transport.ask(&packet).await.map_err(TransportErrorKind::custom)? {
-                // A whole batch refused: alloy would only say that the answers are missing.
+                // The whole batch was refused: alloy would only report missing answers.
                 ResponsePacket::Single(answer) if matches!(packet, RequestPacket::Batch(_)) => {
                     match answer.payload {
                         ResponsePayload::Failure(error) => Err(RpcError::ErrorResp(error)),
@@ -115,7 +115,7 @@ impl Service<RequestPacket> for HttpTransport {
     }
 }
 
-/// Whether it says nothing of the question, but that there is no node to answer it right now.
+/// Whether a status means that there is no node to answer right now.
 fn is_passing(status: StatusCode) -> bool {
     matches!(
         status,
@@ -127,7 +127,7 @@ fn is_passing(status: StatusCode) -> bool {
     )
 }
 
-/// Only what was refused with seconds is understood; a date is not worth a parser.
+/// Only seconds are understood: a date is not worth a parser.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
@@ -145,7 +145,7 @@ fn broken_off(error: &(dyn Error + Send + Sync + 'static)) -> HttpError {
     }
 }
 
-/// An error with its causes, which hyper leaves out of its own text. Whole: secrets are taken out of it next.
+/// An error with its causes, which hyper's text leaves out. Not truncated: secrets are removed from it first.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     // An error may be its own cause.

@@ -1,8 +1,8 @@
 //! Ethereum, and chains that speak its JSON-RPC.
 //!
-//! [`EthereumClient`] asks a node over HTTP, and what it says is checked. [`NewHeads`] listens to a node over
-//! WebSocket, only to have the next poll come sooner. [`EthereumTransaction`] tells what accounts gain and
-//! lose, fees included, so that balances follow from blocks. [`anvil`] starts real nodes on this machine.
+//! [`EthereumClient`] asks a node over HTTP and checks its answers. [`NewHeads`] listens to a node over WebSocket, only
+//! to start the next poll sooner. [`EthereumTransaction`] has what accounts gain and lose, fees included, so that
+//! balances follow from blocks. [`anvil`] starts real nodes on this machine.
 //!
 //! # Examples
 //!
@@ -27,9 +27,9 @@
 //! let observer = ChainObserver::new(ChainConfig::every(interval));
 //! let config = ObservationConfig { interval, wake: Some(wake), ..Default::default() };
 //! let runtime = ObservationRuntime::start(sources, observer, config).await?;
-//! let mut told = runtime.handle().subscribe();
+//! let mut batches = runtime.handle().subscribe();
 //! loop {
-//!     println!("{:?}", told.recv().await?.events);
+//!     println!("{:?}", batches.recv().await?.events);
 //! }
 //! # }
 //! ```

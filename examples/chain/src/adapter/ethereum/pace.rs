@@ -1,11 +1,11 @@
-//! Leaving a node alone that asked for it.
+//! Sending no requests to a node while it asks for none.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What a node may ask for at most: an absurd wish must not silence it for good.
+/// The longest pause that a node may ask for: an absurd value must not stop the requests for good.
 const MAX_DURATION: Duration = Duration::from_mins(1);
 
 /// When a node may be asked again; clones share it.
@@ -19,9 +19,9 @@ impl Pace {
         again?.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
     }
 
-    /// It wants to be left alone for so long.
-    pub(super) fn pause(&self, wish: Duration) {
-        let again = Instant::now() + wish.min(MAX_DURATION);
+    /// The node asks for no requests during this time.
+    pub(super) fn pause(&self, pause: Duration) {
+        let again = Instant::now() + pause.min(MAX_DURATION);
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *known = known.max(Some(again));
     }
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_node_is_left_alone_for_as_long_as_it_asked_for() {
+    async fn a_node_gets_no_requests_for_as_long_as_it_asked_for() {
         let second = Duration::from_secs(1);
         let pace = Pace::default();
         assert_eq!(pace.left(), None);

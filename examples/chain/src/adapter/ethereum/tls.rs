@@ -9,7 +9,7 @@ use super::EndpointError;
 
 /// Trusts the authorities that browsers trust.
 ///
-/// The cryptography is named here: rustls panics when it has to choose between two that a build holds.
+/// The crypto provider is explicit: rustls panics if a build contains two and none is chosen.
 pub(super) fn config() -> Result<ClientConfig, EndpointError> {
     let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))

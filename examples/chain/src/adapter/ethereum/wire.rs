@@ -1,4 +1,4 @@
-//! Answers of nodes, as far as they are read, and what is believed of them.
+//! The fields of nodes' answers that are read, and how they are checked.
 
 use alloy::primitives::{Address, B256, U64, U256, b256};
 use alloy::rpc::types;
@@ -10,7 +10,7 @@ use crate::{Block, Hash, Header, Height, Work};
 /// The `transactionsRoot` of a block without transactions.
 const ROOT_OF_NONE: B256 = b256!("56e81f171bcc55a6ff8345e692c0f86e5b48e01b996cadc001622fb5e363b421");
 
-/// What a question was about, and an answer must be about.
+/// What a question asks for, and its answer must match.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum RequestId {
     Any,
@@ -42,7 +42,7 @@ pub(super) struct WireReceipt {
     block_hash: B256,
     transaction_hash: B256,
     transaction_index: U64,
-    /// Not there before the Byzantium fork, when failure showed in nothing but the balance.
+    /// `None` before the Byzantium fork, when only the balance showed a failure.
     status: Option<U64>,
     gas_used: U256,
     effective_gas_price: U256,
@@ -51,7 +51,7 @@ pub(super) struct WireReceipt {
     contract_address: Option<Address>,
 }
 
-/// A header that answers the question; an error says what contradicts what.
+/// A header that matches the question; else the contradiction as text.
 pub(super) fn header(
     header: &types::Header,
     asked: RequestId,
@@ -84,7 +84,7 @@ pub(super) fn header(
     Ok(read)
 }
 
-/// A block with what its receipts say of its transactions.
+/// A block with its transactions and their receipts.
 pub(super) fn block(
     block: &WireBlock,
     receipts: &[WireReceipt],
@@ -96,7 +96,7 @@ pub(super) fn block(
         let (transactions, receipts) = (block.transactions.len(), receipts.len());
         return Err(format!("block {} has {transactions} transactions and {receipts} receipts", header.hash));
     }
-    // The roots of the header are not recomputed; but that a block has no transactions shows in it.
+    // The roots of the header are not recomputed, but the root of no transactions is known.
     let is_empty = block.header.inner.transactions_root == ROOT_OF_NONE;
     if recomputes_hashes && is_empty != block.transactions.is_empty() {
         let says = if is_empty { "none" } else { "some" };

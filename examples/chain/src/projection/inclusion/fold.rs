@@ -1,4 +1,4 @@
-//! The fold of a chain's events into what became of transactions.
+//! The fold of a chain's events into the status of transactions.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use crate::projection::window::{Window, WindowBlock};
 use crate::projection::{BranchPosition, Projection};
 use crate::{Block, ChainEvent, Hash, Header, Transaction};
 
-/// How many blocks below the tip are kept to look for transactions that are followed late.
+/// How many blocks below the tip are kept, to search them for transactions that are followed late.
 const KEEP: u64 = 128;
 
 /// The transactions that are followed, as a [`Projection`]. See the [module](super).
@@ -20,22 +20,22 @@ pub struct Inclusions<T> {
     keep: u64,
     window: Option<Window<Option<Arc<Block<T>>>>>,
     followed: HashTrieMapSync<Hash, Arc<Facts>>,
-    /// Who is ruled out by what.
+    /// The followed transactions that each conflict excludes.
     claims: HashMap<Vec<u8>, Vec<Hash>>,
-    /// What of a kept block concerns followed transactions.
+    /// The followed transactions that each kept block concerns.
     concerned: HashMap<Hash, Vec<Hash>>,
     finalised: Option<Header>,
     requests: Arc<Mutex<FollowRequests>>,
-    /// Of the wishes, as of when they were last looked at.
+    /// The version of the requests that were applied last.
     version: u64,
 }
 
-/// What is known of the branch below where the kept blocks begin anew.
+/// What is known of the branch below the new root of the kept blocks.
 #[derive(Clone, Copy)]
 enum Below {
-    /// It is the one that was looked at: the branch was left above, by what was told.
+    /// It is the branch that was scanned before.
     Shared,
-    /// It may be another one: something was not told.
+    /// It may be another branch: events are missing.
     Unknown,
 }
 
@@ -46,7 +46,7 @@ impl<T: Transaction> Default for Inclusions<T> {
 }
 
 impl<T: Transaction> Inclusions<T> {
-    /// Follows transactions, once its [`follower`](Self::follower) is told some.
+    /// Follows the transactions that its [`follower`](Self::follower) adds.
     ///
     /// 128 blocks below the tip are kept, to search them for transactions that are followed late.
     #[must_use]
@@ -63,20 +63,20 @@ impl<T: Transaction> Inclusions<T> {
         }
     }
 
-    /// Keeps this many blocks below the tip, to search them for transactions that are followed late. Beside the
-    /// branch up to 1,024 blocks are kept above that; those that left it lowest are forgotten first.
+    /// Keeps this many blocks below the tip, to search them for transactions that are followed late. Up to 1,024 blocks
+    /// beside the branch are kept above that; the lowest are dropped first.
     #[must_use]
     pub fn keep(self, blocks: u64) -> Self {
         Self { keep: blocks, ..self }
     }
 
-    /// Where transactions are followed, before and while the chain is observed.
+    /// Adds and removes transactions, before and while the chain is observed.
     #[must_use]
     pub fn follower(&self) -> TransactionFollower {
         TransactionFollower::of(&self.requests)
     }
 
-    /// Takes in blocks on top of each other.
+    /// Adds blocks, each the parent of the next.
     fn extend(&mut self, new: &[Arc<Block<T>>]) {
         for block in new {
             self.add(block);
@@ -92,7 +92,7 @@ impl<T: Transaction> Inclusions<T> {
         if !is_back && !is_kept(&header.parent) {
             self.begin(BranchPosition::before(&header), Below::Unknown);
         }
-        let learned = !is_back && self.look_at(block);
+        let learned = !is_back && self.scan(block);
         if let Some(window) = &mut self.window {
             if !is_back {
                 window.insert(header, Some(Arc::clone(block)));
@@ -104,9 +104,9 @@ impl<T: Transaction> Inclusions<T> {
         }
     }
 
-    /// Notes what a block does to followed transactions. True if it was learned what rules one of them out: an
-    /// older block may do.
-    fn look_at(&mut self, block: &Block<T>) -> bool {
+    /// Records which followed transactions a block includes or excludes. Returns true if conflicts of one were learned:
+    /// an older block may then exclude it.
+    fn scan(&mut self, block: &Block<T>) -> bool {
         let mut learned = false;
         for transaction in &block.transactions {
             let id = transaction.id();
@@ -118,8 +118,8 @@ impl<T: Transaction> Inclusions<T> {
                 continue;
             }
             for conflict in transaction.conflicts() {
-                let ruled_out = self.claims.get(&conflict).cloned().unwrap_or_default();
-                for other in ruled_out.into_iter().filter(|other| *other != id) {
+                let excluded = self.claims.get(&conflict).cloned().unwrap_or_default();
+                for other in excluded.into_iter().filter(|other| *other != id) {
                     self.note(other, id, block.header);
                 }
             }
@@ -127,7 +127,7 @@ impl<T: Transaction> Inclusions<T> {
         learned
     }
 
-    /// Notes that `block` includes `by`, which is the followed transaction itself or rules it out.
+    /// Records that `block` includes `by`, which is the followed transaction or excludes it.
     fn note(&mut self, followed: Hash, by: Hash, block: Header) {
         let Some(facts) = self.followed.get(&followed) else { return };
         if facts.seen.contains(&(by, block)) {
@@ -143,7 +143,7 @@ impl<T: Transaction> Inclusions<T> {
         self.concerned.entry(block.hash).or_default().push(followed);
     }
 
-    /// Learns what rules a followed transaction out, if that was not known.
+    /// Records the conflicts of a followed transaction, if they were unknown.
     fn learn(&mut self, transaction: Hash, conflicts: impl FnOnce() -> Arc<[Vec<u8>]>) -> bool {
         let Some(facts) = self.followed.get(&transaction).filter(|facts| facts.conflicts.is_none()) else {
             return false;
@@ -157,21 +157,22 @@ impl<T: Transaction> Inclusions<T> {
         true
     }
 
-    /// Follows what is wished for now, and nothing else.
-    fn grant(&mut self) {
+    /// Follows exactly the transactions that are requested now.
+    fn apply_requests(&mut self) {
         let requests = Arc::clone(&self.requests);
-        let wishes = requests.lock().unwrap_or_else(PoisonError::into_inner);
-        if wishes.version == self.version {
+        let requested = requests.lock().unwrap_or_else(PoisonError::into_inner);
+        if requested.version == self.version {
             return;
         }
-        self.version = wishes.version;
-        let unwanted = self.followed.keys().filter(|followed| !wishes.transactions.contains_key(*followed));
+        self.version = requested.version;
+        let unwanted =
+            self.followed.keys().filter(|followed| !requested.transactions.contains_key(*followed));
         for transaction in unwanted.copied().collect::<Vec<_>>() {
             self.forget(transaction);
         }
         let since = self.window.as_ref().map_or(0, |window| window.seen.root().next);
         let mut news = false;
-        for (transaction, conflicts) in &wishes.transactions {
+        for (transaction, conflicts) in &requested.transactions {
             if !self.followed.contains_key(transaction) {
                 let facts = Facts { since, ..Facts::default() };
                 self.followed.insert_mut(*transaction, Arc::new(facts));
@@ -181,20 +182,20 @@ impl<T: Transaction> Inclusions<T> {
                 news |= self.learn(*transaction, || Arc::clone(conflicts));
             }
         }
-        drop(wishes);
+        drop(requested);
         if news {
             self.search();
         }
     }
 
-    /// Looks at the kept blocks again, for what has been followed since.
+    /// Scans the kept blocks again, for newly followed transactions.
     fn search(&mut self) {
         let Some(window) = &self.window else { return };
         let blocks: Vec<_> = window.seen.all().filter_map(|node| node.value.clone()).collect();
         let mut learned = true;
         while std::mem::take(&mut learned) {
             for block in &blocks {
-                learned |= self.look_at(block);
+                learned |= self.scan(block);
             }
         }
     }
@@ -217,8 +218,8 @@ impl<T: Transaction> Inclusions<T> {
         self.followed.remove_mut(&transaction);
     }
 
-    /// Starts over behind `root`. What is below it is not looked at again: what was known of it stays known as
-    /// far as the branch below is the one that was looked at.
+    /// Starts again at `root`. Blocks below it are not scanned again: facts from there stay if `below` is the branch
+    /// that was scanned before.
     fn begin(&mut self, root: BranchPosition, below: Below) {
         let before = self.window.replace(Window::new(root, None, None));
         let on_branch = |block: &Header| {
@@ -241,24 +242,24 @@ impl<T: Transaction> Inclusions<T> {
             let facts = Facts { since, conflicts: facts.conflicts.clone(), seen: Vec::new(), settled, last };
             self.followed.insert_mut(transaction, Arc::new(facts));
         }
-        self.grant();
+        self.apply_requests();
     }
 
-    /// Goes back to the ancestor of what left the branch.
+    /// Goes back to the ancestor of the disconnected blocks.
     fn go_back(&mut self, old: &[Header], ancestor: &Header) {
         let to = BranchPosition::behind(ancestor);
         match &mut self.window {
             Some(window) if window.seen.get(&to.hash).is_some() => window.lead_to(to.hash),
             Some(window) => {
                 let tip = window.seen.tip().hash;
-                let is_ours = old.first().is_some_and(|left| left.hash == tip);
-                self.begin(to, if is_ours { Below::Shared } else { Below::Unknown });
+                let is_same = old.first().is_some_and(|highest| highest.hash == tip);
+                self.begin(to, if is_same { Below::Shared } else { Below::Unknown });
             }
             None => self.begin(to, Below::Unknown),
         }
     }
 
-    /// Forgets blocks that are too old, and what was only on lost branches.
+    /// Drops blocks that are too old, and facts from lost branches.
     fn prune(&mut self) {
         let Some(window) = &mut self.window else { return };
         for dropped in window.settle(window.seen.below_tip(self.keep)) {
@@ -294,7 +295,7 @@ impl<T: Transaction> Projection<T> for Inclusions<T> {
     }
 
     fn settle(&mut self) {
-        self.grant();
+        self.apply_requests();
     }
 
     fn view(&self) -> InclusionView<T> {
@@ -311,7 +312,7 @@ mod tests {
     use super::super::Status;
     use super::*;
 
-    /// In every block there is the same one.
+    /// The same transaction in every block.
     #[derive(Clone, Debug, PartialEq)]
     struct Same;
 
@@ -339,7 +340,7 @@ mod tests {
             let status = inclusions.view().status(Same.id());
             assert_eq!(status, Some(Status::Included { block: header, depth: 1 }));
         }
-        // Beside the branch, of a root and one block.
+        // Beside the branch, which is a root and one block.
         let kept = inclusions.window.as_ref().map(|window| window.seen.all().count());
         assert_eq!((kept, inclusions.concerned.len()), (Some(1_024 + 2), 1_024 + 1));
     }

@@ -1,4 +1,4 @@
-//! Saying which transactions are to be followed.
+//! Requests to follow transactions.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use crate::error_text::debug_as_text;
 use crate::{Hash, Transaction};
 
-/// What is to be followed.
+/// The transactions that are to be followed.
 #[derive(Debug, Default)]
 pub(super) struct FollowRequests {
     pub(super) transactions: HashMap<Hash, Conflicts>,
@@ -15,7 +15,7 @@ pub(super) struct FollowRequests {
     pub(super) version: u64,
 }
 
-/// What rules a transaction out, if that is known.
+/// What excludes a transaction, if that is known.
 type Conflicts = Option<Arc<[Vec<u8>]>>;
 
 /// Follows transactions with [`Inclusions`](super::Inclusions), from any task.
@@ -24,9 +24,9 @@ pub struct TransactionFollower {
     requests: Weak<Mutex<FollowRequests>>,
 }
 
-/// The transaction is not followed: nobody looks any more.
+/// The transaction is not followed: the projection has ended.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the projection of transactions is gone, since the runtime has stopped: start another one")]
+#[error("the projection of transactions has ended, since the runtime has stopped: start another one")]
 pub struct NotFollowed;
 
 debug_as_text!(NotFollowed);
@@ -43,46 +43,46 @@ impl TransactionFollower {
     /// [`NotFollowed`].
     pub fn follow<T: Transaction>(&self, transaction: &T) -> Result<(), NotFollowed> {
         let conflicts = Some(transaction.conflicts().into());
-        self.wish(|wishes| {
-            wishes.insert(transaction.id(), conflicts);
+        self.request(|requested| {
+            requested.insert(transaction.id(), conflicts);
         })
     }
 
-    /// Follows a transaction of which only the hash is known. What replaces it is not recognised before a block
-    /// has included it.
+    /// Follows a transaction of which only the hash is known. Its replacement is not recognised before a block has
+    /// included the transaction itself.
     ///
     /// # Errors
     ///
     /// [`NotFollowed`].
     pub fn follow_hash(&self, transaction: Hash) -> Result<(), NotFollowed> {
-        self.wish(|wishes| {
-            wishes.entry(transaction).or_default();
+        self.request(|requested| {
+            requested.entry(transaction).or_default();
         })
     }
 
-    /// Follows a transaction no longer, from the next cycle on. Whatever became of it, it is followed until
-    /// then.
+    /// Stops following a transaction from the next cycle on. Without this call it is followed for ever, also once it is
+    /// final.
     ///
     /// # Errors
     ///
     /// [`NotFollowed`].
     pub fn forget(&self, transaction: Hash) -> Result<(), NotFollowed> {
-        self.wish(|wishes| {
-            wishes.remove(&transaction);
+        self.request(|requested| {
+            requested.remove(&transaction);
         })
     }
 
-    fn wish(&self, change: impl FnOnce(&mut HashMap<Hash, Conflicts>)) -> Result<(), NotFollowed> {
+    fn request(&self, change: impl FnOnce(&mut HashMap<Hash, Conflicts>)) -> Result<(), NotFollowed> {
         let requests = self.requests.upgrade().ok_or(NotFollowed)?;
-        let mut wishes = requests.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut wishes.transactions);
-        wishes.version += 1;
+        let mut requested = requests.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut requested.transactions);
+        requested.version += 1;
         Ok(())
     }
 }
 
 impl fmt::Debug for TransactionFollower {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Follower").finish_non_exhaustive()
+        f.debug_struct("TransactionFollower").finish_non_exhaustive()
     }
 }

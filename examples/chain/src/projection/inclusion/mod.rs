@@ -1,13 +1,12 @@
 //! Whether transactions are on the chain, and how deep.
 //!
-//! [`Inclusions`] follows transactions by hash. What it keeps are facts: which block includes which of them,
-//! or another transaction that conflicts with it. What becomes of a transaction is derived for the tip, so
-//! that a new block costs its own transactions however many are followed, and a reorg costs its own blocks.
+//! [`Inclusions`] follows transactions by hash. It keeps facts: which block includes which of them, or another
+//! transaction that conflicts with it. The status of a transaction is derived for the tip: a new block costs its own
+//! transactions, however many are followed, and a reorg costs its own blocks.
 //!
-//! A reorg that leaves below the kept blocks is followed too: what was included at or below its ancestor stays
-//! so, what was above is out, unless a new block includes it. Only where events were missed, so that it is not
-//! known what the new blocks are on top of, is a transaction pending again until a block that is told includes
-//! it; what is final stays.
+//! A reorg from below the kept blocks is followed too: transactions at or below its ancestor stay included, those above
+//! are reorged out unless a new block includes them. Only if events are missing, so that the branch below the new
+//! blocks is unknown, a transaction is pending again until a connected block includes it; a final one stays final.
 
 mod fold;
 mod follower;

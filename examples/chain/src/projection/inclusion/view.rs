@@ -1,4 +1,4 @@
-//! What became of transactions, for whoever asks.
+//! The status of transactions, for readers.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,55 +9,53 @@ use crate::projection::BranchPosition;
 use crate::projection::window::Branches;
 use crate::{Block, Hash, Header, Height};
 
-/// What became of a followed transaction, seen from the tip.
+/// The status of a followed transaction at the tip.
 ///
-/// Several may be true one after the other and back again, as branches change; only `Finalised` and a
-/// `Replaced` below the final block are for good.
+/// It may change back and forth with the branch; only `Finalised`, and `Replaced` below the final block, never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// No block of the branch includes it, of those from height `since` on. Whether an older one does is not
-    /// known. Left for any of the others.
+    /// No block of the branch from height `since` on includes it. Whether an older one does is unknown. Ends with any
+    /// of the others.
     Pending {
-        /// The lowest height that was looked at.
+        /// The lowest height that was scanned.
         since: Height,
     },
-    /// The branch includes it. Left when the branch changes, or as the block becomes final.
+    /// A block of the branch includes it. Ends when the branch changes, or the block becomes final.
     Included {
-        /// In which block.
+        /// The block.
         block: Header,
         /// How deep: 1 in the tip.
         depth: u64,
     },
-    /// A block included it that is on the branch no more, and no other does. Left when it is included again,
-    /// or replaced.
+    /// A disconnected block included it, and no block of the branch does. Ends when it is included again, or replaced.
     ReorgedOut {
-        /// A block that included it: of several, the highest.
+        /// The highest block that included it.
         from: Header,
     },
-    /// The branch includes another transaction that rules it out. Left when the branch changes.
+    /// The branch includes another transaction that excludes it. Ends when the branch changes.
     Replaced {
         /// The other transaction.
         by: Hash,
-        /// In which block.
+        /// The block that includes that one.
         block: Header,
     },
-    /// A final block includes it. The end.
+    /// A final block includes it. Never ends.
     Finalised {
-        /// In which block.
+        /// The block.
         block: Header,
     },
 }
 
-/// What is known of one followed transaction, on all branches.
+/// The facts about one followed transaction, on all branches.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Facts {
-    /// From which height on blocks were looked at.
+    /// The lowest height that was scanned.
     pub(super) since: Height,
-    /// What it shares with whatever rules it out, once it was seen.
+    /// What it shares with any transaction that excludes it, once known.
     pub(super) conflicts: Option<Arc<[Vec<u8>]>>,
-    /// Kept blocks that include it, or another one that rules it out, on whatever branch.
+    /// Kept blocks on any branch that include it, or a transaction that excludes it.
     pub(super) seen: Vec<(Hash, Header)>,
-    /// The same, of the branch below the kept blocks, which is looked at no more.
+    /// The same for the branch below the kept blocks, which is not scanned any more.
     pub(super) settled: Option<(Hash, Header)>,
     /// The highest of the blocks that ever included it.
     pub(super) last: Option<Header>,
@@ -78,7 +76,7 @@ impl<T> Clone for InclusionView<T> {
 }
 
 impl<T> InclusionView<T> {
-    /// What became of a transaction; `None` if it is not followed.
+    /// The status of a transaction; `None` if it is not followed.
     #[must_use]
     pub fn status(&self, transaction: Hash) -> Option<Status> {
         let facts = self.followed.get(&transaction)?;
@@ -112,7 +110,7 @@ impl<T> InclusionView<T> {
         self.followed.keys().copied()
     }
 
-    /// The newest block that is folded in.
+    /// The place after the newest block.
     #[must_use]
     pub fn tip(&self) -> Option<BranchPosition> {
         self.kept.as_ref().map(Branches::tip)
@@ -126,15 +124,15 @@ impl<T> InclusionView<T> {
         self.finalised.is_some_and(|last| block.height <= last.height)
     }
 
-    pub(super) fn tell(&self, transaction: Hash) -> String {
+    pub(super) fn describe(&self, transaction: Hash) -> String {
         match self.status(transaction) {
-            None => format!("transaction {transaction:.8} is not followed: call Follower::follow"),
+            None => format!("transaction {transaction:.8} is not followed: call TransactionFollower::follow"),
             Some(status) => format!("transaction {transaction:.8} is {status}"),
         }
     }
 }
 
-/// For reports: the tip, and what became of each transaction; of many only the first by hash.
+/// For reports: the tip, and the status of each transaction; of many only the first by hash.
 impl<T> fmt::Debug for InclusionView<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 20;
@@ -155,7 +153,7 @@ impl fmt::Display for Status {
         match self {
             Self::Pending { since } => write!(f, "in no block from height {since} on"),
             Self::Included { block, depth } => write!(f, "in {}, {depth} deep", HeaderAt(block)),
-            Self::ReorgedOut { from } => write!(f, "out again: {} left the branch", HeaderAt(from)),
+            Self::ReorgedOut { from } => write!(f, "reorged out: {} was disconnected", HeaderAt(from)),
             Self::Replaced { by, block } => write!(f, "replaced by {by:.8} in {}", HeaderAt(block)),
             Self::Finalised { block } => write!(f, "final in {}", HeaderAt(block)),
         }

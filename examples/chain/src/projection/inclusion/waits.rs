@@ -1,4 +1,4 @@
-//! Waiting for what becomes of transactions.
+//! Waits for the status of transactions.
 
 use std::sync::Arc;
 
@@ -10,16 +10,16 @@ use crate::projection::View;
 use crate::projection::wallet::{Ledger, WalletsView};
 use crate::{Hash, Transaction};
 
-/// A wait that returns the snapshot that met it, and shows what became of the transaction if none does.
+/// A wait that returns the snapshot that met it; its report shows the status of the transaction.
 type Wait<'a, O> =
     WaitBuilder<'a, O, Arc<ObservationSnapshot<<O as Observer>::Snapshot>>, Eventually, ByShow<'a, O>>;
 
-/// A snapshot that shows what became of transactions.
+/// A snapshot that shows the status of transactions.
 pub trait ShowsInclusion {
     /// What blocks are made of.
     type Transaction: Transaction;
 
-    /// What is known of transactions.
+    /// The status of the followed transactions.
     fn inclusion(&self) -> &InclusionView<Self::Transaction>;
 }
 
@@ -41,8 +41,8 @@ impl<S, T: Transaction, L: Ledger> ShowsInclusion for View<S, (InclusionView<T>,
 
 /// Waits for transactions that are followed.
 ///
-/// What is so already meets them, if it is fresh. One that is not followed meets none of them, and the report
-/// says so.
+/// A status that holds already meets them, if it is fresh. A transaction that is not followed meets none of them, and
+/// the report says so.
 ///
 /// # Examples
 ///
@@ -59,16 +59,16 @@ impl<S, T: Transaction, L: Ledger> ShowsInclusion for View<S, (InclusionView<T>,
 /// # }
 /// ```
 pub trait InclusionWaits<O: Observer> {
-    /// Waits until the branch includes a transaction, `depth` blocks deep or deeper; 1 is in the tip.
+    /// Waits until the branch includes a transaction, at least `depth` blocks deep; 1 is in the tip.
     fn included(&self, transaction: Hash, depth: u64) -> Wait<'static, O>;
 
     /// Waits until a final block includes a transaction.
     fn finalised(&self, transaction: Hash) -> Wait<'static, O>;
 
-    /// Waits until a block that included a transaction has left the branch, and no other includes it.
+    /// Waits until a block that included a transaction was disconnected, and no other includes it.
     fn reorged_out(&self, transaction: Hash) -> Wait<'static, O>;
 
-    /// Waits until the branch includes another transaction that rules this one out.
+    /// Waits until the branch includes another transaction that excludes this one.
     fn replaced(&self, transaction: Hash) -> Wait<'static, O>;
 }
 
@@ -76,7 +76,7 @@ impl<O: Observer<Snapshot: ShowsInclusion>> InclusionWaits<O> for ObservationHan
     fn included(&self, transaction: Hash, depth: u64) -> Wait<'static, O> {
         let label = format!("transaction {transaction:.8} is included at depth {depth}");
         self.eventually(label, move |seen| seen.inclusion().depth_of(transaction) >= depth.max(1))
-            .show(move |seen| seen.inclusion().tell(transaction))
+            .show(move |seen| seen.inclusion().describe(transaction))
             .or_now()
     }
 
@@ -103,6 +103,6 @@ fn becomes<O: Observer<Snapshot: ShowsInclusion>>(
         .eventually(format!("transaction {transaction:.8} is {what}"), move |seen| {
             seen.inclusion().status(transaction).is_some_and(is_so)
         })
-        .show(move |seen| seen.inclusion().tell(transaction))
+        .show(move |seen| seen.inclusion().describe(transaction))
         .or_now()
 }

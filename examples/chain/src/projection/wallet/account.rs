@@ -11,36 +11,36 @@ use crate::{Header, Height, Transaction};
 
 /// A transaction from account to account.
 pub trait AccountTransaction: Transaction {
-    /// Who can have value.
+    /// The owner of a balance.
     type Address: Address;
 
-    /// Who pays; `None` if value appears: a reward, a withdrawal from staking.
+    /// The payer; `None` for new value: a reward, a withdrawal from staking.
     fn from(&self) -> Option<Self::Address>;
 
     /// How many transactions the payer had sent before.
     fn nonce(&self) -> u64;
 
-    /// Who is paid; `None` if nobody is, as when a contract is made without value.
+    /// The payee; `None` if there is none, as for a contract that is created without value.
     fn to(&self) -> Option<Self::Address>;
 
     /// What arrives: nothing if the transaction has failed.
     fn value(&self) -> Amount;
 
-    /// What the payer pays beside the value, also for one that has failed.
+    /// What the payer pays beside the value, also if the transaction has failed.
     fn fee(&self) -> Amount;
 }
 
 /// The ledger of a chain of accounts.
 ///
-/// It sees what transactions say: payer, payee, value and fee. What a contract moves inside is not seen; a
-/// wallet that pays what it was given that way is found out as a [`Fault`].
+/// It uses the fields of transactions: payer, payee, value and fee. It does not see transfers inside a contract; a
+/// wallet that pays value it got that way has a [`Fault`].
 pub struct Account<T> {
     confirmations: u64,
     transaction: PhantomData<fn() -> T>,
 }
 
 impl<T> Account<T> {
-    /// A ledger on which what came in is confirmed so many blocks deep, 1 in the tip.
+    /// A ledger where received value is confirmed this many blocks deep; 1 is in the tip.
     #[must_use]
     pub fn new(confirmations: u64) -> Self {
         Self { confirmations, transaction: PhantomData }
@@ -64,18 +64,18 @@ impl<T> fmt::Debug for Account<T> {
 pub enum AccountChange<A> {
     /// It pays.
     Debited {
-        /// Whose account.
+        /// The account.
         from: A,
         /// Value and fee.
         value: Amount,
     },
     /// It is paid.
     Credited {
-        /// Whose account.
+        /// The account.
         to: A,
-        /// How much.
+        /// The value.
         value: Amount,
-        /// Whether nobody paid it.
+        /// Whether the value is new and has no payer.
         minted: bool,
     },
 }
@@ -86,11 +86,11 @@ pub enum AccountChange<A> {
 pub struct AccountWallet {
     balance: Amount,
     sent: u64,
-    /// What came in, by height, as far as it may not be confirmed yet.
+    /// Received value that may not be confirmed yet, by height.
     young: RedBlackTreeMapSync<Height, Amount>,
 }
 
-/// An [`AccountWallet`] as it is written down.
+/// An [`AccountWallet`] as it is serialized.
 #[derive(Serialize, Deserialize)]
 struct AccountRecord {
     balance: Amount,
@@ -99,7 +99,7 @@ struct AccountRecord {
 }
 
 impl AccountWallet {
-    /// A wallet with this balance to begin with, all of it confirmed.
+    /// A wallet that begins with this balance, all confirmed.
     #[must_use]
     pub fn with(balance: Amount) -> Self {
         Self { balance, ..Self::default() }
@@ -134,7 +134,7 @@ impl<T: AccountTransaction> Ledger for Account<T> {
     fn changes(&self, transaction: &T) -> Vec<Self::Change> {
         let (from, value) = (transaction.from(), transaction.value());
         let minted = from.is_none();
-        // More than can be counted is more than any wallet has: it is found out as an overdraft.
+        // A sum that overflows exceeds every balance: it is reported as an overdraft.
         let paid = value.saturating_add(transaction.fee());
         let debited = from.map(|from| AccountChange::Debited { from, value: paid });
         let credited = transaction.to().filter(|_| value > 0);
@@ -189,7 +189,7 @@ impl<T: AccountTransaction> Ledger for Account<T> {
         Vec::new()
     }
 
-    /// What is paid is taken from what is confirmed first: `confirmed` never counts on what is young.
+    /// A payment reduces `confirmed` first: `confirmed` never includes young value.
     fn balance(&self, wallet: &AccountWallet, next: Height) -> Balance {
         let young =
             wallet.young.iter().filter(|(height, _)| height.saturating_add(self.confirmations) > next);

@@ -1,4 +1,4 @@
-//! Reading older blocks for wallets that came late.
+//! Reading older blocks for wallets that are added late.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -11,20 +11,20 @@ use crate::error_text::debug_as_text;
 use crate::projection::BranchPosition;
 use crate::{Block, Hash, Height};
 
-/// Wallets on their way to where the kept blocks begin: the blocks from the first that matters to one of them
-/// are pushed, lowest first. One read of a block serves all.
+/// Wallets that are folded up to the place where the kept blocks begin: push the blocks from the first that matters to
+/// one of them, lowest first. One read of a block serves all wallets.
 ///
-/// Made by [`WalletRequests::wanted`](super::WalletRequests::wanted); a block at a time, at whatever pace.
+/// Made by [`WalletRequests::wanted`](super::WalletRequests::wanted). Blocks are pushed one at a time, at any pace.
 pub struct Backfill<L: Ledger> {
     ledger: L,
     ownership: OwnershipIndex<L>,
     holdings: Holdings<L>,
     flow: Flow,
-    /// Behind the last block that was pushed.
+    /// The place after the last block that was pushed.
     at: Option<BranchPosition>,
     next: Height,
     goal: Goal,
-    /// Where the wallets were at the root, and behind each block from there on.
+    /// The wallets at the root, and after each block from there on.
     stops: Vec<Stop<L>>,
 }
 
@@ -33,12 +33,12 @@ pub struct Backfill<L: Ledger> {
 pub(super) struct Goal {
     /// Where the kept blocks begin.
     pub(super) root: BranchPosition,
-    /// Up to where they have to be read again, because after a restart only what they did is known: the root,
-    /// or a place behind it.
+    /// Up to where blocks have to be read, because after a restart kept blocks have no transactions: the root, or a
+    /// place above it.
     pub(super) read: BranchPosition,
 }
 
-/// What is known of the wallets at one place.
+/// The wallets at one place.
 struct Stop<L: Ledger> {
     place: BranchPosition,
     holdings: Holdings<L>,
@@ -46,7 +46,7 @@ struct Stop<L: Ledger> {
     block: Option<Arc<Block<L::Transaction>>>,
 }
 
-/// What a backfill has to give at the root.
+/// The result of a backfill: the wallets at the root, and the blocks that were read above it.
 pub(super) struct Joining<L: Ledger> {
     pub(super) wallets: Vec<Arc<WalletOf<L>>>,
     pub(super) holdings: Holdings<L>,
@@ -64,7 +64,7 @@ pub enum BackfillError {
     /// The node has no such block.
     #[error("the node has no block at height {height}: ask one that keeps all blocks")]
     Missing {
-        /// Which.
+        /// The height.
         height: Height,
     },
     /// The block is not the one that comes next.
@@ -79,12 +79,14 @@ pub enum BackfillError {
         /// What was pushed.
         found: Hash,
     },
-    /// What was read is of no use any more: another reader was first, or the kept blocks begin on another
+    /// The blocks that were read are not needed any more: another reader was first, or the kept blocks begin on another
     /// branch or lower than before.
-    #[error("what was read is not wanted any more: ask what is, and read that")]
+    #[error(
+        "the blocks that were read are not needed any more: call WalletRequests::wanted again, and read those"
+    )]
     Superseded,
-    /// Nobody follows wallets here any more.
-    #[error("the wallets' projection is gone, since the runtime has stopped: start another one")]
+    /// The projection of wallets has ended.
+    #[error("the projection of wallets has ended, since the runtime has stopped: start another one")]
     Closed,
 }
 
@@ -116,18 +118,18 @@ impl<L: Ledger> Backfill<L> {
         self.stops.push(Stop { place, holdings, flow, block });
     }
 
-    /// Whether all that it reads for is among these.
+    /// Whether all its wallets are among these.
     pub(super) fn is_for(&self, waiting: &[Arc<WalletOf<L>>]) -> bool {
         let waiting: HashSet<&str> = waiting.iter().map(|wallet| &*wallet.name).collect();
         self.ownership.wallets.iter().all(|wallet| waiting.contains(&*wallet.name))
     }
 
-    /// The wallets that it reads for.
+    /// The wallets of this backfill.
     pub(super) fn wallets(&self) -> &[Arc<WalletOf<L>>] {
         &self.ownership.wallets
     }
 
-    /// Reads on to where the goal is now.
+    /// Moves the goal. Blocks that were pushed before are kept.
     pub(super) fn aim(&mut self, goal: Goal) -> Result<(), BackfillError> {
         let is_below = |place: BranchPosition| self.next < place.next;
         let reaches = |place| is_below(place) || self.at_stop(place).is_some();
@@ -153,18 +155,18 @@ impl<L: Ledger> Backfill<L> {
         Ok(Joining { wallets: self.ownership.wallets, holdings, flow, blocks: blocks.collect() })
     }
 
-    /// The height of the block that is to be pushed next; `None` when it is time to hand over.
+    /// The height of the block to push next; `None` when the backfill is ready to be submitted.
     #[must_use]
     pub fn wants(&self) -> Option<Height> {
         (self.next < self.goal.read.next).then_some(self.next)
     }
 
-    /// Takes in the next block.
+    /// Pushes the next block.
     ///
     /// # Errors
     ///
-    /// [`BackfillError::Unlinked`]: it is not the next one of the branch that is observed. Nothing has changed
-    /// then; but if it was the last one wanted, an earlier one may be of another branch.
+    /// [`BackfillError::Unlinked`]: it is not the next block of the observed branch. Nothing has changed then; but if
+    /// it was the last one needed, an earlier one may be on another branch.
     pub fn push(&mut self, block: Block<L::Transaction>) -> Result<(), BackfillError> {
         let place = BranchPosition::behind(&block.header);
         let unlinked = |expected| BackfillError::Unlinked { height: self.next, expected, found: place.hash };
@@ -180,7 +182,7 @@ impl<L: Ledger> Backfill<L> {
         let mut draft = Draft::new(self.holdings.clone());
         let (changes, flow) = self.ownership.fold(&self.ledger, &block, 0, &mut draft);
         self.holdings = draft.finish();
-        // There are no branches here: what is spent is not asked for again.
+        // There are no branches here: a spent coin is not needed again.
         self.ownership.prune_final(&self.ledger, &changes);
         self.flow = self.flow.plus(flow);
         (self.at, self.next) = (Some(place), place.next);

@@ -1,4 +1,4 @@
-//! Wallets that join those that are followed.
+//! Adding wallets to those that are followed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,13 +13,12 @@ use crate::Hash;
 use crate::projection::window::WindowBlock;
 
 impl<L: Ledger> Wallets<L> {
-    /// Takes wallets in whose state at the root is known; each kept block is gone through once for all of
-    /// them.
+    /// Adds wallets whose state at the root is known; each kept block is folded once for all of them.
     pub(super) fn join(&mut self, joining: Joining<L>) {
         let Some(window) = &mut self.window else { return };
         let Joining { wallets, holdings: joined, flow, blocks } = joining;
         let from = wallets.iter().map(|wallet| wallet.from).min().unwrap_or_default();
-        // A block of a lost branch that cannot be read again: it comes with its transactions if it is back.
+        // A kept block without transactions on a lost branch is dropped: if it is connected again, it has them.
         let is_read = |node: &WindowBlock<LedgerEntry<L>>| {
             let matters = node.place.next > from;
             !matters || node.value.block.is_some() || blocks.contains_key(&node.place.hash)
@@ -61,15 +60,15 @@ impl<L: Ledger> Wallets<L> {
         });
     }
 
-    /// Gives a wallet that has `held` at the root its number.
+    /// Numbers a wallet that has `held` at the root.
     pub(super) fn enter(&mut self, wallet: Arc<WalletOf<L>>, held: &Result<L::Wallet, Fault>) {
         let known = FollowedWallet { number: self.ownership.next(), wallet: Arc::clone(&wallet) };
         self.names.insert_mut(Arc::clone(&wallet.name), known);
         self.ownership.register(&self.ledger, wallet, held);
     }
 
-    /// Takes in what was read for wallets, unless one of them is followed already: a second number would count
-    /// its value twice.
+    /// Adds the wallets of a finished backfill, unless one of them is followed already: a second number would count its
+    /// value twice.
     pub(super) fn take_in(&mut self, mut backfill: Backfill<L>) -> Answer<L> {
         let is_followed = |wallet: &Arc<WalletOf<L>>| self.names.contains_key(&wallet.name);
         let goal = self.goal().filter(|_| !backfill.wallets().iter().any(is_followed));
@@ -79,7 +78,7 @@ impl<L: Ledger> Wallets<L> {
                 self.join(joining);
                 Ok(None)
             }
-            Err(behind) => Ok(Some(behind)),
+            Err(unfinished) => Ok(Some(unfinished)),
         }
     }
 
@@ -87,10 +86,10 @@ impl<L: Ledger> Wallets<L> {
     pub(super) fn process(&mut self) {
         let Some(goal) = self.goal() else { return };
         let asked = self.requests.wallets();
-        self.looked_at = asked.len();
+        self.processed = asked.len();
         let fresh = |wallet: &Arc<WalletOf<L>>| !self.names.contains_key(&wallet.name);
-        let is_behind = |wallet: &Arc<WalletOf<L>>| wallet.from < goal.read.next;
-        let (waiting, now): (Vec<_>, Vec<_>) = asked.into_iter().filter(fresh).partition(is_behind);
+        let needs_blocks = |wallet: &Arc<WalletOf<L>>| wallet.from < goal.read.next;
+        let (waiting, now): (Vec<_>, Vec<_>) = asked.into_iter().filter(fresh).partition(needs_blocks);
         if !now.is_empty()
             && let Ok(joining) =
                 Backfill::new(self.ledger.clone(), now, Goal { read: goal.root, ..goal }).join()
@@ -98,10 +97,10 @@ impl<L: Ledger> Wallets<L> {
             self.join(joining);
         }
         self.waiting = waiting.iter().map(|wallet| Arc::clone(&wallet.name)).collect();
-        self.requests.tell(goal, waiting);
+        self.requests.publish(goal, waiting);
     }
 
-    /// From where on, and up to where, blocks have to be read for wallets that come now.
+    /// From which place, and up to which, blocks have to be read for wallets that are added now.
     fn goal(&self) -> Option<Goal> {
         let seen = &self.window.as_ref()?.seen;
         let root = seen.root();

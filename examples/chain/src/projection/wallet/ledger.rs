@@ -21,7 +21,7 @@ pub struct OutPoint {
     pub output: u32,
 }
 
-/// What an owner of value can be called: any type of such a kind.
+/// Names an owner of value; implemented for every type with these bounds.
 pub trait Address:
     Clone + Eq + Ord + StdHash + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static
 {
@@ -32,14 +32,13 @@ impl<A> Address for A where
 {
 }
 
-/// How one kind of chain moves value: what a transaction changes, and what wallets make of it.
+/// How one kind of chain moves value: what a transaction changes, and how wallets change with it.
 ///
-/// Two are here: [`Utxo`](super::Utxo) where value is in coins, [`Account`](super::Account) where it is in
-/// balances.
+/// Two are built in: [`Utxo`](super::Utxo) for coins, [`Account`](super::Account) for balances.
 pub trait Ledger: Clone + fmt::Debug + Send + Sync + 'static {
     /// What blocks are made of.
     type Transaction: Transaction;
-    /// Who owns value.
+    /// The owner of value.
     type Address: Address;
     /// One thing that a transaction does.
     type Change: Clone + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static;
@@ -57,33 +56,33 @@ pub trait Ledger: Clone + fmt::Debug + Send + Sync + 'static {
     /// What a transaction does, in order.
     fn changes(&self, transaction: &Self::Transaction) -> Vec<Self::Change>;
 
-    /// Whom a change concerns.
+    /// The owner that a change concerns.
     fn target<'a>(&self, change: &'a Self::Change) -> Target<'a, Self::Address>;
 
-    /// The coin that a change makes, for a later change to spend it by name.
+    /// The coin that a change makes; a later change spends it by name.
     fn made(&self, change: &Self::Change) -> Option<OutPoint>;
 
-    /// Makes a change to the wallet that it concerns, in `block`, and says what moved.
+    /// Applies a change in `block` to the wallet that it concerns, and returns what moved.
     ///
     /// # Errors
     ///
-    /// [`Fault`]: the wallet does not have what it is to give. It is left as it was.
+    /// [`Fault`]: the wallet does not have what the change takes. The wallet is unchanged.
     fn apply(&self, wallet: &mut Self::Wallet, change: &Self::Change, block: &Header)
     -> Result<Moved, Fault>;
 
-    /// The coins of a wallet, by name; none where value is in balances.
+    /// The coins of a wallet, by name; none for balances.
     fn coins(&self, wallet: &Self::Wallet) -> Vec<OutPoint>;
 
-    /// What a wallet has, right in front of the block of height `next`.
+    /// What a wallet has right before the block of height `next`.
     fn balance(&self, wallet: &Self::Wallet, next: Height) -> Balance;
 }
 
-/// Whom a change concerns.
+/// The owner that a change concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target<'a, A> {
-    /// Whoever has this address.
+    /// The owner of this address.
     Address(&'a A),
-    /// Whoever owns this coin.
+    /// The owner of this coin.
     Coin(&'a OutPoint),
 }
 
@@ -94,37 +93,37 @@ pub struct Moved {
     pub credited: Amount,
     /// What went out, fees included.
     pub debited: Amount,
-    /// Whether what came in was nobody's before: a block's reward.
+    /// Whether what came in is new: a block's reward.
     pub minted: bool,
 }
 
 /// What a wallet has at a block.
 ///
-/// On the chain `immature`, `pending` and `confirmed` sum up to `total`. Where transactions are on their way
-/// ([`balance_with`](super::WalletsView::balance_with)), `pending` and `spendable` are told as if the next block had
-/// them, and the others as they are on the chain: the sum then says nothing.
+/// On the chain `immature`, `pending` and `confirmed` sum up to `total`. With transactions in flight
+/// ([`balance_with`](super::WalletsView::balance_with)), `pending` and `spendable` are computed as if the next block
+/// included them, and the others are as on the chain: the sum then has no meaning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Balance {
     /// Rewards that the next block may not spend yet.
     pub immature: Amount,
-    /// Came in fewer blocks ago than the ledger's `confirmations`. What is on its way to the wallet adds to it, change
-    /// too, and what is taken from what is pending is missing in it: it can be less than without.
+    /// Came in fewer blocks ago than the ledger's `confirmations`. In-flight payments to the wallet add to it, change
+    /// included; in-flight payments from pending value reduce it.
     pub pending: Amount,
-    /// Is at least that deep.
+    /// At least that deep.
     pub confirmed: Amount,
-    /// What of `confirmed` is not being spent by what is on its way; without that, all of it.
+    /// The part of `confirmed` that no transaction in flight spends.
     pub spendable: Amount,
-    /// All there is on the chain, whatever its class, without what is on its way.
+    /// All value on the chain, without transactions in flight.
     pub total: Amount,
 }
 
-/// A wallet that did what it cannot have done: what is known of it is incomplete.
+/// A change that is impossible for a wallet: what is known of the wallet is incomplete.
 ///
-/// Its opening was wrong, it began before the height it is followed from, or value came to it by ways that no
-/// transaction shows. From that block on, on that branch, its balance is unknown.
+/// Its opening was wrong, it had transactions below the height it is followed from, or value came to it in a way that
+/// no transaction shows. From that block on, on that branch, its balance is unknown.
 #[derive(Clone, PartialEq, Eq, Serialize, serde::Deserialize, thiserror::Error)]
 pub enum Fault {
-    /// More left than there was.
+    /// A transaction takes more than the wallet has.
     #[error(
         "Overdrawn in block {block:.8} at height {height}: {taken} are taken from a wallet that has {had}; follow it \
          from an earlier height, or give what it had there"
@@ -139,7 +138,7 @@ pub enum Fault {
         /// What there was.
         had: Amount,
     },
-    /// A coin is spent that is not there.
+    /// A transaction spends a coin that does not exist.
     #[error("block {block:.8} at height {height} spends output {} of {:.8}, which its branch does not have: follow the wallet from an earlier height, or give it that coin", coin.output, coin.transaction)]
     NoCoin {
         /// In which block.
@@ -149,7 +148,7 @@ pub enum Fault {
         /// The coin.
         coin: OutPoint,
     },
-    /// There is more than can be counted.
+    /// The balance exceeds [`Amount`].
     #[error(
         "block {block:.8} at height {height} gives a wallet more than can be counted: compare the block with that of another node"
     )]

@@ -1,11 +1,11 @@
 //! What wallets have, at every kept block of every branch.
 //!
-//! [`Wallets`] keeps the state of all wallets behind each block, by the block's hash. A block's state is its
-//! parent's with the changes of its own transactions, and shares everything else with it: a new block costs
-//! its own transactions, a reorg costs the blocks that are new, and a question at any kept block reads none.
+//! [`Wallets`] keeps the state of all wallets after each block, by the block's hash. It is the state at the parent with
+//! the changes of the block's transactions, and shares everything else with it: a new block costs its own transactions,
+//! a reorg costs its new blocks, and a question about a kept block reads none.
 //!
-//! Blocks more than `keep` below the tip, or below the final one, are folded into the root and forgotten.
-//! A reorg from below the root cannot be followed: every wallet then waits for its blocks to be read again.
+//! Blocks more than `keep` below the tip, or below the final one, are folded into the root and dropped. A reorg from
+//! below the root cannot be followed: every wallet then waits until its blocks are read again.
 
 mod account;
 mod backfill;

@@ -1,4 +1,4 @@
-//! Who owns what, and what a block makes of it.
+//! Which wallet owns what, and what a block changes.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,34 +13,33 @@ use crate::{Block, Header, Height};
 /// A wallet that is to be followed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NewWallet<A, W> {
-    /// What it is called; unique.
+    /// Its name; unique.
     pub name: Arc<str>,
     /// The addresses whose value is the wallet's; at least one, each in one wallet only.
     pub addresses: Vec<A>,
     /// The height of the first block that matters to it.
     pub from: Height,
-    /// What it has in front of that block.
+    /// What it has right before that block.
     pub opening: W,
 }
 
 /// A [`NewWallet`] of a ledger.
 pub type WalletOf<L> = NewWallet<<L as Ledger>::Address, <L as Ledger>::Wallet>;
 
-/// What moved between the wallets that are followed together and everybody else, since they are followed.
+/// What moved between all followed wallets and all other owners, since the wallets are followed.
 ///
-/// It is summed over transactions, while balances are summed over wallets: [`WalletsView::conserved`] compares
-/// the two.
+/// It is a sum over transactions, while balances are a sum over wallets: [`WalletsView::conserved`] compares the two.
 ///
 /// [`WalletsView::conserved`]: super::WalletsView::conserved
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flow {
     /// What the wallets had to begin with.
     pub opened: Amount,
-    /// What was nobody's before: rewards.
+    /// New value: rewards.
     pub minted: Amount,
-    /// What transactions brought them in excess of what they took.
+    /// What transactions paid to them in excess of what they took.
     pub came: Amount,
-    /// What transactions took from them in excess of what they brought: payments to others, and fees.
+    /// What transactions took from them in excess of what they paid: payments to others, and fees.
     pub left: Amount,
 }
 
@@ -54,7 +53,7 @@ impl Flow {
         }
     }
 
-    /// What the wallets must have together; `None` if more left than ever was.
+    /// What the wallets must have together; `None` if more went out than there was.
     #[must_use]
     pub fn total(&self) -> Option<Amount> {
         self.opened.checked_add(self.minted)?.checked_add(self.came)?.checked_sub(self.left)
@@ -67,7 +66,7 @@ pub(super) type Holdings<L> = VectorSync<Result<<L as Ledger>::Wallet, Fault>>;
 /// A change to a followed wallet, and the wallet's number.
 pub(super) type Numbered<L> = (u32, <L as Ledger>::Change);
 
-/// Wallets by number, and what is theirs: facts that hold on every branch.
+/// Wallets by number, and what they own: facts that hold on every branch.
 #[derive(Clone, Debug)]
 pub(super) struct OwnershipIndex<L: Ledger> {
     pub(super) wallets: Vec<Arc<WalletOf<L>>>,
@@ -118,7 +117,7 @@ impl<L: Ledger> OwnershipIndex<L> {
         self.coins.entry(coin).or_insert(Owned { wallet, makers: 0 }).makers += 1;
     }
 
-    /// Notes what a block made, of which only that is known.
+    /// Records the coins that a block made, from a record without the block.
     pub(super) fn restore(&mut self, ledger: &L, changes: &[Numbered<L>]) {
         for (number, change) in changes {
             if let Some(coin) = ledger.made(change) {
@@ -127,7 +126,7 @@ impl<L: Ledger> OwnershipIndex<L> {
         }
     }
 
-    /// Forgets what a block did that is now part of the root: nothing below refers to what it spent.
+    /// Forgets the coins that a block spent, once it is part of the root: no kept block needs them.
     pub(super) fn prune_final(&mut self, ledger: &L, changes: &[Numbered<L>]) {
         for (_, change) in changes {
             if let Target::Coin(coin) = ledger.target(change) {
@@ -136,7 +135,7 @@ impl<L: Ledger> OwnershipIndex<L> {
         }
     }
 
-    /// Forgets what a block made whose branch is gone.
+    /// Forgets the coins that a block made, once its branch was dropped.
     pub(super) fn prune_orphaned(&mut self, ledger: &L, changes: &[Numbered<L>]) {
         for coin in changes.iter().filter_map(|(_, change)| ledger.made(change)) {
             if let Some(owned) = self.coins.get_mut(&coin) {
@@ -148,8 +147,7 @@ impl<L: Ledger> OwnershipIndex<L> {
         }
     }
 
-    /// Makes of `draft`, as it was in front of `block`, what it is behind it, for the wallets from number `first`
-    /// on.
+    /// Applies `block` to `draft`, for the wallets from number `first` on.
     pub(super) fn fold(
         &mut self,
         ledger: &L,
@@ -177,7 +175,7 @@ impl<L: Ledger> OwnershipIndex<L> {
     }
 }
 
-/// Holdings that are being changed: what one block after the other does to a wallet is written once.
+/// Holdings that are being changed: a wallet that several blocks change is written once.
 pub(super) struct Draft<L: Ledger> {
     holdings: Holdings<L>,
     touched: HashMap<u32, Result<L::Wallet, Fault>>,
@@ -188,7 +186,7 @@ impl<L: Ledger> Draft<L> {
         Self { holdings, touched: HashMap::new() }
     }
 
-    /// Makes a change in `block` to a wallet; one that is not known any more stays so.
+    /// Applies a change in `block` to a wallet; a wallet with a fault keeps it.
     fn apply(&mut self, ledger: &L, number: u32, change: &L::Change, block: &Header) -> Moved {
         let held = match self.touched.entry(number) {
             Entry::Occupied(held) => held.into_mut(),
@@ -204,7 +202,7 @@ impl<L: Ledger> Draft<L> {
         })
     }
 
-    /// Does again what a block was seen to do.
+    /// Applies the recorded changes of a block again.
     pub(super) fn replay(&mut self, ledger: &L, changes: &[Numbered<L>], block: &Header) {
         for (number, change) in changes {
             self.apply(ledger, *number, change, block);

@@ -1,4 +1,4 @@
-//! Reading older blocks for the wallets of a requests.
+//! Reading older blocks for requested wallets.
 
 use std::sync::Arc;
 
@@ -6,75 +6,75 @@ use tokio::sync::{oneshot, watch};
 
 use super::backfill::{Backfill, BackfillError};
 use super::ledger::Ledger;
-use super::requests::{Answer, RequestQueue, Told, WalletRequests};
+use super::requests::{Answer, BackfillDemand, RequestQueue, WalletRequests};
 use crate::Height;
 use crate::adapter::ChainClient;
 
 impl<L: Ledger> WalletRequests<L> {
-    /// Waits until wallets wait for older blocks, and returns a backfill for them: what an unfinished call of
+    /// Waits until wallets need older blocks, and returns a backfill for them: the one that an unfinished call of
     /// [`backfill`](Self::backfill) has left, else an empty one for all of them.
     ///
-    /// Two at once read the same; the first that is handed over is taken in.
+    /// Two concurrent calls read the same blocks; the first backfill that is submitted is used.
     ///
     /// # Errors
     ///
-    /// [`BackfillError::Closed`]: nobody follows wallets any more.
+    /// [`BackfillError::Closed`]: the projection of wallets has ended.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe.
     pub async fn wanted(&self) -> Result<Backfill<L>, BackfillError> {
-        let mut told = self.told()?;
+        let mut demand = self.demand()?;
         loop {
-            Self::some_wait(&mut told).await?;
-            if let Some(backfill) = self.begin(&mut told)? {
+            Self::some_wait(&mut demand).await?;
+            if let Some(backfill) = self.begin(&mut demand)? {
                 return Ok(backfill);
             }
         }
     }
 
-    /// Hands over what was read; answered in the next cycle, once there are blocks. `Some` comes back when the root
-    /// has moved on meanwhile: read on.
+    /// Submits a backfill; the answer comes in the next cycle, once there are blocks. Returns `Some` if the root has
+    /// moved on meanwhile: read more blocks and submit it again.
     ///
     /// # Errors
     ///
-    /// [`BackfillError::Superseded`]: another backfill was first, or the branch has left what was read.
-    /// [`BackfillError::Closed`]: nobody follows wallets any more.
+    /// [`BackfillError::Superseded`]: another backfill was first, or the blocks that were read are not on the branch
+    /// any more. [`BackfillError::Closed`]: the projection of wallets has ended.
     ///
     /// # Cancel safety
     ///
-    /// What a dropped call has handed over is taken in all the same, or kept for the next backfill.
+    /// The backfill of a dropped call is still used, or kept for the next one.
     pub async fn submit(&self, backfill: Backfill<L>) -> Result<Option<Backfill<L>>, BackfillError> {
         let (reply, answer) = oneshot::channel();
         self.open_requests()?.submit((backfill, reply));
         let mut returning = Returning { requests: self, answer };
         let answer = (&mut returning.answer).await.unwrap_or(Err(BackfillError::Closed));
-        answer.map(|behind| behind.map(|behind| *behind))
+        answer.map(|unfinished| unfinished.map(|unfinished| *unfinished))
     }
 
-    /// Waits until wallets wait for older blocks, reads those through `client`, one after the other, and hands
-    /// them over. Call it in a loop to serve wallets as they are added.
+    /// Waits until wallets need older blocks, reads them through `client`, one after the other, and submits them. Call
+    /// it in a loop to serve wallets as they are added.
     ///
-    /// It catches up with a chain that grows meanwhile, if it reads faster than that. Where what was read is
-    /// [`Superseded`](BackfillError::Superseded), it starts over with the wallets that still wait.
+    /// It catches up with a chain that grows meanwhile, if it reads faster than the chain grows. If its backfill is
+    /// [`Superseded`](BackfillError::Superseded), it starts again with the wallets that still wait.
     ///
     /// # Errors
     ///
-    /// [`BackfillError`]: a block could not be read, or does not belong to the branch. Nothing is asked again
-    /// here: wait as long as the error says, and call again, also with another client. That goes on where this
-    /// one stopped, but for [`Unlinked`](BackfillError::Unlinked), after which what was read is not believed.
+    /// [`BackfillError`]: a block could not be read, or is not on the branch. There is no retry: wait as long as the
+    /// error says, and call again, possibly with another client. That call continues where this one stopped, except
+    /// after [`Unlinked`](BackfillError::Unlinked), which discards what was read.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: what a dropped call has read is kept, and the next one goes on there.
+    /// Cancel safe: what a dropped call has read is kept, and the next call continues there.
     pub async fn backfill<C>(&self, client: &C) -> Result<(), BackfillError>
     where
         C: ChainClient<Transaction = L::Transaction>,
     {
-        let mut told = self.told()?;
-        Self::some_wait(&mut told).await?;
-        while let Some(backfill) = self.begin(&mut told)? {
-            match self.read(client, backfill, &mut told).await {
+        let mut demand = self.demand()?;
+        Self::some_wait(&mut demand).await?;
+        while let Some(backfill) = self.begin(&mut demand)? {
+            match self.read(client, backfill, &mut demand).await {
                 Err(BackfillError::Superseded) => {}
                 read => return read,
             }
@@ -82,24 +82,27 @@ impl<L: Ledger> WalletRequests<L> {
         Ok(())
     }
 
-    fn told(&self) -> Result<watch::Receiver<Told<L>>, BackfillError> {
-        // The requests itself is not held while waiting, or nobody would notice its end.
-        Ok(self.open_requests()?.told.subscribe())
+    fn demand(&self) -> Result<watch::Receiver<BackfillDemand<L>>, BackfillError> {
+        // The queue is not held while waiting, so that its end is noticed.
+        Ok(self.open_requests()?.demand.subscribe())
     }
 
     fn open_requests(&self) -> Result<Arc<RequestQueue<L>>, BackfillError> {
         self.requests.upgrade().ok_or(BackfillError::Closed)
     }
 
-    async fn some_wait(told: &mut watch::Receiver<Told<L>>) -> Result<(), BackfillError> {
-        let some = told.wait_for(|told| !told.waiting.is_empty() && told.goal.is_some()).await;
+    async fn some_wait(demand: &mut watch::Receiver<BackfillDemand<L>>) -> Result<(), BackfillError> {
+        let some = demand.wait_for(|demand| !demand.waiting.is_empty() && demand.goal.is_some()).await;
         some.map(|_| ()).map_err(|_| BackfillError::Closed)
     }
 
-    /// For the wallets that wait: what was left, or an empty one. `None` if none waits.
-    fn begin(&self, told: &mut watch::Receiver<Told<L>>) -> Result<Option<Backfill<L>>, BackfillError> {
+    /// A backfill for the wallets that wait: an unfinished one, or an empty one. `None` if no wallet waits.
+    fn begin(
+        &self,
+        demand: &mut watch::Receiver<BackfillDemand<L>>,
+    ) -> Result<Option<Backfill<L>>, BackfillError> {
         let requests = self.open_requests()?;
-        let Told { goal, waiting } = told.borrow_and_update().clone();
+        let BackfillDemand { goal, waiting } = demand.borrow_and_update().clone();
         let Some(goal) = goal.filter(|_| !waiting.is_empty()) else { return Ok(None) };
         while let Some(mut left) = requests.take_back() {
             if left.is_for(&waiting) && left.aim(goal).is_ok() {
@@ -113,14 +116,14 @@ impl<L: Ledger> WalletRequests<L> {
         &self,
         client: &C,
         backfill: Backfill<L>,
-        told: &mut watch::Receiver<Told<L>>,
+        demand: &mut watch::Receiver<BackfillDemand<L>>,
     ) -> Result<(), BackfillError>
     where
         C: ChainClient<Transaction = L::Transaction>,
     {
         let mut reading = Reading { requests: self, backfill: Some(backfill) };
         loop {
-            let Some(height) = reading.step(|backfill| next(backfill, told))? else {
+            let Some(height) = reading.step(|backfill| next(backfill, demand))? else {
                 let Some(read) = reading.backfill.take() else { return Ok(()) };
                 reading.backfill = self.submit(read).await?;
                 if reading.backfill.is_none() {
@@ -136,7 +139,7 @@ impl<L: Ledger> WalletRequests<L> {
     }
 }
 
-/// An answer that is waited for: what comes back, and nobody takes any more, is kept for the next reader.
+/// A pending answer: a backfill that is returned to a dropped call is kept for the next reader.
 struct Returning<'a, L: Ledger> {
     requests: &'a WalletRequests<L>,
     answer: oneshot::Receiver<Answer<L>>,
@@ -145,26 +148,26 @@ struct Returning<'a, L: Ledger> {
 impl<L: Ledger> Drop for Returning<'_, L> {
     fn drop(&mut self) {
         self.answer.close();
-        if let Ok(Ok(Some(behind))) = self.answer.try_recv()
+        if let Ok(Ok(Some(unfinished))) = self.answer.try_recv()
             && let Some(requests) = self.requests.requests.upgrade()
         {
-            requests.stash(*behind);
+            requests.stash(*unfinished);
         }
     }
 }
 
-/// The height of the block that is wanted next, as of now.
+/// The height of the next block to read.
 fn next<L: Ledger>(
     backfill: &mut Backfill<L>,
-    told: &mut watch::Receiver<Told<L>>,
+    demand: &mut watch::Receiver<BackfillDemand<L>>,
 ) -> Result<Option<Height>, BackfillError> {
-    let others_wait = told.has_changed().map_err(|_| BackfillError::Closed)?;
-    let told = told.borrow_and_update();
-    if others_wait && !backfill.is_for(&told.waiting) {
+    let others_wait = demand.has_changed().map_err(|_| BackfillError::Closed)?;
+    let demand = demand.borrow_and_update();
+    if others_wait && !backfill.is_for(&demand.waiting) {
         return Err(BackfillError::Superseded);
     }
-    // What is told without news is a new goal.
-    backfill.aim(told.goal.ok_or(BackfillError::Superseded)?)?;
+    // A new goal alone does not mark the demand as changed.
+    backfill.aim(demand.goal.ok_or(BackfillError::Superseded)?)?;
     Ok(backfill.wants())
 }
 
@@ -175,7 +178,7 @@ struct Reading<'a, L: Ledger> {
 }
 
 impl<L: Ledger> Reading<'_, L> {
-    /// What fails here is of no use to anybody.
+    /// A backfill whose step fails is discarded.
     fn step<V>(
         &mut self,
         step: impl FnOnce(&mut Backfill<L>) -> Result<V, BackfillError>,

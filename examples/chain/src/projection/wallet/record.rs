@@ -1,4 +1,4 @@
-//! Wallets written down, to go on from later.
+//! Serialized wallets, to continue from after a restart.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::projection::BranchPosition;
 use crate::projection::window::Window;
 use crate::{Hash, Header};
 
-/// Wallets at the root and what each block of the branch did to them: enough to go on from any block of it.
+/// Wallets at the root, and what each block of the branch changed: enough to continue from any block of the branch.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(bound = "")]
 pub struct WalletsRecord<L: Ledger> {
@@ -39,19 +39,19 @@ struct Step<L: Ledger> {
     flow: Flow,
 }
 
-/// A record of wallets cannot be gone on from.
+/// A record of wallets cannot be restored.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WrongRecord {
-    /// A block does not follow the one before.
-    #[error("the record of wallets has a gap in front of block {block:.8}: begin anew without it")]
+    /// A block is not the child of the one before.
+    #[error("the record of wallets has a gap before block {block:.8}: start again without the record")]
     Unlinked {
         /// The block.
         block: Hash,
     },
     /// A block changes a wallet that is not there.
     #[error(
-        "the record of wallets has no wallet {number}, which block {block:.8} changes: begin anew without it"
+        "the record of wallets has no wallet {number}, which block {block:.8} changes: start again without the record"
     )]
     NoWallet {
         /// The block.
@@ -59,20 +59,19 @@ pub enum WrongRecord {
         /// The wallet's number.
         number: u32,
     },
-    /// A wallet of the record is added already, or has what is another's.
+    /// A wallet of the record was added before, or has an address or coin of another one.
     #[error("the record of wallets does not fit those that are followed: {0}")]
     Wallet(#[from] AddWalletError),
-    /// There is something known already.
-    #[error("wallets go on from a record before their first block, and from one record: begin with new ones")]
+    /// These wallets have blocks, or were restored before.
+    #[error("wallets can be restored once, before their first block: restore the record into new ones")]
     Begun,
 }
 
 debug_as_text!(WrongRecord);
 
 impl<L: Ledger> WalletsView<L> {
-    /// Everything that is needed to go on from here, and from any kept block of the branch. `None` before the
-    /// first block. Wallets
-    /// that still wait for older blocks are not in it: add them again.
+    /// What is needed to continue from the tip, and from any kept block of the branch. `None` before the first block.
+    /// Wallets that still wait for older blocks are not in the record: add them again.
     #[must_use]
     pub fn record(&self) -> Option<WalletsRecord<L>> {
         let kept = self.kept.as_ref()?;
@@ -97,8 +96,8 @@ impl<L: Ledger> WalletsView<L> {
 }
 
 impl<L: Ledger> WalletsRecord<L> {
-    /// The branch, lowest first: where the observer is to start
-    /// ([`Start::Known`](crate::Start::Known)), so that its first events go on from here.
+    /// The branch, lowest first. Start the observer with it ([`Start::Known`](crate::Start::Known)), so that its first
+    /// events continue from here.
     #[must_use]
     pub fn headers(&self) -> Vec<Header> {
         self.blocks.iter().map(|step| step.header).collect()
@@ -106,13 +105,13 @@ impl<L: Ledger> WalletsRecord<L> {
 }
 
 impl<L: Ledger> Wallets<L> {
-    /// Goes on from a record, at its tip, as if its blocks had just been folded. Wallets of the record are not
-    /// to be added, neither before nor after.
+    /// Continues from a record, at its tip, as if its blocks had just been folded. Do not add the wallets of the
+    /// record, neither before nor after.
     ///
     /// # Errors
     ///
-    /// [`WrongRecord`]: it is not of one piece, or does not fit what is followed already. The desks of these
-    /// wallets are then of no use any more.
+    /// [`WrongRecord`]: the record is inconsistent, or does not fit the wallets that were added. The
+    /// [`requests`](Self::requests) of these wallets are then closed.
     pub fn restore(mut self, record: WalletsRecord<L>) -> Result<Self, WrongRecord> {
         if self.window.is_some() {
             return Err(WrongRecord::Begun);

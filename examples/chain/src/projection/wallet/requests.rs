@@ -1,4 +1,4 @@
-//! Where wallets are added while the chain is observed.
+//! Adding wallets while the chain is observed.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -12,40 +12,41 @@ use super::ownership::WalletOf;
 
 use crate::error_text::debug_as_text;
 
-/// The answer to a backfill: taken in; or back, to read on to where the kept blocks begin now.
+/// The answer to a backfill: `None` if it was used; the backfill if it has to read more, up to where the kept blocks
+/// begin now.
 pub(super) type Answer<L> = Result<Option<Box<Backfill<L>>>, BackfillError>;
 
-/// Where the answer is waited for.
+/// Sends the answer to the reader.
 pub(super) type Reply<L> = oneshot::Sender<Answer<L>>;
 
-/// A backfill that was handed over.
+/// A backfill that was submitted.
 pub(super) type Handed<L> = (Backfill<L>, Reply<L>);
 
-/// What passes between [`Wallets`](super::Wallets) and those who add to them.
+/// What [`Wallets`](super::Wallets) shares with its [`WalletRequests`].
 pub(super) struct RequestQueue<L: Ledger> {
     pub(super) ledger: L,
     inside: Mutex<Inside<L>>,
-    pub(super) told: watch::Sender<Told<L>>,
+    pub(super) demand: watch::Sender<BackfillDemand<L>>,
 }
 
 struct Inside<L: Ledger> {
     asked: Vec<Arc<WalletOf<L>>>,
     names: HashSet<Arc<str>>,
     addresses: HashSet<L::Address>,
-    /// Of openings.
+    /// The coins of all openings.
     coins: HashSet<OutPoint>,
     handed: Vec<Handed<L>>,
-    /// What was read by calls that have failed or were dropped.
+    /// Backfills of calls that failed or were dropped.
     unfinished: Vec<Backfill<L>>,
 }
 
-/// What wallets wait for, as of the last cycle.
-pub(super) struct Told<L: Ledger> {
+/// The wallets that need older blocks, and which blocks, as of the last cycle.
+pub(super) struct BackfillDemand<L: Ledger> {
     pub(super) goal: Option<Goal>,
     pub(super) waiting: Vec<Arc<WalletOf<L>>>,
 }
 
-impl<L: Ledger> Clone for Told<L> {
+impl<L: Ledger> Clone for BackfillDemand<L> {
     fn clone(&self) -> Self {
         Self { goal: self.goal, waiting: self.waiting.clone() }
     }
@@ -56,14 +57,18 @@ impl<L: Ledger> RequestQueue<L> {
         let (asked, handed, unfinished) = (Vec::new(), Vec::new(), Vec::new());
         let (names, addresses, coins) = (HashSet::new(), HashSet::new(), HashSet::new());
         let inside = Mutex::new(Inside { asked, names, addresses, coins, handed, unfinished });
-        Self { ledger, inside, told: watch::Sender::new(Told { goal: None, waiting: Vec::new() }) }
+        Self {
+            ledger,
+            inside,
+            demand: watch::Sender::new(BackfillDemand { goal: None, waiting: Vec::new() }),
+        }
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside<L>> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether anything has come since the first `asked` wallets.
+    /// Whether there are wallets after the first `asked` ones, or submitted backfills.
     pub(super) fn has_news(&self, asked: usize) -> bool {
         let inside = self.inside();
         inside.asked.len() > asked || !inside.handed.is_empty()
@@ -81,7 +86,7 @@ impl<L: Ledger> RequestQueue<L> {
         self.inside().asked.clone()
     }
 
-    /// Keeps what was read for whoever reads next.
+    /// Keeps an unfinished backfill for the next reader.
     pub(super) fn stash(&self, backfill: Backfill<L>) {
         self.inside().unfinished.push(backfill);
     }
@@ -90,16 +95,16 @@ impl<L: Ledger> RequestQueue<L> {
         self.inside().unfinished.pop()
     }
 
-    pub(super) fn tell(&self, goal: Goal, waiting: Vec<Arc<WalletOf<L>>>) {
+    pub(super) fn publish(&self, goal: Goal, waiting: Vec<Arc<WalletOf<L>>>) {
         if waiting.is_empty() {
             let unwanted = std::mem::take(&mut self.inside().unfinished);
             drop(unwanted);
         }
-        self.told.send_if_modified(|told| {
-            let is_same = told.waiting.len() == waiting.len()
-                && told.waiting.iter().zip(&waiting).all(|(before, now)| Arc::ptr_eq(before, now));
-            let news = !is_same || told.goal.is_none();
-            *told = Told { goal: Some(goal), waiting };
+        self.demand.send_if_modified(|demand| {
+            let is_same = demand.waiting.len() == waiting.len()
+                && demand.waiting.iter().zip(&waiting).all(|(before, now)| Arc::ptr_eq(before, now));
+            let news = !is_same || demand.goal.is_none();
+            *demand = BackfillDemand { goal: Some(goal), waiting };
             news
         });
     }
@@ -134,9 +139,9 @@ impl<L: Ledger> RequestQueue<L> {
 
 /// Adds wallets to [`Wallets`](super::Wallets), from any task.
 ///
-/// A wallet that begins above the kept blocks is followed from the next cycle on. One that begins below waits
-/// until its older blocks were read, by [`backfill`](Self::backfill) in a task of the app's own: the chain and
-/// the other wallets are not held up.
+/// A wallet that begins above the kept blocks is followed from the next cycle on. One that begins below waits until its
+/// older blocks were read, by [`backfill`](Self::backfill) in one of the app's tasks: the chain and the other wallets
+/// are not held up.
 pub struct WalletRequests<L: Ledger> {
     pub(super) requests: Weak<RequestQueue<L>>,
 }
@@ -157,8 +162,8 @@ pub enum AddWalletError {
         /// The wallet.
         name: String,
     },
-    /// There is one of this name.
-    #[error("there is a wallet named {name:?}: give this one a name of its own")]
+    /// Another wallet has this name.
+    #[error("there is already a wallet named {name:?}: give this one another name")]
     NameTaken {
         /// The wallet.
         name: String,
@@ -181,8 +186,8 @@ pub enum AddWalletError {
         /// The coin.
         coin: OutPoint,
     },
-    /// Nobody follows wallets here any more.
-    #[error("the wallets' projection is gone, since the runtime has stopped: start another one")]
+    /// The projection of wallets has ended.
+    #[error("the projection of wallets has ended, since the runtime has stopped: start another one")]
     Closed,
 }
 

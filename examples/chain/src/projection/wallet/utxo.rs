@@ -1,4 +1,4 @@
-//! Value in coins: each transaction spends some whole and makes new ones.
+//! Value in coins: each transaction spends whole coins and makes new ones.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -11,13 +11,13 @@ use crate::{Header, Height, Transaction};
 
 /// A transaction that spends coins and makes coins.
 pub trait UtxoTransaction: Transaction {
-    /// Who can own a coin: a script, or an address.
+    /// The owner of a coin: a script, or an address.
     type Address: Address;
 
     /// The coins that it spends; none for a block's reward.
     fn inputs(&self) -> Vec<OutPoint>;
 
-    /// What it makes, in the order of its outputs; `None` for an output that nobody can spend.
+    /// The outputs that it makes, in order; `None` for an output that cannot be spent.
     fn outputs(&self) -> Vec<(Option<Self::Address>, Amount)>;
 
     /// Whether it is a block's reward.
@@ -32,8 +32,8 @@ pub struct Utxo<T> {
 }
 
 impl<T> Utxo<T> {
-    /// A ledger on which a coin is confirmed so many blocks deep, 1 in the tip, and with Bitcoin's maturity of
-    /// 100 blocks.
+    /// A ledger where a coin is confirmed this many blocks deep (1 is in the tip), with Bitcoin's maturity of 100
+    /// blocks.
     #[must_use]
     pub fn new(confirmations: u64) -> Self {
         Self { maturity: 100, confirmations, transaction: PhantomData }
@@ -45,7 +45,7 @@ impl<T> Utxo<T> {
         Self { maturity: blocks, ..self }
     }
 
-    /// How long a coin can be other than confirmed.
+    /// After how many blocks every coin is confirmed.
     fn youth(&self) -> u64 {
         self.maturity.max(self.confirmations)
     }
@@ -74,9 +74,9 @@ pub enum UtxoChange<A> {
     Made {
         /// Its name.
         coin: OutPoint,
-        /// Who may spend it.
+        /// The owner.
         owner: A,
-        /// How much it is.
+        /// Its value.
         value: Amount,
         /// Whether it is a block's reward.
         reward: bool,
@@ -93,7 +93,7 @@ pub enum UtxoChange<A> {
 pub struct Coin {
     /// Its name.
     pub name: OutPoint,
-    /// How much it is.
+    /// Its value.
     pub value: Amount,
     /// The height of the block that made it.
     pub height: Height,
@@ -106,7 +106,7 @@ pub struct Coin {
 #[serde(from = "Vec<Coin>", into = "Vec<Coin>")]
 pub struct UtxoWallet {
     coins: HashTrieMapSync<OutPoint, Coin>,
-    /// Those that may not be confirmed yet, by age.
+    /// The coins that may not be confirmed yet, by height.
     young: RedBlackTreeMapSync<(Height, OutPoint), Coin>,
     total: Amount,
 }
@@ -117,8 +117,8 @@ impl UtxoWallet {
         self.coins.values()
     }
 
-    /// Adds a coin, and returns the value of the one that it takes the place of: one that is made again, as two
-    /// of Bitcoin's early rewards were, is there once. `None` if there is more than can be counted.
+    /// Adds a coin, and returns the value of the coin that it replaces: one that is made twice, as two of Bitcoin's
+    /// early rewards were, exists once. `None` if the sum overflows.
     fn add(&mut self, coin: Coin) -> Option<Amount> {
         let before = self.coins.get(&coin.name).copied();
         let lost = before.map_or(0, |before| before.value);
@@ -131,7 +131,7 @@ impl UtxoWallet {
         Some(lost)
     }
 
-    /// Takes those out that are confirmed behind the block of this height.
+    /// Removes coins from `young` that are confirmed at this height.
     fn age(&mut self, height: Height, youth: u64) {
         while let Some((&key, _)) = self.young.first()
             && key.0.saturating_add(youth) <= height
@@ -142,7 +142,7 @@ impl UtxoWallet {
 }
 
 impl From<Vec<Coin>> for UtxoWallet {
-    /// Coins that would sum up to more than can be counted are left out.
+    /// Coins with which the sum would overflow are left out.
     fn from(coins: Vec<Coin>) -> Self {
         let mut wallet = Self::default();
         for coin in coins {

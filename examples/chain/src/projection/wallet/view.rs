@@ -1,4 +1,4 @@
-//! What wallets have, for whoever asks.
+//! What wallets have, for readers.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -12,15 +12,15 @@ use crate::projection::BranchPosition;
 use crate::projection::window::{Branches, WindowBlock};
 use crate::{Block, Hash, Header, Height};
 
-/// What is known at one block.
+/// The wallets at one block.
 #[derive(Clone)]
 pub(super) struct LedgerEntry<L: Ledger> {
-    /// Between two blocks of one event it is worked out when it is asked for; at the root it is there.
+    /// Inside an event with several blocks it is computed on the first question; at the root it is always set.
     holdings: OnceLock<Holdings<L>>,
     pub(super) flow: Flow,
-    /// What the block did to followed wallets.
+    /// What the block changed in followed wallets.
     pub(super) changes: Arc<[Numbered<L>]>,
-    /// The block itself, for wallets that come later; a root has none.
+    /// The block, for wallets that are added later; a root has none.
     pub(super) block: Option<Arc<Block<L::Transaction>>>,
 }
 
@@ -41,24 +41,25 @@ impl<L: Ledger> LedgerEntry<L> {
         Self { holdings: holdings.into(), ..self }
     }
 
-    /// What each wallet has, if that was worked out.
+    /// What each wallet has, if that was computed.
     pub(super) fn known(&self) -> Holdings<L> {
         self.holdings.get().cloned().unwrap_or_else(Holdings::<L>::new_sync)
     }
 
-    /// Sets what was worked out elsewhere; there is only one answer.
+    /// Sets what was computed elsewhere.
     pub(super) fn know(&self, holdings: Holdings<L>) {
+        // A value that is set already is the same.
         let _ = self.holdings.set(holdings);
     }
 }
 
-/// What each wallet has at a kept place: worked out from the nearest one below where it is known, once.
+/// What each wallet has at a kept place. It is computed once, from the nearest place below where it is known.
 pub(super) fn holdings<'a, L: Ledger>(
     ledger: &L,
     kept: &Branches<LedgerEntry<L>>,
     node: &'a WindowBlock<LedgerEntry<L>>,
 ) -> &'a Holdings<L> {
-    // The poll may wait here for a reader, but no longer than it would take itself: nothing inside waits in turn.
+    // The poll may wait here for a reader, but no longer than its own computation would take: nothing inside blocks.
     node.value.holdings.get_or_init(|| {
         let (mut steps, mut walk, mut known) = (Vec::new(), Some(node), Holdings::<L>::new_sync());
         while let Some(node) = walk {
@@ -92,9 +93,9 @@ impl<L: Ledger> Clone for FollowedWallet<L> {
 
 /// Followed wallets at every kept block. A clone shares everything.
 ///
-/// A question costs what the wallet has, never what the chain is long, and reads no block. The first one at a
-/// block that came in the midst of many first works out what all wallets have there, once for everybody, from what
-/// the blocks below did to them: at most 31, or all of a record after a restart. Who asks there meanwhile waits.
+/// The cost of a question depends on what the wallet has, not on the length of the chain; it reads no block. The first
+/// question about a block inside a batch of many computes all wallets there, once for all readers, from the changes of
+/// the blocks below: at most 31, or all of a record after a restart. Other readers of that block wait meanwhile.
 pub struct WalletsView<L: Ledger> {
     pub(super) ledger: L,
     pub(super) names: HashTrieMapSync<Arc<str>, FollowedWallet<L>>,
@@ -110,11 +111,11 @@ impl<L: Ledger> Clone for WalletsView<L> {
     }
 }
 
-/// Why it cannot be said what a wallet has.
+/// Why a balance is unknown.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BalanceError {
-    /// Nobody asked to follow it.
+    /// The wallet was not added.
     #[error("no wallet is named {name:?}: add it first")]
     UnknownWallet {
         /// The name.
@@ -136,9 +137,9 @@ pub enum BalanceError {
         /// The first block that matters to it.
         from: Height,
     },
-    /// The block is not kept: never seen, or forgotten.
+    /// The block is not kept: never seen, or dropped.
     #[error(
-        "block {hash:.8} is not kept, being on no branch that is known or below the kept window: ask for a newer one"
+        "block {hash:.8} is not kept, since it is on no known branch or below the kept window: ask for a newer one"
     )]
     UnknownBlock {
         /// Its hash.
@@ -147,37 +148,37 @@ pub enum BalanceError {
     /// No block has come yet.
     #[error("no block has come yet: wait for the first one")]
     Nothing,
-    /// The wallet did what it cannot have done.
-    #[error("wallet {name:?} is not known any more: {fault}")]
+    /// The wallet's transactions contradict its opening.
+    #[error("wallet {name:?} is no longer known: {fault}")]
     Faulty {
         /// The name.
         name: String,
-        /// What it did.
+        /// The contradiction.
         fault: Fault,
     },
 }
 
 debug_as_text!(BalanceError);
 
-/// Value appeared or vanished.
+/// The sum of all wallets does not match what transactions moved, or is unknown.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unconserved {
-    /// Wallets have another sum than transactions moved.
+    /// The sum of all wallets differs from what transactions moved.
     #[error(
         "after block {block:.8} wallets have {held} together, but began with {}, were given {} of rewards and {} by \
          others, and gave {} away: do not trust the balances, and begin again from an older block",
         flow.opened, flow.minted, flow.came, flow.left
     )]
     Differs {
-        /// At which block.
+        /// The block.
         block: Hash,
         /// The sum of all wallets.
         held: Amount,
         /// What transactions moved.
         flow: Flow,
     },
-    /// It cannot be judged.
+    /// A balance is unknown.
     #[error("the sum of all wallets is not known: {0}")]
     Unknown(#[from] BalanceError),
 }
@@ -185,13 +186,13 @@ pub enum Unconserved {
 debug_as_text!(Unconserved);
 
 impl<L: Ledger> WalletsView<L> {
-    /// The newest block that is folded in.
+    /// The place after the newest block.
     #[must_use]
     pub fn tip(&self) -> Option<BranchPosition> {
         self.kept.as_ref().map(Branches::tip)
     }
 
-    /// Below which nothing is known: the oldest place that can be asked for.
+    /// The oldest place with known balances.
     #[must_use]
     pub fn root(&self) -> Option<BranchPosition> {
         self.kept.as_ref().map(Branches::root)
@@ -202,13 +203,13 @@ impl<L: Ledger> WalletsView<L> {
         self.names.keys().map(|name| &**name)
     }
 
-    /// The wallets whose older blocks have yet to be read.
+    /// The wallets that wait for older blocks.
     #[must_use]
     pub fn waiting(&self) -> &[Arc<str>] {
         &self.waiting
     }
 
-    /// The kept blocks, on whatever branch, in no order.
+    /// The kept blocks, on any branch, in no order.
     pub fn blocks(&self) -> impl Iterator<Item = Header> {
         self.kept.iter().flat_map(Branches::all).filter_map(|node| node.header)
     }
@@ -217,29 +218,29 @@ impl<L: Ledger> WalletsView<L> {
     ///
     /// # Errors
     ///
-    /// [`BalanceError`]: it is not known, which is not zero.
+    /// [`BalanceError`]: the balance is unknown, which does not mean zero.
     pub fn balance(&self, name: &str) -> Result<Balance, BalanceError> {
         let tip = self.tip().ok_or(BalanceError::Nothing)?;
         self.balance_at(name, tip.hash)
     }
 
-    /// What a wallet has right behind a kept block, on whatever branch.
+    /// What a wallet has right after a kept block, on any branch.
     ///
     /// # Errors
     ///
-    /// [`BalanceError`]: it is not known, which is not zero.
+    /// [`BalanceError`]: the balance is unknown, which does not mean zero.
     pub fn balance_at(&self, name: &str, block: Hash) -> Result<Balance, BalanceError> {
         let wallet = self.wallet_at(name, block)?;
         Ok(self.ledger.balance(wallet, self.node(block)?.place.next))
     }
 
-    /// What a wallet has at the tip while transactions are on their way, which are none of the branch: what
-    /// they spend is neither spendable nor pending any more, and what they pay is pending.
+    /// What a wallet has at the tip while transactions are in flight, that is in no block of the branch: what they
+    /// spend is neither spendable nor pending any more, and what they pay is pending.
     ///
     /// # Errors
     ///
-    /// [`BalanceError`]: it is not known; among others because it cannot pay for what is on its way.
-    pub fn balance_with(&self, name: &str, on_their_way: &[L::Transaction]) -> Result<Balance, BalanceError> {
+    /// [`BalanceError`]: the balance is unknown, for example because the wallet cannot pay for them.
+    pub fn balance_with(&self, name: &str, in_flight: &[L::Transaction]) -> Result<Balance, BalanceError> {
         let tip = self.tip().ok_or(BalanceError::Nothing)?;
         let (known, node) = (self.known(name)?, self.node(tip.hash)?);
         let wallet = self.holding(known, node)?;
@@ -247,14 +248,14 @@ impl<L: Ledger> WalletsView<L> {
         // As if all of them were in one block on top.
         let block = Header { hash: Hash([0; 32]), parent: tip.hash, height: tip.next, work: 0, time: 0 };
         let mut after = wallet.clone();
-        for change in on_their_way.iter().flat_map(|transaction| self.ledger.changes(transaction)) {
+        for change in in_flight.iter().flat_map(|transaction| self.ledger.changes(transaction)) {
             if let Target::Address(address) = self.ledger.target(&change)
                 && !known.wallet.addresses.contains(address)
             {
                 continue;
             }
             match self.ledger.apply(&mut after, &change, &block) {
-                // A coin of somebody else's.
+                // A coin of another owner.
                 Ok(_) | Err(Fault::NoCoin { .. }) => {}
                 Err(fault) => return Err(faulty(name, &fault)),
             }
@@ -263,11 +264,11 @@ impl<L: Ledger> WalletsView<L> {
         Ok(Balance { pending: after.pending, spendable: after.confirmed.min(before.confirmed), ..before })
     }
 
-    /// The model's own view of a wallet right behind a kept block: its coins, its count of transactions.
+    /// The ledger's state of a wallet right after a kept block: its coins, or its count of transactions.
     ///
     /// # Errors
     ///
-    /// [`BalanceError`]: it is not known.
+    /// [`BalanceError`]: it is unknown.
     pub fn wallet_at(&self, name: &str, block: Hash) -> Result<&L::Wallet, BalanceError> {
         let (known, node) = (self.known(name)?, self.node(block)?);
         let from = known.wallet.from;
@@ -277,18 +278,18 @@ impl<L: Ledger> WalletsView<L> {
         self.holding(known, node)
     }
 
-    /// Whether value is conserved at the tip: what all wallets have is what they had, and what was minted and
-    /// came, without what left. Made for [`handle.invariant`](watchkeeper::ObservationHandle::invariant), which
-    /// judges it in every cycle and so through every reorg.
+    /// Whether value is conserved at the tip: the sum of all wallets equals what they began with, plus what was minted
+    /// and came in, minus what went out. Use it with [`handle.invariant`](watchkeeper::ObservationHandle::invariant),
+    /// which checks it in every cycle and so through every reorg.
     ///
     /// # Errors
     ///
-    /// [`Unconserved`]: by how much it is not, or why it is not known.
+    /// [`Unconserved`]: the amounts that differ, or why they are unknown.
     pub fn conserved(&self) -> Result<(), Unconserved> {
         self.tip().map_or(Ok(()), |tip| self.conserved_at(tip.hash))
     }
 
-    /// [`conserved`](Self::conserved) at a kept block, on whatever branch.
+    /// [`conserved`](Self::conserved) at a kept block, on any branch.
     ///
     /// # Errors
     ///

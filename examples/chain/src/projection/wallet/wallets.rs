@@ -13,10 +13,10 @@ use crate::projection::window::Window;
 use crate::projection::{BranchPosition, Projection};
 use crate::{Block, ChainEvent, Hash};
 
-/// How many blocks below the tip are kept, if finality does not settle them sooner.
+/// How many blocks below the tip are kept, if they do not become final sooner.
 const KEEP: u64 = 128;
 
-/// How many blocks are taken in at once.
+/// How many blocks are folded at once.
 const PART: usize = 32;
 
 /// The wallets of a chain, as a [`Projection`]. See the [module](super).
@@ -27,8 +27,8 @@ pub struct Wallets<L: Ledger> {
     pub(super) names: HashTrieMapSync<Arc<str>, FollowedWallet<L>>,
     pub(super) window: Option<Window<LedgerEntry<L>>>,
     pub(super) requests: Arc<RequestQueue<L>>,
-    /// Of the requests, as of the last look: each is followed or waits.
-    pub(super) looked_at: usize,
+    /// How many of the requests were processed: each of these wallets is followed or waits.
+    pub(super) processed: usize,
     pub(super) waiting: Arc<[Arc<str>]>,
 }
 
@@ -41,14 +41,14 @@ impl<L: Ledger> Clone for Wallets<L> {
             names: self.names.clone(),
             window: self.window.clone(),
             requests: Arc::clone(&self.requests),
-            looked_at: self.looked_at,
+            processed: self.processed,
             waiting: Arc::clone(&self.waiting),
         }
     }
 }
 
 impl<L: Ledger> Wallets<L> {
-    /// Follows wallets, once some are added at its [`requests`](Self::requests), on a chain with this ledger.
+    /// Follows the wallets that are added by its [`requests`](Self::requests), on a chain with this ledger.
     ///
     /// 128 blocks below the tip are kept.
     #[must_use]
@@ -61,25 +61,25 @@ impl<L: Ledger> Wallets<L> {
             names: HashTrieMapSync::new_sync(),
             window: None,
             requests,
-            looked_at: 0,
+            processed: 0,
             waiting: Arc::new([]),
         }
     }
 
-    /// Keeps this many blocks below the tip: reorgs that deep cost no block that was read before. Beside the branch
-    /// up to 1,024 blocks are kept above that; those that left it lowest are forgotten first.
+    /// Keeps this many blocks below the tip: reorgs that deep read no block twice. Up to 1,024 blocks beside the branch
+    /// are kept above that; the lowest are dropped first.
     #[must_use]
     pub fn keep(self, blocks: u64) -> Self {
         Self { keep: blocks, ..self }
     }
 
-    /// Where wallets are added, before and while the chain is observed.
+    /// Adds wallets, before and while the chain is observed.
     #[must_use]
     pub fn requests(&self) -> WalletRequests<L> {
         WalletRequests::of(&self.requests)
     }
 
-    /// Takes in blocks, each the parent of the next. One that is known costs nothing.
+    /// Folds blocks, each the parent of the next. Known blocks are skipped.
     fn add(&mut self, blocks: &[Arc<Block<L::Transaction>>]) {
         let mut draft: Option<(Hash, Draft<L>)> = None;
         for block in blocks {
@@ -115,39 +115,39 @@ impl<L: Ledger> Wallets<L> {
         }
     }
 
-    /// Starts over behind `root`, where nothing is known but of wallets that begin there.
+    /// Starts again at `root`, where only wallets that begin there are known.
     fn begin(&mut self, root: BranchPosition) {
         if self.window.is_some() {
-            tracing::warn!(root = %root.hash, "the branch left the kept blocks: wallets start over");
+            tracing::warn!(root = %root.hash, "a reorg from below the kept blocks: wallets start again");
         }
         self.ownership = OwnershipIndex::new();
         self.names = HashTrieMapSync::new_sync();
         let entry = LedgerEntry::root(VectorSync::new_sync(), Flow::default());
         self.window = Some(Window::new(root, None, entry));
-        self.looked_at = 0;
-        self.process_requests(Self::leave);
+        self.processed = 0;
+        self.process_requests(Self::defer);
     }
 
-    /// Its answer waits for the end of the cycle: it says where the root is then.
-    fn leave(behind: Backfill<L>, reply: Reply<L>, requests: &RequestQueue<L>) {
-        requests.submit((behind, reply));
+    /// Defers the answer to the end of the cycle, when the root is known.
+    fn defer(unfinished: Backfill<L>, reply: Reply<L>, requests: &RequestQueue<L>) {
+        requests.submit((unfinished, reply));
     }
 
-    /// Takes in what was handed over and who was added. What has to be read on is left to `behind`.
-    fn process_requests(&mut self, behind: impl Fn(Backfill<L>, Reply<L>, &RequestQueue<L>)) {
-        // Before the first block nothing can be answered: whoever has come meanwhile keeps waiting.
-        let is_usual = self.waiting.is_empty() && !self.requests.has_news(self.looked_at);
+    /// Processes submitted backfills and added wallets. Backfills that have to read more go to `unfinished`.
+    fn process_requests(&mut self, unfinished: impl Fn(Backfill<L>, Reply<L>, &RequestQueue<L>)) {
+        // Before the first block nothing can be answered: requests keep waiting.
+        let is_usual = self.waiting.is_empty() && !self.requests.has_news(self.processed);
         if self.window.is_none() || is_usual {
             return;
         }
         let handed = self.requests.drain().into_iter();
         let answers: Vec<_> = handed.map(|(backfill, reply)| (self.take_in(backfill), reply)).collect();
         self.process();
-        // Whoever is told looks at once at what is waited for: that is known by now.
+        // A reader may read the demand as soon as it has its answer: `process` has published it by now.
         for (answer, reply) in answers {
             match answer {
-                Ok(Some(backfill)) => behind(*backfill, reply, &self.requests),
-                // Nobody may be waiting for the answer any more.
+                Ok(Some(backfill)) => unfinished(*backfill, reply, &self.requests),
+                // The reader may have stopped waiting.
                 answer => drop(reply.send(answer)),
             }
         }
@@ -163,7 +163,7 @@ impl<L: Ledger> Wallets<L> {
     fn settle_at(&mut self, root: BranchPosition) {
         let Some(window) = &mut self.window else { return };
         if let Some(node) = window.seen.get(&root.hash) {
-            // What it is worked out from is about to go.
+            // Compute it now: the blocks below are about to be dropped.
             holdings(&self.ledger, &window.seen, node);
         }
         for dropped in window.settle(root) {
@@ -181,9 +181,9 @@ impl<L: Ledger> Projection<L::Transaction> for Wallets<L> {
     type View = WalletsView<L>;
 
     fn apply(&mut self, event: &ChainEvent<L::Transaction>) {
-        // What was read reaches to the root as it was told: it is taken in before the event moves that.
-        if self.requests.has_news(self.looked_at) {
-            self.process_requests(Self::leave);
+        // A backfill reaches to the root that was published: it is used before the event moves the root.
+        if self.requests.has_news(self.processed) {
+            self.process_requests(Self::defer);
         }
         match event {
             ChainEvent::Committed { new } | ChainEvent::Reorged { new, .. } => {
@@ -204,10 +204,10 @@ impl<L: Ledger> Projection<L::Transaction> for Wallets<L> {
     }
 
     fn settle(&mut self) {
-        self.process_requests(|behind, reply, requests| {
-            // Where nobody waits for it any more, what was read serves the next.
-            if let Err(Ok(Some(behind))) = reply.send(Ok(Some(Box::new(behind)))) {
-                requests.stash(*behind);
+        self.process_requests(|unfinished, reply, requests| {
+            // If its reader stopped waiting, the next one continues the backfill.
+            if let Err(Ok(Some(unfinished))) = reply.send(Ok(Some(Box::new(unfinished)))) {
+                requests.stash(*unfinished);
             }
         });
     }
@@ -228,7 +228,7 @@ mod tests {
     use super::*;
     use crate::{Header, Height, Transaction};
 
-    /// Spends the coin of the one before.
+    /// Spends the coin of the previous one.
     #[derive(Clone, Debug, PartialEq)]
     struct Next {
         id: Hash,
@@ -295,7 +295,7 @@ mod tests {
             wallets.settle();
         }
         let view = wallets.view();
-        // Beside the branch, of a root and three blocks, with a coin in each.
+        // Beside the branch, which is a root and three blocks with a coin in each.
         assert_eq!((view.blocks().count(), wallets.ownership.coins()), (1_024 + 3, 1_024 + 3));
         assert_eq!(view.balance_at("w", hash(1_999 - 512, 3)).unwrap().total, 1);
         let forgotten = hash(1_999 - 513, 2);
@@ -306,8 +306,8 @@ mod tests {
         }
     }
 
-    /// A coin that goes on in every block of either side of forks which are left again: what is known of coins
-    /// is bounded by what is kept.
+    /// A coin is spent and made again in every block, on both sides of many forks: the number of known coins is bounded
+    /// by the number of kept blocks.
     #[test]
     fn coins_that_nothing_kept_refers_to_are_forgotten() {
         let mut wallets = following();

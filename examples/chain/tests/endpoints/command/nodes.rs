@@ -14,7 +14,7 @@ async fn a_node_that_is_down_is_reported_and_waited_for() {
     let mut follow = Follow::start(&["--interval", "50ms", "--rpc", &down(), "--wallet", ACCOUNT]);
     follow.says("node    rpc1 fails: http://127.0.0.1:").await;
     follow.interrupt();
-    follow.says("wallet1 is not known: no node said what it had to begin with").await;
+    follow.says("wallet1 is not known: no node returned its opening balance").await;
     assert!(timeout(PATIENCE, follow.process.wait()).await.unwrap().unwrap().success());
 }
 
@@ -70,7 +70,7 @@ async fn the_chain_is_the_one_with_the_given_id() {
     let mut follow = Follow::start(&["--interval", "50ms", "--chain-id", "7", "--rpc", &nodes[1]]);
     follow.says("rpc1 is on chain 5, not on 7: not believed").await;
     follow.interrupt();
-    follow.says("ended   no node of ours was on chain 7").await;
+    follow.says("ended   no local node was on chain 7").await;
     assert!(timeout(PATIENCE, follow.process.wait()).await.unwrap().unwrap().success());
     assert_eq!(follow.unclaimed, Vec::<String>::new());
 }
@@ -82,7 +82,7 @@ async fn two_public_nodes_measure_local_nodes_and_a_note_is_printed() {
     for (public, says) in [
         (
             &[node, node][..],
-            Some("public nodes: 2, and ours are measured while all of these are fresh; 3 or more"),
+            Some("public nodes: 2, and local nodes are compared with them while all are fresh; 3 or more"),
         ),
         (&[node, node, node], None),
     ] {

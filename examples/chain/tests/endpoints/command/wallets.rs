@@ -49,7 +49,7 @@ async fn a_wallet_without_an_opening_balance_shows_its_later_changes() {
         follow.interrupt();
         let line = follow.says("wallet1").await;
         assert!(line.contains("wallet1 0.000000 ether at block "), "{line}");
-        assert!(line.ends_with(", beside what it had at block 0"), "{line}");
+        assert!(line.ends_with(", without what it had at block 0"), "{line}");
     }
 }
 
@@ -76,7 +76,7 @@ async fn a_wallet_waits_for_a_busy_node_and_each_reason_is_printed_once() {
     let mut follow = Follow::start(&["--interval", "50ms", "--rpc", &rpc(&node), "--wallet", ACCOUNT]);
     follow.says("wallet1 2.000000 ether at block 0 (").await;
     let waits: Vec<_> =
-        follow.unclaimed.iter().filter(|line| line.contains("wallet1 waits to be known")).collect();
+        follow.unclaimed.iter().filter(|line| line.contains("wallet1 waits for its balance")).collect();
     let [limited, away] = waits[..] else { panic!("{waits:#?}") };
     assert!(limited.ends_with(" limits the rate of requests"), "{limited}");
     assert!(away.ends_with(" is unreachable: HTTP status 503 Service Unavailable"), "{away}");
@@ -148,7 +148,7 @@ async fn a_wallet_that_is_known_late_is_caught_up_with() {
     .await;
     let arguments = ["--interval", "50ms", "--from", "0", "--rpc", &rpc(&node), "--wallet", ACCOUNT];
     let mut follow = Follow::start(&arguments);
-    follow.says("wallet1 waits to be known at block 0 (").await;
+    follow.says("wallet1 waits for its balance at block 0 (").await;
     follow.says("wallet1 2.000000 ether at block 0 (").await;
     follow.says("block 301 (").await;
     follow.interrupt();

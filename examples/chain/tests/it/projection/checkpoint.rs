@@ -83,7 +83,7 @@ fn a_checkpoint_that_cannot_be_resumed_is_not_written() {
     let high = Header { height: u64::MAX, ..one };
     let above = Header { hash: numbered(9), parent: high.hash, height: 0, ..one };
     for (headers, says) in [
-        (vec![], "a checkpoint without headers cannot be gone on from"),
+        (vec![], "a checkpoint without headers cannot be resumed"),
         (vec![one, three], "is not the child of the one before"),
         (vec![two, one, three], "is not the child of the one before"),
         (vec![one, Header { height: 9, ..two }], "at height 9 is not the child"),
@@ -146,8 +146,8 @@ fn other_files_are_distinguished() {
         ("hello\n", |error| matches!(error, LoadError::Foreign { .. }), "is no checkpoint"),
         ("{\"format\":\"x\",\"version\":1}\n", |error| matches!(error, LoadError::Foreign { .. }), "is no"),
         (&version, |error| matches!(error, LoadError::Version { found: 2, .. }), "has version 2"),
-        (&longer, |error| matches!(error, LoadError::Corrupt { line: 7, .. }), "more behind the end"),
-        ("", |error| matches!(error, LoadError::Truncated { .. }), "cut short"),
+        (&longer, |error| matches!(error, LoadError::Corrupt { line: 7, .. }), "more after the end"),
+        ("", |error| matches!(error, LoadError::Truncated { .. }), "truncated"),
     ];
     for (text, is_expected, says) in cases {
         let error = load(text.as_bytes()).unwrap_err();

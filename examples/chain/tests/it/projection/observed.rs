@@ -113,7 +113,7 @@ async fn a_payment_is_waited_for_through_reorgs() {
     let conserved = handle.invariant("value is conserved", |seen: &Seen| seen.view.1.conserved().is_ok());
 
     let early = handle.included(p.id, 1).within(SECOND * 2).await.unwrap_err();
-    assert!(early.to_string().contains("is not followed: call Follower::follow"), "{early}");
+    assert!(early.to_string().contains("is not followed: call TransactionFollower::follow"), "{early}");
     follower.follow(&p).unwrap();
     let early = handle.included(p.id, 1).within(SECOND * 2).await.unwrap_err();
     assert_eq!(early.outcome(), UnmetOutcome::NotMet);

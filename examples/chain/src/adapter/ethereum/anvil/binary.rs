@@ -1,4 +1,4 @@
-//! Where the program is.
+//! Finding the program.
 
 use std::env;
 use std::ffi::OsStr;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::AnvilError;
 
-/// Names the program where it is in none of the usual places.
+/// The environment variable that names the program if it is in none of the usual places.
 pub const BINARY_VARIABLE: &str = "WATCHKEEPER_ANVIL";
 
 /// The program that `WATCHKEEPER_ANVIL` names; else the one of the npm package in `node_modules` of this folder or
@@ -22,18 +22,18 @@ pub(super) fn find() -> Result<PathBuf, AnvilError> {
 fn find_in(named: Option<PathBuf>, folder: &Path, path: &OsStr) -> Result<PathBuf, AnvilError> {
     if let Some(named) = named {
         return if named.is_file() {
-            Ok(behind_wrapper(named))
+            Ok(without_wrapper(named))
         } else {
             Err(AnvilError::NoSuchBinary { named })
         };
     }
     let in_path = env::split_paths(path).map(|folder| folder.join("anvil"));
     let found = in_packages(folder).chain(in_path).find(|file| file.is_file());
-    found.map(behind_wrapper).ok_or(AnvilError::NotInstalled)
+    found.map(without_wrapper).ok_or(AnvilError::NotInstalled)
 }
 
-/// What npm links into a `PATH` is a script of the package, behind which the program would live on.
-fn behind_wrapper(file: PathBuf) -> PathBuf {
+/// The program of an npm package, if `file` is the package's script: a program that the script starts would outlive it.
+fn without_wrapper(file: PathBuf) -> PathBuf {
     let is_script = |mut opened: File| {
         let mut begin = [0; 2];
         opened.read_exact(&mut begin).is_ok() && begin == *b"#!"
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_named_counts_then_the_package_then_the_path() {
+    fn the_variable_counts_first_then_the_package_then_the_path() {
         let root = tempfile::tempdir().unwrap();
         let file = |path: &Path| {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -80,7 +80,7 @@ mod tests {
         let named = file(&root.path().join("mine"));
         assert_eq!(find_in(Some(named.clone()), &folder, &path).unwrap(), named);
 
-        // As `npm install --global` has it: a link to a script beside the program.
+        // As `npm install --global` does it: a link to a script beside the program.
         let package = root.path().join("npm/lib/node_modules/@foundry-rs");
         let script = file(&package.join("anvil/bin.mjs"));
         fs::write(&script, "#!/usr/bin/env node").unwrap();

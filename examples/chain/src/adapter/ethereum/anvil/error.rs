@@ -1,4 +1,4 @@
-//! What goes wrong with a node of one's own.
+//! Errors of nodes that this process starts.
 
 use std::io;
 use std::path::PathBuf;
@@ -15,18 +15,18 @@ use crate::error_text::debug_as_text;
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum AnvilError {
-    /// The program is nowhere.
+    /// The program was not found.
     #[error(
         "anvil is not installed: run `npm install --no-save @foundry-rs/anvil`, or name the program in {BINARY_VARIABLE}"
     )]
     NotInstalled,
-    /// The program is not where the environment says.
+    /// The environment variable names a file that does not exist.
     #[error("{BINARY_VARIABLE} names {}, and no such file is there: name the program, or unset the variable", named.display())]
     NoSuchBinary {
-        /// What it names.
+        /// The file.
         named: PathBuf,
     },
-    /// The system does not start it.
+    /// The system did not start it.
     #[error("anvil cannot be started: are setpriv (of util-linux) and sh there?")]
     NotStarted(#[source] io::Error),
     /// It ended before it was ready.
@@ -38,7 +38,7 @@ pub enum AnvilError {
         /// The last of what it printed.
         printed: String,
     },
-    /// It is not ready in time.
+    /// It was not ready in time.
     #[error("anvil was not ready within {after:?}: try again when the machine is less busy")]
     NotReady {
         /// How long was waited.
@@ -55,10 +55,10 @@ pub enum AnvilError {
         /// Why.
         source: io::Error,
     },
-    /// What it printed is no address.
+    /// It printed an invalid address.
     #[error("anvil printed an address that cannot be read: see that {BINARY_VARIABLE} names anvil itself")]
     Address(#[from] EndpointError),
-    /// It did not do what it was asked for.
+    /// A call failed.
     #[error(transparent)]
     Call(#[from] ChainError),
     /// It has no such snapshot: it was reverted to already, or an older one was.

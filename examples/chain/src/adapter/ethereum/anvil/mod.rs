@@ -1,4 +1,4 @@
-//! Real Ethereum nodes of one's own, for tests and demonstrations.
+//! Real Ethereum nodes on this machine, for tests and demonstrations.
 //!
 //! The program is found by the environment variable `WATCHKEEPER_ANVIL`, in `node_modules` of the current folder or one
 //! above, or in `PATH`. `npm install --no-save @foundry-rs/anvil` installs it.
@@ -44,17 +44,17 @@ use crate::Hash;
 /// How long a node may take for anything; it usually takes 50 ms to start.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What comes before the address in what it prints.
+/// What it prints before the address.
 const LISTENING: &str = "Listening on ";
 
-/// How a node is made. Two nodes that were made alike and are told the same have the same blocks, hash for hash.
+/// The configuration of a node. Two nodes with equal configurations and calls have the same blocks, hash for hash.
 #[derive(Clone, Debug)]
 pub struct AnvilConfig {
-    /// What the chain is called; 31337.
+    /// The chain's id. Default: 31337.
     pub chain_id: u64,
-    /// When its first block was made, in seconds since 1970; one moment in 2023.
+    /// The time of its first block, in seconds since 1970. Default: one moment in 2023.
     pub genesis_time: u64,
-    /// The seconds from block to block, whatever the clock says; 12.
+    /// The seconds from block to block, independent of the clock. Default: 12.
     pub block_time: u64,
 }
 
@@ -64,24 +64,24 @@ impl Default for AnvilConfig {
     }
 }
 
-/// A node of the program anvil, with a chain of its own and ten accounts that own 10,000 ether each.
+/// A node of the program anvil, with a separate chain and ten accounts that own 10,000 ether each.
 ///
-/// It makes blocks only when it is told to ([`mine`](Self::mine)), unless
-/// [`set_automine`](Self::set_automine) was. It listens on a port of this machine that the system picks. It dies with
-/// this value, and with this process however that ends. Its files go with this value; where this process is killed, they
-/// stay until the next node is started.
+/// It makes blocks only on request ([`mine`](Self::mine)), unless [`set_automine`](Self::set_automine) is on. It
+/// listens on a local port that the system picks. It is killed when this value is dropped, and when this process ends
+/// in any way. Its files are removed with this value; if this process is killed, they stay until the next node is
+/// started.
 #[derive(Debug)]
 pub struct Anvil {
     config: AnvilConfig,
     address: String,
     client: EthereumClient,
     websocket: Endpoint,
-    /// Goes before the folder that it writes to.
+    /// Dropped before the folder that it writes to.
     process: Option<Process>,
     folder: RunDirectory,
 }
 
-/// A state of a node to come back to, once.
+/// A state of a node to which it can go back, once.
 #[derive(Clone, Copy, Debug)]
 pub struct Snapshot(U64);
 
@@ -90,7 +90,7 @@ impl Anvil {
     ///
     /// # Errors
     ///
-    /// [`AnvilError::NotInstalled`] says how to install it; others if it does not start.
+    /// [`AnvilError::NotInstalled`], with how to install it; others if it does not start.
     pub async fn start(config: AnvilConfig) -> Result<Self, AnvilError> {
         let folder = RunDirectory::new("watchkeeper-anvil-")
             .map_err(|source| AnvilError::System { what: "make a folder", source })?;
@@ -102,31 +102,31 @@ impl Anvil {
         Ok(node)
     }
 
-    /// Asks this node; it stays usable while the node is stopped and started again.
+    /// A client of this node; it stays usable while the node is stopped and started again.
     #[must_use]
     pub fn client(&self) -> EthereumClient {
         self.client.clone()
     }
 
-    /// Where it answers over HTTP.
+    /// Its address for HTTP.
     #[must_use]
     pub fn http(&self) -> Endpoint {
         self.client.endpoint().clone()
     }
 
-    /// Where it answers over WebSocket.
+    /// Its address for WebSocket.
     #[must_use]
     pub fn websocket(&self) -> Endpoint {
         self.websocket.clone()
     }
 
-    /// The process; `None` while it does not run.
+    /// The id of its process; `None` while it does not run.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.process.as_ref().map(Process::pid)
     }
 
-    /// The accounts that it signs for.
+    /// The accounts for which it signs.
     ///
     /// # Errors
     ///
@@ -144,13 +144,13 @@ impl Anvil {
         self.ask("eth_getBalance", (account, "latest")).await
     }
 
-    /// Makes so many blocks; the first takes in the transactions that wait.
+    /// Makes this many blocks; the first includes the pending transactions.
     ///
     /// # Errors
     ///
     /// [`AnvilError::Call`].
     pub async fn mine(&self, blocks: u64) -> Result<(), AnvilError> {
-        self.tell("anvil_mine", (U64::from(blocks),)).await
+        self.execute("anvil_mine", (U64::from(blocks),)).await
     }
 
     /// Whether every transaction makes a block at once.
@@ -159,10 +159,10 @@ impl Anvil {
     ///
     /// [`AnvilError::Call`].
     pub async fn set_automine(&self, automine: bool) -> Result<(), AnvilError> {
-        self.tell("evm_setAutomine", (automine,)).await
+        self.execute("evm_setAutomine", (automine,)).await
     }
 
-    /// Sends ether from one of its accounts; the next block takes it in.
+    /// Sends ether from one of its accounts; the next block includes the transaction.
     ///
     /// # Errors
     ///
@@ -177,8 +177,7 @@ impl Anvil {
         .await
     }
 
-    /// Sends any transaction of one of its accounts. One with the nonce of another that waits, and a higher
-    /// fee, replaces that.
+    /// Sends any transaction of one of its accounts. It replaces a pending one with the same nonce and a lower fee.
     ///
     /// # Errors
     ///
@@ -188,17 +187,16 @@ impl Anvil {
         Ok(Hash(hash.0))
     }
 
-    /// Replaces so many blocks at the tip by as many empty ones. What was in them is forgotten.
+    /// Replaces this many blocks at the tip by as many empty ones. Their transactions are lost.
     ///
     /// # Errors
     ///
-    /// [`AnvilError::Call`], also if blocks were made before the node was last started: it has lost their
-    /// states.
+    /// [`AnvilError::Call`], also if blocks were made before the node was last started: it has lost their states.
     pub async fn reorg(&self, depth: u64) -> Result<(), AnvilError> {
-        self.tell("anvil_reorg", json!([depth, []])).await
+        self.execute("anvil_reorg", json!([depth, []])).await
     }
 
-    /// Remembers what the node knows now.
+    /// Takes a snapshot of the node's state.
     ///
     /// # Errors
     ///
@@ -217,7 +215,7 @@ impl Anvil {
         if done { Ok(()) } else { Err(AnvilError::NoSuchSnapshot) }
     }
 
-    /// Makes the node hang: it takes connections and answers nothing.
+    /// Makes the node hang: it accepts connections and answers nothing.
     ///
     /// # Errors
     ///
@@ -236,13 +234,13 @@ impl Anvil {
         resumed.map_err(|source| AnvilError::System { what: "resume anvil", source })
     }
 
-    /// Stops the node in order: it keeps its chain for the next start. Nothing happens to one that does not run.
+    /// Stops the node in order: it keeps its chain for the next start. Does nothing if the node does not run.
     ///
     /// A node that has not ended after 30 s is killed.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it leaves a node that may have been told to end.
+    /// After a dropped call the node may have been asked to end.
     pub async fn stop(&mut self) {
         if let Some(process) = &self.process {
             let _ = timeout(PATIENCE, process::end(process)).await;
@@ -250,12 +248,12 @@ impl Anvil {
         self.kill();
     }
 
-    /// Kills the node: its chain is what it was when it last stopped in order.
+    /// Kills the node: its chain goes back to the last stop in order.
     pub fn kill(&mut self) {
         self.process = None;
     }
 
-    /// Starts the node again at its address, with the chain that it kept. Nothing happens to one that runs.
+    /// Starts the node again at its address, with the chain that it kept. Does nothing if the node runs.
     ///
     /// # Errors
     ///
@@ -271,16 +269,16 @@ impl Anvil {
     }
 
     async fn set_block_time(&self) -> Result<(), AnvilError> {
-        self.tell("anvil_setBlockTimestampInterval", (self.config.block_time,)).await
+        self.execute("anvil_setBlockTimestampInterval", (self.config.block_time,)).await
     }
 
-    /// Asks for something whose answer says nothing.
-    async fn tell(&self, method: &'static str, parameters: impl RpcSend) -> Result<(), AnvilError> {
+    /// Calls a method whose answer does not matter.
+    async fn execute(&self, method: &'static str, parameters: impl RpcSend) -> Result<(), AnvilError> {
         let _: serde_json::Value = self.ask(method, parameters).await?;
         Ok(())
     }
 
-    /// Asks with more patience than observers have: many blocks take their time.
+    /// Calls a method with a longer time-out than observers have: many blocks take time.
     async fn ask<R: RpcRecv>(&self, method: &'static str, parameters: impl RpcSend) -> Result<R, AnvilError> {
         Ok(self.client().with_timeout(PATIENCE).ask(method, parameters).await?)
     }
@@ -303,7 +301,7 @@ async fn launch(
         .args(["--timestamp", &config.genesis_time.to_string()])
         .arg("--state")
         .arg(folder.path().join("state.json"))
-        // It keeps more than it says in the home folder, and leaves it there when it is killed.
+        // Anvil also writes to the home folder, and leaves its files there when it is killed.
         .env("HOME", folder.path());
     let (process, ready) =
         Process::start(while_parent_lives(&command), LISTENING).map_err(AnvilError::NotStarted)?;
@@ -313,10 +311,10 @@ async fn launch(
 }
 
 async fn listening(ready: ReadyLine) -> Result<String, AnvilError> {
-    let Ok(heard) = timeout(PATIENCE, ready.line()).await else {
+    let Ok(line) = timeout(PATIENCE, ready.line()).await else {
         return Err(AnvilError::NotReady { after: PATIENCE });
     };
-    heard.map_err(|printed| {
+    line.map_err(|printed| {
         let last: Vec<&str> = printed.lines().rev().filter(|line| !line.trim().is_empty()).take(3).collect();
         AnvilError::Ended { printed: last.into_iter().rev().collect::<Vec<_>>().join(" | ") }
     })

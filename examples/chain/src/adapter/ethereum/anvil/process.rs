@@ -1,4 +1,4 @@
-//! How a node is ended in order.
+//! Ending a node in order.
 
 use std::fs;
 use std::time::Duration;
@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::time::sleep;
 use watchkeeper_process::{Process, Signal};
 
-/// Asks it to end, and waits for that; also if it is paused.
+/// Asks a process to end, and waits for that; also if it is paused.
 pub(super) async fn end(process: &Process) {
-    // They fail for one that has ended by itself, which is as well.
+    // Signals fail for a process that has ended already, which is fine.
     let _ = process.signal(Signal::CONT);
-    // It answers before it handles the signal, which would kill it until then, and nothing tells when.
+    // A node answers before it has its signal handler. Until then the signal would kill it, so poll for the handler.
     while !handles(process, Signal::TERM) {
         sleep(Duration::from_millis(5)).await;
     }
@@ -18,7 +18,7 @@ pub(super) async fn end(process: &Process) {
     process.exit().wait().await;
 }
 
-/// Whether it has a handler for a signal; true for one that is gone.
+/// Whether a process has a handler for a signal; true for one that has ended.
 fn handles(process: &Process, signal: Signal) -> bool {
     let Ok(status) = fs::read_to_string(format!("/proc/{}/status", process.pid())) else { return true };
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
