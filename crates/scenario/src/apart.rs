@@ -10,8 +10,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::Instrument;
 
-use crate::failure::Subject;
-use crate::panics::{Guarded, Panics, catch};
+use crate::guarded::{Guarded, Panics};
+use crate::panics::catch;
+use crate::subject::Subject;
 use crate::sync::lock;
 
 /// How long a task that was given up may take to be gone. It takes that long only if it blocks its thread.

@@ -11,12 +11,12 @@ use watchkeeper::{CancellationToken, DynError, ObservationConfig, Observer, Verd
 
 use crate::closures::{AtTheEnd, Begun, Closure, Throughout};
 use crate::factory::{Nodes, OneObserver};
-use crate::failure::Subject;
+use crate::guarded::Panics;
 use crate::invariant::{Holding, Watched};
 use crate::limits::is_valid;
-use crate::panics::Panics;
 use crate::part::Part;
-use crate::scenario::{AddExtension, Plan};
+use crate::plan::{AddExtension, Plan};
+use crate::subject::Subject;
 use crate::text::{debug_is_text, quoted, said};
 use crate::{
     Application, Expectation, Limits, ObservationExtensionFactory, RunContext, Scenario,
@@ -92,6 +92,13 @@ pub enum BuildError {
 }
 
 debug_is_text!(BuildError);
+
+impl<A: Application> Scenario<A> {
+    /// Begins a scenario: see [`ScenarioBuilder::new`].
+    pub fn builder(name: &str, deployment: A::Deployment) -> ScenarioBuilder<A> {
+        ScenarioBuilder::new(name, deployment)
+    }
+}
 
 impl<A: Application> ScenarioBuilder<A> {
     /// A scenario on `deployment` that does nothing yet.

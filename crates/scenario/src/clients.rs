@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use watchkeeper::report::names;
 use watchkeeper::{DynError, ObservedSource, SourceProvider, async_trait};
 
-use crate::failure::Subject;
-use crate::panics::{Panics, discard};
+use crate::guarded::Panics;
+use crate::panics::discard;
+use crate::subject::Subject;
 use crate::sync::lock;
 
 /// How many bytes of names a warning shows.

@@ -8,8 +8,8 @@ use std::task::Poll;
 use tokio_util::task::AbortOnDropHandle;
 use watchkeeper::{DynError, InvariantReport, async_trait};
 
-use crate::failure::Subject;
-use crate::panics::caught;
+use crate::guarded::caught;
+use crate::subject::Subject;
 use crate::{Application, Expectation, RunContext, Workload};
 
 /// A wait that is made when it is evaluated.

@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 use watchkeeper::{ObservationConfig, ObservationControl, ObservationHandle, Observer, SourceProvider};
 
 use crate::extensions::Extensions;
-use crate::failure::Subject;
+use crate::guarded::{Guarded, Panics};
 use crate::in_flight::InFlight;
 use crate::observers::Observers;
-use crate::panics::{Guarded, Panics};
+use crate::subject::Subject;
 use crate::sync::lock;
 use crate::{
     Application, ExtensionError, NodeClients, NodeControl, NodeControlError, ObserverError, ObserverTimeline,

@@ -8,10 +8,12 @@ use tracing::Instrument;
 
 use crate::Application;
 use crate::apart::{ABORT_GRACE, Apart, Went};
-use crate::failure::{NodeLog, Problem, ScenarioFailure, Subject};
-use crate::panics::{Guarded, Panics, catch};
+use crate::failure::{NodeLog, Problem, ScenarioFailure};
+use crate::guarded::{Guarded, Panics};
+use crate::panics::catch;
 use crate::report::{Phase, RunReport};
 use crate::run::{Cluster, Run};
+use crate::subject::Subject;
 use crate::sync::lock;
 
 /// How long the logs of all nodes may take.

@@ -4,8 +4,8 @@ use std::any::{Any, TypeId, type_name};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
-use crate::failure::Subject;
-use crate::panics::{Guarded, Panics};
+use crate::guarded::{Guarded, Panics};
+use crate::subject::Subject;
 use crate::sync::lock;
 use crate::text::{debug_is_text, listed};
 

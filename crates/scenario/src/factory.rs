@@ -4,8 +4,8 @@ use std::fmt;
 
 use watchkeeper::{BoxedSourceProvider, DynError, ObservationConfig, Observer, SourceProvider, async_trait};
 
-use crate::failure::Subject;
-use crate::panics::Guarded;
+use crate::guarded::Guarded;
+use crate::subject::Subject;
 use crate::{Application, RunContext};
 
 /// Builds what needs running nodes: observers, extensions.

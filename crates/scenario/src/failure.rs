@@ -8,8 +8,9 @@ use watchkeeper::DynError;
 use watchkeeper::report::one_line;
 
 use crate::panics::discard;
+use crate::report::{Phase, RunReport};
+use crate::subject::Subject;
 use crate::text::{SECTION, limited, listed, name, quoted, said, seconds, with_causes};
-use crate::{Phase, RunReport};
 
 /// One thing that went wrong.
 #[derive(Debug)]
@@ -28,28 +29,6 @@ pub struct Failure {
     pub starting: Vec<String>,
     /// How long after its limit a time-out was noticed: something blocked its thread.
     pub(crate) late: Duration,
-}
-
-/// What failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Subject {
-    /// The deployer, or the cluster it brought up.
-    Deployer(String),
-    /// A factory; for `with_observer` the observer's name.
-    Factory(String),
-    /// A workload.
-    Workload(String),
-    /// An expectation.
-    Expectation(String),
-    /// An observer.
-    Observer(String),
-    /// An extension, by its type.
-    Extension(String),
-    /// The deployment, a value of the app.
-    Deployment,
-    /// The run as a whole.
-    Run,
 }
 
 /// How it failed.
@@ -248,21 +227,6 @@ fn write_indented(f: &mut dyn fmt::Write, text: &str, indent: &str) -> fmt::Resu
         writeln!(f, "{indent}{line}")?;
     }
     Ok(())
-}
-
-impl fmt::Display for Subject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Deployer(name) => write!(f, "deployer {}", quoted(name)),
-            Self::Factory(name) => write!(f, "factory {}", quoted(name)),
-            Self::Workload(name) => write!(f, "workload {}", quoted(name)),
-            Self::Expectation(name) => write!(f, "expectation {}", quoted(name)),
-            Self::Observer(name) => write!(f, "observer {}", quoted(name)),
-            Self::Extension(type_name) => write!(f, "extension {}", name(type_name)),
-            Self::Deployment => f.write_str("the deployment"),
-            Self::Run => f.write_str("the run"),
-        }
-    }
 }
 
 impl fmt::Display for NodeLog {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
-use crate::failure::Subject;
+use crate::subject::Subject;
 use crate::sync::lock;
 
 /// The tasks in flight, by name. Clones share it.

@@ -12,9 +12,11 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::context::StepNotes;
-use crate::failure::{Problem, Subject};
-use crate::panics::{Guarded, Panics, message};
+use crate::failure::Problem;
+use crate::guarded::{Guarded, Panics};
+use crate::panics::message;
 use crate::part::{Part, Step};
+use crate::subject::Subject;
 use crate::{Application, RunContext};
 
 /// Parts at work. Dropping them aborts their tasks; that needs no tokio context.

@@ -83,9 +83,11 @@
 //!
 //! See [`Scenario`] for what happens in which order, and [`Limits`] for how long it may take.
 
+mod any_watched;
 mod apart;
 mod application;
 mod builder;
+mod checks;
 mod clients;
 mod closures;
 mod context;
@@ -96,6 +98,7 @@ mod expectation;
 mod extensions;
 mod factory;
 mod failure;
+mod guarded;
 mod in_flight;
 mod invariant;
 mod jobs;
@@ -105,11 +108,14 @@ mod manual;
 mod observers;
 mod panics;
 mod part;
+mod phases;
+mod plan;
 mod report;
 mod run;
 mod scenario;
 #[cfg(unix)]
 mod signals;
+mod subject;
 mod sync;
 mod text;
 mod timeline;
@@ -128,7 +134,7 @@ pub use deployer::{DeployError, Deployer, RunningCluster};
 pub use expectation::Expectation;
 pub use extensions::ExtensionError;
 pub use factory::{ObservationExtensionFactory, SourceProviderFactory};
-pub use failure::{Failure, NodeLog, Problem, ScenarioFailure, Subject};
+pub use failure::{Failure, NodeLog, Problem, ScenarioFailure};
 pub use limits::Limits;
 pub use manual::{ExternalError, ManualCluster, ShutDownError};
 pub use observers::ObserverError;
@@ -136,6 +142,7 @@ pub use report::{ExpectationEnd, ExpectationReport, Phase, RunReport, WorkloadEn
 pub use scenario::Scenario;
 #[cfg(unix)]
 pub use signals::ctrl_c;
+pub use subject::Subject;
 pub use timeline::{Moment, ObserverTimeline, Seen};
 pub use watchkeeper::{CancellationToken, DynError, async_trait};
 pub use workload::Workload;

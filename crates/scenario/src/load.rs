@@ -6,39 +6,15 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::Instrument;
 
 use crate::apart::ABORT_GRACE;
-use crate::failure::{Problem, Subject};
-use crate::jobs::{Ended, Jobs};
-use crate::panics::Guarded;
+use crate::checks::Check;
+use crate::failure::Problem;
+use crate::guarded::Guarded;
+use crate::jobs::Ended;
 use crate::part::{Part, Step};
 use crate::report::{WorkloadEnd, WorkloadReport};
 use crate::run::Run;
+use crate::subject::Subject;
 use crate::{Application, Phase, RunContext};
-
-/// The checks of expectations. They run beside the workloads and beside each other: a slow one holds up neither a
-/// failure, nor a limit, nor another check.
-pub(crate) struct Checks<A: Application> {
-    pub(crate) jobs: Jobs<A>,
-    /// Those in flight.
-    begun: Vec<Check>,
-    /// How many there ever were: the number of the next one.
-    count: u64,
-    /// By the place of an expectation, when its next check is due; those that are missing wait for the first.
-    due: Vec<(usize, Instant)>,
-    first: Option<Instant>,
-}
-
-/// A check in flight.
-#[derive(Clone, Copy)]
-struct Check {
-    number: u64,
-    /// Of its expectation.
-    place: usize,
-    /// The phase it began in.
-    phase: Phase,
-    deadline: Instant,
-    /// Its time-out was recorded.
-    is_late: bool,
-}
 
 /// What has come of waiting for the next thing to happen.
 enum Turn {
@@ -52,26 +28,6 @@ enum Turn {
 impl Turn {
     fn well(well: bool) -> Self {
         if well { Self::Well } else { Self::Failed }
-    }
-}
-
-impl<A: Application> Default for Checks<A> {
-    fn default() -> Self {
-        Self { jobs: Jobs::default(), begun: Vec::new(), count: 0, due: Vec::new(), first: None }
-    }
-}
-
-impl<A: Application> Checks<A> {
-    /// When the expectation at `place` is to be checked again. `None` before the workloads.
-    fn due(&self, place: usize) -> Option<Instant> {
-        self.due.iter().find(|(of, _)| *of == place).map(|(_, due)| *due).or(self.first)
-    }
-
-    /// When the next check is over its limit, or is to begin: that of one of the `waiting`.
-    fn next(&self, waiting: &[Part<A>]) -> Option<Instant> {
-        let deadlines = self.begun.iter().filter(|check| !check.is_late).map(|check| check.deadline);
-        let due = waiting.iter().filter(|part| part.checks).filter_map(|part| self.due(part.place));
-        deadlines.chain(due).min()
     }
 }
 

@@ -5,16 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
+use watchkeeper::report::error_chain;
 use watchkeeper::{
     CancellationToken, DynError, ObservationConfig, ObservationControl, ObservationHandle, ObservedSource,
     Observer, SourceProvider, StopOutcome, async_trait,
 };
 
 use crate::clients::ExternalClients;
-use crate::failure::{Subject, UNBLOCK};
+use crate::failure::UNBLOCK;
+use crate::guarded::{Guarded, Panics};
 use crate::observers::Observers;
-use crate::panics::{Guarded, Panics, catch};
-use crate::text::{debug_is_text, listed, quoted, said, with_causes};
+use crate::panics::catch;
+use crate::subject::Subject;
+use crate::text::{debug_is_text, listed, quoted, said};
 use crate::{
     Application, DeployError, Deployer, Limits, NodeClients, NodeControl, NodeControlError, ObserverError,
     ObserverTimeline, RunningCluster,
@@ -440,15 +443,11 @@ async fn take_down<A: Application>(panics: &Panics, cluster: Guarded<Box<dyn Run
     let down = panics.caught(cluster.subject().clone(), async { cluster.shut_down().await });
     let left = match timeout(limit, down).await {
         Ok(Ok(Ok(()))) => return,
-        Ok(Ok(Err(error))) => with_causes(&error),
-        Ok(Err(panic)) => panic,
+        Ok(Ok(Err(error))) => error_chain(&error),
+        Ok(Err(panic)) => said(&panic),
         Err(_) => format!("its shut_down gave no answer for {limit:?}"),
     };
-    tracing::error!(
-        "{} did not take its nodes down: end what is left by hand; {}",
-        cluster.subject(),
-        said(&left)
-    );
+    tracing::error!("{} did not take its nodes down: end what is left by hand; {}", cluster.subject(), left);
 }
 
 impl<A: Application> Drop for ManualCluster<A> {

@@ -16,10 +16,11 @@ use watchkeeper::{
 };
 
 use crate::ObserverTimeline;
-use crate::failure::Subject;
+use crate::any_watched::AnyWatched;
+use crate::guarded::{Guarded, Panics};
 use crate::in_flight::{InFlight, Ticket};
-use crate::invariant::AnyWatched;
-use crate::panics::{Guarded, Panics, catch, discard};
+use crate::panics::{catch, discard};
+use crate::subject::Subject;
 use crate::sync::lock;
 use crate::text::{debug_is_text, listed, quoted, said};
 

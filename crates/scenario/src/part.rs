@@ -2,8 +2,9 @@
 
 use watchkeeper::DynError;
 
-use crate::failure::Subject;
-use crate::panics::{Guarded, Panics, catch};
+use crate::guarded::{Guarded, Panics};
+use crate::panics::catch;
+use crate::subject::Subject;
 use crate::{Application, Expectation, ObservationExtensionFactory, RunContext, Workload};
 
 /// A part of a scenario. It is asked for its name once, when it is added.

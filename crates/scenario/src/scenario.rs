@@ -3,22 +3,21 @@
 use std::fmt;
 use std::future::{pending, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::failure::{Problem, Subject};
-use crate::panics::{Guarded, Panics, catch};
+use crate::failure::Problem;
+use crate::guarded::{Guarded, Panics};
+use crate::panics::catch;
 use crate::part::Part;
+use crate::plan::Plan;
 use crate::run::Run;
-use crate::{
-    Application, Deployer, ExtensionError, Limits, RunContext, RunReport, ScenarioBuilder, ScenarioFailure,
-};
+use crate::subject::Subject;
+use crate::{Application, Deployer, RunReport, ScenarioFailure};
 
 /// A deployment, what observes it, what is done to it and what has to hold: made by a
-/// [`ScenarioBuilder`], run once.
+/// [`ScenarioBuilder`](crate::ScenarioBuilder), run once.
 ///
 /// | phase | what happens | ends when | if something fails |
 /// |---|---|---|---|
@@ -31,7 +30,7 @@ use crate::{
 /// | evaluate | expectations judge, side by side | all have judged | cleanup |
 /// | cleanup | observers stop; then extensions are dropped; then the nodes go down | nothing is left | the failure says what is left |
 ///
-/// Each phase has a time-out of its own ([`Limits`]) and a `tracing` span. A panic in app code is a
+/// Each phase has a time-out of its own ([`Limits`](crate::Limits)) and a `tracing` span. A panic in app code is a
 /// failure with its message, also in a destructor; what destructors of observers, of their providers and of errors panic
 /// with is logged instead. App code that blocks its thread cannot be cancelled: it is left to run, and the failure says
 /// so. A deployer is borrowed, and no other thread can take it over:
@@ -47,31 +46,7 @@ pub struct Scenario<A: Application> {
     plan: Plan<A>,
 }
 
-/// Adds an extension to a run.
-pub(crate) type AddExtension<A> = Box<dyn FnOnce(&RunContext<A>) -> Result<(), ExtensionError> + Send>;
-
-/// What a run is to do; emptied while it is done. Each value of the app is dropped under a guard of its own.
-pub(crate) struct Plan<A: Application> {
-    pub(crate) name: String,
-    /// Taken out when the run is over.
-    pub(crate) deployment: Option<Arc<Guarded<A::Deployment>>>,
-    pub(crate) limits: Limits,
-    pub(crate) run_for: Option<Duration>,
-    pub(crate) cooldown: Option<Duration>,
-    pub(crate) parent: Option<CancellationToken>,
-    pub(crate) extensions: Vec<Guarded<AddExtension<A>>>,
-    pub(crate) factories: Vec<Part<A>>,
-    pub(crate) workloads: Vec<Part<A>>,
-    pub(crate) expectations: Vec<Part<A>>,
-    pub(crate) panics: Panics,
-}
-
 impl<A: Application> Scenario<A> {
-    /// Begins a scenario: see [`ScenarioBuilder::new`].
-    pub fn builder(name: &str, deployment: A::Deployment) -> ScenarioBuilder<A> {
-        ScenarioBuilder::new(name, deployment)
-    }
-
     pub(crate) fn new(plan: Plan<A>) -> Self {
         Self { plan }
     }
@@ -104,7 +79,7 @@ impl<A: Application> Scenario<A> {
     /// down, the run has failed too. `cancel` is dropped when the run is over.
     ///
     /// See [`ctrl_c`](crate::ctrl_c) for SIGINT and SIGTERM; a second one ends the process at once. A parent token
-    /// cancels a run beside it: see [`ScenarioBuilder::with_parent`].
+    /// cancels a run beside it: see [`ScenarioBuilder::with_parent`](crate::ScenarioBuilder::with_parent).
     ///
     /// # Errors
     ///
