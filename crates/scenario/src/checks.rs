@@ -1,4 +1,4 @@
-//! The checks of expectations, in flight and due.
+//! The checks of expectations: which are in flight, and which are due.
 
 use tokio::time::Instant;
 
@@ -7,15 +7,15 @@ use crate::jobs::Jobs;
 use crate::part::Part;
 use crate::report::Phase;
 
-/// The checks of expectations. They run beside the workloads and beside each other: a slow one holds up neither a
-/// failure, nor a limit, nor another check.
+/// The checks of expectations. They run concurrently with the workloads and with each other: a slow check delays
+/// neither a failure, nor a limit, nor another check.
 pub(crate) struct Checks<A: Application> {
     pub(crate) jobs: Jobs<A>,
-    /// Those in flight.
+    /// The checks in flight.
     pub(crate) begun: Vec<Check>,
-    /// How many there ever were: the number of the next one.
+    /// How many checks have begun: the number of the next one.
     pub(crate) count: u64,
-    /// By the place of an expectation, when its next check is due; those that are missing wait for the first.
+    /// When the next check of an expectation is due, by its place. The others are due at `first`.
     pub(crate) due: Vec<(usize, Instant)>,
     pub(crate) first: Option<Instant>,
 }
@@ -24,9 +24,9 @@ pub(crate) struct Checks<A: Application> {
 #[derive(Clone, Copy)]
 pub(crate) struct Check {
     pub(crate) number: u64,
-    /// Of its expectation.
+    /// The place of its expectation.
     pub(crate) place: usize,
-    /// The phase it began in.
+    /// The phase in which it began.
     pub(crate) phase: Phase,
     pub(crate) deadline: Instant,
     /// Its time-out was recorded.
@@ -40,12 +40,12 @@ impl<A: Application> Default for Checks<A> {
 }
 
 impl<A: Application> Checks<A> {
-    /// When the expectation at `place` is to be checked again. `None` before the workloads.
+    /// When the next check of the expectation at `place` is due. `None` before the workloads.
     pub(crate) fn due(&self, place: usize) -> Option<Instant> {
         self.due.iter().find(|(of, _)| *of == place).map(|(_, due)| *due).or(self.first)
     }
 
-    /// When the next check is over its limit, or is to begin: that of one of the `waiting`.
+    /// When the next deadline of a check in flight passes, or the next check of one of the `waiting` is due.
     pub(crate) fn next(&self, waiting: &[Part<A>]) -> Option<Instant> {
         let deadlines = self.begun.iter().filter(|check| !check.is_late).map(|check| check.deadline);
         let due = waiting.iter().filter(|part| part.checks).filter_map(|part| self.due(part.place));

@@ -18,7 +18,7 @@ use crate::sync::lock;
 /// How many panics of destructors are kept for a report; all are logged.
 const MANY: usize = 100;
 
-/// Collects what destructors panicked with, until a report takes it. Clones share it.
+/// Collects the panics of destructors until a report takes them. Clones share the collection.
 #[derive(Clone, Default)]
 pub(crate) struct Panics {
     seen: Arc<Mutex<Vec<DropPanic>>>,
@@ -37,7 +37,7 @@ impl Panics {
         Guarded { value: Some(value), subject, panics: self.clone() }
     }
 
-    /// Runs app code to its end and turns its panic into a message.
+    /// Runs app code to its end and returns the message of a panic.
     pub(crate) fn caught<F: Future>(
         &self,
         subject: Subject,
@@ -46,19 +46,18 @@ impl Panics {
         caught(self.guard(subject, Box::pin(app)))
     }
 
-    /// Drops a value of the app; a panic of its destructor is collected.
+    /// Drops a value of the app, and collects a panic of its destructor.
     pub(crate) fn discard<T>(&self, subject: &Subject, value: T) {
         drop(self.guard(subject.clone(), value));
     }
 
-    /// What was collected since the last call, in order of time.
+    /// The panics since the last call, in order of time.
     pub(crate) fn take(&self) -> Vec<DropPanic> {
         std::mem::take(&mut lock(&self.seen))
     }
 }
 
-/// A value of the app. Wherever it is dropped, a panic of its destructor goes no further: it is logged
-/// and collected.
+/// A value of the app. Wherever it is dropped, a panic of its destructor is caught, logged and collected.
 pub(crate) struct Guarded<T> {
     /// `None` once it was taken out.
     value: Option<T>,
@@ -74,7 +73,7 @@ impl<T> Guarded<T> {
     pub(crate) fn into_inner(mut self) -> T {
         match self.value.take() {
             Some(value) => value,
-            None => unreachable!("it is taken out here and in `drop` only"),
+            None => unreachable!("only this and `drop` take it out"),
         }
     }
 }
@@ -85,7 +84,7 @@ impl<T> Deref for Guarded<T> {
     fn deref(&self) -> &T {
         match &self.value {
             Some(value) => value,
-            None => unreachable!("it is taken out where nobody can use it any more"),
+            None => unreachable!("only `into_inner` and `drop` take it out"),
         }
     }
 }
@@ -94,7 +93,7 @@ impl<T> DerefMut for Guarded<T> {
     fn deref_mut(&mut self) -> &mut T {
         match &mut self.value {
             Some(value) => value,
-            None => unreachable!("it is taken out where nobody can use it any more"),
+            None => unreachable!("only `into_inner` and `drop` take it out"),
         }
     }
 }
@@ -113,10 +112,10 @@ impl<T> Drop for Guarded<T> {
     }
 }
 
-/// Runs app code to its end and turns its panic into a message. What it holds is dropped under a catch,
-/// also when this is dropped half-way.
+/// Runs app code to its end and returns the message of a panic. The code is dropped under a catch, also when this is
+/// dropped half-way.
 ///
-/// Unwind safety: what a panic may have left half changed is dropped by every caller.
+/// Unwind safety: every caller drops what a panic may have left half changed.
 pub(crate) async fn caught<F: Future>(mut app: Guarded<Pin<Box<F>>>) -> Result<F::Output, String> {
     poll_fn(|context| match catch(|| app.as_mut().poll(context)) {
         Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),

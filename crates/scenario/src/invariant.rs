@@ -8,7 +8,7 @@ use watchkeeper::{DynError, Invariant, Verdict, async_trait};
 use crate::subject::Subject;
 use crate::{Application, Expectation, ObserverError, RunContext};
 
-/// Watched from right before the workloads start to the end of the run.
+/// An invariant, watched from right before the workloads start until the run ends.
 pub(crate) struct Holding<F, S> {
     pub(crate) name: String,
     pub(crate) observer: String,
@@ -50,7 +50,7 @@ where
             return Ok(());
         };
         let guarded = context.panics().guard(Subject::Expectation(self.name.clone()), predicate);
-        // Dropped in this order: the nodes do not go down before the predicate is gone.
+        // Dropped in this order: the nodes do not go down before the predicate is dropped.
         let mut whole = (guarded, context.waits().begin(&self.name, None));
         let predicate = move |snapshot: &S| {
             let whole = &mut whole;
@@ -66,9 +66,9 @@ where
         Ok(())
     }
 
-    /// So that one that is violated ends the workloads; the invariant itself looks on, not this.
+    /// Ends the workloads if the invariant is violated. The invariant itself observes; this checks nothing else.
     async fn check_during_capture(&mut self, context: &RunContext<A>) -> Result<(), DynError> {
-        context.looks_at_nothing();
+        context.checks_nothing();
         match &self.watched {
             Watched::Begun(invariant) if invariant.violation().is_some() => self.end(context).await,
             _ => Ok(()),

@@ -3,19 +3,19 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs app code and turns its panic into a message.
+/// Runs app code and returns the message of a panic.
 pub(crate) fn catch<T>(app: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(app)).map_err(message)
 }
 
-/// Drops a value of the app that is kept nowhere; a panic of its destructor is logged.
+/// Drops a value of the app; a panic of its destructor is logged, and not recorded as a failure.
 pub(crate) fn discard<T>(value: T) {
     if let Err(panic) = catch(|| drop(value)) {
         tracing::error!(panic, "dropping a {} panicked", std::any::type_name::<T>());
     }
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub(crate) fn message(payload: Box<dyn Any + Send>) -> String {
     let text = match payload.downcast_ref::<&'static str>() {
         Some(text) => (*text).to_owned(),

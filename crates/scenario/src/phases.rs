@@ -20,8 +20,8 @@ use crate::subject::Subject;
 use crate::{Application, Deployer, RunContext};
 
 impl<A: Application> Run<A> {
-    /// All phases up to `Evaluate`. What goes wrong is recorded; what is to be ended afterwards stays here,
-    /// so this may be dropped at any time.
+    /// All phases up to `Evaluate`. Failures are recorded. The run keeps all that has to be ended, so this may be
+    /// dropped at any time.
     pub(crate) async fn work(&mut self, deployer: &(impl Deployer<A> + ?Sized)) {
         let Some(context) = self.deploy(deployer).await else { return };
         if !self.prepare(&context).await || !self.start_capture(&context).await {
@@ -36,8 +36,8 @@ impl<A: Application> Run<A> {
         self.evaluate(&context).await;
     }
 
-    /// The deployer is borrowed, so that no other task can work on it. When it blocks this thread, its limit
-    /// and what cancels the run are looked at as soon as it is back.
+    /// The deployer is borrowed, so that no other task can run it. When it blocks this thread, its limit and a
+    /// cancellation are noticed after it has returned.
     async fn deploy(&mut self, deployer: &(impl Deployer<A> + ?Sized)) -> Option<RunContext<A>> {
         let span = self.enter(Phase::Deploy);
         let deployment = self.plan.deployment.clone()?;
@@ -100,7 +100,7 @@ impl<A: Application> Run<A> {
                 return false;
             }
             let deadline = Instant::now() + limit;
-            // One after the other: a later one may need what an earlier one built.
+            // One after the other: a factory may need what an earlier one has built.
             for factory in std::mem::take(&mut self.plan.factories) {
                 self.begin(factory, Step::Init, context);
                 if !self.finish_steps(deadline, limit).await {
@@ -114,7 +114,7 @@ impl<A: Application> Run<A> {
         }
         .instrument(span)
         .await;
-        // Parts that were not asked any more have been dropped.
+        // Parts without a further step have been dropped.
         self.no_drop_panicked() && well
     }
 
@@ -134,7 +134,7 @@ impl<A: Application> Run<A> {
     }
 }
 
-/// What the parts of a run share, and the names of the nodes.
+/// The context that the parts of a run share, and the names of the nodes.
 fn context<A: Application>(
     deployment: Arc<Guarded<A::Deployment>>,
     cluster: &Cluster<A>,
@@ -153,7 +153,7 @@ fn context<A: Application>(
     catch(of_the_cluster).map_err(Problem::Panicked)
 }
 
-/// Warns while a deployer blocks the thread on which its limit is noticed.
+/// Warns when a deployer blocks the thread on which its limit would be noticed.
 fn watch(deployer: Subject, limit: Duration, deadline: Instant) -> AbortOnDropHandle<()> {
     let watch = async move {
         sleep_until(deadline + ABORT_GRACE).await;

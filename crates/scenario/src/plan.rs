@@ -1,4 +1,4 @@
-//! What a run is to do.
+//! The plan of a run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::{Application, ExtensionError, Limits, RunContext};
 /// Adds an extension to a run.
 pub(crate) type AddExtension<A> = Box<dyn FnOnce(&RunContext<A>) -> Result<(), ExtensionError> + Send>;
 
-/// What a run is to do; emptied while it is done. Each value of the app is dropped under a guard of its own.
+/// The parts and settings of a run; the run takes the parts out. Each value of the app has its own guard.
 pub(crate) struct Plan<A: Application> {
     pub(crate) name: String,
-    /// Taken out when the run is over.
+    /// `None` after the run.
     pub(crate) deployment: Option<Arc<Guarded<A::Deployment>>>,
     pub(crate) limits: Limits,
     pub(crate) run_for: Option<Duration>,

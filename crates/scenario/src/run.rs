@@ -16,10 +16,10 @@ use crate::report::{ExpectationEnd, ExpectationReport, Phase, WorkloadReport};
 use crate::subject::Subject;
 use crate::{Application, ObserverTimeline, RunContext, RunningCluster};
 
-/// A cluster is dropped where its last user lets go of it.
+/// The last user of the cluster drops it.
 pub(crate) type Cluster<A> = Arc<Guarded<Box<dyn RunningCluster<A>>>>;
 
-/// Owns everything that a run starts. Dropping it ends all that, in order, without waiting.
+/// Owns everything that a run starts. Dropping it ends everything in order, without waiting.
 pub(crate) struct Run<A: Application> {
     pub(crate) plan: Plan<A>,
     pub(crate) panics: Panics,
@@ -33,12 +33,12 @@ pub(crate) struct Run<A: Application> {
     pub(crate) nodes: Option<Vec<String>>,
     pub(crate) ended: Vec<WorkloadReport>,
     pub(crate) expectations: Vec<ExpectationReport>,
-    /// Workloads that had not come past their first await when they were cancelled.
+    /// Workloads that had not passed their first await when they were cancelled.
     pub(crate) idle: Vec<Subject>,
     /// Workloads at work.
     pub(crate) load: Jobs<A>,
     pub(crate) checks: Checks<A>,
-    /// Steps of all others, which have begun in this phase.
+    /// All other steps, which have begun in this phase.
     pub(crate) steps: Jobs<A>,
     steps_phase: Phase,
     pub(crate) context: Option<RunContext<A>>,
@@ -88,7 +88,7 @@ impl<A: Application> Run<A> {
         tracing::info_span!("phase", scenario = self.plan.name, %phase)
     }
 
-    /// Notes how long the phase took up to now.
+    /// Records how long the phase took until now.
     pub(crate) fn leave(&mut self) {
         let now = Instant::now();
         let took = now.saturating_duration_since(self.phase_began);
@@ -107,7 +107,7 @@ impl<A: Application> Run<A> {
         self.record(phase, at, subject, problem, Duration::ZERO);
     }
 
-    /// Something that belongs to `phase` had not ended by its deadline.
+    /// Records that a subject of `phase` had not ended at its deadline.
     pub(crate) fn timed_out(&mut self, phase: Phase, subject: Subject, limit: Duration, deadline: Instant) {
         let now = Instant::now();
         let late = now.saturating_duration_since(deadline);
@@ -129,13 +129,13 @@ impl<A: Application> Run<A> {
         self.failures.push(self.panics.guard(failure.subject.clone(), failure));
     }
 
-    /// One that has failed stays so, whatever its step comes to later.
+    /// An expectation that has failed stays failed, also if a step ends well later.
     fn expectation_ended(&mut self, name: &str, end: ExpectationEnd) {
         let known = self.expectations.iter_mut().filter(|known| known.name == name);
         known.filter(|known| known.end != ExpectationEnd::Failed).for_each(|known| known.end = end);
     }
 
-    /// Records what destructors have panicked with since the last call. Whether none has.
+    /// Records the panics of destructors since the last call. Returns whether there were none.
     pub(crate) fn no_drop_panicked(&mut self) -> bool {
         let panics = self.panics.take();
         let none = panics.is_empty();
@@ -154,7 +154,7 @@ impl<A: Application> Run<A> {
         self.steps.spawn(part, step, self.panics.clone(), context);
     }
 
-    /// Lets every expectation that has not failed take a step, all at once. Whether all is well.
+    /// Runs a step of every expectation that has not failed, all at once. Returns whether nothing has failed.
     pub(crate) async fn expectations(
         &mut self,
         step: Step,
@@ -168,12 +168,12 @@ impl<A: Application> Run<A> {
         self.finish_steps(Instant::now() + limit, limit).await
     }
 
-    /// Waits for the steps that were begun, and puts back the parts that are well. Whether all are.
+    /// Waits for the steps in flight, and puts back the parts that have not failed. Returns whether nothing has failed.
     pub(crate) async fn finish_steps(&mut self, deadline: Instant, limit: Duration) -> bool {
         let failed_before = self.failures.len();
         while let Ok(Some(ended)) = timeout_at(deadline, self.steps.next()).await {
             if ended.problem.is_none() && ended.at > deadline {
-                // It blocked the thread that its limit is noticed on.
+                // It blocked the thread on which its limit is noticed.
                 self.timed_out(self.phase, ended.subject, limit, deadline);
             } else {
                 self.step_ended(ended);
@@ -201,7 +201,7 @@ impl<A: Application> Run<A> {
         }
     }
 
-    /// Puts a part back that is well.
+    /// Records a step that has ended, and puts its part back if it has not failed.
     fn step_ended(&mut self, ended: Ended<A>) {
         let Ended { subject, at, part, problem, place, notes, .. } = ended;
         if let (Subject::Expectation(_), Some(known)) = (&subject, self.expectations.get_mut(place)) {
@@ -220,16 +220,16 @@ impl<A: Application> Run<A> {
         }
     }
 
-    /// Waits until the waits have ended whose expectations are gone: their tasks were aborted.
+    /// Waits for the end of waits whose expectations were dropped: their tasks were aborted.
     pub(crate) async fn waits_end(&mut self) {
         let Some(context) = self.context.clone() else { return };
         let mut live = self.checks.jobs.working();
         live.extend(self.plan.expectations.iter().map(|expectation| expectation.subject.clone()));
-        let is_gone = |name: &str| !live.contains(&Subject::Expectation(name.to_owned()));
-        if timeout(ABORT_GRACE, context.waits().none(is_gone)).await.is_ok() {
+        let is_dropped = |name: &str| !live.contains(&Subject::Expectation(name.to_owned()));
+        if timeout(ABORT_GRACE, context.waits().none(is_dropped)).await.is_ok() {
             return;
         }
-        for name in context.waits().names().into_iter().filter(|name| is_gone(name)) {
+        for name in context.waits().names().into_iter().filter(|name| is_dropped(name)) {
             context.waits().forget(&name);
             self.fail(Subject::Expectation(name), Problem::Blocked);
         }

@@ -1,4 +1,4 @@
-//! What failed, panicked or timed out.
+//! The subject of a failure.
 
 use std::fmt;
 
@@ -8,9 +8,9 @@ use crate::text::{name, quoted};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Subject {
-    /// The deployer, or the cluster it brought up.
+    /// The deployer, or its cluster.
     Deployer(String),
-    /// A factory; for `with_observer` the observer's name.
+    /// A factory; that of `with_observer` has the name of the observer.
     Factory(String),
     /// A workload.
     Workload(String),
