@@ -28,7 +28,7 @@ pub fn list_tests(names: &[&str]) -> bool {
     let Some(list) = list(env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()), names) else {
         return false;
     };
-    // If standard output is closed, nobody reads the list.
+    // If standard output is closed, the list has no reader.
     let _ = io::stdout().write_all(list.as_bytes());
     true
 }

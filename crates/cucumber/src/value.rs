@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_null_may_not_be_known_and_is_no_other_value() {
+    fn null_may_mean_unknown_and_is_not_another_value() {
         let cases = [
             ("n1", json!("n2"), true),
             ("n1", json!("n1"), false),
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_known_is_learned_before_it_changes() {
+    fn an_unknown_value_is_learned_before_it_changes() {
         let mut before = Wanted::from(&json!({"n1": null, "n2": ["n1", null]}));
         for (found, has_changed) in [
             (json!({"n1": "n1", "n2": null}), false),

@@ -261,7 +261,7 @@ impl<A: Application> ScenarioBuilder<A> {
         self
     }
 
-    /// Adds a workload that ends by itself.
+    /// Adds a workload that is not endless.
     ///
     /// `?` inside the closure turns any error into a [`DynError`], so the closure can end with `Ok(())`. To return an
     /// error, it ends with `Err(error.into())`.

@@ -63,7 +63,7 @@ async fn a_run_that_is_shorter_than_the_interval_of_checks_is_checked() {
 
 /// The last check of the grid is at 2 s.
 #[tokio::test(start_paused = true)]
-async fn what_happens_after_the_last_check_of_the_grid_is_checked() {
+async fn changes_after_the_last_check_of_the_grid_are_checked() {
     let memory = Memory::default();
     let after = Duration::from_millis(2_900);
     let scenario = scenario().workload("unlucky", unlucky_after(after)).with_expectation(Unlucky::quick());
@@ -253,7 +253,7 @@ async fn a_wait_throughout_that_is_cut_off_never_outlives_the_nodes() {
 
 /// An endless workload acts on its cancellation after the last check of the workloads.
 #[tokio::test(start_paused = true)]
-async fn what_a_workload_does_while_it_is_drained_is_checked() {
+async fn changes_by_a_workload_during_the_drain_are_checked() {
     for cooldown in [None, Some(secs(2))] {
         let memory = Memory::default();
         let mut scenario = scenario()

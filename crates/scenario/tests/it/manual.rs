@@ -42,7 +42,7 @@ async fn observers_follow_nodes_that_are_driven_by_hand() {
         .unwrap();
 
     cluster.restart("n1").await.unwrap();
-    numbers.eventually("n1 begins anew", |seen| seen["n1"] == 0).within(secs(1)).await.unwrap();
+    numbers.eventually("n1 restarts from 0", |seen| seen["n1"] == 0).within(secs(1)).await.unwrap();
     cluster.shut_down().await.unwrap();
     assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"]);
 }
