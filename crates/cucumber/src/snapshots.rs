@@ -218,7 +218,7 @@ mod tests {
         let is_other = is_not(&mut observers, StepCaptures::from(["s", "", "2", "3 s"])).await.unwrap_err();
         assert!(is_other.to_string().starts_with("2 is at \"\"\nnot met in time: "), "{is_other}");
         let changed = changes(&mut observers, StepCaptures::from(["s", "", "3 s"])).await.unwrap_err();
-        let found = "2 is at \"\"; it was that when the step began\nnot met in time: ";
+        let found = "2 is at \"\"; it had this value when the step began\nnot met in time: ";
         assert!(changed.to_string().starts_with(found), "{changed}");
         stays(&mut observers, StepCaptures::from(["s", "", "2", "3 s"])).await.unwrap();
         observers.finish().await.unwrap();

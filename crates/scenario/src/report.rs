@@ -88,8 +88,8 @@ pub enum WorkloadEnd {
 pub struct ExpectationReport {
     /// Its name.
     pub name: String,
-    /// How many times it was checked while the workloads ran. `None` if it never was: it has no checks, as waits and
-    /// expectations with the default `check_during_capture` have none; or the run ended before the first check.
+    /// How many times it was checked, from the start of the workloads to the end of their drain. `None` if it never was:
+    /// it has no checks, as waits and expectations with the default `check_during_capture`, or the run ended before.
     pub checks: Option<u64>,
     /// How many snapshots it has judged, if its wait returned an [`InvariantReport`](watchkeeper::InvariantReport), as
     /// an invariant does.
