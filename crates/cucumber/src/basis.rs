@@ -1,4 +1,4 @@
-//! What a run rests on: how much was run and observed, over all its scenarios.
+//! How much a run has run and observed, over all its scenarios.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,20 +15,20 @@ use crate::shown::LIST;
 /// Of the name of an observer or source.
 const NAME: usize = 100;
 
-/// Of all scenarios of this process that have ended since it was last taken: cucumber gives a World no way to hand
-/// anything to the code after the run.
+/// The sum over all scenarios of this process that have ended since the last [`take`]. It is static because a World
+/// cannot pass anything to the code after the run.
 static RUN: Mutex<Basis> = Mutex::new(Basis::new());
 
 #[derive(Debug, Default)]
 pub(crate) struct Basis {
     /// By feature, the lines of its scenarios.
     features: BTreeMap<String, BTreeSet<usize>>,
-    /// How often a step waited on an observer, looked at it or controlled it.
+    /// How many times a step has waited on, checked or controlled an observer.
     pub(crate) asked: u64,
     pub(crate) cycles: u64,
     /// How many snapshots invariants have judged.
     pub(crate) judged: u64,
-    /// Invariants that were broken in scenarios that no hook has ended.
+    /// How many invariants were broken in scenarios that no hook has ended.
     pub(crate) unreported: u64,
     /// By `observer/source`, whether it has answered.
     sources: BTreeMap<String, bool>,
@@ -49,8 +49,8 @@ impl Basis {
         }
     }
 
-    /// Notes which sources of an observer have answered what was asked after `since`; those of which nothing is kept are
-    /// left out.
+    /// Records which sources of an observer have answered a probe that began after `since`. Sources without health are left
+    /// out.
     pub(crate) fn note(&mut self, observer: &AnyHandle, since: Option<Instant>) {
         let name = one_line(observer.name(), NAME);
         *self.observers.entry(name.clone()).or_default() |= !observer.status().source_names.is_empty();
@@ -79,8 +79,8 @@ impl Basis {
         self.unreported += other.unreported;
     }
 
-    /// One line.
-    pub(crate) fn said(&self, passed: usize, skipped: usize) -> String {
+    /// The summary, in one line.
+    pub(crate) fn line(&self, passed: usize, skipped: usize) -> String {
         let scenarios: usize = self.features.values().map(BTreeSet::len).sum();
         let mut ran = Vec::new();
         if scenarios > 0 {
@@ -90,8 +90,8 @@ impl Basis {
         ran.push(format!("{} that passed{skipped}", counted(&passed, "step")));
         if self.asked + self.judged == 0 {
             return format!(
-                "this run rests on {}; no step has waited on an observer or looked at one, so it says nothing of what \
-                 they saw",
+                "this run rests on {}; no step has waited on an observer or checked one, so it proves nothing about \
+                 what they saw",
                 ran.join(", ")
             );
         }
@@ -122,35 +122,35 @@ impl Basis {
     }
 }
 
-/// Notes a scenario that was run; one that is tried again counts once.
+/// Records a scenario that was run. A scenario that is retried counts once.
 pub(crate) fn scenario(feature: &Feature, scenario: &Scenario) {
     let path = feature.path.as_ref().map_or_else(|| feature.name.clone(), |path| path.display().to_string());
     with(|run| run.features.entry(path).or_default().insert(scenario.position.line));
 }
 
-/// Adds what one scenario has observed.
+/// Adds the numbers of one scenario.
 pub(crate) fn add(basis: Basis) {
     with(|run| run.add(basis));
 }
 
-/// What the scenarios rest on that have ended since this was last called.
+/// The sum over the scenarios that have ended since the last call.
 pub(crate) fn take() -> Basis {
     with(std::mem::take)
 }
 
 fn with<T>(change: impl FnOnce(&mut Basis) -> T) -> T {
-    // A panic leaves nothing half changed that matters to a report.
+    // A panic under the lock leaves no number half changed.
     change(&mut RUN.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// What is known by source; nothing of those of which the observer keeps nothing.
+/// The health of each source for which the observer keeps it.
 fn healths(observer: &AnyHandle) -> Vec<(Arc<str>, SourceHealth)> {
     healths_of(observer, &observer.status().source_names)
 }
 
 pub(crate) fn healths_of(observer: &AnyHandle, sources: &[Arc<str>]) -> Vec<(Arc<str>, SourceHealth)> {
     let look = || observer.look(|snapshot| healths_in(sources, snapshot));
-    // The observer's code; it may not keep a scenario from its end.
+    // Code of the observer: its panic must not keep a scenario from ending.
     catch_unwind(AssertUnwindSafe(look)).ok().flatten().unwrap_or_default()
 }
 
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_says_what_it_rests_on() {
+    fn a_run_prints_what_it_rests_on() {
         let mut basis = Basis { asked: 3, cycles: 12, judged: 1, ..Basis::default() };
         basis.sources =
             [("raft/n1", true), ("raft/n2", false)].map(|(name, has)| (name.to_owned(), has)).into();
@@ -180,14 +180,14 @@ mod tests {
         other.features = [("a.feature".to_owned(), BTreeSet::from([3, 9]))].into();
         basis.add(other);
         assert_eq!(
-            basis.said(8, 0),
+            basis.line(8, 0),
             "this run rests on 1 feature, 2 scenarios, 8 steps that passed, 4 checks of observers by steps and 1 by \
              invariants, in 13 cycles; sources that answered: raft/n1; sources that never answered: raft/n2; observers without sources: empty"
         );
         assert_eq!(
-            Basis::default().said(1, 2),
-            "this run rests on 1 step that passed (2 skipped); no step has waited on an observer or looked at one, \
-             so it says nothing of what they saw"
+            Basis::default().line(1, 2),
+            "this run rests on 1 step that passed (2 skipped); no step has waited on an observer or checked one, \
+             so it proves nothing about what they saw"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The control of an observer, and who has paused it: scenarios may share one.
+//! The control of an observer that scenarios may share, and which scenario has paused it.
 
 use std::fmt;
 use std::pin::{Pin, pin};
@@ -10,22 +10,22 @@ use watchkeeper::ObservationControl;
 use watchkeeper::group::AnyHandle;
 use watchkeeper::runtime::{ControlError, PollNowError, StopOutcome};
 
-/// Pauses, resumes, hurries and stops an observer for a scenario; cloneable.
+/// Pauses, resumes, polls and stops an observer for a scenario; cloneable.
 ///
-/// As [`ObservationControl`], but what a scenario pauses or resumes by it of the suite's observers is undone at the
-/// scenario's end: the observer is then again what another scenario has asked for that still runs, or else what it was
-/// before. What is asked by a control that has outlived its scenario stays. What was refused does not count.
+/// It is an [`ObservationControl`], except that a pause or resume of an observer of the suite is undone at the end of
+/// the scenario. The observer is then in the state that another running scenario has requested, or else in the state
+/// before the scenarios. A request by a control that has outlived its scenario stays. A refused request does not count.
 #[derive(Clone)]
 pub struct ScenarioControl {
     /// Shared by all scenarios that have the observer.
-    wishes: Arc<Wishes>,
-    /// Whether the scenario is over; its address says which one it is.
+    requests: Arc<Requests>,
+    /// Whether the scenario is over. Its address identifies the scenario.
     scenario: Arc<AtomicBool>,
 }
 
-/// What scenarios have asked for of one observer.
-struct Wishes {
-    /// The observer's name: its address says which one it is, for as long as it is kept here.
+/// The requests of scenarios to one observer.
+struct Requests {
+    /// The name of the observer. Its address identifies the observer for as long as it is kept here.
     name: Arc<str>,
     control: ObservationControl,
     asked: Mutex<PendingControl>,
@@ -34,16 +34,16 @@ struct Wishes {
 struct PendingControl {
     /// Whether it was paused before the scenarios.
     before: bool,
-    /// The last wish of each scenario that has one, whether to be paused, in the order in which they were sent.
+    /// The last request of each scenario that has one, in the order of sending: whether to be paused.
     by: Vec<(Arc<AtomicBool>, bool)>,
-    /// What was sent last, since it was as before.
+    /// The last request that was sent, if any was sent since the state before.
     sent: Option<Arc<Sent>>,
 }
 
-/// That an observer is paused or resumed: sent, and perhaps not taken yet.
+/// A request to pause or resume that was sent, and that may not be confirmed yet.
 pub(crate) struct Sent {
     paused: bool,
-    /// Held by the one that awaits the answer: a future wakes only the last that has polled it.
+    /// Locked by the task that awaits the answer, because a future wakes only the task that polled it last.
     answer: tokio::sync::Mutex<Answer>,
 }
 
@@ -54,26 +54,26 @@ enum Answer {
 
 type Asking = Pin<Box<dyn Future<Output = Result<(), ControlError>> + Send>>;
 
-/// Of the observers that scenarios share, and of those whose last scenario has left something to be sent or taken.
-static SHARED: Mutex<Vec<Arc<Wishes>>> = Mutex::new(Vec::new());
+/// Observers that scenarios share, and observers whose last scenario has left a request to be sent or confirmed.
+static SHARED: Mutex<Vec<Arc<Requests>>> = Mutex::new(Vec::new());
 
 impl Sent {
-    /// Sends it, or says why not.
+    /// Sends the request, or returns why it was refused.
     fn new(control: &ObservationControl, paused: bool) -> Result<Self, ControlError> {
         let control = control.clone();
         let mut asking: Asking =
             Box::pin(async move { if paused { control.pause().await } else { control.resume().await } });
-        // A control is sent when it is first polled.
+        // The first poll sends the request.
         let answer = match asking.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Pending => Answer::Awaited(asking),
-            // It may still be taken.
+            // It may still be confirmed.
             Poll::Ready(answer @ (Ok(()) | Err(ControlError::NotDriven { .. }))) => Answer::Is(answer),
             Poll::Ready(Err(refused)) => return Err(refused),
         };
         Ok(Self { paused, answer: tokio::sync::Mutex::new(answer) })
     }
 
-    /// Whether it was taken. Dropped half-way, it can be called again.
+    /// Waits until the request is confirmed. Cancel-safe: it can be called again.
     pub(crate) async fn answer(&self) -> Result<(), ControlError> {
         let mut answer = self.answer.lock().await;
         match &mut *answer {
@@ -86,7 +86,7 @@ impl Sent {
         }
     }
 
-    /// The answer, if there is one by now.
+    /// The answer, if there already is one.
     fn answered(&self) -> Option<Result<(), ControlError>> {
         match pin!(self.answer()).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(answer) => Some(answer),
@@ -100,12 +100,12 @@ impl PendingControl {
         Self { before: is_paused, by: Vec::new(), sent: None }
     }
 
-    /// What it should be.
+    /// Whether the observer should be paused.
     fn wanted(&self) -> bool {
         self.by.last().map_or(self.before, |(_, paused)| *paused)
     }
 
-    /// Sends what it should be, if something else was sent last, or if nobody knows whether that is taken.
+    /// Sends the wanted state, if another one was sent last, or if it is unknown whether that was confirmed.
     fn settle(&mut self, control: &ObservationControl) -> Result<Option<Arc<Sent>>, ControlError> {
         let wanted = self.wanted();
         let is_sent = self.sent.as_ref().map_or(self.before == wanted, |sent| {
@@ -118,7 +118,7 @@ impl PendingControl {
         Ok(self.sent.clone())
     }
 
-    /// Whether nothing is left to be sent or taken.
+    /// Whether no request is left to be sent or confirmed.
     fn is_settled(&mut self, control: &ObservationControl) -> bool {
         match self.settle(control) {
             Ok(_) => self.sent.as_ref().is_none_or(|sent| sent.answered().is_some()),
@@ -127,47 +127,47 @@ impl PendingControl {
     }
 }
 
-impl Wishes {
+impl Requests {
     fn new(handle: &AnyHandle, control: ObservationControl) -> Self {
         let asked = Mutex::new(PendingControl::new(handle.status().paused));
         Self { name: Arc::clone(handle.name()), control, asked }
     }
 
-    /// Those of an observer of the suite, for a scenario that begins.
+    /// The requests to an observer of the suite, for a new scenario.
     fn shared(handle: &AnyHandle, control: ObservationControl) -> Arc<Self> {
         let mut shared = lock(&SHARED);
-        let is_this = |wishes: &Arc<Self>| Arc::ptr_eq(&wishes.name, handle.name());
-        let is_used = |wishes: &Arc<Self>| {
-            Arc::strong_count(wishes) > 1 || !lock(&wishes.asked).is_settled(&wishes.control)
+        let is_this = |requests: &Arc<Self>| Arc::ptr_eq(&requests.name, handle.name());
+        let is_used = |requests: &Arc<Self>| {
+            Arc::strong_count(requests) > 1 || !lock(&requests.asked).is_settled(&requests.control)
         };
-        shared.retain(|wishes| is_this(wishes) || is_used(wishes));
-        if let Some(wishes) = shared.iter().find(|wishes| is_this(wishes)) {
-            let mut asked = lock(&wishes.asked);
-            // Where no scenario has a wish, the observer is as the suite has it.
-            if asked.by.is_empty() && asked.is_settled(&wishes.control) {
+        shared.retain(|requests| is_this(requests) || is_used(requests));
+        if let Some(requests) = shared.iter().find(|requests| is_this(requests)) {
+            let mut asked = lock(&requests.asked);
+            // Without a request of a scenario, the state of the observer is that of the suite.
+            if asked.by.is_empty() && asked.is_settled(&requests.control) {
                 *asked = PendingControl::new(handle.status().paused);
             }
-            return Arc::clone(wishes);
+            return Arc::clone(requests);
         }
-        let wishes = Arc::new(Self::new(handle, control));
-        shared.push(Arc::clone(&wishes));
-        wishes
+        let requests = Arc::new(Self::new(handle, control));
+        shared.push(Arc::clone(&requests));
+        requests
     }
 }
 
 impl ScenarioControl {
-    /// Of an observer of the scenario's own.
+    /// The control of an observer of the scenario.
     pub(crate) fn own(handle: &AnyHandle, control: ObservationControl, scenario: &Arc<AtomicBool>) -> Self {
-        Self { wishes: Arc::new(Wishes::new(handle, control)), scenario: Arc::clone(scenario) }
+        Self { requests: Arc::new(Requests::new(handle, control)), scenario: Arc::clone(scenario) }
     }
 
-    /// Of an observer of the suite.
+    /// The control of an observer of the suite.
     pub(crate) fn shared(
         handle: &AnyHandle,
         control: ObservationControl,
         scenario: &Arc<AtomicBool>,
     ) -> Self {
-        Self { wishes: Wishes::shared(handle, control), scenario: Arc::clone(scenario) }
+        Self { requests: Requests::shared(handle, control), scenario: Arc::clone(scenario) }
     }
 
     /// See [`ObservationControl::pause`].
@@ -176,7 +176,7 @@ impl ScenarioControl {
     ///
     /// [`ControlError`].
     pub async fn pause(&self) -> Result<(), ControlError> {
-        self.wish(true).await
+        self.request(true).await
     }
 
     /// See [`ObservationControl::resume`].
@@ -185,7 +185,7 @@ impl ScenarioControl {
     ///
     /// [`ControlError`].
     pub async fn resume(&self) -> Result<(), ControlError> {
-        self.wish(false).await
+        self.request(false).await
     }
 
     /// See [`ObservationControl::poll_now`].
@@ -194,7 +194,7 @@ impl ScenarioControl {
     ///
     /// [`ControlError`].
     pub async fn poll_now(&self) -> Result<u64, ControlError> {
-        self.wishes.control.poll_now().await
+        self.requests.control.poll_now().await
     }
 
     /// See [`ObservationControl::poll_now_and_wait`].
@@ -203,23 +203,23 @@ impl ScenarioControl {
     ///
     /// [`PollNowError`].
     pub async fn poll_now_and_wait(&self) -> Result<u64, PollNowError> {
-        self.wishes.control.poll_now_and_wait().await
+        self.requests.control.poll_now_and_wait().await
     }
 
-    /// See [`ObservationControl::stop`]. An observer of the suite is stopped for all.
+    /// See [`ObservationControl::stop`]. An observer of the suite is stopped for all scenarios.
     pub async fn stop(&self) -> StopOutcome {
-        self.wishes.control.stop().await
+        self.requests.control.stop().await
     }
 
-    async fn wish(&self, paused: bool) -> Result<(), ControlError> {
+    async fn request(&self, paused: bool) -> Result<(), ControlError> {
         let sent = self.send(paused)?;
         sent.answer().await
     }
 
-    /// Sends a wish and notes it, under one lock: the last that was noted is also the last that was sent.
+    /// Sends and records a request under one lock, so that the last recorded request is also the last that was sent.
     fn send(&self, paused: bool) -> Result<Arc<Sent>, ControlError> {
-        let mut asked = lock(&self.wishes.asked);
-        let sent = Arc::new(Sent::new(&self.wishes.control, paused)?);
+        let mut asked = lock(&self.requests.asked);
+        let sent = Arc::new(Sent::new(&self.requests.control, paused)?);
         asked.sent = Some(Arc::clone(&sent));
         if self.scenario.load(Ordering::Relaxed) {
             asked.before = paused;
@@ -231,28 +231,28 @@ impl ScenarioControl {
         Ok(sent)
     }
 
-    /// Undoes what the scenario has asked for. Returns what it has sent, if there was something to send; what is
-    /// refused is sent by the next that ends or begins.
+    /// Undoes the requests of the scenario. Returns the request that it has sent, if one was needed. The next scenario that
+    /// ends or begins sends a refused one again.
     pub(crate) fn undo(&self) -> Result<Option<Arc<Sent>>, ControlError> {
-        let mut asked = lock(&self.wishes.asked);
+        let mut asked = lock(&self.requests.asked);
         asked.by.retain(|(of, _)| !Arc::ptr_eq(of, &self.scenario));
-        asked.settle(&self.wishes.control)
+        asked.settle(&self.requests.control)
     }
 }
 
 impl fmt::Debug for ScenarioControl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ScenarioControl").field(&self.wishes.control).finish()
+        f.debug_tuple("ScenarioControl").field(&self.requests.control).finish()
     }
 }
 
-/// Whether the observer has ended: it is neither paused nor resumed any more.
+/// Whether the observer has ended, and can be neither paused nor resumed.
 pub(crate) fn is_over(error: &ControlError) -> bool {
     matches!(error, ControlError::Stopped { .. } | ControlError::Dead { .. })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that panics runs under the locks.
+    // No code under the locks panics.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -278,10 +278,10 @@ mod tests {
     }
 
     fn is_kept(name: &Arc<str>) -> bool {
-        lock(&SHARED).iter().any(|wishes| Arc::ptr_eq(&wishes.name, name))
+        lock(&SHARED).iter().any(|requests| Arc::ptr_eq(&requests.name, name))
     }
 
-    /// It has ended before it could take what the end of a scenario has sent, or while too many controls were waiting.
+    /// The observer ended before it could confirm the request of the end of a scenario, or with a full queue of controls.
     #[tokio::test(start_paused = true)]
     async fn a_stopped_observer_leaves_nothing_among_the_shared() {
         for is_full in [false, true] {
@@ -304,16 +304,16 @@ mod tests {
         }
     }
 
-    /// The observer had no turn to take what the end of a scenario had sent.
+    /// The driver was not polled after the end of a scenario had sent its request.
     #[tokio::test(start_paused = true)]
-    async fn what_an_observer_without_a_turn_did_not_confirm_is_sent_again() {
+    async fn a_request_that_an_observer_did_not_confirm_is_sent_again() {
         let suite = suite().await;
         let scenario = Observers::sharing(&suite);
-        let wishes = Arc::clone(&scenario.control("s").unwrap().wishes);
+        let requests = Arc::clone(&scenario.control("s").unwrap().requests);
         suite.control("s").unwrap().pause().await.unwrap();
         let answer = Answer::Is(Err(ControlError::NotDriven { no_turn_for: Duration::from_secs(5) }));
         let sent = Sent { paused: false, answer: tokio::sync::Mutex::new(answer) };
-        lock(&wishes.asked).sent = Some(Arc::new(sent));
+        lock(&requests.asked).sent = Some(Arc::new(sent));
         drop(scenario);
 
         let mut next = Observers::sharing(&suite);

@@ -11,14 +11,14 @@ use watchkeeper::wait::{Inconclusive, Unmet, UnmetOutcome};
 
 use crate::shown::{LIST, WORDS, listed, quoted};
 
-/// Failures and reports that are shown of many.
+/// How many failures or reports are shown.
 const MANY: usize = 10;
 /// Of one failure.
 const FAILURE: usize = 500;
 
 /// Why a step failed.
 ///
-/// Its text is what the scenario's report shows: what the step says and what was found, bounded and escaped, with
+/// Its text is shown in the report of the scenario: the words of the step and what was found, bounded and escaped, with
 /// all causes. `Debug` prints the same, so that `unwrap` in a test shows it.
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -34,21 +34,21 @@ pub enum StepError {
         )
     )]
     UnknownObserver {
-        /// What the step says.
+        /// The word in the step.
         name: String,
-        /// The observers that there are.
+        /// The names of the observers.
         known: Vec<Arc<str>>,
     },
     /// The observer was not added.
     #[error(transparent)]
     Refused(#[from] GroupError),
-    /// The time is not one, or zero, or over 24 h.
+    /// The time cannot be read, is zero, or is over 24 h.
     #[error(
         "{} is no time to wait: {mistake}; write it such as \"5 seconds\", \"500 ms\" or \"1 minute and 5 seconds\"",
         quoted(given, WORDS)
     )]
     Duration {
-        /// What the step says.
+        /// The word in the step.
         given: String,
         /// What is wrong with it.
         mistake: String,
@@ -56,26 +56,26 @@ pub enum StepError {
     /// The count is out of range.
     #[error("{} {what} cannot be waited for: the count must {}", one_line(given, WORDS), in_range(given, *least))]
     Count {
-        /// What the step says.
+        /// The word in the step.
         given: String,
         /// What is counted.
         what: &'static str,
-        /// The smallest count that makes sense.
+        /// The smallest valid count.
         least: u64,
     },
     /// No state has this name.
     #[error("no state is called {}; the states are {}", quoted(name, WORDS), states())]
     UnknownState {
-        /// What the step says.
+        /// The word in the step.
         name: String,
     },
-    /// A source cannot be waited to be this.
+    /// This is no condition of a source.
     #[error("a source cannot be waited to be {}; it can be fresh, stale or failing", quoted(name, WORDS))]
     UnknownCondition {
-        /// What the step says.
+        /// The word in the step.
         name: String,
     },
-    /// No source had this name until the window was over.
+    /// No source had this name when the window was over.
     #[error(
         "no source of the observer {} is called {}; {}\n{report}",
         quoted(observer, WORDS),
@@ -83,25 +83,25 @@ pub enum StepError {
         known_or_none(known, "its sources are", "it has none")
     )]
     UnknownSource {
-        /// Whose sources.
+        /// Which observer.
         observer: String,
-        /// What the step says.
+        /// The word in the step.
         name: String,
-        /// The sources that there were at the end.
+        /// The sources at the end of the window.
         known: Vec<Arc<str>>,
         /// The wait.
         report: Unmet,
     },
-    /// The loop runs, and no source was ever heard of: fresh data of nothing.
+    /// The loop runs, and no source has ever answered.
     #[error(
         "the observer {} runs, but none of its sources has ever answered: {why}{}",
         quoted(observer, WORDS),
         report.as_ref().map(|report| format!("\n{report}")).unwrap_or_default()
     )]
     NeverAnswered {
-        /// Which one.
+        /// Which observer.
         observer: String,
-        /// What is known of its sources.
+        /// What is known about its sources.
         why: String,
         /// The wait, if it was not met.
         report: Option<Unmet>,
@@ -113,21 +113,21 @@ pub enum StepError {
         report.as_ref().map(|report| format!("\n{report}")).unwrap_or_default()
     )]
     NotAnswering {
-        /// Which one.
+        /// Which observer.
         observer: String,
-        /// What is known of its sources.
+        /// What is known about its sources.
         why: String,
         /// The wait, if it was not met.
         report: Option<Unmet>,
     },
-    /// The loop runs, and there is nothing to look at.
+    /// The loop runs, and there are no sources.
     #[error(
         "the observer {} runs, but has no sources, so that nothing is known: let its provider return some{}",
         quoted(observer, WORDS),
         report.as_ref().map(|report| format!("\n{report}")).unwrap_or_default()
     )]
     NoSources {
-        /// Which one.
+        /// Which observer.
         observer: String,
         /// The wait, if it was not met.
         report: Option<Unmet>,
@@ -135,7 +135,7 @@ pub enum StepError {
     /// The text is no JSON pointer.
     #[error("{} is no JSON pointer: {mistake}", quoted(pointer, WORDS))]
     InvalidPointer {
-        /// What the step says.
+        /// The word in the step.
         pointer: String,
         /// What is wrong with it.
         mistake: &'static str,
@@ -146,43 +146,43 @@ pub enum StepError {
         quoted(observer, WORDS)
     )]
     NoJson {
-        /// Which one.
+        /// Which observer.
         observer: String,
     },
-    /// The pointer led nowhere when the window was over.
+    /// There was nothing at the pointer when the window was over.
     #[error("there is nothing at {}; {nearest}\n{report}", quoted(pointer, WORDS))]
     NoSuchPath {
-        /// What the step says.
+        /// The word in the step.
         pointer: String,
-        /// What there is: the nearest part of the path that exists, and what is in it.
+        /// The longest part of the path that exists, and what is there.
         nearest: String,
         /// The wait.
         report: Unmet,
     },
-    /// Something else stood at the pointer when the window was over.
+    /// Another value was at the pointer when the window was over.
     #[error(
         "{found} is at {}{}\n{report}",
         quoted(pointer, WORDS),
         hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default()
     )]
     OtherValue {
-        /// What the step says.
+        /// The word in the step.
         pointer: String,
-        /// What is there, as JSON; a long value is cut.
+        /// The value, as JSON; a long one is truncated.
         found: String,
-        /// What is to be written in the step, if its quotes or its JSON are to blame.
+        /// What to write in the step, if its quotes or its JSON are wrong.
         hint: Option<String>,
         /// The wait.
         report: Unmet,
     },
-    /// There were fewer events.
+    /// There were too few events.
     #[error(
         "the observer {} has seen {} since the scenario began\n{report}",
         quoted(observer, WORDS),
         events(*seen)
     )]
     TooFewEvents {
-        /// Which one.
+        /// Which observer.
         observer: String,
         /// How many there were.
         seen: u64,
@@ -192,9 +192,9 @@ pub enum StepError {
     /// The observer is paused, or has stopped.
     #[error("the observer {} is {how}", quoted(observer, WORDS))]
     NotRunning {
-        /// Which one.
+        /// Which observer.
         observer: String,
-        /// What it is instead, and what to do.
+        /// Its state, and what to do.
         how: String,
     },
     /// The observer has failed.
@@ -204,50 +204,50 @@ pub enum StepError {
         newest(failures)
     )]
     HasFailed {
-        /// Which one.
+        /// Which observer.
         observer: String,
         /// The newest, oldest first.
         failures: Vec<Arc<ObservationFailure>>,
     },
-    /// What was waited for was not seen.
+    /// The wait was not met.
     #[error(transparent)]
     Unmet(Unmet),
     /// A background invariant was violated while, or before, the step waited; or its predicate panicked.
     #[error("{}", invariant(.0))]
     Violated(Unmet),
-    /// The observer did not take the control.
+    /// The observer refused the control.
     #[error("the observer {} was not {asked}: {source}", quoted(observer, WORDS))]
     Control {
-        /// Which one.
+        /// Which observer.
         observer: String,
-        /// What it was asked to be.
+        /// What was requested, such as "paused".
         asked: &'static str,
         /// Why.
         source: ControlError,
     },
-    /// The observer stopped, and code of the app went on.
+    /// The observer stopped, and code of the app continues.
     #[error(
         "the observer {} was stopped and left code running that blocks its thread: move that into spawn_blocking",
         quoted(observer, WORDS)
     )]
     Detached {
-        /// Which one.
+        /// Which observer.
         observer: String,
     },
 }
 
-/// What a scenario left undone.
+/// What the end of a scenario could not complete.
 ///
 /// `Debug` prints its text.
 #[derive(Clone, Default, thiserror::Error)]
 #[error("{}", unfinished(self))]
 #[non_exhaustive]
 pub struct Unfinished {
-    /// The invariants that were violated, or of which nothing can be said.
+    /// The invariants that were violated or inconclusive.
     pub unheld: Vec<Unmet>,
     /// Observers that stopped and left code running that blocks its thread.
     pub detached: Vec<Arc<str>>,
-    /// Observers of the suite that the scenario paused or resumed, and that did not take it that this is undone.
+    /// Observers of the suite that the scenario paused or resumed, and that did not confirm that this was undone.
     pub still_paused: Vec<Arc<str>>,
 }
 
@@ -270,20 +270,20 @@ impl fmt::Debug for Unfinished {
     }
 }
 
-/// Whether the invariant is known not to have held, rather than not known to have held.
+/// Whether the invariant was broken. Otherwise it is unknown whether it held.
 pub(crate) fn is_broken(unmet: &Unmet) -> bool {
     let panicked = UnmetOutcome::Inconclusive(Inconclusive::Panicked);
     [UnmetOutcome::Violated, UnmetOutcome::GaveUp, panicked].contains(&unmet.outcome())
 }
 
-/// What is said of an invariant that did not hold.
+/// The text for an invariant that did not hold.
 pub(crate) fn invariant(unmet: &Unmet) -> String {
-    let said = match unmet.outcome() {
+    let outcome = match unmet.outcome() {
         UnmetOutcome::Violated => "a background invariant was violated",
         UnmetOutcome::GaveUp => "a background invariant gave up",
-        _ => "nothing can be said of a background invariant",
+        _ => "a background invariant is inconclusive",
     };
-    format!("{said}\n{unmet}")
+    format!("{outcome}\n{unmet}")
 }
 
 fn known_or_none(known: &[Arc<str>], some: &str, none: &str) -> String {
@@ -319,27 +319,27 @@ fn newest(failures: &[Arc<ObservationFailure>]) -> String {
 
 fn unfinished(unfinished: &Unfinished) -> String {
     let Unfinished { unheld, detached, still_paused } = unfinished;
-    let mut said: Vec<String> = unheld.iter().take(MANY).map(invariant).collect();
+    let mut parts: Vec<String> = unheld.iter().take(MANY).map(invariant).collect();
     if let Some(more) = unheld.get(MANY..).filter(|more| !more.is_empty()) {
-        said.push(format!(
+        parts.push(format!(
             "{} more background invariants did not hold: {}",
             more.len(),
             names(more.iter().map(Unmet::label), LIST)
         ));
     }
     if !detached.is_empty() {
-        said.push(format!(
+        parts.push(format!(
             "these observers were stopped and left code running that blocks its thread: {}; move that into \
              spawn_blocking",
             listed(detached)
         ));
     }
     if !still_paused.is_empty() {
-        said.push(format!(
+        parts.push(format!(
             "these observers of the suite were paused or resumed, and did not confirm that this was undone: {}; undo it \
              before the scenario ends",
             listed(still_paused)
         ));
     }
-    said.join("\n")
+    parts.join("\n")
 }

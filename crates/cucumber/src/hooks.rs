@@ -16,10 +16,10 @@ use crate::{Observed, Unfinished, basis};
 /// The `after` hook of a World that observes: stops the scenario's own observers, awaited, and fails the scenario
 /// for invariants that did not hold.
 ///
-/// A violation fails the scenario even if a step has taken that error for an answer; one that the failed step
-/// reports is not reported twice. After a step that failed, invariants that were never judged are left out. Cucumber
-/// has one `after` hook: to do more, call this from your own. It must come before the nodes go that are observed; the
-/// World itself is dropped later.
+/// A violation fails the scenario even if a step expected that error and passed. A violation that the failed step
+/// reports is not reported twice. After a failed step, invariants that were never judged are left out. Cucumber
+/// has one `after` hook: to do more, call this from your own, before the observed nodes go down; the World itself is
+/// dropped later.
 ///
 /// # Panics
 ///
@@ -37,9 +37,9 @@ pub fn after<'a, W: Observed>(
         let Some(world) = world else { return };
         let Err(mut unfinished) = world.observers().finish().await else { return };
         if !matches!(finished, ScenarioFinished::StepPassed) {
-            let said = said(finished);
-            // What was cut short need not have been judged.
-            unfinished.unheld.retain(|unmet| is_broken(unmet) && !said.contains(&unmet.to_string()));
+            let reported = panic_text(finished);
+            // A scenario that was cut short may not have judged its invariants.
+            unfinished.unheld.retain(|unmet| is_broken(unmet) && !reported.contains(&unmet.to_string()));
         }
         if let Err(unfinished) = unfinished.into_result() {
             panic!("{unfinished}");
@@ -47,22 +47,22 @@ pub fn after<'a, W: Observed>(
     })
 }
 
-/// What the step has said that failed.
-fn said(finished: &ScenarioFinished) -> &str {
+/// The panic of the failed step.
+fn panic_text(finished: &ScenarioFinished) -> &str {
     let ScenarioFinished::StepFailed(_, _, StepError::Panic(panic)) = finished else { return "" };
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default()
 }
 
-/// Ends a run, and says how the process is to exit.
+/// Ends a run, and returns the exit code of the process.
 ///
-/// It fails if a step, a hook or the parser has failed; if no step has passed, for then nothing was run: no feature
-/// was found, or all scenarios were filtered out; and if a scenario that no [`after`] hook has ended was dropped with
-/// an invariant that was violated. The reason is on standard error.
+/// The run fails if a step, a hook or the parser has failed; if no step has passed, because no feature was found or all
+/// scenarios were filtered out; and if a scenario without the [`after`] hook was dropped with a violated invariant. The
+/// reason is printed on standard error.
 ///
-/// On standard output it says what the run rests on: features, scenarios and steps, how often steps and invariants
-/// looked at observers, which sources have answered what was asked in a scenario, and which observers had no sources.
-/// That counts all scenarios of the process since the last run was ended.
+/// It prints on standard output what the run rests on: features, scenarios and steps, how many times steps and
+/// invariants checked observers, which sources have answered a probe of a scenario, and which observers had no sources.
+/// That counts all scenarios of the process since the previous call.
 ///
 /// # Examples
 ///
@@ -93,7 +93,7 @@ pub fn finish_run<W, S: Stats<W>>(writer: &S) -> ExitCode {
         ));
         return ExitCode::FAILURE;
     }
-    let _ = writeln!(io::stdout(), "{}", basis.said(passed, skipped));
+    let _ = writeln!(io::stdout(), "{}", basis.line(passed, skipped));
     if basis.unreported > 0 {
         refuse(
             "background invariants were violated in scenarios that no hook has ended: let the run call `.after(after)`",
@@ -104,14 +104,14 @@ pub fn finish_run<W, S: Stats<W>>(writer: &S) -> ExitCode {
 }
 
 fn refuse(why: &str) {
-    // The exit code says it too, should standard error be closed.
+    // If standard error is closed, the exit code still reports the failure.
     let _ = writeln!(io::stderr(), "{why}");
 }
 
-/// Ends a run whose scenarios share observers: stops them, awaited, and says how the process is to exit.
+/// Ends a run whose scenarios share observers: stops and awaits them, and returns the exit code of the process.
 ///
-/// It fails as [`finish_run`] does, or if an observer left code running that blocks its thread; that one is named on
-/// standard error.
+/// The run fails as in [`finish_run`], and if an observer left code running that blocks its thread; its name is printed
+/// on standard error.
 ///
 /// # Examples
 ///
@@ -142,7 +142,7 @@ fn refuse(why: &str) {
 ///
 /// #[tokio::main]
 /// async fn main() -> ExitCode {
-///     // Start what is to be observed, and SUITE.add(..) its observers; then:
+///     // Start the nodes, and SUITE.add(..) their observers; then:
 ///     let run = World::cucumber().steps(with_steps(World::collection())).after(after).fail_on_skipped();
 ///     let writer = run.run("tests/features").await;
 ///     finish_suite(&SUITE, &writer).await

@@ -1,8 +1,8 @@
-//! Numbers that are compared as they were written, not as floats.
+//! Numbers that are compared by their digits, not as floats.
 
 use serde_json::Number;
 
-/// A number of JSON, exactly: 2, 2.0 and 20e-1 are the same one.
+/// An exact JSON number: 2, 2.0 and 20e-1 are equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Decimal {
     negative: bool,
@@ -13,7 +13,7 @@ pub(crate) struct Decimal {
 }
 
 impl Decimal {
-    /// Reads what the grammar of JSON calls a number. `None` if its exponent does not fit into 64 bits.
+    /// Parses a JSON number. `None` if its exponent does not fit into 64 bits.
     pub(crate) fn of(text: &str) -> Option<Self> {
         let (negative, text) = text.strip_prefix('-').map_or((false, text), |text| (true, text));
         let (mantissa, exponent) = match text.split_once(['e', 'E']) {
@@ -32,8 +32,8 @@ impl Decimal {
         Some(Self { negative, digits, exponent: exponent.checked_add(shift)? })
     }
 
-    /// Whether a snapshot's number is this one. Whole numbers are compared digit by digit, also where a float
-    /// could not tell them apart; a fraction is also met by the float nearest to it.
+    /// Whether a number in a snapshot equals this one. Whole numbers are compared digit by digit, also those that a float
+    /// cannot distinguish. A fraction also equals the float nearest to it.
     pub(crate) fn is(&self, found: &Number) -> bool {
         if Self::of(&found.to_string()).is_some_and(|found| found == *self) {
             return true;

@@ -1,4 +1,4 @@
-//! What a scenario observes.
+//! The observers of a scenario.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,7 +24,7 @@ use crate::error::{invariant, is_broken};
 use crate::shown::LIST;
 use crate::{StepError, Unfinished};
 
-/// How long the end of a scenario waits for the shared observers to be as before.
+/// How long the end of a scenario waits until pauses of shared observers are undone.
 const UNDO: Duration = Duration::from_secs(5);
 
 /// A World that observes.
@@ -52,23 +52,23 @@ pub trait Observed: cucumber::World {
 
 /// The observers of one scenario, by name: its own, and those that it shares with the suite.
 ///
-/// It is the scenario's own view: events and failures count from when the scenario came to know the
-/// observer, so that scenarios that run at the same time do not see each other's. Pausing and stopping is not
-/// private: what the suite shares is paused for all, until the scenario ends.
+/// Each scenario has its own view: events and failures count from the moment when the observer was added or shared, so
+/// that concurrent scenarios do not see each other's. Pausing and stopping is not private: an observer of the suite is
+/// paused for all scenarios, until this one ends.
 ///
-/// Its own observers stop, awaited, in [`finish`](Self::finish), which [`after`](crate::after) calls. Dropping
-/// it instead asks them to stop and what was paused to resume, waits for nothing, and warns of each invariant that
-/// was broken or that nobody has collected: as an event of `tracing`, or on standard error where no subscriber takes
-/// that. [`finish_run`](crate::finish_run) then fails.
+/// [`finish`](Self::finish), which [`after`](crate::after) calls, stops and awaits the scenario's own observers. Dropping
+/// this instead requests their stop, undoes pauses, waits for nothing, and warns of each invariant that was broken or
+/// not collected: as an event of `tracing`, or on standard error without a subscriber. If one was broken,
+/// [`finish_run`](crate::finish_run) then fails.
 #[derive(Default)]
 pub struct Observers {
     entries: BTreeMap<Arc<str>, RegisteredObserver>,
     own: ObservationGroup,
     invariants: Vec<Invariant>,
-    /// What `finish` has collected, should it be cut off.
+    /// What `finish` has collected, kept in case it is cut off.
     unheld: Vec<Unmet>,
     basis: Basis,
-    /// Whether it is over; its address says which scenario this is.
+    /// Whether the scenario is over. Its address identifies the scenario.
     over: Arc<AtomicBool>,
 }
 
@@ -76,13 +76,13 @@ pub struct Observers {
 pub(crate) struct RegisteredObserver {
     pub(crate) handle: AnyHandle,
     pub(crate) control: ScenarioControl,
-    /// What was there before the scenario. An observer of its own has no before.
+    /// The state before the scenario. `None` for an observer of the scenario itself.
     before: Option<Before>,
     /// When the scenario last asked for a poll.
     pub(crate) polled: Option<Mark>,
-    /// The cycle when it came into the scenario, until that has ended.
+    /// The cycle when it was added to the scenario, until the scenario has ended.
     entered: Option<u64>,
-    /// What the end of the scenario has sent: `finish` may be cut off, and called again.
+    /// The request that the end of the scenario has sent: `finish` may be cut off, and called again.
     undone: Option<Arc<Sent>>,
 }
 
@@ -99,10 +99,10 @@ impl Observers {
         Self::default()
     }
 
-    /// Shares the members that `suite` has now. For the scenario they begin here: call this where the World is
+    /// Shares the current members of `suite`. Their events and failures count from here: call this where the World is
     /// made.
     ///
-    /// The suite keeps them: after the run, [`finish_suite`](crate::finish_suite) stops them.
+    /// The suite still owns them: after the run, [`finish_suite`](crate::finish_suite) stops them.
     #[must_use]
     pub fn sharing(suite: &ObservationGroup) -> Self {
         let mut observers = Self::default();
@@ -156,7 +156,7 @@ impl Observers {
         self.entry(name).map(|entry| entry.handle.clone())
     }
 
-    /// The control of the observer called `name`. What a step pauses or resumes by it, the end of the scenario undoes.
+    /// The control of the observer called `name`. The end of the scenario undoes its pauses and resumes.
     ///
     /// # Errors
     ///
@@ -165,13 +165,13 @@ impl Observers {
         self.entry(name).map(|entry| entry.control.clone())
     }
 
-    /// Keeps an invariant for the rest of the scenario: once it is violated, each step that waits fails, and the
-    /// scenario fails at its end in any case, whatever the steps make of that error.
+    /// Keeps an invariant for the rest of the scenario. After a violation, each step that waits fails, and the
+    /// scenario fails at its end in any case.
     pub fn hold(&mut self, invariant: Invariant) {
         self.invariants.push(invariant);
     }
 
-    /// Waits as the shipped steps do, for steps of your own: fails at once when an invariant is violated.
+    /// Waits as the shipped steps do, for your own steps: fails at once when an invariant is violated.
     ///
     /// # Errors
     ///
@@ -219,22 +219,22 @@ impl Observers {
         }
     }
 
-    /// Ends the scenario: undoes what it paused or resumed of the suite's observers, stops its own and collects its
-    /// invariants, all of that awaited.
+    /// Ends the scenario: undoes its pauses and resumes of the suite's observers, stops its own observers and collects
+    /// its invariants, and awaits all of that.
     ///
-    /// Idempotent; afterwards the scenario has no observers. What was paused before the scenario is paused after it, and
-    /// what another scenario has paused stays so until that one ends.
+    /// Idempotent; after it the scenario has no observers. An observer that was paused before the scenario is paused
+    /// again, and a pause by another scenario stays until that one ends.
     ///
     /// # Errors
     ///
-    /// [`Unfinished`]: invariants that did not hold (also if a step has returned that as its error), whose
-    /// predicates panicked or were never judged; observers whose stop had to leave app code running, or that did not
-    /// confirm that they are resumed, or paused again: the next scenario that shares one sends what was refused.
+    /// [`Unfinished`]: invariants that did not hold (also if a step has returned that error), whose predicates panicked
+    /// or that were never judged; observers that left app code running; and observers that did not confirm that a pause
+    /// or resume was undone. The next scenario that shares such an observer sends a refused request again.
     ///
     /// # Cancel safety
     ///
-    /// Dropped half-way, it can be called again: it awaits what it has undone, and violations found until then are
-    /// kept, while the invariant whose end was awaited just then may be left out if it was not violated.
+    /// If it is dropped half-way, it can be called again: it still awaits the requests that it has sent, and keeps the
+    /// violations that it has found. An invariant whose end was being awaited may be lost if it was not violated.
     pub async fn finish(&mut self) -> Result<(), Unfinished> {
         self.note();
         let still_paused = self.undo().await;
@@ -253,7 +253,7 @@ impl Observers {
         Unfinished { unheld, detached, still_paused }.into_result()
     }
 
-    /// Fails if an invariant was violated by now.
+    /// Fails if an invariant has been violated.
     pub(crate) fn check(&mut self) -> Result<(), StepError> {
         if let Some(unmet) = self.invariants.iter().find_map(Invariant::violation) {
             return Err(StepError::Violated(unmet));
@@ -262,7 +262,7 @@ impl Observers {
         Ok(())
     }
 
-    /// Undoes what the scenario has paused or resumed of the suite's; returns what did not confirm that.
+    /// Undoes pauses and resumes of the suite's observers; returns the observers that did not confirm that.
     async fn undo(&mut self) -> Vec<Arc<str>> {
         self.over.store(true, Ordering::Relaxed);
         let (mut left, mut sent) = (Vec::new(), Vec::new());
@@ -288,7 +288,7 @@ impl Observers {
         left
     }
 
-    /// Notes what the observers have seen in the scenario, once for each.
+    /// Records what the observers have seen in the scenario, once for each.
     fn note(&mut self) {
         for entry in self.entries.values_mut() {
             let Some(entered) = entry.entered.take() else { continue };
@@ -302,7 +302,7 @@ impl Observers {
         self.entries.get(name).ok_or_else(|| self.unknown(name))
     }
 
-    /// Notes when the scenario has asked for a poll.
+    /// Records when the scenario has asked for a poll.
     pub(crate) fn polled(&mut self, name: &str, mark: Mark) {
         if let Some(entry) = self.entries.get_mut(name) {
             entry.polled = Some(mark);
@@ -339,7 +339,7 @@ impl RegisteredObserver {
         self.before.map_or(0, |before| before.events)
     }
 
-    /// Whether this moment is the scenario's.
+    /// Whether this moment is in the scenario.
     pub(crate) fn is_ours(&self, at: Instant) -> bool {
         self.before.is_none_or(|before| at > before.until)
     }
@@ -350,7 +350,7 @@ impl Drop for Observers {
         self.note();
         self.over.store(true, Ordering::Relaxed);
         for entry in self.entries.values().filter(|entry| entry.before.is_some()) {
-            // What is refused is sent by the next scenario that ends or begins.
+            // The next scenario that ends or begins sends a refused request again.
             let _ = entry.control.undo();
         }
         let mut uncollected = Vec::new();
@@ -366,7 +366,7 @@ impl Drop for Observers {
         }
         if !uncollected.is_empty() {
             warn(&format!(
-                "a scenario has ended, and nobody asked whether these invariants held: {}; let the run call \
+                "a scenario has ended, and these invariants were not collected: {}; let the run call \
                  `.after(after)`, or await `Observers::finish`",
                 names(uncollected, LIST)
             ));
@@ -375,12 +375,12 @@ impl Drop for Observers {
     }
 }
 
-/// Few suites install a subscriber, and none may miss this.
+/// Warns also in suites without a subscriber, which are most.
 fn warn(text: &str) {
     if tracing::enabled!(tracing::Level::WARN) {
         tracing::warn!("{text}");
     } else {
-        // Where standard error is closed, nobody can be warned.
+        // If standard error is closed, there is no way to warn.
         let _ = writeln!(io::stderr(), "{text}");
     }
 }

@@ -1,4 +1,4 @@
-//! Looking into a snapshot by JSON pointer.
+//! JSON pointers into snapshots.
 
 use serde_json::Value;
 use watchkeeper::report::names;
@@ -6,10 +6,10 @@ use watchkeeper::report::names;
 use crate::StepError;
 use crate::shown::{WORDS, quoted};
 
-/// What is listed of an object's keys.
+/// Of the list of an object's keys.
 const KEYS: usize = 200;
 
-/// Refuses what can be no JSON pointer (RFC 6901).
+/// Refuses a text that is no JSON pointer (RFC 6901).
 pub(crate) fn check(pointer: &str) -> Result<(), StepError> {
     let mistake = if !pointer.is_empty() && !pointer.starts_with('/') {
         "it must be empty or begin with a slash, such as \"/nodes/n1\""
@@ -21,7 +21,7 @@ pub(crate) fn check(pointer: &str) -> Result<(), StepError> {
     Err(StepError::InvalidPointer { pointer: pointer.to_owned(), mistake })
 }
 
-/// The longest part of `pointer` that leads somewhere, and what is there.
+/// The longest part of `pointer` that exists, and what is there.
 pub(crate) fn nearest(root: &Value, pointer: &str) -> String {
     let mut found = (root, "");
     for (end, _) in pointer.match_indices('/').skip(1).chain([(pointer.len(), "")]) {
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_pointer_is_taken_for_one() {
+    fn a_text_that_is_no_pointer_is_refused() {
         let cases = [
             ("", None),
             ("/a", None),

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use serde_json::Value;
 use watchkeeper::report::{names, one_line};
 
-/// Of what a step says.
+/// Of the words of a step.
 pub(crate) const WORDS: usize = 200;
 /// Of a list of names.
 pub(crate) const LIST: usize = 500;
 
-/// As a step would have it: between quotes, with `\"` for a quote and `\\` for a backslash.
+/// As a step writes it: between quotes, with `\"` for a quote and `\\` for a backslash.
 pub(crate) fn quoted(text: &str, limit: usize) -> String {
-    // No more is copied than is shown.
+    // Only what is shown is copied.
     let end = (0..=limit.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     let (start, rest) = text.split_at(end);
     let escaped = one_line(&start.replace('\\', r"\\").replace('"', "\\\""), 2 * limit);
@@ -28,7 +28,7 @@ pub(crate) fn listed(list: &[Arc<str>]) -> String {
     names(list.iter().map(|name| &**name), LIST)
 }
 
-/// `value` on one line. Rendering ends at `limit` bytes, so a large value costs no more than what is shown of it.
+/// `value` on one line. Rendering ends at `limit` bytes, so that a large value costs no more than a small one.
 pub(crate) fn json(value: &Value, limit: usize) -> String {
     let mut out = Bounded { bytes: Vec::new(), limit };
     let cut = serde_json::to_writer(&mut out, value).is_err();
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_shown_as_a_step_has_them() {
+    fn words_are_shown_as_a_step_writes_them() {
         let cases = [
             ("n1", r#""n1""#),
             (r#"a "b""#, r#""a \"b\"""#),

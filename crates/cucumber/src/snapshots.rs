@@ -1,4 +1,4 @@
-//! The steps on what a snapshot has at a JSON pointer.
+//! The steps on the value of a snapshot at a JSON pointer.
 
 use serde_json::Value;
 use watchkeeper::group::{AnySnapshot, AnyWaitBuilder};
@@ -12,9 +12,9 @@ use crate::waits::Heard;
 use crate::words::StepCaptures;
 use crate::{Observers, StepError, pointer};
 
-/// Of what a snapshot has instead.
+/// Of the value in a snapshot.
 const FOUND: usize = 500;
-/// Of sources that have not been heard.
+/// Of the list of sources that are not settled.
 const UNHEARD: usize = 200;
 
 pub(crate) async fn becomes(observers: &mut Observers, captures: StepCaptures) -> Result<(), StepError> {
@@ -30,7 +30,7 @@ pub(crate) async fn becomes(observers: &mut Observers, captures: StepCaptures) -
     place.explain(ended, |found| Some(wanted.hint("becomes", raw, found)))
 }
 
-/// A value has to be there, and all sources to have been heard: what is not known is not another value.
+/// A value has to be there, and all sources have to be settled: an unknown value is not another value.
 pub(crate) async fn is_not(observers: &mut Observers, captures: StepCaptures) -> Result<(), StepError> {
     let (raw, window) = (captures.nth(2), captures.window()?);
     let mut place = SnapshotPlace::of(&captures)?;
@@ -56,7 +56,7 @@ pub(crate) async fn is_not(observers: &mut Observers, captures: StepCaptures) ->
     })
 }
 
-/// From the value that the latest snapshot had when the step began, or else the first that is known.
+/// A change from the value in the latest snapshot when the step began, or else from the first known value.
 pub(crate) async fn changes(observers: &mut Observers, captures: StepCaptures) -> Result<(), StepError> {
     let window = captures.window()?;
     let mut place = SnapshotPlace::of(&captures)?;
@@ -82,8 +82,8 @@ pub(crate) async fn changes(observers: &mut Observers, captures: StepCaptures) -
     place.explain(ended, |found| {
         Some(Some(match (found, was_known) {
             (Value::Null, _) => null_is_unknown(),
-            (_, true) => "it was that when the step began".to_owned(),
-            (_, false) => "it was that when it was first known, after the step began".to_owned(),
+            (_, true) => "it had this value when the step began".to_owned(),
+            (_, false) => "it had this value when it first became known, after the step began".to_owned(),
         }))
     })
 }
@@ -98,16 +98,16 @@ pub(crate) async fn stays(observers: &mut Observers, captures: StepCaptures) -> 
     let entry = observers.entry(captures.observer())?;
     let wait = entry.begin(entry.handle.always(label, |seen| place.judge(seen, is_wanted))).during(window);
     let ended = observers.wait(wait).await.map(drop);
-    // Where the value is right, the report says what was wrong.
+    // If the value is right, the report shows the reason.
     place.explain(ended, |found| (!wanted.is(found)).then(|| wanted.hint("stays", raw, found)))
 }
 
 fn null_is_unknown() -> String {
-    "null is no other value, for it may be that nothing is known: where it is an answer, write becomes \"null\""
+    "null is not another value, since it may mean that nothing is known: if it is an answer, write becomes \"null\""
         .to_owned()
 }
 
-/// Where a step looks, and what it has seen there.
+/// The place in a snapshot that a step reads, and the last snapshot that it has judged.
 struct SnapshotPlace {
     observer: String,
     pointer: String,
@@ -137,7 +137,7 @@ impl SnapshotPlace {
         verdict
     }
 
-    /// Judges only what rests on all sources: of a part of them, anything may look changed.
+    /// Judges only snapshots of all sources: a snapshot of some of them may look changed.
     fn judge_heard(
         &mut self,
         heard: &Heard<'_>,
@@ -152,7 +152,7 @@ impl SnapshotPlace {
         Verdict::NotYet(format!("not all sources have answered or failed since the step began: {unheard}"))
     }
 
-    /// Says what is at the pointer, if `hint` says that this is what was wrong.
+    /// Adds to an unmet wait what is at the pointer, if `hint` returns that the value was wrong.
     fn explain(
         self,
         ended: Result<(), StepError>,
@@ -175,8 +175,7 @@ impl SnapshotPlace {
 }
 
 impl RegisteredObserver {
-    /// What is asked after the step counts, or after the poll that the scenario has asked for if the observer is
-    /// paused: there may be no other one.
+    /// Only probes after the step count, or, while the observer is paused, after the poll that the scenario has requested.
     pub(crate) fn begin<'a, K>(&self, wait: AnyWaitBuilder<'a, K>) -> AnyWaitBuilder<'a, K> {
         match self.polled {
             Some(mark) if self.handle.status().paused => wait.after(mark),
@@ -199,7 +198,7 @@ mod tests {
 
     /// A second source that takes longer to answer than a cycle, as it did before the step.
     #[tokio::test(start_paused = true)]
-    async fn what_is_seen_of_a_part_of_the_sources_is_no_change() {
+    async fn a_snapshot_of_some_of_the_sources_is_no_change() {
         let ms = Duration::from_millis;
         let sources = [("n1", ms(1)), ("n2", ms(300))].map(|(name, takes)| ObservedSource::new(name, takes));
         let probe = |source: ObservedSource<Duration>| async move {
@@ -220,7 +219,7 @@ mod tests {
         let is_other = is_not(&mut observers, StepCaptures::from(["s", "", "2", "3 s"])).await.unwrap_err();
         assert!(is_other.to_string().starts_with("2 is at \"\"\nnot met in time: "), "{is_other}");
         let changed = changes(&mut observers, StepCaptures::from(["s", "", "3 s"])).await.unwrap_err();
-        let found = "2 is at \"\"; it was that when the step began\nnot met in time: ";
+        let found = "2 is at \"\"; it had this value when the step began\nnot met in time: ";
         assert!(changed.to_string().starts_with(found), "{changed}");
         stays(&mut observers, StepCaptures::from(["s", "", "2", "3 s"])).await.unwrap();
         observers.finish().await.unwrap();

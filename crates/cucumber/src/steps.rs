@@ -14,7 +14,7 @@ use crate::waits::{
 use crate::words::StepCaptures;
 use crate::{Observed, StepError, controls, snapshots};
 
-/// What stands between quotes; a quote in it is written `\"`.
+/// The words between quotes; a quote in them is written `\"`.
 const NAME: &str = r#""((?:[^"\\]|\\.)*)""#;
 
 /// Adds the steps of this crate to those of a World, each under Given, When and Then.
@@ -56,51 +56,51 @@ pub fn with_steps<W: Observed>(own: Collection<W>) -> Collection<W> {
 
 fn phrases<W: Observed>() -> [(&'static str, Step<W>); 17] {
     [
-        ("is running", |world, said| judged(ready(is_running(world.observers(), &StepCaptures::of(said))))),
-        ("is paused", |world, said| judged(controls::pause(world.observers(), StepCaptures::of(said)))),
-        ("is resumed", |world, said| judged(controls::resume(world.observers(), StepCaptures::of(said)))),
-        ("is polled now", |world, said| {
-            judged(controls::poll_now(world.observers(), StepCaptures::of(said)))
+        ("is running", |world, step| judged(ready(is_running(world.observers(), &StepCaptures::of(step))))),
+        ("is paused", |world, step| judged(controls::pause(world.observers(), StepCaptures::of(step)))),
+        ("is resumed", |world, step| judged(controls::resume(world.observers(), StepCaptures::of(step)))),
+        ("is polled now", |world, step| {
+            judged(controls::poll_now(world.observers(), StepCaptures::of(step)))
         }),
-        ("is stopped", |world, said| judged(controls::stop(world.observers(), StepCaptures::of(said)))),
-        ("is fresh within (.+)", |world, said| judged(is_fresh(world.observers(), StepCaptures::of(said)))),
-        ("stays fresh for (.+)", |world, said| {
-            judged(stays_fresh(world.observers(), StepCaptures::of(said)))
+        ("is stopped", |world, step| judged(controls::stop(world.observers(), StepCaptures::of(step)))),
+        ("is fresh within (.+)", |world, step| judged(is_fresh(world.observers(), StepCaptures::of(step)))),
+        ("stays fresh for (.+)", |world, step| {
+            judged(stays_fresh(world.observers(), StepCaptures::of(step)))
         }),
-        ("becomes stale within (.+)", |world, said| {
-            judged(becomes_stale(world.observers(), StepCaptures::of(said)))
+        ("becomes stale within (.+)", |world, step| {
+            judged(becomes_stale(world.observers(), StepCaptures::of(step)))
         }),
-        ("reaches state \"?([^\"]+?)\"? within (.+)", |world, said| {
-            judged(reaches(world.observers(), StepCaptures::of(said)))
+        ("reaches state \"?([^\"]+?)\"? within (.+)", |world, step| {
+            judged(reaches(world.observers(), StepCaptures::of(step)))
         }),
-        (r"has (\d+) sources? within (.+)", |world, said| {
-            judged(has_sources(world.observers(), StepCaptures::of(said)))
+        (r"has (\d+) sources? within (.+)", |world, step| {
+            judged(has_sources(world.observers(), StepCaptures::of(step)))
         }),
-        ("source {NAME} is (.+?) within (.+)", |world, said| {
-            judged(source_is(world.observers(), StepCaptures::of(said)))
+        ("source {NAME} is (.+?) within (.+)", |world, step| {
+            judged(source_is(world.observers(), StepCaptures::of(step)))
         }),
-        ("has recorded no failure", |world, said| {
-            judged(ready(has_recorded_no_failure(world.observers(), &StepCaptures::of(said))))
+        ("has recorded no failure", |world, step| {
+            judged(ready(has_recorded_no_failure(world.observers(), &StepCaptures::of(step))))
         }),
-        (r"has seen at least (\d+) events? within (.+)", |world, said| {
-            judged(has_seen_events(world.observers(), StepCaptures::of(said)))
+        (r"has seen at least (\d+) events? within (.+)", |world, step| {
+            judged(has_seen_events(world.observers(), StepCaptures::of(step)))
         }),
-        ("snapshot at {NAME} becomes \"(.*)\" within ([^\"]+)", |world, said| {
-            judged(snapshots::becomes(world.observers(), StepCaptures::of(said)))
+        ("snapshot at {NAME} becomes \"(.*)\" within ([^\"]+)", |world, step| {
+            judged(snapshots::becomes(world.observers(), StepCaptures::of(step)))
         }),
-        ("snapshot at {NAME} is not \"(.*)\" within ([^\"]+)", |world, said| {
-            judged(snapshots::is_not(world.observers(), StepCaptures::of(said)))
+        ("snapshot at {NAME} is not \"(.*)\" within ([^\"]+)", |world, step| {
+            judged(snapshots::is_not(world.observers(), StepCaptures::of(step)))
         }),
-        ("snapshot at {NAME} changes within (.+)", |world, said| {
-            judged(snapshots::changes(world.observers(), StepCaptures::of(said)))
+        ("snapshot at {NAME} changes within (.+)", |world, step| {
+            judged(snapshots::changes(world.observers(), StepCaptures::of(step)))
         }),
-        ("snapshot at {NAME} stays \"(.*)\" for ([^\"]+)", |world, said| {
-            judged(snapshots::stays(world.observers(), StepCaptures::of(said)))
+        ("snapshot at {NAME} stays \"(.*)\" for ([^\"]+)", |world, step| {
+            judged(snapshots::stays(world.observers(), StepCaptures::of(step)))
         }),
     ]
 }
 
-/// Fails the step in the one way that cucumber has.
+/// Panics if the step fails: cucumber has no other way.
 fn judged<'a>(
     step: impl Future<Output = Result<(), StepError>> + 'a,
 ) -> Pin<Box<dyn Future<Output = ()> + 'a>> {

@@ -5,11 +5,11 @@ use std::time::Duration;
 use crate::StepError;
 use crate::shown::quoted;
 
-/// As long as a wait may be.
+/// The longest wait.
 const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
-/// What is shown of a word.
+/// Of a word that is shown.
 const WORD: usize = 60;
-/// No time comes near it, and no sum of two leaves the type.
+/// More than any time; a sum of two does not overflow.
 const FAR: u128 = u128::MAX / 4;
 
 /// How each unit is written, in lower case, and its nanoseconds.
@@ -26,14 +26,14 @@ const UNITS: [(&[&str], u128); 10] = [
     (&["y", "yr", "year", "years"], 31_557_600_000_000_000),
 ];
 
-/// Reads a time as the steps write it, for steps of your own: `5 seconds`, `500 ms`, `1.5 s`, `1m 5s`,
+/// Parses a time as the steps do, for your own steps: `5 seconds`, `500 ms`, `1.5 s`, `1m 5s`,
 /// `1 minute and 5 seconds`.
 ///
 /// The units are `ns`, `us`, `ms`, `s`, `m` or `min`, `h` and `d`, also in full, in any case.
 ///
 /// # Errors
 ///
-/// [`StepError::Duration`]: it is zero or over 24 h, or it is no time; the error names the word that is wrong.
+/// [`StepError::Duration`]: it is zero, over 24 h, or no time; the error names the wrong word.
 ///
 /// # Examples
 ///
@@ -116,7 +116,7 @@ fn number<'a>(rest: &'a str, last: &str) -> Result<(&'a str, &'a str), String> {
     })
 }
 
-/// The word that begins with a number and goes on as one: `1,000`, `1e3`, `1:30`, `0x10`.
+/// The word that begins as a number and has other signs of one: `1,000`, `1e3`, `1:30`, `0x10`.
 fn not_only_digits<'a>(rest: &'a str, after: &str) -> Option<&'a str> {
     let is_digit = |each: char| each.is_ascii_digit();
     let mut following = after.chars();
@@ -143,7 +143,7 @@ fn size(unit: &str) -> Result<u128, String> {
     })
 }
 
-/// So many times `unit`. Digits that no unit has a whole nanosecond for are dropped.
+/// `number` times `unit`. Digits below a nanosecond in every unit are dropped.
 fn times(number: &str, unit: u128) -> Option<u128> {
     const DIGITS: usize = 18;
     let (whole, fraction) = match number.split_once('.') {

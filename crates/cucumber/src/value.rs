@@ -1,4 +1,4 @@
-//! What a step says that a value is, compared with what a snapshot has.
+//! The value in a step, compared with the value in a snapshot.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use crate::number::Decimal;
 use crate::shown::{json, quoted};
 use crate::words::unescaped;
 
-/// What is shown of a value in a hint.
+/// Of a value in a hint.
 const SHOWN: usize = 100;
 
-/// What a step says that a value is: JSON if it is some, else text.
+/// The value in a step: JSON if it parses, else text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
     Null,
@@ -26,7 +26,7 @@ pub(crate) enum Wanted {
 }
 
 impl Wanted {
-    /// Reads the words between the quotes of a step: JSON as it stands, or JSON whose quotes are escaped, or text.
+    /// Parses the words between the quotes of a step: JSON, or JSON with escaped quotes, or text.
     pub(crate) fn of(raw: &str) -> Self {
         let plain = unescaped(raw);
         let read = Self::from_json(raw).or_else(|| Self::from_json(&plain));
@@ -34,12 +34,12 @@ impl Wanted {
     }
 
     fn from_json(text: &str) -> Option<Self> {
-        // Refuses what is nested too deep.
+        // Refuses JSON that is nested too deeply.
         serde_json::from_str::<Value>(text).ok()?;
         Self::parsed(serde_json::from_str(text).ok()?)
     }
 
-    /// Keeps the digits of numbers, which a [`Value`] rounds if they are many.
+    /// Keeps all digits of numbers; a [`Value`] rounds numbers with many digits.
     fn parsed(raw: &RawValue) -> Option<Self> {
         let text = raw.get();
         Some(match text.as_bytes().first()? {
@@ -60,7 +60,7 @@ impl Wanted {
         })
     }
 
-    /// Whether this is what the snapshot has.
+    /// Whether the snapshot has this value.
     pub(crate) fn is(&self, found: &Value) -> bool {
         match (self, found) {
             (Self::Null, Value::Null) => true,
@@ -80,12 +80,12 @@ impl Wanted {
         }
     }
 
-    /// Whether the snapshot has something else. Null, also as a part, is not: it may be that nothing is known.
+    /// Whether the snapshot has another value. Null, also as a part, is not another value: it may mean unknown.
     pub(crate) fn differs(&self, found: &Value) -> bool {
         self.differs_from(found, true)
     }
 
-    /// As [`differs`](Self::differs), of what a snapshot had before: there, too, null may be that nothing was known.
+    /// As [`differs`](Self::differs), for the value of an earlier snapshot, where null may mean unknown as well.
     pub(crate) fn has_changed_to(&self, found: &Value) -> bool {
         self.differs_from(found, false)
     }
@@ -109,7 +109,7 @@ impl Wanted {
         }
     }
 
-    /// Takes from what has not changed the parts that were not known.
+    /// Fills in the unknown parts from a value that has not changed.
     pub(crate) fn learn(&mut self, found: &Value) {
         match (self, found) {
             (unknown @ Self::Null, found) => *unknown = found.into(),
@@ -125,42 +125,40 @@ impl Wanted {
         }
     }
 
-    /// Whether the step cannot mean what it says: see [`hint`](Self::hint).
+    /// Whether the value in the step has a mistake: see [`hint`](Self::hint).
     pub(crate) fn is_misspelt(&self, raw: &str, found: &Value) -> bool {
         self.misquoted(found).is_some() || (!found.is_string() && slip(self, raw).is_some())
     }
 
-    /// What is wrong with the step rather than with the snapshot: quotes too many or too few, or a slip in its JSON.
-    /// `verb` is the step's.
+    /// The mistake in the step: too many or too few quotes, or invalid JSON. `verb` is that of the step.
     pub(crate) fn hint(&self, verb: &str, raw: &str, found: &Value) -> Option<String> {
-        // In an array or an object the words are those of JSON, else those of a step.
+        // In an array or an object the hint shows JSON, else the words of the step.
         let becomes = |part: &Self, text: &str| {
             let is_inside = !std::ptr::eq(part, self);
             if is_inside { text.to_owned() } else { format!("{verb} {}", quoted(text, SHOWN)) }
         };
         match self.misquoted(found) {
             Some((wanted @ Self::Text(text), found)) => {
-                let (has, says) = (shown(found)?, quoted(text, SHOWN));
+                let (has, wanted_text) = (shown(found)?, quoted(text, SHOWN));
                 let write = becomes(wanted, &one_line(text, SHOWN));
                 Some(format!(
-                    "the snapshot has {has}, the step says the string {says}: write it without quotes, {write}"
+                    "the snapshot has {has}, the step has the string {wanted_text}: write it without quotes, {write}"
                 ))
             }
             Some((wanted, found)) => {
                 let has = json(found, SHOWN);
-                let says = one_line(&format!("{}{}", wanted.kind()?, wanted.text()), SHOWN);
+                let wanted_text = one_line(&format!("{}{}", wanted.kind()?, wanted.text()), SHOWN);
                 let write = becomes(wanted, &one_line(&wanted.as_string(found), SHOWN));
                 Some(format!(
-                    "the snapshot has the string {has}, the step says {says}: write it with quotes, {write}"
+                    "the snapshot has the string {has}, the step has {wanted_text}: write it with quotes, {write}"
                 ))
             }
-            None => {
-                slip(self, raw).map(|slip| format!("the step's value is text, for it is no JSON ({slip})"))
-            }
+            None => slip(self, raw)
+                .map(|slip| format!("the step's value is text, because it is not JSON ({slip})")),
         }
     }
 
-    /// The first part that can never be equal, for one side is a string and the other what that string looks like.
+    /// The first part that can never be equal, because one side is a string and the other the value that it spells.
     fn misquoted<'a>(&'a self, found: &'a Value) -> Option<(&'a Self, &'a Value)> {
         let looks_like = |text: &str, kind: Option<&str>| {
             kind.is_some() && Self::from_json(text).is_some_and(|value| value.kind() == kind)
@@ -179,7 +177,7 @@ impl Wanted {
         }
     }
 
-    /// What comes before its text, if it can be mistaken for a string.
+    /// The words before its text, if it can be confused with a string.
     fn kind(&self) -> Option<&'static str> {
         match self {
             Self::Number(..) => Some("the number "),
@@ -208,7 +206,7 @@ impl Wanted {
         }
     }
 
-    /// The string of JSON that looks like this: what was found if that is the same array or object, spaces apart.
+    /// The JSON string that spells this: the one found, if it is the same array or object except for spaces.
     fn as_string(&self, found: &Value) -> String {
         let is_long = matches!(self, Self::Array(_) | Self::Object(_));
         let is_same = |found: &&str| is_long && Self::from_json(found).is_some_and(|found| found == *self);
@@ -219,12 +217,12 @@ impl Wanted {
 
 impl From<&Value> for Wanted {
     fn from(value: &Value) -> Self {
-        // What is nested too deep to be read is not known.
+        // A value that is nested too deeply counts as unknown.
         Self::from_json(&value.to_string()).unwrap_or(Self::Null)
     }
 }
 
-/// What is wrong with JSON that was read as text, for it has a slip.
+/// The mistake in JSON that was read as text.
 fn slip(wanted: &Wanted, raw: &str) -> Option<String> {
     let plain = unescaped(raw);
     let slip = serde_json::from_str::<Value>(&plain).err()?;
@@ -292,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_nested_without_end_is_text() {
+    fn json_that_is_nested_too_deeply_is_text() {
         let deep = "[".repeat(100_000) + &"]".repeat(100_000);
         assert_eq!(Wanted::of(&deep), Wanted::Text(deep.clone()));
     }
@@ -308,90 +306,90 @@ mod tests {
                 "\"2\"",
                 json!(2),
                 Some(
-                    r#"the snapshot has the number 2, the step says the string "2": write it without quotes, becomes "2""#,
+                    r#"the snapshot has the number 2, the step has the string "2": write it without quotes, becomes "2""#,
                 ),
             ),
             (
                 "2",
                 json!("2"),
                 Some(
-                    r#"the snapshot has the string "2", the step says the number 2: write it with quotes, becomes "\"2\"""#,
+                    r#"the snapshot has the string "2", the step has the number 2: write it with quotes, becomes "\"2\"""#,
                 ),
             ),
             (
                 "2",
                 json!("2.0"),
                 Some(
-                    r#"the snapshot has the string "2.0", the step says the number 2: write it with quotes, becomes "\"2\"""#,
+                    r#"the snapshot has the string "2.0", the step has the number 2: write it with quotes, becomes "\"2\"""#,
                 ),
             ),
             (
                 "true",
                 json!("true"),
                 Some(
-                    r#"the snapshot has the string "true", the step says the boolean true: write it with quotes, becomes "\"true\"""#,
+                    r#"the snapshot has the string "true", the step has the boolean true: write it with quotes, becomes "\"true\"""#,
                 ),
             ),
             (
                 r#"\"null\""#,
                 json!(null),
                 Some(
-                    r#"the snapshot has null, the step says the string "null": write it without quotes, becomes "null""#,
+                    r#"the snapshot has null, the step has the string "null": write it without quotes, becomes "null""#,
                 ),
             ),
             (
                 r#"{"term": "2"}"#,
                 json!({"term": 2}),
                 Some(
-                    r#"the snapshot has the number 2, the step says the string "2": write it without quotes, 2"#,
+                    r#"the snapshot has the number 2, the step has the string "2": write it without quotes, 2"#,
                 ),
             ),
             (
                 "[1, 2]",
                 json!([1, "2"]),
                 Some(
-                    r#"the snapshot has the string "2", the step says the number 2: write it with quotes, "2""#,
+                    r#"the snapshot has the string "2", the step has the number 2: write it with quotes, "2""#,
                 ),
             ),
             (
                 r#"\"[1, 2]\""#,
                 json!([1, 2]),
                 Some(
-                    r#"the snapshot has the array [1,2], the step says the string "[1, 2]": write it without quotes, becomes "[1, 2]""#,
+                    r#"the snapshot has the array [1,2], the step has the string "[1, 2]": write it without quotes, becomes "[1, 2]""#,
                 ),
             ),
             (
                 "[1, 2]",
                 json!("[1, 2]"),
                 Some(
-                    r#"the snapshot has the string "[1, 2]", the step says the array [1,2]: write it with quotes, becomes "\"[1, 2]\"""#,
+                    r#"the snapshot has the string "[1, 2]", the step has the array [1,2]: write it with quotes, becomes "\"[1, 2]\"""#,
                 ),
             ),
             (
                 r#"{"a": "b"}"#,
                 json!("{\"a\":\"b\"}"),
                 Some(
-                    r#"the snapshot has the string "{\"a\":\"b\"}", the step says the object {"a":"b"}: write it with quotes, becomes "\"{\\\"a\\\":\\\"b\\\"}\"""#,
+                    r#"the snapshot has the string "{\"a\":\"b\"}", the step has the object {"a":"b"}: write it with quotes, becomes "\"{\\\"a\\\":\\\"b\\\"}\"""#,
                 ),
             ),
             ("[1]", json!("{}"), None),
             (
                 r#"{"leader": n2}"#,
                 json!({"leader": "n2"}),
-                Some("the step's value is text, for it is no JSON (expected ident at line 1 column 13)"),
+                Some("the step's value is text, because it is not JSON (expected ident at line 1 column 13)"),
             ),
             (
                 "5",
                 json!("4"),
                 Some(
-                    r#"the snapshot has the string "4", the step says the number 5: write it with quotes, becomes "\"5\"""#,
+                    r#"the snapshot has the string "4", the step has the number 5: write it with quotes, becomes "\"5\"""#,
                 ),
             ),
             (
                 r#"\"5\""#,
                 json!(4),
                 Some(
-                    r#"the snapshot has the number 4, the step says the string "5": write it without quotes, becomes "5""#,
+                    r#"the snapshot has the number 4, the step has the string "5": write it without quotes, becomes "5""#,
                 ),
             ),
             ("2", json!(3), None),
@@ -406,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_null_may_not_be_known_and_is_no_other_value() {
+    fn null_may_mean_unknown_and_is_not_another_value() {
         let cases = [
             ("n1", json!("n2"), true),
             ("n1", json!("n1"), false),
@@ -429,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_known_is_learned_before_it_changes() {
+    fn an_unknown_value_is_learned_before_it_changes() {
         let mut before = Wanted::from(&json!({"n1": null, "n2": ["n1", null]}));
         for (found, has_changed) in [
             (json!({"n1": "n1", "n2": null}), false),

@@ -1,4 +1,4 @@
-//! The steps that look and wait.
+//! The steps that check and wait.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -50,19 +50,19 @@ pub(crate) async fn is_fresh(observers: &mut Observers, captures: StepCaptures) 
     }
 }
 
-/// What a step hears of the sources of an observer. It may judge a snapshot late, when another set has come.
+/// What a step knows about the sources of an observer. It may judge a snapshot late, when there is another source set.
 pub(crate) struct Heard<'a> {
     handle: &'a AnyHandle,
     began: Instant,
-    /// Of all sets that the step has met.
+    /// The names of all source sets since the step began.
     names: Mutex<BTreeSet<Arc<str>>>,
 }
 
-/// What an observer knows of its sources.
+/// What an observer knows about its sources.
 enum KnownSources {
     /// It has none.
     NoSources,
-    /// It keeps nothing by source.
+    /// It keeps no health by source.
     Nothing,
     Sources(Vec<(Arc<str>, SourceHealth)>),
 }
@@ -73,12 +73,12 @@ impl<'a> Heard<'a> {
         Self { handle, began: Instant::now(), names: Mutex::new(names) }
     }
 
-    /// When a snapshot is judged: as it was published, or as the step began if it was there before.
+    /// The time at which a snapshot is judged: when it was published, or when the step began if that was later.
     fn time_of(&self, snapshot: AnySnapshot<'_>) -> Instant {
         snapshot.observed_at().max(self.began)
     }
 
-    /// What a snapshot knows of the sources that it has.
+    /// What a snapshot knows about its sources.
     fn known(&self, snapshot: AnySnapshot<'_>) -> KnownSources {
         if snapshot.source_count() == 0 {
             return KnownSources::NoSources;
@@ -86,8 +86,8 @@ impl<'a> Heard<'a> {
         known(healths_in(&self.names(), snapshot))
     }
 
-    /// The sources that have neither answered what was asked after the step, nor failed, nor been silent for as long as
-    /// a cycle waits; none where the observer keeps nothing by source. `since` is a view: it has nothing of before.
+    /// The sources that are not settled: since the step began they have neither answered, nor failed, nor been silent for
+    /// as long as a cycle waits. None if the observer keeps no health by source. `since` shows only probes after the step.
     pub(crate) fn unheard(&self, since: AnySnapshot<'_>) -> Vec<Arc<str>> {
         let KnownSources::Sources(mut sources) = self.known(since) else { return Vec::new() };
         let at = self.time_of(since);
@@ -102,7 +102,7 @@ impl<'a> Heard<'a> {
         sources.into_iter().map(|(name, _)| name).collect()
     }
 
-    /// How long a source may take, by what its last answer took, also one of before the step.
+    /// How long a source may take, by the duration of its last answer, also one before the step.
     fn patience(&self, name: &Arc<str>, health: &SourceHealth) -> Duration {
         let known = healths_of(self.handle, std::slice::from_ref(name));
         let elapsed = known.iter().find_map(|(_, health)| health.facts.last_elapsed).unwrap_or_default();
@@ -117,7 +117,7 @@ impl<'a> Heard<'a> {
         known(healths_of(self.handle, &self.names()))
     }
 
-    /// The names by now: a snapshot has nothing of those that are not its own.
+    /// All names until now. A snapshot has no health for sources of another set.
     fn names(&self) -> Vec<Arc<str>> {
         let now = self.handle.status().source_names;
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
@@ -134,13 +134,13 @@ fn is_answered(sources: &[(Arc<str>, SourceHealth)], at: Instant) -> bool {
     sources.iter().any(|(_, health)| health.is_answering(at))
 }
 
-/// Whether data of some source is fresh still, or none has ever come.
+/// Whether the data of a source is still fresh, or no source has ever answered.
 fn may_be_fresh(sources: &[(Arc<str>, SourceHealth)], at: Instant) -> bool {
     let mut answered = sources.iter().filter(|(_, health)| health.facts.last_success.is_some()).peekable();
     answered.peek().is_none() || answered.any(|(_, health)| health.freshness(at).is_fresh())
 }
 
-/// Why an observer is not fresh though its loop runs: it has no sources, or none answers.
+/// Why an observer is not fresh although its loop runs: it has no sources, or none answers.
 fn unanswered(observer: &str, heard: &Heard<'_>, report: Option<&Unmet>) -> Option<StepError> {
     /// Sources that are explained.
     const EXPLAINED: usize = 3;
@@ -163,7 +163,7 @@ fn unanswered(observer: &str, heard: &Heard<'_>, report: Option<&Unmet>) -> Opti
     })
 }
 
-/// The loop has to run, and data of a source to be fresh.
+/// The loop has to run, and the data of a source has to be fresh.
 pub(crate) async fn stays_fresh(observers: &mut Observers, captures: StepCaptures) -> Result<(), StepError> {
     let window = captures.window()?;
     let handle = observers.handle(captures.observer())?;
@@ -185,7 +185,7 @@ pub(crate) async fn stays_fresh(observers: &mut Observers, captures: StepCapture
     }
 }
 
-/// Waits for `runs`, and fails before if `heard` is violated. What is inconclusive there is for `runs` to judge.
+/// Waits for `runs`, and fails early if `heard` is violated. If `heard` is inconclusive, only `runs` counts.
 async fn both<T, U>(
     runs: impl Future<Output = Result<T, Unmet>>,
     heard: impl Future<Output = Result<U, Unmet>>,
@@ -291,7 +291,7 @@ pub(crate) async fn has_seen_events(
     let wait = handle.eventually(label, |snapshot| seen(snapshot) >= least).or_now().within(window);
     match observers.wait(wait).await {
         Err(StepError::Unmet(report)) => {
-            // What could be judged counts: a paused observer has seen what it has seen.
+            // Events before a pause count, also if nothing was judged in the window.
             let seen = handle.look(seen).unwrap_or_default();
             Err(StepError::TooFewEvents { observer: captures.observer().to_owned(), seen, report })
         }
@@ -361,7 +361,7 @@ mod tests {
         let (mut observers, _sources) = observed(&[("n1", true)]).await;
         let mut step = Box::pin(stays_fresh(&mut observers, words("1 minute")));
         assert!(poll(&mut step).is_pending());
-        // The step has no turn for a while.
+        // The step is not polled for a while.
         sleep(Duration::from_secs(10)).await;
         let late = poll(&mut step);
         assert!(late.is_pending(), "{late:?}");
@@ -381,7 +381,7 @@ mod tests {
         }
     }
 
-    /// Its sources are renamed, or taken away, before the step judges what was seen of them.
+    /// Its sources are renamed or removed before the step judges the snapshots.
     #[tokio::test(start_paused = true)]
     async fn a_snapshot_that_is_judged_late_is_judged_by_its_own_sources() {
         let both: &[_] = &[("n1", true), ("n2", false)];

@@ -7,10 +7,10 @@ use watchkeeper::runtime::StateKind;
 
 use crate::{StepError, parse_duration};
 
-/// What a step's pattern has captured, in order.
+/// The captures of a step's pattern, in order.
 pub(crate) struct StepCaptures(Vec<String>);
 
-/// What a source is waited to be.
+/// A condition of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
     Fresh,
@@ -37,18 +37,18 @@ impl StepCaptures {
         self.0.get(nth).map_or("", String::as_str)
     }
 
-    /// A word that stands between quotes.
+    /// A word between quotes.
     pub(crate) fn text(&self, nth: usize) -> String {
         unescaped(self.nth(nth))
     }
 
-    /// The time to wait: patterns that have one end with it.
+    /// The time to wait, which is the last capture.
     pub(crate) fn window(&self) -> Result<Duration, StepError> {
         parse_duration(self.0.last().map_or("", String::as_str))
     }
 }
 
-/// What is meant by words between quotes: `\"` is a quote and `\\` a backslash; any other backslash is one.
+/// The text of words between quotes: `\"` is a quote and `\\` a backslash; any other backslash is itself.
 pub(crate) fn unescaped(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();

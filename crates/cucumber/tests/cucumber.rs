@@ -1,8 +1,8 @@
-//! Every step, met. And nothing is left running.
+//! Every step is met, and nothing is left running.
 #![allow(
     clippy::unwrap_used,
     clippy::needless_pass_by_value,
-    reason = "without a harness this is no test to clippy; cucumber passes what a step says by value"
+    reason = "without a harness this is no test to clippy; cucumber passes captures by value"
 )]
 
 mod support;
@@ -10,14 +10,14 @@ mod support;
 use std::process::ExitCode;
 
 use cucumber::World as _;
-use support::{SUITE, World, listed, on_the_paused_clock, start_suite};
+use support::{SUITE, World, on_the_paused_clock, start_suite};
 use watchkeeper::runtime::StateKind;
-use watchkeeper_cucumber::{after, finish_suite, with_steps};
+use watchkeeper_cucumber::{after, finish_suite, list_tests, with_steps};
 
 const FEATURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/features");
 
 fn main() -> ExitCode {
-    if listed("cucumber") {
+    if list_tests(&["cucumber"]) {
         return ExitCode::SUCCESS;
     }
     on_the_paused_clock(async {

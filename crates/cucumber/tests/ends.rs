@@ -1,4 +1,4 @@
-//! How a scenario's observers end when its end is not clean.
+//! How the observers of a scenario end when its end is not clean.
 #![allow(clippy::unwrap_used, reason = "what the tests share is no test to clippy")]
 
 use std::fmt::Write as _;
@@ -44,7 +44,7 @@ async fn violated(label: &str) -> Observers {
     observers
 }
 
-/// Its poll blocks the thread until it is let go.
+/// Its poll blocks the thread until it is released.
 struct Blocking {
     blocks: mpsc::UnboundedSender<()>,
     release: Mutex<Receiver<()>>,
@@ -63,7 +63,7 @@ impl Observer for Blocking {
 
     async fn poll(&self, _: &[ObservedSource<()>], (): &mut ()) -> Result<Vec<()>, DynError> {
         let _ = self.blocks.send(());
-        // Dropping the sender lets go.
+        // Dropping the sender releases it.
         let _ = self.release.lock().map(|release| release.recv());
         Ok(Vec::new())
     }
@@ -109,7 +109,7 @@ async fn an_invariant_that_panics_leaves_no_observer_running() {
     assert_eq!(handle.state().kind(), StateKind::Stopped);
 }
 
-/// What it says of its sources panics.
+/// Its `source_health` panics.
 struct Panics;
 
 #[async_trait]
@@ -130,12 +130,12 @@ impl Observer for Panics {
     fn snapshot(&self, (): &()) {}
 
     fn source_health((): &(), _: &str) -> Option<SourceHealth> {
-        panic!("it cannot be said")
+        panic!("no health")
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_observer_says_of_its_sources_may_panic() {
+async fn the_source_health_of_an_observer_may_panic() {
     let sources = StaticSourceProvider::new(vec![ObservedSource::new("n1", ())]);
     let runtime = ObservationRuntime::start(sources, Panics, ObservationConfig::default()).await.unwrap();
     let handle = runtime.handle();
@@ -146,7 +146,7 @@ async fn what_an_observer_says_of_its_sources_may_panic() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_may_come_twice() {
+async fn finish_may_be_called_twice() {
     let mut observers = Observers::new();
     observers.finish().await.unwrap();
     observers.finish().await.unwrap();
@@ -154,7 +154,7 @@ async fn the_end_may_come_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_violation_that_a_step_has_returned_is_not_forgotten() {
+async fn a_violation_that_a_step_has_returned_is_reported_again() {
     let mut observers = violated("one is two").await;
     for _ in 0..2 {
         let calm = observers.handle("raft").unwrap().stays_fresh().during(SOON);
@@ -167,14 +167,14 @@ async fn a_violation_that_a_step_has_returned_is_not_forgotten() {
     observers.finish().await.unwrap();
 }
 
-/// Cut off at every point where it waits.
+/// It is cut off at every await.
 #[tokio::test(start_paused = true)]
-async fn an_end_that_is_cut_off_loses_no_violation() {
+async fn a_finish_that_is_cut_off_loses_no_violation() {
     let shared = one().await;
     let mut cut = 0;
     for polls in 0..30 {
         let mut observers = violated("one is two").await;
-        // Of an observer that goes on: its end takes a turn of the executor.
+        // This invariant is on a running observer: its end needs a poll by the executor.
         observers.hold(shared.handle().invariant("it goes on", |_| true));
         let mut end = Box::pin(observers.finish());
         let mut ended = None;
@@ -205,7 +205,7 @@ async fn an_end_that_is_cut_off_loses_no_violation() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_scenario_paused_of_the_suite_is_resumed_and_nothing_else() {
+async fn only_the_pauses_of_a_scenario_are_undone() {
     let suite = ObservationGroup::new();
     for name in ["ours", "before", "other's", "its own way"] {
         suite.add_as(name, one().await).unwrap();
@@ -221,10 +221,10 @@ async fn what_a_scenario_paused_of_the_suite_is_resumed_and_nothing_else() {
     for name in ["ours", "before", "other's"] {
         scenario.control(name).unwrap().pause().await.unwrap();
     }
-    // Resumed and paused: it was so before the scenario.
+    // Resumed and paused again, as before the scenario.
     scenario.control("before").unwrap().resume().await.unwrap();
     scenario.control("before").unwrap().pause().await.unwrap();
-    // Used for something else, and paused by nobody.
+    // Used for something else, and not paused.
     scenario.control("its own way").unwrap().poll_now().await.unwrap();
     assert_eq!(paused(), ["ours", "before", "other's"]);
 
@@ -235,16 +235,16 @@ async fn what_a_scenario_paused_of_the_suite_is_resumed_and_nothing_else() {
     suite.stop_all().await;
 }
 
-/// One observer that is shared, and whether it is paused.
+/// One shared observer, and a function that returns whether it is paused.
 async fn one_shared() -> (ObservationGroup, impl Fn(&ObservationGroup) -> bool) {
     let suite = ObservationGroup::new();
     suite.add_as("s", one().await).unwrap();
     (suite, |suite| suite.status("s").unwrap().paused)
 }
 
-/// The control was taken while another scenario had paused the observer.
+/// The control was returned while another scenario had paused the observer.
 #[tokio::test(start_paused = true)]
-async fn what_a_scenario_pauses_by_a_control_that_it_took_before_is_resumed() {
+async fn a_pause_by_a_control_from_before_is_undone() {
     let (suite, is_paused) = one_shared().await;
     let (mut a, mut b) = (Observers::sharing(&suite), Observers::sharing(&suite));
     a.control("s").unwrap().pause().await.unwrap();
@@ -272,7 +272,7 @@ async fn a_scenario_that_only_polls_resumes_no_pause_of_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_scenario_resumed_of_the_suite_is_paused_again() {
+async fn the_resumes_of_a_scenario_are_undone() {
     let (suite, is_paused) = one_shared().await;
     suite.control("s").unwrap().pause().await.unwrap();
     for drops in [false, true] {
@@ -290,9 +290,9 @@ async fn what_a_scenario_resumed_of_the_suite_is_paused_again() {
     suite.stop_all().await;
 }
 
-/// The second scenario begins while the first one has paused the observer: that is not how it was before.
+/// The second scenario begins while the first one has paused the observer, which was not paused before.
 #[tokio::test(start_paused = true)]
-async fn a_pause_of_another_scenario_is_not_taken_for_the_suite_s() {
+async fn a_pause_of_another_scenario_is_not_a_pause_of_the_suite() {
     let (suite, is_paused) = one_shared().await;
     let mut a = Observers::sharing(&suite);
     a.control("s").unwrap().pause().await.unwrap();
@@ -306,9 +306,9 @@ async fn a_pause_of_another_scenario_is_not_taken_for_the_suite_s() {
     suite.stop_all().await;
 }
 
-/// The next scenario begins before the observer has taken it that it is resumed.
+/// The next scenario begins before the observer has confirmed the resume.
 #[tokio::test(start_paused = true)]
-async fn a_pause_that_a_dropped_scenario_left_is_not_taken_for_the_suite_s() {
+async fn a_pause_of_a_dropped_scenario_is_not_a_pause_of_the_suite() {
     let (suite, is_paused) = one_shared().await;
     let first = Observers::sharing(&suite);
     first.control("s").unwrap().pause().await.unwrap();
@@ -318,7 +318,7 @@ async fn a_pause_that_a_dropped_scenario_left_is_not_taken_for_the_suite_s() {
     next.finish().await.unwrap();
     assert!(!is_paused(&suite));
 
-    // What the suite does itself between scenarios is seen by the next one.
+    // The next scenario sees what the suite itself does between scenarios.
     suite.control("s").unwrap().pause().await.unwrap();
     let mut last = Observers::sharing(&suite);
     last.control("s").unwrap().resume().await.unwrap();
@@ -328,7 +328,7 @@ async fn a_pause_that_a_dropped_scenario_left_is_not_taken_for_the_suite_s() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_dropped_scenario_paused_of_the_suite_is_resumed() {
+async fn the_pauses_of_a_dropped_scenario_are_undone() {
     let suite = ObservationGroup::new();
     suite.add_as("shared", one().await).unwrap();
     let scenario = Observers::sharing(&suite);
@@ -341,7 +341,7 @@ async fn what_a_dropped_scenario_paused_of_the_suite_is_resumed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_survives_that_a_step_stopped_what_it_had_paused() {
+async fn finish_survives_that_a_step_stopped_a_paused_observer() {
     let suite = ObservationGroup::new();
     suite.add_as("shared", one().await).unwrap();
     let mut scenario = Observers::sharing(&suite);
@@ -351,12 +351,12 @@ async fn the_end_survives_that_a_step_stopped_what_it_had_paused() {
     scenario.finish().await.unwrap();
 }
 
-/// Polls it once, and drops it.
+/// Polls a future once, and drops it.
 fn poll_once<T>(future: impl Future<Output = T>) -> Poll<T> {
     pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Sends as many controls as may wait: the observer hangs until the test lets the executor go on.
+/// Fills the queue of controls: the observer takes none until the test yields to the executor.
 fn fill(suite: &ObservationGroup) {
     let control = suite.control("s").unwrap();
     for _ in 0..16 {
@@ -365,7 +365,7 @@ fn fill(suite: &ObservationGroup) {
     assert!(matches!(poll_once(control.poll_now()), Poll::Ready(Err(ControlError::Full { .. }))));
 }
 
-/// Until all that was sent is taken.
+/// Waits until all controls are taken.
 async fn taken(suite: &ObservationGroup) {
     let control = suite.control("s").unwrap();
     while let Err(ControlError::Full { .. }) = control.poll_now().await {
@@ -374,7 +374,7 @@ async fn taken(suite: &ObservationGroup) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wish_that_was_refused_does_not_count() {
+async fn a_refused_request_does_not_count() {
     let (suite, is_paused) = one_shared().await;
     let (mut a, mut b) = (Observers::sharing(&suite), Observers::sharing(&suite));
     a.control("s").unwrap().pause().await.unwrap();
@@ -389,9 +389,9 @@ async fn a_wish_that_was_refused_does_not_count() {
     suite.stop_all().await;
 }
 
-/// The scenario has paused it, and its wish to resume it was refused.
+/// The scenario has paused the observer, and its request to resume it was refused.
 #[tokio::test(start_paused = true)]
-async fn a_refused_wish_leaves_the_one_before_it() {
+async fn a_refused_request_leaves_the_one_before_it() {
     let (suite, is_paused) = one_shared().await;
     let mut scenario = Observers::sharing(&suite);
     let control = scenario.control("s").unwrap();
@@ -403,7 +403,7 @@ async fn a_refused_wish_leaves_the_one_before_it() {
     scenario.finish().await.unwrap();
     assert!(!is_paused(&suite));
 
-    // Refused after the end, it is not how the observer was before.
+    // A request refused after the end does not change the state before the scenario.
     fill(&suite);
     control.pause().await.unwrap_err();
     taken(&suite).await;
@@ -415,9 +415,9 @@ async fn a_refused_wish_leaves_the_one_before_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_that_was_refused_is_made_up_for() {
+async fn a_refused_undo_is_sent_again() {
     let (suite, is_paused) = one_shared().await;
-    // By the next scenario that begins.
+    // The next scenario that begins sends it again.
     let dropped = Observers::sharing(&suite);
     dropped.control("s").unwrap().pause().await.unwrap();
     fill(&suite);
@@ -428,7 +428,7 @@ async fn an_end_that_was_refused_is_made_up_for() {
     taken(&suite).await;
     assert!(!is_paused(&suite));
 
-    // By one that ends.
+    // A scenario that ends sends it again.
     let mut refused = Observers::sharing(&suite);
     refused.control("s").unwrap().pause().await.unwrap();
     fill(&suite);
@@ -441,7 +441,7 @@ async fn an_end_that_was_refused_is_made_up_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_that_was_refused_and_cut_off_can_be_called_again() {
+async fn a_finish_that_was_refused_and_cut_off_can_be_called_again() {
     let (suite, is_paused) = one_shared().await;
     for is_full in [false, true] {
         let mut scenario = Observers::sharing(&suite);
@@ -463,9 +463,9 @@ async fn an_end_that_was_refused_and_cut_off_can_be_called_again() {
     suite.stop_all().await;
 }
 
-/// Cut off after it was sent that the observer is resumed, and before that was taken.
+/// Cut off after the resume was sent, and before it was confirmed.
 #[tokio::test(start_paused = true)]
-async fn an_end_that_is_called_again_awaits_what_it_has_undone() {
+async fn a_second_finish_awaits_the_requests_of_the_first() {
     let (suite, is_paused) = one_shared().await;
     let mut scenario = Observers::sharing(&suite);
     scenario.control("s").unwrap().pause().await.unwrap();
@@ -476,9 +476,9 @@ async fn an_end_that_is_called_again_awaits_what_it_has_undone() {
     suite.stop_all().await;
 }
 
-/// Nobody drives the observer while the scenario ends.
+/// The observer is not driven while the scenario ends.
 #[test]
-fn an_end_that_is_called_again_names_what_has_not_confirmed() {
+fn a_second_finish_names_observers_that_have_not_confirmed() {
     let runtime =
         || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let (observed, test) = (runtime(), runtime());
@@ -517,9 +517,9 @@ async fn a_pause_by_the_suite_after_a_dropped_scenario_is_restored() {
     suite.stop_all().await;
 }
 
-/// What the end has sent is not taken yet.
+/// The request of the end is not confirmed yet.
 #[tokio::test(start_paused = true)]
-async fn a_scenario_that_begins_while_another_ends_does_not_take_its_pause_for_the_suite_s() {
+async fn a_scenario_that_begins_while_another_ends_does_not_keep_its_pause() {
     let (suite, is_paused) = one_shared().await;
     let mut a = Observers::sharing(&suite);
     a.control("s").unwrap().pause().await.unwrap();
@@ -551,7 +551,7 @@ impl tracing::Subscriber for Warnings {
     fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        event.record(&mut Said(&mut self.0.lock().unwrap()));
+        event.record(&mut FieldText(&mut self.0.lock().unwrap()));
     }
 
     fn enter(&self, _: &span::Id) {}
@@ -559,19 +559,19 @@ impl tracing::Subscriber for Warnings {
     fn exit(&self, _: &span::Id) {}
 }
 
-struct Said<'a>(&'a mut String);
+struct FieldText<'a>(&'a mut String);
 
-impl Visit for Said<'_> {
+impl Visit for FieldText<'_> {
     fn record_debug(&mut self, _: &Field, value: &dyn std::fmt::Debug) {
         writeln!(self.0, "{value:?}").unwrap();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_violation_is_not_dropped_in_silence() {
-    let said = Arc::default();
-    let _guard = tracing::subscriber::set_default(Warnings(Arc::clone(&said)));
-    let warnings = || std::mem::take(&mut *said.lock().unwrap());
+async fn a_violation_in_a_dropped_scenario_is_logged() {
+    let text = Arc::default();
+    let _guard = tracing::subscriber::set_default(Warnings(Arc::clone(&text)));
+    let warnings = || std::mem::take(&mut *text.lock().unwrap());
 
     let mut observers = violated("one is two").await;
     observers.hold(observers.handle("raft").unwrap().invariant("it goes on", |_| true));
@@ -579,7 +579,7 @@ async fn a_violation_is_not_dropped_in_silence() {
     let dropped = warnings();
     for part in [
         "a scenario has ended, and its end was not awaited: a background invariant was violated\nviolated: \"one is two\"",
-        "nobody asked whether these invariants held: it goes on; let the run call `.after(after)`",
+        "these invariants were not collected: it goes on; let the run call `.after(after)`",
     ] {
         assert!(dropped.contains(part), "{dropped}");
     }
@@ -610,7 +610,7 @@ async fn a_thousand_violations_are_a_bounded_text() {
 }
 
 #[tokio::test]
-async fn what_an_error_says_is_bounded_and_escaped_and_its_debug_is_the_same() {
+async fn the_text_of_an_error_is_bounded_and_escaped_and_its_debug_is_the_same() {
     let many: Vec<Arc<str>> = (0..10_000).map(|n| Arc::from(format!("node\n{n}\u{1b}[2J"))).collect();
     let long = "a\n\u{1b}[2J".repeat(100_000);
     let duration = |given: &str| watchkeeper_cucumber::parse_duration(given).unwrap_err();

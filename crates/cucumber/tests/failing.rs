@@ -1,8 +1,8 @@
-//! Runs that fail, each in a process of its own: what the process returns, and what its three reports say.
+//! Runs that fail, each in its own process: its exit code and its three reports.
 #![allow(
     clippy::unwrap_used,
     clippy::needless_pass_by_value,
-    reason = "without a harness this is no test to clippy; cucumber passes what a step says by value"
+    reason = "without a harness this is no test to clippy; cucumber passes captures by value"
 )]
 
 mod support;
@@ -17,11 +17,11 @@ use std::time::Duration;
 use cucumber::writer::{Basic, Coloring, JUnit, Json};
 use cucumber::{World as _, WriterExt as _};
 use serde_json::Value;
-use support::{SUITE, World, listed, on_the_paused_clock, start_suite};
+use support::{SUITE, World, on_the_paused_clock, start_suite};
 use tokio::time::Instant;
-use watchkeeper_cucumber::{after, finish_suite, with_steps};
+use watchkeeper_cucumber::{after, finish_suite, list_tests, with_steps};
 
-/// Names the feature that this process is to run, and where it is to report.
+/// The feature that this process runs, and the directory of its reports.
 const FEATURE: &str = "WATCHKEEPER_TEST_FEATURE";
 const REPORTS: &str = "WATCHKEEPER_TEST_REPORTS";
 
@@ -29,27 +29,27 @@ fn main() -> ExitCode {
     if let (Ok(feature), Ok(reports)) = (std::env::var(FEATURE), std::env::var(REPORTS)) {
         return on_the_paused_clock(run(&feature, Path::new(&reports)));
     }
-    if listed("failing") {
+    if list_tests(&["failing"]) {
         return ExitCode::SUCCESS;
     }
     a_failing_scenario_carries_its_report();
     an_answer_from_before_the_step_does_not_meet_it();
     data_of_sources_that_no_longer_answer_is_not_fresh();
     a_value_that_does_not_change_or_stay_is_shown();
-    what_was_heard_before_a_scenario_is_not_said_of_it();
+    an_answer_before_a_scenario_does_not_count_for_it();
     a_mistake_is_one_clear_error();
-    scenarios_at_the_same_time_count_for_themselves();
+    concurrent_scenarios_count_separately();
     a_run_that_fails_by_panicking_returns_an_error();
-    a_violation_that_a_step_takes_for_an_answer_fails_the_scenario();
+    a_violation_that_a_step_expects_fails_the_scenario();
     a_run_in_which_nothing_was_run_fails();
-    a_run_that_asks_no_observer_says_so();
-    a_violation_without_the_after_hook_is_not_silent();
+    a_run_that_uses_no_observer_reports_it();
+    a_violation_without_the_after_hook_is_reported();
     ExitCode::SUCCESS
 }
 
 async fn run(feature: &str, reports: &Path) -> ExitCode {
     let path = match feature {
-        // There are reports in it, and no features.
+        // The directory has reports and no features.
         "empty" => reports.display().to_string(),
         "filtered" => concat!(env!("CARGO_MANIFEST_DIR"), "/tests/features").to_owned(),
         _ => format!("{}/tests/failing_features/{feature}.feature", env!("CARGO_MANIFEST_DIR")),
@@ -79,15 +79,15 @@ async fn run(feature: &str, reports: &Path) -> ExitCode {
     finish_suite(&SUITE, &writer).await
 }
 
-/// What a run in a process of its own has said.
+/// The output of a run in its own process.
 struct Ran {
     output: Output,
     terminal: String,
-    /// Of every test case that failed.
+    /// The message of every failed test case.
     junit: Vec<String>,
-    /// By scenario, every step and hook that failed.
+    /// The messages of failed steps and hooks, by scenario.
     failures: BTreeMap<String, Vec<String>>,
-    /// On its own clock.
+    /// How long it took on its own clock.
     elapsed: Duration,
 }
 
@@ -128,7 +128,7 @@ fn start(feature: &str, reports: &Path) -> Output {
 }
 
 impl Ran {
-    /// Checks that these scenarios failed, each once, with all of this in what each of the three reports says.
+    /// Checks that exactly these scenarios failed, each once, with all these parts in each of the three reports.
     fn check(&self, expected: &[(&str, &[&str])]) {
         let failed = self.failures.iter().filter(|(_, messages)| !messages.is_empty());
         let failed: Vec<&str> = failed.map(|(name, _)| &**name).collect();
@@ -139,12 +139,12 @@ impl Ran {
             let [message] = &self.failures[*name][..] else { panic!("{name}: {:?}", self.failures[*name]) };
             for part in *parts {
                 assert!(message.contains(part), "{name}: {part:?} is missing in {message}");
-                // The terminal's is indented.
+                // The report in the terminal is indented.
                 for line in part.lines() {
                     assert!(self.terminal.contains(line), "{name}: {line:?} is missing in {}", self.terminal);
                 }
-                let told = self.junit.iter().any(|message| message.contains(part));
-                assert!(told, "{name}: {part:?} is missing in {:?}", self.junit);
+                let reported = self.junit.iter().any(|message| message.contains(part));
+                assert!(reported, "{name}: {part:?} is missing in {:?}", self.junit);
             }
         }
         assert_eq!(self.output.status.code(), Some(1), "{:?}", self.output);
@@ -182,11 +182,11 @@ fn a_failing_scenario_carries_its_report() {
             "An invariant that was violated before a step that does not wait",
             &["Step panicked. Captured output: a background invariant was violated\n", violated],
         ),
-        ("An invariant that is violated beside other steps", &["a background invariant was violated\n", violated]),
+        ("An invariant that is violated during other steps", &["a background invariant was violated\n", violated]),
         (
             "An invariant that was never judged",
             &[
-                "nothing can be said of a background invariant\n\
+                "a background invariant is inconclusive\n\
                  inconclusive (no cycle that counts has succeeded): \"the forbidden node is never named leader\"",
             ],
         ),
@@ -258,22 +258,22 @@ fn data_of_sources_that_no_longer_answer_is_not_fresh() {
 
 fn a_value_that_does_not_change_or_stay_is_shown() {
     let late = |what: &str| format!("\nnot met in time: \"the snapshot at {what} within 2s\n");
-    let null = "null is no other value, for it may be that nothing is known: where it is an answer, write becomes \"null\"";
+    let null = "null is not another value, since it may mean that nothing is known: if it is an answer, write becomes \"null\"";
     let is_not = late("/n1/leader is not n1\"");
     let changes = late("/n1/leader changes\"");
     let violated = "\nviolated: \"the snapshot at /n1/leader stays n1\" during 3600s\n  first violation at +0.100s, in cycle ";
     let ran = ran("snapshots");
     ran.check(&[
-        ("It is what it was not to be", &[&format!("\"n1\" is at \"/n1/leader\"{is_not}")]),
+        ("The value is still there", &[&format!("\"n1\" is at \"/n1/leader\"{is_not}")]),
         (
-            "What is not known is nothing else",
+            "An unknown value is not another value",
             &[&format!("there is nothing at \"/n1/leader\"; the nearest that exists is \"/n1\", null{is_not}")],
         ),
-        ("Null is nothing else", &[&format!("null is at \"/n1/leader\"; {null}{is_not}")]),
+        ("Null is not another value", &[&format!("null is at \"/n1/leader\"; {null}{is_not}")]),
         (
             "A number that could never be there",
             &[
-                "\"2\" is at \"/n1/term\"; the snapshot has the string \"2\", the step says the number 2: write it with \
+                "\"2\" is at \"/n1/term\"; the snapshot has the string \"2\", the step has the number 2: write it with \
                  quotes, is not \"\\\"2\\\"\"\ngiven up: \"the snapshot at /n1/term is not 2\" within 3600s\n  \
                  reason: as it is written, the step's value can never be there\n",
             ],
@@ -281,13 +281,13 @@ fn a_value_that_does_not_change_or_stay_is_shown() {
         (
             "JSON that could never be there",
             &[
-                "{\"leader\":\"n1\"} is at \"/n1\"; the step's value is text, for it is no JSON (expected ident at line \
+                "{\"leader\":\"n1\"} is at \"/n1\"; the step's value is text, because it is not JSON (expected ident at line \
                  1 column 13)\ngiven up: ",
             ],
         ),
         (
             "Nothing changes",
-            &[&format!("\"n1\" is at \"/n1/leader\"; it was that when the step began{changes}")],
+            &[&format!("\"n1\" is at \"/n1/leader\"; it had this value when the step began{changes}")],
         ),
         (
             "A node that refuses has not changed",
@@ -295,7 +295,7 @@ fn a_value_that_does_not_change_or_stay_is_shown() {
         ),
         (
             "What was not known before has not changed",
-            &["\"n1\" is at \"/n3/leader\"; it was that when it was first known, after the step began\nnot met"],
+            &["\"n1\" is at \"/n3/leader\"; it had this value when it first became known, after the step began\nnot met"],
         ),
         ("A change to null", &[&format!("null is at \"/n1/leader\"; {null}{changes}")]),
         ("It does not stay", &[&format!("\"n2\" is at \"/n1/leader\"{violated}")]),
@@ -306,9 +306,9 @@ fn a_value_that_does_not_change_or_stay_is_shown() {
             )],
         ),
         (
-            "A number stays, the step says a string",
+            "A number stays, the step has a string",
             &[
-                "2 is at \"/n1/term\"; the snapshot has the number 2, the step says the string \"2\": write it without \
+                "2 is at \"/n1/term\"; the snapshot has the number 2, the step has the string \"2\": write it without \
                  quotes, stays \"2\"\nviolated: ",
             ],
         ),
@@ -321,11 +321,11 @@ fn a_value_that_does_not_change_or_stay_is_shown() {
     assert!(ran.elapsed < Duration::from_secs(60), "an hour is not waited for: {:?}", ran.elapsed);
 }
 
-fn what_was_heard_before_a_scenario_is_not_said_of_it() {
+fn an_answer_before_a_scenario_does_not_count_for_it() {
     let ran = ran("silent_suite");
     assert_eq!(ran.output.status.code(), Some(0), "{:?}", ran.output);
-    let said = "sources that answered: none; sources that never answered: shared/n1\n";
-    assert!(ran.terminal.contains(said), "{}", ran.terminal);
+    let line = "sources that answered: none; sources that never answered: shared/n1\n";
+    assert!(ran.terminal.contains(line), "{}", ran.terminal);
 }
 
 fn a_mistake_is_one_clear_error() {
@@ -376,21 +376,21 @@ fn a_mistake_is_one_clear_error() {
         (
             "A number where the snapshot has a string",
             &[
-                "\"2\" is at \"/n1/term\"; the snapshot has the string \"2\", the step says the number 2: write it with \
+                "\"2\" is at \"/n1/term\"; the snapshot has the string \"2\", the step has the number 2: write it with \
                  quotes, becomes \"\\\"2\\\"\"\nnot met in time: ",
             ],
         ),
         (
             "A string where the snapshot has a number",
             &[
-                "2 is at \"/n1/term\"; the snapshot has the number 2, the step says the string \"2\": write it without \
+                "2 is at \"/n1/term\"; the snapshot has the number 2, the step has the string \"2\": write it without \
                  quotes, becomes \"2\"\nnot met in time: ",
             ],
         ),
         (
             "A string where the snapshot has a number, deep inside",
             &[
-                "{\"term\":2} is at \"/n1\"; the snapshot has the number 2, the step says the string \"2\": write it \
+                "{\"term\":2} is at \"/n1\"; the snapshot has the number 2, the step has the string \"2\": write it \
                  without quotes, 2\nnot met in time: ",
             ],
         ),
@@ -401,7 +401,7 @@ fn a_mistake_is_one_clear_error() {
         (
             "A slip in JSON",
             &[
-                "{\"leader\":\"n1\"} is at \"/n1\"; the step's value is text, for it is no JSON (expected ident at line \
+                "{\"leader\":\"n1\"} is at \"/n1\"; the step's value is text, because it is not JSON (expected ident at line \
                  1 column 13)\nnot met in time: ",
             ],
         ),
@@ -427,13 +427,13 @@ fn a_mistake_is_one_clear_error() {
             "Control of what has stopped",
             &["the observer \"raft\" was not paused: the runtime has stopped (stop was requested)"],
         ),
-        ("A step that nobody knows", &["Step doesn't match any function"]),
+        ("An unknown step", &["Step doesn't match any function"]),
     ]);
 }
 
-/// The late one shares the observer after the early one's failure and first event: of one failure it has seen
-/// none, of two events one.
-fn scenarios_at_the_same_time_count_for_themselves() {
+/// The late scenario shares the observer after the failure and the first event of the early one: it has seen no failure
+/// and one of the two events.
+fn concurrent_scenarios_count_separately() {
     let ran = ran("side_by_side");
     ran.check(&[
         ("Early", &["the observer \"shared\" has recorded failures since the scenario began:\n  cycle 1 failed"]),
@@ -457,8 +457,8 @@ fn a_run_that_fails_by_panicking_returns_an_error() {
 }
 
 /// Each is reported once: by the step that fails with it, or at the scenario's end.
-fn a_violation_that_a_step_takes_for_an_answer_fails_the_scenario() {
-    let ran = ran("taken_for_an_answer");
+fn a_violation_that_a_step_expects_fails_the_scenario() {
+    let ran = ran("expected_violation");
     assert_eq!(ran.output.status.code(), Some(1), "{:?}", ran.output);
     let violated =
         "a background invariant was violated\nviolated: \"the forbidden node is never named leader\"";
@@ -466,15 +466,15 @@ fn a_violation_that_a_step_takes_for_an_answer_fails_the_scenario() {
         ("Then the scenario ends", None),
         ("Then a step of the project's own passes", None),
         ("Then a step of the project's own fails", Some("wrong sum")),
-        ("Then a shipped step looks at the observer", Some(violated)),
+        ("Then a shipped step checks the observer", Some(violated)),
     ] {
-        let said = &ran.failures[scenario];
-        let once = said.iter().filter(|message| message.contains(violated)).count();
-        assert_eq!(once, 1, "{scenario}: {said:?}");
-        let is_expected = |step: &str| said.iter().any(|message| message.contains(step));
-        assert!(step.is_none_or(is_expected), "{scenario}: {said:?}");
+        let messages = &ran.failures[scenario];
+        let once = messages.iter().filter(|message| message.contains(violated)).count();
+        assert_eq!(once, 1, "{scenario}: {messages:?}");
+        let is_expected = |step: &str| messages.iter().any(|message| message.contains(step));
+        assert!(step.is_none_or(is_expected), "{scenario}: {messages:?}");
         let expected = if step == Some("wrong sum") { 2 } else { 1 };
-        assert_eq!(said.len(), expected, "{scenario}: {said:?}");
+        assert_eq!(messages.len(), expected, "{scenario}: {messages:?}");
     }
 }
 
@@ -483,30 +483,30 @@ fn a_run_in_which_nothing_was_run_fails() {
         let output = ran(feature).output;
         assert_eq!(output.status.code(), Some(1), "{feature}: {output:?}");
         let refused = format!("no step has passed ({skipped} skipped): this run proves nothing");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(said.contains(&refused), "{feature}: {said}");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(errors.contains(&refused), "{feature}: {errors}");
     }
 }
 
-fn a_run_that_asks_no_observer_says_so() {
+fn a_run_that_uses_no_observer_reports_it() {
     let ran = ran("no_observer");
     assert_eq!(ran.output.status.code(), Some(0), "{:?}", ran.output);
-    let said =
+    let line =
         "this run rests on 1 feature, 1 scenario, 1 step that passed; no step has waited on an observer";
-    assert!(ran.terminal.contains(said), "{}", ran.terminal);
+    assert!(ran.terminal.contains(line), "{}", ran.terminal);
 }
 
-fn a_violation_without_the_after_hook_is_not_silent() {
+fn a_violation_without_the_after_hook_is_reported() {
     let output = start("no_hook", Path::new("/nowhere"));
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let said = String::from_utf8_lossy(&output.stderr);
+    let errors = String::from_utf8_lossy(&output.stderr);
     for part in [
         "a scenario has ended, and its end was not awaited: a background invariant was violated\nviolated: \"the \
          forbidden node is never named leader\"",
-        "nobody asked whether these invariants held: the forbidden node is never named leader; let the run call \
+        "these invariants were not collected: the forbidden node is never named leader; let the run call \
          `.after(after)`",
         "background invariants were violated in scenarios that no hook has ended",
     ] {
-        assert!(said.contains(part), "{part:?} is missing in {said}");
+        assert!(errors.contains(part), "{part:?} is missing in {errors}");
     }
 }

@@ -1,4 +1,4 @@
-//! What needs no macros of cucumber needs no dependency on it.
+//! Code without the macros of cucumber needs no dependency on it.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::convert::Infallible;
@@ -35,7 +35,7 @@ impl Observed for World {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_world_without_macros_runs_by_what_is_reexported() {
+async fn a_world_without_macros_runs_with_the_reexports() {
     let features = tempfile::tempdir().unwrap();
     let feature =
         "Feature: F\n  Scenario: S\n    Then the observer \"one\" source \"n1\" is fresh within 2 s\n";

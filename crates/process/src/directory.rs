@@ -1,4 +1,4 @@
-//! Directories that go with the run that made them, also when that is killed.
+//! Directories of one run, removed at its end or, if the run is killed, by the next run.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,19 +10,19 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
-/// The file in a directory that is locked as long as the run lives that made it.
+/// The file in a directory that its run keeps locked while it lives.
 const OWNER: &str = ".owner";
 
 /// Distinguishes the directories of one process.
 static DIRECTORIES: AtomicU64 = AtomicU64::new(1);
 
-/// A directory of its own for one run, removed with all that is in it when this is dropped.
+/// A directory of one run; dropping this removes it with its contents.
 ///
-/// A run that is killed cannot do that. Its directory is removed by the next run that makes one with the same
-/// prefix in the same place: the kernel has dropped the lock on the file `.owner` in it, and so the next run knows
-/// that nobody owns it. The logs of a killed run are to be read before the next one.
+/// A killed run cannot do that. Its directory is removed by the next run that makes one with the same prefix in the same
+/// place: the kernel has released the lock on the file `.owner` in it, which shows that the owner is dead. Read the logs
+/// of a killed run before the next run.
 ///
-/// Directories that are [kept](Self::keep), those of other users and those without `.owner` are never removed.
+/// [Kept](Self::keep) directories, those of other users and those without `.owner` are never removed.
 ///
 /// # Examples
 ///
@@ -41,16 +41,17 @@ static DIRECTORIES: AtomicU64 = AtomicU64::new(1);
 #[derive(Debug)]
 pub struct RunDirectory {
     path: PathBuf,
-    /// `None` once it is to be kept.
+    /// `None` after `keep`.
     owner: Mutex<Option<File>>,
 }
 
 impl RunDirectory {
-    /// Makes a directory whose name begins with `prefix` where temporary files go, readable by this user alone.
+    /// Makes a directory for temporary files whose name begins with `prefix`. Only this user can read it.
     ///
     /// # Errors
     ///
-    /// The system's: there is no such place, no room in it, or no right to write there. The text names it.
+    /// The error of the system: there is no such place, no room in it, or no permission to write. The text names the
+    /// place.
     pub fn new(prefix: &str) -> io::Result<Self> {
         Self::new_in(&std::env::temp_dir(), prefix)
     }
@@ -72,23 +73,23 @@ impl RunDirectory {
             Ok(owner) => Ok(Self { path, owner: Mutex::new(Some(owner)) }),
             Err(error) => {
                 let place = place.display();
-                let text = format!("cannot make a directory in {place} ({error}): name another by TMPDIR");
+                let text = format!("cannot make a directory in {place} ({error}): set TMPDIR to another one");
                 Err(io::Error::new(error.kind(), text))
             }
         }
     }
 
-    /// Where it is.
+    /// The path of the directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Leaves the directory behind, also for later runs.
+    /// Keeps the directory: neither dropping this nor a later run removes it.
     pub fn keep(&self) {
         let mut owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
         if owner.is_some() {
-            // Before it is unlocked: what has no such file is nobody's to remove.
+            // Before the unlock, since no run removes a directory without this file.
             let _ = fs::remove_file(self.path.join(OWNER));
             *owner = None;
         }
@@ -106,7 +107,7 @@ impl Drop for RunDirectory {
     }
 }
 
-/// Makes the file that says whose the directory is; it is locked before it has its name.
+/// Makes the file that shows the owner; it is locked before it gets its name.
 fn own(directory: &Path) -> io::Result<File> {
     let new = directory.join(".new");
     let owner = File::options().write(true).create_new(true).open(&new)?;
@@ -115,7 +116,7 @@ fn own(directory: &Path) -> io::Result<File> {
     Ok(owner)
 }
 
-/// Removes what runs that are dead have left.
+/// Removes the directories of dead runs.
 fn remove_orphans(place: &Path, prefix: &str) {
     let Ok(entries) = fs::read_dir(place) else { return };
     for entry in entries.flatten() {
@@ -123,16 +124,16 @@ fn remove_orphans(place: &Path, prefix: &str) {
             continue;
         }
         let path = entry.path();
-        // The lock is held until it is gone: no other run removes it at the same time.
+        // The lock is held until the directory is removed, so that no other run removes it at the same time.
         if let Some(_lock) = orphan(&path)
             && let Err(error) = fs::remove_dir_all(&path)
         {
-            tracing::debug!(path = %path.display(), %error, "what a killed run left cannot be removed");
+            tracing::debug!(path = %path.display(), %error, "the directory of a killed run cannot be removed");
         }
     }
 }
 
-/// The lock of a directory of ours that no run owns.
+/// The lock of a directory of this user that no run owns.
 fn orphan(directory: &Path) -> Option<File> {
     let found = fs::symlink_metadata(directory).ok()?;
     if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() {
@@ -142,7 +143,7 @@ fn orphan(directory: &Path) -> Option<File> {
     let flags = OFlags::NOFOLLOW.bits().cast_signed();
     let lock = File::options().write(true).custom_flags(flags).open(&path).ok()?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
-    // It may have been kept, or removed, since it was opened.
+    // It may have been kept or removed since it was opened.
     let (locked, named) = (lock.metadata().ok()?, fs::symlink_metadata(&path).ok()?);
     ((locked.dev(), locked.ino()) == (named.dev(), named.ino())).then_some(lock)
 }
@@ -151,10 +152,10 @@ fn orphan(directory: &Path) -> Option<File> {
 mod tests {
     use super::*;
 
-    /// The kernel drops the lock of a process that is killed, as here.
+    /// Releases the lock, as the kernel does for a killed process.
     fn abandon(directory: &RunDirectory) -> PathBuf {
         let path = directory.path().to_owned();
-        directory.owner.lock().expect("nobody panics").take();
+        directory.owner.lock().expect("no panic under the lock").take();
         path
     }
 
@@ -167,11 +168,11 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_dead_run_has_left_is_removed() {
+    fn only_directories_of_dead_runs_are_removed() {
         let place = RunDirectory::new("watchkeeper-test-").expect("room");
         let make = |prefix: &str| RunDirectory::new_in(place.path(), prefix).expect("room");
         let dead = abandon(&make("a-"));
-        fs::write(dead.join("log"), "its last words").expect("room");
+        fs::write(dead.join("log"), "a line").expect("room");
         let kept = make("a-");
         assert!(!dead.exists(), "the next run finds it");
         kept.keep();
@@ -186,11 +187,11 @@ mod tests {
         }
         drop((first, second));
         drop(kept);
-        assert_eq!(inside(&place), 4, "those that are kept, of another prefix, and not ours");
+        assert_eq!(inside(&place), 4, "those that are kept, have another prefix, or no owner file");
     }
 
     #[test]
-    fn runs_that_begin_at_once_leave_each_others_directories_alone() {
+    fn concurrent_runs_do_not_remove_each_others_directories() {
         let place = RunDirectory::new("watchkeeper-test-").expect("room");
         for _ in 0..50 {
             abandon(&RunDirectory::new_in(place.path(), "run-").expect("room"));
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_is_not_there_is_named() {
+    fn a_missing_place_is_named() {
         let error = RunDirectory::new_in(Path::new("/no/such/place"), "run-").expect_err("it is not there");
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         assert!(error.to_string().contains("/no/such/place"), "{error}");

@@ -1,4 +1,4 @@
-//! A child and its own children, which are in one process group.
+//! The process group of a child and its own children.
 
 use std::fs;
 use std::io;
@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group};
 
-/// How long the children of a child may take to be gone. It takes microseconds, unless the kernel holds one.
+/// How long the children of a child may take to end. It takes microseconds, unless the kernel holds one.
 const GONE_WITHIN: Duration = Duration::from_secs(1);
 
 /// The process group that a child leads.
 #[derive(Debug)]
 pub(crate) struct Group {
     leader: Pid,
-    /// The number means this group until the leader is reaped: from then on the system may give it away.
+    /// After the leader is reaped, the system may give the number to another group.
     reaped: Mutex<bool>,
 }
 
@@ -38,16 +38,17 @@ impl Group {
         }
     }
 
-    /// Kills what its leader has left, reaps the leader, which has ended, and says how that ended.
+    /// Kills the rest of the group, reaps the leader, which has ended, and returns its exit status.
     pub(crate) fn reap(&self, child: &mut Child) -> io::Result<ExitStatus> {
-        // What runs as another user is left.
+        // Processes of another user are left.
         let _ = self.kill();
-        // Before it is waited for, which may take: what another process traces is not ours to reap until that ends.
+        // Set before the wait, which may take long: a leader that another process traces cannot be reaped before that
+        // ends.
         *self.reaped.lock().unwrap_or_else(PoisonError::into_inner) = true;
         child.wait()
     }
 
-    /// Waits until no process of the killed group runs: they are not our children, so that only `/proc` says so.
+    /// Waits until no process of the killed group runs. They are not our children, so only `/proc` shows it.
     pub(crate) fn wait_until_gone(&self) {
         let deadline = Instant::now() + GONE_WITHIN;
         let mut pause = Duration::from_micros(200);
@@ -72,7 +73,7 @@ impl Group {
 
 /// Whether a line of `/proc/PID/stat` is of a process in `group` that has not ended.
 fn runs_in(stat: &str, group: i32) -> bool {
-    // The name of the program comes before, in brackets, and may hold anything.
+    // Before that is the name of the program, in brackets, with any characters.
     let Some((_, rest)) = stat.rsplit_once(") ") else { return false };
     let mut fields = rest.split(' ');
     let (state, of) = (fields.next(), fields.nth(1));
@@ -86,10 +87,10 @@ mod tests {
 
     use super::*;
 
-    /// One that another process traces cannot be reaped: to kill its group waited for that.
+    /// A leader that another process traces cannot be reaped, and the kill of its group waited for that.
     #[test]
     fn a_group_is_killed_at_once_while_its_leader_cannot_be_reaped() {
-        // It leads no group, so that it lives on until its input ends.
+        // It leads no group, so it is not killed and lives until its input ends.
         let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let held = child.stdin.take();
         let group = Arc::new(Group::of(&child));
@@ -101,13 +102,13 @@ mod tests {
             std::thread::yield_now();
         }
         group.kill().unwrap();
-        assert!(!reaping.is_finished(), "the test is of one that is not reaped yet");
+        assert!(!reaping.is_finished(), "the leader was reaped too early for this test");
         drop(held);
         assert!(reaping.join().unwrap().unwrap().success());
     }
 
     #[test]
-    fn a_program_with_brackets_in_its_name_is_read_right() {
+    fn a_program_with_brackets_in_its_name_is_parsed() {
         let of = |name: &str, state: &str| runs_in(&format!("7 ({name}) {state} 1 42 42 0 -1"), 42);
         assert!(of("sleep", "S") && of("a) Z 1 43 (", "R") && of("stopped", "T"));
         assert!(!of("sleep", "Z") && !of("sleep", "X"));

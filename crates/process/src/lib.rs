@@ -1,10 +1,10 @@
 //! Child processes for clusters in tests, on Linux: started, signalled, paused and reaped without a race.
 //!
-//! [`Process`] is a program that dies with its value, and its children with it. [`while_parent_lives`] has the
-//! kernel end it also when this process is killed. [`RunDirectory`] is a directory that goes with its value, or,
-//! when this process is killed, with the next one that is made.
+//! Dropping a [`Process`] kills it and its children. With [`while_parent_lives`] the kernel also kills it when this
+//! process is killed. Dropping a [`RunDirectory`] removes the directory; if this process is killed, the next run removes
+//! it.
 //!
-//! Linux only: it takes pidfds, the signal at a parent's death and `/proc`. The libraries, `watchkeeper-fsm`, `watchkeeper`,
+//! Linux only: it needs pidfds, the signal at a parent's death and `/proc`. The libraries, `watchkeeper-fsm`, `watchkeeper`,
 //! `watchkeeper-scenario` and `watchkeeper-cucumber`, build on macOS and Windows too.
 //!
 //! ```
@@ -25,7 +25,7 @@
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(
-    "watchkeeper-process, and the examples that start processes, are for Linux only: they take pidfds, the signal at a \
+    "watchkeeper-process, and the examples that start processes, are for Linux only: they need pidfds, the signal at a \
      parent's death and /proc. The libraries build on macOS and Windows too: \
      `cargo build -p watchkeeper-fsm -p watchkeeper -p watchkeeper-scenario -p watchkeeper-cucumber`."
 );

@@ -1,4 +1,4 @@
-//! What a child prints: all of it is read, and one line is looked for.
+//! The output of a child: all of it is read, and one line is searched for.
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::oneshot;
 
-/// How much of what a program prints before its line is kept, in bytes.
+/// How many bytes of the output before the line are kept.
 const KEPT: usize = 64 * 1024;
-/// How long more of a line with the mark may take: then it is a prompt, which has no end.
+/// How long to wait for more of a line with the mark. After that it is a prompt, which has no line break.
 const REST_WITHIN: Duration = Duration::from_millis(100);
-/// How long the whole rest of it may take: what goes on growing, such as dots for progress, may have no end.
+/// How long to wait for the whole rest of the line, which may grow for ever, such as dots for progress.
 const WHOLE_REST_WITHIN: Duration = Duration::from_secs(2);
 
-/// The line by which a program says that it serves.
+/// The line that a program prints when it serves.
 #[derive(Debug)]
 pub struct ReadyLine(oneshot::Receiver<Result<String, String>>);
 
@@ -26,32 +26,32 @@ impl ReadyLine {
         Self(ready)
     }
 
-    /// Waits for the line; it comes without its end, and without its beginning where it is longer than 64 KiB.
+    /// Waits for the line and returns it without the line break, and only the last 64 KiB of a longer one.
     ///
-    /// Give it a limit of time: a program may print nothing and live on.
+    /// Use it with a time-out: a program may run and print nothing.
     ///
     /// # Errors
     ///
-    /// The program closed its standard output before, which does not mean that it has ended: the last 64 KiB that
-    /// it had printed there, and on standard error if that is a pipe.
+    /// The program closed its standard output before, and may still be running: the last 64 KiB of its standard output,
+    /// and of standard error if that is a pipe.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future loses the line; the program's output is read all the same.
+    /// Dropping the future loses the line; the output of the program is still read.
     pub async fn line(self) -> Result<String, String> {
         self.0.await.unwrap_or_else(|_| Err(String::new()))
     }
 }
 
-/// The last of what was printed. To add to it costs the same, however much was printed before.
+/// The last bytes of the output. The cost of a push does not depend on how much was printed before.
 #[derive(Debug, Default)]
 pub(crate) struct Printed(Vec<u8>);
 
 impl Printed {
-    /// Appends, and returns how many bytes were forgotten at the beginning for that.
+    /// Appends bytes, and returns how many were dropped at the beginning.
     fn push(&mut self, bytes: &[u8]) -> usize {
         self.0.extend_from_slice(bytes);
-        // Not at every push: what is moved then was pushed since.
+        // Not at every push, so that each byte is moved once at most.
         if self.0.len() < 2 * KEPT {
             return 0;
         }
@@ -69,7 +69,7 @@ impl Printed {
     }
 }
 
-/// Reads to the end, or a child that prints more would block on a full pipe.
+/// Reads to the end: otherwise a child that prints more would block on a full pipe.
 pub(crate) fn keep(mut stderr: ChildStderr, printed: &Mutex<Printed>) {
     let mut chunk = vec![0; KEPT];
     while let Ok(length @ 1..) = read(&mut stderr, &mut chunk) {
@@ -77,7 +77,7 @@ pub(crate) fn keep(mut stderr: ChildStderr, printed: &Mutex<Printed>) {
     }
 }
 
-/// Looks for the line with `mark`, and reads on to the end.
+/// Searches for the line with `mark`, and then reads to the end.
 pub(crate) fn look_for(
     mark: &str,
     mut stdout: ChildStdout,
@@ -92,7 +92,7 @@ pub(crate) fn look_for(
         if left.is_some_and(|left| !more_within(&stdout, left)) {
             break Ok(search.line.text());
         }
-        // What is there already counts: this thread may have been late.
+        // Output that is already there counts, since this thread may be late.
         let is_last = search.is_overdue(Instant::now());
         match read(&mut stdout, &mut chunk) {
             Ok(length @ 1..) => {
@@ -106,7 +106,7 @@ pub(crate) fn look_for(
             }
             Ok(0) | Err(_) if search.grew.is_some() => break Ok(search.line.text()),
             Ok(0) | Err(_) => {
-                // What it said of its errors comes in another thread.
+                // Another thread reads standard error.
                 let _ = errors_ended.recv_timeout(REST_WITHIN);
                 break Err(lock(printed).text());
             }
@@ -116,7 +116,7 @@ pub(crate) fn look_for(
     let _ = io::copy(&mut stdout, &mut io::sink());
 }
 
-/// The line that has no end yet, and whether the mark is in it.
+/// The line without a line break until now, and whether the mark is in it.
 struct Search<'a> {
     mark: &'a [u8],
     line: Printed,
@@ -131,25 +131,25 @@ impl<'a> Search<'a> {
         Self { mark: mark.as_bytes(), line: Printed::default(), grew: None, marked: None }
     }
 
-    /// How long more of the line may take yet, if it has the mark.
+    /// How long to wait for more of the line, if it has the mark.
     fn left(&self, now: Instant) -> Option<Duration> {
         let since = |then: Instant| now.saturating_duration_since(then);
         let more = REST_WITHIN.saturating_sub(since(self.grew?));
         Some(more.min(WHOLE_REST_WITHIN.saturating_sub(since(self.marked?))))
     }
 
-    /// Whether the line with the mark has had all its time.
+    /// Whether the time for the rest of the line is over.
     fn is_overdue(&self, now: Instant) -> bool {
         self.marked.is_some_and(|marked| now.saturating_duration_since(marked) >= WHOLE_REST_WITHIN)
     }
 
-    /// Takes what was printed next, and returns the line with the mark if that has come to its end.
+    /// Adds output, and returns the line with the mark if it has its line break.
     fn push(&mut self, mut bytes: &[u8], now: Instant) -> Option<String> {
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             let (line, rest) = bytes.split_at(end);
             bytes = &rest[1..];
             if self.line.0.is_empty() {
-                // Most lines come whole.
+                // Most lines arrive whole.
                 if contains(line, self.mark) {
                     self.line.push(line);
                     return Some(self.line.text());
@@ -169,10 +169,10 @@ impl<'a> Search<'a> {
     }
 
     fn append(&mut self, bytes: &[u8], now: Instant) {
-        // The mark may have begun in what was there before.
+        // The mark may have begun in earlier output.
         let before = self.line.0.len().saturating_sub(self.mark.len().saturating_sub(1));
-        let forgotten = self.line.push(bytes);
-        let news = &self.line.0[before.saturating_sub(forgotten)..];
+        let dropped = self.line.push(bytes);
+        let news = &self.line.0[before.saturating_sub(dropped)..];
         if self.grew.is_some() || contains(news, self.mark) {
             self.grew = Some(now);
             self.marked.get_or_insert(now);
@@ -201,10 +201,10 @@ fn read(pipe: &mut impl Read, chunk: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-/// Whether more is there, or the end is, within this time.
+/// Whether more output, or its end, arrives within this time.
 fn more_within(pipe: impl AsFd, within: Duration) -> bool {
     let within = Timespec::try_from(within).unwrap_or_default();
-    // An interruption counts as more: the read that follows then waits, and the line's end does come.
+    // An interruption counts as more output: the read after it waits for the rest of the line.
     !matches!(poll(&mut [PollFd::new(&pipe, PollFlags::IN)], Some(&within)), Ok(0))
 }
 
@@ -216,7 +216,7 @@ fn lock(printed: &Mutex<Printed>) -> std::sync::MutexGuard<'_, Printed> {
 mod tests {
     use super::*;
 
-    /// What is found when `text` comes in pieces of `length` bytes, and whether the line was at its end.
+    /// The line that is found when `text` arrives in pieces of `length` bytes, and whether it had its line break.
     fn found(mark: &str, text: &str, length: usize) -> Option<(String, bool)> {
         let mut search = Search::new(mark);
         for piece in text.as_bytes().chunks(length) {
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_is_found_wherever_the_pieces_are_cut() {
+    fn a_mark_is_found_in_pieces_of_any_length() {
         let cases = [
             ("two", "one\ntwo: 2\nthree\n", Some(("two: 2", true))),
             ("two", "one two\n", Some(("one two", true))),
@@ -245,7 +245,7 @@ mod tests {
                 let expected = expected.map(|(line, ended)| (line.to_owned(), ended));
                 let found = found(mark, text, length);
                 if mark.is_empty() && found.as_ref().is_some_and(|(_, ended)| !ended) {
-                    // An empty mark is met by whatever comes first of a line.
+                    // An empty mark is found in the first piece of a line.
                     continue;
                 }
                 assert_eq!(found, expected, "{mark:?} in {text:?} by {length}");
@@ -253,9 +253,9 @@ mod tests {
         }
     }
 
-    /// The time ran from the mark: of a port that came in three pieces, the third was cut off.
+    /// The time counted from the mark, so the third piece of a port number was cut off.
     #[test]
-    fn a_line_that_goes_on_growing_is_not_cut_off() {
+    fn a_line_that_still_grows_is_not_cut_off() {
         let began = Instant::now();
         let at = |millis| began + Duration::from_millis(millis);
         let mut search = Search::new("listening on ");
@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(search.push(b"78\n", at(759)).as_deref(), Some("listening on 12345678"));
     }
 
-    /// Each dot renewed the time: a program that prints them for ever never became ready.
+    /// Each dot restarted the time, so a program that prints dots for ever never became ready.
     #[test]
     fn a_line_that_grows_for_ever_has_two_seconds() {
         let began = Instant::now();
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_the_last_64_kib() {
+    fn the_last_64_kib_are_kept() {
         let mut printed = Printed::default();
         let mut all = Vec::new();
         for n in 0..100_000 {
@@ -300,9 +300,9 @@ mod tests {
         assert_eq!(printed.last(), &all[all.len() - KEPT..]);
     }
 
-    /// What is kept was moved at every line: 64 KiB for each of them.
+    /// Each line moved all the kept bytes, which were 64 KiB.
     #[test]
-    fn short_lines_are_moved_no_more_often_than_they_fill_what_is_kept() {
+    fn short_lines_move_the_kept_bytes_once_per_64_kib() {
         let mut printed = Printed::default();
         let lines = 1_000_000;
         let moves = (0..lines).filter(|_| printed.push(b"y\n") > 0).count();

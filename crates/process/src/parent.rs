@@ -1,4 +1,4 @@
-//! Programs that end when their parent does, however that ends.
+//! Programs that end with their parent, also when the parent is killed.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -11,15 +11,15 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-/// Runs a program as long as its parent lives: `$1` is the parent's id, `$2` the parent's lifeline, the rest is the
+/// Runs a program while its parent lives: `$1` is the parent's id, `$2` the parent's lifeline, the rest is the
 /// program.
 ///
-/// What it says of errors is read too. `setpriv` has asked the kernel for the signal before the shell looks who the
-/// parent is, so that one that died in between is seen.
+/// Standard error goes to standard output. `setpriv` requests the signal from the kernel before the shell checks the
+/// parent's id, so that a parent that died between is noticed.
 ///
-/// The signal reaches the program and not its children. For them a guard sits in the same process group, which
-/// reads the lifeline: that ends with the parent. It is there before the program is, and no child of it, which may
-/// wait for all it has; it is killed with the group when the program ends.
+/// The signal reaches the program and not its children. For them a guard in the same process group reads the lifeline,
+/// which ends with the parent. The guard starts before the program and is not its child, because a program may wait for
+/// all its children. The guard is killed with the group when the program ends.
 const WHILE_PARENT_LIVES: &str = r#"exec 2>&1
 [ "$PPID" = "$1" ] || exit 1
 if [ -r "/proc/$1/fd/$2" ]; then
@@ -30,29 +30,29 @@ fi
 shift 2
 exec "$@""#;
 
-/// What the variables are called that bring the values of the program's as far as `env`; a number follows.
+/// The prefix of the variables that carry the values of the program's variables to `env`; a number follows.
 const CARRIER: &str = "WATCHKEEPER_PROCESS_VALUE_";
 
-/// Where programs are looked for if `PATH` is not set.
+/// Where programs are searched for if `PATH` is not set.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// Runs `program` by way of `setpriv`, so that the kernel kills it when this process ends, however it ends.
+/// Runs `program` by `setpriv`, so that the kernel kills it when this process ends in any way.
 ///
-/// For programs that do not see to that themselves. Its arguments, its directory and the variables that are set or
-/// removed one by one are kept; where it has a directory, a relative path to the program begins there. Standard input
-/// is empty, and errors go where the output goes. All else is not kept, since a [`Command`] does not say: that
-/// [`env_clear`](Command::env_clear) was called, other streams, and what `CommandExt` adds.
+/// For programs that do not do that themselves. Arguments, the directory, and variables that are set or removed one by
+/// one are kept; with a directory, a relative path to the program begins there. Standard input is empty, and standard
+/// error goes to standard output. Everything that a [`Command`] does not show is lost: a call of
+/// [`env_clear`](Command::env_clear), other streams, and the settings of `CommandExt`.
 ///
 /// `setpriv` (Debian: util-linux), `sh` and, if there are variables, `env` (coreutils 8.30 or later) are those of this
-/// process's `PATH` and run with this process's variables; the program is looked for in its own `PATH`. One with a `=`
-/// in its name cannot be run by `env`: its variables are then those of `setpriv` and `sh` as well. The values of
-/// variables are in no command line, where every user could read them.
+/// process's `PATH` and run with this process's variables; the program is searched for in its own `PATH`. `env` cannot
+/// run a program with a `=` in its name: then `setpriv` and `sh` get its variables as well. The values of variables are
+/// in no command line, where every user could read them.
 ///
 /// # What is left
 ///
-/// The command has a process group of its own. When this process ends, the kernel kills the program, and a guard
-/// kills what else is in the group: the children of a shell that does not `exec`. Left is what has moved to another
-/// group (by `setsid` or `setpgid`), what runs as another user, and, where `/proc` is hidden from the guard, the
+/// The command has its own process group. When this process ends, the kernel kills the program, and a guard kills the
+/// rest of the group, such as the children of a shell that does not `exec`. What survives: processes that have moved to
+/// another group (by `setsid` or `setpgid`), processes of another user, and, if `/proc` is hidden from the guard, the
 /// children. A program that gains privileges by its file (set-user-ID) loses the kernel's signal.
 #[must_use]
 pub fn while_parent_lives(program: &Command) -> Command {
@@ -83,16 +83,16 @@ pub fn while_parent_lives(program: &Command) -> Command {
     command
 }
 
-/// Whether `env` would take the program for one more variable: it has a `=` in its name.
+/// Whether `env` would read the program as a variable, because its name has a `=`.
 fn is_assignment(program: &Command) -> bool {
     program.get_program().as_encoded_bytes().contains(&b'=')
 }
 
-/// Sets the variables of the program, and runs nothing else with them: `LD_PRELOAD`, `LD_LIBRARY_PATH` and `PATH` are
-/// for the program, and would be for `setpriv` and the shell as well.
+/// Sets the variables of the program for the program alone: `setpriv` and the shell must not get its `LD_PRELOAD`,
+/// `LD_LIBRARY_PATH` or `PATH`.
 ///
-/// Every user can read a command line and not an environment, so that no value is an argument: each is in a variable
-/// with another name until `env` expands that.
+/// Every user can read a command line, but not an environment, so no value is an argument: each is in a variable
+/// with another name until `env` expands it.
 fn add_environment(command: &mut Command, program: &Command) {
     let (mut removed, mut set) = (Vec::new(), Vec::new());
     for (number, (name, value)) in program.get_envs().enumerate() {
@@ -116,7 +116,7 @@ fn add_environment(command: &mut Command, program: &Command) {
     command.arg(found("env")).arg("-S").arg(OsString::from_vec(removed));
 }
 
-/// As `env -S` takes it for one word, whatever is in it.
+/// Quotes a name so that `env -S` reads it as one word.
 fn quote(name: &OsStr, quoted: &mut Vec<u8>) {
     quoted.push(b'\'');
     for byte in name.as_bytes() {
@@ -128,17 +128,17 @@ fn quote(name: &OsStr, quoted: &mut Vec<u8>) {
     quoted.push(b'\'');
 }
 
-/// The descriptor of a pipe that nobody writes to, and that only this process could: it ends with us.
+/// The descriptor of a pipe that only this process could write to, and never does: the pipe ends with this process.
 fn lifeline() -> String {
     static LIFELINE: OnceLock<io::Result<(PipeReader, PipeWriter)>> = OnceLock::new();
     match LIFELINE.get_or_init(io::pipe) {
         Ok((reader, _)) => reader.as_raw_fd().to_string(),
-        // Out of descriptors: the kernel's signal alone is left.
+        // Without a free descriptor, only the kernel's signal is left.
         Err(_) => "none".to_owned(),
     }
 }
 
-/// The file of a program, by our own `PATH`: the one that the program is given may lead elsewhere.
+/// The file of a program in this process's `PATH`: that of the started program may lead elsewhere.
 fn found(program: &str) -> PathBuf {
     let path = env::var_os("PATH");
     let path = path.as_deref().filter(|path| !path.is_empty()).unwrap_or(OsStr::new(DEFAULT_PATH));
@@ -148,6 +148,6 @@ fn found(program: &str) -> PathBuf {
         // A relative entry of `PATH` would lead elsewhere from the program's directory.
         file.is_absolute() && file.metadata().is_ok_and(is_program)
     };
-    // One that is nowhere is named by the error of the start.
+    // The error of the start names a missing file.
     files.find(runs).unwrap_or_else(|| PathBuf::from("/usr/bin").join(program))
 }

@@ -22,28 +22,27 @@ const REAPED_WITHIN: Duration = Duration::from_secs(3);
 ///
 /// # Its children
 ///
-/// It leads a process group of its own, so that Ctrl-C in a terminal reaches this process alone. Whatever of the
-/// group is left when it ends, by itself or not, is killed: the children of a shell that does not `exec`, too. What
-/// leaves the group (by `setsid` or `setpgid`) outlives it.
+/// It leads its own process group, so that Ctrl-C in a terminal reaches only this process. When it ends for any reason,
+/// the rest of the group is killed, such as the children of a shell that does not `exec`. Processes that leave the group
+/// (by `setsid` or `setpgid`) survive.
 ///
 /// Signals and pauses go to the process itself and not to its children: a shell that only starts a program should
 /// `exec` it.
 ///
 /// # When this process is killed
 ///
-/// By itself this value does nothing then. [`while_parent_lives`](crate::while_parent_lives) makes a command of which
-/// nothing is left.
+/// A plain child survives. [`while_parent_lives`](crate::while_parent_lives) makes a command that does not.
 ///
 /// # How it works
 ///
-/// A thread of its own starts the child and waits for its end. To Linux the parent is a thread, and a child may have
-/// asked to die with it: this one lives exactly as long as the child.
+/// A separate thread starts the child and waits for its end. For Linux the parent is a thread, and a child may have
+/// requested to die with its parent: this thread lives exactly as long as the child.
 #[derive(Debug)]
 pub struct Process {
     pid: u32,
     group: Arc<Group>,
     exit: Exit,
-    /// Held while the child is stopped: one that is resumed meanwhile is resumed after it.
+    /// Locked during a stop, so that a concurrent resume takes effect after it.
     stopping: Mutex<()>,
     thread: Option<JoinHandle<()>>,
     /// Disconnected at the end of the thread.
@@ -54,23 +53,23 @@ pub struct Process {
 #[derive(Clone, Debug)]
 pub struct Exit {
     status: watch::Receiver<Option<ExitStatus>>,
-    /// Signals go here and not to the number, which the system may give to another process.
+    /// Signals go here and not to the process number, which the system may give to another process.
     pidfd: Arc<OwnedFd>,
 }
 
 impl Exit {
-    /// Whether it has not ended; a paused process has not.
+    /// Whether it is running. A paused process is.
     #[must_use]
     pub fn is_running(&self) -> bool {
         !signal::has_ended(&self.pidfd)
     }
 
-    /// Waits for the end and returns how it ended; `None` if something else has reaped it, or `SIGCHLD` is ignored
-    /// since it was started.
+    /// Waits for the end and returns the exit status; `None` if something else has reaped it, or if `SIGCHLD` has been
+    /// ignored since the start.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future changes nothing; it can be asked again.
+    /// Dropping the future changes nothing; it can be called again.
     pub async fn wait(&mut self) -> Option<ExitStatus> {
         match self.status.wait_for(Option::is_some).await {
             Ok(status) => *status,
@@ -79,7 +78,7 @@ impl Exit {
     }
 }
 
-/// What the starting thread hands over.
+/// What the starting thread returns.
 struct Started {
     pid: u32,
     group: Arc<Group>,
@@ -87,37 +86,37 @@ struct Started {
 }
 
 impl Process {
-    /// Starts `command` in a process group of its own.
+    /// Starts `command` in its own process group.
     ///
-    /// Its standard output is read to its end, and so is standard error if it is a pipe: the child never blocks on
-    /// them. The first line of standard output with `mark` in it is handed to [`ReadyLine`]. A line that has no end
-    /// yet, such as a prompt, counts when nothing more of it comes for 100 ms, or 2 s after its mark.
+    /// Its standard output is read to the end, and so is standard error if it is a pipe: the child never blocks on
+    /// them. [`ReadyLine`] returns the first line of standard output that contains `mark`. A line without a line break,
+    /// such as a prompt, counts when it has not grown for 100 ms, or 2 s after its mark.
     ///
-    /// Blocks its thread until the program runs, which takes milliseconds.
+    /// Blocks the thread until the program runs, which takes milliseconds.
     ///
     /// # Errors
     ///
-    /// - The system cannot start it: there is no such program, or no room for a process or a thread. The kind is the
-    ///   system's; the text names the program.
-    /// - [`InvalidInput`](io::ErrorKind::InvalidInput): `mark` holds a line break, so that no line can have it.
-    /// - [`Unsupported`](io::ErrorKind::Unsupported): `SIGCHLD` is ignored here, so that a child's end would be lost.
+    /// - The system cannot start it: there is no such program, or no room for a process or a thread. The kind is that of
+    ///   the system; the text names the program.
+    /// - [`InvalidInput`](io::ErrorKind::InvalidInput): `mark` has a line break, so no line can contain it.
+    /// - [`Unsupported`](io::ErrorKind::Unsupported): `SIGCHLD` is ignored in this process, so the end of a child would be lost.
     pub fn start(mut command: Command, mark: &str) -> io::Result<(Self, ReadyLine)> {
         if mark.contains('\n') {
             let reason =
-                format!("the mark {mark:?} has a line break, and no line has one: give a part of one line");
+                format!("the mark {mark:?} has a line break, and no line has one: use a part of one line");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
         }
         signal::refuse_ignored_sigchld()?;
         command.stdout(Stdio::piped()).process_group(0);
         let program = command.get_program().to_owned();
         let mark = mark.to_owned();
-        let (hand_over, start) = mpsc::sync_channel(1);
+        let (sender, start) = mpsc::sync_channel(1);
         let (line_sender, ready) = oneshot::channel();
         let (ended, status) = watch::channel(None);
         let parent = Builder::new().name("process-parent".to_owned());
         let (alive, living) = mpsc::channel();
         let thread = parent.spawn(move || {
-            live(command, mark, &hand_over, line_sender, &ended);
+            live(command, mark, &sender, line_sender, &ended);
             drop(alive);
         })?;
         let started = start.recv().unwrap_or_else(|_| Err(io::Error::other("the starting thread died")));
@@ -135,13 +134,13 @@ impl Process {
         Ok((process, ReadyLine::new(ready)))
     }
 
-    /// Its number.
+    /// Its process number.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Its end, to be waited for.
+    /// A handle that waits for its end.
     #[must_use]
     pub fn exit(&self) -> Exit {
         self.exit.clone()
@@ -151,7 +150,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// It has ended; or it runs as another user and the kernel refuses.
+    /// It has ended; or it runs as another user, and the kernel refuses.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         let _order =
             (signal == Signal::CONT).then(|| self.stopping.lock().unwrap_or_else(PoisonError::into_inner));
@@ -160,13 +159,13 @@ impl Process {
 
     /// Stops all its threads until it gets [`Signal::CONT`]: when this returns, none runs.
     ///
-    /// Blocks its thread until then, which takes microseconds, and a second at the most. A `CONT` sent by
+    /// Blocks the thread until then, which takes microseconds, and a second at most. A `CONT` that is sent by
     /// [`signal`](Self::signal) meanwhile takes effect after it.
     ///
     /// # Errors
     ///
     /// It has ended, before or meanwhile; the kernel refuses; or it did not stop within a second, because something
-    /// else continues it all the time or the kernel holds it.
+    /// else always continues it or the kernel holds it.
     pub fn pause(&self) -> io::Result<()> {
         let _order = self.stopping.lock().unwrap_or_else(PoisonError::into_inner);
         signal::stop(self.exit.pidfd.as_fd())
@@ -179,9 +178,9 @@ impl Process {
     }
 }
 
-/// Kills it and its group and waits for its end. One that may not be killed, since it has become another user's, is
-/// left and logged: nothing is waited for then. One that was killed and cannot be reaped within 3 s, since the kernel
-/// holds it or another process traces it, is left to its thread and logged.
+/// Kills it and its group and waits for its end. A process that runs as another user and may not be killed is left and
+/// logged, without waiting. A killed process that cannot be reaped within 3 s, because the kernel holds it or another
+/// process traces it, is left to its thread and logged.
 impl Drop for Process {
     fn drop(&mut self) {
         let rest = self.group.kill();
@@ -201,21 +200,21 @@ impl Drop for Process {
     }
 }
 
-/// The thread of one child, as long as that lives.
+/// The thread of one child; it ends with the child.
 fn live(
     mut command: Command,
     mark: String,
-    hand_over: &mpsc::SyncSender<io::Result<Started>>,
+    sender: &mpsc::SyncSender<io::Result<Started>>,
     ready: oneshot::Sender<Result<String, String>>,
     ended: &watch::Sender<Option<ExitStatus>>,
 ) {
     let (mut child, pidfd) = match launch(&mut command) {
         Ok(launched) => launched,
-        Err(error) => return drop(hand_over.send(Err(error))),
+        Err(error) => return drop(sender.send(Err(error))),
     };
     let group = Arc::new(Group::of(&child));
     let started = Started { pid: child.id(), group: Arc::clone(&group), pidfd: Arc::clone(&pidfd) };
-    let _ = hand_over.send(match read_output(&mut child, mark, ready) {
+    let _ = sender.send(match read_output(&mut child, mark, ready) {
         Ok(()) => Ok(started),
         Err(error) => {
             let _ = child.kill();
@@ -242,7 +241,8 @@ fn launch(command: &mut Command) -> io::Result<(Child, Arc<OwnedFd>)> {
     }
 }
 
-/// In threads of their own: what has left the group may hold the output open for longer than the child lives.
+/// Reads in separate threads, because a process that has left the group may keep the output open after the child has
+/// ended.
 fn read_output(
     child: &mut Child,
     mark: String,
@@ -250,7 +250,7 @@ fn read_output(
 ) -> io::Result<()> {
     let thread = || Builder::new().name("process-output".to_owned());
     let printed = Arc::new(Mutex::new(Printed::default()));
-    // Disconnected when there is nothing more to come from standard error.
+    // Disconnected at the end of standard error.
     let (reading, errors_ended) = mpsc::channel::<()>();
     if let Some(stderr) = child.stderr.take() {
         let printed = Arc::clone(&printed);
@@ -271,8 +271,8 @@ fn read_output(
 mod tests {
     use super::*;
 
-    /// A killed process that another one traces, or that the kernel holds, cannot be reaped until that lets go of it.
-    /// Its thread then does not end.
+    /// A killed process that another one traces, or that the kernel holds, cannot be reaped until it is released, so its
+    /// thread does not end.
     #[test]
     fn a_killed_child_that_cannot_be_reaped_does_not_block_the_drop() {
         let mut command = Command::new("sleep");

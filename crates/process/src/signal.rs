@@ -1,4 +1,4 @@
-//! Stopping a child, and asking about it, by its pidfd.
+//! Stops a child and reads its state, by its pidfd.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,15 +11,15 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 /// How long a child may take to stop. It takes microseconds, unless something continues it or the kernel holds it.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
-/// How long to look for the stop before the signal is sent once more.
+/// How long to wait for the stop before the signal is sent again.
 const SEND_AGAIN: Duration = Duration::from_millis(5);
-/// The longest pause between two looks.
-const LOOK_AGAIN: Duration = Duration::from_micros(500);
+/// The longest pause between two reads of the state.
+const READ_AGAIN: Duration = Duration::from_micros(500);
 
 /// Stops the child and returns when none of its threads runs.
 ///
-/// A `SIGCONT` from elsewhere may undo the signal before the kernel has acted on it, and leaves no trace of that: to
-/// wait for the stop alone could be to wait for ever.
+/// A `SIGCONT` from elsewhere may undo the signal before the kernel has acted on it, and leaves no trace: waiting for
+/// the stop without sending the signal again could last for ever.
 pub(crate) fn stop(pidfd: BorrowedFd<'_>) -> io::Result<()> {
     let deadline = Instant::now() + STOP_WITHIN;
     while Instant::now() < deadline {
@@ -29,11 +29,11 @@ pub(crate) fn stop(pidfd: BorrowedFd<'_>) -> io::Result<()> {
         while Instant::now() < again {
             match state(pidfd)? {
                 State::Stopped => return Ok(()),
-                // It has ended, and nobody has asked yet how: until then it takes signals.
+                // It has ended and is not reaped: until then it accepts signals.
                 State::Ended => return Err(Errno::SRCH.into()),
                 State::Runs => sleep(pause),
             }
-            pause = (pause * 2).min(LOOK_AGAIN);
+            pause = (pause * 2).min(READ_AGAIN);
         }
     }
     let reason = format!(
@@ -52,10 +52,11 @@ enum State {
     Ended,
 }
 
-/// Asks the kernel and takes nothing: the thread that waits for the child's end still learns of it.
+/// Reads the state without reaping: the thread that waits for the end of the child still gets it.
 fn state(pidfd: BorrowedFd<'_>) -> io::Result<State> {
-    let look = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-    match waitid(WaitId::PidFd(pidfd), look) {
+    let options =
+        WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    match waitid(WaitId::PidFd(pidfd), options) {
         Ok(None) => Ok(State::Runs),
         Ok(Some(status)) if status.stopped() => Ok(State::Stopped),
         // Reaped, in the second case.
@@ -71,7 +72,7 @@ pub(crate) fn has_ended(pidfd: impl AsFd) -> bool {
 
 /// Blocks until the process has ended, and leaves it to be reaped.
 pub(crate) fn wait_for_end(pidfd: impl AsFd) {
-    // An error is "no memory": what follows blocks until the end as well.
+    // The only error is "no memory", and the reaping after this blocks until the end as well.
     let _ = poll_end(&pidfd, None);
 }
 
@@ -84,12 +85,12 @@ fn poll_end(pidfd: &impl AsFd, timeout: Option<&Timespec>) -> Result<bool, Errno
     }
 }
 
-/// Refuses where `SIGCHLD` is ignored, which a program inherits from whatever started it.
+/// Fails if `SIGCHLD` is ignored, which a program inherits from its parent.
 ///
-/// The kernel then reaps children by itself: how one ended is lost, a child that ended at once looks like one that
-/// never was, and its number is free for another process before we know.
+/// The kernel then reaps children itself: the exit status is lost, a child that ends at once looks as if it had never
+/// started, and its number is free for another process before we notice.
 pub(crate) fn refuse_ignored_sigchld() -> io::Result<()> {
-    // Without `/proc` it stays unknown, which is no reason to refuse.
+    // Without `/proc` it is unknown, which is no reason to fail.
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
@@ -98,7 +99,7 @@ pub(crate) fn refuse_ignored_sigchld() -> io::Result<()> {
     }
     Err(io::Error::new(
         io::ErrorKind::Unsupported,
-        "SIGCHLD is ignored in this process, so that the end of a child is lost: run this with \
+        "SIGCHLD is ignored in this process, so the end of a child is lost: run this with \
          `env --default-signal=CHLD`",
     ))
 }
@@ -111,9 +112,9 @@ mod tests {
 
     use super::*;
 
-    /// Nobody has asked how it ended, so that it still has its number.
+    /// It is not reaped, so it still has its number.
     #[test]
-    fn who_has_ended_cannot_be_stopped_before_it_is_reaped_either() {
+    fn an_ended_child_cannot_be_stopped_before_it_is_reaped() {
         let mut child = Command::new("true").spawn().expect("it starts");
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).expect("a handle");
         wait_for_end(&pidfd);

@@ -1,4 +1,4 @@
-//! App code on a task of its own, so that it is seen when it blocks its thread.
+//! App code on its own task, so that a blocked thread is noticed.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -10,35 +10,36 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::Instrument;
 
-use crate::failure::Subject;
-use crate::panics::{Guarded, Panics, catch};
+use crate::guarded::{Guarded, Panics};
+use crate::panics::catch;
+use crate::subject::Subject;
 use crate::sync::lock;
 
-/// How long a task that was given up may take to be gone. It takes that long only if it blocks its thread.
+/// How long an aborted task may take to end. It takes that long only if it blocks its thread.
 pub(crate) const ABORT_GRACE: Duration = Duration::from_secs(1);
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// App code that runs apart. Dropping this drops it at once and needs no tokio context; only code that is
-/// being polled just then is dropped by its task, when that poll returns.
+/// App code on its own task. Dropping this drops the code at once and needs no tokio context. Code that is being
+/// polled at that moment is dropped by its task, when the poll returns.
 pub(crate) struct Apart<T> {
     app: Arc<Mutex<Option<Guarded<Boxed<T>>>>>,
     task: JoinHandle<Option<(Result<T, String>, Instant)>>,
 }
 
-/// How it went.
+/// How the code ended.
 pub(crate) enum Went<T> {
-    /// It ended, at this time: maybe after the deadline.
+    /// It ended at this time, which may be after the deadline.
     Done(T, Instant),
     Panicked(String),
-    /// It was still working at the deadline, and was dropped.
+    /// It was still running at the deadline, and was dropped.
     TimedOut,
-    /// It blocked its thread past the deadline, and was left behind.
+    /// It blocked its thread past the deadline, and was left running.
     Blocked,
 }
 
 impl<T: Send + 'static> Apart<T> {
-    /// Spawns it on the runtime that this is called on.
+    /// Spawns the code on the current runtime.
     pub(crate) fn spawn(
         panics: &Panics,
         subject: Subject,
@@ -65,7 +66,7 @@ impl<T: Send + 'static> Apart<T> {
         let mut ended = timeout_at(deadline, &mut self.task).await;
         if ended.is_err() {
             self.task.abort();
-            // It may have been at its end just then, or blocking its thread: how it went still counts.
+            // It may have ended just before the abort, or be blocking its thread: its result still counts.
             ended = timeout(ABORT_GRACE, &mut self.task).await;
         }
         let Ok(ended) = ended else { return Went::Blocked };
@@ -83,7 +84,7 @@ impl<T> Drop for Apart<T> {
         let app = match self.app.try_lock() {
             Ok(mut app) => app.take(),
             Err(TryLockError::Poisoned(app)) => app.into_inner().take(),
-            // It is being polled: the abort drops it when that returns.
+            // It is being polled: the abort drops it when the poll returns.
             Err(TryLockError::WouldBlock) => None,
         };
         drop(app);

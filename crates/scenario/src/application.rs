@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-/// What is tested: the types that a deployer and a test agree on. It has no values.
+/// What is tested: the types that a deployer and a test share. It needs no values.
 pub trait Application: Send + Sync + 'static {
     /// What a deployer needs to know: how many nodes there are, and their settings.
     type Deployment: Clone + fmt::Debug + Send + Sync + 'static;
-    /// How one node is talked to.
+    /// A client of one node.
     type NodeClient: Clone + Send + Sync + 'static;
 }

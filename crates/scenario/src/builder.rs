@@ -13,27 +13,27 @@ use watchkeeper::{DynError, ObservationConfig, Observer};
 
 use crate::closures::{AtTheEnd, Begun, Closure, Throughout};
 use crate::factory::{Nodes, OneObserver};
-use crate::failure::Subject;
+use crate::guarded::Panics;
 use crate::invariant::{Holding, Watched};
 use crate::limits::is_valid;
-use crate::panics::Panics;
 use crate::part::Part;
-use crate::scenario::{AddExtension, Plan};
-use crate::text::{debug_is_text, quoted, said};
+use crate::plan::{AddExtension, Plan};
+use crate::subject::Subject;
+use crate::text::{bounded, debug_is_text, quoted};
 use crate::{
     Application, Expectation, Limits, ObservationExtensionFactory, RunContext, Scenario,
     SourceProviderFactory, Workload,
 };
 
-/// Collects what a [`Scenario`] is made of.
+/// Collects the parts of a [`Scenario`].
 ///
-/// Mistakes are reported by [`build`](Self::build), so that calls can be chained.
+/// [`build`](Self::build) reports mistakes, so that calls can be chained.
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct ScenarioBuilder<A: Application> {
     plan: Plan<A>,
     observers: Vec<String>,
     extension_types: Vec<(TypeId, &'static str)>,
-    /// The first part that could not be asked for its name.
+    /// The first part whose `name` panicked.
     unnamed: Option<BuildError>,
 }
 
@@ -47,29 +47,32 @@ pub enum BuildError {
         /// What: "scenario", "observer", "workload" or "expectation".
         what: &'static str,
     },
-    /// A part panicked when it was asked for its name, or whether it is endless.
-    #[error("a {what} panicked when it was asked for its name: return a constant there; {}", said(message))]
+    /// The `name` or `is_endless` of a part panicked.
+    #[error(
+        "a {what} panicked when it was asked for its name: return a constant there; {}",
+        bounded(message)
+    )]
     Panicked {
         /// What: "factory", "workload" or "expectation".
         what: &'static str,
-        /// What the panic said.
+        /// The message of the panic.
         message: String,
     },
-    /// Two of a kind have one name.
-    #[error("there are two {what}s called {}: give each a name of its own", quoted(name))]
+    /// Two parts of one kind have the same name.
+    #[error("there are two {what}s called {}: give each its own name", quoted(name))]
     DuplicateName {
         /// What: "observer", "workload" or "expectation".
         what: &'static str,
         /// The name.
         name: String,
     },
-    /// Two extensions have one type.
-    #[error("there are two extensions of type {type_name}: wrap one of them in a type of its own")]
+    /// Two extensions have the same type.
+    #[error("there are two extensions of type {type_name}: wrap one of them in its own type")]
     DuplicateExtension {
         /// The type.
         type_name: &'static str,
     },
-    /// A duration is zero or over 24 h.
+    /// A duration is zero, or longer than 24 h.
     #[error("{field} is {value:?}: it must be more than zero and at most 24 h")]
     InvalidDuration {
         /// Which one, such as `Limits::drain` or `cooldown`.
@@ -85,8 +88,8 @@ pub enum BuildError {
         /// The time-out of the workloads.
         limit: Duration,
     },
-    /// All workloads are endless, and nothing says how long they are to run.
-    #[error("all workloads are endless: say with `run_for` how long they are to run")]
+    /// All workloads are endless, and `run_for` is not set.
+    #[error("all workloads are endless: set with `run_for` how long they run")]
     EndlessWithoutDuration,
     /// There is neither a workload nor an expectation.
     #[error("the scenario has no workload and no expectation: add one of them")]
@@ -94,6 +97,13 @@ pub enum BuildError {
 }
 
 debug_is_text!(BuildError);
+
+impl<A: Application> Scenario<A> {
+    /// Begins a scenario: see [`ScenarioBuilder::new`].
+    pub fn builder(name: &str, deployment: A::Deployment) -> ScenarioBuilder<A> {
+        ScenarioBuilder::new(name, deployment)
+    }
+}
 
 impl<A: Application> ScenarioBuilder<A> {
     /// A scenario on `deployment` that does nothing yet.
@@ -121,30 +131,29 @@ impl<A: Application> ScenarioBuilder<A> {
         self
     }
 
-    /// Lets the workloads' phase last at least this long. Default: until those workloads have ended
-    /// that are not endless.
+    /// Sets how long the phase of the workloads lasts at least. Default: until all workloads that are not endless have
+    /// ended.
     pub fn run_for(mut self, at_least: Duration) -> Self {
         self.plan.run_for = Some(at_least);
         self
     }
 
-    /// Lets the nodes settle after the workloads; endless workloads go on meanwhile. Default: there
-    /// is no cooldown.
+    /// Sets how long the nodes settle after the workloads; endless workloads continue meanwhile. Default: no cooldown.
     pub fn cooldown(mut self, cooldown: Duration) -> Self {
         self.plan.cooldown = Some(cooldown);
         self
     }
 
-    /// Cancelling `parent` cancels the run, in whatever phase it is: the workloads are drained, nothing is judged, and
-    /// everything is taken down as usual. The run ends with [`Problem::Cancelled`](crate::Problem::Cancelled). With one
-    /// that is cancelled already nothing is deployed. Default: no parent.
+    /// Cancels the run when `parent` is cancelled, in any phase: the workloads are drained, nothing is judged, and
+    /// everything is taken down as usual. The run ends with [`Problem::Cancelled`](crate::Problem::Cancelled). If
+    /// `parent` is already cancelled, nothing is deployed. Default: no parent.
     ///
-    /// What cancels [`Scenario::run_until`] does so beside it: the first of the two counts. Observers are stopped by the
-    /// run, before the nodes go down: their configs need no parent.
+    /// The future passed to [`Scenario::run_until`] cancels the run as well: the first of the two counts. The run stops
+    /// the observers before the nodes go down, so their configs need no parent.
     ///
     /// # Examples
     ///
-    /// One token ends everything that a program has started, this run among it.
+    /// One token ends everything that a program has started, including this run.
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -197,8 +206,8 @@ impl<A: Application> ScenarioBuilder<A> {
         self
     }
 
-    /// Starts an observer over the node clients, which follows restarts by itself. Its
-    /// handle is [`RunContext::observer`] of this name.
+    /// Starts an observer over the node clients; it follows restarts. [`RunContext::observer`] returns its handle by
+    /// this name.
     pub fn with_observer<O, M>(self, name: &str, make: M, config: ObservationConfig) -> Self
     where
         O: Observer<Source = A::NodeClient, Snapshot: fmt::Debug, Event: fmt::Debug>,
@@ -207,7 +216,7 @@ impl<A: Application> ScenarioBuilder<A> {
         self.with_observer_over(name, Nodes, make, config)
     }
 
-    /// Starts an observer over sources of its own: `sources` builds their provider once the nodes run.
+    /// Starts an observer over its own sources: `sources` builds their provider once the nodes run.
     pub fn with_observer_over<O, F, M>(
         mut self,
         name: &str,
@@ -227,7 +236,7 @@ impl<A: Application> ScenarioBuilder<A> {
         self.with_factory(OneObserver { name: name.to_owned(), sources, make, config })
     }
 
-    /// Adds what is built once the nodes run.
+    /// Adds a factory, which is called once the nodes run.
     pub fn with_factory(mut self, factory: impl ObservationExtensionFactory<A>) -> Self {
         match Part::factory(&self.plan.panics, self.plan.factories.len(), factory) {
             Ok(factory) => self.plan.factories.push(factory),
@@ -254,10 +263,10 @@ impl<A: Application> ScenarioBuilder<A> {
         self
     }
 
-    /// Adds a workload that ends by itself.
+    /// Adds a workload that is not endless.
     ///
-    /// `?` inside the closure turns any error into a [`DynError`], so it ends with `Ok(())` as it is. An error of its own
-    /// ends it as `Err(error.into())`.
+    /// `?` inside the closure turns any error into a [`DynError`], so the closure can end with `Ok(())`. To return an
+    /// error, it ends with `Err(error.into())`.
     pub fn workload<F, W>(self, name: &str, work: F) -> Self
     where
         F: FnOnce(RunContext<A>) -> W + Send + 'static,
@@ -266,8 +275,8 @@ impl<A: Application> ScenarioBuilder<A> {
         self.with_workload(Closure { name: name.to_owned(), endless: false, work: Some(work) })
     }
 
-    /// Adds a workload that goes on until it is cancelled: see [`RunContext::cancelled`]. One that ends before
-    /// that fails the run.
+    /// Adds a workload that runs until it is cancelled: see [`RunContext::cancelled`]. If it ends before that, the run
+    /// fails.
     pub fn endless_workload<F, W>(self, name: &str, work: F) -> Self
     where
         F: FnOnce(RunContext<A>) -> W + Send + 'static,
@@ -285,11 +294,11 @@ impl<A: Application> ScenarioBuilder<A> {
         self
     }
 
-    /// Expects a wait to be met that begins when the workloads have ended.
+    /// Expects a wait that begins after the workloads to be met.
     ///
-    /// The closure ends with `Ok(wait.await?)`. The value of the wait is dropped; of a [`InvariantReport`](watchkeeper::wait::InvariantReport) the
-    /// report keeps how many snapshots were judged. The window must be shorter than [`Limits::evaluate`]: a wait that is
-    /// cut off by that limit has no report of its own.
+    /// The closure ends with `Ok(wait.await?)`. The value of the wait is dropped, except that the run's report keeps the
+    /// snapshot count of an [`InvariantReport`](watchkeeper::wait::InvariantReport). The window must be shorter than
+    /// [`Limits::evaluate`]: a wait that this limit cuts off has no report.
     pub fn expect_wait<F, W, T>(self, name: &str, wait: F) -> Self
     where
         F: FnOnce(RunContext<A>) -> W + Send + 'static,
@@ -302,9 +311,11 @@ impl<A: Application> ScenarioBuilder<A> {
         builder
     }
 
-    /// Expects a wait to be met that begins right before the workloads start, so that its window
-    /// covers them. It runs as a task, which has ended before the nodes go down. One that fails early ends the workloads; one that is still pending when they have
-    /// ended is awaited, for [`Limits::evaluate`] at most: cut off by that, it has no report of its own.
+    /// Expects a wait that begins right before the workloads to be met, so that its window covers them.
+    ///
+    /// The wait runs as a task, which ends before the nodes go down. A wait that fails early ends the workloads. A wait
+    /// that is still pending after the workloads is awaited for [`Limits::evaluate`] at most: if this limit cuts it off,
+    /// it has no report.
     pub fn expect_wait_throughout<F, W, T>(self, name: &str, wait: F) -> Self
     where
         F: FnOnce(RunContext<A>) -> W + Send + 'static,
@@ -314,13 +325,13 @@ impl<A: Application> ScenarioBuilder<A> {
         self.with_expectation(Throughout { name: name.to_owned(), wait: Begun::NotYet(wait) })
     }
 
-    /// Expects that every fresh snapshot of the observer called `observer` satisfies `predicate`, from right before the
-    /// workloads start until they have ended: an [invariant](watchkeeper::ObservationHandle::invariant), with `name` for
-    /// its label. `S` is the type of the snapshots, named where the closure takes them.
+    /// Expects every fresh snapshot of the observer called `observer` to satisfy `predicate`, from right before the
+    /// workloads start until they have ended: an [invariant](watchkeeper::ObservationHandle::invariant) whose label is
+    /// `name`. `S` is the type of the snapshots: name it in the closure's argument.
     ///
-    /// A violation ends the workloads at the next check, at most a second later. The report of a run that passed says
-    /// how many snapshots were judged; if none was, nothing is known and the run fails. It fails before a workload
-    /// starts if there is no such observer, or its snapshots are of another type.
+    /// A violation ends the workloads at the next check, at most a second later. The report of a run that passed counts
+    /// the snapshots that were judged; if none was judged, the run fails. The run fails before a workload starts if
+    /// there is no such observer, or if its snapshots have another type.
     ///
     /// # Examples
     ///
@@ -351,7 +362,7 @@ impl<A: Application> ScenarioBuilder<A> {
         self.unnamed.get_or_insert(BuildError::Panicked { what, message });
     }
 
-    /// Checks what was collected.
+    /// Checks the parts and returns the scenario.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! The nodes as they can be reached now.
+//! The current clients of the nodes.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use watchkeeper::report::names;
 use watchkeeper::{DynError, ObservedSource, SourceProvider, async_trait};
 
-use crate::failure::Subject;
-use crate::panics::{Panics, discard};
+use crate::guarded::Panics;
+use crate::panics::discard;
+use crate::subject::Subject;
 use crate::sync::lock;
 
 /// How many bytes of names a warning shows.
@@ -15,31 +16,32 @@ const NAMES: usize = 1000;
 
 /// The current set of node clients, by node name; clones share the set.
 ///
-/// A deployer keeps it true: a node that restarts elsewhere gets another client under the same
-/// name, one that joins or leaves is inserted or removed. It is a [`SourceProvider`], so an
-/// observer over it follows restarts by itself.
+/// A deployer keeps the set current: a node that restarts elsewhere gets another client under the same
+/// name; a node that joins or leaves is inserted or removed. The set is a [`SourceProvider`], so an
+/// observer over it follows restarts.
 ///
-/// A name is one source's. A node that joins under the name of an external endpoint of a
-/// [`ManualCluster`](crate::ManualCluster) takes it: the endpoint is no source until the node has
-/// left or the endpoint is removed and added under another name. That is logged as a warning.
+/// Each name belongs to one source. If a node joins under the name of an external endpoint of a
+/// [`ManualCluster`](crate::ManualCluster), the node is the source: the endpoint is none until the node has
+/// left, or until the endpoint is removed and added under another name. That is logged as a warning.
 pub struct NodeClients<C> {
     set: Arc<Mutex<Set<C>>>,
 }
 
-/// The external endpoints beside the nodes; clones share them.
+/// The external endpoints; clones share them.
 pub(crate) struct ExternalClients<C> {
     set: Arc<Mutex<Set<C>>>,
 }
 
-/// Clients lie in `Arc`s: no code of the app, not even a `Clone`, runs under the lock.
+/// Clients are in `Arc`s, so that no code of the app, not even a `Clone`, runs under the lock.
 type Named<C> = (Arc<str>, Arc<C>);
 
 struct Set<C> {
     nodes: Vec<Named<C>>,
     external: Vec<Named<C>>,
-    /// How often nodes or endpoints were changed.
+    /// How many times nodes or endpoints have changed.
     revision: u64,
-    /// Collects what destructors of clients panic with, once a run or a manual cluster has the set; and whose they are.
+    /// Collects panics in destructors of clients, and the subject that they are recorded for. `None` until a run or a
+    /// manual cluster has the set.
     panics: Option<(Panics, Subject)>,
 }
 
@@ -102,7 +104,7 @@ impl<C: Clone> NodeClients<C> {
         Self::default()
     }
 
-    /// The client of the node called `node`.
+    /// The client of the node called `node`, if there is one.
     #[must_use]
     pub fn get(&self, node: &str) -> Option<C> {
         let client = find(&lock(&self.set).nodes, node);
@@ -123,7 +125,7 @@ impl<C: Clone> NodeClients<C> {
         names.iter().map(ToString::to_string).collect()
     }
 
-    /// Adds a node, or replaces the client of the node called so and returns the old one.
+    /// Adds a node. If there is one with this name, replaces its client and returns the old one.
     pub fn insert(&self, node: &str, client: C) -> Option<C> {
         let client = Arc::new(client);
         let (old, displaced) = {
@@ -140,14 +142,14 @@ impl<C: Clone> NodeClients<C> {
         old.map(Arc::unwrap_or_clone)
     }
 
-    /// Takes a node out of the set.
+    /// Removes a node and returns its client.
     #[allow(clippy::must_use_candidate, reason = "removing is the point; the client is a courtesy")]
     pub fn remove(&self, node: &str) -> Option<C> {
         let removed = lock(&self.set).take(|set| &mut set.nodes, node);
         removed.map(Arc::unwrap_or_clone)
     }
 
-    /// Replaces the whole set. Of two nodes of one name the first is taken, and a warning is logged.
+    /// Replaces the whole set. Of two nodes with the same name the first is kept, and a warning is logged.
     pub fn replace(&self, nodes: Vec<ObservedSource<C>>) {
         let mut named: Vec<Named<C>> = Vec::with_capacity(nodes.len());
         let mut twice = Vec::new();
@@ -160,7 +162,7 @@ impl<C: Clone> NodeClients<C> {
         if !twice.is_empty() {
             let twice = names(twice.iter().map(String::as_str), NAMES);
             tracing::warn!(
-                "of two nodes of one name the second is left out; give each a name of its own: {twice}"
+                "of two nodes with the same name the second is left out; give each its own name: {twice}"
             );
         }
         let (old, displaced, panics) = {
@@ -181,27 +183,26 @@ impl<C: Clone> NodeClients<C> {
         }
     }
 
-    /// From now on, what destructors of clients panic with is collected for `subject`.
+    /// Begins to collect panics in destructors of clients, for `subject`.
     pub(crate) fn collect(&self, panics: &Panics, subject: &Subject) {
         lock(&self.set).panics = Some((panics.clone(), subject.clone()));
     }
 
-    /// The external endpoints beside these nodes.
+    /// The external endpoints of the same set.
     pub(crate) fn external(&self) -> ExternalClients<C> {
         ExternalClients { set: Arc::clone(&self.set) }
     }
 }
 
 impl<C: Clone> ExternalClients<C> {
-    /// Adds an endpoint, unless a node, another endpoint or one of `nodes` has its name: then it returns the names
-    /// there are.
+    /// Adds an endpoint. If a node, another endpoint or one of `nodes` has its name, returns all names instead.
     pub(crate) fn add(&self, name: &str, client: C, nodes: Vec<String>) -> Result<(), Vec<String>> {
-        // Refused, it is dropped outside of the lock.
+        // A refused client is dropped after the lock.
         let client = Arc::new(client);
         let mut set = lock(&self.set);
         let present = set.nodes.iter().chain(&set.external).map(|(name, _)| name.to_string());
         let mut known: Vec<String> = present.collect();
-        // A node that is down may come back under its name.
+        // A node that is down keeps its name.
         known.extend(nodes.into_iter().filter(|node| find(&set.nodes, node).is_none()));
         if known.iter().any(|known| known == name) {
             return Err(known);
@@ -211,7 +212,7 @@ impl<C: Clone> ExternalClients<C> {
         Ok(())
     }
 
-    /// The client of the endpoint called `name`, a source or not.
+    /// The client of the endpoint called `name`, also while a node with this name is the source.
     pub(crate) fn get(&self, name: &str) -> Option<C> {
         let client = find(&lock(&self.set).external, name);
         client.map(|client| C::clone(&client))
@@ -227,7 +228,7 @@ impl<C: Clone> ExternalClients<C> {
         names.iter().map(ToString::to_string).collect()
     }
 
-    /// The nodes, and the endpoints whose name no node has.
+    /// The nodes, and the endpoints whose names no node has.
     pub(crate) fn with_nodes(&self) -> Vec<ObservedSource<C>> {
         let all = {
             let set = lock(&self.set);
@@ -238,7 +239,7 @@ impl<C: Clone> ExternalClients<C> {
         sources(&all)
     }
 
-    /// Another one whenever [`with_nodes`](Self::with_nodes) may return something else.
+    /// A number that changes whenever the result of [`with_nodes`](Self::with_nodes) may have changed.
     pub(crate) fn revision(&self) -> u64 {
         lock(&self.set).revision
     }
@@ -256,14 +257,14 @@ fn sources<C: Clone>(named: &[Named<C>]) -> Vec<ObservedSource<C>> {
     named.iter().map(|(name, client)| ObservedSource::new(&**name, C::clone(client))).collect()
 }
 
-/// Says that nodes have taken the names of external endpoints.
+/// Warns of nodes that have the names of external endpoints.
 fn warn_of(displaced: &[Arc<str>]) {
     if displaced.is_empty() {
         return;
     }
     let displaced = names(displaced.iter().map(|name| &**name), NAMES);
     tracing::warn!(
-        "a node and an external endpoint are both called so: {displaced}; the node is the source, and the endpoint is \
+        "a node and an external endpoint have the same name: {displaced}; the node is the source, and the endpoint is \
          none until it is removed and added under another name"
     );
 }
@@ -291,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_joins_under_the_name_of_an_endpoint_is_the_one_source_of_that_name() {
+    fn a_node_that_joins_under_the_name_of_an_endpoint_is_the_only_source_of_that_name() {
         let nodes = NodeClients::new();
         let external = nodes.external();
         nodes.insert("n1", 1);
@@ -310,9 +311,9 @@ mod tests {
         assert_eq!(named(&external.with_nodes()), [("n3", 4)]);
     }
 
-    /// Not to be fetched in each cycle, and to be fetched whenever it may be another one.
+    /// Sources are fetched again only when the revision differs.
     #[test]
-    fn each_change_is_another_revision_and_nothing_else_is() {
+    fn each_change_gives_another_revision_and_nothing_else_does() {
         let nodes = NodeClients::new();
         let external = nodes.external();
         let change = |of: &dyn Fn()| {
@@ -334,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_nodes_of_one_name_the_first_is_taken() {
+    fn of_two_nodes_with_the_same_name_the_first_is_kept() {
         let nodes = NodeClients::new();
         let of = ObservedSource::new;
         nodes.replace(vec![of("n1", 1), of("n2", 2), of("n1", 3)]);
@@ -342,14 +343,14 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_a_node_that_is_down_is_taken() {
+    fn a_node_that_is_down_keeps_its_name() {
         let nodes = NodeClients::new();
         nodes.insert("n1", 1);
         let refused = nodes.external().add("n2", 2, vec!["n1".to_owned(), "n2".to_owned()]);
         assert_eq!(refused, Err(vec!["n1".to_owned(), "n2".to_owned()]));
     }
 
-    /// The first client was lost, and both calls said that theirs was added.
+    /// The first client was lost, and both calls returned `Ok`.
     #[test]
     fn of_endpoints_added_at_once_under_one_name_one_is_added_and_the_others_are_refused() {
         for round in 0..500 {
@@ -370,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_never_there_twice_while_nodes_and_endpoints_come_and_go() {
+    fn no_name_appears_twice_while_nodes_and_endpoints_join_and_leave() {
         let nodes = NodeClients::new();
         let external = nodes.external();
         thread::scope(|scope| {

@@ -9,11 +9,11 @@ use tokio_util::task::AbortOnDropHandle;
 use watchkeeper::wait::InvariantReport;
 use watchkeeper::{DynError, async_trait};
 
-use crate::failure::Subject;
-use crate::panics::caught;
+use crate::guarded::caught;
+use crate::subject::Subject;
 use crate::{Application, Expectation, RunContext, Workload};
 
-/// A wait that is made when it is evaluated.
+/// A wait that begins when it is evaluated.
 pub(crate) struct AtTheEnd<F> {
     pub(crate) name: String,
     /// Taken when it is used.
@@ -40,7 +40,7 @@ where
     }
 }
 
-/// How many snapshots a wait has judged, if what it was met with says so.
+/// How many snapshots a wait has judged, if its value is an [`InvariantReport`].
 fn judged<T: 'static>(met: &T) -> Option<u64> {
     let met: &dyn Any = met;
     met.downcast_ref::<InvariantReport>().map(|held| held.judged)
@@ -54,16 +54,16 @@ pub(crate) struct Throughout<F> {
 
 pub(crate) enum Begun<F> {
     NotYet(F),
-    /// The run waits for this task before the nodes go down.
+    /// The run awaits this task before the nodes go down.
     Waiting(AbortOnDropHandle<Waited>),
     Over,
 }
 
-/// How the wait ended: with how many snapshots it has judged, an error, or what a panic said.
+/// The end of the wait: how many snapshots it has judged, an error, or the message of a panic.
 type Waited = Result<Result<Option<u64>, DynError>, String>;
 
 impl<F> Throughout<F> {
-    /// Passes a failure on; a wait that has ended well is not asked again.
+    /// Returns a failure of the wait. A wait that was met is not asked again.
     async fn outcome<A: Application>(&mut self, context: &RunContext<A>) -> Result<(), DynError> {
         let Begun::Waiting(task) = &mut self.wait else { return Ok(()) };
         let ended = task.await;
@@ -72,7 +72,7 @@ impl<F> Throughout<F> {
     }
 }
 
-/// A panic in the wait is the expectation's own.
+/// Resumes a panic of the wait in the expectation.
 fn own<A: Application>(ended: Waited, context: &RunContext<A>) -> Result<(), DynError> {
     context.has_judged(ended.unwrap_or_else(|panic| resume_unwind(Box::new(panic)))?);
     Ok(())
@@ -96,13 +96,13 @@ where
         let waiting = Box::pin(async move { waiting.await.map(|met| judged(&met)) });
         let waiting = context.panics().guard(Subject::Expectation(self.name.clone()), waiting);
         let mut waiting = Box::pin(caught(waiting));
-        // Polled here, so that a wait made in an async block has begun when the workloads start; then
-        // in a task, so that it keeps up with what is published.
+        // The first poll is here, so that a wait made in an async block has begun before the workloads start. The
+        // others are in a task, so that the wait keeps up with what is published.
         let first = poll_fn(|task| Poll::Ready(waiting.as_mut().poll(task))).await;
         match first {
             Poll::Ready(ended) => own(ended, context),
             Poll::Pending => {
-                // Dropped in this order, also before the task ever ran.
+                // Dropped in this order, also if the task never runs.
                 let whole = (waiting, context.waits().begin(&self.name, None));
                 let task = tokio::spawn(async move {
                     let (waiting, ticket) = whole;
@@ -115,9 +115,9 @@ where
         }
     }
 
-    /// So that one that fails early ends the workloads; the wait itself looks on, not this.
+    /// Ends the workloads if the wait has failed. The wait itself observes; this checks nothing else.
     async fn check_during_capture(&mut self, context: &RunContext<A>) -> Result<(), DynError> {
-        context.looks_at_nothing();
+        context.checks_nothing();
         match &self.wait {
             Begun::Waiting(task) if task.is_finished() => self.outcome(context).await,
             _ => Ok(()),
@@ -129,7 +129,7 @@ where
     }
 }
 
-/// A workload that is a closure.
+/// A workload made of a closure.
 pub(crate) struct Closure<F> {
     pub(crate) name: String,
     pub(crate) endless: bool,

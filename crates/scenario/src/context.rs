@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 use watchkeeper::{ObservationConfig, ObservationControl, ObservationHandle, Observer, SourceProvider};
 
 use crate::extensions::Extensions;
-use crate::failure::Subject;
+use crate::guarded::{Guarded, Panics};
 use crate::in_flight::InFlight;
 use crate::observers::Observers;
-use crate::panics::{Guarded, Panics};
+use crate::subject::Subject;
 use crate::sync::lock;
 use crate::{
     Application, ExtensionError, NodeClients, NodeControl, NodeControlError, ObserverError, ObserverTimeline,
@@ -21,29 +21,29 @@ use crate::{
 
 /// What factories, workloads and expectations of one run share; cloneable.
 ///
-/// Observers and extensions belong to the run, not to this: when the run is over they are stopped
+/// Observers and extensions belong to the run and not to the context: at the end of the run they are stopped
 /// and dropped, also while a context is still held.
 pub struct RunContext<A: Application> {
     shared: Arc<Shared<A>>,
     step: Arc<StepNotes>,
 }
 
-/// What the run has to know of the step that a context was made for.
+/// What the run needs to know about the step that a context was made for.
 #[derive(Default)]
 pub(crate) struct StepNotes {
-    /// Whose step it is.
+    /// The part that takes the step.
     of: Option<Subject>,
-    looks_at_nothing: AtomicBool,
+    checks_nothing: AtomicBool,
     judged: Mutex<Option<u64>>,
 }
 
 impl StepNotes {
-    /// Whether the step, a check, looks at nothing.
-    pub(crate) fn looks_at_nothing(&self) -> bool {
-        self.looks_at_nothing.load(Ordering::Relaxed)
+    /// Whether the step is a check that checks nothing.
+    pub(crate) fn checks_nothing(&self) -> bool {
+        self.checks_nothing.load(Ordering::Relaxed)
     }
 
-    /// How many snapshots were judged, if that is known.
+    /// How many snapshots were judged, if known.
     pub(crate) fn judged(&self) -> Option<u64> {
         *lock(&self.judged)
     }
@@ -55,7 +55,7 @@ struct Shared<A: Application> {
     control: Guarded<Arc<dyn NodeControl>>,
     observers: Observers,
     extensions: Extensions,
-    /// The waits of expectations, each on a task of its own.
+    /// The waits of expectations, each in its own task.
     waits: InFlight,
     panics: Panics,
     cancel: CancellationToken,
@@ -96,17 +96,17 @@ impl<A: Application> RunContext<A> {
         &self.shared.deployment
     }
 
-    /// The nodes as they can be reached now; a [`SourceProvider`] that follows restarts.
+    /// The current clients of the nodes; a [`SourceProvider`] that follows restarts.
     #[must_use]
     pub fn clients(&self) -> &NodeClients<A::NodeClient> {
         &self.shared.clients
     }
 
-    /// The client of the node called `node`, as it can be reached now.
+    /// The current client of the node called `node`.
     ///
     /// # Errors
     ///
-    /// [`NodeControlError::UnknownNode`], with the names of those that can be reached.
+    /// [`NodeControlError::UnknownNode`], with the names of the nodes that have a client.
     pub fn node_client(&self, node: &str) -> Result<A::NodeClient, NodeControlError> {
         let clients = self.clients();
         let unknown = || NodeControlError::UnknownNode { node: node.to_owned(), known: clients.names() };
@@ -119,20 +119,20 @@ impl<A: Application> RunContext<A> {
         &**self.shared.control
     }
 
-    /// Starts an observer, which is then found under `name` and stopped before the nodes go down.
+    /// Starts an observer under `name`; the run stops it before the nodes go down.
     ///
-    /// Several of one type are distinguished by name. The timeline of a report shows its events and
+    /// Observers of one type are distinguished by name. The timeline in a report shows its events and
     /// its last snapshot by `Debug`.
     ///
     /// # Errors
     ///
-    /// [`ObserverError`]: the name is empty or taken, it did not start, or the run is over. Nothing
+    /// [`ObserverError`]: the name is empty or taken, the observer did not start, or the run is over. Nothing
     /// is left running then.
     ///
     /// # Cancel safety
     ///
-    /// When this is dropped, by a time-out or with the workload that awaits it, the start is cut off. A
-    /// task goes on to stop the observer; the run awaits that before the nodes go down, and its report
+    /// Dropping the future, by a time-out or with the workload that awaits it, cuts off the start. A
+    /// task then stops the observer; the run awaits that before the nodes go down, and its report
     /// names the observer.
     pub async fn observe<O, P>(
         &self,
@@ -148,7 +148,7 @@ impl<A: Application> RunContext<A> {
         self.shared.observers.start(name, provider, observer, config, self.step.of.as_ref()).await
     }
 
-    /// The handle of the observer called `name`, if there is one of this type.
+    /// The handle of the observer called `name`, if there is one and it has this type.
     #[must_use]
     pub fn observer<O: Observer>(&self, name: &str) -> Option<ObservationHandle<O>> {
         self.shared.observers.get(name)
@@ -158,12 +158,12 @@ impl<A: Application> RunContext<A> {
     ///
     /// # Errors
     ///
-    /// [`ObserverError`]: none is called so (it lists those there are), or it is of another type.
+    /// [`ObserverError`]: no observer has this name (the error lists the names), or it has another type.
     pub fn require_observer<O: Observer>(&self, name: &str) -> Result<ObservationHandle<O>, ObserverError> {
         self.shared.observers.require(name)
     }
 
-    /// The control of the observer called `name`, whatever its type.
+    /// The control of the observer called `name`, of any type.
     ///
     /// # Errors
     ///
@@ -172,43 +172,43 @@ impl<A: Application> RunContext<A> {
         self.shared.observers.control(name)
     }
 
-    /// Starts a cycle of the observer called `name` now, or right after the one in flight, waits until that very cycle
-    /// has succeeded, and returns its number. Its handle's latest snapshot is then of that cycle, or of a later one.
+    /// Starts a cycle of the observer called `name` now, or right after the one in flight, waits until this cycle
+    /// has succeeded, and returns its number. The latest snapshot of the handle is then from this cycle or a later one.
     ///
     /// # Errors
     ///
-    /// [`ObserverError::Unknown`], or [`ObserverError::NotPolled`] with what became of the cycle.
+    /// [`ObserverError::Unknown`], or [`ObserverError::NotPolled`] with the reason why the cycle did not succeed.
     ///
     /// # Cancel safety
     ///
-    /// The cycle runs whether this is awaited to its end or not.
+    /// Dropping the future does not cancel the cycle.
     pub async fn poll_now_and_wait(&self, name: &str) -> Result<u64, ObserverError> {
         self.shared.observers.poll_now_and_wait(name).await
     }
 
-    /// The names of all observers, in the order they were started.
+    /// The names of all observers, in the order of their starts.
     #[must_use]
     pub fn observer_names(&self) -> Vec<String> {
         self.shared.observers.names()
     }
 
-    /// What each observer has seen up to now.
+    /// What each observer has seen until now.
     #[must_use]
     pub fn timelines(&self) -> Vec<ObserverTimeline> {
         self.shared.observers.timelines()
     }
 
-    /// Adds a value that the other parts of the run find by its type. It is dropped when the
-    /// observers have stopped, before the nodes go down.
+    /// Adds a value that the other parts of the run find by its type. It is dropped after the
+    /// observers have stopped and before the nodes go down.
     ///
     /// # Errors
     ///
-    /// [`ExtensionError`]: there is one of this type already, or the run is over.
+    /// [`ExtensionError`]: there already is one of this type, or the run is over.
     pub fn add_extension<T: Send + Sync + 'static>(&self, value: T) -> Result<Arc<T>, ExtensionError> {
         self.shared.extensions.insert(value)
     }
 
-    /// The extension of this type.
+    /// The extension of this type, if there is one.
     #[must_use]
     pub fn extension<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         self.shared.extensions.get()
@@ -218,19 +218,19 @@ impl<A: Application> RunContext<A> {
     ///
     /// # Errors
     ///
-    /// [`ExtensionError::Missing`] names the type and lists those there are.
+    /// [`ExtensionError::Missing`] names the type and lists the types there are.
     pub fn require_extension<T: Send + Sync + 'static>(&self) -> Result<Arc<T>, ExtensionError> {
         self.shared.extensions.require()
     }
 
-    /// Is cancelled when workloads are to end. A child of the run's token: cancelling it ends
-    /// nothing else.
+    /// A token that is cancelled when the workloads should end. It is a child of the run's token: cancelling it
+    /// ends nothing else.
     #[must_use]
     pub fn cancellation(&self) -> CancellationToken {
         self.shared.cancel.child_token()
     }
 
-    /// Resolves when workloads are to end.
+    /// Resolves when the workloads should end.
     pub async fn cancelled(&self) {
         self.shared.cancel.cancelled().await;
     }
@@ -241,18 +241,18 @@ impl<A: Application> RunContext<A> {
         self.shared.began.elapsed()
     }
 
-    /// A context for one step of `subject`, and what is noted there.
+    /// A context for one step of `subject`, with its notes.
     pub(crate) fn for_step(&self, subject: &Subject) -> (Self, Arc<StepNotes>) {
         let notes = Arc::new(StepNotes { of: Some(subject.clone()), ..StepNotes::default() });
         (Self { shared: Arc::clone(&self.shared), step: Arc::clone(&notes) }, notes)
     }
 
-    /// Says that the check of this context looks at nothing, so that no report counts it.
-    pub(crate) fn looks_at_nothing(&self) {
-        self.step.looks_at_nothing.store(true, Ordering::Relaxed);
+    /// Notes that the check of this context checks nothing, so that no report counts it.
+    pub(crate) fn checks_nothing(&self) {
+        self.step.checks_nothing.store(true, Ordering::Relaxed);
     }
 
-    /// Says how many snapshots the step of this context has judged.
+    /// Notes how many snapshots the step of this context has judged.
     pub(crate) fn has_judged(&self, snapshots: Option<u64>) {
         *lock(&self.step.judged) = snapshots;
     }

@@ -1,29 +1,29 @@
-//! Acting on nodes.
+//! Actions on nodes.
 
 use std::fmt;
 use std::time::Duration;
 
 use watchkeeper::{DynError, async_trait};
 
-use crate::text::{debug_is_text, listed, name, quoted, said};
+use crate::text::{bounded, debug_is_text, listed, name, quoted};
 
-/// What can be done to a node.
+/// An action on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeAction {
     /// Start a node that is down, with the data it had.
     Start,
-    /// Ask it to end, and wait until it has. One that does not end in time is killed.
+    /// Ask it to end, and wait until it has ended. A node that does not end in time is killed.
     Stop,
     /// Stop, then start.
     Restart,
-    /// End it with no chance to say goodbye.
+    /// End it without a clean shutdown.
     Kill,
     /// Freeze it: it keeps its connections and answers nothing.
     Pause,
-    /// Go on after a pause.
+    /// Continue it after a pause.
     Resume,
-    /// Cut it off from the other nodes: what is sent is lost, nothing is refused.
+    /// Cut it off from the other nodes: messages are lost, connections are not refused.
     Isolate,
     /// Heal the cut.
     Rejoin,
@@ -31,19 +31,18 @@ pub enum NodeAction {
 
 /// Acts on the nodes of a running cluster, by name.
 ///
-/// What a deployer cannot do answers [`NodeControlError::Unsupported`]: that is what the methods
-/// do that are not overridden. An action that is done returns; `start` and `restart` do not wait
-/// until the node is ready, [`wait_ready`](Self::wait_ready) does.
+/// Methods that a deployer does not override return [`NodeControlError::Unsupported`]. An action returns when it is
+/// done; `start` and `restart` do not wait until the node is ready, [`wait_ready`](Self::wait_ready) does.
 ///
-/// # What each action answers
+/// # What each action returns
 ///
-/// The same for every deployer that has the action, so that a test does not depend on which one it runs on. What is
-/// as it should be already is no failure:
+/// All deployers that have the action return the same, so that a test does not depend on its deployer. An action that
+/// has nothing to change is no failure:
 ///
 /// | action | on a node that runs | that is paused | that is down |
 /// |---|---|---|---|
 /// | `start` | `Ok`, nothing happens | [`Failed`]: resume or kill it first | `Ok`, it starts with its data |
-/// | `stop` | `Ok`, it is down | [`Failed`], and it is not stopped later either | `Ok`, nothing happens |
+/// | `stop` | `Ok`, it is down | [`Failed`], and it is not stopped later | `Ok`, nothing happens |
 /// | `restart` | `Ok`, it starts with its data | [`Failed`], as for `stop` | `Ok`, it starts with its data |
 /// | `kill` | `Ok`, it is down | `Ok`, it is down | [`Failed`]: there is nothing to kill |
 /// | `pause` | `Ok`, it is paused | `Ok`, nothing happens | [`Failed`]: start it first |
@@ -52,19 +51,19 @@ pub enum NodeAction {
 /// | `rejoin` | `Ok`, the cut is healed, if there was one | not specified | `Ok` if it was cut off, else [`Failed`] |
 ///
 /// - A node that does not end when `stop` or `restart` asks it to is killed after a time that the deployer sets (5 s for
-///   those of this workspace): `stop` returns when it is down. A data store then comes back as after `kill`.
-/// - A node that is cut off stays so, also over a restart, until it rejoins.
-/// - A name that no node has is [`NodeControlError::UnknownNode`].
-/// - Once the cluster was shut down each action is [`Failed`], and `wait_ready` answers
+///   the deployers of this workspace): `stop` returns when it is down. Its data is then as after `kill`.
+/// - A node that is cut off stays cut off, also after a restart, until it rejoins.
+/// - An unknown name is [`NodeControlError::UnknownNode`].
+/// - After the cluster was shut down each action is [`Failed`], and `wait_ready` returns
 ///   [`NotReady`](NodeControlError::NotReady) at once.
 ///
-/// A deployer whose nodes are made again by something else, as in Kubernetes, has no node that stays down: there
-/// `kill` returns when that process is gone, and `start` waits until there is another one.
+/// Where something else recreates the nodes, as Kubernetes does, no node stays down: `kill` returns when the process
+/// has ended, and `start` waits until there is another one.
 ///
 /// # Cancel safety
 ///
-/// An action whose future is dropped may be done or not, but for one that ends a node and has begun to: that is carried
-/// out all the same, within the time that a stop may take.
+/// An action whose future is dropped may or may not be done. An action that has begun to end a node is completed
+/// nevertheless, within the time that a stop may take.
 ///
 /// [`Failed`]: NodeControlError::Failed
 #[async_trait]
@@ -79,8 +78,8 @@ pub trait NodeControl: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`NodeControlError`]: no such node; it did not serve `within` this time; or the cluster was shut down, which is
-    /// answered at once.
+    /// [`NodeControlError`]: there is no such node; it did not serve `within` this time; or the cluster was shut down,
+    /// which is reported at once.
     async fn wait_ready(&self, node: &str, within: Duration) -> Result<(), NodeControlError>;
 
     /// See [`NodeAction::Start`].
@@ -156,12 +155,12 @@ pub trait NodeControl: Send + Sync + 'static {
         Err(self.unsupported(NodeAction::Rejoin, node))
     }
 
-    /// The answer to an action that this deployer does not have.
+    /// The error for an action that this deployer does not have.
     fn unsupported(&self, action: NodeAction, node: &str) -> NodeControlError {
         NodeControlError::Unsupported { deployer: self.deployer().to_owned(), action, node: node.to_owned() }
     }
 
-    /// The answer to a name that no node has.
+    /// The error for an unknown name.
     fn unknown(&self, node: &str) -> NodeControlError {
         NodeControlError::UnknownNode { node: node.to_owned(), known: self.nodes() }
     }
@@ -176,37 +175,37 @@ pub enum NodeControlError {
     Unsupported {
         /// Which deployer.
         deployer: String,
-        /// What was asked for.
+        /// Which action.
         action: NodeAction,
-        /// Of which node.
+        /// On which node.
         node: String,
     },
-    /// No node is called so.
+    /// No node has this name.
     #[error("no node is called {}; the nodes are: {}", quoted(node), listed(known))]
     UnknownNode {
         /// The name.
         node: String,
-        /// The names there are.
+        /// The names of the nodes.
         known: Vec<String>,
     },
-    /// It was tried, and did not work.
+    /// The action failed.
     #[error("could not {action} {}", name(node))]
     Failed {
-        /// What was tried.
+        /// Which action.
         action: NodeAction,
         /// On which node.
         node: String,
-        /// Why it did not work.
+        /// Why.
         source: DynError,
     },
     /// The node does not serve.
-    #[error("{} was not ready within {within:?}: {}", name(node), said(last))]
+    #[error("{} was not ready within {within:?}: {}", name(node), bounded(last))]
     NotReady {
         /// Which node.
         node: String,
-        /// How long was waited.
+        /// How long the wait lasted.
         within: Duration,
-        /// What it last answered, or why it did not.
+        /// Its last answer, or why there was none.
         last: String,
     },
 }

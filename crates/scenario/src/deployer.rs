@@ -1,4 +1,4 @@
-//! Where nodes come from.
+//! Deployers, and the clusters that they bring up.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,16 +6,16 @@ use std::sync::Arc;
 use watchkeeper::report::one_line;
 use watchkeeper::{DynError, async_trait};
 
-use crate::text::{debug_is_text, name, said};
+use crate::text::{bounded, debug_is_text, name};
 use crate::{Application, NodeClients, NodeControl};
 
 /// Brings clusters of an application up.
 #[async_trait]
 pub trait Deployer<A: Application>: Send + Sync {
-    /// What it is called in messages: "local", "compose".
+    /// Its name in messages, such as "local" or "compose".
     fn name(&self) -> &str;
 
-    /// Starts the nodes and returns when each can be talked to.
+    /// Starts the nodes and returns when each can be reached.
     ///
     /// When it fails, or when its future is dropped, nothing is left running.
     ///
@@ -25,18 +25,18 @@ pub trait Deployer<A: Application>: Send + Sync {
     async fn deploy(&self, deployment: &A::Deployment) -> Result<Box<dyn RunningCluster<A>>, DeployError>;
 }
 
-/// Nodes that run.
+/// A running cluster.
 ///
-/// Dropping it takes them down as well as that can be done without waiting.
+/// Dropping it takes the nodes down, as far as that is possible without waiting.
 #[async_trait]
 pub trait RunningCluster<A: Application>: Send + Sync + 'static {
-    /// The current clients; the cluster keeps them true while nodes restart, join and leave.
+    /// The current clients; the cluster keeps them current while nodes restart, join and leave.
     fn node_clients(&self) -> NodeClients<A::NodeClient>;
 
-    /// Acts on single nodes.
+    /// The actions on single nodes.
     fn node_control(&self) -> Arc<dyn NodeControl>;
 
-    /// What `node` has logged, if that is kept: the newest lines, for a report.
+    /// The newest lines of the log of `node`, for a report. Default: no log is kept.
     async fn log(&self, _node: &str) -> Option<String> {
         None
     }
@@ -45,7 +45,7 @@ pub trait RunningCluster<A: Application>: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`DeployError`]: something is left, and the error says what.
+    /// [`DeployError`]: something is left; the error names it.
     async fn shut_down(&self) -> Result<(), DeployError>;
 }
 
@@ -53,8 +53,8 @@ pub trait RunningCluster<A: Application>: Send + Sync + 'static {
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum DeployError {
-    /// What the deployer needs is not here.
-    #[error("the {} deployer is not available: {}; {}", name(deployer), said(missing), said(fix))]
+    /// Something that the deployer needs is missing.
+    #[error("the {} deployer is not available: {}; {}", name(deployer), bounded(missing), bounded(fix))]
     Unavailable {
         /// Which deployer.
         deployer: String,
@@ -63,26 +63,26 @@ pub enum DeployError {
         /// How to get it.
         fix: String,
     },
-    /// The deployment makes no sense.
-    #[error("the deployment cannot be brought up: {}", said(.0))]
+    /// The deployment is invalid.
+    #[error("the deployment cannot be brought up: {}", bounded(.0))]
     InvalidDeployment(String),
     /// A manifest or Compose file has a mistake.
-    #[error("{}: {}", one_line(&path.to_string_lossy(), 2_000), said(problem))]
+    #[error("{}: {}", one_line(&path.to_string_lossy(), 2_000), bounded(problem))]
     InvalidManifest {
         /// The file.
         path: PathBuf,
-        /// Where the mistake is, and how to mend it.
+        /// Where the mistake is, and how to fix it.
         problem: String,
     },
     /// The deployer, or the cluster it brought up, panicked.
-    #[error("the {} deployer panicked: {}", name(deployer), said(message))]
+    #[error("the {} deployer panicked: {}", name(deployer), bounded(message))]
     Panicked {
         /// Which deployer.
         deployer: String,
-        /// What the panic said.
+        /// The message of the panic.
         message: String,
     },
-    /// The parent of the cluster was cancelled before it was up: nothing is left of it.
+    /// The parent of the cluster was cancelled before the cluster was up. Nothing is left running.
     #[error(
         "the {} deployer was cancelled by its parent: start another cluster, with a parent that is not cancelled",
         name(deployer)
@@ -91,14 +91,14 @@ pub enum DeployError {
         /// Which deployer.
         deployer: String,
     },
-    /// A step did not work.
-    #[error("the {} deployer could not {}", name(deployer), said(step))]
+    /// A step failed.
+    #[error("the {} deployer could not {}", name(deployer), bounded(step))]
     Failed {
         /// Which deployer.
         deployer: String,
-        /// What it was about to do.
+        /// The step that failed, such as "start n1".
         step: String,
-        /// Why it did not work.
+        /// Why.
         source: DynError,
     },
 }

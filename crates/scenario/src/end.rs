@@ -8,10 +8,12 @@ use tracing::Instrument;
 
 use crate::Application;
 use crate::apart::{ABORT_GRACE, Apart, Went};
-use crate::failure::{NodeLog, Problem, ScenarioFailure, Subject};
-use crate::panics::{Guarded, Panics, catch};
+use crate::failure::{NodeLog, Problem, ScenarioFailure};
+use crate::guarded::{Guarded, Panics};
+use crate::panics::catch;
 use crate::report::{Phase, RunReport};
 use crate::run::{Cluster, Run};
+use crate::subject::Subject;
 use crate::sync::lock;
 
 /// How long the logs of all nodes may take.
@@ -22,7 +24,7 @@ impl<A: Application> Run<A> {
         let span = self.enter(Phase::Cleanup);
         async {
             let limit = self.plan.limits.cleanup;
-            // Steps and checks are still at work only if the run was cancelled.
+            // Steps and checks are still running only if the run was cancelled.
             self.abort_steps().await;
             self.abort_checks(|_| true).await;
             self.drop_parts();
@@ -30,7 +32,7 @@ impl<A: Application> Run<A> {
             self.stop_observers(limit).await;
             self.no_drop_panicked();
             self.take_down(limit).await;
-            // The last that the run itself holds of the app's.
+            // The last values of the app that the run itself holds.
             self.context = None;
             self.plan.deployment = None;
             self.no_drop_panicked();
@@ -61,8 +63,8 @@ impl<A: Application> Run<A> {
         context.release();
     }
 
-    /// Takes the nodes down, on a task of its own: it may block its thread. While the cluster is taken out,
-    /// dropping this future drops it.
+    /// Takes the nodes down, in its own task because that may block its thread. Dropping this future drops the
+    /// cluster.
     async fn take_down(&mut self, limit: Duration) {
         let Some(cluster) = self.cluster.take() else { return };
         if !self.failures.is_empty() {
@@ -106,7 +108,7 @@ impl<A: Application> Run<A> {
         self.logs = std::mem::take(&mut lock(&logs));
     }
 
-    /// Says how the run went.
+    /// Returns the report of the run, or its failures.
     pub(crate) fn finish(mut self) -> Result<RunReport, ScenarioFailure> {
         self.no_drop_panicked();
         self.leave();
@@ -131,7 +133,7 @@ impl<A: Application> Run<A> {
     }
 }
 
-/// Reads the logs of the nodes, as many as there is time for. A log that cannot be read is left out.
+/// Reads the logs of the nodes until the time is over. A log that cannot be read is left out.
 async fn logs_of<A: Application>(cluster: Cluster<A>, logs: Arc<Mutex<Vec<NodeLog>>>, panics: Panics) {
     let deadline = Instant::now() + LOGS_WITHIN;
     for node in catch(|| cluster.node_control().nodes()).unwrap_or_default() {
@@ -145,8 +147,8 @@ async fn logs_of<A: Application>(cluster: Cluster<A>, logs: Arc<Mutex<Vec<NodeLo
 }
 
 impl<A: Application> Drop for Run<A> {
-    /// In order. All values of the app are guarded, so that a destructor that panics keeps nothing else from
-    /// its end.
+    /// Drops in order. All values of the app are guarded, so that a panic in one destructor does not keep the others
+    /// from running.
     fn drop(&mut self) {
         if let Some(context) = &self.context {
             context.cancel();

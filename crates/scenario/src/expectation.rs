@@ -6,47 +6,47 @@ use crate::{Application, RunContext};
 
 /// What has to hold, during the workloads or after them.
 ///
-/// An error's `Display` may have many lines: `watchkeeper::wait::Unmet` is such a report. Each step runs as
-/// a task of its own, beside the same step of the other expectations. An expectation whose step failed
-/// is not asked again.
+/// The `Display` of an error may have many lines, as that of `watchkeeper::wait::Unmet` has. Each step runs in its own
+/// task, concurrently with the same step of the other expectations. After a step has failed, no other step of this
+/// expectation is called.
 #[async_trait]
 pub trait Expectation<A: Application>: Send + 'static {
-    /// What it is called in reports; unique among a scenario's expectations.
+    /// Its name in reports; unique among the expectations of a scenario.
     fn name(&self) -> &str;
 
     /// Gets ready. Default: does nothing.
     ///
     /// # Errors
     ///
-    /// Whatever keeps it from judging: the run fails before anything is captured.
+    /// Why it cannot judge: the run fails before anything is captured.
     async fn init(&mut self, _context: &RunContext<A>) -> Result<(), DynError> {
         Ok(())
     }
 
-    /// Begins to look, right before the workloads start: the place to subscribe, to take a mark, to
+    /// Begins to observe, right before the workloads start: the place to subscribe, take a mark or
     /// begin a wait. Default: does nothing.
     ///
     /// # Errors
     ///
-    /// Whatever keeps it from looking: the run fails before a workload starts.
+    /// Why it cannot observe: the run fails before a workload starts.
     async fn start_capture(&mut self, _context: &RunContext<A>) -> Result<(), DynError> {
         Ok(())
     }
 
-    /// Looks whether it can still hold: each second while workloads run and the nodes settle, when the last
-    /// workload has ended, at the end of the cooldown, and, if nothing has failed, once more when workloads were
-    /// drained. Each expectation keeps its own time: a slow check holds up no other. Default: it looks at nothing, and
-    /// the report counts no checks.
+    /// Checks whether the expectation can still hold: each second while workloads run and the nodes settle, when the
+    /// last workload has ended, at the end of the cooldown, and, if nothing has failed, once more after workloads were
+    /// drained. A slow check delays no check of another expectation. Default: checks nothing, and the report counts no
+    /// checks.
     ///
     /// # Errors
     ///
-    /// It is broken already: the workloads are ended, the run fails.
+    /// It cannot hold any more: the workloads are ended, and the run fails.
     async fn check_during_capture(&mut self, context: &RunContext<A>) -> Result<(), DynError> {
-        context.looks_at_nothing();
+        context.checks_nothing();
         Ok(())
     }
 
-    /// Judges, when the workloads have ended.
+    /// Judges, after the workloads have ended.
     ///
     /// # Errors
     ///

@@ -4,14 +4,14 @@ use std::any::{Any, TypeId, type_name};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
-use crate::failure::Subject;
-use crate::panics::{Guarded, Panics};
+use crate::guarded::{Guarded, Panics};
+use crate::subject::Subject;
 use crate::sync::lock;
 use crate::text::{debug_is_text, listed};
 
 type Value = Arc<dyn Any + Send + Sync>;
 
-/// At most one value of a type, in the order they came.
+/// At most one value of each type, in the order of insertion.
 pub(crate) struct Extensions {
     held: Mutex<ExtensionSlots>,
     panics: Panics,
@@ -35,16 +35,16 @@ pub enum ExtensionError {
     Missing {
         /// The type that was asked for.
         wanted: &'static str,
-        /// The types there are.
+        /// The types of the extensions.
         there: Vec<&'static str>,
     },
-    /// There is one of this type already.
-    #[error("there is an extension of type {type_name} already: wrap one of them in a type of its own")]
+    /// There already is one of this type.
+    #[error("there is an extension of type {type_name} already: wrap one of them in its own type")]
     Duplicate {
         /// The type.
         type_name: &'static str,
     },
-    /// The run is over, and takes nothing in any more.
+    /// The run is over, and nothing can be added.
     #[error("the run is over: add the extension of type {type_name} while it lasts, best in a factory")]
     Over {
         /// The type.
@@ -64,7 +64,7 @@ impl Extensions {
         let first = Arc::new(value);
         let shared: Value = first.clone();
         let guarded = self.panics.guard(Subject::Extension(type_name.to_owned()), shared);
-        // A value that is refused is dropped after the lock, and under the guard: last, and so declared first.
+        // A refused value is dropped after the lock and under the guard: dropped last, so declared first.
         let value = first;
         let mut held = lock(&self.held);
         if held.over {
@@ -92,7 +92,7 @@ impl Extensions {
         })
     }
 
-    /// Drops all, the newest first: it may use an older one. Nothing is taken in any more.
+    /// Drops all, the newest first, since it may use an older one. Nothing can be added after that.
     pub(crate) fn release(&self) {
         let values = {
             let mut held = lock(&self.held);

@@ -1,17 +1,17 @@
-//! What is built once the nodes run.
+//! Factories of observers and extensions, called once the nodes run.
 
 use std::fmt;
 
 use watchkeeper::{BoxedSourceProvider, DynError, ObservationConfig, Observer, SourceProvider, async_trait};
 
-use crate::failure::Subject;
-use crate::panics::Guarded;
+use crate::guarded::Guarded;
+use crate::subject::Subject;
 use crate::{Application, RunContext};
 
 /// Builds what needs running nodes: observers, extensions.
 ///
-/// Factories run one after the other, in the order they were added. What one has started through the
-/// context is stopped when it fails half-way.
+/// Factories run one after the other, in the order in which they were added. When a factory fails half-way, what it
+/// has started through the context is stopped.
 ///
 /// # Examples
 ///
@@ -44,14 +44,14 @@ use crate::{Application, RunContext};
 /// ```
 #[async_trait]
 pub trait ObservationExtensionFactory<A: Application>: Send + 'static {
-    /// What it is called in reports.
+    /// Its name in reports.
     fn name(&self) -> &str;
 
-    /// Builds, by [`RunContext::observe`] and [`RunContext::add_extension`]. Called once.
+    /// Builds, with [`RunContext::observe`] and [`RunContext::add_extension`]. Called once.
     ///
     /// # Errors
     ///
-    /// Whatever went wrong: the run fails, and no later factory is asked.
+    /// Any error: the run fails, and no later factory is called.
     async fn build(&mut self, context: &RunContext<A>) -> Result<(), DynError>;
 }
 
@@ -64,7 +64,7 @@ pub trait SourceProviderFactory<A: Application, S>: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Whatever went wrong: the run fails before the observer starts.
+    /// Any error: the run fails before the observer starts.
     async fn provider(&self, context: &RunContext<A>) -> Result<BoxedSourceProvider<S>, DynError>;
 }
 
@@ -82,7 +82,7 @@ where
     }
 }
 
-/// The node clients themselves: follows restarts by itself.
+/// The node clients themselves as sources.
 pub(crate) struct Nodes;
 
 #[async_trait]
@@ -95,7 +95,7 @@ impl<A: Application> SourceProviderFactory<A, A::NodeClient> for Nodes {
     }
 }
 
-/// One observer, over what `sources` gives.
+/// One observer over the provider that `sources` builds.
 pub(crate) struct OneObserver<F, M> {
     pub(crate) name: String,
     pub(crate) sources: Guarded<F>,
@@ -119,7 +119,7 @@ where
     async fn build(&mut self, context: &RunContext<A>) -> Result<(), DynError> {
         let Some(make) = self.make.take() else { return Ok(()) };
         let provider = self.sources.provider(context).await?;
-        // Should `make` panic, the provider is dropped meanwhile.
+        // Guarded: if `make` panics, the provider is dropped while that unwinds.
         let provider = context.panics().guard(Subject::Factory(self.name.clone()), provider);
         let observer = make.into_inner()(context);
         context.observe(&self.name, provider.into_inner(), observer, self.config.clone()).await?;

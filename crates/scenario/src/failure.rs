@@ -1,4 +1,4 @@
-//! What went wrong in a run.
+//! The failures of a run.
 
 use std::error::Error;
 use std::fmt;
@@ -8,72 +8,51 @@ use watchkeeper::DynError;
 use watchkeeper::report::one_line;
 
 use crate::panics::discard;
-use crate::text::{SECTION, limited, listed, name, quoted, said, seconds, with_causes};
-use crate::{Phase, RunReport};
+use crate::report::{Phase, RunReport};
+use crate::subject::Subject;
+use crate::text::{SECTION, bounded, limited, listed, name, quoted, seconds, with_causes};
 
 /// One thing that went wrong.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Failure {
-    /// In which phase.
+    /// In which phase it failed.
     pub phase: Phase,
-    /// When, counted from the beginning of the run.
+    /// When it failed, counted from the beginning of the run.
     pub at: Duration,
     /// What failed.
     pub subject: Subject,
-    /// How.
+    /// How it failed.
     pub problem: Problem,
-    /// The observers that were still being started when this came, and so were cut off: by the part that was over its
-    /// limit, or by any if the run was cancelled.
+    /// The observers whose start was cut off by this failure: those that the part over its limit was starting, or all
+    /// that were being started if the run was cancelled.
     pub starting: Vec<String>,
-    /// How long after its limit a time-out was noticed: something blocked its thread.
+    /// How long after the limit a time-out was noticed. It is long when something blocked the thread.
     pub(crate) late: Duration,
-}
-
-/// What failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Subject {
-    /// The deployer, or the cluster it brought up.
-    Deployer(String),
-    /// A factory; for `with_observer` the observer's name.
-    Factory(String),
-    /// A workload.
-    Workload(String),
-    /// An expectation.
-    Expectation(String),
-    /// An observer.
-    Observer(String),
-    /// An extension, by its type.
-    Extension(String),
-    /// The deployment, a value of the app.
-    Deployment,
-    /// The run as a whole.
-    Run,
 }
 
 /// How it failed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Problem {
-    /// With an error, whose text may have many lines.
+    /// It returned an error, whose text may have many lines.
     Error(DynError),
-    /// With a panic that said this.
+    /// It panicked with this message.
     Panicked(String),
-    /// It had not ended within the phase's limit.
+    /// It did not end within the limit of the phase.
     TimedOut(Duration),
     /// An endless workload ended before it was cancelled.
     EndedEarly,
-    /// It blocks its thread, so it cannot be cancelled; it was left behind.
+    /// It blocks its thread, so it cannot be cancelled; it was left running.
     Blocked,
-    /// The run was cancelled from outside.
+    /// The run was cancelled.
     Cancelled,
 }
 
-/// Why a run failed: everything that went wrong, with what the observers saw and the nodes logged.
+/// Why a run failed: all failures, what the observers saw, and what the nodes logged.
 ///
-/// `Display` is for the person who reads a failed test: failures, report and logs, each at most 64 KiB and the count of
-/// what was cut. `Debug` is the same, so that `unwrap` shows it.
+/// `Display` shows failures, report and logs, each truncated at 64 KiB with a count of what was cut. `Debug` shows the
+/// same, so that `unwrap` prints it.
 pub struct ScenarioFailure(Box<Failed>);
 
 struct Failed {
@@ -82,15 +61,15 @@ struct Failed {
     logs: Vec<NodeLog>,
 }
 
-/// What a node has logged.
+/// The log of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NodeLog {
     /// The node's name.
     pub node: String,
-    /// The newest 64 KiB of what the cluster kept of its log, from the beginning of a line on.
+    /// The newest 64 KiB of the log that the cluster kept, from the beginning of a line.
     pub text: String,
-    /// How many older bytes the cluster had kept.
+    /// How many older bytes were cut.
     pub cut: usize,
 }
 
@@ -99,19 +78,19 @@ impl ScenarioFailure {
         Self(Box::new(Failed { report, failures, logs }))
     }
 
-    /// Everything that went wrong, in order of time; never empty.
+    /// All failures, in order of time; never empty.
     #[must_use]
     pub fn failures(&self) -> &[Failure] {
         &self.0.failures
     }
 
-    /// How far the run came, and what the observers saw.
+    /// What happened until the run ended, and what the observers saw.
     #[must_use]
     pub fn report(&self) -> &RunReport {
         &self.0.report
     }
 
-    /// The logs of the nodes, as far as the cluster keeps them.
+    /// The logs of the nodes, if the cluster keeps them.
     #[must_use]
     pub fn logs(&self) -> &[NodeLog] {
         &self.0.logs
@@ -177,17 +156,17 @@ impl fmt::Display for Failure {
             Problem::Panicked(_) => f.write_str("panicked")?,
             Problem::TimedOut(limit) => write!(f, "was not done within {limit:?}")?,
             Problem::EndedEarly => f.write_str("is endless, and ended by itself")?,
-            Problem::Blocked => f.write_str("blocks its thread, and was left behind")?,
+            Problem::Blocked => f.write_str("blocks its thread, and was left running")?,
             Problem::Cancelled => f.write_str("was cancelled from outside")?,
         }
         write!(f, " ({phase}, +{})", seconds(*at))?;
         match problem {
             Problem::Error(error) => write_indented_after(f, &with_causes(&**error))?,
-            Problem::Panicked(message) => write_indented_after(f, &said(message))?,
+            Problem::Panicked(message) => write_indented_after(f, &bounded(message))?,
             Problem::TimedOut(_) => write_indented_after(f, &self.more_time())?,
             Problem::EndedEarly => write_indented_after(
                 f,
-                "what it was to do beside the others was not done: let it go on until it is cancelled, or let \
+                "the other workloads ran without it: let it run until it is cancelled, or let \
                  `Workload::is_endless` return false",
             )?,
             Problem::Blocked => write_indented_after(f, UNBLOCK)?,
@@ -204,14 +183,14 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What to do about app code that blocks its thread.
+/// How to fix app code that blocks its thread.
 pub(crate) const UNBLOCK: &str = "put what blocks into tokio::task::spawn_blocking";
 
-/// Time-outs that are noticed later than this say so: a busy machine is not meant.
+/// A time-out that is noticed later than this says so. A busy machine causes shorter delays.
 const LATE: Duration = Duration::from_millis(500);
 
 impl Failure {
-    /// What to do about a time-out.
+    /// How to fix a time-out.
     fn more_time(&self) -> String {
         let limit = match (self.phase, &self.subject) {
             (Phase::Workloads | Phase::Cooldown | Phase::Drain, Subject::Expectation(_)) => "check",
@@ -221,48 +200,33 @@ impl Failure {
             (Phase::Workloads | Phase::Cooldown, _) => "workloads",
             (Phase::Drain, _) => "drain",
             (Phase::Evaluate, _) => {
-                return "it was cut off, and what it would have reported is lost: give its wait a shorter window, \
-                        or set a longer Limits::evaluate with ScenarioBuilder::limits"
+                return "it was cut off, and its report is lost: give its wait a shorter window, or set a longer \
+                        Limits::evaluate with ScenarioBuilder::limits"
                     .to_owned();
             }
             (Phase::Cleanup, _) => "cleanup",
         };
-        let text = format!("if it only needs longer, set Limits::{limit} with ScenarioBuilder::limits");
+        let text = format!("if it needs more time, set Limits::{limit} with ScenarioBuilder::limits");
         if self.late <= LATE {
             return text;
         }
         let late = seconds(self.late);
-        format!("{text}\na thread was blocked, so that this was noticed {late} late: {UNBLOCK}")
+        format!("{text}\na thread was blocked, and this was noticed {late} late: {UNBLOCK}")
     }
 }
 
-/// Each line on a line of its own, two spaces in.
+/// Each line on its own line, indented by two spaces.
 fn write_indented_after(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     text.lines().try_for_each(|line| write!(f, "\n  {line}"))
 }
 
-/// The first line here, the others `indent` in; ends the line.
+/// The first line without an indent, the others with `indent`; ends the last line.
 fn write_indented(f: &mut dyn fmt::Write, text: &str, indent: &str) -> fmt::Result {
     for (number, line) in text.lines().enumerate() {
         let indent = if number == 0 { "" } else { indent };
         writeln!(f, "{indent}{line}")?;
     }
     Ok(())
-}
-
-impl fmt::Display for Subject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Deployer(name) => write!(f, "deployer {}", quoted(name)),
-            Self::Factory(name) => write!(f, "factory {}", quoted(name)),
-            Self::Workload(name) => write!(f, "workload {}", quoted(name)),
-            Self::Expectation(name) => write!(f, "expectation {}", quoted(name)),
-            Self::Observer(name) => write!(f, "observer {}", quoted(name)),
-            Self::Extension(type_name) => write!(f, "extension {}", name(type_name)),
-            Self::Deployment => f.write_str("the deployment"),
-            Self::Run => f.write_str("the run"),
-        }
-    }
 }
 
 impl fmt::Display for NodeLog {

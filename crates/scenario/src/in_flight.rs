@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
-use crate::failure::Subject;
+use crate::subject::Subject;
 use crate::sync::lock;
 
-/// The tasks in flight, by name. Clones share it.
+/// The tasks in flight, by name. Clones share the set.
 #[derive(Clone, Default)]
 pub(crate) struct InFlight {
     shared: Arc<InFlightState>,
@@ -21,7 +21,7 @@ struct InFlightState {
 
 #[derive(Default)]
 struct Tasks {
-    /// How many there ever were: the number of the next one.
+    /// How many tasks have begun: the number of the next one.
     begun: u64,
     running: Vec<Task>,
 }
@@ -29,11 +29,11 @@ struct Tasks {
 struct Task {
     number: u64,
     name: String,
-    /// Whose step has begun it.
+    /// The part whose step has begun it.
     of: Option<Subject>,
 }
 
-/// Belongs to a task, which counts as ended when this is dropped: drop it last.
+/// A task in flight. It counts as ended when this is dropped, so a task drops its ticket last.
 pub(crate) struct Ticket {
     number: u64,
     shared: Arc<InFlightState>,
@@ -52,19 +52,19 @@ impl InFlight {
         lock(&self.shared.tasks).running.iter().map(|task| task.name.clone()).collect()
     }
 
-    /// The names of those that a step of `subject` has begun.
+    /// The names of the tasks that a step of `subject` has begun.
     pub(crate) fn names_of(&self, subject: &Subject) -> Vec<String> {
         let tasks = lock(&self.shared.tasks);
-        let its_own = tasks.running.iter().filter(|task| task.of.as_ref() == Some(subject));
-        its_own.map(|task| task.name.clone()).collect()
+        let begun = tasks.running.iter().filter(|task| task.of.as_ref() == Some(subject));
+        begun.map(|task| task.name.clone()).collect()
     }
 
-    /// No longer counts those of this name.
+    /// Stops counting tasks of this name.
     pub(crate) fn forget(&self, name: &str) {
         lock(&self.shared.tasks).running.retain(|task| task.name != name);
     }
 
-    /// Waits until none of those is left whose name fits. Cancel safe.
+    /// Waits until no task is left whose name fits. Cancel-safe.
     pub(crate) async fn none(&self, fits: impl Fn(&str) -> bool) {
         loop {
             let ended = self.shared.ended.notified();

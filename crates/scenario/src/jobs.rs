@@ -12,19 +12,21 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::context::StepNotes;
-use crate::failure::{Problem, Subject};
-use crate::panics::{Guarded, Panics, message};
+use crate::failure::Problem;
+use crate::guarded::{Guarded, Panics};
+use crate::panics::message;
 use crate::part::{Part, Step};
+use crate::subject::Subject;
 use crate::{Application, RunContext};
 
-/// Parts at work. Dropping them aborts their tasks; that needs no tokio context.
+/// Parts whose steps are running. Dropping this aborts their tasks; that needs no tokio context.
 pub(crate) struct Jobs<A: Application> {
     tasks: JoinSet<JobEnd<A>>,
-    /// Those that were abandoned are missing here.
+    /// Without the abandoned ones.
     running: HashMap<Id, Job>,
 }
 
-/// A part, what went wrong in its step, and when that ended.
+/// A part, the problem of its step, and when the step ended.
 type JobEnd<A> = (Part<A>, Option<Guarded<Problem>>, Instant);
 
 struct Job {
@@ -32,14 +34,14 @@ struct Job {
     notes: Arc<StepNotes>,
     panics: Panics,
     task: AbortHandle,
-    /// Where the part stands among its like.
+    /// The place of the part among the parts of its kind.
     place: usize,
     endless: bool,
     began: Instant,
     polls: Arc<AtomicU64>,
 }
 
-/// A part whose work is over.
+/// A part whose step has ended.
 pub(crate) struct Ended<A: Application> {
     pub(crate) subject: Subject,
     pub(crate) place: usize,
@@ -61,7 +63,7 @@ impl<A: Application> Default for Jobs<A> {
 }
 
 impl<A: Application> Jobs<A> {
-    /// Lets a part take a step, in a task that owns it meanwhile.
+    /// Spawns a step of a part, in a task that owns the part until the step ends.
     pub(crate) fn spawn(&mut self, mut part: Part<A>, step: Step, panics: Panics, context: &RunContext<A>) {
         let (subject, place, endless) = (part.subject.clone(), part.place, part.endless);
         let span = tracing::debug_span!("part", %subject, ?step);
@@ -81,9 +83,9 @@ impl<A: Application> Jobs<A> {
         self.running.insert(job.task.id(), job);
     }
 
-    /// The next part whose step is over; `None` when none works.
+    /// The next part whose step has ended; `None` when no step is running.
     ///
-    /// Cancel safe.
+    /// Cancel-safe.
     pub(crate) async fn next(&mut self) -> Option<Ended<A>> {
         loop {
             if self.running.is_empty() {
@@ -91,10 +93,10 @@ impl<A: Application> Jobs<A> {
             }
             let (id, part, problem, panic, at) = match self.tasks.join_next_with_id().await? {
                 Ok((id, (part, problem, at))) => (id, Some(part), problem, None, at),
-                // All that could panic in the task is guarded.
+                // All code in the task that can panic is guarded.
                 Err(error) => (error.id(), None, None, error.try_into_panic().ok(), Instant::now()),
             };
-            // Those that were abandoned end as well.
+            // Abandoned tasks end as well.
             let Some(job) = self.running.remove(&id) else { continue };
             let Job { subject, place, endless, began, notes, panics, .. } = job;
             let panicked = |panic| panics.guard(subject.clone(), Problem::Panicked(message(panic)));
@@ -105,17 +107,17 @@ impl<A: Application> Jobs<A> {
         }
     }
 
-    /// Who works and ends by itself.
+    /// The parts at work that are not endless.
     pub(crate) fn ending(&self) -> Vec<Subject> {
         self.subjects(|job| !job.endless)
     }
 
-    /// Who works.
+    /// The parts at work.
     pub(crate) fn working(&self) -> Vec<Subject> {
         self.subjects(|_| true)
     }
 
-    /// Who works without an end, and has not come past its first await.
+    /// The endless parts at work that have not passed their first await.
     pub(crate) fn idle(&self) -> Vec<Subject> {
         self.subjects(|job| job.endless && job.polls.load(Ordering::Relaxed) < 2)
     }
@@ -130,18 +132,18 @@ impl<A: Application> Jobs<A> {
         jobs.into_iter().map(|job| job.subject.clone()).collect()
     }
 
-    /// Aborts those that stand at one of `places`. They are gone when [`next`](Self::next) has returned them, which
-    /// takes long only if one blocks its thread.
+    /// Aborts the parts at `places`. [`next`](Self::next) returns each when its task has ended, which takes long only
+    /// if it blocks its thread.
     pub(crate) fn abort(&self, places: impl Fn(usize) -> bool) {
         self.running.values().filter(|job| places(job.place)).for_each(|job| job.task.abort());
     }
 
-    /// Whether one works that stands at one of `places`.
+    /// Whether a part at one of `places` is at work.
     pub(crate) fn works(&self, places: impl Fn(usize) -> bool) -> bool {
         self.running.values().any(|job| places(job.place))
     }
 
-    /// Abandons those that stand at one of `places`, and returns them with their places.
+    /// Abandons the parts at `places`, and returns their places and subjects.
     pub(crate) fn leave(&mut self, places: impl Fn(usize) -> bool) -> Vec<(usize, Subject)> {
         let mut left: Vec<_> =
             self.running.extract_if(|_, job| places(job.place)).map(|(_, job)| job).collect();
@@ -150,7 +152,7 @@ impl<A: Application> Jobs<A> {
     }
 }
 
-/// Counts how often it is polled.
+/// Runs `app` and counts its polls.
 async fn counting<F: Future>(polls: Arc<AtomicU64>, app: F) -> F::Output {
     let mut app = pin!(app);
     poll_fn(|context| {

@@ -1,14 +1,14 @@
 //! Observers that ride a test framework's lifecycle: deploy, observe, work, expect, clean up.
 //!
-//! An [`Application`] says what is deployed and how a node is talked to. A [`Deployer`] returns a
+//! An [`Application`] names the types of the deployment and of the node clients. A [`Deployer`] returns a
 //! [`RunningCluster`] with its [`NodeClients`] and its [`NodeControl`]. A [`Scenario`] starts
 //! observers once there are node clients, runs [`Workload`]s, judges [`Expectation`]s, and takes
-//! everything down: observers first, then nodes. What it finds is a [`RunReport`] or a
+//! everything down: observers first, then nodes. It returns a [`RunReport`], or a
 //! [`ScenarioFailure`] that joins all failures with what the observers saw. A [`ManualCluster`] is for
 //! tests that drive nodes by hand.
 //!
-//! Observers live in the [`RunContext`], found by name; other values by their type. Any wait of
-//! `watchkeeper` is an expectation, as is any other future of a `Result` whose error is a [`DynError`]:
+//! The [`RunContext`] finds observers by name and other values by type. Any wait of `watchkeeper` is an expectation,
+//! as is any other future of a `Result` whose error is a [`DynError`]:
 //!
 //! ```
 //! # use std::sync::{Arc, atomic::{AtomicU64, Ordering::SeqCst}};
@@ -81,11 +81,13 @@
 //! # }
 //! ```
 //!
-//! See [`Scenario`] for what happens in which order, and [`Limits`] for how long it may take.
+//! See [`Scenario`] for the order of the phases, and [`Limits`] for their time-outs.
 
+mod any_watched;
 mod apart;
 mod application;
 mod builder;
+mod checks;
 mod clients;
 mod closures;
 mod context;
@@ -96,6 +98,7 @@ mod expectation;
 mod extensions;
 mod factory;
 mod failure;
+mod guarded;
 mod in_flight;
 mod invariant;
 mod jobs;
@@ -105,11 +108,14 @@ mod manual;
 mod observers;
 mod panics;
 mod part;
+mod phases;
+mod plan;
 mod report;
 mod run;
 mod scenario;
 #[cfg(unix)]
 mod signals;
+mod subject;
 mod sync;
 mod text;
 mod timeline;
@@ -128,7 +134,7 @@ pub use deployer::{DeployError, Deployer, RunningCluster};
 pub use expectation::Expectation;
 pub use extensions::ExtensionError;
 pub use factory::{ObservationExtensionFactory, SourceProviderFactory};
-pub use failure::{Failure, NodeLog, Problem, ScenarioFailure, Subject};
+pub use failure::{Failure, NodeLog, Problem, ScenarioFailure};
 pub use limits::Limits;
 pub use manual::{ExternalError, ManualCluster, ShutDownError};
 pub use observers::ObserverError;
@@ -136,6 +142,7 @@ pub use report::{ExpectationEnd, ExpectationReport, Phase, RunReport, WorkloadEn
 pub use scenario::Scenario;
 #[cfg(unix)]
 pub use signals::ctrl_c;
+pub use subject::Subject;
 pub use timeline::{Moment, ObserverTimeline, Seen};
 pub use watchkeeper::runtime::CancellationToken;
 pub use watchkeeper::{DynError, async_trait};

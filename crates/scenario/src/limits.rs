@@ -2,35 +2,35 @@
 
 use std::time::Duration;
 
-/// The longest duration that is taken for meant.
+/// The longest duration that is accepted.
 const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
 
 /// The time-out of each phase, and two lengths.
 ///
-/// Each must be more than zero and at most 24 h: `build` answers others with an error that names
+/// Each must be more than zero and at most 24 h: for others `build` returns an error that names
 /// the field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// For the deployer to bring the nodes up. Default: 2 min.
     pub deploy: Duration,
-    /// For all factories, then again for all `init`s. Default: 1 min.
+    /// For all factories, and again for all `init`s. Default: 1 min.
     pub prepare: Duration,
-    /// For all `start_capture`s, which run side by side. Default: 30 s.
+    /// For all `start_capture`s, which run concurrently. Default: 30 s.
     pub start_capture: Duration,
-    /// For the workloads that end by themselves. Default: 5 min.
+    /// For the workloads that are not endless. Default: 5 min.
     pub workloads: Duration,
-    /// How often `check_during_capture` of each expectation is called while workloads run and the nodes settle; a
-    /// check that takes longer is begun again when it has ended. It is also called when the last workload has ended,
-    /// at the end of the cooldown, and, if nothing has failed, when workloads were drained. Default: 1 s.
+    /// The interval of `check_during_capture` of each expectation while workloads run and the nodes settle. If a check
+    /// takes longer, the next one begins when it has ended. It is also called when the last workload has ended, at the
+    /// end of the cooldown, and, if nothing has failed, after workloads were drained. Default: 1 s.
     pub check_interval: Duration,
-    /// For each call of `check_during_capture`, which runs beside the workloads and the other checks. Default: 10 s.
+    /// For each call of `check_during_capture`, which runs concurrently with workloads and other checks. Default: 10 s.
     pub check: Duration,
-    /// For workloads to end when they are cancelled; they are aborted then. Default: 10 s.
+    /// For workloads to end after they were cancelled; after that they are aborted. Default: 10 s.
     pub drain: Duration,
-    /// For all `evaluate`s, which run side by side. Default: 2 min. Must be longer than the window of
-    /// any wait in them: one that is cut off has no report of its own.
+    /// For all `evaluate`s, which run concurrently. Default: 2 min. Must be longer than the window of
+    /// any wait in them: a wait that is cut off has no report.
     pub evaluate: Duration,
-    /// For the observers to stop, then again for the nodes to go down. Default: 1 min.
+    /// For the observers to stop, and again for the nodes to go down. Default: 1 min.
     pub cleanup: Duration,
 }
 
@@ -51,7 +51,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The first field that makes no sense.
+    /// The first invalid field, with its value.
     pub(crate) fn wrong(&self) -> Option<(&'static str, Duration)> {
         let Self {
             deploy,

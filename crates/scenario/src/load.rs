@@ -1,4 +1,4 @@
-//! The workloads of a run, and the checks beside them.
+//! The workloads of a run, and the checks that run with them.
 
 use std::future::pending;
 
@@ -6,46 +6,22 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::Instrument;
 
 use crate::apart::ABORT_GRACE;
-use crate::failure::{Problem, Subject};
-use crate::jobs::{Ended, Jobs};
-use crate::panics::Guarded;
+use crate::checks::Check;
+use crate::failure::Problem;
+use crate::guarded::Guarded;
+use crate::jobs::Ended;
 use crate::part::{Part, Step};
 use crate::report::{WorkloadEnd, WorkloadReport};
 use crate::run::Run;
+use crate::subject::Subject;
 use crate::{Application, Phase, RunContext};
 
-/// The checks of expectations. They run beside the workloads and beside each other: a slow one holds up neither a
-/// failure, nor a limit, nor another check.
-pub(crate) struct Checks<A: Application> {
-    pub(crate) jobs: Jobs<A>,
-    /// Those in flight.
-    begun: Vec<Check>,
-    /// How many there ever were: the number of the next one.
-    count: u64,
-    /// By the place of an expectation, when its next check is due; those that are missing wait for the first.
-    due: Vec<(usize, Instant)>,
-    first: Option<Instant>,
-}
-
-/// A check in flight.
-#[derive(Clone, Copy)]
-struct Check {
-    number: u64,
-    /// Of its expectation.
-    place: usize,
-    /// The phase it began in.
-    phase: Phase,
-    deadline: Instant,
-    /// Its time-out was recorded.
-    is_late: bool,
-}
-
-/// What has come of waiting for the next thing to happen.
+/// How a wait for the next event of a run ended.
 enum Turn {
     Well,
     /// Something has failed.
     Failed,
-    /// What was waited for at most has come.
+    /// The time to wait is over.
     Due,
 }
 
@@ -55,29 +31,9 @@ impl Turn {
     }
 }
 
-impl<A: Application> Default for Checks<A> {
-    fn default() -> Self {
-        Self { jobs: Jobs::default(), begun: Vec::new(), count: 0, due: Vec::new(), first: None }
-    }
-}
-
-impl<A: Application> Checks<A> {
-    /// When the expectation at `place` is to be checked again. `None` before the workloads.
-    fn due(&self, place: usize) -> Option<Instant> {
-        self.due.iter().find(|(of, _)| *of == place).map(|(_, due)| *due).or(self.first)
-    }
-
-    /// When the next check is over its limit, or is to begin: that of one of the `waiting`.
-    fn next(&self, waiting: &[Part<A>]) -> Option<Instant> {
-        let deadlines = self.begun.iter().filter(|check| !check.is_late).map(|check| check.deadline);
-        let due = waiting.iter().filter(|part| part.checks).filter_map(|part| self.due(part.place));
-        deadlines.chain(due).min()
-    }
-}
-
 impl<A: Application> Run<A> {
-    /// Runs the workloads until those that end have ended, and for `run_for` if that is given. Whether
-    /// all is well.
+    /// Runs the workloads until those that are not endless have ended, and at least for `run_for`. Returns whether
+    /// nothing has failed.
     pub(crate) async fn workloads(&mut self, context: &RunContext<A>) -> bool {
         let span = self.enter(Phase::Workloads);
         let began = Instant::now();
@@ -126,13 +82,13 @@ impl<A: Application> Run<A> {
         .await;
     }
 
-    /// Checks what the workloads have done while they were drained.
+    /// Checks the expectations after the drain.
     pub(crate) async fn check_the_end(&mut self, context: &RunContext<A>) {
         let span = self.enter(Phase::Drain);
         self.last_check(context).instrument(span).await;
     }
 
-    /// Waits for the next thing to happen: a workload ends, a check ends or is due, or `due` has come.
+    /// Waits until a workload ends, a check ends or is due, or `due` is reached.
     async fn turn(&mut self, context: &RunContext<A>, due: Option<Instant>) -> Turn {
         let next = self.checks.next(&self.plan.expectations);
         tokio::select! {
@@ -154,7 +110,8 @@ impl<A: Application> Run<A> {
         }
     }
 
-    /// Checks each expectation once more: what was begun before has not seen the end. Whether all is well.
+    /// Checks each expectation once more, since checks in flight have not seen the end. Returns whether nothing has
+    /// failed.
     async fn last_check(&mut self, context: &RunContext<A>) -> bool {
         let in_flight = self.checks.begun.iter().map(|check| check.place);
         let waiting = self.plan.expectations.iter().filter(|part| part.checks).map(|part| part.place);
@@ -174,7 +131,7 @@ impl<A: Application> Run<A> {
         }
     }
 
-    /// Begins the checks of those expectations at `places` that are not being checked, and returns them.
+    /// Begins a check of each expectation at `places` that has none in flight, and returns the new checks.
     fn begin_checks(&mut self, context: &RunContext<A>, places: &[usize]) -> Vec<Check> {
         let now = Instant::now();
         let expectations = std::mem::take(&mut self.plan.expectations).into_iter();
@@ -195,7 +152,7 @@ impl<A: Application> Run<A> {
         begun
     }
 
-    /// Whether it can still hold.
+    /// Records a check that has ended. Returns whether nothing has failed.
     fn check_ended(&mut self, ended: Ended<A>) -> bool {
         let Ended { subject, place, at, part, problem, aborted, notes, .. } = ended;
         let Some(known) = self.checks.begun.iter().position(|check| check.place == place) else {
@@ -207,13 +164,13 @@ impl<A: Application> Run<A> {
         }
         if let Some(expectation) = self.expectations.get_mut(place) {
             expectation.judged = notes.judged().or(expectation.judged);
-            if !notes.looks_at_nothing() {
+            if !notes.checks_nothing() {
                 expectation.checks = Some(expectation.checks.unwrap_or_default() + 1);
             }
         }
         match problem {
             Some(problem) => self.fail_at(phase, at, subject, problem.into_inner()),
-            // It came while it was being given up.
+            // It ended while it was being aborted.
             None if is_late => {}
             None if at > deadline => self.timed_out(phase, subject, self.plan.limits.check, deadline),
             None => {
@@ -226,7 +183,7 @@ impl<A: Application> Run<A> {
         false
     }
 
-    /// Gives up the checks that are over their limit. Whether there were any.
+    /// Aborts the checks that are over their limit. Returns whether there were any.
     async fn checks_are_late(&mut self, now: Instant) -> bool {
         let mut late = Vec::new();
         for check in self.checks.begun.iter_mut().filter(|check| !check.is_late && check.deadline <= now) {
@@ -249,7 +206,7 @@ impl<A: Application> Run<A> {
         true
     }
 
-    /// Waits for the checks in flight, each at most until its deadline.
+    /// Waits for the checks in flight, each until its deadline at most.
     pub(crate) async fn finish_checks(&mut self) {
         while !self.checks.jobs.is_empty() {
             let next = self.checks.next(&[]);
@@ -281,7 +238,7 @@ impl<A: Application> Run<A> {
         self.checks.begun.retain(|check| !places(check.place));
     }
 
-    /// Ends the workloads: they are cancelled, then aborted. Whether any was at work.
+    /// Ends the workloads: cancels, then aborts them. Returns whether any was at work.
     pub(crate) async fn drain(&mut self) -> bool {
         self.idle.extend(self.load.idle());
         if let Some(context) = &self.context {
@@ -310,14 +267,14 @@ impl<A: Application> Run<A> {
         true
     }
 
-    /// Whether it is well.
+    /// Records a workload that has ended. Returns whether nothing has failed.
     fn workload_ended(&mut self, ended: Ended<A>, cancelled: bool) -> bool {
         let Ended { subject, at, took, part, problem, aborted, endless, .. } = ended;
         drop(part);
         let limit = self.plan.limits.workloads;
         let problem = match problem.map(Guarded::into_inner) {
             None if endless && !cancelled => Some(Problem::EndedEarly),
-            // It blocked the thread that its limit is noticed on.
+            // It blocked the thread on which its limit is noticed.
             None if took > limit && !endless && !cancelled => Some(Problem::TimedOut(limit)),
             problem => problem,
         };
@@ -341,7 +298,7 @@ impl<A: Application> Run<A> {
     }
 }
 
-/// Waits for ever if no time is given.
+/// Waits until `due`, or for ever if there is none.
 async fn until(due: Option<Instant>) {
     match due {
         Some(due) => sleep_until(due).await,

@@ -6,16 +6,19 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 use watchkeeper::runtime::{CancellationToken, StopOutcome};
+use watchkeeper::report::error_chain;
 use watchkeeper::{
     DynError, ObservationConfig, ObservationControl, ObservationHandle, ObservedSource, Observer,
     SourceProvider, async_trait,
 };
 
 use crate::clients::ExternalClients;
-use crate::failure::{Subject, UNBLOCK};
+use crate::failure::UNBLOCK;
+use crate::guarded::{Guarded, Panics};
 use crate::observers::Observers;
-use crate::panics::{Guarded, Panics, catch};
-use crate::text::{debug_is_text, listed, quoted, said, with_causes};
+use crate::panics::catch;
+use crate::subject::Subject;
+use crate::text::{bounded, debug_is_text, listed, quoted};
 use crate::{
     Application, DeployError, Deployer, Limits, NodeClients, NodeControl, NodeControlError, ObserverError,
     ObserverTimeline, RunningCluster,
@@ -23,9 +26,9 @@ use crate::{
 
 /// A cluster that a test drives by hand: no phases, no plan.
 ///
-/// Observers come and go at any time. [`shut_down`](Self::shut_down) stops the observers, awaited, also those
-/// whose start was given up, and then takes the nodes down. Dropping it does so without waiting and needs no
-/// tokio context.
+/// Observers are attached and detached at any time. [`shut_down`](Self::shut_down) stops and awaits the observers,
+/// also those whose start was cut off, and then takes the nodes down. Dropping the cluster does the same without
+/// waiting and needs no tokio context.
 ///
 /// # Examples
 ///
@@ -54,7 +57,7 @@ pub struct ManualCluster<A: Application> {
     observers: Observers,
     control: Guarded<Arc<dyn NodeControl>>,
     sources: ClusterSources<A::NodeClient>,
-    /// Taken out when it is shut down.
+    /// `None` after `shut_down`.
     cluster: Option<Guarded<Box<dyn RunningCluster<A>>>>,
     panics: Panics,
 }
@@ -69,12 +72,12 @@ struct ClusterSources<C> {
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExternalError {
-    /// A node or another endpoint is called so.
+    /// A node or another endpoint has this name.
     #[error("there is a source called {} already; the sources are: {}", quoted(name), listed(known))]
     DuplicateName {
         /// The name.
         name: String,
-        /// The names there are.
+        /// The names of all sources.
         known: Vec<String>,
     },
     /// The name is empty.
@@ -82,24 +85,24 @@ pub enum ExternalError {
     EmptyName,
 }
 
-/// What was left when a manual cluster was shut down.
+/// Why a manual cluster was not shut down cleanly.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ShutDownError {
-    /// The nodes did not all go down.
+    /// Not all nodes went down.
     #[error("the cluster did not go down: end what is left by hand")]
     Cluster {
         /// Why.
         source: DeployError,
     },
-    /// The cluster panicked, while it was shut down or when it was dropped then.
-    #[error("the cluster panicked while it went down: end what is left by hand; {}", said(message))]
+    /// The cluster panicked while it was shut down or dropped.
+    #[error("the cluster panicked while it went down: end what is left by hand; {}", bounded(message))]
     Panicked {
-        /// What the panic said.
+        /// The message of the panic.
         message: String,
     },
     /// The nodes are down, but code of these observers blocks its thread.
-    #[error("observers block their threads and were left behind: {}; {UNBLOCK}", listed(observers))]
+    #[error("observers block their threads and were left running: {}; {UNBLOCK}", listed(observers))]
     Observers {
         /// Their names.
         observers: Vec<String>,
@@ -114,8 +117,8 @@ impl<A: Application> ManualCluster<A> {
     ///
     /// # Errors
     ///
-    /// [`DeployError`]; a deployer that panics, also in a destructor, is [`DeployError::Panicked`], and what it brought up
-    /// is taken down.
+    /// [`DeployError`]. If the deployer panics, also in a destructor, it is [`DeployError::Panicked`], and the nodes are
+    /// taken down.
     ///
     /// # Cancel safety
     ///
@@ -127,11 +130,10 @@ impl<A: Application> ManualCluster<A> {
         Self::deploy_until(deployer, deployment, None).await
     }
 
-    /// Brings a cluster up whose observers are stopped by `parent`: cancelling it ends the deployment, or asks all
-    /// observers for their stop, and none is attached after that.
+    /// Brings a cluster up whose observers stop when `parent` is cancelled.
     ///
-    /// The nodes go down as usual, by [`shut_down`](Self::shut_down) or when it is dropped: a test whose waits end
-    /// because their observer was stopped does that in any case.
+    /// Cancelling `parent` during the deployment ends it. After that it stops all observers, and no other can be
+    /// attached. The nodes go down as usual, by [`shut_down`](Self::shut_down) or when the cluster is dropped.
     ///
     /// # Errors
     ///
@@ -201,17 +203,17 @@ impl<A: Application> ManualCluster<A> {
         })
     }
 
-    /// The nodes as they can be reached now, without the external endpoints.
+    /// The current clients of the nodes, without the external endpoints.
     #[must_use]
     pub fn node_clients(&self) -> &NodeClients<A::NodeClient> {
         &self.sources.nodes
     }
 
-    /// The client of the node or external endpoint called `name`, as it can be reached now.
+    /// The current client of the node or external endpoint called `name`.
     ///
     /// # Errors
     ///
-    /// [`NodeControlError::UnknownNode`], with the names of those that can be reached.
+    /// [`NodeControlError::UnknownNode`], with the names of all sources.
     pub fn node_client(&self, name: &str) -> Result<A::NodeClient, NodeControlError> {
         let client = self.sources.nodes.get(name).or_else(|| self.sources.external.get(name));
         client.ok_or_else(|| NodeControlError::UnknownNode {
@@ -220,8 +222,10 @@ impl<A: Application> ManualCluster<A> {
         })
     }
 
-    /// Adds an endpoint that the deployer does not run. From their next cycle on, it is a source of all
-    /// observers that were attached by [`attach`](Self::attach); not while a node has its name, which may join later.
+    /// Adds an endpoint that the deployer does not run.
+    ///
+    /// From their next cycle on, it is a source of all observers that were attached by [`attach`](Self::attach), except
+    /// while a node that joined later has the same name.
     ///
     /// # Errors
     ///
@@ -234,22 +238,22 @@ impl<A: Application> ManualCluster<A> {
         added.map_err(|known| ExternalError::DuplicateName { name: name.to_owned(), known })
     }
 
-    /// Takes an external endpoint out and returns its client.
+    /// Removes an external endpoint and returns its client.
     #[allow(clippy::must_use_candidate, reason = "removing is the point; the client is a courtesy")]
     pub fn remove_external(&self, name: &str) -> Option<A::NodeClient> {
         self.sources.external.remove(name)
     }
 
-    /// Starts an observer over all nodes and external endpoints; it follows restarts by itself.
+    /// Starts an observer over all nodes and external endpoints; it follows restarts.
     ///
     /// # Errors
     ///
-    /// [`ObserverError`]: the name is empty or taken, or it did not start.
+    /// [`ObserverError`]: the name is empty or taken, or the observer did not start.
     ///
     /// # Cancel safety
     ///
-    /// When this is dropped, as by a time-out, the start is cut off, and the name is free. A task goes on to
-    /// stop the observer; [`shut_down`](Self::shut_down) awaits that before the nodes go down.
+    /// Dropping the future, for example by a time-out, cuts off the start and frees the name. A task then stops the
+    /// observer; [`shut_down`](Self::shut_down) awaits that before the nodes go down.
     pub async fn attach<O>(
         &self,
         name: &str,
@@ -262,7 +266,7 @@ impl<A: Application> ManualCluster<A> {
         self.attach_over(name, self.sources.clone(), observer, config).await
     }
 
-    /// Starts an observer over sources of its own.
+    /// Starts an observer over its own sources.
     ///
     /// # Errors
     ///
@@ -281,8 +285,8 @@ impl<A: Application> ManualCluster<A> {
         self.observers.start(name, sources, observer, config, None).await
     }
 
-    /// Stops the observer called `name` and returns how its stop ended. The name is free then; handles
-    /// live on and show the last state.
+    /// Stops the observer called `name` and returns how its stop ended. After that the name is free; handles
+    /// still show the last state.
     ///
     /// # Errors
     ///
@@ -290,8 +294,8 @@ impl<A: Application> ManualCluster<A> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped while it waits, the observer goes on stopping and keeps its name:
-    /// [`shut_down`](Self::shut_down) waits for it, and so does calling this again.
+    /// If the future is dropped while it waits, the observer continues to stop and keeps its name.
+    /// [`shut_down`](Self::shut_down), or a second call of this, awaits the stop.
     pub async fn detach(&self, name: &str) -> Result<StopOutcome, ObserverError> {
         self.observers.detach(name).await
     }
@@ -300,12 +304,12 @@ impl<A: Application> ManualCluster<A> {
     ///
     /// # Errors
     ///
-    /// [`ObserverError`]: none is called so, or it is of another type.
+    /// [`ObserverError`]: no observer has this name, or it has another type.
     pub fn observer<O: Observer>(&self, name: &str) -> Result<ObservationHandle<O>, ObserverError> {
         self.observers.require(name)
     }
 
-    /// The control of the observer called `name`, whatever its type.
+    /// The control of the observer called `name`, of any type.
     ///
     /// # Errors
     ///
@@ -314,27 +318,27 @@ impl<A: Application> ManualCluster<A> {
         self.observers.control(name)
     }
 
-    /// Starts a cycle of the observer called `name` now, or right after the one in flight, waits until that very cycle
-    /// has succeeded, and returns its number. Its handle's latest snapshot is then of that cycle, or of a later one.
+    /// Starts a cycle of the observer called `name` now, or right after the one in flight, waits until this cycle
+    /// has succeeded, and returns its number. The latest snapshot of the handle is then from this cycle or a later one.
     ///
     /// # Errors
     ///
-    /// [`ObserverError::Unknown`], or [`ObserverError::NotPolled`] with what became of the cycle.
+    /// [`ObserverError::Unknown`], or [`ObserverError::NotPolled`] with the reason why the cycle did not succeed.
     ///
     /// # Cancel safety
     ///
-    /// The cycle runs whether this is awaited to its end or not.
+    /// Dropping the future does not cancel the cycle.
     pub async fn poll_now_and_wait(&self, name: &str) -> Result<u64, ObserverError> {
         self.observers.poll_now_and_wait(name).await
     }
 
-    /// What each observer has seen up to now, for a report.
+    /// What each observer has seen until now, for a report.
     #[must_use]
     pub fn timelines(&self) -> Vec<ObserverTimeline> {
         self.observers.timelines()
     }
 
-    /// Acts on nodes: what is done most often stands here as well.
+    /// All actions on nodes. The most frequent are also methods of the cluster.
     #[must_use]
     pub fn control(&self) -> &dyn NodeControl {
         &**self.control
@@ -358,7 +362,7 @@ impl<A: Application> ManualCluster<A> {
         self.control.start(node).await
     }
 
-    /// Asks a node to end, and waits until it has.
+    /// Asks a node to end, and waits until it has ended.
     ///
     /// # Errors
     ///
@@ -376,7 +380,7 @@ impl<A: Application> ManualCluster<A> {
         self.control.restart(node).await
     }
 
-    /// Ends a node with no chance to say goodbye.
+    /// Ends a node without a clean shutdown.
     ///
     /// # Errors
     ///
@@ -394,7 +398,7 @@ impl<A: Application> ManualCluster<A> {
         self.control.pause(node).await
     }
 
-    /// Lets a frozen node go on.
+    /// Continues a frozen node.
     ///
     /// # Errors
     ///
@@ -403,12 +407,11 @@ impl<A: Application> ManualCluster<A> {
         self.control.resume(node).await
     }
 
-    /// Stops the observers, waits for them, and takes the nodes down. A start that was given up is waited
-    /// for as well.
+    /// Stops and awaits the observers, also those whose start was cut off, and takes the nodes down.
     ///
     /// # Errors
     ///
-    /// [`ShutDownError`] says what is left.
+    /// [`ShutDownError`] names what is left.
     ///
     /// # Cancel safety
     ///
@@ -417,13 +420,13 @@ impl<A: Application> ManualCluster<A> {
         let left = self.observers.stop_all(None).await;
         let observers: Vec<_> = left.into_iter().map(|(name, _)| name).collect();
         if !observers.is_empty() {
-            tracing::warn!("observers block their threads and are left behind: {}", listed(&observers));
+            tracing::warn!("observers block their threads and are left running: {}", listed(&observers));
         }
-        // What other destructors have panicked with is logged, and no fault of the cluster's.
+        // Panics of other destructors are logged; the cluster did not cause them.
         self.panics.take();
         if let Some(cluster) = self.cluster.take() {
             let panicked = |message| ShutDownError::Panicked { message };
-            // Dropped half-way, this drops the future and then the cluster.
+            // Dropping this half-way drops the future and then the cluster.
             let ending = self.panics.caught(cluster.subject().clone(), async { cluster.shut_down().await });
             ending.await.map_err(panicked)?.map_err(|source| ShutDownError::Cluster { source })?;
             drop(cluster);
@@ -435,21 +438,17 @@ impl<A: Application> ManualCluster<A> {
     }
 }
 
-/// Takes a cluster down that is of no use. What is left is logged.
+/// Takes down a cluster whose deployment failed. What is left is logged.
 async fn take_down<A: Application>(panics: &Panics, cluster: Guarded<Box<dyn RunningCluster<A>>>) {
     let limit = Limits::default().cleanup;
     let down = panics.caught(cluster.subject().clone(), async { cluster.shut_down().await });
     let left = match timeout(limit, down).await {
         Ok(Ok(Ok(()))) => return,
-        Ok(Ok(Err(error))) => with_causes(&error),
-        Ok(Err(panic)) => panic,
-        Err(_) => format!("its shut_down gave no answer for {limit:?}"),
+        Ok(Ok(Err(error))) => error_chain(&error),
+        Ok(Err(panic)) => bounded(&panic),
+        Err(_) => format!("its shut_down did not end within {limit:?}"),
     };
-    tracing::error!(
-        "{} did not take its nodes down: end what is left by hand; {}",
-        cluster.subject(),
-        said(&left)
-    );
+    tracing::error!("{} did not take its nodes down: end what is left by hand; {}", cluster.subject(), left);
 }
 
 impl<A: Application> Drop for ManualCluster<A> {

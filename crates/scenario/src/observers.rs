@@ -17,27 +17,29 @@ use watchkeeper::{
 };
 
 use crate::ObserverTimeline;
-use crate::failure::Subject;
+use crate::any_watched::AnyWatched;
+use crate::guarded::{Guarded, Panics};
 use crate::in_flight::{InFlight, Ticket};
-use crate::invariant::AnyWatched;
-use crate::panics::{Guarded, Panics, catch, discard};
+use crate::panics::{catch, discard};
+use crate::subject::Subject;
 use crate::sync::lock;
-use crate::text::{debug_is_text, listed, quoted, said};
+use crate::text::{bounded, debug_is_text, listed, quoted};
 
-/// How many names of starts that were cut off are kept.
+/// How many names of cut-off starts are kept.
 const MANY: usize = 100;
 
 /// Owns the runtimes, by name.
 ///
-/// A group of the core takes members in and keeps them; here they also leave, and their handles are
-/// found again with their type. A start has a guard in a task of its own: the caller may be gone before the
-/// start has ended, and the nodes must not go down before that.
+/// Unlike in a group of the core, observers can be removed, and their handles are found by name and type.
+///
+/// Each start has a guard in its own task: the caller may be dropped before the start has ended, and the nodes must not
+/// go down before that.
 pub(crate) struct Observers {
     held: Arc<Mutex<ObserverSet>>,
     starts: InFlight,
-    /// Cancelled when nothing is taken in any more.
+    /// Cancelled when no observer is accepted any more.
     over: CancellationToken,
-    /// Waits for the parent, if there is one.
+    /// The task that waits for the parent, if there is one.
     child: Option<AbortOnDropHandle<()>>,
     panics: Panics,
     began: Instant,
@@ -46,19 +48,19 @@ pub(crate) struct Observers {
 #[derive(Default)]
 struct ObserverSet {
     entries: Vec<Guarded<NamedObserver>>,
-    /// Numbers the entries.
-    taken_in: u64,
-    /// The names of the starts that were cut off.
+    /// How many observers were added: the number of the last one.
+    added: u64,
+    /// The names of the observers whose start was cut off.
     cut_off: Vec<String>,
-    /// Those that are held no more, and whose code blocked its thread when they were stopped.
+    /// Observers that were removed, and whose code blocked its thread when they were stopped.
     blocked: Vec<(String, ObservationControl)>,
     over: bool,
-    /// Cancelled, nothing is taken in any more.
+    /// When it is cancelled, no observer is accepted any more.
     parent: Option<CancellationToken>,
 }
 
 struct NamedObserver {
-    /// Distinguishes it from a later one of its name.
+    /// Distinguishes it from a later one with the same name.
     number: u64,
     name: String,
     type_name: &'static str,
@@ -67,11 +69,11 @@ struct NamedObserver {
     watched: AnyWatched,
     control: ObservationControl,
     timeline: Arc<dyn Fn() -> ObserverTimeline + Send + Sync>,
-    /// The `ObservationRuntime<O>`: dropping it asks for the stop.
+    /// The `ObservationRuntime<O>`: dropping it requests the stop.
     runtime: Option<Box<dyn Any + Send>>,
 }
 
-/// Guards a start, in a task of its own: the caller may be gone before the start has ended.
+/// Guards a start, in its own task: the caller may be dropped before the start has ended.
 struct StartGuard {
     name: String,
     control: ObservationControl,
@@ -85,15 +87,15 @@ struct StartGuard {
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ObserverError {
-    /// No observer is called so.
+    /// No observer has this name.
     #[error("no observer is called {}; the observers are: {}", quoted(name), listed(known))]
     Unknown {
         /// The name that was asked for.
         name: String,
-        /// The observers there are, each with its type.
+        /// The names of the observers, each with its type.
         known: Vec<String>,
     },
-    /// The observer of this name is of another type.
+    /// The observer of this name has another type.
     #[error("the observer {} is a {is}, not a {wanted}: ask for its own type", quoted(name))]
     OtherType {
         /// The name.
@@ -103,7 +105,7 @@ pub enum ObserverError {
         /// The type it has.
         is: &'static str,
     },
-    /// The snapshots of the observer of this name are of another type.
+    /// The snapshots of the observer of this name have another type.
     #[error(
         "the snapshots of the observer {} are of the type {is}, not {wanted}: let the predicate take that type",
         quoted(name)
@@ -117,7 +119,7 @@ pub enum ObserverError {
         is: &'static str,
     },
     /// The name is taken.
-    #[error("there is an observer called {} already: give each a name of its own", quoted(name))]
+    #[error("there is an observer called {} already: give each its own name", quoted(name))]
     DuplicateName {
         /// The name.
         name: String,
@@ -134,22 +136,22 @@ pub enum ObserverError {
         source: ObservationRuntimeError,
     },
     /// It panicked when it was about to start.
-    #[error("the observer {} panicked when it was about to start: {}", quoted(name), said(message))]
+    #[error("the observer {} panicked when it was about to start: {}", quoted(name), bounded(message))]
     Panicked {
         /// The name.
         name: String,
-        /// What the panic said.
+        /// The message of the panic.
         message: String,
     },
-    /// The cycle that was asked for has not succeeded.
-    #[error("the cycle asked of the observer {} has not succeeded", quoted(name))]
+    /// The requested cycle has not succeeded.
+    #[error("the requested cycle of the observer {} has not succeeded", quoted(name))]
     NotPolled {
         /// The name.
         name: String,
         /// Why.
         source: PollNowError,
     },
-    /// The run is over, and takes no observer in any more.
+    /// The run is over, and no observer can be started.
     #[error(
         "the run or cluster is over, or its parent was cancelled: start the observer {} before that, and await its start",
         quoted(name)
@@ -174,7 +176,7 @@ impl Observers {
         }
     }
 
-    /// Has all of them stopped when `parent` is cancelled, also those that are being started.
+    /// Stops all observers when `parent` is cancelled, also those that are being started.
     pub(crate) fn stopped_by(&mut self, parent: CancellationToken) {
         let (held, over) = (Arc::clone(&self.held), self.over.clone());
         lock(&held).parent = Some(parent.clone());
@@ -191,7 +193,7 @@ impl Observers {
         self.child = Some(AbortOnDropHandle::new(tokio::spawn(stopping.in_current_span())));
     }
 
-    /// Starts one in a step of `of`. Cancel safe: a start that nobody waits for any more is cut off by its guard.
+    /// Starts an observer in a step of `of`. Cancel-safe: when the future is dropped, the guard cuts the start off.
     pub(crate) async fn start<O, P>(
         &self,
         name: &str,
@@ -210,7 +212,7 @@ impl Observers {
         let ticket = {
             let held = lock(&self.held);
             held.accepts(name)?;
-            // The core asks for the stop in whatever thread cancels it; the task below waits for the ends.
+            // The core requests the stop in the thread that cancels the parent; `child` waits until they have stopped.
             if config.parent.is_none() {
                 config.parent.clone_from(&held.parent);
             }
@@ -224,8 +226,8 @@ impl Observers {
             Ok(begun) => begun.map_err(not_started)?,
             Err(message) => return Err(ObserverError::Panicked { name: name.to_owned(), message }),
         };
-        // Dropped, it says that this future is gone; `true`, that the observer was taken in.
-        let (taken_in, answer) = oneshot::channel();
+        // `true`: the observer was added. Dropped: this future was dropped.
+        let (added, answer) = oneshot::channel();
         let guard = StartGuard {
             name: name.to_owned(),
             control: control.clone(),
@@ -237,7 +239,7 @@ impl Observers {
         let runtime = match starting.await {
             Ok(runtime) => runtime,
             Err(source) => {
-                let _ = taken_in.send(false);
+                let _ = added.send(false);
                 let is_over = self.over.is_cancelled();
                 return Err(if is_over {
                     ObserverError::Over { name: name.to_owned() }
@@ -247,21 +249,21 @@ impl Observers {
             }
         };
         let handle = runtime.handle();
-        match self.take_in(name, runtime) {
+        match self.add(name, runtime) {
             Ok(()) => {
-                let _ = taken_in.send(true);
+                let _ = added.send(true);
                 Ok(handle)
             }
             Err(refused) => {
-                let _ = taken_in.send(false);
+                let _ = added.send(false);
                 let _ = control.stop().await;
                 Err(refused)
             }
         }
     }
 
-    /// While it started, another may have taken the name, or the run may have ended.
-    fn take_in<O>(&self, name: &str, runtime: ObservationRuntime<O>) -> Result<(), ObserverError>
+    /// Fails if another observer has taken the name during the start, or the run has ended.
+    fn add<O>(&self, name: &str, runtime: ObservationRuntime<O>) -> Result<(), ObserverError>
     where
         O: Observer<Snapshot: fmt::Debug, Event: fmt::Debug>,
     {
@@ -280,12 +282,12 @@ impl Observers {
             timeline,
             runtime: Some(Box::new(runtime)),
         };
-        // A refused one is dropped after the lock: it is declared before.
+        // A refused entry is dropped after the lock, since it is declared before.
         let mut entry = self.panics.guard(Subject::Observer(name.to_owned()), entry);
         let mut held = lock(&self.held);
         held.accepts(name)?;
-        held.taken_in += 1;
-        entry.number = held.taken_in;
+        held.added += 1;
+        entry.number = held.added;
         held.entries.push(entry);
         Ok(())
     }
@@ -322,23 +324,23 @@ impl Observers {
     }
 
     pub(crate) fn timelines(&self) -> Vec<ObserverTimeline> {
-        // After the lock: showing what was observed is app code.
+        // After the lock: `Debug` of snapshots and events is app code.
         let timelines: Vec<_> =
             lock(&self.held).entries.iter().map(|entry| Arc::clone(&entry.timeline)).collect();
         timelines.into_iter().map(|timeline| timeline()).collect()
     }
 
-    /// Those that are being started, or of these those that a step of `subject` starts.
+    /// The observers that are being started: all, or those that a step of `subject` starts.
     pub(crate) fn starting(&self, subject: Option<&Subject>) -> Vec<String> {
         subject.map_or_else(|| self.starts.names(), |subject| self.starts.names_of(subject))
     }
 
-    /// Those whose start was cut off.
+    /// The observers whose start was cut off.
     pub(crate) fn cut_off(&self) -> Vec<String> {
         lock(&self.held).cut_off.clone()
     }
 
-    /// Stops one, then takes it out: when this is dropped half-way, the end still waits for it.
+    /// Stops an observer, then removes it. If this is dropped half-way, `stop_all` still awaits the stop.
     pub(crate) async fn detach(&self, name: &str) -> Result<StopOutcome, ObserverError> {
         let (number, control) = {
             let held = lock(&self.held);
@@ -359,8 +361,8 @@ impl Observers {
         Ok(outcome)
     }
 
-    /// Stops all at once, cuts off those that are still being started, and takes no more in. Returns
-    /// those that had not stopped by `deadline` (`None`), and those whose code blocks its thread.
+    /// Stops all observers at once, cuts off those that are being started, and accepts no more. Returns
+    /// those that had not stopped at `deadline` (`None`), and those whose code blocks its thread.
     pub(crate) async fn stop_all(&self, deadline: Option<Instant>) -> Vec<(String, Option<StopOutcome>)> {
         let mut stops = JoinSet::new();
         let mut left = Vec::new();
@@ -395,7 +397,7 @@ impl Observers {
         left.extend(self.starts.names().into_iter().map(|name| (name, None)));
         let blocked = std::mem::take(&mut lock(&self.held).blocked);
         for (name, control) in blocked {
-            // Answers at once: it was stopped before. It may have ended since.
+            // Returns at once, since it was stopped before. It may have ended since.
             if control.stop().await == StopOutcome::Detached {
                 left.push((name, Some(StopOutcome::Detached)));
             }
@@ -403,7 +405,7 @@ impl Observers {
         left
     }
 
-    /// Asks those that still run for their stop, and cuts off those that are being started. Needs no tokio
+    /// Requests the stop of all that still run, and cuts off those that are being started. Needs no tokio
     /// context, and waits for nothing.
     pub(crate) fn release(&self) {
         self.over.cancel();
@@ -417,7 +419,7 @@ impl Observers {
 }
 
 impl StartGuard {
-    /// Returns when the observer was taken in, or has stopped.
+    /// Returns when the observer was added, or has stopped.
     async fn until(self, answer: oneshot::Receiver<bool>) {
         let cut_off = tokio::select! {
             biased;

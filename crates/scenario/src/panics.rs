@@ -1,146 +1,21 @@
-//! App code may panic anywhere, its destructors too; the runner may not.
-//!
-//! Two rules keep it so. Code of the app runs inside [`catch`] or [`caught`]. A value of the app is kept
-//! in a [`Guarded`], so that each value is dropped under a catch of its own: of two destructors that
-//! panic in one `Vec`, the second would abort the process.
+//! Panics of app code, turned into messages: the runner itself must not panic.
 
 use std::any::Any;
-use std::future::poll_fn;
-use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
-use std::sync::{Arc, Mutex};
-use std::task::Poll;
 
-use tokio::time::Instant;
-
-use crate::failure::Subject;
-use crate::sync::lock;
-
-/// How many panics of destructors are kept for a report; all are logged.
-const MANY: usize = 100;
-
-/// Collects what destructors panicked with, until a report takes it. Clones share it.
-#[derive(Clone, Default)]
-pub(crate) struct Panics {
-    seen: Arc<Mutex<Vec<DropPanic>>>,
-}
-
-/// A destructor that panicked.
-pub(crate) struct DropPanic {
-    /// Whose destructor.
-    pub(crate) subject: Subject,
-    pub(crate) at: Instant,
-    pub(crate) message: String,
-}
-
-impl Panics {
-    pub(crate) fn guard<T>(&self, subject: Subject, value: T) -> Guarded<T> {
-        Guarded { value: Some(value), subject, panics: self.clone() }
-    }
-
-    /// Runs app code to its end and turns its panic into a message.
-    pub(crate) fn caught<F: Future>(
-        &self,
-        subject: Subject,
-        app: F,
-    ) -> impl Future<Output = Result<F::Output, String>> + use<F> {
-        caught(self.guard(subject, Box::pin(app)))
-    }
-
-    /// Drops a value of the app; a panic of its destructor is collected.
-    pub(crate) fn discard<T>(&self, subject: &Subject, value: T) {
-        drop(self.guard(subject.clone(), value));
-    }
-
-    /// What was collected since the last call, in order of time.
-    pub(crate) fn take(&self) -> Vec<DropPanic> {
-        std::mem::take(&mut lock(&self.seen))
-    }
-}
-
-/// A value of the app. Wherever it is dropped, a panic of its destructor goes no further: it is logged
-/// and collected.
-pub(crate) struct Guarded<T> {
-    /// `None` once it was taken out.
-    value: Option<T>,
-    subject: Subject,
-    panics: Panics,
-}
-
-impl<T> Guarded<T> {
-    pub(crate) fn subject(&self) -> &Subject {
-        &self.subject
-    }
-
-    pub(crate) fn into_inner(mut self) -> T {
-        match self.value.take() {
-            Some(value) => value,
-            None => unreachable!("it is taken out here and in `drop` only"),
-        }
-    }
-}
-
-impl<T> Deref for Guarded<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        match &self.value {
-            Some(value) => value,
-            None => unreachable!("it is taken out where nobody can use it any more"),
-        }
-    }
-}
-
-impl<T> DerefMut for Guarded<T> {
-    fn deref_mut(&mut self) -> &mut T {
-        match &mut self.value {
-            Some(value) => value,
-            None => unreachable!("it is taken out where nobody can use it any more"),
-        }
-    }
-}
-
-impl<T> Drop for Guarded<T> {
-    fn drop(&mut self) {
-        let Some(value) = self.value.take() else { return };
-        let Err(panic) = catch(|| drop(value)) else { return };
-        tracing::error!(panic, "a destructor of {} panicked", self.subject);
-        let message = format!("in a destructor: {panic}");
-        let dropped = DropPanic { subject: self.subject.clone(), at: Instant::now(), message };
-        let mut seen = lock(&self.panics.seen);
-        if seen.len() < MANY {
-            seen.push(dropped);
-        }
-    }
-}
-
-/// Runs app code to its end and turns its panic into a message. What it holds is dropped under a catch,
-/// also when this is dropped half-way.
-///
-/// Unwind safety: what a panic may have left half changed is dropped by every caller.
-pub(crate) async fn caught<F: Future>(mut app: Guarded<Pin<Box<F>>>) -> Result<F::Output, String> {
-    poll_fn(|context| match catch(|| app.as_mut().poll(context)) {
-        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-        Ok(Poll::Pending) => Poll::Pending,
-        Err(panic) => Poll::Ready(Err(panic)),
-    })
-    .await
-}
-
-/// Runs app code and turns its panic into a message.
+/// Runs app code and returns the message of a panic.
 pub(crate) fn catch<T>(app: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(app)).map_err(message)
 }
 
-/// Drops a value of the app that is kept nowhere; a panic of its destructor is logged.
+/// Drops a value of the app; a panic of its destructor is logged, and not recorded as a failure.
 pub(crate) fn discard<T>(value: T) {
     if let Err(panic) = catch(|| drop(value)) {
         tracing::error!(panic, "dropping a {} panicked", std::any::type_name::<T>());
     }
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub(crate) fn message(payload: Box<dyn Any + Send>) -> String {
     let text = match payload.downcast_ref::<&'static str>() {
         Some(text) => (*text).to_owned(),

@@ -2,17 +2,18 @@
 
 use watchkeeper::DynError;
 
-use crate::failure::Subject;
-use crate::panics::{Guarded, Panics, catch};
+use crate::guarded::{Guarded, Panics};
+use crate::panics::catch;
+use crate::subject::Subject;
 use crate::{Application, Expectation, ObservationExtensionFactory, RunContext, Workload};
 
-/// A part of a scenario. It is asked for its name once, when it is added.
+/// A part of a scenario. Its name is read once, when it is added.
 pub(crate) struct Part<A: Application> {
     pub(crate) subject: Subject,
-    /// Where it stands among its like.
+    /// Its place among the parts of its kind.
     pub(crate) place: usize,
     pub(crate) endless: bool,
-    /// Whether it may have something to check.
+    /// Whether it may have checks.
     pub(crate) checks: bool,
     role: Guarded<Role<A>>,
 }
@@ -23,19 +24,19 @@ enum Role<A: Application> {
     Expectation(Box<dyn Expectation<A>>),
 }
 
-/// What a part is asked for.
+/// A step of a part.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
     /// Build what needs nodes, or get ready.
     Init,
-    /// Begin to look, or to work.
+    /// Begin to observe, or to work.
     Start,
     Check,
     Evaluate,
 }
 
 impl<A: Application> Part<A> {
-    /// Fails with what it panicked with when it was asked for its name.
+    /// Fails with the message of the panic if its `name` panics.
     pub(crate) fn factory(
         panics: &Panics,
         place: usize,
@@ -83,7 +84,7 @@ impl<A: Application> Part<A> {
         }
     }
 
-    /// Takes a step; what the part has no step for is done.
+    /// Takes a step, if this kind of part has it.
     pub(crate) async fn step(&mut self, step: Step, context: &RunContext<A>) -> Result<(), DynError> {
         match (&mut *self.role, step) {
             (Role::Factory(factory), Step::Init) => factory.build(context).await,

@@ -1,4 +1,4 @@
-//! What happened in a run.
+//! The report of a run.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::ObserverTimeline;
 use crate::text::{SECTION, limited, listed, quoted, seconds};
 
-/// A phase of a run, in their order.
+/// A phase of a run, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Phase {
@@ -14,13 +14,13 @@ pub enum Phase {
     Deploy,
     /// Factories build; workloads and expectations get ready.
     Prepare,
-    /// Expectations begin to look.
+    /// Expectations begin to observe.
     StartCapture,
-    /// Workloads work; expectations are checked each second, and once when the last workload has ended.
+    /// Workloads run; expectations are checked each second, and once when the last workload has ended.
     Workloads,
     /// The nodes settle; expectations are still checked.
     Cooldown,
-    /// Workloads that still work are cancelled, then aborted; if nothing has failed, expectations are checked once more.
+    /// Workloads that still run are cancelled, then aborted; if nothing has failed, expectations are checked once more.
     Drain,
     /// Expectations judge.
     Evaluate,
@@ -29,7 +29,7 @@ pub enum Phase {
 }
 
 /// What happened in a run: how long each phase took, how the workloads ended, how often expectations were
-/// checked, what the observers saw. What a run that passed rests on stands here, and what it does not.
+/// checked, what the observers saw. It shows how much a run that passed has proved.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RunReport {
@@ -39,17 +39,17 @@ pub struct RunReport {
     pub deployer: String,
     /// How long the run took.
     pub elapsed: Duration,
-    /// The phases it came to, and how long each took.
+    /// The phases that it reached, and how long each took.
     pub phases: Vec<(Phase, Duration)>,
-    /// The nodes there were when the deployer had brought them up. `None` if it had not.
+    /// The nodes that the deployer brought up. `None` if the deployment failed.
     pub nodes: Option<Vec<String>>,
-    /// The workloads that were started, in the order they ended.
+    /// The workloads that were started, in the order of their ends.
     pub workloads: Vec<WorkloadReport>,
-    /// The expectations, in the order they were added.
+    /// The expectations, in the order in which they were added.
     pub expectations: Vec<ExpectationReport>,
-    /// What the observers saw, in the order they were started.
+    /// What the observers saw, in the order of their starts.
     pub observers: Vec<ObserverTimeline>,
-    /// The observers whose start was cut off, since nobody waited for it any more: they saw nothing.
+    /// The observers whose start was cut off: they saw nothing.
     pub cut_off: Vec<String>,
 }
 
@@ -59,11 +59,11 @@ pub struct RunReport {
 pub struct WorkloadReport {
     /// Its name.
     pub name: String,
-    /// How long it worked.
+    /// How long it ran.
     pub took: Duration,
     /// How it ended.
     pub end: WorkloadEnd,
-    /// Whether it came past its first await. An endless workload that is cancelled before that has done
+    /// Whether it passed its first await. An endless workload that was cancelled before that has done
     /// nothing that takes time: the others ended too soon.
     pub got_to_work: bool,
 }
@@ -72,27 +72,27 @@ pub struct WorkloadReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WorkloadEnd {
-    /// By itself.
+    /// It returned.
     Done,
-    /// Soon after it was cancelled.
+    /// It returned after it was cancelled.
     Cancelled,
-    /// It did not heed the cancellation, so its future was dropped.
+    /// It did not return after it was cancelled, so its future was dropped.
     Aborted,
-    /// With an error or a panic: see the failures.
+    /// It failed with an error or a panic: see the failures.
     Failed,
 }
 
-/// How one expectation fared.
+/// How one expectation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExpectationReport {
     /// Its name.
     pub name: String,
-    /// How often it was checked from the start of the workloads to their end. `None` if it was never: it has no check, as
-    /// waits, which look on by themselves, and expectations that leave `check_during_capture` at its default; or the
-    /// run ended before.
+    /// How many times it was checked, from the start of the workloads to the end of their drain. `None` if it never was:
+    /// it has no checks, as waits and expectations with the default `check_during_capture`, or the run ended before.
     pub checks: Option<u64>,
-    /// How many snapshots it has judged, if its wait has ended with a [`InvariantReport`](watchkeeper::wait::InvariantReport), as an invariant does.
+    /// How many snapshots it has judged, if its wait returned an [`InvariantReport`](watchkeeper::wait::InvariantReport), as
+    /// an invariant does.
     pub judged: Option<u64>,
     /// How it ended.
     pub end: ExpectationEnd,
@@ -151,7 +151,7 @@ impl fmt::Display for WorkloadReport {
         let Self { name, took, end, got_to_work } = self;
         write!(f, "workload {}: {end} after {}", quoted(name), seconds(*took))?;
         if !got_to_work {
-            f.write_str(", and had not come past its first await: give it time with `run_for`")?;
+            f.write_str(", and had not passed its first await: give it time with `run_for`")?;
         }
         Ok(())
     }
@@ -175,8 +175,7 @@ impl fmt::Display for ExpectationReport {
 }
 
 impl fmt::Display for RunReport {
-    /// Phases, nodes, workloads, expectations and observers, at most 64 KiB; the scenario's name stands in the
-    /// caller's own line.
+    /// Phases, nodes, workloads, expectations and observers, truncated at 64 KiB, without the name of the scenario.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         limited(f, SECTION, "the report", |out| self.write(out))
     }
@@ -188,7 +187,7 @@ impl RunReport {
         writeln!(f, "phases: {}", phases.collect::<Vec<_>>().join(", "))?;
         match self.nodes.as_deref() {
             None => {}
-            Some([]) => writeln!(f, "nodes: NONE, so that whatever is said of all nodes holds")?,
+            Some([]) => writeln!(f, "nodes: NONE, so every statement about all nodes holds")?,
             Some(nodes) => writeln!(f, "nodes: {}", listed(nodes))?,
         }
         self.workloads.iter().try_for_each(|workload| writeln!(f, "{workload}"))?;

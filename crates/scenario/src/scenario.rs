@@ -3,43 +3,41 @@
 use std::fmt;
 use std::future::{pending, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::failure::{Problem, Subject};
-use crate::panics::{Guarded, Panics, catch};
+use crate::failure::Problem;
+use crate::guarded::{Guarded, Panics};
+use crate::panics::catch;
 use crate::part::Part;
+use crate::plan::Plan;
 use crate::run::Run;
-use crate::{
-    Application, Deployer, ExtensionError, Limits, RunContext, RunReport, ScenarioBuilder, ScenarioFailure,
-};
+use crate::subject::Subject;
+use crate::{Application, Deployer, RunReport, ScenarioFailure};
 
-/// A deployment, what observes it, what is done to it and what has to hold: made by a
-/// [`ScenarioBuilder`], run once.
+/// A deployment with its observers, workloads and expectations: built by a
+/// [`ScenarioBuilder`](crate::ScenarioBuilder), run once.
 ///
 /// | phase | what happens | ends when | if something fails |
 /// |---|---|---|---|
-/// | deploy | the deployer brings the nodes up | they can be talked to | cleanup |
+/// | deploy | the deployer brings the nodes up | they can be reached | cleanup |
 /// | prepare | factories build, one after the other; then all `init` | all are done | cleanup |
-/// | `start_capture` | expectations begin to look | all have begun | cleanup |
-/// | workloads | workloads run; each second, and once at the end, expectations are checked | those that end have ended, `run_for` is over, and the last check holds | drain |
-/// | cooldown | the nodes settle; checks and endless workloads go on | it is over, and a last check holds | drain |
-/// | drain | workloads are cancelled; at the deadline they are aborted; then, if nothing has failed, expectations are checked once more | none works, and that check holds | evaluate |
-/// | evaluate | expectations judge, side by side | all have judged | cleanup |
-/// | cleanup | observers stop; then extensions are dropped; then the nodes go down | nothing is left | the failure says what is left |
+/// | `start_capture` | expectations begin to observe | all have begun | cleanup |
+/// | workloads | workloads run; each second, and once at the end, expectations are checked | all but the endless ones have ended, `run_for` is over, and the last check holds | drain |
+/// | cooldown | the nodes settle; checks and endless workloads continue | it is over, and a last check holds | drain |
+/// | drain | workloads are cancelled; at the deadline they are aborted; then, if nothing has failed, expectations are checked once more | none runs, and that check holds | evaluate |
+/// | evaluate | expectations judge, concurrently | all have judged | cleanup |
+/// | cleanup | observers stop; then extensions are dropped; then the nodes go down | nothing is left | the failure names what is left |
 ///
-/// Each phase has a time-out of its own ([`Limits`]) and a `tracing` span. A panic in app code is a
-/// failure with its message, also in a destructor; what destructors of observers, of their providers and of errors panic
-/// with is logged instead. App code that blocks its thread cannot be cancelled: it is left to run, and the failure says
-/// so. A deployer is borrowed, and no other thread can take it over:
-/// when it blocks its thread, its limit and what cancels the run are looked at when it is back, and a
-/// warning is logged meanwhile where there is another thread.
+/// Each phase has its own time-out ([`Limits`](crate::Limits)) and a `tracing` span. A panic in app code is a
+/// failure with its message, also in a destructor; panics in destructors of observers, of their providers and of errors
+/// are logged instead. App code that blocks its thread cannot be cancelled: it is left running, and a failure reports
+/// it. A deployer is borrowed, so no other thread can run it: when it blocks its thread, its limit and a cancellation
+/// are noticed after it has returned. A warning is logged meanwhile if the runtime has another thread.
 ///
-/// Checks run beside the workloads and beside each other: a slow one holds up neither a failure, nor a limit, nor the
-/// checks of another expectation.
+/// Checks run concurrently with the workloads and with each other: a slow check delays neither a failure, nor a limit,
+/// nor the checks of another expectation.
 ///
 /// An observer whose start is cut off, by a time-out or a cancellation, is stopped and awaited like the
 /// others before the nodes go down; the report names it.
@@ -47,31 +45,7 @@ pub struct Scenario<A: Application> {
     plan: Plan<A>,
 }
 
-/// Adds an extension to a run.
-pub(crate) type AddExtension<A> = Box<dyn FnOnce(&RunContext<A>) -> Result<(), ExtensionError> + Send>;
-
-/// What a run is to do; emptied while it is done. Each value of the app is dropped under a guard of its own.
-pub(crate) struct Plan<A: Application> {
-    pub(crate) name: String,
-    /// Taken out when the run is over.
-    pub(crate) deployment: Option<Arc<Guarded<A::Deployment>>>,
-    pub(crate) limits: Limits,
-    pub(crate) run_for: Option<Duration>,
-    pub(crate) cooldown: Option<Duration>,
-    pub(crate) parent: Option<CancellationToken>,
-    pub(crate) extensions: Vec<Guarded<AddExtension<A>>>,
-    pub(crate) factories: Vec<Part<A>>,
-    pub(crate) workloads: Vec<Part<A>>,
-    pub(crate) expectations: Vec<Part<A>>,
-    pub(crate) panics: Panics,
-}
-
 impl<A: Application> Scenario<A> {
-    /// Begins a scenario: see [`ScenarioBuilder::new`].
-    pub fn builder(name: &str, deployment: A::Deployment) -> ScenarioBuilder<A> {
-        ScenarioBuilder::new(name, deployment)
-    }
-
     pub(crate) fn new(plan: Plan<A>) -> Self {
         Self { plan }
     }
@@ -79,12 +53,12 @@ impl<A: Application> Scenario<A> {
     /// Runs the scenario on what `deployer` brings up, and takes everything down again.
     ///
     /// A broken check, a failed workload or a time-out ends the workloads at once; the other
-    /// expectations are still judged, so that the report joins all failures. In the end, whatever
-    /// happened, the observers are stopped and awaited, and then the nodes go down.
+    /// expectations are still judged, so that the report joins all failures. At the end the observers are always
+    /// stopped and awaited, and then the nodes go down.
     ///
     /// # Errors
     ///
-    /// [`ScenarioFailure`] holds everything that went wrong.
+    /// [`ScenarioFailure`] holds all failures.
     ///
     /// # Panics
     ///
@@ -92,24 +66,24 @@ impl<A: Application> Scenario<A> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends the run without waiting: tasks are aborted, observers are asked for
-    /// their stop, and then the cluster is dropped, which takes the nodes down. That needs no tokio
-    /// context. To wait for the end, use [`run_until`](Self::run_until).
+    /// Dropping the future ends the run without waiting: tasks are aborted, observers are requested to
+    /// stop, and then the cluster is dropped, which takes the nodes down. That needs no tokio
+    /// context. To await the end, use [`run_until`](Self::run_until).
     pub async fn run(self, deployer: &(impl Deployer<A> + ?Sized)) -> Result<RunReport, ScenarioFailure> {
         self.run_until(deployer, pending::<()>()).await
     }
 
     /// As [`run`](Self::run), until `cancel` resolves: then the workloads are drained, nothing is
-    /// judged, and everything is taken down as usual. When it resolves while everything is being taken
+    /// judged, and everything is taken down as usual. If it resolves while everything is being taken
     /// down, the run has failed too. `cancel` is dropped when the run is over.
     ///
-    /// See [`ctrl_c`](crate::ctrl_c) for SIGINT and SIGTERM; a second one ends the process at once. A parent token
-    /// cancels a run beside it: see [`ScenarioBuilder::with_parent`].
+    /// See [`ctrl_c`](crate::ctrl_c) for SIGINT and SIGTERM; a second signal ends the process at once. A parent token
+    /// can cancel the run as well: see [`ScenarioBuilder::with_parent`](crate::ScenarioBuilder::with_parent).
     ///
     /// # Errors
     ///
-    /// [`ScenarioFailure`], also when it was cancelled: with [`Problem::Cancelled`](crate::Problem::Cancelled), and the
-    /// report of what was done until then.
+    /// [`ScenarioFailure`]. A cancelled run fails with [`Problem::Cancelled`](crate::Problem::Cancelled), and the report
+    /// of what was done until then.
     ///
     /// # Panics
     ///
@@ -127,7 +101,7 @@ impl<A: Application> Scenario<A> {
         let mut run = Run::new(self.plan);
         let cancelled = tokio::select! {
             biased;
-            problem = cancel.comes() => Some(problem),
+            problem = cancel.cancelled() => Some(problem),
             () = run.work(deployer) => None,
         };
         if let Some(problem) = cancelled {
@@ -135,8 +109,8 @@ impl<A: Application> Scenario<A> {
         }
         run.drain().await;
         run.end_in_order().await;
-        // It may have come meanwhile, or while something blocked this thread.
-        if let Some(problem) = cancel.has_come().await {
+        // A cancellation may have come meanwhile, or while something blocked this thread.
+        if let Some(problem) = cancel.pending_problem().await {
             run.fail(Subject::Run, problem);
         }
         drop(cancel);
@@ -144,15 +118,15 @@ impl<A: Application> Scenario<A> {
     }
 }
 
-/// What cancels a run: its parent, or a future of the caller, which may panic. That is kept until the run is over, also when
-/// it has come: a second Ctrl-C is then seen by it.
+/// What cancels a run: its parent, or a future of the caller, which may panic. The future is kept until the run is
+/// over, also after it has resolved, so that it sees a second Ctrl-C.
 struct Cancel<F> {
     parent: Option<Parent>,
     future: Guarded<Pin<Box<F>>>,
-    has_come: bool,
+    is_over: bool,
 }
 
-/// A token, and what wakes the run when it is cancelled.
+/// A token, and the future that wakes the run when the token is cancelled.
 struct Parent {
     token: CancellationToken,
     cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -164,7 +138,7 @@ impl Parent {
         Self { token, cancelled }
     }
 
-    /// The token is looked at in any case: a task without a budget gets no answer of the future.
+    /// The token is also read directly: in a task that has used up its budget the future stays pending.
     fn is_cancelled(&mut self, context: &mut Context<'_>) -> bool {
         self.cancelled.as_mut().poll(context).is_ready() || self.token.is_cancelled()
     }
@@ -173,15 +147,15 @@ impl Parent {
 impl<F: Future> Cancel<F> {
     fn new(panics: &Panics, future: F, parent: Option<CancellationToken>) -> Self {
         let future = panics.guard(Subject::Run, Box::pin(future));
-        Self { parent: parent.map(Parent::new), future, has_come: false }
+        Self { parent: parent.map(Parent::new), future, is_over: false }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Problem> {
-        if self.has_come {
+        if self.is_over {
             return Poll::Pending;
         }
         if self.parent.as_mut().is_some_and(|parent| parent.is_cancelled(context)) {
-            self.has_come = true;
+            self.is_over = true;
             return Poll::Ready(Problem::Cancelled);
         }
         let problem = match catch(|| self.future.as_mut().poll(context).map(drop)) {
@@ -189,17 +163,17 @@ impl<F: Future> Cancel<F> {
             Ok(Poll::Ready(())) => Problem::Cancelled,
             Err(panic) => Problem::Panicked(panic),
         };
-        self.has_come = true;
+        self.is_over = true;
         Poll::Ready(problem)
     }
 
-    /// When it comes, and how. Cancel safe.
-    async fn comes(&mut self) -> Problem {
+    /// Waits for the cancellation. Cancel-safe.
+    async fn cancelled(&mut self) -> Problem {
         poll_fn(|context| self.poll(context)).await
     }
 
-    /// Whether it has come since it was last asked.
-    async fn has_come(&mut self) -> Option<Problem> {
+    /// The cancellation, if there was one since the last call.
+    async fn pending_problem(&mut self) -> Option<Problem> {
         poll_fn(|context| match self.poll(context) {
             Poll::Ready(problem) => Poll::Ready(Some(problem)),
             Poll::Pending => Poll::Ready(None),

@@ -16,15 +16,15 @@ use crate::sync::lock;
 
 /// Resolves at SIGINT (Ctrl-C) or SIGTERM, for [`Scenario::run_until`](crate::Scenario::run_until).
 ///
-/// A run that was cancelled by a signal ends within its limits. A second signal does not wait for that: it ends
-/// the process at once, with exit code 130 for SIGINT and 143 for SIGTERM. Containers and pods may be left
-/// then; child processes that die with their parent are not.
+/// A run that was cancelled by a signal ends within its limits. A second signal ends the process at once, with exit
+/// code 130 for SIGINT and 143 for SIGTERM. That may leave containers and pods, but no child processes that die with
+/// their parent.
 ///
-/// When the future is dropped, which `run_until` does when the run is over, the signals have their default
+/// After the future is dropped, which `run_until` does at the end of the run, the signals have their default
 /// effect again: they end the process. An app that handles these signals itself awaits its own handlers
-/// instead of this. Several may be awaited at a time; a signal is for all of them.
+/// instead. Several of these futures may be awaited at a time; a signal resolves all of them.
 ///
-/// A thread of its own waits for the signals, so that a second one also ends a process whose other threads are
+/// A separate thread waits for the signals, so that a second signal also ends a process whose other threads are
 /// blocked.
 ///
 /// # Errors
@@ -33,12 +33,12 @@ use crate::sync::lock;
 ///
 /// # Cancel safety
 ///
-/// Dropping the future gives the signals their default effect, also when it has not resolved.
+/// Dropping the future restores the default effect of the signals, also if it has not resolved.
 pub fn ctrl_c() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     LISTENER.wait()
 }
 
-/// The signals, with the number that a shell adds 128 to, and the name that `kill` knows.
+/// The signals, with the exit code of a shell, and the name for `kill`.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Interrupt,
@@ -71,7 +71,7 @@ struct Listener {
 struct Waiting {
     /// Whether the thread runs.
     started: bool,
-    /// How many there ever were: the number of the next one.
+    /// How many waits have begun: the number of the next one.
     begun: u64,
     runs: Vec<(u64, CancellationToken)>,
 }
@@ -95,7 +95,7 @@ impl Listener {
         Ok(CtrlC { number, signalled: Box::pin(token.cancelled_owned()) })
     }
 
-    /// Returns when the handlers are installed. They stay for the rest of the process's life.
+    /// Returns when the handlers are installed. They stay until the process ends.
     fn start(&'static self) -> io::Result<()> {
         let (report, installed) = mpsc::sync_channel(1);
         let listen = move || {
@@ -134,13 +134,13 @@ impl Listener {
             tracing::error!("SIG{name} again: the process ends at once");
             exit(kind.exit_code());
         }
-        tracing::warn!("SIG{name}: the run is cancelled; once more, and the process ends at once");
+        tracing::warn!("SIG{name}: the run is cancelled; a second signal ends the process at once");
         waiting.runs.iter().for_each(|(_, run)| run.cancel());
     }
 }
 
-/// Has the default effect. To die of the signal, its handler would have to be taken out again, for which there
-/// is no safe call; but a program that replaces another has no handlers.
+/// Ends the process as the default handler does. There is no safe call to remove a handler, but a program that replaces
+/// another one by `exec` has none.
 fn die_of(kind: Kind) -> ! {
     let (name, code) = (kind.name(), kind.exit_code());
     let _ = Command::new("/bin/sh").arg("-c").arg(format!("kill -{name} $$; exit {code}")).exec();

@@ -1,4 +1,4 @@
-//! How reports and errors put things.
+//! The text of reports and errors.
 
 use std::error::Error;
 use std::fmt;
@@ -10,19 +10,19 @@ use watchkeeper::report::{debug, names, one_line};
 const NAME: usize = 300;
 /// Of a list of names.
 const LIST: usize = 2_000;
-/// Of what an error says, which may have many lines.
+/// Of the text of an error, which may have many lines.
 const ERROR: usize = 16_000;
 /// Of one section of a report.
 pub(crate) const SECTION: usize = 64 * 1024;
-/// How many causes of an error are shown: a chain may be endless.
+/// How many causes of an error are shown: an error may be its own cause.
 const CAUSES: usize = 16;
 
-/// Names as a sentence lists them.
+/// Names as a list in a sentence.
 pub(crate) fn listed<S: AsRef<str>>(all: &[S]) -> String {
     names(all.iter().map(AsRef::as_ref), LIST)
 }
 
-/// A name inside of a sentence.
+/// A name in a sentence.
 pub(crate) fn name(name: &str) -> String {
     one_line(name, NAME)
 }
@@ -32,7 +32,7 @@ pub(crate) fn quoted(name: &str) -> String {
     one_line(&format!("{name:?}"), NAME)
 }
 
-/// Lets `write` write a section of a report, and counts what goes beyond `limit` bytes.
+/// Writes a section of a report with `write`, truncated at `limit` bytes, and counts what was cut.
 pub(crate) fn limited(
     f: &mut fmt::Formatter<'_>,
     limit: usize,
@@ -69,14 +69,14 @@ pub(crate) fn seconds(duration: Duration) -> String {
     format!("{:.3}s", duration.as_secs_f64())
 }
 
-/// What somebody else says, in its own lines.
-pub(crate) fn said(text: &str) -> String {
+/// A text from outside, bounded and escaped; it keeps its lines.
+pub(crate) fn bounded(text: &str) -> String {
     shown(ERROR, &text)
 }
 
-/// What `value` shows, in its own lines: at most `limit` bytes. Showing it is app code: it may panic.
+/// The text of `value`, bounded and escaped; it keeps its lines. Its `Display` is app code and may panic.
 pub(crate) fn shown(limit: usize, value: &dyn fmt::Display) -> String {
-    /// Shown by its `Display` where a `Debug` is asked for.
+    /// Its `Debug` is the `Display` of the value.
     struct TextOrPanic<'a>(&'a dyn fmt::Display);
     impl fmt::Debug for TextOrPanic<'_> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -86,16 +86,20 @@ pub(crate) fn shown(limit: usize, value: &dyn fmt::Display) -> String {
     debug(&TextOrPanic(value), limit)
 }
 
-/// An error as a failure shows it: with a line for each cause that its text does not already end with.
+/// An error in a report: its text, and that of each cause, with their lines. A cause that the text before already ends
+/// with is left out.
+///
+/// [`error_chain`](watchkeeper::report::error_chain) is for a log: it shows each cause on the same line, and here the
+/// output of a tool that failed keeps its lines.
 pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut text = shown(ERROR, error);
     let mut cause = crate::panics::catch(|| error.source()).ok().flatten();
     for _ in 0..CAUSES {
         let Some(error) = cause else { return text };
-        let said = shown(ERROR.saturating_sub(text.len()).max(NAME), error);
-        if !text.ends_with(&said) {
+        let cause_text = shown(ERROR.saturating_sub(text.len()).max(NAME), error);
+        if !text.ends_with(&cause_text) {
             text.push_str("\ncaused by: ");
-            text.push_str(&said);
+            text.push_str(&cause_text);
         }
         cause = crate::panics::catch(|| error.source()).ok().flatten();
     }
@@ -105,7 +109,7 @@ pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// `Debug` of an error is its text with its causes: that is what `unwrap` and a failed `main` print.
+/// Gives an error a `Debug` that is its text with its causes, which `unwrap` and a failed `main` print.
 macro_rules! debug_is_text {
     ($error:ty) => {
         impl std::fmt::Debug for $error {
@@ -136,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_of_causes_that_goes_round_ends() {
+    fn a_chain_of_causes_that_is_a_circle_ends() {
         #[derive(Debug)]
         struct Round;
         impl fmt::Display for Round {
@@ -174,6 +178,6 @@ mod tests {
     fn names_and_errors_forge_no_lines() {
         assert_eq!(quoted("a\nb"), r#""a\nb""#);
         assert_eq!(name("a\nb\u{1b}[2J"), r"a\nb\u{1b}[2J");
-        assert_eq!(said("two\nlines\u{1b}[2J"), "two\nlines\\u{1b}[2J");
+        assert_eq!(bounded("two\nlines\u{1b}[2J"), "two\nlines\\u{1b}[2J");
     }
 }

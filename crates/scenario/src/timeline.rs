@@ -1,4 +1,4 @@
-//! What an observer saw, for a report.
+//! The timeline of an observer, for a report.
 
 use std::fmt;
 use std::time::Duration;
@@ -20,12 +20,12 @@ const SHOWN_EVENT: usize = 200;
 const EVENTS: usize = 20;
 /// How many bytes of a failure.
 const SHOWN_FAILURE: usize = 1_000;
-/// How many moments.
+/// How many moments are shown.
 const MOMENTS: usize = 40;
 /// How many failures an observation keeps.
 const KEPT: usize = 64;
 
-/// What one observer saw, and how it stood, when the report was made.
+/// What one observer saw, and its status, when the report was made.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ObserverTimeline {
@@ -33,7 +33,7 @@ pub struct ObserverTimeline {
     pub name: String,
     /// The type of the observer.
     pub observer: &'static str,
-    /// What its machine was doing.
+    /// The state of its machine.
     pub state: State,
     /// Whether it was paused.
     pub paused: bool,
@@ -45,20 +45,20 @@ pub struct ObserverTimeline {
     pub freshness: Freshness,
     /// The names of its sources.
     pub sources: Vec<String>,
-    /// How many of its sources have ever answered, as its last snapshot knows. `None` if the observer does
+    /// How many of its sources have ever answered, by its last snapshot. `None` if the observer does
     /// not keep that: see [`Observer::source_health`].
     pub answered: Option<usize>,
-    /// How many of its sources answered at that moment: see [`SourceHealth::is_answering`]. `None` as above.
+    /// How many of its sources were answering at that moment: see [`SourceHealth::is_answering`]. `None` as above.
     pub answering: Option<usize>,
     /// How many cycles have ended.
     pub cycles: u64,
-    /// How many of them have failed, counted up to the 64 that an observation keeps.
+    /// How many of them have failed, counted up to the 64 failures that an observation keeps.
     pub failed_cycles: usize,
     /// The newest batches of events and the newest failures, in order of time: at most 40.
     pub moments: Vec<Moment>,
-    /// How many older ones are not shown, of those that the observer still knew.
+    /// How many older ones the observer still had, which are not shown.
     pub older: usize,
-    /// The last snapshot by its cycle, as `Debug` shows it, cut at 2,000 bytes.
+    /// The cycle and the `Debug` text of the last snapshot, truncated at 2,000 bytes.
     pub last_snapshot: Option<(u64, String)>,
 }
 
@@ -66,19 +66,19 @@ pub struct ObserverTimeline {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Moment {
-    /// When, counted from the beginning of the run.
+    /// When it was, counted from the beginning of the run.
     pub at: Duration,
-    /// In which cycle.
+    /// Its cycle.
     pub cycle: u64,
-    /// The failure, or the events, as `Debug` shows them.
+    /// The failure, or the events by `Debug`.
     pub what: Seen,
 }
 
-/// What a moment of a timeline holds.
+/// The content of a moment of a timeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Seen {
-    /// The first 20 events of one cycle, and how many more there were if there were.
+    /// The first 20 events of one cycle, and the number of the others if there are more.
     Events(Vec<String>),
     /// A failed cycle.
     Failure(String),
@@ -130,7 +130,7 @@ impl ObserverTimeline {
     }
 }
 
-/// What is shown of the events of one cycle.
+/// The events of one cycle as a report shows them.
 fn events<E: fmt::Debug>(events: &[E]) -> Vec<String> {
     let mut shown: Vec<_> = events.iter().take(EVENTS).map(|event| debug_line(event, SHOWN_EVENT)).collect();
     if let Some(more @ 1..) = events.len().checked_sub(EVENTS) {
@@ -168,7 +168,7 @@ impl fmt::Display for ObserverTimeline {
         let or_more = if *failed < KEPT { "" } else { " or more" };
         write!(f, "  {cycles}, {failed}{or_more} failed; sources: ")?;
         match (self.sources.len(), self.answered) {
-            (0, _) => writeln!(f, "NONE, so that whatever is said of all sources holds")?,
+            (0, _) => writeln!(f, "NONE, so every statement about all sources holds")?,
             (_, None) => writeln!(f, "{}", listed(&self.sources))?,
             (all, Some(answered)) => {
                 let now = self.answering.unwrap_or_default();

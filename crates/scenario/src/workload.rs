@@ -1,17 +1,17 @@
-//! What is done to the nodes.
+//! Workloads.
 
 use watchkeeper::{DynError, async_trait};
 
 use crate::{Application, RunContext};
 
-/// What is done to the nodes while they are observed.
+/// An action on the nodes, or a load, while they are observed.
 #[async_trait]
 pub trait Workload<A: Application>: Send + 'static {
-    /// What it is called in reports; unique among a scenario's workloads.
+    /// Its name in reports; unique among the workloads of a scenario.
     fn name(&self) -> &str;
 
-    /// Whether it goes on until it is cancelled. Such a workload is not waited for; one that ends by itself
-    /// before that fails the run.
+    /// Whether it runs until it is cancelled. The run does not wait for such a workload, and fails if it ends before it
+    /// is cancelled. Default: it is not endless.
     fn is_endless(&self) -> bool {
         false
     }
@@ -20,18 +20,18 @@ pub trait Workload<A: Application>: Send + 'static {
     ///
     /// # Errors
     ///
-    /// Whatever keeps it from working: the run then fails without starting it.
+    /// Why it cannot work: the run fails without starting it.
     async fn init(&mut self, _context: &RunContext<A>) -> Result<(), DynError> {
         Ok(())
     }
 
-    /// Works. Runs as a task of its own, beside the other workloads.
+    /// Does the work, in its own task, concurrently with the other workloads.
     ///
-    /// When [`RunContext::cancelled`] resolves it should return soon, with `Ok`; otherwise its
-    /// future is dropped at the drain's deadline. An error or a panic ends the other workloads too.
+    /// When [`RunContext::cancelled`] resolves it should return `Ok` soon; otherwise its
+    /// future is dropped at the deadline of the drain. An error or a panic ends the other workloads too.
     ///
     /// # Errors
     ///
-    /// Whatever went wrong: the run fails with it.
+    /// Any error: the run fails with it.
     async fn start(&mut self, context: &RunContext<A>) -> Result<(), DynError>;
 }

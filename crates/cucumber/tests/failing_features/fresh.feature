@@ -1,4 +1,4 @@
-Feature: Data that is fresh no longer, of a loop that runs on
+Feature: Data that is no longer fresh, of a loop that still runs
 
   Background:
     Given nodes n1, n2 that name n1 leader

@@ -101,7 +101,7 @@ Feature: Mistakes
     When the observer "raft" is stopped
     And the observer "raft" is paused
 
-  Scenario: A step that nobody knows
+  Scenario: An unknown step
     Then the observer "raft" is fersh within 5 seconds
 
   Scenario: Name of the suite's

@@ -1,4 +1,4 @@
-Feature: Nothing that an observer has to say
+Feature: No observer is used
 
   Scenario: A sum
     Then 1 and 1 are 2

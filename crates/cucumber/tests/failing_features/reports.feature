@@ -1,4 +1,4 @@
-Feature: What fails, and what it says
+Feature: What fails, and its report
 
   Background:
     Given nodes n1, n2 that name n1 leader
@@ -22,7 +22,7 @@ Feature: What fails, and what it says
     Then "raft" has seen n3 named leader by n1
     And the observer "raft" has recorded no failure
 
-  Scenario: An invariant that is violated beside other steps
+  Scenario: An invariant that is violated during other steps
     Given no node of "raft" may name n3 leader
     When node n1 names n3 leader
     Then "raft" has seen n3 named leader by n1

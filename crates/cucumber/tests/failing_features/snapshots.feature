@@ -5,14 +5,14 @@ Feature: What a snapshot has, changes to and keeps
     And they are observed as "raft"
     And the observer "raft" has seen at least 2 events within 5 seconds
 
-  Scenario: It is what it was not to be
+  Scenario: The value is still there
     Then the observer "raft" snapshot at "/n1/leader" is not "n1" within 2 seconds
 
-  Scenario: What is not known is nothing else
+  Scenario: An unknown value is not another value
     When node n1 hangs
     Then the observer "raft" snapshot at "/n1/leader" is not "n1" within 2 seconds
 
-  Scenario: Null is nothing else
+  Scenario: Null is not another value
     When node n1 answers {"leader": null}
     Then the observer "raft" snapshot at "/n1/leader" is not "n1" within 2 seconds
 
@@ -47,7 +47,7 @@ Feature: What a snapshot has, changes to and keeps
     When node n1 answers {"term": 2}
     Then the observer "raft" snapshot at "/n1/leader" stays "n1" for 1 hour
 
-  Scenario: A number stays, the step says a string
+  Scenario: A number stays, the step has a string
     When node n1 answers {"term": 2}
     Then the observer "raft" snapshot at "/n1/term" stays "\"2\"" for 1 hour
 

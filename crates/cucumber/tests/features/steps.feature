@@ -34,7 +34,7 @@ Feature: Every step
     Then the observer "raft" source "n3" is fresh within 5 seconds
     And the observer "raft" has 3 sources within 5 seconds
 
-  Scenario Outline: The source set is known whatever becomes of the poll
+  Scenario Outline: The source set is known however the poll ends
     Given sources that join are observed as "joining", whose poll <goes>
     Then the observer "joining" has 2 sources within 5 seconds
     And the observer "joining" has 3 sources within 5 seconds
@@ -52,7 +52,7 @@ Feature: Every step
     Then the observer "raft" snapshot at "/n1" becomes "{"leader": "n2"}" within 5 seconds
     And the observer "raft" has seen at least 3 events within 5 seconds
 
-  Scenario: What is not there any more, what changes and what stays
+  Scenario: A value that is replaced, that changes and that stays
     Then the observer "raft" snapshot at "/n1/leader" stays "n1" for 10 seconds
     And the observer "raft" snapshot at "/n1/leader" is not "n2" within 5 seconds
     When node n1 names n2 leader

@@ -1,6 +1,6 @@
 Feature: Observers that the suite shares
 
-  Scenario: Beside one of the scenario's own
+  Scenario: Together with the scenario's own observer
     Given the suite is shared
     And nodes n1, n2 that name n1 leader
     And they are observed as "own"
@@ -13,7 +13,7 @@ Feature: Observers that the suite shares
     And the observer "shared" is running
 
   @serial
-  Scenario: One scenario pauses it and forgets that
+  Scenario: One scenario leaves it paused
     Given the suite is shared
     When the observer "shared" is paused
 

@@ -1,8 +1,8 @@
-//! The two halves of the README's migration run, and stand there as they are here.
+//! Both halves of the README's migration run, and the README quotes them.
 #![allow(
     clippy::unwrap_used,
     clippy::needless_pass_by_value,
-    reason = "only tests call the nodes; cucumber passes what a step says by value"
+    reason = "only tests call the nodes; cucumber passes captures by value"
 )]
 
 mod nodes;

@@ -1,9 +1,9 @@
-//! The cluster that both halves look at.
+//! The cluster that both halves read.
 
 use std::io;
 use std::sync::{Arc, Mutex};
 
-/// A node that says whom it follows; the last one is down.
+/// A node that returns the leader that it follows; the last one is down.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) name: String,
@@ -41,7 +41,7 @@ impl Node {
     }
 }
 
-/// Whom more than half of so many nodes have named.
+/// The leader that more than half of the nodes have named.
 pub(crate) fn agreed(named: &[String], nodes: usize) -> Option<&String> {
     named.iter().find(|leader| named.iter().filter(|other| other == leader).count() > nodes / 2)
 }

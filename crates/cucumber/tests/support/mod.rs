@@ -1,4 +1,4 @@
-//! A World whose nodes answer what they are told to, on the paused clock.
+//! A World whose nodes give the answers that a test sets, on the paused clock.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,9 +21,9 @@ const INTERVAL: Duration = Duration::from_millis(100);
 
 /// The observers that all scenarios share.
 pub(crate) static SUITE: LazyLock<ObservationGroup> = LazyLock::new(ObservationGroup::new);
-/// What the suite's observer looks at.
+/// The nodes of the suite's observer.
 pub(crate) static SHARED: LazyLock<Nodes> = LazyLock::new(Nodes::default);
-/// How far the scenarios have come that wait for each other.
+/// The stage of the scenarios that wait for each other.
 static STAGE: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::new(0));
 
 type Cluster = PerSource<Nodes, Value>;
@@ -131,7 +131,7 @@ async fn observed_without_sources(world: &mut World, name: String) -> Result<(),
     Ok(world.observers.add(&name, runtime)?)
 }
 
-/// Its sources grow by one in each cycle, up to three; its polls do as they are named.
+/// Its sources grow by one in each cycle, up to three; `go` is how its polls end.
 struct Polls {
     go: String,
 }
@@ -241,9 +241,9 @@ fn shared_gone(_: &mut World) {
     SHARED.0.lock().unwrap().clear();
 }
 
-/// A step that takes a violation for the answer it was after.
+/// A step that expects a violation.
 #[then(regex = r#"^"(.*)" cannot stay fresh, for an invariant is violated$"#)]
-async fn taken_for_an_answer(world: &mut World, observer: String) {
+async fn expected_violation(world: &mut World, observer: String) {
     let calm = world.observers.handle(&observer).unwrap().stays_fresh().during(Duration::from_secs(3600));
     let ended = world.observers.wait(calm).await;
     assert!(matches!(ended, Err(StepError::Violated(_))), "{ended:?}");
@@ -254,7 +254,7 @@ fn adds_up(_: &mut World, first: u64, second: u64, sum: u64) {
     assert_eq!(first + second, sum, "wrong sum");
 }
 
-/// A wait of the project's own, which does not know of invariants.
+/// A wait of the project itself, which ignores invariants.
 #[then(regex = r#"^"(.*)" has seen (\w+) named leader by (\w+)$"#)]
 async fn seen(world: &mut World, observer: String, leader: String, node: String) {
     let named = world.observers.handle(&observer).unwrap().eventually("it is named", |seen| {
@@ -275,23 +275,13 @@ async fn waited(_: &mut World, stage: u64) {
     STAGE.subscribe().wait_for(|reached| *reached >= stage).await.unwrap();
 }
 
-/// Answers nextest, which asks every test binary for its tests before it runs one.
-pub(crate) fn listed(name: &str) -> bool {
-    let args: Vec<String> = std::env::args().collect();
-    let listing = args.iter().any(|arg| arg == "--list");
-    if listing && !args.iter().any(|arg| arg == "--ignored") {
-        println!("{name}: test");
-    }
-    listing
-}
-
-/// The clock is paused: whatever waits takes no time, and no load of the machine is seen.
+/// The clock is paused: waits take no time, and the load of the machine has no effect.
 pub(crate) fn on_the_paused_clock<T>(run: impl Future<Output = T>) -> T {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all().start_paused(true).build().unwrap().block_on(run)
 }
 
-/// Starts what all scenarios share.
+/// Starts the observers that all scenarios share.
 pub(crate) async fn start_suite() {
     SHARED.set("n1", Answer::Leader("n1".to_owned()));
     SUITE.add_with_json("shared", SHARED.observe().await, by_name).unwrap();

@@ -1,4 +1,4 @@
-//! What the tests share.
+//! Helpers of the tests.
 
 use std::fs;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use watchkeeper_process::{Process, ReadyLine};
 
-/// How long anything may take that is waited for.
+/// The time-out of every wait.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 pub(crate) fn shell(script: &str) -> Command {
@@ -15,7 +15,7 @@ pub(crate) fn shell(script: &str) -> Command {
     command
 }
 
-/// The line with the mark, or what was printed without one.
+/// The line with the mark, or the output without one.
 pub(crate) async fn line(ready: ReadyLine) -> Result<String, String> {
     tokio::time::timeout(SOON, ready.line()).await.expect("an answer in time")
 }
@@ -24,7 +24,7 @@ pub(crate) fn start(script: &str, mark: &str) -> (Process, ReadyLine) {
     Process::start(shell(script), mark).unwrap()
 }
 
-/// One letter of `/proc/PID/stat`: R runs, S sleeps, T is stopped, Z has ended; none if it is gone.
+/// The state in `/proc/PID/stat`: R runs, S sleeps, T is stopped, Z has ended; none if it was reaped.
 pub(crate) fn state(pid: u32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.chars().next()
@@ -34,7 +34,7 @@ pub(crate) fn runs(pid: u32) -> bool {
     state(pid).is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
-/// Waits until `condition` holds of something that only the system knows.
+/// Waits until `condition` holds, by polling the system.
 pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let met = async {
         while !condition() {
@@ -44,7 +44,7 @@ pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     tokio::time::timeout(SOON, met).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }
 
-/// Runs this test once more, in a process of its own that `wrapper` starts and where [`in_the_copy`] is true.
+/// A command that runs this test again in another process, started by `wrapper`, in which [`in_the_copy`] is true.
 pub(crate) fn copy_of(test: &str, wrapper: &[&str]) -> Command {
     let mut copy = Command::new(wrapper[0]);
     copy.args(&wrapper[1..])

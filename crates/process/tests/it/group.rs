@@ -11,13 +11,13 @@ fn number(line: &str) -> u32 {
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
-/// The shell starts the program and stays in between.
+/// The shell starts the program and stays its parent.
 #[tokio::test]
-async fn what_a_shell_without_exec_has_started_dies_with_it() {
+async fn the_program_of_a_shell_without_exec_dies_with_the_shell() {
     for script in [
         "sleep 1000 & echo child $!; wait",
         "(sleep 1000 & echo child $!; wait); true",
-        // One that nothing but SIGKILL ends.
+        // Only SIGKILL ends this one.
         "sh -c 'trap \"\" TERM HUP INT; while :; do sleep 1000; done' & echo child $!; wait",
     ] {
         let (process, ready) = start(script, "child");
@@ -29,12 +29,12 @@ async fn what_a_shell_without_exec_has_started_dies_with_it() {
 }
 
 #[tokio::test]
-async fn what_a_program_has_left_dies_when_it_ends_by_itself() {
+async fn the_children_of_a_program_die_when_it_exits() {
     let (process, ready) = start("sleep 1000 >/dev/null & echo child $!; read line; exit 5", "child");
     let child = number(&line(ready).await.unwrap());
-    let status = process.exit().wait().await.expect("how it ended");
+    let status = process.exit().wait().await.expect("an exit status");
     assert_eq!(status.code(), Some(5));
-    until("the child is gone", || !runs(child)).await;
+    until("the child has ended", || !runs(child)).await;
 }
 
 #[tokio::test]
@@ -46,9 +46,9 @@ async fn a_paused_child_of_a_child_dies_too() {
     assert!(!runs(child));
 }
 
-/// It has left the group and holds the output open until the test lets it go, which is after the drop.
+/// It has left the group and keeps the output open until the test releases it, after the drop.
 #[tokio::test]
-async fn a_child_of_a_child_that_left_the_group_holds_nobody_up() {
+async fn a_child_of_a_child_that_left_the_group_blocks_no_wait() {
     let (stdin, held) = io::pipe().unwrap();
     let mut command = shell("exec 3<&0; setsid cat <&3 & echo up; wait");
     command.stdin(stdin);
@@ -60,9 +60,9 @@ async fn a_child_of_a_child_that_left_the_group_holds_nobody_up() {
     drop(held);
 }
 
-/// The group's number must not be used once it may be somebody else's.
+/// The number of a group must not be used when the system may have given it to another one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn five_hundred_that_end_while_they_are_dropped_leave_nobody() {
+async fn five_hundred_that_end_while_they_are_dropped_leave_no_child() {
     let rounds: Vec<_> = (0..4)
         .map(|_| {
             tokio::spawn(async {

@@ -1,4 +1,4 @@
-//! Child processes as a test starts them.
+//! Child processes of tests.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

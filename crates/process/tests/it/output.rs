@@ -1,4 +1,4 @@
-//! What a child prints.
+//! The output of a child.
 
 use std::process::Stdio;
 
@@ -7,16 +7,16 @@ use watchkeeper_process::{Process, while_parent_lives};
 use crate::common::{line, shell, start};
 
 #[tokio::test]
-async fn the_line_with_the_mark_is_found_and_the_rest_is_read_on() {
+async fn the_line_with_the_mark_is_found_and_the_rest_is_read() {
     let (process, ready) = start("echo one; echo two: 2; yes | head -c 1000000; exit 7", "two");
     assert_eq!(line(ready).await.as_deref(), Ok("two: 2"));
-    let status = process.exit().wait().await.expect("how it ended");
+    let status = process.exit().wait().await.expect("an exit status");
     assert_eq!(status.code(), Some(7));
     assert!(!process.exit().is_running());
 }
 
 #[tokio::test]
-async fn one_that_ends_too_early_says_what_it_printed() {
+async fn the_error_of_a_program_that_ends_too_early_is_its_output() {
     let failing = while_parent_lives(&shell("echo some; echo trouble >&2; exit 1"));
     let (_process, ready) = Process::start(failing, "ready").unwrap();
     assert_eq!(line(ready).await, Err("some\ntrouble\n".to_owned()));
@@ -31,14 +31,14 @@ async fn of_much_output_the_last_is_kept() {
 }
 
 #[tokio::test]
-async fn a_line_without_an_end_comes_with_its_last_part() {
+async fn a_long_line_without_a_line_break_is_returned_with_its_last_part() {
     let (_process, ready) = start("yes | tr -d '\\n' | head -c 1000000; printf ready", "ready");
     let line = line(ready).await.expect("the line");
     assert!(line.ends_with("yready"), "{}", &line[line.len() - 20..]);
     assert_eq!(line.len(), 64 * 1024);
 }
 
-/// The program waits for an answer, as a prompt does, and prints no more.
+/// The program waits for input after its prompt, and prints no more.
 #[tokio::test]
 async fn a_prompt_without_a_newline_is_found_while_the_program_waits() {
     let (process, ready) = start("echo welcome; printf 'ready> '; exec sleep 1000", "ready>");
@@ -46,7 +46,7 @@ async fn a_prompt_without_a_newline_is_found_while_the_program_waits() {
     assert!(process.exit().is_running());
 }
 
-/// Each dot renewed the time that the rest of the line has.
+/// Each dot restarted the time for the rest of the line.
 #[tokio::test]
 async fn a_program_that_prints_dots_for_ever_becomes_ready() {
     let (process, ready) = start("printf 'ready '; while :; do printf .; sleep 0.01; done", "ready");
@@ -56,7 +56,7 @@ async fn a_program_that_prints_dots_for_ever_becomes_ready() {
 }
 
 #[tokio::test]
-async fn a_line_that_is_printed_in_two_pieces_comes_whole() {
+async fn a_line_that_is_printed_in_two_pieces_is_returned_whole() {
     for _ in 0..20 {
         let (_process, ready) =
             start("printf 'listening on 12'; printf '34\\n'; exec sleep 1000", "listening");
@@ -64,9 +64,9 @@ async fn a_line_that_is_printed_in_two_pieces_comes_whole() {
     }
 }
 
-/// To move what is kept at every line took minutes.
+/// Moving all kept bytes at every line took minutes.
 #[tokio::test]
-async fn eight_megabytes_of_short_lines_before_the_mark_cost_what_they_are() {
+async fn eight_megabytes_of_short_lines_before_the_mark_take_linear_time() {
     let (_process, ready) = start("yes | head -c 8000000; echo ready; exec sleep 1000", "ready");
     assert_eq!(line(ready).await.as_deref(), Ok("ready"));
 }
@@ -78,7 +78,7 @@ async fn a_line_that_grows_byte_by_byte_is_searched_once() {
     assert!(line(ready).await.is_ok_and(|line| line.ends_with("yyready")));
 }
 
-/// A full pipe holds 64 KiB: the child blocked on it, and its line never came.
+/// A pipe holds 64 KiB: the child blocked on the full pipe, and never printed its line.
 #[tokio::test]
 async fn a_piped_stderr_is_read_and_does_not_block_the_child() {
     let mut command = shell("yes | head -c 1000000 >&2; echo ready; yes | head -c 1000000 >&2; exit 3");
@@ -86,11 +86,11 @@ async fn a_piped_stderr_is_read_and_does_not_block_the_child() {
     let (process, ready) = Process::start(command, "ready").unwrap();
     assert_eq!(line(ready).await.as_deref(), Ok("ready"));
     let ended = tokio::time::timeout(crate::common::SOON, async { process.exit().wait().await });
-    assert_eq!(ended.await.expect("it is not held up").unwrap().code(), Some(3));
+    assert_eq!(ended.await.expect("it does not block").unwrap().code(), Some(3));
 }
 
 #[tokio::test]
-async fn what_a_piped_stderr_said_explains_the_missing_line() {
+async fn the_error_for_a_missing_line_includes_a_piped_stderr() {
     for _ in 0..50 {
         let mut command = shell("echo some; echo trouble >&2; exit 1");
         command.stderr(Stdio::piped());

@@ -1,4 +1,4 @@
-//! Programs that die with their parent, and the environment they get.
+//! Programs that die with their parent, and their environment.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
@@ -19,9 +19,9 @@ async fn a_program_runs_in_its_directory_with_its_variables() {
     assert_eq!(line(ready).await, Err("/\ngiven removed end\n".to_owned()));
 }
 
-/// The path is the program's, and what runs the program is ours.
+/// `PATH` is for the program; `setpriv`, `sh` and `env` are found in that of this process.
 #[tokio::test]
-async fn the_path_of_a_program_does_not_hide_what_runs_it() {
+async fn the_path_of_a_program_does_not_hide_its_wrappers() {
     let mut program = Command::new("/bin/sh");
     program.args(["-c", "echo path: $PATH"]).env("PATH", "/nowhere");
     let (_process, ready) = Process::start(while_parent_lives(&program), "path").unwrap();
@@ -32,17 +32,17 @@ async fn the_path_of_a_program_does_not_hide_what_runs_it() {
     assert!(line(ready).await.is_ok());
 }
 
-/// A library of the program's that what runs it cannot load: it ended before the program was there.
+/// The wrappers could not load a library of the program, and ended before the program started.
 #[tokio::test]
-async fn the_libraries_of_a_program_are_not_loaded_by_what_runs_it() {
+async fn the_libraries_of_a_program_are_not_loaded_by_its_wrappers() {
     let setpriv = Command::new("sh").args(["-c", "ldd $(command -v setpriv)"]).output().unwrap();
     let setpriv = String::from_utf8_lossy(&setpriv.stdout).into_owned();
     let folder = watchkeeper_process::RunDirectory::new("watchkeeper-test-").unwrap();
-    // Of the libraries that setpriv has, those that a shell does without.
+    // The libraries of setpriv that a shell does not need.
     let names =
         setpriv.split_whitespace().filter(|word| word.starts_with("lib") && !word.starts_with("libc."));
     let names: Vec<&str> = names.collect();
-    assert!(!names.is_empty(), "the test is of a setpriv with libraries of its own: {setpriv}");
+    assert!(!names.is_empty(), "setpriv has no other libraries, which this test needs: {setpriv}");
     for name in names {
         std::fs::write(folder.path().join(name), "no library").unwrap();
     }
@@ -53,7 +53,7 @@ async fn the_libraries_of_a_program_are_not_loaded_by_what_runs_it() {
 }
 
 #[tokio::test]
-async fn variables_come_whole_whatever_is_in_them() {
+async fn variables_with_any_characters_are_passed_whole() {
     let mut program = Command::new("env");
     program
         .args(["-0"])
@@ -81,7 +81,7 @@ async fn variables_come_whole_whatever_is_in_them() {
     }
 }
 
-/// They were arguments of `env`, and of all that ran it: every user can read those in `/proc`.
+/// They were arguments of `env` and its wrappers, which every user can read in `/proc`.
 #[tokio::test]
 async fn the_values_of_variables_are_in_no_command_line() {
     const TEST: &str = "parent::the_values_of_variables_are_in_no_command_line";
@@ -92,7 +92,7 @@ async fn the_values_of_variables_are_in_no_command_line() {
         assert_eq!(line(ready).await.as_deref(), Ok("values: secret-1 secret-2"));
         return;
     }
-    // What runs the program, each with its command line written down before.
+    // Wrappers that first write their command line to a file.
     let folder = watchkeeper_process::RunDirectory::new("watchkeeper-test-").unwrap();
     let lines = folder.path().join("lines");
     for name in ["setpriv", "sh", "env"] {
@@ -113,13 +113,13 @@ async fn the_values_of_variables_are_in_no_command_line() {
     let lines = std::fs::read_to_string(lines).unwrap();
     for name in ["setpriv", "sh", "env"] {
         let file = folder.path().join(name).display().to_string();
-        assert!(lines.lines().any(|line| line == file), "{name} was not seen: {lines}");
+        assert!(lines.lines().any(|line| line == file), "{name} was not run: {lines}");
     }
     assert!(lines.contains("KEY") && !lines.contains("secret"), "{lines}");
 }
 
 #[tokio::test]
-async fn a_program_that_is_not_there_is_named_by_what_it_prints() {
+async fn a_missing_program_is_named_in_the_output() {
     let missing = while_parent_lives(&Command::new("/no/such/program"));
     let (process, ready) = Process::start(missing, "ready").unwrap();
     let printed = line(ready).await.unwrap_err();
@@ -127,13 +127,13 @@ async fn a_program_that_is_not_there_is_named_by_what_it_prints() {
     assert_eq!(process.exit().wait().await.unwrap().code(), Some(127));
 }
 
-/// Of what it did not start, it has none: one that waits for all its children would wait for ever.
+/// The guard is not its child: a program that waits for all its children would wait for ever.
 #[tokio::test]
-async fn a_program_has_no_children_but_its_own() {
+async fn a_program_has_only_its_own_children() {
     let script = "cat /proc/$$/task/$$/children; echo end";
     let (_process, ready) = Process::start(while_parent_lives(&shell(script)), "ready").unwrap();
     let printed = line(ready).await.unwrap_err();
-    // The number of cat alone.
+    // Only the number of cat.
     assert_eq!(printed.split_whitespace().count(), 2, "{printed:?}");
 }
 
@@ -152,12 +152,12 @@ async fn a_parent_killed_with_sigkill_leaves_no_child_of_a_child() {
     for _ in 0..10 {
         let mut copy = copy_of(TEST, &["env"]).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(copy.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let line = lines.find(|line| line.contains("numbers ")).expect("the copy says its children");
+        let line = lines.find(|line| line.contains("numbers ")).expect("the copy prints its children");
         let numbers = line.split_once("numbers ").unwrap().1;
         let numbers: Vec<u32> = numbers.split(' ').map(|number| number.parse().unwrap()).collect();
         assert!(numbers.iter().all(|number| runs(*number)));
         copy.kill().unwrap();
         copy.wait().unwrap();
-        until("the program and its child are gone", || numbers.iter().all(|number| !runs(*number))).await;
+        until("the program and its child have ended", || numbers.iter().all(|number| !runs(*number))).await;
     }
 }

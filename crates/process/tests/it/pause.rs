@@ -1,4 +1,4 @@
-//! Pauses, beside all that undoes them.
+//! Pauses, and concurrent actions that undo them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -15,7 +15,7 @@ async fn busy() -> Process {
     process
 }
 
-/// Runs `work` on a thread, which the test does not wait for when it blocks.
+/// Runs `work` on a thread, and fails the test if it blocks.
 async fn ends(what: &str, work: impl FnOnce() + Send + 'static) {
     let (done, ended) = tokio::sync::oneshot::channel();
     thread::spawn(move || {
@@ -27,12 +27,12 @@ async fn ends(what: &str, work: impl FnOnce() + Send + 'static) {
 }
 
 #[tokio::test]
-async fn a_paused_process_has_stopped_and_dies_all_the_same() {
+async fn a_paused_process_has_stopped_and_can_be_killed() {
     let process = busy().await;
     assert!(!process.is_paused());
     process.pause().unwrap();
     assert_eq!(state(process.pid()), Some('T'));
-    process.pause().expect("once more is no harm");
+    process.pause().expect("a second pause is allowed");
     assert!(process.exit().is_running() && process.is_paused());
     process.signal(Signal::CONT).unwrap();
     assert!(!process.is_paused());
@@ -44,19 +44,19 @@ async fn a_paused_process_has_stopped_and_dies_all_the_same() {
 }
 
 #[tokio::test]
-async fn who_has_ended_takes_no_signal() {
+async fn an_ended_process_accepts_no_signal() {
     let (process, ready) = start("echo up", "up");
     assert!(line(ready).await.is_ok());
-    process.exit().wait().await.expect("how it ended");
+    process.exit().wait().await.expect("an exit status");
     assert!(process.pause().is_err() && !process.is_paused());
     assert!(process.signal(Signal::TERM).is_err());
 }
 
-/// A `CONT` that comes before the kernel has acted on the `STOP` undoes it without a trace.
+/// A `CONT` before the kernel has acted on the `STOP` undoes it without a trace.
 #[tokio::test]
-async fn a_pause_beside_a_resume_does_not_block_its_thread() {
+async fn a_pause_during_resumes_does_not_block_its_thread() {
     let process = busy().await;
-    ends("a pause beside a resume", move || {
+    ends("a pause during resumes", move || {
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
@@ -77,11 +77,11 @@ async fn a_pause_beside_a_resume_does_not_block_its_thread() {
     .await;
 }
 
-/// As from another program, which knows nothing of our order.
+/// As another program would send it, without our lock.
 #[tokio::test]
-async fn a_pause_beside_a_continue_from_outside_does_not_block_its_thread() {
+async fn a_pause_during_a_sigcont_from_outside_does_not_block_its_thread() {
     let process = busy().await;
-    ends("a pause beside a SIGCONT from outside", move || {
+    ends("a pause during a SIGCONT from outside", move || {
         let pid = Pid::from_raw(process.pid().cast_signed()).unwrap();
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -100,9 +100,9 @@ async fn a_pause_beside_a_continue_from_outside_does_not_block_its_thread() {
     .await;
 }
 
-/// Whichever is first, the answer comes and is true.
+/// The result is right in either order.
 #[tokio::test]
-async fn a_pause_of_one_that_ends_meanwhile_says_so() {
+async fn a_pause_of_a_process_that_ends_meanwhile_is_an_error() {
     for _ in 0..500 {
         let (process, ready) = start("echo up; exit 0", "up");
         assert!(line(ready).await.is_ok());

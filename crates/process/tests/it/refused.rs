@@ -1,4 +1,4 @@
-//! What the system does not allow.
+//! Actions that the system refuses.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -12,13 +12,13 @@ use watchkeeper_process::{Process, Signal};
 use crate::common::{SOON, copy_of, in_the_copy, line, shell, until};
 
 #[test]
-fn a_program_that_is_not_there_is_an_error_that_names_it() {
+fn the_error_for_a_missing_program_names_it() {
     let missing = Process::start(Command::new("/no/such/program"), "").unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
     assert!(missing.to_string().starts_with("cannot start /no/such/program"), "{missing}");
 }
 
-/// Only root has children of other users that it may lose: one who may not kill is made by giving up that right.
+/// Only root starts children of other users. The copy of the test gives up the right to kill them.
 #[tokio::test]
 async fn a_child_that_may_not_be_killed_does_not_block_the_drop() {
     const TEST: &str = "refused::a_child_that_may_not_be_killed_does_not_block_the_drop";
@@ -29,11 +29,15 @@ async fn a_child_that_may_not_be_killed_does_not_block_the_drop() {
         let (process, ready) = Process::start(command, "up").unwrap();
         assert!(line(ready).await.is_ok());
         let error = process.signal(Signal::KILL).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "the test is of one that may not be killed");
+        assert_eq!(
+            error.kind(),
+            ErrorKind::PermissionDenied,
+            "this test needs a child that may not be killed"
+        );
         let mut exit = process.exit();
         drop(process);
         assert!(exit.is_running());
-        // It ends by itself, and that is still seen.
+        // It exits, and the handle still returns that.
         drop(held);
         assert!(exit.wait().await.unwrap().success());
         return;
@@ -51,15 +55,15 @@ async fn a_child_that_may_not_be_killed_does_not_block_the_drop() {
     assert!(!blocked && copy.wait().unwrap().success());
 }
 
-/// A program inherits that a signal is ignored; then nobody learns how a child ended, or that it was one.
+/// A program inherits ignored signals. With this one the exit status of a child is lost, or even its start.
 #[tokio::test]
-async fn an_ignored_sigchld_is_not_taken_for_the_end_of_a_program() {
-    const TEST: &str = "refused::an_ignored_sigchld_is_not_taken_for_the_end_of_a_program";
+async fn an_ignored_sigchld_is_an_error_and_not_the_end_of_a_program() {
+    const TEST: &str = "refused::an_ignored_sigchld_is_an_error_and_not_the_end_of_a_program";
     if in_the_copy(TEST) {
         let status = fs::read_to_string("/proc/self/status").unwrap();
         let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:\t")).unwrap();
         let ignored = u64::from_str_radix(ignored, 16).unwrap();
-        assert_ne!(ignored & 1 << 16, 0, "the test is of an ignored signal");
+        assert_ne!(ignored & 1 << 16, 0, "this test needs an ignored signal");
         for script in ["exit 7", "echo up; exec sleep 1000"] {
             let error = Process::start(shell(script), "up").unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unsupported);

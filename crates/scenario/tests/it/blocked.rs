@@ -1,6 +1,6 @@
-//! App code that blocks its thread cannot be cancelled: it is left behind, and reported.
+//! App code that blocks its thread cannot be cancelled: it is left running, and reported.
 //!
-//! Real time and two threads: the other one is blocked, and let go when the test is over.
+//! Real time and two threads: one of them is blocked until the end of the test.
 
 use std::future::ready;
 use std::sync::{Arc, Mutex, mpsc};
@@ -12,7 +12,7 @@ use watchkeeper_scenario::{
     RunningCluster, ShutDownError, async_trait,
 };
 
-use crate::common::{Goes, Memory, Number, Numbers, nothing, observed, scenario, secs, told};
+use crate::common::{Goes, Memory, Number, Numbers, nothing, observed, recorded, scenario, secs};
 
 const SOON: Duration = Duration::from_millis(50);
 
@@ -51,8 +51,8 @@ struct Rig {
 }
 
 fn stuck() -> Rig {
-    let ((tell, begun), (release, released)) = (tokio::sync::mpsc::unbounded_channel(), mpsc::channel());
-    Rig { observer: Stuck { begun: tell, released: Mutex::new(released) }, begun, release }
+    let ((sender, begun), (release, released)) = (tokio::sync::mpsc::unbounded_channel(), mpsc::channel());
+    Rig { observer: Stuck { begun: sender, released: Mutex::new(released) }, begun, release }
 }
 
 fn stops_within(stop_timeout: Duration) -> ObservationConfig {
@@ -60,7 +60,7 @@ fn stops_within(stop_timeout: Duration) -> ObservationConfig {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_workload_that_blocks_is_told() {
+async fn a_workload_that_blocks_is_reported() {
     let memory = Memory::default();
     let (release, released) = mpsc::channel::<()>();
     let scenario = observed(&memory)
@@ -71,14 +71,14 @@ async fn a_workload_that_blocks_is_told() {
             Ok(())
         });
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
-    assert_eq!(told(&failure), [r#"drain workload "stuck": Blocked"#]);
+    assert_eq!(recorded(&failure), [r#"drain workload "stuck": Blocked"#]);
     assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"]);
     drop(release);
 }
 
-/// One that is detached in time, and one whose stop takes longer than the clean-up may.
+/// One observer is detached in time; the stop of the other takes longer than the limit of the clean-up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_observer_that_blocks_is_told_and_the_nodes_go_down() {
+async fn an_observer_that_blocks_is_reported_and_the_nodes_go_down() {
     let cases = [
         (SOON, secs(60), r#"cleanup observer "stuck": Blocked"#),
         (secs(60), SOON, r#"cleanup observer "stuck": TimedOut(50ms)"#),
@@ -94,14 +94,14 @@ async fn an_observer_that_blocks_is_told_and_the_nodes_go_down() {
                 Ok(())
             });
         let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
-        assert_eq!(told(&failure), [expected]);
+        assert_eq!(recorded(&failure), [expected]);
         assert_eq!(memory.diary.read(), ["up", "down", "cluster dropped"]);
         drop(release);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_observer_that_blocks_in_a_manual_cluster_is_told() {
+async fn an_observer_that_blocks_in_a_manual_cluster_is_reported() {
     let memory = Memory::default();
     let Rig { observer, mut begun, release } = stuck();
     let cluster = ManualCluster::<Numbers>::deploy(&memory, &1).await.unwrap();
@@ -113,9 +113,9 @@ async fn an_observer_that_blocks_in_a_manual_cluster_is_told() {
     drop(release);
 }
 
-/// Also in a step of an expectation, which is not waited for when its limit is over.
+/// Also in a step of an expectation, which is not awaited after its limit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_expectation_that_blocks_is_told() {
+async fn an_expectation_that_blocks_is_reported() {
     let memory = Memory::default();
     let (release, released) = mpsc::channel::<()>();
     let scenario = observed(&memory)
@@ -128,7 +128,7 @@ async fn an_expectation_that_blocks_is_told() {
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
     let expected =
         [r#"evaluate expectation "stuck": TimedOut(50ms)"#, r#"evaluate expectation "stuck": Blocked"#];
-    assert_eq!(told(&failure), expected);
+    assert_eq!(recorded(&failure), expected);
     assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"]);
     drop(release);
 }
@@ -149,21 +149,21 @@ async fn a_wait_throughout_that_blocks_is_named() {
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
     let expected =
         [r#"evaluate expectation "stuck": TimedOut(50ms)"#, r#"evaluate expectation "stuck": Blocked"#];
-    assert_eq!(told(&failure), expected);
+    assert_eq!(recorded(&failure), expected);
     assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"]);
     drop(release);
 }
 
-/// It comes back while it is given up, and says what is left.
+/// It returns while it is being aborted, with an error that names what is left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_shut_down_says_after_its_limit_is_not_lost() {
+async fn the_error_of_a_shut_down_after_its_limit_is_not_lost() {
     let memory = Memory { down: Goes::BlocksAndFails(300), ..Memory::default() };
     let limits = Limits { cleanup: SOON, ..Limits::default() };
     // Without an observer, whose stop has the same limit.
     let scenario = scenario().limits(limits).workload("w", nothing).build().unwrap();
     let failure = scenario.run(&memory).await.unwrap_err();
     assert_eq!(
-        told(&failure),
+        recorded(&failure),
         [
             r#"cleanup deployer "memory": TimedOut(50ms)"#,
             r#"cleanup deployer "memory": the memory deployer could not stop the nodes"#,
@@ -171,22 +171,22 @@ async fn what_a_shut_down_says_after_its_limit_is_not_lost() {
     );
 }
 
-/// The deployer is borrowed, so that its thread is that of the run: its limit is noticed when it is back.
+/// The deployer is borrowed and runs on the thread of the run: its limit is noticed after it has returned.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deployment_that_blocks_past_its_limit_is_no_success() {
     let memory = Memory { up: Goes::Blocks(700), ..Memory::default() };
     let limits = Limits { deploy: SOON, ..Limits::default() };
     let scenario = observed(&memory).limits(limits).workload("w", nothing).build().unwrap();
     let failure = scenario.run(&memory).await.unwrap_err();
-    assert_eq!(told(&failure), [r#"deploy deployer "memory": TimedOut(50ms)"#]);
+    assert_eq!(recorded(&failure), [r#"deploy deployer "memory": TimedOut(50ms)"#]);
     let text = failure.failures()[0].to_string();
     assert!(text.contains("a thread was blocked") && text.contains("spawn_blocking"), "{text}");
     assert_eq!(memory.diary.read(), ["up", "down", "cluster dropped"]);
 }
 
-/// Within its limit, but what cancels the run came meanwhile.
+/// The deployment ends within its limit, but the run was cancelled meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cancels_a_run_is_seen_after_a_deployment_that_blocks() {
+async fn a_cancellation_is_noticed_after_a_deployment_that_blocks() {
     let memory = Memory { up: Goes::Blocks(100), ..Memory::default() };
     let (cancel, cancelled) = tokio::sync::oneshot::channel::<()>();
     let blocked = std::thread::spawn(move || {
@@ -195,7 +195,7 @@ async fn what_cancels_a_run_is_seen_after_a_deployment_that_blocks() {
     });
     let scenario = observed(&memory).workload("w", nothing).build().unwrap();
     let failure = scenario.run_until(&memory, cancelled).await.unwrap_err();
-    assert_eq!(told(&failure), ["deploy the run: Cancelled"]);
+    assert_eq!(recorded(&failure), ["deploy the run: Cancelled"]);
     assert_eq!(memory.diary.read(), ["up", "down", "cluster dropped"]);
     blocked.join().unwrap().unwrap();
 }
@@ -241,7 +241,7 @@ impl RunningCluster<Numbers> for StubbornCluster {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_shut_down_that_blocks_is_named_and_left_behind() {
+async fn a_shut_down_that_blocks_is_reported_and_left_running() {
     let memory = Memory::default();
     let (release, released) = mpsc::channel();
     let deployer = Stubborn { memory: memory.clone(), released: Mutex::new(Some(released)) };
@@ -250,19 +250,19 @@ async fn a_shut_down_that_blocks_is_named_and_left_behind() {
     let failure = scenario.run(&deployer).await.unwrap_err();
     let expected =
         [r#"cleanup deployer "stubborn": TimedOut(1s)"#, r#"cleanup deployer "stubborn": Blocked"#];
-    assert_eq!(told(&failure), expected);
+    assert_eq!(recorded(&failure), expected);
     assert_eq!(memory.diary.read(), ["up", "observer dropped"]);
     drop(release);
 }
 
-/// Where there is one thread, nothing else runs meanwhile, and nothing is cut off: it comes back too late.
+/// On one thread nothing else runs meanwhile, and nothing is cut off: it returns too late.
 #[tokio::test]
 async fn on_one_thread_a_shut_down_that_blocks_past_its_limit_is_no_success() {
     let memory = Memory { down: Goes::Blocks(1_100), ..Memory::default() };
     let limits = Limits { cleanup: secs(1), ..Limits::default() };
     let scenario = observed(&memory).limits(limits).workload("w", nothing).build().unwrap();
     let failure = scenario.run(&memory).await.unwrap_err();
-    assert_eq!(told(&failure), [r#"cleanup deployer "memory": TimedOut(1s)"#]);
+    assert_eq!(recorded(&failure), [r#"cleanup deployer "memory": TimedOut(1s)"#]);
     assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"]);
 }
 
@@ -292,13 +292,13 @@ async fn on_one_thread_a_step_that_blocks_past_its_limit_is_no_success() {
     ];
     for (builder, expected) in cases {
         let failure = builder.build().unwrap().run(&Memory::default()).await.unwrap_err();
-        assert_eq!(told(&failure), [expected]);
+        assert_eq!(recorded(&failure), [expected]);
     }
 }
 
-/// What cancels the run while its nodes go down is not lost.
+/// A cancellation while the nodes go down is not lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cancels_a_run_is_seen_after_a_shut_down_that_blocks() {
+async fn a_cancellation_is_noticed_after_a_shut_down_that_blocks() {
     let memory = Memory { down: Goes::Blocks(100), ..Memory::default() };
     let (cancel, cancelled) = tokio::sync::oneshot::channel::<()>();
     let mut cancel = Some(cancel);
@@ -311,7 +311,7 @@ async fn what_cancels_a_run_is_seen_after_a_shut_down_that_blocks() {
     });
     let scenario = observed(&memory).workload("w", nothing).build().unwrap();
     let failure = scenario.run_until(&memory, cancelled).await.unwrap_err();
-    assert_eq!(told(&failure), ["cleanup the run: Cancelled"]);
+    assert_eq!(recorded(&failure), ["cleanup the run: Cancelled"]);
     assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"]);
     watch.join().unwrap().unwrap();
 }

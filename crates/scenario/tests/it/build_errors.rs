@@ -1,4 +1,4 @@
-//! A scenario that makes no sense is refused before anything is deployed.
+//! An invalid scenario is refused before anything is deployed.
 
 use std::time::Duration;
 
@@ -29,20 +29,20 @@ fn each_mistake_has_its_error() {
         (scenario(), "the scenario has no workload and no expectation: add one of them"),
         (
             scenario().workload("w", nothing).workload("w", nothing),
-            r#"there are two workloads called "w": give each a name of its own"#,
+            r#"there are two workloads called "w": give each its own name"#,
         ),
         (
             scenario().expect_wait("e", nothing).expect_wait_throughout("e", nothing),
-            r#"there are two expectations called "e": give each a name of its own"#,
+            r#"there are two expectations called "e": give each its own name"#,
         ),
-        (two_observers, r#"there are two observers called "numbers": give each a name of its own"#),
+        (two_observers, r#"there are two observers called "numbers": give each its own name"#),
         (
             scenario().workload("w", nothing).with_extension(1_u8).with_extension(2_u8),
-            "there are two extensions of type u8: wrap one of them in a type of its own",
+            "there are two extensions of type u8: wrap one of them in its own type",
         ),
         (
             scenario().endless_workload("w", nothing),
-            "all workloads are endless: say with `run_for` how long they are to run",
+            "all workloads are endless: set with `run_for` how long they run",
         ),
         (
             scenario().workload("w", nothing).run_for(secs(300)),

@@ -1,4 +1,4 @@
-//! Checks: also of short runs and of the last second, and beside what else happens.
+//! Checks: of short runs, of the last second, and concurrently with other events.
 
 use std::future::pending;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use watchkeeper_scenario::{DynError, Expectation, Limits, Phase, RunContext, WorkloadEnd, async_trait};
 
-use crate::common::{Diary, Memory, Numbers, Watcher, nothing, observed, scenario, secs, told};
+use crate::common::{Diary, Memory, Numbers, Watcher, nothing, observed, recorded, scenario, secs};
 
 /// Each check takes this long, and fails if n1 is 13 when it begins.
 struct Unlucky {
@@ -31,7 +31,7 @@ impl Expectation<Numbers> for Unlucky {
         if unlucky { Err("n1 is 13".into()) } else { Ok(()) }
     }
 
-    /// What is seen at the end is not what was there while the workloads ran.
+    /// The state at the end differs from the state while the workloads ran.
     async fn evaluate(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {
         Ok(())
     }
@@ -57,18 +57,18 @@ async fn a_run_that_is_shorter_than_the_interval_of_checks_is_checked() {
         let scenario =
             scenario().workload("unlucky", unlucky_after(after)).with_expectation(Unlucky::quick());
         let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
-        assert_eq!(told(&failure), [r#"workloads expectation "no 13": n1 is 13"#]);
+        assert_eq!(recorded(&failure), [r#"workloads expectation "no 13": n1 is 13"#]);
     }
 }
 
 /// The last check of the grid is at 2 s.
 #[tokio::test(start_paused = true)]
-async fn what_happens_after_the_last_check_of_the_grid_is_checked() {
+async fn changes_after_the_last_check_of_the_grid_are_checked() {
     let memory = Memory::default();
     let after = Duration::from_millis(2_900);
     let scenario = scenario().workload("unlucky", unlucky_after(after)).with_expectation(Unlucky::quick());
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
-    assert_eq!(told(&failure), [r#"workloads expectation "no 13": n1 is 13"#]);
+    assert_eq!(recorded(&failure), [r#"workloads expectation "no 13": n1 is 13"#]);
     assert_eq!(failure.failures()[0].at, after);
 }
 
@@ -87,11 +87,11 @@ async fn the_end_of_the_cooldown_is_checked() {
         .with_expectation(Unlucky::quick())
         .cooldown(secs(3));
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
-    assert_eq!(told(&failure), [r#"cooldown expectation "no 13": n1 is 13"#]);
+    assert_eq!(recorded(&failure), [r#"cooldown expectation "no 13": n1 is 13"#]);
     assert_eq!(failure.failures()[0].at, secs(3));
 }
 
-/// A round that had begun before the workload ended says nothing about the end.
+/// A check that began before the workload ended says nothing about the end.
 #[tokio::test(start_paused = true)]
 async fn the_last_check_begins_after_the_last_workload() {
     let memory = Memory::default();
@@ -99,13 +99,13 @@ async fn the_last_check_begins_after_the_last_workload() {
         .workload("unlucky", unlucky_after(Duration::from_millis(1_500)))
         .with_expectation(Unlucky { takes: secs(4) }); // begins at 1 s
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
-    assert_eq!(told(&failure), [r#"workloads expectation "no 13": n1 is 13"#]);
+    assert_eq!(recorded(&failure), [r#"workloads expectation "no 13": n1 is 13"#]);
     assert_eq!(failure.failures()[0].at, secs(9), "4 s after the first one, which ended at 5 s");
     assert_eq!(failure.report().expectations[0].checks, Some(2));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_is_seen_and_dated_while_a_slow_check_runs() {
+async fn a_failure_is_recorded_at_its_time_while_a_slow_check_runs() {
     let memory = Memory::default();
     let heard = Diary::default();
     let cancelled = heard.clone();
@@ -121,7 +121,7 @@ async fn a_failure_is_seen_and_dated_while_a_slow_check_runs() {
         })
         .with_expectation(Unlucky { takes: secs(9) }); // begins at 1 s
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
-    assert_eq!(told(&failure), [r#"workloads workload "fails": lost it"#]);
+    assert_eq!(recorded(&failure), [r#"workloads workload "fails": lost it"#]);
     assert_eq!(failure.failures()[0].at, Duration::from_millis(1_500));
     assert_eq!(heard.read(), ["cancelled at 1.5s"]);
     assert!(failure.report().phases.contains(&(Phase::Workloads, Duration::from_millis(1_500))), "{failure}");
@@ -130,7 +130,7 @@ async fn a_failure_is_seen_and_dated_while_a_slow_check_runs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_limit_of_the_workloads_is_kept_while_a_slow_check_runs() {
+async fn the_limit_of_the_workloads_holds_while_a_slow_check_runs() {
     let memory = Memory::default();
     let scenario = scenario()
         .limits(Limits { workloads: secs(2), ..Limits::default() })
@@ -140,14 +140,14 @@ async fn the_limit_of_the_workloads_is_kept_while_a_slow_check_runs() {
         })
         .with_expectation(Unlucky { takes: secs(9) });
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
-    assert_eq!(told(&failure), [r#"workloads workload "hangs": TimedOut(2s)"#]);
+    assert_eq!(recorded(&failure), [r#"workloads workload "hangs": TimedOut(2s)"#]);
     assert_eq!(failure.failures()[0].at, secs(2));
     assert!(failure.report().phases.contains(&(Phase::Workloads, secs(2))), "{failure}");
 }
 
-/// One expectation fails at 1 s; the check of the other hangs, and does not hold that up.
+/// One expectation fails at 1 s while the check of the other hangs.
 #[tokio::test(start_paused = true)]
-async fn a_broken_check_is_seen_while_another_is_slow() {
+async fn a_broken_check_is_noticed_while_another_is_slow() {
     struct Slow;
     #[async_trait]
     impl Expectation<Numbers> for Slow {
@@ -172,10 +172,10 @@ async fn a_broken_check_is_seen_while_another_is_slow() {
         .with_expectation(Unlucky::quick());
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
     assert_eq!(
-        told(&failure),
+        recorded(&failure),
         [
             r#"workloads expectation "no 13": n1 is 13"#,
-            r#"workloads expectation "slow": TimedOut(10s)"#, // of the same round
+            r#"workloads expectation "slow": TimedOut(10s)"#, // begun at the same time
         ]
     );
     assert_eq!(failure.failures()[0].at, secs(1));
@@ -184,7 +184,7 @@ async fn a_broken_check_is_seen_while_another_is_slow() {
     assert_eq!((long.end, long.took), (WorkloadEnd::Cancelled, secs(1)));
 }
 
-/// The run is cancelled while a check is in flight, and a wait throughout: both end before the nodes do.
+/// The run is cancelled while a check and a wait are in flight: both end before the nodes do.
 #[tokio::test(start_paused = true)]
 async fn checks_and_waits_in_flight_end_before_the_nodes_go_down() {
     struct Held(Diary);
@@ -216,14 +216,14 @@ async fn checks_and_waits_in_flight_end_before_the_nodes_go_down() {
         });
     let run = scenario.build().unwrap().run_until(&memory, sleep(Duration::from_millis(1_500)));
     let failure = run.await.unwrap_err();
-    assert_eq!(told(&failure), ["workloads the run: Cancelled"]);
+    assert_eq!(recorded(&failure), ["workloads the run: Cancelled"]);
     let ends = memory.diary.read();
     assert_eq!(ends[ends.len() - 3..], ["observer dropped", "down", "cluster dropped"], "{ends:?}");
     assert_eq!(memory.diary.count("check dropped"), 1);
     assert_eq!(memory.diary.count("wait dropped"), 1);
 }
 
-/// Cut off by the limit of its judgement, on many threads and many times.
+/// Cut off by the limit of the evaluation, on many threads and many times.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wait_throughout_that_is_cut_off_never_outlives_the_nodes() {
     for round in 0..500_u32 {
@@ -235,7 +235,7 @@ async fn a_wait_throughout_that_is_cut_off_never_outlives_the_nodes() {
             .expect_wait_throughout("wait", move |_| async move {
                 let _held = crate::common::Drops(alive.clone(), "alive");
                 loop {
-                    // An abort takes effect only when this is over.
+                    // An abort takes effect only after this.
                     std::thread::sleep(Duration::from_micros(300));
                     alive.note("alive");
                     tokio::task::yield_now().await;
@@ -251,9 +251,9 @@ async fn a_wait_throughout_that_is_cut_off_never_outlives_the_nodes() {
     }
 }
 
-/// What an endless workload does when it is cancelled happens after the last check of the workloads.
+/// An endless workload acts on its cancellation after the last check of the workloads.
 #[tokio::test(start_paused = true)]
-async fn what_a_workload_does_while_it_is_drained_is_checked() {
+async fn changes_by_a_workload_during_the_drain_are_checked() {
     for cooldown in [None, Some(secs(2))] {
         let memory = Memory::default();
         let mut scenario = scenario()
@@ -268,14 +268,14 @@ async fn what_a_workload_does_while_it_is_drained_is_checked() {
             scenario = scenario.cooldown(cooldown);
         }
         let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
-        assert_eq!(told(&failure), [r#"drain expectation "no 13": n1 is 13"#]);
+        assert_eq!(recorded(&failure), [r#"drain expectation "no 13": n1 is 13"#]);
         assert!(failure.failures()[0].to_string().contains("(drain, +"), "{failure}");
     }
 }
 
-/// One check takes 9 s; the other one is looked at each second meanwhile.
+/// One check takes 9 s; the other expectation is checked each second meanwhile.
 #[tokio::test(start_paused = true)]
-async fn a_slow_check_does_not_hold_up_the_checks_of_another_expectation() {
+async fn a_slow_check_does_not_delay_the_checks_of_another_expectation() {
     struct Slow;
     #[async_trait]
     impl Expectation<Numbers> for Slow {
@@ -303,16 +303,16 @@ async fn a_slow_check_does_not_hold_up_the_checks_of_another_expectation() {
         .with_expectation(Slow)
         .with_expectation(Unlucky::quick());
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
-    assert_eq!(told(&failure), [r#"workloads expectation "no 13": n1 is 13"#]);
+    assert_eq!(recorded(&failure), [r#"workloads expectation "no 13": n1 is 13"#]);
     assert_eq!(failure.failures()[0].at, secs(3));
     let checks: Vec<_> = failure.report().expectations.iter().map(|one| one.checks).collect();
     assert_eq!(checks, [Some(1), Some(3)]);
 }
 
-/// A check that is longer than the interval is begun again when it has ended, also beside a quick one; each is checked
-/// once more when the last workload has ended.
+/// If a check takes longer than the interval, the next one begins when it has ended. A quick one keeps the interval. Each
+/// expectation is checked once more when the last workload has ended.
 #[tokio::test(start_paused = true)]
-async fn each_check_keeps_its_own_time() {
+async fn each_expectation_has_its_own_check_interval() {
     struct Noting(&'static str, Duration, Diary);
     #[async_trait]
     impl Expectation<Numbers> for Noting {

@@ -9,7 +9,7 @@ use watchkeeper_scenario::{DynError, ExtensionError, ObserverError, RunContext, 
 
 use crate::common::{Memory, Number, Numbers, Watcher, observed, often, scenario, secs};
 
-/// Runs `look` as the only workload; what it asserts is told by the run's failure.
+/// Runs `look` as the only workload; its failed assertions are in the failure of the run.
 async fn look<F, W>(builder: ScenarioBuilder<Numbers>, memory: &Memory, look: F)
 where
     F: FnOnce(RunContext<Numbers>) -> W + Send + 'static,
@@ -45,7 +45,7 @@ async fn extensions_are_found_by_type() {
 type Probed = PerSource<Number, u64>;
 
 #[tokio::test(start_paused = true)]
-async fn observers_of_one_type_are_told_apart_by_name() {
+async fn observers_of_one_type_are_distinguished_by_name() {
     let memory = Memory::default();
     let diary = memory.diary.clone();
     let second = move |_: &RunContext<Numbers>| Watcher::new(&diary);
@@ -65,7 +65,7 @@ async fn observers_of_one_type_are_told_apart_by_name() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_observer_that_is_not_there_is_told_with_those_there_are() {
+async fn the_error_for_an_unknown_observer_lists_the_known_ones() {
     let memory = Memory::default();
     look(observed(&memory), &memory, |context| async move {
         assert!(context.observer::<Watcher>("other").is_none());
@@ -92,7 +92,7 @@ async fn an_observer_is_refused_when_its_name_is_empty_or_taken() {
     look(observed(&memory), &memory, move |context| async move {
         for (name, expected) in [
             ("", "an observer needs a name: it may not be empty"),
-            ("numbers", r#"there is an observer called "numbers" already: give each a name of its own"#),
+            ("numbers", r#"there is an observer called "numbers" already: give each its own name"#),
         ] {
             let observed =
                 context.observe(name, context.clients().clone(), Watcher::new(&diary), often()).await;
@@ -104,7 +104,7 @@ async fn an_observer_is_refused_when_its_name_is_empty_or_taken() {
     .await;
 }
 
-/// Two start at the same time under one name: one of them is stopped again.
+/// Two observers start at the same time under one name: one of them is stopped again.
 #[tokio::test(start_paused = true)]
 async fn of_two_observers_that_race_for_a_name_one_is_left() {
     let memory = Memory::default();
@@ -137,7 +137,7 @@ async fn a_context_that_is_kept_holds_nothing_and_starts_nothing() {
     assert!(matches!(context.add_extension(Tokens(2)), Err(ExtensionError::Over { .. })));
     let late = context.observe("late", context.clients().clone(), Watcher::new(&memory.diary), often()).await;
     assert!(matches!(late, Err(ObserverError::Over { .. })), "{late:?}");
-    // The handle still shows what was last seen.
+    // The handle still shows the last snapshot.
     let handle = context.require_observer::<Watcher>("numbers").unwrap();
     assert!(handle.latest_snapshot().is_some() && handle.stop_reason().is_some());
 }

@@ -1,5 +1,5 @@
-//! Destructors and other methods of the app that panic where nobody expects it: each is a failure with its
-//! message, the end is in order, and the process lives.
+//! Destructors and other methods of the app that panic in unexpected places: each is a failure with its
+//! message, the end is in order, and the process is not aborted.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -13,14 +13,16 @@ use watchkeeper_scenario::{
     RunningCluster, Scenario, ScenarioBuilder, ScenarioFailure, ShutDownError, Workload, async_trait,
 };
 
-use crate::common::{Diary, Drops, Goes, Memory, Numbers, Sharp, nothing, observed, scenario, secs, told};
+use crate::common::{
+    Diary, Drops, Goes, Memory, Numbers, Sharp, nothing, observed, recorded, scenario, secs,
+};
 
 const ENDS_IN_ORDER: [&str; 4] = ["up", "observer dropped", "down", "cluster dropped"];
 
-/// A part of a scenario whose destructor panics. It is well otherwise.
+/// A part of a scenario whose destructor panics. It succeeds otherwise.
 pub struct Cutting {
     name: &'static str,
-    /// What its `start` or `evaluate` does.
+    /// How its `start` or `evaluate` ends.
     hangs: bool,
     _held: Sharp,
 }
@@ -76,7 +78,7 @@ impl Expectation<Numbers> for Cutting {
 
 type Add = fn(ScenarioBuilder<Numbers>) -> ScenarioBuilder<Numbers>;
 
-/// Two of each, so that both end in one `Vec`; all are well beside their destructors.
+/// Two of each, so that both are in one `Vec`; all succeed except for their destructors.
 #[tokio::test(start_paused = true)]
 async fn two_destructors_that_panic_are_two_failures() {
     let cases: [(Add, [&str; 2]); 4] = [
@@ -99,7 +101,7 @@ async fn two_destructors_that_panic_are_two_failures() {
             |it| it.with_factory(Cutting::new("a")).with_factory(Cutting::new("b")),
             [
                 r#"prepare factory "a": panicked: in a destructor: drop a"#,
-                // It was not asked any more.
+                // No step of it was called after that.
                 r#"prepare factory "b": panicked: in a destructor: drop b"#,
             ],
         ),
@@ -115,12 +117,12 @@ async fn two_destructors_that_panic_are_two_failures() {
         let memory = Memory::default();
         let builder = add(observed(&memory).workload("w", nothing));
         let failure = builder.build().unwrap().run(&memory).await.unwrap_err();
-        assert_eq!(told(&failure), expected);
+        assert_eq!(recorded(&failure), expected);
         assert_eq!(memory.diary.read(), ENDS_IN_ORDER, "{expected:?}");
     }
 }
 
-/// The first extension is refused, since its type is there already; the other two are never added.
+/// The first extension is refused, since there is one of its type; the other two are never added.
 #[tokio::test(start_paused = true)]
 async fn extensions_that_are_not_added_are_dropped_one_by_one() {
     struct Adds;
@@ -139,10 +141,10 @@ async fn extensions_that_are_not_added_are_dropped_one_by_one() {
     let scenario = observed(&memory).with_factory(Adds).workload("w", nothing);
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
     assert_eq!(
-        told(&failure),
+        recorded(&failure),
         [
             "prepare factory \"adds\": there is an extension of type it::common::Sharp already: wrap one of them \
-             in a type of its own",
+             in its own type",
             "prepare extension it::common::Sharp: panicked: in a destructor: drop second",
             "cleanup extension it::common::Sharp: panicked: in a destructor: drop first",
         ]
@@ -157,9 +159,9 @@ async fn extensions_that_are_not_added_are_dropped_one_by_one() {
     assert_eq!(failure.failures().len(), 3, "{failure}");
 }
 
-/// The future holds something sharp, and so does the part that it borrows.
+/// The future holds a panicking destructor, and so does the part that it borrows.
 #[tokio::test(start_paused = true)]
-async fn what_is_cut_off_is_dropped_piece_by_piece() {
+async fn a_cut_off_step_and_its_part_are_dropped_one_by_one() {
     let cases: [(Add, &[&str]); 3] = [
         (
             |it| it.with_workload(Cutting::hanging("a")).with_workload(Cutting::hanging("b")),
@@ -199,7 +201,7 @@ async fn what_is_cut_off_is_dropped_piece_by_piece() {
         let limits = Limits { prepare: second, workloads: second, evaluate: second, ..Limits::default() };
         let builder = add(observed(&memory).workload("w", nothing).limits(limits));
         let failure = builder.build().unwrap().run(&memory).await.unwrap_err();
-        let all = told(&failure);
+        let all = recorded(&failure);
         assert_eq!(all.len(), expected.len(), "{all:?}");
         for failed in expected {
             assert!(all.iter().any(|one| one.starts_with(failed)), "{failed}: {all:?}");
@@ -208,7 +210,7 @@ async fn what_is_cut_off_is_dropped_piece_by_piece() {
     }
 }
 
-/// Without waiting, in `Drop`: cluster and extensions are released all the same.
+/// Without waiting, in `Drop`: cluster and extensions are released nevertheless.
 #[tokio::test(start_paused = true)]
 async fn a_run_that_is_dropped_survives_every_destructor() {
     let memory = Memory::default();
@@ -226,7 +228,7 @@ async fn a_run_that_is_dropped_survives_every_destructor() {
     assert_eq!(memory.diary.read(), ["up", "extension dropped", "cluster dropped"]);
 }
 
-/// Neither a scenario that is never run nor one that is not even built ends the process.
+/// A scenario that is not run or not built does not abort the process.
 #[test]
 fn a_scenario_that_is_not_run_survives_every_destructor() {
     let sharp = || {
@@ -245,7 +247,7 @@ fn a_scenario_that_is_not_run_survives_every_destructor() {
     drop(sharp().run_for(Duration::ZERO).build().unwrap_err());
 }
 
-/// In the round of checks in which it is cancelled, and while it is judged.
+/// During the checks in which it is cancelled, and during the evaluation.
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_run_survives_the_destructors_of_its_expectations() {
     let memory = Memory::default();
@@ -259,7 +261,7 @@ async fn a_cancelled_run_survives_the_destructors_of_its_expectations() {
         .build()
         .unwrap();
     let failure = scenario.run_until(&memory, sleep(secs(1))).await.unwrap_err();
-    let all = told(&failure);
+    let all = recorded(&failure);
     assert_eq!(all[0], "evaluate the run: Cancelled");
     for expected in [
         r#"expectation "a": panicked: in a destructor: drop what its future holds"#,
@@ -274,11 +276,11 @@ async fn a_cancelled_run_survives_the_destructors_of_its_expectations() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_futures_of_a_deployer_hold_may_panic() {
+async fn values_in_the_futures_of_a_deployer_may_panic() {
     let memory = Memory { up: Goes::HangsSharply, ..Memory::default() };
     let failure = observed(&memory).workload("w", nothing).build().unwrap().run(&memory).await.unwrap_err();
     assert_eq!(
-        told(&failure),
+        recorded(&failure),
         [
             r#"deploy deployer "memory": TimedOut(120s)"#,
             r#"deploy deployer "memory": panicked: in a destructor: drop of the future"#,
@@ -288,7 +290,7 @@ async fn what_the_futures_of_a_deployer_hold_may_panic() {
     let memory = Memory { down: Goes::HangsSharply, ..Memory::default() };
     let failure = observed(&memory).workload("w", nothing).build().unwrap().run(&memory).await.unwrap_err();
     assert_eq!(
-        told(&failure),
+        recorded(&failure),
         [
             r#"cleanup deployer "memory": TimedOut(60s)"#,
             r#"cleanup deployer "memory": panicked: in a destructor: drop of the future"#,
@@ -297,7 +299,7 @@ async fn what_the_futures_of_a_deployer_hold_may_panic() {
     assert_eq!(memory.diary.read(), ENDS_IN_ORDER);
 }
 
-/// Panics when it is asked something the second time.
+/// Panics when a method is called the second time.
 struct AskedAgain(AtomicU32, AtomicU32);
 
 impl AskedAgain {
@@ -347,7 +349,7 @@ impl ObservationExtensionFactory<Numbers> for AskedAgain {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_part_is_asked_for_its_name_once() {
+async fn the_name_of_a_part_is_read_once() {
     let memory = Memory::default();
     let scenario = observed(&memory)
         .with_factory(AskedAgain::new())
@@ -395,11 +397,11 @@ impl Drop for Unsayable {
     }
 }
 
-/// Two of them: they end in one `Vec` of failures. Tracing shows each when it is recorded.
+/// Two of them in one `Vec` of failures. Tracing shows each when it is recorded.
 #[tokio::test(start_paused = true)]
 async fn errors_that_panic_when_they_are_shown_and_dropped_are_failures() {
     let listener = crate::traced::Listener::default();
-    let heard = listener.heard.clone();
+    let entries = listener.entries.clone();
     let _guard = tracing::subscriber::set_default(listener);
     let memory = Memory::default();
     let scenario = observed(&memory)
@@ -409,12 +411,12 @@ async fn errors_that_panic_when_they_are_shown_and_dropped_are_failures() {
     assert_eq!(failure.failures().len(), 2);
     let text = failure.to_string();
     assert!(text.contains("no words for a") && text.contains("no words for b"), "{text}");
-    assert!(heard.read().iter().any(|noted| noted.contains("no words for a")), "{heard:?}");
+    assert!(entries.read().iter().any(|noted| noted.contains("no words for a")), "{entries:?}");
     assert_eq!(memory.diary.read(), ENDS_IN_ORDER);
     drop(failure);
 }
 
-/// What is deployed cannot be cloned, and panics when it is dropped; so do the clients of its nodes.
+/// The deployment cannot be cloned, and panics when it is dropped; so do the clients of its nodes.
 struct Sharps;
 
 impl Application for Sharps {
@@ -502,7 +504,7 @@ async fn deployment_cluster_and_clients_may_panic_when_they_are_dropped() {
     let scenario = Scenario::<Sharps>::builder("sharp", SharpDeployment(Sharp("deployment")))
         .workload("w", |_| async { Ok(()) });
     let failure = scenario.build().unwrap().run(&SharpDeployer(diary.clone())).await.unwrap_err();
-    let all = told(&failure);
+    let all = recorded(&failure);
     assert_eq!(
         all,
         [
@@ -517,7 +519,7 @@ async fn deployment_cluster_and_clients_may_panic_when_they_are_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_manual_cluster_reports_what_its_cluster_panics_with() {
+async fn a_manual_cluster_reports_the_panic_of_its_cluster() {
     let memory = Memory { down: Goes::Panics, ..Memory::default() };
     let cluster = ManualCluster::<Numbers>::deploy(&memory, &2).await.unwrap();
     let error = cluster.shut_down().await.unwrap_err();
@@ -533,7 +535,7 @@ async fn a_manual_cluster_reports_what_its_cluster_panics_with() {
     std::mem::forget(deployment);
 }
 
-/// A deployer that cannot even say its name.
+/// A deployer whose `name` panics.
 #[tokio::test(start_paused = true)]
 async fn a_deployer_without_a_name_is_a_failure() {
     struct Nameless;
@@ -547,12 +549,12 @@ async fn a_deployer_without_a_name_is_a_failure() {
         }
     }
     let failure = scenario().workload("w", nothing).build().unwrap().run(&Nameless).await.unwrap_err();
-    assert_eq!(told(&failure), [r#"deploy deployer "unnamed": panicked: no name"#]);
+    assert_eq!(recorded(&failure), [r#"deploy deployer "unnamed": panicked: no name"#]);
 }
 
-/// What cancels a run is code of the caller.
+/// The future that cancels a run is code of the caller.
 #[tokio::test(start_paused = true)]
-async fn what_cancels_a_run_may_panic() {
+async fn the_future_that_cancels_a_run_may_panic() {
     async fn run(memory: &Memory, cancel: impl Future<Output = Sharp>) -> ScenarioFailure {
         let scenario = observed(memory).workload("long", |context| async move {
             context.cancelled().await;
@@ -566,7 +568,7 @@ async fn what_cancels_a_run_may_panic() {
         panic!("in what cancels")
     });
     let failure = failure.await;
-    assert_eq!(told(&failure), ["workloads the run: panicked: in what cancels"]);
+    assert_eq!(recorded(&failure), ["workloads the run: panicked: in what cancels"]);
     assert_eq!(memory.diary.read(), ENDS_IN_ORDER);
 
     let memory = Memory::default();

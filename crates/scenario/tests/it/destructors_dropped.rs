@@ -1,5 +1,5 @@
-//! A run that is dropped, or cancelled, while it holds errors whose destructors panic: the process lives, and no failure
-//! is lost.
+//! A run that is dropped or cancelled while it holds errors whose destructors panic: the process is not aborted, and no
+//! failure is lost.
 
 use std::future::pending;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use watchkeeper_scenario::{
     async_trait,
 };
 
-use crate::common::{Memory, Numbers, Sharp, observed, panics, secs, told};
+use crate::common::{Memory, Numbers, Sharp, observed, panics, recorded, secs};
 use crate::destructors::{Cutting, Unsayable};
 
-/// Two errors are recorded, or have just come, when the run is dropped.
+/// Two errors are recorded, or were just returned, when the run is dropped.
 #[tokio::test(start_paused = true)]
 async fn a_run_that_is_dropped_survives_the_errors_it_has_recorded() {
     type Add = fn(ScenarioBuilder<Numbers>) -> ScenarioBuilder<Numbers>;
@@ -79,12 +79,12 @@ impl Expectation<Numbers> for Cancels {
 }
 
 fn sorted(failure: &ScenarioFailure) -> Vec<String> {
-    let mut all = told(failure);
+    let mut all = recorded(failure);
     all.sort();
     all
 }
 
-/// Both checks have ended when the run is cancelled, and neither was looked at yet.
+/// Both checks have ended when the run is cancelled, and neither was recorded yet.
 #[tokio::test(start_paused = true)]
 async fn checks_that_fail_while_the_run_is_cancelled_are_all_recorded() {
     let memory = Memory::default();
@@ -109,7 +109,7 @@ async fn checks_that_fail_while_the_run_is_cancelled_are_all_recorded() {
     assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"]);
 }
 
-/// Both steps have ended when the run is cancelled: they belong to the phase in which they failed.
+/// Both steps have ended when the run is cancelled: they are recorded for the phase in which they failed.
 #[tokio::test(start_paused = true)]
 async fn steps_that_fail_while_the_run_is_cancelled_are_all_recorded() {
     let memory = Memory::default();
@@ -145,7 +145,7 @@ async fn steps_that_fail_while_the_run_is_cancelled_are_all_recorded() {
     assert_eq!(held.unwrap().end, ExpectationEnd::Held);
 }
 
-/// What is sharp hangs or fails; the run is ended after so many turns of its thread.
+/// The part with the panicking destructor hangs or fails; the run is ended after so many turns of its thread.
 fn sharp(memory: &Memory) -> ScenarioBuilder<Numbers> {
     observed(memory)
         .with_extension(Sharp("extension"))
@@ -182,7 +182,7 @@ async fn a_run_that_is_dropped_at_any_moment_releases_its_nodes() {
             _ = scenario.run(&memory) => {}
             () = drop_it => {}
         }
-        // A task that was being polled lets go when that is over.
+        // A task that was being polled drops its values when that poll returns.
         let released = async {
             while memory.diary.count("cluster dropped") < memory.diary.count("up") {
                 tokio::task::yield_now().await;

@@ -1,11 +1,11 @@
-//! How workloads end that do not end by themselves.
+//! How endless workloads end.
 
 use std::future::pending;
 
 use tokio::time::sleep;
 use watchkeeper_scenario::{DynError, Limits, Phase, WorkloadEnd};
 
-use crate::common::{Drops, Memory, nothing, observed, scenario, secs, told};
+use crate::common::{Drops, Memory, nothing, observed, recorded, scenario, secs};
 
 #[tokio::test(start_paused = true)]
 async fn an_endless_workload_is_cancelled_and_not_waited_for() {
@@ -27,7 +27,7 @@ async fn an_endless_workload_is_cancelled_and_not_waited_for() {
     assert_eq!(report.workloads[1].end, WorkloadEnd::Cancelled);
 }
 
-/// What it holds is dropped before the observers stop.
+/// Its values are dropped before the observers stop.
 #[tokio::test(start_paused = true)]
 async fn a_workload_that_ignores_cancellation_is_aborted_at_the_deadline() {
     let memory = Memory::default();
@@ -45,12 +45,12 @@ async fn a_workload_that_ignores_cancellation_is_aborted_at_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_behind_the_cancellation_is_still_an_error() {
+async fn an_error_after_the_cancellation_is_still_an_error() {
     let memory = Memory::default();
     let scenario = scenario().run_for(secs(1)).endless_workload("sore", |context| async move {
         context.cancelled().await;
         Err("a write was lost".into())
     });
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
-    assert_eq!(told(&failure), [r#"drain workload "sore": a write was lost"#]);
+    assert_eq!(recorded(&failure), [r#"drain workload "sore": a write was lost"#]);
 }

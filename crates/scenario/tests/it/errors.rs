@@ -1,4 +1,4 @@
-//! What `unwrap` and a failed `main` print of each error: its sentence and its causes, bounded and escaped.
+//! What `unwrap` and a failed `main` print for each error: its text and its causes, bounded and escaped.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -17,18 +17,18 @@ fn shown(error: &impl Error) -> String {
 }
 
 #[test]
-fn debug_is_the_sentence() {
+fn debug_is_the_text() {
     let build = scenario().workload("w", nothing).cooldown(Duration::ZERO).build().unwrap_err();
     let name = || "n1".to_owned();
     let cases: [(String, &str); 9] = [
         (shown(&build), "cooldown is 0ns: it must be more than zero and at most 24 h"),
         (
             shown(&BuildError::EndlessWithoutDuration),
-            "all workloads are endless: say with `run_for` how long they are to run",
+            "all workloads are endless: set with `run_for` how long they run",
         ),
         (
             shown(&ExtensionError::Duplicate { type_name: "u8" }),
-            "there is an extension of type u8 already: wrap one of them in a type of its own",
+            "there is an extension of type u8 already: wrap one of them in its own type",
         ),
         (
             shown(&ObserverError::Over { name: name() }),
@@ -38,7 +38,7 @@ fn debug_is_the_sentence() {
         (shown(&ExternalError::EmptyName), "an external endpoint needs a name: it may not be empty"),
         (
             shown(&ShutDownError::Observers { observers: vec![name()] }),
-            "observers block their threads and were left behind: n1; put what blocks into \
+            "observers block their threads and were left running: n1; put what blocks into \
              tokio::task::spawn_blocking",
         ),
         (
@@ -92,9 +92,9 @@ async fn debug_has_the_causes() {
     assert_eq!(shown(&kept), "could not kill n1: the local deployer could not start n1: no room");
 }
 
-/// Names and what nodes say come from outside.
+/// Names and texts of nodes come from outside.
 #[test]
-fn what_comes_from_outside_is_bounded_and_forges_no_line() {
+fn text_from_outside_is_bounded_and_forges_no_line() {
     let forged = "n1\nall is well\u{1b}[2J".to_owned();
     let long = "x".repeat(1_000_000);
     let errors: [Box<dyn Error>; 6] = [

@@ -4,11 +4,11 @@ use watchkeeper::{ObservedSource, StaticSourceProvider};
 use watchkeeper_scenario::{DynError, ObservationExtensionFactory, RunContext, async_trait};
 
 use crate::common::{
-    Diary, Drops, Memory, Number, Numbers, Watcher, nothing, observed, often, scenario, secs, told,
+    Diary, Drops, Memory, Number, Numbers, Watcher, nothing, observed, often, recorded, scenario, secs,
 };
 
 #[tokio::test(start_paused = true)]
-async fn an_observer_over_the_nodes_follows_restarts_without_being_told() {
+async fn an_observer_over_the_nodes_follows_restarts() {
     let memory = Memory::default();
     let scenario = observed(&memory).workload("restart n2", |context| async move {
         let numbers = context.require_observer::<Watcher>("numbers")?;
@@ -17,7 +17,7 @@ async fn an_observer_over_the_nodes_follows_restarts_without_being_told() {
         numbers.eventually("n2 is gone", |seen| !seen.contains_key("n2")).within(secs(1)).await?;
         context.control().start("n2").await?;
         context.node_client("n2")?.set(22);
-        old.set(99); // nobody looks at the old client
+        old.set(99); // no observer reads the old client
         numbers.eventually("the new n2 is seen", |seen| seen.get("n2") == Some(&22)).within(secs(1)).await?;
         Ok(())
     });
@@ -25,7 +25,7 @@ async fn an_observer_over_the_nodes_follows_restarts_without_being_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_observer_may_have_sources_of_its_own() {
+async fn an_observer_may_have_its_own_sources() {
     let memory = Memory::default();
     let diary = memory.diary.clone();
     let first_node = |context: RunContext<Numbers>| async move {
@@ -45,7 +45,7 @@ async fn an_observer_may_have_sources_of_its_own() {
 
 type End = fn() -> Result<(), DynError>;
 
-/// Starts two observers and an extension, then ends as it is told.
+/// Starts two observers and an extension, then ends as it is given.
 struct HalfWay {
     diary: Diary,
     end: End,
@@ -79,7 +79,7 @@ async fn a_factory_that_fails_half_way_leaves_nothing() {
             .with_factory(HalfWay { diary: memory.diary.clone(), end: || Err("it was asked".into()) })
             .workload("never", |_| async { Err("it was started".into()) });
         let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
-        assert_eq!(told(&failure), [expected]);
+        assert_eq!(recorded(&failure), [expected]);
         let dropped = "observer dropped";
         let expected = ["up", dropped, dropped, "extension dropped", "down", "cluster dropped"];
         assert_eq!(memory.diary.read(), expected);
@@ -88,18 +88,19 @@ async fn a_factory_that_fails_half_way_leaves_nothing() {
 
 /// The names of a factory's observers are not known to `build`.
 #[tokio::test(start_paused = true)]
-async fn a_name_that_a_factory_uses_twice_is_told_when_it_is_built() {
+async fn a_name_that_a_factory_uses_twice_is_reported_when_it_builds() {
     let memory = Memory::default();
     let again = || HalfWay { diary: memory.diary.clone(), end: || Ok(()) };
     let scenario = scenario().with_factory(again()).with_factory(again()).workload("w", nothing);
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
-    let expected = r#"prepare factory "half-way": there is an observer called "first" already: give each a name of its own"#;
-    assert_eq!(told(&failure), [expected]);
+    let expected =
+        r#"prepare factory "half-way": there is an observer called "first" already: give each its own name"#;
+    assert_eq!(recorded(&failure), [expected]);
     assert_eq!(memory.diary.count("observer dropped"), 3, "two that ran, one that was refused");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_observer_that_does_not_start_is_told_with_its_reason() {
+async fn an_observer_that_does_not_start_is_reported_with_its_reason() {
     let memory = Memory::default();
     let diary = memory.diary.clone();
     let unreachable =
@@ -119,5 +120,5 @@ async fn an_observer_that_does_not_start_is_told_with_its_reason() {
         .with_observer_over("far", unreachable, move |_| Watcher::new(&diary), often())
         .workload("w", nothing);
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
-    assert_eq!(told(&failure), [r#"prepare factory "far": no sources"#]);
+    assert_eq!(recorded(&failure), [r#"prepare factory "far": no sources"#]);
 }

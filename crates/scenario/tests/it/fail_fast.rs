@@ -1,4 +1,4 @@
-//! What ends the workloads early, and what is told then.
+//! What ends the workloads early, and what is recorded then.
 
 use std::future::pending;
 use std::time::Duration;
@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::sleep;
 use watchkeeper_scenario::{DynError, Expectation, RunContext, WorkloadEnd, async_trait};
 
-use crate::common::{Memory, Numbers, nothing, observed, scenario, secs, told};
+use crate::common::{Memory, Numbers, nothing, observed, recorded, scenario, secs};
 
-/// Breaks at this check, and would hold in the end.
+/// Breaks at this check, and would hold at the end.
 struct BreaksAt {
     name: &'static str,
     check: u32,
@@ -33,21 +33,21 @@ impl Expectation<Numbers> for BreaksAt {
     }
 
     async fn evaluate(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {
-        if self.checks >= self.check { Err("it was asked again".into()) } else { Ok(()) }
+        if self.checks >= self.check { Err("it was called again".into()) } else { Ok(()) }
     }
 }
 
-async fn heeds(context: RunContext<Numbers>) -> Result<(), DynError> {
+async fn until_cancelled(context: RunContext<Numbers>) -> Result<(), DynError> {
     context.cancelled().await;
     Ok(())
 }
 
-/// Both checks of one round are told, the one that holds is still judged, and so is the last one.
+/// Both checks that fail at the same time are recorded, and the other two expectations are still judged.
 #[tokio::test(start_paused = true)]
 async fn a_broken_check_ends_the_workloads_and_all_failures_are_joined() {
     let memory = Memory::default();
     let scenario = observed(&memory)
-        .workload("long", heeds)
+        .workload("long", until_cancelled)
         .with_expectation(BreaksAt::check("a", 3))
         .with_expectation(BreaksAt::check("b", 3))
         .with_expectation(BreaksAt::check("c", 4))
@@ -55,7 +55,7 @@ async fn a_broken_check_ends_the_workloads_and_all_failures_are_joined() {
         .cooldown(secs(100));
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
     assert_eq!(
-        told(&failure),
+        recorded(&failure),
         [
             r#"workloads expectation "a": broken at check 3"#,
             r#"workloads expectation "b": broken at check 3"#,
@@ -71,7 +71,7 @@ async fn a_broken_check_ends_the_workloads_and_all_failures_are_joined() {
 async fn a_failed_workload_ends_the_others() {
     let memory = Memory::default();
     let scenario = scenario()
-        .workload("long", heeds)
+        .workload("long", until_cancelled)
         .workload("short", |_| async {
             sleep(Duration::from_millis(1_300)).await;
             Err("lost it".into())
@@ -79,7 +79,7 @@ async fn a_failed_workload_ends_the_others() {
         .expect_wait("also judged", |_| async { Err::<(), _>("not held".into()) });
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
     assert_eq!(
-        told(&failure),
+        recorded(&failure),
         [r#"workloads workload "short": lost it"#, r#"evaluate expectation "also judged": not held"#]
     );
     assert_eq!(failure.report().elapsed, Duration::from_millis(1_300));
@@ -88,15 +88,15 @@ async fn a_failed_workload_ends_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn checks_go_on_in_the_cooldown_and_endless_workloads_with_them() {
+async fn checks_and_endless_workloads_continue_in_the_cooldown() {
     let memory = Memory::default();
     let scenario = scenario()
         .workload("quick", nothing)
-        .endless_workload("load", heeds)
+        .endless_workload("load", until_cancelled)
         .with_expectation(BreaksAt::check("late", 3)) // the first is when "quick" has ended
         .cooldown(secs(100));
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
-    assert_eq!(told(&failure), [r#"cooldown expectation "late": broken at check 3"#]);
+    assert_eq!(recorded(&failure), [r#"cooldown expectation "late": broken at check 3"#]);
     assert_eq!(failure.report().elapsed, secs(2));
     assert_eq!(failure.report().workloads[1].took, secs(2));
 }
@@ -113,12 +113,12 @@ async fn a_check_that_hangs_is_a_failure() {
             pending().await
         }
         async fn evaluate(&mut self, _: &RunContext<Numbers>) -> Result<(), DynError> {
-            Err("it was asked again".into())
+            Err("it was called again".into())
         }
     }
     let memory = Memory::default();
-    let scenario = scenario().workload("long", heeds).with_expectation(Hangs);
+    let scenario = scenario().workload("long", until_cancelled).with_expectation(Hangs);
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
-    assert_eq!(told(&failure), [r#"workloads expectation "hangs": TimedOut(10s)"#]);
+    assert_eq!(recorded(&failure), [r#"workloads expectation "hangs": TimedOut(10s)"#]);
     assert_eq!(failure.report().elapsed, secs(11));
 }

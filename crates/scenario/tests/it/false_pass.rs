@@ -1,4 +1,4 @@
-//! A run that passed says what it rests on, and what it does not.
+//! The report of a run that passed shows how much the run has proved.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use watchkeeper_scenario::{
     DynError, Expectation, ExpectationEnd, Problem, RunContext, RunReport, Scenario, WorkloadEnd, async_trait,
 };
 
-use crate::common::{Memory, Number, Numbers, Watcher, nothing, observed, scenario, secs, told};
+use crate::common::{Memory, Number, Numbers, Watcher, nothing, observed, recorded, scenario, secs};
 
 async fn heeds(context: RunContext<Numbers>) -> Result<(), DynError> {
     context.cancelled().await;
@@ -19,7 +19,7 @@ async fn heeds(context: RunContext<Numbers>) -> Result<(), DynError> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endless_workload_that_ends_by_itself_is_a_failure() {
+async fn an_endless_workload_that_ends_before_it_is_cancelled_is_a_failure() {
     for after in [0, 1] {
         let memory = Memory::default();
         let scenario = observed(&memory).run_for(secs(5)).endless_workload("load", move |_| async move {
@@ -27,7 +27,7 @@ async fn an_endless_workload_that_ends_by_itself_is_a_failure() {
             Ok(())
         });
         let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
-        assert_eq!(told(&failure), [r#"workloads workload "load": EndedEarly"#]);
+        assert_eq!(recorded(&failure), [r#"workloads workload "load": EndedEarly"#]);
         assert!(matches!(failure.failures()[0].problem, Problem::EndedEarly));
         let text = failure.failures()[0].to_string();
         assert!(text.contains("is endless, and ended by itself"), "{text}");
@@ -37,7 +37,7 @@ async fn an_endless_workload_that_ends_by_itself_is_a_failure() {
     }
 }
 
-/// Also in the cooldown. When it has been cancelled, it may end.
+/// Also in the cooldown. After it was cancelled, it may end.
 #[tokio::test(start_paused = true)]
 async fn an_endless_workload_may_not_end_in_the_cooldown_either() {
     let memory = Memory::default();
@@ -48,7 +48,7 @@ async fn an_endless_workload_may_not_end_in_the_cooldown_either() {
     let scenario =
         observed(&memory).workload("quick", nothing).endless_workload("load", ends).cooldown(secs(5));
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
-    assert_eq!(told(&failure), [r#"cooldown workload "load": EndedEarly"#]);
+    assert_eq!(recorded(&failure), [r#"cooldown workload "load": EndedEarly"#]);
 
     let scenario =
         observed(&memory).workload("quick", nothing).endless_workload("load", heeds).cooldown(secs(5));
@@ -79,7 +79,7 @@ async fn an_endless_workload_that_had_no_time_is_named_in_the_report() {
     };
     let none = run(0).await;
     assert!(!got_to_work(&none));
-    let line = "workload \"load\": cancelled after 0.000s, and had not come past its first await: give it time with \
+    let line = "workload \"load\": cancelled after 0.000s, and had not passed its first await: give it time with \
                 `run_for`\n";
     assert!(none.to_string().contains(line), "{none}");
     let some = run(1).await;
@@ -120,7 +120,7 @@ async fn an_observer_none_of_whose_probes_was_answered_is_not_called_fresh() {
     assert!(some.to_string().contains("; 1 of 2 answered, 1 answers now\n"), "{some}");
 }
 
-/// Both answer once, and are then killed: the loop runs on, and has nothing new.
+/// Both answer once, and are then killed: the loop continues without new data.
 #[tokio::test(start_paused = true)]
 async fn an_observer_whose_sources_all_died_is_not_called_fresh() {
     for hang in [false, true] {
@@ -152,7 +152,7 @@ async fn an_observer_whose_sources_all_died_is_not_called_fresh() {
     }
 }
 
-/// Whatever is said of all its nodes holds.
+/// Every statement about all its nodes holds.
 #[tokio::test(start_paused = true)]
 async fn a_cluster_of_no_nodes_is_named_in_the_report() {
     let scenario = Scenario::<Numbers>::builder("nothing", 0)
@@ -167,8 +167,8 @@ async fn a_cluster_of_no_nodes_is_named_in_the_report() {
     let report = scenario.build().unwrap().run(&Memory::default()).await.unwrap();
     assert_eq!(report.nodes, Some(vec![]));
     let text = report.to_string();
-    assert!(text.contains("nodes: NONE, so that whatever is said of all nodes holds\n"), "{text}");
-    assert!(text.contains("sources: NONE, so that whatever is said of all sources holds\n"), "{text}");
+    assert!(text.contains("nodes: NONE, so every statement about all nodes holds\n"), "{text}");
+    assert!(text.contains("sources: NONE, so every statement about all sources holds\n"), "{text}");
 }
 
 struct Looks;
@@ -187,7 +187,7 @@ impl Expectation<Numbers> for Looks {
     }
 }
 
-/// Has no check of its own.
+/// Has the default check.
 struct LooksOnlyAtTheEnd;
 
 #[async_trait]
@@ -200,9 +200,9 @@ impl Expectation<Numbers> for LooksOnlyAtTheEnd {
     }
 }
 
-/// What looks at nothing is not said to be checked.
+/// An expectation that checks nothing is not reported as checked.
 #[tokio::test(start_paused = true)]
-async fn a_report_says_what_a_passed_run_rests_on() {
+async fn a_report_shows_what_a_passed_run_has_checked() {
     let memory = Memory::default();
     let scenario = observed(&memory)
         .workload("w", |_| async {

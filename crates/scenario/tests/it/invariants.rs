@@ -6,7 +6,7 @@ use tokio::time::sleep;
 use watchkeeper::wait::{Unmet, UnmetOutcome};
 use watchkeeper_scenario::{DynError, ExpectationEnd, Problem, RunContext};
 
-use crate::common::{Diary, Drops, Memory, Numbers, nothing, observed, secs, told};
+use crate::common::{Diary, Drops, Memory, Numbers, nothing, observed, recorded, secs};
 
 type Seen = BTreeMap<String, u64>;
 
@@ -66,9 +66,9 @@ async fn an_invariant_that_was_never_judged_fails_the_scenario() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_invariant_over_nothing_it_can_judge_is_refused() {
+async fn an_invariant_over_an_unknown_observer_or_type_is_refused() {
     async fn panics(_: RunContext<Numbers>) -> Result<(), DynError> {
-        panic!("no workload is to start");
+        panic!("a workload has started");
     }
     let memory = Memory::default();
     let unknown =
@@ -77,7 +77,7 @@ async fn an_invariant_over_nothing_it_can_judge_is_refused() {
         .workload("w", panics)
         .expect_invariant("any", "numbers", |seen: &Vec<u64>| seen.is_empty())
         .build();
-    for (scenario, said) in [
+    for (scenario, expected) in [
         (unknown, "no observer is called \"nubmers\"; the observers are: numbers ("),
         (
             other,
@@ -86,13 +86,13 @@ async fn an_invariant_over_nothing_it_can_judge_is_refused() {
         ),
     ] {
         let failure = scenario.unwrap().run(&memory).await.unwrap_err();
-        let told = told(&failure);
-        assert!(told.len() == 1 && told[0].contains(said), "{told:?}");
+        let lines = recorded(&failure);
+        assert!(lines.len() == 1 && lines[0].contains(expected), "{lines:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_predicate_of_an_invariant_that_panics_is_gone_before_the_nodes_are() {
+async fn a_predicate_that_panics_is_dropped_before_the_nodes_go_down() {
     let memory = Memory::default();
     let holds = |diary: &Diary| Drops(diary.clone(), "predicate dropped");
     for panics in [true, false] {

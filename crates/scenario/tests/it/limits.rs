@@ -1,4 +1,4 @@
-//! Each phase has a time-out of its own.
+//! Each phase has its own time-out.
 
 use std::future::pending;
 
@@ -7,7 +7,7 @@ use watchkeeper_scenario::{
     async_trait,
 };
 
-use crate::common::{Goes, Memory, Numbers, nothing, observed, scenario, secs, told};
+use crate::common::{Goes, Memory, Numbers, nothing, observed, recorded, scenario, secs};
 
 /// Hangs in one of its steps.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl Workload<Numbers> for Hangs {
 type Add = fn(ScenarioBuilder<Numbers>) -> ScenarioBuilder<Numbers>;
 
 #[tokio::test(start_paused = true)]
-async fn what_hangs_is_named_with_its_limit_and_everything_is_cleaned_up() {
+async fn a_part_that_hangs_is_reported_with_its_limit_and_everything_is_cleaned_up() {
     let limits = || Limits {
         deploy: secs(1),
         prepare: secs(2),
@@ -89,7 +89,7 @@ async fn what_hangs_is_named_with_its_limit_and_everything_is_cleaned_up() {
         let memory = Memory::default();
         let builder = add(observed(&memory).workload("w", nothing).limits(limits()));
         let failure = builder.build().unwrap().run(&memory).await.unwrap_err();
-        assert_eq!(told(&failure), [expected]);
+        assert_eq!(recorded(&failure), [expected]);
         let (limit, _) = expected.split_once(' ').unwrap();
         assert!(
             failure.to_string().contains(&format!("Limits::{limit} with ScenarioBuilder::limits")),
@@ -100,9 +100,9 @@ async fn what_hangs_is_named_with_its_limit_and_everything_is_cleaned_up() {
     }
 }
 
-/// A deployer's own failures: nothing else is done, and what came up is dropped.
+/// Failures of the deployer: nothing else runs, and the cluster is dropped.
 #[tokio::test(start_paused = true)]
-async fn a_deployer_may_fail_panic_and_hang_both_ways() {
+async fn a_deployer_may_fail_panic_and_hang_in_both_directions() {
     let cases = [
         (Goes::Fails, "the memory deployer could not "),
         (Goes::Panics, "panicked: "),
@@ -111,7 +111,7 @@ async fn a_deployer_may_fail_panic_and_hang_both_ways() {
     for (goes, expected) in cases {
         let memory = Memory { up: goes, ..Memory::default() };
         let failure = scenario().workload("w", nothing).build().unwrap().run(&memory).await.unwrap_err();
-        let all = told(&failure);
+        let all = recorded(&failure);
         assert_eq!(all.len(), 1);
         assert!(all[0].starts_with(&format!(r#"deploy deployer "memory": {expected}"#)), "{all:?}");
         assert_eq!(memory.diary.read(), [""; 0]);
@@ -119,7 +119,7 @@ async fn a_deployer_may_fail_panic_and_hang_both_ways() {
         let memory = Memory { down: goes, ..Memory::default() };
         let failure =
             observed(&memory).workload("w", nothing).build().unwrap().run(&memory).await.unwrap_err();
-        let all = told(&failure);
+        let all = recorded(&failure);
         assert_eq!(all.len(), 1);
         assert!(all[0].starts_with(&format!(r#"cleanup deployer "memory": {expected}"#)), "{all:?}");
         assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"]);

@@ -1,7 +1,7 @@
-//! What scenarios and manual clusters promise: on tokio's paused clock with nodes in memory where the
-//! runner's logic is meant, and with real processes where something could be left behind.
+//! What scenarios and manual clusters promise: the logic of the runner on tokio's paused clock with nodes in memory, and
+//! the clean-up with real processes.
 //!
-//! One binary: linking is what costs.
+//! One binary, because linking takes most of the time.
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
 
 mod blocked;

@@ -42,13 +42,13 @@ async fn observers_follow_nodes_that_are_driven_by_hand() {
         .unwrap();
 
     cluster.restart("n1").await.unwrap();
-    numbers.eventually("n1 begins anew", |seen| seen["n1"] == 0).within(secs(1)).await.unwrap();
+    numbers.eventually("n1 restarts from 0", |seen| seen["n1"] == 0).within(secs(1)).await.unwrap();
     cluster.shut_down().await.unwrap();
     assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_deployer_cannot_do_says_so() {
+async fn an_unsupported_action_is_reported() {
     let cluster = two_nodes(&Memory::default()).await;
     let (kill, pause, resume) = tokio::join!(cluster.kill("n1"), cluster.pause("n1"), cluster.resume("n1"));
     for (error, action) in [(kill, "kill"), (pause, "pause"), (resume, "resume")] {
@@ -83,7 +83,7 @@ async fn an_external_endpoint_is_a_source_from_the_next_cycle_on() {
     }
     cluster.stop("n2").await.unwrap();
     let down = cluster.add_external("n2", outside.clone()).unwrap_err();
-    assert!(matches!(down, ExternalError::DuplicateName { .. }), "it may come back: {down}");
+    assert!(matches!(down, ExternalError::DuplicateName { .. }), "it may start again: {down}");
 
     assert!(cluster.remove_external("outside").is_some());
     numbers.eventually("it is gone", |seen| !seen.contains_key("outside")).within(secs(1)).await.unwrap();
@@ -91,7 +91,7 @@ async fn an_external_endpoint_is_a_source_from_the_next_cycle_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn observers_come_and_go_at_any_time() {
+async fn observers_are_attached_and_detached_at_any_time() {
     let memory = Memory::default();
     let cluster = two_nodes(&memory).await;
     let watcher = || Watcher::new(&memory.diary);
@@ -119,7 +119,7 @@ async fn a_detach_that_is_dropped_half_way_is_awaited_by_the_end() {
     let memory = Memory::default();
     let cluster = two_nodes(&memory).await;
     cluster.attach("numbers", Watcher::new(&memory.diary), often()).await.unwrap();
-    // Polled once: the stop is asked for, and nobody has taken it yet.
+    // Polled once: the stop is requested, and the observer has not stopped yet.
     let detached = tokio::time::timeout(secs(0), cluster.detach("numbers")).await;
     assert!(detached.is_err(), "{detached:?}");
     assert_eq!(memory.diary.count("observer dropped"), 0);
@@ -141,7 +141,7 @@ async fn an_observer_is_detached_by_two_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cluster_that_does_not_come_up_or_go_down_says_why() {
+async fn a_cluster_that_does_not_come_up_or_go_down_reports_why() {
     let memory = Memory { up: Goes::Fails, ..Memory::default() };
     let error = ManualCluster::<Numbers>::deploy(&memory, &2).await.unwrap_err();
     assert_eq!(error.to_string(), "the memory deployer could not start the nodes");
@@ -154,7 +154,7 @@ async fn a_cluster_that_does_not_come_up_or_go_down_says_why() {
     assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"]);
 }
 
-/// Panics where it is asked to.
+/// Panics in the method with this name.
 struct Panicking(&'static str, Memory);
 
 #[async_trait]
@@ -206,7 +206,7 @@ async fn a_deployer_that_panics_is_an_error_of_a_manual_cluster() {
 
 /// Two at once would abort the process.
 #[tokio::test(start_paused = true)]
-async fn a_manual_deployment_that_is_dropped_survives_what_its_future_holds() {
+async fn a_manual_deployment_that_is_dropped_survives_the_destructors_in_its_future() {
     let memory = Memory { up: Goes::HangsSharply, ..Memory::default() };
     let pair = async {
         tokio::join!(
@@ -232,9 +232,9 @@ fn a_cluster_may_be_dropped_where_there_is_no_runtime() {
     assert_eq!(memory.diary.count("observer dropped"), 1);
 }
 
-/// A deployment that is under way leaves nothing; observers are stopped, and the nodes go down as usual.
+/// A deployment in progress leaves nothing; observers are stopped, and the nodes go down as usual.
 #[tokio::test(start_paused = true)]
-async fn a_parent_token_ends_a_manual_cluster_in_whatever_state_it_is() {
+async fn a_parent_token_ends_a_manual_cluster_in_any_state() {
     let (parent, hangs) = (CancellationToken::new(), Memory { up: Goes::Hangs, ..Memory::default() });
     let deploying = ManualCluster::<Numbers>::deploy_with_parent(&hangs, &2, parent.clone());
     let (ended, ()) = tokio::join!(deploying, async {
@@ -243,7 +243,7 @@ async fn a_parent_token_ends_a_manual_cluster_in_whatever_state_it_is() {
     });
     let error = ended.unwrap_err();
     assert!(matches!(&error, DeployError::Cancelled { deployer } if deployer == "memory"), "{error}");
-    // One that is cancelled already brings nothing up.
+    // An already cancelled parent deploys nothing.
     let memory = Memory::default();
     let ended = ManualCluster::<Numbers>::deploy_with_parent(&memory, &2, parent).await;
     assert!(matches!(ended, Err(DeployError::Cancelled { .. })));
@@ -259,7 +259,7 @@ async fn a_parent_token_ends_a_manual_cluster_in_whatever_state_it_is() {
     let (unmet, late, refused) = tokio::join!(waiting, starting, async {
         tokio::time::sleep(secs(1)).await;
         parent.cancel();
-        // At once: nobody has had a turn since.
+        // At once: no task has been polled since.
         cluster.attach("refused", Watcher::new(&memory.diary), often()).await
     });
     let stopped = Inconclusive::Stopped { reason: StopReason::Requested };
@@ -274,9 +274,9 @@ async fn a_parent_token_ends_a_manual_cluster_in_whatever_state_it_is() {
     assert_eq!(memory.diary.read().iter().rev().take(2).collect::<Vec<_>>(), ["cluster dropped", "down"]);
 }
 
-/// No turn of the executor is needed: a blocked one would keep the stop from its deadline.
+/// No poll by the executor is needed: a blocked executor would delay the stop beyond its deadline.
 #[tokio::test(start_paused = true)]
-async fn a_parent_token_asks_for_the_stop_in_the_thread_that_cancels_it() {
+async fn a_parent_token_requests_the_stop_in_the_thread_that_cancels_it() {
     let (memory, parent) = (Memory::default(), CancellationToken::new());
     let cluster = ManualCluster::<Numbers>::deploy_with_parent(&memory, &2, parent.clone()).await.unwrap();
     let config = ObservationConfig { stop_timeout: Duration::from_millis(50), ..often() };
@@ -284,13 +284,13 @@ async fn a_parent_token_asks_for_the_stop_in_the_thread_that_cancels_it() {
     parent.cancel();
     let began = std::time::Instant::now();
     while numbers.state().kind() != StateKind::Stopped {
-        assert!(began.elapsed() < Duration::from_secs(20), "nobody has asked for the stop");
+        assert!(began.elapsed() < Duration::from_secs(20), "the stop was not requested");
         std::thread::yield_now();
     }
     cluster.shut_down().await.unwrap();
 }
 
-/// Sources that never come.
+/// A provider that never returns.
 struct Hangs;
 
 #[async_trait]
@@ -320,7 +320,7 @@ async fn a_poll_of_an_observer_by_name_returns_when_its_cycle_has_succeeded() {
     };
     assert_eq!(
         (&**name, error.to_string()),
-        ("numbers", r#"the cycle asked of the observer "numbers" has not succeeded"#.to_owned())
+        ("numbers", r#"the requested cycle of the observer "numbers" has not succeeded"#.to_owned())
     );
     cluster.shut_down().await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! One name is one source, whatever joins when.
+//! Each name belongs to one source, in whatever order nodes and endpoints join.
 
 use std::thread;
 
@@ -6,7 +6,7 @@ use watchkeeper_scenario::{ExternalError, ManualCluster};
 
 use crate::common::{Memory, Number, Watcher, often, secs};
 
-/// Every cycle of every observer failed from then on: two sources had one name.
+/// From then on, every cycle of every observer failed, because two sources had one name.
 #[tokio::test(start_paused = true)]
 async fn a_node_that_joins_under_the_name_of_an_endpoint_fails_no_observer() {
     let memory = Memory::default();

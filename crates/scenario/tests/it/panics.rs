@@ -2,7 +2,7 @@
 
 use watchkeeper_scenario::{DynError, Expectation, RunContext, ScenarioBuilder, Workload, async_trait};
 
-use crate::common::{Memory, Numbers, nothing, observed, told};
+use crate::common::{Memory, Numbers, nothing, observed, recorded};
 
 /// Panics in one of its steps.
 struct Panics(&'static str);
@@ -97,7 +97,7 @@ async fn a_panic_is_a_failure_with_its_message() {
         let memory = Memory::default();
         let builder = add(observed(&memory).workload("w", nothing).run_for(crate::common::secs(2)));
         let failure = builder.build().unwrap().run(&memory).await.unwrap_err();
-        assert_eq!(told(&failure), [expected]);
+        assert_eq!(recorded(&failure), [expected]);
         assert_eq!(memory.diary.read(), ["up", "observer dropped", "down", "cluster dropped"], "{expected}");
     }
 }
@@ -106,7 +106,7 @@ fn panic_now() -> Result<(), DynError> {
     panic!("in the wait")
 }
 
-/// Unwinding through it would end the process, and leave the nodes.
+/// A second panic while unwinding would abort the process, and leave the nodes.
 #[tokio::test(start_paused = true)]
 async fn a_workload_may_panic_twice() {
     struct Twice;
@@ -127,7 +127,7 @@ async fn a_workload_may_panic_twice() {
     let memory = Memory::default();
     let failure = observed(&memory).with_workload(Twice).build().unwrap().run(&memory).await.unwrap_err();
     assert_eq!(
-        told(&failure),
+        recorded(&failure),
         [
             r#"workloads workload "twice": panicked: once"#,
             r#"workloads workload "twice": panicked: in a destructor: and once more"#,

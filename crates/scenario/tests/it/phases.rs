@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use watchkeeper_scenario::{DynError, Expectation, Phase, RunContext, Workload, WorkloadEnd, async_trait};
 
-use crate::common::{Diary, Drops, Memory, Numbers, Watcher, nothing, observed, scenario, secs, told};
+use crate::common::{Diary, Drops, Memory, Numbers, Watcher, nothing, observed, recorded, scenario, secs};
 
-/// Notes each step; works or holds for two and a half seconds.
+/// Adds a note for each step; works for two and a half seconds.
 struct Noting {
     diary: Diary,
     name: &'static str,
@@ -70,7 +70,7 @@ impl Expectation<Numbers> for Noting {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_phases_come_in_order_and_checks_come_each_second() {
+async fn the_phases_are_in_order_and_checks_run_each_second() {
     let memory = Memory::default();
     let scenario = observed(&memory)
         .with_extension(Drops(memory.diary.clone(), "extension dropped"))
@@ -111,7 +111,7 @@ async fn the_phases_come_in_order_and_checks_come_each_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn workloads_run_side_by_side_and_see_the_observers() {
+async fn workloads_run_concurrently_and_find_the_observers() {
     let memory = Memory::default();
     let began = Instant::now();
     let raise = |node: &'static str| {
@@ -129,7 +129,7 @@ async fn workloads_run_side_by_side_and_see_the_observers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn run_for_is_the_least_a_run_lasts() {
+async fn run_for_is_how_long_the_workloads_run_at_least() {
     let memory = Memory::default();
     let scenario = observed(&memory).workload("quick", nothing).expect_wait("none", nothing).run_for(secs(3));
     let report = scenario.build().unwrap().run(&memory).await.unwrap();
@@ -143,7 +143,7 @@ async fn an_expectation_alone_is_a_scenario() {
     assert_eq!(report.workloads, []);
 }
 
-/// All that failed in a phase is told, and what came to no verdict is not run.
+/// All failures of a phase are recorded, and later phases do not run.
 #[tokio::test(start_paused = true)]
 async fn an_init_that_fails_ends_the_run_before_a_workload_starts() {
     struct Unready(&'static str);
@@ -166,7 +166,7 @@ async fn an_init_that_fails_ends_the_run_before_a_workload_starts() {
         .with_expectation(Noting::new(&memory, "expectation"));
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
     assert_eq!(
-        told(&failure),
+        recorded(&failure),
         [r#"prepare workload "a": a is not ready"#, r#"prepare workload "b": b is not ready"#]
     );
     assert_eq!(

@@ -1,4 +1,4 @@
-//! What a person reads in a failed test.
+//! The text of reports and failures.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn no_value() -> Result<(), DynError> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_tells_all_that_went_wrong_what_was_seen_and_what_was_logged() {
+async fn a_failure_shows_all_problems_what_was_seen_and_what_was_logged() {
     let memory = Memory::default();
     let scenario = observed(&memory)
         .workload("raise n2", raise)
@@ -69,7 +69,8 @@ log of n1 (the last 40 of 50 lines)
     assert_eq!(failure.logs().len(), 2);
 }
 
-/// Hundreds of failures, each with 6 kB, of parts with long names: what is cut is counted, and each section has its room.
+/// Hundreds of failures of 6 kB each, of parts with long names: the cut bytes are counted, and each section has its own
+/// limit.
 #[tokio::test(start_paused = true)]
 async fn a_failure_of_hundreds_of_parts_is_a_bounded_text() {
     let memory = Memory::default();
@@ -123,7 +124,7 @@ async fn a_success_has_a_report_too_without_logs() {
     assert!(!text.contains("log of"), "{text}");
 }
 
-/// What an observer could not do stands among what it saw.
+/// Failed cycles of an observer are shown among its events.
 #[tokio::test(start_paused = true)]
 async fn failures_of_an_observer_are_in_its_timeline() {
     use watchkeeper::source::source_fn;

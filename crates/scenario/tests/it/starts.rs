@@ -1,4 +1,4 @@
-//! A start that is given up: the observer stops, awaited, before the nodes go down, and is named.
+//! A start that is cut off: the observer is stopped and awaited before the nodes go down, and named.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -14,11 +14,13 @@ use watchkeeper_scenario::{
     Subject, WorkloadEnd, async_trait,
 };
 
-use crate::common::{Diary, Drops, Memory, Number, Numbers, Watcher, nothing, often, scenario, secs, told};
+use crate::common::{
+    Diary, Drops, Memory, Number, Numbers, Watcher, nothing, often, recorded, scenario, secs,
+};
 
 const ENDS_IN_ORDER: [&str; 5] = ["up", "init dropped", "observer dropped", "down", "cluster dropped"];
 
-/// Its `init` never ends. It notes when that is dropped, and when it is dropped itself.
+/// An observer whose `init` never ends. It adds a note when the `init` is dropped, and when it is dropped itself.
 struct Starting {
     diary: Diary,
     begun: Arc<Notify>,
@@ -96,7 +98,7 @@ async fn an_init_that_outlasts_its_limit_is_named_and_ends_before_the_nodes_go_d
     let limits = Limits { prepare: secs(2), ..Limits::default() };
     let scenario = scenario().limits(limits).with_factory(StartsLate(memory.clone())).workload("w", nothing);
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
-    assert_eq!(told(&failure), [r#"prepare factory "starts late": TimedOut(2s)"#]);
+    assert_eq!(recorded(&failure), [r#"prepare factory "starts late": TimedOut(2s)"#]);
     assert_eq!(failure.failures()[0].starting, ["late"]);
     let text = failure.failures()[0].to_string();
     assert!(text.contains("still being started, and were cut off: late"), "{text}");
@@ -125,7 +127,7 @@ async fn a_time_out_names_only_the_starts_of_the_part_that_was_cut_off() {
         });
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
     assert_eq!(
-        told(&failure),
+        recorded(&failure),
         [
             r#"workloads workload "hangs": TimedOut(1s)"#,
             r#"workloads workload "hangs in a start": TimedOut(1s)"#
@@ -140,7 +142,7 @@ async fn a_run_that_is_cancelled_during_an_init_names_the_observer() {
     let memory = Memory::default();
     let scenario = scenario().with_factory(StartsLate(memory.clone())).workload("w", nothing);
     let failure = scenario.build().unwrap().run_until(&memory, sleep(secs(1))).await.unwrap_err();
-    assert_eq!(told(&failure), ["prepare the run: Cancelled"]);
+    assert_eq!(recorded(&failure), ["prepare the run: Cancelled"]);
     assert_eq!(failure.failures()[0].starting, ["late"]);
     assert_eq!(failure.report().elapsed, secs(1));
     assert_eq!(memory.diary.read(), ENDS_IN_ORDER);
@@ -163,7 +165,7 @@ async fn a_workload_that_is_aborted_while_it_starts_an_observer_leaves_nothing()
     assert_eq!(memory.diary.read(), ENDS_IN_ORDER);
 }
 
-/// Nobody of the run waits for it. Its own task learns that the run is over.
+/// No part of the run waits for it. Its own task notices the end of the run.
 #[tokio::test(start_paused = true)]
 async fn a_start_that_outlasts_the_run_is_cut_off_and_named() {
     let memory = Memory::default();
@@ -186,7 +188,7 @@ async fn a_start_that_outlasts_the_run_is_cut_off_and_named() {
     assert!(matches!(refused, Err(ObserverError::Over { .. })), "{refused:?}");
 }
 
-/// Also where the first refresh hangs, not `init`.
+/// Here the first refresh hangs, not `init`.
 #[tokio::test(start_paused = true)]
 async fn a_first_refresh_that_hangs_is_cut_off() {
     let memory = Memory::default();
@@ -229,7 +231,7 @@ impl Observer for Blocking {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_start_that_was_given_up_and_blocks_its_thread_is_named() {
+async fn a_start_that_was_cut_off_and_blocks_its_thread_is_named() {
     let memory = Memory::default();
     let cluster = ManualCluster::<Numbers>::deploy(&memory, &2).await.unwrap();
     let observer = Blocking { inner: Starting::new(&memory), blocks: true };
@@ -245,7 +247,7 @@ async fn a_start_that_was_given_up_and_blocks_its_thread_is_named() {
     assert_eq!(memory.diary.read(), ["up", "down", "cluster dropped"]);
 }
 
-/// Notes each step of its start, and each poll. At one of the steps it says so, and then makes no end.
+/// Adds a note for each step of its start and for each poll. At one of the steps it sends a message and hangs.
 struct Busy {
     diary: Diary,
     says_at: u64,
@@ -291,39 +293,39 @@ impl Busy {
     }
 }
 
-/// From when the nodes go down on, no observer lives: in `round` of the whole.
-fn assert_nobody_outlives_the_nodes(memory: &Memory, round: u64) {
+/// Asserts that no observer lives once the nodes go down.
+fn assert_no_observer_outlives_the_nodes(memory: &Memory, round: u64) {
     let diary = memory.diary.read();
     let down = diary.iter().position(|noted| noted == "down").unwrap();
     assert_eq!(diary[down..], ["down", "cluster dropped"], "round {round}");
 }
 
-/// Each is given up at another step of its start, and some are not: those that say nothing.
+/// Each start is cut off at another step; those that send no message are not cut off.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_observer_outlives_the_nodes_in_500_manual_rounds() {
-    let given_up = AtomicU64::new(0);
+    let cut_off = AtomicU64::new(0);
     for round in 0..500 {
         let memory = Memory::default();
         let cluster = ManualCluster::<Numbers>::deploy(&memory, &2).await.unwrap();
         let attach = |name, says_at| {
-            let (cluster, given_up, observer) = (&cluster, &given_up, Busy::new(&memory, says_at));
+            let (cluster, cut_off, observer) = (&cluster, &cut_off, Busy::new(&memory, says_at));
             let at_the_step = Arc::clone(&observer.at_the_step);
             async move {
                 tokio::select! {
                     attached = cluster.attach(name, observer, often()) => drop(attached.unwrap()),
-                    () = at_the_step.notified() => drop(given_up.fetch_add(1, Relaxed)),
+                    () = at_the_step.notified() => drop(cut_off.fetch_add(1, Relaxed)),
                 }
             }
         };
         tokio::join!(attach("first", round % 10), attach("second", round % 11));
         cluster.shut_down().await.unwrap();
-        assert_nobody_outlives_the_nodes(&memory, round);
+        assert_no_observer_outlives_the_nodes(&memory, round);
     }
-    let given_up = given_up.into_inner();
-    assert!((100..1_000).contains(&given_up), "too few starts were given up, or all: {given_up}");
+    let cut_off = cut_off.into_inner();
+    assert!((100..1_000).contains(&cut_off), "too few starts were cut off, or all: {cut_off}");
 }
 
-/// Each is cancelled at another step of a start: by a factory, or in a workload.
+/// Each run is cancelled at another step of a start, by a factory or in a workload.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_observer_outlives_the_nodes_in_500_cancelled_runs() {
     let mut during_the_start = 0;
@@ -345,7 +347,7 @@ async fn no_observer_outlives_the_nodes_in_500_cancelled_runs() {
         let failure = cancelled.unwrap_err();
         assert!(failure.failures().iter().all(|failure| failure.subject == Subject::Run), "{failure}");
         during_the_start += u64::from(!failure.report().cut_off.is_empty());
-        assert_nobody_outlives_the_nodes(&memory, round);
+        assert_no_observer_outlives_the_nodes(&memory, round);
     }
     assert!(during_the_start >= 50, "too few were cancelled during a start: {during_the_start}");
 }

@@ -12,10 +12,10 @@ use watchkeeper_scenario::Limits;
 
 use crate::common::{Diary, Goes, Memory, nothing, observed, secs};
 
-/// Writes down the phases' spans and the warnings.
+/// Records the spans of the phases and the warnings.
 #[derive(Default)]
 pub struct Listener {
-    pub heard: Diary,
+    pub entries: Diary,
     spans: AtomicU64,
 }
 
@@ -38,7 +38,7 @@ impl Subscriber for Listener {
         if span.metadata().name() == "phase" {
             let mut text = Text::default();
             span.record(&mut text);
-            self.heard.note(format!("phase{}", text.0));
+            self.entries.note(format!("phase{}", text.0));
         }
         Id::from_u64(self.spans.fetch_add(1, Ordering::Relaxed) + 1)
     }
@@ -51,7 +51,7 @@ impl Subscriber for Listener {
         let mut text = Text::default();
         event.record(&mut text);
         if *event.metadata().level() == Level::WARN {
-            self.heard.note(format!("warning{}", text.0));
+            self.entries.note(format!("warning{}", text.0));
         }
     }
 
@@ -63,7 +63,7 @@ impl Subscriber for Listener {
 #[tokio::test(start_paused = true)]
 async fn each_phase_has_its_span_and_each_failure_its_warning() {
     let listener = Listener::default();
-    let heard = listener.heard.clone();
+    let entries = listener.entries.clone();
     let _guard = tracing::subscriber::set_default(listener);
     let memory = Memory::default();
     let scenario = observed(&memory)
@@ -76,7 +76,7 @@ async fn each_phase_has_its_span_and_each_failure_its_warning() {
     scenario.build().unwrap().run(&memory).await.unwrap_err();
     let phase = |name: &str| format!(r#"phase scenario="numbers" phase={name}"#);
     assert_eq!(
-        heard.read(),
+        entries.read(),
         [
             phase("deploy"),
             phase("prepare"),
@@ -92,16 +92,17 @@ async fn each_phase_has_its_span_and_each_failure_its_warning() {
     );
 }
 
-/// While the thread is blocked on which its limit would be noticed, another one says so.
+/// The thread on which its limit would be noticed is blocked, so another thread logs the warning.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_deployer_that_blocks_its_thread_is_warned_of_meanwhile() {
+async fn a_deployer_that_blocks_its_thread_is_logged_meanwhile() {
     let listener = Listener::default();
-    let heard = listener.heard.clone();
+    let entries = listener.entries.clone();
     let memory = Memory { up: Goes::Blocks(2_000), ..Memory::default() };
     let limits = Limits { deploy: Duration::from_millis(50), ..Limits::default() };
     let scenario = observed(&memory).limits(limits).workload("w", nothing).build().unwrap();
     scenario.run(&memory).with_subscriber(listener).await.unwrap_err();
-    let warnings = heard.read().into_iter().filter(|noted| noted.starts_with("warning")).collect::<Vec<_>>();
+    let warnings =
+        entries.read().into_iter().filter(|noted| noted.starts_with("warning")).collect::<Vec<_>>();
     let expected = "warning message=deployer \"memory\" blocks its thread, and its limit of 50ms is over: put what \
                     blocks into tokio::task::spawn_blocking";
     assert_eq!(warnings[0], expected);

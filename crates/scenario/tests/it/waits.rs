@@ -6,7 +6,7 @@ use tokio::time::sleep;
 use watchkeeper::wait::Unmet;
 use watchkeeper_scenario::{DynError, Limits, RunContext};
 
-use crate::common::{Memory, Numbers, Watcher, nothing, observed, secs, told};
+use crate::common::{Memory, Numbers, Watcher, nothing, observed, recorded, secs};
 
 /// n1 is 5 for a while, then 1 again.
 async fn blink(context: RunContext<Numbers>) -> Result<(), DynError> {
@@ -26,7 +26,7 @@ async fn five(context: RunContext<Numbers>) -> Result<(), DynError> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_throughout_sees_what_one_at_the_end_is_too_late_for() {
+async fn a_wait_throughout_sees_what_a_wait_at_the_end_misses() {
     let memory = Memory::default();
     let scenario = observed(&memory)
         .workload("blink", blink)
@@ -50,7 +50,7 @@ async fn a_wait_throughout_that_fails_early_ends_the_workloads() {
         })
         .expect_wait_throughout("n1 becomes 5", five);
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
-    assert_eq!(told(&failure).len(), 1);
+    assert_eq!(recorded(&failure).len(), 1);
     let at = failure.failures()[0].at;
     assert!((secs(2)..=secs(3)).contains(&at), "{at:?}");
 }
@@ -72,7 +72,7 @@ async fn a_wait_throughout_that_is_pending_is_awaited() {
     assert!(report.elapsed >= Duration::from_millis(1_500), "{report}");
 }
 
-/// A handle's wait is its own report, whatever type the closure returns.
+/// The error of a handle's wait is its report, for any type that the closure returns.
 #[tokio::test(start_paused = true)]
 async fn an_unmet_wait_can_be_taken_out_of_the_failure() {
     let memory = Memory::default();
@@ -112,11 +112,10 @@ async fn a_wait_that_is_cut_off_by_the_limit_names_the_fix() {
         .workload("nothing", nothing)
         .expect_wait("n1 becomes 5", five);
     let failure = scenario.build().unwrap().run(&memory).await.unwrap_err();
-    assert_eq!(told(&failure), [r#"evaluate expectation "n1 becomes 5": TimedOut(1s)"#]);
+    assert_eq!(recorded(&failure), [r#"evaluate expectation "n1 becomes 5": TimedOut(1s)"#]);
     assert_eq!(
         failure.failures()[0].to_string(),
-        "expectation \"n1 becomes 5\" was not done within 1s (evaluate, +1.000s)\n  it was cut off, and what it \
-         would have reported is lost: give its wait a shorter window, or set a longer Limits::evaluate with \
-         ScenarioBuilder::limits"
+        "expectation \"n1 becomes 5\" was not done within 1s (evaluate, +1.000s)\n  it was cut off, and its \
+         report is lost: give its wait a shorter window, or set a longer Limits::evaluate with ScenarioBuilder::limits"
     );
 }

@@ -9,25 +9,22 @@ use std::process::ExitCode;
 
 use chain_steps::with_chain_steps;
 use cucumber::World as _;
-use watchkeeper_cucumber::{after, finish_run, with_steps};
+use watchkeeper_cucumber::{after, finish_run, list_tests, with_steps};
 use world::World;
 
 const FEATURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/features");
-/// The tests that are listed for nextest.
+/// The tests that nextest lists.
 const TESTS: [&str; 2] = ["features", "mistakes"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().collect();
-    let has = |word: &str| args.iter().any(|arg| arg == word);
-    if has("--list") {
-        if !has("--ignored") {
-            println!("{}", TESTS.map(|test| format!("{test}: test")).join("\n"));
-        }
+    if list_tests(&TESTS) {
         return ExitCode::SUCCESS;
     }
-    // Nextest asks for one of them at a time. `finish_run` counts all scenarios that have run: the features come first.
-    let is_asked_for = |test| has(test) || !TESTS.iter().any(|test| has(test));
+    let args: Vec<String> = std::env::args().collect();
+    let names = |test: &str| args.iter().any(|arg| arg == test);
+    // Nextest asks for one of them. `finish_run` counts all scenarios before it, so the features come first.
+    let is_asked_for = |test| names(test) || !TESTS.iter().any(|test| names(test));
     let exit = if is_asked_for("features") { features().await } else { ExitCode::SUCCESS };
     if is_asked_for("mistakes") {
         mistakes::each_is_one_clear_error().await;

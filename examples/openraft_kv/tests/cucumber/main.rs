@@ -7,13 +7,13 @@ use std::process::ExitCode;
 
 use cucumber::World as _;
 use steps::World;
-use watchkeeper_cucumber::{after, finish_run, with_steps};
+use watchkeeper_cucumber::{after, finish_run, list_tests, with_steps};
 
 const FEATURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/features");
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    if listed() {
+    if list_tests(&["features"]) {
         return ExitCode::SUCCESS;
     }
     let run = World::cucumber()
@@ -25,14 +25,4 @@ async fn main() -> ExitCode {
     // Nextest passes its own arguments.
     let run = if std::env::var_os("NEXTEST").is_some() { run.with_default_cli() } else { run };
     finish_run(&run.run(FEATURES).await)
-}
-
-/// Answers nextest, which asks every test binary for its tests before it runs one.
-fn listed() -> bool {
-    let args: Vec<String> = std::env::args().collect();
-    let listing = args.iter().any(|arg| arg == "--list");
-    if listing && !args.iter().any(|arg| arg == "--ignored") {
-        println!("features: test");
-    }
-    listing
 }

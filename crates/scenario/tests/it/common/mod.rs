@@ -51,7 +51,7 @@ impl Diary {
     }
 }
 
-/// Notes when it is dropped.
+/// Adds a note when it is dropped.
 pub struct Drops(pub Diary, pub &'static str);
 
 impl Drop for Drops {
@@ -70,7 +70,7 @@ impl Drop for Sharp {
     }
 }
 
-/// How a deployment, or its end, goes.
+/// How a deployment, or its end, proceeds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Goes {
     #[default]
@@ -78,11 +78,11 @@ pub enum Goes {
     Fails,
     Panics,
     Hangs,
-    /// Blocks its thread for so many milliseconds, and is then done.
+    /// Blocks its thread for so many milliseconds, then succeeds.
     Blocks(u64),
-    /// Blocks its thread for so many milliseconds, and then fails.
+    /// Blocks its thread for so many milliseconds, then fails.
     BlocksAndFails(u64),
-    /// Hangs, and holds what panics when it is dropped.
+    /// Hangs, and holds a value that panics when it is dropped.
     HangsSharply,
 }
 
@@ -181,7 +181,7 @@ impl RunningCluster<Numbers> for MemoryCluster {
     }
 }
 
-/// Can stop and start: a node that is started again has another client.
+/// Can stop and start nodes. A node that is started again has another client.
 struct MemoryControl {
     clients: NodeClients<Number>,
     nodes: usize,
@@ -281,7 +281,7 @@ pub fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Two nodes and no more.
+/// Two nodes and nothing else.
 pub fn scenario() -> ScenarioBuilder<Numbers> {
     Scenario::builder("numbers", 2)
 }
@@ -292,14 +292,14 @@ pub fn observed(memory: &Memory) -> ScenarioBuilder<Numbers> {
     scenario().with_observer("numbers", move |_: &RunContext<Numbers>| Watcher::new(&diary), often())
 }
 
-/// A part of a scenario that ends well at once.
+/// A part of a scenario that succeeds at once.
 pub async fn nothing(_: RunContext<Numbers>) -> Result<(), DynError> {
     Ok(())
 }
 
-/// What failed and how, in short, without the phases.
-pub fn told(failure: &ScenarioFailure) -> Vec<String> {
-    let tell = |failure: &watchkeeper_scenario::Failure| {
+/// The recorded failures, one line each: phase, subject and problem.
+pub fn recorded(failure: &ScenarioFailure) -> Vec<String> {
+    let line = |failure: &watchkeeper_scenario::Failure| {
         let how = match &failure.problem {
             Problem::Error(error) => error.to_string(),
             Problem::Panicked(message) => format!("panicked: {message}"),
@@ -307,10 +307,10 @@ pub fn told(failure: &ScenarioFailure) -> Vec<String> {
         };
         format!("{} {}: {how}", failure.phase, failure.subject)
     };
-    failure.failures().iter().map(tell).collect()
+    failure.failures().iter().map(line).collect()
 }
 
-/// Polls a future to its end or its panic, and drops it then. Whether it panicked.
+/// Polls a future until it ends or panics, then drops it. Returns whether it panicked.
 pub async fn panics<T>(future: impl Future<Output = T>) -> bool {
     let mut future = Box::pin(future);
     std::future::poll_fn(|context| {

@@ -1,4 +1,4 @@
-//! However a run ends, its processes are gone.
+//! After every kind of end, no process of a run is left.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use watchkeeper_scenario::{
 
 use super::cluster::{Asking, Names, Processes, asking, observed, quickly};
 use super::count;
-use crate::common::{secs, told};
+use crate::common::{recorded, secs};
 
-/// Starts an observer and a process of its own, then fails.
+/// Starts an observer and its own process, then fails.
 struct HalfWay {
     processes: Processes,
 }
@@ -33,9 +33,9 @@ impl ObservationExtensionFactory<Names> for HalfWay {
     }
 }
 
-/// The observers stop, awaited, before the nodes go down: so no probe ever failed.
+/// The observers are stopped and awaited before the nodes go down, so no probe ever fails.
 #[tokio::test]
-async fn nothing_is_left_behind_a_run_however_it_ends() {
+async fn a_run_leaves_no_process_after_any_end() {
     type Add = fn(ScenarioBuilder<Names>, &Processes) -> ScenarioBuilder<Names>;
     let limits = || Limits { workloads: Duration::from_millis(300), ..Limits::default() };
     let cases: [(Add, &[&str]); 6] = [
@@ -71,11 +71,11 @@ async fn nothing_is_left_behind_a_run_however_it_ends() {
                 report
             }
             Err(failure) => {
-                assert_eq!(told(&failure), expected, "{failure}");
+                assert_eq!(recorded(&failure), expected, "{failure}");
                 failure.report().clone()
             }
         };
-        processes.assert_gone(2);
+        processes.assert_ended(2);
         let mut diary = processes.diary.read();
         assert_eq!(diary.pop().as_deref(), Some("nodes go down"), "{expected:?}");
         assert_eq!(diary, vec!["observer dropped"; report.observers.len()], "{expected:?}");
@@ -87,7 +87,7 @@ fn no_value() -> DynError {
     panic!("no value")
 }
 
-/// Tells when it works, which goes on for ever.
+/// Notifies when its endless workload has started.
 fn endless(processes: &Processes, working: &Arc<Notify>) -> Scenario<Names> {
     let working = Arc::clone(working);
     let endless = move |context: RunContext<Names>| async move {
@@ -100,18 +100,18 @@ fn endless(processes: &Processes, working: &Arc<Notify>) -> Scenario<Names> {
 }
 
 #[tokio::test]
-async fn nothing_is_left_behind_a_run_that_is_dropped() {
+async fn a_run_that_is_dropped_leaves_no_process() {
     let (processes, working) = (Processes::new(), Arc::new(Notify::new()));
     let (scenario, deployer) = (endless(&processes, &working), processes.clone());
     let run = tokio::spawn(async move { scenario.run(&deployer).await.map(drop) });
     working.notified().await;
     run.abort();
     assert!(run.await.unwrap_err().is_cancelled());
-    processes.assert_gone(2);
+    processes.assert_ended(2);
 }
 
 #[tokio::test]
-async fn nothing_is_left_behind_a_panic_beside_the_run() {
+async fn a_panic_outside_the_run_leaves_no_process() {
     let (processes, working) = (Processes::new(), Arc::new(Notify::new()));
     let run = endless(&processes, &working).run(&processes);
     let test = async {
@@ -121,11 +121,11 @@ async fn nothing_is_left_behind_a_panic_beside_the_run() {
         })
     };
     assert!(crate::common::panics(test).await);
-    processes.assert_gone(2);
+    processes.assert_ended(2);
 }
 
 #[test]
-fn nothing_is_left_behind_a_run_that_is_dropped_where_there_is_no_runtime() {
+fn a_run_that_is_dropped_without_a_runtime_leaves_no_process() {
     let (processes, working) = (Processes::new(), Arc::new(Notify::new()));
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut run = Box::pin(endless(&processes, &working).run(&processes));
@@ -137,27 +137,27 @@ fn nothing_is_left_behind_a_run_that_is_dropped_where_there_is_no_runtime() {
     });
     assert_eq!(count(&processes.mark), 2);
     drop(run);
-    processes.assert_gone(2);
+    processes.assert_ended(2);
 }
 
 /// A deployment that is abandoned has started one node or both.
 #[tokio::test]
-async fn nothing_is_left_behind_a_deployment_that_times_out() {
+async fn a_deployment_that_times_out_leaves_no_process() {
     let processes = Processes::new();
     let limits = Limits { deploy: Duration::from_nanos(1), ..Limits::default() };
     let failure = observed(&processes).limits(limits).build().unwrap().run(&processes).await.unwrap_err();
-    assert_eq!(told(&failure), [r#"deploy deployer "processes": TimedOut(1ns)"#]);
+    assert_eq!(recorded(&failure), [r#"deploy deployer "processes": TimedOut(1ns)"#]);
     assert_eq!(count(&processes.mark), 0);
 }
 
 #[tokio::test]
-async fn nothing_is_left_behind_a_manual_cluster() {
+async fn a_manual_cluster_leaves_no_process() {
     for dropped in [false, true] {
         let processes = Processes::new();
         let cluster = ManualCluster::<Names>::deploy(&processes, &2).await.unwrap();
         let names = cluster.attach("names", asking(&processes.diary), quickly()).await.unwrap();
         names.eventually("a cycle", |_| true).within(secs(10)).await.unwrap();
-        cluster.pause("n1").await.unwrap(); // it answers nothing, and is ended all the same
+        cluster.pause("n1").await.unwrap(); // it does not answer, and is ended nevertheless
         assert_eq!(count(&processes.mark), 2);
         if dropped {
             drop(cluster);
@@ -165,6 +165,6 @@ async fn nothing_is_left_behind_a_manual_cluster() {
             cluster.shut_down().await.unwrap();
             assert_eq!(processes.diary.read(), ["observer dropped", "nodes go down"]);
         }
-        processes.assert_gone(2);
+        processes.assert_ended(2);
     }
 }

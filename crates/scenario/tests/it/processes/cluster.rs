@@ -33,11 +33,11 @@ impl Client {
     pub async fn name(self) -> Result<String, DynError> {
         let mut name = String::new();
         TcpStream::connect(self.0).await?.read_to_string(&mut name).await?;
-        if name.is_empty() { Err("it said nothing".into()) } else { Ok(name) }
+        if name.is_empty() { Err("it sent no name".into()) } else { Ok(name) }
     }
 }
 
-/// Starts processes; clones know of the same ones.
+/// Starts processes; clones share them.
 #[derive(Clone)]
 pub struct Processes {
     pub mark: String,
@@ -62,8 +62,8 @@ impl Processes {
         Ok((node, Client(address.ok_or("it did not listen")?)))
     }
 
-    /// All that were ever started are gone, and so many were.
-    pub fn assert_gone(&self, started: usize) {
+    /// Asserts that so many processes were started, and that all have ended.
+    pub fn assert_ended(&self, started: usize) {
         assert_eq!(count(&self.mark), 0);
         let pids = self.pids.lock().unwrap();
         assert_eq!(pids.len(), started);
@@ -99,7 +99,7 @@ struct ProcessCluster {
     nodes: Arc<Nodes>,
 }
 
-/// Nodes by name: `None` where it is down.
+/// Nodes by name: `None` for a node that is down.
 struct Nodes {
     running: Mutex<BTreeMap<String, Option<Node>>>,
     clients: NodeClients<Client>,
@@ -214,7 +214,7 @@ pub fn quickly() -> ObservationConfig {
     ObservationConfig { interval: Duration::from_millis(20), ..Default::default() }
 }
 
-/// Two nodes that are observed, and that are counted before a workload begins.
+/// Two observed nodes, counted before a workload begins.
 pub fn observed(processes: &Processes) -> ScenarioBuilder<Names> {
     let (diary, mark) = (processes.diary.clone(), processes.mark.clone());
     Scenario::builder("names", 2)

@@ -1,4 +1,4 @@
-//! Observers over real nodes that are killed, frozen and started again.
+//! Observers over real nodes that are killed, frozen and restarted.
 
 use watchkeeper_scenario::ManualCluster;
 
@@ -7,18 +7,18 @@ use super::count;
 use crate::common::secs;
 
 #[tokio::test]
-async fn an_observer_follows_a_node_that_comes_back_on_another_port() {
+async fn an_observer_follows_a_node_that_restarts_on_another_port() {
     let processes = Processes::new();
     let cluster = ManualCluster::<Names>::deploy(&processes, &2).await.unwrap();
     let names = cluster.attach("names", asking(&processes.diary), quickly()).await.unwrap();
-    let says = |node: &'static str| {
+    let sends_name = |node: &'static str| {
         names
-            .eventually(format!("{node} says its name"), move |seen| {
+            .eventually(format!("{node} sends its name"), move |seen| {
                 seen.answer(node).is_some_and(|name| name == node)
             })
             .within(secs(10))
     };
-    says("n1").await.unwrap();
+    sends_name("n1").await.unwrap();
     cluster.kill("n1").await.unwrap();
     assert_eq!(count(&processes.mark), 1);
     names
@@ -30,7 +30,7 @@ async fn an_observer_follows_a_node_that_comes_back_on_another_port() {
 
     cluster.start("n1").await.unwrap();
     cluster.wait_ready("n1", secs(10)).await.unwrap();
-    says("n1").await.unwrap();
+    sends_name("n1").await.unwrap();
     cluster.shut_down().await.unwrap();
-    processes.assert_gone(3);
+    processes.assert_ended(3);
 }

@@ -1,4 +1,4 @@
-//! Nothing is left: with real processes, counted before and after.
+//! No process is left: real processes, counted before and after.
 
 mod cleanup;
 mod cluster;
@@ -9,10 +9,10 @@ mod signals;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// In the environment of every process of one test.
+/// A variable in the environment of every process of one test.
 const MARK: &str = "WATCHKEEPER_TEST_MARK";
 
-/// A mark that no other test has, also not one in another process.
+/// A mark that no other test has, also in other processes.
 fn new_mark() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
@@ -22,11 +22,11 @@ fn new_mark() -> String {
 fn count(mark: &str) -> usize {
     let entry = format!("{MARK}={mark}");
     let carries = |process: &Path| {
-        // `self` and `thread-self` are this one again.
+        // `self` and `thread-self` are this process.
         if process.is_symlink() {
             return false;
         }
-        // A process that ended meanwhile does not.
+        // A process that ended meanwhile has no environment.
         let environment = std::fs::read(process.join("environ")).unwrap_or_default();
         environment.split(|byte| *byte == 0).any(|variable| variable == entry.as_bytes())
     };
@@ -34,7 +34,7 @@ fn count(mark: &str) -> usize {
     processes.filter_map(Result::ok).filter(|process| carries(&process.path())).count()
 }
 
-/// A zombie carries no mark any more: it is found by its number.
+/// A zombie has no mark any more: it is found by its number.
 fn exists(pid: u32) -> bool {
     Path::new("/proc").join(pid.to_string()).exists()
 }

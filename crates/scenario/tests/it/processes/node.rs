@@ -1,4 +1,4 @@
-//! A node: this test binary once more, told by its environment to serve.
+//! A node: another process of this test binary, which its environment makes a server.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,13 +11,13 @@ const LISTENING: &str = "LISTENING ";
 
 /// A process that serves its name; dropping it ends it at once.
 ///
-/// It also ends when its standard input does, so that it outlives nobody.
+/// It also ends with its standard input, so that it does not outlive its parent.
 pub struct Node {
     child: Child,
 }
 
 impl Node {
-    /// Starts it; its address is behind [`listening`].
+    /// Starts it; [`listening`] returns its address.
     pub fn start(name: &str, mark: &str) -> (Self, ChildStdout) {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "processes::node::a_node_serves_its_name", "--nocapture"])
@@ -55,7 +55,7 @@ fn serve(name: &str) {
         std::process::exit(0);
     });
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    // The test harness may have begun a line.
+    // The test harness may have printed the beginning of a line.
     println!("\n{LISTENING}{}", listener.local_addr().unwrap());
     for connection in listener.incoming().flatten() {
         let _ = (&connection).write_all(name.as_bytes());
@@ -71,9 +71,9 @@ fn a_node_serves_its_name() {
     assert_eq!(count(&mark), 0);
     let (node, output) = Node::start("n1", &mark);
     let pid = node.pid();
-    let mut said = String::new();
-    TcpStream::connect(listening(output).unwrap()).unwrap().read_to_string(&mut said).unwrap();
-    assert_eq!(said, "n1");
+    let mut name = String::new();
+    TcpStream::connect(listening(output).unwrap()).unwrap().read_to_string(&mut name).unwrap();
+    assert_eq!(name, "n1");
     assert_eq!(count(&mark), 1);
     assert!(exists(pid));
     drop(node);

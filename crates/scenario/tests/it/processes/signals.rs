@@ -1,4 +1,4 @@
-//! Ctrl-C: a run in a process of its own is sent a signal.
+//! Ctrl-C: a run in its own process gets a signal.
 
 use std::future::pending;
 use std::io::{BufRead, BufReader};
@@ -11,11 +11,11 @@ use watchkeeper_scenario::{DynError, Limits, RunContext, ctrl_c};
 
 use super::cluster::{Names, Processes, observed};
 use super::{MARK, count, new_mark};
-use crate::common::{Memory, nothing, scenario, secs, told};
+use crate::common::{Memory, nothing, recorded, scenario, secs};
 
 const RUN: &str = "WATCHKEEPER_TEST_RUN";
 
-/// This test once more, as a process of its own that does what `does` says; and the lines it prints.
+/// Starts this test in another process that does what `does` says; returns the process and the lines that it prints.
 fn child(test: &str, does: &str, mark: &str) -> (Child, impl Iterator<Item = String> + use<>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", &format!("processes::signals::{test}"), "--nocapture"])
@@ -28,7 +28,7 @@ fn child(test: &str, does: &str, mark: &str) -> (Child, impl Iterator<Item = Str
     (child, lines)
 }
 
-/// What the process does that is sent the signal.
+/// Runs in the process that gets the signal.
 #[tokio::main(flavor = "current_thread")]
 async fn run_until_the_signal(mark: String) {
     let processes = Processes::marked(mark);
@@ -38,7 +38,7 @@ async fn run_until_the_signal(mark: String) {
         Ok(())
     });
     let failure = scenario.build().unwrap().run_until(&processes, ctrl_c().unwrap()).await.unwrap_err();
-    assert_eq!(told(&failure), ["workloads the run: Cancelled"]);
+    assert_eq!(recorded(&failure), ["workloads the run: Cancelled"]);
     assert_eq!(processes.diary.read(), ["observer dropped", "nodes go down"]);
     assert_eq!(count(&processes.mark), 1, "this process itself");
     println!("\nCLEANED UP");
@@ -62,7 +62,7 @@ fn a_run_ends_and_cleans_up_at_a_signal() {
     }
 }
 
-/// It has nodes, and does not end when it is cancelled: its workload goes on, or blocks the only thread.
+/// A run with nodes that does not end when it is cancelled: its workload continues, or blocks the only thread.
 #[tokio::main(flavor = "current_thread")]
 async fn run_on_after_the_signal(does: &str, mark: String) {
     let processes = Processes::marked(mark);
@@ -109,7 +109,7 @@ fn a_second_signal_ends_the_process_at_once() {
     }
 }
 
-/// Runs to its end, and then goes on with something else.
+/// Runs to its end, and then continues with something else.
 #[tokio::main(flavor = "current_thread")]
 async fn go_on_after_the_run(does: &str) {
     let memory = Memory::default();
@@ -117,7 +117,7 @@ async fn go_on_after_the_run(does: &str) {
     match does {
         "runs" => drop(scenario.run_until(&memory, ctrl_c().unwrap()).await.unwrap()),
         "drops" => drop(ctrl_c().unwrap()),
-        // Two at a time: as long as there is one, a signal is for it.
+        // Two at a time: while one is left, a signal resolves it.
         _ => {
             let (one, two) = (ctrl_c().unwrap(), ctrl_c().unwrap());
             drop(one);

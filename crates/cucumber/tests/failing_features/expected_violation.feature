@@ -1,4 +1,4 @@
-Feature: A violation that a step takes for an answer
+Feature: A violation that a step expects
 
   Background:
     Given nodes n1, n2 that name n1 leader
@@ -15,5 +15,5 @@ Feature: A violation that a step takes for an answer
   Scenario: Then a step of the project's own fails
     Then 1 and 1 are 3
 
-  Scenario: Then a shipped step looks at the observer
+  Scenario: Then a shipped step checks the observer
     Then the observer "raft" is running
