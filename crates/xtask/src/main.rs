@@ -6,6 +6,7 @@
 
 mod args;
 mod checks;
+mod circles;
 mod engine;
 #[cfg(test)]
 mod errors;
@@ -13,6 +14,7 @@ mod needs;
 mod run;
 mod shell;
 mod steps;
+mod verdict;
 mod workspace;
 
 use std::env;

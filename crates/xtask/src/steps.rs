@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::checks;
 use crate::needs::{self, Need};
-use crate::run::Verdict;
+use crate::verdict::Verdict;
 
 /// A check of the tree. A new one is an added row in [`STEPS`].
 #[derive(Debug)]
@@ -61,7 +61,10 @@ pub(crate) static STEPS: &[Step] = &[
     },
     Step {
         name: "directions",
-        why: "the machine is built with no runtime, clock, I/O or randomness, the library and the first command with nothing heavy",
+        why: concat!(
+            "the machine is built with no runtime, clock, I/O or randomness, the library and the first command with ",
+            "nothing heavy, and no modules import in a circle"
+        ),
         needs: &[],
         work: Work::Check(checks::directions),
     },
