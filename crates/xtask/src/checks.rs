@@ -89,7 +89,7 @@ fn is_of(name: &str, family: &str) -> bool {
     name.strip_prefix(family).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_']))
 }
 
-/// Whoever depends on a published package can build it with the Rust that it states.
+/// A published package builds with the Rust that it states, and so do its dependencies.
 pub(crate) fn msrv() -> Result<Verdict, String> {
     let packages = workspace::packages()?;
     let mut broken = Vec::new();

@@ -15,6 +15,7 @@ mod run;
 mod shell;
 mod steps;
 mod verdict;
+mod words;
 mod workspace;
 
 use std::env;

@@ -22,7 +22,7 @@ struct Row {
 }
 
 /// Says what is missing, installs it if asked to, and runs the steps. A failure does not stop the others:
-/// one run tells everything that is wrong.
+/// one run reports everything that is wrong.
 pub(crate) fn run(steps: &[&'static Step], install: bool) -> Report {
     let started = Instant::now();
     let missing = provide(steps, install);

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::checks;
 use crate::needs::{self, Need};
 use crate::verdict::Verdict;
+use crate::words;
 
 /// A check of the tree. A new one is an added row in [`STEPS`].
 #[derive(Debug)]
@@ -32,6 +33,12 @@ pub(crate) static STEPS: &[Step] = &[
         why: "every file is formatted",
         needs: &[&needs::RUSTFMT],
         work: Work::Line("cargo fmt --all --check"),
+    },
+    Step {
+        name: "words",
+        why: "no text has a word of docs/words.md",
+        needs: &[],
+        work: Work::Check(words::words),
     },
     Step {
         name: "clippy",
