@@ -387,6 +387,8 @@ mod tests {
             is_member: true,
             is_published: true,
             roots: Vec::new(),
+            folder: String::new(),
+            unstated: Vec::new(),
         }
     }
 

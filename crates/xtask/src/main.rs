@@ -11,6 +11,7 @@ mod engine;
 #[cfg(test)]
 mod errors;
 mod needs;
+mod package;
 mod run;
 mod shell;
 mod steps;

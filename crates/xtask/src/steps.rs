@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::checks;
 use crate::needs::{self, Need};
+use crate::package;
 use crate::verdict::Verdict;
 use crate::words;
 
@@ -80,6 +81,12 @@ pub(crate) static STEPS: &[Step] = &[
         why: "no dependency of a published package needs a newer Rust than the package states",
         needs: &[],
         work: Work::Check(checks::msrv),
+    },
+    Step {
+        name: "package",
+        why: "each published package is complete: what a registry shows, both licences, and every file that it includes",
+        needs: &[],
+        work: Work::Check(package::package),
     },
     Step {
         name: "nextest",
