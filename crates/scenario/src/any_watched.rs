@@ -4,8 +4,8 @@ use std::any::{Any, TypeId, type_name};
 use std::fmt;
 use std::sync::Arc;
 
-use watchkeeper::{ObservationHandle, Observer};
 use watchkeeper::wait::{Invariant, Verdict};
+use watchkeeper::{ObservationHandle, Observer};
 
 type Predicate = Box<dyn FnMut(&dyn Any) -> Verdict + Send>;
 type Watch = dyn Fn(&str, Predicate) -> Invariant + Send + Sync;

@@ -3,8 +3,8 @@
 use std::any::type_name;
 use std::marker::PhantomData;
 
-use watchkeeper::{DynError, async_trait};
 use watchkeeper::wait::{Invariant, Verdict};
+use watchkeeper::{DynError, async_trait};
 
 use crate::subject::Subject;
 use crate::{Application, Expectation, ObserverError, RunContext};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
-use watchkeeper::runtime::{CancellationToken, StopOutcome};
 use watchkeeper::report::error_chain;
+use watchkeeper::runtime::{CancellationToken, StopOutcome};
 use watchkeeper::{
     DynError, ObservationConfig, ObservationControl, ObservationHandle, ObservedSource, Observer,
     SourceProvider, async_trait,

@@ -178,8 +178,8 @@ mod tests {
             ("test --k8s --install", "`--k8s` goes with `--image IMAGE` alone", "installs nothing"),
             ("test --image kv:7", "`--image` is for `--k8s`", "give both"),
             ("test --k8s --image", "`--image` needs an image", "such as registry.example"),
-            ("test --only", "`--only` needs a step", "fmt, clippy, "),
-            ("test --only lint", "unknown step `lint`", "fmt, clippy, "),
+            ("test --only", "`--only` needs a step", "fmt, words, clippy, "),
+            ("test --only lint", "unknown step `lint`", "fmt, words, clippy, "),
         ];
         for (line, wrong, known) in cases {
             let message = parsed(line).expect_err(line);

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::circles;
 use crate::engine::Engine;
-use crate::run::Verdict;
 use crate::shell;
+use crate::verdict::Verdict;
 use crate::workspace::{self, Named, Package};
 
 /// What a package may be built with: its place in the layout.
@@ -50,7 +51,7 @@ const DIRECTIONS: &[(&str, Rule)] = &[
 const FIRST_COMMAND: (&str, Rule) =
     ("openraft_kv", Rule::Never(&["kube", "k8s-openapi", "bollard", "cucumber", "rustls", "aws-lc"]));
 
-/// Dependencies point the way that the layout says, and the first command builds little.
+/// Dependencies point the way that the layout says, the first command builds little, and no modules import in a circle.
 pub(crate) fn directions() -> Result<Verdict, String> {
     let mut broken = first_command(&workspace::built_by_default(FIRST_COMMAND.0)?);
     for (package, rule) in DIRECTIONS {
@@ -60,7 +61,8 @@ pub(crate) fn directions() -> Result<Verdict, String> {
             rule.broken_by(&below).map(|named| format!("{package} must not be built with {}", named.name)),
         );
     }
-    verdict(&broken)
+    broken.extend(circles::of_workspace()?);
+    Verdict::of(&broken)
 }
 
 /// What the README's first command must not build.
@@ -87,7 +89,7 @@ fn is_of(name: &str, family: &str) -> bool {
     name.strip_prefix(family).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_']))
 }
 
-/// Whoever depends on a published package can build it with the Rust that it states.
+/// A published package builds with the Rust that it states, and so do its dependencies.
 pub(crate) fn msrv() -> Result<Verdict, String> {
     let packages = workspace::packages()?;
     let mut broken = Vec::new();
@@ -95,7 +97,7 @@ pub(crate) fn msrv() -> Result<Verdict, String> {
         let below = workspace::built_with(&package.name)?;
         broken.extend(needs_newer_rust(package, &below, &packages)?);
     }
-    verdict(&broken)
+    Verdict::of(&broken)
 }
 
 fn needs_newer_rust(package: &Package, below: &[Named], packages: &[Package]) -> Result<Vec<String>, String> {
@@ -133,7 +135,7 @@ pub(crate) fn features() -> Result<Verdict, String> {
     let packages = workspace::packages()?;
     let broken: Vec<String> =
         feature_checks(&packages).iter().filter_map(|line| shell::run(line).err()).collect();
-    verdict(&broken)
+    Verdict::of(&broken)
 }
 
 /// A workspace build gives every package the features that any other asks for; these commands do not.
@@ -169,7 +171,7 @@ pub(crate) fn platforms() -> Result<Verdict, String> {
     if broken.is_empty() && !absent.is_empty() {
         return Ok(Verdict::Skipped(format!("rustup could not add {}", absent.join(", "))));
     }
-    verdict(&broken)
+    Verdict::of(&broken)
 }
 
 /// What is wrong with the way in which [`LINUX_ONLY`] did not build: there is to be one error, which says so. The
@@ -241,7 +243,7 @@ pub(crate) fn mutants() -> Result<Verdict, String> {
             .map(|error| format!("{error}: {output}/mutants.out/missed.txt names what went unnoticed"))
     })
     .collect();
-    verdict(&broken)
+    Verdict::of(&broken)
 }
 
 /// With `=`, so that no shell takes the patterns for its own.
@@ -367,10 +369,6 @@ pub(crate) fn bitcoin() -> Result<Verdict, String> {
     Ok(Verdict::Passed)
 }
 
-fn verdict(broken: &[String]) -> Result<Verdict, String> {
-    if broken.is_empty() { Ok(Verdict::Passed) } else { Err(broken.join("\n")) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -388,6 +386,9 @@ mod tests {
             features: Vec::new(),
             is_member: true,
             is_published: true,
+            roots: Vec::new(),
+            folder: String::new(),
+            unstated: Vec::new(),
         }
     }
 

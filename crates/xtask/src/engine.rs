@@ -78,7 +78,7 @@ impl Engine {
         Ok(Self { host, own: Some(own) })
     }
 
-    /// What `DOCKER_HOST` is to be for whoever uses it.
+    /// The value of `DOCKER_HOST` for a client of it.
     pub(crate) fn host(&self) -> &str {
         &self.host
     }
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_ends_at_once_is_told_with_its_last_words() {
+    fn a_program_that_ends_at_once_is_reported_with_its_last_words() {
         let folder = folder("ended");
         let line = ["sh", "-c", "echo starting; echo no room >&2; exit 1"];
         let kept = Kept::start(&line, folder.clone()).unwrap();

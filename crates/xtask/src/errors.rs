@@ -32,7 +32,7 @@ fn derived(source: &str) -> Vec<String> {
     found
 }
 
-/// `impl std::error::Error for Name {`, be it of a generic type.
+/// `impl std::error::Error for Name {`, or of a generic type.
 fn is_error_for(line: &str, name: &str) -> bool {
     let Some((head, of)) = line.split_once("Error for ") else { return false };
     let is_named = of.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '<', ':']));

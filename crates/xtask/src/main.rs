@@ -6,13 +6,17 @@
 
 mod args;
 mod checks;
+mod circles;
 mod engine;
 #[cfg(test)]
 mod errors;
 mod needs;
+mod package;
 mod run;
 mod shell;
 mod steps;
+mod verdict;
+mod words;
 mod workspace;
 
 use std::env;

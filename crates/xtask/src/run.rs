@@ -5,18 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::needs::Need;
 use crate::steps::{Step, Work};
-
-/// How a step ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Passed,
-    /// There is nothing to check yet, or it cannot be checked here; says why.
-    Skipped(String),
-    /// It did not hold; says what.
-    Failed(String),
-    /// It could not be run for want of a tool; says which. Not a success.
-    LeftOut(String),
-}
+use crate::verdict::Verdict;
 
 /// How all of it went. [`Display`](fmt::Display) is the closing table.
 #[derive(Debug)]
@@ -33,7 +22,7 @@ struct Row {
 }
 
 /// Says what is missing, installs it if asked to, and runs the steps. A failure does not stop the others:
-/// one run tells everything that is wrong.
+/// one run reports everything that is wrong.
 pub(crate) fn run(steps: &[&'static Step], install: bool) -> Report {
     let started = Instant::now();
     let missing = provide(steps, install);
@@ -97,29 +86,6 @@ fn verdict_of(step: &Step, missing: &[&'static Need]) -> Verdict {
         Work::Check(check) => check(),
     };
     done.unwrap_or_else(Verdict::Failed)
-}
-
-impl Verdict {
-    fn word(&self) -> &'static str {
-        match self {
-            Self::Passed => "passed",
-            Self::Skipped(_) => "skipped",
-            Self::Failed(_) => "FAILED",
-            Self::LeftOut(_) => "LEFT OUT",
-        }
-    }
-
-    /// Why it is not simply passed.
-    fn note(&self) -> Option<&str> {
-        match self {
-            Self::Passed => None,
-            Self::Skipped(note) | Self::Failed(note) | Self::LeftOut(note) => Some(note),
-        }
-    }
-
-    fn is_good(&self) -> bool {
-        matches!(self, Self::Passed | Self::Skipped(_))
-    }
 }
 
 impl Report {

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_fails_and_one_that_is_not_there_are_told_apart() {
+    fn a_command_that_fails_is_distinguished_from_one_that_is_not_there() {
         let failed = run("false").expect_err("false fails");
         assert!(failed.contains("`false` ended with exit status: 1"), "{failed}");
         let absent = run("watchkeeper-no-such-program").expect_err("it does not exist");

@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use crate::checks;
 use crate::needs::{self, Need};
-use crate::run::Verdict;
+use crate::package;
+use crate::verdict::Verdict;
+use crate::words;
 
 /// A check of the tree. A new one is an added row in [`STEPS`].
 #[derive(Debug)]
@@ -34,6 +36,12 @@ pub(crate) static STEPS: &[Step] = &[
         work: Work::Line("cargo fmt --all --check"),
     },
     Step {
+        name: "words",
+        why: "no text has a word of docs/words.md",
+        needs: &[],
+        work: Work::Check(words::words),
+    },
+    Step {
         name: "clippy",
         why: "libraries, tests, examples and benchmarks compile without a warning",
         needs: &[&needs::CLIPPY],
@@ -61,7 +69,10 @@ pub(crate) static STEPS: &[Step] = &[
     },
     Step {
         name: "directions",
-        why: "the machine is built with no runtime, clock, I/O or randomness, the library and the first command with nothing heavy",
+        why: concat!(
+            "the machine is built with no runtime, clock, I/O or randomness, the library and the first command with ",
+            "nothing heavy, and no modules import in a circle"
+        ),
         needs: &[],
         work: Work::Check(checks::directions),
     },
@@ -70,6 +81,12 @@ pub(crate) static STEPS: &[Step] = &[
         why: "no dependency of a published package needs a newer Rust than the package states",
         needs: &[],
         work: Work::Check(checks::msrv),
+    },
+    Step {
+        name: "package",
+        why: "each published package is complete: what a registry shows, both licences, and every file that it includes",
+        needs: &[],
+        work: Work::Check(package::package),
     },
     Step {
         name: "nextest",

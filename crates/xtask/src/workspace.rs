@@ -16,7 +16,16 @@ pub(crate) struct Package {
     pub(crate) is_member: bool,
     /// Whether others may depend on it.
     pub(crate) is_published: bool,
+    /// The root files of its library and programs, from the workspace's root; none of another workspace's package.
+    pub(crate) roots: Vec<String>,
+    /// Its folder from the workspace's root; empty for that of the root.
+    pub(crate) folder: String,
+    /// What its manifest does not state of what a registry shows.
+    pub(crate) unstated: Vec<&'static str>,
 }
+
+/// What a registry shows of a package.
+const SHOWN: [&str; 6] = ["description", "license", "repository", "readme", "keywords", "categories"];
 
 /// A package as `cargo tree` names it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +62,7 @@ fn parse_metadata(json: &str) -> Result<Vec<Package>, String> {
         serde_json::from_str(json).map_err(|error| format!("cargo metadata printed no JSON: {error}"))?;
     let members = metadata["workspace_members"].as_array().ok_or("cargo metadata names no members")?;
     let packages = metadata["packages"].as_array().ok_or("cargo metadata names no packages")?;
+    let root = metadata["workspace_root"].as_str().ok_or("cargo metadata names no workspace root")?;
     packages
         .iter()
         .map(|package| {
@@ -68,9 +78,39 @@ fn parse_metadata(json: &str) -> Result<Vec<Package>, String> {
                 is_member: members.contains(&package["id"]),
                 // `publish = false` is an empty list of registries, no statement is null.
                 is_published: package["publish"].is_null(),
+                roots: root_files(&package["targets"], root),
+                folder: text("manifest_path")
+                    .and_then(|manifest| {
+                        below(&manifest, root)?.strip_suffix("Cargo.toml").map(str::to_owned)
+                    })
+                    .map_or_else(String::new, |folder| folder.trim_end_matches('/').to_owned()),
+                unstated: SHOWN.into_iter().filter(|key| is_empty(&package[*key])).collect(),
             })
         })
         .collect()
+}
+
+fn root_files(targets: &Value, workspace: &str) -> Vec<String> {
+    let targets = targets.as_array().map(Vec::as_slice).unwrap_or_default();
+    let is_code = |target: &&Value| {
+        let kinds = target["kind"].as_array().map(Vec::as_slice).unwrap_or_default();
+        kinds.iter().any(|kind| kind == "lib" || kind == "bin" || kind == "proc-macro")
+    };
+    let path = |target: &Value| Some(below(target["src_path"].as_str()?, workspace)?.to_owned());
+    targets.iter().filter(is_code).filter_map(path).collect()
+}
+
+/// `path` from `folder`.
+fn below<'a>(path: &'a str, folder: &str) -> Option<&'a str> {
+    path.strip_prefix(folder)?.strip_prefix('/')
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.trim().is_empty(),
+        Value::Array(all) => all.is_empty(),
+        _ => true,
+    }
 }
 
 /// Lines such as `syn v2.0.1 (proc-macro) (*)`, in which a package may return.
@@ -95,14 +135,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metadata_tells_members_features_and_what_is_published() {
+    fn metadata_names_members_features_roots_and_what_is_published() {
         let json = r#"{
+            "workspace_root": "/w",
             "workspace_members": ["path+file:///w#core@0.1.0", "path+file:///w/tool#0.1.0"],
             "packages": [
                 {"id": "path+file:///w#core@0.1.0", "name": "core", "version": "0.1.0", "rust_version": "1.88",
-                 "features": {"default": [], "json": ["dep:serde"]}, "publish": null},
+                 "features": {"default": [], "json": ["dep:serde"]}, "publish": null,
+                 "targets": [{"kind": ["lib"], "src_path": "/w/src/lib.rs"},
+                             {"kind": ["test"], "src_path": "/w/tests/it.rs"}]},
                 {"id": "path+file:///w/tool#0.1.0", "name": "tool", "version": "0.1.0", "rust_version": null,
-                 "features": {}, "publish": []},
+                 "features": {}, "publish": [], "manifest_path": "/w/crates/tool/Cargo.toml",
+                 "description": "A tool.", "license": "MIT", "readme": null, "keywords": ["x"], "categories": []},
                 {"id": "registry+https://x#serde@1.0.0", "name": "serde", "version": "1.0.0",
                  "rust_version": "1.56", "features": {}, "publish": null}
             ]}"#;
@@ -114,10 +158,18 @@ mod tests {
                 features: features.iter().map(|&feature| feature.to_owned()).collect(),
                 is_member: member,
                 is_published: published,
+                roots: Vec::new(),
+                folder: String::new(),
+                unstated: SHOWN.to_vec(),
             };
+        let core = package("core", "0.1.0", Some("1.88"), &["default", "json"], true, true);
         let expected = vec![
-            package("core", "0.1.0", Some("1.88"), &["default", "json"], true, true),
-            package("tool", "0.1.0", None, &[], true, false),
+            Package { roots: vec!["src/lib.rs".to_owned()], ..core },
+            Package {
+                folder: "crates/tool".to_owned(),
+                unstated: vec!["repository", "readme", "categories"],
+                ..package("tool", "0.1.0", None, &[], true, false)
+            },
             package("serde", "1.0.0", Some("1.56"), &[], false, true),
         ];
         assert_eq!(parse_metadata(json), Ok(expected));
@@ -146,6 +198,11 @@ mod tests {
         let all = packages().expect("cargo metadata is read");
         let own = all.iter().find(|package| package.name == "xtask").expect("xtask is a package");
         assert!(own.is_member && !own.is_published, "{own:?}");
+        assert_eq!(own.roots, ["crates/xtask/src/main.rs"]);
+        assert_eq!(
+            (own.folder.as_str(), &own.unstated[..]),
+            ("crates/xtask", &["readme", "keywords", "categories"][..])
+        );
         let below = built_with("xtask").expect("cargo tree is read");
         assert!(below.iter().any(|named| named.name == "serde_json"), "{below:?}");
         assert!(below.iter().all(|named| named.name != "xtask"), "{below:?}");
