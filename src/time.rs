@@ -10,7 +10,7 @@ use tokio::time::Instant;
 pub(crate) struct Wall {
     /// What the wall's clock showed at the start, since 1970; or would have shown, as it was set since.
     pub(crate) start: AtomicU64,
-    /// When it was looked at last, since the start.
+    /// When it was read last, since the start.
     pub(crate) looked: AtomicU64,
 }
 

@@ -200,7 +200,7 @@ fn some_sources_hang(table: &mut Table) {
         format!("1,000 sources, 10 of them hang: cycles in {WINDOW:?} at {INTERVAL:?}"),
         format!("{old_cycles} of {due}"),
         format!("{cycles} of {due}, {missed} ticks missed, {fresh} sources fresh"),
-        "cadence kept, 990 fresh",
+        "interval kept, 990 fresh",
         cycles + 1 >= due && fresh as u64 == SOURCES - HUNG,
     ));
 }

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::StopReason;
-
 /// The identity of one unit of work: a source refresh, an `init` or a `poll`.
 ///
 /// Ids are opaque and strictly increasing within one [`Lifecycle`](crate::Lifecycle); none is used twice. The
@@ -64,6 +62,34 @@ impl fmt::Display for Cause {
             Self::Error => "error",
             Self::TimedOut => "timed out",
             Self::Panicked => "panicked",
+        })
+    }
+}
+
+/// Why a lifecycle ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// `stop()` was called.
+    Requested,
+    /// The owner was dropped.
+    Dropped,
+    /// A start that fails fast had a failure.
+    StartFailed,
+    /// The executor shut down.
+    Shutdown,
+    /// The driver itself panicked, which is a bug.
+    Died,
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Requested => "stop was requested",
+            Self::Dropped => "its owner was dropped: keep the runtime for as long as it is to observe",
+            Self::StartFailed => "the start failed",
+            Self::Shutdown => "the executor shut down",
+            Self::Died => "the driver panicked",
         })
     }
 }

@@ -49,6 +49,7 @@ mod command;
 mod event;
 mod lifecycle;
 mod machine;
+mod options;
 pub mod spec;
 mod state;
 
@@ -58,6 +59,7 @@ mod table;
 mod tests;
 
 pub use command::{Command, Commands};
-pub use event::{Cause, Event, Stage, WorkId};
-pub use lifecycle::{Lifecycle, Options};
-pub use state::{State, StateKind, StopReason};
+pub use event::{Cause, Event, Stage, StopReason, WorkId};
+pub use lifecycle::Lifecycle;
+pub use options::Options;
+pub use state::{State, StateKind};

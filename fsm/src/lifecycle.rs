@@ -5,24 +5,7 @@ use std::fmt;
 use statig::blocking::{InitializedStateMachine, IntoStateMachineExt as _};
 
 use crate::machine::{Leaf, Machine, Output};
-use crate::{Command, Commands, Event, Stage, State, WorkId};
-
-/// The options of a [`Lifecycle`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Options {
-    /// The observer's poll is cancel-safe: a time-out keeps the state; a panic loses it. Default: false.
-    pub keeps_state_on_timeout: bool,
-    /// The generation of the first state to be published. Default: 1.
-    pub first_generation: u64,
-    /// The number of the first cycle. Default: 0.
-    pub first_cycle: u64,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { keeps_state_on_timeout: false, first_generation: 1, first_cycle: 0 }
-    }
-}
+use crate::{Command, Commands, Event, Options, Stage, State, WorkId};
 
 /// The lifecycle of one observation runtime: events in, commands out.
 ///

@@ -1,8 +1,8 @@
-//! What readers see: the state, and why a lifecycle ended.
+//! The state that readers see.
 
 use std::fmt;
 
-use crate::Stage;
+use crate::{Stage, StopReason};
 
 /// The state of a lifecycle.
 ///
@@ -103,34 +103,6 @@ impl fmt::Display for StateKind {
             Self::Idle => "idle",
             Self::Failed => "failed",
             Self::Stopped => "stopped",
-        })
-    }
-}
-
-/// Why a lifecycle ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum StopReason {
-    /// `stop()` was called.
-    Requested,
-    /// The owner was dropped.
-    Dropped,
-    /// A start that fails fast had a failure.
-    StartFailed,
-    /// The executor shut down.
-    Shutdown,
-    /// The driver itself panicked, which is a bug.
-    Died,
-}
-
-impl fmt::Display for StopReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Requested => "stop was requested",
-            Self::Dropped => "its owner was dropped: keep the runtime for as long as it is to observe",
-            Self::StartFailed => "the start failed",
-            Self::Shutdown => "the executor shut down",
-            Self::Died => "the driver panicked",
         })
     }
 }

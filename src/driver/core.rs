@@ -203,7 +203,7 @@ impl<O: Observer> Core<O> {
         sources: Option<Box<SourceChange>>,
         state: &mut Option<AppValue<O::State>>,
     ) {
-        // A deadline may have been looked at before the control that was taken last.
+        // A deadline may have been read before the control that was taken last.
         let now = now.max(self.latest);
         self.latest = now;
         let mut success = None;

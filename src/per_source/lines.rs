@@ -1,4 +1,4 @@
-//! What is logged of sources: a failure that begins a streak warns, a recovery informs.
+//! What is logged of sources: the first of consecutive failures warns, a recovery informs.
 
 use crate::source::health::ProbeFailure;
 use crate::text::one_line;
@@ -20,7 +20,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// The first failed probe of a streak.
+    /// The first of consecutive failed probes.
     pub(super) fn failed(&mut self, source: &str, failure: &ProbeFailure) {
         self.failed += 1;
         if self.failed <= LINES {

@@ -22,7 +22,7 @@ use super::lines::NAME;
 use super::state::{Answer, Failed, PerSourceState, panicked};
 
 /// A look begins probes and collects answers, step by step. Each step may run slow code of the app: so it
-/// yields between slices of them, and its time is looked at there.
+/// yields between slices of them, and the clock is read there.
 pub(super) struct SourcePoll<'a, S, V> {
     observer: &'a PerSource<S, V>,
     sources: &'a [ObservedSource<S>],

@@ -46,7 +46,7 @@ type Identity<S> = dyn Fn(&S) -> u64 + Send + Sync;
 /// In each cycle it begins a probe of every source that has none in flight, and collects answers
 /// until all probes begun in this cycle have ended, or for [`collect_for`](Self::collect_for). A
 /// probe that is slower stays in flight, at most one for each source; later cycles collect it and
-/// do not wait for it. So a source that hangs costs the others nothing, not even cadence. Probes
+/// do not wait for it. So a source that hangs costs the others nothing, not even a delay. Probes
 /// are tasks of their own; they are aborted when the observer's state is dropped.
 ///
 /// A failed probe is not a failed cycle: it is a fact about its source, and an event. A fresh
@@ -77,7 +77,7 @@ type Identity<S> = dyn Fn(&S) -> u64 + Send + Sync;
 ///
 /// # Logs
 ///
-/// The first failed probe of a streak warns, the first answer after it informs; in one cycle eight lines of each
+/// The first of consecutive failed probes warns, the first answer after it informs; in one cycle eight lines of each
 /// kind, and one that counts the others. Each probe runs in a span named `probe`, whose field `source` is the
 /// source's name.
 ///

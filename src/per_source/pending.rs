@@ -51,7 +51,7 @@ impl<V: PartialEq> Story<V> {
     fn add(&mut self, event: SourceEvent<V>) {
         match event {
             SourceEvent::Appeared { .. } | SourceEvent::Changed { .. } => self.current.add_value(event),
-            SourceEvent::Failed { .. } | SourceEvent::Recovered { .. } => self.current.add_streak(event),
+            SourceEvent::Failed { .. } | SourceEvent::Recovered { .. } => self.current.add_health(event),
             SourceEvent::Replaced { .. } | SourceEvent::Vanished { .. } => {
                 let ended = std::mem::take(&mut self.current);
                 // Each chapter but the first begins with no value, so one in the middle is not missed.
@@ -71,17 +71,17 @@ impl<V: PartialEq> Story<V> {
     }
 }
 
-/// One value event at most, and at most two of a streak.
+/// One value event at most, and at most two of failures and recoveries.
 struct Chapter<V> {
     value: Option<SourceEvent<V>>,
     /// `Failed` and `Recovered` alternate: the last one, and the one before it if the series began with that
     /// kind.
-    streak: [Option<SourceEvent<V>>; 2],
+    health: [Option<SourceEvent<V>>; 2],
 }
 
 impl<V> Default for Chapter<V> {
     fn default() -> Self {
-        Self { value: None, streak: [None, None] }
+        Self { value: None, health: [None, None] }
     }
 }
 
@@ -114,12 +114,12 @@ impl<V: PartialEq> Chapter<V> {
         };
     }
 
-    fn add_streak(&mut self, event: SourceEvent<V>) {
-        match &mut self.streak {
+    fn add_health(&mut self, event: SourceEvent<V>) {
+        match &mut self.health {
             [first @ None, None] => *first = Some(event),
             [Some(_), second @ None] => *second = Some(event),
-            streak => {
-                let before = std::mem::replace(streak, [Some(event), None]);
+            health => {
+                let before = std::mem::replace(health, [Some(event), None]);
                 discard_events(before.into_iter().flatten());
             }
         }
@@ -127,9 +127,9 @@ impl<V: PartialEq> Chapter<V> {
 
     /// A recovery comes before what it changed, and what a source had answered before it failed.
     fn into_events(self) -> impl Iterator<Item = SourceEvent<V>> {
-        let mut streak: Vec<_> = self.streak.into_iter().flatten().collect();
-        let failing = streak.pop_if(|last| matches!(last, SourceEvent::Failed { .. }));
-        streak.into_iter().chain(self.value).chain(failing)
+        let mut health: Vec<_> = self.health.into_iter().flatten().collect();
+        let failing = health.pop_if(|last| matches!(last, SourceEvent::Failed { .. }));
+        health.into_iter().chain(self.value).chain(failing)
     }
 }
 

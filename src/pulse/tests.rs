@@ -23,7 +23,7 @@ fn time_without_a_turn_counts_only_on_a_running_clock() {
     let (mut on_running, mut on_paused, mut on_driven) = (due(&running), due(&paused), due(&driven));
     let (over, until_over) = tokio::sync::oneshot::channel::<()>();
     let driving = thread::spawn(move || driven.block_on(until_over));
-    // All three are looked at by one thread, at the same times.
+    // All three are checked by one thread, at the same times.
     let long = own.block_on(poll_fn(|context| {
         assert!(on_paused.poll(context).is_pending());
         assert!(on_driven.poll(context).is_pending());
@@ -50,7 +50,7 @@ fn a_later_look_puts_off_no_earlier_one() {
 
 /// After many starts at once the deadline thread had as many looks to take, seconds later.
 #[test]
-fn a_runtime_for_which_nobody_waits_is_not_looked_at() {
+fn a_runtime_for_which_nobody_waits_is_not_checked() {
     let executor = executor(false);
     let pulse = Pulse::of(executor.handle().clone());
     let is_armed = || pulse.lock().map(|inner| inner.armed.is_some());
@@ -207,7 +207,7 @@ fn the_longest_stall_is_kept_if_it_lasted_a_second() {
 }
 
 #[test]
-fn one_that_measures_is_looked_at_soon_and_another_when_it_is_due() {
+fn one_that_measures_is_checked_soon_and_another_when_it_is_due() {
     let now = BothClocks { real: RealInstant::now(), tokio: Instant::now() };
     for (measures, due, next) in
         [(true, PATIENCE, LOOK), (false, PATIENCE, PATIENCE), (false, Duration::ZERO, LOOK)]
@@ -248,7 +248,7 @@ fn a_vigil_that_is_over_leaves_nothing() {
     drop(other);
     let began = RealInstant::now();
     while pulse.lock().is_some() {
-        assert!(began.elapsed() < Duration::from_secs(20), "it is looked at for nothing");
+        assert!(began.elapsed() < Duration::from_secs(20), "it is checked for nothing");
         thread::yield_now();
     }
 }

@@ -96,7 +96,7 @@ pub(super) trait ErasedWait {
     fn explain(&self) -> String;
 }
 
-/// How snapshots of one observer are looked at.
+/// How snapshots of one observer are shown.
 pub(super) struct SnapshotView<O: Observer> {
     #[cfg(feature = "json")]
     pub(super) json: Option<ToJson<O>>,

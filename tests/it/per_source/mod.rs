@@ -2,12 +2,12 @@
 
 mod aborts;
 mod answering;
-mod cadence;
 mod collecting;
 mod concurrency;
 mod explained;
 mod failures;
 mod interrupted;
+mod interval;
 mod logs;
 mod membership;
 mod panics;

@@ -170,13 +170,13 @@ async fn a_workload_that_is_aborted_while_it_starts_an_observer_leaves_nothing()
 async fn a_start_that_outlasts_the_run_is_cut_off_and_named() {
     let memory = Memory::default();
     let starts = memory.clone();
-    let (told_by, refusal) = tokio::sync::oneshot::channel();
+    let (refusal_sender, refusal) = tokio::sync::oneshot::channel();
     let scenario = scenario().workload("observes", move |context| async move {
         let (observer, sources) = (Starting::new(&starts), context.clients().clone());
         let begun = Arc::clone(&observer.begun);
         tokio::spawn(async move {
             let late = context.observe("late", sources, observer, often()).await;
-            let _ = told_by.send(late.map(drop));
+            let _ = refusal_sender.send(late.map(drop));
         });
         begun.notified().await;
         Ok(())

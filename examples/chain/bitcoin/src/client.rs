@@ -7,7 +7,7 @@ use watchkeeper_chain::adapter::{ChainClient, ChainError, ChainIdentity};
 use watchkeeper_chain::{Block, Hash, Header, Height};
 
 use crate::kernel::Kernel;
-use crate::node::Shared;
+use crate::opened::Opened;
 use crate::transaction::BitcoinTransaction;
 
 /// Asks a [`RegtestNode`](crate::RegtestNode), stopped or not; clones ask the same node.
@@ -19,7 +19,7 @@ use crate::transaction::BitcoinTransaction;
 /// chain. Of other blocks it knows the header only, and refuses a request for the block.
 #[derive(Clone, Debug)]
 pub struct BitcoinClient {
-    pub(crate) node: Arc<Shared>,
+    pub(crate) node: Arc<Opened>,
 }
 
 impl BitcoinClient {

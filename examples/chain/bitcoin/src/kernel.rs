@@ -19,7 +19,7 @@ use watchkeeper_chain::adapter::{ChainError, ChainIdentity};
 use watchkeeper_chain::{Block, Hash, Header, Height};
 
 use crate::convert::{shown, stored, work};
-use crate::node::NodeError;
+use crate::error::NodeError;
 use crate::transaction::{BitcoinTransaction, Input};
 
 /// An open data directory.

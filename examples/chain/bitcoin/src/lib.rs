@@ -27,13 +27,16 @@
 
 mod client;
 mod convert;
+mod error;
 mod error_text;
 mod kernel;
 mod miner;
 mod node;
+mod opened;
 mod transaction;
 
 pub use client::BitcoinClient;
+pub use error::NodeError;
 pub use miner::{Coin, Key, MineError, Mined, Miner, Spend, SpendError};
-pub use node::{NodeError, RegtestNode};
+pub use node::RegtestNode;
 pub use transaction::{BitcoinTransaction, Input};

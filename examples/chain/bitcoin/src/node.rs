@@ -1,14 +1,12 @@
 //! A node with its own chain, in this process.
 
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
-
-use bitcoinkernel::{BlockValidationResult, KernelError};
-use watchkeeper_chain::Hash;
+use std::sync::{Arc, PoisonError};
 
 use crate::client::BitcoinClient;
-use crate::error_text::debug_as_text;
+use crate::error::NodeError;
 use crate::kernel::Kernel;
+use crate::opened::Opened;
 
 /// A node of Bitcoin's regtest chain, where anyone can mine, in this process.
 ///
@@ -21,14 +19,7 @@ use crate::kernel::Kernel;
 /// The methods run on tokio's blocking threads. A call that is dropped is still carried out.
 #[derive(Debug)]
 pub struct RegtestNode {
-    shared: Arc<Shared>,
-}
-
-/// A node that may be stopped.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    directory: PathBuf,
-    kernel: RwLock<Option<Kernel>>,
+    shared: Arc<Opened>,
 }
 
 impl RegtestNode {
@@ -38,7 +29,7 @@ impl RegtestNode {
     ///
     /// [`NodeError::Directory`] and [`NodeError::Open`]: it cannot be used, or another node has it open.
     pub async fn open(directory: impl Into<PathBuf>) -> Result<Self, NodeError> {
-        let shared = Arc::new(Shared { directory: directory.into(), kernel: RwLock::new(None) });
+        let shared = Arc::new(Opened::new(directory.into()));
         let node = Self { shared };
         node.start().await?;
         Ok(node)
@@ -98,7 +89,7 @@ impl RegtestNode {
     async fn work(
         &self,
         what: &'static str,
-        work: impl FnOnce(&mut Option<Kernel>, &Shared) -> Result<(), NodeError> + Send + 'static,
+        work: impl FnOnce(&mut Option<Kernel>, &Opened) -> Result<(), NodeError> + Send + 'static,
     ) -> Result<(), NodeError> {
         let shared = Arc::clone(&self.shared);
         let done = tokio::task::spawn_blocking(move || {
@@ -108,98 +99,5 @@ impl RegtestNode {
         done.await.unwrap_or_else(|error| {
             Err(NodeError::Unfinished { endpoint: self.shared.endpoint(), what, reason: error.to_string() })
         })
-    }
-}
-
-impl Shared {
-    /// The name of the node in errors.
-    pub(crate) fn endpoint(&self) -> String {
-        self.directory.display().to_string()
-    }
-
-    /// Asks the node under a read lock; blocks.
-    pub(crate) fn read<V>(&self, ask: impl FnOnce(Option<&Kernel>) -> V) -> V {
-        ask(self.kernel.read().unwrap_or_else(PoisonError::into_inner).as_ref())
-    }
-}
-
-/// Why a call of a node failed.
-#[derive(thiserror::Error)]
-#[non_exhaustive]
-pub enum NodeError {
-    /// The data directory cannot be used.
-    #[error("{} cannot be a data directory: {reason}", directory.display())]
-    Directory {
-        /// The directory.
-        directory: PathBuf,
-        /// The reason.
-        reason: String,
-    },
-    /// The contents of the data directory cannot be opened.
-    #[error(
-        "the node in {} cannot be opened: does another one use it? The log of `bitcoinkernel`, at debug, says why",
-        directory.display()
-    )]
-    Open {
-        /// The directory.
-        directory: PathBuf,
-        /// The error of the consensus library.
-        source: KernelError,
-    },
-    /// The node is stopped.
-    #[error("the node in {endpoint} is stopped: start it first")]
-    Stopped {
-        /// Its data directory.
-        endpoint: String,
-    },
-    /// The node cannot continue, for example because the disk is full.
-    #[error("the node in {endpoint} broke down: {reason}; repair the cause, then stop and start it")]
-    Broken {
-        /// Its data directory.
-        endpoint: String,
-        /// The reason.
-        reason: String,
-    },
-    /// A block cannot be read by the consensus library.
-    #[error("block {hash} cannot be read: ask for one that was submitted, or submit it as it was mined")]
-    Unread {
-        /// The block.
-        hash: Hash,
-        /// The error of the consensus library.
-        source: KernelError,
-    },
-    /// A block breaks a rule.
-    #[error("block {hash} was rejected: {}", in_words(*rule))]
-    Rejected {
-        /// The submitted block, or a block below it.
-        hash: Hash,
-        /// The kind of rule.
-        rule: BlockValidationResult,
-    },
-    /// The work was not finished.
-    #[error("the node in {endpoint} did not {what}: {reason}")]
-    Unfinished {
-        /// Its data directory.
-        endpoint: String,
-        /// The work that was not finished.
-        what: &'static str,
-        /// The reason.
-        reason: String,
-    },
-}
-
-debug_as_text!(NodeError);
-
-fn in_words(rule: BlockValidationResult) -> &'static str {
-    match rule {
-        BlockValidationResult::Unset => "no reason was given",
-        BlockValidationResult::Consensus => "it breaks a rule of consensus",
-        BlockValidationResult::CachedInvalid => "it was rejected before",
-        BlockValidationResult::InvalidHeader => "its proof of work or its time is wrong",
-        BlockValidationResult::Mutated => "its transactions are not those of its header",
-        BlockValidationResult::MissingPrev => "its parent is not known: submit that first",
-        BlockValidationResult::InvalidPrev => "its parent was rejected",
-        BlockValidationResult::TimeFuture => "its time is too far ahead",
-        BlockValidationResult::HeaderLowWork => "its branch has too little work",
     }
 }

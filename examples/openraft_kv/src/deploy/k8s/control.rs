@@ -10,9 +10,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 use watchkeeper::async_trait;
 use watchkeeper_scenario::{NodeAction, NodeControl, NodeControlError};
 
-use super::deployer::NAME;
 use super::error::K8sError;
 use super::pods::PodSources;
+
+/// The deployer's name.
+pub(super) const NAME: &str = "k8s";
 
 /// The actions on pods of a `StatefulSet`, which replaces every pod that ends.
 ///

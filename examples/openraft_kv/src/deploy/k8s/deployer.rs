@@ -17,7 +17,7 @@ use watchkeeper::report::error_chain;
 use watchkeeper::{DynError, async_trait};
 use watchkeeper_scenario::{DeployError, Deployer, NodeClients, NodeControl, RunningCluster};
 
-use super::control::K8sControl;
+use super::control::{K8sControl, NAME};
 use super::error::K8sError;
 use super::manifests::Manifests;
 use super::names::Names;
@@ -30,8 +30,6 @@ use crate::api::node_name;
 use crate::cluster::unique;
 use crate::deploy::{Deployment, RaftKv};
 
-/// The deployer's name.
-pub(super) const NAME: &str = "k8s";
 /// The field manager of server-side apply.
 const MANAGER: &str = "openraft-kv";
 /// Lines of a node's log in a report.

@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_told_with_its_file_its_place_and_its_remedy() {
+    fn a_mistake_is_reported_with_its_file_its_place_and_its_remedy() {
         let cases = [
             ("statefulset.yaml", "replicas: 3", "replicas: three", "k8s/statefulset.yaml: ", "line 11"),
             ("statefulset.yaml", "replicas: 3", "replica: 3", "has no `spec.replica`", "spelling"),

@@ -6,10 +6,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::AnvilError;
-
-/// The environment variable that names the program if it is in none of the usual places.
-pub const BINARY_VARIABLE: &str = "WATCHKEEPER_ANVIL";
+use super::error::{AnvilError, BINARY_VARIABLE};
 
 /// The program that `WATCHKEEPER_ANVIL` names; else the one of the npm package in `node_modules` of this folder or
 /// one above; else the one in `PATH`.

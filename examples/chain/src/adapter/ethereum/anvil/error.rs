@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use watchkeeper::report::one_line;
 
-use super::BINARY_VARIABLE;
 use crate::adapter::ChainError;
 use crate::adapter::ethereum::EndpointError;
 use crate::error_text::debug_as_text;
+
+/// The environment variable that names the program if it is in none of the usual places.
+pub const BINARY_VARIABLE: &str = "WATCHKEEPER_ANVIL";
 
 /// Why a node cannot be started or driven.
 #[derive(thiserror::Error)]

@@ -35,8 +35,7 @@ use serde_json::json;
 use tokio::time::timeout;
 use watchkeeper_process::{Process, ReadyLine, RunDirectory, Signal, while_parent_lives};
 
-pub use binary::BINARY_VARIABLE;
-pub use error::AnvilError;
+pub use error::{AnvilError, BINARY_VARIABLE};
 
 use super::{Endpoint, EthereumClient};
 use crate::Hash;

@@ -21,7 +21,7 @@ fn names(count: usize) -> Vec<String> {
 //  collects for:       |==| |    |    |    |    |==|
 //                      0    1    2    3    4    5 s
 #[tokio::test(start_paused = true)]
-async fn ten_of_a_thousand_hang_and_the_others_keep_the_cadence_and_are_fresh_in_every_cycle() {
+async fn ten_of_a_thousand_hang_and_the_others_keep_the_interval_and_are_fresh_in_every_cycle() {
     let probes = Probes::new();
     let names = names(1000);
     for (n, name) in names.iter().enumerate() {
