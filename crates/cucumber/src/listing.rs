@@ -41,7 +41,8 @@ fn list(args: impl Iterator<Item = String>, names: &[&str]) -> Option<String> {
         return None;
     }
     let listed: &[&str] = if has("--ignored") { &[] } else { names };
-    Some(listed.iter().map(|name| format!("{name}: test\n")).collect())
+    let lines: Vec<String> = listed.iter().map(|name| format!("{name}: test\n")).collect();
+    Some(lines.concat())
 }
 
 #[cfg(test)]
