@@ -200,7 +200,7 @@ pub(crate) fn models() -> Result<Verdict, String> {
     }
     // A run without a single model is a failure: nextest's `--no-tests fail`.
     shell::run(
-        "RUSTFLAGS=--cfg=watchkeeper_loom cargo nextest run --package watchkeeper --lib --release \
+        "RUSTFLAGS=--cfg=watchkeeper_loom cargo nextest run --package watchkeeper --lib --cargo-profile models \
          --profile ci --no-tests fail loom",
     )?;
     Ok(Verdict::Passed)
