@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn leading_settings_reach_the_environment_and_no_argument_becomes_one() {
+    fn leading_settings_reach_the_environment_and_arguments_do_not() {
         assert_eq!(read("XTASK_A=1 XTASK_B=--cfg=x printenv XTASK_A XTASK_B"), Ok("1\n--cfg=x\n".to_owned()));
         assert_eq!(read("echo XTASK_A=1 --cfg=x"), Ok("XTASK_A=1 --cfg=x\n".to_owned()));
     }
