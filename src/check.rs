@@ -54,7 +54,7 @@
 //! assert_eq!(
 //!     found.to_string(),
 //!     "poll 2 failed and changed the state: the snapshot showed 1 before and shows 2 after; change the state only \
-//!      when everything that can fail is over (the error: refused)"
+//!      after the last step that can fail (the error: refused)"
 //! );
 //! # }
 //! ```
@@ -71,9 +71,9 @@ use crate::config::ObservationConfig;
 use crate::error::DynError;
 use crate::observer::Observer;
 use crate::panics::{AppValue, catch, poll_caught};
+use crate::report::debug_as_text;
 use crate::source::ObservedSource;
 use crate::text::error_chain::chain;
-use crate::text::error_chain::debug_as_text;
 use crate::text::render::debug_line;
 use crate::text::{MESSAGE, one_line};
 
@@ -102,11 +102,11 @@ pub struct Set<S>(Vec<ObservedSource<S>>);
 #[must_use = "nothing is checked until `run()` was awaited"]
 pub struct Folding<O: Observer, M> {
     check: Check<O>,
-    view: SnapshotFold<O, M>,
+    view: SnapshotView<O, M>,
     fold: Fold<O, M>,
 }
 
-type SnapshotFold<O, M> = Box<dyn Fn(&<O as Observer>::Snapshot) -> M + Send + Sync>;
+type SnapshotView<O, M> = Box<dyn Fn(&<O as Observer>::Snapshot) -> M + Send + Sync>;
 type Fold<O, M> = Box<dyn Fn(&mut M, &<O as Observer>::Event) + Send + Sync>;
 
 /// What a check that found nothing rests on.
@@ -163,7 +163,7 @@ pub enum CheckError {
     /// A poll that failed has changed the state.
     #[error(
         "{step} failed and changed the state: the snapshot showed {before} before and shows {after} after; change the \
-         state only when everything that can fail is over (the error: {})",
+         state only after the last step that can fail (the error: {})",
         one_line(error, MESSAGE)
     )]
     ErrorChangedState {
@@ -193,7 +193,7 @@ pub enum CheckError {
     /// script ends with another snapshot.
     #[error(
         "{step} failed and lost what it had found: the script ended with {shown}, and without that poll with {expected}; \
-         change the state, also what the snapshot does not show of it, only when everything that can fail is over (the \
+         change the state, also what the snapshot does not show of it, only after the last step that can fail (the \
          error: {})",
         one_line(error, MESSAGE)
     )]
@@ -303,7 +303,8 @@ where
     /// difference to the end, and, if the observer claims to keep its state when it is interrupted, once more for each
     /// await of each poll: the poll is dropped there, and polled again.
     ///
-    /// Between two polls the config's interval passes, by tokio's clock. A test pauses it, so that nothing takes time. Of one poll 256 awaits are interrupted.
+    /// Between two polls the config's interval passes, by tokio's clock. A test pauses it, so that nothing takes
+    /// time. Of one poll 256 awaits are interrupted.
     ///
     /// # Errors
     ///

@@ -10,8 +10,8 @@ use crate::cursor::{First, Resume};
 use crate::error::ObservationRuntimeError;
 use crate::text::one_line;
 
-/// The longest duration that is valid.
-pub(crate) const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
+/// The longest duration that a config, a window or a limit may have: 24 h.
+pub const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
 
 /// Bytes of the longest name.
 pub(crate) const LONGEST_NAME: usize = 256;
@@ -259,6 +259,7 @@ pub enum Duplicates {
     /// reports. The answers of the one that is observed stay: predicates and waits for all sources see them.
     #[default]
     KeepFirst,
-    /// The whole set is refused: the cycle fails with a [`SourceSetError`](crate::source::SourceSetError), and nothing is polled.
+    /// The whole set is refused: the cycle fails with a [`SourceSetError`](crate::source::SourceSetError), and
+    /// nothing is polled.
     Refuse,
 }

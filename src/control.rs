@@ -89,9 +89,8 @@ impl ObservationControl {
     ///
     /// Several requests during one cycle start one cycle. The grid of ticks does not move.
     ///
-    /// While a [backoff](crate::runtime::Retry::Backoff) waits, it tries at once. If that fails, the retry comes when it would
-    /// have come without it, and the delay after it is no longer; a success ends the backoff. Where the cycle lasts
-    /// until the retry is due, it stands for it.
+    /// While a [backoff](crate::runtime::Retry::Backoff) waits, it tries at once. If that fails, the retry keeps its time, and the delay after it is no longer; a success ends the backoff. Where the
+    /// cycle lasts until the retry is due, it stands for it.
     ///
     /// # Errors
     ///

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::str::FromStr;
 use std::time::SystemTime;
 
-use crate::text::error_chain::debug_as_text;
+use crate::report::debug_as_text;
 
 /// The largest number to go on from: each process adds to it, and there is room for more than will ever come.
 pub(crate) const LAST_RESUMED: u64 = u64::MAX / 2;
@@ -51,9 +51,9 @@ impl fmt::Debug for Instance {
 /// # Outside of the process
 ///
 /// A cursor has one text, by [`Display`](fmt::Display) and [`FromStr`]: the instance of its runtime as 32 lower-case
-/// hexadecimal digits, the generation, and the number of the batch that comes next, with a dot between each two. It has
-/// at most 74 bytes and is safe in URLs, file names and HTTP headers. Equal texts are equal cursors, and the reverse. The
-/// version is in the shape: what has another number of fields is of another version, and is refused.
+/// hexadecimal digits, the generation, and the number of the batch that comes next, with a dot between each two. It
+/// has at most 74 bytes and is safe in URLs, file names and HTTP headers. Equal texts are equal cursors, and the
+/// reverse. The version is in the shape: what has another number of fields is of another version, and is refused.
 ///
 /// ```text
 /// 0f8e1a2b3c4d5e6f708192a3b4c5d6e7.3.1729
@@ -136,11 +136,11 @@ impl FromStr for Cursor {
 /// Where a runtime goes on for one of an earlier process: see [`ObservationConfig::resume`](crate::ObservationConfig).
 ///
 /// The new runtime keeps the instance. It begins at the next generation, its batches at `cursor.seq()`, its cycles at
-/// `cycle + 1`, and it counts events from `event_count` on. So a consumer's [`Cursor`] of the earlier process is valid:
-/// [`subscribe_from`](crate::ObservationHandle::subscribe_from) answers it with
-/// [`Lagged`](crate::subscription::RecvError::Lagged) and the exact count of the batches that only the earlier process had, then with
-/// [`Rebuilt`](crate::subscription::RecvError::Rebuilt). A cursor of the earlier process from beyond the recorded point is refused as
-/// [`CursorError::Future`](crate::subscription::CursorError::Future).
+/// `cycle + 1`, and it counts events from `event_count` on. So a consumer's [`Cursor`] of the earlier process is
+/// valid: [`subscribe_from`](crate::ObservationHandle::subscribe_from) answers it with
+/// [`Lagged`](crate::subscription::RecvError::Lagged) and the exact count of the batches that only the earlier
+/// process had, then with [`Rebuilt`](crate::subscription::RecvError::Rebuilt). A cursor of the earlier process from
+/// beyond the recorded point is refused as [`CursorError::Future`](crate::subscription::CursorError::Future).
 ///
 /// Record it before a consumer gets a cursor that lies after it: where a runtime resumes from an old record for the
 /// second time, or at a point before a rebuild of the earlier process, numbers are given out twice, and a cursor

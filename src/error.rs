@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use watchkeeper_fsm::StopReason;
 pub use watchkeeper_fsm::{Cause, Stage as ObservationFailureStage};
 
-use crate::text::error_chain::debug_as_text;
+use crate::report::debug_as_text;
 use crate::text::{MESSAGE, one_line};
 
 /// Any error of app code.
@@ -94,16 +94,15 @@ pub enum ObservationRuntimeError {
         value: u64,
     },
     /// A [`FeedStart`](crate::feed::FeedStart) is so late that there is no time left for windows and ages.
-    #[error("FeedStart::at is within a year of the last moment that there can be: give a time of the run")]
+    #[error(
+        "FeedStart::at is within a year of the latest time that can be represented: give a time of the run"
+    )]
     FeedStartTooLate,
     /// There is no tokio runtime to run on.
     #[error("no tokio runtime here: start the observation from inside one, or enter its handle first")]
     NoTokioRuntime,
     /// The observer panicked before its first cycle.
-    #[error(
-        "the observer's `{method}` panicked: {}; it may not panic, mend what it says",
-        one_line(message, MESSAGE)
-    )]
+    #[error("the observer's `{method}` panicked: {}; fix the panic", one_line(message, MESSAGE))]
     ObserverPanicked {
         /// Where: `configured` or `poll_is_cancel_safe`.
         method: &'static str,
@@ -119,7 +118,7 @@ pub enum ObservationRuntimeError {
         source: DynError,
     },
     /// The observer's first `init` failed.
-    #[error("the observer's init failed: mend its cause, or start in the background to keep retrying")]
+    #[error("the observer's init failed: fix its cause, or start in the background to keep retrying")]
     ObserverInit {
         /// Why.
         source: DynError,
@@ -144,7 +143,7 @@ pub enum ObservationRuntimeError {
 #[non_exhaustive]
 pub enum ControlError {
     /// Too many controls wait to be taken; nothing was changed.
-    #[error("{capacity} controls are waiting to be taken: await the earlier ones, then try again")]
+    #[error("{capacity} controls are queued: await the earlier ones, then try again")]
     Full {
         /// How many may wait.
         capacity: usize,
@@ -179,7 +178,8 @@ impl ControlError {
     }
 }
 
-/// Why a `poll_now_and_wait` of [`ObservationRuntime`](crate::ObservationRuntime) or of [`ObservationControl`](crate::ObservationControl) has nothing to return.
+/// Why a `poll_now_and_wait` of [`ObservationRuntime`](crate::ObservationRuntime) or of
+/// [`ObservationControl`](crate::ObservationControl) has nothing to return.
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum PollNowError {
@@ -187,24 +187,24 @@ pub enum PollNowError {
     #[error(transparent)]
     NotTaken(#[from] ControlError),
     /// The cycle has failed.
-    #[error("the cycle that was asked for has failed: {0}")]
+    #[error("the requested cycle has failed: {0}")]
     Failed(Arc<ObservationFailure>),
     /// The runtime ended before the cycle did.
-    #[error("the runtime ended before the cycle that was asked for did ({reason}): start another one")]
+    #[error("the runtime ended before the requested cycle did ({reason}): start another one")]
     Ended {
         /// Why it ended.
         reason: StopReason,
     },
     /// The runtime's executor has given it no turn for some 5 s, or app code has blocked it for so long. The cycle may
     /// still end.
-    #[error("the cycle that was asked for has not ended: {}", no_turn(*no_turn_for))]
+    #[error("the requested cycle has not ended: {}", no_turn(*no_turn_for))]
     NotDriven {
         /// For how long there was no turn, at least.
         no_turn_for: Duration,
     },
     /// More than 1,000 publications came before this call had a turn, and its cycle was among those that were lost.
     #[error(
-        "{missed} publications were missed, and the cycle that was asked for with them: await this where nothing blocks"
+        "{missed} publications were missed, and the requested cycle with them: await this where nothing blocks"
     )]
     FellBehind {
         /// How many.
@@ -217,7 +217,7 @@ pub enum PollNowError {
 #[non_exhaustive]
 pub enum CursorError {
     /// The cursor is of another runtime.
-    #[error("this cursor is of another runtime: take one from this runtime's snapshots, batches or marks")]
+    #[error("this cursor is from another runtime: take one from this runtime's snapshots, batches or marks")]
     Foreign,
     /// The cursor is ahead of everything published; one of an earlier process, of the point that this one
     /// [resumed](crate::subscription::Resume) from.

@@ -74,7 +74,8 @@ pub(crate) fn unknown_source(name: &str, known: &[Arc<str>]) -> String {
 }
 
 /// Whether a source of which nothing is known may be known later: it may have joined in a cycle after this snapshot,
-/// the observer may have built its state and not polled yet, or it knows of other sources and has yet to look at this one.
+/// the observer may have built its state and not polled yet, or it knows of other sources and has yet to look at this
+/// one.
 pub(crate) fn may_be_known_later<O: Observer>(
     status: &Published<O::Snapshot>,
     snapshot: &ObservationSnapshot<O::Snapshot>,

@@ -121,8 +121,8 @@ impl<O: Observer> Feed<O> {
     ///
     /// # Errors
     ///
-    /// [`ObservationRuntimeError`]: a field of the config or of `start` is out of its range, `start.at` is within a year of
-    /// the last moment that there can be, or there is no tokio runtime.
+    /// [`ObservationRuntimeError`]: a field of the config or of `start` is out of its range, `start.at` is within a
+    /// year of the last moment that there can be, or there is no tokio runtime.
     pub fn new(config: &ObservationConfig, start: FeedStart) -> Result<Self, ObservationRuntimeError> {
         config.validate()?;
         let FeedStart { at, system_time, cursor, cycle, event_count } = start;

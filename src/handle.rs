@@ -33,14 +33,13 @@ use crate::watch::Watch;
 /// `rt.block_on(ObservationRuntime::start(..))` has returned, nothing is observed until the next `rt.block_on`.
 /// Waits, watches and controls may be awaited anywhere: on another runtime, or on a plain thread.
 ///
-/// Where nobody drives the runtime, or something blocks its thread, what is awaited elsewhere ends all the same: a
-/// thread of this library's own looks after it. A wait ends within some 1.5 s after its window, as
-/// [`Inconclusive::NotDriven`](crate::wait::Inconclusive::NotDriven). A call that has no window ends with an error of that
-/// name after some 5 s without a turn: controls, [`Watch::changed`], [`Invariant::finish`](crate::wait::Invariant::finish),
-/// [`ObservationRuntime::start`](crate::ObservationRuntime::start). Those who only read wait for as long as it lives: [`Subscription::recv`], that of a tap, and
-/// [`stopped`](Self::stopped). All of
-/// this holds where tokio's clock runs with the system's. Under a paused clock real time means nothing, and nothing
-/// is ended.
+/// Where nobody drives the runtime, or something blocks its thread, what is awaited elsewhere still ends: a thread of this library watches it. A wait ends within some 1.5 s after its window, as
+/// [`Inconclusive::NotDriven`](crate::wait::Inconclusive::NotDriven). A call that has no window ends with an error of
+/// that name after some 5 s without a turn: controls, [`Watch::changed`],
+/// [`Invariant::finish`](crate::wait::Invariant::finish),
+/// [`ObservationRuntime::start`](crate::ObservationRuntime::start). Those who only read wait for as long as it lives:
+/// [`Subscription::recv`], that of a tap, and [`stopped`](Self::stopped). All of this holds where tokio's clock runs
+/// with the system's. Under a paused clock real time means nothing, and nothing is ended.
 ///
 /// A probe, a poll or a predicate that blocks its thread is logged as a warning after 3 s, while somebody waits. If it
 /// was 1 s or longer, the reports of waits and invariants say so. Blocking work belongs into
@@ -122,9 +121,9 @@ impl<O: Observer> ObservationHandle<O> {
         Subscription::from_now(Arc::clone(&self.shared.history))
     }
 
-    /// Every batch after `cursor`, each exactly once: with a snapshot's cursor there is no gap
-    /// and no repetition. A cursor that is too old starts with
-    /// [`Lagged`](crate::subscription::RecvError::Lagged). So does one of an earlier process that this runtime goes on for
+    /// Every batch after `cursor`, each exactly once: with a snapshot's cursor there is no gap and no repetition. A
+    /// cursor that is too old starts with [`Lagged`](crate::subscription::RecvError::Lagged). So does one of an
+    /// earlier process that this runtime goes on for
     /// ([`ObservationConfig::resume`](crate::ObservationConfig::resume)); then it is
     /// [`Rebuilt`](crate::subscription::RecvError::Rebuilt).
     ///

@@ -1,9 +1,10 @@
 //! Watchkeeper is an observation runtime: one explicit loop in place of the poll-and-sleep loops around distributed
 //! systems.
 //!
-//! A [`SourceProvider`] returns the sources, an [`Observer`] polls them and keeps a state. An [`ObservationRuntime`] runs
-//! both and publishes through a cloneable [`ObservationHandle`]: its state, the latest snapshot, batches of events,
-//! failures, and freshness. Tests and services [`wait`] on that. Most need [`observe`] and [`PerSource`] alone:
+//! A [`SourceProvider`] returns the sources, an [`Observer`] polls them and keeps a state. An [`ObservationRuntime`]
+//! runs both and publishes through a cloneable [`ObservationHandle`]: its state, the latest snapshot, batches of
+//! events, failures, and freshness. Tests and services [`wait`] on that. Most need [`observe`] and [`PerSource`]
+//! alone:
 //!
 //! ```
 //! use std::time::Duration;

@@ -7,7 +7,8 @@ use crate::cursor::Instance;
 /// A moment in one runtime's life: see [`ObservationHandle::mark`](crate::ObservationHandle::mark).
 ///
 /// For a wait that starts after it, what was asked before the mark does not count: cycles that began before, and
-/// answers that a later cycle shows of a probe that was asked before ([`Observer::asked_since`](crate::Observer::asked_since)).
+/// answers that a later cycle shows of a probe that was asked before
+/// ([`Observer::asked_since`](crate::Observer::asked_since)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
     pub(crate) instance: Instance,

@@ -159,9 +159,9 @@ pub trait Observer: Send + Sync + 'static {
 
     /// What is known of the source called `name`, for waits by source, for `why_stale` and for reports.
     ///
-    /// By default nothing is kept by source. [`PerSource`](crate::PerSource) keeps it; an observer built on
-    /// one answers with [`SourceView::health`](crate::per_source::SourceView::health). One that asks its sources itself keeps
-    /// [`SourceFacts`](crate::source::SourceFacts) of each: `began`, then `answered` or `failed`.
+    /// By default nothing is kept by source. [`PerSource`](crate::PerSource) keeps it; an observer built on one
+    /// answers with [`SourceView::health`](crate::per_source::SourceView::health). One that asks its sources itself
+    /// keeps [`SourceFacts`](crate::source::SourceFacts) of each: `began`, then `answered` or `failed`.
     ///
     /// # Examples
     ///
@@ -246,7 +246,7 @@ pub trait Observer: Send + Sync + 'static {
     /// also show answers of earlier cycles, or of probes that were in flight when the cycle began, takes them out
     /// here: a probe that was asked before a write cannot show it. What it takes out becomes unknown, not false.
     ///
-    /// [`PerSource`](crate::PerSource) does so. An observer built on one takes apart what it made of it with
+    /// [`PerSource`](crate::PerSource) does so. An observer built on one filters its own view with
     /// [`SourceHealth::asked_since`]; one that wraps another passes this on.
     #[must_use]
     fn asked_since(snapshot: &Self::Snapshot, since: Instant) -> Option<Self::Snapshot>
@@ -270,7 +270,8 @@ pub trait Observer: Send + Sync + 'static {
     }
 
     /// About how many bytes a success takes in memory: its snapshot with its events. For
-    /// [`TapLimits::bytes`](crate::subscription::TapLimits); asked only while there is a [`Tap`](crate::subscription::Tap).
+    /// [`TapLimits::bytes`](crate::subscription::TapLimits); asked only while there is a
+    /// [`Tap`](crate::subscription::Tap).
     ///
     /// By default what the values themselves take, without what they own elsewhere, such as the text of a `String`. An
     /// observer whose snapshots or events own much says more here; of [`PerSource`](crate::PerSource) the app says it by

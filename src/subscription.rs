@@ -13,7 +13,7 @@ use futures_core::Stream;
 use watchkeeper_fsm::StopReason;
 
 use crate::publish::history::{Head, History, NextBatches, ObservationBatch};
-use crate::text::error_chain::debug_as_text;
+use crate::report::debug_as_text;
 use crate::waiting::WakerSlot;
 
 pub use crate::cursor::{Cursor, PositionError, PositionProblem, Resume};

@@ -19,9 +19,9 @@ use crate::panics::{catch, log_panic};
 use crate::publish::history::ObservationBatch;
 use crate::publish::queue::{Next, Publication};
 use crate::publish::shared::{Registered, Shared};
+use crate::report::debug_as_text;
 use crate::source::SourceNames;
 use crate::status::{ObservationSnapshot, ObservationStatus, Published};
-use crate::text::error_chain::debug_as_text;
 
 /// How much a [`Tap`] may hold for a reader that is slow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,12 +30,13 @@ pub struct TapLimits {
     pub records: usize,
     /// How many bytes, as [`Observer::weight`] and the sizes of names and messages say. Default: 16 MiB.
     ///
-    /// Bytes are as the app weighs them, by `Observer::weight` or by [`PerSource::weighing`](crate::PerSource::weighing).
-    /// By default that is shallow: of a snapshot that owns a map only the 24 bytes of the map itself count, whatever is in
-    /// it, so that [`records`](Self::records) is the only bound.
+    /// Bytes are as the app weighs them, by `Observer::weight` or by
+    /// [`PerSource::weighing`](crate::PerSource::weighing). By default that is shallow: of a snapshot that owns a map
+    /// only the 24 bytes of the map itself count, whatever is in it, so that [`records`](Self::records) is the only
+    /// bound.
     ///
-    /// Where nothing is held, a record is taken whatever its size: a reader that keeps up loses nothing. What comes after a
-    /// success that was lost shows its snapshot too, which counts then.
+    /// Where nothing is held, a record is taken whatever its size: a reader that keeps up loses nothing. What comes
+    /// after a success that was lost shows its snapshot too, which counts then.
     pub bytes: usize,
 }
 
@@ -47,10 +48,10 @@ impl Default for TapLimits {
 
 /// Everything that a runtime publishes from a moment on, each publication once, in order, as a [`Record`].
 ///
-/// Publications are numbered without gaps. A tap holds what was published and not yet read, within its
-/// [`TapLimits`], whose bytes are as the app weighs them, shallow by default; it blocks nobody. Where it is full, the
-/// newest are lost until there is room, and the reader gets exactly which: [`TapError::Lost`]. The stop is never lost: it
-/// is the last record, and the tap ends after it.
+/// Publications are numbered without gaps. A tap holds what was published and not yet read, within its [`TapLimits`],
+/// whose bytes are as the app weighs them, shallow by default; it blocks nobody. Where it is full, the newest are
+/// lost until there is room, and the reader gets exactly which: [`TapError::Lost`]. The stop is never lost: it is the
+/// last record, and the tap ends after it.
 ///
 /// A tap keeps the snapshots and batches that it holds alive. Dropping it unregisters it. While a runtime has none,
 /// nothing is done for them.
@@ -142,7 +143,8 @@ debug_as_text!(TapError);
 /// well. [`kind`](Self::kind) names the most important; the fields have all of them.
 #[non_exhaustive]
 pub struct Record<O: Observer> {
-    /// Its number in this runtime: without gaps, from 1. A process that [resumes](crate::subscription::Resume) begins at 1 again.
+    /// Its number in this runtime: without gaps, from 1. A process that [resumes](crate::subscription::Resume) begins
+    /// at 1 again.
     pub number: u64,
     /// When it was published, on tokio's clock.
     pub at: Instant,

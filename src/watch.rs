@@ -11,9 +11,9 @@ use watchkeeper_fsm::{State, StopReason};
 use crate::error::no_turn;
 use crate::observer::Observer;
 use crate::publish::shared::Shared;
+use crate::report::debug_as_text;
 use crate::shield::shielded;
 use crate::status::{ObservationStatus, Published};
-use crate::text::error_chain::debug_as_text;
 use crate::waiting::WakerSlot;
 
 /// Follows a runtime's status.

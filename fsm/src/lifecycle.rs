@@ -79,7 +79,8 @@ impl Lifecycle {
         }
     }
 
-    /// Returns the unit of work in flight: what it is, and its id. None while it waits and after the end.
+    /// Returns the unit of work in flight: what it is, and its id. None before `Start`, while it waits, and after the
+    /// end.
     #[must_use]
     pub fn in_flight(&self) -> Option<(Stage, WorkId)> {
         match *self.machine.state() {

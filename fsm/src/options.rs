@@ -1,6 +1,6 @@
 //! What a lifecycle knows of its observer and its past.
 
-/// The options of a [`Lifecycle`].
+/// The options of a [`Lifecycle`](crate::Lifecycle).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Options {
     /// The observer's poll is cancel-safe: a time-out keeps the state; a panic loses it. Default: false.

@@ -3,8 +3,8 @@
 //! A test implements [`Subject`] for its machine, writes the table, and calls:
 //!
 //! - [`walk`] tries every event in every state, until it finds no new state.
-//! - [`Walk::compare`] compares what it found with the table, in both directions: each step follows exactly one row or is
-//!   a rejection, and each place and event of a row is reached.
+//! - [`Walk::compare`] compares what it found with the table, in both directions: each step follows exactly one row
+//!   or is a rejection, and each place and event of a row is reached.
 //! - [`Walk::flips`] changes each row in each detail, one at a time, and returns the changes that the comparison misses.
 //! - [`mermaid`] draws the table.
 //!
@@ -151,8 +151,8 @@ pub fn row<S: Subject>(
 }
 
 impl<S: Subject> Row<S> {
-    /// Limits the row to where `holds` returns true, shown as `name` in the diagram. It may read only what the key has: the
-    /// walk visits one machine for each key.
+    /// Limits the row to where `holds` returns true, shown as `name` in the diagram. It may read only what the key
+    /// has: the walk visits one machine for each key.
     #[must_use]
     pub fn when(self, name: &'static str, holds: fn(&S) -> bool) -> Self {
         Self { when: Some((name, holds)), ..self }
@@ -314,8 +314,9 @@ impl<S: Subject> Walk<S> {
     ///
     /// # Errors
     ///
-    /// The first [`Mismatch`]: a step that differs from its row, or has two; a step without a row that is no rejection, or
-    /// changed something; a place and event of a row that are never reached; a row without places or events.
+    /// The first [`Mismatch`]: a step that differs from its row, or has two; a step without a row that is no
+    /// rejection, or changed something; a place and event of a row that are never reached; a row without places or
+    /// events.
     pub fn compare(&self, table: &[Row<S>]) -> Result<Tally, Mismatch> {
         let mut tally = Tally { taken: 0, rejected: 0 };
         let mut reached = HashSet::new();
@@ -355,8 +356,8 @@ impl<S: Subject> Walk<S> {
         Ok(tally)
     }
 
-    /// Changes each row in each detail, one at a time: where it leads, each command, each place, each event. Also drops its
-    /// condition, removes it, and repeats it. A change without an effect on any step is skipped.
+    /// Changes each row in each detail, one at a time: where it leads, each command, each place, each event. Also
+    /// drops its condition, removes it, and repeats it. A change without an effect on any step is skipped.
     ///
     /// # Errors
     ///
@@ -476,8 +477,8 @@ pub(crate) fn neighbours<T: Clone + PartialEq>(list: &[T], all: &[T]) -> Vec<Vec
     all.iter().map(toggle).collect()
 }
 
-/// Draws the table as a Mermaid state diagram that begins at `start`: an arrow for each place and row, with the events, the
-/// condition and the commands (`Coin [condition] / ReturnCoin`). A row that stays ends in `(stays)`.
+/// Draws the table as a Mermaid state diagram that begins at `start`: an arrow for each place and row, with the
+/// events, the condition and the commands (`Coin [condition] / ReturnCoin`). A row that stays ends in `(stays)`.
 #[must_use]
 pub fn mermaid<S: Subject>(table: &[Row<S>], start: S::Place) -> String {
     let mut places = vec![start];

@@ -103,7 +103,7 @@ impl<O: Observer> Core<O> {
         self.apply(Instant::now(), Event::Start, &mut Payload::Nothing, None, &mut None);
     }
 
-    /// The provider says that its set is the one that is known. Nothing was done for it, and no time has passed.
+    /// The provider reports an unchanged set. Nothing was done for it, and no time has passed.
     pub(crate) fn unchanged(&mut self, work: WorkId, state: &mut Option<AppValue<O::State>>) {
         self.publisher.set_cycle = Some(self.machine.cycle());
         self.apply(self.latest, Event::Refreshed { work }, &mut Payload::Nothing, None, state);

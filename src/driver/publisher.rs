@@ -50,7 +50,7 @@ pub(super) struct Position {
     pub(super) paused: bool,
 }
 
-/// The moment that is published.
+/// The moment that is published: of a success or failure its own cycle, of a change of state the machine's.
 pub(super) struct Moment {
     pub(super) now: Instant,
     pub(super) cycle: u64,

@@ -7,8 +7,8 @@ use watchkeeper_fsm::{Cause, Stage, StopReason};
 
 use crate::cursor::{Cursor, LAST_RESUMED};
 use crate::observer::Observer;
+use crate::report::debug_as_text;
 use crate::tap::Record;
-use crate::text::error_chain::debug_as_text;
 
 /// Where a [`Feed`](super::Feed) begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

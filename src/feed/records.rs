@@ -62,8 +62,8 @@ impl<O: Observer> Feed<O> {
     }
 
     /// Passes over everything between the last record and this one, which a tap has lost
-    /// ([`TapError::Lost`](crate::subscription::TapError::Lost)): see [`lost`](Self::lost). How much that was is read from this record,
-    /// which is to be published next. Where nothing is missing, nothing changes.
+    /// ([`TapError::Lost`](crate::subscription::TapError::Lost)): see [`lost`](Self::lost). How much that was is read
+    /// from this record, which is to be published next. Where nothing is missing, nothing changes.
     ///
     /// # Errors
     ///
@@ -114,10 +114,11 @@ impl<O: Observer> Feed<O> {
 
     /// Says that so much of the run is missing, up to `at`, and goes on after it.
     ///
-    /// Subscriptions return what they had before, then [`Lagged`](crate::subscription::RecvError::Lagged) with exactly so many batches.
-    /// Taps return [`Lost`](crate::subscription::TapError::Lost) with exactly so many publications before the next record. Waits that
-    /// live know that they have missed so many: they are met by what comes, and where that does not decide them they are
-    /// [`FellBehind`](crate::wait::Inconclusive::FellBehind). What a handle shows stays as it was known last.
+    /// Subscriptions return what they had before, then [`Lagged`](crate::subscription::RecvError::Lagged) with
+    /// exactly so many batches. Taps return [`Lost`](crate::subscription::TapError::Lost) with exactly so many
+    /// publications before the next record. Waits that live know that they have missed so many: they are met by what
+    /// comes, and where that does not decide them they are [`FellBehind`](crate::wait::Inconclusive::FellBehind).
+    /// What a handle shows stays as it was known last.
     ///
     /// # Errors
     ///

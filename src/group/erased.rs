@@ -47,7 +47,8 @@ pub struct AnySnapshot<'a> {
     inner: &'a dyn ErasedSnapshot,
 }
 
-/// A wait on an [`AnyHandle`] that still needs its window, and returns a `T`: see [`WaitBuilder`](crate::wait::WaitBuilder).
+/// A wait on an [`AnyHandle`] that still needs its window, and returns a `T`: see
+/// [`WaitBuilder`](crate::wait::WaitBuilder).
 #[must_use = "a wait without a window does nothing: add `.within(..)` or `.during(..)`, then `.await`"]
 pub struct AnyWaitBuilder<'a, K = Eventually, T = GroupStatus> {
     name: Arc<str>,

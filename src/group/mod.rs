@@ -15,10 +15,10 @@ use crate::config::{LONGEST_NAME, ObservationConfig};
 use crate::control::ObservationControl;
 use crate::observer::Observer;
 use crate::parent::Parent;
+use crate::report::debug_as_text;
 use crate::runtime::ObservationRuntime;
 use crate::sync::{Mutex, lock};
 use crate::task::lifetime::StopOutcome;
-use crate::text::error_chain::debug_as_text;
 use crate::text::{NAME, quoted};
 
 #[cfg(feature = "json")]

@@ -23,8 +23,8 @@ use tokio::time::Instant;
 
 use crate::config::MAX_DURATION;
 use crate::panics::AppValue;
+use crate::report::debug_as_text;
 use crate::source::health::{ProbeFailure, SourceHealth};
-use crate::text::error_chain::debug_as_text;
 use crate::{DynError, ObservationConfig, ObservedSource, Observer};
 
 use look::SourcePoll;
@@ -172,7 +172,7 @@ pub enum SourceEvent<V> {
         /// When it was asked for the new answer.
         asked_at: Instant,
     },
-    /// The first failed probe after a success.
+    /// The first of consecutive failed probes.
     Failed {
         /// The source's name.
         source: Arc<str>,
@@ -324,7 +324,8 @@ where
     }
 
     /// How many bytes an answer owns beside itself, such as the text of a `String`: for
-    /// [`TapLimits::bytes`](crate::subscription::TapLimits), asked of each answer only while there is a tap. Default: none.
+    /// [`TapLimits::bytes`](crate::subscription::TapLimits), asked of each answer only while there is a tap. Default:
+    /// none.
     #[must_use]
     pub fn weighing(mut self, bytes: impl Fn(&V) -> usize + Send + Sync + 'static) -> Self {
         self.weighs = Some(Arc::new(bytes));

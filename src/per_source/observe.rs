@@ -11,14 +11,14 @@ use crate::source::{ObservedSource, SourceProvider};
 /// once, or after half an interval.
 ///
 /// It is [`ObservationRuntime::start`] with a [`PerSource`]. `config` is the interval alone, or a whole
-/// [`ObservationConfig`], as for one that a [parent](ObservationConfig::parent) stops. `sources` may be an array or a `Vec`
-/// of pairs `(name, source)`, or any other [`SourceProvider`].
+/// [`ObservationConfig`], as for one that a [parent](ObservationConfig::parent) stops. `sources` may be an array or a
+/// `Vec` of pairs `(name, source)`, or any other [`SourceProvider`].
 ///
 /// # Errors
 ///
-/// [`ObservationRuntimeError`]: the interval is zero or over 24 h, or another field of the config is out of its range; the
-/// provider failed; the parent was cancelled; or there is no tokio runtime. A probe that fails is no error: it is known of
-/// its source.
+/// [`ObservationRuntimeError`]: the interval is zero or over 24 h, or another field of the config is out of its
+/// range; the provider failed; the parent was cancelled; or there is no tokio runtime. A probe that fails is no
+/// error: it is known of its source.
 ///
 /// # Examples
 ///

@@ -10,8 +10,8 @@ use super::PerSourceSnapshot;
 use super::kept::SafeToDrop;
 use super::snapshot::{Layout, oldest};
 use crate::config::MAX_DURATION;
+use crate::report::debug_as_text;
 use crate::source::health::SourceFacts;
-use crate::text::error_chain::debug_as_text;
 use crate::text::{MESSAGE, NAME, quoted};
 
 /// The longest age at which a source is stale: three of the longest intervals.
@@ -61,17 +61,18 @@ pub enum PerSourceSnapshotError {
 debug_as_text!(PerSourceSnapshotError);
 
 impl<V> PerSourceSnapshot<V> {
-    /// A snapshot of what was recorded, or came from another process, for a [`Feed`](crate::feed::Feed): of each source its
-    /// name, its last answer and what is known of it, in the provider's order.
+    /// A snapshot of what was recorded, or came from another process, for a [`Feed`](crate::feed::Feed): of each
+    /// source its name, its last answer and what is known of it, in the provider's order.
     ///
-    /// [`taken_at`](Self::taken_at), [`stale_after`](Self::stale_after) and [`collect_for`](Self::collect_for) are those
-    /// of the snapshot that was recorded: by them waits judge whether a source answers. Instants are of the feed's clock.
+    /// [`taken_at`](Self::taken_at), [`stale_after`](Self::stale_after) and [`collect_for`](Self::collect_for) are
+    /// those of the snapshot that was recorded: by them waits judge whether a source answers. Instants are of the
+    /// feed's clock.
     ///
     /// # Errors
     ///
-    /// [`PerSourceSnapshotError`] names the first source of which something cannot be true: it has an answer and no time
-    /// of it, or the reverse; it fails without a failure; it was heard after the snapshot was taken; it has no name, or one
-    /// that came before. It also says which duration is out of its bounds.
+    /// [`PerSourceSnapshotError`] names the first source of which something cannot be true: it has an answer and no
+    /// time of it, or the reverse; it fails without a failure; it was heard after the snapshot was taken; it has no
+    /// name, or one that came before. It also says which duration is out of its bounds.
     ///
     /// # Examples
     ///

@@ -180,7 +180,7 @@ impl<E> History<E> {
         Ok(())
     }
 
-    /// Passes over so many batches, which readers have missed; what they had before they may still read.
+    /// Skips so many batches, which readers have missed; what they had before they may still read.
     pub(crate) fn lost(&self, batches: u64) {
         let mut wakers = Vec::new();
         {

@@ -1,10 +1,11 @@
 //! What was published, for each live wait and each tap.
 //!
 //! The publisher never runs a predicate: it appends once, whatever the number of waits, and wakes. Each wait reads at
-//! its own pace; what all have read is gone. When more than 32 publications are kept for the slowest, or they pin more
-//! than 10,000 events and names, each wait moves what it has not read to a queue of its own. There it may lag behind by
-//! 1,024 publications, which pin 100,000 events and names. After that it loses the newest, and knows how many; the
-//! others lose nothing. Each loses what a feed has lost. A tap has a queue of its own from the beginning, with its limits.
+//! its own pace; what all have read is gone. When more than 32 publications are kept for the slowest, or they pin
+//! more than 10,000 events and names, each wait moves what it has not read to a queue of its own. There it may lag
+//! behind by 1,024 publications, which pin 100,000 events and names. After that it loses the newest, and knows how
+//! many; the others lose nothing. Each loses what a feed has lost. A tap has a queue of its own from the beginning,
+//! with its limits.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -148,8 +149,8 @@ impl<S, E> Default for Dropped<S, E> {
     }
 }
 
-/// One wait.
-struct QueuedWait<S, E> {
+/// One wait or tap.
+struct QueueReader<S, E> {
     /// The first publication that it has not read, counted as [`Queues::first`] is.
     next: u64,
     /// Whether it is for events: others pin none.
@@ -222,7 +223,7 @@ pub(crate) struct Queues<S, E> {
     first: u64,
     /// How many events and names were pinned since `recent` was empty; at least those that it pins.
     pinned: usize,
-    readers: Vec<Option<QueuedWait<S, E>>>,
+    readers: Vec<Option<QueueReader<S, E>>>,
     free: Vec<usize>,
     /// Readers that are shown events.
     for_events: usize,
@@ -275,7 +276,7 @@ impl<S, E> Queues<S, E> {
 
     fn add(&mut self, events: bool, own: Option<Box<Own<S, E>>>) -> ReaderId {
         self.for_events += usize::from(events);
-        let reader = Some(QueuedWait { next: self.next(), events, own });
+        let reader = Some(QueueReader { next: self.next(), events, own });
         if let Some(free) = self.free.pop() {
             self.readers[free] = reader;
             return ReaderId(free);

@@ -35,7 +35,7 @@ use crate::task::inbox::life;
 
 use crate::task::lifetime::Terminate;
 
-pub use crate::config::{Backoff, Retry};
+pub use crate::config::{Backoff, MAX_DURATION, Retry};
 pub use crate::error::Cause;
 pub use crate::error::{ControlError, PollNowError};
 pub use crate::status::ObservationStatus;
@@ -78,8 +78,8 @@ pub use watchkeeper_fsm::{State, StateKind, StopReason};
 /// # Logs
 ///
 /// By `tracing`, with the targets `watchkeeper::..`. Lines are inside the span `observation`, whose fields are
-/// `instance` (the first eight digits of its cursors' texts), `observer` and the config's `name`; only the end of a runtime that blocks its thread is logged outside.
-/// Names and errors are escaped and cut.
+/// `instance` (the first eight digits of its cursors' texts), `observer` and the config's `name`; only the end of a
+/// runtime that blocks its thread is logged outside. Names and errors are escaped and cut.
 ///
 /// | level | message | when | fields |
 /// |---|---|---|---|
@@ -93,7 +93,7 @@ pub use watchkeeper_fsm::{State, StateKind, StopReason};
 /// | info | `recovered` | the first success after failures | `cycle`, `after_failures` |
 /// | debug | `cycle succeeded` | each success | `cycle`, `generation`, `elapsed`, `sources`, `events` |
 /// | trace | `transition`, `rejected` | each step of the machine | `from`, `to`, `cycle` |
-/// | warn | `source failed` | a source of `PerSource`: its first consecutive failure; of a cycle the first eight | `source`, `cause`, `error` |
+/// | warn | `source failed` | a source of `PerSource`: the first of consecutive failures; of a cycle the first eight | `source`, `cause`, `error` |
 /// | info | `source recovered` | its first answer after failures; of a cycle the first eight | `source`, `after_failures` |
 /// | warn | `a poll was cut off after ..` | `PerSource` collected for longer than its poll may take | |
 /// | warn | `the executor gave no turn for ..`, `a predicate blocked its thread for ..` | something is waited for, and that lasts 3 s and more | `wait` |

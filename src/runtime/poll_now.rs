@@ -36,7 +36,9 @@ impl<O: Observer> ObservationRuntime<O> {
     /// # Examples
     ///
     /// ```
-    /// #     /// # use watchkeeper::{ObservedSource, SharedSources};
+    /// # use std::time::Duration;
+    /// # use watchkeeper::ObservedSource;
+    /// # use watchkeeper::source::SharedSources;
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), watchkeeper::DynError> {
     /// async fn length(file: ObservedSource<String>) -> std::io::Result<usize> {

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 
 use crate::DynError;
 use crate::panics::{AppValue, AppValues, catch, discard_each, log_panic};
+use crate::report::debug_as_text;
 use crate::sync::{Mutex, lock};
-use crate::text::error_chain::debug_as_text;
 use crate::text::{NAME, NAMES, names, quoted};
 
 pub use crate::config::Duplicates;

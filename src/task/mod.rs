@@ -1,4 +1,4 @@
-//! What runs any machine in a task: this folder knows neither observation nor the reasons of its machine's end.
+//! What runs any machine in a task: this folder uses nothing of observation, nor the reasons of its machine's end.
 //!
 //! A [`Machine`](inbox::Machine) decides. The [`Inbox`](inbox::Inbox) feeds it what happens, in a fixed order of
 //! precedence: the stop, then controls, then the outcome of the work in flight, then wakes, then the clock. A

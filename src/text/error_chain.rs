@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::sync::OnceLock;
 
 use crate::panics::catch;
 use crate::text::render::rendered;
@@ -16,12 +17,21 @@ const FIRST: usize = 16_000;
 /// Bytes of each cause.
 const CAUSE: usize = 1_000;
 
+/// Whether a cause is the report of a wait. Set by the first report that is made: this module is below the waits, and
+/// trusts a type, since a foreign text may look like a report.
+static IS_REPORT: OnceLock<fn(&(dyn Error + 'static)) -> bool> = OnceLock::new();
+
+/// Causes of this type keep their line breaks.
+pub(crate) fn keep_lines_of<E: Error + 'static>() {
+    IS_REPORT.get_or_init(|| |cause| cause.is::<E>());
+}
+
 /// The text of an error and those of its causes: `outer: middle: root`.
 ///
-/// The first text keeps its line breaks, because the reports of waits have several lines. So does a cause whose further
-/// lines are all indented by two spaces, as those of a report are; any other cause is one line. So no cause begins a line
-/// of its own. All of it is escaped like [`one_line`](crate::report::one_line), and bounded: 16,000 bytes of the first
-/// text and of each indented cause, 1,000 of each other cause, and 32 causes. A cause that the text before already ends with is left out. A text that panics says so.
+/// Only the first text keeps its line breaks, because the reports of waits have several lines, and so does an
+/// [`Unmet`](crate::wait::Unmet) among the causes. Each other cause is one line. All of it is escaped like
+/// [`one_line`](crate::report::one_line), and bounded: 16,000 bytes of the first text, 1,000 of each cause, and 32
+/// causes. A cause that the text before already ends with is left out. A text that panics says so.
 ///
 /// This is what all errors of the project print as `Debug`, which a `main` that returns `Err` and `unwrap` show.
 ///
@@ -51,11 +61,10 @@ pub fn error_chain(error: &dyn Error) -> String {
 
 fn push_causes(text: &mut String, error: &dyn Error) {
     for cause in causes(error) {
-        let said = cause.to_string();
-        let said = if is_indented(&said) {
-            rendered(FIRST, |out| out.write_str(&said))
+        let said = if IS_REPORT.get().is_some_and(|is_report| is_report(cause)) {
+            rendered(FIRST, |out| write!(out, "{cause}"))
         } else {
-            one_line(&said, CAUSE)
+            one_line(&cause.to_string(), CAUSE)
         };
         // Some errors already end with their cause.
         if !text.ends_with(&said) {
@@ -85,12 +94,6 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     text.message()
 }
 
-/// Whether it has several lines, none of which but the first begins with anything but two spaces.
-fn is_indented(text: &str) -> bool {
-    let mut further = text.split('\n').skip(1).peekable();
-    further.peek().is_some() && further.all(|line| line.is_empty() || line.starts_with("  "))
-}
-
 /// The causes of an error, at most [`CAUSES`].
 fn causes(error: &dyn Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
     all_causes(error).take(CAUSES)
@@ -105,18 +108,6 @@ fn has_more_causes(error: &dyn Error) -> bool {
 fn all_causes<'a>(error: &'a dyn Error) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(error.source(), |cause: &&'a (dyn Error + 'static)| (*cause).source())
 }
-
-/// Gives errors a `Debug` that is their text with its causes.
-macro_rules! debug_as_text {
-    ($($error:ty),+ $(,)?) => {$(
-        impl std::fmt::Debug for $error {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(&$crate::text::error_chain::error_chain(self))
-            }
-        }
-    )+};
-}
-pub(crate) use debug_as_text;
 
 #[cfg(all(test, not(watchkeeper_loom)))]
 mod tests {
@@ -206,15 +197,15 @@ mod tests {
 
     /// Its cause is itself, or the next of so many.
     #[derive(Debug)]
-    struct CyclicError(Option<Box<CyclicError>>, usize);
+    struct LinkedError(Option<Box<LinkedError>>, usize);
 
-    impl fmt::Display for CyclicError {
+    impl fmt::Display for LinkedError {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "link {}", self.1)
         }
     }
 
-    impl Error for CyclicError {
+    impl Error for LinkedError {
         fn source(&self) -> Option<&(dyn Error + 'static)> {
             match &self.0 {
                 Some(next) => Some(&**next),
@@ -224,13 +215,13 @@ mod tests {
         }
     }
 
-    fn links(count: usize) -> CyclicError {
-        (1..count).fold(CyclicError(None, 0), |next, n| CyclicError(Some(Box::new(next)), n))
+    fn links(count: usize) -> LinkedError {
+        (1..count).fold(LinkedError(None, 0), |next, n| LinkedError(Some(Box::new(next)), n))
     }
 
     #[test]
     fn an_error_that_is_its_own_cause_has_an_end() {
-        assert_eq!(chain(&CyclicError(None, 7)), "link 7 ... (there are more than 32 causes)");
+        assert_eq!(chain(&LinkedError(None, 7)), "link 7 ... (there are more than 32 causes)");
         assert_eq!(chain(&links(3)), "link 2: link 1: link 0");
         assert!(chain(&links(32)).ends_with(": link 1: link 0"));
         assert!(chain(&links(40)).ends_with(" ... (there are more than 32 causes)"));

@@ -41,7 +41,7 @@ pub(super) struct Evidence<S, E> {
     pub(super) missed_before: u64,
     /// The last snapshot that was judged, without what was asked before the start.
     pub(super) last: Option<Arc<ObservationSnapshot<S>>>,
-    /// Those to find out from what has changed: whole, because a view would show as absent what only does not count.
+    /// Snapshots to diff. They are whole: a view would show answers that do not count as absent.
     pub(super) kept: SnapshotTrail<S>,
     pub(super) violation: Option<Violation<S>>,
     pub(super) spans: StaleSpans,

@@ -115,7 +115,7 @@ impl<'a, S> Unchanged<'a, S> {
     }
 }
 
-/// What a publication says of a wait.
+/// The result of judging one publication.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Finding {
     /// Nothing yet, for this reason if there is one.

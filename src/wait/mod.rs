@@ -332,8 +332,8 @@ impl<O: Observer> ObservationHandle<O> {
 /// there are.
 impl<O: Observer> ObservationHandle<O> {
     /// Waits for the source called `name` to be in the set and to answer: see
-    /// [`SourceHealth::is_answering`](crate::source::SourceHealth::is_answering). It was asked for that answer after this
-    /// call (or after the mark).
+    /// [`SourceHealth::is_answering`](crate::source::SourceHealth::is_answering). It was asked for that answer after
+    /// this call (or after the mark).
     pub fn source_fresh<'a>(&self, name: &str) -> WaitBuilder<'a, O, Arc<ObservationSnapshot<O::Snapshot>>> {
         self.source(name, SourceWish::Fresh)
     }

@@ -15,7 +15,8 @@ pub enum UnmetOutcome {
     NotMet,
     /// What was to hold throughout did not.
     Violated,
-    /// The predicate gave up: [`Verdict::GiveUp`](super::Verdict::GiveUp). [`Unmet::reason`](super::Unmet::reason) says why.
+    /// The predicate gave up: [`Verdict::GiveUp`](super::Verdict::GiveUp). [`Unmet::reason`](super::Unmet::reason)
+    /// says why.
     GaveUp,
     /// Nothing can be said: the condition may or may not have held.
     Inconclusive(Inconclusive),
@@ -49,8 +50,8 @@ pub enum Inconclusive {
     SourcesNotAsked,
     /// The predicate of an invariant has panicked.
     Panicked,
-    /// The waiting task did not keep up, or the [`Feed`](crate::feed::Feed) has lost some of its run: some publications were
-    /// not judged.
+    /// The waiting task did not keep up, or the [`Feed`](crate::feed::Feed) has lost some of its run: some
+    /// publications were not judged.
     FellBehind {
         /// How many.
         missed: u64,
@@ -106,7 +107,7 @@ impl fmt::Display for UnmetOutcome {
                 f.write_str("invalid wait (the window must be more than zero and at most 24 h)")
             }
             Self::Invalid(InvalidWait::ForeignMark) => {
-                f.write_str("invalid wait (the mark is of another runtime: take one from this handle)")
+                f.write_str("invalid wait (the mark is from another runtime: take one from this handle)")
             }
             Self::Invalid(InvalidWait::Hold) => f.write_str(
                 "invalid wait (the time to be stable for must be more than zero and fit into the window)",

@@ -285,7 +285,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
     /// Polled after its end.
     fn again(&self) -> Unmet {
         let outcome = UnmetOutcome::Invalid(InvalidWait::PolledAgain);
-        Unmet::bare(&self.label, outcome, Some("it is over: make another wait to look again".to_owned()))
+        Unmet::bare(&self.label, outcome, Some("this wait has ended: make another one".to_owned()))
     }
 
     /// Drops what is the app's, piece by piece: two destructors that panic at once would abort the process.

@@ -16,6 +16,7 @@ use crate::observer::Observer;
 use crate::panics::catch;
 use crate::publish::shared::Logged;
 use crate::status::ObservationSnapshot;
+use crate::text::error_chain::keep_lines_of;
 use crate::text::{LABEL, one_line, prefix, quoted};
 
 /// Bytes of the whole text.
@@ -164,6 +165,7 @@ impl Unmet {
 
     /// Without a story or a lifecycle: what recorded them is gone.
     pub(crate) fn bare(label: &str, outcome: UnmetOutcome, note: Option<String>) -> Self {
+        keep_lines_of::<Self>();
         Self(Box::new(Report {
             label: label.to_owned(),
             window: None,
@@ -233,6 +235,7 @@ pub(super) fn write<O: Observer>(
         (evidence.event_count, shown.collect())
     });
     let reason = evidence.reason.as_ref().map(|reason| one_line(reason, REASON));
+    keep_lines_of::<Unmet>();
     Unmet(Box::new(Report {
         window,
         holds,

@@ -69,7 +69,7 @@ impl Start {
         self.all_heard
     }
 
-    /// The sources of which that cannot be said.
+    /// The sources of which that is unknown.
     pub(super) fn unheard<O: Observer>(&self, status: &Published<O::Snapshot>, at: Instant) -> Vec<Arc<str>> {
         self.since.map_or_else(Vec::new, |since| unheard::<O>(status, self.exactly(since), at))
     }

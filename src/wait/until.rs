@@ -90,8 +90,8 @@ impl<C> Until<C> {
     }
 
     /// Cancelling `parent` ends it: the condition's future is dropped, and nothing can be said
-    /// ([`Inconclusive::Stopped`](crate::wait::Inconclusive::Stopped), requested). With one that is cancelled already the
-    /// condition is never asked. Default: no parent.
+    /// ([`Inconclusive::Stopped`](crate::wait::Inconclusive::Stopped), requested). With one that is cancelled already
+    /// the condition is never asked. Default: no parent.
     ///
     /// # Examples
     ///

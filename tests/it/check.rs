@@ -104,12 +104,12 @@ async fn each_fault_is_reported_with_its_step() {
         (
             Fault::Early,
             "poll 3 failed and changed the state: the snapshot showed 6 before and shows 8 after; change the state \
-             only when everything that can fail is over (the error: down)",
+             only after the last step that can fail (the error: down)",
         ),
         (
             Fault::Cut,
             "poll 3 failed and changed the state: the snapshot showed 6 before and shows 8 after; change the state \
-             only when everything that can fail is over (the error: down)",
+             only after the last step that can fail (the error: down)",
         ),
         (Fault::Panics, "poll 1 panicked: a bug\\nin poll"),
         (Fault::Hangs, "poll 1 did not end within 10s"),
@@ -182,7 +182,7 @@ async fn a_failed_poll_that_changes_state_no_snapshot_shows_is_found() {
     assert_eq!(
         check(true).run().await.unwrap_err().to_string(),
         "poll 2 failed and lost what it had found: the script ended with [1, 3], and without that poll with [1, 2, 3]; \
-         change the state, also what the snapshot does not show of it, only when everything that can fail is over (the \
+         change the state, also what the snapshot does not show of it, only after the last step that can fail (the \
          error: refused)"
     );
 }

@@ -30,10 +30,7 @@ async fn the_seventeenth_that_waits_is_refused_and_can_be_tried_again() {
     }
     let full = ControlError::Full { capacity: 16 };
     assert_eq!(every_control(&control).await, [Err(full); 3]);
-    assert_eq!(
-        full.to_string(),
-        "16 controls are waiting to be taken: await the earlier ones, then try again"
-    );
+    assert_eq!(full.to_string(), "16 controls are queued: await the earlier ones, then try again");
 
     for resume in waiting {
         assert_eq!(resume.await, Ok(()));

@@ -45,18 +45,18 @@ fn errors() -> Vec<(Box<dyn Error + Send + Sync>, &'static str)> {
          "the first source refresh failed: make the sources reachable, or start in the background to keep retrying: \
           connection refused"),
         (Start::ObserverInit { source: PerSourceError::NoConcurrency.into() }.into(),
-         "the observer's init failed: mend its cause, or start in the background to keep retrying: \
+         "the observer's init failed: fix its cause, or start in the background to keep retrying: \
           PerSource::concurrency is 0: at least one probe must be allowed at once"),
         (Start::Ended { reason }.into(),
          "the runtime ended before its first cycle did (stop was requested): start another one, with a `parent` \
           that is not cancelled if it has one"),
         (ControlError::Full { capacity: 16 }.into(),
-         "16 controls are waiting to be taken: await the earlier ones, then try again"),
+         "16 controls are queued: await the earlier ones, then try again"),
         (ControlError::Stopped { reason }.into(), "the runtime has stopped (stop was requested): start another one"),
         (ControlError::Dead { reason: StopReason::Shutdown }.into(),
          "the runtime is dead (the executor shut down): start another one"),
         (CursorError::Foreign.into(),
-         "this cursor is of another runtime: take one from this runtime's snapshots, batches or marks"),
+         "this cursor is from another runtime: take one from this runtime's snapshots, batches or marks"),
         (CursorError::Future { seq: 7, published: 3 }.into(),
          "this cursor stands at batch 7, but only 3 were published: take cursors from this runtime's snapshots, \
           batches or marks"),
@@ -102,7 +102,7 @@ async fn a_failed_start_under_a_question_mark_prints_what_to_do() {
         drop(ObservationRuntime::start(app.clone(), app, each_second()).await?);
         Ok(())
     }
-    let expected = "the observer's init failed: mend its cause, or start in the background to keep retrying: \
+    let expected = "the observer's init failed: fix its cause, or start in the background to keep retrying: \
                     connection refused\\nby \\u{1b}[2J";
     assert_eq!(format!("Error: {:?}", main().await.unwrap_err()), format!("Error: {expected}"));
 }
@@ -130,4 +130,10 @@ async fn what_only_a_runtime_makes_prints_its_sentence_as_well() {
     assert_eq!(format!("{unmet:?}"), report);
     let outer = ObservationRuntimeError::SourceRefresh { source: unmet.into() };
     assert!(format!("{outer:?}").ends_with(&format!("to keep retrying: {report}")), "{outer:?}");
+
+    // What only looks like one does not: neither its lines nor a break at its end.
+    let forged = format!("{report}\n");
+    let outer = ObservationRuntimeError::SourceRefresh { source: forged.clone().into() };
+    let shown = watchkeeper::report::one_line(&forged, 1_000);
+    assert!(format!("{outer:?}").ends_with(&format!("to keep retrying: {shown}")), "{outer:?}");
 }

@@ -103,7 +103,7 @@ fn observer_and_waits_know_nothing_of_per_source() {
         }
     }
     let mut checked = 0;
-    for place in ["observer.rs", "source_health.rs", "waits"] {
+    for place in ["observer.rs", "source/health.rs", "wait"] {
         check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(place), &mut checked);
     }
     assert!(checked > 10, "{checked} files");

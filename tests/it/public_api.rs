@@ -70,8 +70,8 @@ impl SourceProvider<Opaque> for Least {
     }
 }
 
-/// The whole of both traits as their users know them, bounds included: what is generic over the source, its state and its
-/// events, and answers every method.
+/// The whole of both traits as their users know them, bounds included: what is generic over the source, its state and
+/// its events, and answers every method.
 struct WordForWord<S, T, V, E>(std::marker::PhantomData<fn() -> (S, T, V, E)>);
 
 #[async_trait]

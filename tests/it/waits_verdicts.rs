@@ -245,7 +245,7 @@ async fn a_wait_that_is_polled_after_its_end_says_so() {
     assert_eq!(again, [Err(UnmetOutcome::Invalid(InvalidWait::PolledAgain)); 5]);
     let report = (&mut met).await.unwrap_err().to_string();
     let expected = "invalid wait (it has ended, and was polled again): \"a poll\"\n  \
-                    it is over: make another wait to look again";
+                    this wait has ended: make another one";
     assert_eq!(report, expected);
     drop(met);
     assert_eq!(judged, 1);

@@ -42,7 +42,7 @@ fn the_table_of_each_trait_has_all_that_its_wrappers_forward() {
     assert_eq!(listed(&observer), methods_of_observer);
     assert!(listed(&observer).len() == 6 && observer.contains("forwards these six to it"));
 
-    let provider = source("src/source.rs");
+    let provider = source("src/source/mod.rs");
     let methods_of_provider = methods(&provider, "pub trait SourceProvider");
     assert_eq!(listed(&provider), methods_of_provider);
     assert_eq!(methods_of_provider, ["sources", "revision"]);
@@ -56,7 +56,7 @@ fn ours_forward_all_of_them() {
     };
     let all = sorted(methods(&source("src/observer.rs"), "pub trait Observer"));
     for (path, begins) in [
-        ("src/transactional.rs", "Observer for Transactional<O>"),
+        ("src/runtime/transactional.rs", "Observer for Transactional<O>"),
         ("src/per_source/mod.rs", "Observer for PerSource<"),
         ("examples/chain/src/projection/projected.rs", "Observer for Projected<O, P>"),
         ("examples/chain/src/observer/mod.rs", "Observer for ChainObserver<C>"),
@@ -65,7 +65,7 @@ fn ours_forward_all_of_them() {
         assert_eq!(sorted(methods(&source(path), begins)), all, "{path}");
     }
     // With those that are hidden: what is held by value is dropped item by item.
-    let provider = source("src/source.rs");
+    let provider = source("src/source/mod.rs");
     for begins in ["SourceProvider<S> for Box<P>", "SourceProvider<S> for Arc<P>"] {
         let found = sorted(methods(&provider, begins));
         assert_eq!(found, ["drop_one_by_one", "drop_shared", "revision", "sources"], "{begins}");

@@ -49,8 +49,8 @@ impl Basis {
         }
     }
 
-    /// Records which sources of an observer have answered a probe that began after `since`. Sources without health are left
-    /// out.
+    /// Records which sources of an observer have answered a probe that began after `since`. Sources without health
+    /// are left out.
     pub(crate) fn note(&mut self, observer: &AnyHandle, since: Option<Instant>) {
         let name = one_line(observer.name(), NAME);
         *self.observers.entry(name.clone()).or_default() |= !observer.status().source_names.is_empty();

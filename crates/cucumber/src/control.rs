@@ -231,8 +231,8 @@ impl ScenarioControl {
         Ok(sent)
     }
 
-    /// Undoes the requests of the scenario. Returns the request that it has sent, if one was needed. The next scenario that
-    /// ends or begins sends a refused one again.
+    /// Undoes the requests of the scenario. Returns the request that it has sent, if one was needed. The next
+    /// scenario that ends or begins sends a refused one again.
     pub(crate) fn undo(&self) -> Result<Option<Arc<Sent>>, ControlError> {
         let mut asked = lock(&self.requests.asked);
         asked.by.retain(|(of, _)| !Arc::ptr_eq(of, &self.scenario));
@@ -281,7 +281,8 @@ mod tests {
         lock(&SHARED).iter().any(|requests| Arc::ptr_eq(&requests.name, name))
     }
 
-    /// The observer ended before it could confirm the request of the end of a scenario, or with a full queue of controls.
+    /// The observer ended before it could confirm the request of the end of a scenario, or with a full queue of
+    /// controls.
     #[tokio::test(start_paused = true)]
     async fn a_stopped_observer_leaves_nothing_among_the_shared() {
         for is_full in [false, true] {

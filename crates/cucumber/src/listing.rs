@@ -5,8 +5,8 @@ use std::io::{self, Write as _};
 
 /// Prints the names of the tests if a test runner asks for their list, and returns whether it did.
 ///
-/// `cargo nextest` runs each test binary with `--list` before it runs a test, and once more with `--ignored`. A `main` of
-/// a target with `harness = false` answers that first, and returns. No test is listed as ignored.
+/// `cargo nextest` runs each test binary with `--list` before it runs a test, and once more with `--ignored`. A
+/// `main` of a target with `harness = false` answers that first, and returns. No test is listed as ignored.
 ///
 /// # Examples
 ///

@@ -32,8 +32,8 @@ impl Decimal {
         Some(Self { negative, digits, exponent: exponent.checked_add(shift)? })
     }
 
-    /// Whether a number in a snapshot equals this one. Whole numbers are compared digit by digit, also those that a float
-    /// cannot distinguish. A fraction also equals the float nearest to it.
+    /// Whether a number in a snapshot equals this one. Whole numbers are compared digit by digit, also those that a
+    /// float cannot distinguish. A fraction also equals the float nearest to it.
     pub(crate) fn is(&self, found: &Number) -> bool {
         if Self::of(&found.to_string()).is_some_and(|found| found == *self) {
             return true;

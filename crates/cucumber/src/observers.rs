@@ -56,9 +56,9 @@ pub trait Observed: cucumber::World {
 /// that concurrent scenarios do not see each other's. Pausing and stopping is not private: an observer of the suite is
 /// paused for all scenarios, until this one ends.
 ///
-/// [`finish`](Self::finish), which [`after`](crate::after) calls, stops and awaits the scenario's own observers. Dropping
-/// this instead requests their stop, undoes pauses, waits for nothing, and warns of each invariant that was broken or
-/// not collected: as an event of `tracing`, or on standard error without a subscriber. If one was broken,
+/// [`finish`](Self::finish), which [`after`](crate::after) calls, stops and awaits the scenario's own observers.
+/// Dropping this instead requests their stop, undoes pauses, waits for nothing, and warns of each invariant that was
+/// broken or not collected: as an event of `tracing`, or on standard error without a subscriber. If one was broken,
 /// [`finish_run`](crate::finish_run) then fails.
 #[derive(Default)]
 pub struct Observers {

@@ -175,7 +175,8 @@ impl SnapshotPlace {
 }
 
 impl RegisteredObserver {
-    /// Only probes after the step count, or, while the observer is paused, after the poll that the scenario has requested.
+    /// Only probes after the step count, or, while the observer is paused, after the poll that the scenario has
+    /// requested.
     pub(crate) fn begin<'a, K>(&self, wait: AnyWaitBuilder<'a, K>) -> AnyWaitBuilder<'a, K> {
         match self.polled {
             Some(mark) if self.handle.status().paused => wait.after(mark),

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use watchkeeper::runtime::MAX_DURATION;
+
 use crate::StepError;
 use crate::shown::quoted;
 
-/// The longest wait.
-const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
 /// Of a word that is shown.
 const WORD: usize = 60;
 /// More than any time; a sum of two does not overflow.

@@ -86,8 +86,9 @@ impl<'a> Heard<'a> {
         known(healths_in(&self.names(), snapshot))
     }
 
-    /// The sources that are not settled: since the step began they have neither answered, nor failed, nor been silent for
-    /// as long as a cycle waits. None if the observer keeps no health by source. `since` shows only probes after the step.
+    /// The sources that are not settled: since the step began they have neither answered, nor failed, nor been silent
+    /// for as long as a cycle waits. None if the observer keeps no health by source. `since` shows only probes after
+    /// the step.
     pub(crate) fn unheard(&self, since: AnySnapshot<'_>) -> Vec<Arc<str>> {
         let KnownSources::Sources(mut sources) = self.known(since) else { return Vec::new() };
         let at = self.time_of(since);

@@ -4,8 +4,8 @@
 //! process is killed. Dropping a [`RunDirectory`] removes the directory; if this process is killed, the next run removes
 //! it.
 //!
-//! Linux only: it needs pidfds, the signal at a parent's death and `/proc`. The libraries, `watchkeeper-fsm`, `watchkeeper`,
-//! `watchkeeper-scenario` and `watchkeeper-cucumber`, build on macOS and Windows too.
+//! Linux only: it needs pidfds, the signal at a parent's death and `/proc`. The libraries, `watchkeeper-fsm`,
+//! `watchkeeper`, `watchkeeper-scenario` and `watchkeeper-cucumber`, build on macOS and Windows too.
 //!
 //! ```
 //! use std::process::Command;

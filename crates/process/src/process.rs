@@ -99,7 +99,8 @@ impl Process {
     /// - The system cannot start it: there is no such program, or no room for a process or a thread. The kind is that of
     ///   the system; the text names the program.
     /// - [`InvalidInput`](io::ErrorKind::InvalidInput): `mark` has a line break, so no line can contain it.
-    /// - [`Unsupported`](io::ErrorKind::Unsupported): `SIGCHLD` is ignored in this process, so the end of a child would be lost.
+    /// - [`Unsupported`](io::ErrorKind::Unsupported): `SIGCHLD` is ignored in this process, so the end of a child
+    ///   would be lost.
     pub fn start(mut command: Command, mark: &str) -> io::Result<(Self, ReadyLine)> {
         if mark.contains('\n') {
             let reason =

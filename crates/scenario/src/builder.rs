@@ -19,11 +19,12 @@ use crate::limits::is_valid;
 use crate::part::Part;
 use crate::plan::{AddExtension, Plan};
 use crate::subject::Subject;
-use crate::text::{bounded, debug_is_text, quoted};
+use crate::text::{bounded, quoted};
 use crate::{
     Application, Expectation, Limits, ObservationExtensionFactory, RunContext, Scenario,
     SourceProviderFactory, Workload,
 };
+use watchkeeper::report::debug_as_text;
 
 /// Collects the parts of a [`Scenario`].
 ///
@@ -96,7 +97,7 @@ pub enum BuildError {
     NothingToDo,
 }
 
-debug_is_text!(BuildError);
+debug_as_text!(BuildError);
 
 impl<A: Application> Scenario<A> {
     /// Begins a scenario: see [`ScenarioBuilder::new`].

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use watchkeeper::{DynError, async_trait};
 
-use crate::text::{bounded, debug_is_text, listed, name, quoted};
+use crate::text::{bounded, listed, name, quoted};
+use watchkeeper::report::debug_as_text;
 
 /// An action on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -210,7 +211,7 @@ pub enum NodeControlError {
     },
 }
 
-debug_is_text!(NodeControlError);
+debug_as_text!(NodeControlError);
 
 impl fmt::Display for NodeAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use watchkeeper::report::one_line;
 use watchkeeper::{DynError, async_trait};
 
-use crate::text::{bounded, debug_is_text, name};
+use crate::text::{bounded, name};
 use crate::{Application, NodeClients, NodeControl};
+use watchkeeper::report::debug_as_text;
 
 /// Brings clusters of an application up.
 #[async_trait]
@@ -103,4 +104,4 @@ pub enum DeployError {
     },
 }
 
-debug_is_text!(DeployError);
+debug_as_text!(DeployError);

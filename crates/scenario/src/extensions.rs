@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use crate::guarded::{Guarded, Panics};
 use crate::subject::Subject;
 use crate::sync::lock;
-use crate::text::{debug_is_text, listed};
+use crate::text::listed;
+use watchkeeper::report::debug_as_text;
 
 type Value = Arc<dyn Any + Send + Sync>;
 
@@ -52,7 +53,7 @@ pub enum ExtensionError {
     },
 }
 
-debug_is_text!(ExtensionError);
+debug_as_text!(ExtensionError);
 
 impl Extensions {
     pub(crate) fn new(panics: &Panics) -> Self {

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-/// The longest duration that is accepted.
-const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
+use watchkeeper::runtime::MAX_DURATION;
 
 /// The time-out of each phase, and two lengths.
 ///

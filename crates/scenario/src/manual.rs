@@ -18,11 +18,12 @@ use crate::guarded::{Guarded, Panics};
 use crate::observers::Observers;
 use crate::panics::catch;
 use crate::subject::Subject;
-use crate::text::{bounded, debug_is_text, listed, quoted};
+use crate::text::{bounded, listed, quoted};
 use crate::{
     Application, DeployError, Deployer, Limits, NodeClients, NodeControl, NodeControlError, ObserverError,
     ObserverTimeline, RunningCluster,
 };
+use watchkeeper::report::debug_as_text;
 
 /// A cluster that a test drives by hand: no phases, no plan.
 ///
@@ -109,8 +110,8 @@ pub enum ShutDownError {
     },
 }
 
-debug_is_text!(ExternalError);
-debug_is_text!(ShutDownError);
+debug_as_text!(ExternalError);
+debug_as_text!(ShutDownError);
 
 impl<A: Application> ManualCluster<A> {
     /// Brings a cluster up.

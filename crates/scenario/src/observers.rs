@@ -23,7 +23,8 @@ use crate::in_flight::{InFlight, Ticket};
 use crate::panics::{catch, discard};
 use crate::subject::Subject;
 use crate::sync::lock;
-use crate::text::{bounded, debug_is_text, listed, quoted};
+use crate::text::{bounded, listed, quoted};
+use watchkeeper::report::debug_as_text;
 
 /// How many names of cut-off starts are kept.
 const MANY: usize = 100;
@@ -162,7 +163,7 @@ pub enum ObserverError {
     },
 }
 
-debug_is_text!(ObserverError);
+debug_as_text!(ObserverError);
 
 impl Observers {
     pub(crate) fn new(panics: &Panics, began: Instant) -> Self {

@@ -91,8 +91,8 @@ pub struct ExpectationReport {
     /// How many times it was checked, from the start of the workloads to the end of their drain. `None` if it never was:
     /// it has no checks, as waits and expectations with the default `check_during_capture`, or the run ended before.
     pub checks: Option<u64>,
-    /// How many snapshots it has judged, if its wait returned an [`InvariantReport`](watchkeeper::wait::InvariantReport), as
-    /// an invariant does.
+    /// How many snapshots it has judged, if its wait returned an
+    /// [`InvariantReport`](watchkeeper::wait::InvariantReport), as an invariant does.
     pub judged: Option<u64>,
     /// How it ended.
     pub end: ExpectationEnd,

@@ -89,7 +89,7 @@ pub(crate) fn shown(limit: usize, value: &dyn fmt::Display) -> String {
 /// An error in a report: its text, and that of each cause, with their lines. A cause that the text before already ends
 /// with is left out.
 ///
-/// [`error_chain`](watchkeeper::report::error_chain) is for a log: it shows each cause on the same line, and here the
+/// [`error_chain`](watchkeeper::report::error_chain) is for a log: it shows each cause as one line, and here the
 /// output of a tool that failed keeps its lines.
 pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut text = shown(ERROR, error);
@@ -108,18 +108,6 @@ pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
     }
     text
 }
-
-/// Gives an error a `Debug` that is its text with its causes, which `unwrap` and a failed `main` print.
-macro_rules! debug_is_text {
-    ($error:ty) => {
-        impl std::fmt::Debug for $error {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(&watchkeeper::report::error_chain(self))
-            }
-        }
-    };
-}
-pub(crate) use debug_is_text;
 
 #[cfg(test)]
 mod tests {

@@ -207,12 +207,21 @@ pub(crate) fn models() -> Result<Verdict, String> {
 }
 
 /// What is flipped: where a fault goes unnoticed for long. Folders end with `/`.
-const FLIPPED: &[&str] =
-    &["src/waits/", "src/history.rs", "src/subscription.rs", "src/deadline.rs", "src/pulse.rs", "src/pulse/"];
+const FLIPPED: &[&str] = &[
+    "src/wait/",
+    "src/publish/history.rs",
+    "src/publish/queue.rs",
+    "src/subscription.rs",
+    "src/task/deadline.rs",
+    "src/pulse.rs",
+    "src/pulse/",
+    "src/waiting.rs",
+];
 /// The same in the machine, a package of its own: its tests alone are run, and take seconds.
 const FLIPPED_IN_THE_MACHINE: &[&str] = &["fsm/src/"];
 /// What is flipped a second time, for the models to notice: what goes wrong in some orders only.
-const FLIPPED_FOR_MODELS: &[&str] = &["src/waits/queue.rs", "src/history.rs", "src/subscription.rs"];
+const FLIPPED_FOR_MODELS: &[&str] =
+    &["src/publish/queue.rs", "src/publish/history.rs", "src/subscription.rs"];
 
 /// Flips the code line by line and runs the tests on each. Every flip that none of them notices is named.
 pub(crate) fn mutants() -> Result<Verdict, String> {
@@ -364,8 +373,8 @@ const WITH_BITCOIN: &str = "--workspace --all-features";
 
 /// All that the other steps check, for the package that builds Bitcoin Core's consensus library: minutes of C++.
 ///
-/// What is of the other packages has been built before, and is selected only so that cargo finds it again. Their doctests
-/// are left out by name.
+/// What is of the other packages has been built before, and is selected only so that cargo finds it again. Their
+/// doctests are left out by name.
 const BITCOIN: [(&str, &str); 4] = [
     ("cargo clippy", "--all-targets -- -D warnings"),
     ("RUSTDOCFLAGS=-Dwarnings cargo doc", "--no-deps --lib --bin xtask --example counter"),
@@ -545,9 +554,9 @@ mod tests {
             assert!(if file.ends_with('/') { path.is_dir() } else { path.is_file() }, "{file}");
         }
         assert_eq!(
-            mutants_line("watchkeeper", "target/x", &["src/waits/", "src/history.rs"], " -- loom"),
+            mutants_line("watchkeeper", "target/x", &["src/wait/", "src/publish/history.rs"], " -- loom"),
             "cargo mutants --package=watchkeeper --test-tool=nextest --all-features --output=target/x \
-             --file=src/waits/** --file=src/history.rs --exclude=**/loom_tests.rs --exclude=**/tests.rs \
+             --file=src/wait/** --file=src/publish/history.rs --exclude=**/loom_tests.rs --exclude=**/tests.rs \
              --exclude=fsm/src/tests/** --exclude-re=tests:: -- loom"
         );
     }

@@ -11,8 +11,8 @@ const LICENCES: [&str; 2] = ["LICENSE-APACHE", "LICENSE-MIT"];
 
 /// All published packages are made from one selection, so that each finds the others, which no registry has.
 ///
-/// They are not built: the step `features` builds each by itself, and here every source and every file that it includes is
-/// found in its package.
+/// They are not built: the step `features` builds each by itself, and here every source and every file that it
+/// includes is found in its package.
 pub(crate) fn package() -> Result<Verdict, String> {
     let packages = workspace::packages()?;
     let published: Vec<&Package> =

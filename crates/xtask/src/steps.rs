@@ -54,8 +54,8 @@ pub(crate) static STEPS: &[Step] = &[
         name: "doc",
         why: "the documentation has no broken link",
         needs: &[],
-        // With an example, cargo asks for the features of dev-dependencies too: those that clippy has built with. Without
-        // one, this step would check 80 dependencies a second time.
+        // With an example, cargo asks for the features of dev-dependencies too: those that clippy has built with.
+        // Without one, this step would check 80 dependencies a second time.
         work: Work::Line(concat!(
             "RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --exclude watchkeeper-chain-bitcoin ",
             "--no-deps --all-features --lib --bin xtask --example counter"

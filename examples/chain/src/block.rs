@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use watchkeeper::report::one_line;
 
-use crate::error_text::debug_as_text;
+use watchkeeper::report::debug_as_text;
 
 /// How many ancestors a block has.
 pub type Height = u64;

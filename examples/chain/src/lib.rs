@@ -61,7 +61,6 @@
 
 pub mod adapter;
 mod block;
-mod error_text;
 mod event;
 mod graph;
 mod observer;

@@ -1,7 +1,6 @@
 //! The `watchkeeper-chain` command.
 
 mod cli;
-mod error_text;
 #[cfg(test)]
 #[allow(dead_code, clippy::unwrap_used, reason = "shared with the tests of endpoints, which need more of it")]
 #[path = "../tests/endpoints/fake.rs"]

@@ -113,7 +113,7 @@ pub enum DemoError {
     },
 }
 
-crate::errors::debug_is_the_text!(DemoError);
+watchkeeper::report::debug_as_text!(DemoError);
 
 /// Runs the demo to its end; with `keep`, it then watches until `interrupted`.
 ///

@@ -1,16 +1,4 @@
-//! What the `Debug` of an error prints, and so `unwrap` and a `main` that returns it.
-
-/// Gives errors a `Debug` that prints their text and their causes.
-macro_rules! debug_is_the_text {
-    ($($error:ty),+) => {$(
-        impl std::fmt::Debug for $error {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(&watchkeeper::report::error_chain(self))
-            }
-        }
-    )+};
-}
-pub(crate) use debug_is_the_text;
+//! What errors print: a test of all of them.
 
 #[cfg(test)]
 mod tests {

@@ -63,7 +63,7 @@ pub enum WriteError {
     NoLeader(#[from] Unmet),
 }
 
-crate::errors::debug_is_the_text!(WriteError);
+watchkeeper::report::debug_as_text!(WriteError);
 
 /// The scenario on `deployment`.
 ///

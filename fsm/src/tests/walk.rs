@@ -102,6 +102,8 @@ impl Node {
         let (lifecycle, driver) = (&self.lifecycle, &self.driver);
         assert_eq!(self.place(), driver.place(), "after {:?}", self.path);
         assert_eq!(lifecycle.state(), driver.state(), "after {:?}", self.path);
+        let in_flight = driver.in_flight().map(|(work, stage)| (stage, work));
+        assert_eq!(lifecycle.in_flight(), in_flight, "after {:?}", self.path);
         assert_eq!(lifecycle.is_paused(), driver.is_paused());
         assert_eq!(lifecycle.cycle(), driver.cycle());
         assert_eq!(lifecycle.generation(), driver.generation());

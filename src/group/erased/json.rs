@@ -17,8 +17,8 @@ use crate::cursor::Cursor;
 use crate::error::CursorError;
 use crate::panics::catch;
 use crate::publish::history::ObservationBatch;
+use crate::report::debug_as_text;
 use crate::subscription::{RecvError, Subscription};
-use crate::text::error_chain::debug_as_text;
 use crate::text::{MESSAGE, one_line};
 
 /// Bytes of one event, written without spaces.

@@ -96,8 +96,8 @@ impl World {
     }
 }
 
-/// As many consumers as it takes, of which the first `lives` are killed after `polls` polls. Returns how many were, and how
-/// often the last one had to start again.
+/// As many consumers as it takes, of which the first `lives` are killed after `polls` polls. Returns how many were,
+/// and how often the last one had to start again.
 async fn run(victim: Victim, polls: usize, lives: usize, kills: &mut Kills) -> (usize, u64) {
     let world = World { log: Log::default(), store: Arc::default() };
     (1..=3).for_each(|amount| world.log.append(amount));

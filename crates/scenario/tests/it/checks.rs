@@ -309,8 +309,8 @@ async fn a_slow_check_does_not_delay_the_checks_of_another_expectation() {
     assert_eq!(checks, [Some(1), Some(3)]);
 }
 
-/// If a check takes longer than the interval, the next one begins when it has ended. A quick one keeps the interval. Each
-/// expectation is checked once more when the last workload has ended.
+/// If a check takes longer than the interval, the next one begins when it has ended. A quick one keeps the interval.
+/// Each expectation is checked once more when the last workload has ended.
 #[tokio::test(start_paused = true)]
 async fn each_expectation_has_its_own_check_interval() {
     struct Noting(&'static str, Duration, Diary);

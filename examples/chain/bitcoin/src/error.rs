@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bitcoinkernel::{BlockValidationResult, KernelError};
 use watchkeeper_chain::Hash;
 
-use crate::error_text::debug_as_text;
+use watchkeeper::report::debug_as_text;
 
 /// Why a call of a node failed.
 #[derive(thiserror::Error)]

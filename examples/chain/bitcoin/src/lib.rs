@@ -28,7 +28,6 @@
 mod client;
 mod convert;
 mod error;
-mod error_text;
 mod kernel;
 mod miner;
 mod node;

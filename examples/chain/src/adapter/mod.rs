@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::error_text::debug_as_text;
 use crate::{Block, Hash, Header, Height, Transaction};
+use watchkeeper::report::debug_as_text;
 
 pub use memory::{MemoryNode, Script};
 

@@ -20,7 +20,7 @@ use watchkeeper_chain::projection::View;
 use super::report::Reporter;
 use super::watched::{Seen, Watched, ether, wallet};
 
-use crate::error_text::debug_as_text;
+use watchkeeper::report::debug_as_text;
 
 /// The window of every wait.
 const WINDOW: Duration = Duration::from_secs(20);

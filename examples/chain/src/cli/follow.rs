@@ -19,7 +19,7 @@ use super::report::Reporter;
 use super::wallets::Accounts;
 use super::watched::Watched;
 
-use crate::error_text::debug_as_text;
+use watchkeeper::report::debug_as_text;
 
 /// The flags of `follow`.
 #[derive(Clone, Debug, Args)]

@@ -1,7 +1,7 @@
 //! Why a header was refused.
 
-use crate::error_text::debug_as_text;
 use crate::{Hash, Height};
+use watchkeeper::report::debug_as_text;
 
 /// The result of inserting a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

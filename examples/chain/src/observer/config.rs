@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::adapter::ChainIdentity;
-use crate::error_text::debug_as_text;
 use crate::{Hash, Header, Height};
+use watchkeeper::report::debug_as_text;
 
 /// Where the observation of a chain begins. Blocks below it are not requested and count as final.
 #[derive(Clone, Debug, PartialEq, Eq)]

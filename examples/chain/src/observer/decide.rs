@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::known::{Chain, Facts};
+use super::known::{Chain, ChainFacts};
 use crate::{Block, ChainEvent, Hash, Header, Height, OnBranch, Transaction};
 
 /// The path from the tip to the best head, as far as blocks are requested.
@@ -16,7 +16,7 @@ pub(super) struct BranchSwitch {
     pub(super) connected: Vec<Header>,
 }
 
-impl<T: Transaction> Facts<T> {
+impl<T: Transaction> ChainFacts<T> {
     /// Advances the block that every believed branch must have: one on which most nodes that report finality agree,
     /// or one that is deep enough. A silent node keeps its vote until it is forgotten.
     pub(super) fn anchor(&mut self) {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::fetch::Found;
-use super::known::{Chain, Facts, untrue};
+use super::known::{Chain, ChainFacts, untrue};
 use super::node::{LastError, NodeFacts};
 use super::probe::LONGEST_REST;
 use crate::adapter::{ChainError, ChainIdentity};
 use crate::{Block, ChainEvent, Hash, Header, Transaction};
 
-impl<T: Transaction> Facts<T> {
+impl<T: Transaction> ChainFacts<T> {
     /// Records the answer to a question.
     pub(super) fn found(&mut self, name: &Arc<str>, found: Found<T>, now: Instant) {
         let has_no_root = matches!(found, Found::Root(Ok(None) | Err(_)));

@@ -6,12 +6,12 @@ use tokio::time::Instant;
 
 use super::Group;
 use super::header_origins::HeaderOrigins;
-use super::known::{Chain, Facts, Standing};
+use super::known::{Chain, ChainFacts, Standing};
 use super::node::NodeFacts;
 use super::pending::Pending;
 use crate::{ChainEvent, Header, OnBranch, Transaction};
 
-impl<T: Transaction> Facts<T> {
+impl<T: Transaction> ChainFacts<T> {
     /// Judges the nodes: which still count, what is final, which are in breach.
     pub(super) fn judge(&mut self, now: Instant) {
         let forget_after = self.config.forget_after;

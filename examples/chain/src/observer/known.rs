@@ -16,7 +16,7 @@ use crate::{ChainEvent, Graph, Hash, Header, Height, InsertError, Inserted, OnBr
 /// Headers, blocks, and what each node reported. `found` adds the answers to questions, `judge` judges the nodes,
 /// `decide` chooses the branch.
 #[derive(Debug)]
-pub(super) struct Facts<T> {
+pub(super) struct ChainFacts<T> {
     pub(super) config: ChainConfig,
     pub(super) identity: Option<ChainIdentity>,
     pub(super) chain: Option<Chain>,
@@ -73,7 +73,7 @@ pub(super) enum Standing {
     Off,
 }
 
-impl<T: Transaction> Facts<T> {
+impl<T: Transaction> ChainFacts<T> {
     pub(super) fn new(config: ChainConfig) -> Self {
         let mut known = Self {
             identity: config.chain.clone(),

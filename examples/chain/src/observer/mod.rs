@@ -30,7 +30,7 @@ use crate::adapter::ChainClient;
 use crate::{ChainEvent, Graph, Header, Transaction};
 use answer::NodeAnswer;
 use fetch::{Fetches, Purpose};
-use known::Facts;
+use known::ChainFacts;
 use node::NodeFacts;
 use probe::Errors;
 
@@ -145,7 +145,7 @@ pub struct ChainObserver<C: ChainClient> {
 /// What [`ChainObserver`] remembers.
 pub struct ChainState<T> {
     nodes: PerSourceState<Header>,
-    known: Facts<T>,
+    known: ChainFacts<T>,
     fetches: Fetches<T>,
     cycle: u64,
 }
@@ -281,7 +281,7 @@ impl<C: ChainClient> Observer for ChainObserver<C> {
     ) -> Result<ChainState<C::Transaction>, DynError> {
         self.config.validate()?;
         let nodes = self.nodes.init(&[]).await?;
-        let known = Facts::new(self.config.clone());
+        let known = ChainFacts::new(self.config.clone());
         let mut state = ChainState { nodes, known, fetches: Fetches::new(), cycle: 0 };
         self.ask_nodes(sources, &mut state).await?;
         Ok(state)

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::known::{Chain, Facts, Standing};
+use super::known::{Chain, ChainFacts, Standing};
 use super::node::NodeFacts;
 use super::{Agreement, ChainView, Group, NodeView, Progress};
 use crate::{Hash, Header, OnBranch, Transaction};
 
-impl<T: Transaction> Facts<T> {
+impl<T: Transaction> ChainFacts<T> {
     pub(super) fn view(&self, now: Instant) -> ChainView {
         let chain = self.chain.as_ref();
         let nodes = self.nodes.iter().filter(|(_, node)| node.listed);

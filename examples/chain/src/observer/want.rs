@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::fetch::{Fetches, Purpose, Question};
-use super::known::{Chain, Facts};
+use super::known::{Chain, ChainFacts};
 use super::node::NodeFacts;
 use super::{Group, Start};
 use crate::{Hash, Header, Height, OnBranch, Transaction};
@@ -18,7 +18,7 @@ const HEADERS_AHEAD: u64 = 4;
 /// A node, and what it was asked for.
 pub(super) type NodePurpose = (Arc<str>, Purpose);
 
-impl<T: Transaction> Facts<T> {
+impl<T: Transaction> ChainFacts<T> {
     /// What to ask now, given what is in flight. `asked` has the questions that are asked at most once in a cycle and
     /// were asked in this one.
     pub(super) fn questions(

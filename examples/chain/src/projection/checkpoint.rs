@@ -22,8 +22,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::ChainIdentity;
-use crate::error_text::debug_as_text;
 use crate::{ChainConfig, Hash, Header, Height, Start};
+use watchkeeper::report::debug_as_text;
 
 /// The first line has this, so that other files are recognised.
 const FORMAT: &str = "watchkeeper-chain checkpoint";

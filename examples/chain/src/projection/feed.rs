@@ -9,8 +9,8 @@ use watchkeeper::subscription::{Cursor, RecvError, Subscription};
 use watchkeeper::wait::Unmet;
 use watchkeeper::{ObservationBatch, ObservationHandle, Observer};
 
-use crate::error_text::debug_as_text;
 use crate::{Block, ChainEvent, Hash, Header, Transaction};
+use watchkeeper::report::debug_as_text;
 
 /// How many connected blocks a [`TransactionFeed`] keeps, to emit their transactions when they are disconnected.
 const REMEMBERED: usize = 256;

@@ -71,7 +71,7 @@ fn errors() -> Vec<(Box<dyn Error + Send + Sync>, &'static str)> {
         (AnvilError::Ended { printed: "no\n\u{1b}[2Jport".into() }.into(),
          "anvil ended before it was ready (does it run by hand?); it printed: no\\n\\u{1b}[2Jport"),
         (AnvilError::System { what: "make a folder", source: source() }.into(),
-         "the system refused to make a folder: see that there is room, and that it is allowed: disk full"),
+         "the system refused to make a folder: check free space and permissions, and that it is allowed: disk full"),
         (AnvilError::Call(ChainError::Empty { endpoint: endpoint() }).into(), "n1 has no block: its chain is empty"),
         (BackfillError::Node(ChainError::Empty { endpoint: endpoint() }).into(),
          "reading older blocks: n1 has no block: its chain is empty"),

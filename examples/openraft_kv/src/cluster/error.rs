@@ -129,4 +129,4 @@ pub enum ClusterError {
     },
 }
 
-crate::errors::debug_is_the_text!(ClusterError);
+watchkeeper::report::debug_as_text!(ClusterError);

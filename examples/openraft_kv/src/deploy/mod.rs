@@ -56,7 +56,7 @@ pub enum FormError {
     },
 }
 
-crate::errors::debug_is_the_text!(FormError);
+watchkeeper::report::debug_as_text!(FormError);
 
 /// Forms a cluster of the nodes through the first of them, and waits for a leader.
 ///

@@ -15,7 +15,7 @@ pub enum ParentError {
     NotTheParent(u32),
 }
 
-crate::errors::debug_is_the_text!(ParentError);
+watchkeeper::report::debug_as_text!(ParentError);
 
 /// Has the kernel kill this process when its parent, which must be `pid`, dies.
 ///

@@ -14,7 +14,7 @@ use bitcoin::{
 use watchkeeper_chain::Height;
 
 use crate::convert::{header, stored};
-use crate::error_text::debug_as_text;
+use watchkeeper::report::debug_as_text;
 
 pub use key::Key;
 pub use spend::{Coin, Spend, SpendError};

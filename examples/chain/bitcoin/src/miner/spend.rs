@@ -6,8 +6,8 @@ use bitcoin::transaction::Version;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
 
 use crate::convert::shown;
-use crate::error_text::debug_as_text;
 use crate::transaction::{BitcoinTransaction, Input};
+use watchkeeper::report::debug_as_text;
 
 /// An output that is not known to be spent.
 #[derive(Clone, Debug, PartialEq, Eq)]

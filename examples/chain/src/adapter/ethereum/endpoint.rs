@@ -7,7 +7,7 @@ use std::str::FromStr;
 use alloy::transports::Authorization;
 use url::{Host, Url, form_urlencoded};
 
-use crate::error_text::debug_as_text;
+use watchkeeper::report::debug_as_text;
 
 /// The address of a node, parsed from a URL such as `https://user:password@node.example/v3/key`.
 ///

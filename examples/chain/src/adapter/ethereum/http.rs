@@ -19,7 +19,7 @@ use tower::Service;
 
 use super::{Endpoint, EndpointError, tls};
 
-use crate::error_text::debug_as_text;
+use watchkeeper::report::debug_as_text;
 
 /// The largest answer that is read. A full block with its receipts has some megabytes.
 const LARGEST_ANSWER: usize = 64 << 20;

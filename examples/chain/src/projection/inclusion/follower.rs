@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::error_text::debug_as_text;
 use crate::{Hash, Transaction};
+use watchkeeper::report::debug_as_text;
 
 /// The transactions that are to be followed.
 #[derive(Debug, Default)]

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use super::ledger::Ledger;
 use super::ownership::{Draft, Flow, Holdings, OwnershipIndex, WalletOf};
 use crate::adapter::ChainError;
-use crate::error_text::debug_as_text;
 use crate::projection::BranchPosition;
 use crate::{Block, Hash, Height};
+use watchkeeper::report::debug_as_text;
 
 /// Wallets that are folded up to the place where the kept blocks begin: push the blocks from the first that matters to
 /// one of them, lowest first. One read of a block serves all wallets.

@@ -6,8 +6,8 @@ use std::hash::Hash as StdHash;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error_text::debug_as_text;
 use crate::{Hash, Header, Height, Transaction};
+use watchkeeper::report::debug_as_text;
 
 /// An amount in the chain's smallest unit: satoshi, wei.
 pub type Amount = u128;

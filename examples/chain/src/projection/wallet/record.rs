@@ -9,10 +9,10 @@ use super::ownership::{Flow, Holdings, Numbered, WalletOf};
 use super::requests::AddWalletError;
 use super::view::{LedgerEntry, WalletsView, holdings};
 use super::wallets::Wallets;
-use crate::error_text::debug_as_text;
 use crate::projection::BranchPosition;
 use crate::projection::window::Window;
 use crate::{Hash, Header};
+use watchkeeper::report::debug_as_text;
 
 /// Wallets at the root, and what each block of the branch changed: enough to continue from any block of the branch.
 #[derive(Debug, Serialize, Deserialize)]

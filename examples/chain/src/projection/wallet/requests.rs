@@ -10,7 +10,7 @@ use super::backfill::{Backfill, BackfillError, Goal};
 use super::ledger::{Ledger, OutPoint};
 use super::ownership::WalletOf;
 
-use crate::error_text::debug_as_text;
+use watchkeeper::report::debug_as_text;
 
 /// The answer to a backfill: `None` if it was used; the backfill if it has to read more, up to where the kept blocks
 /// begin now.

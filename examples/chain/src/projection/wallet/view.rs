@@ -7,10 +7,10 @@ use rpds::HashTrieMapSync;
 
 use super::ledger::{Amount, Balance, Fault, Ledger, Target};
 use super::ownership::{Draft, Flow, Holdings, Numbered, WalletOf};
-use crate::error_text::debug_as_text;
 use crate::projection::BranchPosition;
 use crate::projection::window::{Branches, WindowBlock};
 use crate::{Block, Hash, Header, Height};
+use watchkeeper::report::debug_as_text;
 
 /// The wallets at one block.
 #[derive(Clone)]

@@ -114,7 +114,7 @@ pub enum K8sError {
     },
     /// Two pods have one name.
     #[error(
-        "the pods {first} and {second} are both called {node}, and {second} is left out: rename it, or take the label off it"
+        "the pods {first} and {second} are both called {node}, and {second} is left out: rename it, or remove its label"
     )]
     SameName {
         /// The name of the source.
@@ -141,7 +141,7 @@ pub enum K8sError {
     Ended,
 }
 
-crate::errors::debug_is_the_text!(K8sError);
+watchkeeper::report::debug_as_text!(K8sError);
 
 impl K8sError {
     /// Classifies an error of `doing`, a phrase such as "list pods".

@@ -57,8 +57,9 @@ pub(super) struct PodOfSet {
 
 /// Names sources: the pods of one set are `n1`, `n2` and so on, and all others have the name of their pod.
 ///
-/// That set is the one seen first; of several seen at once, a `StatefulSet` comes before pods without an owner. Another
-/// set gets the numbers only if it appears when the first has no pod, so that no source changes its name while it exists.
+/// That set is the one seen first; of several seen at once, a `StatefulSet` comes before pods without an owner.
+/// Another set gets the numbers only if it appears when the first has no pod, so that no source changes its name
+/// while it exists.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     numbered: Option<Set>,

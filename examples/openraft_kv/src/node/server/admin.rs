@@ -110,7 +110,8 @@ pub(super) async fn change_membership(
     Ok(Json(membership(&response)))
 }
 
-/// A follower that does not know yet what is committed refuses a change as if another were in progress: names the leader.
+/// A follower that does not know yet what is committed refuses a change as if another were in progress: names the
+/// leader.
 fn named_leader(
     app: &App,
     error: &RaftError<NodeId, ClientWriteError<NodeId, BasicNode>>,

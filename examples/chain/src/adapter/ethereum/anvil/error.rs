@@ -8,7 +8,7 @@ use watchkeeper::report::one_line;
 
 use crate::adapter::ChainError;
 use crate::adapter::ethereum::EndpointError;
-use crate::error_text::debug_as_text;
+use watchkeeper::report::debug_as_text;
 
 /// The environment variable that names the program if it is in none of the usual places.
 pub const BINARY_VARIABLE: &str = "WATCHKEEPER_ANVIL";
@@ -50,7 +50,7 @@ pub enum AnvilError {
     #[error("anvil does not run: start it again first")]
     NotRunning,
     /// A folder or a signal failed.
-    #[error("the system refused to {what}: see that there is room, and that it is allowed")]
+    #[error("the system refused to {what}: check free space and permissions, and that it is allowed")]
     System {
         /// What was tried.
         what: &'static str,
