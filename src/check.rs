@@ -1,13 +1,15 @@
-//! Checks an observer of one's own, without a runtime.
+//! Checks an app's observer without a runtime.
 //!
-//! [`Check`] runs an observer over a script of source sets and looks for what breaks an observation in silence: events
-//! that do not add up to the snapshot, a failed poll that has changed the state all the same, and a poll that loses
-//! something when it is dropped at one of its awaits though
-//! [`poll_is_cancel_safe`](Observer::poll_is_cancel_safe) claims that it may be.
+//! [`Check`] runs an observer over a script of source sets, and finds defects that stay silent in a runtime:
+//!
+//! - events that do not add up to the snapshot;
+//! - a failed poll that has changed the state;
+//! - a poll that loses data when it is dropped at an await, although
+//!   [`poll_is_cancel_safe`](Observer::poll_is_cancel_safe) returns `true`.
 //!
 //! # Examples
 //!
-//! An observer that advances its state and then fails: what its first source said is never emitted.
+//! This observer advances its state and then fails: the answer of its first source is never emitted.
 //!
 //! ```
 //! use watchkeeper::check::Check;
@@ -77,15 +79,15 @@ use crate::text::error_chain::chain;
 use crate::text::render::debug_line;
 use crate::text::{MESSAGE, one_line};
 
-/// How many awaits of one poll are interrupted.
+/// The most awaits of one poll that are interrupted.
 const AWAITS: u32 = 256;
 
-/// Bytes of a value in an error.
+/// The longest value in an error, in bytes.
 const VALUE: usize = 500;
 
 /// A check of one observer over one script: see the [module](self).
 ///
-/// Observer and script are made for each run, because a poll that is interrupted needs a run of its own.
+/// Observer and script are made again for each run, because each interrupted poll needs its own run.
 #[must_use = "nothing is checked until `folding(..)` has been called and `run()` was awaited"]
 pub struct Check<O: Observer> {
     observer: Box<dyn Fn() -> O + Send + Sync>,
@@ -95,10 +97,10 @@ pub struct Check<O: Observer> {
 
 type MakeSet<S> = Box<dyn Fn() -> Set<S> + Send + Sync>;
 
-/// A set of a script: made of an array or a `Vec` of pairs `(name, source)`, or of [`ObservedSource`]s.
+/// The source set of one poll: an array or a `Vec` of pairs `(name, source)`, or a `Vec` of [`ObservedSource`]s.
 pub struct Set<S>(Vec<ObservedSource<S>>);
 
-/// A [`Check`] that knows what the events are to add up to.
+/// A [`Check`] that also knows how events add up.
 #[must_use = "nothing is checked until `run()` was awaited"]
 pub struct Folding<O: Observer, M> {
     check: Check<O>,
@@ -109,42 +111,42 @@ pub struct Folding<O: Observer, M> {
 type SnapshotView<O, M> = Box<dyn Fn(&<O as Observer>::Snapshot) -> M + Send + Sync>;
 type Fold<O, M> = Box<dyn Fn(&mut M, &<O as Observer>::Event) + Send + Sync>;
 
-/// What a check that found nothing rests on.
+/// The extent of a check that found nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Checked {
-    /// Polls of the script that succeeded.
+    /// Successful polls of the script.
     pub succeeded: u64,
-    /// Polls of the script that failed.
+    /// Failed polls of the script.
     pub failed: u64,
     /// Events of the script.
     pub events: u64,
-    /// At how many awaits a poll was interrupted. 0 where the observer does not claim to keep its state, and where its
-    /// polls never wait.
+    /// Awaits at which a poll was interrupted. 0 if the observer does not claim to be cancel-safe, or its polls never
+    /// wait.
     pub interruptions: u64,
 }
 
-/// Where in a check something was found.
+/// The place of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Step {
-    /// Which poll of the script, from 1; 0 is the `init`.
+    /// The poll of the script, from 1; 0 is the `init`.
     pub poll: u64,
-    /// Which poll had been interrupted in this run, and at which of its awaits, both from 1.
+    /// The poll that was interrupted in this run and the number of its await, both from 1.
     pub interrupted: Option<(u64, u32)>,
 }
 
-/// What a [`Check`] found.
+/// The finding of a [`Check`].
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckError {
-    /// The script has no set.
+    /// The script has no polls.
     #[error("the script has no polls: add one with `Check::poll`")]
     EmptyScript,
-    /// `init` failed. In a check it is to succeed.
+    /// `init` failed. A check needs an `init` that succeeds.
     #[error("init failed: {}; give poll 1 a set with which it succeeds", one_line(error, MESSAGE))]
     InitFailed {
-        /// With what.
+        /// The error of `init`.
         error: String,
     },
     /// The events up to a poll do not add up to its snapshot.
@@ -153,44 +155,44 @@ pub enum CheckError {
          the state, in the poll that makes it"
     )]
     EventsDiffer {
-        /// In which poll.
+        /// The poll.
         step: Step,
-        /// What the snapshot shows.
+        /// The view of the snapshot.
         shown: String,
-        /// What the events make.
+        /// The sum of the events.
         folded: String,
     },
-    /// A poll that failed has changed the state.
+    /// A failed poll has changed the state.
     #[error(
         "{step} failed and changed the state: the snapshot showed {before} before and shows {after} after; change the \
          state only after the last step that can fail (the error: {})",
         one_line(error, MESSAGE)
     )]
     ErrorChangedState {
-        /// In which poll.
+        /// The failed poll.
         step: Step,
-        /// With what it failed.
+        /// Its error.
         error: String,
-        /// What the snapshot showed before.
+        /// The view before the poll.
         before: String,
-        /// What it shows after.
+        /// The view after the poll.
         after: String,
     },
-    /// After an interruption the script ended with another snapshot than without.
+    /// With an interruption the script ended with another snapshot than without.
     #[error(
         "{step}: the script ended with {shown}, and without the interruption with {expected}; put what was found and its \
          events into the state together, between two awaits, or do not claim `poll_is_cancel_safe`"
     )]
     LostByInterruption {
-        /// The last poll, and what was interrupted.
+        /// The last poll, and the interrupted one.
         step: Step,
-        /// What the uninterrupted script ended with.
+        /// The view at the end of the script without the interruption.
         expected: String,
-        /// What this one ended with.
+        /// The view at the end of the script with the interruption.
         shown: String,
     },
-    /// A poll that failed has changed something of the state that the snapshot does not show: without that poll the
-    /// script ends with another snapshot.
+    /// A failed poll has changed a part of the state that the snapshot does not show: without that poll the script
+    /// ends with another snapshot.
     #[error(
         "{step} failed and lost what it had found: the script ended with {shown}, and without that poll with {expected}; \
          change the state, also what the snapshot does not show of it, only after the last step that can fail (the \
@@ -198,29 +200,29 @@ pub enum CheckError {
         one_line(error, MESSAGE)
     )]
     LostByError {
-        /// Which poll failed.
+        /// The failed poll.
         step: Step,
-        /// With what it failed.
+        /// Its error.
         error: String,
-        /// What the script without it ended with.
+        /// The view at the end of the script without that poll.
         expected: String,
-        /// What the script ended with.
+        /// The view at the end of the script.
         shown: String,
     },
-    /// Code of the observer, or one of the check's closures, panicked.
+    /// The observer, or a closure of the check, panicked.
     #[error("{step} panicked: {}", one_line(message, MESSAGE))]
     Panicked {
-        /// Where.
+        /// The step that panicked.
         step: Step,
-        /// What the panic said.
+        /// The message of the panic.
         message: String,
     },
-    /// An `init` or a poll did not end.
+    /// An `init` or a poll did not end in time.
     #[error("{step} did not end within {limit:?}")]
     TimedOut {
-        /// Where.
+        /// The step that did not end.
         step: Step,
-        /// How long it had: the config's `init_timeout` or `poll_timeout`.
+        /// The time-out: the config's `init_timeout` or `poll_timeout`.
         limit: Duration,
     },
 }
@@ -264,24 +266,24 @@ impl<O: Observer> Check<O> {
         Self { observer: Box::new(observer), script: Vec::new(), config: ObservationConfig::default() }
     }
 
-    /// Adds a poll of these sources to the script. `init` gets the set of the first one.
+    /// Adds a poll of these sources to the script. `init` gets the first set.
     ///
-    /// Sources stand for what is observed: fakes that say what each is to answer, or fail with.
+    /// Use fakes as sources, each with its answer or its failure.
     pub fn poll<T: Into<Set<O::Source>>>(mut self, sources: impl Fn() -> T + Send + Sync + 'static) -> Self {
         self.script.push(Box::new(move || sources().into()));
         self
     }
 
-    /// What the observer is [configured](Observer::configured) with; its `init_timeout` and `poll_timeout` limit the
-    /// check as well. Default: that of [`ObservationConfig`].
+    /// Sets the config with which the observer is [configured](Observer::configured). Its `init_timeout` and
+    /// `poll_timeout` also limit the check. Default: that of [`ObservationConfig`].
     pub fn configured(self, config: ObservationConfig) -> Self {
         Self { config, ..self }
     }
 
-    /// Says what the events are to add up to: from `M::default()` on, `fold` takes in one event after the other, and
-    /// must make what `view` takes from the snapshot after each poll that succeeds.
+    /// Defines how events add up: `fold` starts at `M::default()` and adds one event after the other. After each
+    /// successful poll its value must equal the `view` of the snapshot.
     ///
-    /// Leave out of the view what has no events, such as the time of the last look.
+    /// Omit from the view values without events, such as the time of the last poll.
     pub fn folding<M>(
         self,
         view: impl Fn(&O::Snapshot) -> M + Send + Sync + 'static,
@@ -299,16 +301,18 @@ where
     O: Observer,
     M: Default + PartialEq + Debug,
 {
-    /// Runs the script: once from its beginning to its end, once more without each poll that failed, which must make no
-    /// difference to the end, and, if the observer claims to keep its state when it is interrupted, once more for each
-    /// await of each poll: the poll is dropped there, and polled again.
+    /// Runs the script once to its end, then again:
     ///
-    /// Between two polls the config's interval passes, by tokio's clock. A test pauses it, so that nothing takes
-    /// time. Of one poll 256 awaits are interrupted.
+    /// - without each failed poll, which must not change the end;
+    /// - with each await interrupted, at most 256 for each poll, if the observer claims to be cancel-safe: the poll
+    ///   is dropped at that await, and polled again.
+    ///
+    /// Between two polls the config's interval passes on tokio's clock. Pause the clock in a test, so that it does
+    /// not wait.
     ///
     /// # Errors
     ///
-    /// [`CheckError`] says in which step what was expected, and what came.
+    /// [`CheckError`] has the step, the expected value and the value that was found.
     pub async fn run(self) -> Result<Checked, CheckError> {
         let whole = ScriptRun::begin(&self, RunDifference::Nothing).await?.run_to_the_end().await?;
         let ScriptRun { end, mut checked, claims, failures, .. } = whole;
@@ -344,16 +348,16 @@ where
     }
 }
 
-/// In what a run differs from the script.
+/// The difference between a run and the script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RunDifference {
     Nothing,
-    /// This poll is dropped at this of its awaits, and polled again.
+    /// The poll is dropped at its `nth` await, and polled again.
     Interrupted {
         poll: u64,
         nth: u32,
     },
-    /// This poll is left out.
+    /// The poll is left out.
     Without {
         poll: u64,
     },
@@ -364,15 +368,15 @@ struct ScriptRun<'a, O: Observer, M> {
     folding: &'a Folding<O, M>,
     observer: AppValue<O>,
     state: AppValue<O::State>,
-    /// Whether the observer says that it keeps its state when it is interrupted.
+    /// Whether the observer claims to be cancel-safe.
     claims: bool,
     poll: u64,
     change: RunDifference,
     was_interrupted: bool,
-    /// The polls that failed, and with what.
+    /// The failed polls and their errors.
     failures: Vec<(u64, String)>,
     folded: M,
-    /// What the last snapshot showed.
+    /// The view of the last snapshot.
     end: M,
     checked: Checked,
 }
@@ -424,7 +428,6 @@ where
         Step { poll: self.poll, interrupted }
     }
 
-    /// Runs the script to its end.
     async fn run_to_the_end(mut self) -> Result<Self, CheckError> {
         for set in &self.folding.check.script {
             self.poll += 1;
@@ -445,11 +448,11 @@ where
         Ok(self)
     }
 
-    /// Polls, and judges what came.
+    /// Polls, and checks the result.
     async fn look(&mut self, set: &Set<O::Source>, interrupt: Option<u32>) -> Result<Looked, CheckError> {
         let (step, config) = (self.at(), &self.folding.check.config);
         let limit = config.poll_timeout;
-        // As in a runtime: what an observer has begun goes on between two polls.
+        // As in a runtime: work that the observer has spawned continues between two polls.
         sleep(config.interval).await;
         let polled = ended(step, limit, interrupt, self.observer.poll(&set.0, &mut self.state)).await?;
         match polled {
@@ -470,7 +473,7 @@ where
                 self.checked.failed += 1;
                 self.failures.push((self.poll, text(&error)));
                 let (before, after) = (std::mem::take(&mut self.end), self.view()?);
-                // What an interrupted poll had found may show by now.
+                // The snapshot may now show the results of the interrupted poll.
                 if before != after && !self.was_interrupted {
                     let (before, after, error) = (shown(&before), shown(&after), text(&error));
                     return Err(CheckError::ErrorChangedState { step, error, before, after });
@@ -500,7 +503,7 @@ enum Looked {
     Interrupted,
 }
 
-/// Runs work of the observer to its end, or drops it at this await: `None` then.
+/// Runs work of the observer to its end. `None` if it was dropped at the await `interrupt`.
 async fn ended<F: Future>(
     step: Step,
     limit: Duration,
@@ -526,7 +529,7 @@ fn shown(value: &impl Debug) -> String {
     debug_line(value, VALUE)
 }
 
-/// The text of an error is app code.
+/// The text of an error is app code, which may panic.
 fn text(error: &DynError) -> String {
     catch(|| chain(&**error)).unwrap_or_else(|panic| format!("an error whose text panicked: {panic}"))
 }

@@ -1,4 +1,4 @@
-//! What a runtime's time is: the clock of the executor it was started on, or that of the records that a feed publishes.
+//! The time of a runtime: the clock of its executor, or that of the records that a feed publishes.
 
 mod fed;
 
@@ -19,7 +19,7 @@ use crate::pulse::{BothClocks, Pulse};
 use crate::shield::Shield;
 use crate::time::{Wall, nanos, since_1970};
 
-/// Tokio's clock, also for threads and executors that are not the runtime's own; or the clock of a feed.
+/// Tokio's clock, usable from threads and executors other than the runtime's; or the clock of a feed.
 ///
 /// Outside its executor, `Instant::now()` would ignore a paused clock and a timer would have
 /// nothing to wake it.
@@ -37,9 +37,9 @@ enum Time {
     Fed(Arc<Fed>),
 }
 
-/// How far the wall's clock and tokio's may be apart before that is looked into.
+/// The largest ignored difference between the wall clock and tokio's.
 const DRIFT: Duration = Duration::from_millis(1);
-/// How long one look at the wall's clock is good for.
+/// How long a reading of the wall clock is valid.
 const LOOK: Duration = Duration::from_millis(1);
 
 impl Clock {
@@ -77,13 +77,13 @@ impl Clock {
         Instant::now()
     }
 
-    /// Of the executor's own clock.
+    /// A sleep on the executor's clock.
     pub(crate) fn sleep_until(&self, deadline: Instant) -> Sleep {
         let _entered = self.executor().enter();
         tokio::time::sleep_until(deadline)
     }
 
-    /// For those who wait on whatever executor.
+    /// A timer that can be polled on any executor.
     pub(crate) fn timer(&self, deadline: Instant) -> Timer {
         Timer(match &self.time {
             Time::Tokio => Ticking::Tokio(Box::pin(self.sleep_until(deadline)), Shield::default()),
@@ -91,7 +91,7 @@ impl Clock {
         })
     }
 
-    /// Ready when the executor owes a turn and gives none: see [`Pulse::no_turn`]. To a feed it owes none.
+    /// Ready when the executor owes a turn and gives none: see [`Pulse::no_turn`]. Never ready for a feed.
     pub(crate) async fn no_turn(&self, due: Option<Instant>) -> Duration {
         if self.is_fed() { pending().await } else { self.pulse.no_turn(due, false).await }
     }
@@ -109,11 +109,11 @@ impl Clock {
         self.started
     }
 
-    /// `instant` on the wall, for display, asked at `now`.
+    /// The wall time of `instant`, for display, computed at `now`.
     ///
-    /// The machine may have slept in between, in which tokio's clock stands still, or its clock was set: where
-    /// tokio's clock runs with the system's, the wall's is read again. A clock that is paused or was advanced by
-    /// hand has a time of its own, which is the start's and what has elapsed since.
+    /// The machine may have slept, during which tokio's clock stands still, or the wall clock may have been set. If
+    /// tokio's clock runs with the system's, the wall clock is read again. A clock that is paused or was advanced by
+    /// hand has its own time: that of the start plus what has elapsed since.
     pub(crate) fn wall(&self, instant: Instant, now: Instant) -> SystemTime {
         if let Time::Fed(fed) = &self.time {
             return fed.wall(instant);
@@ -134,7 +134,7 @@ impl Clock {
         since_epoch(shown)
     }
 
-    /// `since_start` of tokio's clock have passed.
+    /// Reads the wall clock again, `since_start` after the start on tokio's clock.
     #[cold]
     fn look_at_the_wall(&self, wall: &Wall, since_start: Duration) {
         let start = Duration::from_nanos(wall.start.load(Relaxed));
@@ -154,19 +154,19 @@ impl Clock {
     }
 }
 
-/// What lies beyond the year 9999 is shown as its end.
+/// Times after the year 9999 are shown as its end.
 fn since_epoch(since: Duration) -> SystemTime {
     const LAST: Duration = Duration::from_secs(253_402_300_799);
     SystemTime::UNIX_EPOCH + since.min(LAST)
 }
 
-/// Is over at its deadline, or when its executor has shut down.
+/// Ends at its deadline, or when its executor has shut down.
 ///
-/// Tokio's own panics when it is polled after that; the observation's end has been published then.
+/// Tokio's timer panics when polled after the shutdown; the observation's end is published by then.
 pub(crate) struct Timer(Ticking);
 
 enum Ticking {
-    /// Tokio's driver wakes those who wait, all in one go: hence the shield.
+    /// Tokio's driver wakes many waiters in one call: hence the shield.
     Tokio(Pin<Box<Sleep>>, Shield),
     Fed(FedTimer),
 }
@@ -193,7 +193,7 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
-    /// As if the wall's clock had been set by an hour since the last look at it, or the machine had slept for one.
+    /// As if the wall clock had been set by an hour since it was last read, or the machine had slept for an hour.
     fn off_by_an_hour(clock: &Clock, forward: bool) {
         let wall = &clock.pulse.wall;
         let change = |start| Some(if forward { start - nanos(HOUR) } else { start + nanos(HOUR) });

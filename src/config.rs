@@ -1,4 +1,4 @@
-//! How a runtime is configured.
+//! The configuration of a runtime.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,18 +13,18 @@ use crate::text::one_line;
 /// The longest duration that a config, a window or a limit may have: 24 h.
 pub const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
 
-/// Bytes of the longest name.
+/// The longest name, in bytes.
 pub(crate) const LONGEST_NAME: usize = 256;
 
-/// A name of the app's, in a line of the log.
+/// The app's `name` as one line of the log.
 pub(crate) fn logged_name(name: &str) -> String {
     one_line(name, LONGEST_NAME)
 }
 
-/// How often to look, how long to wait, how much to keep.
+/// Intervals, time-outs and limits of a runtime.
 ///
-/// Every duration but `offset` must be more than zero, and none may exceed 24 h: `start` answers
-/// others with a typed error that names the field.
+/// Every duration except `offset` must be more than zero. No duration may exceed 24 h. Otherwise `start` returns an
+/// error that names the field.
 ///
 /// # Examples
 ///
@@ -41,66 +41,63 @@ pub(crate) fn logged_name(name: &str) -> String {
 /// ```
 #[derive(Clone, Debug)]
 pub struct ObservationConfig {
-    /// What the observation is called, in logs and in an [`ObservationGroup`](crate::group::ObservationGroup): 1 to 256
-    /// bytes. Default: `None`.
+    /// The observation's name in logs and in an [`ObservationGroup`](crate::group::ObservationGroup): 1 to 256 bytes.
+    /// Default: `None`.
     pub name: Option<String>,
-    /// The distance of two ticks. Default: 1 s.
+    /// The time between two ticks. Default: 1 s.
     ///
-    /// Ticks lie on a grid from the start; a cycle that outlasts its interval skips the points it
-    /// passed over (they are counted as missed), so that cycles neither overlap nor bunch.
+    /// Ticks lie on a grid that begins at the start. A cycle that outlasts its interval skips the ticks that it
+    /// passes, and they are counted as missed. Cycles never overlap.
     pub interval: Duration,
-    /// How many batches `history()` keeps for looking and for slow subscribers. Default: 64.
+    /// The number of batches that are kept for `history()` and for slow subscribers. Default: 64.
     ///
-    /// With 0, `history()` is empty, and the last batch is still kept for those who listen.
+    /// With 0 `history()` is empty, and the last batch is still kept for subscribers.
     pub history_limit: usize,
-    /// How long the provider may take. Default: 10 s.
+    /// The time-out of the provider. Default: 10 s.
     pub refresh_timeout: Duration,
-    /// How long `init` may take. Default: 30 s.
+    /// The time-out of `init`. Default: 30 s.
     pub init_timeout: Duration,
-    /// How long `poll` may take. Default: 10 s.
+    /// The time-out of `poll`. Default: 10 s.
     pub poll_timeout: Duration,
-    /// How long a stop waits for app code before it answers
+    /// The longest time for which a stop waits for app code before it returns
     /// [`Detached`](crate::runtime::StopOutcome::Detached). Default: 5 s.
     pub stop_timeout: Duration,
-    /// The age from which on data is stale. Default: `None`, the larger of 2 s and three intervals
-    /// plus the length of the last cycle.
+    /// The age at which data becomes stale. Default: `None`, the larger of 2 s and three intervals plus the length of
+    /// the last cycle.
     ///
-    /// Age is counted by tokio's clock, which may stand still while the machine sleeps: sleep does not age data.
-    /// The first cycle after it runs at the tick that was due.
+    /// Age is measured on tokio's clock. If that clock stands still while the machine sleeps, sleep does not age
+    /// data, and the first cycle after the sleep runs at the tick that was due.
     pub stale_after: Option<Duration>,
-    /// When to try again after a failed cycle. Default: at the next tick.
+    /// The time of the next attempt after a failed cycle. Default: the next tick.
     pub retry: Retry,
-    /// Moves the grid of ticks, so that many runtimes do not all work at once. Default: zero.
+    /// Shifts the grid of ticks, so that many runtimes do not all work at the same time. Default: zero.
     ///
-    /// Cycle 0 runs at the start all the same.
+    /// Cycle 0 still runs at the start.
     pub offset: Duration,
-    /// Something else that knows when there is news: each notification starts a cycle soon.
+    /// A source of wakes: each notification starts a cycle, at the earliest `min_gap` after the last one began.
     /// Default: `None`.
     ///
-    /// While the runtime is paused, one is remembered until it is resumed. It neither shortens nor lengthens a
-    /// [backoff](Retry::Backoff): while a failed cycle waits for its retry, a notification is remembered, and the
-    /// retry takes it along.
+    /// One notification is remembered while the runtime is paused, or while a failed cycle waits for the retry of a
+    /// [backoff](Retry::Backoff). The retry serves it, and its delay does not change.
     ///
-    /// Several runtimes may share one `Notify`: each notification reaches all of them, also one by `notify_one`.
-    /// App code that awaits the same `Notify` itself takes notifications of `notify_one` away from them.
+    /// Several runtimes may share one `Notify`: each notification reaches all of them, also one by `notify_one`. App
+    /// code that awaits it too may take a `notify_one` notification away from them.
     pub wake: Option<Arc<Notify>>,
-    /// The least time between the begin of a cycle and the begin of the next one that a `wake`
-    /// starts. Default: 10 ms.
+    /// The least time from the begin of one cycle to the begin of the next one that a `wake` starts. Default: 10 ms.
     pub min_gap: Duration,
-    /// The recorded point of an earlier process, to go on from there: see [`Resume`]. Default: `None`, a runtime of its
-    /// own, whose first generation is 1 and whose first batch and cycle are 0.
+    /// The recorded point of an earlier process to resume from: see [`Resume`]. Default: `None`; then generations
+    /// begin at 1, batches and cycles at 0.
     ///
-    /// None of its numbers may be over half of `u64::MAX`.
+    /// No number in it may exceed half of `u64::MAX`.
     pub resume: Option<Resume>,
-    /// Cancelling this token is a requested stop: as if somebody had called
-    /// [`ObservationControl::stop`](crate::ObservationControl::stop), from whatever thread. Default: `None`.
+    /// A token that stops the runtime when it is cancelled, like
+    /// [`ObservationControl::stop`](crate::ObservationControl::stop), from any thread. Default: `None`.
     ///
-    /// With one that is cancelled already neither the provider, `init` nor `poll` is asked: `start` returns
-    /// [`Ended`](crate::ObservationRuntimeError::Ended), and a runtime that was started in the background has stopped.
-    /// A stop of the runtime cancels nothing: give it a [`child_token`](CancellationToken::child_token) or not, as is
-    /// convenient.
+    /// If the token is already cancelled, the provider, `init` and `poll` are not called: `start` returns
+    /// [`Ended`](crate::ObservationRuntimeError::Ended), and a runtime started in the background stops. A stop of the
+    /// runtime does not cancel the token; a [`child_token`](CancellationToken::child_token) is optional.
     pub parent: Option<CancellationToken>,
-    /// What becomes of sources that share a name. Default: the first is observed, the others are left out.
+    /// The treatment of sources that share a name. Default: the first is observed, the others are left out.
     pub duplicates: Duplicates,
 }
 
@@ -126,7 +123,7 @@ impl Default for ObservationConfig {
     }
 }
 
-/// This interval, and the defaults of all else.
+/// A config with this interval, and defaults for all other fields.
 impl From<Duration> for ObservationConfig {
     fn from(interval: Duration) -> Self {
         Self { interval, ..Self::default() }
@@ -134,7 +131,7 @@ impl From<Duration> for ObservationConfig {
 }
 
 impl ObservationConfig {
-    /// Says which field is wrong, if one is.
+    /// Returns an error that names the first invalid field.
     pub(crate) fn validate(&self) -> Result<(), ObservationRuntimeError> {
         if let Some(name) = self.name.as_ref().filter(|name| name.is_empty() || name.len() > LONGEST_NAME) {
             return Err(ObservationRuntimeError::InvalidName { length: name.len() });
@@ -167,7 +164,7 @@ impl ObservationConfig {
         self.retry.validate()
     }
 
-    /// Where the numbers begin.
+    /// The first numbers of the runtime.
     pub(crate) fn first(&self) -> First {
         self.resume.map_or_else(First::default, |resume| resume.next())
     }
@@ -179,7 +176,7 @@ impl ObservationConfig {
     }
 }
 
-/// What a running observation still needs of its config: there may be many of them.
+/// The part of the config that a running observation keeps: there may be many observations.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     pub(crate) interval: Duration,
@@ -192,39 +189,36 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// The age from which on data is stale when the last cycle took `last_cycle`.
+    /// The age at which data becomes stale if the last cycle took `last_cycle`.
     pub(crate) fn stale_after(&self, last_cycle: Duration) -> Duration {
         const LEAST: Duration = Duration::from_secs(2);
         self.stale_after.unwrap_or_else(|| LEAST.max(self.interval * 3 + last_cycle))
     }
 }
 
-/// When to try again after a failed cycle.
+/// The time of the next attempt after a failed cycle.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Retry {
     /// At the next tick of the grid, as after a success.
     NextTick,
-    /// After a delay of its own that grows with each retry that fails; a success resets it, and
-    /// the grid of ticks goes on where it lies.
+    /// After a delay that grows with each failed retry. A success resets the delay. The grid of ticks does not move.
     ///
     /// A [`wake`](ObservationConfig::wake) waits for the retry. [`poll_now`](crate::ObservationControl::poll_now)
-    /// does not: it tries at once. When that fails, the retry comes when it would have come without it, and the
-    /// delay after it is no longer.
+    /// starts a cycle at once. If that cycle fails, the retry keeps its time, and the next delay does not grow.
     Backoff(Backoff),
 }
 
-/// Exponential backoff: it waits after the failure that begins it, and after each retry that fails; the `n`th
-/// time for `first * 2^(n-1)`, at most `max`, less a random part.
+/// Exponential backoff: the `n`th consecutive delay is `first * 2^(n-1)`, at most `max`, minus a random part.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Backoff {
     /// The delay after the first failure.
     pub first: Duration,
-    /// The cap.
+    /// The longest delay.
     pub max: Duration,
-    /// Which share of the delay is random, from 0.0 (none) to 1.0 (full jitter): the delay is
-    /// drawn evenly between `(1 - jitter) * delay` and `delay`.
+    /// The random share of the delay, from 0.0 (none) to 1.0 (full jitter): the delay is uniformly distributed
+    /// between `(1 - jitter) * delay` and `delay`.
     pub jitter: f64,
-    /// Seeds the jitter: the same seed gives the same delays.
+    /// The seed of the jitter: the same seed gives the same delays.
     pub seed: u64,
 }
 
@@ -245,21 +239,20 @@ impl Retry {
     }
 }
 
-/// What becomes of a source set in which two sources share a name, or one has none.
+/// The treatment of a source set in which two sources share a name, or a source has no name.
 ///
-/// A set without a single named source is refused in any case, unless it is empty.
+/// A set in which no source has a name is always refused, unless the set is empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Duplicates {
-    /// The first source of a name is observed, in the provider's order. The others, and sources without a name,
-    /// are left out; the observer never sees them.
+    /// The first source with a name is observed, in the provider's order. Later sources with that name, and sources
+    /// without a name, are left out; the observer never sees them.
     ///
-    /// That is logged once as a warning, and again when other names are concerned. A name that is given to
-    /// several sources shows as one whose last probe has failed, wherever the observer keeps what it knows by
-    /// source ([`source_health`](crate::Observer::source_health)): in waits by source, in `why_stale` and in
-    /// reports. The answers of the one that is observed stay: predicates and waits for all sources see them.
+    /// A warning is logged once, and again when the affected names change. With health by source
+    /// ([`source_health`](crate::Observer::source_health)) a shared name appears in waits by source, `why_stale` and
+    /// reports as a source with a failed last probe. Predicates and waits for all sources still see its answers.
     #[default]
     KeepFirst,
-    /// The whole set is refused: the cycle fails with a [`SourceSetError`](crate::source::SourceSetError), and
-    /// nothing is polled.
+    /// The whole set is refused: the cycle fails with a [`SourceSetError`](crate::source::SourceSetError), and no
+    /// source is polled.
     Refuse,
 }

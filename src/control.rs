@@ -12,7 +12,7 @@ use crate::parent::Parent;
 use crate::task::inbox::{ControlSender, NotTaken};
 use crate::task::lifetime::{Reason, StopOutcome};
 
-/// What somebody may ask of a running observation.
+/// A request to a running observation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Control {
     Pause,
@@ -36,26 +36,26 @@ impl From<NotTaken<StopReason>> for ControlError {
     }
 }
 
-/// `poll_now_and_wait` for a control, which does not know the observer's types.
+/// Type-erased `poll_now_and_wait`: a control does not know the observer's types.
 pub(crate) trait Polled: Send + Sync {
     fn poll_now_and_wait<'a>(&'a self, control: &'a ObservationControl) -> EndedCycle<'a>;
 }
 
-/// The number of the cycle, once it has ended.
+/// Resolves to the number of the cycle when the cycle has ended.
 pub(crate) type EndedCycle<'a> = Pin<Box<dyn Future<Output = Result<u64, PollNowError>> + Send + 'a>>;
 
-/// Pauses, resumes, hurries and stops a runtime; cloneable, and the same type for every observer.
+/// Pauses, resumes, polls now and stops a runtime; cloneable, and the same type for every observer.
 ///
-/// Each call resolves when the machine has taken the control, also while a poll hangs. A control
-/// that cannot be taken changes nothing and says why.
+/// Each call resolves when the machine has taken the control, even while a poll hangs. A control that cannot be taken
+/// changes nothing and returns an error.
 ///
 /// # Cancel safety
 ///
-/// A call that is dropped may still be taken: it was sent when it was first polled.
+/// A control is sent when its call is first polled. A call that is dropped later may still take effect.
 #[derive(Clone)]
 pub struct ObservationControl {
     remote: ControlSender<Control, u64, StopReason>,
-    /// Where what comes of a cycle is published.
+    /// Waits for the published result of a cycle.
     polled: Arc<dyn Polled>,
 }
 
@@ -64,19 +64,19 @@ impl ObservationControl {
         Self { remote, polled }
     }
 
-    /// Holds ticks and wakes back until [`resume`](Self::resume). A cycle in flight goes on;
-    /// [`poll_now`](Self::poll_now) still starts one.
+    /// Holds ticks and wakes back until [`resume`](Self::resume). A cycle in flight continues.
+    /// [`poll_now`](Self::poll_now) still starts a cycle.
     ///
     /// # Errors
     ///
-    /// [`ControlError`]: too many waiting controls, a stopped runtime, a dead one, or one that had no turn to
-    /// take it for some 5 s.
+    /// [`ControlError`]: too many controls are queued, the runtime has ended, or its executor gave no turn for about
+    /// 5 s.
     pub async fn pause(&self) -> Result<(), ControlError> {
         self.ask(Control::Pause).await.map(|_| ())
     }
 
-    /// Lets ticks and wakes start cycles again, at the next point of the grid; after a failure with
-    /// a backoff, a delay as long as the one that was paused begins.
+    /// Lets ticks and wakes start cycles again, at the next tick. After a failure with a backoff, the interrupted
+    /// delay begins again at its full length.
     ///
     /// # Errors
     ///
@@ -85,12 +85,13 @@ impl ObservationControl {
         self.ask(Control::Resume).await.map(|_| ())
     }
 
-    /// Starts a cycle now, or right after the one in flight, and returns its number.
+    /// Starts a cycle now, or right after the cycle in flight, and returns its number.
     ///
     /// Several requests during one cycle start one cycle. The grid of ticks does not move.
     ///
-    /// While a [backoff](crate::runtime::Retry::Backoff) waits, it tries at once. If that fails, the retry keeps its time, and the delay after it is no longer; a success ends the backoff. Where the
-    /// cycle lasts until the retry is due, it stands for it.
+    /// During the delay of a [backoff](crate::runtime::Retry::Backoff) the cycle starts at once. A success ends the
+    /// backoff. After a failure the retry keeps its time, and the next delay does not grow. If the cycle still runs
+    /// when the retry is due, it replaces the retry.
     ///
     /// # Errors
     ///
@@ -99,27 +100,28 @@ impl ObservationControl {
         self.ask(Control::PollNow).await
     }
 
-    /// Starts a cycle as [`poll_now`](Self::poll_now) does, waits until that very cycle has succeeded, and returns its
-    /// number. The handle's latest snapshot is then of that cycle, or of a later one; see
-    /// [`ObservationRuntime::poll_now_and_wait`](crate::ObservationRuntime::poll_now_and_wait) for the snapshot of that
-    /// very cycle.
+    /// Starts a cycle as [`poll_now`](Self::poll_now) does, waits until that cycle has succeeded, and returns its
+    /// number.
+    ///
+    /// The handle's latest snapshot is then of that cycle or a later one. For exactly its snapshot use
+    /// [`ObservationRuntime::poll_now_and_wait`](crate::ObservationRuntime::poll_now_and_wait).
     ///
     /// # Errors
     ///
-    /// [`PollNowError`]: the control was not taken, that very cycle failed, the runtime ended, or its executor gives
-    /// no turn.
+    /// [`PollNowError`]: the control was not taken, the cycle failed, the runtime ended, or its executor gave it no
+    /// turn.
     ///
     /// # Cancel safety
     ///
-    /// The cycle runs whether this is awaited to its end or not.
+    /// The cycle runs even if this future is dropped.
     pub async fn poll_now_and_wait(&self) -> Result<u64, PollNowError> {
         self.polled.poll_now_and_wait(self).await
     }
 
-    /// Stops the runtime: work in flight is dropped, the end is published, app values are dropped.
+    /// Stops the runtime: drops work in flight, publishes the end, and drops app values.
     ///
-    /// Answers within `stop_timeout` of the first request. May be called again, by several, and
-    /// after a call that was dropped; a runtime that has already ended answers at once.
+    /// It returns within `stop_timeout` after the first request, at once if the runtime has ended. It may be called
+    /// again, also by several tasks or after a dropped call.
     pub async fn stop(&self) -> StopOutcome {
         self.remote.life.stop().await
     }

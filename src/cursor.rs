@@ -1,4 +1,4 @@
-//! Positions in a runtime's stream of batches, also beyond the process that it runs in.
+//! Positions in a runtime's sequence of batches, also across processes.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -7,19 +7,19 @@ use std::time::SystemTime;
 
 use crate::report::debug_as_text;
 
-/// The largest number to go on from: each process adds to it, and there is room for more than will ever come.
+/// The largest number to resume from: each process counts on from it, and half of the range is left.
 pub(crate) const LAST_RESUMED: u64 = u64::MAX / 2;
 
-/// Identifies a runtime, also among those of other processes and machines.
+/// Identifies a runtime, also among the runtimes of other processes and machines.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Instance(pub(crate) u128);
 
 impl Instance {
-    /// One that no other runtime has: 128 bits that std seeds from the system's randomness.
+    /// A random 128-bit instance, from the system randomness that std uses as its seed.
     pub(crate) fn random() -> Self {
         let half = || {
             let mut hasher = RandomState::new().build_hasher();
-            // The keys are random; this keeps processes apart where the system has little of that.
+            // The keys are random. Process id and time distinguish processes if the system has little randomness.
             hasher.write_u32(std::process::id());
             if let Ok(now) = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
                 hasher.write_u128(now.as_nanos());
@@ -30,7 +30,7 @@ impl Instance {
     }
 }
 
-/// The first eight of its 32 digits, as in logs.
+/// The first 8 of its 32 hexadecimal digits, as in logs.
 impl fmt::Display for Instance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:08x}", self.0 >> 96)
@@ -45,22 +45,23 @@ impl fmt::Debug for Instance {
 
 /// A position between two batches of one runtime.
 ///
-/// Taken from a snapshot (`snapshot.cursor`: right after the events it contains), from a lagged
+/// Take it from a snapshot (`snapshot.cursor` is right after the events that the snapshot contains), from a lagged
 /// subscription, or from [`Subscription::cursor`](crate::subscription::Subscription::cursor).
 ///
 /// # Outside of the process
 ///
-/// A cursor has one text, by [`Display`](fmt::Display) and [`FromStr`]: the instance of its runtime as 32 lower-case
-/// hexadecimal digits, the generation, and the number of the batch that comes next, with a dot between each two. It
-/// has at most 74 bytes and is safe in URLs, file names and HTTP headers. Equal texts are equal cursors, and the
-/// reverse. The version is in the shape: what has another number of fields is of another version, and is refused.
+/// [`Display`](fmt::Display) and [`FromStr`] write and read the text of a cursor. It has three fields, separated by
+/// dots: the instance of the runtime as 32 lower-case hexadecimal digits, the generation, and the number of the next
+/// batch. The text has at most 74 bytes and is safe in URLs, file names and HTTP headers. Two cursors are equal
+/// exactly if their texts are equal. The number of fields is the version: a text with another number of fields is
+/// refused.
 ///
 /// ```text
 /// 0f8e1a2b3c4d5e6f708192a3b4c5d6e7.3.1729
 /// ```
 ///
-/// The instance is random, 128 bits: a cursor of another runtime is refused, of whatever process or machine that is. A
-/// process that goes on for an earlier one takes over its instance: see [`Resume`].
+/// The instance is 128 random bits, so a cursor of another runtime is refused, also of another process or machine. A
+/// process that resumes an earlier one takes over its instance: see [`Resume`].
 ///
 /// # Examples
 ///
@@ -85,19 +86,19 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// Which runtime it is of: 128 random bits, which a runtime that [resumes](Resume) takes over.
+    /// The instance of its runtime: 128 random bits, which a runtime that [resumes](Resume) takes over.
     #[must_use]
     pub fn instance(&self) -> u128 {
         self.instance.0
     }
 
-    /// The generation that was current here.
+    /// The generation at this position.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// The number of the batch that comes next.
+    /// The number of the next batch.
     #[must_use]
     pub fn seq(&self) -> u64 {
         self.seq
@@ -110,7 +111,7 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// Short: eight digits of the instance.
+/// Short: 8 digits of the instance.
 impl fmt::Debug for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Cursor({}/{}/{})", self.instance, self.generation, self.seq)
@@ -120,11 +121,11 @@ impl fmt::Debug for Cursor {
 impl FromStr for Cursor {
     type Err = PositionError;
 
-    /// Reads the text that `Display` writes, and no other.
+    /// Reads exactly the text that `Display` writes.
     ///
     /// # Errors
     ///
-    /// [`PositionError`]: what is wrong, and at which byte. It does not repeat the text, whose size is not bounded.
+    /// [`PositionError`]: the problem and its byte. The error does not repeat the text, which may be of any size.
     fn from_str(text: &str) -> Result<Self, PositionError> {
         let mut fields = Fields::of("cursor", text);
         let cursor = fields.cursor()?;
@@ -133,20 +134,23 @@ impl FromStr for Cursor {
     }
 }
 
-/// Where a runtime goes on for one of an earlier process: see [`ObservationConfig::resume`](crate::ObservationConfig).
+/// The point at which a runtime continues an earlier process: see
+/// [`ObservationConfig::resume`](crate::ObservationConfig).
 ///
 /// The new runtime keeps the instance. It begins at the next generation, its batches at `cursor.seq()`, its cycles at
-/// `cycle + 1`, and it counts events from `event_count` on. So a consumer's [`Cursor`] of the earlier process is
-/// valid: [`subscribe_from`](crate::ObservationHandle::subscribe_from) answers it with
-/// [`Lagged`](crate::subscription::RecvError::Lagged) and the exact count of the batches that only the earlier
-/// process had, then with [`Rebuilt`](crate::subscription::RecvError::Rebuilt). A cursor of the earlier process from
-/// beyond the recorded point is refused as [`CursorError::Future`](crate::subscription::CursorError::Future).
+/// `cycle + 1`, and its count of events at `event_count`.
 ///
-/// Record it before a consumer gets a cursor that lies after it: where a runtime resumes from an old record for the
-/// second time, or at a point before a rebuild of the earlier process, numbers are given out twice, and a cursor
-/// cannot say whose it is. Nor may two runtimes go on from one record at the same time.
+/// A consumer's [`Cursor`] of the earlier process stays valid: after
+/// [`subscribe_from`](crate::ObservationHandle::subscribe_from) it gets
+/// [`Lagged`](crate::subscription::RecvError::Lagged), with the exact number of batches that only the earlier process
+/// had, then [`Rebuilt`](crate::subscription::RecvError::Rebuilt). A cursor from after the recorded point is refused
+/// as [`CursorError::Future`](crate::subscription::CursorError::Future).
 ///
-/// Its text is that of its cursor with two more fields: `INSTANCE.GENERATION.SEQ.CYCLE.EVENT_COUNT`, at most 116 bytes.
+/// Record the point before a consumer gets a later cursor. Resume from each record once, in one runtime, and not from
+/// before a rebuild. Otherwise numbers are assigned twice, and a cursor no longer identifies one position.
+///
+/// The text is that of the cursor with two more fields: `INSTANCE.GENERATION.SEQ.CYCLE.EVENT_COUNT`, at most 116
+/// bytes.
 ///
 /// # Examples
 ///
@@ -166,11 +170,11 @@ impl FromStr for Cursor {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Resume {
-    /// Right after the last batch that was recorded: its instance, generation and seq.
+    /// The position right after the last recorded batch.
     pub cursor: Cursor,
-    /// The last cycle that was recorded, a failed one included.
+    /// The last recorded cycle, also a failed one.
     pub cycle: u64,
-    /// How many events there were so far.
+    /// The number of events so far.
     pub event_count: u64,
 }
 
@@ -183,11 +187,11 @@ impl fmt::Display for Resume {
 impl FromStr for Resume {
     type Err = PositionError;
 
-    /// Reads the text that `Display` writes, and no other.
+    /// Reads exactly the text that `Display` writes.
     ///
     /// # Errors
     ///
-    /// [`PositionError`]: what is wrong, and at which byte.
+    /// [`PositionError`]: the problem and its byte.
     fn from_str(text: &str) -> Result<Self, PositionError> {
         let mut fields = Fields::of("resume point", text);
         let resume = Self {
@@ -200,7 +204,7 @@ impl FromStr for Resume {
     }
 }
 
-/// Where the numbers of a runtime begin.
+/// The first numbers of a runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct First {
     pub(crate) generation: u64,
@@ -216,7 +220,7 @@ impl Default for First {
 }
 
 impl Resume {
-    /// What begins after it. Saturates: such a point is refused before it is used.
+    /// The first numbers after this point. It saturates: such a point is refused before it is used.
     pub(crate) fn next(&self) -> First {
         First {
             generation: self.cursor.generation.saturating_add(1),
@@ -226,7 +230,7 @@ impl Resume {
         }
     }
 
-    /// The field that leaves no room for what is to come.
+    /// The first field that is over [`LAST_RESUMED`], with its value.
     pub(crate) fn exhausted(&self) -> Option<(&'static str, u64)> {
         let Self { cursor: Cursor { generation, seq, .. }, cycle, event_count } = *self;
         let fields = [
@@ -241,7 +245,7 @@ impl Resume {
 
 /// Why a text is not a [`Cursor`] or a [`Resume`].
 ///
-/// It says what is wrong and where, and shows nothing of the text.
+/// It has the problem and its place, and shows nothing of the text.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a {of}: at byte {at}: the {field} {problem}; write it as `Display` does, without spaces: {}", form(.of))]
 pub struct PositionError {
@@ -253,19 +257,19 @@ pub struct PositionError {
 
 debug_as_text!(PositionError);
 
-/// What is wrong with a field of a position's text.
+/// The problem of one field in the text of a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PositionProblem {
-    /// The text ends before it.
+    /// The field is empty, or the text ends before it.
     Missing,
-    /// It is not 32 hexadecimal digits, `0` to `9` and `a` to `f`.
+    /// The field is not 32 hexadecimal digits, `0` to `9` and `a` to `f`.
     NotHexadecimal,
-    /// It is not a decimal number without a sign and without leading zeros.
+    /// The field is not a decimal number, or has a sign or leading zeros.
     NotDecimal,
-    /// It is over `u64::MAX`.
+    /// The number is over `u64::MAX`.
     TooLarge,
-    /// Something follows it.
+    /// More text follows the field.
     Followed,
 }
 
@@ -282,19 +286,19 @@ impl fmt::Display for PositionProblem {
 }
 
 impl PositionError {
-    /// The byte of the text at which it is wrong, counted from 0; its length where something is missing.
+    /// The byte of the problem in the text, counted from 0; the length of the text if a field is missing at its end.
     #[must_use]
     pub fn at(&self) -> usize {
         self.at
     }
 
-    /// Which field is wrong: `instance`, `generation`, `seq`, `cycle` or `event count`.
+    /// The wrong field: `instance`, `generation`, `seq`, `cycle` or `event count`.
     #[must_use]
     pub fn field(&self) -> &'static str {
         self.field
     }
 
-    /// What is wrong with it.
+    /// The problem of that field.
     #[must_use]
     pub fn problem(&self) -> PositionProblem {
         self.problem
@@ -305,13 +309,13 @@ fn form(of: &&'static str) -> &'static str {
     if *of == "cursor" { "INSTANCE.GENERATION.SEQ" } else { "INSTANCE.GENERATION.SEQ.CYCLE.EVENT_COUNT" }
 }
 
-/// Reads field by field.
+/// Reads the text field by field.
 struct Fields<'a> {
     of: &'static str,
     text: &'a str,
-    /// Where the next field begins; `None` after the last.
+    /// The first byte of the next field; `None` after the last field.
     next: Option<usize>,
-    /// The last one, and where it ended.
+    /// The last field that was read, and its end.
     last: (&'static str, usize),
 }
 
@@ -324,7 +328,7 @@ impl<'a> Fields<'a> {
         PositionError { of: self.of, at, field, problem }
     }
 
-    /// A field and where it begins.
+    /// Returns the first byte of a field and its text.
     fn field(&mut self, name: &'static str) -> Result<(usize, &'a str), PositionError> {
         let from = self.next.filter(|from| *from < self.text.len());
         let from = from.ok_or_else(|| self.wrong(self.text.len(), name, PositionProblem::Missing))?;

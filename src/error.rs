@@ -1,4 +1,4 @@
-//! What can go wrong: errors of starts and controls, and failed cycles.
+//! Errors of starts, controls and cursors, and failed cycles.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,15 +21,15 @@ pub enum ObservationRuntimeError {
     /// `interval` is zero or over 24 h.
     #[error("ObservationConfig::interval is {value:?}: it must be more than zero and at most 24 h")]
     InvalidInterval {
-        /// What was given.
+        /// The configured value.
         value: Duration,
     },
-    /// A timeout is zero or over 24 h.
+    /// A time-out is zero or over 24 h.
     #[error("ObservationConfig::{field} is {value:?}: it must be more than zero and at most 24 h")]
     InvalidTimeout {
-        /// Which one: `refresh_timeout`, `init_timeout`, `poll_timeout` or `stop_timeout`.
+        /// The field: `refresh_timeout`, `init_timeout`, `poll_timeout` or `stop_timeout`.
         field: &'static str,
-        /// What was given.
+        /// The configured value.
         value: Duration,
     },
     /// `stale_after` is zero or over 24 h.
@@ -38,19 +38,19 @@ pub enum ObservationRuntimeError {
          or None for the default"
     )]
     InvalidStaleAfter {
-        /// What was given.
+        /// The configured value.
         value: Duration,
     },
     /// `offset` is over 24 h.
     #[error("ObservationConfig::offset is {value:?}: it must be at most 24 h")]
     InvalidOffset {
-        /// What was given.
+        /// The configured value.
         value: Duration,
     },
     /// `min_gap` is zero or over 24 h.
     #[error("ObservationConfig::min_gap is {value:?}: it must be more than zero and at most 24 h")]
     InvalidMinGap {
-        /// What was given.
+        /// The configured value.
         value: Duration,
     },
     /// A field of the backoff is out of its range.
@@ -59,54 +59,54 @@ pub enum ObservationRuntimeError {
          at most 24 h, `jitter` between 0 and 1"
     )]
     InvalidRetry {
-        /// Which one: `first`, `max` or `jitter`.
+        /// The field: `first`, `max` or `jitter`.
         field: &'static str,
-        /// What was given.
+        /// The configured value.
         value: String,
     },
-    /// `name` is empty or too long.
+    /// `name` is empty or longer than 256 bytes.
     #[error("ObservationConfig::name has {length} bytes: it must be 1 to 256 bytes long, or None")]
     InvalidName {
-        /// How long it is, in bytes.
+        /// Its length in bytes.
         length: usize,
     },
-    /// A number of `resume` leaves no room for what is to come.
+    /// A number of `resume` leaves no room to count on.
     #[error(
         "ObservationConfig::resume: its {field} is {value}: it must be at most {max}, because the runtime counts on \
          from it; resume from another record, or start without one",
         max = crate::cursor::LAST_RESUMED
     )]
     InvalidResume {
-        /// Which one: `cursor.generation`, `cursor.seq`, `cycle` or `event_count`.
+        /// The field: `cursor.generation`, `cursor.seq`, `cycle` or `event_count`.
         field: &'static str,
-        /// What was given.
+        /// The configured value.
         value: u64,
     },
-    /// A number of a [`FeedStart`](crate::feed::FeedStart) leaves no room for what is to come.
+    /// A number of a [`FeedStart`](crate::feed::FeedStart) leaves no room to count on.
     #[error(
         "FeedStart: its {field} is {value}: it must be at most {max}, because the feed counts on from it",
         max = crate::cursor::LAST_RESUMED
     )]
     InvalidFeedStart {
-        /// Which one: `cursor.generation`, `cursor.seq`, `cycle` or `event_count`.
+        /// The field: `cursor.generation`, `cursor.seq`, `cycle` or `event_count`.
         field: &'static str,
-        /// What was given.
+        /// The given value.
         value: u64,
     },
-    /// A [`FeedStart`](crate::feed::FeedStart) is so late that there is no time left for windows and ages.
+    /// A [`FeedStart`](crate::feed::FeedStart) is so late that windows and ages cannot be represented.
     #[error(
         "FeedStart::at is within a year of the latest time that can be represented: give a time of the run"
     )]
     FeedStartTooLate,
-    /// There is no tokio runtime to run on.
+    /// The start was called outside of a tokio runtime.
     #[error("no tokio runtime here: start the observation from inside one, or enter its handle first")]
     NoTokioRuntime,
     /// The observer panicked before its first cycle.
     #[error("the observer's `{method}` panicked: {}; fix the panic", one_line(message, MESSAGE))]
     ObserverPanicked {
-        /// Where: `configured` or `poll_is_cancel_safe`.
+        /// The method: `configured` or `poll_is_cancel_safe`.
         method: &'static str,
-        /// What the panic said.
+        /// The message of the panic.
         message: String,
     },
     /// The first source refresh failed.
@@ -114,26 +114,26 @@ pub enum ObservationRuntimeError {
         "the first source refresh failed: make the sources reachable, or start in the background to keep retrying"
     )]
     SourceRefresh {
-        /// Why.
+        /// The cause of the failure.
         source: DynError,
     },
     /// The observer's first `init` failed.
     #[error("the observer's init failed: fix its cause, or start in the background to keep retrying")]
     ObserverInit {
-        /// Why.
+        /// The cause of the failure.
         source: DynError,
     },
-    /// The executor that is to run the observation gave it no turn: on a current-thread runtime nothing runs
-    /// while nobody drives its `block_on`. What was started has been asked to stop.
+    /// The executor gave the observation no turn: a current-thread runtime runs only inside `block_on`. The
+    /// observation was asked to stop.
     #[error("the first cycle has not ended: {}", no_turn(*no_turn_for))]
     NotDriven {
-        /// For how long there was no turn, at least.
+        /// The least time without a turn.
         no_turn_for: Duration,
     },
     /// The runtime ended before its first cycle did.
     #[error("the runtime ended before its first cycle did ({reason}): {}", what_to_do(*reason))]
     Ended {
-        /// Why it ended.
+        /// The reason for the end.
         reason: StopReason,
     },
 }
@@ -142,29 +142,29 @@ pub enum ObservationRuntimeError {
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ControlError {
-    /// Too many controls wait to be taken; nothing was changed.
+    /// Too many controls are queued; nothing was changed.
     #[error("{capacity} controls are queued: await the earlier ones, then try again")]
     Full {
-        /// How many may wait.
+        /// The most controls that may be queued.
         capacity: usize,
     },
-    /// The control was sent and not taken: the runtime's executor has given its driver no turn for some 5 s.
-    /// It may still be taken, once there is a turn.
+    /// The control was sent and not taken: the runtime's executor gave its driver no turn for about 5 s. The control
+    /// may still be taken at the next turn.
     #[error("the control was not taken yet: {}", no_turn(*no_turn_for))]
     NotDriven {
-        /// For how long there was no turn, at least.
+        /// The least time without a turn.
         no_turn_for: Duration,
     },
-    /// The runtime was stopped.
+    /// The runtime has stopped.
     #[error("the runtime has stopped ({reason}): start another one")]
     Stopped {
-        /// Why it ended.
+        /// The reason for the end.
         reason: StopReason,
     },
-    /// The runtime died: its executor went away, or its driver had a bug.
+    /// The runtime died: its executor was shut down, or its driver has a bug.
     #[error("the runtime is dead ({reason}): start another one")]
     Dead {
-        /// Why it ended.
+        /// The reason for the end.
         reason: StopReason,
     },
 }
@@ -178,8 +178,8 @@ impl ControlError {
     }
 }
 
-/// Why a `poll_now_and_wait` of [`ObservationRuntime`](crate::ObservationRuntime) or of
-/// [`ObservationControl`](crate::ObservationControl) has nothing to return.
+/// Why `poll_now_and_wait` of [`ObservationRuntime`](crate::ObservationRuntime) or
+/// [`ObservationControl`](crate::ObservationControl) failed.
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum PollNowError {
@@ -192,22 +192,22 @@ pub enum PollNowError {
     /// The runtime ended before the cycle did.
     #[error("the runtime ended before the requested cycle did ({reason}): start another one")]
     Ended {
-        /// Why it ended.
+        /// The reason for the end.
         reason: StopReason,
     },
-    /// The runtime's executor has given it no turn for some 5 s, or app code has blocked it for so long. The cycle may
-    /// still end.
+    /// The runtime's executor gave it no turn for about 5 s, or app code blocked it as long. The cycle may still end.
     #[error("the requested cycle has not ended: {}", no_turn(*no_turn_for))]
     NotDriven {
-        /// For how long there was no turn, at least.
+        /// The least time without a turn.
         no_turn_for: Duration,
     },
-    /// More than 1,000 publications came before this call had a turn, and its cycle was among those that were lost.
+    /// More than 1,000 publications came before this call had a turn, and the result of its cycle is among the lost
+    /// ones.
     #[error(
         "{missed} publications were missed, and the requested cycle with them: await this where nothing blocks"
     )]
     FellBehind {
-        /// How many.
+        /// The number of missed publications.
         missed: u64,
     },
 }
@@ -219,16 +219,16 @@ pub enum CursorError {
     /// The cursor is of another runtime.
     #[error("this cursor is from another runtime: take one from this runtime's snapshots, batches or marks")]
     Foreign,
-    /// The cursor is ahead of everything published; one of an earlier process, of the point that this one
-    /// [resumed](crate::subscription::Resume) from.
+    /// The cursor is ahead of everything published. A cursor of an earlier process is ahead if it is after the point
+    /// from which this process [resumed](crate::subscription::Resume).
     #[error(
         "this cursor stands at batch {seq}, but only {published} were published: take cursors from this runtime's \
          snapshots, batches or marks"
     )]
     Future {
-        /// The batch the cursor expects next.
+        /// The number of the cursor's next batch.
         seq: u64,
-        /// How many batches there have been.
+        /// The number of batches published so far.
         published: u64,
     },
 }
@@ -237,26 +237,26 @@ pub enum CursorError {
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ObservationFailure {
-    /// The generation that was current.
+    /// The generation at the failure.
     pub generation: u64,
-    /// The cycle that failed; its number is used up.
+    /// The number of the failed cycle; it is not used again.
     pub cycle: u64,
-    /// When the failure was recorded, on tokio's clock.
+    /// The time at which the failure was recorded, on tokio's clock.
     pub observed_at: Instant,
-    /// The same moment on the wall, for display.
+    /// The same moment as wall-clock time, for display.
     pub system_time: SystemTime,
-    /// How long the cycle ran before it failed.
+    /// The time from the begin of the cycle to its failure.
     pub elapsed: Duration,
-    /// How many sources were known.
+    /// The number of known sources.
     pub source_count: usize,
-    /// What was being done.
+    /// The work that failed.
     pub stage: ObservationFailureStage,
     /// How it failed.
     pub cause: Cause,
-    /// The error with all its causes, or what the panic said: at most 1 KiB. What is longer ends in the count
+    /// The error with all its causes, or the message of the panic: at most 1 KiB. A truncated text ends in the count
     /// of what was cut. `Display` escapes it.
     pub message: String,
-    /// Which consecutive failure this is, from 1.
+    /// The number of this failure among the consecutive failures, from 1.
     pub consecutive: u64,
 }
 
@@ -269,7 +269,7 @@ impl fmt::Display for ObservationFailure {
 
 impl std::error::Error for ObservationFailure {}
 
-/// After an end that came too early.
+/// How to fix an end that came too early.
 fn what_to_do(reason: StopReason) -> &'static str {
     match reason {
         StopReason::Requested => "start another one, with a `parent` that is not cancelled if it has one",
@@ -277,7 +277,7 @@ fn what_to_do(reason: StopReason) -> &'static str {
     }
 }
 
-/// What it means that there was no turn, and what to do about it.
+/// Explains the missing turn, and how to fix it.
 pub(crate) fn no_turn(no_turn_for: Duration) -> String {
     format!(
         "the runtime's executor gave it no turn for {:.1} s: keep its `block_on` running, or use a multi-thread \

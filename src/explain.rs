@@ -1,4 +1,4 @@
-//! Why a source is stale: one sentence.
+//! One sentence on why a source is stale.
 
 use std::sync::Arc;
 
@@ -12,11 +12,13 @@ use crate::status::{ObservationSnapshot, Published};
 use crate::text::{NAME, NAMES, names, one_line, quoted};
 
 impl<O: Observer> ObservationHandle<O> {
-    /// One sentence on the source called `name`, from what is known: how old its last answer is, what failed
-    /// since, whether a probe is in flight. For one that is fresh it says so, for a name that no source has it
-    /// lists those there are, as many as fit into 400 bytes. One line, escaped, of at most 4 KiB.
+    /// Explains the state of the source `name` in one sentence: the age of its last answer, the failures since, and a
+    /// probe in flight.
     ///
-    /// Sources are distinguished by observers that keep what they know by source: [`Observer::source_health`].
+    /// A fresh source is reported as fresh. For an unknown name the known names are listed, up to 400 bytes. The text
+    /// is one escaped line of at most 4 KiB.
+    ///
+    /// It needs an observer that keeps health by source: [`Observer::source_health`].
     ///
     /// ```text
     /// n3 is stale: last answer 4.2 s ago; 7 consecutive failures, last 0.1 s ago: connection refused
@@ -24,7 +26,7 @@ impl<O: Observer> ObservationHandle<O> {
     #[must_use]
     pub fn why_stale(&self, name: &str) -> String {
         let now = self.shared.clock.now();
-        // An `Arc` is taken out: what is said of a snapshot is app code, not to run under the lock.
+        // Clone the `Arc`s: the sentence on a snapshot is app code, which must not run under the lock.
         let status = self.shared.read(Published::clone);
         why::<O>(&status, name, now)
     }
@@ -73,9 +75,8 @@ pub(crate) fn unknown_source(name: &str, known: &[Arc<str>]) -> String {
     )
 }
 
-/// Whether a source of which nothing is known may be known later: it may have joined in a cycle after this snapshot,
-/// the observer may have built its state and not polled yet, or it knows of other sources and has yet to look at this
-/// one.
+/// Whether the health of an unknown source may become known: its set may be newer than this snapshot, the state may
+/// have been built and not polled yet, or the observer keeps health of other sources and has not polled this one yet.
 pub(crate) fn may_be_known_later<O: Observer>(
     status: &Published<O::Snapshot>,
     snapshot: &ObservationSnapshot<O::Snapshot>,

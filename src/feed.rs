@@ -1,4 +1,4 @@
-//! A handle without a driver: what it shows is published by hand.
+//! A handle without a driver: its data is published by hand.
 
 mod data;
 mod records;
@@ -30,24 +30,24 @@ use crate::text;
 
 pub use data::{FeedError, FeedFailure, FeedLoss, FeedStart, FeedSuccess};
 
-/// What is left of time after each moment of a feed: windows and ages end in it.
+/// The time that must be left after each moment of a feed, so that windows and ages can be represented.
 const ROOM: Duration = Duration::from_secs(366 * 24 * 3_600);
 
-/// A handle without a driver, for a recorded or a remote run: what its handles show is published here, by hand.
+/// A handle without a driver, for a recorded or a remote run: the feed's data is published by hand.
 ///
-/// Waits, watches, subscriptions, taps and erased handles work on its [`handle`](Self::handle) as on that of a runtime:
-/// they are the same code. Nothing is polled, and no observer is needed but as a type.
+/// Waits, watches, subscriptions, taps and erased handles use the same code on the feed's [`handle`](Self::handle) as
+/// on the handle of a runtime. Nothing is polled; the observer is needed only as a type.
 ///
 /// # Time
 ///
-/// A feed has a clock of its own, which stands still until something is published at a later moment, or
-/// [`advance`](Self::advance) says that time has passed. So in a replay windows end by the time of the records, however
-/// fast they are read, and a wait has the verdict that it would have had in the run. All instants are of that clock: of
-/// the run's own process, or `start.at` and what has passed in the run since.
+/// A feed has its own clock. The clock moves only when something is published at a later moment, or by
+/// [`advance`](Self::advance). In a replay windows therefore end by the time of the records, at any speed of reading,
+/// and a wait has the same verdict as in the run. All instants are on that clock: instants of the run's own process,
+/// or `start.at` plus the time since the start of the run.
 ///
 /// # The end
 ///
-/// [`stop`](Self::stop) publishes it. A feed that is dropped without it ends as [`StopReason::Dropped`].
+/// [`stop`](Self::stop) publishes the end. A feed that is dropped earlier ends as [`StopReason::Dropped`].
 ///
 /// # Examples
 ///
@@ -103,26 +103,26 @@ pub struct Feed<O: Observer> {
     shared: Arc<Shared<O::Snapshot, O::Event>>,
     fed: Arc<Fed>,
     config: ObservationConfig,
-    /// Right after what was published last.
+    /// The position right after the last published batch.
     cursor: Cursor,
     event_count: u64,
     /// The first cycle that has not ended.
     open_cycle: u64,
     consecutive_failures: u64,
-    /// The number of the next record, once there was one.
+    /// The number of the next record; `None` before the first record.
     next_record: Option<u64>,
 }
 
 impl<O: Observer> Feed<O> {
-    /// A feed to which nothing was published: `Starting`, without sources and without data.
+    /// A feed without publications: `Starting`, without sources and without data.
     ///
-    /// Of the config it takes `name`, `interval`, `history_limit` and `stale_after`; the others are a driver's. On the
-    /// tokio runtime of this context its invariants run.
+    /// It uses `name`, `interval`, `history_limit` and `stale_after` of the config. Its invariants run on the tokio
+    /// runtime of the caller.
     ///
     /// # Errors
     ///
     /// [`ObservationRuntimeError`]: a field of the config or of `start` is out of its range, `start.at` is within a
-    /// year of the last moment that there can be, or there is no tokio runtime.
+    /// year of the latest time that can be represented, or there is no tokio runtime.
     pub fn new(config: &ObservationConfig, start: FeedStart) -> Result<Self, ObservationRuntimeError> {
         config.validate()?;
         let FeedStart { at, system_time, cursor, cycle, event_count } = start;
@@ -159,30 +159,30 @@ impl<O: Observer> Feed<O> {
         })
     }
 
-    /// The read side; cloneable, and it outlives the feed.
+    /// The read side; cloneable. A handle may outlive the feed.
     #[must_use]
     pub fn handle(&self) -> ObservationHandle<O> {
         ObservationHandle::new(Arc::clone(&self.shared))
     }
 
-    /// What the feed's clock shows: when the newest thing was published.
+    /// The time on the feed's clock: the latest published or advanced moment.
     #[must_use]
     pub fn now(&self) -> Instant {
         self.fed.now()
     }
 
-    /// Publishes a success: the machine is then idle.
+    /// Publishes a success; the machine is then idle.
     ///
     /// # Errors
     ///
-    /// [`FeedError`], and nothing has changed; what was given is dropped.
+    /// [`FeedError`]: nothing has changed, and `success` is dropped.
     pub fn success(
         &mut self,
         at: Instant,
         success: FeedSuccess<O::Snapshot, O::Event>,
     ) -> Result<(), FeedError> {
         let FeedSuccess { cycle, generation, began, is_polled, value, events } = success;
-        // Refused, they are dropped each on its own.
+        // If they are refused, they are dropped one by one.
         let (value, events) = (AppValue::new(value), AppValues::new(events));
         self.check_cycle(at, began, cycle)?;
         if generation < self.cursor.generation {
@@ -238,11 +238,11 @@ impl<O: Observer> Feed<O> {
         Ok(())
     }
 
-    /// Publishes a failure: the machine has then failed. The snapshot stays.
+    /// Publishes a failure; the machine has then failed. The snapshot stays.
     ///
     /// # Errors
     ///
-    /// [`FeedError`], and nothing has changed.
+    /// [`FeedError`]: nothing has changed.
     pub fn failure(&mut self, at: Instant, failure: FeedFailure) -> Result<(), FeedError> {
         let FeedFailure { cycle, began, stage, cause, message, rebuild } = failure;
         self.check_cycle(at, began, cycle)?;
@@ -268,11 +268,11 @@ impl<O: Observer> Feed<O> {
         Ok(())
     }
 
-    /// Publishes the set of sources that the refresh of `cycle` gave; the machine stays where it is.
+    /// Publishes the source set that the refresh of `cycle` returned. The machine's state stays.
     ///
     /// # Errors
     ///
-    /// [`FeedError`], and nothing has changed.
+    /// [`FeedError`]: nothing has changed.
     pub fn sources(
         &mut self,
         at: Instant,
@@ -291,13 +291,13 @@ impl<O: Observer> Feed<O> {
         Ok(())
     }
 
-    /// Publishes what the machine of the run is doing, in which cycle, and whether it is paused.
+    /// Publishes the machine's state, its cycle, and whether it is paused.
     ///
-    /// [`State::Stopped`] is the end, as by [`stop`](Self::stop).
+    /// [`State::Stopped`] is the end, as with [`stop`](Self::stop).
     ///
     /// # Errors
     ///
-    /// [`FeedError`], and nothing has changed.
+    /// [`FeedError`]: nothing has changed.
     pub fn transition(
         &mut self,
         at: Instant,
@@ -309,7 +309,7 @@ impl<O: Observer> Feed<O> {
             return self.stop(at, reason);
         }
         let newest = self.shared.read(|status| status.cycle);
-        // One that waits is in the cycle that has ended.
+        // A machine that waits is still in the cycle that has ended.
         self.check_cycle(at, at, if works(state) { cycle } else { cycle.max(self.open_cycle) })?;
         if cycle < newest {
             return Err(FeedError::CycleWentBack { cycle, newest });
@@ -321,22 +321,22 @@ impl<O: Observer> Feed<O> {
         Ok(())
     }
 
-    /// Says that the run's time has come to `at`, and nothing was published until then.
+    /// Moves the feed's clock to `at`, without a publication.
     ///
     /// # Errors
     ///
-    /// [`FeedError`]: it is in the past, or the feed has ended.
+    /// [`FeedError`]: `at` is in the past or too late, or the feed has ended.
     pub fn advance(&mut self, at: Instant) -> Result<(), FeedError> {
         self.check_time(at)?;
         self.fed.advance(at);
         Ok(())
     }
 
-    /// Publishes the end. Everyone who waits is woken.
+    /// Publishes the end, and wakes all readers.
     ///
     /// # Errors
     ///
-    /// [`FeedError`]: it is in the past, or the feed has ended.
+    /// [`FeedError`]: `at` is in the past or too late, or the feed has ended.
     pub fn stop(&mut self, at: Instant, reason: StopReason) -> Result<(), FeedError> {
         self.check_time(at)?;
         self.fed.advance(at);
@@ -371,7 +371,7 @@ impl<O: Observer> Feed<O> {
         Ok(())
     }
 
-    /// Makes `next` the status, in the order of a runtime: the batch, the status, the head, the time, the wakers.
+    /// Makes `next` the status, in a runtime's order: the batch, the status, the head, the time, the wakers.
     fn publish(
         &self,
         at: Instant,
@@ -394,13 +394,13 @@ impl<O: Observer> Feed<O> {
         if let Some(cursor) = announced {
             history.announce(cursor, &mut Announced::default());
         }
-        // A wait that looks in between finds the publication before its time has come.
+        // A wait that polls in between sees the publication before its time has come.
         self.fed.advance(at);
         self.shared.wake(&mut Vec::new());
     }
 }
 
-/// Whether it is the state of a cycle that goes on.
+/// Whether a cycle is in progress in this state.
 fn works(state: State) -> bool {
     matches!(state.kind(), StateKind::Starting | StateKind::Refreshing | StateKind::Polling)
 }
@@ -411,7 +411,7 @@ fn enter<S>(next: &mut Published<S>, at: Instant, state: State) {
     }
 }
 
-/// What the log keeps of a publication.
+/// The log entries of a publication.
 fn logged<S>(before: &Published<S>, next: &Published<S>) -> [Option<LogEvent>; 4] {
     let sources = (!Arc::ptr_eq(&before.source_names, &next.source_names)).then(|| {
         let SourcesChanged { joined, left, .. } =

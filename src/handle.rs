@@ -19,32 +19,32 @@ use crate::subscription::Subscription;
 use crate::tap::{Tap, TapLimits};
 use crate::watch::Watch;
 
-/// What is known of a running observation; cloneable.
+/// Reads a running observation; cloneable.
 ///
-/// Reading never waits for the runtime, and what is returned is owned: an `Arc` of what was
-/// published, never a copy of the app's data. Handles stay usable after the end and show the last
-/// state.
+/// Reading never waits for the runtime, and returns `Arc`s of the app's data, never copies. After the end of the
+/// runtime a handle shows the last state.
 ///
 /// # Which executor must run
 ///
-/// An observation is a task of the tokio runtime in whose context it was started, and that runtime's clock is its time.
-/// So that runtime must be driven for as long as something is expected of the observation. A multi-thread runtime
-/// drives itself. A current-thread runtime runs only while somebody is inside its `block_on`: once
+/// An observation is a task of the tokio runtime that started it, on that runtime's clock. A multi-thread runtime
+/// drives itself. A current-thread runtime runs only inside `block_on`: after
 /// `rt.block_on(ObservationRuntime::start(..))` has returned, nothing is observed until the next `rt.block_on`.
-/// Waits, watches and controls may be awaited anywhere: on another runtime, or on a plain thread.
+/// Waits, watches and controls may be awaited anywhere, also on another runtime or a plain thread.
 ///
-/// Where nobody drives the runtime, or something blocks its thread, what is awaited elsewhere still ends: a thread of this library watches it. A wait ends within some 1.5 s after its window, as
-/// [`Inconclusive::NotDriven`](crate::wait::Inconclusive::NotDriven). A call that has no window ends with an error of
-/// that name after some 5 s without a turn: controls, [`Watch::changed`],
-/// [`Invariant::finish`](crate::wait::Invariant::finish),
-/// [`ObservationRuntime::start`](crate::ObservationRuntime::start). Those who only read wait for as long as it lives:
-/// [`Subscription::recv`], that of a tap, and [`stopped`](Self::stopped). All of this holds where tokio's clock runs
-/// with the system's. Under a paused clock real time means nothing, and nothing is ended.
+/// If the runtime is not driven, or its thread is blocked, these calls still end where they are awaited elsewhere,
+/// unless the clock is paused:
 ///
-/// A probe, a poll or a predicate that blocks its thread is logged as a warning after 3 s, while somebody waits. If it
-/// was 1 s or longer, the reports of waits and invariants say so. Blocking work belongs into
-/// [`spawn_blocking`](tokio::task::spawn_blocking). A paused clock does not wait for real I/O: the report of a wait in
-/// which nothing answered says that the clock is paused.
+/// - A wait ends within about 1.5 s after its window, as
+///   [`Inconclusive::NotDriven`](crate::wait::Inconclusive::NotDriven).
+/// - After about 5 s without a turn, controls, [`Watch::changed`],
+///   [`Invariant::finish`](crate::wait::Invariant::finish) and
+///   [`ObservationRuntime::start`](crate::ObservationRuntime::start) return their `NotDriven` error.
+///
+/// [`Subscription::recv`], [`Tap::recv`] and [`stopped`](Self::stopped) wait as long as the observation lives.
+///
+/// A probe, a poll or a predicate that blocks its thread for 3 s while a call waits is logged as a warning. From 1 s
+/// on the reports of waits and invariants mention it: use [`spawn_blocking`](tokio::task::spawn_blocking). A paused
+/// clock does not wait for real I/O; the report of a wait without any answer says that the clock is paused.
 pub struct ObservationHandle<O: Observer> {
     pub(crate) shared: Arc<Shared<O::Snapshot, O::Event>>,
 }
@@ -60,34 +60,33 @@ impl<O: Observer> ObservationHandle<O> {
         Self { shared }
     }
 
-    /// What the config calls the observation: see [`ObservationConfig::name`](crate::ObservationConfig::name).
+    /// The observation's name: see [`ObservationConfig::name`](crate::ObservationConfig::name).
     #[must_use]
     pub fn name(&self) -> Option<&Arc<str>> {
         self.shared.name.as_ref()
     }
 
-    /// What the machine is doing.
+    /// The state of the machine.
     #[must_use]
     pub fn state(&self) -> State {
         self.shared.read(|status| status.state)
     }
 
-    /// Everything that is known, of one moment.
+    /// The whole status, read at one moment.
     #[must_use]
     pub fn status(&self) -> ObservationStatus<O> {
         let now = self.shared.clock.now();
         self.shared.read(|status| ObservationStatus::read(status, now))
     }
 
-    /// The last success: one `Arc`, whatever its size. `None` before the first; a failure keeps it.
+    /// The snapshot of the last success, without a copy. `None` before the first success; a failure keeps it.
     #[must_use]
     pub fn latest_snapshot(&self) -> Option<Arc<ObservationSnapshot<O::Snapshot>>> {
         self.shared.read(|status| status.snapshot.clone())
     }
 
-    /// The newest batches, oldest first: at most `history_limit`.
-    ///
-    /// For looking. To consume every batch, [`subscribe`](Self::subscribe).
+    /// The newest batches, oldest first: at most `history_limit`. To read every batch,
+    /// [`subscribe`](Self::subscribe).
     #[must_use]
     pub fn history(&self) -> Vec<Arc<ObservationBatch<O::Event>>> {
         self.shared.history.kept()
@@ -105,7 +104,7 @@ impl<O: Observer> ObservationHandle<O> {
         self.shared.failures()
     }
 
-    /// How old the last success is now.
+    /// The age of the last success, now.
     #[must_use]
     pub fn freshness(&self) -> Freshness {
         let now = self.shared.clock.now();
@@ -114,41 +113,39 @@ impl<O: Observer> ObservationHandle<O> {
 
     /// Every batch from now on, each exactly once.
     ///
-    /// A snapshot that was read before may already contain the first of them: to go on right
-    /// after a snapshot, use [`subscribe_from`](Self::subscribe_from) with its cursor.
+    /// An earlier snapshot may already contain the first of them: to continue right after a snapshot, use
+    /// [`subscribe_from`](Self::subscribe_from) with its cursor.
     #[must_use]
     pub fn subscribe(&self) -> Subscription<O::Event> {
         Subscription::from_now(Arc::clone(&self.shared.history))
     }
 
-    /// Every batch after `cursor`, each exactly once: with a snapshot's cursor there is no gap and no repetition. A
-    /// cursor that is too old starts with [`Lagged`](crate::subscription::RecvError::Lagged). So does one of an
-    /// earlier process that this runtime goes on for
-    /// ([`ObservationConfig::resume`](crate::ObservationConfig::resume)); then it is
+    /// Every batch after `cursor`, each exactly once. After a snapshot's cursor there is no gap and no repetition.
+    ///
+    /// If the next batch is no longer kept, the first result is [`Lagged`](crate::subscription::RecvError::Lagged). A
+    /// cursor of an earlier process, which this runtime [resumes](crate::ObservationConfig::resume), then gets
     /// [`Rebuilt`](crate::subscription::RecvError::Rebuilt).
     ///
     /// # Errors
     ///
-    /// [`CursorError`]: the cursor is of another runtime, or from the future.
+    /// [`CursorError`]: the cursor is of another runtime, or ahead of everything published.
     pub fn subscribe_from(&self, cursor: Cursor) -> Result<Subscription<O::Event>, CursorError> {
         Subscription::from_cursor(Arc::clone(&self.shared.history), cursor)
     }
 
-    /// Wakes when the status changes, and when the data turns stale by itself.
+    /// A watch of the status. It wakes when the status changes, and when the data becomes stale.
     #[must_use]
     pub fn watch(&self) -> Watch<O> {
         Watch::new(Arc::clone(&self.shared))
     }
 
-    /// Everything that is published from now on, numbered and in order: see [`Tap`].
-    ///
-    /// It holds up to `limits` for a reader that is slow.
+    /// Every publication from now on, in order, with up to `limits` held for a slow reader: see [`Tap`].
     #[must_use]
     pub fn tap(&self, limits: TapLimits) -> Tap<O> {
         Tap::new(Arc::clone(&self.shared), limits)
     }
 
-    /// This moment, for waits that are to count only what was asked after it.
+    /// The present moment, for waits that count only answers asked after it.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -175,20 +172,18 @@ impl<O: Observer> ObservationHandle<O> {
         })
     }
 
-    /// A tokio instant of this runtime as wall-clock time, for display.
+    /// Converts a tokio instant of this runtime to wall-clock time, for display.
     ///
-    /// Reckoned from what the wall's clock shows now; so an instant from before the machine slept, or before its
-    /// clock was set, is off by that. What was published carries its own `system_time`, which was read then.
-    /// Under a paused clock it is the wall time of the start and what tokio's clock has elapsed since.
+    /// The result is wrong by the time for which the machine slept, or by which its clock was set, after `instant`.
+    /// Published values have their own `system_time`, which was read at publication. Under a paused clock the result
+    /// is the wall-clock time of the start plus the time elapsed on tokio's clock.
     #[must_use]
     pub fn system_time(&self, instant: Instant) -> std::time::SystemTime {
         let clock = &self.shared.clock;
         clock.wall(instant, clock.now())
     }
 
-    /// Waits for the end of the runtime, and returns its reason.
-    ///
-    /// It waits for as long as the runtime lives, also where nobody drives its executor.
+    /// Waits for the end of the runtime, even if its executor is not driven, and returns the reason.
     ///
     /// # Cancel safety
     ///
@@ -211,12 +206,12 @@ impl<O: Observer> ObservationHandle<O> {
             if let Some(reason) = self.stop_reason() {
                 return reason;
             }
-            // What it says of an executor that nobody drives is no end.
+            // An error because of an executor that is not driven is not the end.
             let _ = watch.changed().await;
         }
     }
 
-    /// Why the runtime ended, if it has.
+    /// The reason for which the runtime ended, or `None` while it runs.
     #[must_use]
     pub fn stop_reason(&self) -> Option<StopReason> {
         match self.state() {

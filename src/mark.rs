@@ -1,4 +1,4 @@
-//! Moments from which on waits count.
+//! Moments from which waits count.
 
 use tokio::time::Instant;
 
@@ -6,9 +6,8 @@ use crate::cursor::Instance;
 
 /// A moment in one runtime's life: see [`ObservationHandle::mark`](crate::ObservationHandle::mark).
 ///
-/// For a wait that starts after it, what was asked before the mark does not count: cycles that began before, and
-/// answers that a later cycle shows of a probe that was asked before
-/// ([`Observer::asked_since`](crate::Observer::asked_since)).
+/// A wait after a mark ignores what was asked before it: cycles that began earlier, and answers to earlier probes
+/// that a later cycle still shows ([`Observer::asked_since`](crate::Observer::asked_since)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
     pub(crate) instance: Instance,
@@ -17,12 +16,12 @@ pub struct Mark {
     /// The first batch that was not published.
     pub(crate) next_seq: u64,
     pub(crate) at: Instant,
-    /// The last publication before it.
+    /// The last publication before the mark.
     pub(crate) number: u64,
 }
 
 impl Mark {
-    /// When it was taken, on tokio's clock.
+    /// The time of the mark, on tokio's clock.
     #[must_use]
     pub fn at(&self) -> Instant {
         self.at

@@ -1,4 +1,4 @@
-//! What an app gives the runtime.
+//! The trait that an app implements to be observed by the runtime.
 
 use async_trait::async_trait;
 use tokio::time::Instant;
@@ -10,15 +10,14 @@ use crate::source::health::SourceHealth;
 
 /// App code that turns sources into state, snapshots and events.
 ///
-/// The runtime calls one method at a time: `init` once, then `poll` in every cycle, `snapshot`
-/// after each success. It owns the state between the calls, times each call, and turns an error, a
-/// time-out or a panic into an [`ObservationFailure`](crate::ObservationFailure).
+/// The runtime calls one method at a time: `init` once, `poll` in every cycle and `snapshot` after each success. It
+/// owns the state between the calls, and turns an error, a time-out or a panic into an
+/// [`ObservationFailure`](crate::ObservationFailure).
 ///
 /// # The contract of `poll`
 ///
-/// State may advance only with what is returned. After a change of `state`, an early `?` loses the
-/// events of that change for good: the next poll starts from the changed state and never reports
-/// them.
+/// Change `state` only when the events of the change are returned. If `poll` changes `state` and then fails, the next
+/// poll starts from the changed state, and those events are never emitted.
 ///
 /// ```
 /// # use watchkeeper::{DynError, ObservedSource};
@@ -46,11 +45,9 @@ use crate::source::health::SourceHealth;
 /// # let _ = (wrong, right);
 /// ```
 ///
-/// Where that is hard to keep and the state is cheap to clone, wrap the observer in
-/// [`Transactional`](crate::runtime::Transactional). For one probe per source use
-/// [`PerSource`](crate::PerSource), which keeps the contract for you.
-///
-/// [`check`](crate::check) finds out whether an observer keeps the contract, over a script of source sets:
+/// If the state is cheap to clone, [`Transactional`](crate::runtime::Transactional) keeps the contract. For one probe
+/// per source [`PerSource`](crate::PerSource) keeps it. [`check`](crate::check) checks it over a script of source
+/// sets:
 ///
 /// ```
 /// # use watchkeeper::check::Check;
@@ -92,80 +89,73 @@ use crate::source::health::SourceHealth;
 ///
 /// # Destructors
 ///
-/// Sources, states, snapshots, events and errors are dropped one by one, so a destructor that panics is a line in the
-/// log. A single value whose destructor panics twice, in two of its own fields for example, aborts the process: that
-/// is how Rust unwinds, and no library can catch it.
+/// The runtime drops sources, states, snapshots, events and errors one by one, and logs a panic in a destructor. If
+/// the destructors of two fields of one value panic, Rust aborts the process.
 ///
 /// # Blocking
 ///
-/// These methods run on the async executor. Code that blocks its thread cannot be timed out or
-/// cancelled: put it into [`tokio::task::spawn_blocking`]. On a current-thread executor a blocked
-/// thread blocks everything, the stop included.
+/// These methods run on the async executor. Code that blocks its thread cannot be timed out or cancelled: put it into
+/// [`tokio::task::spawn_blocking`]. On a current-thread executor it blocks everything, also the stop.
 #[async_trait]
 pub trait Observer: Send + Sync + 'static {
-    /// How a source is reached.
+    /// The app's access to one source, such as a client.
     type Source: Send + Sync + 'static;
-    /// What the observer remembers from cycle to cycle. Nobody else sees it.
+    /// The observer's state, kept between cycles. Only the observer reads it.
     type State: Send + Sync + 'static;
-    /// The view that is published after a success; shared behind an `Arc`, never cloned by the
-    /// runtime.
+    /// The view that is published after a success, in an `Arc`; the runtime never clones it.
     type Snapshot: Send + Sync + 'static;
-    /// One change. The events of a cycle are published together as a batch.
+    /// One change. The events of one cycle are published together, as a batch.
     type Event: Send + Sync + 'static;
 
-    /// Takes over what the runtime was configured with. Called once, before everything else, by the call that
-    /// starts the runtime. Default: nothing.
+    /// Receives the runtime's validated config, once, before every other call. Default: nothing.
     ///
-    /// The config has been validated: every field is in its range. A panic here, or in
-    /// [`poll_is_cancel_safe`](Self::poll_is_cancel_safe), which is asked next, is the error
-    /// [`ObserverPanicked`](crate::ObservationRuntimeError::ObserverPanicked) of the start.
-    ///
-    /// An observer that wraps another forwards this: see [Wrappers](#wrappers).
+    /// A panic here, or in [`poll_is_cancel_safe`](Self::poll_is_cancel_safe), which is called next, fails the start
+    /// with [`ObserverPanicked`](crate::ObservationRuntimeError::ObserverPanicked). Wrappers forward this call: see
+    /// [Wrappers](#wrappers).
     fn configured(&mut self, config: &ObservationConfig) {
         let _ = config;
     }
 
-    /// Builds the state: in cycle 0, and again after a state was lost.
-    ///
-    /// Events found here belong into the first `poll`.
+    /// Builds the state, in cycle 0 and after the state was lost. The first `poll` returns the events that are found
+    /// here.
     ///
     /// # Errors
     ///
-    /// Whatever keeps the state from being built. The next cycle tries again.
+    /// Any error that prevents building the state. The next cycle tries again.
     async fn init(&self, sources: &[ObservedSource<Self::Source>]) -> Result<Self::State, DynError>;
 
-    /// Looks at the sources, advances the state and returns what changed.
+    /// Polls the sources, advances the state and returns the events.
     ///
     /// # Errors
     ///
-    /// Whatever keeps this cycle from a true answer. The state is kept, so it must not have
-    /// been changed: see the contract above.
+    /// Any error that prevents a correct result. The state must then be unchanged: see the contract above.
     async fn poll(
         &self,
         sources: &[ObservedSource<Self::Source>],
         state: &mut Self::State,
     ) -> Result<Vec<Self::Event>, DynError>;
 
-    /// The view to publish. Runs inside the init or the poll: its panic is that stage's failure.
+    /// Returns the view to publish. It runs inside the init or the poll; a panic here is a failure of that stage.
     fn snapshot(&self, state: &Self::State) -> Self::Snapshot;
 
-    /// Whether `poll` may be dropped at any of its awaits without leaving the state half changed.
+    /// Whether `poll` may be dropped at any of its awaits and leaves the state consistent. Default: `false`.
     ///
-    /// If so, a time-out keeps the state. By default it is dropped and built again, in a new
-    /// generation. A panic always drops it.
+    /// With `true` a time-out keeps the state. Otherwise the next cycle builds a new generation. A panic always drops
+    /// the state.
     fn poll_is_cancel_safe(&self) -> bool {
         false
     }
 
-    /// What is known of the source called `name`, for waits by source, for `why_stale` and for reports.
+    /// The health of the source `name`, for waits by source, `why_stale` and reports. Default: nothing is kept by
+    /// source.
     ///
-    /// By default nothing is kept by source. [`PerSource`](crate::PerSource) keeps it; an observer built on one
-    /// answers with [`SourceView::health`](crate::per_source::SourceView::health). One that asks its sources itself
-    /// keeps [`SourceFacts`](crate::source::SourceFacts) of each: `began`, then `answered` or `failed`.
+    /// An observer that is built on [`PerSource`](crate::PerSource) returns
+    /// [`SourceView::health`](crate::per_source::SourceView::health). Any other observer keeps
+    /// [`SourceFacts`](crate::source::SourceFacts) for each source, and calls `began`, then `answered` or `failed`.
     ///
     /// # Examples
     ///
-    /// An observer of its own, whose second source refuses; `examples/own_observer.rs` is a whole one.
+    /// Two sources, of which the second fails; `examples/own_observer.rs` is a complete program.
     ///
     /// ```
     /// use std::{collections::BTreeMap, time::Duration};
@@ -238,16 +228,16 @@ pub trait Observer: Send + Sync + 'static {
         None
     }
 
-    /// What `snapshot` shows without anything that was asked before `since`; `None` if all of it was asked at
-    /// `since` or later, or if that is not kept.
+    /// Returns `snapshot` without the answers that were asked before `since`. `None` if all were asked at `since` or
+    /// later, or if the times are not kept.
     ///
-    /// A wait counts what was asked since it was made, or since its mark. By default a snapshot counts by when
-    /// its cycle began. That is right where each cycle asks for all that it shows. An observer whose snapshots
-    /// also show answers of earlier cycles, or of probes that were in flight when the cycle began, takes them out
-    /// here: a probe that was asked before a write cannot show it. What it takes out becomes unknown, not false.
+    /// A wait counts only answers that were asked after it, or its mark, was made: an earlier probe cannot show a
+    /// later write. By default a snapshot counts by the begin of its cycle. Implement this method if snapshots also
+    /// show answers of earlier cycles, or of probes in flight when the cycle began. Removed values become unknown,
+    /// not false.
     ///
-    /// [`PerSource`](crate::PerSource) does so. An observer built on one filters its own view with
-    /// [`SourceHealth::asked_since`]; one that wraps another passes this on.
+    /// [`PerSource`](crate::PerSource) implements it. An observer built on `PerSource` filters its own view with
+    /// [`SourceHealth::asked_since`]; a wrapper forwards the call.
     #[must_use]
     fn asked_since(snapshot: &Self::Snapshot, since: Instant) -> Option<Self::Snapshot>
     where
@@ -257,9 +247,9 @@ pub trait Observer: Send + Sync + 'static {
         None
     }
 
-    /// When that was asked for which `event` was found; `None` if it counts by when its cycle began.
+    /// When the answer behind `event` was asked. `None` if the event counts by the begin of its cycle.
     ///
-    /// The same as [`asked_since`](Self::asked_since), for waits for events.
+    /// Waits for events use it as other waits use [`asked_since`](Self::asked_since).
     #[must_use]
     fn asked_at(event: &Self::Event) -> Option<Instant>
     where
@@ -269,13 +259,12 @@ pub trait Observer: Send + Sync + 'static {
         None
     }
 
-    /// About how many bytes a success takes in memory: its snapshot with its events. For
-    /// [`TapLimits::bytes`](crate::subscription::TapLimits); asked only while there is a
+    /// The approximate memory of one success in bytes, its snapshot and its events, for
+    /// [`TapLimits::bytes`](crate::subscription::TapLimits). Called only while there is a
     /// [`Tap`](crate::subscription::Tap).
     ///
-    /// By default what the values themselves take, without what they own elsewhere, such as the text of a `String`. An
-    /// observer whose snapshots or events own much says more here; of [`PerSource`](crate::PerSource) the app says it by
-    /// [`weighing`](crate::PerSource::weighing). What snapshots share counts in each.
+    /// Default: the shallow size, without owned memory such as the text of a `String`. With `PerSource` use
+    /// [`weighing`](crate::PerSource::weighing). Memory that several snapshots share counts in each.
     #[must_use]
     fn weight(snapshot: &Self::Snapshot, events: &[Self::Event]) -> usize
     where

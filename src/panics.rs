@@ -10,18 +10,18 @@ use std::task::{Context, Poll};
 
 use crate::text::{MESSAGE, one_line, panic_message};
 
-/// What a panic said: at most 480 bytes when it is escaped.
+/// The message of a panic: at most 480 bytes when escaped.
 pub(crate) type PanicMessage = String;
 
 /// Runs app code and turns its panic into a message.
 ///
-/// Unwind safety: what a panic may have left half changed is dropped by every caller.
+/// Unwind safety: every caller drops the values that a panic may have left half changed.
 pub(crate) fn catch<T>(app: impl FnOnce() -> T) -> Result<T, PanicMessage> {
     catch_unwind(AssertUnwindSafe(app)).map_err(message)
 }
 
-/// Runs app code while holding values of the app's. A panic goes on when those have been dropped: they see no
-/// unwinding, in which a destructor may do less than it does otherwise.
+/// Runs app code while holding app values. After a panic, those values are dropped before the panic resumes: their
+/// destructors see no unwinding, in which they may do less.
 pub(crate) fn holding<V, T>(values: V, app: impl FnOnce(&V) -> T) -> (V, T) {
     match catch_unwind(AssertUnwindSafe(|| app(&values))) {
         Ok(output) => (values, output),
@@ -44,7 +44,7 @@ pub(crate) fn poll_caught<F: Future>(
     }
 }
 
-/// Drops a value of the app and says what its destructor panicked with, if it did.
+/// Drops an app value and returns the message of its destructor's panic, if it panicked.
 pub(crate) fn discard<T>(value: T) -> Option<PanicMessage> {
     if !needs_drop::<T>() {
         return None;
@@ -52,9 +52,9 @@ pub(crate) fn discard<T>(value: T) -> Option<PanicMessage> {
     catch(|| drop(value)).err()
 }
 
-/// Drops a value of the app that no cycle can be blamed for; a panic is logged.
+/// Drops an app value outside of any cycle's work; a panic is logged.
 ///
-/// Only for a single value: two destructors that panic in one drop abort the process. Several values go into
+/// Only for a single value: two panicking destructors in one drop abort the process. Put several values into
 /// [`AppValues`], or each into its own [`AppValue`].
 pub(crate) fn discard_logged<T>(value: T, what: &'static str) {
     if let Some(panic) = discard(value) {
@@ -62,15 +62,15 @@ pub(crate) fn discard_logged<T>(value: T, what: &'static str) {
     }
 }
 
-/// Logs a panic that no cycle can be blamed for. A subscriber that panics as well changes nothing.
+/// Logs a panic outside of any cycle's work. A panic of the `tracing` subscriber is ignored.
 pub(crate) fn log_panic(doing: &str, panic: &str) {
     let _ = catch(|| tracing::error!(panic = one_line(panic, MESSAGE), "{doing} panicked"));
 }
 
-/// A value of the app. Its destructor may panic: wherever this is dropped, the panic is logged and ends there.
+/// An app value. If its destructor panics when this is dropped, the panic is logged and ends there.
 ///
-/// A struct, tuple or future that holds several of these can be dropped anywhere, also while another panic
-/// unwinds. With bare values the second panic would abort the process.
+/// A struct, tuple or future with several of these can be dropped anywhere, also while another panic unwinds. With
+/// bare values, the second panic would abort the process.
 pub(crate) struct AppValue<T>(Option<T>);
 
 impl<T> AppValue<T> {
@@ -82,13 +82,13 @@ impl<T> AppValue<T> {
         self.0.take().expect(TAKEN)
     }
 
-    /// Drops the value and says what its destructor panicked with, if it did.
+    /// Drops the value and returns the message of its destructor's panic, if it panicked.
     pub(crate) fn discard(mut self) -> Option<PanicMessage> {
         self.0.take().and_then(discard)
     }
 }
 
-/// Only methods that consume the whole take the value out.
+/// Only consuming methods take the value out.
 const TAKEN: &str = "the value is there until this is consumed";
 
 impl<T> Deref for AppValue<T> {
@@ -125,7 +125,7 @@ impl<T: fmt::Debug> fmt::Debug for AppValue<T> {
     }
 }
 
-/// Values of the app, in order. They are dropped one by one: see [`AppValue`].
+/// App values in order, dropped one by one: see [`AppValue`].
 pub(crate) struct AppValues<T>(Vec<T>);
 
 impl<T> AppValues<T> {
@@ -138,7 +138,7 @@ impl<T> AppValues<T> {
     }
 }
 
-/// A panic in the making of an item drops those before it one by one as well.
+/// If making an item panics, the items before it are dropped one by one as well.
 impl<T> FromIterator<T> for AppValues<T> {
     fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Self {
         let values = values.into_iter();
@@ -182,7 +182,7 @@ impl<T: fmt::Debug> fmt::Debug for AppValues<T> {
     }
 }
 
-/// Drops values of the app one by one; panics are counted and logged once.
+/// Drops app values one by one; panics are counted and logged once.
 pub(crate) fn discard_each<T>(values: impl IntoIterator<Item = T>) {
     if !needs_drop::<T>() {
         return;
@@ -215,7 +215,7 @@ fn message(payload: Box<dyn Any + Send>) -> PanicMessage {
             None => "a value that is no text".to_owned(),
         },
     };
-    // A payload's destructor is app code too; one that panics is leaked with what it held.
+    // A payload's destructor is app code too. If it panics, the second payload is leaked.
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         forget(second);
     }
@@ -228,7 +228,7 @@ mod tests {
 
     use super::*;
 
-    /// Its destructor panics, always.
+    /// Its destructor always panics.
     struct Bomb<'a>(&'a Cell<u32>);
 
     impl Drop for Bomb<'_> {
@@ -246,7 +246,7 @@ mod tests {
         }
     }
 
-    // Bare, each of these would abort the process.
+    // As bare values, each of these would abort the process.
     #[test]
     fn values_whose_destructors_panic_are_dropped_one_by_one() {
         let dropped = Cell::new(0);

@@ -11,15 +11,14 @@ use watchkeeper_fsm::StopReason;
 
 use crate::task::lifetime::Lifetime;
 
-/// Has a runtime stopped by its parent, until this is dropped.
+/// Stops a runtime when its parent is cancelled, until this is dropped.
 ///
-/// There is no task in between: the stop is asked for by the thread that cancels, also while app code blocks the
-/// executor.
+/// No task is involved: the cancelling thread requests the stop, even while app code blocks the executor.
 pub(crate) struct Parent {
     _cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-/// What the token wakes.
+/// The waker for the token.
 struct Stops {
     parent: CancellationToken,
     life: Weak<Lifetime<StopReason>>,
@@ -30,7 +29,7 @@ impl Parent {
         let stops = Arc::new(Stops { parent: parent.clone(), life: Arc::downgrade(life) });
         let waker = Waker::from(Arc::clone(&stops));
         let mut cancelled = Box::pin(parent.clone().cancelled_owned());
-        // Registers the waker, whatever is left of the budget of the task that starts.
+        // Unconstrained, so that the waker is registered even if the starting task has no budget left.
         let registering =
             Pin::new(&mut unconstrained(cancelled.as_mut())).poll(&mut Context::from_waker(&waker));
         if registering.is_ready() {

@@ -1,12 +1,12 @@
-//! Whether an executor gives turns, found out from outside of it.
+//! Detects from outside whether an executor gives turns.
 //!
-//! Each call that waits for a runtime keeps a [`Vigil`] meanwhile. While there is one, the deadline thread looks at the
-//! executor now and then: it spawns a task that does nothing but answer, one at a time. As long as that task has
-//! not run, the executor has given no turn: nobody drives it, or something blocks its thread. Without a vigil
-//! nothing is spawned, and the deadline thread sleeps.
+//! Each call that waits for a runtime keeps a [`Vigil`]. While there is one, the deadline thread looks at the
+//! executor periodically: it spawns an empty task there, one at a time. Until that task has run, the executor has
+//! given no turn: nobody drives it, or something blocks its thread. Without a vigil nothing is spawned, and the
+//! deadline thread sleeps.
 //!
-//! Such time counts only where tokio's clock has run along with the system's. Under a paused clock real time
-//! means nothing: there a freeze is logged, and that is all.
+//! A stall counts only if tokio's clock has run along with the system's. Under a paused clock real time means
+//! nothing: a freeze is only logged.
 
 mod stall;
 #[cfg(all(test, not(watchkeeper_loom)))]
@@ -32,29 +32,29 @@ use crate::task::deadline::{Deadline, Expire, expire_after};
 use crate::text::one_line;
 use crate::time::{Wall, later};
 
-/// How long lies between two looks.
+/// The time between two looks.
 const LOOK: Duration = Duration::from_millis(250);
-/// What is shorter than this may be a busy machine, and is not counted.
+/// Shorter stalls may come from a busy machine and are not counted.
 const STALL: Duration = Duration::from_secs(1);
-/// What is as long as this is logged while it lasts.
+/// A stall of this length is logged while it lasts.
 const LOGGED: Duration = Duration::from_secs(3);
-/// After this time the executor is asked for a turn by a call that has no window of its own. With a
-/// [`STALL`] on top, and two looks, such a call ends after some 5 s.
+/// After this time, the executor owes a turn to a call without its own window. With a [`STALL`] and two looks on top,
+/// such a call ends after some 5 s.
 const PATIENCE: Duration = Duration::from_secs(4);
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
-/// A wait's label is logged with so many bytes.
+/// Byte limit of a wait's label in the log.
 const NAME: usize = 120;
 
-/// Of one runtime. An idle one costs some words.
+/// The pulse of one runtime. An idle one takes a few words.
 pub(crate) struct Pulse {
     executor: Handle,
-    /// App code in the driver's own task.
+    /// Turns of app code in the driver's task.
     pub(crate) driver: Turns,
-    /// Here, because each cycle touches what is beside it.
+    /// Here for locality: each cycle touches the fields beside it.
     pub(crate) wall: Wall,
-    /// While there is a vigil, or a question without an answer.
+    /// Set while there is a vigil or an unanswered question.
     inner: Mutex<Option<Box<PulseState>>>,
-    /// Where and as what it logs: the deadline thread has no subscriber of its own.
+    /// The subscriber and span for logs: the deadline thread has no subscriber.
     logs: OnceLock<Box<(Dispatch, Span)>>,
 }
 
@@ -62,9 +62,9 @@ struct PulseState {
     me: Weak<Pulse>,
     vigils: BTreeMap<u64, Arc<VigilRecord>>,
     next_number: u64,
-    /// When the deadline thread looks next, if it does.
+    /// The next look of the deadline thread.
     armed: Option<(RealInstant, Deadline)>,
-    /// What was asked of the executor and has no answer.
+    /// The unanswered question to the executor.
     asked: Option<OpenQuestion>,
     driver: Meter,
 }
@@ -77,13 +77,13 @@ struct OpenQuestion {
     by: Culprit,
 }
 
-/// What is kept of a vigil.
+/// The record of a vigil.
 struct VigilRecord {
-    /// Which wait keeps it, for the log.
+    /// The wait's label, for the log.
     name: String,
     /// Whether stalls are measured also before it is due.
     measures: bool,
-    /// Whether a driver that is stuck in app code is no better than an executor without turns.
+    /// Whether a driver that is stuck in app code counts like an executor without turns.
     needs_driver: bool,
     judging: Turns,
     state: Mutex<VigilState>,
@@ -92,7 +92,7 @@ struct VigilRecord {
 struct VigilState {
     /// When the executor owes a turn.
     due: Instant,
-    /// The same by the system's clock, if tokio's runs along.
+    /// The same on the system's clock, if tokio's runs along.
     due_really: RealInstant,
     waker: Option<AppValue<Waker>>,
     overdue: bool,
@@ -118,9 +118,9 @@ impl VigilState {
 }
 
 impl PulseState {
-    /// Has the deadline thread look at `at`, or before.
+    /// Makes the deadline thread look at `at`, or before.
     fn arm(&mut self, at: RealInstant) {
-        // A model has no deadline thread.
+        // A loom model has no deadline thread.
         if cfg!(watchkeeper_loom) || self.armed.as_ref().is_some_and(|(armed, _)| *armed <= at) {
             return;
         }
@@ -135,7 +135,7 @@ impl PulseState {
         Some(Stall { long: now.real - asked.since.real, executor: true, by: asked.by })
     }
 
-    /// For how long the driver has been in one and the same call of app code.
+    /// For how long the driver has been in the same call of app code.
     fn driver_stall(&self, turns: &Turns, now: BothClocks) -> Option<Stall> {
         let long = self.driver.lasted(turns, now)?;
         Some(Stall { long, executor: false, by: Culprit::Driver })
@@ -150,7 +150,7 @@ impl PulseState {
     }
 }
 
-/// There is something in it.
+/// The guard of a state that is present.
 struct Locked<'a>(MutexGuard<'a, Option<Box<PulseState>>>);
 
 const KNOWN: &str = "what is locked is there";
@@ -170,8 +170,8 @@ impl DerefMut for Locked<'_> {
 }
 
 impl Locked<'_> {
-    /// An idle runtime keeps nothing, and nobody looks at it: after many starts at once the deadline thread would have
-    /// as many looks to take.
+    /// An idle runtime keeps no state and is not checked: after many starts at once, the deadline thread would have
+    /// as many looks to make.
     fn tidy(mut self) {
         if self.vigils.is_empty() {
             self.armed = None;
@@ -192,7 +192,7 @@ impl Pulse {
         &self.executor
     }
 
-    /// What is logged belongs to this span.
+    /// Sets the span for logs.
     pub(crate) fn logs_as(&self, span: &Span) {
         let subscriber = tracing::dispatcher::get_default(Dispatch::clone);
         if !subscriber.is::<NoSubscriber>() {
@@ -200,7 +200,7 @@ impl Pulse {
         }
     }
 
-    /// `None` while there is nothing to know.
+    /// `None` while there is no state.
     fn lock(&self) -> Option<Locked<'_>> {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.is_some().then_some(Locked(inner))
@@ -216,8 +216,8 @@ impl Pulse {
         )
     }
 
-    /// Ready when the executor was found to give no turn for a while though it is `due`, or after some 5 s:
-    /// for how long. With `needs_driver`, also when app code blocks the driver for so long.
+    /// Ready when the executor gives no turn although one is `due`, which is after 4 s at the latest. Returns how
+    /// long there was none. With `needs_driver`, also when app code blocks the driver that long.
     pub(crate) async fn no_turn(self: &Arc<Self>, due: Option<Instant>, needs_driver: bool) -> Duration {
         let now = BothClocks::at(&self.executor);
         let patient = later(now.tokio, PATIENCE);
@@ -246,7 +246,7 @@ impl Pulse {
         Vigil { pulse: Arc::clone(self), kept, number, doubted: None }
     }
 
-    /// What stands still at this moment, for a sentence on why.
+    /// The current stall, for a sentence about its cause.
     pub(crate) fn stall(&self) -> Option<Stall> {
         let inner = self.lock()?;
         let now = BothClocks::at(&self.executor);
@@ -273,7 +273,7 @@ impl Pulse {
     }
 }
 
-/// Answers when it is run, and when it is dropped because its executor is gone.
+/// Answers when the task runs, or when it is dropped because its executor has ended.
 struct AnswerOnDrop(Weak<Pulse>);
 
 impl Drop for AnswerOnDrop {
@@ -285,7 +285,7 @@ impl Drop for AnswerOnDrop {
 }
 
 impl Expire for Pulse {
-    /// The deadline thread looks.
+    /// One look of the deadline thread.
     fn expire(&self) {
         let now = BothClocks::at(&self.executor);
         let mut seen = LookEffects::default();
@@ -302,7 +302,7 @@ impl Expire for Pulse {
             ask.then(|| AnswerOnDrop(Weak::clone(&inner.me)))
         };
         if let Some(answer) = ask {
-            // Outside of our lock: a task that cannot run is dropped, and so answers, right here.
+            // Spawned without our lock: a task that cannot run is dropped right here, which answers.
             drop(self.executor.spawn(async move { drop(answer) }));
         }
         for (stall, wait) in seen.logs {
@@ -317,7 +317,7 @@ impl Expire for Pulse {
     }
 }
 
-/// What follows from a look, once the lock is released.
+/// The effects of a look, applied without the lock.
 #[derive(Default)]
 struct LookEffects {
     wakers: Vec<AppValue<Waker>>,
@@ -325,7 +325,7 @@ struct LookEffects {
 }
 
 impl Pulse {
-    /// Says whether the executor is to be asked.
+    /// Returns whether to ask the executor.
     fn look(&self, inner: &mut PulseState, now: BothClocks, seen: &mut LookEffects) -> bool {
         inner.driver.look(&self.driver, now);
         let mut by = Culprit::Unknown;
@@ -374,7 +374,7 @@ impl Pulse {
         ask
     }
 
-    /// One line for each stall, on the largest thing that stands still.
+    /// Logs one line for each stall, about the largest part that stands still.
     fn note_logs(
         &self,
         inner: &mut PulseState,
@@ -428,7 +428,7 @@ impl VigilRecord {
     }
 }
 
-/// Kept by somebody who waits. Dropped, it leaves nothing.
+/// Kept by a waiting call. Dropping it removes its record.
 pub(crate) struct Vigil {
     pulse: Arc<Pulse>,
     kept: Arc<VigilRecord>,
@@ -438,15 +438,15 @@ pub(crate) struct Vigil {
 }
 
 impl Vigil {
-    /// From when on the executor owes a turn to a vigil that measures.
+    /// Sets when the executor owes a turn to a vigil that measures.
     pub(crate) fn is_due(&self, due: Instant) {
         self.kept.lock().due = due;
     }
 
-    /// Ready when it is overdue: with how long there was no turn.
+    /// Ready when it is overdue, with how long there was no turn.
     ///
-    /// Its owner may be a task of that very executor, and this poll the first thing that happens there after a
-    /// freeze. So one look is not believed: the answer comes before the next.
+    /// The owner may be a task of that executor, and this poll its first action after a freeze. So one look is not
+    /// enough: the executor's answer comes before the next look.
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Duration> {
         let (overdue, due, old) = {
             let mut state = self.kept.lock();
@@ -476,12 +476,12 @@ impl Vigil {
         }
     }
 
-    /// Runs its owner's app code.
+    /// Runs the owner's predicates.
     pub(crate) fn judging<T>(&self, predicates: impl FnOnce() -> T) -> T {
         self.kept.judging.inside(predicates)
     }
 
-    /// The longest time without a turn while it was kept, if there was one that matters.
+    /// The longest stall while it was kept, if it was long enough to count.
     pub(crate) fn longest_stall(&self) -> Option<Stall> {
         let now = BothClocks::at(&self.pulse.executor);
         let (silence, stuck) = {

@@ -1,14 +1,14 @@
-//! Text that a person reads: bounded in bytes, and escaped.
+//! Text for people: bounded in bytes, and escaped.
 
-pub use crate::text::error_chain::error_chain;
+pub use crate::text::error_chain::{causes, error_chain};
 pub use crate::text::render::{debug, debug_line};
 pub use crate::text::{names, one_line};
 
 #[doc(inline)]
 pub use crate::__debug_as_text as debug_as_text;
 
-/// Gives errors a `Debug` that is their text with its causes, by [`error_chain`](crate::report::error_chain): what
-/// `unwrap` and a `main` that returns the error print.
+/// Implements `Debug` for errors as their text with its causes, by [`error_chain`](crate::report::error_chain).
+/// `unwrap` and a `main` that returns the error print this text.
 ///
 /// # Examples
 ///

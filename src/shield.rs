@@ -1,9 +1,9 @@
-//! Wakers of consumers are foreign code, and may panic. Those that wait for what we publish are in
-//! [`waiting`](crate::waiting), which catches; these here wait on tokio: for a timer, a reply, a task.
+//! Wakers of consumers are foreign code and may panic. Wakers for publications are in [`waiting`](crate::waiting),
+//! which catches panics. Those here wait on tokio: for a timer, a reply or a task.
 //!
-//! Tokio's primitives wake a list of waiters in one go. A waker that panics there takes down the thread that wakes,
-//! and the waiters after it are never woken. So none of tokio's primitives gets a consumer's waker: it gets a
-//! stand-in that catches what the consumer's waker does, also when it is dropped.
+//! Tokio's primitives wake a list of waiters in one call. If a waker panics there, the waking thread panics and the
+//! waiters after it are never woken. So tokio's primitives get a stand-in instead of the consumer's waker. It catches
+//! the panics of that waker, also when it is dropped.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -27,7 +27,7 @@ pub(crate) struct Shield(Option<Arc<StandIn>>);
 struct StandIn(AppValue<Waker>);
 
 impl Shield {
-    /// A waker that wakes `waker`, and panics neither in that nor when it is dropped.
+    /// A waker that wakes `waker`. It panics neither when it wakes nor when it is dropped.
     pub(crate) fn over(&mut self, waker: &Waker) -> Waker {
         let known = self.0.take().filter(|stand_in| stand_in.0.will_wake(waker));
         let stand_in = known.unwrap_or_else(|| Arc::new(StandIn(AppValue::new(waker.clone()))));

@@ -1,4 +1,4 @@
-//! Reading every batch in order.
+//! Subscriptions, which read every batch in order.
 
 #[cfg(all(test, watchkeeper_loom))]
 mod loom_tests;
@@ -20,15 +20,15 @@ pub use crate::cursor::{Cursor, PositionError, PositionProblem, Resume};
 pub use crate::error::CursorError;
 pub use crate::tap::{Record, RecordKind, SourcesChanged, Tap, TapError, TapLimits};
 
-/// Batches taken under one lock of the history.
+/// The most batches that are taken under one lock of the history.
 const DRAIN: usize = 32;
 
 /// Every batch from a position on, in order, each exactly once.
 ///
-/// Shaped like tokio's broadcast receiver: [`recv`](Self::recv) returns batches, and what is
-/// not a batch as a [`RecvError`]. A subscription reads the runtime's shared history at its own
-/// pace; one that falls behind by more than `history_limit` gets the exact number of batches that it missed, then
-/// goes on. It is also a [`Stream`], which yields the same and ends after `Closed`.
+/// The interface is that of tokio's broadcast receiver: [`recv`](Self::recv) returns a batch, or a [`RecvError`]. A
+/// subscription reads the runtime's shared history at its own pace. If it falls behind by more than `history_limit`,
+/// it returns the exact number of missed batches, then continues. It is also a [`Stream`], which yields the same
+/// items and ends after `Closed`.
 ///
 /// A subscription holds at most 32 batches that the history may already have dropped.
 ///
@@ -55,24 +55,24 @@ pub struct Subscription<E> {
     next: u64,
     generation: u64,
     ready: VecDeque<Arc<ObservationBatch<E>>>,
-    /// As a stream it ends once.
+    /// The stream has yielded `Closed`.
     ended: bool,
     place: WakerSlot,
 }
 
-/// What a subscription returns instead of a batch.
+/// Returned by a subscription instead of a batch.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RecvError {
-    /// The history no longer held the next batches. The next call goes on after them.
+    /// The history no longer held the next batches. The next call continues after them.
     #[error("missed {missed} batches: read faster, or raise ObservationConfig::history_limit")]
     Lagged {
-        /// Exactly how many batches were missed.
+        /// The exact number of missed batches.
         missed: u64,
-        /// Where the subscription goes on.
+        /// The position at which the subscription continues.
         resume: Cursor,
     },
-    /// The observer's state was built again; what follows starts over. Returned between the last batch
-    /// of the old generation and the first of the new one, also when there is none yet.
+    /// The observer's state was built again, and later batches start over. Returned after the last batch of the old
+    /// generation, even before the new generation has a batch.
     #[error(
         "the observer's state was rebuilt as generation {generation}: start over from the latest snapshot"
     )]
@@ -80,7 +80,7 @@ pub enum RecvError {
         /// The new generation.
         generation: u64,
     },
-    /// The runtime has ended and everything it published was read.
+    /// The runtime has ended, and all its batches were read.
     #[error("the runtime has stopped ({0}): start another one, and subscribe to that")]
     Closed(StopReason),
 }
@@ -88,13 +88,13 @@ pub enum RecvError {
 debug_as_text!(RecvError);
 
 impl<E> Subscription<E> {
-    /// Reads what is published from now on.
+    /// Reads the batches that are published from now on.
     pub(crate) fn from_now(history: Arc<History<E>>) -> Self {
         let Head { next_seq, generation, .. } = history.head();
         Self::new(history, next_seq, generation)
     }
 
-    /// Reads what was published after `cursor`.
+    /// Reads the batches that were published after `cursor`.
     pub(crate) fn from_cursor(history: Arc<History<E>>, cursor: Cursor) -> Result<Self, CursorError> {
         history.check(cursor)?;
         Ok(Self::new(history, cursor.seq, cursor.generation))
@@ -104,16 +104,16 @@ impl<E> Subscription<E> {
         Self { history, next, generation, ready: VecDeque::new(), ended: false, place: WakerSlot::default() }
     }
 
-    /// The next batch.
+    /// Waits for the next batch.
     ///
     /// # Errors
     ///
-    /// [`Lagged`](RecvError::Lagged) and [`Rebuilt`](RecvError::Rebuilt) are returned once, then it
-    /// goes on; [`Closed`](RecvError::Closed) is the end, and every later call returns it again.
+    /// [`Lagged`](RecvError::Lagged) and [`Rebuilt`](RecvError::Rebuilt) are returned once, and the next call
+    /// continues. [`Closed`](RecvError::Closed) is the end, and every later call returns it again.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: a dropped call has taken nothing.
+    /// Cancel safe: a dropped call takes no batch.
     #[inline]
     pub async fn recv(&mut self) -> Result<Arc<ObservationBatch<E>>, RecvError> {
         if let Some(batch) = self.next_ready() {
@@ -122,7 +122,7 @@ impl<E> Subscription<E> {
         poll_fn(|context| self.poll_refill(context)).await
     }
 
-    /// The next batch if there is one already: `None` means nothing new.
+    /// The next batch without waiting; `None` if there is nothing new.
     ///
     /// # Errors
     ///
@@ -134,14 +134,14 @@ impl<E> Subscription<E> {
         }
     }
 
-    /// Where this subscription stands: right after what it has returned.
+    /// The position right after the last returned batch.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
         let seq = self.ready.front().map_or(self.next, |batch| batch.seq);
         Cursor { instance: self.history.instance(), generation: self.generation, seq }
     }
 
-    /// The next batch, if it is there without a look at the history and nothing is to be said before it.
+    /// The next batch that was already taken from the history, unless `Rebuilt` has to be returned first.
     #[inline]
     fn next_ready(&mut self) -> Option<Arc<ObservationBatch<E>>> {
         if self.ready.front()?.generation > self.generation {
@@ -161,7 +161,7 @@ impl<E> Subscription<E> {
         }
     }
 
-    /// Looks at the history. `None` means nothing new, and `waker` is woken when there is.
+    /// Reads the history. `None` means that there is nothing new; then `waker` is woken when there is.
     fn refill(&mut self, waker: Option<&Waker>) -> Option<Result<Arc<ObservationBatch<E>>, RecvError>> {
         if let Some(batch) = self.ready.front() {
             let generation = batch.generation;

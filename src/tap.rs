@@ -1,4 +1,4 @@
-//! Everything that a runtime publishes, numbered and in order.
+//! Taps, which read every publication in order.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -23,20 +23,19 @@ use crate::report::debug_as_text;
 use crate::source::SourceNames;
 use crate::status::{ObservationSnapshot, ObservationStatus, Published};
 
-/// How much a [`Tap`] may hold for a reader that is slow.
+/// The bounds of what a [`Tap`] holds for a slow reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TapLimits {
-    /// How many records. Default: 1,024. With 0 it is 1.
+    /// The number of records. Default: 1,024; 0 means 1.
     pub records: usize,
-    /// How many bytes, as [`Observer::weight`] and the sizes of names and messages say. Default: 16 MiB.
+    /// The number of bytes, by [`Observer::weight`] and the sizes of names and messages. Default: 16 MiB.
     ///
-    /// Bytes are as the app weighs them, by `Observer::weight` or by
-    /// [`PerSource::weighing`](crate::PerSource::weighing). By default that is shallow: of a snapshot that owns a map
-    /// only the 24 bytes of the map itself count, whatever is in it, so that [`records`](Self::records) is the only
-    /// bound.
+    /// The app weighs snapshots and events, by `Observer::weight` or by
+    /// [`PerSource::weighing`](crate::PerSource::weighing). The default weight is shallow: a snapshot that owns a map
+    /// counts as the 24 bytes of the map itself, so that in effect only [`records`](Self::records) is a bound.
     ///
-    /// Where nothing is held, a record is taken whatever its size: a reader that keeps up loses nothing. What comes
-    /// after a success that was lost shows its snapshot too, which counts then.
+    /// An empty tap takes a record of any size, so a reader that keeps up loses nothing. A record after a lost
+    /// success also holds the snapshot of that success, and its bytes count.
     pub bytes: usize,
 }
 
@@ -46,15 +45,14 @@ impl Default for TapLimits {
     }
 }
 
-/// Everything that a runtime publishes from a moment on, each publication once, in order, as a [`Record`].
+/// Every publication of a runtime from a moment on, in order, each once, as a [`Record`].
 ///
-/// Publications are numbered without gaps. A tap holds what was published and not yet read, within its [`TapLimits`],
-/// whose bytes are as the app weighs them, shallow by default; it blocks nobody. Where it is full, the newest are
-/// lost until there is room, and the reader gets exactly which: [`TapError::Lost`]. The stop is never lost: it is the
-/// last record, and the tap ends after it.
+/// Publications are numbered without gaps. A tap holds the publications that were not read yet, within its
+/// [`TapLimits`], and never blocks the runtime. A full tap loses the newest publications until it has room again, and
+/// the reader gets their numbers: [`TapError::Lost`]. The stop is never lost: it is the last record.
 ///
-/// A tap keeps the snapshots and batches that it holds alive. Dropping it unregisters it. While a runtime has none,
-/// nothing is done for them.
+/// A tap keeps its snapshots and batches alive. Dropping the tap unregisters it. A runtime without taps does no work
+/// for them.
 ///
 /// # Examples
 ///
@@ -115,73 +113,73 @@ pub struct Tap<O: Observer> {
     ended: bool,
 }
 
-/// What a tap returns in place of a record.
+/// Returned by a tap instead of a record.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TapError {
-    /// The tap was full. The next call goes on with the record after `last`.
+    /// The tap was full. The next call continues with the record after `last`.
     #[error(
         "lost {} publications, {first} to {last}: read faster, or raise TapLimits",
         last - first + 1
     )]
     Lost {
-        /// The number of the first publication that was lost.
+        /// The number of the first lost publication.
         first: u64,
-        /// The number of the last.
+        /// The number of the last lost publication.
         last: u64,
     },
-    /// The runtime has ended and everything that the tap held was read.
+    /// The runtime has ended, and all records were read.
     #[error("the runtime has stopped ({0}): start another one, and tap that")]
     Closed(StopReason),
 }
 
 debug_as_text!(TapError);
 
-/// One publication: what was new, and what was known right after it.
+/// One publication: its changes, and the status right after it.
 ///
-/// Several things may be new at once: the first refresh is a change of the set and a transition, and a success is one as
-/// well. [`kind`](Self::kind) names the most important; the fields have all of them.
+/// One publication may have several changes: the first refresh is a change of the source set and a transition, and a
+/// success is also a transition. [`kind`](Self::kind) returns the most important change; the fields have all of them.
 #[non_exhaustive]
 pub struct Record<O: Observer> {
-    /// Its number in this runtime: without gaps, from 1. A process that [resumes](crate::subscription::Resume) begins
-    /// at 1 again.
+    /// The number of the publication in this runtime: without gaps, from 1. A process that
+    /// [resumes](crate::subscription::Resume) begins at 1 again.
     pub number: u64,
-    /// When it was published, on tokio's clock.
+    /// The time of the publication, on tokio's clock.
     pub at: Instant,
-    /// The same moment on the wall, for display.
+    /// The same moment as wall-clock time, for display.
     pub system_time: SystemTime,
-    /// Of a success: its snapshot.
+    /// The snapshot of a success.
     pub snapshot: Option<Arc<ObservationSnapshot<O::Snapshot>>>,
-    /// Of a success: its events, if there were any.
+    /// The events of a success, if there were any.
     pub batch: Option<Arc<ObservationBatch<O::Event>>>,
-    /// Of a failed cycle: how it failed.
+    /// The failure of a failed cycle.
     pub failure: Option<Arc<ObservationFailure>>,
-    /// The set of sources is another, if only in its order.
+    /// The change of the source set, even if only its order changed.
     pub sources: Option<SourcesChanged>,
-    /// Where the machine was, and where it is, if that differs.
+    /// The machine's states before and after, if they differ.
     pub transition: Option<(State, State)>,
-    /// Right after the events that were published so far.
+    /// The position right after the events published so far.
     pub cursor: Cursor,
-    /// How many events were published so far.
+    /// The number of events published so far.
     pub event_count: u64,
-    /// Everything that was known right after it.
+    /// The whole status right after the publication.
     pub status: ObservationStatus<O>,
     pub(crate) published: Arc<Published<O::Snapshot>>,
 }
 
-/// How the set of sources has changed.
+/// A change of the source set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SourcesChanged {
     /// All names, in the provider's order.
     pub names: Arc<[Arc<str>]>,
-    /// Those that were not in the set before.
+    /// Names that were not in the set before.
     pub joined: Vec<Arc<str>>,
-    /// Those that are no longer in it.
+    /// Names that are no longer in the set.
     pub left: Vec<Arc<str>>,
 }
 
-/// What is most important about a [`Record`].
+/// The most important change of a [`Record`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RecordKind {
@@ -191,14 +189,14 @@ pub enum RecordKind {
     Success,
     /// A cycle has failed.
     Failure,
-    /// Another set of sources.
+    /// The source set has changed.
     Sources,
-    /// The machine has moved, was paused or resumed, or the same set was confirmed for another cycle.
+    /// The machine changed its state, was paused or resumed, or the same set was confirmed for another cycle.
     Transition,
 }
 
 impl<O: Observer> Record<O> {
-    /// What is most important about it.
+    /// The most important change of this record.
     #[must_use]
     pub fn kind(&self) -> RecordKind {
         if self.published.is_over() {
@@ -216,7 +214,7 @@ impl<O: Observer> Record<O> {
 
     fn of(publication: &Publication<O::Snapshot, O::Event>, shared: &Shared<O::Snapshot, O::Event>) -> Self {
         let Publication { at, status, batch, before, .. } = publication;
-        // A tap's publications always have the one before.
+        // A publication in a tap always has `before`.
         let before = before.as_ref().unwrap_or(status);
         let (first, instance) = (shared.history.first(), shared.history.instance());
         let start = Cursor { instance, generation: first.generation, seq: first.seq };
@@ -228,7 +226,7 @@ impl<O: Observer> Record<O> {
             event_count: newest.map_or(first.event_count, |snapshot| snapshot.event_count),
             number: status.number,
             at: *at,
-            // It may be read long after, when the wall's clock was set.
+            // The record may be read long after its publication, when the wall clock was set.
             system_time: match (&snapshot, &failure) {
                 (Some(snapshot), _) => snapshot.system_time,
                 (None, Some(failure)) => failure.system_time,
@@ -246,7 +244,7 @@ impl<O: Observer> Record<O> {
     }
 }
 
-/// About how many bytes a success takes. The app is asked only where there is a tap, and without a lock.
+/// The approximate bytes of a success. App code runs only if there is a tap, and outside of every lock.
 pub(crate) fn weight<O: Observer>(
     shared: &Shared<O::Snapshot, O::Event>,
     value: &O::Snapshot,
@@ -307,21 +305,21 @@ impl<O: Observer> Tap<O> {
         Self { next: status.number + 1, shared, registered, closed, ended: false }
     }
 
-    /// The next record.
+    /// Waits for the next record.
     ///
     /// # Errors
     ///
-    /// [`TapError::Lost`] is returned once for each gap, then it goes on. [`TapError::Closed`] is the end, after the
-    /// record of the stop, and is returned again to each later call.
+    /// [`TapError::Lost`] is returned once for each gap, and the next call continues. [`TapError::Closed`] is the
+    /// end, after the record of the stop, and every later call returns it again.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: a dropped call has taken nothing.
+    /// Cancel safe: a dropped call takes no record.
     pub async fn recv(&mut self) -> Result<Record<O>, TapError> {
         poll_fn(|context| self.poll(Some(context.waker()))).await
     }
 
-    /// The next record if there is one already: `None` means nothing new.
+    /// The next record without waiting; `None` if there is nothing new.
     ///
     /// # Errors
     ///
@@ -333,7 +331,7 @@ impl<O: Observer> Tap<O> {
         }
     }
 
-    /// The number of the record that comes next, if it is not lost.
+    /// The number of the next record, if it is not lost.
     #[must_use]
     pub fn next_number(&self) -> u64 {
         self.next
@@ -386,7 +384,7 @@ impl<O: Observer> fmt::Debug for Tap<O> {
     }
 }
 
-/// Right after this record.
+/// The point right after this record.
 impl<O: Observer> From<&Record<O>> for Resume {
     fn from(record: &Record<O>) -> Self {
         Self { cursor: record.cursor, cycle: record.status.cycle, event_count: record.event_count }

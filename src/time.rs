@@ -1,16 +1,16 @@
-//! Moments: far ones, and those of the clock on the wall.
+//! Wall-clock times, and additions that do not overflow.
 
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-/// In nanoseconds, which last until 2554.
+/// The wall clock in nanoseconds, which last until 2554.
 #[derive(Debug)]
 pub(crate) struct Wall {
-    /// What the wall's clock showed at the start, since 1970; or would have shown, as it was set since.
+    /// The wall time of the start, since 1970, corrected by later changes of the wall clock.
     pub(crate) start: AtomicU64,
-    /// When it was read last, since the start.
+    /// When the wall clock was last read, since the start.
     pub(crate) looked: AtomicU64,
 }
 
@@ -20,7 +20,7 @@ impl Wall {
     }
 }
 
-/// What the wall's clock shows.
+/// The wall time, since 1970.
 pub(crate) fn since_1970() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }

@@ -1,33 +1,33 @@
-//! Wakers of those who wait for one thing.
+//! The wakers of all waiters for one thing.
 //!
-//! They are kept beside the thing itself, under the lock that guards it. So one that looks, finds nothing and
-//! leaves a waker has missed nothing, and no announcement is needed that can be lost. Wakers are foreign code:
-//! they are cloned and taken out under the lock, and woken and dropped without it.
+//! They are kept beside that thing, under its lock. So a waiter that checks, finds nothing and leaves a waker has
+//! missed nothing. Wakers are foreign code: they are cloned and taken out under the lock, and woken and dropped
+//! without it.
 
 use std::task::Waker;
 
 use crate::panics::{catch, discard_logged, log_panic};
 
-/// Places whose memory is kept when nobody waits any more.
+/// For how many places memory is kept without waiters.
 pub(crate) const KEPT: usize = 64;
 
-/// Wakers, each in the place of one who waits.
+/// Wakers, one place for each waiter.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
     places: Vec<Option<Waker>>,
     free: Vec<usize>,
     /// How many of the places have a waker.
     count: usize,
-    /// Which ones got one since they were taken; some may have lost it, or be here twice.
+    /// Places that got a waker since the last `take`. Some may have lost it, or be listed twice.
     left: Vec<usize>,
 }
 
-/// Where one who waits leaves a waker; none before the first time.
+/// A waiter's place; none before its first wait.
 #[derive(Debug, Default)]
 pub(crate) struct WakerSlot(Option<usize>);
 
 impl Waiting {
-    /// Leaves `waker` to be woken by what comes next. Returns what is to be dropped without the lock.
+    /// Leaves `waker` for the next wake-up. Returns the waker to be dropped without the lock.
     #[must_use]
     pub(crate) fn wait(&mut self, place: &mut WakerSlot, waker: &Waker) -> Option<Waker> {
         let at = *place.0.get_or_insert_with(|| {
@@ -52,7 +52,7 @@ impl Waiting {
         old
     }
 
-    /// Gives the place back. Returns what is to be dropped without the lock.
+    /// Releases the place. Returns the waker to be dropped without the lock.
     #[must_use]
     pub(crate) fn leave(&mut self, place: &mut WakerSlot) -> Option<Waker> {
         let at = place.0.take()?;
@@ -76,13 +76,13 @@ impl Waiting {
 }
 
 impl WakerSlot {
-    /// Whether there is something to give back.
+    /// Whether the waiter has a place.
     pub(crate) fn is_taken(&self) -> bool {
         self.0.is_some()
     }
 }
 
-/// Wakes them all. One that panics keeps none of the others asleep.
+/// Wakes all of them. A panic of one does not affect the others.
 pub(crate) fn wake_all(wakers: &mut Vec<Waker>) {
     for waker in wakers.drain(..) {
         if let Err(panic) = catch(|| waker.wake()) {

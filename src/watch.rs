@@ -1,4 +1,4 @@
-//! Following the status.
+//! Watches, which follow the status.
 
 use std::fmt;
 use std::future::{pending, poll_fn};
@@ -18,16 +18,16 @@ use crate::waiting::WakerSlot;
 
 /// Follows a runtime's status.
 ///
-/// It conflates: who is slow sees the newest status, not each one. For every batch use a
+/// A watch conflates: a slow reader sees the newest status, and may miss earlier ones. For every batch use a
 /// [`Subscription`](crate::subscription::Subscription), for every publication a wait such as
-/// [`eventually`](crate::ObservationHandle::eventually). Unlike tokio's receiver it also wakes when
-/// nothing happens: data that turns stale is news.
+/// [`eventually`](crate::ObservationHandle::eventually). Unlike tokio's receiver, a watch also wakes without a
+/// publication, when the data becomes stale.
 pub struct Watch<O: Observer> {
     shared: Arc<Shared<O::Snapshot, O::Event>>,
     place: WakerSlot,
     /// The number of the last publication that was returned.
     returned: u64,
-    /// The success whose turning stale was returned.
+    /// The last success that was returned as stale.
     returned_stale: Option<Instant>,
     returned_end: bool,
 }
@@ -36,19 +36,18 @@ pub struct Watch<O: Observer> {
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WatchError {
-    /// The runtime has ended, and its last status was seen.
+    /// The runtime has ended, and its last status was returned.
     #[error("the runtime has stopped ({0}): start another one, and watch that")]
     Closed(StopReason),
-    /// The runtime's executor has given no turn for some 5 s, so nothing can change. The watch goes on when
-    /// it is asked again.
+    /// The runtime's executor gave it no turn for about 5 s, so the status cannot change. The next call waits again.
     #[error("no status can come: {}", no_turn(*no_turn_for))]
     NotDriven {
-        /// For how long there was no turn, at least.
+        /// The least time without a turn.
         no_turn_for: Duration,
     },
 }
 
-/// What ends a look at the status.
+/// Why the wait for the next status ended.
 enum News {
     Changed,
     Stale,
@@ -70,7 +69,7 @@ impl<O: Observer> Watch<O> {
         watch
     }
 
-    /// The status now; what it shows counts as seen.
+    /// The present status, which then counts as seen.
     pub fn status(&mut self) -> ObservationStatus<O> {
         let now = self.shared.clock.now();
         let (number, status) =
@@ -83,13 +82,13 @@ impl<O: Observer> Watch<O> {
         status
     }
 
-    /// Waits for a status that was not seen, and returns it. Data that turns stale makes one, also where the
-    /// runtime's executor is not driven.
+    /// Waits for a status that was not seen yet, and returns it. Data that becomes stale makes a new status, even if
+    /// the runtime's executor is not driven.
     ///
     /// # Errors
     ///
-    /// [`WatchError::Closed`] with the reason, once the terminal status has been seen;
-    /// [`WatchError::NotDriven`] if the runtime's executor gives no turn for some 5 s.
+    /// [`WatchError::Closed`] with the reason, once the terminal status was seen; [`WatchError::NotDriven`] if the
+    /// runtime's executor gives it no turn for about 5 s.
     ///
     /// # Cancel safety
     ///
@@ -101,7 +100,6 @@ impl<O: Observer> Watch<O> {
             return Err(WatchError::Closed(reason));
         }
         let (shared, clock) = (&self.shared, &self.shared.clock);
-        // A publication that was returned is no news.
         let (known, returned_stale) = (self.returned, self.returned_stale);
         let stale_at = shared.read(|status| {
             let returned = returned_stale.is_some() && returned_stale == status.last_success;
@@ -128,18 +126,18 @@ impl<O: Observer> Watch<O> {
         });
         match news.await {
             News::Changed | News::Stale => {}
-            // The timer is the executor's.
+            // The stale timer runs on that executor, so it may not have fired.
             News::NoTurn(_) if stale_at.is_some_and(|stale_at| stale_at <= clock.now()) => {}
             News::NoTurn(no_turn_for) => return Err(WatchError::NotDriven { no_turn_for }),
         }
         Ok(self.status())
     }
 
-    /// Waits for a status that satisfies `condition`, beginning with the present one.
+    /// Waits for a status that satisfies `condition`, starting with the present one.
     ///
     /// # Errors
     ///
-    /// [`WatchError::Closed`] when the runtime ended and its last status does not satisfy it;
+    /// [`WatchError::Closed`] if the runtime has ended and its last status does not satisfy `condition`;
     /// [`WatchError::NotDriven`] as with [`changed`](Self::changed).
     ///
     /// # Cancel safety

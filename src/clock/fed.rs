@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::sync::{Mutex, lock};
 use crate::waiting::{Waiting, WakerSlot, drop_waker, wake_all};
 
-/// A time that somebody else moves, and those who wait for some of it.
+/// A clock that is advanced from outside, with its waiters.
 pub(crate) struct Fed {
     /// The same moment on both clocks.
     began: (Instant, SystemTime),
@@ -31,7 +31,7 @@ impl Fed {
         lock(&self.state).now
     }
 
-    /// Moves the time on, never back.
+    /// Advances the time, never back.
     pub(crate) fn advance(&self, to: Instant) {
         let mut wakers = Vec::new();
         {

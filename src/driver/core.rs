@@ -1,4 +1,4 @@
-//! The lifecycle machine with its schedule and publisher: what the driver does between two awaits.
+//! The lifecycle machine with its schedule and publisher: the driver's work between two awaits.
 
 #[cfg(all(test, watchkeeper_loom))]
 pub(crate) mod loom_rig;
@@ -28,29 +28,29 @@ use crate::task::lifetime::Lifetime;
 use crate::text::error_chain::chain;
 use crate::time::later;
 
-/// What a provider gives.
+/// The output of a provider.
 pub(crate) type RefreshOutput<S> = Result<AppValues<ObservedSource<S>>, DynError>;
-/// What an `init` gives, with its snapshot.
+/// The output of `init`, with its snapshot.
 pub(crate) type InitOutput<O> =
     Result<(AppValue<<O as Observer>::State>, AppValue<<O as Observer>::Snapshot>), DynError>;
-/// What a `poll` gives, with its snapshot.
+/// The output of `poll`, with its snapshot.
 pub(crate) type PollOutput<O> =
     Result<(AppValue<<O as Observer>::Snapshot>, AppValues<<O as Observer>::Event>), DynError>;
 
 pub(crate) struct Core<O: Observer> {
     machine: Lifecycle,
-    /// Where it was after the last event.
+    /// The machine's position after the last event.
     position: Position,
     life: Arc<Lifetime<StopReason>>,
     pace: Pace,
     schedule: Schedule,
-    /// The tick, when one is armed.
+    /// The armed tick, if there is one.
     armed: Option<Instant>,
     wake_pending: bool,
     /// When the last event was taken.
     latest: Instant,
     cycle_began: Instant,
-    /// When a wake may start the next one.
+    /// When a wake may start the next cycle.
     wakes_from: Instant,
     publisher: Publisher<O>,
 }
@@ -89,7 +89,7 @@ impl<O: Observer> Core<O> {
         &self.pace
     }
 
-    /// The work to be done now: what it is, and its id.
+    /// The work in flight: its stage and its id.
     pub(crate) fn work(&self) -> Option<(Stage, WorkId)> {
         self.machine.in_flight()
     }
@@ -103,13 +103,13 @@ impl<O: Observer> Core<O> {
         self.apply(Instant::now(), Event::Start, &mut Payload::Nothing, None, &mut None);
     }
 
-    /// The provider reports an unchanged set. Nothing was done for it, and no time has passed.
+    /// The provider reports an unchanged set. Nothing was fetched, so no time has passed.
     pub(crate) fn unchanged(&mut self, work: WorkId, state: &mut Option<AppValue<O::State>>) {
         self.publisher.set_cycle = Some(self.machine.cycle());
         self.apply(self.latest, Event::Refreshed { work }, &mut Payload::Nothing, None, state);
     }
 
-    /// The provider has answered, or has not. Says whether its set is the present one.
+    /// The refresh has ended. Returns whether its set was accepted.
     pub(crate) fn refreshed(
         &mut self,
         work: WorkId,
@@ -177,7 +177,7 @@ impl<O: Observer> Core<O> {
         }
     }
 
-    /// What it weighs is app code to say: before the clock is read.
+    /// The weight is computed by app code, so this runs before the clock is read.
     fn payload(&self, snapshot: AppValue<O::Snapshot>, events: AppValues<O::Event>) -> Payload<O> {
         let weight = weight::<O>(&self.publisher.shared, &snapshot, &events);
         Payload::Success { snapshot, events, weight }
@@ -194,7 +194,7 @@ impl<O: Observer> Core<O> {
         self.apply(Instant::now(), Event::WorkFailed { work, stage, cause }, &mut payload, None, state);
     }
 
-    /// Has the machine take one event, which came at `now`, and does what it commands.
+    /// Feeds one event to the machine and executes its commands.
     fn apply(
         &mut self,
         now: Instant,
@@ -203,7 +203,7 @@ impl<O: Observer> Core<O> {
         sources: Option<Box<SourceChange>>,
         state: &mut Option<AppValue<O::State>>,
     ) {
-        // A deadline may have been read before the control that was taken last.
+        // The time of a deadline may be earlier than that of the last control.
         let now = now.max(self.latest);
         self.latest = now;
         let mut success = None;
@@ -249,7 +249,7 @@ impl<O: Observer> Core<O> {
                 }
                 Command::Arm => self.arm(now, event == Event::Resume, &after),
                 Command::Disarm => self.armed = None,
-                // The driver asks which work there is; the race drops it when it sees the stop.
+                // The driver reads the work in flight; the race drops it at the stop.
                 Command::Init { .. } | Command::Poll { .. } | Command::Cancel { .. } => {}
                 Command::Finish { reason } => {
                     self.trace_transition(&before, &after);
@@ -264,8 +264,7 @@ impl<O: Observer> Core<O> {
             let moment = self.moment(self.machine.cycle());
             self.publisher.publish(&moment, (&before, &after), success, failure, sources);
         } else if after != before || matches!(event, Event::Refreshed { .. }) {
-            // Which sources there are is news also where they are the same and nothing has moved: it is of this
-            // cycle.
+            // An unchanged source set is published too: readers see that it is of this cycle.
             let moment = self.moment(self.machine.cycle());
             self.publisher.publish_position(&moment, &before, &after);
         }
@@ -293,17 +292,17 @@ impl<O: Observer> Core<O> {
         self.armed = Some(retry.unwrap_or_else(|| self.schedule.next_tick(now)));
     }
 
-    /// Whether a failed cycle waits for a retry with a delay of its own.
+    /// Whether a failed cycle waits for a retry with its own delay.
     fn backs_off(&self, at: &Position) -> bool {
         self.schedule.backs_off() && matches!(at.state, State::Failed { .. })
     }
 
-    /// Whether points of the grid come to pass that nobody means to use.
+    /// Whether points of the grid are passed over on purpose.
     fn holds_ticks(&self, at: &Position) -> bool {
         at.paused || self.backs_off(at)
     }
 
-    /// When the pending wake may start a cycle. A retry that has a delay of its own takes it along.
+    /// When the pending wake may start a cycle. A delayed retry also covers the wake.
     fn wake_due(&self) -> Option<Instant> {
         let may = self.wake_pending && !self.holds_ticks(&self.position);
         may.then_some(self.wakes_from)
@@ -321,7 +320,7 @@ struct WorkFailure {
     error: Option<AppValue<DynError>>,
 }
 
-/// What a unit of work came to; `None` if it was stopped.
+/// The result of a unit of work; `None` if it was stopped.
 fn result_of<T>(ended: Ended<Result<T, DynError>>, timeout: Duration) -> Option<Result<T, WorkFailure>> {
     let failed = |cause, message, error| Some(Err(WorkFailure { cause, message, error }));
     match ended {

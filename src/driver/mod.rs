@@ -1,4 +1,4 @@
-//! The loop: it does what the machine commands, and is the only place that awaits app code.
+//! The loop: it executes the machine's commands. App code is awaited only here.
 
 pub(crate) mod core;
 pub(crate) mod publisher;
@@ -14,7 +14,7 @@ use crate::panics::{AppValue, AppValues, catch, holding, log_panic};
 use crate::source::{ObservedSource, Provider, SourceProvider};
 use crate::task::inbox::{Inbox, Machine};
 
-/// What one observation consists of, in the order in which it is dropped.
+/// The parts of one observation, in drop order.
 pub(crate) struct Driver<P: SourceProvider<O::Source>, O: Observer> {
     pub(crate) inbox: Inbox<Control, u64, StopReason>,
     pub(crate) core: Core<O>,
@@ -24,8 +24,8 @@ pub(crate) struct Driver<P: SourceProvider<O::Source>, O: Observer> {
 
 /// Drives one observation from its start to its end.
 ///
-/// Sources and state are locals, so that the future of a unit of work can borrow them while the
-/// core takes controls. All that is the app's is dropped value by value, wherever this ends.
+/// Sources and state are locals, so that the future of a unit of work can borrow them while the core takes controls.
+/// App values are dropped one by one, wherever the future is dropped.
 #[expect(clippy::manual_async_fn, reason = "an `async fn` would have room for its argument twice")]
 pub(crate) fn drive<P, O>(mut driver: Driver<P, O>) -> impl Future<Output = ()> + Send
 where
@@ -42,14 +42,14 @@ where
 {
     let mut sources = AppValues::new(Vec::new());
     let mut state: Option<AppValue<O::State>> = None;
-    // The revision of `sources`, if the provider counts them.
+    // The revision of `sources`, if the provider has one.
     let mut known = None;
     core.start();
     loop {
         let next = core.work();
         match (next, &mut state) {
             (Some((Stage::SourceRefresh, work)), _) => {
-                // Read before the set: one that changes in between is fetched again.
+                // Read before the set: a set that changes in between is fetched again.
                 let revision = if inbox.is_stopping() { None } else { revision(provider) };
                 if known.is_some() && revision == known {
                     core.unchanged(work, &mut state);
@@ -77,14 +77,14 @@ where
         if !matches!(core.work(), Some((Stage::Init | Stage::Poll, _))) {
             core.flush();
             if next.is_some() {
-                // A cycle has ended. Work that is always ready must not starve those it wakes.
+                // A cycle has ended. Work that is always ready must not starve the tasks that it wakes.
                 consume_budget().await;
             }
         }
     }
 }
 
-/// A provider that panics here is asked for its set, and may panic there, where that is a failure.
+/// A panic here counts as `None`: the set is then fetched, and a panic there is a failure.
 fn revision<S, P: SourceProvider<S>>(provider: &Provider<S, P>) -> Option<u64> {
     catch(|| provider.revision()).unwrap_or_else(|panic| {
         log_panic("SourceProvider::revision", &panic);
@@ -92,7 +92,7 @@ fn revision<S, P: SourceProvider<S>>(provider: &Provider<S, P>) -> Option<u64> {
     })
 }
 
-/// Inside its own future, the call itself is covered when it panics.
+/// The call is inside the future, so that its panic is caught too.
 async fn run_refresh<S, P: SourceProvider<S>>(provider: &Provider<S, P>) -> RefreshOutput<S> {
     Ok(AppValues::new(provider.sources().await?))
 }

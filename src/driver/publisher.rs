@@ -1,4 +1,4 @@
-//! What readers see of a core: batches, snapshots, failures and the source set, published in this order.
+//! Publishes batches, snapshots, failures and the source set, in this order.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -22,10 +22,10 @@ use crate::source::{LeftOut, ObservedSource, SourceChange, SourceNames};
 use crate::status::{ObservationSnapshot, Published};
 use crate::text::{self, MESSAGE, names, one_line};
 
-/// Bytes of a line in the log that are of an error, and of a list of names.
+/// Byte limit of an error, and of a list of names, in a log line.
 const LOGGED: usize = 1_000;
 
-/// What an event brings along for the commands that follow it.
+/// The data of an event, for the commands that follow it.
 pub(super) enum Payload<O: Observer> {
     Nothing,
     Success { snapshot: AppValue<O::Snapshot>, events: AppValues<O::Event>, weight: usize },
@@ -38,19 +38,19 @@ impl<O: Observer> Payload<O> {
     }
 }
 
-/// Who waits for the first cycle, and whether it may fail.
+/// The caller that waits for the first cycle. While there is one, the cycle must not fail.
 pub(crate) struct FirstCycle {
     pub(crate) report: oneshot::Sender<Result<(), ObservationRuntimeError>>,
 }
 
-/// What everyone sees of the machine.
+/// The visible position of the machine.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Position {
     pub(super) state: State,
     pub(super) paused: bool,
 }
 
-/// The moment that is published: of a success or failure its own cycle, of a change of state the machine's.
+/// The published moment. A success or failure has its own cycle, a change of state that of the machine.
 pub(super) struct Moment {
     pub(super) now: Instant,
     pub(super) cycle: u64,
@@ -65,7 +65,7 @@ pub(super) struct Success<O: Observer> {
     stale_after: Duration,
 }
 
-/// Memory that is used again and again.
+/// Memory that is reused.
 struct Scratch<E> {
     wakers: Vec<Waker>,
     announced: Announced<E>,
@@ -73,21 +73,21 @@ struct Scratch<E> {
 
 pub(super) struct Publisher<O: Observer> {
     pub(super) shared: Arc<Shared<O::Snapshot, O::Event>>,
-    /// Right after what was published last.
+    /// The position after the last publication.
     cursor: Cursor,
-    /// As far as batches may be read, once that is announced.
+    /// How far batches may be read, once it is announced.
     readable: Cursor,
     announced: Cursor,
     event_count: u64,
     names: SourceNames,
-    /// The cycle whose refresh gave the names.
+    /// The cycle that refreshed the names.
     pub(super) set_cycle: Option<u64>,
-    /// What had no name of its own in the last set.
+    /// The sources that were left out of the last set.
     left_out: Option<Arc<LeftOut>>,
     failing: u64,
     /// The first source set is known, and the start was logged.
     begun: bool,
-    /// Somebody waits for what was published and was not woken yet.
+    /// A publication has readers that were not woken yet.
     to_wake: bool,
     scratch: Scratch<O::Event>,
     first_cycle: Option<FirstCycle>,
@@ -119,7 +119,7 @@ impl<O: Observer> Publisher<O> {
         &self.names
     }
 
-    /// The last step of publishing: batches may be read, and those who wait are woken.
+    /// The last step of publishing: makes batches readable and wakes readers.
     pub(super) fn flush(&mut self) {
         if self.announced != self.readable {
             self.announced = self.readable;
@@ -130,7 +130,7 @@ impl<O: Observer> Publisher<O> {
         }
     }
 
-    /// Makes a set the present one, and logs what is new in it.
+    /// Makes a set the current one, and logs its changes.
     pub(super) fn take_over(
         &mut self,
         cycle: u64,
@@ -172,7 +172,7 @@ impl<O: Observer> Publisher<O> {
         );
     }
 
-    /// Warns once, and again when other names are concerned.
+    /// Warns once, and again when other names are affected.
     fn note_left_out(&mut self, cycle: u64, left_out: Option<Arc<LeftOut>>) {
         match (&self.left_out, &left_out) {
             (None, None) => return,
@@ -190,8 +190,7 @@ impl<O: Observer> Publisher<O> {
         self.left_out = left_out;
     }
 
-    /// Makes everything one event has changed known at once. The batch was pushed before; the
-    /// wake-ups follow in `flush`.
+    /// Publishes all changes of one event together. The batch was pushed before; the wake-ups follow in `flush`.
     pub(super) fn publish(
         &mut self,
         moment: &Moment,
@@ -238,27 +237,27 @@ impl<O: Observer> Publisher<O> {
             }
             Self::log_pause(before, after, writing);
         });
-        // What is refused, because the end came in between, stays unread.
+        // A publication that is refused after the end is not announced.
         if let Some(HasWork(wakes)) = published {
             self.to_wake |= wakes;
             if began.is_some() {
                 self.readable = self.cursor;
             }
         }
-        // A subscriber may be slow: what was published at `now` is in its queues by then.
+        // Logged after publishing, because a `tracing` subscriber may be slow.
         if let Some((cycle, generation, elapsed)) = succeeded {
             self.log_success(cycle, generation, elapsed, batch.as_deref());
         }
         if let Some(failure) = failed {
             self.log_failure(&failure);
         }
-        // Each on its own: both may hold values whose destructors panic.
+        // Separately: the destructors of both may panic.
         discard_logged(replaced, "a replaced snapshot");
         if snapshot.is_some() {
             discard_logged(snapshot, "a snapshot that came after the end");
         }
         drop((batch, replaced_names));
-        // Once the start is reported, cycle 0 can be read.
+        // Reported after publishing, so that cycle 0 can be read.
         if began.is_some()
             && let Some(FirstCycle { report }) = self.first_cycle.take()
         {
@@ -292,7 +291,7 @@ impl<O: Observer> Publisher<O> {
         }
     }
 
-    /// Publishes what the machine is doing, and nothing else.
+    /// Publishes the machine's position only.
     pub(super) fn publish_position(&mut self, moment: &Moment, before: &Position, after: &Position) {
         let published = self.shared.publish(moment.now, None, |writing| {
             self.write_position(moment, after, writing.status);
@@ -360,7 +359,7 @@ impl<O: Observer> Publisher<O> {
                 began: cycle_began,
                 fresh: elapsed < stale_after,
             });
-            // Refused when it has ended in between: nothing is published any more.
+            // Refused if the runtime has ended in between.
             if history.push(Arc::clone(&batch)).is_ok() {
                 self.cursor.seq += 1;
                 self.event_count += batch.events.len() as u64;

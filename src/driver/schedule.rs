@@ -1,4 +1,4 @@
-//! When to look next. Time comes in as an argument.
+//! When the next cycle is due. Time is an argument.
 
 use std::time::Duration;
 
@@ -14,16 +14,16 @@ pub(crate) struct Schedule {
     interval: Duration,
     /// The first point that neither fired nor was passed over.
     next: u64,
-    /// When that is.
+    /// The instant of `next`.
     next_at: Instant,
     missed: u64,
     retry: Retry,
     jitter: fastrand::Rng,
-    /// Somebody asked for the cycle in flight; it is not one of the schedule's own.
+    /// The cycle in flight was requested; the schedule did not start it.
     asked: bool,
-    /// How many delays the backoff has given out since the last success.
+    /// How many delays the backoff has used since the last success.
     delays: u64,
-    /// When the last one of them is over.
+    /// When the last delay ends.
     retry_at: Option<Instant>,
 }
 
@@ -46,12 +46,12 @@ impl Schedule {
         }
     }
 
-    /// How many points were passed over because a cycle took too long.
+    /// How many points were missed because a cycle took too long.
     pub(crate) fn missed(&self) -> u64 {
         self.missed
     }
 
-    /// Whether retries have delays of their own.
+    /// Whether retries have their own delays.
     pub(crate) fn backs_off(&self) -> bool {
         matches!(self.retry, Retry::Backoff(_))
     }
@@ -66,7 +66,7 @@ impl Schedule {
         self.next_at = point(self.origin, self.interval, next);
     }
 
-    /// Points up to `now` that did not fire are passed over: missed, unless on purpose.
+    /// Passes over points up to `now` that did not fire. They count as missed, unless `on_purpose`.
     pub(crate) fn pass(&mut self, now: Instant, on_purpose: bool) {
         if now < self.next_at {
             return;
@@ -87,7 +87,7 @@ impl Schedule {
         self.next_at
     }
 
-    /// A cycle begins, which somebody asked for or whose time has come.
+    /// A cycle begins: `asked` if it was requested, otherwise it was due.
     pub(crate) fn begins(&mut self, asked: bool) {
         self.asked = asked;
     }
@@ -99,8 +99,8 @@ impl Schedule {
 
     /// A cycle has failed.
     ///
-    /// One that was asked for while a delay ran leaves that delay as it is. If the delay was over before the cycle
-    /// was, the cycle stands for the retry.
+    /// A requested cycle that fails during a delay leaves the delay unchanged. If the delay ended before the cycle
+    /// did, the cycle counts as the retry.
     pub(crate) fn failed(&mut self, now: Instant, paused: bool) {
         let waited_for = !paused && self.retry_at.is_none_or(|at| at <= now);
         if !self.asked || waited_for || self.delays == 0 {
@@ -109,8 +109,8 @@ impl Schedule {
         }
     }
 
-    /// When to try again after a failed cycle, if that has a time of its own. A pause ends the delay that ran;
-    /// when it is over, one of the same length begins.
+    /// When to retry after a failed cycle, if the retry has its own delay. A pause ends the delay; resuming begins
+    /// one of the same length.
     pub(crate) fn next_try(&mut self, now: Instant, resumed: bool) -> Option<Instant> {
         if resumed {
             self.delay(now);
@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(schedule.missed(), 3, "1 s and 2 s before, 9 s after");
     }
 
-    /// The delays of so many failures of the schedule's own.
+    /// The delays after this many failures of cycles that were not requested.
     fn delays(start: Instant, backoff: Backoff, failures: u64) -> Vec<Duration> {
         let mut schedule = Schedule::new(start, SECOND, Duration::ZERO, Retry::Backoff(backoff));
         let mut delay = || {
@@ -225,7 +225,7 @@ mod tests {
             (1000, false, false, 3000),
             (1500, true, false, 3000),
             (2500, true, false, 3000),
-            // It took until the delay was over, and stands for the retry.
+            // It ended when the delay was over, so it counts as the retry.
             (3000, true, false, 7000),
             (7500, true, true, 7000),
             (8000, false, false, 16_000),

@@ -1,4 +1,4 @@
-//! What a feed is given, and what it refuses.
+//! The input of a feed, and its errors.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,30 +10,30 @@ use crate::observer::Observer;
 use crate::report::debug_as_text;
 use crate::tap::Record;
 
-/// Where a [`Feed`](super::Feed) begins.
+/// The start of a [`Feed`](super::Feed).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FeedStart {
-    /// What its clock shows at first.
+    /// The first time on the feed's clock.
     pub at: Instant,
-    /// The same moment on the wall, for display.
+    /// The same moment as wall-clock time, for display.
     pub system_time: SystemTime,
-    /// The position of the run at that moment, so that its cursors are valid here; `None` for a run of its own.
+    /// The position of the run at that moment, which makes cursors of the run valid here; `None` for a new run.
     pub cursor: Option<Cursor>,
-    /// The first cycle to come.
+    /// The number of the next cycle.
     pub cycle: u64,
-    /// How many events there were before.
+    /// The number of events so far.
     pub event_count: u64,
 }
 
 impl FeedStart {
-    /// This moment, of tokio's clock and of the wall's, for a run of its own.
+    /// The present moment, on tokio's clock and the wall clock, for a new run.
     #[must_use]
     pub fn now() -> Self {
         Self { at: Instant::now(), system_time: SystemTime::now(), cursor: None, cycle: 0, event_count: 0 }
     }
 }
 
-/// Right before this record, which may then be the first that is published.
+/// The start right before this record, which may then be published first.
 impl<O: Observer> From<&Record<O>> for FeedStart {
     fn from(record: &Record<O>) -> Self {
         let batch = record.batch.as_ref();
@@ -49,49 +49,49 @@ impl<O: Observer> From<&Record<O>> for FeedStart {
     }
 }
 
-/// A cycle that has succeeded, for [`Feed::success`](super::Feed::success).
+/// A successful cycle, for [`Feed::success`](super::Feed::success).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeedSuccess<S, E> {
-    /// Its number: after that of each cycle before.
+    /// The number of the cycle: higher than the number of each earlier cycle.
     pub cycle: u64,
-    /// The generation of the state: that of the cycle before, or a later one after a rebuild.
+    /// The generation of the state: the previous one, or a higher one after a rebuild.
     pub generation: u64,
-    /// When the cycle began.
+    /// The begin of the cycle.
     pub began: Instant,
-    /// Whether it is of a poll, or of the `init` that begins each generation:
+    /// Whether the snapshot is of a poll, or of the `init` that begins each generation:
     /// [`ObservationSnapshot::is_polled`](crate::ObservationSnapshot::is_polled).
     pub is_polled: bool,
     /// The snapshot.
     pub value: S,
-    /// What changed; without events there is no batch.
+    /// The events of the cycle; without events there is no batch.
     pub events: Vec<E>,
 }
 
-/// A cycle that has failed, for [`Feed::failure`](super::Feed::failure).
+/// A failed cycle, for [`Feed::failure`](super::Feed::failure).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeedFailure {
-    /// Its number: after that of each cycle before.
+    /// The number of the cycle: higher than the number of each earlier cycle.
     pub cycle: u64,
-    /// When the cycle began.
+    /// The begin of the cycle.
     pub began: Instant,
-    /// What was being done.
+    /// The work that failed.
     pub stage: Stage,
     /// How it failed.
     pub cause: Cause,
-    /// The error with its causes; at most 1 KiB of it is kept.
+    /// The error with its causes; at most 1 KiB is kept.
     pub message: String,
-    /// The state was lost: the next cycle builds one.
+    /// Whether the state was lost: the next cycle then builds a new state.
     pub rebuild: bool,
 }
 
-/// What of a run is missing, for [`Feed::lost`](super::Feed::lost).
+/// The missing part of a run, for [`Feed::lost`](super::Feed::lost).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FeedLoss {
-    /// How many publications: what waits count as missed.
+    /// The number of missing publications: waits count them as missed.
     pub publications: u64,
-    /// How many batches of events were among them: what subscriptions return as missed.
+    /// The number of missing batches among them: subscriptions return it as missed.
     pub batches: u64,
-    /// How many events were in those.
+    /// The number of events in those batches.
     pub events: u64,
 }
 
@@ -99,76 +99,76 @@ pub struct FeedLoss {
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FeedError {
-    /// The end was published.
+    /// The end was already published.
     #[error("the feed has ended ({0}), and nothing comes after that: begin another feed")]
     Ended(StopReason),
-    /// It was before what was published last.
+    /// The moment is before the last publication.
     #[error("this is {by:?} before what was published last: publish in the order of time")]
     TimeWentBack {
-        /// How much before.
+        /// The time by which the moment is too early.
         by: Duration,
     },
     /// A cycle ended before it began.
     #[error("the cycle began {by:?} after its end: give the moment at which it began")]
     BeforeItsCycle {
-        /// How much later it began.
+        /// The time from the end to the begin.
         by: Duration,
     },
-    /// The cycle is not after those before it: each ends once.
+    /// The cycle is not later than the earlier cycles, or has already ended.
     #[error("cycle {cycle} comes after cycle {newest}: cycles count up, and each ends once")]
     CycleWentBack {
-        /// The cycle.
+        /// The refused cycle.
         cycle: u64,
-        /// The newest before.
+        /// The newest published cycle.
         newest: u64,
     },
-    /// The generation is before the present one.
+    /// The generation is lower than the present one.
     #[error("generation {generation} comes after generation {newest}: generations count up")]
     GenerationWentBack {
-        /// The generation.
+        /// The refused generation.
         generation: u64,
-        /// The present one.
+        /// The present generation.
         newest: u64,
     },
-    /// A number leaves no room for what is to come.
+    /// A number leaves no room to count on.
     #[error("{field} would be {value}: it may be at most {max}", max = LAST_RESUMED)]
     TooLarge {
-        /// Which: `cycle`, `generation`, `publications`, `seq` or `event_count`.
+        /// The field: `cycle`, `generation`, `publications`, `seq` or `event_count`.
         field: &'static str,
-        /// What it would be.
+        /// The refused number.
         value: u64,
     },
-    /// Records are missing in between: a wait has to know that there were some.
+    /// Records are missing in between, and waits must count them as missed.
     #[error(
         "record {found} comes where {expected} is due: publish each record once; what a tap has lost is passed over by \
          Feed::lost_before"
     )]
     RecordsMissing {
-        /// The number of the record that is due.
+        /// The number of the expected record.
         expected: u64,
-        /// That of the record.
+        /// The number of the given record.
         found: u64,
     },
-    /// The record is of another run, or of another position in it.
+    /// The record is of another run, or of another position in this run.
     #[error(
         "this record does not go on from where the feed is: begin the feed with FeedStart::from(&record)"
     )]
     Foreign,
-    /// The record is not as its tap has given it.
+    /// The record differs from the one that its tap returned.
     #[error("the record's {field} was changed: publish records as their tap has given them")]
     Altered {
-        /// Which field.
+        /// The changed field.
         field: &'static str,
     },
-    /// More batches were lost than publications, or more batches than events: each batch is of a publication and has an
-    /// event.
+    /// More batches were lost than publications or events, or events without a batch. Each batch belongs to one
+    /// publication and has at least one event.
     #[error(
         "{} publications, {} batches and {} events cannot have been lost together: each batch is one of the publications \
          and has at least one event; no batch has none",
         .0.publications, .0.batches, .0.events
     )]
     InvalidLoss(FeedLoss),
-    /// The moment is so late that there is no time left for windows and ages.
+    /// The moment is so late that windows and ages cannot be represented.
     #[error("this moment is within a year of the last one that there can be: give the times of the run")]
     TooLate,
 }

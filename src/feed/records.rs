@@ -1,4 +1,4 @@
-//! Publishing what a tap has recorded, and passing over what it has lost.
+//! Publishing the records of a tap, and skipping the ones that the tap has lost.
 
 use std::sync::Arc;
 
@@ -13,14 +13,14 @@ use crate::tap::Record;
 use crate::task::lifetime::Terminate;
 
 impl<O: Observer> Feed<O> {
-    /// Publishes a record of a [`Tap`](crate::subscription::Tap), as it was: the way to replay a run of this process.
+    /// Publishes a record of a [`Tap`](crate::subscription::Tap) unchanged, to replay a run of this process.
     ///
-    /// The first one may be any; `FeedStart::from(&record)` begins right before it. Then each follows the one before,
-    /// or what [`lost_before`](Self::lost_before) has passed over.
+    /// The first record may be any; `FeedStart::from(&record)` starts the feed right before it. Each later record
+    /// must follow the one before, or the gap that [`lost_before`](Self::lost_before) has skipped.
     ///
     /// # Errors
     ///
-    /// [`FeedError`], and nothing has changed.
+    /// [`FeedError`]: nothing has changed.
     pub fn record(&mut self, record: &Record<O>) -> Result<(), FeedError> {
         self.check_record(record)?;
         let next = &record.published;
@@ -40,9 +40,9 @@ impl<O: Observer> Feed<O> {
         {
             return self.stop(record.at, reason);
         }
-        // The end shows a success that was lost.
+        // The record of the end may show a success that was lost.
         let mut next = Published::clone(next);
-        // Counted by the feed's own log, which may have begun later.
+        // The feed's own log counts failures, and may have begun later than the run.
         next.failures = self.shared.read(|status| status.failures) + u64::from(record.failure.is_some());
         self.next_record = Some(next.number + 1);
         if let Some(snapshot) = &next.snapshot {
@@ -61,17 +61,17 @@ impl<O: Observer> Feed<O> {
         Ok(())
     }
 
-    /// Passes over everything between the last record and this one, which a tap has lost
-    /// ([`TapError::Lost`](crate::subscription::TapError::Lost)): see [`lost`](Self::lost). How much that was is read
-    /// from this record, which is to be published next. Where nothing is missing, nothing changes.
+    /// Skips the records between the last record and this one, which a tap has lost
+    /// ([`TapError::Lost`](crate::subscription::TapError::Lost)): see [`lost`](Self::lost). The extent of the loss is
+    /// computed from `record`, which is to be published next. If nothing is missing, nothing changes.
     ///
     /// # Errors
     ///
-    /// [`FeedError`], and nothing has changed: the record is of another run, or comes before the last one.
+    /// [`FeedError`]: nothing has changed. The record is of another run, or comes before the last one.
     ///
     /// # Examples
     ///
-    /// A run that is replayed as far as its tap has kept up:
+    /// A replay with the losses of its tap:
     ///
     /// ```
     /// # use watchkeeper::Observer;
@@ -112,17 +112,19 @@ impl<O: Observer> Feed<O> {
         Ok(())
     }
 
-    /// Says that so much of the run is missing, up to `at`, and goes on after it.
+    /// Marks a part of the run as missing, up to `at`, and continues after it.
     ///
-    /// Subscriptions return what they had before, then [`Lagged`](crate::subscription::RecvError::Lagged) with
-    /// exactly so many batches. Taps return [`Lost`](crate::subscription::TapError::Lost) with exactly so many
-    /// publications before the next record. Waits that live know that they have missed so many: they are met by what
-    /// comes, and where that does not decide them they are [`FellBehind`](crate::wait::Inconclusive::FellBehind).
-    /// What a handle shows stays as it was known last.
+    /// - Subscriptions return their earlier batches, then [`Lagged`](crate::subscription::RecvError::Lagged) with the
+    ///   number of missing batches.
+    /// - Taps return [`Lost`](crate::subscription::TapError::Lost) with the number of missing publications, before
+    ///   the next record.
+    /// - Waits in progress count the missing publications. Later publications may still meet them; otherwise they end
+    ///   as [`FellBehind`](crate::wait::Inconclusive::FellBehind).
+    /// - A handle keeps its last status.
     ///
     /// # Errors
     ///
-    /// [`FeedError`], and nothing has changed: it is in the past, the numbers cannot be, or the feed has ended.
+    /// [`FeedError`]: nothing has changed. `at` is in the past, the numbers are impossible, or the feed has ended.
     pub fn lost(&mut self, at: Instant, loss: FeedLoss) -> Result<(), FeedError> {
         self.check_time(at)?;
         let FeedLoss { publications, batches, events } = loss;
@@ -147,7 +149,7 @@ impl<O: Observer> Feed<O> {
         Ok(())
     }
 
-    /// Refuses a record of another run or of a moment that is over, and one that was changed.
+    /// Refuses a record of another run, of a past moment, or with changed fields.
     fn check_record(&self, record: &Record<O>) -> Result<(), FeedError> {
         self.check_time(record.at)?;
         if record.cursor.instance != self.cursor.instance {
@@ -159,7 +161,7 @@ impl<O: Observer> Feed<O> {
         Ok(())
     }
 
-    /// Refuses a record that goes back, before what was published by hand or by other records.
+    /// Refuses a record with a lower cycle or generation than the publications by hand or by other records.
     fn check_order(&self, record: &Record<O>) -> Result<(), FeedError> {
         let next = &record.published;
         if next.generation < self.cursor.generation {
@@ -192,7 +194,7 @@ fn before<O: Observer>(record: &Record<O>) -> u64 {
     record.batch.as_ref().map_or(record.cursor.seq, |batch| batch.seq)
 }
 
-/// Which of the public fields is not what was published.
+/// The first public field that differs from the publication.
 fn altered<O: Observer>(record: &Record<O>) -> Option<&'static str> {
     let published = &record.published;
     let snapshot = record.snapshot.as_ref();

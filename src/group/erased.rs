@@ -1,4 +1,4 @@
-//! Handles whose observer was erased.
+//! Handles with an erased observer.
 
 #[cfg(feature = "json")]
 pub(crate) mod json;
@@ -31,23 +31,24 @@ use json::{EventJson, JsonSubscription, JsonSubscriptionError};
 
 use typed::{BoxedBuilder, Erased, ErasedSnapshot, ErasedWait, Operator, SnapshotView, TypedHandle, of_any};
 
-/// A named [`ObservationHandle`] of whatever observer: for those who hold many kinds together.
+/// A named [`ObservationHandle`] with an erased observer, for code that holds several kinds.
 ///
-/// It has the same waits. Their predicates get an [`AnySnapshot`] or an event as `dyn Any`; what they return
-/// is the [`GroupStatus`] of the moment that met them. Cloneable.
+/// It has the same waits. A predicate gets an [`AnySnapshot`], or an event as `dyn Any`. A wait returns the
+/// [`GroupStatus`] of the moment that met it; [`eventually_some`](Self::eventually_some) returns what it found.
+/// Cloneable.
 #[derive(Clone)]
 pub struct AnyHandle {
     name: Arc<str>,
     inner: Arc<dyn Erased>,
 }
 
-/// A snapshot of whatever type, in the predicate of a wait.
+/// A snapshot of any type, in the predicate of a wait.
 #[derive(Clone, Copy)]
 pub struct AnySnapshot<'a> {
     inner: &'a dyn ErasedSnapshot,
 }
 
-/// A wait on an [`AnyHandle`] that still needs its window, and returns a `T`: see
+/// A wait on an [`AnyHandle`] that still needs its window. It returns a `T`: see
 /// [`WaitBuilder`](crate::wait::WaitBuilder).
 #[must_use = "a wait without a window does nothing: add `.within(..)` or `.during(..)`, then `.await`"]
 pub struct AnyWaitBuilder<'a, K = Eventually, T = GroupStatus> {
@@ -65,14 +66,14 @@ pub struct AnyWait<'a, T = GroupStatus> {
     read: ReadErased<'a, T>,
 }
 
-/// How what is returned is read when a wait is met.
+/// How the returned value is made when a wait is met.
 enum ReadErased<'a, T> {
     Status(fn(GroupStatus) -> T),
     Found(TakeFound<'a, T>),
 }
 
 impl AnyHandle {
-    /// Erases what `handle` observes.
+    /// Erases the observer of `handle`.
     #[must_use]
     pub fn new<O: Observer>(name: &str, handle: &ObservationHandle<O>) -> Self {
         let lens = SnapshotView {
@@ -85,7 +86,7 @@ impl AnyHandle {
         Self::of(name, handle, lens)
     }
 
-    /// Erases what `handle` observes, and shows its snapshots as JSON.
+    /// Erases the observer of `handle`, and converts snapshots to JSON with `json`.
     #[cfg(feature = "json")]
     #[must_use]
     pub fn with_json<O: Observer>(
@@ -100,7 +101,7 @@ impl AnyHandle {
         )
     }
 
-    /// Erases what `handle` observes, and shows its snapshots and its events as JSON: see
+    /// Erases the observer of `handle`, and converts snapshots and events to JSON: see
     /// [`subscribe_json`](Self::subscribe_json).
     ///
     /// # Examples
@@ -163,13 +164,13 @@ impl AnyHandle {
         Self { name: Arc::from(name), inner: Arc::new(TypedHandle { handle: handle.clone(), lens }) }
     }
 
-    /// What it is called.
+    /// The handle's name.
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// Everything that is known beside the snapshot, of one moment.
+    /// The status at this moment, without the snapshot.
     #[must_use]
     pub fn status(&self) -> GroupStatus {
         self.inner.status(&self.name)
@@ -181,13 +182,13 @@ impl AnyHandle {
         self.inner.failures()
     }
 
-    /// This moment, for waits that are to count only what was begun after it.
+    /// This moment, for waits that count only work begun after it.
     #[must_use]
     pub fn mark(&self) -> Mark {
         self.inner.mark()
     }
 
-    /// One sentence on a source: see [`ObservationHandle::why_stale`].
+    /// One sentence about a source: see [`ObservationHandle::why_stale`].
     #[must_use]
     pub fn why_stale(&self, source: &str) -> String {
         self.inner.why_stale(source)
@@ -197,12 +198,12 @@ impl AnyHandle {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe.
+    /// Cancel-safe.
     pub async fn stopped(&self) -> StopReason {
         self.inner.stopped().await
     }
 
-    /// Looks at the latest snapshot; `None` before the first.
+    /// Passes the latest snapshot to `look` and returns the result; `None` before the first snapshot.
     #[must_use]
     pub fn look<T>(&self, look: impl FnOnce(AnySnapshot<'_>) -> T) -> Option<T> {
         let mut looked = None;
@@ -215,7 +216,7 @@ impl AnyHandle {
     ///
     /// # Errors
     ///
-    /// [`JsonSubscriptionError`]: the handle was given no way to show events.
+    /// [`JsonSubscriptionError`]: the handle cannot convert events to JSON.
     #[cfg(feature = "json")]
     pub fn subscribe_json(&self) -> Result<JsonSubscription, JsonSubscriptionError> {
         self.inner.subscribe_json(None)
@@ -223,11 +224,11 @@ impl AnyHandle {
 
     /// Every batch after `cursor` as JSON: see [`ObservationHandle::subscribe_from`].
     ///
-    /// With [`AnySnapshot::cursor`] it goes on right after that snapshot.
+    /// With [`AnySnapshot::cursor`] it continues right after that snapshot.
     ///
     /// # Errors
     ///
-    /// [`JsonSubscriptionError`]: the handle was given no way to show events, or the cursor is of another runtime, or
+    /// [`JsonSubscriptionError`]: the handle cannot convert events to JSON, or the cursor is of another runtime or
     /// from the future.
     #[cfg(feature = "json")]
     pub fn subscribe_json_from(&self, cursor: Cursor) -> Result<JsonSubscription, JsonSubscriptionError> {
@@ -293,7 +294,7 @@ impl AnyHandle {
         F: FnMut(AnySnapshot<'_>) -> Option<P> + Send + 'a,
         P: PartialEq + Send + 'a,
     {
-        // Numbers the runs of equal values: two snapshots of one run have one number.
+        // Numbers each run of equal values: snapshots of the same run have the same number.
         let mut last = None;
         let mut run = 0_u64;
         let number = move |snapshot: AnySnapshot<'_>| {
@@ -305,7 +306,7 @@ impl AnyHandle {
         self.wait(label.into(), Operator::StableFor(hold, Box::new(number)))
     }
 
-    /// See [`ObservationHandle::event`]; the event is whatever the observer's is.
+    /// See [`ObservationHandle::event`]. The event has the observer's event type.
     pub fn event<'a, F, R>(&self, label: impl Into<String>, mut predicate: F) -> AnyWaitBuilder<'a>
     where
         F: FnMut(&dyn Any) -> R + Send + 'a,
@@ -393,7 +394,7 @@ impl<'a> AnySnapshot<'a> {
         self.inner.cycle()
     }
 
-    /// Which build of the observer's state it shows.
+    /// The generation of the observer's state.
     #[must_use]
     pub fn generation(self) -> u64 {
         self.inner.generation()
@@ -411,7 +412,7 @@ impl<'a> AnySnapshot<'a> {
         self.inner.source_count()
     }
 
-    /// Right after the events it contains.
+    /// The position after its events.
     #[must_use]
     pub fn cursor(self) -> Cursor {
         self.inner.cursor()
@@ -429,19 +430,19 @@ impl<'a> AnySnapshot<'a> {
         self.inner.event_count()
     }
 
-    /// The observer's own view, if this is its type.
+    /// The observer's snapshot, if `T` is its type.
     #[must_use]
     pub fn value<T: 'static>(self) -> Option<&'a T> {
         self.inner.value().downcast_ref()
     }
 
-    /// What is known of one source; `None` if it is not in the set, or if nothing is kept by source.
+    /// The health of one source; `None` if it is not in the set, or if the observer keeps no health of sources.
     #[must_use]
     pub fn source_health(self, source: &str) -> Option<SourceHealth> {
         self.inner.source_health(source)
     }
 
-    /// The observer's own view as JSON, if the handle was given a way to show it.
+    /// The snapshot as JSON, if the handle can convert it.
     #[cfg(feature = "json")]
     #[must_use]
     pub fn to_json(self) -> Option<serde_json::Value> {

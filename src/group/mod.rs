@@ -1,4 +1,4 @@
-//! Many runtimes together.
+//! Groups of runtimes.
 
 pub(crate) mod erased;
 pub(crate) mod status;
@@ -26,10 +26,10 @@ pub use erased::json::{JsonBatch, JsonEvent, JsonSubscription, JsonSubscriptionE
 pub use erased::{AnyHandle, AnySnapshot, AnyWait, AnyWaitBuilder};
 pub use status::GroupStatus;
 
-/// Runtimes of any kind under one roof: named, spread over their interval, stopped together.
+/// A group of named runtimes of any kind, spread over their interval and stopped together.
 ///
-/// A group schedules nothing: each runtime stays its own task. It owns its members; dropping it
-/// drops them, which asks each for its stop.
+/// Each runtime stays its own task; the group schedules nothing. The group owns its members. Dropping it drops them,
+/// which requests their stop.
 ///
 /// # Examples
 ///
@@ -65,7 +65,7 @@ pub struct ObservationGroup {
 struct Members {
     by_age: Vec<Arc<Member>>,
     names: std::collections::HashSet<Arc<str>>,
-    /// How many offsets were given out.
+    /// How many offsets were assigned.
     spread: u32,
 }
 
@@ -85,7 +85,7 @@ pub enum GroupError {
     /// The name is too long.
     #[error("a member's name may have 256 bytes, and this one has {length}: give it a shorter one")]
     LongName {
-        /// How long it is, in bytes.
+        /// Its length in bytes.
         length: usize,
     },
     /// The runtime was started without a name.
@@ -95,7 +95,7 @@ pub enum GroupError {
 
 debug_as_text!(GroupError);
 
-/// A runtime whose observer was erased. Dropping it drops the runtime.
+/// A runtime with an erased observer. Dropping the member drops the runtime.
 struct Member {
     handle: AnyHandle,
     control: ObservationControl,
@@ -110,17 +110,18 @@ impl ObservationGroup {
         Self::default()
     }
 
-    /// A group without members that is stopped by `parent`: cancelling it asks all members for their stop, those as well
-    /// that are added afterwards.
+    /// A group without members that `parent` stops. Cancelling it requests the stop of all members, including those
+    /// added afterwards.
     ///
-    /// A member's config may have a [`parent`](ObservationConfig::parent) of its own: whichever comes first stops it.
+    /// A member's config may also have its own [`parent`](ObservationConfig::parent): the one cancelled first stops
+    /// the member.
     #[must_use]
     pub fn with_parent(parent: CancellationToken) -> Self {
         Self { parent: Some(parent), ..Self::default() }
     }
 
-    /// Gives the next member's config an `offset` of its own, so that however many there are, they
-    /// lie evenly over their interval.
+    /// Gives the next member's config its own `offset`. Offsets of any number of members are spread evenly over the
+    /// interval.
     pub fn spread(&self, config: ObservationConfig) -> ObservationConfig {
         // The golden ratio's fractional parts: each further point falls into the largest gap left
         // (the three-distance theorem; Knuth, The Art of Computer Programming 3, 6.4).
@@ -136,18 +137,18 @@ impl ObservationGroup {
         ObservationConfig { offset, ..config }
     }
 
-    /// Takes a runtime in under the name that its config gives it.
+    /// Adds a runtime under the name in its config.
     ///
     /// # Errors
     ///
-    /// [`GroupError`]: the runtime has no name, or it is taken. The runtime is then dropped, which stops it.
+    /// [`GroupError`]: the runtime has no name, or the name is taken. The runtime is then dropped, which stops it.
     pub fn add<O: Observer>(&self, runtime: ObservationRuntime<O>) -> Result<(), GroupError> {
         let handle = runtime.handle();
         let name = handle.name().ok_or(GroupError::Unnamed)?;
         self.insert(AnyHandle::new(name, &handle), runtime)
     }
 
-    /// Takes a runtime in under this name, whatever its config calls it.
+    /// Adds a runtime under `name` and ignores the name in its config.
     ///
     /// # Errors
     ///
@@ -158,7 +159,7 @@ impl ObservationGroup {
         self.insert(handle, runtime)
     }
 
-    /// Takes a runtime in under this name, and its [`handle`](Self::handle) can show its snapshots as JSON.
+    /// Adds a runtime under `name`. Its [`handle`](Self::handle) can convert snapshots to JSON.
     ///
     /// # Errors
     ///
@@ -174,8 +175,8 @@ impl ObservationGroup {
         self.insert(handle, runtime)
     }
 
-    /// Takes a runtime in under this name, and its [`handle`](Self::handle) can show its snapshots and its events as
-    /// JSON: see [`AnyHandle::with_json_events`].
+    /// Adds a runtime under `name`. Its [`handle`](Self::handle) can convert snapshots and events to JSON: see
+    /// [`AnyHandle::with_json_events`].
     ///
     /// # Errors
     ///
@@ -223,19 +224,19 @@ impl ObservationGroup {
         lock(&self.members).by_age.len()
     }
 
-    /// Whether there are none.
+    /// Whether the group has no members.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// What is known of each member, in the order they were added.
+    /// The status of each member, in the order they were added.
     #[must_use]
     pub fn statuses(&self) -> Vec<GroupStatus> {
         self.members().iter().map(|member| member.handle.status()).collect()
     }
 
-    /// What is known of the member called `name`.
+    /// The status of the member called `name`.
     #[must_use]
     pub fn status(&self, name: &str) -> Option<GroupStatus> {
         self.member(name).map(|member| member.handle.status())
@@ -259,10 +260,10 @@ impl ObservationGroup {
         self.member(name).map(|member| member.control.clone())
     }
 
-    /// Stops all members at once and returns how each stop ended.
+    /// Stops all members concurrently and returns the outcome of each stop.
     ///
-    /// Every member is asked before the first is waited for, so this takes as long as the slowest:
-    /// at most the largest `stop_timeout`. The members stay in the group.
+    /// All stops are requested before the first is awaited, so this takes at most the largest `stop_timeout`. The
+    /// members stay in the group.
     pub async fn stop_all(&self) -> Vec<(Arc<str>, StopOutcome)> {
         let controls: Vec<_> = self
             .members()

@@ -1,4 +1,4 @@
-//! What is known of a member, whatever it observes.
+//! The status of a group member.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use crate::status::ObservationStatus;
 use crate::status::freshness::Freshness;
 use crate::text::{NAME, NAMES, names, quoted};
 
-/// What is known of one member, whatever it observes. `Debug` shows as many names of sources as fit into a line.
+/// The status of one member, without its observer's types. `Debug` truncates the source names to one line.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct GroupStatus {
     /// The member's name.
     pub name: Arc<str>,
-    /// What its machine is doing.
+    /// Its machine's state.
     pub state: State,
     /// Whether ticks and wakes are held back.
     pub paused: bool,

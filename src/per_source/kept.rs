@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use crate::panics::discard_logged;
 
-/// An answer in a map: a panic of its destructor is logged and goes no further.
+/// An answer in a map: a panic of its destructor is logged and caught.
 ///
-/// Dropping a whole map would otherwise abort the process as soon as two of them panic.
+/// Otherwise dropping a map would abort the process if two destructors panic.
 pub(super) struct SafeToDrop<V>(Option<Arc<V>>);
 
 impl<V> SafeToDrop<V> {
@@ -24,7 +24,7 @@ impl<V> SafeToDrop<V> {
     }
 }
 
-/// Only what consumes it takes the value out.
+/// Only a method that consumes the wrapper takes the value out.
 const TAKEN: &str = "the value is there until this is consumed";
 
 impl<V> Drop for SafeToDrop<V> {

@@ -1,18 +1,18 @@
-//! What is logged of sources: the first of consecutive failures warns, a recovery informs.
+//! Log lines of sources: a warning for the first of consecutive failures, an info line for a recovery.
 
 use crate::source::health::ProbeFailure;
 use crate::text::one_line;
 
-/// Lines of each kind in one cycle; the others are counted.
+/// Lines of each kind in one cycle; further ones are counted.
 const LINES: u64 = 8;
 
-/// Of a name, in bytes.
+/// Bytes of a name.
 pub(super) const NAME: usize = 100;
 
-/// Of an error, in bytes.
+/// Bytes of an error.
 const ERROR: usize = 500;
 
-/// The lines of one cycle.
+/// The log lines of one cycle.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     failed: u64,
@@ -37,7 +37,7 @@ impl Lines {
         }
     }
 
-    /// The cycle has ended: counts what had no line.
+    /// Ends the cycle: logs the count of the omitted lines.
     pub(super) fn end(&mut self) {
         let Self { failed, recovered } = std::mem::take(self);
         if failed > LINES {

@@ -1,4 +1,4 @@
-//! One look at all sources: what a cycle does.
+//! One poll of all sources: the work of a cycle.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -21,33 +21,33 @@ use super::PerSource;
 use super::lines::NAME;
 use super::state::{Answer, Failed, PerSourceState, panicked};
 
-/// A look begins probes and collects answers, step by step. Each step may run slow code of the app: so it
-/// yields between slices of them, and the clock is read there.
+/// A poll begins probes and collects answers in steps. A step may run slow app code, so the poll yields and reads the
+/// clock between slices of steps.
 pub(super) struct SourcePoll<'a, S, V> {
     observer: &'a PerSource<S, V>,
     sources: &'a [ObservedSource<S>],
     state: &'a mut PerSourceState<V>,
     began: Instant,
-    /// Probes with this ticket or a later one were begun by this look.
+    /// Probes with this ticket or a later one belong to this poll.
     first_ticket: u64,
-    /// Probes of this look that have not ended.
+    /// How many probes of this poll have not ended.
     begun: usize,
     ended: bool,
 }
 
-/// How far a look may go before others run.
+/// The work between two yields.
 struct Slice {
     steps: u32,
     until: Instant,
     now: Instant,
-    /// So many steps more are taken before the clock is read.
+    /// How many more steps are taken before the clock is read.
     unread: u32,
 }
 
 impl Slice {
     const STEPS: u32 = 64;
     const TIME: Duration = Duration::from_millis(1);
-    /// The clock is read every so many steps while steps are as quick as this.
+    /// How many steps pass without reading the clock, if the last one was shorter than `QUICK`.
     const UNREAD: u32 = 3;
     const QUICK: Duration = Duration::from_micros(20);
 
@@ -66,7 +66,7 @@ impl Slice {
         self.steps <= Self::STEPS && self.now < self.until
     }
 
-    /// The task was suspended.
+    /// Reads the clock at the next step, since the task was suspended.
     fn is_old(&mut self) {
         self.unread = 0;
     }
@@ -87,8 +87,8 @@ where
         Self { observer, sources, state, began: Instant::now(), first_ticket, begun: 0, ended: false }
     }
 
-    /// Gives each source its turn and collects, until what was begun has ended or the time is over. Those that
-    /// had no turn are the first ones of the next look.
+    /// Gives each source its turn and collects answers, until all probes of this poll have ended or the time is over.
+    /// Sources without a turn go first in the next poll.
     pub(super) async fn run(mut self) {
         let deadline = later(self.began, self.observer.patience.collect_for(&self.observer.settings));
         let mut enough = pin!(sleep_until(deadline));
@@ -140,7 +140,7 @@ where
         self.state.probes.len() < self.observer.settings.concurrency
     }
 
-    /// Whether a probe of it is to begin; if not, this was its turn.
+    /// Whether to begin a probe of the source; if not, its turn is over.
     fn needs_probe(&mut self, place: usize, now: Instant) -> bool {
         let needs = self.identify(place, now) && self.state.slots[place].in_flight.is_none();
         if !needs {
@@ -149,7 +149,7 @@ where
         needs
     }
 
-    /// Finds out who has the name now, once in each look. False if that cannot be said.
+    /// Identifies the source once in each poll; false if its identity is unknown.
     fn identify(&mut self, place: usize, now: Instant) -> bool {
         let Some(identity) = &self.observer.identity else { return true };
         let slot = &mut self.state.slots[place];
@@ -162,7 +162,7 @@ where
         match found {
             Ok(identity) => self.state.identify(place, identity),
             Err(panic) => {
-                // Whose answer a probe in flight would bring is unknown as well.
+                // The probe in flight may belong to another source.
                 slot.abort();
                 self.state.failed(place, now, now, panicked(&panic));
             }
@@ -174,7 +174,7 @@ where
         let limit = self.observer.settings.probe_timeout;
         let source = Arc::clone(&self.state.layout.names[place]);
         let span = tracing::info_span!("probe", source = one_line(&source, NAME));
-        // Calling the app's function is app code too.
+        // Calling the app's function runs app code too.
         let probe = span.in_scope(|| catch(|| (*self.observer.probe)(self.sources[place].clone())));
         let ticket = self.state.ticket(place);
         let probing = async move {
@@ -192,12 +192,12 @@ where
     fn collect(&mut self, ended: Result<Answer<V>, JoinError>) {
         let answer = match ended {
             Ok(answer) => answer,
-            // It was aborted, has nothing to say, and was begun by an earlier look.
+            // An aborted probe has no answer, and an earlier poll began it.
             Err(aborted) => return discard_logged(aborted, "an aborted probe"),
         };
         self.begun -= usize::from(answer.ticket >= self.first_ticket);
         let place = self.state.place_of(&answer);
-        // It may have been asked of something else than has the name now.
+        // Another source may have the name now.
         if let Some(place) = place.filter(|place| self.identify(*place, answer.ended))
             && self.state.slots[place].has_in_flight(answer.ticket)
         {
@@ -230,7 +230,7 @@ async fn ended<V>(
         Ok(Err(panic)) => Err(panicked(&panic)),
         Err(_) => Err((Cause::TimedOut, format!("no answer within {limit:?}"))),
     };
-    // A task that panicked would have no answer, and its source would never be probed again.
+    // If the task panicked, there would be no answer, and the source would never be probed again.
     let Some(panic) = discard(probe) else { return result };
     Err(match result {
         Ok(value) => {
@@ -241,7 +241,7 @@ async fn ended<V>(
     })
 }
 
-/// An error's text and its destructor are app code.
+/// An error's `Display` and destructor are app code.
 fn explained(error: DynError) -> Failed {
     match (catch(|| chain(&*error)), discard(error)) {
         (Ok(message), None) => (Cause::Error, message),

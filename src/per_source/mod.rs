@@ -1,4 +1,4 @@
-//! One probe per source: the observer that most need.
+//! `PerSource`: an observer with one probe per source.
 
 mod kept;
 mod lines;
@@ -41,45 +41,42 @@ type Probe<S, V> =
 
 type Identity<S> = dyn Fn(&S) -> u64 + Send + Sync;
 
-/// An observer made of one async function that probes one source.
+/// An observer that probes each source with one async function.
 ///
-/// In each cycle it begins a probe of every source that has none in flight, and collects answers
-/// until all probes begun in this cycle have ended, or for [`collect_for`](Self::collect_for). A
-/// probe that is slower stays in flight, at most one for each source; later cycles collect it and
-/// do not wait for it. So a source that hangs costs the others nothing, not even a delay. Probes
-/// are tasks of their own; they are aborted when the observer's state is dropped.
+/// Each cycle begins a probe of every source that has none in flight. It collects answers until all probes of this
+/// cycle have ended, or for [`collect_for`](Self::collect_for). A slower probe stays in flight, at most one for each
+/// source; later cycles collect its answer and do not wait for it. A source that hangs therefore delays no other
+/// source.
 ///
-/// A failed probe is not a failed cycle: it is a fact about its source, and an event. A fresh
-/// runtime means that the loop ran; which *sources* answer is what
-/// [`PerSourceSnapshot::answering`] says.
+/// A failed probe does not fail the cycle: it is recorded for its source, and emitted as an event. A fresh runtime
+/// means that the loop ran; [`PerSourceSnapshot::answering`] returns the *sources* that answer. The first answers are
+/// in cycle 0's snapshot; their events come with the first poll.
 ///
-/// The first answers are in cycle 0's snapshot; their events come with the first poll.
-///
-/// A stop aborts the probes and does not wait for them. They end at their next await; one that
-/// blocks its thread may outlive the answer `Stopped`, and what it finds is thrown away.
+/// Each probe is a task. A stop aborts the probes without waiting: each ends at its next await. A probe that blocks
+/// its thread may outlive the state `Stopped`; its result is dropped.
 ///
 /// # Time
 ///
-/// Cloning a source, its [`identity`](Self::identity), calling the probe and comparing two answers run in the
-/// cycle itself. Between them the cycle yields at least once a millisecond, so that a stop is answered, and it
-/// keeps its collecting time: the sources that had no turn are the first ones of the next cycle.
+/// Cloning a source, its [`identity`](Self::identity), calling the probe and comparing answers run in the cycle
+/// itself. Between these calls the cycle yields at least once a millisecond, and it keeps to its collecting time.
+/// Sources without a turn go first in the next cycle.
 ///
-/// Keep [`collect_for`](Self::collect_for) below the runtime's `poll_timeout` and `init_timeout`. A poll that is
-/// cut off while it collects is a warning in the log, and the observer collects for half the time that poll had
-/// from then on. Its events come with the next poll that ends; those of several such polls are folded by source:
-/// of each value that came and went, only the last is emitted.
+/// Keep [`collect_for`](Self::collect_for) below the runtime's `poll_timeout` and `init_timeout`. If a poll is cut
+/// off while it collects, the observer logs a warning and from then on collects for half the time that the poll had.
+/// The next poll that ends returns the events; those of several cut-off polls are folded by source, so that only the
+/// last value is emitted.
 ///
 /// # Panics
 ///
-/// None of the observer's own. A panic of the probe, of `identity`, of a source's `Clone`, of an answer's
-/// `PartialEq`, or of the destructor of an answer that says nothing new is a failed probe of that source. The
-/// destructor of any other answer that panics is an error in the log.
+/// The observer itself does not panic. A panic of the probe, of `identity`, of a source's `Clone`, of an answer's
+/// `PartialEq`, or of the destructor of an unchanged answer is a failed probe of that source. A panic of any other
+/// answer's destructor is logged as an error.
 ///
 /// # Logs
 ///
-/// The first of consecutive failed probes warns, the first answer after it informs; in one cycle eight lines of each
-/// kind, and one that counts the others. Each probe runs in a span named `probe`, whose field `source` is the
-/// source's name.
+/// The first of consecutive failed probes is logged as a warning, and the next answer as info. Each cycle logs at
+/// most eight lines of each kind and the count of the others. Each probe runs in a span `probe`, whose field `source`
+/// is the source's name.
 ///
 /// # Examples
 ///
@@ -103,7 +100,7 @@ type Identity<S> = dyn Fn(&S) -> u64 + Send + Sync;
 /// # }
 /// ```
 pub struct PerSource<S, V> {
-    /// Both are the app's, and dropped together.
+    /// `probe` and `identity` are the app's, and are dropped together.
     probe: AppValue<Box<Probe<S, V>>>,
     identity: Option<AppValue<Box<Identity<S>>>>,
     weighs: Option<Weighs<V>>,
@@ -113,7 +110,7 @@ pub struct PerSource<S, V> {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
-    /// The runtime's own, once it is known.
+    /// The runtime's interval, once it is known.
     interval: Option<Duration>,
     probe_timeout: Duration,
     collect_for: Option<Duration>,
@@ -121,80 +118,80 @@ pub(crate) struct Settings {
     concurrency: usize,
 }
 
-/// A setting of [`PerSource`] that makes no sense; its `init` fails with it.
+/// An invalid setting of [`PerSource`], returned by its `init`.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PerSourceError {
     /// A duration is zero or over 24 h.
     #[error("PerSource::{setting} is {value:?}: it must be more than zero and at most 24 h")]
     InvalidDuration {
-        /// Which one.
+        /// The name of the setting.
         setting: &'static str,
-        /// What was given.
+        /// The given value.
         value: Duration,
     },
-    /// It does not know its runtime's config: a wrapper has kept it back.
+    /// The runtime's config is unknown, because a wrapper did not forward it.
     #[error(
         "PerSource does not know the interval of its runtime: the observer that wraps it must forward \
          `Observer::configured`"
     )]
     NotConfigured,
-    /// No probe may run.
+    /// The concurrency is zero.
     #[error("PerSource::concurrency is 0: at least one probe must be allowed at once")]
     NoConcurrency,
 }
 
 debug_as_text!(PerSourceError);
 
-/// What happened to one source.
+/// One change of a source.
 ///
 /// `Appeared`, `Changed`, `Replaced` and `Vanished` fold to the values of the snapshot.
 #[derive(PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SourceEvent<V> {
-    /// The first answer, ever or since it was replaced.
+    /// The first answer of a source, or the first since it was replaced.
     Appeared {
         /// The source's name.
         source: Arc<str>,
-        /// What it answered.
+        /// The answer.
         value: Arc<V>,
-        /// When it was asked.
+        /// When the probe began.
         asked_at: Instant,
     },
     /// An answer that differs from the one before.
     Changed {
         /// The source's name.
         source: Arc<str>,
-        /// The answer before.
+        /// The previous answer.
         old: Arc<V>,
         /// The new answer.
         new: Arc<V>,
-        /// When it was asked for the new answer.
+        /// When the probe of the new answer began.
         asked_at: Instant,
     },
     /// The first of consecutive failed probes.
     Failed {
         /// The source's name.
         source: Arc<str>,
-        /// Why.
+        /// The failure.
         failure: Arc<ProbeFailure>,
     },
-    /// The first answer after failed probes; emitted before what it changed.
+    /// The first answer after failed probes; emitted before `Appeared` or `Changed`.
     Recovered {
         /// The source's name.
         source: Arc<str>,
         /// How many consecutive probes had failed.
         failures: u64,
-        /// When it was asked.
+        /// When the probe of the answer began.
         asked_at: Instant,
     },
-    /// Another thing has the name now: see [`PerSource::identity`].
+    /// Another source has the name now: see [`PerSource::identity`].
     Replaced {
         /// The source's name.
         source: Arc<str>,
-        /// The last answer of what had the name before.
+        /// The last answer of the previous source.
         last: Option<Arc<V>>,
-        /// When the look at the sources began that found it.
+        /// When the poll that found this began.
         asked_at: Instant,
     },
     /// The source has left the set.
@@ -203,13 +200,13 @@ pub enum SourceEvent<V> {
         source: Arc<str>,
         /// Its last answer.
         last: Option<Arc<V>>,
-        /// When the look at the sources began that found it.
+        /// When the poll that found this began.
         asked_at: Instant,
     },
 }
 
 impl<V> SourceEvent<V> {
-    /// The source it is about.
+    /// The source's name.
     #[must_use]
     pub fn source(&self) -> &Arc<str> {
         match self {
@@ -222,8 +219,10 @@ impl<V> SourceEvent<V> {
         }
     }
 
-    /// When the probe began that found it; of a change of the source set, when the look at the sources began that
-    /// found it: that may be an earlier one than that of its batch, if that was cut off.
+    /// When the probe of this event began.
+    ///
+    /// For `Replaced` and `Vanished`: when the poll that found the change began. If that poll was cut off, the event
+    /// is in the batch of a later one.
     #[must_use]
     pub fn asked_at(&self) -> Instant {
         match self {
@@ -242,14 +241,14 @@ where
     S: Clone + Send + Sync + 'static,
     V: PartialEq + Send + Sync + 'static,
 {
-    /// Probes each source by `probe`, whose error may be of any type that turns into a [`DynError`].
+    /// Probes each source with `probe`. Its error may be of any type that converts into [`DynError`].
     ///
     /// The interval is that of the runtime: see [`Observer::configured`].
     ///
     /// # Examples
     ///
-    /// Functions need no annotation, nor do closures that end with what they call. A closure that ends with `Ok(..)`
-    /// says of which type its error is:
+    /// A function needs no annotation, nor does a closure that ends with the call. A closure that ends with `Ok(..)`
+    /// must name its error type:
     ///
     /// ```
     /// # use watchkeeper::{DynError, ObservedSource, PerSource};
@@ -293,47 +292,48 @@ where
         }
     }
 
-    /// How long one probe may take; it is then aborted and counts as failed. Default: 5 s.
+    /// The time-out of one probe; the probe is then aborted and counts as failed. Default: 5 s.
     #[must_use]
     pub fn probe_timeout(mut self, timeout: Duration) -> Self {
         self.settings.probe_timeout = timeout;
         self
     }
 
-    /// How long a cycle waits for the probes it has begun. Default: half the runtime's interval, at most 5 s.
+    /// How long a cycle waits for its probes. Default: half the runtime's interval, at most 5 s.
     #[must_use]
     pub fn collect_for(mut self, collect_for: Duration) -> Self {
         self.settings.collect_for = Some(collect_for);
         self
     }
 
-    /// The age from which on a source is stale, beside the time its last answer took. Default: the
-    /// larger of 2 s and three of the runtime's intervals.
+    /// The age at which an answer is stale, in addition to the time the answer took. Default: the larger of 2 s and
+    /// three intervals of the runtime.
     #[must_use]
     pub fn stale_after(mut self, stale_after: Duration) -> Self {
         self.settings.stale_after = Some(stale_after);
         self
     }
 
-    /// How many probes run at once; those that do not fit wait, who waited longest goes first.
-    /// Default: 256.
+    /// How many probes run at once. Of the sources that wait, the one that has waited longest goes first. Default:
+    /// 256.
     #[must_use]
     pub fn concurrency(mut self, concurrency: usize) -> Self {
         self.settings.concurrency = concurrency;
         self
     }
 
-    /// How many bytes an answer owns beside itself, such as the text of a `String`: for
-    /// [`TapLimits::bytes`](crate::subscription::TapLimits), asked of each answer only while there is a tap. Default:
-    /// none.
+    /// The bytes that an answer owns beside itself, such as the text of a `String`. Default: 0.
+    ///
+    /// [`TapLimits::bytes`](crate::subscription::TapLimits) counts them; `bytes` is called only while there is a tap.
     #[must_use]
     pub fn weighing(mut self, bytes: impl Fn(&V) -> usize + Send + Sync + 'static) -> Self {
         self.weighs = Some(Arc::new(bytes));
         self
     }
 
-    /// What makes a source the same one: when it changes under one name, the source was replaced,
-    /// its value is forgotten and its probe aborted. Default: the name alone.
+    /// The identity of a source. Default: the name alone.
+    ///
+    /// If the identity changes under one name, the source was replaced: its value is forgotten and its probe aborted.
     #[must_use]
     pub fn identity<I: Hash>(mut self, identity: impl Fn(&S) -> I + Send + Sync + 'static) -> Self {
         self.identity = Some(AppValue::new(Box::new(move |source| {
@@ -364,7 +364,7 @@ impl Settings {
     }
 
     fn interval(&self) -> Duration {
-        // Without one there is no state, and nothing asks.
+        // Without an interval `init` fails, so that this default is never used.
         self.interval.unwrap_or_else(|| ObservationConfig::default().interval)
     }
 
@@ -414,7 +414,7 @@ where
         state.snapshot(self.settings.stale_after(), self.settings.collect_for(), self.weighs.as_ref())
     }
 
-    /// True: an answer and its events go into the state together, between two awaits.
+    /// True: an answer and its events enter the state together, between two awaits.
     fn poll_is_cancel_safe(&self) -> bool {
         true
     }
@@ -436,7 +436,7 @@ where
             let owned = snapshot.weighs.as_ref().map_or(0, |weighs| weighs(value));
             size_of::<V>().saturating_add(owned)
         };
-        // The value that is new is the snapshot's.
+        // The snapshot already counts the new value.
         let old = events.iter().map(|event| match event {
             SourceEvent::Changed { old: last, .. }
             | SourceEvent::Replaced { last: Some(last), .. }

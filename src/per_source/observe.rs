@@ -1,4 +1,4 @@
-//! The shortest way in.
+//! Starts an observation with one call.
 
 use crate::config::ObservationConfig;
 use crate::error::DynError;
@@ -7,18 +7,17 @@ use crate::per_source::PerSource;
 use crate::runtime::ObservationRuntime;
 use crate::source::{ObservedSource, SourceProvider};
 
-/// Starts an observation that asks each of `sources` by `probe` at each interval, and returns when each was asked
-/// once, or after half an interval.
+/// Starts an observation that probes each of `sources` at each interval.
 ///
-/// It is [`ObservationRuntime::start`] with a [`PerSource`]. `config` is the interval alone, or a whole
-/// [`ObservationConfig`], as for one that a [parent](ObservationConfig::parent) stops. `sources` may be an array or a
-/// `Vec` of pairs `(name, source)`, or any other [`SourceProvider`].
+/// It returns when each source has answered or failed once, or after half an interval (at most 5 s). It is
+/// [`ObservationRuntime::start`] with a [`PerSource`]. `config` is an interval or an [`ObservationConfig`], for
+/// example with a [parent](ObservationConfig::parent). `sources` is an array or a `Vec` of pairs `(name, source)`, or
+/// any other [`SourceProvider`].
 ///
 /// # Errors
 ///
-/// [`ObservationRuntimeError`]: the interval is zero or over 24 h, or another field of the config is out of its
-/// range; the provider failed; the parent was cancelled; or there is no tokio runtime. A probe that fails is no
-/// error: it is known of its source.
+/// [`ObservationRuntimeError`]: the interval is zero or over 24 h; another field of the config is out of range; the
+/// provider failed; the parent was cancelled; or there is no tokio runtime. A failed probe is no error of this call.
 ///
 /// # Examples
 ///
@@ -50,7 +49,7 @@ use crate::source::{ObservedSource, SourceProvider};
 /// # }
 /// ```
 ///
-/// With a parent, whose cancellation is a requested stop:
+/// Cancelling a parent is a requested stop:
 ///
 /// ```
 /// # use std::time::Duration;

@@ -1,23 +1,23 @@
-//! How long a look collects, where the runtime gives it less time than it was to have.
+//! How long a poll collects, if the runtime cuts it off early.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Settings;
 
-/// What was learned from looks that were cut off; kept when a state is lost.
+/// The collecting time learned from cut-off polls; kept when a state is lost.
 ///
-/// Looks of one observer come one after the other, so that nothing here is contended.
+/// The polls of one observer run one after the other, so that nothing here is contended.
 pub(super) struct Patience {
-    /// The most, in nanoseconds.
+    /// The longest collecting time, in nanoseconds.
     most: AtomicU64,
-    /// How long a look ran that was cut off, and that nobody has heard of yet.
+    /// How long the last cut-off poll ran, until `collect_for` has read it.
     cut_off_after: AtomicU64,
 }
 
 const NONE: u64 = u64::MAX;
 
-/// However soon a look was cut off: probes that answer at once are to be collected.
+/// The least collecting time: probes that answer at once are still collected.
 const LEAST: Duration = Duration::from_millis(1);
 
 impl Patience {
@@ -25,19 +25,18 @@ impl Patience {
         Self { most: AtomicU64::new(NONE), cut_off_after: AtomicU64::new(NONE) }
     }
 
-    /// A look did not end by itself.
     pub(super) fn was_cut_off_after(&self, elapsed: Duration) {
         self.cut_off_after.store(nanos(elapsed), Ordering::Relaxed);
     }
 
-    /// How long the look that begins now collects.
+    /// How long the next poll collects.
     ///
-    /// One that was cut off while it collected would be cut off again: from then on half of what it had is
-    /// enough, but a millisecond at least.
+    /// A poll that was cut off while it collected would be cut off again. From then on half of its time is used, but
+    /// at least a millisecond.
     pub(super) fn collect_for(&self, settings: &Settings) -> Duration {
         let most = self.most.load(Ordering::Relaxed).min(nanos(settings.collect_for()));
         let had = self.cut_off_after.swap(NONE, Ordering::Relaxed);
-        // Cut off again at the least, it collects what is there.
+        // A poll that is cut off again at `LEAST` only collects the answers that are there.
         if had == NONE || (had >= most && most > nanos(LEAST)) {
             return Duration::from_nanos(most);
         }

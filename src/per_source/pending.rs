@@ -1,6 +1,6 @@
 //! Events of polls that were cut off.
 //!
-//! They wait for the next poll that ends. Those of several polls are folded by source, so that what waits is
+//! The next poll that ends returns them. The events of several polls are folded by source, so that their number is
 //! bounded by the number of sources, however often a poll is cut off.
 
 use std::collections::HashMap;
@@ -10,11 +10,11 @@ use crate::panics::{catch, discard_logged};
 
 use super::SourceEvent;
 
-/// At most eleven events for each source, which still fold to the values of the snapshot.
+/// Folds to at most eleven events for each source, which still fold to the values of the snapshot.
 ///
-/// What a source's value went through between two boundaries (a source was replaced, or has left) becomes one
-/// event, a series of failures and recoveries becomes the last of them, and of more than two boundaries the
-/// first and the last are kept. Sources are in the order of their first events.
+/// A source is replaced or leaves at a boundary. Of more than two boundaries the first and the last are kept. The
+/// values between two boundaries fold to one event, and a series of failures and recoveries to its last ones. Sources
+/// are in the order of their first events.
 pub(super) fn fold<V: PartialEq>(events: Vec<SourceEvent<V>>) -> Vec<SourceEvent<V>> {
     let mut places: HashMap<Arc<str>, usize> = HashMap::new();
     let mut stories: Vec<Story<V>> = Vec::new();
@@ -35,7 +35,7 @@ pub(super) fn discard_events<V>(events: impl IntoIterator<Item = SourceEvent<V>>
     }
 }
 
-/// What happened to one source: chapters that a boundary ends, and the one that goes on.
+/// The events of one source: chapters that ended with a boundary, and the current one.
 struct Story<V> {
     ended: Vec<(Chapter<V>, SourceEvent<V>)>,
     current: Chapter<V>,
@@ -54,7 +54,7 @@ impl<V: PartialEq> Story<V> {
             SourceEvent::Failed { .. } | SourceEvent::Recovered { .. } => self.current.add_health(event),
             SourceEvent::Replaced { .. } | SourceEvent::Vanished { .. } => {
                 let ended = std::mem::take(&mut self.current);
-                // Each chapter but the first begins with no value, so one in the middle is not missed.
+                // Each chapter but the first begins without a value, so that a middle one can be dropped.
                 if self.ended.len() > 1 {
                     let (middle, boundary) = self.ended.remove(1);
                     discard_events(middle.into_events().chain([boundary]));
@@ -71,11 +71,11 @@ impl<V: PartialEq> Story<V> {
     }
 }
 
-/// One value event at most, and at most two of failures and recoveries.
+/// At most one value event, and at most two of failures and recoveries.
 struct Chapter<V> {
     value: Option<SourceEvent<V>>,
-    /// `Failed` and `Recovered` alternate: the last one, and the one before it if the series began with that
-    /// kind.
+    /// `Failed` and `Recovered` alternate. This holds the last event, and the one before it if the series began with
+    /// that kind.
     health: [Option<SourceEvent<V>>; 2],
 }
 
@@ -125,7 +125,7 @@ impl<V: PartialEq> Chapter<V> {
         }
     }
 
-    /// A recovery comes before what it changed, and what a source had answered before it failed.
+    /// A recovery comes before its value event, and a failure after the value from before it.
     fn into_events(self) -> impl Iterator<Item = SourceEvent<V>> {
         let mut health: Vec<_> = self.health.into_iter().flatten().collect();
         let failing = health.pop_if(|last| matches!(last, SourceEvent::Failed { .. }));
@@ -150,13 +150,13 @@ mod tests {
     use crate::runtime::Cause;
     use crate::source::health::ProbeFailure;
 
-    /// What happens to one of three sources.
+    /// A step of one of three sources.
     #[derive(Clone, Copy, Debug)]
     enum Does {
         Answer(u8),
         Fail,
         Replace,
-        /// Comes, if it had left.
+        /// Returns, if it had left.
         Leave,
     }
 
@@ -170,7 +170,7 @@ mod tests {
         (0..3_usize, what)
     }
 
-    /// One source as `PerSource` sees it.
+    /// One source as `PerSource` observes it.
     #[derive(Default)]
     struct PendingSource {
         value: Option<Arc<u8>>,
@@ -222,7 +222,7 @@ mod tests {
         }
     }
 
-    /// What somebody knows who reads all events.
+    /// The knowledge of a reader of all events.
     #[derive(Clone, Debug, Default, PartialEq, Eq)]
     struct EventReader {
         values: BTreeMap<String, u8>,
@@ -308,7 +308,7 @@ mod tests {
             events.into_iter().map(word).collect::<Vec<_>>().join(", ")
         };
         let cases: [(&[Does], usize, &str); 9] = [
-            // (what happens, how many events of it were read before, what is left of the others)
+            // (steps, events read before the cut-off, expected rest)
             (&[Answer(1), Answer(2), Answer(3)], 0, "appeared 3"),
             (&[Answer(1), Answer(2), Answer(3)], 1, "changed 1 3"),
             (&[Answer(1), Answer(2), Answer(1)], 1, ""),

@@ -1,4 +1,4 @@
-//! A snapshot of what was recorded, or came from elsewhere.
+//! Snapshots that are built from recorded or foreign data.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::report::debug_as_text;
 use crate::source::health::SourceFacts;
 use crate::text::{MESSAGE, NAME, quoted};
 
-/// The longest age at which a source is stale: three of the longest intervals.
+/// The longest `stale_after`: three of the longest intervals.
 const STALE_AFTER: Duration = MAX_DURATION.saturating_mul(3);
 
-/// Why a [`PerSourceSnapshot`] was not made of what was recorded.
+/// Why a [`PerSourceSnapshot`] was not built from recorded data.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PerSourceSnapshotError {
@@ -26,17 +26,17 @@ pub enum PerSourceSnapshotError {
         "{field} is {value:?}: it must be what PerSourceSnapshot::{field} was, more than zero and at most {most:?}"
     )]
     InvalidDuration {
-        /// Which one: `stale_after` or `collect_for`.
+        /// The field: `stale_after` or `collect_for`.
         field: &'static str,
-        /// What was given.
+        /// The given value.
         value: Duration,
-        /// What it may be.
+        /// The largest valid value.
         most: Duration,
     },
     /// A source has no name.
     #[error("source {position} of the snapshot has no name: each source has one")]
     EmptyName {
-        /// Which one, counted from 1.
+        /// The source's position, counted from 1.
         position: usize,
     },
     /// Two sources have one name.
@@ -45,7 +45,7 @@ pub enum PerSourceSnapshotError {
         /// The name.
         name: Arc<str>,
     },
-    /// What is known of a source cannot be true.
+    /// The facts of a source contradict each other.
     #[error(
         "what is known of the source {} cannot be: {what}; record its value and all of its facts",
         quoted(name, NAME)
@@ -53,7 +53,7 @@ pub enum PerSourceSnapshotError {
     Contradiction {
         /// The source's name.
         name: Arc<str>,
-        /// What contradicts what.
+        /// The contradiction.
         what: &'static str,
     },
 }
@@ -61,18 +61,18 @@ pub enum PerSourceSnapshotError {
 debug_as_text!(PerSourceSnapshotError);
 
 impl<V> PerSourceSnapshot<V> {
-    /// A snapshot of what was recorded, or came from another process, for a [`Feed`](crate::feed::Feed): of each
-    /// source its name, its last answer and what is known of it, in the provider's order.
+    /// Builds a snapshot from recorded data, or from another process, for a [`Feed`](crate::feed::Feed). `sources`
+    /// has the name, last answer and facts of each source, in the provider's order.
     ///
     /// [`taken_at`](Self::taken_at), [`stale_after`](Self::stale_after) and [`collect_for`](Self::collect_for) are
-    /// those of the snapshot that was recorded: by them waits judge whether a source answers. Instants are of the
-    /// feed's clock.
+    /// those of the recorded snapshot: waits use them to judge whether a source answers. Instants are on the feed's
+    /// clock.
     ///
     /// # Errors
     ///
-    /// [`PerSourceSnapshotError`] names the first source of which something cannot be true: it has an answer and no
-    /// time of it, or the reverse; it fails without a failure; it was heard after the snapshot was taken; it has no
-    /// name, or one that came before. It also says which duration is out of its bounds.
+    /// [`PerSourceSnapshotError`] names the duration that is out of range, or the first invalid source: its name is
+    /// empty or a duplicate; it has an answer without a time, or the reverse; it is failing without a failure; or it
+    /// has a fact that is later than the snapshot.
     ///
     /// # Examples
     ///
@@ -137,7 +137,7 @@ impl<V> PerSourceSnapshot<V> {
     }
 }
 
-/// What of these facts contradicts the others, of a source that has a value or none.
+/// The first contradiction among the facts of a source with or without a value.
 fn contradiction(has_value: bool, facts: &SourceFacts, taken_at: Instant) -> Option<&'static str> {
     let SourceFacts { last_success, last_elapsed, changed_at, consecutive_failures, in_flight_since, .. } =
         *facts;

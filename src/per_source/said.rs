@@ -1,4 +1,4 @@
-//! What happened to a source, in words.
+//! Source events as text.
 
 use std::fmt;
 
@@ -9,8 +9,9 @@ use crate::text::{NAME, one_line};
 /// Bytes of a value.
 const VALUE: usize = 120;
 
-/// One line, for timelines: `n2: 1 -> 2`, `n1 failed: connection refused`. Values are shown by `Debug`, by at most
-/// 120 bytes each; all of it is escaped, and has at most 2 KiB.
+/// One line for timelines: `n2: 1 -> 2`, `n1 failed: connection refused`.
+///
+/// Values are shown by `Debug`, at most 120 bytes each. The line is escaped and has at most 2 KiB.
 ///
 /// # Examples
 ///
@@ -46,8 +47,7 @@ impl<V: fmt::Debug> fmt::Display for SourceEvent<V> {
     }
 }
 
-/// The same as `Display`: what shows events by `Debug`, as reports and timelines of any observer do, shows them
-/// so.
+/// The same as `Display`, for reports and timelines, which show the events of any observer by `Debug`.
 impl<V: fmt::Debug> fmt::Debug for SourceEvent<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

@@ -1,4 +1,4 @@
-//! What is known of each source.
+//! Snapshots of all sources.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,29 +15,29 @@ use crate::text::{NAME, beginning, one_line};
 
 use super::kept::SafeToDrop;
 
-/// All sources of the set, with their values and facts; cheap to clone.
+/// All sources of the set with their values and facts; cheap to clone.
 ///
-/// Values sit in a persistent map behind `Arc`s: two snapshots share all that did not change.
+/// Values are kept in a persistent map behind `Arc`s: two snapshots share all unchanged values.
 ///
-/// In the predicate and the result of a wait it holds nothing that was asked before the wait's start: see
+/// In the predicate and the result of a wait it contains no data asked for before the wait's start: see
 /// [`Observer::asked_since`](crate::Observer::asked_since).
 pub struct PerSourceSnapshot<V> {
     pub(super) layout: Arc<Layout>,
     pub(super) values: HashTrieMapSync<Arc<str>, SafeToDrop<V>>,
     pub(super) facts: Arc<[SourceFacts]>,
-    /// When the oldest of what it shows was asked for.
+    /// When the oldest data in the snapshot was asked for.
     pub(super) oldest: Option<Instant>,
     pub(super) stale_after: Duration,
     pub(super) collect_for: Duration,
     pub(super) taken_at: Instant,
-    /// What a value takes beside itself, if the app says so.
+    /// The app's function for the bytes that a value owns.
     pub(super) weighs: Option<Weighs<V>>,
 }
 
-/// How many bytes a value owns elsewhere.
+/// How many bytes a value owns beside itself.
 pub(super) type Weighs<V> = Arc<dyn Fn(&V) -> usize + Send + Sync>;
 
-/// Which source has which place; shared until the set changes.
+/// The place of each source; shared until the set changes.
 #[derive(Debug, Default)]
 pub(super) struct Layout {
     pub(super) names: Vec<Arc<str>>,
@@ -47,12 +47,12 @@ pub(super) struct Layout {
 /// One source in a [`PerSourceSnapshot`].
 #[derive(Debug)]
 pub struct SourceView<'a, V> {
-    /// Its name.
+    /// The source's name.
     pub name: &'a Arc<str>,
-    /// Its last answer, however old; `None` if it never answered, or not since it was replaced.
-    /// [`answering_value`](Self::answering_value) is what can be relied on.
+    /// The last answer, regardless of its age; `None` without an answer since the source appeared or was replaced.
+    /// Prefer [`answering_value`](Self::answering_value).
     pub value: Option<&'a Arc<V>>,
-    /// When it answered, and how often it did not.
+    /// When the source answered, and how often it failed.
     pub facts: &'a SourceFacts,
     stale_after: Duration,
     collect_for: Duration,
@@ -68,49 +68,49 @@ impl<V> Clone for SourceView<'_, V> {
 impl<V> Copy for SourceView<'_, V> {}
 
 impl<'a, V> SourceView<'a, V> {
-    /// Whether it answered when the snapshot was taken: its value is fresh, no probe has failed since, and none is in
-    /// flight for longer than [`collect_for`](crate::PerSource::collect_for) or twice what its last answer took,
-    /// whichever is longer.
+    /// Whether the source answered when the snapshot was taken.
     ///
-    /// A source that has just died is *fresh* for seconds yet; it is *answering* no more once a probe was refused,
-    /// or not answered in time.
+    /// Its value is fresh, no probe has failed since, and no probe is in flight for longer than
+    /// [`collect_for`](crate::PerSource::collect_for) or twice the time of its last answer, whichever is longer. A
+    /// source that has just died stays *fresh* for seconds; it stops *answering* once a probe fails or is not
+    /// answered in time.
     #[must_use]
     pub fn is_answering(&self) -> bool {
         self.facts.is_answering(self.taken_at, self.stale_after(), self.collect_for)
     }
 
-    /// Its value, if it [is answering](Self::is_answering).
+    /// The value, if the source [is answering](Self::is_answering).
     #[must_use]
     pub fn answering_value(&self) -> Option<&'a Arc<V>> {
         self.value.filter(|_| self.is_answering())
     }
 
-    /// How old its value is at `now`, counted from when the answering probe began. It says nothing of what the source
-    /// did since: see [`is_answering`](Self::is_answering).
+    /// The age of the value at `now`, counted from the begin of its probe. A fresh source may be failing: see
+    /// [`is_answering`](Self::is_answering).
     #[must_use]
     pub fn freshness(&self, now: Instant) -> Freshness {
         let stale_after = self.stale_after();
         Freshness { last_success: self.facts.last_success, stale_after, read_at: now }
     }
 
-    /// An answer that took long is as much older when it comes.
+    /// The time that the answer took is added, since the age counts from the begin of the probe.
     fn stale_after(&self) -> Duration {
         self.stale_after.saturating_add(self.facts.last_elapsed.unwrap_or_default())
     }
 
-    /// Its value, if it is fresh at `now`, whether it answers or not.
+    /// The value, if it is fresh at `now`, even if the source is not answering.
     #[must_use]
     pub fn fresh_value(&self, now: Instant) -> Option<&'a Arc<V>> {
         self.value.filter(|_| self.freshness(now).is_fresh())
     }
 
-    /// Whether the last probe that ended has failed.
+    /// Whether the last probe that ended failed.
     #[must_use]
     pub fn is_failing(&self) -> bool {
         self.facts.consecutive_failures > 0
     }
 
-    /// What is known of it, to keep.
+    /// The source's health, as an owned value.
     #[must_use]
     pub fn health(&self) -> SourceHealth {
         SourceHealth::new(self.facts.clone(), self.stale_after()).collecting_for(self.collect_for)
@@ -130,26 +130,26 @@ impl<V> PerSourceSnapshot<V> {
         self.layout.names.is_empty()
     }
 
-    /// When this was taken, on tokio's clock.
+    /// When the snapshot was taken, on tokio's clock.
     #[must_use]
     pub fn taken_at(&self) -> Instant {
         self.taken_at
     }
 
-    /// The age from which on a source is stale, beside the time its last answer took: see
+    /// The age at which an answer is stale, in addition to the time the answer took: see
     /// [`PerSource::stale_after`](crate::PerSource::stale_after).
     #[must_use]
     pub fn stale_after(&self) -> Duration {
         self.stale_after
     }
 
-    /// How long its cycle waited for an answer: see [`PerSource::collect_for`](crate::PerSource::collect_for).
+    /// How long the cycle waits for an answer: see [`PerSource::collect_for`](crate::PerSource::collect_for).
     #[must_use]
     pub fn collect_for(&self) -> Duration {
         self.collect_for
     }
 
-    /// The source called `name`, if it is in the set.
+    /// The source `name`, if it is in the set.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<SourceView<'_, V>> {
         self.layout.places.get(name).map(|place| self.view(*place))
@@ -161,22 +161,21 @@ impl<V> PerSourceSnapshot<V> {
         (0..self.len()).map(|place| self.view(place))
     }
 
-    /// The sources that answered when this was taken, with their values: see
-    /// [`SourceView::is_answering`]. What a predicate looks at.
+    /// The sources that answered when the snapshot was taken ([`SourceView::is_answering`]), with their values. Use
+    /// this in predicates.
     pub fn answering(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<V>)> {
         self.iter().filter_map(|source| source.answering_value().map(|value| (source.name, value)))
     }
 
-    /// The value of the source called `name`, if it answered when this was taken: see [`SourceView::is_answering`].
-    ///
-    /// `None` for a source that does not, and for a name that no source has.
+    /// The value of the source `name`, if it answered when the snapshot was taken: see [`SourceView::is_answering`].
+    /// `None` also for a name that is not in the set.
     #[must_use]
     pub fn answer(&self, name: &str) -> Option<&V> {
         self.get(name)?.answering_value().map(|value| &**value)
     }
 
-    /// The sources whose values are fresh at `now`, with these values. One that has just died is among them: see
-    /// [`answering`](Self::answering).
+    /// The sources with a value that is fresh at `now`, and these values. A source that has just died is included:
+    /// see [`answering`](Self::answering).
     pub fn fresh(&self, now: Instant) -> impl Iterator<Item = (&Arc<str>, &Arc<V>)> {
         self.iter().filter_map(move |source| source.fresh_value(now).map(|value| (source.name, value)))
     }
@@ -189,7 +188,7 @@ impl<V> PerSourceSnapshot<V> {
         SourceView { name, value, facts, stale_after, collect_for, taken_at }
     }
 
-    /// The same without what was asked before `since`; `None` if there is none of it.
+    /// The snapshot without data asked for before `since`; `None` if it has no such data.
     pub(super) fn asked_since(&self, since: Instant) -> Option<Self> {
         if self.oldest.is_none_or(|oldest| oldest >= since) {
             return None;
@@ -207,9 +206,9 @@ impl<V> PerSourceSnapshot<V> {
         Some(Self { layout, values, facts, oldest, weighs: self.weighs.clone(), ..*self })
     }
 
-    /// About how many bytes it takes, with what it shares with others.
+    /// The approximate bytes of the snapshot, including those it shares with others.
     pub(super) fn weight(&self) -> usize {
-        /// What map and layout take for a source, beside its name.
+        /// Bytes of a source in map and layout, beside its name.
         const ENTRY: usize = 200;
         let owned = |value: &V| self.weighs.as_ref().map_or(0, |weighs| weighs(value));
         let values = self.values.values().map(|value| size_of::<V>().saturating_add(owned(value.get())));
@@ -218,7 +217,7 @@ impl<V> PerSourceSnapshot<V> {
     }
 }
 
-/// When the oldest of what is known of the sources was asked for.
+/// When the oldest fact was asked for.
 pub(super) fn oldest(facts: &[SourceFacts]) -> Option<Instant> {
     facts.iter().filter_map(SourceFacts::oldest).min()
 }
@@ -235,7 +234,7 @@ impl<V> Clone for PerSourceSnapshot<V> {
     }
 }
 
-/// One line a source: its value, and what is wrong with it if something is. Names are escaped and cut.
+/// One line a source: its value, and what is wrong with the source, if anything. Names are escaped and truncated.
 impl<V: fmt::Debug> fmt::Debug for PerSourceSnapshot<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let places = 0..self.len();
@@ -243,7 +242,7 @@ impl<V: fmt::Debug> fmt::Debug for PerSourceSnapshot<V> {
     }
 }
 
-// By place: a formatter that has had enough goes through all the same, and looks nothing up.
+// By place, without a lookup: `debug_map` visits all entries even if the formatter is full.
 struct Name<'a, V>(&'a PerSourceSnapshot<V>, usize);
 
 impl<V> fmt::Debug for Name<'_, V> {
@@ -256,19 +255,19 @@ struct SourceLine<'a, V>(&'a PerSourceSnapshot<V>, usize);
 
 impl<V: fmt::Debug> fmt::Debug for SourceLine<'_, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// Bytes of a value and of an error where two snapshots are compared.
+        /// Bytes of a value, and of an error, for comparing snapshots.
         const LARGE: usize = 1_024;
         const SHORT: usize = 80;
         let (source, at) = (self.0.view(self.1), self.0.taken_at);
         match source.value {
-            // Of a large value as much as leaves room for the other sources.
+            // A large value is truncated, to leave room for the other sources.
             Some(value) if f.sign_minus() => {
                 f.write_str(&rendered(LARGE, |out| write!(out, "{value:-#?}")))?;
             }
             Some(value) => value.fmt(f)?,
             None => f.write_str("no value")?,
         }
-        // The reports of waits ask for no ages and no counts: these differ always, and are said elsewhere.
+        // A wait's report wants no ages and counts here: they always differ, and are reported elsewhere.
         if f.sign_minus() {
             let stale = if source.freshness(at).is_stale() { "stale" } else { "" };
             return match source.facts.last_failure.as_ref().filter(|_| source.is_failing()) {

@@ -1,4 +1,4 @@
-//! What `PerSource` remembers, and how a cycle advances it.
+//! The state of `PerSource`, and how a cycle changes it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::pending::{discard_events, fold};
 use super::snapshot::{Layout, Weighs, oldest};
 use super::{PerSourceSnapshot, SourceEvent};
 
-/// What [`PerSource`](crate::PerSource) remembers from cycle to cycle.
+/// The state that [`PerSource`](crate::PerSource) keeps between cycles.
 pub struct PerSourceState<V> {
     pub(super) layout: Arc<Layout>,
     /// By place, like `facts`.
@@ -29,34 +29,34 @@ pub struct PerSourceState<V> {
     /// Dropping the state aborts them.
     pub(super) probes: JoinSet<Answer<V>>,
     pub(super) next_ticket: u64,
-    /// How many looks there were.
+    /// How many polls there were.
     pub(super) looks: u64,
-    /// When the last one began.
+    /// When the last poll began.
     look_began: Instant,
-    /// How many of the last looks were cut off.
+    /// How many consecutive polls were cut off.
     pub(super) cut_off: u32,
-    /// Whether some places had no turn in the last look.
+    /// Whether some sources had no turn in the last poll.
     pub(super) left_out: bool,
-    /// What happened and was not returned yet: a look that is cut off loses nothing.
+    /// Events that were not returned yet: a cut-off poll loses none.
     events: Vec<SourceEvent<V>>,
     pub(super) lines: Lines,
 }
 
 /// A source's place.
 pub(super) struct Slot<V> {
-    /// `None` until the app's identity of it was asked for.
+    /// `None` until the app has identified the source.
     identity: Option<u64>,
-    /// In which look it was asked for, and whether there was an answer.
+    /// The poll that last identified the source, and whether that succeeded.
     pub(super) identified_in: u64,
     pub(super) is_known: bool,
     pub(super) in_flight: Option<InFlight>,
-    /// Of its last turn; who waited longest goes first.
+    /// The ticket of the last turn; the lowest ticket goes first.
     last_ticket: u64,
-    /// The value that the map has. Of many sources, each look into the map is a walk through cold memory.
+    /// The value that the map has too: with many sources each map lookup misses the cache.
     value: Option<SafeToDrop<V>>,
 }
 
-// Derived, it would ask for `V: Default`.
+// A derived `Default` would require `V: Default`.
 impl<V> Default for Slot<V> {
     fn default() -> Self {
         Self {
@@ -90,7 +90,7 @@ impl<V> Slot<V> {
 
 pub(super) struct Answer<V> {
     pub(super) source: Arc<str>,
-    /// Where the source was when it was asked.
+    /// The source's place when it was probed.
     pub(super) place: usize,
     pub(super) ticket: u64,
     pub(super) began: Instant,
@@ -98,7 +98,7 @@ pub(super) struct Answer<V> {
     pub(super) result: Result<V, Failed>,
 }
 
-/// How a probe failed, and what there is to say.
+/// Why a probe failed, and the message.
 pub(super) type Failed = (Cause, String);
 
 pub(super) fn panicked(panic: &str) -> Failed {
@@ -113,7 +113,7 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
             facts: Vec::new(),
             values: HashTrieMapSync::new_sync(),
             probes: JoinSet::new(),
-            // 0 is the ticket of those that had no turn yet.
+            // Ticket 0 means no turn yet.
             next_ticket: 1,
             looks: 0,
             look_began: Instant::now(),
@@ -124,7 +124,7 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
         }
     }
 
-    /// Takes over the set of this look.
+    /// Begins a poll with this source set.
     pub(super) fn begin_look<S>(&mut self, sources: &[ObservedSource<S>])
     where
         V: PartialEq,
@@ -164,8 +164,7 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
         }
     }
 
-    /// All places in the order of their turns: if some of them may get none, the one whose last turn is longest
-    /// ago goes first.
+    /// All places in the order of their turns. If some may get no turn, the place with the oldest turn goes first.
     pub(super) fn turns(&mut self, concurrency: usize) -> Vec<usize> {
         let mut places: Vec<usize> = (0..self.slots.len()).collect();
         let idle = self.slots.iter().filter(|slot| slot.in_flight.is_none()).count();
@@ -176,14 +175,14 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
         places
     }
 
-    /// Where the source of an answer is now.
+    /// The present place of the answer's source.
     pub(super) fn place_of(&self, answer: &Answer<V>) -> Option<usize> {
         let Layout { names, places } = &*self.layout;
         let stayed = names.get(answer.place).is_some_and(|name| Arc::ptr_eq(name, &answer.source));
         if stayed { Some(answer.place) } else { places.get(&answer.source).copied() }
     }
 
-    /// It has its turn now.
+    /// Gives the place its turn.
     pub(super) fn ticket(&mut self, place: usize) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
@@ -191,13 +190,13 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
         ticket
     }
 
-    /// A probe has begun.
+    /// Records that a probe has begun.
     pub(super) fn in_flight(&mut self, place: usize, ticket: u64, abort: AbortHandle, began: Instant) {
         self.slots[place].in_flight = Some(InFlight { ticket, abort });
         self.facts[place].began(began);
     }
 
-    /// Notes who has the name now.
+    /// Records the identity of the source; a new identity replaces it.
     pub(super) fn identify(&mut self, place: usize, identity: u64) {
         let slot = &mut self.slots[place];
         let before = slot.identity.replace(identity);
@@ -213,7 +212,7 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
         self.events.push(SourceEvent::Replaced { source, last, asked_at });
     }
 
-    /// Takes over what the probe in flight brought.
+    /// Takes over the answer of the probe in flight.
     pub(super) fn collect(&mut self, place: usize, answer: Answer<V>)
     where
         V: PartialEq,
@@ -236,7 +235,7 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
         }
     }
 
-    /// A value that differs from the one before. Comparing and dropping run app code.
+    /// Returns the value if it differs from the known one. Comparing and dropping run app code.
     fn news(&self, place: usize, value: V) -> Result<Option<V>, Failed>
     where
         V: PartialEq,
@@ -255,7 +254,7 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
         }
     }
 
-    /// Touches the map only where a value has changed.
+    /// Records a value that has changed. An unchanged answer leaves the map alone.
     fn answered(&mut self, place: usize, source: Arc<str>, value: V, (asked_at, at): (Instant, Instant)) {
         let new = Arc::new(value);
         let old =
@@ -277,7 +276,7 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
         }
     }
 
-    /// Rearranges everything for a set with other names.
+    /// Rearranges the state for a set with other names.
     fn relayout<S>(&mut self, sources: &[ObservedSource<S>]) {
         let before = std::mem::take(&mut self.layout);
         let mut slots: Vec<Option<(Slot<V>, SourceFacts)>> = std::mem::take(&mut self.slots)
@@ -311,8 +310,8 @@ impl<V: Send + Sync + 'static> PerSourceState<V> {
     }
 }
 
-/// Oldest first: each value that an event shows is then still held by a later event or by the map, so that no
-/// event runs two destructors of the app.
+/// Drops events oldest first. A later event or the map then still holds the new value of each event, so that no event
+/// runs two of the app's destructors.
 impl<V> Drop for PerSourceState<V> {
     fn drop(&mut self) {
         discard_events(std::mem::take(&mut self.events));

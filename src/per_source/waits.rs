@@ -1,4 +1,4 @@
-//! Waits on what sources say.
+//! Waits on the values of sources.
 
 use std::sync::Arc;
 
@@ -9,17 +9,17 @@ use crate::wait::{InvalidWait, Verdict, WaitBuilder};
 
 type Met<V> = Arc<ObservationSnapshot<PerSourceSnapshot<V>>>;
 
-/// Waits on the values of sources. Only those count that are answering
-/// ([`SourceView::is_answering`](super::SourceView::is_answering)), by what they were asked after the wait was made
-/// (or after the mark): one that hangs or refuses is not taken at its last word.
+/// Waits on the values of sources.
 ///
-/// A predicate that gives up on one source ends the wait.
+/// A source counts only while it [is answering](super::SourceView::is_answering), by data asked for after the wait
+/// was made (or after the mark). The last value of a source that hangs or refuses does not count. A predicate that
+/// gives up on one source ends the wait.
 impl<S, V> ObservationHandle<PerSource<S, V>>
 where
     S: Clone + Send + Sync + 'static,
     V: PartialEq + Send + Sync + 'static,
 {
-    /// Waits until every source of the set answers and its value satisfies `predicate`; there must be one.
+    /// Waits until every source of the set answers with a value that satisfies `predicate`; an empty set does not.
     ///
     /// # Examples
     ///
@@ -42,12 +42,12 @@ where
         R: Into<Verdict>,
     {
         self.eventually(label, move |sources| {
-            // Of none, all say whatever is asked for.
+            // An empty set would meet every predicate.
             enough(sources, sources.len().max(1), &mut predicate)
         })
     }
 
-    /// Waits until at least one source answers and its value satisfies `predicate`.
+    /// Waits until at least one source answers with a value that satisfies `predicate`.
     pub fn any_source<'a, F, R>(
         &self,
         label: impl Into<String>,
@@ -60,7 +60,7 @@ where
         self.at_least_sources(1, label, predicate)
     }
 
-    /// Waits until at least `count` sources answer and their values satisfy `predicate`; at least one.
+    /// Waits until at least `count` sources answer with values that satisfy `predicate`. `count` must be at least 1.
     pub fn at_least_sources<'a, F, R>(
         &self,
         count: usize,
@@ -79,7 +79,7 @@ where
     }
 }
 
-/// Whether so many sources satisfy `predicate`; else the first reason that it gave for one that does not.
+/// Whether `wanted` sources satisfy `predicate`; if not, the first reason that it gave.
 fn enough<V, R: Into<Verdict>>(
     sources: &PerSourceSnapshot<V>,
     wanted: usize,

@@ -1,9 +1,9 @@
-//! The newest batches, shared by everyone who reads them.
+//! The newest batches, shared by all readers.
 //!
-//! There is one ring and no queue per subscriber: publishing costs the same however many read, and a
-//! slow reader blocks nobody. The protocol has three steps, in this order: the batch is pushed,
-//! then the status is published, then the [`Head`] is announced. Readers look at batches only below
-//! the announced head, so the snapshot of a batch that can be read is published.
+//! There is one ring and no queue per subscriber: the cost of publishing does not depend on the number of readers,
+//! and a slow reader blocks nobody. Publishing has three steps, in this order: the batch is pushed, the status is
+//! published, the [`Head`] is announced. Readers read only batches below the announced head, so the snapshot of a
+//! readable batch is published.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,27 +23,27 @@ use crate::waiting::{Waiting, WakerSlot, drop_waker, wake_all};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ObservationBatch<E> {
-    /// Which build of the observer's state found them.
+    /// The generation of the observer's state that found the events.
     pub generation: u64,
     /// The batch's number in this runtime: from 0, without gaps, also across generations.
     pub seq: u64,
-    /// The cycle that found them.
+    /// The cycle that found the events.
     pub cycle: u64,
-    /// When they were published, on tokio's clock; the same instant as the cycle's snapshot.
+    /// When the batch was published, on tokio's clock: the same instant as the cycle's snapshot.
     pub observed_at: Instant,
-    /// The same moment on the wall, for display.
+    /// The wall time of publication, for display.
     pub system_time: SystemTime,
     /// How many sources there were.
     pub source_count: usize,
-    /// What changed.
+    /// The events.
     pub events: Vec<E>,
     /// When its cycle began.
     pub(crate) began: Instant,
-    /// Whether its cycle was fast enough for it to be fresh when it came.
+    /// Whether the data was still fresh when the batch was published.
     pub(crate) fresh: bool,
 }
 
-/// Events are dropped one by one: a destructor that panics is logged, and costs the others nothing.
+/// Events are dropped one by one. A panic of a destructor is logged and does not affect the others.
 impl<E> Drop for ObservationBatch<E> {
     fn drop(&mut self) {
         discard_each(std::mem::take(&mut self.events));
@@ -60,7 +60,7 @@ pub(crate) struct Head {
 
 pub(crate) struct History<E> {
     instance: Instance,
-    /// Where its numbers begin; what lies before is of an earlier process.
+    /// The first numbers of this process; lower ones are of an earlier process.
     first: First,
     limit: usize,
     ring: Mutex<Ring<E>>,
@@ -68,13 +68,13 @@ pub(crate) struct History<E> {
 
 struct Ring<E> {
     batches: VecDeque<Arc<ObservationBatch<E>>>,
-    /// What was pushed; the head is what was announced.
+    /// The number after the last pushed batch; `head` has the announced one.
     next_seq: u64,
-    /// How many numbers, from that of the oldest batch on, have no batch: a feed has lost them.
+    /// How many numbers since that of the oldest batch have no batch, because a feed lost them.
     lost: u64,
     generation: u64,
     head: Head,
-    /// Readers that wait for another head.
+    /// Readers that wait for the head to change.
     waiting: Waiting,
 }
 
@@ -83,7 +83,7 @@ impl<E> Ring<E> {
         self.next_seq - self.batches.len() as u64 - self.lost
     }
 
-    /// How many batches may be read.
+    /// How many batches are readable.
     fn readable(&self) -> usize {
         let announced = self.head.next_seq;
         if self.lost > 0 {
@@ -92,7 +92,7 @@ impl<E> Ring<E> {
         usize::try_from(announced.saturating_sub(self.oldest())).unwrap_or(usize::MAX)
     }
 
-    /// Counts again how many are lost, once the oldest batches are gone.
+    /// Updates `lost` after the oldest batches were removed.
     fn recount(&mut self) {
         if self.lost > 0 {
             let oldest = self.batches.front().map_or(self.next_seq, |batch| batch.seq);
@@ -100,7 +100,8 @@ impl<E> Ring<E> {
         }
     }
 
-    /// Where the batch number `next` is, and how many follow it without a gap; or the number at which it goes on.
+    /// The place of batch `next`, and the length of the gapless run from it; or, as the error, the number at which
+    /// reading continues.
     fn run_from(&self, next: u64) -> Result<(usize, usize), u64> {
         let announced = self.head.next_seq;
         let oldest = self.oldest();
@@ -122,14 +123,14 @@ impl<E> Ring<E> {
     }
 }
 
-/// What follows from an announcement, without the lock.
+/// The work left after an announcement, to be done without the lock.
 pub(crate) struct Announced<E> {
     wakers: Vec<Waker>,
-    /// Batches that were put out.
+    /// Batches removed from the ring.
     put_out: Vec<Arc<ObservationBatch<E>>>,
 }
 
-// Derived, it would ask for `E: Default`.
+// A derived `Default` would require `E: Default`.
 impl<E> Default for Announced<E> {
     fn default() -> Self {
         Self { wakers: Vec::new(), put_out: Vec::new() }
@@ -145,13 +146,13 @@ impl<E> Announced<E> {
     }
 }
 
-/// What a reader finds.
+/// The result of a reader's look.
 pub(crate) enum NextBatches {
     /// Batches were appended.
     Batches,
-    /// The ring has moved on, or a feed has lost what came next; it goes on with this number.
+    /// The next batch is no longer in the ring, or a feed has lost it. Reading continues with `oldest`.
     Lagged { oldest: u64 },
-    /// No batch after its position: the head, and its waker is woken by another one.
+    /// No new batch: the head. The waker is woken when the head changes.
     Nothing(Head),
 }
 
@@ -164,9 +165,9 @@ impl<E> History<E> {
         Self { instance, first, limit, ring: Mutex::new(ring) }
     }
 
-    /// Step one of publishing. Gives the batch back when the history was closed in between.
+    /// Step one of publishing. Returns the batch if the history is closed.
     ///
-    /// Until it is announced, the batch that it will put out is kept: readers lose nothing for a batch that they
+    /// The batch that this one displaces is kept until the announcement: readers lose nothing for a batch that they
     /// may not read yet.
     pub(crate) fn push(&self, batch: Arc<ObservationBatch<E>>) -> Result<(), Arc<ObservationBatch<E>>> {
         let mut ring = lock(&self.ring);
@@ -180,7 +181,7 @@ impl<E> History<E> {
         Ok(())
     }
 
-    /// Skips so many batches, which readers have missed; what they had before they may still read.
+    /// Skips this many batches, which readers have missed. Earlier batches stay readable.
     pub(crate) fn lost(&self, batches: u64) {
         let mut wakers = Vec::new();
         {
@@ -202,8 +203,8 @@ impl<E> History<E> {
         lock(&self.ring).generation = generation;
     }
 
-    /// Step three: lets readers read up to here, and wakes them. `announced` is empty, and is so again: it is kept
-    /// for its memory.
+    /// Step three: makes batches before `cursor` readable, and wakes readers. `announced` is empty before and after;
+    /// it is reused for its memory.
     pub(crate) fn announce(&self, cursor: Cursor, announced: &mut Announced<E>) {
         let Cursor { seq: next_seq, generation, .. } = cursor;
         {
@@ -214,7 +215,7 @@ impl<E> History<E> {
                 ring.head = head;
                 ring.waiting.take(&mut announced.wakers);
             }
-            // With a limit of 0 one batch is kept for those who listen.
+            // With a limit of 0, one batch is kept for subscribers.
             let surplus = ring.readable().saturating_sub(self.limit.max(1));
             announced.put_out.extend(ring.batches.drain(..surplus));
             ring.recount();
@@ -222,7 +223,7 @@ impl<E> History<E> {
         announced.finish();
     }
 
-    /// Ends the stream after what was announced.
+    /// Ends the stream after the announced batches.
     pub(crate) fn close(&self, reason: StopReason) {
         let mut wakers = Vec::new();
         {
@@ -251,7 +252,7 @@ impl<E> History<E> {
         self.first
     }
 
-    /// Everything that is kept and announced, oldest first.
+    /// All kept and announced batches, oldest first.
     pub(crate) fn kept(&self) -> Vec<Arc<ObservationBatch<E>>> {
         if self.limit == 0 {
             return Vec::new();
@@ -261,10 +262,9 @@ impl<E> History<E> {
         ring.batches.range(readable.saturating_sub(self.limit)..readable).cloned().collect()
     }
 
-    /// Looks for a reader that has everything before number `next`, and knows of no generation after `generation`.
+    /// Looks up batches for a reader that has everything before `next` and knows generations up to `generation`.
     ///
-    /// Appends up to `most` batches to `into`. Where there is nothing at all to return, `waker`, if there is one,
-    /// is woken by what comes next.
+    /// Appends up to `most` batches to `into`. If there is nothing to return, `waker` is woken when the head changes.
     pub(crate) fn look(
         &self,
         (next, generation): (u64, u64),
@@ -290,7 +290,7 @@ impl<E> History<E> {
         }
     }
 
-    /// A reader is gone.
+    /// Removes a reader's waker.
     pub(crate) fn leave(&self, place: &mut WakerSlot) {
         if place.is_taken() {
             let waker = lock(&self.ring).waiting.leave(place);
@@ -298,8 +298,8 @@ impl<E> History<E> {
         }
     }
 
-    /// The batches from number `next` on and below `end`, and how many of them are no longer there. None where
-    /// `next` lies after `end`: a reader of what is to come has missed nothing.
+    /// The batches from `next` up to but without `end`, and how many of them are no longer there. Neither if `next`
+    /// is at or after `end`.
     pub(crate) fn between(&self, next: u64, end: u64) -> (Vec<Arc<ObservationBatch<E>>>, u64) {
         let ring = lock(&self.ring);
         if next >= end {
@@ -324,12 +324,12 @@ impl<E> History<E> {
             ring.next_seq
         };
         let is_earlier = cursor.generation < self.first.generation;
-        // What an earlier process has published after the recorded point is not what was published there since.
+        // After the recorded point, the batches of an earlier process differ from those of this one.
         let published = if is_earlier { self.first.seq } else { published };
         if cursor.seq > published {
             return Err(CursorError::Future { seq: cursor.seq, published });
         }
-        // A generation of this process has no batch from before it.
+        // A generation of this process has no batch of an earlier process.
         if !is_earlier && cursor.seq < self.first.seq {
             return Err(CursorError::Foreign);
         }
@@ -423,11 +423,11 @@ mod tests {
             ((7, 3, 6), Err(CursorError::Future { seq: 6, published: 6 })),
             ((8, 1, 5), Err(CursorError::Foreign)),
             ((8, 9, 9), Err(CursorError::Foreign)),
-            // Of the process before: up to the recorded point, and beyond it.
+            // Of the earlier process: up to the recorded point, and beyond it.
             ((7, 0, 0), Ok(())),
             ((7, 0, 5), Ok(())),
             ((7, 0, 6), Err(CursorError::Future { seq: 6, published: 5 })),
-            // Of nobody.
+            // Of no process.
             ((7, 1, 4), Err(CursorError::Foreign)),
         ];
         for ((instance, generation, seq), expected) in cases {

@@ -1,6 +1,6 @@
-//! A small log of what happened, without snapshots, for the reports of waits.
+//! A small log of events without snapshots, for the reports of waits.
 //!
-//! It is bounded in bytes: an entry holds a sentence on a change of the sources, not their names.
+//! It is bounded in bytes: an entry about a source change holds a sentence, not the names.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,21 +13,21 @@ use crate::error::ObservationFailure;
 use crate::source::SourceChange;
 use crate::text::names;
 
-/// Entries that are kept. A run of successful cycles is one entry, as is a run of equal failures.
+/// How many entries are kept. A run of successful cycles is one entry, as is a run of equal failures.
 const LIMIT: usize = 256;
 
-/// Failures that are kept for the reports of waits.
+/// How many failures are kept for the reports of waits.
 const FAILURES: usize = 256;
 
-/// Sources that have left and are remembered.
+/// How many sources that have left are remembered.
 const LEFT: usize = 1_024;
 
-/// Bytes of names in each list of an entry.
+/// Byte limit of the names in each list of an entry.
 const NAMED: usize = 200;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    /// The number of its publication; for a run, of the last one's.
+    /// The number of its publication; for a run, that of the last one.
     pub(crate) number: u64,
     /// When it happened; for a run, when it ended.
     pub(crate) at: Instant,
@@ -36,15 +36,15 @@ pub(crate) struct Entry {
 
 #[derive(Clone, Debug)]
 pub(crate) enum LogEvent {
-    /// Cycles that succeeded one after the other.
+    /// Consecutive successful cycles.
     Succeeded {
         first: u64,
         last: u64,
     },
-    /// Cycles that failed one after the other, for the same reason.
+    /// Consecutive failed cycles, for the same reason.
     Failed {
         first: Arc<ObservationFailure>,
-        /// The last one's cycle.
+        /// The last failed cycle.
         last: u64,
     },
     Sources(SetChange),
@@ -57,9 +57,9 @@ pub(crate) enum LogEvent {
 /// Which sources came and went.
 #[derive(Clone, Debug)]
 pub(crate) struct SetChange {
-    /// In a bounded sentence.
+    /// As a bounded sentence.
     pub(crate) said: Arc<str>,
-    /// The newest that have left, until the log has taken them over.
+    /// The hashes of the newest sources that have left, until the log takes them over.
     left: Vec<u64>,
     /// The cycle that found it.
     cycle: u64,
@@ -70,7 +70,7 @@ impl LogEvent {
         Self::Failed { last: failure.cycle, first: Arc::clone(failure) }
     }
 
-    /// `None` if only the order is another. To be called outside of locks: it goes through all the names.
+    /// `None` if only the order changed. Call it without a lock: it goes through all names.
     pub(crate) fn sources(change: &SourceChange, cycle: u64) -> Option<Self> {
         let list = |names_of: &[Arc<str>]| names(names_of.iter().map(|name| &**name), NAMED);
         let said = match (&change.joined[..], &change.left[..]) {
@@ -87,13 +87,13 @@ impl LogEvent {
 
 #[derive(Debug, Default)]
 pub(crate) struct Log {
-    /// All but the newest. The newest is in place: a run of successes touches no memory but this.
+    /// All entries but the newest. A run of successes changes only `newest`, in place.
     older: VecDeque<Entry>,
     newest: Option<Entry>,
     /// How many entries were dropped to make room.
     forgotten: u64,
     failures: VecDeque<Arc<ObservationFailure>>,
-    /// How many failures there were, those included that are no longer kept.
+    /// How many failures there were, including those no longer kept.
     failed: u64,
     left: Left,
 }
@@ -146,28 +146,28 @@ impl Log {
         self.older.iter().chain(&self.newest)
     }
 
-    /// Whether the newest entry only says that a state is built once more.
+    /// Whether the newest entry is only a rebuild of the state.
     fn is_rebuilding(&self) -> bool {
         matches!(self.newest, Some(Entry { what: LogEvent::Entered(State::Starting), .. }))
     }
 
-    /// Whether the newest run of failures goes on with this, also across a rebuild that failed.
+    /// Whether `what` continues the newest run of failures, also across a rebuild that failed.
     fn continues(&self, what: &LogEvent) -> bool {
         let LogEvent::Failed { first: failure, .. } = what else { return false };
         let run = if self.is_rebuilding() { self.older.back() } else { self.newest.as_ref() };
         matches!(run, Some(Entry { what: LogEvent::Failed { first, .. }, .. }) if is_same(first, failure))
     }
 
-    /// What happened after publication `number`, and whether older entries of that time were
-    /// dropped. A run may have begun before.
+    /// The entries after publication `number`, and whether older ones of that time were dropped. A run may have begun
+    /// before.
     pub(crate) fn since(&self, number: u64) -> (Vec<Entry>, bool) {
         let inside: Vec<Entry> = self.entries().filter(|entry| entry.number > number).cloned().collect();
         let cut = self.forgotten > 0 && inside.len() == self.entries().count();
         (inside, cut)
     }
 
-    /// The failures after the first `before` until `ended`, and how many of them are no longer kept. By then there
-    /// were `known`; `None` if that was missed, and then there may be fewer than the number returned.
+    /// The failures after the first `before` up to `ended`, and how many of them are no longer kept. `known` is the
+    /// number of failures by then; if it is `None`, the returned number is an upper bound.
     pub(crate) fn failures(
         &self,
         before: u64,
@@ -178,7 +178,7 @@ impl Log {
         let numbered = (dropped + 1..).zip(&self.failures);
         let wanted = numbered.filter(|(nth, failure)| *nth > before && failure.observed_at <= ended);
         let kept: Vec<_> = wanted.map(|(_, failure)| Arc::clone(failure)).collect();
-        // What is older than one that is inside is inside as well.
+        // A failure that is older than one inside is inside as well.
         let dropped = if kept.is_empty() { dropped.min(known.unwrap_or(dropped)) } else { dropped };
         (kept, dropped.saturating_sub(before))
     }
@@ -188,19 +188,18 @@ impl Log {
         self.failures.range(self.failures.len().saturating_sub(most)..).cloned().collect()
     }
 
-    /// The cycle in which a source called `name` last left, if it is among the newest that have.
+    /// The cycle in which source `name` last left, if it is still remembered.
     pub(crate) fn left_in(&self, name: &str) -> Option<u64> {
         self.left.newest.get(&hash(name)).map(|leaving| leaving.cycle)
     }
 }
 
-/// Whether two failures say the same.
+/// Whether two failures have the same stage, cause and message.
 pub(crate) fn is_same(one: &ObservationFailure, other: &ObservationFailure) -> bool {
     (one.stage, one.cause, &one.message) == (other.stage, other.cause, &other.message)
 }
 
-/// The newest sources that have left, at least [`LEFT`] of them, by the hashes of their names: names are of any
-/// size.
+/// The newest sources that have left, at least [`LEFT`] of them, by the hashes of their names: names have any size.
 #[derive(Debug, Default)]
 struct Left {
     newest: HashMap<u64, Leaving>,
@@ -210,7 +209,7 @@ struct Left {
 /// When a source last left.
 #[derive(Debug)]
 struct Leaving {
-    /// Counted in leavings.
+    /// The number of this departure.
     number: u64,
     cycle: u64,
 }
@@ -325,7 +324,8 @@ mod tests {
                 ObservationFailure { observed_at: at(cycle + 1), ..ObservationFailure::clone(&first) };
             log.push(cycle, Instant::now(), LogEvent::failed(&Arc::new(failure)));
         }
-        // (after so many, up to so many, whether that is known; the first cycle, how many, how many are lost)
+        // (failures before, failures until the end, whether that is known; first kept cycle, how many are kept, are
+        // lost)
         let cases = [
             (0, 300, true, Some(44), 256, 44),
             (0, 300, false, Some(44), 256, 44),

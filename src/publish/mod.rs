@@ -1,8 +1,7 @@
-//! Where one driver writes and everyone reads: the status with its log and queues, and the history of batches.
+//! The driver writes here and readers read: the status with its log and queues, and the history of batches.
 //!
-//! `shared` is the board: one lock, under which no app code runs. `queue` has what is published for waits and taps,
-//! `log` what happened without the snapshots, `history` the batches of events. All values of the app are dropped
-//! without the lock.
+//! `shared` is the board: one lock, under which no app code runs. `queue` holds publications for waits and taps,
+//! `log` the recent events without snapshots, `history` the batches. App values are dropped without the lock.
 
 pub(crate) mod history;
 pub(crate) mod log;

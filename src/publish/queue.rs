@@ -1,11 +1,13 @@
-//! What was published, for each live wait and each tap.
+//! The publications for each live wait and each tap.
 //!
-//! The publisher never runs a predicate: it appends once, whatever the number of waits, and wakes. Each wait reads at
-//! its own pace; what all have read is gone. When more than 32 publications are kept for the slowest, or they pin
-//! more than 10,000 events and names, each wait moves what it has not read to a queue of its own. There it may lag
-//! behind by 1,024 publications, which pin 100,000 events and names. After that it loses the newest, and knows how
-//! many; the others lose nothing. Each loses what a feed has lost. A tap has a queue of its own from the beginning,
-//! with its limits.
+//! The publisher never runs a predicate: it appends once for all waits, and wakes them. Each wait reads at its own
+//! pace; a publication that all waits have read is dropped. If more than 32 publications are kept for the slowest
+//! wait, or if they pin more than 10,000 events and names, each wait moves its unread publications to its own queue.
+//! That queue holds up to 1,024 publications, which pin up to 100,000 events and names. Beyond that, the wait loses
+//! the newest publications and counts them; other waits lose nothing. All waits lose publications that a feed has
+//! lost.
+//!
+//! A tap has its own queue from the beginning, with its own limits.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,28 +21,28 @@ use crate::waiting::KEPT;
 /// Publications that one wait may lag behind. Each pins a snapshot.
 const BOUND: usize = 1024;
 
-/// Events, and names of changed source sets, that the publications of one queue may pin. Where nothing is pinned
-/// yet, a publication is taken whatever it pins: else a wait that keeps up could miss it.
+/// Events and names of changed source sets that the publications of one queue may pin. If nothing is pinned yet, a
+/// publication of any size is accepted: otherwise a wait that keeps up could miss it.
 const PINNED: usize = 100_000;
 
 /// Publications that are kept for all waits together, and events and names that these may pin.
 const RECENT: usize = 32;
 const RECENT_PINNED: usize = 10_000;
 
-/// Bytes that a tap counts for each publication, and for each name of a changed set beside its own.
+/// Bytes that a tap counts for each publication, and for each name of a changed set in addition to the name's own.
 const RECORD: usize = 512;
 const NAME: usize = 32;
 
-/// The status right after one publication, its batch, and when it was published.
+/// The status after one publication, its batch and its time.
 pub(crate) struct Publication<S, E> {
     pub(crate) at: Instant,
     pub(crate) status: Arc<Published<S>>,
     pub(crate) batch: Option<Arc<ObservationBatch<E>>>,
-    /// How many publications the wait that reads this one had lost before.
+    /// How many publications this reader had lost before.
     pub(crate) missed: u64,
-    /// For a tap: the status before, also where that publication was lost.
+    /// For a tap: the status before this publication, even if that one was lost.
     pub(crate) before: Option<Arc<Published<S>>>,
-    /// For a tap: as how many bytes it was counted.
+    /// For a tap: its counted bytes.
     pub(crate) counted: usize,
 }
 
@@ -64,7 +66,7 @@ impl<S, E> Publication<S, E> {
         Self { at, status, batch, missed: 0, before: None, counted: 0 }
     }
 
-    /// How many events it pins, and names, if they are not those of the publication `before` it.
+    /// How many events it pins, and how many names if they differ from those of `before`.
     fn pins(&self, before: Option<&Self>) -> usize {
         let names = &self.status.source_names;
         let changed = before.is_some_and(|before| !Arc::ptr_eq(&before.status.source_names, names));
@@ -72,7 +74,7 @@ impl<S, E> Publication<S, E> {
         names + self.batch.as_ref().map_or(0, |batch| batch.events.len())
     }
 
-    /// For a tap: about how many bytes it pins that the one `before` it does not pin as well.
+    /// For a tap: about how many bytes it pins in addition to `before`.
     fn bytes(&self, before: &Published<S>) -> usize {
         let status = &self.status;
         let success = status.succeeded_since(before).map_or(0, |snapshot| snapshot.weight);
@@ -83,15 +85,15 @@ impl<S, E> Publication<S, E> {
 }
 
 impl<S> Published<S> {
-    /// About how many bytes its names take, if they are not those of the status `before`.
+    /// About how many bytes its names take; 0 if they are those of `before`.
     fn bytes_of_names(&self, before: &Self) -> usize {
         let is_same_set = Arc::ptr_eq(&before.source_names, &self.source_names);
         if is_same_set { 0 } else { self.source_names.iter().map(|name| NAME + name.len()).sum() }
     }
 
-    /// What is known of the status before this one, without values that this one has replaced: nobody is shown them.
+    /// The status `before` without the values that this one has replaced, which no reader is shown.
     ///
-    /// Under the lock, and nothing of the app's is dropped here: the publisher holds what it has replaced.
+    /// Called under the lock. No app value is dropped here: the publisher holds the replaced values.
     fn before_without_its_values(&self, before: Arc<Self>) -> Arc<Self> {
         let (succeeded, failed) =
             (self.succeeded_since(&before).is_some(), self.failed_since(&before).is_some());
@@ -107,15 +109,15 @@ impl<S> Published<S> {
     }
 }
 
-/// A publication, until everyone has read it.
+/// A publication that is kept until all have read it.
 struct Recent<S, E> {
     publication: Option<Publication<S, E>>,
     unread: usize,
 }
 
 impl<S, E> Recent<S, E> {
-    /// For one more reader; the last one gets what the others have a copy of. Batches that a reader is not shown
-    /// go to `dropped`.
+    /// Reads the publication for one more reader: a copy, or the original for the last one. A batch that the reader
+    /// is not shown goes to `dropped`.
     fn read(&mut self, events: bool, dropped: &mut Dropped<S, E>) -> Option<Publication<S, E>> {
         self.unread -= 1;
         let is_last = self.unread == 0;
@@ -127,17 +129,17 @@ impl<S, E> Recent<S, E> {
     }
 }
 
-/// What a tap finds.
+/// The next item of a tap.
 pub(crate) enum Next<S, E> {
     Item(Publication<S, E>),
-    /// All from the next one up to this one were lost.
+    /// The publications from the next one up to `last` were lost.
     Lost {
         last: u64,
     },
     Nothing,
 }
 
-/// What is to be dropped without the lock: it is the app's.
+/// App values to be dropped without the lock.
 pub(crate) struct Dropped<S, E> {
     publications: Vec<Publication<S, E>>,
     batches: Vec<Arc<ObservationBatch<E>>>,
@@ -151,20 +153,20 @@ impl<S, E> Default for Dropped<S, E> {
 
 /// One wait or tap.
 struct QueueReader<S, E> {
-    /// The first publication that it has not read, counted as [`Queues::first`] is.
+    /// The first unread publication, counted like [`Queues::first`].
     next: u64,
-    /// Whether it is for events: others pin none.
+    /// Whether it reads events; other readers pin none.
     events: bool,
-    /// Since it, or another one, has lagged behind.
+    /// Its own queue, once a reader has lagged behind.
     own: Option<Box<Own<S, E>>>,
 }
 
-/// The queue of one wait, since one has lagged behind; or of a tap.
+/// The queue of one wait after a reader has lagged behind, or of a tap.
 struct Own<S, E> {
     items: VecDeque<Publication<S, E>>,
     /// How many events and names the items pin; for a tap, how many bytes.
     pinned: usize,
-    /// Of a tap.
+    /// Set for a tap.
     tap: Option<TapState<S>>,
     missed: u64,
     /// The number of the first publication that was missed.
@@ -187,8 +189,8 @@ impl<S, E> Own<S, E> {
         let (items, most, pins) = match &mut self.tap {
             Some(TapState { records, bytes, newest }) => {
                 let before = std::mem::replace(newest, Arc::clone(&publication.status));
-                // A success that was lost is pinned by what comes after it, and counted there. Where nothing is held,
-                // that is the one snapshot which is not counted.
+                // A lost success is pinned by the next publication and counted there. If nothing is held, that one
+                // snapshot is not counted.
                 let held = self.items.back().map_or(&before, |held| &held.status);
                 publication.counted = publication.bytes(held).saturating_add(before.bytes_of_names(held));
                 publication.before = Some(publication.status.before_without_its_values(before));
@@ -212,22 +214,22 @@ impl<S, E> Own<S, E> {
     }
 }
 
-/// Which wait it is.
+/// Identifies a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ReaderId(usize);
 
-/// Of one runtime, under the lock that orders its publications.
+/// The queues of one runtime, under the lock that orders its publications.
 pub(crate) struct Queues<S, E> {
     recent: VecDeque<Recent<S, E>>,
-    /// How many publications were taken out of `recent`.
+    /// How many publications were removed from `recent`.
     first: u64,
-    /// How many events and names were pinned since `recent` was empty; at least those that it pins.
+    /// Events and names pinned since `recent` was empty: at least those that it pins now.
     pinned: usize,
     readers: Vec<Option<QueueReader<S, E>>>,
     free: Vec<usize>,
     /// Readers that are shown events.
     for_events: usize,
-    /// Those that are taps.
+    /// The places of taps in `readers`.
     taps: Vec<usize>,
     dropped: Dropped<S, E>,
 }
@@ -256,12 +258,12 @@ impl<S, E> Queues<S, E> {
         self.readers.len() - self.free.len()
     }
 
-    /// A wait that reads what is published from now on; with its events, or without them.
+    /// Registers a wait for publications from now on, with or without their events.
     pub(crate) fn register(&mut self, events: bool) -> ReaderId {
         self.add(events, None)
     }
 
-    /// A tap, whose first publication comes after this status.
+    /// Registers a tap. Its first publication follows the status `newest`.
     pub(crate) fn register_tap(
         &mut self,
         records: usize,
@@ -285,7 +287,7 @@ impl<S, E> Queues<S, E> {
         ReaderId(self.readers.len() - 1)
     }
 
-    /// One more publication.
+    /// Adds a publication.
     pub(crate) fn publish(
         &mut self,
         at: Instant,
@@ -304,13 +306,13 @@ impl<S, E> Queues<S, E> {
         if self.recent.len() > RECENT || self.pinned > RECENT_PINNED {
             (0..self.readers.len()).for_each(|reader| self.move_to_own(reader));
         }
-        // Whether a tap has room is known when it is published.
+        // A tap accepts or loses a publication at once.
         for tap in 0..self.taps.len() {
             self.move_to_own(self.taps[tap]);
         }
     }
 
-    /// Nobody sees the publications from number `first` on, so many: each reader has missed them.
+    /// Records that every reader has missed this many publications, from number `first` on.
     pub(crate) fn lost(&mut self, first: u64, publications: u64) {
         if publications == 0 {
             return;
@@ -325,7 +327,7 @@ impl<S, E> Queues<S, E> {
         }
     }
 
-    /// Has a reader keep what it has not read by itself.
+    /// Moves a reader's unread publications to its own queue.
     fn move_to_own(&mut self, reader: usize) {
         let end = self.next();
         let Self { recent, first, readers, dropped, .. } = self;
@@ -342,7 +344,7 @@ impl<S, E> Queues<S, E> {
         }
     }
 
-    /// Forgets what all have read.
+    /// Removes publications that all have read.
     fn trim(&mut self) {
         while self.recent.front().is_some_and(|recent| recent.unread == 0) {
             self.recent.pop_front();
@@ -353,7 +355,7 @@ impl<S, E> Queues<S, E> {
         }
     }
 
-    /// Takes everything that has come for a wait. Returns how many publications it missed so far.
+    /// Takes all publications for a wait. Returns how many it has missed so far.
     pub(crate) fn take(&mut self, id: ReaderId, into: &mut VecDeque<Publication<S, E>>) -> u64 {
         debug_assert!(into.is_empty(), "taken publications are judged before the next are taken");
         let end = self.next();
@@ -375,7 +377,7 @@ impl<S, E> Queues<S, E> {
         self.take(id, into)
     }
 
-    /// How many of the publications up to `number` a wait has missed; to be asked before anything is taken.
+    /// How many publications up to `number` a wait has missed. Call it before anything is taken.
     pub(crate) fn missed_until(&mut self, id: ReaderId, number: u64) -> u64 {
         self.move_to_own(id.0);
         let own = self.readers[id.0].as_ref().and_then(|reader| reader.own.as_ref());
@@ -404,7 +406,7 @@ impl<S, E> Queues<S, E> {
         if last >= next { Next::Lost { last } } else { Next::Nothing }
     }
 
-    /// The wait is gone.
+    /// Removes a reader.
     pub(crate) fn close(&mut self, id: ReaderId) {
         self.move_to_own(id.0);
         if let Some(reader) = self.readers[id.0].take() {
@@ -423,14 +425,14 @@ impl<S, E> Queues<S, E> {
         !self.dropped.publications.is_empty() || !self.dropped.batches.is_empty()
     }
 
-    /// What has been read or lost, to be dropped without the lock.
+    /// Takes read and lost values, to be dropped without the lock.
     #[must_use]
     pub(crate) fn dropped(&mut self) -> Dropped<S, E> {
         std::mem::take(&mut self.dropped)
     }
 }
 
-/// The place of publication number `next`. It is there: a reader that has not read it keeps it.
+/// The place of publication `next`. It exists: an unread publication is kept.
 fn index(next: u64, first: u64) -> usize {
     usize::try_from(next - first).unwrap_or(usize::MAX)
 }

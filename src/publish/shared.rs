@@ -1,4 +1,4 @@
-//! What the driver writes and the handles read.
+//! The board: the driver writes it, and the handles read it.
 
 #[cfg(all(test, watchkeeper_loom))]
 mod loom_tests;
@@ -26,10 +26,10 @@ use crate::waiting::{Waiting, WakerSlot, drop_waker, wake_all};
 /// How many failures `failures()` keeps.
 const FAILURES: usize = 64;
 
-/// One runtime's readable side. There is one writer, the driver, and one exception: what
-/// declares the runtime ended ([`Terminate`]). After that nothing is published any more.
+/// The readable side of one runtime. The driver is the only writer, with one exception: [`Terminate`] may declare the
+/// end from any thread. Nothing is published after that.
 pub(crate) struct Shared<S, E> {
-    /// What the config calls the observation.
+    /// The observation's name in the config.
     pub(crate) name: Option<Arc<str>>,
     /// The type of the observer.
     observer: &'static str,
@@ -40,9 +40,8 @@ pub(crate) struct Shared<S, E> {
     taps: AtomicUsize,
 }
 
-/// The status, what waits and taps have not read, who is to be woken, and what is kept for reports. Its lock orders
-/// all publications: a wait that registers sees each one either in the status it starts from or in its queue, never
-/// in both, never in neither.
+/// The status, the queues of waits and taps, the wakers, and the log for reports. Its lock orders all publications: a
+/// wait that registers sees each one either in its first status or in its queue, never in both, never in neither.
 struct Board<S, E> {
     status: Published<S>,
     queues: Queues<S, E>,
@@ -54,7 +53,7 @@ struct Board<S, E> {
 }
 
 impl<S, E> Board<S, E> {
-    /// One more publication was written. Says whether somebody is to be woken for it.
+    /// Adds the written publication to the queues. Returns whether work is left for `wake`.
     fn published(&mut self, at: Instant, batch: Option<&Arc<ObservationBatch<E>>>) -> HasWork {
         self.queues.publish(at, &self.status, batch);
         self.watching.take(&mut self.wakers);
@@ -62,7 +61,7 @@ impl<S, E> Board<S, E> {
     }
 }
 
-/// A publication while it is written, under the lock: what it replaces is not to be dropped here if it is the app's.
+/// A publication while it is written, under the lock. Replaced app values must not be dropped here.
 pub(crate) struct Writing<'a, S> {
     pub(crate) status: &'a mut Published<S>,
     log: &'a mut Log,
@@ -70,20 +69,20 @@ pub(crate) struct Writing<'a, S> {
 }
 
 impl<S> Writing<'_, S> {
-    /// Keeps for reports what has happened.
+    /// Adds an entry to the log.
     pub(crate) fn log(&mut self, what: LogEvent) {
         self.log.push(self.status.number, self.at, what);
     }
 }
 
-/// A wait or a tap that is registered; what is published is kept for it until it is unregistered.
+/// A registered wait or tap. Publications are kept for it until it is unregistered.
 #[derive(Debug)]
 pub(crate) struct Registered {
     id: Option<ReaderId>,
     place: WakerSlot,
 }
 
-/// Whether there is somebody to wake, or something to drop, without the lock.
+/// Whether there is a reader to wake or a value to drop, without the lock.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HasWork(pub(crate) bool);
@@ -112,7 +111,7 @@ impl<S, E> Shared<S, E> {
         }
     }
 
-    /// Publishes one change to everyone, without waking them yet; `None` once the runtime ended.
+    /// Publishes one change without waking readers yet; `None` after the end.
     pub(crate) fn publish(
         &self,
         at: Instant,
@@ -129,7 +128,7 @@ impl<S, E> Shared<S, E> {
         Some(board.published(at, batch))
     }
 
-    /// Passes over so many publications that nobody here will see. Nobody is woken yet.
+    /// Skips this many publications that no reader here sees. Readers are not woken yet.
     pub(crate) fn lost(&self, publications: u64) {
         let mut board = lock(&self.board);
         let first = board.status.number + 1;
@@ -139,13 +138,13 @@ impl<S, E> Shared<S, E> {
         watching.take(wakers);
     }
 
-    /// Notes that cycle 0 begins: nothing that anyone sees has changed.
+    /// Records that cycle 0 begins. No visible value changes.
     pub(crate) fn begin(&self) {
         let mut board = lock(&self.board);
         board.status.next_cycle = board.status.cycle + 1;
     }
 
-    /// Wakes everyone who waits for the status or for a publication. `scratch` is empty, and is so again.
+    /// Wakes all readers that wait for the status or a publication. `scratch` is empty before and after.
     pub(crate) fn wake(&self, scratch: &mut Vec<Waker>) {
         let dropped = {
             let mut board = lock(&self.board);
@@ -160,12 +159,12 @@ impl<S, E> Shared<S, E> {
         lock(&self.board).log.newest_failures(FAILURES)
     }
 
-    /// Looks at the status. `look` runs under the lock: it only copies.
+    /// Reads the status. `look` runs under the lock: it only copies.
     pub(crate) fn read<T>(&self, look: impl FnOnce(&Published<S>) -> T) -> T {
         look(&lock(&self.board).status)
     }
 
-    /// Ready with what `look` finds in the status; where that is nothing, the task is woken by the next one.
+    /// Ready with the result of `look`. If that is `None`, the task is woken by the next status.
     pub(crate) fn poll_status<T>(
         &self,
         look: impl FnOnce(&Published<S>) -> Option<T>,
@@ -182,7 +181,7 @@ impl<S, E> Shared<S, E> {
         Poll::Pending
     }
 
-    /// One that watched the status is gone.
+    /// Removes a watch of the status.
     pub(crate) fn leave(&self, place: &mut WakerSlot) {
         if place.is_taken() {
             let waker = lock(&self.board).watching.leave(place);
@@ -190,15 +189,14 @@ impl<S, E> Shared<S, E> {
         }
     }
 
-    /// Registers a wait, for events or without them: every publication after the status returned is for it.
+    /// Registers a wait, with or without events. It gets every publication after the returned status.
     pub(crate) fn register(&self, events: bool) -> (Registered, Arc<Published<S>>) {
         let mut board = lock(&self.board);
         let id = Some(board.queues.register(events));
         (Registered { id, place: WakerSlot::default() }, Arc::new(board.status.clone()))
     }
 
-    /// Takes everything that has come for a wait, and has `waker` woken by what comes next. Returns how many
-    /// publications were missed so far.
+    /// Takes all publications for a wait, and registers `waker` for the next. Returns how many were missed so far.
     pub(crate) fn take(
         &self,
         registered: &mut Registered,
@@ -216,7 +214,7 @@ impl<S, E> Shared<S, E> {
         missed
     }
 
-    /// Registers a tap, which holds so many records and bytes.
+    /// Registers a tap with these limits.
     pub(crate) fn register_tap(&self, records: usize, bytes: usize) -> (Registered, Arc<Published<S>>) {
         let mut board = lock(&self.board);
         let status = Arc::new(board.status.clone());
@@ -225,8 +223,7 @@ impl<S, E> Shared<S, E> {
         (Registered { id, place: WakerSlot::default() }, status)
     }
 
-    /// What comes next for a tap, whose next publication is to be number `next`; if nothing has come, `waker` is woken
-    /// by it.
+    /// The next item of a tap that expects publication `next`. If there is none, `waker` is registered.
     pub(crate) fn next(&self, registered: &mut Registered, next: u64, waker: Option<&Waker>) -> Next<S, E> {
         let Registered { id: Some(id), place } = registered else { return Next::Nothing };
         let mut board = lock(&self.board);
@@ -240,7 +237,7 @@ impl<S, E> Shared<S, E> {
         found
     }
 
-    /// Whether somebody wants to know what a success weighs.
+    /// Whether a tap needs the weight of a success.
     pub(crate) fn is_tapped(&self) -> bool {
         self.taps.load(Relaxed) > 0
     }
@@ -250,12 +247,12 @@ impl<S, E> Shared<S, E> {
         self.unregister(registered);
     }
 
-    /// How many of the publications up to `number` a wait has missed; to be asked before anything is taken.
+    /// How many publications up to `number` a wait has missed. Call it before anything is taken.
     pub(crate) fn missed_until(&self, registered: &Registered, number: u64) -> u64 {
         registered.id.map_or(0, |id| lock(&self.board).queues.missed_until(id, number))
     }
 
-    /// The wait is gone: nothing is kept for it any more.
+    /// Unregisters a wait: nothing more is kept for it.
     pub(crate) fn unregister(&self, registered: &mut Registered) {
         let Some(id) = registered.id.take() else { return };
         let (waker, dropped) = {
@@ -267,7 +264,8 @@ impl<S, E> Shared<S, E> {
         drop(dropped);
     }
 
-    /// What the log holds after the publication `first`, with the failures until `ended`, if they are known so many.
+    /// The log after the publication `first`, and the failures up to `ended`. `known` is the number of failures by
+    /// then.
     pub(crate) fn logged(&self, first: &Published<S>, ended: Instant, known: Option<u64>) -> Logged {
         let board = lock(&self.board);
         let (entries, cut) = board.log.since(first.number);
@@ -275,14 +273,14 @@ impl<S, E> Shared<S, E> {
         Logged { entries, cut, failures, failures_cut }
     }
 
-    /// The cycle in which a source called `name` last left, if it is known to have.
+    /// The cycle in which source `name` last left, if it is still remembered.
     pub(crate) fn left_in(&self, name: &str) -> Option<u64> {
         lock(&self.board).log.left_in(name)
     }
 }
 
 impl<S, E> Shared<S, E> {
-    /// With all that identifies the runtime: a deadline's thread is outside of the span.
+    /// Logs all fields that identify the runtime: a deadline's thread is outside the span.
     fn log_end(&self, reason: StopReason) {
         let (instance, cycle) = (self.history.instance(), self.read(|status| status.cycle));
         let name = self.name.as_deref().map(logged_name);
@@ -306,13 +304,13 @@ impl<S: Send + Sync, E: Send + Sync> Terminate<StopReason> for Shared<S, E> {
         self.history.close(reason);
         self.wake(&mut Vec::new());
         if first.is_some() {
-            // A subscriber is foreign code.
+            // A `tracing` subscriber is foreign code.
             let _ = catch(|| self.log_end(reason));
         }
     }
 }
 
-/// What happened inside a window.
+/// The log of a window.
 pub(crate) struct Logged {
     pub(crate) entries: Vec<Entry>,
     /// Older entries were dropped.

@@ -1,4 +1,4 @@
-//! What is measured: both clocks, and how long app code or an executor gave no turn.
+//! Measurements: both clocks, and how long app code or an executor gave no turn.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -24,12 +24,12 @@ impl BothClocks {
         self.tokio
     }
 
-    /// How far tokio's clock ran until `later`, and how far the system's.
+    /// The time until `later`, on tokio's clock and on the system's.
     pub(crate) fn until(self, later: Self) -> (Duration, Duration) {
         (later.tokio.saturating_duration_since(self.tokio), later.real - self.real)
     }
 
-    /// Whether tokio's clock ran with the system's until `later`.
+    /// Whether tokio's clock ran along with the system's until `later`, within a tenth.
     pub(crate) fn ran_along(self, later: Self) -> bool {
         let (tokio, real) = self.until(later);
         tokio.abs_diff(real) <= real / 10
@@ -59,7 +59,7 @@ impl Turns {
     }
 }
 
-/// How long one and the same turn of app code has lasted, as far as was seen.
+/// How long the same turn of app code has lasted, as far as looks have seen.
 #[derive(Default)]
 pub(super) struct Meter {
     turn: u64,
@@ -68,7 +68,7 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    /// Looks again.
+    /// Takes a look.
     pub(super) fn look(&mut self, turns: &Turns, now: BothClocks) {
         let turn = turns.0.load(Relaxed);
         let runs = turn % 2 == 1;
@@ -78,23 +78,23 @@ impl Meter {
         }
     }
 
-    /// How long it has lasted until `now`, if it still does.
+    /// How long the turn has lasted at `now`, if it still lasts.
     pub(super) fn lasted(&self, turns: &Turns, now: BothClocks) -> Option<Duration> {
         let since = self.since.filter(|since| turns.0.load(Relaxed) == self.turn && since.ran_along(now))?;
         Some(now.real - since.real)
     }
 }
 
-/// A time in which something gave no turn.
+/// A time without turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stall {
     pub(super) long: Duration,
-    /// The executor gave none to any task; else it was one task that had none.
+    /// No task of the executor had a turn; otherwise only one task had none.
     pub(super) executor: bool,
     pub(super) by: Culprit,
 }
 
-/// What blocks a thread, as far as that is visible from outside.
+/// The code that blocks a thread, as far as it is visible from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Culprit {
     Predicate,
@@ -135,7 +135,7 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    /// Looks by what both clocks have run, in milliseconds.
+    /// Makes looks from the times of both clocks, in milliseconds.
     fn looks() -> impl Fn(u64, u64) -> BothClocks {
         let (real_start, tokio_start) = (RealInstant::now(), Instant::now());
         move |real, tokio| BothClocks { real: real_start + ms(real), tokio: tokio_start + ms(tokio) }

@@ -1,4 +1,4 @@
-//! What looks find, on clocks that are set by hand where that is possible.
+//! Looks, on manually set clocks where that is possible.
 
 use std::thread;
 
@@ -48,7 +48,7 @@ fn a_later_look_puts_off_no_earlier_one() {
     assert!(armed.is_some_and(|at| at <= RealInstant::now() + LOOK));
 }
 
-/// After many starts at once the deadline thread had as many looks to take, seconds later.
+/// After many starts at once, the deadline thread used to make as many looks, seconds later.
 #[test]
 fn a_runtime_for_which_nobody_waits_is_not_checked() {
     let executor = executor(false);
@@ -76,10 +76,10 @@ fn a_runtime_for_which_nobody_waits_is_not_checked() {
     assert_eq!(is_armed(), None);
 }
 
-/// Whether the executor is asked, how many are woken, and what is logged, of which wait.
+/// Whether the executor is asked, how many waiters are woken, and the logged stalls with their waits.
 type Findings = (bool, usize, Vec<(Stall, Option<String>)>);
 
-/// What looks at these times find, in milliseconds. With `answers` the executor answers in between.
+/// The findings of looks at these times, in milliseconds. With `answers`, the executor answers in between.
 fn looks(vigil: &Vigil, answers: bool, times: &[u64]) -> Vec<Findings> {
     let start = BothClocks::at(&vigil.pulse.executor);
     let mut inner = vigil.pulse.lock().expect("there is a vigil");
@@ -131,7 +131,7 @@ fn what_stands_still_is_logged_once_by_its_largest_part() {
     });
 }
 
-/// What had just begun when the executor was asked is not what keeps it.
+/// App code that had just begun when the executor was asked is not the cause of the stall.
 #[test]
 fn app_code_that_has_returned_is_no_culprit() {
     let executor = executor(false);
@@ -177,7 +177,7 @@ fn one_look_that_finds_it_overdue_is_not_believed() {
         vigil.poll(&mut Context::from_waker(Waker::noop()))
     };
     assert!(poll(&mut vigil).is_pending() && vigil.doubted.is_some());
-    // On a machine of any speed, this is no time ago.
+    // On a machine of any speed, no time has passed since then.
     vigil.doubted = Some(RealInstant::now() + NEVER);
     assert!(poll(&mut vigil).is_pending());
     vigil.doubted = RealInstant::now().checked_sub(LOOK / 2);

@@ -47,11 +47,12 @@ pub use watchkeeper_fsm::{State, StateKind, StopReason};
 
 /// A running observation: one task that owns provider, observer and state.
 ///
-/// Dropping it asks for the stop and does not wait; that needs no tokio context. Handles,
-/// subscriptions and waits that live on end with [`StopReason::Dropped`]. Cancelling the
-/// [`parent`](ObservationConfig::parent) of its config is a requested stop.
+/// Dropping the runtime requests its stop and does not wait; this needs no tokio context. Remaining handles,
+/// subscriptions and waits end with [`StopReason::Dropped`]. Cancelling the config's
+/// [`parent`](ObservationConfig::parent) is a requested stop.
 ///
-/// One that is started and not kept has stopped with its statement. The compiler warns of that, which is an error here:
+/// A runtime that is not bound to a variable stops at once. The compiler warns about it. With the warning denied,
+/// this does not compile:
 ///
 /// ```compile_fail
 /// #![deny(unused_must_use)]
@@ -63,7 +64,7 @@ pub use watchkeeper_fsm::{State, StateKind, StopReason};
 /// }
 /// ```
 ///
-/// Kept, it compiles:
+/// With the runtime bound, it compiles:
 ///
 /// ```
 /// #![deny(unused_must_use)]
@@ -77,9 +78,9 @@ pub use watchkeeper_fsm::{State, StateKind, StopReason};
 ///
 /// # Logs
 ///
-/// By `tracing`, with the targets `watchkeeper::..`. Lines are inside the span `observation`, whose fields are
-/// `instance` (the first eight digits of its cursors' texts), `observer` and the config's `name`; only the end of a
-/// runtime that blocks its thread is logged outside. Names and errors are escaped and cut.
+/// Entries are emitted with `tracing`, under the targets `watchkeeper::..`, inside the span `observation`. The span's
+/// fields are `instance` (the first eight digits of its cursors), `observer` and the config's `name`. If app code
+/// blocks the runtime's thread, the end is logged outside the span. Names and errors are escaped and truncated.
 ///
 /// | level | message | when | fields |
 /// |---|---|---|---|
@@ -154,15 +155,15 @@ pub struct ObservationRuntime<O: Observer> {
 }
 
 impl<O: Observer> ObservationRuntime<O> {
-    /// Starts an observation and returns when cycle 0 has been published.
+    /// Starts an observation and returns once cycle 0 is published.
     ///
-    /// Fails fast: one refresh and one `init`, no retry. When it fails, or when this future is
-    /// dropped, no task is left.
+    /// There is one refresh and one `init`, without a retry. After a failure, or when this future is dropped, no task
+    /// is left.
     ///
     /// # Errors
     ///
-    /// [`ObservationRuntimeError`]: a field of the config is out of its range, the first refresh
-    /// or `init` failed, there is no tokio runtime, or nobody drives the one there is.
+    /// [`ObservationRuntimeError`]: a config field is out of range, the first refresh or `init` failed, there is no
+    /// tokio runtime, or nobody drives the tokio runtime.
     ///
     /// # Panics
     ///
@@ -179,15 +180,16 @@ impl<O: Observer> ObservationRuntime<O> {
         starting.await
     }
 
-    /// Starts an observation as [`start`](Self::start) does, and returns its control at once: by
-    /// [`ObservationControl::stop`] a start that is given up can be stopped, and its end awaited.
+    /// Starts an observation like [`start`](Self::start), and returns its control at once.
     ///
-    /// The future resolves when cycle 0 has been published. Dropping it asks for the stop.
+    /// If the start is abandoned, [`ObservationControl::stop`] stops it and waits for its end.
+    ///
+    /// The future resolves once cycle 0 is published. Dropping it requests the stop.
     ///
     /// # Errors
     ///
-    /// [`ObservationRuntimeError`]: a field of the config is out of its range, or there is no tokio
-    /// runtime. The future returns what the first cycle failed with.
+    /// [`ObservationRuntimeError`]: a config field is out of range, or there is no tokio runtime. The future returns
+    /// the error of the first cycle.
     ///
     /// # Panics
     ///
@@ -227,7 +229,7 @@ impl<O: Observer> ObservationRuntime<O> {
         let (report, reported) = oneshot::channel();
         let (runtime, task) = Self::spawn(provider, observer, config, Some(FirstCycle { report }))?;
         let control = runtime.control();
-        // Dropping this future drops the runtime and so asks for its stop.
+        // Dropping this future drops the runtime, which requests its stop.
         let starting = async move {
             let pulse = Arc::clone(runtime.handle.shared.clock.pulse());
             let first_cycle = shielded(async {
@@ -241,7 +243,7 @@ impl<O: Observer> ObservationRuntime<O> {
             match reported.map_err(|no_turn_for| ObservationRuntimeError::NotDriven { no_turn_for })? {
                 Ok(Ok(())) => Ok(runtime),
                 Ok(Err(error)) => {
-                    // A panic of the driver's was published as the end; there is nothing to add.
+                    // A panic of the driver is already published as the end.
                     let _ = shielded(task).await;
                     Err(error)
                 }
@@ -254,13 +256,12 @@ impl<O: Observer> ObservationRuntime<O> {
         Ok((control, starting))
     }
 
-    /// Starts an observation that keeps trying: a failed first cycle is a failed cycle like
-    /// others, retried as `config.retry` says. Handle and control are there from the beginning.
+    /// Starts an observation and returns at once. A failed first cycle is retried like any other, as `config.retry`
+    /// says.
     ///
     /// # Errors
     ///
-    /// [`ObservationRuntimeError`]: a field of the config is out of its range, or there is no
-    /// tokio runtime.
+    /// [`ObservationRuntimeError`]: a config field is out of range, or there is no tokio runtime.
     ///
     /// # Panics
     ///
@@ -286,7 +287,7 @@ impl<O: Observer> ObservationRuntime<O> {
     where
         P: SourceProvider<O::Source>,
     {
-        // Refused, they are dropped each on its own.
+        // On an early return, each is dropped separately.
         let (provider, mut observer) = (Provider::new(provider), AppValue::new(observer));
         config.validate()?;
         let executor = Handle::try_current().map_err(|_| ObservationRuntimeError::NoTokioRuntime)?;
@@ -308,13 +309,13 @@ impl<O: Observer> ObservationRuntime<O> {
         let parent = config.parent.as_ref().map(|parent| Parent::of(&remote.life, parent));
         let core =
             Core::new(Arc::clone(&shared), Arc::clone(&remote.life), &config, keeps_state, first_cycle);
-        // The guard is dropped last, after everything of the app's: here when the task never ran ...
+        // The guard is dropped last, after all app values: here if the task never ran ...
         let died = Arc::clone(&remote.life);
         let whole = Driver { inbox, core, observer, provider };
         let whole = (Box::pin(drive(whole)), parent, guard);
         let driver = async move {
             let (drive, parent, guard) = whole;
-            // ... and here when it did, because what is awaited is dropped before.
+            // ... and here if it ran, because `drive` is dropped before.
             let _guard = guard;
             let _parent = parent;
             let mut drive = pin!(drive);
@@ -329,13 +330,13 @@ impl<O: Observer> ObservationRuntime<O> {
         Ok((runtime, task))
     }
 
-    /// The read side; cloneable, and it outlives the runtime.
+    /// The read side. It is cloneable and outlives the runtime.
     #[must_use]
     pub fn handle(&self) -> ObservationHandle<O> {
         self.handle.clone()
     }
 
-    /// The control side; cloneable, and it outlives the runtime.
+    /// The control side. It is cloneable and outlives the runtime.
     #[must_use]
     pub fn control(&self) -> ObservationControl {
         self.control.clone()

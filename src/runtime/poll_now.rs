@@ -1,4 +1,4 @@
-//! Polling now, and waiting for what comes of it.
+//! Polling now, and waiting for the result.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -19,19 +19,19 @@ use crate::shield::shielded;
 use crate::status::ObservationSnapshot;
 
 impl<O: Observer> ObservationRuntime<O> {
-    /// Starts a cycle now, or right after the one in flight, and returns the snapshot of that very cycle.
+    /// Starts a cycle now, or right after the one in flight, and returns the snapshot of that cycle.
     ///
-    /// Otherwise as [`ObservationControl::poll_now`](crate::ObservationControl::poll_now). It lasts as long as the
-    /// cycle does: at most `refresh_timeout` and `poll_timeout` (or `init_timeout`), after the cycle in flight.
+    /// Otherwise like [`ObservationControl::poll_now`](crate::ObservationControl::poll_now). After the cycle in
+    /// flight has ended, it takes at most `refresh_timeout` and `poll_timeout` (or `init_timeout`) together.
     ///
     /// # Errors
     ///
-    /// [`PollNowError`]: the control was not taken, that very cycle failed, the runtime ended, or its executor gives
-    /// no turn.
+    /// [`PollNowError`]: the control was not taken, the cycle failed, its publication was missed, the runtime ended,
+    /// or its executor gives no turn.
     ///
     /// # Cancel safety
     ///
-    /// The cycle runs whether this is awaited to its end or not.
+    /// The cycle runs even if this future is dropped.
     ///
     /// # Examples
     ///
@@ -67,7 +67,7 @@ impl<S: Send + Sync, E: Send + Sync> Polled for Shared<S, E> {
 async fn polled<S, E>(shared: &Shared<S, E>, control: &ObservationControl) -> PollNowResult<S> {
     let mut ear = Ear::of(shared);
     let pulse = Arc::clone(shared.clock.pulse());
-    // The reply must not stay unread for want of a budget: the cycle may be in the queue already.
+    // Unconstrained: without budget the reply would stay unread, and the cycle may already be in the queue.
     let mut asking = pin!(unconstrained(control.poll_now()));
     let mut no_turn_for = pin!(shielded(pulse.no_turn(None, true)));
     let mut cycle = None;
@@ -79,8 +79,8 @@ async fn polled<S, E>(shared: &Shared<S, E>, control: &ObservationControl) -> Po
         {
             cycle = Some(taken?);
         }
-        // What came before the control was taken is of an earlier cycle; what came with it was heard, or is yet
-        // to be.
+        // Publications from before the control was taken are of earlier cycles. Those of this cycle are in `heard` or
+        // still to come.
         if let Some(cycle) = cycle
             && let Some(ended) = heard.iter().find_map(|publication| of_cycle(cycle, publication, missed))
         {
@@ -96,7 +96,7 @@ async fn polled<S, E>(shared: &Shared<S, E>, control: &ObservationControl) -> Po
     .await
 }
 
-/// Hears all publications until it is dropped.
+/// Receives all publications until it is dropped.
 struct Ear<'a, S, E> {
     shared: &'a Shared<S, E>,
     registered: Registered,
@@ -121,7 +121,7 @@ impl<S, E> Drop for Ear<'_, S, E> {
 
 type PollNowResult<S> = Result<Arc<ObservationSnapshot<S>>, PollNowError>;
 
-/// How the cycle ended, if this says so.
+/// How the cycle ended, if `publication` shows it.
 fn of_cycle<S, E>(cycle: u64, publication: &Publication<S, E>, missed: u64) -> Option<PollNowResult<S>> {
     let status = &publication.status;
     let snapshot = status.snapshot.as_ref().filter(|snapshot| snapshot.cycle >= cycle);

@@ -11,16 +11,14 @@ use crate::source::health::SourceHealth;
 use crate::sync::{Mutex, lock};
 use crate::{DynError, ObservationConfig, ObservedSource, Observer};
 
-/// Polls `O` on a copy of its state, and keeps the copy only when everything went well.
+/// Polls `O` on a copy of its state, and keeps the copy only if the poll succeeds.
 ///
-/// For observers whose state is cheap to clone (persistent maps, small structs). An error, a
-/// time-out or a panic leaves no trace in the state, so nothing needs a rebuild, and an early `?`
-/// in `poll` is harmless. A panic of the inner `poll` or `snapshot` is reported as an ordinary
-/// error whose message says that it was one. A destructor that panics when a poll is cut off is logged, and
-/// costs nothing either.
+/// Use it for state that is cheap to clone (persistent maps, small structs). An error, a time-out or a panic leaves
+/// the state unchanged. So no rebuild is needed, and an early `?` in `poll` is harmless. A panic of the inner `poll`
+/// or `snapshot` is returned as an error, with a message that begins with `panicked:`. A panic of a destructor when a
+/// poll is cut off is logged.
 ///
-/// One `Transactional` belongs to one runtime: [`snapshot`](Observer::snapshot) answers for the state
-/// that was polled last.
+/// Use one `Transactional` for one runtime: [`snapshot`](Observer::snapshot) returns the snapshot of the last poll.
 ///
 /// # Examples
 ///
@@ -65,11 +63,11 @@ use crate::{DynError, ObservationConfig, ObservedSource, Observer};
 /// ```
 pub struct Transactional<O: Observer> {
     inner: AppValue<O>,
-    /// Of the last poll that was kept, until the runtime asks for it.
+    /// The snapshot of the last successful poll, until the runtime takes it.
     snapshot: Mutex<Option<AppValue<O::Snapshot>>>,
 }
 
-/// What a poll on a copy leaves: the new state, its snapshot, and the events. Each is dropped on its own.
+/// The new state, its snapshot and the events of a poll on a copy. Each is dropped separately.
 type Attempt<O> = (
     AppValue<<O as Observer>::State>,
     AppValue<<O as Observer>::Snapshot>,
@@ -85,20 +83,20 @@ impl<O: Observer<State: Clone>> Transactional<O> {
 }
 
 impl<O: Observer<State: Clone>> Transactional<O> {
-    /// One poll and its snapshot, on a copy of `state`.
+    /// Makes one poll and its snapshot on a copy of `state`.
     ///
-    /// Cut off, it drops the poll and then the copy, each on its own: the state itself is not touched.
+    /// When cut off, it drops the poll and then the copy, each separately. `state` is not touched.
     async fn attempt(
         &self,
         sources: &[ObservedSource<O::Source>],
         state: &O::State,
     ) -> Result<Attempt<O>, DynError> {
         let mut copy = catch(|| AppValue::new(state.clone())).map_err(panicked)?;
-        // Inside its own future, the call itself is covered when it panics.
+        // The call is inside the future, so that its panic is caught too.
         let polling = async { self.inner.poll(sources, &mut copy).await.map(AppValues::new) };
         let mut polling = AppValue::new(Box::pin(polling));
         let ended = poll_fn(|context| poll_caught(polling.as_mut(), context)).await;
-        // Its destructors are the app's as well.
+        // The destructors of the future are app code too.
         let polled = match (ended, polling.discard()) {
             (Ok(polled), None) => polled.map_err(AppValue::new),
             (Err(panic), _) | (Ok(_), Some(panic)) => Err(AppValue::new(panicked(panic))),
@@ -142,7 +140,7 @@ impl<O: Observer<State: Clone>> Observer for Transactional<O> {
     ) -> Result<Vec<O::Event>, DynError> {
         self.drop_unread_snapshot();
         let (copy, snapshot, events) = self.attempt(sources, state).await?;
-        // The new state is in place: its events are returned, whatever a destructor does.
+        // The new state is in place, so its events are returned even if a destructor panics.
         let old = AppValue::new(std::mem::replace(state, copy.into_inner()));
         let unread = lock(&self.snapshot).replace(snapshot);
         drop((old, unread));

@@ -11,15 +11,15 @@ use crate::source::health::{ProbeFailure, SourceHealth};
 use crate::source::{LeftOut, ObservedSource, SourceChange, SourceNames, SourceSetError};
 use crate::status::ObservationSnapshot;
 
-/// A set in which each source has a name of its own.
+/// A set in which every source has its own name.
 pub(crate) struct Settled<S> {
     pub(crate) sources: AppValues<ObservedSource<S>>,
-    /// What is new in it, if its names are not those that were known.
+    /// The new names and their change, if they differ from the known names.
     pub(crate) change: Option<(SourceNames, Box<SourceChange>)>,
     pub(crate) left_out: Option<Arc<LeftOut>>,
 }
 
-/// Checks a set, and says how its names differ from `known`.
+/// Checks a set, and compares its names with `known`.
 pub(crate) fn settle<S>(
     known: &SourceNames,
     set: AppValues<ObservedSource<S>>,
@@ -28,7 +28,7 @@ pub(crate) fn settle<S>(
     let names_are = |set: &[ObservedSource<S>]| {
         known.len() == set.len() && known.iter().zip(set).all(|(name, source)| **name == *source.name)
     };
-    // The usual case, and the cheap one: the same names in the same order were checked before.
+    // The usual case is cheap: the same names in the same order were checked before.
     if names_are(&set) {
         return Ok(Settled { sources: set, change: None, left_out: None });
     }
@@ -63,13 +63,13 @@ pub(crate) fn settle<S>(
     Ok(Settled { sources, change, left_out })
 }
 
-/// The sources that are `first` of their name; the others are dropped.
+/// Keeps the sources that are the first of their name, and drops the others.
 fn keep<S>(set: AppValues<ObservedSource<S>>, first: &[bool]) -> AppValues<ObservedSource<S>> {
     if first.iter().all(|first| *first) {
         return set;
     }
     let (mut kept, mut left_out) = (AppValues::new(Vec::new()), AppValues::new(Vec::new()));
-    // Nothing in here panics: the sources are in one of three places that drop them one by one.
+    // Nothing here panics, so every source reaches one of the two lists, which drop one by one.
     for (source, first) in set.into_inner().into_iter().zip(first) {
         if *first { kept.push(source) } else { left_out.push(source) }
     }
@@ -87,7 +87,7 @@ fn compare<S>(known: &SourceNames, set: &[ObservedSource<S>]) -> (SourceNames, B
     (names, Box::new(change))
 }
 
-/// What is known of the source called `name`, also that it is not the only one of that name.
+/// The health of the source `name`, including whether other sources have the same name.
 pub(crate) fn health_of<O: Observer>(
     snapshot: &ObservationSnapshot<O::Snapshot>,
     name: &str,
@@ -96,7 +96,7 @@ pub(crate) fn health_of<O: Observer>(
     Some(with_its_name_shared(snapshot, name, health))
 }
 
-/// Adds to `health` that the name is given to several sources, if it is: as a failed probe.
+/// If several sources have this name, adds that to `health` as a failed probe.
 pub(crate) fn with_its_name_shared<T>(
     snapshot: &ObservationSnapshot<T>,
     name: &str,
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn the_first_of_each_name_is_kept_and_the_others_are_left_out() {
-        // (the set, who is kept, shared names, how many have none)
+        // (the set, kept places, shared names, how many have none)
         type Case<'a> = (&'a [&'a str], &'a [usize], &'a [(&'a str, usize)], usize);
         let cases: [Case; 4] = [
             (&["a", "b"], &[0, 1], &[], 0),

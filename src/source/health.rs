@@ -1,4 +1,4 @@
-//! Whether one source can be believed, and why not.
+//! The health of one source, as a value and as a sentence.
 
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
@@ -14,27 +14,27 @@ use crate::text::{self, MESSAGE, NAME, one_line};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProbeFailure {
-    /// When it was known to have failed, on tokio's clock.
+    /// When the failure was known, on tokio's clock.
     pub at: Instant,
     /// How long the probe ran.
     pub elapsed: Duration,
     /// How it failed.
     pub cause: Cause,
-    /// The error with all its causes, or what the panic said: at most 1 KiB. What is longer ends in the count
-    /// of what was cut. `Display` escapes it.
+    /// The error with all its causes, or the panic's message: at most 1 KiB. A longer one is truncated and ends in
+    /// the count of what was cut. `Display` escapes it.
     pub message: String,
 }
 
 impl ProbeFailure {
-    /// A probe that began at `began` and was known to have failed at `at`. The message is recorded as
-    /// [`message`](Self::message) says.
+    /// A probe that began at `began`, with a failure known at `at`. A long message is truncated: see
+    /// [`message`](Self::message).
     #[must_use]
     pub fn new(began: Instant, at: Instant, cause: Cause, message: impl Into<String>) -> Self {
         let message = text::message(&message.into());
         Self { at, elapsed: at.saturating_duration_since(began), cause, message }
     }
 
-    /// When the probe began: what it says is no newer than that.
+    /// When the probe began.
     #[must_use]
     pub fn began(&self) -> Instant {
         self.at.checked_sub(self.elapsed).unwrap_or(self.at)
@@ -48,7 +48,7 @@ impl fmt::Display for ProbeFailure {
     }
 }
 
-/// When a source answered, and how often it did not.
+/// The answers and failures of one source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SourceFacts {
@@ -58,22 +58,23 @@ pub struct SourceFacts {
     pub last_elapsed: Option<Duration>,
     /// When the value last changed.
     pub changed_at: Option<Instant>,
-    /// How many consecutive probes have failed since the last answer. While the last of them counts, all do.
+    /// How many consecutive probes have failed since the last answer. [`asked_since`](Self::asked_since) keeps the
+    /// count if it keeps the last failure.
     pub consecutive_failures: u64,
-    /// The last failure; kept when the source answers again.
+    /// The last failure. A later answer does not clear it.
     pub last_failure: Option<Arc<ProbeFailure>>,
-    /// Since when a probe is in flight, if one is.
+    /// When the probe in flight began, if there is one.
     pub in_flight_since: Option<Instant>,
     /// How many probes were answered.
     pub answers: u64,
     /// How many probes have failed.
     pub failures: u64,
-    /// If set, answers and failures that were asked for before are left out: see
+    /// If set, answers and failures of probes that began earlier are left out: see
     /// [`asked_since`](Self::asked_since).
     pub since: Option<Instant>,
 }
 
-/// What an observer of its own notes of a source, probe by probe.
+/// For a custom observer that records the facts of a source, probe by probe.
 ///
 /// # Examples
 ///
@@ -99,13 +100,13 @@ pub struct SourceFacts {
 /// );
 /// ```
 impl SourceFacts {
-    /// A probe has begun.
+    /// Records that a probe has begun.
     pub fn began(&mut self, at: Instant) {
         self.in_flight_since = Some(at);
     }
 
-    /// The probe that began at `began` was answered at `ended`. Returns how many consecutive probes had failed
-    /// before.
+    /// Records an answer at `ended` to the probe that began at `began`. Returns how many consecutive probes had
+    /// failed before.
     #[allow(clippy::must_use_candidate, reason = "recording is the point; the count is a courtesy")]
     pub fn answered(&mut self, began: Instant, ended: Instant) -> u64 {
         self.in_flight_since = None;
@@ -115,7 +116,7 @@ impl SourceFacts {
         std::mem::take(&mut self.consecutive_failures)
     }
 
-    /// A probe has failed. Returns how many consecutive probes have failed, this one included.
+    /// Records a failed probe. Returns how many consecutive probes have failed, including this one.
     #[allow(clippy::must_use_candidate, reason = "recording is the point; the count is a courtesy")]
     pub fn failed(&mut self, failure: impl Into<Arc<ProbeFailure>>) -> u64 {
         self.in_flight_since = None;
@@ -125,11 +126,11 @@ impl SourceFacts {
         self.consecutive_failures
     }
 
-    /// Without the answer and the failures whose probes began before `since`; `None` if there are none, and these
-    /// facts count as they are.
+    /// These facts without the answer and the failures of probes that began before `since`. `None` if there is
+    /// nothing to leave out: the facts then count unchanged.
     ///
-    /// A probe in flight stays, and so do the counts of all answers and failures. A failure after which the source
-    /// has answered stays with that answer.
+    /// A probe in flight and the counts of all answers and failures are kept. A failure that was followed by an
+    /// answer is kept as long as that answer is.
     ///
     /// # Examples
     ///
@@ -163,7 +164,7 @@ impl SourceFacts {
         Some(facts)
     }
 
-    /// When the oldest of what is known now was asked for: the last answer, or the failure since.
+    /// When the probe of the oldest fact that counts began: the last answer, or the failure since.
     pub(crate) fn oldest(&self) -> Option<Instant> {
         let failing = self.last_failure.as_ref().filter(|_| self.consecutive_failures > 0);
         let failed = failing.map(|failure| failure.began());
@@ -173,7 +174,7 @@ impl SourceFacts {
         }
     }
 
-    /// See [`SourceHealth::is_answering`]; the age at which the answer is stale includes the time it took.
+    /// See [`SourceHealth::is_answering`]. The age of the answer includes the time that the answer took.
     pub(crate) fn is_answering(&self, now: Instant, stale_after: Duration, collect_for: Duration) -> bool {
         let freshness = Freshness { last_success: self.last_success, stale_after, read_at: now };
         let patience = self.patience(collect_for);
@@ -187,54 +188,55 @@ impl SourceFacts {
     }
 }
 
-/// What is known of one source, without its value.
+/// The health of one source, without its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SourceHealth {
-    /// When it answered, and how often it did not.
+    /// The answers and failures of the source.
     pub facts: SourceFacts,
-    /// The age from which on its last answer counts as stale.
+    /// The age from which the last answer counts as stale.
     pub stale_after: Duration,
-    /// How long a cycle waits for its answer. A probe that is in flight for longer is not answered, as far as one
-    /// can know.
+    /// How long a cycle waits for an answer. A probe in flight for longer may count as unanswered: see
+    /// [`is_answering`](Self::is_answering).
     pub collect_for: Duration,
 }
 
 impl SourceHealth {
-    /// For observers that keep such facts of their own. By default a cycle waits for an answer for a quarter of
-    /// `stale_after`; see [`collecting_for`](Self::collecting_for).
+    /// For custom observers that keep such facts. By default a cycle waits for an answer for a quarter of
+    /// `stale_after`; [`collecting_for`](Self::collecting_for) changes this.
     #[must_use]
     pub fn new(facts: SourceFacts, stale_after: Duration) -> Self {
         Self { facts, stale_after, collect_for: stale_after / 4 }
     }
 
-    /// Says how long a cycle waits for an answer.
+    /// Sets how long a cycle waits for an answer.
     #[must_use]
     pub fn collecting_for(self, collect_for: Duration) -> Self {
         Self { collect_for, ..self }
     }
 
-    /// Without the answer and the failures whose probes began before `since`; `None` if there are none, and it
-    /// counts as it is. For [`Observer::asked_since`](crate::Observer::asked_since).
+    /// This health without the answer and the failures of probes that began before `since`. `None` if there is
+    /// nothing to leave out. For [`Observer::asked_since`](crate::Observer::asked_since).
     #[must_use]
     pub fn asked_since(&self, since: Instant) -> Option<Self> {
         self.facts.asked_since(since).map(|facts| Self { facts, ..*self })
     }
 
-    /// Whether the source answers, as far as is known at `now`: its last answer is fresh, no probe has failed
-    /// since, and none is in flight for longer than [`collect_for`](Self::collect_for) or twice what the last
-    /// answer took, whichever is longer.
+    /// Whether the source answers, as far as is known at `now`.
     ///
-    /// A source that has just died is *fresh* until its last answer is too old, which takes seconds. It is
-    /// *answering* no more once a probe was refused, or not answered in time.
+    /// It does if its last answer is fresh, no probe has failed since, and no probe is in flight for longer than
+    /// [`collect_for`](Self::collect_for) or twice the time of the last answer, whichever is longer.
+    ///
+    /// A source that has just died stays *fresh* until its last answer is too old, which takes seconds. It stops
+    /// *answering* once a probe is refused or not answered in time.
     #[must_use]
     pub fn is_answering(&self, now: Instant) -> bool {
         self.facts.is_answering(now, self.stale_after, self.collect_for)
     }
 
-    /// Whether it was asked at `since` or later and something is known of it at `now`: an answer, a failure, or
-    /// that it is silent. A source that is merely slow is not silent: it has as long as for
-    /// [`is_answering`](Self::is_answering), counted from `since` if it was asked before.
+    /// Whether the source was asked at `since` or later and the outcome is known at `now`: an answer, a failure, or
+    /// silence. A slow source counts as silent after the same time as for [`is_answering`](Self::is_answering),
+    /// counted from `since` if the probe began before.
     pub(crate) fn was_heard(&self, since: Instant, now: Instant) -> bool {
         let facts = &self.facts;
         let failed = || facts.last_failure.as_ref().is_none_or(|failure| failure.began() >= since);
@@ -245,20 +247,20 @@ impl SourceHealth {
             || facts.in_flight_since.is_some_and(is_silent)
     }
 
-    /// How old its last answer is at `now`, counted from when the answering probe began.
+    /// How old the last answer is at `now`, counted from when its probe began.
     #[must_use]
     pub fn freshness(&self, now: Instant) -> Freshness {
         Freshness { last_success: self.facts.last_success, stale_after: self.stale_after, read_at: now }
     }
 
-    /// Whether the last probe that ended has failed.
+    /// Whether the last probe that ended failed.
     #[must_use]
     pub fn is_failing(&self) -> bool {
         self.facts.consecutive_failures > 0
     }
 
-    /// One sentence on the source called `name`, without a full stop: how old its last answer is at `now`,
-    /// what failed since, and whether a probe is in flight. One line, escaped, of at most 2 KiB.
+    /// One sentence about the source `name`, without a full stop: the age of its last answer at `now`, the failures
+    /// since, and whether a probe is in flight. One line, escaped, of at most 2 KiB.
     #[must_use]
     pub fn explain(&self, name: &str, now: Instant) -> String {
         let facts = &self.facts;
@@ -300,7 +302,7 @@ impl SourceHealth {
     }
 }
 
-/// A duration as people say it.
+/// A duration in seconds, with one decimal.
 pub(crate) fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }

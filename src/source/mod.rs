@@ -1,4 +1,4 @@
-//! Sources and where they come from.
+//! Sources and their providers.
 
 pub(crate) mod duplicates;
 pub(crate) mod health;
@@ -21,11 +21,11 @@ pub use health::{ProbeFailure, SourceFacts, SourceHealth};
 
 /// A named thing that can be observed: a node client, an endpoint, a file.
 ///
-/// The name is its identity: a source that comes back under the same name is the same source, replaced. Of two
-/// sources of one set that share a name the first is observed: see [`Duplicates`].
+/// The name identifies it: a source that returns under the same name is the same source, replaced. If two sources of
+/// a set share a name, the first is observed: see [`Duplicates`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedSource<S> {
-    /// What the source is called; not empty, unique in its set.
+    /// The source's name: not empty, and unique in its set.
     pub name: String,
     /// How the observer reaches it.
     pub source: S,
@@ -38,61 +38,63 @@ impl<S> ObservedSource<S> {
     }
 }
 
-/// Returns the current source set; called at the start of each cycle, unless [`revision`](Self::revision) says that the
-/// set is known.
+/// Returns the current source set.
 ///
-/// Arrays and `Vec`s are providers of a set that never changes: of pairs `("n1", client)`, whose names may be of any
-/// type that is a `&str`, and of [`ObservedSource`]s. See also [`StaticSourceProvider`], [`SharedSources`] and
-/// [`source_fn`].
+/// It is called at the start of each cycle, unless [`revision`](Self::revision) shows that the set is known.
+///
+/// Arrays and `Vec`s are providers of a fixed set. Their items are [`ObservedSource`]s, or pairs `("n1", client)`
+/// with a name of any `AsRef<str>` type. See also [`StaticSourceProvider`], [`SharedSources`] and [`source_fn`].
 ///
 /// An error, a time-out (`refresh_timeout`) or a panic fails the cycle with stage
 /// [`SourceRefresh`](crate::ObservationFailureStage::SourceRefresh) and keeps the observer's state.
 ///
 /// # Wrappers
 ///
-/// A provider that wraps another, or is built on one, forwards both:
+/// A provider that wraps another forwards both methods:
 ///
 /// | method | left out |
 /// |---|---|
 /// | [`sources`](Self::sources) | it does not compile |
 /// | [`revision`](Self::revision) | the set is fetched, and its sources are cloned, in every cycle |
 ///
-/// One that makes another set of what it gets, by something that changes by itself, must not forward the revision as it
-/// is: a change of its own would go unseen. It counts its own changes too, or leaves `revision` out.
+/// A provider that also changes the set by itself must not forward the inner revision alone: its own changes would be
+/// missed. It counts its own changes too, or leaves `revision` out.
 #[async_trait]
 pub trait SourceProvider<S>: Send + Sync + 'static {
-    /// The sources as they are now.
+    /// The current sources.
     ///
     /// # Errors
     ///
-    /// Whatever keeps the set from being known. The cycle then fails; nothing is polled.
+    /// Any error that prevents the provider from returning the set. The cycle then fails, and nothing is polled.
     async fn sources(&self) -> Result<Vec<ObservedSource<S>>, DynError>;
 
-    /// Drops it. What is a collection drops its items one by one, so that two destructors that panic do not abort the
-    /// process.
+    /// Drops the provider. A collection drops its items one by one, so that two panicking destructors do not abort
+    /// the process.
     #[doc(hidden)]
     fn drop_one_by_one(self: Box<Self>) {
         drop(self);
     }
 
-    /// The same for one that is shared, if nobody else has it.
+    /// The same for a shared provider, if this is the last reference.
     #[doc(hidden)]
     fn drop_shared(self: Arc<Self>) {
         drop(self);
     }
 
-    /// Which set [`sources`](Self::sources) would return now, where the provider counts its changes.
+    /// The number of the set that [`sources`](Self::sources) would return now, if the provider counts its changes.
     ///
-    /// As long as it is the number of the last set that was accepted, the runtime keeps that set and its sources, and
-    /// does not call `sources`; a refresh that fails ends that. It must be another one whenever a source was added,
-    /// removed or replaced, also by one of the same name. Called at the start of each cycle, before `sources`; must not
-    /// block. A panic is logged, and counts as `None`. By default, `None`, the set is fetched in every cycle.
+    /// While it equals the number of the last accepted set, the runtime keeps that set and does not call `sources`. A
+    /// failed refresh ends this. The number must change whenever a source is added, removed or replaced, even by one
+    /// of the same name.
+    ///
+    /// It is called at the start of each cycle, before `sources`, and must not block. A panic is logged and counts as
+    /// `None`. With `None`, the default, every cycle fetches the set.
     fn revision(&self) -> Option<u64> {
         None
     }
 }
 
-/// A provider whose type was erased, for sets of mixed providers.
+/// A type-erased provider, for sets of mixed providers.
 pub type BoxedSourceProvider<S> = Box<dyn SourceProvider<S>>;
 
 #[async_trait]
@@ -221,12 +223,12 @@ where
     }
 }
 
-/// A copy that panics half-way drops those before it one by one.
+/// If a copy panics, the copies before it are dropped one by one.
 fn copies<T, S>(items: &[T], copy: impl Fn(&T) -> ObservedSource<S>) -> Vec<ObservedSource<S>> {
     items.iter().map(copy).collect::<AppValues<_>>().into_inner()
 }
 
-/// A provider of the app's, dropped as [`SourceProvider::drop_one_by_one`] says. A panic is logged and ends there.
+/// The app's provider, dropped as [`SourceProvider::drop_one_by_one`] describes. A panic of its destructor is logged.
 pub(crate) struct Provider<S, P: SourceProvider<S>>(Option<P>, PhantomData<fn() -> S>);
 
 impl<S, P: SourceProvider<S>> Provider<S, P> {
@@ -253,7 +255,7 @@ impl<S, P: SourceProvider<S>> Drop for Provider<S, P> {
     }
 }
 
-/// A source set that never changes: it is fetched, and its sources cloned, once for each runtime.
+/// A source set that never changes. Each runtime fetches it, and clones its sources, once.
 #[derive(Clone, Debug)]
 pub struct StaticSourceProvider<S> {
     sources: AppValues<ObservedSource<S>>,
@@ -278,9 +280,9 @@ impl<S: Clone + Send + Sync + 'static> SourceProvider<S> for StaticSourceProvide
     }
 }
 
-/// A source set that is replaced by hand while the runtime runs; clones share the set.
+/// A source set that the app changes while the runtime runs. Clones share the set.
 ///
-/// A change is seen by the next cycle; a set without one is not fetched again.
+/// The next cycle observes a change. An unchanged set is not fetched again.
 ///
 /// # Examples
 ///
@@ -295,13 +297,13 @@ impl<S: Clone + Send + Sync + 'static> SourceProvider<S> for StaticSourceProvide
 /// assert_eq!(for_the_runtime.get(), [ObservedSource::new("n2", 8002)]);
 /// ```
 pub struct SharedSources<S> {
-    /// Behind `Arc`s: no code of the app, not even a `Clone`, runs under the lock.
+    /// In `Arc`s, so that no app code, not even a `Clone`, runs under the lock.
     shared: Arc<Mutex<SharedSet<S>>>,
 }
 
 struct SharedSet<S> {
     sources: Vec<SharedEntry<S>>,
-    /// How often it was changed.
+    /// The number of changes.
     revision: u64,
 }
 
@@ -331,7 +333,7 @@ impl<S> SharedSources<S> {
         sources.into_iter().map(|source| (Arc::from(source.name), share(source.source))).collect()
     }
 
-    /// Changes the set. `change` must not drop a source: this runs under the lock.
+    /// Changes the set under the lock. `change` must not drop a source.
     fn change<T>(&self, change: impl FnOnce(&mut Vec<SharedEntry<S>>) -> T) -> T {
         let mut set = lock(&self.shared);
         set.revision += 1;
@@ -340,7 +342,7 @@ impl<S> SharedSources<S> {
 }
 
 impl<S: Clone> SharedSources<S> {
-    /// The set as it is now.
+    /// The current set.
     #[must_use]
     pub fn get(&self) -> Vec<ObservedSource<S>> {
         let sources = lock(&self.shared).sources.clone();
@@ -359,7 +361,7 @@ impl<S: Clone> SharedSources<S> {
         old.into_iter().map(own).collect::<AppValues<_>>().into_inner()
     }
 
-    /// Adds `source` as `name`, or replaces what had that name and returns it.
+    /// Adds `source` under `name`, or replaces and returns the source with that name.
     pub fn insert(&self, name: &str, source: S) -> Option<S> {
         let source = AppValue::new(Arc::new(source));
         let old = self.change(|sources| {
@@ -373,7 +375,7 @@ impl<S: Clone> SharedSources<S> {
         old.map(|old| Arc::unwrap_or_clone(old.into_inner()))
     }
 
-    /// Takes the source called `name` out of the set.
+    /// Removes and returns the source called `name`.
     #[allow(clippy::must_use_candidate, reason = "removing is the point; the source is a courtesy")]
     pub fn remove(&self, name: &str) -> Option<S> {
         let removed = self.change(|sources| {
@@ -404,9 +406,9 @@ impl<S: Clone + Send + Sync + 'static> SourceProvider<S> for SharedSources<S> {
     }
 }
 
-/// A provider made of an async function or closure, whose error may be of any type that turns into a [`DynError`].
+/// A provider made of an async function or closure. Its error may have any type that converts into a [`DynError`].
 ///
-/// A closure that ends with `Ok(..)` says of which type its error is: `Ok::<_, DynError>(..)`.
+/// A closure that ends with `Ok(..)` has to name its error type: `Ok::<_, DynError>(..)`.
 ///
 /// # Examples
 ///
@@ -426,7 +428,7 @@ pub fn source_fn<F>(sources: F) -> SourceFn<F> {
     SourceFn { sources }
 }
 
-/// What [`source_fn`] returns.
+/// The provider that [`source_fn`] returns.
 #[derive(Clone, Copy, Debug)]
 pub struct SourceFn<F> {
     sources: F,
@@ -468,17 +470,17 @@ debug_as_text!(SourceSetError);
 /// The names of one set, in the provider's order; shared until the set changes.
 pub(crate) type SourceNames = Arc<[Arc<str>]>;
 
-/// How a new set differs from the one before; in nothing but its order, if no name came or went.
+/// How the names of a new set differ from those before. Both lists are empty if only the order changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SourceChange {
     pub(crate) joined: Vec<Arc<str>>,
     pub(crate) left: Vec<Arc<str>>,
 }
 
-/// What was left out of a set.
+/// The sources that were left out of a set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LeftOut {
-    /// Names that are given to several sources, in order, with how many.
+    /// Names shared by several sources, in order, each with the number of its sources.
     pub(crate) shared: Vec<(Arc<str>, usize)>,
     /// How many sources have no name.
     pub(crate) unnamed: usize,
@@ -493,7 +495,7 @@ impl LeftOut {
         self.shared.iter().map(|(_, given)| given - 1).sum::<usize>() + self.unnamed
     }
 
-    /// Whether the same names are concerned, however often they are given.
+    /// Whether the same names are affected, by any number of sources.
     pub(crate) fn concerns_the_same(&self, other: &Self) -> bool {
         self.names().eq(other.names()) && (self.unnamed == 0) == (other.unnamed == 0)
     }

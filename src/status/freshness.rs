@@ -1,22 +1,20 @@
-//! How old the last success is, and whether that is too old.
+//! The age of the last success, and whether it is stale.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How old the last success was when this was read.
+/// The age of the last success at the moment of reading.
 ///
 /// Exactly one of [`is_fresh`](Self::is_fresh), [`is_stale`](Self::is_stale) and
-/// [`never_succeeded`](Self::never_succeeded) is true. An alarm asks for `!is_fresh()`.
+/// [`never_succeeded`](Self::never_succeeded) is true. An alarm should check `!is_fresh()`.
 ///
-/// The age counts from when the successful work *began*: that is the moment the data is known to be
-/// no older than. It grows by itself while a poll hangs or the runtime is paused. Read the handle
-/// again for a newer answer; one `Freshness` does not change.
+/// The age counts from when the successful work *began*: the data is no older than that. It grows while a poll hangs
+/// or the runtime is paused. One `Freshness` does not change; read the handle again for a newer one.
 ///
-/// The age is that of tokio's clock, which may stand still while the machine sleeps: sleep does not age data. What was
-/// fresh before is fresh right after it, until the next cycle or until it is stale by tokio's clock. Where that
-/// matters, compare the wall time of the snapshot, [`system_time`](crate::ObservationSnapshot::system_time), which is
-/// read when it is published.
+/// The age is measured on tokio's clock, which may stop while the machine sleeps. Data that was fresh before the
+/// sleep is then still fresh after it, until the next cycle or until it is stale on tokio's clock. If this matters,
+/// compare the snapshot's [`system_time`](crate::ObservationSnapshot::system_time), the wall time of its publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Freshness {
     pub(crate) last_success: Option<Instant>,
@@ -37,25 +35,25 @@ impl Freshness {
         self.last_success.map(|began| self.read_at.saturating_duration_since(began))
     }
 
-    /// The age from which on data counts as stale.
+    /// The age from which data counts as stale.
     #[must_use]
     pub fn stale_after(&self) -> Duration {
         self.stale_after
     }
 
-    /// There was a success, and it is younger than [`stale_after`](Self::stale_after).
+    /// Whether there was a success, and it is younger than [`stale_after`](Self::stale_after).
     #[must_use]
     pub fn is_fresh(&self) -> bool {
         self.age().is_some_and(|age| age < self.stale_after)
     }
 
-    /// There was a success, and it is too old.
+    /// Whether there was a success, and it is too old.
     #[must_use]
     pub fn is_stale(&self) -> bool {
         self.age().is_some_and(|age| age >= self.stale_after)
     }
 
-    /// There has been no success yet.
+    /// Whether there has been no success yet.
     #[must_use]
     pub fn never_succeeded(&self) -> bool {
         self.last_success.is_none()

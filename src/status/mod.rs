@@ -1,4 +1,4 @@
-//! What a runtime publishes about itself, as one consistent value.
+//! The status that a runtime publishes, as one consistent value.
 
 pub(crate) mod freshness;
 
@@ -20,38 +20,38 @@ use crate::status::freshness::Freshness;
 use crate::text::render::debug_line;
 use crate::text::{NAMES, names};
 
-/// Bytes of the snapshot in a status's `Debug`: it is the app's, and may hold anything.
+/// Byte limit of the snapshot in a status's `Debug`.
 const SNAPSHOT: usize = 2_000;
 
 /// The observer's view after a successful cycle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ObservationSnapshot<S> {
-    /// Which build of the observer's state it shows.
+    /// The generation of the observer's state.
     pub generation: u64,
     /// The cycle that published it.
     pub cycle: u64,
-    /// Right after the events it contains: `subscribe_from(snapshot.cursor)` misses nothing and
-    /// repeats nothing.
+    /// The position after the snapshot's events: `subscribe_from(snapshot.cursor)` misses nothing and repeats
+    /// nothing.
     pub cursor: Cursor,
     /// When it was published, on tokio's clock.
     pub observed_at: Instant,
-    /// The same moment on the wall, for display.
+    /// The wall time of publication, for display.
     pub system_time: SystemTime,
     /// How long the cycle took; the data is no older than `observed_at - elapsed`.
     pub elapsed: Duration,
     /// How many sources there were.
     pub source_count: usize,
-    /// How many events were published up to this snapshot, by all cycles of the runtime, and of those that it has
+    /// How many events were published up to this snapshot, by all cycles of this runtime and of those that it
     /// [resumed](crate::subscription::Resume).
     pub event_count: u64,
-    /// The observer's own view. From a wait: without what was asked before its start.
+    /// The observer's snapshot. A wait returns it without the answers of probes that began before the wait.
     pub value: S,
-    /// What had no name of its own in its set.
+    /// The sources that were left out of the set.
     pub(crate) left_out: Option<Arc<LeftOut>>,
-    /// About how many bytes it and its events take, for taps.
+    /// Approximate size with its events, in bytes, for taps.
     pub(crate) weight: usize,
-    /// Whether it is of a poll: the first of each generation shows the state as `init` has built it.
+    /// Whether a poll made it. The first snapshot of each generation shows the state after `init`.
     pub is_polled: bool,
 }
 
@@ -61,14 +61,14 @@ impl<S> ObservationSnapshot<S> {
         self.observed_at - self.elapsed
     }
 
-    /// The same moment, with this to see of it.
+    /// The same snapshot with another value.
     pub(crate) fn showing(&self, value: S) -> Self {
         Self { value, left_out: self.left_out.clone(), ..*self }
     }
 }
 
-/// Right after this snapshot. Where a later cycle has failed, set `cycle` to that, or resume after
-/// its [`Record`](crate::subscription::Record).
+/// Resumes right after this snapshot. If a later cycle has failed, set `cycle` to that cycle, or resume after its
+/// [`Record`](crate::subscription::Record).
 impl<S> From<&ObservationSnapshot<S>> for Resume {
     fn from(snapshot: &ObservationSnapshot<S>) -> Self {
         Self { cursor: snapshot.cursor, cycle: snapshot.cycle, event_count: snapshot.event_count }
@@ -80,7 +80,7 @@ pub(crate) fn is_over(state: State) -> bool {
     state.kind() == StateKind::Stopped
 }
 
-/// The value on the board: everything a reader can see belongs to one moment.
+/// The published status: all fields are of the same moment.
 pub(crate) struct Published<S> {
     /// Counts publications.
     pub(crate) number: u64,
@@ -89,7 +89,7 @@ pub(crate) struct Published<S> {
     pub(crate) paused: bool,
     pub(crate) generation: u64,
     pub(crate) cycle: u64,
-    /// The first cycle that has not begun: before the start it is the first, like `cycle`.
+    /// The first cycle that has not begun. Before the start it equals `cycle`.
     pub(crate) next_cycle: u64,
     pub(crate) snapshot: Option<Arc<ObservationSnapshot<S>>>,
     pub(crate) last_error: Option<Arc<ObservationFailure>>,
@@ -98,14 +98,14 @@ pub(crate) struct Published<S> {
     pub(crate) last_success: Option<Instant>,
     pub(crate) stale_after: Duration,
     pub(crate) source_names: SourceNames,
-    /// The cycle whose refresh gave the names; `None` before the first.
+    /// The cycle that refreshed the names; `None` before the first refresh.
     pub(crate) set_cycle: Option<u64>,
     pub(crate) missed_ticks: u64,
     /// The time between two ticks.
     pub(crate) interval: Duration,
 }
 
-/// The snapshot is the app's, and its destructor may panic. A queue holds many of these, each of which drops its own.
+/// The snapshot's destructor is app code and may panic. A queue holds many of these, so each drops its own snapshot.
 impl<S> Drop for Published<S> {
     fn drop(&mut self) {
         if let Some(snapshot) = self.snapshot.take() {
@@ -114,7 +114,7 @@ impl<S> Drop for Published<S> {
     }
 }
 
-// Derived, it would ask for `S: Clone`.
+// A derived `Clone` would require `S: Clone`.
 impl<S> Clone for Published<S> {
     fn clone(&self) -> Self {
         Self {
@@ -149,12 +149,12 @@ impl<S> Published<S> {
         }
     }
 
-    /// Whether nothing comes after it.
+    /// Whether it is the last publication.
     pub(crate) fn is_over(&self) -> bool {
         self.state.kind() == StateKind::Stopped
     }
 
-    /// The snapshot, if it is of a success that came after `before`.
+    /// The snapshot, if a cycle has succeeded after `before`.
     pub(crate) fn succeeded_since(&self, before: &Self) -> Option<&Arc<ObservationSnapshot<S>>> {
         let known =
             |snapshot: &&Arc<_>| before.snapshot.as_ref().is_some_and(|known| Arc::ptr_eq(known, snapshot));
@@ -170,7 +170,7 @@ impl<S> Published<S> {
         Freshness { last_success: self.last_success, stale_after: self.stale_after, read_at }
     }
 
-    /// When the data turns stale, unless there is a success before.
+    /// When the data turns stale without another success.
     pub(crate) fn stale_at(&self) -> Option<Instant> {
         self.last_success.map(|began| began + self.stale_after)
     }
@@ -179,13 +179,13 @@ impl<S> Published<S> {
 /// One consistent view of a runtime: all fields are of the same moment.
 #[non_exhaustive]
 pub struct ObservationStatus<O: Observer> {
-    /// What the machine is doing.
+    /// The machine's state.
     pub state: State,
-    /// Since when, on tokio's clock.
+    /// When the machine entered that state, on tokio's clock.
     pub since: Instant,
     /// Whether ticks and wakes are held back.
     pub paused: bool,
-    /// The generation of the observer's state; while a lost state is built again, still the last one.
+    /// The generation of the observer's state. While a lost state is rebuilt, it is still the last one.
     pub generation: u64,
     /// The cycle in flight, or the last one.
     pub cycle: u64,
@@ -197,7 +197,7 @@ pub struct ObservationStatus<O: Observer> {
     pub freshness: Freshness,
     /// The names of the sources, in the provider's order.
     pub source_names: Arc<[Arc<str>]>,
-    /// How many points of the tick grid were passed over because a cycle took too long.
+    /// How many ticks were missed because a cycle took too long.
     pub missed_ticks: u64,
 }
 

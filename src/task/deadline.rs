@@ -1,9 +1,8 @@
-//! Deadlines that come even when the executor does not.
+//! Deadlines that fire even if the executor does not run.
 //!
-//! A worker thread that app code blocks may be the very one that drives the executor's timers; none
-//! of them fires until it is back. An executor that nobody drives fires none at all. So the deadlines of all
-//! stops, and the looks at executors that owe somebody an answer, are kept by one thread of our own, on the
-//! real clock: it is started by the first of them, sleeps, and calls those that are still there.
+//! App code may block the worker thread that drives the executor's timers; no timer fires until it returns. An
+//! executor that nobody drives fires none at all. So one thread of this crate keeps the deadlines of all stops, and
+//! of the looks at executors, on the real clock. The first deadline starts the thread.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
@@ -12,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::panics::{catch, log_panic};
 
-/// Who is called at a deadline.
+/// Called at a deadline.
 pub(crate) trait Expire: Send + Sync {
     fn expire(&self);
 }
@@ -28,28 +27,28 @@ struct Keeper {
 struct Pending {
     by_time: BTreeMap<Key, Weak<dyn Expire>>,
     next_number: u64,
-    /// Until when the thread sleeps, while it does and nobody has woken it.
+    /// Until when the thread sleeps; `None` while it is awake or about to wake.
     sleeps_until: Option<Instant>,
 }
 
 /// Two deadlines may be equal, so each has a number.
 type Key = (Instant, u64);
 
-/// One deadline; dropped, it is taken back and leaves nothing.
+/// One deadline. Dropping it removes it.
 #[must_use = "a deadline that is dropped does not come"]
 pub(crate) struct Deadline(Option<(&'static Keeper, Key)>);
 
-/// How long the thread sleeps when there is nothing to keep.
+/// How long the thread sleeps without a deadline.
 const NOTHING: Duration = Duration::from_secs(24 * 3600);
 
-/// `false` where no thread can be had.
+/// `false` if the thread could not be started.
 static STARTED: LazyLock<bool> = LazyLock::new(|| {
     let thread = thread::Builder::new().name("watchkeeper-deadlines".to_owned());
     thread.spawn(|| KEEPER.keep()).is_ok()
 });
 static KEEPER: LazyLock<Keeper> = LazyLock::new(Keeper::default);
 
-/// Calls `who` after a while, unless it has gone by then or the deadline was dropped.
+/// Calls `who` after this time, unless `who` or the deadline is dropped before.
 pub(crate) fn expire_after(after: Duration, who: Weak<dyn Expire>) -> Deadline {
     if *STARTED {
         KEEPER.add(Instant::now() + after, who)
@@ -69,7 +68,7 @@ impl Keeper {
         let key = (at, pending.next_number);
         pending.next_number += 1;
         pending.by_time.insert(key, who);
-        // Only an earlier deadline wakes the thread: of many at once, the first.
+        // Only an earlier deadline wakes the thread.
         let earlier = pending.sleeps_until.is_some_and(|until| at < until);
         if earlier {
             pending.sleeps_until = None;
@@ -90,7 +89,7 @@ impl Keeper {
                 Some(at) if at <= now => {
                     let who = pending.by_time.pop_first().and_then(|(_, who)| who.upgrade());
                     drop(pending);
-                    // Wakers and destructors are foreign code: they run in here.
+                    // This runs wakers and destructors, which are foreign code.
                     if let Err(panic) = catch(move || who.inspect(|who| who.expire()).is_some()) {
                         log_panic("what was to happen at a deadline", &panic);
                     }
@@ -112,7 +111,7 @@ impl Keeper {
 impl Drop for Deadline {
     fn drop(&mut self) {
         if let Some((keeper, key)) = self.0.take() {
-            // The thread may wake once for nothing.
+            // The thread may still wake once for the removed deadline.
             drop(keeper.lock().by_time.remove(&key));
         }
     }
@@ -133,7 +132,7 @@ mod tests {
     }
 
     const HOUR: Duration = Duration::from_secs(3600);
-    /// Longer than any machine is late; what has not come by then never comes.
+    /// Longer than any delay of a slow machine.
     const NEVER: Duration = Duration::from_secs(20);
 
     fn keeper() -> &'static Keeper {
@@ -147,7 +146,7 @@ mod tests {
         weak
     }
 
-    /// Returns until when.
+    /// Returns the end of the sleep.
     fn wait_until_it_sleeps(keeper: &Keeper) -> Instant {
         let began = Instant::now();
         loop {

@@ -1,4 +1,4 @@
-//! Running a machine: controls come in by a mailbox, and work is raced against them.
+//! Runs a machine: controls arrive in a mailbox, and work is raced against them.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -19,33 +19,33 @@ use crate::task::lifetime::{EndGuard, Lifetime, Reason, Terminate, locked};
 use crate::task::wake::Wake;
 use crate::time::later;
 
-/// How often a driver looks for more before others have their turn: controls and wakes may come without end.
+/// How often a driver checks for more before it yields: controls and wakes may arrive without end.
 const ROUNDS: usize = 16;
 
-/// Controls that may wait to be taken.
+/// How many controls the mailbox holds.
 const CONTROLS: usize = 16;
 
-/// What is driven. Each method is one ordinary event; none of them blocks or awaits.
+/// The driven machine. Each method is one ordinary event; none of them blocks or awaits.
 pub(crate) trait Machine {
     type Control: Copy;
     type Reply;
     type Reason: Reason;
 
-    /// Somebody asks for something. The reply says that it was taken.
+    /// Takes a control and returns the reply.
     fn control(&mut self, control: Self::Control) -> Self::Reply;
-    /// The end is asked for. Work in flight is dropped after this call.
+    /// The stop was requested. Work in flight is dropped after this call.
     fn stop(&mut self, reason: Self::Reason);
-    /// When the last event was taken: the work that followed from it began then.
+    /// When the last event was taken. The work that followed from it began then.
     fn latest(&self) -> Instant;
-    /// Whether it waits, rather than having work to do or having ended.
+    /// Whether it waits: it has no work and has not ended.
     fn is_waiting(&self) -> bool;
     /// When [`due`](Self::due) is to be called while it waits.
     fn deadline(&self) -> Option<Instant>;
     /// The deadline has come.
     fn due(&mut self, now: Instant);
-    /// Something else knows that there is news.
+    /// A wake has arrived.
     fn woken(&mut self);
-    /// The driver is about to wait: those who wait for what was published are to be woken.
+    /// The driver is about to wait: readers of what was published are to be woken.
     fn flush(&mut self);
 }
 
@@ -54,15 +54,15 @@ pub(crate) enum Ended<T> {
     Done(T),
     TimedOut,
     Panicked(PanicMessage),
-    /// The machine was stopped; it knows.
+    /// The machine was stopped, and has handled the stop.
     Stopped,
 }
 
-/// Work that has not ended. Dropped with everything else, when the executor shuts down, it takes nothing along.
+/// Work that has not ended. If it is dropped when the executor shuts down, a panic of its destructor is logged.
 struct WorkInFlight<'a, F>(Pin<&'a mut Option<F>>);
 
 impl<F> WorkInFlight<'_, F> {
-    /// Drops it.
+    /// Drops the work.
     fn end(&mut self) -> Result<(), PanicMessage> {
         catch(|| self.0.set(None))
     }
@@ -81,7 +81,7 @@ struct Request<C, R> {
     reply: oneshot::Sender<R>,
 }
 
-/// Controls on their way. Empty, it has no memory of its own: there is one for each of many idle machines.
+/// Controls that wait to be taken. An empty mailbox allocates nothing, since many machines are idle.
 struct Mailbox<C, R>(Mutex<Requests<C, R>>);
 
 struct Requests<C, R> {
@@ -100,7 +100,7 @@ impl<C, R> Mailbox<C, R> {
         Self(Mutex::new(Requests { waiting: VecDeque::new(), closed: false }))
     }
 
-    /// `count` is what there is to take.
+    /// Stores the number of waiting controls in `count`.
     fn put(&self, request: Request<C, R>, count: &AtomicUsize) -> Result<(), Refused> {
         let mut requests = locked(&self.0);
         if requests.closed {
@@ -124,7 +124,7 @@ impl<C, R> Mailbox<C, R> {
         request
     }
 
-    /// Nobody takes controls any more: those who wait for a reply learn it.
+    /// Refuses further controls and drops waiting ones, so that their callers stop waiting.
     fn close(&self) {
         let waiting = {
             let mut requests = locked(&self.0);
@@ -149,7 +149,7 @@ impl<C, R, X> Drop for Inbox<C, R, X> {
     }
 }
 
-/// What controls hold, what the driver owns, and what ends the life when it is dropped.
+/// The controls' end, the driver's end, and the guard that ends the life when dropped.
 type BothEnds<C, R, X> = (ControlSender<C, R, X>, Inbox<C, R, X>, EndGuard<X>);
 
 /// Both ends of a machine's life.
@@ -169,14 +169,14 @@ pub(crate) fn life<C, R, X: Reason>(
 }
 
 impl<C: Copy, R, X: Reason> Inbox<C, R, X> {
-    /// Runs one unit of work to its end. Controls are taken meanwhile.
+    /// Runs one unit of work to its end, and takes controls meanwhile.
     ///
-    /// In each poll of the driver's task the work is polled once. What comes while it yields is taken in the same turn,
-    /// without another poll of the work.
+    /// Each poll of the driver's task polls the work once. Events that arrive while the work yields are taken in the
+    /// same turn, without another poll of the work.
     ///
-    /// Whatever happens, the work has been dropped when this returns; a destructor that panics
-    /// makes the work one that panicked. An output that is not returned is dropped here, where its destructor may
-    /// panic once: one that has several values of the app holds each of them in an `AppValue`.
+    /// The work has always been dropped when this returns. If its destructor panics, the work counts as panicked. An
+    /// output that is not returned is dropped here, where its destructor may panic once: an output with several app
+    /// values holds each in an `AppValue`.
     pub(crate) async fn race<F: Future>(
         &mut self,
         machine: &mut impl Machine<Control = C, Reply = R, Reason = X>,
@@ -202,11 +202,12 @@ impl<C: Copy, R, X: Reason> Inbox<C, R, X> {
                 self.timer.as_mut().reset(later(began, timeout));
                 armed = true;
             }
-            // Work that is never idle leaves nothing of the task's budget for its own deadline.
+            // Unconstrained: work that is never idle may use up the task's budget, and its deadline must fire even
+            // then.
             if pin!(unconstrained(self.timer.as_mut())).poll(context).is_ready() {
                 return Poll::Ready(Ended::TimedOut);
             }
-            // What has come meanwhile is taken. The work is not polled again for it: work that yields means to.
+            // Events that came meanwhile are taken. The work is not polled again for them: work that yields means to.
             for _ in 0..ROUNDS {
                 if self.suspend(machine, context).is_pending() {
                     return Poll::Pending;
@@ -218,7 +219,7 @@ impl<C: Copy, R, X: Reason> Inbox<C, R, X> {
             yields(context)
         })
         .await;
-        // The stop goes before the outcome, also when it was asked for while app code held the thread.
+        // The stop precedes the outcome, also if it was requested while app code held the thread.
         if !matches!(ended, Ended::Stopped) && self.stop_was_asked(machine) {
             let ended = std::mem::replace(&mut ended, Ended::Stopped);
             discard_logged(ended, "the outcome of a stopped machine's work");
@@ -226,7 +227,7 @@ impl<C: Copy, R, X: Reason> Inbox<C, R, X> {
         let Err(panic) = work.end() else { return ended };
         match ended {
             Ended::Done(output) => {
-                // The output is the app's as well.
+                // The output is an app value too.
                 discard_logged(output, "what work returned whose destructor panicked");
                 Ended::Panicked(format!("after it was done, in a destructor: {panic}"))
             }
@@ -246,7 +247,7 @@ impl<C: Copy, R, X: Reason> Inbox<C, R, X> {
     /// Waits until the machine has work to do or has ended.
     pub(crate) async fn wait(&mut self, machine: &mut impl Machine<Control = C, Reply = R, Reason = X>) {
         let mut armed = None;
-        // Until the task is suspended, no time passes that matters.
+        // Before the task is suspended, the time of the last event is good enough.
         let mut latest = Some(machine.latest());
         poll_fn(|context| {
             let mut known = latest.take();
@@ -284,12 +285,12 @@ impl<C: Copy, R, X: Reason> Inbox<C, R, X> {
         .await;
     }
 
-    /// Whether the stop was asked for.
+    /// Whether the stop was requested.
     pub(crate) fn is_stopping(&self) -> bool {
         self.life.requested().is_some()
     }
 
-    /// Without arranging to be woken: cheap enough for work that is always ready.
+    /// Passes a requested stop to the machine. Registers no waker: cheap enough for work that is always ready.
     fn stop_was_asked(&self, machine: &mut impl Machine<Control = C, Reply = R, Reason = X>) -> bool {
         let asked = self.life.requested();
         if let Some(reason) = asked {
@@ -298,15 +299,15 @@ impl<C: Copy, R, X: Reason> Inbox<C, R, X> {
         asked.is_some()
     }
 
-    /// Wakes everyone who waits for what has happened, and arranges to be woken by what comes next; ready when
-    /// something has come in the meantime, so that the caller looks again.
+    /// Wakes readers and registers the driver's waker. Ready if something has arrived meanwhile, so that the caller
+    /// checks again.
     fn suspend(
         &mut self,
         machine: &mut impl Machine<Control = C, Reply = R, Reason = X>,
         context: &mut Context<'_>,
     ) -> Poll<()> {
         machine.flush();
-        // Registered first: what comes after the looks below wakes.
+        // Registered before the checks below, so that later events wake the task.
         self.life.wakes_driver(context.waker());
         if self.life.requested().is_some() {
             return Poll::Ready(());
@@ -316,24 +317,24 @@ impl<C: Copy, R, X: Reason> Inbox<C, R, X> {
         if controls || woken { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Whether there were any. One that is put in after this look wakes the driver, if its waker is registered: the
-    /// lock of the course orders the two, and with them the count.
+    /// Takes waiting controls and returns whether there were any. A control that is put in after this check wakes the
+    /// driver, if its waker is registered: the lock of the course orders the two, and with them the count.
     fn take_controls(&mut self, machine: &mut impl Machine<Control = C, Reply = R, Reason = X>) -> bool {
         let mut taken = false;
         if self.life.controls.load(Relaxed) == 0 {
             return taken;
         }
-        // As many as there is room for: those who ask may refill it without end.
+        // At most one full mailbox: callers may refill it without end.
         for _ in 0..CONTROLS {
             let Some(Request { control, reply }) = self.mailbox.take(&self.life.controls) else { break };
             taken = true;
-            // The one that asked may be gone; it was taken all the same.
+            // The caller may have stopped waiting.
             let _ = reply.send(machine.control(control));
         }
         taken
     }
 
-    /// Whether there was one.
+    /// Passes a wake to the machine, and returns whether there was one.
     fn poll_wake(
         &mut self,
         machine: &mut impl Machine<Control = C, Reply = R, Reason = X>,
@@ -352,7 +353,7 @@ pub(crate) enum NotTaken<X> {
     Full {
         capacity: usize,
     },
-    /// It was sent: it may still be taken, once there is a turn.
+    /// It was sent, and may still be taken later.
     NotDriven {
         no_turn_for: Duration,
     },
@@ -372,7 +373,7 @@ impl<C, R, X> Clone for ControlSender<C, R, X> {
 }
 
 impl<C, R, X: Reason> ControlSender<C, R, X> {
-    /// Has the machine take a control.
+    /// Sends a control and waits for the reply.
     pub(crate) async fn ask(&self, control: C) -> Result<R, NotTaken<X>> {
         if let Some(reason) = self.life.ended() {
             return Err(NotTaken::Ended(reason));
@@ -403,7 +404,7 @@ impl<C, R, X: Reason> ControlSender<C, R, X> {
     }
 }
 
-/// Others have their turn, then this task goes on.
+/// Lets other tasks run, then continues.
 fn yields<T>(context: &Context<'_>) -> Poll<T> {
     context.waker().wake_by_ref();
     Poll::Pending
@@ -431,7 +432,7 @@ mod tests {
         fn terminate(&self, _: Ending) {}
     }
 
-    /// Each used to leave some 200 bytes until its `stop_timeout`.
+    /// Each stop used to keep some 200 bytes until its `stop_timeout`.
     #[tokio::test]
     async fn a_stop_that_is_over_leaves_no_deadline() {
         let clock = Clock::of(tokio::runtime::Handle::current());
@@ -452,8 +453,8 @@ mod tests {
         }
     }
 
-    /// It was woken by the end as well, found that the driver was still there, and waited once more: on another thread
-    /// that takes as long as the stop itself.
+    /// The waiter used to be woken by the end too, found the driver still there, and waited once more: on another
+    /// thread that takes as long as the stop itself.
     #[tokio::test]
     async fn one_who_waits_for_the_stop_is_woken_by_nothing_else() {
         struct CountsWakes(AtomicUsize);
@@ -478,7 +479,7 @@ mod tests {
         assert_eq!(stop.await, StopOutcome::Stopped);
     }
 
-    /// Each control that is taken puts in another one.
+    /// Each taken control sends another one.
     struct RefillingMailbox {
         remote: ControlSender<(), (), Ending>,
         taken: usize,

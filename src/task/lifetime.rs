@@ -1,4 +1,4 @@
-//! The life of a machine as the outside holds it: the stop that was asked for, and the end.
+//! The life of a machine as seen from outside: the requested stop, and the end.
 
 use std::future::poll_fn;
 use std::sync::atomic::AtomicUsize;
@@ -11,9 +11,9 @@ use crate::pulse::Pulse;
 use crate::task::deadline::{Deadline, Expire, expire_after};
 use crate::waiting::{Waiting, WakerSlot, drop_waker, wake_all};
 
-/// Why a machine ended, as far as what runs it needs to know.
+/// Why a machine ended, as far as the driver needs to know.
 pub(crate) trait Reason: Copy + Send + Sync + 'static {
-    /// Somebody asked for it.
+    /// The stop was requested.
     const REQUESTED: Self;
     /// Its task was dropped, as an executor does when it shuts down.
     const SHUTDOWN: Self;
@@ -25,27 +25,27 @@ pub(crate) trait Reason: Copy + Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a detached runtime still has app code running"]
 pub enum StopOutcome {
-    /// The driver has ended: it runs no app code any more. A task that the app has spawned, such as a
-    /// probe of `PerSource`, ends at its next await.
+    /// The driver has ended and runs no more app code. A task that the app has spawned, such as a probe of
+    /// `PerSource`, ends at its next await.
     Stopped,
-    /// The driver had no turn to end in until `stop_timeout`: app code blocked its thread, which cannot be
-    /// cancelled, or nobody drives its executor. The runtime counts as stopped, and nothing that is done
-    /// later is published.
+    /// The driver did not end within `stop_timeout`: app code blocks its thread, which cannot be cancelled, or nobody
+    /// drives its executor. The runtime counts as stopped and publishes nothing more.
     ///
-    /// Blocking work belongs into [`tokio::task::spawn_blocking`].
+    /// Run blocking work in [`tokio::task::spawn_blocking`].
     Detached,
 }
 
-/// Publishes the end, from whatever thread finds it out. Called more than once; the first counts.
+/// Publishes the end, from any thread. Called more than once; the first call counts.
 pub(crate) trait Terminate<X>: Send + Sync {
     fn terminate(&self, reason: X);
 }
 
-/// What the outside knows of a machine: that it was asked to stop, and that it has ended.
+/// The outside view of a machine: the requested stop, and the end.
 pub(crate) struct Lifetime<X> {
     request: OnceLock<X>,
     end: OnceLock<X>,
-    /// How many controls the mailbox has; here, because an idle machine's driver looks at nothing else of it.
+    /// How many controls the mailbox has. It is here because the driver of an idle machine reads nothing else of the
+    /// mailbox.
     pub(super) controls: AtomicUsize,
     course: Mutex<Course>,
     terminate: Arc<dyn Terminate<X>>,
@@ -53,29 +53,30 @@ pub(crate) struct Lifetime<X> {
     pub(super) pulse: Arc<Pulse>,
 }
 
-/// How far it has come, and who is to know.
+/// The machine's progress to its end, and the waiters for it.
 #[derive(Default)]
 struct Course {
     /// After `end`: nothing more is published.
     over: bool,
-    /// The driver's task has let go of everything.
+    /// The driver's task has dropped everything.
     done: bool,
-    /// A stop was asked for, and its deadline came before that.
+    /// A stop was requested, and its deadline came before `done`.
     given_up: bool,
-    /// The driver's, for stops and controls.
+    /// The driver's waker, for stops and controls.
     driver: Option<Waker>,
-    /// For `over`.
+    /// Waiters for `over`.
     for_end: Waiting,
-    /// For `done` or `given_up`: on another thread, one that was woken by the end would only wait once more.
+    /// Waiters for `done` or `given_up`. They are separate: if the end woke them on another thread, they would only
+    /// wait once more.
     for_stop: Waiting,
-    /// Of the stop, until the driver's task has let go of everything.
+    /// The stop's deadline, until the driver's task has dropped everything.
     deadline: Option<Deadline>,
 }
 
-/// Those who wait for one step of the course.
+/// Selects the waiters for one step.
 type Waiters = fn(&mut Course) -> &mut Waiting;
 
-/// Who waits for a step of the course.
+/// A waiter for one step.
 struct Waiter<'a> {
     course: &'a Mutex<Course>,
     waiters: Waiters,
@@ -108,17 +109,17 @@ impl<X: Reason> Lifetime<X> {
         })
     }
 
-    /// The reason of the stop that was asked for.
+    /// The reason of the requested stop.
     pub(super) fn requested(&self) -> Option<X> {
         self.request.get().copied()
     }
 
-    /// Asks for the stop; the first reason counts. Needs no executor.
+    /// Requests the stop; the first reason counts. Needs no executor.
     ///
-    /// When the driver has not ended by the deadline, the end is published all the same.
+    /// If the driver has not ended by the deadline, the end is published anyway.
     pub(crate) fn request_stop(self: &Arc<Self>, reason: X) {
         if self.request.set(reason).is_ok() {
-            // First: on another thread it ends while the deadline is set.
+            // Woken first, so that it can end on another thread while the deadline is set.
             self.wake_driver();
             if locked(&self.course).done {
                 return;
@@ -136,7 +137,7 @@ impl<X: Reason> Lifetime<X> {
         }
     }
 
-    /// The driver's task is to be woken by stops and controls.
+    /// Registers the driver's waker for stops and controls.
     pub(super) fn wakes_driver(&self, waker: &Waker) {
         let mut course = locked(&self.course);
         if course.driver.as_ref().is_some_and(|known| known.will_wake(waker)) {
@@ -152,7 +153,7 @@ impl<X: Reason> Lifetime<X> {
         wake_all(&mut Vec::from_iter(driver));
     }
 
-    /// Takes a step, and wakes those who wait for one.
+    /// Takes a step, and wakes its waiters.
     fn step(&self, waiters: Waiters, step: impl FnOnce(&mut Course)) {
         let mut wakers = Vec::new();
         {
@@ -179,7 +180,7 @@ impl<X: Reason> Lifetime<X> {
         .await
     }
 
-    /// The reason of the end, if it has come.
+    /// The reason of the end, if the machine has ended.
     pub(crate) fn ended(&self) -> Option<X> {
         self.end.get().copied()
     }
@@ -190,8 +191,7 @@ impl<X: Reason> Lifetime<X> {
         self.ended().unwrap_or(X::DIED)
     }
 
-    /// Asks for the stop and waits for the end, at most until `stop_timeout` after the first one
-    /// asked.
+    /// Requests the stop and waits for the end, at most until `stop_timeout` after the first request.
     pub(crate) async fn stop(self: &Arc<Self>) -> StopOutcome {
         self.request_stop(X::REQUESTED);
         let outcome = |course: &Course| match course {
@@ -202,7 +202,7 @@ impl<X: Reason> Lifetime<X> {
         self.until(|course| &mut course.for_stop, outcome).await
     }
 
-    /// Publishes the end; the first reason counts. Those who wait for it are woken whatever happens.
+    /// Publishes the end; the first reason counts. Waiters are woken even if publishing panics.
     pub(crate) fn end(&self, reason: X) {
         let reason = *self.end.get_or_init(|| reason);
         if let Err(panic) = catch(|| self.terminate.terminate(reason)) {
@@ -223,8 +223,7 @@ impl<X: Reason> Expire for Lifetime<X> {
     }
 }
 
-/// Publishes the end when it is dropped, which the driver's task arranges to be last: also when the
-/// executor drops the task.
+/// Publishes the end when dropped. The driver's task drops it last, also when the executor drops the task.
 pub(crate) struct EndGuard<X: Reason> {
     life: Arc<Lifetime<X>>,
 }
@@ -256,7 +255,7 @@ impl<X: Reason> Drop for EndGuard<X> {
     }
 }
 
-/// No app code runs under these locks, so that a poisoned one still guards a consistent value.
+/// No app code runs under these locks, so a poisoned one still guards a consistent value.
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,9 +1,9 @@
-//! What runs any machine in a task: this folder uses nothing of observation, nor the reasons of its machine's end.
+//! Runs any machine in a task. Nothing in this folder depends on observation or on the reasons of the machine's end.
 //!
-//! A [`Machine`](inbox::Machine) decides. The [`Inbox`](inbox::Inbox) feeds it what happens, in a fixed order of
-//! precedence: the stop, then controls, then the outcome of the work in flight, then wakes, then the clock. A
-//! [`Lifetime`](lifetime::Lifetime) is what the outside holds: it asks for the stop and knows the end, which is
-//! published in any case. A [`Deadline`](deadline::Deadline) comes even when the executor does not.
+//! A [`Machine`](inbox::Machine) decides. The [`Inbox`](inbox::Inbox) feeds it events in a fixed order of precedence:
+//! the stop, controls, the outcome of the work in flight, wakes, the clock. A [`Lifetime`](lifetime::Lifetime)
+//! requests the stop from outside and knows the end, which is always published. A [`Deadline`](deadline::Deadline)
+//! fires even if the executor does not run.
 
 pub(crate) mod deadline;
 pub(crate) mod inbox;

@@ -1,8 +1,7 @@
-//! Hints of the app that there is news.
+//! Hints from the app that there may be news.
 //!
-//! `Notify::notify_one` reaches one waiter. Several runtimes may have one `Notify` in their configs, and each of
-//! them is to hear of every notification. So there is one waiter for each `Notify` of the process, the hub,
-//! and the runtimes wait on that.
+//! `Notify::notify_one` wakes one waiter. Several runtimes may share one `Notify`, and each must see every
+//! notification. So each `Notify` of the process has one waiter, the hub, and the runtimes wait on the hub.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,20 +19,20 @@ use crate::waiting::{Waiting, WakerSlot, drop_waker, wake_all};
 /// The hubs in use, by the address of their `Notify`, which they keep alive.
 static HUBS: LazyLock<Mutex<HashMap<usize, Weak<Hub>>>> = LazyLock::new(Mutex::default);
 
-/// One runtime's share in the notifications of a `Notify`. It misses none, not even one that is sent to present
-/// waiters only.
+/// One runtime's view of the notifications of a `Notify`. It misses none, not even one that is sent only to present
+/// waiters.
 pub(crate) struct Wake {
     hub: Arc<Hub>,
     place: WakerSlot,
-    /// How many notifications it has heard of.
+    /// How many notifications it has seen.
     heard: u64,
 }
 
 struct Hub {
     notify: Arc<Notify>,
-    /// What the `Notify` wakes: everyone who waits here.
+    /// The waker for the `Notify`. It wakes all runtimes that wait here.
     waker: Waker,
-    /// There may be notifications that were not counted. Set before those who wait are looked for.
+    /// There may be uncounted notifications. Set before the waiters are taken.
     notified: AtomicBool,
     /// Notifications so far; changed under the lock.
     count: AtomicU64,
@@ -69,7 +68,7 @@ impl Wake {
         let (mut left, mut others) = (None, Vec::new());
         let mut inner = lock(&self.hub.inner);
         if self.hub.listen(&mut inner, waker.is_some()) {
-            // Who asks learns of it here.
+            // This runtime learns of the notifications here.
             left = inner.waiting.leave(&mut self.place);
             inner.waiting.take(&mut others);
         }
@@ -109,7 +108,7 @@ impl Hub {
         let hub = Arc::new_cyclic(|hub| Self {
             notify: Arc::clone(notify),
             waker: Waker::from(Arc::new(HubWaker(Weak::clone(hub)))),
-            // It has not been polled, so nothing would wake it.
+            // It has not been polled, so no waker is registered.
             notified: AtomicBool::new(true),
             count: AtomicU64::new(0),
             inner: Mutex::new(inner),
@@ -118,12 +117,12 @@ impl Hub {
         hub
     }
 
-    /// Counts the notifications that have come and waits for the next one; says whether there were any. All are
-    /// taken, of either kind: one that is left would start a cycle of its own.
+    /// Counts new notifications and waits for the next one. Returns whether there were any. All are taken, of either
+    /// kind: one that is left would start another cycle.
     ///
-    /// Who is about to wait (`waits`) looks whatever the flag says.
+    /// A caller that is about to wait (`waits`) polls regardless of the flag.
     fn listen(&self, inner: &mut WakeState, waits: bool) -> bool {
-        // Set again by what comes from here on.
+        // Later notifications set it again.
         if !self.notified.swap(false, AcqRel) && !waits {
             return false;
         }
@@ -151,7 +150,7 @@ impl Drop for Hub {
 
 impl std::task::Wake for HubWaker {
     fn wake(self: Arc<Self>) {
-        // One that is woken asks, and so learns that there is nothing to wake it for, or that there is.
+        // A woken runtime checks whether there was a notification.
         if let Some(hub) = self.0.upgrade() {
             let mut waiting = Vec::new();
             hub.notified.store(true, Release);
@@ -161,7 +160,7 @@ impl std::task::Wake for HubWaker {
     }
 }
 
-/// Waits from now on.
+/// A future that gets notifications from now on.
 fn enabled(notify: &Arc<Notify>) -> Pin<Box<OwnedNotified>> {
     let mut next = Box::pin(Arc::clone(notify).notified_owned());
     next.as_mut().enable();

@@ -1,4 +1,4 @@
-//! What an error prints: its text and its causes.
+//! Error texts with their causes.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -8,17 +8,17 @@ use crate::panics::catch;
 use crate::text::render::rendered;
 use crate::text::{DisplayText, one_line};
 
-/// Causes that are followed: an error may be its own cause.
+/// How many causes are followed: an error may be its own cause.
 const CAUSES: usize = 32;
 
-/// Bytes of the first text.
+/// Byte limit of the first text.
 const FIRST: usize = 16_000;
 
-/// Bytes of each cause.
+/// Byte limit of each cause.
 const CAUSE: usize = 1_000;
 
-/// Whether a cause is the report of a wait. Set by the first report that is made: this module is below the waits, and
-/// trusts a type, since a foreign text may look like a report.
+/// Whether a cause is the report of a wait. The first report sets it, because this module is below the waits. It
+/// checks the type, because a foreign text may look like a report.
 static IS_REPORT: OnceLock<fn(&(dyn Error + 'static)) -> bool> = OnceLock::new();
 
 /// Causes of this type keep their line breaks.
@@ -26,14 +26,14 @@ pub(crate) fn keep_lines_of<E: Error + 'static>() {
     IS_REPORT.get_or_init(|| |cause| cause.is::<E>());
 }
 
-/// The text of an error and those of its causes: `outer: middle: root`.
+/// The texts of an error and its causes: `outer: middle: root`.
 ///
-/// Only the first text keeps its line breaks, because the reports of waits have several lines, and so does an
-/// [`Unmet`](crate::wait::Unmet) among the causes. Each other cause is one line. All of it is escaped like
-/// [`one_line`](crate::report::one_line), and bounded: 16,000 bytes of the first text, 1,000 of each cause, and 32
-/// causes. A cause that the text before already ends with is left out. A text that panics says so.
+/// The first text keeps its line breaks, because the reports of waits have several lines. Among the causes, only an
+/// [`Unmet`](crate::wait::Unmet) keeps them; each other cause is one line. All texts are escaped like
+/// [`one_line`](crate::report::one_line) and bounded: 16,000 bytes of the first text, 1,000 of each cause, and 32
+/// causes. A cause is left out if the text before already ends with it. A panic of a text is noted in its place.
 ///
-/// This is what all errors of the project print as `Debug`, which a `main` that returns `Err` and `unwrap` show.
+/// All errors of the project print this as `Debug`, which `unwrap` and a `main` that returns `Err` show.
 ///
 /// # Examples
 ///
@@ -77,12 +77,12 @@ fn push_causes(text: &mut String, error: &dyn Error) {
     }
 }
 
-/// An error with all its causes: `outer: middle: root`. As it is recorded: see [`text::message`](crate::text::message).
+/// An error with all its causes, `outer: middle: root`, as recorded: see [`text::message`](crate::text::message).
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = DisplayText::by(error);
     for cause in causes(error) {
         let said = DisplayText::by(cause);
-        // Some errors already end with their cause: do not say it twice.
+        // Some errors already end with their cause.
         if !text.ends_with(&said) {
             text.push(&DisplayText::by(": "));
             text.push(&said);
@@ -94,8 +94,8 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     text.message()
 }
 
-/// The causes of an error, at most [`CAUSES`].
-fn causes(error: &dyn Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+/// The causes of an error, from the first on: at most 32, because an error may be its own cause.
+pub fn causes(error: &dyn Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
     all_causes(error).take(CAUSES)
 }
 
@@ -104,7 +104,7 @@ fn has_more_causes(error: &dyn Error) -> bool {
     all_causes(error).nth(CAUSES).is_some()
 }
 
-/// Without an end, if one of them is its own cause.
+/// Endless if one of them is its own cause.
 fn all_causes<'a>(error: &'a dyn Error) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(error.source(), |cause: &&'a (dyn Error + 'static)| (*cause).source())
 }
@@ -147,7 +147,7 @@ mod tests {
         ];
         for (texts, expected) in cases {
             let shown = error_chain(&TextChain(texts));
-            // What a failed assertion says of itself has more lines.
+            // The message of a failed assertion has more lines.
             let shown = shown.replace(r"assertion `left != right` failed: ", "");
             let shown = shown.split(r"\n  left").next().unwrap();
             assert_eq!(shown.trim_end_matches(')'), expected.trim_end_matches(')'), "{texts:?}");
@@ -195,7 +195,7 @@ mod tests {
         assert!(chain(&TextChain(Box::leak(Box::new(["a", page])))).len() < 10_000);
     }
 
-    /// Its cause is itself, or the next of so many.
+    /// Its cause is itself, or the next link.
     #[derive(Debug)]
     struct LinkedError(Option<Box<LinkedError>>, usize);
 

@@ -1,28 +1,28 @@
-//! Text that a person reads: bounded in bytes, and escaped.
+//! Text for people: bounded in bytes, and escaped.
 //!
-//! Names, errors and values come from outside, and they go to terminals and logs. One of them may hold a
-//! whole HTML page, a line break that forges a line, or an escape sequence. All reports print through here.
+//! Names, errors and values come from outside and go to terminals and logs. They may hold a whole HTML page, a line
+//! break that forges a line, or an escape sequence. All reports are printed through this module.
 
 pub(crate) mod error_chain;
 pub(crate) mod render;
 
 use std::fmt::{self, Write};
 
-/// Bytes of a name in a sentence.
+/// Byte limit of a name in a sentence.
 pub(crate) const NAME: usize = 100;
-/// Bytes of several names in a sentence.
+/// Byte limit of several names in a sentence.
 pub(crate) const NAMES: usize = 400;
-/// Bytes of a label.
+/// Byte limit of a label.
 pub(crate) const LABEL: usize = 200;
-/// Bytes of an error's text when it is escaped, with the count of what was cut.
+/// Byte limit of an error's escaped text, including the count of what was cut.
 pub(crate) const MESSAGE: usize = 1_024;
-/// Bytes of what a panic said when it is escaped, with the count of what was cut.
+/// Byte limit of a panic's escaped message, including the count of what was cut.
 const PANIC: usize = 480;
 
-/// `text` as one line: control characters, line breaks and marks of writing direction are escaped, and
-/// what follows the first `limit` bytes is only counted.
+/// `text` as one line. Control characters, line breaks and marks of writing direction are escaped; bytes after the
+/// first `limit` are only counted.
 ///
-/// The result has at most `limit` bytes, beside the count.
+/// The result has at most `limit` bytes plus the count.
 ///
 /// # Examples
 ///
@@ -39,7 +39,7 @@ pub fn one_line(text: &str, limit: usize) -> String {
     counted(line, text.len() - shown)
 }
 
-/// The names in their order, separated by commas, in at most `limit` bytes; the others are counted.
+/// The names in order, separated by commas, in at most `limit` bytes. The other names are counted.
 ///
 /// # Examples
 ///
@@ -71,28 +71,26 @@ pub fn names<'a>(names: impl IntoIterator<Item = &'a str>, limit: usize) -> Stri
     }
 }
 
-/// `text` in quotation marks, as one line of at most `limit` bytes beside the count of what was cut.
+/// `text` in quotation marks, as one line of at most `limit` bytes plus the count of what was cut.
 pub(crate) fn quoted(text: &str, limit: usize) -> String {
     let (line, shown) = escaped(text, limit, Form::Quoted);
     counted(format!("\"{line}\""), text.len() - shown)
 }
 
-/// What went wrong, as it is recorded: not escaped yet, and so much of it that [`one_line`] shows it whole in
-/// [`MESSAGE`] bytes, with the count of what was cut. What was recorded so stays as it is when it is recorded once
-/// more.
+/// An error text as recorded: not escaped, and short enough for [`one_line`] to show it whole in [`MESSAGE`] bytes,
+/// with the count of what was cut. Recording it again does not change it.
 pub(crate) fn message(text: &str) -> String {
     recorded(text, 0, MESSAGE)
 }
 
-/// What a panic said, as it is recorded: shorter than a [`message`], so that there is room for what one says
-/// of it.
+/// A panic's message as recorded: shorter than a [`message`], so that there is room for text around it.
 pub(crate) fn panic_message(text: &str) -> String {
     recorded(text, 0, PANIC)
 }
 
-/// `text`, after which `more` bytes are missing, such that it has `limit` bytes in all when it is escaped.
+/// `text`, truncated so that it has at most `limit` bytes when escaped. `more` bytes after it were already cut.
 fn recorded(text: &str, more: usize, limit: usize) -> String {
-    /// What the longest count has.
+    /// The length of the longest count.
     const COUNT: usize = " ... (18446744073709551615 more bytes)".len();
     if more == 0 && fits(text, limit) == text.len() {
         return text.to_owned();
@@ -101,8 +99,8 @@ fn recorded(text: &str, more: usize, limit: usize) -> String {
     counted(text[..shown].to_owned(), text.len() - shown + more)
 }
 
-/// Takes as much of a text as a message may show, and counts the rest: for the `Display` of errors, which are
-/// the app's and may be of any size.
+/// Keeps as much of a text as a message may show, and counts the rest. For the `Display` of app errors, which may
+/// have any size.
 #[derive(Default)]
 pub(crate) struct DisplayText {
     begin: String,
@@ -110,7 +108,7 @@ pub(crate) struct DisplayText {
 }
 
 impl DisplayText {
-    /// What an error says without its causes.
+    /// The text of an error without its causes.
     pub(crate) fn by(error: &(impl fmt::Display + ?Sized)) -> Self {
         let mut said = Self::default();
         if write!(said, "{error}").is_err() {
@@ -119,18 +117,18 @@ impl DisplayText {
         said
     }
 
-    /// Whether it ends with what `other` says, as errors do that print their cause themselves.
+    /// Whether it ends with the text of `other`, as errors do that print their cause themselves.
     pub(crate) fn ends_with(&self, other: &Self) -> bool {
         self.more == 0 && other.more == 0 && self.begin.ends_with(&other.begin)
     }
 
-    /// Appends what another said.
+    /// Appends another text.
     pub(crate) fn push(&mut self, other: &Self) {
         let _ = self.write_str(&other.begin);
         self.more += other.more;
     }
 
-    /// As it is recorded: see [`message`].
+    /// The recorded form: see [`message`].
     pub(crate) fn message(&self) -> String {
         recorded(&self.begin, self.more, MESSAGE)
     }
@@ -157,7 +155,7 @@ pub(crate) enum Form {
     Quoted,
 }
 
-/// As much of `text` as has room in `limit` bytes when it is escaped, and how many bytes of it that are.
+/// As much of `text` as fits into `limit` bytes when escaped, and how many bytes of `text` that is.
 fn escaped(text: &str, limit: usize, form: Form) -> (String, usize) {
     let mut line = String::with_capacity(text.len().min(limit));
     for (at, character) in text.char_indices() {
@@ -168,7 +166,7 @@ fn escaped(text: &str, limit: usize, form: Form) -> (String, usize) {
     (line, text.len())
 }
 
-/// How much of `text` has room in `limit` bytes when it is escaped as one line.
+/// How many bytes of `text` fit into `limit` bytes when escaped as one line.
 fn fits(text: &str, limit: usize) -> usize {
     let mut room = limit;
     for (at, character) in text.char_indices() {
@@ -181,14 +179,14 @@ fn fits(text: &str, limit: usize) -> usize {
     text.len()
 }
 
-/// The beginning of `text` as one line, where what follows is said elsewhere.
+/// The beginning of `text` as one line, without a count of the rest.
 pub(crate) fn beginning(text: &str, limit: usize) -> String {
     let (mut line, shown) = escaped(text, limit, Form::Line);
     line.push_str(if shown < text.len() { "..." } else { "" });
     line
 }
 
-/// The first `limit` bytes, or as many as make whole characters.
+/// The longest prefix of whole characters in at most `limit` bytes.
 pub(crate) fn prefix(text: &str, limit: usize) -> &str {
     let mut end = text.len().min(limit);
     while !text.is_char_boundary(end) {
@@ -228,7 +226,7 @@ pub(crate) fn push_escaped(text: &mut String, character: char, limit: usize, for
     Ok(())
 }
 
-/// Whether a terminal shows it, and nothing else.
+/// Whether a terminal shows the character without side effects.
 fn is_plain(character: char) -> bool {
     let directs = matches!(
         character,

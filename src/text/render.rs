@@ -1,14 +1,14 @@
-//! Values of the app as text: bounded and escaped, whatever their `Debug` and `Display` do.
+//! App values as text: bounded and escaped, even if their `Debug` or `Display` fails or panics.
 
 use std::fmt::{self, Debug, Write};
 
 use crate::panics::catch;
 use crate::text::{Form, one_line, push_escaped};
 
-/// `value` by its pretty `Debug`, on as many lines as that has: escaped like [`one_line`], line breaks kept.
+/// `value` with its pretty `Debug`: escaped like [`one_line`], but line breaks are kept.
 ///
-/// Rendering ends at `limit` bytes, so a large value costs no more than what is shown of it. A `Debug` that
-/// panics or fails says so at the end of what it had written.
+/// Rendering ends at `limit` bytes, so a large value costs no more than the shown part. If `Debug` panics or fails,
+/// the text ends with a note about it.
 ///
 /// # Examples
 ///
@@ -23,7 +23,7 @@ pub fn debug<T: Debug + ?Sized>(value: &T, limit: usize) -> String {
     rendered(limit, |out| write!(out, "{value:#?}"))
 }
 
-/// `value` by its `Debug`, as one line: otherwise like [`debug`].
+/// `value` with its `Debug`, as one line; otherwise like [`debug`].
 ///
 /// # Examples
 ///
@@ -38,12 +38,12 @@ pub fn debug_line<T: Debug + ?Sized>(value: &T, limit: usize) -> String {
     render(limit, Form::Line, |out| write!(out, "{value:?}")).described(limit)
 }
 
-/// What `render` writes, escaped, up to `limit` bytes; `render` is app code and may panic.
+/// The escaped output of `write`, up to `limit` bytes. `write` is app code and may panic.
 pub(crate) fn rendered(limit: usize, write: impl FnOnce(&mut dyn Write) -> fmt::Result) -> String {
     render(limit, Form::Lines, write).described(limit)
 }
 
-/// What became of rendering a value.
+/// The result of rendering a value.
 pub(crate) struct Rendered {
     pub(crate) text: String,
     pub(crate) end: End,
@@ -52,15 +52,15 @@ pub(crate) struct Rendered {
 /// How rendering ended.
 pub(crate) enum End {
     Whole,
-    /// There is more than was wanted.
+    /// There is more than `limit` bytes.
     Cut,
-    /// Its `Debug`, or whatever was to show it, returned an error.
+    /// The `Debug` or `Display` of the value returned an error.
     Failed,
     Panicked(String),
 }
 
 impl Rendered {
-    /// The text, with how it ended if that was not well.
+    /// The text, with a note if rendering did not end normally.
     fn described(self, limit: usize) -> String {
         let Self { mut text, end } = self;
         let _ = match end {
@@ -83,8 +83,7 @@ impl fmt::Display for End {
     }
 }
 
-/// Renders up to `limit` bytes. What is written may go on after the cut, and fail or panic then: nothing of
-/// that is of interest.
+/// Renders up to `limit` bytes. An error or panic after the cut is ignored.
 pub(crate) fn render(
     limit: usize,
     form: Form,

@@ -1,4 +1,4 @@
-//! A wait before it has its window.
+//! A wait that has no window yet.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -14,23 +14,23 @@ use crate::mark::Mark;
 use crate::observer::Observer;
 use crate::publish::shared::Shared;
 
-/// A wait shows snapshots by `Debug`.
+/// The report shows snapshots by `Debug`.
 pub struct ByDebug(());
 
-/// A wait shows snapshots by the app's own function.
+/// The report shows snapshots by the app's own function.
 pub struct ByShow<'a, O: Observer>(Show<'a, O>);
 
-/// A wait for something to happen: [`within`](WaitBuilder::within) a window.
+/// A wait for something to happen [`within`](WaitBuilder::within) a window.
 #[derive(Debug)]
 pub enum Eventually {}
 
-/// A wait for something to hold: [`during`](WaitBuilder::during) all of a window.
+/// A wait for something to hold [`during`](WaitBuilder::during) a whole window.
 #[derive(Debug)]
 pub enum Throughout {}
 
 /// A wait that still needs its window: `within(..)` or `during(..)`.
 ///
-/// It has begun: what is asked from now on counts. Without a window it is no future, so that nobody waits for ever
+/// It has begun: data asked for from now on counts. Without a window it is not a future, so that no wait is unbounded
 /// by mistake:
 ///
 /// ```compile_fail,E0277
@@ -75,10 +75,10 @@ impl<'a, O: Observer, T, K> WaitBuilder<'a, O, T, K> {
         WaitBuilder { wait: self.wait, event: self.event, show: ByShow(show), kind: PhantomData }
     }
 
-    /// Shows snapshots in the report by `show`, for those that are too large for `Debug` or have none.
+    /// Shows snapshots in the report by `show`, for snapshots that are too large for `Debug` or do not implement it.
     ///
-    /// It is called for the newest ten snapshots at most, once each, when the wait has failed. Of the text, 2,000
-    /// bytes are shown, and 16 KiB compared with those of other snapshots. One that panics is noted in the report.
+    /// When the wait has failed, `show` is called once for each of at most the newest ten snapshots. The report shows
+    /// 2,000 bytes of a text, compares 16 KiB of it with other snapshots, and notes a panic of `show`.
     pub fn show(
         self,
         show: impl Fn(&O::Snapshot) -> String + Send + 'a,
@@ -86,8 +86,8 @@ impl<'a, O: Observer, T, K> WaitBuilder<'a, O, T, K> {
         self.showing(Show::by(show))
     }
 
-    /// Shows snapshots in the report as JSON: in its text, and in [`Unmet::to_json`](super::Unmet::to_json).
-    /// Otherwise like [`show`](Self::show).
+    /// Shows snapshots as JSON in the report's text and in [`Unmet::to_json`](super::Unmet::to_json). Otherwise like
+    /// [`show`](Self::show).
     #[cfg(feature = "json")]
     pub fn show_json(
         self,
@@ -101,18 +101,14 @@ impl<'a, O: Observer, T> WaitBuilder<'a, O, T, Eventually>
 where
     O::Snapshot: fmt::Debug,
 {
-    /// Gives the window, counted from when the wait was made. The wait is then to be awaited.
-    ///
-    /// The result is [`Unmet`](super::Unmet) if the window is zero or over 24 h.
+    /// Sets the window, counted from when the wait was made. Zero or over 24 h is [`Unmet`](super::Unmet).
     pub fn within(self, window: Duration) -> Wait<'a, O, T> {
         self.showing(Show::debug()).within(window)
     }
 }
 
 impl<'a, O: Observer, T> WaitBuilder<'a, O, T, Eventually, ByShow<'a, O>> {
-    /// Gives the window, counted from when the wait was made. The wait is then to be awaited.
-    ///
-    /// The result is [`Unmet`](super::Unmet) if the window is zero or over 24 h.
+    /// Sets the window, counted from when the wait was made. Zero or over 24 h is [`Unmet`](super::Unmet).
     pub fn within(self, window: Duration) -> Wait<'a, O, T> {
         self.unbounded().open(window)
     }
@@ -122,25 +118,21 @@ impl<'a, O: Observer, T> WaitBuilder<'a, O, T, Throughout>
 where
     O::Snapshot: fmt::Debug,
 {
-    /// Gives the window, counted from when the wait was made. The wait is then to be awaited.
-    ///
-    /// The result is [`Unmet`](super::Unmet) if the window is zero or over 24 h.
+    /// Sets the window, counted from when the wait was made. Zero or over 24 h is [`Unmet`](super::Unmet).
     pub fn during(self, window: Duration) -> Wait<'a, O, T> {
         self.showing(Show::debug()).during(window)
     }
 }
 
 impl<'a, O: Observer, T> WaitBuilder<'a, O, T, Throughout, ByShow<'a, O>> {
-    /// Gives the window, counted from when the wait was made. The wait is then to be awaited.
-    ///
-    /// The result is [`Unmet`](super::Unmet) if the window is zero or over 24 h.
+    /// Sets the window, counted from when the wait was made. Zero or over 24 h is [`Unmet`](super::Unmet).
     pub fn during(self, window: Duration) -> Wait<'a, O, T> {
         self.unbounded().open(window)
     }
 }
 
 impl<'a, O: Observer, T, K> WaitBuilder<'a, O, T, K, ByShow<'a, O>> {
-    /// A wait that only its owner ends.
+    /// A wait without a window: its owner ends it.
     pub(super) fn unbounded(self) -> Wait<'a, O, T> {
         let mut wait = self.wait;
         wait.shows(self.show.0.events(self.event));
@@ -153,20 +145,20 @@ impl<O: Observer, T, K, V> WaitBuilder<'_, O, T, K, V> {
         self.wait.refuse(invalid);
     }
 
-    /// Accepts what is known already, whenever it was asked: the present snapshot if it is fresh, the present
-    /// state and source set, and the outcome of a cycle in flight.
+    /// Also accepts what is known already, regardless of when it was asked for: the present snapshot if it is fresh,
+    /// the present state and source set, and the outcome of a cycle in flight.
     ///
-    /// Of several calls of this and of [`after`](Self::after) the last one counts.
+    /// The last call of this or of [`after`](Self::after) counts.
     pub fn or_now(mut self) -> Self {
         self.wait.count_all();
         self
     }
 
-    /// Counts what was asked after `mark`, before this wait as well: of the cycles between the mark and this wait
-    /// the latest snapshot is judged, and every event that the history still holds. The mark may also be younger
-    /// than the wait; the window begins with the wait in any case.
+    /// Counts what was asked after `mark`, including before this wait. Of the cycles between the mark and this wait,
+    /// the latest snapshot is judged, and every event that the history still holds.
     ///
-    /// Of several calls of this and of [`or_now`](Self::or_now) the last one counts.
+    /// The mark may be younger than the wait. The window always begins with the wait. The last call of this or of
+    /// [`or_now`](Self::or_now) counts.
     pub fn after(mut self, mark: Mark) -> Self {
         self.wait.count_from(mark);
         self

@@ -1,4 +1,4 @@
-//! What changed inside a window: the newest snapshots, compared by how they are shown.
+//! Changes inside a window: the newest snapshots, compared by their rendered text.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,31 +13,31 @@ use crate::observer::Observer;
 use crate::panics::discard_logged;
 use crate::status::ObservationSnapshot;
 
-/// The newest snapshots that are kept to be compared.
+/// How many of the newest snapshots are kept for comparison.
 const KEPT: usize = 9;
-/// Older ones that are kept, spread over the window, where no events say which of them differ.
+/// How many older snapshots are kept, spread over the window, if there are no events to show which ones differ.
 const SPREAD: usize = 8;
-/// Changes that a report shows.
+/// How many changes a report shows.
 const SHOWN: usize = 8;
 
-/// The newest snapshots that differ, as far as is known without looking into them: those of cycles with events,
-/// or all of an observer that emits none. They are shown and compared only if the wait fails.
+/// The newest snapshots that may differ: those of cycles with events, or all snapshots of an observer that emits no
+/// events. They are rendered and compared only if the wait fails.
 ///
-/// Of an observer that emits none, older ones are kept as well, further and further apart: a change of long ago shows,
-/// with the time of the next one that was kept.
+/// Without events, older snapshots are kept at growing distances. A change between two of them is shown with the time
+/// of the later one.
 pub(super) struct SnapshotTrail<S> {
-    /// The first that was seen, and each `stride`th of those that made room for newer ones.
+    /// The first snapshot that made room for a newer one, and then every `stride`th.
     spread: Vec<Arc<ObservationSnapshot<S>>>,
     stride: u64,
-    /// How many have made room since the last one that was kept.
+    /// How many snapshots have made room since the last one that was kept.
     passed: u64,
     snapshots: VecDeque<Arc<ObservationSnapshot<S>>>,
-    /// How many older ones are not kept.
+    /// How many older snapshots are not kept.
     dropped: u64,
 }
 
 impl<S> SnapshotTrail<S> {
-    /// What was known before the window is what its first snapshot is compared with.
+    /// `before`: the snapshot known before the window, to compare the first one of the window with.
     pub(super) fn new(before: Option<&Arc<ObservationSnapshot<S>>>) -> Self {
         let snapshots = before.cloned().into_iter().collect();
         Self { spread: Vec::new(), stride: 1, passed: 0, snapshots, dropped: 0 }
@@ -82,7 +82,7 @@ impl<S> SnapshotTrail<S> {
 }
 
 impl<S> SnapshotTrail<S> {
-    /// Drops them one by one: two destructors that panic at once would abort the process.
+    /// Drops the snapshots one by one: two destructors that panic at once would abort the process.
     pub(super) fn let_go(&mut self) {
         for snapshot in self.spread.drain(..).chain(self.snapshots.drain(..)) {
             discard_logged(snapshot, "a snapshot that was kept to be compared");
@@ -90,16 +90,16 @@ impl<S> SnapshotTrail<S> {
     }
 }
 
-/// Changes of a window, for its report.
+/// The changes inside a window, for its report.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Changes {
-    /// The newest, oldest first.
+    /// The newest changes, oldest first.
     pub(super) shown: Vec<Changed>,
-    /// How many more were found.
+    /// How many more changes were found.
     pub(super) more: u64,
-    /// How many snapshots were not compared: older ones, or all where showing one takes long.
+    /// How many snapshots were not compared: older ones, or all of them if rendering one is costly.
     pub(super) dropped: u64,
-    /// None were looked for: showing a snapshot takes long.
+    /// Nothing was compared because rendering a snapshot is costly.
     pub(super) costly: bool,
 }
 
@@ -112,7 +112,7 @@ pub(super) struct Changed {
     pub(super) what: String,
 }
 
-/// Shows each snapshot once, however often it is asked for.
+/// Renders each snapshot once, and caches the text.
 pub(super) struct Shower<'a, 's, O: Observer> {
     show: &'a Show<'s, O>,
     shown: Vec<(Snapshot<O>, Option<RenderedSnapshot>)>,
@@ -123,7 +123,7 @@ impl<'a, 's, O: Observer> Shower<'a, 's, O> {
         Self { show, shown: Vec::new() }
     }
 
-    /// `None` if there is no way to show it.
+    /// `None` if snapshots cannot be shown.
     pub(super) fn show(
         &mut self,
         snapshot: &Arc<ObservationSnapshot<O::Snapshot>>,
@@ -137,7 +137,7 @@ impl<'a, 's, O: Observer> Shower<'a, 's, O> {
     }
 }
 
-/// Compares what was kept, and `last`, with each other.
+/// Compares each kept snapshot, and `last`, with the one before.
 pub(super) fn changes<O: Observer>(
     kept: &SnapshotTrail<O::Snapshot>,
     last: Option<&Arc<ObservationSnapshot<O::Snapshot>>>,
@@ -152,7 +152,7 @@ pub(super) fn changes<O: Observer>(
     }
     let mut trees = Vec::with_capacity(snapshots.len());
     let all = snapshots.len() as u64;
-    // The newest first: it is shown anyway.
+    // The newest first: the report shows it anyway.
     for snapshot in snapshots.into_iter().rev() {
         let Some(seen) = shower.show(snapshot) else { return Changes::default() };
         if seen.is_costly {

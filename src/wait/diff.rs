@@ -1,36 +1,36 @@
-//! What differs between two texts of a value, in short: `leader: None -> Some(1)`.
+//! The differences between two texts of a value, in short form: `leader: None -> Some(1)`.
 //!
-//! A pretty `Debug`, pretty JSON and most hand-written texts are trees by their indentation. Two trees are
-//! compared by what they name and, where they name nothing, by place.
+//! The indentation of a pretty `Debug`, of pretty JSON and of most hand-written texts makes a tree. Two trees are
+//! compared by key, or by position where there are no keys.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
 use crate::text::{one_line, prefix};
 
-/// Bytes of a value, old or new.
+/// Bytes of an old or new value.
 const VALUE: usize = 120;
-/// Bytes of what says where it is.
+/// Bytes of the path to a difference.
 const PATH: usize = 100;
-/// Bytes of a value in which the place is sought where it differs.
+/// Bytes of a value that are searched for the position of the difference.
 const LONG: usize = 16 * 1_024;
-/// What is not there.
+/// Stands for a missing value.
 const ABSENT: &str = "absent";
 
-/// One line, with the lines that are indented under it and the one that closes it.
+/// One line, the lines that are indented under it, and its closing line.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
-    /// What is before the colon, if there is one.
+    /// The text before the colon, if there is one.
     key: Option<String>,
     head: String,
     children: Vec<Tree>,
     tail: String,
-    /// Whether its end was rendered: what is missing after the cut is not absent.
+    /// Whether the end was rendered. If not, a missing child may lie after the cut.
     whole: bool,
 }
 
 impl Tree {
-    /// Takes a text apart. Of one that was cut, the last line is left out.
+    /// Parses a text. If the text was cut, its last line is dropped.
     pub(super) fn parse(text: &str, cut: bool) -> Self {
         let lines = if cut { text.rsplit_once('\n').map_or("", |(lines, _)| lines) } else { text };
         let is_line = !lines.contains('\n');
@@ -56,7 +56,7 @@ impl Tree {
             for (_, tree) in &mut open {
                 tree.whole = !tree.tail.is_empty();
             }
-            // Whatever the root holds, there is more of it.
+            // More of the root was cut off.
             open[0].1.whole = false;
         } else {
             open[0].1.whole = true;
@@ -85,7 +85,7 @@ impl Tree {
             && self.children.iter().zip(&other.children).all(|(one, other)| one.is(other))
     }
 
-    /// An `Instant` by its `Debug`, wrapped or not: `Some(Instant { .. })`.
+    /// Whether this is the `Debug` of an `Instant`, wrapped or not: `Some(Instant { .. })`.
     fn is_a_moment(&self) -> bool {
         self.head == "Instant {" || (self.wraps_one() && self.children[0].is_a_moment())
     }
@@ -94,12 +94,12 @@ impl Tree {
         self.head.ends_with(['(', '[', '{'])
     }
 
-    /// Whether nothing is known of what it holds.
+    /// Whether the cut came right after the opening line, so that no child is known.
     fn is_cut_off(&self) -> bool {
         self.is_open() && self.children.is_empty() && !self.whole
     }
 
-    /// Takes the line that closes it. With a colon after it, all of it was a key.
+    /// Takes the closing line. If a colon follows the bracket, the whole tree was a key.
     fn end(&mut self, text: &str) {
         let text = text.strip_suffix(',').unwrap_or(text);
         match text[1..].strip_prefix(": ") {
@@ -112,21 +112,21 @@ impl Tree {
         }
     }
 
-    /// On one line of about so many bytes, at most.
+    /// The tree on one line of about `limit` bytes at most.
     fn short(&self, limit: usize) -> String {
         let mut line = String::new();
         self.shorten(&mut line, limit);
         line
     }
 
-    /// The same without its key.
+    /// The same without the key.
     fn value(&self, limit: usize) -> String {
         let mut line = String::new();
         self.shorten_value(&mut line, limit);
         if line.is_empty() { "nothing".to_owned() } else { line }
     }
 
-    /// Appends it to `line`, as long as that has fewer than `limit` bytes.
+    /// Appends the tree to `line` while `line` has fewer than `limit` bytes.
     fn shorten(&self, line: &mut String, limit: usize) {
         if let Some(key) = &self.key {
             let _ = write!(line, "{key}: ");
@@ -150,14 +150,14 @@ impl Tree {
         line.push_str(&self.tail);
     }
 
-    /// Its children by their keys, if each has one of its own.
+    /// The children by their keys, if all have distinct keys.
     fn by_key(&self) -> Option<HashMap<&str, &Self>> {
         let keyed = self.children.iter().map(|child| Some((child.key.as_deref()?, child)));
         let keyed: HashMap<_, _> = keyed.collect::<Option<_>>()?;
         (keyed.len() == self.children.len()).then_some(keyed)
     }
 
-    /// A value without parts, wrapped or not: `Some(Id(1))`.
+    /// Whether this is a value without parts, wrapped or not: `Some(Id(1))`.
     fn is_plain(&self) -> bool {
         match &self.children[..] {
             [] => true,
@@ -166,7 +166,7 @@ impl Tree {
         }
     }
 
-    /// Whether it is best shown whole: a short list of plain values.
+    /// Whether to show the tree whole: a short list of plain values.
     fn is_short(&self) -> bool {
         self.whole && self.children.iter().all(Self::is_plain) && self.value(VALUE + 1).len() <= VALUE
     }
@@ -184,7 +184,7 @@ fn close(open: &mut Vec<(Option<usize>, Tree)>) {
     }
 }
 
-/// A key and what follows its colon. A colon in quotation marks is none.
+/// The key and the text after its colon. A colon in quotation marks does not separate.
 fn keyed(text: &str) -> Option<(&str, &str)> {
     let Some(inside) = text.strip_prefix('"') else {
         return text.split_once(": ").filter(|(key, _)| !key.contains(['(', '{', '"']));
@@ -199,7 +199,7 @@ fn keyed(text: &str) -> Option<(&str, &str)> {
     Some((&inside[..end], head))
 }
 
-/// Compares `old` with `new` and hands over each line that says a difference, in the order of `new`.
+/// Compares `old` with `new` and calls `found` with a line for each difference, in the order of `new`.
 pub(super) fn diff(old: &Tree, new: &Tree, found: &mut dyn FnMut(&dyn Fn() -> String)) {
     Diff { found }.compare(old, new, "");
 }
@@ -210,11 +210,11 @@ struct Diff<'a> {
 
 impl Diff<'_> {
     fn compare(&mut self, old: &Tree, new: &Tree, path: &str) {
-        // A moment differs each time, and says nothing.
+        // An `Instant` always differs, which is no information.
         if old.is(new) || (old.is_a_moment() && new.is_a_moment()) {
             return;
         }
-        // The cut went through right after its first line.
+        // The cut came right after the opening line.
         if old.head == new.head && (old.is_cut_off() || new.is_cut_off()) {
             return;
         }
@@ -330,9 +330,9 @@ fn said(path: &str, old: &str, new: &str) -> String {
     }
 }
 
-/// Both within [`VALUE`] bytes: of long ones, the part where they differ.
+/// Both values within [`VALUE`] bytes. Long values are reduced to the part that differs.
 fn around_the_difference(old: &str, new: &str) -> (String, String) {
-    /// Bytes of what is the same before it.
+    /// Bytes of common text that are shown before the difference.
     const BEFORE: usize = 24;
     if old.len() <= VALUE && new.len() <= VALUE {
         return (old.to_owned(), new.to_owned());
@@ -509,7 +509,7 @@ mod tests {
         assert!(said.len() < 150 && said.ends_with("k ... (800 more bytes): 1 -> 2"), "{said}");
     }
 
-    /// What was cut off is not absent, and the line that the cut went through is not compared.
+    /// Text after the cut is not absent, and the line with the cut is not compared.
     #[test]
     fn of_a_text_that_was_cut_the_part_that_is_known_is_compared() {
         let all: BTreeMap<_, _> = (0..50).map(|n| (format!("n{n:02}"), 1)).collect();

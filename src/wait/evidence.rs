@@ -1,4 +1,4 @@
-//! What a wait has seen, for its verdict and its report.
+//! The evidence that a wait collects for its outcome and its report.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,57 +12,57 @@ use crate::publish::history::ObservationBatch;
 use crate::publish::queue::Publication;
 use crate::status::{ObservationSnapshot, Published};
 
-/// Spans of stale data that a report prints one by one.
+/// How many spans of stale data a report prints.
 const SPANS: usize = 8;
-/// Events that a report shows.
+/// How many events a report shows.
 const EVENTS: usize = 8;
 
 pub(super) struct Evidence<S, E> {
     /// The status when the wait was made.
     pub(super) first: Arc<Published<S>>,
-    /// The status after the last publication that was judged.
+    /// The status of the last judged publication.
     pub(super) status: Arc<Published<S>>,
-    /// When that was published, or found when the wait was made.
+    /// When `status` was published, or read when the wait was made.
     at: Instant,
-    /// How many snapshots (or, for a state, publications) were judged.
+    /// How many snapshots were judged (publications for a state, refreshes for a source set).
     pub(super) judged: u64,
     pub(super) missed: u64,
-    /// Batches that the history no longer had when the wait was made.
+    /// How many batches the history had lost when the wait was made.
     pub(super) lost_before: u64,
     /// Publications were missed after `status`.
     pub(super) gap: bool,
     /// How many snapshots were stale when they came.
     stale: u64,
-    /// The last snapshot that counts was not judged: there were sources that nothing was known of yet.
+    /// The last snapshot that counts was not judged, because nothing was known yet of some sources.
     unheard: bool,
-    /// The last reason that the predicate gave for not being met.
+    /// The last reason of the predicate.
     pub(super) reason: Option<String>,
-    /// So many of what was missed lie before the start.
+    /// How many of the missed publications lie before the start.
     pub(super) missed_before: u64,
-    /// The last snapshot that was judged, without what was asked before the start.
+    /// The last judged snapshot, without data that was asked for before the start.
     pub(super) last: Option<Arc<ObservationSnapshot<S>>>,
-    /// Snapshots to diff. They are whole: a view would show answers that do not count as absent.
+    /// Snapshots to compare. They are whole: a view would show answers that do not count as absent.
     pub(super) kept: SnapshotTrail<S>,
     pub(super) violation: Option<Violation<S>>,
     pub(super) spans: StaleSpans,
-    /// The newest events that were judged, and how many there were.
+    /// The newest judged events: their batch and their index in it.
     pub(super) events: VecDeque<(Arc<ObservationBatch<E>>, usize)>,
     pub(super) event_count: u64,
 }
 
-/// What violated a wait first.
+/// The first violation of a wait.
 pub(super) struct Violation<S> {
     pub(super) at: Instant,
-    /// None when it was time that did.
+    /// `None` if the data turned stale.
     pub(super) snapshot: Option<Arc<ObservationSnapshot<S>>>,
 }
 
-/// When the data was stale.
+/// The times when the data was stale.
 #[derive(Clone, Debug, Default)]
 pub(super) struct StaleSpans {
-    /// From, and until if it ended.
+    /// Begin and end of each span; the last one may have no end.
     pub(super) shown: Vec<(Instant, Option<Instant>)>,
-    /// How many there were beside these.
+    /// How many more spans there were.
     pub(super) more: u64,
     open: bool,
 }
@@ -111,7 +111,7 @@ impl<S, E> Evidence<S, E> {
         }
     }
 
-    /// Goes on to the status after this publication; `true` if others in between were missed.
+    /// Advances to the status of this publication; returns `true` if publications before it were missed.
     pub(super) fn advance(&mut self, began: Instant, publication: &Publication<S, E>) -> bool {
         self.lost(publication.missed);
         self.note_staleness(began, publication.at);
@@ -123,27 +123,27 @@ impl<S, E> Evidence<S, E> {
         std::mem::take(&mut self.gap)
     }
 
-    /// So many publications were missed so far.
+    /// `missed`: how many publications were missed so far.
     pub(super) fn lost(&mut self, missed: u64) {
         self.gap |= missed > self.missed;
         self.missed = missed;
     }
 
-    /// Notes that the data turned stale before `until`, if it is known to have.
+    /// Records that the data turned stale at or before `until`, if that is known.
     pub(super) fn note_staleness(&mut self, began: Instant, until: Instant) {
         if let Some(stale_at) = self.turned_stale(until) {
             self.spans.open(stale_at.max(began));
         }
     }
 
-    /// When the data turned stale, if that was before `until`, or then. What was stale when it came turned
-    /// stale then.
+    /// When the data turned stale, if that was at or before `until`. Data that was stale when it came turned stale
+    /// then.
     pub(super) fn turned_stale(&self, until: Instant) -> Option<Instant> {
         let stale_at = self.status.stale_at().filter(|stale_at| *stale_at <= until && !self.gap);
         stale_at.map(|stale_at| stale_at.max(self.at))
     }
 
-    /// Drops what is the app's, piece by piece.
+    /// Drops the app's values one by one.
     pub(super) fn let_go(&mut self) {
         discard_logged(self.last.take(), "the last snapshot of a wait");
         discard_logged(self.violation.take(), "the snapshot that violated a wait");
@@ -166,12 +166,12 @@ impl<S, E> Evidence<S, E> {
         self.stale += 1;
     }
 
-    /// Of a snapshot one cannot say yet what all sources say.
+    /// A snapshot was not judged, because nothing is known yet of some sources.
     pub(super) fn saw_a_part(&mut self) {
         self.unheard = true;
     }
 
-    /// The events of this batch are judged that were asked for since the start.
+    /// The events of this batch that were asked for since the start are judged.
     pub(super) fn saw_events(&mut self, batch: &Arc<ObservationBatch<E>>, asked: impl Fn(&E) -> bool) {
         for (index, _) in batch.events.iter().enumerate().filter(|(_, event)| asked(event)) {
             self.event_count += 1;
@@ -182,7 +182,7 @@ impl<S, E> Evidence<S, E> {
         }
     }
 
-    /// Why what was not violated until `end` cannot be said to have held, if it cannot.
+    /// Why a wait without a violation until `end` is inconclusive, if it is.
     pub(super) fn doubt_at(&self, end: Instant) -> Option<Inconclusive> {
         self.doubt().or_else(|| {
             let stale = !self.status.freshness(end).is_fresh();
@@ -190,7 +190,7 @@ impl<S, E> Evidence<S, E> {
         })
     }
 
-    /// Why data that was not seen to turn stale cannot be said to have been fresh since `known`, if it cannot.
+    /// Why it is unknown whether the data was fresh since `known`, if it is unknown.
     pub(super) fn doubt_of_freshness(&self, known: &Published<S>) -> Option<Inconclusive> {
         if self.missed > 0 {
             return Some(Inconclusive::FellBehind { missed: self.missed });
@@ -200,12 +200,12 @@ impl<S, E> Evidence<S, E> {
         known.last_success.is_none().then_some(doubt)
     }
 
-    /// Whether the data is fresh at this moment, and it is known what the data is.
+    /// Whether the data is fresh at `at`, and no publication was missed after `status`.
     pub(super) fn is_fresh_at(&self, at: Instant) -> bool {
         !self.gap && self.status.freshness(at).is_fresh()
     }
 
-    /// Why nothing can be said of what was not met, if nothing can.
+    /// Why a wait that was not met is inconclusive, if it is.
     pub(super) fn doubt(&self) -> Option<Inconclusive> {
         let missed = self.missed.saturating_sub(self.missed_before) + self.lost_before;
         if missed > 0 {

@@ -1,4 +1,4 @@
-//! Conditions that are watched beside a test.
+//! Invariants: conditions that are watched beside a test.
 
 use std::fmt;
 use std::future::{pending, poll_fn};
@@ -26,12 +26,11 @@ use crate::shield::shielded;
 use crate::text::{LABEL, quoted};
 
 impl<O: Observer> ObservationHandle<O> {
-    /// Watches beside a test that every fresh snapshot satisfies `predicate`, until it is collected with
-    /// [`Invariant::finish`].
+    /// Watches beside a test that every fresh snapshot satisfies `predicate`, until [`Invariant::finish`].
     ///
-    /// The first violation is pinned with its report. What is asked after this call counts, and nothing is judged
-    /// before each source was asked: as for [`always`](Self::always). It runs as a task on the runtime's own executor,
-    /// and ends by itself when the runtime stops.
+    /// The first violation is kept with its report. Data asked for after this call counts, and nothing is judged
+    /// before each source was asked, as for [`always`](Self::always). The invariant runs as a task on the runtime's
+    /// own executor, and ends when the runtime stops.
     ///
     /// # Examples
     ///
@@ -55,7 +54,7 @@ impl<O: Observer> ObservationHandle<O> {
         self.always(label, predicate).showing_debug().watch()
     }
 
-    /// Like [`invariant`](Self::invariant), for snapshots that are to be shown by `show`.
+    /// Like [`invariant`](Self::invariant), with snapshots shown by `show`.
     pub fn invariant_shown<F, R, V>(&self, label: impl Into<String>, predicate: F, show: V) -> Invariant
     where
         F: FnMut(&O::Snapshot) -> R + Send + 'static,
@@ -76,7 +75,7 @@ impl<O: Observer> WaitBuilder<'static, O, Snapshot<O>, Throughout> {
 }
 
 impl<O: Observer> WaitBuilder<'static, O, Snapshot<O>, Throughout, ByShow<'static, O>> {
-    /// Watches it in a task of its own, until it is collected.
+    /// Spawns a task that watches the condition.
     pub(crate) fn watch(self) -> Invariant {
         let wait = self.unbounded();
         let label = Arc::from(wait.label());
@@ -118,7 +117,7 @@ async fn run<O: Observer>(
             report.send_replace(Some(unmet.clone()));
         }
     }
-    // What a destructor of the app's does changes nothing about what was seen.
+    // A panic in an app's destructor does not change the outcome.
     wait.let_go();
     held
 }
@@ -129,13 +128,13 @@ async fn run<O: Observer>(
 pub struct InvariantReport {
     /// How many snapshots were judged.
     pub judged: u64,
-    /// That the executor gave no turn for a while, if it did, and why: nothing was judged meanwhile. One line, escaped.
+    /// If the executor gave no turn for a while: how long, and why. Nothing was judged meanwhile. One line, escaped.
     pub note: Option<String>,
 }
 
 /// A condition that is watched beside a test: see [`ObservationHandle::invariant`].
 ///
-/// Dropping it ends the watching, and a violation is reported to nobody.
+/// Dropping it ends the watching and discards a violation.
 #[must_use = "an invariant that is not collected proves nothing: call `finish`"]
 pub struct Invariant {
     label: Arc<str>,
@@ -146,20 +145,22 @@ pub struct Invariant {
 }
 
 impl Invariant {
-    /// What is to hold.
+    /// The label of the condition.
     #[must_use]
     pub fn label(&self) -> &str {
         &self.label
     }
 
-    /// The first violation, if there was one by now; also that the predicate has given up or panicked.
+    /// The first violation so far, or the report if the predicate gave up or panicked.
     #[must_use]
     pub fn violation(&self) -> Option<Unmet> {
         self.violation.borrow().clone()
     }
 
-    /// Waits for the first violation, or for the predicate to give up or to panic; for ever, if there is none. Ends
-    /// with [`Inconclusive::NotDriven`] if the runtime's executor, on which it is watched, gives no turn for some 5 s.
+    /// Waits until the condition is violated, or the predicate gives up or panics; without any of these, for ever.
+    ///
+    /// Returns [`Inconclusive::NotDriven`] if the runtime's executor, which runs the invariant, gives no turn for
+    /// about 5 s.
     ///
     /// # Cancel safety
     ///
@@ -182,17 +183,16 @@ impl Invariant {
         .await
     }
 
-    /// Ends the watching, everything published so far having been judged.
+    /// Ends the watching after everything published so far was judged.
     ///
     /// # Errors
     ///
-    /// [`Unmet`]: it was violated, or the predicate gave up; or nothing was judged, publications were missed or the
-    /// predicate has panicked, which proves nothing; or the runtime's executor, on which it is watched, gives no turn
-    /// for some 5 s.
+    /// [`Unmet`] if the condition was violated or the predicate gave up. It is inconclusive if nothing was judged,
+    /// publications were missed, the predicate panicked, or the runtime's executor gives no turn for about 5 s.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it ends the watching all the same; what was found is then lost.
+    /// Dropping the future ends the watching and loses the result.
     pub async fn finish(mut self) -> Result<InvariantReport, Unmet> {
         self.closing.cancel();
         let Some(task) = &mut self.task else { unreachable!("only `finish` takes the task") };
@@ -210,7 +210,7 @@ impl Invariant {
         };
         self.task = None;
         ended.unwrap_or_else(|ended| {
-            // The executor has shut down, unless what ended the task was a panic.
+            // If the task did not panic, the executor has shut down.
             let stopped = Inconclusive::Stopped { reason: StopReason::Shutdown };
             let why = if ended.is_panic() { Inconclusive::Panicked } else { stopped };
             Err(Unmet::bare(&self.label, UnmetOutcome::Inconclusive(why), None))

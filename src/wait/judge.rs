@@ -1,4 +1,4 @@
-//! What each operator makes of a publication.
+//! How each operator judges a publication.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,16 +15,16 @@ use crate::source::duplicates::health_of;
 use crate::status::{ObservationSnapshot, Published};
 use crate::text::{NAME, quoted};
 
-/// What an app's predicate is, once its type is forgotten.
+/// An app's predicate with its type erased.
 pub(crate) type Predicate<'a, T> = Box<dyn FnMut(&T) -> Verdict + Send + 'a>;
 
-/// What meets or violates a wait. Whatever looks at a snapshot is given the view of it that counts.
+/// The condition that meets or violates a wait. Snapshots are judged without data from before the start.
 pub(crate) enum Judge<'a, O: Observer> {
     /// Met by a snapshot that satisfies the predicate.
     Eventually(Predicate<'a, ObservationSnapshot<O::Snapshot>>),
     /// Violated by a snapshot whose verdict is not `wanted`; met at the end.
     Always { wanted: bool, predicate: Predicate<'a, ObservationSnapshot<O::Snapshot>> },
-    /// Met when the run of equal values is as long as `hold`.
+    /// Met when a value has been the same for at least `hold`.
     Stable { hold: Duration, run: Unchanged<'a, ObservationSnapshot<O::Snapshot>> },
     /// Met by an event that satisfies the predicate.
     Event(Predicate<'a, O::Event>),
@@ -34,14 +34,14 @@ pub(crate) enum Judge<'a, O: Observer> {
     StaysFresh,
     /// Met when the data turns stale.
     BecomesStale,
-    /// Met by what is known of one source. Of one that is to vanish, `known`: it was in the set at some time;
-    /// `left`: it has left it in a cycle that counts.
+    /// Met by the health of one source, or by its leaving the set. For `Vanished`, `known` is true if the source was
+    /// ever in the set, and `left` if it left the set in a cycle that counts.
     Source { name: String, wish: SourceWish, known: bool, left: bool },
     /// Met by a source set that satisfies the predicate.
     Set(Predicate<'a, [Arc<str>]>),
 }
 
-/// What is waited for of one source.
+/// The condition of a wait for one source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SourceWish {
     Fresh,
@@ -66,11 +66,11 @@ type Compare<'a, S> = Box<dyn FnMut(&S) -> Option<bool> + Send + 'a>;
 
 /// How long a value has been the same.
 pub(crate) struct Unchanged<'a, S> {
-    /// Whether the snapshot shows the value of the one before; `None` when it shows none.
+    /// Compares the snapshot's value with the previous one; `None` if the snapshot has no value.
     same: Compare<'a, S>,
-    /// When the run began.
+    /// When the current value was first seen.
     since: Option<Instant>,
-    /// How often another value was seen.
+    /// How many runs of equal values began.
     pub(crate) changes: u64,
 }
 
@@ -79,7 +79,7 @@ impl<'a, S> Unchanged<'a, S> {
     where
         K: PartialEq + Send + 'a,
     {
-        // Both are the app's, and the closure drops them in one go.
+        // The closure drops both of the app's values together.
         let mut project = AppValue::new(project);
         let mut last: Option<AppValue<K>> = None;
         let same = move |snapshot: &S| {
@@ -91,7 +91,7 @@ impl<'a, S> Unchanged<'a, S> {
         Self { same: Box::new(same), since: None, changes: 0 }
     }
 
-    /// Takes a snapshot of this moment; returns how long its value has been the same.
+    /// Takes the snapshot of `at`; returns how long its value has been the same.
     fn extend(&mut self, at: Instant, value: &S) -> Duration {
         self.since = match ((self.same)(value), self.since) {
             (None, _) => None,
@@ -104,12 +104,12 @@ impl<'a, S> Unchanged<'a, S> {
         self.length(at)
     }
 
-    /// How long it is at this moment, if nothing has changed since the last snapshot.
+    /// How long the value has been the same at `at`, if it has not changed since the last snapshot.
     pub(crate) fn length(&self, at: Instant) -> Duration {
         self.since.map_or(Duration::ZERO, |since| at.saturating_duration_since(since))
     }
 
-    /// What lies between is not known.
+    /// Starts again: the value is unknown between the last snapshot and the next.
     pub(crate) fn interrupt(&mut self) {
         self.since = None;
     }
@@ -118,7 +118,7 @@ impl<'a, S> Unchanged<'a, S> {
 /// The result of judging one publication.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Finding {
-    /// Nothing yet, for this reason if there is one.
+    /// Not decided yet, with the reason if there is one.
     Open(Option<String>),
     Met,
     /// Met by this event of the batch.
@@ -150,12 +150,12 @@ fn some(reason: String) -> Option<String> {
 }
 
 impl<O: Observer> Judge<'_, O> {
-    /// For one source. Whether it is known is seen when the wait is made.
+    /// For one source. `known` is set when the wait is made.
     pub(crate) fn source(name: &str, wish: SourceWish) -> Self {
         Self::Source { name: name.to_owned(), wish, known: false, left: false }
     }
 
-    /// Judges a snapshot that counts and is fresh: `view` is what was asked of it since the start.
+    /// Judges a fresh snapshot that counts; `view` has only the data asked for since the start.
     pub(crate) fn snapshot(
         &mut self,
         at: Instant,
@@ -178,7 +178,7 @@ impl<O: Observer> Judge<'_, O> {
         }
     }
 
-    /// Judges those events of a fresh cycle that count: `asked` says which.
+    /// Judges the events of a fresh cycle for which `asked` returns true.
     pub(crate) fn batch(
         &mut self,
         batch: &ObservationBatch<O::Event>,
@@ -197,8 +197,7 @@ impl<O: Observer> Judge<'_, O> {
         Finding::Open(said)
     }
 
-    /// Judges the source set; `counts` says whether it was refreshed in a cycle that counts, and was not judged
-    /// before.
+    /// Judges the source set; `counts` is true for the first judgement of a refresh in a cycle that counts.
     pub(crate) fn set(&mut self, status: &Published<O::Snapshot>, counts: bool) -> Finding {
         match self {
             Self::Set(predicate) if counts => predicate(&status.source_names).into(),
@@ -212,28 +211,28 @@ impl<O: Observer> Judge<'_, O> {
         }
     }
 
-    /// Whether it is about time rather than about what is published.
+    /// Whether the condition is about time rather than about publications.
     pub(crate) fn is_about_freshness(&self) -> bool {
         matches!(self, Self::StaysFresh | Self::BecomesStale)
     }
 
-    /// Whether it is about the source set, which is known before anything is polled.
+    /// Whether the condition is about the source set, which is known before the poll.
     pub(crate) fn is_about_the_set(&self) -> bool {
         matches!(self, Self::Set(_) | Self::Source { wish: SourceWish::Vanished, .. })
     }
 
-    /// Whether a part of the sources is not enough: what has not been asked yet must not break it.
+    /// Whether the condition needs all sources: a source that has not been asked yet must not violate it.
     pub(crate) fn needs_all_sources(&self) -> bool {
         matches!(self, Self::Always { .. } | Self::Stable { .. })
     }
 
-    /// Whether it is met by reaching the end of its window.
+    /// Whether the condition is met by reaching the end of the window.
     pub(crate) fn holds_at_the_end(&self) -> bool {
         matches!(self, Self::Always { .. } | Self::StaysFresh)
     }
 }
 
-/// What is known of one source.
+/// Judges one source.
 fn source<O: Observer>(
     at: Instant,
     status: &Published<O::Snapshot>,
@@ -244,7 +243,7 @@ fn source<O: Observer>(
     let Some(snapshot) = status.snapshot.as_ref().filter(|_| has_source(status, name)) else {
         return Finding::Open(None);
     };
-    // To be stale is a fact of now about an answer of before: the view has no answer of before.
+    // A stale answer may be from before the start, and the view does not show such an answer.
     let shows = if wish == SourceWish::Stale { &**snapshot } else { view };
     match health_of::<O>(shows, name) {
         Some(health) => Finding::met_if(match wish {
@@ -258,8 +257,8 @@ fn source<O: Observer>(
     }
 }
 
-/// The sources of the set that were not asked since then, or of which nothing is known yet: neither an answer nor
-/// a failure, nor that they are silent. None where the observer keeps nothing by source.
+/// The sources of the set that were not asked since `since`, or have neither answered, failed nor been silent long
+/// enough by `at`. Empty if the observer keeps nothing by source.
 pub(crate) fn unheard<O: Observer>(
     status: &Published<O::Snapshot>,
     since: Instant,

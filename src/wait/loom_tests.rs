@@ -1,4 +1,4 @@
-//! A wait's queue beside the publisher, in every order that loom finds.
+//! A wait's queue and the publisher, in every order that loom finds.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -12,7 +12,7 @@ use crate::driver::core::loom_rig::{Rig, model};
 use crate::publish::queue::Publication;
 use crate::publish::shared::{Registered, Shared};
 
-/// Takes publications until one shows a snapshot of so many events.
+/// Takes publications until a snapshot has the value `events`.
 async fn shows(shared: &Shared<u64, u64>, registered: &mut Registered, events: u64) {
     let mut taken = VecDeque::new();
     poll_fn(|context| {

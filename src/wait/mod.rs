@@ -1,7 +1,7 @@
-//! Waiting on what is observed.
+//! Waits on an observation.
 //!
-//! A wait is judged on every publication, never sampled: the driver keeps each one until all waits have
-//! read it, and the predicate runs in the waiting task. What is stale neither passes nor fails.
+//! A wait judges every publication: the driver queues each one for every wait, and the predicate runs in the
+//! awaiting task. Stale data neither passes nor fails a wait.
 
 mod builder;
 mod changes;
@@ -53,40 +53,41 @@ use show::Show;
 
 type Snapshot<O> = Arc<ObservationSnapshot<<O as Observer>::Snapshot>>;
 
-/// The waits. Each is made by an operator with a label that says what is waited for, and gets its window
-/// by `within` or `during`; a failure prints all of it ([`Unmet`]).
+/// The waits.
+///
+/// Each operator returns a [`WaitBuilder`]; `within` or `during` sets its window. A wait that is not met returns its
+/// report ([`Unmet`]).
 ///
 /// # What counts
 ///
-/// Window and start are fixed when the wait is made. By default what is *asked* after that counts; see
-/// [`or_now`](WaitBuilder::or_now) and [`after`](WaitBuilder::after). Cycles that began before do not count, and of
-/// later ones neither does an answer whose probe was asked before: predicates, reports and results get the
-/// snapshot without it ([`Observer::asked_since`]). So with [`PerSource`](crate::PerSource) a source has no value
-/// until it has answered a probe of after the start. What was asked at the very moment of the start counts if a
-/// cycle that counts began then.
+/// The start and the window begin when the wait is made. By default only data *asked for* after the start counts;
+/// [`or_now`](WaitBuilder::or_now) and [`after`](WaitBuilder::after) change this:
 ///
-/// To `eventually` and its like a part of the sources is enough. To [`always`](Self::always),
-/// [`never`](Self::never), [`stable_for`](Self::stable_for) and [`invariant`](Self::invariant) it is not: nothing is
-/// judged until each source of the set was asked, and has answered, failed, or been silent for as long as a cycle
-/// waits for an answer. If that never comes, nothing can be said
-/// ([`SourcesNotAsked`](Inconclusive::SourcesNotAsked)). Where the observer keeps nothing by source, the first
-/// cycle that counts is judged.
+/// - A cycle that began before the start does not count.
+/// - In a later cycle, an answer does not count if its probe began before the start. Predicates, reports and results
+///   get the snapshot without that answer ([`Observer::asked_since`]). With [`PerSource`](crate::PerSource) a source
+///   has no value until it answers a probe that began after the start.
+/// - A probe that began exactly at the start counts if a cycle that counts began then too.
 ///
-/// What is stale neither passes nor fails, and a condition that was never evaluated cannot pass.
+/// `eventually` and similar waits can be met before all sources were asked. [`always`](Self::always),
+/// [`never`](Self::never), [`stable_for`](Self::stable_for) and [`invariant`](Self::invariant) judge nothing until
+/// every source of the set was asked and has answered, failed, or been silent for as long as a cycle waits for an
+/// answer. If that never happens, the wait is inconclusive ([`SourcesNotAsked`](Inconclusive::SourcesNotAsked)). If
+/// the observer keeps nothing by source, the first cycle that counts is judged.
+///
+/// Stale data neither passes nor fails a wait. A condition that was never evaluated cannot pass.
 ///
 /// # Where it runs
 ///
-/// A wait may be awaited on any executor; the runtime's own must be driven meanwhile, or it ends as
-/// [`NotDriven`](Inconclusive::NotDriven) shortly after its window: see
-/// [which executor must run](ObservationHandle#which-executor-must-run).
+/// A wait can be awaited on any executor, but
+/// [the runtime's own executor must run](ObservationHandle#which-executor-must-run) meanwhile. Otherwise the wait
+/// ends as [`NotDriven`](Inconclusive::NotDriven) shortly after its window.
 ///
-/// # Predicates
-///
-/// They return a `bool`, a `Result<(), reason>` or a [`Verdict`]; the last reason stands in the report. They run in
-/// the task that awaits: one that panics panics there, and one that is slower than the runtime's cycles makes its
-/// wait fall behind, which the wait says.
+/// A predicate returns a `bool`, a `Result<(), reason>` or a [`Verdict`]; the report shows the last reason. It runs
+/// in the awaiting task, and its panic propagates there. If it is slower than the runtime's cycles, the wait falls
+/// behind and reports that.
 impl<O: Observer> ObservationHandle<O> {
-    /// Waits for a snapshot that satisfies `predicate`, if only for one cycle.
+    /// Waits for a snapshot that satisfies `predicate`, even if only one cycle does.
     ///
     /// # Examples
     ///
@@ -104,7 +105,7 @@ impl<O: Observer> ObservationHandle<O> {
     /// # }
     /// ```
     ///
-    /// With reasons, and an end where there is no hope:
+    /// With reasons, and giving up early:
     ///
     /// ```
     /// # use std::time::Duration;
@@ -136,7 +137,7 @@ impl<O: Observer> ObservationHandle<O> {
         self.made(label, Judge::Eventually(of_value(predicate)), Read::Moment(snapshot))
     }
 
-    /// Waits for a snapshot in which `find` finds something, and returns that.
+    /// Waits for a snapshot in which `find` returns `Some`, and returns that value.
     ///
     /// # Examples
     ///
@@ -163,11 +164,10 @@ impl<O: Observer> ObservationHandle<O> {
         self.made(label, Judge::Eventually(predicate), Read::Found(found))
     }
 
-    /// Waits to the end of a window in which every snapshot satisfies `predicate`; ends at the first one
-    /// that does not.
+    /// Waits for the whole window, in which every snapshot must satisfy `predicate`; ends at the first that does not.
     ///
-    /// Inconclusive unless at least one fresh snapshot was judged and the data is still fresh at the end.
-    /// Returns the last snapshot.
+    /// Returns the last snapshot. The wait is inconclusive unless at least one fresh snapshot was judged and the data
+    /// is still fresh at the end.
     ///
     /// # Examples
     ///
@@ -193,8 +193,8 @@ impl<O: Observer> ObservationHandle<O> {
         self.made(label, judge, Read::Moment(snapshot))
     }
 
-    /// Waits to the end of a window in which no snapshot satisfies `predicate`; ends at the first one
-    /// that does. Otherwise like [`always`](Self::always).
+    /// Waits for the whole window, in which no snapshot may satisfy `predicate`. Otherwise like
+    /// [`always`](Self::always).
     pub fn never<'a, F, R>(
         &self,
         label: impl Into<String>,
@@ -208,15 +208,14 @@ impl<O: Observer> ObservationHandle<O> {
         self.made(label, judge, Read::Moment(snapshot))
     }
 
-    /// Waits for a snapshot by which `project` has given the same value for at least `hold`, or for the end of a
-    /// window that comes so much later, if the data is fresh then.
+    /// Waits until `project` has returned the same value for at least `hold`.
     ///
-    /// `None` is never stable: it is the answer of a snapshot that has no such value. Data that turned
-    /// stale in between begins again, since nothing is known of that time.
+    /// A snapshot meets the wait, or the end of the window if the data is fresh then. `None` is never stable. Stale
+    /// data starts the time again.
     ///
-    /// The first snapshot that counts comes after the wait was made, so `hold` must be less than the window: one
-    /// that cannot be met is refused ([`InvalidWait::Hold`]), with a window that would do. Where a snapshot counts
-    /// that is there already ([`or_now`](WaitBuilder::or_now), [`after`](WaitBuilder::after)), it may be as long.
+    /// `hold` must be less than the window, or at most equal if a snapshot that counts exists already
+    /// ([`or_now`](WaitBuilder::or_now), [`after`](WaitBuilder::after)). Otherwise the wait is refused
+    /// ([`InvalidWait::Hold`]), and the report suggests a window.
     ///
     /// # Examples
     ///
@@ -251,12 +250,11 @@ impl<O: Observer> ObservationHandle<O> {
         self.made(label, judge, Read::Moment(snapshot))
     }
 
-    /// Waits for an event that satisfies `predicate`; a failure shows the last events that did not.
+    /// Waits for an event that satisfies `predicate`; the report shows the last events that did not.
     ///
-    /// With [`after`](WaitBuilder::after) events count that were published before this call; if the history
-    /// no longer holds all of them and none satisfies it, the wait is inconclusive. Events that were stale
-    /// when they came do not count, nor do those that were asked for before the start
-    /// ([`Observer::asked_at`]).
+    /// An event does not count if it was stale when it came, or was asked for before the start
+    /// ([`Observer::asked_at`]). With [`after`](WaitBuilder::after) events published before this call count too. If
+    /// the history has lost some of them and no other event meets the wait, it is inconclusive.
     pub fn event<'a, F, R>(
         &self,
         label: impl Into<String>,
@@ -271,34 +269,32 @@ impl<O: Observer> ObservationHandle<O> {
         self.made(label, judge, Read::Moment(event)).showing_events(|event| debug_line(event, EVENT))
     }
 
-    /// Waits for the machine to be in `state`, if only between two polls of the waiting task.
+    /// Waits for the machine to be in `state`, even if it is only between two polls of the waiting task.
     ///
-    /// By default only cycles count that begin after this call: a runtime that is idle now reaches
-    /// `Idle` with its next success. [`State::Stopped`](crate::runtime::State::Stopped) counts in any case. Returns
-    /// the status of that moment.
+    /// Returns the status of that moment. By default only cycles that begin after this call count: a runtime that is
+    /// idle now reaches `Idle` with its next success. [`State::Stopped`](crate::runtime::State::Stopped) always
+    /// counts.
     pub fn reaches<'a>(&self, state: impl Into<StateKind>) -> WaitBuilder<'a, O, ObservationStatus<O>> {
         let state = state.into();
         self.judging(format!("the runtime reaches {state}"), Judge::State(state))
     }
 
-    /// Waits to the end of a window in which the data is fresh all the time; ends when it turns stale.
+    /// Waits for the whole window, in which the data must stay fresh; ends when it turns stale.
     ///
-    /// Cycles that began before this call count as well. Returns the status at the end.
+    /// Returns the status at the end. Cycles that began before this call count too.
     pub fn stays_fresh<'a>(&self) -> WaitBuilder<'a, O, ObservationStatus<O>, Throughout> {
         self.made("the data stays fresh", Judge::StaysFresh, Read::Moment(status))
     }
 
-    /// Waits for the data to be stale; met at once if it is. It turns stale by itself, when it is due.
-    ///
-    /// Returns the status of that moment.
+    /// Waits for the data to be stale, and returns the status of that moment. Stale data meets it at once.
     pub fn becomes_stale<'a>(&self) -> WaitBuilder<'a, O, ObservationStatus<O>> {
         self.judging("the data becomes stale".to_owned(), Judge::BecomesStale)
     }
 
     /// Waits for a source set that satisfies `predicate`, which gets the names in the provider's order.
     ///
-    /// The set is judged once in each cycle that counts, when its refresh is published: also if the poll then fails or
-    /// hangs. Returns the status of that moment.
+    /// Returns the status of that moment. Each cycle that counts is judged once, when its refresh is published, even
+    /// if its poll then fails or hangs.
     ///
     /// # Examples
     ///
@@ -325,29 +321,27 @@ impl<O: Observer> ObservationHandle<O> {
     }
 }
 
-/// Waits for one source, with observers that keep what they know by source
-/// ([`Observer::source_health`]): [`PerSource`](crate::PerSource) and what is built on it.
+/// Waits for one source, for observers that keep what they know by source ([`Observer::source_health`]), such as
+/// [`PerSource`](crate::PerSource).
 ///
-/// They are judged in every cycle that counts. A failure says what is known of the source, or which sources
-/// there are.
+/// Every cycle that counts is judged. The report shows what is known of the source, or the names of the set.
 impl<O: Observer> ObservationHandle<O> {
-    /// Waits for the source called `name` to be in the set and to answer: see
-    /// [`SourceHealth::is_answering`](crate::source::SourceHealth::is_answering). It was asked for that answer after
-    /// this call (or after the mark).
+    /// Waits for the source `name` to be in the set and to answer a probe that began after this call (or after the
+    /// mark): see [`SourceHealth::is_answering`](crate::source::SourceHealth::is_answering).
     pub fn source_fresh<'a>(&self, name: &str) -> WaitBuilder<'a, O, Arc<ObservationSnapshot<O::Snapshot>>> {
         self.source(name, SourceWish::Fresh)
     }
 
-    /// Waits for the source called `name` to be in the set with a stale answer.
+    /// Waits for the source `name` to be in the set with a stale answer.
     ///
-    /// That it is stale is a fact of the moment, whenever it was asked for that answer: a source that fell silent
-    /// before this call meets it.
+    /// The age of the answer counts, not when it was asked for: a source that fell silent before this call meets this
+    /// wait.
     pub fn source_stale<'a>(&self, name: &str) -> WaitBuilder<'a, O, Arc<ObservationSnapshot<O::Snapshot>>> {
         self.source(name, SourceWish::Stale)
     }
 
-    /// Waits for the source called `name` to be in the set with a failed probe after its last answer. It was asked by
-    /// that probe after this call (or after the mark).
+    /// Waits for the source `name` to be in the set and to be failing: a probe has failed since its last answer. That
+    /// probe began after this call (or after the mark).
     pub fn source_failing<'a>(
         &self,
         name: &str,
@@ -355,15 +349,14 @@ impl<O: Observer> ObservationHandle<O> {
         self.source(name, SourceWish::Failing)
     }
 
-    /// Waits for the source called `name` to have left the set.
+    /// Waits for the source `name` to have left the set.
     ///
-    /// Judged when the refresh of a cycle is published, also if the poll then fails or hangs, or no cycle has ever
-    /// succeeded. Like [`source_set`](Self::source_set) it returns the status of that moment, whose cycle may not have
-    /// a snapshot yet.
+    /// Returns the status of that moment; its cycle may have no snapshot yet. Each refresh is judged when it is
+    /// published, even if the poll then fails or hangs, or if no cycle has ever succeeded.
     ///
-    /// Only a source that is known to have been in the set can leave it: a name that nobody had does not
-    /// meet this. It may have left before this call; the newest 1,024 that have left are remembered. With
-    /// [`after`](WaitBuilder::after) one that left since the mark meets this also if it has come back.
+    /// Only a source that was in the set can leave it: a name that was never in the set does not meet this wait. The
+    /// source may have left before this call; the newest 1,024 that left are remembered. With
+    /// [`after`](WaitBuilder::after) a source that left after the mark meets this wait even if it has returned.
     pub fn source_vanished<'a>(&self, name: &str) -> WaitBuilder<'a, O, ObservationStatus<O>> {
         let wish = SourceWish::Vanished;
         self.judging(wish.label(name), Judge::source(name, wish))
@@ -382,7 +375,7 @@ impl<O: Observer> ObservationHandle<O> {
         WaitBuilder::new(&self.shared, label.into(), judge, read)
     }
 
-    /// Any operator, for handles whose observer is erased: returns the status of the moment.
+    /// Any operator, for handles with an erased observer: returns the status of the moment.
     pub(crate) fn judging<'a>(
         &self,
         label: String,
@@ -391,7 +384,7 @@ impl<O: Observer> ObservationHandle<O> {
         self.made(label, judge, Read::Moment(status))
     }
 
-    /// A condition that is watched beside a test, for handles whose observer is erased.
+    /// An invariant, for handles with an erased observer.
     pub(crate) fn invariant_of(
         &self,
         label: String,
@@ -402,7 +395,7 @@ impl<O: Observer> ObservationHandle<O> {
     }
 }
 
-/// How what is returned is read from what met a wait.
+/// How a wait reads its result from what met it.
 enum Read<'a, O: Observer, T> {
     Moment(fn(&MetAt<O>) -> Option<T>),
     Found(TakeFound<'a, T>),
@@ -417,10 +410,10 @@ impl<O: Observer, T> Read<'_, O, T> {
     }
 }
 
-/// Takes what a predicate has found.
+/// Takes the value that a predicate found.
 pub(crate) type TakeFound<'a, T> = Box<dyn FnMut() -> Option<T> + Send + 'a>;
 
-/// Makes a predicate of what finds something, beside a way to take what was found.
+/// A predicate that stores the found value, and the function that takes it.
 pub(crate) fn finding<'a, T: Send + 'a>() -> (impl FnMut(Option<T>) -> bool + Send + 'a, TakeFound<'a, T>) {
     let slot = Arc::new(Mutex::new(None));
     let kept = Arc::clone(&slot);
@@ -432,12 +425,12 @@ pub(crate) fn finding<'a, T: Send + 'a>() -> (impl FnMut(Option<T>) -> bool + Se
     (keep, Box::new(move || lock(&slot).take()))
 }
 
-/// An event that was waited for, with the batch that it came in.
+/// The event that met a wait, with its batch.
 #[derive(Debug)]
 pub struct ObservedEvent<E> {
     /// All events of its cycle.
     pub batch: Arc<ObservationBatch<E>>,
-    /// Where in the batch it is.
+    /// The event's index in the batch.
     pub index: usize,
 }
 
@@ -455,7 +448,7 @@ impl<E> Clone for ObservedEvent<E> {
     }
 }
 
-/// A predicate of an app's, on the observer's own view.
+/// An app's predicate, applied to the observer's own value.
 fn of_value<'a, S, R: Into<Verdict>>(
     mut predicate: impl FnMut(&S) -> R + Send + 'a,
 ) -> Predicate<'a, ObservationSnapshot<S>> {

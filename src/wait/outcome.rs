@@ -1,4 +1,4 @@
-//! How a wait ends that is not met.
+//! How a wait ends when it is not met.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,52 +13,52 @@ use crate::error::no_turn;
 pub enum UnmetOutcome {
     /// The window is over: fresh data was judged, and none satisfied the condition.
     NotMet,
-    /// What was to hold throughout did not.
+    /// A condition that must hold throughout was violated.
     Violated,
-    /// The predicate gave up: [`Verdict::GiveUp`](super::Verdict::GiveUp). [`Unmet::reason`](super::Unmet::reason)
-    /// says why.
+    /// The predicate gave up ([`Verdict::GiveUp`](super::Verdict::GiveUp)); see
+    /// [`Unmet::reason`](super::Unmet::reason).
     GaveUp,
-    /// Nothing can be said: the condition may or may not have held.
+    /// Inconclusive: the condition may or may not have held.
     Inconclusive(Inconclusive),
-    /// The wait itself makes no sense.
+    /// The wait itself is invalid.
     Invalid(InvalidWait),
 }
 
-/// Why nothing can be said.
+/// Why a wait is inconclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Inconclusive {
-    /// No cycle that counts has succeeded inside the window.
+    /// No cycle that counts succeeded inside the window.
     NothingObserved,
-    /// The runtime's executor gave no turn until the window was over: nobody drives it, or something blocks
-    /// its thread.
+    /// The runtime's executor gave no turn until the window was over: nobody drives it, or something blocks its
+    /// thread.
     NotDriven {
-        /// For how long there was no turn, at least.
+        /// The least time for which there was no turn.
         no_turn_for: Duration,
     },
-    /// The runtime was paused, and no cycle that counts has succeeded.
+    /// The runtime was paused, and no cycle that counts succeeded.
     Paused,
-    /// There was data, all of it stale when it came.
+    /// All data was stale when it came.
     Stale,
-    /// The runtime ended inside the window.
+    /// The runtime stopped inside the window.
     Stopped {
-        /// Why it ended.
+        /// Why it stopped.
         reason: StopReason,
     },
-    /// Not every source was asked since the start: there was neither an answer nor a failure of some, and they
-    /// were not silent for long enough to say so. The report names them.
+    /// After the start, at least one source was not asked, or has neither answered nor failed and was not silent long
+    /// enough. The report names these sources.
     SourcesNotAsked,
-    /// The predicate of an invariant has panicked.
+    /// The predicate of an invariant panicked.
     Panicked,
-    /// The waiting task did not keep up, or the [`Feed`](crate::feed::Feed) has lost some of its run: some
-    /// publications were not judged.
+    /// Some publications were not judged: the waiting task did not keep up, or the [`Feed`](crate::feed::Feed) lost
+    /// some of its run.
     FellBehind {
-        /// How many.
+        /// How many publications.
         missed: u64,
     },
 }
 
-/// Why a wait makes no sense.
+/// Why a wait is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidWait {
@@ -66,16 +66,15 @@ pub enum InvalidWait {
     Window,
     /// The mark was taken from another runtime.
     ForeignMark,
-    /// The time for which a value is to be the same is zero, or does not fit into the window. The report says which
-    /// window would do.
+    /// `hold` is zero or does not fit into the window. The report suggests a window.
     Hold,
-    /// The wait is for at least no sources: anything would meet it.
+    /// The wait is for at least 0 sources, which every snapshot would meet.
     NoSources,
     /// The wait is for one source, and the observer keeps nothing by source.
     NoSourceHealth,
-    /// The wait had ended: its outcome was returned by an earlier poll.
+    /// The wait was polled again after it had returned its outcome.
     PolledAgain,
-    /// What was to be observed for it could not be started; the report says why.
+    /// The observation for the wait could not be started; the report says why.
     NotStarted,
 }
 

@@ -37,23 +37,23 @@ use crate::status::{ObservationSnapshot, ObservationStatus, Published};
 use crate::text::{LABEL, names, quoted};
 use crate::time::later;
 
-/// What is published for `O`, in a wait's queue.
+/// A publication for `O` in a wait's queue.
 type Publication_<O> = Publication<<O as Observer>::Snapshot, <O as Observer>::Event>;
 
-/// A pending wait: a future of what was waited for, or of [`Unmet`], which explains itself.
+/// A pending wait: a future of its result or of the report ([`Unmet`]).
 ///
-/// For its report it holds the newest nine snapshots that differ, and some older ones: see [`Unmet`].
+/// For the report it holds the newest nine snapshots that differ, and some older ones: see [`Unmet`].
 ///
 /// # Cancel safety
 ///
-/// Cancel safe when polled by reference: publications queue up while it is not polled (up to 1,024 that hold
-/// 100,000 events and names of changed source sets; a wait that falls further behind says so). Dropping it
-/// unregisters it. It returns its outcome once: polled again, it is [`InvalidWait::PolledAgain`].
+/// Cancel safe when polled by reference. Publications queue up while the wait is not polled: up to 1,024, with at
+/// most 100,000 events and names of changed source sets. A wait that falls further behind reports it. Dropping the
+/// wait unregisters it. The outcome is returned once; a later poll returns [`InvalidWait::PolledAgain`].
 #[must_use = "a wait does nothing unless it is awaited"]
 pub struct Wait<'a, O: Observer, T> {
     shared: Arc<Shared<O::Snapshot, O::Event>>,
     registered: Registered,
-    /// Taken and not yet judged.
+    /// Taken from the queue and not yet judged.
     taken: VecDeque<Publication_<O>>,
     label: String,
     judge: Judge<'a, O>,
@@ -62,14 +62,14 @@ pub struct Wait<'a, O: Observer, T> {
     invalid: Option<InvalidWait>,
     /// The mark is of another runtime.
     foreign: bool,
-    /// Its outcome was returned.
+    /// The outcome was returned.
     over: bool,
     began: Instant,
-    /// None when only its owner ends it.
+    /// `None` if only the owner ends the wait.
     window: Option<Duration>,
-    /// When its owner ended it.
+    /// When the owner ended the wait.
     closed: Option<Instant>,
-    /// From where on things count.
+    /// Which data counts.
     start: Start,
     /// Snapshots of cycles below this one have been judged.
     unjudged_from: u64,
@@ -77,17 +77,17 @@ pub struct Wait<'a, O: Observer, T> {
     unjudged_sets_from: u64,
     evidence: Evidence<O::Snapshot, O::Event>,
     timer: Option<(Instant, Timer)>,
-    /// Both clocks when it was made.
+    /// Both clocks when the wait was made.
     made: BothClocks,
-    /// Since it was first polled.
+    /// Set at the first poll.
     vigil: Option<Vigil>,
 }
 
-/// What met a wait, and when.
+/// The data that met a wait, and when.
 pub(crate) struct MetAt<O: Observer> {
     pub(super) at: Instant,
     pub(super) status: Arc<Published<O::Snapshot>>,
-    /// What counts of its snapshot.
+    /// The part of the snapshot that counts.
     pub(super) snapshot: Option<Snapshot<O>>,
     pub(super) event: Option<(Arc<ObservationBatch<O::Event>>, usize)>,
 }
@@ -137,17 +137,17 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         wait
     }
 
-    /// Everything counts, whenever it was asked.
+    /// All data counts, regardless of when it was asked for.
     pub(super) fn count_all(&mut self) {
         self.begin_at(Start::anytime(), None);
     }
 
-    /// What was asked after `mark` counts, cycles included that have ended by now.
+    /// Data asked for after `mark` counts, including that of cycles that have ended.
     pub(super) fn count_from(&mut self, mark: Mark) {
         self.begin_at(Start::at(mark.at, mark.next_cycle), Some(mark));
     }
 
-    /// Begins there and nowhere else, before anything is judged.
+    /// Sets the start, before anything is judged.
     fn begin_at(&mut self, start: Start, mark: Option<Mark>) {
         let first = &self.evidence.first;
         let none = self.shared.history.first().seq;
@@ -155,11 +155,11 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         let ours = mark.filter(|mark| mark.instance == self.shared.history.instance());
         self.start = start;
         self.foreign = mark.is_some() && ours.is_none();
-        // It may have come back before the wait was made.
+        // The source may have returned before the wait was made.
         if let Judge::Source { name, left, .. } = &mut self.judge {
             *left = ours.is_some() && self.shared.left_in(name) >= Some(start.cycle);
         }
-        // What was published up to the mark cannot have been missed.
+        // Publications up to the mark do not count as missed.
         self.evidence.missed_before =
             ours.map_or(0, |mark| self.shared.missed_until(&self.registered, mark.number));
         let (batches, lost) = match ours {
@@ -196,14 +196,14 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         self
     }
 
-    /// Whether a value can be the same for as long as it is to be. A run begins with the first snapshot that counts;
-    /// unless there is one already, that comes after the begin of the window.
+    /// Whether `hold` fits into the window. The first snapshot that counts comes after the begin of the window,
+    /// unless there is one already.
     fn can_hold(&self, window: Duration) -> bool {
         let Judge::Stable { hold, .. } = self.judge else { return true };
         let counts = |cycle| cycle >= self.start.cycle;
         let first = &self.evidence.first;
         let is_fresh = first.freshness(self.began).is_fresh();
-        // As it is judged: a cycle that counts may have begun at the very moment of the start.
+        // The same rule as for judging: a cycle that counts may have begun exactly at the start.
         let mut start = self.start;
         let mut all_heard = |snapshot: &ObservationSnapshot<_>| {
             start.since(snapshot.began());
@@ -214,8 +214,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         !hold.is_zero() && (hold < window || (hold == window && is_there))
     }
 
-    /// How long a window must be for a value to be the same for so long: the first cycle that counts may begin a
-    /// tick after the wait.
+    /// Suggests a window for `hold`: the first cycle that counts may begin a tick after the wait.
     fn what_would_do(&self, hold: Duration) -> String {
         if hold.is_zero() {
             return "ask for more than zero".to_owned();
@@ -233,12 +232,12 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         self.window.map(|window| later(self.began, window)).or(self.closed)
     }
 
-    /// Ends a wait that has no window: what was published so far is judged, and no more.
+    /// Ends a wait without a window after everything published so far was judged.
     pub(super) fn close(&mut self) {
         self.closed.get_or_insert(self.shared.clock.now());
     }
 
-    /// What to say when app code has panicked: the predicate, or whatever was to show a snapshot.
+    /// The report after app code has panicked: the predicate, or the function that shows a snapshot.
     pub(super) fn panicked(&mut self, panic: &str) -> Unmet {
         self.shared.unregister(&mut self.registered);
         let outcome = UnmetOutcome::Inconclusive(Inconclusive::Panicked);
@@ -251,7 +250,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         &self.label
     }
 
-    /// Of the runtime that is waited on.
+    /// The clock of the observed runtime.
     pub(super) fn clock(&self) -> &Clock {
         &self.shared.clock
     }
@@ -266,12 +265,12 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         let (outcome, ended) = match outcome {
             WaitEnd::Met(moment) => match self.read.read(moment) {
                 Some(met) => return Ok(met),
-                // A met wait without what it is to return was met by nothing.
+                // A met wait without a result was met by nothing.
                 None => (UnmetOutcome::Inconclusive(Inconclusive::NothingObserved), moment.at),
             },
             WaitEnd::Unmet(outcome, at) => (*outcome, *at),
         };
-        // What is known of a source is app code to say.
+        // The notes ask for the health of sources, which is app code.
         let notes = catch(|| {
             [self.note(outcome, ended), self.note_of_the_clock(outcome, ended), self.note_of_stalls(outcome)]
         });
@@ -282,13 +281,13 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         Err(self.report(outcome, ended, (!notes.is_empty()).then(|| notes.join("; "))))
     }
 
-    /// Polled after its end.
+    /// The report of a poll after the end.
     fn again(&self) -> Unmet {
         let outcome = UnmetOutcome::Invalid(InvalidWait::PolledAgain);
         Unmet::bare(&self.label, outcome, Some("this wait has ended: make another one".to_owned()))
     }
 
-    /// Drops what is the app's, piece by piece: two destructors that panic at once would abort the process.
+    /// Drops the app's values one by one: two destructors that panic at once would abort the process.
     pub(super) fn let_go(&mut self) {
         self.shared.unregister(&mut self.registered);
         discard_logged(std::mem::replace(&mut self.judge, Judge::StaysFresh), "the predicate of a wait");
@@ -303,7 +302,7 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
     }
 
     fn report(&mut self, outcome: UnmetOutcome, ended: Instant, note: Option<String>) -> Unmet {
-        // Where nothing was judged the report shows what there is, by the same rule.
+        // If nothing was judged, the report shows the present snapshot, without data from before the start.
         if !self.judge.is_about_freshness()
             && self.evidence.last.is_none()
             && let Some(snapshot) = &self.evidence.status.snapshot
@@ -325,9 +324,9 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         report::write(frame, &self.evidence, logged, &self.show)
     }
 
-    /// What a person should know of this operator beside what every report says.
+    /// The operator's own note for the report.
     fn note(&self, outcome: UnmetOutcome, ended: Instant) -> Option<String> {
-        /// Names that are listed, in bytes.
+        /// Bytes of listed names.
         const NAMES: usize = 400;
         let status = &self.evidence.status;
         match &self.judge {
@@ -350,8 +349,9 @@ impl<'a, O: Observer, T> Wait<'a, O, T> {
         }
     }
 
-    /// One sentence on why it is still pending, from what is known now; a test may print it while it
-    /// waits. One line, escaped, of at most 4 KiB.
+    /// One sentence on why the wait is still pending, for a test to print while it waits.
+    ///
+    /// One line, escaped, of at most 4 KiB.
     #[must_use]
     pub fn explain(&self) -> String {
         let now = self.shared.clock.now();
@@ -385,7 +385,7 @@ impl<O: Observer, T> Future for Wait<'_, O, T> {
             return Poll::Ready(this.finish(&outcome));
         }
         loop {
-            // Read before the queue is emptied: what is published up to then is in it.
+            // The clock is read first: publications up to `now` are then in the queue.
             let now = this.shared.clock.now();
             match this.judge_on_watch(context.waker()) {
                 ControlFlow::Break(outcome) => return Poll::Ready(this.finish(&outcome)),
@@ -396,7 +396,7 @@ impl<O: Observer, T> Future for Wait<'_, O, T> {
                 ControlFlow::Continue(false) => {}
             }
             let end = this.deadline();
-            // What was published in time counts, also when it is found at the deadline.
+            // A publication that came in time counts, even if it is judged at the deadline.
             if let Some(end) = end.filter(|end| *end <= now) {
                 let outcome = ready!(this.conclude_if_driven(end, context));
                 return Poll::Ready(this.finish(&outcome));
@@ -406,11 +406,11 @@ impl<O: Observer, T> Future for Wait<'_, O, T> {
             }
             match this.wakes_by_time(end, context) {
                 None => {
-                    // It wakes this task when the executor gives no turn.
+                    // The vigil wakes this task when the executor gives no turn.
                     let _ = this.vigil.as_mut().map(|vigil| vigil.poll(context));
                     return Poll::Pending;
                 }
-                // The executor has shut down, and its clock with it.
+                // The executor has shut down, and its timers end early.
                 Some(due) if this.shared.clock.now() < due => {
                     let outcome = loop {
                         match this.judge_some(context.waker()) {
@@ -428,8 +428,8 @@ impl<O: Observer, T> Future for Wait<'_, O, T> {
 }
 
 impl<O: Observer, T> Wait<'_, O, T> {
-    /// Arranges to be woken at the end of the window, or when the data turns stale if that is of
-    /// interest; says for when, if that has come.
+    /// Arranges a wake at the end of the window, or when the data turns stale if the condition is about that. If that
+    /// moment has come, returns it.
     fn wakes_by_time(&mut self, end: Option<Instant>, context: &mut Context<'_>) -> Option<Instant> {
         let ages = self.judge.is_about_freshness() && !self.evidence.gap;
         let stale_at = self.evidence.status.stale_at().filter(|_| ages);
@@ -439,7 +439,7 @@ impl<O: Observer, T> Wait<'_, O, T> {
         };
         if self.timer.as_ref().is_none_or(|(at, _)| *at != next) {
             self.timer = Some((next, self.shared.clock.timer(next)));
-            // The timer is the executor's, unless somebody feeds it.
+            // The timer belongs to the executor, unless the clock is fed.
             let vigil = self.vigil.iter().filter(|_| !self.shared.clock.is_fed());
             vigil.for_each(|vigil| vigil.is_due(next));
         }
@@ -499,7 +499,7 @@ mod tests {
         fn snapshot(&self, (): &()) {}
     }
 
-    /// Its timers are over at once, long before they are due.
+    /// The executor's timers end at once, long before they are due.
     #[test]
     fn a_wait_whose_executor_has_shut_down_ends_though_nobody_published_the_end() {
         let executor = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

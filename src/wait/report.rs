@@ -1,4 +1,4 @@
-//! What a wait that was not met says.
+//! The report of a wait that was not met.
 
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
@@ -21,36 +21,35 @@ use crate::text::{LABEL, one_line, prefix, quoted};
 
 /// Bytes of the whole text.
 const TEXT: usize = 16 * 1_024;
-/// Bytes of a snapshot, indentation included.
+/// Bytes of a snapshot, including indentation.
 const SNAPSHOT: usize = 2_000;
 /// Bytes of an event.
 pub(super) const EVENT: usize = 160;
 /// Bytes of a reason.
 const REASON: usize = 1_000;
-/// Bytes of what there is to say of an operator.
+/// Bytes of an operator's note.
 const NOTE: usize = 1_200;
-/// Bytes of what is said of single sources, beside the last of them.
+/// Bytes of the lines about sources, not counting the last one.
 const SOURCES: usize = 1_500;
-/// Before what belongs to a heading.
+/// Indentation under a heading.
 const INDENT: &str = "    ";
 
-/// A wait that was not met, with what a person needs to see why.
+/// The report of a wait that was not met.
 ///
-/// `Display` is the report: label, window, outcome, last value, first violation, what changed inside the window,
-/// and what happened to the runtime and its sources. `Debug` prints the same, so that `unwrap` in a test shows it.
+/// `Display` prints the label, window, outcome, last value, first violation, changes inside the window, and the
+/// lifecycle of the runtime and of its sources. `Debug` prints the same, so that `unwrap` in a test shows it.
 ///
-/// The text has at most 16 KiB, however large snapshots, names and errors are and however many sources there are:
-/// 2,000 bytes of a snapshot, the last eight changes, the newest part of the lifecycle, the first sources in
-/// trouble. What is left out is counted. Names, errors and values are escaped, so that none of them makes a line of
-/// its own; an error that is repeated is printed once.
+/// The text has at most 16 KiB: 2,000 bytes of a snapshot, the last eight changes, the newest part of the lifecycle,
+/// the first sources in trouble. Omitted parts are counted. Names, errors and values are escaped; a repeated error is
+/// printed once.
 ///
-/// Changes are found by comparing the newest nine snapshots of cycles with events (of an observer that never emits
-/// any: the newest nine, and of the older ones eight that are spread over the window; a change between two of those has
-/// the time of the later) as they are shown, as far as the first 16 KiB of each. They are shown once, when the wait
-/// has failed. What was published is compared, whether it counts for the wait or not; moments (`Instant`) are left out.
-/// Where the app's own [`show`](super::WaitBuilder::show) makes more than 16 KiB, nothing is compared.
+/// Changes are found by comparing the texts of the newest nine snapshots of cycles with events, up to 16 KiB each. If
+/// the observer emits no events, the newest nine snapshots are compared, and eight older ones spread over the window;
+/// a change between two of these has the time of the later one. Snapshots are rendered once, after the wait has
+/// failed. They are compared as published, including data that does not count for the wait, but without moments
+/// (`Instant`). If the app's own [`show`](super::WaitBuilder::show) makes more than 16 KiB, nothing is compared.
 ///
-/// A Raft cluster of three nodes (`examples/openraft_kv`) whose leader was killed while another node hung:
+/// A Raft cluster of three nodes (`examples/openraft_kv`) after its leader was killed while another node hung:
 ///
 /// ```text
 /// not met in time: "another leader is agreed on" within 4s
@@ -110,7 +109,7 @@ pub(super) struct Report {
     pub(super) sources: Sources,
 }
 
-/// When the data was not fresh.
+/// The times when the data was not fresh.
 #[derive(Clone)]
 pub(super) struct StaleTimes {
     pub(super) never: bool,
@@ -119,51 +118,50 @@ pub(super) struct StaleTimes {
 }
 
 impl Unmet {
-    /// What was waited for.
+    /// The label of the wait.
     #[must_use]
     pub fn label(&self) -> &str {
         &self.0.label
     }
 
-    /// How long it was waited for at most; `None` for an invariant.
+    /// The wait's window; `None` for an invariant.
     #[must_use]
     pub fn window(&self) -> Option<Duration> {
         self.0.window
     }
 
-    /// Why it was not met.
+    /// Why the wait was not met.
     #[must_use]
     pub fn outcome(&self) -> UnmetOutcome {
         self.0.outcome
     }
 
-    /// The last reason that the predicate gave, if it gave one: see [`Verdict`](super::Verdict). Escaped and
-    /// bounded.
+    /// The predicate's last reason, if there is one: see [`Verdict`](super::Verdict). Escaped and bounded.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         self.0.reason.as_deref()
     }
 
-    /// How many snapshots (or, for a state, publications; for a source set, refreshes) were judged.
+    /// How many snapshots were judged; publications for a state, refreshes for a source set.
     #[must_use]
     pub fn judged(&self) -> u64 {
         self.0.judged
     }
 
-    /// The failures inside the window, oldest first: all of them, but for [`failures_cut`](Self::failures_cut).
+    /// The failures inside the window, oldest first, without [`failures_cut`](Self::failures_cut) older ones.
     #[must_use]
     pub fn failures(&self) -> &[Arc<ObservationFailure>] {
         &self.0.failures
     }
 
-    /// How many older failures of the window are missing from [`failures`](Self::failures): a runtime keeps its
+    /// How many older failures of the window are missing from [`failures`](Self::failures). A runtime keeps its
     /// newest 256.
     #[must_use]
     pub fn failures_cut(&self) -> u64 {
         self.0.failures_cut
     }
 
-    /// Without a story or a lifecycle: what recorded them is gone.
+    /// A report without snapshots, lifecycle or sources.
     pub(crate) fn bare(label: &str, outcome: UnmetOutcome, note: Option<String>) -> Self {
         keep_lines_of::<Self>();
         Self(Box::new(Report {
@@ -186,15 +184,15 @@ impl Unmet {
         }))
     }
 
-    /// The cycle whose snapshot was the first violation; `None` if there was none, or if it was time
-    /// that made it.
+    /// The cycle of the snapshot that was the first violation; `None` without a violation, or if the data turned
+    /// stale.
     #[must_use]
     pub fn first_violation(&self) -> Option<u64> {
         self.0.violation.as_ref()?.1.as_ref().map(|shown| shown.cycle)
     }
 }
 
-/// What a wait knows of itself.
+/// The wait's own part of its report.
 pub(super) struct WaitInfo {
     pub(super) label: String,
     pub(super) began: Instant,
@@ -205,7 +203,7 @@ pub(super) struct WaitInfo {
     pub(super) holds: bool,
 }
 
-/// Puts a report together. Each snapshot is shown once, whatever it is shown for.
+/// Makes the report. Each snapshot is rendered once.
 pub(super) fn write<O: Observer>(
     frame: WaitInfo,
     evidence: &Evidence<O::Snapshot, O::Event>,
@@ -264,7 +262,7 @@ impl fmt::Display for Unmet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = String::new();
         self.0.write(&mut text)?;
-        // Each part is bounded; so is their sum, whatever is added to them.
+        // Each part is bounded; this bounds their sum.
         let shown = prefix(&text, if text.len() > TEXT { TEXT - 40 } else { TEXT });
         f.write_str(shown)?;
         match text.len() - shown.len() {
@@ -400,7 +398,7 @@ impl Report {
                 (None, failures) => {
                     write!(f, "\n{INDENT}{} has failed {failures} {times} and is fresh", source.name)?;
                 }
-                // A row of failures that began inside the window was printed.
+                // The consecutive failures that began inside the window are printed already.
                 (Some(trouble), failures) if failures <= source.consecutive => {
                     write!(f, "\n{INDENT}{trouble}")?;
                 }

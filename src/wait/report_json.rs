@@ -1,4 +1,4 @@
-//! The report for machines.
+//! The report as JSON.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,19 +11,18 @@ use super::show::ReportedSnapshot;
 use crate::error::ObservationFailure;
 use crate::text::{LABEL, MESSAGE, one_line};
 
-/// Bytes of what failures say, beside the oldest of them.
+/// Bytes of the failures' messages, not counting the oldest one.
 const FAILURES: usize = 8 * 1_024;
 
 impl Unmet {
-    /// The report as JSON: what `Display` prints, in fields. Times are seconds from the wait's begin.
+    /// The report as JSON: the same content as `Display`, in fields. Times are seconds since the begin of the wait.
     ///
-    /// Snapshots are JSON where the wait was given a way to show them so
-    /// ([`show_json`](super::WaitBuilder::show_json)), else text. One whose pretty JSON has more than 16 KiB is
-    /// replaced by the beginning of its text, with a `note` beside it.
+    /// Snapshots are JSON with [`show_json`](super::WaitBuilder::show_json), and text otherwise. If the pretty JSON
+    /// of a snapshot has more than 16 KiB, the beginning of its text replaces it, with a `note` beside it.
     ///
-    /// It has at most 96 KiB when it is printed without spaces. What is left out is counted: `failures_not_shown`
-    /// (of those, `failures_cut` were no longer known), `lifecycle_not_shown`, `changes_not_shown`,
-    /// `sources_not_shown`. Texts are escaped as in `Display`.
+    /// It has at most 96 KiB when printed without spaces. Omitted parts are counted: `failures_not_shown` (including
+    /// `failures_cut`, which were no longer known), `lifecycle_not_shown`, `changes_not_shown`, `sources_not_shown`.
+    /// Texts are escaped as in `Display`.
     ///
     /// ```json
     /// {
@@ -103,7 +102,7 @@ impl Unmet {
     }
 }
 
-/// As many of the newest as have room, oldest first.
+/// As many of the newest failures as fit, oldest first.
 fn newest(failures: &[Arc<ObservationFailure>]) -> Vec<Value> {
     let mut room = FAILURES;
     let mut shown = Vec::new();

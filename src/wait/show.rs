@@ -1,4 +1,4 @@
-//! How a report shows what the app owns: rendered once, bounded and caught.
+//! How a report shows the app's values: rendered once, bounded, with panics caught.
 
 use std::fmt::{self, Write as _};
 
@@ -7,7 +7,7 @@ use crate::panics::catch;
 use crate::text::render::{End, Rendered, render};
 use crate::text::{Form, one_line, prefix};
 
-/// Bytes of a snapshot that are rendered: what follows them is neither shown nor compared.
+/// Bytes of a snapshot that are rendered; the rest is neither shown nor compared.
 pub(super) const RENDERED: usize = 16 * 1_024;
 
 type RenderSnapshot<S> = fn(&S, &mut dyn fmt::Write) -> fmt::Result;
@@ -16,7 +16,7 @@ type ShowSnapshot<'a, S> = Box<dyn Fn(&S) -> String + Send + 'a>;
 #[cfg(feature = "json")]
 type ShowJson<'a, S> = Box<dyn Fn(&S) -> serde_json::Value + Send + 'a>;
 
-/// What is known of how to show things.
+/// How to show snapshots and events.
 pub(crate) struct Show<'a, O: Observer> {
     snapshot: How<'a, O::Snapshot>,
     pub(crate) event: Option<fn(&O::Event) -> String>,
@@ -39,7 +39,7 @@ impl<'a, O: Observer> Show<'a, O> {
     where
         O::Snapshot: fmt::Debug,
     {
-        // To `Debug` a minus means nothing; `PerSourceSnapshot` reads it as: without ages, which differ always.
+        // `Debug` ignores the minus flag; `PerSourceSnapshot` reads it as: without ages, which always differ.
         Self { snapshot: How::Debug(|snapshot, out| write!(out, "{snapshot:-#?}")), event: None }
     }
 
@@ -56,7 +56,7 @@ impl<'a, O: Observer> Show<'a, O> {
         Self { event, ..self }
     }
 
-    /// `None` if there is no way to show it. Calls app code, once.
+    /// `None` if snapshots cannot be shown. Calls app code, once.
     pub(super) fn show(&self, snapshot: &O::Snapshot) -> Option<RenderedSnapshot> {
         match &self.snapshot {
             How::Nothing => None,
@@ -77,16 +77,16 @@ impl<'a, O: Observer> Show<'a, O> {
     }
 }
 
-/// A snapshot as its report and the history of changes see it.
+/// A rendered snapshot, for the report and for comparison.
 #[derive(Clone, Debug)]
 pub(super) struct RenderedSnapshot {
-    /// At most [`RENDERED`] bytes, escaped, with its line breaks.
+    /// At most [`RENDERED`] bytes, escaped, with line breaks.
     pub(super) text: String,
-    /// There is more of it.
+    /// The text was cut.
     pub(super) cut: bool,
-    /// More was made to show it than is shown: `Debug` stops where it is cut, what an app shows by does not.
+    /// More text was made than is kept. `Debug` stops at the cut; an app's own function does not.
     pub(super) is_costly: bool,
-    /// What went wrong while it was shown.
+    /// A failure or panic while the snapshot was rendered.
     trouble: Option<String>,
     /// The value itself, unless it is too large.
     #[cfg(feature = "json")]
@@ -133,7 +133,7 @@ impl RenderedSnapshot {
         seen
     }
 
-    /// For a report: the first `limit` bytes, the `indent` of each line included, with what became of the rest.
+    /// For a report: the first `limit` bytes, including `indent` for each line, and a count of the rest.
     pub(super) fn within(&self, limit: usize, indent: usize) -> String {
         let (mut room, mut taken) = (limit, 0);
         for line in self.text.split_inclusive('\n') {
@@ -163,7 +163,7 @@ pub(super) struct ReportedSnapshot {
     pub(super) text: String,
     #[cfg(feature = "json")]
     pub(super) json: Option<serde_json::Value>,
-    /// Its JSON was too large to be kept.
+    /// The JSON was too large to be kept.
     #[cfg(feature = "json")]
     pub(super) is_too_large: bool,
 }

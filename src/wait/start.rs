@@ -1,4 +1,4 @@
-//! From where on things count for a wait.
+//! Which data counts for a wait.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,33 +9,32 @@ use super::judge::unheard;
 use crate::observer::Observer;
 use crate::status::{ObservationSnapshot, Published};
 
-/// What was before the start does not count: neither cycles that began before, nor what was asked before and a later
-/// cycle shows.
+/// The start of a wait. Cycles that began before it do not count, nor does earlier data in a later cycle.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Start {
-    /// Cycles from this one on count.
+    /// This cycle and later ones count.
     pub(super) cycle: u64,
-    /// What was asked from this moment on counts; `None` for all.
+    /// Data asked for at this moment or later counts; `None` counts all.
     since: Option<Instant>,
-    /// A cycle that counts began at that very moment.
+    /// A cycle that counts began at exactly `since`.
     is_met_by_a_cycle: bool,
-    /// Each source of the set was heard since.
+    /// Each source of the set was heard since the start.
     all_heard: bool,
 }
 
 impl Start {
-    /// At this moment, before this cycle.
+    /// A start at `since`, before `cycle`.
     pub(super) fn at(since: Instant, cycle: u64) -> Self {
         Self { cycle, since: Some(since), is_met_by_a_cycle: false, all_heard: false }
     }
 
-    /// Everything counts.
+    /// All data counts.
     pub(super) fn anytime() -> Self {
         Self { cycle: 0, since: None, is_met_by_a_cycle: false, all_heard: true }
     }
 
-    /// Since when what was asked counts, as far as a cycle that counts and began at `began` can say. What was asked
-    /// at the very moment of the start was asked before it, unless such a cycle began then as well.
+    /// The moment from which data counts, given that a cycle that counts began at `began`. Data asked for at exactly
+    /// the start counts only if such a cycle began then too.
     pub(super) fn since(&mut self, began: Instant) -> Option<Instant> {
         let since = self.since?;
         self.is_met_by_a_cycle |= began <= since;
@@ -46,7 +45,7 @@ impl Start {
         if self.is_met_by_a_cycle { since } else { since + Duration::from_nanos(1) }
     }
 
-    /// The snapshot without what was asked before.
+    /// The snapshot without data asked for before the start.
     pub(super) fn view<O: Observer>(
         &mut self,
         snapshot: &Arc<ObservationSnapshot<O::Snapshot>>,
@@ -58,8 +57,8 @@ impl Start {
         }
     }
 
-    /// Whether each source of the set was asked since the start, and has answered, failed, or been silent for as
-    /// long as a cycle waits. From then on it is so for good: what joins later was not there before either.
+    /// Whether each source of the set was asked since the start, and has answered, failed, or been silent for as long
+    /// as a cycle waits. Once true it stays true: a source that joins later has no earlier data.
     pub(super) fn has_heard_all<O: Observer>(
         &mut self,
         status: &Published<O::Snapshot>,
@@ -69,7 +68,7 @@ impl Start {
         self.all_heard
     }
 
-    /// The sources of which that is unknown.
+    /// The sources that are not heard yet.
     pub(super) fn unheard<O: Observer>(&self, status: &Published<O::Snapshot>, at: Instant) -> Vec<Arc<str>> {
         self.since.map_or_else(Vec::new, |since| unheard::<O>(status, self.exactly(since), at))
     }

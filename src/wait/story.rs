@@ -1,4 +1,4 @@
-//! What happened to the runtime and to its sources inside a window.
+//! The lifecycle of the runtime and of its sources inside a window.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,20 +20,20 @@ use crate::text::{MESSAGE, NAME, NAMES, names, one_line};
 const LIFECYCLE: usize = 3_500;
 /// Lines of a lifecycle in a report.
 const LINES: usize = 64;
-/// Bytes of what is kept of single sources.
+/// Bytes of the kept sources.
 const SOURCES: usize = 8 * 1_024;
 
-/// What happened to the runtime, for a report.
+/// The runtime's lifecycle, for a report.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lifecycle {
     pub(super) lines: Vec<(Duration, String)>,
-    /// How many older entries are known and not among the lines.
+    /// How many older entries are known but not shown.
     pub(super) more: u64,
     /// Older entries are no longer known.
     pub(super) cut: bool,
 }
 
-/// Of a lifecycle that is too long, the newest part and the begin.
+/// The first and last status with the log entries between them; if these are too long, the newest ones.
 pub(super) fn lifecycle<S, E>(
     evidence: &Evidence<S, E>,
     logged: &Logged,
@@ -58,13 +58,13 @@ pub(super) fn lifecycle<S, E>(
     Lifecycle { lines, more: from as u64, cut: logged.cut }
 }
 
-/// A part of the log as it lies inside the window.
+/// The part of a log entry that lies inside the window.
 enum Part {
     Text(String),
     Failed { first: u64, last: u64, last_at: Instant, failure: Arc<ObservationFailure> },
 }
 
-/// Entries in words. An error that is repeated is printed once.
+/// Entries as text. A repeated error is printed once.
 fn in_words(entries: &[(Instant, Part)]) -> Vec<(Instant, String)> {
     let mut failures: Vec<(u64, &ObservationFailure)> = Vec::new();
     let mut lines = Vec::with_capacity(entries.len());
@@ -95,14 +95,14 @@ fn in_words(entries: &[(Instant, Part)]) -> Vec<(Instant, String)> {
     lines
 }
 
-/// As much of an entry as lies between the wait's begin and its end.
+/// The part of an entry between the begin and the end of the wait.
 fn inside<S, E>(
     evidence: &Evidence<S, E>,
     logged: &Logged,
     entry: &Entry,
     (start, ended): (Instant, Instant),
 ) -> Option<(Instant, Part)> {
-    // A run may have begun before, and may go on after.
+    // An entry may have begun before the window and may continue after it.
     let (first, last) = (&evidence.first, &evidence.status);
     match &entry.what {
         &LogEvent::Succeeded { first: began, last: cycle } => {
@@ -130,7 +130,7 @@ fn inside<S, E>(
                 }
                 _ => (entry.at, *cycle),
             };
-            // Of a run that is longer than what is kept, it may be no longer known when this cycle failed.
+            // The failure of this cycle may be no longer kept.
             let of_began = logged.failures.iter().find(|failure| failure.cycle == began);
             let at = of_began.map_or(failure.observed_at.max(start), |failure| failure.observed_at);
             let failure = Arc::clone(failure);
@@ -154,28 +154,28 @@ fn describe<S>(status: &Published<S>) -> String {
     format!("{}, cycle {}{paused}", status.state, status.cycle)
 }
 
-/// What is known of the sources at the end of a window, for a report.
+/// The sources at the end of a window, for a report.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sources {
     #[cfg_attr(not(feature = "json"), allow(dead_code, reason = "for JSON"))]
     pub(super) count: usize,
     pub(super) names: String,
-    /// As many as are kept, in the provider's order; first of all those to which something happened.
+    /// The kept sources, in the provider's order. Sources in trouble are kept first.
     pub(super) known: Vec<SourceStory>,
-    /// To how many something happened.
+    /// How many sources are in trouble.
     pub(super) troubled: usize,
-    /// What the observer panicked with when it was asked.
+    /// The panic of the observer when it was asked for the health of a source.
     pub(super) panicked: Option<String>,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct SourceStory {
     pub(super) name: String,
-    /// How many of its probes failed inside the window.
+    /// How many probes failed inside the window.
     pub(super) failures: u64,
-    /// How many have failed since it answered.
+    /// How many probes have failed since the last answer.
     pub(super) consecutive: u64,
-    /// What is wrong with it.
+    /// Why the source is in trouble.
     pub(super) trouble: Option<String>,
 }
 
@@ -189,7 +189,7 @@ impl SourceStory {
     }
 }
 
-/// Asks the observer, whose answer is app code.
+/// Asks the observer for the health of each source, which is app code.
 pub(super) fn sources<O: Observer>(
     first: &Published<O::Snapshot>,
     last: &Published<O::Snapshot>,

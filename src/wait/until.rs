@@ -1,4 +1,4 @@
-//! Waiting for one condition, with nothing running.
+//! Waits for one condition, without a running observation.
 
 use std::fmt;
 use std::future::pending;
@@ -16,15 +16,14 @@ use crate::source::ObservedSource;
 use crate::text::{LABEL, quoted};
 use crate::wait::{InvalidWait, Unmet, UnmetOutcome, Verdict};
 
-/// Waits until one condition is met, where no observation runs.
+/// Waits until one condition is met, without a running observation.
 ///
-/// `condition` is asked at once, and then at each [`every`](Until::every), one question at a time, until
-/// [`within`](Until::within) is over. It says what a predicate of a wait says: a `bool`, a `Result<(), reason>` or a
-/// [`Verdict`], or a `Result` of one of these. An error means "not yet", with the error and its causes as the reason.
+/// `condition` is asked at once and then at each [`every`](Until::every), one question at a time, until
+/// [`within`](Until::within) is over. It returns a `bool`, a `Result<(), reason>` or a [`Verdict`], or a `Result` of
+/// one of these. An error means "not yet"; the error and its causes are the reason.
 ///
-/// Underneath an observation runs for as long as it is awaited, so a condition that is not met is reported as by
-/// every other wait: see [`Unmet`]. The condition itself runs in the task that awaits and may borrow; one that panics
-/// panics there. For more than one wait on the same thing, start an observation: see [`observe`](crate::observe).
+/// The condition runs in the awaiting task and may borrow; its panic propagates there. The report is that of every
+/// other wait: see [`Unmet`]. For several waits on the same thing, start an [observation](crate::observe).
 ///
 /// # Examples
 ///
@@ -50,7 +49,7 @@ use crate::wait::{InvalidWait, Unmet, UnmetOutcome, Verdict};
 /// # }
 /// ```
 ///
-/// What it says when the condition is not met:
+/// The report when the condition is not met:
 ///
 /// ```
 /// # use std::time::Duration;
@@ -84,14 +83,16 @@ pub struct Until<C> {
 impl<C> Until<C> {
     /// The time between two questions. Default: 100 ms.
     ///
-    /// An answer that takes longer skips the questions that it passed over.
+    /// An answer that takes longer skips the questions that were due meanwhile.
     pub fn every(self, every: Duration) -> Self {
         Self { every, ..self }
     }
 
-    /// Cancelling `parent` ends it: the condition's future is dropped, and nothing can be said
-    /// ([`Inconclusive::Stopped`](crate::wait::Inconclusive::Stopped), requested). With one that is cancelled already
-    /// the condition is never asked. Default: no parent.
+    /// Ends the wait when `parent` is cancelled. Default: no parent.
+    ///
+    /// The condition's future is then dropped, and the wait is inconclusive
+    /// ([`Inconclusive::Stopped`](crate::wait::Inconclusive::Stopped), requested). If `parent` is cancelled already,
+    /// the condition is never asked.
     ///
     /// # Examples
     ///
@@ -117,18 +118,18 @@ impl<C> Until<C> {
         Self { parent: Some(parent), ..self }
     }
 
-    /// Asks until the condition is met, at most for `window`, which begins when this is first polled.
+    /// Asks until the condition is met, for at most `window`, which begins at the first poll of this future.
     ///
-    /// The window ends it also while the condition has not answered; its future is then dropped.
+    /// If the condition is still answering when the window ends, its future is dropped.
     ///
     /// # Errors
     ///
-    /// [`Unmet`]: the condition was not met or gave up; nothing can be said, if it never answered or its
-    /// [parent](Self::with_parent) was cancelled; window or interval is zero or over 24 h; there is no tokio runtime.
+    /// [`Unmet`] if the condition was not met or gave up; if it never answered or the [parent](Self::with_parent) was
+    /// cancelled (inconclusive); if the window or the interval is zero or over 24 h; or if there is no tokio runtime.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it drops the condition's future and asks no more.
+    /// Dropping it drops the condition's future and asks no more.
     pub async fn within<Fut, R>(self, window: Duration) -> Result<(), Unmet>
     where
         C: FnMut() -> Fut,
@@ -137,7 +138,7 @@ impl<C> Until<C> {
     {
         let Self { label, mut condition, every, parent } = self;
         let (ask, mut asked) = mpsc::channel::<Reply>(1);
-        // The window alone ends a question.
+        // Only the window ends a question.
         let config = ObservationConfig {
             interval: every,
             init_timeout: MAX_DURATION,
@@ -184,12 +185,12 @@ impl<C> fmt::Debug for Until<C> {
 
 type Reply = oneshot::Sender<Verdict>;
 
-/// Has the condition asked by the task that awaits it.
+/// Asks the condition, which runs in the awaiting task.
 struct Condition {
     ask: mpsc::Sender<Reply>,
 }
 
-/// What the condition said last.
+/// The condition's last verdict.
 #[derive(Clone, PartialEq, Eq)]
 struct LastVerdict(Verdict);
 

@@ -1,15 +1,14 @@
-//! What a predicate says.
+//! The verdict of a predicate.
 
 use std::fmt::Display;
 
 use crate::error::DynError;
 use crate::text::error_chain::chain;
 
-/// What the predicate of a wait says of a snapshot, of a source's value or of an event.
+/// The verdict of a wait's predicate on a snapshot, a source's value or an event.
 ///
-/// Predicates return whatever turns into a verdict: a `bool`, a `Result<(), reason>` whose error is a reason to
-/// go on waiting, or a `Verdict` itself; or a `Result` of one of these, whose error is a reason as well. The last
-/// reason stands in the report.
+/// A predicate returns a type that converts into a verdict: a `bool`, a `Result<(), reason>`, a `Verdict`, or a
+/// `Result` of one of these. An error means "not yet" and is the reason. The report shows the last reason.
 ///
 /// # Examples
 ///
@@ -25,12 +24,13 @@ use crate::text::error_chain::chain;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is as it was to be.
+    /// The condition is met.
     Met,
-    /// It is not, for this reason; an empty one is none. To [`always`](crate::ObservationHandle::always) and to
-    /// an invariant this is a violation.
+    /// The condition is not met, for this reason; an empty string is no reason. For
+    /// [`always`](crate::ObservationHandle::always) and for an invariant this is a violation.
     NotYet(String),
-    /// It will never be: the wait ends now, as [`UnmetOutcome::GaveUp`](crate::wait::UnmetOutcome::GaveUp).
+    /// The condition will never be met: the wait ends now, as
+    /// [`UnmetOutcome::GaveUp`](crate::wait::UnmetOutcome::GaveUp).
     GiveUp(String),
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 use watchkeeper::per_source::{PerSourceSnapshot, PerSourceState, SourceView};
+use watchkeeper::report::causes;
 use watchkeeper::source::SourceHealth;
 use watchkeeper::{DynError, ObservationConfig, ObservedSource, Observer, PerSource, async_trait};
 
@@ -502,9 +503,7 @@ fn brief(error: ClientError) -> DynError {
     match &error {
         ClientError::TimedOut { after, .. } => format!("gives no answer within {after:?}").into(),
         ClientError::Unreachable { source, .. } => {
-            // An error may be its own cause.
-            let causes = std::iter::successors(source.source(), |cause| cause.source()).take(32);
-            let root = causes.last().map_or_else(|| source.to_string(), ToString::to_string);
+            let root = causes(&**source).last().map_or_else(|| source.to_string(), ToString::to_string);
             format!("unreachable: {root}").into()
         }
         _ => error.into(),

@@ -1,4 +1,4 @@
-//! A driver for loom's models: the real core, fed by hand in place of the executor.
+//! A driver for loom models: the real core, driven by the test instead of the executor.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -15,11 +15,11 @@ use crate::status::Published;
 use crate::task::inbox::life;
 use crate::task::lifetime::{EndGuard, Lifetime};
 
-/// Its clock is asked for the time; nothing runs on it.
+/// Provides the clock; no task runs on it.
 static EXECUTOR: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("an executor for its clock"));
 
-/// Runs `body` in every order of its threads' steps that interrupts a thread at most so often when
-/// it could go on. Says with `--nocapture` how many there were.
+/// Runs `body` in every order of thread steps with at most this many preemptions. Prints the number of orders with
+/// `--nocapture`.
 pub(crate) fn model(interruptions: usize, body: impl Fn() + Send + Sync + 'static) {
     let orders = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&orders);
@@ -56,7 +56,7 @@ impl Observer for App {
     }
 }
 
-/// What the driver owns. Dropped, it publishes the end as the driver does.
+/// The driver's values. Dropping them publishes the end, as the driver does.
 pub(crate) struct Rig {
     core: Core<App>,
     pub(crate) shared: Arc<Shared<u64, u64>>,
@@ -82,7 +82,7 @@ impl Rig {
         rig
     }
 
-    /// A cycle that finds so many events.
+    /// Runs a cycle that finds this many events.
     pub(crate) fn cycle(&mut self, events: u64) {
         self.core.control(Control::PollNow);
         self.work(events);

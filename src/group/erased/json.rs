@@ -21,28 +21,28 @@ use crate::report::debug_as_text;
 use crate::subscription::{RecvError, Subscription};
 use crate::text::{MESSAGE, one_line};
 
-/// Bytes of one event, written without spaces.
+/// Byte limit of one event, written without spaces.
 const EVENT: usize = 64 * 1_024;
 
-/// Bytes of the events of one batch, written without spaces.
+/// Byte limit of the events of one batch, written without spaces.
 const BATCH: usize = 1_024 * 1_024;
 
-/// Bytes that each event counts beside its own.
+/// Bytes added for each event.
 const AROUND: usize = 16;
 
-/// How one event is made JSON.
+/// Converts one event to JSON.
 pub(super) type EventJson<E> = Arc<dyn Fn(&E) -> serde_json::Result<Value> + Send + Sync>;
 
-/// Every batch of an [`AnyHandle`](super::AnyHandle) from a position on, in order, with its events as JSON.
+/// The batches of an [`AnyHandle`](super::AnyHandle) from a position on, in order, with their events as JSON.
 ///
-/// It is a [`Subscription`] that has forgotten the type: the same order, the same [`RecvError`]s, the same
-/// [`Stream`]. An event is made JSON in the task that reads, once for each subscription, when its batch is returned.
+/// It is a [`Subscription`] without the event type, with the same order, [`RecvError`]s and [`Stream`]. Each
+/// subscription converts events in the reading task, when it returns their batch.
 ///
-/// # What is bounded
+/// # Limits
 ///
 /// An event of more than 64 KiB, written without spaces, is [`JsonEvent::TooLarge`]. The events of a batch have at
-/// most 1 MiB together; those after are not made JSON, and counted: [`JsonBatch::events_not_shown`]. One that panics or
-/// fails while it is made JSON is [`JsonEvent::Failed`], and costs the others nothing.
+/// most 1 MiB together; [`JsonBatch::events_not_shown`] counts those beyond. An event whose conversion fails or
+/// panics is [`JsonEvent::Failed`] and does not affect the others.
 ///
 /// # Examples
 ///
@@ -66,64 +66,63 @@ pub struct JsonSubscription {
     closed: Option<StopReason>,
 }
 
-/// Why there is no [`JsonSubscription`].
+/// Why a [`JsonSubscription`] could not be made.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JsonSubscriptionError {
-    /// The handle was given no way to show events.
+    /// The handle cannot convert events to JSON.
     #[error(
         "this handle cannot show events as JSON: make it by AnyHandle::with_json_events, or add its runtime to the group by add_with_json_events"
     )]
     NoEventJson,
-    /// The cursor cannot be continued here.
+    /// The subscription cannot start at the cursor.
     #[error("no JSON from this cursor on")]
     Cursor(#[from] CursorError),
 }
 
 debug_as_text!(JsonSubscriptionError);
 
-/// One batch, whose events are JSON.
+/// One batch with its events as JSON.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct JsonBatch {
-    /// Which build of the observer's state found them.
+    /// The generation of the observer's state that found the events.
     pub generation: u64,
     /// The batch's number: see [`ObservationBatch::seq`].
     pub seq: u64,
-    /// The cycle that found them.
+    /// The cycle that found the events.
     pub cycle: u64,
-    /// Right after this batch: what follows is read with
-    /// [`subscribe_json_from`](super::AnyHandle::subscribe_json_from).
+    /// The position after this batch, for [`subscribe_json_from`](super::AnyHandle::subscribe_json_from).
     pub cursor: Cursor,
-    /// When they were published, on tokio's clock.
+    /// When the batch was published, on tokio's clock.
     pub observed_at: Instant,
-    /// The same moment on the wall, for display.
+    /// The wall time of publication, for display.
     pub system_time: SystemTime,
     /// How many sources there were.
     pub source_count: usize,
-    /// What changed, in order, as far as there is room.
+    /// The events in order, up to the byte limit.
     pub events: Vec<JsonEvent>,
-    /// How many more events there are, for which there was no room.
+    /// How many events are beyond the byte limit.
     pub events_not_shown: usize,
 }
 
-/// One event as JSON, or why it is not.
+/// One event as JSON, or the reason why there is none.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum JsonEvent {
-    /// As the app shows it.
+    /// The app's value.
     Value(Value),
     /// It has more than 64 KiB.
     TooLarge,
-    /// The app could not show it: what the error or the panic said, one line of at most 1 KiB.
+    /// The conversion failed: the message of the error or panic, one line of at most 1 KiB.
     Failed(String),
 }
 
 impl JsonBatch {
-    /// The batch as one JSON object, of at most 1.2 MiB when it is printed without spaces.
+    /// The batch as one JSON object, of at most 1.2 MiB when printed without spaces.
     ///
-    /// An event that could not be shown has an `error` in place of a `value`: `too_large`, or `failed` with a
-    /// `message`. The system time is UTC, by RFC 3339 with milliseconds.
+    /// An event without a `value` has an `error` instead: `too_large`, or `failed` with a `message`. The system time
+    /// is UTC, in RFC 3339 with milliseconds.
     ///
     /// ```json
     /// {
@@ -161,7 +160,7 @@ impl JsonEvent {
 }
 
 impl RecvError {
-    /// What is no batch, as a JSON object beside [`JsonBatch::to_json`].
+    /// The error as a JSON object, to be printed between those of [`JsonBatch::to_json`].
     ///
     /// ```json
     /// {"type": "lagged", "missed": 12, "resume": "0f8e1a2b3c4d5e6f708192a3b4c5d6e7.1.30"}
@@ -191,21 +190,21 @@ impl JsonSubscription {
     ///
     /// # Errors
     ///
-    /// As [`Subscription::recv`]: [`Lagged`](RecvError::Lagged) and [`Rebuilt`](RecvError::Rebuilt) are reported once,
-    /// [`Closed`](RecvError::Closed) is the end and is reported again to each later call.
+    /// Like [`Subscription::recv`]: [`Lagged`](RecvError::Lagged) and [`Rebuilt`](RecvError::Rebuilt) are reported
+    /// once. [`Closed`](RecvError::Closed) is the end, and each later call reports it again.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: a dropped call has taken nothing.
+    /// Cancel-safe: a dropped call has taken nothing.
     pub async fn recv(&mut self) -> Result<JsonBatch, RecvError> {
         poll_fn(|context| self.poll(Some(context))).await
     }
 
-    /// The next batch if there is one already: `None` means nothing new.
+    /// The next batch, if there is one already; `None` if there is nothing new.
     ///
     /// # Errors
     ///
-    /// As [`recv`](Self::recv).
+    /// Like [`recv`](Self::recv).
     pub fn try_recv(&mut self) -> Option<Result<JsonBatch, RecvError>> {
         match self.poll(None) {
             Poll::Ready(item) => Some(item),
@@ -213,7 +212,7 @@ impl JsonSubscription {
         }
     }
 
-    /// Where this subscription stands: right after what it has returned.
+    /// The position after the last returned item.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
         self.inner.cursor()
@@ -299,14 +298,14 @@ fn shown<E>(batch: &ObservationBatch<E>, cursor: Cursor, json: &EventJson<E>) ->
     }
 }
 
-/// An event, and how many bytes it has.
+/// The event as JSON, and its size in bytes.
 fn show<E>(event: &E, json: &EventJson<E>) -> (JsonEvent, usize) {
     let failed = |message: &str| {
         let message = one_line(message, MESSAGE);
         let bytes = message.len();
         (JsonEvent::Failed(message), bytes)
     };
-    // The texts of errors and panics are made by the app's code.
+    // The error's text is app code too.
     let value = catch(|| json(event).map_err(|error| error.to_string()));
     match value {
         Ok(Ok(value)) => match written(&value) {
@@ -318,7 +317,7 @@ fn show<E>(event: &E, json: &EventJson<E>) -> (JsonEvent, usize) {
     }
 }
 
-/// How many bytes a value has; `None` if they are more than an event may have.
+/// The size of a value in bytes; `None` if it exceeds the limit of an event.
 fn written(value: &Value) -> Option<usize> {
     struct Room(usize);
     impl io::Write for Room {
@@ -349,11 +348,11 @@ fn rfc3339(time: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", of_day % 1_000)
 }
 
-/// Year, month and day of so many days since 1970.
+/// Year, month and day, from days since 1970.
 fn date(days: i64) -> (i64, i64, i64) {
     /// Days of 400 years, after which the calendar repeats.
     const ERA: i64 = 146_097;
-    /// From 1 March of year 0 on, so that a leap day is the last of its year.
+    /// Days from 1 March of year 0 to 1970. A leap day is then the last day of its year.
     const UNTIL_1970: i64 = 719_468;
     let (era, of_era) = ((days + UNTIL_1970).div_euclid(ERA), (days + UNTIL_1970).rem_euclid(ERA));
     let leap_days = |of_era: i64| of_era / 1_460 - of_era / 36_524 + of_era / (ERA - 1);

@@ -1,4 +1,4 @@
-//! What is behind an erased handle: the handle and the types that it was made of.
+//! The typed handle inside an erased one.
 
 use std::any::Any;
 use std::marker::PhantomData;
@@ -35,7 +35,7 @@ pub(super) type AnyPredicate<'a> = Box<dyn FnMut(AnySnapshot<'_>) -> Verdict + S
 pub(super) type EventPredicate<'a> = Box<dyn FnMut(&dyn Any) -> Verdict + Send + 'a>;
 pub(super) type BoxedBuilder<'a> = Box<dyn ErasedBuilder<'a> + Send + 'a>;
 
-/// An operator before it knows the observer's types.
+/// An operator without the observer's types.
 pub(super) enum Operator<'a> {
     Eventually(AnyPredicate<'a>),
     Always(bool, AnyPredicate<'a>),
@@ -54,7 +54,7 @@ pub(super) fn of_any<'a, R: Into<Verdict>>(
     Box::new(move |snapshot| predicate(snapshot).into())
 }
 
-/// What the types of an observer are erased from.
+/// A handle without its observer's types.
 pub(super) trait Erased: Send + Sync {
     fn status(&self, name: &Arc<str>) -> GroupStatus;
     fn failures(&self) -> Vec<Arc<ObservationFailure>>;
@@ -96,7 +96,7 @@ pub(super) trait ErasedWait {
     fn explain(&self) -> String;
 }
 
-/// How snapshots of one observer are shown.
+/// How snapshots and events of one observer are converted.
 pub(super) struct SnapshotView<O: Observer> {
     #[cfg(feature = "json")]
     pub(super) json: Option<ToJson<O>>,
@@ -105,7 +105,7 @@ pub(super) struct SnapshotView<O: Observer> {
     pub(super) observer: PhantomData<fn() -> O>,
 }
 
-/// Both are the app's: one after the other.
+/// Both are app values, so they are dropped separately.
 #[cfg(feature = "json")]
 impl<O: Observer> Drop for SnapshotView<O> {
     fn drop(&mut self) {

@@ -181,7 +181,7 @@ fn what_was_missed_is_known_up_to_each_number_where_there_are_two_gaps() {
     }
 }
 
-/// A runtime that is paused publishes nothing.
+/// A paused runtime publishes nothing.
 #[test]
 fn waits_that_are_gone_do_not_pile_up_where_nothing_is_published() {
     let mut queues = Queues::<u64, u64>::default();

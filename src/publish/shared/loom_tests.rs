@@ -1,5 +1,4 @@
-//! Publishing beside those who register, who watch and who declare the end, in every order that loom
-//! finds.
+//! Publishing concurrently with registering, watching and declaring the end, in every order that loom explores.
 
 use std::future::poll_fn;
 
@@ -15,7 +14,7 @@ use crate::status::is_over;
 use crate::subscription::{RecvError, Subscription};
 use crate::watch::Watch;
 
-/// Everything that a wait's queue gets until the end is published.
+/// All publications in a wait's queue until the end is published.
 fn until_the_end(shared: &Shared<u64, u64>, registered: &mut Registered) -> Vec<Publication<u64, u64>> {
     let mut all = Vec::new();
     let mut taken = VecDeque::new();
@@ -43,7 +42,7 @@ fn loom_each_publication_is_in_the_status_a_wait_starts_from_or_in_its_queue() {
 
         let (mut registered, first) = shared.register(true);
         if is_over(first.state) {
-            // What is closed gets nothing more.
+            // A registration after the end gets no publication.
             shared.unregister(&mut registered);
         } else {
             let queued = until_the_end(&shared, &mut registered);
@@ -57,7 +56,7 @@ fn loom_each_publication_is_in_the_status_a_wait_starts_from_or_in_its_queue() {
 #[test]
 fn loom_nothing_is_published_behind_the_end_and_nothing_before_it_is_lost() {
     model(4, || {
-        // A batch that comes puts out the one before.
+        // A new batch displaces the one before.
         let mut rig = Rig::new(1);
         rig.cycle(1);
         let (shared, life) = (Arc::clone(&rig.shared), Arc::clone(&rig.life));
@@ -65,7 +64,7 @@ fn loom_nothing_is_published_behind_the_end_and_nothing_before_it_is_lost() {
         let mut subscription = Subscription::from_now(Arc::clone(&shared.history));
         let driver = thread::spawn(move || rig.cycle(1));
 
-        // As the deadline of a stop does while app code blocks the driver's thread.
+        // Like the deadline of a stop while app code blocks the driver's thread.
         life.end(StopReason::Requested);
         let end = shared.read(Published::clone);
         assert_eq!(end.state, State::Stopped { reason: StopReason::Requested });
@@ -114,7 +113,7 @@ fn loom_a_watch_is_woken_until_it_has_seen_the_end() {
     });
 }
 
-/// The end wakes everyone: while the runtime lives on, each publication has to do so itself.
+/// The end would wake everyone. While the runtime lives on, each publication has to wake by itself.
 #[test]
 fn loom_a_watch_is_woken_while_the_runtime_lives_on() {
     model(4, || {
@@ -133,7 +132,7 @@ fn loom_a_watch_is_woken_while_the_runtime_lives_on() {
     });
 }
 
-/// A wait that is made, and first polled, at any moment of the driver's.
+/// A wait that is made, and first polled, at any step of the driver.
 #[test]
 fn loom_a_queue_that_is_registered_late_is_woken_while_the_runtime_lives_on() {
     model(5, || {

@@ -1,4 +1,4 @@
-//! What a wait makes of an executor that gives no turn, and of a clock that is paused.
+//! Waits on an executor that gives no turn, or on a paused clock.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::wait::judge::Judge;
 use crate::wait::outcome::{Inconclusive, UnmetOutcome};
 
 impl<O: Observer, T> Wait<'_, O, T> {
-    /// Judges what has come, seen from outside: a predicate may block its thread.
+    /// Judges new publications under the vigil, because a predicate may block its thread.
     pub(super) fn judge_on_watch(&mut self, waker: &Waker) -> ControlFlow<WaitEnd<O>, bool> {
         let vigil = self.vigil.take().unwrap_or_else(|| self.shared.clock.pulse().measure(&self.label));
         let judged = vigil.judging(|| self.judge_some(waker));
@@ -26,8 +26,8 @@ impl<O: Observer, T> Wait<'_, O, T> {
         judged
     }
 
-    /// How it ends at the end of the window. Nothing may have come only because the executor has given no
-    /// turn since: its own timer says so, and where that stands still on a running clock, the vigil.
+    /// The outcome at the end of the window. If nothing came, the executor may have given no turn: its own timer
+    /// shows that, or the vigil if that timer stands still while the clock runs.
     pub(super) fn conclude_if_driven(&mut self, end: Instant, context: &mut Context<'_>) -> Poll<WaitEnd<O>> {
         let outcome = self.conclude(end);
         let paused = UnmetOutcome::Inconclusive(Inconclusive::Paused);
@@ -50,8 +50,8 @@ impl<O: Observer, T> Wait<'_, O, T> {
         })
     }
 
-    /// A paused clock does not wait for what is real. Said only where nothing came in and something was
-    /// waited for: what a test scripts on a paused clock answers in its time.
+    /// A note that a paused clock does not wait for real I/O. It is given only if nothing came and something was
+    /// awaited, since scripted answers on a paused clock come in time.
     pub(super) fn note_of_the_clock(&self, outcome: UnmetOutcome, ended: Instant) -> Option<String> {
         let (tokio, real) = self.made.until(BothClocks::at(self.shared.clock.executor()));
         if self.shared.clock.is_fed() {
@@ -66,7 +66,7 @@ impl<O: Observer, T> Wait<'_, O, T> {
         })
     }
 
-    /// Whether a source that does not answer is waited for, or a cycle is and none was judged.
+    /// Whether a source without an answer is awaited, or a cycle is while none was judged.
     fn something_is_awaited(&self, ended: Instant) -> bool {
         let status = &self.evidence.status;
         let timed_out = status.last_error.as_ref().is_some_and(|error| error.cause == Cause::TimedOut);
@@ -103,7 +103,7 @@ impl<O: Observer, T> Wait<'_, O, T> {
     }
 }
 
-/// Whether more of what is observed might have made another outcome.
+/// Whether more observed data could have changed the outcome.
 fn nothing_came(outcome: UnmetOutcome) -> bool {
     matches!(
         outcome,

@@ -21,17 +21,17 @@ use crate::wait::outcome::{Inconclusive, InvalidWait, UnmetOutcome};
 /// How a wait ends.
 pub(super) enum WaitEnd<O: Observer> {
     Met(MetAt<O>),
-    /// What it is, and since when.
+    /// The outcome, and when it was reached.
     Unmet(UnmetOutcome, Instant),
 }
 
-/// How many publications are judged before others have their turn: a predicate is app code, and may be
-/// slower than the publisher.
+/// How many publications are judged before the task yields: a predicate is app code and may be slower than the
+/// publisher.
 const AT_ONCE: usize = 32;
 
 impl<O: Observer, T> Wait<'_, O, T> {
-    /// Judges what has come, a bounded part of it at a time. Goes on with whether there may be more: others are to
-    /// have their turn before that is judged.
+    /// Judges a bounded number of publications. Continues with `true` if there may be more; the task must yield
+    /// before it judges them.
     pub(super) fn judge_some(&mut self, waker: &Waker) -> ControlFlow<WaitEnd<O>, bool> {
         for _ in 0..AT_ONCE {
             if self.taken.is_empty() {
@@ -53,7 +53,7 @@ impl<O: Observer, T> Wait<'_, O, T> {
         if let Some(deadline) = self.deadline()
             && publication.at > deadline
         {
-            // What was missed after the window does not count.
+            // Publications missed after the window do not count.
             self.evidence.lost(publication.missed);
             return Some(self.conclude(deadline));
         }
@@ -94,9 +94,9 @@ impl<O: Observer, T> Wait<'_, O, T> {
             return Some(WaitEnd::Unmet(unmet, publication.at));
         }
         match status.state {
-            // Events from before the wait come with what was known when it was made, which is newer than they are.
+            // Batches from before the wait carry a status that is newer than they are.
             _ if !self.taken.is_empty() => None,
-            // What only its owner ends has held until the runtime ended.
+            // A wait that only its owner ends has held until the runtime stopped.
             State::Stopped { .. } if self.window.is_none() => Some(self.conclude(publication.at)),
             State::Stopped { reason } => {
                 let stopped = UnmetOutcome::Inconclusive(Inconclusive::Stopped { reason });
@@ -145,7 +145,7 @@ impl<O: Observer, T> Wait<'_, O, T> {
         }
     }
 
-    /// A snapshot of a cycle that counts.
+    /// Judges a snapshot of a cycle that counts.
     fn judge_snapshot(
         &mut self,
         at: Instant,
@@ -182,7 +182,7 @@ impl<O: Observer, T> Wait<'_, O, T> {
         }
     }
 
-    /// What the mere passing of time until `until` says.
+    /// The outcome, if the data turned stale by `until` and that decides the wait.
     pub(super) fn aged(&mut self, until: Instant) -> Option<WaitEnd<O>> {
         let stale_at = self.evidence.turned_stale(until)?.max(self.began);
         match &mut self.judge {
@@ -200,13 +200,13 @@ impl<O: Observer, T> Wait<'_, O, T> {
         }
     }
 
-    /// Met, and by no publication.
+    /// Met without a new publication.
     fn met_by_time(&self, at: Instant) -> WaitEnd<O> {
         let Evidence { status, last, .. } = &self.evidence;
         WaitEnd::Met(MetAt { at, status: Arc::clone(status), snapshot: last.clone(), event: None })
     }
 
-    /// The outcome at the end of the window, everything before it having been judged.
+    /// The outcome at the end of the window, after everything before it was judged.
     pub(super) fn conclude(&mut self, end: Instant) -> WaitEnd<O> {
         if let Some(outcome) = self.aged(end) {
             return outcome;
@@ -223,7 +223,7 @@ impl<O: Observer, T> Wait<'_, O, T> {
             (Judge::BecomesStale, _) => self.evidence.doubt_of_freshness(&self.evidence.status),
             (judge, _) if !judge.holds_at_the_end() => self.evidence.doubt(),
             (_, Some(_)) => self.evidence.doubt_at(end),
-            // What runs beside a test may outlive what it watches.
+            // An invariant may outlive the observation.
             (_, None) => self.evidence.doubt(),
         };
         match doubt {

@@ -19,7 +19,7 @@ use tower::Service;
 
 use super::{Endpoint, EndpointError, tls};
 
-use watchkeeper::report::debug_as_text;
+use watchkeeper::report::{causes, debug_as_text};
 
 /// The largest answer that is read. A full block with its receipts has some megabytes.
 const LARGEST_ANSWER: usize = 64 << 20;
@@ -148,8 +148,7 @@ fn broken_off(error: &(dyn Error + Send + Sync + 'static)) -> HttpError {
 /// An error with its causes, which hyper's text leaves out. Not truncated: secrets are removed from it first.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
-    // An error may be its own cause.
-    for error in std::iter::successors(error.source(), |cause| (*cause).source()).take(32) {
+    for error in causes(error) {
         text = format!("{text}: {error}");
     }
     text
