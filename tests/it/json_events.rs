@@ -141,5 +141,5 @@ async fn without_a_way_or_with_a_foreign_cursor_there_is_a_typed_answer() {
     let cursor = other.handle().subscribe().cursor();
     let refused = erased(&one).subscribe_json_from(cursor).map(|_| ());
     assert_eq!(refused, Err(JsonSubscriptionError::Cursor(CursorError::Foreign)));
-    assert!(format!("{:?}", refused.unwrap_err()).contains("of another runtime"));
+    assert!(format!("{:?}", refused.unwrap_err()).contains("from another runtime"));
 }
