@@ -74,7 +74,8 @@ pub struct ObservationConfig {
     ///
     /// Cycle 0 still runs at the start.
     pub offset: Duration,
-    /// A source of wakes: each notification starts a cycle, at the earliest `min_gap` after the last one began.
+    /// A source of wakes: each notification starts a cycle, at the earliest `min_gap` after the last
+    /// cycle began.
     /// Default: `None`.
     ///
     /// One notification is remembered while the runtime is paused, or while a failed cycle waits for the retry of a

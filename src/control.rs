@@ -69,14 +69,14 @@ impl ObservationControl {
     ///
     /// # Errors
     ///
-    /// [`ControlError`]: too many controls are queued, the runtime has ended, or its executor gave no turn for about
-    /// 5 s.
+    /// [`ControlError`]: too many controls are queued, the runtime has ended, or its driver had no turn for about 5 s:
+    /// its executor is not driven, or app code blocks it.
     pub async fn pause(&self) -> Result<(), ControlError> {
         self.ask(Control::Pause).await.map(|_| ())
     }
 
-    /// Lets ticks and wakes start cycles again, at the next tick. After a failure with a backoff, the interrupted
-    /// delay begins again at its full length.
+    /// Lets ticks and wakes start cycles again: ticks from the next one on, a remembered wake at once, after `min_gap`.
+    /// After a failure with a backoff, the interrupted delay begins again at its full length.
     ///
     /// # Errors
     ///

@@ -98,7 +98,7 @@ pub enum ObservationRuntimeError {
         "FeedStart::at is within a year of the latest time that can be represented: give a time of the run"
     )]
     FeedStartTooLate,
-    /// The start was called outside of a tokio runtime.
+    /// The call was made outside of a tokio runtime.
     #[error("no tokio runtime here: start the observation from inside one, or enter its handle first")]
     NoTokioRuntime,
     /// The observer panicked before its first cycle.
@@ -127,7 +127,7 @@ pub enum ObservationRuntimeError {
     /// observation was asked to stop.
     #[error("the first cycle has not ended: {}", no_turn(*no_turn_for))]
     NotDriven {
-        /// The least time without a turn.
+        /// How long there was no turn, at least.
         no_turn_for: Duration,
     },
     /// The runtime ended before its first cycle did.
@@ -152,7 +152,7 @@ pub enum ControlError {
     /// may still be taken at the next turn.
     #[error("the control was not taken yet: {}", no_turn(*no_turn_for))]
     NotDriven {
-        /// The least time without a turn.
+        /// How long there was no turn, at least.
         no_turn_for: Duration,
     },
     /// The runtime has stopped.
@@ -198,7 +198,7 @@ pub enum PollNowError {
     /// The runtime's executor gave it no turn for about 5 s, or app code blocked it as long. The cycle may still end.
     #[error("the requested cycle has not ended: {}", no_turn(*no_turn_for))]
     NotDriven {
-        /// The least time without a turn.
+        /// How long there was no turn, at least.
         no_turn_for: Duration,
     },
     /// More than 1,000 publications came before this call had a turn, and the result of its cycle is among the lost

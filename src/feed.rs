@@ -41,9 +41,9 @@ const ROOM: Duration = Duration::from_secs(366 * 24 * 3_600);
 /// # Time
 ///
 /// A feed has its own clock. The clock moves only when something is published at a later moment, or by
-/// [`advance`](Self::advance). In a replay windows therefore end by the time of the records, at any speed of reading,
-/// and a wait has the same verdict as in the run. All instants are on that clock: instants of the run's own process,
-/// or `start.at` plus the time since the start of the run.
+/// [`advance`](Self::advance), or a [`lost`](Self::lost) part. In a replay windows therefore end by the time of the
+/// records, at any speed of reading, and a wait has the same verdict as in the run. All instants are on that clock:
+/// instants of the run's own process, or `start.at` plus the time since the start of the run.
 ///
 /// # The end
 ///

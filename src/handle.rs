@@ -183,7 +183,8 @@ impl<O: Observer> ObservationHandle<O> {
         clock.wall(instant, clock.now())
     }
 
-    /// Waits for the end of the runtime, even if its executor is not driven, and returns the reason.
+    /// Waits for the end of the runtime, and returns the reason. It has no time-out: if the executor is not driven, it
+    /// keeps waiting.
     ///
     /// # Cancel safety
     ///

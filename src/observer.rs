@@ -10,8 +10,8 @@ use crate::source::health::SourceHealth;
 
 /// App code that turns sources into state, snapshots and events.
 ///
-/// The runtime calls one method at a time: `init` once, `poll` in every cycle and `snapshot` after each success. It
-/// owns the state between the calls, and turns an error, a time-out or a panic into an
+/// The runtime calls one method at a time: `init` in cycle 0 and after a lost state, `poll` in every other cycle, and
+/// `snapshot` after each success. It owns the state between the calls, and turns an error, a time-out or a panic into an
 /// [`ObservationFailure`](crate::ObservationFailure).
 ///
 /// # The contract of `poll`

@@ -134,7 +134,7 @@ impl<E> Subscription<E> {
         }
     }
 
-    /// The position right after the last returned batch.
+    /// The position after everything that was returned so far. After `Lagged`, reading continues there.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
         let seq = self.ready.front().map_or(self.next, |batch| batch.seq);

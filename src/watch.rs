@@ -39,10 +39,10 @@ pub enum WatchError {
     /// The runtime has ended, and its last status was returned.
     #[error("the runtime has stopped ({0}): start another one, and watch that")]
     Closed(StopReason),
-    /// The runtime's executor gave it no turn for about 5 s, so the status cannot change. The next call waits again.
+    /// The runtime's executor gave no turn for about 5 s, so the status cannot change. The next call waits again.
     #[error("no status can come: {}", no_turn(*no_turn_for))]
     NotDriven {
-        /// The least time without a turn.
+        /// How long there was no turn, at least.
         no_turn_for: Duration,
     },
 }
@@ -88,7 +88,7 @@ impl<O: Observer> Watch<O> {
     /// # Errors
     ///
     /// [`WatchError::Closed`] with the reason, once the terminal status was seen; [`WatchError::NotDriven`] if the
-    /// runtime's executor gives it no turn for about 5 s.
+    /// runtime's executor gives no turn for about 5 s.
     ///
     /// # Cancel safety
     ///

@@ -12,8 +12,8 @@
 //!
 //! # Examples
 //!
-//! A turnstile: a coin unlocks it, a push locks it again, one coin too many is returned. For its specification one writes
-//! 20 lines: `Subject` takes 10, the table 5, the calls 5.
+//! A turnstile: a coin unlocks it, a push locks it again, one coin too many is returned. For its specification one
+//! writes 20 lines: `Subject` takes 10, the table 5, the calls 5.
 //!
 //! ```
 //! use watchkeeper_fsm::spec::{Go, Row, Stay, Step, Subject, mermaid, row, walk};

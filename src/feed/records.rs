@@ -118,8 +118,8 @@ impl<O: Observer> Feed<O> {
     ///   number of missing batches.
     /// - Taps return [`Lost`](crate::subscription::TapError::Lost) with the number of missing publications, before
     ///   the next record.
-    /// - Waits in progress count the missing publications. Later publications may still meet them; otherwise they end
-    ///   as [`FellBehind`](crate::wait::Inconclusive::FellBehind).
+    /// - Waits in progress count the missing publications. Later publications may still decide them; otherwise they
+    ///   end as [`FellBehind`](crate::wait::Inconclusive::FellBehind).
     /// - A handle keeps its last status.
     ///
     /// # Errors

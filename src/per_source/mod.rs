@@ -52,7 +52,8 @@ type Identity<S> = dyn Fn(&S) -> u64 + Send + Sync;
 /// means that the loop ran; [`PerSourceSnapshot::answering`] returns the *sources* that answer. The first answers are
 /// in cycle 0's snapshot; their events come with the first poll.
 ///
-/// Each probe is a task. A stop aborts the probes without waiting: each ends at its next await. A probe that blocks
+/// Each probe is a task, which is aborted when the observer's state is dropped, also by a stop: it ends at its next
+/// await. A probe that blocks
 /// its thread may outlive the state `Stopped`; its result is dropped.
 ///
 /// # Time

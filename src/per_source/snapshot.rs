@@ -71,7 +71,8 @@ impl<'a, V> SourceView<'a, V> {
     /// Whether the source answered when the snapshot was taken.
     ///
     /// Its value is fresh, no probe has failed since, and no probe is in flight for longer than
-    /// [`collect_for`](crate::PerSource::collect_for) or twice the time of its last answer, whichever is longer. A
+    /// [`collect_for`](crate::PerSource::collect_for) or twice the time that its last answer took, whichever is
+    /// longer. A
     /// source that has just died stays *fresh* for seconds; it stops *answering* once a probe fails or is not
     /// answered in time.
     #[must_use]

@@ -225,7 +225,8 @@ impl SourceHealth {
     /// Whether the source answers, as far as is known at `now`.
     ///
     /// It does if its last answer is fresh, no probe has failed since, and no probe is in flight for longer than
-    /// [`collect_for`](Self::collect_for) or twice the time of the last answer, whichever is longer.
+    /// [`collect_for`](Self::collect_for) or twice the time that the last answer took, whichever is
+    /// longer.
     ///
     /// A source that has just died stays *fresh* until its last answer is too old, which takes seconds. It stops
     /// *answering* once a probe is refused or not answered in time.

@@ -45,7 +45,8 @@ pub struct ObservationSnapshot<S> {
     /// How many events were published up to this snapshot, by all cycles of this runtime and of those that it
     /// [resumed](crate::subscription::Resume).
     pub event_count: u64,
-    /// The observer's snapshot. A wait returns it without the answers of probes that began before the wait.
+    /// The observer's snapshot. A wait returns it without the answers of probes that began before
+    /// its start.
     pub value: S,
     /// The sources that were left out of the set.
     pub(crate) left_out: Option<Arc<LeftOut>>,

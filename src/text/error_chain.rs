@@ -30,8 +30,9 @@ pub(crate) fn keep_lines_of<E: Error + 'static>() {
 ///
 /// The first text keeps its line breaks, because the reports of waits have several lines. Among the causes, only an
 /// [`Unmet`](crate::wait::Unmet) keeps them; each other cause is one line. All texts are escaped like
-/// [`one_line`](crate::report::one_line) and bounded: 16,000 bytes of the first text, 1,000 of each cause, and 32
-/// causes. A cause is left out if the text before already ends with it. A panic of a text is noted in its place.
+/// [`one_line`](crate::report::one_line) and bounded: 16,000 bytes of the first text and of an `Unmet`, 1,000 of each
+/// other cause, and 32 causes. A cause is left out if the text before already ends with it. A panic of a text is
+/// noted in its place.
 ///
 /// All errors of the project print this as `Debug`, which `unwrap` and a `main` that returns `Err` show.
 ///

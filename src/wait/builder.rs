@@ -77,7 +77,8 @@ impl<'a, O: Observer, T, K> WaitBuilder<'a, O, T, K> {
 
     /// Shows snapshots in the report by `show`, for snapshots that are too large for `Debug` or do not implement it.
     ///
-    /// When the wait has failed, `show` is called once for each of at most the newest ten snapshots. The report shows
+    /// When the wait has failed, `show` is called for the newest ten snapshots at most, and for eight older ones of an
+    /// observer without events. The report shows
     /// 2,000 bytes of a text, compares 16 KiB of it with other snapshots, and notes a panic of `show`.
     pub fn show(
         self,

@@ -68,7 +68,7 @@ type Compare<'a, S> = Box<dyn FnMut(&S) -> Option<bool> + Send + 'a>;
 pub(crate) struct Unchanged<'a, S> {
     /// Compares the snapshot's value with the previous one; `None` if the snapshot has no value.
     same: Compare<'a, S>,
-    /// When the current value was first seen.
+    /// When the current run of equal values began.
     since: Option<Instant>,
     /// How many runs of equal values began.
     pub(crate) changes: u64,

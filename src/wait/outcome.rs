@@ -33,12 +33,12 @@ pub enum Inconclusive {
     /// The runtime's executor gave no turn until the window was over: nobody drives it, or something blocks its
     /// thread.
     NotDriven {
-        /// The least time for which there was no turn.
+        /// How long there was no turn, at least.
         no_turn_for: Duration,
     },
-    /// The runtime was paused, and no cycle that counts succeeded.
+    /// The runtime was paused, and no cycle that counts succeeded, or the data was stale at the end of the window.
     Paused,
-    /// All data was stale when it came.
+    /// All data was stale when it came, or at the end of the window.
     Stale,
     /// The runtime stopped inside the window.
     Stopped {

@@ -46,8 +46,8 @@ const DIRECTIONS: &[(&str, Rule)] = &[
     ("watchkeeper-chain", Rule::Never(&["bitcoin", "bitcoinkernel", "libbitcoinkernel-sys"])),
 ];
 
-/// The README's first command has its first result within 100 s, from a clone whose dependencies are fetched: what takes
-/// minutes to build is behind a feature.
+/// The README's first command has its first result within some 100 s, from a clone whose dependencies are fetched:
+/// what takes minutes to build is behind a feature.
 const FIRST_COMMAND: (&str, Rule) =
     ("openraft_kv", Rule::Never(&["kube", "k8s-openapi", "bollard", "cucumber", "rustls", "aws-lc"]));
 
