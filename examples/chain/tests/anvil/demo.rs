@@ -29,7 +29,7 @@ async fn the_demo_shows_head_fork_wallets_and_events_and_sums_up() {
         // The end of a line about one or several blocks.
         " 5 (",
         "wallets before:",
-        "3 blocks deep, and makes one more",
+        "n2 replaces 3 blocks by others, and makes one more",
         "reorg: 3 blocks disconnected, 4 connected above 2 (",
         "is reorged out: block ",
         "wallets after:",

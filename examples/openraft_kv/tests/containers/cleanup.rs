@@ -55,7 +55,7 @@ async fn nodes_that_end_at_once_fail_the_deployment_with_the_end_of_their_log() 
     };
     assert_eq!(step, "wait for its nodes");
     let reason = source.to_string();
-    assert!(reason.starts_with("n1 has ended; it logged"), "{reason}");
+    assert!(reason.starts_with("n1 has ended; the end of its log: "), "{reason}");
     assert!(reason.contains("--election-min-ms"), "the flag went through as one word: {reason}");
     engine.ends_as_it_began().await;
 }

@@ -93,8 +93,8 @@ async fn balances_follow_a_reorg_and_no_value_is_lost() {
     let lost = o102.header.hash;
     assert_eq!(NAMES.map(|name| watched.wallets().balance_at(name, lost).unwrap()), before);
     let on_its_way = &[BitcoinTransaction::from(&to_alice[0])];
-    let balance = watched.wallets().balance_with("miner", on_its_way).unwrap();
-    assert_eq!(balance, Balance { pending: (29 + 39) * COIN, spendable: 100 * COIN, ..after[0] });
+    let of_miner = watched.wallets().balance_with("miner", on_its_way).unwrap();
+    assert_eq!(of_miner, Balance { pending: (29 + 39) * COIN, spendable: 100 * COIN, ..after[0] });
     let paid = watched.wallets().balance_with("alice", on_its_way).unwrap();
     assert_eq!(paid, Balance { pending: 10 * COIN, ..after[1] });
 
