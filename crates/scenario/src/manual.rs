@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
-use watchkeeper::report::error_chain;
 use watchkeeper::runtime::{CancellationToken, StopOutcome};
 use watchkeeper::{
     DynError, ObservationConfig, ObservationControl, ObservationHandle, ObservedSource, Observer,
@@ -18,7 +17,7 @@ use crate::guarded::{Guarded, Panics};
 use crate::observers::Observers;
 use crate::panics::catch;
 use crate::subject::Subject;
-use crate::text::{bounded, listed, quoted};
+use crate::text::{bounded, listed, quoted, with_causes};
 use crate::{
     Application, DeployError, Deployer, Limits, NodeClients, NodeControl, NodeControlError, ObserverError,
     ObserverTimeline, RunningCluster,
@@ -445,11 +444,15 @@ async fn take_down<A: Application>(panics: &Panics, cluster: Guarded<Box<dyn Run
     let down = panics.caught(cluster.subject().clone(), async { cluster.shut_down().await });
     let left = match timeout(limit, down).await {
         Ok(Ok(Ok(()))) => return,
-        Ok(Ok(Err(error))) => error_chain(&error),
-        Ok(Err(panic)) => bounded(&panic),
+        Ok(Ok(Err(error))) => with_causes(&error),
+        Ok(Err(panic)) => panic,
         Err(_) => format!("its shut_down did not end within {limit:?}"),
     };
-    tracing::error!("{} did not take its nodes down: end what is left by hand; {}", cluster.subject(), left);
+    tracing::error!(
+        "{} did not take its nodes down: end what is left by hand; {}",
+        cluster.subject(),
+        bounded(&left)
+    );
 }
 
 impl<A: Application> Drop for ManualCluster<A> {

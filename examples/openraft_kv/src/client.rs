@@ -98,7 +98,7 @@ pub enum ClientError {
     },
 }
 
-watchkeeper::report::debug_as_text!(ClientError);
+crate::errors::debug_is_the_text!(ClientError);
 
 impl NodeClient {
     /// A client of any node at `addr`, a `host:port`.

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use tokio_util::sync::CancellationToken;
-use watchkeeper::report::error_chain;
 use watchkeeper::source::source_fn;
 use watchkeeper::{ObservationRuntime, ObservationRuntimeError, ObservedSource, SourceProvider};
 use watchkeeper_scenario::{BuildError, Deployer, Failure, Phase, Problem, ScenarioFailure};
@@ -20,6 +19,7 @@ use crate::deploy::compose::ComposeDeployer;
 use crate::deploy::k8s::K8sDeployer;
 use crate::deploy::k8s::K8sFlags;
 use crate::deploy::{Deployment, LocalDeployer, RaftKv};
+use crate::errors::Chain;
 use crate::failover::{self, Failover, config};
 use crate::observer::RaftObserver;
 use crate::timeline::{Style, Timeline};
@@ -113,7 +113,7 @@ pub enum DemoError {
     },
 }
 
-watchkeeper::report::debug_as_text!(DemoError);
+crate::errors::debug_is_the_text!(DemoError);
 
 /// Runs the demo to its end; with `keep`, it then watches until `interrupted`.
 ///
@@ -164,7 +164,7 @@ fn failed(failure: ScenarioFailure) -> DemoError {
             DemoError::Interrupted { deploying: *phase == Phase::Deploy }
         }
         [Failure { phase: Phase::Deploy | Phase::Prepare, problem: Problem::Error(error), .. }] => {
-            DemoError::NotStarted(error_chain(&**error))
+            DemoError::NotStarted(Chain(&**error).to_string())
         }
         _ => DemoError::Failed(failure),
     }

@@ -63,7 +63,7 @@ pub enum WriteError {
     NoLeader(#[from] Unmet),
 }
 
-watchkeeper::report::debug_as_text!(WriteError);
+crate::errors::debug_is_the_text!(WriteError);
 
 /// The scenario on `deployment`.
 ///

@@ -18,7 +18,6 @@ pub mod client;
 pub mod cluster;
 pub mod demo;
 pub mod deploy;
-#[cfg(test)]
 mod errors;
 pub mod failover;
 mod http;

@@ -129,4 +129,4 @@ pub enum ClusterError {
     },
 }
 
-watchkeeper::report::debug_as_text!(ClusterError);
+crate::errors::debug_is_the_text!(ClusterError);

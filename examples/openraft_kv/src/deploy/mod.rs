@@ -56,7 +56,7 @@ pub enum FormError {
     },
 }
 
-watchkeeper::report::debug_as_text!(FormError);
+crate::errors::debug_is_the_text!(FormError);
 
 /// Forms a cluster of the nodes through the first of them, and waits for a leader.
 ///
@@ -79,5 +79,12 @@ pub async fn form(clients: &NodeClients<NodeClient>, within: Duration) -> Result
         let state = node.source.state().await.map_err(refused(&node.name))?;
         members.push(Member { node_id: state.node_id, addr: state.public_addr });
     }
-    first.source.form(&members, deadline).await.map_err(refused(&first.name))
+    loop {
+        match first.source.init(members.clone()).await {
+            // The members are set; the node itself waits for the election.
+            Err(ClientError::NotLeader { leader: None, .. } | ClientError::TimedOut { .. })
+                if Instant::now() < deadline => {}
+            formed => return formed.map_err(refused(&first.name)),
+        }
+    }
 }

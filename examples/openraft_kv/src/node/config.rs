@@ -133,7 +133,7 @@ pub enum ConfigError {
     },
 }
 
-watchkeeper::report::debug_as_text!(ConfigError);
+crate::errors::debug_is_the_text!(ConfigError);
 
 impl NodeFlags {
     /// Completes the flags from the YAML file that they name, if any. Flags override it.

@@ -62,7 +62,7 @@ pub enum NodeError {
     Raft(#[source] Box<Fatal<NodeId>>),
 }
 
-watchkeeper::report::debug_as_text!(NodeError);
+crate::errors::debug_is_the_text!(NodeError);
 
 /// A node that has its port and its data, and is ready to serve.
 ///

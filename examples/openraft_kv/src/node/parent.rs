@@ -15,7 +15,7 @@ pub enum ParentError {
     NotTheParent(u32),
 }
 
-watchkeeper::report::debug_as_text!(ParentError);
+crate::errors::debug_is_the_text!(ParentError);
 
 /// Has the kernel kill this process when its parent, which must be `pid`, dies.
 ///

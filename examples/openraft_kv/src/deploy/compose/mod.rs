@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use watchkeeper::report::{error_chain, one_line};
+use watchkeeper::report::one_line;
 use watchkeeper_scenario::{DeployError, Deployer, DynError, NodeControl, RunningCluster, async_trait};
 
 use self::cluster::ComposeCluster;
@@ -26,6 +26,7 @@ use self::control::ContainerControl;
 use self::manifest::Manifest;
 use self::project::{Compose, Project, UP_WITHIN};
 use super::{Deployment, RaftKv};
+use crate::errors::Chain;
 
 pub use nodes::{CLUSTER_LABEL, ContainerError, ContainerNodes, NODE_LABEL, PORT_LABEL};
 
@@ -103,7 +104,7 @@ impl ComposeDeployer {
                     Ok(()) => error,
                     Err(left) => {
                         let left = project.left(&left);
-                        failed("wait for its nodes", format!("{}; {left}", error_chain(&error)))
+                        failed("wait for its nodes", format!("{}; {left}", Chain(&error)))
                     }
                 })
             }

@@ -52,7 +52,7 @@ pub enum ContainerError {
     },
 }
 
-watchkeeper::report::debug_as_text!(ContainerError);
+crate::errors::debug_is_the_text!(ContainerError);
 
 /// Finds the nodes of one cluster by label, whatever has started them.
 ///

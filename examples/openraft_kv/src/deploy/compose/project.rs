@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::time::timeout;
-use watchkeeper::report::{error_chain, one_line};
+use watchkeeper::report::one_line;
 use watchkeeper_scenario::DeployError;
 
 use super::manifest::{Manifest, invalid_compose};
 use super::nodes::CLUSTER_LABEL;
 use super::{failed, unavailable};
+use crate::errors::Chain;
 
 /// How long docker-compose may take to print its version or to check its file.
 const ASK_WITHIN: Duration = Duration::from_secs(20);
@@ -244,10 +245,7 @@ impl Project {
     /// What to do about containers that could not be taken down.
     pub(super) fn left(&self, why: &DeployError) -> String {
         let filter = format!("--filter label={CLUSTER_LABEL}={}", self.name());
-        format!(
-            "containers may be left ({}): look for them with `docker ps --all {filter}`",
-            error_chain(why)
-        )
+        format!("containers may be left ({}): look for them with `docker ps --all {filter}`", Chain(why))
     }
 
     fn down_command(&self) -> Command {
@@ -363,7 +361,7 @@ mod tests {
         let (compose, calls) = compose(folder.path(), &script);
         let up = Project::up(compose, vec!["n1".to_owned()], Duration::from_millis(500));
         let error = timeout(SOON, up).await.expect("it has a limit").unwrap_err();
-        let text = error_chain(&error);
+        let text = Chain(&error).to_string();
         assert!(text.contains("sh did not end within 500ms and was killed"), "{text}");
         assert!(!text.contains("left"), "{text}");
         let calls = std::fs::read_to_string(calls).unwrap();
@@ -379,7 +377,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (compose, _) = compose(folder.path(), "echo \"ERROR: no $1\" >&2; exit 1");
         let error = Project::up(compose, vec!["n1".to_owned()], SOON).await.unwrap_err();
-        let text = error_chain(&error);
+        let text = Chain(&error).to_string();
         assert!(
             text.contains("start its containers") && text.contains("ERROR: no up; containers may be left"),
             "{text}"

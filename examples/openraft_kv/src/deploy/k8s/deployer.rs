@@ -13,7 +13,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use tokio_util::sync::DropGuard;
-use watchkeeper::report::error_chain;
 use watchkeeper::{DynError, async_trait};
 use watchkeeper_scenario::{DeployError, Deployer, NodeClients, NodeControl, RunningCluster};
 
@@ -29,6 +28,7 @@ use crate::NodeClient;
 use crate::api::node_name;
 use crate::cluster::unique;
 use crate::deploy::{Deployment, RaftKv};
+use crate::errors::Chain;
 
 /// The field manager of server-side apply.
 const MANAGER: &str = "openraft-kv";
@@ -64,10 +64,10 @@ impl K8sDeployer {
                 "check that the cluster of the kubeconfig runs",
             )
         };
-        let client = Client::try_from(config.clone()).map_err(|error| silent(error_chain(&error)))?;
+        let client = Client::try_from(config.clone()).map_err(|error| silent(Chain(&error).to_string()))?;
         match timeout(self.options.answer_within, client.apiserver_version()).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(silent(error_chain(&error))),
+            Ok(Err(error)) => return Err(silent(Chain(&error).to_string())),
             Err(_) => return Err(silent(format!("waited {:?}", self.options.answer_within))),
         }
         Ok((config, client))
@@ -78,16 +78,18 @@ impl K8sDeployer {
         let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
         let config = match (kubeconfig, context) {
             (Some(path), _) => {
-                let read = Kubeconfig::read_from(path).map_err(|error| error_chain(&error));
+                let read = Kubeconfig::read_from(path).map_err(|error| Chain(&error).to_string());
                 match read {
                     Ok(read) => Config::from_custom_kubeconfig(read, &options)
                         .await
-                        .map_err(|error| error_chain(&error)),
+                        .map_err(|error| Chain(&error).to_string()),
                     Err(error) => Err(error),
                 }
             }
-            (None, Some(_)) => Config::from_kubeconfig(&options).await.map_err(|error| error_chain(&error)),
-            (None, None) => Config::infer().await.map_err(|error| error_chain(&error)),
+            (None, Some(_)) => {
+                Config::from_kubeconfig(&options).await.map_err(|error| Chain(&error).to_string())
+            }
+            (None, None) => Config::infer().await.map_err(|error| Chain(&error).to_string()),
         };
         config.map_err(|reason| {
             unavailable(
@@ -228,8 +230,8 @@ impl K8sDeployer {
     async fn taken_down(&self, space: &OwnedNamespace, error: DeployError) -> DeployError {
         let Err(left) = space.remove(self.options.gone_within).await else { return error };
         let (step, failed) = match error {
-            DeployError::Failed { step, source, .. } => (step, error_chain(&*source)),
-            other => ("bring the pods up".to_owned(), error_chain(&other)),
+            DeployError::Failed { step, source, .. } => (step, Chain(&*source).to_string()),
+            other => ("bring the pods up".to_owned(), Chain(&other).to_string()),
         };
         let namespace = space.name().to_owned();
         let left = K8sError::Left { failed, namespace, source: Box::new(left) };

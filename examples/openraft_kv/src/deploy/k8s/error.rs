@@ -141,7 +141,7 @@ pub enum K8sError {
     Ended,
 }
 
-watchkeeper::report::debug_as_text!(K8sError);
+crate::errors::debug_is_the_text!(K8sError);
 
 impl K8sError {
     /// Classifies an error of `doing`, a phrase such as "list pods".

@@ -98,7 +98,7 @@ pub enum OpenError {
     },
 }
 
-watchkeeper::report::debug_as_text!(OpenError);
+crate::errors::debug_is_the_text!(OpenError);
 
 /// Opens the store of `identity` in `dir`, which is made if it is missing.
 ///
