@@ -207,6 +207,23 @@ async fn the_present_snapshot_may_be_the_same_for_the_whole_window() {
     assert_eq!(start.elapsed(), ms(3_800));
 }
 
+/// A cycle that begins at the very moment of the mark counts, and so do its answers: for the refusal as for the verdict.
+#[tokio::test(start_paused = true)]
+async fn a_hold_as_long_as_the_window_is_not_refused_when_a_cycle_began_at_the_mark() {
+    let probe = |_: ObservedSource<()>| async { Ok::<_, DynError>(7) };
+    let start = Instant::now();
+    let runtime =
+        ObservationRuntime::start([("n1", ())], PerSource::new(probe), each_second()).await.unwrap();
+    let handle = runtime.handle();
+    at(start, 1_500).await;
+    let mark = handle.mark();
+    let polled = runtime.poll_now_and_wait().await.unwrap();
+    assert_eq!((polled.observed_at, polled.cycle), (mark.at(), 2));
+    let whole = handle.stable_for("the same", ms(2_000), |_| Some(())).after(mark).within(ms(2_000));
+    assert_eq!(whole.await.unwrap().cycle, 4);
+    assert_eq!(start.elapsed(), ms(3_500));
+}
+
 /// A snapshot from after the mark counts only once each source has answered or failed since: no run begins earlier.
 #[tokio::test(start_paused = true)]
 async fn a_hold_as_long_as_the_window_is_refused_while_a_source_is_not_heard() {

@@ -8,6 +8,9 @@ use std::io::{self, Write as _};
 /// `cargo nextest` runs each test binary with `--list` before it runs a test, and once more with `--ignored`. A
 /// `main` of a target with `harness = false` answers that first, and returns. No test is listed as ignored.
 ///
+/// Nextest passes arguments of its own, which cucumber must not parse: build the run with its default CLI
+/// (`with_default_cli`). `--ignored` without `--list` is not answered.
+///
 /// # Examples
 ///
 /// ```

@@ -166,7 +166,7 @@ impl fmt::Display for Failure {
             Problem::TimedOut(_) => write_indented_after(f, &self.more_time())?,
             Problem::EndedEarly => write_indented_after(
                 f,
-                "the other workloads ran without it: let it run until it is cancelled, or let \
+                "the rest of its work was not done: let it run until it is cancelled, or let \
                  `Workload::is_endless` return false",
             )?,
             Problem::Blocked => write_indented_after(f, UNBLOCK)?,

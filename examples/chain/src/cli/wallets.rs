@@ -96,7 +96,8 @@ impl Accounts {
         Ok(())
     }
 
-    /// What an account owns after `root`. Asks until a node returns it, or all refuse or stay silent.
+    /// What an account owns after `root`. Asks until a node returns it, or all refuse; once one
+    /// has refused, silent ones are asked for some more rounds.
     async fn opening(&self, account: &WatchedAccount, root: &Header, reporter: &Reporter) -> Opening {
         let (name, at) = (&account.name, root.height);
         let place = format!("block {at} ({:.8})", root.hash);
