@@ -223,20 +223,37 @@ pub struct Backoff {
     pub seed: u64,
 }
 
+impl Backoff {
+    /// The `n`th consecutive delay; `random` is between 0 and 1.
+    pub(crate) fn delay(&self, n: u64, random: f64) -> Duration {
+        let doublings = u32::try_from(n.saturating_sub(1)).unwrap_or(u32::MAX).min(31);
+        let delay = self.first.saturating_mul(1 << doublings).min(self.max);
+        // A jitter that is out of range leaves no delay.
+        let share = 1.0 - self.jitter * random;
+        delay.mul_f64(if (0.0..=1.0).contains(&share) { share } else { 0.0 })
+    }
+
+    /// The first field that is out of range, and its value.
+    pub(crate) fn invalid(&self) -> Option<(&'static str, String)> {
+        if self.first.is_zero() || self.first > MAX_DURATION {
+            return Some(("first", format!("{:?}", self.first)));
+        }
+        if self.max < self.first || self.max > MAX_DURATION {
+            return Some(("max", format!("{:?}", self.max)));
+        }
+        (!(0.0..=1.0).contains(&self.jitter)).then(|| ("jitter", self.jitter.to_string()))
+    }
+}
+
 impl Retry {
     fn validate(&self) -> Result<(), ObservationRuntimeError> {
-        let Self::Backoff(backoff) = self else { return Ok(()) };
-        let invalid = |field, value: String| Err(ObservationRuntimeError::InvalidRetry { field, value });
-        if backoff.first.is_zero() || backoff.first > MAX_DURATION {
-            return invalid("first", format!("{:?}", backoff.first));
+        match self {
+            Self::Backoff(backoff) => match backoff.invalid() {
+                Some((field, value)) => Err(ObservationRuntimeError::InvalidRetry { field, value }),
+                None => Ok(()),
+            },
+            Self::NextTick => Ok(()),
         }
-        if backoff.max < backoff.first || backoff.max > MAX_DURATION {
-            return invalid("max", format!("{:?}", backoff.max));
-        }
-        if !(0.0..=1.0).contains(&backoff.jitter) {
-            return invalid("jitter", backoff.jitter.to_string());
-        }
-        Ok(())
     }
 }
 

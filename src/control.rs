@@ -4,13 +4,18 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use watchkeeper_fsm::StopReason;
 
 use crate::error::{ControlError, PollNowError};
 use crate::parent::Parent;
-use crate::task::inbox::{ControlSender, NotTaken};
+use crate::shield::shielded;
+use crate::task::inbox::{ItemSender, NotPut};
 use crate::task::lifetime::{Reason, StopOutcome};
+
+/// How many controls may wait.
+const CONTROLS: usize = 16;
 
 /// A request to a running observation.
 #[derive(Clone, Copy, Debug)]
@@ -20,20 +25,16 @@ pub(crate) enum Control {
     PollNow,
 }
 
+/// A control in the mailbox. The reply is the number of the cycle that a `PollNow` starts.
+pub(crate) struct Request {
+    pub(crate) control: Control,
+    pub(crate) reply: oneshot::Sender<u64>,
+}
+
 impl Reason for StopReason {
     const REQUESTED: Self = Self::Requested;
     const SHUTDOWN: Self = Self::Shutdown;
     const DIED: Self = Self::Died;
-}
-
-impl From<NotTaken<StopReason>> for ControlError {
-    fn from(not_taken: NotTaken<StopReason>) -> Self {
-        match not_taken {
-            NotTaken::Full { capacity } => Self::Full { capacity },
-            NotTaken::NotDriven { no_turn_for } => Self::NotDriven { no_turn_for },
-            NotTaken::Ended(reason) => Self::ended(reason),
-        }
-    }
 }
 
 /// Type-erased `poll_now_and_wait`: a control does not know the observer's types.
@@ -54,13 +55,13 @@ pub(crate) type EndedCycle<'a> = Pin<Box<dyn Future<Output = Result<u64, PollNow
 /// A control is sent when its call is first polled. A call that is dropped later may still take effect.
 #[derive(Clone)]
 pub struct ObservationControl {
-    remote: ControlSender<Control, u64, StopReason>,
+    remote: ItemSender<Request, StopReason>,
     /// Waits for the published result of a cycle.
     polled: Arc<dyn Polled>,
 }
 
 impl ObservationControl {
-    pub(crate) fn new(remote: ControlSender<Control, u64, StopReason>, polled: Arc<dyn Polled>) -> Self {
+    pub(crate) fn new(remote: ItemSender<Request, StopReason>, polled: Arc<dyn Polled>) -> Self {
         Self { remote, polled }
     }
 
@@ -127,7 +128,29 @@ impl ObservationControl {
     }
 
     async fn ask(&self, control: Control) -> Result<u64, ControlError> {
-        Ok(self.remote.ask(control).await?)
+        let life = &self.remote.life;
+        if let Some(reason) = life.ended() {
+            return Err(ControlError::ended(reason));
+        }
+        let (reply, taken) = oneshot::channel();
+        match self.remote.put(Request { control, reply }, CONTROLS) {
+            Ok(()) => {}
+            Err(NotPut::Full(_)) => return Err(ControlError::Full { capacity: CONTROLS }),
+            Err(NotPut::Closed(_)) => return Err(ControlError::ended(self.end().await)),
+        }
+        shielded(async {
+            tokio::select! {
+                biased;
+                reply = taken => match reply {
+                    Ok(cycle) => Ok(cycle),
+                    // The mailbox may close a moment before the end is published.
+                    Err(_) => Err(ControlError::ended(self.end().await)),
+                },
+                reason = self.end() => Err(ControlError::ended(reason)),
+                no_turn_for = life.pulse.no_turn(None, true) => Err(ControlError::NotDriven { no_turn_for }),
+            }
+        })
+        .await
     }
 
     pub(crate) fn request_stop(&self, reason: StopReason) {
@@ -135,7 +158,7 @@ impl ObservationControl {
     }
 
     pub(crate) fn stopped_by(&self, parent: &CancellationToken) -> Parent {
-        Parent::of(&self.remote.life, parent)
+        self.remote.stopped_by(parent)
     }
 
     pub(crate) async fn end(&self) -> StopReason {

@@ -7,11 +7,10 @@ use std::task::{Context, Wake, Waker};
 
 use tokio::task::unconstrained;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use watchkeeper_fsm::StopReason;
 
-use crate::task::lifetime::Lifetime;
+use crate::task::lifetime::{Lifetime, Reason};
 
-/// Stops a runtime when its parent is cancelled, until this is dropped.
+/// Stops a machine when its parent is cancelled, until this is dropped.
 ///
 /// No task is involved: the cancelling thread requests the stop, even while app code blocks the executor.
 pub(crate) struct Parent {
@@ -19,13 +18,13 @@ pub(crate) struct Parent {
 }
 
 /// The waker for the token.
-struct Stops {
+struct Stops<X> {
     parent: CancellationToken,
-    life: Weak<Lifetime<StopReason>>,
+    life: Weak<Lifetime<X>>,
 }
 
 impl Parent {
-    pub(crate) fn of(life: &Arc<Lifetime<StopReason>>, parent: &CancellationToken) -> Self {
+    pub(crate) fn of<X: Reason>(life: &Arc<Lifetime<X>>, parent: &CancellationToken) -> Self {
         let stops = Arc::new(Stops { parent: parent.clone(), life: Arc::downgrade(life) });
         let waker = Waker::from(Arc::clone(&stops));
         let mut cancelled = Box::pin(parent.clone().cancelled_owned());
@@ -39,7 +38,7 @@ impl Parent {
     }
 }
 
-impl Wake for Stops {
+impl<X: Reason> Wake for Stops<X> {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -48,7 +47,7 @@ impl Wake for Stops {
         if self.parent.is_cancelled()
             && let Some(life) = self.life.upgrade()
         {
-            life.request_stop(StopReason::Requested);
+            life.request_stop(X::REQUESTED);
         }
     }
 }

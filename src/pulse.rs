@@ -222,6 +222,12 @@ impl Pulse {
         let now = BothClocks::at(&self.executor);
         let patient = later(now.tokio, PATIENCE);
         let due = due.map_or(patient, |due| due.min(patient));
+        self.no_turn_at(due, needs_driver).await
+    }
+
+    /// Ready when the executor owes a turn since `due` and gives none.
+    pub(crate) async fn no_turn_at(self: &Arc<Self>, due: Instant, needs_driver: bool) -> Duration {
+        let now = BothClocks::at(&self.executor);
         let mut vigil = self.keep(VigilRecord { needs_driver, ..VigilRecord::new(due, now) }, now);
         poll_fn(|context| vigil.poll(context)).await
     }

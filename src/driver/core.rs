@@ -12,7 +12,7 @@ use watchkeeper_fsm::{
 };
 
 use crate::config::{ObservationConfig, Pace};
-use crate::control::Control;
+use crate::control::{Control, Request};
 use crate::cursor::First;
 use crate::driver::publisher::{FirstCycle, Moment, Payload, Position, Publisher};
 use crate::driver::schedule::Schedule;
@@ -297,6 +297,17 @@ impl<O: Observer> Core<O> {
         self.schedule.backs_off() && matches!(at.state, State::Failed { .. })
     }
 
+    /// Takes a control, and returns the number of the cycle that a `PollNow` starts.
+    fn control(&mut self, control: Control) -> u64 {
+        let event = match control {
+            Control::Pause => Event::Pause,
+            Control::Resume => Event::Resume,
+            Control::PollNow => Event::PollNow,
+        };
+        self.apply(Instant::now(), event, &mut Payload::Nothing, None, &mut None);
+        self.machine.poll_now_cycle()
+    }
+
     /// Whether points of the grid are passed over on purpose.
     fn holds_ticks(&self, at: &Position) -> bool {
         at.paused || self.backs_off(at)
@@ -320,7 +331,7 @@ struct WorkFailure {
     error: Option<AppValue<DynError>>,
 }
 
-/// The result of a unit of work; `None` if it was stopped.
+/// The result of a unit of work; `None` if it was dropped.
 fn result_of<T>(ended: Ended<Result<T, DynError>>, timeout: Duration) -> Option<Result<T, WorkFailure>> {
     let failed = |cause, message, error| Some(Err(WorkFailure { cause, message, error }));
     match ended {
@@ -335,28 +346,29 @@ fn result_of<T>(ended: Ended<Result<T, DynError>>, timeout: Duration) -> Option<
         },
         Ended::TimedOut => failed(Cause::TimedOut, format!("timed out after {timeout:?}"), None),
         Ended::Panicked(panic) => failed(Cause::Panicked, format!("panicked: {panic}"), None),
-        Ended::Stopped => None,
+        Ended::Dropped => None,
     }
 }
 
 impl<O: Observer> Machine for Core<O> {
-    type Control = Control;
-    /// The cycle that a `PollNow` starts.
-    type Reply = u64;
+    type Item = Request;
     type Reason = StopReason;
 
-    fn control(&mut self, control: Control) -> u64 {
-        let event = match control {
-            Control::Pause => Event::Pause,
-            Control::Resume => Event::Resume,
-            Control::PollNow => Event::PollNow,
-        };
-        self.apply(Instant::now(), event, &mut Payload::Nothing, None, &mut None);
-        self.machine.poll_now_cycle()
+    fn accepts(&self) -> bool {
+        !self.is_over()
+    }
+
+    fn take(&mut self, Request { control, reply }: Request) {
+        // The caller may have stopped waiting.
+        let _ = reply.send(self.control(control));
     }
 
     fn stop(&mut self, reason: StopReason) {
         self.apply(Instant::now(), Event::Stop(reason), &mut Payload::Nothing, None, &mut None);
+    }
+
+    fn drops_work(&self) -> bool {
+        self.is_over()
     }
 
     fn latest(&self) -> Instant {

@@ -7,7 +7,7 @@ mod schedule;
 use tokio::task::consume_budget;
 use watchkeeper_fsm::{Stage, StopReason};
 
-use crate::control::Control;
+use crate::control::Request;
 use crate::driver::core::{Core, InitOutput, PollOutput, RefreshOutput};
 use crate::observer::Observer;
 use crate::panics::{AppValue, AppValues, catch, holding, log_panic};
@@ -16,7 +16,7 @@ use crate::task::inbox::{Inbox, Machine};
 
 /// The parts of one observation, in drop order.
 pub(crate) struct Driver<P: SourceProvider<O::Source>, O: Observer> {
-    pub(crate) inbox: Inbox<Control, u64, StopReason>,
+    pub(crate) inbox: Inbox<Request, StopReason>,
     pub(crate) core: Core<O>,
     pub(crate) observer: AppValue<O>,
     pub(crate) provider: Provider<O::Source, P>,
@@ -55,19 +55,19 @@ where
                     core.unchanged(work, &mut state);
                 } else {
                     let timeout = core.pace().refresh_timeout;
-                    let ended = inbox.race(core, timeout, run_refresh(provider)).await;
+                    let ended = inbox.race(core, Some(timeout), run_refresh(provider)).await;
                     let accepted = core.refreshed(work, ended, &mut sources, &mut state);
                     known = revision.filter(|_| accepted);
                 }
             }
             (Some((Stage::Init, work)), _) => {
                 let timeout = core.pace().init_timeout;
-                let ended = inbox.race(core, timeout, run_init(&**observer, &sources)).await;
+                let ended = inbox.race(core, Some(timeout), run_init(&**observer, &sources)).await;
                 core.initialized(work, ended, &mut state);
             }
             (Some((Stage::Poll, work)), Some(current)) => {
                 let timeout = core.pace().poll_timeout;
-                let ended = inbox.race(core, timeout, run_poll(&**observer, &sources, current)).await;
+                let ended = inbox.race(core, Some(timeout), run_poll(&**observer, &sources, current)).await;
                 core.polled(work, ended, &mut state);
             }
             (Some((Stage::Poll, _)), None) => unreachable!("the machine polls only a state that was built"),

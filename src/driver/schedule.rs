@@ -120,9 +120,7 @@ impl Schedule {
 
     fn delay(&mut self, now: Instant) {
         let Retry::Backoff(backoff) = self.retry else { return };
-        let doublings = u32::try_from(self.delays.saturating_sub(1)).unwrap_or(u32::MAX).min(31);
-        let delay = backoff.first.saturating_mul(1 << doublings).min(backoff.max);
-        self.retry_at = Some(later(now, delay.mul_f64(1.0 - backoff.jitter * self.jitter.f64())));
+        self.retry_at = Some(later(now, backoff.delay(self.delays, self.jitter.f64())));
     }
 }
 

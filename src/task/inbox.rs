@@ -1,4 +1,4 @@
-//! Runs a machine: controls arrive in a mailbox, and work is raced against them.
+//! Runs a machine: items arrive in a mailbox, and work is raced against them.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -8,43 +8,65 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep};
 
 use crate::clock::Clock;
 use crate::panics::{PanicMessage, catch, discard_logged, log_panic, poll_caught};
-use crate::shield::shielded;
+use crate::parent::Parent;
 use crate::task::lifetime::{EndGuard, Lifetime, Reason, Terminate, locked};
 use crate::task::wake::Wake;
 use crate::time::later;
 
-/// How often a driver checks for more before it yields: controls and wakes may arrive without end.
+/// How often a driver checks for more before it yields: items and wakes may arrive without end.
 const ROUNDS: usize = 16;
 
-/// How many controls the mailbox holds.
-const CONTROLS: usize = 16;
+/// How many items are taken between two polls of the work in flight, at most.
+const ITEMS: usize = 32;
+
+/// For how many items an empty mailbox keeps memory.
+const KEPT: usize = 8;
 
 /// The driven machine. Each method is one ordinary event; none of them blocks or awaits.
 pub(crate) trait Machine {
-    type Control: Copy;
-    type Reply;
+    /// What arrives in the mailbox.
+    type Item;
     type Reason: Reason;
 
-    /// Takes a control and returns the reply.
-    fn control(&mut self, control: Self::Control) -> Self::Reply;
-    /// The stop was requested. Work in flight is dropped after this call.
+    /// Whether it takes an item now. Otherwise items stay in the mailbox.
+    fn accepts(&self) -> bool {
+        true
+    }
+    /// Takes an item.
+    fn take(&mut self, item: Self::Item);
+    /// Called at each check, before items are taken. Returns whether there was something besides items.
+    fn check(&mut self) -> bool {
+        false
+    }
+    /// The mailbox is empty. What was put into it before the last [`check`](Self::check) has been taken. Returns whether
+    /// something followed from that.
+    fn drained(&mut self) -> bool {
+        false
+    }
+    /// The stop was requested. Called once.
     fn stop(&mut self, reason: Self::Reason);
+    /// Whether the work in flight is to be dropped.
+    fn drops_work(&self) -> bool;
     /// When the last event was taken. The work that followed from it began then.
     fn latest(&self) -> Instant;
     /// Whether it waits: it has no work and has not ended.
     fn is_waiting(&self) -> bool;
     /// When [`due`](Self::due) is to be called while it waits.
     fn deadline(&self) -> Option<Instant>;
+    /// When [`due`](Self::due) is to be called while work is in flight.
+    fn busy_deadline(&self) -> Option<Instant> {
+        None
+    }
     /// The deadline has come.
     fn due(&mut self, now: Instant);
     /// A wake has arrived.
-    fn woken(&mut self);
+    fn woken(&mut self) {}
     /// The driver is about to wait: readers of what was published are to be woken.
     fn flush(&mut self);
 }
@@ -54,8 +76,8 @@ pub(crate) enum Ended<T> {
     Done(T),
     TimedOut,
     Panicked(PanicMessage),
-    /// The machine was stopped, and has handled the stop.
-    Stopped,
+    /// The machine has dropped the work, and has handled the reason.
+    Dropped,
 }
 
 /// Work that has not ended. If it is dropped when the executor shuts down, a panic of its destructor is logged.
@@ -76,153 +98,177 @@ impl<F> Drop for WorkInFlight<'_, F> {
     }
 }
 
-struct Request<C, R> {
-    control: C,
-    reply: oneshot::Sender<R>,
-}
+/// Items that wait to be taken. An empty mailbox keeps little memory, since many machines are idle.
+struct Mailbox<T>(Mutex<WaitingItems<T>>);
 
-/// Controls that wait to be taken. An empty mailbox allocates nothing, since many machines are idle.
-struct Mailbox<C, R>(Mutex<Requests<C, R>>);
-
-struct Requests<C, R> {
-    waiting: VecDeque<Request<C, R>>,
+struct WaitingItems<T> {
+    items: VecDeque<T>,
     closed: bool,
 }
 
-/// Why a control was not put into the mailbox.
-enum Refused {
-    Full,
-    Closed,
+/// Why an item was not put into the mailbox. It is given back.
+pub(crate) enum NotPut<T> {
+    Full(T),
+    Closed(T),
 }
 
-impl<C, R> Mailbox<C, R> {
+impl<T> Mailbox<T> {
     fn new() -> Self {
-        Self(Mutex::new(Requests { waiting: VecDeque::new(), closed: false }))
+        Self(Mutex::new(WaitingItems { items: VecDeque::new(), closed: false }))
     }
 
-    /// Stores the number of waiting controls in `count`.
-    fn put(&self, request: Request<C, R>, count: &AtomicUsize) -> Result<(), Refused> {
-        let mut requests = locked(&self.0);
-        if requests.closed {
-            return Err(Refused::Closed);
+    /// Stores the number of waiting items in `count`.
+    fn put(&self, item: T, capacity: usize, count: &AtomicUsize) -> Result<(), NotPut<T>> {
+        let mut waiting = locked(&self.0);
+        if waiting.closed {
+            return Err(NotPut::Closed(item));
         }
-        if requests.waiting.len() == CONTROLS {
-            return Err(Refused::Full);
+        if waiting.items.len() == capacity {
+            return Err(NotPut::Full(item));
         }
-        requests.waiting.push_back(request);
-        count.store(requests.waiting.len(), Relaxed);
+        waiting.items.push_back(item);
+        count.store(waiting.items.len(), Relaxed);
         Ok(())
     }
 
-    fn take(&self, count: &AtomicUsize) -> Option<Request<C, R>> {
-        let mut requests = locked(&self.0);
-        let request = requests.waiting.pop_front();
-        count.store(requests.waiting.len(), Relaxed);
-        if requests.waiting.is_empty() {
-            requests.waiting = VecDeque::new();
+    fn take(&self, count: &AtomicUsize) -> Option<T> {
+        let mut waiting = locked(&self.0);
+        let item = waiting.items.pop_front();
+        count.store(waiting.items.len(), Relaxed);
+        if waiting.items.is_empty() && waiting.items.capacity() > KEPT {
+            waiting.items = VecDeque::new();
         }
-        request
+        item
     }
 
-    /// Refuses further controls and drops waiting ones, so that their callers stop waiting.
+    /// Refuses further items and drops waiting ones, one by one: those may be app values.
     fn close(&self) {
         let waiting = {
-            let mut requests = locked(&self.0);
-            requests.closed = true;
-            std::mem::take(&mut requests.waiting)
+            let mut waiting = locked(&self.0);
+            waiting.closed = true;
+            std::mem::take(&mut waiting.items)
         };
-        drop(waiting);
+        for item in waiting {
+            discard_logged(item, "what waited in a mailbox");
+        }
     }
 }
 
 /// The side that the driver owns.
-pub(crate) struct Inbox<C, R, X> {
-    mailbox: Arc<Mailbox<C, R>>,
+pub(crate) struct Inbox<T, X> {
+    mailbox: Arc<Mailbox<T>>,
     life: Arc<Lifetime<X>>,
     wake: Option<Wake>,
     timer: Pin<Box<Sleep>>,
+    /// The machine knows of the requested stop.
+    stop_passed: bool,
 }
 
-impl<C, R, X> Drop for Inbox<C, R, X> {
+impl<T, X> Drop for Inbox<T, X> {
     fn drop(&mut self) {
         self.mailbox.close();
     }
 }
 
-/// The controls' end, the driver's end, and the guard that ends the life when dropped.
-type BothEnds<C, R, X> = (ControlSender<C, R, X>, Inbox<C, R, X>, EndGuard<X>);
+/// The senders' end, the driver's end, and the guard that ends the life when dropped.
+type BothEnds<T, X> = (ItemSender<T, X>, Inbox<T, X>, EndGuard<X>);
 
 /// Both ends of a machine's life.
-pub(crate) fn life<C, R, X: Reason>(
+pub(crate) fn life<T, X: Reason>(
     clock: &Clock,
     stop_timeout: Duration,
     wake: Option<&Arc<Notify>>,
     end: Arc<dyn Terminate<X>>,
-) -> BothEnds<C, R, X> {
+) -> BothEnds<T, X> {
     let mailbox = Arc::new(Mailbox::new());
     let timer = Box::pin(clock.sleep_until(clock.now()));
     let life = Lifetime::new(end, stop_timeout, clock.pulse());
-    let inbox =
-        Inbox { mailbox: Arc::clone(&mailbox), life: Arc::clone(&life), wake: wake.map(Wake::new), timer };
+    let inbox = Inbox {
+        mailbox: Arc::clone(&mailbox),
+        life: Arc::clone(&life),
+        wake: wake.map(Wake::new),
+        timer,
+        stop_passed: false,
+    };
     let guard = EndGuard::of(&life);
-    (ControlSender { mailbox, life }, inbox, guard)
+    (ItemSender { mailbox, life }, inbox, guard)
 }
 
-impl<C: Copy, R, X: Reason> Inbox<C, R, X> {
-    /// Runs one unit of work to its end, and takes controls meanwhile.
+impl<T, X: Reason> Inbox<T, X> {
+    /// Runs one unit of work to its end, and takes items meanwhile.
     ///
     /// Each poll of the driver's task polls the work once. Events that arrive while the work yields are taken in the
-    /// same turn, without another poll of the work.
+    /// same turn, without another poll of the work: at most [`ITEMS`] items between two polls.
     ///
     /// The work has always been dropped when this returns. If its destructor panics, the work counts as panicked. An
     /// output that is not returned is dropped here, where its destructor may panic once: an output with several app
     /// values holds each in an `AppValue`.
     pub(crate) async fn race<F: Future>(
         &mut self,
-        machine: &mut impl Machine<Control = C, Reply = R, Reason = X>,
-        timeout: Duration,
+        machine: &mut impl Machine<Item = T, Reason = X>,
+        timeout: Option<Duration>,
         work: F,
     ) -> Ended<F::Output> {
-        let began = machine.latest();
+        let limit = timeout.map(|timeout| later(machine.latest(), timeout));
         let mut work = WorkInFlight(pin!(Some(work)));
-        let mut armed = false;
+        let mut armed = None;
+        let mut room = ITEMS;
         let mut ended = poll_fn(|context| {
-            if self.stop_was_asked(machine) {
-                return Poll::Ready(Ended::Stopped);
+            self.check(machine);
+            self.take_items(machine, &mut room);
+            if machine.drops_work() {
+                return Poll::Ready(Ended::Dropped);
             }
-            self.take_controls(machine);
-            let Some(future) = work.0.as_mut().as_pin_mut() else { return Poll::Ready(Ended::Stopped) };
+            let Some(future) = work.0.as_mut().as_pin_mut() else { return Poll::Ready(Ended::Dropped) };
             match self.life.pulse.driver.inside(|| poll_caught(future, context)) {
                 Poll::Ready(Ok(output)) => return Poll::Ready(Ended::Done(output)),
                 Poll::Ready(Err(panic)) => return Poll::Ready(Ended::Panicked(panic)),
-                Poll::Pending => {}
-            }
-            if !armed {
-                // Work that is ready at once never touches the timer.
-                self.timer.as_mut().reset(later(began, timeout));
-                armed = true;
-            }
-            // Unconstrained: work that is never idle may use up the task's budget, and its deadline must fire even
-            // then.
-            if pin!(unconstrained(self.timer.as_mut())).poll(context).is_ready() {
-                return Poll::Ready(Ended::TimedOut);
+                Poll::Pending => room = ITEMS,
             }
             // Events that came meanwhile are taken. The work is not polled again for them: work that yields means to.
             for _ in 0..ROUNDS {
-                if self.suspend(machine, context).is_pending() {
+                // Work that is ready at once never touches the timer.
+                if let Some(deadline) = earlier(limit, machine.busy_deadline()) {
+                    if armed != Some(deadline) {
+                        self.timer.as_mut().reset(deadline);
+                        armed = Some(deadline);
+                    }
+                    // Unconstrained: work that is never idle may use up the task's budget, and its deadline must
+                    // fire even then.
+                    if pin!(unconstrained(self.timer.as_mut())).poll(context).is_ready() {
+                        if limit == Some(deadline) {
+                            return Poll::Ready(Ended::TimedOut);
+                        }
+                        armed = None;
+                        machine.due(deadline.max(Instant::now()));
+                        // Items that wait come before a further deadline.
+                        self.take_items(machine, &mut room);
+                        if machine.drops_work() {
+                            return Poll::Ready(Ended::Dropped);
+                        }
+                        continue;
+                    }
+                }
+                if self.suspend(machine, context, &mut room).is_pending() {
                     return Poll::Pending;
                 }
-                if self.stop_was_asked(machine) {
-                    return Poll::Ready(Ended::Stopped);
+                if machine.drops_work() {
+                    return Poll::Ready(Ended::Dropped);
+                }
+                if room == 0 {
+                    break;
                 }
             }
             yields(context)
         })
         .await;
         // The stop precedes the outcome, also if it was requested while app code held the thread.
-        if !matches!(ended, Ended::Stopped) && self.stop_was_asked(machine) {
-            let ended = std::mem::replace(&mut ended, Ended::Stopped);
-            discard_logged(ended, "the outcome of a stopped machine's work");
+        if !matches!(ended, Ended::Dropped) {
+            self.check(machine);
+            if machine.drops_work() {
+                let ended = std::mem::replace(&mut ended, Ended::Dropped);
+                discard_logged(ended, "the outcome of work that was dropped");
+            }
         }
         let Err(panic) = work.end() else { return ended };
         match ended {
@@ -232,30 +278,30 @@ impl<C: Copy, R, X: Reason> Inbox<C, R, X> {
                 Ended::Panicked(format!("after it was done, in a destructor: {panic}"))
             }
             Ended::TimedOut => {
+                let timeout = timeout.unwrap_or_default();
                 Ended::Panicked(format!("timed out after {timeout:?}, then its destructor panicked: {panic}"))
             }
             Ended::Panicked(first) => {
                 Ended::Panicked(format!("{first}; then its destructor panicked: {panic}"))
             }
-            Ended::Stopped => {
-                log_panic("dropping the work of a stopped machine", &panic);
-                Ended::Stopped
+            Ended::Dropped => {
+                log_panic("dropping the work of a machine", &panic);
+                Ended::Dropped
             }
         }
     }
 
     /// Waits until the machine has work to do or has ended.
-    pub(crate) async fn wait(&mut self, machine: &mut impl Machine<Control = C, Reply = R, Reason = X>) {
+    pub(crate) async fn wait(&mut self, machine: &mut impl Machine<Item = T, Reason = X>) {
         let mut armed = None;
         // Before the task is suspended, the time of the last event is good enough.
         let mut latest = Some(machine.latest());
         poll_fn(|context| {
             let mut known = latest.take();
             for _ in 0..ROUNDS {
-                if self.stop_was_asked(machine) {
-                    return Poll::Ready(());
-                }
-                self.take_controls(machine);
+                let mut room = ITEMS;
+                self.check(machine);
+                self.take_items(machine, &mut room);
                 if self.wake.as_mut().is_some_and(Wake::was_woken) {
                     machine.woken();
                 }
@@ -278,11 +324,24 @@ impl<C: Copy, R, X: Reason> Inbox<C, R, X> {
                         continue;
                     }
                 }
-                ready!(self.suspend(machine, context));
+                ready!(self.suspend(machine, context, &mut room));
             }
             yields(context)
         })
         .await;
+    }
+
+    /// Takes what has arrived, and a deadline that has come, before the next unit of work begins. Returns whether there
+    /// was a deadline: work that is always ready lets no timer fire.
+    pub(crate) fn look(&mut self, machine: &mut impl Machine<Item = T, Reason = X>) -> bool {
+        self.check(machine);
+        self.take_items(machine, &mut { ITEMS });
+        let now = machine.latest();
+        let is_due = !machine.drops_work() && machine.deadline().is_some_and(|deadline| deadline <= now);
+        if is_due {
+            machine.due(now);
+        }
+        is_due
     }
 
     /// Whether the stop was requested.
@@ -290,46 +349,54 @@ impl<C: Copy, R, X: Reason> Inbox<C, R, X> {
         self.life.requested().is_some()
     }
 
-    /// Passes a requested stop to the machine. Registers no waker: cheap enough for work that is always ready.
-    fn stop_was_asked(&self, machine: &mut impl Machine<Control = C, Reply = R, Reason = X>) -> bool {
-        let asked = self.life.requested();
-        if let Some(reason) = asked {
+    /// Passes a requested stop to the machine, and what else it was asked. Registers no waker: cheap enough for work
+    /// that is always ready. Returns whether there was anything.
+    fn check(&mut self, machine: &mut impl Machine<Item = T, Reason = X>) -> bool {
+        let stop = if self.stop_passed { None } else { self.life.requested() };
+        if let Some(reason) = stop {
+            self.stop_passed = true;
             machine.stop(reason);
         }
-        asked.is_some()
+        machine.check() || stop.is_some()
     }
 
     /// Wakes readers and registers the driver's waker. Ready if something has arrived meanwhile, so that the caller
     /// checks again.
     fn suspend(
         &mut self,
-        machine: &mut impl Machine<Control = C, Reply = R, Reason = X>,
+        machine: &mut impl Machine<Item = T, Reason = X>,
         context: &mut Context<'_>,
+        room: &mut usize,
     ) -> Poll<()> {
         machine.flush();
         // Registered before the checks below, so that later events wake the task.
         self.life.wakes_driver(context.waker());
-        if self.life.requested().is_some() {
+        if self.check(machine) {
             return Poll::Ready(());
         }
-        let controls = self.take_controls(machine);
+        let items = self.take_items(machine, room);
         let woken = self.poll_wake(machine, context);
-        if controls || woken { Poll::Ready(()) } else { Poll::Pending }
+        // Without room, more items may wait.
+        if items || woken || *room == 0 { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Takes waiting controls and returns whether there were any. A control that is put in after this check wakes the
-    /// driver, if its waker is registered: the lock of the course orders the two, and with them the count.
-    fn take_controls(&mut self, machine: &mut impl Machine<Control = C, Reply = R, Reason = X>) -> bool {
+    /// Takes waiting items, at most `room`, and returns whether there were any. An item that is put in after this
+    /// check wakes the driver, if its waker is registered: the lock of the course orders the two, and with them the
+    /// count.
+    fn take_items(&mut self, machine: &mut impl Machine<Item = T, Reason = X>, room: &mut usize) -> bool {
         let mut taken = false;
-        if self.life.controls.load(Relaxed) == 0 {
-            return taken;
-        }
-        // At most one full mailbox: callers may refill it without end.
-        for _ in 0..CONTROLS {
-            let Some(Request { control, reply }) = self.mailbox.take(&self.life.controls) else { break };
+        while *room > 0 {
+            if self.life.items.load(Relaxed) == 0 {
+                taken |= machine.drained();
+                break;
+            }
+            if !machine.accepts() {
+                break;
+            }
+            let Some(item) = self.mailbox.take(&self.life.items) else { break };
             taken = true;
-            // The caller may have stopped waiting.
-            let _ = reply.send(machine.control(control));
+            *room -= 1;
+            machine.take(item);
         }
         taken
     }
@@ -337,7 +404,7 @@ impl<C: Copy, R, X: Reason> Inbox<C, R, X> {
     /// Passes a wake to the machine, and returns whether there was one.
     fn poll_wake(
         &mut self,
-        machine: &mut impl Machine<Control = C, Reply = R, Reason = X>,
+        machine: &mut impl Machine<Item = T, Reason = X>,
         context: &mut Context<'_>,
     ) -> bool {
         let woken = self.wake.as_mut().is_some_and(|wake| wake.poll(context).is_ready());
@@ -348,59 +415,38 @@ impl<C: Copy, R, X: Reason> Inbox<C, R, X> {
     }
 }
 
-/// Why a control was not taken.
-pub(crate) enum NotTaken<X> {
-    Full {
-        capacity: usize,
-    },
-    /// It was sent, and may still be taken later.
-    NotDriven {
-        no_turn_for: Duration,
-    },
-    Ended(X),
-}
-
-/// The side that controls hold.
-pub(crate) struct ControlSender<C, R, X> {
-    mailbox: Arc<Mailbox<C, R>>,
+/// The side that puts items in.
+pub(crate) struct ItemSender<T, X> {
+    mailbox: Arc<Mailbox<T>>,
     pub(crate) life: Arc<Lifetime<X>>,
 }
 
-impl<C, R, X> Clone for ControlSender<C, R, X> {
+impl<T, X> Clone for ItemSender<T, X> {
     fn clone(&self) -> Self {
         Self { mailbox: Arc::clone(&self.mailbox), life: Arc::clone(&self.life) }
     }
 }
 
-impl<C, R, X: Reason> ControlSender<C, R, X> {
-    /// Sends a control and waits for the reply.
-    pub(crate) async fn ask(&self, control: C) -> Result<R, NotTaken<X>> {
-        if let Some(reason) = self.life.ended() {
-            return Err(NotTaken::Ended(reason));
-        }
-        let (reply, taken) = oneshot::channel();
-        match self.mailbox.put(Request { control, reply }, &self.life.controls) {
-            Ok(()) => self.life.wake_driver(),
-            Err(Refused::Full) => return Err(NotTaken::Full { capacity: CONTROLS }),
-            Err(Refused::Closed) => return Err(self.end_of_life().await),
-        }
-        shielded(async {
-            tokio::select! {
-                biased;
-                reply = taken => match reply {
-                    Ok(reply) => Ok(reply),
-                    Err(_) => Err(self.end_of_life().await),
-                },
-                error = self.end_of_life() => Err(error),
-                no_turn_for = self.life.pulse.no_turn(None, true) => Err(NotTaken::NotDriven { no_turn_for }),
-            }
-        })
-        .await
+impl<T, X: Reason> ItemSender<T, X> {
+    /// Puts an item in unless `capacity` items wait, and wakes the driver.
+    pub(crate) fn put(&self, item: T, capacity: usize) -> Result<(), NotPut<T>> {
+        self.mailbox.put(item, capacity, &self.life.items)?;
+        self.life.wake_driver();
+        Ok(())
     }
+}
 
-    /// The mailbox may close a moment before the end is published.
-    async fn end_of_life(&self) -> NotTaken<X> {
-        NotTaken::Ended(self.life.end_reason().await)
+impl<T: Send + 'static, X: Reason> ItemSender<T, X> {
+    /// Cancelling `parent` requests the stop, until the result is dropped.
+    pub(crate) fn stopped_by(&self, parent: &tokio_util::sync::CancellationToken) -> Parent {
+        Parent::of(&self.life, parent)
+    }
+}
+
+fn earlier(first: Option<Instant>, second: Option<Instant>) -> Option<Instant> {
+    match (first, second) {
+        (Some(first), Some(second)) => Some(first.min(second)),
+        (first, second) => first.or(second),
     }
 }
 
@@ -438,8 +484,8 @@ mod tests {
         let clock = Clock::of(tokio::runtime::Handle::current());
         let hours = Duration::from_secs(24 * 3600);
         for over_before in [false, true] {
-            let (remote, inbox, guard) = life::<(), (), Ending>(&clock, hours, None, Arc::new(NoRunner));
-            let kept = |remote: &ControlSender<(), (), Ending>| Arc::weak_count(&remote.life);
+            let (remote, inbox, guard) = life::<(), Ending>(&clock, hours, None, Arc::new(NoRunner));
+            let kept = |remote: &ItemSender<(), Ending>| Arc::weak_count(&remote.life);
             if over_before {
                 drop(guard);
                 remote.life.request_stop(Ending);
@@ -465,7 +511,7 @@ mod tests {
         }
         let clock = Clock::of(tokio::runtime::Handle::current());
         let hours = Duration::from_secs(24 * 3600);
-        let (remote, _inbox, guard) = life::<(), (), Ending>(&clock, hours, None, Arc::new(NoRunner));
+        let (remote, _inbox, guard) = life::<(), Ending>(&clock, hours, None, Arc::new(NoRunner));
         let [for_stop, for_end] = [(); 2].map(|()| Arc::new(CountsWakes(AtomicUsize::new(0))));
         let wakes = || [&for_stop, &for_end].map(|wakes| wakes.0.load(Relaxed));
         let (mut stop, mut end) = (pin!(remote.life.stop()), pin!(remote.life.end_reason()));
@@ -479,33 +525,33 @@ mod tests {
         assert_eq!(stop.await, StopOutcome::Stopped);
     }
 
-    /// Each taken control sends another one.
+    /// Each taken item puts another one in.
     struct RefillingMailbox {
-        remote: ControlSender<(), (), Ending>,
+        remote: ItemSender<(), Ending>,
         taken: usize,
     }
 
     impl RefillingMailbox {
-        fn ask(&self) {
-            let (reply, _) = oneshot::channel();
-            assert!(
-                self.remote.mailbox.put(Request { control: (), reply }, &self.remote.life.controls).is_ok()
-            );
+        fn put(&self) {
+            assert!(self.remote.put((), 1).is_ok());
         }
     }
 
     impl Machine for RefillingMailbox {
-        type Control = ();
-        type Reply = ();
+        type Item = ();
         type Reason = Ending;
 
-        fn control(&mut self, (): ()) {
+        fn take(&mut self, (): ()) {
             self.taken += 1;
             assert!(self.taken < 10_000, "nobody else has a turn");
-            self.ask();
+            self.put();
         }
 
         fn stop(&mut self, _: Ending) {}
+
+        fn drops_work(&self) -> bool {
+            false
+        }
 
         fn latest(&self) -> Instant {
             Instant::now()
@@ -521,25 +567,23 @@ mod tests {
 
         fn due(&mut self, _: Instant) {}
 
-        fn woken(&mut self) {}
-
         fn flush(&mut self) {}
     }
 
     #[tokio::test]
-    async fn controls_without_end_keep_nobody_from_a_turn() {
+    async fn items_without_end_keep_nobody_from_a_turn() {
         let clock = Clock::of(tokio::runtime::Handle::current());
         let hour = Duration::from_secs(3600);
-        let (remote, mut inbox, _guard) = life::<(), (), Ending>(&clock, hour, None, Arc::new(NoRunner));
+        let (remote, mut inbox, _guard) = life::<(), Ending>(&clock, hour, None, Arc::new(NoRunner));
         let mut machine = RefillingMailbox { remote, taken: 0 };
-        machine.ask();
+        machine.put();
         // Work in flight goes on, and so do others while nothing is in flight.
         let work = async {
             for _ in 0..3 {
                 tokio::task::yield_now().await;
             }
         };
-        assert!(matches!(inbox.race(&mut machine, hour, work).await, Ended::Done(())));
+        assert!(matches!(inbox.race(&mut machine, Some(hour), work).await, Ended::Done(())));
         let turns = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&turns);
         let other = tokio::spawn(async move {

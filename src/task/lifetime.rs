@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::panics::{catch, log_panic};
 use crate::pulse::Pulse;
@@ -19,6 +19,8 @@ pub(crate) trait Reason: Copy + Send + Sync + 'static {
     const SHUTDOWN: Self;
     /// Its end was published without a reason.
     const DIED: Self;
+    /// The stop's deadline came before the end. `None`: the reason of the stop counts.
+    const GIVEN_UP: Option<Self> = None;
 }
 
 /// How a stop ended.
@@ -44,13 +46,13 @@ pub(crate) trait Terminate<X>: Send + Sync {
 pub(crate) struct Lifetime<X> {
     request: OnceLock<X>,
     end: OnceLock<X>,
-    /// How many controls the mailbox has. It is here because the driver of an idle machine reads nothing else of the
+    /// How many items the mailbox has. It is here because the driver of an idle machine reads nothing else of the
     /// mailbox.
-    pub(super) controls: AtomicUsize,
+    pub(super) items: AtomicUsize,
     course: Mutex<Course>,
     terminate: Arc<dyn Terminate<X>>,
     stop_timeout: Duration,
-    pub(super) pulse: Arc<Pulse>,
+    pub(crate) pulse: Arc<Pulse>,
 }
 
 /// The machine's progress to its end, and the waiters for it.
@@ -62,7 +64,7 @@ struct Course {
     done: bool,
     /// A stop was requested, and its deadline came before `done`.
     given_up: bool,
-    /// The driver's waker, for stops and controls.
+    /// The driver's waker, for stops and items.
     driver: Option<Waker>,
     /// Waiters for `over`.
     for_end: Waiting,
@@ -70,7 +72,7 @@ struct Course {
     /// wait once more.
     for_stop: Waiting,
     /// The stop's deadline, until the driver's task has dropped everything.
-    deadline: Option<Deadline>,
+    deadline: Option<(Instant, Deadline)>,
 }
 
 /// Selects the waiters for one step.
@@ -101,7 +103,7 @@ impl<X: Reason> Lifetime<X> {
         Arc::new(Self {
             request: OnceLock::new(),
             end: OnceLock::new(),
-            controls: AtomicUsize::new(0),
+            items: AtomicUsize::new(0),
             course: Mutex::default(),
             terminate,
             stop_timeout,
@@ -121,23 +123,32 @@ impl<X: Reason> Lifetime<X> {
         if self.request.set(reason).is_ok() {
             // Woken first, so that it can end on another thread while the deadline is set.
             self.wake_driver();
-            if locked(&self.course).done {
-                return;
-            }
-            let life: Weak<Self> = Arc::downgrade(self);
-            let mut deadline = Some(expire_after(self.stop_timeout, life));
-            {
-                let mut course = locked(&self.course);
-                // It may have ended in between.
-                if !course.done {
-                    course.deadline = deadline.take();
-                }
-            }
-            drop(deadline);
+            self.give_up_after(self.stop_timeout);
         }
     }
 
-    /// Registers the driver's waker for stops and controls.
+    /// Sets the stop's deadline, unless there is an earlier one.
+    pub(crate) fn give_up_after(self: &Arc<Self>, timeout: Duration) {
+        let at = Instant::now() + timeout;
+        let is_of_use = |course: &Course| {
+            !course.done && course.deadline.as_ref().is_none_or(|(earlier, _)| at < *earlier)
+        };
+        if !is_of_use(&locked(&self.course)) {
+            return;
+        }
+        let life: Weak<Self> = Arc::downgrade(self);
+        let mut deadline = Some((at, expire_after(timeout, life)));
+        {
+            let mut course = locked(&self.course);
+            // It may have ended in between.
+            if is_of_use(&course) {
+                std::mem::swap(&mut course.deadline, &mut deadline);
+            }
+        }
+        drop(deadline);
+    }
+
+    /// Registers the driver's waker for stops and items.
     pub(super) fn wakes_driver(&self, waker: &Waker) {
         let mut course = locked(&self.course);
         if course.driver.as_ref().is_some_and(|known| known.will_wake(waker)) {
@@ -148,7 +159,7 @@ impl<X: Reason> Lifetime<X> {
         drop_waker(old);
     }
 
-    pub(super) fn wake_driver(&self) {
+    pub(crate) fn wake_driver(&self) {
         let driver = locked(&self.course).driver.take();
         wake_all(&mut Vec::from_iter(driver));
     }
@@ -217,7 +228,7 @@ impl<X: Reason> Expire for Lifetime<X> {
     fn expire(&self) {
         let done = locked(&self.course).done;
         if let (false, Some(&reason)) = (done, self.request.get()) {
-            self.end(reason);
+            self.end(X::GIVEN_UP.unwrap_or(reason));
             self.step(|course| &mut course.for_stop, |course| course.given_up = true);
         }
     }

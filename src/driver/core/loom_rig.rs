@@ -75,7 +75,7 @@ impl Rig {
         let history = History::new(Instance(1), history_limit, First::default());
         let shared = Arc::new(Shared::new((None, "App"), clock.clone(), history, first));
         let (remote, _, guard) =
-            life::<Control, u64, StopReason>(&clock, config.stop_timeout, None, shared.clone());
+            life::<Request, StopReason>(&clock, config.stop_timeout, None, shared.clone());
         let mut core = Core::new(Arc::clone(&shared), Arc::clone(&remote.life), &config, false, None);
         core.start();
         let mut rig = Self { core, shared, life: remote.life, events: 0, state: None, _guard: guard };
