@@ -54,6 +54,7 @@ mod shield;
 pub mod source;
 mod status;
 pub mod subscription;
+pub mod supervise;
 mod sync;
 mod tap;
 mod task;

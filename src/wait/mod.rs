@@ -42,6 +42,7 @@ pub use builder::{ByDebug, ByShow, Eventually, Throughout, WaitBuilder};
 pub use invariant::{Invariant, InvariantReport};
 pub use outcome::{Inconclusive, InvalidWait, UnmetOutcome};
 pub use pending::Wait;
+pub(crate) use report::StateStory;
 pub use report::Unmet;
 pub use until::Until;
 pub use verdict::Verdict;

@@ -18,6 +18,8 @@ pub enum UnmetOutcome {
     /// The predicate gave up ([`Verdict::GiveUp`](super::Verdict::GiveUp)); see
     /// [`Unmet::reason`](super::Unmet::reason).
     GaveUp,
+    /// The [supervised machine](crate::supervise) has ended, and none of its states satisfied the condition.
+    Ended,
     /// Inconclusive: the condition may or may not have held.
     Inconclusive(Inconclusive),
     /// The wait itself is invalid.
@@ -84,6 +86,7 @@ impl fmt::Display for UnmetOutcome {
             Self::NotMet => f.write_str("not met in time"),
             Self::Violated => f.write_str("violated"),
             Self::GaveUp => f.write_str("given up"),
+            Self::Ended => f.write_str("not met before the machine ended"),
             Self::Inconclusive(Inconclusive::NothingObserved) => {
                 f.write_str("inconclusive (no cycle that counts has succeeded)")
             }

@@ -104,6 +104,8 @@ pub(super) struct Report {
     pub(super) events: Option<(u64, Vec<String>)>,
     pub(super) freshness: StaleTimes,
     pub(super) lifecycle: Lifecycle,
+    /// It is of a supervised machine, whose states are the lifecycle.
+    pub(super) is_of_states: bool,
     pub(super) failures: Vec<Arc<ObservationFailure>>,
     pub(super) failures_cut: u64,
     pub(super) sources: Sources,
@@ -178,10 +180,31 @@ impl Unmet {
             events: None,
             freshness: StaleTimes { never: false, stale: Vec::new(), more: 0 },
             lifecycle: Lifecycle::default(),
+            is_of_states: false,
             failures: Vec::new(),
             failures_cut: 0,
             sources: Sources::default(),
         }))
+    }
+
+    /// The report of a wait for a state of a supervised machine.
+    pub(crate) fn of_states(
+        label: &str,
+        window: Duration,
+        outcome: UnmetOutcome,
+        note: Option<String>,
+        story: StateStory,
+    ) -> Self {
+        let StateStory { judged, states, more, reason } = story;
+        let mut unmet = Self::bare(label, outcome, note);
+        let report = &mut *unmet.0;
+        report.window = Some(window);
+        report.holds = false;
+        report.judged = judged;
+        report.reason = reason.map(|reason| one_line(&reason, REASON));
+        report.lifecycle = Lifecycle { lines: states, more, cut: false };
+        report.is_of_states = true;
+        unmet
     }
 
     /// The cycle of the snapshot that was the first violation; `None` without a violation, or if the data turned
@@ -190,6 +213,16 @@ impl Unmet {
     pub fn first_violation(&self) -> Option<u64> {
         self.0.violation.as_ref()?.1.as_ref().map(|shown| shown.cycle)
     }
+}
+
+/// What a wait for a state has seen.
+pub(crate) struct StateStory {
+    pub(crate) judged: u64,
+    /// The newest states, each other than the one before it, since the begin of the wait.
+    pub(crate) states: Vec<(Duration, String)>,
+    /// How many older ones are not there.
+    pub(crate) more: u64,
+    pub(crate) reason: Option<String>,
 }
 
 /// The wait's own part of its report.
@@ -251,6 +284,7 @@ pub(super) fn write<O: Observer>(
             more: evidence.spans.more,
         },
         lifecycle: story::lifecycle(evidence, &logged, began, ended),
+        is_of_states: false,
         sources: story::sources::<O>(&evidence.first, &evidence.status, ended),
         failures: logged.failures,
         failures_cut: logged.failures_cut,
@@ -280,6 +314,9 @@ impl Report {
             None => writeln!(f)?,
         }
         let note = self.note.as_deref();
+        if self.is_of_states && self.lifecycle.lines.is_empty() {
+            return write!(f, "  {}", note.unwrap_or("no state was judged"));
+        }
         if self.lifecycle.lines.is_empty() {
             return write!(
                 f,
@@ -296,6 +333,9 @@ impl Report {
         if let Some(note) = note {
             writeln!(f, "  {note}")?;
         }
+        if self.is_of_states {
+            return self.write_states(f);
+        }
         self.write_snapshots(f)?;
         self.write_changes(f)?;
         if let Some((count, shown)) = &self.events {
@@ -307,6 +347,19 @@ impl Report {
         writeln!(f, "  freshness: {}", self.freshness)?;
         self.write_lifecycle(f)?;
         self.write_sources(f)
+    }
+
+    fn write_states(&self, f: &mut String) -> fmt::Result {
+        let Lifecycle { lines, more, .. } = &self.lifecycle;
+        write!(f, "  judged {}; ", self.judged)?;
+        match more {
+            0 => f.push_str("the states"),
+            more => write!(f, "the last {} of {} states", lines.len(), lines.len() as u64 + more)?,
+        }
+        for (at, state) in lines {
+            write!(f, "\n{INDENT}+{:.3}s {state}", at.as_secs_f64())?;
+        }
+        Ok(())
     }
 
     fn write_snapshots(&self, f: &mut String) -> fmt::Result {

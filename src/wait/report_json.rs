@@ -47,6 +47,7 @@ impl Unmet {
             UnmetOutcome::NotMet => "not_met",
             UnmetOutcome::Violated => "violated",
             UnmetOutcome::GaveUp => "gave_up",
+            UnmetOutcome::Ended => "ended",
             UnmetOutcome::Inconclusive(_) => "inconclusive",
             UnmetOutcome::Invalid(_) => "invalid",
         };
