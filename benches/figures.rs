@@ -19,7 +19,7 @@ use measure::{Table, child};
 /// A part of the table, by the name it can be asked for.
 type Part = (&'static str, fn(&mut Table));
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 10] = [
     ("reads", rows::reads::measure),
     ("readers", rows::readers::measure),
     ("publish", rows::publish::measure),
@@ -28,6 +28,7 @@ const PARTS: [Part; 9] = [
     ("waits", rows::waits::measure),
     ("idle", rows::idle::measure),
     ("stop", rows::stop::measure),
+    ("supervise", rows::supervise::measure),
     ("faults", rows::faults::measure),
 ];
 

@@ -9,6 +9,7 @@ pub(crate) mod readers;
 pub(crate) mod reads;
 pub(crate) mod stop;
 pub(crate) mod subscribers;
+pub(crate) mod supervise;
 pub(crate) mod waits;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 use watchkeeper::StaticSourceProvider;
 use watchkeeper::{DynError, ObservationConfig, ObservationRuntime, ObservedSource, Observer, async_trait};
 
+use self::supervise::Contestant;
 use crate::old_loop::{OldLoop, Pace};
 
 /// Longer than any measurement: nothing ticks.
@@ -42,6 +44,11 @@ pub(crate) fn child(part: &str, side: &str, count: &str) {
         "intervals" => idle::child_of_intervals(side, count),
         "stop" => stop::child(side, count),
         "stop-one" => stop::child_of_one(side, count),
+        "supervise" if side == Side::Old => supervise::child(Contestant::Loop, count),
+        "supervise-actor" if side == Side::Old => supervise::child(Contestant::Actor, count),
+        "supervise" | "supervise-actor" => supervise::child(Contestant::Machine, count),
+        "supervise-idle" if side == Side::Old => supervise::child_of_idle(Contestant::Loop),
+        "supervise-idle" => supervise::child_of_idle(Contestant::Machine),
         _ => unreachable!("no part {part:?} runs in a separate process"),
     }
 }
