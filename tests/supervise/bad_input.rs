@@ -312,6 +312,16 @@ async fn a_machine_that_moves_for_ever_fails_and_names_the_fix() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn many_timeouts_of_zero_with_events_between_them_are_no_fault() {
+    let machine = spawned(Script { timeouts: [(0, Duration::ZERO)].into(), ..Script::default() });
+    for _ in 0..1100 {
+        reached(&machine, 100).await;
+        assert_eq!(machine.ask(Do::Move(0)).await.unwrap(), 0);
+    }
+    assert!(machine.outcome().is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_machine_that_moves_for_ever_beside_its_work_fails_too() {
     let script = Script { timeout: Some(Duration::ZERO), start: vec![Job::Hang], ..Script::default() };
     let outcome = spawned(script).ended().await;

@@ -282,3 +282,16 @@ async fn finishing_drops_work_in_flight_and_waiting_commands() {
     assert!(machine.ended().await.is_finished());
     assert_eq!(drained(&mut jobs), ["begin Hang", "end Hang"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_goes_on_when_all_handles_are_dropped() {
+    let (builder, _jobs) = named(Script { on_stop: Some(Do::Stop), ..Script::default() });
+    let machine = builder.drain(10 * SECOND).spawn().unwrap();
+    let watch = machine.watch();
+    let began = Instant::now();
+    assert!(tokio::time::timeout(SECOND, machine.stop()).await.is_err());
+    assert!(matches!(watch.condition(), Condition::Stopping));
+    drop(machine);
+    assert!(watch.ended().await.is_cancelled());
+    assert_eq!(began.elapsed(), 10 * SECOND);
+}

@@ -178,7 +178,7 @@ async fn events_are_refused_also_after_a_timeout_and_while_deferred_ones_wait() 
 async fn cancelled_work_is_dropped_before_the_next_event_and_its_outcome_never_comes() {
     let (builder, mut jobs) = with_hands(Script::default());
     let machine = builder.spawn().unwrap();
-    machine.send(Do::Run(1, vec![Job::Sleep(SECOND), Job::Return(9)])).await.unwrap();
+    machine.send(Do::Run(1, vec![Job::Hang, Job::Return(9)])).await.unwrap();
     reached(&machine, 1).await;
     sleep(SECOND / 2).await;
     machine.send(Do::Cancel(2)).await.unwrap();
@@ -186,7 +186,7 @@ async fn cancelled_work_is_dropped_before_the_next_event_and_its_outcome_never_c
     reached(&machine, 3).await;
     sleep(HOUR).await;
     assert_eq!(machine.state(), 3);
-    assert_eq!(drained(&mut jobs), ["begin Sleep(1s)", "end Sleep(1s)", "begin Quiet", "end Quiet"]);
+    assert_eq!(drained(&mut jobs), ["begin Hang", "end Hang", "begin Quiet", "end Quiet"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -347,4 +347,34 @@ async fn work_longer_than_its_limit_does_not_stop_events_from_being_held() {
     machine.send(Do::Move(2)).await.unwrap();
     reached(&machine, 2).await;
     assert_eq!(entered(&machine, began), [(0, 1), (300, 500), (300, 2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_as_many_commands_wait_as_the_channel_holds_further_events_wait_in_the_channel() {
+    let (script, mut heard) = Script::default().heard();
+    let (builder, _jobs) = with_hands(script);
+    let machine = builder.capacity(2).spawn().unwrap();
+    machine.ask(Do::Run(1, vec![Job::Hang])).await.unwrap();
+    sleep(SECOND).await;
+    for _ in 0..4 {
+        machine.send(Do::Add(vec![Job::Quiet])).await.unwrap();
+    }
+    sleep(SECOND).await;
+    assert!(matches!(machine.try_send(Do::Nothing).unwrap_err().reason, NotSent::Full { capacity: 2 }));
+    assert_eq!(drained(&mut heard).len(), 3, "two commands wait, and two events");
+    machine.abort().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn held_events_do_not_come_between_the_commands_of_one_outcome() {
+    let (script, mut heard) = Script { while_busy: WhileBusy::Hold, ..Script::default() }.heard();
+    let machine = spawned(script);
+    let two = Do::Add(vec![Job::Quiet, Job::Sleep(SECOND), Job::Return(5)]);
+    machine.ask(Do::Run(1, vec![Job::Event(Box::new(two.clone()))])).await.unwrap();
+    machine.send(Do::Move(2)).await.unwrap();
+    reached(&machine, 2).await;
+    machine.send(Do::Move(3)).await.unwrap();
+    reached(&machine, 3).await;
+    let judged: Vec<Do> = drained(&mut heard).into_iter().skip(1).collect();
+    assert_eq!(judged, [two, Do::Done(5), Do::Move(2), Do::Move(3)]);
 }

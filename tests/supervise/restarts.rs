@@ -388,3 +388,32 @@ async fn without_handles_the_events_that_waited_are_judged_by_the_next_life() {
     assert!(watch.ended().await.is_finished());
     assert_eq!(watch.state(), 5);
 }
+
+#[tokio::test(start_paused = true)]
+async fn each_life_without_handles_judges_that_they_were_dropped() {
+    let script = || Script {
+        on_abandoned: Some(Do::Run(1, vec![Job::Sleep(SECOND), Job::Fail("no")])),
+        ..Script::default()
+    };
+    let (builder, mut reports) = lives(on_failure(2), script);
+    let machine = builder.spawn().unwrap();
+    let watch = machine.watch();
+    drop(machine);
+    let end = tokio::time::timeout(HOUR, watch.ended()).await.expect("an end");
+    assert_eq!(end.to_string(), "failed: Fail: no");
+    let fails = drained(&mut reports).into_iter().filter(|report| report.starts_with("begin Fail")).count();
+    assert_eq!(fails, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_does_not_shorten_a_drain() {
+    let script = || Script { on_stop: Some(Do::Stop), ..Script::default() };
+    let (builder, mut reports) = lives(on_failure(3), script);
+    let machine = builder.drain(10 * SECOND).spawn().unwrap();
+    let began = Instant::now();
+    assert!(tokio::time::timeout(SECOND, machine.stop()).await.is_err());
+    let _ = machine.restart();
+    assert!(machine.ended().await.is_cancelled());
+    assert_eq!(began.elapsed(), 10 * SECOND);
+    assert_eq!(drained(&mut reports), ["make 1", "drop 1"]);
+}
