@@ -139,16 +139,27 @@ pub(crate) fn features() -> Result<Verdict, String> {
 }
 
 /// A workspace build gives every package the features that any other asks for; these commands do not.
+///
+/// An application's own features are switched alone too, but on the dependencies that the clippy step has checked. By
+/// itself it is built for the demonstration.
 fn feature_checks(packages: &[Package]) -> Vec<String> {
     let mut lines = Vec::new();
     for package in packages.iter().filter(|package| package.is_member) {
-        let line = |features: &str| {
-            format!("cargo clippy --package {} --no-default-features{features} -- -D warnings", package.name)
+        let name = &package.name;
+        let (selects, prefix) = if package.is_published {
+            (format!("--package {name}"), String::new())
+        } else {
+            (
+                format!("--workspace --exclude watchkeeper-chain-bitcoin --bin {name} --example counter"),
+                format!("{name}/"),
+            )
         };
+        let line =
+            |features: &str| format!("cargo clippy {selects} --no-default-features{features} -- -D warnings");
         if package.is_published || !package.features.is_empty() {
             lines.push(line(""));
         }
-        lines.extend(package.features.iter().map(|feature| line(&format!(" --features {feature}"))));
+        lines.extend(package.features.iter().map(|feature| line(&format!(" --features {prefix}{feature}"))));
     }
     lines
 }
@@ -510,20 +521,22 @@ mod tests {
     #[test]
     fn published_packages_and_features_are_checked_one_by_one() {
         let core = package("core", None);
-        let with_features = Package {
-            features: ["default", "json"].map(str::to_owned).to_vec(),
-            is_published: false,
-            ..package("app", None)
-        };
+        let with_features =
+            Package { features: ["default", "json"].map(str::to_owned).to_vec(), ..package("with", None) };
+        let app = Package { features: vec!["k8s".to_owned()], is_published: false, ..package("app", None) };
         let tool = Package { is_published: false, ..package("tool", None) };
         let foreign = Package { is_member: false, ..package("serde", None) };
         let expected = [
             "cargo clippy --package core --no-default-features -- -D warnings",
-            "cargo clippy --package app --no-default-features -- -D warnings",
-            "cargo clippy --package app --no-default-features --features default -- -D warnings",
-            "cargo clippy --package app --no-default-features --features json -- -D warnings",
+            "cargo clippy --package with --no-default-features -- -D warnings",
+            "cargo clippy --package with --no-default-features --features default -- -D warnings",
+            "cargo clippy --package with --no-default-features --features json -- -D warnings",
+            "cargo clippy --workspace --exclude watchkeeper-chain-bitcoin --bin app --example counter \
+             --no-default-features -- -D warnings",
+            "cargo clippy --workspace --exclude watchkeeper-chain-bitcoin --bin app --example counter \
+             --no-default-features --features app/k8s -- -D warnings",
         ];
-        assert_eq!(feature_checks(&[core, with_features, tool, foreign]), expected);
+        assert_eq!(feature_checks(&[core, with_features, app, tool, foreign]), expected);
     }
 
     /// Two steps asked for fewer features, and each built all dependencies a second time.
