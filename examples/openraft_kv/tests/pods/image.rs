@@ -8,17 +8,16 @@ use std::process::Command;
 pub(crate) fn build() -> PathBuf {
     let workspace = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
-    let target = target.join("image");
-    let triple = format!("{}-unknown-linux-gnu", env::consts::ARCH);
+    let folder = target.join("image");
     let built = Command::new(env!("CARGO"))
         .current_dir(workspace)
-        .args(["build", "--quiet", "--package", "openraft_kv", "--bin", "openraft_kv"])
-        .args(["--profile", "container", "--target", &triple, "--target-dir"])
-        .arg(&target)
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .args(["rustc", "--quiet", "--package", "openraft_kv", "--bin", "openraft_kv"])
+        .env("CARGO_BUILD_BUILD_DIR", &target)
+        .arg("--target-dir")
+        .arg(&folder)
+        .args(["--", "-Ctarget-feature=+crt-static", "-Cstrip=symbols"])
         .status()
         .unwrap();
     assert!(built.success(), "the program for the image does not build");
-    target.join(triple).join("container/openraft_kv")
+    folder.join("debug/openraft_kv")
 }

@@ -19,23 +19,21 @@ const BUILD_WITHIN: Duration = Duration::from_secs(900);
 /// Builds the program, and copies it and `dockerfile` into one folder; returns that folder, the context of
 /// the image's build.
 ///
-/// cargo does nothing when nothing has changed, so an image is never older than its source. It builds
-/// into a separate folder: flags and profile differ from those of every other build.
+/// cargo does nothing when nothing has changed, so an image is never older than its source. All but the program
+/// itself is shared with a plain build of it.
 pub(super) async fn build(dockerfile: &Path) -> Result<PathBuf, DeployError> {
     let workspace = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
     let folder = target.join("image");
-    let triple = format!("{}-unknown-linux-gnu", env::consts::ARCH);
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .current_dir(workspace)
-        .args(["build", "--quiet", "--package", "openraft_kv", "--bin", "openraft_kv"])
-        .args(["--profile", "container"])
-        // With an explicit target, the flags do not apply to build scripts and macros, which cannot be static.
-        .args(["--target", &triple, "--target-dir"])
+        .args(["rustc", "--quiet", "--package", "openraft_kv", "--bin", "openraft_kv"])
+        // The program that is run and tested stays where it is. An older cargo also builds the rest in the folder.
+        .env("CARGO_BUILD_BUILD_DIR", &target)
+        .arg("--target-dir")
         .arg(&folder)
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .env("RUSTFLAGS", "-C target-feature=+crt-static");
+        .args(["--", "-Ctarget-feature=+crt-static", "-Cstrip=symbols"]);
     let hint = "see whether another cargo holds the folder that it builds into";
     let built = run_within(BUILD_WITHIN, cargo, hint).await.map_err(|error| match error.kind() {
         ErrorKind::TimedOut => failed(STEP, error),
@@ -47,7 +45,7 @@ pub(super) async fn build(dockerfile: &Path) -> Result<PathBuf, DeployError> {
     if !built.success {
         return Err(failed(STEP, built.error()));
     }
-    let program = folder.join(triple).join("container/openraft_kv");
+    let program = folder.join("debug/openraft_kv");
     let context = folder.join("context");
     lay(&program, dockerfile, &context).map_err(|error| failed(STEP, error))?;
     Ok(context)
