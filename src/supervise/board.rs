@@ -193,10 +193,17 @@ impl<S> StateBoard<S> {
 
     /// Leaves the poison at once, so that events are accepted again before the supervisor runs.
     pub(super) fn leave_poison(&self) {
-        if let Some(failure) = self.poison() {
-            self.set_condition(Condition::Restarting(failure));
-            self.wake();
-        }
+        let old = {
+            let mut inner = lock(&self.inner);
+            let Condition::Poisoned(failure) = &inner.condition else { return };
+            let restarting = Condition::Restarting(Arc::clone(failure));
+            inner.version += 1;
+            let old = std::mem::replace(&mut inner.condition, restarting);
+            inner.published();
+            old
+        };
+        drop(old);
+        self.wake();
     }
 
     /// Wakes all that wait for what was published.

@@ -169,6 +169,9 @@ impl<M: Machine, W> MachineBuilder<M, W> {
     }
 
     /// How long a stop lets the machine drain, at most 24 h. Default: 10 s.
+    ///
+    /// The same time bounds what follows after the last handle is dropped: how long a machine that takes no event holds
+    /// those in the channel, and then how long commands run to their end.
     pub fn drain(mut self, limit: Duration) -> Self {
         self.settings.drain = limit;
         self

@@ -36,7 +36,7 @@ pub enum FailureKind {
     Unhandled,
     /// More commands wait than the builder's `capacity` and 1,024: time-outs and outcomes command more than is done.
     TooManyCommands,
-    /// The event for a failure was unhandled, which is always fatal.
+    /// The event for a failure was unhandled, or there was no room to defer it, which is always fatal.
     FailureUnhandled,
     /// More than 1,000 time-outs of zero came in succession, with no other event and no command between them.
     Spins,
@@ -86,17 +86,22 @@ impl Failure {
         Self::new(FailureKind::FactoryPanicked, None, panic)
     }
 
-    pub(super) fn no_room_to_defer(event: VariantName, state: &str, capacity: usize) -> Self {
+    pub(super) fn no_room_to_defer(
+        kind: FailureKind,
+        event: VariantName,
+        state: &str,
+        capacity: usize,
+    ) -> Self {
         let message = format!(
             "{event} was deferred in {state} beside {capacity} others, for which there is room: raise the capacity, or \
              handle some of them"
         );
-        Self::new(FailureKind::Unhandled, None, message)
+        Self::new(kind, None, message)
     }
 
     pub(super) fn too_many_commands(state: &str, waiting: usize) -> Self {
         let message = format!(
-            "{waiting} commands wait in {state}: command less from time-outs and outcomes, or set a work_timeout"
+            "{waiting} commands wait in {state}, more than the capacity and 1,024: command less, or set a work_timeout"
         );
         Self::new(FailureKind::TooManyCommands, None, message)
     }
@@ -206,14 +211,14 @@ pub enum Outcome {
     Failed(Arc<Failure>),
     /// It was stopped: without a drain, at the drain's deadline, or by an abort.
     Cancelled,
-    /// A method of the machine has panicked.
+    /// A method of the machine, `Worker::attach` or the factory has panicked. Also between two lives, as for `Failed`.
     Panicked(Arc<Failure>),
     /// It did not end in time after a stop or an abort: app code blocks its thread, or nobody drives its executor. It
     /// counts as ended; nothing more is published.
     ///
     /// Run blocking work in [`tokio::task::spawn_blocking`].
     Detached,
-    /// Its task was dropped, as a tokio runtime does when it shuts down.
+    /// Its task was dropped before a stop was requested, as a tokio runtime does when it shuts down.
     Dropped,
 }
 

@@ -96,13 +96,24 @@ impl<M: Machine> Supervised<M> {
         self.put_when_there_is_room(Envelope { event, reply: Some(reply) })
             .await
             .map_err(AskError::NotSent)?;
-        match shielded(replied).await {
+        let board = &self.strong.board;
+        let replied = shielded(async {
+            tokio::select! {
+                biased;
+                replied = replied => replied.map_err(|_| None),
+                // A machine that is detached replies no more.
+                outcome = ended(board) => Err(Some(outcome)),
+            }
+        });
+        match replied.await {
             Ok(Ok(state)) => Ok((**state).clone()),
             Ok(Err(Refusal::Unhandled(event))) => Err(AskError::Unhandled(event)),
             Ok(Err(Refusal::NoRoomToDefer(event))) => Err(AskError::NoRoomToDefer(event)),
             Ok(Err(Refusal::Busy(event))) => Err(AskError::Busy(event)),
             Ok(Err(Refusal::Lost(failure))) => Err(AskError::Lost(failure)),
-            Err(_) => Err(AskError::Ended(self.ended().await)),
+            Err(Some(outcome)) => Err(AskError::Ended(outcome)),
+            // The mailbox closes a moment before the end is published.
+            Err(None) => Err(AskError::Ended(self.ended().await)),
         }
     }
 
@@ -442,7 +453,7 @@ impl<E: fmt::Debug> std::error::Error for SendError<E> {}
 pub enum AskError<E> {
     /// The event was not sent.
     NotSent(SendError<E>),
-    /// The machine has no use for the event in its state, or no room to defer it.
+    /// The machine has no use for the event in its state.
     Unhandled(E),
     /// The machine deferred the event, and the builder's `capacity` of events are deferred already.
     NoRoomToDefer(E),

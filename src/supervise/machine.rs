@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::failure::Failure;
+use crate::panics::discard_logged;
 
 /// An explicit state machine: pure and synchronous. It decides; its [`Worker`](super::Worker) does.
 ///
@@ -49,8 +50,8 @@ pub trait Machine: Send + 'static {
         None
     }
 
-    /// What happens to an event from outside while work is in flight, in the present state. Asked after each event. By
-    /// default, the event is judged at once.
+    /// What happens to an event from outside while work is in flight, in the present state. Asked after the start and
+    /// after each [`Reaction::Moved`] and [`Reaction::Stayed`]. By default, the event is judged at once.
     fn while_busy(&self) -> WhileBusy {
         WhileBusy::Take
     }
@@ -94,7 +95,7 @@ pub enum Reaction<E> {
     /// No transition: data inside the state may have changed, and is published then. The time-out keeps running.
     Stayed,
     /// Judge this event again after the next transition. An [`ask`](super::Supervised::ask) waits for that. As many
-    /// as the builder's `capacity` may be deferred; a further one is unhandled.
+    /// as the builder's `capacity` may be deferred; a further one is given back to its `ask`, or logged.
     Deferred(E),
     /// The machine has no use for this event in this state.
     Unhandled(E),
@@ -103,7 +104,7 @@ pub enum Reaction<E> {
 /// What happens to an event from outside while work is in flight. Deferred events are judged again with `Take` only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhileBusy {
-    /// It is judged at once.
+    /// It is judged at once, unless as many commands wait as the builder's `capacity`: then it waits in the channel.
     #[default]
     Take,
     /// It waits in the channel until the commands of the earlier event are done.
@@ -138,7 +139,8 @@ impl<C> Out<C> {
         self.now
     }
 
-    /// Runs `command`, after those before it.
+    /// Runs `command`, after those before it. More than the builder's `capacity` and 1,024 waiting ones end the life with
+    /// [`FailureKind::TooManyCommands`](super::FailureKind::TooManyCommands).
     pub fn run(&mut self, command: C) {
         self.commands.push(command);
     }
@@ -146,7 +148,9 @@ impl<C> Out<C> {
     /// Drops the work in flight and all waiting commands, those before this call included. No outcome of theirs comes
     /// after this event.
     pub fn cancel(&mut self) {
-        self.commands.clear();
+        for command in self.commands.drain(..) {
+            discard_logged(command, "a command");
+        }
         self.cancels = true;
     }
 

@@ -22,7 +22,7 @@ use crate::error::DynError;
 /// `self`, and changed between two awaits.
 pub trait Worker<M: Machine>: Send + 'static {
     /// Called once before its machine starts, with a handle that keeps no machine alive. By default, the handle is
-    /// dropped. A panic is logged, and the machine starts all the same.
+    /// dropped. A worker that keeps it upgraded keeps the machine alive. A panic ends the life before its start.
     fn attach(&mut self, machine: WeakSupervised<M>) {
         drop(machine);
     }

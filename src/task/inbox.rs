@@ -259,6 +259,7 @@ impl<T, X: Reason> Inbox<T, X> {
                     break;
                 }
             }
+            machine.flush();
             yields(context)
         })
         .await;
@@ -326,6 +327,7 @@ impl<T, X: Reason> Inbox<T, X> {
                 }
                 ready!(self.suspend(machine, context, &mut room));
             }
+            machine.flush();
             yields(context)
         })
         .await;

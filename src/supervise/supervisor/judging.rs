@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{COMMANDS, Envelope, Queued, Refusal, Reply, Supervisor, UnhandledEvents, discard_each};
 use crate::panics::{AppValue, catch, discard_logged};
-use crate::supervise::failure::{Failure, Outcome};
+use crate::supervise::failure::{Failure, FailureKind, Outcome};
 use crate::supervise::machine::{Machine, Out, Reaction, WhileBusy};
 use crate::supervise::name::VariantName;
 use crate::supervise::transition::{TraceRow, Trigger};
@@ -140,8 +140,8 @@ impl<M: Machine> Supervisor<M> {
         let Some(machine) = &self.machine else { return false };
         let known = &**self.state;
         let state = catch(|| {
-            let state = machine.state();
-            (moved || state != *known).then(|| AppValue::new(state))
+            let state = AppValue::new(machine.state());
+            (moved || *state != *known).then_some(state)
         });
         match state {
             Ok(Some(state)) => {
@@ -218,15 +218,18 @@ impl<M: Machine> Supervisor<M> {
         reply: Option<Reply<M>>,
         (trigger, why): (Trigger, Unused),
     ) {
-        let fatal = match (trigger, why) {
-            (Trigger::Stop | Trigger::Abandoned, _) => None,
-            (Trigger::Failure, _) => Some(Failure::failure_unhandled(name, &self.shown_state())),
-            _ if self.settings.unhandled == UnhandledEvents::Reject => None,
-            (_, Unused::Unhandled) => Some(Failure::unhandled(name, &self.shown_state())),
-            (_, Unused::NoRoomToDefer) => {
-                Some(Failure::no_room_to_defer(name, &self.shown_state(), self.settings.capacity))
-            }
+        let kind = match trigger {
+            Trigger::Stop | Trigger::Abandoned => None,
+            Trigger::Failure => Some(FailureKind::FailureUnhandled),
+            _ => (self.settings.unhandled == UnhandledEvents::Fatal).then_some(FailureKind::Unhandled),
         };
+        let fatal = kind.map(|kind| match (why, kind) {
+            (Unused::NoRoomToDefer, _) => {
+                Failure::no_room_to_defer(kind, name, &self.shown_state(), self.settings.capacity)
+            }
+            (_, FailureKind::FailureUnhandled) => Failure::failure_unhandled(name, &self.shown_state()),
+            _ => Failure::unhandled(name, &self.shown_state()),
+        });
         let is_asked = reply.is_some();
         if let Some(reply) = reply {
             let refusal = match why {

@@ -23,6 +23,7 @@ impl<M: Machine> Supervisor<M> {
         drop(self.machine.take());
         discard_logged(self.timeout.take(), "the event of a time-out");
         self.drop_commands();
+        self.keep_what_was_sent();
         self.retry = None;
         self.cancels = false;
         self.is_between = false;
@@ -46,6 +47,17 @@ impl<M: Machine> Supervisor<M> {
         true
     }
 
+    /// Deferred outcomes, failures and time-outs were of the life that has ended.
+    fn keep_what_was_sent(&mut self) {
+        for (first, envelope) in std::mem::take(&mut self.deferred) {
+            if first == Trigger::Sent {
+                self.deferred.push_back((first, envelope));
+            } else {
+                discard_logged(envelope, "a deferred event");
+            }
+        }
+    }
+
     /// Waits for the next life: after the delay, or poisoned.
     fn rest(&mut self, outcome: Outcome) {
         let failure = match &outcome {
@@ -57,13 +69,13 @@ impl<M: Machine> Supervisor<M> {
             // The caller may have stopped waiting.
             let _ = reply.send(Err(Refusal::Lost(Arc::clone(failure))));
         }
+        let Restart { delays, window, .. } = &mut self.settings.restart;
+        let is_too_many = failure.is_some() && window.failed(self.latest);
         if std::mem::take(&mut self.restart_asked) {
             self.phase = Phase::Resting(Some(self.latest));
             return;
         }
-        let Restart { delays, window, .. } = &mut self.settings.restart;
         let delay = delays.next(self.latest);
-        let is_too_many = failure.is_some() && window.failed(self.latest);
         self.phase = Phase::Resting((!is_too_many).then(|| later(self.latest, delay)));
         if let Some(failure) = failure {
             if is_too_many {
@@ -90,6 +102,7 @@ impl<M: Machine> Supervisor<M> {
         self.rested = None;
         self.phase = Phase::Running;
         self.abandoned_passed = false;
+        self.abandoned_at = self.abandoned.then(|| later(at, self.settings.drain));
         self.spins = 0;
         self.board.set_condition(Condition::Running);
         self.state = state;
@@ -123,7 +136,7 @@ impl<M: Machine> Supervisor<M> {
         }
     }
 
-    /// What is commanded runs to its end, then the machine has finished.
+    /// What has been sent and commanded runs to its end, then the machine has finished.
     pub(super) fn wind_down(&mut self) {
         if self.phase == Phase::Running {
             self.phase = Phase::Winding(later(self.now(), self.settings.drain));
@@ -131,9 +144,12 @@ impl<M: Machine> Supervisor<M> {
         self.wind_up();
     }
 
-    /// After all handles were dropped and the last command was done, the machine has finished.
+    /// After all handles were dropped, the last event was taken and the last command was done, the machine has finished.
     pub(super) fn wind_up(&mut self) {
-        if matches!(self.phase, Phase::Winding(_)) && !self.is_busy() {
+        let waiting =
+            self.settings.capacity - self.board.room.available_permits().min(self.settings.capacity);
+        let is_empty = waiting <= self.taken;
+        if matches!(self.phase, Phase::Winding(_)) && is_empty && !self.is_busy() {
             self.end(Outcome::Finished);
         }
     }

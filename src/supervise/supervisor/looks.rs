@@ -33,6 +33,10 @@ impl<M: Machine> Supervisor<M> {
         self.abandoned_at.filter(|_| !self.abandoned_passed && self.lives())
     }
 
+    fn wait_for_the_rest(&mut self) {
+        self.abandoned_at = Some(later(self.now(), self.settings.drain));
+    }
+
     fn timed_out(&mut self, event: M::Event) {
         if std::mem::take(&mut self.at_once) {
             self.spins += 1;
@@ -80,6 +84,10 @@ impl<M: Machine> inbox::Machine for Supervisor<M> {
         self.taken += 1;
         self.spins = 0;
         self.now();
+        if self.abandoned {
+            // Each event that is taken gives those after it the time again.
+            self.wait_for_the_rest();
+        }
         if self.is_held_back() && self.while_busy == WhileBusy::Refuse {
             self.refuse(envelope);
             return;
@@ -99,7 +107,11 @@ impl<M: Machine> inbox::Machine for Supervisor<M> {
         let Some(signals) = self.board.signals() else { return false };
         if signals.has(Signals::ABORT) {
             self.stopping = true;
-            self.end(Outcome::Cancelled);
+            if self.machine.is_some() {
+                self.end(Outcome::Cancelled);
+            } else {
+                self.end_of_rest();
+            }
         }
         let unpoisons = signals.has(Signals::UNPOISON) && self.phase == Phase::Resting(None);
         if unpoisons {
@@ -117,7 +129,7 @@ impl<M: Machine> inbox::Machine for Supervisor<M> {
         }
         if signals.has(Signals::ABANDONED) {
             self.abandoned = true;
-            self.abandoned_at = Some(later(self.now(), self.settings.drain));
+            self.wait_for_the_rest();
             if self.phase == Phase::Resting(None) {
                 self.end_of_rest();
             }
@@ -127,14 +139,20 @@ impl<M: Machine> inbox::Machine for Supervisor<M> {
 
     fn drained(&mut self) -> bool {
         // Cancelled work is dropped before any further event.
-        let is_news = self.abandoned && !self.abandoned_passed && self.lives() && !self.cancels;
-        if is_news {
-            self.all_handles_dropped();
+        if !self.abandoned || !self.lives() || self.cancels {
+            return false;
         }
-        is_news
+        if !self.abandoned_passed {
+            self.all_handles_dropped();
+            return true;
+        }
+        self.wind_up();
+        self.ending.is_some()
     }
 
     fn stop(&mut self, end: End) {
+        // The work may have blocked the thread since the last check.
+        self.is_now = false;
         self.now();
         self.stopping = true;
         self.board.room.close();

@@ -391,6 +391,7 @@ impl Model {
         }
         let sent = self.channel.pop_front().unwrap();
         self.zeros = 0;
+        self.abandoned_at = self.now + self.limits.drain;
         if is_held_back && self.policy() == WhileBusy::Refuse {
             self.answer(sent.ask, Answer::Busy);
             return true;
@@ -404,6 +405,9 @@ impl Model {
         let is_news = self.abandoned && !self.abandoned_known;
         if is_news {
             self.last_handle_gone();
+        } else if self.abandoned {
+            self.wind_up();
+            return !self.lives();
         }
         is_news
     }
@@ -425,7 +429,7 @@ impl Model {
 
     fn wind_up(&mut self) {
         let winds = self.until.is_some_and(|(_, ended)| ended == Ended::Finished);
-        if self.lives() && winds && !self.is_busy() {
+        if self.lives() && winds && self.channel.is_empty() && !self.is_busy() {
             self.life_ends(Ended::Finished);
         }
     }
@@ -593,6 +597,7 @@ impl Model {
         self.retry = None;
         self.log.push("worker dropped".to_owned());
         self.commands.clear();
+        self.deferred.retain(|sent| sent.origin == Origin::Handle);
         self.timeout = None;
         self.between = false;
         let is_failure = matches!(ended, Ended::Failed | Ended::Panicked);
@@ -640,6 +645,7 @@ impl Model {
         self.published.push((self.now, 0));
         self.news = true;
         self.abandoned_known = false;
+        self.abandoned_at = self.now + self.limits.drain;
         self.zeros = 0;
         self.start();
     }

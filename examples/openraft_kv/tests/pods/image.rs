@@ -13,6 +13,7 @@ pub(crate) fn build() -> PathBuf {
         .current_dir(workspace)
         .args(["rustc", "--quiet", "--package", "openraft_kv", "--bin", "openraft_kv"])
         .env("CARGO_BUILD_BUILD_DIR", &target)
+        .env_remove("CARGO_BUILD_TARGET")
         .arg("--target-dir")
         .arg(&folder)
         .args(["--", "-Ctarget-feature=+crt-static", "-Cstrip=symbols"])

@@ -31,6 +31,7 @@ pub(super) async fn build(dockerfile: &Path) -> Result<PathBuf, DeployError> {
         .args(["rustc", "--quiet", "--package", "openraft_kv", "--bin", "openraft_kv"])
         // The program that is run and tested stays where it is. An older cargo also builds the rest in the folder.
         .env("CARGO_BUILD_BUILD_DIR", &target)
+        .env_remove("CARGO_BUILD_TARGET")
         .arg("--target-dir")
         .arg(&folder)
         .args(["--", "-Ctarget-feature=+crt-static", "-Cstrip=symbols"]);
