@@ -123,6 +123,13 @@ pub(crate) static STEPS: &[Step] = &[
         needs: &[&needs::CARGO_NEXTEST],
         work: Work::Check(checks::models),
     },
+    // Before what makes an image: it builds nearly all of the program that goes into it.
+    Step {
+        name: "demo",
+        why: "the README's first command works",
+        needs: &[],
+        work: Work::Check(checks::demo),
+    },
     Step {
         name: "pods",
         why: "the pods of the Kubernetes manifests run under Podman, restricted, and fail over",
@@ -147,12 +154,6 @@ pub(crate) static STEPS: &[Step] = &[
         why: "the Bitcoin adapter holds on the real consensus code, which no other step builds",
         needs: &[&needs::CARGO_NEXTEST, &needs::CLIPPY, &needs::CXX, &needs::CMAKE, &needs::BOOST],
         work: Work::Check(checks::bitcoin),
-    },
-    Step {
-        name: "demo",
-        why: "the README's first command works",
-        needs: &[],
-        work: Work::Check(checks::demo),
     },
     Step {
         name: "containers",
