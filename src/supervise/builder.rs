@@ -262,6 +262,7 @@ impl<M: Machine, W> MachineBuilder<M, W> {
         let handle = Supervised::new(sender, Arc::clone(&board), capacity, factory.is_some());
         let supervisor = Supervisor::new(machine, state, Arc::clone(&board), settings);
         let (died, died_board) = (Arc::clone(&life), Arc::clone(&board));
+        let (supervisor, worker) = (Some(supervisor), Some(worker));
         let whole = Lives { inbox, supervisor, worker, factory, handle: handle.downgrade(), board, life };
         // The guard is dropped last, after all app values: here if the task never ran, and below if it ran.
         let whole = (Box::pin(run(whole)), parent, guard);

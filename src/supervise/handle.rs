@@ -97,14 +97,15 @@ impl<M: Machine> Supervised<M> {
             .await
             .map_err(AskError::NotSent)?;
         let board = &self.strong.board;
-        let replied = shielded(async {
+        // No shield: the supervisor catches what a waker does.
+        let replied = async {
             tokio::select! {
                 biased;
                 replied = replied => replied.map_err(|_| None),
                 // A machine that is detached replies no more.
                 outcome = ended(board) => Err(Some(outcome)),
             }
-        });
+        };
         match replied.await {
             Ok(Ok(state)) => Ok((**state).clone()),
             Ok(Err(Refusal::Unhandled(event))) => Err(AskError::Unhandled(event)),

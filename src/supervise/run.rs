@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::task::consume_budget;
 
 use super::board::{End, Published, StateBoard};
+use super::failure::Outcome;
 use super::handle::WeakSupervised;
 use super::machine::Machine;
 use super::supervisor::{Envelope, Supervisor};
@@ -20,8 +21,10 @@ pub(super) type Factory<M, W> = Box<dyn FnMut() -> (M, W) + Send>;
 /// The parts of one supervised machine, in drop order.
 pub(super) struct Lives<M: Machine, W> {
     pub(super) inbox: Inbox<Envelope<M>, End>,
-    pub(super) supervisor: Supervisor<M>,
-    pub(super) worker: AppValue<W>,
+    /// `None` after the end.
+    pub(super) supervisor: Option<Supervisor<M>>,
+    /// `None` between two lives.
+    pub(super) worker: Option<AppValue<W>>,
     pub(super) factory: Option<AppValue<Factory<M, W>>>,
     pub(super) handle: WeakSupervised<M>,
     pub(super) board: Arc<StateBoard<M::State>>,
@@ -29,37 +32,42 @@ pub(super) struct Lives<M: Machine, W> {
 }
 
 /// Runs all lives, then publishes the end: when it is known, machine and worker have been dropped.
-pub(super) async fn run<M: Machine, W: Worker<M>>(lives: Lives<M, W>) {
-    let Lives { mut inbox, mut supervisor, worker, mut factory, handle, board, life } = lives;
-    let mut worker = Some(worker);
-    loop {
-        if let Some(mut worker) = worker.take() {
-            one_life(&mut inbox, &mut supervisor, &mut worker, &handle).await;
-            // Before the next one is made.
-            drop(worker);
+#[expect(clippy::manual_async_fn, reason = "an `async fn` would have room for its argument twice")]
+pub(super) fn run<M: Machine, W: Worker<M>>(mut lives: Lives<M, W>) -> impl Future<Output = ()> + Send {
+    async move { run_in_place(&mut lives).await }
+}
+
+async fn run_in_place<M: Machine, W: Worker<M>>(lives: &mut Lives<M, W>) {
+    let Lives { inbox, supervisor, worker, factory, handle, board, life } = lives;
+    while let Some(supervisor) = supervisor {
+        if let Some(worker) = worker {
+            one_life(inbox, supervisor, worker, handle).await;
         }
+        // Before the next one is made.
+        drop(worker.take());
         if !supervisor.after_life() {
             break;
         }
         supervisor.flush();
         while !supervisor.is_due_to_live() && !supervisor.is_over() {
-            inbox.wait(&mut supervisor).await;
+            inbox.wait(supervisor).await;
         }
         if supervisor.is_over() {
             break;
         }
-        let Some(factory) = &mut factory else { break };
+        let Some(factory) = factory else { break };
         match made(factory) {
             Ok(made) => {
-                worker = Some(made.worker);
+                *worker = Some(made.worker);
                 supervisor.live_again(made.machine, made.state);
             }
             Err(panic) => supervisor.not_made(&panic),
         }
     }
-    let outcome = supervisor.outcome();
+    let outcome = supervisor.as_mut().map_or(Outcome::Cancelled, Supervisor::outcome);
     // Callers whose events were not judged get the end, which is published after everything is dropped.
-    drop((supervisor, factory));
+    drop(supervisor.take());
+    drop(factory.take());
     if let Some(failure) = outcome.failure() {
         tracing::warn!(%failure, "machine ended");
     } else {
@@ -67,7 +75,6 @@ pub(super) async fn run<M: Machine, W: Worker<M>>(lives: Lives<M, W>) {
     }
     board.end(outcome);
     life.end(End::Over);
-    drop(inbox);
 }
 
 /// One life, until it ends.

@@ -117,7 +117,7 @@ impl<T> Mailbox<T> {
         Self(Mutex::new(WaitingItems { items: VecDeque::new(), closed: false }))
     }
 
-    /// Stores the number of waiting items in `count`.
+    /// Puts an item in unless `capacity` items wait. Stores the number of waiting items in `count`.
     fn put(&self, item: T, capacity: usize, count: &AtomicUsize) -> Result<(), NotPut<T>> {
         let mut waiting = locked(&self.0);
         if waiting.closed {
@@ -131,14 +131,11 @@ impl<T> Mailbox<T> {
         Ok(())
     }
 
-    fn take(&self, count: &AtomicUsize) -> Option<T> {
+    /// Moves all waiting items to `taken`, which is empty.
+    fn take(&self, taken: &mut VecDeque<T>, count: &AtomicUsize) {
         let mut waiting = locked(&self.0);
-        let item = waiting.items.pop_front();
-        count.store(waiting.items.len(), Relaxed);
-        if waiting.items.is_empty() && waiting.items.capacity() > KEPT {
-            waiting.items = VecDeque::new();
-        }
-        item
+        std::mem::swap(&mut waiting.items, taken);
+        count.store(0, Relaxed);
     }
 
     /// Refuses further items and drops waiting ones, one by one: those may be app values.
@@ -157,6 +154,8 @@ impl<T> Mailbox<T> {
 /// The side that the driver owns.
 pub(crate) struct Inbox<T, X> {
     mailbox: Arc<Mailbox<T>>,
+    /// Items that have left the mailbox.
+    taken: VecDeque<T>,
     life: Arc<Lifetime<X>>,
     wake: Option<Wake>,
     timer: Pin<Box<Sleep>>,
@@ -167,6 +166,9 @@ pub(crate) struct Inbox<T, X> {
 impl<T, X> Drop for Inbox<T, X> {
     fn drop(&mut self) {
         self.mailbox.close();
+        for item in self.taken.drain(..) {
+            discard_logged(item, "what waited in a mailbox");
+        }
     }
 }
 
@@ -185,6 +187,7 @@ pub(crate) fn life<T, X: Reason>(
     let life = Lifetime::new(end, stop_timeout, clock.pulse());
     let inbox = Inbox {
         mailbox: Arc::clone(&mailbox),
+        taken: VecDeque::new(),
         life: Arc::clone(&life),
         wake: wake.map(Wake::new),
         timer,
@@ -383,19 +386,25 @@ impl<T, X: Reason> Inbox<T, X> {
     }
 
     /// Takes waiting items, at most `room`, and returns whether there were any. An item that is put in after this
-    /// check wakes the driver, if its waker is registered: the lock of the course orders the two, and with them the
-    /// count.
+    /// check wakes the driver, if its waker is registered: the two change one flag of the lifetime, which orders the
+    /// count too.
     fn take_items(&mut self, machine: &mut impl Machine<Item = T, Reason = X>, room: &mut usize) -> bool {
         let mut taken = false;
         while *room > 0 {
-            if self.life.items.load(Relaxed) == 0 {
+            if self.taken.is_empty() && self.life.items.load(Relaxed) > 0 {
+                self.mailbox.take(&mut self.taken, &self.life.items);
+            }
+            if self.taken.is_empty() {
+                if self.taken.capacity() > KEPT {
+                    self.taken = VecDeque::new();
+                }
                 taken |= machine.drained();
                 break;
             }
             if !machine.accepts() {
                 break;
             }
-            let Some(item) = self.mailbox.take(&self.life.items) else { break };
+            let Some(item) = self.taken.pop_front() else { break };
             taken = true;
             *room -= 1;
             machine.take(item);

@@ -1,7 +1,8 @@
 //! The life of a machine as seen from outside: the requested stop, and the end.
 
 use std::future::poll_fn;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::AcqRel;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -49,6 +50,9 @@ pub(crate) struct Lifetime<X> {
     /// How many items the mailbox has. It is here because the driver of an idle machine reads nothing else of the
     /// mailbox.
     pub(super) items: AtomicUsize,
+    /// The driver has left its waker. Both sides change this by read-modify-write: who comes second sees what the first
+    /// one did before.
+    driver_waits: AtomicBool,
     course: Mutex<Course>,
     terminate: Arc<dyn Terminate<X>>,
     stop_timeout: Duration,
@@ -104,6 +108,7 @@ impl<X: Reason> Lifetime<X> {
             request: OnceLock::new(),
             end: OnceLock::new(),
             items: AtomicUsize::new(0),
+            driver_waits: AtomicBool::new(false),
             course: Mutex::default(),
             terminate,
             stop_timeout,
@@ -151,15 +156,18 @@ impl<X: Reason> Lifetime<X> {
     /// Registers the driver's waker for stops and items.
     pub(super) fn wakes_driver(&self, waker: &Waker) {
         let mut course = locked(&self.course);
-        if course.driver.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            return;
-        }
-        let old = course.driver.replace(waker.clone());
+        let is_known = course.driver.as_ref().is_some_and(|known| known.will_wake(waker));
+        let old = if is_known { None } else { course.driver.replace(waker.clone()) };
         drop(course);
+        self.driver_waits.swap(true, AcqRel);
         drop_waker(old);
     }
 
+    /// Wakes the driver after something was left for it. A driver that does not wait checks before it waits.
     pub(crate) fn wake_driver(&self) {
+        if !self.driver_waits.swap(false, AcqRel) {
+            return;
+        }
         let driver = locked(&self.course).driver.take();
         wake_all(&mut Vec::from_iter(driver));
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{COMMANDS, Envelope, Queued, Refusal, Reply, Supervisor, UnhandledEvents, discard_each};
+use super::{COMMANDS, Envelope, Queued, Refusal, Reply, Supervisor, UnhandledEvents, answer, discard_each};
 use crate::panics::{AppValue, catch, discard_logged};
 use crate::supervise::failure::{Failure, FailureKind, Outcome};
 use crate::supervise::machine::{Machine, Out, Reaction, WhileBusy};
@@ -112,8 +112,7 @@ impl<M: Machine> Supervisor<M> {
                     return Judged::Done;
                 }
                 if let Some(reply) = reply {
-                    // The caller may have stopped waiting.
-                    let _ = reply.send(Ok(Arc::clone(&self.state)));
+                    answer::<M>(reply, Ok(Arc::clone(&self.state)));
                 }
                 if moved { Judged::Moved } else { Judged::Done }
             }
@@ -236,9 +235,7 @@ impl<M: Machine> Supervisor<M> {
                 Unused::Unhandled => Refusal::Unhandled(event),
                 Unused::NoRoomToDefer => Refusal::NoRoomToDefer(event),
             };
-            if let Err(unsent) = reply.send(Err(refusal)) {
-                discard_logged(unsent, "an event that was not handled");
-            }
+            answer::<M>(reply, Err(refusal));
         } else {
             discard_logged(event, "an event that was not handled");
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Phase, Refusal, Supervisor};
+use super::{Phase, Refusal, Supervisor, answer};
 use crate::panics::{AppValue, catch, discard_logged};
 use crate::supervise::board::{Condition, Published};
 use crate::supervise::failure::{Failure, Outcome};
@@ -66,8 +66,7 @@ impl<M: Machine> Supervisor<M> {
         };
         self.rested = failure.is_some().then_some(outcome);
         if let (Some(reply), Some(failure)) = (self.lost.take(), &failure) {
-            // The caller may have stopped waiting.
-            let _ = reply.send(Err(Refusal::Lost(Arc::clone(failure))));
+            answer::<M>(reply, Err(Refusal::Lost(Arc::clone(failure))));
         }
         let Restart { delays, window, .. } = &mut self.settings.restart;
         let is_too_many = failure.is_some() && window.failed(self.latest);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::judging::Judged;
-use super::{Envelope, Phase, Refusal, Supervisor};
+use super::{Envelope, Phase, Refusal, Supervisor, answer};
 use crate::panics::{catch, discard_logged};
 use crate::supervise::board::{Condition, End, Signals};
 use crate::supervise::failure::{Failure, Outcome};
@@ -55,9 +55,7 @@ impl<M: Machine> Supervisor<M> {
 
     fn refuse(&mut self, Envelope { event, reply }: Envelope<M>) {
         if let Some(reply) = reply {
-            if let Err(unsent) = reply.send(Err(Refusal::Busy(event))) {
-                discard_logged(unsent, "a refused event");
-            }
+            answer::<M>(reply, Err(Refusal::Busy(event)));
         } else {
             self.log_unused(VariantName::of(&event), "was refused while work is in flight");
             discard_logged(event, "a refused event");

@@ -21,7 +21,7 @@ use super::name::VariantName;
 use super::restart::Restart;
 use super::transition::Trigger;
 use crate::error::DynError;
-use crate::panics::{AppValue, catch, discard_logged};
+use crate::panics::{AppValue, catch, discard_logged, log_panic};
 use crate::task::inbox::Ended;
 use crate::text::render::debug_line;
 
@@ -36,9 +36,19 @@ pub(super) struct Envelope<M: Machine> {
     pub(super) reply: Option<Reply<M>>,
 }
 
+/// The answer to an `ask`.
+pub(super) type Answer<M> = Result<Published<<M as Machine>::State>, Refusal<<M as Machine>::Event>>;
+
 /// The way back to an `ask`.
-pub(super) type Reply<M> =
-    oneshot::Sender<Result<Published<<M as Machine>::State>, Refusal<<M as Machine>::Event>>>;
+pub(super) type Reply<M> = oneshot::Sender<Answer<M>>;
+
+/// Wakes the caller, which may have stopped waiting. Its waker is foreign code.
+fn answer<M: Machine>(reply: Reply<M>, answer: Answer<M>) {
+    match catch(|| reply.send(answer)) {
+        Ok(unsent) => discard_logged(unsent.err(), "an answer that nobody waits for"),
+        Err(panic) => log_panic("waking a caller", &panic),
+    }
+}
 
 /// Why an asked event was not handled.
 pub(super) enum Refusal<E> {
