@@ -95,8 +95,10 @@ struct BoardInner<S> {
     condition: Condition,
     ended_at: Option<Instant>,
     trace: Trace<Published<S>>,
-    /// Watches, waits, and callers that wait for the end.
+    /// Watches and waits.
     watching: Waiting,
+    /// Callers that wait for the end or a poison: a transition does not wake them.
+    for_condition: Waiting,
     /// Collected while publishing, woken without the lock.
     wakers: Vec<Waker>,
     waits: Vec<WaitQueue<S>>,
@@ -112,6 +114,13 @@ struct WaitQueue<S> {
 impl<S> BoardInner<S> {
     fn published(&mut self) {
         self.watching.take(&mut self.wakers);
+    }
+
+    /// Replaces the condition, and returns the old one.
+    fn change(&mut self, condition: Condition) -> Condition {
+        self.published();
+        self.for_condition.take(&mut self.wakers);
+        std::mem::replace(&mut self.condition, condition)
     }
 
     fn is_over(&self) -> bool {
@@ -145,6 +154,7 @@ impl<S> StateBoard<S> {
                 ended_at: None,
                 trace: Trace::new(trace),
                 watching: Waiting::default(),
+                for_condition: Waiting::default(),
                 wakers: Vec::new(),
                 waits: Vec::new(),
                 next_wait: 0,
@@ -175,9 +185,7 @@ impl<S> StateBoard<S> {
             if !matches!(condition, Condition::Ended(_)) {
                 inner.version += 1;
             }
-            let old = std::mem::replace(&mut inner.condition, condition);
-            inner.published();
-            old
+            inner.change(condition)
         };
         drop(old);
     }
@@ -198,9 +206,7 @@ impl<S> StateBoard<S> {
             let Condition::Poisoned(failure) = &inner.condition else { return };
             let restarting = Condition::Restarting(Arc::clone(failure));
             inner.version += 1;
-            let old = std::mem::replace(&mut inner.condition, restarting);
-            inner.published();
-            old
+            inner.change(restarting)
         };
         drop(old);
         self.wake();
@@ -237,14 +243,21 @@ impl<S> StateBoard<S> {
         })
     }
 
-    /// Ready with what `read` finds; until then the task is woken by each publication.
+    /// Ready with what `read` finds; until then the task is woken by each condition.
     pub(super) fn poll<T>(
         &self,
         read: impl FnOnce(&Condition) -> Option<T>,
         place: &mut WakerSlot,
         waker: &Waker,
     ) -> Poll<T> {
-        self.poll_inner(|inner| read(&inner.condition), place, waker)
+        let mut inner = lock(&self.inner);
+        if let Some(found) = read(&inner.condition) {
+            return Poll::Ready(found);
+        }
+        let old = inner.for_condition.wait(place, waker);
+        drop(inner);
+        drop_waker(old);
+        Poll::Pending
     }
 
     fn poll_inner<T>(
@@ -368,7 +381,10 @@ pub(super) async fn until<S, T>(board: &StateBoard<S>, read: impl Fn(&Condition)
     struct Leaves<'a, S>(&'a StateBoard<S>, WakerSlot);
     impl<S> Drop for Leaves<'_, S> {
         fn drop(&mut self) {
-            self.0.leave(&mut self.1);
+            if self.1.is_taken() {
+                let waker = lock(&self.0.inner).for_condition.leave(&mut self.1);
+                drop_waker(waker);
+            }
         }
     }
     let mut waiter = Leaves(board, WakerSlot::default());

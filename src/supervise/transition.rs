@@ -98,6 +98,10 @@ impl<S> Trace<S> {
             return Some(row);
         }
         let oldest = if self.rows.len() == self.most { self.rows.pop_front() } else { None };
+        if self.rows.len() == self.rows.capacity() {
+            // Many machines are idle: the first transitions take little.
+            self.rows.reserve_exact(self.rows.len().clamp(1, self.most - self.rows.len()));
+        }
         self.rows.push_back(row);
         oldest
     }
