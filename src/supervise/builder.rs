@@ -19,6 +19,7 @@ use super::worker::{NoWorker, Worker};
 use crate::clock::Clock;
 use crate::config::{LONGEST_NAME, MAX_DURATION, logged_name};
 use crate::panics::{AppValue, log_panic, poll_caught};
+use crate::report::debug_as_text;
 use crate::task::inbox::life;
 use crate::task::lifetime::Terminate;
 use crate::text::{MESSAGE, one_line};
@@ -316,7 +317,7 @@ fn validate(settings: &Settings, name: Option<&str>, has_factory: bool) -> Resul
 }
 
 /// Why a machine was not spawned.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SuperviseError {
     /// There is room for no event, or for too many.
@@ -368,3 +369,5 @@ pub enum SuperviseError {
     #[error("there is no tokio runtime here: call spawn inside one")]
     NoTokioRuntime,
 }
+
+debug_as_text!(SuperviseError);

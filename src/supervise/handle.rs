@@ -14,6 +14,7 @@ use super::supervisor::{Envelope, Refusal};
 use super::transition::Transition;
 use super::wait::StateWaitBuilder;
 use super::watch::StateWatch;
+use crate::report::debug_as_text;
 use crate::shield::shielded;
 use crate::task::inbox::{ItemSender, NotPut};
 use crate::wait::Verdict;
@@ -499,7 +500,7 @@ impl<E: fmt::Debug> fmt::Debug for AskError<E> {
 impl<E: fmt::Debug> std::error::Error for AskError<E> {}
 
 /// Why no new life begins.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum RestartError {
     /// The machine was made without a factory.
@@ -515,3 +516,5 @@ pub enum RestartError {
     #[error("the machine has ended ({0}): spawn another one")]
     Ended(Outcome),
 }
+
+debug_as_text!(RestartError);

@@ -15,6 +15,63 @@ use crate::error::DynError;
 /// [`WeakSupervised`](super::WeakSupervised) and uses `try_send`: `send` would wait for room that nobody makes while
 /// the machine holds events back.
 ///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use watchkeeper::DynError;
+/// use watchkeeper::supervise::{Machine, Out, Reaction, Worker, supervise};
+///
+/// #[derive(Clone, Debug, PartialEq)]
+/// enum State { Empty, Fetching, Has(u32) }
+///
+/// #[derive(Debug)]
+/// enum Event { Wanted, Fetched(u32) }
+///
+/// #[derive(Debug)]
+/// struct Fetch;
+///
+/// struct Cache(State);
+///
+/// impl Machine for Cache {
+///     type State = State;
+///     type Event = Event;
+///     type Command = Fetch;
+///
+///     fn state(&self) -> State {
+///         self.0.clone()
+///     }
+///
+///     fn handle(&mut self, event: Event, out: &mut Out<Fetch>) -> Reaction<Event> {
+///         match event {
+///             Event::Wanted if self.0 == State::Empty => {
+///                 out.run(Fetch);
+///                 self.0 = State::Fetching;
+///             }
+///             Event::Wanted => return Reaction::Stayed,
+///             Event::Fetched(value) => self.0 = State::Has(value),
+///         }
+///         Reaction::Moved
+///     }
+/// }
+///
+/// struct Client;
+///
+/// impl Worker<Cache> for Client {
+///     async fn run(&mut self, _: Fetch) -> Result<Option<Event>, DynError> {
+///         Ok(Some(Event::Fetched(7))) // ask a server here
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), DynError> {
+/// let cache = supervise(Cache(State::Empty)).worker(Client).work_timeout(Duration::from_secs(1)).spawn()?;
+/// cache.send(Event::Wanted).await?;
+/// cache.wait_for("it has the value", |state| *state == State::Has(7)).within(Duration::from_secs(5)).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Cancel safety
 ///
 /// The future of [`run`](Self::run) is dropped when the machine cancels the work, at the work limit, and when the life
