@@ -211,8 +211,11 @@ async fn a_machine_whose_worker_blocks_its_thread_is_detached() {
         begun.recv().unwrap();
     }
     let [(stopped, _), (aborted, _)] = &machines;
-    let ends = tokio::join!(stopped.stop(), aborted.abort());
+    // The ask is sent before the stop closes the channel.
+    let (asked, ends) =
+        tokio::join!(stopped.ask(Do::Nothing), async { tokio::join!(stopped.stop(), aborted.abort()) });
     assert!(matches!(ends, (Outcome::Detached, Outcome::Detached)), "{ends:?}");
+    assert!(matches!(asked, Err(AskError::Ended(Outcome::Detached))), "{asked:?}");
     let text = "detached: app code blocks its thread (run blocking work in tokio::task::spawn_blocking)";
     assert_eq!(ends.0.to_string(), text);
     let error = stopped.try_send(Do::Nothing).unwrap_err();

@@ -378,3 +378,17 @@ async fn held_events_do_not_come_between_the_commands_of_one_outcome() {
     let judged: Vec<Do> = drained(&mut heard).into_iter().skip(1).collect();
     assert_eq!(judged, [two, Do::Done(5), Do::Move(2), Do::Move(3)]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn held_events_are_all_judged_after_the_last_handle_is_dropped() {
+    let (builder, mut jobs) = with_hands(Script { while_busy: WhileBusy::Hold, ..Script::default() });
+    let machine = builder.drain(2 * SECOND).spawn().unwrap();
+    let watch = machine.watch();
+    for state in 1..=20 {
+        machine.send(Do::Run(state, vec![Job::Sleep(SECOND)])).await.unwrap();
+    }
+    drop(machine);
+    assert!(watch.ended().await.is_finished());
+    assert_eq!(watch.state(), 20);
+    assert_eq!(drained(&mut jobs).len(), 40, "each begins and ends");
+}

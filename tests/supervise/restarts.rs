@@ -417,3 +417,35 @@ async fn a_restart_does_not_shorten_a_drain() {
     assert_eq!(began.elapsed(), 10 * SECOND);
     assert_eq!(drained(&mut reports), ["make 1", "drop 1"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn events_that_wait_longer_than_the_drain_for_a_life_are_all_judged_without_handles() {
+    let minute = 60 * SECOND;
+    let delays = Delays::new(Backoff { first: minute, max: minute, jitter: 0.0, seed: 1 });
+    let (builder, _reports) =
+        lives(Restart::on_failure(delays, FailureWindow::new(3, HOUR)), Script::default);
+    let machine = builder.spawn().unwrap();
+    let watch = machine.watch();
+    machine.send(Do::Panic).await.unwrap();
+    until_condition(&machine, |condition| matches!(condition, Condition::Restarting(_))).await;
+    for state in 1..=64 {
+        machine.try_send(Do::Move(state)).unwrap();
+    }
+    drop(machine);
+    assert!(watch.ended().await.is_finished());
+    assert_eq!(watch.state(), 64);
+}
+
+/// The connection of which it speaks has been dropped.
+#[tokio::test(start_paused = true)]
+async fn a_deferred_outcome_does_not_reach_the_next_life() {
+    let (builder, _reports) = lives(on_failure(3), Script::default);
+    let machine = builder.spawn().unwrap();
+    let outcome = Job::Event(Box::new(Do::Only(5)));
+    machine.send(Do::Run(1, vec![outcome, Job::Return(2)])).await.unwrap();
+    reached(&machine, 2).await;
+    machine.send(Do::Panic).await.unwrap();
+    reached(&machine, 2000).await;
+    assert_eq!(machine.ask(Do::Move(5)).await.unwrap(), 5);
+    assert_eq!(machine.ask(Do::Nothing).await.unwrap(), 5);
+}
