@@ -449,3 +449,21 @@ async fn a_deferred_outcome_does_not_reach_the_next_life() {
     assert_eq!(machine.ask(Do::Move(5)).await.unwrap(), 5);
     assert_eq!(machine.ask(Do::Nothing).await.unwrap(), 5);
 }
+
+#[tokio::test(start_paused = true)]
+async fn events_are_accepted_from_the_call_on_that_ends_the_poison() {
+    for unpoison in [true, false] {
+        let (builder, _reports) = lives(on_failure(0), Script::default);
+        let machine = builder.spawn().unwrap();
+        machine.send(Do::Panic).await.unwrap();
+        until_condition(&machine, is_poisoned).await;
+        assert!(matches!(machine.try_send(Do::Move(3)).unwrap_err().reason, NotSent::Poisoned(_)));
+        if unpoison {
+            machine.unpoison().unwrap()
+        } else {
+            machine.restart().unwrap()
+        }
+        machine.try_send(Do::Move(4)).unwrap();
+        reached(&machine, 4).await;
+    }
+}
