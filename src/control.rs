@@ -158,7 +158,7 @@ impl ObservationControl {
     }
 
     pub(crate) fn stopped_by(&self, parent: &CancellationToken) -> Parent {
-        self.remote.stopped_by(parent)
+        Parent::of(&self.remote.life, parent)
     }
 
     pub(crate) async fn end(&self) -> StopReason {

@@ -250,19 +250,13 @@ impl<S> StateBoard<S> {
         place: &mut WakerSlot,
         waker: &Waker,
     ) -> Poll<T> {
-        let mut inner = lock(&self.inner);
-        if let Some(found) = read(&inner.condition) {
-            return Poll::Ready(found);
-        }
-        let old = inner.for_condition.wait(place, waker);
-        drop(inner);
-        drop_waker(old);
-        Poll::Pending
+        self.poll_inner(|inner| read(&inner.condition), |inner| &mut inner.for_condition, place, waker)
     }
 
     fn poll_inner<T>(
         &self,
         read: impl FnOnce(&mut BoardInner<S>) -> Option<T>,
+        waiters: fn(&mut BoardInner<S>) -> &mut Waiting,
         place: &mut WakerSlot,
         waker: &Waker,
     ) -> Poll<T> {
@@ -270,7 +264,7 @@ impl<S> StateBoard<S> {
         if let Some(found) = read(&mut inner) {
             return Poll::Ready(found);
         }
-        let old = inner.watching.wait(place, waker);
+        let old = waiters(&mut inner).wait(place, waker);
         drop(inner);
         drop_waker(old);
         Poll::Pending
@@ -284,7 +278,7 @@ impl<S> StateBoard<S> {
             }
             inner.end()
         };
-        self.poll_inner(read, place, waker)
+        self.poll_inner(read, |inner| &mut inner.watching, place, waker)
     }
 
     /// Ready when there are states for the wait, or at the end with none left. Returns how many it has missed.
@@ -303,7 +297,7 @@ impl<S> StateBoard<S> {
             }
             inner.end()
         };
-        self.poll_inner(read, place, waker)
+        self.poll_inner(read, |inner| &mut inner.watching, place, waker)
     }
 
     pub(super) fn leave(&self, place: &mut WakerSlot) {

@@ -19,6 +19,7 @@ use super::worker::{NoWorker, Worker};
 use crate::clock::Clock;
 use crate::config::{LONGEST_NAME, MAX_DURATION, logged_name};
 use crate::panics::{AppValue, log_panic, poll_caught};
+use crate::parent::Parent;
 use crate::report::debug_as_text;
 use crate::task::inbox::life;
 use crate::task::lifetime::Terminate;
@@ -258,7 +259,7 @@ impl<M: Machine, W> MachineBuilder<M, W> {
         let board = Arc::new(StateBoard::new(clock.clone(), Arc::clone(&state), capacity, trace));
         let end: Arc<dyn Terminate<_>> = board.clone();
         let (sender, inbox, guard) = life(&clock, settings.drain + GRACE, None, end);
-        let parent = parent.map(|parent| sender.stopped_by(&parent));
+        let parent = parent.map(|parent| Parent::of(&sender.life, &parent));
         let life = Arc::clone(&sender.life);
         let handle = Supervised::new(sender, Arc::clone(&board), capacity, factory.is_some());
         let supervisor = Supervisor::new(machine, state, Arc::clone(&board), settings);

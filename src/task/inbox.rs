@@ -14,7 +14,6 @@ use tokio::time::{Instant, Sleep};
 
 use crate::clock::Clock;
 use crate::panics::{PanicMessage, catch, discard_logged, log_panic, poll_caught};
-use crate::parent::Parent;
 use crate::task::lifetime::{EndGuard, Lifetime, Reason, Terminate, locked};
 use crate::task::wake::Wake;
 use crate::time::later;
@@ -444,13 +443,6 @@ impl<T, X: Reason> ItemSender<T, X> {
         self.mailbox.put(item, capacity, &self.life.items)?;
         self.life.wake_driver();
         Ok(())
-    }
-}
-
-impl<T: Send + 'static, X: Reason> ItemSender<T, X> {
-    /// Cancelling `parent` requests the stop, until the result is dropped.
-    pub(crate) fn stopped_by(&self, parent: &tokio_util::sync::CancellationToken) -> Parent {
-        Parent::of(&self.life, parent)
     }
 }
 
