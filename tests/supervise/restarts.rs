@@ -459,9 +459,9 @@ async fn events_are_accepted_from_the_call_on_that_ends_the_poison() {
         until_condition(&machine, is_poisoned).await;
         assert!(matches!(machine.try_send(Do::Move(3)).unwrap_err().reason, NotSent::Poisoned(_)));
         if unpoison {
-            machine.unpoison().unwrap()
+            machine.unpoison().unwrap();
         } else {
-            machine.restart().unwrap()
+            machine.restart().unwrap();
         }
         machine.try_send(Do::Move(4)).unwrap();
         reached(&machine, 4).await;
