@@ -233,8 +233,10 @@ impl Backoff {
         delay.mul_f64(if (0.0..=1.0).contains(&share) { share } else { 0.0 })
     }
 
-    /// The first field that is out of range, and its value.
-    pub(crate) fn invalid(&self) -> Option<(&'static str, String)> {
+    /// The first field that is out of range, and its value: `first` must be more than zero, `max` at least `first`, both
+    /// at most 24 h, and `jitter` between 0 and 1. What takes a backoff refuses an invalid one.
+    #[must_use]
+    pub fn invalid(&self) -> Option<(&'static str, String)> {
         if self.first.is_zero() || self.first > MAX_DURATION {
             return Some(("first", format!("{:?}", self.first)));
         }

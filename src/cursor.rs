@@ -103,6 +103,12 @@ impl Cursor {
     pub fn seq(&self) -> u64 {
         self.seq
     }
+
+    /// The position before batch `seq`, of the same runtime and generation.
+    #[must_use]
+    pub fn at(self, seq: u64) -> Self {
+        Self { seq, ..self }
+    }
 }
 
 impl fmt::Display for Cursor {

@@ -5,7 +5,7 @@ mod records;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -40,7 +40,7 @@ const ROOM: Duration = Duration::from_secs(366 * 24 * 3_600);
 ///
 /// # Time
 ///
-/// A feed has its own clock. The clock moves only when something is published at a later moment, or by
+/// A feed has its own clock, unless it is [live](Self::live). The clock moves only when something is published at a later moment, or by
 /// [`advance`](Self::advance), or a [`lost`](Self::lost) part. In a replay windows therefore end by the time of the
 /// records, at any speed of reading, and a wait has the same verdict as in the run. All instants are on that clock:
 /// instants of the run's own process, or `start.at` plus the time since the start of the run.
@@ -124,6 +124,64 @@ impl<O: Observer> Feed<O> {
     /// [`ObservationRuntimeError`]: a field of the config or of `start` is out of its range, `start.at` is within a
     /// year of the latest time that can be represented, or there is no tokio runtime.
     pub fn new(config: &ObservationConfig, start: FeedStart) -> Result<Self, ObservationRuntimeError> {
+        Self::begin(config, start, |executor, fed| Clock::fed(executor, fed))
+    }
+
+    /// A feed on tokio's clock, from now on: for a live program that has its data from elsewhere than from polls.
+    ///
+    /// Windows, ages and staleness run by themselves, as with a runtime, and [`advance`](Self::advance) has no effect
+    /// on them. Publish with the present [`Instant`]; a later one is refused. With a `cursor` of an earlier process the
+    /// feed continues there: cursors up to it stay valid.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use watchkeeper::{DynError, ObservationConfig, ObservedSource, Observer, async_trait};
+    /// # use watchkeeper::feed::{Feed, FeedSuccess};
+    /// # use tokio::time::Instant;
+    /// # struct Heights;
+    /// # #[async_trait]
+    /// # impl Observer for Heights {
+    /// #     type Source = ();
+    /// #     type State = ();
+    /// #     type Snapshot = u64;
+    /// #     type Event = u64;
+    /// #     async fn init(&self, _: &[ObservedSource<()>]) -> Result<(), DynError> {
+    /// #         Ok(())
+    /// #     }
+    /// #     async fn poll(&self, _: &[ObservedSource<()>], _: &mut ()) -> Result<Vec<u64>, DynError> {
+    /// #         Ok(Vec::new())
+    /// #     }
+    /// #     fn snapshot(&self, _: &()) -> u64 {
+    /// #         0
+    /// #     }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), DynError> {
+    /// let mut feed: Feed<Heights> = Feed::live(&ObservationConfig::default(), None)?;
+    /// let reached = feed.handle().eventually("height 7", |height| *height == 7).within(Duration::from_secs(2));
+    /// let now = Instant::now();
+    /// let value = FeedSuccess { cycle: 0, generation: 1, began: now, is_polled: true, value: 6, events: vec![6] };
+    /// feed.success(now, value)?;
+    /// assert!(reached.await.is_err(), "the window ended by tokio's clock");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn live(config: &ObservationConfig, cursor: Option<Cursor>) -> Result<Self, ObservationRuntimeError> {
+        let start = FeedStart { cursor, ..FeedStart::now() };
+        Self::begin(config, start, |executor, _| Clock::of(executor))
+    }
+
+    fn begin(
+        config: &ObservationConfig,
+        start: FeedStart,
+        clock: impl FnOnce(Handle, &Arc<Fed>) -> Clock,
+    ) -> Result<Self, ObservationRuntimeError> {
         config.validate()?;
         let FeedStart { at, system_time, cursor, cycle, event_count } = start;
         let instance = cursor.map_or_else(Instance::random, |cursor| cursor.instance);
@@ -148,7 +206,7 @@ impl<O: Observer> Feed<O> {
         (first.generation, first.cycle, first.next_cycle) = (generation, cycle, cycle);
         let names = (config.name.as_deref(), std::any::type_name::<O>());
         Ok(Self {
-            shared: Arc::new(Shared::new(names, Clock::fed(executor, &fed), history, first)),
+            shared: Arc::new(Shared::new(names, clock(executor, &fed), history, first)),
             fed,
             config: config.clone(),
             cursor: Cursor { instance, generation, seq },
@@ -165,10 +223,16 @@ impl<O: Observer> Feed<O> {
         ObservationHandle::new(Arc::clone(&self.shared))
     }
 
-    /// The time on the feed's clock: the latest published or advanced moment.
+    /// The time on the feed's clock: the latest published or advanced moment; tokio's time for a [live](Self::live) feed.
     #[must_use]
     pub fn now(&self) -> Instant {
-        self.fed.now()
+        self.shared.clock.now()
+    }
+
+    /// The position right after the last published batch.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        self.cursor
     }
 
     /// Publishes a success; the machine is then idle.
@@ -194,7 +258,7 @@ impl<O: Observer> Feed<O> {
         let weight = weight::<O>(&self.shared, &value, &events);
         let mut next = self.shared.read(Published::clone);
         let elapsed = at.saturating_duration_since(began);
-        let (system_time, source_count) = (self.fed.wall(at), next.source_names.len());
+        let (system_time, source_count) = (self.wall(at), next.source_names.len());
         next.stale_after = self.config.pace().stale_after(elapsed);
         self.cursor.generation = generation;
         let batch = (!events.is_empty()).then(|| {
@@ -253,7 +317,7 @@ impl<O: Observer> Feed<O> {
             generation: self.cursor.generation,
             cycle,
             observed_at: at,
-            system_time: self.fed.wall(at),
+            system_time: self.wall(at),
             elapsed: at.saturating_duration_since(began),
             source_count: next.source_names.len(),
             stage,
@@ -344,12 +408,21 @@ impl<O: Observer> Feed<O> {
         Ok(())
     }
 
+    fn wall(&self, at: Instant) -> SystemTime {
+        let clock = &self.shared.clock;
+        clock.wall(at, clock.now())
+    }
+
     fn check_time(&self, at: Instant) -> Result<(), FeedError> {
         if let State::Stopped { reason } = self.shared.read(|status| status.state) {
             return Err(FeedError::Ended(reason));
         }
         match self.fed.now().saturating_duration_since(at) {
             Duration::ZERO if at.checked_add(ROOM).is_none() => Err(FeedError::TooLate),
+            Duration::ZERO if !self.shared.clock.is_fed() => {
+                let by = at.saturating_duration_since(self.shared.clock.now());
+                if by.is_zero() { Ok(()) } else { Err(FeedError::NotYet { by }) }
+            }
             Duration::ZERO => Ok(()),
             by => Err(FeedError::TimeWentBack { by }),
         }

@@ -108,6 +108,12 @@ pub enum FeedError {
         /// The time by which the moment is too early.
         by: Duration,
     },
+    /// The moment has not come yet on the clock of a live feed.
+    #[error("this is {by:?} from now on the feed's clock, which is tokio's: publish with Instant::now()")]
+    NotYet {
+        /// The time until then.
+        by: Duration,
+    },
     /// A cycle ended before it began.
     #[error("the cycle began {by:?} after its end: give the moment at which it began")]
     BeforeItsCycle {

@@ -122,7 +122,9 @@ impl FailureWindow {
         self.times.clear();
     }
 
-    pub(super) fn is_valid(&self) -> bool {
+    /// Whether its time is more than zero and at most 24 h. What takes a window refuses an invalid one.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
         !self.within.is_zero() && self.within <= MAX_DURATION
     }
 }

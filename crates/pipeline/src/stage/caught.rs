@@ -1,0 +1,54 @@
+//! App code may panic anywhere: the panic is a failure of what was done.
+
+use std::any::Any;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
+
+use watchkeeper::DynError;
+use watchkeeper::report::{error_chain, one_line};
+
+/// Byte limit of an error's text.
+const MESSAGE: usize = 1_024;
+
+/// The output of `app`, or the text of its panic.
+pub(crate) fn catch<R>(app: impl FnOnce() -> R) -> Result<R, String> {
+    catch_unwind(AssertUnwindSafe(app)).map_err(text_of_panic)
+}
+
+/// The same for a future.
+pub(crate) async fn caught<F: Future>(future: F) -> Result<F::Output, String> {
+    let mut future = pin!(future);
+    poll_fn(|context| match catch(|| future.as_mut().poll(context)) {
+        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+        Ok(Poll::Pending) => Poll::Pending,
+        Err(panic) => Poll::Ready(Err(panic)),
+    })
+    .await
+}
+
+/// Drops an app value; a panic of its destructor is logged.
+pub(crate) fn discard<V>(value: V, what: &'static str) {
+    if let Err(panic) = catch(|| drop(value)) {
+        tracing::error!(panic, "dropping {what} panicked");
+    }
+}
+
+/// The error with its causes; dropped afterwards.
+pub(crate) fn text_of(error: DynError) -> String {
+    let text = catch(|| one_line(&error_chain(&*error), MESSAGE));
+    discard(error, "an error");
+    text.unwrap_or_else(|panic| format!("an error whose text {panic}"))
+}
+
+fn text_of_panic(panic: Box<dyn Any + Send>) -> String {
+    let message = panic.downcast_ref::<&str>().copied();
+    let message = message.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = format!("panicked: {}", one_line(message.unwrap_or("with no message"), MESSAGE / 2));
+    // The payload is an app value too.
+    if catch_unwind(AssertUnwindSafe(|| drop(panic))).is_err() {
+        tracing::error!("dropping the payload of a panic panicked");
+    }
+    text
+}

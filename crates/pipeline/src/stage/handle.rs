@@ -1,0 +1,288 @@
+//! The handle of one stage.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use watchkeeper::report::debug_as_text;
+use watchkeeper::supervise::{StateWaitBuilder, StateWatch, Transition};
+use watchkeeper::wait::Verdict;
+use watchkeeper::{ObservationHandle, Observer};
+
+use super::StageCore;
+use super::machine::StageEvent;
+use super::shared::{DeadLetterView, LetterRefusal, LetterRequest, LetterWork};
+use super::state::{StageFailure, StageState, StageStatus};
+use crate::error::OutputError;
+use crate::output::StageOutput;
+
+/// One stage of a running [`Pipeline`](crate::Pipeline); cloneable.
+#[derive(Clone)]
+pub struct StageHandle {
+    core: Arc<StageCore>,
+}
+
+impl StageHandle {
+    pub(crate) fn new(core: Arc<StageCore>) -> Self {
+        Self { core }
+    }
+
+    /// The stage's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.core.name
+    }
+
+    /// The state with its newest failure.
+    #[must_use]
+    pub fn status(&self) -> StageStatus {
+        self.core.machine.state()
+    }
+
+    /// The state.
+    #[must_use]
+    pub fn state(&self) -> StageState {
+        self.status().state
+    }
+
+    /// Follows the status.
+    #[must_use]
+    pub fn watch(&self) -> StateWatch<StageStatus> {
+        self.core.machine.watch()
+    }
+
+    /// Waits for a status that satisfies `predicate`: see [`Supervised::wait_for`](watchkeeper::supervise::Supervised::wait_for).
+    pub fn wait_for<'a, F, R>(&self, label: impl Into<String>, predicate: F) -> StateWaitBuilder<'a, StageStatus>
+    where
+        F: FnMut(&StageStatus) -> R + Send + 'a,
+        R: Into<Verdict>,
+    {
+        self.core.machine.wait_for(label, predicate)
+    }
+
+    /// The newest 64 transitions, oldest first.
+    #[must_use]
+    pub fn transitions(&self) -> Vec<Transition<StageStatus>> {
+        self.core.machine.transitions()
+    }
+
+    /// The outputs as an observation. Its snapshot is the [`StageProgress`](crate::StageProgress) of each commit.
+    ///
+    /// # Errors
+    ///
+    /// [`OutputError`]: `O` is not the type of its outputs.
+    pub fn output<O: Send + Sync + 'static>(&self) -> Result<ObservationHandle<StageOutput<O>>, OutputError>
+    where
+        StageOutput<O>: Observer,
+    {
+        let handle = self.core.handle.get().and_then(|handle| handle.downcast_ref());
+        handle.cloned().ok_or_else(|| OutputError {
+            stage: Arc::clone(&self.core.name),
+            wanted: std::any::type_name::<O>(),
+            found: self.core.output_name,
+        })
+    }
+
+    /// The dead letters, in the order of their numbers.
+    #[must_use]
+    pub fn dead_letters(&self) -> Vec<DeadLetterView> {
+        self.core.shared.dead_letters()
+    }
+
+    /// Handles the item of a dead letter again, between two others. Once it is committed the letter is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`DeadLetterError`]: the letter stays. If the handler failed again, it has the new error.
+    ///
+    /// # Cancel safety
+    ///
+    /// A call that is dropped may still be done.
+    pub async fn replay(&self, id: u64) -> Result<(), DeadLetterError> {
+        self.request(id, LetterWork::Replay).await
+    }
+
+    /// Drops a dead letter, with a commit of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`DeadLetterError`]: the letter stays.
+    ///
+    /// # Cancel safety
+    ///
+    /// A call that is dropped may still be done.
+    pub async fn discard(&self, id: u64) -> Result<(), DeadLetterError> {
+        self.request(id, LetterWork::Discard).await
+    }
+
+    async fn request(&self, id: u64, what: LetterWork) -> Result<(), DeadLetterError> {
+        let stage = Arc::clone(&self.core.name);
+        let (reply, replied) = oneshot::channel();
+        let request = async {
+            let not_working = |_| self.core.machine.state().state;
+            self.core.requests.send(LetterRequest { id, what, reply }).await.map_err(not_working)?;
+            replied.await.map_err(|_| self.core.machine.state().state)
+        };
+        let mut watch = self.core.machine.watch();
+        let not_working = async {
+            loop {
+                let state = watch.state().state;
+                if !state.is_working() || watch.changed().await.is_err() {
+                    return watch.state().state;
+                }
+            }
+        };
+        let answer = tokio::select! {
+            biased;
+            answer = request => answer,
+            state = not_working => Err(state),
+        };
+        match answer {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(LetterRefusal::Unknown)) => Err(DeadLetterError::Unknown { stage, id }),
+            Ok(Err(LetterRefusal::Failed(message))) => Err(DeadLetterError::Failed { stage, id, message }),
+            Ok(Err(LetterRefusal::NotCommitted(message))) => {
+                Err(DeadLetterError::NotCommitted { stage, id, message })
+            }
+            Err(state) => Err(DeadLetterError::NotWorking { stage, id, state }),
+        }
+    }
+
+    /// Begins again at the committed position, with a new handler, after the stage has failed or is poisoned. Its
+    /// failures do not count any more. Returns once the stage runs.
+    ///
+    /// # Errors
+    ///
+    /// [`RestartStageError`]: the stage has not given up, or does not start.
+    ///
+    /// # Cancel safety
+    ///
+    /// A call that is dropped may still be done.
+    pub async fn restart(&self) -> Result<(), RestartStageError> {
+        let stage = Arc::clone(&self.core.name);
+        let asked = self.core.machine.ask(StageEvent::Restart).await;
+        if asked.is_err() {
+            let state = self.state();
+            return Err(RestartStageError::NotGivenUp { stage, state });
+        }
+        match started(&self.core).await {
+            Ok(()) => Ok(()),
+            Err(status) => Err(RestartStageError::NotStarted { stage, state: status.state, failure: status.failure }),
+        }
+    }
+}
+
+/// Waits until a stage runs; the error is the state in which it does not.
+pub(crate) async fn started(core: &StageCore) -> Result<(), StageStatus> {
+    until(core, |status| match status.state {
+        StageState::Created => None,
+        StageState::Failed | StageState::Poisoned => Some(Err(status.clone())),
+        _ => Some(Ok(())),
+    })
+    .await
+}
+
+/// Waits until a stage is open; the error is the state in which it is not.
+pub(crate) async fn opened(core: &StageCore) -> Result<(), StageStatus> {
+    until(core, |status| match status.state {
+        StageState::Created if !status.is_open => None,
+        StageState::Created => Some(Ok(())),
+        _ => Some(Err(status.clone())),
+    })
+    .await
+}
+
+async fn until(
+    core: &StageCore,
+    mut found: impl FnMut(&StageStatus) -> Option<Result<(), StageStatus>>,
+) -> Result<(), StageStatus> {
+    let mut watch = core.machine.watch();
+    loop {
+        let status = watch.state();
+        if let Some(found) = found(&status) {
+            return found;
+        }
+        if watch.changed().await.is_err() {
+            return Err(status);
+        }
+    }
+}
+
+impl fmt::Debug for StageHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StageHandle")
+            .field("name", &self.core.name)
+            .field("status", &self.status())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a dead letter stays.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeadLetterError {
+    /// There is no such letter.
+    #[error("stage {stage} has no dead letter {id}: it was replayed or discarded; list them with dead_letters")]
+    Unknown {
+        /// The stage.
+        stage: Arc<str>,
+        /// The letter.
+        id: u64,
+    },
+    /// The handler has failed again.
+    #[error("dead letter {id} of stage {stage} has failed again: {message}")]
+    Failed {
+        /// The stage.
+        stage: Arc<str>,
+        /// The letter.
+        id: u64,
+        /// The error with its causes.
+        message: String,
+    },
+    /// The store has refused the commit.
+    #[error("dead letter {id} of stage {stage} stays, its commit was refused: {message}; try it again")]
+    NotCommitted {
+        /// The stage.
+        stage: Arc<str>,
+        /// The letter.
+        id: u64,
+        /// The store's error.
+        message: String,
+    },
+    /// The stage handles nothing.
+    #[error("dead letter {id} stays: stage {stage} is {state} and handles nothing; restart the stage, or its pipeline")]
+    NotWorking {
+        /// The stage.
+        stage: Arc<str>,
+        /// The letter.
+        id: u64,
+        /// Its state.
+        state: StageState,
+    },
+}
+
+/// Why a stage was not restarted.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestartStageError {
+    /// It is at work, or has ended.
+    #[error("stage {stage} is {state}: only a stage that has failed or is poisoned can be restarted")]
+    NotGivenUp {
+        /// The stage.
+        stage: Arc<str>,
+        /// Its state.
+        state: StageState,
+    },
+    /// It has failed again.
+    #[error("stage {stage} was not started and is {state}{}", crate::error::because(.failure.as_deref()))]
+    NotStarted {
+        /// The stage.
+        stage: Arc<str>,
+        /// Its state.
+        state: StageState,
+        /// Why.
+        failure: Option<Arc<StageFailure>>,
+    },
+}
+
+debug_as_text!(DeadLetterError, RestartStageError);

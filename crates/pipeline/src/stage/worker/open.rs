@@ -1,0 +1,95 @@
+//! The start of a stage.
+
+use std::sync::Arc;
+
+use super::{Output, Slot, StageWorker, caught, discard, text_of};
+use crate::handler::Handler;
+use crate::link::lock;
+use crate::output::{output_feed, publish};
+use crate::stage::state::{StageFailure, StageFailureKind};
+use crate::store::{CommitStore, Stored};
+use crate::upstream::{LinkPlace, UpstreamError, UpstreamErrorKind};
+
+fn cannot_open(message: String) -> StageFailure {
+    StageFailure { kind: StageFailureKind::Open, attempt: 1, message }
+}
+
+impl<T, H, S> StageWorker<T, H, S>
+where
+    T: Clone + std::fmt::Debug + Send + Sync + 'static,
+    H: Handler<T>,
+    S: CommitStore<T, H::Output>,
+{
+    /// Loads the store, opens the upstreams and makes a handler. A later start keeps the first two, and what was read.
+    pub(super) async fn open(&mut self) -> Result<(), StageFailure> {
+        discard(self.handler.take(), "a handler");
+        if let Some(pending) = &mut self.pending {
+            pending.failed = None;
+        }
+        self.commit_failures = 0;
+        if self.output.is_none() {
+            self.load().await?;
+        }
+        self.make_handler()
+    }
+
+    async fn load(&mut self) -> Result<(), StageFailure> {
+        let loaded = caught(self.parts.store.load(&self.parts.name)).await;
+        let Stored { mut position, cursor, outputs, dead_letters, next_dead_letter } = match loaded {
+            Ok(Ok(stored)) => stored,
+            Ok(Err(error)) => return Err(cannot_open(text_of(error))),
+            Err(panic) => return Err(cannot_open(format!("the store {panic}"))),
+        };
+        let names: Vec<_> = self.parts.upstreams.iter().map(|(upstream, _)| Arc::clone(upstream.name())).collect();
+        let forgotten = &self.parts.forgotten;
+        position = position.iter().filter(|(name, _)| !forgotten.iter().any(|gone| **gone == **name)).collect();
+        if let Some((name, _)) = position.iter().find(|(name, _)| !names.iter().any(|known| **known == **name)) {
+            let error = UpstreamError { upstream: name.into(), kind: UpstreamErrorKind::Unknown };
+            return Err(cannot_open(error.to_string()));
+        }
+        let mut slots = Vec::with_capacity(names.len());
+        for (place, (upstream, source)) in self.parts.upstreams.iter_mut().enumerate() {
+            let name = &names[place];
+            let from = position.get(name);
+            let source = source.as_ref();
+            let link = source.map(|(link, consumer)| LinkPlace { link: Arc::clone(link), consumer: *consumer });
+            let opened = match caught(async { upstream.open(link, from).await }).await {
+                Ok(Ok(reader)) => reader,
+                Ok(Err(kind)) => {
+                    let error = UpstreamError { upstream: Arc::clone(name), kind };
+                    return Err(cannot_open(error.to_string()));
+                }
+                Err(panic) => return Err(cannot_open(format!("upstream {name} {panic}"))),
+            };
+            if let Some(from) = from {
+                self.parts.shared.committed(place, from.number());
+            }
+            let is_stage = opened.is_stage();
+            slots.push(Slot { name: Arc::clone(name), reader: opened, is_stage, is_over: false });
+        }
+        let not_published = |error: &dyn std::error::Error| cannot_open(format!("its outputs: {error}"));
+        let capacity = self.parts.capacity;
+        let mut feed = output_feed(&self.parts.name.stage, capacity, cursor).map_err(|error| not_published(&error))?;
+        let mut published = feed.handle().subscribe();
+        let mut kept = Vec::with_capacity(outputs.len());
+        for (number, batch) in (0..).zip(outputs) {
+            publish(&mut feed, number, self.progress, batch).map_err(|error| not_published(&error))?;
+            while let Some(Ok(batch)) = published.try_recv() {
+                kept.push(batch);
+            }
+        }
+        self.progress.commits = kept.len() as u64;
+        *lock(&self.parts.shared.cursor) = Some(feed.cursor());
+        let _ = self.parts.handle.set(Box::new(feed.handle()));
+        self.parts.link.open(feed.cursor(), kept);
+        self.output = Some(Output { feed, published, link: Arc::clone(&self.parts.link) });
+        self.slots = slots;
+        self.position = position;
+        self.next_letter = next_dead_letter;
+        self.parts.shared.clear_letters();
+        for letter in dead_letters {
+            self.put_letter(letter);
+        }
+        Ok(())
+    }
+}

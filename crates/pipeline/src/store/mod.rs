@@ -1,0 +1,162 @@
+//! Where positions, outputs and dead letters are committed.
+
+mod file;
+mod memory;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use watchkeeper::DynError;
+use watchkeeper::subscription::Cursor;
+
+use crate::item::Item;
+use crate::position::{StagePosition, UpstreamPosition};
+
+pub use file::{FileStore, FileStoreError};
+pub use memory::{MemoryStore, OtherStage};
+
+/// Keeps what one stage has committed. The unit is one [`commit`](Self::commit): all of it, or nothing.
+///
+/// [`MemoryStore`] and [`FileStore`] are here. An app whose sink writes to a database implements it there: it writes the
+/// outputs and the position in one transaction, and each output is then written exactly once.
+///
+/// The stage calls one method at a time, and retries a commit that has failed, with the same position or a later one. A
+/// commit of which the store does not know whether it was written must therefore be repeatable: it replaces.
+///
+/// # Cancel safety
+///
+/// Both futures are dropped when the stage is aborted. A dropped commit must leave all of it, or nothing.
+pub trait CommitStore<T, O>: Send + 'static {
+    /// Returns what was committed last; [`Stored::default`] before the first commit.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be read, or is of another stage than `stage`: the stage does not start.
+    fn load(&mut self, stage: &StageName) -> impl Future<Output = Result<Stored<T, O>, DynError>> + Send;
+
+    /// Commits `position` together with the outputs and the changes of dead letters up to it.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was committed, as far as the store knows: the stage retries.
+    fn commit(
+        &mut self,
+        position: &StagePosition,
+        outputs: NewOutputs<'_, O>,
+        dead_letters: &[DeadLetterChange<T>],
+    ) -> impl Future<Output = Result<(), DynError>> + Send;
+}
+
+/// The names by which a store knows its stage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageName {
+    /// The pipeline's name.
+    pub pipeline: Arc<str>,
+    /// The stage's name.
+    pub stage: Arc<str>,
+}
+
+/// The outputs of one commit.
+#[derive(Clone, Copy, Debug)]
+pub struct NewOutputs<'a, O> {
+    /// The position before these outputs in all that the stage has emitted. If there are any, they are batch
+    /// `cursor.seq()`.
+    pub cursor: Cursor,
+    /// The outputs, in order; often none.
+    pub batch: &'a [O],
+    /// All batches before this number have been committed by all stages that read them: a store drops them. A batch
+    /// from this number on must be kept, for [`Stored::outputs`].
+    pub consumed: u64,
+}
+
+/// What a stage has committed.
+#[derive(Clone, Debug)]
+pub struct Stored<T, O> {
+    /// The last position.
+    pub position: StagePosition,
+    /// The position before the first of `outputs`; `None` before the first commit.
+    pub cursor: Option<Cursor>,
+    /// The batches that were not consumed yet, in their order and without gaps. None is empty.
+    pub outputs: Vec<Vec<O>>,
+    /// The dead letters.
+    pub dead_letters: Vec<DeadLetter<T>>,
+    /// The number of the next dead letter: higher than each number that was used.
+    pub next_dead_letter: u64,
+}
+
+// A derived one would require defaults of `T` and `O`.
+impl<T, O> Default for Stored<T, O> {
+    fn default() -> Self {
+        Self {
+            position: StagePosition::default(),
+            cursor: None,
+            outputs: Vec::new(),
+            dead_letters: Vec::new(),
+            next_dead_letter: 0,
+        }
+    }
+}
+
+impl<T: Clone, O: Clone> Stored<T, O> {
+    /// Applies a commit, as a store that keeps all of this in memory does.
+    pub fn apply(
+        &mut self,
+        position: &StagePosition,
+        outputs: NewOutputs<'_, O>,
+        dead_letters: &[DeadLetterChange<T>],
+    ) {
+        self.position.clone_from(position);
+        let first = self.cursor.map_or(outputs.cursor.seq(), |cursor| cursor.seq());
+        let kept = usize::try_from(outputs.cursor.seq().saturating_sub(first)).unwrap_or(usize::MAX);
+        // A commit that is repeated replaces.
+        self.outputs.truncate(kept);
+        if !outputs.batch.is_empty() {
+            self.outputs.push(outputs.batch.to_vec());
+        }
+        let consumed = usize::try_from(outputs.consumed.saturating_sub(first)).unwrap_or(usize::MAX);
+        let consumed = consumed.min(self.outputs.len());
+        self.outputs.drain(..consumed);
+        self.cursor = Some(outputs.cursor.at(first + consumed as u64));
+        for change in dead_letters {
+            match change {
+                DeadLetterChange::Put(letter) => {
+                    self.next_dead_letter = self.next_dead_letter.max(letter.id + 1);
+                    self.dead_letters.retain(|known| known.id != letter.id);
+                    let place = self.dead_letters.partition_point(|known| known.id < letter.id);
+                    self.dead_letters.insert(place, letter.clone());
+                }
+                DeadLetterChange::Removed(id) => self.dead_letters.retain(|known| known.id != *id),
+            }
+        }
+    }
+}
+
+/// An item that has failed for good, until it is replayed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetter<T> {
+    /// Its number in its stage, from 0.
+    pub id: u64,
+    /// The name of its upstream.
+    pub upstream: Arc<str>,
+    /// Its position there.
+    pub position: UpstreamPosition,
+    /// The item.
+    pub item: Item<T>,
+    /// The last error with its causes: one line, escaped, at most 1 KiB.
+    pub error: String,
+    /// How many attempts have failed.
+    pub attempts: u64,
+    /// When the last one failed, for display.
+    pub at: SystemTime,
+}
+
+/// A change of a stage's dead letters.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DeadLetterChange<T> {
+    /// A new one, or one that has failed again: it replaces that of the same number.
+    Put(DeadLetter<T>),
+    /// The one of this number was replayed or discarded.
+    Removed(u64),
+}

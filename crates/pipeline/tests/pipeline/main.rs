@@ -1,0 +1,6 @@
+//! Pipelines: a file for each behaviour.
+
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
+
+mod common;
+mod flow;
