@@ -113,7 +113,11 @@ impl StageMachine {
             (BackingOff, StageEvent::Retry) => self.go(Running, vec![run]),
             (Draining, StageEvent::Retry) if self.waits => self.go(Draining, vec![run]),
             (Running | Draining, StageEvent::Ended) => self.go(Drained, vec![Effect::Finish]),
-            (Created | Running | Draining, StageEvent::Failed(failure)) => self.failed(failure, now),
+            (Created, StageEvent::Failed(failure)) => {
+                self.failure = Some(failure);
+                self.give_up(Failed)
+            }
+            (Running | Draining, StageEvent::Failed(failure)) => self.failed(failure, now),
             _ => Judged::Rejected,
         }
     }

@@ -34,8 +34,10 @@ use watchkeeper::subscription::Subscription;
 
 use reading::Next;
 
-/// How many items are handled between two looks at the rest of the world.
+/// How many items are handled, and how many batches read, between two looks at the rest of the world.
 const TURN: usize = 32;
+/// After how many commits without outputs the progress is published while there is always more to do.
+const PROGRESS: u64 = 64;
 
 pub(crate) type Factory<H> = Box<dyn FnMut() -> H + Send>;
 
@@ -73,6 +75,10 @@ pub(crate) struct StageWorker<T, H: Handler<T>, S> {
     commit_failures: u64,
     output: Option<Output<H::Output>>,
     progress: StageProgress,
+    /// The number of commits that readers see.
+    published_commits: u64,
+    /// How many batches were read since the last look at the state.
+    since_look: usize,
     watch: Option<StateWatch<StageStatus>>,
 }
 
@@ -128,15 +134,17 @@ where
     }
 
     async fn run(&mut self, command: StageCommand) -> Result<Option<StageEvent>, DynError> {
-        let event = match command {
-            StageCommand::Open => self.open().await.map(|()| StageEvent::Opened),
-            StageCommand::Run => self.work().await.map(|()| StageEvent::Ended),
+        let done = match command {
+            StageCommand::Open => return Ok(Some(self.open().await.map(|()| StageEvent::Opened)?)),
+            StageCommand::Run => self.work().await,
             StageCommand::DeadLetter => {
                 self.bury();
-                self.work().await.map(|()| StageEvent::Ended)
+                self.work().await
             }
         };
-        Ok(Some(event?))
+        self.publish_progress();
+        done?;
+        Ok(Some(StageEvent::Ended))
     }
 }
 
@@ -162,6 +170,8 @@ where
             commit_failures: 0,
             output: None,
             progress: StageProgress::default(),
+            published_commits: 0,
+            since_look: 0,
             watch: None,
         }
     }
@@ -172,14 +182,11 @@ where
             if self.pending.is_some() || !self.changes.is_empty() {
                 self.handle_pending().await?;
                 self.commit(0).await?;
-                // What a drain has left of a batch is read again by the next process.
-                self.pending = None;
+                if self.pending.take().is_some_and(|pending| pending.next < pending.chunk.items.len()) {
+                    // A drain has stopped it: the rest comes again in the next process, and nothing is read after it.
+                    self.since_look = TURN;
+                }
             }
-            if let Ok(request) = self.parts.requests.try_recv() {
-                self.answer(request).await;
-                continue;
-            }
-            consume_budget().await;
             match self.next().await? {
                 Next::Chunk(slot, chunk) => self.begin(slot, chunk),
                 Next::Request(request) => self.answer(request).await,
@@ -300,7 +307,6 @@ where
 
     /// The commit has succeeded.
     fn published(&mut self, replayed: u64, emitted: u64) -> Result<(), StageFailure> {
-        let Some(output) = &mut self.output else { return Ok(()) };
         let shared = &self.parts.shared;
         let mut items = replayed;
         if let Some(pending) = &mut self.pending {
@@ -316,8 +322,19 @@ where
         shared.items.store(self.progress.items, Relaxed);
         shared.outputs.store(self.progress.outputs, Relaxed);
         shared.commits.store(self.progress.commits, Relaxed);
+        if !self.changes.is_empty() {
+            self.apply_changes();
+        }
+        if emitted == 0 {
+            if self.progress.commits - self.published_commits >= PROGRESS {
+                self.publish_progress();
+            }
+            return Ok(());
+        }
+        let Some(output) = &mut self.output else { return Ok(()) };
         let events = std::mem::take(&mut self.emitter.outputs);
         self.emitter.before = 0;
+        self.published_commits = self.progress.commits;
         publish(&mut output.feed, self.progress.commits, self.progress, events).map_err(|error| {
             let message = format!("the outputs were not published: {error}");
             StageFailure { kind: StageFailureKind::Open, attempt: 1, message }
@@ -326,9 +343,20 @@ where
         while let Some(Ok(batch)) = output.published.try_recv() {
             output.link.push(cursor, batch);
         }
-        *lock(&shared.cursor) = Some(cursor);
-        self.apply_changes();
+        *lock(&self.parts.shared.cursor) = Some(cursor);
         Ok(())
+    }
+
+    /// Publishes commits that had no outputs.
+    fn publish_progress(&mut self) {
+        let Some(output) = &mut self.output else { return };
+        if self.published_commits == self.progress.commits {
+            return;
+        }
+        self.published_commits = self.progress.commits;
+        if let Err(error) = publish(&mut output.feed, self.progress.commits, self.progress, Vec::new()) {
+            tracing::error!(stage = &*self.parts.name.stage, %error, "the progress was not published");
+        }
     }
 }
 
@@ -344,32 +372,27 @@ async fn handle_items<T, H: Handler<T>>(
     limit: Option<Duration>,
     stops: Option<&StateWatch<StageStatus>>,
 ) -> Result<(), DynError> {
-    let mut index = pending.next;
-    while let Some(item) = pending.chunk.items.get(index) {
-        let attempt = match &pending.failed {
-            Some(failed) if failed.index == index => failed.attempts + 1,
-            _ => 1,
-        };
-        emitter.begin(index as u64, attempt);
-        let mut has_waited = false;
-        {
-            let mut call = pin!(handler.handle(item, emitter));
-            let call = poll_fn(|context| {
-                let polled = call.as_mut().poll(context);
-                has_waited |= polled.is_pending();
-                polled
-            });
-            match limit {
-                None => call.await?,
-                Some(limit) => match tokio::time::timeout(limit, call).await {
-                    Ok(handled) => handled?,
-                    Err(_) => return Err(format!("took longer than the item_timeout of {limit:?}").into()),
-                },
+    let Pending { chunk, next, failed, .. } = pending;
+    let mut attempt = match failed {
+        Some(failed) if failed.index == *next => failed.attempts + 1,
+        _ => 1,
+    };
+    while let Some(item) = chunk.items.get(*next) {
+        emitter.begin(*next as u64, attempt);
+        let mut call = pin!(handler.handle(item, emitter));
+        // Most handlers are ready at once.
+        let has_waited = match poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await {
+            Poll::Ready(handled) => {
+                handled?;
+                false
             }
-        }
-        index += 1;
-        pending.next = index;
-        if has_waited || index.is_multiple_of(TURN) {
+            Poll::Pending => {
+                within(limit, call).await?;
+                true
+            }
+        };
+        (*next, attempt) = (*next + 1, 1);
+        if has_waited || next.is_multiple_of(TURN) {
             consume_budget().await;
             if is_draining(stops) {
                 break;
@@ -377,6 +400,20 @@ async fn handle_items<T, H: Handler<T>>(
         }
     }
     Ok(())
+}
+
+/// The end of a handler's call, within the limit.
+async fn within(
+    limit: Option<Duration>,
+    call: impl Future<Output = Result<(), DynError>>,
+) -> Result<(), DynError> {
+    match limit {
+        None => call.await,
+        Some(limit) => match tokio::time::timeout(limit, call).await {
+            Ok(handled) => handled,
+            Err(_) => Err(format!("took longer than the item_timeout of {limit:?}").into()),
+        },
+    }
 }
 
 /// Ends when the stage drains.

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
-use super::{Pending, StageWorker, caught, discard, text_of};
+use super::{Pending, StageWorker, caught, discard, text_of, within};
 use crate::handler::Handler;
 use crate::stage::shared::{DeadLetterView, LetterRefusal, LetterRequest, LetterWork, shown};
 use crate::store::{CommitStore, DeadLetter, DeadLetterChange};
@@ -86,13 +86,7 @@ where
         self.emitter.begin(0, letter.attempts + 1);
         self.parts.shared.retries.fetch_add(1, Relaxed);
         let handled = caught(async {
-            let call = handler.handle(letter.item.as_ref(), &mut self.emitter);
-            match self.parts.item_timeout {
-                None => call.await,
-                Some(limit) => tokio::time::timeout(limit, call)
-                    .await
-                    .unwrap_or_else(|_| Err(format!("took longer than the item_timeout of {limit:?}").into())),
-            }
+            within(self.parts.item_timeout, handler.handle(letter.item.as_ref(), &mut self.emitter)).await
         });
         let error = match handled.await {
             Ok(Ok(())) => return self.commit_change(DeadLetterChange::Removed(letter.id), 1).await,

@@ -3,7 +3,9 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-use super::{Slot, StageWorker, catch, draining, once};
+use tokio::task::consume_budget;
+
+use super::{Slot, StageWorker, TURN, catch, draining, once};
 use crate::handler::Handler;
 use crate::stage::shared::LetterRequest;
 use crate::stage::state::{StageFailure, StageFailureKind};
@@ -28,18 +30,35 @@ where
 {
     /// Waits for items, a request or a drain.
     pub(super) async fn next(&mut self) -> Result<Next<T>, StageFailure> {
+        // Mostly there is something: then nothing else is asked for some turns.
+        self.since_look += 1;
+        if self.since_look < TURN {
+            let Self { slots, turn, .. } = self;
+            if let Some(found) = once(|context| poll_upstreams(slots, turn, false, context)).await
+                && let Some((slot, chunk)) = found?
+            {
+                return Ok(Next::Chunk(slot, chunk));
+            }
+        }
+        self.since_look = 0;
+        consume_budget().await;
+        if let Ok(request) = self.parts.requests.try_recv() {
+            return Ok(Next::Request(request));
+        }
         let is_draining = self.is_draining();
-        let Self { slots, turn, parts, watch, .. } = self;
-        let mut read = |context: &mut Context<'_>| poll_upstreams(slots, turn, is_draining, context);
-        // Mostly there is something: then nothing else is asked.
-        let found = match once(&mut read).await {
+        let Self { slots, turn, .. } = self;
+        let found = match once(|context| poll_upstreams(slots, turn, is_draining, context)).await {
             Some(found) => found,
-            None => tokio::select! {
-                biased;
-                () = draining(watch), if !is_draining => return Ok(Next::Draining),
-                Some(request) = parts.requests.recv() => return Ok(Next::Request(request)),
-                found = poll_fn(read) => found,
-            },
+            None => {
+                self.publish_progress();
+                let Self { slots, turn, parts, watch, .. } = self;
+                tokio::select! {
+                    biased;
+                    () = draining(watch), if !is_draining => return Ok(Next::Draining),
+                    Some(request) = parts.requests.recv() => return Ok(Next::Request(request)),
+                    found = poll_fn(|context| poll_upstreams(slots, turn, is_draining, context)) => found,
+                }
+            }
         };
         Ok(match found? {
             Some((slot, chunk)) => Next::Chunk(slot, chunk),
