@@ -131,7 +131,8 @@ impl<O: Observer> Feed<O> {
     ///
     /// Windows, ages and staleness run by themselves, as with a runtime, and [`advance`](Self::advance) has no effect
     /// on them. Publish with the present [`Instant`]; a later one is refused. With a `cursor` of an earlier process the
-    /// feed continues there: cursors up to it stay valid.
+    /// feed continues there: cursors up to it stay valid, and what they have missed is counted by
+    /// [`Lagged`](crate::subscription::RecvError::Lagged).
     ///
     /// # Errors
     ///
@@ -202,11 +203,13 @@ impl<O: Observer> Feed<O> {
         let fed = Fed::new(at, system_time);
         let history =
             History::new(instance, config.history_limit, First { generation, seq, cycle, event_count });
+        let clock = clock(executor, &fed);
+        let history = if clock.is_fed() { history } else { history.continuing() };
         let mut first = Published::before_the_start(at, config);
         (first.generation, first.cycle, first.next_cycle) = (generation, cycle, cycle);
         let names = (config.name.as_deref(), std::any::type_name::<O>());
         Ok(Self {
-            shared: Arc::new(Shared::new(names, clock(executor, &fed), history, first)),
+            shared: Arc::new(Shared::new(names, clock, history, first)),
             fed,
             config: config.clone(),
             cursor: Cursor { instance, generation, seq },

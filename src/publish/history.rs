@@ -62,6 +62,8 @@ pub(crate) struct History<E> {
     instance: Instance,
     /// The first numbers of this process; lower ones are of an earlier process.
     first: First,
+    /// The batches of an earlier process have the numbers and the generation that they had here: missed, not foreign.
+    continues: bool,
     limit: usize,
     ring: Mutex<Ring<E>>,
 }
@@ -162,7 +164,12 @@ impl<E> History<E> {
         let head = Head { next_seq, generation, closed: None };
         let batches = VecDeque::new();
         let ring = Ring { batches, next_seq, lost: 0, generation, head, waiting: Waiting::default() };
-        Self { instance, first, limit, ring: Mutex::new(ring) }
+        Self { instance, first, continues: false, limit, ring: Mutex::new(ring) }
+    }
+
+    /// The same, for numbers that go on where an earlier process was.
+    pub(crate) fn continuing(self) -> Self {
+        Self { continues: true, ..self }
     }
 
     /// Step one of publishing. Returns the batch if the history is closed.
@@ -330,7 +337,7 @@ impl<E> History<E> {
             return Err(CursorError::Future { seq: cursor.seq, published });
         }
         // A generation of this process has no batch of an earlier process.
-        if !is_earlier && cursor.seq < self.first.seq {
+        if !is_earlier && !self.continues && cursor.seq < self.first.seq {
             return Err(CursorError::Foreign);
         }
         Ok(())

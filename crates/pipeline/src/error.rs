@@ -14,7 +14,7 @@ const NAMES: usize = 400;
 /// Byte limit of a name.
 const NAME: usize = 100;
 
-fn name(text: &str) -> String {
+pub(crate) fn name(text: &str) -> String {
     one_line(text, NAME)
 }
 
@@ -77,7 +77,7 @@ pub enum PipelineError {
     /// A stage reads outputs of another type than they have.
     #[error(
         "stage {} reads {} from stage {}, whose outputs are {found}: convert them with Upstream::map",
-        name(.stage), .wanted, name(.upstream)
+        name(.stage), one_line(.wanted, NAMES), name(.upstream), found = one_line(.found, NAMES)
     )]
     OutputType {
         /// The stage.
@@ -158,7 +158,10 @@ pub enum SettingProblem {
 
 /// The outputs of a stage were asked for as another type.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the outputs of stage {} are {found}, not {wanted}: ask for them as that type", name(.stage))]
+#[error(
+    "the outputs of stage {} are {}, not {}: ask for them as that type",
+    name(.stage), one_line(.found, NAMES), one_line(.wanted, NAMES)
+)]
 pub struct OutputError {
     /// The stage.
     pub stage: Arc<str>,

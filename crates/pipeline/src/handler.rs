@@ -8,6 +8,7 @@ use watchkeeper::DynError;
 
 use crate::item::Item;
 use crate::position::UpstreamPosition;
+use crate::stage::caught::discard;
 
 /// Handles the items of a stage, one at a time and in their order. It owns what it needs: connections, counts, buffers.
 ///
@@ -107,7 +108,7 @@ impl<O> Emitter<O> {
         self.start.after(self.index)
     }
 
-    /// 1 for the first attempt since the item was read, and one more after each failure.
+    /// 1 for the first attempt since the item was read or the stage was restarted, and one more after each failure.
     #[must_use]
     pub fn attempt(&self) -> u64 {
         self.attempt
@@ -121,7 +122,9 @@ impl<O> Emitter<O> {
 
     /// Drops what the present item has emitted.
     pub(crate) fn undo(&mut self) {
-        self.outputs.truncate(self.before);
+        for output in self.outputs.drain(self.before..) {
+            discard(output, "an output");
+        }
     }
 }
 

@@ -30,6 +30,8 @@ struct Consumer {
     /// The number of the batch after the last committed one; `None` before it has started.
     committed: Option<u64>,
     waker: Option<Waker>,
+    /// Its reader was dropped, and commits nothing more.
+    has_left: bool,
 }
 
 impl<O> LinkState<O> {
@@ -84,7 +86,7 @@ impl<O> Link<O> {
     /// Adds a consumer, before anything starts.
     pub(crate) fn add_consumer(&self) -> usize {
         let mut state = lock(&self.state);
-        state.consumers.push(Consumer { committed: None, waker: None });
+        state.consumers.push(Consumer { committed: None, waker: None, has_left: false });
         state.consumers.len() - 1
     }
 
@@ -102,10 +104,15 @@ impl<O> Link<O> {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Ready when there is room for another batch.
+    pub(crate) fn has_room(&self) -> bool {
+        (lock(&self.state).batches.len() as u64) < self.capacity
+    }
+
+    /// Ready when there is room for another batch, or nobody will make room.
     pub(crate) fn poll_room(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut state = lock(&self.state);
-        if (state.batches.len() as u64) < self.capacity {
+        let has_left = state.consumers.iter().any(|consumer| consumer.has_left);
+        if has_left || (state.batches.len() as u64) < self.capacity {
             return Poll::Ready(());
         }
         state.writer = Some(context.waker().clone());
@@ -167,10 +174,22 @@ impl<O> Link<O> {
             Some(cursor) => Ok(cursor),
             None => Ok(next.at(oldest)),
         };
+        drop(state);
         if let Ok(cursor) = begin {
-            state.consumers[consumer].committed = Some(cursor.seq());
+            self.committed(consumer, cursor.seq());
         }
         Poll::Ready(begin)
+    }
+
+    /// The consumer's reader was dropped.
+    pub(crate) fn leave(&self, consumer: usize) {
+        let mut state = lock(&self.state);
+        state.consumers[consumer].has_left = true;
+        let writer = state.writer.take();
+        drop(state);
+        if let Some(writer) = writer {
+            writer.wake();
+        }
     }
 
     /// The batch at `at`; `None` after the end.

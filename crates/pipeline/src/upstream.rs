@@ -193,7 +193,7 @@ impl<T: Send + Sync + 'static> Upstream<T> {
     }
 
     /// The same items as another type, one for one: so that upstreams of several types can be merged, and events can be
-    /// stored. The function must return the same for the same event, also in another process.
+    /// stored. The function must return the same for the same event, also in another process. If it panics, the stage fails.
     pub fn map<U, F>(self, function: F) -> Upstream<U>
     where
         U: Send + Sync + 'static,
@@ -298,6 +298,9 @@ pub enum UpstreamErrorKind {
 pub(crate) trait Reader<T>: Send {
     /// The next piece; `None` after the end.
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Chunk<T>>>;
+
+    /// The number of its position, before anything was read.
+    fn start(&self) -> u64;
 
     /// Whether it ends by itself when the stages before it have drained.
     fn is_stage(&self) -> bool {

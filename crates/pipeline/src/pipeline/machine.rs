@@ -15,9 +15,10 @@ pub enum PipelineState {
     /// The stages open their stores and upstreams, then they start from sinks to sources. Ends in `Running` or
     /// `Draining`.
     Starting,
-    /// All stages have started. Ends in `Draining`, or in `Drained` once all stages have.
+    /// All stages have started. Ends in `Draining`, also by itself once all stages have drained.
     Running,
-    /// The stages drain from sources to sinks, for at most the drain's time. Ends in `Drained` or `Failed`.
+    /// The stages drain from sources to sinks, for at most the drain's time, or are aborted. Ends in `Drained` or
+    /// `Failed`.
     Draining,
     /// Everything that was read is handled and committed, except where [`PipelineStatus::cut_off`] names a stage, or a
     /// stage has given up. This is an end.
@@ -66,7 +67,7 @@ pub struct PipelineStatus {
     pub state: PipelineState,
     /// The stage that failed first, if the pipeline fails, and its status then.
     pub failed: Option<(Arc<str>, StageStatus)>,
-    /// The stages that had not drained in time, and were aborted: what they had not committed comes again.
+    /// The stages that were aborted, or had not drained in time: what they had not committed comes again.
     pub cut_off: Vec<Arc<str>>,
 }
 
@@ -80,6 +81,7 @@ pub(crate) enum PipelineEvent {
     /// All stages have ended; these were aborted.
     StagesEnded(Vec<Arc<str>>),
     Drain,
+    Abort,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +92,8 @@ pub(crate) enum PipelineCommand {
     WatchStages,
     /// From sources to sinks.
     DrainStages,
+    /// All at once.
+    AbortStages,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +130,12 @@ impl PipelineMachine {
             (Starting | Running, PipelineEvent::Drain) => {
                 (Draining, vec![Cancel, Work(PipelineCommand::DrainStages)])
             }
-            (Running, PipelineEvent::AllDrained) => (Drained, vec![Finish]),
+            // Their tasks end, and the metrics.
+            (Running, PipelineEvent::AllDrained) => (Draining, vec![Work(PipelineCommand::DrainStages)]),
+            (Draining, PipelineEvent::Drain) => (Draining, vec![]),
+            (Starting | Running | Draining, PipelineEvent::Abort) => {
+                (Draining, vec![Cancel, Work(PipelineCommand::AbortStages)])
+            }
             (Draining, PipelineEvent::StagesEnded(cut_off)) => {
                 self.status.cut_off = cut_off;
                 (if self.status.failed.is_some() { Failed } else { Drained }, vec![Finish])

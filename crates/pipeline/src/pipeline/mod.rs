@@ -93,15 +93,14 @@ impl PipelineBuilder {
             let problem = SettingProblem::Duration { setting: "drain", duration: drain };
             return Err(PipelineError::Setting { stage: None, problem });
         }
-        let stages = spawn(&name, stages, &reads, &order, drain)?;
+        let stages = spawn(&name, stages, &reads, &order)?;
         let metrics = ObservationConfig { name: metrics.name.or_else(|| Some(name.to_string())), ..metrics };
         let observed = ObservationRuntime::start(sources(&stages), StageProbes::new(figures), metrics).await;
         let observed = observed.map_err(PipelineError::Metrics)?;
         let metrics = observed.handle().clone();
         let worker = PipelineWorker { stages: stages.clone(), on_failure, drain, metrics: Some(observed) };
-        // The worker keeps the drain's time, and then ends the metrics.
-        let limit = drain.saturating_mul(2).min(MAX_DURATION);
-        let mut machine = supervise(PipelineMachine::new()).worker(worker).drain(limit).name(&*name);
+        // The worker keeps the drain's time, and then aborts the stages and ends the metrics.
+        let mut machine = supervise(PipelineMachine::new()).worker(worker).drain(MAX_DURATION).name(&*name);
         if let Some(parent) = parent {
             machine = machine.parent(parent);
         }
@@ -117,7 +116,6 @@ fn spawn(
     stages: Vec<Box<dyn AnyStage>>,
     reads: &[Vec<Option<usize>>],
     order: &[usize],
-    drain: Duration,
 ) -> Result<Vec<Arc<StageCore>>, PipelineError> {
     let links: Vec<_> = stages.iter().map(|stage| stage.link()).collect();
     // Every consumer is known before any stage runs.
@@ -131,7 +129,7 @@ fn spawn(
     let mut spawned: Vec<Option<Arc<StageCore>>> = stages.iter().map(|_| None).collect();
     for (place, stage) in stages.into_iter().enumerate() {
         let sources = std::mem::take(&mut sources[place]);
-        let core = stage.spawn(name, &links[place], sources, drain).map_err(PipelineError::Spawn)?;
+        let core = stage.spawn(name, &links[place], sources).map_err(PipelineError::Spawn)?;
         spawned[place] = Some(Arc::new(core));
     }
     Ok(order.iter().filter_map(|place| spawned[*place].take()).collect())
@@ -265,14 +263,20 @@ impl Pipeline {
         self.end(self.shared.machine.stop().await).await
     }
 
-    /// Ends all stages at once, without a drain. What they have not committed comes again.
+    /// Ends all stages at once, without a drain, also while they drain. What they have not committed comes again; those
+    /// that had something to do are named in [`PipelineStatus::cut_off`].
     ///
     /// # Cancel safety
     ///
-    /// Dropped after its first poll, the pipeline ends all the same, and its stages drain.
+    /// Dropped after its first poll, it ends all the same.
     pub async fn abort(&self) -> PipelineStatus {
-        let outcome = self.shared.machine.abort().await;
-        self.end(outcome).await
+        // Refused while it stops: then its stages are aborted here, and its drain ends.
+        if self.shared.machine.send(PipelineEvent::Abort).await.is_err() {
+            for core in &self.shared.stages {
+                core.machine.abort().await;
+            }
+        }
+        self.ended().await
     }
 
     /// Waits for the end, and returns the last status.

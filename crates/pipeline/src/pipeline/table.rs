@@ -6,11 +6,12 @@ use super::machine::PipelineEffect::{self, Cancel, Finish, Work};
 use super::machine::PipelineState::{self, Created, Drained, Draining, Failed, Running, Starting};
 use super::machine::{PipelineCommand, PipelineEvent, PipelineMachine};
 use crate::stage::state::{StageState, StageStatus};
-use On::{AllDrained, Drain, StageFailed, StagesEnded, Start, Started};
+use On::{Abort, AllDrained, Drain, StageFailed, StagesEnded, Start, Started};
 
 const START: PipelineEffect = Work(PipelineCommand::StartStages);
 const WATCH: PipelineEffect = Work(PipelineCommand::WatchStages);
 const DRAIN: PipelineEffect = Work(PipelineCommand::DrainStages);
+const ABORT: PipelineEffect = Work(PipelineCommand::AbortStages);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum On {
@@ -20,6 +21,7 @@ pub(crate) enum On {
     AllDrained,
     StagesEnded,
     Drain,
+    Abort,
 }
 
 fn event(on: On) -> PipelineEvent {
@@ -33,6 +35,7 @@ fn event(on: On) -> PipelineEvent {
         AllDrained => PipelineEvent::AllDrained,
         StagesEnded => PipelineEvent::StagesEnded(Vec::new()),
         Drain => PipelineEvent::Drain,
+        Abort => PipelineEvent::Abort,
     }
 }
 
@@ -51,7 +54,7 @@ impl Subject for PipelineMachine {
     }
 
     fn events(&self) -> Vec<On> {
-        vec![Start, Started, StageFailed, AllDrained, StagesEnded, Drain]
+        vec![Start, Started, StageFailed, AllDrained, StagesEnded, Drain, Abort]
     }
 
     fn step(&mut self, on: On) -> Step<PipelineEffect> {
@@ -75,7 +78,9 @@ fn table() -> Vec<Row<PipelineMachine>> {
         row(&[Starting], &[Started], Go(Running), &[WATCH]),
         row(&[Starting, Running], &[StageFailed], Go(Draining), &[DRAIN]),
         row(&[Starting, Running], &[Drain], Go(Draining), &[Cancel, DRAIN]),
-        row(&[Running], &[AllDrained], Go(Drained), &[Finish]),
+        row(&[Running], &[AllDrained], Go(Draining), &[DRAIN]),
+        row(&[Draining], &[Drain], Go(Draining), &[]),
+        row(&[Starting, Running, Draining], &[Abort], Go(Draining), &[Cancel, ABORT]),
         row(&[Draining], &[StagesEnded], Go(Drained), &[Finish]).when("no stage failed", has_not_failed),
         row(&[Draining], &[StagesEnded], Go(Failed), &[Finish]).when("a stage failed", has_failed),
     ]

@@ -36,6 +36,7 @@ impl Worker<PipelineMachine> for PipelineWorker {
             },
             PipelineCommand::WatchStages => self.watch().await,
             PipelineCommand::DrainStages => PipelineEvent::StagesEnded(self.drain().await),
+            PipelineCommand::AbortStages => PipelineEvent::StagesEnded(self.abort().await),
         }))
     }
 }
@@ -79,18 +80,35 @@ impl PipelineWorker {
         .await
     }
 
-    /// Returns the stages that had not drained in time.
+    /// Asks all stages to drain, from sources to sinks, and waits for all. Returns those that had not drained in time.
     async fn drain(&mut self) -> Vec<Arc<str>> {
         let deadline = Instant::now() + self.drain;
-        let mut cut_off = Vec::new();
-        for stage in &self.stages {
-            if tokio::time::timeout_at(deadline, stage.machine.stop()).await.is_err() {
-                cut_off.push(Arc::clone(&stage.name));
-                stage.machine.abort().await;
+        let ends = self.stages.iter().map(|stage| {
+            let stage = Arc::clone(stage);
+            async move {
+                let outcome = match tokio::time::timeout_at(deadline, stage.machine.stop()).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => stage.machine.abort().await,
+                };
+                (!outcome.is_finished()).then(|| Arc::clone(&stage.name))
             }
-        }
+        });
+        let cut_off = all(ends).await;
         self.end_metrics().await;
-        cut_off
+        cut_off.into_iter().flatten().collect()
+    }
+
+    async fn abort(&mut self) -> Vec<Arc<str>> {
+        let ends = self.stages.iter().map(|stage| {
+            let stage = Arc::clone(stage);
+            async move {
+                let outcome = stage.machine.abort().await;
+                (!outcome.is_finished()).then(|| Arc::clone(&stage.name))
+            }
+        });
+        let cut_off = all(ends).await;
+        self.end_metrics().await;
+        cut_off.into_iter().flatten().collect()
     }
 
     /// The last figures are observed before the end.
@@ -103,20 +121,45 @@ impl PipelineWorker {
     }
 }
 
+/// All outputs, in the order of the futures. In each poll they are polled in that order.
+async fn all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut running: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
+    poll_fn(|context| {
+        let mut is_over = true;
+        for (future, output) in running.iter_mut().filter(|(_, output)| output.is_none()) {
+            match future.as_mut().poll(context) {
+                Poll::Ready(ready) => *output = Some(ready),
+                Poll::Pending => is_over = false,
+            }
+        }
+        if is_over { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    running.into_iter().filter_map(|(_, output)| output).collect()
+}
+
 /// Ends when a stage has drained; or, if that ends the pipeline, when it has given up.
 async fn drained(stage: Arc<StageCore>, ends: bool) -> Result<(), Failed> {
     let mut watch = stage.machine.watch();
+    let mut is_logged = false;
     loop {
         let status = watch.state();
-        let is_over = status.state == StageState::Drained;
-        if is_over {
+        let has_given_up = status.state.has_given_up();
+        if status.state == StageState::Drained {
             return Ok(());
         }
-        if ends && status.state.has_given_up() {
+        if has_given_up && !is_logged {
+            let failure = status.failure.as_ref().map(tracing::field::display);
+            tracing::error!(stage = &*stage.name, state = %status.state, failure, "a stage has given up");
+        }
+        is_logged = has_given_up;
+        if has_given_up && ends {
             return Err((Arc::clone(&stage.name), status));
         }
         if watch.changed().await.is_err() {
-            return if status.state == StageState::Drained { Ok(()) } else { Err((Arc::clone(&stage.name), status)) };
+            let status = watch.state();
+            let has_drained = status.state == StageState::Drained;
+            return if has_drained { Ok(()) } else { Err((Arc::clone(&stage.name), status)) };
         }
     }
 }

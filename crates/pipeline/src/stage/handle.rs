@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use watchkeeper::report::debug_as_text;
-use watchkeeper::supervise::{StateWaitBuilder, StateWatch, Transition};
+use watchkeeper::supervise::{Condition, Outcome, StateWaitBuilder, StateWatch, Transition};
 use watchkeeper::wait::Verdict;
 use watchkeeper::{ObservationHandle, Observer};
 
@@ -13,7 +13,7 @@ use super::StageCore;
 use super::machine::StageEvent;
 use super::shared::{DeadLetterView, LetterRefusal, LetterRequest, LetterWork};
 use super::state::{StageFailure, StageState, StageStatus};
-use crate::error::OutputError;
+use crate::error::{OutputError, because, name};
 use crate::output::StageOutput;
 
 /// One stage of a running [`Pipeline`](crate::Pipeline); cloneable.
@@ -43,6 +43,12 @@ impl StageHandle {
     #[must_use]
     pub fn state(&self) -> StageState {
         self.status().state
+    }
+
+    /// How its task has ended; `None` while it can still do something. After an abort the state is the last one before.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.core.machine.outcome()
     }
 
     /// Follows the status.
@@ -89,7 +95,8 @@ impl StageHandle {
         self.core.shared.dead_letters()
     }
 
-    /// Handles the item of a dead letter again, between two others. Once it is committed the letter is gone.
+    /// Handles the item of a dead letter again, between two batches. Returns once that is committed, and the letter is
+    /// gone. While the stage waits for a retry, or for room in the stages after it, the call waits too.
     ///
     /// # Errors
     ///
@@ -127,23 +134,21 @@ impl StageHandle {
         let not_working = async {
             loop {
                 let state = watch.state().state;
-                if !state.is_working() || watch.changed().await.is_err() {
+                if !state.is_working() || matches!(watch.condition(), Condition::Ended(_)) || watch.changed().await.is_err() {
                     return watch.state().state;
                 }
             }
         };
+        // First: what is refused is not asked for.
         let answer = tokio::select! {
             biased;
-            answer = request => answer,
             state = not_working => Err(state),
+            answer = request => answer,
         };
         match answer {
             Ok(Ok(())) => Ok(()),
             Ok(Err(LetterRefusal::Unknown)) => Err(DeadLetterError::Unknown { stage, id }),
             Ok(Err(LetterRefusal::Failed(message))) => Err(DeadLetterError::Failed { stage, id, message }),
-            Ok(Err(LetterRefusal::NotCommitted(message))) => {
-                Err(DeadLetterError::NotCommitted { stage, id, message })
-            }
             Err(state) => Err(DeadLetterError::NotWorking { stage, id, state }),
         }
     }
@@ -163,6 +168,9 @@ impl StageHandle {
         let asked = self.core.machine.ask(StageEvent::Restart).await;
         if asked.is_err() {
             let state = self.state();
+            if let Some(outcome) = self.outcome() {
+                return Err(RestartStageError::Ended { stage, outcome: outcome.to_string() });
+            }
             return Err(RestartStageError::NotGivenUp { stage, state });
         }
         match started(&self.core).await {
@@ -222,7 +230,7 @@ impl fmt::Debug for StageHandle {
 #[non_exhaustive]
 pub enum DeadLetterError {
     /// There is no such letter.
-    #[error("stage {stage} has no dead letter {id}: it was replayed or discarded; list them with dead_letters")]
+    #[error("stage {} has no dead letter {id}: it was replayed or discarded; list them with dead_letters", name(.stage))]
     Unknown {
         /// The stage.
         stage: Arc<str>,
@@ -230,7 +238,7 @@ pub enum DeadLetterError {
         id: u64,
     },
     /// The handler has failed again.
-    #[error("dead letter {id} of stage {stage} has failed again: {message}")]
+    #[error("dead letter {id} of stage {} has failed again: {message}", name(.stage))]
     Failed {
         /// The stage.
         stage: Arc<str>,
@@ -239,18 +247,8 @@ pub enum DeadLetterError {
         /// The error with its causes.
         message: String,
     },
-    /// The store has refused the commit.
-    #[error("dead letter {id} of stage {stage} stays, its commit was refused: {message}; try it again")]
-    NotCommitted {
-        /// The stage.
-        stage: Arc<str>,
-        /// The letter.
-        id: u64,
-        /// The store's error.
-        message: String,
-    },
     /// The stage handles nothing.
-    #[error("dead letter {id} stays: stage {stage} is {state} and handles nothing; restart the stage, or its pipeline")]
+    #[error("dead letter {id} of stage {} is not touched: the stage is {state} and handles nothing any more; restart it, or its pipeline", name(.stage))]
     NotWorking {
         /// The stage.
         stage: Arc<str>,
@@ -266,15 +264,23 @@ pub enum DeadLetterError {
 #[non_exhaustive]
 pub enum RestartStageError {
     /// It is at work, or has ended.
-    #[error("stage {stage} is {state}: only a stage that has failed or is poisoned can be restarted")]
+    #[error("stage {} is {state}: only a stage that has failed or is poisoned can be restarted", name(.stage))]
     NotGivenUp {
         /// The stage.
         stage: Arc<str>,
         /// Its state.
         state: StageState,
     },
+    /// It has ended, with its pipeline.
+    #[error("stage {} has ended with its pipeline ({outcome}): build the pipeline again", name(.stage))]
+    Ended {
+        /// The stage.
+        stage: Arc<str>,
+        /// How it ended.
+        outcome: String,
+    },
     /// It has failed again.
-    #[error("stage {stage} was not started and is {state}{}", crate::error::because(.failure.as_deref()))]
+    #[error("stage {} was not started and is {state}{}", name(.stage), because(.failure.as_deref()))]
     NotStarted {
         /// The stage.
         stage: Arc<str>,

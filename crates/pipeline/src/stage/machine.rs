@@ -110,6 +110,7 @@ impl StageMachine {
                 // A unit of work in flight sees the state.
                 self.go(Draining, if was_waiting { vec![run] } else { vec![] })
             }
+            (Draining, StageEvent::Drain) => Judged::Stayed(vec![]),
             (BackingOff, StageEvent::Retry) => self.go(Running, vec![run]),
             (Draining, StageEvent::Retry) if self.waits => self.go(Draining, vec![run]),
             (Running | Draining, StageEvent::Ended) => self.go(Drained, vec![Effect::Finish]),
@@ -145,7 +146,10 @@ impl StageMachine {
         }
         self.failure = Some(Arc::clone(&failure));
         match (&mut self.on_error, &failure.kind) {
-            (_, StageFailureKind::Open | StageFailureKind::Read) => self.give_up(StageState::Failed),
+            (
+                _,
+                StageFailureKind::Open | StageFailureKind::Read | StageFailureKind::TooManyDeadLetters { .. },
+            ) => self.give_up(StageState::Failed),
             (OnError::Poison(window), _) if is_item => {
                 if window.failed(now) {
                     self.give_up(StageState::Poisoned)

@@ -79,6 +79,7 @@ where
         },
         item_timeout: None,
         capacity: 64,
+        max_dead_letters: 10_000,
     }
 }
 
@@ -95,6 +96,7 @@ pub struct StageBuilder<T, H: Handler<T>, S> {
     backoff: Backoff,
     item_timeout: Option<Duration>,
     capacity: usize,
+    max_dead_letters: usize,
 }
 
 impl<T, H, S> StageBuilder<T, H, S>
@@ -111,19 +113,18 @@ where
 
     /// Where the stage commits. Default: a [`MemoryStore`] of its own.
     pub fn store<N: CommitStore<T, H::Output>>(self, store: N) -> StageBuilder<T, H, N> {
-        let Self { name, factory, upstreams, forgotten, retries, on_error, backoff, item_timeout, capacity, .. } =
-            self;
         StageBuilder {
-            name,
-            factory,
+            name: self.name,
+            factory: self.factory,
             store,
-            upstreams,
-            forgotten,
-            retries,
-            on_error,
-            backoff,
-            item_timeout,
-            capacity,
+            upstreams: self.upstreams,
+            forgotten: self.forgotten,
+            retries: self.retries,
+            on_error: self.on_error,
+            backoff: self.backoff,
+            item_timeout: self.item_timeout,
+            capacity: self.capacity,
+            max_dead_letters: self.max_dead_letters,
         }
     }
 
@@ -159,7 +160,14 @@ where
         self
     }
 
-    /// Drops the committed position of an upstream that the stage has no more, or that begins again.
+    /// How many dead letters there may be. With one more to come the stage fails, at that item: something is wrong that
+    /// retries do not mend. Default: 10,000.
+    pub fn max_dead_letters(mut self, letters: usize) -> Self {
+        self.max_dead_letters = letters;
+        self
+    }
+
+    /// Drops the committed position of an upstream that the stage has no more.
     pub fn forget(mut self, upstream: impl Into<Arc<str>>) -> Self {
         self.forgotten.push(upstream.into());
         self
@@ -196,7 +204,6 @@ pub(crate) trait AnyStage: Send {
         pipeline: &Arc<str>,
         link: &OutputLink,
         sources: Vec<Option<Source>>,
-        drain: Duration,
     ) -> Result<StageCore, SuperviseError>;
 }
 
@@ -258,7 +265,6 @@ where
         pipeline: &Arc<str>,
         link: &OutputLink,
         sources: Vec<Option<Source>>,
-        drain: Duration,
     ) -> Result<StageCore, SuperviseError> {
         let Ok(link) = Arc::clone(&link.link).downcast::<Link<H::Output>>() else {
             unreachable!("the link was made by this stage");
@@ -284,12 +290,14 @@ where
             forgotten: self.forgotten,
             item_timeout: self.item_timeout,
             capacity: self.capacity,
+            max_dead_letters: self.max_dead_letters,
             link,
             shared: Arc::clone(&shared),
             requests: received,
             handle: Arc::clone(&handle),
         });
-        let machine = supervise(machine).worker(worker).drain(drain).name(&*self.name).trace(64).spawn()?;
+        // The pipeline ends a drain that takes too long.
+        let machine = supervise(machine).worker(worker).drain(MAX_DURATION).name(&*self.name).trace(64).spawn()?;
         let output_name = type_name::<H::Output>();
         Ok(StageCore { name: self.name, machine, shared, requests, handle, output_name })
     }

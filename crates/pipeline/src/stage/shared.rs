@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
-use watchkeeper::subscription::Cursor;
 
 use crate::item::Item;
 use crate::link::lock;
@@ -33,7 +32,6 @@ pub(crate) enum LetterRefusal {
     Unknown,
     /// The handler has failed again.
     Failed(String),
-    NotCommitted(String),
 }
 
 /// A dead letter for people and programs that do not know the type of its item.
@@ -73,8 +71,6 @@ pub(crate) struct StageShared {
     pub(crate) retries: AtomicU64,
     pub(crate) handler_nanos: AtomicU64,
     letters: Mutex<BTreeMap<u64, DeadLetterView>>,
-    /// The position after the last output that is published.
-    pub(crate) cursor: Mutex<Option<Cursor>>,
 }
 
 impl StageShared {

@@ -84,6 +84,16 @@ pub enum StageFailureKind {
     },
     /// The store has refused a commit.
     Commit,
+    /// The item would be a dead letter, and there are as many as
+    /// [`max_dead_letters`](crate::StageBuilder::max_dead_letters) allows.
+    TooManyDeadLetters {
+        /// The upstream's name.
+        upstream: Arc<str>,
+        /// The item's position there.
+        position: UpstreamPosition,
+        /// How many there are.
+        letters: usize,
+    },
 }
 
 /// A failed attempt. Its text is one line, escaped and bounded.
@@ -108,6 +118,13 @@ fn show(kind: &StageFailureKind, attempt: u64, message: &str) -> String {
         StageFailureKind::Item { upstream, position } => {
             let upstream = watchkeeper::report::one_line(upstream, 100);
             format!("the item of {upstream} at {position}, attempt {attempt}: {message}")
+        }
+        StageFailureKind::TooManyDeadLetters { upstream, position, letters } => {
+            let upstream = watchkeeper::report::one_line(upstream, 100);
+            format!(
+                "there are {letters} dead letters, and the item of {upstream} at {position} would be another: replay or \
+                 discard some, or raise max_dead_letters; its error: {message}"
+            )
         }
         StageFailureKind::Commit => format!("the commit, attempt {attempt}: {message}"),
     }

@@ -213,6 +213,7 @@ fn table() -> Vec<Row<Stage>> {
         row(&[Running], any_item, Go(Poisoned), &[]).when("window is full", is_poisoned),
         row(&[Running, Draining], &[Ended], Go(Drained), &[FINISH]),
         row(&[Running], &[Drain], Go(Draining), &[]),
+        row(&[Draining], &[Drain], Stay, &[]),
         row(&[BackingOff], &[Retry], Go(Running), &[RUN]),
         row(&[BackingOff], &[Drain], Go(Draining), &[RUN]),
         row(&[Draining], &[CommitFailed], Go(Draining), &[]),

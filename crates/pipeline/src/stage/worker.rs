@@ -2,6 +2,7 @@
 
 mod letters;
 mod open;
+mod publisher;
 mod reading;
 
 use std::any::Any;
@@ -14,10 +15,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::consume_budget;
+use tokio::task::yield_now;
 use tokio::time::Instant;
 use watchkeeper::DynError;
-use watchkeeper::feed::Feed;
 use watchkeeper::supervise::{StateWatch, WeakSupervised, Worker};
 
 use super::caught::{catch, caught, discard, text_of};
@@ -25,19 +25,18 @@ use super::machine::{StageCommand, StageEvent, StageMachine};
 use super::shared::{LetterRequest, StageShared};
 use super::state::{StageFailure, StageFailureKind, StageState, StageStatus};
 use crate::handler::{Emitter, Handler};
-use crate::link::{Link, lock};
-use crate::output::{StageOutput, StageProgress, close, publish};
+use crate::link::Link;
 use crate::position::StagePosition;
 use crate::store::{CommitStore, DeadLetter, DeadLetterChange, NewOutputs, StageName};
 use crate::upstream::{Chunk, Reader, Upstream};
-use watchkeeper::subscription::Subscription;
 
+use letters::Reply;
+use publisher::Publisher;
 use reading::Next;
 
-/// How many items are handled, and how many batches read, between two looks at the rest of the world.
-const TURN: usize = 32;
-/// After how many commits without outputs the progress is published while there is always more to do.
-const PROGRESS: u64 = 64;
+/// How many batches are read, or items of a batch handled, before other tasks have a turn and the state is read again.
+const BATCHES: usize = 32;
+const ITEMS: usize = 256;
 
 pub(crate) type Factory<H> = Box<dyn FnMut() -> H + Send>;
 
@@ -50,6 +49,7 @@ pub(crate) struct Parts<T, H: Handler<T>, S> {
     pub(crate) forgotten: Vec<Arc<str>>,
     pub(crate) item_timeout: Option<Duration>,
     pub(crate) capacity: usize,
+    pub(crate) max_dead_letters: usize,
     pub(crate) link: Arc<Link<H::Output>>,
     pub(crate) shared: Arc<StageShared>,
     pub(crate) requests: mpsc::Receiver<LetterRequest>,
@@ -72,11 +72,12 @@ pub(crate) struct StageWorker<T, H: Handler<T>, S> {
     changes: Vec<DeadLetterChange<T>>,
     letters: BTreeMap<u64, DeadLetter<T>>,
     next_letter: u64,
+    /// Calls that wait for the next commit.
+    replies: Vec<Reply>,
+    /// Items of `replies`.
+    replayed: u64,
     commit_failures: u64,
-    output: Option<Output<H::Output>>,
-    progress: StageProgress,
-    /// The number of commits that readers see.
-    published_commits: u64,
+    publisher: Option<Publisher<H::Output>>,
     /// How many batches were read since the last look at the state.
     since_look: usize,
     watch: Option<StateWatch<StageStatus>>,
@@ -101,26 +102,10 @@ struct Pending<T> {
     failed: Option<FailedItem>,
 }
 
-/// The item that has failed last.
+/// The failures of the next item.
 struct FailedItem {
-    index: usize,
     attempts: u64,
     error: String,
-}
-
-/// What the stage emits. Its drop is the end for all readers.
-struct Output<O: Send + Sync + 'static> {
-    feed: Feed<StageOutput<O>>,
-    /// Reads what the feed has published, for the link.
-    published: Subscription<O>,
-    link: Arc<Link<O>>,
-}
-
-impl<O: Send + Sync + 'static> Drop for Output<O> {
-    fn drop(&mut self) {
-        self.link.close();
-        close(&mut self.feed);
-    }
 }
 
 impl<T, H, S> Worker<StageMachine> for StageWorker<T, H, S>
@@ -137,12 +122,14 @@ where
         let done = match command {
             StageCommand::Open => return Ok(Some(self.open().await.map(|()| StageEvent::Opened)?)),
             StageCommand::Run => self.work().await,
-            StageCommand::DeadLetter => {
-                self.bury();
-                self.work().await
-            }
+            StageCommand::DeadLetter => match self.bury() {
+                Ok(()) => self.work().await,
+                Err(failure) => Err(failure),
+            },
         };
-        self.publish_progress();
+        if let Some(publisher) = &mut self.publisher {
+            publisher.publish_progress();
+        }
         done?;
         Ok(Some(StageEvent::Ended))
     }
@@ -167,10 +154,10 @@ where
             changes: Vec::new(),
             letters: BTreeMap::new(),
             next_letter: 0,
+            replies: Vec::new(),
+            replayed: 0,
             commit_failures: 0,
-            output: None,
-            progress: StageProgress::default(),
-            published_commits: 0,
+            publisher: None,
             since_look: 0,
             watch: None,
         }
@@ -179,12 +166,11 @@ where
     /// Ends when there is nothing more to do.
     async fn work(&mut self) -> Result<(), StageFailure> {
         loop {
-            if self.pending.is_some() || !self.changes.is_empty() {
+            while self.pending.is_some() || !self.changes.is_empty() {
                 self.handle_pending().await?;
-                self.commit(0).await?;
-                if self.pending.take().is_some_and(|pending| pending.next < pending.chunk.items.len()) {
-                    // A drain has stopped it: the rest comes again in the next process, and nothing is read after it.
-                    self.since_look = TURN;
+                self.commit().await?;
+                if self.pending.as_ref().is_some_and(|pending| pending.next == pending.chunk.items.len()) {
+                    self.pending = None;
                 }
             }
             match self.next().await? {
@@ -197,11 +183,6 @@ where
     }
 
     fn begin(&mut self, slot: usize, chunk: Chunk<T>) {
-        let name = &self.slots[slot].name;
-        if self.emitter.upstream != *name {
-            self.emitter.upstream = Arc::clone(name);
-        }
-        self.emitter.start = chunk.start;
         let done = chunk.done;
         self.pending = Some(Pending { slot, chunk, next: done, committed: done, failed: None });
     }
@@ -210,26 +191,31 @@ where
         is_draining(self.watch.as_ref())
     }
 
-    /// Handles the items that were read, to the end, to the first that fails, or to the present one if the stage drains
-    /// and reads no stage. After a failure everything before it is committed.
+    /// Handles the items that were read, to the end or to the first that fails; while the stage drains, to one that took
+    /// a while. After a failure everything before it is committed.
     async fn handle_pending(&mut self) -> Result<(), StageFailure> {
         if self.pending.is_none() {
             return Ok(());
         }
         self.make_handler()?;
-        let (Some(pending), Some(handler)) = (&mut self.pending, &mut self.handler) else {
+        let (Some(pending), Some(handler), Some(publisher)) =
+            (&mut self.pending, &mut self.handler, &mut self.publisher)
+        else {
             return Ok(());
         };
         if pending.failed.is_some() {
             self.parts.shared.retries.fetch_add(1, Relaxed);
-            // Another request may have used it meanwhile.
-            self.emitter.start = pending.chunk.start;
-            self.emitter.upstream = Arc::clone(&self.slots[pending.slot].name);
         }
-        let stops = if self.slots[pending.slot].is_stage { None } else { self.watch.as_ref() };
+        // A replay may have used it meanwhile.
+        self.emitter.start = pending.chunk.start;
+        let name = &self.slots[pending.slot].name;
+        if self.emitter.upstream != *name {
+            self.emitter.upstream = Arc::clone(name);
+        }
         let limit = self.parts.item_timeout;
         let began = Instant::now();
-        let handled = caught(handle_items(handler, pending, &mut self.emitter, limit, stops)).await;
+        let watch = self.watch.as_ref();
+        let handled = caught(handle_items(handler, pending, &mut self.emitter, publisher, limit, watch)).await;
         self.parts.shared.handled_for(began.elapsed());
         let error = match handled {
             Ok(Ok(())) => return Ok(()),
@@ -241,11 +227,8 @@ where
         };
         self.emitter.undo();
         self.parts.shared.errors.fetch_add(1, Relaxed);
-        let attempts = match &pending.failed {
-            Some(failed) if failed.index == pending.next => failed.attempts + 1,
-            _ => 1,
-        };
-        pending.failed = Some(FailedItem { index: pending.next, attempts, error: error.clone() });
+        let attempts = pending.failed.as_ref().map_or(0, |failed| failed.attempts) + 1;
+        pending.failed = Some(FailedItem { attempts, error: error.clone() });
         let kind = StageFailureKind::Item {
             upstream: Arc::clone(&self.slots[pending.slot].name),
             position: pending.chunk.position(pending.next),
@@ -255,7 +238,7 @@ where
             tracing::warn!(stage = &*self.parts.name.stage, %failure, "an item has failed");
         }
         if pending.next > pending.committed || !self.changes.is_empty() {
-            self.commit(0).await?;
+            self.commit().await?;
         }
         Err(failure)
     }
@@ -275,19 +258,16 @@ where
         Ok(())
     }
 
-    /// Commits what is handled, publishes it, and lets the stages before drop it. `replayed` items are not of the
-    /// upstreams.
-    async fn commit(&mut self, replayed: u64) -> Result<(), StageFailure> {
-        let Some(output) = &mut self.output else { return Ok(()) };
+    /// Commits what is handled, publishes it, and lets the stages before drop it.
+    async fn commit(&mut self) -> Result<(), StageFailure> {
+        let Some(publisher) = &mut self.publisher else { return Ok(()) };
         if let Some(pending) = &self.pending {
             self.position.set(&self.slots[pending.slot].name, pending.chunk.position(pending.next));
         }
-        let (cursor, emitted) = (output.feed.cursor(), self.emitter.outputs.len() as u64);
-        let is_read = output.link.has_consumers();
-        if emitted > 0 && is_read {
-            poll_fn(|context| output.link.poll_room(context)).await;
+        if self.commit_failures > 0 {
+            self.parts.shared.retries.fetch_add(1, Relaxed);
         }
-        let consumed = if is_read { output.link.consumed() } else { cursor.seq() + u64::from(emitted > 0) };
+        let (cursor, consumed) = publisher.room_for(&self.emitter.outputs).await;
         let outputs = NewOutputs { cursor, batch: &self.emitter.outputs, consumed };
         let committed = caught(self.parts.store.commit(&self.position, outputs, &self.changes)).await;
         let refused = match committed {
@@ -299,16 +279,19 @@ where
             self.commit_failures += 1;
             self.parts.shared.errors.fetch_add(1, Relaxed);
             let attempt = self.commit_failures;
+            if attempt == 1 {
+                tracing::warn!(stage = &*self.parts.name.stage, message, "a commit has failed");
+            }
             return Err(StageFailure { kind: StageFailureKind::Commit, attempt, message });
         }
         self.commit_failures = 0;
-        self.published(replayed, emitted)
+        self.committed()
     }
 
     /// The commit has succeeded.
-    fn published(&mut self, replayed: u64, emitted: u64) -> Result<(), StageFailure> {
+    fn committed(&mut self) -> Result<(), StageFailure> {
         let shared = &self.parts.shared;
-        let mut items = replayed;
+        let mut items = std::mem::take(&mut self.replayed);
         if let Some(pending) = &mut self.pending {
             items += (pending.next - pending.committed) as u64;
             pending.committed = pending.next;
@@ -316,47 +299,26 @@ where
             self.slots[pending.slot].reader.committed(position);
             shared.committed(pending.slot, position.number());
         }
-        self.progress.items += items;
-        self.progress.outputs += emitted;
-        self.progress.commits += 1;
-        shared.items.store(self.progress.items, Relaxed);
-        shared.outputs.store(self.progress.outputs, Relaxed);
-        shared.commits.store(self.progress.commits, Relaxed);
         if !self.changes.is_empty() {
             self.apply_changes();
         }
-        if emitted == 0 {
-            if self.progress.commits - self.published_commits >= PROGRESS {
-                self.publish_progress();
-            }
-            return Ok(());
-        }
-        let Some(output) = &mut self.output else { return Ok(()) };
-        let events = std::mem::take(&mut self.emitter.outputs);
+        let outputs = std::mem::take(&mut self.emitter.outputs);
         self.emitter.before = 0;
-        self.published_commits = self.progress.commits;
-        publish(&mut output.feed, self.progress.commits, self.progress, events).map_err(|error| {
-            let message = format!("the outputs were not published: {error}");
-            StageFailure { kind: StageFailureKind::Open, attempt: 1, message }
-        })?;
-        let cursor = output.feed.cursor();
-        while let Some(Ok(batch)) = output.published.try_recv() {
-            output.link.push(cursor, batch);
-        }
-        *lock(&self.parts.shared.cursor) = Some(cursor);
-        Ok(())
+        let Some(publisher) = &mut self.publisher else { return Ok(()) };
+        publisher.committed(items, outputs, &self.parts.shared)
     }
+}
 
-    /// Publishes commits that had no outputs.
-    fn publish_progress(&mut self) {
-        let Some(output) = &mut self.output else { return };
-        if self.published_commits == self.progress.commits {
-            return;
-        }
-        self.published_commits = self.progress.commits;
-        if let Err(error) = publish(&mut output.feed, self.progress.commits, self.progress, Vec::new()) {
-            tracing::error!(stage = &*self.parts.name.stage, %error, "the progress was not published");
-        }
+impl<T, H: Handler<T>, S> Drop for StageWorker<T, H, S> {
+    /// Panics of app code in destructors end here, one by one.
+    fn drop(&mut self) {
+        discard(self.handler.take(), "a handler");
+        discard(self.pending.take(), "items");
+        self.slots.drain(..).for_each(|slot| discard(slot, "the reader of an upstream"));
+        self.parts.upstreams.drain(..).for_each(|upstream| discard(upstream, "an upstream"));
+        self.changes.drain(..).for_each(|change| discard(change, "a dead letter"));
+        std::mem::take(&mut self.letters).into_values().for_each(|letter| discard(letter, "a dead letter"));
+        self.emitter.outputs.drain(..).for_each(|output| discard(output, "an output"));
     }
 }
 
@@ -364,19 +326,17 @@ fn is_draining(watch: Option<&StateWatch<StageStatus>>) -> bool {
     watch.is_some_and(|watch| watch.state().state == StageState::Draining)
 }
 
-/// Handles items from `pending.next` on. `stops` is a watch of the state, if a drain ends it between two items.
+/// Handles items from `pending.next` on.
 async fn handle_items<T, H: Handler<T>>(
     handler: &mut H,
     pending: &mut Pending<T>,
     emitter: &mut Emitter<H::Output>,
+    publisher: &mut Publisher<H::Output>,
     limit: Option<Duration>,
-    stops: Option<&StateWatch<StageStatus>>,
+    watch: Option<&StateWatch<StageStatus>>,
 ) -> Result<(), DynError> {
     let Pending { chunk, next, failed, .. } = pending;
-    let mut attempt = match failed {
-        Some(failed) if failed.index == *next => failed.attempts + 1,
-        _ => 1,
-    };
+    let mut attempt = failed.as_ref().map_or(0, |failed| failed.attempts) + 1;
     while let Some(item) = chunk.items.get(*next) {
         emitter.begin(*next as u64, attempt);
         let mut call = pin!(handler.handle(item, emitter));
@@ -387,16 +347,20 @@ async fn handle_items<T, H: Handler<T>>(
                 false
             }
             Poll::Pending => {
+                publisher.publish_progress();
                 within(limit, call).await?;
                 true
             }
         };
-        (*next, attempt) = (*next + 1, 1);
-        if has_waited || next.is_multiple_of(TURN) {
-            consume_budget().await;
-            if is_draining(stops) {
-                break;
-            }
+        *next += 1;
+        if attempt > 1 {
+            (*failed, attempt) = (None, 1);
+        }
+        if has_waited && is_draining(watch) {
+            break;
+        }
+        if next.is_multiple_of(ITEMS) {
+            yield_now().await;
         }
     }
     Ok(())

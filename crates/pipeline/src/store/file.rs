@@ -32,7 +32,8 @@ const LOCK: Duration = Duration::from_secs(5);
 ///
 /// A commit writes `PATH.tmp`, syncs it, renames it to `PATH` and syncs the directory: it survives a crash of the process
 /// and of the machine, as far as the disk keeps what it has synced. One commit takes about as long as two syncs. The
-/// size is that of the outputs that no stage has consumed yet, and of the dead letters. Missing directories are made.
+/// size is that of the outputs that no stage has consumed yet, and of the dead letters. Missing directories are made, and
+/// are not synced in theirs.
 ///
 /// `PATH.lock` is locked as long as the store lives, so that no other process and no other stage commits there.
 ///
@@ -115,8 +116,9 @@ where
         let Some((stage, lock)) = self.stage.as_ref().zip(self.lock.clone()) else {
             return Err(FileStoreError::NotLoaded { path: shown(&self.path) }.into());
         };
-        self.stored.apply(position, outputs, dead_letters);
-        let stored = &self.stored;
+        // What was not written is not kept either.
+        let mut stored = self.stored.clone();
+        stored.apply(position, outputs, dead_letters);
         let document = Document {
             watchkeeper_pipeline: FORMAT,
             pipeline: Arc::clone(&stage.pipeline),
@@ -129,7 +131,7 @@ where
         };
         let path = Arc::clone(&self.path);
         let mut bytes = serde_json::to_vec(&document)
-            .map_err(|source| FileStoreError::Json { path: shown(&path), doing: "write", source })?;
+            .map_err(|error| FileStoreError::Json { path: shown(&path), doing: "write", problem: problem(&error) })?;
         let check = crc32fast::hash(&bytes);
         bytes.extend_from_slice(format!("\n{check:08x}\n").as_bytes());
         blocking(move || {
@@ -138,6 +140,7 @@ where
             replace(&path, &bytes)
         })
         .await?;
+        self.stored = stored;
         Ok(())
     }
 }
@@ -212,7 +215,7 @@ where
     if crc32fast::hash(line) != check {
         return Err(torn("its first line does not have the checksum of its second"));
     }
-    let json = |source| FileStoreError::Json { path: shown(path), doing: "read", source };
+    let json = |error| FileStoreError::Json { path: shown(path), doing: "read", problem: problem(&error) };
     let head: Head = serde_json::from_slice(line).map_err(json)?;
     if head.watchkeeper_pipeline != FORMAT {
         let found = head.watchkeeper_pipeline;
@@ -232,6 +235,17 @@ where
         dead_letters: document.dead_letters,
         next_dead_letter: document.next_dead_letter,
     })
+}
+
+/// Where it is, without the values that serde's own text repeats.
+fn problem(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        serde_json::error::Category::Io => "it cannot be written",
+        serde_json::error::Category::Syntax => "no JSON",
+        serde_json::error::Category::Data => "a value of another type, or a field that is missing",
+        serde_json::error::Category::Eof => "it ends too early",
+    };
+    format!("{what}, at byte {} of the line", error.column())
 }
 
 fn shown(path: &Path) -> String {
@@ -292,17 +306,16 @@ pub enum FileStoreError {
     },
     /// An item or an output is not what it was, or is nothing that JSON can show.
     #[error(
-        "{path}: cannot {doing} an item, an output or a name as JSON: the types must be those that were written, with \
-         maps by text alone"
+        "{path}: cannot {doing} an item, an output or a dead letter as JSON ({problem}): the types must be those that \
+         were written, with maps by text alone"
     )]
     Json {
         /// The file.
         path: String,
         /// `read` or `write`.
         doing: &'static str,
-        /// The error.
-        #[source]
-        source: serde_json::Error,
+        /// What is wrong, without any value.
+        problem: String,
     },
     /// A commit before a load.
     #[error("{path}: commit was called before load: load it once, as a stage does when it starts")]

@@ -107,27 +107,30 @@ impl<T: Clone, O: Clone> Stored<T, O> {
         outputs: NewOutputs<'_, O>,
         dead_letters: &[DeadLetterChange<T>],
     ) {
-        self.position.clone_from(position);
+        // App code may panic: clones come first.
+        let (position, batch, changes) = (position.clone(), outputs.batch.to_vec(), dead_letters.to_vec());
+        self.position = position;
         let first = self.cursor.map_or(outputs.cursor.seq(), |cursor| cursor.seq());
         let kept = usize::try_from(outputs.cursor.seq().saturating_sub(first)).unwrap_or(usize::MAX);
         // A commit that is repeated replaces.
         self.outputs.truncate(kept);
-        if !outputs.batch.is_empty() {
-            self.outputs.push(outputs.batch.to_vec());
+        if !batch.is_empty() {
+            self.outputs.push(batch);
         }
         let consumed = usize::try_from(outputs.consumed.saturating_sub(first)).unwrap_or(usize::MAX);
         let consumed = consumed.min(self.outputs.len());
         self.outputs.drain(..consumed);
         self.cursor = Some(outputs.cursor.at(first + consumed as u64));
-        for change in dead_letters {
+        for change in changes {
             match change {
                 DeadLetterChange::Put(letter) => {
                     self.next_dead_letter = self.next_dead_letter.max(letter.id + 1);
-                    self.dead_letters.retain(|known| known.id != letter.id);
-                    let place = self.dead_letters.partition_point(|known| known.id < letter.id);
-                    self.dead_letters.insert(place, letter.clone());
+                    match self.dead_letters.binary_search_by_key(&letter.id, |known| known.id) {
+                        Ok(place) => self.dead_letters[place] = letter,
+                        Err(place) => self.dead_letters.insert(place, letter),
+                    }
                 }
-                DeadLetterChange::Removed(id) => self.dead_letters.retain(|known| known.id != *id),
+                DeadLetterChange::Removed(id) => self.dead_letters.retain(|known| known.id != id),
             }
         }
     }

@@ -23,20 +23,20 @@ fn batch(cursor: Cursor) -> UpstreamPosition {
 /// An observation.
 pub(super) struct Subscribed<E> {
     subscription: Subscription<E>,
-    /// The next batch and how many of its items are committed, until it has come.
-    resumed: Option<(u64, u64)>,
+    /// The position before the first batch and how many of its items are committed, until something has come.
+    resumed: Option<(Cursor, u64)>,
 }
 
 impl<E> Subscribed<E> {
     pub(super) fn new(subscription: Subscription<E>, done: u64) -> Self {
-        let resumed = (done > 0).then(|| (subscription.cursor().seq(), done));
+        let resumed = Some((subscription.cursor(), done));
         Self { subscription, resumed }
     }
 }
 
-/// How many items of a batch are committed, if it is the one that `resumed` names.
-fn done(resumed: Option<(u64, u64)>, seq: u64, items: usize) -> usize {
-    let done = resumed.filter(|(next, _)| *next == seq).map_or(0, |(_, done)| done);
+/// How many items of the batch after `start` are committed, if it is the one that `resumed` names.
+fn done(resumed: Option<(Cursor, u64)>, start: Cursor, items: usize) -> usize {
+    let done = resumed.filter(|(next, _)| *next == start).map_or(0, |(_, done)| done);
     usize::try_from(done).unwrap_or(usize::MAX).min(items)
 }
 
@@ -44,18 +44,23 @@ impl<E: Send + Sync + 'static> Reader<E> for Subscribed<E> {
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Chunk<E>>> {
         let before = self.subscription.cursor();
         let next = ready!(Pin::new(&mut self.subscription).poll_next(context));
+        let resumed = self.resumed.take();
         let after = self.subscription.cursor();
         let mark = |item| Chunk { items: Items::Mark(item), start: batch(before), done: 0, end: batch(after) };
         Poll::Ready(match next {
             Some(Ok(read)) => {
-                let done = done(self.resumed.take(), read.seq, read.events.len());
-                let start = batch(after.at(read.seq));
-                Some(Chunk { items: Items::Batch(read), start, done, end: batch(after) })
+                let start = after.at(read.seq);
+                let done = done(resumed, start, read.events.len());
+                Some(Chunk { items: Items::Batch(read), start: batch(start), done, end: batch(after) })
             }
             Some(Err(RecvError::Lagged { missed, .. })) => Some(mark(Item::Lagged { missed })),
             Some(Err(RecvError::Rebuilt { generation })) => Some(mark(Item::Rebuilt { generation })),
             Some(Err(RecvError::Closed(_))) | None => None,
         })
+    }
+
+    fn start(&self) -> u64 {
+        self.subscription.cursor().seq()
     }
 }
 
@@ -64,12 +69,12 @@ pub(super) struct Linked<O> {
     link: Arc<Link<O>>,
     consumer: usize,
     next: Cursor,
-    resumed: Option<(u64, u64)>,
+    resumed: Option<(Cursor, u64)>,
 }
 
 impl<O> Linked<O> {
     pub(super) fn new(link: Arc<Link<O>>, consumer: usize, next: Cursor, done: u64) -> Self {
-        Self { link, consumer, next, resumed: Some((next.seq(), done)) }
+        Self { link, consumer, next, resumed: Some((next, done)) }
     }
 }
 
@@ -78,10 +83,14 @@ impl<O: Send + Sync + 'static> Reader<O> for Linked<O> {
         let Some(read) = ready!(self.link.poll_batch(self.consumer, self.next.seq(), context)) else {
             return Poll::Ready(None);
         };
-        let done = done(self.resumed.take(), read.seq, read.events.len());
+        let done = done(self.resumed.take(), self.next, read.events.len());
         let start = batch(self.next);
         self.next = self.next.at(read.seq + 1);
         Poll::Ready(Some(Chunk { items: Items::Batch(read), start, done, end: batch(self.next) }))
+    }
+
+    fn start(&self) -> u64 {
+        self.next.seq()
     }
 
     fn is_stage(&self) -> bool {
@@ -90,6 +99,12 @@ impl<O: Send + Sync + 'static> Reader<O> for Linked<O> {
 
     fn committed(&mut self, position: UpstreamPosition) {
         self.link.committed(self.consumer, position.number());
+    }
+}
+
+impl<O> Drop for Linked<O> {
+    fn drop(&mut self) {
+        self.link.leave(self.consumer);
     }
 }
 
@@ -127,6 +142,10 @@ impl<T: Send + Sync + 'static> Reader<T> for Streamed<T> {
         self.count += items.len() as u64;
         let end = UpstreamPosition::Count(self.count);
         Poll::Ready(Some(Chunk { items: Items::Owned(items), start, done: 0, end }))
+    }
+
+    fn start(&self) -> u64 {
+        self.count
     }
 }
 
@@ -171,6 +190,10 @@ impl<T: Send + Sync + 'static, U: Send + Sync + 'static> Reader<U> for Mapped<T,
                 resume_unwind(panic)
             }
         }
+    }
+
+    fn start(&self) -> u64 {
+        self.inner.start()
     }
 
     fn is_stage(&self) -> bool {

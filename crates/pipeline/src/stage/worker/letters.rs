@@ -3,10 +3,19 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
-use super::{Pending, StageWorker, caught, discard, text_of, within};
+use tokio::sync::oneshot;
+
+use super::{Pending, StageWorker, catch, caught, discard, text_of, within};
 use crate::handler::Handler;
 use crate::stage::shared::{DeadLetterView, LetterRefusal, LetterRequest, LetterWork, shown};
+use crate::stage::state::{StageFailure, StageFailureKind};
 use crate::store::{CommitStore, DeadLetter, DeadLetterChange};
+
+/// The answer of a call, which is sent once its change is committed.
+pub(super) struct Reply {
+    answer: Result<(), LetterRefusal>,
+    caller: oneshot::Sender<Result<(), LetterRefusal>>,
+}
 
 impl<T, H, S> StageWorker<T, H, S>
 where
@@ -15,16 +24,27 @@ where
     S: CommitStore<T, H::Output>,
 {
     /// The item that has failed last becomes a dead letter, with the next commit.
-    pub(super) fn bury(&mut self) {
-        let Some(Pending { slot, chunk, next, failed, .. }) = &mut self.pending else { return };
-        let (Some(failed), Some(item)) = (failed.take(), chunk.items.get(*next)) else { return };
+    pub(super) fn bury(&mut self) -> Result<(), StageFailure> {
+        let Some(Pending { slot, chunk, next, failed, .. }) = &mut self.pending else { return Ok(()) };
+        let Some(item) = chunk.items.get(*next) else { return Ok(()) };
+        let (upstream, position) = (&self.slots[*slot].name, chunk.position(*next));
+        let (attempts, error) = failed.as_ref().map_or((0, ""), |failed| (failed.attempts, &failed.error));
+        let letters = self.letters.len();
+        if letters >= self.parts.max_dead_letters {
+            let kind = StageFailureKind::TooManyDeadLetters { upstream: upstream.clone(), position, letters };
+            return Err(StageFailure { kind, attempt: attempts, message: error.to_owned() });
+        }
+        let item = catch(|| item.cloned()).map_err(|panic| {
+            let message = format!("the clone of an item for a dead letter {panic}");
+            StageFailure { kind: StageFailureKind::Read, attempt: 1, message }
+        })?;
         let letter = DeadLetter {
             id: self.next_letter,
-            upstream: self.slots[*slot].name.clone(),
-            position: chunk.position(*next),
-            item: item.cloned(),
-            error: failed.error,
-            attempts: failed.attempts,
+            upstream: upstream.clone(),
+            position,
+            item,
+            error: error.to_owned(),
+            attempts,
             at: SystemTime::now(),
         };
         tracing::warn!(
@@ -37,7 +57,9 @@ where
         );
         self.next_letter += 1;
         self.changes.push(DeadLetterChange::Put(letter));
+        *failed = None;
         *next += 1;
+        Ok(())
     }
 
     /// The changes are committed.
@@ -46,10 +68,14 @@ where
             match change {
                 DeadLetterChange::Put(letter) => self.put_letter(letter),
                 DeadLetterChange::Removed(id) => {
-                    self.letters.remove(&id);
+                    discard(self.letters.remove(&id), "a dead letter");
                     self.parts.shared.remove_letter(id);
                 }
             }
+        }
+        for Reply { answer, caller } in self.replies.drain(..) {
+            // Nobody may wait for it any more.
+            let _ = caller.send(answer);
         }
     }
 
@@ -64,23 +90,50 @@ where
             at: letter.at,
         });
         self.next_letter = self.next_letter.max(letter.id + 1);
-        self.letters.insert(letter.id, letter);
+        discard(self.letters.insert(letter.id, letter), "a dead letter");
     }
 
+    /// Does what is asked. The change is committed by what follows, with its retries; then the caller gets the answer.
     pub(super) async fn answer(&mut self, request: LetterRequest) {
-        let LetterRequest { id, what, reply } = request;
-        let done = match self.letters.get(&id).cloned() {
-            None => Err(LetterRefusal::Unknown),
-            Some(_) if what == LetterWork::Discard => self.commit_change(DeadLetterChange::Removed(id), 0).await,
-            Some(letter) => self.replay(letter).await,
+        let LetterRequest { id, what, reply: caller } = request;
+        if caller.is_closed() {
+            // The caller was refused, or has given up.
+            return;
+        }
+        let Some(letter) = self.letters.get(&id) else {
+            let _ = caller.send(Err(LetterRefusal::Unknown));
+            return;
         };
-        // Nobody may wait for it any more.
-        let _ = reply.send(done);
+        if what == LetterWork::Discard {
+            self.changes.push(DeadLetterChange::Removed(id));
+            self.replies.push(Reply { answer: Ok(()), caller });
+            return;
+        }
+        let letter = match catch(|| letter.clone()) {
+            Ok(letter) => letter,
+            Err(panic) => {
+                let _ = caller.send(Err(LetterRefusal::Failed(format!("the clone of its item {panic}"))));
+                return;
+            }
+        };
+        match self.replay(&letter).await {
+            Ok(()) => {
+                self.replayed += 1;
+                self.changes.push(DeadLetterChange::Removed(id));
+                self.replies.push(Reply { answer: Ok(()), caller });
+            }
+            Err(error) => {
+                let attempts = letter.attempts + 1;
+                let failed = DeadLetter { attempts, error: error.clone(), at: SystemTime::now(), ..letter };
+                self.changes.push(DeadLetterChange::Put(failed));
+                self.replies.push(Reply { answer: Err(LetterRefusal::Failed(error)), caller });
+            }
+        }
     }
 
-    async fn replay(&mut self, mut letter: DeadLetter<T>) -> Result<(), LetterRefusal> {
-        self.make_handler().map_err(|failure| LetterRefusal::Failed(failure.message))?;
-        let Some(handler) = &mut self.handler else { return Err(LetterRefusal::Unknown) };
+    async fn replay(&mut self, letter: &DeadLetter<T>) -> Result<(), String> {
+        self.make_handler().map_err(|failure| failure.message)?;
+        let Some(handler) = &mut self.handler else { return Err("there is no handler".to_owned()) };
         self.emitter.upstream = letter.upstream.clone();
         self.emitter.start = letter.position;
         self.emitter.begin(0, letter.attempts + 1);
@@ -89,7 +142,7 @@ where
             within(self.parts.item_timeout, handler.handle(letter.item.as_ref(), &mut self.emitter)).await
         });
         let error = match handled.await {
-            Ok(Ok(())) => return self.commit_change(DeadLetterChange::Removed(letter.id), 1).await,
+            Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => text_of(error),
             Err(panic) => {
                 discard(self.handler.take(), "a handler");
@@ -98,24 +151,6 @@ where
         };
         self.emitter.undo();
         self.parts.shared.errors.fetch_add(1, Relaxed);
-        letter.attempts += 1;
-        letter.error.clone_from(&error);
-        letter.at = SystemTime::now();
-        self.commit_change(DeadLetterChange::Put(letter), 0).await?;
-        Err(LetterRefusal::Failed(error))
-    }
-
-    /// Commits a change without any item of the upstreams. What is refused is undone.
-    async fn commit_change(&mut self, change: DeadLetterChange<T>, items: u64) -> Result<(), LetterRefusal> {
-        self.changes.push(change);
-        let committed = self.commit(items).await;
-        committed.map_err(|failure| {
-            self.changes.clear();
-            self.emitter.outputs.clear();
-            self.emitter.before = 0;
-            // The stage's own commits count from 1.
-            self.commit_failures = 0;
-            LetterRefusal::NotCommitted(failure.message)
-        })
+        Err(error)
     }
 }

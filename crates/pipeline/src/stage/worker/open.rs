@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Output, Slot, StageWorker, caught, discard, text_of};
+use watchkeeper::report::one_line;
+
+use super::publisher::Publisher;
+use super::{Slot, StageWorker, caught, discard, text_of};
 use crate::handler::Handler;
-use crate::link::lock;
-use crate::output::{output_feed, publish};
+use crate::output::output_feed;
 use crate::stage::state::{StageFailure, StageFailureKind};
 use crate::store::{CommitStore, Stored};
 use crate::upstream::{LinkPlace, UpstreamError, UpstreamErrorKind};
@@ -27,7 +29,7 @@ where
             pending.failed = None;
         }
         self.commit_failures = 0;
-        if self.output.is_none() {
+        if self.publisher.is_none() {
             self.load().await?;
         }
         self.make_handler()
@@ -42,8 +44,10 @@ where
         };
         let names: Vec<_> = self.parts.upstreams.iter().map(|(upstream, _)| Arc::clone(upstream.name())).collect();
         let forgotten = &self.parts.forgotten;
-        position = position.iter().filter(|(name, _)| !forgotten.iter().any(|gone| **gone == **name)).collect();
-        if let Some((name, _)) = position.iter().find(|(name, _)| !names.iter().any(|known| **known == **name)) {
+        let is_known = |name: &str| names.iter().any(|known| **known == *name);
+        let is_forgotten = |name: &str| !is_known(name) && forgotten.iter().any(|gone| **gone == *name);
+        position = position.iter().filter(|(name, _)| !is_forgotten(name)).collect();
+        if let Some((name, _)) = position.iter().find(|(name, _)| !is_known(name)) {
             let error = UpstreamError { upstream: name.into(), kind: UpstreamErrorKind::Unknown };
             return Err(cannot_open(error.to_string()));
         }
@@ -59,30 +63,18 @@ where
                     let error = UpstreamError { upstream: Arc::clone(name), kind };
                     return Err(cannot_open(error.to_string()));
                 }
-                Err(panic) => return Err(cannot_open(format!("upstream {name} {panic}"))),
+                Err(panic) => return Err(cannot_open(format!("upstream {} {panic}", one_line(name, 100)))),
             };
-            if let Some(from) = from {
-                self.parts.shared.committed(place, from.number());
-            }
+            self.parts.shared.committed(place, opened.start());
             let is_stage = opened.is_stage();
             slots.push(Slot { name: Arc::clone(name), reader: opened, is_stage, is_over: false });
         }
         let not_published = |error: &dyn std::error::Error| cannot_open(format!("its outputs: {error}"));
-        let capacity = self.parts.capacity;
-        let mut feed = output_feed(&self.parts.name.stage, capacity, cursor).map_err(|error| not_published(&error))?;
-        let mut published = feed.handle().subscribe();
-        let mut kept = Vec::with_capacity(outputs.len());
-        for (number, batch) in (0..).zip(outputs) {
-            publish(&mut feed, number, self.progress, batch).map_err(|error| not_published(&error))?;
-            while let Some(Ok(batch)) = published.try_recv() {
-                kept.push(batch);
-            }
-        }
-        self.progress.commits = kept.len() as u64;
-        *lock(&self.parts.shared.cursor) = Some(feed.cursor());
+        let feed = output_feed(&self.parts.name.stage, self.parts.capacity, cursor);
+        let feed = feed.map_err(|error| not_published(&error))?;
         let _ = self.parts.handle.set(Box::new(feed.handle()));
-        self.parts.link.open(feed.cursor(), kept);
-        self.output = Some(Output { feed, published, link: Arc::clone(&self.parts.link) });
+        let publisher = Publisher::open(feed, Arc::clone(&self.parts.link), outputs);
+        self.publisher = Some(publisher.map_err(|error| not_published(&error))?);
         self.slots = slots;
         self.position = position;
         self.next_letter = next_dead_letter;

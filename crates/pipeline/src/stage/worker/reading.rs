@@ -3,9 +3,9 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-use tokio::task::consume_budget;
+use tokio::task::yield_now;
 
-use super::{Slot, StageWorker, TURN, catch, draining, once};
+use super::{BATCHES, Slot, StageWorker, catch, draining, once};
 use crate::handler::Handler;
 use crate::stage::shared::LetterRequest;
 use crate::stage::state::{StageFailure, StageFailureKind};
@@ -32,7 +32,7 @@ where
     pub(super) async fn next(&mut self) -> Result<Next<T>, StageFailure> {
         // Mostly there is something: then nothing else is asked for some turns.
         self.since_look += 1;
-        if self.since_look < TURN {
+        if self.since_look < BATCHES {
             let Self { slots, turn, .. } = self;
             if let Some(found) = once(|context| poll_upstreams(slots, turn, false, context)).await
                 && let Some((slot, chunk)) = found?
@@ -41,7 +41,7 @@ where
             }
         }
         self.since_look = 0;
-        consume_budget().await;
+        yield_now().await;
         if let Ok(request) = self.parts.requests.try_recv() {
             return Ok(Next::Request(request));
         }
@@ -50,7 +50,9 @@ where
         let found = match once(|context| poll_upstreams(slots, turn, is_draining, context)).await {
             Some(found) => found,
             None => {
-                self.publish_progress();
+                if let Some(publisher) = &mut self.publisher {
+                    publisher.publish_progress();
+                }
                 let Self { slots, turn, parts, watch, .. } = self;
                 tokio::select! {
                     biased;
