@@ -69,6 +69,10 @@ where
 
     pub(super) async fn answer(&mut self, request: LetterRequest) {
         let LetterRequest { id, what, reply } = request;
+        // It was refused while the stage handled nothing, or nobody waits for it.
+        if reply.is_closed() {
+            return;
+        }
         let done = match self.letters.get(&id).cloned() {
             None => Err(LetterRefusal::Unknown),
             Some(_) if what == LetterWork::Discard => self.commit_change(DeadLetterChange::Removed(id), 0).await,
