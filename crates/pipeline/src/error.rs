@@ -14,7 +14,7 @@ const NAMES: usize = 400;
 /// Byte limit of a name.
 const NAME: usize = 100;
 
-fn name(text: &str) -> String {
+pub(crate) fn name(text: &str) -> String {
     one_line(text, NAME)
 }
 

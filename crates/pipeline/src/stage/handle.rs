@@ -13,7 +13,7 @@ use super::StageCore;
 use super::machine::StageEvent;
 use super::shared::{DeadLetterView, LetterRefusal, LetterRequest, LetterWork};
 use super::state::{StageFailure, StageState, StageStatus};
-use crate::error::OutputError;
+use crate::error::{OutputError, because, name};
 use crate::output::StageOutput;
 
 /// One stage of a running [`Pipeline`](crate::Pipeline); cloneable.
@@ -163,6 +163,9 @@ impl StageHandle {
         let asked = self.core.machine.ask(StageEvent::Restart).await;
         if asked.is_err() {
             let state = self.state();
+            if self.core.machine.outcome().is_some() {
+                return Err(RestartStageError::Ended { stage, state });
+            }
             return Err(RestartStageError::NotGivenUp { stage, state });
         }
         match started(&self.core).await {
@@ -222,7 +225,7 @@ impl fmt::Debug for StageHandle {
 #[non_exhaustive]
 pub enum DeadLetterError {
     /// There is no such letter.
-    #[error("stage {stage} has no dead letter {id}: it was replayed or discarded; list them with dead_letters")]
+    #[error("stage {} has no dead letter {id}: it was replayed or discarded; list them with dead_letters", name(.stage))]
     Unknown {
         /// The stage.
         stage: Arc<str>,
@@ -230,7 +233,7 @@ pub enum DeadLetterError {
         id: u64,
     },
     /// The handler has failed again.
-    #[error("dead letter {id} of stage {stage} has failed again: {message}")]
+    #[error("dead letter {id} of stage {} has failed again: {message}", name(.stage))]
     Failed {
         /// The stage.
         stage: Arc<str>,
@@ -240,7 +243,7 @@ pub enum DeadLetterError {
         message: String,
     },
     /// The store has refused the commit.
-    #[error("dead letter {id} of stage {stage} stays, its commit was refused: {message}; try it again")]
+    #[error("dead letter {id} of stage {} stays, its commit was refused: {message}; try it again", name(.stage))]
     NotCommitted {
         /// The stage.
         stage: Arc<str>,
@@ -250,7 +253,10 @@ pub enum DeadLetterError {
         message: String,
     },
     /// The stage handles nothing.
-    #[error("dead letter {id} stays: stage {stage} is {state} and handles nothing; restart the stage, or its pipeline")]
+    #[error(
+        "dead letter {id} stays: stage {} is {state} and handles nothing; restart the stage, or its pipeline",
+        name(.stage)
+    )]
     NotWorking {
         /// The stage.
         stage: Arc<str>,
@@ -265,16 +271,24 @@ pub enum DeadLetterError {
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RestartStageError {
-    /// It is at work, or has ended.
-    #[error("stage {stage} is {state}: only a stage that has failed or is poisoned can be restarted")]
+    /// It is at work.
+    #[error("stage {} is {state}: only a stage that has failed or is poisoned can be restarted", name(.stage))]
     NotGivenUp {
         /// The stage.
         stage: Arc<str>,
         /// Its state.
         state: StageState,
     },
+    /// It has ended with its pipeline.
+    #[error("stage {} is {state} and its pipeline has ended: build the pipeline again", name(.stage))]
+    Ended {
+        /// The stage.
+        stage: Arc<str>,
+        /// Its last state.
+        state: StageState,
+    },
     /// It has failed again.
-    #[error("stage {stage} was not started and is {state}{}", crate::error::because(.failure.as_deref()))]
+    #[error("stage {} was not started and is {state}{}", name(.stage), because(.failure.as_deref()))]
     NotStarted {
         /// The stage.
         stage: Arc<str>,
