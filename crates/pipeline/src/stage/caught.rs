@@ -9,8 +9,10 @@ use std::task::Poll;
 use watchkeeper::DynError;
 use watchkeeper::report::{error_chain, one_line};
 
-/// Byte limit of an error's text.
-const MESSAGE: usize = 1_024;
+/// Byte limit of an error's text: with the count of the bytes that are left out, it has at most 1 KiB.
+const MESSAGE: usize = 1_024 - NOTE;
+/// The longest ` ... (more bytes)`.
+pub(crate) const NOTE: usize = 40;
 
 /// The output of `app`, or the text of its panic.
 pub(crate) fn catch<R>(app: impl FnOnce() -> R) -> Result<R, String> {

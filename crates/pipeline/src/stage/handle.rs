@@ -168,8 +168,8 @@ impl StageHandle {
         let asked = self.core.machine.ask(StageEvent::Restart).await;
         if asked.is_err() {
             let state = self.state();
-            if let Some(outcome) = self.outcome() {
-                return Err(RestartStageError::Ended { stage, outcome: outcome.to_string() });
+            if self.core.machine.outcome().is_some() {
+                return Err(RestartStageError::Ended { stage, state });
             }
             return Err(RestartStageError::NotGivenUp { stage, state });
         }
@@ -248,7 +248,10 @@ pub enum DeadLetterError {
         message: String,
     },
     /// The stage handles nothing.
-    #[error("dead letter {id} of stage {} is not touched: the stage is {state} and handles nothing any more; restart it, or its pipeline", name(.stage))]
+    #[error(
+        "dead letter {id} stays: stage {} is {state} and handles nothing; restart the stage, or its pipeline",
+        name(.stage)
+    )]
     NotWorking {
         /// The stage.
         stage: Arc<str>,
@@ -263,7 +266,7 @@ pub enum DeadLetterError {
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RestartStageError {
-    /// It is at work, or has ended.
+    /// It is at work.
     #[error("stage {} is {state}: only a stage that has failed or is poisoned can be restarted", name(.stage))]
     NotGivenUp {
         /// The stage.
@@ -271,13 +274,13 @@ pub enum RestartStageError {
         /// Its state.
         state: StageState,
     },
-    /// It has ended, with its pipeline.
-    #[error("stage {} has ended with its pipeline ({outcome}): build the pipeline again", name(.stage))]
+    /// It has ended with its pipeline.
+    #[error("stage {} is {state} and its pipeline has ended: build the pipeline again", name(.stage))]
     Ended {
         /// The stage.
         stage: Arc<str>,
-        /// How it ended.
-        outcome: String,
+        /// Its last state.
+        state: StageState,
     },
     /// It has failed again.
     #[error("stage {} was not started and is {state}{}", name(.stage), because(.failure.as_deref()))]

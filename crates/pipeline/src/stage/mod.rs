@@ -249,6 +249,11 @@ where
         if self.capacity == 0 {
             return Some(SettingProblem::Capacity);
         }
+        if let OnError::Poison(window) = &self.on_error
+            && !window.is_valid()
+        {
+            return Some(SettingProblem::FailureWindow);
+        }
         let is_valid = |time: &Duration| !time.is_zero() && *time <= MAX_DURATION;
         let invalid = self.item_timeout.filter(|time| !is_valid(time));
         invalid.map(|duration| SettingProblem::Duration { setting: "item_timeout", duration })

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::item::Item;
 use crate::link::lock;
+use crate::stage::caught::NOTE;
 use crate::position::UpstreamPosition;
 use crate::upstream::Head;
 
@@ -44,7 +45,7 @@ pub struct DeadLetterView {
     pub upstream: Arc<str>,
     /// Its position there.
     pub position: UpstreamPosition,
-    /// The item by its `Debug`: one line, escaped, at most 400 bytes.
+    /// The event by its `Debug`, or what else the item is: one line, escaped, at most 400 bytes.
     pub item: String,
     /// The last error with its causes: one line, escaped, at most 1 KiB.
     pub error: String,
@@ -120,9 +121,9 @@ impl StageShared {
     }
 }
 
-/// `Event(7)`, bounded.
+/// The event's `Debug`, or the gap; with a note of what is left out at most 400 bytes.
 pub(crate) fn shown<T: std::fmt::Debug>(item: &Item<T>) -> String {
-    const LIMIT: usize = 400;
+    const LIMIT: usize = 400 - NOTE;
     let text = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match item {
         Item::Event(event) => watchkeeper::report::debug_line(event, LIMIT),
         Item::Lagged { missed } => format!("Lagged {{ missed: {missed} }}"),

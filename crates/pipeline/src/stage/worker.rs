@@ -218,7 +218,12 @@ where
         let handled = caught(handle_items(handler, pending, &mut self.emitter, publisher, limit, watch)).await;
         self.parts.shared.handled_for(began.elapsed());
         let error = match handled {
-            Ok(Ok(())) => return Ok(()),
+            Ok(Ok(Paused(has_waited))) => {
+                if has_waited {
+                    self.since_look = BATCHES;
+                }
+                return Ok(());
+            }
             Ok(Err(error)) => text_of(error),
             Err(panic) => {
                 discard(self.handler.take(), "a handler");
@@ -326,6 +331,9 @@ fn is_draining(watch: Option<&StateWatch<StageStatus>>) -> bool {
     watch.is_some_and(|watch| watch.state().state == StageState::Draining)
 }
 
+/// Whether the handler had to wait for something.
+struct Paused(bool);
+
 /// Handles items from `pending.next` on.
 async fn handle_items<T, H: Handler<T>>(
     handler: &mut H,
@@ -334,7 +342,8 @@ async fn handle_items<T, H: Handler<T>>(
     publisher: &mut Publisher<H::Output>,
     limit: Option<Duration>,
     watch: Option<&StateWatch<StageStatus>>,
-) -> Result<(), DynError> {
+) -> Result<Paused, DynError> {
+    let mut paused = Paused(false);
     let Pending { chunk, next, failed, .. } = pending;
     let mut attempt = failed.as_ref().map_or(0, |failed| failed.attempts) + 1;
     while let Some(item) = chunk.items.get(*next) {
@@ -356,6 +365,7 @@ async fn handle_items<T, H: Handler<T>>(
         if attempt > 1 {
             (*failed, attempt) = (None, 1);
         }
+        paused.0 |= has_waited;
         if has_waited && is_draining(watch) {
             break;
         }
@@ -363,7 +373,7 @@ async fn handle_items<T, H: Handler<T>>(
             yield_now().await;
         }
     }
-    Ok(())
+    Ok(paused)
 }
 
 /// The end of a handler's call, within the limit.

@@ -1,13 +1,23 @@
 //! What the tests share: a feed of numbers, and handlers that do what a test says.
 
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use watchkeeper::feed::{Feed, FeedSuccess};
+use watchkeeper::runtime::Backoff;
 use watchkeeper::subscription::Cursor;
-use watchkeeper::{DynError, ObservationConfig, ObservationHandle, ObservedSource, Observer, async_trait};
-use watchkeeper_pipeline::{Emitter, Handler, Item, UpstreamPosition};
+
+use watchkeeper::{
+    DynError, ObservationConfig, ObservationHandle, ObservedSource, Observer, async_trait, until,
+};
+use watchkeeper_pipeline::store::{DeadLetterChange, NewOutputs, StageName, Stored};
+use watchkeeper_pipeline::{
+    CommitStore, Emitter, Handler, Item, MemoryStore, Pipeline, StagePosition, StageState, UpstreamPosition,
+};
 
 pub(crate) const LONG: Duration = Duration::from_secs(600);
 
@@ -123,4 +133,80 @@ pub(crate) fn numbers(seen: &Seen) -> Vec<u64> {
 
 pub(crate) fn pass(item: Item<u64>, _: u64) -> Result<Vec<u64>, DynError> {
     Ok(item.event().into_iter().collect())
+}
+
+/// Delays of 1 s, 2 s, 4 s and so on.
+pub(crate) const STEADY: Backoff =
+    Backoff { first: Duration::from_secs(1), max: Duration::from_secs(3_600), jitter: 0.0, seed: 0 };
+
+/// A handler that passes an item on once the gate has a permit for it.
+pub(crate) fn gated(seen: &Seen, gate: &Arc<Semaphore>) -> impl FnMut() -> Gated + Send + 'static {
+    let (seen, gate) = (Arc::clone(seen), Arc::clone(gate));
+    move || Gated { seen: Arc::clone(&seen), gate: Arc::clone(&gate) }
+}
+
+/// An item is seen before it waits.
+pub(crate) struct Gated {
+    seen: Seen,
+    gate: Arc<Semaphore>,
+}
+
+impl Handler<u64> for Gated {
+    type Output = u64;
+
+    async fn handle(&mut self, item: Item<&u64>, out: &mut Emitter<u64>) -> Result<(), DynError> {
+        self.seen.lock().unwrap().push((item.cloned(), out.position(), out.attempt()));
+        self.gate.acquire().await?.forget();
+        item.cloned().event().into_iter().for_each(|number| out.emit(number));
+        Ok(())
+    }
+}
+
+/// A store in memory whose next commits can be refused.
+#[derive(Clone, Default)]
+pub(crate) struct Refusing {
+    pub(crate) kept: MemoryStore<u64, u64>,
+    pub(crate) refusals: Arc<AtomicU64>,
+}
+
+impl CommitStore<u64, u64> for Refusing {
+    async fn load(&mut self, stage: &StageName) -> Result<Stored<u64, u64>, DynError> {
+        self.kept.load(stage).await
+    }
+
+    async fn commit(
+        &mut self,
+        position: &StagePosition,
+        outputs: NewOutputs<'_, u64>,
+        dead_letters: &[DeadLetterChange<u64>],
+    ) -> Result<(), DynError> {
+        let left = self.refusals.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+        if left.is_ok() {
+            return Err("the disk is full".into());
+        }
+        self.kept.commit(position, outputs, dead_letters).await
+    }
+}
+
+/// Waits until the handlers have seen `count` items.
+pub(crate) async fn has_seen(seen: &Seen, count: usize) {
+    let has_seen = || async { seen.lock().unwrap().len() >= count };
+    until("the items are seen", has_seen).within(LONG).await.unwrap();
+}
+
+/// Waits until the stage has committed `items` items.
+pub(crate) async fn has_committed(pipeline: &Pipeline, stage: &str, items: u64) {
+    let output = pipeline.output::<u64>(stage).unwrap();
+    output
+        .eventually("the items are committed", move |progress| progress.items >= items)
+        .or_now()
+        .within(LONG)
+        .await
+        .unwrap();
+}
+
+/// Waits for a state of a stage.
+pub(crate) async fn is_in(pipeline: &Pipeline, stage: &str, state: StageState) {
+    let stage = pipeline.stage(stage).unwrap();
+    stage.wait_for(state.to_string(), move |status| status.state == state).within(LONG).await.unwrap();
 }

@@ -12,9 +12,12 @@ async fn items_go_from_an_observation_through_two_stages() {
     let pipeline = Pipeline::builder("flow")
         .stage(stage("pass", scripted(&first, pass)).from(Upstream::observation("numbers", &source.handle())))
         .stage(
-            stage("double", scripted(&second, |item, _| Ok(item.event().map(|n| 2 * n).into_iter().collect())))
-                .from(Upstream::stage("pass"))
-                .store(store.clone()),
+            stage(
+                "double",
+                scripted(&second, |item, _| Ok(item.event().map(|n| 2 * n).into_iter().collect())),
+            )
+            .from(Upstream::stage("pass"))
+            .store(store.clone()),
         )
         .start()
         .await

@@ -3,4 +3,16 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod common;
+mod drain;
 mod flow;
+mod graph;
+mod isolation;
+mod lag;
+mod letters;
+mod making;
+mod merge;
+mod metrics;
+mod outputs;
+mod policies;
+mod pressure;
+mod retry;

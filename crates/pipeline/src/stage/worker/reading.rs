@@ -32,7 +32,7 @@ where
     pub(super) async fn next(&mut self) -> Result<Next<T>, StageFailure> {
         // Mostly there is something: then nothing else is asked for some turns.
         self.since_look += 1;
-        if self.since_look < BATCHES {
+        if self.since_look <= BATCHES {
             let Self { slots, turn, .. } = self;
             if let Some(found) = once(|context| poll_upstreams(slots, turn, false, context)).await
                 && let Some((slot, chunk)) = found?
