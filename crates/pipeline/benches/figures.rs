@@ -13,7 +13,7 @@ use watchkeeper::feed::{Feed, FeedSuccess};
 use watchkeeper::subscription::RecvError;
 use watchkeeper::{DynError, ObservationConfig, ObservationHandle, ObservedSource, Observer, async_trait};
 use watchkeeper_pipeline::{
-    CommitStore, Emitter, FileStore, Handler, Item, MemoryStore, Pipeline, StageProgress, Upstream, stage,
+    CommitStore, Emitter, FileStore, Handler, Item, MemoryStore, Pipeline, StageState, Upstream, stage,
 };
 
 const ITEMS: u64 = 1_000_000;
@@ -124,19 +124,18 @@ async fn by_stage<W: Task, S: CommitStore<u64, ()>>(items: u64, batch: u64, stor
     let mut feed = feed(usize::try_from(items / batch).expect("it fits"));
     let pipeline = Pipeline::builder("figures")
         .stage(stage("count", || Counting(W::default())).from(Upstream::observation("numbers", &feed.handle())).store(store))
-        .metrics(LONG / 3_600 * 60)
+        .metrics(LONG)
         .start()
         .await
         .expect("it starts");
-    let done = pipeline.output::<()>("count").expect("it is there");
+    let count = pipeline.stage("count").expect("it is there");
     publish(&mut feed, items, batch);
+    drop(feed);
     let began = Instant::now();
-    let all = move |progress: &StageProgress| progress.items == items;
-    while !done.latest_snapshot().is_some_and(|snapshot| all(&snapshot.value)) {
-        tokio::task::yield_now().await;
-    }
+    let drained = count.wait_for("drained", |status| status.state == StageState::Drained).within(LONG).await;
     let elapsed = began.elapsed().as_secs_f64();
-    pipeline.stop().await;
+    drained.expect("it drains");
+    assert_eq!(pipeline.ended().await.cut_off.len(), 0);
     elapsed
 }
 
