@@ -67,10 +67,15 @@ struct Document<P, O, D> {
     next_dead_letter: u64,
 }
 
+/// Whatever else the format has.
+#[derive(Deserialize)]
+struct Format {
+    watchkeeper_pipeline: u64,
+}
+
 /// Whose file it is, whatever items it has.
 #[derive(Deserialize)]
 struct Head {
-    watchkeeper_pipeline: u64,
     pipeline: Arc<str>,
     stage: Arc<str>,
 }
@@ -115,8 +120,9 @@ where
         let Some((stage, lock)) = self.stage.as_ref().zip(self.lock.clone()) else {
             return Err(FileStoreError::NotLoaded { path: shown(&self.path) }.into());
         };
-        self.stored.apply(position, outputs, dead_letters);
-        let stored = &self.stored;
+        // What is refused is not part of a later commit.
+        let mut stored = self.stored.clone();
+        stored.apply(position, outputs, dead_letters);
         let document = Document {
             watchkeeper_pipeline: FORMAT,
             pipeline: Arc::clone(&stage.pipeline),
@@ -138,6 +144,7 @@ where
             replace(&path, &bytes)
         })
         .await?;
+        self.stored = stored;
         Ok(())
     }
 }
@@ -206,18 +213,18 @@ where
         Some(end) => (&body[..end], &body[end + 1..]),
         None => return Err(torn("it has no second line")),
     };
-    let check = std::str::from_utf8(check).ok().filter(|check| check.len() == 8);
-    let check = check.and_then(|check| u32::from_str_radix(check, 16).ok());
-    let check = check.ok_or_else(|| torn("its second line is not 8 hexadecimal digits"))?;
-    if crc32fast::hash(line) != check {
+    if check.len() != 8 || !check.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
+        return Err(torn("its second line is not 8 hexadecimal digits"));
+    }
+    if format!("{:08x}", crc32fast::hash(line)).as_bytes() != check {
         return Err(torn("its first line does not have the checksum of its second"));
     }
     let json = |source| FileStoreError::Json { path: shown(path), doing: "read", source };
-    let head: Head = serde_json::from_slice(line).map_err(json)?;
-    if head.watchkeeper_pipeline != FORMAT {
-        let found = head.watchkeeper_pipeline;
+    let Format { watchkeeper_pipeline: found } = serde_json::from_slice(line).map_err(json)?;
+    if found != FORMAT {
         return Err(FileStoreError::Format { path: shown(path), found });
     }
+    let head: Head = serde_json::from_slice(line).map_err(json)?;
     let found = StageName { pipeline: head.pipeline, stage: head.stage };
     if found != *stage {
         let other = OtherStage { found, expected: stage.clone() };
