@@ -8,6 +8,8 @@ pub(crate) mod worker;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -98,7 +100,14 @@ impl PipelineBuilder {
         let observed = ObservationRuntime::start(sources(&stages), StageProbes::new(figures), metrics).await;
         let observed = observed.map_err(PipelineError::Metrics)?;
         let metrics = observed.handle().clone();
-        let worker = PipelineWorker { stages: stages.clone(), on_failure, drain, metrics: Some(observed) };
+        let has_started = Arc::new(AtomicBool::new(false));
+        let worker = PipelineWorker {
+            stages: stages.clone(),
+            on_failure,
+            drain,
+            metrics: Some(observed),
+            has_started: Arc::clone(&has_started),
+        };
         // The worker keeps the drain's time, and then ends the metrics.
         let limit = drain.saturating_mul(2).min(MAX_DURATION);
         let mut machine = supervise(PipelineMachine::new()).worker(worker).drain(limit).name(&*name);
@@ -107,7 +116,7 @@ impl PipelineBuilder {
         }
         let machine = machine.spawn().map_err(PipelineError::Spawn)?;
         let pipeline = Pipeline { shared: Arc::new(Shared { name, machine, stages, metrics }) };
-        pipeline.started().await?;
+        pipeline.started(&has_started).await?;
         Ok(pipeline)
     }
 }
@@ -163,7 +172,7 @@ impl Pipeline {
         }
     }
 
-    async fn started(&self) -> Result<(), PipelineError> {
+    async fn started(&self, has_started: &AtomicBool) -> Result<(), PipelineError> {
         let machine = &self.shared.machine;
         let mut watch = machine.watch();
         // A parent that is cancelled already stops it before.
@@ -172,6 +181,7 @@ impl Pipeline {
             let PipelineStatus { state, failed, .. } = watch.state();
             match (state, failed) {
                 (PipelineState::Running, _) => return Ok(()),
+                (PipelineState::Drained | PipelineState::Failed, _) if has_started.load(Relaxed) => return Ok(()),
                 (PipelineState::Failed, Some((stage, status))) => {
                     let (state, failure) = (status.state, status.failure);
                     return Err(PipelineError::NotStarted { stage, state, failure });

@@ -3,6 +3,8 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -23,6 +25,8 @@ pub(crate) struct PipelineWorker {
     pub(crate) on_failure: OnStageFailure,
     pub(crate) drain: Duration,
     pub(crate) metrics: Option<ObservationRuntime<StageProbes>>,
+    /// Set once all stages have started: they may end before the caller of the start sees it.
+    pub(crate) has_started: Arc<AtomicBool>,
 }
 
 type Failed = (Arc<str>, StageStatus);
@@ -53,6 +57,7 @@ impl PipelineWorker {
             let _ = stage.machine.send(StageEvent::Start).await;
             started(stage).await.map_err(|status| (Arc::clone(&stage.name), status))?;
         }
+        self.has_started.store(true, Relaxed);
         Ok(())
     }
 
