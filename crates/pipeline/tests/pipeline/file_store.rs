@@ -511,7 +511,7 @@ async fn what_a_crash_has_left_of_a_commit_is_ignored_and_replaced() {
     let path = file(&directory);
     let whole = full(&path).await;
     let written = beside(&path, ".tmp");
-    for left in [&b""[..], b"half of a comm", &sealed("{}"), &[b' '; 100_000]] {
+    for left in [&b""[..], b"half of a comm", &sealed("{}"), &vec![b' '; 100_000]] {
         fs::write(&path, &whole).unwrap();
         fs::write(&written, left).unwrap();
         let mut store = FileStore::<u64, u64>::new(&path);
@@ -539,7 +539,7 @@ async fn names_are_escaped_in_errors() {
     let error = load::<u64, u64>(&path).await.unwrap_err();
     assert_in_text(&error, &[expected, r"is of stage \u{1b}[31m of pipeline a\nb"]);
     // Debug is the same text.
-    assert_eq!(format!("{error:?}"), error_chain(&error).to_string());
+    assert_eq!(format!("{error:?}"), error_chain(&error));
     fs::write(&path, "").unwrap();
     assert_in_text(&load::<u64, u64>(&path).await.unwrap_err(), &[expected]);
     fs::remove_file(&path).unwrap();

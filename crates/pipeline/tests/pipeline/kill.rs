@@ -220,7 +220,7 @@ fn log(directory: &Path) -> Vec<Line> {
 }
 
 fn lines(path: &Path) -> usize {
-    fs::read(path).map_or(0, |bytes| bytes.iter().filter(|byte| **byte == b'\n').count())
+    fs::read_to_string(path).map_or(0, |text| text.lines().count())
 }
 
 fn parts(position: UpstreamPosition) -> (u64, u64) {
@@ -266,18 +266,14 @@ impl History {
                 assert_eq!(*output, next(Some(before)));
             }
             let newest = self.outputs.last_key_value().map(|(position, output)| (*position, *output));
-            match self.outputs.get(&position) {
-                Some(known) => assert_eq!(output, known, "{position:?} is another item than before"),
-                None => {
-                    assert_eq!(
-                        *output,
-                        next(newest.map(|(_, output)| output)),
-                        "an output is missing before it"
-                    );
-                    assert!(newest.is_none_or(|(newest, _)| newest < position));
-                    self.outputs.insert(position, *output);
-                }
+            if let Some(known) = self.outputs.get(&position) {
+                assert_eq!(output, known, "{position:?} is another item than before");
+                continue;
             }
+            let expected = next(newest.map(|(_, output)| output));
+            assert_eq!(*output, expected, "an output is missing before it");
+            assert!(newest.is_none_or(|(newest, _)| newest < position));
+            self.outputs.insert(position, *output);
         }
         let sink: Stored<u64, ()> = stored(directory, "sink");
         assert!(sink.dead_letters.is_empty(), "{:?}", sink.dead_letters);
