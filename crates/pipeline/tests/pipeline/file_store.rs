@@ -584,7 +584,7 @@ fn commits() -> impl Strategy<Value = Vec<Commit>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// What is read after any commits is what a store in memory has.
     #[test]

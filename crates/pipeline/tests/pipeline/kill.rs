@@ -24,6 +24,8 @@ use watchkeeper_pipeline::{
 const DIRECTORY: &str = "PIPELINE_CHILD_DIR";
 /// Set for a child with a runtime of several threads.
 const THREADS: &str = "PIPELINE_CHILD_THREADS";
+/// The number before which a child waits for its kill; without it, the child ends after the last one.
+const LIMIT: &str = "PIPELINE_CHILD_LIMIT";
 const NUMBERS: u64 = 3_000;
 const KILLS: u64 = 20;
 /// The number that always fails in a child: early, so that its dead letter survives most of the kills.
@@ -82,8 +84,8 @@ impl Handler<u64> for Sink {
     }
 }
 
-/// Pieces of 1 to 13 numbers, so that there are many commits. It ends only if `ends`.
-fn upstream(ends: bool) -> Upstream<u64> {
+/// The numbers before `limit` in small pieces, so that there are many commits. It ends only if `ends`.
+fn upstream(limit: u64, ends: bool) -> Upstream<u64> {
     Upstream::replay("numbers", move |committed| {
         let mut waits = false;
         let mut next = committed;
@@ -93,7 +95,7 @@ fn upstream(ends: bool) -> Upstream<u64> {
                 context.waker().wake_by_ref();
                 return std::task::Poll::Pending;
             }
-            let number = (next < NUMBERS).then_some(next);
+            let number = (next < limit).then_some(next);
             next += 1;
             waits = number.is_some_and(|number| number % 13 == 0 || number % 7 == 3);
             std::task::Poll::Ready(number)
@@ -103,7 +105,7 @@ fn upstream(ends: bool) -> Upstream<u64> {
     })
 }
 
-async fn start(directory: &Path, is_mended: bool) -> Pipeline {
+async fn start(directory: &Path, is_mended: bool, upstream: Upstream<u64>) -> Pipeline {
     let millisecond = Duration::from_millis(1);
     let backoff = Backoff { first: millisecond, max: millisecond, jitter: 0.0, seed: 0 };
     let log = log_path(directory);
@@ -111,7 +113,7 @@ async fn start(directory: &Path, is_mended: bool) -> Pipeline {
     Pipeline::builder("kill")
         .stage(
             stage("double", move || Double { is_mended })
-                .from(upstream(!is_mended))
+                .from(upstream)
                 .store(store(directory, "double"))
                 .retries(2)
                 .backoff(backoff)
@@ -143,7 +145,10 @@ fn a_child_runs_the_pipeline_to_its_end() {
         None => tokio::runtime::Builder::new_current_thread(),
     };
     let runtime = runtime.worker_threads(2).enable_all().build().unwrap();
-    let status = runtime.block_on(async { start(Path::new(&directory), false).await.ended().await });
+    let limit = std::env::var(LIMIT).ok().map(|limit| limit.parse().unwrap());
+    let upstream = upstream(limit.unwrap_or(NUMBERS), limit.is_none());
+    let status =
+        runtime.block_on(async { start(Path::new(&directory), false, upstream).await.ended().await });
     assert_eq!(status.state, PipelineState::Drained);
 }
 
@@ -151,12 +156,15 @@ fn a_child_runs_the_pipeline_to_its_end() {
 struct Run(Child);
 
 impl Run {
-    fn start(directory: &Path, has_threads: bool) -> Self {
+    fn start(directory: &Path, has_threads: bool, limit: Option<u64>) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "kill::a_child_runs_the_pipeline_to_its_end", "--nocapture"]);
         command.env(DIRECTORY, directory).stdin(Stdio::piped()).stdout(Stdio::null());
         if has_threads {
             command.env(THREADS, "1");
+        }
+        if let Some(limit) = limit {
+            command.env(LIMIT, limit.to_string());
         }
         Self(command.spawn().unwrap())
     }
@@ -321,8 +329,10 @@ fn a_process_that_is_killed_twenty_times_handles_every_item_and_repeats_only_wha
     let mut history = History::default();
     let mut random = Random(20);
     for kill in 0..KILLS {
-        let until = history.lines + usize::try_from(1 + random.below(NUMBERS / 30)).unwrap();
-        let mut run = Run::start(directory, kill % 2 == 0);
+        // A child never gets to the end, however late its kill comes.
+        let share = NUMBERS / (KILLS + 1);
+        let until = history.lines + usize::try_from(1 + random.below(share - 2)).unwrap();
+        let mut run = Run::start(directory, kill % 2 == 0, Some((kill + 1) * share));
         run.until("more lines of the log", || lines(&log_path(directory)) >= until);
         // Any moment: within a handler, a commit or a pause.
         std::thread::sleep(Duration::from_micros(random.below(4_000)));
@@ -330,8 +340,7 @@ fn a_process_that_is_killed_twenty_times_handles_every_item_and_repeats_only_wha
         assert_eq!(status.signal(), Some(9), "the child has ended before kill {kill}");
         history.check(directory);
     }
-    assert!(history.outputs.len() < usize::try_from(NUMBERS).unwrap() - 100, "the kills came at the end");
-    let mut run = Run::start(directory, true);
+    let mut run = Run::start(directory, true, None);
     let status = run.end();
     assert!(status.success(), "{status}");
     history.check(directory);
@@ -355,7 +364,7 @@ fn a_process_that_is_killed_twenty_times_handles_every_item_and_repeats_only_wha
 fn replay_the_letter(directory: &Path, lines: usize) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let pipeline = start(directory, true).await;
+        let pipeline = start(directory, true, upstream(NUMBERS, false)).await;
         let double = pipeline.stage("double").unwrap();
         assert_eq!(double.dead_letters().len(), 1);
         double.replay(0).await.unwrap();
