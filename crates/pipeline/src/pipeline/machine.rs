@@ -65,6 +65,8 @@ pub enum OnStageFailure {
 pub struct PipelineStatus {
     /// The state.
     pub state: PipelineState,
+    /// Whether all stages have started once.
+    pub has_started: bool,
     /// The stage that failed first, if the pipeline fails, and its status then.
     pub failed: Option<(Arc<str>, StageStatus)>,
     /// The stages that were aborted, or had not drained in time: what they had not committed comes again.
@@ -112,7 +114,7 @@ pub(crate) struct PipelineMachine {
 impl PipelineMachine {
     pub(crate) fn new() -> Self {
         let state = PipelineState::Created;
-        Self { status: PipelineStatus { state, failed: None, cut_off: Vec::new() } }
+        Self { status: PipelineStatus { state, has_started: false, failed: None, cut_off: Vec::new() } }
     }
 
     /// The effects of a transition; `None` for an event without a meaning here.
@@ -122,7 +124,10 @@ impl PipelineMachine {
         let (state, effects) = match (self.status.state, event) {
             (Created, PipelineEvent::Start) => (Starting, vec![Work(PipelineCommand::StartStages)]),
             (Created, PipelineEvent::Drain) => (Drained, vec![Finish]),
-            (Starting, PipelineEvent::Started) => (Running, vec![Work(PipelineCommand::WatchStages)]),
+            (Starting, PipelineEvent::Started) => {
+                self.status.has_started = true;
+                (Running, vec![Work(PipelineCommand::WatchStages)])
+            }
             (Starting | Running, PipelineEvent::StageFailed(stage, status)) => {
                 self.status.failed = Some((stage, status));
                 (Draining, vec![Work(PipelineCommand::DrainStages)])

@@ -167,9 +167,10 @@ impl Pipeline {
         // A parent that is cancelled already stops it before.
         let _ = machine.send(PipelineEvent::Start).await;
         loop {
-            let PipelineStatus { state, failed, .. } = watch.state();
+            let PipelineStatus { state, has_started, failed, .. } = watch.state();
             match (state, failed) {
-                (PipelineState::Running, _) => return Ok(()),
+                // It may have ended before this look.
+                _ if has_started => return Ok(()),
                 (PipelineState::Failed, Some((stage, status))) => {
                     let (state, failure) = (status.state, status.failure);
                     return Err(PipelineError::NotStarted { stage, state, failure });

@@ -30,6 +30,8 @@ const LOCK: Duration = Duration::from_secs(5);
 /// `stage`, `position` (an object: upstream to position), `cursor`, `outputs`, `dead_letters`, `next_dead_letter`: see
 /// [`Stored`].
 ///
+/// Floating-point numbers must be finite: JSON has no other ones.
+///
 /// A commit writes `PATH.tmp`, syncs it, renames it to `PATH` and syncs the directory: it survives a crash of the process
 /// and of the machine, as far as the disk keeps what it has synced. One commit takes about as long as two syncs. The
 /// size is that of the outputs that no stage has consumed yet, and of the dead letters. Missing directories are made, and
@@ -68,10 +70,15 @@ struct Document<P, O, D> {
     next_dead_letter: u64,
 }
 
+/// Whatever else the format has.
+#[derive(Deserialize)]
+struct Format {
+    watchkeeper_pipeline: u64,
+}
+
 /// Whose file it is, whatever items it has.
 #[derive(Deserialize)]
 struct Head {
-    watchkeeper_pipeline: u64,
     pipeline: Arc<str>,
     stage: Arc<str>,
 }
@@ -209,18 +216,18 @@ where
         Some(end) => (&body[..end], &body[end + 1..]),
         None => return Err(torn("it has no second line")),
     };
-    let check = std::str::from_utf8(check).ok().filter(|check| check.len() == 8);
-    let check = check.and_then(|check| u32::from_str_radix(check, 16).ok());
-    let check = check.ok_or_else(|| torn("its second line is not 8 hexadecimal digits"))?;
-    if crc32fast::hash(line) != check {
+    if check.len() != 8 || !check.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
+        return Err(torn("its second line is not 8 hexadecimal digits"));
+    }
+    if format!("{:08x}", crc32fast::hash(line)).as_bytes() != check {
         return Err(torn("its first line does not have the checksum of its second"));
     }
     let json = |error| FileStoreError::Json { path: shown(path), doing: "read", problem: problem(&error) };
-    let head: Head = serde_json::from_slice(line).map_err(json)?;
-    if head.watchkeeper_pipeline != FORMAT {
-        let found = head.watchkeeper_pipeline;
+    let Format { watchkeeper_pipeline: found } = serde_json::from_slice(line).map_err(json)?;
+    if found != FORMAT {
         return Err(FileStoreError::Format { path: shown(path), found });
     }
+    let head: Head = serde_json::from_slice(line).map_err(json)?;
     let found = StageName { pipeline: head.pipeline, stage: head.stage };
     if found != *stage {
         let other = OtherStage { found, expected: stage.clone() };

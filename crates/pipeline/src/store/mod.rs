@@ -59,7 +59,7 @@ pub struct StageName {
 }
 
 /// The outputs of one commit.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct NewOutputs<'a, O> {
     /// The position before these outputs in all that the stage has emitted. If there are any, they are batch
     /// `cursor.seq()`.
@@ -70,6 +70,14 @@ pub struct NewOutputs<'a, O> {
     /// from this number on must be kept, for [`Stored::outputs`].
     pub consumed: u64,
 }
+
+impl<O> Clone for NewOutputs<'_, O> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<O> Copy for NewOutputs<'_, O> {}
 
 /// What a stage has committed.
 #[derive(Clone, Debug)]

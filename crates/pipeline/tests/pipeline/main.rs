@@ -4,9 +4,12 @@
 
 mod common;
 mod drain;
+mod file_store;
 mod flow;
 mod graph;
 mod isolation;
+#[cfg(unix)]
+mod kill;
 mod lag;
 mod letters;
 mod making;
@@ -16,3 +19,4 @@ mod outputs;
 mod policies;
 mod pressure;
 mod retry;
+mod short;
