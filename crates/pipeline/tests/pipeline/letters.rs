@@ -146,25 +146,30 @@ async fn letters_of_the_store_are_there_after_a_start() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_letter_stays_when_its_commit_is_refused() {
+async fn a_letter_whose_commit_is_refused_stays_until_it_is_committed() {
     let mut source = Published::new(64);
     let (seen, fate, store) = (Seen::default(), fails("over 100"), Refusing::default());
     let pipeline = pipeline(&source, &seen, &fate, &store).await;
     let one = pipeline.stage("one").unwrap();
-    source.batch([101]);
-    has_committed(&pipeline, "one", 1).await;
+    source.batch([101, 102]);
+    has_committed(&pipeline, "one", 2).await;
     *fate.lock().unwrap() = Ok(());
-    let text = "dead letter 0 of stage one stays, its commit was refused: the disk is full; try it again";
-    store.refusals.store(2, std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(one.replay(0).await.unwrap_err().to_string(), text);
-    assert_eq!(one.discard(0).await.unwrap_err().to_string(), text);
-    assert_eq!(one.dead_letters().len(), 1);
     let mut outputs = pipeline.output::<u64>("one").unwrap().subscribe();
-    one.replay(0).await.unwrap();
-    source.batch([1]);
-    assert_eq!(outputs.recv().await.unwrap().events, [101], "once, not for the refused commit too");
-    assert_eq!(outputs.recv().await.unwrap().events, [1]);
-    assert_eq!(one.state(), StageState::Running);
+    for id in [0, 1] {
+        store.refusals.store(1, std::sync::atomic::Ordering::Relaxed);
+        let refused = if id == 0 { one.replay(id).await } else { one.discard(id).await };
+        assert!(matches!(refused, Err(DeadLetterError::NotWorking { state: StageState::Failed, .. })));
+        assert_eq!(one.dead_letters()[0].id, id, "it is not committed");
+        one.restart().await.unwrap();
+        has_committed(&pipeline, "one", 3).await;
+        one.wait_for("it runs", |status| status.state == StageState::Running).within(crate::common::LONG).await.unwrap();
+        source.batch([id + 1]);
+        let expected = if id == 0 { vec![vec![101], vec![1]] } else { vec![vec![2]] };
+        for events in expected {
+            assert_eq!(outputs.recv().await.unwrap().events, events, "once, not for the refused commit too");
+        }
+    }
+    assert_eq!(one.dead_letters(), []);
 }
 
 #[tokio::test(start_paused = true)]
